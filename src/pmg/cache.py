@@ -1,0 +1,100 @@
+"""Atomic files, and a content-addressed store for what frozen models compute."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+log = logging.getLogger(__name__)
+
+
+def atomic_write_bytes(path: Path, content: bytes) -> None:
+    """Writes a file so that readers, and a crash, see the old content or the new, never a part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+        os.chmod(temporary, 0o666 & ~_umask())  # mkstemp makes private files
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def atomic_write_text(path: Path, content: str) -> None:
+    """Writes text as `atomic_write_bytes` does, in UTF-8."""
+    atomic_write_bytes(path, content.encode())
+
+
+def atomic_write_json(path: Path, content: Any) -> None:
+    """Writes indented JSON as `atomic_write_bytes` does; refuses NaN, which JSON can't hold."""
+    atomic_write_text(path, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+class Cache:
+    """Content-addressed store: the key is a hash of everything that the value depends on.
+
+    Several processes may write at once: an entry appears whole or not at all, and writers of one key
+    write equal content. A damaged entry is removed with a warning and computed again.
+
+    Args:
+        folder: where the entries lie, one safetensors file each; made when first needed.
+    """
+
+    def __init__(self, folder: Path | str) -> None:
+        self.folder = Path(folder)
+
+    @staticmethod
+    def key(**parts: Any) -> str:
+        """Returns the sha256 of the canonical JSON of `parts` (which must be JSON-able)."""
+        canonical = json.dumps(parts, sort_keys=True, separators=(",", ":"), allow_nan=False)
+        return hashlib.sha256(canonical.encode()).hexdigest()
+
+    def load(self, key: str) -> dict[str, Tensor] | None:
+        """Returns the tensors stored under `key`, or None where there are none that can be read."""
+        from safetensors import SafetensorError
+        from safetensors.torch import load
+
+        path = self._path(key)
+        try:
+            return load(path.read_bytes())
+        except FileNotFoundError:
+            return None
+        except SafetensorError as error:
+            log.warning("cache entry %s is damaged (%s): removed, to be computed again", path, error)
+            path.unlink(missing_ok=True)
+            return None
+
+    def save(self, key: str, tensors: Mapping[str, Tensor]) -> None:
+        """Stores named tensors under `key`; views and shared storage are copied, devices forgotten."""
+        from safetensors.torch import save
+
+        plain = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
+        atomic_write_bytes(self._path(key), save(plain))
+
+    def fetch(self, key: str, compute: Callable[[], Mapping[str, Tensor]]) -> dict[str, Tensor]:
+        """Returns the tensors under `key`, computed and stored first where they are absent."""
+        found = self.load(key)
+        if found is None:
+            found = dict(compute())
+            self.save(key, found)
+        return found
+
+    def _path(self, key: str) -> Path:
+        return self.folder / key[:2] / f"{key}.safetensors"

@@ -1,0 +1,81 @@
+"""``pmg-evaluate``: judges generated images and writes the results table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pmg.commands.launch import launch
+from pmg.commands.parts import build_examples
+from pmg.config import instantiate, to_plain
+from pmg.domain import PmgError
+from pmg.run import Run, read_run
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+
+def body(cfg: DictConfig, run: Run) -> float | None:
+    """Judges generated images and writes the results table."""
+    from rich.console import Console
+
+    from pmg.evaluation.contact_sheet import build_rows, choose_examples, contact_sheet
+    from pmg.evaluation.judging import Judging, judge_accuracy
+    from pmg.evaluation.report import build_results, write_results
+    from pmg.evaluation.tables import build_tables, print_tables
+    from pmg.generation.records import read_images, read_records
+    from pmg.provenance import git_state
+
+    generated = _generated(cfg)
+    data = instantiate(cfg.data)
+    examples = build_examples(cfg, data, "test")
+    records = read_records(cfg.generate_run)
+    images = {record.key: image for record, image in zip(records, read_images(cfg.generate_run, records), strict=True)}
+    judge = instantiate(cfg.judge.classifier)
+    judging = Judging(data.catalogue, judge, instantiate(cfg.judge.perceptual), instantiate(cfg.generator))
+    with run.ledger.phase("judge"):
+        rows = judging.rows(examples, records, images)
+        trust = judge_accuracy(judge, data.catalogue, data.catalogue.rows(data.held_out_items))
+    with run.ledger.phase("statistics"):
+        config = {"judge_on_real_held_out": trust, **to_plain(cfg)}
+        cost = {**generated, "evaluate": run.ledger.as_dict()}
+        results = build_results(rows, (git_state() or {}).get("revision"), config, cost, cfg.seed or 0)
+    folder = Path(cfg.results_dir)
+    write_results(folder, results, rows)
+    chosen = choose_examples(examples, cfg.sheet_users)
+    own = {(record.example, record.method): images[record.key] for record in records if record.control == "own"}
+    contact_sheet(build_rows(chosen, data.catalogue, own), list(cfg.method)).save(folder / "contact_sheet.png")
+    console = Console()
+    print_tables(build_tables(results), console)
+    console.print(
+        f"The judge on real held-out drawings: style {trust['style_accuracy']:.1%}, "
+        f"concept {trust['concept_accuracy']:.1%}"
+    )
+    print(folder / "results.json", folder / "contact_sheet.png", sep="\n")
+    return None
+
+
+def _generated(cfg: DictConfig) -> dict:
+    """What training and generation cost.
+
+    Raises:
+        PmgError: no generation is named, or it did not finish.
+    """
+    if not cfg.generate_run:
+        raise PmgError("generate_run is not set: name the folder of a pmg-generate run")
+    _, metrics = read_run(cfg.generate_run, "generate")
+    if metrics["status"] != "completed":
+        raise PmgError(f"{cfg.generate_run} is {metrics['status']}: run the same pmg-generate command again")
+    cost = {"generate": metrics["ledger"]}
+    if cfg.train_run:
+        cost["train"] = read_run(cfg.train_run, "train")[1]["ledger"]
+    return cost
+
+
+def main() -> None:
+    """Console entry point."""
+    launch("evaluate", body)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,91 @@
+"""What several commands build from their config, the same way each time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from pmg.cache import Cache
+from pmg.config import config_hash, instantiate, instantiate_all, to_plain
+from pmg.domain import PmgError
+from pmg.run import Run, read_run
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+    from pytorch_lightning import LightningDataModule, LightningModule, Trainer
+
+    from pmg.data.emoji import EmojiData
+    from pmg.domain import Example
+    from pmg.language.preferences import Reader
+
+MODEL_KEYS = ("scenario", "text_encoder", "encoder", "generator")  # what a trained encoder belongs to
+
+
+def build_examples(cfg: DictConfig, data: EmojiData, split: str) -> list[Example]:
+    """The examples of a split that this config uses."""
+    return data.examples(split, cfg.split_sizes[split], cfg.targets[split])
+
+
+@contextmanager
+def reading(cfg: DictConfig, run: Run) -> Iterator[Reader]:
+    """A reader with its language model; what it computed is in the run's ledger afterwards."""
+    from pmg.language.preferences import Reader
+
+    with run.ledger.phase("load language model"):
+        language_model = instantiate(cfg.encoder.language_model)
+    cache = Cache(f"{cfg.paths.cache_dir}/contexts")
+    identity = Cache.key(model=_identity(cfg))
+    yield Reader(language_model, instantiate(cfg.scenario), cache, identity)
+    run.ledger.count("llm_tokens_computed", language_model.tokens_computed)
+    run.ledger.count("llm_tokens_reused", language_model.tokens_reused)
+
+
+def _identity(cfg: DictConfig) -> dict[str, Any]:
+    """The language model's config without the folder that it is unpacked into."""
+    return {name: value for name, value in to_plain(cfg.encoder.language_model).items() if name != "cache_dir"}
+
+
+def build_trainer(cfg: DictConfig, run: Run) -> Trainer:
+    """The Lightning trainer with its callbacks and loggers."""
+    from pmg.training.callbacks import Signature
+
+    run.loggers = instantiate_all(cfg.logger)
+    callbacks = [*instantiate_all(cfg.callbacks), Signature(config_hash(cfg))]
+    return instantiate(cfg.trainer, callbacks=callbacks, logger=run.loggers or False)
+
+
+def fit(cfg: DictConfig, run: Run, module: LightningModule, batches: LightningDataModule) -> Trainer:
+    """Trains, on from the run folder's last checkpoint where there is one.
+
+    Raises:
+        PmgError: the checkpoint is damaged or belongs to another config.
+    """
+    from pmg.training.callbacks import resume_point
+
+    trainer = build_trainer(cfg, run)
+    run.ledger.count("trainable_parameters", sum(p.numel() for p in module.parameters() if p.requires_grad))
+    checkpoint = resume_point(run.folder / "checkpoints" / "last.ckpt", config_hash(cfg))
+    with run.ledger.phase("train"):
+        trainer.fit(module, batches, ckpt_path=checkpoint, weights_only=True)
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+    run.metrics.update({name: float(value) for name, value in trainer.callback_metrics.items()})
+    return trainer
+
+
+def check_trained_for(cfg: DictConfig) -> str:
+    """Checks that `cfg.train_run` trained an encoder for these very models; returns the hash they share.
+
+    Raises:
+        PmgError: there is no such run, it did not finish, or its models differ.
+    """
+    if not cfg.train_run:
+        raise PmgError("train_run is not set: name the folder of a pmg-train run, e.g. train_run=outputs/demo/train")
+    trained, metrics = read_run(cfg.train_run, "train")
+    if metrics["status"] != "completed":
+        raise PmgError(f"{cfg.train_run} is {metrics['status']}: run the same pmg-train command again to finish it")
+    differ = [key for key in MODEL_KEYS if config_hash(trained, key) != config_hash(cfg, key)]
+    if differ:
+        raise PmgError(f"{cfg.train_run} was trained with another config of {', '.join(differ)}; train again")
+    return config_hash(cfg, *MODEL_KEYS)

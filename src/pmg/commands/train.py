@@ -1,0 +1,49 @@
+"""``pmg-train``: trains the preference encoder."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pmg.commands.launch import launch
+from pmg.commands.parts import build_examples, fit, reading
+from pmg.config import instantiate
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+    from pmg.run import Run
+
+
+def body(cfg: DictConfig, run: Run) -> float | None:
+    """Trains the preference encoder."""
+    from pmg.training.preference import build_batches, build_module
+
+    data = instantiate(cfg.data)
+    generator = instantiate(cfg.generator)
+    train, validation = (build_examples(cfg, data, split) for split in ("train", "validation"))
+    with reading(cfg, run) as reader:
+        with run.ledger.phase("read histories"):
+            readings = reader.read([*train, *validation])
+            captions = reader.describe([example.target for example in (*train, *validation)])
+        with run.ledger.phase("encode catalogue"):
+            batches, captions = build_batches(
+                train, validation, readings, captions, data.catalogue, generator,
+                instantiate(cfg.objective.batches), cfg.objective.users_per_step, cfg.seed or 0,
+            )  # fmt: skip
+        module = build_module(
+            reader.language_model, readings, captions, generator,
+            instantiate(cfg.encoder.preference_encoder), instantiate(cfg.objective.module),
+        )  # fmt: skip
+        fit(cfg, run, module, batches)
+        module.finish(batches.train.rows)
+    module.encoder.save_pretrained(run.folder / "encoder")
+    return run.metrics.get("val/denoise")
+
+
+def main() -> None:
+    """Console entry point."""
+    launch("train", body)
+
+
+if __name__ == "__main__":
+    main()

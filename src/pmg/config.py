@@ -1,0 +1,276 @@
+"""Config: schemas of the commands, the one `instantiate` funnel, and the check of every ``_target_``."""
+
+from __future__ import annotations
+
+import copy
+import difflib
+import functools
+import inspect
+import os
+import pkgutil
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from hydra.errors import InstantiationException
+from omegaconf import DictConfig, OmegaConf
+
+from pmg.cache import Cache
+from pmg.domain import PmgError
+
+ALLOWED_TARGETS = ("pmg.", "torch.", "pytorch_lightning.", "torchmetrics.", "diffusers.", "transformers.")
+_NO_RESULT = frozenset({"name", "run_dir", "paths", "train_run", "generate_run", "logger", "callbacks"})
+_HYDRA_KEYS = frozenset({"_target_", "_partial_", "_convert_", "_recursive_", "_args_"})
+
+
+@dataclass
+class RunConfig:
+    """What every command knows. Contents of groups are open; `check_targets` catches their typos.
+
+    Attributes:
+        name: name of the run; part of its folder.
+        seed: seed of every random number generator; null leaves them unseeded.
+        run_dir: the run's folder; name an old one to go on in it.
+        paths: where assets, outputs and cached results live.
+    """
+
+    name: str = "default"
+    seed: int | None = 0
+    run_dir: str | None = None
+    paths: Any = None
+
+
+@dataclass
+class PrepareConfig(RunConfig):
+    """``pmg-prepare``: builds a catalogue from its published sources (`artwork`)."""
+
+    artwork: Any = None
+
+
+@dataclass
+class PretrainConfig(RunConfig):
+    """``pmg-pretrain``: trains one embedded model (`stage`)."""
+
+    stage: Any = None
+    data: Any = None
+    text_encoder: Any = None
+    trainer: Any = None
+    callbacks: Any = None
+    logger: Any = None
+
+
+@dataclass
+class StudyConfig(RunConfig):
+    """``pmg-train``, ``pmg-generate``, ``pmg-evaluate``: one experiment file describes the whole road.
+
+    Attributes:
+        train_run: folder of the ``pmg-train`` run that ``pmg-generate`` takes its encoder from.
+        generate_run: folder of the ``pmg-generate`` run that ``pmg-evaluate`` judges.
+        results_dir: where ``pmg-evaluate`` puts its results and pictures.
+        sheet_users: users on the contact sheet.
+        split_sizes: how many users of each split are used.
+        targets: how many targets of each of those users.
+    """
+
+    data: Any = None
+    scenario: Any = None
+    text_encoder: Any = None
+    encoder: Any = None
+    generator: Any = None
+    scorer: Any = None
+    judge: Any = None
+    method: Any = None
+    objective: Any = None
+    balance: Any = None
+    sampling: Any = None
+    trainer: Any = None
+    callbacks: Any = None
+    logger: Any = None
+    train_run: str | None = None
+    generate_run: str | None = None
+    results_dir: str | None = None
+    sheet_users: int = 20
+    split_sizes: Any = None
+    targets: Any = None
+
+
+SCHEMAS: dict[str, type[RunConfig]] = {
+    "prepare": PrepareConfig,
+    "pretrain": PretrainConfig,
+    "train": StudyConfig,
+    "generate": StudyConfig,
+    "evaluate": StudyConfig,
+}
+
+
+def register_configs() -> None:
+    """Puts the schemas and resolvers where Hydra finds them; safe to call again."""
+    store = ConfigStore.instance()
+    for command, schema in SCHEMAS.items():
+        store.store(name=f"{command}_schema", node=schema, provider="pmg")
+    OmegaConf.register_new_resolver("pmg.assets", find_assets, replace=True)
+
+
+def find_assets() -> str:
+    """Returns the assets folder: ``PMG_ASSETS``, else the checkout's, else ``assets`` where the user is."""
+    checkout = Path(__file__).resolve().parents[2] / "assets"
+    return os.environ.get("PMG_ASSETS") or (str(checkout) if checkout.is_dir() else "assets")
+
+
+def nearest(word: str, choices: Iterable[str]) -> str:
+    """Returns ``"; did you mean 'x'?"`` for the choice closest to `word`, or an empty string."""
+    close = difflib.get_close_matches(word, list(choices), n=1, cutoff=0.5)
+    return f"; did you mean '{close[0]}'?" if close else ""
+
+
+def to_plain(node: Any) -> Any:
+    """Returns `node` resolved, in built-in types alone."""
+    return OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
+
+
+def instantiate(node: Any, **kwargs: Any) -> Any:
+    """Builds what a config node describes; the only door from config to objects.
+
+    Args:
+        node: a mapping with ``_target_``; nested nodes are built first.
+        **kwargs: late arguments, passed as they are (never copied or converted).
+
+    Returns:
+        The object, or a partial for ``_partial_: true``.
+
+    Raises:
+        PmgError: there is no target, it lies outside the allowed packages, or can't be found.
+    """
+    import hydra.utils
+
+    plain = to_plain(node)
+    if not isinstance(plain, Mapping) or "_target_" not in plain:
+        raise PmgError(f"this part of the config has no _target_ to build: {plain}")
+    for key, target in _targets(plain):
+        _refuse_foreign(key, target["_target_"])
+    wanted = {name: value for name, value in plain.items() if name not in kwargs and name != "_partial_"}
+    try:
+        build = hydra.utils.instantiate(wanted, _convert_="all", _partial_=True)
+    except InstantiationException as error:
+        raise _root_cause(error) from error
+    # late arguments bypass OmegaConf, which would turn dataclasses into dicts and copy long lists
+    if plain.get("_partial_"):
+        return functools.partial(build, **kwargs)
+    try:
+        return build(**kwargs)
+    except ModuleNotFoundError as error:
+        needed = error.name or str(error).splitlines()[0]
+        raise PmgError(f"{plain['_target_']} needs a package that is not installed: {needed}") from error
+
+
+def instantiate_by_name(nodes: Any, **kwargs: Any) -> dict[str, Any]:
+    """Builds each value of a mapping of nodes and keeps its name (methods); null nodes are left out."""
+    plain = to_plain(nodes) or {}
+    return {name: instantiate(node, **kwargs) for name, node in plain.items() if node}
+
+
+def instantiate_all(nodes: Any, **kwargs: Any) -> list[Any]:
+    """Builds each value of a mapping of nodes (callbacks, loggers); null nodes are left out."""
+    return list(instantiate_by_name(nodes, **kwargs).values())
+
+
+def check_targets(cfg: Any) -> None:
+    """Compares the keys of every ``_target_`` node with the signature of its target.
+
+    Required arguments may be absent, since the code supplies some of them late.
+
+    Raises:
+        PmgError: one line with every unknown argument, foreign or unknown target, and missing value.
+    """
+    plain = to_plain(cfg)
+    problems = [f"{key} is missing a value" for key, value in leaves(plain) if value == "???"]
+    for key, node in _targets(plain):
+        try:
+            problems += _check_signature(key, node)
+        except PmgError as error:
+            problems.append(str(error))
+    if problems:
+        raise PmgError("config: " + " · ".join(problems))
+
+
+def config_hash(cfg: DictConfig, *keys: str) -> str:
+    """Returns a sha256 of the resolved config that is equal on every machine and in every run folder.
+
+    Args:
+        cfg: the whole config of a command.
+        *keys: the top-level keys that matter, e.g. ``"encoder", "scenario"``; by default all that decide
+            results (not folders, loggers, callbacks).
+    """
+    neutral = copy.deepcopy(cfg)
+    OmegaConf.set_readonly(neutral, False)
+    for name in neutral.get("paths") or {}:
+        neutral.paths[name] = f"<{name}>"
+    neutral.run_dir = "<run_dir>"
+    plain = to_plain(neutral)
+    return Cache.key(config={key: plain[key] for key in keys or sorted(plain.keys() - _NO_RESULT)})
+
+
+def leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yields (dotted key, value) for each value that isn't a mapping."""
+    for name, value in node.items() if isinstance(node, Mapping) else ():
+        key = f"{prefix}.{name}" if prefix else str(name)
+        if isinstance(value, Mapping):
+            yield from leaves(value, key)
+        else:
+            yield key, value
+
+
+def _targets(node: Any, prefix: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yields (dotted key, node) for each mapping with a ``_target_``, in lists too."""
+    if isinstance(node, Mapping):
+        if "_target_" in node:
+            yield prefix, node
+        children: Iterable[tuple[Any, Any]] = node.items()
+    else:
+        children = enumerate(node) if isinstance(node, list) else ()
+    for name, value in children:
+        yield from _targets(value, f"{prefix}.{name}" if prefix else str(name))
+
+
+def _refuse_foreign(key: str, target: Any) -> None:
+    if not str(target).startswith(ALLOWED_TARGETS):
+        allowed = ", ".join(prefix.rstrip(".") for prefix in ALLOWED_TARGETS)
+        raise PmgError(f"{key or 'node'}: target '{target}' is outside the allowed packages ({allowed})")
+
+
+def _find_target(key: str, target: str) -> Any:
+    """Imports a dotted name; says which part of it is wrong."""
+    _refuse_foreign(key, target)
+    module, _, name = target.rpartition(".")
+    try:
+        return getattr(pkgutil.resolve_name(module), name)
+    except ImportError as error:
+        raise PmgError(f"{key}: can't import '{target}' ({error})") from error
+    except AttributeError as error:  # of the module's own name, or of something before it
+        hint = nearest(error.name or name, dir(error.obj))
+        raise PmgError(f"{key}: can't find '{target}': there is no '{error.name}'{hint}") from error
+
+
+def _check_signature(key: str, node: Mapping[str, Any]) -> list[str]:
+    """Returns one problem for each argument that the target doesn't take."""
+    target = _find_target(key, node["_target_"])
+    try:
+        parameters = inspect.signature(target).parameters
+    except ValueError:  # built in C: no signature to compare with
+        return []
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+        return []
+    unknown = [name for name in node if name not in parameters and name not in _HYDRA_KEYS]
+    where = f"{key}." if key else ""
+    return [f"{where}{name} is no argument of {node['_target_']}{nearest(name, parameters)}" for name in unknown]
+
+
+def _root_cause(error: BaseException) -> BaseException:
+    """Returns the PmgError or first cause behind Hydra's wrapping of an error in a nested target."""
+    while isinstance(error, InstantiationException) and error.__cause__ is not None:
+        error = error.__cause__
+    if isinstance(error, InstantiationException):
+        return PmgError(" ".join(str(error).split()))
+    return error

@@ -1,0 +1,128 @@
+"""The catalogue: items with their images, read from one checksummed parquet file."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+
+from pmg.domain import Item, PmgError
+
+TABLE = "catalogue.parquet"
+MANIFEST = "manifest.json"
+RESTORE = "restore it with `git checkout -- assets/emoji` or rebuild it with `make catalogue`"
+
+
+class Catalogue:
+    """Items by id, with decoded images.
+
+    Args:
+        items: the items, in a fixed order.
+        styles: style of each item, same order.
+        images: uint8 `(N, 3, H, W)`, same order.
+    """
+
+    def __init__(self, items: Sequence[Item], styles: Sequence[str], images: Tensor) -> None:
+        self.items = list(items)
+        self.images = images
+        self.index = {item.id: row for row, item in enumerate(self.items)}
+        self.style = {item.id: style for item, style in zip(self.items, styles, strict=True)}
+
+    @classmethod
+    def load(
+        cls, folder: str, styles: Mapping[str, Mapping[str, str]], topics: Sequence[str] | None = None
+    ) -> Catalogue:
+        """Reads a catalogue folder and checks its checksum.
+
+        Args:
+            folder: holds the parquet file and its manifest.
+            styles: what words can say about each style; becomes each item's facts (without `hand`).
+            topics: subgroups to keep, or all.
+
+        Raises:
+            PmgError: a file is missing or damaged, a topic is unknown, an image can't be read.
+        """
+        table = read_table(Path(folder))
+        rows = [row for row in table.to_pylist() if topics is None or row["subgroup"] in topics]
+        unknown = set(topics or ()) - {row["subgroup"] for row in rows}
+        if unknown:
+            raise PmgError(f"data.catalogue.topics names no subgroup of {folder}/{TABLE}: {sorted(unknown)}")
+        images = np.stack([decode(row["image"], Path(folder, TABLE), row["id"]) for row in rows])
+        items = [as_item(row, styles[row["style"]]) for row in rows]
+        pixels = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()
+        return cls(items, [row["style"] for row in rows], pixels)
+
+    @property
+    def concepts(self) -> list[str]:
+        """All concepts, sorted."""
+        return sorted({item.concept for item in self.items})
+
+    def rows(self, items: Iterable[Item]) -> Tensor:
+        """Row numbers of `items`, int64 `(B,)`."""
+        return torch.tensor([self.index[item.id] for item in items])
+
+    def pixels(self, rows: Tensor) -> Tensor:
+        """Images as floats in [-1, 1], `(B, 3, H, W)`."""
+        return self.images[rows].float().div_(127.5).sub_(1)
+
+
+def as_item(row: Mapping, facts: Mapping[str, str]) -> Item:
+    """One catalogue row as an item; the artist's `hand` stays out of what models may read."""
+    visible = {name: value for name, value in facts.items() if name != "hand"}
+    return Item(row["id"], row["concept"], row["title"], tuple(row["keywords"]), row["subgroup"], visible)
+
+
+def decode(data: bytes, path: Path, row: str) -> np.ndarray:
+    """Decodes image bytes to uint8 `(H, W, 3)`.
+
+    Raises:
+        PmgError: the bytes are not an image; names file and row.
+    """
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            return np.asarray(image.convert("RGB"))
+    except (UnidentifiedImageError, OSError) as error:
+        raise PmgError(f"{path}: the image of row '{row}' can't be read ({error}); {RESTORE}") from None
+
+
+def read_table(folder: Path) -> pa.Table:
+    """Reads the parquet file after comparing its checksum with the manifest's.
+
+    Raises:
+        PmgError: either file is missing or damaged.
+    """
+    for name in (TABLE, MANIFEST):
+        if not (folder / name).is_file():
+            raise PmgError(f"{folder / name} is missing; {RESTORE}")
+    expected = json.loads((folder / MANIFEST).read_text())["sha256"]
+    data = (folder / TABLE).read_bytes()
+    if sha256(data).hexdigest() != expected:
+        raise PmgError(f"{folder / TABLE} does not match the checksum in {MANIFEST}; {RESTORE}")
+    return pq.read_table(pa.BufferReader(data))
+
+
+def write_table(folder: Path, rows: Sequence[Mapping], manifest: Mapping) -> str:
+    """Writes the parquet file and a manifest that holds its checksum, atomically.
+
+    Returns:
+        The file's SHA-256.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    buffer = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist(list(rows)), buffer, compression="zstd")
+    digest = sha256(buffer.getvalue()).hexdigest()
+    text = json.dumps({**manifest, "sha256": digest, "rows": len(rows)}, indent=1, ensure_ascii=False) + "\n"
+    for name, data in ((TABLE, buffer.getvalue()), (MANIFEST, text.encode())):
+        part = folder / f".{name}.part"
+        part.write_bytes(data)
+        part.replace(folder / name)
+    return digest

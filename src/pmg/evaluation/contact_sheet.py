@@ -1,0 +1,200 @@
+"""Pictures to judge by eye: the contact sheet of an evaluation, and plain labelled grids."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import zip_longest
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from pmg.data.catalogue import Catalogue
+from pmg.domain import Example
+from pmg.evaluation.metrics import check_images
+from pmg.generation.records import to_uint8
+
+SCALE = 2
+MARGIN, GAP = 28, 10  # pixels
+LABEL_WIDTH = 190
+THUMB, THUMB_GAP, THUMB_COLUMNS = 40, 4, 4
+HEADER = 34
+INK, GREY, LINE, PAPER = "#1b1b1f", "#73737c", "#dcdce2", "#ffffff"
+
+
+@dataclass(frozen=True)
+class SheetRow:
+    """One user of the contact sheet; all images are in [-1, 1].
+
+    Attributes:
+        kind: of taste; rows of one kind are shown together.
+        taste: in words.
+        target: title of the target.
+        history: what the user used, `(T, 3, H, W)`; the latest twelve are shown.
+        truth: one drawing that fits, `(3, H, W)`.
+        images: by method, `(3, H, W)` each.
+    """
+
+    kind: str
+    taste: str
+    target: str
+    history: Tensor
+    truth: Tensor
+    images: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+def choose_examples(examples: Sequence[Example], count: int) -> list[Example]:
+    """Users for the sheet: for each taste in turn its first, then its second example, and so on.
+
+    The choice looks at no result.
+    """
+    by_taste: dict[str, list[Example]] = {}
+    for example in examples:
+        by_taste.setdefault(example.labels["taste"], []).append(example)
+    turns = zip_longest(*by_taste.values())
+    chosen = [example for turn in turns for example in turn if example is not None][:count]
+    return sorted(chosen, key=lambda example: example.labels["kind"])
+
+
+def build_rows(
+    examples: Sequence[Example], catalogue: Catalogue, images: Mapping[tuple[str, str], Tensor]
+) -> list[SheetRow]:
+    """The sheet's rows; `images` `(3, H, W)` by example and method."""
+    return [
+        SheetRow(
+            kind=example.labels["kind"],
+            taste=example.labels["taste"].replace("_", " "),
+            target=example.target.title,
+            history=catalogue.pixels(catalogue.rows([behavior.item for behavior in example.history])),
+            truth=catalogue.pixels(catalogue.rows(example.truth[:1]))[0],
+            images={method: image for (name, method), image in images.items() if name == example.id},
+        )
+        for example in examples
+    ]
+
+
+def contact_sheet(rows: Sequence[SheetRow], methods: Sequence[str]) -> Image.Image:
+    """Draws for each user the history, the truth and each method's image side by side.
+
+    Args:
+        rows: the users; each has an image of every method, all of one size.
+        methods: columns, in this order.
+
+    Raises:
+        ValueError: there is nothing to draw, or an image is missing or out of range.
+    """
+    if not rows:
+        raise ValueError("a contact sheet needs at least one row")
+    tile = rows[0].truth.shape[-1] * SCALE
+    strip = THUMB_COLUMNS * (THUMB + THUMB_GAP) - THUMB_GAP
+    first = MARGIN + LABEL_WIDTH + strip + 2 * GAP
+    kinds = list(dict.fromkeys(row.kind for row in rows))
+    height = max(tile, 3 * (THUMB + THUMB_GAP) - THUMB_GAP) + GAP
+    width = first + GAP + (len(methods) + 1) * (tile + GAP) - GAP + MARGIN
+    canvas = Image.new("RGB", (width, 2 * MARGIN + HEADER + len(kinds) * HEADER + len(rows) * height), PAPER)
+    pen = ImageDraw.Draw(canvas)
+    left = [first + GAP + number * (tile + GAP) for number in range(len(methods) + 1)]
+    _centred(pen, MARGIN + LABEL_WIDTH + GAP, strip, MARGIN, "history")
+    for x, name in zip(left, ["truth", *methods], strict=True):
+        _centred(pen, x, tile, MARGIN, name)
+    y = MARGIN + HEADER
+    for kind in kinds:
+        _section(pen, y, width, f"{kind} taste")
+        y += HEADER
+        for row in [row for row in rows if row.kind == kind]:
+            _draw_row(canvas, row, y, left, [row.truth, *(row.images[name] for name in methods)])
+            y += height
+    return canvas
+
+
+def image_grid(images: Tensor, rows: Sequence[str], columns: Sequence[str], title: str = "") -> Image.Image:
+    """Draws a grid of images with labelled rows and columns.
+
+    Args:
+        images: `(len(rows) * len(columns), 3, H, W)` in [-1, 1], row by row.
+        rows: labels of the rows.
+        columns: labels of the columns.
+        title: stands above the grid.
+
+    Raises:
+        ValueError: the number of images is not that of the cells, or an image is out of range.
+    """
+    if len(images) != len(rows) * len(columns):
+        raise ValueError(f"{len(images)} images don't fill {len(rows)} rows of {len(columns)} columns")
+    check_images("images", images)
+    tile = images.shape[-1] * SCALE
+    label = min(LABEL_WIDTH, max(int(_font(15).getlength(name)) for name in rows)) + GAP
+    top = MARGIN + (HEADER if title else 0)
+    width = 2 * MARGIN + label + len(columns) * (tile + GAP) - GAP
+    height = top + HEADER + len(rows) * (tile + GAP) - GAP + MARGIN
+    canvas = Image.new("RGB", (width, height), PAPER)
+    pen = ImageDraw.Draw(canvas)
+    pen.text((MARGIN, MARGIN), title, INK, _font(19))
+    for number, name in enumerate(columns):
+        _centred(pen, MARGIN + label + number * (tile + GAP), tile, top, name)
+    for number, name in enumerate(rows):
+        middle = top + HEADER + number * (tile + GAP) + tile // 2
+        pen.text((MARGIN, middle), _fit(name, 15, LABEL_WIDTH), INK, _font(15), anchor="lm")
+    for number, picture in enumerate(_pictures(images, tile)):
+        row, column = divmod(number, len(columns))
+        canvas.paste(picture, (MARGIN + label + column * (tile + GAP), top + HEADER + row * (tile + GAP)))
+    return canvas
+
+
+def _draw_row(canvas: Image.Image, row: SheetRow, y: int, left: Sequence[int], images: Sequence[Tensor]) -> None:
+    pen = ImageDraw.Draw(canvas)
+    pen.text((MARGIN, y + 4), _fit(row.target, 17, LABEL_WIDTH), INK, _font(17))
+    for number, line in enumerate(_wrap(row.taste, 13, LABEL_WIDTH)[:4]):
+        pen.text((MARGIN, y + 32 + 18 * number), line, GREY, _font(13))
+    shown = row.history[-3 * THUMB_COLUMNS :]
+    for number, picture in enumerate(_pictures(shown, THUMB)):
+        line, column = divmod(number, THUMB_COLUMNS)
+        x = MARGIN + LABEL_WIDTH + GAP + column * (THUMB + THUMB_GAP)
+        canvas.paste(picture, (x, y + line * (THUMB + THUMB_GAP)))
+    tile = row.truth.shape[-1] * SCALE
+    for x, image in zip(left, images, strict=True):
+        canvas.paste(_pictures(image[None], tile)[0], (x, y))
+        pen.rectangle((x - 1, y - 1, x + tile, y + tile), outline=LINE)
+
+
+def _pictures(images: Tensor, size: int) -> list[Image.Image]:
+    """Images `(B, 3, H, W)` in [-1, 1] as pictures `size` pixels wide and high."""
+    check_images("images", images)
+    arrays: list[np.ndarray] = list(to_uint8(images))
+    return [Image.fromarray(array).resize((size, size), Image.Resampling.LANCZOS) for array in arrays]
+
+
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    return ImageFont.load_default(size)
+
+
+def _centred(pen: ImageDraw.ImageDraw, x: int, width: int, y: int, text: str) -> None:
+    size = next((size for size in range(16, 10, -1) if _font(size).getlength(text) <= width), 11)
+    pen.text((x + width // 2, y + HEADER // 2), _fit(text, size, width), INK, _font(size), anchor="mm")
+
+
+def _section(pen: ImageDraw.ImageDraw, y: int, width: int, text: str) -> None:
+    pen.line((MARGIN, y + 2, width - MARGIN, y + 2), fill=LINE)
+    pen.text((MARGIN, y + HEADER // 2 + 2), text, GREY, _font(14), anchor="lm")
+
+
+def _fit(text: str, size: int, width: int) -> str:
+    """Shortens a text to `width` pixels, with an ellipsis where it was cut."""
+    if _font(size).getlength(text) <= width:
+        return text
+    while text and _font(size).getlength(f"{text}…") > width:
+        text = text[:-1]
+    return f"{text.rstrip(' ,')}…"
+
+
+def _wrap(text: str, size: int, width: int) -> list[str]:
+    """Breaks a text between words into lines of at most `width` pixels."""
+    lines = [""]
+    for word in text.split():
+        longer = f"{lines[-1]} {word}".strip()
+        if _font(size).getlength(longer) <= width:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    return [_fit(line, size, width) for line in lines if line]

@@ -1,0 +1,119 @@
+"""From generated images to per-example rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+import torch
+from rich.progress import track
+from torch import Tensor
+
+from pmg.data.catalogue import Catalogue
+from pmg.domain import Example
+from pmg.evaluation.metrics import References, measure
+from pmg.generation.records import Record
+from pmg.models.generator import Generator
+from pmg.models.judge import Judge
+from pmg.models.perceptual import PerceptualDistance
+
+CHUNK = 25  # examples whose references are in memory at once
+
+
+class Judging:
+    """Measures images against truth and history.
+
+    Args:
+        catalogue: holds the true drawings.
+        judge: classifies style and concept.
+        perceptual: LPIPS.
+        generator: its autoencoder gives the ceiling: the truth, restored.
+    """
+
+    def __init__(
+        self, catalogue: Catalogue, judge: Judge, perceptual: PerceptualDistance, generator: Generator
+    ) -> None:
+        self.catalogue, self.judge, self.perceptual, self.generator = catalogue, judge, perceptual, generator
+
+    @torch.no_grad()
+    def rows(
+        self, examples: Sequence[Example], records: Sequence[Record], images: Mapping[Any, Tensor]
+    ) -> pd.DataFrame:
+        """One row an image, and two pseudo-methods: the truth itself and the truth restored.
+
+        Args:
+            examples: what was asked for.
+            records: how each image was made.
+            images: `(3, H, W)` in [-1, 1] by `Record.key`.
+        """
+        by_example: dict[str, list[Record]] = {example.id: [] for example in examples}
+        for record in records:
+            if record.example in by_example:
+                by_example[record.example].append(record)
+        chunks = [examples[start : start + CHUNK] for start in range(0, len(examples), CHUNK)]
+        parts = [self._chunk(chunk, by_example, images) for chunk in track(chunks, description="Judging")]
+        return pd.concat(parts, ignore_index=True)
+
+    def _chunk(
+        self,
+        examples: Sequence[Example],
+        by_example: Mapping[str, list[Record]],
+        images: Mapping[Any, Tensor],
+    ) -> pd.DataFrame:
+        pixels = self.catalogue.pixels
+        truths = [pixels(self.catalogue.rows(example.truth)) for example in examples]
+        histories = [pixels(self.catalogue.rows([b.item for b in example.history])) for example in examples]
+        references = References(self.perceptual, truths), References(self.perceptual, histories)
+        first = torch.stack([truth[0] for truth in truths])
+        seed = by_example[examples[0].id][0].seed
+        frames = [
+            self._measure(examples, first, references, self._pseudo(examples, "truth", seed)),
+            self._measure(examples, self._restore(first), references, self._pseudo(examples, "ceiling", seed)),
+        ]
+        for arm in sorted({(r.method, r.control) for e in examples for r in by_example[e.id]}):
+            chosen = [next(r for r in by_example[e.id] if (r.method, r.control) == arm) for e in examples]
+            stacked = torch.stack([images[record.key] for record in chosen])
+            frames.append(self._measure(examples, stacked, references, [_facts(record) for record in chosen]))
+        return pd.concat(frames, ignore_index=True)
+
+    def _measure(
+        self, examples: Sequence[Example], images: Tensor, references: tuple[References, References],
+        facts: Sequence[Mapping[str, Any]],
+    ) -> pd.DataFrame:  # fmt: skip
+        style = self.catalogue.style
+        fitting = [{style[item.id] for item in example.truth} for example in examples]
+        concepts = [example.target.concept for example in examples]
+        values = measure(images, *references, self.judge, fitting, concepts)
+        frame = pd.DataFrame({name: column.tolist() for name, column in values.items()})
+        who = pd.DataFrame([{"example": e.id, "user": e.user, "kind": e.labels["kind"]} for e in examples])
+        return pd.concat([who, pd.DataFrame(facts), frame], axis=1)
+
+    def _restore(self, images: Tensor) -> Tensor:
+        return self.generator.decode(self.generator.encode_images(images))
+
+    @staticmethod
+    def _pseudo(examples: Sequence[Example], name: str, seed: int) -> list[dict[str, Any]]:
+        return [{"method": name, "control": "own", "seed": seed} for _ in examples]
+
+
+def _facts(record: Record) -> dict[str, Any]:
+    chosen = record.chosen
+    return {
+        "method": record.method,
+        "control": record.control,
+        "seed": record.seed,
+        "selection_preference": chosen.preference,
+        "selection_accuracy": chosen.accuracy,
+        "selection_z": chosen.z,
+    }
+
+
+def judge_accuracy(judge: Judge, catalogue: Catalogue, held_out: Tensor) -> dict[str, float]:
+    """The judge's own accuracy on held-out real drawings, rows `(N,)`: how far its words can be trusted."""
+    with torch.no_grad():
+        style, concept = judge(catalogue.pixels(held_out))
+    items = [catalogue.items[row] for row in held_out.tolist()]
+    styles = [judge.styles[place] == catalogue.style[i.id] for place, i in zip(style.argmax(1), items, strict=True)]
+    concepts = [judge.concepts[place] == i.concept for place, i in zip(concept.argmax(1), items, strict=True)]
+    return {"style_accuracy": sum(styles) / len(items), "concept_accuracy": sum(concepts) / len(items)}

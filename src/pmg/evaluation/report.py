@@ -1,0 +1,174 @@
+"""Results in their one form, from per-example rows, and the files that hold them."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from pmg.cache import atomic_write_bytes, atomic_write_json, atomic_write_text
+from pmg.domain import PmgError
+from pmg.evaluation.statistics import interval, paired_difference, share_of_gap, swap_test, user_means
+from pmg.evaluation.tables import (
+    BASE,
+    GAP_METRIC,
+    GOAL,
+    MAIN,
+    METRICS,
+    PSEUDO_METHODS,
+    build_tables,
+    to_markdown,
+)
+
+PAIR = ["example", "seed"]  # what makes two arms' rows a pair
+COLUMNS = ("example", "user", "kind", "method", "control", "seed")
+
+
+def build_results(
+    rows: pd.DataFrame,
+    revision: str | None,
+    config: Mapping[str, Any],
+    cost: Mapping[str, Any],
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Turns per-example rows into the results of a study.
+
+    Args:
+        rows: one generated (or pseudo-method's) image a row: `COLUMNS` and those of `METRICS` that were
+            measured, NaN where a method has none; `control` is ``own`` or ``mismatched``.
+        revision: of the code.
+        config: what was run, JSON-able.
+        cost: what it cost, JSON-able.
+        seed: of the resampling.
+
+    Returns:
+        ``arms``, ``paired`` (a-b) and ``control`` by arm and metric, ``kinds`` (arms and paired of each kind
+        of taste), ``gap_closed`` (share of the way from `BASE` to `GOAL`), cost, revision and config.
+
+    Raises:
+        PmgError: there are no rows, a column is missing, or a row stands twice.
+    """
+    _check(rows)
+    own = rows[rows["control"] == "own"]
+    kinds = {kind: own[own["kind"] == kind] for kind in sorted(own["kind"].unique())}
+    return {
+        "arms": _arms(own, seed),
+        "paired": _paired(own, seed),
+        "control": _control(rows, seed),
+        "kinds": {kind: {"arms": _arms(part, seed), "paired": _paired(part, seed)} for kind, part in kinds.items()},
+        "gap_closed": {GAP_METRIC: _gap_closed(own, seed)},
+        "cost": dict(cost),
+        "revision": revision,
+        "config": dict(config),
+    }
+
+
+def write_results(folder: str | Path, results: Mapping[str, Any], rows: pd.DataFrame) -> None:
+    """Writes ``results.json``, ``rows.parquet`` and ``table.md`` into `folder`, each whole or not at all."""
+    buffer = io.BytesIO()
+    rows.to_parquet(buffer, index=False)
+    atomic_write_bytes(Path(folder, "rows.parquet"), buffer.getvalue())
+    atomic_write_text(Path(folder, "table.md"), to_markdown(build_tables(results)))
+    atomic_write_json(Path(folder, "results.json"), results)  # last: where it stands, the others do
+
+
+def _check(rows: pd.DataFrame) -> None:
+    missing = [name for name in COLUMNS if name not in rows.columns]
+    if missing or rows.empty:
+        raise PmgError(f"results need rows with {list(COLUMNS)}: {len(rows)} rows, missing {missing}")
+    odd = sorted(set(rows["control"]) - {"own", "mismatched"})
+    if odd:
+        raise PmgError(f"the control of a row is 'own' or 'mismatched', got {odd}")
+    twice = rows[rows.duplicated([*PAIR, "method", "control"])]
+    if len(twice):
+        first = twice.iloc[0]
+        raise PmgError(f"example '{first['example']}', method '{first['method']}', stands twice in the rows")
+
+
+def _methods(rows: pd.DataFrame) -> list[str]:
+    """Methods in the order in which they first appear, pseudo-methods last."""
+    names = list(rows["method"].unique())
+    return [n for n in names if n not in PSEUDO_METHODS] + [n for n in PSEUDO_METHODS if n in names]
+
+
+def _measured(frame: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Each metric that `frame` holds, with the rows that have it."""
+    for metric in METRICS:
+        if metric.name in frame.columns:
+            part = frame[frame[metric.name].notna()]
+            if len(part):
+                yield metric.name, part
+
+
+def _arms(own: pd.DataFrame, seed: int) -> dict[str, dict]:
+    def describe(name: str, part: pd.DataFrame) -> dict:
+        found = asdict(interval(part[name].to_numpy(), part["user"].to_numpy(), seed))
+        return {**found, "seeds": int(part["seed"].nunique())}
+
+    arms = {method: own[own["method"] == method] for method in _methods(own)}
+    return {method: {name: describe(name, part) for name, part in _measured(arm)} for method, arm in arms.items()}
+
+
+def _pairs(methods: list[str]) -> list[tuple[str, str]]:
+    """Every arm minus `BASE`, then `MAIN` minus every other arm."""
+    real = [name for name in methods if name not in PSEUDO_METHODS]
+    against_base = [(name, BASE) for name in real if name != BASE and BASE in real]
+    against_others = [(MAIN, name) for name in real if name not in (MAIN, BASE) and MAIN in real]
+    return against_base + against_others
+
+
+def _join(a: pd.DataFrame, b: pd.DataFrame, name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Values of a and b in the rows that pair up, and the users of these."""
+    columns = [*PAIR, name]
+    both = a[["user", *columns]].merge(b[columns], on=PAIR, suffixes=("", "_b")).dropna()
+    return both[name].to_numpy(), both[f"{name}_b"].to_numpy(), both["user"].to_numpy()
+
+
+def _compare(a: pd.DataFrame, b: pd.DataFrame, compute: Callable[..., dict]) -> dict[str, dict]:
+    """Returns `compute(values of a, values of b, users)` for each metric that both hold."""
+    joined = {name: _join(part, b, name) for name, part in _measured(a)}
+    return {name: compute(*values) for name, values in joined.items() if len(values[0])}
+
+
+def _paired(own: pd.DataFrame, seed: int) -> dict[str, dict]:
+    def compute(a: np.ndarray, b: np.ndarray, users: np.ndarray) -> dict:
+        return asdict(paired_difference(a, b, users, seed))
+
+    arm = {method: own[own["method"] == method] for method in own["method"].unique()}
+    found = {f"{a}-{b}": _compare(arm[a], arm[b], compute) for a, b in _pairs(_methods(own))}
+    return {pair: metrics for pair, metrics in found.items() if metrics}
+
+
+def _control(rows: pd.DataFrame, seed: int) -> dict[str, dict]:
+    def compute(own: np.ndarray, other: np.ndarray, users: np.ndarray) -> dict:
+        a, b = user_means(own, users), user_means(other, users)
+        return {"own": float(a.mean()), "mismatched": float(b.mean()), "p": swap_test(a, b, seed)}
+
+    found = {}
+    for method in _methods(rows[rows["control"] == "mismatched"]):
+        arm = rows[rows["method"] == method]
+        found[method] = _compare(arm[arm["control"] == "own"], arm[arm["control"] == "mismatched"], compute)
+    return {method: metrics for method, metrics in found.items() if metrics}
+
+
+def _gap_closed(own: pd.DataFrame, seed: int) -> dict[str, dict]:
+    """Share of the gap from `BASE` to `GOAL` that each other method closes; empty where there is no gap."""
+    if GAP_METRIC not in own.columns or not {BASE, GOAL} <= set(own["method"]):
+        return {}
+    table = own.pivot(index=["user", *PAIR], columns="method", values=GAP_METRIC)
+    found = {}
+    for method in _methods(own):
+        if method in (BASE, GOAL, *PSEUDO_METHODS):
+            continue
+        whole = table[[BASE, method, GOAL]].dropna()
+        if len(whole):
+            columns = [whole[name].to_numpy() for name in (BASE, method, GOAL)]
+            share = share_of_gap(*columns, whole.index.get_level_values("user").to_numpy(), seed)
+            found[method] = asdict(share)
+    return {method: share for method, share in found.items() if all(map(math.isfinite, share.values()))}

@@ -1,0 +1,126 @@
+"""Intervals and tests over users: a user's examples belong together and are averaged first."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy.stats import permutation_test
+
+LEVEL = 0.95
+RESAMPLES = 9_999
+CHUNK = 512  # resamples held in memory at once
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean over users with its bootstrap interval (95 %); `n` users."""
+
+    mean: float
+    low: float
+    high: float
+    n: int
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A paired difference of means over users, with interval and two-sided permutation p-value."""
+
+    mean: float
+    low: float
+    high: float
+    p: float
+
+
+def user_means(values: np.ndarray, users: np.ndarray) -> np.ndarray:
+    """Mean of each user's values, `(U,)`, users sorted.
+
+    Raises:
+        ValueError: there is nothing, lengths differ, or a value is not finite.
+    """
+    values, users = np.asarray(values, dtype=float), np.asarray(users)
+    if values.ndim != 1 or values.shape != users.shape or not len(values):
+        raise ValueError(f"values of shape {values.shape} came with users of shape {users.shape}")
+    if not np.isfinite(values).all():
+        raise ValueError(f"{(~np.isfinite(values)).sum()} of {len(values)} values are not finite")
+    return pd.Series(values).groupby(users, sort=True).mean().to_numpy()
+
+
+def bootstrap_users(columns: np.ndarray, seed: int) -> np.ndarray:
+    """Means of `columns` over resampled users.
+
+    Args:
+        columns: one row a user, `(U, K)`; columns are resampled together, so that pairs stay pairs.
+        seed: of the resampling.
+
+    Returns:
+        `(RESAMPLES, K)`.
+    """
+    rng, count = np.random.default_rng(seed), len(columns)
+    chunks = [min(CHUNK, RESAMPLES - start) for start in range(0, RESAMPLES, CHUNK)]
+    return np.concatenate([columns[rng.integers(count, size=(size, count))].mean(axis=1) for size in chunks])
+
+
+def limits(samples: np.ndarray) -> tuple[float, float]:
+    """Percentile interval of bootstrap samples `(R,)` at `LEVEL`."""
+    low, high = np.quantile(samples, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return float(low), float(high)
+
+
+def interval(values: np.ndarray, users: np.ndarray, seed: int = 0) -> Interval:
+    """Mean over users and its cluster-bootstrap interval.
+
+    Args:
+        values: one a row, `(N,)`.
+        users: the user of each row, `(N,)`.
+        seed: of the resampling.
+    """
+    means = user_means(values, users)
+    low, high = limits(bootstrap_users(means[:, None], seed)[:, 0])
+    return Interval(float(means.mean()), low, high, len(means))
+
+
+def paired_difference(a: np.ndarray, b: np.ndarray, users: np.ndarray, seed: int = 0) -> Difference:
+    """Mean of a - b over users, rows being pairs `(N,)` (same example, same seed).
+
+    The p-value is that of a permutation test which swaps a and b within users.
+    """
+    means_a, means_b = user_means(a, users), user_means(b, users)
+    low, high = limits(bootstrap_users((means_a - means_b)[:, None], seed)[:, 0])
+    return Difference(float((means_a - means_b).mean()), low, high, swap_test(means_a, means_b, seed))
+
+
+def swap_test(a: np.ndarray, b: np.ndarray, seed: int = 0) -> float:
+    """Two-sided p-value of the hypothesis that a and b, `(U,)` in pairs, can be swapped within pairs."""
+    result = permutation_test(
+        (a, b),
+        lambda x, y, axis: np.mean(x - y, axis=axis),
+        permutation_type="samples",
+        vectorized=True,
+        n_resamples=RESAMPLES,
+        batch=CHUNK,
+        random_state=np.random.default_rng(seed),
+    )
+    return float(result.pvalue)
+
+
+def share_of_gap(base: np.ndarray, arm: np.ndarray, goal: np.ndarray, users: np.ndarray, seed: int = 0) -> Interval:
+    """How much of the gap between `base` and `goal` the arm closes: (base - arm) / (base - goal).
+
+    Args:
+        base: values of the arm to improve on, `(N,)`; rows of all three are of the same examples and seeds.
+        arm: values of the arm in question.
+        goal: values of the arm to reach.
+        users: the user of each row.
+        seed: of the resampling.
+
+    Returns:
+        Ratio of means over users with its bootstrap interval; not finite where there is no gap.
+    """
+    columns = np.stack([user_means(values, users) for values in (base, arm, goal)], axis=1)
+    samples = np.concatenate([columns.mean(axis=0, keepdims=True), bootstrap_users(columns, seed)])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratios = (samples[:, 0] - samples[:, 1]) / (samples[:, 0] - samples[:, 2])
+    low, high = limits(ratios[1:]) if np.isfinite(ratios).all() else (np.nan, np.nan)
+    return Interval(float(ratios[0]), low, high, len(columns))

@@ -1,0 +1,188 @@
+"""Metrics as readers see them, and tables of results: built once, shown as Markdown or in a console."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table as RichTable
+from rich.text import Text
+
+BASE, GOAL, MAIN = "none", "oracle", "pmg"
+PSEUDO_METHODS = ("ceiling", "truth")  # the truth through the autoencoder; the truth itself
+GAP_METRIC = "lpips_truth"
+MINUS, NOTHING = "\N{MINUS SIGN}", "\N{EN DASH}"
+
+FOOTNOTE = (
+    "Mean over users [95 % bootstrap interval over users]; ↑ higher and ↓ lower is better; bold: the best "
+    "method, references aside (oracle: the true taste in words; ceiling: the truth through the autoencoder; "
+    "truth: the truth itself). † used for selection, not evidence."
+)
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A column of the results.
+
+    Attributes:
+        name: in rows and results.
+        title: in tables.
+        higher: whether higher is better.
+        selects: whether the score selected the image, which makes it no evidence.
+    """
+
+    name: str
+    title: str
+    higher: bool = True
+    selects: bool = False
+
+
+METRICS = (
+    Metric("style_accuracy", "style accuracy"),
+    Metric("concept_accuracy", "concept accuracy"),
+    Metric("lpips_truth", "LPIPS to truth", higher=False),
+    Metric("lpips_history", "LPIPS to history", higher=False),
+    Metric("ssim_truth", "SSIM to truth"),
+    Metric("selection_preference", "d_p", selects=True),
+    Metric("selection_accuracy", "d_t", selects=True),
+    Metric("selection_z", "z", selects=True),
+)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A table's cell: its text, and whether it is the best of its column."""
+
+    text: str
+    best: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """A titled table; the first column holds the names of rows."""
+
+    title: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+
+
+def build_tables(results: Mapping[str, Any]) -> list[Table]:
+    """Returns the tables of `build_results`' results: arms, kinds of taste, differences, control, gap."""
+    tables = [_arms("All users", results["arms"])]
+    for kind, part in results["kinds"].items():
+        tables.append(_arms(f"Users of {kind} taste", part["arms"]))
+    tables.append(_paired("Paired differences, all users", results["paired"]))
+    for kind, part in results["kinds"].items():
+        tables.append(_paired(f"Paired differences, {kind} taste", part["paired"]))
+    tables.append(_control(results["control"]))
+    tables.append(_gap(results["gap_closed"][GAP_METRIC]))
+    return [table for table in tables if table.rows]
+
+
+def to_markdown(tables: Sequence[Table]) -> str:
+    """Returns the tables as Markdown, best values in bold, with the footnote."""
+    return "\n".join([*(_markdown(table) for table in tables), FOOTNOTE, ""])
+
+
+def print_tables(tables: Sequence[Table], console: Console) -> None:
+    """Shows the tables in a console, best values in bold, with the footnote."""
+    for table in tables:
+        shown = RichTable(header_style="dim")
+        for number, name in enumerate(table.header):
+            shown.add_column(name, justify="right" if number else "left")
+        for row in table.rows:
+            shown.add_row(*(Text(cell.text, style="bold green" if cell.best else "") for cell in row))
+        console.print(Text(table.title, style="bold"))  # a table's own title wraps at the table's width
+        console.print(shown)
+    console.print(Text(FOOTNOTE, style="dim"))
+
+
+def _markdown(table: Table) -> str:
+    lines = [table.header, ["---", *["---:"] * (len(table.header) - 1)]]
+    lines += [[f"**{cell.text}**" if cell.best else cell.text for cell in row] for row in table.rows]
+    return "\n".join([f"## {table.title}", "", *(f"| {' | '.join(line)} |" for line in lines), ""])
+
+
+def _present(found: Mapping[str, Mapping]) -> list[Metric]:
+    """Metrics that any row of `found` holds, in their order."""
+    return [metric for metric in METRICS if any(metric.name in values for values in found.values())]
+
+
+def _heading(metric: Metric) -> str:
+    return f"{metric.title} †" if metric.selects else f"{metric.title} {'↑' if metric.higher else '↓'}"
+
+
+def _number(value: float, signed: bool = False) -> str:
+    text = f"{value:+.3f}" if signed else f"{value:.3f}"
+    return text.replace("-", MINUS)
+
+
+def _with_interval(values: Mapping[str, float], signed: bool = False) -> str:
+    mean, low, high = (_number(values[name], signed) for name in ("mean", "low", "high"))
+    return f"{mean} [{low}, {high}]"
+
+
+def _p(value: float) -> str:
+    return "p < 0.001" if value < 0.001 else f"p = {value:.3f}"
+
+
+def _arms(title: str, arms: Mapping[str, Mapping]) -> Table:
+    metrics = _present(arms)
+    best = {metric.name: _best(metric, arms) for metric in metrics}
+
+    def cell(arm: str, metric: Metric) -> Cell:
+        values = arms[arm].get(metric.name)
+        if values is None:
+            return Cell(NOTHING)
+        competes = arm not in (GOAL, *PSEUDO_METHODS)
+        return Cell(_with_interval(values), competes and _number(values["mean"]) == best[metric.name])
+
+    rows = tuple((Cell(arm), *(cell(arm, metric) for metric in metrics)) for arm in arms)
+    users = max((values["n"] for arm in arms.values() for values in arm.values()), default=0)
+    return Table(f"{title} (n = {users})", ("method", *map(_heading, metrics)), rows)
+
+
+def _best(metric: Metric, arms: Mapping[str, Mapping]) -> str | None:
+    """The best shown mean among the methods that compete; equals are all best; none for selection scores."""
+    means = [
+        values[metric.name]["mean"]
+        for arm, values in arms.items()
+        if arm not in (GOAL, *PSEUDO_METHODS) and metric.name in values
+    ]
+    if metric.selects or not means:
+        return None
+    return _number(max(means) if metric.higher else min(means))
+
+
+def _paired(title: str, paired: Mapping[str, Mapping]) -> Table:
+    metrics = [metric for metric in _present(paired) if not metric.selects]
+
+    def cell(values: Mapping[str, float] | None) -> Cell:
+        return Cell(f"{_with_interval(values, signed=True)}, {_p(values['p'])}" if values else NOTHING)
+
+    rows = tuple(
+        (Cell(pair.replace("-", f" {MINUS} ")), *(cell(values.get(metric.name)) for metric in metrics))
+        for pair, values in paired.items()
+    )
+    return Table(title, ("pair", *map(_heading, metrics)), rows)
+
+
+def _control(control: Mapping[str, Mapping]) -> Table:
+    metrics = [metric for metric in _present(control) if not metric.selects]
+
+    def cell(values: Mapping[str, float] | None) -> Cell:
+        if not values:
+            return Cell(NOTHING)
+        return Cell(f"{_number(values['own'])} / {_number(values['mismatched'])}, {_p(values['p'])}")
+
+    rows = tuple(
+        (Cell(arm), *(cell(values.get(metric.name)) for metric in metrics)) for arm, values in control.items()
+    )
+    return Table("Own / mismatched user's preference", ("method", *map(_heading, metrics)), rows)
+
+
+def _gap(gap: Mapping[str, Mapping]) -> Table:
+    rows = tuple((Cell(arm), Cell(_with_interval(values))) for arm, values in gap.items())
+    return Table("Share of the gap from none to oracle, LPIPS to truth", ("method", "gap closed ↑"), rows)

@@ -1,0 +1,39 @@
+"""A grid of concepts and styles asked for by words: how good is the generator, by eye?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from pmg.data.splits import stable_number
+from pmg.data.tastes import style_words
+from pmg.models.conditioning import join
+from pmg.models.generator import Generator
+from pmg.models.sampling import sample_latents
+
+
+@torch.no_grad()
+def concept_style_grid(
+    generator: Generator, titles: Sequence[str], styles: Mapping[str, Mapping[str, str]], scene: str,
+    steps: int = 16, guidance: float = 3.0,
+) -> Tensor:  # fmt: skip
+    """Draws every title in every style, one row a style.
+
+    Returns:
+        Images `(S * T, 3, H, W)` in [-1, 1]; the noise depends on the title alone.
+    """
+    encode = generator.text_encoder.encode
+    target = encode([f"{title}, {scene}" for _ in styles for title in titles])
+    manner = encode([style_words(facts) for facts in styles.values() for _ in titles])
+    noise = torch.stack([seeded_noise(generator, title) for _ in styles for title in titles])
+    empty = join(encode([""]).expand(len(noise)))
+    latents = sample_latents(generator, join(target, manner), empty, noise, steps, guidance)
+    return generator.decode(latents)
+
+
+def seeded_noise(generator: Generator, text: str) -> Tensor:
+    """Noise `(C, h, w)` that depends on `text` alone."""
+    seed = stable_number("grid", text) % 2**62
+    return torch.randn(generator.latent_shape, generator=torch.Generator().manual_seed(seed))

@@ -1,0 +1,244 @@
+"""Generated images on disk, each with how it was made; an interrupted generation goes on from there."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from pmg.cache import atomic_write_bytes
+from pmg.domain import PmgError
+
+log = logging.getLogger(__name__)
+
+RECORDS = "records.jsonl"
+IMAGES = "images"
+
+Control = Literal["own", "mismatched"]
+
+
+class Key(NamedTuple):
+    """What makes a record unique in its folder."""
+
+    example: str
+    method: str
+    control: Control
+    seed: int
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One pair of weights that was tried.
+
+    Attributes:
+        w_p: weight of the preference block.
+        w_t: weight of the target block.
+        preference: d_p, cosine of image and preference keywords.
+        accuracy: d_t, cosine of image and target keywords.
+        z: their balance, which selects.
+    """
+
+    w_p: float
+    w_t: float
+    preference: float
+    accuracy: float
+    z: float
+
+
+@dataclass(frozen=True)
+class Record:
+    """How one image was made.
+
+    Attributes:
+        example: id of the example.
+        user: whom the image is for.
+        method: the arm, e.g. ``"pmg"``.
+        control: ``own`` preference, or that of a ``mismatched`` user.
+        preference_from: id of the user whose preference was used.
+        seed: of the noise.
+        candidates: all weights tried with their scores, never empty.
+        picked: index of the candidate that was kept.
+        target_keywords: what the image should show.
+        preference_keywords: the explicit preference, empty where the method uses none.
+        hashes: of what decided the image, e.g. ``{"model": …, "config": …}``.
+        image: file relative to the folder; set by `RecordWriter`.
+    """
+
+    example: str
+    user: str
+    method: str
+    control: Control
+    preference_from: str
+    seed: int
+    candidates: tuple[Candidate, ...]
+    picked: int = 0
+    target_keywords: tuple[str, ...] = ()
+    preference_keywords: tuple[str, ...] = ()
+    hashes: Mapping[str, str] = field(default_factory=dict)
+    image: str = ""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.picked < len(self.candidates):
+            raise ValueError(f"candidate {self.picked} of {len(self.candidates)} was picked: there is none")
+
+    @property
+    def key(self) -> Key:
+        """What makes the record unique in its folder."""
+        return Key(self.example, self.method, self.control, self.seed)
+
+    @property
+    def chosen(self) -> Candidate:
+        """The candidate that was kept."""
+        return self.candidates[self.picked]
+
+
+class RecordWriter:
+    """Writes images and records into a folder, on from where an earlier writer stopped.
+
+    A record is written after its image and reaches the disk before `add` returns; a last line that an
+    interruption cut short is dropped, so that its image is made again.
+
+    Args:
+        folder: of the generation; made where it is missing.
+
+    Attributes:
+        done: keys of all records in the folder.
+
+    Raises:
+        PmgError: the folder's records are damaged.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        self._path = self.folder / RECORDS
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._path.touch()
+        records, whole = _read(self._path)
+        os.truncate(self._path, whole)
+        self.done = {record.key for record in records}
+        self._hashes = {record.method: dict(record.hashes) for record in records}
+
+    def check(self, method: str, hashes: Mapping[str, str]) -> None:
+        """Refuses to go on with a method whose images in the folder were made in another way.
+
+        Raises:
+            PmgError: names the method and the hashes that differ.
+        """
+        known = self._hashes.setdefault(method, dict(hashes))
+        differ = sorted(name for name in known.keys() | hashes.keys() if known.get(name) != hashes.get(name))
+        if differ:
+            raise PmgError(
+                f"{self.folder} holds images of method '{method}' made with another {' and '.join(differ)}; "
+                "name a new run_dir, or remove the folder"
+            )
+
+    def add(self, images: Tensor, records: Sequence[Record]) -> None:
+        """Writes a chunk; what the folder holds already is left as it is.
+
+        Args:
+            images: `(B, 3, H, W)` in [-1, 1], the picked candidates.
+            records: B records, same order.
+
+        Raises:
+            PmgError: see `check`.
+            ValueError: images and records don't fit together.
+        """
+        if images.ndim != 4 or images.shape[1] != 3 or len(images) != len(records):
+            raise ValueError(f"{len(records)} records came with images of shape {tuple(images.shape)}")
+        for record in records:
+            self.check(record.method, record.hashes)
+        lines = []
+        for pixels, record in zip(to_uint8(images), records, strict=True):
+            if record.key not in self.done:
+                self.done.add(record.key)
+                lines.append(self._write_image(pixels, record))
+        self._append(lines)
+
+    def _write_image(self, pixels: np.ndarray, record: Record) -> str:
+        """Writes the PNG and returns the record's line."""
+        name = f"{IMAGES}/{record.method}/{record.control}/{record.example}-{record.seed}.png"
+        buffer = io.BytesIO()
+        Image.fromarray(pixels).save(buffer, format="PNG")
+        atomic_write_bytes(self.folder / name, buffer.getvalue())
+        return json.dumps(asdict(replace(record, image=name)), ensure_ascii=False) + "\n"
+
+    def _append(self, lines: Sequence[str]) -> None:
+        with self._path.open("ab") as file:
+            file.write("".join(lines).encode())
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def to_uint8(images: Tensor) -> np.ndarray:
+    """Images `(B, 3, H, W)` in [-1, 1] as uint8 `(B, H, W, 3)`; what lies outside is clipped."""
+    pixels = images.detach().float().cpu().add(1).mul(127.5).round().clamp(0, 255).byte()
+    return pixels.permute(0, 2, 3, 1).numpy()
+
+
+def read_records(folder: str | Path) -> list[Record]:
+    """Returns the records of a generation, in the order in which they were made.
+
+    Raises:
+        PmgError: `folder` is no generation's folder, is empty or damaged.
+    """
+    path = Path(folder, RECORDS)
+    if not path.is_file():
+        raise PmgError(f"{folder} is not a folder of generated images (no {RECORDS}); run `pmg-generate`")
+    records, _ = _read(path)
+    if not records:
+        raise PmgError(f"{path} holds no record yet; run `pmg-generate` to its end")
+    return records
+
+
+def read_images(folder: str | Path, records: Iterable[Record]) -> Tensor:
+    """Returns the records' images as floats `(B, 3, H, W)` in [-1, 1].
+
+    Raises:
+        PmgError: an image is missing, can't be read or is of another size; names file and row.
+    """
+    arrays: list[np.ndarray] = []
+    for record in records:
+        path = Path(folder, record.image)
+        row = "/".join(map(str, record.key))
+        try:
+            with Image.open(path) as image:
+                arrays.append(np.asarray(image.convert("RGB")))
+        except (OSError, SyntaxError) as error:  # a broken PNG chunk is a SyntaxError to Pillow
+            reason = "is missing" if isinstance(error, FileNotFoundError) else "can't be read"
+            raise PmgError(
+                f"{path} (row '{row}' of {RECORDS}) {reason}; remove that row and run pmg-generate again"
+            ) from None
+        if arrays[-1].shape != arrays[0].shape:
+            sizes = [f"{array.shape[1]}x{array.shape[0]}" for array in (arrays[-1], arrays[0])]
+            raise PmgError(f"{path} (row '{row}' of {RECORDS}) is {sizes[0]} pixels, others are {sizes[1]}")
+    return torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2).float().div(127.5).sub(1)
+
+
+def _read(path: Path) -> tuple[list[Record], int]:
+    """Returns the whole records, and the length of the file in bytes without a last line cut short."""
+    content = path.read_bytes()
+    whole = content.rfind(b"\n") + 1
+    if whole < len(content):
+        log.warning("%s: the last line was cut short by an interruption and is left out", path)
+    return [_parse(line, path, row) for row, line in enumerate(content[:whole].splitlines(), start=1)], whole
+
+
+def _parse(line: bytes, path: Path, row: int) -> Record:
+    try:
+        values = json.loads(line)
+        values["candidates"] = tuple(Candidate(**candidate) for candidate in values["candidates"])
+        for name in ("target_keywords", "preference_keywords"):
+            values[name] = tuple(values[name])
+        return Record(**values)
+    except (ValueError, TypeError, KeyError) as error:
+        raise PmgError(f"{path}, row {row}: not a record ({error}); remove it and generate again") from None

@@ -1,0 +1,61 @@
+"""Where weights come from: a hub id, a folder, or a file inside an installed package."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+from pmg.domain import PmgError
+
+PACKAGE_SCHEME = "package:"
+
+
+def resolve_source(source: str) -> str:
+    """Turns a source into something ``from_pretrained`` accepts.
+
+    Args:
+        source: ``package:NAME/path`` (a path inside an installed package, found without importing it),
+            a folder, or a hub id.
+
+    Returns:
+        A local path for package sources, otherwise `source` unchanged.
+
+    Raises:
+        PmgError: the package or the path inside it is missing.
+    """
+    if not source.startswith(PACKAGE_SCHEME):
+        return source
+    name, _, inner = source.removeprefix(PACKAGE_SCHEME).partition("/")
+    spec = importlib.util.find_spec(name)
+    if spec is None or not spec.submodule_search_locations:
+        raise PmgError(f"package '{name}' with the embedded weights is not installed; run `make setup`")
+    path = Path(spec.submodule_search_locations[0], inner)
+    if not path.exists():
+        raise PmgError(f"{path} is missing from package '{name}'; run `make setup` to install it again")
+    return str(path)
+
+
+def load_part(kind: Any, folder: str | Path) -> Any:
+    """Loads one model or scheduler of diffusers or transformers from its folder.
+
+    Args:
+        kind: the class.
+        folder: what ``save_pretrained`` wrote.
+
+    Raises:
+        PmgError: the folder is missing or damaged; names it and the ways to restore it.
+    """
+    try:
+        return kind.from_pretrained(Path(folder))
+    except Exception as error:  # a missing folder, bad JSON and truncated weights raise different things
+        reason = " ".join(str(error).split())[:160]
+        raise PmgError(
+            f"{folder} can't be loaded ({type(error).__name__}: {reason}); restore it with `git checkout -- assets` "
+            "or train it with `make pretrain`"
+        ) from error
+
+
+def load_frozen(kind: Any, folder: str | Path) -> Any:
+    """Loads a model as `load_part` does: float32, evaluation mode, no gradients."""
+    return load_part(kind, folder).float().requires_grad_(False).eval()

@@ -1,0 +1,77 @@
+"""The generator's frozen text encoder: texts to blocks of a condition."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from pmg.models.conditioning import Block
+from pmg.models.sources import resolve_source
+
+
+class TextEncoder(nn.Module):
+    """A frozen transformers text model.
+
+    Args:
+        model: gives ``last_hidden_state``.
+        tokenizer: its tokenizer.
+        max_length: longest text, in tokens, special tokens included.
+    """
+
+    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, max_length: int = 32) -> None:
+        super().__init__()
+        self.model = model.requires_grad_(False).eval()
+        self.tokenizer = tokenizer
+        self.max_length = max_length
+
+    @classmethod
+    def from_source(cls, source: str, max_length: int = 32) -> TextEncoder:
+        """Loads model and tokenizer from a hub id, a folder or an installed package."""
+        path = resolve_source(source)
+        return cls(AutoModel.from_pretrained(path), AutoTokenizer.from_pretrained(path), max_length)
+
+    def train(self, mode: bool = True) -> TextEncoder:
+        """Stays in evaluation mode: the encoder is frozen."""
+        return super().train(False)
+
+    @property
+    def width(self) -> int:
+        """Width `D` of its tokens."""
+        return self.model.config.hidden_size
+
+    def count_tokens(self, text: str) -> int:
+        """Length of a text in tokens, special tokens included."""
+        return len(self.tokenizer(text)["input_ids"])
+
+    @torch.no_grad()
+    def encode(self, texts: Sequence[str], batch_size: int = 256) -> Block:
+        """Encodes texts, each different text once.
+
+        Returns:
+            tokens `(B, L, D)` with `L` the longest text, and the mean of a text's tokens at length `sqrt(D)`
+            as its pooled vector `(B, D)`.
+        """
+        unique = list(dict.fromkeys(texts))
+        parts = [self._encode(unique[i : i + batch_size]) for i in range(0, len(unique), batch_size)]
+        length = max(part.tokens.shape[1] for part in parts)
+        parts = [part.padded(length) for part in parts]
+        whole = Block(*(torch.cat([getattr(p, name) for p in parts]) for name in ("tokens", "mask", "pooled")))
+        index = {text: row for row, text in enumerate(unique)}
+        return whole[torch.tensor([index[text] for text in texts])]
+
+    def _encode(self, texts: list[str]) -> Block:
+        batch = self.tokenizer(
+            texts, padding=True, truncation=True, max_length=self.max_length, return_tensors="pt"
+        ).to(self.model.device)
+        tokens = self.model(**batch).last_hidden_state
+        mask = batch["attention_mask"].bool()
+        return Block(tokens * mask[..., None], mask, pool(tokens, mask))
+
+
+def pool(tokens: Tensor, mask: Tensor) -> Tensor:
+    """Mean of the tokens that count, scaled to length `sqrt(D)` so that an element has unit variance; `(B, D)`."""
+    total = (tokens * mask[..., None]).sum(1) / mask.sum(1, keepdim=True).clamp(min=1)
+    return nn.functional.normalize(total, dim=-1) * tokens.shape[-1] ** 0.5

@@ -1,0 +1,78 @@
+"""What a job shares with its process: the log handlers and the global state that it must give back."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+
+class RunFailedError(Exception):
+    """A run ended badly and has said so already; only the exit code is left to pass on."""
+
+    def __init__(self, exit_code: int) -> None:
+        super().__init__(exit_code)
+        self.exit_code = exit_code
+
+
+@contextlib.contextmanager
+def log_file(path: Path) -> Iterator[None]:
+    """Appends everything that is logged inside to the run's own log."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handler = logging.FileHandler(path)
+    except OSError as error:
+        print(f"error: can't write the run folder {path.parent}: {error.strerror}", file=sys.stderr)
+        raise RunFailedError(1) from error
+    handler.setFormatter(logging.Formatter("[%(asctime)s][%(name)s][%(levelname)s] %(message)s"))
+    root, level = logging.getLogger(), logging.getLogger().level
+    root.addHandler(handler)
+    root.setLevel(min(level, logging.INFO) if level else logging.INFO)
+    try:
+        yield
+    finally:
+        root.removeHandler(handler)
+        root.setLevel(level)
+        handler.close()
+
+
+@contextlib.contextmanager
+def file_only() -> Iterator[None]:
+    """Silences the console handlers: a stack trace belongs in the log, one line on the screen."""
+    consoles = [h for h in logging.getLogger().handlers if not isinstance(h, logging.FileHandler)]
+    for handler in consoles:
+        logging.getLogger().removeHandler(handler)
+    try:
+        yield
+    finally:
+        for handler in consoles:
+            logging.getLogger().addHandler(handler)
+
+
+@contextlib.contextmanager
+def restored_state() -> Iterator[None]:
+    """Undoes what a job leaves in its process, so that the next job of a sweep starts as if alone."""
+    environment = dict(os.environ)
+    interrupt = signal.getsignal(signal.SIGINT)
+    torch = sys.modules.get("torch")
+    dtype = torch.get_default_dtype() if torch else None
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(environment)
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, interrupt)  # Lightning ignores Ctrl-C once it has seen one
+        torch = sys.modules.get("torch")
+        if torch:
+            torch.set_default_dtype(dtype or torch.float32)
+            torch.set_grad_enabled(True)
+            torch.use_deterministic_algorithms(False)
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+                torch.cuda.reset_peak_memory_stats()

@@ -1,0 +1,239 @@
+"""A run's life: seed, folder, resolved config, cost ledger, status, loggers closed with the right code."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import shlex
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from pmg.cache import atomic_write_json, atomic_write_text
+from pmg.config import check_targets
+from pmg.domain import PmgError
+from pmg.process import RunFailedError, file_only, log_file, restored_state
+from pmg.provenance import git_state, hardware, peak_memory, versions
+
+log = logging.getLogger(__name__)
+
+CONFIG_FILE = "config.yaml"
+METRICS_FILE = "metrics.json"
+INTERRUPTED = 130  # what a shell reports for a program ended by Ctrl-C
+
+
+class Ledger:
+    """What a run cost: seconds per phase and counts (LLM tokens, denoiser evaluations, …)."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self.counts: dict[str, int] = {
+            "trainable_parameters": 0,
+            "llm_tokens_computed": 0,
+            "llm_tokens_reused": 0,
+            "denoiser_evaluations": 0,
+        }
+
+    @contextlib.contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Adds the time spent inside to phase `name`, also when it ends with an error."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+
+    def count(self, name: str, amount: int) -> None:
+        """Adds `amount` to counter `name`."""
+        self.counts[name] = self.counts.get(name, 0) + int(amount)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Returns seconds per phase, counts, and peak memory so far, JSON-able."""
+        seconds = {name: round(value, 3) for name, value in self.seconds.items()}
+        return {"seconds": seconds, **self.counts, "peak_memory": peak_memory()}
+
+
+@dataclass
+class Run:
+    """What a command's body gets besides its config.
+
+    Attributes:
+        folder: the run's own folder; everything it makes goes here.
+        command: the verb, e.g. ``"train"``.
+        ledger: what the run cost.
+        metrics: results by name, e.g. ``{"val/loss": 0.1}``; written to ``metrics.json``.
+        loggers: Lightning loggers to close at the end; the body appends those it builds.
+    """
+
+    folder: Path
+    command: str
+    ledger: Ledger = field(default_factory=Ledger)
+    metrics: dict[str, Any] = field(default_factory=dict)
+    loggers: list[Any] = field(default_factory=list)
+
+
+Body = Callable[[DictConfig, Run], float | None]
+
+
+def execute(cfg: DictConfig, command: str, body: Body, overrides: Sequence[str] = ()) -> float | None:
+    """Runs `body` in its folder and records how it went.
+
+    Args:
+        cfg: composed config; `cfg.run_dir` is the folder. The body sees it read-only.
+        command: the verb, e.g. ``"train"``.
+        body: does the work; a returned float is what a sweep optimises.
+        overrides: the command-line overrides, to name the command that goes on after an interruption.
+
+    Returns:
+        What `body` returned.
+
+    Raises:
+        RunFailedError: the run failed, was interrupted (code 130) or exited; it has been reported already.
+    """
+    run = Run(Path(cfg.run_dir), command)
+    with restored_state(), log_file(run.folder / f"{command}.log"):
+        record = _Record(cfg, run)
+        try:
+            record.start(cfg)
+            _seed(cfg.get("seed"))
+            check_targets(cfg)
+            OmegaConf.set_readonly(cfg, True)
+            with run.ledger.phase("total"):
+                result = body(cfg, run)
+        except (Exception, KeyboardInterrupt, SystemExit) as error:
+            code = _report(error, run, overrides)
+            _close_loggers(run, code)
+            record.write("interrupted" if code == INTERRUPTED else "failed", error)
+            raise RunFailedError(code) from error
+        finally:
+            OmegaConf.set_readonly(cfg, False)
+        _close_loggers(run, 0)
+        record.write("completed")
+        print(run.folder, flush=True)
+        return result
+
+
+def read_run(folder: Path | str, command: str) -> tuple[DictConfig, dict[str, Any]]:
+    """Returns the resolved config and the ``metrics.json`` of an earlier run.
+
+    Raises:
+        PmgError: `folder` is no run folder, is damaged, or belongs to another command.
+    """
+    folder = Path(folder)
+    try:
+        metrics = json.loads((folder / METRICS_FILE).read_text())
+        config = OmegaConf.load(folder / CONFIG_FILE)
+    except FileNotFoundError as error:
+        raise PmgError(f"{folder} is not a run folder (no {Path(error.filename).name} in it)") from error
+    except ValueError as error:
+        raise PmgError(f"{folder / METRICS_FILE} is damaged; run `pmg-{command}` again") from error
+    owner = metrics.get("command")
+    if owner != command or not isinstance(config, DictConfig):
+        raise PmgError(f"{folder} belongs to pmg-{owner}; a folder of pmg-{command} is needed")
+    return config, metrics
+
+
+class _Record:
+    """Writes the run's ``config.yaml`` once and its ``metrics.json`` at each change of status."""
+
+    def __init__(self, cfg: DictConfig, run: Run) -> None:
+        self.run = run
+        self.owned = False
+        self.facts = {
+            "command": run.command,
+            "seed": cfg.get("seed"),
+            "versions": versions(),
+            "git": git_state(),
+            "hardware": hardware(),
+            "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        }
+
+    def start(self, cfg: DictConfig) -> None:
+        """Takes the folder: writes the status and the resolved config.
+
+        Raises:
+            PmgError: the folder is another command's; nothing in it is touched.
+        """
+        path = self.run.folder / METRICS_FILE
+        owner = json.loads(path.read_text()).get("command") if path.exists() else self.run.command
+        if owner != self.run.command:
+            raise PmgError(f"run_dir {self.run.folder} belongs to pmg-{owner}; name another one")
+        self.owned = True
+        self.write("running")
+        atomic_write_text(self.run.folder / CONFIG_FILE, OmegaConf.to_yaml(cfg, resolve=True))
+
+    def write(self, status: str, error: BaseException | None = None) -> None:
+        """Writes how the run stands, unless the folder was refused."""
+        if not self.owned:
+            return
+        facts = {"status": status, **self.facts, "ledger": self.run.ledger.as_dict()}
+        facts["metrics"] = {name: _jsonable(value) for name, value in self.run.metrics.items()}
+        facts["error"] = None if error is None else f"{type(error).__name__}: {error}"
+        atomic_write_json(self.run.folder / METRICS_FILE, facts)
+
+
+def _jsonable(value: Any) -> Any:
+    """Turns 0-d tensors and numpy scalars into numbers, and what JSON can't hold (NaN) into None."""
+    value = value.item() if hasattr(value, "item") else value
+    return None if value != value or value in (float("inf"), float("-inf")) else value
+
+
+def _seed(seed: int | None) -> None:
+    if seed is not None:  # 0 is a seed
+        from pytorch_lightning import seed_everything
+
+        seed_everything(seed, workers=True, verbose=False)
+
+
+def _is_interrupt(error: BaseException) -> bool:
+    """Whether the user pressed Ctrl-C; Lightning turns that into a SystemExit."""
+    by_lightning = isinstance(error, SystemExit) and isinstance(error.__context__, KeyboardInterrupt)
+    return isinstance(error, KeyboardInterrupt) or by_lightning
+
+
+def _report(error: BaseException, run: Run, overrides: Sequence[str]) -> int:
+    """Says on the console and in the run's log what ended the run; returns the exit code."""
+    if _is_interrupt(error):
+        kept = [override for override in overrides if not override.startswith("run_dir=")]
+        command = shlex.join([f"pmg-{run.command}", *kept, f"run_dir={run.folder}"])
+        print(f"interrupted; go on with: {command}", file=sys.stderr)
+        code = INTERRUPTED
+    elif isinstance(error, SystemExit):
+        code = error.code if isinstance(error.code, int) else 1
+    else:
+        print(f"error: {_one_line(error, run)}", file=sys.stderr)
+        code = 1
+    with file_only():
+        log.error("run ended with exit code %d", code, exc_info=error)
+    print(run.folder, flush=True)
+    return code
+
+
+def _one_line(error: BaseException, run: Run) -> str:
+    """Returns what the user can act on: the message alone where it was written for users."""
+    first = next(iter(str(error).splitlines()), "")
+    if isinstance(error, PmgError):
+        return " ".join(str(error).split())
+    if isinstance(error, OmegaConfBaseException):
+        key = f" (key '{error.full_key}')" if error.full_key else ""
+        return f"config: {first}{key}"
+    return f"{type(error).__name__}: {first} (traceback in {run.folder / run.command}.log)"
+
+
+def _close_loggers(run: Run, code: int) -> None:
+    """Finishes every logger; a fault in one is logged and must not hide how the run went."""
+    for logger in run.loggers:
+        try:
+            logger.finalize("success" if code == 0 else "failed")
+        except Exception:
+            log.exception("could not close %s", type(logger).__name__)
+    wandb = sys.modules.get("wandb")
+    if wandb is not None and wandb.run is not None:
+        wandb.finish(exit_code=code)  # without a code a crash would be shown as finished

@@ -1,0 +1,78 @@
+"""Lightning callbacks."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+import torch
+from pytorch_lightning import LightningModule, Trainer
+from pytorch_lightning.callbacks import Callback, ModelCheckpoint
+
+from pmg.domain import PmgError
+
+
+class LastCheckpoint(ModelCheckpoint):
+    """Keeps ``last.ckpt``, the state that an interrupted training goes on from.
+
+    Saved every `every_s` seconds, at the end of the training, and when an exception or Ctrl-C stops it.
+
+    Args:
+        dirpath: folder of ``last.ckpt``.
+        every_s: seconds between saves, above 0.
+    """
+
+    def __init__(self, dirpath: str, every_s: float = 60.0) -> None:
+        super().__init__(
+            dirpath=dirpath,
+            filename="last",
+            train_time_interval=timedelta(seconds=every_s),
+            auto_insert_metric_name=False,
+            enable_version_counter=False,  # overwritten, never last-v1.ckpt
+            save_on_exception=True,
+        )
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Saves the final state, which no interval may have met."""
+        if not trainer.fast_dev_run and self._last_global_step_saved != trainer.global_step:
+            self._save_checkpoint(trainer, self.format_checkpoint_name({}))
+        super().on_train_end(trainer, pl_module)
+
+
+class Signature(Callback):
+    """Writes a hash of the config into every checkpoint, so that no other config goes on from it.
+
+    Args:
+        config_hash: of everything that decides the training's result.
+    """
+
+    def __init__(self, config_hash: str) -> None:
+        self.config_hash = config_hash
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict) -> None:
+        """Signs the checkpoint."""
+        checkpoint["config_hash"] = self.config_hash
+
+
+def resume_point(path: Path, config: str) -> Path | None:
+    """Finds the checkpoint to go on from.
+
+    Args:
+        path: where ``last.ckpt`` would lie.
+        config: hash of everything that decides the training's result.
+
+    Returns:
+        `path`, or None where nothing was saved yet.
+
+    Raises:
+        PmgError: the checkpoint is damaged, or was made by another config.
+    """
+    if not path.is_file():
+        return None
+    try:
+        signature = torch.load(path, map_location="cpu", weights_only=True).get("config_hash")
+    except Exception as error:  # a truncated file raises whatever its damage leads to
+        raise PmgError(f"{path} is damaged ({type(error).__name__}); delete it to start this stage again") from error
+    if signature != config:
+        raise PmgError(f"{path} belongs to another config; name a new run_dir, or delete the folder to start again")
+    return path

@@ -1,0 +1,232 @@
+"""Trains PMG's preference encoder: denoising loss through the frozen denoiser and language model.
+
+Shapes: `U` users a batch, `K` draws (target, noise, timestep) a user, `B = U * K`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+
+from pmg.data.catalogue import Catalogue
+from pmg.domain import Example, Keywords
+from pmg.language.preferences import Readings
+from pmg.models.conditioning import Block, drop_target, join
+from pmg.models.context import Context
+from pmg.models.generator import Generator
+from pmg.models.language_model import LanguageModel
+from pmg.models.preference_encoder import PreferenceEncoder
+from pmg.training.datamodule import Batch, RowsDataModule, ShuffledRows
+from pmg.training.optim import one_cycle
+
+PARTS = ("target", "keywords", "soft")
+
+
+class PreferenceBatches:
+    """Collates users into batches of denoising questions.
+
+    Args:
+        questions: for each user the rows of their truths in `latents` and of their targets in the target block.
+        latents: normalised latents of the catalogue, `(N, C, h, w)`.
+        timesteps: number of the scheduler's timesteps.
+        draws: K, questions a user.
+        drop: chance to drop each of target, keywords and soft tokens.
+    """
+
+    def __init__(
+        self,
+        questions: Sequence[Sequence[tuple[int, int]]],
+        latents: Tensor,
+        timesteps: int,
+        draws: int,
+        drop: Mapping[str, float],
+    ) -> None:
+        self.questions = [torch.tensor(pairs) for pairs in questions]
+        self.latents, self.timesteps, self.draws, self.drop = latents, timesteps, draws, drop
+
+    def __call__(self, users: Tensor, generator: torch.Generator) -> Batch:
+        """A batch for `users` `(U,)`; all its randomness comes from `generator`."""
+        chosen = [self.questions[user] for user in users.tolist()]
+        picks = [torch.randint(len(pairs), (self.draws,), generator=generator) for pairs in chosen]
+        truth, target = torch.cat([pairs[pick] for pairs, pick in zip(chosen, picks, strict=True)]).T
+        latents = self.latents[truth]
+        batch = {
+            "users": users,
+            "target": target,
+            "latents": latents,
+            "noise": torch.randn(latents.shape, generator=generator),
+            "timesteps": torch.randint(self.timesteps, (len(truth),), generator=generator),
+        }
+        for part in PARTS:
+            batch[f"keep_{part}"] = torch.rand(len(truth), generator=generator) >= self.drop[part]
+        return batch
+
+    def fixed(self, users: Tensor, batch_size: int, seed: int) -> list[Batch]:
+        """Validation batches with nothing dropped and noise that never changes."""
+        batches = []
+        for number, part in enumerate(users.split(batch_size)):
+            batch = self(part, torch.Generator().manual_seed(seed + number))
+            batches.append({k: torch.ones_like(v) if k.startswith("keep_") else v for k, v in batch.items()})
+        return batches
+
+
+class PreferenceTraining(pl.LightningModule):
+    """Trains the soft branch; everything else is frozen and stays out of checkpoints.
+
+    Args:
+        encoder: the trainable part.
+        language_model: frozen; reads soft tokens behind cached histories.
+        generator: frozen; its denoising loss is the objective.
+        context: histories of all users, training and validation.
+        targets: encoded target keywords.
+        keywords: encoded preference keywords, one row a user.
+        empty: the encoded empty text, one row.
+        learning_rate: the cycle's peak.
+        snr_gamma: min-SNR ceiling, or None.
+    """
+
+    def __init__(
+        self,
+        encoder: PreferenceEncoder,
+        language_model: LanguageModel,
+        generator: Generator,
+        context: Context,
+        targets: Block,
+        keywords: Block,
+        empty: Block,
+        learning_rate: float,
+        snr_gamma: float | None,
+    ) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self._frozen = (language_model, generator)  # in a tuple: not sub-modules, so never saved or trained
+        self.context, self.targets, self.keywords, self.empty = context, targets, keywords, empty
+        self.learning_rate, self.snr_gamma = learning_rate, snr_gamma
+
+    def loss(self, batch: Batch) -> Tensor:
+        """Denoising loss of each question, `(B,)`."""
+        language_model, generator = self._frozen
+        tokens = self.encoder(language_model, self.context.select(batch["users"]))
+        draws = len(batch["target"]) // len(batch["users"])
+        soft = Block(tokens, torch.ones(tokens.shape[:2], dtype=torch.bool)).repeat(draws)
+        condition = join(
+            drop_target(self.targets[batch["target"]], self.empty, batch["keep_target"]),
+            self.keywords[batch["users"]].repeat(draws).masked(batch["keep_keywords"]),
+            soft.masked(batch["keep_soft"]),
+        )
+        return generator.denoising_loss(
+            batch["latents"], batch["noise"], batch["timesteps"], condition, self.snr_gamma
+        )
+
+    def training_step(self, batch: Batch, _: int) -> Tensor:
+        """One step."""
+        loss = self.loss(batch).mean()
+        self.log("train/denoise", loss, prog_bar=True)
+        return loss
+
+    def validation_step(self, batch: Batch, _: int) -> None:
+        """The loss of users that training doesn't see, with fixed noise and timesteps."""
+        self.log("val/denoise", self.loss(batch).mean(), prog_bar=True)
+
+    def configure_optimizers(self) -> dict:
+        """AdamW on one cycle."""
+        return one_cycle(self, self.encoder.parameters(), self.learning_rate)
+
+    def finish(self, users: Tensor, batch_size: int = 50) -> None:
+        """Fits the encoder's statistics to `users` `(U,)` once training is over."""
+        self.encoder.eval()
+        language_model, _ = self._frozen
+        with torch.no_grad():
+            parts = [self.encoder.states(language_model, self.context.select(u)) for u in users.split(batch_size)]
+        self.encoder.fit_statistics(torch.cat(parts))
+
+
+@dataclass(frozen=True)
+class Captions:
+    """Encoded texts of a training.
+
+    Attributes:
+        targets: target keywords, one row a concept.
+        keywords: preference keywords, one row a user.
+        empty: the empty text, one row.
+    """
+
+    targets: Block
+    keywords: Block
+    empty: Block
+
+
+def build_batches(
+    train: Sequence[Example],
+    validation: Sequence[Example],
+    readings: Readings,
+    target_words: Mapping[str, Keywords],
+    catalogue: Catalogue,
+    generator: Generator,
+    collate: Callable[..., PreferenceBatches],
+    users_per_step: int,
+    seed: int,
+) -> tuple[RowsDataModule, Captions]:
+    """Encodes what training looks at again and again, once: drawings and texts.
+
+    Args:
+        train: training examples.
+        validation: validation examples, of other users.
+        readings: histories of both.
+        target_words: target keywords by concept.
+        catalogue: the drawings.
+        generator: encodes drawings and texts.
+        collate: makes the batches; given questions, latents and the number of timesteps.
+        users_per_step: users a batch.
+        seed: of the batches.
+
+    Returns:
+        The batches and the encoded texts.
+    """
+    encode = generator.text_encoder.encode
+    captions = Captions(
+        targets=encode([str(words) for words in target_words.values()]),
+        keywords=encode([str(words) for words in readings.keywords]),
+        empty=encode([""]),
+    )
+    concept = {name: row for row, name in enumerate(target_words)}
+    questions: list[list[tuple[int, int]]] = [[] for _ in readings.users]
+    examples = [*train, *validation]
+    for row, example in zip(readings.rows([example.user for example in examples]), examples, strict=True):
+        questions[row] += [(catalogue.index[item.id], concept[example.target.concept]) for item in example.truth]
+    timesteps = generator.noise_scheduler.config.num_train_timesteps
+    batches = collate(questions=questions, latents=encode_drawings(generator, catalogue), timesteps=timesteps)
+    learners, others = (
+        torch.tensor(sorted(set(readings.rows([example.user for example in split])))) for split in (train, validation)
+    )
+    fixed = batches.fixed(others, users_per_step, seed)
+    return RowsDataModule(ShuffledRows(learners, users_per_step, seed, batches), fixed), captions
+
+
+def encode_drawings(generator: Generator, catalogue: Catalogue, batch_size: int = 128) -> Tensor:
+    """Latents of every drawing, in catalogue order."""
+    rows = torch.arange(len(catalogue.items)).split(batch_size)
+    return torch.cat([generator.encode_images(catalogue.pixels(part)) for part in rows])
+
+
+def build_module(
+    language_model: LanguageModel,
+    readings: Readings,
+    captions: Captions,
+    generator: Generator,
+    encoder: Callable[..., PreferenceEncoder],
+    module: Callable[..., PreferenceTraining],
+    sample: int = 50,
+) -> PreferenceTraining:
+    """Makes the untrained encoder and the module around it; `sample` users set the encoder's starting scale."""
+    tokens = captions.keywords.tokens[captions.keywords.mask]
+    context = readings.context.select(range(min(sample, len(readings.users))))
+    built = encoder(language_model=language_model, text_embeddings=tokens, sample=context)
+    return module(
+        encoder=built.train(), language_model=language_model, generator=generator, context=readings.context,
+        targets=captions.targets, keywords=captions.keywords, empty=captions.empty,
+    )  # fmt: skip

@@ -1,0 +1,61 @@
+"""What every test shares: no network, a composed config that writes into a temporary folder."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+# before any library reads them
+os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1", WANDB_MODE="disabled", WANDB_SILENT="true")
+
+import hydra
+import pytest
+from hydra.core.global_hydra import GlobalHydra
+
+from pmg.config import register_configs
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture
+def compose(tmp_path):
+    """Composes a command's config with overrides; its run folder lies in `tmp_path`."""
+    register_configs()
+    GlobalHydra.instance().clear()
+    with hydra.initialize_config_module("pmg.conf", version_base="1.3"):
+        yield lambda command="train", *overrides: hydra.compose(
+            command, overrides=[f"run_dir={tmp_path / 'run'}", *overrides]
+        )
+    GlobalHydra.instance().clear()
+
+
+@pytest.fixture
+def shell(tmp_path):
+    """Runs a program in `tmp_path` and returns the finished process with its texts."""
+
+    def run(*command, **environment):
+        clean = {name: value for name, value in os.environ.items() if name != "HYDRA_FULL_ERROR"}
+        return subprocess.run(
+            [str(part) for part in command],
+            cwd=tmp_path,
+            env={**clean, **environment},
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+
+    return run
+
+
+@pytest.fixture
+def pmg(shell):
+    """Runs ``python -m pmg.commands.VERB``; returns the finished process."""
+    return lambda verb, *args, **env: shell(sys.executable, "-m", f"pmg.commands.{verb}", *args, **env)
+
+
+@pytest.fixture(scope="session")
+def root():
+    """The checkout."""
+    return ROOT

@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from pmg.evaluation.contact_sheet import SheetRow, contact_sheet, image_grid
+
+RED = torch.tensor([1.0, -1.0, -1.0])[:, None, None].expand(3, 16, 16)
+BLUE = RED.flip(0)
+
+
+def row(kind="describable", **changes):
+    values = {
+        "taste": "black and white",
+        "target": "red apple",
+        "history": torch.stack([BLUE] * 14),
+        "truth": RED,
+    }
+    return SheetRow(**{"kind": kind, **values, "images": {"none": RED, "pmg": BLUE}, **changes})
+
+
+def count(sheet, colour):
+    return int((np.asarray(sheet) == colour).all(-1).sum())
+
+
+def test_every_image_is_on_the_sheet():
+    sheet = contact_sheet([row(), row("indescribable")], ["none", "pmg"])
+    assert count(sheet, (255, 0, 0)) == 2 * 2 * 32 * 32  # truth and none of two users, twice as large
+    assert count(sheet, (0, 0, 255)) == 2 * (32 * 32 + 12 * 40 * 40)  # pmg, and the latest twelve of the history
+
+
+def test_kinds_stand_together():
+    mixed = contact_sheet([row("a"), row("b"), row("a")], ["pmg"])
+    sorted_ = contact_sheet([row("a"), row("a"), row("b")], ["pmg"])
+    assert np.array_equal(np.asarray(mixed), np.asarray(sorted_))
+
+
+def test_long_texts_stay_in_their_column():
+    long = row(target="a very long title " * 9, taste="many words " * 40)
+    plain = row(target="", taste="")
+    a, b = (np.asarray(contact_sheet([r], ["none", "pmg"])) for r in (long, plain))
+    assert np.array_equal(a[:, 28 + 190 :], b[:, 28 + 190 :])
+    assert not np.array_equal(a, b)
+
+
+def test_sheet_refuses_bad_input():
+    with pytest.raises(ValueError, match="at least one row"):
+        contact_sheet([], ["pmg"])
+    with pytest.raises(ValueError, match=r"must lie in \[-1, 1\]"):
+        contact_sheet([row(truth=RED * 200)], ["pmg"])
+
+
+def test_grid_is_filled_row_by_row():
+    grid = image_grid(torch.stack([RED, BLUE, BLUE, BLUE, BLUE, RED]), ["a", "b"], ["x", "y", "z"], "title")
+    red = (np.asarray(grid) == (255, 0, 0)).all(-1)
+    ys, xs = np.nonzero(red)
+    assert red.sum() == 2 * 32 * 32
+    first, last = xs[ys == ys.min()], xs[ys == ys.max()]
+    assert last.min() - first.min() == 2 * (32 + 10)
+
+
+def test_grid_refuses_a_wrong_number_of_images():
+    with pytest.raises(ValueError, match="1 images don't fill 1 rows of 2 columns"):
+        image_grid(RED[None], ["a"], ["x", "y"])

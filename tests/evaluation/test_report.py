@@ -1,0 +1,140 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from rich.console import Console
+
+from pmg.domain import PmgError
+from pmg.evaluation.report import build_results, write_results
+from pmg.evaluation.tables import build_tables, print_tables, to_markdown
+
+LPIPS = {"none": 0.40, "keywords": 0.38, "pmg": 0.32, "oracle": 0.30, "ceiling": 0.05, "truth": 0.0}
+STYLE = {"none": 0.1, "keywords": 0.4, "pmg": 0.9, "oracle": 0.95, "ceiling": 1.0, "truth": 1.0}
+
+
+def row(number, method, control, rng):
+    off = 0.2 if control == "mismatched" else 0.0
+    selected = method in ("keywords", "pmg")
+    return {
+        "example": f"e{number}",
+        "user": f"u{number // 2}",
+        "kind": "describable" if number % 4 < 2 else "indescribable",
+        "method": method,
+        "control": control,
+        "seed": 0,
+        "style_accuracy": float(rng.random() < STYLE[method] - 3 * off),
+        "lpips_truth": LPIPS[method] + off + 0.1 * (number % 5),
+        "selection_preference": 0.3 if selected else np.nan,
+    }
+
+
+@pytest.fixture(scope="module")
+def rows():
+    rng = np.random.default_rng(0)
+    arms = [(method, "own") for method in LPIPS] + [("pmg", "mismatched")]
+    return pd.DataFrame([row(number, *arm, rng) for number in range(80) for arm in arms])
+
+
+@pytest.fixture(scope="module")
+def results(rows):
+    return build_results(rows, revision="abc", config={"seed": 0}, cost={"seconds": 1.0})
+
+
+def test_results_have_their_one_form(results):
+    assert set(results) == {"arms", "paired", "control", "kinds", "gap_closed", "cost", "revision", "config"}
+    assert list(results["arms"]) == ["none", "keywords", "pmg", "oracle", "ceiling", "truth"]
+    assert set(results["arms"]["pmg"]["lpips_truth"]) == {"mean", "low", "high", "n", "seeds"}
+    assert set(results["paired"]["pmg-none"]["lpips_truth"]) == {"mean", "low", "high", "p"}
+    assert set(results["control"]["pmg"]["lpips_truth"]) == {"own", "mismatched", "p"}
+    assert set(results["kinds"]) == {"describable", "indescribable"}
+    assert set(results["kinds"]["describable"]) == {"arms", "paired"}
+    assert (results["revision"], results["config"], results["cost"]) == ("abc", {"seed": 0}, {"seconds": 1.0})
+
+
+def test_figures_are_those_of_the_rows(results):
+    pmg = results["arms"]["pmg"]["lpips_truth"]
+    assert pmg["mean"] == pytest.approx(0.52)
+    assert (pmg["n"], pmg["seeds"]) == (40, 1)
+    assert results["kinds"]["describable"]["arms"]["pmg"]["lpips_truth"]["n"] == 20
+    difference = results["paired"]["pmg-none"]["lpips_truth"]
+    assert [difference[key] for key in ("mean", "low", "high")] == pytest.approx([-0.08] * 3)
+    assert difference["p"] < 0.001
+    control = results["control"]["pmg"]["lpips_truth"]
+    assert (control["own"], control["mismatched"]) == pytest.approx((0.52, 0.72))
+    assert control["p"] < 0.001
+
+
+def test_pairs_are_against_none_and_of_pmg_against_all(results):
+    assert list(results["paired"]) == [
+        "keywords-none",
+        "pmg-none",
+        "oracle-none",
+        "pmg-keywords",
+        "pmg-oracle",
+    ]
+
+
+def test_gap_closed(results):
+    gap = results["gap_closed"]["lpips_truth"]
+    assert set(gap) == {"keywords", "pmg"}
+    assert gap["pmg"]["mean"] == pytest.approx(0.8)
+    assert gap["keywords"]["mean"] == pytest.approx(0.2)
+
+
+def test_without_a_gap_none_is_closed(rows):
+    flat = rows.assign(lpips_truth=0.5)
+    assert build_results(flat, None, {}, {})["gap_closed"] == {"lpips_truth": {}}
+    fewer = rows[rows["method"] != "oracle"]
+    assert build_results(fewer, None, {}, {})["gap_closed"] == {"lpips_truth": {}}
+
+
+def test_what_was_not_measured_is_left_out(results):
+    assert "selection_preference" not in results["arms"]["none"]
+    assert "ssim_truth" not in results["arms"]["pmg"]
+    assert "selection_preference" not in results["paired"]["pmg-none"]
+
+
+def test_files_round_trip(tmp_path, results, rows):
+    write_results(tmp_path, results, rows)
+    assert json.loads((tmp_path / "results.json").read_text()) == results
+    pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "rows.parquet"), rows)
+    assert (tmp_path / "table.md").read_text() == to_markdown(build_tables(results))
+
+
+def test_markdown_marks_the_best_and_the_selection_scores(results):
+    text = to_markdown(build_tables(results))
+    header, _, *lines = text.split("\n\n")[1].splitlines()
+    assert header == "| method | style accuracy ↑ | LPIPS to truth ↓ | d_p † |"
+    bold = [line for line in lines if "**" in line]
+    assert len(bold) == 1
+    assert bold[0].startswith("| pmg |")
+    assert "**0.520 [" in bold[0]
+    assert not bold[0].rstrip(" |").endswith("**")  # no selection score is a best one
+    assert "† used for selection, not evidence" in text
+    widths = {line.count("|") for line in [header, *lines]}
+    assert len(widths) == 1
+
+
+def test_console_shows_the_same_figures(results):
+    tables = build_tables(results)
+    console = Console(width=300, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    print_tables(tables, console)
+    shown = console.export_text()
+    for table in tables:
+        assert table.title in shown
+        for line in table.rows:
+            assert all(cell.text in shown for cell in line)
+
+
+def test_bad_rows_are_refused(rows):
+    with pytest.raises(PmgError, match=r"missing \['kind'\]"):
+        build_results(rows.drop(columns="kind"), None, {}, {})
+    with pytest.raises(PmgError, match="0 rows"):
+        build_results(rows[:0], None, {}, {})
+    with pytest.raises(PmgError, match="'e0', method 'none', stands twice"):
+        build_results(pd.concat([rows, rows[:1]]), None, {}, {})
+    with pytest.raises(PmgError, match=r"got .'other'"):
+        build_results(rows.assign(control="other"), None, {}, {})

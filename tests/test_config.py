@@ -1,0 +1,184 @@
+"""Every option composes and fits its target's signature; typos are refused; the funnel keeps its promises."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import hydra
+import pytest
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import ConfigCompositionException
+from omegaconf import OmegaConf
+
+from pmg.config import SCHEMAS, check_targets, config_hash, instantiate, instantiate_all, register_configs
+from pmg.domain import PmgError
+
+CONF = Path(__file__).resolve().parents[1] / "conf"
+OPTIONS = sorted(
+    str(path.relative_to(CONF).with_suffix(""))
+    for path in CONF.rglob("*.yaml")
+    if path.parent != CONF and path.relative_to(CONF).parts[0] != "local"  # local is this machine's own
+)
+
+
+@pytest.fixture(scope="module")
+def groups():
+    """The groups that each command's defaults list chooses from."""
+    register_configs()
+    GlobalHydra.instance().clear()
+    with hydra.initialize_config_module("pmg.conf", version_base="1.3"):
+        trees = {command: hydra.compose(command, return_hydra_config=True) for command in SCHEMAS}
+    return {command: {key.split("@")[0] for key in cfg.hydra.runtime.choices} for command, cfg in trees.items()}
+
+
+def fill_missing(cfg):
+    """Gives every mandatory value (`???`) a stand-in: a test asks for structure alone."""
+    for key in OmegaConf.missing_keys(cfg):
+        OmegaConf.update(cfg, key, "given-by-the-user")
+    return cfg
+
+
+def test_root_files_are_the_commands():
+    assert {path.stem for path in CONF.glob("*.yaml")} == set(SCHEMAS)
+
+
+def test_options_are_found():
+    assert len(OPTIONS) > 10
+
+
+@pytest.mark.parametrize("command", sorted(SCHEMAS))
+def test_command_composes(compose, command):
+    check_targets(fill_missing(compose(command)))
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_option_composes(groups, compose, option):
+    group, _, name = option.rpartition("/")
+    commands = [command for command in SCHEMAS if group in groups[command]]
+    assert commands, f"no command reads conf/{group}"
+    if group == "experiment":  # an experiment is written for some commands, and says which
+        commands = [command for command in commands if f"pmg-{command}" in (CONF / f"{option}.yaml").read_text()]
+        assert commands, f"conf/{option}.yaml names no command to run it with"
+    for command in commands:
+        check_targets(fill_missing(compose(command, f"{group}={name}")))
+
+
+def user_configs(compose_dir, **experiments):
+    """Writes experiment files and returns the override that puts their folder on the search path."""
+    for name, text in experiments.items():
+        file = compose_dir / "experiment" / f"{name}.yaml"
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(f"# @package _global_\n{text}\n")
+    return f"hydra.searchpath=[file://{compose_dir}]"
+
+
+def test_experiment_beats_root_and_command_line_beats_experiment(compose, tmp_path):
+    path = user_configs(tmp_path, mine="seed: 7")
+    assert compose("train", path, "experiment=mine").seed == 7
+    assert compose("train", path, "experiment=mine", "seed=8").seed == 8
+
+
+def test_typo_at_the_top_of_an_experiment_is_refused(compose, tmp_path):
+    path = user_configs(tmp_path, typo="seeed: 7")
+    with pytest.raises(ConfigCompositionException, match="seeed"):
+        compose("train", path, "experiment=typo")
+
+
+def test_all_problems_of_all_targets_at_once(compose, tmp_path):
+    typos = """
+trainer: {max_stepz: 3}
+logger: {csv: {save_dirr: x}}
+callbacks: {progress: {_target_: os.system}}
+"""
+    cfg = compose("train", user_configs(tmp_path, typos=typos), "experiment=typos")
+    with pytest.raises(PmgError) as caught:
+        check_targets(cfg)
+    message = str(caught.value)
+    assert "trainer.max_stepz" in message
+    assert "did you mean 'max_steps'" in message
+    assert "logger.csv.save_dirr" in message
+    assert "os.system" in message
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("node", "expected"),
+    [
+        ({"_target_": "torch.nn.Linearr"}, "did you mean 'Linear'"),
+        ({"_target_": "torch.nnn.Linear"}, "torch.nnn.Linear"),
+        ({"_target_": "torch.optim.AdamW", "_partial_": True, "lrr": 1e-3}, "did you mean 'lr'"),
+        ({"outer": [{"_target_": "torch.nn.Linear", "biass": True}]}, "outer.0.biass"),
+        ({"path": "???"}, "path is missing a value"),
+    ],
+)
+def test_problem_is_named(node, expected):
+    with pytest.raises(PmgError) as caught:
+        check_targets(OmegaConf.create(node))
+    assert expected in str(caught.value)
+
+
+def test_late_arguments_may_be_absent():
+    check_targets(OmegaConf.create({"_target_": "torch.optim.AdamW", "_partial_": True, "lr": 1e-3}))
+    check_targets(OmegaConf.create({"_target_": "torch.nn.Linear", "in_features": 3}))
+
+
+def test_foreign_targets_are_refused():
+    with pytest.raises(PmgError, match="outside the allowed packages"):
+        instantiate({"_target_": "subprocess.run", "args": "true"})
+    with pytest.raises(PmgError, match="outside the allowed packages"):
+        instantiate({"_target_": "torch.nn.Sequential", "inner": {"_target_": "os.getcwd"}})
+
+
+@dataclass(frozen=True)
+class Thing:
+    """A plain object, as `domain` has them."""
+
+    values: tuple[int, ...] = (1, 2)
+
+
+def test_built_objects_pass_by_identity_and_config_becomes_builtin_types():
+    thing = Thing()
+    node = OmegaConf.create({"_target_": "pmg.domain.Behavior", "action": {"a": [1, 2]}})
+    built = instantiate(node, item=thing)
+    assert built.item is thing
+    assert type(built.action) is dict
+    assert type(built.action["a"]) is list
+
+
+def test_partial_takes_late_arguments_now_and_at_the_call():
+    node = OmegaConf.create({"_target_": "pmg.domain.Behavior", "_partial_": True, "action": "sent"})
+    build = instantiate(node, timestamp=3)
+    thing = Thing()
+    assert build(item=thing).item is thing
+    assert build(item=thing).timestamp == 3
+
+
+def test_node_without_target_is_refused():
+    with pytest.raises(PmgError, match="_target_"):
+        instantiate({"a": 1})
+
+
+def test_instantiate_all_leaves_out_null():
+    nodes = OmegaConf.create({"a": {"_target_": "torch.nn.Identity"}, "b": None})
+    assert len(instantiate_all(nodes)) == 1
+    assert instantiate_all(None) == []
+
+
+def test_error_of_a_nested_target_keeps_its_type(tmp_path):
+    missing = {"_target_": "pmg.models.sources.resolve_source", "source": "package:no_such_package/x"}
+    with pytest.raises(PmgError, match="no_such_package"):
+        instantiate({"_target_": "pmg.domain.Behavior", "item": missing})
+
+
+def test_interpolation_is_resolved_against_the_whole_config():
+    cfg = OmegaConf.create({"size": 3, "node": {"_target_": "pmg.domain.Behavior", "item": "${size}"}})
+    assert instantiate(cfg.node).item == 3
+
+
+def test_config_hash_sees_what_decides_results_alone(compose, tmp_path):
+    plain = config_hash(compose("train"))
+    assert config_hash(compose("train", "paths.output_dir=elsewhere", "run_dir=x", "logger=none")) == plain
+    assert config_hash(compose("train", "seed=5")) != plain
+    assert config_hash(compose("train", "seed=5"), "trainer") == config_hash(compose("train"), "trainer")
+    assert config_hash(compose("train", "trainer.max_steps=5"), "trainer") != config_hash(compose("train"), "trainer")

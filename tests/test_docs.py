@@ -1,0 +1,67 @@
+"""What the documents and the Makefile name exists: commands, targets, options, versions."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+import pmg
+from pmg.config import SCHEMAS
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCUMENTS = [path for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md") if path.exists()]
+DOCUMENTS += sorted((ROOT / "docs").glob("*.md"))
+MAKEFILE = (ROOT / "Makefile").read_text()
+TARGETS = set(re.findall(r"^([a-z][\w-]*):", MAKEFILE, re.MULTILINE))
+PLACEHOLDER = re.compile(r"[A-Z]{3,}|[<>$…]|\.\.\.")
+
+
+def commands(text):
+    """Returns (verb, overrides) for each ``pmg-VERB …`` written in code."""
+    found = []
+    for verb, rest in re.findall(r"(?<![\w/.-])(?:\$\(BIN\)/)?pmg-([a-z]+)\b([^\n`&|;#)]*)", text):
+        words = [word.strip("'\"") for word in rest.split()]
+        found.append((verb, [w for w in words if re.match(r"[\w+~/@.]+=", w) and not PLACEHOLDER.search(w)]))
+    return found
+
+
+NAMED = [
+    pytest.param(verb, overrides, id=f"{path.name}: pmg-{verb} {' '.join(overrides)}")
+    for path in [*DOCUMENTS, ROOT / "Makefile"]
+    for verb, overrides in dict.fromkeys((v, tuple(o)) for v, o in commands(path.read_text()))
+]
+
+
+@pytest.mark.parametrize(("verb", "overrides"), NAMED)
+def test_named_command_composes(compose, verb, overrides):
+    assert verb in SCHEMAS, f"there is no pmg-{verb}"
+    # of a sweep (a,b,c) the first value; Hydra's own keys are read outside of the job's config
+    first = [word if word.split("=")[1][:1] in "[{" else word.split(",")[0] for word in overrides]
+    own = [word for word in first if not word.startswith("hydra")]
+    compose(verb, *own)
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_named_targets_exist(path):
+    named = set(re.findall(r"(?:`|^\$? ?)make ([a-z][a-z-]*)", path.read_text(), re.MULTILINE))
+    assert named <= TARGETS, f"{path.name} names targets that the Makefile lacks: {sorted(named - TARGETS)}"
+
+
+@pytest.mark.parametrize("path", [*DOCUMENTS, ROOT / "Makefile"], ids=lambda path: path.name)
+def test_named_experiments_exist(path):
+    named = set(re.findall(r"(?<!\w)experiment=([a-z]\w*)", path.read_text()))
+    existing = {file.stem for file in (ROOT / "conf" / "experiment").glob("*.yaml")}
+    assert named <= existing
+
+
+def test_every_target_explains_itself():
+    explained = set(re.findall(r"^([a-z][\w-]*):.*## ", MAKEFILE, re.MULTILINE))
+    assert explained == TARGETS
+
+
+def test_version_is_the_same_everywhere():
+    assert f"## [{pmg.__version__}]" in (ROOT / "CHANGELOG.md").read_text()
+    assert yaml.safe_load((ROOT / "CITATION.cff").read_text())["version"] == pmg.__version__

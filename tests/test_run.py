@@ -1,0 +1,222 @@
+"""A run's life: folder, status, ledger, seed, loggers, and a process left as it was found."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+
+import pytest
+import torch
+from omegaconf import OmegaConf, ReadonlyConfigError
+
+from pmg.domain import PmgError
+from pmg.process import RunFailedError
+from pmg.run import Ledger, execute, read_run
+
+
+def config(folder, **keys):
+    return OmegaConf.create({"run_dir": str(folder), "seed": 0, **keys})
+
+
+def metrics(folder):
+    return json.loads((folder / "metrics.json").read_text())
+
+
+class Logger:
+    """A logger that remembers how it was closed."""
+
+    def __init__(self):
+        self.status = None
+
+    def finalize(self, status):
+        self.status = status
+
+
+def test_completed_run(tmp_path, capsys):
+    logger = Logger()
+
+    def body(cfg, run):
+        with run.ledger.phase("prefill"):
+            run.ledger.count("llm_tokens_computed", 5)
+        run.metrics["val/loss"] = torch.tensor(0.5)
+        run.metrics["bad"] = float("nan")
+        run.loggers.append(logger)
+        assert metrics(run.folder)["status"] == "running"
+        return 0.25
+
+    assert execute(config(tmp_path / "run", double="${seed}"), "train", body) == 0.25
+    record = metrics(tmp_path / "run")
+    assert record["status"] == "completed"
+    assert record["seed"] == 0
+    assert record["metrics"] == {"val/loss": 0.5, "bad": None}
+    assert record["ledger"]["llm_tokens_computed"] == 5
+    assert record["ledger"]["seconds"]["prefill"] >= 0
+    assert record["ledger"]["peak_memory"]["ram_mib"] > 10
+    assert record["versions"]["torch"]
+    assert record["hardware"]["cores"] >= 1
+    assert OmegaConf.load(tmp_path / "run" / "config.yaml").double == 0
+    assert logger.status == "success"
+    assert capsys.readouterr().out.splitlines()[-1] == str(tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (PmgError("row 3 is empty"), "error: row 3 is empty"),
+        (ValueError("bug"), "error: ValueError: bug (traceback in"),
+    ],
+)
+def test_failed_run(tmp_path, capsys, error, line):
+    logger = Logger()
+
+    def body(cfg, run):
+        run.loggers.append(logger)
+        raise error
+
+    with pytest.raises(RunFailedError) as caught:
+        execute(config(tmp_path), "train", body)
+    assert caught.value.exit_code == 1
+    assert metrics(tmp_path)["status"] == "failed"
+    assert str(error) in metrics(tmp_path)["error"]
+    assert "Traceback" in (tmp_path / "train.log").read_text()
+    assert logger.status == "failed"
+    printed = capsys.readouterr().err
+    assert printed.startswith(line)
+    assert "Traceback" not in printed
+
+
+def lightning_interrupt():
+    """Ends as Lightning's trainer does after Ctrl-C."""
+    try:
+        raise KeyboardInterrupt
+    except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        sys.exit(1)
+
+
+def plain_interrupt():
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("interrupt", [plain_interrupt, lightning_interrupt])
+def test_interrupted_run_says_how_to_go_on(tmp_path, capsys, interrupt):
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(RunFailedError) as caught:
+        execute(config(tmp_path), "train", lambda cfg, run: interrupt(), ["experiment=demo", "run_dir=old"])
+    assert caught.value.exit_code == 130
+    assert metrics(tmp_path)["status"] == "interrupted"
+    assert f"pmg-train experiment=demo run_dir={tmp_path}" in capsys.readouterr().err
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_seed_zero_counts(tmp_path):
+    def draw(seed, name):
+        values = []
+        execute(config(tmp_path / name, seed=seed), "train", lambda cfg, run: values.append(torch.rand(3)))
+        return values[0]
+
+    assert torch.equal(draw(0, "a"), draw(0, "b"))
+    assert not torch.equal(draw(0, "c"), draw(1, "d"))
+
+
+def test_config_is_read_only_inside_and_targets_are_checked_first(tmp_path):
+    def body(cfg, run):
+        with pytest.raises(ReadonlyConfigError):
+            cfg.seed = 3
+
+    execute(config(tmp_path / "a"), "train", body)
+    typo = config(tmp_path / "b", net={"_target_": "torch.nn.Linear", "biass": True})
+    with pytest.raises(RunFailedError):
+        execute(typo, "train", lambda cfg, run: pytest.fail("the body must not start"))
+    assert "biass" in metrics(tmp_path / "b")["error"]
+
+
+def test_process_is_left_as_it_was(tmp_path):
+    def body(cfg, run):
+        torch.set_default_dtype(torch.float64)
+        torch.set_grad_enabled(False)
+        os.environ["LEFT_BEHIND"] = "1"
+
+    execute(config(tmp_path), "train", body)
+    assert torch.get_default_dtype() == torch.float32
+    assert torch.is_grad_enabled()
+    assert "LEFT_BEHIND" not in os.environ
+
+
+def test_folder_of_another_command_is_refused_untouched(tmp_path):
+    execute(config(tmp_path), "train", lambda cfg, run: None)
+    before = metrics(tmp_path)
+    with pytest.raises(RunFailedError):
+        execute(config(tmp_path), "generate", lambda cfg, run: None)
+    assert metrics(tmp_path) == before
+
+
+def test_read_run(tmp_path):
+    execute(config(tmp_path / "run", name="x"), "train", lambda cfg, run: None)
+    cfg, record = read_run(tmp_path / "run", "train")
+    assert cfg.name == "x"
+    assert record["status"] == "completed"
+    with pytest.raises(PmgError, match="is not a run folder"):
+        read_run(tmp_path / "nowhere", "train")
+    with pytest.raises(PmgError, match="a folder of pmg-generate is needed"):
+        read_run(tmp_path / "run", "generate")
+    (tmp_path / "run" / "metrics.json").write_text("{")
+    with pytest.raises(PmgError, match="damaged"):
+        read_run(tmp_path / "run", "train")
+
+
+def test_ledger_adds_up():
+    ledger = Ledger()
+    for _ in range(2):
+        with ledger.phase("sample"):
+            ledger.count("denoiser_evaluations", 16)
+    assert ledger.as_dict()["denoiser_evaluations"] == 32
+    assert list(ledger.as_dict()["seconds"]) == ["sample"]
+
+
+SWEEP = """
+from pmg.commands.launch import launch
+def body(cfg, run):
+    if cfg.seed == 2:
+        raise ValueError("bad job")
+    import torch
+    run.metrics["draw"] = torch.rand(())
+launch("train", body)
+"""
+
+
+def test_failing_job_spares_the_others(shell, tmp_path):
+    (tmp_path / "job.py").write_text(SWEEP)
+    done = shell(sys.executable, "job.py", "-m", "seed=1,2,3", "run_dir=sweep", "logger=none", "callbacks=none")
+    assert done.returncode == 1
+    statuses = [metrics(tmp_path / "sweep" / str(job))["status"] for job in range(3)]
+    assert statuses == ["completed", "failed", "completed"]
+    assert "bad job" in (tmp_path / "sweep" / "1" / "train.log").read_text()
+    alone = shell(sys.executable, "job.py", "seed=3", "run_dir=alone")
+    assert alone.returncode == 0
+    assert alone.stdout.splitlines()[-1].endswith("alone")
+    assert metrics(tmp_path / "alone")["metrics"] == metrics(tmp_path / "sweep" / "2")["metrics"]
+
+
+WANDB = """
+from pmg.commands.launch import launch
+from pmg.config import instantiate_all
+def body(cfg, run):
+    run.loggers += instantiate_all(cfg.logger)
+    run.loggers[0].log_metrics({"x": 1.0})
+    if cfg.seed == 2:
+        raise ValueError("bad job")
+launch("train", body)
+"""
+
+
+@pytest.mark.slow
+def test_each_job_of_a_sweep_is_its_own_wandb_run(shell, tmp_path):
+    (tmp_path / "job.py").write_text(WANDB)
+    arguments = ["-m", "seed=1,2,3", "run_dir=sweep", "logger=wandb_offline"]
+    done = shell(sys.executable, "job.py", *arguments, WANDB_MODE="offline")
+    assert done.returncode == 1
+    folders = [tmp_path / "sweep" / str(job) / "wandb" for job in range(3)]
+    assert [len(list(folder.glob("offline-run-*"))) for folder in folders] == [1, 1, 1]
