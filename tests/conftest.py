@@ -59,3 +59,32 @@ def pmg(shell):
 def root():
     """The checkout."""
     return ROOT
+
+
+@pytest.fixture(scope="session")
+def emoji():
+    """The real data set: catalogue, held-out cells and simulated users."""
+    from pmg.config import instantiate
+
+    register_configs()
+    GlobalHydra.instance().clear()
+    with hydra.initialize_config_module("pmg.conf", version_base="1.3"):
+        cfg = hydra.compose("train")
+    GlobalHydra.instance().clear()
+    return instantiate(cfg.data)
+
+
+@pytest.fixture(scope="session")
+def text_encoder():
+    """A tiny BERT, 32 wide."""
+    from pmg.models.tiny import tiny_text_encoder
+
+    return tiny_text_encoder(width=32)
+
+
+@pytest.fixture
+def generator(text_encoder):
+    """A tiny latent diffusion model, frozen."""
+    from pmg.models.tiny import tiny_generator
+
+    return tiny_generator(text_encoder)

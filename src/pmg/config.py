@@ -54,6 +54,8 @@ class PretrainConfig(RunConfig):
     """``pmg-pretrain``: trains one embedded model (`stage`)."""
 
     stage: Any = None
+    card: Any = None
+    picture: Any = None
     data: Any = None
     text_encoder: Any = None
     trainer: Any = None
@@ -111,12 +113,25 @@ def register_configs() -> None:
     for command, schema in SCHEMAS.items():
         store.store(name=f"{command}_schema", node=schema, provider="pmg")
     OmegaConf.register_new_resolver("pmg.assets", find_assets, replace=True)
+    OmegaConf.register_new_resolver("pmg.bfloat16", has_bfloat16, replace=True)
+    OmegaConf.register_new_resolver("pmg.precision", fast_precision, replace=True)
 
 
 def find_assets() -> str:
     """Returns the assets folder: ``PMG_ASSETS``, else the checkout's, else ``assets`` where the user is."""
     checkout = Path(__file__).resolve().parents[2] / "assets"
     return os.environ.get("PMG_ASSETS") or (str(checkout) if checkout.is_dir() else "assets")
+
+
+def has_bfloat16() -> bool:
+    """Returns whether this processor multiplies matrices in bfloat16; others only emulate it, slowly."""
+    flags = Path("/proc/cpuinfo")
+    return flags.is_file() and any(name in flags.read_text() for name in ("avx512_bf16", "amx_bf16"))
+
+
+def fast_precision() -> str:
+    """Returns the Lightning precision that this processor is fastest in."""
+    return "bf16-mixed" if has_bfloat16() else "32-true"
 
 
 def nearest(word: str, choices: Iterable[str]) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -49,6 +51,9 @@ def _identity(cfg: DictConfig) -> dict[str, Any]:
 def build_trainer(cfg: DictConfig, run: Run) -> Trainer:
     """The Lightning trainer with its callbacks and loggers."""
     from pmg.training.callbacks import Signature
+
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # its tips and its list of absent devices
+    warnings.filterwarnings("ignore", message=".*treespec, LeafSpec.*")  # Lightning's own use of torch
 
     run.loggers = instantiate_all(cfg.logger)
     callbacks = [*instantiate_all(cfg.callbacks), Signature(config_hash(cfg))]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pmg.commands.launch import launch
 from pmg.commands.parts import fit
 from pmg.config import instantiate
+from pmg.provenance import hardware
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -16,13 +18,25 @@ if TYPE_CHECKING:
 
 def body(cfg: DictConfig, run: Run) -> float | None:
     """Trains one embedded model: autoencoder, denoiser, scorer or judge."""
+    from pmg.evaluation.model_card import write_model_card
+
     with run.ledger.phase("load"):
         data = instantiate(cfg.data)
         stage = instantiate(cfg.stage)
         module, batches = stage.build(data, cfg.seed or 0)
-    fit(cfg, run, module, batches)
+    trainer = fit(cfg, run, module, batches)
     with run.ledger.phase("measure"):
-        run.metrics.update(stage.finish(data))
+        quality = stage.finish(data)
+    run.metrics.update(quality)
+    facts = {
+        "steps": trainer.global_step,
+        "batch size": cfg.stage.batch_size,
+        "minutes of this run": round(run.ledger.seconds["train"] / 60, 1),
+        "trainable parameters": f"{run.ledger.counts['trainable_parameters']:,}",
+        "hardware": hardware()["processor"],
+    }
+    picture = instantiate(cfg.picture, data=data) if cfg.picture else None
+    write_model_card(Path(cfg.stage.folder), cfg.card, quality, facts, picture)
     return None
 
 

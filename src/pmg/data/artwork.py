@@ -148,7 +148,7 @@ def rasterise(svg: str, size: int) -> Image.Image:
 def encode(image: Image.Image) -> bytes:
     """Lossless WebP bytes."""
     buffer = io.BytesIO()
-    image.save(buffer, "WEBP", lossless=True, quality=80, method=4)
+    image.save(buffer, "WEBP", lossless=True, quality=100, method=6)
     return buffer.getvalue()
 
 

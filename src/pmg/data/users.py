@@ -10,7 +10,7 @@ from itertools import islice
 from pmg.data.catalogue import Catalogue
 from pmg.data.splits import HeldOut, stable_number
 from pmg.data.tastes import Taste
-from pmg.domain import Behavior, Example, Item
+from pmg.domain import Behavior, Example, Item, PmgError
 
 FIRST_DAY = 1_600_000_000  # histories start here, seconds since the epoch
 MAX_GAP = 3 * 86_400  # seconds between two stickers, at most
@@ -130,8 +130,14 @@ class Shelf:
         return [c for c in sorted(self.topic) if not any(hidden(c, style) for style in taste.styles)]
 
     def choose_targets(self, split: str, taste: Taste, count: int, rng: random.Random) -> tuple[list[Item], list[str]]:
-        """Draws a user's targets and the two or three topics around them."""
+        """Draws a user's targets and the two or three topics around them.
+
+        Raises:
+            PmgError: the catalogue's topics leave this taste without a target.
+        """
         possible = self.candidates(split, taste)
+        if not possible:
+            raise PmgError(f"no concept of data.topics can be a {split} target for taste '{taste.name}': add topics")
         first = rng.choice(possible)
         others = sorted(set(self.by_topic) - {self.topic[first]})
         topics = [self.topic[first], *rng.sample(others, rng.randint(*TOPICS) - 1)]

@@ -80,7 +80,7 @@ class DenoiserTraining(pl.LightningModule):
     def training_step(self, batch: Batch, _: int) -> Tensor:
         """One denoising step."""
         loss = self.loss(batch).mean()
-        self.log("train/denoise", loss, prog_bar=True)
+        self.log("train/denoise", loss, prog_bar=True, batch_size=len(batch["latents"]))
         return loss
 
     def on_validation_epoch_start(self) -> None:
@@ -90,7 +90,8 @@ class DenoiserTraining(pl.LightningModule):
 
     def validation_step(self, batch: Batch, _: int) -> None:
         """The loss on held-out drawings with fixed noise and timesteps."""
-        self.log("val/denoise", self.loss(batch).mean(), prog_bar=True)
+        losses = self.loss(batch)
+        self.log("val/denoise", losses.mean(), prog_bar=True, batch_size=len(losses))
 
     def on_validation_epoch_end(self) -> None:
         """Puts the weights in training back."""

@@ -125,12 +125,13 @@ class PreferenceTraining(pl.LightningModule):
     def training_step(self, batch: Batch, _: int) -> Tensor:
         """One step."""
         loss = self.loss(batch).mean()
-        self.log("train/denoise", loss, prog_bar=True)
+        self.log("train/denoise", loss, prog_bar=True, batch_size=len(batch["target"]))
         return loss
 
     def validation_step(self, batch: Batch, _: int) -> None:
         """The loss of users that training doesn't see, with fixed noise and timesteps."""
-        self.log("val/denoise", self.loss(batch).mean(), prog_bar=True)
+        losses = self.loss(batch)
+        self.log("val/denoise", losses.mean(), prog_bar=True, batch_size=len(losses))
 
     def configure_optimizers(self) -> dict:
         """AdamW on one cycle."""

@@ -1,0 +1,105 @@
+"""Simulated users: tastes, histories, targets, and splits that don't leak."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from pmg.data.splits import check_leaks, hold_out
+from pmg.data.users import Shelf
+from pmg.domain import PmgError
+
+
+@pytest.fixture(scope="module")
+def splits(emoji):
+    """Some users of each split."""
+    return {name: emoji.examples(name, users=60) for name in ("train", "validation", "test")}
+
+
+def styles_of(example):
+    return set(example.labels["styles"].split(","))
+
+
+def test_whole_data_set_is_large_enough_and_free_of_leaks(compose):
+    from pmg.config import instantiate
+
+    data = instantiate(compose("train").data)
+    whole = {name: data.examples(name) for name in data.users.sizes}
+    users = {name: len({example.user for example in examples}) for name, examples in whole.items()}
+    assert users["train"] >= 2000
+    assert users["validation"] >= 200
+    assert users["test"] >= 400
+    check_leaks(whole, data.catalogue.style, data.held_out)
+
+
+def test_histories_are_in_order_and_of_the_right_length(splits):
+    for example in splits["train"]:
+        times = [behavior.timestamp for behavior in example.history]
+        assert times == sorted(times)
+        assert 4 <= len(times) <= 12
+
+
+def test_histories_follow_the_taste_with_some_noise(splits, emoji):
+    first = {example.user: example for example in splits["train"]}.values()
+    fits = [[emoji.catalogue.style[b.item.id] in styles_of(e) for b in e.history] for e in first]
+    assert all(sum(history) > len(history) / 2 for history in fits)
+    strays = 1 - sum(map(sum, fits)) / sum(map(len, fits))
+    assert 0.08 < strays < 0.25
+
+
+def test_both_kinds_of_taste_are_there(splits):
+    assert {example.labels["kind"] for example in splits["test"]} == {"describable", "indescribable"}
+
+
+def test_truth_is_every_drawing_that_fits(splits, emoji):
+    for example in splits["test"]:
+        assert {emoji.catalogue.style[item.id] for item in example.truth} == styles_of(example)
+        assert {item.concept for item in example.truth} == {example.target.concept}
+
+
+def test_users_do_not_depend_on_how_many_are_drawn(emoji, splits):
+    assert emoji.examples("test", users=5) == splits["test"][: len(emoji.examples("test", users=5))]
+
+
+def test_held_out_cells_do_not_depend_on_the_other_concepts(emoji):
+    concepts = emoji.catalogue.concepts
+    few = hold_out(concepts[:5], emoji.tastes, 0)
+    assert all(few.tastes[concept] == emoji.held_out.tastes[concept] for concept in concepts[:5])
+
+
+def test_asking_for_too_many_users_is_refused(emoji):
+    with pytest.raises(PmgError, match="480 users, 481 were asked for"):
+        emoji.examples("test", users=481)
+
+
+def leak(splits, split, **change):
+    return {**splits, split: [replace(splits[split][0], **change), *splits[split][1:]]}
+
+
+@pytest.mark.parametrize(
+    ("split", "change", "message"),
+    [
+        ("test", lambda s: {"user": s["train"][0].user}, "is in 'train' and in 'test'"),
+        ("train", lambda s: {"truth": s["test"][0].truth}, "held-out drawing as its truth"),
+        ("test", lambda s: {"truth": s["train"][0].truth}, "was seen in training"),
+        ("train", lambda s: {"target": s["train"][0].history[0].item}, "already used"),
+    ],
+)
+def test_leaks_are_refused(splits, emoji, split, change, message):
+    with pytest.raises(PmgError, match=message):
+        check_leaks(leak(splits, split, **change(splits)), emoji.catalogue.style, emoji.held_out)
+
+
+def test_held_out_drawing_in_a_history_is_refused(splits, emoji):
+    hidden = splits["test"][0].truth[0]
+    other = next(e for e in splits["train"] if e.target.concept != hidden.concept)
+    history = (replace(other.history[0], item=hidden), *other.history[1:])
+    with pytest.raises(PmgError, match="holds a held-out drawing"):
+        check_leaks({"train": [replace(other, history=history)]}, emoji.catalogue.style, emoji.held_out)
+
+
+def test_topics_without_a_target_are_named(emoji):
+    shelf = Shelf(emoji.catalogue, replace(emoji.held_out, tastes={}))
+    with pytest.raises(PmgError, match=r"no concept of data\.topics can be a test target for taste 'black_and_white'"):
+        emoji.users.split("test", shelf, emoji.tastes, users=1)

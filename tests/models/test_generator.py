@@ -1,0 +1,93 @@
+"""The generator's invariances, at toy size."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from pmg.domain import PmgError
+from pmg.models.conditioning import join
+from pmg.models.generator import Generator
+from pmg.models.sampling import sample_latents
+
+TEXTS = ["red apple", "a much longer text about a dog", "cat"]
+
+
+def noise(generator, count):
+    return torch.randn(count, *generator.latent_shape, generator=torch.Generator().manual_seed(0))
+
+
+def test_padding_changes_nothing(generator):
+    block = generator.text_encoder.encode(TEXTS)
+    longer = block.padded(block.tokens.shape[1] + 5)
+    longer.tokens[:, -5:] = 100
+    timesteps = torch.tensor([10, 500, 900])
+    outputs = [generator.predict(noise(generator, 3), timesteps, join(b)) for b in (block, longer)]
+    assert torch.allclose(*outputs, atol=1e-5)
+
+
+def test_text_encoder_does_not_mix_texts(generator):
+    together = generator.text_encoder.encode(TEXTS)
+    for row, text in enumerate(TEXTS):
+        alone = generator.text_encoder.encode([text])
+        length = alone.tokens.shape[1]
+        assert torch.allclose(together.tokens[row, :length], alone.tokens[0], atol=1e-5)
+        assert torch.allclose(together.pooled[row], alone.pooled[0], atol=1e-5)
+        assert not together.mask[row, length:].any()
+
+
+def test_batch_equals_loop(generator):
+    condition = join(generator.text_encoder.encode(TEXTS))
+    empty = join(generator.text_encoder.encode([""]).expand(3))
+    start = noise(generator, 3)
+    together = sample_latents(generator, condition, empty, start, 3, 2.0)
+    for row, text in enumerate(TEXTS):
+        alone = join(generator.text_encoder.encode([text]))
+        one = join(generator.text_encoder.encode([""]))
+        image = sample_latents(generator, alone, one, start[row : row + 1], 3, 2.0)[0]
+        assert torch.allclose(image, together[row], atol=1e-4)
+
+
+def test_guidance_of_one_follows_the_condition_alone(generator):
+    condition = join(generator.text_encoder.encode(TEXTS))
+    others = [join(generator.text_encoder.encode([text]).expand(3)) for text in ("", "ghost")]
+    outputs = [sample_latents(generator, condition, other, noise(generator, 3), 3, 1.0) for other in others]
+    assert torch.allclose(*outputs, atol=1e-4)
+
+
+def test_loss_is_per_sample_and_zero_weighting_is_plain(generator):
+    latents, random = noise(generator, 2), noise(generator, 2).flip(0)
+    condition = join(generator.text_encoder.encode(TEXTS[:2]))
+    timesteps = torch.tensor([100, 800])
+    plain = generator.denoising_loss(latents, random, timesteps, condition, None)
+    weighted = generator.denoising_loss(latents, random, timesteps, condition, 5.0)
+    assert plain.shape == (2,)
+    assert (weighted <= plain).all()
+
+
+def test_latent_statistics_are_undone(generator):
+    images = torch.rand(2, 3, 64, 64) * 2 - 1
+    before = generator.decode(generator.encode_images(images))
+    generator.autoencoder.register_to_config(latents_mean=[0.5] * 8, latents_std=[2.0] * 8)
+    assert torch.allclose(generator.decode(generator.encode_images(images)), before, atol=1e-4)
+
+
+def test_missing_and_damaged_folders_are_named(tmp_path, text_encoder, generator):
+    with pytest.raises(PmgError, match=r"vae can't be loaded.*make pretrain"):
+        Generator.from_folder(str(tmp_path), text_encoder)
+    generator.autoencoder.save_pretrained(tmp_path / "vae")
+    weights = tmp_path / "vae" / "diffusion_pytorch_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:100])
+    with pytest.raises(PmgError, match=r"vae can't be loaded"):
+        Generator.from_folder(str(tmp_path), text_encoder)
+
+
+def test_saved_generator_is_the_same(tmp_path, text_encoder, generator):
+    generator.autoencoder.save_pretrained(tmp_path / "vae")
+    generator.denoiser.save_pretrained(tmp_path / "unet")
+    generator.noise_scheduler.save_pretrained(tmp_path / "scheduler")
+    again = Generator.from_folder(str(tmp_path), text_encoder)
+    condition = join(text_encoder.encode(TEXTS))
+    timesteps = torch.tensor([1, 2, 3])
+    outputs = [model.predict(noise(generator, 3), timesteps, condition) for model in (again, generator)]
+    assert torch.equal(*outputs)

@@ -1,0 +1,68 @@
+"""LPIPS: the shipped backbone in the reference package."""
+
+from __future__ import annotations
+
+import lpips
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from pmg.domain import PmgError
+from pmg.models.perceptual import PerceptualDistance, feature_distance
+
+
+@pytest.fixture(scope="module")
+def perceptual(root):
+    """Real AlexNet weights."""
+    return PerceptualDistance.from_folder(root / "assets" / "lpips")
+
+
+def images(seed):
+    return torch.rand(3, 3, 64, 64, generator=torch.Generator().manual_seed(seed)) * 2 - 1
+
+
+def test_equal_images_have_no_distance(perceptual):
+    assert torch.equal(perceptual(images(0), images(0)), torch.zeros(3))
+
+
+def test_distance_is_symmetric_and_positive(perceptual):
+    there, back = perceptual(images(0), images(1)), perceptual(images(1), images(0))
+    assert torch.allclose(there, back, atol=1e-6)
+    assert (there > 0).all()
+
+
+def test_features_give_the_reference_distance(perceptual):
+    a, b = (perceptual.features(images(seed)) for seed in (0, 1))
+    assert torch.allclose(feature_distance(a, b), perceptual(images(0), images(1)), atol=1e-5)
+
+
+def test_equals_the_reference_package_with_the_same_backbone(perceptual, root):
+    reference = lpips.LPIPS(net="alex", pretrained=True, pnet_rand=True, verbose=False).eval()
+    weights = load_file(root / "assets" / "lpips" / "alexnet.safetensors")
+    for part in reference.net.children():
+        for name, layer in part.named_children():
+            if f"features.{name}.weight" in weights:
+                layer.weight.data.copy_(weights[f"features.{name}.weight"])
+                layer.bias.data.copy_(weights[f"features.{name}.bias"])
+    with torch.no_grad():
+        assert torch.allclose(reference(images(0), images(1)).flatten(), perceptual(images(0), images(1)), atol=1e-6)
+
+
+def test_real_artwork_is_nearer_to_itself_in_another_hand_than_to_other_things(perceptual, emoji):
+    cell = emoji.shelf.cell
+
+    def picture(concept, style):
+        return emoji.catalogue.pixels(emoji.catalogue.rows([cell[concept, style]]))
+
+    same = perceptual(picture("red-apple", "noto"), picture("red-apple", "twemoji"))
+    other = perceptual(picture("red-apple", "noto"), picture("cat", "twemoji"))
+    assert same < other
+
+
+def test_stays_in_evaluation_mode(perceptual):
+    assert not perceptual.train().training
+
+
+def test_missing_weights_are_named(tmp_path):
+    with pytest.raises(PmgError, match=r"alexnet\.safetensors is missing or damaged.*git checkout"):
+        PerceptualDistance.from_folder(tmp_path)

@@ -1,0 +1,86 @@
+"""The whole road through the public commands, with the real catalogue and tiny models."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+TINY = [
+    "encoder=tiny", "text_encoder=tiny", "generator=tiny", "scorer=tiny",
+    "split_sizes={train: 8, validation: 4, test: 6}", "objective.users_per_step=4", "objective.batches.draws=2",
+    "sampling.steps=2", "sheet_users=4", "trainer.max_steps=3",
+    "trainer.val_check_interval=1",
+]  # fmt: skip
+
+
+@pytest.fixture
+def commands(pmg, tmp_path):
+    """The three commands over one folder."""
+    place = {"train": "run_dir=a", "generate": "run_dir=b", "evaluate": "run_dir=c"}
+
+    def run(verb, *extra):
+        options = [
+            *TINY,
+            place[verb],
+            "train_run=a",
+            "generate_run=b",
+            "paths.cache_dir=cache",
+            "trainer.max_steps=3",
+            "trainer.val_check_interval=1",
+        ]
+        return pmg(verb, *options, *extra)
+
+    return run
+
+
+def metrics(folder):
+    return json.loads((folder / "metrics.json").read_text())
+
+
+def test_train_generate_evaluate(commands, tmp_path):
+    for verb in ("train", "generate", "evaluate"):
+        done = commands(verb)
+        assert done.returncode == 0, done.stderr[-2000:]
+    results = json.loads((tmp_path / "c" / "results.json").read_text())
+    assert {"none", "keywords", "soft", "pmg", "oracle", "truth", "ceiling"} <= set(results["arms"])
+    assert {"mean", "low", "high", "n"} <= set(results["arms"]["pmg"]["lpips_truth"])
+    assert results["arms"]["truth"]["lpips_truth"]["mean"] == pytest.approx(0, abs=1e-6)
+    assert {"own", "mismatched", "p"} <= set(results["control"]["pmg"]["style_accuracy"])
+    assert set(results["kinds"]) == {"describable", "indescribable"}
+    assert "style_accuracy" in results["config"]["judge_on_real_held_out"]
+    assert (tmp_path / "c" / "contact_sheet.png").stat().st_size > 1000
+    ledger = metrics(tmp_path / "a")["ledger"]
+    assert ledger["llm_tokens_computed"] > 0
+    assert ledger["llm_tokens_reused"] > 0
+    assert ledger["trainable_parameters"] > 0
+    # 6 users, 8 arms, 2 candidates, 2 steps, with and without the condition
+    assert metrics(tmp_path / "b")["ledger"]["denoiser_evaluations"] == 6 * 8 * 2 * 2 * 2
+    assert "contact_sheet.png" in done.stdout
+
+    again = commands("generate")
+    assert again.returncode == 0
+    assert metrics(tmp_path / "b")["ledger"]["denoiser_evaluations"] == 0
+
+    other = commands("generate", "encoder.preference_encoder.soft_tokens=3")
+    assert other.returncode == 1
+    assert "was trained with another config of encoder" in other.stderr
+    assert "Traceback" not in other.stderr
+
+
+@pytest.mark.parametrize(
+    ("verb", "extra", "message"),
+    [
+        ("generate", ["train_run=nowhere"], "nowhere is not a run folder"),
+        ("generate", ["train_run=null"], "train_run is not set"),
+        ("evaluate", ["generate_run=nowhere"], "nowhere is not a run folder"),
+        ("train", ["data.folder=nowhere"], "nowhere/catalogue.parquet is missing"),
+        ("train", ["generator=emoji", "generator.folder=nowhere"], "nowhere/vae can't be loaded"),
+        ("evaluate", ["judge.classifier.folder=nowhere"], "is not a run folder"),
+    ],
+)
+def test_bad_input_is_one_clear_line(commands, verb, extra, message):
+    done = commands(verb, *extra)
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr

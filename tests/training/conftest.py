@@ -1,0 +1,52 @@
+"""A tiny preference training on the real catalogue."""
+
+from __future__ import annotations
+
+import pytest
+
+from pmg.cache import Cache
+from pmg.language.preferences import Reader
+from pmg.models.tiny import tiny_language_model
+from pmg.training.preference import PreferenceBatches, PreferenceTraining, build_batches, build_module
+
+
+@pytest.fixture(scope="session")
+def scenario():
+    """The shipped emoji scenario."""
+    import hydra
+    from hydra.core.global_hydra import GlobalHydra
+
+    from pmg.config import instantiate, register_configs
+
+    register_configs()
+    GlobalHydra.instance().clear()
+    with hydra.initialize_config_module("pmg.conf", version_base="1.3"):
+        cfg = hydra.compose("train")
+    GlobalHydra.instance().clear()
+    return instantiate(cfg.scenario)
+
+
+@pytest.fixture
+def training(emoji, scenario, generator, tmp_path):
+    """Module and batches; every call builds the same ones."""
+    from functools import partial
+
+    from pmg.models.preference_encoder import build_preference_encoder
+
+    def build():
+        import torch
+
+        torch.manual_seed(0)
+        train, validation = emoji.examples("train", users=8), emoji.examples("validation", users=4)
+        reader = Reader(tiny_language_model(), scenario, Cache(tmp_path / "cache"), "tiny")
+        readings = reader.read([*train, *validation])
+        words = reader.describe([example.target for example in (*train, *validation)])
+        collate = partial(PreferenceBatches, draws=2, drop={"target": 0.1, "keywords": 0.3, "soft": 0.0})
+        batches, captions = build_batches(
+            train, validation, readings, words, emoji.catalogue, generator, collate, 4, 0
+        )
+        encoder = partial(build_preference_encoder, words="favourite style", soft_tokens=2, prefix_length=2)
+        module = partial(PreferenceTraining, learning_rate=1e-2, snr_gamma=5.0)
+        return build_module(reader.language_model, readings, captions, generator, encoder, module), batches
+
+    return build
