@@ -1,6 +1,6 @@
 """Records a study's outputs in this folder and puts its table into the README: no number is typed by hand.
 
-    python experiments/record.py outputs/demo demo
+python experiments/record.py outputs/demo demo
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ def record(source: Path, study: str) -> None:
     table = (folder / "table.md").read_text().strip()
     for readme in (HERE.parent / "README.md", folder / "README.md"):
         pattern = rf"(<!-- {study}-table -->).*?(<!-- end of {study}-table -->)"
-        text, count = re.subn(pattern, lambda match: f"{match[1]}\n{table}\n{match[2]}", readme.read_text(), flags=re.S)
+        text, count = re.subn(
+            pattern, lambda match: f"{match[1]}\n{table}\n{match[2]}", readme.read_text(), flags=re.S
+        )
         if not count:
             raise SystemExit(f"{readme} has no markers for the table of '{study}'")
         readme.write_text(text)

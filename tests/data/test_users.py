@@ -100,6 +100,7 @@ def test_held_out_drawing_in_a_history_is_refused(splits, emoji):
 
 
 def test_topics_without_a_target_are_named(emoji):
-    shelf = Shelf(emoji.catalogue, replace(emoji.held_out, tastes={}))
+    everything = dict.fromkeys(emoji.held_out.tastes, emoji.tastes[1])
+    shelf = Shelf(emoji.catalogue, replace(emoji.held_out, tastes=everything))
     with pytest.raises(PmgError, match=r"no concept of data\.topics can be a test target for taste 'black_and_white'"):
         emoji.users.split("test", shelf, emoji.tastes, users=1)

@@ -6,6 +6,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
+from safetensors.torch import load_file
 
 from pmg.models.judge import Judge
 from pmg.models.perceptual import PerceptualDistance
@@ -18,7 +19,7 @@ from pmg.training.pretraining import AutoencoderStage, DenoiserStage, JudgeStage
 
 def trainer(folder, steps=2):
     return pl.Trainer(
-        max_steps=steps, max_epochs=1, logger=False, enable_progress_bar=False, enable_model_summary=False,
+        max_steps=steps, max_epochs=-1, logger=False, enable_progress_bar=False, enable_model_summary=False,
         accelerator="cpu", callbacks=[LastCheckpoint(str(folder))], limit_val_batches=1, val_check_interval=1,
         check_val_every_n_epoch=None, num_sanity_val_steps=0,
     )  # fmt: skip
@@ -62,7 +63,9 @@ def test_stage_trains_saves_half_precision_and_measures(stages, emoji, tmp_path,
     quality = stage.finish(emoji)
     assert quality
     assert all(value >= 0 for value in quality.values())
-    assert kind.from_pretrained(tmp_path / place, torch_dtype="auto").dtype == torch.float16
+    (weights,) = (tmp_path / place).glob("*.safetensors")
+    assert {tensor.dtype for tensor in load_file(weights).values() if tensor.is_floating_point()} == {torch.float16}
+    assert isinstance(kind.from_pretrained(tmp_path / place), kind)
 
 
 def test_resumed_denoiser_equals_uninterrupted(stages, emoji, tmp_path):

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from pmg.models.sources import load_frozen
-from pmg.models.vision import image_encoder
+from pmg.models.vision import DrawingEncoder
 
 
 class JudgeConfig(PreTrainedConfig):
@@ -37,9 +37,9 @@ class Judge(PreTrainedModel):
 
     def __init__(self, config: JudgeConfig) -> None:
         super().__init__(config)
-        self.encoder = image_encoder(config.widths, config.depths)
-        self.style_head = nn.Linear(config.widths[-1], len(config.styles))
-        self.concept_head = nn.Linear(config.widths[-1], len(config.concepts))
+        self.encoder = DrawingEncoder(config.widths, config.depths)
+        self.style_head = nn.Linear(self.encoder.width, len(config.styles))
+        self.concept_head = nn.Linear(self.encoder.width, len(config.concepts))
         self.post_init()
 
     @property
@@ -59,5 +59,5 @@ class Judge(PreTrainedModel):
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Style logits `(B, S)` and concept logits `(B, K)` of images `(B, 3, H, W)` in [-1, 1]."""
-        features = self.encoder(images).pooler_output.flatten(1)
+        features = self.encoder(images)
         return self.style_head(features), self.concept_head(features)

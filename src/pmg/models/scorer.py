@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from pmg.models.sources import load_frozen
-from pmg.models.vision import image_encoder
+from pmg.models.vision import DrawingEncoder
 
 
 class ScorerConfig(PreTrainedConfig):
@@ -42,9 +42,9 @@ class Scorer(PreTrainedModel):
 
     def __init__(self, config: ScorerConfig) -> None:
         super().__init__(config)
-        self.encoder = image_encoder(config.widths, config.depths)
-        self.content = nn.Linear(config.widths[-1], config.width)
-        self.manner = nn.Linear(config.widths[-1], config.width)
+        self.encoder = DrawingEncoder(config.widths, config.depths)
+        self.content = nn.Linear(self.encoder.width, config.width)
+        self.manner = nn.Linear(self.encoder.width, config.width)
         self.text_content = nn.Linear(config.width, config.width)
         self.text_manner = nn.Linear(config.width, config.width)
         self.temperature = nn.Parameter(torch.tensor(math.log(10.0)))
@@ -57,7 +57,7 @@ class Scorer(PreTrainedModel):
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Unit vectors of content and manner, `(B, D)` each, of images `(B, 3, H, W)` in [-1, 1]."""
-        features = self.encoder(images).pooler_output.flatten(1)
+        features = self.encoder(images)
         return unit(self.content(features)), unit(self.manner(features))
 
     def encode_target(self, pooled: Tensor) -> Tensor:

@@ -1,18 +1,58 @@
-"""A small residual image encoder, shared by the scorer and the judge."""
+"""A small image encoder for drawings, shared by the scorer and the judge."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
+import torch
+from torch import Tensor, nn
 from transformers import ResNetConfig, ResNetModel
 
+OCTAVES = 6  # finest wave of the colour code: 8 levels of 255
+PALETTE = 128
 
-def image_encoder(widths: Sequence[int], depths: Sequence[int]) -> ResNetModel:
-    """An untrained ResNet (He et al. 2015) of basic blocks for small images.
+
+class DrawingEncoder(nn.Module):
+    """Shape, colour and texture of a drawing as one vector.
+
+    A residual network (He et al. 2015) starts by shrinking the image, which blurs what tells two artists apart:
+    their exact palette and the finish of their edges. So two shallow branches look at full resolution: colours, as
+    waves of rising frequency (Tancik et al. 2020), pixel by pixel, and texture, by plain convolutions.
 
     Args:
-        widths: channels of each stage.
+        widths: channels of the residual network's stages.
         depths: blocks of each stage.
     """
-    config = ResNetConfig(embedding_size=widths[0], hidden_sizes=list(widths), depths=list(depths), layer_type="basic")
-    return ResNetModel(config)
+
+    def __init__(self, widths: Sequence[int], depths: Sequence[int]) -> None:
+        super().__init__()
+        config = ResNetConfig(
+            embedding_size=widths[0], hidden_sizes=list(widths), depths=list(depths), layer_type="basic"
+        )
+        self.shape = ResNetModel(config)
+        self.colour = nn.Sequential(nn.Conv2d(3 * (1 + 2 * OCTAVES), PALETTE, 1), nn.GELU(),
+                                    nn.Conv2d(PALETTE, PALETTE, 1), nn.GELU())  # fmt: skip
+        self.texture = nn.Sequential(
+            nn.Conv2d(3, 32, 3, padding=1), nn.BatchNorm2d(32), nn.ReLU(),
+            nn.Conv2d(32, PALETTE, 3, stride=2, padding=1), nn.BatchNorm2d(PALETTE), nn.ReLU(),
+        )  # fmt: skip
+        self.norm = nn.BatchNorm1d(widths[-1] + 2 * PALETTE)
+
+    @property
+    def width(self) -> int:
+        """Width of the vector."""
+        return self.norm.num_features
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images `(B, 3, H, W)` in [-1, 1] to `(B, width)`."""
+        shape = self.shape(images).pooler_output.flatten(1)
+        sparse = images[:, :, ::2, ::2]  # every other pixel as it is: an average would mix colours
+        colour = self.colour(colour_waves(sparse)).mean((2, 3))
+        return self.norm(torch.cat([shape, colour, self.texture(images).mean((2, 3))], dim=1).float())
+
+
+def colour_waves(images: Tensor) -> Tensor:
+    """Colours `(B, 3, H, W)` in [-1, 1] with sines and cosines of them, `(B, 3 + 6 * OCTAVES, H, W)`."""
+    angles = [images * (math.pi * 2**octave / 2) for octave in range(OCTAVES)]
+    return torch.cat([images, *(wave(angle) for angle in angles for wave in (torch.sin, torch.cos))], dim=1)

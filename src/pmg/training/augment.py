@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import affine_grid, grid_sample
 
-ANGLE = math.radians(10)
-SCALE = 0.12
-SHIFT = 0.12  # of half the image
+ANGLE = math.radians(4)
+SCALE = 0.06
+SHIFT = 0.1  # of half the image
 
 
 def uniform(count: int, limit: float, generator: torch.Generator) -> Tensor:

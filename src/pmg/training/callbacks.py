@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 from pytorch_lightning import LightningModule, Trainer
-from pytorch_lightning.callbacks import Callback, ModelCheckpoint
+from pytorch_lightning.callbacks import Callback, ModelCheckpoint, RichProgressBar
 
 from pmg.domain import PmgError
 
@@ -37,6 +37,13 @@ class LastCheckpoint(ModelCheckpoint):
         if not trainer.fast_dev_run and self._last_global_step_saved != trainer.global_step:
             self._save_checkpoint(trainer, self.format_checkpoint_name({}))
         super().on_train_end(trainer, pl_module)
+
+
+class StepBar(RichProgressBar):
+    """Counts steps: these trainings have no epochs to count."""
+
+    def _get_train_description(self, current_epoch: int) -> str:
+        return "Training"
 
 
 class Signature(Callback):
