@@ -15,6 +15,7 @@ class JudgeConfig(PreTrainedConfig):
     Args:
         widths: channels of the image encoder's stages.
         depths: blocks of its stages.
+        bins: levels a channel of its colour histogram.
         styles: names of the style classes.
         concepts: names of the concept classes.
     """
@@ -22,10 +23,10 @@ class JudgeConfig(PreTrainedConfig):
     model_type = "pmg_judge"
 
     def __init__(
-        self, widths: tuple[int, ...] = (48, 96, 192, 256), depths: tuple[int, ...] = (1, 1, 1, 1),
+        self, widths: tuple[int, ...] = (48, 96, 128, 192), depths: tuple[int, ...] = (1, 1, 1, 1), bins: int = 12,
         styles: tuple[str, ...] = ("style",), concepts: tuple[str, ...] = ("concept",), **kwargs: object,
     ) -> None:  # fmt: skip
-        self.widths, self.depths = list(widths), list(depths)
+        self.widths, self.depths, self.bins = list(widths), list(depths), bins
         self.styles, self.concepts = list(styles), list(concepts)
         super().__init__(**kwargs)
 
@@ -37,10 +38,13 @@ class Judge(PreTrainedModel):
 
     def __init__(self, config: JudgeConfig) -> None:
         super().__init__(config)
-        self.encoder = DrawingEncoder(config.widths, config.depths)
+        self.encoder = DrawingEncoder(config.widths, config.depths, config.bins)
         self.style_head = nn.Linear(self.encoder.width, len(config.styles))
         self.concept_head = nn.Linear(self.encoder.width, len(config.concepts))
         self.post_init()
+
+    def _init_weights(self, module: nn.Module) -> None:
+        """Keeps torch's own start: transformers' deviation of 0.02 is far too small for shallow branches."""
 
     @property
     def styles(self) -> list[str]:

@@ -50,6 +50,9 @@ class Scorer(PreTrainedModel):
         self.temperature = nn.Parameter(torch.tensor(math.log(10.0)))
         self.post_init()
 
+    def _init_weights(self, module: nn.Module) -> None:
+        """Keeps torch's own start: transformers' deviation of 0.02 is far too small for shallow branches."""
+
     @classmethod
     def from_folder(cls, folder: str) -> Scorer:
         """Loads it frozen, with a clear error where the folder is missing or damaged."""

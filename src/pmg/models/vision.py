@@ -23,9 +23,10 @@ class DrawingEncoder(nn.Module):
     Args:
         widths: channels of the residual network's stages.
         depths: blocks of each stage.
+        bins: levels a channel of a colour histogram that joins the branches; 0 leaves it out.
     """
 
-    def __init__(self, widths: Sequence[int], depths: Sequence[int]) -> None:
+    def __init__(self, widths: Sequence[int], depths: Sequence[int], bins: int = 0) -> None:
         super().__init__()
         config = ResNetConfig(
             embedding_size=widths[0], hidden_sizes=list(widths), depths=list(depths), layer_type="basic"
@@ -37,7 +38,10 @@ class DrawingEncoder(nn.Module):
             nn.Conv2d(3, 32, 3, padding=1), nn.BatchNorm2d(32), nn.ReLU(),
             nn.Conv2d(32, PALETTE, 3, stride=2, padding=1), nn.BatchNorm2d(PALETTE), nn.ReLU(),
         )  # fmt: skip
-        self.norm = nn.BatchNorm1d(widths[-1] + 2 * PALETTE)
+        self.bins = bins
+        if bins:  # dropout: a drawing shares few of its exact colours with others of its hand
+            self.histogram = nn.Sequential(nn.Dropout(0.4), nn.Linear(bins**3, 2 * PALETTE), nn.GELU())
+        self.norm = nn.BatchNorm1d(widths[-1] + (4 if bins else 2) * PALETTE)
 
     @property
     def width(self) -> int:
@@ -49,10 +53,25 @@ class DrawingEncoder(nn.Module):
         shape = self.shape(images).pooler_output.flatten(1)
         sparse = images[:, :, ::2, ::2]  # every other pixel as it is: an average would mix colours
         colour = self.colour(colour_waves(sparse)).mean((2, 3))
-        return self.norm(torch.cat([shape, colour, self.texture(images).mean((2, 3))], dim=1).float())
+        parts = [shape, colour, self.texture(images).mean((2, 3))]
+        if self.bins:
+            parts.append(self.histogram(colour_histogram(images, self.bins)))
+        return self.norm(torch.cat(parts, dim=1).float())
 
 
 def colour_waves(images: Tensor) -> Tensor:
     """Colours `(B, 3, H, W)` in [-1, 1] with sines and cosines of them, `(B, 3 + 6 * OCTAVES, H, W)`."""
     angles = [images * (math.pi * 2**octave / 2) for octave in range(OCTAVES)]
     return torch.cat([images, *(wave(angle) for angle in angles for wave in (torch.sin, torch.cos))], dim=1)
+
+
+def colour_histogram(images: Tensor, bins: int) -> Tensor:
+    """Square roots of each colour's share of images `(B, 3, H, W)` in [-1, 1]: `(B, bins ** 3)` of norm `bins ** 1.5`.
+
+    The square root tames the white ground, which is half of every drawing.
+    """
+    level = ((images.float() + 1) / 2 * bins).long().clamp(0, bins - 1)
+    place = ((level[:, 0] * bins + level[:, 1]) * bins + level[:, 2]).flatten(1)
+    counts = torch.zeros(len(images), bins**3, device=images.device)
+    counts.scatter_add_(1, place, torch.ones_like(place, dtype=counts.dtype))
+    return (counts / place.shape[1]).sqrt() * bins**1.5

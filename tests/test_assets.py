@@ -1,0 +1,35 @@
+"""What ships in assets/: intact, small enough, half precision, documented."""
+
+from __future__ import annotations
+
+from hashlib import sha256
+
+import torch
+from safetensors.torch import load_file
+
+
+def weights(root):
+    return sorted((root / "assets").rglob("*.safetensors"))
+
+
+def test_every_file_has_its_checksum(root):
+    lines = (root / "assets" / "checksums.sha256").read_text().splitlines()
+    listed = {name.removeprefix("./"): digest for digest, name in (line.split("  ") for line in lines)}
+    for name, digest in listed.items():
+        assert sha256((root / "assets" / name).read_bytes()).hexdigest() == digest, name
+    assert {str(path.relative_to(root / "assets")) for path in weights(root)} <= set(listed)
+
+
+def test_weights_are_half_precision_safetensors_of_at_most_48_mb(root):
+    assert sum(path.stat().st_size for path in weights(root)) <= 48e6
+    for path in weights(root):
+        floats = {tensor.dtype for tensor in load_file(path).values() if tensor.is_floating_point()}
+        assert floats == {torch.float16}, path
+    assert not [path for kind in ("*.ckpt", "*.pt", "*.bin", "*.pkl") for path in (root / "assets").rglob(kind)]
+
+
+def test_every_trained_model_has_a_card_with_its_quality(root):
+    for folder in ("generator/vae", "generator/unet", "scorer", "judge"):
+        card = (root / "assets" / folder / "README.md").read_text()
+        assert "Measured on held-out drawings" in card
+        assert "license:" in card
