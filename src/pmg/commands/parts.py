@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pmg.cache import Cache
+from pmg.cache import Cache, atomic_write_json
 from pmg.config import config_hash, instantiate, instantiate_all, to_plain
 from pmg.domain import PmgError
 from pmg.run import Run, read_run
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from pmg.domain import Example
     from pmg.language.preferences import Reader
 
+MODELS = "models.json"  # beside a trained encoder
 MODEL_KEYS = ("scenario", "text_encoder", "encoder", "generator")  # what a trained encoder belongs to
 
 
@@ -79,6 +82,11 @@ def fit(cfg: DictConfig, run: Run, module: LightningModule, batches: LightningDa
     return trainer
 
 
+def sign_encoder(cfg: DictConfig, folder: Path) -> None:
+    """Notes beside a trained encoder which models it belongs to."""
+    atomic_write_json(folder / MODELS, {key: config_hash(cfg, key) for key in MODEL_KEYS})
+
+
 def check_trained_for(cfg: DictConfig) -> str:
     """Checks that `cfg.train_run` trained an encoder for these very models; returns the hash they share.
 
@@ -87,10 +95,11 @@ def check_trained_for(cfg: DictConfig) -> str:
     """
     if not cfg.train_run:
         raise PmgError("train_run is not set: name the folder of a pmg-train run, e.g. train_run=outputs/demo/train")
-    trained, metrics = read_run(cfg.train_run, "train")
+    _, metrics = read_run(cfg.train_run, "train")
     if metrics["status"] != "completed":
         raise PmgError(f"{cfg.train_run} is {metrics['status']}: run the same pmg-train command again to finish it")
-    differ = [key for key in MODEL_KEYS if config_hash(trained, key) != config_hash(cfg, key)]
+    signed = json.loads(Path(cfg.train_run, "encoder", MODELS).read_text())
+    differ = [key for key in MODEL_KEYS if signed.get(key) != config_hash(cfg, key)]
     if differ:
         raise PmgError(f"{cfg.train_run} was trained with another config of {', '.join(differ)}; train again")
-    return config_hash(cfg, *MODEL_KEYS)
+    return Cache.key(**signed)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pmg.commands.launch import launch
-from pmg.commands.parts import build_examples, fit, reading
+from pmg.commands.parts import build_examples, fit, reading, sign_encoder
 from pmg.config import instantiate
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ def body(cfg: DictConfig, run: Run) -> float | None:
         fit(cfg, run, module, batches)
         module.finish(batches.train.rows)
     module.encoder.save_pretrained(run.folder / "encoder")
+    sign_encoder(cfg, run.folder / "encoder")
     return run.metrics.get("val/denoise")
 
 
