@@ -52,6 +52,7 @@ def test_images_are_in_range(pipeline):
 def test_weight_of_the_preference_does_not_touch_a_request_without_one(pipeline):
     images = pipeline([request(words="", show=False, soft=False)])
     assert len({round(candidate.accuracy, 5) for candidate in images.candidates[0]}) == 1
+    assert all(candidate.preference is None for candidate in images.candidates[0])
 
 
 def test_preference_changes_the_image(pipeline):

@@ -103,7 +103,7 @@ def _facts(record: Record) -> dict[str, Any]:
         "method": record.method,
         "control": record.control,
         "seed": record.seed,
-        "selection_preference": chosen.preference,
+        "selection_preference": float("nan") if chosen.preference is None else chosen.preference,
         "selection_accuracy": chosen.accuracy,
         "selection_z": chosen.z,
     }

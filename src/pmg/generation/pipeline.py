@@ -136,12 +136,13 @@ class Pipeline:
     def select(self, requests: Sequence[Request], images: Tensor) -> Generated:
         """Scores candidates `(B * C, 3, H, W)` by d_p and d_t and keeps the best z of each request."""
         accuracy, preference = self.score(requests, images)
-        alpha = self.alpha if requests[0].words else 0.0
+        personal = bool(requests[0].words)
+        alpha = self.alpha if personal else 0.0
         z = balance_z(preference, accuracy, alpha)
         best = pick(z)
         candidates = [
             tuple(
-                Candidate(*pair, float(p), float(t), float(score))
+                Candidate(*pair, float(p) if personal else None, float(t), float(score))
                 for pair, p, t, score in zip(self.weights.pairs, *row, strict=True)
             )
             for row in zip(preference, accuracy, z, strict=True)

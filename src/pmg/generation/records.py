@@ -43,14 +43,14 @@ class Candidate:
     Attributes:
         w_p: weight of the preference block.
         w_t: weight of the target block.
-        preference: d_p, cosine of image and preference keywords.
+        preference: d_p, cosine of image and preference keywords; None for a method that has no preference.
         accuracy: d_t, cosine of image and target keywords.
         z: their balance, which selects.
     """
 
     w_p: float
     w_t: float
-    preference: float
+    preference: float | None
     accuracy: float
     z: float
 
