@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import pytorch_lightning as pl
 
 from pmg.cache import Cache
 from pmg.language.preferences import Reader
@@ -50,3 +51,18 @@ def training(emoji, scenario, generator, tmp_path):
         return build_module(reader.language_model, readings, captions, generator, encoder, module), batches
 
     return build
+
+
+@pytest.fixture
+def stop_at():
+    """Makes callbacks that end a training after a step, with a schedule meant for more."""
+
+    class StopAt(pl.Callback):
+        def __init__(self, step):
+            self.step = step
+
+        def on_train_batch_end(self, trainer, *_):
+            if trainer.global_step == self.step:
+                trainer.should_stop = True
+
+    return StopAt

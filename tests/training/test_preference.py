@@ -56,30 +56,18 @@ def test_checkpoint_holds_trained_parts_alone_and_loads_safely(training, tmp_pat
     assert checkpoint["config_hash"] == "a"
 
 
-def test_resumed_equals_uninterrupted(training, tmp_path):
+def test_resumed_equals_uninterrupted(training, tmp_path, stop_at):
     whole, batches = training()
     trainer(tmp_path / "whole", 6).fit(whole, batches)
     first, batches = training()
     # the same schedule, stopped half way
     half = trainer(tmp_path / "parts", 6)
-    half.fit_loop.epoch_loop.max_steps = 6
-    half.callbacks.append(StopAt(3))
+    half.callbacks.append(stop_at(3))
     half.fit(first, batches)
     second, batches = training()
     trainer(tmp_path / "parts", 6).fit(second, batches, ckpt_path=tmp_path / "parts" / "last.ckpt", weights_only=True)
     for (name, a), b in zip(whole.encoder.state_dict().items(), second.encoder.state_dict().values(), strict=True):
         assert torch.equal(a, b), name
-
-
-class StopAt(pl.Callback):
-    """Stops as Ctrl-C would, after a step."""
-
-    def __init__(self, step):
-        self.step = step
-
-    def on_train_batch_end(self, trainer, *_):
-        if trainer.global_step == self.step:
-            trainer.should_stop = True
 
 
 def test_checkpoint_of_another_config_is_refused(training, tmp_path):

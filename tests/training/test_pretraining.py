@@ -68,7 +68,7 @@ def test_stage_trains_saves_half_precision_and_measures(stages, emoji, tmp_path,
     assert isinstance(kind.from_pretrained(tmp_path / place), kind)
 
 
-def test_resumed_denoiser_equals_uninterrupted(stages, emoji, tmp_path):
+def test_resumed_denoiser_equals_uninterrupted(stages, emoji, tmp_path, stop_at):
     def run(folder, *limits):
         for limit in limits:
             torch.manual_seed(0)
@@ -76,23 +76,12 @@ def test_resumed_denoiser_equals_uninterrupted(stages, emoji, tmp_path):
             module, batches = stage.build(emoji, 0)
             path = folder / "last.ckpt"
             running = trainer(folder, 4)
-            running.callbacks.append(StopAt(limit))
+            running.callbacks.append(stop_at(limit))
             running.fit(module, batches, ckpt_path=path if path.exists() else None, weights_only=True)
         return stage.generator.denoiser.state_dict()
 
     whole, parts = run(tmp_path / "whole", 4), run(tmp_path / "parts", 2, 4)
     assert all(torch.equal(whole[name], parts[name]) for name in whole)
-
-
-class StopAt(pl.Callback):
-    """Stops as Ctrl-C would, after a step."""
-
-    def __init__(self, step):
-        self.step = step
-
-    def on_train_batch_end(self, trainer, *_):
-        if trainer.global_step == self.step:
-            trainer.should_stop = True
 
 
 def test_held_out_drawings_are_in_no_training_batch(stages, emoji):
