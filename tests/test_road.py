@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
+ROOT = Path(__file__).resolve().parents[1]
 TINY = [
     "encoder=tiny", "text_encoder=tiny", "generator=tiny", "scorer=tiny",
     "split_sizes={train: 8, validation: 4, test: 6}", "objective.users_per_step=4", "objective.batches.draws=2",
@@ -49,6 +51,8 @@ def test_train_generate_evaluate(commands, tmp_path):
     assert {"own", "mismatched", "p"} <= set(results["control"]["pmg"]["style_accuracy"])
     assert set(results["kinds"]) == {"describable", "indescribable"}
     assert "style_accuracy" in results["config"]["judge_on_real_held_out"]
+    assert results["config"]["generate_run"] == "b"
+    assert str(ROOT) not in json.dumps(results)
     assert (tmp_path / "c" / "contact_sheet.png").stat().st_size > 1000
     ledger = metrics(tmp_path / "a")["ledger"]
     assert ledger["llm_tokens_computed"] > 0

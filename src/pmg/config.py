@@ -210,6 +210,16 @@ def check_targets(cfg: Any) -> None:
         raise PmgError("config: " + " · ".join(problems))
 
 
+def portable(cfg: DictConfig) -> dict[str, Any]:
+    """Returns the config resolved, in built-in types, with ``<name>`` for each of this machine's folders."""
+    neutral = copy.deepcopy(cfg)
+    OmegaConf.set_readonly(neutral, False)
+    for name in neutral.get("paths") or {}:
+        neutral.paths[name] = f"<{name}>"
+    neutral.run_dir = "<run_dir>"
+    return to_plain(neutral)
+
+
 def config_hash(cfg: DictConfig, *keys: str) -> str:
     """Returns a sha256 of the resolved config that is equal on every machine and in every run folder.
 
@@ -218,12 +228,7 @@ def config_hash(cfg: DictConfig, *keys: str) -> str:
         *keys: the top-level keys that matter, e.g. ``"encoder", "scenario"``; by default all that decide
             results (not folders, loggers, callbacks).
     """
-    neutral = copy.deepcopy(cfg)
-    OmegaConf.set_readonly(neutral, False)
-    for name in neutral.get("paths") or {}:
-        neutral.paths[name] = f"<{name}>"
-    neutral.run_dir = "<run_dir>"
-    plain = to_plain(neutral)
+    plain = portable(cfg)
     return Cache.key(config={key: plain[key] for key in keys or sorted(plain.keys() - _NO_RESULT)})
 
 

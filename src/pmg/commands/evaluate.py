@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from pmg.commands.launch import launch
 from pmg.commands.parts import build_examples
-from pmg.config import instantiate, to_plain
+from pmg.config import instantiate, portable
 from pmg.domain import PmgError
 from pmg.run import Run, read_run
 
@@ -37,7 +37,7 @@ def body(cfg: DictConfig, run: Run) -> float | None:
         rows = judging.rows(examples, records, images)
         trust = judge_accuracy(judge, data.catalogue, data.catalogue.rows(data.held_out_items))
     with run.ledger.phase("statistics"):
-        config = {"judge_on_real_held_out": trust, **to_plain(cfg)}
+        config = {"judge_on_real_held_out": trust, **portable(cfg)}
         cost = {**generated, "evaluate": run.ledger.as_dict()}
         results = build_results(rows, (git_state() or {}).get("revision"), config, cost, cfg.seed or 0)
     folder = Path(cfg.results_dir)
