@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from rich.progress import Progress, TimeElapsedColumn
@@ -13,9 +12,7 @@ from torch import Tensor
 from pmg.data.splits import stable_number
 from pmg.domain import Example, Keywords
 from pmg.generation.pipeline import Generated, Method, Pipeline, Request
-from pmg.generation.records import Record, RecordWriter
-
-Control = Literal["own", "mismatched"]
+from pmg.generation.records import Control, Record, RecordWriter
 
 
 @dataclass(frozen=True)
