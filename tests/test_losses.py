@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from pmg.losses import contrastive_loss, min_snr_weight, per_sample_mse
+from pmg.losses import contrastive_loss, margin_contrast, min_snr_weight, per_sample_mse
 
 
 def test_mse_is_zero_at_equality_and_per_sample():
@@ -22,6 +22,14 @@ def test_mse_is_zero_at_equality_and_per_sample():
 def test_min_snr_weights(prediction_type, expected):
     weights = min_snr_weight(torch.tensor([2.0, 10.0]), 5.0, prediction_type)
     assert torch.allclose(weights, torch.tensor(expected))
+
+
+def test_margin_contrast_is_bounded_and_has_no_gradient_once_the_margin_is_reached():
+    own, other = torch.tensor([0.5, 0.5, 0.5]), torch.tensor([0.1, 0.55, 9.0], requires_grad=True)
+    loss = margin_contrast(own, other, 0.1)
+    torch.testing.assert_close(loss, torch.tensor([0.5, 0.05, 0.0]))
+    loss.sum().backward()
+    assert other.grad.tolist() == [-1.0, -1.0, 0.0]
 
 
 def test_contrast_of_uniform_logits_is_the_log_of_their_number():

@@ -78,6 +78,8 @@ class StudyConfig(RunConfig):
 
     data: Any = None
     scenario: Any = None
+    captioner: Any = None
+    decoding: Any = None
     text_encoder: Any = None
     encoder: Any = None
     generator: Any = None

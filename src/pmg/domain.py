@@ -33,11 +33,32 @@ class Item:
 
 @dataclass(frozen=True)
 class Behavior:
-    """One thing a user did with an item, at a time (seconds since the epoch)."""
+    """One thing a user did with an item.
+
+    Attributes:
+        item: the item.
+        action: what they did, e.g. ``"sent"`` or ``"rated 4.5"``.
+        timestamp: when, in seconds since the epoch.
+        liked: False for a dislike: a low rating, an item hidden or returned.
+    """
 
     item: Item
     action: str = "sent"
     timestamp: int = 0
+    liked: bool = True
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One message of a conversation.
+
+    Attributes:
+        speaker: who wrote it; the example's user appears under their own id.
+        text: what they wrote.
+    """
+
+    speaker: str
+    text: str
 
 
 @dataclass(frozen=True)
@@ -47,10 +68,11 @@ class Example:
     Attributes:
         id: unique within a split.
         user: the user's id.
-        history: what the user did, oldest first.
+        history: what the user did, oldest first; may be empty where there is a conversation.
         target: what to draw. Its own image is never shown to a model at test time.
-        truth: drawings of the target that fit the user's taste (the ground truth), never empty.
+        truth: drawings of the target that fit the user's taste (the ground truth); empty for a chat, which has none.
         labels: facts for evaluation alone (kind of taste, taste in words); no model may read them.
+        conversation: the chat that the target is for, oldest turn first.
     """
 
     id: str
@@ -59,14 +81,32 @@ class Example:
     target: Item
     truth: tuple[Item, ...]
     labels: Mapping[str, str] = field(default_factory=dict)
+    conversation: tuple[Turn, ...] = ()
+
+    @property
+    def liked(self) -> tuple[Item, ...]:
+        """Items of the history that the user liked, oldest first."""
+        return tuple(behavior.item for behavior in self.history if behavior.liked)
+
+    @property
+    def disliked(self) -> tuple[Item, ...]:
+        """Items of the history that the user disliked, oldest first."""
+        return tuple(behavior.item for behavior in self.history if not behavior.liked)
 
 
 @dataclass(frozen=True)
 class Keywords:
-    """Explicit preference or target keywords, with the score that chose each of them."""
+    """Explicit preference or target keywords, with the score that chose each of them.
+
+    Attributes:
+        words: the keywords.
+        scores: one a word, or none.
+        dropped: words that were left out so that a text encoder can read the others whole.
+    """
 
     words: tuple[str, ...]
     scores: tuple[float, ...] = ()
+    dropped: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return ", ".join(self.words)

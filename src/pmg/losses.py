@@ -26,6 +26,24 @@ def min_snr_weight(snr: Tensor, gamma: float, prediction_type: str) -> Tensor:
     return {"epsilon": clipped / snr, "v_prediction": clipped / (snr + 1), "sample": clipped}[prediction_type]
 
 
+def margin_contrast(own: Tensor, other: Tensor, margin: float) -> Tensor:
+    """How much another's loss falls short of lying `margin` above one's own: ``max(0, margin + own - other)``.
+
+    PMG's published benchmark subtracts half of the other loss instead, which has no lower bound: it can be made
+    as small as one likes by spoiling the other prediction. This is at least 0, and once the margin is reached it
+    has no gradient.
+
+    Args:
+        own: loss on what is to be learned, `(B,)`.
+        other: loss on what belongs to somebody else, `(B,)`.
+        margin: 0 or more.
+
+    Returns:
+        `(B,)`, at least 0.
+    """
+    return torch.relu(margin + own - other)
+
+
 def contrastive_loss(logits: Tensor, positive: Tensor) -> Tensor:
     """Cross-entropy against several right answers a row (Khosla et al. 2020, ``L_out``).
 

@@ -2,29 +2,48 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
+
 import pytest
 import torch
 
 from pmg.domain import Keywords, PmgError
+from pmg.generation.alpha import FixedAlpha
 from pmg.generation.balance import WeightGrid
-from pmg.generation.pipeline import Method, Pipeline, Request
+from pmg.generation.guidance import Scales
+from pmg.generation.pareto import hypervolume, pareto_front
+from pmg.generation.pipeline import Pipeline
 from pmg.generation.records import RecordWriter, read_images, read_records
-from pmg.generation.study import Preference, StudyGenerator, build_request, mismatch
+from pmg.generation.request import Method, Preference, Request, RequestBuilder
+from pmg.generation.study import StudyGenerator, mismatch
+from pmg.generation.weighting import AttentionWeighting, ScaleWeighting
 from pmg.models.tiny import tiny_scorer
 
-METHODS = {"none": Method(), "keywords": Method(keywords=True), "pmg": Method(keywords=True, soft=True)}
+PMG = Method(words="keywords", tokens="soft", negative=True)
+METHODS = {"none": Method(), "keywords": Method(words="keywords"), "pmg": PMG}
+ORACLE = {"oracle": Method(words="truth", mismatch=False)}
 
 
 @pytest.fixture
-def pipeline(generator):
-    """Three candidates, three steps."""
+def build(generator):
+    """Builds a pipeline of three candidates and three steps."""
     weights = WeightGrid([0.5, 1.0, 1.5])
-    return Pipeline(generator, tiny_scorer(), weights, alpha=0.5, steps=3, guidance=2.0)
+
+    def pipeline(scales=Scales(2.0, 2.0, 2.0), weighting=ScaleWeighting(), weights=weights):  # noqa: B008
+        return Pipeline(generator, tiny_scorer(), weights, weighting, scales, steps=3)
+
+    return pipeline
 
 
-def request(seed=0, words="flat, no outline", show=True, soft=True, target="red apple"):
+@pytest.fixture
+def pipeline(build):
+    return build()
+
+
+def request(seed=0, words=("flat", "no outline"), show=True, soft=True, target="red apple", negative=(), alpha=0.5):
     tokens = torch.randn(2, 32, generator=torch.Generator().manual_seed(seed)) if soft else None
-    return Request(Keywords((target, "fruit")), words, show, tokens, seed)
+    return Request(Keywords((target, "fruit")), Keywords(words), show, tokens, seed, Keywords(tuple(negative)), alpha)
 
 
 def test_batch_equals_loop(pipeline):
@@ -50,18 +69,76 @@ def test_images_are_in_range(pipeline):
 
 
 def test_weight_of_the_preference_does_not_touch_a_request_without_one(pipeline):
-    images = pipeline([request(words="", show=False, soft=False)])
+    images = pipeline([request(words=(), show=False, soft=False)])
     assert len({round(candidate.accuracy, 5) for candidate in images.candidates[0]}) == 1
     assert all(candidate.preference is None for candidate in images.candidates[0])
 
 
 def test_preference_changes_the_image(pipeline):
-    with_it, without = pipeline([request()]), pipeline([request(words="", show=False, soft=False)])
+    with_it, without = pipeline([request()]), pipeline([request(words=(), show=False, soft=False)])
     assert not torch.allclose(with_it.images, without.images, atol=1e-3)
 
 
-def test_evaluations_are_counted(pipeline):
-    assert pipeline.evaluations == 2 * 3 * 3
+@pytest.mark.parametrize(
+    ("scales", "changes", "branches"),
+    [
+        (Scales(2, 2, 2), {}, 2),
+        (Scales(2, 2, 2), {"negative": ["gradients"]}, 2),
+        (Scales(1, 1, 1), {}, 1),
+        (Scales(2, 3, 4, 1), {}, 4),
+        (Scales(2, 3, 4, 0.5), {"negative": ["gradients"]}, 5),
+        (Scales(2, 3, 4, 1), {"negative": ["gradients"]}, 4),
+        (Scales(2, 3, 4, 1), {"words": (), "show": False, "soft": False}, 2),
+    ],
+)
+def test_evaluations_are_counted(build, monkeypatch, scales, changes, branches):
+    pipeline, rows = build(scales), []
+    predict = pipeline.generator.predict
+    monkeypatch.setattr(pipeline.generator, "predict", lambda *args: rows.append(len(args[0])) or predict(*args))
+    pipeline([request(0, **changes), request(1, **changes)])
+    assert rows == [branches * 2 * 3] * 3  # all branches of all candidates in one batch, step by step
+    assert pipeline.evaluations == sum(rows)
+    pipeline([request(2, **changes)])
+    assert pipeline.evaluations == branches * 3 * 3 * 3
+
+
+def test_batch_equals_loop_with_every_branch_and_weighting(build):
+    pipeline = build(Scales(2, 3, 4, 1), AttentionWeighting())
+    requests = [request(0, negative=["gradients"]), request(1, target="a much longer name of a dog"), request(2)]
+    together = pipeline(requests)
+    for row, one in enumerate(requests):
+        assert torch.allclose(pipeline([one]).images[0], together.images[row], atol=1e-3)
+
+
+def test_scale_of_an_absent_block_does_not_matter(build):
+    images = [build(Scales(2, 2, soft, 0.0))([request(soft=False)]).images for soft in (2.0, 5.0)]
+    assert torch.equal(*images)
+
+
+def test_keywords_at_no_weight_in_attention_are_absent(build):
+    hidden = build(weighting=AttentionWeighting(), weights=WeightGrid([0.0]))([request()])
+    absent = build(weights=WeightGrid([1.0]))([request(show=False, soft=False)])
+    assert torch.allclose(hidden.images, absent.images, atol=1e-3)
+
+
+def test_negative_words_guide_away(build):
+    plain, away = ([request()], [request(negative=["gradients"])])
+    assert torch.equal(build()(away).images, build()(plain).images)
+    assert not torch.allclose(build(Scales(2, 2, 2, 1))(away).images, build()(plain).images, atol=1e-3)
+
+
+def test_each_request_is_balanced_by_its_own_alpha(build):
+    pipeline = build()
+    pipeline.scorer = tiny_scorer(seed=1)  # its cosines are positive here
+    alphas = (0.0, 1.0, 0.3)
+    generated = pipeline([*(request(alpha=alpha) for alpha in alphas), request(words=(), show=False)])
+    for row, alpha in enumerate((*alphas, 0.0)):
+        z = [
+            alpha * math.log(1 if c.preference is None else c.preference) + (1 - alpha) * math.log(c.accuracy)
+            for c in generated.candidates[row]
+        ]
+        assert [c.z for c in generated.candidates[row]] == pytest.approx(z, abs=1e-5)
+        assert generated.picked[row] == max(range(3), key=z.__getitem__)
 
 
 def test_mismatched_user_is_always_another_one():
@@ -72,20 +149,26 @@ def test_mismatched_user_is_always_another_one():
 
 
 @pytest.fixture
-def study(emoji, pipeline, tmp_path):
+def study(emoji, build, tmp_path):
     """Builds a study over the same folder again and again."""
     examples = emoji.examples("test", users=4, targets=1)
-    targets = {example.target.concept: Keywords((example.target.title,)) for example in examples}
+    targets = {example.target.concept: Keywords((example.target.title,), (), ("left out",)) for example in examples}
+    builder = RequestBuilder(targets, FixedAlpha(0.4), 0)
     preferences = {
-        example.user: Preference(example.user, Keywords(("flat",)), torch.randn(2, 32), example.labels["words"])
+        example.user: Preference(
+            example.user,
+            {"keywords": Keywords(("flat",)), "truth": Keywords((example.labels["words"],))},
+            {"soft": torch.randn(2, 32)},
+            Keywords(("gradients",)),
+        )
         for example in examples
     }
 
-    def build(hashes=None):
+    def again(hashes=None, scales=Scales(2, 2, 2)):  # noqa: B008
         writer = RecordWriter(tmp_path / "study")
-        return StudyGenerator(pipeline, targets, preferences, writer, 3, 0, hashes or {"config": "a"}), examples
+        return StudyGenerator(build(scales), builder, preferences, writer, 3, hashes or {"config": "a"}), examples
 
-    return build, tmp_path / "study"
+    return again, tmp_path / "study"
 
 
 def test_study_makes_own_and_mismatched_images_of_each_method(study):
@@ -122,11 +205,36 @@ def test_folder_of_another_config_is_refused(study):
         other.run(examples, {"none": METHODS["none"]})
 
 
-def test_oracle_alone_reads_the_true_taste(emoji):
-    example = emoji.examples("test", users=1, targets=1)[0]
-    preference = Preference(example.user, Keywords(("flat",)), torch.zeros(2, 32), "the truth in words")
-    for method in (Method(), Method(keywords=True), Method(soft=True), Method(keywords=True, soft=True)):
-        assert "truth" not in build_request(example, Keywords(("x",)), method, preference, 0).words
-    oracle = build_request(example, Keywords(("x",)), Method(oracle=True), preference, 0)
-    assert oracle.words == "the truth in words"
-    assert oracle.soft is None
+def test_oracle_has_no_mismatched_control(study):
+    generator, _ = study[0]()
+    assert [(name, control) for name, _, control in generator.arms(ORACLE)] == [("oracle", "own")]
+
+
+def test_records_say_how_an_image_was_chosen(study):
+    build, folder = study
+    generator, examples = build(scales=Scales(2, 2, 2, 1))
+    generator.run(examples[:2], {"none": METHODS["none"], "pmg": PMG})
+    by_method = {record.method: record for record in read_records(folder)}
+    pmg, none = by_method["pmg"], by_method["none"]
+    points = [(candidate.preference, candidate.accuracy) for candidate in pmg.candidates]
+    assert pmg.front == pareto_front(points)
+    assert pmg.hypervolume == pytest.approx(hypervolume(points))
+    assert pmg.alpha == 0.4
+    assert (pmg.negative_keywords, pmg.dropped_keywords) == (("gradients",), ("left out",))
+    assert (none.front, none.hypervolume, none.alpha, none.negative_keywords) == ((), None, 0.0, ())
+
+
+def test_what_had_no_effect_is_not_in_the_record(study):
+    build, folder = study
+    generator, examples = build()
+    generator.run(examples[:1], {"pmg": PMG})
+    assert read_records(folder)[0].negative_keywords == ()
+
+
+def test_method_of_the_same_name_but_other_blocks_is_refused(study):
+    build, _ = study
+    generator, examples = build()
+    generator.run(examples[:1], {"pmg": PMG})
+    other, _ = build()
+    with pytest.raises(PmgError, match="made with another method"):
+        other.run(examples[:1], {"pmg": replace(PMG, tokens="")})

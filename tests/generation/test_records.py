@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import json
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -28,7 +31,11 @@ def record(example="e0", method="pmg", control="own", model="m", seed=0):
         1,
         ("apple", "fruit"),
         ("flat",),
-        {"model": model},
+        hashes={"model": model},
+        negative_keywords=("gradients",),
+        alpha=0.4,
+        front=(0, 1),
+        hypervolume=0.5,
     )
 
 
@@ -43,8 +50,28 @@ def test_round_trip(tmp_path):
     assert [entry.key for entry in found] == [entry.key for entry in records]
     assert found[0].chosen == Candidate(1.0, 1.0, 0.6, 0.7, -0.4)
     assert found[0].target_keywords == ("apple", "fruit")
-    assert found[0].hashes == {"model": "m"}
+    assert replace(found[0], image="") == record("e0")
     torch.testing.assert_close(read_images(tmp_path, found), images, atol=1 / 255, rtol=0)
+
+
+def test_dropped_keywords_are_recorded_and_older_records_have_none(tmp_path):
+    writer = RecordWriter(tmp_path)
+    writer.add(pictures(2), [replace(record("e0"), dropped_keywords=("warm", "3D")), record("e1")])
+    path = tmp_path / RECORDS
+    first, second = path.read_text().splitlines()
+    older = second.replace(', "dropped_keywords": []', "")
+    path.write_text(f"{first}\n{older}\n")
+    assert "dropped" not in path.read_text().splitlines()[1]
+    assert [entry.dropped_keywords for entry in read_records(tmp_path)] == [("warm", "3D"), ()]
+
+
+def test_records_of_an_older_version_are_read(tmp_path):
+    RecordWriter(tmp_path).add(pictures(1), [record()])
+    path = tmp_path / RECORDS
+    new = ("negative_keywords", "dropped_keywords", "alpha", "front", "hypervolume")
+    values = {name: value for name, value in json.loads(path.read_text()).items() if name not in new}
+    path.write_text(json.dumps(values) + "\n")
+    assert read_records(tmp_path)[0].front == ()
 
 
 def test_values_out_of_range_are_clipped(tmp_path):

@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from pmg.domain import Item
-from pmg.language.keywords import attribute_scores, preference_keywords, target_keywords
+from pmg.domain import Item, Keywords
+from pmg.language.keywords import attribute_scores, merge_keywords, rank, scored, target_keywords, without
 from pmg.language.verbalize import Attribute, Scenario
 from pmg.models.tiny import tiny_language_model
 
@@ -31,25 +31,65 @@ def language_model():
     return tiny_language_model()
 
 
-def test_preference_keywords_are_the_likeliest_options(language_model):
+def test_scores_of_all_attributes_equal_those_of_each_alone(language_model):
     context = language_model.prefill(["apple, flat\n", "dog, thick black\n", "cat\n"])
-    scores = attribute_scores(language_model, context, SCENARIO)
-    words = preference_keywords(language_model, context, SCENARIO)
-    assert len(words) == 3
-    for row, keywords in enumerate(words):
-        for place, (name, attribute) in enumerate(SCENARIO.attributes.items()):
-            best = int(scores[name][row].argmax())
-            assert keywords.words[place] == attribute.options[best]
-            assert keywords.scores[place] == pytest.approx(float(scores[name][row, best]))
+    scores = attribute_scores(language_model, context, SCENARIO.attributes)
+    assert list(scores) == list(SCENARIO.attributes)
+    for name, attribute in SCENARIO.attributes.items():
+        alone = language_model.choose(context, attribute.question, [f" {option}" for option in attribute.options])
+        torch.testing.assert_close(scores[name], alone, rtol=0, atol=1e-4)
 
 
-def test_keywords_of_a_batch_equal_those_of_each_user_alone(language_model):
+def test_scores_of_a_batch_equal_those_of_each_user_alone(language_model):
     context = language_model.prefill(["apple, flat\n", "dog, thick black outline, black and white\n"])
-    together = attribute_scores(language_model, context, SCENARIO)
+    together = attribute_scores(language_model, context, SCENARIO.attributes)
     for row in range(2):
-        alone = attribute_scores(language_model, context.select([row]), SCENARIO)
+        alone = attribute_scores(language_model, context.select([row]), SCENARIO.attributes)
         for name, scores in alone.items():
             torch.testing.assert_close(scores[0], together[name][row], rtol=1e-4, atol=1e-4)
+
+
+COLOUR = Keywords(("red", "gold", "teal"), (-1.0, -2.0, -9.0))
+SHAPE = Keywords(("round", "Gold", "square"), (-3.0, -4.0, -5.0))
+MOOD = Keywords(("calm",), (-2.5,))
+
+
+@pytest.mark.parametrize(
+    ("groups", "limit", "expected"),
+    [
+        ([COLOUR], 8, COLOUR.words),
+        ([COLOUR, SHAPE, MOOD], 8, ("red", "round", "calm", "gold", "square", "teal")),
+        ([COLOUR, SHAPE, MOOD], 5, ("red", "round", "calm", "gold", "square")),
+        ([COLOUR, SHAPE, MOOD], 4, ("red", "round", "calm", "gold")),  # of the second turn the better word
+        ([SHAPE, COLOUR, MOOD], 2, ("red", "calm")),  # less room than attributes: the best ones
+        ([Keywords(("b", "a"), (-2.0, -1.0))], 8, ("a", "b")),
+        ([Keywords(("red",), (-1.0,)), Keywords(("RED", "blue"), (-1.0, -7.0))], 8, ("red", "blue")),
+        ([Keywords(()), MOOD], 8, ("calm",)),
+        ([Keywords(("x", "y"))], 1, ("x",)),
+        ([], 8, ()),
+        ([COLOUR], 0, ()),
+    ],
+)
+def test_merged_keywords(groups, limit, expected):
+    merged = merge_keywords(groups, limit)
+    assert merged.words == expected
+    known = {word: score for group in groups[::-1] for word, score in scored(group)}
+    assert merged.scores == tuple(known[word] for word in expected)
+
+
+def test_merging_is_limited_to_eight():
+    groups = [Keywords(tuple(f"{name}{n}" for n in range(5)), (-1.0,) * 5) for name in "abc"]
+    assert merge_keywords(groups).words == ("a0", "b0", "c0", "a1", "b1", "c1", "a2", "b2")
+
+
+def test_what_is_liked_is_left_out_of_dislikes():
+    assert without(SHAPE, ["ROUND", "red"]) == Keywords(("Gold", "square"), (-4.0, -5.0))
+    assert without(Keywords(("a",)), ["b"]).words == ("a",)
+    assert without(Keywords(("a",)), ["a"]) == Keywords(())
+
+
+def test_the_best_come_first_and_of_equals_the_earlier():
+    assert rank(("a", "b", "c", "d"), (-2.0, -1.0, -1.0, -3.0), 3) == Keywords(("b", "c", "a"), (-1.0, -1.0, -2.0))
 
 
 def test_target_keywords_keep_the_likeliest_of_the_items_own(language_model):
@@ -68,3 +108,17 @@ def test_keywords_beyond_those_asked_are_not_used(language_model):
     items = [Item("a", "a", "cat", keywords=("pet", "ghost", "heart"))]
     (words,) = target_keywords(language_model, items, replace(SCENARIO, scene_words=()), asked=1, used=5)
     assert words.words == ("cat", "pet")
+
+
+def test_target_keywords_of_many_items_equal_those_of_each_alone(language_model):
+    items = [
+        Item("a", "a", "red apple", keywords=("fruit", "red", "a very long keyword of many tokens")),
+        Item("b", "b", "dog"),
+        Item("c", "c", "cat", keywords=("pet",)),
+        Item("d", "d", "rocket", keywords=tuple(f"word {n}" for n in range(12))),
+    ]
+    together = target_keywords(language_model, items, SCENARIO)
+    for item, keywords in zip(items, together, strict=True):
+        (alone,) = target_keywords(language_model, [item], SCENARIO)
+        assert alone.words == keywords.words
+        torch.testing.assert_close(torch.tensor(alone.scores), torch.tensor(keywords.scores), rtol=0, atol=1e-4)

@@ -45,3 +45,20 @@ def test_stack_pads_the_shorter_condition():
 def test_repeat_keeps_a_rows_copies_together():
     one = block(2, 3)
     assert torch.equal(one.repeat(2).tokens[:2], one.tokens[:1].expand(2, -1, -1))
+
+
+def test_bias_goes_where_its_tokens_go():
+    plain, weighed = block(2, 3), block(2, 2, 1).emphasised(torch.tensor([1.0, 4.0]))
+    assert join(plain, plain).bias is None
+    condition = join(plain, weighed.repeat(1)[torch.tensor([1, 0])])
+    expected = torch.tensor([[0.0, 0, 0, 4, 4], [0, 0, 0, 1, 1]]).clamp(min=1).log()
+    assert torch.allclose(condition.bias, expected)
+    both = stack([join(block(1, 6)), join(weighed.expand(2)[:1])])
+    assert torch.equal(both.bias, torch.zeros(2, 6))
+    assert torch.allclose(weighed.padded(4).bias[1], torch.tensor([4.0, 4, 1, 1]).log())
+
+
+def test_weight_of_zero_has_a_finite_bias():
+    bias = block(1, 2).emphasised(torch.zeros(1)).bias
+    assert bias.isfinite().all()
+    assert bias.exp().max() < 1e-40

@@ -8,7 +8,7 @@ import torch
 from pmg.domain import PmgError
 from pmg.models.conditioning import join
 from pmg.models.generator import Generator
-from pmg.models.sampling import sample_latents
+from pmg.models.sampling import combine, sample_latents
 
 TEXTS = ["red apple", "a much longer text about a dog", "cat"]
 
@@ -40,19 +40,27 @@ def test_batch_equals_loop(generator):
     condition = join(generator.text_encoder.encode(TEXTS))
     empty = join(generator.text_encoder.encode([""]).expand(3))
     start = noise(generator, 3)
-    together = sample_latents(generator, condition, empty, start, 3, 2.0)
+    together = sample_latents(generator, [empty, condition], [-1.0, 2.0], start, 3)
     for row, text in enumerate(TEXTS):
         alone = join(generator.text_encoder.encode([text]))
         one = join(generator.text_encoder.encode([""]))
-        image = sample_latents(generator, alone, one, start[row : row + 1], 3, 2.0)[0]
+        image = sample_latents(generator, [one, alone], [-1.0, 2.0], start[row : row + 1], 3)[0]
         assert torch.allclose(image, together[row], atol=1e-4)
 
 
 def test_guidance_of_one_follows_the_condition_alone(generator):
     condition = join(generator.text_encoder.encode(TEXTS))
     others = [join(generator.text_encoder.encode([text]).expand(3)) for text in ("", "ghost")]
-    outputs = [sample_latents(generator, condition, other, noise(generator, 3), 3, 1.0) for other in others]
+    start = noise(generator, 3)
+    outputs = [sample_latents(generator, [other, condition], [0.0, 1.0], start, 3) for other in others]
     assert torch.allclose(*outputs, atol=1e-4)
+    assert torch.allclose(sample_latents(generator, [condition], [1.0], start, 3), outputs[0], atol=1e-4)
+
+
+def test_mix_of_predictions_is_the_weighted_sum():
+    outputs = torch.randn(3, 2, 4, generator=torch.Generator().manual_seed(0))
+    mixed = combine(outputs.unbind(), [-1.0, 0.5, 1.5])
+    assert torch.allclose(mixed, -outputs[0] + 0.5 * outputs[1] + 1.5 * outputs[2], atol=1e-6)
 
 
 def test_loss_is_per_sample_and_zero_weighting_is_plain(generator):

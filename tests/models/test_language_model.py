@@ -5,6 +5,8 @@ import torch
 from transformers import DynamicCache, LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
 from pmg.domain import PmgError
+from pmg.models.attention import PACKED
+from pmg.models.choice import Question
 from pmg.models.context import Context
 from pmg.models.language_model import LanguageModel, load_language_model
 from pmg.models.prefix import Prefix
@@ -99,6 +101,77 @@ def test_choices_equal_the_naive_sum_of_token_log_probabilities(language_model, 
             logits = language_model.model(torch.tensor([start + ids])).logits[0].log_softmax(-1)
             naive = sum(logits[len(start) + place - 1, token] for place, token in enumerate(ids))
             torch.testing.assert_close(got[row, column], naive, rtol=1e-5, atol=1e-4)
+
+
+QUESTIONS = (
+    Question(" Their favourite is", (" flat", " thick black outline", " soft gradients")),
+    Question("\nIt is", (" red", " a very long answer of many tokens")),
+    Question(" Colour:", (" red",)),
+)
+
+
+def test_several_questions_in_one_pass_equal_one_pass_each(language_model):
+    context = language_model.prefill(TEXTS)
+    together = language_model.ask(context, [QUESTIONS] * len(TEXTS))
+    for column, question in enumerate(QUESTIONS):
+        alone = language_model.choose(context, question.prompt, question.options)
+        torch.testing.assert_close(torch.stack([row[column] for row in together]), alone, rtol=0, atol=1e-4)
+
+
+def test_histories_with_different_questions_equal_a_loop(language_model):
+    context, questions = language_model.prefill(TEXTS), [QUESTIONS[:2], QUESTIONS[2:], QUESTIONS[::-1]]
+    together = language_model.ask(context, questions, batch_size=2)
+    for row, asked in enumerate(questions):
+        for got, question in zip(together[row], asked, strict=True):
+            alone = language_model.choose(context.select([row]), question.prompt, question.options)[0]
+            torch.testing.assert_close(got, alone, rtol=0, atol=1e-4)
+
+
+def test_questions_that_nobody_asked_take_no_pass():
+    lm = tiny_language_model()
+    assert lm.ask(lm.prefill(TEXTS).select([]), []) == []
+
+
+def library_text(lm: LanguageModel, text: str, prompt: str, count: int) -> tuple[str, list[int]]:
+    """What transformers' own generation writes behind the whole text, up to the token that ends it."""
+    ids = torch.tensor([lm.tokenizer(text).input_ids + lm.token_ids(prompt)])
+    written = lm.model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=count, do_sample=False)
+    tokens = written[0, ids.shape[1] :].tolist()
+    ends = [place for place, token in enumerate(tokens) if token in lm.model.generation_config.eos_token_id]
+    tokens = tokens[: ends[0]] if ends else tokens
+    return lm.tokenizer.decode(tokens, skip_special_tokens=True), tokens
+
+
+@pytest.mark.parametrize("with_end", [False, True])
+def test_generated_texts_equal_the_librarys_own(language_model, with_end):
+    lm, prompt, count = language_model, " Their favourite words:", 12
+    config = lm.model.generation_config
+    config.eos_token_id, config.pad_token_id = [lm.tokenizer.eos_token_id], lm.tokenizer.eos_token_id
+    lm.model.set_attn_implementation("eager")
+    if with_end:  # a token that the first text goes on with shall end every text
+        config.eos_token_id.append(library_text(lm, TEXTS[0], prompt, count)[1][3])
+    expected = [library_text(lm, text, prompt, count) for text in TEXTS]
+    assert (len(expected[0][1]) < count) == with_end
+    lm.model.set_attn_implementation(PACKED)
+    context = lm.prefill(TEXTS)
+    before = lm.tokens_computed
+    assert lm.generate(context, prompt, count, batch_size=2) == [text for text, _ in expected]
+    read = [len(lm.token_ids(prompt)) + min(len(tokens), count - 1) for _, tokens in expected]
+    assert lm.tokens_computed - before == sum(read)  # the histories are not among them
+
+
+def test_drawn_texts_depend_on_the_seed_and_not_on_the_batch():
+    lm = build("llama")
+    context = lm.prefill(TEXTS)
+    drawn = lm.generate(context, " It is", 8, temperature=1.0, seed=1)
+    assert [lm.generate(context.select([row]), " It is", 8, 1.0, 1)[0] for row in range(3)] == drawn
+    assert lm.generate(context, " It is", 8, temperature=1.0, seed=2) != drawn
+
+
+def test_nothing_is_written_behind_an_empty_prompt():
+    lm = tiny_language_model()
+    with pytest.raises(PmgError, match="empty prompt"):
+        lm.generate(lm.prefill(TEXTS), "", 4)
 
 
 def test_selection_repeats_and_reorders_rows():

@@ -3,6 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 
+from pmg.domain import PmgError
+from pmg.models.placement import PLACEMENTS
 from pmg.models.preference_encoder import PreferenceEncoder, build_preference_encoder
 from pmg.models.tiny import tiny_language_model
 
@@ -22,7 +24,13 @@ def encoder(language_model):
 
 
 @pytest.mark.parametrize(
-    "options", [{}, {"soft_tokens": 2, "prefix_length": 3, "prefix_hidden": 8}, {"prefix_length": 0}]
+    "options",
+    [
+        {},
+        {"soft_tokens": 2, "prefix_length": 3, "prefix_hidden": 8},
+        {"prefix_length": 0},
+        {"placement": "front", "prefix_hidden": 8},
+    ],
 )
 def test_saved_and_loaded_encoder_is_bit_equal(language_model, tmp_path, options):
     context = language_model.prefill(TEXTS)
@@ -35,6 +43,26 @@ def test_saved_and_loaded_encoder_is_bit_equal(language_model, tmp_path, options
         assert torch.equal(loaded.state_dict()[name], weight), name
     # mapped weights may lie differently in memory, which changes the order of sums in a matrix product
     torch.testing.assert_close(loaded(language_model, context), encoder(language_model, context))
+
+
+def test_placement_decides_what_is_read(language_model):
+    context = language_model.prefill(TEXTS)
+    encoders = {}
+    for placement in PLACEMENTS:
+        torch.manual_seed(0)
+        encoders[placement] = build_preference_encoder(
+            language_model, torch.randn(50, 12), context, "style", placement=placement
+        )
+    late, front = (encoder.states(language_model, context) for encoder in encoders.values())
+    assert all(torch.equal(a, b) for a, b in zip(*(e.parameters() for e in encoders.values()), strict=True))
+    assert not torch.allclose(late, front, atol=1e-5)
+
+
+def test_unknown_placement_is_refused(language_model):
+    with pytest.raises(PmgError, match="there is no 'middle'; known: late, front"):
+        build_preference_encoder(
+            language_model, torch.randn(50, 12), language_model.prefill(TEXTS), "style", placement="middle"
+        )
 
 
 def test_soft_tokens_start_on_the_scale_of_real_token_embeddings(language_model, encoder):

@@ -6,8 +6,11 @@ import pytest
 import pytorch_lightning as pl
 
 from pmg.cache import Cache
+from pmg.language.budget import Budget
+from pmg.language.decoding import Choose
 from pmg.language.preferences import Reader
 from pmg.models.tiny import tiny_language_model
+from pmg.training.objective import Denoise
 from pmg.training.preference import PreferenceBatches, PreferenceTraining, build_batches, build_module
 
 
@@ -29,25 +32,30 @@ def scenario():
 
 @pytest.fixture
 def training(emoji, scenario, generator, tmp_path):
-    """Module and batches; every call builds the same ones."""
+    """Makes module and batches; every call with the same options builds the same ones."""
     from functools import partial
 
     from pmg.models.preference_encoder import build_preference_encoder
 
-    def build():
+    def build(drop=None, placement="late", **objective):
         import torch
 
         torch.manual_seed(0)
         train, validation = emoji.examples("train", users=8), emoji.examples("validation", users=4)
-        reader = Reader(tiny_language_model(), scenario, Cache(tmp_path / "cache"), "tiny")
+        budget = Budget(generator.text_encoder.count_tokens, generator.text_encoder.max_length)
+        reader = Reader(tiny_language_model(), scenario, Cache(tmp_path / "cache"), "tiny", Choose(), budget)
         readings = reader.read([*train, *validation])
         words = reader.describe([example.target for example in (*train, *validation)])
-        collate = partial(PreferenceBatches, draws=2, drop={"target": 0.1, "keywords": 0.3, "soft": 0.0})
+        drop = {"target": 0.1, "keywords": 0.3, "soft": 0.0} if drop is None else drop
+        collate = partial(PreferenceBatches, draws=2, drop=drop)
         batches, captions = build_batches(
             train, validation, readings, words, emoji.catalogue, generator, collate, 4, 0
         )
-        encoder = partial(build_preference_encoder, words="favourite style", soft_tokens=2, prefix_length=2)
-        module = partial(PreferenceTraining, learning_rate=1e-2, snr_gamma=5.0)
+        encoder = partial(
+            build_preference_encoder, words="favourite style", soft_tokens=2, prefix_length=2, placement=placement
+        )
+        objective = {"terms": {"denoise": Denoise(1.0)}, **objective}
+        module = partial(PreferenceTraining, learning_rate=1e-2, snr_gamma=5.0, **objective)
         return build_module(reader.language_model, readings, captions, generator, encoder, module), batches
 
     return build

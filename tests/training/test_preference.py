@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import pytest
 import pytorch_lightning as pl
 import torch
 
 from pmg.domain import PmgError
+from pmg.models.conditioning import Block, join
 from pmg.training.callbacks import LastCheckpoint, Signature, resume_point
+from pmg.training.objective import Contrast, Denoise
+from pmg.training.preference import PARTS, PreferenceBatches
 
 
 def trainer(folder, steps, signature="a"):
@@ -17,12 +22,16 @@ def trainer(folder, steps, signature="a"):
     )  # fmt: skip
 
 
+BOTH = {"denoise": Denoise(1.0), "contrast": Contrast(0.5, 0.1)}
+
+
 def weights(*models):
     return [value.clone() for model in models for value in model.state_dict().values()]
 
 
-def test_only_the_encoder_moves(training, tmp_path):
-    module, batches = training()
+@pytest.mark.parametrize("placement", ["late", "front"])
+def test_only_the_encoder_moves(training, tmp_path, placement):
+    module, batches = training(placement=placement)
     language_model, generator = module._frozen
     frozen = weights(language_model, generator)
     before = {name: value.clone() for name, value in module.encoder.named_parameters()}
@@ -40,7 +49,7 @@ def test_loss_falls_when_one_batch_is_learned_by_heart(training):
     optimizer = torch.optim.Adam(module.encoder.parameters(), lr=2e-2)
     losses = []
     for _ in range(40):
-        loss = module.loss(batch).mean()
+        loss = module.losses(batch).own.mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -56,16 +65,19 @@ def test_checkpoint_holds_trained_parts_alone_and_loads_safely(training, tmp_pat
     assert checkpoint["config_hash"] == "a"
 
 
-def test_resumed_equals_uninterrupted(training, tmp_path, stop_at):
-    whole, batches = training()
+@pytest.mark.parametrize("objective", [{}, {"ema_decay": 0.9, "terms": BOTH}], ids=["plain", "average and contrast"])
+def test_resumed_equals_uninterrupted(training, tmp_path, stop_at, objective):
+    whole, batches = training(**objective)
     trainer(tmp_path / "whole", 6).fit(whole, batches)
-    first, batches = training()
+    first, batches = training(**objective)
     # the same schedule, stopped half way
     half = trainer(tmp_path / "parts", 6)
     half.callbacks.append(stop_at(3))
     half.fit(first, batches)
-    second, batches = training()
+    second, batches = training(**objective)
     trainer(tmp_path / "parts", 6).fit(second, batches, ckpt_path=tmp_path / "parts" / "last.ckpt", weights_only=True)
+    for module in (whole, second):
+        module.finish(batches.train.rows)
     for (name, a), b in zip(whole.encoder.state_dict().items(), second.encoder.state_dict().values(), strict=True):
         assert torch.equal(a, b), name
 
@@ -86,3 +98,116 @@ def test_damaged_checkpoint_is_refused(tmp_path):
 
 def test_no_checkpoint_is_a_fresh_start(tmp_path):
     assert resume_point(tmp_path / "last.ckpt", "a") is None
+
+
+@pytest.mark.parametrize("dropped", list(product([0.0, 1.0], repeat=3)))
+def test_dropped_blocks_are_as_if_they_were_not_there(training, dropped):
+    module, batches = training(drop=dict(zip(PARTS, dropped, strict=True)))
+    module.eval()
+    batch = batches.train.batch(0)
+    target, keywords, soft = (chance == 0 for chance in dropped)
+    language_model, generator = module._frozen
+    users = batch["users"].repeat_interleave(2)
+    tokens = module.encoder(language_model, module.context.select(users))
+    blocks = [module.targets[batch["target"]] if target else module.empty.expand(len(users))]
+    blocks += [module.keywords[users]] * keywords + [Block(tokens, torch.ones(tokens.shape[:2]).bool())] * soft
+    by_hand = generator.denoising_loss(batch["latents"], batch["noise"], batch["timesteps"], join(*blocks), 5.0)
+    got = module.losses(batch).own
+    torch.testing.assert_close(got, by_hand, rtol=1e-3, atol=1e-5)
+    module.encoder.zero_grad()
+    got.mean().backward()
+    assert bool(module.encoder.multimodal_tokens.grad.abs().sum() > 0) == soft
+
+
+@pytest.mark.parametrize(
+    "drop", [{"target": 0.1, "keywords": 0.3}, {"target": 0.1, "keywords": 0.3, "soft": 0.0, "prefix": 0.1},
+             {"target": 0.1, "keywords": 1.3, "soft": 0.0}],
+)  # fmt: skip
+def test_impossible_chances_are_refused(drop):
+    with pytest.raises(
+        PmgError, match=r"objective\.batches\.drop needs a chance from 0 to 1 for target, keywords, soft"
+    ):
+        PreferenceBatches([], torch.zeros(1), 10, 1, drop)
+
+
+def test_objective_without_terms_is_refused(training):
+    with pytest.raises(PmgError, match="name at least one term"):
+        training(terms={})
+
+
+def test_every_term_is_logged_and_the_total_is_their_weighted_sum(training, tmp_path):
+    module, batches = training(terms=BOTH)
+    fitted = trainer(tmp_path, 1)
+    fitted.fit(module, batches)
+    for stage in ("train", "val"):
+        denoise, contrast, total = (
+            float(fitted.callback_metrics[f"{stage}/{name}"]) for name in ("denoise", "contrast", "total")
+        )
+        assert contrast > 0
+        assert total == pytest.approx(denoise + 0.5 * contrast)
+
+
+def test_the_other_user_is_the_next_and_brings_drawing_and_target(training):
+    module, batches = training(drop=dict.fromkeys(PARTS, 0.0))
+    batch = batches.train.batch(0)
+    losses = module.eval().losses(batch)
+    shifted = {**batch, **{name: batch[name].roll(-2, 0) for name in ("target", "latents")}}
+    torch.testing.assert_close(losses.other, module.losses(shifted).own, rtol=1e-4, atol=1e-5)
+    assert (losses.other - losses.own).abs().max() > 0
+
+
+class Watch(pl.Callback):
+    """Copies the weights after every step and those that a validation sees."""
+
+    def __init__(self):
+        self.steps, self.validated = [], []
+
+    def on_train_batch_end(self, trainer, module, *_):
+        self.steps.append([parameter.detach().clone() for parameter in module.encoder.parameters()])
+
+    def on_validation_batch_start(self, trainer, module, *_):
+        self.validated.append([parameter.detach().clone() for parameter in module.encoder.parameters()])
+
+
+def test_average_is_what_it_says_and_is_validated_saved_and_kept(training, tmp_path):
+    module, batches = training(ema_decay=0.3)
+    fitted, watch = trainer(tmp_path, 4), Watch()
+    fitted.callbacks.append(watch)
+    fitted.val_check_interval = 4
+    fitted.fit(module, batches)
+    expected = watch.steps[0]
+    for step, decay in enumerate([2 / 11, 3 / 12, 0.3], start=1):
+        pairs = zip(expected, watch.steps[step], strict=True)
+        expected = [decay * old + (1 - decay) * new for old, new in pairs]
+    for seen, parameter, average, last in zip(
+        watch.validated[-1], module.encoder.parameters(), expected, watch.steps[-1], strict=True
+    ):
+        torch.testing.assert_close(seen, average)
+        assert torch.equal(parameter, last)  # put back after the validation
+    saved = torch.load(tmp_path / "last.ckpt", weights_only=True)
+    (state,) = [state for name, state in saved["callbacks"].items() if "AveragedWeights" in name]
+    for shadow, average, last, raw in zip(
+        state["shadow_params"], expected, watch.steps[-1],
+        [saved["state_dict"][f"encoder.{name}"] for name, _ in module.encoder.named_parameters()], strict=True,
+    ):  # fmt: skip
+        torch.testing.assert_close(shadow, average)
+        assert torch.equal(raw, last)
+    module.finish(batches.train.rows)
+    for parameter, average in zip(module.encoder.parameters(), expected, strict=True):
+        torch.testing.assert_close(parameter, average)
+
+
+def test_weights_in_training_come_back_when_a_validation_is_broken_off(training, tmp_path):
+    class Broken(Watch):
+        def on_validation_batch_end(self, *_):
+            raise RuntimeError("a fault")
+
+    module, batches = training(ema_decay=0.9)
+    fitted, watch = trainer(tmp_path, 4), Broken()
+    fitted.callbacks.append(watch)
+    fitted.val_check_interval = 3
+    with pytest.raises(RuntimeError, match="a fault"):
+        fitted.fit(module, batches)
+    saved = torch.load(tmp_path / "last.ckpt", weights_only=True)["state_dict"]
+    for (name, _), last in zip(module.encoder.named_parameters(), watch.steps[-1], strict=True):
+        assert torch.equal(saved[f"encoder.{name}"], last), name

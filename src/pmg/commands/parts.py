@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,9 +22,11 @@ if TYPE_CHECKING:
     from pmg.data.emoji import EmojiData
     from pmg.domain import Example
     from pmg.language.preferences import Reader
+    from pmg.models.text_encoder import TextEncoder
 
 MODELS = "models.json"  # beside a trained encoder
-MODEL_KEYS = ("scenario", "text_encoder", "encoder", "generator")  # what a trained encoder belongs to
+# what a trained encoder belongs to
+MODEL_KEYS = ("scenario", "captioner", "decoding", "text_encoder", "encoder", "generator")
 
 
 def build_examples(cfg: DictConfig, data: EmojiData, split: str) -> list[Example]:
@@ -32,16 +34,31 @@ def build_examples(cfg: DictConfig, data: EmojiData, split: str) -> list[Example
     return data.examples(split, cfg.split_sizes[split], cfg.targets[split])
 
 
+def build_captions(cfg: DictConfig, run: Run, data: EmojiData, examples: Sequence[Example]) -> dict[str, str]:
+    """What the items of the examples' histories look like, by id, in the words of `cfg.captioner`."""
+    from pmg.language.captioning import caption_items
+
+    catalogue = data.catalogue
+    items = [behavior.item for example in examples for behavior in example.history]
+    with run.ledger.phase("describe histories"):
+        return caption_items(instantiate(cfg.captioner), items, lambda some: catalogue.pixels(catalogue.rows(some)))
+
+
 @contextmanager
-def reading(cfg: DictConfig, run: Run) -> Iterator[Reader]:
-    """A reader with its language model; what it computed is in the run's ledger afterwards."""
+def reading(cfg: DictConfig, run: Run, text_encoder: TextEncoder) -> Iterator[Reader]:
+    """A reader with its language model, whose keywords `text_encoder` can read whole.
+
+    What it computed is in the run's ledger afterwards.
+    """
+    from pmg.language.budget import Budget
     from pmg.language.preferences import Reader
 
     with run.ledger.phase("load language model"):
         language_model = instantiate(cfg.encoder.language_model)
     cache = Cache(f"{cfg.paths.cache_dir}/contexts")
     identity = Cache.key(model=_identity(cfg))
-    yield Reader(language_model, instantiate(cfg.scenario), cache, identity)
+    budget = Budget(text_encoder.count_tokens, text_encoder.max_length)
+    yield Reader(language_model, instantiate(cfg.scenario), cache, identity, instantiate(cfg.decoding), budget)
     run.ledger.count("llm_tokens_computed", language_model.tokens_computed)
     run.ledger.count("llm_tokens_reused", language_model.tokens_reused)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pmg.commands.launch import launch
-from pmg.commands.parts import build_examples, fit, reading, sign_encoder
+from pmg.commands.parts import build_captions, build_examples, fit, reading, sign_encoder
 from pmg.config import instantiate
 
 if TYPE_CHECKING:
@@ -21,9 +21,10 @@ def body(cfg: DictConfig, run: Run) -> float | None:
     data = instantiate(cfg.data)
     generator = instantiate(cfg.generator)
     train, validation = (build_examples(cfg, data, split) for split in ("train", "validation"))
-    with reading(cfg, run) as reader:
+    looks = build_captions(cfg, run, data, [*train, *validation])
+    with reading(cfg, run, generator.text_encoder) as reader:
         with run.ledger.phase("read histories"):
-            readings = reader.read([*train, *validation])
+            readings = reader.read([*train, *validation], looks)
             captions = reader.describe([example.target for example in (*train, *validation)])
         with run.ledger.phase("encode catalogue"):
             batches, captions = build_batches(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from random import Random
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -12,6 +14,15 @@ from torch import Tensor
 from pmg.domain import PmgError
 
 SMALLEST_COSINE = 1e-3  # a cosine of zero or less has no logarithm
+
+
+class Weights(Protocol):
+    """The candidates of every image."""
+
+    @property
+    def pairs(self) -> list[tuple[float, float]]:
+        """All C candidates as (w_p, w_t), never empty."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -42,13 +53,50 @@ class WeightGrid:
         return [(float(w_p), float(w_t)) for w_p in self.preference for w_t in self.target]
 
 
-def balance_z(d_p: Tensor, d_t: Tensor, alpha: float) -> Tensor:
+@dataclass(frozen=True)
+class WeightSample:
+    """Pairs of a preference weight and a target weight drawn log-uniformly; the same for every image and run.
+
+    Attributes:
+        count: number C of pairs, the first of which is (1, 1).
+        preference: lowest and highest w_p, above 0.
+        target: lowest and highest w_t, above 0.
+        seed: of the draw; a larger count keeps the pairs of a smaller one.
+
+    Raises:
+        PmgError: there is no pair to draw, or a range isn't two rising numbers above 0.
+    """
+
+    count: int
+    preference: Sequence[float]
+    target: Sequence[float]
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.count < 1:
+            raise PmgError(f"balance weights.count must be at least 1, got {self.count}")
+        for name, ends in (("preference", self.preference), ("target", self.target)):
+            if len(ends) != 2 or not 0 < ends[0] <= ends[1] < math.inf:
+                raise PmgError(f"balance weights.{name} needs its lowest and highest weight above 0, got {list(ends)}")
+
+    @property
+    def pairs(self) -> list[tuple[float, float]]:
+        """All C candidates as (w_p, w_t)."""
+        random = Random(self.seed)
+
+        def draw(ends: Sequence[float]) -> float:
+            return math.exp(random.uniform(math.log(ends[0]), math.log(ends[1])))
+
+        return [(1.0, 1.0), *((draw(self.preference), draw(self.target)) for _ in range(self.count - 1))]
+
+
+def balance_z(d_p: Tensor, d_t: Tensor, alpha: float | Tensor) -> Tensor:
     """Weighted geometric mean of preference and accuracy, as a logarithm.
 
     Args:
         d_p: preference score (cosine of image and preference keywords), any shape, e.g. `(B, C)`.
         d_t: accuracy score (cosine of image and target keywords), same shape.
-        alpha: share of the preference, in [0, 1].
+        alpha: share of the preference, in [0, 1]; a number, or one a user in a shape that fits, e.g. `(B, 1)`.
 
     Returns:
         z = alpha log d_p + (1 - alpha) log d_t, same shape; cosines below `SMALLEST_COSINE` count as that.
@@ -58,7 +106,8 @@ def balance_z(d_p: Tensor, d_t: Tensor, alpha: float) -> Tensor:
     """
     if d_p.shape != d_t.shape:
         raise ValueError(f"d_p is {tuple(d_p.shape)} and d_t is {tuple(d_t.shape)}: they must agree")
-    if not 0 <= alpha <= 1:
+    shares = torch.as_tensor(alpha)
+    if not ((shares >= 0) & (shares <= 1)).all():
         raise ValueError(f"alpha must be in [0, 1], got {alpha}")
     log_p, log_t = (scores.float().clamp(min=SMALLEST_COSINE).log() for scores in (d_p, d_t))
     return alpha * log_p + (1 - alpha) * log_t

@@ -8,52 +8,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pmg.domain import Keywords
-from pmg.generation.balance import WeightGrid, balance_z, pick
+from pmg.generation.balance import Weights, balance_z, pick
+from pmg.generation.guidance import Scales
 from pmg.generation.records import Candidate
+from pmg.generation.request import Request
+from pmg.generation.weighting import Weighting
 from pmg.models.conditioning import Block, Condition, join
 from pmg.models.generator import Generator
 from pmg.models.sampling import sample_latents
 from pmg.models.scorer import Scorer
-
-
-@dataclass(frozen=True)
-class Method:
-    """Which blocks of the preference a method uses.
-
-    Attributes:
-        keywords: the language model's explicit keywords.
-        soft: the preference encoder's soft tokens.
-        oracle: the true taste in words, which only a simulation knows (an upper bound, not a method).
-    """
-
-    keywords: bool = False
-    soft: bool = False
-    oracle: bool = False
-
-    @property
-    def personal(self) -> bool:
-        """Whether the user matters at all."""
-        return self.keywords or self.soft or self.oracle
-
-
-@dataclass(frozen=True)
-class Request:
-    """One image to make.
-
-    Attributes:
-        target: target keywords.
-        words: preference in words, also what d_p compares the image with; empty for none.
-        show_words: whether the denoiser sees `words`.
-        soft: soft tokens `(n, D)`, or None.
-        seed: seed of the noise.
-    """
-
-    target: Keywords
-    words: str
-    show_words: bool
-    soft: Tensor | None
-    seed: int
 
 
 @dataclass(frozen=True)
@@ -72,59 +35,70 @@ class Pipeline:
         generator: frozen models.
         scorer: selects among candidates.
         weights: pairs (w_p, w_t) that are tried for each image, all from the same noise.
-        alpha: weight of the preference score in z, 0 to 1.
+        weighting: how a weight acts on a block.
+        scales: guidance scales.
         steps: solver steps.
-        guidance: guidance scale.
         bfloat16: whether the denoiser's matrix products run in bfloat16.
+
+    Attributes:
+        evaluations: denoiser evaluations so far: each branch of the guidance, candidate, image and step counts.
     """
 
     def __init__(
-        self, generator: Generator, scorer: Scorer, weights: WeightGrid, alpha: float, steps: int, guidance: float,
+        self, generator: Generator, scorer: Scorer, weights: Weights, weighting: Weighting, scales: Scales, steps: int,
         bfloat16: bool = False,
     ) -> None:  # fmt: skip
         self.generator, self.scorer = generator, scorer
-        self.weights, self.alpha, self.steps, self.guidance = weights, alpha, steps, guidance
-        self.bfloat16 = bfloat16
+        self.pairs, self.weighting, self.scales = weights.pairs, weighting, scales
+        self.steps, self.bfloat16 = steps, bfloat16
+        self.evaluations = 0
 
     @torch.no_grad()
     def __call__(self, requests: Sequence[Request]) -> Generated:
         """Makes one image a request; all requests of a batch use the same kinds of blocks."""
         # 1. encode the blocks, once a request
         target, preference = self.encode_blocks(requests)
-        # 2. weigh them, once a candidate
-        condition = self.weigh(target, preference)
-        # 3. denoise all candidates from their request's noise
-        noise = self.draw_noise(requests).repeat_interleave(len(self.weights.pairs), 0)
-        empty = self.generator.text_encoder.encode([""])
-        unconditional = join(empty.expand(len(noise)))
+        # 2. weigh them, once a candidate, and join them to the conditions that guide
+        coefficients = self.scales.coefficients(list(preference), any(request.negative.words for request in requests))
+        conditions = self.join_branches(requests, self.weigh(target, preference))
+        branches = [conditions[name] for name in coefficients]
+        # 3. denoise all branches of all candidates from their request's noise
+        noise = self.draw_noise(requests).repeat_interleave(len(self.pairs), 0)
         with torch.autocast(noise.device.type, torch.bfloat16, enabled=self.bfloat16):
-            latents = sample_latents(self.generator, condition, unconditional, noise, self.steps, self.guidance)
+            latents = sample_latents(self.generator, branches, list(coefficients.values()), noise, self.steps)
+        self.evaluations += len(branches) * len(noise) * self.steps
         images = self.generator.decode(latents)
         # 4. score and pick
         return self.select(requests, images)
 
-    @property
-    def evaluations(self) -> int:
-        """Denoiser evaluations an image: every candidate and step, with and without the condition."""
-        return 2 * self.steps * len(self.weights.pairs)
-
-    def encode_blocks(self, requests: Sequence[Request]) -> tuple[Block, list[Block]]:
-        """The target block and the preference blocks in use."""
+    def encode_blocks(self, requests: Sequence[Request]) -> tuple[Block, dict[str, Block]]:
+        """The target block, and the preference blocks in use by name, in their order."""
         encode = self.generator.text_encoder.encode
-        preference = []
+        preference = {}
         if requests[0].show_words:
-            preference.append(encode([request.words for request in requests]))
+            preference["keywords"] = encode([str(request.words) for request in requests])
         if requests[0].soft is not None:
             tokens = torch.stack([request.soft for request in requests])
-            preference.append(Block(tokens, torch.ones(tokens.shape[:2], dtype=torch.bool)))
+            preference["soft"] = Block(tokens, torch.ones(tokens.shape[:2], dtype=torch.bool))
         return encode([str(request.target) for request in requests]), preference
 
-    def weigh(self, target: Block, preference: Sequence[Block]) -> Condition:
+    def weigh(self, target: Block, preference: dict[str, Block]) -> dict[str, Block]:
         """Each request's blocks under every pair of weights, `(B * C)` rows, candidates of a request together."""
-        pairs = torch.tensor(self.weights.pairs)
+        pairs = torch.tensor(self.pairs)
         w_p, w_t = pairs.repeat(len(target), 1).T
-        blocks = [block.repeat(len(pairs)).scaled(w_p) for block in preference]
-        return join(target.repeat(len(pairs)).scaled(w_t), *blocks)
+        weighed = {name: self.weighting(block.repeat(len(pairs)), w_p) for name, block in preference.items()}
+        return {"target": self.weighting(target.repeat(len(pairs)), w_t), **weighed}
+
+    def join_branches(self, requests: Sequence[Request], blocks: dict[str, Block]) -> dict[str, Condition]:
+        """Every condition that may guide, by the names of `Scales.coefficients`, `(B * C)` rows each.
+
+        A branch of a block sees the blocks before it, too: target, then keywords, then soft tokens.
+        """
+        encode, ordered = self.generator.text_encoder.encode, list(blocks.values())
+        empty = encode([""]).expand(len(ordered[0]))
+        negative = encode([str(request.negative) for request in requests]).repeat(len(self.pairs))
+        nested = {name: join(*ordered[: place + 1]) for place, name in enumerate(blocks)}
+        return {"empty": join(empty), **nested, "negative": join(negative)}
 
     def draw_noise(self, requests: Sequence[Request]) -> Tensor:
         """Each request's own noise, `(B, C, h, w)`: the same in any batch."""
@@ -136,26 +110,25 @@ class Pipeline:
     def select(self, requests: Sequence[Request], images: Tensor) -> Generated:
         """Scores candidates `(B * C, 3, H, W)` by d_p and d_t and keeps the best z of each request."""
         accuracy, preference = self.score(requests, images)
-        personal = bool(requests[0].words)
-        alpha = self.alpha if personal else 0.0
+        alpha = torch.tensor([request.share for request in requests])[:, None]
         z = balance_z(preference, accuracy, alpha)
         best = pick(z)
         candidates = [
             tuple(
-                Candidate(*pair, float(p) if personal else None, float(t), float(score))
-                for pair, p, t, score in zip(self.weights.pairs, *row, strict=True)
+                Candidate(*pair, float(p) if request.words.words else None, float(t), float(score))
+                for pair, p, t, score in zip(self.pairs, *row, strict=True)
             )
-            for row in zip(preference, accuracy, z, strict=True)
+            for request, *row in zip(requests, preference, accuracy, z, strict=True)
         ]
-        rows = torch.arange(len(best)) * len(self.weights.pairs) + best
+        rows = torch.arange(len(best)) * len(self.pairs) + best
         return Generated(images[rows], candidates, best.tolist())
 
     def score(self, requests: Sequence[Request], images: Tensor) -> tuple[Tensor, Tensor]:
         """Cosines of each candidate with its target keywords and its preference words, `(B, C)` each."""
         encode = self.generator.text_encoder.encode
         content, manner = self.scorer(images)
-        shape = (len(requests), len(self.weights.pairs), -1)
+        shape = (len(requests), len(self.pairs), -1)
         target = self.scorer.encode_target(encode([str(request.target) for request in requests]).pooled)
-        words = self.scorer.encode_preference(encode([request.words for request in requests]).pooled)
+        words = self.scorer.encode_preference(encode([str(request.words) for request in requests]).pooled)
         accuracy = (content.view(shape) * target[:, None]).sum(-1)
         return accuracy, (manner.view(shape) * words[:, None]).sum(-1)

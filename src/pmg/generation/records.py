@@ -70,6 +70,11 @@ class Record:
         picked: index of the candidate that was kept.
         target_keywords: what the image should show.
         preference_keywords: the explicit preference, empty where the method uses none.
+        negative_keywords: what the image was guided away from.
+        dropped_keywords: words that did not fit into the text encoder.
+        alpha: share of the preference score in z; 0 where there is no preference score.
+        front: indices of the candidates on the Pareto front of preference and accuracy score.
+        hypervolume: area that the candidates' two scores dominate, from (0, 0); None without a preference score.
         hashes: of what decided the image, e.g. ``{"model": …, "config": …}``.
         image: file relative to the folder; set by `RecordWriter`.
     """
@@ -84,6 +89,11 @@ class Record:
     picked: int = 0
     target_keywords: tuple[str, ...] = ()
     preference_keywords: tuple[str, ...] = ()
+    negative_keywords: tuple[str, ...] = ()
+    dropped_keywords: tuple[str, ...] = ()
+    alpha: float = 0.0
+    front: tuple[int, ...] = ()
+    hypervolume: float | None = None
     hashes: Mapping[str, str] = field(default_factory=dict)
     image: str = ""
 
@@ -237,8 +247,7 @@ def _parse(line: bytes, path: Path, row: int) -> Record:
     try:
         values = json.loads(line)
         values["candidates"] = tuple(Candidate(**candidate) for candidate in values["candidates"])
-        for name in ("target_keywords", "preference_keywords"):
-            values[name] = tuple(values[name])
-        return Record(**values)
+        lists = {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
+        return Record(**values | lists)
     except (ValueError, TypeError, KeyError) as error:
         raise PmgError(f"{path}, row {row}: not a record ({error}); remove it and generate again") from None

@@ -3,33 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict
+from typing import Any
 
 import torch
 from rich.progress import Progress, TimeElapsedColumn
-from torch import Tensor
 
-from pmg.data.splits import stable_number
-from pmg.domain import Example, Keywords
-from pmg.generation.pipeline import Generated, Method, Pipeline, Request
-from pmg.generation.records import Control, Record, RecordWriter
-
-
-@dataclass(frozen=True)
-class Preference:
-    """What is known of one user.
-
-    Attributes:
-        user: the user's id.
-        keywords: the language model's explicit keywords.
-        soft: soft tokens `(n, D)`, or None where no encoder was trained.
-        truth_in_words: the true taste; the `oracle` method alone may read it.
-    """
-
-    user: str
-    keywords: Keywords
-    soft: Tensor | None
-    truth_in_words: str
+from pmg.cache import Cache
+from pmg.domain import Example
+from pmg.generation.pareto import hypervolume, pareto_front
+from pmg.generation.pipeline import Generated, Pipeline
+from pmg.generation.records import Candidate, Control, Record, RecordWriter
+from pmg.generation.request import NO_WORDS, Method, Preference, Request, RequestBuilder
 
 
 def mismatch(users: Sequence[str], seed: int) -> dict[str, str]:
@@ -39,48 +24,35 @@ def mismatch(users: Sequence[str], seed: int) -> dict[str, str]:
     return {users[one]: users[other] for one, other in zip(order, following, strict=True)}
 
 
-def build_request(example: Example, target: Keywords, method: Method, preference: Preference, seed: int) -> Request:
-    """One image to make: the example's target, in the way that `preference` and `method` ask for.
-
-    Noise depends on the example and the seed alone, so that methods are compared from the same noise.
-    """
-    words = preference.truth_in_words if method.oracle else str(preference.keywords)
-    return Request(
-        target=target,
-        words=words if method.personal else "",
-        show_words=method.oracle or method.keywords,
-        soft=preference.soft if method.soft else None,
-        seed=stable_number("noise", seed, example.id) % 2**62,
-    )
-
-
 class StudyGenerator:
     """Runs methods over examples and writes what comes out; a second call makes only what is missing.
 
     Args:
         pipeline: makes images.
-        targets: target keywords by concept.
+        builder: makes requests, with its seed.
         preferences: what is known of each user, by id.
         writer: takes images and records.
         batch_size: images at once.
-        seed: of noise and mismatch.
-        hashes: of what decides the images, for the records.
+        hashes: of what decides the images, for the records; each method's own is added.
+
+    Attributes:
+        made: number of images made so far.
     """
 
     def __init__(
-        self, pipeline: Pipeline, targets: Mapping[str, Keywords], preferences: Mapping[str, Preference],
-        writer: RecordWriter, batch_size: int, seed: int, hashes: Mapping[str, str],
+        self, pipeline: Pipeline, builder: RequestBuilder, preferences: Mapping[str, Preference],
+        writer: RecordWriter, batch_size: int, hashes: Mapping[str, str],
     ) -> None:  # fmt: skip
-        self.pipeline, self.targets, self.preferences, self.writer = pipeline, targets, preferences, writer
-        self.batch_size, self.seed, self.hashes = batch_size, seed, hashes
-        self.other = mismatch(list(preferences), seed)
+        self.pipeline, self.builder, self.preferences, self.writer = pipeline, builder, preferences, writer
+        self.batch_size, self.hashes = batch_size, hashes
+        self.other = mismatch(list(preferences), builder.seed)
         self.made = 0
 
     def run(self, examples: Sequence[Example], methods: Mapping[str, Method]) -> None:
         """Makes every method's images, own preference first, then the mismatched user's."""
         arms = list(self.arms(methods))
-        for name, _, _ in arms:
-            self.writer.check(name, self.hashes)
+        for name, method, _ in arms:
+            self.writer.check(name, self._hashes(method))
         with Progress(*Progress.get_default_columns(), TimeElapsedColumn()) as progress:
             for name, method, control in arms:
                 task = progress.add_task(f"{name} ({control})", total=len(examples))
@@ -93,34 +65,52 @@ class StudyGenerator:
         """Every method with its controls; where no user's preference is used there is nothing to mismatch."""
         for name, method in methods.items():
             yield name, method, "own"
-            if method.keywords or method.soft:
+            if method.personal and method.mismatch:
                 yield name, method, "mismatched"
 
+    def _hashes(self, method: Method) -> dict[str, str]:
+        return {**self.hashes, "method": Cache.key(**asdict(method))}
+
     def _make(self, examples: Sequence[Example], name: str, method: Method, control: Control) -> None:
-        missing = [e for e in examples if (e.id, name, control, self.seed) not in self.writer.done]
+        missing = [e for e in examples if (e.id, name, control, self.builder.seed) not in self.writer.done]
         if not missing:
             return
         sources = [e.user if control == "own" else self.other[e.user] for e in missing]
         requests = [
-            build_request(e, self.targets[e.target.concept], method, self.preferences[source], self.seed)
-            for e, source in zip(missing, sources, strict=True)
+            self.builder(e, method, self.preferences[source]) for e, source in zip(missing, sources, strict=True)
         ]
         generated = self.pipeline(requests)
+        hashes = self._hashes(method)
         records = [
-            self._record(example, name, control, source, request, generated, row)
+            Record(
+                example=example.id, user=example.user, method=name, control=control, preference_from=source,
+                seed=self.builder.seed, hashes=hashes, **self._how(request, generated, row),
+            )
             for row, (example, source, request) in enumerate(zip(missing, sources, requests, strict=True))
-        ]
+        ]  # fmt: skip
         self.writer.add(generated.images, records)
         self.made += len(missing)
 
-    def _record(
-        self, example: Example, name: str, control: Control, source: str, request: Request, generated: Generated,
-        row: int,
-    ) -> Record:  # fmt: skip
-        return Record(
-            example=example.id, user=example.user, method=name, control=control, preference_from=source,
-            seed=self.seed, candidates=generated.candidates[row], picked=generated.picked[row],
-            target_keywords=request.target.words,
-            preference_keywords=tuple(request.words.split(", ")) if request.show_words else (),
-            hashes=self.hashes,
-        )  # fmt: skip
+    def _how(self, request: Request, generated: Generated, row: int) -> dict[str, Any]:
+        """What a record says about the request and its candidates."""
+        candidates = generated.candidates[row]
+        shown = request.words if request.show_words else NO_WORDS
+        avoided = request.negative if self.pipeline.scales.negative else NO_WORDS
+        return {
+            "candidates": candidates,
+            "picked": generated.picked[row],
+            "target_keywords": request.target.words,
+            "preference_keywords": shown.words,
+            "negative_keywords": avoided.words,
+            "dropped_keywords": (*request.target.dropped, *shown.dropped, *avoided.dropped),
+            "alpha": request.share,
+            **trade_off(candidates),
+        }
+
+
+def trade_off(candidates: Sequence[Candidate]) -> dict[str, Any]:
+    """The candidates' Pareto front and hypervolume, for a record; empty where nothing was preferred."""
+    points = [(c.preference, c.accuracy) for c in candidates if c.preference is not None]
+    if not points:
+        return {}
+    return {"front": pareto_front(points), "hypervolume": hypervolume(points)}

@@ -1,16 +1,21 @@
-"""What the language model makes of users and targets: contexts and keywords, cached chunk by chunk."""
+"""What the language model makes of users and targets: contexts and keywords, cached."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 
+import torch
 from rich.progress import track
+from torch import Tensor
 
 from pmg.cache import Cache
 from pmg.domain import Example, Item, Keywords
-from pmg.language.keywords import preference_keywords, target_keywords
-from pmg.language.verbalize import Scenario, verbalize_history
+from pmg.language.budget import Budget
+from pmg.language.decoding import Decoding
+from pmg.language.keywords import ASKED, USED, target_keywords, without
+from pmg.language.verbalize import Scenario, verbalize_dislikes, verbalize_history
 from pmg.models.context import Context
 from pmg.models.language_model import LanguageModel
 
@@ -25,11 +30,13 @@ class Readings:
         users: their ids.
         context: their prefilled histories.
         keywords: their explicit preference.
+        negative: what they dislike and do not like as well; no words for users without dislikes.
     """
 
     users: list[str]
     context: Context
     keywords: list[Keywords]
+    negative: list[Keywords]
 
     def rows(self, users: Sequence[str]) -> list[int]:
         """Row of each of `users`."""
@@ -43,39 +50,89 @@ class Reader:
     Args:
         language_model: the model.
         scenario: prompts.
-        cache: keeps contexts between runs.
+        cache: keeps contexts and keywords between runs.
         identity: names the model in cache keys, e.g. its source and dtype.
+        decoding: makes keywords of attributes.
+        budget: what the text encoder can read; keywords beyond it are dropped, and named in `Keywords.dropped`.
     """
 
-    def __init__(self, language_model: LanguageModel, scenario: Scenario, cache: Cache, identity: str) -> None:
-        self.language_model, self.scenario, self.cache, self.identity = (
-            language_model,
-            scenario,
-            cache,
-            identity,
-        )
+    def __init__(
+        self, language_model: LanguageModel, scenario: Scenario, cache: Cache, identity: str, decoding: Decoding,
+        budget: Budget,
+    ) -> None:  # fmt: skip
+        self.language_model, self.scenario, self.cache, self.identity = language_model, scenario, cache, identity
+        self.decoding, self.budget = decoding, budget
 
-    def read(self, examples: Sequence[Example]) -> Readings:
-        """Reads each user of `examples` once."""
+    def read(self, examples: Sequence[Example], captions: Mapping[str, str] | None = None) -> Readings:
+        """Reads each user of `examples` once.
+
+        Args:
+            examples: of any number of users.
+            captions: each item's look by its id; by default the scenario's, from the item's facts.
+        """
         firsts = list({example.user: example for example in reversed(examples)}.values())[::-1]
-        texts = [verbalize_history(example, self.scenario) for example in firsts]
-        chunks = [texts[start : start + CHUNK] for start in range(0, len(texts), CHUNK)]
-        contexts, keywords = [], []
+        contexts: list[Context] = []
+        keywords: list[Keywords] = []
+        negative: list[Keywords] = []
+        chunks = [firsts[start : start + CHUNK] for start in range(0, len(firsts), CHUNK)]
         for chunk in track(chunks, description="Reading histories"):
-            context = self._prefill(chunk)
-            contexts.append(context)
-            keywords += preference_keywords(self.language_model, context, self.scenario)
-        return Readings([example.user for example in firsts], Context.concatenate(contexts), keywords)
+            texts = [verbalize_history(example, self.scenario, captions) for example in chunk]
+            contexts.append(context := self._prefill(texts))
+            likes = self._decode(texts, lambda context=context: context)
+            dislikes = self._dislikes([verbalize_dislikes(example, self.scenario, captions) for example in chunk])
+            keywords += likes
+            negative += [without(bad, good.words) for bad, good in zip(dislikes, likes, strict=True)]
+        fitted = [[self.budget.fit(words) for words in column] for column in (keywords, negative)]
+        return Readings([example.user for example in firsts], Context.concatenate(contexts), *fitted)
 
     def _prefill(self, texts: list[str]) -> Context:
         def compute() -> dict:
             return self.language_model.prefill(texts).to_tensors()
 
-        key = Cache.key(kind="context", model=self.identity, texts=texts)
+        key = Cache.key(kind="context with tokens", model=self.identity, texts=texts)
         return Context.from_tensors(self.cache.fetch(key, compute))
+
+    def _decode(self, texts: list[str], read: Callable[[], Context]) -> list[Keywords]:
+        """Keywords of texts; `read` is called where they are not known."""
+
+        def compute() -> dict:
+            return to_tensors(self.decoding(self.language_model, read(), self.scenario.attributes))
+
+        attributes = [asdict(attribute) for attribute in self.scenario.attributes.values()]
+        parts = {"model": self.identity, "texts": texts, "attributes": attributes, "decoding": repr(self.decoding)}
+        return from_tensors(self.cache.fetch(Cache.key(kind="keywords", **parts), compute))
+
+    def _dislikes(self, texts: Sequence[str | None]) -> list[Keywords]:
+        """Keywords of the texts that there are, no words for the others."""
+        told = [text for text in texts if text is not None]
+        words = iter(self._decode(told, lambda: self.language_model.prefill(told)) if told else ())
+        return [Keywords(()) if text is None else next(words) for text in texts]
 
     def describe(self, items: Sequence[Item]) -> dict[str, Keywords]:
         """Target keywords of each different concept among `items`, by concept."""
-        unique = list({item.concept: item for item in items}.values())
-        keywords = target_keywords(self.language_model, unique, self.scenario)
-        return {item.concept: words for item, words in zip(unique, keywords, strict=True)}
+        unique = {item.concept: item for item in items}
+        found = {concept: self.cache.load(self._key(item)) for concept, item in unique.items()}
+        missing = [item for concept, item in unique.items() if found[concept] is None]
+        made = target_keywords(self.language_model, missing, self.scenario) if missing else []
+        for item, keywords in zip(missing, made, strict=True):
+            found[item.concept] = to_tensors([keywords])
+            self.cache.save(self._key(item), found[item.concept])
+        return {concept: self.budget.fit(from_tensors(tensors)[0]) for concept, tensors in found.items()}
+
+    def _key(self, item: Item) -> str:
+        scenario = self.scenario
+        prompts = [scenario.target_prefix, scenario.target_question, *scenario.scene_words]
+        parts = {"model": self.identity, "prompts": prompts, "title": item.title, "keywords": item.keywords}
+        return Cache.key(kind="target", asked=ASKED, used=USED, **parts)
+
+
+def to_tensors(keywords: Sequence[Keywords]) -> dict[str, Tensor]:
+    """Keywords in the form that the cache keeps."""
+    text = json.dumps([asdict(words) for words in keywords], ensure_ascii=False)
+    return {"json": torch.tensor(list(text.encode()), dtype=torch.uint8)}
+
+
+def from_tensors(tensors: Mapping[str, Tensor]) -> list[Keywords]:
+    """Rebuilds what `to_tensors` gave."""
+    rows = json.loads(bytes(tensors["json"].tolist()))
+    return [Keywords(**{name: tuple(values) for name, values in row.items()}) for row in rows]

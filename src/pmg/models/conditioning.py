@@ -5,11 +5,14 @@ Shapes: `B` batch, `L` tokens, `D` width of the generator's text encoder.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
+
+NO_WEIGHT = -100.0  # the logarithm of a weight of zero: finite, so that a block that stands alone gives no NaN
 
 
 @dataclass(frozen=True)
@@ -20,32 +23,40 @@ class Block:
         tokens: `(B, L, D)`.
         mask: bool `(B, L)`, true where a token counts.
         pooled: one vector for the whole text, `(B, D)`; only the target block needs it.
+        bias: added to the tokens' attention logits, `(B, L)`; None adds nothing.
     """
 
     tokens: Tensor
     mask: Tensor
     pooled: Tensor | None = None
+    bias: Tensor | None = None
 
     def __getitem__(self, rows: Tensor | slice) -> Block:
-        pooled = None if self.pooled is None else self.pooled[rows]
-        return Block(self.tokens[rows], self.mask[rows], pooled)
+        return self._map(lambda part: part[rows])
 
     def __len__(self) -> int:
         return len(self.tokens)
 
+    def _map(self, change: Callable[[Tensor], Tensor]) -> Block:
+        parts = (self.tokens, self.mask, self.pooled, self.bias)
+        return Block(*(None if part is None else change(part) for part in parts))
+
     def expand(self, batch: int) -> Block:
         """A block of one row, repeated `batch` times without a copy."""
-        pooled = None if self.pooled is None else self.pooled.expand(batch, -1)
-        return Block(self.tokens.expand(batch, -1, -1), self.mask.expand(batch, -1), pooled)
+        return self._map(lambda part: part.expand(batch, *part.shape[1:]))
 
     def repeat(self, times: int) -> Block:
         """Each row `times` times in a row."""
-        pooled = None if self.pooled is None else self.pooled.repeat_interleave(times, 0)
-        return Block(self.tokens.repeat_interleave(times, 0), self.mask.repeat_interleave(times, 0), pooled)
+        return self._map(lambda part: part.repeat_interleave(times, 0))
 
     def scaled(self, weight: Tensor) -> Block:
         """Tokens times a weight a row `(B,)`: the paper's weighting of a block."""
         return replace(self, tokens=self.tokens * weight.to(self.tokens)[:, None, None])
+
+    def emphasised(self, weight: Tensor) -> Block:
+        """Adds log weight `(B,)` to the tokens' attention logits: a token of weight 2 counts like two of it."""
+        bias = weight.to(self.tokens).log().clamp(min=NO_WEIGHT)[:, None].expand(self.mask.shape)
+        return replace(self, bias=bias)
 
     def masked(self, keep: Tensor) -> Block:
         """Hides the block in rows where `keep`, bool `(B,)`, is false."""
@@ -54,17 +65,25 @@ class Block:
     def padded(self, length: int) -> Block:
         """The block with hidden tokens appended up to `length`."""
         extra = length - self.tokens.shape[1]
-        tokens = torch.nn.functional.pad(self.tokens, (0, 0, 0, extra))
-        return replace(self, tokens=tokens, mask=torch.nn.functional.pad(self.mask, (0, extra)))
+        bias = None if self.bias is None else pad(self.bias, (0, extra))
+        return Block(pad(self.tokens, (0, 0, 0, extra)), pad(self.mask, (0, extra)), self.pooled, bias)
 
 
 @dataclass(frozen=True)
 class Condition:
-    """What the denoiser sees: a cross-attention sequence `(B, L, D)`, its mask, the target's pooled vector."""
+    """What the denoiser sees.
+
+    Attributes:
+        tokens: a cross-attention sequence `(B, L, D)`.
+        mask: bool `(B, L)`, true where a token counts.
+        pooled: the target's pooled vector `(B, D)`, or None.
+        bias: added to the tokens' attention logits, `(B, L)`, or None.
+    """
 
     tokens: Tensor
     mask: Tensor
     pooled: Tensor | None
+    bias: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -74,15 +93,24 @@ def join(target: Block, *preference: Block) -> Condition:
     """Concatenates the target block and any preference blocks of the same batch."""
     blocks = (target, *preference)
     tokens = torch.cat([block.tokens for block in blocks], dim=1)
-    return Condition(tokens, torch.cat([block.mask for block in blocks], dim=1), target.pooled)
+    return Condition(tokens, torch.cat([block.mask for block in blocks], dim=1), target.pooled, _biases(blocks, 1))
 
 
 def stack(conditions: Sequence[Condition]) -> Condition:
     """Conditions one after another in the batch, padded to the longest."""
     length = max(condition.tokens.shape[1] for condition in conditions)
-    blocks = [Block(c.tokens, c.mask, c.pooled).padded(length) for c in conditions]
+    blocks = [Block(c.tokens, c.mask, c.pooled, c.bias).padded(length) for c in conditions]
     pooled = None if blocks[0].pooled is None else torch.cat([block.pooled for block in blocks])
-    return Condition(torch.cat([b.tokens for b in blocks]), torch.cat([b.mask for b in blocks]), pooled)
+    tokens, mask = torch.cat([b.tokens for b in blocks]), torch.cat([b.mask for b in blocks])
+    return Condition(tokens, mask, pooled, _biases(blocks, 0))
+
+
+def _biases(blocks: Sequence[Block], dim: int) -> Tensor | None:
+    """All biases along `dim`, zeros where a block has none; None where no block has one."""
+    if all(block.bias is None for block in blocks):
+        return None
+    parts = [block.tokens.new_zeros(block.mask.shape) if block.bias is None else block.bias for block in blocks]
+    return torch.cat(parts, dim)
 
 
 def drop_target(target: Block, empty: Block, keep: Tensor) -> Block:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
-from transformers.cache_utils import DynamicLayer
+from transformers.cache_utils import DynamicCache, DynamicLayer
 
 
 @dataclass(frozen=True)
@@ -17,12 +17,14 @@ class Context:
     Attributes:
         keys: `(layers, T, kv_heads, head_dim)`, T the number of stored tokens, positions already rotated in.
         values: as `keys`.
+        tokens: int64 `(T,)`, what was read: a prefix that stands before the history needs it read again.
         starts: int64 `(B,)`, where each history begins on the token axis.
         lengths: int64 `(B,)`, its number of tokens.
     """
 
     keys: Tensor
     values: Tensor
+    tokens: Tensor
     starts: Tensor
     lengths: Tensor
 
@@ -32,7 +34,11 @@ class Context:
     def select(self, indices: Sequence[int] | Tensor) -> Context:
         """Returns the chosen histories, in that order; shares the stored tokens, copies nothing large."""
         indices = torch.as_tensor(indices, dtype=torch.long)
-        return Context(self.keys, self.values, self.starts[indices], self.lengths[indices])
+        return replace(self, starts=self.starts[indices], lengths=self.lengths[indices])
+
+    def emptied(self) -> Context:
+        """Returns as many histories of no tokens."""
+        return replace(self, lengths=torch.zeros_like(self.lengths))
 
     def token_indices(self) -> Tensor:
         """Returns int64 `(B, L)` into the token axis; places past a history's end repeat its last token."""
@@ -49,14 +55,23 @@ class Context:
         return {
             "keys": self.keys.index_select(1, rows),
             "values": self.values.index_select(1, rows),
+            "tokens": self.tokens[rows],
             "lengths": self.lengths.clone(),
         }
+
+    def to_cache(self, device: torch.device) -> DynamicCache:
+        """Returns a cache that holds the histories, padded at their ends, and grows as more is read."""
+        rows, cache = self.token_indices(), DynamicCache()
+        for layer, pair in enumerate(zip(self.keys, self.values, strict=True)):
+            past = (part.index_select(0, rows.flatten()).unflatten(0, rows.shape).transpose(1, 2) for part in pair)
+            cache.update(*(part.to(device) for part in past), layer)
+        return cache
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor]) -> Context:
         """Rebuilds what `to_tensors` gave."""
         lengths = tensors["lengths"]
-        return cls(tensors["keys"], tensors["values"], lengths.cumsum(0) - lengths, lengths)
+        return cls(tensors["keys"], tensors["values"], tensors["tokens"], lengths.cumsum(0) - lengths, lengths)
 
     @classmethod
     def concatenate(cls, parts: Sequence[Context]) -> Context:
@@ -65,6 +80,7 @@ class Context:
         return cls(
             torch.cat([part.keys for part in parts], dim=1),
             torch.cat([part.values for part in parts], dim=1),
+            torch.cat([part.tokens for part in parts]),
             torch.cat([part.starts + shift for part, shift in zip(parts, shifts, strict=True)]),
             torch.cat([part.lengths for part in parts]),
         )

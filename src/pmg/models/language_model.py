@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import inspect
-import shutil
-import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -15,8 +13,13 @@ from transformers.cache_utils import DynamicCache
 
 from pmg.domain import PmgError
 from pmg.models.attention import PACKED
+from pmg.models.choice import Grove, Question, plant
 from pmg.models.context import Context, ContextLayer
+from pmg.models.gguf import unpack_gguf
 from pmg.models.sources import resolve_source
+from pmg.models.writing import Continuation, end_tokens, greedy, sampled, write
+
+TREE_TOKENS = 4096  # tokens of questions and options in one pass, over all its histories; bounds memory
 
 
 class LanguageModel(nn.Module):
@@ -105,7 +108,7 @@ class LanguageModel(nn.Module):
             self._read([tokens[row] for row in batch], keys[:, span], values[:, span])
         starts = torch.empty_like(lengths)
         starts[order] = ends - lengths[order]
-        return Context(keys, values, starts, lengths)
+        return Context(keys, values, torch.cat([tokens[row] for row in order]), starts, lengths)
 
     def _read(self, rows: list[Tensor], keys: Tensor, values: Tensor) -> None:
         """Runs one batch and writes its keys and values `(layers, T, kv_heads, head_dim)` in place."""
@@ -130,7 +133,7 @@ class LanguageModel(nn.Module):
         cache_argument = {self._cache_argument: cache}
         return self.model.get_decoder()(**inputs, **cache_argument, use_cache=True).last_hidden_state
 
-    def _extend(
+    def extend(
         self, context: Context, embeds: Tensor, steps: Tensor, visible: Tensor, prefix: Tensor | None = None
     ) -> Tensor:
         """Runs N new tokens behind each history.
@@ -138,9 +141,9 @@ class LanguageModel(nn.Module):
         Args:
             context: B histories.
             embeds: `(B, N, width)`.
-            steps: int64 `(N,)`, positions counted from the end of the history.
-            visible: bool `(N, N)`, which new token sees which.
-            prefix: `(layers, 2, kv_heads, m, head_dim)`, seen by all new tokens; it has no positions.
+            steps: int64 `(N,)` or `(B, N)`, positions counted from the end of the history.
+            visible: bool `(N, N)` or `(B, N, N)`, which new token sees which.
+            prefix: `(layers, 2, kv_heads, m, head_dim)`, seen by all new tokens; added as it is, not rotated.
 
         Returns:
             Last hidden states `(B, N, width)`.
@@ -151,11 +154,11 @@ class LanguageModel(nn.Module):
             for layer in range(self.layers)
         ]
         free = torch.ones(1, 1, 0 if prefix is None else prefix.shape[3], dtype=torch.bool)
-        parts = (context.padding_mask()[:, None], free, visible[None])
+        parts = (context.padding_mask()[:, None], free, visible.expand(batch, new, new))
         seen = torch.cat([part.expand(batch, new, -1) for part in parts], dim=2)
         embeds = embeds.to(self.model.device, self.model.dtype)
         positions = (context.lengths[:, None] + steps).to(embeds.device)
-        self.tokens_computed += batch * new
+        self.tokens_computed += int(parts[2].diagonal(dim1=1, dim2=2).sum())  # what doesn't see itself is padding
         self.tokens_reused += int(context.lengths.sum())
         cache = Cache(layers=layers)
         return self._decode(cache, inputs_embeds=embeds, attention_mask=self._mask(seen), position_ids=positions)
@@ -175,64 +178,88 @@ class LanguageModel(nn.Module):
         count = embeds.shape[-2]
         causal = torch.ones(count, count, dtype=torch.bool).tril()
         embeds = embeds.expand(len(context), -1, -1)
-        return self._extend(context, embeds, torch.arange(count), causal, prefix)
+        return self.extend(context, embeds, torch.arange(count), causal, prefix)
+
+    def choose(self, context: Context, prompt: str, options: Sequence[str], batch_size: int = 32) -> Tensor:
+        """Scores every option as the continuation of each history and the prompt: `ask` with one question for all.
+
+        Returns:
+            float32 `(B, n_options)`.
+        """
+        questions = [[Question(prompt, tuple(options))]] * len(context)
+        return torch.stack([scores for (scores,) in self.ask(context, questions, batch_size)])
 
     @torch.no_grad()
-    def choose(self, context: Context, prompt: str, options: Sequence[str], batch_size: int = 32) -> Tensor:
-        """Scores every option as the continuation of each history and the prompt.
+    def ask(
+        self, context: Context, questions: Sequence[Sequence[Question]], batch_size: int = 32
+    ) -> list[list[Tensor]]:
+        """Scores all options of all questions of each history in one pass; histories may have different ones.
 
         Args:
             context: B histories.
-            prompt: text between history and option, at least one token.
-            options: texts that may follow, each at least one token (most tokenizers want a leading space).
-            batch_size: histories in one pass; prompt and options all go through in that one pass.
+            questions: for each history at least one.
+            batch_size: at most so many histories in one pass.
 
         Returns:
-            float32 `(B, n_options)`, plain sums of token log-probabilities.
+            For each history and question float32 `(n_options,)`, plain sums of token log-probabilities.
 
         Raises:
-            PmgError: the prompt or an option is empty.
+            PmgError: a history has no question, or a prompt or an option is empty.
         """
-        tokens = [self.token_ids(text) for text in (prompt, *options)]
-        if len(tokens) < 2 or not all(tokens):
-            raise PmgError(f"a choice needs a prompt and options that aren't empty, got '{prompt}' {list(options)}")
-        batches = torch.arange(len(context)).split(batch_size)
-        return torch.cat([self._choose(context.select(batch), *_tree(tokens)) for batch in batches])
+        planted = {asked: plant(asked, self.token_ids) for asked in map(tuple, questions)}
+        trees = [planted[tuple(asked)] for asked in questions]
+        size = max(1, min(batch_size, TREE_TOKENS // max(map(len, trees), default=1)))
+        results: list[list[Tensor]] = []
+        for rows in torch.arange(len(context)).split(size) if trees else ():
+            batch = [trees[row] for row in rows]
+            grove = Grove.of(batch)
+            embeds = self.embeddings[grove.tokens.to(self.embeddings.device)]
+            states = self.extend(context.select(rows), embeds, grove.steps, grove.visible)
+            scores = grove.score(states, self.model.get_output_embeddings())
+            results += [list(row[: sum(t.counts)].split(t.counts)) for row, t in zip(scores, batch, strict=True)]
+        return results
 
-    def _choose(self, context: Context, tree: Tensor, steps: Tensor, visible: Tensor, picks: Tensor) -> Tensor:
-        """Scores one batch; see `_tree`."""
-        embeds = self.embeddings[tree.to(self.embeddings.device)].expand(len(context), -1, -1)
-        states = self._extend(context, embeds, steps, visible)
-        first = int(picks[1].min())  # states before the prompt's end predict nothing that is asked for
-        # flat: a matrix product of three dimensions would copy the vocabulary matrix for every history
-        logits = self.model.get_output_embeddings()(states[:, first:].flatten(0, 1))
-        log_probs = logits.float().log_softmax(-1).unflatten(0, (len(context), -1))
-        scores = log_probs[:, picks[1] - first, picks[2]].cpu()
-        return torch.zeros(len(context), int(picks[0].max()) + 1).index_add(1, picks[0], scores)
+    @torch.no_grad()
+    def generate(
+        self, context: Context, prompt: str, max_new_tokens: int, temperature: float = 0.0, seed: int = 0,
+        batch_size: int = 32,
+    ) -> list[str]:  # fmt: skip
+        """Writes on behind each history and the prompt; the histories are not read again.
 
+        Args:
+            context: B histories.
+            prompt: text between history and answer, at least one token.
+            max_new_tokens: the longest answer.
+            temperature: 0 takes the likeliest token each time; above 0 tokens are drawn.
+            seed: of the draws; the answer to one history does not depend on the others.
+            batch_size: histories at once.
 
-def _tree(tokens: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Lays a prompt and its options out as one sequence in which each option sees the prompt and itself.
+        Returns:
+            B texts, without special tokens.
 
-    Args:
-        tokens: tokens of the prompt, then of each option.
+        Raises:
+            PmgError: the prompt is empty.
+        """
+        tokens = torch.tensor(self.token_ids(prompt), dtype=torch.long)
+        if not len(tokens):
+            raise PmgError("a text can't be written behind an empty prompt")
+        config = self.model.generation_config
+        ends = end_tokens(None if config is None else config.eos_token_id, self.tokenizer.eos_token_id)
+        rows: list[list[int]] = []
+        for batch in torch.arange(len(context)).split(batch_size):
+            pick = sampled(temperature, seed) if temperature else greedy
+            read = Continuation(context.select(batch), self.model.device, self._read_on)
+            rows += write(read, tokens.expand(len(batch), -1), ends, max_new_tokens, pick)
+        # the last token of a longest row is written and not read
+        self.tokens_computed += sum(len(tokens) + min(len(row), max_new_tokens - 1) for row in rows)
+        self.tokens_reused += int(context.lengths.sum())
+        return self.tokenizer.batch_decode(rows, skip_special_tokens=True)
 
-    Returns:
-        Tokens `(N,)`, positions `(N,)`, visibility `(N, N)`, and `(3, K)`: for each option token the option,
-        the place in the sequence that predicts it, and the token itself.
-    """
-    prompt = tokens[0]
-    tree, steps, owner, picks = list(prompt), list(range(len(prompt))), [-1] * len(prompt), []
-    for option, ids in enumerate(tokens[1:]):
-        sources = [len(prompt) - 1, *range(len(tree), len(tree) + len(ids) - 1)]
-        picks += [(option, source, token) for source, token in zip(sources, ids, strict=True)]
-        tree += ids[:-1]
-        steps += range(len(prompt), len(prompt) + len(ids) - 1)
-        owner += [option] * (len(ids) - 1)
-    owners = torch.tensor(owner)
-    related = (owners[:, None] == owners) | (owners == -1)
-    visible = related & torch.ones_like(related).tril()
-    return torch.tensor(tree), torch.tensor(steps), visible, torch.tensor(picks).T
+    def _read_on(self, cache: Cache, tokens: Tensor, positions: Tensor, seen: Tensor) -> Tensor:
+        """Reads `(B, N)` tokens behind what `cache` holds; gives logits of what follows, float32 `(B, V)`."""
+        tokens, positions = tokens.to(self.model.device), positions.to(self.model.device)
+        states = self._decode(cache, input_ids=tokens, attention_mask=self._mask(seen), position_ids=positions)
+        return self.model.get_output_embeddings()(states[:, -1]).float().cpu()
 
 
 def load_language_model(source: str, dtype: str, cache_dir: str) -> LanguageModel:
@@ -249,7 +276,7 @@ def load_language_model(source: str, dtype: str, cache_dir: str) -> LanguageMode
     path = resolve_source(source)
     try:
         if path.endswith(".gguf"):
-            path = str(_unpack_gguf(Path(path), dtype, Path(cache_dir)))
+            path = str(unpack_gguf(Path(path), dtype, Path(cache_dir)))
         model = AutoModelForCausalLM.from_pretrained(path, dtype=getattr(torch, dtype))
         return LanguageModel(model, AutoTokenizer.from_pretrained(path))
     except PmgError:
@@ -257,31 +284,3 @@ def load_language_model(source: str, dtype: str, cache_dir: str) -> LanguageMode
     except Exception as error:  # readers of weights raise whatever they like on damaged files
         reason = " ".join(str(error).split())[:200]
         raise PmgError(f"can't load the language model from {path} ({type(error).__name__}: {reason})") from error
-
-
-def _unpack_gguf(file: Path, dtype: str, cache_dir: Path) -> Path:
-    """Turns a quantised GGUF file into a folder of safetensors, once; returns the folder."""
-    if not file.is_file():
-        raise PmgError(f"language model file {file} does not exist; run `make setup` or name another source")
-    folder = cache_dir / f"{file.stem}-{dtype}-{file.stat().st_size}"
-    if folder.is_dir():
-        return folder
-    cache_dir.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=cache_dir, prefix=".unpacking-") as temporary:
-        for part in _read_gguf(file, dtype):
-            part.save_pretrained(Path(temporary, "model"))
-        if not folder.is_dir():  # another process may have been faster
-            shutil.move(Path(temporary, "model"), folder)
-    return folder
-
-
-def _read_gguf(file: Path, dtype: str) -> Iterator[PreTrainedModel | PreTrainedTokenizerBase]:
-    where = {"pretrained_model_name_or_path": str(file.parent), "gguf_file": file.name}
-    try:
-        from transformers import GgufConfig
-    except ImportError:  # before GgufConfig, transformers always unpacked
-        dense = {}
-    else:
-        dense = {"quantization_config": GgufConfig(dequantize=True)}
-    yield AutoModelForCausalLM.from_pretrained(**where, **dense, dtype=getattr(torch, dtype))
-    yield AutoTokenizer.from_pretrained(**where)

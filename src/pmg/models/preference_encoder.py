@@ -7,13 +7,15 @@ from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
+from pmg.domain import PmgError
 from pmg.models.context import Context
 from pmg.models.language_model import LanguageModel
+from pmg.models.placement import PLACEMENTS
 from pmg.models.prefix import Prefix
 
 
 class PreferenceEncoder(ModelMixin, ConfigMixin):
-    """Multimodal tokens, a late prefix and one linear map; all that PMG trains.
+    """Multimodal tokens, a prefix and one linear map; all that PMG trains.
 
     The hidden states of a language model at one position are nearly the same for every user: a large common
     part, and a small one that differs (20 times smaller in SmolLM2). So each position and feature is
@@ -30,8 +32,12 @@ class PreferenceEncoder(ModelMixin, ConfigMixin):
         head_dim: width of one head.
         text_width: width of the generator's text encoder.
         soft_tokens: n, multimodal tokens, and so soft tokens.
-        prefix_length: m, pairs of the late prefix a layer; 0 leaves it out.
+        prefix_length: m, pairs of the prefix a layer; 0 leaves it out.
         prefix_hidden: width of the prefix's network; None learns the pairs themselves.
+        placement: where the prefix stands: ``late`` or ``front``, see `pmg.models.placement`.
+
+    Raises:
+        PmgError: there is no such placement.
     """
 
     @register_to_config
@@ -45,8 +51,11 @@ class PreferenceEncoder(ModelMixin, ConfigMixin):
         soft_tokens: int = 4,
         prefix_length: int = 4,
         prefix_hidden: int | None = None,
+        placement: str = "late",
     ) -> None:
         super().__init__()
+        if placement not in PLACEMENTS:
+            raise PmgError(f"preference_encoder.placement: there is no '{placement}'; known: {', '.join(PLACEMENTS)}")
         self.multimodal_tokens = nn.Parameter(torch.randn(soft_tokens, llm_width) * llm_width**-0.5)
         self.prefix = Prefix(llm_layers, kv_heads, head_dim, prefix_length, prefix_hidden) if prefix_length else None
         self.map = nn.Linear(llm_width, text_width)
@@ -59,7 +68,8 @@ class PreferenceEncoder(ModelMixin, ConfigMixin):
     def states(self, language_model: LanguageModel, context: Context) -> Tensor:
         """Last hidden states of the multimodal tokens behind each history: float32 `(B, n, llm_width)`."""
         prefix = None if self.prefix is None else self.prefix()
-        return language_model.soft_states(context, self.multimodal_tokens, prefix).float()
+        read = PLACEMENTS[self.config.placement]
+        return read(language_model, context, self.multimodal_tokens, prefix).float()
 
     def forward(self, language_model: LanguageModel, context: Context) -> Tensor:
         """Returns the soft preference tokens of B histories (in train mode at least 2), `(B, n, text_width)`.
@@ -114,6 +124,7 @@ def build_preference_encoder(
     soft_tokens: int = 4,
     prefix_length: int = 4,
     prefix_hidden: int | None = None,
+    placement: str = "late",
 ) -> PreferenceEncoder:
     """Makes an untrained encoder that fits a language model and a text encoder.
 
@@ -123,8 +134,12 @@ def build_preference_encoder(
         sample: histories of at least two users, which set the statistics of the start.
         words: the multimodal tokens start from these words' embeddings.
         soft_tokens: n, soft tokens.
-        prefix_length: m, pairs of the late prefix a layer.
+        prefix_length: m, pairs of the prefix a layer.
         prefix_hidden: width of the prefix's network, or None.
+        placement: where the prefix stands, ``late`` or ``front``.
+
+    Raises:
+        PmgError: there is no such placement.
     """
     encoder = PreferenceEncoder(
         llm_width=language_model.width,
@@ -135,6 +150,7 @@ def build_preference_encoder(
         soft_tokens=soft_tokens,
         prefix_length=prefix_length,
         prefix_hidden=prefix_hidden,
+        placement=placement,
     )
     encoder.start_from_words(language_model, words)
     with torch.no_grad():

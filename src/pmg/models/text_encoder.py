@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
+from pmg.domain import PmgError
 from pmg.models.conditioning import Block
 from pmg.models.sources import resolve_source
 
@@ -53,6 +54,9 @@ class TextEncoder(nn.Module):
         Returns:
             tokens `(B, L, D)` with `L` the longest text, and the mean of a text's tokens at length `sqrt(D)`
             as its pooled vector `(B, D)`.
+
+        Raises:
+            PmgError: a text is longer than `max_length`; nothing is cut silently.
         """
         unique = list(dict.fromkeys(texts))
         parts = [self._encode(unique[i : i + batch_size]) for i in range(0, len(unique), batch_size)]
@@ -63,9 +67,13 @@ class TextEncoder(nn.Module):
         return whole[torch.tensor([index[text] for text in texts])]
 
     def _encode(self, texts: list[str]) -> Block:
-        batch = self.tokenizer(
-            texts, padding=True, truncation=True, max_length=self.max_length, return_tensors="pt"
-        ).to(self.model.device)
+        batch = self.tokenizer(texts, padding=True, return_tensors="pt").to(self.model.device)
+        lengths = batch["attention_mask"].sum(1)
+        if lengths.max() > self.max_length:
+            raise PmgError(
+                f"the text '{texts[int(lengths.argmax())]}' has {int(lengths.max())} tokens, the text encoder reads "
+                f"{self.max_length}; shorten it, or raise text_encoder.max_length"
+            )
         tokens = self.model(**batch).last_hidden_state
         mask = batch["attention_mask"].bool()
         return Block(tokens * mask[..., None], mask, pool(tokens, mask))

@@ -66,7 +66,8 @@ def tiny_text_encoder(seed: int = 0, width: int = 32) -> TextEncoder:
         single="<end> $A <end>", special_tokens=[("<end>", tokenizer.eos_token_id)]
     )
     with seeded(seed):
-        return TextEncoder(BertModel(config), tokenizer)
+        # it knows few words, so that texts are long in tokens
+        return TextEncoder(BertModel(config), tokenizer, max_length=config.max_position_embeddings)
 
 
 def tiny_generator(text_encoder: TextEncoder, seed: int = 0) -> Generator:

@@ -13,14 +13,16 @@ import torch
 from torch import Tensor
 
 from pmg.data.catalogue import Catalogue
-from pmg.domain import Example, Keywords
+from pmg.domain import Example, Keywords, PmgError
 from pmg.language.preferences import Readings
 from pmg.models.conditioning import Block, drop_target, join
 from pmg.models.context import Context
 from pmg.models.generator import Generator
 from pmg.models.language_model import LanguageModel
 from pmg.models.preference_encoder import PreferenceEncoder
+from pmg.training.averaging import AveragedWeights
 from pmg.training.datamodule import Batch, RowsDataModule, ShuffledRows
+from pmg.training.objective import Losses, Term
 from pmg.training.optim import one_cycle
 
 PARTS = ("target", "keywords", "soft")
@@ -35,6 +37,9 @@ class PreferenceBatches:
         timesteps: number of the scheduler's timesteps.
         draws: K, questions a user.
         drop: chance to drop each of target, keywords and soft tokens.
+
+    Raises:
+        PmgError: `drop` names other parts, or a value is no probability.
     """
 
     def __init__(
@@ -45,6 +50,8 @@ class PreferenceBatches:
         draws: int,
         drop: Mapping[str, float],
     ) -> None:
+        if set(drop) != set(PARTS) or not all(0 <= chance <= 1 for chance in drop.values()):
+            raise PmgError(f"objective.batches.drop needs a chance from 0 to 1 for {', '.join(PARTS)}, got {drop}")
         self.questions = [torch.tensor(pairs) for pairs in questions]
         self.latents, self.timesteps, self.draws, self.drop = latents, timesteps, draws, drop
 
@@ -87,6 +94,12 @@ class PreferenceTraining(pl.LightningModule):
         empty: the encoded empty text, one row.
         learning_rate: the cycle's peak.
         snr_gamma: min-SNR ceiling, or None.
+        terms: what is minimised, by name; each is logged under its name.
+        ema_decay: decay of the moving average of the encoder's weights, which is validated and kept; None keeps
+            the last weights.
+
+    Raises:
+        PmgError: there are no terms.
     """
 
     def __init__(
@@ -100,45 +113,73 @@ class PreferenceTraining(pl.LightningModule):
         empty: Block,
         learning_rate: float,
         snr_gamma: float | None,
+        terms: Mapping[str, Term],
+        ema_decay: float | None = None,
     ) -> None:
         super().__init__()
+        if not terms:
+            raise PmgError("objective.module.terms is empty: name at least one term, e.g. objective=denoise")
         self.encoder = encoder
         self._frozen = (language_model, generator)  # in a tuple: not sub-modules, so never saved or trained
         self.context, self.targets, self.keywords, self.empty = context, targets, keywords, empty
-        self.learning_rate, self.snr_gamma = learning_rate, snr_gamma
+        self.learning_rate, self.snr_gamma, self.terms = learning_rate, snr_gamma, terms
+        decays = [] if ema_decay is None else [ema_decay]
+        self.averages = [AveragedWeights(encoder, decay, self._fit_to_sample) for decay in decays]
 
-    def loss(self, batch: Batch) -> Tensor:
-        """Denoising loss of each question, `(B,)`."""
+    def losses(self, batch: Batch) -> Losses:
+        """What the terms can ask of a batch; soft tokens are computed once for all of them."""
         language_model, generator = self._frozen
         tokens = self.encoder(language_model, self.context.select(batch["users"]))
         draws = len(batch["target"]) // len(batch["users"])
-        soft = Block(tokens, torch.ones(tokens.shape[:2], dtype=torch.bool)).repeat(draws)
-        condition = join(
-            drop_target(self.targets[batch["target"]], self.empty, batch["keep_target"]),
-            self.keywords[batch["users"]].repeat(draws).masked(batch["keep_keywords"]),
-            soft.masked(batch["keep_soft"]),
-        )
-        return generator.denoising_loss(
-            batch["latents"], batch["noise"], batch["timesteps"], condition, self.snr_gamma
-        )
+        soft = Block(tokens, torch.ones(tokens.shape[:2], dtype=torch.bool)).repeat(draws).masked(batch["keep_soft"])
+        words = self.keywords[batch["users"]].repeat(draws).masked(batch["keep_keywords"])
+
+        def ask(rows: Tensor) -> Tensor:
+            targets = self.targets[batch["target"][rows]]
+            condition = join(drop_target(targets, self.empty, batch["keep_target"]), words, soft)
+            return generator.denoising_loss(
+                batch["latents"][rows], batch["noise"], batch["timesteps"], condition, self.snr_gamma
+            )
+
+        return Losses(ask, len(batch["users"]), len(batch["target"]))
+
+    def loss(self, batch: Batch, stage: str) -> Tensor:
+        """The objective, averaged over a batch's questions; logs it and each of its terms."""
+        losses = self.losses(batch)
+        means = {name: term(losses).mean() for name, term in self.terms.items()}
+        total = sum(term.weight * means[name] for name, term in self.terms.items())
+        named = {f"{stage}/{name}": mean for name, mean in means.items()}
+        self.log_dict(named, prog_bar=True, batch_size=losses.questions)
+        self.log(f"{stage}/total", total, batch_size=losses.questions)
+        return total
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
         """One step."""
-        loss = self.loss(batch).mean()
-        self.log("train/denoise", loss, prog_bar=True, batch_size=len(batch["target"]))
-        return loss
+        return self.loss(batch, "train")
 
     def validation_step(self, batch: Batch, _: int) -> None:
-        """The loss of users that training doesn't see, with fixed noise and timesteps."""
-        losses = self.loss(batch)
-        self.log("val/denoise", losses.mean(), prog_bar=True, batch_size=len(losses))
+        """The objective on users that training doesn't see, with fixed noise and timesteps."""
+        self.loss(batch, "val")
+
+    def configure_callbacks(self) -> list[pl.Callback]:
+        """The moving average, where there is one."""
+        return list(self.averages)
 
     def configure_optimizers(self) -> dict:
         """AdamW on one cycle."""
         return one_cycle(self, self.encoder.parameters(), self.learning_rate)
 
     def finish(self, users: Tensor, batch_size: int = 50) -> None:
-        """Fits the encoder's statistics to `users` `(U,)` once training is over."""
+        """Takes the moving average and fits the statistics to `users` `(U,)`: what is left once training is over."""
+        for average in self.averages:
+            average.copy()
+        self._fit(users, batch_size)
+
+    def _fit_to_sample(self, size: int = 50) -> None:
+        """Fits the statistics to some of the training users."""
+        self._fit(self.trainer.datamodule.train.rows[:size], size)
+
+    def _fit(self, users: Tensor, batch_size: int) -> None:
         self.encoder.eval()
         language_model, _ = self._frozen
         with torch.no_grad():

@@ -1,0 +1,37 @@
+"""How a weight acts on a block of the condition."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from torch import Tensor
+
+from pmg.models.conditioning import Block
+
+
+class Weighting(Protocol):
+    """Gives each row of a block its weight; 1 leaves the row as it is."""
+
+    def __call__(self, block: Block, weights: Tensor) -> Block:
+        """The block `(B, L, D)` under `weights` `(B,)`, each at least 0."""
+        ...
+
+
+class ScaleWeighting:
+    """Multiplies the block's embeddings (PMG, section 3: weighted condition embeddings)."""
+
+    def __call__(self, block: Block, weights: Tensor) -> Block:
+        """Tokens times their row's weight."""
+        return block.scaled(weights)
+
+
+class AttentionWeighting:
+    """Adds log w to the attention logits of the block's tokens, and leaves the embeddings alone.
+
+    The softmax then gives each token w times the share that it had: a weight of 2 equals every token of the block
+    twice, a weight of 0 a block that isn't there. A block that stands alone has all the attention under any weight.
+    """
+
+    def __call__(self, block: Block, weights: Tensor) -> Block:
+        """Logits plus the logarithm of their row's weight."""
+        return block.emphasised(weights)

@@ -1,0 +1,143 @@
+"""Closed questions laid out so that one pass scores all their options; see `LanguageModel.ask`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pmg.domain import PmgError
+
+
+@dataclass(frozen=True)
+class Question:
+    """What follows a history, and how it may go on.
+
+    Attributes:
+        prompt: text between history and option, at least one token.
+        options: texts that may follow, each at least one token (most tokenizers want a leading space).
+    """
+
+    prompt: str
+    options: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Tree:
+    """Questions in one sequence of `N` tokens: an option sees its prompt and itself, a prompt itself alone.
+
+    Attributes:
+        tokens: int64 `(N,)`; an option's last token is left out, since nothing follows it.
+        steps: int64 `(N,)`, positions counted from the end of the history.
+        visible: bool `(N, N)`, which token sees which.
+        picks: int64 `(3, K)`: for each option token the option (counted over all questions), the place in the
+            sequence that predicts it, and the token itself.
+        counts: number of options of each question.
+    """
+
+    tokens: Tensor
+    steps: Tensor
+    visible: Tensor
+    picks: Tensor
+    counts: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+
+def plant(questions: Sequence[Question], token_ids: Callable[[str], list[int]]) -> Tree:
+    """Lays questions out as one sequence.
+
+    Args:
+        questions: at least one.
+        token_ids: gives the tokens of a text.
+
+    Raises:
+        PmgError: there is no question, or a prompt or an option is empty.
+    """
+    tokens, steps, owners, picks, counts = [], [], [], [], []
+    for number, question in enumerate(questions):
+        prompt, *options = (token_ids(text) for text in (question.prompt, *question.options))
+        if not prompt or not options or not all(options):
+            raise PmgError(
+                f"a choice needs a prompt and options that aren't empty, "
+                f"got '{question.prompt}' {list(question.options)}"
+            )
+        end = len(tokens) + len(prompt) - 1
+        tokens += prompt
+        steps += range(len(prompt))
+        owners += [(number, -1)] * len(prompt)
+        for place, ids in enumerate(options, start=sum(counts)):
+            sources = [end, *range(len(tokens), len(tokens) + len(ids) - 1)]
+            picks += [(place, source, token) for source, token in zip(sources, ids, strict=True)]
+            tokens += ids[:-1]
+            steps += range(len(prompt), len(prompt) + len(ids) - 1)
+            owners += [(number, place)] * (len(ids) - 1)
+        counts.append(len(options))
+    if not counts:
+        raise PmgError("a choice needs at least one question")
+    return Tree(torch.tensor(tokens), torch.tensor(steps), _visible(owners), torch.tensor(picks).T, tuple(counts))
+
+
+def _visible(owners: Sequence[tuple[int, int]]) -> Tensor:
+    """Bool `(N, N)` from the (question, option) of each token; option -1 is the prompt."""
+    question, option = torch.tensor(owners).T
+    related = (question[:, None] == question) & ((option[:, None] == option) | (option == -1))
+    return related & torch.ones_like(related).tril()
+
+
+@dataclass(frozen=True)
+class Grove:
+    """`B` trees, one a history, padded to one length.
+
+    Attributes:
+        tokens: int64 `(B, N)`.
+        steps: int64 `(B, N)`.
+        visible: bool `(B, N, N)`.
+        picks: int64 `(4, K)`: row, option, place and token of each option token of all trees.
+    """
+
+    tokens: Tensor
+    steps: Tensor
+    visible: Tensor
+    picks: Tensor
+
+    @classmethod
+    def of(cls, trees: Sequence[Tree]) -> Grove:
+        """Pads trees: what is appended is seen by no other token and predicts nothing."""
+        length = max(map(len, trees))
+        visible = torch.zeros(len(trees), length, length, dtype=torch.bool)
+        for row, tree in enumerate(trees):
+            visible[row, : len(tree), : len(tree)] = tree.visible
+        tokens, steps = (
+            torch.nn.utils.rnn.pad_sequence([getattr(tree, name) for tree in trees], batch_first=True)
+            for name in ("tokens", "steps")
+        )
+        rows = torch.repeat_interleave(torch.arange(len(trees)), torch.tensor([t.picks.shape[1] for t in trees]))
+        return cls(tokens, steps, visible, torch.cat([rows[None], torch.cat([t.picks for t in trees], 1)]))
+
+    def score(self, states: Tensor, head: Callable[[Tensor], Tensor], rows_at_once: int = 1024) -> Tensor:
+        """Sums the log-probabilities of each option's tokens.
+
+        Args:
+            states: last hidden states `(B, N, width)`.
+            head: gives logits over the vocabulary, `(S, width)` to `(S, V)`.
+            rows_at_once: S, states in one call of `head`, whose output is large.
+
+        Returns:
+            float32 `(B, most options)`; 0 where a tree has fewer.
+        """
+        row, option, place, token = self.picks
+        # each state once, however many options begin there
+        flat, which = torch.unique(row * states.shape[1] + place, return_inverse=True)
+        chosen = states.flatten(0, 1)[flat.to(states.device)]
+        scores = torch.empty(len(which))
+        for start in range(0, len(flat), rows_at_once):
+            log_probs = head(chosen[start : start + rows_at_once]).float().log_softmax(-1)
+            mine = (which >= start) & (which < start + rows_at_once)
+            scores[mine] = log_probs[which[mine] - start, token[mine]].cpu()
+        width = int(option.max()) + 1
+        total = torch.zeros(len(states) * width).index_add(0, row * width + option, scores)
+        return total.view(len(states), width)

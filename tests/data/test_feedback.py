@@ -1,0 +1,28 @@
+"""Ratings and reactions to likes and dislikes."""
+
+from __future__ import annotations
+
+import pytest
+
+from pmg.data.feedback import Feedback
+from pmg.domain import Example, Item, PmgError
+
+ITEMS = {name: Item(name, name, name) for name in "abc"}
+
+
+def test_low_ratings_are_dislikes_and_those_between_say_nothing():
+    ratings = [(ITEMS["a"], 5.0, 30), (ITEMS["b"], 3.0, 20), (ITEMS["c"], 2.0, 10)]
+    behaviors = Feedback().from_ratings(ratings)
+    assert [(b.item.id, b.liked, b.action) for b in behaviors] == [("c", False, "rated 2"), ("a", True, "rated 5")]
+    example = Example("e", "u", tuple(behaviors), ITEMS["b"], ())
+    assert ([i.id for i in example.liked], [i.id for i in example.disliked]) == (["a"], ["c"])
+
+
+def test_negative_actions_are_dislikes():
+    actions = [(ITEMS["a"], "bought", 2), (ITEMS["b"], "returned", 1)]
+    assert [(b.item.id, b.liked) for b in Feedback().from_actions(actions)] == [("b", False), ("a", True)]
+
+
+def test_no_rating_is_both():
+    with pytest.raises(PmgError, match=r"dislike_to \(4\) must lie below like_from \(4\.0\)"):
+        Feedback(dislike_to=4)

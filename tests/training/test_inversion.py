@@ -1,0 +1,48 @@
+"""Textual inversion: it learns, users don't touch each other, nothing else moves."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from pmg.models.conditioning import Block, join
+from pmg.training.inversion import HistoryImages, TextualInversion
+
+
+@pytest.fixture
+def histories(generator):
+    shape = generator.latent_shape
+    draws = torch.Generator().manual_seed(0)
+    return [HistoryImages(torch.randn(count, *shape, generator=draws), torch.arange(count) % 2) for count in (3, 5, 4)]
+
+
+@pytest.fixture
+def captions(text_encoder):
+    return text_encoder.encode(["red apple", "dog face"])
+
+
+def test_users_learn_alone(generator, histories, captions):
+    invert = TextualInversion(generator, tokens=2, steps=3, draws=2)
+    together = invert(histories, captions, seed=0)
+    assert together.shape == (3, 2, generator.text_encoder.width)
+    others = [histories[0], histories[2], histories[1]]
+    assert torch.allclose(invert(others, captions, seed=0)[0], together[0], atol=1e-5)
+    assert not torch.allclose(together[0], together[1])
+
+
+def test_loss_on_the_history_falls(generator, histories, captions):
+    invert = TextualInversion(generator, tokens=2, steps=60, draws=8, learning_rate=0.1)
+    user = histories[0]
+
+    def loss(tokens):
+        draws = torch.Generator().manual_seed(9)
+        noise = torch.randn(64, *generator.latent_shape, generator=draws)
+        rows = torch.arange(64) % 3
+        soft = Block(tokens.expand(64, -1, -1), torch.ones(64, 2, dtype=torch.bool))
+        condition = join(captions[user.captions[rows]], soft)
+        return generator.denoising_loss(user.latents[rows], noise, torch.arange(64) * 15, condition).mean()
+
+    learned = invert([user], captions, seed=0)
+    with torch.no_grad():
+        assert loss(learned) < loss(invert.start(1))
+    assert all(parameter.grad is None for parameter in generator.parameters())
