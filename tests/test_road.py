@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,10 @@ TINY = [
     "split_sizes={train: 8, validation: 4, test: 6}", "objective.users_per_step=4", "objective.batches.draws=2",
     "sampling.steps=2", "sheet_users=4", "trainer.max_steps=3",
     "trainer.val_check_interval=1",
+]  # fmt: skip
+TINY_IMAGE_PROMPT = [
+    "encoder=image_prompt", "encoder.language_model._target_=pmg.models.tiny.tiny_language_model",
+    "~encoder.language_model.source", "~encoder.language_model.dtype", "~encoder.language_model.cache_dir",
 ]  # fmt: skip
 
 
@@ -45,7 +50,7 @@ def test_train_generate_evaluate(commands, tmp_path):
         done = commands(verb)
         assert done.returncode == 0, done.stderr[-2000:]
     results = json.loads((tmp_path / "c" / "results.json").read_text())
-    assert {"none", "keywords", "soft", "pmg", "oracle", "truth", "ceiling"} <= set(results["arms"])
+    assert {"none", "keywords", "soft", "pmg", "oracle", "nearest", "truth", "ceiling"} <= set(results["arms"])
     assert {"mean", "low", "high", "n"} <= set(results["arms"]["pmg"]["lpips_truth"])
     assert results["arms"]["truth"]["lpips_truth"]["mean"] == pytest.approx(0, abs=1e-6)
     assert {"own", "mismatched", "p"} <= set(results["control"]["pmg"]["style_accuracy"])
@@ -70,6 +75,31 @@ def test_train_generate_evaluate(commands, tmp_path):
     assert other.returncode == 1
     assert "was trained with another config of encoder" in other.stderr
     assert "Traceback" not in other.stderr
+
+
+@pytest.mark.slow
+def test_study_with_every_baseline_in_one_command(pmg, shell, tmp_path):
+    """Trains both encoders, runs all methods, goes on where it stopped, and is reported."""
+    shared = [*TINY, "paths.cache_dir=cache", "method=baselines", "inversion.steps=2"]
+    done = pmg("train", *shared, *TINY_IMAGE_PROMPT, "run_dir=prompt")
+    assert done.returncode == 0, done.stderr[-2000:]
+    study = [*shared, "run_dir=runs/one", "image_prompt_run=prompt"]
+    done = pmg("study", *study)
+    assert done.returncode == 0, done.stderr[-2000:]
+    results = json.loads((tmp_path / "runs" / "one" / "results.json").read_text())
+    assert {"counting", "inversion", "image_prompt", "pmg", "nearest"} <= set(results["arms"])
+    assert "pmg-inversion" in results["paired"]
+    assert results["cost"]["train"]["trainable_parameters"] > 0
+
+    started = metrics(tmp_path / "runs" / "one" / "train")["started"]
+    assert pmg("study", *study).returncode == 0
+    assert metrics(tmp_path / "runs" / "one" / "train")["started"] == started
+
+    report = ROOT / "experiments" / "report.py"
+    done = shell(sys.executable, report, "components", "--runs", "runs", "--into", "report")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "report" / "figure.png").stat().st_size > 1000
+    assert "inversion" in (tmp_path / "report" / "table.md").read_text()
 
 
 @pytest.mark.parametrize(

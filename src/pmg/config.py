@@ -21,7 +21,9 @@ from pmg.cache import Cache
 from pmg.domain import PmgError
 
 ALLOWED_TARGETS = ("pmg.", "torch.", "pytorch_lightning.", "torchmetrics.", "diffusers.", "transformers.")
-_NO_RESULT = frozenset({"name", "run_dir", "paths", "train_run", "generate_run", "logger", "callbacks"})
+_NO_RESULT = frozenset(
+    {"name", "run_dir", "paths", "train_run", "image_prompt_run", "generate_run", "logger", "callbacks"}
+)
 _HYDRA_KEYS = frozenset({"_target_", "_partial_", "_convert_", "_recursive_", "_args_"})
 
 
@@ -65,15 +67,18 @@ class PretrainConfig(RunConfig):
 
 @dataclass
 class StudyConfig(RunConfig):
-    """``pmg-train``, ``pmg-generate``, ``pmg-evaluate``: one experiment file describes the whole road.
+    """``pmg-train``, ``pmg-generate``, ``pmg-evaluate``, ``pmg-study``: one experiment file describes the whole road.
 
     Attributes:
         train_run: folder of the ``pmg-train`` run that ``pmg-generate`` takes its encoder from.
+        image_prompt_run: folder of a ``pmg-train encoder=image_prompt`` run, for the method of that name.
         generate_run: folder of the ``pmg-generate`` run that ``pmg-evaluate`` judges.
         results_dir: where ``pmg-evaluate`` puts its results and pictures.
         sheet_users: users on the contact sheet.
         split_sizes: how many users of each split are used.
         targets: how many targets of each of those users.
+        history_items: how many of their latest behaviours are known; null: all.
+        unseen: tastes that training and validation users don't have.
     """
 
     data: Any = None
@@ -92,12 +97,16 @@ class StudyConfig(RunConfig):
     trainer: Any = None
     callbacks: Any = None
     logger: Any = None
+    inversion: Any = None
     train_run: str | None = None
+    image_prompt_run: str | None = None
     generate_run: str | None = None
     results_dir: str | None = None
     sheet_users: int = 20
     split_sizes: Any = None
     targets: Any = None
+    history_items: Any = None
+    unseen: Any = None
 
 
 SCHEMAS: dict[str, type[RunConfig]] = {
@@ -106,6 +115,7 @@ SCHEMAS: dict[str, type[RunConfig]] = {
     "train": StudyConfig,
     "generate": StudyConfig,
     "evaluate": StudyConfig,
+    "study": StudyConfig,
 }
 
 

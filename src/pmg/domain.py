@@ -53,7 +53,7 @@ class Turn:
     """One message of a conversation.
 
     Attributes:
-        speaker: who wrote it; the example's user appears under their own id.
+        speaker: who wrote it, as the chat names them.
         text: what they wrote.
     """
 

@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from pmg.cache import atomic_write_json, atomic_write_text
-from pmg.config import check_targets
+from pmg.config import check_targets, config_hash
 from pmg.domain import PmgError
 from pmg.process import RunFailedError, file_only, log_file, restored_state
 from pmg.provenance import git_state, hardware, peak_memory, versions
@@ -99,25 +99,54 @@ def execute(cfg: DictConfig, command: str, body: Body, overrides: Sequence[str] 
     """
     run = Run(Path(cfg.run_dir), command)
     with restored_state(), log_file(run.folder / f"{command}.log"):
-        record = _Record(cfg, run)
         try:
-            record.start(cfg)
-            _seed(cfg.get("seed"))
-            check_targets(cfg)
-            OmegaConf.set_readonly(cfg, True)
-            with run.ledger.phase("total"):
-                result = body(cfg, run)
+            result = _recorded(cfg, run, body)
         except (Exception, KeyboardInterrupt, SystemExit) as error:
-            code = _report(error, run, overrides)
-            _close_loggers(run, code)
-            record.write("interrupted" if code == INTERRUPTED else "failed", error)
-            raise RunFailedError(code) from error
-        finally:
-            OmegaConf.set_readonly(cfg, False)
-        _close_loggers(run, 0)
-        record.write("completed")
+            raise RunFailedError(_report(error, run, overrides)) from error
         print(run.folder, flush=True)
         return result
+
+
+def execute_part(cfg: DictConfig, command: str, body: Body) -> None:
+    """Runs `body` as a part of another run, unless its folder holds the result already.
+
+    Args:
+        cfg: as for `execute`; whether a result is the same is decided by its hash.
+        command: the verb that the folder belongs to.
+        body: does the work; what it raises is for the other run to report.
+    """
+    try:
+        _, metrics = read_run(cfg.run_dir, command)
+    except PmgError:
+        metrics = {}
+    if metrics.get("status") == "completed" and metrics.get("config") == config_hash(cfg):
+        log.info("%s is complete", cfg.run_dir)
+        return
+    run = Run(Path(cfg.run_dir), command)
+    with log_file(run.folder / f"{command}.log"):
+        _recorded(cfg, run, body)
+
+
+def _recorded(cfg: DictConfig, run: Run, body: Body) -> float | None:
+    """Runs `body` with the config read-only and writes how it went into the run's folder."""
+    record = _Record(cfg, run)
+    try:
+        record.start(cfg)
+        _seed(cfg.get("seed"))
+        check_targets(cfg)
+        OmegaConf.set_readonly(cfg, True)
+        with run.ledger.phase("total"):
+            result = body(cfg, run)
+    except (Exception, KeyboardInterrupt, SystemExit) as error:
+        code = _exit_code(error)
+        _close_loggers(run, code)
+        record.write("interrupted" if code == INTERRUPTED else "failed", error)
+        raise
+    finally:
+        OmegaConf.set_readonly(cfg, False)
+    _close_loggers(run, 0)
+    record.write("completed")
+    return result
 
 
 def read_run(folder: Path | str, command: str) -> tuple[DictConfig, dict[str, Any]]:
@@ -167,6 +196,7 @@ class _Record:
             raise PmgError(f"run_dir {self.run.folder} belongs to pmg-{owner}; name another one")
         self.owned = True
         self.write("running")
+        self.facts["config"] = config_hash(cfg)
         atomic_write_text(self.run.folder / CONFIG_FILE, OmegaConf.to_yaml(cfg, resolve=True))
 
     def write(self, status: str, error: BaseException | None = None) -> None:
@@ -198,18 +228,22 @@ def _is_interrupt(error: BaseException) -> bool:
     return isinstance(error, KeyboardInterrupt) or by_lightning
 
 
+def _exit_code(error: BaseException) -> int:
+    """What a shell is told about a run that `error` ended."""
+    if _is_interrupt(error):
+        return INTERRUPTED
+    return error.code if isinstance(error, SystemExit) and isinstance(error.code, int) else 1
+
+
 def _report(error: BaseException, run: Run, overrides: Sequence[str]) -> int:
     """Says on the console and in the run's log what ended the run; returns the exit code."""
-    if _is_interrupt(error):
+    code = _exit_code(error)
+    if code == INTERRUPTED:
         kept = [override for override in overrides if not override.startswith("run_dir=")]
         command = shlex.join([f"pmg-{run.command}", *kept, f"run_dir={run.folder}"])
         print(f"interrupted; go on with: {command}", file=sys.stderr)
-        code = INTERRUPTED
-    elif isinstance(error, SystemExit):
-        code = error.code if isinstance(error.code, int) else 1
-    else:
+    elif not isinstance(error, SystemExit):
         print(f"error: {_one_line(error, run)}", file=sys.stderr)
-        code = 1
     with file_only():
         log.error("run ended with exit code %d", code, exc_info=error)
     print(run.folder, flush=True)

@@ -166,7 +166,7 @@ def study(emoji, build, tmp_path):
 
     def again(hashes=None, scales=Scales(2, 2, 2)):  # noqa: B008
         writer = RecordWriter(tmp_path / "study")
-        return StudyGenerator(build(scales), builder, preferences, writer, 3, hashes or {"config": "a"}), examples
+        return StudyGenerator(build(scales), builder, preferences, writer, 3, hashes or {"config": "a"}, {}), examples
 
     return again, tmp_path / "study"
 

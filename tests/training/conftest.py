@@ -56,7 +56,7 @@ def training(emoji, scenario, generator, tmp_path):
         )
         objective = {"terms": {"denoise": Denoise(1.0)}, **objective}
         module = partial(PreferenceTraining, learning_rate=1e-2, snr_gamma=5.0, **objective)
-        return build_module(reader.language_model, readings, captions, generator, encoder, module), batches
+        return build_module(reader.language_model, readings.context, captions, generator, encoder, module), batches
 
     return build
 

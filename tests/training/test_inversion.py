@@ -23,10 +23,10 @@ def captions(text_encoder):
 
 def test_users_learn_alone(generator, histories, captions):
     invert = TextualInversion(generator, tokens=2, steps=3, draws=2)
-    together = invert(histories, captions, seed=0)
+    together = invert(histories, captions, [0, 1, 2])
     assert together.shape == (3, 2, generator.text_encoder.width)
     others = [histories[0], histories[2], histories[1]]
-    assert torch.allclose(invert(others, captions, seed=0)[0], together[0], atol=1e-5)
+    assert torch.allclose(invert(others, captions, [0, 2, 1])[0], together[0], atol=1e-5)
     assert not torch.allclose(together[0], together[1])
 
 
@@ -42,7 +42,7 @@ def test_loss_on_the_history_falls(generator, histories, captions):
         condition = join(captions[user.captions[rows]], soft)
         return generator.denoising_loss(user.latents[rows], noise, torch.arange(64) * 15, condition).mean()
 
-    learned = invert([user], captions, seed=0)
+    learned = invert([user], captions, [0])
     with torch.no_grad():
         assert loss(learned) < loss(invert.start(1))
     assert all(parameter.grad is None for parameter in generator.parameters())

@@ -4,28 +4,28 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pmg.commands.known import Sources, build_preferences, check_known
 from pmg.commands.launch import launch
-from pmg.commands.parts import build_captions, build_examples, check_trained_for, reading
+from pmg.commands.parts import build_captions, build_examples, reading
 from pmg.config import config_hash, instantiate, instantiate_by_name
+from pmg.domain import Keywords
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from omegaconf import DictConfig
-    from torch import Tensor
 
-    from pmg.domain import Example, Keywords
+    from pmg.data.emoji import EmojiData
+    from pmg.domain import Example
     from pmg.generation.pipeline import Pipeline
-    from pmg.generation.request import Preference, RequestBuilder
-    from pmg.language.preferences import Readings
-    from pmg.models.language_model import LanguageModel
-    from pmg.models.text_encoder import TextEncoder
+    from pmg.generation.request import Method, Preference, RequestBuilder
+    from pmg.models.generator import Generator
     from pmg.run import Run
 
 # what decides an image, beside its method and a trained encoder
 DECIDING = (
     "data", "scenario", "captioner", "decoding", "text_encoder", "encoder", "generator", "scorer", "balance",
-    "sampling",
+    "sampling", "inversion", "split_sizes", "targets", "history_items",
 )  # fmt: skip
 
 
@@ -35,15 +35,14 @@ def body(cfg: DictConfig, run: Run) -> float | None:
     from pmg.generation.study import StudyGenerator
 
     methods = instantiate_by_name(cfg.method)
+    encoders = check_known(cfg, methods)
     hashes = {"config": config_hash(cfg, *DECIDING)}
-    if any(method.tokens == "soft" for method in methods.values()):
-        hashes["model"] = check_trained_for(cfg)
     data = instantiate(cfg.data)
     examples = build_examples(cfg, data, "test")
     pipeline = _pipeline(cfg)
-    looks = build_captions(cfg, run, data, examples)
-    builder, preferences = _read(cfg, run, examples, looks, pipeline.generator.text_encoder)
-    study = StudyGenerator(pipeline, builder, preferences, RecordWriter(run.folder), cfg.sampling.batch_size, hashes)
+    builder, preferences = _read(cfg, run, data, examples, pipeline.generator, methods)
+    writer = RecordWriter(run.folder)
+    study = StudyGenerator(pipeline, builder, preferences, writer, cfg.sampling.batch_size, hashes, encoders)
     with run.ledger.phase("generate"):
         try:
             study.run(examples, methods)
@@ -54,49 +53,24 @@ def body(cfg: DictConfig, run: Run) -> float | None:
 
 
 def _read(
-    cfg: DictConfig, run: Run, examples: Sequence[Example], looks: Mapping[str, str], text_encoder: TextEncoder
-) -> tuple[RequestBuilder, dict[str, Preference]]:
+    cfg: DictConfig, run: Run, data: EmojiData, examples: Sequence[Example], generator: Generator,
+    methods: Mapping[str, Method],
+) -> tuple[RequestBuilder, dict[str, Preference]]:  # fmt: skip
     """What makes requests, and what is known of each user."""
-    from pmg.domain import Keywords
     from pmg.generation.request import NO_WORDS, RequestBuilder, join_words
 
-    with reading(cfg, run, text_encoder) as reader, run.ledger.phase("read histories"):
-        readings = reader.read(examples, looks)
-        targets = reader.describe([example.target for example in examples])
-        tokens = _soft_tokens(cfg, reader.language_model, readings)
+    looks = build_captions(cfg, run, data, examples)
+    with reading(cfg, run, generator.text_encoder) as reader:
+        with run.ledger.phase("read histories"):
+            readings = reader.read(examples, looks)
+            targets = reader.describe([example.target for example in examples])
         prompt = reader.scenario.negative_prompt
         avoided = Keywords((prompt,)) if prompt else NO_WORDS
         negative = [reader.budget.fit(join_words(avoided, dislikes)) for dislikes in readings.negative]
-    builder = RequestBuilder(targets, instantiate(cfg.balance.alpha_rule), cfg.seed or 0, avoided)
-    return builder, _preferences(examples, readings, tokens, negative)
-
-
-def _soft_tokens(cfg: DictConfig, language_model: LanguageModel, readings: Readings) -> list[dict[str, Tensor]]:
-    """Each user's soft tokens by their name; none where no encoder was trained."""
-    from pmg.models.preference_encoder import PreferenceEncoder
-    from pmg.models.sources import load_frozen
-
-    if not cfg.train_run:
-        return [{} for _ in readings.users]
-    encoder = load_frozen(PreferenceEncoder, f"{cfg.train_run}/encoder")
-    return [{"soft": tokens} for tokens in encoder.encode(language_model, readings.context)]
-
-
-def _preferences(
-    examples: Sequence[Example], readings: Readings, tokens: Sequence[Mapping[str, Tensor]],
-    negative: Sequence[Keywords],
-) -> dict[str, Preference]:  # fmt: skip
-    """What is known of each user, by id."""
-    from pmg.domain import Keywords
-    from pmg.generation.request import Preference
-
-    by_user = {example.user: example for example in examples}
-    preferences = {}
-    for user, keywords, soft, avoided in zip(readings.users, readings.keywords, tokens, negative, strict=True):
-        truth = Keywords(tuple(by_user[user].labels["words"].split(", ")))
-        words = {"keywords": keywords, "truth": truth}
-        preferences[user] = Preference(user, words, soft, avoided, len(by_user[user].history))
-    return preferences
+        with run.ledger.phase("build preferences"):
+            sources = Sources(cfg, data.catalogue, examples, reader, readings, generator)
+            preferences = build_preferences(sources, methods, negative)
+    return RequestBuilder(targets, instantiate(cfg.balance.alpha_rule), cfg.seed or 0, avoided), preferences
 
 
 def _pipeline(cfg: DictConfig) -> Pipeline:

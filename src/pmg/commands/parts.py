@@ -7,11 +7,12 @@ import logging
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pmg.cache import Cache, atomic_write_json
-from pmg.config import config_hash, instantiate, instantiate_all, to_plain
+from pmg.config import config_hash, instantiate, instantiate_all, nearest, to_plain
 from pmg.domain import PmgError
 from pmg.run import Run, read_run
 
@@ -25,13 +26,27 @@ if TYPE_CHECKING:
     from pmg.models.text_encoder import TextEncoder
 
 MODELS = "models.json"  # beside a trained encoder
-# what a trained encoder belongs to
-MODEL_KEYS = ("scenario", "captioner", "decoding", "text_encoder", "encoder", "generator")
+# what a trained encoder belongs to: PMG's, and the one of the history's images
+SOFT_KEYS = ("scenario", "captioner", "decoding", "text_encoder", "encoder", "generator")
+IMAGE_KEYS = ("text_encoder", "generator", "scorer")
 
 
 def build_examples(cfg: DictConfig, data: EmojiData, split: str) -> list[Example]:
-    """The examples of a split that this config uses."""
-    return data.examples(split, cfg.split_sizes[split], cfg.targets[split])
+    """The examples of a split that this config uses.
+
+    Raises:
+        PmgError: `unseen` names no taste, or leaves no training users.
+    """
+    unknown = [name for name in cfg.unseen if name not in data.tastes]
+    if unknown:
+        raise PmgError(f"unseen: no taste '{unknown[0]}'{nearest(unknown[0], data.tastes)}")
+    hidden = () if split == "test" else cfg.unseen
+    examples = data.examples(split, cfg.split_sizes[split], cfg.targets[split])
+    kept = [example for example in examples if example.labels["taste"] not in hidden]
+    if not kept:
+        raise PmgError(f"unseen leaves no users in the split '{split}'")
+    latest = cfg.history_items[split]
+    return [replace(example, history=example.history[-latest:]) for example in kept] if latest else kept
 
 
 def build_captions(cfg: DictConfig, run: Run, data: EmojiData, examples: Sequence[Example]) -> dict[str, str]:
@@ -101,22 +116,31 @@ def fit(cfg: DictConfig, run: Run, module: LightningModule, batches: LightningDa
 
 def sign_encoder(cfg: DictConfig, folder: Path) -> None:
     """Notes beside a trained encoder which models it belongs to."""
-    atomic_write_json(folder / MODELS, {key: config_hash(cfg, key) for key in MODEL_KEYS})
+    atomic_write_json(folder / MODELS, {key: config_hash(cfg, key) for key in {*SOFT_KEYS, *IMAGE_KEYS}})
 
 
-def check_trained_for(cfg: DictConfig) -> str:
-    """Checks that `cfg.train_run` trained an encoder for these very models; returns the hash they share.
+def check_trained_for(cfg: DictConfig, where: str, keys: Sequence[str]) -> str:
+    """Checks that the run that the config names trained an encoder for these very models.
+
+    Args:
+        cfg: of the command.
+        where: the config key that names the run, e.g. ``train_run``.
+        keys: parts of the config that must be the same.
+
+    Returns:
+        The hash that they share.
 
     Raises:
         PmgError: there is no such run, it did not finish, or its models differ.
     """
-    if not cfg.train_run:
-        raise PmgError("train_run is not set: name the folder of a pmg-train run, e.g. train_run=outputs/demo/train")
-    _, metrics = read_run(cfg.train_run, "train")
+    folder = cfg[where]
+    if not folder:
+        raise PmgError(f"{where} is not set: name the folder of a pmg-train run, e.g. {where}=outputs/demo/train")
+    _, metrics = read_run(folder, "train")
     if metrics["status"] != "completed":
-        raise PmgError(f"{cfg.train_run} is {metrics['status']}: run the same pmg-train command again to finish it")
-    signed = json.loads(Path(cfg.train_run, "encoder", MODELS).read_text())
-    differ = [key for key in MODEL_KEYS if signed.get(key) != config_hash(cfg, key)]
+        raise PmgError(f"{folder} is {metrics['status']}: run the same pmg-train command again to finish it")
+    signed = json.loads(Path(folder, "encoder", MODELS).read_text())
+    differ = [key for key in keys if signed.get(key) != config_hash(cfg, key)]
     if differ:
-        raise PmgError(f"{cfg.train_run} was trained with another config of {', '.join(differ)}; train again")
-    return Cache.key(**signed)
+        raise PmgError(f"{folder} was trained with another config of {', '.join(differ)}; train again")
+    return Cache.key(**{key: signed[key] for key in keys})

@@ -26,13 +26,14 @@ def body(cfg: DictConfig, run: Run) -> float | None:
         with run.ledger.phase("read histories"):
             readings = reader.read([*train, *validation], looks)
             captions = reader.describe([example.target for example in (*train, *validation)])
+        known = instantiate(cfg.encoder.evidence)(readings, [*train, *validation], data.catalogue)
         with run.ledger.phase("encode catalogue"):
             batches, captions = build_batches(
                 train, validation, readings, captions, data.catalogue, generator,
                 instantiate(cfg.objective.batches), cfg.objective.users_per_step, cfg.seed or 0,
             )  # fmt: skip
         module = build_module(
-            reader.language_model, readings, captions, generator,
+            reader.language_model, known, captions, generator,
             instantiate(cfg.encoder.preference_encoder), instantiate(cfg.objective.module),
         )  # fmt: skip
         fit(cfg, run, module, batches)

@@ -55,7 +55,7 @@ class Catalogue:
         rows = [row for row in table.to_pylist() if topics is None or row["subgroup"] in topics]
         unknown = set(topics or ()) - {row["subgroup"] for row in rows}
         if unknown:
-            raise PmgError(f"data.catalogue.topics names no subgroup of {folder}/{TABLE}: {sorted(unknown)}")
+            raise PmgError(f"data.topics names no subgroup of {folder}/{TABLE}: {sorted(unknown)}")
         images = np.stack([decode(row["image"], Path(folder, TABLE), row["id"]) for row in rows])
         items = [as_item(row, styles[row["style"]]) for row in rows]
         pixels = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()

@@ -9,9 +9,10 @@ import pandas as pd
 import torch
 from rich.progress import track
 from torch import Tensor
+from torch.nn.functional import cosine_similarity
 
 from pmg.data.catalogue import Catalogue
-from pmg.domain import Example
+from pmg.domain import Example, Item
 from pmg.evaluation.metrics import References, measure
 from pmg.generation.records import Record
 from pmg.models.generator import Generator
@@ -40,7 +41,7 @@ class Judging:
     def rows(
         self, examples: Sequence[Example], records: Sequence[Record], images: Mapping[Any, Tensor]
     ) -> pd.DataFrame:
-        """One row an image, and two pseudo-methods: the truth itself and the truth restored.
+        """One row an image, and three that took none to make: nearest history item, truth, and truth restored.
 
         Args:
             examples: what was asked for.
@@ -67,14 +68,15 @@ class Judging:
         references = References(self.perceptual, truths), References(self.perceptual, histories)
         first = torch.stack([truth[0] for truth in truths])
         seed = by_example[examples[0].id][0].seed
-        frames = [
-            self._measure(examples, first, references, self._pseudo(examples, "truth", seed)),
-            self._measure(examples, self._restore(first), references, self._pseudo(examples, "ceiling", seed)),
-        ]
+        nearest = pixels(self.catalogue.rows([self._nearest(example) for example in examples]))
+        pseudo = {"nearest": nearest, "ceiling": self._restore(first), "truth": first}
+        frames = []
         for arm in sorted({(r.method, r.control) for e in examples for r in by_example[e.id]}):
             chosen = [next(r for r in by_example[e.id] if (r.method, r.control) == arm) for e in examples]
             stacked = torch.stack([images[record.key] for record in chosen])
             frames.append(self._measure(examples, stacked, references, [_facts(record) for record in chosen]))
+        for name, made in pseudo.items():
+            frames.append(self._measure(examples, made, references, self._pseudo(examples, name, seed)))
         return pd.concat(frames, ignore_index=True)
 
     def _measure(
@@ -86,8 +88,17 @@ class Judging:
         concepts = [example.target.concept for example in examples]
         values = measure(images, *references, self.judge, fitting, concepts)
         frame = pd.DataFrame({name: column.tolist() for name, column in values.items()})
-        who = pd.DataFrame([{"example": e.id, "user": e.user, "kind": e.labels["kind"]} for e in examples])
+        labels = ("kind", "taste")
+        who = pd.DataFrame(
+            [{"example": e.id, "user": e.user, **{name: e.labels[name] for name in labels}} for e in examples]
+        )
         return pd.concat([who, pd.DataFrame(facts), frame], axis=1)
+
+    def _nearest(self, example: Example) -> Item:
+        """The liked item whose title the text encoder finds nearest to the target's: sending an old one again."""
+        items = list({item.id: item for item in example.liked}.values())
+        pooled = self.generator.text_encoder.encode([example.target.title, *(item.title for item in items)]).pooled
+        return items[int(cosine_similarity(pooled[1:], pooled[:1]).argmax())]
 
     def _restore(self, images: Tensor) -> Tensor:
         return self.generator.decode(self.generator.encode_images(images))

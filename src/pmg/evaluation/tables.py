@@ -11,14 +11,15 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 BASE, GOAL, MAIN = "none", "oracle", "pmg"
-PSEUDO_METHODS = ("ceiling", "truth")  # the truth through the autoencoder; the truth itself
+PSEUDO_METHODS = ("ceiling", "truth")  # the truth through the autoencoder; the truth itself: nobody competes with them
 GAP_METRIC = "lpips_truth"
 MINUS, NOTHING = "\N{MINUS SIGN}", "\N{EN DASH}"
 
 FOOTNOTE = (
     "Mean over users [95 % bootstrap interval over users]; ↑ higher and ↓ lower is better; bold: the best "
     "method, references aside (oracle: the true taste in words; ceiling: the truth through the autoencoder; "
-    "truth: the truth itself). † used for selection, not evidence."
+    "truth: the truth itself). nearest: the history's item with the nearest title, sent again. † used for selection, "
+    "not evidence."
 )
 
 
@@ -70,9 +71,9 @@ class Table:
 
 def build_tables(results: Mapping[str, Any]) -> list[Table]:
     """Returns the tables of `build_results`' results: arms, kinds of taste, differences, control, gap."""
-    tables = [_arms("All users", results["arms"])]
+    tables = [arms_table("All users", results["arms"])]
     for kind, part in results["kinds"].items():
-        tables.append(_arms(f"Users of {kind} taste", part["arms"]))
+        tables.append(arms_table(f"Users of {kind} taste", part["arms"]))
     tables.append(_paired("Paired differences, all users", results["paired"]))
     for kind, part in results["kinds"].items():
         tables.append(_paired(f"Paired differences, {kind} taste", part["paired"]))
@@ -128,7 +129,8 @@ def _p(value: float) -> str:
     return "p < 0.001" if value < 0.001 else f"p = {value:.3f}"
 
 
-def _arms(title: str, arms: Mapping[str, Mapping]) -> Table:
+def arms_table(title: str, arms: Mapping[str, Mapping]) -> Table:
+    """Returns one row an arm, each metric with its interval; `arms` as `build_results` gives them."""
     metrics = _present(arms)
     best = {metric.name: _best(metric, arms) for metric in metrics}
 

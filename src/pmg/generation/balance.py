@@ -43,9 +43,9 @@ class WeightGrid:
     def __post_init__(self) -> None:
         for name, weights in (("preference", self.preference), ("target", self.target)):
             if not weights or not all(0 <= weight < math.inf for weight in weights):
-                raise PmgError(f"balance weights.{name} needs numbers of at least 0, got {list(weights)}")
+                raise PmgError(f"balance.weights.{name} needs numbers of at least 0, got {list(weights)}")
             if len(set(weights)) < len(weights):
-                raise PmgError(f"balance weights.{name} holds a weight twice: {list(weights)}")
+                raise PmgError(f"balance.weights.{name} holds a weight twice: {list(weights)}")
 
     @property
     def pairs(self) -> list[tuple[float, float]]:
@@ -74,10 +74,10 @@ class WeightSample:
 
     def __post_init__(self) -> None:
         if self.count < 1:
-            raise PmgError(f"balance weights.count must be at least 1, got {self.count}")
+            raise PmgError(f"balance.weights.count must be at least 1, got {self.count}")
         for name, ends in (("preference", self.preference), ("target", self.target)):
             if len(ends) != 2 or not 0 < ends[0] <= ends[1] < math.inf:
-                raise PmgError(f"balance weights.{name} needs its lowest and highest weight above 0, got {list(ends)}")
+                raise PmgError(f"balance.weights.{name} needs its lowest and highest weight above 0, got {list(ends)}")
 
     @property
     def pairs(self) -> list[tuple[float, float]]:

@@ -75,7 +75,7 @@ class Record:
         alpha: share of the preference score in z; 0 where there is no preference score.
         front: indices of the candidates on the Pareto front of preference and accuracy score.
         hypervolume: area that the candidates' two scores dominate, from (0, 0); None without a preference score.
-        hashes: of what decided the image, e.g. ``{"model": …, "config": …}``.
+        hashes: of what decided the image, e.g. ``{"encoder": …, "config": …}``.
         image: file relative to the folder; set by `RecordWriter`.
     """
 

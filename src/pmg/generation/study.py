@@ -34,6 +34,7 @@ class StudyGenerator:
         writer: takes images and records.
         batch_size: images at once.
         hashes: of what decides the images, for the records; each method's own is added.
+        encoders: hashes of trained encoders by the name of their tokens, for the records of methods that use them.
 
     Attributes:
         made: number of images made so far.
@@ -41,10 +42,10 @@ class StudyGenerator:
 
     def __init__(
         self, pipeline: Pipeline, builder: RequestBuilder, preferences: Mapping[str, Preference],
-        writer: RecordWriter, batch_size: int, hashes: Mapping[str, str],
+        writer: RecordWriter, batch_size: int, hashes: Mapping[str, str], encoders: Mapping[str, str],
     ) -> None:  # fmt: skip
         self.pipeline, self.builder, self.preferences, self.writer = pipeline, builder, preferences, writer
-        self.batch_size, self.hashes = batch_size, hashes
+        self.batch_size, self.hashes, self.encoders = batch_size, hashes, encoders
         self.other = mismatch(list(preferences), builder.seed)
         self.made = 0
 
@@ -69,7 +70,8 @@ class StudyGenerator:
                 yield name, method, "mismatched"
 
     def _hashes(self, method: Method) -> dict[str, str]:
-        return {**self.hashes, "method": Cache.key(**asdict(method))}
+        encoder = {"encoder": self.encoders[method.tokens]} if method.tokens in self.encoders else {}
+        return {**self.hashes, **encoder, "method": Cache.key(**asdict(method))}
 
     def _make(self, examples: Sequence[Example], name: str, method: Method, control: Control) -> None:
         missing = [e for e in examples if (e.id, name, control, self.builder.seed) not in self.writer.done]

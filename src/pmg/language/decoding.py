@@ -41,7 +41,7 @@ class Choose:
     def __call__(
         self, language_model: LanguageModel, context: Context, attributes: Mapping[str, Attribute]
     ) -> list[Keywords]:
-        """Scores all options of all attributes in one pass.
+        """Scores all options of all attributes in one pass; a score is an option's log-probability among its like.
 
         Raises:
             PmgError: an attribute has no options.
@@ -50,7 +50,7 @@ class Choose:
         return [
             merge_keywords(
                 [
-                    rank(attribute.options, scores[name][row].tolist(), self.per_attribute)
+                    rank(attribute.options, scores[name][row].log_softmax(-1).tolist(), self.per_attribute)
                     for name, attribute in attributes.items()
                 ],
                 self.limit,

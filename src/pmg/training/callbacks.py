@@ -46,6 +46,22 @@ class StepBar(RichProgressBar):
         return "Training"
 
 
+class StepSeed(Callback):
+    """Seeds torch before every training step from the step's number, so that dropout goes on where it stopped.
+
+    Args:
+        seed: of the run; null leaves torch's random numbers alone.
+    """
+
+    def __init__(self, seed: int | None) -> None:
+        self.seed = seed
+
+    def on_train_batch_start(self, trainer: Trainer, *_: object) -> None:
+        """Seeds the step."""
+        if self.seed is not None:
+            torch.manual_seed(self.seed * 1_000_003 + trainer.global_step)
+
+
 class Signature(Callback):
     """Writes a hash of the config into every checkpoint, so that no other config goes on from it.
 

@@ -9,10 +9,14 @@ import torch
 from rich.progress import track
 from torch import Tensor, nn
 
+from pmg.cache import Cache
+from pmg.data.catalogue import Catalogue
+from pmg.data.splits import stable_number
+from pmg.domain import Example
 from pmg.models.conditioning import Block, join
 from pmg.models.generator import Generator
 
-CHUNK = 32  # users that learn side by side; their results don't depend on it
+CHUNK = 32  # users that learn side by side, and lie in one cache entry
 
 
 @dataclass(frozen=True)
@@ -47,30 +51,17 @@ class TextualInversion:
         self.generator, self.word, self.tokens = generator, word, tokens
         self.steps, self.draws, self.learning_rate = steps, draws, learning_rate
 
-    def __call__(self, users: Sequence[HistoryImages], captions: Block, seed: int) -> Tensor:
-        """Learns every user's tokens.
+    def __call__(self, users: Sequence[HistoryImages], captions: Block, seeds: Sequence[int]) -> Tensor:
+        """Learns every user's tokens, all users side by side.
 
         Args:
             users: their histories, U of them.
             captions: encoded captions of the history's items.
-            seed: of images, noise and timesteps; each user has draws of their own.
+            seeds: of each user's images, noise and timesteps.
 
         Returns:
             `(U, n, D)`.
         """
-        chunks = [range(start, min(start + CHUNK, len(users))) for start in range(0, len(users), CHUNK)]
-        learned = [
-            self._learn([users[row] for row in rows], captions, [seed * len(users) + row for row in rows])
-            for rows in track(chunks, description="Textual inversion")
-        ]
-        return torch.cat(learned)
-
-    def start(self, users: int) -> Tensor:
-        """The word's embedding for every token of `users` users, `(users, n, D)`."""
-        encoded = self.generator.text_encoder.encode([self.word])
-        return encoded.tokens[:, 1:2].repeat(users, self.tokens, 1)  # place 0 is the start of the text
-
-    def _learn(self, users: Sequence[HistoryImages], captions: Block, seeds: Sequence[int]) -> Tensor:
         tokens = nn.Parameter(self.start(len(users)))
         optimizer = torch.optim.Adam([tokens], lr=self.learning_rate)  # elementwise: users don't touch each other
         generators = [torch.Generator().manual_seed(seed) for seed in seeds]
@@ -84,9 +75,52 @@ class TextualInversion:
             optimizer.step()
         return tokens.detach()
 
+    def start(self, users: int) -> Tensor:
+        """The word's embedding for every token of `users` users, `(users, n, D)`."""
+        encoded = self.generator.text_encoder.encode([self.word])
+        return encoded.tokens[:, 1:2].repeat(users, self.tokens, 1)  # place 0 is the start of the text
+
     def _draw(self, user: HistoryImages, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         picks = torch.randint(len(user.latents), (self.draws,), generator=generator)
         latents = user.latents[picks]
         noise = torch.randn(latents.shape, generator=generator)
         limit = self.generator.noise_scheduler.config.num_train_timesteps
         return latents, user.captions[picks], noise, torch.randint(limit, (self.draws,), generator=generator)
+
+
+def invert_histories(
+    inversion: TextualInversion, examples: Sequence[Example], catalogue: Catalogue, scene_words: Sequence[str],
+    cache: Cache, identity: str, seed: int,
+) -> Tensor:  # fmt: skip
+    """Learns tokens from the liked drawings of each example's history, on from what the cache holds.
+
+    Args:
+        inversion: learns.
+        examples: one a user, U of them.
+        catalogue: the drawings.
+        scene_words: what every caption ends with.
+        cache: keeps tokens between runs.
+        identity: names everything else that decides the result.
+        seed: of the draws, which depend on the user, too.
+
+    Returns:
+        `(U, n, D)`.
+    """
+    encode = inversion.generator.text_encoder.encode
+
+    def learn(part: Sequence[Example]) -> Tensor:
+        items = list({item.id: item for example in part for item in example.liked}.values())
+        row = {item.id: number for number, item in enumerate(items)}
+        captions = encode([", ".join([item.title, *scene_words]) for item in items])
+        latents = inversion.generator.encode_images(catalogue.pixels(catalogue.rows(items)))
+        rows = [torch.tensor([row[item.id] for item in example.liked]) for example in part]
+        histories = [HistoryImages(latents[own], own) for own in rows]
+        return inversion(histories, captions, [stable_number("inversion", seed, e.user) % 2**62 for e in part])
+
+    chunks = [examples[start : start + CHUNK] for start in range(0, len(examples), CHUNK)]
+    learned = []
+    for part in track(chunks, description="Textual inversion"):
+        histories = {example.user: [item.id for item in example.liked] for example in part}
+        key = Cache.key(kind="inversion", identity=identity, histories=histories)
+        learned.append(cache.fetch(key, lambda part=part: {"tokens": learn(part)})["tokens"])
+    return torch.cat(learned)

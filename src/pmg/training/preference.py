@@ -18,6 +18,7 @@ from pmg.language.preferences import Readings
 from pmg.models.conditioning import Block, drop_target, join
 from pmg.models.context import Context
 from pmg.models.generator import Generator
+from pmg.models.image_prompt import HistoryFeatures, ImagePromptEncoder
 from pmg.models.language_model import LanguageModel
 from pmg.models.preference_encoder import PreferenceEncoder
 from pmg.training.averaging import AveragedWeights
@@ -88,7 +89,7 @@ class PreferenceTraining(pl.LightningModule):
         encoder: the trainable part.
         language_model: frozen; reads soft tokens behind cached histories.
         generator: frozen; its denoising loss is the objective.
-        context: histories of all users, training and validation.
+        context: what is known of all users, training and validation: their histories, or the images in them.
         targets: encoded target keywords.
         keywords: encoded preference keywords, one row a user.
         empty: the encoded empty text, one row.
@@ -104,10 +105,10 @@ class PreferenceTraining(pl.LightningModule):
 
     def __init__(
         self,
-        encoder: PreferenceEncoder,
+        encoder: PreferenceEncoder | ImagePromptEncoder,
         language_model: LanguageModel,
         generator: Generator,
-        context: Context,
+        context: Context | HistoryFeatures,
         targets: Block,
         keywords: Block,
         empty: Block,
@@ -257,18 +258,21 @@ def encode_drawings(generator: Generator, catalogue: Catalogue, batch_size: int 
 
 def build_module(
     language_model: LanguageModel,
-    readings: Readings,
+    known: Context | HistoryFeatures,
     captions: Captions,
     generator: Generator,
-    encoder: Callable[..., PreferenceEncoder],
+    encoder: Callable[..., PreferenceEncoder | ImagePromptEncoder],
     module: Callable[..., PreferenceTraining],
     sample: int = 50,
 ) -> PreferenceTraining:
-    """Makes the untrained encoder and the module around it; `sample` users set the encoder's starting scale."""
+    """Makes the untrained encoder and the module around it.
+
+    `known` is the evidence of all users, in the readings' order; `sample` of them set the encoder's starting scale.
+    """
     tokens = captions.keywords.tokens[captions.keywords.mask]
-    context = readings.context.select(range(min(sample, len(readings.users))))
+    context = known.select(range(min(sample, len(known))))
     built = encoder(language_model=language_model, text_embeddings=tokens, sample=context)
     return module(
-        encoder=built.train(), language_model=language_model, generator=generator, context=readings.context,
+        encoder=built.train(), language_model=language_model, generator=generator, context=known,
         targets=captions.targets, keywords=captions.keywords, empty=captions.empty,
     )  # fmt: skip

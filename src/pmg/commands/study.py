@@ -1,0 +1,54 @@
+"""``pmg-study``: trains, generates and evaluates in one go: one variant of a study."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from omegaconf import OmegaConf
+
+from pmg.commands import evaluate, generate, train
+from pmg.commands.launch import launch
+from pmg.run import execute_part
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+    from pmg.run import Run
+
+FOLDERS = ("train_run", "generate_run", "results_dir")  # name places of the whole run, also inside its parts
+
+
+def body(cfg: DictConfig, run: Run) -> float | None:
+    """Trains, generates and evaluates in one go."""
+    places = {
+        "train": (cfg.train_run, train.body),
+        "generate": (cfg.generate_run, generate.body),
+        "evaluate": (f"{run.folder}/evaluate", evaluate.body),
+    }
+    if not any(method and method.get("tokens") == "soft" for method in cfg.method.values()):
+        del places["train"]
+    for verb, (folder, work) in places.items():
+        if Path(folder).is_relative_to(run.folder):  # elsewhere lies another run's work, which is taken as it is
+            with run.ledger.phase(verb):
+                execute_part(part_config(cfg, folder), verb, work)
+    return None
+
+
+def part_config(cfg: DictConfig, folder: str) -> DictConfig:
+    """The config of a part of the run, which lives in `folder`."""
+    part = cfg.copy()
+    OmegaConf.set_readonly(part, False)
+    for name in FOLDERS:
+        part[name] = cfg[name]
+    part.run_dir = folder
+    return part
+
+
+def main() -> None:
+    """Console entry point."""
+    launch("study", body)
+
+
+if __name__ == "__main__":
+    main()

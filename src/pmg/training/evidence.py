@@ -1,0 +1,48 @@
+"""What the trained part of a preference knows of a user: what they did in words, or the images themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from pmg.data.catalogue import Catalogue
+from pmg.domain import Example
+from pmg.language.preferences import Readings
+from pmg.models.context import Context
+from pmg.models.image_prompt import HistoryFeatures, history_features
+from pmg.models.scorer import Scorer
+
+
+class Evidence(Protocol):
+    """From users to what an encoder takes, one row a user in the readings' order."""
+
+    def __call__(
+        self, readings: Readings, examples: Sequence[Example], catalogue: Catalogue
+    ) -> Context | HistoryFeatures:
+        """Evidence of the users of `readings`; `examples` hold their histories."""
+        ...
+
+
+class TextEvidence:
+    """The language model's prefilled histories: PMG."""
+
+    def __call__(self, readings: Readings, examples: Sequence[Example], catalogue: Catalogue) -> Context:
+        """Returns the contexts that were read."""
+        return readings.context
+
+
+@dataclass(frozen=True)
+class ImageEvidence:
+    """What a scorer sees in the liked images: a baseline without a language model.
+
+    Attributes:
+        scorer: frozen.
+    """
+
+    scorer: Scorer
+
+    def __call__(self, readings: Readings, examples: Sequence[Example], catalogue: Catalogue) -> HistoryFeatures:
+        """Returns the features of each user's liked images."""
+        liked = {example.user: example.liked for example in examples}
+        return history_features(self.scorer, [catalogue.pixels(catalogue.rows(liked[u])) for u in readings.users])
