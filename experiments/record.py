@@ -15,20 +15,27 @@ FILES = ("results.json", "rows.parquet", "table.md", "contact_sheet.png")
 
 
 def record(source: Path, study: str) -> None:
-    """Copies `source`'s results to ``experiments/STUDY`` and its table between the README's markers."""
+    """Copies `source`'s results to ``experiments/STUDY`` and its tables between the markers of the READMEs.
+
+    The project's README gets the first table alone: a newcomer reads the rest where the study lives.
+    """
     folder = HERE / study
     folder.mkdir(exist_ok=True)
     for name in FILES:
         shutil.copy(source / name, folder / name)
-    table = (folder / "table.md").read_text().strip()
-    for readme in (HERE.parent / "README.md", folder / "README.md"):
-        pattern = rf"(<!-- {study}-table -->).*?(<!-- end of {study}-table -->)"
-        text, count = re.subn(
-            pattern, lambda match: f"{match[1]}\n{table}\n{match[2]}", readme.read_text(), flags=re.S
-        )
-        if not count:
-            raise SystemExit(f"{readme} has no markers for the table of '{study}'")
-        readme.write_text(text)
+    tables = (folder / "table.md").read_text().strip()
+    first, footnote = tables.split("\n\n## ")[0], tables.split("\n\n")[-1]
+    fill(HERE.parent / "README.md", study, f"{first}\n\n{footnote}")
+    fill(folder / "README.md", study, tables)
+
+
+def fill(readme: Path, study: str, table: str) -> None:
+    """Puts `table` between the file's markers."""
+    pattern = rf"(<!-- {study}-table -->).*?(<!-- end of {study}-table -->)"
+    text, count = re.subn(pattern, lambda match: f"{match[1]}\n{table}\n{match[2]}", readme.read_text(), flags=re.S)
+    if not count:
+        raise SystemExit(f"{readme} has no markers for the table of '{study}'")
+    readme.write_text(text)
 
 
 if __name__ == "__main__":

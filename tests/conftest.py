@@ -62,16 +62,22 @@ def root():
 
 
 @pytest.fixture(scope="session")
-def emoji():
-    """The real data set: catalogue, held-out cells and simulated users."""
-    from pmg.config import instantiate
-
+def shipped():
+    """The config of `pmg-train` as shipped."""
     register_configs()
     GlobalHydra.instance().clear()
     with hydra.initialize_config_module("pmg.conf", version_base="1.3"):
         cfg = hydra.compose("train")
     GlobalHydra.instance().clear()
-    return instantiate(cfg.data)
+    return cfg
+
+
+@pytest.fixture(scope="session")
+def emoji(shipped):
+    """The real data set: catalogue, held-out cells and simulated users."""
+    from pmg.config import instantiate
+
+    return instantiate(shipped.data)
 
 
 @pytest.fixture(scope="session")

@@ -28,6 +28,11 @@ def test_weights_are_half_precision_safetensors_of_at_most_48_mb(root):
     assert not [path for kind in ("*.ckpt", "*.pt", "*.bin", "*.pkl") for path in (root / "assets").rglob(kind)]
 
 
+def test_no_config_tells_of_the_machine_that_trained(root):
+    for path in (root / "assets").rglob("*.json"):
+        assert '": "/' not in path.read_text(), path
+
+
 def test_every_trained_model_has_a_card_with_its_quality(root):
     for folder in ("generator/vae", "generator/unet", "scorer", "judge"):
         card = (root / "assets" / folder / "README.md").read_text()

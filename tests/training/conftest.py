@@ -15,19 +15,11 @@ from pmg.training.preference import PreferenceBatches, PreferenceTraining, build
 
 
 @pytest.fixture(scope="session")
-def scenario():
+def scenario(shipped):
     """The shipped emoji scenario."""
-    import hydra
-    from hydra.core.global_hydra import GlobalHydra
+    from pmg.config import instantiate
 
-    from pmg.config import instantiate, register_configs
-
-    register_configs()
-    GlobalHydra.instance().clear()
-    with hydra.initialize_config_module("pmg.conf", version_base="1.3"):
-        cfg = hydra.compose("train")
-    GlobalHydra.instance().clear()
-    return instantiate(cfg.scenario)
+    return instantiate(shipped.scenario)
 
 
 @pytest.fixture

@@ -43,7 +43,10 @@ def stages(tmp_path, root, text_encoder):
         "scorer": lambda: ScorerStage(
             str(tmp_path / "scorer"), str(folder), text_encoder, "sticker", (8, 8, 8, 8), 1e-3, 4
         ),
-        "judge": lambda: JudgeStage(str(tmp_path / "judge"), str(folder), (8, 8, 8, 8), 1e-3, 4),
+        "judge": lambda: JudgeStage(
+            str(tmp_path / "judge"), str(folder), PerceptualDistance.from_folder(root / "assets" / "lpips"), 64,
+            1e-3, 4,
+        ),
     }  # fmt: skip
 
 

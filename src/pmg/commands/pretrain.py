@@ -36,7 +36,7 @@ def body(cfg: DictConfig, run: Run) -> float | None:
         "hardware": hardware()["processor"],
     }
     picture = instantiate(cfg.picture, data=data) if cfg.picture else None
-    write_model_card(Path(cfg.stage.folder), cfg.card, quality, facts, picture)
+    write_model_card(Path(cfg.card.folder), cfg.card, quality, facts, picture)
     return None
 
 

@@ -20,7 +20,7 @@ def write_model_card(
     """Writes ``README.md``, and a picture beside it.
 
     Args:
-        folder: of the model.
+        folder: where the card goes.
         card: ``title``, ``text``, ``data`` and ``license``.
         metrics: measured quality.
         facts: training facts by name, e.g. steps and hours.

@@ -29,7 +29,7 @@ def concept_style_grid(
     manner = encode([style_words(facts) for facts in styles.values() for _ in titles])
     noise = torch.stack([seeded_noise(generator, title) for _ in styles for title in titles])
     empty = join(encode([""]).expand(len(noise)))
-    latents = sample_latents(generator, join(target, manner), empty, noise, steps, guidance)
+    latents = sample_latents(generator, [empty, join(target, manner)], [1 - guidance, guidance], noise, steps)
     return generator.decode(latents)
 
 

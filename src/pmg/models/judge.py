@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import warnings
+
+import lpips
+import torch
+from lpips.pretrained_networks import alexnet
 from torch import Tensor, nn
+from torch.nn.functional import adaptive_avg_pool2d, interpolate
 from transformers import PreTrainedConfig, PreTrainedModel
 
+from pmg.models.perceptual import PerceptualDistance
 from pmg.models.sources import load_frozen
-from pmg.models.vision import DrawingEncoder
+from pmg.models.vision import PALETTE, ColourBranch, HistogramBranch, TextureBranch
+
+CHANNELS = (64, 192, 384, 256, 256)  # of AlexNet's five layers
+PLACES = 2  # a side: what a concept's parts lie on
 
 
 class JudgeConfig(PreTrainedConfig):
     """Sizes and classes of a `Judge`.
 
     Args:
-        widths: channels of the image encoder's stages.
-        depths: blocks of its stages.
-        bins: levels a channel of its colour histogram.
+        size: pixels a side that AlexNet sees; drawings are enlarged to it.
+        hidden: width of the heads' hidden layers.
+        bins: levels a channel of the colour histogram.
         styles: names of the style classes.
         concepts: names of the concept classes.
     """
@@ -23,24 +33,32 @@ class JudgeConfig(PreTrainedConfig):
     model_type = "pmg_judge"
 
     def __init__(
-        self, widths: tuple[int, ...] = (48, 96, 128, 192), depths: tuple[int, ...] = (1, 1, 1, 1), bins: int = 12,
+        self, size: int = 112, hidden: int = 128, bins: int = 12,
         styles: tuple[str, ...] = ("style",), concepts: tuple[str, ...] = ("concept",), **kwargs: object,
     ) -> None:  # fmt: skip
-        self.widths, self.depths, self.bins = list(widths), list(depths), bins
+        self.size, self.hidden, self.bins = size, hidden, bins
         self.styles, self.concepts = list(styles), list(concepts)
         super().__init__(**kwargs)
 
 
 class Judge(PreTrainedModel):
-    """One image encoder, two linear heads."""
+    """AlexNet's convolutions, read in two ways.
+
+    Style from each layer's mean and deviation over places, the statistics that style transfer matches (Huang &
+    Belongie 2017), with a palette and a texture at full resolution beside them; concept from where the last layer
+    sees what.
+    """
 
     config_class = JudgeConfig
 
     def __init__(self, config: JudgeConfig) -> None:
         super().__init__(config)
-        self.encoder = DrawingEncoder(config.widths, config.depths, config.bins)
-        self.style_head = nn.Linear(self.encoder.width, len(config.styles))
-        self.concept_head = nn.Linear(self.encoder.width, len(config.concepts))
+        self.scaling, self.trunk = lpips.ScalingLayer(), build_trunk()
+        self.colour, self.texture = ColourBranch(), TextureBranch()
+        self.histogram = HistogramBranch(config.bins, PALETTE)
+        looks, places = 2 * sum(CHANNELS) + 3 * PALETTE, CHANNELS[-1] * PLACES**2
+        self.style_head = build_head(looks, config.hidden, len(config.styles))
+        self.concept_head = build_head(places, 2 * config.hidden, len(config.concepts))
         self.post_init()
 
     def _init_weights(self, module: nn.Module) -> None:
@@ -61,7 +79,35 @@ class Judge(PreTrainedModel):
         """Loads it frozen, with a clear error where the folder is missing or damaged."""
         return load_frozen(cls, folder)
 
+    def start_from(self, perceptual: PerceptualDistance) -> Judge:
+        """Takes over LPIPS' AlexNet as a start; returns itself."""
+        self.trunk.load_state_dict(perceptual.network.net.state_dict())
+        return self
+
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Style logits `(B, S)` and concept logits `(B, K)` of images `(B, 3, H, W)` in [-1, 1]."""
-        features = self.encoder(images)
-        return self.style_head(features), self.concept_head(features)
+        large = interpolate(images, size=(self.config.size,) * 2, mode="bilinear", align_corners=False)
+        layers = [layer.float() for layer in self.trunk(self.scaling(large))]
+        branches = [branch(images).float() for branch in (self.colour, self.texture, self.histogram)]
+        style = self.style_head(torch.cat([*map(statistics, layers), *branches], dim=1))
+        return style, self.concept_head(adaptive_avg_pool2d(layers[-1], PLACES).flatten(1))
+
+
+def build_trunk() -> nn.Module:
+    """AlexNet's five layers, untrained; gives the output of each."""
+    with warnings.catch_warnings():  # the package calls torchvision with arguments that it deprecated
+        warnings.simplefilter("ignore")
+        return alexnet(requires_grad=True, pretrained=False)
+
+
+def build_head(width: int, hidden: int, classes: int) -> nn.Sequential:
+    """A classifier of vectors `(B, width)`."""
+    return nn.Sequential(
+        nn.BatchNorm1d(width), nn.Dropout(0.3), nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, classes)
+    )
+
+
+def statistics(layer: Tensor) -> Tensor:
+    """Mean and deviation over the places of `(B, C, h, w)`: `(B, 2 * C)`."""
+    mean, variance = layer.mean((2, 3)), layer.var((2, 3), unbiased=False)
+    return torch.cat([mean, (variance + 1e-5).sqrt()], dim=1)

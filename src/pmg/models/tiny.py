@@ -101,7 +101,7 @@ def tiny_scorer(width: int = 32, seed: int = 0) -> Scorer:
 
 
 def tiny_judge(styles: Sequence[str], concepts: Sequence[str], seed: int = 0) -> Judge:
-    """A two-stage judge over given classes, frozen."""
-    config = JudgeConfig(widths=(4, 8), depths=(1, 1), styles=tuple(styles), concepts=tuple(concepts))
+    """A judge of small drawings over given classes, frozen; AlexNet has one size."""
+    config = JudgeConfig(size=64, hidden=8, bins=4, styles=tuple(styles), concepts=tuple(concepts))
     with seeded(seed):
         return Judge(config).requires_grad_(False).eval()

@@ -1,4 +1,4 @@
-"""A small image encoder for drawings, shared by the scorer and the judge."""
+"""What the scorer and the judge look at drawings with."""
 
 from __future__ import annotations
 
@@ -13,12 +13,55 @@ OCTAVES = 6  # finest wave of the colour code: 8 levels of 255
 PALETTE = 128
 
 
+class ColourBranch(nn.Sequential):
+    """A drawing's palette as `(B, PALETTE)`: pixels one by one, as waves of rising frequency (Tancik et al. 2020)."""
+
+    def __init__(self) -> None:
+        super().__init__(nn.Conv2d(3 * (1 + 2 * OCTAVES), PALETTE, 1), nn.GELU(),
+                         nn.Conv2d(PALETTE, PALETTE, 1), nn.GELU())  # fmt: skip
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images `(B, 3, H, W)` in [-1, 1]; every other pixel as it is: an average would mix colours."""
+        return super().forward(colour_waves(images[:, :, ::2, ::2])).mean((2, 3))
+
+
+class TextureBranch(nn.Sequential):
+    """The finish of edges and areas at full resolution, `(B, PALETTE)`."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            nn.Conv2d(3, 32, 3, padding=1), nn.BatchNorm2d(32), nn.ReLU(),
+            nn.Conv2d(32, PALETTE, 3, stride=2, padding=1), nn.BatchNorm2d(PALETTE), nn.ReLU(),
+        )  # fmt: skip
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images `(B, 3, H, W)` in [-1, 1]."""
+        return super().forward(images).mean((2, 3))
+
+
+class HistogramBranch(nn.Sequential):
+    """How much of each exact colour, `(B, width)`.
+
+    Args:
+        bins: levels a channel.
+        width: of the vector.
+    """
+
+    def __init__(self, bins: int, width: int) -> None:
+        # dropout: a drawing shares few of its exact colours with others of its hand
+        super().__init__(nn.Dropout(0.4), nn.Linear(bins**3, width), nn.GELU())
+        self.bins = bins
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images `(B, 3, H, W)` in [-1, 1]."""
+        return super().forward(colour_histogram(images, self.bins))
+
+
 class DrawingEncoder(nn.Module):
     """Shape, colour and texture of a drawing as one vector.
 
     A residual network (He et al. 2015) starts by shrinking the image, which blurs what tells two artists apart:
-    their exact palette and the finish of their edges. So two shallow branches look at full resolution: colours, as
-    waves of rising frequency (Tancik et al. 2020), pixel by pixel, and texture, by plain convolutions.
+    their exact palette and the finish of their edges. So shallow branches look at full resolution.
 
     Args:
         widths: channels of the residual network's stages.
@@ -32,15 +75,8 @@ class DrawingEncoder(nn.Module):
             embedding_size=widths[0], hidden_sizes=list(widths), depths=list(depths), layer_type="basic"
         )
         self.shape = ResNetModel(config)
-        self.colour = nn.Sequential(nn.Conv2d(3 * (1 + 2 * OCTAVES), PALETTE, 1), nn.GELU(),
-                                    nn.Conv2d(PALETTE, PALETTE, 1), nn.GELU())  # fmt: skip
-        self.texture = nn.Sequential(
-            nn.Conv2d(3, 32, 3, padding=1), nn.BatchNorm2d(32), nn.ReLU(),
-            nn.Conv2d(32, PALETTE, 3, stride=2, padding=1), nn.BatchNorm2d(PALETTE), nn.ReLU(),
-        )  # fmt: skip
-        self.bins = bins
-        if bins:  # dropout: a drawing shares few of its exact colours with others of its hand
-            self.histogram = nn.Sequential(nn.Dropout(0.4), nn.Linear(bins**3, 2 * PALETTE), nn.GELU())
+        self.colour, self.texture = ColourBranch(), TextureBranch()
+        self.histogram = HistogramBranch(bins, 2 * PALETTE) if bins else None
         self.norm = nn.BatchNorm1d(widths[-1] + (4 if bins else 2) * PALETTE)
 
     @property
@@ -50,12 +86,9 @@ class DrawingEncoder(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Images `(B, 3, H, W)` in [-1, 1] to `(B, width)`."""
-        shape = self.shape(images).pooler_output.flatten(1)
-        sparse = images[:, :, ::2, ::2]  # every other pixel as it is: an average would mix colours
-        colour = self.colour(colour_waves(sparse)).mean((2, 3))
-        parts = [shape, colour, self.texture(images).mean((2, 3))]
-        if self.bins:
-            parts.append(self.histogram(colour_histogram(images, self.bins)))
+        parts = [self.shape(images).pooler_output.flatten(1), self.colour(images), self.texture(images)]
+        if self.histogram is not None:
+            parts.append(self.histogram(images))
         return self.norm(torch.cat(parts, dim=1).float())
 
 

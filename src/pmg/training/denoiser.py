@@ -101,8 +101,8 @@ class DenoiserTraining(pl.LightningModule):
         """Follows the optimiser's step with the average."""
         self.ema.step(self.denoiser.parameters())
 
-    def on_train_end(self) -> None:
-        """Keeps the average as the model."""
+    def on_fit_end(self) -> None:
+        """Keeps the average as the model, also where a resumed run had nothing left to train."""
         self.ema.copy_to(self.denoiser.parameters())
 
     def on_save_checkpoint(self, checkpoint: dict) -> None:

@@ -11,7 +11,8 @@ from typing import Protocol
 
 import pytorch_lightning as pl
 import torch
-from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
+from diffusers import AutoencoderKL, DDPMScheduler, ModelMixin, UNet2DConditionModel
+from rich.progress import track
 from torch import Tensor, nn
 
 from pmg.data.emoji import EmojiData
@@ -181,26 +182,24 @@ class JudgeStage:
     Args:
         folder: where the model goes.
         generator_folder: holds ``vae``: half of the images seen are restored ones.
-        widths: channels of the image encoder's stages.
+        perceptual: LPIPS, whose AlexNet is the start.
+        size: pixels a side that AlexNet sees.
         learning_rate: the cycle's peak.
         batch_size: drawings a step.
     """
 
     def __init__(
-        self,
-        folder: str,
-        generator_folder: str,
-        widths: tuple[int, ...],
-        learning_rate: float,
+        self, folder: str, generator_folder: str, perceptual: PerceptualDistance, size: int, learning_rate: float,
         batch_size: int,
-    ) -> None:
-        self.folder, self.generator_folder, self.widths = folder, generator_folder, widths
+    ) -> None:  # fmt: skip
+        self.folder, self.generator_folder = folder, generator_folder
+        self.perceptual, self.size = perceptual, size
         self.learning_rate, self.batch_size = learning_rate, batch_size
 
     def build(self, data: EmojiData, seed: int) -> Built:
         """Cross-entropy on augmented drawings."""
-        config = JudgeConfig(widths=self.widths, styles=sorted(data.styles), concepts=data.catalogue.concepts)
-        self.judge = Judge(config)
+        config = JudgeConfig(size=self.size, styles=sorted(data.styles), concepts=data.catalogue.concepts)
+        self.judge = Judge(config).start_from(self.perceptual)
         self.module = JudgeTraining(self.judge, self.learning_rate)
         return self.module, drawing_batches(data, self.generator_folder, self._labels(data), self.batch_size, seed)
 
@@ -236,6 +235,8 @@ def rows_of(data: EmojiData) -> tuple[Tensor, Tensor]:
 
 def save_half(model: nn.Module, folder: str) -> None:
     """Saves a diffusers or transformers model as fp16 safetensors and goes on in what a reader will load."""
+    if isinstance(model, ModelMixin):
+        model.register_to_config(_name_or_path="")  # a second cycle would ship the folder that it started from
     model.half().save_pretrained(folder)
     model.float()
 
@@ -248,7 +249,7 @@ def load_autoencoder(generator_folder: str) -> AutoencoderKL:
 @torch.no_grad()
 def restore(autoencoder: AutoencoderKL, images: Tensor) -> Tensor:
     """Images `(B, 3, H, W)` in [-1, 1] through the autoencoder and back."""
-    parts = images.split(VALIDATION_BATCH)
+    parts = track(images.split(VALIDATION_BATCH), description="Restoring drawings")
     return torch.cat([autoencoder.decode(autoencoder.encode(x).latent_dist.mean).sample for x in parts]).clamp(-1, 1)
 
 

@@ -1,0 +1,123 @@
+"""Ctrl-C stops every command in a state from which the command that it names goes on to the same result."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from hashlib import sha256
+
+import pandas as pd
+import pytest
+
+pytestmark = pytest.mark.slow
+
+# each command, in a run folder of its own name, with the file in it that shows that its work has begun
+SIGNS = {
+    "train": "csv/version_0/metrics.csv",
+    "generate": "records.jsonl",
+    "evaluate": "rows.parquet",
+    "pretrain": "csv/version_0/metrics.csv",
+}
+TRAINING = [
+    "trainer=cpu", "trainer.max_steps=8", "trainer.val_check_interval=4", "trainer.limit_val_batches=1",
+    "trainer.log_every_n_steps=1", "+logger.csv.flush_logs_every_n_steps=1",
+    "data.topics=[animal-mammal,food-fruit,food-sweet]",
+]  # fmt: skip
+STUDY = [
+    *TRAINING, "encoder=tiny", "text_encoder=tiny", "generator=tiny", "scorer=tiny", "train_run=train",
+    "generate_run=generate", "paths.cache_dir=cache", "split_sizes={train: 8, validation: 4, test: 4}",
+    "objective.users_per_step=4", "objective.batches.draws=2", "sampling.steps=2", "sampling.batch_size=2",
+    "sheet_users=4", "~method.keywords", "~method.oracle",
+]  # fmt: skip
+AUTOENCODER = [
+    *TRAINING, "stage=autoencoder", "stage.folder=pretrain/model", "stage.batch_size=4",
+    "stage.autoencoder.block_out_channels=[8,8,8,8]",
+]  # fmt: skip
+
+
+def start(place, verb, options):
+    """A command as a shell starts it: Ctrl-C reaches it even if pytest runs in the background."""
+    return subprocess.Popen(
+        [sys.executable, "-m", f"pmg.commands.{verb}", *options],
+        cwd=place,
+        env={name: value for name, value in os.environ.items() if name != "HYDRA_FULL_ERROR"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+
+
+def finish(process):
+    """Waits for the end; returns what stands on stderr."""
+    _, stderr = process.communicate(timeout=600)
+    return stderr
+
+
+def interrupt(process, sign):
+    """Presses Ctrl-C once `sign` is there and holds something; returns what stands on stderr."""
+    while process.poll() is None and not (sign.exists() and sign.stat().st_size):
+        time.sleep(0.002)
+    process.send_signal(signal.SIGINT)
+    return finish(process)
+
+
+def options(verb):
+    return [*(AUTOENCODER if verb == "pretrain" else STUDY), f"run_dir={verb}"]
+
+
+def metrics(folder):
+    return json.loads((folder / "metrics.json").read_text())
+
+
+def made(folder):
+    """What a finished run made: a digest of every model, picture and table; records in whatever order."""
+    files = [path for kind in ("safetensors", "png", "parquet", "md") for path in folder.rglob(f"*.{kind}")]
+    found = {str(path.relative_to(folder)): sha256(path.read_bytes()).hexdigest() for path in files}
+    for path in folder.glob("records.jsonl"):
+        found["records"] = sorted(path.read_text().splitlines())
+    for path in folder.glob("results.json"):
+        found["results"] = {name: part for name, part in json.loads(path.read_text()).items() if name != "cost"}
+    return found
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A folder in which every command ran undisturbed."""
+    place = tmp_path_factory.mktemp("whole")
+    for verb in SIGNS:
+        process = start(place, verb, options(verb))
+        stderr = finish(process)
+        assert process.returncode == 0, stderr[-2000:]
+    return place
+
+
+@pytest.mark.parametrize("verb", SIGNS)
+def test_interrupted_command_goes_on_to_the_same_result(whole, tmp_path, verb):
+    for other in SIGNS.keys() - {verb}:
+        shutil.copytree(whole / other, tmp_path / other)
+    folder = tmp_path / verb
+    process = start(tmp_path, verb, options(verb))
+    stderr = interrupt(process, folder / SIGNS[verb])
+    assert process.returncode == 130, stderr[-2000:]
+    assert "Traceback" not in stderr
+    assert metrics(folder)["status"] == "interrupted"
+    (advice,) = [line for line in stderr.splitlines() if line.startswith("interrupted; go on with: ")]
+    program, *arguments = shlex.split(advice.removeprefix("interrupted; go on with: "))
+    assert program == f"pmg-{verb}"
+
+    again = start(tmp_path, verb, arguments)
+    stderr = finish(again)
+    assert again.returncode == 0, stderr[-2000:]
+    assert metrics(folder)["status"] == "completed"
+    assert made(folder) == made(whole / verb)
+    if verb == "generate":
+        assert metrics(folder)["ledger"]["images"] < len(made(folder)["records"])
+    if verb in ("train", "pretrain"):
+        assert pd.read_csv(folder / "csv/version_1/metrics.csv")["step"].min() > 0
