@@ -19,6 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from pmg.cache import Cache
 from pmg.domain import PmgError
+from pmg.provenance import fast_precision, has_bfloat16
 
 ALLOWED_TARGETS = ("pmg.", "torch.", "pytorch_lightning.", "torchmetrics.", "diffusers.", "transformers.")
 _NO_RESULT = frozenset(
@@ -133,17 +134,6 @@ def find_assets() -> str:
     """Returns the assets folder: ``PMG_ASSETS``, else the checkout's, else ``assets`` where the user is."""
     checkout = Path(__file__).resolve().parents[2] / "assets"
     return os.environ.get("PMG_ASSETS") or (str(checkout) if checkout.is_dir() else "assets")
-
-
-def has_bfloat16() -> bool:
-    """Returns whether this processor multiplies matrices in bfloat16; others only emulate it, slowly."""
-    flags = Path("/proc/cpuinfo")
-    return flags.is_file() and any(name in flags.read_text() for name in ("avx512_bf16", "amx_bf16"))
-
-
-def fast_precision() -> str:
-    """Returns the Lightning precision that this processor is fastest in."""
-    return "bf16-mixed" if has_bfloat16() else "32-true"
 
 
 def nearest(word: str, choices: Iterable[str]) -> str:

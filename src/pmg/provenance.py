@@ -54,6 +54,17 @@ def hardware() -> dict[str, Any]:
     return {"processor": _processor(), "cores": cores, "memory_gib": round(memory, 1), "gpus": gpus}
 
 
+def has_bfloat16() -> bool:
+    """Returns whether this processor multiplies matrices in bfloat16; others only emulate it, slowly."""
+    flags = Path("/proc/cpuinfo")
+    return flags.is_file() and any(name in flags.read_text() for name in ("avx512_bf16", "amx_bf16"))
+
+
+def fast_precision() -> str:
+    """Returns the Lightning precision that this processor is fastest in."""
+    return "bf16-mixed" if has_bfloat16() else "32-true"
+
+
 def peak_memory() -> dict[str, float]:
     """Returns the process's peak memory so far in MiB: ``ram_mib``, and ``cuda_mib`` where there is a GPU."""
     unit = 2**20 if sys.platform == "darwin" else 2**10  # ru_maxrss: bytes on macOS, KiB elsewhere

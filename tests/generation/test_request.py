@@ -29,8 +29,13 @@ def example(emoji):
 
 @pytest.fixture
 def preference(example):
-    words = {"keywords": Keywords(("flat", "colour"), (math.log(0.5),) * 2), "truth": Keywords(("the truth",))}
-    return Preference(example.user, words, {"soft": torch.zeros(2, 32)}, Keywords(("blurry", "gradients")), 6)
+    words = {
+        "keywords": Keywords(("flat", "colour"), (math.log(0.5),) * 2),
+        "counting": Keywords(("flat",)),
+        "truth": Keywords(("the truth",)),
+    }
+    tokens = {name: torch.zeros(2, 32) for name in ("soft", "inversion", "image_prompt")}
+    return Preference(example.user, words, tokens, Keywords(("blurry", "gradients")), 6)
 
 
 @pytest.fixture
@@ -43,9 +48,11 @@ def build(example):
 
 def test_shipped_methods_ask_for_their_blocks(build, example, preference):
     requests = {name: build()(example, method, preference) for name, method in METHODS.items()}
-    assert {name for name, made in requests.items() if made.show_words} == {"keywords", "pmg", "oracle"}
-    assert {name for name, made in requests.items() if made.soft is not None} == {"soft", "pmg"}
-    assert {name for name, made in requests.items() if "gradients" in made.negative.words} == {"keywords", "pmg"}
+    assert {name for name, made in requests.items() if made.show_words} == {"counting", "keywords", "pmg", "oracle"}
+    with_tokens = {name for name, made in requests.items() if made.soft is not None}
+    assert with_tokens == {"soft", "pmg", "inversion", "image_prompt"}
+    with_dislikes = {name for name, made in requests.items() if "gradients" in made.negative.words}
+    assert with_dislikes == {"counting", "keywords", "pmg"}
     assert all("blurry" in made.negative.words for made in requests.values())
     assert {name for name, made in requests.items() if made.share == 0} == {"none"}
 

@@ -19,6 +19,7 @@ def trainer(folder, steps, signature="a"):
     return pl.Trainer(
         max_steps=steps, logger=False, enable_progress_bar=False, enable_model_summary=False, accelerator="cpu",
         callbacks=[LastCheckpoint(str(folder)), Signature(signature)], gradient_clip_val=1.0, max_epochs=-1,
+        num_sanity_val_steps=0,
     )  # fmt: skip
 
 
@@ -138,6 +139,7 @@ def test_objective_without_terms_is_refused(training):
 def test_every_term_is_logged_and_the_total_is_their_weighted_sum(training, tmp_path):
     module, batches = training(terms=BOTH)
     fitted = trainer(tmp_path, 1)
+    fitted.val_check_interval = 1
     fitted.fit(module, batches)
     for stage in ("train", "val"):
         denoise, contrast, total = (
