@@ -32,7 +32,9 @@ def record(source: Path, study: str) -> None:
 def fill(readme: Path, study: str, table: str) -> None:
     """Puts `table` between the file's markers."""
     pattern = rf"(<!-- {study}-table -->).*?(<!-- end of {study}-table -->)"
-    text, count = re.subn(pattern, lambda match: f"{match[1]}\n{table}\n{match[2]}", readme.read_text(), flags=re.S)
+    text, count = re.subn(
+        pattern, lambda match: f"{match[1]}\n{table.strip()}\n{match[2]}", readme.read_text(), flags=re.S
+    )
     if not count:
         raise SystemExit(f"{readme} has no markers for the table of '{study}'")
     readme.write_text(text)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 
 import matplotlib
 import pandas as pd
+from record import fill
 
 from pmg.evaluation.report import build_results, write_results
 from pmg.evaluation.tables import arms_table, build_tables, to_markdown
@@ -112,7 +112,7 @@ def report(name: str, runs: Path, folder: Path) -> None:
         table = to_markdown(build_tables(whole))
     draw(study, variants, folder / "figure.png")
     if (folder / "README.md").exists():
-        _into_readme(folder / "README.md", name, table)
+        fill(folder / "README.md", name, table)
     print(folder / "table.md", folder / "figure.png", sep="\n")
 
 
@@ -214,14 +214,6 @@ def _save(figure: Any, path: Path) -> None:
     figure.tight_layout()
     figure.savefig(path, dpi=120)
     plt.close(figure)
-
-
-def _into_readme(readme: Path, study: str, table: str) -> None:
-    pattern = rf"(<!-- {study}-table -->).*?(<!-- end of {study}-table -->)"
-    text, count = re.subn(pattern, lambda m: f"{m[1]}\n{table.strip()}\n{m[2]}", readme.read_text(), flags=re.S)
-    if not count:
-        raise SystemExit(f"{readme} has no markers for the table of '{study}'")
-    readme.write_text(text)
 
 
 if __name__ == "__main__":
