@@ -84,3 +84,8 @@ def test_share_of_no_gap_is_not_finite():
 def test_bad_values_are_refused(values, users):
     with pytest.raises(ValueError, match="values"):
         interval(np.array(values), np.array(users))
+
+
+def test_one_user_proves_nothing():
+    result = paired_difference(np.array([1.0, 2.0]), np.array([0.0, 0.5]), np.array(["a", "a"]))
+    assert (result.mean, result.low, result.high, result.p) == (1.25, 1.25, 1.25, 1.0)

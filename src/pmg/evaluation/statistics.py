@@ -93,6 +93,8 @@ def paired_difference(a: np.ndarray, b: np.ndarray, users: np.ndarray, seed: int
 
 def swap_test(a: np.ndarray, b: np.ndarray, seed: int = 0) -> float:
     """Two-sided p-value of the hypothesis that a and b, `(U,)` in pairs, can be swapped within pairs."""
+    if len(a) == 1:
+        return 1.0  # swapping a single pair turns the sign alone; scipy refuses it
     result = permutation_test(
         (a, b),
         lambda x, y, axis: np.mean(x - y, axis=axis),
