@@ -78,7 +78,8 @@ def metrics(folder):
 
 def made(folder):
     """What a finished run made: a digest of every model, picture and table; records in whatever order."""
-    files = [path for kind in ("safetensors", "png", "parquet", "md") for path in folder.rglob(f"*.{kind}")]
+    kinds = ("*.safetensors", "*.png", "*.parquet", "table.md")  # a model card tells the minutes
+    files = [path for kind in kinds for path in folder.rglob(kind)]
     found = {str(path.relative_to(folder)): sha256(path.read_bytes()).hexdigest() for path in files}
     for path in folder.glob("records.jsonl"):
         found["records"] = sorted(path.read_text().splitlines())
