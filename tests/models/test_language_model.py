@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from transformers import DynamicCache, LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
+from transformers import DynamicCache
 
 from pmg.domain import PmgError
 from pmg.models.attention import PACKED
@@ -10,26 +10,9 @@ from pmg.models.choice import Question
 from pmg.models.context import Context
 from pmg.models.language_model import LanguageModel, load_language_model
 from pmg.models.prefix import Prefix
-from pmg.models.tiny import tiny_language_model, tiny_tokenizer
+from pmg.models.tiny import tiny_language_model
 
 TEXTS = ("red apple, flat", "dog: thick black outline, black and white, flat", "ghost")
-
-
-def build(family: str) -> LanguageModel:
-    tokenizer = tiny_tokenizer()
-    sizes = {
-        "vocab_size": len(tokenizer), "hidden_size": 48, "intermediate_size": 64, "num_hidden_layers": 3,
-        "num_attention_heads": 6, "num_key_value_heads": 6 if family == "llama-full" else 2,
-        "initializer_range": 0.2,  # larger than usual, so that attention patterns are far from uniform
-    }  # fmt: skip
-    torch.manual_seed(0)
-    model = Qwen2ForCausalLM(Qwen2Config(**sizes)) if family == "qwen2" else LlamaForCausalLM(LlamaConfig(**sizes))
-    return LanguageModel(model, tokenizer)
-
-
-@pytest.fixture(params=["llama", "llama-full", "qwen2"])
-def language_model(request) -> LanguageModel:
-    return build(request.param)
 
 
 def full_states(lm: LanguageModel, text: str, embeds: torch.Tensor, prefix: torch.Tensor | None) -> torch.Tensor:
@@ -68,7 +51,7 @@ def test_cached_soft_states_equal_a_full_forward_pass(language_model, with_prefi
         )
 
 
-def test_gradients_reach_soft_tokens_and_prefix_and_equal_those_of_the_full_pass():
+def test_gradients_reach_soft_tokens_and_prefix_and_equal_those_of_the_full_pass(build):
     lm = build("llama")
     embeds = torch.randn(1, 3, lm.width, requires_grad=True)
     prefix = torch.randn(lm.layers, 2, lm.kv_heads, 4, lm.head_dim, requires_grad=True)
@@ -160,7 +143,7 @@ def test_generated_texts_equal_the_librarys_own(language_model, with_end):
     assert lm.tokens_computed - before == sum(read)  # the histories are not among them
 
 
-def test_drawn_texts_depend_on_the_seed_and_not_on_the_batch():
+def test_drawn_texts_depend_on_the_seed_and_not_on_the_batch(build):
     lm = build("llama")
     context = lm.prefill(TEXTS)
     drawn = lm.generate(context, " It is", 8, temperature=1.0, seed=1)

@@ -6,34 +6,15 @@ import copy
 
 import pytest
 import torch
-from transformers import DynamicCache, LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
+from transformers import DynamicCache
 
 from pmg.models.context import Context
-from pmg.models.language_model import LanguageModel
 from pmg.models.placement import PLACEMENTS
 from pmg.models.prefix import Prefix
-from pmg.models.tiny import tiny_tokenizer
 
 TEXTS = ("red apple, flat", "dog: thick black outline, black and white, flat", "ghost")
 M, N = 5, 3
 CLOSE = {"rtol": 1e-5, "atol": 1e-5}
-
-
-def build(family: str) -> LanguageModel:
-    tokenizer = tiny_tokenizer()
-    sizes = {
-        "vocab_size": len(tokenizer), "hidden_size": 48, "intermediate_size": 64, "num_hidden_layers": 3,
-        "num_attention_heads": 6, "num_key_value_heads": 6 if family == "llama-full" else 2,
-        "initializer_range": 0.2,  # larger than usual, so that attention patterns are far from uniform
-    }  # fmt: skip
-    torch.manual_seed(0)
-    model = Qwen2ForCausalLM(Qwen2Config(**sizes)) if family == "qwen2" else LlamaForCausalLM(LlamaConfig(**sizes))
-    return LanguageModel(model, tokenizer)
-
-
-@pytest.fixture(params=["llama", "llama-full", "qwen2"])
-def language_model(request):
-    return build(request.param)
 
 
 def parts(lm, hidden=None):
@@ -72,7 +53,7 @@ def test_equals_a_full_forward_pass_in_its_position_convention(language_model, p
         torch.testing.assert_close(got[row], states, **CLOSE)
 
 
-def test_positions_of_front_matter():
+def test_positions_of_front_matter(build):
     lm = build("llama")
     embeds, prefix = parts(lm)
     got = PLACEMENTS["front"](lm, lm.prefill(TEXTS[:1]), embeds, prefix())
@@ -82,7 +63,7 @@ def test_positions_of_front_matter():
 
 @pytest.mark.filterwarnings("ignore::FutureWarning")  # peft's own calls
 @pytest.mark.parametrize("family", ["llama", "llama-full"])
-def test_front_and_its_gradient_equal_peft(family):
+def test_front_and_its_gradient_equal_peft(build, family):
     peft = pytest.importorskip("peft")
     lm = build(family)
     embeds, prefix = parts(lm)
@@ -108,7 +89,7 @@ def test_front_and_its_gradient_equal_peft(family):
     torch.testing.assert_close(mine, other, rtol=1e-3, atol=1e-4)
 
 
-def test_gradient_of_front_reaches_the_prefix_through_the_history():
+def test_gradient_of_front_reaches_the_prefix_through_the_history(build):
     lm = build("llama")
     embeds, prefix = parts(lm)
     pairs = prefix().detach().requires_grad_()
@@ -142,7 +123,7 @@ def test_without_a_prefix_both_are_the_same(language_model):
 
 
 @pytest.mark.parametrize("placement", PLACEMENTS)
-def test_batch_and_order_of_users_do_not_matter(placement):
+def test_batch_and_order_of_users_do_not_matter(build, placement):
     lm = build("llama")
     embeds, prefix = parts(lm)
     context = lm.prefill(TEXTS)
@@ -152,7 +133,7 @@ def test_batch_and_order_of_users_do_not_matter(placement):
         torch.testing.assert_close(some, together[order], **CLOSE)
 
 
-def test_front_reads_again_and_late_does_not():
+def test_front_reads_again_and_late_does_not(build):
     lm = build("llama")
     embeds, prefix = parts(lm)
     context = lm.prefill(TEXTS)
@@ -165,7 +146,7 @@ def test_front_reads_again_and_late_does_not():
     assert counts == {"late": (soft, history), "front": (history + soft, 0)}
 
 
-def test_stored_joined_and_selected_contexts_keep_their_tokens():
+def test_stored_joined_and_selected_contexts_keep_their_tokens(build):
     lm = build("llama")
     context = lm.prefill(TEXTS, batch_size=2)
     stored = Context.from_tensors(context.select([2, 1]).to_tensors())

@@ -11,7 +11,7 @@ from PIL import Image
 from pmg.data.emoji import EmojiData
 from pmg.evaluation.contact_sheet import image_grid
 from pmg.generation.grid import concept_style_grid
-from pmg.models.generator import Generator
+from pmg.models.generator import Generator, restore
 from pmg.models.judge import Judge
 
 
@@ -21,14 +21,13 @@ def concept_style_picture(data: EmojiData, generator: Generator, titles: Sequenc
     return image_grid(images, list(data.styles), list(titles))
 
 
-@torch.no_grad()
 def restored_picture(data: EmojiData, autoencoder: AutoencoderKL) -> Image.Image:
     """A held-out drawing of every style, above what the autoencoder makes of it."""
     catalogue = data.catalogue
     first = {catalogue.style[item.id]: item for item in reversed(data.held_out_items)}
     drawings = catalogue.pixels(catalogue.rows([first[style] for style in data.styles]))
-    restored = autoencoder.decode(autoencoder.encode(drawings).latent_dist.mean).sample.clamp(-1, 1)
-    return image_grid(torch.cat([drawings, restored]), ["drawing", "restored"], list(data.styles))
+    pairs = torch.cat([drawings, restore(autoencoder, drawings)])
+    return image_grid(pairs, ["drawing", "restored"], list(data.styles))
 
 
 @torch.no_grad()

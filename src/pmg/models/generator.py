@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
 from diffusers.training_utils import compute_snr
+from rich.progress import track
 from torch import Tensor, nn
 
 from pmg.losses import min_snr_weight, per_sample_mse
@@ -125,3 +126,10 @@ class Generator(nn.Module):
         if snr_gamma is None:
             return loss
         return loss * min_snr_weight(compute_snr(scheduler, timesteps), snr_gamma, prediction_type)
+
+
+@torch.no_grad()
+def restore(autoencoder: AutoencoderKL, images: Tensor, batch_size: int = 128) -> Tensor:
+    """Images `(B, 3, H, W)` in [-1, 1] through the autoencoder and back."""
+    parts = track(images.split(batch_size), description="Restoring drawings")
+    return torch.cat([autoencoder.decode(autoencoder.encode(x).latent_dist.mean).sample for x in parts]).clamp(-1, 1)

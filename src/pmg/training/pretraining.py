@@ -12,11 +12,10 @@ from typing import Protocol
 import pytorch_lightning as pl
 import torch
 from diffusers import AutoencoderKL, DDPMScheduler, ModelMixin, UNet2DConditionModel
-from rich.progress import track
 from torch import Tensor, nn
 
 from pmg.data.emoji import EmojiData
-from pmg.models.generator import Generator
+from pmg.models.generator import Generator, restore
 from pmg.models.judge import Judge, JudgeConfig
 from pmg.models.perceptual import PerceptualDistance
 from pmg.models.scorer import Scorer, ScorerConfig
@@ -244,13 +243,6 @@ def save_half(model: nn.Module, folder: str) -> None:
 def load_autoencoder(generator_folder: str) -> AutoencoderKL:
     """The generator's autoencoder alone, frozen."""
     return load_frozen(AutoencoderKL, Path(generator_folder, "vae"))
-
-
-@torch.no_grad()
-def restore(autoencoder: AutoencoderKL, images: Tensor) -> Tensor:
-    """Images `(B, 3, H, W)` in [-1, 1] through the autoencoder and back."""
-    parts = track(images.split(VALIDATION_BATCH), description="Restoring drawings")
-    return torch.cat([autoencoder.decode(autoencoder.encode(x).latent_dist.mean).sample for x in parts]).clamp(-1, 1)
 
 
 def drawing_batches(
