@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+from pmg.cache import Cache
 from pmg.models.conditioning import Block, join
-from pmg.training.inversion import HistoryImages, TextualInversion
+from pmg.training.inversion import HistoryImages, TextualInversion, invert_histories
 
 
 @pytest.fixture
@@ -46,3 +47,15 @@ def test_loss_on_the_history_falls(generator, histories, captions):
     with torch.no_grad():
         assert loss(learned) < loss(invert.start(1))
     assert all(parameter.grad is None for parameter in generator.parameters())
+
+
+def test_kept_tokens_are_those_of_the_same_captions(emoji, generator, tmp_path):
+    inversion, cache = TextualInversion(generator, tokens=1, steps=1, draws=1), Cache(tmp_path)
+    examples = emoji.examples("test", users=2, targets=1)
+
+    def learn(scene):
+        return invert_histories(inversion, examples, emoji.catalogue, [scene], cache, "tiny", 0)
+
+    first = learn("sticker")
+    assert torch.equal(first, learn("sticker"))
+    assert not torch.equal(first, learn("film poster"))

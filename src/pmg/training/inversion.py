@@ -121,6 +121,6 @@ def invert_histories(
     learned = []
     for part in track(chunks, description="Textual inversion"):
         histories = {example.user: [item.id for item in example.liked] for example in part}
-        key = Cache.key(kind="inversion", identity=identity, histories=histories)
+        key = Cache.key(kind="inversion", identity=identity, scene=list(scene_words), histories=histories)
         learned.append(cache.fetch(key, lambda part=part: {"tokens": learn(part)})["tokens"])
     return torch.cat(learned)
