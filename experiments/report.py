@@ -9,28 +9,20 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import pandas as pd
+from figures import draw_arms, draw_front, draw_lines
 from record import fill
 
 from pmg.evaluation.report import build_results, write_results
-from pmg.evaluation.tables import arms_table, build_tables, to_markdown
+from pmg.evaluation.statistics import paired_difference
+from pmg.evaluation.tables import METRICS, arms_table, build_tables, paired_table, to_markdown
 from pmg.provenance import git_state
 
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
-
 HERE = Path(__file__).resolve().parent
-SHOWN = ("style_accuracy", "concept_accuracy", "lpips_truth")
-TITLES = {
-    "style_accuracy": "style accuracy (higher is better)",
-    "concept_accuracy": "concept accuracy (higher is better)",
-    "lpips_truth": "LPIPS to truth (lower is better)",
-}
 
 
 @dataclass(frozen=True)
@@ -40,12 +32,16 @@ class Study:
     Attributes:
         factors: what it varies: dotted key of the config by the name that it has in tables; none: seeds alone.
         methods: rows of the table for each variant; none: all.
+        base: the variant that all others are compared with in pairs; empty: the first.
         front: whether the figure draws accuracy against preference instead of metrics against the factor.
+        hidden: whether users whose taste a variant hides from training stand in tables of their own.
     """
 
     factors: Mapping[str, str] | None = None
     methods: tuple[str, ...] = ()
+    base: str = ""
     front: bool = False
+    hidden: bool = False
 
 
 STUDIES = {
@@ -54,31 +50,39 @@ STUDIES = {
     "tokens": Study(
         {"n": "encoder.preference_encoder.soft_tokens", "m": "encoder.preference_encoder.prefix_length"},
         ("soft", "pmg"),
+        base="n = 4, m = 4",
     ),
     "placement": Study({"placement": "encoder.preference_encoder.placement"}, ("soft", "pmg")),
-    "balance": Study({"alpha": "balance.alpha"}, ("keywords", "pmg"), front=True),
-    "history": Study({"items": "history_items.test"}, ("none", "keywords", "soft", "pmg")),
-    "unseen": Study({"unseen": "unseen"}, ("keywords", "soft", "pmg")),
+    "balance": Study({"alpha": "balance.alpha"}, ("keywords", "pmg"), base="alpha = 0.5", front=True),
+    "history": Study({"items": "history_items.test"}, ("none", "keywords", "soft", "pmg"), base="items = 12"),
+    "unseen": Study({"unseen": "unseen"}, ("none", "keywords", "soft", "pmg"), hidden=True),
 }
 
 
 def read_runs(folder: Path, study: Study) -> tuple[pd.DataFrame, list[dict[str, Any]]]:
-    """Rows of all finished runs, each with its ``variant``, and their results."""
-    frames, results = [], []
-    for path in sorted(folder.glob("*/results.json")):
+    """Rows of all finished runs, each with its ``variant``, and their results, in the order of what varies."""
+    found = []
+    for path in folder.glob("*/results.json"):
         result = json.loads(path.read_text())
-        label = ", ".join(f"{name} = {_value(result['config'], key)}" for name, key in (study.factors or {}).items())
-        frames.append(pd.read_parquet(path.parent / "rows.parquet").assign(variant=label))
-        results.append({**result, "variant": label})
-    if not frames:
+        values = {name: _value(result["config"], key) for name, key in (study.factors or {}).items()}
+        label = ", ".join(f"{name} = {_shown(value)}" for name, value in values.items())
+        rows = pd.read_parquet(path.parent / "rows.parquet").assign(variant=label)
+        found.append(([*values.values(), result["config"]["seed"]], rows, {**result, "variant": label}))
+    if not found:
         raise SystemExit(f"{folder} holds no finished run; run the study first: make {folder.name}")
-    return pd.concat(frames, ignore_index=True), results
+    found.sort(key=lambda run: run[0])
+    _, frames, results = zip(*found, strict=True)
+    return pd.concat(frames, ignore_index=True), list(results)
 
 
 def _value(config: Any, key: str) -> Any:
     for part in key.split("."):
         config = config[part]
-    return ", ".join(map(str, config)) or "nothing" if isinstance(config, list) else config
+    return config
+
+
+def _shown(value: Any) -> str:
+    return ", ".join(map(str, value)) or "nothing" if isinstance(value, list) else str(value)
 
 
 def speeds(results: Sequence[Mapping[str, Any]]) -> dict[str, list[float]]:
@@ -97,23 +101,62 @@ def report(name: str, runs: Path, folder: Path) -> None:
     """Writes rows, results, table and figure into `folder`, and the table into the README there."""
     study = STUDIES[name]
     rows, results = read_runs(runs, study)
-    variants = {
-        label: build_results(part.drop(columns="variant"), None, {}, {})
-        for label, part in rows.groupby("variant", sort=False)
-    }
     if study.factors:
-        table = _variant_table(study, variants) + _speed_table(speeds(results))
-        summary = {label: {"arms": r["arms"], "control": r["control"]} for label, r in variants.items()}
-        _write(folder, rows, {"variants": summary, "speed": speeds(results), **_origin(results)}, table)
+        groups = {title: summarize(part, study) for title, part in split_users(rows, results, study).items()}
+        speed = speeds(results)
+        table = _variant_tables(groups) + _speed_table(speed)
+        _write(folder, rows, {"users": groups, "speed": speed, **_origin(results)}, table)
+        draw = draw_front if study.front else draw_lines
+        draw(next(iter(groups.values()))["variants"], folder / "figure.png")
     else:
-        (whole,) = variants.values()
-        whole |= _origin(results)
+        whole = build_results(rows.drop(columns="variant"), None, {}, {}) | _origin(results)
         write_results(folder, whole, rows.drop(columns="variant"))
         table = to_markdown(build_tables(whole))
-    draw(study, variants, folder / "figure.png")
+        draw_arms(whole["arms"], folder / "figure.png")
     if (folder / "README.md").exists():
         fill(folder / "README.md", name, table)
     print(folder / "table.md", folder / "figure.png", sep="\n")
+
+
+def split_users(rows: pd.DataFrame, results: Sequence[Mapping[str, Any]], study: Study) -> dict[str, pd.DataFrame]:
+    """Rows by the title of their users: all, or apart where a variant hides their taste from training."""
+    if not study.hidden:
+        return {"All users": rows}
+    hidden = rows["taste"].isin([taste for result in results for taste in result["config"]["unseen"]])
+    return {"Users of the hidden tastes": rows[hidden], "Users of the other tastes": rows[~hidden]}
+
+
+def summarize(rows: pd.DataFrame, study: Study) -> dict[str, Any]:
+    """Means of every variant's methods, own against mismatched users, and paired differences between variants."""
+    rows = rows[rows["method"].isin(study.methods)]
+    parts = {label: part.drop(columns="variant") for label, part in rows.groupby("variant", sort=False)}
+    variants = {label: build_results(part, None, {}, {}) for label, part in parts.items()}
+    base = study.base if study.base in parts else next(iter(parts))
+    pairs = {
+        f"{method}: {label} \N{MINUS SIGN} {base}": differences(
+            *(part[(part["method"] == method) & (part["control"] == "own")] for part in (parts[label], parts[base]))
+        )
+        for method in rows["method"].unique()
+        for label in parts
+        if label != base
+    }
+    shown = ("arms", "paired", "control")
+    return {"variants": {label: {key: r[key] for key in shown} for label, r in variants.items()}, "paired": pairs}
+
+
+def differences(one: pd.DataFrame, other: pd.DataFrame) -> dict[str, dict[str, float]]:
+    """Paired differences of two variants' rows, same example and seed, by metric; selecting scores left out."""
+    both = one.merge(other, on=["example", "seed"], suffixes=("", "_base"))
+    found = {}
+    for metric in METRICS:
+        if metric.name in one and not metric.selects:
+            pairs = both[["user", metric.name, f"{metric.name}_base"]].dropna()
+            found[metric.name] = asdict(
+                paired_difference(
+                    *(pairs[column].to_numpy() for column in (metric.name, f"{metric.name}_base", "user"))
+                )
+            )
+    return found
 
 
 def _origin(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -124,14 +167,16 @@ def _origin(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _variant_table(study: Study, variants: Mapping[str, Mapping]) -> str:
-    arms = {
-        f"{label}: {method}": values
-        for label, result in variants.items()
-        for method, values in result["arms"].items()
-        if method in study.methods
-    }
-    return to_markdown([arms_table("All users", arms)])
+def _variant_tables(groups: Mapping[str, Mapping[str, Any]]) -> str:
+    tables = []
+    for title, group in groups.items():
+        arms = {
+            f"{label}: {method}": values
+            for label, result in group["variants"].items()
+            for method, values in result["arms"].items()
+        }
+        tables += [arms_table(title, arms), paired_table(f"{title}: paired differences", group["paired"])]
+    return to_markdown(tables)
 
 
 def _speed_table(found: Mapping[str, Sequence[float]]) -> str:
@@ -146,74 +191,6 @@ def _write(folder: Path, rows: pd.DataFrame, results: Mapping[str, Any], table: 
     rows.to_parquet(folder / "rows.parquet", index=False)
     (folder / "table.md").write_text(table)
     (folder / "results.json").write_text(json.dumps(results, indent=2) + "\n")
-
-
-def draw(study: Study, variants: Mapping[str, Mapping], path: Path) -> None:
-    """A picture of the means with their 95 % intervals."""
-    if not study.factors:
-        ((_, result),) = variants.items()
-        _draw_arms(result["arms"], path)
-    elif study.front:
-        _draw_front(study, variants, path)
-    else:
-        _draw_variants(study, variants, path)
-
-
-def _draw_arms(arms: Mapping[str, Mapping], path: Path) -> None:
-    figure, axes = plt.subplots(1, len(SHOWN), figsize=(4 * len(SHOWN), 0.4 * len(arms) + 1.2), sharey=True)
-    for axis, metric in zip(axes, SHOWN, strict=True):
-        names = [name for name in arms if metric in arms[name]][::-1]
-        for place, name in enumerate(names):
-            _point(axis, arms[name][metric], place, "C1" if name == "pmg" else "C0")
-        axis.set_yticks(range(len(names)), names)
-        axis.set_xlabel(TITLES[metric])
-        axis.grid(axis="x", alpha=0.3)
-    _save(figure, path)
-
-
-def _point(axis: Any, value: Mapping[str, float], place: float, colour: str) -> None:
-    axis.plot([value["low"], value["high"]], [place, place], color=colour, linewidth=2)
-    axis.plot(value["mean"], place, "o", color=colour)
-
-
-def _draw_variants(study: Study, variants: Mapping[str, Mapping], path: Path) -> None:
-    figure, axes = plt.subplots(1, len(SHOWN), figsize=(4.5 * len(SHOWN), 3.6))
-    labels = [label.replace("unseen = ", "unseen:\n").replace(", m", "\nm") for label in variants]
-    for axis, metric in zip(axes, SHOWN, strict=True):
-        for method in study.methods:
-            values = [result["arms"][method][metric] for result in variants.values()]
-            axis.plot([value["mean"] for value in values], "o-", label=method)
-            axis.fill_between(range(len(values)), *([v[end] for v in values] for end in ("low", "high")), alpha=0.15)
-        axis.set_xticks(range(len(labels)), labels, fontsize=8)
-        axis.set_title(TITLES[metric], fontsize=10)
-        axis.grid(alpha=0.3)
-    axes[0].legend()
-    _save(figure, path)
-
-
-def _draw_front(study: Study, variants: Mapping[str, Mapping], path: Path) -> None:
-    pairs = {
-        "the scores that select": ("selection_accuracy", "selection_preference"),
-        "the judge, who does not": ("concept_accuracy", "style_accuracy"),
-    }
-    figure, axes = plt.subplots(1, 2, figsize=(9, 4))
-    for axis, (title, (across, up)) in zip(axes, pairs.items(), strict=True):
-        for method in study.methods:
-            arms = [result["arms"][method] for result in variants.values()]
-            axis.plot([a[across]["mean"] for a in arms], [a[up]["mean"] for a in arms], "o-", label=method)
-        for label, result in variants.items():
-            point = result["arms"]["pmg"]
-            axis.annotate(label.removeprefix("alpha = "), (point[across]["mean"], point[up]["mean"]), fontsize=8)
-        axis.set(title=title, xlabel=f"accuracy ({across})", ylabel=f"preference ({up})")
-        axis.grid(alpha=0.3)
-    axes[0].legend()
-    _save(figure, path)
-
-
-def _save(figure: Any, path: Path) -> None:
-    figure.tight_layout()
-    figure.savefig(path, dpi=120)
-    plt.close(figure)
 
 
 if __name__ == "__main__":

@@ -74,9 +74,9 @@ def build_tables(results: Mapping[str, Any]) -> list[Table]:
     tables = [arms_table("All users", results["arms"])]
     for kind, part in results["kinds"].items():
         tables.append(arms_table(f"Users of {kind} taste", part["arms"]))
-    tables.append(_paired("Paired differences, all users", results["paired"]))
+    tables.append(paired_table("Paired differences, all users", results["paired"]))
     for kind, part in results["kinds"].items():
-        tables.append(_paired(f"Paired differences, {kind} taste", part["paired"]))
+        tables.append(paired_table(f"Paired differences, {kind} taste", part["paired"]))
     tables.append(_control(results["control"]))
     tables.append(_gap(results["gap_closed"][GAP_METRIC]))
     return [table for table in tables if table.rows]
@@ -158,7 +158,8 @@ def _best(metric: Metric, arms: Mapping[str, Mapping]) -> str | None:
     return _number(max(means) if metric.higher else min(means))
 
 
-def _paired(title: str, paired: Mapping[str, Mapping]) -> Table:
+def paired_table(title: str, paired: Mapping[str, Mapping]) -> Table:
+    """Returns one row a pair, each metric's difference with interval and p; as `build_results` gives them."""
     metrics = [metric for metric in _present(paired) if not metric.selects]
 
     def cell(values: Mapping[str, float] | None) -> Cell:

@@ -1,0 +1,82 @@
+"""Reports of studies, from runs of known rows."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture
+def studies(monkeypatch):
+    """The module experiments/report.py."""
+    monkeypatch.syspath_prepend(str(ROOT / "experiments"))
+    import report
+
+    yield report
+    for name in ("report", "record", "figures"):
+        sys.modules.pop(name, None)
+
+
+def write_run(folder, config, lpips, seed=0):
+    """A finished run of six users, two of each taste; `lpips` by taste, pmg's; none's is 0.5."""
+    rows = [
+        {"example": f"u{user}-0", "user": f"u{user}", "kind": "describable", "taste": taste, "method": method,
+         "control": "own", "seed": seed, "style_accuracy": 1.0, "concept_accuracy": float(user % 2),
+         "lpips_truth": lpips[taste] if method == "pmg" else 0.5}
+        for user, taste in enumerate(["flat", "ink", "clay"] * 2)
+        for method in ("none", "pmg")
+    ]  # fmt: skip
+    folder.mkdir(parents=True)
+    pd.DataFrame(rows).to_parquet(folder / "rows.parquet")
+    cost = {"train": {"seconds": {"train": 20.0}}}
+    sizes = {"trainer": {"max_steps": 10}, "objective": {"users_per_step": 4, "batches": {"draws": 2}}}
+    results = {"revision": "abc", "cost": cost, "config": {"seed": seed, **sizes, **config}}
+    (folder / "results.json").write_text(json.dumps(results))
+
+
+def test_variants_stand_in_the_order_of_their_values_and_are_compared_in_pairs(studies, tmp_path):
+    for items, lpips in ((12, 0.2), (2, 0.4), (1, 0.5)):
+        config = {"history_items": {"test": items}}
+        write_run(tmp_path / "runs" / f"items={items}", config, dict.fromkeys(("flat", "ink", "clay"), lpips))
+    studies.report("history", tmp_path / "runs", tmp_path / "into")
+    results = json.loads((tmp_path / "into" / "results.json").read_text())
+    (group,) = results["users"].values()
+    assert list(group["variants"]) == ["items = 1", "items = 2", "items = 12"]
+    found = group["paired"]["pmg: items = 2 \N{MINUS SIGN} items = 12"]["lpips_truth"]
+    assert found["mean"] == pytest.approx(0.2) == found["low"] == found["high"]
+    assert results["speed"]["items = 1"] == [10 * 4 * 2 / 20.0]
+    table = (tmp_path / "into" / "table.md").read_text()
+    assert "| pmg: items = 2 \N{MINUS SIGN} items = 12 |" in table
+    assert (tmp_path / "into" / "figure.png").stat().st_size > 1000
+
+
+def test_users_of_hidden_tastes_stand_apart(studies, tmp_path):
+    whole, part = {"flat": 0.3, "ink": 0.3, "clay": 0.3}, {"flat": 0.3, "ink": 0.4, "clay": 0.3}
+    for number, (unseen, lpips) in enumerate((([], whole), (["ink"], part))):
+        write_run(tmp_path / "runs" / str(number), {"unseen": unseen}, lpips)
+    studies.report("unseen", tmp_path / "runs", tmp_path / "into")
+    users = json.loads((tmp_path / "into" / "results.json").read_text())["users"]
+    pair = "pmg: unseen = ink \N{MINUS SIGN} unseen = nothing"
+    means = {title: group["paired"][pair]["lpips_truth"]["mean"] for title, group in users.items()}
+    assert list(means) == ["Users of the hidden tastes", "Users of the other tastes"]
+    assert list(means.values()) == [pytest.approx(0.1), pytest.approx(0.0)]
+
+
+def test_seeds_of_a_study_without_factors_are_one_table(studies, tmp_path):
+    for seed in (0, 1):
+        write_run(tmp_path / "runs" / f"seed={seed}", {}, dict.fromkeys(("flat", "ink", "clay"), 0.3), seed)
+    studies.report("components", tmp_path / "runs", tmp_path / "into")
+    results = json.loads((tmp_path / "into" / "results.json").read_text())
+    assert results["arms"]["pmg"]["lpips_truth"] == {"mean": 0.3, "low": 0.3, "high": 0.3, "n": 6, "seeds": 2}
+    assert len(results["runs"]) == 2
+
+
+def test_folder_without_finished_runs_is_one_clear_line(studies, tmp_path):
+    with pytest.raises(SystemExit, match="no finished run; run the study first"):
+        studies.report("history", tmp_path, tmp_path / "into")
