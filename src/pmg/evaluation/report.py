@@ -113,9 +113,9 @@ def _check(rows: pd.DataFrame) -> None:
 
 
 def _methods(rows: pd.DataFrame) -> list[str]:
-    """Methods in the order in which they first appear, pseudo-methods last."""
-    names = list(rows["method"].unique())
-    return [n for n in names if n not in PSEUDO_METHODS] + [n for n in PSEUDO_METHODS if n in names]
+    """Methods as readers compare them: `BASE`, the others as they appear, `MAIN`, `GOAL`, pseudo-methods."""
+    places = {name: place for place, name in enumerate((MAIN, GOAL, *PSEUDO_METHODS), start=1)}
+    return sorted(rows["method"].unique(), key=lambda name: -1 if name == BASE else places.get(name, 0))
 
 
 def _measured(frame: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
