@@ -38,7 +38,7 @@ def test_prepared_users_get_keywords_that_are_compared_with_later_likes(publishe
     assert "popularity" not in results["control"]
     lines = [json.loads(line) for line in (tmp_path / "k" / "keywords.jsonl").read_text().splitlines()]
     assert len(lines) == results["arms"]["keywords"]["ndcg_at_3"]["n"] < 40
-    assert all(len(line["keywords"]) == 3 for line in lines)
+    assert all(1 <= len(line["keywords"]) <= 3 for line in lines)
 
 
 @pytest.mark.parametrize(
@@ -61,5 +61,7 @@ def test_attributes_and_data_that_do_not_fit_are_refused(publisher, pmg):
     assert "has no 'gnre' with options; did you mean 'genre'?" in done.stderr
     done = pmg("keywords", *TINY)
     assert "no user of the split 'test' liked 17 items or more" in done.stderr
+    done = pmg("keywords", *TINY, "data=emoji", "scenario=film_genres")
+    assert "compares real users' likes in time: use data=movielens" in done.stderr
     done = pmg("train", *TINY, "generator=tiny", "scorer=tiny")
     assert "data=movielens has no pictures to learn from" in done.stderr

@@ -26,7 +26,7 @@ def body(cfg: DictConfig, run: Run) -> float | None:
     """Reads real users' histories and measures what their keywords foresee."""
     from rich.console import Console
 
-    from pmg.data.interactions import ask_later
+    from pmg.data.interactions import InteractionData, ask_later
     from pmg.evaluation.faithfulness import agreement_rows
     from pmg.evaluation.report import Roles, build_results, write_results
     from pmg.evaluation.tables import build_tables, print_tables
@@ -34,6 +34,8 @@ def body(cfg: DictConfig, run: Run) -> float | None:
     from pmg.provenance import git_state
 
     vocabulary, data = _vocabulary(cfg), instantiate(cfg.data)
+    if not isinstance(data, InteractionData):
+        raise PmgError("pmg-keywords compares real users' likes in time: use data=movielens")
     examples = ask_later(data.users(cfg.split), cfg.history_items, cfg.later_items)[: cfg.users]
     if not examples:
         raise PmgError(f"no user of the split '{cfg.split}' liked {cfg.history_items + cfg.later_items} items or more")
