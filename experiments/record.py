@@ -1,6 +1,7 @@
 """Records a study's outputs in this folder and puts its table into the README: no number is typed by hand.
 
 python experiments/record.py outputs/demo demo
+python experiments/record.py outputs/studies/faithfulness faithfulness
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-FILES = ("results.json", "rows.parquet", "table.md", "contact_sheet.png")
+FILES = ("results.json", "rows.parquet", "table.md")
+SHOWN = "contact_sheet.png"  # where a study has one: its first table stands in the project's README, too
 
 
 def record(source: Path, study: str) -> None:
@@ -21,11 +23,13 @@ def record(source: Path, study: str) -> None:
     """
     folder = HERE / study
     folder.mkdir(exist_ok=True)
-    for name in FILES:
+    shown = (source / SHOWN).exists()
+    for name in (*FILES, *([SHOWN] if shown else [])):
         shutil.copy(source / name, folder / name)
     tables = (folder / "table.md").read_text().strip()
-    first, footnote = tables.split("\n\n## ")[0], tables.split("\n\n")[-1]
-    fill(HERE.parent / "README.md", study, f"{first}\n\n{footnote}")
+    if shown:
+        first, footnote = tables.split("\n\n## ")[0], tables.split("\n\n")[-1]
+        fill(HERE.parent / "README.md", study, f"{first}\n\n{footnote}")
     fill(folder / "README.md", study, tables)
 
 

@@ -47,9 +47,10 @@ class RunConfig:
 
 @dataclass
 class PrepareConfig(RunConfig):
-    """``pmg-prepare``: builds a catalogue from its published sources (`artwork`)."""
+    """``pmg-prepare``: makes a data set (`data`) from its published files (`source`)."""
 
-    artwork: Any = None
+    data: Any = None
+    source: Any = None
 
 
 @dataclass
@@ -64,6 +65,33 @@ class PretrainConfig(RunConfig):
     trainer: Any = None
     callbacks: Any = None
     logger: Any = None
+
+
+@dataclass
+class KeywordsConfig(RunConfig):
+    """``pmg-keywords``: reads real users' histories and measures what their keywords foresee.
+
+    Attributes:
+        split: whose keywords.
+        users: so many of them; null: all.
+        attribute: of the scenario; its options are the vocabulary that is compared.
+        history_items: so many likes are read.
+        later_items: users who liked fewer things later are left out.
+        results_dir: where results and keywords go.
+    """
+
+    data: Any = None
+    scenario: Any = None
+    captioner: Any = None
+    decoding: Any = None
+    text_encoder: Any = None
+    encoder: Any = None
+    split: str = "test"
+    users: int | None = None
+    attribute: str = ""
+    history_items: int = 12
+    later_items: int = 5
+    results_dir: str | None = None
 
 
 @dataclass
@@ -113,6 +141,7 @@ class StudyConfig(RunConfig):
 SCHEMAS: dict[str, type[RunConfig]] = {
     "prepare": PrepareConfig,
     "pretrain": PretrainConfig,
+    "keywords": KeywordsConfig,
     "train": StudyConfig,
     "generate": StudyConfig,
     "evaluate": StudyConfig,

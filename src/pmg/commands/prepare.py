@@ -1,4 +1,4 @@
-"""``pmg-prepare``: builds a catalogue from its published sources."""
+"""``pmg-prepare``: makes a data set from its published files."""
 
 from __future__ import annotations
 
@@ -14,9 +14,12 @@ if TYPE_CHECKING:
 
 
 def body(cfg: DictConfig, run: Run) -> float | None:
-    """Builds a catalogue from its published sources."""
+    """Makes a data set from its published files."""
     with run.ledger.phase("build"):
-        run.metrics.update(instantiate(cfg.artwork))
+        counts = instantiate(cfg.source)
+    run.metrics.update(counts)
+    for name, value in counts.items():
+        print(f"{name}: {value}")
     return None
 
 

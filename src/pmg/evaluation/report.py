@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,23 @@ from pmg.evaluation.tables import (
     to_markdown,
 )
 
+
+@dataclass(frozen=True)
+class Roles:
+    """Which methods all others are compared with.
+
+    Attributes:
+        base: the one to improve on.
+        goal: the one to reach.
+        main: the one that is put forward.
+    """
+
+    base: str = BASE
+    goal: str = GOAL
+    main: str = MAIN
+
+
+ROLES = Roles()
 PAIR = ["example", "seed"]  # what makes two arms' rows a pair
 COLUMNS = ("example", "user", "kind", "method", "control", "seed")
 
@@ -36,6 +53,7 @@ def build_results(
     config: Mapping[str, Any],
     cost: Mapping[str, Any],
     seed: int = 0,
+    roles: Roles = ROLES,
 ) -> dict[str, Any]:
     """Turns per-example rows into the results of a study.
 
@@ -46,10 +64,11 @@ def build_results(
         config: what was run, JSON-able.
         cost: what it cost, JSON-able.
         seed: of the resampling.
+        roles: which methods all others are compared with.
 
     Returns:
         ``arms``, ``paired`` (a-b) and ``control`` by arm and metric, ``kinds`` (arms and paired of each kind
-        of taste), ``gap_closed`` (share of the way from `BASE` to `GOAL`), cost, revision and config.
+        of taste), ``gap_closed`` (share of the way from base to goal), cost, revision and config.
 
     Raises:
         PmgError: there are no rows, a column is missing, or a row stands twice.
@@ -59,10 +78,12 @@ def build_results(
     kinds = {kind: own[own["kind"] == kind] for kind in sorted(own["kind"].unique())}
     return {
         "arms": _arms(own, seed),
-        "paired": _paired(own, seed),
+        "paired": _paired(own, seed, roles),
         "control": _control(rows, seed),
-        "kinds": {kind: {"arms": _arms(part, seed), "paired": _paired(part, seed)} for kind, part in kinds.items()},
-        "gap_closed": {GAP_METRIC: _gap_closed(own, seed)},
+        "kinds": {
+            kind: {"arms": _arms(part, seed), "paired": _paired(part, seed, roles)} for kind, part in kinds.items()
+        },
+        "gap_closed": {GAP_METRIC: _gap_closed(own, seed, roles)},
         "cost": dict(cost),
         "revision": revision,
         "config": dict(config),
@@ -92,9 +113,9 @@ def _check(rows: pd.DataFrame) -> None:
 
 
 def _methods(rows: pd.DataFrame) -> list[str]:
-    """Methods in the order in which they first appear, pseudo-methods last."""
-    names = list(rows["method"].unique())
-    return [n for n in names if n not in PSEUDO_METHODS] + [n for n in PSEUDO_METHODS if n in names]
+    """Methods as readers compare them: `BASE`, the others as they appear, `MAIN`, `GOAL`, pseudo-methods."""
+    places = {name: place for place, name in enumerate((MAIN, GOAL, *PSEUDO_METHODS), start=1)}
+    return sorted(rows["method"].unique(), key=lambda name: -1 if name == BASE else places.get(name, 0))
 
 
 def _measured(frame: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
@@ -115,11 +136,12 @@ def _arms(own: pd.DataFrame, seed: int) -> dict[str, dict]:
     return {method: {name: describe(name, part) for name, part in _measured(arm)} for method, arm in arms.items()}
 
 
-def _pairs(methods: list[str]) -> list[tuple[str, str]]:
-    """Every arm minus `BASE`, then `MAIN` minus every other arm."""
+def _pairs(methods: list[str], roles: Roles) -> list[tuple[str, str]]:
+    """Every arm minus the base, then the main one minus every other arm."""
+    base, main = roles.base, roles.main
     real = [name for name in methods if name not in PSEUDO_METHODS]
-    against_base = [(name, BASE) for name in real if name != BASE and BASE in real]
-    against_others = [(MAIN, name) for name in real if name not in (MAIN, BASE) and MAIN in real]
+    against_base = [(name, base) for name in real if name != base and base in real]
+    against_others = [(main, name) for name in real if name not in (main, base) and main in real]
     return against_base + against_others
 
 
@@ -136,12 +158,12 @@ def _compare(a: pd.DataFrame, b: pd.DataFrame, compute: Callable[..., dict]) -> 
     return {name: compute(*values) for name, values in joined.items() if len(values[0])}
 
 
-def _paired(own: pd.DataFrame, seed: int) -> dict[str, dict]:
+def _paired(own: pd.DataFrame, seed: int, roles: Roles) -> dict[str, dict]:
     def compute(a: np.ndarray, b: np.ndarray, users: np.ndarray) -> dict:
         return asdict(paired_difference(a, b, users, seed))
 
     arm = {method: own[own["method"] == method] for method in own["method"].unique()}
-    found = {f"{a}-{b}": _compare(arm[a], arm[b], compute) for a, b in _pairs(_methods(own))}
+    found = {f"{a}-{b}": _compare(arm[a], arm[b], compute) for a, b in _pairs(_methods(own), roles)}
     return {pair: metrics for pair, metrics in found.items() if metrics}
 
 
@@ -157,18 +179,19 @@ def _control(rows: pd.DataFrame, seed: int) -> dict[str, dict]:
     return {method: metrics for method, metrics in found.items() if metrics}
 
 
-def _gap_closed(own: pd.DataFrame, seed: int) -> dict[str, dict]:
-    """Share of the gap from `BASE` to `GOAL` that each other method closes; empty where there is no gap."""
-    if GAP_METRIC not in own.columns or not {BASE, GOAL} <= set(own["method"]):
+def _gap_closed(own: pd.DataFrame, seed: int, roles: Roles) -> dict[str, dict]:
+    """Share of the gap from base to goal that each other method closes; empty where there is no gap."""
+    base, goal = roles.base, roles.goal
+    if GAP_METRIC not in own.columns or not {base, goal} <= set(own["method"]):
         return {}
     table = own.pivot(index=["user", *PAIR], columns="method", values=GAP_METRIC)
     found = {}
     for method in _methods(own):
-        if method in (BASE, GOAL, *PSEUDO_METHODS):
+        if method in (base, goal, *PSEUDO_METHODS):
             continue
-        whole = table[[BASE, method, GOAL]].dropna()
+        whole = table[[base, method, goal]].dropna()
         if len(whole):
-            columns = [whole[name].to_numpy() for name in (BASE, method, GOAL)]
+            columns = [whole[name].to_numpy() for name in (base, method, goal)]
             share = share_of_gap(*columns, whole.index.get_level_values("user").to_numpy(), seed)
             found[method] = asdict(share)
     return {method: share for method, share in found.items() if all(map(math.isfinite, share.values()))}

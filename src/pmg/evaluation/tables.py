@@ -46,6 +46,8 @@ METRICS = (
     Metric("lpips_truth", "LPIPS to truth", higher=False),
     Metric("lpips_history", "LPIPS to history", higher=False),
     Metric("ssim_truth", "SSIM to truth"),
+    Metric("precision_at_3", "precision at 3"),
+    Metric("ndcg_at_3", "nDCG at 3"),
     Metric("selection_preference", "d_p", selects=True),
     Metric("selection_accuracy", "d_t", selects=True),
     Metric("selection_z", "z", selects=True),
@@ -72,10 +74,11 @@ class Table:
 def build_tables(results: Mapping[str, Any]) -> list[Table]:
     """Returns the tables of `build_results`' results: arms, kinds of taste, differences, control, gap."""
     tables = [arms_table("All users", results["arms"])]
-    for kind, part in results["kinds"].items():
+    kinds = results["kinds"] if len(results["kinds"]) > 1 else {}  # a single kind is all users
+    for kind, part in kinds.items():
         tables.append(arms_table(f"Users of {kind} taste", part["arms"]))
     tables.append(paired_table("Paired differences, all users", results["paired"]))
-    for kind, part in results["kinds"].items():
+    for kind, part in kinds.items():
         tables.append(paired_table(f"Paired differences, {kind} taste", part["paired"]))
     tables.append(_control(results["control"]))
     tables.append(_gap(results["gap_closed"][GAP_METRIC]))

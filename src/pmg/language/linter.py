@@ -15,18 +15,17 @@ LINE_PLACES = ("title", "topic", "keywords", "caption")
 TURN_PLACES = ("speaker", "text")
 
 
-def lint(scenario: Scenario, facts: Collection[str] | None = None) -> list[str]:
+def lint(scenario: Scenario) -> list[str]:
     """Lists a scenario's problems, each in words that name the key; an empty list means that it can be used.
 
     Args:
         scenario: the scenario; may be one that its own constructor refuses.
-        facts: what the data knows of its items, to check the caption's places with; None checks their form alone.
     """
     problems = [
         *_template("template", scenario.template, "history"),
         *_places("line", scenario.line, LINE_PLACES),
         *_places("turn", scenario.turn, TURN_PLACES),
-        *_places("caption", scenario.caption, facts),
+        *_places("caption", scenario.caption),  # its facts are the data's: the captioner checks them
         *_question("target_question", scenario.target_question),
         *_attributes("attributes", scenario.attributes),
         *_attributes("target_attributes", scenario.target_attributes),
@@ -57,8 +56,8 @@ def _template(key: str, template: str, told: str) -> Iterator[str]:
         )
 
 
-def _places(key: str, text: str, known: Collection[str] | None) -> Iterator[str]:
-    """Placeholders must be plain names, and known ones."""
+def _places(key: str, text: str, known: Collection[str] | None = None) -> Iterator[str]:
+    """Placeholders must be plain names, and known ones; None knows any."""
     try:
         parts = [part[1:] for part in Formatter().parse(text) if part[1] is not None]
     except ValueError as error:

@@ -1,0 +1,96 @@
+"""``pmg-keywords``: reads real users' histories and measures what their keywords foresee."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pmg.cache import atomic_write_text
+from pmg.commands.launch import launch
+from pmg.commands.parts import reading
+from pmg.config import instantiate, nearest, portable
+from pmg.domain import Keywords, PmgError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from omegaconf import DictConfig
+
+    from pmg.data.interactions import InteractionData
+    from pmg.domain import Example
+    from pmg.run import Run
+
+
+def body(cfg: DictConfig, run: Run) -> float | None:
+    """Reads real users' histories and measures what their keywords foresee."""
+    from rich.console import Console
+
+    from pmg.data.interactions import InteractionData, ask_later
+    from pmg.evaluation.faithfulness import agreement_rows
+    from pmg.evaluation.report import Roles, build_results, write_results
+    from pmg.evaluation.tables import build_tables, print_tables
+    from pmg.generation.study import mismatch
+    from pmg.provenance import git_state
+
+    vocabulary, data = _vocabulary(cfg), instantiate(cfg.data)
+    if not isinstance(data, InteractionData):
+        raise PmgError("pmg-keywords compares real users' likes in time: use data=movielens")
+    examples = ask_later(data.users(cfg.split), cfg.history_items, cfg.later_items)[: cfg.users]
+    if not examples:
+        raise PmgError(f"no user of the split '{cfg.split}' liked {cfg.history_items + cfg.later_items} items or more")
+    methods = {"popularity": popular(data, examples, vocabulary), **read(cfg, run, examples)}
+    later = {example.user: example.truth for example in examples}
+    rows = agreement_rows(
+        methods, mismatch(list(later), cfg.seed or 0), later, vocabulary, cfg.seed or 0, ["popularity"]
+    )
+    with run.ledger.phase("statistics"):
+        revision, cost = (git_state() or {}).get("revision"), {"keywords": run.ledger.as_dict()}
+        roles = Roles(base="popularity", main="keywords")
+        results = build_results(rows, revision, portable(cfg), cost, cfg.seed or 0, roles)
+    write_results(cfg.results_dir, results, rows)
+    lines = [json.dumps({"user": u, **{name: found[u].words for name, found in methods.items()}}) for u in later]
+    atomic_write_text(Path(cfg.results_dir, "keywords.jsonl"), "\n".join(lines) + "\n")
+    print_tables(build_tables(results), Console())
+    print(Path(cfg.results_dir, "results.json"))
+    return None
+
+
+def _vocabulary(cfg: DictConfig) -> Sequence[str]:
+    """The options of the attribute that is compared."""
+    attributes = instantiate(cfg.scenario).attributes
+    if cfg.attribute not in attributes or not attributes[cfg.attribute].options:
+        hint = nearest(cfg.attribute, attributes)
+        raise PmgError(f"attribute: the scenario '{cfg.scenario.name}' has no '{cfg.attribute}' with options{hint}")
+    return attributes[cfg.attribute].options
+
+
+def popular(data: InteractionData, examples: Sequence[Example], vocabulary: Sequence[str]) -> dict[str, Keywords]:
+    """The words that training users' likes carry most often, the same for everybody."""
+    from pmg.evaluation.faithfulness import count_words
+
+    counts = count_words([item for timeline in data.users("train") for item in timeline.liked], vocabulary)
+    words = Keywords(tuple(vocabulary[place] for place in counts.argsort(descending=True, stable=True)))
+    return {example.user: words for example in examples}
+
+
+def read(cfg: DictConfig, run: Run, examples: Sequence[Example]) -> Mapping[str, Mapping[str, Keywords]]:
+    """Each user's keywords, counted and by the language model."""
+    from pmg.language.captioning import caption_items
+    from pmg.language.counting import count_keywords
+
+    items = [item for example in examples for item in example.liked]
+    captions = caption_items(instantiate(cfg.captioner), items)
+    with reading(cfg, run, instantiate(cfg.text_encoder)) as reader, run.ledger.phase("read histories"):
+        found = reader.read(examples, captions)
+    counted = {example.user: count_keywords(example, reader.scenario) for example in examples}
+    return {"counting": counted, "keywords": dict(zip(found.users, found.keywords, strict=True))}
+
+
+def main() -> None:
+    """Console entry point."""
+    launch("keywords", body)
+
+
+if __name__ == "__main__":
+    main()

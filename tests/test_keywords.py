@@ -1,0 +1,67 @@
+"""``pmg-prepare`` and ``pmg-keywords`` on the publisher's files, with a tiny language model."""
+
+from __future__ import annotations
+
+import json
+import random
+
+import pytest
+
+GENRES = ("Action", "Comedy", "Drama", "War", "Western")
+TINY = ["data=movielens", "encoder=tiny", "text_encoder=tiny", "paths.cache_dir=cache", "paths.data_dir=data"]
+
+
+@pytest.fixture
+def publisher(tmp_path):
+    """Forty users who like ten films each of thirty."""
+    chance = random.Random(0)
+    films = [f"{film},Film {film} (19{50 + film}),{'|'.join(chance.sample(GENRES, 2))}" for film in range(30)]
+    rows = [
+        f"{user},{film},5.0,{time}" for user in range(40) for time, film in enumerate(chance.sample(range(30), 10))
+    ]
+    (tmp_path / "ml").mkdir()
+    (tmp_path / "ml" / "movies.csv").write_text("\n".join(["movieId,title,genres", *films]))
+    (tmp_path / "ml" / "ratings.csv").write_text("\n".join(["userId,movieId,rating,timestamp", *rows]))
+
+
+def test_prepared_users_get_keywords_that_are_compared_with_later_likes(publisher, pmg, tmp_path):
+    done = pmg("prepare", "data=movielens", "source.read.source=ml", "paths.data_dir=data", "run_dir=p")
+    assert done.returncode == 0, done.stderr
+    assert "users: 40" in done.stdout
+    done = pmg("keywords", *TINY, "run_dir=k", "history_items=6", "later_items=3")
+    assert done.returncode == 0, done.stderr[-2000:]
+    results = json.loads((tmp_path / "k" / "results.json").read_text())
+    assert set(results["arms"]) == {"popularity", "counting", "keywords"}
+    assert set(results["arms"]["keywords"]) == {"precision_at_3", "ndcg_at_3"}
+    assert "keywords-counting" in results["paired"]
+    assert "keywords" in results["control"]
+    assert "popularity" not in results["control"]
+    lines = [json.loads(line) for line in (tmp_path / "k" / "keywords.jsonl").read_text().splitlines()]
+    assert len(lines) == results["arms"]["keywords"]["ndcg_at_3"]["n"] < 40
+    assert all(1 <= len(line["keywords"]) <= 3 for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("verb", "extra", "message"),
+    [
+        ("keywords", [], "data/movielens/manifest.json is missing; make it first: pmg-prepare data=movielens"),
+        ("prepare", ["source.read.source=nowhere"], "nowhere has no ratings.csv and no movies.csv; get it from"),
+    ],
+)
+def test_bad_input_is_one_clear_line(pmg, verb, extra, message):
+    done = pmg(verb, "data=movielens", "paths.data_dir=data", *extra)
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_attributes_and_data_that_do_not_fit_are_refused(publisher, pmg):
+    assert pmg("prepare", "data=movielens", "source.read.source=ml", "paths.data_dir=data").returncode == 0
+    done = pmg("keywords", *TINY, "attribute=gnre")
+    assert "has no 'gnre' with options; did you mean 'genre'?" in done.stderr
+    done = pmg("keywords", *TINY)
+    assert "no user of the split 'test' liked 17 items or more" in done.stderr
+    done = pmg("keywords", *TINY, "data=emoji", "scenario=film_genres")
+    assert "compares real users' likes in time: use data=movielens" in done.stderr
+    done = pmg("train", *TINY, "generator=tiny", "scorer=tiny")
+    assert "data=movielens has no pictures to learn from" in done.stderr
