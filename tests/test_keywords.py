@@ -13,7 +13,7 @@ TINY = ["data=movielens", "encoder=tiny", "text_encoder=tiny", "paths.cache_dir=
 
 @pytest.fixture
 def publisher(tmp_path):
-    """Forty users who like ten films each of thirty."""
+    """Forty users who like nine films each of thirty, and dislike one."""
     chance = random.Random(0)
     films = [f"{film},Film {film} (19{50 + film}),{'|'.join(chance.sample(GENRES, 2))}" for film in range(30)]
     rows = [

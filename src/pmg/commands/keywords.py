@@ -79,7 +79,7 @@ def read(cfg: DictConfig, run: Run, examples: Sequence[Example]) -> Mapping[str,
     from pmg.language.captioning import caption_items
     from pmg.language.counting import count_keywords
 
-    items = [item for example in examples for item in example.liked]
+    items = [behavior.item for example in examples for behavior in example.history]
     captions = caption_items(instantiate(cfg.captioner), items)
     with reading(cfg, run, instantiate(cfg.text_encoder)) as reader, run.ledger.phase("read histories"):
         found = reader.read(examples, captions)
