@@ -86,6 +86,7 @@ class KeywordsConfig(RunConfig):
     decoding: Any = None
     text_encoder: Any = None
     encoder: Any = None
+    scorer: Any = None
     split: str = "test"
     users: int | None = None
     attribute: str = ""
