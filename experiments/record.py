@@ -13,7 +13,6 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 FILES = ("results.json", "rows.parquet", "table.md")
-SOME = ("contact_sheet.png", "keywords.jsonl")  # where a study has them
 SHOWN = "contact_sheet.png"  # a study with pictures has its first table in the project's README, too
 
 
@@ -24,10 +23,11 @@ def record(source: Path, study: str) -> None:
     """
     folder = HERE / study
     folder.mkdir(exist_ok=True)
-    for name in (*FILES, *(name for name in SOME if (source / name).exists())):
+    shown = (source / SHOWN).exists()
+    for name in (*FILES, *([SHOWN] if shown else [])):
         shutil.copy(source / name, folder / name)
     tables = (folder / "table.md").read_text().strip()
-    if (source / SHOWN).exists():
+    if shown:
         first, footnote = tables.split("\n\n## ")[0], tables.split("\n\n")[-1]
         fill(HERE.parent / "README.md", study, f"{first}\n\n{footnote}")
     fill(folder / "README.md", study, tables)
