@@ -10,7 +10,7 @@ import pytest
 SOURCE = Path(__file__).resolve().parents[1] / "src" / "pmg"
 FILES = sorted(SOURCE.rglob("*.py"))
 FLOORS = [
-    {"domain", "config", "cache", "losses", "process", "provenance"},
+    {"domain", "schemas", "config", "cache", "losses", "process", "provenance"},
     {"models"},
     {"data", "language", "training", "run"},
     {"generation"},
@@ -23,7 +23,7 @@ HOMES = {
     "omegaconf": {"config", "run", "commands"},
     "pytorch_lightning": {"training", "run", "commands"},
 }
-LIGHT = {"config", "cache", "domain", "run", "process", "provenance", "commands"}
+LIGHT = {"schemas", "config", "cache", "domain", "run", "process", "provenance", "commands"}
 HEAVY = {
     "torch",
     "torchvision",

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from pmg.config import SCHEMAS
+from pmg.schemas import SCHEMAS
 
 PROBE = """
 import contextlib, io, os, sys

@@ -11,8 +11,9 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import ConfigCompositionException
 from omegaconf import OmegaConf
 
-from pmg.config import SCHEMAS, check_targets, config_hash, instantiate, instantiate_all, register_configs
+from pmg.config import check_targets, config_hash, instantiate, instantiate_all, register_configs
 from pmg.domain import PmgError
+from pmg.schemas import SCHEMAS
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
 OPTIONS = sorted(

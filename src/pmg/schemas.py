@@ -1,0 +1,128 @@
+"""What each command's config holds at the top: typed, so that an unknown key is refused there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass
+class RunConfig:
+    """What every command knows. Contents of groups are open; `check_targets` catches their typos.
+
+    Attributes:
+        name: name of the run; part of its folder.
+        seed: seed of every random number generator; null leaves them unseeded.
+        run_dir: the run's folder; name an old one to go on in it.
+        paths: where assets, outputs and cached results live.
+    """
+
+    name: str = "default"
+    seed: int | None = 0
+    run_dir: str | None = None
+    paths: Any = None
+
+
+@dataclass
+class PrepareConfig(RunConfig):
+    """``pmg-prepare``: makes a data set (`data`) from its published files (`source`)."""
+
+    data: Any = None
+    source: Any = None
+
+
+@dataclass
+class PretrainConfig(RunConfig):
+    """``pmg-pretrain``: trains one embedded model (`stage`)."""
+
+    stage: Any = None
+    card: Any = None
+    picture: Any = None
+    data: Any = None
+    text_encoder: Any = None
+    trainer: Any = None
+    callbacks: Any = None
+    logger: Any = None
+
+
+@dataclass
+class KeywordsConfig(RunConfig):
+    """``pmg-keywords``: reads real users' histories and measures what their keywords foresee.
+
+    Attributes:
+        split: whose keywords.
+        users: so many of them; null: all.
+        attribute: of the scenario; its options are the vocabulary that is compared.
+        history_items: so many likes are read.
+        later_items: users who liked fewer things later are left out.
+        results_dir: where results and keywords go.
+    """
+
+    data: Any = None
+    scenario: Any = None
+    captioner: Any = None
+    decoding: Any = None
+    text_encoder: Any = None
+    encoder: Any = None
+    scorer: Any = None
+    split: str = "test"
+    users: int | None = None
+    attribute: str = ""
+    history_items: int = 12
+    later_items: int = 5
+    results_dir: str | None = None
+
+
+@dataclass
+class StudyConfig(RunConfig):
+    """``pmg-train``, ``pmg-generate``, ``pmg-evaluate``, ``pmg-study``: one experiment file describes the whole road.
+
+    Attributes:
+        train_run: folder of the ``pmg-train`` run that ``pmg-generate`` takes its encoder from.
+        image_prompt_run: folder of a ``pmg-train encoder=image_prompt`` run, for the method of that name.
+        generate_run: folder of the ``pmg-generate`` run that ``pmg-evaluate`` judges.
+        results_dir: where ``pmg-evaluate`` puts its results and pictures.
+        sheet_users: users on the contact sheet.
+        split_sizes: how many users of each split are used.
+        targets: how many targets of each of those users.
+        history_items: how many of their latest behaviours are known; null: all.
+        unseen: tastes that training and validation users don't have.
+    """
+
+    data: Any = None
+    scenario: Any = None
+    captioner: Any = None
+    decoding: Any = None
+    text_encoder: Any = None
+    encoder: Any = None
+    generator: Any = None
+    scorer: Any = None
+    judge: Any = None
+    method: Any = None
+    objective: Any = None
+    balance: Any = None
+    sampling: Any = None
+    trainer: Any = None
+    callbacks: Any = None
+    logger: Any = None
+    inversion: Any = None
+    train_run: str | None = None
+    image_prompt_run: str | None = None
+    generate_run: str | None = None
+    results_dir: str | None = None
+    sheet_users: int = 20
+    split_sizes: Any = None
+    targets: Any = None
+    history_items: Any = None
+    unseen: Any = None
+
+
+SCHEMAS: dict[str, type[RunConfig]] = {
+    "prepare": PrepareConfig,
+    "pretrain": PretrainConfig,
+    "keywords": KeywordsConfig,
+    "train": StudyConfig,
+    "generate": StudyConfig,
+    "evaluate": StudyConfig,
+    "study": StudyConfig,
+}
