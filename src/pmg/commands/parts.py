@@ -37,9 +37,10 @@ def build_examples(cfg: DictConfig, data: EmojiData, split: str) -> list[Example
     Raises:
         PmgError: `unseen` names no taste, or leaves no training users.
     """
-    unknown = [name for name in cfg.unseen if name not in data.tastes]
+    tastes = [taste.name for taste in data.tastes]
+    unknown = [name for name in cfg.unseen if name not in tastes]
     if unknown:
-        raise PmgError(f"unseen: no taste '{unknown[0]}'{nearest(unknown[0], data.tastes)}")
+        raise PmgError(f"unseen: no taste '{unknown[0]}'{nearest(unknown[0], tastes)}")
     hidden = () if split == "test" else cfg.unseen
     examples = data.examples(split, cfg.split_sizes[split], cfg.targets[split])
     kept = [example for example in examples if example.labels["taste"] not in hidden]
