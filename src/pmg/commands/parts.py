@@ -37,12 +37,12 @@ def build_examples(cfg: DictConfig, data: EmojiData, split: str) -> list[Example
     Raises:
         PmgError: `unseen` names no taste, or leaves no training users.
     """
+    examples = data.examples(split, cfg.split_sizes[split], cfg.targets[split])
     tastes = [taste.name for taste in data.tastes]
     unknown = [name for name in cfg.unseen if name not in tastes]
     if unknown:
         raise PmgError(f"unseen: no taste '{unknown[0]}'{nearest(unknown[0], tastes)}")
     hidden = () if split == "test" else cfg.unseen
-    examples = data.examples(split, cfg.split_sizes[split], cfg.targets[split])
     kept = [example for example in examples if example.labels["taste"] not in hidden]
     if not kept:
         raise PmgError(f"unseen leaves no users in the split '{split}'")
