@@ -63,7 +63,7 @@ def read_runs(folder: Path, study: Study) -> tuple[pd.DataFrame, list[dict[str, 
     """Rows of all finished runs, each with its ``variant``, and their results, in the order of what varies."""
     found = []
     for path in folder.glob("*/results.json"):
-        result = json.loads(path.read_text())
+        result = json.loads(path.read_text().replace(f"{HERE.parent}/", ""))  # of a study's parts: absolute folders
         values = {name: _value(result["config"], key) for name, key in (study.factors or {}).items()}
         label = ", ".join(f"{name} = {_shown(value)}" for name, value in values.items())
         rows = pd.read_parquet(path.parent / "rows.parquet").assign(variant=label)

@@ -70,11 +70,12 @@ def test_users_of_hidden_tastes_stand_apart(studies, tmp_path):
 
 def test_seeds_of_a_study_without_factors_are_one_table(studies, tmp_path):
     for seed in (0, 1):
-        write_run(tmp_path / "runs" / f"seed={seed}", {}, dict.fromkeys(("flat", "ink", "clay"), 0.3), seed)
+        config = {"generate_run": f"{ROOT}/outputs/generate"}
+        write_run(tmp_path / "runs" / f"seed={seed}", config, dict.fromkeys(("flat", "ink", "clay"), 0.3), seed)
     studies.report("components", tmp_path / "runs", tmp_path / "into")
     results = json.loads((tmp_path / "into" / "results.json").read_text())
     assert results["arms"]["pmg"]["lpips_truth"] == {"mean": 0.3, "low": 0.3, "high": 0.3, "n": 6, "seeds": 2}
-    assert len(results["runs"]) == 2
+    assert [run["config"]["generate_run"] for run in results["runs"]] == ["outputs/generate"] * 2
 
 
 def test_folder_without_finished_runs_is_one_clear_line(studies, tmp_path):
