@@ -46,7 +46,25 @@ class PretrainConfig(RunConfig):
 
 
 @dataclass
-class KeywordsConfig(RunConfig):
+class ReadingConfig(RunConfig):
+    """What every command needs that reads histories; the scorer is there for captioners and encoders that look.
+
+    Attributes:
+        results_dir: where results, and what belongs to them, go.
+    """
+
+    data: Any = None
+    scenario: Any = None
+    captioner: Any = None
+    decoding: Any = None
+    text_encoder: Any = None
+    encoder: Any = None
+    scorer: Any = None
+    results_dir: str | None = None
+
+
+@dataclass
+class KeywordsConfig(ReadingConfig):
     """``pmg-keywords``: reads real users' histories and measures what their keywords foresee.
 
     Attributes:
@@ -55,33 +73,23 @@ class KeywordsConfig(RunConfig):
         attribute: of the scenario; its options are the vocabulary that is compared.
         history_items: so many likes are read.
         later_items: users who liked fewer things later are left out.
-        results_dir: where results and keywords go.
     """
 
-    data: Any = None
-    scenario: Any = None
-    captioner: Any = None
-    decoding: Any = None
-    text_encoder: Any = None
-    encoder: Any = None
-    scorer: Any = None
     split: str = "test"
     users: int | None = None
     attribute: str = ""
     history_items: int = 12
     later_items: int = 5
-    results_dir: str | None = None
 
 
 @dataclass
-class StudyConfig(RunConfig):
+class StudyConfig(ReadingConfig):
     """``pmg-train``, ``pmg-generate``, ``pmg-evaluate``, ``pmg-study``: one experiment file describes the whole road.
 
     Attributes:
         train_run: folder of the ``pmg-train`` run that ``pmg-generate`` takes its encoder from.
         image_prompt_run: folder of a ``pmg-train encoder=image_prompt`` run, for the method of that name.
         generate_run: folder of the ``pmg-generate`` run that ``pmg-evaluate`` judges.
-        results_dir: where ``pmg-evaluate`` puts its results and pictures.
         sheet_users: users on the contact sheet.
         split_sizes: how many users of each split are used.
         targets: how many targets of each of those users.
@@ -89,14 +97,7 @@ class StudyConfig(RunConfig):
         unseen: tastes that training and validation users don't have.
     """
 
-    data: Any = None
-    scenario: Any = None
-    captioner: Any = None
-    decoding: Any = None
-    text_encoder: Any = None
-    encoder: Any = None
     generator: Any = None
-    scorer: Any = None
     judge: Any = None
     method: Any = None
     objective: Any = None
@@ -109,7 +110,6 @@ class StudyConfig(RunConfig):
     train_run: str | None = None
     image_prompt_run: str | None = None
     generate_run: str | None = None
-    results_dir: str | None = None
     sheet_users: int = 20
     split_sizes: Any = None
     targets: Any = None
