@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -79,8 +80,9 @@ def read(cfg: DictConfig, run: Run, examples: Sequence[Example]) -> Mapping[str,
     from pmg.language.captioning import caption_items
     from pmg.language.counting import count_keywords
 
-    items = [behavior.item for example in examples for behavior in example.history]
-    captions = caption_items(instantiate(cfg.captioner), items)
+    # dislikes would be read for negative keywords, which nothing here compares
+    examples = [replace(e, history=tuple(behavior for behavior in e.history if behavior.liked)) for e in examples]
+    captions = caption_items(instantiate(cfg.captioner), [item for example in examples for item in example.liked])
     with reading(cfg, run, instantiate(cfg.text_encoder)) as reader, run.ledger.phase("read histories"):
         found = reader.read(examples, captions)
     counted = {example.user: count_keywords(example, reader.scenario) for example in examples}
