@@ -72,7 +72,7 @@ demo-smoke: $(STAMP) ## the demo at toy length: does the whole way run?
 	$(BIN)/pmg-generate experiment=demo_smoke $(ARGS)
 	$(BIN)/pmg-evaluate experiment=demo_smoke $(ARGS)
 
-encoders: $(STAMP) ## the preference encoders that the studies share, one a seed (5 minutes each)
+encoders: $(STAMP) ## the preference encoders that the studies share, one a seed (12 minutes each)
 	$(BIN)/pmg-train experiment=encoders $(ARGS)
 
 image-prompts: $(STAMP) ## the encoders of the image prompt baseline
