@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -47,7 +47,7 @@ class Tree:
         return len(self.tokens)
 
 
-def plant(questions: Sequence[Question], token_ids: Callable[[str], list[int]]) -> Tree:
+def plant(questions: Iterable[Question], token_ids: Callable[[str], list[int]]) -> Tree:
     """Lays questions out as one sequence.
 
     Args:

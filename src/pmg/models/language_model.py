@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -12,13 +13,17 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, Cache, PreTrainedM
 from transformers.cache_utils import DynamicCache
 
 from pmg.domain import PmgError
-from pmg.models.attention import PACKED
+from pmg.models.architecture import Shape, check_length, logits_of, settle_attention
+from pmg.models.attention import additive_mask
+from pmg.models.chat import Frame, chat_frame
 from pmg.models.choice import Grove, Question, plant
 from pmg.models.context import Context, ContextLayer
 from pmg.models.gguf import unpack_gguf
+from pmg.models.quantization import loading_options
 from pmg.models.sources import resolve_source
 from pmg.models.writing import Continuation, end_tokens, greedy, sampled, write
 
+NO_FRAME = Frame()
 TREE_TOKENS = 4096  # tokens of questions and options in one pass, over all its histories; bounds memory
 
 
@@ -26,55 +31,49 @@ class LanguageModel(nn.Module):
     """A causal language model that is never trained: parameters frozen, always in eval mode.
 
     Args:
-        model: any transformers causal language model with rotary positions.
+        model: any transformers causal language model whose layers keep keys and values.
         tokenizer: its tokenizer.
+        frame: text around histories and questions: a chat template, or nothing.
 
     Attributes:
+        width: width of embeddings and hidden states.
+        layers: number of transformer layers.
+        kv_heads: number of key/value heads.
+        head_dim: width of one head.
         tokens_computed: tokens that went through the model since the start (padding not counted).
         tokens_reused: tokens of contexts that were attended to without being computed again.
+
+    Raises:
+        PmgError: the model can't go on behind a kept history.
     """
 
-    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, frame: Frame = NO_FRAME) -> None:
         super().__init__()
         self.model = model.requires_grad_(False)
-        model.set_attn_implementation(PACKED)
-        self.tokenizer = tokenizer
-        self.tokens_computed = 0
-        self.tokens_reused = 0
+        self.tokenizer, self.frame = tokenizer, frame
+        shape = Shape.of(model.config)
+        self.width, self.layers, self.limit = shape.width, shape.layers, shape.limit
+        self.kv_heads, self.head_dim = shape.kv_heads, shape.head_dim
+        self.tokens_computed = self.tokens_reused = 0
         # transformers 5.24 renamed the argument and warns about the old name
         renamed = "cache" in inspect.signature(model.get_decoder().forward).parameters
         self._cache_argument = "cache" if renamed else "past_key_values"
         self.train(False)
+        self.attention = settle_attention(self)
+        self.tokens_computed = self.tokens_reused = 0
 
     def train(self, mode: bool = True) -> LanguageModel:
         """Stays in eval mode, whatever the module around it does."""
         return super().train(False)
 
     @property
-    def width(self) -> int:
-        """Width of embeddings and hidden states."""
-        return self.model.config.hidden_size
-
-    @property
-    def layers(self) -> int:
-        """Number of transformer layers."""
-        return self.model.config.num_hidden_layers
-
-    @property
-    def kv_heads(self) -> int:
-        """Number of key/value heads (fewer than query heads under grouped attention)."""
-        return self.model.config.num_key_value_heads
-
-    @property
-    def head_dim(self) -> int:
-        """Width of one head."""
-        config = self.model.config
-        return getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-
-    @property
     def embeddings(self) -> Tensor:
         """The input embedding matrix `(vocabulary, width)`."""
         return self.model.get_input_embeddings().weight
+
+    def embed(self, tokens: Tensor) -> Tensor:
+        """Input embeddings `(..., width)` of tokens `(...)`, as the model itself looks them up."""
+        return self.model.get_input_embeddings()(tokens.to(self.embeddings.device))
 
     def token_ids(self, text: str) -> list[int]:
         """Tokens of a piece of text that goes on from something: no special tokens."""
@@ -92,12 +91,18 @@ class LanguageModel(nn.Module):
             Their keys and values, in the order of `texts`, in the model's dtype.
 
         Raises:
-            PmgError: a text has no tokens.
+            PmgError: a text has no tokens, or more than the model can read.
         """
-        tokens = [torch.tensor(self.tokenizer(text).input_ids, dtype=torch.long) for text in texts]
-        lengths = torch.tensor([len(row) for row in tokens])
-        if not len(lengths) or not lengths.min():
+        framed = self.frame.head != ""  # which holds the tokenizer's special tokens already
+        ids = [self.tokenizer(self.frame.head + text, add_special_tokens=not framed).input_ids for text in texts]
+        if not all(texts) or not all(ids) or not ids:
             raise PmgError("the language model was given an empty text; a context needs at least one token")
+        return self.prefill_tokens([torch.tensor(row, dtype=torch.long) for row in ids], batch_size)
+
+    @torch.no_grad()
+    def prefill_tokens(self, tokens: Sequence[Tensor], batch_size: int = 32) -> Context:
+        """Reads texts as `prefill` does, given as tokens, int64 `(T_i,)` each."""
+        lengths = torch.tensor([len(row) for row in tokens])
         order = lengths.argsort(stable=True)
         ends = lengths[order].cumsum(0)
         shape = (self.layers, int(ends[-1]), self.kv_heads, self.head_dim)
@@ -110,28 +115,29 @@ class LanguageModel(nn.Module):
         starts[order] = ends - lengths[order]
         return Context(keys, values, torch.cat([tokens[row] for row in order]), starts, lengths)
 
+    @torch.no_grad()
+    def read_at_once(self, tokens: Tensor) -> Tensor:
+        """Last hidden states `(T, width)` of tokens `(T,)`, by the model's present attention and without a cache."""
+        inputs = tokens[None].to(self.model.device)
+        return self.model.get_decoder()(input_ids=inputs, use_cache=False).last_hidden_state[0]
+
     def _read(self, rows: list[Tensor], keys: Tensor, values: Tensor) -> None:
         """Runs one batch and writes its keys and values `(layers, T, kv_heads, head_dim)` in place."""
+        check_length(max(map(len, rows)), self.limit)
         padded = nn.utils.rnn.pad_sequence(rows, batch_first=True).to(self.model.device)
         real = torch.arange(padded.shape[1]) < torch.tensor([len(row) for row in rows])[:, None]
         seen = real[:, None] & torch.ones(padded.shape[1], padded.shape[1], dtype=torch.bool).tril()
         cache = DynamicCache()
-        self._decode(cache, input_ids=padded, attention_mask=self._mask(seen))
+        self._decode(cache, seen, input_ids=padded)
         for layer, part in enumerate(cache.layers):
             keys[layer] = part.keys.transpose(1, 2)[real]
             values[layer] = part.values.transpose(1, 2)[real]
         self.tokens_computed += int(real.sum())
 
-    def _mask(self, seen: Tensor) -> Tensor:
-        """Turns bool `(B, N, L)` into what is added to attention logits, `(B, 1, N, L)`."""
-        blocked = torch.finfo(self.model.dtype).min
-        mask = torch.zeros(seen.shape, dtype=self.model.dtype).masked_fill_(~seen, blocked)
-        return mask[:, None].to(self.model.device)
-
-    def _decode(self, cache: Cache, **inputs: Tensor) -> Tensor:
-        """Runs the transformer without its vocabulary head; returns last hidden states."""
-        cache_argument = {self._cache_argument: cache}
-        return self.model.get_decoder()(**inputs, **cache_argument, use_cache=True).last_hidden_state
+    def _decode(self, cache: Cache, seen: Tensor, **inputs: Tensor) -> Tensor:
+        """Runs the transformer without its vocabulary head under bool `seen` `(B, N, L)`; last hidden states."""
+        inputs |= {"attention_mask": additive_mask(seen, self.model), self._cache_argument: cache}
+        return self.model.get_decoder()(**inputs, use_cache=True).last_hidden_state
 
     def extend(
         self, context: Context, embeds: Tensor, steps: Tensor, visible: Tensor, prefix: Tensor | None = None
@@ -158,10 +164,10 @@ class LanguageModel(nn.Module):
         seen = torch.cat([part.expand(batch, new, -1) for part in parts], dim=2)
         embeds = embeds.to(self.model.device, self.model.dtype)
         positions = (context.lengths[:, None] + steps).to(embeds.device)
+        check_length(int(positions.max()) + 1, self.limit)
         self.tokens_computed += int(parts[2].diagonal(dim1=1, dim2=2).sum())  # what doesn't see itself is padding
         self.tokens_reused += int(context.lengths.sum())
-        cache = Cache(layers=layers)
-        return self._decode(cache, inputs_embeds=embeds, attention_mask=self._mask(seen), position_ids=positions)
+        return self._decode(Cache(layers=layers), seen, inputs_embeds=embeds, position_ids=positions)
 
     def soft_states(self, context: Context, embeds: Tensor, prefix: Tensor | None = None) -> Tensor:
         """Last hidden states of soft tokens that stand behind each history.
@@ -206,18 +212,21 @@ class LanguageModel(nn.Module):
         Raises:
             PmgError: a history has no question, or a prompt or an option is empty.
         """
-        planted = {asked: plant(asked, self.token_ids) for asked in map(tuple, questions)}
+        planted = {asked: plant(map(self._framed, asked), self.token_ids) for asked in map(tuple, questions)}
         trees = [planted[tuple(asked)] for asked in questions]
         size = max(1, min(batch_size, TREE_TOKENS // max(map(len, trees), default=1)))
         results: list[list[Tensor]] = []
         for rows in torch.arange(len(context)).split(size) if trees else ():
             batch = [trees[row] for row in rows]
             grove = Grove.of(batch)
-            embeds = self.embeddings[grove.tokens.to(self.embeddings.device)]
-            states = self.extend(context.select(rows), embeds, grove.steps, grove.visible)
-            scores = grove.score(states, self.model.get_output_embeddings())
+            states = self.extend(context.select(rows), self.embed(grove.tokens), grove.steps, grove.visible)
+            scores = grove.score(states, partial(logits_of, self.model))
             results += [list(row[: sum(t.counts)].split(t.counts)) for row, t in zip(scores, batch, strict=True)]
         return results
+
+    def _framed(self, question: Question) -> Question:
+        options = tuple(map(self.frame.answer, question.options))
+        return Question(question.prompt + self.frame.tail if question.prompt else "", options)
 
     @torch.no_grad()
     def generate(
@@ -240,8 +249,8 @@ class LanguageModel(nn.Module):
         Raises:
             PmgError: the prompt is empty.
         """
-        tokens = torch.tensor(self.token_ids(prompt), dtype=torch.long)
-        if not len(tokens):
+        tokens = torch.tensor(self.token_ids(prompt + self.frame.tail), dtype=torch.long)
+        if not prompt:
             raise PmgError("a text can't be written behind an empty prompt")
         config = self.model.generation_config
         ends = end_tokens(None if config is None else config.eos_token_id, self.tokenizer.eos_token_id)
@@ -258,27 +267,32 @@ class LanguageModel(nn.Module):
     def _read_on(self, cache: Cache, tokens: Tensor, positions: Tensor, seen: Tensor) -> Tensor:
         """Reads `(B, N)` tokens behind what `cache` holds; gives logits of what follows, float32 `(B, V)`."""
         tokens, positions = tokens.to(self.model.device), positions.to(self.model.device)
-        states = self._decode(cache, input_ids=tokens, attention_mask=self._mask(seen), position_ids=positions)
-        return self.model.get_output_embeddings()(states[:, -1]).float().cpu()
+        states = self._decode(cache, seen, input_ids=tokens, position_ids=positions)
+        return logits_of(self.model, states[:, -1]).cpu()
 
 
-def load_language_model(source: str, dtype: str, cache_dir: str) -> LanguageModel:
+def load_language_model(
+    source: str, dtype: str, cache_dir: str, chat: bool = False, quantization: str | None = None
+) -> LanguageModel:
     """Loads a language model and its tokenizer.
 
     Args:
         source: hub id, folder, or ``package:NAME/path``; a ``.gguf`` file is unpacked once into `cache_dir`.
         dtype: name of a floating point type, e.g. ``bfloat16``.
         cache_dir: where unpacked files lie.
+        chat: whether histories and questions stand inside the tokenizer's chat template, where it has one.
+        quantization: ``4bit`` or ``8bit`` keeps the weights so (bitsandbytes), or None.
 
     Raises:
-        PmgError: the source is missing or damaged.
+        PmgError: the source is missing or damaged, or the model is of a kind that can't go on behind a history.
     """
     path = resolve_source(source)
     try:
         if path.endswith(".gguf"):
             path = str(unpack_gguf(Path(path), dtype, Path(cache_dir)))
-        model = AutoModelForCausalLM.from_pretrained(path, dtype=getattr(torch, dtype))
-        return LanguageModel(model, AutoTokenizer.from_pretrained(path))
+        model = AutoModelForCausalLM.from_pretrained(path, **loading_options(dtype, quantization))
+        tokenizer = AutoTokenizer.from_pretrained(path)
+        return LanguageModel(model, tokenizer, chat_frame(tokenizer) if chat else NO_FRAME)
     except PmgError:
         raise
     except Exception as error:  # readers of weights raise whatever they like on damaged files

@@ -1,0 +1,44 @@
+"""Weights in few bits, for language models that would not fit otherwise."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from typing import Any
+
+import torch
+from transformers import BitsAndBytesConfig
+
+from pmg.domain import PmgError
+
+KINDS = ("4bit", "8bit")
+
+
+def loading_options(dtype: str, quantization: str | None) -> dict[str, Any]:
+    """Arguments of ``from_pretrained`` for a floating point type and, perhaps, weights in few bits.
+
+    Args:
+        dtype: name of the type that is computed in.
+        quantization: ``4bit`` (NF4 with double quantisation, as in QLoRA, Dettmers et al. 2023), ``8bit`` or None.
+
+    Raises:
+        PmgError: the kind or the type is unknown, or bitsandbytes is missing.
+    """
+    if not isinstance(getattr(torch, dtype, None), torch.dtype):
+        raise PmgError(f"'{dtype}' is no type of torch; use e.g. bfloat16, float16 or float32")
+    computed = getattr(torch, dtype)
+    if quantization is None:
+        return {"dtype": computed}
+    if quantization not in KINDS:
+        raise PmgError(f"encoder.language_model.quantization is '{quantization}'; known: {', '.join(KINDS)}, null")
+    if find_spec("bitsandbytes") is None:
+        raise PmgError(f"quantization={quantization} needs bitsandbytes: pip install 'pmg[quantization]'")
+    if quantization == "8bit":
+        config = BitsAndBytesConfig(load_in_8bit=True)
+    else:
+        config = BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=computed,
+        )
+    return {"dtype": computed, "quantization_config": config}

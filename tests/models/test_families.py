@@ -1,0 +1,176 @@
+"""Language models of many families, as checkpoints in the true layout, behind one face."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import transformers as tf
+
+from pmg.domain import PmgError
+from pmg.models.architecture import Shape
+from pmg.models.choice import Question
+from pmg.models.language_model import load_language_model
+from pmg.models.tiny import tiny_tokenizer
+
+TEXTS = ("red apple, flat", "dog: thick black outline, black and white, flat", "ghost")
+CHAT = (
+    "{% for m in messages %}<|{{ m.role }}|>\n{{ m.content | trim }}<end>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>\n{% endif %}"
+)
+SIZES = {
+    "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
+    "max_position_embeddings": 256, "pad_token_id": None, "bos_token_id": None, "eos_token_id": 0,
+}  # fmt: skip
+GROUPED = {**SIZES, "num_key_value_heads": 2, "head_dim": 8}
+FAMILIES = {
+    "llama": tf.LlamaConfig(**GROUPED),
+    "multi_query": tf.LlamaConfig(**{**GROUPED, "num_key_value_heads": 1}),
+    "qwen2": tf.Qwen2Config(**GROUPED, tie_word_embeddings=True),
+    "qwen3": tf.Qwen3Config(**{**GROUPED, "head_dim": 16}),
+    "mistral": tf.MistralConfig(**GROUPED, sliding_window=128),
+    "mixtral": tf.MixtralConfig(**GROUPED, num_local_experts=4),
+    "phi3": tf.Phi3Config(**{**GROUPED, "pad_token_id": 0}),
+    "smollm3": tf.SmolLM3Config(**{**GROUPED, "pad_token_id": 0}),
+    "gemma2": tf.Gemma2Config(**{**GROUPED, "pad_token_id": 0}, sliding_window=128, query_pre_attn_scalar=8),
+    "gemma3": tf.Gemma3TextConfig(**{**GROUPED, "pad_token_id": 0}, sliding_window=128, query_pre_attn_scalar=8),
+    "granite": tf.GraniteConfig(**{**GROUPED, "pad_token_id": 0}, logits_scaling=2.0),
+    "cohere": tf.CohereConfig(**{**GROUPED, "pad_token_id": 0}, logit_scale=0.5),
+    "gpt_neox": tf.GPTNeoXConfig(**SIZES),
+}
+REFUSED = {
+    "bloom": tf.BloomConfig(hidden_size=32, n_layer=2, n_head=4),  # positions by distance from the end
+    "mamba": tf.MambaConfig(hidden_size=32, num_hidden_layers=2),  # a state, no keys
+}
+
+
+def save(config, folder, chat_template=None, seed=0):
+    """Writes a checkpoint with random weights as publishers do: config, safetensors, tokenizer."""
+    tokenizer = tiny_tokenizer()
+    tokenizer.pad_token = None  # many have none
+    tokenizer.chat_template = chat_template
+    config.vocab_size = len(tokenizer)
+    torch.manual_seed(seed)
+    model = tf.AutoModelForCausalLM.from_config(config)
+    for weight in model.parameters():
+        if weight.ndim > 1:
+            torch.nn.init.normal_(weight, std=0.2)  # attention far from uniform
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture(params=FAMILIES)
+def folder(request, tmp_path):
+    return save(FAMILIES[request.param], tmp_path)
+
+
+def load(folder, **options):
+    return load_language_model(folder, "float32", "unused", **options)
+
+
+def test_kept_histories_give_what_the_librarys_own_pass_gives(folder):
+    """Log-probabilities of options behind histories of different length, against one plain pass for each."""
+    lm = load(folder)
+    questions = [Question(" Their favourite is", (" flat", " thick black outline"))]
+    got = lm.ask(lm.prefill(TEXTS), [questions] * len(TEXTS))
+    plain = tf.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    for text, (scores,) in zip(TEXTS, got, strict=True):
+        for option, score in zip(questions[0].options, scores, strict=True):
+            start = lm.tokenizer(text).input_ids + lm.token_ids(questions[0].prompt)
+            end = lm.token_ids(option)
+            with torch.no_grad():
+                logits = plain(torch.tensor([start + end])).logits[0, len(start) - 1 : -1]
+            expected = logits.log_softmax(-1)[torch.arange(len(end)), torch.tensor(end)].sum()
+            torch.testing.assert_close(score, expected, rtol=1e-4, atol=1e-3)
+
+
+def test_written_texts_are_those_of_the_library(folder):
+    lm = load(folder)
+    (got,) = lm.generate(lm.prefill(TEXTS[:1]), " It is", max_new_tokens=6)
+    plain = tf.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    start = torch.tensor([lm.tokenizer(TEXTS[0]).input_ids + lm.token_ids(" It is")])
+    written = plain.generate(start, attention_mask=torch.ones_like(start), max_new_tokens=6, do_sample=False)
+    assert got == lm.tokenizer.decode(written[0, start.shape[1] :], skip_special_tokens=True)
+
+
+def test_soft_tokens_take_gradients(folder):
+    lm = load(folder)
+    embeds = torch.randn(2, lm.width, requires_grad=True)
+    prefix = torch.randn(lm.layers, 2, lm.kv_heads, 3, lm.head_dim, requires_grad=True)
+    states = lm.soft_states(lm.prefill(TEXTS), embeds, prefix)
+    assert states.shape == (3, 2, lm.width)
+    states.square().sum().backward()
+    assert embeds.grad.abs().sum() > 0
+    assert prefix.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("family", REFUSED)
+def test_models_that_keep_no_keys_are_refused(family, tmp_path):
+    with pytest.raises(PmgError, match=r"can't go on behind a kept history .* Llama, Qwen"):
+        load(save(REFUSED[family], tmp_path))
+
+
+def test_soft_caps_need_the_plain_attention(tmp_path):
+    assert load(save(FAMILIES["gemma2"], tmp_path / "gemma")).attention == "eager"
+    assert load(save(FAMILIES["llama"], tmp_path / "llama")).attention == "pmg_packed"
+
+
+@pytest.mark.parametrize(("family", "limit"), [("mistral", 128), ("gemma2", 128), ("llama", 256)])
+def test_histories_beyond_the_window_or_the_positions_are_refused(family, limit, tmp_path):
+    lm = load(save(FAMILIES[family], tmp_path))
+    assert lm.limit == limit
+    fits = lm.prefill_tokens([torch.ones(limit - 4, dtype=torch.long)])
+    lm.soft_states(fits, torch.randn(4, lm.width))
+    with pytest.raises(PmgError, match=rf"have {limit + 1} tokens.* reads {limit}: lower scenario.max_items"):
+        lm.soft_states(fits, torch.randn(5, lm.width))
+    with pytest.raises(PmgError, match=r"lower scenario.max_items"):
+        lm.prefill(["ghost " * 300])
+
+
+def test_a_window_that_is_switched_off_is_no_limit():
+    config = tf.Qwen2Config(**GROUPED, sliding_window=64, use_sliding_window=False)
+    assert Shape.of(config).limit == 256
+
+
+def test_chat_templates_stand_around_history_and_question(tmp_path):
+    folder = save(FAMILIES["llama"], tmp_path, CHAT)
+    framed, plain = load(folder, chat=True), load(folder)
+    assert framed.frame.head == "<|user|>\n"
+    assert framed.frame.tail == "<end>\n<|assistant|>\n"
+    context = framed.prefill(["red apple, flat"])
+    assert framed.tokenizer.decode(context.tokens) == "<|user|>\nred apple, flat"
+    (scores,) = framed.ask(context, [[Question("\nWhich?", (" flat", " glossy"))]])[0]
+    by_hand = Question("\nWhich?<end>\n<|assistant|>\n", ("flat", "glossy"))
+    (expected,) = plain.ask(plain.prefill(["<|user|>\nred apple, flat"]), [[by_hand]])[0]
+    torch.testing.assert_close(scores, expected)
+    written = plain.generate(plain.prefill(["<|user|>\nred apple, flat"]), by_hand.prompt, 5)
+    assert framed.generate(context, "\nWhich?", 5) == written
+
+
+def test_a_tokenizer_without_a_template_is_told_the_bare_text(tmp_path):
+    lm = load(save(FAMILIES["llama"], tmp_path), chat=True)
+    assert lm.frame.head == lm.frame.tail == ""
+
+
+def test_a_template_that_hides_the_message_is_refused(tmp_path):
+    with pytest.raises(PmgError, match=r"hides the user's message; use encoder.language_model.chat=false"):
+        load(save(FAMILIES["llama"], tmp_path, "nothing of it"), chat=True)
+
+
+def test_unknown_types_and_quantizations_are_refused(tmp_path):
+    folder = save(FAMILIES["llama"], tmp_path)
+    with pytest.raises(PmgError, match="no type of torch"):
+        load_language_model(folder, "bfloat", "unused")
+    with pytest.raises(PmgError, match="'3bit'; known: 4bit, 8bit"):
+        load(folder, quantization="3bit")
+
+
+def test_four_bits_keep_the_answers_near(tmp_path):
+    pytest.importorskip("bitsandbytes")
+    config = tf.LlamaConfig(**{**GROUPED, "hidden_size": 128, "intermediate_size": 256, "head_dim": 32})
+    folder = save(config, tmp_path)
+    whole, packed = load(folder), load(folder, quantization="4bit")
+    states = [lm.soft_states(lm.prefill(TEXTS), lm.embeddings[:2].float()) for lm in (whole, packed)]
+    size = [sum(p.numel() * p.element_size() for p in lm.model.model.layers.parameters()) for lm in (whole, packed)]
+    assert size[1] < size[0] / 6
+    assert torch.cosine_similarity(*states, dim=-1).min() > 0.6
