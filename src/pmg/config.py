@@ -23,7 +23,7 @@ from pmg.schemas import SCHEMAS
 
 ALLOWED_TARGETS = ("pmg.", "torch.", "pytorch_lightning.", "torchmetrics.", "diffusers.", "transformers.")
 _NO_RESULT = frozenset(
-    {"name", "run_dir", "paths", "train_run", "image_prompt_run", "generate_run", "logger", "callbacks"}
+    {"name", "run_dir", "paths", "device", "train_run", "image_prompt_run", "generate_run", "logger", "callbacks"}
 )
 _HYDRA_KEYS = frozenset({"_target_", "_partial_", "_convert_", "_recursive_", "_args_"})
 

@@ -50,9 +50,11 @@ class ReadingConfig(RunConfig):
     """What every command needs that reads histories; the scorer is there for captioners and encoders that look.
 
     Attributes:
+        device: where frozen models stand; auto: on a GPU where there is one.
         results_dir: where results, and what belongs to them, go.
     """
 
+    device: str = "auto"
     data: Any = None
     scenario: Any = None
     captioner: Any = None

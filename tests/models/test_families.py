@@ -6,11 +6,11 @@ import pytest
 import torch
 import transformers as tf
 
+from checkpoints import write_language_model
 from pmg.domain import PmgError
 from pmg.models.architecture import Shape
 from pmg.models.choice import Question
 from pmg.models.language_model import load_language_model
-from pmg.models.tiny import tiny_tokenizer
 
 TEXTS = ("red apple, flat", "dog: thick black outline, black and white, flat", "ghost")
 CHAT = (
@@ -43,25 +43,9 @@ REFUSED = {
 }
 
 
-def save(config, folder, chat_template=None, seed=0):
-    """Writes a checkpoint with random weights as publishers do: config, safetensors, tokenizer."""
-    tokenizer = tiny_tokenizer()
-    tokenizer.pad_token = None  # many have none
-    tokenizer.chat_template = chat_template
-    config.vocab_size = len(tokenizer)
-    torch.manual_seed(seed)
-    model = tf.AutoModelForCausalLM.from_config(config)
-    for weight in model.parameters():
-        if weight.ndim > 1:
-            torch.nn.init.normal_(weight, std=0.2)  # attention far from uniform
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return str(folder)
-
-
 @pytest.fixture(params=FAMILIES)
 def folder(request, tmp_path):
-    return save(FAMILIES[request.param], tmp_path)
+    return write_language_model(tmp_path, FAMILIES[request.param])
 
 
 def load(folder, **options):
@@ -107,17 +91,17 @@ def test_soft_tokens_take_gradients(folder):
 @pytest.mark.parametrize("family", REFUSED)
 def test_models_that_keep_no_keys_are_refused(family, tmp_path):
     with pytest.raises(PmgError, match=r"can't go on behind a kept history .* Llama, Qwen"):
-        load(save(REFUSED[family], tmp_path))
+        load(write_language_model(tmp_path, REFUSED[family]))
 
 
 def test_soft_caps_need_the_plain_attention(tmp_path):
-    assert load(save(FAMILIES["gemma2"], tmp_path / "gemma")).attention == "eager"
-    assert load(save(FAMILIES["llama"], tmp_path / "llama")).attention == "pmg_packed"
+    assert load(write_language_model(tmp_path / "gemma", FAMILIES["gemma2"])).attention == "eager"
+    assert load(write_language_model(tmp_path / "llama", FAMILIES["llama"])).attention == "pmg_packed"
 
 
 @pytest.mark.parametrize(("family", "limit"), [("mistral", 128), ("gemma2", 128), ("llama", 256)])
 def test_histories_beyond_the_window_or_the_positions_are_refused(family, limit, tmp_path):
-    lm = load(save(FAMILIES[family], tmp_path))
+    lm = load(write_language_model(tmp_path, FAMILIES[family]))
     assert lm.limit == limit
     fits = lm.prefill_tokens([torch.ones(limit - 4, dtype=torch.long)])
     lm.soft_states(fits, torch.randn(4, lm.width))
@@ -133,7 +117,7 @@ def test_a_window_that_is_switched_off_is_no_limit():
 
 
 def test_chat_templates_stand_around_history_and_question(tmp_path):
-    folder = save(FAMILIES["llama"], tmp_path, CHAT)
+    folder = write_language_model(tmp_path, FAMILIES["llama"], CHAT)
     framed, plain = load(folder, chat=True), load(folder)
     assert framed.frame.head == "<|user|>\n"
     assert framed.frame.tail == "<end>\n<|assistant|>\n"
@@ -148,17 +132,17 @@ def test_chat_templates_stand_around_history_and_question(tmp_path):
 
 
 def test_a_tokenizer_without_a_template_is_told_the_bare_text(tmp_path):
-    lm = load(save(FAMILIES["llama"], tmp_path), chat=True)
+    lm = load(write_language_model(tmp_path, FAMILIES["llama"]), chat=True)
     assert lm.frame.head == lm.frame.tail == ""
 
 
 def test_a_template_that_hides_the_message_is_refused(tmp_path):
     with pytest.raises(PmgError, match=r"hides the user's message; use encoder.language_model.chat=false"):
-        load(save(FAMILIES["llama"], tmp_path, "nothing of it"), chat=True)
+        load(write_language_model(tmp_path, FAMILIES["llama"], "nothing of it"), chat=True)
 
 
 def test_unknown_types_and_quantizations_are_refused(tmp_path):
-    folder = save(FAMILIES["llama"], tmp_path)
+    folder = write_language_model(tmp_path, FAMILIES["llama"])
     with pytest.raises(PmgError, match="no type of torch"):
         load_language_model(folder, "bfloat", "unused")
     with pytest.raises(PmgError, match="'3bit'; known: 4bit, 8bit"):
@@ -168,7 +152,7 @@ def test_unknown_types_and_quantizations_are_refused(tmp_path):
 def test_four_bits_keep_the_answers_near(tmp_path):
     pytest.importorskip("bitsandbytes")
     config = tf.LlamaConfig(**{**GROUPED, "hidden_size": 128, "intermediate_size": 256, "head_dim": 32})
-    folder = save(config, tmp_path)
+    folder = write_language_model(tmp_path, config)
     whole, packed = load(folder), load(folder, quantization="4bit")
     states = [lm.soft_states(lm.prefill(TEXTS), lm.embeddings[:2].float()) for lm in (whole, packed)]
     size = [sum(p.numel() * p.element_size() for p in lm.model.model.layers.parameters()) for lm in (whole, packed)]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from pmg.commands.known import Sources, build_preferences, check_known
 from pmg.commands.launch import launch
-from pmg.commands.parts import build_captions, build_examples, reading
+from pmg.commands.parts import build_captions, build_examples, place, reading
 from pmg.config import config_hash, instantiate, instantiate_by_name
 from pmg.domain import Keywords
 
@@ -77,10 +77,12 @@ def _pipeline(cfg: DictConfig) -> Pipeline:
     """The pipeline of this config."""
     from pmg.generation.pipeline import Pipeline
 
+    scorer = instantiate(cfg.scorer)
+    texts = None if scorer.text_encoder else place(cfg, instantiate(cfg.text_encoder))  # the one it was trained with
     return Pipeline(
-        instantiate(cfg.generator), instantiate(cfg.scorer), instantiate(cfg.balance.weights),
+        place(cfg, instantiate(cfg.generator)), place(cfg, scorer), instantiate(cfg.balance.weights),
         instantiate(cfg.balance.weighting), instantiate(cfg.sampling.scales), cfg.sampling.steps,
-        cfg.sampling.bfloat16,
+        cfg.sampling.bfloat16, texts,
     )  # fmt: skip
 
 

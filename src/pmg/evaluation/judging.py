@@ -16,6 +16,7 @@ from pmg.domain import Example, Item
 from pmg.evaluation.metrics import References, measure
 from pmg.generation.records import Record
 from pmg.models.generator import Generator
+from pmg.models.images import fit_size
 from pmg.models.judge import Judge
 from pmg.models.perceptual import PerceptualDistance
 
@@ -69,7 +70,7 @@ class Judging:
         first = torch.stack([truth[0] for truth in truths])
         seed = by_example[examples[0].id][0].seed
         nearest = pixels(self.catalogue.rows([self._nearest(example) for example in examples]))
-        pseudo = {"nearest": nearest, "ceiling": self._restore(first), "truth": first}
+        pseudo = {"nearest": nearest, "ceiling": fit_size(self._restore(first), first.shape[-1]), "truth": first}
         frames = []
         for arm in sorted({(r.method, r.control) for e in examples for r in by_example[e.id]}):
             chosen = [next(r for r in by_example[e.id] if (r.method, r.control) == arm) for e in examples]

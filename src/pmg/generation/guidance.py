@@ -46,6 +46,19 @@ class Scales:
             if not 0 <= scale < math.inf:
                 raise PmgError(f"sampling.scales.{name} needs a number of at least 0, got {scale}")
 
+    def single(self) -> float:
+        """The one scale of all blocks, for generators that take it as an input (LCM).
+
+        Raises:
+            PmgError: the blocks' scales differ, or there is a scale for negative words.
+        """
+        if len({self.target, self.keywords, self.soft}) > 1 or self.negative:
+            raise PmgError(
+                "this generator takes one guidance scale as an input: set sampling.guidance alone, and leave "
+                "sampling.scales.negative at 0"
+            )
+        return self.target
+
     def coefficients(self, blocks: Sequence[str], negative: bool) -> dict[str, float]:
         """Weight of each branch in the guided prediction; a branch is named by the last block that it sees.
 

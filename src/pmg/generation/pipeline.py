@@ -17,6 +17,7 @@ from pmg.models.conditioning import Block, Condition, join
 from pmg.models.generator import Generator
 from pmg.models.sampling import sample_latents
 from pmg.models.scorer import Scorer
+from pmg.models.text_encoder import TextEncoder
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,10 @@ class Pipeline:
         scales: guidance scales.
         steps: solver steps.
         bfloat16: whether the denoiser's matrix products run in bfloat16.
+        texts: reads what the scorer compares images with; None: the scorer's own, or the generator's.
+
+    Raises:
+        PmgError: the guidance is an input of the generator, and the scales of the blocks differ.
 
     Attributes:
         evaluations: denoiser evaluations so far: each branch of the guidance, candidate, image and step counts.
@@ -46,9 +51,11 @@ class Pipeline:
 
     def __init__(
         self, generator: Generator, scorer: Scorer, weights: Weights, weighting: Weighting, scales: Scales, steps: int,
-        bfloat16: bool = False,
+        bfloat16: bool = False, texts: TextEncoder | None = None,
     ) -> None:  # fmt: skip
         self.generator, self.scorer = generator, scorer
+        self.texts = scorer.text_encoder or texts or generator.text_encoder
+        self.distilled = scales.single() if generator.guidance_input else None
         self.pairs, self.weighting, self.scales = weights.pairs, weighting, scales
         self.steps, self.bfloat16 = steps, bfloat16
         self.evaluations = 0
@@ -59,17 +66,26 @@ class Pipeline:
         # 1. encode the blocks, once a request
         target, preference = self.encode_blocks(requests)
         # 2. weigh them, once a candidate, and join them to the conditions that guide
-        coefficients = self.scales.coefficients(list(preference), any(request.negative.words for request in requests))
+        coefficients = self._mix(list(preference), any(request.negative.words for request in requests))
         conditions = self.join_branches(requests, self.weigh(target, preference))
         branches = [conditions[name] for name in coefficients]
         # 3. denoise all branches of all candidates from their request's noise
         noise = self.draw_noise(requests).repeat_interleave(len(self.pairs), 0)
-        with torch.autocast(noise.device.type, torch.bfloat16, enabled=self.bfloat16):
-            latents = sample_latents(self.generator, branches, list(coefficients.values()), noise, self.steps)
+        seeds = [request.seed for request in requests for _ in self.pairs]
+        with torch.autocast(self.generator.device.type, torch.bfloat16, enabled=self.bfloat16):
+            latents = sample_latents(
+                self.generator, branches, list(coefficients.values()), noise, self.steps, self.distilled, seeds
+            )
         self.evaluations += len(branches) * len(noise) * self.steps
         images = self.generator.decode(latents)
         # 4. score and pick
         return self.select(requests, images)
+
+    def _mix(self, blocks: list[str], negative: bool) -> dict[str, float]:
+        """Coefficients of the branches; a model that takes the guidance as an input sees everything in one branch."""
+        if self.distilled is None:
+            return self.scales.coefficients(blocks, negative)
+        return {["target", *blocks][-1]: 1.0}
 
     def encode_blocks(self, requests: Sequence[Request]) -> tuple[Block, dict[str, Block]]:
         """The target block, and the preference blocks in use by name, in their order."""
@@ -125,7 +141,7 @@ class Pipeline:
 
     def score(self, requests: Sequence[Request], images: Tensor) -> tuple[Tensor, Tensor]:
         """Cosines of each candidate with its target keywords and its preference words, `(B, C)` each."""
-        encode = self.generator.text_encoder.encode
+        encode = self.texts.encode
         content, manner = self.scorer(images)
         shape = (len(requests), len(self.pairs), -1)
         target = self.scorer.encode_target(encode([str(request.target) for request in requests]).pooled)

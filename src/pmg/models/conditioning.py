@@ -41,6 +41,10 @@ class Block:
         parts = (self.tokens, self.mask, self.pooled, self.bias)
         return Block(*(None if part is None else change(part) for part in parts))
 
+    def to(self, device: torch.device | str) -> Block:
+        """The block on a device."""
+        return self._map(lambda part: part.to(device))
+
     def expand(self, batch: int) -> Block:
         """A block of one row, repeated `batch` times without a copy."""
         return self._map(lambda part: part.expand(batch, *part.shape[1:]))
@@ -87,6 +91,12 @@ class Condition:
 
     def __len__(self) -> int:
         return len(self.tokens)
+
+    def to(self, device: torch.device, dtype: torch.dtype) -> Condition:
+        """The condition on a device, its numbers of a type."""
+        parts = (self.tokens, self.pooled, self.bias)
+        tokens, pooled, bias = (None if part is None else part.to(device, dtype) for part in parts)
+        return Condition(tokens, self.mask.to(device), pooled, bias)
 
 
 def join(target: Block, *preference: Block) -> Condition:

@@ -112,5 +112,5 @@ class ContextLayer(DynamicLayer):
         past = self.past[kind].index_select(0, self.rows.flatten()).unflatten(0, self.rows.shape)
         parts = [past.transpose(1, 2).to(new.device, new.dtype)]
         if self.prefix is not None:
-            parts.append(self.prefix[kind].to(new.dtype).expand(len(new), -1, -1, -1))
+            parts.append(self.prefix[kind].to(new).expand(len(new), -1, -1, -1))
         return torch.cat([*parts, new], dim=2)

@@ -69,7 +69,7 @@ class PreferenceEncoder(ModelMixin, ConfigMixin):
         """Last hidden states of the multimodal tokens behind each history: float32 `(B, n, llm_width)`."""
         prefix = None if self.prefix is None else self.prefix()
         read = PLACEMENTS[self.config.placement]
-        return read(language_model, context, self.multimodal_tokens, prefix).float()
+        return read(language_model, context, self.multimodal_tokens, prefix).float().to(self.map.weight.device)
 
     def forward(self, language_model: LanguageModel, context: Context) -> Tensor:
         """Returns the soft preference tokens of B histories (in train mode at least 2), `(B, n, text_width)`.
@@ -84,9 +84,9 @@ class PreferenceEncoder(ModelMixin, ConfigMixin):
 
     @torch.no_grad()
     def encode(self, language_model: LanguageModel, context: Context, batch_size: int = 50) -> Tensor:
-        """Soft tokens of any number of users, `(U, n, text_width)`, without gradients."""
+        """Soft tokens of any number of users, `(U, n, text_width)`, without gradients, on the processor."""
         batches = torch.arange(len(context)).split(batch_size)
-        return torch.cat([self(language_model, context.select(users)) for users in batches])
+        return torch.cat([self(language_model, context.select(users)).cpu() for users in batches])
 
     @torch.no_grad()
     def fit_statistics(self, states: Tensor) -> None:

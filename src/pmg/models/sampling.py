@@ -1,11 +1,12 @@
-"""Sampling: diffusers' DPM-Solver++ guided by any number of conditions in one batch."""
+"""Sampling: a scheduler of diffusers, guided by any number of conditions in one batch."""
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 
 import torch
-from diffusers import DPMSolverMultistepScheduler
+from diffusers import SchedulerMixin
 from torch import Tensor
 
 from pmg.models.conditioning import Condition, stack
@@ -26,8 +27,9 @@ def combine(outputs: Sequence[Tensor], coefficients: Sequence[float]) -> Tensor:
 
 @torch.no_grad()
 def sample_latents(
-    generator: Generator, branches: Sequence[Condition], coefficients: Sequence[float], noise: Tensor, steps: int
-) -> Tensor:
+    generator: Generator, branches: Sequence[Condition], coefficients: Sequence[float], noise: Tensor, steps: int,
+    guidance: float | None = None, seeds: Sequence[int] | None = None,
+) -> Tensor:  # fmt: skip
     """Denoises a batch from `noise`.
 
     Args:
@@ -36,19 +38,27 @@ def sample_latents(
         coefficients: of each branch's prediction, summing to 1.
         noise: N(0, 1), `(B, C, h, w)`.
         steps: solver steps; each costs a denoiser evaluation a branch and latent.
+        guidance: scale for models that take it as an input.
+        seeds: of each latent, for samplers that add noise on the way; None: 0 to B - 1.
 
     Returns:
-        Latents `(B, C, h, w)`.
+        Latents `(B, C, h, w)`, where the models stand.
     """
-    scheduler = DPMSolverMultistepScheduler.from_config(
-        generator.noise_scheduler.config, algorithm_type="dpmsolver++", timestep_spacing="trailing"
-    )
-    scheduler.set_timesteps(steps, device=noise.device)
+    sampler, device = generator.new_sampler(), generator.device
+    sampler.set_timesteps(steps, device=device)
     condition = stack(branches)
-    latents = noise * scheduler.init_noise_sigma
-    for timestep in scheduler.timesteps:
-        repeated = scheduler.scale_model_input(torch.cat([latents] * len(branches)), timestep)
-        output = generator.predict(repeated, timestep.expand(len(repeated)), condition).float()
+    latents = noise.to(device) * sampler.init_noise_sigma
+    draws = _draws(sampler, seeds if seeds is not None else range(len(noise)))
+    for timestep in sampler.timesteps:
+        repeated = sampler.scale_model_input(torch.cat([latents] * len(branches)), timestep)
+        output = generator.predict(repeated, timestep.expand(len(repeated)), condition, guidance)
         output = combine(output.chunk(len(branches)), coefficients)
-        latents = scheduler.step(output, timestep, latents).prev_sample
+        latents = sampler.step(output, timestep, latents, **draws).prev_sample
     return latents
+
+
+def _draws(sampler: SchedulerMixin, seeds: Sequence[int]) -> dict[str, list[torch.Generator]]:
+    """A generator for each latent, so that its noise doesn't depend on the batch; nothing for samplers without."""
+    if "generator" not in inspect.signature(sampler.step).parameters:
+        return {}
+    return {"generator": [torch.Generator().manual_seed(seed) for seed in seeds]}

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
+from pmg.models.images import fit_size
 from pmg.models.sources import load_frozen
 from pmg.models.vision import DrawingEncoder
 
@@ -19,15 +20,17 @@ class ScorerConfig(PreTrainedConfig):
         widths: channels of the image encoder's stages.
         depths: blocks of its stages.
         width: width `D` of the text encoder's pooled vectors.
+        size: of the images that it was trained on, in pixels.
     """
 
     model_type = "pmg_scorer"
 
     def __init__(
         self, widths: tuple[int, ...] = (48, 96, 128, 192), depths: tuple[int, ...] = (1, 1, 1, 1),
-        width: int = 384, **kwargs: object,
+        width: int = 384, size: int = 64, **kwargs: object,
     ) -> None:  # fmt: skip
         self.widths, self.depths, self.width = list(widths), list(depths), width
+        self.size = size
         super().__init__(**kwargs)
 
 
@@ -36,9 +39,13 @@ class Scorer(PreTrainedModel):
 
     An image has two vectors, one for what it shows and one for how it is drawn, since a single cosine cannot
     serve both questions that the balance asks.
+
+    Attributes:
+        text_encoder: its own, where it has one; this one reads texts by the text encoder it was trained with.
     """
 
     config_class = ScorerConfig
+    text_encoder = None
 
     def __init__(self, config: ScorerConfig) -> None:
         super().__init__(config)
@@ -59,8 +66,8 @@ class Scorer(PreTrainedModel):
         return load_frozen(cls, folder)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Unit vectors of content and manner, `(B, D)` each, of images `(B, 3, H, W)` in [-1, 1]."""
-        features = self.encoder(images)
+        """Unit vectors of content and manner, `(B, D)` each, of images `(B, 3, H, W)` in [-1, 1], of any size."""
+        features = self.encoder(fit_size(images, self.config.size))
         return unit(self.content(features)), unit(self.manner(features))
 
     def encode_target(self, pooled: Tensor) -> Tensor:

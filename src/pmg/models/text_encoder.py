@@ -53,7 +53,7 @@ class TextEncoder(nn.Module):
 
         Returns:
             tokens `(B, L, D)` with `L` the longest text, and the mean of a text's tokens at length `sqrt(D)`
-            as its pooled vector `(B, D)`.
+            as its pooled vector `(B, D)`; on the processor, wherever the model stands.
 
         Raises:
             PmgError: a text is longer than `max_length`; nothing is cut silently.
@@ -64,16 +64,24 @@ class TextEncoder(nn.Module):
         parts = [part.padded(length) for part in parts]
         whole = Block(*(torch.cat([getattr(p, name) for p in parts]) for name in ("tokens", "mask", "pooled")))
         index = {text: row for row, text in enumerate(unique)}
-        return whole[torch.tensor([index[text] for text in texts])]
+        return whole.to("cpu")[torch.tensor([index[text] for text in texts])]
+
+    def check_lengths(self, texts: Sequence[str]) -> None:
+        """Refuses texts that would have to be cut.
+
+        Raises:
+            PmgError: a text is longer than `max_length`.
+        """
+        longest = max(texts, key=self.count_tokens)
+        if self.count_tokens(longest) > self.max_length:
+            raise PmgError(
+                f"the text '{longest}' has {self.count_tokens(longest)} tokens, the text encoder reads "
+                f"{self.max_length}; shorten it, or raise text_encoder.max_length where the encoder has that key"
+            )
 
     def _encode(self, texts: list[str]) -> Block:
+        self.check_lengths(texts)
         batch = self.tokenizer(texts, padding=True, return_tensors="pt").to(self.model.device)
-        lengths = batch["attention_mask"].sum(1)
-        if lengths.max() > self.max_length:
-            raise PmgError(
-                f"the text '{texts[int(lengths.argmax())]}' has {int(lengths.max())} tokens, the text encoder reads "
-                f"{self.max_length}; shorten it, or raise text_encoder.max_length"
-            )
         tokens = self.model(**batch).last_hidden_state
         mask = batch["attention_mask"].bool()
         return Block(tokens * mask[..., None], mask, pool(tokens, mask))

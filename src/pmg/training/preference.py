@@ -127,17 +127,22 @@ class PreferenceTraining(pl.LightningModule):
         decays = [] if ema_decay is None else [ema_decay]
         self.averages = [AveragedWeights(encoder, decay, self._fit_to_sample) for decay in decays]
 
+    def transfer_batch_to_device(self, batch: Batch, *_: object) -> Batch:
+        """Leaves batches where histories and texts lie, on the processor; what a step needs is moved by itself."""
+        return batch
+
     def losses(self, batch: Batch) -> Losses:
         """What the terms can ask of a batch; soft tokens are computed once for all of them."""
         language_model, generator = self._frozen
         tokens = self.encoder(language_model, self.context.select(batch["users"]))
         draws = len(batch["target"]) // len(batch["users"])
-        soft = Block(tokens, torch.ones(tokens.shape[:2], dtype=torch.bool)).repeat(draws).masked(batch["keep_soft"])
-        words = self.keywords[batch["users"]].repeat(draws).masked(batch["keep_keywords"])
+        everywhere = torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
+        soft = Block(tokens, everywhere).repeat(draws).masked(batch["keep_soft"].to(tokens.device))
+        words = self.keywords[batch["users"]].repeat(draws).masked(batch["keep_keywords"]).to(tokens.device)
 
         def ask(rows: Tensor) -> Tensor:
-            targets = self.targets[batch["target"][rows]]
-            condition = join(drop_target(targets, self.empty, batch["keep_target"]), words, soft)
+            targets = drop_target(self.targets[batch["target"][rows]], self.empty, batch["keep_target"])
+            condition = join(targets.to(tokens.device), words, soft)
             return generator.denoising_loss(
                 batch["latents"][rows], batch["noise"], batch["timesteps"], condition, self.snr_gamma
             )

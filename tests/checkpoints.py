@@ -1,0 +1,128 @@
+"""Random-weight checkpoints of the true classes at toy size, written in the layout that publishers use."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from string import ascii_lowercase, digits
+
+import diffusers as df
+import torch
+import transformers as tf
+
+from pmg.models.tiny import CORPUS, tiny_tokenizer
+
+SHARP = 0.2  # deviation of weights, so that attention is far from uniform
+LLAMA = tf.LlamaConfig(
+    hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
+    head_dim=8, max_position_embeddings=2048, eos_token_id=0, bos_token_id=None, pad_token_id=None,
+)  # fmt: skip
+
+
+def write_language_model(folder, config=LLAMA, chat_template=None):
+    """A causal language model: config, safetensors, tokenizer without a padding token, as many have."""
+    tokenizer = tiny_tokenizer()
+    tokenizer.pad_token = None
+    tokenizer.chat_template = chat_template
+    config.vocab_size = len(tokenizer)
+    torch.manual_seed(0)
+    model = tf.AutoModelForCausalLM.from_config(config)
+    for weight in model.parameters():
+        if weight.ndim > 1:
+            torch.nn.init.normal_(weight, std=SHARP)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
+def clip_tokenizer(folder, pad="<|endoftext|>", length=77):
+    """CLIP's own tokenizer over single characters and a few merges."""
+    letters = dict.fromkeys("".join(CORPUS).lower().replace(" ", "") + ascii_lowercase + digits + "!")
+    ends = [f"{letter}</w>" for letter in letters]
+    words = dict.fromkeys(["<|startoftext|>", "<|endoftext|>", *letters, *ends, "re"])
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    Path(folder, "vocab.json").write_text(json.dumps({word: number for number, word in enumerate(words)}))
+    Path(folder, "merges.txt").write_text("#version: 0.2\nr e\n")
+    tokenizer = tf.CLIPTokenizer.from_pretrained(
+        folder, model_max_length=length, pad_token=pad, unk_token="<|endoftext|>"
+    )
+    tokenizer.save_pretrained(folder)
+    return tokenizer
+
+
+def text_config(vocabulary, width=32, projection=16, length=77):
+    return tf.CLIPTextConfig(
+        vocab_size=vocabulary, hidden_size=width, intermediate_size=2 * width, num_hidden_layers=2,
+        num_attention_heads=4, projection_dim=projection, max_position_embeddings=length, bos_token_id=0,
+        eos_token_id=1, pad_token_id=1, initializer_factor=2.0,
+    )  # fmt: skip
+
+
+def autoencoder():
+    return df.AutoencoderKL(
+        latent_channels=4, sample_size=64, norm_num_groups=4, block_out_channels=(4, 4, 8, 8),
+        down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4,
+    )  # fmt: skip
+
+
+def denoiser(width, **more):
+    return df.UNet2DConditionModel(
+        **{
+            "sample_size": 8, "in_channels": 4, "out_channels": 4, "block_out_channels": (8, 16),
+            "layers_per_block": 1, "attention_head_dim": 2, "cross_attention_dim": width, "norm_num_groups": 4,
+            "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D"),
+            "up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D"), **more,
+        }
+    )  # fmt: skip
+
+
+SCHEDULE = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
+
+
+def write_sd15(folder, scheduler=None, **unet):
+    """Stable Diffusion 1: one tower, PNDM, epsilon."""
+    torch.manual_seed(0)
+    tokenizer = clip_tokenizer(Path(folder, "tokenizer"))
+    scheduler = scheduler or df.PNDMScheduler(**SCHEDULE, skip_prk_steps=True, steps_offset=1)
+    kind = df.LatentConsistencyModelPipeline if unet.get("time_cond_proj_dim") else df.StableDiffusionPipeline
+    pipe = kind(
+        vae=autoencoder(), text_encoder=tf.CLIPTextModel(text_config(len(tokenizer))), tokenizer=tokenizer,
+        unet=denoiser(32, **unet), scheduler=scheduler, safety_checker=None, feature_extractor=None,
+        requires_safety_checker=False,
+    )  # fmt: skip
+    pipe.save_pretrained(folder)
+    return str(folder)
+
+
+def write_sdxl(folder):
+    """SDXL: two towers, pooled vector, time ids."""
+    torch.manual_seed(0)
+    tokenizers = [clip_tokenizer(Path(folder, name)) for name in ("tokenizer", "tokenizer_2")]
+    towers = (
+        tf.CLIPTextModel(text_config(len(tokenizers[0]), 32)),
+        tf.CLIPTextModelWithProjection(text_config(len(tokenizers[1]), 16, 16)),
+    )
+    unet = denoiser(
+        48, addition_embed_type="text_time", addition_time_embed_dim=8,
+        projection_class_embeddings_input_dim=16 + 6 * 8,
+    )  # fmt: skip
+    pipe = df.StableDiffusionXLPipeline(
+        vae=autoencoder(), text_encoder=towers[0], text_encoder_2=towers[1], tokenizer=tokenizers[0],
+        tokenizer_2=tokenizers[1], unet=unet, scheduler=df.EulerDiscreteScheduler(**SCHEDULE),
+    )  # fmt: skip
+    pipe.save_pretrained(folder)
+    return str(folder)
+
+
+def write_clip(folder):
+    """A CLIP with its tokenizer and image processor."""
+    torch.manual_seed(0)
+    tokenizer = clip_tokenizer(folder)
+    text = text_config(len(tokenizer))
+    vision = tf.CLIPVisionConfig(
+        hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4, image_size=32, patch_size=8
+    )
+    config = tf.CLIPConfig(text_config=text.to_dict(), vision_config=vision.to_dict(), projection_dim=16)
+    tf.CLIPModel(config).save_pretrained(folder)
+    tf.CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}).save_pretrained(folder)
+    return str(folder)

@@ -1,0 +1,151 @@
+"""Checkpoints of Stable Diffusion's families in the true layout, against diffusers' own pipelines."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import diffusers as df
+import pytest
+import torch
+
+from checkpoints import SCHEDULE, write_sd15, write_sdxl
+from pmg.domain import PmgError
+from pmg.models.conditioning import join
+from pmg.models.cross_attention import FusedWeightedAttention, WeightedAttention
+from pmg.models.sampling import sample_latents
+from pmg.models.stable_diffusion import load_stable_diffusion
+
+TEXTS = ["red apple", "a dog, thick black outline"]
+VELOCITY = {"scheduler": df.DDIMScheduler(**SCHEDULE, prediction_type="v_prediction", clip_sample=False)}
+DISTILLED = {"scheduler": df.LCMScheduler(**SCHEDULE), "time_cond_proj_dim": 16}
+
+
+def noise(generator, count=2):
+    return torch.randn(count, *generator.latent_shape, generator=torch.Generator().manual_seed(3))
+
+
+def own_images(pipe, start, guidance, **call):
+    """What diffusers' pipeline makes of the same noise, in [-1, 1]."""
+    pipe.set_progress_bar_config(disable=True)
+    images = pipe(
+        TEXTS, latents=start, guidance_scale=guidance, num_inference_steps=3, output_type="pt", **call
+    ).images
+    return images * 2 - 1
+
+
+@pytest.mark.parametrize("family", ["sd15", "sd21", "sdxl"])
+def test_images_are_those_of_the_librarys_pipeline(family, tmp_path):
+    """Text encoders, empty prompt, guidance, time ids, scaling of latents: all as diffusers has them."""
+    folder = write_sdxl(tmp_path) if family == "sdxl" else write_sd15(tmp_path, **VELOCITY if family == "sd21" else {})
+    generator = load_stable_diffusion(folder)
+    start, encode = noise(generator), generator.text_encoder.encode
+    empty, told = join(encode([""]).expand(2)), join(encode(TEXTS))
+    got = generator.decode(sample_latents(generator, [empty, told], [-2.0, 3.0], start, 3))
+    pipe = df.DiffusionPipeline.from_pretrained(folder)
+    pipe.scheduler = generator.new_sampler()
+    torch.testing.assert_close(got, own_images(pipe, start, 3.0), atol=2e-4, rtol=1e-3)
+    assert got.std() > 0.01
+
+
+def test_distilled_guidance_is_an_input(tmp_path):
+    generator = load_stable_diffusion(write_sd15(tmp_path, **DISTILLED), sampler="checkpoint")
+    assert generator.guidance_input
+    told, start = join(generator.text_encoder.encode(TEXTS)), noise(generator)
+    got = [
+        generator.decode(sample_latents(generator, [told], [1.0], start, 3, guidance, [7, 8])) for guidance in (8, 2)
+    ]
+    assert not torch.allclose(*got)
+    pipe = df.DiffusionPipeline.from_pretrained(tmp_path)
+    draws = [torch.Generator().manual_seed(seed) for seed in (7, 8)]
+    torch.testing.assert_close(got[0], own_images(pipe, start, 8.0, generator=draws), atol=2e-4, rtol=1e-3)
+
+
+def test_noise_on_the_way_does_not_depend_on_the_batch(tmp_path):
+    generator = load_stable_diffusion(write_sd15(tmp_path, **DISTILLED), sampler="checkpoint")
+    told, start = generator.text_encoder.encode(TEXTS), noise(generator)
+    together = sample_latents(generator, [join(told)], [1.0], start, 3, 8.0, [7, 8])
+    alone = sample_latents(generator, [join(told[1:])], [1.0], start[1:], 3, 8.0, [8])
+    torch.testing.assert_close(together[1:], alone, atol=1e-4, rtol=1e-4)
+
+
+def test_every_text_has_the_towers_full_length(tmp_path):
+    encoder = load_stable_diffusion(write_sdxl(tmp_path)).text_encoder
+    block = encoder.encode(["red apple", ""])
+    assert block.tokens.shape == (2, 77, 48)
+    assert block.pooled.shape == (2, 16)
+    assert encoder.width == 48
+    assert block.mask.all()
+    assert not block.tokens[1].any()  # SDXL's base model was trained with zeros for the empty text
+    with pytest.raises(PmgError, match="the text encoder reads 77"):
+        encoder.encode(["x " * 100])
+
+
+def test_images_of_any_size_become_latents_of_the_models(tmp_path):
+    folder = write_sd15(tmp_path)
+    images = torch.rand(2, 3, 40, 40) * 2 - 1
+    assert load_stable_diffusion(folder).encode_images(images).shape == (2, 4, 8, 8)
+    larger = load_stable_diffusion(folder, size=96)
+    latents = larger.encode_images(images)
+    assert latents.shape == (2, 4, 12, 12)
+    assert larger.decode(latents).shape == (2, 3, 96, 96)
+    with pytest.raises(PmgError, match=r"generator.size is 100; it must be a multiple of 8"):
+        load_stable_diffusion(folder, size=100)
+
+
+def test_losses_follow_the_checkpoints_prediction_type(tmp_path):
+    latents, timesteps = torch.randn(2, 4, 8, 8), torch.tensor([10, 900])
+    for prediction in ("epsilon", "v_prediction", "sample"):
+        scheduler = df.DDIMScheduler(**SCHEDULE, prediction_type=prediction, clip_sample=False)
+        generator = load_stable_diffusion(write_sd15(tmp_path / prediction, scheduler))
+        told, start = join(generator.text_encoder.encode(TEXTS)), noise(generator)
+        noisy = scheduler.add_noise(latents, start, timesteps)
+        wanted = {"epsilon": start, "sample": latents}.get(prediction)
+        wanted = scheduler.get_velocity(latents, start, timesteps) if wanted is None else wanted
+        expected = (generator.predict(noisy, timesteps, told) - wanted).square().mean((1, 2, 3))
+        torch.testing.assert_close(generator.denoising_loss(latents, start, timesteps, told, None), expected)
+
+
+def test_attention_follows_the_size_of_latents(tmp_path):
+    small, large = (load_stable_diffusion(write_sd15(tmp_path), size=size) for size in (64, 256))
+    kinds = [type(next(iter(g.denoiser.attn_processors.values()))) for g in (small, large)]
+    assert kinds == [WeightedAttention, FusedWeightedAttention]
+
+
+def test_both_attentions_weigh_tokens_alike(tmp_path):
+    generator = load_stable_diffusion(write_sd15(tmp_path))
+    block = generator.text_encoder.encode(TEXTS)
+    weighed = block.emphasised(torch.tensor([0.5, 4.0]))
+    told, start, timesteps = join(block[[1, 0]], weighed), noise(generator), torch.tensor([9, 500])
+    plain = generator.predict(start, timesteps, told)
+    generator.denoiser.set_attn_processor(FusedWeightedAttention())
+    torch.testing.assert_close(generator.predict(start, timesteps, told), plain, atol=1e-5, rtol=1e-4)
+    assert not torch.allclose(generator.predict(start, timesteps, join(block[[1, 0]], block)), plain, atol=1e-4)
+
+
+def test_what_is_no_text_to_image_checkpoint_is_refused(tmp_path):
+    with pytest.raises(PmgError, match=r"takes 9 channels and the autoencoder gives 4.*inpainting"):
+        load_stable_diffusion(write_sd15(tmp_path / "inpainting", in_channels=9))
+    folder = Path(write_sdxl(tmp_path / "refiner"))
+    index = json.loads((folder / "model_index.json").read_text())
+    (folder / "model_index.json").write_text(json.dumps({**index, "_class_name": "StableDiffusionXLImg2ImgPipeline"}))
+    with pytest.raises(PmgError, match="holds a StableDiffusionXLImg2ImgPipeline"):
+        load_stable_diffusion(str(folder))
+
+
+@pytest.mark.parametrize("damage", ["missing", "kind", "weights"])
+def test_damaged_folders_are_named(damage, tmp_path):
+    folder = Path(write_sd15(tmp_path / "sd"))
+    if damage == "missing":
+        (folder / "model_index.json").unlink()
+    elif damage == "kind":
+        (folder / "model_index.json").write_text('{"_class_name": "FluxPipeline"}')
+    else:
+        next((folder / "unet").glob("*.safetensors")).write_bytes(b"cut")
+    with pytest.raises(PmgError, match=f"{folder}"):
+        load_stable_diffusion(str(folder))
+
+
+def test_unknown_samplers_are_refused():
+    with pytest.raises(PmgError, match=r"generator.sampler is 'ddim'; known: dpm, checkpoint"):
+        load_stable_diffusion("anywhere", sampler="ddim")
