@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import json
+import shutil
+from dataclasses import replace
 
+import numpy as np
 import pytest
 import transformers as tf
+from PIL import Image
 from safetensors.torch import load_file
 
 from checkpoints import LLAMA, write_clip, write_language_model, write_sd15, write_sdxl
+from pmg import PersonalizedPipeline
+from pmg.data.splits import stable_number
 
 QWEN = tf.Qwen2Config(**{**LLAMA.to_dict(), "model_type": "qwen2", "tie_word_embeddings": True})
 CHAT = "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}<end>{% endfor %}<|assistant|>"
@@ -37,11 +43,41 @@ def road(pmg, tmp_path):
     return run
 
 
-def test_llama_and_stable_diffusion(road, tmp_path):
+@pytest.mark.slow
+def test_llama_and_stable_diffusion(road, pmg, emoji, tmp_path):
     results = road(write_language_model(tmp_path / "llama"), write_sd15(tmp_path / "sd"))
     assert {"none", "keywords", "soft", "pmg", "truth"} <= set(results["arms"])
     weights = load_file(tmp_path / "a" / "encoder" / "diffusion_pytorch_model.safetensors")
     assert weights["map.weight"].shape == (32, 32)  # from the language model's width to the text encoder's
+    check_export(pmg, emoji, tmp_path)
+
+
+def check_export(pmg, emoji, tmp_path):
+    """An exported pipeline makes the images that pmg-generate made, with its weights copied, too."""
+    for folder, *extra in (("named",), ("copied", "copy_frozen=true")):
+        done = pmg("export", "train_run=a", f"folder={folder}", "results=c/results.json", *extra)
+        assert done.returncode == 0, done.stderr[-2000:]
+    records = [json.loads(line) for line in (tmp_path / "b" / "records.jsonl").read_text().splitlines()]
+    record = next(row for row in records if row["method"] == "pmg" and row["control"] == "own")
+    example = next(e for e in emoji.examples("test", 6, 1) if e.id == record["example"])
+    images = []
+    for folder in ("named", "copied"):
+        if folder == "copied":  # needs nothing else
+            for original in ("llama", "sd", "clip"):
+                shutil.rmtree(tmp_path / original)
+        pipe = PersonalizedPipeline.from_pretrained(tmp_path / folder, "cpu", str(tmp_path / "other"))
+        request = pipe.read([behavior.item for behavior in example.history], example.target)
+        assert list(request.words.words) == record["preference_keywords"]
+        seed = stable_number("noise", 0, example.id) % 2**62
+        images.append(np.asarray(pipe.draw([replace(request, seed=seed)]).images[0]).astype(int))
+    assert (images[0] == images[1]).all()
+    made = np.asarray(Image.open(tmp_path / "b" / record["image"])).astype(int)
+    assert abs(images[0] - made).max() <= 1  # in another batch, sums are rounded in another order
+    card = (tmp_path / "named" / "README.md").read_text()
+    assert "| seed | 0 |" in card
+    assert "lpips_truth" in card
+    output = pipe([b.item for b in example.history], example.target, num_images_per_prompt=2)
+    assert len(output.images) == len(output.records) == 2
 
 
 @pytest.mark.slow

@@ -98,3 +98,16 @@ class Cache:
 
     def _path(self, key: str) -> Path:
         return self.folder / key[:2] / f"{key}.safetensors"
+
+
+class NoCache(Cache):
+    """Keeps nothing."""
+
+    def __init__(self) -> None:
+        super().__init__("")
+
+    def load(self, key: str) -> None:
+        """Returns None."""
+
+    def save(self, key: str, tensors: Mapping[str, Tensor]) -> None:
+        """Does nothing."""

@@ -119,6 +119,31 @@ class StudyConfig(ReadingConfig):
     unseen: Any = None
 
 
+@dataclass
+class ExportConfig(RunConfig):
+    """``pmg-export``: makes a pipeline folder of a training run.
+
+    Attributes:
+        train_run: folder of the ``pmg-train`` run.
+        folder: of the pipeline.
+        copy_frozen: whether the frozen models' weights are copied into it; else it names where they come from.
+        results: ``results.json`` of ``pmg-evaluate``, for the model card; null: none.
+        title: of the model card.
+        license: of the trained weights, as the hub names licences.
+        push_to: id of a repository on the hub that it is uploaded to; null: none.
+        private: whether a repository that is made for it is private.
+    """
+
+    train_run: str | None = None
+    folder: str | None = None
+    copy_frozen: bool = False
+    results: str | None = None
+    title: str = ""
+    license: str = "apache-2.0"
+    push_to: str | None = None
+    private: bool = True
+
+
 SCHEMAS: dict[str, type[RunConfig]] = {
     "prepare": PrepareConfig,
     "pretrain": PretrainConfig,
@@ -127,4 +152,5 @@ SCHEMAS: dict[str, type[RunConfig]] = {
     "generate": StudyConfig,
     "evaluate": StudyConfig,
     "study": StudyConfig,
+    "export": ExportConfig,
 }

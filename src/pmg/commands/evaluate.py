@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pmg.commands.launch import launch
-from pmg.commands.parts import build_examples, place
+from pmg.commands.parts import build_examples
 from pmg.config import instantiate, portable
 from pmg.domain import PmgError
 from pmg.run import Run, read_run
@@ -24,6 +24,7 @@ def body(cfg: DictConfig, run: Run) -> float | None:
     from pmg.evaluation.report import build_results, write_results
     from pmg.evaluation.tables import build_tables, print_tables
     from pmg.generation.records import read_images, read_records
+    from pmg.models.device import place
     from pmg.models.images import fit_size
     from pmg.provenance import git_state
 
@@ -34,7 +35,9 @@ def body(cfg: DictConfig, run: Run) -> float | None:
     pixels = fit_size(read_images(cfg.generate_run, records), data.catalogue.images.shape[-1])
     images = {record.key: image for record, image in zip(records, pixels, strict=True)}
     judge = instantiate(cfg.judge.classifier)
-    judging = Judging(data.catalogue, judge, instantiate(cfg.judge.perceptual), place(cfg, instantiate(cfg.generator)))
+    judging = Judging(
+        data.catalogue, judge, instantiate(cfg.judge.perceptual), place(instantiate(cfg.generator), cfg.device)
+    )
     with run.ledger.phase("judge"):
         rows = judging.rows(examples, records, images)
         trust = judge_accuracy(judge, data.catalogue, data.catalogue.rows(data.held_out_items))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from pmg.commands.known import Sources, build_preferences, check_known
 from pmg.commands.launch import launch
-from pmg.commands.parts import build_captions, build_examples, place, reading
+from pmg.commands.parts import build_captions, build_examples, reading
 from pmg.config import config_hash, instantiate, instantiate_by_name
 from pmg.domain import Keywords
 
@@ -76,11 +76,14 @@ def _read(
 def _pipeline(cfg: DictConfig) -> Pipeline:
     """The pipeline of this config."""
     from pmg.generation.pipeline import Pipeline
+    from pmg.models.device import place
 
     scorer = instantiate(cfg.scorer)
-    texts = None if scorer.text_encoder else place(cfg, instantiate(cfg.text_encoder))  # the one it was trained with
+    texts = (
+        None if scorer.text_encoder else place(instantiate(cfg.text_encoder), cfg.device)
+    )  # the one it was trained with
     return Pipeline(
-        place(cfg, instantiate(cfg.generator)), place(cfg, scorer), instantiate(cfg.balance.weights),
+        place(instantiate(cfg.generator), cfg.device), place(scorer, cfg.device), instantiate(cfg.balance.weights),
         instantiate(cfg.balance.weighting), instantiate(cfg.sampling.scales), cfg.sampling.steps,
         cfg.sampling.bfloat16, texts,
     )  # fmt: skip

@@ -19,7 +19,6 @@ from pmg.run import Run, read_run
 if TYPE_CHECKING:
     from omegaconf import DictConfig
     from pytorch_lightning import LightningDataModule, LightningModule, Trainer
-    from torch.nn import Module
 
     from pmg.data.emoji import EmojiData
     from pmg.domain import Example
@@ -69,9 +68,10 @@ def reading(cfg: DictConfig, run: Run, text_encoder: TextEncoder) -> Iterator[Re
     """
     from pmg.language.budget import Budget
     from pmg.language.preferences import Reader
+    from pmg.models.device import place
 
     with run.ledger.phase("load language model"):
-        language_model = place(cfg, instantiate(cfg.encoder.language_model))
+        language_model = place(instantiate(cfg.encoder.language_model), cfg.device)
     cache = Cache(f"{cfg.paths.cache_dir}/contexts")
     identity = Cache.key(model=_identity(cfg))
     budget = Budget(text_encoder.count_tokens, text_encoder.max_length)
@@ -83,23 +83,6 @@ def reading(cfg: DictConfig, run: Run, text_encoder: TextEncoder) -> Iterator[Re
 def _identity(cfg: DictConfig) -> dict[str, Any]:
     """The language model's config without the folder that it is unpacked into."""
     return {name: value for name, value in to_plain(cfg.encoder.language_model).items() if name != "cache_dir"}
-
-
-def place(cfg: DictConfig, module: Module) -> Module:
-    """Moves a frozen model to the config's device; weights of few bits stay where they were loaded.
-
-    Raises:
-        PmgError: there is no such device.
-    """
-    import torch
-
-    if getattr(getattr(module, "model", None), "quantization_method", None):
-        return module
-    name = ("cuda" if torch.cuda.is_available() else "cpu") if cfg.device == "auto" else cfg.device
-    try:
-        return module.to(name)
-    except (RuntimeError, AssertionError) as error:  # torch says both of devices that it was built without
-        raise PmgError(f"device={cfg.device}: {str(error).splitlines()[0]}") from error
 
 
 def build_trainer(cfg: DictConfig, run: Run) -> Trainer:

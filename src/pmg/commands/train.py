@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pmg.commands.launch import launch
-from pmg.commands.parts import build_captions, build_examples, fit, place, reading, sign_encoder
+from pmg.commands.parts import build_captions, build_examples, fit, reading, sign_encoder
 from pmg.config import instantiate
 
 if TYPE_CHECKING:
@@ -16,10 +16,11 @@ if TYPE_CHECKING:
 
 def body(cfg: DictConfig, run: Run) -> float | None:
     """Trains the preference encoder."""
+    from pmg.models.device import place
     from pmg.training.preference import build_batches, build_module
 
     data = instantiate(cfg.data)
-    generator = place(cfg, instantiate(cfg.generator))
+    generator = place(instantiate(cfg.generator), cfg.device)
     train, validation = (build_examples(cfg, data, split) for split in ("train", "validation"))
     looks = build_captions(cfg, run, data, [*train, *validation])
     with reading(cfg, run, generator.text_encoder) as reader:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from string import Formatter
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
@@ -215,3 +216,11 @@ def to_picture(image: Tensor) -> Image.Image:
     """An image `(3, H, W)` in [-1, 1] as a picture of 8 bits a channel."""
     levels = ((image.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
     return Image.fromarray(levels.permute(1, 2, 0).cpu().numpy())
+
+
+def from_picture(picture: Image.Image, size: int = 256) -> Tensor:
+    """A picture as an image `(3, size, size)` in [-1, 1], on white where it is transparent."""
+    paper = Image.new("RGBA", picture.size, "white")
+    paper.alpha_composite(picture.convert("RGBA"))
+    levels = torch.from_numpy(np.array(paper.convert("RGB").resize((size, size))))
+    return levels.permute(2, 0, 1).float().div(127.5).sub(1)
