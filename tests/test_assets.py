@@ -38,3 +38,9 @@ def test_every_trained_model_has_a_card_with_its_quality(root):
         card = (root / "assets" / folder / "README.md").read_text()
         assert "Measured on held-out drawings" in card
         assert "license:" in card
+
+
+def test_the_shipped_pipeline_has_a_card_that_tells_its_training(root):
+    card = (root / "assets" / "pipeline" / "README.md").read_text()
+    assert "| trained parameters | 269,952 |" in card
+    assert "license: cc-by-sa-4.0" in card

@@ -127,6 +127,7 @@ class ExportConfig(RunConfig):
         train_run: folder of the ``pmg-train`` run.
         folder: of the pipeline.
         copy_frozen: whether the frozen models' weights are copied into it; else it names where they come from.
+        half: whether the trained weights are written in float16.
         results: ``results.json`` of ``pmg-evaluate``, for the model card; null: none.
         title: of the model card.
         license: of the trained weights, as the hub names licences.
@@ -137,6 +138,7 @@ class ExportConfig(RunConfig):
     train_run: str | None = None
     folder: str | None = None
     copy_frozen: bool = False
+    half: bool = False
     results: str | None = None
     title: str = ""
     license: str = "apache-2.0"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,19 +19,19 @@ EVIDENCE = "pmg.training.evidence.TextEvidence"
 
 def body(cfg: DictConfig, run: Run) -> float | None:
     """Makes a pipeline folder of a training run."""
-    from pmg.generation.exported import ASSETS, CACHE, ENCODER, copy_frozen, write_index
+    from pmg.generation.exported import ASSETS, CACHE, ENCODER, copy_frozen, save_encoder, write_index
     from pmg.generation.pipeline_card import write_pipeline_card
 
     trained, metrics = _trained(cfg)
     folder = Path(cfg.folder)
     folder.mkdir(parents=True, exist_ok=True)
     with run.ledger.phase("export"):
-        shutil.copytree(Path(cfg.train_run, "encoder"), folder / ENCODER, dirs_exist_ok=True)
+        save_encoder(Path(cfg.train_run, "encoder"), folder / ENCODER, cfg.half)
         parts = _parts(trained)
         if cfg.copy_frozen:
             parts = copy_frozen(folder, parts)
-        write_index(folder, parts, {ASSETS: trained.paths.assets_dir, CACHE: trained.paths.cache_dir})
-        write_pipeline_card(folder, cfg.title, cfg.license, parts, metrics, cfg.results)
+        named = write_index(folder, parts, {ASSETS: trained.paths.assets_dir, CACHE: trained.paths.cache_dir})
+        write_pipeline_card(folder, cfg.title, cfg.license, named, metrics, cfg.results)
     print(folder)
     if cfg.push_to:
         with run.ledger.phase("push"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import sys
@@ -31,6 +32,7 @@ def launch(command: str, body: Body) -> None:
     Set ``HYDRA_FULL_ERROR=1`` to get the stack trace of an error in the config.
     """
     register_configs()
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it names the kernels that it lacks, whenever it loads
     show_trace = os.environ.get("HYDRA_FULL_ERROR") == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands errors over instead of printing them itself
     codes: list[int] = []

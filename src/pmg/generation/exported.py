@@ -16,7 +16,8 @@ from pmg import __version__
 from pmg.cache import atomic_write_json
 from pmg.config import find_assets
 from pmg.domain import PmgError
-from pmg.models.sources import resolve_source
+from pmg.models.preference_encoder import PreferenceEncoder
+from pmg.models.sources import load_frozen, resolve_source
 
 INDEX = "model_index.json"
 ENCODER = "preference_encoder"
@@ -27,16 +28,27 @@ TRUSTED = "pmg."  # a shared folder may build nothing else
 SOURCES = ("source", "folder")  # keys whose values name weights
 
 
-def write_index(folder: Path, parts: Mapping[str, Any], places: Mapping[str, str]) -> None:
+def write_index(folder: Path, parts: Mapping[str, Any], places: Mapping[str, str]) -> dict[str, Any]:
     """Writes the parts' config, with names for this machine's folders.
 
     Args:
         folder: of the pipeline.
         parts: config of each part, in built-in types.
         places: folders by their names, e.g. ``{"<assets_dir>": "/somewhere/assets"}``.
+
+    Returns:
+        The parts as they were written.
     """
     named = {name: _map_texts(part, lambda text: _name(text, places)) for name, part in parts.items()}
     atomic_write_json(folder / INDEX, {"_class_name": CLASS, "_pmg_version": __version__, **named})
+    return named
+
+
+def save_encoder(trained: Path, folder: Path, half: bool) -> None:
+    """Writes the trained weights again, bit by bit or in float16."""
+    encoder = load_frozen(PreferenceEncoder, trained)
+    encoder.register_to_config(_name_or_path="")  # the folder that it came from is this machine's
+    (encoder.half() if half else encoder).save_pretrained(folder)
 
 
 def read_index(folder: Path, cache_dir: str) -> dict[str, Any]:

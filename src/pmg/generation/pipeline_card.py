@@ -60,7 +60,7 @@ def write_pipeline_card(
         ABOUT,
         USE.format(folder=folder.name),
         _table("Training", facts),
-        _table("Frozen models", dict(enumerate(bases, start=1))),
+        _table("Frozen models", {number: f"`{base}`" for number, base in enumerate(bases, start=1)}),
         *_quality(results),
     ]
     atomic_write_text(folder / "README.md", "\n".join(texts))

@@ -1,0 +1,87 @@
+"""The code of docs/quickstart.md runs as it stands, on the shipped pipeline."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pmg import PersonalizedPipeline
+from pmg.domain import PmgError
+from pmg.generation.exported import read_index
+
+
+@pytest.fixture(scope="module")
+def told(root, tmp_path_factory):
+    """What the document's code leaves behind, and the folder with its pictures."""
+    folder = tmp_path_factory.mktemp("quickstart")
+    (folder / "assets").symlink_to(root / "assets")
+    blocks = re.findall(r"^```python\n(.*?)^```", (root / "docs/quickstart.md").read_text(), re.MULTILINE | re.DOTALL)
+    assert len(blocks) >= 4
+    names: dict = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        exec("\n".join(blocks), names)
+    return names, folder
+
+
+def test_its_pictures_are_drawings(told):
+    names, folder = told
+    images = [np.asarray(Image.open(path)) for path in sorted(folder.glob("rocket-?.png"))]
+    assert len(images) == len(names["output"].records) == 4
+    assert all(image.shape == (64, 64, 3) and image.std() > 10 for image in images)
+    assert len({image.tobytes() for image in images}) == 4
+
+
+def test_users_get_what_they_like(told):
+    """The keywords say it, and a lover of black and white gets no colours."""
+    names, folder = told
+    assert "thick black outline" in names["output"].records[0]["preference_keywords"]
+    assert "black and white" in names["other"].records[0]["preference_keywords"]
+    colours = [
+        np.ptp(np.asarray(Image.open(folder / f"rocket-{name}.png")).astype(int), axis=-1).mean()
+        for name in ("black-and-white", "0")
+    ]
+    assert colours[0] < colours[1] / 2
+
+
+def test_the_same_call_gives_the_same_images(told):
+    names, _ = told
+    pipe, torch = names["pipe"], names["torch"]
+    again = pipe(names["history"], {"title": "rocket", "keywords": ("space", "launch")}, alpha=0.5,
+                 num_images_per_prompt=4, generator=torch.Generator().manual_seed(0))  # fmt: skip
+    for one, other in zip(again.images, names["output"].images, strict=True):
+        assert one.tobytes() == other.tobytes()
+    alone = pipe.read(names["history"], {"title": "rocket", "keywords": ("space", "launch")}, alpha=0.5)
+    assert alone.words.words == tuple(names["output"].records[0]["preference_keywords"])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"history": []}, "empty history: nothing to read"),
+        ({"history": ["a title alone"]}, "has no fact 'pack'"),
+        ({"history": [{"titel": "dog"}]}, r"is no item .* an item has id, concept, title"),
+        ({"alpha": 1.5}, r"alpha must be in \[0, 1\]"),
+        ({"num_images_per_prompt": 0}, "must be at least 1"),
+    ],
+)
+def test_what_cannot_be_drawn_is_refused(told, change, message):
+    names, _ = told
+    with pytest.raises(PmgError, match=message):
+        names["pipe"](**{"history": names["history"], "target": "rocket", **change})
+
+
+def test_folders_without_a_pipeline_and_foreign_code_are_refused(tmp_path):
+    with pytest.raises(PmgError, match="holds no pipeline"):
+        PersonalizedPipeline.from_pretrained(tmp_path)
+    (tmp_path / "model_index.json").write_text('{"_class_name": "StableDiffusionPipeline"}')
+    with pytest.raises(PmgError, match="describes a StableDiffusionPipeline"):
+        read_index(tmp_path, "")
+    (tmp_path / "model_index.json").write_text(
+        '{"_class_name": "PersonalizedPipeline", "scorer": {"parts": [{"_target_": "torch.hub.load"}]}}'
+    )
+    with pytest.raises(PmgError, match=r"would build 'torch.hub.load'; a shared pipeline may build"):
+        read_index(tmp_path, "")
