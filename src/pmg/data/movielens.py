@@ -81,7 +81,7 @@ class MovieLens:
     def _pictures(self, items: pd.DataFrame, links: pd.DataFrame | None) -> dict[str, Path] | None:
         if not self.posters:
             return None
-        found = find_pictures(Path(self.posters), "it should hold a poster a film, such as 862.jpg")
+        found = find_pictures(self.posters, "it should hold a poster a film, such as 862.jpg")
         name = {film: film for film in items["id"]} if links is None else dict(links.dropna().to_numpy().tolist())
         return {film: found[name[film]] for film in items["id"] if name.get(film) in found}
 

@@ -21,16 +21,25 @@ class UnusableError(Exception):
     """A picture that can't be used; its text is the reason."""
 
 
-def find_pictures(folder: Path, where: str) -> dict[str, Path]:
+def picture_folder(folder: str, where: str) -> Path:
+    """A folder of pictures.
+
+    Raises:
+        PmgError: there is none; says where to get it.
+    """
+    if not Path(folder).is_dir():
+        raise PmgError(f"{folder} is no folder of pictures; {where}")
+    return Path(folder)
+
+
+def find_pictures(folder: str, where: str) -> dict[str, Path]:
     """The pictures of a folder, by file name without its ending.
 
     Raises:
         PmgError: there is no such folder, or two pictures differ in their endings alone.
     """
-    if not folder.is_dir():
-        raise PmgError(f"{folder} is no folder of pictures; {where}")
     found: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
+    for path in sorted(picture_folder(folder, where).iterdir()):
         if path.suffix.lower() in ENDINGS and found.setdefault(path.stem, path) != path:
             raise PmgError(
                 f"{folder} has two pictures of one name, {found[path.stem].name} and {path.name}: remove one"

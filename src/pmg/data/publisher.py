@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import io
+import json
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
 from hashlib import file_digest
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from pmg.domain import PmgError
 
@@ -113,3 +117,39 @@ def digest(path: Path) -> str:
     """The sha256 of a file of any size."""
     with path.open("rb") as file:
         return file_digest(file, "sha256").hexdigest()
+
+
+def read_rows(path: Path, where: str) -> pd.DataFrame:
+    """A table of any of three forms, its values as they are (those of a CSV file are text), rows numbered as there.
+
+    Args:
+        path: of a ``.csv``, ``.jsonl`` or ``.parquet`` file.
+        where: to get the file or what to do, for errors.
+
+    Raises:
+        PmgError: there is no such file, it is of another form, or damaged (names the line where there are lines).
+    """
+    if not path.is_file():
+        raise PmgError(f"{path} is no file; {where}")
+    if path.suffix == ".csv":
+        return read_table(path.read_bytes(), str(path), (), where)
+    if path.suffix == ".jsonl":
+        rows = {number: _as_object(path, number, line) for number, line in read_lines(path, where) if line.strip()}
+        return pd.DataFrame(rows.values(), index=list(rows), dtype=object)
+    if path.suffix != ".parquet":
+        raise PmgError(f"{path} is neither .csv nor .jsonl nor .parquet; {where}")
+    try:
+        table = pq.read_table(path)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise PmgError(f"{path} is damaged ({' '.join(str(error).split())}); {where}") from None
+    return pd.DataFrame(table.to_pylist(), columns=table.column_names, dtype=object)
+
+
+def _as_object(path: Path, number: int, line: str) -> dict[str, Any]:
+    try:
+        value = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise PmgError(f"{path}: line {number} is no JSON ({error.msg}, column {error.colno})") from None
+    if not isinstance(value, dict):
+        raise PmgError(f"{path}: line {number} is no JSON object; write one object of named values a line")
+    return value
