@@ -175,6 +175,31 @@ def test_shards_hold_their_share_and_rows_cross_them(source, tmp_path, monkeypat
     assert ((reds + 1) * 127.5).round().tolist() == [5, 0, 3]
 
 
+def test_files_that_are_not_ours_are_not_replaced(source, tmp_path):
+    made = tmp_path / "made"
+    (made / "pictures").mkdir(parents=True)
+    mine = made / "pictures" / "mug.jpg"
+    mine.write_bytes(b"mine")
+    with pytest.raises(
+        PmgError, match=r"mug.jpg would be replaced, and pmg-prepare did not make it; prepare into anoth"
+    ):
+        prepare(source(a=noise(0)), str(made))
+    assert mine.read_bytes() == b"mine"
+    mine.unlink()
+    (made / "items.parquet").write_bytes(b"mine")
+    with pytest.raises(PmgError, match=r"items.parquet would be replaced"):
+        prepare(source(a=noise(0)), str(made))
+    (made / "items.parquet").unlink()
+    for _ in range(2):  # and once more over our own
+        assert prepare(source(a=noise(0)), str(made))["pictures"] == 1
+
+
+def test_huge_pictures_are_not_decoded(source, tmp_path, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    counts = prepare(source(a=noise(0)), str(tmp_path / "made"), max_missing_pictures=1.0)
+    assert counts["pictures_left_out"] == {picture_files.TOO_LARGE: 1}
+
+
 def test_damaged_shard_is_refused_when_it_is_opened(source, tmp_path):
     prepare(source(a=noise(0)), str(tmp_path / "made"), pictures=Packing(16))
     shard = tmp_path / "made" / "pictures" / "00000.arrow"

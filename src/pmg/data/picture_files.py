@@ -13,6 +13,7 @@ from pmg.domain import PmgError
 ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp")
 MISSING, EMPTY = "picture file is missing", "picture file has 0 bytes"
 NO_IMAGE, DAMAGED = "picture file is no image", "picture file is truncated or damaged"
+TOO_LARGE = "picture has too many pixels to be decoded safely"
 CMYK, DEEP = "CMYK, converted", "16 bits, reduced to 8"
 ANIMATED, CLEAR = "animated, first frame taken", "transparent, laid on white"
 
@@ -51,7 +52,7 @@ def read_picture(path: Path | None) -> tuple[Image.Image, list[str]]:
     """A published picture as RGB, upright, and what that took.
 
     Raises:
-        UnusableError: it is missing, empty, no image or damaged.
+        UnusableError: it is missing, empty, no image, damaged or too large.
     """
     if path is None or not path.is_file():
         raise UnusableError(MISSING)
@@ -62,7 +63,9 @@ def read_picture(path: Path | None) -> tuple[Image.Image, list[str]]:
             return _as_rgb(image)
     except UnidentifiedImageError:
         raise UnusableError(NO_IMAGE) from None
-    except (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError):
+    except Image.DecompressionBombError:
+        raise UnusableError(TOO_LARGE) from None
+    except (OSError, SyntaxError, ValueError, EOFError, struct.error):
         raise UnusableError(DAMAGED) from None
 
 

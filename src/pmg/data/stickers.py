@@ -123,12 +123,12 @@ def _csv(path: Path) -> list[dict[str, Any]]:
 def _find(folder: Path, drops: Drops) -> set[str]:
     """Pictures as ``THEME/FILE``; files that are none by their names are counted."""
     found, themes = set(), [path for path in folder.iterdir() if path.is_dir()]
-    for number, path in enumerate(sorted(path for theme in themes for path in theme.iterdir())):
+    for path in sorted(path for theme in themes for path in theme.iterdir()):
         name = path.relative_to(folder).as_posix()
         if path.suffix.lower() in ENDINGS:
             found.add(name)
         else:
-            drops.add_line("is no picture by its name", number, name)
+            drops.add_line("is no picture by its name", 0, name)
     return found
 
 

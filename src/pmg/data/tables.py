@@ -16,12 +16,13 @@ from typing import Any
 import pandas as pd
 
 from pmg.cache import atomic_write_bytes, atomic_write_json
-from pmg.data.packing import PER_SHARD, Packed, Packing
+from pmg.data.packing import FOLDER, PER_SHARD, Packed, Packing
 from pmg.domain import PmgError
 
 ITEMS = ("id", "concept", "title", "keywords", "topic", "facts")
 INTERACTIONS = ("user", "item", "action", "rating", "timestamp")
 MANIFEST = "manifest.json"
+NAMES = ("items.parquet", "interactions.parquet")
 WITHOUT = -1  # stands for the row of a picture where there is none
 
 
@@ -45,9 +46,9 @@ class Drops:
             self.first.setdefault(reason, f"row {rows.index[0]}: {values}")
 
     def add_line(self, reason: str, number: int, line: str) -> None:
-        """Counts one line of a file that is read line by line."""
+        """Counts one line of a file that is read line by line, or (number 0) something that has no line."""
         self.counts[reason] = self.counts.get(reason, 0) + 1
-        self.first.setdefault(reason, f"row {number}: {line[:80]}")
+        self.first.setdefault(reason, f"row {number}: {line[:80]}" if number else line[:80])
 
     def take(self, table: pd.DataFrame, bad: pd.Series, reason: str) -> pd.DataFrame:
         """Returns `table` without its `bad` rows, which are counted."""
@@ -98,8 +99,10 @@ def prepare(
         Counts.
 
     Raises:
-        PmgError: too many rows or pictures can't be used (which, why and the first of each reason), or none is left.
+        PmgError: too many rows or pictures can't be used (which, why and the first of each reason), none is left, or
+            `folder` holds files of these names that are not prepared data.
     """
+    _refuse_foreign(Path(folder))
     tables = check(read())
     _refuse_dropped(tables, max_dropped)
     packing, packed = pictures or Packing(), Packed()
@@ -113,6 +116,17 @@ def prepare(
         about["packing"] = {"size": packing.size, "fit": packing.fit, "per_shard": PER_SHARD}
     atomic_write_json(Path(folder, MANIFEST), {**counts, **about, "sha256": {**written, **packed.sha256}})
     return counts
+
+
+def _refuse_foreign(folder: Path) -> None:
+    """Refuses a folder whose files would be lost: yours may have the names of ours."""
+    made = (folder / MANIFEST).is_file()
+    ours = [] if made else [folder / name for name in NAMES if (folder / name).exists()]
+    pictures = [path for path in sorted((folder / FOLDER).glob("*")) if path.suffix != ".arrow"]
+    for path in (*ours, *pictures):
+        raise PmgError(
+            f"{path} would be replaced, and pmg-prepare did not make it; prepare into another source.folder"
+        )
 
 
 def _refuse_dropped(tables: Tables, max_dropped: float) -> None:
@@ -130,10 +144,10 @@ def _refuse_dropped(tables: Tables, max_dropped: float) -> None:
 def _write_tables(tables: Tables, packed: Packed, folder: Path) -> dict[str, str]:
     items = tables.items.assign(facts=tables.items["facts"].map(json.dumps))
     if tables.pictures is not None:
-        rows = items["id"].map(packed.row).fillna(WITHOUT).astype("int64")
-        items = items.assign(picture=rows, phash=items["id"].map(packed.phash).fillna("").astype(str))
-    files = {"items.parquet": items, "interactions.parquet": tables.interactions}
-    return {name: _write(folder / name, table) for name, table in files.items()}
+        rows = [packed.row.get(item, WITHOUT) for item in items["id"]]
+        items = items.assign(picture=rows, phash=[packed.phash.get(item, "") for item in items["id"]])
+    files = zip(NAMES, (items, tables.interactions), strict=True)
+    return {name: _write(folder / name, table) for name, table in files}
 
 
 def _count(tables: Tables, packed: Packed) -> dict[str, Any]:
@@ -177,8 +191,7 @@ def load(folder: str, name: str) -> tuple[pd.DataFrame, pd.DataFrame]:
     if not manifest.is_file():
         raise PmgError(f"{manifest} is missing; make it first: pmg-prepare data={name}")
     expected = json.loads(manifest.read_text())["sha256"]
-    files = ("items.parquet", "interactions.parquet")
-    items, interactions = (_read(Path(folder, file), expected[file], name) for file in files)
+    items, interactions = (_read(Path(folder, file), expected[file], name) for file in NAMES)
     return items.assign(facts=items["facts"].map(json.loads)), interactions
 
 
