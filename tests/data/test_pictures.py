@@ -159,9 +159,10 @@ def test_photos_are_turned_upright(source, tmp_path):
     lying.paste("blue", (0, 0, 40, 20))
     exif = Image.Exif()
     exif[0x0112] = 3  # upside down
-    prepare(source(a=encoded(lying, format="PNG", exif=exif)), str(tmp_path / "made"), pictures=Packing(16))
+    counts = prepare(source(a=encoded(lying, format="PNG", exif=exif)), str(tmp_path / "made"), pictures=Packing(16))
     pictures, items = opened(tmp_path / "made")
     assert pictures.pixels(pictures.rows([items["a"]]))[0, :, 2, 8].tolist() == [1, -1, -1]
+    assert counts["pictures_changed"] == {picture_files.TURNED: 1}
 
 
 def test_shards_hold_their_share_and_rows_cross_them(source, tmp_path, monkeypatch):

@@ -14,6 +14,7 @@ from pmg.data.dealing import by_hash, check_split_by, deal
 from pmg.data.duplicates import Hashes
 from pmg.data.feedback import Feedback
 from pmg.data.pictures import Pictures
+from pmg.data.splits import stable_number
 from pmg.data.tables import load
 from pmg.data.windows import Question, Windows
 from pmg.domain import Behavior, Example, Item, PmgError
@@ -101,7 +102,7 @@ class InteractionData:
 
         Args:
             split: ``train``, ``validation`` or ``test``.
-            users: keep the first so many users, or all.
+            users: keep the first so many users, or all; a hash orders them, so that any number is a fair sample.
             targets: keep the first so many examples of each user, or all.
 
         Raises:
@@ -119,7 +120,8 @@ class InteractionData:
             )
         if users is not None and users > len(by_user):
             raise PmgError(f"split '{split}' has {len(by_user)} users with questions, {users} were asked for")
-        return [example for examples in list(by_user.values())[:users] for example in examples[:targets]]
+        order = sorted(by_user, key=lambda user: stable_number(self.seed, "order", user))
+        return [example for user in order[:users] for example in by_user[user][:targets]]
 
     @cached_property
     def questions(self) -> dict[str, list[Question]]:

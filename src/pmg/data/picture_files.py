@@ -6,7 +6,7 @@ import struct
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from pmg.domain import PmgError
 
@@ -15,6 +15,7 @@ MISSING, EMPTY = "picture file is missing", "picture file has 0 bytes"
 NO_IMAGE, DAMAGED = "picture file is no image", "picture file is truncated or damaged"
 TOO_LARGE = "picture has too many pixels to be decoded safely"
 CMYK, DEEP = "CMYK, converted", "16 bits, reduced to 8"
+TURNED = "taken with a turned camera, set upright"
 ANIMATED, CLEAR = "animated, first frame taken", "transparent, laid on white"
 
 
@@ -72,10 +73,11 @@ def read_picture(path: Path | None) -> tuple[Image.Image, list[str]]:
 def _as_rgb(image: Image.Image) -> tuple[Image.Image, list[str]]:
     changes = [ANIMATED] if getattr(image, "is_animated", False) else []
     changes += [CMYK] if image.mode == "CMYK" else []
+    changes += [TURNED] if image.getexif().get(ExifTags.Base.Orientation, 1) != 1 else []
     image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I"):  # Pillow would cut these numbers off at 255
         changes.append(DEEP)
-        image = Image.fromarray((np.asarray(image) // 257).astype(np.uint8))
+        image = Image.fromarray((np.asarray(image) // 257).clip(0, 255).astype(np.uint8))
     if image.has_transparency_data:
         image = image.convert("RGBA")
         if image.getchannel("A").getextrema()[0] < 255:
