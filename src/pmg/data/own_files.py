@@ -1,0 +1,171 @@
+"""Bring your own: items and interactions as .csv, .jsonl or .parquet, or items as a Hugging Face imagefolder.
+
+docs/data.md has the schema. What is missing for an item is no reason to leave it out: facts become "unknown".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from pmg.config import nearest
+from pmg.data.publisher import digest, read_rows, require_columns
+from pmg.data.tables import INTERACTIONS, ITEMS, Drops, Tables, as_rows
+from pmg.domain import PmgError
+
+WHERE = "docs/data.md has the schema"
+METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
+FILE_NAME = "file_name"  # what an imagefolder calls the picture's column
+ITEM_COLUMNS = ("id", "title", "keywords", "topic", "image")
+ACTION = "chose"
+
+
+class OwnFiles:
+    """Reads your own data into tables.
+
+    Args:
+        items: a .csv, .jsonl or .parquet file, or an imagefolder with a file ``metadata`` of one of these forms.
+        interactions: a .csv, .jsonl or .parquet file.
+        images: the folder that pictures' paths count from; None: that of the items.
+        item_columns: what your file calls ``id``, ``title``, ``keywords``, ``topic``, ``image``; equal names may be
+            left out. The last three may be missing, and are not read if None.
+        interaction_columns: what your file calls ``user``, ``item``, ``action``, ``rating``, ``timestamp``; the last
+            three likewise.
+
+    Raises:
+        PmgError: columns are given for something unknown.
+    """
+
+    def __init__(
+        self,
+        items: str,
+        interactions: str,
+        images: str | None,
+        item_columns: Mapping[str, str | None],
+        interaction_columns: Mapping[str, str | None],
+    ) -> None:
+        self.items, self.interactions, self.images = Path(items), Path(interactions), images
+        self.item_columns = _known("item_columns", item_columns, ITEM_COLUMNS)
+        self.interaction_columns = _known("interaction_columns", interaction_columns, INTERACTIONS)
+
+    def __call__(self) -> Tables:
+        """Reads items and interactions.
+
+        Raises:
+            PmgError: a file is missing, damaged or lacks a column.
+        """
+        drops, path = Drops(), self._items_file()
+        table = read_rows(path, WHERE)
+        names = dict(self.item_columns)
+        if self.items.is_dir() and FILE_NAME in table:
+            names |= {name: FILE_NAME for name in ("id", "image") if names[name] not in table}
+        names = _found(table, str(path), names, ("id", "title"))
+        table = _with_text(table, [names["id"], names["title"]])
+        table = drops.take(
+            table, table[[names["id"], names["title"]]].isna().any(axis=1), "is an item without id or title"
+        )
+        table = drops.take(table, table[names["id"]].duplicated(), "is an item that stands twice")
+        interactions = self._interactions(drops)
+        files = {file.name: digest(file) for file in (path, self.interactions)}
+        return Tables(_items(table, names), interactions, drops, files, self._pictures(table, names, path.parent))
+
+    def _items_file(self) -> Path:
+        if not self.items.is_dir():
+            return self.items
+        found = [self.items / name for name in METADATA if (self.items / name).is_file()]
+        if len(found) != 1:
+            raise PmgError(f"{self.items} has {len(found)} of {', '.join(METADATA)}, one is needed; {WHERE}")
+        return found[0]
+
+    def _pictures(self, table: pd.DataFrame, names: Mapping[str, str], folder: Path) -> dict[str, Path] | None:
+        if "image" not in names:
+            return None
+        base = Path(self.images) if self.images else folder
+        pairs = table[[names["id"], names["image"]]].dropna().to_numpy().tolist()
+        return {item: base / str(image) for item, image in pairs}
+
+    def _interactions(self, drops: Drops) -> pd.DataFrame:
+        path = self.interactions
+        table = read_rows(path, WHERE)
+        names = _found(table, str(path), self.interaction_columns, ("user", "item"))
+        table = table[list(names.values())].set_axis(list(names), axis=1)
+        table = _with_text(table, ["user", "item"])
+        table = drops.take(table, table[["user", "item"]].isna().any(axis=1), "lacks a user or an item")
+        if "rating" not in table:
+            table = table.assign(rating=np.nan)
+        ratings = pd.to_numeric(table["rating"], errors="coerce")
+        wrong = ratings.isna() & table["rating"].notna()
+        table = drops.take(
+            table.assign(rating=table["rating"].where(wrong, ratings)), wrong, "has a rating that is no number"
+        )
+        if "timestamp" not in table:  # rows in order; without times a second equal row says nothing new
+            table = drops.take(table, table.duplicated(), "stands twice")
+            table = table.assign(timestamp=range(len(table)))
+        actions = table["action"].fillna(ACTION).astype(str) if "action" in table else ACTION
+        return as_rows(
+            INTERACTIONS, user=table["user"], item=table["item"], action=actions,
+            rating=table["rating"].astype(float), timestamp=_seconds(table["timestamp"]),
+        )  # fmt: skip
+
+
+def _known(key: str, given: Mapping[str, str | None], known: Sequence[str]) -> dict[str, str | None]:
+    """Your names of the columns by ours."""
+    unknown = [name for name in given if name not in known]
+    if unknown:
+        hint = nearest(unknown[0], known)
+        raise PmgError(f"source.read.{key} knows no '{unknown[0]}'{hint} (known: {', '.join(known)})")
+    return {name: given.get(name, name) for name in known}
+
+
+def _found(table: pd.DataFrame, path: str, names: Mapping[str, str | None], needed: Sequence[str]) -> dict[str, str]:
+    """The columns that are there; those that are needed, or that you named, must be."""
+    chosen = [column or name for name, column in names.items() if name in needed or (column or name) != name]
+    require_columns(table, path, chosen)
+    return {name: column for name, column in names.items() if column is not None and column in table}
+
+
+def _with_text(table: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
+    """The table with stripped text in `columns`; what is empty is missing."""
+    return table.assign(**{name: table[name].map(_text) for name in dict.fromkeys(columns)})
+
+
+def _text(value: Any) -> str | None:
+    """A value as text; a float that is whole is an id that lost its kind beside missing ones."""
+    if value is None or (isinstance(value, float) and np.isnan(value)):
+        return None
+    return str(int(value) if isinstance(value, float) and value.is_integer() else value).strip() or None
+
+
+def _items(table: pd.DataFrame, names: Mapping[str, str]) -> pd.DataFrame:
+    others = [name for name in table.columns if name not in names.values()]
+    facts = [
+        {str(name): _text(value) or "unknown" for name, value in zip(others, row, strict=True)}
+        for row in table[others].to_numpy().tolist()
+    ]
+    keywords = table[names["keywords"]].map(_words) if "keywords" in names else [[] for _ in range(len(table))]
+    topics = table[names["topic"]].map(lambda value: _text(value) or "") if "topic" in names else ""
+    ids = table[names["id"]]
+    return as_rows(
+        ITEMS, id=ids, concept=ids, title=table[names["title"]], keywords=keywords, topic=topics, facts=facts
+    ).reset_index(drop=True)
+
+
+def _words(value: Any) -> list[str]:
+    """Keywords from a list, or from text that separates them by ``|``."""
+    parts = list(value) if isinstance(value, (list, tuple)) else (_text(value) or "").split("|")
+    return [word for word in map(_text, parts) if word]
+
+
+def _seconds(values: pd.Series) -> pd.Series:
+    """Seconds since 1970 from numbers, dates or ISO 8601 text; NaN where a value is none of these."""
+    numbers = pd.to_numeric(
+        values.map(lambda value: value if isinstance(value, (int, float, str)) else None), errors="coerce"
+    )
+    rest = values[numbers.isna() & values.notna()].astype(str)
+    dates = pd.to_datetime(rest, utc=True, errors="coerce", format="ISO8601")
+    seconds = (dates - pd.Timestamp(0, tz="UTC")).dt.total_seconds()
+    return numbers.astype(float).fillna(seconds)

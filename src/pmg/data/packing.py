@@ -1,0 +1,200 @@
+"""Published pictures, checked and made equal: RGB squares of one size, packed into shards.
+
+A shard is an uncompressed Arrow file of a thousand losslessly compressed pictures. A folder of a hundred thousand
+files is slow to copy and to check; one parquet file would be decoded by whole row groups to get at one picture. An
+Arrow file is mapped into memory, so that a row costs its own bytes alone, and has one checksum for its thousand rows.
+"""
+
+from __future__ import annotations
+
+import io
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pyarrow as pa
+from PIL import Image, ImageOps
+from rich.progress import track
+
+from pmg.cache import atomic_write_bytes
+from pmg.config import nearest
+from pmg.data.picture_files import MISSING, UnusableError, read_picture
+from pmg.domain import PmgError
+
+FOLDER = "pictures"
+PER_SHARD = 1000
+AT_ONCE = 64  # pictures that are decoded before the next are begun
+FITS: dict[str, Callable[..., Image.Image]] = {"crop": ImageOps.fit, "pad": ImageOps.pad}
+Hasher = Callable[[Image.Image], object]  # its text is the hash
+
+
+@dataclass(frozen=True)
+class Square:
+    """A picture made equal to the others.
+
+    Attributes:
+        png: the picture.
+        phash: its perceptual hash.
+        changes: what was done to it beside scaling and cropping.
+    """
+
+    png: bytes
+    phash: str
+    changes: list[str]
+
+
+@dataclass
+class Packed:
+    """What became of the pictures.
+
+    Attributes:
+        row: number of each packed picture, by item.
+        phash: perceptual hash of each packed picture, 16 hexadecimal digits, by item.
+        left_out: items without a usable picture, by reason.
+        changed: pictures that are not as published, by what was done.
+        first: the first item of each of these, in words.
+        sha256: of the shards, by their path in the prepared folder.
+    """
+
+    row: dict[str, int] = field(default_factory=dict)
+    phash: dict[str, str] = field(default_factory=dict)
+    left_out: Counter[str] = field(default_factory=Counter)
+    changed: Counter[str] = field(default_factory=Counter)
+    first: dict[str, str] = field(default_factory=dict)
+    sha256: dict[str, str] = field(default_factory=dict)
+
+    def count(self, counter: Counter[str], reason: str, item: str, path: Path | None) -> None:
+        """Counts an item, and names it if it is the first."""
+        counter[reason] += 1
+        self.first.setdefault(reason, f"item {item}: {path.name if path else 'no file of its name'}")
+
+
+@dataclass(frozen=True)
+class Packing:
+    """How pictures are made equal.
+
+    Attributes:
+        size: pixels a side.
+        fit: ``crop`` cuts what is beyond the middle square, ``pad`` keeps all and adds white.
+
+    Raises:
+        PmgError: there is no such fit, or no pixel.
+    """
+
+    size: int = 256
+    fit: str = "crop"
+
+    def __post_init__(self) -> None:
+        if self.fit not in FITS:
+            raise PmgError(f"source.pictures.fit: '{self.fit}' is none of {', '.join(FITS)}{nearest(self.fit, FITS)}")
+        if self.size < 1:
+            raise PmgError(f"source.pictures.size must be a number of pixels, got {self.size}")
+
+    def pack(self, items: Sequence[str], paths: Mapping[str, Path], folder: Path, max_missing: float) -> Packed:
+        """Reads, checks and packs the pictures of `items`; all shards are replaced at once, or none.
+
+        Args:
+            items: ids, in the order of their rows.
+            paths: the published pictures by id; a file may be missing.
+            folder: of the prepared data.
+            max_missing: the largest share of items that may be without a picture.
+
+        Raises:
+            PmgError: more items are without one, or the package ImageHash is missing.
+        """
+        absent = [item for item in items if not (item in paths and paths[item].is_file())]
+        early = Packed()
+        for item in absent:  # before anything is decoded: a folder that is half there is the most frequent case
+            early.count(early.left_out, MISSING, item, paths.get(item))
+        refuse_missing(early, len(items), max_missing)
+        hasher, packed = _hasher(), Packed()
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(dir=folder, prefix=f".{FOLDER}.") as part:
+            self._write(items, paths, Path(part, FOLDER), hasher, packed)
+            refuse_missing(packed, len(items), max_missing)
+            shutil.rmtree(folder / FOLDER, ignore_errors=True)
+            Path(part, FOLDER).rename(folder / FOLDER)
+        return packed
+
+    def _write(
+        self, items: Sequence[str], paths: Mapping[str, Path], folder: Path, hasher: Hasher, packed: Packed
+    ) -> None:
+        folder.mkdir()
+        shard: dict[str, bytes] = {}
+        squares = self._squares(items, paths, hasher)
+        for item, square in track(squares, "pictures", total=len(items), transient=True):
+            if isinstance(square, UnusableError):
+                packed.count(packed.left_out, str(square), item, paths.get(item))
+                continue
+            for change in square.changes:
+                packed.count(packed.changed, change, item, paths[item])
+            packed.row[item], packed.phash[item], shard[item] = len(packed.row), square.phash, square.png
+            if len(shard) == PER_SHARD:
+                packed.sha256.update(_write_shard(folder, len(packed.sha256), shard))
+                shard = {}
+        if shard:
+            packed.sha256.update(_write_shard(folder, len(packed.sha256), shard))
+
+    def _squares(
+        self, items: Sequence[str], paths: Mapping[str, Path], hasher: Hasher
+    ) -> Iterator[tuple[str, Square | UnusableError]]:
+        """Every item with its square, or with the reason why it has none."""
+
+        def make(item: str) -> Square | UnusableError:
+            try:
+                return self._square(paths.get(item), hasher)
+            except UnusableError as reason:
+                return reason
+
+        with ThreadPoolExecutor() as pool:
+            for start in range(0, len(items), AT_ONCE):
+                some = items[start : start + AT_ONCE]
+                yield from zip(some, pool.map(make, some), strict=True)
+
+    def _square(self, path: Path | None, hasher: Hasher) -> Square:
+        image, changes = read_picture(path)
+        white = {"color": "white"} if self.fit == "pad" else {}
+        image = FITS[self.fit](image, (self.size, self.size), Image.Resampling.LANCZOS, **white)
+        buffer = io.BytesIO()
+        image.save(buffer, "PNG")  # what is compared with generated images shows no compression of ours
+        return Square(buffer.getvalue(), str(hasher(image)), changes)
+
+
+def refuse_missing(packed: Packed, items: int, max_missing: float) -> None:
+    """Refuses data of which too many items are without a picture.
+
+    Raises:
+        PmgError: says how many, why, and which is the first of each reason.
+    """
+    missing = packed.left_out.total()
+    if missing > max_missing * items:
+        told = " · ".join(f"{count} x {why} (first: {packed.first[why]})" for why, count in packed.left_out.items())
+        allowed = f"source.max_missing_pictures allows {max_missing:.0%}"
+        raise PmgError(f"{missing} of {items} items have no usable picture, {allowed}: {told}")
+
+
+def _write_shard(folder: Path, number: int, images: Mapping[str, bytes]) -> dict[str, str]:
+    """Writes one shard; returns its checksum by its path in the prepared folder."""
+    table = pa.table({"id": list(images), "image": pa.array(images.values(), pa.binary())})
+    buffer = io.BytesIO()
+    with pa.ipc.new_file(buffer, table.schema) as writer:
+        writer.write_table(table)
+    name = f"{number:05d}.arrow"
+    atomic_write_bytes(folder / name, buffer.getvalue())
+    return {f"{FOLDER}/{name}": sha256(buffer.getvalue()).hexdigest()}
+
+
+def _hasher() -> Hasher:
+    """The perceptual hash: 64 bits that re-encoding and scaling hardly change."""
+    try:
+        from imagehash import phash
+    except ModuleNotFoundError:
+        raise PmgError(
+            "pictures need the package ImageHash to find near duplicates: pip install 'pmg[images]'"
+        ) from None
+    return phash

@@ -1,0 +1,155 @@
+"""Publishers' files as they ship them: from a folder or a .zip, checked; faults are named by file, row and byte."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+import zlib
+from collections.abc import Iterator, Sequence
+from hashlib import file_digest
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pmg.domain import PmgError
+
+
+def read_files(source: str, names: Sequence[str], where: str) -> dict[str, bytes]:
+    """The bytes of files in a folder, or in the .zip that holds them at any depth.
+
+    Args:
+        source: the folder or .zip.
+        names: of the files.
+        where: to get them, for errors.
+
+    Raises:
+        PmgError: a file is missing, or the .zip is damaged.
+    """
+    path = Path(source)
+    if path.suffix == ".zip" and path.is_file():
+        found = _unzip(path, names, where)
+    else:
+        found = {name: (path / name).read_bytes() for name in names if (path / name).is_file()}
+    missing = [name for name in names if name not in found]
+    if missing:
+        raise PmgError(f"{source} has no {' and no '.join(missing)}; {where}")
+    return {name: found[name] for name in names}
+
+
+def _unzip(path: Path, names: Sequence[str], where: str) -> dict[str, bytes]:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = {Path(member).name: member for member in archive.namelist()}
+            return {name: archive.read(members[name]) for name in names if name in members}
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError) as error:
+        raise PmgError(f"{path} is damaged ({error}); {where}") from None
+
+
+def read_table(content: bytes, path: str, columns: Sequence[str], where: str) -> pd.DataFrame:
+    """A CSV file as text, rows numbered as in the file (its header is row 1).
+
+    Args:
+        content: of the file, UTF-8.
+        path: of the file, for errors.
+        columns: that it must have; spaces around names in the file don't count. All others are kept behind them.
+        where: to get the file, for errors.
+
+    Raises:
+        PmgError: it is not UTF-8 (names the byte), no table, or lacks a column.
+    """
+    try:
+        table = pd.read_csv(io.BytesIO(content), dtype=str, encoding="utf-8", keep_default_na=False, na_values=[""])
+    except UnicodeDecodeError:
+        raise PmgError(f"{path} is not UTF-8 ({_first_bad(content)}); {where}") from None
+    except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        raise PmgError(f"{path} can't be read ({' '.join(str(error).split())}); {where}") from None
+    table.columns = table.columns.str.strip()
+    require_columns(table, path, columns)
+    others = [name for name in table.columns if name not in columns]
+    return table.set_index(table.index + 2)[[*columns, *others]]
+
+
+def _first_bad(content: bytes) -> str:
+    """The first byte that is not UTF-8, counted in the whole file: a parser counts within its own pieces."""
+    try:
+        content.decode()
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        return f"byte {error.start}, line {line}"
+    return "a byte that the parser refuses"
+
+
+def require_columns(table: pd.DataFrame, path: str, columns: Sequence[str]) -> None:
+    """Checks that a table has its columns.
+
+    Raises:
+        PmgError: names those that are missing, and those that are there.
+    """
+    missing = [name for name in columns if name not in table.columns]
+    if missing:
+        raise PmgError(f"{path} has no column {', '.join(missing)}; it has {', '.join(map(str, table.columns))}")
+
+
+def read_lines(path: Path, where: str) -> Iterator[tuple[int, str]]:
+    """The lines of a file that may be too large to hold, numbered from 1, without their ends.
+
+    Raises:
+        PmgError: there is no such file, or a line is not UTF-8 (names line and byte).
+    """
+    if not path.is_file():
+        raise PmgError(f"{path.parent} has no {path.name}; {where}")
+    start = 0
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            try:
+                text = line.decode()
+            except UnicodeDecodeError as error:
+                raise PmgError(f"{path} is not UTF-8 (byte {start + error.start}, line {number}); {where}") from None
+            start += len(line)
+            yield number, text.rstrip("\r\n")
+
+
+def digest(path: Path) -> str:
+    """The sha256 of a file of any size."""
+    with path.open("rb") as file:
+        return file_digest(file, "sha256").hexdigest()
+
+
+def read_rows(path: Path, where: str) -> pd.DataFrame:
+    """A table of any of three forms, its values as they are (those of a CSV file are text), rows numbered as there.
+
+    Args:
+        path: of a ``.csv``, ``.jsonl`` or ``.parquet`` file.
+        where: to get the file or what to do, for errors.
+
+    Raises:
+        PmgError: there is no such file, it is of another form, or damaged (names the line where there are lines).
+    """
+    if not path.is_file():
+        raise PmgError(f"{path} is no file; {where}")
+    if path.suffix == ".csv":
+        return read_table(path.read_bytes(), str(path), (), where)
+    if path.suffix == ".jsonl":
+        rows = {number: _as_object(path, number, line) for number, line in read_lines(path, where) if line.strip()}
+        return pd.DataFrame(rows.values(), index=list(rows), dtype=object)
+    if path.suffix != ".parquet":
+        raise PmgError(f"{path} is neither .csv nor .jsonl nor .parquet; {where}")
+    try:
+        table = pq.read_table(path)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise PmgError(f"{path} is damaged ({' '.join(str(error).split())}); {where}") from None
+    return pd.DataFrame(table.to_pylist(), columns=table.column_names, dtype=object)
+
+
+def _as_object(path: Path, number: int, line: str) -> dict[str, Any]:
+    try:
+        value = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise PmgError(f"{path}: line {number} is no JSON ({error.msg}, column {error.colno})") from None
+    if not isinstance(value, dict):
+        raise PmgError(f"{path}: line {number} is no JSON object; write one object of named values a line")
+    return value

@@ -1,0 +1,122 @@
+"""Real users with pictures: what they are asked for, and what is too near to what they have seen."""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+
+from pmg.data.feedback import Feedback
+from pmg.data.interactions import InteractionData
+from pmg.data.packing import Packing
+from pmg.data.tables import Drops, Tables, prepare
+from pmg.data.windows import Windows
+from pmg.domain import PmgError
+
+SHARES = {"train": 0.5, "validation": 0.2, "test": 0.3}
+
+
+def seed(name):
+    return 10 + sum(name.encode())
+
+
+def noise(seed):
+    small = np.random.default_rng(seed).integers(0, 255, (6, 8, 3), dtype=np.uint8)
+    return Image.fromarray(small).resize((96, 96), Image.Resampling.BICUBIC)
+
+
+@pytest.fixture
+def prepared(tmp_path):
+    """Prepares users' likes; returns a data set with other settings. Items without a picture end with "-"."""
+
+    def build(likes, pictures, **settings):
+        names = sorted({item for items in likes.values() for item in items})
+        (tmp_path / "published").mkdir()
+        paths = {name: tmp_path / "published" / f"{name}.jpg" for name in names if not name.endswith("-")}
+        for name, path in paths.items():
+            pictures[name].save(path) if name in pictures else noise(seed(name)).save(path)
+        items = pd.DataFrame({"id": names, "concept": names, "title": names, "topic": ""})
+        items = items.assign(keywords=[[] for _ in names], facts=[{} for _ in names])
+        rows = pd.DataFrame(
+            [
+                {"user": user, "item": item, "action": "sent", "rating": np.nan, "timestamp": time}
+                for user, liked in likes.items()
+                for time, item in enumerate(liked)
+            ]
+        )
+        tables = Tables(items, rows, Drops(), {}, paths)
+        prepare(lambda: tables, str(tmp_path / "made"), pictures=Packing(32), max_missing_pictures=0.9)
+        chosen = {"shares": {"test": 1.0}, "min_likes": 1, "seed": 0, "windows": Windows(2)} | settings
+        return InteractionData("mine", str(tmp_path / "made"), Feedback(), **chosen)
+
+    return build
+
+
+def asked(data, *arguments):
+    """Questions as ``"history>target"``, in the order of the alphabet."""
+    examples = data.examples("test", *arguments)
+    return sorted("".join(item.id for item in example.liked) + ">" + example.target.id for example in examples)
+
+
+def test_examples_are_windows_with_their_pictures(prepared):
+    data = prepared({"u": ["a", "b", "c", "d"], "v": ["a", "b", "d"]}, {})
+    assert asked(data) == ["ab>c", "ab>d", "bc>d"]
+    assert asked(data, 1) in (["ab>c", "bc>d"], ["ab>d"])
+    assert asked(data, None, 1) == ["ab>c", "ab>d"]
+    example = next(example for example in data.examples("test") if example.target.id == "c")
+    pixels = data.catalogue.pixels(data.catalogue.rows(example.truth))
+    expected = torch.tensor(np.asarray(noise(seed("c")).resize((32, 32)))).permute(2, 0, 1) / 127.5 - 1
+    assert (pixels[0] - expected).abs().mean() < 0.05
+
+
+def test_near_copies_of_the_history_are_not_asked_for(prepared, caplog):
+    photo = noise(1)
+    copies = {"a": photo, "b": photo.resize((60, 60)), "c": noise(2)}
+    data = prepared({"u": ["a", "c", "b", "a", "d"]}, copies)
+    with caplog.at_level(logging.INFO):
+        assert asked(data) == ["ba>d"]
+    assert "2 left out, as their target is within 6 bits of a picture of its history" in caplog.text
+    assert data.catalogue.has(data.item["b"])
+
+
+def test_items_without_a_picture_stay_in_histories_and_are_no_targets(prepared):
+    data = prepared({"u": ["a", "x-", "y-", "b", "x-"]}, {})
+    assert asked(data) == ["ax->b", "x-y->b"]
+    assert not data.catalogue.has(data.item["x-"])
+
+
+@pytest.mark.parametrize("way", ["user", "time", "item"])
+def test_every_question_lies_in_one_split(prepared, way):
+    chance = np.random.default_rng(0)
+    names = [chr(97 + n) for n in range(20)]
+    likes = {f"u{n}": [names[k] for k in chance.permutation(20)[:8]] for n in range(30)}
+    data = prepared(likes, {}, shares=SHARES, split_by=way, duplicate_bits=0)
+    found = {split: data.examples(split) for split in SHARES}
+    ids = [example.id for examples in found.values() for example in examples]
+    assert len(ids) == len(set(ids)) == 30 * 6
+    if way == "item":
+        targets = [{example.target.id for example in examples} for examples in found.values()]
+        assert sum(map(len, targets)) == len(set.union(*targets))
+
+
+def test_fewer_users_are_the_first_of_more_and_no_alphabetical_sample(prepared):
+    data = prepared({f"u{n:02d}": ["a", "b", "c"] for n in range(20)}, {})
+    users = [example.user for example in data.examples("test")]
+    assert [example.user for example in data.examples("test", 7)] == users[:7]
+    assert users != sorted(users)
+
+
+def test_what_can_not_be_asked_is_refused(prepared):
+    data = prepared({"u": ["a", "b", "c"]}, {}, shares={"test": 1.0, "train": 0.0})
+    with pytest.raises(PmgError, match=r"split 'test' has 1 users with questions, 2 were asked for"):
+        data.examples("test", 2)
+    with pytest.raises(PmgError, match=r"no user of the split 'train' has 2 likes and a later one with a picture"):
+        data.examples("train")
+    with pytest.raises(PmgError, match=r"no split 'tset'; did you mean 'test'\?"):
+        data.examples("tset")
+    with pytest.raises(PmgError, match=r"data.split_by: 'usr' is none of"):
+        InteractionData("mine", "nowhere", Feedback(), {"test": 1.0}, 1, 0, split_by="usr")

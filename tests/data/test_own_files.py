@@ -1,0 +1,224 @@
+"""Your own items and interactions, in three forms and as an imagefolder."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pandas as pd
+import pytest
+import yaml
+from PIL import Image
+
+from pmg.data.feedback import Feedback
+from pmg.data.interactions import InteractionData
+from pmg.data.own_files import OwnFiles
+from pmg.data.packing import Packing
+from pmg.data.tables import load, prepare
+from pmg.data.windows import Windows
+from pmg.domain import PmgError
+
+ITEMS = [
+    {"id": 1, "title": "red mug", "keywords": "mug | red", "topic": "mugs", "image": "a.png", "maker": "Ann"},
+    {"id": 2, "title": "blue mug", "keywords": None, "topic": "mugs", "image": "b.png", "maker": None},
+    {"id": 3, "title": "plate, flat", "keywords": "plate", "topic": None, "image": None, "maker": "Bo"},
+]
+ROWS = [
+    {"user": "u", "item": 1, "action": "bought", "timestamp": 30},
+    {"user": "u", "item": 3, "action": "returned", "timestamp": 20},
+    {"user": "v", "item": 2, "action": None, "timestamp": 10},
+]
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Writes rows in a form; returns the path."""
+
+    def file(rows, name, **how):
+        path, table = tmp_path / name, pd.DataFrame(rows, dtype=object)
+        path.parent.mkdir(exist_ok=True, parents=True)
+        if path.suffix == ".csv":
+            table.to_csv(path, index=False, **how)
+        elif path.suffix == ".parquet":
+            table.infer_objects().to_parquet(path, index=False)
+        else:
+            path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), **how)
+        return str(path)
+
+    return file
+
+
+def read(items, interactions, images=None, item_columns=None, interaction_columns=None):
+    return OwnFiles(items, interactions, images, item_columns or {}, interaction_columns or {})
+
+
+def draw(path, color="red"):
+    path.parent.mkdir(exist_ok=True, parents=True)
+    image = Image.new("RGB", (20, 20), "white")
+    image.paste(color, (0, 0, 10, 20) if color == "red" else (0, 0, 20, 6))
+    image.save(path)
+
+
+@pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet"])
+def test_three_forms_give_the_same_tables(write, ending):
+    tables = read(write(ITEMS, f"items.{ending}"), write(ROWS, f"rows.{ending}"))()
+    one, two, three = tables.items.to_dict("records")
+    assert one == {
+        "id": "1", "concept": "1", "title": "red mug", "keywords": ["mug", "red"], "topic": "mugs",
+        "facts": {"maker": "Ann"},
+    }  # fmt: skip
+    assert (two["keywords"], two["facts"]) == ([], {"maker": "unknown"})
+    assert (three["title"], three["topic"]) == ("plate, flat", "")
+    rows = tables.interactions
+    assert list(zip(rows["user"], rows["item"], rows["action"], rows["timestamp"], strict=True)) == [
+        ("u", "1", "bought", 30), ("u", "3", "returned", 20), ("v", "2", "chose", 10),
+    ]  # fmt: skip
+    assert rows["rating"].isna().all()
+    assert {item: path.name for item, path in tables.pictures.items()} == {"1": "a.png", "2": "b.png"}
+    assert set(tables.files) == {f"items.{ending}", f"rows.{ending}"}
+
+
+def test_columns_may_have_other_names(write, tmp_path):
+    items = write([{"sku": "x", "name": "mug", "tags": ["warm", "red"], "year": 1999}], "items.jsonl")
+    rows = write([{"who": "u", "sku": "x", "stars": "4.5"}], "rows.csv")
+    names = {"id": "sku", "title": "name", "keywords": "tags"}
+    tables = read(items, rows, None, names, {"user": "who", "item": "sku", "rating": "stars"})()
+    assert tables.items.iloc[0][["id", "title", "keywords", "facts"]].tolist() == [
+        "x",
+        "mug",
+        ["warm", "red"],
+        {"year": "1999"},
+    ]
+    assert tables.interactions.iloc[0].tolist() == ["u", "x", "chose", 4.5, 0]
+    assert tables.pictures is None
+    with pytest.raises(PmgError, match=r"items.jsonl has no column label; it has sku, name, tags, year"):
+        read(items, rows, None, {**names, "topic": "label"})()
+    with pytest.raises(PmgError, match=r"source.read.item_columns knows no 'titel'; did you mean 'title'\?"):
+        read(items, rows, None, {"titel": "name"})
+
+
+def test_columns_that_are_null_are_not_read(write):
+    items, rows = write(ITEMS, "items.csv"), write(ROWS, "rows.csv")
+    tables = read(items, rows, None, {"image": None, "topic": None}, {"timestamp": None})()
+    assert tables.pictures is None
+    assert tables.items["facts"][0] == {"topic": "mugs", "image": "a.png", "maker": "Ann"}
+    assert tables.interactions["timestamp"].tolist() == [0, 1, 2]
+    with pytest.raises(PmgError, match=r"items.csv has no column name; it has id, title"):
+        read(items, rows, None, {"title": "name"})()
+
+
+def test_command_prepares_what_the_template_names(write, tmp_path, pmg):
+    items = [{"sku": "x", "title": "mug", "image": "a.png"}, {"sku": "y", "title": "cup", "image": "a.gif"}]
+    write(items, "items.csv")
+    write([{"user": "u", "item": "x"}, {"user": "u", "item": "y"}], "rows.csv")
+    draw(tmp_path / "a.png")
+    files = ["source.read.items=items.csv", "source.read.interactions=rows.csv", "source.read.item_columns.id=sku"]
+    done = pmg("prepare", "data=catalog", "data.folder=mine", *files, "run_dir=q", "source.max_missing_pictures=0.5")
+    assert done.returncode == 0, done.stderr
+    assert "pictures: 1" in done.stdout
+    assert "pictures_left_out: {'picture file is missing': 1}" in done.stdout
+    assert (tmp_path / "mine" / "pictures" / "00000.arrow").is_file()
+
+
+def test_shipped_template_names_the_columns_of_the_schema(root):
+    shipped = yaml.safe_load((root / "conf/source/catalog.yaml").read_text())["read"]
+    given = {name: value for name, value in shipped.items() if name != "_target_"}
+    reader = OwnFiles(**given)
+    assert all(name == column for name, column in {**reader.item_columns, **reader.interaction_columns}.items())
+
+
+def test_template_of_the_guide_runs(root, tmp_path):
+    items, rows = re.findall(r"```csv\n(.*?)```", (root / "docs/data.md").read_text(), re.DOTALL)
+    (tmp_path / "items.csv").write_text(items)
+    (tmp_path / "interactions.csv").write_text(rows)
+    for name in ("red_mug.png", "blue_mug.png"):
+        draw(tmp_path / name, name.split("_")[0])
+    files = str(tmp_path / "items.csv"), str(tmp_path / "interactions.csv")
+    counts = prepare(
+        read(*files, None, {"id": "sku"}, {"item": "sku"}), str(tmp_path / "made"), max_missing_pictures=0.4
+    )
+    assert (counts["users"], counts["items"], counts["pictures"], counts["dropped"]) == (1, 3, 2, {})
+    data = InteractionData("shop", str(tmp_path / "made"), Feedback(), {"test": 1.0}, 1, 0, Windows(1))
+    (example,) = data.examples("test")
+    assert ([item.title for item in example.liked], example.target.title) == (["red mug"], "blue mug")
+
+
+@pytest.mark.parametrize("ending", ["csv", "jsonl"])
+def test_imagefolder_is_prepared_and_asked(write, tmp_path, ending):
+    names = ["one.png", "deep/two.png"]
+    for name, color in zip(names, ("red", "blue"), strict=True):
+        draw(tmp_path / "shop" / name, color)
+    folder = write([{"file_name": name, "text": f"a drawing {name}"} for name in names], f"shop/metadata.{ending}")
+    rows = write([{"user": "u", "item": name} for name in names], "rows.csv")
+    source = read(str(tmp_path / "shop"), rows, None, {"title": "text"})
+    counts = prepare(source, str(tmp_path / "made"), pictures=Packing(16))
+    assert (counts["pictures"], counts["items"]) == (2, 2)
+    data = InteractionData("shop", str(tmp_path / "made"), Feedback(), {"test": 1.0}, 1, 0, Windows(1))
+    (example,) = data.examples("test")
+    assert (example.liked[0].id, example.target.title) == ("one.png", "a drawing deep/two.png")
+    assert folder.endswith(ending)
+    (tmp_path / "shop" / "metadata.parquet").write_bytes(b"")
+    with pytest.raises(PmgError, match=r"shop has 2 of metadata.csv, metadata.jsonl, metadata.parquet, one is needed"):
+        source()
+
+
+def test_pictures_may_lie_elsewhere(write, tmp_path):
+    draw(tmp_path / "photos" / "a.png")
+    draw(tmp_path / "photos" / "b.png")
+    source = read(write(ITEMS, "items.csv"), write(ROWS, "rows.csv"), str(tmp_path / "photos"))
+    counts = prepare(source, str(tmp_path / "made"), pictures=Packing(16), max_missing_pictures=0.4)
+    assert counts["pictures_left_out"] == {"picture file is missing": 1}
+    assert load(str(tmp_path / "made"), "catalog")[0]["picture"].tolist() == [0, 1, -1]
+
+
+def test_times_are_seconds_dates_or_the_order_of_rows(write):
+    times = [5, "1970-01-01T00:00:07+00:00", "1970-01-01", "1970-01-01T01:00:00+01:00", "yesterday"]
+    rows = [{"user": "u", "item": 1, "timestamp": time} for time in times]
+    items = write(ITEMS, "items.csv")
+    for name in ("rows.csv", "rows.jsonl"):
+        found = read(items, write(rows, name))().interactions["timestamp"]
+        assert found.fillna(-1).tolist() == [5, 7, 0, 0, -1]
+    dates = [{"user": "u", "item": 1, "timestamp": pd.Timestamp(9, unit="s")}]
+    assert read(items, write(dates, "rows.parquet"))().interactions["timestamp"].tolist() == [9]
+    plain = [{"user": "u", "item": item} for item in (3, 1, 3)]
+    tables = read(items, write(plain, "plain.csv"))()
+    assert tables.interactions["timestamp"].tolist() == [0, 1]
+    assert tables.drops.counts == {"stands twice": 1}
+
+
+def test_bad_rows_are_counted_and_named(write, tmp_path):
+    items = [*ITEMS, {"id": 1, "title": "again"}, {"id": None, "title": "x"}, {"id": 9, "title": " "}]
+    rows = [
+        *ROWS, ROWS[0], {"user": None, "item": 1, "timestamp": 1}, {"user": "u", "item": 77, "timestamp": 1},
+        {"user": "u", "item": 1, "rating": "good", "timestamp": 1}, {"user": "u", "item": 1, "timestamp": "soon"},
+    ]  # fmt: skip
+    plain = [{name: value for name, value in item.items() if name != "image"} for item in items]
+    source = read(write(plain, "items.csv"), write(rows, "rows.csv"))
+    counts = prepare(source, str(tmp_path / "made"), max_dropped=0.9)
+    assert counts["dropped"] == {
+        "is an item without id or title": 2, "is an item that stands twice": 1, "lacks a user or an item": 1,
+        "has a rating that is no number": 1, "has no timestamp": 1, "names an item that the items lack": 1,
+        "stands twice": 1,
+    }  # fmt: skip
+    assert counts["interactions"] == 3
+    assert source().drops.first["has a rating that is no number"].startswith("row 8: user u, item 1")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("items.csv", b"id,title\n1,caf\xe9\n", r"items.csv is not UTF-8 \(byte 14, line 2\); docs/data.md"),
+        ("items.csv", b"id,name\n1,mug\n", r"items.csv has no column title; it has id, name"),
+        ("items.jsonl", b'{"id": 1}\n{"id": ', r"items.jsonl: line 2 is no JSON \(Expecting value, column 8\)"),
+        ("items.jsonl", b"\n[1]\n", r"items.jsonl: line 2 is no JSON object"),
+        ("items.jsonl", b'{"id": "\xff"}\n', r"items.jsonl is not UTF-8 \(byte 8, line 1\)"),
+        ("items.parquet", b"PAR1 cut", r"items.parquet is damaged \("),
+        ("items.xlsx", b"", r"items.xlsx is neither .csv nor .jsonl nor .parquet"),
+        ("nothing.csv", None, r"nothing.csv is no file; docs/data.md has the schema"),
+    ],
+)
+def test_bad_files_are_named(write, tmp_path, name, content, message):
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(PmgError, match=message):
+        read(str(tmp_path / name), write(ROWS, "rows.csv"))()
