@@ -73,6 +73,7 @@ class Example:
         truth: drawings of the target that fit the user's taste (the ground truth); empty for a chat, which has none.
         labels: facts for evaluation alone (kind of taste, taste in words); no model may read them.
         conversation: the chat that the target is for, oldest turn first.
+        moment: which of the user's histories this is, e.g. a window's start; empty: they have one.
     """
 
     id: str
@@ -82,6 +83,12 @@ class Example:
     truth: tuple[Item, ...]
     labels: Mapping[str, str] = field(default_factory=dict)
     conversation: tuple[Turn, ...] = ()
+    moment: str = ""
+
+    @property
+    def profile(self) -> str:
+        """Names what can be read of the user: examples of one profile share history and conversation."""
+        return f"{self.user}@{self.moment}" if self.moment else self.user
 
     @property
     def liked(self) -> tuple[Item, ...]:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from pmg.evaluation.contact_sheet import SheetRow, contact_sheet, image_grid
+from pmg.evaluation.contact_sheet import TILE, SheetRow, contact_sheet, image_grid
 
 RED = torch.tensor([1.0, -1.0, -1.0])[:, None, None].expand(3, 16, 16)
 BLUE = RED.flip(0)
@@ -26,8 +26,8 @@ def count(sheet, colour):
 
 def test_every_image_is_on_the_sheet():
     sheet = contact_sheet([row(), row("indescribable")], ["none", "pmg"])
-    assert count(sheet, (255, 0, 0)) == 2 * 2 * 32 * 32  # truth and none of two users, twice as large
-    assert count(sheet, (0, 0, 255)) == 2 * (32 * 32 + 12 * 40 * 40)  # pmg, and the latest twelve of the history
+    assert count(sheet, (255, 0, 0)) == 2 * 2 * TILE**2  # truth and none of two users
+    assert count(sheet, (0, 0, 255)) == 2 * (TILE**2 + 12 * 40 * 40)  # pmg, and the latest twelve of the history
 
 
 def test_kinds_stand_together():
@@ -55,9 +55,9 @@ def test_grid_is_filled_row_by_row():
     grid = image_grid(torch.stack([RED, BLUE, BLUE, BLUE, BLUE, RED]), ["a", "b"], ["x", "y", "z"], "title")
     red = (np.asarray(grid) == (255, 0, 0)).all(-1)
     ys, xs = np.nonzero(red)
-    assert red.sum() == 2 * 32 * 32
+    assert red.sum() == 2 * TILE**2
     first, last = xs[ys == ys.min()], xs[ys == ys.max()]
-    assert last.min() - first.min() == 2 * (32 + 10)
+    assert last.min() - first.min() == 2 * (TILE + 10)
 
 
 def test_grid_refuses_a_wrong_number_of_images():

@@ -10,6 +10,7 @@ from pmg.domain import PmgError
 from pmg.evaluation.metrics import (
     References,
     check_images,
+    classify,
     concept_accuracy,
     measure,
     ssim,
@@ -122,7 +123,8 @@ def test_measure_gives_every_reported_metric(perceptual):
     images = torch.cat([red, red.flip(1)])
     truth = References(perceptual, [red, torch.cat([red, red.flip(1)])])
     history = References(perceptual, [red.flip(1), torch.cat([red, red])])
-    found = measure(images, truth, history, ColourJudge(), [{"red"}, {"red", "green"}], ["no-green", "no-blue"])
+    found = measure(images, truth, history)
+    found |= classify(images, ColourJudge(), [{"red"}, {"red", "green"}], ["no-green", "no-blue"])
     assert found["style_accuracy"].tolist() == [1.0, 0.0]
     assert found["concept_accuracy"].tolist() == [1.0, 0.0]
     torch.testing.assert_close(found["lpips_truth"], torch.zeros(2), atol=1e-6, rtol=0)

@@ -143,9 +143,17 @@ def test_each_request_is_balanced_by_its_own_alpha(build):
 
 def test_mismatched_user_is_always_another_one():
     users = [f"u{number}" for number in range(9)]
-    other = mismatch(users, 0)
+    other = mismatch({user: user for user in users}, 0)
     assert all(user != other[user] for user in users)
     assert sorted(other.values()) == users
+
+
+def test_another_window_of_the_same_user_is_no_other_user():
+    users = {f"u{number % 3}@{number}": f"u{number % 3}" for number in range(12)}
+    other = mismatch(users, 0)
+    assert set(other) == set(users)
+    assert all(users[profile] != users[other[profile]] for profile in users)
+    assert mismatch({"a@0": "a", "a@1": "a"}, 0) == {"a@0": "a@0", "a@1": "a@1"}
 
 
 @pytest.fixture

@@ -103,9 +103,16 @@ def test_dislikes_give_negative_keywords_that_are_not_liked_too(reader):
 
 def test_users_are_read_once(reader):
     readings = reader().read([*EXAMPLES, *EXAMPLES])
-    assert readings.users == ["u0", "u1"]
+    assert readings.profiles == ["u0", "u1"]
     assert len(readings.context) == len(readings.keywords) == len(readings.negative) == 2
     assert readings.rows(["u1", "u0", "u1"]) == [1, 0, 1]
+
+
+def test_a_user_at_another_time_is_read_again(reader):
+    later = replace(EXAMPLES[0], history=EXAMPLES[1].history, moment="7")
+    readings = reader().read([EXAMPLES[0], later])
+    assert readings.profiles == ["u0", "u0@7"]
+    assert readings.keywords[1] == reader().read(EXAMPLES).keywords[1]
 
 
 def test_keywords_beyond_the_budget_are_dropped_and_named(reader):

@@ -32,15 +32,16 @@ def body(cfg: DictConfig, run: Run) -> float | None:
     data = instantiate(cfg.data)
     examples = build_examples(cfg, data, "test")
     records = read_records(cfg.generate_run)
-    pixels = fit_size(read_images(cfg.generate_run, records), data.catalogue.images.shape[-1])
+    pixels = fit_size(read_images(cfg.generate_run, records), data.catalogue.size)
     images = {record.key: image for record, image in zip(records, pixels, strict=True)}
-    judge = instantiate(cfg.judge.classifier)
+    judge = instantiate(cfg.judge.classifier) if cfg.judge.classifier else None
     judging = Judging(
         data.catalogue, judge, instantiate(cfg.judge.perceptual), place(instantiate(cfg.generator), cfg.device)
     )
     with run.ledger.phase("judge"):
         rows = judging.rows(examples, records, images)
-        trust = judge_accuracy(judge, data.catalogue, data.catalogue.rows(data.held_out_items))
+        held_out = data.catalogue.rows(data.held_out_items) if judge else None
+        trust = judge_accuracy(judge, data.catalogue, held_out) if judge else {}
     with run.ledger.phase("statistics"):
         config = {"judge_on_real_held_out": trust, **portable(cfg)}
         cost = {**generated, "evaluate": run.ledger.as_dict()}
@@ -52,10 +53,9 @@ def body(cfg: DictConfig, run: Run) -> float | None:
     contact_sheet(build_rows(chosen, data.catalogue, own), list(cfg.method)).save(folder / "contact_sheet.png")
     console = Console()
     print_tables(build_tables(results), console)
-    console.print(
-        f"The judge on real held-out drawings: style {trust['style_accuracy']:.1%}, "
-        f"concept {trust['concept_accuracy']:.1%}"
-    )
+    if trust:
+        told = (f"{name.removesuffix('_accuracy')} {value:.1%}" for name, value in trust.items())
+        console.print(f"The judge on real held-out drawings: {', '.join(told)}")
     print(folder / "results.json", folder / "contact_sheet.png", sep="\n")
     return None
 

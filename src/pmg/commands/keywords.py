@@ -42,9 +42,8 @@ def body(cfg: DictConfig, run: Run) -> float | None:
         raise PmgError(f"no user of the split '{cfg.split}' liked {cfg.history_items + cfg.later_items} items or more")
     methods = {"popularity": popular(data, examples, vocabulary), **read(cfg, run, examples)}
     later = {example.user: example.truth for example in examples}
-    rows = agreement_rows(
-        methods, mismatch(list(later), cfg.seed or 0), later, vocabulary, cfg.seed or 0, ["popularity"]
-    )
+    others = mismatch({user: user for user in later}, cfg.seed or 0)
+    rows = agreement_rows(methods, others, later, vocabulary, cfg.seed or 0, ["popularity"])
     with run.ledger.phase("statistics"):
         revision, cost = (git_state() or {}).get("revision"), {"keywords": run.ledger.as_dict()}
         roles = Roles(base="popularity", main="keywords")
@@ -86,7 +85,7 @@ def read(cfg: DictConfig, run: Run, examples: Sequence[Example]) -> Mapping[str,
     with reading(cfg, run, instantiate(cfg.text_encoder)) as reader, run.ledger.phase("read histories"):
         found = reader.read(examples, captions)
     counted = {example.user: count_keywords(example, reader.scenario) for example in examples}
-    return {"counting": counted, "keywords": dict(zip(found.users, found.keywords, strict=True))}
+    return {"counting": counted, "keywords": dict(zip(found.profiles, found.keywords, strict=True))}
 
 
 def main() -> None:

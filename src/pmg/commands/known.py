@@ -45,15 +45,15 @@ class Sources:
     generator: Generator
 
     @cached_property
-    def by_user(self) -> list[Example]:
-        """One example of each user, in the readings' order: a user's examples share their history."""
-        first = {example.user: example for example in reversed(self.examples)}
-        return [first[user] for user in self.readings.users]
+    def by_profile(self) -> list[Example]:
+        """One example of each profile, in the readings' order: they share their history."""
+        first = {example.profile: example for example in reversed(self.examples)}
+        return [first[profile] for profile in self.readings.profiles]
 
     @property
     def liked(self) -> list[Sequence[Item]]:
         """Each user's liked items."""
-        return [example.liked for example in self.by_user]
+        return [example.liked for example in self.by_profile]
 
 
 def read_keywords(sources: Sources) -> list[Keywords]:
@@ -66,12 +66,21 @@ def count_words(sources: Sources) -> list[Keywords]:
     from pmg.language.counting import count_keywords
 
     scenario, budget = sources.reader.scenario, sources.reader.budget
-    return [budget.fit(count_keywords(example, scenario)) for example in sources.by_user]
+    return [budget.fit(count_keywords(example, scenario)) for example in sources.by_profile]
 
 
 def true_words(sources: Sources) -> list[Keywords]:
-    """The taste itself in words, which only a simulation knows."""
-    return [Keywords(tuple(example.labels["words"].split(", "))) for example in sources.by_user]
+    """The taste itself in words, which only a simulation knows.
+
+    Raises:
+        PmgError: nobody knows it.
+    """
+    if any("words" not in example.labels for example in sources.examples):
+        raise PmgError(
+            "a method asks for the words 'truth', the true taste, which nobody knows of real users: use method=real, "
+            "or leave that method out, e.g. ~method.oracle"
+        )
+    return [Keywords(tuple(example.labels["words"].split(", "))) for example in sources.by_profile]
 
 
 def soft_tokens(sources: Sources) -> Tensor:
@@ -104,7 +113,7 @@ def inverted_tokens(sources: Sources) -> Tensor:
     identity = config_hash(cfg, "data", "generator", "text_encoder", "inversion", "seed")
     inversion = instantiate(cfg.inversion, generator=sources.generator)
     return invert_histories(
-        inversion, sources.by_user, sources.catalogue, sources.reader.scenario.scene_words, cache, identity,
+        inversion, sources.by_profile, sources.catalogue, sources.reader.scenario.scene_words, cache, identity,
         cfg.seed or 0,
     )  # fmt: skip
 
@@ -143,20 +152,20 @@ def check_known(cfg: DictConfig, methods: Mapping[str, Method]) -> dict[str, str
 def build_preferences(
     sources: Sources, methods: Mapping[str, Method], negative: Sequence[Keywords]
 ) -> dict[str, Preference]:
-    """What is known of each user, by id: only what `methods` ask for is made."""
+    """What is known of each user, by profile: only what `methods` ask for is made."""
     from pmg.generation.request import Preference
 
     words = _make(WORDS, {method.words for method in methods.values()}, sources)
     tokens = _make(TOKENS, {method.tokens for method in methods.values()}, sources)
     return {
-        example.user: Preference(
+        example.profile: Preference(
             example.user,
             {name: values[row] for name, values in words.items()},
             {name: values[row] for name, values in tokens.items()},
             negative[row],
             len(example.history),
         )
-        for row, example in enumerate(sources.by_user)
+        for row, example in enumerate(sources.by_profile)
     }
 
 

@@ -91,6 +91,7 @@ def build_trainer(cfg: DictConfig, run: Run) -> Trainer:
 
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # its tips and its list of absent devices
     warnings.filterwarnings("ignore", message=".*treespec, LeafSpec.*")  # Lightning's own use of torch
+    warnings.filterwarnings("ignore", message=".*overridden `transfer_batch_to_device`.*")  # on purpose
 
     run.loggers = instantiate_all(cfg.logger)
     callbacks = [*instantiate_all(cfg.callbacks), Signature(config_hash(cfg))]

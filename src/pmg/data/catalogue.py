@@ -62,9 +62,18 @@ class Catalogue:
         return cls(items, [row["style"] for row in rows], pixels)
 
     @property
+    def size(self) -> int:
+        """Pixels a side."""
+        return self.images.shape[-1]
+
+    @property
     def concepts(self) -> list[str]:
         """All concepts, sorted."""
         return sorted({item.concept for item in self.items})
+
+    def has(self, item: Item) -> bool:
+        """Whether there is a drawing of `item`."""
+        return item.id in self.index
 
     def rows(self, items: Iterable[Item]) -> Tensor:
         """Row numbers of `items`, int64 `(B,)`."""

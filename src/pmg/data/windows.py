@@ -70,4 +70,5 @@ class Windows:
             for number, place in enumerate(askable[after : after + self.targets]):
                 target = behaviors[place].item
                 name = f"{quote(user, safe='')}-{start}-{number}"
-                yield Question(Example(name, user, history, target, (target,), LABELS), behaviors[place].timestamp)
+                example = Example(name, user, history, target, (target,), LABELS, moment=str(start))
+                yield Question(example, behaviors[place].timestamp)

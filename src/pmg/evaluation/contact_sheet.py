@@ -15,7 +15,7 @@ from pmg.domain import Example
 from pmg.evaluation.metrics import check_images
 from pmg.generation.records import to_uint8
 
-SCALE = 2
+TILE = 128  # pixels a side of an image
 MARGIN, GAP = 28, 10  # pixels
 LABEL_WIDTH = 190
 THUMB, THUMB_GAP, THUMB_COLUMNS = 40, 4, 4
@@ -66,7 +66,7 @@ def build_rows(
             kind=example.labels["kind"],
             taste=example.labels["taste"].replace("_", " "),
             target=example.target.title,
-            history=catalogue.pixels(catalogue.rows([behavior.item for behavior in example.history])),
+            history=catalogue.pixels(catalogue.rows([b.item for b in example.history if catalogue.has(b.item)])),
             truth=catalogue.pixels(catalogue.rows(example.truth[:1]))[0],
             images={method: image for (name, method), image in images.items() if name == example.id},
         )
@@ -86,7 +86,7 @@ def contact_sheet(rows: Sequence[SheetRow], methods: Sequence[str]) -> Image.Ima
     """
     if not rows:
         raise ValueError("a contact sheet needs at least one row")
-    tile = rows[0].truth.shape[-1] * SCALE
+    tile = TILE
     strip = THUMB_COLUMNS * (THUMB + THUMB_GAP) - THUMB_GAP
     first = MARGIN + LABEL_WIDTH + strip + 2 * GAP
     kinds = list(dict.fromkeys(row.kind for row in rows))
@@ -123,7 +123,7 @@ def image_grid(images: Tensor, rows: Sequence[str], columns: Sequence[str], titl
     if len(images) != len(rows) * len(columns):
         raise ValueError(f"{len(images)} images don't fill {len(rows)} rows of {len(columns)} columns")
     check_images("images", images)
-    tile = images.shape[-1] * SCALE
+    tile = TILE
     label = min(LABEL_WIDTH, max(int(_font(15).getlength(name)) for name in rows)) + GAP
     top = MARGIN + (HEADER if title else 0)
     width = 2 * MARGIN + label + len(columns) * (tile + GAP) - GAP
@@ -152,7 +152,7 @@ def _draw_row(canvas: Image.Image, row: SheetRow, y: int, left: Sequence[int], i
         line, column = divmod(number, THUMB_COLUMNS)
         x = MARGIN + LABEL_WIDTH + GAP + column * (THUMB + THUMB_GAP)
         canvas.paste(picture, (x, y + line * (THUMB + THUMB_GAP)))
-    tile = row.truth.shape[-1] * SCALE
+    tile = TILE
     for x, image in zip(left, images, strict=True):
         canvas.paste(_pictures(image[None], tile)[0], (x, y))
         pen.rectangle((x - 1, y - 1, x + tile, y + tile), outline=LINE)

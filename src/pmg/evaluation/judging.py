@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
 from pmg.data.catalogue import Catalogue
-from pmg.domain import Example, Item
-from pmg.evaluation.metrics import References, measure
+from pmg.domain import Example, Item, PmgError
+from pmg.evaluation.metrics import References, classify, measure
 from pmg.generation.records import Record
 from pmg.models.generator import Generator
 from pmg.models.images import fit_size
@@ -28,13 +28,13 @@ class Judging:
 
     Args:
         catalogue: holds the true drawings.
-        judge: classifies style and concept.
+        judge: classifies style and concept; None: data without known styles, which are not classified.
         perceptual: LPIPS.
         generator: its autoencoder gives the ceiling: the truth, restored.
     """
 
     def __init__(
-        self, catalogue: Catalogue, judge: Judge, perceptual: PerceptualDistance, generator: Generator
+        self, catalogue: Catalogue, judge: Judge | None, perceptual: PerceptualDistance, generator: Generator
     ) -> None:
         self.catalogue, self.judge, self.perceptual, self.generator = catalogue, judge, perceptual, generator
 
@@ -65,7 +65,7 @@ class Judging:
     ) -> pd.DataFrame:
         pixels = self.catalogue.pixels
         truths = [pixels(self.catalogue.rows(example.truth)) for example in examples]
-        histories = [pixels(self.catalogue.rows([b.item for b in example.history])) for example in examples]
+        histories = [pixels(self.catalogue.rows(self._seen(example))) for example in examples]
         references = References(self.perceptual, truths), References(self.perceptual, histories)
         first = torch.stack([truth[0] for truth in truths])
         seed = by_example[examples[0].id][0].seed
@@ -84,10 +84,11 @@ class Judging:
         self, examples: Sequence[Example], images: Tensor, references: tuple[References, References],
         facts: Sequence[Mapping[str, Any]],
     ) -> pd.DataFrame:  # fmt: skip
-        style = self.catalogue.style
-        fitting = [{style[item.id] for item in example.truth} for example in examples]
-        concepts = [example.target.concept for example in examples]
-        values = measure(images, *references, self.judge, fitting, concepts)
+        values = measure(images, *references)
+        if self.judge is not None:
+            style = self.catalogue.style
+            fitting = [{style[item.id] for item in example.truth} for example in examples]
+            values = classify(images, self.judge, fitting, [example.target.concept for example in examples]) | values
         frame = pd.DataFrame({name: column.tolist() for name, column in values.items()})
         labels = ("kind", "taste")
         who = pd.DataFrame(
@@ -95,9 +96,21 @@ class Judging:
         )
         return pd.concat([who, pd.DataFrame(facts), frame], axis=1)
 
+    def _seen(self, example: Example) -> list[Item]:
+        """What the history shows.
+
+        Raises:
+            PmgError: none of it has a picture.
+        """
+        seen = [behavior.item for behavior in example.history if self.catalogue.has(behavior.item)]
+        if not seen:
+            raise PmgError(f"example '{example.id}': no item of the history has a picture to compare with")
+        return seen
+
     def _nearest(self, example: Example) -> Item:
         """The liked item whose title the text encoder finds nearest to the target's: sending an old one again."""
-        items = list({item.id: item for item in example.liked}.values())
+        liked = [item for item in example.liked if self.catalogue.has(item)] or self._seen(example)
+        items = list({item.id: item for item in liked}.values())
         pooled = self.generator.text_encoder.encode([example.target.title, *(item.title for item in items)]).pooled
         return items[int(cosine_similarity(pooled[1:], pooled[:1]).argmax())]
 

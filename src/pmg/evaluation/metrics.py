@@ -136,32 +136,41 @@ def _class(names: Sequence[str], name: str, what: str) -> int:
 
 
 @torch.no_grad()
-def measure(
-    images: Tensor,
-    truth: References,
-    history: References,
-    judge: Classifier,
-    fitting: Sequence[Collection[str]],
-    concepts: Sequence[str],
+def classify(
+    images: Tensor, judge: Classifier, fitting: Sequence[Collection[str]], concepts: Sequence[str]
 ) -> dict[str, Tensor]:
-    """All metrics that report (none that selects) of one arm's images.
+    """What a judge says of one arm's images.
 
     Args:
         images: `(B, 3, H, W)` in [-1, 1].
-        truth: drawings of the target that fit the user's taste, B examples.
-        history: what each user used, B examples.
         judge: classifies style and concept.
         fitting: for each image the styles that fit the user's taste.
         concepts: for each image the target's concept.
 
     Returns:
-        Columns of the results by name, float32 `(B,)` each. SSIM is to the truth that is nearest by LPIPS.
+        Columns of the results by name, float32 `(B,)` each.
     """
-    distance, nearest = truth.nearest(images)
     style_logits, concept_logits = judge(images)
     return {
         "style_accuracy": style_accuracy(style_logits, judge.styles, fitting),
         "concept_accuracy": concept_accuracy(concept_logits, judge.concepts, concepts),
+    }
+
+
+@torch.no_grad()
+def measure(images: Tensor, truth: References, history: References) -> dict[str, Tensor]:
+    """Distances of one arm's images to what is known to fit.
+
+    Args:
+        images: `(B, 3, H, W)` in [-1, 1].
+        truth: drawings of the target that fit the user's taste, B examples.
+        history: what each user used, B examples.
+
+    Returns:
+        Columns of the results by name, float32 `(B,)` each. SSIM is to the truth that is nearest by LPIPS.
+    """
+    distance, nearest = truth.nearest(images)
+    return {
         "lpips_truth": distance,
         "lpips_history": history.mean(images),
         "ssim_truth": ssim(to_unit(images), to_unit(nearest)),

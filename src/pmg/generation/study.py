@@ -17,11 +17,25 @@ from pmg.generation.records import Candidate, Control, Record, RecordWriter
 from pmg.generation.request import NO_WORDS, Method, Preference, Request, RequestBuilder
 
 
-def mismatch(users: Sequence[str], seed: int) -> dict[str, str]:
-    """Another user for each user: everybody is somebody's other, nobody their own (a random cycle)."""
-    order = torch.randperm(len(users), generator=torch.Generator().manual_seed(seed)).tolist()
-    following = order[1:] + order[:1]
-    return {users[one]: users[other] for one, other in zip(order, following, strict=True)}
+def mismatch(users: Mapping[str, str], seed: int) -> dict[str, str]:
+    """Another user's profile for each profile, from a random cycle through all of them.
+
+    Args:
+        users: each profile's user.
+        seed: of the cycle.
+
+    Returns:
+        The next profile on the cycle that is not the same user's; with one profile a user, everybody is somebody's
+        other. A single user stays alone with their own.
+    """
+    names = list(users)
+    shuffled = torch.randperm(len(names), generator=torch.Generator().manual_seed(seed))
+    order = [names[place] for place in shuffled.tolist()]
+    twice = order * 2
+    return {
+        one: next((other for other in twice[place + 1 : place + len(order)] if users[other] != users[one]), one)
+        for place, one in enumerate(order)
+    }
 
 
 class StudyGenerator:
@@ -30,7 +44,7 @@ class StudyGenerator:
     Args:
         pipeline: makes images.
         builder: makes requests, with its seed.
-        preferences: what is known of each user, by id.
+        preferences: what is known of each user, by profile.
         writer: takes images and records.
         batch_size: images at once.
         hashes: of what decides the images, for the records; each method's own is added.
@@ -46,7 +60,7 @@ class StudyGenerator:
     ) -> None:  # fmt: skip
         self.pipeline, self.builder, self.preferences, self.writer = pipeline, builder, preferences, writer
         self.batch_size, self.hashes, self.encoders = batch_size, hashes, encoders
-        self.other = mismatch(list(preferences), builder.seed)
+        self.other = mismatch({name: known.user for name, known in preferences.items()}, builder.seed)
         self.made = 0
 
     def run(self, examples: Sequence[Example], methods: Mapping[str, Method]) -> None:
@@ -77,7 +91,7 @@ class StudyGenerator:
         missing = [e for e in examples if (e.id, name, control, self.builder.seed) not in self.writer.done]
         if not missing:
             return
-        sources = [e.user if control == "own" else self.other[e.user] for e in missing]
+        sources = [e.profile if control == "own" else self.other[e.profile] for e in missing]
         requests = [
             self.builder(e, method, self.preferences[source]) for e, source in zip(missing, sources, strict=True)
         ]

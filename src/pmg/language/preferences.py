@@ -24,24 +24,24 @@ CHUNK = 50  # users a cache entry: small enough that little is lost when a run i
 
 @dataclass(frozen=True)
 class Readings:
-    """What was read of `U` users.
+    """What was read of `U` profiles: users, or users at different times.
 
     Attributes:
-        users: their ids.
+        profiles: their names.
         context: their prefilled histories.
         keywords: their explicit preference.
         negative: what they dislike and do not like as well; no words for users without dislikes.
     """
 
-    users: list[str]
+    profiles: list[str]
     context: Context
     keywords: list[Keywords]
     negative: list[Keywords]
 
-    def rows(self, users: Sequence[str]) -> list[int]:
-        """Row of each of `users`."""
-        index = {user: row for row, user in enumerate(self.users)}
-        return [index[user] for user in users]
+    def rows(self, profiles: Sequence[str]) -> list[int]:
+        """Row of each of `profiles`."""
+        index = {profile: row for row, profile in enumerate(self.profiles)}
+        return [index[profile] for profile in profiles]
 
 
 class Reader:
@@ -64,13 +64,13 @@ class Reader:
         self.decoding, self.budget = decoding, budget
 
     def read(self, examples: Sequence[Example], captions: Mapping[str, str] | None = None) -> Readings:
-        """Reads each user of `examples` once.
+        """Reads each profile of `examples` once.
 
         Args:
             examples: of any number of users.
             captions: each item's look by its id; by default the scenario's, from the item's facts.
         """
-        firsts = list({example.user: example for example in reversed(examples)}.values())[::-1]
+        firsts = list({example.profile: example for example in reversed(examples)}.values())[::-1]
         contexts: list[Context] = []
         keywords: list[Keywords] = []
         negative: list[Keywords] = []
@@ -83,7 +83,7 @@ class Reader:
             keywords += likes
             negative += [without(bad, good.words) for bad, good in zip(dislikes, likes, strict=True)]
         fitted = [[self.budget.fit(words) for words in column] for column in (keywords, negative)]
-        return Readings([example.user for example in firsts], Context.concatenate(contexts), *fitted)
+        return Readings([example.profile for example in firsts], Context.concatenate(contexts), *fitted)
 
     def _prefill(self, texts: list[str]) -> Context:
         def compute() -> dict:

@@ -44,5 +44,5 @@ class ImageEvidence:
 
     def __call__(self, readings: Readings, examples: Sequence[Example], catalogue: Catalogue) -> HistoryFeatures:
         """Returns the features of each user's liked images."""
-        liked = {example.user: example.liked for example in examples}
-        return history_features(self.scorer, [catalogue.pixels(catalogue.rows(liked[u])) for u in readings.users])
+        seen = {example.profile: [item for item in example.liked if catalogue.has(item)] for example in examples}
+        return history_features(self.scorer, [catalogue.pixels(catalogue.rows(seen[p])) for p in readings.profiles])

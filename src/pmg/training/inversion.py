@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from pmg.cache import Cache
 from pmg.data.catalogue import Catalogue
 from pmg.data.splits import stable_number
-from pmg.domain import Example
+from pmg.domain import Example, Item
 from pmg.models.conditioning import Block, join
 from pmg.models.generator import Generator
 
@@ -108,19 +108,22 @@ def invert_histories(
     """
     encode = inversion.generator.text_encoder.encode
 
+    def seen(example: Example) -> list[Item]:
+        return [item for item in example.liked if catalogue.has(item)]
+
     def learn(part: Sequence[Example]) -> Tensor:
-        items = list({item.id: item for example in part for item in example.liked}.values())
+        items = list({item.id: item for example in part for item in seen(example)}.values())
         row = {item.id: number for number, item in enumerate(items)}
         captions = encode([", ".join([item.title, *scene_words]) for item in items])
         latents = inversion.generator.encode_images(catalogue.pixels(catalogue.rows(items)))
-        rows = [torch.tensor([row[item.id] for item in example.liked]) for example in part]
+        rows = [torch.tensor([row[item.id] for item in seen(example)]) for example in part]
         histories = [HistoryImages(latents[own], own) for own in rows]
-        return inversion(histories, captions, [stable_number("inversion", seed, e.user) % 2**62 for e in part])
+        return inversion(histories, captions, [stable_number("inversion", seed, e.profile) % 2**62 for e in part])
 
     chunks = [examples[start : start + CHUNK] for start in range(0, len(examples), CHUNK)]
     learned = []
     for part in track(chunks, description="Textual inversion"):
-        histories = {example.user: [item.id for item in example.liked] for example in part}
+        histories = {example.profile: [item.id for item in seen(example)] for example in part}
         key = Cache.key(kind="inversion", identity=identity, scene=list(scene_words), histories=histories)
         learned.append(cache.fetch(key, lambda part=part: {"tokens": learn(part)})["tokens"])
     return torch.cat(learned)

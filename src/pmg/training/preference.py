@@ -10,10 +10,11 @@ from dataclasses import dataclass
 
 import pytorch_lightning as pl
 import torch
+from rich.progress import track
 from torch import Tensor
 
 from pmg.data.catalogue import Catalogue
-from pmg.domain import Example, Keywords, PmgError
+from pmg.domain import Example, Item, Keywords, PmgError
 from pmg.language.preferences import Readings
 from pmg.models.conditioning import Block, drop_target, join
 from pmg.models.context import Context
@@ -199,7 +200,7 @@ class Captions:
 
     Attributes:
         targets: target keywords, one row a concept.
-        keywords: preference keywords, one row a user.
+        keywords: preference keywords, one row a profile.
         empty: the empty text, one row.
     """
 
@@ -242,23 +243,24 @@ def build_batches(
         empty=encode([""]),
     )
     concept = {name: row for row, name in enumerate(target_words)}
-    questions: list[list[tuple[int, int]]] = [[] for _ in readings.users]
+    questions: list[list[tuple[int, int]]] = [[] for _ in readings.profiles]
     examples = [*train, *validation]
-    for row, example in zip(readings.rows([example.user for example in examples]), examples, strict=True):
-        questions[row] += [(catalogue.index[item.id], concept[example.target.concept]) for item in example.truth]
+    truths = list({item.id: item for example in examples for item in example.truth}.values())
+    drawn = {item.id: row for row, item in enumerate(truths)}
+    for row, example in zip(readings.rows([example.profile for example in examples]), examples, strict=True):
+        questions[row] += [(drawn[item.id], concept[example.target.concept]) for item in example.truth]
     timesteps = generator.noise_scheduler.config.num_train_timesteps
-    batches = collate(questions=questions, latents=encode_drawings(generator, catalogue), timesteps=timesteps)
-    learners, others = (
-        torch.tensor(sorted(set(readings.rows([example.user for example in split])))) for split in (train, validation)
-    )
+    batches = collate(questions=questions, latents=encode_drawings(generator, catalogue, truths), timesteps=timesteps)
+    profiles = ([example.profile for example in split] for split in (train, validation))
+    learners, others = (torch.tensor(sorted(set(readings.rows(names)))) for names in profiles)
     fixed = batches.fixed(others, users_per_step, seed)
     return RowsDataModule(ShuffledRows(learners, users_per_step, seed, batches), fixed), captions
 
 
-def encode_drawings(generator: Generator, catalogue: Catalogue, batch_size: int = 128) -> Tensor:
-    """Latents of every drawing, in catalogue order."""
-    rows = torch.arange(len(catalogue.items)).split(batch_size)
-    return torch.cat([generator.encode_images(catalogue.pixels(part)) for part in rows])
+def encode_drawings(generator: Generator, catalogue: Catalogue, items: Sequence[Item], batch_size: int = 32) -> Tensor:
+    """Latents of items' drawings, in their order."""
+    parts = track(catalogue.rows(items).split(batch_size), description="Encoding drawings", transient=True)
+    return torch.cat([generator.encode_images(catalogue.pixels(part)) for part in parts])
 
 
 def build_module(

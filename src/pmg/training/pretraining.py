@@ -124,7 +124,9 @@ class DenoiserStage:
         seen, held_out = rows_of(data)
         bank = CaptionBank(data.catalogue, data.styles, self.scene, self.generator.text_encoder)
         timesteps = self.generator.noise_scheduler.config.num_train_timesteps
-        collate = LatentBatches(encode_drawings(self.generator, data.catalogue), bank, timesteps, self.drop)
+        collate = LatentBatches(
+            encode_drawings(self.generator, data.catalogue, data.catalogue.items), bank, timesteps, self.drop
+        )
         self.module = DenoiserTraining(self.generator, bank, self.learning_rate, self.snr_gamma, self.ema_decay)
         self.fixed = fixed_batches(collate, held_out, VALIDATION_BATCH, seed)
         return self.module, RowsDataModule(ShuffledRows(seen, self.batch_size, seed, collate), self.fixed)

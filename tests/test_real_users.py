@@ -1,0 +1,73 @@
+"""Your own users and pictures through the public commands: prepare, train, generate, evaluate."""
+
+from __future__ import annotations
+
+import json
+import random
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pmg.domain import Behavior, Item, PmgError
+from pmg.evaluation.judging import Judging
+
+WORDS = ("lamp", "chair", "vase", "clock", "rug", "shelf", "mirror", "stool", "bowl", "basket")
+
+
+@pytest.fixture
+def shop(tmp_path):
+    """Thirty things with pictures (two of them missing), and thirty people who chose some, in time."""
+    rng = np.random.default_rng(0)
+    (tmp_path / "shop").mkdir()
+    rows = []
+    for number in range(30):
+        picture = Image.fromarray(rng.integers(0, 256, (6, 6, 3), dtype=np.uint8)).resize((80, 60))
+        if number not in (3, 17):
+            picture.save(tmp_path / "shop" / f"{number}.png")
+        rows.append(f"i{number},{WORDS[number % 10]} {number},red|round,home,{number}.png,wood")
+    (tmp_path / "shop" / "items.csv").write_text("id,title,keywords,topic,image,material\n" + "\n".join(rows) + "\n")
+    dice = random.Random(0)
+    chosen = [
+        f"u{user},i{item},{10 * user + place}"
+        for user in range(30)
+        for place, item in enumerate(dice.sample(range(30), 9))
+    ]
+    (tmp_path / "shop" / "chosen.csv").write_text("user,item,timestamp\n" + "\n".join(chosen) + "\n")
+    return tmp_path
+
+
+@pytest.mark.slow
+def test_prepare_train_generate_evaluate(shop, pmg):
+    done = pmg(
+        "prepare", "data=catalog", "source.read.items=shop/items.csv", "source.read.interactions=shop/chosen.csv",
+        "source.pictures.size=64", "source.max_missing_pictures=0.1", "paths.data_dir=data",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "'picture file is missing': 2" in done.stdout
+    options = [
+        "experiment=real_users", "paths.data_dir=data", "paths.output_dir=out", "encoder=tiny", "generator=tiny",
+        "text_encoder=tiny", "scorer=tiny", "objective.users_per_step=4", "sampling.steps=2", "trainer.max_steps=2",
+        "trainer.val_check_interval=1", "targets.train=3", "sheet_users=3",
+    ]  # fmt: skip
+    for verb in ("train", "generate", "evaluate"):
+        done = pmg(verb, *options)
+        assert done.returncode == 0, done.stderr[-3000:]
+    results = json.loads((shop / "out" / "real_users" / "results.json").read_text())
+    assert set(results["arms"]["pmg"]) >= {"lpips_truth", "lpips_history", "ssim_truth"}
+    assert "style_accuracy" not in results["arms"]["pmg"]
+    assert results["arms"]["truth"]["lpips_truth"]["mean"] == pytest.approx(0, abs=1e-6)
+    assert {"own", "mismatched"} <= set(results["control"]["pmg"]["lpips_truth"])
+    assert (shop / "out" / "real_users" / "contact_sheet.png").stat().st_size > 1000
+    done = pmg("generate", *options, "method=oracle", "run_dir=oracle")
+    assert done.returncode == 1
+    assert "which nobody knows of real users: use method=real" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_history_without_pictures_can_not_be_compared(emoji):
+    (example,) = emoji.examples("test", 1, 1)
+    bare = replace(example, history=(Behavior(Item("unseen", "unseen", "unseen")),))
+    with pytest.raises(PmgError, match="no item of the history has a picture"):
+        Judging(emoji.catalogue, None, None, None)._seen(bare)
