@@ -146,6 +146,19 @@ class ExportConfig(RunConfig):
     private: bool = True
 
 
+@dataclass
+class EstimateConfig(StudyConfig):
+    """``pmg-estimate``: forecasts the memory of a ``pmg-train`` with the same overrides.
+
+    Attributes:
+        history_tokens: tokens of a history.
+        profiles_per_user: histories of each user that are read.
+    """
+
+    history_tokens: int = 250
+    profiles_per_user: int = 1
+
+
 SCHEMAS: dict[str, type[RunConfig]] = {
     "prepare": PrepareConfig,
     "pretrain": PretrainConfig,
@@ -155,4 +168,5 @@ SCHEMAS: dict[str, type[RunConfig]] = {
     "evaluate": StudyConfig,
     "study": StudyConfig,
     "export": ExportConfig,
+    "estimate": EstimateConfig,
 }

@@ -103,7 +103,7 @@ def settle_attention(model: LanguageModel) -> str:
     """
     tokens = torch.arange(sum(PROBE)) * 7 % len(model.embeddings)
     bound = TOLERANCE.get(model.model.dtype, HALF_TOLERANCE)
-    whole = model.read_at_once(tokens)
+    whole = _read_at_once(model, tokens)
     for name in (PACKED, "eager"):
         try:
             model.model.set_attn_implementation(name)
@@ -114,6 +114,13 @@ def settle_attention(model: LanguageModel) -> str:
         if error < bound:
             return name
     raise refusal(type(model.model).__name__, reason)
+
+
+@torch.no_grad()
+def _read_at_once(model: LanguageModel, tokens: Tensor) -> Tensor:
+    """Last hidden states `(T, width)` of tokens `(T,)`, by the model's own attention and without a cache."""
+    inputs = tokens[None].to(model.model.device)
+    return model.model.get_decoder()(input_ids=inputs, use_cache=False).last_hidden_state[0]
 
 
 def refusal(name: str, reason: str) -> PmgError:

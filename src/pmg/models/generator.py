@@ -23,6 +23,8 @@ from pmg.models.images import fit_size
 from pmg.models.sources import load_part
 from pmg.models.text_encoder import TextEncoder
 
+PIXELS_AT_ONCE = 2**21  # 512 images of 64 pixels a side, 8 of 512, 2 of 1024
+
 
 class Generator(nn.Module):
     """Autoencoder, denoiser, noise scheduler and text encoder.
@@ -92,6 +94,11 @@ class Generator(nn.Module):
         return self.denoiser.device
 
     @property
+    def images_at_once(self) -> int:
+        """Images in one pass of the autoencoder, whose layers at full resolution take most memory."""
+        return max(1, PIXELS_AT_ONCE // self.size**2)
+
+    @property
     def guidance_input(self) -> bool:
         """Whether guidance is distilled into the denoiser, which takes its scale as an input (LCM)."""
         return bool(self.denoiser.config.time_cond_proj_dim)
@@ -113,6 +120,9 @@ class Generator(nn.Module):
 
         They are on the processor, wherever the models stand.
         """
+        return torch.cat([self._encode(part) for part in images.split(self.images_at_once)])
+
+    def _encode(self, images: Tensor) -> Tensor:
         fitting = fit_size(images, self.size).to(self.device)
         latents = self.autoencoder.encode(fitting).latent_dist.mean.float()
         mean, std = self._latent_statistics(latents)
@@ -121,6 +131,9 @@ class Generator(nn.Module):
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
         """Normalised latents to images in [-1, 1], on the processor."""
+        return torch.cat([self._decode(part) for part in latents.split(self.images_at_once)])
+
+    def _decode(self, latents: Tensor) -> Tensor:
         latents = latents.to(self.device)
         mean, std = self._latent_statistics(latents)
         return self.autoencoder.decode(latents * std + mean).sample.float().clamp(-1, 1).cpu()

@@ -34,6 +34,7 @@ class LanguageModel(nn.Module):
         model: any transformers causal language model whose layers keep keys and values.
         tokenizer: its tokenizer.
         frame: text around histories and questions: a chat template, or nothing.
+        attention: name of the attention, where it is known to read right; None finds it out.
 
     Attributes:
         width: width of embeddings and hidden states.
@@ -47,7 +48,10 @@ class LanguageModel(nn.Module):
         PmgError: the model can't go on behind a kept history.
     """
 
-    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, frame: Frame = NO_FRAME) -> None:
+    def __init__(
+        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, frame: Frame = NO_FRAME,
+        attention: str | None = None,
+    ) -> None:  # fmt: skip
         super().__init__()
         self.model = model.requires_grad_(False)
         self.tokenizer, self.frame = tokenizer, frame
@@ -59,7 +63,8 @@ class LanguageModel(nn.Module):
         renamed = "cache" in inspect.signature(model.get_decoder().forward).parameters
         self._cache_argument = "cache" if renamed else "past_key_values"
         self.train(False)
-        self.attention = settle_attention(self)
+        self.attention = attention or settle_attention(self)
+        model.set_attn_implementation(self.attention)
         self.tokens_computed = self.tokens_reused = 0
 
     def train(self, mode: bool = True) -> LanguageModel:
@@ -115,12 +120,6 @@ class LanguageModel(nn.Module):
         starts[order] = ends - lengths[order]
         return Context(keys, values, torch.cat([tokens[row] for row in order]), starts, lengths)
 
-    @torch.no_grad()
-    def read_at_once(self, tokens: Tensor) -> Tensor:
-        """Last hidden states `(T, width)` of tokens `(T,)`, by the model's present attention and without a cache."""
-        inputs = tokens[None].to(self.model.device)
-        return self.model.get_decoder()(input_ids=inputs, use_cache=False).last_hidden_state[0]
-
     def _read(self, rows: list[Tensor], keys: Tensor, values: Tensor) -> None:
         """Runs one batch and writes its keys and values `(layers, T, kv_heads, head_dim)` in place."""
         check_length(max(map(len, rows)), self.limit)
@@ -163,10 +162,11 @@ class LanguageModel(nn.Module):
         parts = (context.padding_mask()[:, None], free, visible.expand(batch, new, new))
         seen = torch.cat([part.expand(batch, new, -1) for part in parts], dim=2)
         embeds = embeds.to(self.model.device, self.model.dtype)
-        positions = (context.lengths[:, None] + steps).to(embeds.device)
+        positions = context.lengths[:, None] + steps
         check_length(int(positions.max()) + 1, self.limit)
         self.tokens_computed += int(parts[2].diagonal(dim1=1, dim2=2).sum())  # what doesn't see itself is padding
         self.tokens_reused += int(context.lengths.sum())
+        positions = positions.to(embeds.device)
         return self._decode(Cache(layers=layers), seen, inputs_embeds=embeds, position_ids=positions)
 
     def soft_states(self, context: Context, embeds: Tensor, prefix: Tensor | None = None) -> Tensor:

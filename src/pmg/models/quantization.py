@@ -6,11 +6,14 @@ from importlib.util import find_spec
 from typing import Any
 
 import torch
+from torch import nn
 from transformers import BitsAndBytesConfig
 
 from pmg.domain import PmgError
+from pmg.models.live_bytes import weight_bytes
 
-KINDS = ("4bit", "8bit")
+BYTES = {"4bit": 0.516, "8bit": 1.0}  # a weight of a linear layer; NF4 with double quantisation has 4.127 bits
+KINDS = tuple(BYTES)
 
 
 def loading_options(dtype: str, quantization: str | None) -> dict[str, Any]:
@@ -42,3 +45,14 @@ def loading_options(dtype: str, quantization: str | None) -> dict[str, Any]:
             bnb_4bit_compute_dtype=computed,
         )
     return {"dtype": computed, "quantization_config": config}
+
+
+def quantized_bytes(model: nn.Module, quantization: str | None) -> int:
+    """Bytes of a model's weights: those of linear layers in few bits, embeddings and the head as they are."""
+    whole = weight_bytes(model)
+    if quantization is None:
+        return whole
+    head = model.get_output_embeddings()
+    packed = [part.weight for part in model.modules() if isinstance(part, nn.Linear) and part is not head]
+    numbers = sum(weight.numel() for weight in packed)
+    return whole - sum(weight.nbytes for weight in packed) + round(BYTES[quantization] * numbers)

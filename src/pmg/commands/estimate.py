@@ -1,0 +1,95 @@
+"""``pmg-estimate``: forecasts the memory of a training, before anything is loaded or downloaded."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pmg.commands.launch import launch
+from pmg.config import instantiate, instantiate_by_name, to_plain
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+    from pmg.run import Run
+    from pmg.training.memory import Estimate
+
+GIB = 2**30
+
+
+def body(cfg: DictConfig, run: Run) -> float | None:
+    """Forecasts the memory of a training."""
+    from pmg.training.memory import estimate_training
+
+    estimate = estimate_training(*_models(cfg), instantiate_by_name(cfg.objective.module.terms))
+    _show(estimate)
+    run.metrics.update({"device_gib": estimate.device / GIB, "contexts_gib": estimate.contexts / GIB})
+    return estimate.device / GIB
+
+
+def _models(cfg: DictConfig) -> tuple[Any, ...]:
+    """Language model and generator without weights, the bytes of all frozen weights, and the training's sizes."""
+    from pmg.models.blueprints import (
+        empty_generator,
+        empty_language_model,
+        empty_towers,
+        generator_configs,
+        language_model_config,
+    )
+    from pmg.models.live_bytes import weight_bytes
+    from pmg.models.quantization import quantized_bytes
+    from pmg.training.memory import Sizes
+
+    node, drawn = to_plain(cfg.encoder.language_model), to_plain(cfg.generator)
+    source = node.get("source")
+    config = language_model_config(source) if source else instantiate(cfg.encoder.language_model).model.config
+    language_model = empty_language_model(config, node.get("dtype", "float32"))
+    parts = generator_configs(drawn.get("source") or drawn["folder"])
+    kept = drawn.get("dtype", "float32")
+    mixed = "bf16" in str(cfg.trainer.precision) and kept == "float32"  # computed in bfloat16, from a copy
+    generator = empty_generator(parts, "bfloat16" if mixed else kept, drawn.get("size"))
+    towers = empty_towers(parts, kept) or [instantiate(cfg.text_encoder).model]
+    denoiser = weight_bytes(generator.denoiser)
+    weights = {
+        "language model": quantized_bytes(language_model.model, node.get("quantization")),
+        "denoiser": denoiser * 3 if mixed else denoiser,
+        "autoencoder": weight_bytes(generator.autoencoder),
+        "text encoder": sum(map(weight_bytes, towers)),
+    }
+    width, encoder = sum(tower.config.hidden_size for tower in towers), cfg.encoder.preference_encoder
+    longest = cfg.text_encoder.get("max_length", 32) if "text_encoder" in drawn else 77
+    users = sum(cfg.split_sizes[split] * cfg.profiles_per_user for split in ("train", "validation"))
+    sizes = Sizes(
+        users, cfg.history_tokens, cfg.objective.users_per_step, cfg.objective.batches.draws, encoder.soft_tokens,
+        encoder.prefix_length, encoder.placement, longest, longest, width, towers[-1].config.hidden_size,
+    )  # fmt: skip
+    return language_model, generator, weights, sizes
+
+
+def _show(estimate: Estimate) -> None:
+    """Prints the table."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("on the device", "GiB", header_style="dim")
+    table.columns[1].justify = "right"
+    rows = {
+        **{f"{name}, frozen": size for name, size in estimate.weights.items()},
+        "preference encoder, gradients, Adam": estimate.trained,
+        **{f"while: {name}": size for name, size in estimate.phases.items()},
+    }
+    for name, size in rows.items():
+        table.add_row(name, f"{size / GIB:.2f}")
+    table.add_section()
+    table.add_row("most at once", f"{estimate.device / GIB:.2f}", style="bold")
+    console = Console()
+    console.print(table)
+    console.print(f"contexts, in the processor's memory and in the cache: {estimate.contexts / GIB:.2f} GiB")
+
+
+def main() -> None:
+    """Console entry point."""
+    launch("estimate", body)
+
+
+if __name__ == "__main__":
+    main()

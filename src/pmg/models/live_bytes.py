@@ -1,0 +1,99 @@
+"""How much memory tensors hold while code runs: on real tensors a measurement, on meta tensors a forecast."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+
+class LiveBytes(TorchDispatchMode):
+    """Counts the storages that operations make, as long as somebody holds them.
+
+    What stood before is not counted, nor is what kernels use for themselves. Autograd holds what a backward pass
+    needs, so that a step's activations are.
+
+    Args:
+        device: the kind of device that counts, e.g. ``meta``; None: all.
+
+    Attributes:
+        live: bytes held now.
+        peak: most bytes held at once.
+    """
+
+    def __init__(self, device: str | None = None) -> None:
+        super().__init__()
+        self.device = device
+        self.live = self.peak = 0
+        self._held: dict[int, tuple[StorageWeakRef, int]] = {}
+
+    def __torch_dispatch__(
+        self, func: Callable[..., Any], types: Sequence[type], args: tuple = (), kwargs: Mapping | None = None
+    ) -> Any:
+        """Runs an operation and counts what it made."""
+        inputs = {storage_of(leaf) for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)}
+        result = func(*args, **(kwargs or {}))
+        self._forget()  # before counting: a new storage may have the name of one that is gone
+        for leaf in tree_leaves(result):
+            if not isinstance(leaf, Tensor) or self.device not in (None, leaf.device.type):
+                continue
+            if (key := storage_of(leaf)) not in inputs and key not in self._held:
+                storage = leaf.untyped_storage()
+                self._held[key] = StorageWeakRef(storage), storage.nbytes()
+                self.live += storage.nbytes()
+        self.peak = max(self.peak, self.live)
+        return result
+
+    def __exit__(self, *exception: object) -> None:
+        super().__exit__(*exception)
+        self._forget()
+
+    def _forget(self) -> None:
+        for key in [key for key, (reference, _) in self._held.items() if reference.expired()]:
+            self.live -= self._held.pop(key)[1]
+
+
+def storage_of(tensor: Tensor) -> int:
+    """Names a tensor's storage: views share it."""
+    return tensor.untyped_storage()._cdata
+
+
+def weight_bytes(module: torch.nn.Module) -> int:
+    """Bytes of a module's parameters and buffers; shared ones count once."""
+    tensors = {storage_of(t): t.untyped_storage().nbytes() for t in (*module.parameters(), *module.buffers())}
+    return sum(tensors.values())
+
+
+class FusedAttention(TorchFunctionMode):
+    """Attention as a GPU's fused kernel holds it: inputs and output, no matrix of all pairs.
+
+    On the meta device torch takes attention apart into plain matrix products.
+    """
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Sequence[type], args: tuple = (), kwargs: Mapping | None = None
+    ) -> Any:
+        """Replaces calls of ``scaled_dot_product_attention``."""
+        if func is torch.nn.functional.scaled_dot_product_attention:
+            return _Fused.apply(*args[:3])
+        return func(*args, **(kwargs or {}))
+
+
+class _Fused(torch.autograd.Function):
+    """What such a kernel keeps for the backward pass, without the numbers."""
+
+    @staticmethod
+    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        result = query.new_empty(*query.shape[:-1], value.shape[-1])
+        ctx.save_for_backward(query, key, value, result, query.new_empty(query.shape[:-1], dtype=torch.float32))
+        return result
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, ...]:
+        return tuple(torch.empty_like(part) for part in ctx.saved_tensors[:3])
