@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from pmg import PersonalizedPipeline
+from pmg.commands.export import push
 from pmg.domain import PmgError
 from pmg.generation.exported import read_index
 
@@ -72,6 +73,14 @@ def test_what_cannot_be_drawn_is_refused(told, change, message):
     names, _ = told
     with pytest.raises(PmgError, match=message):
         names["pipe"](**{"history": names["history"], "target": "rocket", **change})
+
+
+def test_a_hub_that_cannot_be_reached_is_named(tmp_path):
+    (tmp_path / "model_index.json").write_text("{}")
+    with pytest.raises(PmgError, match=rf"can't push to 'someone/encoder' .* the folder is in {tmp_path}"):
+        push(tmp_path, "someone/encoder", private=True)
+    with pytest.raises(PmgError, match="'someone/encoder' is no folder here, and the hub says"):
+        PersonalizedPipeline.from_pretrained("someone/encoder")
 
 
 def test_folders_without_a_pipeline_and_foreign_code_are_refused(tmp_path):

@@ -10,6 +10,7 @@ from PIL import Image
 from checkpoints import write_clip, write_language_model
 from pmg.domain import PmgError
 from pmg.models.clip_scorer import ClipScorer
+from pmg.models.tiny import tiny_tokenizer
 
 TEXTS = ["red apple", "a dog, thick black outline"]
 
@@ -44,3 +45,26 @@ def test_what_is_no_dual_encoder_is_refused(tmp_path):
         ClipScorer.from_source(write_language_model(tmp_path))
     with pytest.raises(PmgError, match="can't load a scorer from"):
         ClipScorer.from_source(str(tmp_path / "nothing"))
+
+
+def test_siglip_pads_texts_as_it_was_trained(tmp_path):
+    """Every text at full length and no mask: what its own processor gives."""
+    torch.manual_seed(0)
+    tokenizer = tiny_tokenizer()
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
+    text = {**sizes, "vocab_size": len(tokenizer), "max_position_embeddings": 16, "projection_size": 32}
+    vision = {**sizes, "image_size": 32, "patch_size": 8}
+    model = tf.SiglipModel(tf.SiglipConfig(text_config=text, vision_config=vision)).eval()
+    for part in (model, tokenizer, tf.SiglipImageProcessor(size={"height": 32, "width": 32})):
+        part.save_pretrained(tmp_path)
+    scorer = ClipScorer.from_source(str(tmp_path))
+    levels = torch.randint(0, 256, (2, 32, 32, 3), dtype=torch.uint8)
+    content, _ = scorer(levels.permute(0, 3, 1, 2).float().div(127.5).sub(1))
+    got = content @ scorer.encode_target(scorer.text_encoder.encode(["red apple", "cat"]).pooled).T
+    pictures = [Image.fromarray(level.numpy()) for level in levels]
+    inputs = tf.SiglipImageProcessor.from_pretrained(tmp_path)(pictures, return_tensors="pt")
+    told = tokenizer(["red apple", "cat"], padding="max_length", max_length=16, return_tensors="pt")
+    with torch.no_grad():
+        expected = model(input_ids=told["input_ids"], **inputs).logits_per_image
+    expected = (expected - model.logit_bias) / model.logit_scale.exp()
+    torch.testing.assert_close(got, expected, atol=1e-5, rtol=1e-4)

@@ -35,7 +35,7 @@ def body(cfg: DictConfig, run: Run) -> float | None:
     print(folder)
     if cfg.push_to:
         with run.ledger.phase("push"):
-            print(_push(folder, cfg.push_to, cfg.private))
+            print(push(folder, cfg.push_to, cfg.private))
     return None
 
 
@@ -59,7 +59,7 @@ def _parts(trained: DictConfig) -> dict[str, Any]:
     return {"language_model": to_plain(trained.encoder.language_model), **parts}
 
 
-def _push(folder: Path, repository: str, private: bool) -> str:
+def push(folder: Path, repository: str, private: bool) -> str:
     """Uploads the folder; returns its address.
 
     Raises:

@@ -25,8 +25,9 @@ class ClipTexts(TextEncoder):
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
         length = model.config.text_config.max_position_embeddings
         super().__init__(model, tokenizer, max_length=length)
-        # SigLIP was trained on texts padded to one length, and masks nothing
-        self.padding = "max_length" if "siglip" in model.config.model_type else True
+        self.masks = (
+            "siglip" not in model.config.model_type
+        )  # SigLIP was trained on texts of one length, without a mask
 
     @property
     def width(self) -> int:
@@ -35,9 +36,10 @@ class ClipTexts(TextEncoder):
 
     def _encode(self, texts: list[str]) -> Block:
         self.check_lengths(texts)
-        batch = self.tokenizer(texts, padding=self.padding, max_length=self.max_length, return_tensors="pt")
+        padding = True if self.masks else "max_length"
+        batch = self.tokenizer(texts, padding=padding, max_length=self.max_length, return_tensors="pt")
         batch = batch.to(self.model.device)
-        read = self.model.get_text_features(**batch)
+        read = self.model.get_text_features(batch["input_ids"], batch["attention_mask"] if self.masks else None)
         features = read if isinstance(read, Tensor) else read.pooler_output
         mask = torch.ones_like(batch["input_ids"], dtype=torch.bool)
         return Block(features[:, None].expand(-1, mask.shape[1], -1), mask, features.float())
