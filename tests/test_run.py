@@ -198,6 +198,16 @@ def test_failing_job_spares_the_others(shell, tmp_path):
     assert alone.returncode == 0
     assert alone.stdout.splitlines()[-1].endswith("alone")
     assert metrics(tmp_path / "alone")["metrics"] == metrics(tmp_path / "sweep" / "2")["metrics"]
+    assert "3 jobs in sweep" in done.stdout
+    assert "bad job" in done.stdout
+    assert "run only what failed or is missing: pmg-train -m" in done.stderr
+    started = [metrics(tmp_path / "sweep" / str(job))["started"] for job in range(3)]
+    (tmp_path / "job.py").write_text(SWEEP.replace("== 2", "== 9"))
+    again = shell(sys.executable, "job.py", "-m", "seed=1,2,3", "run_dir=sweep", "logger=none", "callbacks=none")
+    assert again.returncode == 0, again.stderr
+    assert "run only what failed" not in again.stderr
+    restarted = [metrics(tmp_path / "sweep" / str(job))["started"] for job in range(3)]
+    assert [one == other for one, other in zip(started, restarted, strict=True)] == [True, False, True]
 
 
 WANDB = """

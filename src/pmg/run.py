@@ -70,6 +70,8 @@ class Run:
         ledger: what the run cost.
         metrics: results by name, e.g. ``{"val/loss": 0.1}``; written to ``metrics.json``.
         loggers: Lightning loggers to close at the end; the body appends those it builds.
+        overrides: of the command line.
+        result: what the body returned: the objective of a sweep.
     """
 
     folder: Path
@@ -77,6 +79,8 @@ class Run:
     ledger: Ledger = field(default_factory=Ledger)
     metrics: dict[str, Any] = field(default_factory=dict)
     loggers: list[Any] = field(default_factory=list)
+    overrides: list[str] = field(default_factory=list)
+    result: float | None = None
 
 
 Body = Callable[[DictConfig, Run], float | None]
@@ -97,12 +101,12 @@ def execute(cfg: DictConfig, command: str, body: Body, overrides: Sequence[str] 
     Raises:
         RunFailedError: the run failed, was interrupted (code 130) or exited; it has been reported already.
     """
-    run = Run(Path(cfg.run_dir), command)
+    run = Run(Path(cfg.run_dir), command, overrides=list(overrides))
     with restored_state(), log_file(run.folder / f"{command}.log"):
         try:
             result = _recorded(cfg, run, body)
         except (Exception, KeyboardInterrupt, SystemExit) as error:
-            raise RunFailedError(_report(error, run, overrides)) from error
+            raise RunFailedError(_report(error, run)) from error
         print(run.folder, flush=True)
         return result
 
@@ -115,16 +119,23 @@ def execute_part(cfg: DictConfig, command: str, body: Body) -> None:
         command: the verb that the folder belongs to.
         body: does the work; what it raises is for the other run to report.
     """
-    try:
-        _, metrics = read_run(cfg.run_dir, command)
-    except PmgError:
-        metrics = {}
-    if metrics.get("status") == "completed" and metrics.get("config") == config_hash(cfg):
-        log.info("%s is complete", cfg.run_dir)
+    if finished(cfg, command):
         return
     run = Run(Path(cfg.run_dir), command)
     with log_file(run.folder / f"{command}.log"):
         _recorded(cfg, run, body)
+
+
+def finished(cfg: DictConfig, command: str) -> dict[str, Any] | None:
+    """The ``metrics.json`` of a completed run of this very config in its folder; None where there is none."""
+    try:
+        _, metrics = read_run(cfg.run_dir, command)
+    except PmgError:
+        return None
+    if metrics["status"] != "completed" or metrics.get("config") != config_hash(cfg):
+        return None
+    log.info("%s is complete", cfg.run_dir)
+    return metrics
 
 
 def _recorded(cfg: DictConfig, run: Run, body: Body) -> float | None:
@@ -136,7 +147,7 @@ def _recorded(cfg: DictConfig, run: Run, body: Body) -> float | None:
         check_targets(cfg)
         OmegaConf.set_readonly(cfg, True)
         with run.ledger.phase("total"):
-            result = body(cfg, run)
+            run.result = body(cfg, run)
     except (Exception, KeyboardInterrupt, SystemExit) as error:
         code = _exit_code(error)
         _close_loggers(run, code)
@@ -146,7 +157,7 @@ def _recorded(cfg: DictConfig, run: Run, body: Body) -> float | None:
         OmegaConf.set_readonly(cfg, False)
     _close_loggers(run, 0)
     record.write("completed")
-    return result
+    return run.result
 
 
 def read_run(folder: Path | str, command: str) -> tuple[DictConfig, dict[str, Any]]:
@@ -178,6 +189,7 @@ class _Record:
         self.facts = {
             "command": run.command,
             "seed": cfg.get("seed"),
+            "overrides": run.overrides,
             "versions": versions(),
             "git": git_state(),
             "hardware": hardware(),
@@ -204,6 +216,7 @@ class _Record:
         if not self.owned:
             return
         facts = {"status": status, **self.facts, "ledger": self.run.ledger.as_dict()}
+        facts["result"] = None if self.run.result is None else _jsonable(self.run.result)
         facts["metrics"] = {name: _jsonable(value) for name, value in self.run.metrics.items()}
         facts["error"] = None if error is None else f"{type(error).__name__}: {error}"
         atomic_write_json(self.run.folder / METRICS_FILE, facts)
@@ -235,11 +248,11 @@ def _exit_code(error: BaseException) -> int:
     return error.code if isinstance(error, SystemExit) and isinstance(error.code, int) else 1
 
 
-def _report(error: BaseException, run: Run, overrides: Sequence[str]) -> int:
+def _report(error: BaseException, run: Run) -> int:
     """Says on the console and in the run's log what ended the run; returns the exit code."""
     code = _exit_code(error)
     if code == INTERRUPTED:
-        kept = [override for override in overrides if not override.startswith("run_dir=")]
+        kept = [override for override in run.overrides if not override.startswith("run_dir=")]
         command = shlex.join([f"pmg-{run.command}", *kept, f"run_dir={run.folder}"])
         print(f"interrupted; go on with: {command}", file=sys.stderr)
     elif not isinstance(error, SystemExit):

@@ -18,9 +18,10 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from pmg.commands.sweep import SweepSummary
 from pmg.config import nearest, register_configs
 from pmg.process import RunFailedError
-from pmg.run import INTERRUPTED, Body, execute
+from pmg.run import INTERRUPTED, Body, execute, finished
 
 CONFIG_MODULE = "pmg.conf"
 _UNKNOWN_KEY = r"Key '([^']+)' (?:is )?not in|Could not (?:override|delete from config\.) '([^']+)'"
@@ -60,6 +61,7 @@ def launch(command: str, body: Body) -> None:
             raise
         print(f"error: {explain(error, command)}", file=sys.stderr)
         codes.append(1)
+    SweepSummary.close()
     if codes:
         sys.exit(max(codes))
 
@@ -71,6 +73,8 @@ def _run_job(cfg: DictConfig, command: str, body: Body) -> float | None:
         cfg.run_dir = hydra_config.runtime.output_dir
     # unresolved: an override may hold an interpolation, which means nothing outside of the job's config
     overrides = OmegaConf.to_container(hydra_config.overrides.task, resolve=False)
+    if hydra_config.mode == RunMode.MULTIRUN and (done := finished(cfg, command)):
+        return done["result"]  # a sweep that is given again makes what is missing
     return execute(cfg, command, body, overrides)
 
 
