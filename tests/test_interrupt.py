@@ -60,11 +60,11 @@ def finish(process):
     return stderr
 
 
-def interrupt(process, sign):
-    """Presses Ctrl-C once `sign` is there and holds something; returns what stands on stderr."""
+def interrupt(process, sign, number=signal.SIGINT):
+    """Presses Ctrl-C, or sends another signal, once `sign` is there and holds something; gives stderr."""
     while process.poll() is None and not (sign.exists() and sign.stat().st_size):
         time.sleep(0.002)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     return finish(process)
 
 
@@ -99,13 +99,13 @@ def whole(tmp_path_factory):
     return place
 
 
-@pytest.mark.parametrize("verb", SIGNS)
-def test_interrupted_command_goes_on_to_the_same_result(whole, tmp_path, verb):
+@pytest.mark.parametrize(("verb", "number"), [*((verb, signal.SIGINT) for verb in SIGNS), ("train", signal.SIGTERM)])
+def test_interrupted_command_goes_on_to_the_same_result(whole, tmp_path, verb, number):
     for other in SIGNS.keys() - {verb}:
         shutil.copytree(whole / other, tmp_path / other)
     folder = tmp_path / verb
     process = start(tmp_path, verb, options(verb))
-    stderr = interrupt(process, folder / SIGNS[verb])
+    stderr = interrupt(process, folder / SIGNS[verb], number)
     assert process.returncode == 130, stderr[-2000:]
     assert "Traceback" not in stderr
     assert metrics(folder)["status"] == "interrupted"

@@ -58,7 +58,7 @@ def file_only() -> Iterator[None]:
 def restored_state() -> Iterator[None]:
     """Undoes what a job leaves in its process, so that the next job of a sweep starts as if alone."""
     environment = dict(os.environ)
-    interrupt = signal.getsignal(signal.SIGINT)
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     torch = sys.modules.get("torch")
     dtype = torch.get_default_dtype() if torch else None
     try:
@@ -67,7 +67,8 @@ def restored_state() -> Iterator[None]:
         os.environ.clear()
         os.environ.update(environment)
         if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGINT, interrupt)  # Lightning ignores Ctrl-C once it has seen one
+            for number, handler in handlers.items():
+                signal.signal(number, handler)  # Lightning ignores Ctrl-C once it has seen one
         torch = sys.modules.get("torch")
         if torch:
             torch.set_default_dtype(dtype or torch.float32)

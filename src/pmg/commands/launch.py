@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 import os
 import re
+import signal
 import sys
 from collections.abc import Iterator
+from types import FrameType
 from typing import Any
 
 import hydra
@@ -34,6 +36,7 @@ def launch(command: str, body: Body) -> None:
     """
     register_configs()
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it names the kernels that it lacks, whenever it loads
+    signal.signal(signal.SIGTERM, terminated)  # as Ctrl-C: what a cluster sends before it takes a machine away
     show_trace = os.environ.get("HYDRA_FULL_ERROR") == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands errors over instead of printing them itself
     codes: list[int] = []
@@ -64,6 +67,11 @@ def launch(command: str, body: Body) -> None:
     SweepSummary.close()
     if codes:
         sys.exit(max(codes))
+
+
+def terminated(signum: int, frame: FrameType | None) -> None:
+    """Turns a termination into an interruption: checkpoint, status, and the command that goes on."""
+    raise KeyboardInterrupt
 
 
 def _run_job(cfg: DictConfig, command: str, body: Body) -> float | None:
