@@ -5,7 +5,7 @@ from __future__ import annotations
 import lpips
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from pmg.domain import PmgError
 from pmg.models.perceptual import PerceptualDistance, feature_distance
@@ -66,3 +66,33 @@ def test_stays_in_evaluation_mode(perceptual):
 def test_missing_weights_are_named(tmp_path):
     with pytest.raises(PmgError, match=r"alexnet\.safetensors is missing or damaged.*git checkout"):
         PerceptualDistance.from_folder(tmp_path)
+
+
+def test_vgg_from_a_folder_is_the_reference_package_with_the_same_backbone(tmp_path):
+    reference = lpips.LPIPS(net="vgg", pretrained=True, pnet_rand=True, verbose=False).eval()
+    weights = {
+        f"features.{name}.{key}": value
+        for part in reference.net.children()
+        for name, layer in part.named_children()
+        for key, value in layer.state_dict().items()
+    }
+    save_file(weights, tmp_path / "vgg16.safetensors")
+    vgg = PerceptualDistance.from_folder(tmp_path, net="vgg")
+    with torch.no_grad():
+        expected = reference(images(0), images(1)).flatten()
+        assert torch.allclose(vgg(images(0), images(1)), expected, atol=1e-6)
+        assert torch.allclose(feature_distance(vgg.features(images(0)), vgg.features(images(1))), expected, atol=1e-5)
+
+
+def test_backbones_that_are_not_there_are_named(tmp_path, monkeypatch):
+    with pytest.raises(PmgError, match="no backbone 'squeeze' here; known: alex, vgg"):
+        PerceptualDistance.from_folder(tmp_path, net="squeeze")
+    with pytest.raises(PmgError, match=r"vgg16\.safetensors is missing or damaged.*or use from_torchvision"):
+        PerceptualDistance.from_folder(tmp_path, net="vgg")
+
+    def offline(*args, **kwargs):
+        raise OSError("no network")
+
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", offline)
+    with pytest.raises(PmgError, match=r"weights of vgg16 can't be fetched \(no network\).*vgg16\.safetensors"):
+        PerceptualDistance.from_torchvision()
