@@ -11,6 +11,7 @@ from PIL import Image
 
 from checkpoints import write_clip, write_dinov2, write_language_model
 from pmg.domain import PmgError
+from pmg.evaluation.sets import Fid
 from pmg.models.device import place
 from pmg.models.features import ClipFeatures, InceptionFeatures, VisionFeatures, encode_images, seen_size
 
@@ -89,6 +90,25 @@ def test_inception_names_its_extra():
 
 
 @pytest.mark.skipif(not INSTALLED, reason="needs torch-fidelity: pip install 'pmg[inception]'")
-def test_inception_reads_its_weights_from_a_file(tmp_path):
+def test_fid_of_inception_is_that_of_torchmetrics(tmp_path, monkeypatch):
+    from torchmetrics.image.fid import FrechetInceptionDistance, NoTrainInceptionV3
+
+    with monkeypatch.context() as patch:  # its layers with random weights, in the state's true layout
+        patch.setattr("torch_fidelity.feature_extractor_inceptionv3.load_state_dict_from_url", lambda *a, **k: {})
+        patch.setattr(NoTrainInceptionV3, "load_state_dict", lambda self, state: None)
+        torch.save(NoTrainInceptionV3("inception-v3-compat", ["2048"]).state_dict(), tmp_path / "weights.pth")
+    weights = str(tmp_path / "weights.pth")
+    features = InceptionFeatures(weights)
+    pixels = levels(6, 64)
+    made, truth = pixels[:3], pixels[3:]
+    metric = FrechetInceptionDistance(2048, feature_extractor_weights_path=weights)
+    metric.update(made.byte(), real=False)
+    metric.update(truth.byte(), real=True)
+    got = Fid(allow_few=True)(*(features(images.div(127.5).sub(1)) for images in (made, truth)))
+    assert got["value"] == pytest.approx(float(metric.compute()), rel=1e-3, abs=0)  # random weights: 1e-15
+
+
+@pytest.mark.skipif(not INSTALLED, reason="needs torch-fidelity: pip install 'pmg[inception]'")
+def test_inception_without_weights_asks_for_a_file(tmp_path):
     with pytest.raises(PmgError, match=r"weights can't be had.*name a file"):
         InceptionFeatures(str(tmp_path / "nothing.pth"))
