@@ -126,3 +126,21 @@ def write_clip(folder):
     tf.CLIPModel(config).save_pretrained(folder)
     tf.CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}).save_pretrained(folder)
     return str(folder)
+
+
+def write_dinov2(folder):
+    """A DINOv2 with its image processor, which sees 28 pixels where the model was made for 56."""
+    torch.manual_seed(0)
+    config = tf.Dinov2Config(
+        hidden_size=32, num_hidden_layers=2, num_attention_heads=4, image_size=56, patch_size=14, layerscale_value=1.0
+    )
+    model = tf.Dinov2Model(config)
+    for weight in model.parameters():
+        if weight.ndim > 1:
+            torch.nn.init.normal_(weight, std=SHARP)
+    model.save_pretrained(folder)
+    tf.BitImageProcessor(
+        size={"shortest_edge": 32}, crop_size={"height": 28, "width": 28}, image_mean=[0.485, 0.456, 0.406],
+        image_std=[0.229, 0.224, 0.225],
+    ).save_pretrained(folder)  # fmt: skip
+    return str(folder)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import lpips
 import pytest
 import torch
-from safetensors.torch import load_file
+import torchvision
+from safetensors.torch import load_file, save_file
 
 from pmg.domain import PmgError
 from pmg.models.perceptual import PerceptualDistance, feature_distance
@@ -66,3 +67,36 @@ def test_stays_in_evaluation_mode(perceptual):
 def test_missing_weights_are_named(tmp_path):
     with pytest.raises(PmgError, match=r"alexnet\.safetensors is missing or damaged.*git checkout"):
         PerceptualDistance.from_folder(tmp_path)
+
+
+def test_vgg_from_a_folder_is_the_reference_package_with_the_same_backbone(tmp_path):
+    with torch.device("meta"):  # shapes alone: the whole VGG takes seconds to fill
+        layers = torchvision.models.vgg16().features.state_dict()
+    weights = {f"features.{name}": 0.05 * torch.randn(value.shape) for name, value in layers.items()}
+    save_file(weights, tmp_path / "vgg16.safetensors")
+    vgg = PerceptualDistance.from_folder(tmp_path, net="vgg")
+    assert isinstance(vgg.network, lpips.LPIPS)
+    for part in vgg.network.net.children():
+        for name, layer in part.named_children():
+            for key, value in layer.state_dict().items():
+                assert torch.equal(value, weights.pop(f"features.{name}.{key}"))
+    assert not weights  # all of them are in use
+    a, b = images(0), images(1)
+    expected = vgg.network(a, b).flatten()
+    assert (expected > 0).all()
+    assert torch.allclose(vgg(a, b), expected)
+    assert torch.allclose(feature_distance(vgg.features(a), vgg.features(b)), expected, atol=1e-5)
+
+
+def test_backbones_that_are_not_there_are_named(tmp_path, monkeypatch):
+    with pytest.raises(PmgError, match="no backbone 'squeeze' here; known: alex, vgg"):
+        PerceptualDistance.from_folder(tmp_path, net="squeeze")
+    with pytest.raises(PmgError, match=r"vgg16\.safetensors is missing or damaged.*or use from_torchvision"):
+        PerceptualDistance.from_folder(tmp_path, net="vgg")
+
+    def offline(*args, **kwargs):
+        raise OSError("no network")
+
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", offline)
+    with pytest.raises(PmgError, match=r"weights of vgg16 can't be fetched \(no network\).*vgg16\.safetensors"):
+        PerceptualDistance.from_torchvision()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pmg.commands.judges import build_features, build_measures, build_sets, check_independent
 from pmg.commands.launch import launch
 from pmg.commands.parts import build_examples
 from pmg.config import instantiate, portable
@@ -22,6 +23,7 @@ def body(cfg: DictConfig, run: Run) -> float | None:
     from pmg.evaluation.contact_sheet import build_rows, choose_examples, contact_sheet
     from pmg.evaluation.judging import Judging, judge_accuracy
     from pmg.evaluation.report import build_results, write_results
+    from pmg.evaluation.sets import measure_sets
     from pmg.evaluation.tables import build_tables, print_tables
     from pmg.generation.records import read_images, read_records
     from pmg.models.device import place
@@ -31,25 +33,30 @@ def body(cfg: DictConfig, run: Run) -> float | None:
     generated = _generated(cfg)
     data = instantiate(cfg.data)
     examples = build_examples(cfg, data, "test")
+    sets = build_sets(cfg.judge, len(examples))
     records = read_records(cfg.generate_run)
     pixels = fit_size(read_images(cfg.generate_run, records), data.catalogue.size)
     images = {record.key: image for record, image in zip(records, pixels, strict=True)}
     judge = instantiate(cfg.judge.classifier) if cfg.judge.classifier else None
+    features = build_features(cfg.judge, sets, cfg.device)
     judging = Judging(
-        data.catalogue, judge, instantiate(cfg.judge.perceptual), place(instantiate(cfg.generator), cfg.device)
-    )
+        data.catalogue, judge, instantiate(cfg.judge.perceptual), place(instantiate(cfg.generator), cfg.device),
+        build_measures(cfg.judge, features), bool(cfg.judge.get("ms_ssim")),
+    )  # fmt: skip
+    own = {(record.example, record.method): images[record.key] for record in records if record.control == "own"}
     with run.ledger.phase("judge"):
         rows = judging.rows(examples, records, images)
         held_out = data.catalogue.rows(data.held_out_items) if judge else None
         trust = judge_accuracy(judge, data.catalogue, held_out) if judge else {}
+        distances = measure_sets(sets, features, examples, judging.galleries(examples, own))
     with run.ledger.phase("statistics"):
         config = {"judge_on_real_held_out": trust, **portable(cfg)}
         cost = {**generated, "evaluate": run.ledger.as_dict()}
-        results = build_results(rows, (git_state() or {}).get("revision"), config, cost, cfg.seed or 0)
+        revision = (git_state() or {}).get("revision")
+        results = build_results(rows, revision, config, cost, cfg.seed or 0, sets=distances)
     folder = Path(cfg.results_dir)
     write_results(folder, results, rows)
     chosen = choose_examples(examples, cfg.sheet_users)
-    own = {(record.example, record.method): images[record.key] for record in records if record.control == "own"}
     contact_sheet(build_rows(chosen, data.catalogue, own), list(cfg.method)).save(folder / "contact_sheet.png")
     console = Console()
     print_tables(build_tables(results), console)
@@ -64,11 +71,13 @@ def _generated(cfg: DictConfig) -> dict:
     """What training and generation cost.
 
     Raises:
-        PmgError: no generation is named, or it did not finish.
+        PmgError: no generation is named, it did not finish, or the model that selected its images is to judge them.
     """
     if not cfg.generate_run:
         raise PmgError("generate_run is not set: name the folder of a pmg-generate run")
-    _, metrics = read_run(cfg.generate_run, "generate")
+    selected_by, metrics = read_run(cfg.generate_run, "generate")
+    check_independent(cfg.judge, cfg.scorer)
+    check_independent(cfg.judge, selected_by.get("scorer"), f"the scorer of {cfg.generate_run}")
     if metrics["status"] != "completed":
         raise PmgError(f"{cfg.generate_run} is {metrics['status']}: run the same pmg-generate command again")
     cost = {"generate": metrics["ledger"]}

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from omegaconf import OmegaConf
 
 from pmg.commands import evaluate, generate, train
+from pmg.commands.judges import check_independent
 from pmg.commands.launch import launch
 from pmg.run import execute_part
 
@@ -21,6 +22,7 @@ FOLDERS = ("train_run", "generate_run", "results_dir")  # name places of the who
 
 def body(cfg: DictConfig, run: Run) -> float | None:
     """Trains, generates and evaluates in one go."""
+    check_independent(cfg.judge, cfg.scorer)  # before anything is trained
     places = {
         "train": (cfg.train_run, train.body),
         "generate": (cfg.generate_run, generate.body),

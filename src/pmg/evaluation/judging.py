@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -14,6 +15,9 @@ from torch.nn.functional import cosine_similarity
 from pmg.data.catalogue import Catalogue
 from pmg.domain import Example, Item, PmgError
 from pmg.evaluation.metrics import References, classify, measure
+from pmg.evaluation.sets import Gallery
+from pmg.evaluation.similarity import Compare, Measure, Scene
+from pmg.evaluation.tables import GOAL, MAIN
 from pmg.generation.records import Record
 from pmg.models.generator import Generator
 from pmg.models.images import fit_size
@@ -31,12 +35,16 @@ class Judging:
         judge: classifies style and concept; None: data without known styles, which are not classified.
         perceptual: LPIPS.
         generator: its autoencoder gives the ceiling: the truth, restored.
+        measures: further ones, each with its own columns.
+        multiscale: whether MS-SSIM is measured.
     """
 
     def __init__(
-        self, catalogue: Catalogue, judge: Judge | None, perceptual: PerceptualDistance, generator: Generator
-    ) -> None:
+        self, catalogue: Catalogue, judge: Judge | None, perceptual: PerceptualDistance, generator: Generator,
+        measures: Sequence[Measure] = (), multiscale: bool = False,
+    ) -> None:  # fmt: skip
         self.catalogue, self.judge, self.perceptual, self.generator = catalogue, judge, perceptual, generator
+        self.measures, self.multiscale = list(measures), multiscale
 
     @torch.no_grad()
     def rows(
@@ -63,28 +71,68 @@ class Judging:
         by_example: Mapping[str, list[Record]],
         images: Mapping[Any, Tensor],
     ) -> pd.DataFrame:
-        pixels = self.catalogue.pixels
-        truths = [pixels(self.catalogue.rows(example.truth)) for example in examples]
-        histories = [pixels(self.catalogue.rows(self._seen(example))) for example in examples]
-        references = References(self.perceptual, truths), References(self.perceptual, histories)
-        first = torch.stack([truth[0] for truth in truths])
+        compare = self._against(examples, by_example)
         seed = by_example[examples[0].id][0].seed
-        nearest = pixels(self.catalogue.rows([self._nearest(example) for example in examples]))
-        pseudo = {"nearest": nearest, "ceiling": fit_size(self._restore(first), first.shape[-1]), "truth": first}
         frames = []
         for arm in sorted({(r.method, r.control) for e in examples for r in by_example[e.id]}):
             chosen = [next(r for r in by_example[e.id] if (r.method, r.control) == arm) for e in examples]
             stacked = torch.stack([images[record.key] for record in chosen])
-            frames.append(self._measure(examples, stacked, references, [_facts(record) for record in chosen]))
-        for name, made in pseudo.items():
-            frames.append(self._measure(examples, made, references, self._pseudo(examples, name, seed)))
+            frames.append(self._measure(examples, stacked, compare, [_facts(record) for record in chosen]))
+        for name, gallery in self._pseudo_galleries().items():
+            frames.append(self._measure(examples, gallery(examples), compare, self._pseudo(examples, name, seed)))
         return pd.concat(frames, ignore_index=True)
 
+    def galleries(self, examples: Sequence[Example], own: Mapping[tuple[str, str], Tensor]) -> dict[str, Gallery]:
+        """Sets to be compared: each method's images, and those that took none to make, the truth among them.
+
+        Args:
+            examples: what was asked for.
+            own: images `(3, H, W)` in [-1, 1] by example and method, made with the users' own preferences.
+        """
+
+        def gallery(some: Sequence[Example], method: str) -> Tensor:
+            return torch.stack([own[example.id, method] for example in some])
+
+        asked = {example.id for example in examples}
+        methods = dict.fromkeys(method for example, method in own if example in asked)
+        return {method: partial(gallery, method=method) for method in methods} | self._pseudo_galleries()
+
+    def _pseudo_galleries(self) -> dict[str, Gallery]:
+        return {"nearest": self._nearest_images, "ceiling": self._restored_truths, "truth": self._first_truths}
+
+    def _first_truths(self, examples: Sequence[Example]) -> Tensor:
+        return self.catalogue.pixels(self.catalogue.rows([example.truth[0] for example in examples]))
+
+    @torch.no_grad()
+    def _restored_truths(self, examples: Sequence[Example]) -> Tensor:
+        truths = self._first_truths(examples)
+        return fit_size(self.generator.decode(self.generator.encode_images(truths)), truths.shape[-1])
+
+    def _nearest_images(self, examples: Sequence[Example]) -> Tensor:
+        return self.catalogue.pixels(self.catalogue.rows([self._nearest(example) for example in examples]))
+
+    def _against(self, examples: Sequence[Example], by_example: Mapping[str, list[Record]]) -> Compare:
+        """Looks at truths and histories once, for the images of every arm."""
+        pixels = self.catalogue.pixels
+        truths = [pixels(self.catalogue.rows(example.truth)) for example in examples]
+        histories = [pixels(self.catalogue.rows(self._seen(example))) for example in examples]
+        references = References(self.perceptual, truths), References(self.perceptual, histories)
+        targets = [by_example[e.id][0].target_keywords or (e.target.title,) for e in examples]
+        scene = Scene(truths, histories, targets, [own_words(by_example[example.id]) for example in examples])
+        further = [each.against(scene) for each in self.measures]
+
+        def compare(images: Tensor) -> dict[str, Tensor]:
+            found = measure(images, *references, multiscale=self.multiscale)
+            for one in further:
+                found |= one(images)
+            return found
+
+        return compare
+
     def _measure(
-        self, examples: Sequence[Example], images: Tensor, references: tuple[References, References],
-        facts: Sequence[Mapping[str, Any]],
-    ) -> pd.DataFrame:  # fmt: skip
-        values = measure(images, *references)
+        self, examples: Sequence[Example], images: Tensor, compare: Compare, facts: Sequence[Mapping[str, Any]]
+    ) -> pd.DataFrame:
+        values = compare(images)
         if self.judge is not None:
             style = self.catalogue.style
             fitting = [{style[item.id] for item in example.truth} for example in examples]
@@ -114,12 +162,20 @@ class Judging:
         pooled = self.generator.text_encoder.encode([example.target.title, *(item.title for item in items)]).pooled
         return items[int(cosine_similarity(pooled[1:], pooled[:1]).argmax())]
 
-    def _restore(self, images: Tensor) -> Tensor:
-        return self.generator.decode(self.generator.encode_images(images))
-
     @staticmethod
     def _pseudo(examples: Sequence[Example], name: str, seed: int) -> list[dict[str, Any]]:
         return [{"method": name, "control": "own", "seed": seed} for _ in examples]
+
+
+def own_words(records: Sequence[Record]) -> tuple[str, ...]:
+    """The user's own preference in words, as one example's records have it; empty where no method was given any.
+
+    All arms are compared with the same words: those of `MAIN`, or else of the first method that was given some. The
+    true taste (`GOAL`) is none of them, since only a simulation knows it.
+    """
+    told = [r for r in records if r.control == "own" and r.method != GOAL and r.preference_keywords]
+    told.sort(key=lambda record: record.method != MAIN)
+    return told[0].preference_keywords if told else ()
 
 
 def _facts(record: Record) -> dict[str, Any]:

@@ -7,12 +7,17 @@ from typing import Protocol
 
 import torch
 from torch import Tensor
-from torchmetrics.functional.image import structural_similarity_index_measure
+from torchmetrics.functional.image import (
+    multiscale_structural_similarity_index_measure,
+    structural_similarity_index_measure,
+)
 
 from pmg.domain import PmgError
 from pmg.models.perceptual import PerceptualDistance, feature_distance
 
 TOLERANCE = 1e-3  # what rounding may add to a range
+BETAS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # weights of MS-SSIM's scales, finest first
+WINDOW = 11  # pixels a side that SSIM looks at
 
 
 class Classifier(Protocol):
@@ -101,6 +106,38 @@ def ssim(images: Tensor, references: Tensor) -> Tensor:
     return values.reshape(-1)  # of a single pair it comes as a scalar in some versions
 
 
+def scales(side: int) -> int:
+    """How many of MS-SSIM's five scales images of `side` pixels have: 3 for 64, 4 for 128, all five from 176.
+
+    The coarsest must still hold a window; torchmetrics asks for a little more.
+
+    Raises:
+        PmgError: there is not even one.
+    """
+    fitting = [n for n in range(1, len(BETAS) + 1) if side >> n - 1 >= WINDOW and side // max(1, n - 1) ** 2 >= WINDOW]
+    if not fitting:
+        raise PmgError(
+            f"MS-SSIM needs images of {WINDOW} pixels, these have {side}; judge.ms_ssim=false leaves it out"
+        )
+    return fitting[-1]
+
+
+def ms_ssim(images: Tensor, references: Tensor) -> Tensor:
+    """Multi-scale structural similarity `(B,)` (Wang et al. 2003) of pairs `(B, 3, H, W)` in [0, 1]; 1 for equal ones.
+
+    Small images have fewer scales (see `scales`): the weights of those that are left are made to sum to 1 again, so
+    that values of images of different sizes are not to be compared.
+    """
+    check_images("images", images, 0.0, 1.0)
+    check_images("references", references, 0.0, 1.0)
+    betas = BETAS[: scales(min(images.shape[-2:]))]
+    weights = tuple(beta / sum(betas) for beta in betas)
+    values = multiscale_structural_similarity_index_measure(
+        images, references, data_range=1.0, betas=weights, reduction="none"
+    )
+    return values.reshape(-1)  # as in `ssim`
+
+
 def style_accuracy(logits: Tensor, styles: Sequence[str], fitting: Sequence[Collection[str]]) -> Tensor:
     """1 where the judge's style is one of those that fit the user's taste, else 0.
 
@@ -158,20 +195,20 @@ def classify(
 
 
 @torch.no_grad()
-def measure(images: Tensor, truth: References, history: References) -> dict[str, Tensor]:
+def measure(images: Tensor, truth: References, history: References, multiscale: bool = False) -> dict[str, Tensor]:
     """Distances of one arm's images to what is known to fit.
 
     Args:
         images: `(B, 3, H, W)` in [-1, 1].
         truth: drawings of the target that fit the user's taste, B examples.
         history: what each user used, B examples.
+        multiscale: whether MS-SSIM is measured, too.
 
     Returns:
-        Columns of the results by name, float32 `(B,)` each. SSIM is to the truth that is nearest by LPIPS.
+        Columns of the results by name, float32 `(B,)` each. SSIM and MS-SSIM are to the truth that is nearest by
+        LPIPS.
     """
     distance, nearest = truth.nearest(images)
-    return {
-        "lpips_truth": distance,
-        "lpips_history": history.mean(images),
-        "ssim_truth": ssim(to_unit(images), to_unit(nearest)),
-    }
+    pair = to_unit(images), to_unit(nearest)
+    found = {"lpips_truth": distance, "lpips_history": history.mean(images), "ssim_truth": ssim(*pair)}
+    return found | {"ms_ssim_truth": ms_ssim(*pair)} if multiscale else found

@@ -54,6 +54,7 @@ def build_results(
     cost: Mapping[str, Any],
     seed: int = 0,
     roles: Roles = ROLES,
+    sets: Mapping[str, Mapping] | None = None,
 ) -> dict[str, Any]:
     """Turns per-example rows into the results of a study.
 
@@ -65,10 +66,12 @@ def build_results(
         cost: what it cost, JSON-able.
         seed: of the resampling.
         roles: which methods all others are compared with.
+        sets: metrics of whole sets by name and method, where there are any.
 
     Returns:
         ``arms``, ``paired`` (a-b) and ``control`` by arm and metric, ``kinds`` (arms and paired of each kind
-        of taste), ``gap_closed`` (share of the way from base to goal), cost, revision and config.
+        of taste), ``gap_closed`` (share of the way from base to goal), cost, revision and config; ``sets`` where
+        there are any, methods in the order of the arms.
 
     Raises:
         PmgError: there are no rows, a column is missing, or a row stands twice.
@@ -87,7 +90,12 @@ def build_results(
         "cost": dict(cost),
         "revision": revision,
         "config": dict(config),
+        **({"sets": {name: _ordered(own, found) for name, found in sets.items()}} if sets else {}),
     }
+
+
+def _ordered(rows: pd.DataFrame, found: Mapping[str, Any]) -> dict[str, Any]:
+    return {method: found[method] for method in _methods(rows) if method in found}
 
 
 def write_results(folder: str | Path, results: Mapping[str, Any], rows: pd.DataFrame) -> None:

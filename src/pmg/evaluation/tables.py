@@ -46,6 +46,13 @@ METRICS = (
     Metric("lpips_truth", "LPIPS to truth", higher=False),
     Metric("lpips_history", "LPIPS to history", higher=False),
     Metric("ssim_truth", "SSIM to truth"),
+    Metric("ms_ssim_truth", "MS-SSIM to truth"),
+    Metric("lpips_vgg_truth", "LPIPS (VGG) to truth", higher=False),
+    Metric("dino_truth", "DINO to truth"),
+    Metric("dino_history", "DINO to history"),
+    Metric("clip_i_truth", "CLIP to truth"),
+    Metric("clip_t_target", "CLIP to target's words"),
+    Metric("clip_t_preference", "CLIP to preference's words"),
     Metric("precision_at_3", "precision at 3"),
     Metric("ndcg_at_3", "nDCG at 3"),
     Metric("selection_preference", "d_p", selects=True),
@@ -72,7 +79,7 @@ class Table:
 
 
 def build_tables(results: Mapping[str, Any]) -> list[Table]:
-    """Returns the tables of `build_results`' results: arms, kinds of taste, differences, control, gap."""
+    """Returns the tables of `build_results`' results: arms, kinds of taste, differences, control, gap, sets."""
     tables = [arms_table("All users", results["arms"])]
     kinds = results["kinds"] if len(results["kinds"]) > 1 else {}  # a single kind is all users
     for kind, part in kinds.items():
@@ -82,6 +89,7 @@ def build_tables(results: Mapping[str, Any]) -> list[Table]:
         tables.append(paired_table(f"Paired differences, {kind} taste", part["paired"]))
     tables.append(_control(results["control"]))
     tables.append(_gap(results["gap_closed"][GAP_METRIC]))
+    tables.append(sets_table(results.get("sets", {})))
     return [table for table in tables if table.rows]
 
 
@@ -192,3 +200,29 @@ def _control(control: Mapping[str, Mapping]) -> Table:
 def _gap(gap: Mapping[str, Mapping]) -> Table:
     rows = tuple((Cell(arm), Cell(_with_interval(values))) for arm, values in gap.items())
     return Table("Share of the gap from none to oracle, LPIPS to truth", ("method", "gap closed ↑"), rows)
+
+
+def sets_table(sets: Mapping[str, Mapping[str, Mapping[str, float]]]) -> Table:
+    """Returns one row a method, each metric of sets in a column; `sets` as `measure_sets` gives them."""
+    competing = {
+        name: [_digits(values["value"]) for method, values in found.items() if method not in (GOAL, *PSEUDO_METHODS)]
+        for name, found in sets.items()
+    }
+    best = {name: min(shown, key=float, default=None) for name, shown in competing.items()}
+
+    def cell(method: str, name: str) -> Cell:
+        values = sets[name][method]
+        shown = _digits(values["value"])
+        deviation = f" ± {_digits(values['std'])}" if "std" in values else ""
+        chosen = method not in (GOAL, *PSEUDO_METHODS) and shown == best[name]
+        return Cell(f"{shown}{deviation}".replace("-", MINUS), chosen)
+
+    methods = list(next(iter(sets.values()), ()))
+    count = max((values["n"] for found in sets.values() for values in found.values()), default=0)
+    header = ("method", *(f"{kind.upper()} ({encoder}) ↓" for kind, _, encoder in (n.partition("_") for n in sets)))
+    rows = tuple((Cell(method), *(cell(method, name) for name in sets)) for method in methods)
+    return Table(f"Sets of {count} images, from the set of truths (± deviation over subsets)", header, rows)
+
+
+def _digits(value: float) -> str:
+    return f"{value:.4g}"

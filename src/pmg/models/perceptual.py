@@ -1,4 +1,4 @@
-"""LPIPS by the reference package, with its AlexNet weights read from a local safetensors file."""
+"""LPIPS by the reference package, on a backbone whose weights are read from a file: AlexNet's are shipped."""
 
 from __future__ import annotations
 
@@ -9,22 +9,26 @@ import lpips
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from torchvision.models import get_model_weights
 
 from pmg.domain import PmgError
 
+FILES = {"alex": "alexnet.safetensors", "vgg": "vgg16.safetensors"}
+
 
 class PerceptualDistance(nn.Module):
-    """Frozen LPIPS (Zhang et al. 2018, v0.1, AlexNet).
+    """Frozen LPIPS (Zhang et al. 2018, v0.1).
 
     Args:
-        backbone: state of the five convolutions, named as torchvision's ``alexnet.features``.
+        backbone: state of the convolutions, named as torchvision's ``alexnet.features`` or ``vgg16.features``.
+        net: ``alex`` or ``vgg``.
     """
 
-    def __init__(self, backbone: dict[str, Tensor]) -> None:
+    def __init__(self, backbone: dict[str, Tensor], net: str = "alex") -> None:
         super().__init__()
         with warnings.catch_warnings():  # the package calls torchvision with arguments that it deprecated
             warnings.simplefilter("ignore")
-            self.network = lpips.LPIPS(net="alex", pretrained=True, pnet_rand=True, verbose=False)
+            self.network = lpips.LPIPS(net=net, pretrained=True, pnet_rand=True, verbose=False)
         slices = (self.network.net.slice1, self.network.net.slice2, self.network.net.slice3,
                   self.network.net.slice4, self.network.net.slice5)  # fmt: skip
         layers = {name: layer for part in slices for name, layer in part.named_children()}
@@ -35,17 +39,38 @@ class PerceptualDistance(nn.Module):
         self.requires_grad_(False).eval()
 
     @classmethod
-    def from_folder(cls, folder: str | Path) -> PerceptualDistance:
-        """Reads ``alexnet.safetensors`` from `folder`.
+    def from_folder(cls, folder: str | Path, net: str = "alex") -> PerceptualDistance:
+        """Reads ``alexnet.safetensors`` or ``vgg16.safetensors`` from `folder`.
 
         Raises:
-            PmgError: the file is missing or damaged.
+            PmgError: there is no such backbone, or the file is missing or damaged.
         """
-        path = Path(folder, "alexnet.safetensors")
+        path = Path(folder, _file(net))
+        way_out = (
+            "run `git checkout -- assets/lpips`"
+            if net == "alex"
+            else "put torchvision's weights there, or use from_torchvision"
+        )
         try:
-            return cls(load_file(path))
+            return cls(load_file(path), net)
         except Exception as error:  # safetensors raises several kinds for one cause: the file is no good
-            raise PmgError(f"{path} is missing or damaged ({error}); run `git checkout -- assets/lpips`") from None
+            raise PmgError(f"{path} is missing or damaged ({error}); {way_out}") from None
+
+    @classmethod
+    def from_torchvision(cls, net: str = "vgg") -> PerceptualDistance:
+        """Takes torchvision's ImageNet weights, fetched into torch's cache when they are first used.
+
+        Raises:
+            PmgError: there is no such backbone, or its weights can't be fetched.
+        """
+        name = _file(net).removesuffix(".safetensors")
+        try:
+            return cls(get_model_weights(name).DEFAULT.get_state_dict(progress=False, check_hash=True), net)
+        except (OSError, RuntimeError) as error:  # no network; a cut download, whose hash is another one
+            raise PmgError(
+                f"torchvision's weights of {name} can't be fetched ({error}); put them into a folder as {_file(net)} "
+                "and use from_folder"
+            ) from error
 
     def train(self, mode: bool = True) -> PerceptualDistance:
         """Stays in evaluation mode: a metric has no training mode."""
@@ -69,3 +94,9 @@ class PerceptualDistance(nn.Module):
 def feature_distance(a: list[Tensor], b: list[Tensor]) -> Tensor:
     """LPIPS from precomputed `PerceptualDistance.features`; returns `(B,)`."""
     return torch.stack([(x - y).square().sum(1).mean((1, 2)) for x, y in zip(a, b, strict=True)]).sum(0)
+
+
+def _file(net: str) -> str:
+    if net not in FILES:
+        raise PmgError(f"LPIPS has no backbone '{net}' here; known: {', '.join(FILES)}")
+    return FILES[net]
