@@ -19,7 +19,7 @@ from record import fill
 
 from pmg.evaluation.report import build_results, write_results
 from pmg.evaluation.statistics import paired_difference
-from pmg.evaluation.tables import METRICS, arms_table, build_tables, paired_table, to_markdown
+from pmg.evaluation.tables import BASE, MAIN, METRICS, arms_table, build_tables, paired_table, to_markdown
 from pmg.provenance import git_state
 
 HERE = Path(__file__).resolve().parent
@@ -175,8 +175,18 @@ def _variant_tables(groups: Mapping[str, Mapping[str, Any]]) -> str:
             for label, result in group["variants"].items()
             for method, values in result["arms"].items()
         }
-        tables += [arms_table(title, arms), paired_table(f"{title}: paired differences", group["paired"])]
-    return to_markdown(tables)
+        within = {
+            f"{label}: {pair}": metrics
+            for label, result in group["variants"].items()
+            for pair, metrics in result["paired"].items()
+            if pair.startswith(f"{MAIN}-") and pair != f"{MAIN}-{BASE}"
+        }
+        tables += [
+            arms_table(title, arms),
+            paired_table(f"{title}: differences between variants", group["paired"]),
+            paired_table(f"{title}: differences between methods", within),
+        ]
+    return to_markdown([table for table in tables if table.rows])
 
 
 def _speed_table(found: Mapping[str, Sequence[float]]) -> str:

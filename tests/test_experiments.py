@@ -24,13 +24,13 @@ def studies(monkeypatch):
 
 
 def write_run(folder, config, lpips, seed=0):
-    """A finished run of six users, two of each taste; `lpips` by taste, pmg's; none's is 0.5."""
+    """A finished run of six users, two of each taste; `lpips` by taste, pmg's; the others' is 0.5."""
     rows = [
         {"example": f"u{user}-0", "user": f"u{user}", "kind": "describable", "taste": taste, "method": method,
          "control": "own", "seed": seed, "style_accuracy": 1.0, "concept_accuracy": float(user % 2),
          "lpips_truth": lpips[taste] if method == "pmg" else 0.5}
         for user, taste in enumerate(["flat", "ink", "clay"] * 2)
-        for method in ("none", "pmg")
+        for method in ("none", "soft", "pmg")
     ]  # fmt: skip
     folder.mkdir(parents=True)
     pd.DataFrame(rows).to_parquet(folder / "rows.parquet")
@@ -53,6 +53,8 @@ def test_variants_stand_in_the_order_of_their_values_and_are_compared_in_pairs(s
     assert results["speed"]["items = 1"] == [10 * 4 * 2 / 20.0]
     table = (tmp_path / "into" / "table.md").read_text()
     assert "| pmg: items = 2 \N{MINUS SIGN} items = 12 |" in table
+    assert "| items = 2: pmg \N{MINUS SIGN} soft |" in table
+    assert "pmg \N{MINUS SIGN} none" not in table
     assert (tmp_path / "into" / "figure.png").stat().st_size > 1000
 
 
