@@ -62,8 +62,10 @@ def summarize(config: DictConfig) -> None:
     """Prints a sweep's table, and how to go on where something is missing."""
     folder, command = Path(config.hydra.sweep.dir), config.hydra.job.name
     jobs = find_jobs(folder, command)
+    if not jobs:
+        return  # it was refused before the first of them
     show(jobs, folder)
-    if not jobs or any(job.status != "completed" for job in jobs) or SweepSummary.current is not None:
+    if any(job.status != "completed" for job in jobs) or SweepSummary.current is not None:
         again = rerun_command(command, list(config.hydra.overrides.task), sys.argv[1:], folder)
         print(f"run only what failed or is missing: {again}", file=sys.stderr, flush=True)
 
