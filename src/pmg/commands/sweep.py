@@ -98,6 +98,7 @@ def varied(jobs: Sequence[Job]) -> list[dict[str, str]]:
 def show(jobs: Sequence[Job], folder: Path) -> None:
     """Prints one row a job."""
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     table = Table(title=f"{len(jobs)} jobs in {folder}", title_justify="left", header_style="dim")
@@ -109,9 +110,9 @@ def show(jobs: Sequence[Job], folder: Path) -> None:
         result, error = job.metrics.get("result"), job.metrics.get("error") or ""
         seconds = job.metrics.get("ledger", {}).get("seconds", {}).get("total")
         table.add_row(
-            str(job.folder.relative_to(folder)), *(row.get(key, "") for key in keys), job.status,
+            str(job.folder.relative_to(folder)), *(escape(row.get(key, "")) for key in keys), job.status,
             "" if result is None else f"{result:.4g}", "" if seconds is None else f"{seconds:.0f}",
-            " ".join(error.split())[:LONGEST],
+            escape(" ".join(error.split())[:LONGEST]),
             style="red" if job.status != "completed" else "",
         )  # fmt: skip
     Console().print(table)
