@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
     from pmg.data.emoji import EmojiData
     from pmg.domain import Example
-    from pmg.generation.pipeline import Pipeline
     from pmg.generation.request import Method, Preference, RequestBuilder
     from pmg.models.generator import Generator
     from pmg.run import Run
@@ -31,6 +30,7 @@ DECIDING = (
 
 def body(cfg: DictConfig, run: Run) -> float | None:
     """Makes images for test users with every method."""
+    from pmg.generation.pipeline import build_pipeline
     from pmg.generation.records import RecordWriter
     from pmg.generation.study import StudyGenerator
 
@@ -39,7 +39,7 @@ def body(cfg: DictConfig, run: Run) -> float | None:
     hashes = {"config": config_hash(cfg, *DECIDING)}
     data = instantiate(cfg.data)
     examples = build_examples(cfg, data, "test")
-    pipeline = _pipeline(cfg)
+    pipeline = build_pipeline(cfg, cfg.device)
     builder, preferences = _read(cfg, run, data, examples, pipeline.generator, methods)
     writer = RecordWriter(run.folder)
     study = StudyGenerator(pipeline, builder, preferences, writer, cfg.sampling.batch_size, hashes, encoders)
@@ -71,22 +71,6 @@ def _read(
             sources = Sources(cfg, data.catalogue, examples, reader, readings, generator)
             preferences = build_preferences(sources, methods, negative)
     return RequestBuilder(targets, instantiate(cfg.balance.alpha_rule), cfg.seed or 0, avoided), preferences
-
-
-def _pipeline(cfg: DictConfig) -> Pipeline:
-    """The pipeline of this config."""
-    from pmg.generation.pipeline import Pipeline
-    from pmg.models.device import place
-
-    scorer = instantiate(cfg.scorer)
-    texts = (
-        None if scorer.text_encoder else place(instantiate(cfg.text_encoder), cfg.device)
-    )  # the one it was trained with
-    return Pipeline(
-        place(instantiate(cfg.generator), cfg.device), place(scorer, cfg.device), instantiate(cfg.balance.weights),
-        instantiate(cfg.balance.weighting), instantiate(cfg.sampling.scales), cfg.sampling.steps,
-        cfg.sampling.bfloat16, texts,
-    )  # fmt: skip
 
 
 def main() -> None:

@@ -16,7 +16,7 @@ from pmg.config import instantiate
 from pmg.domain import Behavior, Example, Item, Keywords, PmgError, Turn
 from pmg.generation.alpha import AlphaRule
 from pmg.generation.exported import ENCODER, read_index
-from pmg.generation.pipeline import Pipeline
+from pmg.generation.pipeline import Pipeline, build_pipeline
 from pmg.generation.request import NO_WORDS, Request, join_words
 from pmg.language.budget import Budget
 from pmg.language.captioning import Captioner, Pixels, caption_items, from_picture, to_picture
@@ -75,22 +75,16 @@ class PersonalizedPipeline:
         """
         folder = _find(str(source))
         parts = read_index(folder, cache_dir or os.environ.get("PMG_CACHE") or "outputs/cache")
-        built = {
-            name: instantiate(parts[name]) for name in ("generator", "scorer", "scenario", "decoding", "captioner")
-        }
         language_model = place(instantiate(parts["language_model"]), device)
-        generator, scorer = place(built["generator"], device), place(built["scorer"], device)
-        texts = None if scorer.text_encoder else place(instantiate(parts["text_encoder"]), device)
-        balance, sampling = parts["balance"], parts["sampling"]
-        pipeline = Pipeline(
-            generator, scorer, instantiate(balance["weights"]), instantiate(balance["weighting"]),
-            instantiate(sampling["scales"]), sampling["steps"], sampling["bfloat16"], texts,
-        )  # fmt: skip
-        budget = Budget(generator.text_encoder.count_tokens, generator.text_encoder.max_length)
+        pipeline = build_pipeline(parts, device)
+        text_encoder = pipeline.generator.text_encoder
+        budget = Budget(text_encoder.count_tokens, text_encoder.max_length)
         scenario, decoding = instantiate(parts["scenario"]), instantiate(parts["decoding"])
         reader = Reader(language_model, scenario, NoCache(), str(folder), decoding, budget)
         encoder = load_frozen(PreferenceEncoder, folder / ENCODER)
-        return cls(reader, instantiate(parts["captioner"]), encoder, pipeline, instantiate(balance["alpha_rule"]))
+        return cls(
+            reader, instantiate(parts["captioner"]), encoder, pipeline, instantiate(parts["balance"]["alpha_rule"])
+        )
 
     def __call__(
         self, history: Sequence[Thing], target: Thing, dislikes: Sequence[Thing] = (),

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from pmg.config import instantiate
 from pmg.generation.balance import Weights, balance_z, pick
 from pmg.generation.guidance import Scales
 from pmg.generation.records import Candidate
 from pmg.generation.request import Request
 from pmg.generation.weighting import Weighting
 from pmg.models.conditioning import Block, Condition, join
+from pmg.models.device import place
 from pmg.models.generator import Generator
 from pmg.models.sampling import sample_latents
 from pmg.models.scorer import Scorer
@@ -148,3 +151,20 @@ class Pipeline:
         words = self.scorer.encode_preference(encode([str(request.words) for request in requests]).pooled)
         accuracy = (content.view(shape) * target[:, None]).sum(-1)
         return accuracy, (manner.view(shape) * words[:, None]).sum(-1)
+
+
+def build_pipeline(parts: Mapping[str, Any], device: str) -> Pipeline:
+    """The pipeline that a config describes.
+
+    Args:
+        parts: config of ``generator``, ``scorer``, ``text_encoder``, ``balance`` and ``sampling``.
+        device: where the models stand, see `place`.
+    """
+    scorer = instantiate(parts["scorer"])  # with its own text encoder, or the one that it was trained with
+    texts = None if scorer.text_encoder else place(instantiate(parts["text_encoder"]), device)
+    balance, sampling = parts["balance"], parts["sampling"]
+    return Pipeline(
+        place(instantiate(parts["generator"]), device), place(scorer, device), instantiate(balance["weights"]),
+        instantiate(balance["weighting"]), instantiate(sampling["scales"]), sampling["steps"], sampling["bfloat16"],
+        texts,
+    )  # fmt: skip

@@ -15,7 +15,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 from pmg.config import nearest
 from pmg.domain import Item, PmgError
 from pmg.models.scorer import Scorer
-from pmg.models.sources import resolve_source
+from pmg.models.sources import loading, resolve_source
 from pmg.models.text_encoder import TextEncoder
 
 Pixels = Callable[[Sequence[Item]], Tensor]  # items to images (B, 3, H, W) in [-1, 1]
@@ -198,15 +198,11 @@ def load_image_to_text(source: str, dtype: str, device: str) -> tuple[Any, Any]:
         PmgError: the source is missing, damaged, or no image-to-text model.
     """
     path = resolve_source(source)
-    try:
+    with loading(
+        "an image-to-text model", path, "; captioner.source is a hub id or a folder with model and processor"
+    ):
         processor = AutoProcessor.from_pretrained(path)
         model = AutoModelForImageTextToText.from_pretrained(path, dtype=getattr(torch, dtype))
-    except Exception as error:  # readers of weights raise whatever they like on damaged files
-        reason = " ".join(str(error).split())[:200]
-        raise PmgError(
-            f"can't load an image-to-text model from {path} ({type(error).__name__}: {reason}); captioner.source is a "
-            "hub id or a folder with model and processor"
-        ) from error
     if getattr(processor, "tokenizer", None) is not None:
         processor.tokenizer.padding_side = "left"  # the caption goes on from the end of the prompt
     return processor, model.to(device).requires_grad_(False).eval()

@@ -10,7 +10,7 @@ from pmg.domain import PmgError
 from pmg.models.conditioning import Block
 from pmg.models.images import fit_size
 from pmg.models.scorer import unit
-from pmg.models.sources import resolve_source
+from pmg.models.sources import loading, resolve_source
 from pmg.models.text_encoder import TextEncoder
 
 
@@ -76,13 +76,10 @@ class ClipScorer(nn.Module):
             PmgError: the source is missing, damaged, or no dual encoder.
         """
         path = resolve_source(source)
-        try:
+        with loading("a scorer", path):
             model = AutoModel.from_pretrained(path, dtype=getattr(torch, dtype))
             looks = AutoImageProcessor.from_pretrained(path)
             tokenizer = AutoTokenizer.from_pretrained(path)
-        except Exception as error:  # readers of weights raise whatever they like on damaged files
-            reason = " ".join(str(error).split())[:200]
-            raise PmgError(f"can't load a scorer from {path} ({type(error).__name__}: {reason})") from error
         if not hasattr(model, "get_image_features"):
             raise PmgError(
                 f"{path} holds a {type(model).__name__}, which compares no images with texts; use CLIP or SigLIP"

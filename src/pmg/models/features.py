@@ -12,7 +12,7 @@ from transformers import AutoImageProcessor, AutoModel, PreTrainedModel
 from pmg.domain import PmgError
 from pmg.models.clip_scorer import ClipScorer
 from pmg.models.images import fit_size
-from pmg.models.sources import resolve_source
+from pmg.models.sources import loading, resolve_source
 
 BATCH = 32  # images that an encoder sees at once
 
@@ -68,14 +68,9 @@ class VisionFeatures(nn.Module):
             PmgError: the source is missing, damaged, or no vision transformer.
         """
         path = resolve_source(source)
-        try:
+        with loading("a vision transformer", path):
             model = AutoModel.from_pretrained(path, dtype=getattr(torch, dtype))
             looks = AutoImageProcessor.from_pretrained(path)
-        except Exception as error:  # readers of weights raise whatever they like on damaged files
-            reason = " ".join(str(error).split())[:200]
-            raise PmgError(
-                f"can't load a vision transformer from {path} ({type(error).__name__}: {reason})"
-            ) from error
         if not hasattr(model.config, "patch_size") or hasattr(model.config, "text_config"):
             raise PmgError(
                 f"{path} holds a {type(model).__name__}, which has no class token; use DINOv2 or another vision "

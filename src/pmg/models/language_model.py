@@ -20,7 +20,7 @@ from pmg.models.choice import Grove, Question, plant
 from pmg.models.context import Context, ContextLayer
 from pmg.models.gguf import unpack_gguf
 from pmg.models.quantization import loading_options
-from pmg.models.sources import resolve_source
+from pmg.models.sources import loading, resolve_source
 from pmg.models.writing import Continuation, end_tokens, greedy, sampled, write
 
 NO_FRAME = Frame()
@@ -287,14 +287,10 @@ def load_language_model(
         PmgError: the source is missing or damaged, or the model is of a kind that can't go on behind a history.
     """
     path = resolve_source(source)
-    try:
-        if path.endswith(".gguf"):
+    if path.endswith(".gguf"):
+        with loading("the language model", path):
             path = str(unpack_gguf(Path(path), dtype, Path(cache_dir)))
+    with loading("the language model", path):
         model = AutoModelForCausalLM.from_pretrained(path, **loading_options(dtype, quantization))
         tokenizer = AutoTokenizer.from_pretrained(path)
         return LanguageModel(model, tokenizer, chat_frame(tokenizer) if chat else NO_FRAME)
-    except PmgError:
-        raise
-    except Exception as error:  # readers of weights raise whatever they like on damaged files
-        reason = " ".join(str(error).split())[:200]
-        raise PmgError(f"can't load the language model from {path} ({type(error).__name__}: {reason})") from error

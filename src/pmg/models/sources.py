@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +36,27 @@ def resolve_source(source: str) -> str:
     if not path.exists():
         raise PmgError(f"{path} is missing from package '{name}'; run `make setup` to install it again")
     return str(path)
+
+
+@contextmanager
+def loading(what: str, path: str, hint: str = "") -> Iterator[None]:
+    """Turns whatever readers of weights raise on missing or damaged files into one clear line.
+
+    Args:
+        what: is loaded, with its article.
+        path: where from.
+        hint: what to do, behind the reason.
+
+    Raises:
+        PmgError: something was raised inside; errors for users pass as they are.
+    """
+    try:
+        yield
+    except PmgError:
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200]
+        raise PmgError(f"can't load {what} from {path} ({type(error).__name__}: {reason}){hint}") from error
 
 
 def load_part(kind: Any, folder: str | Path) -> Any:

@@ -10,7 +10,7 @@ from diffusers import DDPMScheduler, DiffusionPipeline
 from pmg.domain import PmgError
 from pmg.models.clip_text import ClipTextEncoder
 from pmg.models.generator import Generator
-from pmg.models.sources import resolve_source
+from pmg.models.sources import loading, resolve_source
 
 PIPELINES = ("StableDiffusionPipeline", "StableDiffusionXLPipeline", "LatentConsistencyModelPipeline")
 SAMPLERS = ("dpm", "checkpoint")
@@ -46,20 +46,16 @@ def _load(path: str, dtype: torch.dtype) -> Any:
     Raises:
         PmgError: it is missing, damaged, or of another kind.
     """
-    try:
+    hint = (
+        "; generator.source is a hub id or a folder in the layout of diffusers (model_index.json, unet, vae, "
+        "text_encoder, tokenizer, scheduler)"
+    )
+    with loading("a generator", path, hint):
         kind = DiffusionPipeline.load_config(path).get("_class_name")
         if kind not in PIPELINES:
             raise PmgError(f"{path} holds a {kind}; known: {', '.join(PIPELINES)}")
         without = {} if "XL" in kind else {"safety_checker": None, "requires_safety_checker": False}
         return DiffusionPipeline.from_pretrained(path, dtype=dtype, **without)
-    except PmgError:
-        raise
-    except Exception as error:  # readers of weights raise whatever they like on damaged files
-        reason = " ".join(str(error).split())[:200]
-        raise PmgError(
-            f"can't load a generator from {path} ({type(error).__name__}: {reason}); generator.source is a hub id or "
-            "a folder in the layout of diffusers (model_index.json, unet, vae, text_encoder, tokenizer, scheduler)"
-        ) from error
 
 
 def _towers(pipe: Any) -> list[Any]:
