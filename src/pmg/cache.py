@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import tempfile
+import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -51,7 +52,8 @@ class Cache:
     """Content-addressed store: the key is a hash of everything that the value depends on.
 
     Several processes may write at once: an entry appears whole or not at all, and writers of one key
-    write equal content. A damaged entry is removed with a warning and computed again.
+    write equal content. Every entry is sealed with a checksum; a damaged one is removed with a warning and computed
+    again.
 
     Args:
         folder: where the entries lie, one safetensors file each; made when first needed.
@@ -68,25 +70,25 @@ class Cache:
 
     def load(self, key: str) -> dict[str, Tensor] | None:
         """Returns the tensors stored under `key`, or None where there are none that can be read."""
-        from safetensors import SafetensorError
         from safetensors.torch import load
 
         path = self._path(key)
         try:
-            return load(path.read_bytes())
+            content = path.read_bytes()
         except FileNotFoundError:
             return None
-        except SafetensorError as error:
-            log.warning("cache entry %s is damaged (%s): removed, to be computed again", path, error)
+        if not _is_sealed(content):
+            log.warning("cache entry %s is damaged: removed, to be computed again", path)
             path.unlink(missing_ok=True)
             return None
+        return load(content)
 
     def save(self, key: str, tensors: Mapping[str, Tensor]) -> None:
         """Stores named tensors under `key`; views and shared storage are copied, devices forgotten."""
         from safetensors.torch import save
 
         plain = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
-        atomic_write_bytes(self._path(key), save(plain))
+        atomic_write_bytes(self._path(key), _seal(save(plain, {_SEAL: _OPEN})))
 
     def fetch(self, key: str, compute: Callable[[], Mapping[str, Tensor]]) -> dict[str, Tensor]:
         """Returns the tensors under `key`, computed and stored first where they are absent."""
@@ -111,3 +113,22 @@ class NoCache(Cache):
 
     def save(self, key: str, tensors: Mapping[str, Tensor]) -> None:
         """Does nothing."""
+
+
+_SEAL, _OPEN = "crc32", "--------"  # safetensors has no checksum: a flipped bit would be a wrong number
+
+
+def _seal(content: bytes) -> bytes:
+    """Puts the checksum of a safetensors file into its own metadata, where `_OPEN` keeps the place."""
+    return content.replace(_field(_OPEN), _field(f"{zlib.crc32(content):08x}"), 1)
+
+
+def _is_sealed(content: bytes) -> bool:
+    """Whether the content is what was sealed, to the last bit."""
+    before, name, rest = content.partition(_field("")[:-1])
+    opened = before + name + _OPEN.encode() + rest[len(_OPEN) :]
+    return bool(name) and rest[: len(_OPEN)] == f"{zlib.crc32(opened):08x}".encode()
+
+
+def _field(value: str) -> bytes:
+    return f'"{_SEAL}":"{value}"'.encode()

@@ -242,3 +242,30 @@ def test_data_without_pictures_have_none(source, tmp_path):
     assert set(counts) == {"users", "items", "interactions", "dropped"}
     assert opened(tmp_path / "made")[0] is None
     assert not (tmp_path / "made" / "pictures").exists()
+
+
+def test_a_broken_off_packing_goes_on_behind_its_last_shard(source, tmp_path, monkeypatch):
+    monkeypatch.setattr("pmg.data.packing.PER_SHARD", 2)
+    monkeypatch.setattr("pmg.data.packing.AT_ONCE", 2)
+    pictures = {f"i{n}": noise(n) for n in range(6)} | {"i3": None}
+    read, square, seen = source(**pictures), Packing._square, []
+    prepare(read, str(tmp_path / "whole"), max_missing_pictures=0.5)
+
+    def breaks_at_the_fifth(packing, path, hasher):
+        seen.append(path)
+        if len(seen) == 5:
+            raise KeyboardInterrupt
+        return square(packing, path, hasher)
+
+    monkeypatch.setattr(Packing, "_square", breaks_at_the_fifth)
+    with pytest.raises(KeyboardInterrupt):
+        prepare(read, str(tmp_path / "made"), max_missing_pictures=0.5)
+    first = (tmp_path / "made" / ".pictures" / "00000.arrow").stat().st_ino
+    prepare(read, str(tmp_path / "made"), max_missing_pictures=0.5)
+    assert (tmp_path / "made" / "pictures" / "00000.arrow").stat().st_ino == first
+    assert len(seen) < 5 + len(pictures)
+    whole, made = (
+        {path.name: path.read_bytes() for path in (tmp_path / name).rglob("*") if path.is_file()}
+        for name in ("whole", "made")
+    )
+    assert made == whole

@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
     from pmg.language.preferences import Reader
     from pmg.models.text_encoder import TextEncoder
 
-MODELS = "models.json"  # beside a trained encoder
+WEIGHTS = "diffusion_pytorch_model.safetensors"  # of a trained encoder
+MODELS = "models.json"  # beside it
 # what a trained encoder belongs to: PMG's, and the one of the history's images
 SOFT_KEYS = ("scenario", "captioner", "decoding", "text_encoder", "encoder", "generator")
 IMAGE_KEYS = ("text_encoder", "generator", "scorer")
@@ -119,7 +121,24 @@ def fit(cfg: DictConfig, run: Run, module: LightningModule, batches: LightningDa
 
 def sign_encoder(cfg: DictConfig, folder: Path) -> None:
     """Notes beside a trained encoder which models it belongs to."""
-    atomic_write_json(folder / MODELS, {key: config_hash(cfg, key) for key in {*SOFT_KEYS, *IMAGE_KEYS}})
+    models = {key: config_hash(cfg, key) for key in sorted({*SOFT_KEYS, *IMAGE_KEYS})}
+    atomic_write_json(folder / MODELS, {**models, WEIGHTS: sha256((folder / WEIGHTS).read_bytes()).hexdigest()})
+
+
+def read_signature(folder: Path) -> dict[str, str]:
+    """What `sign_encoder` noted, once the weights are found to be those that it saw.
+
+    Raises:
+        PmgError: a file is missing or damaged.
+    """
+    try:
+        signed = json.loads((folder / MODELS).read_text())
+        intact = signed.get(WEIGHTS) in (None, sha256((folder / WEIGHTS).read_bytes()).hexdigest())
+    except (OSError, ValueError):
+        intact = False
+    if not intact:
+        raise PmgError(f"{folder} is damaged or not complete: run the same pmg-train command in another run_dir")
+    return signed
 
 
 def check_trained_for(cfg: DictConfig, where: str, keys: Sequence[str]) -> str:
@@ -142,7 +161,7 @@ def check_trained_for(cfg: DictConfig, where: str, keys: Sequence[str]) -> str:
     _, metrics = read_run(folder, "train")
     if metrics["status"] != "completed":
         raise PmgError(f"{folder} is {metrics['status']}: run the same pmg-train command again to finish it")
-    signed = json.loads(Path(folder, "encoder", MODELS).read_text())
+    signed = read_signature(Path(folder, "encoder"))
     differ = [key for key in keys if signed.get(key) != config_hash(cfg, key)]
     if differ:
         raise PmgError(f"{folder} was trained with another config of {', '.join(differ)}; train again")

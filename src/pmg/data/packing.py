@@ -8,21 +8,19 @@ Arrow file is mapped into memory, so that a row costs its own bytes alone, and h
 from __future__ import annotations
 
 import io
-import shutil
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import pyarrow as pa
 from PIL import Image, ImageOps
 from rich.progress import track
 
-from pmg.cache import atomic_write_bytes
+from pmg.cache import Cache, atomic_write_bytes
 from pmg.config import nearest
+from pmg.data.packed import Packed, Unfinished
 from pmg.data.picture_files import MISSING, UnusableError, read_picture
 from pmg.domain import PmgError
 
@@ -46,32 +44,6 @@ class Square:
     png: bytes
     phash: str
     changes: list[str]
-
-
-@dataclass
-class Packed:
-    """What became of the pictures.
-
-    Attributes:
-        row: number of each packed picture, by item.
-        phash: perceptual hash of each packed picture, 16 hexadecimal digits, by item.
-        left_out: items without a usable picture, by reason.
-        changed: pictures that are not as published, by what was done.
-        first: the first item of each of these, in words.
-        sha256: of the shards, by their path in the prepared folder.
-    """
-
-    row: dict[str, int] = field(default_factory=dict)
-    phash: dict[str, str] = field(default_factory=dict)
-    left_out: Counter[str] = field(default_factory=Counter)
-    changed: Counter[str] = field(default_factory=Counter)
-    first: dict[str, str] = field(default_factory=dict)
-    sha256: dict[str, str] = field(default_factory=dict)
-
-    def count(self, counter: Counter[str], reason: str, item: str, path: Path | None) -> None:
-        """Counts an item, and names it if it is the first."""
-        counter[reason] += 1
-        self.first.setdefault(reason, f"item {item}: {path.name if path else 'no file of its name'}")
 
 
 @dataclass(frozen=True)
@@ -98,6 +70,8 @@ class Packing:
     def pack(self, items: Sequence[str], paths: Mapping[str, Path], folder: Path, max_missing: float) -> Packed:
         """Reads, checks and packs the pictures of `items`; all shards are replaced at once, or none.
 
+        Packing that was broken off goes on behind the last whole shard, unless items, files or `Packing` changed.
+
         Args:
             items: ids, in the order of their rows.
             paths: the published pictures by id; a file may be missing.
@@ -112,22 +86,29 @@ class Packing:
         for item in absent:  # before anything is decoded: a folder that is half there is the most frequent case
             early.count(early.left_out, MISSING, item, paths.get(item))
         refuse_missing(early, len(items), max_missing)
-        hasher, packed = _hasher(), Packed()
-        folder.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(dir=folder, prefix=f".{FOLDER}.") as part:
-            self._write(items, paths, Path(part, FOLDER), hasher, packed)
-            refuse_missing(packed, len(items), max_missing)
-            shutil.rmtree(folder / FOLDER, ignore_errors=True)
-            Path(part, FOLDER).rename(folder / FOLDER)
-        return packed
+        hasher = _hasher()
+        work = Unfinished.open(folder / f".{FOLDER}", self._identity(items, paths))
+        self._write(items, paths, work, hasher)
+        try:
+            refuse_missing(work.packed, len(items), max_missing)
+        except PmgError:
+            work.drop()
+            raise
+        work.replace(folder / FOLDER)
+        return work.packed
 
-    def _write(
-        self, items: Sequence[str], paths: Mapping[str, Path], folder: Path, hasher: Hasher, packed: Packed
-    ) -> None:
-        folder.mkdir()
+    def _identity(self, items: Sequence[str], paths: Mapping[str, Path]) -> str:
+        """A hash of all that the shards depend on; of the pictures, size and time of change."""
+        there = (paths[item] for item in items if item in paths and paths[item].is_file())
+        files = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in there]
+        return Cache.key(items=list(items), files=files, packing=asdict(self), per_shard=PER_SHARD)
+
+    def _write(self, items: Sequence[str], paths: Mapping[str, Path], work: Unfinished, hasher: Hasher) -> None:
         shard: dict[str, bytes] = {}
-        squares = self._squares(items, paths, hasher)
-        for item, square in track(squares, "pictures", total=len(items), transient=True):
+        packed, begin = work.packed, work.items
+        squares = self._squares(items[begin:], paths, hasher)
+        made = track(squares, "pictures", total=len(items), completed=begin, transient=True)
+        for number, (item, square) in enumerate(made, start=begin + 1):
             if isinstance(square, UnusableError):
                 packed.count(packed.left_out, str(square), item, paths.get(item))
                 continue
@@ -135,10 +116,11 @@ class Packing:
                 packed.count(packed.changed, change, item, paths[item])
             packed.row[item], packed.phash[item], shard[item] = len(packed.row), square.phash, square.png
             if len(shard) == PER_SHARD:
-                packed.sha256.update(_write_shard(folder, len(packed.sha256), shard))
+                packed.sha256.update(_write_shard(work.folder, len(packed.sha256), shard))
+                work.save(number)
                 shard = {}
         if shard:
-            packed.sha256.update(_write_shard(folder, len(packed.sha256), shard))
+            packed.sha256.update(_write_shard(work.folder, len(packed.sha256), shard))
 
     def _squares(
         self, items: Sequence[str], paths: Mapping[str, Path], hasher: Hasher

@@ -16,7 +16,8 @@ from typing import Any
 import pandas as pd
 
 from pmg.cache import atomic_write_bytes, atomic_write_json
-from pmg.data.packing import FOLDER, PER_SHARD, Packed, Packing
+from pmg.data.packed import Packed
+from pmg.data.packing import FOLDER, PER_SHARD, Packing
 from pmg.domain import PmgError
 
 ITEMS = ("id", "concept", "title", "keywords", "topic", "facts")

@@ -91,9 +91,10 @@ class StudyGenerator:
         missing = [e for e in examples if (e.id, name, control, self.builder.seed) not in self.writer.done]
         if not missing:
             return
-        sources = [e.profile if control == "own" else self.other[e.profile] for e in missing]
+        # the whole batch, although some of it may be there: sums of another batch size differ in their last digits
+        sources = [e.profile if control == "own" else self.other[e.profile] for e in examples]
         requests = [
-            self.builder(e, method, self.preferences[source]) for e, source in zip(missing, sources, strict=True)
+            self.builder(e, method, self.preferences[source]) for e, source in zip(examples, sources, strict=True)
         ]
         generated = self.pipeline(requests)
         hashes = self._hashes(method)
@@ -102,7 +103,7 @@ class StudyGenerator:
                 example=example.id, user=example.user, method=name, control=control, preference_from=source,
                 seed=self.builder.seed, hashes=hashes, **self._how(request, generated, row),
             )
-            for row, (example, source, request) in enumerate(zip(missing, sources, requests, strict=True))
+            for row, (example, source, request) in enumerate(zip(examples, sources, requests, strict=True))
         ]  # fmt: skip
         self.writer.add(generated.images, records)
         self.made += len(missing)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import zipfile
 from datetime import timedelta
 from pathlib import Path
 
 import torch
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint, RichProgressBar
+from torch.optim import Optimizer
 
 from pmg.domain import PmgError
 
@@ -62,6 +64,23 @@ class StepSeed(Callback):
             torch.manual_seed(self.seed * 1_000_003 + trainer.global_step)
 
 
+class FiniteGradients(Callback):
+    """Ends a training before a step that would spoil the weights: the last checkpoint stays good."""
+
+    def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
+        """Looks at every gradient.
+
+        Raises:
+            PmgError: one is infinite or not a number.
+        """
+        gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+        if not torch.nn.utils.get_total_norm(gradients).isfinite():
+            raise PmgError(
+                f"the loss or its gradient is not finite at step {trainer.global_step}: lower the learning rate, "
+                "or try trainer.precision=32-true; debug=detect_anomaly names the operation"
+            )
+
+
 class Signature(Callback):
     """Writes a hash of the config into every checkpoint, so that no other config goes on from it.
 
@@ -93,6 +112,9 @@ def resume_point(path: Path, config: str) -> Path | None:
     if not path.is_file():
         return None
     try:
+        with zipfile.ZipFile(path) as archive:  # torch doesn't compare the checksums that it writes
+            if damaged := archive.testzip():
+                raise zipfile.BadZipFile(damaged)
         signature = torch.load(path, map_location="cpu", weights_only=True).get("config_hash")
     except Exception as error:  # a truncated file raises whatever its damage leads to
         raise PmgError(f"{path} is damaged ({type(error).__name__}); delete it to start this stage again") from error
