@@ -70,3 +70,20 @@ def _write(folder):
 def test_concurrent_writers(tmp_path):
     with ProcessPoolExecutor(2) as pool:
         assert all(pool.map(_write, [tmp_path] * 2))
+
+
+def test_a_flipped_bit_is_never_a_value(tmp_path):
+    cache, key = Cache(tmp_path), Cache.key(x=1)
+    value = {"a": torch.arange(4.0), "crc32": torch.ones(1)}
+    cache.save(key, value)
+    path = next(tmp_path.rglob("*.safetensors"))
+    whole = path.read_bytes()
+    for bit in range(0, 8 * len(whole), 7):
+        damaged = bytearray(whole)
+        damaged[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(damaged)
+        assert cache.load(key) is None, bit
+    path.write_bytes(whole)
+    assert torch.equal(cache.load(key)["a"], value["a"])
+    path.write_bytes(whole.replace(b"crc32", b"other"))  # as written before there were seals
+    assert cache.load(key) is None

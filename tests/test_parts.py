@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pmg.commands.parts import build_examples
+from pmg.commands.parts import SOFT_KEYS, WEIGHTS, build_examples, read_signature, sign_encoder
 from pmg.domain import PmgError
 
 SIZES = "split_sizes={train: 20, validation: 10, test: 10}"
@@ -33,3 +33,21 @@ def test_latest_behaviours_are_kept(compose, emoji):
     whole = build_examples(compose("train", SIZES), emoji, "test")
     short = build_examples(compose("train", SIZES, "history_items.test=2"), emoji, "test")
     assert [example.history for example in short] == [example.history[-2:] for example in whole]
+
+
+@pytest.mark.parametrize("key", ["split_sizes", "targets", "history_items"])
+def test_counts_below_one_are_refused(compose, emoji, key):
+    with pytest.raises(PmgError, match=rf"{key}\.train must be at least 1, got 0"):
+        build_examples(compose("train", f"{key}.train=0"), emoji, "train")
+
+
+def test_damaged_encoder_is_refused(compose, tmp_path):
+    (tmp_path / WEIGHTS).write_bytes(b"weights")
+    sign_encoder(compose("train"), tmp_path)
+    assert set(SOFT_KEYS) <= set(read_signature(tmp_path))
+    (tmp_path / WEIGHTS).write_bytes(b"weighty")
+    with pytest.raises(PmgError, match="is damaged or not complete"):
+        read_signature(tmp_path)
+    (tmp_path / WEIGHTS).unlink()
+    with pytest.raises(PmgError, match="is damaged or not complete"):
+        read_signature(tmp_path)

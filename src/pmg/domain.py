@@ -10,6 +10,17 @@ class PmgError(Exception):
     """An error a user can act on: commands print its message as one line and exit with code 1."""
 
 
+def require_positive(**counts: int | None) -> None:
+    """Checks counts, named by their config keys; None means all.
+
+    Raises:
+        PmgError: one is below 1.
+    """
+    for name, count in counts.items():
+        if count is not None and count < 1:
+            raise PmgError(f"{name} must be at least 1, got {count}")
+
+
 @dataclass(frozen=True)
 class Item:
     """One thing a user can meet: a sticker, a film, a garment.

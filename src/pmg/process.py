@@ -26,6 +26,7 @@ def log_file(path: Path) -> Iterator[None]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handler = logging.FileHandler(path)
+        handler.handleError = lambda record: None  # on a full disk the error itself is what the user must see
     except OSError as error:
         print(f"error: can't write the run folder {path.parent}: {error.strerror}", file=sys.stderr)
         raise RunFailedError(1) from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import logging
 import shlex
@@ -27,6 +28,7 @@ log = logging.getLogger(__name__)
 CONFIG_FILE = "config.yaml"
 METRICS_FILE = "metrics.json"
 INTERRUPTED = 130  # what a shell reports for a program ended by Ctrl-C
+REMEDIES = {errno.ENOSPC: "make room", errno.EDQUOT: "make room", errno.EROFS: "make it writable"}
 
 
 class Ledger:
@@ -151,7 +153,8 @@ def _recorded(cfg: DictConfig, run: Run, body: Body) -> float | None:
     except (Exception, KeyboardInterrupt, SystemExit) as error:
         code = _exit_code(error)
         _close_loggers(run, code)
-        record.write("interrupted" if code == INTERRUPTED else "failed", error)
+        with contextlib.suppress(OSError):  # of a full disk `error` tells already
+            record.write("interrupted" if code == INTERRUPTED else "failed", error)
         raise
     finally:
         OmegaConf.set_readonly(cfg, False)
@@ -271,6 +274,9 @@ def _one_line(error: BaseException, run: Run) -> str:
     if isinstance(error, OmegaConfBaseException):
         key = f" (key '{error.full_key}')" if error.full_key else ""
         return f"config: {first}{key}"
+    if isinstance(error, OSError) and error.errno in REMEDIES:
+        place = error.filename or run.folder
+        return f"can't write {place}: {error.strerror}; {REMEDIES[error.errno]} and run the same command again"
     return f"{type(error).__name__}: {first} (traceback in {run.folder / run.command}.log)"
 
 

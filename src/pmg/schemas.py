@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 
@@ -21,6 +21,15 @@ class RunConfig:
     seed: int | None = 0
     run_dir: str | None = None
     paths: Any = None
+
+
+@dataclass
+class CountsConfig:
+    """A number for each split; null: all."""
+
+    train: int | None = None
+    validation: int | None = None
+    test: int | None = None
 
 
 @dataclass
@@ -113,9 +122,9 @@ class StudyConfig(ReadingConfig):
     image_prompt_run: str | None = None
     generate_run: str | None = None
     sheet_users: int = 20
-    split_sizes: Any = None
-    targets: Any = None
-    history_items: Any = None
+    split_sizes: CountsConfig = field(default_factory=CountsConfig)
+    targets: CountsConfig = field(default_factory=CountsConfig)
+    history_items: CountsConfig = field(default_factory=CountsConfig)
     unseen: Any = None
 
 

@@ -204,6 +204,19 @@ def test_second_run_makes_only_what_is_missing(study):
     assert all(after[key] == time for key, time in before.items())
 
 
+def test_what_is_missing_of_a_batch_is_made_as_with_the_whole_batch(study):
+    build, folder = study
+    build()[0].run(build()[1], {"pmg": METHODS["pmg"]})
+    whole = (folder / "records.jsonl").read_text().splitlines()
+    pictures = {record.image: (folder / record.image).read_bytes() for record in read_records(folder)}
+    (folder / "records.jsonl").write_text("\n".join([*whole[:1], *whole[2:]]) + "\n")
+    again, examples = build()
+    again.run(examples, {"pmg": METHODS["pmg"]})
+    assert again.made == 1
+    assert sorted((folder / "records.jsonl").read_text().splitlines()) == sorted(whole)
+    assert {name: (folder / name).read_bytes() for name in pictures} == pictures
+
+
 def test_folder_of_another_config_is_refused(study):
     build, _ = study
     generator, examples = build()

@@ -6,7 +6,8 @@ import pytest
 import torch
 from pytorch_lightning import LightningModule, Trainer
 
-from pmg.training.callbacks import LastCheckpoint
+from pmg.domain import PmgError
+from pmg.training.callbacks import FiniteGradients, LastCheckpoint, Signature, resume_point
 
 
 class Line(LightningModule):
@@ -32,7 +33,7 @@ def fit(folder, module, **options):
         logger=False,
         enable_progress_bar=False,
         enable_model_summary=False,
-        callbacks=[LastCheckpoint(str(folder), **options)],
+        callbacks=[LastCheckpoint(str(folder), **options), FiniteGradients(), Signature("same")],
     )
     trainer.fit(module, torch.utils.data.DataLoader(torch.randn(8, 2), batch_size=1))
 
@@ -53,3 +54,31 @@ def test_state_is_saved_when_the_training_is_stopped(tmp_path, error):
     with pytest.raises((SystemExit, ValueError)):
         fit(tmp_path, Line(error))
     assert step(tmp_path) == 3
+
+
+class Explodes(Line):
+    """Its loss is no number at step 3."""
+
+    def training_step(self, batch, index):
+        loss = super().training_step(batch, index)
+        return loss * float("nan") if self.global_step == 3 else loss
+
+
+def test_a_loss_that_is_no_number_spoils_no_weights(tmp_path):
+    module = Explodes()
+    with pytest.raises(PmgError, match="not finite at step 3: lower the learning rate"):
+        fit(tmp_path, module)
+    assert all(weights.isfinite().all() for weights in module.parameters())
+    assert step(tmp_path) == 3
+    assert resume_point(tmp_path / "last.ckpt", "same") == tmp_path / "last.ckpt"
+
+
+@pytest.mark.parametrize("damage", ["cut", "bit"])
+def test_damaged_checkpoint_is_refused(tmp_path, damage):
+    fit(tmp_path, Line())
+    path = tmp_path / "last.ckpt"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content if damage == "bit" else content[: len(content) // 2])
+    with pytest.raises(PmgError, match=r"last\.ckpt is damaged .*; delete it"):
+        resume_point(path, "same")

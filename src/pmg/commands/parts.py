@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from pmg.cache import Cache, atomic_write_json
 from pmg.config import config_hash, instantiate, instantiate_all, nearest, to_plain
-from pmg.domain import PmgError
+from pmg.domain import PmgError, require_positive
 from pmg.run import Run, read_run
 
 if TYPE_CHECKING:
@@ -37,8 +37,9 @@ def build_examples(cfg: DictConfig, data: EmojiData, split: str) -> list[Example
     """The examples of a split that this config uses.
 
     Raises:
-        PmgError: `unseen` names no taste, or leaves no training users.
+        PmgError: a number is below 1, `unseen` names no taste, or leaves no training users.
     """
+    require_positive(**{f"{key}.{split}": cfg[key][split] for key in ("split_sizes", "targets", "history_items")})
     examples = data.examples(split, cfg.split_sizes[split], cfg.targets[split])
     tastes = [taste.name for taste in data.tastes]
     unknown = [name for name in cfg.unseen if name not in tastes]

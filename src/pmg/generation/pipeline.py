@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from pmg.config import instantiate
+from pmg.domain import require_positive
 from pmg.generation.balance import Weights, balance_z, pick
 from pmg.generation.guidance import Scales
 from pmg.generation.records import Candidate
@@ -56,6 +57,7 @@ class Pipeline:
         self, generator: Generator, scorer: Scorer, weights: Weights, weighting: Weighting, scales: Scales, steps: int,
         bfloat16: bool = False, texts: TextEncoder | None = None,
     ) -> None:  # fmt: skip
+        require_positive(**{"sampling.steps": steps})
         self.generator, self.scorer = generator, scorer
         self.texts = scorer.text_encoder or texts or generator.text_encoder
         self.distilled = scales.single() if generator.guidance_input else None

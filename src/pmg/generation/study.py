@@ -10,7 +10,7 @@ import torch
 from rich.progress import Progress, TimeElapsedColumn
 
 from pmg.cache import Cache
-from pmg.domain import Example
+from pmg.domain import Example, require_positive
 from pmg.generation.pareto import hypervolume, pareto_front
 from pmg.generation.pipeline import Generated, Pipeline
 from pmg.generation.records import Candidate, Control, Record, RecordWriter
@@ -58,6 +58,7 @@ class StudyGenerator:
         self, pipeline: Pipeline, builder: RequestBuilder, preferences: Mapping[str, Preference],
         writer: RecordWriter, batch_size: int, hashes: Mapping[str, str], encoders: Mapping[str, str],
     ) -> None:  # fmt: skip
+        require_positive(**{"sampling.batch_size": batch_size})
         self.pipeline, self.builder, self.preferences, self.writer = pipeline, builder, preferences, writer
         self.batch_size, self.hashes, self.encoders = batch_size, hashes, encoders
         self.other = mismatch({name: known.user for name, known in preferences.items()}, builder.seed)

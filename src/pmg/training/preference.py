@@ -14,7 +14,7 @@ from rich.progress import track
 from torch import Tensor
 
 from pmg.data.catalogue import Catalogue
-from pmg.domain import Example, Item, Keywords, PmgError
+from pmg.domain import Example, Item, Keywords, PmgError, require_positive
 from pmg.language.preferences import Readings
 from pmg.models.conditioning import Block, drop_target, join
 from pmg.models.context import Context
@@ -236,6 +236,7 @@ def build_batches(
     Returns:
         The batches and the encoded texts.
     """
+    require_positive(**{"objective.users_per_step": users_per_step})
     encode = generator.text_encoder.encode
     captions = Captions(
         targets=encode([str(words) for words in target_words.values()]),
