@@ -150,7 +150,9 @@ def made(folder: Path) -> dict[str, str]:
     kinds = ("*.safetensors", "*.png", "*.parquet", "*.arrow", "table.md", "manifest.json", "records.jsonl")
     found = {str(p.relative_to(folder)): sha256(p.read_bytes()).hexdigest() for k in kinds for p in folder.rglob(k)}
     for path in folder.glob("results.json"):
-        results = {name: part for name, part in json.loads(path.read_text()).items() if name != "cost"}
+        results = {
+            name: part for name, part in json.loads(path.read_text()).items() if name not in ("cost", "revision")
+        }
         found["results.json"] = sha256(json.dumps(results).encode()).hexdigest()
     return found
 

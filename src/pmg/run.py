@@ -275,8 +275,9 @@ def _one_line(error: BaseException, run: Run) -> str:
         key = f" (key '{error.full_key}')" if error.full_key else ""
         return f"config: {first}{key}"
     if isinstance(error, OSError) and error.errno in REMEDIES:
-        place = error.filename or run.folder
-        return f"can't write {place}: {error.strerror}; {REMEDIES[error.errno]} and run the same command again"
+        return (
+            f"can't write into {run.folder}: {error.strerror}; {REMEDIES[error.errno]} and run the same command again"
+        )
     return f"{type(error).__name__}: {first} (traceback in {run.folder / run.command}.log)"
 
 

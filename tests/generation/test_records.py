@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 
 import pytest
@@ -54,12 +55,17 @@ def test_round_trip(tmp_path):
     torch.testing.assert_close(read_images(tmp_path, found), images, atol=1 / 255, rtol=0)
 
 
+def unsealed(line):
+    """A line as it was written before there were checksums."""
+    return re.sub(r', "crc32": "\w+"', "", line)
+
+
 def test_dropped_keywords_are_recorded_and_older_records_have_none(tmp_path):
     writer = RecordWriter(tmp_path)
     writer.add(pictures(2), [replace(record("e0"), dropped_keywords=("warm", "3D")), record("e1")])
     path = tmp_path / RECORDS
     first, second = path.read_text().splitlines()
-    older = second.replace(', "dropped_keywords": []', "")
+    older = unsealed(second).replace(', "dropped_keywords": []', "")
     path.write_text(f"{first}\n{older}\n")
     assert "dropped" not in path.read_text().splitlines()[1]
     assert [entry.dropped_keywords for entry in read_records(tmp_path)] == [("warm", "3D"), ()]
@@ -69,7 +75,7 @@ def test_records_of_an_older_version_are_read(tmp_path):
     RecordWriter(tmp_path).add(pictures(1), [record()])
     path = tmp_path / RECORDS
     new = ("negative_keywords", "dropped_keywords", "alpha", "front", "hypervolume")
-    values = {name: value for name, value in json.loads(path.read_text()).items() if name not in new}
+    values = {name: value for name, value in json.loads(unsealed(path.read_text())).items() if name not in new}
     path.write_text(json.dumps(values) + "\n")
     assert read_records(tmp_path)[0].front == ()
 
@@ -129,6 +135,18 @@ def test_damaged_row_is_named(tmp_path, line):
     path.write_bytes(path.read_bytes() + line + b"\n")
     with pytest.raises(PmgError, match="row 2: not a record"):
         read_records(tmp_path)
+
+
+def test_a_flipped_bit_is_never_a_record(tmp_path):
+    RecordWriter(tmp_path).add(pictures(1), [record()])
+    path = tmp_path / RECORDS
+    whole = path.read_bytes()
+    for bit in range(0, 8 * (len(whole) - 1), 7):
+        damaged = bytearray(whole)
+        damaged[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(damaged)
+        with pytest.raises(PmgError):
+            read_records(tmp_path)
 
 
 def test_missing_and_broken_images_are_named(tmp_path):

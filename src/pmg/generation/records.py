@@ -6,10 +6,11 @@ import io
 import json
 import logging
 import os
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -22,6 +23,7 @@ from pmg.domain import PmgError
 log = logging.getLogger(__name__)
 
 RECORDS = "records.jsonl"
+SEAL = "crc32"  # of each line without it: a flipped bit would be another score
 IMAGES = "images"
 
 Control = Literal["own", "mismatched"]
@@ -180,7 +182,8 @@ class RecordWriter:
         buffer = io.BytesIO()
         Image.fromarray(pixels).save(buffer, format="PNG")
         atomic_write_bytes(self.folder / name, buffer.getvalue())
-        return json.dumps(asdict(replace(record, image=name)), ensure_ascii=False) + "\n"
+        values = asdict(replace(record, image=name))
+        return json.dumps(values | {SEAL: _checksum(values)}, ensure_ascii=False) + "\n"
 
     def _append(self, lines: Sequence[str]) -> None:
         with self._path.open("ab") as file:
@@ -246,8 +249,15 @@ def _read(path: Path) -> tuple[list[Record], int]:
 def _parse(line: bytes, path: Path, row: int) -> Record:
     try:
         values = json.loads(line)
+        seal = values.pop(SEAL, None)
+        if seal is not None and seal != _checksum(values):
+            raise ValueError("it is not what was written")
         values["candidates"] = tuple(Candidate(**candidate) for candidate in values["candidates"])
         lists = {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
         return Record(**values | lists)
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise PmgError(f"{path}, row {row}: not a record ({error}); remove it and generate again") from None
+
+
+def _checksum(values: Mapping[str, Any]) -> str:
+    return f"{zlib.crc32(json.dumps(values, ensure_ascii=False).encode()):08x}"

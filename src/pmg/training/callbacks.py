@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import zipfile
 from datetime import timedelta
 from pathlib import Path
@@ -33,6 +34,14 @@ class LastCheckpoint(ModelCheckpoint):
             enable_version_counter=False,  # overwritten, never last-v1.ckpt
             save_on_exception=True,
         )
+
+    def _save_checkpoint(self, trainer: Trainer, filepath: str) -> None:
+        """Replaces the old state by a whole new one: Lightning moves a file from /tmp, which may be another disk."""
+        part = f"{filepath}.part"
+        super()._save_checkpoint(trainer, part)
+        if trainer.is_global_zero:
+            os.replace(part, filepath)
+        self._last_checkpoint_saved = filepath
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Saves the final state, which no interval may have met."""

@@ -1,0 +1,100 @@
+"""Kills and damages runs, gives commands bad input, and writes what became of it into experiments/faults.
+
+python experiments/faults.py
+python experiments/faults.py --kills 2 --into outputs/faults
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from damage import break_all
+from inputs import ask, read_inputs
+from kills import kill_all
+from record import fill
+from rich.progress import track
+
+from pmg.provenance import git_state
+
+HERE = Path(__file__).resolve().parent
+
+
+def try_inputs(place: Path) -> list[dict[str, Any]]:
+    """What every bad input was answered with."""
+    place.mkdir(parents=True, exist_ok=True)
+    before = Path.cwd()
+    os.chdir(place)
+    try:
+        answers = [ask(*case) for case in track(list(read_inputs()), "bad inputs")]
+    finally:
+        os.chdir(before)
+    return [{"command": a.command, "said": " / ".join(a.lines), "clear": a.clear} for a in answers]
+
+
+def kills_table(kills: pd.DataFrame) -> str:
+    """One row a command."""
+    rows = [
+        (
+            name, len(rows), rows["trial"].nunique(), int((rows["finished"] > 0).sum()), int(rows["twice"].sum()),
+            f"{rows['equal'].sum()} of {len(rows)}",
+        )
+        for name, rows in kills.groupby("stage", sort=False)
+    ]  # fmt: skip
+    head = ("command", "kills", "runs", "with finished pieces", "pieces made twice", "result equal")
+    return _table(head, rows)
+
+
+def faults_table(faults: Sequence[dict[str, Any]]) -> str:
+    """One row a fault."""
+    said = [row["said"] or "nothing: it helped itself" for row in faults]
+    rows = [
+        (row["fault"], row["command"], line, "equal" if row["equal"] else "**differs**")
+        for row, line in zip(faults, said, strict=True)
+    ]
+    return _table(("fault", "command", "what it said", "the result in the end"), rows)
+
+
+def inputs_table(inputs: Sequence[dict[str, Any]]) -> str:
+    """One row a bad input."""
+    rows = [(f"`{row['command']}`", row["said"], "yes" if row["clear"] else "**no**") for row in inputs]
+    return _table(("command", "what it said", "one clear line"), rows)
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(str(cell).replace('|', '/') for cell in line)} |" for line in lines)
+
+
+def main(kills: int, place: Path, into: Path) -> None:
+    """Does it all; the folder `place` is made anew."""
+    killed = pd.DataFrame(kill_all(kills, place))
+    faults = break_all(place, place / "whole")
+    inputs = try_inputs(place / "inputs")
+    into.mkdir(parents=True, exist_ok=True)
+    killed.to_csv(into / "kills.csv", index=False)
+    revision = (git_state() or {}).get("revision")
+    text = json.dumps({"revision": revision, "faults": faults, "inputs": inputs}, indent=2, ensure_ascii=False)
+    (into / "results.json").write_text(text.replace(f"{place.resolve()}/", "") + "\n")
+    parts = (kills_table(killed), faults_table(faults), inputs_table(inputs))
+    table = "\n\n".join(parts).replace(f"{place.resolve()}/", "")
+    (into / "table.md").write_text(table + "\n")
+    if (into / "README.md").exists():
+        fill(into / "README.md", "faults", table)
+    shutil.rmtree(place)
+    print(table)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--kills", type=int, default=12, help="of each command")
+    parser.add_argument("--place", type=Path, default=HERE.parent / "outputs" / "faults", help="folder of the runs")
+    parser.add_argument("--into", type=Path, default=HERE / "faults", help="folder of the tables")
+    options = parser.parse_args()
+    main(options.kills, options.place.resolve(), options.into)

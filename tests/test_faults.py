@@ -1,0 +1,40 @@
+"""The study of faults at small size: one kill of two commands, one fault, every bad input."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(autouse=True)
+def scripts(monkeypatch, root):
+    monkeypatch.syspath_prepend(str(root / "experiments"))
+
+
+def test_killed_commands_go_on_to_the_same_result(tmp_path):
+    from damage import FAULTS
+    from kills import kill_all
+    from stages import STAGES, made
+
+    stages = [stage for stage in STAGES if stage.verb in ("train", "generate")]
+    rows = kill_all(1, tmp_path / "runs", stages)
+    assert {row["stage"] for row in rows} == {"train", "generate"}
+    assert all(row["equal"] and row["twice"] == 0 for row in rows)
+
+    (fault,) = [fault for fault in FAULTS if fault.fault == "a bit of the checkpoint flipped"]
+    whole, place = tmp_path / "runs" / "whole", tmp_path / "fault"
+    place.mkdir()
+    code, said = fault(whole, place)
+    assert (code, "is damaged" in said) == (1, True)
+    assert made(place / "train") == made(whole / "train")
+
+
+def test_every_bad_input_gets_one_clear_line(shell, root):
+    done = shell(sys.executable, root / "experiments" / "inputs.py")
+    answers = done.stdout.splitlines()
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert len(answers) >= 40
+    assert [line for line in answers if not line.startswith("ok ")] == []
