@@ -20,7 +20,7 @@ SMOKE_unseen := unseen=[thick_outline]
 
 .DEFAULT_GOAL := help
 .PHONY: record help setup test test-slow lint format catalogue pretrain demo demo-smoke clean \
-	encoders image-prompts $(STUDIES) faithfulness reproduce reproduce-smoke
+	encoders image-prompts $(STUDIES) faithfulness faults reproduce reproduce-smoke
 
 help: ## print every target
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -89,6 +89,9 @@ faithfulness: $(STAMP) ## do keywords foresee what real people like? (MovieLens;
 	$(BIN)/pmg-prepare data=movielens
 	$(BIN)/pmg-keywords experiment=faithfulness $(ARGS)
 	$(BIN)/python experiments/record.py outputs/studies/faithfulness faithfulness
+
+faults: $(STAMP) ## kill and damage runs, give bad input: what becomes of it (Linux and root; 25 minutes)
+	$(BIN)/python experiments/faults.py $(ARGS)
 
 reproduce: $(STUDIES) faithfulness ## every study (hours); run it again to go on
 
