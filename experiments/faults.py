@@ -72,6 +72,11 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     return "\n".join(f"| {' | '.join(str(cell).replace('|', '/') for cell in line)} |" for line in lines)
 
 
+def _portable(text: str, place: Path) -> str:
+    """Without the folders of this machine."""
+    return text.replace(f"{place}/", "").replace(f"{HERE.parent}/", "")
+
+
 def main(kills: int, place: Path, into: Path) -> None:
     """Does it all; the folder `place` is made anew."""
     killed = pd.DataFrame(kill_all(kills, place))
@@ -81,9 +86,8 @@ def main(kills: int, place: Path, into: Path) -> None:
     killed.to_csv(into / "kills.csv", index=False)
     revision = (git_state() or {}).get("revision")
     text = json.dumps({"revision": revision, "faults": faults, "inputs": inputs}, indent=2, ensure_ascii=False)
-    (into / "results.json").write_text(text.replace(f"{place.resolve()}/", "") + "\n")
-    parts = (kills_table(killed), faults_table(faults), inputs_table(inputs))
-    table = "\n\n".join(parts).replace(f"{place.resolve()}/", "")
+    (into / "results.json").write_text(_portable(text, place) + "\n")
+    table = _portable("\n\n".join((kills_table(killed), faults_table(faults), inputs_table(inputs))), place)
     (into / "table.md").write_text(table + "\n")
     if (into / "README.md").exists():
         fill(into / "README.md", "faults", table)

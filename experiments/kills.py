@@ -18,6 +18,9 @@ from rich.progress import Progress
 from stages import STAGES, Stage, furnish, last_line, made, open_shop, start
 
 
+MOST = 4  # kills of one run: what goes on with little left to do may never live as long as an undisturbed one
+
+
 @dataclass
 class Killing:
     """One killed process and how the command went on.
@@ -77,7 +80,7 @@ def _trial(whole: Path, place: Path, stage: Stage, span: float, dice: random.Ran
     before: dict[str, Any] = {}
     killed = True
     while killed:
-        after = dice.uniform(0, span)
+        after = dice.uniform(0, span) if len(rows) < MOST else None
         killed = _kill(start(place, stage.verb, stage.arguments, start_new_session=True), place / stage.verb, after)
         pieces = stage.pieces(place)
         if rows:
@@ -90,8 +93,11 @@ def _trial(whole: Path, place: Path, stage: Stage, span: float, dice: random.Ran
     return [replace(row, equal=equal) for row in rows]
 
 
-def _kill(process: subprocess.Popen[str], folder: Path, after: float) -> bool:
-    """Kills a process and its children `after` seconds from its first sign of life; False: it ended before."""
+def _kill(process: subprocess.Popen[str], folder: Path, after: float | None) -> bool:
+    """Kills a process and its children `after` seconds from its first sign of life; False: it ended before.
+
+    None lets it end.
+    """
     _live(process, folder)
     try:
         process.wait(after)
