@@ -17,7 +17,6 @@ from typing import Any
 from rich.progress import Progress
 from stages import STAGES, Stage, furnish, last_line, made, open_shop, start
 
-
 MOST = 4  # kills of one run: what goes on with little left to do may never live as long as an undisturbed one
 
 
