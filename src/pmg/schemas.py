@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 
@@ -85,6 +85,19 @@ class KeywordsConfig(ReadingConfig):
 
 
 @dataclass
+class Shard:
+    """A part of a command's work.
+
+    Attributes:
+        index: which one, from 0; null: all of them, in processes of this machine, and then merged.
+        count: of the parts.
+    """
+
+    index: int | None = None
+    count: int = 1
+
+
+@dataclass
 class StudyConfig(ReadingConfig):
     """``pmg-train``, ``pmg-generate``, ``pmg-evaluate``, ``pmg-study``: one experiment file describes the whole road.
 
@@ -97,6 +110,7 @@ class StudyConfig(ReadingConfig):
         targets: how many targets of each of those users.
         history_items: how many of their latest behaviours are known; null: all.
         unseen: tastes that training and validation users don't have.
+        shard: which part of the images this process makes or judges.
     """
 
     generator: Any = None
@@ -117,6 +131,7 @@ class StudyConfig(ReadingConfig):
     targets: Any = None
     history_items: Any = None
     unseen: Any = None
+    shard: Shard = field(default_factory=Shard)
 
 
 @dataclass

@@ -87,7 +87,7 @@ def _identity(cfg: DictConfig) -> dict[str, Any]:
 
 def build_trainer(cfg: DictConfig, run: Run) -> Trainer:
     """The Lightning trainer with its callbacks and loggers."""
-    from pmg.training.callbacks import Signature
+    from pmg.training.callbacks import Signature, StopTogether
 
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # its tips and its list of absent devices
     warnings.filterwarnings("ignore", message=".*treespec, LeafSpec.*")  # Lightning's own use of torch
@@ -95,7 +95,10 @@ def build_trainer(cfg: DictConfig, run: Run) -> Trainer:
 
     run.loggers = instantiate_all(cfg.logger)
     callbacks = [*instantiate_all(cfg.callbacks), Signature(config_hash(cfg))]
-    return instantiate(cfg.trainer, callbacks=callbacks, logger=run.loggers or False)
+    trainer = instantiate(cfg.trainer, callbacks=callbacks, logger=run.loggers or False)
+    if trainer.world_size > 1:
+        trainer.callbacks.insert(0, StopTogether())
+    return trainer
 
 
 def fit(cfg: DictConfig, run: Run, module: LightningModule, batches: LightningDataModule) -> Trainer:

@@ -143,7 +143,8 @@ def _step(
     latents = torch.zeros(questions, *generator.latent_shape)
     keep = {f"keep_{part}": torch.ones(questions, dtype=torch.bool) for part in PARTS}
     batch = {
-        "users": torch.arange(users), "target": torch.arange(questions), "latents": latents, "noise": latents,
+        "users": torch.arange(users), "target": torch.arange(questions), "next_target": torch.arange(questions),
+        "latents": latents, "next_latents": latents, "noise": latents,
         "timesteps": torch.ones(questions, dtype=torch.long), **keep,
     }  # fmt: skip
     losses = module.losses(batch)
