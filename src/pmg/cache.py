@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
 import os
 import tempfile
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,6 +33,14 @@ def atomic_write_bytes(path: Path, content: bytes) -> None:
         raise
 
 
+def remove_abandoned(folder: Path, after_s: float = 3600) -> None:
+    """Removes what writers that were killed left in `folder`, once it is so old that nobody can be writing it."""
+    for path in folder.glob(".*"):
+        with contextlib.suppress(FileNotFoundError):  # another process was faster
+            if time.time() - path.stat().st_mtime > after_s:
+                path.unlink()
+
+
 def atomic_write_text(path: Path, content: str) -> None:
     """Writes text as `atomic_write_bytes` does, in UTF-8."""
     atomic_write_bytes(path, content.encode())
@@ -51,7 +61,8 @@ class Cache:
     """Content-addressed store: the key is a hash of everything that the value depends on.
 
     Several processes may write at once: an entry appears whole or not at all, and writers of one key
-    write equal content. A damaged entry is removed with a warning and computed again.
+    write equal content. A damaged entry is removed with a warning and computed again. What a killed writer left is
+    removed by a later one, after an hour.
 
     Args:
         folder: where the entries lie, one safetensors file each; made when first needed.
@@ -86,7 +97,9 @@ class Cache:
         from safetensors.torch import save
 
         plain = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
-        atomic_write_bytes(self._path(key), save(plain))
+        path = self._path(key)
+        atomic_write_bytes(path, save(plain))
+        remove_abandoned(path.parent)
 
     def fetch(self, key: str, compute: Callable[[], Mapping[str, Tensor]]) -> dict[str, Tensor]:
         """Returns the tensors under `key`, computed and stored first where they are absent."""

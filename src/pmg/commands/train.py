@@ -44,9 +44,9 @@ def train(cfg: DictConfig, run: Run) -> float | None:
             instantiate(cfg.encoder.preference_encoder), instantiate(cfg.objective.module),
         )  # fmt: skip
         fit(cfg, run, module, batches)
-        if not run.leads:
-            return None
-        module.finish(batches.train.rows)
+        module.finish(batches.train.rows)  # in every process: they may hold parts of the language model
+    if not run.leads:
+        return None
     module.encoder.save_pretrained(run.folder / "encoder")
     sign_encoder(cfg, run.folder / "encoder")
     return run.metrics.get("val/denoise")

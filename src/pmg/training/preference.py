@@ -130,6 +130,11 @@ class PreferenceTraining(pl.LightningModule):
         decays = [] if ema_decay is None else [ema_decay]
         self.averages = [AveragedWeights(encoder, decay, self._fit_to_sample) for decay in decays]
 
+    @property
+    def language_model(self) -> LanguageModel:
+        """The frozen language model."""
+        return self._frozen[0]
+
     def transfer_batch_to_device(self, batch: Batch, *_: object) -> Batch:
         """Leaves batches where histories and texts lie, on the processor; what a step needs is moved by itself."""
         return batch
