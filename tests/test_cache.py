@@ -8,11 +8,13 @@ import signal
 import subprocess
 import sys
 import time
+from uuid import uuid4
 
 import pytest
 import torch
 
-from pmg.cache import Cache, atomic_write_json, atomic_write_text
+from pmg.cache import Cache, atomic_write_json, atomic_write_text, open_cache
+from pmg.domain import PmgError
 
 
 def test_atomic_write_replaces_and_leaves_nothing_behind(tmp_path):
@@ -100,3 +102,17 @@ def test_what_a_killed_writer_left_is_removed_once_it_is_old(tmp_path):
     os.utime(left, (0, 0))
     cache.save("00key", {"a": torch.ones(1)})
     assert sorted(path.name for path in (tmp_path / "00").iterdir()) == [fresh.name, "00key.safetensors"]
+
+
+def test_an_object_store_keeps_entries_too():
+    cache, key = open_cache(f"memory://{uuid4()}/contexts"), Cache.key(x=1)
+    assert cache.load(key) is None
+    assert torch.equal(cache.fetch(key, lambda: {"a": torch.ones(3, 2).T})["a"], torch.ones(2, 3))
+    assert torch.equal(cache.fetch(key, dict)["a"], torch.ones(2, 3))
+    cache.store.pipe_file(cache._name(key), b"half an entry")
+    assert cache.load(key) is None
+
+
+def test_an_unknown_kind_of_store_is_refused_in_one_line():
+    with pytest.raises(PmgError, match=r"paths\.contexts_dir=nowhere://x"):
+        open_cache("nowhere://x")

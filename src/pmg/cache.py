@@ -13,6 +13,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pmg.domain import PmgError
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -57,6 +59,13 @@ def _umask() -> int:
     return mask
 
 
+def pack(tensors: Mapping[str, Tensor]) -> bytes:
+    """Named tensors as a safetensors file."""
+    from safetensors.torch import save
+
+    return save({name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()})
+
+
 class Cache:
     """Content-addressed store: the key is a hash of everything that the value depends on.
 
@@ -94,11 +103,8 @@ class Cache:
 
     def save(self, key: str, tensors: Mapping[str, Tensor]) -> None:
         """Stores named tensors under `key`; views and shared storage are copied, devices forgotten."""
-        from safetensors.torch import save
-
-        plain = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
         path = self._path(key)
-        atomic_write_bytes(path, save(plain))
+        atomic_write_bytes(path, pack(tensors))
         remove_abandoned(path.parent)
 
     def fetch(self, key: str, compute: Callable[[], Mapping[str, Tensor]]) -> dict[str, Tensor]:
@@ -111,6 +117,56 @@ class Cache:
 
     def _path(self, key: str) -> Path:
         return self.folder / key[:2] / f"{key}.safetensors"
+
+
+class ObjectCache(Cache):
+    """As `Cache`, on an object store: any place that fsspec knows, such as ``s3://bucket/contexts`` (package s3fs).
+
+    Stores write an object whole or not at all, as files are renamed into place elsewhere.
+
+    Args:
+        url: where the entries lie.
+    """
+
+    def __init__(self, url: str) -> None:
+        from fsspec.core import url_to_fs
+
+        super().__init__("")
+        self.store, self.root = url_to_fs(url)
+
+    def load(self, key: str) -> dict[str, Tensor] | None:
+        """Returns the tensors stored under `key`, or None where there are none that can be read."""
+        from safetensors import SafetensorError
+        from safetensors.torch import load
+
+        try:
+            return load(self.store.cat_file(self._name(key)))
+        except FileNotFoundError:
+            return None
+        except SafetensorError as error:
+            log.warning("cache entry %s is damaged (%s): to be computed again", self._name(key), error)
+            return None
+
+    def save(self, key: str, tensors: Mapping[str, Tensor]) -> None:
+        """Stores named tensors under `key`."""
+        self.store.pipe_file(self._name(key), pack(tensors))
+
+    def _name(self, key: str) -> str:
+        return f"{self.root}/{key[:2]}/{key}.safetensors"
+
+
+def open_cache(place: str) -> Cache:
+    """The store in a folder, or at a URL.
+
+    Raises:
+        PmgError: the package that knows such URLs is not installed.
+    """
+    if "://" not in place:
+        return Cache(place)
+    try:
+        return ObjectCache(place)
+    except (ImportError, ValueError) as error:
+        raise PmgError(f"paths.contexts_dir={place}: {' '.join(str(error).split())}") from error
 
 
 class NoCache(Cache):

@@ -23,7 +23,18 @@ from pmg.schemas import SCHEMAS
 
 ALLOWED_TARGETS = ("pmg.", "torch.", "pytorch_lightning.", "torchmetrics.", "diffusers.", "transformers.")
 _NO_RESULT = frozenset(
-    {"name", "run_dir", "paths", "device", "train_run", "image_prompt_run", "generate_run", "logger", "callbacks"}
+    {
+        "name",
+        "run_dir",
+        "paths",
+        "device",
+        "train_run",
+        "image_prompt_run",
+        "generate_run",
+        "logger",
+        "callbacks",
+        "keep_contexts",
+    }
 )
 # of a trainer: how many processes share each step's batch
 _PROCESSES = frozenset({"devices", "num_nodes", "strategy", "use_distributed_sampler"})

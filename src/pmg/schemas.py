@@ -52,6 +52,7 @@ class ReadingConfig(RunConfig):
     Attributes:
         device: where frozen models stand; auto: on a GPU where there is one.
         results_dir: where results, and what belongs to them, go.
+        keep_contexts: whether read histories stay in memory and cache; false: read again when needed, for many users.
     """
 
     device: str = "auto"
@@ -63,6 +64,7 @@ class ReadingConfig(RunConfig):
     encoder: Any = None
     scorer: Any = None
     results_dir: str | None = None
+    keep_contexts: bool = True
 
 
 @dataclass

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pmg.cache import Cache, atomic_write_json
+from pmg.cache import Cache, atomic_write_json, open_cache
 from pmg.config import config_hash, instantiate, instantiate_all, nearest, to_plain
 from pmg.domain import PmgError
 from pmg.run import Run, read_run
@@ -72,10 +72,13 @@ def reading(cfg: DictConfig, run: Run, text_encoder: TextEncoder) -> Iterator[Re
 
     with run.ledger.phase("load language model"):
         language_model = place(instantiate(cfg.encoder.language_model), cfg.device)
-    cache = Cache(f"{cfg.paths.cache_dir}/contexts")
+    cache = open_cache(cfg.paths.contexts_dir)
     identity = Cache.key(model=_identity(cfg))
     budget = Budget(text_encoder.count_tokens, text_encoder.max_length)
-    yield Reader(language_model, instantiate(cfg.scenario), cache, identity, instantiate(cfg.decoding), budget)
+    yield Reader(
+        language_model, instantiate(cfg.scenario), cache, identity, instantiate(cfg.decoding), budget,
+        cfg.keep_contexts,
+    )  # fmt: skip
     run.ledger.count("llm_tokens_computed", language_model.tokens_computed)
     run.ledger.count("llm_tokens_reused", language_model.tokens_reused)
 

@@ -59,7 +59,6 @@ def _part(cfg: DictConfig, run: Run, index: int) -> DictConfig:
     for name in FOLDERS:
         part[name] = cfg[name]
     part.run_dir = str(run.folder / "shards" / str(index))
-    part.results_dir = part.run_dir
     part.shard.index = index
     return part
 
