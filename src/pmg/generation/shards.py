@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from pmg.cache import atomic_write_text
 from pmg.domain import PmgError
-from pmg.generation.records import RECORDS, Key, Record, read_records
+from pmg.generation.records import RECORDS, Key, Record, RecordWriter, read_records
 
 Thing = TypeVar("Thing")
 
@@ -57,7 +57,7 @@ def merge_records(parts: Sequence[Path], folder: Path, keys: Sequence[Key]) -> N
         keys: of all records, in their order.
 
     Raises:
-        PmgError: a part holds no records, or pictures are missing.
+        PmgError: a part holds no records, pictures are missing, or some were made in another way.
     """
     found: dict[Key, tuple[Path, Record]] = {}
     for part in parts:
@@ -68,6 +68,9 @@ def merge_records(parts: Sequence[Path], folder: Path, keys: Sequence[Key]) -> N
             f"{len(missing)} of {len(keys)} pictures are in none of the shards in {parts[0].parent}, e.g. "
             f"{'/'.join(map(str, missing[0]))}; give the same command again, or remove that folder"
         )
+    writer = RecordWriter(folder)
+    for record in (found[key][1] for key in keys):
+        writer.check(record.method, record.hashes)
     for key in keys:
         part, record = found[key]
         _link(part / record.image, folder / record.image)
