@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import json
-from concurrent.futures import ProcessPoolExecutor
+import os
+import signal
+import subprocess
+import sys
+import time
+from uuid import uuid4
 
 import pytest
 import torch
 
-from pmg.cache import Cache, atomic_write_json, atomic_write_text
+from pmg.cache import Cache, atomic_write_json, atomic_write_text, open_cache
+from pmg.domain import PmgError
 
 
 def test_atomic_write_replaces_and_leaves_nothing_behind(tmp_path):
@@ -58,18 +64,18 @@ def test_damaged_entry_is_computed_again(tmp_path, caplog):
     assert torch.equal(cache.fetch(key, lambda: {"a": torch.ones(4)})["a"], torch.ones(4))
 
 
-def _write(folder):
-    for _ in range(20):
-        Cache(folder).save("00key", {"a": torch.full((1000,), 7.0)})
-        found = Cache(folder).load("00key")
-        assert found is not None
-        assert bool((found["a"] == 7).all())
-    return True
+# writes and reads the same keys as others do, and one of its own; no read may see anything but an entry
+WRITER = """
+import sys
+import torch
+from pmg.cache import Cache
 
-
-def test_concurrent_writers(tmp_path):
-    with ProcessPoolExecutor(2) as pool:
-        assert all(pool.map(_write, [tmp_path] * 2))
+cache, number, rounds = Cache(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+for _ in range(rounds):
+    for place, key in enumerate(["00shared", "00other", "01third", f"00own{number}"]):
+        cache.save(key, {"a": torch.full((500_000,), float(place))})
+        assert cache.load(key)["a"].unique().tolist() == [place]
+"""
 
 
 def test_a_flipped_bit_is_never_a_value(tmp_path):
@@ -87,3 +93,43 @@ def test_a_flipped_bit_is_never_a_value(tmp_path):
     assert torch.equal(cache.load(key)["a"], value["a"])
     path.write_bytes(whole.replace(b"crc32", b"other"))  # as written before there were seals
     assert cache.load(key) is None
+
+
+def test_writers_at_once_of_whom_one_is_killed(tmp_path, caplog):
+    def start(number, rounds):
+        return subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path), number, rounds])
+
+    victim, *others = [start("2", "1000000"), start("0", "20"), start("1", "20")]
+    while victim.poll() is None and not any(tmp_path.rglob("00own2.safetensors")):
+        time.sleep(0.01)
+    victim.kill()
+    assert victim.wait() == -signal.SIGKILL
+    assert [other.wait() for other in others] == [0, 0]
+    for place, key in enumerate(["00shared", "00other", "01third", "00own0", "00own1", "00own2"]):
+        assert Cache(tmp_path).load(key)["a"].unique().tolist() == [min(place, 3)]
+    assert "damaged" not in caplog.text
+
+
+def test_what_a_killed_writer_left_is_removed_once_it_is_old(tmp_path):
+    cache = Cache(tmp_path)
+    cache.save("00key", {"a": torch.ones(1)})
+    left, fresh = (tmp_path / "00" / f".00other.safetensors.{name}" for name in ("left", "fresh"))
+    for path in (left, fresh):
+        path.write_bytes(b"half an ent")
+    os.utime(left, (0, 0))
+    cache.save("00key", {"a": torch.ones(1)})
+    assert sorted(path.name for path in (tmp_path / "00").iterdir()) == [fresh.name, "00key.safetensors"]
+
+
+def test_an_object_store_keeps_entries_too():
+    cache, key = open_cache(f"memory://{uuid4()}/contexts"), Cache.key(x=1)
+    assert cache.load(key) is None
+    assert torch.equal(cache.fetch(key, lambda: {"a": torch.ones(3, 2).T})["a"], torch.ones(2, 3))
+    assert torch.equal(cache.fetch(key, dict)["a"], torch.ones(2, 3))
+    cache.store.pipe_file(cache._name(key), b"half an entry")
+    assert cache.load(key) is None
+
+
+def test_an_unknown_kind_of_store_is_refused_in_one_line():
+    with pytest.raises(PmgError, match=r"paths\.contexts_dir=nowhere://x"):
+        open_cache("nowhere://x")

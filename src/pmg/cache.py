@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
 import os
 import tempfile
+import time
 import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from pmg.domain import PmgError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -32,6 +36,14 @@ def atomic_write_bytes(path: Path, content: bytes) -> None:
         raise
 
 
+def remove_abandoned(folder: Path, after_s: float = 3600) -> None:
+    """Removes what writers that were killed left in `folder`, once it is so old that nobody can be writing it."""
+    for path in folder.glob(".*"):
+        with contextlib.suppress(FileNotFoundError):  # another process was faster
+            if time.time() - path.stat().st_mtime > after_s:
+                path.unlink()
+
+
 def atomic_write_text(path: Path, content: str) -> None:
     """Writes text as `atomic_write_bytes` does, in UTF-8."""
     atomic_write_bytes(path, content.encode())
@@ -48,12 +60,27 @@ def _umask() -> int:
     return mask
 
 
+def pack(tensors: Mapping[str, Tensor]) -> bytes:
+    """Named tensors as a safetensors file, sealed with a checksum."""
+    from safetensors.torch import save
+
+    plain = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
+    return _seal(save(plain, {_SEAL: _OPEN}))
+
+
+def unpack(content: bytes) -> dict[str, Tensor] | None:
+    """The tensors that `pack` was given, or None where the content is not what it made, to the last bit."""
+    from safetensors.torch import load
+
+    return load(content) if _is_sealed(content) else None
+
+
 class Cache:
     """Content-addressed store: the key is a hash of everything that the value depends on.
 
     Several processes may write at once: an entry appears whole or not at all, and writers of one key
     write equal content. Every entry is sealed with a checksum; a damaged one is removed with a warning and computed
-    again.
+    again. What a killed writer left is removed by a later one, after an hour.
 
     Args:
         folder: where the entries lie, one safetensors file each; made when first needed.
@@ -70,25 +97,21 @@ class Cache:
 
     def load(self, key: str) -> dict[str, Tensor] | None:
         """Returns the tensors stored under `key`, or None where there are none that can be read."""
-        from safetensors.torch import load
-
         path = self._path(key)
         try:
-            content = path.read_bytes()
+            found = unpack(path.read_bytes())
         except FileNotFoundError:
             return None
-        if not _is_sealed(content):
+        if found is None:
             log.warning("cache entry %s is damaged: removed, to be computed again", path)
             path.unlink(missing_ok=True)
-            return None
-        return load(content)
+        return found
 
     def save(self, key: str, tensors: Mapping[str, Tensor]) -> None:
         """Stores named tensors under `key`; views and shared storage are copied, devices forgotten."""
-        from safetensors.torch import save
-
-        plain = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
-        atomic_write_bytes(self._path(key), _seal(save(plain, {_SEAL: _OPEN})))
+        path = self._path(key)
+        atomic_write_bytes(path, pack(tensors))
+        remove_abandoned(path.parent)
 
     def fetch(self, key: str, compute: Callable[[], Mapping[str, Tensor]]) -> dict[str, Tensor]:
         """Returns the tensors under `key`, computed and stored first where they are absent."""
@@ -100,6 +123,53 @@ class Cache:
 
     def _path(self, key: str) -> Path:
         return self.folder / key[:2] / f"{key}.safetensors"
+
+
+class ObjectCache(Cache):
+    """As `Cache`, on an object store: any place that fsspec knows, such as ``s3://bucket/contexts`` (package s3fs).
+
+    Stores write an object whole or not at all, as files are renamed into place elsewhere.
+
+    Args:
+        url: where the entries lie.
+    """
+
+    def __init__(self, url: str) -> None:
+        from fsspec.core import url_to_fs
+
+        super().__init__("")
+        self.store, self.root = url_to_fs(url)
+
+    def load(self, key: str) -> dict[str, Tensor] | None:
+        """Returns the tensors stored under `key`, or None where there are none that can be read."""
+        try:
+            found = unpack(self.store.cat_file(self._name(key)))
+        except FileNotFoundError:
+            return None
+        if found is None:
+            log.warning("cache entry %s is damaged: to be computed again", self._name(key))
+        return found
+
+    def save(self, key: str, tensors: Mapping[str, Tensor]) -> None:
+        """Stores named tensors under `key`."""
+        self.store.pipe_file(self._name(key), pack(tensors))
+
+    def _name(self, key: str) -> str:
+        return f"{self.root}/{key[:2]}/{key}.safetensors"
+
+
+def open_cache(place: str) -> Cache:
+    """The store in a folder, or at a URL.
+
+    Raises:
+        PmgError: the package that knows such URLs is not installed.
+    """
+    if "://" not in place:
+        return Cache(place)
+    try:
+        return ObjectCache(place)
+    except (ImportError, ValueError) as error:
+        raise PmgError(f"paths.contexts_dir={place}: {' '.join(str(error).split())}") from error
 
 
 class NoCache(Cache):

@@ -23,8 +23,21 @@ from pmg.schemas import SCHEMAS
 
 ALLOWED_TARGETS = ("pmg.", "torch.", "pytorch_lightning.", "torchmetrics.", "diffusers.", "transformers.")
 _NO_RESULT = frozenset(
-    {"name", "run_dir", "paths", "device", "train_run", "image_prompt_run", "generate_run", "logger", "callbacks"}
+    {
+        "name",
+        "run_dir",
+        "paths",
+        "device",
+        "train_run",
+        "image_prompt_run",
+        "generate_run",
+        "logger",
+        "callbacks",
+        "keep_contexts",
+    }
 )
+# of a trainer: how many processes share each step's batch
+_PROCESSES = frozenset({"devices", "num_nodes", "strategy", "use_distributed_sampler"})
 _HYDRA_KEYS = frozenset({"_target_", "_partial_", "_convert_", "_recursive_", "_args_"})
 
 
@@ -127,7 +140,10 @@ def portable(cfg: DictConfig) -> dict[str, Any]:
     for name in neutral.get("paths") or {}:
         neutral.paths[name] = f"<{name}>"
     neutral.run_dir = "<run_dir>"
-    return to_plain(neutral)
+    plain = to_plain(neutral)
+    if (plain.get("shard") or {}).get("index") is None:
+        plain.pop("shard", None)  # in how many parts the whole is made doesn't change it
+    return plain
 
 
 def config_hash(cfg: DictConfig, *keys: str) -> str:
@@ -136,9 +152,12 @@ def config_hash(cfg: DictConfig, *keys: str) -> str:
     Args:
         cfg: the whole config of a command.
         *keys: the top-level keys that matter, e.g. ``"encoder", "scenario"``; by default all that decide
-            results (not folders, loggers, callbacks).
+            results (not folders, loggers, callbacks, nor how many processes share the work).
     """
     plain = portable(cfg)
+    if plain.get("trainer"):
+        alone = {"devices": 1} if "devices" in plain["trainer"] else {}
+        plain["trainer"] = {k: v for k, v in plain["trainer"].items() if k not in _PROCESSES} | alone
     return Cache.key(config={key: plain[key] for key in keys or sorted(plain.keys() - _NO_RESULT)})
 
 

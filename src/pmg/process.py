@@ -12,6 +12,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 
+def rank() -> int:
+    """The number of this process among those that a launcher started to train together; 0 where it is alone."""
+    return int(os.environ.get("RANK") or os.environ.get("SLURM_PROCID") or 0)
+
+
 class RunFailedError(Exception):
     """A run ended badly and has said so already; only the exit code is left to pass on."""
 

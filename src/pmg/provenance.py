@@ -66,9 +66,13 @@ def fast_precision() -> str:
 
 
 def peak_memory() -> dict[str, float]:
-    """Returns the process's peak memory so far in MiB: ``ram_mib``, and ``cuda_mib`` where there is a GPU."""
+    """Returns the peak memory so far in MiB: ``ram_mib``, and ``cuda_mib`` where there is a GPU.
+
+    Of this process, or of the largest that it has started.
+    """
     unit = 2**20 if sys.platform == "darwin" else 2**10  # ru_maxrss: bytes on macOS, KiB elsewhere
-    peak = {"ram_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit, 1)}
+    largest = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    peak = {"ram_mib": round(largest / unit, 1)}
     cuda = _cuda()
     if cuda:
         peak["cuda_mib"] = round(cuda.max_memory_allocated() / 2**20, 1)

@@ -20,7 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 from pmg.cache import atomic_write_json, atomic_write_text
 from pmg.config import check_targets, config_hash
 from pmg.domain import PmgError
-from pmg.process import RunFailedError, file_only, log_file, restored_state
+from pmg.process import RunFailedError, file_only, log_file, rank, restored_state
 from pmg.provenance import git_state, hardware, peak_memory, versions
 
 log = logging.getLogger(__name__)
@@ -74,6 +74,7 @@ class Run:
         loggers: Lightning loggers to close at the end; the body appends those it builds.
         overrides: of the command line.
         result: what the body returned: the objective of a sweep.
+        leads: whether this process writes what the run makes; of several that train together only the first does.
     """
 
     folder: Path
@@ -83,6 +84,12 @@ class Run:
     loggers: list[Any] = field(default_factory=list)
     overrides: list[str] = field(default_factory=list)
     result: float | None = None
+    leads: bool = True
+
+    @property
+    def log(self) -> Path:
+        """Where this process logs."""
+        return self.folder / (f"{self.command}.log" if self.leads else f"{self.command}.rank{rank()}.log")
 
 
 Body = Callable[[DictConfig, Run], float | None]
@@ -103,8 +110,8 @@ def execute(cfg: DictConfig, command: str, body: Body, overrides: Sequence[str] 
     Raises:
         RunFailedError: the run failed, was interrupted (code 130) or exited; it has been reported already.
     """
-    run = Run(Path(cfg.run_dir), command, overrides=list(overrides))
-    with restored_state(), log_file(run.folder / f"{command}.log"):
+    run = Run(Path(cfg.run_dir), command, overrides=list(overrides), leads=_leads(command))
+    with restored_state(), log_file(run.log):
         try:
             result = _recorded(cfg, run, body)
         except (Exception, KeyboardInterrupt, SystemExit) as error:
@@ -123,9 +130,14 @@ def execute_part(cfg: DictConfig, command: str, body: Body) -> None:
     """
     if finished(cfg, command):
         return
-    run = Run(Path(cfg.run_dir), command)
-    with log_file(run.folder / f"{command}.log"):
+    run = Run(Path(cfg.run_dir), command, leads=_leads(command))
+    with log_file(run.log):
         _recorded(cfg, run, body)
+
+
+def _leads(command: str) -> bool:
+    """Whether this process writes: in commands that train, the first of those that torchrun or a cluster started."""
+    return rank() == 0 or command not in ("train", "study")
 
 
 def finished(cfg: DictConfig, command: str) -> dict[str, Any] | None:
@@ -145,20 +157,20 @@ def _recorded(cfg: DictConfig, run: Run, body: Body) -> float | None:
     record = _Record(cfg, run)
     try:
         record.start(cfg)
-        _seed(cfg.get("seed"))
+        seed_everything(cfg.get("seed"))
         check_targets(cfg)
         OmegaConf.set_readonly(cfg, True)
         with run.ledger.phase("total"):
             run.result = body(cfg, run)
     except (Exception, KeyboardInterrupt, SystemExit) as error:
         code = _exit_code(error)
-        _close_loggers(run, code)
+        close_loggers(run, code)
         with contextlib.suppress(OSError):  # of a full disk `error` tells already
             record.write("interrupted" if code == INTERRUPTED else "failed", error)
         raise
     finally:
         OmegaConf.set_readonly(cfg, False)
-    _close_loggers(run, 0)
+    close_loggers(run, 0)
     record.write("completed")
     return run.result
 
@@ -188,7 +200,7 @@ class _Record:
 
     def __init__(self, cfg: DictConfig, run: Run) -> None:
         self.run = run
-        self.owned = False
+        self.owned = False  # so it stays in processes that follow another one
         self.facts = {
             "command": run.command,
             "seed": cfg.get("seed"),
@@ -205,6 +217,8 @@ class _Record:
         Raises:
             PmgError: the folder is another command's; nothing in it is touched.
         """
+        if not self.run.leads:
+            return
         path = self.run.folder / METRICS_FILE
         owner = json.loads(path.read_text()).get("command") if path.exists() else self.run.command
         if owner != self.run.command:
@@ -231,22 +245,23 @@ def _jsonable(value: Any) -> Any:
     return None if value != value or value in (float("inf"), float("-inf")) else value
 
 
-def _seed(seed: int | None) -> None:
+def seed_everything(seed: int | None) -> None:
+    """Seeds every random number generator; None leaves them unseeded."""
     if seed is not None:  # 0 is a seed
-        from pytorch_lightning import seed_everything
+        import pytorch_lightning
 
-        seed_everything(seed, workers=True, verbose=False)
+        pytorch_lightning.seed_everything(seed, workers=True, verbose=False)
 
 
-def _is_interrupt(error: BaseException) -> bool:
-    """Whether the user pressed Ctrl-C; Lightning turns that into a SystemExit."""
+def is_interrupt(error: BaseException) -> bool:
+    """Returns whether the user pressed Ctrl-C; Lightning turns that into a SystemExit."""
     by_lightning = isinstance(error, SystemExit) and isinstance(error.__context__, KeyboardInterrupt)
     return isinstance(error, KeyboardInterrupt) or by_lightning
 
 
 def _exit_code(error: BaseException) -> int:
     """What a shell is told about a run that `error` ended."""
-    if _is_interrupt(error):
+    if is_interrupt(error):
         return INTERRUPTED
     return error.code if isinstance(error, SystemExit) and isinstance(error.code, int) else 1
 
@@ -278,10 +293,10 @@ def _one_line(error: BaseException, run: Run) -> str:
         return (
             f"can't write into {run.folder}: {error.strerror}; {REMEDIES[error.errno]} and run the same command again"
         )
-    return f"{type(error).__name__}: {first} (traceback in {run.folder / run.command}.log)"
+    return f"{type(error).__name__}: {first} (traceback in {run.log})"
 
 
-def _close_loggers(run: Run, code: int) -> None:
+def close_loggers(run: Run, code: int) -> None:
     """Finishes every logger; a fault in one is logged and must not hide how the run went."""
     for logger in run.loggers:
         try:

@@ -61,6 +61,7 @@ class ReadingConfig(RunConfig):
     Attributes:
         device: where frozen models stand; auto: on a GPU where there is one.
         results_dir: where results, and what belongs to them, go.
+        keep_contexts: whether read histories stay in memory and cache; false: read again when needed, for many users.
     """
 
     device: str = "auto"
@@ -72,6 +73,7 @@ class ReadingConfig(RunConfig):
     encoder: Any = None
     scorer: Any = None
     results_dir: str | None = None
+    keep_contexts: bool = True
 
 
 @dataclass
@@ -94,6 +96,19 @@ class KeywordsConfig(ReadingConfig):
 
 
 @dataclass
+class Shard:
+    """A part of a command's work.
+
+    Attributes:
+        index: which one, from 0; null: all of them, in processes of this machine, and then merged.
+        count: of the parts.
+    """
+
+    index: int | None = None
+    count: int = 1
+
+
+@dataclass
 class StudyConfig(ReadingConfig):
     """``pmg-train``, ``pmg-generate``, ``pmg-evaluate``, ``pmg-study``: one experiment file describes the whole road.
 
@@ -106,6 +121,7 @@ class StudyConfig(ReadingConfig):
         targets: how many targets of each of those users.
         history_items: how many of their latest behaviours are known; null: all.
         unseen: tastes that training and validation users don't have.
+        shard: which part of the images this process makes or judges.
     """
 
     generator: Any = None
@@ -126,6 +142,7 @@ class StudyConfig(ReadingConfig):
     targets: CountsConfig = field(default_factory=CountsConfig)
     history_items: CountsConfig = field(default_factory=CountsConfig)
     unseen: Any = None
+    shard: Shard = field(default_factory=Shard)
 
 
 @dataclass

@@ -10,7 +10,7 @@ from checkpoints import write_clip, write_dinov2
 from pmg.commands.judges import build_features, build_measures, build_sets, check_independent
 from pmg.config import instantiate
 from pmg.domain import PmgError
-from pmg.evaluation.judging import Judging, own_words
+from pmg.evaluation.judging import Judging, in_order, own_words
 from pmg.evaluation.report import build_results, write_results
 from pmg.evaluation.sets import measure_sets
 from pmg.evaluation.tables import build_tables, to_markdown
@@ -68,7 +68,7 @@ def judge(cfg, emoji, generator, made):
         bool(cfg.judge.get("ms_ssim")),
     )  # fmt: skip
     own = {(r.example, r.method): images[r.key] for r in records if r.control == "own"}
-    return judging.rows(examples, records, images), measure_sets(
+    return in_order([judging.rows(examples, records, images)]), measure_sets(
         sets, features, examples, judging.galleries(examples, own)
     )
 

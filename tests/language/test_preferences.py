@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+import torch
 
 from pmg.cache import Cache
 from pmg.domain import Behavior, Example, Item, Keywords
@@ -51,9 +52,9 @@ EXAMPLES = [
 def reader(tmp_path):
     """Builds readers over one cache, each with a language model of its own."""
 
-    def build(scenario=SCENARIO, limit=1000, identity="tiny"):
+    def build(scenario=SCENARIO, limit=1000, identity="tiny", keep=True):
         budget = Budget(len, limit)  # counts characters
-        return Reader(tiny_language_model(), scenario, Cache(tmp_path), identity, Choose(), budget)
+        return Reader(tiny_language_model(), scenario, Cache(tmp_path), identity, Choose(), budget, keep)
 
     return build
 
@@ -66,6 +67,19 @@ def test_second_reading_computes_nothing_and_says_the_same(reader):
     assert (again.keywords, again.negative) == (readings.keywords, readings.negative)
     assert second.describe(ITEMS) == targets
     assert second.language_model.tokens_computed == 0
+
+
+def test_unkept_contexts_are_read_when_asked_for_and_say_the_same(reader):
+    kept = reader().read(EXAMPLES)
+    unkept = reader(keep=False)
+    readings = unkept.read(EXAMPLES)
+    assert (readings.keywords, readings.negative) == (kept.keywords, kept.negative)
+    assert unkept.language_model.tokens_computed == 0  # the keywords were known
+    assert len(readings.context) == len(kept.context)
+    one, other = (each.context.select(torch.tensor([1, 0])) for each in (readings, kept))
+    assert torch.equal(one.lengths, other.lengths)
+    torch.testing.assert_close(one.keys, other.keys)
+    assert unkept.language_model.tokens_computed > 0
 
 
 def test_targets_are_cached_one_by_one(reader):

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from itertools import islice
 
+import pytest
 import torch
 
-from pmg.training.datamodule import ShuffledRows
+from pmg.training.datamodule import ShuffledRows, share
 
 
 def batches(start=0, seed=0):
@@ -30,3 +31,22 @@ def test_going_on_at_a_step_gives_the_same_batches():
 
 def test_seeds_differ():
     assert not torch.equal(batches(seed=0).batch(0)[0], batches(seed=1).batch(0)[0])
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 4])
+def test_shares_are_the_batch_and_keep_users_with_their_questions(training, ranks):
+    _, batches = training()
+    whole = batches.train.batch(3)
+    parts = [share(whole, rank, ranks) for rank in range(ranks)]
+    for name, values in whole.items():
+        assert torch.equal(torch.cat([part[name] for part in parts]), values), name
+    draws = len(whole["target"]) // len(whole["users"])
+    assert all(len(part["target"]) == draws * len(part["users"]) for part in parts)
+
+
+def test_each_process_draws_its_own_share():
+    whole = batches()
+    whole.collate = lambda rows, generator: {"rows": rows}
+    expected = [batch["rows"] for batch in islice(whole, 4)]
+    whole.rank, whole.ranks = 1, 2
+    assert all(torch.equal(batch["rows"], rows[2:]) for batch, rows in zip(islice(whole, 4), expected, strict=True))

@@ -7,7 +7,9 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.profiler import ProfilerActivity, profile
+from torch.utils.flop_counter import FlopCounterMode
 
 from checkpoints import LLAMA, write_language_model, write_sd15
 from pmg.domain import PmgError
@@ -26,6 +28,7 @@ from pmg.models.quantization import quantized_bytes
 from pmg.models.stable_diffusion import load_stable_diffusion
 from pmg.training.memory import Sizes, estimate_training
 from pmg.training.objective import Denoise
+from pmg.training.operations import count_operations
 from pmg.training.preference import PARTS, PreferenceTraining
 
 SIZES = Sizes(
@@ -126,6 +129,35 @@ def test_weights_are_those_of_the_loaded_models(checkpoints, real):
     assert weight_bytes(drawn.autoencoder) == weight_bytes(generator.autoencoder)
     (tower,) = empty_towers(parts, "float32")
     assert weight_bytes(tower) == pytest.approx(weight_bytes(generator.text_encoder.model), rel=0.01)
+
+
+def test_operations_are_those_of_the_true_models(checkpoints, real):
+    language_model, generator = real
+    empty = empty_language_model(language_model_config(checkpoints[0]), "float32")
+    told = count_operations(empty, empty_generator(generator_configs(checkpoints[1]), "float32"), SIZES, TERMS)
+
+    def count(work):
+        # the kernel that torch takes apart, as it does on tensors without content
+        with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+            work()
+        return counter.get_total_flops()
+
+    questions = SIZES.users_per_step * SIZES.draws
+    assert told.question * questions == pytest.approx(count(real_step(*real, "late")), rel=0.01)
+    history = [torch.randint(300, (SIZES.history_tokens,))]
+    assert told.history == pytest.approx(count(lambda: language_model.prefill_tokens(history)), rel=0.01)
+    assert told.drawing == pytest.approx(count(lambda: generator.encode_images(torch.zeros(1, 3, 64, 64))), rel=0.01)
+    latents = torch.zeros(1, *generator.latent_shape)
+    assert told.decoding == pytest.approx(count(lambda: generator.decode(latents)), rel=0.01)
+
+
+def test_a_large_model_reads_a_token_with_two_operations_a_weight():
+    language_model = empty_language_model(language_model_config("meta-llama/Llama-2-7b-chat-hf"), "bfloat16")
+    parts = generator_configs("stable-diffusion-v1-5/stable-diffusion-v1-5")
+    sizes = replace(SIZES, text_width=768, pooled_width=768)
+    told = count_operations(language_model, empty_generator(parts, "bfloat16"), sizes, TERMS)
+    assert told.history == pytest.approx(2 * 6.6e9 * sizes.history_tokens, rel=0.03)
+    assert told.evaluation == pytest.approx(2 * 0.4e12, rel=0.1)  # 400 GMAC at 512 px with three blocks of words
 
 
 def test_published_sizes_are_the_known_ones():

@@ -153,7 +153,7 @@ def test_the_other_user_is_the_next_and_brings_drawing_and_target(training):
     module, batches = training(drop=dict.fromkeys(PARTS, 0.0))
     batch = batches.train.batch(0)
     losses = module.eval().losses(batch)
-    shifted = {**batch, **{name: batch[name].roll(-2, 0) for name in ("target", "latents")}}
+    shifted = {**batch, **{name: batch[name].roll(-2, 0) for name in ("target", "latents")}}  # 2 questions a user
     torch.testing.assert_close(losses.other, module.losses(shifted).own, rtol=1e-4, atol=1e-5)
     assert (losses.other - losses.own).abs().max() > 0
 

@@ -20,13 +20,13 @@ def body(cfg: DictConfig, run: Run) -> float | None:
     """Forecasts the memory of a training."""
     from pmg.training.memory import estimate_training
 
-    estimate = estimate_training(*_models(cfg), instantiate_by_name(cfg.objective.module.terms))
+    estimate = estimate_training(*empty_models(cfg), instantiate_by_name(cfg.objective.module.terms))
     _show(estimate)
     run.metrics.update({"device_gib": estimate.device / GIB, "contexts_gib": estimate.contexts / GIB})
     return estimate.device / GIB
 
 
-def _models(cfg: DictConfig) -> tuple[Any, ...]:
+def empty_models(cfg: DictConfig) -> tuple[Any, ...]:
     """Language model and generator without weights, the bytes of all frozen weights, and the training's sizes."""
     from pmg.models.blueprints import (
         empty_generator,

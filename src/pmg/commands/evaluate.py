@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from pmg.commands.judges import build_features, build_measures, build_sets, check_independent
 from pmg.commands.launch import launch
 from pmg.commands.parts import build_examples
+from pmg.commands.shards import is_dealt, own_shard, work_shards
 from pmg.config import instantiate, portable
 from pmg.domain import PmgError
 from pmg.run import Run, read_run
@@ -21,8 +22,8 @@ def body(cfg: DictConfig, run: Run) -> float | None:
     from rich.console import Console
 
     from pmg.evaluation.contact_sheet import build_rows, choose_examples, contact_sheet
-    from pmg.evaluation.judging import Judging, judge_accuracy
-    from pmg.evaluation.report import build_results, write_results
+    from pmg.evaluation.judging import Judging, in_order, judge_accuracy
+    from pmg.evaluation.report import build_results, read_rows, write_results, write_rows
     from pmg.evaluation.sets import measure_sets
     from pmg.evaluation.tables import build_tables, print_tables
     from pmg.generation.records import read_images, read_records
@@ -31,6 +32,7 @@ def body(cfg: DictConfig, run: Run) -> float | None:
     from pmg.provenance import git_state
 
     generated = _generated(cfg)
+    parts = [read_rows(folder) for folder in work_shards(cfg, run, "evaluate", body)] if is_dealt(cfg) else None
     data = instantiate(cfg.data)
     examples = build_examples(cfg, data, "test")
     sets = build_sets(cfg.judge, len(examples))
@@ -45,7 +47,11 @@ def body(cfg: DictConfig, run: Run) -> float | None:
     )  # fmt: skip
     own = {(record.example, record.method): images[record.key] for record in records if record.control == "own"}
     with run.ledger.phase("judge"):
-        rows = judging.rows(examples, records, images)
+        judged = parts or [judging.rows(examples, records, images, own_shard(cfg))]
+        if cfg.shard.index is not None:
+            write_rows(run.folder, judged[0])
+            return None
+        rows = in_order(judged)
         held_out = data.catalogue.rows(data.held_out_items) if judge else None
         trust = judge_accuracy(judge, data.catalogue, held_out) if judge else {}
         distances = measure_sets(sets, features, examples, judging.galleries(examples, own))

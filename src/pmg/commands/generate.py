@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from pmg.commands.known import Sources, build_preferences, check_known
 from pmg.commands.launch import launch
 from pmg.commands.parts import build_captions, build_examples, reading
+from pmg.commands.shards import is_dealt, own_shard, work_shards
 from pmg.config import config_hash, instantiate, instantiate_by_name
 from pmg.domain import Keywords
 
@@ -32,17 +33,24 @@ def body(cfg: DictConfig, run: Run) -> float | None:
     """Makes images for test users with every method."""
     from pmg.generation.pipeline import build_pipeline
     from pmg.generation.records import RecordWriter
-    from pmg.generation.study import StudyGenerator
+    from pmg.generation.shards import merge_records
+    from pmg.generation.study import StudyGenerator, list_keys
 
     methods = instantiate_by_name(cfg.method)
     encoders = check_known(cfg, methods)
     hashes = {"config": config_hash(cfg, *DECIDING)}
     data = instantiate(cfg.data)
     examples = build_examples(cfg, data, "test")
+    if is_dealt(cfg):
+        parts = work_shards(cfg, run, "generate", body)
+        merge_records(parts, run.folder, list_keys(examples, methods, cfg.seed or 0))
+        return None
     pipeline = build_pipeline(cfg, cfg.device)
     builder, preferences = _read(cfg, run, data, examples, pipeline.generator, methods)
     writer = RecordWriter(run.folder)
-    study = StudyGenerator(pipeline, builder, preferences, writer, cfg.sampling.batch_size, hashes, encoders)
+    study = StudyGenerator(
+        pipeline, builder, preferences, writer, cfg.sampling.batch_size, hashes, encoders, own_shard(cfg)
+    )
     with run.ledger.phase("generate"):
         try:
             study.run(examples, methods)

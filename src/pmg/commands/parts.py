@@ -12,7 +12,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pmg.cache import Cache, atomic_write_json
+from pmg.cache import Cache, atomic_write_json, open_cache
 from pmg.config import config_hash, instantiate, instantiate_all, nearest, to_plain
 from pmg.domain import PmgError, require_positive
 from pmg.run import Run, read_run
@@ -75,10 +75,13 @@ def reading(cfg: DictConfig, run: Run, text_encoder: TextEncoder) -> Iterator[Re
 
     with run.ledger.phase("load language model"):
         language_model = place(instantiate(cfg.encoder.language_model), cfg.device)
-    cache = Cache(f"{cfg.paths.cache_dir}/contexts")
+    cache = open_cache(cfg.paths.contexts_dir)
     identity = Cache.key(model=_identity(cfg))
     budget = Budget(text_encoder.count_tokens, text_encoder.max_length)
-    yield Reader(language_model, instantiate(cfg.scenario), cache, identity, instantiate(cfg.decoding), budget)
+    yield Reader(
+        language_model, instantiate(cfg.scenario), cache, identity, instantiate(cfg.decoding), budget,
+        cfg.keep_contexts,
+    )  # fmt: skip
     run.ledger.count("llm_tokens_computed", language_model.tokens_computed)
     run.ledger.count("llm_tokens_reused", language_model.tokens_reused)
 
@@ -90,7 +93,7 @@ def _identity(cfg: DictConfig) -> dict[str, Any]:
 
 def build_trainer(cfg: DictConfig, run: Run) -> Trainer:
     """The Lightning trainer with its callbacks and loggers."""
-    from pmg.training.callbacks import Signature
+    from pmg.training.callbacks import Signature, StopTogether
 
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # its tips and its list of absent devices
     warnings.filterwarnings("ignore", message=".*treespec, LeafSpec.*")  # Lightning's own use of torch
@@ -98,7 +101,10 @@ def build_trainer(cfg: DictConfig, run: Run) -> Trainer:
 
     run.loggers = instantiate_all(cfg.logger)
     callbacks = [*instantiate_all(cfg.callbacks), Signature(config_hash(cfg))]
-    return instantiate(cfg.trainer, callbacks=callbacks, logger=run.loggers or False)
+    trainer = instantiate(cfg.trainer, callbacks=callbacks, logger=run.loggers or False)
+    if trainer.world_size > 1:
+        trainer.callbacks.insert(0, StopTogether())
+    return trainer
 
 
 def fit(cfg: DictConfig, run: Run, module: LightningModule, batches: LightningDataModule) -> Trainer:

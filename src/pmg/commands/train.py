@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from pmg.commands.launch import launch
 from pmg.commands.parts import build_captions, build_examples, fit, reading, sign_encoder
+from pmg.commands.ranks import across_processes
 from pmg.config import instantiate
 
 if TYPE_CHECKING:
@@ -15,7 +16,12 @@ if TYPE_CHECKING:
 
 
 def body(cfg: DictConfig, run: Run) -> float | None:
-    """Trains the preference encoder."""
+    """Trains the preference encoder, in as many processes as the trainer asks for."""
+    return across_processes(train, cfg, run)
+
+
+def train(cfg: DictConfig, run: Run) -> float | None:
+    """Trains the preference encoder in this process, alone or as one of several."""
     from pmg.models.device import place
     from pmg.training.preference import build_batches, build_module
 
@@ -38,7 +44,9 @@ def body(cfg: DictConfig, run: Run) -> float | None:
             instantiate(cfg.encoder.preference_encoder), instantiate(cfg.objective.module),
         )  # fmt: skip
         fit(cfg, run, module, batches)
-        module.finish(batches.train.rows)
+        module.finish(batches.train.rows)  # in every process: they may hold parts of the language model
+    if not run.leads:
+        return None
     module.encoder.save_pretrained(run.folder / "encoder")
     sign_encoder(cfg, run.folder / "encoder")
     return run.metrics.get("val/denoise")

@@ -19,6 +19,7 @@ from pmg.evaluation.sets import Gallery
 from pmg.evaluation.similarity import Compare, Measure, Scene
 from pmg.evaluation.tables import GOAL, MAIN
 from pmg.generation.records import Record
+from pmg.generation.shards import WHOLE, Shard
 from pmg.models.generator import Generator
 from pmg.models.images import fit_size
 from pmg.models.judge import Judge
@@ -48,22 +49,31 @@ class Judging:
 
     @torch.no_grad()
     def rows(
-        self, examples: Sequence[Example], records: Sequence[Record], images: Mapping[Any, Tensor]
-    ) -> pd.DataFrame:
+        self, examples: Sequence[Example], records: Sequence[Record], images: Mapping[Any, Tensor],
+        shard: Shard = WHOLE,
+    ) -> pd.DataFrame:  # fmt: skip
         """One row an image, and three that took none to make: nearest history item, truth, and truth restored.
 
         Args:
             examples: what was asked for.
             records: how each image was made.
             images: `(3, H, W)` in [-1, 1] by `Record.key`.
+            shard: the part of the examples that is judged.
+
+        Returns:
+            The rows, each with the number of its ``chunk``, see `in_order`.
         """
         by_example: dict[str, list[Record]] = {example.id: [] for example in examples}
         for record in records:
             if record.example in by_example:
                 by_example[record.example].append(record)
         chunks = [examples[start : start + CHUNK] for start in range(0, len(examples), CHUNK)]
-        parts = [self._chunk(chunk, by_example, images) for chunk in track(chunks, description="Judging")]
-        return pd.concat(parts, ignore_index=True)
+        mine = shard.deal(list(enumerate(chunks)))
+        parts = [
+            self._chunk(chunk, by_example, images).assign(chunk=number)
+            for number, chunk in track(mine, description="Judging")
+        ]
+        return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
 
     def _chunk(
         self,
@@ -165,6 +175,12 @@ class Judging:
     @staticmethod
     def _pseudo(examples: Sequence[Example], name: str, seed: int) -> list[dict[str, Any]]:
         return [{"method": name, "control": "own", "seed": seed} for _ in examples]
+
+
+def in_order(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """The rows of all shards as one process gives them."""
+    rows = pd.concat([part for part in parts if len(part)], ignore_index=True)
+    return rows.sort_values("chunk", kind="stable", ignore_index=True).drop(columns="chunk")
 
 
 def own_words(records: Sequence[Record]) -> tuple[str, ...]:

@@ -44,6 +44,7 @@ class Roles:
 
 ROLES = Roles()
 PAIR = ["example", "seed"]  # what makes two arms' rows a pair
+ROWS = "rows.parquet"
 COLUMNS = ("example", "user", "kind", "method", "control", "seed")
 
 
@@ -100,11 +101,29 @@ def _ordered(rows: pd.DataFrame, found: Mapping[str, Any]) -> dict[str, Any]:
 
 def write_results(folder: str | Path, results: Mapping[str, Any], rows: pd.DataFrame) -> None:
     """Writes ``results.json``, ``rows.parquet`` and ``table.md`` into `folder`, each whole or not at all."""
-    buffer = io.BytesIO()
-    rows.to_parquet(buffer, index=False)
-    atomic_write_bytes(Path(folder, "rows.parquet"), buffer.getvalue())
+    write_rows(folder, rows)
     atomic_write_text(Path(folder, "table.md"), to_markdown(build_tables(results)))
     atomic_write_json(Path(folder, "results.json"), results)  # last: where it stands, the others do
+
+
+def write_rows(folder: str | Path, rows: pd.DataFrame) -> None:
+    """Writes ``rows.parquet`` into `folder`, whole or not at all."""
+    buffer = io.BytesIO()
+    rows.to_parquet(buffer, index=False)
+    atomic_write_bytes(Path(folder, ROWS), buffer.getvalue())
+
+
+def read_rows(folder: str | Path) -> pd.DataFrame:
+    """The rows that `write_rows` wrote.
+
+    Raises:
+        PmgError: they are missing or damaged.
+    """
+    path = Path(folder, ROWS)
+    try:
+        return pd.read_parquet(path)
+    except (OSError, ValueError) as error:
+        raise PmgError(f"{path} can't be read ({type(error).__name__}): remove its folder, evaluate again") from error
 
 
 def _check(rows: pd.DataFrame) -> None:

@@ -13,8 +13,9 @@ from pmg.cache import Cache
 from pmg.domain import Example, require_positive
 from pmg.generation.pareto import hypervolume, pareto_front
 from pmg.generation.pipeline import Generated, Pipeline
-from pmg.generation.records import Candidate, Control, Record, RecordWriter
+from pmg.generation.records import Candidate, Control, Key, Record, RecordWriter
 from pmg.generation.request import NO_WORDS, Method, Preference, Request, RequestBuilder
+from pmg.generation.shards import WHOLE, Shard
 
 
 def mismatch(users: Mapping[str, str], seed: int) -> dict[str, str]:
@@ -38,6 +39,19 @@ def mismatch(users: Mapping[str, str], seed: int) -> dict[str, str]:
     }
 
 
+def list_arms(methods: Mapping[str, Method]) -> Iterator[tuple[str, Method, Control]]:
+    """Every method with its controls; where no user's preference is used there is nothing to mismatch."""
+    for name, method in methods.items():
+        yield name, method, "own"
+        if method.personal and method.mismatch:
+            yield name, method, "mismatched"
+
+
+def list_keys(examples: Sequence[Example], methods: Mapping[str, Method], seed: int) -> list[Key]:
+    """The records of a study, in the order in which one process makes them."""
+    return [Key(e.id, name, control, seed) for name, _, control in list_arms(methods) for e in examples]
+
+
 class StudyGenerator:
     """Runs methods over examples and writes what comes out; a second call makes only what is missing.
 
@@ -47,6 +61,7 @@ class StudyGenerator:
         preferences: what is known of each user, by profile.
         writer: takes images and records.
         batch_size: images at once.
+        shard: the part of the batches that is made.
         hashes: of what decides the images, for the records; each method's own is added.
         encoders: hashes of trained encoders by the name of their tokens, for the records of methods that use them.
 
@@ -57,32 +72,27 @@ class StudyGenerator:
     def __init__(
         self, pipeline: Pipeline, builder: RequestBuilder, preferences: Mapping[str, Preference],
         writer: RecordWriter, batch_size: int, hashes: Mapping[str, str], encoders: Mapping[str, str],
+        shard: Shard = WHOLE,
     ) -> None:  # fmt: skip
         require_positive(**{"sampling.batch_size": batch_size})
         self.pipeline, self.builder, self.preferences, self.writer = pipeline, builder, preferences, writer
-        self.batch_size, self.hashes, self.encoders = batch_size, hashes, encoders
+        self.batch_size, self.hashes, self.encoders, self.shard = batch_size, hashes, encoders, shard
         self.other = mismatch({name: known.user for name, known in preferences.items()}, builder.seed)
         self.made = 0
 
     def run(self, examples: Sequence[Example], methods: Mapping[str, Method]) -> None:
         """Makes every method's images, own preference first, then the mismatched user's."""
-        arms = list(self.arms(methods))
+        arms = list(list_arms(methods))
+        batches = [examples[start : start + self.batch_size] for start in range(0, len(examples), self.batch_size)]
         for name, method, _ in arms:
             self.writer.check(name, self._hashes(method))
         with Progress(*Progress.get_default_columns(), TimeElapsedColumn()) as progress:
             for name, method, control in arms:
-                task = progress.add_task(f"{name} ({control})", total=len(examples))
-                for start in range(0, len(examples), self.batch_size):
-                    batch = examples[start : start + self.batch_size]
+                mine = self.shard.deal(batches)
+                task = progress.add_task(f"{name} ({control})", total=sum(map(len, mine)))
+                for batch in mine:
                     self._make(batch, name, method, control)
                     progress.advance(task, len(batch))
-
-    def arms(self, methods: Mapping[str, Method]) -> Iterator[tuple[str, Method, Control]]:
-        """Every method with its controls; where no user's preference is used there is nothing to mismatch."""
-        for name, method in methods.items():
-            yield name, method, "own"
-            if method.personal and method.mismatch:
-                yield name, method, "mismatched"
 
     def _hashes(self, method: Method) -> dict[str, str]:
         encoder = {"encoder": self.encoders[method.tokens]} if method.tokens in self.encoders else {}

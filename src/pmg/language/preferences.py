@@ -22,6 +22,29 @@ from pmg.models.language_model import LanguageModel
 CHUNK = 50  # users a cache entry: small enough that little is lost when a run is stopped
 
 
+class UnkeptContexts:
+    """Histories that are read again whenever they are asked for: no memory holds the contexts of very many users.
+
+    A context of a large model takes longer to fetch than to compute (docs/scaling.md has the numbers).
+
+    Args:
+        language_model: reads them.
+        texts: the histories.
+    """
+
+    def __init__(self, language_model: LanguageModel, texts: Sequence[str]) -> None:
+        self.language_model, self.texts = language_model, list(texts)
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def select(self, rows: Sequence[int] | Tensor) -> Context:
+        """Reads the chosen histories, in that order; in the model's own precision, as those that are kept."""
+        chosen = [self.texts[row] for row in torch.as_tensor(rows).tolist()]
+        with torch.autocast(self.language_model.model.device.type, enabled=False):
+            return self.language_model.prefill(chosen)
+
+
 @dataclass(frozen=True)
 class Readings:
     """What was read of `U` profiles: users, or users at different times.
@@ -34,7 +57,7 @@ class Readings:
     """
 
     profiles: list[str]
-    context: Context
+    context: Context | UnkeptContexts
     keywords: list[Keywords]
     negative: list[Keywords]
 
@@ -54,14 +77,15 @@ class Reader:
         identity: names the model in cache keys, e.g. its source and dtype.
         decoding: makes keywords of attributes.
         budget: what the text encoder can read; keywords beyond it are dropped, and named in `Keywords.dropped`.
+        keep: whether contexts stay in memory and in the cache; else each is computed when it is needed.
     """
 
     def __init__(
         self, language_model: LanguageModel, scenario: Scenario, cache: Cache, identity: str, decoding: Decoding,
-        budget: Budget,
+        budget: Budget, keep: bool = True,
     ) -> None:  # fmt: skip
         self.language_model, self.scenario, self.cache, self.identity = language_model, scenario, cache, identity
-        self.decoding, self.budget = decoding, budget
+        self.decoding, self.budget, self.keep = decoding, budget, keep
 
     def read(self, examples: Sequence[Example], captions: Mapping[str, str] | None = None) -> Readings:
         """Reads each profile of `examples` once.
@@ -72,20 +96,27 @@ class Reader:
         """
         firsts = list({example.profile: example for example in reversed(examples)}.values())[::-1]
         contexts: list[Context] = []
+        histories: list[str] = []
         keywords: list[Keywords] = []
         negative: list[Keywords] = []
         chunks = [firsts[start : start + CHUNK] for start in range(0, len(firsts), CHUNK)]
         for chunk in track(chunks, description="Reading histories"):
             texts = [verbalize_history(example, self.scenario, captions) for example in chunk]
-            contexts.append(context := self._prefill(texts))
-            likes = self._decode(texts, lambda context=context: context)
+            histories += texts
+            if self.keep:
+                contexts.append(self._prefill(texts))
+            likes = self._decode(texts, lambda texts=texts: contexts[-1] if self.keep else self._prefill(texts))
             dislikes = self._dislikes([verbalize_dislikes(example, self.scenario, captions) for example in chunk])
             keywords += likes
             negative += [without(bad, good.words) for bad, good in zip(dislikes, likes, strict=True)]
         fitted = [[self.budget.fit(words) for words in column] for column in (keywords, negative)]
-        return Readings([example.profile for example in firsts], Context.concatenate(contexts), *fitted)
+        context = Context.concatenate(contexts) if self.keep else UnkeptContexts(self.language_model, histories)
+        return Readings([example.profile for example in firsts], context, *fitted)
 
     def _prefill(self, texts: list[str]) -> Context:
+        if not self.keep:
+            return self.language_model.prefill(texts)
+
         def compute() -> dict:
             return self.language_model.prefill(texts).to_tensors()
 

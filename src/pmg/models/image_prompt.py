@@ -10,6 +10,7 @@ from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
+from pmg.models.batch_statistics import SharedBatchNorm1d
 from pmg.models.scorer import Scorer
 
 
@@ -60,7 +61,7 @@ class ImagePromptEncoder(ModelMixin, ConfigMixin):
     @register_to_config
     def __init__(self, feature_width: int, text_width: int, soft_tokens: int = 4) -> None:
         super().__init__()
-        self.standardize = nn.BatchNorm1d(feature_width, affine=False)
+        self.standardize = SharedBatchNorm1d(feature_width, affine=False)
         self.map = nn.Linear(feature_width, soft_tokens * text_width)
         nn.init.normal_(self.map.weight, std=feature_width**-0.5)
         nn.init.zeros_(self.map.bias)

@@ -8,6 +8,7 @@ from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
 from pmg.domain import PmgError
+from pmg.models.batch_statistics import SharedBatchNorm1d
 from pmg.models.context import Context
 from pmg.models.language_model import LanguageModel
 from pmg.models.placement import PLACEMENTS
@@ -20,7 +21,8 @@ class PreferenceEncoder(ModelMixin, ConfigMixin):
     The hidden states of a language model at one position are nearly the same for every user: a large common
     part, and a small one that differs (20 times smaller in SmolLM2). So each position and feature is
     standardised over users before the map. Training takes the batch's own mean and deviation, since every
-    step of the multimodal tokens moves the common part by many deviations at once; eval mode takes running
+    step of the multimodal tokens moves the common part by many deviations at once (of the batch of all
+    processes, where several train together); eval mode takes running
     ones, so that a user's soft tokens don't depend on who else is in the batch. The map's output is given the
     mean and deviation of the text encoder's own token embeddings (`set_output_statistics`), so that the
     denoiser meets soft tokens on the scale it knows.
@@ -61,7 +63,7 @@ class PreferenceEncoder(ModelMixin, ConfigMixin):
         self.map = nn.Linear(llm_width, text_width)
         nn.init.normal_(self.map.weight, std=llm_width**-0.5)
         nn.init.zeros_(self.map.bias)
-        self.standardize = nn.BatchNorm1d(soft_tokens * llm_width, affine=False)
+        self.standardize = SharedBatchNorm1d(soft_tokens * llm_width, affine=False)
         self.register_buffer("output_mean", torch.zeros(text_width))
         self.register_buffer("output_std", torch.ones(text_width))
 

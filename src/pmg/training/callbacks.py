@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 import zipfile
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import torch
 from pytorch_lightning import LightningModule, Trainer
@@ -18,7 +20,8 @@ from pmg.domain import PmgError
 class LastCheckpoint(ModelCheckpoint):
     """Keeps ``last.ckpt``, the state that an interrupted training goes on from.
 
-    Saved every `every_s` seconds, at the end of the training, and when an exception or Ctrl-C stops it.
+    Saved every `every_s` seconds, at the end of the training, and when an exception or Ctrl-C stops it. Where several
+    processes train together, an exception saves nothing: the others may be anywhere, and saving waits for them.
 
     Args:
         dirpath: folder of ``last.ckpt``.
@@ -49,6 +52,44 @@ class LastCheckpoint(ModelCheckpoint):
             self._save_checkpoint(trainer, self.format_checkpoint_name({}))
         super().on_train_end(trainer, pl_module)
 
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Saves what an exception stops."""
+        if trainer.world_size == 1 or isinstance(exception, KeyboardInterrupt):
+            super().on_exception(trainer, pl_module, exception)
+
+
+class StopTogether(Callback):
+    """Interrupts a training of several processes at the same step in all of them, whichever was told to end.
+
+    A process that stopped alone would leave the others waiting for its gradients.
+    """
+
+    def __init__(self) -> None:
+        self.told = False
+        self._handlers: dict[int, Any] = {}
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Notes signals from here on."""
+        self._handlers = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def _note(self, *_: object) -> None:
+        self.told = True
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, *_: object) -> None:
+        """Asks all processes whether one was told.
+
+        Raises:
+            KeyboardInterrupt: one was.
+        """
+        told = torch.tensor(float(self.told), device=pl_module.device)
+        if trainer.strategy.reduce(told, reduce_op="sum") > 0:
+            raise KeyboardInterrupt
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Leaves signals to those who had them."""
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+
 
 class StepBar(RichProgressBar):
     """Counts steps: these trainings have no epochs to count."""
@@ -60,6 +101,8 @@ class StepBar(RichProgressBar):
 class StepSeed(Callback):
     """Seeds torch before every training step from the step's number, so that dropout goes on where it stopped.
 
+    Each of several processes has its own seeds: dropout differs between their users.
+
     Args:
         seed: of the run; null leaves torch's random numbers alone.
     """
@@ -70,7 +113,7 @@ class StepSeed(Callback):
     def on_train_batch_start(self, trainer: Trainer, *_: object) -> None:
         """Seeds the step."""
         if self.seed is not None:
-            torch.manual_seed(self.seed * 1_000_003 + trainer.global_step)
+            torch.manual_seed(self.seed * 1_000_003 + trainer.global_step + trainer.global_rank * 1_000_000_007)
 
 
 class FiniteGradients(Callback):

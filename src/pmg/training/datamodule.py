@@ -19,6 +19,17 @@ def seeded(*parts: str | int) -> torch.Generator:
     return torch.Generator().manual_seed(stable_number(*parts) % 2**63)
 
 
+def share(batch: Batch, rank: int, ranks: int) -> Batch:
+    """One process's part of a batch: its own run of rows of each tensor, in the order of the whole.
+
+    Args:
+        batch: tensors whose numbers of rows `ranks` divides.
+        rank: of the process, from 0.
+        ranks: how many processes train together.
+    """
+    return {name: values.chunk(ranks)[rank] for name, values in batch.items()} if ranks > 1 else batch
+
+
 class ShuffledRows(IterableDataset):
     """Endless batches of row numbers, shuffled pass by pass; a step's batch depends on seed and step alone.
 
@@ -36,6 +47,7 @@ class ShuffledRows(IterableDataset):
     ) -> None:
         self.rows, self.batch_size, self.seed, self.collate = rows, batch_size, seed, collate
         self.start_step = 0
+        self.rank, self.ranks = 0, 1
 
     def _pass(self, number: int) -> Tensor:
         order = torch.randperm(len(self.rows), generator=seeded(self.seed, "pass", number))
@@ -55,7 +67,7 @@ class ShuffledRows(IterableDataset):
     def __iter__(self) -> Iterator[Batch]:
         step = self.start_step
         while True:
-            yield self.batch(step)
+            yield share(self.batch(step), self.rank, self.ranks)
             step += 1
 
 
@@ -79,8 +91,11 @@ class Batches(Dataset):
 class RowsDataModule(pl.LightningDataModule):
     """Endless training batches and fixed validation batches over rows held in memory.
 
+    Of a training batch each process takes its share; each validates on all batches, so that the result is that of a
+    single process.
+
     Args:
-        train: training batches; told where to start when a run is resumed.
+        train: training batches; told where to start when a run is resumed, and for which process.
         validation: validation batches.
     """
 
@@ -91,6 +106,7 @@ class RowsDataModule(pl.LightningDataModule):
     def train_dataloader(self) -> DataLoader:
         """Batches from the step that the trainer has reached."""
         self.train.start_step = self.trainer.global_step
+        self.train.rank, self.train.ranks = self.trainer.global_rank, self.trainer.world_size
         return DataLoader(self.train, batch_size=None)
 
     def val_dataloader(self) -> DataLoader:

@@ -92,22 +92,39 @@ def estimate_training(
         sizes: of the training.
         terms: of the objective.
     """
-    encoder = PreferenceEncoder(
+    encoder = empty_encoder(language_model, sizes)
+    return Estimate(
+        weights,
+        ADAM * weight_bytes(encoder),
+        {name: _peak(phase) for name, phase in build_phases(encoder, language_model, generator, sizes, terms).items()},
+        context_bytes(language_model, sizes.history_tokens) * sizes.users,
+    )
+
+
+def empty_encoder(language_model: LanguageModel, sizes: Sizes) -> PreferenceEncoder:
+    """What is trained, without weights."""
+    return PreferenceEncoder(
         language_model.width, language_model.layers, language_model.kv_heads, language_model.head_dim,
         sizes.text_width, sizes.soft_tokens, sizes.prefix_length, placement=sizes.placement,
     ).to("meta").train()  # fmt: skip
+
+
+def context_bytes(language_model: LanguageModel, tokens: int) -> int:
+    """Bytes of one history's context."""
     per_token = 2 * language_model.layers * language_model.kv_heads * language_model.head_dim
-    phases = {
+    return per_token * language_model.model.dtype.itemsize * tokens
+
+
+def build_phases(
+    encoder: PreferenceEncoder, language_model: LanguageModel, generator: Generator, sizes: Sizes,
+    terms: Mapping[str, Term],
+) -> dict[str, Callable[[], object]]:  # fmt: skip
+    """What a training does, by name: `READ_AT_ONCE` histories, a batch of images, one step."""
+    return {
         "read histories": partial(_read, language_model, sizes),
         "encode images": partial(_encode, generator),
         "training step": partial(_step, encoder, language_model, generator, sizes, terms),
     }
-    return Estimate(
-        weights,
-        ADAM * weight_bytes(encoder),
-        {name: _peak(phase) for name, phase in phases.items()},
-        per_token * language_model.model.dtype.itemsize * sizes.users * sizes.history_tokens,
-    )
 
 
 def _peak(phase: Callable[[], object]) -> int:
@@ -143,7 +160,8 @@ def _step(
     latents = torch.zeros(questions, *generator.latent_shape)
     keep = {f"keep_{part}": torch.ones(questions, dtype=torch.bool) for part in PARTS}
     batch = {
-        "users": torch.arange(users), "target": torch.arange(questions), "latents": latents, "noise": latents,
+        "users": torch.arange(users), "target": torch.arange(questions), "next_target": torch.arange(questions),
+        "latents": latents, "next_latents": latents, "noise": latents,
         "timesteps": torch.ones(questions, dtype=torch.long), **keep,
     }  # fmt: skip
     losses = module.losses(batch)

@@ -8,37 +8,36 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
+from typing import Literal, Protocol
 
-import torch
 from torch import Tensor
 
 from pmg.losses import margin_contrast
+
+Whose = Literal["own", "next"]
 
 
 class Losses:
     """Denoising losses that a batch can be asked for, each computed once.
 
     Args:
-        ask: gives the loss of each preference, `(B,)`, on the drawings of the questions in given rows, int64 `(B,)`,
-            asked for by their targets in words; noise, timesteps and dropped blocks stay where they are.
-        users: U.
+        ask: gives the loss of each preference, `(B,)`, on drawings asked for by their targets in words: its user's
+            ``own`` or the ``next`` user's; noise, timesteps and dropped blocks stay where they are.
         questions: B.
     """
 
-    def __init__(self, ask: Callable[[Tensor], Tensor], users: int, questions: int) -> None:
-        self.ask, self.users, self.questions = ask, users, questions
-        self.rows = torch.arange(questions)
+    def __init__(self, ask: Callable[[Whose], Tensor], questions: int) -> None:
+        self.ask, self.questions = ask, questions
 
     @cached_property
     def own(self) -> Tensor:
         """Each user's own questions, `(B,)`."""
-        return self.ask(self.rows)
+        return self.ask("own")
 
     @cached_property
     def other(self) -> Tensor:
         """The next user's questions, asked of each user's preference, `(B,)`."""
-        return self.ask(self.rows.roll(-(self.questions // self.users)))
+        return self.ask("next")
 
 
 class Term(Protocol):

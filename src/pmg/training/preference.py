@@ -24,7 +24,7 @@ from pmg.models.language_model import LanguageModel
 from pmg.models.preference_encoder import PreferenceEncoder
 from pmg.training.averaging import AveragedWeights
 from pmg.training.datamodule import Batch, RowsDataModule, ShuffledRows
-from pmg.training.objective import Losses, Term
+from pmg.training.objective import Losses, Term, Whose
 from pmg.training.optim import one_cycle
 
 PARTS = ("target", "keywords", "soft")
@@ -67,6 +67,8 @@ class PreferenceBatches:
             "users": users,
             "target": target,
             "latents": latents,
+            "next_target": target.roll(-self.draws),  # the next user's, who may be in another process's share
+            "next_latents": latents.roll(-self.draws, 0),
             "noise": torch.randn(latents.shape, generator=generator),
             "timesteps": torch.randint(self.timesteps, (len(truth),), generator=generator),
         }
@@ -128,6 +130,11 @@ class PreferenceTraining(pl.LightningModule):
         decays = [] if ema_decay is None else [ema_decay]
         self.averages = [AveragedWeights(encoder, decay, self._fit_to_sample) for decay in decays]
 
+    @property
+    def language_model(self) -> LanguageModel:
+        """The frozen language model."""
+        return self._frozen[0]
+
     def transfer_batch_to_device(self, batch: Batch, *_: object) -> Batch:
         """Leaves batches where histories and texts lie, on the processor; what a step needs is moved by itself."""
         return batch
@@ -141,14 +148,14 @@ class PreferenceTraining(pl.LightningModule):
         soft = Block(tokens, everywhere).repeat(draws).masked(batch["keep_soft"].to(tokens.device))
         words = self.keywords[batch["users"]].repeat(draws).masked(batch["keep_keywords"]).to(tokens.device)
 
-        def ask(rows: Tensor) -> Tensor:
-            targets = drop_target(self.targets[batch["target"][rows]], self.empty, batch["keep_target"])
+        def ask(whose: Whose) -> Tensor:
+            prefix = "next_" if whose == "next" else ""
+            targets = drop_target(self.targets[batch[f"{prefix}target"]], self.empty, batch["keep_target"])
             condition = join(targets.to(tokens.device), words, soft)
-            return generator.denoising_loss(
-                batch["latents"][rows], batch["noise"], batch["timesteps"], condition, self.snr_gamma
-            )
+            latents = batch[f"{prefix}latents"]
+            return generator.denoising_loss(latents, batch["noise"], batch["timesteps"], condition, self.snr_gamma)
 
-        return Losses(ask, len(batch["users"]), len(batch["target"]))
+        return Losses(ask, len(batch["target"]))
 
     def loss(self, batch: Batch, stage: str) -> Tensor:
         """The objective, averaged over a batch's questions; logs it and each of its terms."""
@@ -156,8 +163,8 @@ class PreferenceTraining(pl.LightningModule):
         means = {name: term(losses).mean() for name, term in self.terms.items()}
         total = sum(term.weight * means[name] for name, term in self.terms.items())
         named = {f"{stage}/{name}": mean for name, mean in means.items()}
-        self.log_dict(named, prog_bar=True, batch_size=losses.questions)
-        self.log(f"{stage}/total", total, batch_size=losses.questions)
+        self.log_dict(named, prog_bar=True, batch_size=losses.questions, sync_dist=True)
+        self.log(f"{stage}/total", total, batch_size=losses.questions, sync_dist=True)
         return total
 
     def training_step(self, batch: Batch, _: int) -> Tensor:

@@ -1,0 +1,43 @@
+"""Standardisation over a batch that several processes share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, distributed, nn
+
+
+class _Sum(torch.autograd.Function):
+    """Sums a tensor over the processes; each part of the sum gets the sum of all processes' gradients."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor) -> Tensor:
+        total = values.clone()
+        distributed.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        return _Sum.forward(ctx, gradient)
+
+
+class SharedBatchNorm1d(nn.BatchNorm1d):
+    """Batch normalisation whose mean and deviation are those of all processes' rows together.
+
+    `torch.nn.SyncBatchNorm` does that on GPUs alone. In eval mode, and in a single process, it is torch's own.
+    Processes may have different numbers of rows; in train mode all of them must call it.
+    """
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Standardises rows `(B, features)`."""
+        if not (self.training and distributed.is_initialized() and distributed.get_world_size() > 1):
+            return super().forward(values)
+        rows = _Sum.apply(values.new_tensor([len(values)]))
+        mean = _Sum.apply(values.sum(0)) / rows
+        squares = _Sum.apply((values - mean).square().sum(0))
+        with torch.no_grad():  # as torch does: running variance is the unbiased one
+            self.running_mean.lerp_(mean.detach(), self.momentum)
+            self.running_var.lerp_(squares.detach() / (rows - 1), self.momentum)
+            self.num_batches_tracked += 1
+        return (values - mean) * torch.rsqrt(squares / rows + self.eps)
