@@ -182,14 +182,19 @@ class RecordWriter:
         buffer = io.BytesIO()
         Image.fromarray(pixels).save(buffer, format="PNG")
         atomic_write_bytes(self.folder / name, buffer.getvalue())
-        values = asdict(replace(record, image=name))
-        return json.dumps(values | {SEAL: _checksum(values)}, ensure_ascii=False) + "\n"
+        return as_line(replace(record, image=name))
 
     def _append(self, lines: Sequence[str]) -> None:
         with self._path.open("ab") as file:
             file.write("".join(lines).encode())
             file.flush()
             os.fsync(file.fileno())
+
+
+def as_line(record: Record) -> str:
+    """The record as a line of the folder's `RECORDS`, sealed with a checksum."""
+    values = asdict(record)
+    return json.dumps(values | {SEAL: _checksum(values)}, ensure_ascii=False) + "\n"
 
 
 def to_uint8(images: Tensor) -> np.ndarray:
