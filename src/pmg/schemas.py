@@ -62,6 +62,7 @@ class ReadingConfig(RunConfig):
     text_encoder: Any = None
     encoder: Any = None
     scorer: Any = None
+    logger: Any = None
     results_dir: str | None = None
 
 
@@ -107,7 +108,6 @@ class StudyConfig(ReadingConfig):
     sampling: Any = None
     trainer: Any = None
     callbacks: Any = None
-    logger: Any = None
     inversion: Any = None
     train_run: str | None = None
     image_prompt_run: str | None = None

@@ -30,6 +30,7 @@ DECIDING = (
 
 def body(cfg: DictConfig, run: Run) -> float | None:
     """Makes images for test users with every method."""
+    from pmg.evaluation.tracked import record_samples
     from pmg.generation.pipeline import build_pipeline
     from pmg.generation.records import RecordWriter
     from pmg.generation.study import StudyGenerator
@@ -49,6 +50,7 @@ def body(cfg: DictConfig, run: Run) -> float | None:
         finally:
             run.ledger.count("images", study.made)
             run.ledger.count("denoiser_evaluations", pipeline.evaluations)
+    record_samples(run.tracking, run.folder, examples, list(methods), cfg.sheet_users)
     return None
 
 

@@ -31,6 +31,7 @@ def body(cfg: DictConfig, run: Run) -> float | None:
     from pmg.evaluation.faithfulness import agreement_rows
     from pmg.evaluation.report import Roles, build_results, write_results
     from pmg.evaluation.tables import build_tables, print_tables
+    from pmg.evaluation.tracked import headline, record_results
     from pmg.generation.study import mismatch
     from pmg.provenance import git_state
 
@@ -51,6 +52,8 @@ def body(cfg: DictConfig, run: Run) -> float | None:
     write_results(cfg.results_dir, results, rows)
     lines = [json.dumps({"user": u, **{name: found[u].words for name, found in methods.items()}}) for u in later]
     atomic_write_text(Path(cfg.results_dir, "keywords.jsonl"), "\n".join(lines) + "\n")
+    run.measure(headline(results))
+    record_results(run.tracking, results, Path(cfg.results_dir))
     print_tables(build_tables(results), Console())
     print(Path(cfg.results_dir, "results.json"))
     return None

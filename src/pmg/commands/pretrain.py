@@ -27,7 +27,7 @@ def body(cfg: DictConfig, run: Run) -> float | None:
     trainer = fit(cfg, run, module, batches)
     with run.ledger.phase("measure"):
         quality = stage.finish(data)
-    run.metrics.update(quality)
+    run.measure(quality)
     facts = {
         "steps": trainer.global_step,
         "batch size": cfg.stage.batch_size,
@@ -37,6 +37,7 @@ def body(cfg: DictConfig, run: Run) -> float | None:
     }
     picture = instantiate(cfg.picture, data=data) if cfg.picture else None
     write_model_card(Path(cfg.card.folder), cfg.card, quality, facts, picture)
+    run.tracking.record_artifact(Path(cfg.card.folder).name, "model", Path(cfg.card.folder))
     return None
 
 

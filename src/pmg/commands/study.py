@@ -33,7 +33,7 @@ def body(cfg: DictConfig, run: Run) -> float | None:
     for verb, (folder, work) in places.items():
         if Path(folder).is_relative_to(run.folder):  # elsewhere lies another run's work, which is taken as it is
             with run.ledger.phase(verb):
-                execute_part(part_config(cfg, folder), verb, work)
+                execute_part(part_config(cfg, folder), verb, work, run.tracking)
     return None
 
 

@@ -41,6 +41,7 @@ def body(cfg: DictConfig, run: Run) -> float | None:
         module.finish(batches.train.rows)
     module.encoder.save_pretrained(run.folder / "encoder")
     sign_encoder(cfg, run.folder / "encoder")
+    run.tracking.record_artifact("encoder", "model", run.folder / "encoder")
     return run.metrics.get("val/denoise")
 
 
