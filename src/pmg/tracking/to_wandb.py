@@ -50,9 +50,9 @@ class WandbTracker(WandbLogger):
         os.environ.setdefault("WANDB_DATA_DIR", os.path.join(save_dir, "wandb"))  # not the user's home
         try:
             experiment = wandb.init(
-                mode="offline" if offline else "online", dir=save_dir, id=label.id, resume="allow", reinit="create_new",
-                project=project, entity=entity, group=group, job_type=label.command, name=label.name, notes=notes,
-                tags=[tag[:LONGEST_TAG] for tag in (*tags, *chosen)],
+                mode="offline" if offline else "online", dir=save_dir, id=label.id, resume="allow", notes=notes,
+                project=project, entity=entity, group=group, job_type=label.command, name=label.name,
+                reinit="create_new", tags=[tag[:LONGEST_TAG] for tag in (*tags, *chosen)],
             )  # fmt: skip
         except wandb.Error as error:
             reason = " ".join(str(error).split())
