@@ -19,7 +19,7 @@ SMOKE_history := history_items.test=1,4
 SMOKE_unseen := unseen=[thick_outline]
 
 .DEFAULT_GOAL := help
-.PHONY: record help setup test test-slow lint format catalogue pretrain demo demo-smoke clean \
+.PHONY: dashboard record help setup test test-slow lint format catalogue pretrain demo demo-smoke clean \
 	encoders image-prompts $(STUDIES) faithfulness faults reproduce reproduce-smoke
 
 help: ## print every target
@@ -71,6 +71,9 @@ demo-smoke: $(STAMP) ## the demo at toy length: does the whole way run?
 	$(BIN)/pmg-train experiment=demo_smoke $(ARGS)
 	$(BIN)/pmg-generate experiment=demo_smoke $(ARGS)
 	$(BIN)/pmg-evaluate experiment=demo_smoke $(ARGS)
+
+dashboard: $(STAMP) ## the Weights & Biases dashboard: checked; ARGS='--entity NAME' publishes it
+	$(BIN)/python experiments/dashboard.py $(ARGS)
 
 encoders: $(STAMP) ## the preference encoders that the studies share, one a seed (12 minutes each)
 	$(BIN)/pmg-train experiment=encoders $(ARGS)

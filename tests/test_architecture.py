@@ -12,7 +12,7 @@ FILES = sorted(SOURCE.rglob("*.py"))
 FLOORS = [
     {"domain", "schemas", "config", "cache", "losses", "process", "provenance"},
     {"models"},
-    {"data", "language", "training", "run"},
+    {"data", "language", "tracking", "training", "run"},
     {"generation"},
     {"evaluation"},
     {"commands"},
@@ -21,7 +21,7 @@ FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
 HOMES = {
     "hydra": {"config", "run", "commands"},
     "omegaconf": {"config", "run", "commands"},
-    "pytorch_lightning": {"training", "run", "commands"},
+    "pytorch_lightning": {"tracking", "training", "run", "commands"},
 }
 LIGHT = {"schemas", "config", "cache", "domain", "run", "process", "provenance", "commands"}
 HEAVY = {

@@ -32,7 +32,7 @@ def test_help_config_and_completion_are_light(shell, command):
 
 def test_completion_names_options(pmg):
     done = pmg("train", "-sc", "query=bash", COMP_LINE="pmg-train logger=", COMP_POINT="17")
-    assert "logger=wandb_offline" in done.stdout.split()
+    assert "logger=wandb" in done.stdout.split()
 
 
 def test_help_says_what_the_command_does(pmg):

@@ -1,4 +1,4 @@
-"""A run's life: folder, status, ledger, seed, loggers, and a process left as it was found."""
+"""A run's life: folder, status, ledger, seed, and a process left as it was found."""
 
 from __future__ import annotations
 
@@ -24,25 +24,12 @@ def metrics(folder):
     return json.loads((folder / "metrics.json").read_text())
 
 
-class Logger:
-    """A logger that remembers how it was closed."""
-
-    def __init__(self):
-        self.status = None
-
-    def finalize(self, status):
-        self.status = status
-
-
 def test_completed_run(tmp_path, capsys):
-    logger = Logger()
-
     def body(cfg, run):
         with run.ledger.phase("prefill"):
             run.ledger.count("llm_tokens_computed", 5)
         run.metrics["val/loss"] = torch.tensor(0.5)
         run.metrics["bad"] = float("nan")
-        run.loggers.append(logger)
         assert metrics(run.folder)["status"] == "running"
         return 0.25
 
@@ -57,7 +44,6 @@ def test_completed_run(tmp_path, capsys):
     assert record["versions"]["torch"]
     assert record["hardware"]["cores"] >= 1
     assert OmegaConf.load(tmp_path / "run" / "config.yaml").double == 0
-    assert logger.status == "success"
     assert capsys.readouterr().out.splitlines()[-1] == str(tmp_path / "run")
 
 
@@ -69,10 +55,7 @@ def test_completed_run(tmp_path, capsys):
     ],
 )
 def test_failed_run(tmp_path, capsys, error, line):
-    logger = Logger()
-
     def body(cfg, run):
-        run.loggers.append(logger)
         raise error
 
     with pytest.raises(RunFailedError) as caught:
@@ -81,7 +64,6 @@ def test_failed_run(tmp_path, capsys, error, line):
     assert metrics(tmp_path)["status"] == "failed"
     assert str(error) in metrics(tmp_path)["error"]
     assert "Traceback" in (tmp_path / "train.log").read_text()
-    assert logger.status == "failed"
     printed = capsys.readouterr().err
     assert printed.startswith(line)
     assert "Traceback" not in printed
@@ -208,25 +190,3 @@ def test_failing_job_spares_the_others(shell, tmp_path):
     assert "run only what failed" not in again.stderr
     restarted = [metrics(tmp_path / "sweep" / str(job))["started"] for job in range(3)]
     assert [one == other for one, other in zip(started, restarted, strict=True)] == [True, False, True]
-
-
-WANDB = """
-from pmg.commands.launch import launch
-from pmg.config import instantiate_all
-def body(cfg, run):
-    run.loggers += instantiate_all(cfg.logger)
-    run.loggers[0].log_metrics({"x": 1.0})
-    if cfg.seed == 2:
-        raise ValueError("bad job")
-launch("train", body)
-"""
-
-
-@pytest.mark.slow
-def test_each_job_of_a_sweep_is_its_own_wandb_run(shell, tmp_path):
-    (tmp_path / "job.py").write_text(WANDB)
-    arguments = ["-m", "seed=1,2,3", "run_dir=sweep", "logger=wandb_offline"]
-    done = shell(sys.executable, "job.py", *arguments, WANDB_MODE="offline")
-    assert done.returncode == 1
-    folders = [tmp_path / "sweep" / str(job) / "wandb" for job in range(3)]
-    assert [len(list(folder.glob("offline-run-*"))) for folder in folders] == [1, 1, 1]

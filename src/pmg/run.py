@@ -1,15 +1,17 @@
-"""A run's life: seed, folder, resolved config, cost ledger, status, loggers closed with the right code."""
+"""A run's life: seed, folder, resolved config, cost ledger, status, trackers closed with the right code."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import json
 import logging
 import shlex
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,10 +20,12 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from pmg.cache import atomic_write_json, atomic_write_text
-from pmg.config import check_targets, config_hash
+from pmg.config import check_targets, config_hash, leaves
 from pmg.domain import PmgError
 from pmg.process import RunFailedError, file_only, log_file, rank, restored_state
 from pmg.provenance import git_state, hardware, peak_memory, versions
+from pmg.tracking.opening import open_tracking
+from pmg.tracking.tracker import Tracking
 
 log = logging.getLogger(__name__)
 
@@ -36,12 +40,8 @@ class Ledger:
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
-        self.counts: dict[str, int] = {
-            "trainable_parameters": 0,
-            "llm_tokens_computed": 0,
-            "llm_tokens_reused": 0,
-            "denoiser_evaluations": 0,
-        }
+        names = ("trainable_parameters", "llm_tokens_computed", "llm_tokens_reused", "denoiser_evaluations")
+        self.counts: dict[str, int] = dict.fromkeys(names, 0)
 
     @contextlib.contextmanager
     def phase(self, name: str) -> Iterator[None]:
@@ -71,8 +71,10 @@ class Run:
         command: the verb, e.g. ``"train"``.
         ledger: what the run cost.
         metrics: results by name, e.g. ``{"val/loss": 0.1}``; written to ``metrics.json``.
-        loggers: Lightning loggers to close at the end; the body appends those it builds.
+        tracking: loggers, which keep metrics, pictures, tables and artifacts.
         overrides: of the command line.
+        choices: option by config group.
+        id: stays with the folder: a run that goes on is the same one.
         result: what the body returned: the objective of a sweep.
         leads: whether this process writes what the run makes; of several that train together only the first does.
     """
@@ -81,8 +83,10 @@ class Run:
     command: str
     ledger: Ledger = field(default_factory=Ledger)
     metrics: dict[str, Any] = field(default_factory=dict)
-    loggers: list[Any] = field(default_factory=list)
+    tracking: Tracking = field(default_factory=Tracking)
     overrides: list[str] = field(default_factory=list)
+    choices: Mapping[str, Any] = field(default_factory=dict)
+    id: str = ""
     result: float | None = None
     leads: bool = True
 
@@ -91,11 +95,18 @@ class Run:
         """Where this process logs."""
         return self.folder / (f"{self.command}.log" if self.leads else f"{self.command}.rank{rank()}.log")
 
+    def measure(self, values: Mapping[str, float]) -> None:
+        """Notes results in ``metrics.json`` and in every tracker."""
+        self.metrics.update(values)
+        self.tracking.record_metrics(values)
+
 
 Body = Callable[[DictConfig, Run], float | None]
 
 
-def execute(cfg: DictConfig, command: str, body: Body, overrides: Sequence[str] = ()) -> float | None:
+def execute(
+    cfg: DictConfig, command: str, body: Body, overrides: Sequence[str] = (), choices: Mapping[str, Any] | None = None
+) -> float | None:
     """Runs `body` in its folder and records how it went.
 
     Args:
@@ -103,6 +114,7 @@ def execute(cfg: DictConfig, command: str, body: Body, overrides: Sequence[str] 
         command: the verb, e.g. ``"train"``.
         body: does the work; a returned float is what a sweep optimises.
         overrides: the command-line overrides, to name the command that goes on after an interruption.
+        choices: option by config group, for the tags of trackers.
 
     Returns:
         What `body` returned.
@@ -110,7 +122,7 @@ def execute(cfg: DictConfig, command: str, body: Body, overrides: Sequence[str] 
     Raises:
         RunFailedError: the run failed, was interrupted (code 130) or exited; it has been reported already.
     """
-    run = Run(Path(cfg.run_dir), command, overrides=list(overrides), leads=_leads(command))
+    run = Run(Path(cfg.run_dir), command, overrides=list(overrides), choices=choices or {}, leads=_leads(command))
     with restored_state(), log_file(run.log):
         try:
             result = _recorded(cfg, run, body)
@@ -120,17 +132,18 @@ def execute(cfg: DictConfig, command: str, body: Body, overrides: Sequence[str] 
         return result
 
 
-def execute_part(cfg: DictConfig, command: str, body: Body) -> None:
+def execute_part(cfg: DictConfig, command: str, body: Body, tracking: Tracking) -> None:
     """Runs `body` as a part of another run, unless its folder holds the result already.
 
     Args:
         cfg: as for `execute`; whether a result is the same is decided by its hash.
         command: the verb that the folder belongs to.
         body: does the work; what it raises is for the other run to report.
+        tracking: the other run's, which stays open.
     """
     if finished(cfg, command):
         return
-    run = Run(Path(cfg.run_dir), command, leads=_leads(command))
+    run = Run(Path(cfg.run_dir), command, tracking=tracking, leads=_leads(command))
     with log_file(run.log):
         _recorded(cfg, run, body)
 
@@ -163,16 +176,32 @@ def _recorded(cfg: DictConfig, run: Run, body: Body) -> float | None:
         with run.ledger.phase("total"):
             run.result = body(cfg, run)
     except (Exception, KeyboardInterrupt, SystemExit) as error:
-        code = _exit_code(error)
-        close_loggers(run, code)
         with contextlib.suppress(OSError):  # of a full disk `error` tells already
-            record.write("interrupted" if code == INTERRUPTED else "failed", error)
+            record.write("interrupted" if _exit_code(error) == INTERRUPTED else "failed", error)
         raise
     finally:
         OmegaConf.set_readonly(cfg, False)
-    close_loggers(run, 0)
     record.write("completed")
     return run.result
+
+
+def tracked(body: Body) -> Body:
+    """The body between the opening and the closing of the run's trackers.
+
+    They are opened by the process that leads; the parts of another run write into that run's.
+    """
+
+    @functools.wraps(body)
+    def work(cfg: DictConfig, run: Run) -> float | None:
+        if run.tracking or not run.leads:
+            return body(cfg, run)
+        with open_tracking(cfg, run.folder, run.command, run.id, run.choices, _exit_code) as run.tracking:
+            result = body(cfg, run)
+            costs = {f"cost/{name.replace('.', '/')}": value for name, value in leaves(run.ledger.as_dict())}
+            run.tracking.record_metrics(costs if result is None else {**costs, "objective": result})
+        return result
+
+    return work
 
 
 def read_run(folder: Path | str, command: str) -> tuple[DictConfig, dict[str, Any]]:
@@ -220,10 +249,12 @@ class _Record:
         if not self.run.leads:
             return
         path = self.run.folder / METRICS_FILE
-        owner = json.loads(path.read_text()).get("command") if path.exists() else self.run.command
+        known = json.loads(path.read_text()) if path.exists() else {"command": self.run.command}
+        owner = known.get("command")
         if owner != self.run.command:
             raise PmgError(f"run_dir {self.run.folder} belongs to pmg-{owner}; name another one")
         self.owned = True
+        self.facts["id"] = self.run.id = known.get("id") or uuid.uuid4().hex[:12]
         self.write("running")
         self.facts["config"] = config_hash(cfg)
         atomic_write_text(self.run.folder / CONFIG_FILE, OmegaConf.to_yaml(cfg, resolve=True))
@@ -294,15 +325,3 @@ def _one_line(error: BaseException, run: Run) -> str:
             f"can't write into {run.folder}: {error.strerror}; {REMEDIES[error.errno]} and run the same command again"
         )
     return f"{type(error).__name__}: {first} (traceback in {run.log})"
-
-
-def close_loggers(run: Run, code: int) -> None:
-    """Finishes every logger; a fault in one is logged and must not hide how the run went."""
-    for logger in run.loggers:
-        try:
-            logger.finalize("success" if code == 0 else "failed")
-        except Exception:
-            log.exception("could not close %s", type(logger).__name__)
-    wandb = sys.modules.get("wandb")
-    if wandb is not None and wandb.run is not None:
-        wandb.finish(exit_code=code)  # without a code a crash would be shown as finished

@@ -72,6 +72,7 @@ class ReadingConfig(RunConfig):
     text_encoder: Any = None
     encoder: Any = None
     scorer: Any = None
+    logger: Any = None
     results_dir: str | None = None
     keep_contexts: bool = True
 
@@ -132,7 +133,6 @@ class StudyConfig(ReadingConfig):
     sampling: Any = None
     trainer: Any = None
     callbacks: Any = None
-    logger: Any = None
     inversion: Any = None
     train_run: str | None = None
     image_prompt_run: str | None = None

@@ -22,7 +22,7 @@ def body(cfg: DictConfig, run: Run) -> float | None:
 
     estimate = estimate_training(*empty_models(cfg), instantiate_by_name(cfg.objective.module.terms))
     _show(estimate)
-    run.metrics.update({"device_gib": estimate.device / GIB, "contexts_gib": estimate.contexts / GIB})
+    run.measure({"device_gib": estimate.device / GIB, "contexts_gib": estimate.contexts / GIB})
     return estimate.device / GIB
 
 

@@ -11,12 +11,13 @@ from pmg.commands.parts import build_examples
 from pmg.commands.shards import is_dealt, own_shard, work_shards
 from pmg.config import instantiate, portable
 from pmg.domain import PmgError
-from pmg.run import Run, read_run
+from pmg.run import Run, read_run, tracked
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 
+@tracked
 def body(cfg: DictConfig, run: Run) -> float | None:
     """Judges generated images and writes the results table."""
     from rich.console import Console
@@ -26,6 +27,7 @@ def body(cfg: DictConfig, run: Run) -> float | None:
     from pmg.evaluation.report import build_results, read_rows, write_results, write_rows
     from pmg.evaluation.sets import measure_sets
     from pmg.evaluation.tables import build_tables, print_tables
+    from pmg.evaluation.tracked import headline, record_results
     from pmg.generation.records import read_images, read_records
     from pmg.models.device import place
     from pmg.models.images import fit_size
@@ -64,6 +66,9 @@ def body(cfg: DictConfig, run: Run) -> float | None:
     write_results(folder, results, rows)
     chosen = choose_examples(examples, cfg.sheet_users)
     contact_sheet(build_rows(chosen, data.catalogue, own), list(cfg.method)).save(folder / "contact_sheet.png")
+    run.measure(headline(results))
+    record_results(run.tracking, results, folder)
+    run.tracking.record_image("contact_sheet", folder / "contact_sheet.png")
     console = Console()
     print_tables(build_tables(results), console)
     if trust:

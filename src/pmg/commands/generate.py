@@ -10,6 +10,7 @@ from pmg.commands.parts import build_captions, build_examples, reading
 from pmg.commands.shards import is_dealt, own_shard, work_shards
 from pmg.config import config_hash, instantiate, instantiate_by_name
 from pmg.domain import Keywords
+from pmg.run import Run, tracked
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from pmg.domain import Example
     from pmg.generation.request import Method, Preference, RequestBuilder
     from pmg.models.generator import Generator
-    from pmg.run import Run
 
 # what decides an image, beside its method and a trained encoder
 DECIDING = (
@@ -29,8 +29,10 @@ DECIDING = (
 )  # fmt: skip
 
 
+@tracked
 def body(cfg: DictConfig, run: Run) -> float | None:
     """Makes images for test users with every method."""
+    from pmg.evaluation.tracked import record_samples
     from pmg.generation.pipeline import build_pipeline
     from pmg.generation.records import RecordWriter
     from pmg.generation.shards import merge_records
@@ -57,6 +59,7 @@ def body(cfg: DictConfig, run: Run) -> float | None:
         finally:
             run.ledger.count("images", study.made)
             run.ledger.count("denoiser_evaluations", pipeline.evaluations)
+    record_samples(run.tracking, run.folder, examples, list(methods), cfg.sheet_users)
     return None
 
 

@@ -12,6 +12,7 @@ from pmg.commands.launch import launch
 from pmg.commands.parts import reading
 from pmg.config import instantiate, nearest, portable
 from pmg.domain import Keywords, PmgError
+from pmg.run import Run, tracked
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -20,9 +21,9 @@ if TYPE_CHECKING:
 
     from pmg.data.interactions import InteractionData
     from pmg.domain import Example
-    from pmg.run import Run
 
 
+@tracked
 def body(cfg: DictConfig, run: Run) -> float | None:
     """Reads real users' histories and measures what their keywords foresee."""
     from rich.console import Console
@@ -31,6 +32,7 @@ def body(cfg: DictConfig, run: Run) -> float | None:
     from pmg.evaluation.faithfulness import agreement_rows
     from pmg.evaluation.report import Roles, build_results, write_results
     from pmg.evaluation.tables import build_tables, print_tables
+    from pmg.evaluation.tracked import headline, record_results
     from pmg.generation.study import mismatch
     from pmg.provenance import git_state
 
@@ -51,6 +53,8 @@ def body(cfg: DictConfig, run: Run) -> float | None:
     write_results(cfg.results_dir, results, rows)
     lines = [json.dumps({"user": u, **{name: found[u].words for name, found in methods.items()}}) for u in later]
     atomic_write_text(Path(cfg.results_dir, "keywords.jsonl"), "\n".join(lines) + "\n")
+    run.measure(headline(results))
+    record_results(run.tracking, results, Path(cfg.results_dir))
     print_tables(build_tables(results), Console())
     print(Path(cfg.results_dir, "results.json"))
     return None

@@ -83,7 +83,7 @@ def _run_job(cfg: DictConfig, command: str, body: Body) -> float | None:
     overrides = OmegaConf.to_container(hydra_config.overrides.task, resolve=False)
     if hydra_config.mode == RunMode.MULTIRUN and (done := finished(cfg, command)):
         return done["result"]  # a sweep that is given again makes what is missing
-    return execute(cfg, command, body, overrides)
+    return execute(cfg, command, body, overrides, hydra_config.runtime.choices)
 
 
 def explain(error: BaseException, command: str) -> str:

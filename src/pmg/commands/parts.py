@@ -92,16 +92,15 @@ def _identity(cfg: DictConfig) -> dict[str, Any]:
 
 
 def build_trainer(cfg: DictConfig, run: Run) -> Trainer:
-    """The Lightning trainer with its callbacks and loggers."""
+    """The Lightning trainer with its callbacks and the run's trackers."""
     from pmg.training.callbacks import Signature, StopTogether
 
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # its tips and its list of absent devices
     warnings.filterwarnings("ignore", message=".*treespec, LeafSpec.*")  # Lightning's own use of torch
     warnings.filterwarnings("ignore", message=".*overridden `transfer_batch_to_device`.*")  # on purpose
 
-    run.loggers = instantiate_all(cfg.logger)
     callbacks = [*instantiate_all(cfg.callbacks), Signature(config_hash(cfg))]
-    trainer = instantiate(cfg.trainer, callbacks=callbacks, logger=run.loggers or False)
+    trainer = instantiate(cfg.trainer, callbacks=callbacks, logger=run.tracking.trackers or False)
     if trainer.world_size > 1:
         trainer.callbacks.insert(0, StopTogether())
     return trainer

@@ -9,13 +9,13 @@ from pmg.commands.launch import launch
 from pmg.commands.parts import fit
 from pmg.config import instantiate
 from pmg.provenance import hardware
+from pmg.run import Run, tracked
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-    from pmg.run import Run
 
-
+@tracked
 def body(cfg: DictConfig, run: Run) -> float | None:
     """Trains one embedded model: autoencoder, denoiser, scorer or judge."""
     from pmg.evaluation.model_card import write_model_card
@@ -27,7 +27,7 @@ def body(cfg: DictConfig, run: Run) -> float | None:
     trainer = fit(cfg, run, module, batches)
     with run.ledger.phase("measure"):
         quality = stage.finish(data)
-    run.metrics.update(quality)
+    run.measure(quality)
     facts = {
         "steps": trainer.global_step,
         "batch size": cfg.stage.batch_size,
@@ -37,6 +37,7 @@ def body(cfg: DictConfig, run: Run) -> float | None:
     }
     picture = instantiate(cfg.picture, data=data) if cfg.picture else None
     write_model_card(Path(cfg.card.folder), cfg.card, quality, facts, picture)
+    run.tracking.record_artifact(Path(cfg.card.folder).name, "model", Path(cfg.card.folder))
     return None
 
 

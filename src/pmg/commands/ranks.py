@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import socket
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pmg.commands.workers import Job, work_together
 from pmg.domain import PmgError
-from pmg.run import Body, Run, close_loggers
+from pmg.run import Body, Ledger, Run
+from pmg.tracking.tracker import Tracking
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -68,7 +70,7 @@ def _jobs(work: Body, cfg: DictConfig, run: Run, count: int) -> list[Job]:
     together = {"WORLD_SIZE": str(count), "NODE_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": _free_port()}
     jobs = []
     for rank in range(count):
-        part = Run(run.folder, run.command, overrides=run.overrides, leads=rank == 0)
+        part = replace(run, ledger=Ledger(), metrics={}, tracking=Tracking(), leads=rank == 0)
         log = run.folder / (f"{run.command}.rank{rank}.log" if rank else f"{run.command}.log")
         environment = {**together, "RANK": str(rank), "LOCAL_RANK": str(rank)}
         jobs.append(
@@ -83,12 +85,7 @@ def _rank(work: Body, cfg: DictConfig, run: Run) -> tuple[Any, ...]:
 
     seed_everything(cfg.seed)
     _take_device()
-    try:
-        result = work(cfg, run)
-    except BaseException:
-        close_loggers(run, 1)
-        raise
-    close_loggers(run, 0)
+    result = work(cfg, run)
     return result, run.metrics, run.ledger.seconds, run.ledger.counts
 
 

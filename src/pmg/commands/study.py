@@ -10,16 +10,16 @@ from omegaconf import OmegaConf
 from pmg.commands import evaluate, generate, train
 from pmg.commands.judges import check_independent
 from pmg.commands.launch import launch
-from pmg.run import execute_part
+from pmg.run import Run, execute_part, tracked
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-    from pmg.run import Run
 
 FOLDERS = ("train_run", "generate_run", "results_dir")  # name places of the whole run, also inside its parts
 
 
+@tracked
 def body(cfg: DictConfig, run: Run) -> float | None:
     """Trains, generates and evaluates in one go."""
     check_independent(cfg.judge, cfg.scorer)  # before anything is trained
@@ -33,7 +33,7 @@ def body(cfg: DictConfig, run: Run) -> float | None:
     for verb, (folder, work) in places.items():
         if Path(folder).is_relative_to(run.folder):  # elsewhere lies another run's work, which is taken as it is
             with run.ledger.phase(verb):
-                execute_part(part_config(cfg, folder), verb, work)
+                execute_part(part_config(cfg, folder), verb, work, run.tracking)
     return None
 
 

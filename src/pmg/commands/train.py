@@ -8,11 +8,10 @@ from pmg.commands.launch import launch
 from pmg.commands.parts import build_captions, build_examples, fit, reading, sign_encoder
 from pmg.commands.ranks import across_processes
 from pmg.config import instantiate
+from pmg.run import Run, tracked
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
-
-    from pmg.run import Run
 
 
 def body(cfg: DictConfig, run: Run) -> float | None:
@@ -20,6 +19,7 @@ def body(cfg: DictConfig, run: Run) -> float | None:
     return across_processes(train, cfg, run)
 
 
+@tracked
 def train(cfg: DictConfig, run: Run) -> float | None:
     """Trains the preference encoder in this process, alone or as one of several."""
     from pmg.models.device import place
@@ -49,6 +49,7 @@ def train(cfg: DictConfig, run: Run) -> float | None:
         return None
     module.encoder.save_pretrained(run.folder / "encoder")
     sign_encoder(cfg, run.folder / "encoder")
+    run.tracking.record_artifact("encoder", "model", run.folder / "encoder")
     return run.metrics.get("val/denoise")
 
 

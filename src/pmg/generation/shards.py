@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 from pmg.cache import atomic_write_text
 from pmg.domain import PmgError
-from pmg.generation.records import RECORDS, Key, Record, RecordWriter, read_records
+from pmg.generation.records import RECORDS, Key, Record, RecordWriter, as_line, read_records
 
 Thing = TypeVar("Thing")
 
@@ -74,7 +73,7 @@ def merge_records(parts: Sequence[Path], folder: Path, keys: Sequence[Key]) -> N
     for key in keys:
         part, record = found[key]
         _link(part / record.image, folder / record.image)
-    lines = (json.dumps(asdict(found[key][1]), ensure_ascii=False) + "\n" for key in keys)
+    lines = (as_line(found[key][1]) for key in keys)
     atomic_write_text(folder / RECORDS, "".join(lines))
 
 

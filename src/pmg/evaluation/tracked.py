@@ -1,0 +1,93 @@
+"""What trackers keep of a generation and of its results."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from pmg.domain import Example
+from pmg.evaluation.contact_sheet import choose_examples, image_grid
+from pmg.generation.records import Record, read_images, read_records
+from pmg.tracking.tracker import IMAGE, Tracking
+
+SAMPLES = "samples"
+
+
+def record_samples(
+    tracking: Tracking, folder: Path, examples: Sequence[Example], methods: Sequence[str], users: int
+) -> None:
+    """Gives trackers a grid of generated images, and a table of them with their records.
+
+    Args:
+        tracking: nothing is read or drawn where it is empty.
+        folder: of the generation; the grid is written there.
+        examples: all that were generated for.
+        methods: columns of the grid.
+        users: so many of the examples are shown, the same as on the contact sheet.
+    """
+    if not tracking:
+        return
+    chosen = [example.id for example in choose_examples(examples, users)]
+    found = {(r.example, r.method): r for r in read_records(folder) if r.control == "own"}
+    records = [found[example, method] for example in chosen for method in methods]
+    path = folder / f"{SAMPLES}.png"
+    image_grid(read_images(folder, records), chosen, methods).save(path)
+    tracking.record_image(f"{SAMPLES}_grid", path)
+    tracking.record_table(SAMPLES, pd.DataFrame([_row(folder, record) for record in records]))
+
+
+def _row(folder: Path, record: Record) -> dict[str, Any]:
+    """A record as people read it."""
+    picked = record.chosen
+    return {
+        IMAGE: folder / record.image,
+        "example": record.example,
+        "user": record.user,
+        "method": record.method,
+        "seed": record.seed,
+        "target": ", ".join(record.target_keywords),
+        "preference": ", ".join(record.preference_keywords),
+        "negative": ", ".join(record.negative_keywords),
+        "w_p": picked.w_p,
+        "w_t": picked.w_t,
+        "d_p": picked.preference,
+        "d_t": picked.accuracy,
+        "z": picked.z,
+        "alpha": record.alpha,
+        "candidates": len(record.candidates),
+    }
+
+
+def headline(results: Mapping[str, Any]) -> dict[str, float]:
+    """The means of `build_results`' results by name, e.g. ``results/pmg/lpips_truth`` or ``sets/kid_dino/pmg``."""
+    parts = {"results": results["arms"], "paired": results["paired"], "gap_closed": results["gap_closed"]}
+    means = {
+        f"{part}/{row}/{column}": values["mean"]
+        for part, found in parts.items()
+        for row, columns in found.items()
+        for column, values in columns.items()
+    }
+    sets = results.get("sets", {}).items()
+    return means | {f"sets/{name}/{arm}": values["value"] for name, arms in sets for arm, values in arms.items()}
+
+
+def record_results(tracking: Tracking, results: Mapping[str, Any], folder: Path) -> None:
+    """Gives trackers the tables of `build_results`' results, one row a method and metric, and their files.
+
+    Args:
+        tracking: where to.
+        results: means, intervals, differences.
+        folder: where `write_results` has put them.
+    """
+    for part in ("arms", "paired"):
+        rows = [
+            {"method": row, "metric": column, **values}
+            for row, columns in results[part].items()
+            for column, values in columns.items()
+        ]
+        if rows:
+            tracking.record_table("results" if part == "arms" else part, pd.DataFrame(rows))
+    tracking.record_artifact("results", "results", *(folder / f for f in ("results.json", "rows.parquet", "table.md")))
