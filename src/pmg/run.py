@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import os
 import shlex
 import sys
 import time
@@ -190,6 +191,7 @@ class _Record:
             "command": run.command,
             "seed": cfg.get("seed"),
             "overrides": run.overrides,
+            "process": os.getpid(),
             "versions": versions(),
             "git": git_state(),
             "hardware": hardware(),
