@@ -50,6 +50,7 @@ def launch(command: str, body: Body) -> None:
     signal.signal(signal.SIGTERM, terminated)  # as Ctrl-C: what a cluster sends before it takes a machine away
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, terminated)
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray would report to its makers that it is used
     show_trace = os.environ.get("HYDRA_FULL_ERROR") == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands errors over instead of printing them itself
     codes: list[int] = []

@@ -22,7 +22,7 @@ def go_on(config: DictConfig) -> None:
         return
     Path(config.hydra.sweep.dir).mkdir(parents=True, exist_ok=True)  # where the database lies
     trials = _queue_again(sweeper.storage, sweeper.study_name)
-    complete = {_key(trial.params) for trial in trials if trial.state.name == "COMPLETE"}
+    complete = [trial for trial in trials if trial.state.name == "COMPLETE"]
     with open_dict(config):
         sweeper.n_trials = max(0, sweeper.n_trials - len(complete))
         if sweeper.sampler.get("seed") is not None:

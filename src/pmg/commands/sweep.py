@@ -71,6 +71,8 @@ class SweepSummary(Callback):
         """Interrupts the jobs that a launcher runs in other processes of this machine, and lets them save."""
         if cls.current is not None:
             folder, command = Path(cls.current.hydra.sweep.dir), cls.current.hydra.job.name
+            if "Slurm" in cls.current.hydra.launcher._target_:
+                print(f"SLURM's jobs go on; before you run this again: scancel {_submitted(folder)}", file=sys.stderr)
             workers.stop(lambda: {job.process for job in find_jobs(folder, command) if job.status == "unfinished"})
 
 
@@ -89,6 +91,11 @@ def summarize(config: DictConfig) -> bool:
     if not broken_off and (line := search.best(folder)):
         print(line, flush=True)
     return failed
+
+
+def _submitted(folder: Path) -> str:
+    """The numbers of the arrays of jobs that submitit has given to SLURM."""
+    return " ".join(sorted({path.name.partition("_")[0] for path in folder.glob(".submitit/[0-9]*")}))
 
 
 def find_jobs(folder: Path, command: str) -> list[Job]:
