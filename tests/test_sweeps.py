@@ -145,6 +145,48 @@ def ray_as_nice_as_others(monkeypatch):
     monkeypatch.setenv("RAY_worker_niceness", "0")
 
 
+SLURM = {  # SLURM's commands as submitit calls them: an array of two jobs runs here, each with SLURM's variables
+    "sbatch": """
+cp "${@: -1}" submitted.sh
+for task in 0 1; do
+    SLURM_JOB_ID=7$task SLURM_ARRAY_JOB_ID=7 SLURM_ARRAY_TASK_ID=$task SLURM_NTASKS=1 SLURM_PROCID=0 SLURM_LOCALID=0 \\
+        SLURM_JOB_NUM_NODES=1 SLURM_NNODES=1 SLURM_NODEID=0 SLURM_JOB_NAME=train SLURM_NODELIST=localhost \\
+        SLURM_JOB_NODELIST=localhost bash "${@: -1}" > slurm-$task.log 2>&1 &
+done
+echo "Submitted batch job 7"
+""",
+    "srun": """
+while [ "${1:0:2}" = "--" ]; do [ "$1" = --unbuffered ] && shift || shift 2; done
+exec "$@"
+""",
+    "sacct": 'echo "JobID|State|NodeList"',
+    "scontrol": "echo localhost",
+}
+
+
+@pytest.mark.slow
+def test_slurm_gets_what_was_asked_for(pmg, tmp_path):
+    """There is no SLURM here: stand-ins for its commands show what it is given, and run that."""
+    pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
+    for name, text in SLURM.items():
+        program = tmp_path / "bin" / name
+        program.parent.mkdir(exist_ok=True)
+        program.write_text(f"#!/bin/bash\n{text}\n")
+        program.chmod(0o755)
+    asked = ["partition=gpu", "gpus_per_node=1", "mem_gb=32", "timeout_min=240", "max_num_timeout=3"]
+    launcher = ["hydra/launcher=submitit_slurm", *(f"hydra.launcher.{text}" for text in asked)]
+    done = pmg(
+        "train", "-m", "encoder.preference_encoder.placement=nowhere,late", *launcher, *TINY, "run_dir=sweep",
+        "logger=none", PATH=f"{tmp_path / 'bin'}:{os.environ['PATH']}",
+    )  # fmt: skip
+    submitted = (tmp_path / "submitted.sh").read_text()
+    for line in ("--partition=gpu", "--gpus-per-node=1", "--mem=32GB", "--time=240", "--array=0-1%2"):
+        assert f"#SBATCH {line}\n" in submitted
+    assert done.returncode == 1, done.stderr[-2000:]
+    assert statuses(tmp_path / "sweep") == {"0": "failed", "1": "completed"}
+    assert set(advice(done.stderr)) >= set(launcher)
+
+
 KILLED = """
 import os
 from pmg.commands.launch import launch

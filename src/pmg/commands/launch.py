@@ -85,7 +85,8 @@ def _exit_code(error: BaseException, command: str, show_trace: bool) -> int:
         return error.exit_code
     if isinstance(error, KeyboardInterrupt):
         return INTERRUPTED
-    of_config = isinstance(error, (HydraException, OmegaConfBaseException, YAMLError, OSError))
+    of_folder = isinstance(error, OSError) and error.filename is not None
+    of_config = of_folder or isinstance(error, (HydraException, OmegaConfBaseException, YAMLError))
     if show_trace or not (of_config or SweepSummary.current):
         raise error
     of_sweep = f"the sweep stopped: {type(error).__name__}: {' '.join(str(error).split())}"
