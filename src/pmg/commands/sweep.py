@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from pmg.commands import search, workers
 from pmg.run import METRICS_FILE
@@ -52,6 +52,8 @@ class SweepSummary(Callback):
         """Remembers the sweep: Hydra says nothing at the end of one that failed or was interrupted."""
         SweepSummary.current = config
         search.go_on(config)
+        if config.hydra.launcher._target_.endswith(".RayLauncher"):
+            workers.join_ray(OmegaConf.to_container(config.hydra.launcher.ray.init, resolve=True))
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
         """Shows the table."""

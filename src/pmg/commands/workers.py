@@ -11,6 +11,7 @@ import time
 import traceback
 from collections.abc import Callable
 from types import FrameType
+from typing import Any
 
 from pmg.process import RunFailedError
 
@@ -86,3 +87,16 @@ def stop(running: Callable[[], set[int]]) -> None:
                 os.kill(number, signal.SIGTERM)
         told |= left
         time.sleep(0.2)
+
+
+def join_ray(options: dict[str, Any]) -> None:
+    """Starts a Ray cluster, or joins one, before Hydra's launcher does: it can join none, and Ray takes SIGTERM away.
+
+    Args:
+        options: of ``ray.init``.
+    """
+    import ray
+
+    handler = signal.getsignal(signal.SIGTERM)
+    ray.init(**options)
+    signal.signal(signal.SIGTERM, handler)
