@@ -9,6 +9,7 @@ import inspect
 import os
 import pkgutil
 from collections.abc import Iterable, Iterator, Mapping
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,7 @@ def register_configs() -> None:
     for command, schema in SCHEMAS.items():
         store.store(name=f"{command}_schema", node=schema, provider="pmg")
     OmegaConf.register_new_resolver("pmg.assets", find_assets, replace=True)
+    OmegaConf.register_new_resolver("pmg.digest", lambda text: sha256(text.encode()).hexdigest()[:8], replace=True)
     OmegaConf.register_new_resolver("pmg.bfloat16", has_bfloat16, replace=True)
     OmegaConf.register_new_resolver("pmg.precision", fast_precision, replace=True)
 

@@ -7,6 +7,7 @@ import errno
 import functools
 import json
 import logging
+import os
 import shlex
 import sys
 import time
@@ -234,6 +235,7 @@ class _Record:
             "command": run.command,
             "seed": cfg.get("seed"),
             "overrides": run.overrides,
+            "process": os.getpid(),
             "versions": versions(),
             "git": git_state(),
             "hardware": hardware(),

@@ -20,13 +20,25 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from pmg.commands import sweep_jobs
 from pmg.commands.sweep import SweepSummary
 from pmg.config import nearest, register_configs
 from pmg.process import RunFailedError
-from pmg.run import INTERRUPTED, Body, execute, finished
+from pmg.run import INTERRUPTED, Body, execute, finished, read_run
 
 CONFIG_MODULE = "pmg.conf"
+PLUGINS = {  # what other packages add to Hydra, with our extra that brings it
+    "hydra/launcher/joblib": "sweep",
+    "hydra/launcher/submitit_local": "sweep",
+    "hydra/launcher/submitit_slurm": "sweep",
+    "hydra/launcher/ray": "ray",
+    "hydra/sweeper/optuna": "sweep",
+}
 _UNKNOWN_KEY = r"Key '([^']+)' (?:is )?not in|Could not (?:override|delete from config\.) '([^']+)'"
+
+
+# here, not in `launch`: a launcher's worker imports this module with its job, whose config it resolves first
+register_configs()
 
 
 def launch(command: str, body: Body) -> None:
@@ -34,15 +46,19 @@ def launch(command: str, body: Body) -> None:
 
     Set ``HYDRA_FULL_ERROR=1`` to get the stack trace of an error in the config.
     """
-    register_configs()
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it names the kernels that it lacks, whenever it loads
+    quiet()
     signal.signal(signal.SIGTERM, terminated)  # as Ctrl-C: what a cluster sends before it takes a machine away
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, terminated)
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray would report to its makers that it is used
     show_trace = os.environ.get("HYDRA_FULL_ERROR") == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands errors over instead of printing them itself
     codes: list[int] = []
 
     @hydra.main(version_base="1.3", config_path=f"pkg://{CONFIG_MODULE}", config_name=command)
     def job(cfg: DictConfig) -> float | None:
+        if _in_worker():
+            return _run_apart(cfg, command, body)
         try:
             return _run_job(cfg, command, body)
         except RunFailedError as failure:
@@ -55,23 +71,51 @@ def launch(command: str, body: Body) -> None:
 
     try:
         job()
-    except RunFailedError as failure:
-        codes.append(failure.exit_code)
-    except KeyboardInterrupt:
-        codes.append(INTERRUPTED)
-    except (HydraException, OmegaConfBaseException, YAMLError, OSError) as error:
-        if show_trace:
-            raise
-        print(f"error: {explain(error, command)}", file=sys.stderr)
+    except (Exception, KeyboardInterrupt) as error:
+        codes.append(_exit_code(error, command, show_trace))
+    if SweepSummary.close():
         codes.append(1)
-    SweepSummary.close()
     if codes:
         sys.exit(max(codes))
 
 
+def _exit_code(error: BaseException, command: str, show_trace: bool) -> int:
+    """Says what ended the command, where nobody has said it yet; raises what is a fault of ours."""
+    if isinstance(error, RunFailedError):
+        return error.exit_code
+    if isinstance(error, KeyboardInterrupt):
+        return INTERRUPTED
+    of_folder = isinstance(error, OSError) and error.filename is not None
+    of_config = of_folder or isinstance(error, (HydraException, OmegaConfBaseException, YAMLError))
+    if show_trace or not (of_config or SweepSummary.current):
+        raise error
+    of_sweep = f"the sweep stopped: {type(error).__name__}: {' '.join(str(error).split())}"
+    print(f"error: {explain(error, command) if of_config else of_sweep}", file=sys.stderr)
+    return 1
+
+
+def quiet() -> None:
+    """Silences bitsandbytes, which names the kernels that it lacks whenever it loads."""
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+
+
 def terminated(signum: int, frame: FrameType | None) -> None:
     """Turns a termination into an interruption: checkpoint, status, and the command that goes on."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # the second Ctrl-C waits for nobody
+    SweepSummary.stop()
     raise KeyboardInterrupt
+
+
+def _in_worker() -> bool:
+    """Whether this process runs a job for the launcher of a sweep that another process has begun."""
+    return HydraConfig.get().mode == RunMode.MULTIRUN and SweepSummary.current is None
+
+
+def _run_apart(cfg: DictConfig, command: str, body: Body) -> float | None:
+    """Runs one job in a child of this worker."""
+    quiet()
+    sweep_jobs.apart(lambda: _run_job(cfg, command, body))
+    return read_run(HydraConfig.get().runtime.output_dir, command)[1]["result"]
 
 
 def _run_job(cfg: DictConfig, command: str, body: Body) -> float | None:
@@ -119,6 +163,8 @@ def _explain_option(error: MissingConfigException) -> str:
     name = missing[0] if isinstance(missing, (list, tuple)) else str(missing)
     group, _, option = name.rpartition("/")
     options = list(error.options or [])
+    if extra := PLUGINS.get(name):
+        return f"{group}={option} needs a package that is not installed: pip install 'pmg[{extra}]'"
     hint = nearest(option, options)
     listed = f" (options: {', '.join(options)})" if options else ""
     return f"unknown option {group}={option}{hint}{listed}" if group else f"no config '{option}'{hint}"

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
+from pmg.commands import search, sweep_jobs
 from pmg.run import METRICS_FILE
 
 LONGEST = 60  # characters of an error in the table
@@ -32,42 +33,71 @@ class Job:
 
     @property
     def status(self) -> str:
-        """How it stands; a job that says it runs when the sweep has ended was killed."""
-        return "killed" if self.metrics["status"] == "running" else self.metrics["status"]
+        """How it stands; one that says it runs when the sweep has ended was killed, or a cluster still has it."""
+        return "unfinished" if self.metrics["status"] == "running" else self.metrics["status"]
+
+    @property
+    def process(self) -> int:
+        """The number of the process that runs it, on whatever machine; 0 where it is unknown."""
+        return self.metrics.get("process", 0)
 
 
 class SweepSummary(Callback):
     """Hydra calls it around a sweep; all that it tells is read from the jobs' folders, whatever ran them."""
 
     current: ClassVar[DictConfig | None] = None
+    failed: ClassVar[bool] = False
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         """Remembers the sweep: Hydra says nothing at the end of one that failed or was interrupted."""
         SweepSummary.current = config
+        search.go_on(config)
+        if config.hydra.launcher._target_.endswith(".RayLauncher"):
+            sweep_jobs.join_ray(OmegaConf.to_container(config.hydra.launcher.ray.init, resolve=True))
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
         """Shows the table."""
         SweepSummary.current = None
-        summarize(config)
+        SweepSummary.failed = summarize(config)
 
     @classmethod
-    def close(cls) -> None:
-        """Shows the table of a sweep that failed or was interrupted; nothing where it ended well, or there is none."""
+    def close(cls) -> bool:
+        """Shows the table of a sweep that failed or was interrupted; returns whether any job of a sweep failed."""
         if cls.current is not None:
-            summarize(cls.current)
+            cls.failed = summarize(cls.current)
             cls.current = None
+        return cls.failed
+
+    @classmethod
+    def stop(cls) -> None:
+        """Interrupts the jobs that a launcher runs in other processes of this machine, and lets them save."""
+        if cls.current is not None:
+            folder, command = Path(cls.current.hydra.sweep.dir), cls.current.hydra.job.name
+            if "Slurm" in cls.current.hydra.launcher._target_:
+                print(f"SLURM's jobs go on; before you run this again: scancel {_submitted(folder)}", file=sys.stderr)
+            sweep_jobs.stop(lambda: {job.process for job in find_jobs(folder, command) if job.status == "unfinished"})
 
 
-def summarize(config: DictConfig) -> None:
-    """Prints a sweep's table, and how to go on where something is missing."""
+def summarize(config: DictConfig) -> bool:
+    """Prints a sweep's table, and how to go on where something is missing; returns whether a job failed."""
     folder, command = Path(config.hydra.sweep.dir), config.hydra.job.name
     jobs = find_jobs(folder, command)
     if not jobs:
-        return  # it was refused before the first of them
+        return False  # it was refused before the first of them
     show(jobs, folder)
-    if any(job.status != "completed" for job in jobs) or SweepSummary.current is not None:
-        again = rerun_command(command, list(config.hydra.overrides.task), sys.argv[1:], folder)
+    failed, broken_off = any(job.status != "completed" for job in jobs), SweepSummary.current is not None
+    if failed or broken_off:
+        pinned = folder if Path(config.run_dir) == folder else None  # studies have a folder of their own
+        again = rerun_command(command, sys.argv[1:], pinned)
         print(f"run only what failed or is missing: {again}", file=sys.stderr, flush=True)
+    if not broken_off and (line := search.best(folder)):
+        print(line, flush=True)
+    return failed
+
+
+def _submitted(folder: Path) -> str:
+    """The numbers of the arrays of jobs that submitit has given to SLURM."""
+    return " ".join(sorted({path.name.partition("_")[0] for path in folder.glob(".submitit/[0-9]*")}))
 
 
 def find_jobs(folder: Path, command: str) -> list[Job]:
@@ -95,6 +125,14 @@ def varied(jobs: Sequence[Job]) -> list[dict[str, str]]:
     return [{key: value for key, value in row.items() if (key, value) not in common} for row in given]
 
 
+def _short(value: str) -> str:
+    """A number that a search drew, in four digits; other values as they are."""
+    try:
+        return f"{float(value):.4g}" if len(value) > 8 else value
+    except ValueError:
+        return value
+
+
 def show(jobs: Sequence[Job], folder: Path) -> None:
     """Prints one row a job."""
     from rich.console import Console
@@ -110,7 +148,7 @@ def show(jobs: Sequence[Job], folder: Path) -> None:
         result, error = job.metrics.get("result"), job.metrics.get("error") or ""
         seconds = job.metrics.get("ledger", {}).get("seconds", {}).get("total")
         table.add_row(
-            str(job.folder.relative_to(folder)), *(escape(row.get(key, "")) for key in keys), job.status,
+            str(job.folder.relative_to(folder)), *(escape(_short(row.get(key, ""))) for key in keys), job.status,
             "" if result is None else f"{result:.4g}", "" if seconds is None else f"{seconds:.0f}",
             escape(" ".join(error.split())[:LONGEST]),
             style="red" if job.status != "completed" else "",
@@ -118,13 +156,14 @@ def show(jobs: Sequence[Job], folder: Path) -> None:
     Console().print(table)
 
 
-def rerun_command(command: str, overrides: Sequence[str], arguments: Sequence[str], folder: Path) -> str:
-    """The same sweep into the same folder: completed jobs are taken as they are."""
-    flags = [argument for argument in arguments if argument.startswith("-")]
-    return shlex.join([f"pmg-{command}", *flags, *_pinned(overrides, folder)])
+def rerun_command(command: str, arguments: Sequence[str], folder: Path | None = None) -> str:
+    """The same sweep into the same folder: completed jobs are taken as they are.
 
-
-def _pinned(overrides: Sequence[str], folder: Path) -> list[str]:
-    kept = [text for text in overrides if not text.startswith("run_dir=")]
-    own = any(text.startswith(("experiment=", "hydra.sweep.dir=")) for text in overrides)
-    return kept if own else [*kept, f"run_dir={folder}"]  # an experiment's sweep has a folder of its own
+    Args:
+        command: the verb, e.g. ``"train"``.
+        arguments: of the command line.
+        folder: what `run_dir` must name; None where the sweep's folder is the same each time.
+    """
+    if folder is not None:
+        arguments = [*(text for text in arguments if not text.startswith("run_dir=")), f"run_dir={folder}"]
+    return shlex.join([f"pmg-{command}", *arguments])
