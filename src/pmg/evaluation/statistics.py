@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy.stats import permutation_test
+from scipy.stats import permutation_test, t
 
 LEVEL = 0.95
 RESAMPLES = 9_999
@@ -79,6 +79,16 @@ def interval(values: np.ndarray, users: np.ndarray, seed: int = 0) -> Interval:
     means = user_means(values, users)
     low, high = limits(bootstrap_users(means[:, None], seed)[:, 0])
     return Interval(float(means.mean()), low, high, len(means))
+
+
+def mean_of_runs(values: np.ndarray) -> Interval:
+    """Mean over runs `(R,)` with Student's interval: there are too few of them to resample.
+
+    A single run has no interval: its limits are not numbers.
+    """
+    mean, count = float(np.mean(values)), len(values)
+    half = t.ppf((1 + LEVEL) / 2, count - 1) * np.std(values, ddof=1) / np.sqrt(count) if count > 1 else np.nan
+    return Interval(mean, float(mean - half), float(mean + half), count)
 
 
 def paired_difference(a: np.ndarray, b: np.ndarray, users: np.ndarray, seed: int = 0) -> Difference:

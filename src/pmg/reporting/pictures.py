@@ -1,0 +1,126 @@
+"""Which figures a set of runs has something for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import pandas as pd
+from matplotlib.figure import Figure
+from rich.progress import track
+
+from pmg.evaluation.tables import METRICS, PSEUDO_METHODS, Metric
+from pmg.reporting.evidence import Evidence
+from pmg.reporting.factors import Factors
+from pmg.reporting.figures import draw_arms, draw_curves, draw_effect, draw_trade, png
+from pmg.reporting.page import Picture
+from pmg.reporting.runs import RunFolder
+from pmg.reporting.summary import Arms, Group, effects, scalar_metric
+from pmg.reporting.tables import trained_metrics
+from pmg.reporting.trade import alpha_curves
+
+PANELS = 6  # of a figure at most
+EFFECTS = 8  # figures of factors at most
+UNMADE = ("nearest", *PSEUDO_METHODS)  # far from what models make, they would squeeze every scale
+
+
+def draw_pictures(
+    runs: Sequence[RunFolder], factors: Factors, evidence: Evidence, groups: Sequence[Group]
+) -> list[Picture]:
+    """All figures that these runs have something for."""
+    drawn = (
+        *_effects(runs, factors, evidence, groups),
+        *_trade(factors, evidence, groups),
+        *_curves(runs, factors, evidence),
+    )
+    return [
+        Picture(name, title, text, png(figure))
+        for name, title, text, figure in track(list(drawn), "Drawing", transient=True)
+    ]
+
+
+Drawn = tuple[str, str, str, Figure]  # name, title, text, figure
+
+
+def _effects(
+    runs: Sequence[RunFolder], factors: Factors, evidence: Evidence, groups: Sequence[Group]
+) -> Iterator[Drawn]:
+    for place, key in enumerate(factors.chosen[:EFFECTS]):
+        found = effects(place, groups, runs, evidence)
+        judged = {value: _made(arms) for value, (arms, _) in found.items() if arms}
+        trained = {value: {"": scalars} for value, (_, scalars) in found.items() if scalars}
+        over = ", over all that else varies" if len(factors.chosen) > 1 else ""
+        for kind, variants, known in (
+            ("judged", judged, METRICS), ("training", trained, trained_metrics(groups))
+        ):  # fmt: skip
+            metrics = _panels(variants, known)
+            if len(variants) > 1 and metrics:
+                text = f"means with 95 % intervals for {len(variants)} values of {key}{over}."
+                yield (
+                    f"effect_{key}_{kind}",
+                    f"Main effect of {key}, {kind}",
+                    text,
+                    draw_effect(variants, metrics, key),
+                )
+    whole = groups[0].arms if len(groups) == 1 else {}
+    if metrics := _panels({"": whole}, METRICS):
+        yield "methods", "Methods", "means over users with 95 % intervals.", draw_arms(whole, metrics)
+
+
+def _made(arms: Arms) -> Arms:
+    """Methods that make images."""
+    return {method: values for method, values in arms.items() if method not in UNMADE}
+
+
+def _panels(variants: Mapping[str, Arms], known: Sequence[Metric]) -> list[Metric]:
+    """The metrics that any variant has, those that selected images left out."""
+    names = {name for arms in variants.values() for values in arms.values() for name in values}
+    return [metric for metric in known if metric.name in names and not metric.selects][:PANELS]
+
+
+def _trade(factors: Factors, evidence: Evidence, groups: Sequence[Group]) -> Iterator[Drawn]:
+    curves: dict[str, dict[str, list]] = {}
+    for label, numbers in _but_for_alpha(factors, groups).items():
+        records = [record for n in numbers if n in evidence.records for record in evidence.records[n][1]]
+        for method, points in alpha_curves(records).items():
+            curves.setdefault(method, {})[label] = points
+    variants = {factors.label(group.values): _made(group.arms) for group in groups if group.arms}
+    figure = draw_trade(curves, variants, factors.name)
+    if figure:
+        text = (
+            "accuracy against preference, higher is better for both: means over users of the candidates that each "
+            "alpha from 0 to 1 picks, by the scores that select; and means by the judge, where there is one for both."
+        )
+        yield "alpha", "Alpha: accuracy against preference", text, figure
+
+
+def _but_for_alpha(factors: Factors, groups: Sequence[Group]) -> dict[str, list[int]]:
+    """Runs by all that varies but alpha, which decides about no candidate."""
+    kept = [place for place, key in enumerate(factors.chosen) if not key.endswith("alpha")]
+    part = Factors((), tuple(factors.chosen[place] for place in kept), {})
+    found: dict[str, list[int]] = {}
+    for group in groups:
+        found.setdefault(part.label([group.values[place] for place in kept]), []).extend(group.runs)
+    return found
+
+
+def _curves(runs: Sequence[RunFolder], factors: Factors, evidence: Evidence) -> Iterator[Drawn]:
+    curves = [(factors.label(factors.values(runs[number])), frame) for number, frame in evidence.curves.items()]
+    names = dict.fromkeys(name for _, frame in curves for name in frame.columns if "/" in name)
+    metrics = [
+        scalar_metric(name) for name in sorted(_distinct(list(names), curves), key=lambda n: not n.startswith("val/"))
+    ]
+    if metrics:
+        text = f"{len(curves)} trainings by step; those that differ in the seed alone share a colour."
+        yield "curves", "Learning curves", text, draw_curves(curves, metrics[:PANELS], factors.name)
+
+
+def _distinct(names: Sequence[str], curves: Sequence[tuple[str, pd.DataFrame]]) -> list[str]:
+    """Without totals that equal their only term."""
+
+    def repeated(total: str) -> bool:
+        terms = [name for name in names if name != total and name.split("/")[0] == total.split("/")[0]]
+        return len(terms) == 1 and all(
+            frame[total].equals(frame[terms[0]]) for _, frame in curves if total in frame and terms[0] in frame
+        )
+
+    return [name for name in names if not (name.endswith("/total") and repeated(name))]
