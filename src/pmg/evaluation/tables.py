@@ -33,12 +33,14 @@ class Metric:
         title: in tables.
         higher: whether higher is better.
         selects: whether the score selected the image, which makes it no evidence.
+        digits: that are shown behind the point.
     """
 
     name: str
     title: str
     higher: bool = True
     selects: bool = False
+    digits: int = 3
 
 
 METRICS = (
@@ -135,13 +137,13 @@ def heading(metric: Metric) -> str:
     return f"{metric.title} †" if metric.selects else f"{metric.title} {'↑' if metric.higher else '↓'}"
 
 
-def _number(value: float, signed: bool = False) -> str:
-    text = f"{value:+.3f}" if signed else f"{value:.3f}"
+def _number(value: float, signed: bool = False, digits: int = 3) -> str:
+    text = f"{value:+.{digits}f}" if signed else f"{value:.{digits}f}"
     return text.replace("-", MINUS)
 
 
-def _with_interval(values: Mapping[str, float], signed: bool = False) -> str:
-    mean, low, high = (_number(values[name], signed) for name in ("mean", "low", "high"))
+def _with_interval(values: Mapping[str, float], signed: bool = False, digits: int = 3) -> str:
+    mean, low, high = (_number(values[name], signed, digits) for name in ("mean", "low", "high"))
     return f"{mean} [{low}, {high}]" if math.isfinite(values["low"]) else mean
 
 
@@ -180,7 +182,8 @@ def means_table(
     def cell(values: Mapping[str, float] | None, metric: Metric, competes: bool) -> Cell:
         if values is None:
             return Cell(NOTHING)
-        return Cell(_with_interval(values), competes and _number(values["mean"]) == best[metric.name], values["mean"])
+        is_best = competes and _number(values["mean"], digits=metric.digits) == best[metric.name]
+        return Cell(_with_interval(values, digits=metric.digits), is_best, values["mean"])
 
     rows = tuple(
         (*map(Cell, name), *(cell(values.get(metric.name), metric, competes) for metric in shown))
@@ -194,7 +197,7 @@ def _best(metric: Metric, rivals: Sequence[Mapping[str, Mapping]]) -> str | None
     means = [values[metric.name]["mean"] for values in rivals if metric.name in values]
     if metric.selects or not means:
         return None
-    return _number(max(means) if metric.higher else min(means))
+    return _number(max(means) if metric.higher else min(means), digits=metric.digits)
 
 
 def paired_table(title: str, paired: Mapping[str, Mapping]) -> Table:

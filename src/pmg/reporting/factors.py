@@ -67,12 +67,11 @@ def find_factors(runs: Sequence[RunFolder]) -> Factors:
     """Compares the configs of all runs that have one."""
     known = [run for run in runs if run.config]
     varied = [key for key in dict.fromkeys(key for run in known for key in run.config) if _varies(key, known)]
-    seeds = [str(run.seed) for run in known]
     chosen: dict[str, list[str]] = {}
     for key in sorted(varied, key=lambda key: (key in WORK, key.count("."))):
         column = _column(key, known)
-        if key in WORK and _decides(seeds, column):
-            continue  # one a seed
+        if key in WORK and _one_a_seed(key, known):
+            continue
         twin = next((other for other in chosen if _say_the_same(_column(other, known), column)), None)
         chosen.setdefault(twin or key, []).extend([key] if twin else [])
     return Factors(tuple(varied), tuple(chosen), {key: tuple(same) for key, same in chosen.items() if same})
@@ -91,6 +90,11 @@ def _varies(key: str, runs: Sequence[RunFolder]) -> bool:
 
 def _column(key: str, runs: Iterable[RunFolder]) -> list[str]:
     return [json.dumps(run.config[key], default=str) if key in run.config else ABSENT for run in runs]
+
+
+def _one_a_seed(key: str, runs: Sequence[RunFolder]) -> bool:
+    taken = [run for run in runs if run.config.get(key)]
+    return _decides([str(run.seed) for run in taken], _column(key, taken))
 
 
 def _decides(one: Sequence[str], other: Sequence[str]) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from pmg.reporting.trade import ALPHAS, Point
 DPI = 120
 COLUMNS = 3  # panels side by side
 NAMED = 12  # series in a legend, labels on an axis
+LETTERS = 13  # of a legend in an inch
 SPAN = 10  # largest to smallest value of an axis that is better read in logarithms
 JUDGES = (("concept_accuracy", "style_accuracy"), ("clip_t_target", "clip_t_preference"))  # accuracy, preference
 
@@ -50,41 +51,46 @@ def draw_effect(variants: Mapping[str, Arms], metrics: Sequence[Metric], name: s
     """
     figure, axes = panels(len(metrics), 4.4, 3.2)
     methods = list(dict.fromkeys(method for arms in variants.values() for method in arms))
+    banded = numbers_of(variants) is not None
     for axis, metric in zip(axes, metrics, strict=True):
         places = _scale(axis, list(variants))
         for number, method in enumerate(methods):
-            found = [
-                (place, arms[method]) for place, arms in zip(places, variants.values(), strict=True) if method in arms
+            aside = 0 if banded else 0.05 * (number - (len(methods) - 1) / 2)
+            points = [
+                (place + aside, arms[method][metric.name])
+                for place, arms in zip(places, variants.values(), strict=True)
+                if metric.name in arms.get(method, ())
             ]
-            points = [(place, values[metric.name]) for place, values in found if metric.name in values]
             if points:
-                _line(axis, points, method, f"C{number % 10}")
+                _line(axis, points, method, f"C{number % 10}", banded)
         axis.set_title(_title(metric), fontsize=10)
         axis.set_xlabel(name)
         axis.grid(alpha=0.3)
     if len(methods) > 1:
-        _legend(figure, axes[0])
+        _legend(figure, axes)
     return figure
 
 
-def _line(axis: Any, points: Sequence[tuple[float, Mapping[str, float]]], label: str, colour: str) -> None:
+def _line(axis: Any, points: Sequence[tuple[float, Mapping[str, float]]], label: str, colour: str, band: bool) -> None:
+    """Means joined by a line; their intervals as a band between numbers, else as bars."""
     x, values = zip(*points, strict=True)
     axis.plot(x, [value["mean"] for value in values], "o-", label=label, color=colour)
     low, high = ([value[end] for value in values] for end in ("low", "high"))
-    if len(x) == 1:
-        axis.vlines(x, low, high, color=colour, alpha=0.5)
-    axis.fill_between(x, low, high, alpha=0.15, color=colour)
+    if band and len(x) > 1:
+        axis.fill_between(x, low, high, alpha=0.15, color=colour)
+    else:
+        axis.vlines(x, low, high, color=colour, linewidth=2, alpha=0.6)
 
 
 def _scale(axis: Any, labels: Sequence[str]) -> Sequence[float]:
     """Prepares the axis for the labels; returns where each of them stands."""
-    try:
-        numbers = [float(label) for label in labels]
-    except ValueError:
+    numbers = numbers_of(labels)
+    if numbers is None:
         step = math.ceil(len(labels) / NAMED)
-        long = sum(map(len, labels)) > 40
-        style = {"rotation": 25, "ha": "right"} if long else {}
-        axis.set_xticks(range(0, len(labels), step), [_wrap(label) for label in labels[::step]], fontsize=8, **style)
+        shown = [label.replace(", ", ",\n") for label in labels[::step]]
+        longest = max(len(line) for label in shown for line in label.splitlines())
+        style = {"rotation": 25, "ha": "right"} if longest * len(shown) > 3 * LETTERS else {}
+        axis.set_xticks(range(0, len(labels), step), shown, fontsize=8, **style)
         axis.margins(x=0.15 if len(labels) < 4 else 0.05)
         return range(len(labels))
     if min(numbers) > 0 and max(numbers) >= SPAN * min(numbers):
@@ -95,8 +101,12 @@ def _scale(axis: Any, labels: Sequence[str]) -> Sequence[float]:
     return numbers
 
 
-def _wrap(label: str) -> str:
-    return label.replace(", ", ",\n")
+def numbers_of(labels: Iterable[str]) -> list[float] | None:
+    """The labels as numbers, or None where one is none."""
+    try:
+        return [float(label) for label in labels]
+    except ValueError:
+        return None
 
 
 def draw_trade(
@@ -112,27 +122,34 @@ def draw_trade(
     Returns:
         None where there is neither.
     """
-    judge = next((pair for pair in JUDGES if any(_measured(arms, pair) for arms in variants.values())), None)
+    judge = next(
+        (
+            pair
+            for pair in JUDGES
+            if any(set(pair) <= set(values) for arms in variants.values() for values in arms.values())
+        ),
+        None,
+    )
     if not curves and judge is None:
         return None
     figure, axes = panels(len(curves) + (judge is not None), 4.4, 3.9)
+    names = list(dict.fromkeys(group for groups in curves.values() for group in groups))
     for axis, (method, groups) in zip(axes, curves.items(), strict=False):
-        _alpha_panel(axis, groups)
+        _alpha_panel(axis, groups, names)
         axis.set_title(f"{method}: alpha by the scores that select", fontsize=10)
     if judge:
         draw_plane(axes[-1], variants, judge)
         axes[-1].set_title("means by the judge, who selects nothing", fontsize=10)
         axes[-1].legend(fontsize=7)
-    names = {group for groups in curves.values() for group in groups}
-    if 1 < len(names) <= NAMED:
-        _legend(figure, axes[0], name)
+    if len(names) > 1:
+        _legend(figure, axes[: len(curves)], name)
     return figure
 
 
-def _alpha_panel(axis: Any, groups: Mapping[str, Sequence[Point]]) -> None:
-    for number, (group, points) in enumerate(groups.items()):
-        accuracy, preference = zip(*points, strict=True)
-        axis.plot(accuracy, preference, ".-", color=shade(number, len(groups)), label=group, linewidth=1)
+def _alpha_panel(axis: Any, groups: Mapping[str, Sequence[Point]], names: Sequence[str]) -> None:
+    for group, points in groups.items():
+        colour = shade(names.index(group), len(names))
+        axis.plot(*zip(*points, strict=True), ".-", color=colour, label=group, linewidth=1)
     for place in (0, len(ALPHAS) // 2, len(ALPHAS) - 1):
         axis.annotate(f"α = {ALPHAS[place]:g}", points[place], (5, 5), textcoords="offset points", fontsize=8)
     axis.margins(0.15)
@@ -143,16 +160,17 @@ def _alpha_panel(axis: Any, groups: Mapping[str, Sequence[Point]]) -> None:
 
 
 def draw_plane(axis: Any, variants: Mapping[str, Arms], pair: tuple[str, str]) -> None:
-    """A method's means in the plane of accuracy and preference, variants joined in their order and named."""
+    """A method's means in the plane of accuracy and preference, variants named, and joined where they are numbers."""
     across, up = pair
-    methods = dict.fromkeys(m for arms in variants.values() for m in arms if _measured({m: arms[m]}, pair))
-    for method in methods:
-        found = {label: arms[method] for label, arms in variants.items() if method in arms}
-        points = {label: (values[across]["mean"], values[up]["mean"]) for label, values in found.items()}
-        axis.plot(
-            *zip(*points.values(), strict=True), "o-" if len(variants) <= NAMED else "o", label=method, markersize=4
-        )
-        if method == MAIN and 1 < len(points) <= NAMED:
+    found: dict[str, dict[str, Point]] = {}
+    for label, arms in variants.items():
+        for method, values in arms.items():
+            if set(pair) <= set(values):
+                found.setdefault(method, {})[label] = values[across]["mean"], values[up]["mean"]
+    for method, points in found.items():
+        style = "o-" if numbers_of(variants) else "o"
+        axis.plot(*zip(*points.values(), strict=True), style, label=method, markersize=4)
+        if method == MAIN and 1 < len(points) <= NAMED and max(map(len, points)) <= NAMED:
             _name_points(axis, points)
     axis.set_xlabel(f"accuracy ({across})")
     axis.set_ylabel(f"preference ({up})")
@@ -172,10 +190,6 @@ def _name_points(axis: Any, points: Mapping[str, Point]) -> None:
             text.remove()
         else:
             written.append(box)
-
-
-def _measured(arms: Arms, pair: tuple[str, str]) -> bool:
-    return any(set(pair) <= set(values) for values in arms.values())
 
 
 def draw_curves(curves: Sequence[tuple[str, pd.DataFrame]], metrics: Sequence[Metric], name: str = "") -> Figure:
@@ -203,8 +217,8 @@ def draw_curves(curves: Sequence[tuple[str, pd.DataFrame]], metrics: Sequence[Me
         axis.set_title(_title(metric), fontsize=10)
         axis.set_xlabel("step")
         axis.grid(alpha=0.3)
-    if 1 < len(groups) <= NAMED:
-        _legend(figure, axes[0], name)
+    if len(groups) > 1:
+        _legend(figure, axes, name)
     return figure
 
 
@@ -228,10 +242,14 @@ def panels(count: int, width: float, height: float) -> tuple[Figure, list[Any]]:
     return figure, axes[:count]
 
 
-def _legend(figure: Figure, axis: Any, title: str = "") -> None:
-    """Below all panels, where it hides nothing."""
-    handles, labels = axis.get_legend_handles_labels()
-    figure.legend(handles, labels, title=title, loc="outside lower center", ncols=min(len(labels), 4), fontsize=8)
+def _legend(figure: Figure, axes: Sequence[Any], title: str = "") -> None:
+    """What all panels show, below them, where it hides nothing; none where it would be larger than they are."""
+    found = {label: handle for axis in axes for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)}
+    room = figure.get_figwidth() * LETTERS / (max(map(len, found)) + 6)
+    if room >= 1 and len(found) <= NAMED:
+        columns = min(4, int(room))
+        style = {"loc": "outside lower center", "ncols": columns, "fontsize": 8}
+        figure.legend(found.values(), found.keys(), title=title, **style)
 
 
 def png(figure: Figure) -> bytes:

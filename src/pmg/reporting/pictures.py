@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
 
-import pandas as pd
 from matplotlib.figure import Figure
 from rich.progress import track
 
@@ -14,7 +15,7 @@ from pmg.reporting.factors import Factors
 from pmg.reporting.figures import draw_arms, draw_curves, draw_effect, draw_trade, png
 from pmg.reporting.page import Picture
 from pmg.reporting.runs import RunFolder
-from pmg.reporting.summary import Arms, Group, effects, scalar_metric
+from pmg.reporting.summary import Arms, Group, drop_repeats, effects, scalar_metric
 from pmg.reporting.tables import trained_metrics
 from pmg.reporting.trade import alpha_curves
 
@@ -33,7 +34,7 @@ def draw_pictures(
         *_curves(runs, factors, evidence),
     )
     return [
-        Picture(name, title, text, png(figure))
+        Picture(re.sub(r"[^\w.-]", "_", name), title, text, png(figure))
         for name, title, text, figure in track(list(drawn), "Drawing", transient=True)
     ]
 
@@ -52,8 +53,7 @@ def _effects(
         for kind, variants, known in (
             ("judged", judged, METRICS), ("training", trained, trained_metrics(groups))
         ):  # fmt: skip
-            metrics = _panels(variants, known)
-            if len(variants) > 1 and metrics:
+            if metrics := _panels(list(variants.values()), known, least=2):
                 text = f"means with 95 % intervals for {len(variants)} values of {key}{over}."
                 yield (
                     f"effect_{key}_{kind}",
@@ -62,7 +62,7 @@ def _effects(
                     draw_effect(variants, metrics, key),
                 )
     whole = groups[0].arms if len(groups) == 1 else {}
-    if metrics := _panels({"": whole}, METRICS):
+    if metrics := _panels([whole], METRICS):
         yield "methods", "Methods", "means over users with 95 % intervals.", draw_arms(whole, metrics)
 
 
@@ -71,10 +71,10 @@ def _made(arms: Arms) -> Arms:
     return {method: values for method, values in arms.items() if method not in UNMADE}
 
 
-def _panels(variants: Mapping[str, Arms], known: Sequence[Metric]) -> list[Metric]:
-    """The metrics that any variant has, those that selected images left out."""
-    names = {name for arms in variants.values() for values in arms.values() for name in values}
-    return [metric for metric in known if metric.name in names and not metric.selects][:PANELS]
+def _panels(variants: Sequence[Arms], known: Sequence[Metric], least: int = 1) -> list[Metric]:
+    """The metrics that at least so many variants have, those that selected images left out."""
+    found = Counter(name for arms in variants for name in {name for values in arms.values() for name in values})
+    return [metric for metric in known if found[metric.name] >= least and not metric.selects][:PANELS]
 
 
 def _trade(factors: Factors, evidence: Evidence, groups: Sequence[Group]) -> Iterator[Drawn]:
@@ -106,21 +106,9 @@ def _but_for_alpha(factors: Factors, groups: Sequence[Group]) -> dict[str, list[
 def _curves(runs: Sequence[RunFolder], factors: Factors, evidence: Evidence) -> Iterator[Drawn]:
     curves = [(factors.label(factors.values(runs[number])), frame) for number, frame in evidence.curves.items()]
     names = dict.fromkeys(name for _, frame in curves for name in frame.columns if "/" in name)
-    metrics = [
-        scalar_metric(name) for name in sorted(_distinct(list(names), curves), key=lambda n: not n.startswith("val/"))
-    ]
+    columns = {name: [frame[name].dropna().tolist() for _, frame in curves if name in frame] for name in names}
+    held_out_first = sorted(drop_repeats(columns), key=lambda name: not name.startswith("val/"))
+    metrics = [scalar_metric(name) for name in held_out_first]
     if metrics:
         text = f"{len(curves)} trainings by step; those that differ in the seed alone share a colour."
         yield "curves", "Learning curves", text, draw_curves(curves, metrics[:PANELS], factors.name)
-
-
-def _distinct(names: Sequence[str], curves: Sequence[tuple[str, pd.DataFrame]]) -> list[str]:
-    """Without totals that equal their only term."""
-
-    def repeated(total: str) -> bool:
-        terms = [name for name in names if name != total and name.split("/")[0] == total.split("/")[0]]
-        return len(terms) == 1 and all(
-            frame[total].equals(frame[terms[0]]) for _, frame in curves if total in frame and terms[0] in frame
-        )
-
-    return [name for name in names if not (name.endswith("/total") and repeated(name))]

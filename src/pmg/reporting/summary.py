@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -11,13 +11,13 @@ import pandas as pd
 from rich.progress import track
 
 from pmg.evaluation.report import methods_in_order
-from pmg.evaluation.statistics import interval, mean_of_runs, user_means
+from pmg.evaluation.statistics import intervals, mean_of_runs
 from pmg.evaluation.tables import METRICS, Metric
 from pmg.reporting.evidence import Evidence
 from pmg.reporting.factors import Factors, order, show
 from pmg.reporting.runs import RunFolder
 
-Arms = Mapping[str, Mapping[str, Mapping[str, float]]]  # mean, low, high, n by method and metric
+Arms = Mapping[str, Mapping[str, Mapping[str, float]]]  # mean, low, high, n (users), runs by method and metric
 
 
 @dataclass(frozen=True)
@@ -75,21 +75,22 @@ def _scalar_rows(run: RunFolder) -> list[dict[str, Any]]:
 
 
 def _judged_rows(rows: pd.DataFrame | None) -> list[dict[str, Any]]:
-    found = []
-    for (method, control), part in rows.groupby(["method", "control"], sort=False) if rows is not None else ():
-        for metric, values, users in _measured(part):
-            means = user_means(values, users)
-            error = means.std(ddof=1) / np.sqrt(len(means)) if len(means) > 1 else None
-            found.append(dict(zip(MEASURED, (method, control, metric, means.mean(), error, len(means)), strict=True)))
-    return found
+    if rows is None:
+        return []
+    by_arm = user_table(rows, "method", "control").groupby(level=["method", "control"], sort=False)
+    mean, error, count = by_arm.mean(), by_arm.sem(), by_arm.count()
+    return [
+        dict(zip(MEASURED, (*arm, name, mean.at[arm, name], error.at[arm, name], count.at[arm, name]), strict=True))
+        for arm in mean.index
+        for name in mean.columns
+        if count.at[arm, name]
+    ]
 
 
-def _measured(rows: pd.DataFrame) -> Iterable[tuple[str, np.ndarray, np.ndarray]]:
-    """Name, values and users of each metric that the rows have."""
-    for metric in METRICS:
-        part = rows[rows[metric.name].notna()] if metric.name in rows else ()
-        if len(part):
-            yield metric.name, part[metric.name].to_numpy(float), part["user"].to_numpy()
+def user_table(rows: pd.DataFrame, *keys: str) -> pd.DataFrame:
+    """Every user's means of all metrics, by `keys` and ``user``."""
+    names = [metric.name for metric in METRICS if metric.name in rows]
+    return rows.astype(dict.fromkeys(names, float)).groupby([*keys, "user"])[names].mean()
 
 
 def group(runs: Sequence[RunFolder], factors: Factors, evidence: Evidence) -> list[Group]:
@@ -105,15 +106,17 @@ def group(runs: Sequence[RunFolder], factors: Factors, evidence: Evidence) -> li
 
 
 def pool(evidence: Evidence, numbers: Sequence[int]) -> dict[str, dict[str, dict[str, float]]]:
-    """Means over users of all these runs, own preference alone, by method and metric."""
-    frames = [evidence.rows[number] for number in numbers if number in evidence.rows]
+    """Means over users of all these runs, own preference alone, by method and metric; with the number of ``runs``."""
+    frames = [evidence.rows[number].assign(run=number) for number in numbers if number in evidence.rows]
     if not frames:
         return {}
     rows = pd.concat(frames, ignore_index=True)
     own = rows[rows["control"] == "own"]
+    means, counts = user_table(own, "method"), own.groupby("method")["run"].nunique()
     return {
-        method: {name: asdict(interval(*found)) for name, *found in _measured(own[own["method"] == method])}
+        method: {name: asdict(found) | {"runs": int(counts[method])} for name, found in measured.items()}
         for method in methods_in_order(own)
+        if (measured := intervals(means.loc[method]))
     }
 
 
@@ -123,12 +126,23 @@ def scalars(runs: Sequence[RunFolder], numbers: Sequence[int]) -> dict[str, dict
     held_out = [name for name in names if name.startswith("val/")]
     kept = held_out or [name for name in names if name.startswith("train/")]
     columns = {name: [runs[n].scalars[name] for n in numbers if name in runs[n].scalars] for name in kept}
-    return {name: asdict(mean_of_runs(np.array(values))) for name, values in columns.items()}
+    found = {name: asdict(mean_of_runs(np.array(values))) for name, values in columns.items()}
+    return {name: values | {"runs": values["n"]} for name, values in found.items()}
 
 
 def scalar_metric(name: str) -> Metric:
     """How a metric of training is read: accuracies rise, losses fall."""
-    return Metric(name, name, higher=name.endswith("accuracy"))
+    return Metric(name, name, higher=name.endswith("accuracy"), digits=5)
+
+
+def drop_repeats(columns: Mapping[str, Sequence[Any]]) -> list[str]:
+    """Names of metrics without totals that equal their only term; `columns` holds what can be compared."""
+
+    def repeated(total: str) -> bool:
+        terms = [name for name in columns if name != total and name.split("/")[0] == total.split("/")[0]]
+        return len(terms) == 1 and columns[total] == columns[terms[0]]
+
+    return [name for name in columns if not (name.endswith("/total") and repeated(name))]
 
 
 def effects(

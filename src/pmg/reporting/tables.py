@@ -2,42 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from pmg.evaluation.tables import FOOTNOTE, METRICS, NOTHING, Cell, Metric, Table, means_table
 from pmg.reporting.evidence import Evidence
 from pmg.reporting.factors import Factors
 from pmg.reporting.runs import RunFolder
-from pmg.reporting.summary import Group, problem_of, scalar_metric
+from pmg.reporting.summary import Group, drop_repeats, problem_of, scalar_metric
 
 TRAINING = "Intervals of training metrics: Student's, over runs; a single run has none."
 
 
 def summary_tables(groups: Sequence[Group], factors: Factors) -> list[Table]:
     """Means of every group: judged metrics by method, and what training measured."""
-    judged = [(group, method) for group in groups for method in group.arms]
+    judged = [(group, method, group.arms[method]) for group in groups for method in group.arms]
     trained = [group for group in groups if group.scalars]
-    users = max((values["n"] for group, method in judged for values in group.arms[method].values()), default=0)
-    return [
-        table
-        for table in (
-            means_table(
-                f"Judged images (n = {users} users)", (*factors.chosen, "runs", "method"),
-                [(*group.values, str(len(group.runs)), method) for group, method in judged],
-                [group.arms[method] for group, method in judged], METRICS,
-            ),
-            means_table(
-                "Training", (*factors.chosen, "runs"), [(*group.values, str(len(group.runs))) for group in trained],
-                [group.scalars for group in trained], trained_metrics(trained),
-            ),
-        )
-        if table.rows
-    ]  # fmt: skip
+    users = max((values["n"] for *_, arm in judged for values in arm.values()), default=0)
+    tables = (
+        means_table(
+            f"Judged images (n = {users} users)", (*factors.chosen, "runs", "method"),
+            [(*group.values, _count(arm), method) for group, method, arm in judged],
+            [arm for *_, arm in judged], METRICS,
+        ),
+        means_table(
+            "Training", (*factors.chosen, "runs"), [(*group.values, _count(group.scalars)) for group in trained],
+            [group.scalars for group in trained], trained_metrics(trained),
+        ),
+    )  # fmt: skip
+    return [table for table in tables if table.rows]
+
+
+def _count(values: Mapping[str, Mapping[str, float]]) -> str:
+    """How many runs a row's means are of."""
+    return str(max(value["runs"] for value in values.values()))
 
 
 def trained_metrics(groups: Sequence[Group]) -> list[Metric]:
     """What trainings of any group measured."""
-    return [scalar_metric(name) for name in dict.fromkeys(name for group in groups for name in group.scalars)]
+    names = dict.fromkeys(name for group in groups for name in group.scalars)
+    columns = {name: [group.scalars[name]["mean"] for group in groups if name in group.scalars] for name in names}
+    return [scalar_metric(name) for name in drop_repeats(columns)]
 
 
 def footnote(tables: Sequence[Table]) -> str:
@@ -57,7 +61,7 @@ def runs_table(runs: Sequence[RunFolder], factors: Factors) -> Table:
         texts = (run.name, run.command, run.status, *factors.values(run))
         return (*map(Cell, texts), seed, _rounded(seconds), _rounded(memory), Cell(run.revision[:10] or NOTHING))
 
-    return Table(f"All {len(runs)} runs", header, tuple(map(row, runs)), names=3)
+    return Table(f"All {len(runs)} runs", header, tuple(map(row, runs)), names=3 + len(factors.chosen))
 
 
 def _rounded(value: float | None) -> Cell:
