@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
-from rich.progress import track
 
 from pmg.domain import PmgError
 from pmg.evaluation.report import COLUMNS
 from pmg.generation.records import RECORDS, Record, read_records
-from pmg.reporting.runs import RunFolder, natural
+from pmg.reporting.runs import RunFolder, natural, progress
 
 JUDGES = ("evaluate", "study", "keywords")
 TRAINERS = ("train", "pretrain")
@@ -39,7 +38,7 @@ def gather(runs: Sequence[RunFolder]) -> Evidence:
     """Reads everything; what is damaged is named in `problems`, and the rest is used all the same."""
     found = Evidence({}, {}, {}, {})
     taken: set[Path] = set()
-    for number, run in enumerate(track(runs, "Reading results", transient=True)):
+    for number, run in enumerate(progress(runs, "Reading results")):
         try:
             found.curves.update({number: curve} if (curve := read_curves(run)) is not None else {})
             if not run.problem and (file := _rows_file(run)):

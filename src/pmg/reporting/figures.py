@@ -180,8 +180,7 @@ def draw_plane(axis: Any, variants: Mapping[str, Arms], pair: tuple[str, str]) -
 
 def _name_points(axis: Any, points: Mapping[str, Point]) -> None:
     """Writes labels beside their points, but for those that would cover another."""
-    figure = axis.get_figure()
-    figure.canvas.draw()  # until then the axis doesn't know its scale
+    axis.get_figure().draw_without_rendering()  # until then the axis doesn't know its scale
     written: list[Any] = []
     for label, point in points.items():
         text = axis.annotate(label.replace(", ", ",\n"), point, (4, 4), textcoords="offset points", fontsize=7)

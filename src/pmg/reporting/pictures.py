@@ -7,14 +7,13 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from matplotlib.figure import Figure
-from rich.progress import track
 
 from pmg.evaluation.tables import METRICS, PSEUDO_METHODS, Metric
 from pmg.reporting.evidence import Evidence
 from pmg.reporting.factors import Factors
 from pmg.reporting.figures import draw_arms, draw_curves, draw_effect, draw_trade, png
 from pmg.reporting.page import Picture
-from pmg.reporting.runs import RunFolder
+from pmg.reporting.runs import RunFolder, progress
 from pmg.reporting.summary import Arms, Group, drop_repeats, effects, scalar_metric
 from pmg.reporting.tables import trained_metrics
 from pmg.reporting.trade import alpha_curves
@@ -35,7 +34,7 @@ def draw_pictures(
     )
     return [
         Picture(re.sub(r"[^\w.-]", "_", name), title, text, png(figure))
-        for name, title, text, figure in track(list(drawn), "Drawing", transient=True)
+        for name, title, text, figure in progress(list(drawn), "Drawing")
     ]
 
 

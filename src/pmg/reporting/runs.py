@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import re
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
+from rich.console import Console
 from rich.progress import track
 
 from pmg.config import leaves
@@ -22,6 +24,8 @@ LOADER = getattr(
     yaml, "CSafeLoader", yaml.SafeLoader
 )  # configs of runs are resolved: OmegaConf would take 100 times as long
 UNFINISHED = {"running": "it runs still, or was killed", "interrupted": "it was interrupted"}
+
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -70,11 +74,16 @@ def read_runs(paths: Sequence[Path]) -> list[RunFolder]:
     """
     folders = find_runs(paths)
     root = Path(os.path.commonpath([folder.parent for folder in folders]))
-    runs = [read_folder(path, str(path.relative_to(root))) for path in track(folders, "Reading runs", transient=True)]
+    runs = [read_folder(path, str(path.relative_to(root))) for path in progress(folders, "Reading runs")]
     if all(run.status == "damaged" for run in runs):
         more = f" (and {len(runs) - 1} more like it)" if len(runs) > 1 else ""
         raise PmgError(f"{runs[0].folder}: {runs[0].problem}{more}")
     return runs
+
+
+def progress(items: Sequence[Item], text: str) -> Iterable[Item]:
+    """A bar on the screen while the items are worked on; nothing where there is no screen."""
+    return track(items, text, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty())
 
 
 def find_runs(paths: Sequence[Path]) -> list[Path]:

@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image
-from rich.progress import track
 
 from pmg.generation.records import Record
 from pmg.reporting.evidence import Evidence
-from pmg.reporting.runs import RunFolder
+from pmg.reporting.runs import RunFolder, progress
 
 SIDE = 96  # pixels of the longer side of a thumbnail
 QUALITY = 82  # of its WebP
@@ -55,7 +54,7 @@ def build_grids(runs: Sequence[RunFolder], evidence: Evidence) -> list[Grid]:
     """Samples of every run that has some."""
     methods = max((len({r.method for r in records}) for _, records in evidence.records.values()), default=1)
     users = users_of_each(len(evidence.records), methods)
-    found = track(list(evidence.records.items()), "Collecting samples", transient=True)
+    found = progress(list(evidence.records.items()), "Collecting samples")
     return [build_grid(runs[number].name, folder, records, users) for number, (folder, records) in found]
 
 

@@ -8,14 +8,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from rich.progress import track
 
 from pmg.evaluation.report import methods_in_order
 from pmg.evaluation.statistics import intervals, mean_of_runs
 from pmg.evaluation.tables import METRICS, Metric
 from pmg.reporting.evidence import Evidence
 from pmg.reporting.factors import Factors, order, show
-from pmg.reporting.runs import RunFolder
+from pmg.reporting.runs import RunFolder, progress
 
 Arms = Mapping[str, Mapping[str, Mapping[str, float]]]  # mean, low, high, n (users), runs by method and metric
 
@@ -101,7 +100,7 @@ def group(runs: Sequence[RunFolder], factors: Factors, evidence: Evidence) -> li
             members.setdefault(factors.values(run), []).append(number)
     return [
         Group(values, tuple(members[values]), pool(evidence, members[values]), scalars(runs, members[values]))
-        for values in track(sorted(members, key=order), "Averaging", transient=True)
+        for values in progress(sorted(members, key=order), "Averaging")
     ]
 
 
