@@ -6,7 +6,7 @@ import pytest
 
 from pmg.domain import PmgError
 from pmg.reporting.evidence import gather, read_curves
-from pmg.reporting.runs import find_runs, read_runs
+from pmg.reporting.runs import find_runs, natural, read_runs
 from runs import write_curve, write_records, write_rows, write_run
 
 
@@ -25,6 +25,11 @@ def test_a_part_is_no_run_however_often_its_folder_is_named(tmp_path):
     assert [run.name for run in runs] == ["items=2", "items=12"]
     assert [part.name for part in runs[1].parts] == ["items=12/generate"]
     assert runs[1].cost == {"seconds": 2.0, "denoiser_evaluations": 10, "ram_mib": 100.0}
+
+
+def test_names_are_sorted_by_the_numbers_in_them():
+    names = ["alpha=0.25", "alpha=0.5", "alpha=1.0,seed=2", "alpha=1.0,seed=10", "beta"]
+    assert sorted([*names[2:], *names[:2]], key=natural) == names
 
 
 def test_runs_that_did_not_end_well_are_kept_with_the_reason(tmp_path):

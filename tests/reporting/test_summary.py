@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -88,6 +90,23 @@ def test_a_main_effect_averages_over_what_else_varies(tmp_path):
         for n in (0, 1)
     ]
     assert means == [{"1": 16.0, "2": 17.0}, {"1": 11.5, "2": 21.5}]
+
+
+def test_metrics_of_sets_have_an_interval_over_runs(tmp_path):
+    for seed, value in enumerate((1.0, 3.0)):
+        folder = write_run(tmp_path / f"{seed}", "evaluate", seed=seed)
+        write_rows(folder, [0.1, 0.2])
+        sets = {"kid_dino": {"pmg": {"value": value, "std": 0.5, "n": 2}}}
+        (folder / "results.json").write_text(json.dumps({"sets": sets}))
+    runs = read_runs([tmp_path])
+    factors, evidence = find_factors(runs), gather(runs)
+    (whole,) = groups = group(runs, factors, evidence)
+    found = whole.arms["pmg"]["kid_dino"]
+    assert (found["mean"], found["runs"]) == (2.0, 2)
+    assert found["high"] - 2 == pytest.approx(12.7062)
+    assert summary_tables(groups, factors)[0].header[-1] == "KID (dino) ↓"
+    table = tidy(runs, factors, evidence).set_index("metric").loc["kid_dino"]
+    assert table["value"].tolist() == [1.0, 3.0]
 
 
 def test_alpha_moves_along_the_candidates(found):

@@ -233,6 +233,12 @@ def _gap(gap: Mapping[str, Mapping]) -> Table:
     return Table("Share of the gap from none to oracle, LPIPS to truth", ("method", "gap closed ↑"), rows)
 
 
+def set_title(name: str) -> str:
+    """A metric of sets as readers see it, e.g. ``KID (dino)``."""
+    kind, _, encoder = name.partition("_")
+    return f"{kind.upper()} ({encoder})"
+
+
 def sets_table(sets: Mapping[str, Mapping[str, Mapping[str, float]]]) -> Table:
     """Returns one row a method, each metric of sets in a column; `sets` as `measure_sets` gives them."""
     competing = {
@@ -250,7 +256,7 @@ def sets_table(sets: Mapping[str, Mapping[str, Mapping[str, float]]]) -> Table:
 
     methods = list(next(iter(sets.values()), ()))
     count = max((values["n"] for found in sets.values() for values in found.values()), default=0)
-    header = ("method", *(f"{kind.upper()} ({encoder}) ↓" for kind, _, encoder in (n.partition("_") for n in sets)))
+    header = ("method", *(f"{set_title(name)} ↓" for name in sets))
     rows = tuple((Cell(method), *(cell(method, name) for name in sets)) for method in methods)
     return Table(f"Sets of {count} images, from the set of truths (± deviation over subsets)", header, rows)
 

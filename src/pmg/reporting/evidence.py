@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,26 +24,29 @@ class Evidence:
 
     Attributes:
         rows: an image a row, as `pmg.evaluation.report.build_results` takes them; of completed runs alone.
+        sets: metrics of whole sets by name and method, as `pmg.evaluation.sets.measure_sets` gives them.
         curves: metrics by ``step``, resumed versions joined.
         records: with the folder that their images lie in.
         problems: what could not be read.
     """
 
-    rows: Mapping[int, pd.DataFrame]
-    curves: Mapping[int, pd.DataFrame]
-    records: Mapping[int, tuple[Path, list[Record]]]
-    problems: Mapping[int, str]
+    rows: dict[int, pd.DataFrame]
+    sets: dict[int, Mapping[str, Mapping[str, Mapping[str, float]]]]
+    curves: dict[int, pd.DataFrame]
+    records: dict[int, tuple[Path, list[Record]]]
+    problems: dict[int, str]
 
 
 def gather(runs: Sequence[RunFolder]) -> Evidence:
     """Reads everything; what is damaged is named in `problems`, and the rest is used all the same."""
-    found = Evidence({}, {}, {}, {})
+    found = Evidence({}, {}, {}, {}, {})
     taken: set[Path] = set()
     for number, run in enumerate(progress(runs, "Reading results")):
         try:
             found.curves.update({number: curve} if (curve := read_curves(run)) is not None else {})
             if not run.problem and (file := _rows_file(run)):
                 found.rows[number] = _read_rows(file)
+                found.sets[number] = _read_sets(file.parent / "results.json")
                 taken |= {part.links["generate_run"] for part in run.whole if "generate_run" in part.links}
             folder = _records_folder(run, runs)
             if folder:
@@ -95,6 +99,10 @@ def _read_rows(file: Path) -> pd.DataFrame:
     if missing:
         raise PmgError(f"{file} lacks the columns {', '.join(missing)}")
     return rows
+
+
+def _read_sets(file: Path) -> dict[str, dict[str, dict[str, float]]]:
+    return json.loads(file.read_text()).get("sets", {}) if file.is_file() else {}
 
 
 def _records_folder(run: RunFolder, runs: Sequence[RunFolder]) -> Path | None:

@@ -32,6 +32,11 @@ class Picture:
     text: str
     content: bytes
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height in pixels, as the head of a PNG tells them."""
+        return int.from_bytes(self.content[16:20], "big"), int.from_bytes(self.content[20:24], "big")
+
 
 @dataclass(frozen=True)
 class Report:

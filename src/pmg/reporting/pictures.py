@@ -8,14 +8,14 @@ from collections.abc import Iterator, Sequence
 
 from matplotlib.figure import Figure
 
-from pmg.evaluation.tables import METRICS, PSEUDO_METHODS, Metric
+from pmg.evaluation.tables import PSEUDO_METHODS, Metric
 from pmg.reporting.evidence import Evidence
 from pmg.reporting.factors import Factors
 from pmg.reporting.figures import draw_arms, draw_curves, draw_effect, draw_trade, png
 from pmg.reporting.page import Picture
 from pmg.reporting.runs import RunFolder, progress
 from pmg.reporting.summary import Arms, Group, drop_repeats, effects, scalar_metric
-from pmg.reporting.tables import trained_metrics
+from pmg.reporting.tables import judged_metrics, trained_metrics
 from pmg.reporting.trade import alpha_curves
 
 PANELS = 6  # of a figure at most
@@ -50,10 +50,11 @@ def _effects(
         trained = {value: {"": scalars} for value, (_, scalars) in found.items() if scalars}
         over = ", over all that else varies" if len(factors.chosen) > 1 else ""
         for kind, variants, known in (
-            ("judged", judged, METRICS), ("training", trained, trained_metrics(groups))
+            ("judged", judged, judged_metrics(groups)), ("training", trained, trained_metrics(groups))
         ):  # fmt: skip
             if metrics := _panels(list(variants.values()), known, least=2):
-                text = f"means with 95 % intervals for {len(variants)} values of {key}{over}."
+                variants = {value: arms for value, arms in variants.items() if _panels([arms], metrics)}
+                text = f"Means with 95 % intervals for {len(variants)} values of {key}{over}."
                 yield (
                     f"effect_{key}_{kind}",
                     f"Main effect of {key}, {kind}",
@@ -61,8 +62,8 @@ def _effects(
                     draw_effect(variants, metrics, key),
                 )
     whole = groups[0].arms if len(groups) == 1 else {}
-    if metrics := _panels([whole], METRICS):
-        yield "methods", "Methods", "means over users with 95 % intervals.", draw_arms(whole, metrics)
+    if metrics := _panels([whole], judged_metrics(groups)):
+        yield "methods", "Methods", "Means over users with 95 % intervals.", draw_arms(whole, metrics)
 
 
 def _made(arms: Arms) -> Arms:
@@ -86,7 +87,7 @@ def _trade(factors: Factors, evidence: Evidence, groups: Sequence[Group]) -> Ite
     figure = draw_trade(curves, variants, factors.name)
     if figure:
         text = (
-            "accuracy against preference, higher is better for both: means over users of the candidates that each "
+            "Accuracy against preference, higher is better for both: means over users of the candidates that each "
             "alpha from 0 to 1 picks, by the scores that select; and means by the judge, where there is one for both."
         )
         yield "alpha", "Alpha: accuracy against preference", text, figure

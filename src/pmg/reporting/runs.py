@@ -112,24 +112,28 @@ def _topmost(path: Path) -> Iterator[Path]:
 
 
 def natural(value: Any) -> list[Any]:
-    """Sorts ``10`` behind ``9``, in paths and other texts."""
-    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"(\d+)", str(value))]
+    """Sorts ``10`` behind ``9.5``, in paths and other texts."""
+    parts = re.split(r"(\d+(?:\.\d+)?)", str(value))
+    return [(0, float(part), "") if place % 2 else (1, 0.0, part) for place, part in enumerate(parts)]
 
 
 def read_folder(folder: Path, name: str) -> RunFolder:
     """Reads one run with its parts; never fails, but says what is wrong."""
     try:
-        facts = json.loads((folder / METRICS_FILE).read_text())
-        command, status = str(facts["command"]), str(facts["status"])
-        config, links = _read_config(folder)
-    except (OSError, ValueError, TypeError, KeyError, yaml.YAMLError) as error:
+        return _read_whole(folder, name)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         return RunFolder(folder, name, "", "damaged", problem=f"{METRICS_FILE} or {CONFIG_FILE} is damaged: {reason}")
+
+
+def _read_whole(folder: Path, name: str) -> RunFolder:
+    facts = json.loads((folder / METRICS_FILE).read_text())
+    config, links = _read_config(folder)
     below = sorted(folder.glob(f"*/{METRICS_FILE}"))
     parts = tuple(read_folder(path.parent, f"{name}/{path.parent.name}") for path in below)
-    git = facts.get("git") or {}
+    git, status = facts.get("git") or {}, str(facts["status"])
     return RunFolder(
-        folder, name, command, status, facts.get("seed"),
+        folder, name, str(facts["command"]), status, facts.get("seed"),
         {**config, **_options(facts.get("overrides") or (), config)},
         _merged([_numbers(facts.get("metrics")), *(part.scalars for part in parts)]),
         _add_costs(_cost(facts.get("ledger")), [part.cost for part in parts]),

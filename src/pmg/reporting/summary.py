@@ -45,7 +45,7 @@ def tidy(runs: Sequence[RunFolder], factors: Factors, evidence: Evidence) -> pd.
             **{key: run.config.get(key) for key in factors.varied},
         }  # fmt: skip
         origin = {**run.cost, "revision": run.revision, "problem": problem_of(run, evidence.problems.get(number))}
-        measured = [*_scalar_rows(run), *_judged_rows(evidence.rows.get(number))]
+        measured = [*_scalar_rows(run), *_judged_rows(evidence.rows.get(number)), *_set_rows(evidence, number)]
         rows += [{**known, **values, **origin} for values in measured or [dict.fromkeys(MEASURED)]]
     frame = pd.DataFrame(rows)
     return frame.assign(**{key: _plain(frame[key]) for key in factors.varied}).astype({"seed": "Int64"})
@@ -86,6 +86,14 @@ def _judged_rows(rows: pd.DataFrame | None) -> list[dict[str, Any]]:
     ]
 
 
+def _set_rows(evidence: Evidence, number: int) -> list[dict[str, Any]]:
+    return [
+        dict(zip(MEASURED, (method, "own", name, values["value"], values.get("std"), values["n"]), strict=True))
+        for name, found in evidence.sets.get(number, {}).items()
+        for method, values in found.items()
+    ]
+
+
 def user_table(rows: pd.DataFrame, *keys: str) -> pd.DataFrame:
     """Every user's means of all metrics, by `keys` and ``user``."""
     names = [metric.name for metric in METRICS if metric.name in rows]
@@ -105,7 +113,10 @@ def group(runs: Sequence[RunFolder], factors: Factors, evidence: Evidence) -> li
 
 
 def pool(evidence: Evidence, numbers: Sequence[int]) -> dict[str, dict[str, dict[str, float]]]:
-    """Means over users of all these runs, own preference alone, by method and metric; with the number of ``runs``."""
+    """Means over users of all these runs, own preference alone, by method and metric; with the number of ``runs``.
+
+    Metrics of whole sets have a single number a run, and their mean an interval over runs.
+    """
     frames = [evidence.rows[number].assign(run=number) for number in numbers if number in evidence.rows]
     if not frames:
         return {}
@@ -114,9 +125,23 @@ def pool(evidence: Evidence, numbers: Sequence[int]) -> dict[str, dict[str, dict
     means, counts = user_table(own, "method"), own.groupby("method")["run"].nunique()
     return {
         method: {name: asdict(found) | {"runs": int(counts[method])} for name, found in measured.items()}
+        | _set_means(evidence, numbers, method)
         for method in methods_in_order(own)
         if (measured := intervals(means.loc[method]))
     }
+
+
+def _set_means(evidence: Evidence, numbers: Sequence[int], method: str) -> dict[str, dict[str, float]]:
+    found: dict[str, list[float]] = {}
+    for number in numbers:
+        for name, by_method in evidence.sets.get(number, {}).items():
+            if method in by_method:
+                found.setdefault(name, []).append(by_method[method]["value"])
+    return {name: _over_runs(values) for name, values in found.items()}
+
+
+def _over_runs(values: Sequence[float]) -> dict[str, float]:
+    return asdict(mean_of_runs(np.array(values))) | {"runs": len(values)}
 
 
 def scalars(runs: Sequence[RunFolder], numbers: Sequence[int]) -> dict[str, dict[str, float]]:
@@ -125,8 +150,7 @@ def scalars(runs: Sequence[RunFolder], numbers: Sequence[int]) -> dict[str, dict
     held_out = [name for name in names if name.startswith("val/")]
     kept = held_out or [name for name in names if name.startswith("train/")]
     columns = {name: [runs[n].scalars[name] for n in numbers if name in runs[n].scalars] for name in kept}
-    found = {name: asdict(mean_of_runs(np.array(values))) for name, values in columns.items()}
-    return {name: values | {"runs": values["n"]} for name, values in found.items()}
+    return {name: _over_runs(values) for name, values in columns.items()}
 
 
 def scalar_metric(name: str) -> Metric:

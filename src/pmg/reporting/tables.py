@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from pmg.evaluation.tables import FOOTNOTE, METRICS, NOTHING, Cell, Metric, Table, means_table
+from pmg.evaluation.tables import FOOTNOTE, METRICS, NOTHING, Cell, Metric, Table, means_table, set_title
 from pmg.reporting.evidence import Evidence
 from pmg.reporting.factors import Factors
 from pmg.reporting.runs import RunFolder
 from pmg.reporting.summary import Group, drop_repeats, problem_of, scalar_metric
 
-TRAINING = "Intervals of training metrics: Student's, over runs; a single run has none."
+TRAINING = "Intervals of training metrics, and of metrics of whole sets: Student's, over runs; a single run has none."
 
 
 def summary_tables(groups: Sequence[Group], factors: Factors) -> list[Table]:
@@ -22,7 +22,7 @@ def summary_tables(groups: Sequence[Group], factors: Factors) -> list[Table]:
         means_table(
             f"Judged images (n = {users} users)", (*factors.chosen, "runs", "method"),
             [(*group.values, _count(arm), method) for group, method, arm in judged],
-            [arm for *_, arm in judged], METRICS,
+            [arm for *_, arm in judged], judged_metrics(groups),
         ),
         means_table(
             "Training", (*factors.chosen, "runs"), [(*group.values, _count(group.scalars)) for group in trained],
@@ -35,6 +35,13 @@ def summary_tables(groups: Sequence[Group], factors: Factors) -> list[Table]:
 def _count(values: Mapping[str, Mapping[str, float]]) -> str:
     """How many runs a row's means are of."""
     return str(max(value["runs"] for value in values.values()))
+
+
+def judged_metrics(groups: Sequence[Group]) -> list[Metric]:
+    """Metrics of images, and of whole sets where any group has some."""
+    known = {metric.name for metric in METRICS}
+    names = dict.fromkeys(name for group in groups for arm in group.arms.values() for name in arm)
+    return [*METRICS, *(Metric(n, set_title(n), higher=False, digits=4) for n in names if n not in known)]
 
 
 def trained_metrics(groups: Sequence[Group]) -> list[Metric]:
