@@ -48,7 +48,8 @@ def write_report(paths: Sequence[Path], into: Path, command: str) -> None:
     try:
         from pmg.reporting.build import build_report
     except ModuleNotFoundError as error:
-        raise PmgError(f"pmg-report needs {error.name}: pip install 'pmg[report]'") from error
+        package = str(error.name).partition(".")[0]
+        raise PmgError(f"pmg-report needs {package}: pip install 'pmg[report]'") from error
 
     report, table = build_report(paths, command)
     for figure in (into / FIGURES).glob("*.png"):
