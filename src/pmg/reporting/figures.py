@@ -89,14 +89,14 @@ def _scale(axis: Any, labels: Sequence[str]) -> Sequence[float]:
         step = math.ceil(len(labels) / NAMED)
         shown = [label.replace(", ", ",\n") for label in labels[::step]]
         longest = max(len(line) for label in shown for line in label.splitlines())
-        style = {"rotation": 25, "ha": "right"} if longest * len(shown) > 3 * LETTERS else {}
+        style = {"rotation": 25, "ha": "right"} if longest * len(shown) > 4 * LETTERS else {}
         axis.set_xticks(range(0, len(labels), step), shown, fontsize=8, **style)
         axis.margins(x=0.15 if len(labels) < 4 else 0.05)
         return range(len(labels))
     if min(numbers) > 0 and max(numbers) >= SPAN * min(numbers):
         axis.set_xscale("log")
-        axis.minorticks_off()
     if len(numbers) <= NAMED // 2:
+        axis.minorticks_off()
         axis.set_xticks(numbers, labels)
     return numbers
 

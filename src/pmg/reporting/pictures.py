@@ -79,28 +79,23 @@ def _panels(variants: Sequence[Arms], known: Sequence[Metric], least: int = 1) -
 
 def _trade(factors: Factors, evidence: Evidence, groups: Sequence[Group]) -> Iterator[Drawn]:
     curves: dict[str, dict[str, list]] = {}
-    for label, numbers in _but_for_alpha(factors, groups).items():
+    rest = [place for place, key in enumerate(factors.chosen) if not key.endswith("alpha")]  # it makes no candidate
+    part = Factors((), tuple(factors.chosen[place] for place in rest), {})
+    members: dict[str, list[int]] = {}
+    for group in groups:
+        members.setdefault(part.label([group.values[place] for place in rest]), []).extend(group.runs)
+    for label, numbers in members.items():
         records = [record for n in numbers if n in evidence.records for record in evidence.records[n][1]]
         for method, points in alpha_curves(records).items():
             curves.setdefault(method, {})[label] = points
     variants = {factors.label(group.values): _made(group.arms) for group in groups if group.arms}
-    figure = draw_trade(curves, variants, factors.name)
+    figure = draw_trade(curves, variants, part.name)
     if figure:
         text = (
             "Accuracy against preference, higher is better for both: means over users of the candidates that each "
             "alpha from 0 to 1 picks, by the scores that select; and means by the judge, where there is one for both."
         )
         yield "alpha", "Alpha: accuracy against preference", text, figure
-
-
-def _but_for_alpha(factors: Factors, groups: Sequence[Group]) -> dict[str, list[int]]:
-    """Runs by all that varies but alpha, which decides about no candidate."""
-    kept = [place for place, key in enumerate(factors.chosen) if not key.endswith("alpha")]
-    part = Factors((), tuple(factors.chosen[place] for place in kept), {})
-    found: dict[str, list[int]] = {}
-    for group in groups:
-        found.setdefault(part.label([group.values[place] for place in kept]), []).extend(group.runs)
-    return found
 
 
 def _curves(runs: Sequence[RunFolder], factors: Factors, evidence: Evidence) -> Iterator[Drawn]:
