@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from figures import draw_arms, draw_front, draw_lines
+from figures import SHOWN, draw_front
 from record import fill
 
 from pmg.evaluation.report import build_results, write_results
 from pmg.evaluation.statistics import paired_difference
 from pmg.evaluation.tables import BASE, MAIN, METRICS, arms_table, build_tables, paired_table, to_markdown
 from pmg.provenance import git_state
+from pmg.reporting.figures import draw_arms, draw_effect, save
 
 HERE = Path(__file__).resolve().parent
 
@@ -106,13 +107,13 @@ def report(name: str, runs: Path, folder: Path) -> None:
         speed = speeds(results)
         table = _variant_tables(groups) + _speed_table(speed)
         _write(folder, rows, {"users": groups, "speed": speed, **_origin(results)}, table)
-        draw = draw_front if study.front else draw_lines
-        draw(next(iter(groups.values()))["variants"], folder / "figure.png")
+        arms = {label: found["arms"] for label, found in next(iter(groups.values()))["variants"].items()}
+        save(draw_front(arms) if study.front else draw_effect(arms, SHOWN), folder / "figure.png")
     else:
         whole = build_results(rows.drop(columns="variant"), None, {}, {}) | _origin(results)
         write_results(folder, whole, rows.drop(columns="variant"))
         table = to_markdown(build_tables(whole))
-        draw_arms(whole["arms"], folder / "figure.png")
+        save(draw_arms(whole["arms"], SHOWN), folder / "figure.png")
     if (folder / "README.md").exists():
         fill(folder / "README.md", name, table)
     print(folder / "table.md", folder / "figure.png", sep="\n")

@@ -15,6 +15,7 @@ FLOORS = [
     {"data", "language", "tracking", "training", "run"},
     {"generation"},
     {"evaluation"},
+    {"reporting"},
     {"commands"},
 ]
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}

@@ -30,6 +30,13 @@ def test_help_config_and_completion_are_light(shell, command):
     assert done.stdout.strip() == ""
 
 
+def test_help_of_the_report_is_light(shell):
+    probe = PROBE.replace('["--cfg", "job"], ["-sc", "query=bash"]', "")
+    done = shell(sys.executable, "-c", probe, "pmg.commands.report")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == ""
+
+
 def test_completion_names_options(pmg):
     done = pmg("train", "-sc", "query=bash", COMP_LINE="pmg-train logger=", COMP_POINT="17")
     assert "logger=wandb" in done.stdout.split()

@@ -46,7 +46,8 @@ def test_wheel_holds_every_file(root, wheel):
         for path in (root / "conf").rglob("*.yaml")
         if path.relative_to(root / "conf").parts[0] != "local"
     }
-    assert modules | configs <= names
+    page = {f"pmg/reporting/page/page.{ending}" for ending in ("html", "css", "js")}
+    assert modules | configs | page <= names
     assert not [name for name in names if "assets" in name or name.startswith("tests")]
 
 

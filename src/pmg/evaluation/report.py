@@ -96,7 +96,7 @@ def build_results(
 
 
 def _ordered(rows: pd.DataFrame, found: Mapping[str, Any]) -> dict[str, Any]:
-    return {method: found[method] for method in _methods(rows) if method in found}
+    return {method: found[method] for method in methods_in_order(rows) if method in found}
 
 
 def write_results(folder: str | Path, results: Mapping[str, Any], rows: pd.DataFrame) -> None:
@@ -139,7 +139,7 @@ def _check(rows: pd.DataFrame) -> None:
         raise PmgError(f"example '{first['example']}', method '{first['method']}', stands twice in the rows")
 
 
-def _methods(rows: pd.DataFrame) -> list[str]:
+def methods_in_order(rows: pd.DataFrame) -> list[str]:
     """Methods as readers compare them: `BASE`, the others as they appear, `MAIN`, `GOAL`, pseudo-methods."""
     places = {name: place for place, name in enumerate((MAIN, GOAL, *PSEUDO_METHODS), start=1)}
     return sorted(rows["method"].unique(), key=lambda name: -1 if name == BASE else places.get(name, 0))
@@ -159,7 +159,7 @@ def _arms(own: pd.DataFrame, seed: int) -> dict[str, dict]:
         found = asdict(interval(part[name].to_numpy(), part["user"].to_numpy(), seed))
         return {**found, "seeds": int(part["seed"].nunique())}
 
-    arms = {method: own[own["method"] == method] for method in _methods(own)}
+    arms = {method: own[own["method"] == method] for method in methods_in_order(own)}
     return {method: {name: describe(name, part) for name, part in _measured(arm)} for method, arm in arms.items()}
 
 
@@ -190,7 +190,7 @@ def _paired(own: pd.DataFrame, seed: int, roles: Roles) -> dict[str, dict]:
         return asdict(paired_difference(a, b, users, seed))
 
     arm = {method: own[own["method"] == method] for method in own["method"].unique()}
-    found = {f"{a}-{b}": _compare(arm[a], arm[b], compute) for a, b in _pairs(_methods(own), roles)}
+    found = {f"{a}-{b}": _compare(arm[a], arm[b], compute) for a, b in _pairs(methods_in_order(own), roles)}
     return {pair: metrics for pair, metrics in found.items() if metrics}
 
 
@@ -200,7 +200,7 @@ def _control(rows: pd.DataFrame, seed: int) -> dict[str, dict]:
         return {"own": float(a.mean()), "mismatched": float(b.mean()), "p": swap_test(a, b, seed)}
 
     found = {}
-    for method in _methods(rows[rows["control"] == "mismatched"]):
+    for method in methods_in_order(rows[rows["control"] == "mismatched"]):
         arm = rows[rows["method"] == method]
         found[method] = _compare(arm[arm["control"] == "own"], arm[arm["control"] == "mismatched"], compute)
     return {method: metrics for method, metrics in found.items() if metrics}
@@ -213,7 +213,7 @@ def _gap_closed(own: pd.DataFrame, seed: int, roles: Roles) -> dict[str, dict]:
         return {}
     table = own.pivot(index=["user", *PAIR], columns="method", values=GAP_METRIC)
     found = {}
-    for method in _methods(own):
+    for method in methods_in_order(own):
         if method in (base, goal, *PSEUDO_METHODS):
             continue
         whole = table[[base, method, goal]].dropna()

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.stats import permutation_test
+from scipy.stats import permutation_test, t
 
 LEVEL = 0.95
 RESAMPLES = 9_999
@@ -58,8 +59,17 @@ def bootstrap_users(columns: np.ndarray, seed: int) -> np.ndarray:
         `(RESAMPLES, K)`.
     """
     rng, count = np.random.default_rng(seed), len(columns)
+    centre = columns.mean(axis=0)
     chunks = [min(CHUNK, RESAMPLES - start) for start in range(0, RESAMPLES, CHUNK)]
-    return np.concatenate([columns[rng.integers(count, size=(size, count))].mean(axis=1) for size in chunks])
+    drawn = (_times_drawn(rng.integers(count, size=(size, count))) for size in chunks)
+    return np.concatenate([centre + times @ (columns - centre) / count for times in drawn])
+
+
+def _times_drawn(places: np.ndarray) -> np.ndarray:
+    """How often each of U users was drawn, `(R, U)`, from the places that were drawn, `(R, U)`."""
+    count, users = places.shape
+    offsets = users * np.arange(count)[:, None]
+    return np.bincount((places + offsets).ravel(), minlength=count * users).reshape(count, users)
 
 
 def limits(samples: np.ndarray) -> tuple[float, float]:
@@ -79,6 +89,31 @@ def interval(values: np.ndarray, users: np.ndarray, seed: int = 0) -> Interval:
     means = user_means(values, users)
     low, high = limits(bootstrap_users(means[:, None], seed)[:, 0])
     return Interval(float(means.mean()), low, high, len(means))
+
+
+def mean_of_runs(values: np.ndarray) -> Interval:
+    """Mean over runs `(R,)` with Student's interval: there are too few of them to resample.
+
+    A single run has no interval: its limits are not numbers.
+    """
+    mean, count = float(np.mean(values)), len(values)
+    half = t.ppf((1 + LEVEL) / 2, count - 1) * np.std(values, ddof=1) / np.sqrt(count) if count > 1 else np.nan
+    return Interval(mean, float(mean - half), float(mean + half), count)
+
+
+def intervals(means: pd.DataFrame, seed: int = 0) -> dict[str, Interval]:
+    """`interval` of every column of users' means `(U, K)`, by its name; NaN where a user has none."""
+    sizes: dict[int, list[Any]] = {}
+    for name in means:
+        sizes.setdefault(int(means[name].count()), []).append(name)
+    found = {}
+    for size, names in sizes.items():
+        if size:
+            columns = np.stack([means[name].dropna() for name in names], axis=1)
+            samples = bootstrap_users(columns, seed)  # once for all: resampling costs more than averaging
+            for place, name in enumerate(names):
+                found[name] = Interval(float(columns[:, place].mean()), *limits(samples[:, place]), size)
+    return {name: found[name] for name in means if name in found}
 
 
 def paired_difference(a: np.ndarray, b: np.ndarray, users: np.ndarray, seed: int = 0) -> Difference:

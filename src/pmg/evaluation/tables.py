@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -32,12 +33,14 @@ class Metric:
         title: in tables.
         higher: whether higher is better.
         selects: whether the score selected the image, which makes it no evidence.
+        digits: that are shown behind the point.
     """
 
     name: str
     title: str
     higher: bool = True
     selects: bool = False
+    digits: int = 3
 
 
 METRICS = (
@@ -63,19 +66,21 @@ METRICS = (
 
 @dataclass(frozen=True)
 class Cell:
-    """A table's cell: its text, and whether it is the best of its column."""
+    """A table's cell: its text, whether it is the best of its column, and the number it is sorted by, if any."""
 
     text: str
     best: bool = False
+    number: float | None = None
 
 
 @dataclass(frozen=True)
 class Table:
-    """A titled table; the first column holds the names of rows."""
+    """A titled table; the first columns, as many as `names`, hold the names of rows."""
 
     title: str
     header: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
+    names: int = 1
 
 
 def build_tables(results: Mapping[str, Any]) -> list[Table]:
@@ -93,9 +98,9 @@ def build_tables(results: Mapping[str, Any]) -> list[Table]:
     return [table for table in tables if table.rows]
 
 
-def to_markdown(tables: Sequence[Table]) -> str:
+def to_markdown(tables: Sequence[Table], footnote: str = FOOTNOTE) -> str:
     """Returns the tables as Markdown, best values in bold, with the footnote."""
-    return "\n".join([*(_markdown(table) for table in tables), FOOTNOTE, ""])
+    return "\n".join([*(_markdown(table) for table in tables), footnote, ""])
 
 
 def print_tables(tables: Sequence[Table], console: Console) -> None:
@@ -112,9 +117,14 @@ def print_tables(tables: Sequence[Table], console: Console) -> None:
 
 
 def _markdown(table: Table) -> str:
-    lines = [table.header, ["---", *["---:"] * (len(table.header) - 1)]]
-    lines += [[f"**{cell.text}**" if cell.best else cell.text for cell in row] for row in table.rows]
+    lines = [table.header, ["---"] * table.names + ["---:"] * (len(table.header) - table.names)]
+    lines += [[f"**{_escape(cell.text)}**" if cell.best else _escape(cell.text) for cell in row] for row in table.rows]
     return "\n".join([f"## {table.title}", "", *(f"| {' | '.join(line)} |" for line in lines), ""])
+
+
+def _escape(text: str) -> str:
+    """Keeps a text within its cell."""
+    return " ".join(text.split()).replace("|", "\\|")
 
 
 def _present(found: Mapping[str, Mapping]) -> list[Metric]:
@@ -122,18 +132,19 @@ def _present(found: Mapping[str, Mapping]) -> list[Metric]:
     return [metric for metric in METRICS if any(metric.name in values for values in found.values())]
 
 
-def _heading(metric: Metric) -> str:
+def heading(metric: Metric) -> str:
+    """A metric's title with its direction."""
     return f"{metric.title} †" if metric.selects else f"{metric.title} {'↑' if metric.higher else '↓'}"
 
 
-def _number(value: float, signed: bool = False) -> str:
-    text = f"{value:+.3f}" if signed else f"{value:.3f}"
+def _number(value: float, signed: bool = False, digits: int = 3) -> str:
+    text = f"{value:+.{digits}f}" if signed else f"{value:.{digits}f}"
     return text.replace("-", MINUS)
 
 
-def _with_interval(values: Mapping[str, float], signed: bool = False) -> str:
-    mean, low, high = (_number(values[name], signed) for name in ("mean", "low", "high"))
-    return f"{mean} [{low}, {high}]"
+def _with_interval(values: Mapping[str, float], signed: bool = False, digits: int = 3) -> str:
+    mean, low, high = (_number(values[name], signed, digits) for name in ("mean", "low", "high"))
+    return f"{mean} [{low}, {high}]" if math.isfinite(values["low"]) else mean
 
 
 def _p(value: float) -> str:
@@ -142,31 +153,51 @@ def _p(value: float) -> str:
 
 def arms_table(title: str, arms: Mapping[str, Mapping]) -> Table:
     """Returns one row an arm, each metric with its interval; `arms` as `build_results` gives them."""
-    metrics = _present(arms)
-    best = {metric.name: _best(metric, arms) for metric in metrics}
+    users = max((values["n"] for arm in arms.values() for values in arm.values()), default=0)
+    names, found = [(arm,) for arm in arms], list(arms.values())
+    return means_table(f"{title} (n = {users})", ("method",), names, found, METRICS)
 
-    def cell(arm: str, metric: Metric) -> Cell:
-        values = arms[arm].get(metric.name)
+
+def means_table(
+    title: str,
+    header: tuple[str, ...],
+    names: Sequence[tuple[str, ...]],
+    found: Sequence[Mapping[str, Mapping[str, float]]],
+    metrics: Sequence[Metric],
+) -> Table:
+    """Returns a table of means with their intervals, the best of each metric marked.
+
+    Args:
+        title: of the table.
+        header: of the first columns.
+        names: what stands there in each row; a row whose last name is that of a reference does not compete.
+        found: for each row its metrics' mean, low and high.
+        metrics: the columns behind, as far as any row has them.
+    """
+    shown = [metric for metric in metrics if any(metric.name in values for values in found)]
+    compete = [name[-1] not in (GOAL, *PSEUDO_METHODS) for name in names]
+    rivals = [values for values, competes in zip(found, compete, strict=True) if competes]
+    best = {metric.name: _best(metric, rivals) for metric in shown}
+
+    def cell(values: Mapping[str, float] | None, metric: Metric, competes: bool) -> Cell:
         if values is None:
             return Cell(NOTHING)
-        competes = arm not in (GOAL, *PSEUDO_METHODS)
-        return Cell(_with_interval(values), competes and _number(values["mean"]) == best[metric.name])
+        is_best = competes and _number(values["mean"], digits=metric.digits) == best[metric.name]
+        return Cell(_with_interval(values, digits=metric.digits), is_best, values["mean"])
 
-    rows = tuple((Cell(arm), *(cell(arm, metric) for metric in metrics)) for arm in arms)
-    users = max((values["n"] for arm in arms.values() for values in arm.values()), default=0)
-    return Table(f"{title} (n = {users})", ("method", *map(_heading, metrics)), rows)
+    rows = tuple(
+        (*map(Cell, name), *(cell(values.get(metric.name), metric, competes) for metric in shown))
+        for name, values, competes in zip(names, found, compete, strict=True)
+    )
+    return Table(title, (*header, *map(heading, shown)), rows, len(header))
 
 
-def _best(metric: Metric, arms: Mapping[str, Mapping]) -> str | None:
-    """The best shown mean among the methods that compete; equals are all best; none for selection scores."""
-    means = [
-        values[metric.name]["mean"]
-        for arm, values in arms.items()
-        if arm not in (GOAL, *PSEUDO_METHODS) and metric.name in values
-    ]
+def _best(metric: Metric, rivals: Sequence[Mapping[str, Mapping]]) -> str | None:
+    """The best shown mean among the rows that compete; equals are all best; none for selection scores."""
+    means = [values[metric.name]["mean"] for values in rivals if metric.name in values]
     if metric.selects or not means:
         return None
-    return _number(max(means) if metric.higher else min(means))
+    return _number(max(means) if metric.higher else min(means), digits=metric.digits)
 
 
 def paired_table(title: str, paired: Mapping[str, Mapping]) -> Table:
@@ -180,7 +211,7 @@ def paired_table(title: str, paired: Mapping[str, Mapping]) -> Table:
         (Cell(pair.replace("-", f" {MINUS} ")), *(cell(values.get(metric.name)) for metric in metrics))
         for pair, values in paired.items()
     )
-    return Table(title, ("pair", *map(_heading, metrics)), rows)
+    return Table(title, ("pair", *map(heading, metrics)), rows)
 
 
 def _control(control: Mapping[str, Mapping]) -> Table:
@@ -194,12 +225,18 @@ def _control(control: Mapping[str, Mapping]) -> Table:
     rows = tuple(
         (Cell(arm), *(cell(values.get(metric.name)) for metric in metrics)) for arm, values in control.items()
     )
-    return Table("Own / mismatched user's preference", ("method", *map(_heading, metrics)), rows)
+    return Table("Own / mismatched user's preference", ("method", *map(heading, metrics)), rows)
 
 
 def _gap(gap: Mapping[str, Mapping]) -> Table:
     rows = tuple((Cell(arm), Cell(_with_interval(values))) for arm, values in gap.items())
     return Table("Share of the gap from none to oracle, LPIPS to truth", ("method", "gap closed ↑"), rows)
+
+
+def set_title(name: str) -> str:
+    """A metric of sets as readers see it, e.g. ``KID (dino)``."""
+    kind, _, encoder = name.partition("_")
+    return f"{kind.upper()} ({encoder})"
 
 
 def sets_table(sets: Mapping[str, Mapping[str, Mapping[str, float]]]) -> Table:
@@ -219,7 +256,7 @@ def sets_table(sets: Mapping[str, Mapping[str, Mapping[str, float]]]) -> Table:
 
     methods = list(next(iter(sets.values()), ()))
     count = max((values["n"] for found in sets.values() for values in found.values()), default=0)
-    header = ("method", *(f"{kind.upper()} ({encoder}) ↓" for kind, _, encoder in (n.partition("_") for n in sets)))
+    header = ("method", *(f"{set_title(name)} ↓" for name in sets))
     rows = tuple((Cell(method), *(cell(method, name) for name in sets)) for method in methods)
     return Table(f"Sets of {count} images, from the set of truths (± deviation over subsets)", header, rows)
 

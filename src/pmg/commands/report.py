@@ -1,0 +1,125 @@
+"""``pmg-report``: makes one table, figures and a page of any set of runs."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import shlex
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from pmg.cache import atomic_write_bytes, atomic_write_text
+from pmg.commands.launch import terminated
+from pmg.domain import PmgError
+from pmg.run import INTERRUPTED
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from pmg.reporting.page import Report
+
+ABOUT = """pmg-report: makes one table, figures and a page of any set of runs.
+
+Name run folders, or folders of many (a sweep, a study); parts of a run are no runs of their own.
+
+  index.html      summary, figures and samples; opens in a browser without a server
+  summary.md      means with intervals of runs that differ in the seed alone, the best in bold
+  table.parquet   one row a run, method and metric, with what varies, cost and revision; table.csv is the same
+  figures/        main effects, accuracy against preference by alpha, learning curves
+"""
+EXAMPLES = """examples:
+  pmg-report outputs/studies/history
+  pmg-report outputs/train/one outputs/train/two --into outputs/compared
+"""
+INDEX, SUMMARY, FIGURES = "index.html", "summary.md", "figures"
+
+
+def write_report(paths: Sequence[Path], into: Path, command: str) -> None:
+    """Writes the report of all runs in and below `paths`.
+
+    Raises:
+        PmgError: there is nothing to report, `into` holds something else, or matplotlib is missing.
+    """
+    check_place(into)
+    try:
+        from pmg.reporting.build import build_report
+    except ModuleNotFoundError as error:
+        package = str(error.name).partition(".")[0]
+        raise PmgError(f"pmg-report needs {package}: pip install 'pmg[report]'") from error
+
+    report, table = build_report(paths, command)
+    for figure in (into / FIGURES).glob("*.png"):
+        figure.unlink()  # of an earlier report
+    for picture in report.pictures:
+        atomic_write_bytes(into / FIGURES / f"{picture.name}.png", picture.content)
+    _write_texts(report, table, into)
+
+
+def _write_texts(report: Report, table: pd.DataFrame, into: Path) -> None:
+    from pmg.evaluation.tables import to_markdown
+    from pmg.reporting.page import render
+
+    buffer = io.BytesIO()
+    table.to_parquet(buffer, index=False)
+    atomic_write_bytes(into / "table.parquet", buffer.getvalue())
+    atomic_write_text(into / "table.csv", table.to_csv(index=False))
+    tables = [table for table in (*report.summary, report.problems, report.runs) if table.rows]
+    atomic_write_text(into / SUMMARY, f"# {report.title}\n\n{to_markdown(tables, report.footnote)}")
+    atomic_write_text(into / INDEX, render(report))
+
+
+def check_place(into: Path) -> None:
+    """Refuses a folder that holds something else than an earlier report.
+
+    Raises:
+        PmgError: says so.
+    """
+    if into.exists() and not into.is_dir():
+        raise PmgError(f"--into {into} is a file; name a folder")
+    if into.is_dir() and any(into.iterdir()) and not ((into / INDEX).is_file() and (into / SUMMARY).is_file()):
+        raise PmgError(f"--into {into} holds something else than a report; name a new folder")
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, as all commands do."""
+
+    def error(self, message: str) -> NoReturn:
+        print(f"error: {message}; see {self.prog} --help", file=sys.stderr)
+        sys.exit(1)
+
+
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """Reads the command line."""
+    parser = _Parser(
+        "pmg-report", description=ABOUT, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUNS", help="folders of runs, or of many")
+    place = Path(os.environ.get("PMG_OUTPUTS", "outputs"), "report")
+    parser.add_argument("--into", type=Path, default=place, metavar="FOLDER", help="of the report (%(default)s)")
+    return parser.parse_args(arguments)
+
+
+def main() -> None:
+    """Console entry point."""
+    signal.signal(signal.SIGTERM, terminated)
+    options = parse(sys.argv[1:])
+    try:
+        write_report(options.runs, options.into, shlex.join(["pmg-report", *sys.argv[1:]]))
+    except PmgError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+    except OSError as error:
+        print(f"error: can't write {error.filename or options.into}: {error.strerror}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print("interrupted; give the same command again", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+    print(options.into / INDEX)
+
+
+if __name__ == "__main__":
+    main()

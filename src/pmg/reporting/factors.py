@@ -1,0 +1,149 @@
+"""What varies over a set of runs, and how that is named."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any
+
+from pmg.evaluation.tables import NOTHING
+from pmg.reporting.runs import RunFolder, natural
+
+# where things lie or are written, and the seed itself: none of them is an answer to "what differs?"
+PLACES = (
+    "name",
+    "seed",
+    "run_dir",
+    "results_dir",
+    "paths",
+    "device",
+    "logger",
+    "callbacks",
+    "trainer.default_root_dir",
+)
+# runs that a command takes up, and the commands that do; elsewhere the keys mean nothing
+WORK = {
+    "train_run": ("generate", "evaluate", "study"),
+    "image_prompt_run": ("generate", "study"),
+    "generate_run": ("evaluate",),
+}
+ABSENT = "absent"  # stands for a key that a run lacks; JSON has no such value
+LONGEST = 48  # characters of a value in tables and figures
+
+
+@dataclass(frozen=True)
+class Factors:
+    """Keys of the config that vary.
+
+    Attributes:
+        varied: all of them, places and seed left out.
+        chosen: those that runs are grouped by: of keys that say the same one.
+        same: for each chosen key those that always change with it.
+    """
+
+    varied: tuple[str, ...]
+    chosen: tuple[str, ...]
+    same: Mapping[str, tuple[str, ...]]
+
+    def values(self, run: RunFolder) -> tuple[str, ...]:
+        """The run's values of the chosen keys, as they are shown."""
+        return tuple(show(run.config[key], key) if key in run.config else NOTHING for key in self.chosen)
+
+    @property
+    def name(self) -> str:
+        """What the labels are values of, where they are values alone."""
+        return self.chosen[0] if len(self.chosen) == 1 else ""
+
+    def label(self, values: Sequence[str]) -> str:
+        """One line that tells a group from the others: the value alone where a single key tells it."""
+        if len(self.chosen) == 1:
+            return values[0]
+        return ", ".join(f"{short(key)} = {value}" for key, value in zip(self.chosen, values, strict=True)) or "all"
+
+
+def find_factors(runs: Sequence[RunFolder]) -> Factors:
+    """Compares the configs of all runs that have one."""
+    known = [run for run in runs if run.config]
+    varied = [key for key in dict.fromkeys(key for run in known for key in run.config) if _varies(key, known)]
+    chosen: dict[str, list[str]] = {}
+    for key in sorted(varied, key=lambda key: (key in WORK, key.count("."))):
+        column = _column(key, known)
+        if key in WORK and _one_a_seed(key, known):
+            continue
+        twin = next((other for other in chosen if _say_the_same(_column(other, known), column)), None)
+        chosen.setdefault(twin or key, []).extend([key] if twin else [])
+    return Factors(tuple(varied), tuple(chosen), {key: tuple(same) for key, same in chosen.items() if same})
+
+
+def _varies(key: str, runs: Sequence[RunFolder]) -> bool:
+    """Whether runs have different values, or of one command some lack the key."""
+    if any(key == place or key.startswith(f"{place}.") for place in PLACES):
+        return False
+    having = WORK.get(key) or {run.command for run in runs if key in run.config}
+    found = set(_column(key, [run for run in runs if run.command in having]))
+    if key.startswith("method."):
+        found.discard(ABSENT)  # which methods a run has stands in a column of its own
+    return len(found) > 1
+
+
+def _column(key: str, runs: Iterable[RunFolder]) -> list[str]:
+    return [json.dumps(run.config[key], default=str) if key in run.config else ABSENT for run in runs]
+
+
+def _one_a_seed(key: str, runs: Sequence[RunFolder]) -> bool:
+    taken = [run for run in runs if run.config.get(key)]
+    return _decides([str(run.seed) for run in taken], _column(key, taken))
+
+
+def _decides(one: Sequence[str], other: Sequence[str]) -> bool:
+    """Whether the values of one determine those of the other."""
+    return len(set(zip(one, other, strict=True))) == len(set(one))
+
+
+def _say_the_same(one: Sequence[str], other: Sequence[str]) -> bool:
+    """Whether a key's values are another's, or name them one to one; two numbers may do that by chance."""
+    if one == other:
+        return True
+    numbers = all(number(value) is not None for value in (*one, *other) if value != ABSENT)
+    return not numbers and _decides(one, other) and _decides(other, one)
+
+
+def number(text: str) -> float | None:
+    """The number that a text is, or None."""
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
+def short(key: str) -> str:
+    """The last two parts of a dotted key."""
+    return ".".join(key.split(".")[-2:])
+
+
+def show(value: Any, key: str = "") -> str:
+    """A value of the config as readers see it."""
+    if key.endswith("_target_"):
+        value = str(value).rpartition(".")[2]
+    if isinstance(value, list):
+        return cut(", ".join(show(each) for each in value) or "nothing")
+    return cut(value if isinstance(value, str) else json.dumps(value, default=str))
+
+
+def cut(text: str) -> str:
+    """Shortens a text in the middle; a digest keeps apart what would look the same."""
+    half = LONGEST // 2
+    return (
+        text if len(text) <= LONGEST else f"{text[:half]}…{text[-half + 6 :]} #{sha256(text.encode()).hexdigest()[:4]}"
+    )
+
+
+def order(values: Sequence[str]) -> list[Any]:
+    """Sorts groups by their values: numbers as numbers, before texts."""
+    numbers = [number(value) for value in values]
+    return [
+        (0, found, []) if found is not None else (1, 0.0, natural(value))
+        for value, found in zip(values, numbers, strict=True)
+    ]

@@ -1,0 +1,263 @@
+"""Figures of runs and studies: means with 95 % intervals, trades, learning curves."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from matplotlib import colormaps
+from matplotlib.figure import Figure
+
+from pmg.cache import atomic_write_bytes
+from pmg.evaluation.tables import MAIN, Metric
+from pmg.reporting.summary import Arms
+from pmg.reporting.trade import ALPHAS, Point
+
+DPI = 120
+COLUMNS = 3  # panels side by side
+NAMED = 12  # series in a legend, labels on an axis
+LETTERS = 13  # of a legend in an inch
+SPAN = 10  # largest to smallest value of an axis that is better read in logarithms
+JUDGES = (("concept_accuracy", "style_accuracy"), ("clip_t_target", "clip_t_preference"))  # accuracy, preference
+
+
+def draw_arms(arms: Mapping[str, Mapping], metrics: Sequence[Metric]) -> Figure:
+    """A point a method with its 95 % interval, metrics side by side."""
+    figure, axes = panels(len(metrics), 4.0, 0.32 * len(arms) + 1.1)
+    for axis, metric in zip(axes, metrics, strict=True):
+        names = [name for name in arms if metric.name in arms[name]][::-1]
+        for place, name in enumerate(names):
+            colour, value = "C1" if name == MAIN else "C0", arms[name][metric.name]
+            axis.plot([value["low"], value["high"]], [place, place], color=colour, linewidth=2)
+            axis.plot(value["mean"], place, "o", color=colour)
+        axis.set_yticks(range(len(names)), names)
+        axis.set_xlabel(_title(metric), fontsize=9)
+        axis.grid(axis="x", alpha=0.3)
+    return figure
+
+
+def draw_effect(variants: Mapping[str, Arms], metrics: Sequence[Metric], name: str = "") -> Figure:
+    """A line a method over the values of a factor, metrics side by side.
+
+    Args:
+        variants: means with their limits by value; where all are numbers the axis is one of numbers, logarithmic
+            where they span a decade.
+        metrics: one a panel.
+        name: of the factor.
+    """
+    figure, axes = panels(len(metrics), 4.4, 3.2)
+    methods = list(dict.fromkeys(method for arms in variants.values() for method in arms))
+    banded = numbers_of(variants) is not None
+    for axis, metric in zip(axes, metrics, strict=True):
+        places = _scale(axis, list(variants))
+        for number, method in enumerate(methods):
+            aside = 0 if banded else 0.05 * (number - (len(methods) - 1) / 2)
+            points = [
+                (place + aside, arms[method][metric.name])
+                for place, arms in zip(places, variants.values(), strict=True)
+                if metric.name in arms.get(method, ())
+            ]
+            if points:
+                _line(axis, points, method, f"C{number % 10}", banded)
+        axis.set_title(_title(metric), fontsize=10)
+        axis.set_xlabel(name)
+        axis.grid(alpha=0.3)
+    if len(methods) > 1:
+        _legend(figure, axes)
+    return figure
+
+
+def _line(axis: Any, points: Sequence[tuple[float, Mapping[str, float]]], label: str, colour: str, band: bool) -> None:
+    """Means joined by a line; their intervals as a band between numbers, else as bars."""
+    x, values = zip(*points, strict=True)
+    axis.plot(x, [value["mean"] for value in values], "o-", label=label, color=colour)
+    low, high = ([value[end] for value in values] for end in ("low", "high"))
+    if band and len(x) > 1:
+        axis.fill_between(x, low, high, alpha=0.15, color=colour)
+    else:
+        axis.vlines(x, low, high, color=colour, linewidth=2, alpha=0.6)
+
+
+def _scale(axis: Any, labels: Sequence[str]) -> Sequence[float]:
+    """Prepares the axis for the labels; returns where each of them stands."""
+    numbers = numbers_of(labels)
+    if numbers is None:
+        step = math.ceil(len(labels) / NAMED)
+        shown = [label.replace(", ", ",\n") for label in labels[::step]]
+        longest = max(len(line) for label in shown for line in label.splitlines())
+        style = {"rotation": 25, "ha": "right"} if longest * len(shown) > 4 * LETTERS else {}
+        axis.set_xticks(range(0, len(labels), step), shown, fontsize=8, **style)
+        axis.margins(x=0.15 if len(labels) < 4 else 0.05)
+        return range(len(labels))
+    if min(numbers) > 0 and max(numbers) >= SPAN * min(numbers):
+        axis.set_xscale("log")
+    if len(numbers) <= NAMED // 2:
+        axis.minorticks_off()
+        axis.set_xticks(numbers, labels)
+    return numbers
+
+
+def numbers_of(labels: Iterable[str]) -> list[float] | None:
+    """The labels as numbers, or None where one is none."""
+    try:
+        return [float(label) for label in labels]
+    except ValueError:
+        return None
+
+
+def draw_trade(
+    curves: Mapping[str, Mapping[str, Sequence[Point]]], variants: Mapping[str, Arms], name: str = ""
+) -> Figure | None:
+    """Accuracy against preference: what each alpha would pick by the selecting scores, and what the judge says.
+
+    Args:
+        curves: points of `ALPHAS` by method and group; a panel a method.
+        variants: judged means by group, in one last panel where a judge measured both.
+        name: of what tells the groups apart.
+
+    Returns:
+        None where there is neither.
+    """
+    judge = next(
+        (
+            pair
+            for pair in JUDGES
+            if any(set(pair) <= set(values) for arms in variants.values() for values in arms.values())
+        ),
+        None,
+    )
+    if not curves and judge is None:
+        return None
+    figure, axes = panels(len(curves) + (judge is not None), 4.4, 3.9)
+    names = list(dict.fromkeys(group for groups in curves.values() for group in groups))
+    for axis, (method, groups) in zip(axes, curves.items(), strict=False):
+        _alpha_panel(axis, groups, names)
+        axis.set_title(f"{method}: alpha by the scores that select", fontsize=10)
+    if judge:
+        draw_plane(axes[-1], variants, judge)
+        axes[-1].set_title("means by the judge, who selects nothing", fontsize=10)
+        axes[-1].legend(fontsize=7)
+    if len(names) > 1:
+        _legend(figure, axes[: len(curves)], name)
+    return figure
+
+
+def _alpha_panel(axis: Any, groups: Mapping[str, Sequence[Point]], names: Sequence[str]) -> None:
+    for group, points in groups.items():
+        colour = shade(names.index(group), len(names))
+        axis.plot(*zip(*points, strict=True), ".-", color=colour, label=group, linewidth=1)
+    for place in (0, len(ALPHAS) // 2, len(ALPHAS) - 1):
+        axis.annotate(f"α = {ALPHAS[place]:g}", points[place], (5, 5), textcoords="offset points", fontsize=8)
+    axis.margins(0.15)
+    axis.locator_params(nbins=6)
+    axis.set_xlabel("accuracy d_t †")
+    axis.set_ylabel("preference d_p †")
+    axis.grid(alpha=0.3)
+
+
+def draw_plane(axis: Any, variants: Mapping[str, Arms], pair: tuple[str, str]) -> None:
+    """A method's means in the plane of accuracy and preference, variants named, and joined where they are numbers."""
+    across, up = pair
+    found: dict[str, dict[str, Point]] = {}
+    for label, arms in variants.items():
+        for method, values in arms.items():
+            if set(pair) <= set(values):
+                found.setdefault(method, {})[label] = values[across]["mean"], values[up]["mean"]
+    for method, points in found.items():
+        style = "o-" if numbers_of(variants) else "o"
+        axis.plot(*zip(*points.values(), strict=True), style, label=method, markersize=4)
+        if method == MAIN and 1 < len(points) <= NAMED and max(map(len, points)) <= NAMED:
+            _name_points(axis, points)
+    axis.set_xlabel(f"accuracy ({across})")
+    axis.set_ylabel(f"preference ({up})")
+    axis.margins(0.12)
+    axis.grid(alpha=0.3)
+
+
+def _name_points(axis: Any, points: Mapping[str, Point]) -> None:
+    """Writes labels beside their points, but for those that would cover another."""
+    axis.get_figure().draw_without_rendering()  # until then the axis doesn't know its scale
+    written: list[Any] = []
+    for label, point in points.items():
+        text = axis.annotate(label.replace(", ", ",\n"), point, (4, 4), textcoords="offset points", fontsize=7)
+        box = text.get_window_extent()
+        if any(box.overlaps(other) for other in written):
+            text.remove()
+        else:
+            written.append(box)
+
+
+def draw_curves(curves: Sequence[tuple[str, pd.DataFrame]], metrics: Sequence[Metric], name: str = "") -> Figure:
+    """Learning curves, a panel a metric.
+
+    Args:
+        curves: group and metrics by ``step`` of each run; runs of one group have one colour.
+        metrics: one a panel.
+        name: of what tells the groups apart.
+    """
+    figure, axes = panels(len(metrics), 4.4, 3.2)
+    groups = list(dict.fromkeys(group for group, _ in curves))
+    for axis, metric in zip(axes, metrics, strict=True):
+        named: set[str] = set()
+        for group, frame in curves:
+            part = frame[["step", metric.name]].dropna() if metric.name in frame else ()
+            if len(part):
+                style = "o-" if len(part) <= 40 else "-"
+                label = None if group in named else group
+                colour = shade(groups.index(group), len(groups))
+                axis.plot(
+                    part["step"], part[metric.name], style, label=label, color=colour, markersize=3, linewidth=1.2
+                )
+                named.add(group)
+        axis.set_title(_title(metric), fontsize=10)
+        axis.set_xlabel("step")
+        axis.grid(alpha=0.3)
+    if len(groups) > 1:
+        _legend(figure, axes, name)
+    return figure
+
+
+def shade(number: int, count: int) -> Any:
+    """Colours of their own for a few series, one scale for many."""
+    return f"C{number}" if count <= 10 else colormaps["viridis"](number / (count - 1))
+
+
+def _title(metric: Metric) -> str:
+    return f"{metric.title} ({'higher' if metric.higher else 'lower'} is better)"
+
+
+def panels(count: int, width: float, height: float) -> tuple[Figure, list[Any]]:
+    """A figure of `count` panels, in rows of `COLUMNS` inches of the given size each."""
+    columns = 2 if count == 4 else min(count, COLUMNS)
+    rows = math.ceil(count / columns)
+    figure = Figure(figsize=(max(width * columns, 5), height * rows + 0.4), layout="constrained")
+    axes = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for axis in axes[count:]:
+        axis.remove()
+    return figure, axes[:count]
+
+
+def _legend(figure: Figure, axes: Sequence[Any], title: str = "") -> None:
+    """What all panels show, below them, where it hides nothing; none where it would be larger than they are."""
+    found = {label: handle for axis in axes for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)}
+    room = figure.get_figwidth() * LETTERS / (max(map(len, found)) + 6)
+    if room >= 1 and len(found) <= NAMED:
+        columns = min(4, int(room))
+        style = {"loc": "outside lower center", "ncols": columns, "fontsize": 8}
+        figure.legend(found.values(), found.keys(), title=title, **style)
+
+
+def png(figure: Figure) -> bytes:
+    """The figure as a PNG file."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=DPI)
+    return buffer.getvalue()
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Writes the figure, whole or not at all."""
+    atomic_write_bytes(path, png(figure))

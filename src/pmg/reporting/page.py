@@ -1,0 +1,75 @@
+"""The report as one HTML file that needs no server, no network and no other file."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from pmg.evaluation.tables import Table
+from pmg.reporting.samples import Grid, data_uri
+
+GENERATOR = "pmg-report"
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure of the page.
+
+    Attributes:
+        name: of its file, without ending.
+        title: of its section.
+        text: what it shows, also for those who don't see it.
+        content: PNG.
+    """
+
+    name: str
+    title: str
+    text: str
+    content: bytes
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height in pixels, as the head of a PNG tells them."""
+        return int.from_bytes(self.content[16:20], "big"), int.from_bytes(self.content[20:24], "big")
+
+
+@dataclass(frozen=True)
+class Report:
+    """All that a page shows.
+
+    Attributes:
+        title: of the page.
+        summary: tables of means.
+        pictures: figures.
+        grids: samples of runs.
+        runs: table of all runs.
+        problems: table of runs that count in no mean, with the reason.
+        footnote: how to read the tables of means.
+        origin: how the page was made, by name.
+    """
+
+    title: str
+    summary: Sequence[Table]
+    pictures: Sequence[Picture]
+    grids: Sequence[Grid]
+    runs: Table
+    problems: Table
+    footnote: str
+    origin: Mapping[str, str]
+
+
+def render(report: Report) -> str:
+    """The page. Texts of runs are escaped, and its policy lets no script run but its own."""
+    loader = PackageLoader("pmg.reporting", "page")
+    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    environment.policies["json.dumps_kwargs"] = {}  # facts keep their order
+    script = loader.get_source(environment, "page.js")[0]
+    digest = base64.b64encode(sha256(script.encode()).digest()).decode()
+    return environment.get_template("page.html").render(
+        report=report, generator=GENERATOR, digest=digest, script=Markup(script), data_uri=data_uri
+    )

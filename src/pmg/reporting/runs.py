@@ -1,0 +1,215 @@
+"""Run folders as a report sees them: found below any folder, read as they are, damaged ones with the reason."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from rich.console import Console
+from rich.progress import track
+
+from pmg.config import leaves
+from pmg.domain import PmgError
+from pmg.run import CONFIG_FILE, METRICS_FILE
+
+LINKS = ("results_dir", "generate_run")  # where other parts of a run's work lie
+LOADER = getattr(
+    yaml, "CSafeLoader", yaml.SafeLoader
+)  # configs of runs are resolved: OmegaConf would take 100 times as long
+UNFINISHED = {"running": "it runs still, or was killed", "interrupted": "it was interrupted"}
+
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """A run as it lies on disk.
+
+    Attributes:
+        folder: where it lies.
+        name: what it is called in the report.
+        command: its verb, e.g. ``"train"``; empty where that can't be read.
+        status: as in ``metrics.json``, or ``damaged``.
+        seed: of the run.
+        config: resolved, values by dotted key, without what differs between machines; empty where there is none.
+        scalars: numbers in ``metrics.json``, those of its parts too.
+        cost: seconds, counts and peak memory, those of its parts too.
+        revision: of the code, with ``+`` where files were changed.
+        problem: why it counts in no mean; empty where it does.
+        links: folders that its config names and that are there.
+        parts: runs inside its folder.
+    """
+
+    folder: Path
+    name: str
+    command: str
+    status: str
+    seed: int | None = None
+    config: Mapping[str, Any] = field(default_factory=dict)
+    scalars: Mapping[str, float] = field(default_factory=dict)
+    cost: Mapping[str, float] = field(default_factory=dict)
+    revision: str = ""
+    problem: str = ""
+    links: Mapping[str, Path] = field(default_factory=dict)
+    parts: tuple[RunFolder, ...] = ()
+
+    @property
+    def whole(self) -> tuple[RunFolder, ...]:
+        """The run and its parts."""
+        return (self, *self.parts)
+
+
+def read_runs(paths: Sequence[Path]) -> list[RunFolder]:
+    """Reads all runs in and below `paths`, in natural order; a part of a run is no run of its own.
+
+    Raises:
+        PmgError: a path is no folder, holds no run, or nothing that was found can be read.
+    """
+    folders = find_runs(paths)
+    root = Path(os.path.commonpath([folder.parent for folder in folders]))
+    runs = [read_folder(path, str(path.relative_to(root))) for path in progress(folders, "Reading runs")]
+    if all(run.status == "damaged" for run in runs):
+        more = f" (and {len(runs) - 1} more like it)" if len(runs) > 1 else ""
+        raise PmgError(f"{runs[0].folder}: {runs[0].problem}{more}")
+    return runs
+
+
+def progress(items: Sequence[Item], text: str) -> Iterable[Item]:
+    """A bar on the screen while the items are worked on; nothing where there is no screen."""
+    return track(items, text, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty())
+
+
+def find_runs(paths: Sequence[Path]) -> list[Path]:
+    """The topmost run folders in and below `paths`, each once.
+
+    Raises:
+        PmgError: a path is no folder, or holds no run.
+    """
+    found: dict[Path, None] = {}
+    for path in paths:
+        if not path.is_dir():
+            raise PmgError(f"{path} is no folder; name run folders, or folders of many")
+        here = list(_topmost(path.resolve()))
+        if not here:
+            raise PmgError(f"{path} holds no run: there is no {METRICS_FILE} in it or below")
+        found |= dict.fromkeys(here)
+    inner = {folder for folder in found if any(parent in found for parent in folder.parents)}
+    return sorted(found.keys() - inner, key=natural)
+
+
+def _topmost(path: Path) -> Iterator[Path]:
+    for folder, below, files in os.walk(path):
+        if METRICS_FILE in files:
+            below.clear()  # what lies deeper is a part
+            yield Path(folder)
+
+
+def natural(value: Any) -> list[Any]:
+    """Sorts ``10`` behind ``9.5``, in paths and other texts."""
+    parts = re.split(r"(\d+(?:\.\d+)?)", str(value))
+    return [(0, float(part), "") if place % 2 else (1, 0.0, part) for place, part in enumerate(parts)]
+
+
+def read_folder(folder: Path, name: str) -> RunFolder:
+    """Reads one run with its parts; never fails, but says what is wrong."""
+    try:
+        return _read_whole(folder, name)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        return RunFolder(folder, name, "", "damaged", problem=f"{METRICS_FILE} or {CONFIG_FILE} is damaged: {reason}")
+
+
+def _read_whole(folder: Path, name: str) -> RunFolder:
+    facts = json.loads((folder / METRICS_FILE).read_text())
+    config, links = _read_config(folder)
+    below = sorted(folder.glob(f"*/{METRICS_FILE}"))
+    parts = tuple(read_folder(path.parent, f"{name}/{path.parent.name}") for path in below)
+    git, status = facts.get("git") or {}, str(facts["status"])
+    return RunFolder(
+        folder, name, str(facts["command"]), status, facts.get("seed"),
+        {**config, **_options(facts.get("overrides") or (), config)},
+        _merged([_numbers(facts.get("metrics")), *(part.scalars for part in parts)]),
+        _add_costs(_cost(facts.get("ledger")), [part.cost for part in parts]),
+        f"{git.get('revision') or ''}{'+' if git.get('dirty') else ''}",
+        "" if status == "completed" else _reason(status, facts.get("error")),
+        links, parts,
+    )  # fmt: skip
+
+
+def _reason(status: str, error: str | None) -> str:
+    return UNFINISHED.get(status) or " ".join((error or "no reason was noted").split())
+
+
+def _read_config(folder: Path) -> tuple[dict[str, Any], dict[str, Path]]:
+    """The config in dotted keys and the folders that it names; nothing for a run that ended before it had one."""
+    path = folder / CONFIG_FILE
+    config = yaml.load(path.read_text(), LOADER) if path.exists() else {}
+    if not isinstance(config, Mapping):
+        raise ValueError(f"{CONFIG_FILE} is no mapping")
+    home = str(config.get("run_dir") or folder)
+    shared = {f"<{name}>": str(place) for name, place in (config.get("paths") or {}).items()}
+    places = {place: name for name, place in {**shared, "<run_dir>": home}.items() if place.startswith("/")}
+    named = {key: str(config[key]) for key in LINKS if config.get(key)}
+    found = {key: _find(folder, home, link) for key, link in named.items()}
+    plain = {key: _portable(value, places) for key, value in leaves(config)}
+    return plain, {key: link for key, link in found.items() if link is not None}
+
+
+def _portable(value: Any, places: Mapping[str, str]) -> Any:
+    """Puts a name for each folder that differs between machines or runs."""
+    if isinstance(value, str):
+        for place in sorted(places, key=len, reverse=True):
+            if value == place or value.startswith(f"{place}/"):
+                return places[place] + value.removeprefix(place)
+    return value
+
+
+def _find(folder: Path, home: str, link: str) -> Path | None:
+    """Where a linked folder lies, also after all of them were moved together, or seen from another directory."""
+    if os.path.isabs(link):
+        moved = Path(os.path.normpath(folder / os.path.relpath(link, os.path.abspath(home))))
+        candidates: Iterable[Path] = (moved, Path(link))
+    else:
+        candidates = (parent / link for parent in folder.parents)
+    return next((path for path in candidates if path.is_dir()), None)
+
+
+def _options(overrides: Iterable[str], config: Mapping[str, Any]) -> dict[str, str]:
+    """Groups whose option the command line chose, e.g. ``encoder``: ``tiny``."""
+    given = (text.lstrip("+").partition("=") for text in overrides)
+    named = {key.replace("/", "."): value for key, _, value in given if re.fullmatch(r"[\w.-]+", value)}
+    return {key: value for key, value in named.items() if any(leaf.startswith(f"{key}.") for leaf in config)}
+
+
+def _numbers(values: Mapping[str, Any] | None) -> dict[str, float]:
+    kinds = (int, float)
+    return {name: value for name, value in (values or {}).items() if type(value) in kinds}
+
+
+def _merged(several: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """All of them; of equal names the first."""
+    return {name: value for values in reversed(several) for name, value in values.items()}
+
+
+def _cost(ledger: Mapping[str, Any] | None) -> dict[str, float]:
+    counts = dict(ledger or {})
+    seconds, memory = counts.pop("seconds", {}), counts.pop("peak_memory", {})
+    return {"seconds": seconds.get("total", 0.0), **_numbers(counts), **memory}
+
+
+def _add_costs(own: dict[str, float], parts: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Counts of all, the highest peak; a run's seconds hold those of its parts already."""
+    for part in parts:
+        for name, value in part.items():
+            if name.endswith("_mib"):
+                own[name] = max(own.get(name, 0.0), value)
+            elif name != "seconds":
+                own[name] = own.get(name, 0) + value
+    return own

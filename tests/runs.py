@@ -1,0 +1,61 @@
+"""Run folders as commands leave them, of known numbers."""
+
+from __future__ import annotations
+
+import json
+
+import pandas as pd
+import torch
+from omegaconf import OmegaConf
+
+from pmg.generation.records import Candidate, Record, RecordWriter
+
+
+def write_run(folder, command="train", status="completed", seed=0, config=None, metrics=None, **facts):
+    """A run's ``metrics.json`` and ``config.yaml``; `config` by dotted key."""
+    folder.mkdir(parents=True, exist_ok=True)
+    ledger = {"seconds": {"total": 2.0}, "denoiser_evaluations": 5, "peak_memory": {"ram_mib": 100.0}}
+    known = {"command": command, "status": status, "seed": seed, "ledger": ledger, "metrics": metrics or {}}
+    known |= {"git": {"revision": "abc", "dirty": False}, "overrides": [], "error": None}
+    (folder / "metrics.json").write_text(json.dumps(known | facts))
+    cfg = OmegaConf.create({"seed": seed, "run_dir": str(folder), "results_dir": str(folder)})
+    for key, value in (config or {}).items():
+        OmegaConf.update(cfg, key, value)
+    (folder / "config.yaml").write_text(OmegaConf.to_yaml(cfg))
+    return folder
+
+
+def write_rows(folder, values, seed=0):
+    """Judged rows: a user an entry of `values`, which gives pmg's LPIPS; none has 0.5 for all."""
+    rows = [
+        {"example": f"u{user}-0", "user": f"u{user}", "kind": "", "method": method, "control": "own", "seed": seed,
+         "lpips_truth": value if method == "pmg" else 0.5, "style_accuracy": float(method == "pmg")}
+        for user, value in enumerate(values)
+        for method in ("none", "pmg")
+    ]  # fmt: skip
+    folder.mkdir(parents=True, exist_ok=True)
+    pd.DataFrame(rows).to_parquet(folder / "rows.parquet")
+
+
+def record(user, scores, method="pmg", words=("flat",), seed=0):
+    """A record whose candidates have these scores (d_p, d_t); the first is picked."""
+    candidates = tuple(Candidate(1.0 + n, 1.0, d_p, d_t, 0.0) for n, (d_p, d_t) in enumerate(scores))
+    return Record(
+        f"{user}-0", user, method, "own", user, seed, candidates, target_keywords=("cat", "animal"),
+        preference_keywords=words, alpha=0.5, front=(0,),
+    )  # fmt: skip
+
+
+def write_records(folder, records):
+    """The records with grey images."""
+    writer = RecordWriter(folder)
+    writer.add(torch.zeros(len(records), 3, 16, 16), records)
+
+
+def write_curve(folder, steps, version=0, name="val/denoise"):
+    """A learning curve that falls by step."""
+    path = folder / "csv" / f"version_{version}" / "metrics.csv"
+    path.parent.mkdir(parents=True)
+    pd.DataFrame({"epoch": 0, "step": steps, name: [1 / (1 + step) + version for step in steps]}).to_csv(
+        path, index=False
+    )
