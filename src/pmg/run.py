@@ -19,7 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 from pmg.cache import atomic_write_json, atomic_write_text
 from pmg.config import check_targets, config_hash
 from pmg.domain import PmgError
-from pmg.process import RunFailedError, file_only, log_file, rank, restored_state
+from pmg.process import RunFailedError, file_only, leads, log_file, rank, restored_state
 from pmg.provenance import git_state, hardware, peak_memory, versions
 
 log = logging.getLogger(__name__)
@@ -72,7 +72,7 @@ class Run:
         loggers: Lightning loggers to close at the end; the body appends those it builds.
         overrides: of the command line.
         result: what the body returned: the objective of a sweep.
-        leads: whether this process writes what the run makes; of several that train together only the first does.
+        leads: whether this process writes; of several that train together only the first does.
     """
 
     folder: Path
@@ -108,7 +108,7 @@ def execute(cfg: DictConfig, command: str, body: Body, overrides: Sequence[str] 
     Raises:
         RunFailedError: the run failed, was interrupted (code 130) or exited; it has been reported already.
     """
-    run = Run(Path(cfg.run_dir), command, overrides=list(overrides), leads=_leads(command))
+    run = Run(Path(cfg.run_dir), command, overrides=list(overrides), leads=leads(command))
     with restored_state(), log_file(run.log):
         try:
             result = _recorded(cfg, run, body)
@@ -128,14 +128,9 @@ def execute_part(cfg: DictConfig, command: str, body: Body) -> None:
     """
     if finished(cfg, command):
         return
-    run = Run(Path(cfg.run_dir), command, leads=_leads(command))
+    run = Run(Path(cfg.run_dir), command, leads=leads(command))
     with log_file(run.log):
         _recorded(cfg, run, body)
-
-
-def _leads(command: str) -> bool:
-    """Whether this process writes: in commands that train, the first of those that torchrun or a cluster started."""
-    return rank() == 0 or command not in ("train", "study")
 
 
 def finished(cfg: DictConfig, command: str) -> dict[str, Any] | None:
@@ -197,7 +192,7 @@ class _Record:
 
     def __init__(self, cfg: DictConfig, run: Run) -> None:
         self.run = run
-        self.owned = False  # so it stays in processes that follow another one
+        self.owned = False
         self.facts = {
             "command": run.command,
             "seed": cfg.get("seed"),
