@@ -17,6 +17,11 @@ def rank() -> int:
     return int(os.environ.get("RANK") or os.environ.get("SLURM_PROCID") or 0)
 
 
+def leads(command: str) -> bool:
+    """Whether this process writes: in commands that train, the first of those that torchrun or a cluster started."""
+    return rank() == 0 or command not in ("train", "study")
+
+
 class RunFailedError(Exception):
     """A run ended badly and has said so already; only the exit code is left to pass on."""
 

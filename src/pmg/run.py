@@ -23,7 +23,7 @@ from omegaconf.errors import OmegaConfBaseException
 from pmg.cache import atomic_write_json, atomic_write_text
 from pmg.config import check_targets, config_hash, leaves
 from pmg.domain import PmgError
-from pmg.process import RunFailedError, file_only, log_file, rank, restored_state
+from pmg.process import RunFailedError, file_only, leads, log_file, rank, restored_state
 from pmg.provenance import git_state, hardware, peak_memory, versions
 from pmg.tracking.opening import open_tracking
 from pmg.tracking.tracker import Tracking
@@ -77,7 +77,7 @@ class Run:
         choices: option by config group.
         id: stays with the folder: a run that goes on is the same one.
         result: what the body returned: the objective of a sweep.
-        leads: whether this process writes what the run makes; of several that train together only the first does.
+        leads: whether this process writes; of several that train together only the first does.
     """
 
     folder: Path
@@ -123,7 +123,7 @@ def execute(
     Raises:
         RunFailedError: the run failed, was interrupted (code 130) or exited; it has been reported already.
     """
-    run = Run(Path(cfg.run_dir), command, overrides=list(overrides), choices=choices or {}, leads=_leads(command))
+    run = Run(Path(cfg.run_dir), command, overrides=list(overrides), choices=choices or {}, leads=leads(command))
     with restored_state(), log_file(run.log):
         try:
             result = _recorded(cfg, run, body)
@@ -144,14 +144,9 @@ def execute_part(cfg: DictConfig, command: str, body: Body, tracking: Tracking) 
     """
     if finished(cfg, command):
         return
-    run = Run(Path(cfg.run_dir), command, tracking=tracking, leads=_leads(command))
+    run = Run(Path(cfg.run_dir), command, tracking=tracking, leads=leads(command))
     with log_file(run.log):
         _recorded(cfg, run, body)
-
-
-def _leads(command: str) -> bool:
-    """Whether this process writes: in commands that train, the first of those that torchrun or a cluster started."""
-    return rank() == 0 or command not in ("train", "study")
 
 
 def finished(cfg: DictConfig, command: str) -> dict[str, Any] | None:
@@ -230,7 +225,7 @@ class _Record:
 
     def __init__(self, cfg: DictConfig, run: Run) -> None:
         self.run = run
-        self.owned = False  # so it stays in processes that follow another one
+        self.owned = False
         self.facts = {
             "command": run.command,
             "seed": cfg.get("seed"),

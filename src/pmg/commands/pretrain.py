@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 
 from pmg.commands.launch import launch
 from pmg.commands.parts import fit
+from pmg.commands.ranks import processes
 from pmg.config import instantiate
+from pmg.domain import PmgError
 from pmg.provenance import hardware
 from pmg.run import Run, tracked
 
@@ -20,6 +22,8 @@ def body(cfg: DictConfig, run: Run) -> float | None:
     """Trains one embedded model: autoencoder, denoiser, scorer or judge."""
     from pmg.evaluation.model_card import write_model_card
 
+    if processes(cfg.trainer) > 1:
+        raise PmgError("pmg-pretrain trains in one process: trainer.devices=1")
     with run.ledger.phase("load"):
         data = instantiate(cfg.data)
         stage = instantiate(cfg.stage)

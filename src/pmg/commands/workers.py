@@ -9,9 +9,11 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing import connection
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -85,14 +87,24 @@ def working(jobs: Sequence[Job]) -> Iterator[list[Worker]]:
     """Starts jobs, and leaves none running: what is not done inside is interrupted, and killed where that lasts."""
     workers: list[Worker] = []
     try:
-        workers += [Worker(job) for job in jobs]
+        for job in jobs:
+            workers.append(Worker(job))
         yield workers
     finally:
-        for worker in workers:
-            worker.process.terminate()
-        for worker in workers:
-            worker.process.join(GRACE_S)
-            worker.process.kill()
+        _end([worker.process for worker in workers])
+
+
+def _end(started: Sequence[BaseProcess]) -> None:
+    deadline = time.monotonic() + GRACE_S
+    try:
+        for process in started:
+            process.terminate()
+        for process in started:
+            process.join(max(0.0, deadline - time.monotonic()))
+    finally:  # also where Ctrl-C is pressed again
+        for process in started:
+            process.kill()
+            process.join()
 
 
 def work_together(jobs: Sequence[Job]) -> list[Any]:
@@ -135,9 +147,8 @@ def _as_they_end(workers: Sequence[Worker]) -> Iterator[Worker]:
 
 def _live(job: Job, sender: connection.Connection, hydra: Any) -> None:
     """The new process from its start to its end."""
-    signal.signal(
-        signal.SIGINT, signal.SIG_IGN
-    )  # Ctrl-C reaches all of a terminal's processes: the parent passes it on
+    # Ctrl-C reaches all of a terminal's processes: the parent passes it on
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _interrupted)
     threading.Thread(target=_follow_parent, daemon=True).start()
     register_configs()
