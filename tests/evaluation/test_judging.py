@@ -11,6 +11,7 @@ from pmg.commands.judges import build_features, build_measures, build_sets, chec
 from pmg.config import instantiate
 from pmg.domain import PmgError
 from pmg.evaluation.judging import Judging, in_order, own_words
+from pmg.evaluation.kept_rows import KeptRows
 from pmg.evaluation.report import build_results, write_results
 from pmg.evaluation.sets import measure_sets
 from pmg.evaluation.tables import build_tables, to_markdown
@@ -165,3 +166,22 @@ def test_only_features_that_are_used_are_loaded(config):
     cfg.judge.features.clip = cfg.judge.features.dino
     with pytest.raises(PmgError, match=r"judge\.features\.clip reads no texts"):
         build_measures(cfg.judge, build_features(cfg.judge, {}, "cpu"))
+
+
+def test_what_was_judged_before_is_not_judged_again(emoji, generator, made, config, tmp_path, monkeypatch, caplog):
+    examples, records, images = made
+    monkeypatch.setattr("pmg.evaluation.judging.CHUNK", 2)
+    perceptual = instantiate(config().judge.perceptual)
+    whole = Judging(emoji.catalogue, None, perceptual, generator).rows(examples, records, images)
+    judging = Judging(emoji.catalogue, None, perceptual, generator, kept=KeptRows(tmp_path))
+    assert judging.rows(examples[:2], records, images).equals(whole[whole["chunk"] == 0])
+    judged, chunk = [], Judging._chunk
+    monkeypatch.setattr(Judging, "_chunk", lambda self, some, *rest: judged.append(some) or chunk(self, some, *rest))
+    assert judging.rows(examples, records, images).equals(whole)
+    assert judged == [examples[2:]]
+    for path in tmp_path.iterdir():
+        path.write_bytes(path.read_bytes()[:-40])
+    assert judging.rows(examples, records, images).equals(whole)
+    assert "is damaged" in caplog.text
+    other = {key: image.flip(-1) for key, image in images.items()}
+    assert not judging.rows(examples, records, other).equals(whole)

@@ -9,12 +9,16 @@ from pmg.commands.judges import build_features, build_measures, build_sets, chec
 from pmg.commands.launch import launch
 from pmg.commands.parts import build_examples
 from pmg.commands.shards import is_dealt, own_shard, work_shards
-from pmg.config import instantiate, portable
+from pmg.config import config_hash, instantiate, portable
 from pmg.domain import PmgError
 from pmg.run import Run, read_run, tracked
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
+
+
+# what decides an image's row, beside its record and pixels
+DECIDING = ("data", "judge", "generator", "text_encoder", "split_sizes", "targets", "history_items", "seed")
 
 
 @tracked
@@ -24,6 +28,7 @@ def body(cfg: DictConfig, run: Run) -> float | None:
 
     from pmg.evaluation.contact_sheet import build_rows, choose_examples, contact_sheet
     from pmg.evaluation.judging import Judging, in_order, judge_accuracy
+    from pmg.evaluation.kept_rows import KeptRows
     from pmg.evaluation.report import build_results, read_rows, write_results, write_rows
     from pmg.evaluation.sets import measure_sets
     from pmg.evaluation.tables import build_tables, print_tables
@@ -43,15 +48,18 @@ def body(cfg: DictConfig, run: Run) -> float | None:
     images = {record.key: image for record, image in zip(records, pixels, strict=True)}
     judge = instantiate(cfg.judge.classifier) if cfg.judge.classifier else None
     features = build_features(cfg.judge, sets, cfg.device)
+    kept = KeptRows(run.folder / "judged" / config_hash(cfg, *DECIDING))
     judging = Judging(
         data.catalogue, judge, instantiate(cfg.judge.perceptual), place(instantiate(cfg.generator), cfg.device),
         build_measures(cfg.judge, features), bool(cfg.judge.get("ms_ssim")),
+        kept,
     )  # fmt: skip
     own = {(record.example, record.method): images[record.key] for record in records if record.control == "own"}
     with run.ledger.phase("judge"):
         judged = parts or [judging.rows(examples, records, images, own_shard(cfg))]
         if cfg.shard.index is not None:
             write_rows(run.folder, judged[0])
+            kept.drop()
             return None
         rows = in_order(judged)
         held_out = data.catalogue.rows(data.held_out_items) if judge else None
@@ -64,6 +72,7 @@ def body(cfg: DictConfig, run: Run) -> float | None:
         results = build_results(rows, revision, config, cost, cfg.seed or 0, sets=distances)
     folder = Path(cfg.results_dir)
     write_results(folder, results, rows)
+    kept.drop()
     chosen = choose_examples(examples, cfg.sheet_users)
     contact_sheet(build_rows(chosen, data.catalogue, own), list(cfg.method)).save(folder / "contact_sheet.png")
     run.measure(headline(results))

@@ -33,20 +33,33 @@ DECIDING = (
 def body(cfg: DictConfig, run: Run) -> float | None:
     """Makes images for test users with every method."""
     from pmg.evaluation.tracked import record_samples
-    from pmg.generation.pipeline import build_pipeline
-    from pmg.generation.records import RecordWriter
     from pmg.generation.shards import merge_records
-    from pmg.generation.study import StudyGenerator, list_keys
+    from pmg.generation.study import list_keys
 
     methods = instantiate_by_name(cfg.method)
     encoders = check_known(cfg, methods)
-    hashes = {"config": config_hash(cfg, *DECIDING)}
     data = instantiate(cfg.data)
     examples = build_examples(cfg, data, "test")
     if is_dealt(cfg):
         parts = work_shards(cfg, run, "generate", body)
         merge_records(parts, run.folder, list_keys(examples, methods, cfg.seed or 0))
-        return None
+    else:
+        _generate(cfg, run, data, examples, methods, encoders)
+    if cfg.shard.index is None:
+        record_samples(run.tracking, run.folder, examples, list(methods), cfg.sheet_users)
+    return None
+
+
+def _generate(
+    cfg: DictConfig, run: Run, data: EmojiData, examples: Sequence[Example], methods: Mapping[str, Method],
+    encoders: Mapping[str, str],
+) -> None:  # fmt: skip
+    """Makes this process's part of the images."""
+    from pmg.generation.pipeline import build_pipeline
+    from pmg.generation.records import RecordWriter
+    from pmg.generation.study import StudyGenerator
+
+    hashes = {"config": config_hash(cfg, *DECIDING)}
     pipeline = build_pipeline(cfg, cfg.device)
     builder, preferences = _read(cfg, run, data, examples, pipeline.generator, methods)
     writer = RecordWriter(run.folder)
@@ -59,8 +72,6 @@ def body(cfg: DictConfig, run: Run) -> float | None:
         finally:
             run.ledger.count("images", study.made)
             run.ledger.count("denoiser_evaluations", pipeline.evaluations)
-    record_samples(run.tracking, run.folder, examples, list(methods), cfg.sheet_users)
-    return None
 
 
 def _read(

@@ -15,6 +15,7 @@ from omegaconf import OmegaConf
 
 from pmg.commands.workers import Job, work_apart
 from pmg.run import Body, Run, execute_part, finished, read_run
+from pmg.tracking.tracker import Tracking
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -60,13 +61,14 @@ def _part(cfg: DictConfig, run: Run, index: int) -> DictConfig:
         part[name] = cfg[name]
     part.run_dir = str(run.folder / "shards" / str(index))
     part.shard.index = index
+    part.logger = None  # the whole is tracked
     return part
 
 
 def _job(part: DictConfig, command: str, body: Body) -> Job:
     index, folder = part.shard.index, Path(part.run_dir)
     environment = _own_gpu(index)
-    work = partial(execute_part, part, command, body)
+    work = partial(execute_part, part, command, body, Tracking())
     return Job(f"shard {index} of {part.shard.count}", work, folder / f"{command}.log", environment)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
+from hashlib import sha256
 from typing import Any
 
 import pandas as pd
@@ -12,13 +13,15 @@ from rich.progress import track
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
+from pmg.cache import Cache
 from pmg.data.catalogue import Catalogue
 from pmg.domain import Example, Item, PmgError
+from pmg.evaluation.kept_rows import KeptRows
 from pmg.evaluation.metrics import References, classify, measure
 from pmg.evaluation.sets import Gallery
 from pmg.evaluation.similarity import Compare, Measure, Scene
 from pmg.evaluation.tables import GOAL, MAIN
-from pmg.generation.records import Record
+from pmg.generation.records import Record, as_line
 from pmg.generation.shards import WHOLE, Shard
 from pmg.models.generator import Generator
 from pmg.models.images import fit_size
@@ -38,14 +41,15 @@ class Judging:
         generator: its autoencoder gives the ceiling: the truth, restored.
         measures: further ones, each with its own columns.
         multiscale: whether MS-SSIM is measured.
+        kept: rows that were made before by these very models, if any.
     """
 
     def __init__(
         self, catalogue: Catalogue, judge: Judge | None, perceptual: PerceptualDistance, generator: Generator,
-        measures: Sequence[Measure] = (), multiscale: bool = False,
+        measures: Sequence[Measure] = (), multiscale: bool = False, kept: KeptRows | None = None,
     ) -> None:  # fmt: skip
         self.catalogue, self.judge, self.perceptual, self.generator = catalogue, judge, perceptual, generator
-        self.measures, self.multiscale = list(measures), multiscale
+        self.measures, self.multiscale, self.kept = list(measures), multiscale, kept
 
     @torch.no_grad()
     def rows(
@@ -70,10 +74,21 @@ class Judging:
         chunks = [examples[start : start + CHUNK] for start in range(0, len(examples), CHUNK)]
         mine = shard.deal(list(enumerate(chunks)))
         parts = [
-            self._chunk(chunk, by_example, images).assign(chunk=number)
+            self._fetch(chunk, by_example, images).assign(chunk=number)
             for number, chunk in track(mine, description="Judging")
         ]
         return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+
+    def _fetch(
+        self, examples: Sequence[Example], by_example: Mapping[str, list[Record]], images: Mapping[Any, Tensor]
+    ) -> pd.DataFrame:
+        """A chunk's rows, judged now unless they are kept."""
+        if self.kept is None:
+            return self._chunk(examples, by_example, images)
+        records = [record for example in examples for record in by_example[example.id]]
+        pixels = sha256(b"".join(images[record.key].numpy().tobytes() for record in records))
+        key = Cache.key(records=list(map(as_line, records)), pixels=pixels.hexdigest())
+        return self.kept.fetch(key, lambda: self._chunk(examples, by_example, images))
 
     def _chunk(
         self,
