@@ -68,7 +68,7 @@ def runs_table(runs: Sequence[RunFolder], factors: Factors) -> Table:
         texts = (run.name, run.command, run.status, *factors.values(run))
         return (*map(Cell, texts), seed, _rounded(seconds), _rounded(memory), Cell(run.revision[:10] or NOTHING))
 
-    return Table(f"All {len(runs)} runs", header, tuple(map(row, runs)), names=3 + len(factors.chosen))
+    return Table(f"All runs ({len(runs)})", header, tuple(map(row, runs)), names=3 + len(factors.chosen))
 
 
 def _rounded(value: float | None) -> Cell:
