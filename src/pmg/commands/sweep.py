@@ -92,6 +92,8 @@ def summarize(config: DictConfig) -> bool:
         print(f"run only what failed or is missing: {again}", file=sys.stderr, flush=True)
     if not broken_off and (line := search.best(folder)):
         print(line, flush=True)
+    if not broken_off:
+        print(f"tables, figures and a page: {shlex.join(['pmg-report', str(folder)])}", flush=True)
     return failed
 
 
