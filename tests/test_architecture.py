@@ -10,7 +10,7 @@ import pytest
 SOURCE = Path(__file__).resolve().parents[1] / "src" / "pmg"
 FILES = sorted(SOURCE.rglob("*.py"))
 FLOORS = [
-    {"domain", "schemas", "config", "cache", "losses", "process", "provenance"},
+    {"domain", "schemas", "config", "cache", "losses", "process", "provenance", "ending"},
     {"models"},
     {"data", "language", "tracking", "training", "run"},
     {"generation"},
@@ -21,10 +21,10 @@ FLOORS = [
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
 HOMES = {
     "hydra": {"config", "run", "commands"},
-    "omegaconf": {"config", "run", "commands"},
+    "omegaconf": {"config", "run", "ending", "commands"},
     "pytorch_lightning": {"tracking", "training", "run", "commands"},
 }
-LIGHT = {"schemas", "config", "cache", "domain", "run", "process", "provenance", "commands"}
+LIGHT = {"schemas", "config", "cache", "domain", "run", "process", "provenance", "ending", "commands"}
 HEAVY = {
     "torch",
     "torchvision",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import functools
 import json
 import logging
@@ -18,11 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from pmg.cache import atomic_write_json, atomic_write_text
 from pmg.config import check_targets, config_hash, leaves
 from pmg.domain import PmgError
+from pmg.ending import INTERRUPTED, exit_code, one_line
 from pmg.process import RunFailedError, file_only, leads, log_file, rank, restored_state
 from pmg.provenance import git_state, hardware, peak_memory, versions
 from pmg.tracking.opening import open_tracking
@@ -32,8 +31,6 @@ log = logging.getLogger(__name__)
 
 CONFIG_FILE = "config.yaml"
 METRICS_FILE = "metrics.json"
-INTERRUPTED = 130  # what a shell reports for a program ended by Ctrl-C
-REMEDIES = {errno.ENOSPC: "make room", errno.EDQUOT: "make room", errno.EROFS: "make it writable"}
 
 
 class Ledger:
@@ -173,7 +170,7 @@ def _recorded(cfg: DictConfig, run: Run, body: Body) -> float | None:
             run.result = body(cfg, run)
     except (Exception, KeyboardInterrupt, SystemExit) as error:
         with contextlib.suppress(OSError):  # of a full disk `error` tells already
-            record.write("interrupted" if _exit_code(error) == INTERRUPTED else "failed", error)
+            record.write("interrupted" if exit_code(error) == INTERRUPTED else "failed", error)
         raise
     finally:
         OmegaConf.set_readonly(cfg, False)
@@ -191,7 +188,7 @@ def tracked(body: Body) -> Body:
     def work(cfg: DictConfig, run: Run) -> float | None:
         if run.tracking or not run.leads:
             return body(cfg, run)
-        with open_tracking(cfg, run.folder, run.command, run.id, run.choices, _exit_code) as run.tracking:
+        with open_tracking(cfg, run.folder, run.command, run.id, run.choices, exit_code) as run.tracking:
             result = body(cfg, run)
             costs = {f"cost/{name.replace('.', '/')}": value for name, value in leaves(run.ledger.as_dict())}
             run.tracking.record_metrics(costs if result is None else {**costs, "objective": result})
@@ -281,44 +278,16 @@ def seed_everything(seed: int | None) -> None:
         pytorch_lightning.seed_everything(seed, workers=True, verbose=False)
 
 
-def is_interrupt(error: BaseException) -> bool:
-    """Returns whether the user pressed Ctrl-C; Lightning turns that into a SystemExit."""
-    by_lightning = isinstance(error, SystemExit) and isinstance(error.__context__, KeyboardInterrupt)
-    return isinstance(error, KeyboardInterrupt) or by_lightning
-
-
-def _exit_code(error: BaseException) -> int:
-    """What a shell is told about a run that `error` ended."""
-    if is_interrupt(error):
-        return INTERRUPTED
-    return error.code if isinstance(error, SystemExit) and isinstance(error.code, int) else 1
-
-
 def _report(error: BaseException, run: Run) -> int:
     """Says on the console and in the run's log what ended the run; returns the exit code."""
-    code = _exit_code(error)
+    code = exit_code(error)
     if code == INTERRUPTED:
         kept = [override for override in run.overrides if not override.startswith("run_dir=")]
         command = shlex.join([f"pmg-{run.command}", *kept, f"run_dir={run.folder}"])
         print(f"interrupted; go on with: {command}", file=sys.stderr)
     elif not isinstance(error, SystemExit):
-        print(f"error: {_one_line(error, run)}", file=sys.stderr)
+        print(f"error: {one_line(error, run.folder, run.log)}", file=sys.stderr)
     with file_only():
         log.error("run ended with exit code %d", code, exc_info=error)
     print(run.folder, flush=True)
     return code
-
-
-def _one_line(error: BaseException, run: Run) -> str:
-    """Returns what the user can act on: the message alone where it was written for users."""
-    first = next(iter(str(error).splitlines()), "")
-    if isinstance(error, PmgError):
-        return " ".join(str(error).split())
-    if isinstance(error, OmegaConfBaseException):
-        key = f" (key '{error.full_key}')" if error.full_key else ""
-        return f"config: {first}{key}"
-    if isinstance(error, OSError) and error.errno in REMEDIES:
-        return (
-            f"can't write into {run.folder}: {error.strerror}; {REMEDIES[error.errno]} and run the same command again"
-        )
-    return f"{type(error).__name__}: {first} (traceback in {run.log})"

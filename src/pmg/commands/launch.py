@@ -23,8 +23,9 @@ from yaml import YAMLError
 from pmg.commands import sweep_jobs
 from pmg.commands.sweep import SweepSummary
 from pmg.config import nearest, register_configs
+from pmg.ending import INTERRUPTED
 from pmg.process import RunFailedError
-from pmg.run import INTERRUPTED, Body, execute, finished, read_run
+from pmg.run import Body, execute, finished, read_run
 
 CONFIG_MODULE = "pmg.conf"
 PLUGINS = {  # what other packages add to Hydra, with our extra that brings it

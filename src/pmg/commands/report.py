@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NoReturn
 from pmg.cache import atomic_write_bytes, atomic_write_text
 from pmg.commands.launch import terminated
 from pmg.domain import PmgError
-from pmg.run import INTERRUPTED
+from pmg.ending import INTERRUPTED
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -22,8 +22,8 @@ from hydra.core.utils import setup_globals
 
 from pmg.config import register_configs
 from pmg.domain import PmgError
+from pmg.ending import is_interrupt
 from pmg.process import log_file
-from pmg.run import is_interrupt
 
 log = logging.getLogger(__name__)
 
