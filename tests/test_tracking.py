@@ -361,6 +361,20 @@ def test_records_of_wandb_and_mlflow(tmp_path, made, monkeypatch):
     assert {"grid/1.png", "tables/samples/0001.png", "model/encoder/deep/weights"} <= set(store.files(run))
 
 
+@pytest.mark.slow
+def test_run_of_wandb_is_ended_where_another_logger_cannot_begin(tmp_path):
+    loggers = {
+        "wandb": {"_target_": "pmg.tracking.to_wandb.WandbTracker", "save_dir": str(tmp_path)},
+        "broken": {"_target_": "pmg.tracking.to_csv.CsvTracker"},
+    }
+    cfg = OmegaConf.create({"paths": {"output_dir": "."}, "logger": loggers})
+    opening = open_tracking(cfg, tmp_path / "run", "train", "abc", {}, lambda error: 1)
+    with pytest.raises(TypeError, match="save_dir"), opening:
+        pass
+    (records,) = wandb_records(tmp_path)
+    assert of_type(records, "exit")[0]["exit_code"] == 1
+
+
 def test_config_is_logged_without_secrets():
     cfg = OmegaConf.create({
         "logger": {"mlflow": {"store": "postgresql://me:word@host/db"}},
