@@ -1,12 +1,9 @@
-"""What should be tracked is: everything is read back from the files that each tracker wrote."""
+"""Labels, secrets, and every kind of tracker by itself; a sweep's jobs, crashes, runs that go on."""
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -17,230 +14,7 @@ from PIL import Image
 
 from pmg.run import execute, execute_part
 from pmg.tracking.opening import HIDDEN, open_tracking, public_config, run_name, tags
-
-ALL = "logger=[csv,tensorboard,wandb,mlflow]"
-TINY = [
-    ALL, "encoder=tiny", "text_encoder=tiny", "generator=tiny", "scorer=tiny", "name=toy", "trainer=cpu",
-    "split_sizes={train: 8, validation: 4, test: 6}", "objective.users_per_step=4", "objective.batches.draws=2",
-    "sampling.steps=2", "sheet_users=4", "trainer.max_steps=3", "trainer.val_check_interval=1",
-    "trainer.log_every_n_steps=1", "data.topics=[animal-mammal,food-fruit,food-sweet]", "paths.cache_dir=cache",
-    "paths.output_dir=.", "train_run=train", "generate_run=generate",
-]  # fmt: skip
-METHODS = ("none", "keywords", "soft", "pmg", "oracle")
-
-
-def wandb_records(run_dir):
-    """The records of a run's offline files, as W&B's own reader prints them, one list a file, oldest first."""
-    files = sorted(Path(run_dir).glob("wandb/offline-run-*/run-*.wandb"))
-    read = [sys.executable, "-m", "wandb", "leet", "inspect", "--json"]
-    texts = [subprocess.run([*read, file], capture_output=True, text=True, check=True).stdout for file in files]
-    return [[json.loads(line) for line in text.splitlines()] for text in texts]
-
-
-def of_type(records, kind):
-    return [record[kind] for record in records if record["type"] == kind]
-
-
-def last(records, kind):
-    """The values of all updates of a kind (config, summary), later ones on top."""
-    found = {}
-    for record in of_type(records, kind):
-        found.update(record.get("update", {}))
-    return found
-
-
-class Mlflow:
-    """An MLflow store read by its own client."""
-
-    def __init__(self, folder):
-        from mlflow.tracking import MlflowClient
-
-        self.client = MlflowClient(f"sqlite:///{folder}/mlflow.db")
-        experiments = [experiment.experiment_id for experiment in self.client.search_experiments()]
-        self.runs = self.client.search_runs(experiments)
-
-    def run(self, name):
-        (found,) = [run for run in self.runs if run.info.run_name == name]
-        return found
-
-    def files(self, run, folder=None):
-        found = []
-        for entry in self.client.list_artifacts(run.info.run_id, folder):
-            found += self.files(run, entry.path) if entry.is_dir else [entry.path]
-        return found
-
-
-def tensorboard(run_dir):
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    events = EventAccumulator(str(run_dir / "tensorboard"), {"scalars": 0, "images": 0, "tensors": 0})
-    return events.Reload()
-
-
-def text_of(events, name):
-    return events.Tensors(f"{name}/text_summary")[-1].tensor_proto.string_val[0].decode()
-
-
-def curves(place, verb):
-    """Values by (metric, step) of a command's run in each tracker."""
-    records = wandb_records(place / verb)[-1]
-    rows = [item["item"] for item in of_type(records, "history")]
-    table = pd.read_csv(place / verb / "csv/version_0/metrics.csv")
-    events, store = tensorboard(place / verb), Mlflow(place)
-    run = store.run(verb)
-    found = {
-        "wandb": {
-            (k, int(row["trainer/global_step"])): v for row in rows for k, v in row.items() if "trainer" not in k
-        },
-        "csv": {
-            (k, int(row["step"])): v for _, row in table.iterrows() for k, v in row.dropna().items() if k != "step"
-        },
-        "tensorboard": {(k, e.step): e.value for k in events.Tags()["scalars"] for e in events.Scalars(k)},
-        "mlflow": {
-            (k, m.step): m.value for k in run.data.metrics for m in store.client.get_metric_history(run.info.run_id, k)
-        },
-    }
-    wanted = ("train/", "val/", "results/", "paired/", "gap_closed/", "cost/", "objective")
-    return {name: {key: v for key, v in part.items() if key[0].startswith(wanted)} for name, part in found.items()}
-
-
-@pytest.fixture(scope="module")
-def road(tmp_path_factory):
-    """A folder in which the three commands ran with every logger at once."""
-    place = tmp_path_factory.mktemp("road")
-    for verb in ("train", "generate", "evaluate"):
-        command = [sys.executable, "-m", f"pmg.commands.{verb}", *TINY, f"run_dir={verb}"]
-        done = subprocess.run(command, cwd=place, capture_output=True, text=True, timeout=600)
-        assert done.returncode == 0, done.stderr[-2000:]
-    return place
-
-
-@pytest.mark.slow
-def test_the_same_numbers_stand_in_every_tracker(road):
-    trained = curves(road, "train")
-    assert {("train/total", 0), ("train/total", 2), ("val/denoise", 2)} <= trained["csv"].keys()
-    stepped = {
-        name: {key: v for key, v in part.items() if key[0].startswith(("train/", "val/"))}
-        for name, part in trained.items()
-    }
-    for name in ("wandb", "tensorboard", "mlflow"):
-        assert stepped[name] == pytest.approx(stepped["csv"], rel=1e-6), name  # event files hold float32
-    for verb in ("train", "generate", "evaluate"):
-        whole = curves(road, verb)
-        named = {name: {key[0]: v for key, v in part.items()} for name, part in whole.items()}
-        assert len(named["csv"]) > 5
-        for name in ("wandb", "tensorboard", "mlflow"):
-            assert named[name] == pytest.approx(named["csv"], rel=1e-6), (verb, name)
-    recorded = json.loads((road / "train" / "metrics.json").read_text())
-    assert {v for key, v in trained["wandb"].items() if key[0] == "objective"} == {recorded["result"]}
-    results = json.loads((road / "evaluate" / "results.json").read_text())
-    judged = {key[0]: v for key, v in curves(road, "evaluate")["wandb"].items()}
-    assert judged["results/pmg/lpips_truth"] == pytest.approx(results["arms"]["pmg"]["lpips_truth"]["mean"])
-    assert judged["paired/pmg-none/lpips_truth"] == pytest.approx(results["paired"]["pmg-none"]["lpips_truth"]["mean"])
-
-
-@pytest.mark.slow
-def test_wandb_run_is_labelled(road):
-    ids = set()
-    for verb in ("train", "generate", "evaluate"):
-        (records,) = wandb_records(road / verb)
-        run = of_type(records, "run")[0]
-        ids.add(run["run_id"])
-        assert run["run_id"] == json.loads((road / verb / "metrics.json").read_text())["id"]
-        assert (run["project"], run["run_group"], run["job_type"], run["display_name"]) == ("pmg", "toy", verb, verb)
-        assert {"data=emoji", "encoder=tiny", "generator=tiny", *(f"method={m}" for m in METHODS)} <= set(run["tags"])
-        assert of_type(records, "exit")[0].get("exit_code", 0) == 0
-        assert last(records, "config")["split_sizes"]["test"] == 6
-        assert "logger" not in last(records, "config")
-        store = Mlflow(road)
-        known = store.run(verb)
-        assert known.info.status == "FINISHED"
-        assert known.data.params["split_sizes.test"] == "6"
-        assert known.data.tags["pmg.id"] == run["run_id"]
-        assert known.data.tags["method"] == ",".join(METHODS)
-        assert yaml.safe_load((road / verb / "csv/version_0/hparams.yaml").read_text())["split_sizes"]["test"] == 6
-        assert "split_sizes:" in text_of(tensorboard(road / verb), "config")
-    assert len(ids) == 3
-    (records,) = wandb_records(road / "train")
-    result = json.loads((road / "train" / "metrics.json").read_text())["result"]
-    assert last(records, "summary")["objective"] == pytest.approx(result)
-
-
-@pytest.mark.slow
-def test_images_tables_and_artifacts_stand_in_every_tracker(road):
-    shown = 4 * len(METHODS)
-    artifacts = {}
-    for verb in ("train", "generate", "evaluate"):
-        (records,) = wandb_records(road / verb)
-        artifacts |= {found["type"]: found for found in of_type(records, "artifact")}
-        for row in of_type(records, "history"):
-            artifacts |= {k.removesuffix("._type"): row["item"] for k in row["item"] if k.endswith("._type")}
-    assert {artifacts[name][f"{name}._type"] for name in ("samples_grid", "contact_sheet")} == {"image-file"}
-    assert artifacts["samples"]["samples.nrows"] == shown
-    assert artifacts["results"]["results._type"] == artifacts["paired"]["paired._type"] == "table-file"
-    pictures = [file["path"] for file in artifacts["run_table"]["manifest"]["contents"]]
-    files = {kind: {f["path"] for f in artifacts[kind]["manifest"]["contents"]} for kind in ("model",)}
-    assert "diffusion_pytorch_model.safetensors" in files["model"]
-    assert pictures
-    store = Mlflow(road)
-    kept = {verb: store.files(store.run(verb)) for verb in ("train", "generate", "evaluate")}
-    assert "model/encoder/diffusion_pytorch_model.safetensors" in kept["train"]
-    assert len([path for path in kept["generate"] if path.startswith("tables/samples/")]) == shown
-    assert {"samples_grid/samples.png", "tables/samples.csv", "config.yaml"} <= set(kept["generate"])
-    assert {"tables/results.csv", "tables/paired.csv", "results/results/results.json"} <= set(kept["evaluate"])
-    assert "contact_sheet/contact_sheet.png" in kept["evaluate"]
-    events = tensorboard(road / "generate")
-    assert len(events.Images("samples")) == shown
-    assert len(events.Images("samples_grid")) == 1
-    assert "| none |" in text_of(events, "samples")
-    assert "diffusion_pytorch_model.safetensors" in text_of(tensorboard(road / "train"), "artifact/encoder")
-    folder = road / "generate" / "csv/version_0"
-    table = pd.read_csv(folder / "samples.csv")
-    assert len(table) == shown
-    assert all((folder / path).is_file() for path in table["image"])
-    listed = pd.read_csv(road / "train" / "csv/version_0/artifacts.csv")
-    assert "../../encoder/diffusion_pytorch_model.safetensors" in set(listed["file"])
-
-
-@pytest.mark.slow
-def test_dashboard_asks_for_what_is_logged(road, root):
-    logged = {"trainer/global_step"}
-    for verb in ("train", "generate", "evaluate"):
-        (records,) = wandb_records(road / verb)
-        logged |= {key.partition("._")[0] for key in last(records, "summary")}
-        logged |= {key.partition("._")[0] for row in of_type(records, "history") for key in row["item"]}
-    assert set(asked(dashboard(root))) - logged == set()
-
-
-def dashboard(root):
-    """The module of experiments/dashboard.py."""
-    spec = importlib.util.spec_from_file_location("dashboard", root / "experiments" / "dashboard.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def asked(module):
-    """The metrics, pictures and tables that the dashboard's panels show."""
-    for section in module.build("me", "pmg", ["seed"]).sections:
-        for panel in section.panels:
-            for name in ("y", "metrics", "media_keys"):
-                value = getattr(panel, name, None) or []
-                found = value if isinstance(value, list) else [value]
-                yield from (getattr(metric, "name", metric) for metric in found)
-            if hasattr(panel, "table_name"):
-                yield panel.table_name
-
-
-def test_dashboard_is_valid(root):
-    module = dashboard(root)
-    workspace = module.build("me", "pmg", ["seed", "sampling.scales.soft"])
-    spec = json.loads(module.checked_spec(workspace))
-    sections = {part["name"]: part["panels"] for part in spec["section"]["panelBankConfig"]["sections"]}
-    assert list(sections) == ["Training", "Objective", "Pictures", "Results", "Cost"]
-    assert [panel["viewType"] for panel in sections["Objective"]].count("Scatter Plot") == 2
-    assert {"results/pmg/lpips_truth", "train/total", "samples_grid"} <= set(asked(module))
-
+from tracked import Mlflow, last, of_type, tensorboard, text_of, wandb_records
 
 JOB = """
 from pmg.commands.launch import launch
@@ -359,6 +133,20 @@ def test_records_of_wandb_and_mlflow(tmp_path, made, monkeypatch):
     assert run.info.status == "KILLED"
     assert run.data.metrics == {"a/b": 0.25}
     assert {"grid/1.png", "tables/samples/0001.png", "model/encoder/deep/weights"} <= set(store.files(run))
+
+
+@pytest.mark.slow
+def test_run_of_wandb_is_ended_where_another_logger_cannot_begin(tmp_path):
+    loggers = {
+        "wandb": {"_target_": "pmg.tracking.to_wandb.WandbTracker", "save_dir": str(tmp_path)},
+        "broken": {"_target_": "pmg.tracking.to_csv.CsvTracker"},
+    }
+    cfg = OmegaConf.create({"paths": {"output_dir": "."}, "logger": loggers})
+    opening = open_tracking(cfg, tmp_path / "run", "train", "abc", {}, lambda error: 1)
+    with pytest.raises(TypeError, match="save_dir"), opening:
+        pass
+    (records,) = wandb_records(tmp_path)
+    assert of_type(records, "exit")[0]["exit_code"] == 1
 
 
 def test_config_is_logged_without_secrets():

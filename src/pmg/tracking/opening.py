@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pmg.config import instantiate_all, to_plain
+from pmg.config import instantiate, to_plain
 from pmg.tracking.tracker import Label, Tracking
 
 # groups whose choice is a tag
@@ -39,12 +39,13 @@ def open_tracking(
         PmgError: a tracker's package is missing, or its service can't be reached.
     """
     tracking = Tracking()
-    if cfg.get("logger"):
-        name = run_name(folder, Path(cfg.paths.output_dir))
-        label = Label(run_id, name, command, tags(cfg.get("method"), choices))
-        tracking = Tracking(instantiate_all(cfg.logger, label=label))
     try:
-        tracking.record_config(public_config(cfg))
+        if cfg.get("logger"):
+            name = run_name(folder, Path(cfg.paths.output_dir))
+            label = Label(run_id, name, command, tags(cfg.get("method"), choices))
+            for node in filter(None, cfg.logger.values()):
+                tracking.trackers.append(instantiate(node, label=label))
+            tracking.record_config(public_config(cfg))
         yield tracking
     except BaseException as error:
         tracking.close(exit_code(error))
