@@ -1,6 +1,8 @@
 # Every routine as one target. `make` alone prints them. ARGS passes overrides: make demo ARGS="seed=1"
 PYTHON ?= python3
 ARGS ?=
+# each takes a gigabyte; tests of one file share what is costly to make
+CORES := -n auto --maxprocesses 4 --dist loadscope
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.setup
@@ -39,10 +41,10 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $@
 
 test: $(STAMP) ## run the test suite (a few minutes)
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest $(CORES) $(ARGS)
 
 test-slow: $(STAMP) ## run the slow tests too: wheel, sweeps, end to end
-	$(BIN)/python -m pytest -m 'not gpu and not network' $(ARGS)
+	$(BIN)/python -m pytest -m 'not gpu and not network' $(CORES) $(ARGS)
 
 lint: $(STAMP) ## check style
 	$(BIN)/ruff check .

@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 
 # before any library reads them
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # the other cores have tests of their own
 os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1", WANDB_MODE="disabled", WANDB_SILENT="true")
 
 import hydra

@@ -12,7 +12,7 @@ import yaml
 from omegaconf import OmegaConf
 from PIL import Image
 
-from pmg.run import execute, execute_part
+from pmg.run import execute, execute_part, tracked
 from pmg.tracking.opening import HIDDEN, open_tracking, public_config, run_name, tags
 from tracked import Mlflow, last, of_type, tensorboard, text_of, wandb_records
 
@@ -185,6 +185,7 @@ def test_parts_of_a_run_share_its_trackers(tmp_path):
     )
     part = OmegaConf.merge(whole, {"run_dir": str(tmp_path / "study" / "train")})
 
+    @tracked
     def body(cfg, run):
         execute_part(part, "train", lambda cfg, run: run.measure({"a": 1.0}), run.tracking)
         run.measure({"b": 2.0})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pmg.commands.judges import build_features, build_measures, build_sets, check_independent
 from pmg.commands.launch import launch
@@ -24,14 +24,11 @@ DECIDING = ("data", "judge", "generator", "text_encoder", "split_sizes", "target
 @tracked
 def body(cfg: DictConfig, run: Run) -> float | None:
     """Judges generated images and writes the results table."""
-    from rich.console import Console
-
     from pmg.evaluation.contact_sheet import build_rows, choose_examples, contact_sheet
     from pmg.evaluation.judging import Judging, in_order, judge_accuracy
     from pmg.evaluation.kept_rows import KeptRows
     from pmg.evaluation.report import build_results, read_rows, write_results, write_rows
     from pmg.evaluation.sets import measure_sets
-    from pmg.evaluation.tables import build_tables, print_tables
     from pmg.evaluation.tracked import headline, record_results
     from pmg.generation.records import read_images, read_records
     from pmg.models.device import place
@@ -51,8 +48,7 @@ def body(cfg: DictConfig, run: Run) -> float | None:
     kept = KeptRows(run.folder / "judged" / config_hash(cfg, *DECIDING))
     judging = Judging(
         data.catalogue, judge, instantiate(cfg.judge.perceptual), place(instantiate(cfg.generator), cfg.device),
-        build_measures(cfg.judge, features), bool(cfg.judge.get("ms_ssim")),
-        kept,
+        build_measures(cfg.judge, features), bool(cfg.judge.get("ms_ssim")), kept,
     )  # fmt: skip
     own = {(record.example, record.method): images[record.key] for record in records if record.control == "own"}
     with run.ledger.phase("judge"):
@@ -78,13 +74,22 @@ def body(cfg: DictConfig, run: Run) -> float | None:
     run.measure(headline(results))
     record_results(run.tracking, results, folder)
     run.tracking.record_image("contact_sheet", folder / "contact_sheet.png")
+    _show(results, trust)
+    print(folder / "results.json", folder / "contact_sheet.png", sep="\n")
+    return None
+
+
+def _show(results: dict[str, Any], trust: dict[str, float]) -> None:
+    """Prints the tables, and how far the judge's words can be trusted."""
+    from rich.console import Console
+
+    from pmg.evaluation.tables import build_tables, print_tables
+
     console = Console()
     print_tables(build_tables(results), console)
     if trust:
         told = (f"{name.removesuffix('_accuracy')} {value:.1%}" for name, value in trust.items())
         console.print(f"The judge on real held-out drawings: {', '.join(told)}")
-    print(folder / "results.json", folder / "contact_sheet.png", sep="\n")
-    return None
 
 
 def _generated(cfg: DictConfig) -> dict:
