@@ -54,10 +54,11 @@ class Stage:
 
 def shards(place: Path) -> Pieces:
     """Shards of pictures that a packing has counted as done."""
-    state = place / "data/catalog/.pictures/state.json"
-    folder = state.parent if state.exists() else place / "data/catalog/pictures"
-    names = json.loads(state.read_text())["packed"]["sha256"] if state.exists() else sorted(folder.glob("*.arrow"))
-    return {Path(name).name: _identity(folder / Path(name).name) for name in names if folder.exists()}
+    data = place / "data/catalog"
+    folder = data / ".pictures" if (data / ".pictures").exists() else data / "pictures"
+    state = data / ".packing.json"
+    names = json.loads(state.read_text())["packed"]["sha256"] if state.exists() else ()
+    return {Path(name).name: _identity(folder / Path(name).name) for name in names}
 
 
 def images(place: Path) -> Pieces:

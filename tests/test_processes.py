@@ -31,7 +31,11 @@ def train(place, folder, *options):
 def curve(folder):
     """Every logged value in its order (after an interruption Lightning counts rows from one on, so not by step)."""
     logged = pd.concat([pd.read_csv(path) for path in sorted(folder.glob("csv/version_*/metrics.csv"))])
-    return {name: torch.tensor(logged[name].dropna().tolist()) for name in logged.columns if "/" in name}
+    return {
+        name: torch.tensor(logged[name].dropna().tolist())
+        for name in logged.columns
+        if name.startswith(("train/", "val/"))
+    }
 
 
 def succeed(process):

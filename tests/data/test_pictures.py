@@ -248,12 +248,13 @@ def test_a_broken_off_packing_goes_on_behind_its_last_shard(source, tmp_path, mo
     monkeypatch.setattr("pmg.data.packing.PER_SHARD", 2)
     monkeypatch.setattr("pmg.data.packing.AT_ONCE", 2)
     pictures = {f"i{n}": noise(n) for n in range(6)} | {"i3": None}
-    read, square, seen = source(**pictures), Packing._square, []
+    read, square, seen, broken = source(**pictures), Packing._square, [], []
     prepare(read, str(tmp_path / "whole"), max_missing_pictures=0.5)
 
     def breaks_at_the_fifth(packing, path, hasher):
         seen.append(path)
-        if len(seen) == 5:
+        if len(seen) == 5 and not broken:
+            broken.append(path)
             raise KeyboardInterrupt
         return square(packing, path, hasher)
 
@@ -264,8 +265,22 @@ def test_a_broken_off_packing_goes_on_behind_its_last_shard(source, tmp_path, mo
     prepare(read, str(tmp_path / "made"), max_missing_pictures=0.5)
     assert (tmp_path / "made" / "pictures" / "00000.arrow").stat().st_ino == first
     assert len(seen) < 5 + len(pictures)
+    seen.clear()
+    prepare(read, str(tmp_path / "made"), max_missing_pictures=0.5)
+    assert seen == []  # what is packed stays as it is
+    flipped = tmp_path / "made" / "pictures" / "00001.arrow"
+    flipped.write_bytes(flipped.read_bytes()[:-1])
+    prepare(read, str(tmp_path / "made"), max_missing_pictures=0.5)
     whole, made = (
         {path.name: path.read_bytes() for path in (tmp_path / name).rglob("*") if path.is_file()}
         for name in ("whole", "made")
     )
     assert made == whole
+
+
+def test_tables_without_a_manifest_of_a_killed_preparation_are_ours(source, tmp_path):
+    read = source(a=noise(0))
+    prepare(read, str(tmp_path / "made"))
+    (tmp_path / "made" / "manifest.json").unlink()
+    prepare(read, str(tmp_path / "made"))
+    assert (tmp_path / "made" / "manifest.json").is_file()

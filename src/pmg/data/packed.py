@@ -6,11 +6,13 @@ import json
 import shutil
 from collections import Counter
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 
 from pmg.cache import atomic_write_json
 
-STATE = "state.json"
+FOLDER = "pictures"
+STATE = ".packing.json"
 COUNTERS = ("left_out", "changed")
 
 
@@ -41,12 +43,12 @@ class Packed:
 
 
 @dataclass
-class Unfinished:
-    """A packing in work.
+class Work:
+    """A packing as far as it has come, noted in the folder of the prepared data and kept there.
 
     Attributes:
-        folder: its shards.
-        identity: a hash of all that they depend on.
+        folder: of the prepared data.
+        identity: a hash of all that the shards depend on.
         packed: what became of the first `items`.
         items: so many are in whole shards, or left out.
     """
@@ -56,19 +58,33 @@ class Unfinished:
     packed: Packed = field(default_factory=Packed)
     items: int = 0
 
+    @property
+    def shards(self) -> Path:
+        """The folder of the shards until they replace those that readers see."""
+        return self.folder / f".{FOLDER}"
+
     @classmethod
-    def open(cls, folder: Path, identity: str) -> Unfinished:
-        """The one that was broken off in `folder`, or a new one where there is none of this identity."""
+    def open(cls, folder: Path, identity: str) -> Work:
+        """What `folder` has of this identity; a new one where there is nothing, or not whole."""
+        work = cls(folder, identity)
         try:
             state = json.loads((folder / STATE).read_text())
-        except (OSError, ValueError):
-            state = {}
-        if state.get("identity") == identity:
-            packed = {name: Counter(part) if name in COUNTERS else part for name, part in state["packed"].items()}
-            return cls(folder, identity, Packed(**packed), state["items"])
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        return cls(folder, identity)
+            if state["identity"] == identity:
+                packed = {name: Counter(part) if name in COUNTERS else part for name, part in state["packed"].items()}
+                work = cls(folder, identity, Packed(**packed), state["items"])
+        except (OSError, ValueError, KeyError):
+            pass
+        if not work._is_whole():
+            work = cls(folder, identity)
+        if not work.items:
+            shutil.rmtree(work.shards, ignore_errors=True)
+            work.shards.mkdir(parents=True)
+        return work
+
+    def _is_whole(self) -> bool:
+        place = self.shards if self.shards.is_dir() else self.folder / FOLDER
+        files = {place / Path(name).name: digest for name, digest in self.packed.sha256.items()}
+        return all(path.is_file() and sha256(path.read_bytes()).hexdigest() == files[path] for path in files)
 
     def save(self, items: int) -> None:
         """Notes that all of the first `items` are dealt with."""
@@ -76,12 +92,13 @@ class Unfinished:
         state = {"identity": self.identity, "items": items, "packed": vars(self.packed)}
         atomic_write_json(self.folder / STATE, state)
 
-    def replace(self, folder: Path) -> None:
-        """Puts the shards where readers look for them."""
-        (self.folder / STATE).unlink(missing_ok=True)
-        shutil.rmtree(folder, ignore_errors=True)
-        self.folder.rename(folder)
+    def replace(self) -> None:
+        """Puts the shards where readers look for them, unless they are there."""
+        if self.shards.is_dir():
+            shutil.rmtree(self.folder / FOLDER, ignore_errors=True)
+            self.shards.rename(self.folder / FOLDER)
 
     def drop(self) -> None:
-        """Removes the shards."""
-        shutil.rmtree(self.folder)
+        """Forgets the packing."""
+        shutil.rmtree(self.shards, ignore_errors=True)
+        (self.folder / STATE).unlink(missing_ok=True)

@@ -20,11 +20,10 @@ from rich.progress import track
 
 from pmg.cache import Cache, atomic_write_bytes
 from pmg.config import nearest
-from pmg.data.packed import Packed, Unfinished
+from pmg.data.packed import FOLDER, Packed, Work
 from pmg.data.picture_files import MISSING, UnusableError, read_picture
 from pmg.domain import PmgError
 
-FOLDER = "pictures"
 PER_SHARD = 1000
 AT_ONCE = 64  # pictures that are decoded before the next are begun
 FITS: dict[str, Callable[..., Image.Image]] = {"crop": ImageOps.fit, "pad": ImageOps.pad}
@@ -70,7 +69,8 @@ class Packing:
     def pack(self, items: Sequence[str], paths: Mapping[str, Path], folder: Path, max_missing: float) -> Packed:
         """Reads, checks and packs the pictures of `items`; all shards are replaced at once, or none.
 
-        Packing that was broken off goes on behind the last whole shard, unless items, files or `Packing` changed.
+        What is packed already stays as it is, and packing that was broken off goes on behind the last whole shard,
+        unless items, files or `Packing` changed.
 
         Args:
             items: ids, in the order of their rows.
@@ -87,14 +87,14 @@ class Packing:
             early.count(early.left_out, MISSING, item, paths.get(item))
         refuse_missing(early, len(items), max_missing)
         hasher = _hasher()
-        work = Unfinished.open(folder / f".{FOLDER}", self._identity(items, paths))
+        work = Work.open(folder, self._identity(items, paths))
         self._write(items, paths, work, hasher)
         try:
             refuse_missing(work.packed, len(items), max_missing)
         except PmgError:
             work.drop()
             raise
-        work.replace(folder / FOLDER)
+        work.replace()
         return work.packed
 
     def _identity(self, items: Sequence[str], paths: Mapping[str, Path]) -> str:
@@ -103,7 +103,7 @@ class Packing:
         files = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in there]
         return Cache.key(items=list(items), files=files, packing=asdict(self), per_shard=PER_SHARD)
 
-    def _write(self, items: Sequence[str], paths: Mapping[str, Path], work: Unfinished, hasher: Hasher) -> None:
+    def _write(self, items: Sequence[str], paths: Mapping[str, Path], work: Work, hasher: Hasher) -> None:
         shard: dict[str, bytes] = {}
         packed, begin = work.packed, work.items
         squares = self._squares(items[begin:], paths, hasher)
@@ -116,11 +116,12 @@ class Packing:
                 packed.count(packed.changed, change, item, paths[item])
             packed.row[item], packed.phash[item], shard[item] = len(packed.row), square.phash, square.png
             if len(shard) == PER_SHARD:
-                packed.sha256.update(_write_shard(work.folder, len(packed.sha256), shard))
+                packed.sha256.update(_write_shard(work.shards, len(packed.sha256), shard))
                 work.save(number)
                 shard = {}
         if shard:
-            packed.sha256.update(_write_shard(work.folder, len(packed.sha256), shard))
+            packed.sha256.update(_write_shard(work.shards, len(packed.sha256), shard))
+        work.save(len(items))
 
     def _squares(
         self, items: Sequence[str], paths: Mapping[str, Path], hasher: Hasher

@@ -15,7 +15,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from pmg.data.packing import FOLDER, PER_SHARD
+from pmg.data.packed import FOLDER
+from pmg.data.packing import PER_SHARD
 from pmg.data.tables import MANIFEST, WITHOUT
 from pmg.domain import Item, PmgError
 

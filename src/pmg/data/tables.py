@@ -16,8 +16,8 @@ from typing import Any
 import pandas as pd
 
 from pmg.cache import atomic_write_bytes, atomic_write_json
-from pmg.data.packed import Packed
-from pmg.data.packing import FOLDER, PER_SHARD, Packing
+from pmg.data.packed import FOLDER, STATE, Packed
+from pmg.data.packing import PER_SHARD, Packing
 from pmg.domain import PmgError
 
 ITEMS = ("id", "concept", "title", "keywords", "topic", "facts")
@@ -110,6 +110,8 @@ def prepare(
     if tables.pictures is not None:
         ids = tables.items["id"].tolist()
         packed = packing.pack(ids, tables.pictures, Path(folder), max_missing_pictures)
+    elif not Path(folder, STATE).exists():
+        atomic_write_json(Path(folder, STATE), {})  # tables without a manifest are ours where this stands
     written = _write_tables(tables, packed, Path(folder))
     counts = _count(tables, packed)
     about = {"first": {**tables.drops.first, **packed.first}, "sources": dict(tables.files), **tables.notes}
@@ -121,7 +123,7 @@ def prepare(
 
 def _refuse_foreign(folder: Path) -> None:
     """Refuses a folder whose files would be lost: yours may have the names of ours."""
-    made = (folder / MANIFEST).is_file()
+    made = (folder / MANIFEST).is_file() or (folder / STATE).is_file()
     ours = [] if made else [folder / name for name in NAMES if (folder / name).exists()]
     pictures = [path for path in sorted((folder / FOLDER).glob("*")) if path.suffix != ".arrow"]
     for path in (*ours, *pictures):
