@@ -23,6 +23,7 @@ from benchmarks import generation, growth, kernels, keywords, limit, startup, tr
 from benchmarks.report import write_report
 from benchmarks.stack import Plan, full, smoke
 from record import fill
+from transformers.utils import logging as transformers_logging
 
 from pmg.cache import atomic_write_json
 from pmg.provenance import git_state, hardware, versions
@@ -57,6 +58,14 @@ def measure_parts(plan: Plan, names: list[str]) -> dict[str, Any]:
     return {name: json.loads(file.read_text()) for name, file in files.items() if file.exists()}
 
 
+def _hush() -> None:
+    """Keeps libraries' own talk from between the progress bars."""
+    for library, level in (("pytorch_lightning", logging.WARNING), ("bitsandbytes", logging.ERROR)):
+        logging.getLogger(library).setLevel(level)
+    warnings.filterwarnings("ignore", module="pytorch_lightning")
+    transformers_logging.disable_progress_bar()
+
+
 def main() -> None:
     """Measures and reports."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -64,8 +73,7 @@ def main() -> None:
     parser.add_argument("--smoke", action="store_true", help="toy length on tiny models, from the start: does it run?")
     parser.add_argument("--into", type=Path, default=HERE / "speed", help="folder of tables and figures")
     options = parser.parse_args()
-    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
-    warnings.filterwarnings("ignore", module="pytorch_lightning")
+    _hush()
     folder = Path("outputs/smoke/speed-parts" if options.smoke else "outputs/speed").resolve()
     if options.smoke and not options.only:
         shutil.rmtree(folder, ignore_errors=True)

@@ -15,7 +15,7 @@ from benchmarks.training import OVERRIDES, run_steps
 
 KERNELS = {
     "matrix": ("mm", "addmm", "bmm", "baddbmm", "addbmm", "dot", "mv", "addmv", "mkldnn_linear"),
-    "convolution": ("convolution", "conv"),
+    "convolution": ("convolution", "conv2d"),
     "attention": ("scaled_dot_product", "softmax"),
     "normalisation": ("native_layer_norm", "native_group_norm", "native_batch_norm", "batch_norm", "rms_norm"),
 }

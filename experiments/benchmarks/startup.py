@@ -30,7 +30,7 @@ def scripts() -> dict[str, str]:
 
 def ways(verb: str) -> dict[str, tuple[list[str], dict[str, str]]]:
     """Arguments and environment of what needs no model: help, config, completion."""
-    line = f"pmg-{verb} seed="
+    line = f"pmg-{verb} "  # TAB behind the command: all groups and keys
     complete = {"COMP_LINE": line, "COMP_POINT": str(len(line)), "COMP_TYPE": "9"}
     return {
         "help": (["--help"], {}),
