@@ -22,7 +22,7 @@ SMOKE_unseen := unseen=[thick_outline]
 
 .DEFAULT_GOAL := help
 .PHONY: dashboard record help setup test test-slow lint format catalogue pretrain demo demo-smoke clean \
-	encoders image-prompts $(STUDIES) faithfulness faults reproduce reproduce-smoke
+	encoders image-prompts $(STUDIES) faithfulness faults reproduce reproduce-smoke benchmark benchmark-smoke
 
 help: ## print every target
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -105,6 +105,13 @@ reproduce-smoke: $(STAMP) ## every study at toy length: does it run? (5 minutes)
 	$(BIN)/pmg-train experiment=image_prompts $(SMOKE)
 	$(foreach study,$(STUDIES),$(BIN)/pmg-study experiment=$(study) $(SMOKE) $(SMOKE_$(study)) && \
 		$(BIN)/python experiments/report.py $(study) --runs outputs/smoke/studies/$(study) --into outputs/smoke/$(study) &&) true
+
+benchmark: $(STAMP) ## how much faster than the naive ways, into experiments/speed (about 20 minutes, on an idle machine)
+	$(BIN)/python experiments/speed.py $(ARGS)
+
+benchmark-smoke: $(STAMP) ## the benchmark at toy length: does it make its figures? (2 minutes)
+	$(BIN)/python experiments/speed.py --smoke --into outputs/smoke/speed $(ARGS)
+	$(foreach file,results.json table.md growth.png shares.png,test -s outputs/smoke/speed/$(file) &&) true
 
 clean: ## remove caches and build leftovers (outputs and .venv stay)
 	rm -rf build dist src/*.egg-info .pytest_cache .ruff_cache

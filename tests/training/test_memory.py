@@ -26,7 +26,7 @@ from pmg.models.live_bytes import LiveBytes, weight_bytes
 from pmg.models.preference_encoder import PreferenceEncoder
 from pmg.models.quantization import quantized_bytes
 from pmg.models.stable_diffusion import load_stable_diffusion
-from pmg.training.memory import Sizes, estimate_training
+from pmg.training.memory import READ_AT_ONCE, Sizes, estimate_training
 from pmg.training.objective import Denoise
 from pmg.training.operations import count_operations
 from pmg.training.preference import PARTS, PreferenceTraining
@@ -108,7 +108,7 @@ def test_reading_and_encoding_take_what_was_forecast(forecast, real):
     assert told.phases["encode images"] == pytest.approx(tensors.peak + images.nbytes, rel=0.2)
     histories = [torch.randint(300, (SIZES.history_tokens,)) for _ in range(32)]
     assert told.phases["read histories"] == pytest.approx(
-        allocated(lambda: language_model.prefill_tokens(histories)), rel=0.2
+        allocated(lambda: language_model.prefill_tokens(histories, READ_AT_ONCE)), rel=0.2
     )
 
 

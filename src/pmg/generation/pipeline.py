@@ -68,6 +68,11 @@ class Pipeline:
     @torch.no_grad()
     def __call__(self, requests: Sequence[Request]) -> Generated:
         """Makes one image a request; all requests of a batch use the same kinds of blocks."""
+        return self.select(requests, self.generator.decode(self.denoise(requests)))
+
+    @torch.no_grad()
+    def denoise(self, requests: Sequence[Request]) -> Tensor:
+        """Latents of every candidate, `(B * C, ...)`, candidates of a request together."""
         # 1. encode the blocks, once a request
         target, preference = self.encode_blocks(requests)
         # 2. weigh them, once a candidate, and join them to the conditions that guide
@@ -82,9 +87,7 @@ class Pipeline:
                 self.generator, branches, list(coefficients.values()), noise, self.steps, self.distilled, seeds
             )
         self.evaluations += len(branches) * len(noise) * self.steps
-        images = self.generator.decode(latents)
-        # 4. score and pick
-        return self.select(requests, images)
+        return latents
 
     def _mix(self, blocks: list[str], negative: bool) -> dict[str, float]:
         """Coefficients of the branches; a model that takes the guidance as an input sees everything in one branch."""

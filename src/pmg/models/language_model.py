@@ -24,6 +24,7 @@ from pmg.models.sources import loading, resolve_source
 from pmg.models.writing import Continuation, end_tokens, greedy, sampled, write
 
 NO_FRAME = Frame()
+READ_AT_ONCE = {"cpu": 4}  # histories in one pass, else 32, which do not fit a processor's caches: twice the time
 TREE_TOKENS = 4096  # tokens of questions and options in one pass, over all its histories; bounds memory
 
 
@@ -85,12 +86,12 @@ class LanguageModel(nn.Module):
         return self.tokenizer(text, add_special_tokens=False).input_ids
 
     @torch.no_grad()
-    def prefill(self, texts: Sequence[str], batch_size: int = 32) -> Context:
+    def prefill(self, texts: Sequence[str], batch_size: int | None = None) -> Context:
         """Reads texts once, in batches of similar length.
 
         Args:
             texts: B texts, none empty.
-            batch_size: texts in one forward pass.
+            batch_size: texts in one forward pass; None: as many as suit the device.
 
         Returns:
             Their keys and values, in the order of `texts`, in the model's dtype.
@@ -105,14 +106,14 @@ class LanguageModel(nn.Module):
         return self.prefill_tokens([torch.tensor(row, dtype=torch.long) for row in ids], batch_size)
 
     @torch.no_grad()
-    def prefill_tokens(self, tokens: Sequence[Tensor], batch_size: int = 32) -> Context:
+    def prefill_tokens(self, tokens: Sequence[Tensor], batch_size: int | None = None) -> Context:
         """Reads texts as `prefill` does, given as tokens, int64 `(T_i,)` each."""
         lengths = torch.tensor([len(row) for row in tokens])
         order = lengths.argsort(stable=True)
         ends = lengths[order].cumsum(0)
         shape = (self.layers, int(ends[-1]), self.kv_heads, self.head_dim)
         keys, values = (torch.empty(shape, dtype=self.model.dtype) for _ in range(2))
-        for batch in order.split(batch_size):
+        for batch in order.split(batch_size or READ_AT_ONCE.get(self.model.device.type, 32)):
             last = ends[(order == batch[-1]).nonzero().item()]
             span = slice(int(last - lengths[batch].sum()), int(last))
             self._read([tokens[row] for row in batch], keys[:, span], values[:, span])

@@ -21,7 +21,7 @@ from pmg.models.preference_encoder import PreferenceEncoder
 from pmg.training.objective import Term
 from pmg.training.preference import PARTS, PreferenceTraining
 
-READ_AT_ONCE = 32  # histories in one pass, as `LanguageModel.prefill` reads them
+READ_AT_ONCE = 32  # histories in one pass, as `LanguageModel.prefill` reads them on a GPU; a processor takes fewer
 ENCODE_AT_ONCE = 32  # images in one pass, as `encode_drawings` gives them
 ADAM = 4  # a trained weight, its gradient, and Adam's two moments
 

@@ -1,0 +1,100 @@
+"""Generation: candidates a second against a plain diffusers loop, and whether the pictures are as good."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import torch
+from rich.progress import track
+from torch import Tensor
+
+from benchmarks.naive_generation import NaiveGenerator
+from benchmarks.stack import Plan, Study, build_drawing, build_requests, build_study
+from benchmarks.timing import speedup
+from benchmarks.training import plain_denoiser
+from pmg.config import instantiate
+from pmg.domain import Example
+from pmg.evaluation.metrics import References, classify
+from pmg.evaluation.statistics import paired_difference
+from pmg.generation.pipeline import Pipeline
+from pmg.generation.request import Request
+
+
+def build_naive(pipeline: Pipeline, steps: int) -> NaiveGenerator:
+    """The naive way with a pipeline's models and scales."""
+    generator, scales = pipeline.generator, pipeline.scales
+    text = generator.text_encoder
+    if scales.keywords != scales.soft:
+        raise SystemExit("the naive way guides by the whole preference: keywords and soft need one scale")
+    return NaiveGenerator(
+        generator.autoencoder, plain_denoiser(generator), generator.noise_scheduler, text.model, text.tokenizer,
+        scales.target, scales.soft, steps, pipeline.bfloat16,
+    )  # fmt: skip
+
+
+def draw_each(naive: NaiveGenerator, pipeline: Pipeline, requests: Sequence[Request]) -> Tensor:
+    """Images `(B, 3, H, W)`, chosen among the same candidates by the same scorer, one request at a time."""
+    chosen = []
+    for request in requests:
+        target, words = str(request.target), str(request.words)
+        candidates = [naive.draw(target, words, request.soft, *pair, request.seed) for pair in pipeline.pairs]
+        chosen.append(pipeline.select([request], torch.stack(candidates)).images[0])
+    return torch.stack(chosen)
+
+
+def judge(study: Study, examples: Sequence[Example], images: Tensor) -> dict[str, np.ndarray]:
+    """Style and concept accuracy and LPIPS to the truth of each image."""
+    catalogue = study.data.catalogue
+    truths = [catalogue.pixels(catalogue.rows(example.truth)) for example in examples]
+    distance, _ = References(instantiate(study.cfg.judge.perceptual), truths).nearest(images)
+    fitting = [{catalogue.style[item.id] for item in example.truth} for example in examples]
+    concepts = [example.target.concept for example in examples]
+    found = classify(images, instantiate(study.cfg.judge.classifier), fitting, concepts)
+    return {name: column.numpy() for name, column in {**found, "lpips_truth": distance}.items()}
+
+
+def compare(ours: dict[str, np.ndarray], naive: dict[str, np.ndarray], users: Sequence[str]) -> dict[str, Any]:
+    """Means of both ways and their paired differences; equal where every interval holds 0."""
+    differences = {name: asdict(paired_difference(ours[name], naive[name], np.array(users))) for name in ours}
+    means = {
+        way: {name: float(column.mean()) for name, column in columns.items()}
+        for way, columns in (("ours", ours), ("naive", naive))
+    }
+    equal = all(value["low"] <= 0 <= value["high"] for value in differences.values())
+    return {**means, "ours-naive": differences, "equal": equal}
+
+
+def measure(plan: Plan) -> dict[str, Any]:
+    """Candidates a second, batch by batch in turn; every image of both ways is judged."""
+    study = build_study(plan)
+    examples = study.examples("test")
+    requests, pipeline = build_requests(study, examples), build_drawing(study)
+    naive = build_naive(pipeline, plan.naive_steps)
+    ways = {"ours": pipeline_images(pipeline), "naive": lambda batch: draw_each(naive, pipeline, batch)}
+    for way in ways.values():
+        way(requests[:1])
+    rates: dict[str, list[float]] = {name: [] for name in ways}
+    images: dict[str, list[Tensor]] = {name: [] for name in ways}
+    starts = range(0, len(requests), plan.batch)
+    for start in track(starts, description="Generation"):
+        batch = requests[start : start + plan.batch]
+        for name, way in ways.items():
+            began = time.perf_counter()
+            images[name].append(way(batch))
+            rates[name].append(len(batch) * len(pipeline.pairs) / (time.perf_counter() - began))
+    judged = {name: judge(study, examples, torch.cat(parts)) for name, parts in images.items()}
+    return {
+        "speedup": speedup(rates["ours"], rates["naive"]),
+        "quality": compare(judged["ours"], judged["naive"], [example.user for example in examples]),
+        "users": len(requests), "candidates": len(pipeline.pairs), "steps": plan.steps,
+        "naive_steps": plan.naive_steps, "scales": asdict(pipeline.scales), "bfloat16": pipeline.bfloat16,
+    }  # fmt: skip
+
+
+def pipeline_images(pipeline: Pipeline) -> Any:
+    """Our way as a function from requests to images."""
+    return lambda requests: pipeline(requests).images

@@ -1,0 +1,208 @@
+"""What is measured: the embedded stack, built from the project's own config as the commands build it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import DictConfig
+
+from pmg.commands.parts import build_captions, build_examples, reading
+from pmg.config import find_assets, instantiate, register_configs
+from pmg.data.emoji import EmojiData
+from pmg.domain import Example
+from pmg.generation.pipeline import Pipeline, build_pipeline
+from pmg.generation.request import NO_WORDS, Request
+from pmg.language.preferences import Reader, Readings
+from pmg.language.verbalize import verbalize_history
+from pmg.models.device import place
+from pmg.models.generator import Generator
+from pmg.models.preference_encoder import PreferenceEncoder
+from pmg.models.sources import load_frozen
+from pmg.run import Run
+from pmg.training.datamodule import RowsDataModule
+from pmg.training.preference import PreferenceTraining, build_batches, build_module
+
+TINY = ("encoder=tiny", "text_encoder=tiny", "generator=tiny", "scorer=tiny")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How much is measured.
+
+    Attributes:
+        folder: of caches and of runs that are made meanwhile.
+        overrides: of every config, beside those of the part.
+        users: training users.
+        test_users: users that images are made for.
+        batch: of them at once.
+        steps: of the solver, in our way.
+        naive_steps: of the solver, in the naive way.
+        rounds: repetitions of each way.
+        training_steps: timed in a round, in our way and in the naive one.
+        keyword_users: read in a round.
+        commands: that are started, by verb; none: all.
+        warm_up: runs of a command that fill the cache before it is measured.
+        starts: of each command.
+        growth: of each thing that grows, its sizes.
+        matrix: sides of the square matrices that show what the machine can do.
+    """
+
+    folder: Path
+    overrides: tuple[str, ...]
+    users: int
+    test_users: int
+    batch: int
+    steps: int
+    naive_steps: int
+    rounds: int
+    training_steps: tuple[int, int]
+    keyword_users: int
+    commands: tuple[str, ...]
+    warm_up: int
+    starts: int
+    growth: dict[str, tuple[int, ...]]
+    matrix: tuple[int, ...]
+
+    def compose(self, command: str, *overrides: str) -> DictConfig:
+        """The config of a command, as its command line would make it."""
+        register_configs()
+        GlobalHydra.instance().clear()
+        with hydra.initialize_config_module("pmg.conf", version_base="1.3"):
+            everything = [f"run_dir={self.folder / 'run'}", *overrides, *self.overrides]
+            return hydra.compose(command, overrides=everything)
+
+
+def full(folder: Path) -> Plan:
+    """The recorded benchmark."""
+    growth = {
+        "users": (5, 10, 20, 40), "history": (2, 4, 8, 12), "candidates": (1, 2, 4, 8), "tokens": (1, 2, 4, 8, 16),
+        "memory": (50, 100, 200, 400),
+    }  # fmt: skip
+    return Plan(folder, (), 50, 100, 25, 10, 50, 5, (8, 2), 16, (), 1, 5, growth, (1024, 2048, 4096))
+
+
+def smoke(folder: Path) -> Plan:
+    """The same at toy length on tiny models: nothing that it measures means anything."""
+    overrides = (*TINY, f"paths.cache_dir={folder / 'cache'}", "objective.users_per_step=2", "trainer=cpu")
+    growth = {"users": (2, 4), "history": (2, 4), "candidates": (1, 2), "tokens": (1, 2), "memory": (2, 4)}
+    return Plan(folder, overrides, 4, 4, 2, 2, 3, 2, (2, 1), 2, ("train",), 0, 1, growth, (64,))
+
+
+class Study:
+    """A command's config and what it builds, each part when it is first asked for.
+
+    Args:
+        plan: how much is measured.
+        command: the verb.
+        overrides: of its config.
+    """
+
+    def __init__(self, plan: Plan, command: str, *overrides: str) -> None:
+        sizes = f"split_sizes={{train: {plan.users}, validation: 2, test: {plan.test_users}}}"
+        self.plan, self.cfg = plan, plan.compose(command, *overrides, sizes)
+        self.run = Run(Path(self.cfg.run_dir), command)
+
+    @cached_property
+    def data(self) -> EmojiData:
+        """Catalogue and users."""
+        return instantiate(self.cfg.data)
+
+    @cached_property
+    def generator(self) -> Generator:
+        """The frozen generator."""
+        return place(instantiate(self.cfg.generator), self.cfg.device)
+
+    @cached_property
+    def reader(self) -> Reader:
+        """Reads histories."""
+        with reading(self.cfg, self.run, self.generator.text_encoder) as reader:
+            return reader
+
+    def examples(self, split: str) -> list[Example]:
+        """The examples of a split."""
+        return build_examples(self.cfg, self.data, split)
+
+    def looks(self, examples: Sequence[Example]) -> dict[str, str]:
+        """Captions of the items in histories, by id."""
+        return build_captions(self.cfg, self.run, self.data, examples)
+
+    def histories(self, examples: Sequence[Example]) -> list[str]:
+        """What the language model reads of each example."""
+        looks = self.looks(examples)
+        return [verbalize_history(example, self.reader.scenario, looks) for example in examples]
+
+    def read(self, examples: Sequence[Example]) -> Readings:
+        """Contexts and keywords, from the cache where they are known."""
+        return self.reader.read(examples, self.looks(examples))
+
+
+@dataclass(frozen=True)
+class Training:
+    """A training as ``pmg-train`` builds it.
+
+    Attributes:
+        study: its config and models.
+        train: training examples.
+        readings: of training and validation users.
+        module: what is trained.
+        batches: of the training.
+    """
+
+    study: Study
+    train: list[Example]
+    readings: Readings
+    module: PreferenceTraining
+    batches: RowsDataModule
+
+
+def build_training(study: Study) -> Training:
+    """Builds module and batches by `study`'s config."""
+    cfg, reader = study.cfg, study.reader
+    train, validation = study.examples("train"), study.examples("validation")
+    examples = [*train, *validation]
+    readings = study.read(examples)
+    batches, captions = build_batches(
+        train, validation, readings, reader.describe([example.target for example in examples]), study.data.catalogue,
+        study.generator, instantiate(cfg.objective.batches), cfg.objective.users_per_step, 0,
+    )  # fmt: skip
+    module = build_module(
+        reader.language_model, readings.context, captions, study.generator,
+        instantiate(cfg.encoder.preference_encoder), instantiate(cfg.objective.module),
+    )  # fmt: skip
+    return Training(study, train, readings, module, batches)
+
+
+def build_study(plan: Plan, *overrides: str) -> Study:
+    """A ``pmg-generate`` with the settings of the recorded studies."""
+    return Study(plan, "generate", "experiment=components", f"sampling.steps={plan.steps}", *overrides)
+
+
+def build_requests(study: Study, examples: Sequence[Example]) -> list[Request]:
+    """What PMG asks for, with the encoder that ships with the checkout (in a smoke run: an untrained one)."""
+    readings = study.read(examples)
+    targets = study.reader.describe([example.target for example in examples])
+    soft = _encoder(study, readings).encode(study.reader.language_model, readings.context)
+    rows = readings.rows([example.profile for example in examples])
+    return [
+        Request(targets[example.target.concept], readings.keywords[row], True, soft[row], seed, NO_WORDS)
+        for seed, (row, example) in enumerate(zip(rows, examples, strict=True))
+    ]
+
+
+def _encoder(study: Study, readings: Readings) -> PreferenceEncoder:
+    if not set(TINY) & set(study.plan.overrides):
+        return load_frozen(PreferenceEncoder, Path(find_assets(), "pipeline", "preference_encoder"))
+    block = study.generator.text_encoder.encode(["a picture"])
+    make = instantiate(study.cfg.encoder.preference_encoder)
+    return make(study.reader.language_model, block.tokens[block.mask], readings.context)
+
+
+def build_drawing(study: Study, **parts: Any) -> Pipeline:
+    """The pipeline of `study`'s config, with other parts of it where `parts` has some."""
+    return build_pipeline({**study.cfg, **parts}, study.cfg.device)
