@@ -84,7 +84,8 @@ def made(folder):
     for path in folder.glob("records.jsonl"):
         found["records"] = sorted(path.read_text().splitlines())
     for path in folder.glob("results.json"):
-        found["results"] = {name: part for name, part in json.loads(path.read_text()).items() if name != "cost"}
+        results = json.loads(path.read_text())
+        found["results"] = {name: part for name, part in results.items() if name not in ("cost", "revision")}
     return found
 
 

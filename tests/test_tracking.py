@@ -18,6 +18,8 @@ from tracked import Mlflow, last, of_type, tensorboard, text_of, wandb_records
 
 JOB = """
 from pmg.commands.launch import launch
+from pmg.run import tracked
+@tracked
 def body(cfg, run):
     run.measure({"x": cfg.seed / 2})
     if cfg.seed == 2:
