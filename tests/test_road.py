@@ -100,21 +100,3 @@ def test_study_with_every_baseline_in_one_command(pmg, shell, tmp_path):
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "report" / "figure.png").stat().st_size > 1000
     assert "inversion" in (tmp_path / "report" / "table.md").read_text()
-
-
-@pytest.mark.parametrize(
-    ("verb", "extra", "message"),
-    [
-        ("generate", ["train_run=nowhere"], "nowhere is not a run folder"),
-        ("generate", ["train_run=null"], "train_run is not set"),
-        ("evaluate", ["generate_run=nowhere"], "nowhere is not a run folder"),
-        ("train", ["data.folder=nowhere"], "nowhere/catalogue.parquet is missing"),
-        ("train", ["generator=emoji", "generator.folder=nowhere"], "nowhere/vae can't be loaded"),
-        ("evaluate", ["judge.classifier.folder=nowhere"], "is not a run folder"),
-    ],
-)
-def test_bad_input_is_one_clear_line(commands, verb, extra, message):
-    done = commands(verb, *extra)
-    assert done.returncode == 1
-    assert message in done.stderr
-    assert "Traceback" not in done.stderr

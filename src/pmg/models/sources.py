@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -69,6 +70,7 @@ def load_part(kind: Any, folder: str | Path) -> Any:
     Raises:
         PmgError: the folder is missing or damaged; names it and the ways to restore it.
     """
+    warnings.filterwarnings("ignore", message=".*local_dir_use_symlinks.*")  # diffusers' own use of the hub
     try:
         return kind.from_pretrained(Path(folder))
     except Exception as error:  # a missing folder, bad JSON and truncated weights raise different things
