@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -70,8 +69,9 @@ def load_part(kind: Any, folder: str | Path) -> Any:
     Raises:
         PmgError: the folder is missing or damaged; names it and the ways to restore it.
     """
-    warnings.filterwarnings("ignore", message=".*local_dir_use_symlinks.*")  # diffusers' own use of the hub
     try:
+        if not Path(folder).is_dir():
+            raise FileNotFoundError("no such folder")  # which a reader would ask the hub for, again and again
         return kind.from_pretrained(Path(folder))
     except Exception as error:  # a missing folder, bad JSON and truncated weights raise different things
         reason = " ".join(str(error).split())[:160]
