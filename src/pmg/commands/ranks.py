@@ -40,7 +40,9 @@ def across_processes(work: Body, cfg: DictConfig, run: Run) -> float | None:
         )
     if count == 1 or "RANK" in os.environ or "SLURM_PROCID" in os.environ:
         _take_device()
-        return work(cfg, run)
+        result = work(cfg, run)
+        _part()
+        return result
     if cfg.trainer.get("num_nodes", 1) > 1:
         raise PmgError(
             f"trainer.num_nodes={cfg.trainer.num_nodes}: the processes of several machines are started from outside, "
@@ -86,7 +88,16 @@ def _rank(work: Body, cfg: DictConfig, run: Run) -> tuple[Any, ...]:
     seed_everything(cfg.seed)
     _take_device()
     result = work(cfg, run)
+    _part()
     return result, run.metrics, run.ledger.seconds, run.ledger.counts
+
+
+def _part() -> None:
+    """Leaves the other processes in peace: threads that still wait for them may end this one by SIGABRT."""
+    from torch import distributed
+
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
 
 
 def _take_device() -> None:
