@@ -11,8 +11,10 @@ import tempfile
 import time
 import zlib
 from collections.abc import Callable, Mapping
+from functools import partial
+from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from pmg.domain import PmgError
 
@@ -72,7 +74,7 @@ def unpack(content: bytes) -> dict[str, Tensor] | None:
     """The tensors that `pack` was given, or None where the content is not what it made, to the last bit."""
     from safetensors.torch import load
 
-    return load(content) if _is_sealed(content) else None
+    return load(content) if _is_sealed(BytesIO(content)) else None
 
 
 class Cache:
@@ -99,13 +101,30 @@ class Cache:
         """Returns the tensors stored under `key`, or None where there are none that can be read."""
         path = self._path(key)
         try:
-            found = unpack(path.read_bytes())
+            with path.open("rb") as file:
+                sound = _is_sealed(file)
         except FileNotFoundError:
             return None
-        if found is None:
+        if not sound:
             log.warning("cache entry %s is damaged: removed, to be computed again", path)
             path.unlink(missing_ok=True)
-        return found
+            return None
+        return self._view(key)
+
+    def _view(self, key: str) -> dict[str, Tensor]:
+        from safetensors.torch import load_file
+
+        try:
+            return load_file(self._path(key))
+        except FileNotFoundError:
+            raise PmgError(f"cache entry {self._path(key)} is gone; run the same command again to make it") from None
+
+    def hold(self, key: str, tensors: Mapping[str, Tensor]) -> Callable[[], Mapping[str, Tensor]]:
+        """A way back to what `load` or `fetch` gave under `key`, for holding many entries.
+
+        In a folder it costs no memory: the file is looked at, page by page, where somebody looks at a tensor.
+        """
+        return partial(self._view, key)
 
     def save(self, key: str, tensors: Mapping[str, Tensor]) -> None:
         """Stores named tensors under `key`; views and shared storage are copied, devices forgotten."""
@@ -154,6 +173,10 @@ class ObjectCache(Cache):
         """Stores named tensors under `key`."""
         self.store.pipe_file(self._name(key), pack(tensors))
 
+    def hold(self, key: str, tensors: Mapping[str, Tensor]) -> Callable[[], Mapping[str, Tensor]]:
+        """Keeps the tensors: a store is too far away to be asked again and again."""
+        return lambda: tensors
+
     def _name(self, key: str) -> str:
         return f"{self.root}/{key[:2]}/{key}.safetensors"
 
@@ -184,7 +207,12 @@ class NoCache(Cache):
     def save(self, key: str, tensors: Mapping[str, Tensor]) -> None:
         """Does nothing."""
 
+    def hold(self, key: str, tensors: Mapping[str, Tensor]) -> Callable[[], Mapping[str, Tensor]]:
+        """Keeps the tensors."""
+        return lambda: tensors
 
+
+_BLOCK = 2**20
 _SEAL, _OPEN = "crc32", "--------"  # safetensors has no checksum: a flipped bit would be a wrong number
 
 
@@ -193,11 +221,14 @@ def _seal(content: bytes) -> bytes:
     return content.replace(_field(_OPEN), _field(f"{zlib.crc32(content):08x}"), 1)
 
 
-def _is_sealed(content: bytes) -> bool:
+def _is_sealed(file: BinaryIO) -> bool:
     """Whether the content is what was sealed, to the last bit."""
-    before, name, rest = content.partition(_field("")[:-1])
-    opened = before + name + _OPEN.encode() + rest[len(_OPEN) :]
-    return bool(name) and rest[: len(_OPEN)] == f"{zlib.crc32(opened):08x}".encode()
+    head = file.read(_BLOCK)  # the seal stands in the header, which comes first
+    before, name, rest = head.partition(_field("")[:-1])
+    found = zlib.crc32(before + name + _OPEN.encode() + rest[len(_OPEN) :])
+    while block := file.read(_BLOCK):
+        found = zlib.crc32(block, found)
+    return bool(name) and rest[: len(_OPEN)] == f"{found:08x}".encode()
 
 
 def _field(value: str) -> bytes:

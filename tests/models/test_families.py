@@ -122,7 +122,7 @@ def test_chat_templates_stand_around_history_and_question(tmp_path):
     assert framed.frame.head == "<|user|>\n"
     assert framed.frame.tail == "<end>\n<|assistant|>\n"
     context = framed.prefill(["red apple, flat"])
-    assert framed.tokenizer.decode(context.tokens) == "<|user|>\nred apple, flat"
+    assert framed.tokenizer.decode(context.tokens[0]) == "<|user|>\nred apple, flat"
     (scores,) = framed.ask(context, [[Question("\nWhich?", (" flat", " glossy"))]])[0]
     by_hand = Question("\nWhich?<end>\n<|assistant|>\n", ("flat", "glossy"))
     (expected,) = plain.ask(plain.prefill(["<|user|>\nred apple, flat"]), [[by_hand]])[0]

@@ -103,7 +103,7 @@ def test_gradient_of_front_reaches_the_prefix_through_the_history(build):
     )
     read = lm.prefill(TEXTS[:1])
     constant = lm.extend(
-        Context(keys, values, read.tokens, read.starts, read.lengths), embeds[None], M + torch.arange(N),
+        Context((keys,), (values,), read.tokens), embeds[None], M + torch.arange(N),
         torch.ones(N, N, dtype=torch.bool).tril(), pairs,
     )  # fmt: skip
     torch.testing.assert_close(states, constant, **CLOSE)
@@ -152,6 +152,6 @@ def test_stored_joined_and_selected_contexts_keep_their_tokens(build):
     stored = Context.from_tensors(context.select([2, 1]).to_tensors())
     joined = Context.concatenate([stored, lm.prefill(TEXTS[:1])])
     for some, order in ((context, [0, 1, 2]), (stored, [2, 1]), (joined, [2, 1, 0])):
-        rows, mask = some.token_indices(), some.padding_mask()
+        tokens, mask = some.padded_tokens(), some.padding_mask()
         for place, text in enumerate(order):
-            assert some.tokens[rows[place][mask[place]]].tolist() == lm.tokenizer(TEXTS[text]).input_ids
+            assert tokens[place][mask[place]].tolist() == lm.tokenizer(TEXTS[text]).input_ids

@@ -13,6 +13,7 @@ from torch import Tensor
 from pmg.cache import Cache
 from pmg.domain import Example, Item, Keywords
 from pmg.language.budget import Budget
+from pmg.language.contexts import Contexts, KeptContexts, UnkeptContexts
 from pmg.language.decoding import Decoding
 from pmg.language.keywords import ASKED, USED, target_keywords, without
 from pmg.language.verbalize import Scenario, verbalize_dislikes, verbalize_history
@@ -22,42 +23,19 @@ from pmg.models.language_model import LanguageModel
 CHUNK = 50  # users a cache entry: small enough that little is lost when a run is stopped
 
 
-class UnkeptContexts:
-    """Histories that are read again whenever they are asked for: no memory holds the contexts of very many users.
-
-    A context of a large model takes longer to fetch than to compute (docs/scaling.md has the numbers).
-
-    Args:
-        language_model: reads them.
-        texts: the histories.
-    """
-
-    def __init__(self, language_model: LanguageModel, texts: Sequence[str]) -> None:
-        self.language_model, self.texts = language_model, list(texts)
-
-    def __len__(self) -> int:
-        return len(self.texts)
-
-    def select(self, rows: Sequence[int] | Tensor) -> Context:
-        """Reads the chosen histories, in that order; in the model's own precision, as those that are kept."""
-        chosen = [self.texts[row] for row in torch.as_tensor(rows).tolist()]
-        with torch.autocast(self.language_model.model.device.type, enabled=False):
-            return self.language_model.prefill(chosen)
-
-
 @dataclass(frozen=True)
 class Readings:
     """What was read of `U` profiles: users, or users at different times.
 
     Attributes:
         profiles: their names.
-        context: their prefilled histories.
+        context: their read histories.
         keywords: their explicit preference.
         negative: what they dislike and do not like as well; no words for users without dislikes.
     """
 
     profiles: list[str]
-    context: Context | UnkeptContexts
+    context: Contexts
     keywords: list[Keywords]
     negative: list[Keywords]
 
@@ -77,7 +55,7 @@ class Reader:
         identity: names the model in cache keys, e.g. its source and dtype.
         decoding: makes keywords of attributes.
         budget: what the text encoder can read; keywords beyond it are dropped, and named in `Keywords.dropped`.
-        keep: whether contexts stay in memory and in the cache; else each is computed when it is needed.
+        keep: whether contexts stay in the cache; else each is computed when it is needed.
     """
 
     def __init__(
@@ -95,33 +73,30 @@ class Reader:
             captions: each item's look by its id; by default the scenario's, from the item's facts.
         """
         firsts = list({example.profile: example for example in reversed(examples)}.values())[::-1]
-        contexts: list[Context] = []
-        histories: list[str] = []
+        parts: list[Contexts] = []
         keywords: list[Keywords] = []
         negative: list[Keywords] = []
         chunks = [firsts[start : start + CHUNK] for start in range(0, len(firsts), CHUNK)]
         for chunk in track(chunks, description="Reading histories"):
             texts = [verbalize_history(example, self.scenario, captions) for example in chunk]
-            histories += texts
-            if self.keep:
-                contexts.append(self._prefill(texts))
-            likes = self._decode(texts, lambda texts=texts: contexts[-1] if self.keep else self._prefill(texts))
+            parts.append(self._contexts(texts))
+            likes = self._decode(texts, lambda part=parts[-1]: part.select(range(len(part))))
             dislikes = self._dislikes([verbalize_dislikes(example, self.scenario, captions) for example in chunk])
             keywords += likes
             negative += [without(bad, good.words) for bad, good in zip(dislikes, likes, strict=True)]
         fitted = [[self.budget.fit(words) for words in column] for column in (keywords, negative)]
-        context = Context.concatenate(contexts) if self.keep else UnkeptContexts(self.language_model, histories)
-        return Readings([example.profile for example in firsts], context, *fitted)
+        return Readings([example.profile for example in firsts], type(parts[0]).concatenate(parts), *fitted)
 
-    def _prefill(self, texts: list[str]) -> Context:
+    def _contexts(self, texts: list[str]) -> Contexts:
         if not self.keep:
-            return self.language_model.prefill(texts)
+            return UnkeptContexts(self.language_model, texts)
 
         def compute() -> dict:
             return self.language_model.prefill(texts).to_tensors()
 
         key = Cache.key(kind="context with tokens", model=self.identity, texts=texts)
-        return Context.from_tensors(self.cache.fetch(key, compute))
+        tensors = self.cache.fetch(key, compute)
+        return KeptContexts([(self.cache.hold(key, tensors), len(texts))])
 
     def _decode(self, texts: list[str], read: Callable[[], Context]) -> list[Keywords]:
         """Keywords of texts; `read` is called where they are not known."""

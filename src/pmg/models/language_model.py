@@ -117,9 +117,8 @@ class LanguageModel(nn.Module):
             last = ends[(order == batch[-1]).nonzero().item()]
             span = slice(int(last - lengths[batch].sum()), int(last))
             self._read([tokens[row] for row in batch], keys[:, span], values[:, span])
-        starts = torch.empty_like(lengths)
-        starts[order] = ends - lengths[order]
-        return Context(keys, values, torch.cat([tokens[row] for row in order]), starts, lengths)
+        sizes, back = lengths[order].tolist(), order.argsort()
+        return Context(keys.split(sizes, 1), values.split(sizes, 1), tuple(tokens[row] for row in order)).select(back)
 
     def _read(self, rows: list[Tensor], keys: Tensor, values: Tensor) -> None:
         """Runs one batch and writes its keys and values `(layers, T, kv_heads, head_dim)` in place."""
@@ -154,11 +153,8 @@ class LanguageModel(nn.Module):
         Returns:
             Last hidden states `(B, N, width)`.
         """
-        rows, (batch, new) = context.token_indices(), embeds.shape[:2]
-        layers = [
-            ContextLayer(context, layer, rows, None if prefix is None else prefix[layer])
-            for layer in range(self.layers)
-        ]
+        batch, new = embeds.shape[:2]
+        layers = [ContextLayer(context, n, None if prefix is None else prefix[n]) for n in range(self.layers)]
         free = torch.ones(1, 1, 0 if prefix is None else prefix.shape[3], dtype=torch.bool)
         parts = (context.padding_mask()[:, None], free, visible.expand(batch, new, new))
         seen = torch.cat([part.expand(batch, new, -1) for part in parts], dim=2)

@@ -37,7 +37,7 @@ def front(language_model: LanguageModel, context: Context, embeds: Tensor, prefi
     """A `Placement`: before everything; the history is read again behind it."""
     first = 0 if prefix is None else prefix.shape[3]
     soft = embeds.expand(len(context), -1, -1)
-    history = language_model.embed(context.tokens[context.token_indices()])
+    history = language_model.embed(context.padded_tokens())
     sequence = torch.cat([history, soft.to(history)], dim=1)
     steps, visible = _layout(context, embeds.shape[-2], first)
     return language_model.extend(context.emptied(), sequence, steps, visible, prefix)[:, -embeds.shape[-2] :]

@@ -8,8 +8,8 @@ from typing import Protocol
 
 from pmg.data.catalogue import Catalogue
 from pmg.domain import Example
+from pmg.language.contexts import Contexts
 from pmg.language.preferences import Readings
-from pmg.models.context import Context
 from pmg.models.image_prompt import HistoryFeatures, history_features
 from pmg.models.scorer import Scorer
 
@@ -19,7 +19,7 @@ class Evidence(Protocol):
 
     def __call__(
         self, readings: Readings, examples: Sequence[Example], catalogue: Catalogue
-    ) -> Context | HistoryFeatures:
+    ) -> Contexts | HistoryFeatures:
         """Evidence of the users of `readings`; `examples` hold their histories."""
         ...
 
@@ -27,7 +27,7 @@ class Evidence(Protocol):
 class TextEvidence:
     """The language model's prefilled histories: PMG."""
 
-    def __call__(self, readings: Readings, examples: Sequence[Example], catalogue: Catalogue) -> Context:
+    def __call__(self, readings: Readings, examples: Sequence[Example], catalogue: Catalogue) -> Contexts:
         """Returns the contexts that were read."""
         return readings.context
 

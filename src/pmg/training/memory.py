@@ -176,7 +176,6 @@ def _block(rows: int, tokens: int, sizes: Sizes) -> Block:
 
 def _context(language_model: LanguageModel, users: int, tokens: int) -> Context:
     """Histories of one step, without content."""
-    shape = (language_model.layers, users * tokens, language_model.kv_heads, language_model.head_dim)
-    keys = torch.empty(1, dtype=language_model.model.dtype).expand(shape)
-    lengths = torch.full((users,), tokens)
-    return Context(keys, keys, torch.zeros(users * tokens, dtype=torch.long), torch.arange(users) * tokens, lengths)
+    shape = (language_model.layers, tokens, language_model.kv_heads, language_model.head_dim)
+    keys = (torch.empty(1, dtype=language_model.model.dtype).expand(shape),) * users
+    return Context(keys, keys, (torch.zeros(tokens, dtype=torch.long),) * users)

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from pmg.data.catalogue import Catalogue
 from pmg.domain import Example, Item, Keywords, PmgError, require_positive
+from pmg.language.contexts import Contexts
 from pmg.language.preferences import Readings
 from pmg.models.conditioning import Block, drop_target, join
-from pmg.models.context import Context
 from pmg.models.generator import Generator
 from pmg.models.image_prompt import HistoryFeatures, ImagePromptEncoder
 from pmg.models.language_model import LanguageModel
@@ -111,7 +111,7 @@ class PreferenceTraining(pl.LightningModule):
         encoder: PreferenceEncoder | ImagePromptEncoder,
         language_model: LanguageModel,
         generator: Generator,
-        context: Context | HistoryFeatures,
+        context: Contexts | HistoryFeatures,
         targets: Block,
         keywords: Block,
         empty: Block,
@@ -273,7 +273,7 @@ def encode_drawings(generator: Generator, catalogue: Catalogue, items: Sequence[
 
 def build_module(
     language_model: LanguageModel,
-    known: Context | HistoryFeatures,
+    known: Contexts | HistoryFeatures,
     captions: Captions,
     generator: Generator,
     encoder: Callable[..., PreferenceEncoder | ImagePromptEncoder],

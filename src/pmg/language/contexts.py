@@ -1,0 +1,69 @@
+"""Contexts of many users: looked up where they are kept, or read again whenever they are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from pmg.models.context import Context
+from pmg.models.language_model import LanguageModel
+
+
+class KeptContexts:
+    """Histories in entries of a cache: those that are asked for are looked up, so memory doesn't grow with users.
+
+    Args:
+        entries: for each, what gives its tensors (`Context.to_tensors`), and how many histories it holds.
+    """
+
+    def __init__(self, entries: Sequence[tuple[Callable[[], Mapping[str, Tensor]], int]]) -> None:
+        self.entries = list(entries)
+        self.places = [(entry, row) for entry, (_, size) in enumerate(entries) for row in range(size)]
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def select(self, rows: Sequence[int] | Tensor) -> Context:
+        """Returns the chosen histories, in that order."""
+        places = [self.places[row] for row in torch.as_tensor(rows).tolist()]
+        found = {entry: Context.from_tensors(self.entries[entry][0]()) for entry in {entry for entry, _ in places}}
+        return Context.concatenate([found[entry].select([row]) for entry, row in places])
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[KeptContexts]) -> KeptContexts:
+        """The histories of all parts, one after the other."""
+        return cls([entry for part in parts for entry in part.entries])
+
+
+class UnkeptContexts:
+    """Histories that are read again whenever they are asked for: no memory holds the contexts of very many users.
+
+    A context of a large model takes longer to fetch than to compute (docs/scaling.md has the numbers).
+
+    Args:
+        language_model: reads them.
+        texts: the histories.
+    """
+
+    def __init__(self, language_model: LanguageModel, texts: Sequence[str]) -> None:
+        self.language_model, self.texts = language_model, list(texts)
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def select(self, rows: Sequence[int] | Tensor) -> Context:
+        """Reads the chosen histories, in that order; in the model's own precision, as those that are kept."""
+        chosen = [self.texts[row] for row in torch.as_tensor(rows).tolist()]
+        with torch.autocast(self.language_model.model.device.type, enabled=False):
+            return self.language_model.prefill(chosen)
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[UnkeptContexts]) -> UnkeptContexts:
+        """The histories of all parts, one after the other."""
+        return cls(parts[0].language_model, [text for part in parts for text in part.texts])
+
+
+Contexts = KeptContexts | UnkeptContexts
+"""The contexts of all users of a run; `select` gives those of a batch."""
