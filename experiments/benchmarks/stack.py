@@ -200,7 +200,8 @@ def _encoder(study: Study, readings: Readings) -> PreferenceEncoder:
         return load_frozen(PreferenceEncoder, Path(find_assets(), "pipeline", "preference_encoder"))
     block = study.generator.text_encoder.encode(["a picture"])
     make = instantiate(study.cfg.encoder.preference_encoder)
-    return make(study.reader.language_model, block.tokens[block.mask], readings.context)
+    sample = readings.context.select(range(len(readings.context)))
+    return make(study.reader.language_model, block.tokens[block.mask], sample)
 
 
 def build_drawing(study: Study, **parts: Any) -> Pipeline:

@@ -123,6 +123,20 @@ def test_both_attentions_weigh_tokens_alike(tmp_path):
     assert not torch.allclose(generator.predict(start, timesteps, join(block[[1, 0]], block)), plain, atol=1e-4)
 
 
+@pytest.mark.parametrize("attention", [WeightedAttention(), FusedWeightedAttention()])
+def test_kept_keys_give_what_reading_them_again_gives(tmp_path, attention):
+    generator = load_stable_diffusion(write_sd15(tmp_path))
+    generator.denoiser.set_attn_processor(attention)
+    block, start, kept = generator.text_encoder.encode(TEXTS), noise(generator), {}
+    told = join(block[[1, 0]], block.emphasised(torch.tensor([0.5, 4.0])))
+    for step in (900, 500, 10):
+        timesteps = torch.full((2,), step)
+        again = generator.predict(start, timesteps, told)
+        assert torch.equal(generator.predict(start, timesteps, told, kept=kept), again)
+    crossing = [name for name in generator.denoiser.attn_processors if ".attn2." in name]
+    assert len(kept) == len(crossing) > 1
+
+
 def test_what_is_no_text_to_image_checkpoint_is_refused(tmp_path):
     with pytest.raises(PmgError, match=r"takes 9 channels and the autoencoder gives 4.*inpainting"):
         load_stable_diffusion(write_sd15(tmp_path / "inpainting", in_channels=9))

@@ -70,7 +70,8 @@ def logits_of(model: PreTrainedModel, states: Tensor) -> Tensor:
     """
     config = model.config.get_text_config()
     logits = model.get_output_embeddings()(states).float()
-    logits = logits * (getattr(config, "logit_scale", None) or 1.0) / (getattr(config, "logits_scaling", None) or 1.0)
+    factor = (getattr(config, "logit_scale", None) or 1.0) / (getattr(config, "logits_scaling", None) or 1.0)
+    logits = logits if factor == 1.0 else logits * factor
     cap = getattr(config, "final_logit_softcapping", None)
     return cap * torch.tanh(logits / cap) if cap else logits
 

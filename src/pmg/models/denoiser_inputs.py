@@ -11,6 +11,7 @@ from torch import Tensor
 
 from pmg.domain import PmgError
 from pmg.models.conditioning import Condition
+from pmg.models.cross_attention import Kept
 
 
 def check_denoiser(denoiser: UNet2DConditionModel, latent_channels: int) -> None:
@@ -34,7 +35,7 @@ def check_denoiser(denoiser: UNet2DConditionModel, latent_channels: int) -> None
 
 
 def denoiser_inputs(
-    denoiser: UNet2DConditionModel, condition: Condition, size: int, guidance: float | None
+    denoiser: UNet2DConditionModel, condition: Condition, size: int, guidance: float | None, kept: Kept | None = None
 ) -> dict[str, Any]:
     """Arguments for the denoiser's call.
 
@@ -43,10 +44,10 @@ def denoiser_inputs(
         condition: of B rows.
         size: of the images, in pixels.
         guidance: scale that a model distilled with guidance takes as an input; None: 1.
+        kept: where attention keeps keys and values of the condition, see `WeightedAttention`.
     """
-    config, inputs = denoiser.config, {}
-    if condition.bias is not None:
-        inputs["cross_attention_kwargs"] = {"token_bias": condition.bias}
+    config = denoiser.config
+    inputs: dict[str, Any] = {"cross_attention_kwargs": {"token_bias": condition.bias, "kept": kept}}
     if config.class_embed_type == "projection":
         inputs["class_labels"] = condition.pooled
     if config.addition_embed_type == "text_time":  # original size, corner of the crop, target size

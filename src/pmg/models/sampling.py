@@ -46,12 +46,12 @@ def sample_latents(
     """
     sampler, device = generator.new_sampler(), generator.device
     sampler.set_timesteps(steps, device=device)
-    condition = stack(branches)
+    condition, kept = stack(branches).to(device, generator.denoiser.dtype), {}
     latents = noise.to(device) * sampler.init_noise_sigma
     draws = _draws(sampler, seeds if seeds is not None else range(len(noise)))
     for timestep in sampler.timesteps:
         repeated = sampler.scale_model_input(torch.cat([latents] * len(branches)), timestep)
-        output = generator.predict(repeated, timestep.expand(len(repeated)), condition, guidance)
+        output = generator.predict(repeated, timestep.expand(len(repeated)), condition, guidance, kept)
         output = combine(output.chunk(len(branches)), coefficients)
         latents = sampler.step(output, timestep, latents, **draws).prev_sample
     return latents
