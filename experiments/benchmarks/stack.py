@@ -26,7 +26,8 @@ from pmg.models.preference_encoder import PreferenceEncoder
 from pmg.models.sources import load_frozen
 from pmg.run import Run
 from pmg.training.datamodule import RowsDataModule
-from pmg.training.preference import PreferenceTraining, build_batches, build_module
+from pmg.training.preference import PreferenceTraining
+from pmg.training.preference_setup import build_batches, build_module
 
 TINY = ("encoder=tiny", "text_encoder=tiny", "generator=tiny", "scorer=tiny")
 

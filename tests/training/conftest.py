@@ -11,7 +11,8 @@ from pmg.language.decoding import Choose
 from pmg.language.preferences import Reader
 from pmg.models.tiny import tiny_language_model
 from pmg.training.objective import Denoise
-from pmg.training.preference import PreferenceBatches, PreferenceTraining, build_batches, build_module
+from pmg.training.preference import PreferenceBatches, PreferenceTraining
+from pmg.training.preference_setup import build_batches, build_module
 
 
 @pytest.fixture(scope="session")

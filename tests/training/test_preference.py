@@ -128,7 +128,7 @@ def test_impossible_chances_are_refused(drop):
     with pytest.raises(
         PmgError, match=r"objective\.batches\.drop needs a chance from 0 to 1 for target, keywords, soft"
     ):
-        PreferenceBatches([], torch.zeros(1), 10, 1, drop)
+        PreferenceBatches([], torch.zeros(1, 1, 1, 1), 10, 1, drop, (1, 1, 1))
 
 
 def test_objective_without_terms_is_refused(training):

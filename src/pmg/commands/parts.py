@@ -91,6 +91,12 @@ def _identity(cfg: DictConfig) -> dict[str, Any]:
     return {name: value for name, value in to_plain(cfg.encoder.language_model).items() if name != "cache_dir"}
 
 
+def latents_place(cfg: DictConfig) -> str | None:
+    """Where the latents of this data's drawings are kept beside others, where they are."""
+    home = cfg.paths.latents_dir
+    return None if home is None else f"{home}/{config_hash(cfg, 'data', 'generator')}"
+
+
 def build_trainer(cfg: DictConfig, run: Run) -> Trainer:
     """The Lightning trainer with its callbacks and the run's trackers."""
     from pmg.training.callbacks import Signature, StopTogether

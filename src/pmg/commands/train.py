@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pmg.commands.launch import launch
-from pmg.commands.parts import build_captions, build_examples, fit, reading, sign_encoder
+from pmg.commands.parts import build_captions, build_examples, fit, latents_place, reading, sign_encoder
 from pmg.commands.ranks import across_processes
 from pmg.config import instantiate
 from pmg.run import Run, tracked
@@ -23,7 +23,7 @@ def body(cfg: DictConfig, run: Run) -> float | None:
 def train(cfg: DictConfig, run: Run) -> float | None:
     """Trains the preference encoder in this process, alone or as one of several."""
     from pmg.models.device import place
-    from pmg.training.preference import build_batches, build_module
+    from pmg.training.preference_setup import build_batches, build_module
 
     data = instantiate(cfg.data)
     generator = place(instantiate(cfg.generator), cfg.device)
@@ -38,6 +38,7 @@ def train(cfg: DictConfig, run: Run) -> float | None:
             batches, captions = build_batches(
                 train, validation, readings, captions, data.catalogue, generator,
                 instantiate(cfg.objective.batches), cfg.objective.users_per_step, cfg.seed or 0,
+                latents_place(cfg),
             )  # fmt: skip
         module = build_module(
             reader.language_model, known, captions, generator,

@@ -40,12 +40,15 @@ class ShuffledRows(IterableDataset):
         batch_size: rows a batch; a batch may span two passes.
         seed: seed of the shuffles.
         collate: turns rows `(B,)` and a generator into a batch.
+        read: adds to a process's share of a batch what is only read for that share; None: nothing.
     """
 
     def __init__(
-        self, rows: Tensor, batch_size: int, seed: int, collate: Callable[[Tensor, torch.Generator], Batch]
-    ) -> None:
+        self, rows: Tensor, batch_size: int, seed: int, collate: Callable[[Tensor, torch.Generator], Batch],
+        read: Callable[[Batch], Batch] | None = None,
+    ) -> None:  # fmt: skip
         self.rows, self.batch_size, self.seed, self.collate = rows, batch_size, seed, collate
+        self.read = read or (lambda batch: batch)
         self.start_step = 0
         self.rank, self.ranks = 0, 1
 
@@ -54,7 +57,10 @@ class ShuffledRows(IterableDataset):
         return self.rows[order]
 
     def batch(self, step: int) -> Batch:
-        """The batch of one step."""
+        """The batch of one step, of all processes."""
+        return self.read(self._draw(step))
+
+    def _draw(self, step: int) -> Batch:
         first = step * self.batch_size
         number, offset = divmod(first, len(self.rows))
         pool = self._pass(number)[offset:]
@@ -67,7 +73,7 @@ class ShuffledRows(IterableDataset):
     def __iter__(self) -> Iterator[Batch]:
         step = self.start_step
         while True:
-            yield share(self.batch(step), self.rank, self.ranks)
+            yield self.read(share(self._draw(step), self.rank, self.ranks))
             step += 1
 
 

@@ -5,25 +5,22 @@ Shapes: `U` users a batch, `K` draws (target, noise, timestep) a user, `B = U * 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 
 import pytorch_lightning as pl
 import torch
-from rich.progress import track
 from torch import Tensor
 
-from pmg.data.catalogue import Catalogue
-from pmg.domain import Example, Item, Keywords, PmgError, require_positive
+from pmg.domain import PmgError
 from pmg.language.contexts import Contexts
-from pmg.language.preferences import Readings
 from pmg.models.conditioning import Block, drop_target, join
 from pmg.models.generator import Generator
 from pmg.models.image_prompt import HistoryFeatures, ImagePromptEncoder
 from pmg.models.language_model import LanguageModel
 from pmg.models.preference_encoder import PreferenceEncoder
 from pmg.training.averaging import AveragedWeights
-from pmg.training.datamodule import Batch, RowsDataModule, ShuffledRows
+from pmg.training.datamodule import Batch
+from pmg.training.latents import Latents
 from pmg.training.objective import Losses, Term, Whose
 from pmg.training.optim import one_cycle
 
@@ -35,10 +32,11 @@ class PreferenceBatches:
 
     Args:
         questions: for each user the rows of their truths in `latents` and of their targets in the target block.
-        latents: normalised latents of the catalogue, `(N, C, h, w)`.
+        latents: normalised latents of the drawings, `(N, C, h, w)`.
         timesteps: number of the scheduler's timesteps.
         draws: K, questions a user.
         drop: chance to drop each of target, keywords and soft tokens.
+        shape: of a latent, `(C, h, w)`.
 
     Raises:
         PmgError: `drop` names other parts, or a value is no probability.
@@ -47,40 +45,47 @@ class PreferenceBatches:
     def __init__(
         self,
         questions: Sequence[Sequence[tuple[int, int]]],
-        latents: Tensor,
+        latents: Latents,
         timesteps: int,
         draws: int,
         drop: Mapping[str, float],
+        shape: tuple[int, int, int],
     ) -> None:
         if set(drop) != set(PARTS) or not all(0 <= chance <= 1 for chance in drop.values()):
             raise PmgError(f"objective.batches.drop needs a chance from 0 to 1 for {', '.join(PARTS)}, got {drop}")
         self.questions = [torch.tensor(pairs) for pairs in questions]
-        self.latents, self.timesteps, self.draws, self.drop = latents, timesteps, draws, drop
+        self.latents, self.timesteps, self.draws, self.drop, self.shape = latents, timesteps, draws, drop, shape
 
     def __call__(self, users: Tensor, generator: torch.Generator) -> Batch:
-        """A batch for `users` `(U,)`; all its randomness comes from `generator`."""
+        """A batch for `users` `(U,)`, without its latents; all its randomness comes from `generator`."""
         chosen = [self.questions[user] for user in users.tolist()]
         picks = [torch.randint(len(pairs), (self.draws,), generator=generator) for pairs in chosen]
         truth, target = torch.cat([pairs[pick] for pairs, pick in zip(chosen, picks, strict=True)]).T
-        latents = self.latents[truth]
         batch = {
             "users": users,
             "target": target,
-            "latents": latents,
+            "truth": truth,
             "next_target": target.roll(-self.draws),  # the next user's, who may be in another process's share
-            "next_latents": latents.roll(-self.draws, 0),
-            "noise": torch.randn(latents.shape, generator=generator),
+            "next_truth": truth.roll(-self.draws),
+            "noise": torch.randn(len(truth), *self.shape, generator=generator),
             "timesteps": torch.randint(self.timesteps, (len(truth),), generator=generator),
         }
         for part in PARTS:
             batch[f"keep_{part}"] = torch.rand(len(truth), generator=generator) >= self.drop[part]
         return batch
 
+    def read(self, batch: Batch) -> Batch:
+        """The batch, or a share of it, with latents instead of their rows."""
+        truths = [batch["truth"], batch["next_truth"]]
+        own, others = self.latents[torch.cat(truths)].split([len(rows) for rows in truths])
+        kept = {name: part for name, part in batch.items() if name not in ("truth", "next_truth")}
+        return {**kept, "latents": own, "next_latents": others}
+
     def fixed(self, users: Tensor, batch_size: int, seed: int) -> list[Batch]:
         """Validation batches with nothing dropped and noise that never changes."""
         batches = []
         for number, part in enumerate(users.split(batch_size)):
-            batch = self(part, torch.Generator().manual_seed(seed + number))
+            batch = self.read(self(part, torch.Generator().manual_seed(seed + number)))
             batches.append({k: torch.ones_like(v) if k.startswith("keep_") else v for k, v in batch.items()})
         return batches
 
@@ -199,95 +204,3 @@ class PreferenceTraining(pl.LightningModule):
         with torch.no_grad():
             parts = [self.encoder.states(language_model, self.context.select(u)) for u in users.split(batch_size)]
         self.encoder.fit_statistics(torch.cat(parts))
-
-
-@dataclass(frozen=True)
-class Captions:
-    """Encoded texts of a training.
-
-    Attributes:
-        targets: target keywords, one row a concept.
-        keywords: preference keywords, one row a profile.
-        empty: the empty text, one row.
-    """
-
-    targets: Block
-    keywords: Block
-    empty: Block
-
-
-def build_batches(
-    train: Sequence[Example],
-    validation: Sequence[Example],
-    readings: Readings,
-    target_words: Mapping[str, Keywords],
-    catalogue: Catalogue,
-    generator: Generator,
-    collate: Callable[..., PreferenceBatches],
-    users_per_step: int,
-    seed: int,
-) -> tuple[RowsDataModule, Captions]:
-    """Encodes what training looks at again and again, once: drawings and texts.
-
-    Args:
-        train: training examples.
-        validation: validation examples, of other users.
-        readings: histories of both.
-        target_words: target keywords by concept.
-        catalogue: the drawings.
-        generator: encodes drawings and texts.
-        collate: makes the batches; given questions, latents and the number of timesteps.
-        users_per_step: users a batch.
-        seed: of the batches.
-
-    Returns:
-        The batches and the encoded texts.
-    """
-    require_positive(**{"objective.users_per_step": users_per_step})
-    encode = generator.text_encoder.encode
-    captions = Captions(
-        targets=encode([str(words) for words in target_words.values()]),
-        keywords=encode([str(words) for words in readings.keywords]),
-        empty=encode([""]),
-    )
-    concept = {name: row for row, name in enumerate(target_words)}
-    questions: list[list[tuple[int, int]]] = [[] for _ in readings.profiles]
-    examples = [*train, *validation]
-    truths = list({item.id: item for example in examples for item in example.truth}.values())
-    drawn = {item.id: row for row, item in enumerate(truths)}
-    for row, example in zip(readings.rows([example.profile for example in examples]), examples, strict=True):
-        questions[row] += [(drawn[item.id], concept[example.target.concept]) for item in example.truth]
-    timesteps = generator.noise_scheduler.config.num_train_timesteps
-    batches = collate(questions=questions, latents=encode_drawings(generator, catalogue, truths), timesteps=timesteps)
-    profiles = ([example.profile for example in split] for split in (train, validation))
-    learners, others = (torch.tensor(sorted(set(readings.rows(names)))) for names in profiles)
-    fixed = batches.fixed(others, users_per_step, seed)
-    return RowsDataModule(ShuffledRows(learners, users_per_step, seed, batches), fixed), captions
-
-
-def encode_drawings(generator: Generator, catalogue: Catalogue, items: Sequence[Item], batch_size: int = 32) -> Tensor:
-    """Latents of items' drawings, in their order."""
-    parts = track(catalogue.rows(items).split(batch_size), description="Encoding drawings", transient=True)
-    return torch.cat([generator.encode_images(catalogue.pixels(part)) for part in parts])
-
-
-def build_module(
-    language_model: LanguageModel,
-    known: Contexts | HistoryFeatures,
-    captions: Captions,
-    generator: Generator,
-    encoder: Callable[..., PreferenceEncoder | ImagePromptEncoder],
-    module: Callable[..., PreferenceTraining],
-    sample: int = 50,
-) -> PreferenceTraining:
-    """Makes the untrained encoder and the module around it.
-
-    `known` is the evidence of all users, in the readings' order; `sample` of them set the encoder's starting scale.
-    """
-    tokens = captions.keywords.tokens[captions.keywords.mask]
-    context = known.select(range(min(sample, len(known))))
-    built = encoder(language_model=language_model, text_embeddings=tokens, sample=context)
-    return module(
-        encoder=built.train(), language_model=language_model, generator=generator, context=known,
-        targets=captions.targets, keywords=captions.keywords, empty=captions.empty,
-    )  # fmt: skip

@@ -27,7 +27,7 @@ from pmg.training.captions import CaptionBank
 from pmg.training.datamodule import Batch, RowsDataModule, ShuffledRows
 from pmg.training.denoiser import DenoiserTraining, LatentBatches, fixed_batches
 from pmg.training.judge import JudgeTraining
-from pmg.training.preference import encode_drawings
+from pmg.training.latents import encode_drawings
 from pmg.training.scorer import ScorerTraining
 
 Built = tuple[pl.LightningModule, RowsDataModule]

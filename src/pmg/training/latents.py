@@ -1,0 +1,120 @@
+"""Where the latents of drawings are kept: in memory, or in an array of which a batch reads its rows (zarr)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Protocol
+
+import torch
+from rich.progress import track
+from torch import Tensor
+
+from pmg.cache import Cache
+from pmg.data.catalogue import Catalogue
+from pmg.domain import Item, PmgError
+from pmg.models.generator import Generator
+
+if TYPE_CHECKING:
+    import zarr
+
+SHARD = 1024  # latents in one file: 8 MB of the embedded generator, 64 MB of Stable Diffusion
+
+Encode = Callable[[slice], Tensor]
+"""Encodes a run of drawings: latents `(n, C, h, w)`, float32."""
+
+
+class Latents(Protocol):
+    """Latents of N drawings; a tensor `(N, C, h, w)` is such a thing."""
+
+    def __len__(self) -> int:
+        """N."""
+        ...
+
+    def __getitem__(self, rows: Tensor) -> Tensor:
+        """The latents of `rows` `(B,)`, `(B, C, h, w)`."""
+        ...
+
+
+class StoredLatents:
+    """Latents in an array on a disk or an object store: more of them than memory holds.
+
+    Args:
+        array: of zarr, `(N, C, h, w)`; reading rows of it that are damaged raises PmgError.
+    """
+
+    def __init__(self, array: zarr.Array) -> None:
+        self.array = array
+
+    def __len__(self) -> int:
+        return self.array.shape[0]
+
+    def __getitem__(self, rows: Tensor) -> Tensor:
+        unique, places = rows.unique(return_inverse=True)
+        try:
+            return torch.from_numpy(self.array.oindex[unique.numpy()])[places]
+        except ValueError as error:  # a checksum
+            found = " ".join(str(error).split())
+            raise PmgError(
+                f"latents in {self.array.store_path} are damaged ({found}); remove it, to be made again"
+            ) from error
+
+
+def store_latents(place: str, count: int, shape: tuple[int, int, int], encode: Encode) -> StoredLatents:
+    """Encodes drawings into an array, or goes on where an earlier run was stopped.
+
+    Each latent is a chunk with a checksum, so that a batch reads no more than its rows; a file holds `SHARD` of them.
+
+    Args:
+        place: folder or URL of the array, e.g. ``s3://bucket/latents/NAME``; names everything that the latents depend
+            on, as whatever lies there is taken for them.
+        count: N, how many drawings.
+        shape: of a latent, `(C, h, w)`.
+        encode: encodes a run of drawings.
+
+    Raises:
+        PmgError: zarr is missing, or there is something else.
+    """
+    array = _open(place, (count, *shape))
+    starts = range(array.attrs.get("written", 0), count, SHARD)
+    for start in track(starts, description="Encoding drawings") if starts else ():
+        run = slice(start, min(start + SHARD, count))
+        array[run] = encode(run).numpy()
+        array.attrs["written"] = run.stop
+    return StoredLatents(array)
+
+
+def _open(place: str, shape: tuple[int, ...]) -> zarr.Array:
+    try:
+        import zarr
+    except ImportError:
+        raise PmgError("paths.latents_dir needs zarr: pip install 'pmg[streaming]'") from None
+    chunk = (1, *shape[1:])
+    try:
+        try:
+            array = zarr.open_array(place, mode="r+")
+        except FileNotFoundError:
+            checksum, shard = zarr.codecs.Crc32cCodec(), (SHARD, *shape[1:])
+            array = zarr.create_array(
+                place, shape=shape, dtype="float32", chunks=chunk, shards=shard, compressors=checksum
+            )
+    except (ImportError, OSError, ValueError) as error:
+        raise PmgError(f"paths.latents_dir: {place}: {' '.join(str(error).split())}") from error
+    if array.shape != shape:
+        raise PmgError(f"paths.latents_dir: {place} holds {array.shape}, and {shape} are needed; remove it")
+    return array
+
+
+def encode_drawings(
+    generator: Generator, catalogue: Catalogue, items: Sequence[Item], place: str | None = None, batch_size: int = 32
+) -> Latents:
+    """Latents of items' drawings, in their order; in memory, or in an array at `place` under a name of its own."""
+    rows = catalogue.rows(items)
+
+    def encode(run: slice, hidden: bool = True) -> Tensor:
+        parts = track(rows[run].split(batch_size), "Encoding drawings", transient=True, disable=hidden)
+        return torch.cat([generator.encode_images(catalogue.pixels(part)) for part in parts])
+
+    if place is None:
+        return encode(slice(None), hidden=False)
+    name = Cache.key(items=[item.id for item in items])
+    return store_latents(f"{place}/{name}", len(rows), generator.latent_shape, encode)

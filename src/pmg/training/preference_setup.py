@@ -1,0 +1,110 @@
+"""Builds a preference training: what it looks at again and again is encoded once, drawings and texts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from pmg.data.catalogue import Catalogue
+from pmg.domain import Example, Keywords, require_positive
+from pmg.language.contexts import Contexts
+from pmg.language.preferences import Readings
+from pmg.models.conditioning import Block
+from pmg.models.generator import Generator
+from pmg.models.image_prompt import HistoryFeatures, ImagePromptEncoder
+from pmg.models.language_model import LanguageModel
+from pmg.models.preference_encoder import PreferenceEncoder
+from pmg.training.datamodule import RowsDataModule, ShuffledRows
+from pmg.training.latents import encode_drawings
+from pmg.training.preference import PreferenceBatches, PreferenceTraining
+
+
+@dataclass(frozen=True)
+class Captions:
+    """Encoded texts of a training.
+
+    Attributes:
+        targets: target keywords, one row a concept.
+        keywords: preference keywords, one row a profile.
+        empty: the empty text, one row.
+    """
+
+    targets: Block
+    keywords: Block
+    empty: Block
+
+
+def build_batches(
+    train: Sequence[Example],
+    validation: Sequence[Example],
+    readings: Readings,
+    target_words: Mapping[str, Keywords],
+    catalogue: Catalogue,
+    generator: Generator,
+    collate: Callable[..., PreferenceBatches],
+    users_per_step: int,
+    seed: int,
+    latents_place: str | None = None,
+) -> tuple[RowsDataModule, Captions]:
+    """Encodes what training looks at again and again, once: drawings and texts.
+
+    Args:
+        train: training examples.
+        validation: validation examples, of other users.
+        readings: histories of both.
+        target_words: target keywords by concept.
+        catalogue: the drawings.
+        generator: encodes drawings and texts.
+        collate: makes the batches; given questions, latents and the number of timesteps.
+        users_per_step: users a batch.
+        seed: of the batches.
+        latents_place: where latents are kept for this and later runs, see `store_latents`; None: in memory.
+
+    Returns:
+        The batches and the encoded texts.
+    """
+    require_positive(**{"objective.users_per_step": users_per_step})
+    encode = generator.text_encoder.encode
+    captions = Captions(
+        targets=encode([str(words) for words in target_words.values()]),
+        keywords=encode([str(words) for words in readings.keywords]),
+        empty=encode([""]),
+    )
+    concept = {name: row for row, name in enumerate(target_words)}
+    questions: list[list[tuple[int, int]]] = [[] for _ in readings.profiles]
+    examples = [*train, *validation]
+    truths = list({item.id: item for example in examples for item in example.truth}.values())
+    drawn = {item.id: row for row, item in enumerate(truths)}
+    for row, example in zip(readings.rows([example.profile for example in examples]), examples, strict=True):
+        questions[row] += [(drawn[item.id], concept[example.target.concept]) for item in example.truth]
+    timesteps = generator.noise_scheduler.config.num_train_timesteps
+    latents = encode_drawings(generator, catalogue, truths, latents_place)
+    batches = collate(questions=questions, latents=latents, shape=generator.latent_shape, timesteps=timesteps)
+    profiles = ([example.profile for example in split] for split in (train, validation))
+    learners, others = (torch.tensor(sorted(set(readings.rows(names)))) for names in profiles)
+    fixed = batches.fixed(others, users_per_step, seed)
+    return RowsDataModule(ShuffledRows(learners, users_per_step, seed, batches, batches.read), fixed), captions
+
+
+def build_module(
+    language_model: LanguageModel,
+    known: Contexts | HistoryFeatures,
+    captions: Captions,
+    generator: Generator,
+    encoder: Callable[..., PreferenceEncoder | ImagePromptEncoder],
+    module: Callable[..., PreferenceTraining],
+    sample: int = 50,
+) -> PreferenceTraining:
+    """Makes the untrained encoder and the module around it.
+
+    `known` is the evidence of all users, in the readings' order; `sample` of them set the encoder's starting scale.
+    """
+    tokens = captions.keywords.tokens[captions.keywords.mask]
+    context = known.select(range(min(sample, len(known))))
+    built = encoder(language_model=language_model, text_embeddings=tokens, sample=context)
+    return module(
+        encoder=built.train(), language_model=language_model, generator=generator, context=known,
+        targets=captions.targets, keywords=captions.keywords, empty=captions.empty,
+    )  # fmt: skip

@@ -1,0 +1,86 @@
+"""Latents in an array: the same batches as from memory, resumable, and checked."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+import torch
+
+from pmg.domain import PmgError
+from pmg.training import latents
+from pmg.training.latents import encode_drawings, store_latents
+
+zarr = pytest.importorskip("zarr", reason="the extra streaming")
+SHAPE = (2, 3, 3)
+VALUES = torch.randn(10, *SHAPE, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture(autouse=True)
+def small_shards(monkeypatch):
+    """Four latents a file."""
+    monkeypatch.setattr(latents, "SHARD", 4)
+
+
+def place(tmp_path, kind):
+    return str(tmp_path / "latents") if kind == "folder" else f"memory://{tmp_path.name}/latents"
+
+
+@pytest.mark.parametrize("kind", ["folder", "store"])
+def test_rows_are_those_of_the_tensor(tmp_path, kind):
+    stored = store_latents(place(tmp_path, kind), 10, SHAPE, lambda run: VALUES[run])
+    assert len(stored) == 10
+    for rows in ([3, 9, 3, 0], [5], list(range(10))):
+        assert torch.equal(stored[torch.tensor(rows)], VALUES[rows])
+
+
+def test_an_interrupted_writing_goes_on_and_a_finished_one_is_read(tmp_path):
+    runs = []
+
+    def encode(run):
+        if len(runs) == 2:
+            raise KeyboardInterrupt
+        runs.append((run.start, run.stop))
+        return VALUES[run]
+
+    with pytest.raises(KeyboardInterrupt):
+        store_latents(place(tmp_path, "folder"), 10, SHAPE, encode)
+    runs.pop(0)
+    stored = store_latents(place(tmp_path, "folder"), 10, SHAPE, encode)
+    assert runs == [(4, 8), (8, 10)]  # the first four were not encoded again
+    assert torch.equal(stored[torch.arange(10)], VALUES)
+    again = store_latents(place(tmp_path, "folder"), 10, SHAPE, encode)  # which would be interrupted
+    assert torch.equal(again[torch.arange(10)], VALUES)
+
+
+def test_a_flipped_bit_is_never_a_latent(tmp_path):
+    stored = store_latents(place(tmp_path, "folder"), 10, SHAPE, lambda run: VALUES[run])
+    shard = next(path for path in (tmp_path / "latents" / "c").rglob("*") if path.is_file())
+    content = bytearray(shard.read_bytes())
+    content[5] ^= 1
+    shard.write_bytes(content)
+    with pytest.raises(PmgError, match=r"latents in .* are damaged .*checksum.*remove it"):
+        stored[torch.arange(10)]
+
+
+def test_another_array_in_its_place_is_named(tmp_path):
+    there = place(tmp_path, "folder")
+    store_latents(there, 10, SHAPE, lambda run: VALUES[run])
+    with pytest.raises(PmgError, match=re.escape(f"{there} holds (10, 2, 3, 3), and (12, 2, 3, 3) are needed")):
+        store_latents(there, 12, SHAPE, lambda run: VALUES[run])
+
+
+def test_an_unknown_kind_of_store_is_refused_in_one_line():
+    with pytest.raises(PmgError, match=r"paths\.latents_dir: nowhere://x"):
+        store_latents("nowhere://x", 10, SHAPE, lambda run: VALUES[run])
+
+
+def test_drawings_are_encoded_the_same_into_memory_and_into_an_array(tmp_path, emoji, generator):
+    items = emoji.catalogue.items[:6]
+    held = encode_drawings(generator, emoji.catalogue, items, batch_size=2)
+    stored = encode_drawings(generator, emoji.catalogue, items, str(tmp_path), batch_size=2)
+    rows = torch.tensor([5, 0, 2])
+    assert torch.equal(stored[rows], held[rows])
+    assert len(list(tmp_path.iterdir())) == 1  # named after the items: others lie beside it
+    encode_drawings(generator, emoji.catalogue, items[:3], str(tmp_path))
+    assert len(list(tmp_path.iterdir())) == 2
