@@ -10,6 +10,7 @@ from pathlib import Path
 # before any library reads them
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # the other cores have tests of their own
+os.environ.setdefault("RAY_worker_niceness", "0")  # else they give way to every process, on a busy machine for minutes
 os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1", WANDB_MODE="disabled", WANDB_SILENT="true")
 
 import hydra

@@ -13,6 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from launchers import LAUNCHERS, launched_by
 from test_interrupt import STUDY, finish, interrupt, made, metrics, start
 
 pytestmark = pytest.mark.slow
@@ -179,6 +180,19 @@ def test_shards_make_the_same_pictures_and_verdicts(alone, tmp_path):
         assert kept == expected
         assert len(merged) > len(kept)
     assert metrics(tmp_path / "generate")["ledger"]["images"] == metrics(alone / "generate")["ledger"]["images"]
+
+
+@pytest.mark.parametrize("launcher", LAUNCHERS)
+def test_shards_of_a_launcher_merge_to_the_same(alone, tmp_path, launcher):
+    (tmp_path / "train").symlink_to(alone / "train")
+    options = [*STUDY, *EXACT, "shard.count=2"]
+    sharded = ["shard.index=0,1", "run_dir=generate/shards", "hydra.sweep.subdir=${shard.index}"]
+    succeed(start(tmp_path, "generate", ["-m", *launched_by(launcher), *options, *sharded]))
+    begun = [metrics(tmp_path / f"generate/shards/{index}")["started"] for index in (0, 1)]
+    succeed(start(tmp_path, "generate", [*options, "run_dir=generate"]))
+    assert begun == [metrics(tmp_path / f"generate/shards/{index}")["started"] for index in (0, 1)]
+    merged = {name: value for name, value in made(tmp_path / "generate").items() if not name.startswith("shards/")}
+    assert merged == made(alone / "generate")
 
 
 def test_a_study_goes_its_whole_road_in_processes(tmp_path):

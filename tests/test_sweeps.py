@@ -15,6 +15,7 @@ import pytest
 from hydra.errors import MissingConfigException
 from omegaconf import OmegaConf
 
+from launchers import LAUNCHERS, launched_by
 from pmg.commands.launch import explain
 from pmg.commands.search import best, go_on
 from pmg.commands.sweep import rerun_command
@@ -27,14 +28,6 @@ TINY = [
     "generator=tiny", "scorer=tiny", "data.topics=[animal-mammal,food-fruit,food-sweet]", "paths.cache_dir=cache",
     "split_sizes={train: 8, validation: 4, test: 4}", "objective.users_per_step=4", "objective.batches.draws=2",
 ]  # fmt: skip
-LAUNCHERS = {
-    "joblib": ("hydra_plugins.hydra_joblib_launcher", ["hydra.launcher.n_jobs=2"]),
-    "submitit_local": ("hydra_plugins.hydra_submitit_launcher", []),
-    "ray": (
-        "hydra_plugins.hydra_ray_launcher",
-        ["+hydra.launcher.ray.init.num_cpus=2", "+hydra.launcher.ray.init.include_dashboard=false"],
-    ),
-}
 
 
 def metrics(folder):
@@ -43,13 +36,6 @@ def metrics(folder):
 
 def statuses(folder):
     return {path.parent.name: metrics(path.parent)["status"] for path in sorted(folder.glob("*/metrics.json"))}
-
-
-def launched_by(name):
-    """The options that choose a launcher; skips where it is not installed."""
-    module, options = LAUNCHERS[name]
-    pytest.importorskip(module)
-    return [f"hydra/launcher={name}", *options]
 
 
 def advice(stderr):
@@ -137,12 +123,6 @@ def test_launcher_runs_every_job_and_runs_again_only_what_failed(pmg, tmp_path, 
     assert "failed or is missing" not in again.stderr
     restarted = {job for job in "012" if metrics(tmp_path / "sweep" / job)["started"] != started[job]}
     assert restarted == {"1"}
-
-
-@pytest.fixture(autouse=True)
-def ray_as_nice_as_others(monkeypatch):
-    """Ray's workers give way to every other process, on a busy machine for minutes."""
-    monkeypatch.setenv("RAY_worker_niceness", "0")
 
 
 SLURM = {  # SLURM's commands as submitit calls them: an array of two jobs runs here, each with SLURM's variables

@@ -9,7 +9,9 @@ import torch
 
 from pmg.domain import PmgError
 from pmg.training import latents
+from pmg.training.datamodule import ShuffledRows, share
 from pmg.training.latents import encode_drawings, store_latents
+from pmg.training.preference import PARTS, PreferenceBatches
 
 zarr = pytest.importorskip("zarr", reason="the extra streaming")
 SHAPE = (2, 3, 3)
@@ -73,6 +75,18 @@ def test_another_array_in_its_place_is_named(tmp_path):
 def test_an_unknown_kind_of_store_is_refused_in_one_line():
     with pytest.raises(PmgError, match=r"paths\.latents_dir: nowhere://x"):
         store_latents("nowhere://x", 10, SHAPE, lambda run: VALUES[run])
+
+
+def test_batches_and_shares_of_them_are_those_of_latents_in_memory(tmp_path):
+    stored = store_latents(place(tmp_path, "folder"), 10, SHAPE, lambda run: VALUES[run])
+    questions, drop = [[(user, 0), (9 - user, 1)] for user in range(8)], dict.fromkeys(PARTS, 0.5)
+    held, read = (PreferenceBatches(questions, latents, 100, 2, drop, SHAPE) for latents in (VALUES, stored))
+    rows = [ShuffledRows(torch.arange(8), 4, 0, batches, batches.read) for batches in (held, read)]
+    whole, same = (loader.batch(3) for loader in rows)
+    assert whole.keys() == same.keys() >= {"latents", "next_latents", "noise"}
+    torch.testing.assert_close(same, whole, rtol=0, atol=0)
+    rows[1].start_step, rows[1].rank, rows[1].ranks = 3, 1, 2
+    torch.testing.assert_close(next(iter(rows[1])), share(whole, 1, 2), rtol=0, atol=0)
 
 
 def test_drawings_are_encoded_the_same_into_memory_and_into_an_array(tmp_path, emoji, generator):

@@ -149,10 +149,13 @@ class Generator(nn.Module):
         `guidance` is for models that take its scale as an input, see `guidance_input`. Calls with the same condition
         may share a dict `kept`, in which keys and values of the condition are kept.
         """
-        condition = condition.to(self.device, self.denoiser.dtype)
+        kind, dtype = self.device.type, self.denoiser.dtype
+        # once, and not in each layer that reads it
+        read_in = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else dtype
+        condition = condition.to(self.device, read_in)
         inputs = denoiser_inputs(self.denoiser, condition, self.size, guidance, kept)
         return self.denoiser(
-            noisy.to(self.device, self.denoiser.dtype), timesteps.to(self.device), condition.tokens,
+            noisy.to(self.device, dtype), timesteps.to(self.device), condition.tokens,
             encoder_attention_mask=condition.mask, **inputs,
         ).sample.float()  # fmt: skip
 
