@@ -61,7 +61,8 @@ class ReadingConfig(RunConfig):
     Attributes:
         device: where frozen models stand; auto: on a GPU where there is one.
         results_dir: where results, and what belongs to them, go.
-        keep_contexts: whether read histories stay in the cache; false: read again when needed, for very many users.
+        keep_contexts: whether read histories stay in the cache, and encoded keywords in memory; false: computed when
+            needed, for very many users.
     """
 
     device: str = "auto"

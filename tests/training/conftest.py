@@ -30,19 +30,19 @@ def training(emoji, scenario, generator, tmp_path):
 
     from pmg.models.preference_encoder import build_preference_encoder
 
-    def build(drop=None, placement="late", **objective):
+    def build(drop=None, placement="late", keep=True, **objective):
         import torch
 
         torch.manual_seed(0)
         train, validation = emoji.examples("train", users=8), emoji.examples("validation", users=4)
         budget = Budget(generator.text_encoder.count_tokens, generator.text_encoder.max_length)
-        reader = Reader(tiny_language_model(), scenario, Cache(tmp_path / "cache"), "tiny", Choose(), budget)
+        reader = Reader(tiny_language_model(), scenario, Cache(tmp_path / "cache"), "tiny", Choose(), budget, keep)
         readings = reader.read([*train, *validation])
         words = reader.describe([example.target for example in (*train, *validation)])
         drop = {"target": 0.1, "keywords": 0.3, "soft": 0.0} if drop is None else drop
         collate = partial(PreferenceBatches, draws=2, drop=drop)
         batches, captions = build_batches(
-            train, validation, readings, words, emoji.catalogue, generator, collate, 4, 0
+            train, validation, readings, words, emoji.catalogue, generator, collate, 4, 0, keep=keep
         )
         encoder = partial(
             build_preference_encoder, words="favourite style", soft_tokens=2, prefix_length=2, placement=placement

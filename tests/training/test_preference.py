@@ -131,6 +131,14 @@ def test_impossible_chances_are_refused(drop):
         PreferenceBatches([], torch.zeros(1, 1, 1, 1), 10, 1, drop, (1, 1, 1))
 
 
+def test_what_is_not_kept_is_computed_to_the_same_loss(training):
+    (kept, batches), (unkept, same) = training(), training(keep=False)
+    assert type(kept.keywords) is not type(unkept.keywords)
+    for step in range(2):
+        one, other = (m.losses(b.train.batch(step)).own for m, b in ((kept, batches), (unkept, same)))
+        torch.testing.assert_close(one, other)
+
+
 def test_objective_without_terms_is_refused(training):
     with pytest.raises(PmgError, match="name at least one term"):
         training(terms={})

@@ -38,7 +38,7 @@ def train(cfg: DictConfig, run: Run) -> float | None:
             batches, captions = build_batches(
                 train, validation, readings, captions, data.catalogue, generator,
                 instantiate(cfg.objective.batches), cfg.objective.users_per_step, cfg.seed or 0,
-                latents_place(cfg),
+                latents_place(cfg), cfg.keep_contexts,
             )  # fmt: skip
         module = build_module(
             reader.language_model, known, captions, generator,

@@ -87,6 +87,26 @@ class TextEncoder(nn.Module):
         return Block(tokens * mask[..., None], mask, pool(tokens, mask))
 
 
+class UnkeptTexts:
+    """Texts that are encoded whenever they are asked for: stands where a `Block` of very many would take memory.
+
+    Args:
+        encoder: encodes them.
+        texts: B texts.
+    """
+
+    def __init__(self, encoder: TextEncoder, texts: Sequence[str]) -> None:
+        self.encoder, self.texts = encoder, list(texts)
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def __getitem__(self, rows: Tensor) -> Block:
+        """Those of `rows`, in the encoder's own precision, as those that are kept."""
+        with torch.autocast(self.encoder.model.device.type, enabled=False):
+            return self.encoder.encode([self.texts[row] for row in rows.tolist()])
+
+
 def pool(tokens: Tensor, mask: Tensor) -> Tensor:
     """Mean of the tokens that count, scaled to length `sqrt(D)` so that an element has unit variance; `(B, D)`."""
     total = (tokens * mask[..., None]).sum(1) / mask.sum(1, keepdim=True).clamp(min=1)

@@ -18,6 +18,7 @@ from pmg.models.generator import Generator
 from pmg.models.image_prompt import HistoryFeatures, ImagePromptEncoder
 from pmg.models.language_model import LanguageModel
 from pmg.models.preference_encoder import PreferenceEncoder
+from pmg.models.text_encoder import UnkeptTexts
 from pmg.training.averaging import AveragedWeights
 from pmg.training.datamodule import Batch
 from pmg.training.latents import Latents
@@ -118,7 +119,7 @@ class PreferenceTraining(pl.LightningModule):
         generator: Generator,
         context: Contexts | HistoryFeatures,
         targets: Block,
-        keywords: Block,
+        keywords: Block | UnkeptTexts,
         empty: Block,
         learning_rate: float,
         snr_gamma: float | None,

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from pmg.data.catalogue import Catalogue
 from pmg.domain import Example, Keywords, require_positive
@@ -16,9 +17,12 @@ from pmg.models.generator import Generator
 from pmg.models.image_prompt import HistoryFeatures, ImagePromptEncoder
 from pmg.models.language_model import LanguageModel
 from pmg.models.preference_encoder import PreferenceEncoder
+from pmg.models.text_encoder import UnkeptTexts
 from pmg.training.datamodule import RowsDataModule, ShuffledRows
 from pmg.training.latents import encode_drawings
 from pmg.training.preference import PreferenceBatches, PreferenceTraining
+
+SAMPLE = 50  # users who set the scales that an encoder starts with
 
 
 @dataclass(frozen=True)
@@ -29,11 +33,13 @@ class Captions:
         targets: target keywords, one row a concept.
         keywords: preference keywords, one row a profile.
         empty: the empty text, one row.
+        sample: tokens `(N, D)` of the keywords of all profiles, or of some.
     """
 
     targets: Block
-    keywords: Block
+    keywords: Block | UnkeptTexts
     empty: Block
+    sample: Tensor
 
 
 def build_batches(
@@ -47,6 +53,7 @@ def build_batches(
     users_per_step: int,
     seed: int,
     latents_place: str | None = None,
+    keep: bool = True,
 ) -> tuple[RowsDataModule, Captions]:
     """Encodes what training looks at again and again, once: drawings and texts.
 
@@ -61,16 +68,20 @@ def build_batches(
         users_per_step: users a batch.
         seed: of the batches.
         latents_place: where latents are kept for this and later runs, see `store_latents`; None: in memory.
+        keep: whether encoded keywords stay in memory; else each is encoded when a batch needs it.
 
     Returns:
         The batches and the encoded texts.
     """
     require_positive(**{"objective.users_per_step": users_per_step})
     encode = generator.text_encoder.encode
+    texts = [str(words) for words in readings.keywords]
+    known = encode(texts if keep else texts[:SAMPLE])
     captions = Captions(
         targets=encode([str(words) for words in target_words.values()]),
-        keywords=encode([str(words) for words in readings.keywords]),
+        keywords=known if keep else UnkeptTexts(generator.text_encoder, texts),
         empty=encode([""]),
+        sample=known.tokens[known.mask],
     )
     concept = {name: row for row, name in enumerate(target_words)}
     questions: list[list[tuple[int, int]]] = [[] for _ in readings.profiles]
@@ -95,15 +106,14 @@ def build_module(
     generator: Generator,
     encoder: Callable[..., PreferenceEncoder | ImagePromptEncoder],
     module: Callable[..., PreferenceTraining],
-    sample: int = 50,
+    sample: int = SAMPLE,
 ) -> PreferenceTraining:
     """Makes the untrained encoder and the module around it.
 
     `known` is the evidence of all users, in the readings' order; `sample` of them set the encoder's starting scale.
     """
-    tokens = captions.keywords.tokens[captions.keywords.mask]
     context = known.select(range(min(sample, len(known))))
-    built = encoder(language_model=language_model, text_embeddings=tokens, sample=context)
+    built = encoder(language_model=language_model, text_embeddings=captions.sample, sample=context)
     return module(
         encoder=built.train(), language_model=language_model, generator=generator, context=known,
         targets=captions.targets, keywords=captions.keywords, empty=captions.empty,
