@@ -39,7 +39,7 @@ def _costs(parts: Mapping[str, Mapping]) -> dict[str, Any]:
     """Seconds of start-up, growth, and shares of the machine's best rate."""
     found: dict[str, Any] = {}
     for way, most in LIMITS.items() if "startup" in parts else ():
-        slowest = max(times[way]["median"] for times in parts["startup"]["commands"].values())
+        slowest = max(times[way]["median"] for times in parts["startup"]["commands"].values() if way in times)
         found[f"seconds_{way}"] = _bounded(slowest, at_most=most)
     for name in UNITS if "growth" in parts else ():
         curve = parts["growth"][name]
@@ -138,7 +138,8 @@ def _quality_table(quality: Mapping[str, Any]) -> str:
 def _startup_table(part: Mapping[str, Any]) -> str:
     ways = ("help", "cfg", "completion")
     rows = [
-        [f"pmg-{verb}", *(f"{times[way]['median']:.2f}" for way in ways)] for verb, times in part["commands"].items()
+        [f"pmg-{verb}", *(f"{times[way]['median']:.2f}" if way in times else "-" for way in ways)]
+        for verb, times in part["commands"].items()
     ]
     rows.append(["first training step", "–", "–", f"{part['first_training_step']['median']:.1f}"])
     return table(["command", "--help", "--cfg job", "completion, or until the step"], rows)
