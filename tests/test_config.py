@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from pathlib import Path
 
 import hydra
 import pytest
+from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import ConfigCompositionException
 from omegaconf import OmegaConf
@@ -185,3 +187,11 @@ def test_config_hash_sees_what_decides_results_alone(compose, tmp_path):
     assert config_hash(compose("train", "seed=5")) != plain
     assert config_hash(compose("train", "seed=5"), "trainer") == config_hash(compose("train"), "trainer")
     assert config_hash(compose("train", "trainer.max_steps=5"), "trainer") != config_hash(compose("train"), "trainer")
+
+
+def test_help_does_not_copy_the_store_of_schemas():
+    register_configs()
+    store = ConfigStore.instance()
+    assert copy.deepcopy({"store": store})["store"] is store
+    one, other = (store.load("train_schema.yaml").node for _ in range(2))
+    assert one is not other  # what Hydra composes with is still its own
