@@ -190,3 +190,12 @@ def test_failing_job_spares_the_others(shell, tmp_path):
     assert "run only what failed" not in again.stderr
     restarted = [metrics(tmp_path / "sweep" / str(job))["started"] for job in range(3)]
     assert [one == other for one, other in zip(started, restarted, strict=True)] == [True, False, True]
+
+
+def test_a_damaged_folder_is_told_and_left_untouched(tmp_path, capsys):
+    (tmp_path / "metrics.json").write_text('{"command": "tra')
+    with pytest.raises(RunFailedError):
+        execute(config(tmp_path), "train", lambda cfg, run: pytest.fail("the body must not start"))
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert f"{tmp_path / 'metrics.json'} is damaged; remove it" in line
+    assert (tmp_path / "metrics.json").read_text() == '{"command": "tra'

@@ -238,12 +238,15 @@ class _Record:
         """Takes the folder: writes the status and the resolved config.
 
         Raises:
-            PmgError: the folder is another command's; nothing in it is touched.
+            PmgError: the folder is another command's, or damaged; nothing in it is touched.
         """
         if not self.run.leads:
             return
         path = self.run.folder / METRICS_FILE
-        known = json.loads(path.read_text()) if path.exists() else {"command": self.run.command}
+        try:
+            known = json.loads(path.read_text()) if path.exists() else {"command": self.run.command}
+        except ValueError as error:
+            raise PmgError(f"{path} is damaged; remove it to go on in its folder, as a new run") from error
         owner = known.get("command")
         if owner != self.run.command:
             raise PmgError(f"run_dir {self.run.folder} belongs to pmg-{owner}; name another one")

@@ -83,7 +83,7 @@ def _show(estimate: Estimate) -> None:
     table.add_row("most at once", f"{estimate.device / GIB:.2f}", style="bold")
     console = Console()
     console.print(table)
-    console.print(f"contexts, in the processor's memory and in the cache: {estimate.contexts / GIB:.2f} GiB")
+    console.print(f"contexts, in the cache on disk: {estimate.contexts / GIB:.2f} GiB")
 
 
 def main() -> None:

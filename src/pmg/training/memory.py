@@ -31,7 +31,7 @@ class Sizes:
     """What decides memory, beside the models.
 
     Attributes:
-        users: profiles that are read: their contexts stand in the processor's memory and in the cache.
+        users: profiles that are read: their contexts lie in the cache.
         history_tokens: tokens of a history.
         users_per_step: U.
         draws: K, questions a user and step.
@@ -65,7 +65,7 @@ class Estimate:
         weights: of each frozen model on the device, by name.
         trained: the encoder with gradients and Adam's moments.
         phases: most that each phase holds beside weights, by name.
-        contexts: histories in the processor's memory, and as much in the cache on disk.
+        contexts: histories in the cache on disk; the system maps what a step looks at.
     """
 
     weights: dict[str, int]
