@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 import sys
 
 import pytest
@@ -199,3 +200,10 @@ def test_a_damaged_folder_is_told_and_left_untouched(tmp_path, capsys):
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
     assert f"{tmp_path / 'metrics.json'} is damaged; remove it" in line
     assert (tmp_path / "metrics.json").read_text() == '{"command": "tra'
+
+
+def test_peak_memory_is_not_that_of_the_process_which_started_it():
+    large = bytearray(300 * 2**20)
+    asked = "from pmg.provenance import peak_memory; print(peak_memory()['ram_mib'])"
+    done = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True)
+    assert float(done.stdout) < len(large) / 2**20
