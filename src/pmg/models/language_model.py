@@ -17,7 +17,7 @@ from pmg.models.architecture import Shape, check_length, logits_of, settle_atten
 from pmg.models.attention import additive_mask
 from pmg.models.chat import Frame, chat_frame
 from pmg.models.choice import Grove, Question, plant
-from pmg.models.context import Context, ContextLayer
+from pmg.models.context import Context, ContextLayer, Rooms
 from pmg.models.gguf import unpack_gguf
 from pmg.models.quantization import loading_options
 from pmg.models.sources import loading, resolve_source
@@ -154,7 +154,8 @@ class LanguageModel(nn.Module):
             Last hidden states `(B, N, width)`.
         """
         batch, new = embeds.shape[:2]
-        layers = [ContextLayer(context, n, None if prefix is None else prefix[n]) for n in range(self.layers)]
+        rooms = Rooms(context, new if prefix is None else new + prefix.shape[3])
+        layers = [ContextLayer(rooms, n, None if prefix is None else prefix[n]) for n in range(self.layers)]
         free = torch.ones(1, 1, 0 if prefix is None else prefix.shape[3], dtype=torch.bool)
         parts = (context.padding_mask()[:, None], free, visible.expand(batch, new, new))
         seen = torch.cat([part.expand(batch, new, -1) for part in parts], dim=2)
