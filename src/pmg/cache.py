@@ -10,7 +10,7 @@ import os
 import tempfile
 import time
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from io import BytesIO
 from pathlib import Path
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 log = logging.getLogger(__name__)
+
+Held = Callable[[Iterable[str]], "Mapping[str, Tensor]"]
+"""Gives the tensors of these names, and perhaps others."""
 
 
 def atomic_write_bytes(path: Path, content: bytes) -> None:
@@ -111,15 +114,16 @@ class Cache:
             return None
         return self._view(key)
 
-    def _view(self, key: str) -> dict[str, Tensor]:
-        from safetensors.torch import load_file
+    def _view(self, key: str, names: Iterable[str] | None = None) -> dict[str, Tensor]:
+        from safetensors import safe_open
 
         try:
-            return load_file(self._path(key))
+            with safe_open(self._path(key), "pt") as file:
+                return {name: file.get_tensor(name) for name in (file.keys() if names is None else names)}
         except FileNotFoundError:
             raise PmgError(f"cache entry {self._path(key)} is gone; run the same command again to make it") from None
 
-    def hold(self, key: str, tensors: Mapping[str, Tensor]) -> Callable[[], Mapping[str, Tensor]]:
+    def hold(self, key: str, tensors: Mapping[str, Tensor]) -> Held:
         """A way back to what `load` or `fetch` gave under `key`, for holding many entries.
 
         In a folder it costs no memory: the file is looked at, page by page, where somebody looks at a tensor.
@@ -173,9 +177,9 @@ class ObjectCache(Cache):
         """Stores named tensors under `key`."""
         self.store.pipe_file(self._name(key), pack(tensors))
 
-    def hold(self, key: str, tensors: Mapping[str, Tensor]) -> Callable[[], Mapping[str, Tensor]]:
+    def hold(self, key: str, tensors: Mapping[str, Tensor]) -> Held:
         """Keeps the tensors: a store is too far away to be asked again and again."""
-        return lambda: tensors
+        return lambda names: tensors
 
     def _name(self, key: str) -> str:
         return f"{self.root}/{key[:2]}/{key}.safetensors"
@@ -207,9 +211,9 @@ class NoCache(Cache):
     def save(self, key: str, tensors: Mapping[str, Tensor]) -> None:
         """Does nothing."""
 
-    def hold(self, key: str, tensors: Mapping[str, Tensor]) -> Callable[[], Mapping[str, Tensor]]:
+    def hold(self, key: str, tensors: Mapping[str, Tensor]) -> Held:
         """Keeps the tensors."""
-        return lambda: tensors
+        return lambda names: tensors
 
 
 _BLOCK = 2**20

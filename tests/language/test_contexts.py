@@ -10,6 +10,7 @@ import torch
 from pmg.cache import Cache, NoCache, open_cache
 from pmg.domain import PmgError
 from pmg.language.contexts import KeptContexts, UnkeptContexts
+from pmg.models.context import Context
 from pmg.models.tiny import tiny_language_model
 
 TEXTS = ["a red apple", "dog", "a rocket that flies to the moon", "two cats"]
@@ -58,9 +59,9 @@ def resident_mib():
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_what_nobody_asks_for_takes_no_memory(tmp_path):
-    cache, size = Cache(tmp_path), 2**20  # of 4 users, 8 MiB each
-    tensors = {name: torch.ones(2, 4, size, 1) for name in ("keys", "values")}
-    tensors |= {"tokens": torch.ones(4, dtype=torch.long), "lengths": torch.ones(4, dtype=torch.long)}
+    cache, size = Cache(tmp_path), 2**20  # of 4 users, 16 MiB each
+    keys = torch.ones(2, 1, size, 1)
+    tensors = Context((keys,) * 4, (keys,) * 4, (torch.ones(1, dtype=torch.long),) * 4).to_tensors()
     for number in range(4):
         cache.save(f"0{number}", tensors)
     del tensors
@@ -69,6 +70,7 @@ def test_what_nobody_asks_for_takes_no_memory(tmp_path):
     for row in range(len(contexts)):
         chosen = contexts.select([row])
         assert float(chosen.keys[0].sum() + chosen.values[0].sum()) == 4 * size
+        del chosen
     assert resident_mib() - before < 64  # of 256, one user's 16
 
 

@@ -149,7 +149,7 @@ def test_front_reads_again_and_late_does_not(build):
 def test_stored_joined_and_selected_contexts_keep_their_tokens(build):
     lm = build("llama")
     context = lm.prefill(TEXTS, batch_size=2)
-    stored = Context.from_tensors(context.select([2, 1]).to_tensors())
+    stored = Context.from_tensors(context.select([2, 1]).to_tensors(), range(2))
     joined = Context.concatenate([stored, lm.prefill(TEXTS[:1])])
     for some, order in ((context, [0, 1, 2]), (stored, [2, 1]), (joined, [2, 1, 0])):
         tokens, mask = some.padded_tokens(), some.padding_mask()

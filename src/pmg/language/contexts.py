@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 
-from pmg.models.context import Context
+from pmg.cache import Held
+from pmg.models.context import Context, names
 from pmg.models.language_model import LanguageModel
 
 
@@ -15,10 +16,10 @@ class KeptContexts:
     """Histories in entries of a cache: those that are asked for are looked up, so memory doesn't grow with users.
 
     Args:
-        entries: for each, what gives its tensors (`Context.to_tensors`), and how many histories it holds.
+        entries: for each, what gives its tensors (of `Context.to_tensors`), and how many histories it holds.
     """
 
-    def __init__(self, entries: Sequence[tuple[Callable[[], Mapping[str, Tensor]], int]]) -> None:
+    def __init__(self, entries: Sequence[tuple[Held, int]]) -> None:
         self.entries = list(entries)
         self.places = [(entry, row) for entry, (_, size) in enumerate(entries) for row in range(size)]
 
@@ -28,8 +29,11 @@ class KeptContexts:
     def select(self, rows: Sequence[int] | Tensor) -> Context:
         """Returns the chosen histories, in that order."""
         places = [self.places[row] for row in torch.as_tensor(rows).tolist()]
-        found = {entry: Context.from_tensors(self.entries[entry][0]()) for entry in {entry for entry, _ in places}}
-        return Context.concatenate([found[entry].select([row]) for entry, row in places])
+        found: dict[int, Mapping[str, Tensor]] = {}
+        for wanted in {entry for entry, _ in places}:
+            here = {name for entry, row in places if entry == wanted for name in names(row)}
+            found[wanted] = self.entries[wanted][0](here)
+        return Context.concatenate([Context.from_tensors(found[entry], [row]) for entry, row in places])
 
     @classmethod
     def concatenate(cls, parts: Sequence[KeptContexts]) -> KeptContexts:

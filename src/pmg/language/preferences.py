@@ -94,7 +94,7 @@ class Reader:
         def compute() -> dict:
             return self.language_model.prefill(texts).to_tensors()
 
-        key = Cache.key(kind="context with tokens", model=self.identity, texts=texts)
+        key = Cache.key(kind="contexts, user by user", model=self.identity, texts=texts)
         tensors = self.cache.fetch(key, compute)
         return KeptContexts([(self.cache.hold(key, tensors), len(texts))])
 

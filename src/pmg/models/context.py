@@ -57,9 +57,9 @@ class Context:
         return torch.arange(int(lengths.max())) < lengths[:, None]
 
     def to_tensors(self) -> dict[str, Tensor]:
-        """Returns named tensors for the cache: the histories one after the other."""
-        keys, values, tokens = torch.cat(self.keys, 1), torch.cat(self.values, 1), torch.cat(self.tokens)
-        return {"keys": keys, "values": values, "tokens": tokens, "lengths": self.lengths}
+        """Returns named tensors for the cache: those of a history lie together, see `names`."""
+        columns = zip(self.keys, self.values, self.tokens, strict=True)
+        return {name: part for row, parts in enumerate(columns) for name, part in zip(names(row), parts, strict=True)}
 
     def to_cache(self, device: torch.device) -> DynamicCache:
         """Returns a cache that holds the histories, padded at their ends, and grows as more is read."""
@@ -69,17 +69,20 @@ class Context:
         return cache
 
     @classmethod
-    def from_tensors(cls, tensors: Mapping[str, Tensor]) -> Context:
-        """Rebuilds what `to_tensors` gave, as views of it."""
-        lengths = tensors["lengths"].tolist()
-        keys, values = (tensors[name].split(lengths, dim=1) for name in ("keys", "values"))
-        return cls(keys, values, tensors["tokens"].split(lengths))
+    def from_tensors(cls, tensors: Mapping[str, Tensor], rows: Sequence[int]) -> Context:
+        """Rebuilds the histories of `rows` from what `to_tensors` gave, or from theirs alone."""
+        return cls(*zip(*([tensors[name] for name in names(row)] for row in rows), strict=True))
 
     @classmethod
     def concatenate(cls, parts: Sequence[Context]) -> Context:
         """Joins contexts that were built in chunks into one; copies nothing."""
         columns = ([getattr(part, name) for part in parts] for name in ("keys", "values", "tokens"))
         return cls(*(tuple(chain.from_iterable(column)) for column in columns))
+
+
+def names(row: int) -> tuple[str, str, str]:
+    """Names of the tensors of a history in the cache: keys, values, tokens."""
+    return f"{row}.keys", f"{row}.values", f"{row}.tokens"
 
 
 class Rooms:

@@ -151,7 +151,8 @@ class Generator(nn.Module):
         """
         kind, dtype = self.device.type, self.denoiser.dtype
         # once, and not in each layer that reads it
-        read_in = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else dtype
+        lowered = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+        read_in = torch.get_autocast_dtype(kind) if lowered else dtype
         condition = condition.to(self.device, read_in)
         inputs = denoiser_inputs(self.denoiser, condition, self.size, guidance, kept)
         return self.denoiser(
