@@ -83,7 +83,7 @@ def full(folder: Path) -> Plan:
     """The recorded benchmark."""
     growth = {
         "users": (5, 10, 20, 40), "history": (2, 4, 8, 12), "candidates": (1, 2, 4, 8), "tokens": (1, 2, 4, 8, 16),
-        "memory": (50, 100, 200, 400),
+        "memory": (100, 200, 400, 800),  # from more users than one step has
     }  # fmt: skip
     return Plan(folder, (), 50, 100, 25, 10, 50, 5, (8, 2), 16, (), 1, 5, growth, (1024, 2048, 4096))
 
