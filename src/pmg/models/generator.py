@@ -140,6 +140,12 @@ class Generator(nn.Module):
         mean, std = self._latent_statistics(latents)
         return self.autoencoder.decode(latents * std + mean).sample.float().clamp(-1, 1).cpu()
 
+    def receive(self, condition: Condition) -> Condition:
+        """The condition where the denoiser stands, in the type that its layers read: cast once for all of them."""
+        kind = self.device.type
+        lowered = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+        return condition.to(self.device, torch.get_autocast_dtype(kind) if lowered else self.denoiser.dtype)
+
     def predict(
         self, noisy: Tensor, timesteps: Tensor, condition: Condition, guidance: float | None = None,
         kept: Kept | None = None,
@@ -149,14 +155,10 @@ class Generator(nn.Module):
         `guidance` is for models that take its scale as an input, see `guidance_input`. Calls with the same condition
         may share a dict `kept`, in which keys and values of the condition are kept.
         """
-        kind, dtype = self.device.type, self.denoiser.dtype
-        # once, and not in each layer that reads it
-        lowered = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
-        read_in = torch.get_autocast_dtype(kind) if lowered else dtype
-        condition = condition.to(self.device, read_in)
+        condition = self.receive(condition)
         inputs = denoiser_inputs(self.denoiser, condition, self.size, guidance, kept)
         return self.denoiser(
-            noisy.to(self.device, dtype), timesteps.to(self.device), condition.tokens,
+            noisy.to(self.device, self.denoiser.dtype), timesteps.to(self.device), condition.tokens,
             encoder_attention_mask=condition.mask, **inputs,
         ).sample.float()  # fmt: skip
 

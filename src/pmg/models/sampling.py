@@ -46,7 +46,7 @@ def sample_latents(
     """
     sampler, device = generator.new_sampler(), generator.device
     sampler.set_timesteps(steps, device=device)
-    condition, kept = stack(branches).to(device, generator.denoiser.dtype), {}
+    condition, kept = generator.receive(stack(branches)), {}
     latents = noise.to(device) * sampler.init_noise_sigma
     draws = _draws(sampler, seeds if seeds is not None else range(len(noise)))
     for timestep in sampler.timesteps:

@@ -98,9 +98,6 @@ class UnkeptTexts:
     def __init__(self, encoder: TextEncoder, texts: Sequence[str]) -> None:
         self.encoder, self.texts = encoder, list(texts)
 
-    def __len__(self) -> int:
-        return len(self.texts)
-
     def __getitem__(self, rows: Tensor) -> Block:
         """Those of `rows`, in the encoder's own precision, as those that are kept."""
         with torch.autocast(self.encoder.model.device.type, enabled=False):
