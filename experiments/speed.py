@@ -26,6 +26,7 @@ from record import fill
 from transformers.utils import logging as transformers_logging
 
 from pmg.cache import atomic_write_json
+from pmg.process import keep_freed_memory
 from pmg.provenance import git_state, hardware, versions
 
 HERE = Path(__file__).resolve().parent
@@ -74,6 +75,7 @@ def main() -> None:
     parser.add_argument("--into", type=Path, default=HERE / "speed", help="folder of tables and figures")
     options = parser.parse_args()
     _hush()
+    keep_freed_memory()
     folder = Path("outputs/smoke/speed-parts" if options.smoke else "outputs/speed").resolve()
     if options.smoke and not options.only:
         shutil.rmtree(folder, ignore_errors=True)

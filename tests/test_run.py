@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -207,3 +208,26 @@ def test_peak_memory_is_not_that_of_the_process_which_started_it():
     asked = "from pmg.provenance import peak_memory; print(peak_memory()['ram_mib'])"
     done = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True)
     assert float(done.stdout) < len(large) / 2**20
+
+
+COUNT_FAULTS = """
+import resource, sys
+import torch
+from pmg.process import keep_freed_memory
+
+if sys.argv[1] == "keep":
+    keep_freed_memory()
+for step in range(8):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    torch.ones(3 * 2**24)  # 192 MiB
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another allocator")
+def test_freed_memory_is_used_again_without_asking_the_system():
+    def faults(how):
+        asked = subprocess.run([sys.executable, "-c", COUNT_FAULTS, how], capture_output=True, text=True, check=True)
+        return int(asked.stdout)
+
+    assert faults("keep") < 10 < faults("give back")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import logging
 import os
 import signal
@@ -10,6 +11,23 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+
+
+# of glibc's mallopt (malloc.h)
+TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
+LARGEST_BLOCK = 2**30  # bytes
+
+
+def keep_freed_memory() -> None:
+    """Lets this process keep memory that it has freed; does nothing where the C library isn't glibc.
+
+    Else glibc gives large blocks back at once, and the system clears each page again when it is next touched: in a
+    training step on a processor that were 25,000 page faults, a tenth of its time.
+    """
+    adjust = getattr(ctypes.CDLL(None), "mallopt", None)  # libraries that lack it have another allocator
+    if adjust is not None:
+        adjust(TRIM_THRESHOLD, 2**31 - 1)
+        adjust(MMAP_THRESHOLD, LARGEST_BLOCK)
 
 
 def rank() -> int:

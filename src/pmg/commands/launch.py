@@ -24,7 +24,7 @@ from pmg.commands import sweep_jobs
 from pmg.commands.sweep import SweepSummary
 from pmg.config import nearest, register_configs
 from pmg.ending import INTERRUPTED
-from pmg.process import RunFailedError
+from pmg.process import RunFailedError, keep_freed_memory
 from pmg.run import Body, execute, finished, read_run
 
 CONFIG_MODULE = "pmg.conf"
@@ -48,6 +48,7 @@ def launch(command: str, body: Body) -> None:
     Set ``HYDRA_FULL_ERROR=1`` to get the stack trace of an error in the config.
     """
     quiet()
+    keep_freed_memory()
     signal.signal(signal.SIGTERM, terminated)  # as Ctrl-C: what a cluster sends before it takes a machine away
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, terminated)

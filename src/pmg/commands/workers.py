@@ -23,7 +23,7 @@ from hydra.core.utils import setup_globals
 from pmg.config import register_configs
 from pmg.domain import PmgError
 from pmg.ending import is_interrupt
-from pmg.process import log_file
+from pmg.process import keep_freed_memory, log_file
 
 log = logging.getLogger(__name__)
 
@@ -151,6 +151,7 @@ def _live(job: Job, sender: connection.Connection, hydra: Any) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _interrupted)
     threading.Thread(target=_follow_parent, daemon=True).start()
+    keep_freed_memory()
     register_configs()
     setup_globals()
     HydraConfig.instance().cfg = hydra  # which a config may refer to
