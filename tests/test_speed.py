@@ -111,7 +111,11 @@ def test_exponent_of_growth(bench, power):
         ("aten::convolution_backward", "convolution"), ("aten::_softmax_backward_data", "attention"),
         ("aten::_scaled_dot_product_flash_attention_for_cpu", "attention"),
         ("aten::native_group_norm_backward", "normalisation"), ("aten::copy_", None), ("aten::norm", None),
-        ("MmBackward0", None), ("aten::index_add", None),
+        ("MmBackward0", None), ("aten::index_add", None), ("mkldnn::_linear_pointwise", "matrix"),
+        ("mkldnn::_convolution_pointwise_", "convolution"), ("graph_1_cpp_fused__softmax_21", "attention"),
+        ("graph_1_cpp_fused__to_copy_add_convolution_native_group_norm_silu_9", "normalisation"),
+        ("graph_0_cpp_fused__to_copy_mean_mul_pow_rsqrt_0", "normalisation"),  # RMS, written out
+        ("graph_0_cpp_fused__to_copy_convolution_backward_gelu_3", None), ("graph_0_cpp_fused_bmm_clone_2", None),
     ],
 )  # fmt: skip
 def test_kinds_of_kernels(bench, operation, kind):
@@ -141,7 +145,7 @@ def test_operations_of_a_matrix_product_are_counted(bench):
 def test_report_holds_bounds_against_numbers(bench, tmp_path):
     origin = {"machine": {"processor": "P", "cores": 2}, "threads": 2, "load": 0.1, "revision": "abc"}
     speedup = bench.timing.speedup([20.0, 22.0], [2.0, 2.0])
-    step = {"kernels": {"matrix": 0.88}, "outside": 0.12, "others": {"aten::copy_": 0.12}}
+    step = {"kernels": {"matrix": 0.88}, "outside": 0.12, "others": {"aten::copy_": 0.12}, "seconds": 2.0}
     parts = {
         "training": {"speedup": speedup, "origin": origin},
         "kernels": {"training": step, "sampling": step, "origin": origin},
@@ -151,6 +155,7 @@ def test_report_holds_bounds_against_numbers(bench, tmp_path):
     assert ratios["training"] == {"value": 10.5, "at_least": 10, "met": True, "low": 10.0, "high": 11.0}
     assert ratios["outside_kernels_training"]["met"]
     assert not ratios["outside_kernels_sampling"]["met"]
+    assert ratios["time_of_compiled_sampling"] == {"value": 1.0}
     assert "| outside kernels sampling | 0.12 | ≤ 0.1 | **no** |" in text == (tmp_path / "table.md").read_text()
     assert (tmp_path / "shares.png").stat().st_size > 1000
 

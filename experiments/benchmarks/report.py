@@ -31,7 +31,10 @@ def ratios(parts: Mapping[str, Mapping]) -> dict[str, Any]:
         found["generation"]["equal_quality"] = parts["generation"]["quality"]["equal"]
         found["generation"]["met"] &= parts["generation"]["quality"]["equal"]
     for name, most in OUTSIDE.items() if "kernels" in parts else ():
-        found[f"outside_kernels_{name}"] = _bounded(parts["kernels"][name]["outside"], at_most=most)
+        best = parts["kernels"].get(f"{name}_compiled", parts["kernels"][name])
+        found[f"outside_kernels_{name}"] = _bounded(best["outside"], at_most=most)
+        found[f"outside_kernels_{name}_uncompiled"] = {"value": parts["kernels"][name]["outside"]}
+        found[f"time_of_compiled_{name}"] = {"value": best["seconds"] / parts["kernels"][name]["seconds"]}
     return found | _costs(parts)
 
 
@@ -70,7 +73,7 @@ def write_report(parts: Mapping[str, Mapping], folder: Path) -> str:
     if "growth" in parts:
         draw_growth({name: parts["growth"][name] for name in UNITS}, UNITS, folder / "growth.png")
     if "kernels" in parts:
-        draw_shares({name: parts["kernels"][name] for name in OUTSIDE}, folder / "shares.png")
+        draw_shares(_steps(parts["kernels"]), folder / "shares.png")
     return text
 
 
@@ -105,8 +108,8 @@ def _details(parts: Mapping[str, Mapping]) -> Iterator[tuple[str, str]]:
             rows = [[one["name"], f"{one['seconds']:.2f}"] for one in imports]
             yield f"Slowest imports of pmg-{verb} --help", table(["module", "seconds"], rows)
     if "kernels" in parts:
-        for name in OUTSIDE:
-            yield f"Where the time of a {name} step goes", _share_table(parts["kernels"][name])
+        for name, part in _steps(parts["kernels"]).items():
+            yield f"Where the time of a {name} step goes", _share_table(part)
     if "growth" in parts:
         yield "Growth", _growth_table(parts["growth"])
     if "limit" in parts:
@@ -143,6 +146,11 @@ def _startup_table(part: Mapping[str, Any]) -> str:
     ]
     rows.append(["first training step", "–", "–", f"{part['first_training_step']['median']:.1f}"])
     return table(["command", "--help", "--cfg job", "completion, or until the step"], rows)
+
+
+def _steps(kernels: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """The steps that were looked at, under names to read."""
+    return {name.replace("_", ", "): part for name, part in kernels.items() if "kernels" in part}
 
 
 def _share_table(part: Mapping[str, Any]) -> str:

@@ -52,6 +52,7 @@ class Plan:
         starts: of each command.
         growth: of each thing that grows, its sizes.
         matrix: sides of the square matrices that show what the machine can do.
+        compiled: whether steps are looked at compiled, too; that takes minutes for models of any size.
     """
 
     folder: Path
@@ -69,6 +70,7 @@ class Plan:
     starts: int
     growth: dict[str, tuple[int, ...]]
     matrix: tuple[int, ...]
+    compiled: bool
 
     def compose(self, command: str, *overrides: str) -> DictConfig:
         """The config of a command, as its command line would make it."""
@@ -85,14 +87,14 @@ def full(folder: Path) -> Plan:
         "users": (5, 10, 20, 40), "history": (2, 4, 8, 12), "candidates": (1, 2, 4, 8), "tokens": (1, 2, 4, 8, 16),
         "memory": (100, 200, 400, 800),  # from more users than one step has
     }  # fmt: skip
-    return Plan(folder, (), 50, 100, 25, 10, 50, 5, (8, 2), 16, (), 1, 5, growth, (1024, 2048, 4096))
+    return Plan(folder, (), 50, 100, 25, 10, 50, 5, (8, 2), 16, (), 1, 5, growth, (1024, 2048, 4096), True)
 
 
 def smoke(folder: Path) -> Plan:
     """The same at toy length on tiny models: nothing that it measures means anything."""
     overrides = (*TINY, f"paths.cache_dir={folder / 'cache'}", "objective.users_per_step=2", "trainer=cpu")
     growth = {"users": (2, 4), "history": (2, 4), "candidates": (1, 2), "tokens": (1, 2), "memory": (2, 4)}
-    return Plan(folder, overrides, 4, 4, 2, 2, 3, 2, (2, 1), 2, ("train",), 0, 1, growth, (64,))
+    return Plan(folder, overrides, 4, 4, 2, 2, 3, 2, (2, 1), 2, ("train",), 0, 1, growth, (64,), False)
 
 
 class Study:
@@ -168,9 +170,10 @@ def build_training(study: Study) -> Training:
     train, validation = study.examples("train"), study.examples("validation")
     examples = [*train, *validation]
     readings = study.read(examples)
+    targets = reader.describe([example.target for example in examples])
     batches, captions = build_batches(
-        train, validation, readings, reader.describe([example.target for example in examples]), study.data.catalogue,
-        study.generator, instantiate(cfg.objective.batches), cfg.objective.users_per_step, 0,
+        train, validation, readings, readings.context, targets, study.data.catalogue, study.generator,
+        instantiate(cfg.objective.batches), cfg.objective.users_per_step, 0,
     )  # fmt: skip
     module = build_module(
         reader.language_model, readings.context, captions, study.generator,

@@ -29,6 +29,7 @@ _NO_RESULT = frozenset(
         "run_dir",
         "paths",
         "device",
+        "compile",
         "train_run",
         "image_prompt_run",
         "generate_run",

@@ -12,7 +12,6 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-
 # of glibc's mallopt (malloc.h)
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
 LARGEST_BLOCK = 2**30  # bytes

@@ -118,6 +118,7 @@ class StudyConfig(ReadingConfig):
         train_run: folder of the ``pmg-train`` run that ``pmg-generate`` takes its encoder from.
         image_prompt_run: folder of a ``pmg-train encoder=image_prompt`` run, for the method of that name.
         generate_run: folder of the ``pmg-generate`` run that ``pmg-evaluate`` judges.
+        compile: whether torch compiles the frozen models first (``torch.compile``), which pays in long runs.
         sheet_users: users on the contact sheet.
         split_sizes: how many users of each split are used.
         targets: how many targets of each of those users.
@@ -138,6 +139,7 @@ class StudyConfig(ReadingConfig):
     train_run: str | None = None
     image_prompt_run: str | None = None
     generate_run: str | None = None
+    compile: bool = False
     sheet_users: int = 20
     split_sizes: CountsConfig = field(default_factory=CountsConfig)
     targets: CountsConfig = field(default_factory=CountsConfig)

@@ -51,6 +51,26 @@ def test_a_batch_over_several_entries_gives_the_states_of_a_loop(tmp_path):
     torch.testing.assert_close(together, torch.cat(one_by_one), rtol=1e-5, atol=1e-5)
 
 
+def test_what_is_expected_comes_gathered_and_gives_the_same_states(tmp_path):
+    language_model = tiny_language_model()
+    contexts, embeds = kept(language_model, Cache(tmp_path)), torch.randn(2, language_model.width)
+    rows = torch.tensor([3, 1, 2])
+    expected = language_model.soft_states(contexts.select(rows), embeds)
+    contexts.expect(rows)
+    contexts.expect(torch.tensor([0, 1]))
+    found = contexts.select(rows)
+    assert len(found.gathered) == language_model.layers
+    assert torch.equal(language_model.soft_states(found, embeds), expected)
+    assert contexts.select(rows).gathered is None
+
+
+def test_what_is_expected_and_never_selected_is_forgotten(tmp_path):
+    contexts = kept(tiny_language_model(), Cache(tmp_path))
+    for row in range(4):
+        contexts.expect(torch.tensor([row]))
+    assert list(contexts.expected) == [(2,), (3,)]
+
+
 def resident_mib():
     """Memory of this process that is in use, mapped files included."""
     with open("/proc/self/status") as file:

@@ -33,7 +33,7 @@ def full_states(lm: LanguageModel, text: str, embeds: torch.Tensor, prefix: torc
     mask.masked_fill_(~torch.cat([late, seen], dim=1), torch.finfo(torch.float32).min)
     states = lm.model.model(
         inputs_embeds=inputs, attention_mask=mask, position_ids=torch.arange(tokens + soft)[None],
-        **{lm._cache_argument: cache},
+        **{lm.cache_argument: cache},
     ).last_hidden_state  # fmt: skip
     return states[0, tokens:]
 

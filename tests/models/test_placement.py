@@ -38,7 +38,7 @@ def full_pass(lm, text, embeds, prefix, first, history_sees_prefix):
     mask = torch.zeros(1, 1, *seen.shape).masked_fill_(~seen, torch.finfo(torch.float32).min)
     states = model.model(
         inputs_embeds=inputs, attention_mask=mask, position_ids=first + torch.arange(tokens + N)[None],
-        **{lm._cache_argument: cache},
+        **{lm.cache_argument: cache},
     ).last_hidden_state  # fmt: skip
     return states[0, tokens:], cache
 

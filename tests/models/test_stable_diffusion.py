@@ -127,8 +127,9 @@ def test_both_attentions_weigh_tokens_alike(tmp_path):
 def test_kept_keys_give_what_reading_them_again_gives(tmp_path, attention):
     generator = load_stable_diffusion(write_sd15(tmp_path))
     generator.denoiser.set_attn_processor(attention)
-    block, start, kept = generator.text_encoder.encode(TEXTS), noise(generator), {}
+    block, start = generator.text_encoder.encode(TEXTS), noise(generator)
     told = join(block[[1, 0]], block.emphasised(torch.tensor([0.5, 4.0])))
+    kept = generator.read(told)
     for step in (900, 500, 10):
         timesteps = torch.full((2,), step)
         again = generator.predict(start, timesteps, told)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pmg.commands.known import Sources, build_preferences, check_known
@@ -58,9 +59,12 @@ def _generate(
     from pmg.generation.pipeline import build_pipeline
     from pmg.generation.records import RecordWriter
     from pmg.generation.study import StudyGenerator
+    from pmg.models.compiling import compile_models
 
     hashes = {"config": config_hash(cfg, *DECIDING)}
     pipeline = build_pipeline(cfg, cfg.device)
+    if cfg.compile:
+        compile_models(pipeline.generator, None, Path(cfg.paths.cache_dir, "compiled"))
     builder, preferences = _read(cfg, run, data, examples, pipeline.generator, methods)
     writer = RecordWriter(run.folder)
     study = StudyGenerator(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pmg.commands.launch import launch
@@ -22,6 +23,7 @@ def body(cfg: DictConfig, run: Run) -> float | None:
 @tracked
 def train(cfg: DictConfig, run: Run) -> float | None:
     """Trains the preference encoder in this process, alone or as one of several."""
+    from pmg.models.compiling import compile_models
     from pmg.models.device import place
     from pmg.training.preference_setup import build_batches, build_module
 
@@ -36,7 +38,7 @@ def train(cfg: DictConfig, run: Run) -> float | None:
         known = instantiate(cfg.encoder.evidence)(readings, [*train, *validation], data.catalogue)
         with run.ledger.phase("encode catalogue"):
             batches, captions = build_batches(
-                train, validation, readings, captions, data.catalogue, generator,
+                train, validation, readings, known, captions, data.catalogue, generator,
                 instantiate(cfg.objective.batches), cfg.objective.users_per_step, cfg.seed or 0,
                 latents_place(cfg), cfg.keep_contexts,
             )  # fmt: skip
@@ -44,6 +46,8 @@ def train(cfg: DictConfig, run: Run) -> float | None:
             reader.language_model, known, captions, generator,
             instantiate(cfg.encoder.preference_encoder), instantiate(cfg.objective.module),
         )  # fmt: skip
+        if cfg.compile:
+            compile_models(generator, reader.language_model, Path(cfg.paths.cache_dir, "compiled"))
         fit(cfg, run, module, batches)
         module.finish(batches.train.rows)  # in every process: they may hold parts of the language model
     if not run.leads:

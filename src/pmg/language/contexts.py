@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import torch
 from torch import Tensor
@@ -11,9 +12,13 @@ from pmg.cache import Held
 from pmg.models.context import Context, names
 from pmg.models.language_model import LanguageModel
 
+AHEAD = 2  # batches that are expected at a time
+
 
 class KeptContexts:
     """Histories in entries of a cache: those that are asked for are looked up, so memory doesn't grow with users.
+
+    Those that are expected are looked up and gathered in a thread, while something else is computed.
 
     Args:
         entries: for each, what gives its tensors (of `Context.to_tensors`), and how many histories it holds.
@@ -22,13 +27,27 @@ class KeptContexts:
     def __init__(self, entries: Sequence[tuple[Held, int]]) -> None:
         self.entries = list(entries)
         self.places = [(entry, row) for entry, (_, size) in enumerate(entries) for row in range(size)]
+        self.thread = ThreadPoolExecutor(1, "contexts")
+        self.expected: dict[tuple[int, ...], Future[Context]] = {}
 
     def __len__(self) -> int:
         return len(self.places)
 
+    def expect(self, rows: Tensor) -> None:
+        """Says which rows `(B,)` will be selected soon; of what is never selected the last two are held."""
+        wanted = tuple(rows.tolist())
+        while len(self.expected) >= AHEAD:
+            del self.expected[next(iter(self.expected))]
+        self.expected[wanted] = self.thread.submit(lambda: self._look_up(wanted).gathered_ahead())
+
     def select(self, rows: Sequence[int] | Tensor) -> Context:
         """Returns the chosen histories, in that order."""
-        places = [self.places[row] for row in torch.as_tensor(rows).tolist()]
+        wanted = tuple(torch.as_tensor(rows).tolist())
+        coming = self.expected.pop(wanted, None)
+        return coming.result() if coming else self._look_up(wanted)
+
+    def _look_up(self, rows: Sequence[int]) -> Context:
+        places = [self.places[row] for row in rows]
         found: dict[int, Mapping[str, Tensor]] = {}
         for wanted in {entry for entry, _ in places}:
             here = {name for entry, row in places if entry == wanted for name in names(row)}
@@ -56,6 +75,9 @@ class UnkeptContexts:
 
     def __len__(self) -> int:
         return len(self.texts)
+
+    def expect(self, rows: Tensor) -> None:
+        """Nothing: reading takes the processors that the step before still needs."""
 
     def select(self, rows: Sequence[int] | Tensor) -> Context:
         """Reads the chosen histories, in that order; in the model's own precision, as those that are kept."""

@@ -107,7 +107,7 @@ def settle_attention(model: LanguageModel) -> str:
     whole = _read_at_once(model, tokens)
     for name in (PACKED, "eager"):
         try:
-            model.model.set_attn_implementation(name)
+            model.attend_by(name)
             error = _error(model, tokens, whole)
             reason = f"its states differ by {error:.0%} from those of reading everything at once"
         except (RuntimeError, AttributeError, IndexError, TypeError, ValueError) as failure:  # other caches and shapes

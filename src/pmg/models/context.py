@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
-from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from transformers.cache_utils import DynamicCache, DynamicLayer
 
-LAYERS_AT_ONCE = 4  # gathered together: larger pieces are asked of the system and given back each time
+LAYERS_AT_ONCE = 12  # gathered together: fewer, larger copies; stretches of 2 or 3 compiled layers have whole ones
+Pieces = Tensor | tuple[Tensor, ...]
+"""Keys or values, whole or in pieces that follow one another."""
 
 
 @dataclass(frozen=True)
@@ -23,11 +25,13 @@ class Context:
         keys: B times `(layers, T, kv_heads, head_dim)`, T the number of tokens, positions already rotated in.
         values: as `keys`.
         tokens: B times int64 `(T,)`, what was read: a prefix that stands before the history needs it read again.
+        gathered: what `gather` gives of all layers, where it was done ahead.
     """
 
     keys: tuple[Tensor, ...]
     values: tuple[Tensor, ...]
     tokens: tuple[Tensor, ...]
+    gathered: tuple[tuple[Tensor, Tensor], ...] | None = None
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -56,6 +60,16 @@ class Context:
         lengths = self.lengths
         return torch.arange(int(lengths.max())) < lengths[:, None]
 
+    def gather(self, layers: slice) -> list[tuple[Tensor, Tensor]]:
+        """Keys and values of some layers as padded batches, `(B, kv_heads, L, head_dim)`: zeros behind a history."""
+        return list(zip(_pad(self.keys, layers), _pad(self.values, layers), strict=True))
+
+    def gathered_ahead(self) -> Context:
+        """The same histories, with all layers gathered."""
+        pieces = range(0, len(self.keys[0]), LAYERS_AT_ONCE)
+        layers = chain.from_iterable(self.gather(slice(first, first + LAYERS_AT_ONCE)) for first in pieces)
+        return replace(self, gathered=tuple(layers))
+
     def to_tensors(self) -> dict[str, Tensor]:
         """Returns named tensors for the cache: those of a history lie together, see `names`."""
         columns = zip(self.keys, self.values, self.tokens, strict=True)
@@ -63,9 +77,9 @@ class Context:
 
     def to_cache(self, device: torch.device) -> DynamicCache:
         """Returns a cache that holds the histories, padded at their ends, and grows as more is read."""
-        cache, rooms = DynamicCache(), Rooms(self, 0)
+        cache, past = DynamicCache(), Past(self, device, self.keys[0].dtype)
         for number in range(len(self.keys[0])):
-            cache.update(*(part.to(device) for part in rooms.take(number)), number)
+            cache.update(*past.take(number), number)
         return cache
 
     @classmethod
@@ -85,74 +99,71 @@ def names(row: int) -> tuple[str, str, str]:
     return f"{row}.keys", f"{row}.values", f"{row}.tokens"
 
 
-class Rooms:
-    """Keys and values of a padded batch with room behind them for new tokens, gathered a few layers at a time.
+def _pad(rows: Sequence[Tensor], layers: slice) -> Tensor:
+    """Keys or values of some layers, `(layers, B, kv_heads, L, head_dim)`.
+
+    numpy copies: it starts no threads, and a second team of torch's, beside a step's own, slows all small operations.
+    """
+    some, longest = rows[0][layers], max(row.shape[1] for row in rows)
+    whole = some.new_empty(len(some), len(rows), some.shape[2], longest, some.shape[3])
+    target = _bytes(whole)
+    for place, row in enumerate(rows):
+        target[:, place, :, : row.shape[1]] = _bytes(row[layers]).transpose(0, 2, 1, 3)
+        target[:, place, :, row.shape[1] :] = 0
+    return whole
+
+
+def _bytes(tensor: Tensor) -> np.ndarray:
+    """The same memory; numpy has no bfloat16."""
+    return tensor.view(torch.uint8).numpy()
+
+
+class Past:
+    """Keys and values of a padded batch, gathered a few layers at a time and brought to where they are used.
 
     Args:
         context: the histories, B of them.
-        room: places behind the longest history, whose content is undefined.
+        device: where they are used.
+        dtype: in which type.
     """
 
-    def __init__(self, context: Context, room: int) -> None:
-        self.context, self.room = context, room
-        self.ready: dict[int, tuple[Tensor, Tensor]] = {}
+    def __init__(self, context: Context, device: torch.device, dtype: torch.dtype) -> None:
+        self.context, self.device, self.dtype = context, device, dtype
+        self.ready = dict(enumerate(context.gathered or ()))
 
     def take(self, layer: int) -> tuple[Tensor, Tensor]:
-        """Keys and values of a layer, `(B, kv_heads, L + room, head_dim)` each; zeros from a history to the room."""
+        """Keys and values of a layer, `(B, kv_heads, L, head_dim)` each; zeros behind a history."""
         if layer not in self.ready:
-            layers = slice(layer, layer + LAYERS_AT_ONCE)
-            pairs = zip(
-                *(self._gather(part, layers) for part in (self.context.keys, self.context.values)), strict=True
-            )
-            self.ready.update(enumerate(pairs, start=layer))
-        return self.ready.pop(layer)
-
-    def _gather(self, rows: Sequence[Tensor], layers: slice) -> list[Tensor]:
-        """One tensor a layer, with a version counter of its own: what is written in one concerns no other."""
-        some, longest = rows[0][layers], max(row.shape[1] for row in rows)
-        shape = (len(some), len(rows), some.shape[2], longest + self.room, some.shape[3])
-        whole = some.new_empty(shape)
-        for place, row in enumerate(rows):
-            whole[:, place, :, : row.shape[1]] = row[layers].transpose(1, 2)
-            whole[:, place, :, row.shape[1] : longest] = 0
-        return [layer.data for layer in whole]
-
-
-class Behind(torch.autograd.Function):
-    """Writes new tokens' keys or values into the room behind the past: nothing is copied but them."""
-
-    @staticmethod
-    def forward(ctx: Any, room: Tensor, new: Tensor) -> Tensor:
-        """Returns `room` `(B, kv_heads, L + N, head_dim)` with `new` `(B, kv_heads, N, head_dim)` at its end."""
-        ctx.count = new.shape[2]
-        room[:, :, room.shape[2] - ctx.count :] = new
-        return room.view(room.shape)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[None, Tensor]:
-        """The gradient of what is new; the past has none."""
-        return None, gradient[:, :, gradient.shape[2] - ctx.count :]
+            self.ready.update(enumerate(self.context.gather(slice(layer, layer + LAYERS_AT_ONCE)), start=layer))
+        keys, values = self.ready.pop(layer)
+        return keys.to(self.device, self.dtype), values.to(self.device, self.dtype)
 
 
 class ContextLayer(DynamicLayer):
     """One layer of a cache whose past is a padded batch of a `Context` and, behind it, a prefix.
 
     Args:
-        rooms: of the histories, B of them, with room for the prefix and all new tokens.
+        past: the histories, B of them.
         layer: which layer this is.
         prefix: `(2, kv_heads, m, head_dim)`, keys and values shared by all rows, or None.
+        apart: whether the attention takes the past and what is new as two pieces: then nothing is copied.
     """
 
-    def __init__(self, rooms: Rooms, layer: int, prefix: Tensor | None) -> None:
+    def __init__(self, past: Past, layer: int, prefix: Tensor | None, apart: bool) -> None:
         super().__init__()
-        self.rooms, self.layer, self.prefix = rooms, layer, prefix
+        self.past, self.layer, self.prefix, self.apart = past, layer, prefix, apart
+        self.loaded: tuple[Tensor, Tensor] | None = None
 
-    def update(self, key_states: Tensor, value_states: Tensor, *_: object, **__: object) -> tuple[Tensor, Tensor]:
+    def load(self) -> None:
+        """Fetches the past before it is asked for: compiled code can't gather it."""
+        self.loaded = self.past.take(self.layer)
+
+    def update(self, key_states: Tensor, value_states: Tensor, *_: object, **__: object) -> tuple[Pieces, Pieces]:
         """Returns keys and values `(B, kv_heads, L + m + N, head_dim)`; keeps nothing of the new tokens."""
-        keys, values = self.rooms.take(self.layer)
+        keys, values = self.past.take(self.layer) if self.loaded is None else self.loaded
         return self._join(0, keys, key_states), self._join(1, values, value_states)
 
-    def _join(self, kind: int, room: Tensor, new: Tensor) -> Tensor:
+    def _join(self, kind: int, past: Tensor, new: Tensor) -> Pieces:
         if self.prefix is not None:
-            new = torch.cat([self.prefix[kind].to(new).expand(len(new), -1, -1, -1), new], dim=2)
-        return Behind.apply(room.to(new.device, new.dtype), new)
+            new = torch.cat([self.prefix[kind].expand(len(new), -1, -1, -1), new], dim=2)
+        return (past, new) if self.apart else torch.cat([past, new], dim=2)

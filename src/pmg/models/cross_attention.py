@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from diffusers import UNet2DConditionModel
 from diffusers.models.attention_processor import Attention, AttnProcessor2_0
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
@@ -33,7 +34,7 @@ class WeightedAttention:
             attention_mask: `(B, 1, L)`, added to the logits.
             temb: for layers outside transformer blocks.
             token_bias: `(B, L)`, added to the logits of the condition's tokens.
-            kept: where the keys and values of the condition are kept from the first call on; None: nowhere.
+            kept: keys and values of the condition, see `read_condition`; None: they are read.
 
         Returns:
             `(B, N, D)`.
@@ -43,18 +44,12 @@ class WeightedAttention:
         if encoder_hidden_states is None:
             key, value = self.read(attn, hidden_states)
         else:
-            key, value = self.look_up(attn, encoder_hidden_states, {} if kept is None else kept)
+            key, value = self.read(attn, encoder_hidden_states) if kept is None else kept[attn]
             if token_bias is not None:
                 attention_mask = attention_mask + token_bias[:, None].to(attention_mask.dtype)
         mask = attn.prepare_attention_mask(attention_mask, key.shape[-2], len(hidden_states))
         attended = self.attend(attn, self.split(attn, attn.to_q(hidden_states)), key, value, mask)
         return attn.to_out[1](attn.to_out[0](attended))
-
-    def look_up(self, attn: Attention, tokens: Tensor, kept: Kept) -> tuple[Tensor, Tensor]:
-        """Keys and values of the condition's tokens `(B, L, D)`, read once."""
-        if attn not in kept:
-            kept[attn] = self.read(attn, tokens)
-        return kept[attn]
 
     def read(self, attn: Attention, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """Keys and values of tokens `(B, L, D)`, in heads."""
@@ -87,3 +82,9 @@ def attention_for(latent_shape: tuple[int, int, int]) -> WeightedAttention:
     """The attention for latents `(C, h, w)`."""
     _, height, width = latent_shape
     return WeightedAttention() if height * width <= SHORT else FusedWeightedAttention()
+
+
+def read_condition(denoiser: UNet2DConditionModel, tokens: Tensor) -> Kept:
+    """Keys and values that `denoiser`, with a `WeightedAttention`, takes from a condition's tokens `(B, L, D)`."""
+    crossing = (part for part in denoiser.modules() if isinstance(part, Attention) and part.is_cross_attention)
+    return {attn: attn.processor.read(attn, tokens) for attn in crossing}

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from pmg.domain import PmgError
 from pmg.losses import min_snr_weight, per_sample_mse
 from pmg.models.conditioning import Condition
-from pmg.models.cross_attention import Kept, attention_for
+from pmg.models.cross_attention import Kept, attention_for, read_condition
 from pmg.models.denoiser_inputs import check_denoiser, denoiser_inputs
 from pmg.models.images import fit_size
 from pmg.models.sources import load_part
@@ -146,14 +146,18 @@ class Generator(nn.Module):
         lowered = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
         return condition.to(self.device, torch.get_autocast_dtype(kind) if lowered else self.denoiser.dtype)
 
+    def read(self, condition: Condition) -> Kept:
+        """Keys and values of a condition, which stay the same from step to step."""
+        return read_condition(self.denoiser, self.receive(condition).tokens)
+
     def predict(
         self, noisy: Tensor, timesteps: Tensor, condition: Condition, guidance: float | None = None,
         kept: Kept | None = None,
     ) -> Tensor:  # fmt: skip
         """The denoiser's output for noisy latents `(B, C, h, w)` at `timesteps` `(B,)`, float32, on its device.
 
-        `guidance` is for models that take its scale as an input, see `guidance_input`. Calls with the same condition
-        may share a dict `kept`, in which keys and values of the condition are kept.
+        `guidance` is for models that take its scale as an input, see `guidance_input`; `kept` is what `read` gave for
+        the same condition, where it is needed more than once.
         """
         condition = self.receive(condition)
         inputs = denoiser_inputs(self.denoiser, condition, self.size, guidance, kept)

@@ -27,6 +27,9 @@ class HistoryFeatures:
     def __len__(self) -> int:
         return len(self.vectors)
 
+    def expect(self, rows: Tensor) -> None:
+        """Nothing: all are in memory."""
+
     def select(self, rows: Sequence[int] | Tensor) -> HistoryFeatures:
         """The chosen users, in that order."""
         return HistoryFeatures(self.vectors[torch.as_tensor(rows, dtype=torch.long)])

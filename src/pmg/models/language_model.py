@@ -14,10 +14,10 @@ from transformers.cache_utils import DynamicCache
 
 from pmg.domain import PmgError
 from pmg.models.architecture import Shape, check_length, logits_of, settle_attention
-from pmg.models.attention import additive_mask
+from pmg.models.attention import PACKED, additive_mask
 from pmg.models.chat import Frame, chat_frame
 from pmg.models.choice import Grove, Question, plant
-from pmg.models.context import Context, ContextLayer, Rooms
+from pmg.models.context import Context, ContextLayer, Past
 from pmg.models.gguf import unpack_gguf
 from pmg.models.quantization import loading_options
 from pmg.models.sources import loading, resolve_source
@@ -42,6 +42,7 @@ class LanguageModel(nn.Module):
         layers: number of transformer layers.
         kv_heads: number of key/value heads.
         head_dim: width of one head.
+        cache_argument: name of the argument under which the model takes a cache.
         tokens_computed: tokens that went through the model since the start (padding not counted).
         tokens_reused: tokens of contexts that were attended to without being computed again.
 
@@ -62,15 +63,19 @@ class LanguageModel(nn.Module):
         self.tokens_computed = self.tokens_reused = 0
         # transformers 5.24 renamed the argument and warns about the old name
         renamed = "cache" in inspect.signature(model.get_decoder().forward).parameters
-        self._cache_argument = "cache" if renamed else "past_key_values"
+        self.cache_argument = "cache" if renamed else "past_key_values"
         self.train(False)
-        self.attention = attention or settle_attention(self)
-        model.set_attn_implementation(self.attention)
+        self.attend_by(attention or settle_attention(self))
         self.tokens_computed = self.tokens_reused = 0
 
     def train(self, mode: bool = True) -> LanguageModel:
         """Stays in eval mode, whatever the module around it does."""
         return super().train(False)
+
+    def attend_by(self, attention: str) -> None:
+        """Uses an attention, by its name among those of transformers."""
+        self.attention = attention
+        self.model.set_attn_implementation(attention)
 
     @property
     def embeddings(self) -> Tensor:
@@ -135,7 +140,7 @@ class LanguageModel(nn.Module):
 
     def _decode(self, cache: Cache, seen: Tensor, **inputs: Tensor) -> Tensor:
         """Runs the transformer without its vocabulary head under bool `seen` `(B, N, L)`; last hidden states."""
-        inputs |= {"attention_mask": additive_mask(seen, self.model), self._cache_argument: cache}
+        inputs |= {"attention_mask": additive_mask(seen, self.model), self.cache_argument: cache}
         return self.model.get_decoder()(**inputs, use_cache=True).last_hidden_state
 
     def extend(
@@ -154,8 +159,9 @@ class LanguageModel(nn.Module):
             Last hidden states `(B, N, width)`.
         """
         batch, new = embeds.shape[:2]
-        rooms = Rooms(context, new if prefix is None else new + prefix.shape[3])
-        layers = [ContextLayer(rooms, n, None if prefix is None else prefix[n]) for n in range(self.layers)]
+        past, apart = Past(context, self.model.device, self.model.dtype), self.attention == PACKED
+        prefixes = [None] * self.layers if prefix is None else prefix.to(self.model.device, self.model.dtype)
+        layers = [ContextLayer(past, number, part, apart) for number, part in enumerate(prefixes)]
         free = torch.ones(1, 1, 0 if prefix is None else prefix.shape[3], dtype=torch.bool)
         parts = (context.padding_mask()[:, None], free, visible.expand(batch, new, new))
         seen = torch.cat([part.expand(batch, new, -1) for part in parts], dim=2)

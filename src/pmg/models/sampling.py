@@ -46,7 +46,8 @@ def sample_latents(
     """
     sampler, device = generator.new_sampler(), generator.device
     sampler.set_timesteps(steps, device=device)
-    condition, kept = generator.receive(stack(branches)), {}
+    condition = generator.receive(stack(branches))
+    kept = generator.read(condition)
     latents = noise.to(device) * sampler.init_noise_sigma
     draws = _draws(sampler, seeds if seeds is not None else range(len(noise)))
     for timestep in sampler.timesteps:

@@ -41,14 +41,15 @@ class ShuffledRows(IterableDataset):
         seed: seed of the shuffles.
         collate: turns rows `(B,)` and a generator into a batch.
         read: adds to a process's share of a batch what is only read for that share; None: nothing.
+        expect: told of a training's next batch one step ahead; None: nobody.
     """
 
     def __init__(
         self, rows: Tensor, batch_size: int, seed: int, collate: Callable[[Tensor, torch.Generator], Batch],
-        read: Callable[[Batch], Batch] | None = None,
+        read: Callable[[Batch], Batch] | None = None, expect: Callable[[Batch], None] | None = None,
     ) -> None:  # fmt: skip
         self.rows, self.batch_size, self.seed, self.collate = rows, batch_size, seed, collate
-        self.read = read or (lambda batch: batch)
+        self.read, self.expect = read or (lambda batch: batch), expect or (lambda batch: None)
         self.start_step = 0
         self.rank, self.ranks = 0, 1
 
@@ -73,7 +74,9 @@ class ShuffledRows(IterableDataset):
     def __iter__(self) -> Iterator[Batch]:
         step = self.start_step
         while True:
-            yield self.read(share(self._draw(step), self.rank, self.ranks))
+            own = share(self._draw(step), self.rank, self.ranks)
+            self.expect(own)  # Lightning asks for a batch before the step of the one before it
+            yield self.read(own)
             step += 1
 
 

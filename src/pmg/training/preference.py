@@ -13,6 +13,7 @@ from torch import Tensor
 
 from pmg.domain import PmgError
 from pmg.language.contexts import Contexts
+from pmg.models.compiling import uncompiled
 from pmg.models.conditioning import Block, drop_target, join
 from pmg.models.generator import Generator
 from pmg.models.image_prompt import HistoryFeatures, ImagePromptEncoder
@@ -179,7 +180,8 @@ class PreferenceTraining(pl.LightningModule):
 
     def validation_step(self, batch: Batch, _: int) -> None:
         """The objective on users that training doesn't see, with fixed noise and timesteps."""
-        self.loss(batch, "val")
+        with uncompiled():  # without gradients it would be compiled once more
+            self.loss(batch, "val")
 
     def configure_callbacks(self) -> list[pl.Callback]:
         """The moving average, where there is one."""
@@ -202,6 +204,6 @@ class PreferenceTraining(pl.LightningModule):
     def _fit(self, users: Tensor, batch_size: int) -> None:
         self.encoder.eval()
         language_model, _ = self._frozen
-        with torch.no_grad():
+        with torch.no_grad(), uncompiled():
             parts = [self.encoder.states(language_model, self.context.select(u)) for u in users.split(batch_size)]
         self.encoder.fit_statistics(torch.cat(parts))

@@ -46,6 +46,7 @@ def build_batches(
     train: Sequence[Example],
     validation: Sequence[Example],
     readings: Readings,
+    evidence: Contexts | HistoryFeatures,
     target_words: Mapping[str, Keywords],
     catalogue: Catalogue,
     generator: Generator,
@@ -61,6 +62,7 @@ def build_batches(
         train: training examples.
         validation: validation examples, of other users.
         readings: histories of both.
+        evidence: of all users; told ahead whose a batch needs.
         target_words: target keywords by concept.
         catalogue: the drawings.
         generator: encodes drawings and texts.
@@ -96,7 +98,10 @@ def build_batches(
     profiles = ([example.profile for example in split] for split in (train, validation))
     learners, others = (torch.tensor(sorted(set(readings.rows(names)))) for names in profiles)
     fixed = batches.fixed(others, users_per_step, seed)
-    return RowsDataModule(ShuffledRows(learners, users_per_step, seed, batches, batches.read), fixed), captions
+    rows = ShuffledRows(
+        learners, users_per_step, seed, batches, batches.read, lambda batch: evidence.expect(batch["users"])
+    )
+    return RowsDataModule(rows, fixed), captions
 
 
 def build_module(
