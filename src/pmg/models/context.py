@@ -13,6 +13,8 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers.cache_utils import DynamicCache, DynamicLayer
 
 LAYERS_AT_ONCE = 12  # gathered together: fewer, larger copies; stretches of 2 or 3 compiled layers have whole ones
+WHOLE = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+"""Types of whole numbers by their bytes."""
 Pieces = Tensor | tuple[Tensor, ...]
 """Keys or values, whole or in pieces that follow one another."""
 
@@ -106,16 +108,16 @@ def _pad(rows: Sequence[Tensor], layers: slice) -> Tensor:
     """
     some, longest = rows[0][layers], max(row.shape[1] for row in rows)
     whole = some.new_empty(len(some), len(rows), some.shape[2], longest, some.shape[3])
-    target = _bytes(whole)
+    target = _bits(whole)
     for place, row in enumerate(rows):
-        target[:, place, :, : row.shape[1]] = _bytes(row[layers]).transpose(0, 2, 1, 3)
+        target[:, place, :, : row.shape[1]] = _bits(row[layers]).transpose(0, 2, 1, 3)
         target[:, place, :, row.shape[1] :] = 0
     return whole
 
 
-def _bytes(tensor: Tensor) -> np.ndarray:
-    """The same memory; numpy has no bfloat16."""
-    return tensor.view(torch.uint8).numpy()
+def _bits(tensor: Tensor) -> np.ndarray:
+    """The same memory as whole numbers: numpy has no bfloat16."""
+    return tensor.view(WHOLE[tensor.dtype.itemsize]).numpy()
 
 
 class Past:
