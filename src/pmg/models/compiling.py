@@ -1,12 +1,15 @@
 """Compiling frozen models (``torch.compile``): fewer and larger operations, after a minute or two of compiling.
 
-Shapes stay free: one compilation serves batches of all sizes. What was compiled once is found again on disk.
+Shapes stay free, but for the denoiser's in training: one compilation serves batches of all sizes. What was compiled
+once is found again on disk, except what holds weights as constants.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
+import warnings
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -20,6 +23,8 @@ from pmg.domain import PmgError
 from pmg.models.context import ContextLayer
 from pmg.models.generator import Generator
 from pmg.models.language_model import LanguageModel
+
+log = logging.getLogger(__name__)
 
 COMPILERS = ("c++", "g++", "clang++")
 TOGETHER = 3  # layers in one piece: fewer calls cost less, more layers take longer to compile
@@ -42,6 +47,8 @@ def compile_models(generator: Generator, language_model: LanguageModel | None, f
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(folder))
     if generator.device.type == "cpu" and not any(map(shutil.which, (os.environ.get("CXX", ""), *COMPILERS))):
         raise PmgError("compile=true needs a C++ compiler: install g++, name one in CXX, or leave compile=false")
+    log.info("compiling the frozen models: the first steps take a minute or two (compile=false: none)")
+    warnings.filterwarnings("ignore", "Dynamo detected a call to a `functools.lru_cache`")  # in diffusers; harmless
     inductor.freezing = True  # weights become constants; in effect where there are no gradients
     # a training's batches have one size, which is compiled for; drawings come in batches of any
     generator.denoiser.compile(dynamic=None if language_model else True)
