@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 
@@ -41,8 +43,8 @@ def test_saved_and_loaded_encoder_is_bit_equal(language_model, tmp_path, options
     assert not loaded.training
     for name, weight in encoder.state_dict().items():
         assert torch.equal(loaded.state_dict()[name], weight), name
-    # mapped weights may lie differently in memory, which changes the order of sums in a matrix product
-    torch.testing.assert_close(loaded(language_model, context), encoder(language_model, context))
+    # a copy: mapped weights may lie differently in memory, which changes the order of sums in a matrix product
+    assert torch.equal(copy.deepcopy(loaded)(language_model, context), encoder(language_model, context))
 
 
 def test_placement_decides_what_is_read(language_model):
