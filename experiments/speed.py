@@ -27,7 +27,7 @@ from transformers.utils import logging as transformers_logging
 
 from pmg.cache import atomic_write_json
 from pmg.process import keep_freed_memory
-from pmg.provenance import git_state, hardware, versions
+from pmg.provenance import git_state, hardware, has_bfloat16, versions
 
 HERE = Path(__file__).resolve().parent
 PARTS = {
@@ -43,7 +43,8 @@ PARTS = {
 
 def origin() -> dict[str, Any]:
     """Where a part was measured; the load is that of the minute before, so it says whether the machine was idle."""
-    found = {"machine": hardware(), "threads": torch.get_num_threads(), "load": round(os.getloadavg()[0], 2)}
+    machine = {"machine": hardware(), "bfloat16": has_bfloat16(), "threads": torch.get_num_threads()}
+    found = {**machine, "load": round(os.getloadavg()[0], 2)}
     return {**found, "versions": versions(), "revision": (git_state() or {}).get("revision")}
 
 

@@ -13,8 +13,9 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import ConfigCompositionException
 from omegaconf import OmegaConf
 
-from pmg.config import check_targets, config_hash, instantiate, instantiate_all, register_configs
+from pmg.config import check_targets, config_hash, instantiate, instantiate_all, model_hash, register_configs
 from pmg.domain import PmgError
+from pmg.provenance import has_bfloat16
 from pmg.schemas import SCHEMAS
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
@@ -187,6 +188,16 @@ def test_config_hash_sees_what_decides_results_alone(compose, tmp_path):
     assert config_hash(compose("train", "seed=5")) != plain
     assert config_hash(compose("train", "seed=5"), "trainer") == config_hash(compose("train"), "trainer")
     assert config_hash(compose("train", "trainer.max_steps=5"), "trainer") != config_hash(compose("train"), "trainer")
+
+
+def test_weights_type_is_the_processors_and_an_encoder_fits_both(compose):
+    float32, bfloat16 = (compose("train", f"encoder.language_model.dtype={name}") for name in ("float32", "bfloat16"))
+    chosen = compose("train").encoder.language_model.dtype
+    assert chosen == ("bfloat16" if has_bfloat16() else "float32")
+    assert config_hash(float32) != config_hash(bfloat16)
+    assert model_hash(float32, "encoder") == model_hash(bfloat16, "encoder")
+    other = compose("train", "encoder.preference_encoder.soft_tokens=2")
+    assert model_hash(other, "encoder") != model_hash(float32, "encoder")
 
 
 def test_help_does_not_copy_the_store_of_schemas():

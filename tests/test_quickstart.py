@@ -11,7 +11,8 @@ from PIL import Image
 from pmg import PersonalizedPipeline
 from pmg.commands.export import push
 from pmg.domain import PmgError
-from pmg.generation.exported import read_index
+from pmg.generation.exported import in_float32, read_index
+from pmg.provenance import has_bfloat16
 
 
 @pytest.fixture(scope="module")
@@ -94,3 +95,18 @@ def test_folders_without_a_pipeline_and_foreign_code_are_refused(tmp_path):
     )
     with pytest.raises(PmgError, match=r"would build 'torch.hub.load'; a shared pipeline may build"):
         read_index(tmp_path, "")
+
+
+def test_a_pipeline_from_another_processor_runs_in_what_this_one_has(told):
+    pipe = told[0]["pipe"]
+    own = "bfloat16" if has_bfloat16() else "float32"
+    assert str(pipe.reader.language_model.model.dtype) == f"torch.{own}"
+    assert pipe.pipeline.bfloat16 == has_bfloat16()
+
+
+def test_bfloat16_is_taken_out_of_a_pipelines_parts():
+    parts = {"language_model": {"dtype": "bfloat16", "chat": False}, "sampling": {"bfloat16": True, "steps": 3}}
+    expected = {"language_model": {"dtype": "float32", "chat": False}, "sampling": {"bfloat16": False, "steps": 3}}
+    assert in_float32(parts) == expected
+    assert parts["sampling"]["bfloat16"]
+    assert in_float32({**parts, "language_model": {"seed": 0}})["language_model"] == {"seed": 0}

@@ -143,7 +143,13 @@ def test_operations_of_a_matrix_product_are_counted(bench):
 
 
 def test_report_holds_bounds_against_numbers(bench, tmp_path):
-    origin = {"machine": {"processor": "P", "cores": 2}, "threads": 2, "load": 0.1, "revision": "abc"}
+    origin = {
+        "machine": {"processor": "P", "cores": 2},
+        "bfloat16": True,
+        "threads": 2,
+        "load": 0.1,
+        "revision": "abc",
+    }
     speedup = bench.timing.speedup([20.0, 22.0], [2.0, 2.0])
     step = {"kernels": {"matrix": 0.88}, "outside": 0.12, "others": {"aten::copy_": 0.12}, "seconds": 2.0}
     parts = {

@@ -29,6 +29,7 @@ WHOLE = {"mm", "addmm", "bmm", "baddbmm", "addbmm", "dot", "mv", "addmv"}  # nam
 BETWEEN = "between operations (Python, Lightning)"
 SHOWN = 10
 WARM_UP = 2  # steps
+TIMED = 3  # steps for each that is profiled
 STEP = "step"  # the range that is looked at
 RANGES = (STEP, "ProfilerStep", "[pl]", "Optimizer.")  # no operations: time in them is time between operations
 
@@ -89,10 +90,10 @@ def from_profile(events: Iterable[Any], seconds: float) -> dict[str, Any]:
 
 
 class ProfiledSteps(pl.Callback):
-    """Times as many steps as it profiles behind them; the first two warm up.
+    """Times steps and profiles some behind them; the first two warm up.
 
     Args:
-        steps: that are timed, and as many that are profiled.
+        steps: that are profiled, and `TIMED` times as many that are timed: a profile of many steps fills the memory.
 
     Attributes:
         found: shares, once training has ended.
@@ -107,11 +108,11 @@ class ProfiledSteps(pl.Callback):
         done = trainer.global_step - WARM_UP
         if done == 0:
             self.began = time.perf_counter()
-        elif done == self.steps:
-            self.seconds = time.perf_counter() - self.began
+        elif done == TIMED * self.steps:
+            self.seconds = (time.perf_counter() - self.began) / TIMED
             self.profiler.start()
             self.range = record_function(STEP).__enter__()
-        elif done == 2 * self.steps:
+        elif done == (TIMED + 1) * self.steps:
             self.range.__exit__(None, None, None)
             self.profiler.stop()
             self.found = from_profile(self.profiler.key_averages(), self.seconds)
@@ -132,8 +133,8 @@ def of_training(plan: Plan, compiled: bool) -> dict[str, Any]:
     reader, generator = training.study.reader, training.study.generator
     if compiled:
         compile_models(generator, reader.language_model, plan.folder / "compiled")
-    callback = ProfiledSteps(3 * plan.training_steps[0])
-    run_steps(training, training.module, training.batches, WARM_UP + 2 * callback.steps, callback)
+    callback = ProfiledSteps(plan.training_steps[0])
+    run_steps(training, training.module, training.batches, WARM_UP + (TIMED + 1) * callback.steps, callback)
     return callback.found
 
 

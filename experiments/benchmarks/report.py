@@ -188,7 +188,9 @@ def _machine_table(parts: Mapping[str, Mapping]) -> str:
     def row(name: str, origin: Mapping[str, Any]) -> list[str]:
         machine = origin["machine"]
         revision = (origin["revision"] or "–")[:9]
-        return [name, machine["processor"], f"{origin['threads']} / {machine['cores']}", f"{origin['load']}", revision]
+        kind = "yes" if origin["bfloat16"] else "no"
+        threads = f"{origin['threads']} / {machine['cores']}"
+        return [name, machine["processor"], kind, threads, f"{origin['load']}", revision]
 
-    header = ["part", "processor", "threads / cores", "load before", "revision"]
+    header = ["part", "processor", "bfloat16", "threads / cores", "load before", "revision"]
     return table(header, (row(name, part["origin"]) for name, part in parts.items()))

@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from pmg.cache import Cache
 from pmg.domain import PmgError
-from pmg.provenance import fast_precision, has_bfloat16
+from pmg.provenance import fast_dtype, fast_precision, has_bfloat16
 from pmg.schemas import SCHEMAS
 
 ALLOWED_TARGETS = ("pmg.", "torch.", "pytorch_lightning.", "torchmetrics.", "diffusers.", "transformers.")
@@ -53,6 +53,7 @@ def register_configs() -> None:
     OmegaConf.register_new_resolver("pmg.assets", find_assets, replace=True)
     OmegaConf.register_new_resolver("pmg.digest", lambda text: sha256(text.encode()).hexdigest()[:8], replace=True)
     OmegaConf.register_new_resolver("pmg.bfloat16", has_bfloat16, replace=True)
+    OmegaConf.register_new_resolver("pmg.dtype", fast_dtype, replace=True)
     OmegaConf.register_new_resolver("pmg.precision", fast_precision, replace=True)
 
 
@@ -164,6 +165,12 @@ def config_hash(cfg: DictConfig, *keys: str) -> str:
         alone = {"devices": 1} if "devices" in plain["trainer"] else {}
         plain["trainer"] = {k: v for k, v in plain["trainer"].items() if k not in _PROCESSES} | alone
     return Cache.key(config={key: plain[key] for key in keys or sorted(plain.keys() - _NO_RESULT)})
+
+
+def model_hash(cfg: DictConfig, key: str) -> str:
+    """Returns a sha256 of a part's models, in whichever floating point type a machine holds their weights."""
+    values = leaves({key: portable(cfg)[key]})
+    return Cache.key(config={name: value for name, value in values if not name.endswith(".dtype")})
 
 
 def leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

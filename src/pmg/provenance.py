@@ -60,6 +60,11 @@ def has_bfloat16() -> bool:
     return flags.is_file() and any(name in flags.read_text() for name in ("avx512_bf16", "amx_bf16"))
 
 
+def fast_dtype() -> str:
+    """Returns the floating point type that this processor is fastest in."""
+    return "bfloat16" if has_bfloat16() else "float32"
+
+
 def fast_precision() -> str:
     """Returns the Lightning precision that this processor is fastest in."""
     return "bf16-mixed" if has_bfloat16() else "32-true"

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pmg.cache import Cache, atomic_write_json, open_cache
-from pmg.config import config_hash, instantiate, instantiate_all, nearest, to_plain
+from pmg.config import config_hash, instantiate, instantiate_all, model_hash, nearest, to_plain
 from pmg.domain import PmgError, require_positive
 from pmg.run import Run, read_run
 
@@ -133,7 +133,7 @@ def fit(cfg: DictConfig, run: Run, module: LightningModule, batches: LightningDa
 
 def sign_encoder(cfg: DictConfig, folder: Path) -> None:
     """Notes beside a trained encoder which models it belongs to."""
-    models = {key: config_hash(cfg, key) for key in sorted({*SOFT_KEYS, *IMAGE_KEYS})}
+    models = {key: model_hash(cfg, key) for key in sorted({*SOFT_KEYS, *IMAGE_KEYS})}
     atomic_write_json(folder / MODELS, {**models, WEIGHTS: sha256((folder / WEIGHTS).read_bytes()).hexdigest()})
 
 
@@ -174,7 +174,7 @@ def check_trained_for(cfg: DictConfig, where: str, keys: Sequence[str]) -> str:
     if metrics["status"] != "completed":
         raise PmgError(f"{folder} is {metrics['status']}: run the same pmg-train command again to finish it")
     signed = read_signature(Path(folder, "encoder"))
-    differ = [key for key in keys if signed.get(key) != config_hash(cfg, key)]
+    differ = [key for key in keys if signed.get(key) != model_hash(cfg, key)]
     if differ:
         raise PmgError(f"{folder} was trained with another config of {', '.join(differ)}; train again")
     return Cache.key(**{key: signed[key] for key in keys})

@@ -74,6 +74,13 @@ def read_index(folder: Path, cache_dir: str) -> dict[str, Any]:
     return {name: _map_texts(part, lambda text: _unname(text, places)) for name, part in parts.items()}
 
 
+def in_float32(parts: Mapping[str, Any]) -> dict[str, Any]:
+    """The parts' config without bfloat16, for a processor that only emulates it."""
+    language_model, sampling = parts["language_model"], parts["sampling"]
+    held = {"dtype": "float32"} if language_model.get("dtype") == "bfloat16" else {}
+    return {**parts, "language_model": {**language_model, **held}, "sampling": {**sampling, "bfloat16": False}}
+
+
 def copy_frozen(folder: Path, parts: Mapping[str, Any]) -> dict[str, Any]:
     """Copies the weights that parts name into the pipeline's folder; each different source once.
 

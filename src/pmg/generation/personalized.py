@@ -15,13 +15,13 @@ from pmg.cache import NoCache
 from pmg.config import instantiate
 from pmg.domain import Behavior, Example, Item, Keywords, PmgError, Turn
 from pmg.generation.alpha import AlphaRule
-from pmg.generation.exported import ENCODER, read_index
+from pmg.generation.exported import ENCODER, in_float32, read_index
 from pmg.generation.pipeline import Pipeline, build_pipeline
 from pmg.generation.request import NO_WORDS, Request, join_words
 from pmg.language.budget import Budget
 from pmg.language.captioning import Captioner, Pixels, caption_items, from_picture, to_picture
 from pmg.language.preferences import Reader
-from pmg.models.device import place
+from pmg.models.device import emulates_bfloat16, place
 from pmg.models.preference_encoder import PreferenceEncoder
 from pmg.models.sources import load_frozen
 
@@ -65,6 +65,8 @@ class PersonalizedPipeline:
     ) -> PersonalizedPipeline:
         """Loads what ``pmg-export`` wrote.
 
+        Where the processor that it runs on only emulates bfloat16, all is computed in float32.
+
         Args:
             source: its folder, or its id on the hub.
             device: where the models stand; ``auto``: on a GPU where there is one.
@@ -75,6 +77,8 @@ class PersonalizedPipeline:
         """
         folder = _find(str(source))
         parts = read_index(folder, cache_dir or os.environ.get("PMG_CACHE") or "outputs/cache")
+        if emulates_bfloat16(device):
+            parts = in_float32(parts)
         language_model = place(instantiate(parts["language_model"]), device)
         pipeline = build_pipeline(parts, device)
         text_encoder = pipeline.generator.text_encoder

@@ -2,18 +2,33 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TypeVar
 
 import torch
 from torch import nn
 
 from pmg.domain import PmgError
+from pmg.provenance import has_bfloat16
 
+log = logging.getLogger(__name__)
 Module = TypeVar("Module", bound=nn.Module)
+
+
+def device_name(device: str) -> str:
+    """Returns `device`, or for ``auto`` a GPU's name where there is one, else ``cpu``."""
+    return ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+
+
+def emulates_bfloat16(device: str) -> bool:
+    """Returns whether `device` is a processor that has no bfloat16 of its own: it is many times slower in it."""
+    return device_name(device) == "cpu" and not has_bfloat16()
 
 
 def place(module: Module, device: str) -> Module:
     """Moves a frozen model; weights of few bits stay where they were loaded.
+
+    Warns of bfloat16 on a processor that only emulates it.
 
     Args:
         module: the model.
@@ -24,8 +39,9 @@ def place(module: Module, device: str) -> Module:
     """
     if getattr(getattr(module, "model", None), "quantization_method", None):
         return module
-    name = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+    if emulates_bfloat16(device) and any(weight.dtype == torch.bfloat16 for weight in module.parameters()):
+        log.warning("this processor only emulates bfloat16, which is many times slower than dtype=float32")
     try:
-        return module.to(name)
+        return module.to(device_name(device))
     except (RuntimeError, AssertionError) as error:  # torch says both of devices that it was built without
         raise PmgError(f"device={device}: {str(error).splitlines()[0]}") from error
