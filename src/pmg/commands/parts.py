@@ -104,6 +104,7 @@ def build_trainer(cfg: DictConfig, run: Run) -> Trainer:
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # its tips and its list of absent devices
     warnings.filterwarnings("ignore", message=".*treespec, LeafSpec.*")  # Lightning's own use of torch
     warnings.filterwarnings("ignore", message=".*overridden `transfer_batch_to_device`.*")  # on purpose
+    warnings.filterwarnings("ignore", message=".*exists and is not empty.*")  # a run that goes on
 
     callbacks = [*instantiate_all(cfg.callbacks), Signature(config_hash(cfg))]
     trainer = instantiate(cfg.trainer, callbacks=callbacks, logger=run.tracking.trackers or False)
