@@ -58,8 +58,9 @@ catalogue: $(STAMP) ## build assets/emoji again from its npm packages (needs npm
 	$(BIN)/python -m pip install -c constraints.txt -e '.[catalogue]'
 	$(BIN)/pmg-prepare $(ARGS)
 
-pretrain: $(STAMP) ## train the embedded models from scratch (hours); run it again to go on
-	$(foreach stage,$(STAGES),$(BIN)/pmg-pretrain stage=$(stage) run_dir=outputs/pretrain/$(stage) $(ARGS) &&) true
+pretrain: $(STAMP) ## train the embedded models from scratch (hours) into outputs/pretrain/models; run it again to go on
+	$(foreach stage,$(STAGES),$(BIN)/pmg-pretrain stage=$(stage) run_dir=outputs/pretrain/$(stage) \
+		models_dir=outputs/pretrain/models into=outputs/pretrain/models $(ARGS) &&) true
 
 demo: $(STAMP) ## train, generate and evaluate on the emoji catalogue (10 minutes on two cores with bfloat16, 25 without)
 	$(BIN)/pmg-train experiment=demo $(ARGS)

@@ -18,6 +18,8 @@ from pmg.domain import PmgError
 from pmg.provenance import has_bfloat16
 from pmg.schemas import SCHEMAS
 
+ROOT = Path(__file__).resolve().parents[1]
+
 CONF = Path(__file__).resolve().parents[1] / "conf"
 OPTIONS = sorted(
     str(path.relative_to(CONF).with_suffix(""))
@@ -206,3 +208,9 @@ def test_help_does_not_copy_the_store_of_schemas():
     assert copy.deepcopy({"store": store})["store"] is store
     one, other = (store.load("train_schema.yaml").node for _ in range(2))
     assert one is not other  # what Hydra composes with is still its own
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in (ROOT / "conf" / "source").glob("*.yaml")))
+def test_pmg_prepare_writes_where_the_data_are_then_read(compose, name):
+    cfg = compose("prepare", f"data={name}", "data.folder=elsewhere")
+    assert cfg.source.folder == "elsewhere"

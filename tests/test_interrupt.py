@@ -36,7 +36,7 @@ STUDY = [
     "sheet_users=4", "~method.keywords", "~method.oracle",
 ]  # fmt: skip
 AUTOENCODER = [
-    *TRAINING, "stage=autoencoder", "stage.folder=pretrain/model", "stage.batch_size=4",
+    *TRAINING, "stage=autoencoder", "stage.batch_size=4",
     "stage.autoencoder.block_out_channels=[8,8,8,8]",
 ]  # fmt: skip
 

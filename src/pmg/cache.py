@@ -7,6 +7,7 @@ import hashlib
 import json
 import logging
 import os
+import shutil
 import tempfile
 import time
 import zlib
@@ -39,6 +40,29 @@ def atomic_write_bytes(path: Path, content: bytes) -> None:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def replace_folder(source: Path, target: Path) -> None:
+    """Copies a folder over another: readers find the old files together or the new ones together.
+
+    The copy is made beside `target` and takes its place when it is complete. A process that is killed between the
+    two renames leaves the old files in ``.NAME.*/old`` beside it.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    beside = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
+    new, old = beside / "new", beside / "old"
+    try:
+        shutil.copytree(source, new)
+        if target.exists():
+            os.rename(target, old)
+        try:
+            os.rename(new, target)
+        except BaseException:
+            if old.exists():
+                os.rename(old, target)
+            raise
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
 
 
 def remove_abandoned(folder: Path, after_s: float = 3600) -> None:

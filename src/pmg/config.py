@@ -36,6 +36,7 @@ _NO_RESULT = frozenset(
         "logger",
         "callbacks",
         "keep_contexts",
+        "into",
     }
 )
 # of a trainer: how many processes share each step's batch

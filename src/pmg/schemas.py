@@ -42,8 +42,17 @@ class PrepareConfig(RunConfig):
 
 @dataclass
 class PretrainConfig(RunConfig):
-    """``pmg-pretrain``: trains one embedded model (`stage`)."""
+    """``pmg-pretrain``: trains one embedded model (`stage`).
 
+    Attributes:
+        models_dir: holds the earlier stages' models that this one starts from, in the layout of the assets.
+        into: where the trained model is put besides the run's folder: ``assets``, or a folder of that layout.
+        full_steps: steps of the whole stage; a shorter training is not put into the assets.
+    """
+
+    models_dir: str | None = None
+    into: str | None = None
+    full_steps: int = 0
     stage: Any = None
     card: Any = None
     picture: Any = None

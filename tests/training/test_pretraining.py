@@ -8,10 +8,14 @@ import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from safetensors.torch import load_file
 
+from pmg.commands.pretrain import body, install, refuse_short
+from pmg.config import leaves, to_plain
+from pmg.domain import PmgError
 from pmg.models.judge import Judge
 from pmg.models.perceptual import PerceptualDistance
 from pmg.models.scorer import Scorer
 from pmg.models.tiny import tiny_generator
+from pmg.run import Run
 from pmg.training.augment import random_affine
 from pmg.training.callbacks import LastCheckpoint
 from pmg.training.pretraining import AutoencoderStage, DenoiserStage, JudgeStage, ScorerStage, rows_of
@@ -37,7 +41,8 @@ def stages(tmp_path, root, text_encoder):
             PerceptualDistance.from_folder(root / "assets" / "lpips"), 1e-3, 4,
         ),
         "denoiser": lambda: DenoiserStage(
-            str(folder), tiny_generator(text_encoder).denoiser, tiny.noise_scheduler, text_encoder, "sticker",
+            str(tmp_path / "made"), str(folder), tiny_generator(text_encoder).denoiser, tiny.noise_scheduler,
+            text_encoder, "sticker",
             {"target": 0.1, "attributes": 0.3, "hand": 0.3}, 1e-3, 4, 5.0, 0.99,
         ),
         "scorer": lambda: ScorerStage(
@@ -54,7 +59,7 @@ def stages(tmp_path, root, text_encoder):
     ("name", "kind", "place"),
     [
         ("autoencoder", AutoencoderKL, "generator/vae"),
-        ("denoiser", UNet2DConditionModel, "generator/unet"),
+        ("denoiser", UNet2DConditionModel, "made/unet"),
         ("scorer", Scorer, "scorer"),
         ("judge", Judge, "judge"),
     ],
@@ -102,3 +107,41 @@ def test_augmentation_keeps_white_white_and_depends_on_its_seed():
     one, same, other = (random_affine(images, torch.Generator().manual_seed(seed)) for seed in (0, 0, 1))
     assert torch.equal(one, same)
     assert not torch.equal(one, other)
+
+
+@pytest.mark.parametrize(
+    "stage",
+    ["autoencoder", "autoencoder_polish", "denoiser", "denoiser_polish", "denoiser_finish", "scorer", "judge"],
+)
+def test_a_stage_reads_the_named_models_and_writes_into_its_run_folder_alone(compose, tmp_path, stage):
+    cfg = compose("pretrain", f"stage={stage}", f"models_dir={tmp_path}/earlier")
+    for folder in (cfg.stage.folder, cfg.card.folder):
+        assert folder.startswith(f"{tmp_path}/run/model/")
+    read = {value for _, value in leaves(to_plain(cfg.stage)) if "generator" in str(value) or "judge" in str(value)}
+    assert not [value for value in read if str(value).startswith(cfg.paths.assets_dir)]
+    assert cfg.trainer.max_steps == cfg.full_steps
+
+
+@pytest.mark.parametrize("short", ["debug=fast_dev_run", "trainer.max_steps=10"])
+@pytest.mark.parametrize("into", ["assets", "{assets}/../assets"])
+def test_a_short_training_never_replaces_a_shipped_model(compose, pmg, tmp_path, short, into):
+    cfg = compose(
+        "pretrain", short, f"paths.assets_dir={tmp_path}/assets", f"into={into.format(assets=tmp_path / 'assets')}"
+    )
+    with pytest.raises(PmgError, match="would replace a shipped model after"):
+        body(cfg, Run(tmp_path, "pretrain"))
+    refuse_short(compose("pretrain", short), 1)
+    refuse_short(compose("pretrain", short, f"into={tmp_path}/elsewhere"), 1)
+
+
+def test_an_installed_model_replaces_the_old_one_as_a_whole(tmp_path):
+    for name, words in (("run/model/generator/vae", ("new", "config")), ("assets/generator/vae", ("old", "stale"))):
+        for word in words:
+            (tmp_path / name).mkdir(parents=True, exist_ok=True)
+            (tmp_path / name / f"{word}.json").write_text(word)
+    (tmp_path / "assets/generator/unet").mkdir()
+    install(tmp_path / "run/model", tmp_path / "assets")
+    assert sorted(path.name for path in (tmp_path / "assets/generator/vae").iterdir()) == ["config.json", "new.json"]
+    assert sorted(path.name for path in (tmp_path / "assets/generator").iterdir()) == ["unet", "vae"]
+    install(tmp_path / "run/model", tmp_path / "fresh")
+    assert (tmp_path / "fresh/generator/vae/new.json").read_text() == "new"

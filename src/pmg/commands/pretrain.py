@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pmg.cache import replace_folder
 from pmg.commands.launch import launch
 from pmg.commands.parts import fit
 from pmg.commands.ranks import processes
@@ -16,6 +18,8 @@ from pmg.run import Run, tracked
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
+log = logging.getLogger(__name__)
+
 
 @tracked
 def body(cfg: DictConfig, run: Run) -> float | None:
@@ -24,6 +28,8 @@ def body(cfg: DictConfig, run: Run) -> float | None:
 
     if processes(cfg.trainer) > 1:
         raise PmgError("pmg-pretrain trains in one process: trainer.devices=1")
+    steps = 0 if cfg.trainer.get("fast_dev_run") else cfg.trainer.max_steps
+    refuse_short(cfg, cfg.full_steps if steps == -1 else steps)
     with run.ledger.phase("load"):
         data = instantiate(cfg.data)
         stage = instantiate(cfg.stage)
@@ -42,7 +48,37 @@ def body(cfg: DictConfig, run: Run) -> float | None:
     picture = instantiate(cfg.picture, data=data) if cfg.picture else None
     write_model_card(Path(cfg.card.folder), cfg.card, quality, facts, picture)
     run.tracking.record_artifact(Path(cfg.card.folder).name, "model", Path(cfg.card.folder))
+    if cfg.into:
+        refuse_short(cfg, trainer.global_step)
+        install(run.folder / "model", destination(cfg))
     return None
+
+
+def destination(cfg: DictConfig) -> Path:
+    """Returns the folder that `cfg.into` names."""
+    return Path(cfg.paths.assets_dir if cfg.into == "assets" else cfg.into)
+
+
+def refuse_short(cfg: DictConfig, steps: int) -> None:
+    """Checks that a training of so many steps may replace what `cfg.into` holds.
+
+    Raises:
+        PmgError: it is to go into the assets and is shorter than the whole stage.
+    """
+    if not cfg.into or destination(cfg).resolve() != Path(cfg.paths.assets_dir).resolve():
+        return
+    if steps < cfg.full_steps:
+        raise PmgError(
+            f"into={cfg.into} would replace a shipped model after {steps} of {cfg.full_steps} steps. "
+            f"Leave `into` out (the model goes to {cfg.run_dir}/model), or name another folder."
+        )
+
+
+def install(models: Path, folder: Path) -> None:
+    """Puts each model of a folder in place of the one of the same name in another, each as a whole."""
+    for model in sorted({path.parent for path in models.rglob("*.json")}):
+        replace_folder(model, folder / model.relative_to(models))
+        log.info("%s is now that of %s", folder / model.relative_to(models), models)
 
 
 def main() -> None:

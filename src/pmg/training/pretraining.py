@@ -6,6 +6,7 @@ fp16 safetensors in the library's own folder layout and measures it on held-out 
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Protocol
 
@@ -97,7 +98,8 @@ class DenoiserStage:
     """Latents under captions in three blocks, each dropped on its own.
 
     Args:
-        folder: the generator's folder; holds ``vae`` already, gets ``unet`` and ``scheduler``.
+        folder: gets a whole generator: ``unet``, ``scheduler``, and a copy of ``vae``.
+        generator_folder: holds ``vae``, whose latents are denoised.
         denoiser: untrained.
         noise_scheduler: adds noise.
         text_encoder: frozen.
@@ -110,12 +112,13 @@ class DenoiserStage:
     """
 
     def __init__(
-        self, folder: str, denoiser: UNet2DConditionModel, noise_scheduler: DDPMScheduler,
+        self, folder: str, generator_folder: str, denoiser: UNet2DConditionModel, noise_scheduler: DDPMScheduler,
         text_encoder: TextEncoder, scene: str, drop: dict[str, float], learning_rate: float, batch_size: int,
         snr_gamma: float, ema_decay: float,
     ) -> None:  # fmt: skip
-        self.generator = Generator(load_autoencoder(folder), denoiser, noise_scheduler, text_encoder).freeze()
-        self.folder, self.scene, self.drop = folder, scene, drop
+        autoencoder = load_autoencoder(generator_folder)
+        self.generator = Generator(autoencoder, denoiser, noise_scheduler, text_encoder).freeze()
+        self.folder, self.generator_folder, self.scene, self.drop = folder, generator_folder, scene, drop
         self.learning_rate, self.batch_size = learning_rate, batch_size
         self.snr_gamma, self.ema_decay = snr_gamma, ema_decay
 
@@ -132,8 +135,9 @@ class DenoiserStage:
         return self.module, RowsDataModule(ShuffledRows(seen, self.batch_size, seed, collate), self.fixed)
 
     def finish(self, data: EmojiData) -> dict[str, float]:
-        """Saves denoiser and scheduler; the loss on held-out drawings."""
+        """Saves a whole generator; returns the loss on held-out drawings."""
         self.generator.freeze()
+        shutil.copytree(Path(self.generator_folder, "vae"), Path(self.folder, "vae"), dirs_exist_ok=True)
         save_half(self.generator.denoiser, f"{self.folder}/unet")
         self.generator.noise_scheduler.save_pretrained(f"{self.folder}/scheduler")
         with torch.no_grad():
