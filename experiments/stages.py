@@ -25,7 +25,7 @@ STUDY = ["experiment=faults", "paths.output_dir=.", "paths.cache_dir=cache"]
 SHOP = ["data=catalog", "paths.data_dir=data", "source.read.items=shop/items.csv",
         "source.read.interactions=shop/chosen.csv", "source.pictures.size=64"]  # fmt: skip
 AUTOENCODER = [
-    "stage=autoencoder", "stage.folder=pretrain/model", "stage.batch_size=4", "run_dir=pretrain", "trainer=cpu",
+    "stage=autoencoder", "stage.batch_size=4", "run_dir=pretrain", "trainer=cpu",
     "stage.autoencoder.block_out_channels=[8,8,8,8]", "data.topics=[animal-mammal]", "trainer.precision=32-true",
     "trainer.max_steps=30", "trainer.val_check_interval=10", "trainer.limit_val_batches=1",
     "trainer.log_every_n_steps=1",

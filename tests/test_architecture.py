@@ -10,7 +10,7 @@ import pytest
 SOURCE = Path(__file__).resolve().parents[1] / "src" / "pmg"
 FILES = sorted(SOURCE.rglob("*.py"))
 FLOORS = [
-    {"domain", "schemas", "config", "cache", "losses", "process", "provenance", "ending"},
+    {"domain", "ranges", "schemas", "config", "cache", "losses", "process", "provenance", "ending"},
     {"models"},
     {"data", "language", "tracking", "training", "run"},
     {"generation"},
@@ -24,7 +24,7 @@ HOMES = {
     "omegaconf": {"config", "run", "ending", "commands"},
     "pytorch_lightning": {"tracking", "training", "run", "commands"},
 }
-LIGHT = {"schemas", "config", "cache", "domain", "run", "process", "provenance", "ending", "commands"}
+LIGHT = {"ranges", "schemas", "config", "cache", "domain", "run", "process", "provenance", "ending", "commands"}
 HEAVY = {
     "torch",
     "torchvision",

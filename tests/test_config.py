@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import pkgutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,14 +14,23 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import ConfigCompositionException
 from omegaconf import OmegaConf
 
-from pmg.config import check_targets, config_hash, instantiate, instantiate_all, model_hash, register_configs
+from pmg.config import (
+    check_targets,
+    config_hash,
+    instantiate,
+    instantiate_all,
+    model_hash,
+    register_configs,
+    to_plain,
+)
 from pmg.domain import PmgError
 from pmg.provenance import has_bfloat16
-from pmg.schemas import SCHEMAS
+from pmg.ranges import argument_hints, describe
+from pmg.schemas import SCHEMAS, schema_ranges
 
 ROOT = Path(__file__).resolve().parents[1]
-
-CONF = Path(__file__).resolve().parents[1] / "conf"
+CONF = ROOT / "conf"
+ANY_NUMBER = {"pmg.data.feedback.Feedback.like_from", "pmg.data.feedback.Feedback.dislike_to"}  # ratings of any scale
 OPTIONS = sorted(
     str(path.relative_to(CONF).with_suffix(""))
     for path in CONF.rglob("*.yaml")
@@ -45,6 +55,33 @@ def fill_missing(cfg):
     return cfg
 
 
+def check(cfg):
+    """Checks a config, and that each number in it has a range: none takes minus infinity."""
+    fill_missing(cfg)
+    check_targets(cfg)
+    hints = schema_ranges(OmegaConf.get_type(cfg))
+    unranged = []
+    for key in numbers(to_plain(cfg)):
+        target, _, name = key.rpartition("!")
+        hint = argument_hints(target, pkgutil.resolve_name(target)).get(name) if target else hints.get(name)
+        if hint is None or not ("least" in describe(hint) or "more" in describe(hint)):
+            unranged.append(f"{target}.{name}".lstrip("."))
+    assert set(unranged) <= ANY_NUMBER
+
+
+def numbers(node, key=""):
+    """Yields ``TARGET!argument``, or the dotted key where there is no target, of each number of a config."""
+    for name, value in node.items() if isinstance(node, dict) else ():
+        inner = f"{node['_target_']}!{name}" if "_target_" in node else f"{key}.{name}".lstrip(".")
+        values = [*value.values()] if isinstance(value, dict) else value if isinstance(value, list) else [value]
+        if isinstance(value, dict) and ("_target_" in value or "!" not in inner):
+            yield from numbers(value, inner)
+        elif any(isinstance(inner_node, dict) for inner_node in values):
+            yield from (found for inner_node in values for found in numbers(inner_node, inner))
+        elif any(isinstance(number, (int, float)) and not isinstance(number, bool) for number in values):
+            yield inner
+
+
 def test_root_files_are_the_commands():
     assert {path.stem for path in CONF.glob("*.yaml")} == set(SCHEMAS)
 
@@ -55,7 +92,7 @@ def test_options_are_found():
 
 @pytest.mark.parametrize("command", sorted(SCHEMAS))
 def test_command_composes(compose, command):
-    check_targets(fill_missing(compose(command)))
+    check(compose(command))
 
 
 @pytest.mark.parametrize("option", OPTIONS)
@@ -69,7 +106,7 @@ def test_option_composes(groups, compose, option):
     if group == "experiment" or (group == "data" and named):  # data without pictures, too
         commands = named
     for command in commands:
-        check_targets(fill_missing(compose(command, f"{group}={name}")))
+        check(compose(command, f"{group}={name}"))
 
 
 def user_configs(compose_dir, **experiments):

@@ -20,7 +20,8 @@ from omegaconf import DictConfig, OmegaConf
 from pmg.cache import Cache
 from pmg.domain import PmgError
 from pmg.provenance import fast_dtype, fast_precision, has_bfloat16
-from pmg.schemas import SCHEMAS
+from pmg.ranges import argument_hints, find_infinite, find_problems
+from pmg.schemas import SCHEMAS, schema_ranges
 
 ALLOWED_TARGETS = ("pmg.", "torch.", "pytorch_lightning.", "torchmetrics.", "diffusers.", "transformers.")
 _NO_RESULT = frozenset(
@@ -122,15 +123,19 @@ def instantiate_all(nodes: Any, **kwargs: Any) -> list[Any]:
 
 
 def check_targets(cfg: Any) -> None:
-    """Compares the keys of every ``_target_`` node with the signature of its target.
+    """Compares every ``_target_`` node with the signature of its target, and every value with its range.
 
     Required arguments may be absent, since the code supplies some of them late.
 
     Raises:
-        PmgError: one line with every unknown argument, foreign or unknown target, and missing value.
+        PmgError: one line with every unknown argument, foreign or unknown target, missing value, and value that its
+            key does not take.
     """
     plain = to_plain(cfg)
     problems = [f"{key} is missing a value" for key, value in leaves(plain) if value == "???"]
+    problems += find_infinite(leaves(plain))
+    if OmegaConf.is_config(cfg):
+        problems += find_problems("", dict(leaves(plain)), schema_ranges(OmegaConf.get_type(cfg)))
     for key, node in _targets(plain):
         try:
             problems += _check_signature(key, node)
@@ -216,17 +221,19 @@ def _find_target(key: str, target: str) -> Any:
 
 
 def _check_signature(key: str, node: Mapping[str, Any]) -> list[str]:
-    """Returns one problem for each argument that the target doesn't take."""
+    """Returns one problem for each argument that the target doesn't take, or not with this value."""
     target = _find_target(key, node["_target_"])
+    problems = find_problems(key, node, argument_hints(node["_target_"], target))
     try:
         parameters = inspect.signature(target).parameters
     except ValueError:  # built in C: no signature to compare with
-        return []
+        return problems
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
-        return []
+        return problems
     unknown = [name for name in node if name not in parameters and name not in _HYDRA_KEYS]
     where = f"{key}." if key else ""
-    return [f"{where}{name} is no argument of {node['_target_']}{nearest(name, parameters)}" for name in unknown]
+    problems += [f"{where}{name} is no argument of {node['_target_']}{nearest(name, parameters)}" for name in unknown]
+    return problems
 
 
 def _root_cause(error: BaseException) -> BaseException:

@@ -2,8 +2,33 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
+
+from pmg.ranges import Count, CountOrZero, NotNegative, Seed, Share
+
+
+def ranged(default: Any, values: Any = None, **inner: Any) -> Any:
+    """Returns a dataclass's field with the range of its values, which OmegaConf's types can't hold.
+
+    Args:
+        default: value.
+        values: the type of its values, e.g. ``Count | None``.
+        **inner: types of the values inside, by name, where the field is a group without a ``_target_``.
+    """
+    return field(default=default, metadata={"": values, **inner})
+
+
+def schema_ranges(schema: Any) -> dict[str, Any]:
+    """Returns the type of each value that a schema limits, by dotted key."""
+    found = {}
+    for part in fields(schema) if is_dataclass(schema) else ():
+        ranges: Mapping[str, Any] = part.metadata
+        found |= {f"{part.name}.{name}".rstrip("."): values for name, values in ranges.items() if values is not None}
+        inner = schema_ranges(part.default_factory)
+        found |= {f"{part.name}.{name}": values for name, values in inner.items()}
+    return found
 
 
 @dataclass
@@ -18,7 +43,7 @@ class RunConfig:
     """
 
     name: str = "default"
-    seed: int | None = 0
+    seed: int | None = ranged(0, Seed | None)
     run_dir: str | None = None
     paths: Any = None
 
@@ -27,9 +52,9 @@ class RunConfig:
 class CountsConfig:
     """A number for each split; null: all."""
 
-    train: int | None = None
-    validation: int | None = None
-    test: int | None = None
+    train: int | None = ranged(None, Count | None)
+    validation: int | None = ranged(None, Count | None)
+    test: int | None = ranged(None, Count | None)
 
 
 @dataclass
@@ -52,7 +77,7 @@ class PretrainConfig(RunConfig):
 
     models_dir: str | None = None
     into: str | None = None
-    full_steps: int = 0
+    full_steps: int = ranged(0, Count)
     stage: Any = None
     card: Any = None
     picture: Any = None
@@ -100,10 +125,10 @@ class KeywordsConfig(ReadingConfig):
     """
 
     split: str = "test"
-    users: int | None = None
+    users: int | None = ranged(None, Count | None)
     attribute: str = ""
-    history_items: int = 12
-    later_items: int = 5
+    history_items: int = ranged(12, Count)
+    later_items: int = ranged(5, Count)
 
 
 @dataclass
@@ -115,8 +140,8 @@ class Shard:
         count: of the parts.
     """
 
-    index: int | None = None
-    count: int = 1
+    index: int | None = ranged(None, CountOrZero | None)
+    count: int = ranged(1, Count)
 
 
 @dataclass
@@ -139,9 +164,9 @@ class StudyConfig(ReadingConfig):
     generator: Any = None
     judge: Any = None
     method: Any = None
-    objective: Any = None
-    balance: Any = None
-    sampling: Any = None
+    objective: Any = ranged(None, users_per_step=Count)
+    balance: Any = ranged(None, alpha=Share)
+    sampling: Any = ranged(None, steps=Count, guidance=NotNegative, batch_size=Count)
     trainer: Any = None
     callbacks: Any = None
     inversion: Any = None
@@ -149,7 +174,7 @@ class StudyConfig(ReadingConfig):
     image_prompt_run: str | None = None
     generate_run: str | None = None
     compile: bool = False
-    sheet_users: int = 20
+    sheet_users: int = ranged(20, Count)
     split_sizes: CountsConfig = field(default_factory=CountsConfig)
     targets: CountsConfig = field(default_factory=CountsConfig)
     history_items: CountsConfig = field(default_factory=CountsConfig)
@@ -193,8 +218,8 @@ class EstimateConfig(StudyConfig):
         profiles_per_user: histories of each user that are read.
     """
 
-    history_tokens: int = 250
-    profiles_per_user: int = 1
+    history_tokens: int = ranged(250, Count)
+    profiles_per_user: int = ranged(1, Count)
 
 
 SCHEMAS: dict[str, type[RunConfig]] = {

@@ -19,6 +19,7 @@ from rich.progress import track
 
 from pmg.data.catalogue import write_table
 from pmg.domain import PmgError
+from pmg.ranges import Count
 
 SVG_ROOT = (
     '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
@@ -174,8 +175,8 @@ def draw_rows(packs: Sequence[IconPack], concepts: Iterable[Concept], size: int,
 def build_catalogue(
     folder: str,
     downloads: str,
-    size: int,
-    min_packs: int,
+    size: Count,
+    min_packs: Count,
     concepts: Mapping[str, str],
     skip_groups: Sequence[str],
     skip_titles: str,

@@ -18,6 +18,7 @@ from pmg.data.splits import stable_number
 from pmg.data.tables import load
 from pmg.data.windows import Question, Windows
 from pmg.domain import Behavior, Example, Item, PmgError
+from pmg.ranges import Count, CountOrZero, Seed, Share
 
 log = logging.getLogger(__name__)
 
@@ -70,12 +71,12 @@ class InteractionData:
         name: str,
         folder: str,
         feedback: Feedback,
-        shares: Mapping[str, float],
-        min_likes: int,
-        seed: int,
+        shares: Mapping[str, Share],
+        min_likes: Count,
+        seed: Seed,
         windows: Windows | None = None,
         split_by: str = "user",
-        duplicate_bits: int = 6,
+        duplicate_bits: CountOrZero = 6,
     ) -> None:
         if abs(sum(shares.values()) - 1) > 1e-6 or min(shares.values()) < 0:
             raise PmgError(f"data.shares must be shares that sum to 1, got {dict(shares)}")

@@ -23,6 +23,7 @@ from pmg.config import nearest
 from pmg.data.packed import FOLDER, Packed, Work
 from pmg.data.picture_files import MISSING, UnusableError, read_picture
 from pmg.domain import PmgError
+from pmg.ranges import Count
 
 PER_SHARD = 1000
 AT_ONCE = 64  # pictures that are decoded before the next are begun
@@ -57,7 +58,7 @@ class Packing:
         PmgError: there is no such fit, or no pixel.
     """
 
-    size: int = 256
+    size: Count = 256
     fit: str = "crop"
 
     def __post_init__(self) -> None:

@@ -17,6 +17,7 @@ import pandas as pd
 from pmg.data.picture_files import find_pictures
 from pmg.data.publisher import digest, read_lines
 from pmg.data.tables import INTERACTIONS, ITEMS, Drops, Tables, as_rows
+from pmg.ranges import Count
 
 WHERE = "get it from https://github.com/wenyuer/POG"
 ITEM_FILE, USER_FILE, OUTFIT_FILE = "item_data.txt", "user_data.txt", "outfit_data.txt"
@@ -32,7 +33,7 @@ class Pog:
         outfits: whether the garments of a clicked outfit follow the clicks of its line.
     """
 
-    def __init__(self, source: str, images: str, users: int | None = None, outfits: bool = False) -> None:
+    def __init__(self, source: str, images: str, users: Count | None = None, outfits: bool = False) -> None:
         self.source, self.images, self.users, self.outfits = Path(source), images, users, outfits
 
     def __call__(self) -> Tables:

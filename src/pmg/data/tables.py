@@ -19,6 +19,7 @@ from pmg.cache import atomic_write_bytes, atomic_write_json
 from pmg.data.packed import FOLDER, STATE, Packed
 from pmg.data.packing import PER_SHARD, Packing
 from pmg.domain import PmgError
+from pmg.ranges import Share
 
 ITEMS = ("id", "concept", "title", "keywords", "topic", "facts")
 INTERACTIONS = ("user", "item", "action", "rating", "timestamp")
@@ -81,9 +82,9 @@ class Tables:
 def prepare(
     read: Callable[[], Tables],
     folder: str,
-    max_dropped: float = 0.01,
+    max_dropped: Share = 0.01,
     pictures: Packing | None = None,
-    max_missing_pictures: float = 0.0,
+    max_missing_pictures: Share = 0.0,
 ) -> dict[str, Any]:
     """Reads a source, checks every row and every picture, and writes tables, pictures and manifest.
 

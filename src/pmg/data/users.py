@@ -11,6 +11,7 @@ from pmg.data.catalogue import Catalogue
 from pmg.data.splits import HeldOut, stable_number
 from pmg.data.tastes import Taste
 from pmg.domain import Behavior, Example, Item, PmgError
+from pmg.ranges import Count, Seed, Share
 
 FIRST_DAY = 1_600_000_000  # histories start here, seconds since the epoch
 MAX_GAP = 3 * 86_400  # seconds between two stickers, at most
@@ -32,8 +33,8 @@ class UserSimulation:
     """
 
     def __init__(
-        self, train: int, validation: int, test: int, targets: int, min_history: int, max_history: int,
-        noise: float, seed: int,
+        self, train: Count, validation: Count, test: Count, targets: Count, min_history: Count, max_history: Count,
+        noise: Share, seed: Seed,
     ) -> None:  # fmt: skip
         self.sizes = {"train": train, "validation": validation, "test": test}
         self.targets, self.noise, self.seed = targets, noise, seed

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from urllib.parse import quote
 
 from pmg.domain import Behavior, Example, Item, PmgError
+from pmg.ranges import Count
 
 LABELS = {"kind": "real", "taste": ""}  # nobody knows a real user's taste
 
@@ -43,9 +44,9 @@ class Windows:
         PmgError: one of them is below 1.
     """
 
-    history: int = 5
-    targets: int = 1
-    stride: int = 1
+    history: Count = 5
+    targets: Count = 1
+    stride: Count = 1
 
     def __post_init__(self) -> None:
         for name in ("history", "targets", "stride"):

@@ -16,6 +16,7 @@ from torchmetrics.image.kid import KernelInceptionDistance
 
 from pmg.domain import Example, PmgError
 from pmg.models.features import ImageFeatures, encode_images
+from pmg.ranges import Count, Positive, Seed
 
 CHUNK = 32  # examples whose images are in memory at once
 BLOCK = 1024  # rows of a kernel matrix in memory at once
@@ -88,9 +89,9 @@ class Kid:
     """
 
     features: Sequence[str] = ()
-    subsets: int = 100
-    subset_size: int = 100
-    seed: int = 0
+    subsets: Count = 100
+    subset_size: Count = 100
+    seed: Seed = 0
 
     def check(self, count: int) -> None:
         """See `SetMetric`.
@@ -132,7 +133,7 @@ class Cmmd:
     """
 
     features: Sequence[str] = ()
-    sigma: float = 10.0
+    sigma: Positive = 10.0
 
     def check(self, count: int) -> None:
         """See `SetMetric`.

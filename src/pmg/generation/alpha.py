@@ -8,6 +8,7 @@ from statistics import fmean
 from typing import Protocol
 
 from pmg.domain import Keywords, PmgError
+from pmg.ranges import Positive, Share
 
 
 class AlphaRule(Protocol):
@@ -29,7 +30,7 @@ class FixedAlpha:
         PmgError: alpha is out of range.
     """
 
-    alpha: float
+    alpha: Share
 
     def __post_init__(self) -> None:
         if not 0 <= self.alpha <= 1:
@@ -69,7 +70,7 @@ class HistoryAlpha(FixedAlpha):
         PmgError: a value is out of range.
     """
 
-    half: float = 4.0
+    half: Positive = 4.0
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from pmg.domain import PmgError
+from pmg.ranges import Count, NotNegative, Positive, Seed
 
 SMALLEST_COSINE = 1e-3  # a cosine of zero or less has no logarithm
 
@@ -37,8 +38,8 @@ class WeightGrid:
         PmgError: a list is empty, or holds a negative or infinite weight or one weight twice.
     """
 
-    preference: Sequence[float]
-    target: Sequence[float] = (1.0,)
+    preference: Sequence[NotNegative]
+    target: Sequence[NotNegative] = (1.0,)
 
     def __post_init__(self) -> None:
         for name, weights in (("preference", self.preference), ("target", self.target)):
@@ -67,10 +68,10 @@ class WeightSample:
         PmgError: there is no pair to draw, or a range isn't two rising numbers above 0.
     """
 
-    count: int
-    preference: Sequence[float]
-    target: Sequence[float]
-    seed: int = 0
+    count: Count
+    preference: Sequence[Positive]
+    target: Sequence[Positive]
+    seed: Seed = 0
 
     def __post_init__(self) -> None:
         if self.count < 1:

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from itertools import pairwise
 
 from pmg.domain import PmgError
+from pmg.ranges import NotNegative
 
 SMALLEST_COEFFICIENT = 1e-9  # what rounding leaves of coefficients that cancel
 
@@ -36,10 +37,10 @@ class Scales:
         PmgError: a scale is negative or not finite.
     """
 
-    target: float
-    keywords: float
-    soft: float
-    negative: float = 0.0
+    target: NotNegative
+    keywords: NotNegative
+    soft: NotNegative
+    negative: NotNegative = 0.0
 
     def __post_init__(self) -> None:
         for name, scale in asdict(self).items():

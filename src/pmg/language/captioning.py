@@ -17,6 +17,7 @@ from pmg.domain import Item, PmgError
 from pmg.models.scorer import Scorer
 from pmg.models.sources import loading, resolve_source
 from pmg.models.text_encoder import TextEncoder
+from pmg.ranges import Count
 
 Pixels = Callable[[Sequence[Item]], Tensor]  # items to images (B, 3, H, W) in [-1, 1]
 
@@ -158,7 +159,7 @@ class ImageToTextCaptioner:
     looks = True
 
     def __init__(
-        self, source: str, prompt: str = "", max_new_tokens: int = 24, dtype: str = "float32", device: str = "cpu"
+        self, source: str, prompt: str = "", max_new_tokens: Count = 24, dtype: str = "float32", device: str = "cpu"
     ) -> None:
         self.processor, self.model = load_image_to_text(source, dtype, device)
         self.max_new_tokens = max_new_tokens

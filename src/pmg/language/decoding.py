@@ -13,6 +13,7 @@ from pmg.language.listing import parse_list
 from pmg.language.verbalize import Attribute
 from pmg.models.context import Context
 from pmg.models.language_model import LanguageModel
+from pmg.ranges import Count, CountOrZero, Positive, Seed
 
 log = logging.getLogger(__name__)
 
@@ -35,8 +36,8 @@ class Choose:
         limit: keywords over all attributes.
     """
 
-    per_attribute: int = 1
-    limit: int = LIMIT
+    per_attribute: Count = 1
+    limit: Count = LIMIT
 
     def __call__(
         self, language_model: LanguageModel, context: Context, attributes: Mapping[str, Attribute]
@@ -80,13 +81,13 @@ class Generate:
 
     prompt: str
     example: str
-    per_attribute: int = 3
-    limit: int = LIMIT
-    max_new_tokens: int = 32
-    max_words: int = 4
-    retries: int = 2
-    temperature: float = 0.8
-    seed: int = 0
+    per_attribute: Count = 3
+    limit: Count = LIMIT
+    max_new_tokens: Count = 32
+    max_words: Count = 4
+    retries: CountOrZero = 2
+    temperature: Positive = 0.8
+    seed: Seed = 0
 
     def __call__(
         self, language_model: LanguageModel, context: Context, attributes: Mapping[str, Attribute]

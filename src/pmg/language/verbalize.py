@@ -10,6 +10,7 @@ from pmg.config import nearest
 from pmg.domain import Example, Item, PmgError, Turn
 from pmg.language.captioning import MetadataCaptioner
 from pmg.language.linter import lint
+from pmg.ranges import Count, CountOrZero
 
 
 @dataclass(frozen=True)
@@ -63,17 +64,17 @@ class Scenario:
     template: str
     line: str
     caption: str
-    max_items: int
+    max_items: Count
     attributes: Mapping[str, Attribute]
     target_prefix: str
     target_question: str
     scene_words: tuple[str, ...] = ()
     negative_prompt: str = ""
-    max_keywords: int = 5
+    max_keywords: CountOrZero = 5
     dislike_template: str = ""
     chat_template: str = ""
     turn: str = "{speaker}: {text}"
-    max_turns: int = 12
+    max_turns: Count = 12
     target_attributes: Mapping[str, Attribute] = field(default_factory=dict)
     reference_messages: tuple[str, ...] = ()
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from pmg.models.batch_statistics import SharedBatchNorm1d
 from pmg.models.scorer import Scorer
+from pmg.ranges import Count
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ class ImagePromptEncoder(ModelMixin, ConfigMixin):
 
 
 def build_image_prompt(
-    language_model: nn.Module, text_embeddings: Tensor, sample: HistoryFeatures, soft_tokens: int = 4
+    language_model: nn.Module, text_embeddings: Tensor, sample: HistoryFeatures, soft_tokens: Count = 4
 ) -> ImagePromptEncoder:
     """Makes an untrained encoder; takes what `build_preference_encoder` takes.
 

@@ -13,6 +13,7 @@ from pmg.models.context import Context
 from pmg.models.language_model import LanguageModel
 from pmg.models.placement import PLACEMENTS
 from pmg.models.prefix import Prefix
+from pmg.ranges import Count, CountOrZero
 
 
 class PreferenceEncoder(ModelMixin, ConfigMixin):
@@ -123,9 +124,9 @@ def build_preference_encoder(
     text_embeddings: Tensor,
     sample: Context,
     words: str,
-    soft_tokens: int = 4,
-    prefix_length: int = 4,
-    prefix_hidden: int | None = None,
+    soft_tokens: Count = 4,
+    prefix_length: CountOrZero = 4,
+    prefix_hidden: Count | None = None,
     placement: str = "late",
 ) -> PreferenceEncoder:
     """Makes an untrained encoder that fits a language model and a text encoder.

@@ -11,13 +11,14 @@ from pmg.domain import PmgError
 from pmg.models.clip_text import ClipTextEncoder
 from pmg.models.generator import Generator
 from pmg.models.sources import loading, resolve_source
+from pmg.ranges import Count
 
 PIPELINES = ("StableDiffusionPipeline", "StableDiffusionXLPipeline", "LatentConsistencyModelPipeline")
 SAMPLERS = ("dpm", "checkpoint")
 
 
 def load_stable_diffusion(
-    source: str, dtype: str = "float32", sampler: str = "dpm", size: int | None = None
+    source: str, dtype: str = "float32", sampler: str = "dpm", size: Count | None = None
 ) -> Generator:
     """Loads a checkpoint, frozen; the prediction type and the noise schedule are the checkpoint's own.
 

@@ -11,6 +11,7 @@ from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTo
 from pmg.domain import PmgError
 from pmg.models.conditioning import Block
 from pmg.models.sources import resolve_source
+from pmg.ranges import Count
 
 
 class TextEncoder(nn.Module):
@@ -29,7 +30,7 @@ class TextEncoder(nn.Module):
         self.max_length = max_length
 
     @classmethod
-    def from_source(cls, source: str, max_length: int = 32) -> TextEncoder:
+    def from_source(cls, source: str, max_length: Count = 32) -> TextEncoder:
         """Loads model and tokenizer from a hub id, a folder or an installed package."""
         path = resolve_source(source)
         return cls(AutoModel.from_pretrained(path), AutoTokenizer.from_pretrained(path), max_length)

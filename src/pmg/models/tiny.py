@@ -15,6 +15,7 @@ from pmg.models.judge import Judge, JudgeConfig
 from pmg.models.language_model import LanguageModel
 from pmg.models.scorer import Scorer, ScorerConfig
 from pmg.models.text_encoder import TextEncoder
+from pmg.ranges import Count, Seed
 
 CORPUS = (
     "stickers that a person sent: red apple, dog face, rocket, volcano, ghost, heart, crown, cactus, cat",
@@ -44,7 +45,7 @@ def tiny_tokenizer(vocabulary: int = 384) -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<end>", pad_token="<end>")
 
 
-def tiny_language_model(seed: int = 0) -> LanguageModel:
+def tiny_language_model(seed: Seed = 0) -> LanguageModel:
     """A two-layer Llama with grouped attention, 32 wide, float32, random weights drawn from `seed`."""
     tokenizer = tiny_tokenizer()
     config = LlamaConfig(
@@ -55,7 +56,7 @@ def tiny_language_model(seed: int = 0) -> LanguageModel:
         return LanguageModel(LlamaForCausalLM(config), tokenizer)
 
 
-def tiny_text_encoder(seed: int = 0, width: int = 32) -> TextEncoder:
+def tiny_text_encoder(seed: Seed = 0, width: Count = 32) -> TextEncoder:
     """A one-layer BERT."""
     tokenizer = tiny_tokenizer()
     config = BertConfig(
@@ -70,7 +71,7 @@ def tiny_text_encoder(seed: int = 0, width: int = 32) -> TextEncoder:
         return TextEncoder(BertModel(config), tokenizer, max_length=config.max_position_embeddings)
 
 
-def tiny_generator(text_encoder: TextEncoder, seed: int = 0) -> Generator:
+def tiny_generator(text_encoder: TextEncoder, seed: Seed = 0) -> Generator:
     """An autoencoder and a UNet of the embedded generator's shape, 64 px, frozen."""
     with seeded(seed):
         autoencoder = AutoencoderKL(
@@ -94,7 +95,7 @@ def tiny_generator(text_encoder: TextEncoder, seed: int = 0) -> Generator:
     return Generator(autoencoder, denoiser, scheduler, text_encoder).freeze()
 
 
-def tiny_scorer(width: int = 32, seed: int = 0) -> Scorer:
+def tiny_scorer(width: Count = 32, seed: Seed = 0) -> Scorer:
     """A two-stage image tower, frozen."""
     with seeded(seed):
         return Scorer(ScorerConfig(widths=(4, 8), depths=(1, 1), width=width)).requires_grad_(False).eval()

@@ -13,6 +13,7 @@ import pandas as pd
 from pytorch_lightning.loggers import CSVLogger
 
 from pmg.cache import atomic_write_text
+from pmg.ranges import Count
 from pmg.tracking.tracker import IMAGE, Label, files_of
 
 
@@ -33,7 +34,7 @@ class CsvTracker(CSVLogger):
         save_dir: str,
         name: str = "csv",
         version: str | None = None,
-        flush_logs_every_n_steps: int = 100,
+        flush_logs_every_n_steps: Count = 100,
     ) -> None:
         super().__init__(save_dir, name, version, flush_logs_every_n_steps=flush_logs_every_n_steps)
         self._artifacts: list[tuple[str, str, str, int]] = []

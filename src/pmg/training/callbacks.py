@@ -15,6 +15,7 @@ from pytorch_lightning.callbacks import Callback, ModelCheckpoint, RichProgressB
 from torch.optim import Optimizer
 
 from pmg.domain import PmgError
+from pmg.ranges import NotNegative, Seed
 
 
 class LastCheckpoint(ModelCheckpoint):
@@ -28,7 +29,7 @@ class LastCheckpoint(ModelCheckpoint):
         every_s: seconds between saves, above 0.
     """
 
-    def __init__(self, dirpath: str, every_s: float = 60.0) -> None:
+    def __init__(self, dirpath: str, every_s: NotNegative = 60.0) -> None:
         super().__init__(
             dirpath=dirpath,
             filename="last",
@@ -107,7 +108,7 @@ class StepSeed(Callback):
         seed: of the run; null leaves torch's random numbers alone.
     """
 
-    def __init__(self, seed: int | None) -> None:
+    def __init__(self, seed: Seed | None) -> None:
         self.seed = seed
 
     def on_train_batch_start(self, trainer: Trainer, *_: object) -> None:

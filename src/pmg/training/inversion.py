@@ -15,6 +15,7 @@ from pmg.data.splits import stable_number
 from pmg.domain import Example, Item
 from pmg.models.conditioning import Block, join
 from pmg.models.generator import Generator
+from pmg.ranges import Count, Positive
 
 CHUNK = 32  # users that learn side by side, and lie in one cache entry
 
@@ -45,8 +46,8 @@ class TextualInversion:
     """
 
     def __init__(
-        self, generator: Generator, word: str = "style", tokens: int = 4, steps: int = 50, draws: int = 4,
-        learning_rate: float = 0.05,
+        self, generator: Generator, word: str = "style", tokens: Count = 4, steps: Count = 50, draws: Count = 4,
+        learning_rate: Positive = 0.05,
     ) -> None:  # fmt: skip
         self.generator, self.word, self.tokens = generator, word, tokens
         self.steps, self.draws, self.learning_rate = steps, draws, learning_rate

@@ -13,6 +13,7 @@ from typing import Literal, Protocol
 from torch import Tensor
 
 from pmg.losses import margin_contrast
+from pmg.ranges import NotNegative
 
 Whose = Literal["own", "next"]
 
@@ -61,7 +62,7 @@ class Denoise:
         weight: its factor in the sum.
     """
 
-    weight: float
+    weight: NotNegative
 
     def __call__(self, losses: Losses) -> Tensor:
         """Returns the term for each question, `(B,)`."""
@@ -82,8 +83,8 @@ class Contrast:
         margin: of the (min-SNR weighted) denoising loss, 0 or more.
     """
 
-    weight: float
-    margin: float
+    weight: NotNegative
+    margin: NotNegative
 
     def __call__(self, losses: Losses) -> Tensor:
         """Returns the term for each question, `(B,)`."""

@@ -20,6 +20,7 @@ from pmg.models.image_prompt import HistoryFeatures, ImagePromptEncoder
 from pmg.models.language_model import LanguageModel
 from pmg.models.preference_encoder import PreferenceEncoder
 from pmg.models.text_encoder import UnkeptTexts
+from pmg.ranges import Count, Decay, Positive, Share
 from pmg.training.averaging import AveragedWeights
 from pmg.training.datamodule import Batch
 from pmg.training.latents import Latents
@@ -49,8 +50,8 @@ class PreferenceBatches:
         questions: Sequence[Sequence[tuple[int, int]]],
         latents: Latents,
         timesteps: int,
-        draws: int,
-        drop: Mapping[str, float],
+        draws: Count,
+        drop: Mapping[str, Share],
         shape: tuple[int, int, int],
     ) -> None:
         if set(drop) != set(PARTS) or not all(0 <= chance <= 1 for chance in drop.values()):
@@ -122,10 +123,10 @@ class PreferenceTraining(pl.LightningModule):
         targets: Block,
         keywords: Block | UnkeptTexts,
         empty: Block,
-        learning_rate: float,
-        snr_gamma: float | None,
+        learning_rate: Positive,
+        snr_gamma: Positive | None,
         terms: Mapping[str, Term],
-        ema_decay: float | None = None,
+        ema_decay: Decay | None = None,
     ) -> None:
         super().__init__()
         if not terms:

@@ -7,6 +7,7 @@ fp16 safetensors in the library's own folder layout and measures it on held-out 
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -22,6 +23,7 @@ from pmg.models.perceptual import PerceptualDistance
 from pmg.models.scorer import Scorer, ScorerConfig
 from pmg.models.sources import load_frozen
 from pmg.models.text_encoder import TextEncoder
+from pmg.ranges import Count, Decay, Positive, Share
 from pmg.training.augment import DrawingBatches
 from pmg.training.autoencoder import AutoencoderTraining
 from pmg.training.captions import CaptionBank
@@ -59,8 +61,8 @@ class AutoencoderStage:
     """
 
     def __init__(
-        self, folder: str, autoencoder: AutoencoderKL, perceptual: PerceptualDistance, learning_rate: float,
-        batch_size: int,
+        self, folder: str, autoencoder: AutoencoderKL, perceptual: PerceptualDistance, learning_rate: Positive,
+        batch_size: Count,
     ) -> None:  # fmt: skip
         self.folder, self.autoencoder, self.perceptual = folder, autoencoder, perceptual
         self.learning_rate, self.batch_size = learning_rate, batch_size
@@ -113,8 +115,8 @@ class DenoiserStage:
 
     def __init__(
         self, folder: str, generator_folder: str, denoiser: UNet2DConditionModel, noise_scheduler: DDPMScheduler,
-        text_encoder: TextEncoder, scene: str, drop: dict[str, float], learning_rate: float, batch_size: int,
-        snr_gamma: float, ema_decay: float,
+        text_encoder: TextEncoder, scene: str, drop: Mapping[str, Share], learning_rate: Positive, batch_size: Count,
+        snr_gamma: Positive, ema_decay: Decay,
     ) -> None:  # fmt: skip
         autoencoder = load_autoencoder(generator_folder)
         self.generator = Generator(autoencoder, denoiser, noise_scheduler, text_encoder).freeze()
@@ -159,8 +161,8 @@ class ScorerStage:
     """
 
     def __init__(
-        self, folder: str, generator_folder: str, text_encoder: TextEncoder, scene: str, widths: tuple[int, ...],
-        learning_rate: float, batch_size: int,
+        self, folder: str, generator_folder: str, text_encoder: TextEncoder, scene: str, widths: tuple[Count, ...],
+        learning_rate: Positive, batch_size: Count,
     ) -> None:  # fmt: skip
         self.folder, self.generator_folder, self.scene = folder, generator_folder, scene
         self.text_encoder, self.learning_rate, self.batch_size = text_encoder, learning_rate, batch_size
@@ -194,8 +196,8 @@ class JudgeStage:
     """
 
     def __init__(
-        self, folder: str, generator_folder: str, perceptual: PerceptualDistance, size: int, learning_rate: float,
-        batch_size: int,
+        self, folder: str, generator_folder: str, perceptual: PerceptualDistance, size: Count, learning_rate: Positive,
+        batch_size: Count,
     ) -> None:  # fmt: skip
         self.folder, self.generator_folder = folder, generator_folder
         self.perceptual, self.size = perceptual, size

@@ -1,0 +1,211 @@
+"""Types of numbers with the range that a config may give, and the check of a config's values.
+
+A constructor declares what it takes in its annotations::
+
+    def __init__(self, steps: Count, noise: Share, size: Count | None = None) -> None: ...
+
+`check_targets` compares every value with them before anything is loaded.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import json
+import math
+import types
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import is_dataclass
+from functools import cache
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from annotated_types import Ge, Gt, Le, Lt
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
+
+Count = Annotated[int, Ge(1)]
+CountOrZero = Annotated[int, Ge(0)]
+Seed = Annotated[int, Ge(0), Le(2**32 - 1)]
+Share = Annotated[float, Ge(0), Le(1)]
+Decay = Annotated[float, Ge(0), Lt(1)]
+Positive = Annotated[float, Gt(0)]
+NotNegative = Annotated[float, Ge(0)]
+
+_WORDS: dict[Any, str] = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
+_BOUNDS = ((Ge, "ge", "at least"), (Gt, "gt", "more than"), (Le, "le", "at most"), (Lt, "lt", "less than"))
+_SKIPPED = "???"
+
+
+class TrainerArguments:
+    """What a config may give to the Lightning trainer, whose own annotations have no ranges."""
+
+    max_steps: Count
+    max_epochs: Count | Literal[-1] | None
+    num_nodes: Count
+    devices: Count | Literal[-1] | Sequence[CountOrZero] | str
+    accumulate_grad_batches: Count
+    log_every_n_steps: CountOrZero
+    check_val_every_n_epoch: Count | None
+    val_check_interval: Count | Annotated[float, Gt(0), Le(1)] | None
+    limit_train_batches: CountOrZero | Share | None
+    limit_val_batches: CountOrZero | Share | None
+    num_sanity_val_steps: CountOrZero | Literal[-1]
+    gradient_clip_val: NotNegative | None
+    fast_dev_run: bool | CountOrZero
+    detect_anomaly: bool
+    deterministic: bool | Literal["warn"] | None
+
+
+class SchedulerArguments:
+    """What a config may give to the noise schedulers of diffusers."""
+
+    num_train_timesteps: Count
+
+
+class LayerArguments:
+    """What a config may give to the models of diffusers."""
+
+    in_channels: Count
+    out_channels: Count
+    latent_channels: Count
+    sample_size: Count
+    layers_per_block: Count
+    norm_num_groups: Count
+    cross_attention_dim: Count
+    projection_class_embeddings_input_dim: Count
+    attention_head_dim: Count | Sequence[Count]
+    block_out_channels: Sequence[Count]
+    dropout: Decay
+
+
+OTHERS: dict[str, type] = {
+    "pytorch_lightning.Trainer": TrainerArguments,
+    "diffusers.AutoencoderKL": LayerArguments,
+    "diffusers.UNet2DConditionModel": LayerArguments,
+    "diffusers.UNet2DConditionModel.from_pretrained": LayerArguments,
+    "diffusers.DDPMScheduler": SchedulerArguments,
+}
+"""Ranges of the arguments of other packages' classes, by target."""
+
+
+def find_problems(key: str, node: Mapping[str, Any], hints: Mapping[str, Any]) -> list[str]:
+    """Returns one line for each value of a config node that its hint does not allow.
+
+    Args:
+        key: of the node, e.g. ``"data.users"``; empty: the root.
+        node: values by name; those that are built first (with a ``_target_``) are passed over.
+        hints: types by name, see `argument_hints`.
+    """
+    problems = []
+    for name, value in node.items():
+        if name not in hints or value == _SKIPPED or _is_built(value):
+            continue
+        where = f"{key}.{name}" if key else str(name)
+        problems += _compare(where, value, hints[name])
+    return problems
+
+
+def find_infinite(leaves: Iterator[tuple[str, Any]]) -> list[str]:
+    """Returns one line for each number that is not finite: no key takes one."""
+    return [f"{key} must be a finite number, got {_show(value)}" for key, value in leaves if not _is_finite(value)]
+
+
+@cache
+def argument_hints(name: str, target: Callable[..., Any]) -> dict[str, Any]:
+    """Returns the types of a target's arguments, as far as a config's values can be compared with them.
+
+    Args:
+        name: the target's dotted name.
+        target: a class or a function of pmg; other packages' ranges are in `OTHERS`. What a function takes as
+            ``**rest`` belongs to the dataclass that it returns.
+    """
+    if not name.startswith("pmg."):
+        return get_type_hints(OTHERS[name], include_extras=True) if name in OTHERS else {}
+    function = inspect.unwrap(target.__init__ if inspect.isclass(target) else getattr(target, "__func__", target))
+    hints = _evaluated(function)
+    passed_on = hints.pop("return", None)
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in inspect.signature(function).parameters.values()):
+        hints = {**(_evaluated(passed_on.__init__) if is_dataclass(passed_on) else {}), **hints}
+    return {argument: hint for argument, hint in hints.items() if _is_plain(hint)}
+
+
+def _evaluated(function: Callable[..., Any]) -> dict[str, Any]:
+    """Returns a function's annotations; those with names that are imported for type checkers alone are left out."""
+    found: dict[str, Any] = {}
+    for argument, annotation in getattr(function, "__annotations__", {}).items():
+        with contextlib.suppress(NameError, TypeError):
+            alone = SimpleNamespace(__annotations__={argument: annotation})
+            found |= get_type_hints(alone, function.__globals__, include_extras=True)
+    return found
+
+
+def describe(hint: Any) -> str:
+    """Returns what a type allows in words, e.g. ``"a whole number of at least 1, or null"``."""
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin is Annotated:
+        bounds = [f"{word} {getattr(bound, name)}" for bound in arguments[1:]
+                  for kind, name, word in _BOUNDS if isinstance(bound, kind)]  # fmt: skip
+        return f"{describe(arguments[0])} of {' and '.join(bounds)}"
+    if origin in (Union, types.UnionType):
+        return ", or ".join(map(describe, arguments))
+    if origin is Literal:
+        return " or ".join(map(_show, arguments))
+    if arguments and issubclass(origin, Mapping):
+        return f"a mapping whose values are each {describe(arguments[1])}"
+    if arguments:
+        return f"a list of which each is {describe(arguments[0])}"
+    return "null" if hint is type(None) else _WORDS[hint]
+
+
+def _compare(key: str, value: Any, hint: Any) -> list[str]:
+    from pydantic import ValidationError
+
+    if not _is_finite(value):
+        return []  # `find_infinite` names it
+    try:
+        _adapter(hint).validate_json(json.dumps(value, default=str))  # JSON: lists are compared with tuples, too
+    except ValidationError:
+        return [f"{key} must be {describe(hint)}, got {_show(value)}"]
+    return []
+
+
+@cache
+def _adapter(hint: Any) -> TypeAdapter[Any]:
+    from pydantic import ConfigDict, TypeAdapter
+
+    return TypeAdapter(hint, config=ConfigDict(strict=True))
+
+
+def _is_plain(hint: Any) -> bool:
+    """Whether a type is made of numbers, texts, lists and mappings alone."""
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin is Annotated:
+        return _is_plain(arguments[0])
+    if origin is Literal:
+        return True
+    if origin in (Union, types.UnionType):
+        return all(map(_is_plain, arguments))
+    if inspect.isclass(origin) and issubclass(origin, (Mapping, Sequence)):
+        return all(map(_is_plain, (argument for argument in arguments if argument is not ...)))
+    return hint in _WORDS or hint is type(None)
+
+
+def _is_built(value: Any) -> bool:
+    """Whether a value holds a node that is built first."""
+    if isinstance(value, Mapping):
+        return "_target_" in value or any(map(_is_built, value.values()))
+    return isinstance(value, list) and any(map(_is_built, value))
+
+
+def _is_finite(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return all(map(_is_finite, value.values()))
+    if isinstance(value, list):
+        return all(map(_is_finite, value))
+    return not isinstance(value, float) or math.isfinite(value)
+
+
+def _show(value: Any) -> str:
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
