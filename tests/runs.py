@@ -8,7 +8,9 @@ import pandas as pd
 import torch
 from omegaconf import OmegaConf
 
+from pmg.commands.parts import sign_encoder
 from pmg.generation.records import Candidate, Record, RecordWriter
+from pmg.run_folder import WEIGHTS, identify
 
 
 def write_run(folder, command="train", status="completed", seed=0, config=None, metrics=None, **facts):
@@ -22,6 +24,15 @@ def write_run(folder, command="train", status="completed", seed=0, config=None, 
     for key, value in (config or {}).items():
         OmegaConf.update(cfg, key, value)
     (folder / "config.yaml").write_text(OmegaConf.to_yaml(cfg))
+    return folder
+
+
+def write_trained(folder, cfg):
+    """A completed training of `cfg` whose weights are a few bytes."""
+    write_run(folder, "train", identity=identify(cfg, "train"))
+    (folder / "encoder").mkdir()
+    (folder / "encoder" / WEIGHTS).write_bytes(b"weights")
+    sign_encoder(folder)
     return folder
 
 

@@ -10,7 +10,19 @@ import pytest
 SOURCE = Path(__file__).resolve().parents[1] / "src" / "pmg"
 FILES = sorted(SOURCE.rglob("*.py"))
 FLOORS = [
-    {"domain", "ranges", "schemas", "config", "cache", "losses", "process", "provenance", "ending"},
+    {
+        "domain",
+        "ranges",
+        "schemas",
+        "config",
+        "identity",
+        "cache",
+        "losses",
+        "process",
+        "provenance",
+        "ending",
+        "run_folder",
+    },
     {"models"},
     {"data", "language", "tracking", "training", "run"},
     {"generation"},
@@ -21,10 +33,11 @@ FLOORS = [
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
 HOMES = {
     "hydra": {"config", "run", "commands"},
-    "omegaconf": {"config", "run", "ending", "commands"},
+    "omegaconf": {"config", "run", "run_folder", "ending", "commands"},
     "pytorch_lightning": {"tracking", "training", "run", "commands"},
 }
-LIGHT = {"ranges", "schemas", "config", "cache", "domain", "run", "process", "provenance", "ending", "commands"}
+LIGHT = {"ranges", "schemas", "config", "identity", "cache", "domain", "run", "run_folder", "process", "provenance"}
+LIGHT |= {"ending", "commands"}
 HEAVY = {
     "torch",
     "torchvision",

@@ -14,19 +14,24 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import ConfigCompositionException
 from omegaconf import OmegaConf
 
+from pmg.commands.parts import SOFT_KEYS, check_trained_for
 from pmg.config import (
     check_targets,
-    config_hash,
+    hash_groups,
     instantiate,
     instantiate_all,
-    model_hash,
+    leaves,
+    portable,
     register_configs,
     to_plain,
 )
 from pmg.domain import PmgError
+from pmg.identity import find_role
 from pmg.provenance import has_bfloat16
 from pmg.ranges import argument_hints, describe
+from pmg.run_folder import identify
 from pmg.schemas import SCHEMAS, schema_ranges
+from runs import write_trained
 
 ROOT = Path(__file__).resolve().parents[1]
 CONF = ROOT / "conf"
@@ -55,10 +60,11 @@ def fill_missing(cfg):
     return cfg
 
 
-def check(cfg):
-    """Checks a config, and that each number in it has a range: none takes minus infinity."""
+def check(cfg, command):
+    """Checks a config, that each value is classed in the command's table, and that each number in it has a range."""
     fill_missing(cfg)
     check_targets(cfg)
+    assert not [key for key, _ in leaves(portable(cfg)) if find_role(command, key) is None]
     hints = schema_ranges(OmegaConf.get_type(cfg))
     unranged = []
     for key in numbers(to_plain(cfg)):
@@ -92,7 +98,7 @@ def test_options_are_found():
 
 @pytest.mark.parametrize("command", sorted(SCHEMAS))
 def test_command_composes(compose, command):
-    check(compose(command))
+    check(compose(command), command)
 
 
 @pytest.mark.parametrize("option", OPTIONS)
@@ -106,7 +112,7 @@ def test_option_composes(groups, compose, option):
     if group == "experiment" or (group == "data" and named):  # data without pictures, too
         commands = named
     for command in commands:
-        check(compose(command, f"{group}={name}"))
+        check(compose(command, f"{group}={name}"), command)
 
 
 def user_configs(compose_dir, **experiments):
@@ -221,22 +227,25 @@ def test_interpolation_is_resolved_against_the_whole_config():
     assert instantiate(cfg.node).item == 3
 
 
-def test_config_hash_sees_what_decides_results_alone(compose, tmp_path):
-    plain = config_hash(compose("train"))
-    assert config_hash(compose("train", "paths.output_dir=elsewhere", "run_dir=x", "logger=none")) == plain
-    assert config_hash(compose("train", "seed=5")) != plain
-    assert config_hash(compose("train", "seed=5"), "trainer") == config_hash(compose("train"), "trainer")
-    assert config_hash(compose("train", "trainer.max_steps=5"), "trainer") != config_hash(compose("train"), "trainer")
+def test_identity_sees_what_decides_results_alone(compose, tmp_path):
+    plain = identify(compose("train"), "train")
+    assert identify(compose("train", "paths.output_dir=elsewhere", "run_dir=x", "logger=none"), "train") == plain
+    assert identify(compose("train", "seed=5"), "train") != plain
+    assert hash_groups(compose("train", "seed=5"), "objective") == hash_groups(compose("train"), "objective")
+    other = compose("train", "objective.users_per_step=5")
+    assert hash_groups(other, "objective") != hash_groups(compose("train"), "objective")
 
 
-def test_weights_type_is_the_processors_and_an_encoder_fits_both(compose):
+def test_weights_type_is_the_processors_and_an_encoder_fits_both(compose, tmp_path):
     float32, bfloat16 = (compose("train", f"encoder.language_model.dtype={name}") for name in ("float32", "bfloat16"))
     chosen = compose("train").encoder.language_model.dtype
     assert chosen == ("bfloat16" if has_bfloat16() else "float32")
-    assert config_hash(float32) != config_hash(bfloat16)
-    assert model_hash(float32, "encoder") == model_hash(bfloat16, "encoder")
-    other = compose("train", "encoder.preference_encoder.soft_tokens=2")
-    assert model_hash(other, "encoder") != model_hash(float32, "encoder")
+    assert identify(float32, "train") != identify(bfloat16, "train")
+    run = write_trained(tmp_path / "trained", bfloat16)
+    assert check_trained_for(compose("generate", f"train_run={run}"), "train_run", SOFT_KEYS)
+    other = compose("generate", f"train_run={run}", "encoder.preference_encoder.soft_tokens=2")
+    with pytest.raises(PmgError, match=r"other values: encoder.preference_encoder.soft_tokens: 4 -> 2. Train again"):
+        check_trained_for(other, "train_run", SOFT_KEYS)
 
 
 def test_help_does_not_copy_the_store_of_schemas():

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from pmg.commands.parts import SOFT_KEYS, WEIGHTS, build_examples, read_signature, sign_encoder
+from pmg.commands.parts import build_examples, read_signature
 from pmg.domain import PmgError
+from pmg.run_folder import WEIGHTS
+from runs import write_trained
 
 SIZES = "split_sizes={train: 20, validation: 10, test: 10}"
 
@@ -42,12 +44,11 @@ def test_counts_below_one_are_refused(compose, emoji, key):
 
 
 def test_damaged_encoder_is_refused(compose, tmp_path):
-    (tmp_path / WEIGHTS).write_bytes(b"weights")
-    sign_encoder(compose("train"), tmp_path)
-    assert set(SOFT_KEYS) <= set(read_signature(tmp_path))
-    (tmp_path / WEIGHTS).write_bytes(b"weighty")
+    run = write_trained(tmp_path, compose("train"))
+    assert len(read_signature(run)) == 64
+    (tmp_path / "encoder" / WEIGHTS).write_bytes(b"weighty")
     with pytest.raises(PmgError, match="is damaged or not complete"):
         read_signature(tmp_path)
-    (tmp_path / WEIGHTS).unlink()
+    (tmp_path / "encoder" / WEIGHTS).unlink()
     with pytest.raises(PmgError, match="is damaged or not complete"):
         read_signature(tmp_path)

@@ -117,7 +117,7 @@ def test_two_processes_train_as_one_does(alone, tmp_path, trainer):
     assert [path.name for path in tmp_path.iterdir() if path.is_dir()].count("train") == 1
     facts, other = metrics(folder), metrics(alone / "train")
     assert facts["status"] == "completed"
-    assert facts["config"] == other["config"]
+    assert facts["identity"] == other["identity"]
     assert facts["ledger"]["trainable_parameters"] == other["ledger"]["trainable_parameters"]
     assert facts["metrics"].keys() == other["metrics"].keys()
 

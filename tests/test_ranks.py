@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from pmg.commands.ranks import across_processes, processes
-from pmg.config import config_hash
 from pmg.domain import PmgError
+from pmg.identity import hash_values
 from pmg.run import Run
+from pmg.run_folder import identify
 
 CPU = "trainer.accelerator=cpu"
 
@@ -36,11 +37,13 @@ def test_other_machines_are_started_from_outside(compose, tmp_path, monkeypatch)
 
 
 def test_how_many_share_the_work_is_no_part_of_a_runs_identity(compose):
-    alone = config_hash(compose("train"))
+    alone = identify(compose("train"), "train")
     for trainer in ("ddp", "fsdp", "multi_node"):
-        assert config_hash(compose("train", f"trainer={trainer}")) == alone
-    assert config_hash(compose("train", "trainer=ddp", "trainer.max_steps=5")) != alone
-    whole = config_hash(compose("generate"))
-    assert config_hash(compose("generate", "shard.count=4", "keep_contexts=false")) == whole
-    parts = {config_hash(compose("generate", "shard.count=4", f"shard.index={index}")) for index in range(2)}
-    assert len(parts | {whole}) == 3
+        assert identify(compose("train", f"trainer={trainer}"), "train") == alone
+    assert identify(compose("train", "trainer=ddp", "trainer.max_steps=5"), "train") != alone
+
+    def made_by(*overrides):
+        return hash_values(identify(compose("generate", *overrides), "generate"))
+
+    assert made_by("shard.count=4", "keep_contexts=false") == made_by()
+    assert len({made_by(), *(made_by("shard.count=4", f"shard.index={index}") for index in range(2))}) == 3

@@ -15,7 +15,8 @@ from omegaconf import OmegaConf, ReadonlyConfigError
 
 from pmg.domain import PmgError
 from pmg.process import RunFailedError
-from pmg.run import Ledger, execute, read_run
+from pmg.run import Ledger, execute
+from pmg.run_folder import read_run
 
 
 def config(folder, **keys):

@@ -24,24 +24,6 @@ from pmg.ranges import argument_hints, find_infinite, find_problems
 from pmg.schemas import SCHEMAS, schema_ranges
 
 ALLOWED_TARGETS = ("pmg.", "torch.", "pytorch_lightning.", "torchmetrics.", "diffusers.", "transformers.")
-_NO_RESULT = frozenset(
-    {
-        "name",
-        "run_dir",
-        "paths",
-        "device",
-        "compile",
-        "train_run",
-        "image_prompt_run",
-        "generate_run",
-        "logger",
-        "callbacks",
-        "keep_contexts",
-        "into",
-    }
-)
-# of a trainer: how many processes share each step's batch
-_PROCESSES = frozenset({"devices", "num_nodes", "strategy", "use_distributed_sampler"})
 _HYDRA_KEYS = frozenset({"_target_", "_partial_", "_convert_", "_recursive_", "_args_"})
 
 
@@ -158,25 +140,10 @@ def portable(cfg: DictConfig) -> dict[str, Any]:
     return plain
 
 
-def config_hash(cfg: DictConfig, *keys: str) -> str:
-    """Returns a sha256 of the resolved config that is equal on every machine and in every run folder.
-
-    Args:
-        cfg: the whole config of a command.
-        *keys: the top-level keys that matter, e.g. ``"encoder", "scenario"``; by default all that decide
-            results (not folders, loggers, callbacks, nor how many processes share the work).
-    """
+def hash_groups(cfg: DictConfig, *keys: str) -> str:
+    """Returns a sha256 of top-level keys of a config, equal on every machine and in every run folder."""
     plain = portable(cfg)
-    if plain.get("trainer"):
-        alone = {"devices": 1} if "devices" in plain["trainer"] else {}
-        plain["trainer"] = {k: v for k, v in plain["trainer"].items() if k not in _PROCESSES} | alone
-    return Cache.key(config={key: plain[key] for key in keys or sorted(plain.keys() - _NO_RESULT)})
-
-
-def model_hash(cfg: DictConfig, key: str) -> str:
-    """Returns a sha256 of a part's models, in whichever floating point type a machine holds their weights."""
-    values = leaves({key: portable(cfg)[key]})
-    return Cache.key(config={name: value for name, value in values if not name.endswith(".dtype")})
+    return Cache.key(config={key: plain[key] for key in keys})
 
 
 def leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -9,12 +9,14 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from logging.handlers import MemoryHandler
 from pathlib import Path
 
 # of glibc's mallopt (malloc.h)
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
 LARGEST_BLOCK = 2**30  # bytes
+MOST_RECORDS = 10_000  # of a log that isn't written yet
 
 
 def keep_freed_memory() -> None:
@@ -48,22 +50,38 @@ class RunFailedError(Exception):
 
 
 @contextlib.contextmanager
-def log_file(path: Path) -> Iterator[None]:
-    """Appends everything that is logged inside to the run's own log."""
+def log_file(path: Path, at_once: bool = True) -> Iterator[Callable[[], None]]:
+    """Appends everything that is logged inside to the run's own log.
+
+    Args:
+        path: of the log.
+        at_once: whether it is written from the start; else records are kept until the function that is yielded is
+            called, and nothing is written where it isn't.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handler = logging.FileHandler(path)
+        handler = logging.FileHandler(path, delay=not at_once)
         handler.handleError = lambda record: None  # on a full disk the error itself is what the user must see
     except OSError as error:
         print(f"error: can't write the run folder {path.parent}: {error.strerror}", file=sys.stderr)
         raise RunFailedError(1) from error
     handler.setFormatter(logging.Formatter("[%(asctime)s][%(name)s][%(levelname)s] %(message)s"))
+    kept = MemoryHandler(MOST_RECORDS, flushLevel=logging.CRITICAL + 1, flushOnClose=False)
     root, level = logging.getLogger(), logging.getLogger().level
-    root.addHandler(handler)
+
+    def release() -> None:
+        if kept in root.handlers:
+            root.removeHandler(kept)
+            root.addHandler(handler)
+            kept.setTarget(handler)
+            kept.flush()
+
+    root.addHandler(handler if at_once else kept)
     root.setLevel(min(level, logging.INFO) if level else logging.INFO)
     try:
-        yield
+        yield release
     finally:
+        root.removeHandler(kept)
         root.removeHandler(handler)
         root.setLevel(level)
         with contextlib.suppress(OSError):

@@ -4,33 +4,28 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import json
 import logging
-import os
 import shlex
 import sys
 import time
-import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
-from pmg.cache import atomic_write_json, atomic_write_text
-from pmg.config import check_targets, config_hash, leaves
+from pmg.config import check_targets, leaves
 from pmg.domain import PmgError
 from pmg.ending import INTERRUPTED, exit_code, one_line
 from pmg.process import RunFailedError, file_only, leads, log_file, rank, restored_state
-from pmg.provenance import git_state, hardware, peak_memory, versions
+from pmg.provenance import peak_memory
+from pmg.run_folder import Record, identify, read_run, refuse_other
 from pmg.tracking.opening import open_tracking
 from pmg.tracking.tracker import Tracking
 
 log = logging.getLogger(__name__)
-
-CONFIG_FILE = "config.yaml"
-METRICS_FILE = "metrics.json"
 
 
 class Ledger:
@@ -75,6 +70,7 @@ class Run:
         id: stays with the folder: a run that goes on is the same one.
         result: what the body returned: the objective of a sweep.
         leads: whether this process writes; of several that train together only the first does.
+        begun: whether the run has taken its folder.
     """
 
     folder: Path
@@ -87,6 +83,20 @@ class Run:
     id: str = ""
     result: float | None = None
     leads: bool = True
+    begun: bool = False
+    _at_begin: list[Callable[[], object]] = field(default_factory=list)
+
+    def begin(self) -> None:
+        """Called by a body once nothing can be refused any more, before it writes into a folder of an earlier run."""
+        self.begun, waiting, self._at_begin = True, self._at_begin, []
+        for act in waiting:
+            act()
+
+    def when_begun(self, act: Callable[[], object]) -> None:
+        """Does something once the run has begun: at once where it has."""
+        self._at_begin.append(act)
+        if self.begun:
+            self.begin()
 
     @property
     def log(self) -> Path:
@@ -118,23 +128,30 @@ def execute(
         What `body` returned.
 
     Raises:
-        RunFailedError: the run failed, was interrupted (code 130) or exited; it has been reported already.
+        RunFailedError: the run was refused, failed, was interrupted (code 130) or exited; it has been reported.
     """
     run = Run(Path(cfg.run_dir), command, overrides=list(overrides), choices=choices or {}, leads=leads(command))
-    with restored_state(), log_file(run.log):
+    with restored_state():
         try:
-            result = _recorded(cfg, run, body)
-        except (Exception, KeyboardInterrupt, SystemExit) as error:
-            raise RunFailedError(_report(error, run)) from error
-        print(run.folder, flush=True)
-        return result
+            record = _admit(cfg, run)
+        except (PmgError, OmegaConfBaseException) as error:
+            print(f"error: {one_line(error, run.folder, run.log)}", file=sys.stderr)
+            raise RunFailedError(1) from error
+        with log_file(run.log, run.begun) as write_log:
+            run.when_begun(write_log)
+            try:
+                result = _recorded(cfg, run, record, body)
+            except (Exception, KeyboardInterrupt, SystemExit) as error:
+                raise RunFailedError(_report(error, run, write_log)) from error
+            print(run.folder, flush=True)
+            return result
 
 
 def execute_part(cfg: DictConfig, command: str, body: Body, tracking: Tracking) -> None:
     """Runs `body` as a part of another run, unless its folder holds the result already.
 
     Args:
-        cfg: as for `execute`; whether a result is the same is decided by its hash.
+        cfg: as for `execute`; whether a result is the same is decided by its identity.
         command: the verb that the folder belongs to.
         body: does the work; what it raises is for the other run to report.
         tracking: the other run's, which stays open.
@@ -142,40 +159,69 @@ def execute_part(cfg: DictConfig, command: str, body: Body, tracking: Tracking) 
     if finished(cfg, command):
         return
     run = Run(Path(cfg.run_dir), command, tracking=tracking, leads=leads(command))
-    with log_file(run.log):
-        _recorded(cfg, run, body)
+    record = _admit(cfg, run)
+    with log_file(run.log, run.begun) as write_log:
+        run.when_begun(write_log)
+        _recorded(cfg, run, record, body)
 
 
 def finished(cfg: DictConfig, command: str) -> dict[str, Any] | None:
-    """The ``metrics.json`` of a completed run of this very config in its folder; None where there is none."""
+    """The ``metrics.json`` of a completed run of this very identity in its folder; None where there is none."""
     try:
         _, metrics = read_run(cfg.run_dir, command)
     except PmgError:
         return None
-    if metrics["status"] != "completed" or metrics.get("config") != config_hash(cfg):
+    if metrics["status"] != "completed" or metrics.get("identity") != identify(cfg, command):
         return None
     log.info("%s is complete", cfg.run_dir)
     return metrics
 
 
-def _recorded(cfg: DictConfig, run: Run, body: Body) -> float | None:
+def _admit(cfg: DictConfig, run: Run) -> Record:
+    """Checks that the run may use its folder, before anything is written; a new folder is taken at once.
+
+    Raises:
+        PmgError: see `refuse_other`.
+    """
+    identity = identify(cfg, run.command)
+    known = refuse_other(run.folder, run.command, identity) if run.leads else None
+    facts = {"command": run.command, "seed": cfg.get("seed"), "overrides": run.overrides, "identity": identity}
+    record = Record(cfg, run.folder, facts, known)
+    run.id = record.facts["id"]
+    if run.leads:
+        run.when_begun(record.begin)
+    if known is None:
+        run.begin()
+    return record
+
+
+def _recorded(cfg: DictConfig, run: Run, record: Record, body: Body) -> float | None:
     """Runs `body` with the config read-only and writes how it went into the run's folder."""
-    record = _Record(cfg, run)
     try:
-        record.start(cfg)
         seed_everything(cfg.get("seed"))
         check_targets(cfg)
         OmegaConf.set_readonly(cfg, True)
         with run.ledger.phase("total"):
             run.result = body(cfg, run)
+        run.begin()
     except (Exception, KeyboardInterrupt, SystemExit) as error:
         with contextlib.suppress(OSError):  # of a full disk `error` tells already
-            record.write("interrupted" if exit_code(error) == INTERRUPTED else "failed", error)
+            record.write("interrupted" if exit_code(error) == INTERRUPTED else "failed", _measured(run, error))
         raise
     finally:
         OmegaConf.set_readonly(cfg, False)
-    record.write("completed")
+    record.write("completed", _measured(run))
     return run.result
+
+
+def _measured(run: Run, error: BaseException | None = None) -> dict[str, Any]:
+    """What a run has measured and cost so far, for its ``metrics.json``."""
+    return {
+        "ledger": run.ledger.as_dict(),
+        "result": None if run.result is None else _jsonable(run.result),
+        "metrics": {name: _jsonable(value) for name, value in run.metrics.items()},
+        "error": None if error is None else f"{type(error).__name__}: {error}",
+    }
 
 
 def tracked(body: Body) -> Body:
@@ -188,83 +234,16 @@ def tracked(body: Body) -> Body:
     def work(cfg: DictConfig, run: Run) -> float | None:
         if run.tracking or not run.leads:
             return body(cfg, run)
-        with open_tracking(cfg, run.folder, run.command, run.id, run.choices, exit_code) as run.tracking:
+        opening = open_tracking(cfg, run.folder, run.command, run.id, run.choices, exit_code)
+        with contextlib.ExitStack() as stack:
+            run.when_begun(lambda: setattr(run, "tracking", stack.enter_context(opening)))
             result = body(cfg, run)
+            run.begin()
             costs = {f"cost/{name.replace('.', '/')}": value for name, value in leaves(run.ledger.as_dict())}
             run.tracking.record_metrics(costs if result is None else {**costs, "objective": result})
         return result
 
     return work
-
-
-def read_run(folder: Path | str, command: str) -> tuple[DictConfig, dict[str, Any]]:
-    """Returns the resolved config and the ``metrics.json`` of an earlier run.
-
-    Raises:
-        PmgError: `folder` is no run folder, is damaged, or belongs to another command.
-    """
-    folder = Path(folder)
-    try:
-        metrics = json.loads((folder / METRICS_FILE).read_text())
-        config = OmegaConf.load(folder / CONFIG_FILE)
-    except FileNotFoundError as error:
-        raise PmgError(f"{folder} is not a run folder (no {Path(error.filename).name} in it)") from error
-    except ValueError as error:
-        raise PmgError(f"{folder / METRICS_FILE} is damaged; run `pmg-{command}` again") from error
-    owner = metrics.get("command")
-    if owner != command or not isinstance(config, DictConfig):
-        raise PmgError(f"{folder} belongs to pmg-{owner}; a folder of pmg-{command} is needed")
-    return config, metrics
-
-
-class _Record:
-    """Writes the run's ``config.yaml`` once and its ``metrics.json`` at each change of status."""
-
-    def __init__(self, cfg: DictConfig, run: Run) -> None:
-        self.run = run
-        self.owned = False
-        self.facts = {
-            "command": run.command,
-            "seed": cfg.get("seed"),
-            "overrides": run.overrides,
-            "process": os.getpid(),
-            "versions": versions(),
-            "git": git_state(),
-            "hardware": hardware(),
-            "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        }
-
-    def start(self, cfg: DictConfig) -> None:
-        """Takes the folder: writes the status and the resolved config.
-
-        Raises:
-            PmgError: the folder is another command's, or damaged; nothing in it is touched.
-        """
-        if not self.run.leads:
-            return
-        path = self.run.folder / METRICS_FILE
-        try:
-            known = json.loads(path.read_text()) if path.exists() else {"command": self.run.command}
-        except ValueError as error:
-            raise PmgError(f"{path} is damaged; remove it to go on in its folder, as a new run") from error
-        owner = known.get("command")
-        if owner != self.run.command:
-            raise PmgError(f"run_dir {self.run.folder} belongs to pmg-{owner}; name another one")
-        self.owned = True
-        self.facts["id"] = self.run.id = known.get("id") or uuid.uuid4().hex[:12]
-        self.write("running")
-        self.facts["config"] = config_hash(cfg)
-        atomic_write_text(self.run.folder / CONFIG_FILE, OmegaConf.to_yaml(cfg, resolve=True))
-
-    def write(self, status: str, error: BaseException | None = None) -> None:
-        """Writes how the run stands, unless the folder was refused."""
-        if not self.owned:
-            return
-        facts = {"status": status, **self.facts, "ledger": self.run.ledger.as_dict()}
-        facts["result"] = None if self.run.result is None else _jsonable(self.run.result)
-        facts["metrics"] = {name: _jsonable(value) for name, value in self.run.metrics.items()}
-        facts["error"] = None if error is None else f"{type(error).__name__}: {error}"
-        atomic_write_json(self.run.folder / METRICS_FILE, facts)
 
 
 def _jsonable(value: Any) -> Any:
@@ -281,7 +260,7 @@ def seed_everything(seed: int | None) -> None:
         pytorch_lightning.seed_everything(seed, workers=True, verbose=False)
 
 
-def _report(error: BaseException, run: Run) -> int:
+def _report(error: BaseException, run: Run, write_log: Callable[[], None]) -> int:
     """Says on the console and in the run's log what ended the run; returns the exit code."""
     code = exit_code(error)
     if code == INTERRUPTED:
@@ -290,7 +269,9 @@ def _report(error: BaseException, run: Run) -> int:
         print(f"interrupted; go on with: {command}", file=sys.stderr)
     elif not isinstance(error, SystemExit):
         print(f"error: {one_line(error, run.folder, run.log)}", file=sys.stderr)
-    with file_only():
-        log.error("run ended with exit code %d", code, exc_info=error)
+    if run.begun or not (code == INTERRUPTED or isinstance(error, PmgError)):
+        write_log()
+        with file_only():
+            log.error("run ended with exit code %d", code, exc_info=error)
     print(run.folder, flush=True)
     return code

@@ -18,7 +18,7 @@ from pmg.training.preference import PARTS, PreferenceBatches
 def trainer(folder, steps, signature="a"):
     return pl.Trainer(
         max_steps=steps, logger=False, enable_progress_bar=False, enable_model_summary=False, accelerator="cpu",
-        callbacks=[LastCheckpoint(str(folder)), Signature(signature)], gradient_clip_val=1.0, max_epochs=-1,
+        callbacks=[LastCheckpoint(str(folder)), Signature({"name": signature})], gradient_clip_val=1.0, max_epochs=-1,
         num_sanity_val_steps=0,
     )  # fmt: skip
 
@@ -63,7 +63,7 @@ def test_checkpoint_holds_trained_parts_alone_and_loads_safely(training, tmp_pat
     trainer(tmp_path, 2).fit(module, batches)
     checkpoint = torch.load(tmp_path / "last.ckpt", weights_only=True)
     assert all(name.startswith("encoder.") for name in checkpoint["state_dict"])
-    assert checkpoint["config_hash"] == "a"
+    assert checkpoint["identity"] == {"name": "a"}
 
 
 @pytest.mark.parametrize("objective", [{}, {"ema_decay": 0.9, "terms": BOTH}], ids=["plain", "average and contrast"])
@@ -86,19 +86,19 @@ def test_resumed_equals_uninterrupted(training, tmp_path, stop_at, objective):
 def test_checkpoint_of_another_config_is_refused(training, tmp_path):
     module, batches = training()
     trainer(tmp_path, 1).fit(module, batches)
-    assert resume_point(tmp_path / "last.ckpt", "a") == tmp_path / "last.ckpt"
-    with pytest.raises(PmgError, match=r"last\.ckpt belongs to another config"):
-        resume_point(tmp_path / "last.ckpt", "b")
+    assert resume_point(tmp_path / "last.ckpt", "train", {"name": "a"}) == tmp_path / "last.ckpt"
+    with pytest.raises(PmgError, match=r"last\.ckpt belongs to a training of other values: name: \"a\" -> \"b\""):
+        resume_point(tmp_path / "last.ckpt", "train", {"name": "b"})
 
 
 def test_damaged_checkpoint_is_refused(tmp_path):
     (tmp_path / "last.ckpt").write_bytes(b"half a checkp")
     with pytest.raises(PmgError, match=r"last\.ckpt is damaged"):
-        resume_point(tmp_path / "last.ckpt", "a")
+        resume_point(tmp_path / "last.ckpt", "train", {"name": "a"})
 
 
 def test_no_checkpoint_is_a_fresh_start(tmp_path):
-    assert resume_point(tmp_path / "last.ckpt", "a") is None
+    assert resume_point(tmp_path / "last.ckpt", "train", {"name": "a"}) is None
 
 
 @pytest.mark.parametrize("dropped", list(product([0.0, 1.0], repeat=3)))

@@ -9,16 +9,14 @@ from pmg.commands.judges import build_features, build_measures, build_sets, chec
 from pmg.commands.launch import launch
 from pmg.commands.parts import build_examples
 from pmg.commands.shards import is_dealt, own_shard, work_shards
-from pmg.config import config_hash, instantiate, portable
+from pmg.config import instantiate, portable
 from pmg.domain import PmgError
-from pmg.run import Run, read_run, tracked
+from pmg.identity import hash_values
+from pmg.run import Run, tracked
+from pmg.run_folder import identify, read_finished
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
-
-
-# what decides an image's row, beside its record and pixels
-DECIDING = ("data", "judge", "generator", "text_encoder", "split_sizes", "targets", "history_items", "seed")
 
 
 @tracked
@@ -45,11 +43,12 @@ def body(cfg: DictConfig, run: Run) -> float | None:
     images = {record.key: image for record, image in zip(records, pixels, strict=True)}
     judge = instantiate(cfg.judge.classifier) if cfg.judge.classifier else None
     features = build_features(cfg.judge, sets, cfg.device)
-    kept = KeptRows(run.folder / "judged" / config_hash(cfg, *DECIDING))
+    kept = KeptRows(run.folder / "judged" / hash_values(identify(cfg, "evaluate")))
     judging = Judging(
         data.catalogue, judge, instantiate(cfg.judge.perceptual), place(instantiate(cfg.generator), cfg.device),
         build_measures(cfg.judge, features), bool(cfg.judge.get("ms_ssim")), kept,
     )  # fmt: skip
+    run.begin()
     own = {(record.example, record.method): images[record.key] for record in records if record.control == "own"}
     with run.ledger.phase("judge"):
         judged = parts or [judging.rows(examples, records, images, own_shard(cfg))]
@@ -100,14 +99,12 @@ def _generated(cfg: DictConfig) -> dict:
     """
     if not cfg.generate_run:
         raise PmgError("generate_run is not set: name the folder of a pmg-generate run")
-    selected_by, metrics = read_run(cfg.generate_run, "generate")
+    selected_by, metrics = read_finished(cfg.generate_run, "generate")
     check_independent(cfg.judge, cfg.scorer)
     check_independent(cfg.judge, selected_by.get("scorer"), f"the scorer of {cfg.generate_run}")
-    if metrics["status"] != "completed":
-        raise PmgError(f"{cfg.generate_run} is {metrics['status']}: run the same pmg-generate command again")
     cost = {"generate": metrics["ledger"]}
     if cfg.train_run:
-        cost["train"] = read_run(cfg.train_run, "train")[1]["ledger"]
+        cost["train"] = read_finished(cfg.train_run, "train")[1]["ledger"]
     return cost
 
 

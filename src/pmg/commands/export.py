@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from pmg.commands.launch import launch
 from pmg.config import to_plain
 from pmg.domain import PmgError
-from pmg.run import Run, read_run
+from pmg.run import Run
+from pmg.run_folder import read_finished
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -23,6 +24,7 @@ def body(cfg: DictConfig, run: Run) -> float | None:
     from pmg.generation.pipeline_card import write_pipeline_card
 
     trained, metrics = _trained(cfg)
+    run.begin()
     folder = Path(cfg.folder)
     folder.mkdir(parents=True, exist_ok=True)
     with run.ledger.phase("export"):
@@ -45,9 +47,7 @@ def _trained(cfg: DictConfig) -> tuple[DictConfig, dict[str, Any]]:
     Raises:
         PmgError: it did not finish, or trained another kind of encoder.
     """
-    trained, metrics = read_run(cfg.train_run, "train")
-    if metrics["status"] != "completed":
-        raise PmgError(f"{cfg.train_run} is {metrics['status']}: run the same pmg-train command again to finish it")
+    trained, metrics = read_finished(cfg.train_run, "train")
     if trained.encoder.evidence["_target_"] != EVIDENCE:
         raise PmgError(f"{cfg.train_run} trained an encoder of images; pmg-export takes one that reads text")
     return trained, metrics

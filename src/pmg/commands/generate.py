@@ -9,9 +9,11 @@ from pmg.commands.known import Sources, build_preferences, check_known
 from pmg.commands.launch import launch
 from pmg.commands.parts import build_captions, build_examples, reading
 from pmg.commands.shards import is_dealt, own_shard, work_shards
-from pmg.config import config_hash, instantiate, instantiate_by_name
+from pmg.config import instantiate, instantiate_by_name
 from pmg.domain import Keywords
+from pmg.identity import hash_images
 from pmg.run import Run, tracked
+from pmg.run_folder import identify
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -22,12 +24,6 @@ if TYPE_CHECKING:
     from pmg.domain import Example
     from pmg.generation.request import Method, Preference, RequestBuilder
     from pmg.models.generator import Generator
-
-# what decides an image, beside its method and a trained encoder
-DECIDING = (
-    "data", "scenario", "captioner", "decoding", "text_encoder", "encoder", "generator", "scorer", "balance",
-    "sampling", "inversion", "split_sizes", "targets", "history_items",
-)  # fmt: skip
 
 
 @tracked
@@ -61,11 +57,12 @@ def _generate(
     from pmg.generation.study import StudyGenerator
     from pmg.models.compiling import compile_models
 
-    hashes = {"config": config_hash(cfg, *DECIDING)}
+    hashes = {"config": hash_images(identify(cfg, "generate"))}
     pipeline = build_pipeline(cfg, cfg.device)
     if cfg.compile:
         compile_models(pipeline.generator, None, Path(cfg.paths.cache_dir, "compiled"))
     builder, preferences = _read(cfg, run, data, examples, pipeline.generator, methods)
+    run.begin()
     writer = RecordWriter(run.folder)
     study = StudyGenerator(
         pipeline, builder, preferences, writer, cfg.sampling.batch_size, hashes, encoders, own_shard(cfg)

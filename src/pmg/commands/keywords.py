@@ -50,6 +50,7 @@ def body(cfg: DictConfig, run: Run) -> float | None:
         revision, cost = (git_state() or {}).get("revision"), {"keywords": run.ledger.as_dict()}
         roles = Roles(base="popularity", main="keywords")
         results = build_results(rows, revision, portable(cfg), cost, cfg.seed or 0, roles)
+    run.begin()
     write_results(cfg.results_dir, results, rows)
     lines = [json.dumps({"user": u, **{name: found[u].words for name, found in methods.items()}}) for u in later]
     atomic_write_text(Path(cfg.results_dir, "keywords.jsonl"), "\n".join(lines) + "\n")

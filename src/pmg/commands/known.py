@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from pmg.cache import Cache
 from pmg.commands.parts import IMAGE_KEYS, SOFT_KEYS, check_trained_for
-from pmg.config import config_hash, instantiate, nearest
+from pmg.config import hash_groups, instantiate, nearest
 from pmg.domain import Example, Item, Keywords, PmgError
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ def inverted_tokens(sources: Sources) -> Tensor:
 
     cfg = sources.cfg
     cache = Cache(f"{cfg.paths.cache_dir}/inversion")
-    identity = config_hash(cfg, "data", "generator", "text_encoder", "inversion", "seed")
+    identity = hash_groups(cfg, "data", "generator", "text_encoder", "inversion", "seed")
     inversion = instantiate(cfg.inversion, generator=sources.generator)
     return invert_histories(
         inversion, sources.by_profile, sources.catalogue, sources.reader.scenario.scene_words, cache, identity,
@@ -134,7 +134,7 @@ def check_known(cfg: DictConfig, methods: Mapping[str, Method]) -> dict[str, str
     """Checks, before anything is loaded, that all that methods ask for can be had.
 
     Returns:
-        Hashes of the trained encoders that are needed, by name.
+        Hashes of what makes the methods' tokens, by name.
 
     Raises:
         PmgError: a method asks for something unknown, or a training that it needs is missing.
@@ -146,7 +146,8 @@ def check_known(cfg: DictConfig, methods: Mapping[str, Method]) -> dict[str, str
                 raise PmgError(f"method.{name}.{kind}: no {kind} '{asked}'{nearest(asked, known)} (known: {listed})")
     tokens = {method.tokens for method in methods.values()}
     runs = {"soft": ("train_run", SOFT_KEYS), "image_prompt": ("image_prompt_run", IMAGE_KEYS)}
-    return {name: check_trained_for(cfg, *needed) for name, needed in runs.items() if name in tokens}
+    found = {name: check_trained_for(cfg, *needed) for name, needed in runs.items() if name in tokens}
+    return found | ({"inversion": hash_groups(cfg, "inversion")} if "inversion" in tokens else {})
 
 
 def build_preferences(

@@ -25,7 +25,8 @@ from pmg.commands.sweep import SweepSummary
 from pmg.config import nearest, register_configs
 from pmg.ending import INTERRUPTED
 from pmg.process import RunFailedError, keep_freed_memory
-from pmg.run import Body, execute, finished, read_run
+from pmg.run import Body, execute, finished
+from pmg.run_folder import read_run
 
 CONFIG_MODULE = "pmg.conf"
 PLUGINS = {  # what other packages add to Hydra, with our extra that brings it

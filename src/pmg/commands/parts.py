@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from hashlib import sha256
@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pmg.cache import Cache, atomic_write_json, open_cache
-from pmg.config import config_hash, instantiate, instantiate_all, model_hash, nearest, to_plain
+from pmg.config import hash_groups, instantiate, instantiate_all, leaves, nearest, portable, to_plain
 from pmg.domain import PmgError, require_positive
-from pmg.run import Run, read_run
+from pmg.identity import Role, find_role, tell_differences
+from pmg.run import Run
+from pmg.run_folder import SIGNATURE, WEIGHTS, identify, read_finished
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -26,11 +28,10 @@ if TYPE_CHECKING:
     from pmg.language.preferences import Reader
     from pmg.models.text_encoder import TextEncoder
 
-WEIGHTS = "diffusion_pytorch_model.safetensors"  # of a trained encoder
-MODELS = "models.json"  # beside it
 # what a trained encoder belongs to: PMG's, and the one of the history's images
-SOFT_KEYS = ("scenario", "captioner", "decoding", "text_encoder", "encoder", "generator")
-IMAGE_KEYS = ("text_encoder", "generator", "scorer")
+SOFT_KEYS = ("data", "scenario", "captioner", "decoding", "text_encoder", "encoder", "generator")
+IMAGE_KEYS = ("data", "text_encoder", "generator", "scorer")
+IMAGE_SCORER = "encoder.evidence.scorer."  # where the training of an encoder of images holds its scorer
 
 
 def build_examples(cfg: DictConfig, data: EmojiData, split: str) -> list[Example]:
@@ -94,7 +95,7 @@ def _identity(cfg: DictConfig) -> dict[str, Any]:
 def latents_place(cfg: DictConfig) -> str | None:
     """Where the latents of this data's drawings are kept beside others, where they are."""
     home = cfg.paths.latents_dir
-    return None if home is None else f"{home}/{config_hash(cfg, 'data', 'generator')}"
+    return None if home is None else f"{home}/{hash_groups(cfg, 'data', 'generator')}"
 
 
 def build_trainer(cfg: DictConfig, run: Run) -> Trainer:
@@ -106,7 +107,7 @@ def build_trainer(cfg: DictConfig, run: Run) -> Trainer:
     warnings.filterwarnings("ignore", message=".*overridden `transfer_batch_to_device`.*")  # on purpose
     warnings.filterwarnings("ignore", message=".*exists and is not empty.*")  # a run that goes on
 
-    callbacks = [*instantiate_all(cfg.callbacks), Signature(config_hash(cfg))]
+    callbacks = [*instantiate_all(cfg.callbacks), Signature(identify(cfg, run.command))]
     trainer = instantiate(cfg.trainer, callbacks=callbacks, logger=run.tracking.trackers or False)
     if trainer.world_size > 1:
         trainer.callbacks.insert(0, StopTogether())
@@ -123,7 +124,7 @@ def fit(cfg: DictConfig, run: Run, module: LightningModule, batches: LightningDa
 
     trainer = build_trainer(cfg, run)
     run.ledger.count("trainable_parameters", sum(p.numel() for p in module.parameters() if p.requires_grad))
-    checkpoint = resume_point(run.folder / "checkpoints" / "last.ckpt", config_hash(cfg))
+    checkpoint = resume_point(run.folder / "checkpoints" / "last.ckpt", run.command, identify(cfg, run.command))
     with run.ledger.phase("train"):
         trainer.fit(module, batches, ckpt_path=checkpoint, weights_only=True)
     if trainer.interrupted:
@@ -132,50 +133,61 @@ def fit(cfg: DictConfig, run: Run, module: LightningModule, batches: LightningDa
     return trainer
 
 
-def sign_encoder(cfg: DictConfig, folder: Path) -> None:
-    """Notes beside a trained encoder which models it belongs to."""
-    models = {key: model_hash(cfg, key) for key in sorted({*SOFT_KEYS, *IMAGE_KEYS})}
-    atomic_write_json(folder / MODELS, {**models, WEIGHTS: sha256((folder / WEIGHTS).read_bytes()).hexdigest()})
+def sign_encoder(folder: Path) -> None:
+    """Writes the checksum of a run's trained encoder beside its weights."""
+    weights = (folder / SIGNATURE).with_name(WEIGHTS)
+    atomic_write_json(folder / SIGNATURE, {WEIGHTS: sha256(weights.read_bytes()).hexdigest()})
 
 
-def read_signature(folder: Path) -> dict[str, str]:
-    """What `sign_encoder` noted, once the weights are found to be those that it saw.
+def read_signature(folder: Path) -> str:
+    """The checksum that `sign_encoder` wrote, once the weights are found to be those.
 
     Raises:
         PmgError: a file is missing or damaged.
     """
+    path = folder / SIGNATURE
     try:
-        signed = json.loads((folder / MODELS).read_text())
-        intact = signed.get(WEIGHTS) in (None, sha256((folder / WEIGHTS).read_bytes()).hexdigest())
-    except (OSError, ValueError):
+        signed = json.loads(path.read_text())[WEIGHTS]
+        intact = signed == sha256(path.with_name(WEIGHTS).read_bytes()).hexdigest()
+    except (OSError, ValueError, KeyError):
         intact = False
     if not intact:
-        raise PmgError(f"{folder} is damaged or not complete: run the same pmg-train command in another run_dir")
-    return signed
+        raise PmgError(f"{path.parent} is damaged or not complete: run the same pmg-train command in another run_dir")
+    return str(signed)
 
 
 def check_trained_for(cfg: DictConfig, where: str, keys: Sequence[str]) -> str:
-    """Checks that the run that the config names trained an encoder for these very models.
+    """Checks that the run that the config names trained an encoder for these very data and models.
 
     Args:
         cfg: of the command.
         where: the config key that names the run, e.g. ``train_run``.
-        keys: parts of the config that must be the same.
+        keys: parts of the config that must be the same, where they decided the training.
 
     Returns:
-        The hash that they share.
+        The checksum of the trained weights.
 
     Raises:
-        PmgError: there is no such run, it did not finish, or its models differ.
+        PmgError: there is no such run, it did not finish, or its data or models differ.
     """
     folder = cfg[where]
     if not folder:
         raise PmgError(f"{where} is not set: name the folder of a pmg-train run, e.g. {where}=outputs/demo/train")
-    _, metrics = read_run(folder, "train")
-    if metrics["status"] != "completed":
-        raise PmgError(f"{folder} is {metrics['status']}: run the same pmg-train command again to finish it")
-    signed = read_signature(Path(folder, "encoder"))
-    differ = [key for key in keys if signed.get(key) != model_hash(cfg, key)]
+    trained = _models(read_finished(folder, "train")[1].get("identity") or {}, keys)
+    weights = read_signature(Path(folder))
+    own = _models(dict(leaves(portable(cfg))), keys)
+    differ = {key: (trained.get(key), own.get(key)) for key in {**trained, **own} if trained.get(key) != own.get(key)}
     if differ:
-        raise PmgError(f"{folder} was trained with another config of {', '.join(differ)}; train again")
-    return Cache.key(**{key: signed[key] for key in keys})
+        raise PmgError(f"{folder} was trained with other values: {tell_differences(differ)}. Train again")
+    return weights
+
+
+def _models(values: Mapping[str, Any], keys: Sequence[str]) -> dict[str, Any]:
+    """Of a config's values those under `keys` that decide a training, whatever floating point type weights have."""
+    held = {key.replace(IMAGE_SCORER, "scorer."): value for key, value in values.items()}
+    return {
+        key: value
+        for key, value in held.items()
+        if key.partition(".")[0] in keys and value is not None and not key.endswith(".dtype")
+        and (key.startswith("scorer.") or find_role("train", key) is Role.RESULT)
+    }  # fmt: skip

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 def body(cfg: DictConfig, run: Run) -> float | None:
     """Makes a data set from its published files."""
+    run.begin()
     with run.ledger.phase("build"):
         counts = instantiate(cfg.source)
     run.metrics.update(counts)

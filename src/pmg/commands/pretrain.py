@@ -34,6 +34,7 @@ def body(cfg: DictConfig, run: Run) -> float | None:
         data = instantiate(cfg.data)
         stage = instantiate(cfg.stage)
         module, batches = stage.build(data, cfg.seed or 0)
+    run.begin()
     trainer = fit(cfg, run, module, batches)
     with run.ledger.phase("measure"):
         quality = stage.finish(data)

@@ -48,6 +48,7 @@ def across_processes(work: Body, cfg: DictConfig, run: Run) -> float | None:
             f"trainer.num_nodes={cfg.trainer.num_nodes}: the processes of several machines are started from outside, "
             "by torchrun or srun: see docs/scaling.md"
         )
+    run.begin()
     first, *_ = work_together(_jobs(work, cfg, run, count))
     result, metrics, seconds, counts = first
     run.metrics.update(metrics)
@@ -72,7 +73,7 @@ def _jobs(work: Body, cfg: DictConfig, run: Run, count: int) -> list[Job]:
     together = {"WORLD_SIZE": str(count), "NODE_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": _free_port()}
     jobs = []
     for rank in range(count):
-        part = replace(run, ledger=Ledger(), metrics={}, tracking=Tracking(), leads=rank == 0)
+        part = replace(run, ledger=Ledger(), metrics={}, tracking=Tracking(), leads=rank == 0, begun=True)
         log = run.folder / (f"{run.command}.rank{rank}.log" if rank else f"{run.command}.log")
         environment = {**together, "RANK": str(rank), "LOCAL_RANK": str(rank)}
         jobs.append(

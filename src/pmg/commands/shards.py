@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 from omegaconf import OmegaConf
 
 from pmg.commands.workers import Job, work_apart
-from pmg.run import Body, Run, execute_part, finished, read_run
+from pmg.run import Body, Run, execute_part, finished
+from pmg.run_folder import identify, read_run, refuse_other
 from pmg.tracking.tracker import Tracking
 
 if TYPE_CHECKING:
@@ -47,6 +48,9 @@ def work_shards(cfg: DictConfig, run: Run, command: str, body: Body) -> list[Pat
 
     parts = [_part(cfg, run, index) for index in range(cfg.shard.count)]
     folders = [Path(part.run_dir) for part in parts]
+    for part in parts:
+        refuse_other(Path(part.run_dir), command, identify(part, command))
+    run.begin()
     with run.ledger.phase("shards"):
         work_apart([_job(part, command, body) for part in parts if not finished(part, command)])
     for name, amount in sum_counts([read_run(folder, command)[1]["ledger"] for folder in folders]).items():

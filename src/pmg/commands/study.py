@@ -11,6 +11,7 @@ from pmg.commands import evaluate, generate, train
 from pmg.commands.judges import check_independent
 from pmg.commands.launch import launch
 from pmg.run import Run, execute_part, tracked
+from pmg.run_folder import identify, refuse_other
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -30,10 +31,14 @@ def body(cfg: DictConfig, run: Run) -> float | None:
     }
     if not any(method and method.get("tokens") == "soft" for method in cfg.method.values()):
         del places["train"]
-    for verb, (folder, work) in places.items():
-        if Path(folder).is_relative_to(run.folder):  # elsewhere lies another run's work, which is taken as it is
-            with run.ledger.phase(verb):
-                execute_part(part_config(cfg, folder), verb, work, run.tracking)
+    # elsewhere lies another run's work, which is taken as it is
+    own = {verb: place for verb, place in places.items() if Path(place[0]).is_relative_to(run.folder)}
+    for verb, (folder, _) in own.items():
+        refuse_other(Path(folder), verb, identify(part_config(cfg, folder), verb))
+    run.begin()
+    for verb, (folder, work) in own.items():
+        with run.ledger.phase(verb):
+            execute_part(part_config(cfg, folder), verb, work, run.tracking)
     return None
 
 

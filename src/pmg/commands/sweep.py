@@ -14,7 +14,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
 from pmg.commands import search, sweep_jobs
-from pmg.run import METRICS_FILE
+from pmg.run_folder import METRICS_FILE
 
 LONGEST = 60  # characters of an error in the table
 

@@ -48,12 +48,13 @@ def train(cfg: DictConfig, run: Run) -> float | None:
         )  # fmt: skip
         if cfg.compile:
             compile_models(generator, reader.language_model, Path(cfg.paths.cache_dir, "compiled"))
+        run.begin()
         fit(cfg, run, module, batches)
         module.finish(batches.train.rows)  # in every process: they may hold parts of the language model
     if not run.leads:
         return None
     module.encoder.save_pretrained(run.folder / "encoder")
-    sign_encoder(cfg, run.folder / "encoder")
+    sign_encoder(run.folder)
     run.tracking.record_artifact("encoder", "model", run.folder / "encoder")
     return run.metrics.get("val/denoise")
 

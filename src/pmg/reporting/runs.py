@@ -17,7 +17,7 @@ from rich.progress import track
 
 from pmg.config import leaves
 from pmg.domain import PmgError
-from pmg.run import CONFIG_FILE, METRICS_FILE
+from pmg.run_folder import CONFIG_FILE, METRICS_FILE
 
 LINKS = ("results_dir", "generate_run")  # where other parts of a run's work lie
 LOADER = getattr(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import zipfile
+from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from pytorch_lightning.callbacks import Callback, ModelCheckpoint, RichProgressB
 from torch.optim import Optimizer
 
 from pmg.domain import PmgError
+from pmg.identity import find_differences, tell_differences
 from pmg.ranges import NotNegative, Seed
 
 
@@ -135,32 +137,33 @@ class FiniteGradients(Callback):
 
 
 class Signature(Callback):
-    """Writes a hash of the config into every checkpoint, so that no other config goes on from it.
+    """Writes what decides the training's result into every checkpoint, so that no other training goes on from it.
 
     Args:
-        config_hash: of everything that decides the training's result.
+        identity: values of the config by dotted key.
     """
 
-    def __init__(self, config_hash: str) -> None:
-        self.config_hash = config_hash
+    def __init__(self, identity: Mapping[str, Any]) -> None:
+        self.identity = dict(identity)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict) -> None:
         """Signs the checkpoint."""
-        checkpoint["config_hash"] = self.config_hash
+        checkpoint["identity"] = self.identity
 
 
-def resume_point(path: Path, config: str) -> Path | None:
+def resume_point(path: Path, command: str, identity: Mapping[str, Any]) -> Path | None:
     """Finds the checkpoint to go on from.
 
     Args:
         path: where ``last.ckpt`` would lie.
-        config: hash of everything that decides the training's result.
+        command: the verb of the training.
+        identity: what decides its result, values of the config by dotted key.
 
     Returns:
         `path`, or None where nothing was saved yet.
 
     Raises:
-        PmgError: the checkpoint is damaged, or was made by another config.
+        PmgError: the checkpoint is damaged, or was made by a training of other values.
     """
     if not path.is_file():
         return None
@@ -168,9 +171,12 @@ def resume_point(path: Path, config: str) -> Path | None:
         with zipfile.ZipFile(path) as archive:  # torch doesn't compare the checksums that it writes
             if damaged := archive.testzip():
                 raise zipfile.BadZipFile(damaged)
-        signature = torch.load(path, map_location="cpu", weights_only=True).get("config_hash")
+        signature = torch.load(path, map_location="cpu", weights_only=True).get("identity")
     except Exception as error:  # a truncated file raises whatever its damage leads to
         raise PmgError(f"{path} is damaged ({type(error).__name__}); delete it to start this stage again") from error
-    if signature != config:
-        raise PmgError(f"{path} belongs to another config; name a new run_dir, or delete the folder to start again")
+    if differ := find_differences(command, signature or {}, identity):
+        raise PmgError(
+            f"{path} belongs to a training of other values: {tell_differences(differ)}. Name a new run_dir, or delete "
+            "the folder to start again"
+        )
     return path

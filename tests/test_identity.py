@@ -1,0 +1,167 @@
+"""What decides a result: every value of every command is classed, and a folder keeps to what it was begun with."""
+
+from __future__ import annotations
+
+import json
+from hashlib import sha256
+
+import pytest
+from omegaconf import OmegaConf
+
+from pmg.domain import PmgError
+from pmg.identity import COMMANDS, Role, find_differences, find_role, tell_differences
+from pmg.process import RunFailedError
+from pmg.run import execute, finished
+from pmg.run_folder import identify, refuse_other
+from pmg.schemas import SCHEMAS
+from runs import write_run
+
+UNUSED_BY_TRAINING = [
+    "sheet_users=3", "sampling.steps=3", "judge=distances", "split_sizes.test=7", "balance.alpha=0.3", "method=none",
+    "scorer=tiny", "results_dir=elsewhere", "trainer.log_every_n_steps=3", "trainer.accelerator=cpu",
+    "trainer.val_check_interval=7", "trainer.deterministic=true", "trainer.num_sanity_val_steps=1", "device=cpu",
+    "compile=true", "callbacks.checkpoint.every_s=1", "~callbacks.progress", "train_run=x", "data.users.test=300",
+    "inversion.steps=3", "keep_contexts=false", "targets.test=2", "logger=none", "paths.cache_dir=x", "name=x",
+]  # fmt: skip
+
+
+def snapshot(folder):
+    """Every file of a folder with its content and time."""
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    return {path: (sha256(path.read_bytes()).hexdigest(), path.stat().st_mtime_ns) for path in files}
+
+
+def test_every_command_has_a_table():
+    assert set(COMMANDS) == set(SCHEMAS)
+
+
+def test_a_value_that_no_table_classes_counts_as_a_result(compose):
+    cfg = compose("train", "+trainer.limit_train_batches=3")
+    assert find_role("train", "trainer.limit_train_batches") is None
+    assert identify(cfg, "train")["trainer.limit_train_batches"] == 3
+
+
+def test_training_does_not_mind_what_it_does_not_use(compose):
+    assert identify(compose("train", *UNUSED_BY_TRAINING), "train") == identify(compose("train"), "train")
+
+
+DECIDING = {
+    "seed=1": "seed", "data.users.seed=1": "data.users.seed", "trainer.max_steps=3": "trainer.max_steps",
+    "trainer.precision=64-true": "trainer.precision", "split_sizes.train=7": "split_sizes.train",
+    "objective.users_per_step=3": "objective.users_per_step", "unseen=[hand_noto]": "unseen",
+    "encoder.preference_encoder.soft_tokens=3": "encoder.preference_encoder.soft_tokens",
+    "trainer.gradient_clip_val=2": "trainer.gradient_clip_val", "history_items.train=3": "history_items.train",
+    "~callbacks.seed": "callbacks.seed.seed", "captioner=tagger": "captioner.scorer.folder",
+}  # fmt: skip
+
+
+def test_training_minds_what_decides_it(compose):
+    differ = find_differences(
+        "train", identify(compose("train"), "train"), identify(compose("train", *DECIDING), "train")
+    )
+    assert set(DECIDING.values()) <= set(differ)
+
+
+def test_scorer_decides_a_training_that_looks_through_it(compose):
+    plain, tiny = (compose("train", "captioner=tagger", f"scorer={name}") for name in ("emoji", "tiny"))
+    assert identify(plain, "train") != identify(tiny, "train")
+
+
+def test_encoders_decide_images_by_their_weights(compose, tmp_path):
+    write_run(tmp_path / "a", identity={"seed": 0})
+    write_run(tmp_path / "b", identity={"seed": 0})
+    for name, weights in (("a", "1"), ("b", "2")):
+        signature = tmp_path / name / "encoder" / "models.json"
+        signature.parent.mkdir()
+        signature.write_text(json.dumps({"diffusion_pytorch_model.safetensors": weights}))
+    first, other = (identify(compose("generate", f"train_run={tmp_path / name}"), "generate") for name in "ab")
+    assert find_differences("generate", first, other) == {"train_run.weights": ("1", "2")}
+    unused = [
+        identify(compose("generate", f"train_run={tmp_path / name}", "method=none"), "generate") for name in "ab"
+    ]
+    assert unused[0] == unused[1]
+
+
+@pytest.mark.parametrize(("schedule", "steps", "allowed"), [
+    ("constant", 200, True), ("constant", 50, False), ("one_cycle", 200, False)],
+)  # fmt: skip
+def test_a_longer_training_goes_on_where_the_learning_rate_does_not_depend_on_its_length(schedule, steps, allowed):
+    old, new = ({"trainer.max_steps": n, "objective.module.schedule": schedule} for n in (100, steps))
+    assert (find_differences("train", old, new) == {}) is allowed
+
+
+def test_methods_may_join_a_generation_and_not_change():
+    old = {"method.none.words": "x", "method.pmg.words": "keywords"}
+    assert not find_differences("generate", old, {"method.none.words": "x", "method.soft.tokens": "soft"})
+    assert find_differences("generate", old, {"method.pmg.words": "truth"}) == {
+        "method.pmg.words": ("keywords", "truth")
+    }
+
+
+def test_refusal_names_keys_with_old_and_new_value():
+    old, new = {"seed": 0, "a.b": [1]}, {"seed": 1, "c": "x"}
+    told = tell_differences(find_differences("train", old, new))
+    assert told == 'seed: 0 -> 1, a.b: [1] -> null, c: null -> "x"'
+
+
+def config(folder, **keys):
+    return OmegaConf.create({"run_dir": str(folder), "seed": 0, **keys})
+
+
+@pytest.mark.parametrize("change", [{"seed": 1}, {"seed": 0, "data": {"x": 1}}])
+def test_refused_command_leaves_a_finished_run_as_it_was(tmp_path, capsys, change):
+    execute(config(tmp_path), "train", lambda cfg, run: 0.5)
+    before = snapshot(tmp_path)
+    with pytest.raises(RunFailedError):
+        execute(config(tmp_path, **change), "train", lambda cfg, run: pytest.fail("the body must not start"))
+    assert snapshot(tmp_path) == before
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert "seed: 0 -> 1" in line or "data.x: null -> 1" in line
+    assert "Name a new run_dir" in line
+    assert f"init_from={tmp_path}" in line
+
+
+@pytest.mark.parametrize("error", [PmgError("there is no such file"), ValueError("a fault"), KeyboardInterrupt()])
+def test_a_finished_run_stays_finished_when_the_same_command_fails(tmp_path, error):
+    execute(config(tmp_path), "train", lambda cfg, run: 0.5)
+    before = snapshot(tmp_path)
+
+    def body(cfg, run):
+        raise error
+
+    with pytest.raises(RunFailedError):
+        execute(config(tmp_path, device="cuda:9"), "train", body)
+    after = snapshot(tmp_path)
+    changed = {path.name for path in after if after[path] != before.get(path)}
+    assert changed <= ({"train.log"} if isinstance(error, ValueError) else set())
+    assert finished(config(tmp_path), "train")
+
+
+def test_an_unfinished_run_is_left_as_it_was_until_its_body_begins(tmp_path):
+    def body(cfg, run):
+        if cfg.device == "begin":
+            run.begin()
+        raise PmgError("refused")
+
+    (tmp_path / "checkpoints").mkdir(parents=True)
+    (tmp_path / "checkpoints" / "last.ckpt").write_bytes(b"state")
+    write_run(tmp_path, status="interrupted", identity={"seed": 0})
+    before = snapshot(tmp_path)
+    with pytest.raises(RunFailedError):
+        execute(config(tmp_path, device="cpu"), "train", body)
+    assert snapshot(tmp_path) == before
+    with pytest.raises(RunFailedError):
+        execute(config(tmp_path, device="begin"), "train", body)
+    assert json.loads((tmp_path / "metrics.json").read_text())["status"] == "failed"
+
+
+def test_a_run_that_left_nothing_gives_its_folder_to_another(tmp_path):
+    write_run(tmp_path, status="failed", identity={"seed": 0})
+    assert refuse_other(tmp_path, "train", {"seed": 1})["status"] == "failed"
+    (tmp_path / "records.jsonl").write_text("{}\n")
+    with pytest.raises(PmgError, match="seed: 0 -> 1"):
+        refuse_other(tmp_path, "train", {"seed": 1})
+
+
+def test_roles_are_all_used():
+    assert {role for table in COMMANDS.values() for role in table.values()} == set(Role)
