@@ -19,7 +19,7 @@ for arguments in (["--help"], ["--cfg", "job"], ["-sc", "query=bash"]):
     with contextlib.redirect_stdout(text), contextlib.suppress(SystemExit):
         main()
     assert text.getvalue() or arguments[0] == "-sc", arguments
-print(*sorted({"torch", "pytorch_lightning", "transformers", "diffusers", "pandas"} & set(sys.modules)))
+print(*sorted({"torch", "pytorch_lightning", "transformers", "diffusers", "pandas", "pydantic"} & set(sys.modules)))
 """
 
 
@@ -47,6 +47,12 @@ def test_help_says_what_the_command_does(pmg):
     assert done.returncode == 0
     assert done.stdout.startswith("pmg-train: trains")
     assert "TAB completion" in done.stdout
+
+
+def test_a_reader_that_goes_away_ends_the_help_in_silence(shell):
+    program = f"{sys.executable} -m pmg.commands.train --help"
+    done = shell("bash", "-c", f"{program} | true; exit ${{PIPESTATUS[0]}}")
+    assert (done.returncode, done.stderr) == (141, "")
 
 
 @pytest.mark.parametrize(

@@ -37,8 +37,10 @@ def atomic_write_bytes(path: Path, content: bytes) -> None:
             file.write(content)
         os.chmod(temporary, 0o666 & ~_umask())  # mkstemp makes private files
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
         Path(temporary).unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename is None:
+            error.filename = str(path)  # a write that fails names no file
         raise
 
 

@@ -50,6 +50,13 @@ def test_merged_records_are_those_of_one_process(tmp_path):
     assert torch.equal(*images)
 
 
+def test_a_shard_without_a_batch_adds_nothing(tmp_path):
+    parts = [write(tmp_path / "0", KEYS), tmp_path / "1"]
+    RecordWriter(parts[1])
+    merge_records(parts, tmp_path / "merged", KEYS)
+    assert (tmp_path / "merged" / RECORDS).read_bytes() == (parts[0] / RECORDS).read_bytes()
+
+
 def test_a_missing_picture_is_named_and_nothing_is_merged(tmp_path):
     parts = [write(tmp_path / "0", KEYS[:4]), write(tmp_path / "1", KEYS[5:])]
     with pytest.raises(PmgError, match=r"1 of 10 pictures are in none of the shards .* e\.g\. e4/none/own/0"):

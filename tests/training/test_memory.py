@@ -197,3 +197,11 @@ def test_unknown_sources_are_named(tmp_path):
     for read in (language_model_config, generator_configs):
         with pytest.raises(PmgError, match=f"can't read the config of {tmp_path}"):
             read(str(tmp_path))
+
+
+def test_a_generator_without_a_folder_is_measured_as_it_is_made(compose):
+    from pmg.commands.estimate import empty_models
+
+    _, generator, weights, _ = empty_models(compose("estimate", "experiment=faults"))
+    assert generator.denoiser.config.cross_attention_dim == 384
+    assert all(size > 0 for size in weights.values())

@@ -32,7 +32,6 @@ def empty_models(cfg: DictConfig) -> tuple[Any, ...]:
         empty_generator,
         empty_language_model,
         empty_towers,
-        generator_configs,
         language_model_config,
     )
     from pmg.models.live_bytes import weight_bytes
@@ -43,7 +42,7 @@ def empty_models(cfg: DictConfig) -> tuple[Any, ...]:
     source = node.get("source")
     config = language_model_config(source) if source else instantiate(cfg.encoder.language_model).model.config
     language_model = empty_language_model(config, node.get("dtype", "float32"))
-    parts = generator_configs(drawn.get("source") or drawn["folder"])
+    parts = _generator_configs(cfg)
     kept = drawn.get("dtype", "float32")
     mixed = "bf16" in str(cfg.trainer.precision) and kept == "float32"  # computed in bfloat16, from a copy
     generator = empty_generator(parts, "bfloat16" if mixed else kept, drawn.get("size"))
@@ -63,6 +62,17 @@ def empty_models(cfg: DictConfig) -> tuple[Any, ...]:
         encoder.prefix_length, encoder.placement, longest, longest, width, towers[-1].config.hidden_size,
     )  # fmt: skip
     return language_model, generator, weights, sizes
+
+
+def _generator_configs(cfg: DictConfig) -> dict[str, Any]:
+    """Configs of the generator's parts, without its weights where they are loaded from somewhere."""
+    from pmg.models.blueprints import generator_configs
+
+    place = cfg.generator.get("source") or cfg.generator.get("folder")
+    if place:
+        return generator_configs(place)
+    generator = instantiate(cfg.generator)  # it is made at random, and small
+    return {"unet": dict(generator.denoiser.config), "vae": dict(generator.autoencoder.config)}
 
 
 def _show(estimate: Estimate) -> None:

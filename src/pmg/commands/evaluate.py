@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pmg.commands.hardware import check_device
 from pmg.commands.judges import build_features, build_measures, build_sets, check_independent
 from pmg.commands.launch import launch
 from pmg.commands.parts import build_examples
@@ -33,6 +34,7 @@ def body(cfg: DictConfig, run: Run) -> float | None:
     from pmg.models.images import fit_size
     from pmg.provenance import git_state
 
+    check_device(cfg.device)
     generated = _generated(cfg)
     parts = [read_rows(folder) for folder in work_shards(cfg, run, "evaluate", body)] if is_dealt(cfg) else None
     data = instantiate(cfg.data)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pmg.commands.hardware import check_device
 from pmg.commands.known import Sources, build_preferences, check_known
 from pmg.commands.launch import launch
 from pmg.commands.parts import build_captions, build_examples, reading
@@ -33,6 +34,7 @@ def body(cfg: DictConfig, run: Run) -> float | None:
     from pmg.generation.shards import merge_records
     from pmg.generation.study import list_keys
 
+    check_device(cfg.device)
     methods = instantiate_by_name(cfg.method)
     encoders = check_known(cfg, methods)
     data = instantiate(cfg.data)

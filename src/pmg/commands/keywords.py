@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pmg.cache import atomic_write_text
+from pmg.commands.hardware import check_device
 from pmg.commands.launch import launch
 from pmg.commands.parts import reading
 from pmg.config import instantiate, nearest, portable
@@ -36,6 +37,7 @@ def body(cfg: DictConfig, run: Run) -> float | None:
     from pmg.generation.study import mismatch
     from pmg.provenance import git_state
 
+    check_device(cfg.device)
     vocabulary, data = _vocabulary(cfg), instantiate(cfg.data)
     if not isinstance(data, InteractionData):
         raise PmgError("pmg-keywords compares real users' likes in time: use data=movielens")

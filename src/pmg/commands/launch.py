@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import re
@@ -23,7 +24,7 @@ from yaml import YAMLError
 from pmg.commands import sweep_jobs
 from pmg.commands.sweep import SweepSummary
 from pmg.config import nearest, register_configs
-from pmg.ending import INTERRUPTED
+from pmg.ending import CLOSED_PIPE, INTERRUPTED
 from pmg.process import RunFailedError, keep_freed_memory
 from pmg.run import Body, execute, finished
 from pmg.run_folder import read_run
@@ -43,6 +44,20 @@ _UNKNOWN_KEY = r"Key '([^']+)' (?:is )?not in|Could not (?:override|delete from 
 register_configs()
 
 
+@contextlib.contextmanager
+def reader_may_leave() -> Iterator[None]:
+    """Ends the command in silence when nobody reads its output any more: ``pmg-train --help | head``."""
+    try:
+        try:
+            yield
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains when it ends
+        sys.exit(CLOSED_PIPE)
+
+
+@reader_may_leave()
 def launch(command: str, body: Body) -> None:
     """Composes the config of `command` from the command line, runs `body`, and exits if that failed.
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pmg.cache import replace_folder
+from pmg.commands.hardware import check_hardware
 from pmg.commands.launch import launch
 from pmg.commands.parts import fit
 from pmg.commands.ranks import processes
@@ -28,6 +29,7 @@ def body(cfg: DictConfig, run: Run) -> float | None:
 
     if processes(cfg.trainer) > 1:
         raise PmgError("pmg-pretrain trains in one process: trainer.devices=1")
+    check_hardware(cfg)
     steps = 0 if cfg.trainer.get("fast_dev_run") else cfg.trainer.max_steps
     refuse_short(cfg, cfg.full_steps if steps == -1 else steps)
     with run.ledger.phase("load"):

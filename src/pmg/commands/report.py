@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from pmg.cache import atomic_write_bytes, atomic_write_text
-from pmg.commands.launch import terminated
+from pmg.commands.launch import reader_may_leave, terminated
 from pmg.domain import PmgError
 from pmg.ending import INTERRUPTED
 
@@ -103,6 +103,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
+@reader_may_leave()
 def main() -> None:
     """Console entry point."""
     signal.signal(signal.SIGTERM, terminated)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pmg.commands.hardware import check_hardware
 from pmg.commands.launch import launch
 from pmg.commands.parts import build_captions, build_examples, fit, latents_place, reading, sign_encoder
 from pmg.commands.ranks import across_processes
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 def body(cfg: DictConfig, run: Run) -> float | None:
     """Trains the preference encoder, in as many processes as the trainer asks for."""
+    check_hardware(cfg)
     return across_processes(train, cfg, run)
 
 

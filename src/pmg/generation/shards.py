@@ -60,6 +60,8 @@ def merge_records(parts: Sequence[Path], folder: Path, keys: Sequence[Key]) -> N
     """
     found: dict[Key, tuple[Path, Record]] = {}
     for part in parts:
+        if (part / RECORDS).is_file() and not (part / RECORDS).stat().st_size:
+            continue  # there are more shards than batches
         found |= {record.key: (part, record) for record in read_records(part)}
     missing = [key for key in keys if key not in found]
     if missing:

@@ -1,0 +1,38 @@
+"""What a machine lacks is named before anything is loaded."""
+
+from __future__ import annotations
+
+import pytest
+
+from pmg.commands.hardware import check_device, check_trainer
+from pmg.config import to_plain
+from pmg.domain import PmgError
+
+
+@pytest.mark.parametrize(
+    ("argument", "expected"),
+    [
+        ("accelerator=gpuu", "invalid accelerator name"),
+        ("devices=zwei", "trainer.devices=zwei"),
+        ("precision=17", "Precision 17 is invalid"),
+        ("max_time=soon", "not a valid duration"),
+        ("strategy=ddd", "trainer.strategy=ddd"),
+    ],
+)
+def test_what_lightning_refuses_is_one_line(compose, argument, expected):
+    cfg = compose("train", f"++trainer.{argument}")
+    with pytest.raises(PmgError, match=r"^trainer: ") as caught:
+        check_trainer(to_plain(cfg.trainer))
+    assert expected in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_shipped_trainer_is_fine(compose):
+    check_trainer(to_plain(compose("train", "trainer=cpu").trainer))
+    check_device("auto")
+
+
+@pytest.mark.parametrize("device", ["gpux", "cuda:99"])
+def test_a_device_that_is_not_there_is_refused(device):
+    with pytest.raises(PmgError, match=f"device={device}"):
+        check_device(device)
