@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from pmg.data.feedback import Feedback
 from pmg.data.interactions import InteractionData
@@ -79,8 +79,32 @@ def test_near_copies_of_the_history_are_not_asked_for(prepared, caplog):
     data = prepared({"u": ["a", "c", "b", "a", "d"]}, copies)
     with caplog.at_level(logging.INFO):
         assert asked(data) == ["ba>d"]
-    assert "2 left out, as their target is within 6 bits of a picture of its history" in caplog.text
+    assert "2 left out, as their target is a near copy of a picture of its history" in caplog.text
     assert data.catalogue.has(data.item["b"])
+
+
+def mug(colour):
+    image = Image.new("RGB", (96, 96), "white")
+    pen = ImageDraw.Draw(image)
+    pen.rounded_rectangle((20, 24, 70, 80), 8, fill=colour)
+    pen.ellipse((60, 34, 88, 68), outline=colour, width=6)
+    return image
+
+
+def test_a_thing_of_another_colour_is_no_copy(prepared):
+    shop = {"a": mug("red"), "b": mug("blue"), "c": mug("darkorange"), "d": mug("black"), "e": mug("grey")}
+    data = prepared({"u": ["a", "b", "c", "d", "e"]}, shop)
+    assert asked(data) == ["ab>c", "bc>d", "cd>e"]
+    assert len(set(data.items["phash"])) < len(shop)
+
+
+def test_copies_have_their_colours_still(prepared, tmp_path):
+    red = mug("red")
+    red.save(tmp_path / "strong.jpg", quality=30)
+    copies = {
+        "a": red, "b": red.resize((24, 24)), "c": Image.open(tmp_path / "strong.jpg"), "d": red.crop((2, 2, 94, 94)),
+    }  # fmt: skip
+    assert asked(prepared({"u": ["a", "x", "b", "c", "d", "y"]}, copies)) == ["cd>y"]
 
 
 def test_items_without_a_picture_stay_in_histories_and_are_no_targets(prepared):

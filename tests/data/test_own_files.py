@@ -222,3 +222,27 @@ def test_bad_files_are_named(write, tmp_path, name, content, message):
         (tmp_path / name).write_bytes(content)
     with pytest.raises(PmgError, match=message):
         read(str(tmp_path / name), write(ROWS, "rows.csv"))()
+
+
+def test_one_bad_row_is_counted_and_named(write, tmp_path):
+    items = [{"id": n, "title": f"thing {n}", "image": f"{n}.png"} for n in range(3)]
+    items += [{"id": "long", "title": "thing", "image": "x" * 300 + ".png"}]
+    for number in range(3):
+        draw(tmp_path / f"{number}.png")
+    good = [{"user": "u", "item": n % 4 if n % 4 < 3 else "long", "rating": 4, "timestamp": n} for n in range(60)]
+    bad = [
+        {"user": "u", "item": 1, "rating": 4, "timestamp": "9999-01-01"},
+        {"user": "u", "item": 1, "rating": 4, "timestamp": 1e30},
+        {"user": "u", "item": 1, "rating": 4, "timestamp": "inf"},
+        {"user": "u", "item": 1, "rating": "inf", "timestamp": "2024-01-01"},
+        {"user": "u", "item": 1, "rating": "-Infinity", "timestamp": "2024-01-01"},
+    ]
+    files = write(items, "items.csv"), write([*good, *bad], "rows.csv")
+    counts = prepare(read(*files), str(tmp_path / "made"), 0.1, Packing(32), 0.25)
+    assert counts["dropped"] == {
+        "has a rating that is no number": 2, "has a time outside of the years 1678 to 2261": 3,
+    }  # fmt: skip
+    assert counts["pictures_left_out"] == {"picture file is missing": 1}
+    manifest = json.loads((tmp_path / "made" / "manifest.json").read_text())
+    assert manifest["first"]["has a time outside of the years 1678 to 2261"].startswith("row 62: user u, item 1")
+    assert manifest["first"]["picture file is missing"].startswith("item long: xxx")

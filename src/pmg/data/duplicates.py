@@ -1,38 +1,77 @@
-"""Near copies among pictures, by their perceptual hashes: 64 bits that re-encoding and scaling hardly change."""
+"""Near copies among pictures: alike in shape and in colour.
+
+A perceptual hash of 64 bits says whether shapes are alike, and hardly changes by re-encoding and scaling; a red and a
+blue mug have the same. So the mean colours of 4 x 4 cells are compared, too, in CIELAB. Measured on 1,925 copies of
+275 pictures (JPEG and WebP of quality 30 to 75, half and quarter size, 2 % cropped, 5 % brighter) and on mugs of 17
+colours: of the copies within 6 bits one differs by more than 14, mugs whose hues are 30 degrees apart by 19 or more.
+ImageHash's own `colorhash` gives equal values for a red and an orange mug, and differs by up to 7 between copies.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import cache
 
+import numpy as np
 import pandas as pd
+from PIL import Image, ImageCms
 
 from pmg.domain import Item
 
-BITS = 64
+CELLS = 4  # a side
 
 
 class Hashes:
-    """Hashes of the items that have a picture.
+    """Hashes and colours of the items that have a picture.
 
     Args:
-        items: the items' table, with the column ``phash``.
+        items: the items' table, with the columns ``phash`` and ``colours``.
+        bits: pictures whose hashes differ by more are no copies.
+        colour: pictures of which a cell differs by more (CIE 1976) are no copies.
     """
 
-    def __init__(self, items: pd.DataFrame) -> None:
-        rows = zip(items["id"], items["phash"], strict=True)
-        self.by_item = {item: int(phash, 16) for item, phash in rows if phash}
+    def __init__(self, items: pd.DataFrame, bits: int, colour: float) -> None:
+        rows = [row for row in zip(items["id"], items["phash"], items["colours"], strict=True) if row[1]]
+        self.by_item = {item: int(phash, 16) for item, phash, _ in rows}
+        self.colours = {item: colours for item, _, colours in rows}
+        self.bits, self.colour = bits, colour
 
-    def distance(self, item: Item, others: Iterable[Item]) -> int:
-        """Bits between the picture of `item` and the nearest of `others`; those without a picture are no copies.
+    def is_copy(self, item: Item, others: Iterable[Item]) -> bool:
+        """Returns whether the picture of `item` is a near copy of one of `others`.
 
-        An item is its own copy, with a picture or without.
+        An item is its own copy, with a picture or without; without one it is no copy of another.
         """
-        ids = [other.id for other in others]
-        if item.id in ids:
-            return 0
+        return any(other.id == item.id or self._alike(item.id, other.id) for other in others)
+
+    def _alike(self, one: str, other: str) -> bool:
         known = self.by_item
-        return min(((known[item.id] ^ known[other]).bit_count() for other in ids if other in known), default=BITS)
+        if one not in known or other not in known or (known[one] ^ known[other]).bit_count() > self.bits:
+            return False
+        return colour_distance(self.colours[one], self.colours[other]) <= self.colour
 
     def look(self, item: Item) -> str:
         """A name of the item's picture: equal for equal hashes."""
         return f"{self.by_item[item.id]:016x}"
+
+
+def mean_colours(image: Image.Image) -> str:
+    """Returns the mean colour of each cell of an RGB picture, in CIELAB, as hexadecimal digits."""
+    small = image.resize((CELLS, CELLS), Image.Resampling.BOX)
+    return ImageCms.applyTransform(small, _to_lab()).tobytes().hex()
+
+
+def colour_distance(one: str, other: str) -> float:
+    """Returns the largest distance between two pictures' cells (CIE 1976), from what `mean_colours` gave."""
+    difference = _lab(one) - _lab(other)
+    return float(np.sqrt((difference**2).sum(1)).max())
+
+
+def _lab(colours: str) -> np.ndarray:
+    """Cells of `mean_colours` as lightness (0 to 100), a and b, `(16, 3)`."""
+    cells = np.frombuffer(bytes.fromhex(colours), np.uint8).reshape(-1, 3)
+    return np.column_stack([cells[:, 0] * (100 / 255), cells[:, 1:].view(np.int8)])
+
+
+@cache
+def _to_lab() -> ImageCms.ImageCmsTransform:
+    return ImageCms.buildTransform(ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB"), "RGB", "LAB")

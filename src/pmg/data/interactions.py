@@ -18,7 +18,7 @@ from pmg.data.splits import stable_number
 from pmg.data.tables import load
 from pmg.data.windows import Question, Windows
 from pmg.domain import Behavior, Example, Item, PmgError
-from pmg.ranges import Count, CountOrZero, Seed, Share
+from pmg.ranges import Count, CountOrZero, NotNegative, Seed, Share
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +58,8 @@ class InteractionData:
         seed: of the split.
         windows: how questions are cut from what a user did, where there are pictures.
         split_by: what no two splits share: ``user``, ``item``, or a span of ``time``.
-        duplicate_bits: a target whose picture's hash is so near to one of its history, of 64 bits, is not asked for.
+        duplicate_bits: a target whose picture's hash is so near to one of its history, of 64 bits, is not asked for,
+        duplicate_colour: if no part of the pictures differs by more than this in colour (CIE 1976).
 
     Raises:
         PmgError: the shares don't sum to 1, there is no such way to split, or the tables are missing or damaged.
@@ -77,13 +78,15 @@ class InteractionData:
         windows: Windows | None = None,
         split_by: str = "user",
         duplicate_bits: CountOrZero = 6,
+        duplicate_colour: NotNegative = 14.0,
     ) -> None:
         if abs(sum(shares.values()) - 1) > 1e-6 or min(shares.values()) < 0:
             raise PmgError(f"data.shares must be shares that sum to 1, got {dict(shares)}")
         check_split_by(split_by)
         self.name, self.feedback, self.shares = name, feedback, dict(shares)
         self.min_likes, self.seed = min_likes, seed
-        self.windows, self.split_by, self.duplicate_bits = windows or Windows(), split_by, duplicate_bits
+        self.windows, self.split_by = windows or Windows(), split_by
+        self.duplicate_bits, self.duplicate_colour = duplicate_bits, duplicate_colour
         self.items, self.interactions = load(folder, name)
         self.pictures = Pictures.load(folder, name, self.items, self.item)
 
@@ -127,12 +130,12 @@ class InteractionData:
     @cached_property
     def questions(self) -> dict[str, list[Question]]:
         """All questions by split; those about what the history shows already are left out, and their number logged."""
-        has, hashes, bits = self.catalogue.has, Hashes(self.items), self.duplicate_bits
+        has, hashes = self.catalogue.has, Hashes(self.items, self.duplicate_bits, self.duplicate_colour)
         cut = [question for line in self.timelines for question in self.windows.cut(line.user, line.behaviors, has)]
-        new = [question for question in cut if hashes.distance(*question.sight) > bits]
+        new = [question for question in cut if not hashes.is_copy(*question.sight)]
         dealt = deal(new, self.shares, self.split_by, self.seed, hashes.look)
         sizes = ", ".join(f"{len(questions)} {split}" for split, questions in dealt.items())
-        told = f"{len(cut) - len(new)} left out, as their target is within {bits} bits of a picture of its history"
+        told = f"{len(cut) - len(new)} left out, as their target is a near copy of a picture of its history"
         log.info("data=%s: examples: %s; %s", self.name, sizes, told)
         return dealt
 

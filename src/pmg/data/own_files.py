@@ -97,7 +97,7 @@ class OwnFiles:
         table = drops.take(table, table[["user", "item"]].isna().any(axis=1), "lacks a user or an item")
         if "rating" not in table:
             table = table.assign(rating=np.nan)
-        ratings = pd.to_numeric(table["rating"], errors="coerce")
+        ratings = pd.to_numeric(table["rating"], errors="coerce").replace([np.inf, -np.inf], np.nan)
         wrong = ratings.isna() & table["rating"].notna()
         table = drops.take(
             table.assign(rating=table["rating"].where(wrong, ratings)), wrong, "has a rating that is no number"
@@ -167,5 +167,5 @@ def _seconds(values: pd.Series) -> pd.Series:
     )
     rest = values[numbers.isna() & values.notna()].astype(str)
     dates = pd.to_datetime(rest, utc=True, errors="coerce", format="ISO8601")
-    seconds = (dates - pd.Timestamp(0, tz="UTC")).dt.total_seconds()
+    seconds = (dates - pd.Timestamp(0, tz="UTC").as_unit("us")).dt.total_seconds()  # nanoseconds end in 2262
     return numbers.astype(float).fillna(seconds)

@@ -23,6 +23,7 @@ class Packed:
     Attributes:
         row: number of each packed picture, by item.
         phash: perceptual hash of each packed picture, 16 hexadecimal digits, by item.
+        colours: mean colours of each packed picture's cells, see `mean_colours`, by item.
         left_out: items without a usable picture, by reason.
         changed: pictures that are not as published, by what was done.
         first: the first item of each of these, in words.
@@ -31,6 +32,7 @@ class Packed:
 
     row: dict[str, int] = field(default_factory=dict)
     phash: dict[str, str] = field(default_factory=dict)
+    colours: dict[str, str] = field(default_factory=dict)
     left_out: Counter[str] = field(default_factory=Counter)
     changed: Counter[str] = field(default_factory=Counter)
     first: dict[str, str] = field(default_factory=dict)

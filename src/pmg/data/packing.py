@@ -20,8 +20,9 @@ from rich.progress import track
 
 from pmg.cache import Cache, atomic_write_bytes
 from pmg.config import nearest
+from pmg.data.duplicates import mean_colours
 from pmg.data.packed import FOLDER, Packed, Work
-from pmg.data.picture_files import MISSING, UnusableError, read_picture
+from pmg.data.picture_files import MISSING, UnusableError, is_file, read_picture
 from pmg.domain import PmgError
 from pmg.ranges import Count
 
@@ -38,11 +39,13 @@ class Square:
     Attributes:
         png: the picture.
         phash: its perceptual hash.
+        colours: mean colours of its cells.
         changes: what was done to it beside scaling and cropping.
     """
 
     png: bytes
     phash: str
+    colours: str
     changes: list[str]
 
 
@@ -82,7 +85,7 @@ class Packing:
         Raises:
             PmgError: more items are without one, or the package ImageHash is missing.
         """
-        absent = [item for item in items if not (item in paths and paths[item].is_file())]
+        absent = [item for item in items if not is_file(paths.get(item))]
         early = Packed()
         for item in absent:  # before anything is decoded: a folder that is half there is the most frequent case
             early.count(early.left_out, MISSING, item, paths.get(item))
@@ -100,9 +103,11 @@ class Packing:
 
     def _identity(self, items: Sequence[str], paths: Mapping[str, Path]) -> str:
         """A hash of all that the shards depend on; of the pictures, size and time of change."""
-        there = (paths[item] for item in items if item in paths and paths[item].is_file())
+        there = (paths[item] for item in items if is_file(paths.get(item)))
         files = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in there]
-        return Cache.key(items=list(items), files=files, packing=asdict(self), per_shard=PER_SHARD)
+        return Cache.key(
+            items=list(items), files=files, packing=asdict(self), per_shard=PER_SHARD, hashes=["phash", "colours"]
+        )
 
     def _write(self, items: Sequence[str], paths: Mapping[str, Path], work: Work, hasher: Hasher) -> None:
         shard: dict[str, bytes] = {}
@@ -115,7 +120,8 @@ class Packing:
                 continue
             for change in square.changes:
                 packed.count(packed.changed, change, item, paths[item])
-            packed.row[item], packed.phash[item], shard[item] = len(packed.row), square.phash, square.png
+            packed.row[item], shard[item] = len(packed.row), square.png
+            packed.phash[item], packed.colours[item] = square.phash, square.colours
             if len(shard) == PER_SHARD:
                 packed.sha256.update(_write_shard(work.shards, len(packed.sha256), shard))
                 work.save(number)
@@ -146,7 +152,7 @@ class Packing:
         image = FITS[self.fit](image, (self.size, self.size), Image.Resampling.LANCZOS, **white)
         buffer = io.BytesIO()
         image.save(buffer, "PNG")  # what is compared with generated images shows no compression of ours
-        return Square(buffer.getvalue(), str(hasher(image)), changes)
+        return Square(buffer.getvalue(), str(hasher(image)), mean_colours(image), changes)
 
 
 def refuse_missing(packed: Packed, items: int, max_missing: float) -> None:

@@ -49,13 +49,21 @@ def find_pictures(folder: str, where: str) -> dict[str, Path]:
     return found
 
 
+def is_file(path: Path | None) -> bool:
+    """Returns whether there is such a file; a name that no file can have, e.g. of 300 letters, names none."""
+    try:
+        return path is not None and path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
 def read_picture(path: Path | None) -> tuple[Image.Image, list[str]]:
     """A published picture as RGB, upright, and what that took.
 
     Raises:
         UnusableError: it is missing, empty, no image, damaged or too large.
     """
-    if path is None or not path.is_file():
+    if path is None or not is_file(path):
         raise UnusableError(MISSING)
     if not path.stat().st_size:
         raise UnusableError(EMPTY)

@@ -25,6 +25,7 @@ ITEMS = ("id", "concept", "title", "keywords", "topic", "facts")
 INTERACTIONS = ("user", "item", "action", "rating", "timestamp")
 MANIFEST = "manifest.json"
 NAMES = ("items.parquet", "interactions.parquet")
+TIMES = (-9.2e9, 9.2e9)  # seconds since 1970 that tools of dates can show; a date in 9999 stands for "never"
 WITHOUT = -1  # stands for the row of a picture where there is none
 
 
@@ -149,7 +150,9 @@ def _write_tables(tables: Tables, packed: Packed, folder: Path) -> dict[str, str
     items = tables.items.assign(facts=tables.items["facts"].map(json.dumps))
     if tables.pictures is not None:
         rows = [packed.row.get(item, WITHOUT) for item in items["id"]]
-        items = items.assign(picture=rows, phash=[packed.phash.get(item, "") for item in items["id"]])
+        kept = {"phash": packed.phash, "colours": packed.colours}
+        looks = {name: [by_item.get(item, "") for item in items["id"]] for name, by_item in kept.items()}
+        items = items.assign(picture=rows, **looks)
     files = zip(NAMES, (items, tables.interactions), strict=True)
     return {name: _write(folder / name, table) for name, table in files}
 
@@ -171,6 +174,7 @@ def check(tables: Tables) -> Tables:
     """Leaves out interactions that name no item, lack a time or stand twice, and items that nobody met."""
     items, rows, drops = tables.items, tables.interactions, tables.drops
     rows = drops.take(rows, rows["timestamp"].isna(), "has no timestamp")
+    rows = drops.take(rows, ~rows["timestamp"].between(*TIMES), "has a time outside of the years 1678 to 2261")
     rows = drops.take(rows, ~rows["item"].isin(items["id"]), "names an item that the items lack")
     rows = drops.take(rows, rows.duplicated(["user", "item", "action", "timestamp"]), "stands twice")
     rows = rows.astype({"timestamp": "int64"}).sort_values(["user", "timestamp", "item"], kind="stable")
