@@ -14,6 +14,7 @@ FLOORS = [
         "domain",
         "ranges",
         "schemas",
+        "targets",
         "config",
         "identity",
         "cache",
@@ -37,7 +38,7 @@ HOMES = {
     "pytorch_lightning": {"tracking", "training", "run", "commands"},
 }
 LIGHT = {"ranges", "schemas", "config", "identity", "cache", "domain", "run", "run_folder", "process", "provenance"}
-LIGHT |= {"ending", "commands"}
+LIGHT |= {"ending", "commands", "targets"}
 HEAVY = {
     "torch",
     "torchvision",

@@ -22,8 +22,8 @@ from pmg.domain import PmgError
 from pmg.provenance import fast_dtype, fast_precision, has_bfloat16
 from pmg.ranges import argument_hints, find_infinite, find_problems
 from pmg.schemas import SCHEMAS, schema_ranges
+from pmg.targets import check_arguments, check_object, check_package
 
-ALLOWED_TARGETS = ("pmg.", "torch.", "pytorch_lightning.", "torchmetrics.", "diffusers.", "transformers.")
 _HYDRA_KEYS = frozenset({"_target_", "_partial_", "_convert_", "_recursive_", "_args_"})
 
 
@@ -77,7 +77,7 @@ def instantiate(node: Any, **kwargs: Any) -> Any:
     if not isinstance(plain, Mapping) or "_target_" not in plain:
         raise PmgError(f"this part of the config has no _target_ to build: {plain}")
     for key, target in _targets(plain):
-        _refuse_foreign(key, target["_target_"])
+        _find_target(key, target)
     wanted = {name: value for name, value in plain.items() if name not in kwargs and name != "_partial_"}
     try:
         build = hydra.utils.instantiate(wanted, _convert_="all", _partial_=True)
@@ -168,28 +168,25 @@ def _targets(node: Any, prefix: str = "") -> Iterator[tuple[str, Mapping[str, An
         yield from _targets(value, f"{prefix}.{name}" if prefix else str(name))
 
 
-def _refuse_foreign(key: str, target: Any) -> None:
-    if not str(target).startswith(ALLOWED_TARGETS):
-        allowed = ", ".join(prefix.rstrip(".") for prefix in ALLOWED_TARGETS)
-        raise PmgError(f"{key or 'node'}: target '{target}' is outside the allowed packages ({allowed})")
-
-
-def _find_target(key: str, target: str) -> Any:
-    """Imports a dotted name; says which part of it is wrong."""
-    _refuse_foreign(key, target)
+def _find_target(key: str, node: Mapping[str, Any]) -> Any:
+    """Imports what a node builds; says which part of its dotted name is wrong, or why it may not be built."""
+    target = check_package(key, node["_target_"])
+    check_arguments(key, node)
     module, _, name = target.rpartition(".")
     try:
-        return getattr(pkgutil.resolve_name(module), name)
+        found = getattr(pkgutil.resolve_name(module), name)
     except ImportError as error:
         raise PmgError(f"{key}: can't import '{target}' ({error})") from error
     except AttributeError as error:  # of the module's own name, or of something before it
         hint = nearest(error.name or name, dir(error.obj))
         raise PmgError(f"{key}: can't find '{target}': there is no '{error.name}'{hint}") from error
+    check_object(key, target, found)
+    return found
 
 
 def _check_signature(key: str, node: Mapping[str, Any]) -> list[str]:
     """Returns one problem for each argument that the target doesn't take, or not with this value."""
-    target = _find_target(key, node["_target_"])
+    target = _find_target(key, node)
     problems = find_problems(key, node, argument_hints(node["_target_"], target))
     try:
         parameters = inspect.signature(target).parameters

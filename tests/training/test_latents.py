@@ -65,6 +65,27 @@ def test_a_flipped_bit_is_never_a_latent(tmp_path):
         stored[torch.arange(10)]
 
 
+def test_a_file_that_is_gone_is_noticed_and_made_again(tmp_path, caplog):
+    runs = []
+
+    def encode(run):
+        runs.append((run.start, run.stop))
+        return VALUES[run]
+
+    there = place(tmp_path, "folder")
+    stored = store_latents(there, 10, SHAPE, encode)
+    shards = sorted(path for path in (tmp_path / "latents" / "c").rglob("*") if path.is_file())
+    shards[1].unlink()
+    assert torch.equal(stored[torch.arange(4)], VALUES[:4])
+    with pytest.raises(PmgError, match=r"latents in .* are missing; run the command again"):
+        stored[torch.arange(10)]
+    runs.clear()
+    again = store_latents(there, 10, SHAPE, encode)
+    assert runs == [(4, 8)]
+    assert torch.equal(again[torch.arange(10)], VALUES)
+    assert "1 files of latents are gone" in caplog.text
+
+
 def test_another_array_in_its_place_is_named(tmp_path):
     there = place(tmp_path, "folder")
     store_latents(there, 10, SHAPE, lambda run: VALUES[run])

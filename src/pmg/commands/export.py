@@ -14,26 +14,28 @@ from pmg.run_folder import read_finished
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-PARTS = ("scenario", "captioner", "decoding", "text_encoder", "generator", "scorer", "balance", "sampling")
 EVIDENCE = "pmg.training.evidence.TextEvidence"
 
 
 def body(cfg: DictConfig, run: Run) -> float | None:
     """Makes a pipeline folder of a training run."""
-    from pmg.generation.exported import ASSETS, CACHE, ENCODER, copy_frozen, save_encoder, write_index
+    from pmg.generation.exported import ENCODER, PARTS, SECTIONS
+    from pmg.generation.exporting import place_weights, save_encoder, to_index, write_index
+    from pmg.generation.locations import ASSETS, CACHE
     from pmg.generation.pipeline_card import write_pipeline_card
 
     trained, metrics = _trained(cfg)
+    homes = {name: trained.encoder if name in trained.encoder else trained for name in (*PARTS, *SECTIONS)}
+    nodes = to_index({name: to_plain(home[name]) for name, home in homes.items()})
     run.begin()
     folder = Path(cfg.folder)
     folder.mkdir(parents=True, exist_ok=True)
     with run.ledger.phase("export"):
         save_encoder(Path(cfg.train_run, "encoder"), folder / ENCODER, cfg.half)
-        parts = _parts(trained)
-        if cfg.copy_frozen:
-            parts = copy_frozen(folder, parts)
-        named = write_index(folder, parts, {ASSETS: trained.paths.assets_dir, CACHE: trained.paths.cache_dir})
-        write_pipeline_card(folder, cfg.title, cfg.license, named, metrics, cfg.results)
+        places = {ASSETS: trained.paths.assets_dir, CACHE: trained.paths.cache_dir}
+        nodes = place_weights(folder, nodes, places, cfg.copy_frozen)
+        write_index(folder, nodes)
+        write_pipeline_card(folder, cfg.title, cfg.license, nodes, metrics, cfg.results)
     print(folder)
     if cfg.push_to:
         with run.ledger.phase("push"):
@@ -51,12 +53,6 @@ def _trained(cfg: DictConfig) -> tuple[DictConfig, dict[str, Any]]:
     if trained.encoder.evidence["_target_"] != EVIDENCE:
         raise PmgError(f"{cfg.train_run} trained an encoder of images; pmg-export takes one that reads text")
     return trained, metrics
-
-
-def _parts(trained: DictConfig) -> dict[str, Any]:
-    """The config of everything that a pipeline is built from."""
-    parts = {name: to_plain(trained[name]) for name in PARTS}
-    return {"language_model": to_plain(trained.encoder.language_model), **parts}
 
 
 def push(folder: Path, repository: str, private: bool) -> str:

@@ -1,158 +1,121 @@
 """A trained pipeline as a folder: what was trained, and where the frozen rest comes from.
 
-``model_index.json`` holds the config of every part. Folders that differ between machines stand as ``<here>`` (the
-pipeline's own), ``<assets_dir>`` (the embedded models) and ``<cache_dir>``.
+``model_index.json`` holds the class and the arguments of every part, see `pmg.generation.components`. Folders that
+differ between machines are named ``<here>`` (the pipeline's own), ``<assets_dir>`` (the embedded models) and
+``<cache_dir>``. A folder from anybody can be loaded: it chooses among pmg's own classes, and names no code.
 """
 
 from __future__ import annotations
 
 import json
-import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pmg import __version__
-from pmg.cache import atomic_write_json
 from pmg.config import find_assets
 from pmg.domain import PmgError
-from pmg.models.preference_encoder import PreferenceEncoder
-from pmg.models.sources import load_frozen, resolve_source
+from pmg.generation.alpha import AlphaRule
+from pmg.generation.balance import Weights
+from pmg.generation.components import CLASS, read_arguments, read_component
+from pmg.generation.guidance import Scales
+from pmg.generation.locations import Locations, check_folder
+from pmg.generation.weighting import Weighting
 
 INDEX = "model_index.json"
 ENCODER = "preference_encoder"
-FROZEN = "frozen"
-HERE, ASSETS, CACHE = "<here>", "<assets_dir>", "<cache_dir>"
-CLASS = "PersonalizedPipeline"
-TRUSTED = "pmg."  # a shared folder may build nothing else
-SOURCES = ("source", "folder")  # keys whose values name weights
+PIPELINE = "PersonalizedPipeline"
+PARTS = ("language_model", "scenario", "captioner", "decoding", "text_encoder", "generator", "scorer")
 
 
-def write_index(folder: Path, parts: Mapping[str, Any], places: Mapping[str, str]) -> dict[str, Any]:
-    """Writes the parts' config, with names for this machine's folders.
+@dataclass(frozen=True)
+class Balance:
+    """The section ``balance`` of an index.
+
+    Attributes:
+        weights: candidates of each image.
+        weighting: how a weight acts on a block.
+        alpha_rule: share of the preference score.
+        alpha: the value that the rule was made of.
+    """
+
+    weights: Weights
+    weighting: Weighting
+    alpha_rule: AlphaRule
+    alpha: float | None = None
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """The section ``sampling`` of an index.
+
+    Attributes:
+        scales: guidance scales.
+        steps: solver steps.
+        bfloat16: whether the denoiser's matrix products run in bfloat16.
+        batch_size: images at once, in the commands.
+        guidance: the scale that `scales` were made of.
+    """
+
+    scales: Scales
+    steps: int
+    bfloat16: bool = False
+    batch_size: int | None = None
+    guidance: float | None = None
+
+
+SECTIONS = {"balance": Balance, "sampling": Sampling}
+
+
+def read_index(folder: Path, cache_dir: str, float32: bool = False) -> dict[str, Any]:
+    """Reads the parts of a pipeline; nothing is built, loaded or written.
 
     Args:
-        folder: of the pipeline.
-        parts: config of each part, in built-in types.
-        places: folders by their names, e.g. ``{"<assets_dir>": "/somewhere/assets"}``.
+        folder: of the pipeline, which may come from anybody.
+        cache_dir: this machine's.
+        float32: whether to compute without bfloat16, on a processor that only emulates it.
 
     Returns:
-        The parts as they were written.
-    """
-    named = {name: _map_texts(part, lambda text: _name(text, places)) for name, part in parts.items()}
-    atomic_write_json(folder / INDEX, {"_class_name": CLASS, "_pmg_version": __version__, **named})
-    return named
-
-
-def save_encoder(trained: Path, folder: Path, half: bool) -> None:
-    """Writes the trained weights again, bit by bit or in float16."""
-    encoder = load_frozen(PreferenceEncoder, trained)
-    encoder.register_to_config(_name_or_path="")  # the folder that it came from is this machine's
-    (encoder.half() if half else encoder).save_pretrained(folder)
-
-
-def read_index(folder: Path, cache_dir: str) -> dict[str, Any]:
-    """Reads the parts' config back, for this machine's folders.
+        A `Component` for each of `PARTS`, and for each of `SECTIONS` a mapping of components and values.
 
     Raises:
-        PmgError: the folder holds no such pipeline, or its config would build something foreign.
+        PmgError: the folder holds no such pipeline, or one that would build or read something foreign.
     """
     path = folder / INDEX
+    if not path.is_file():
+        raise PmgError(f"{folder} holds no pipeline (no {INDEX}); write one: pmg-export train_run=RUN")
+    check_folder(folder)
     try:
         index = json.loads(path.read_text())
-    except FileNotFoundError:
-        raise PmgError(f"{folder} holds no pipeline (no {INDEX}); write one: pmg-export train_run=RUN") from None
-    except ValueError as error:
-        raise PmgError(f"{path} is damaged ({error})") from None
-    if index.get("_class_name") != CLASS:
-        raise PmgError(f"{path} describes a {index.get('_class_name')}, no {CLASS}")
-    foreign = [target for target in _targets(index) if not str(target).startswith(TRUSTED)]
-    if foreign:
-        raise PmgError(f"{path} would build '{foreign[0]}'; a shared pipeline may build parts of pmg alone")
-    places = {HERE: str(folder), ASSETS: find_assets(), CACHE: cache_dir}
-    parts = {name: part for name, part in index.items() if not name.startswith("_")}
-    return {name: _map_texts(part, lambda text: _unname(text, places)) for name, part in parts.items()}
-
-
-def in_float32(parts: Mapping[str, Any]) -> dict[str, Any]:
-    """The parts' config without bfloat16, for a processor that only emulates it."""
-    language_model, sampling = parts["language_model"], parts["sampling"]
-    held = {"dtype": "float32"} if language_model.get("dtype") == "bfloat16" else {}
-    return {**parts, "language_model": {**language_model, **held}, "sampling": {**sampling, "bfloat16": False}}
-
-
-def copy_frozen(folder: Path, parts: Mapping[str, Any]) -> dict[str, Any]:
-    """Copies the weights that parts name into the pipeline's folder; each different source once.
-
-    Returns:
-        The parts, naming the copies.
-
-    Raises:
-        PmgError: a source is missing.
-    """
-    copied: dict[str, str] = {}
-
-    def change(node: Any) -> Any:
-        if isinstance(node, list):
-            return [change(value) for value in node]
-        if not isinstance(node, Mapping):
-            return node
-        held = {key: node[key] for key in SOURCES if "_target_" in node and isinstance(node.get(key), str)}
-        for source in held.values():
-            if source not in copied:
-                copied[source] = _copy(source, folder / FROZEN / f"{len(copied)}-{Path(source).name}")
-        return {key: copied[held[key]] if key in held else change(value) for key, value in node.items()}
-
-    return {name: change(part) for name, part in parts.items()}
-
-
-def _copy(source: str, target: Path) -> str:
-    path = Path(resolve_source(source))
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if path.is_file():
-        shutil.copy2(path, target)
-    elif path.is_dir():
-        shutil.copytree(path, target, dirs_exist_ok=True)
-    else:
-        _download(source, target)
-    return f"{HERE}/{FROZEN}/{target.name}"
-
-
-def _download(source: str, target: Path) -> None:
-    from huggingface_hub import snapshot_download
-
+    except (ValueError, RecursionError) as error:
+        raise PmgError(f"{path} is damaged ({str(error)[:160]})") from None
+    if not isinstance(index, dict) or index.get(CLASS) != PIPELINE:
+        raise PmgError(f"{path} describes a {index.get(CLASS) if isinstance(index, dict) else index}, no {PIPELINE}")
+    nodes = {name: node for name, node in index.items() if name not in (CLASS, "_pmg_version")}
     try:
-        snapshot_download(source, local_dir=target)
-    except Exception as error:  # the hub raises whatever it likes
-        reason = " ".join(str(error).split())[:160]
-        raise PmgError(f"can't copy '{source}': no such file or folder here, and the hub says: {reason}") from error
+        locations = Locations(folder, Path(find_assets()), Path(cache_dir))
+        return read_nodes(in_float32(nodes) if float32 else nodes, locations)
+    except PmgError as error:
+        raise PmgError(f"{path}: {error}") from None
 
 
-def _name(text: str, places: Mapping[str, str]) -> str:
-    for name, place in places.items():
-        if text == place or text.startswith(f"{place}/"):
-            return name + text.removeprefix(place)
-    return text
+def read_nodes(nodes: Mapping[str, Any], locations: Locations) -> dict[str, Any]:
+    """Checks the nodes of an index; returns what `read_index` returns."""
+    expected = (*PARTS, *SECTIONS)
+    wrong = [f"{name} is missing" for name in expected if name not in nodes]
+    wrong += [f"{str(name)[:80]!r} is no part of a pipeline" for name in nodes if name not in expected]
+    if wrong:
+        raise PmgError(wrong[0])
+    parts: dict[str, Any] = {name: read_component(name, name, nodes[name], locations) for name in PARTS}
+    return parts | {name: read_arguments(section, name, nodes[name], locations) for name, section in SECTIONS.items()}
 
 
-def _unname(text: str, places: Mapping[str, str]) -> str:
-    for name, place in places.items():
-        if text.startswith(name):
-            return place + text.removeprefix(name)
-    return text
-
-
-def _map_texts(node: Any, change: Callable[[str], str]) -> Any:
-    if isinstance(node, Mapping):
-        return {key: _map_texts(value, change) for key, value in node.items()}
-    if isinstance(node, list):
-        return [_map_texts(value, change) for value in node]
-    return change(node) if isinstance(node, str) else node
-
-
-def _targets(node: Any) -> Iterator[Any]:
-    values = node.values() if isinstance(node, Mapping) else node if isinstance(node, list) else ()
-    if isinstance(node, Mapping) and "_target_" in node:
-        yield node["_target_"]
-    for value in values:
-        yield from _targets(value)
+def in_float32(nodes: Mapping[str, Any]) -> dict[str, Any]:
+    """The nodes of an index without bfloat16, for a processor that only emulates it."""
+    changed = {"language_model": ("dtype", "bfloat16", "float32"), "sampling": ("bfloat16", True, False)}
+    found = {name: nodes.get(name) for name in changed}
+    return dict(nodes) | {
+        name: {**node, changed[name][0]: changed[name][2]}
+        for name, node in found.items()
+        if isinstance(node, Mapping) and node.get(changed[name][0]) == changed[name][1]
+    }

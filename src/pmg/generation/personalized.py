@@ -12,10 +12,10 @@ import torch
 from PIL import Image
 
 from pmg.cache import NoCache
-from pmg.config import instantiate
 from pmg.domain import Behavior, Example, Item, Keywords, PmgError, Turn
 from pmg.generation.alpha import AlphaRule
-from pmg.generation.exported import ENCODER, in_float32, read_index
+from pmg.generation.components import Component
+from pmg.generation.exported import ENCODER, read_index
 from pmg.generation.pipeline import Pipeline, build_pipeline
 from pmg.generation.request import NO_WORDS, Request, join_words
 from pmg.language.budget import Budget
@@ -65,7 +65,8 @@ class PersonalizedPipeline:
     ) -> PersonalizedPipeline:
         """Loads what ``pmg-export`` wrote.
 
-        Where the processor that it runs on only emulates bfloat16, all is computed in float32.
+        A folder from anybody is safe to load: it chooses among pmg's own classes, and no code of it runs. Where the
+        processor that it runs on only emulates bfloat16, all is computed in float32.
 
         Args:
             source: its folder, or its id on the hub.
@@ -76,19 +77,16 @@ class PersonalizedPipeline:
             PmgError: there is no such pipeline, or a part of it is missing.
         """
         folder = _find(str(source))
-        parts = read_index(folder, cache_dir or os.environ.get("PMG_CACHE") or "outputs/cache")
-        if emulates_bfloat16(device):
-            parts = in_float32(parts)
-        language_model = place(instantiate(parts["language_model"]), device)
-        pipeline = build_pipeline(parts, device)
+        cache = cache_dir or os.environ.get("PMG_CACHE") or "outputs/cache"
+        parts = read_index(folder, cache, float32=emulates_bfloat16(device))
+        language_model = place(parts["language_model"].create(), device)
+        pipeline = build_pipeline(parts, device, Component.create)
         text_encoder = pipeline.generator.text_encoder
         budget = Budget(text_encoder.count_tokens, text_encoder.max_length)
-        scenario, decoding = instantiate(parts["scenario"]), instantiate(parts["decoding"])
+        scenario, decoding = parts["scenario"].create(), parts["decoding"].create()
         reader = Reader(language_model, scenario, NoCache(), str(folder), decoding, budget)
         encoder = load_frozen(PreferenceEncoder, folder / ENCODER)
-        return cls(
-            reader, instantiate(parts["captioner"]), encoder, pipeline, instantiate(parts["balance"]["alpha_rule"])
-        )
+        return cls(reader, parts["captioner"].create(), encoder, pipeline, parts["balance"]["alpha_rule"].create())
 
     def __call__(
         self, history: Sequence[Thing], target: Thing, dislikes: Sequence[Thing] = (),

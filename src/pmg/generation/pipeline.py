@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -158,18 +158,19 @@ class Pipeline:
         return accuracy, (manner.view(shape) * words[:, None]).sum(-1)
 
 
-def build_pipeline(parts: Mapping[str, Any], device: str) -> Pipeline:
+def build_pipeline(parts: Mapping[str, Any], device: str, create: Callable[[Any], Any] = instantiate) -> Pipeline:
     """The pipeline that a config describes.
 
     Args:
-        parts: config of ``generator``, ``scorer``, ``text_encoder``, ``balance`` and ``sampling``.
+        parts: ``generator``, ``scorer``, ``text_encoder``, ``balance`` and ``sampling``.
         device: where the models stand, see `place`.
+        create: builds a part of what `parts` holds.
     """
-    scorer = instantiate(parts["scorer"])  # with its own text encoder, or the one that it was trained with
-    texts = None if scorer.text_encoder else place(instantiate(parts["text_encoder"]), device)
+    scorer = create(parts["scorer"])  # with its own text encoder, or the one that it was trained with
+    texts = None if scorer.text_encoder else place(create(parts["text_encoder"]), device)
     balance, sampling = parts["balance"], parts["sampling"]
     return Pipeline(
-        place(instantiate(parts["generator"]), device), place(scorer, device), instantiate(balance["weights"]),
-        instantiate(balance["weighting"]), instantiate(sampling["scales"]), sampling["steps"], sampling["bfloat16"],
+        place(create(parts["generator"]), device), place(scorer, device), create(balance["weights"]),
+        create(balance["weighting"]), create(sampling["scales"]), sampling["steps"], sampling["bfloat16"],
         texts,
     )  # fmt: skip

@@ -9,7 +9,8 @@ from typing import Any
 
 from pmg.cache import atomic_write_text
 from pmg.domain import PmgError
-from pmg.generation.exported import SOURCES
+from pmg.generation.components import CLASS
+from pmg.generation.exporting import SOURCES
 
 SHOWN = ("style_accuracy", "concept_accuracy", "lpips_truth", "lpips_history", "ssim_truth")
 ABOUT = """A preference encoder of PMG (Shen et al., WWW 2024): it turns what a language model read of a user's history
@@ -36,7 +37,7 @@ def write_pipeline_card(
         folder: of the pipeline.
         title: the card's.
         license_name: of the trained weights.
-        parts: config of the pipeline's parts.
+        parts: nodes of its index.
         metrics: ``metrics.json`` of the training run.
         results: file of ``pmg-evaluate``, or None.
 
@@ -87,7 +88,7 @@ def _quality(results: str | None) -> list[str]:
 
 def _sources(node: Any) -> Iterator[str]:
     if isinstance(node, Mapping):
-        yield from (node[key] for key in SOURCES if "_target_" in node and isinstance(node.get(key), str))
+        yield from (node[key] for key in SOURCES if CLASS in node and isinstance(node.get(key), str))
     for value in node.values() if isinstance(node, Mapping) else node if isinstance(node, list) else ():
         yield from _sources(value)
 

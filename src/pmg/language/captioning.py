@@ -14,6 +14,8 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from pmg.config import nearest
 from pmg.domain import Item, PmgError
+from pmg.models.checkpoints import load_checkpoint
+from pmg.models.device import torch_type
 from pmg.models.scorer import Scorer
 from pmg.models.sources import loading, resolve_source
 from pmg.models.text_encoder import TextEncoder
@@ -202,8 +204,8 @@ def load_image_to_text(source: str, dtype: str, device: str) -> tuple[Any, Any]:
     with loading(
         "an image-to-text model", path, "; captioner.source is a hub id or a folder with model and processor"
     ):
-        processor = AutoProcessor.from_pretrained(path)
-        model = AutoModelForImageTextToText.from_pretrained(path, dtype=getattr(torch, dtype))
+        processor = AutoProcessor.from_pretrained(path, trust_remote_code=False)
+        model = load_checkpoint(AutoModelForImageTextToText, path, dtype=torch_type(dtype))
     if getattr(processor, "tokenizer", None) is not None:
         processor.tokenizer.padding_side = "left"  # the caption goes on from the end of the prompt
     return processor, model.to(device).requires_grad_(False).eval()

@@ -13,6 +13,7 @@ from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, PreTrained
 
 from pmg.domain import PmgError
 from pmg.models.attention import PACKED
+from pmg.models.device import torch_type
 from pmg.models.generator import Generator
 from pmg.models.language_model import LanguageModel
 from pmg.models.published import GENERATORS, LANGUAGE_MODELS
@@ -29,7 +30,7 @@ def empty_language_model(config: PreTrainedConfig, dtype: str) -> LanguageModel:
         dtype: name of its floating point type.
     """
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config, dtype=getattr(torch, dtype))
+        model = AutoModelForCausalLM.from_config(config, dtype=torch_type(dtype))
     return LanguageModel(model, None, attention=PACKED)
 
 
@@ -61,7 +62,7 @@ def empty_generator(parts: Mapping[str, Any], dtype: str, size: int | None = Non
         size: of the images in pixels, or None.
     """
     with torch.device("meta"):
-        denoiser = nn.Module.to(UNet2DConditionModel.from_config(parts["unet"]), getattr(torch, dtype))
+        denoiser = nn.Module.to(UNet2DConditionModel.from_config(parts["unet"]), torch_type(dtype))
         autoencoder = AutoencoderKL.from_config(parts["vae"])
     return Generator(autoencoder, denoiser, DDPMScheduler(), None, size=size).freeze()
 
@@ -70,7 +71,7 @@ def empty_towers(parts: Mapping[str, Any], dtype: str) -> list[PreTrainedModel]:
     """The text encoders of configs' sizes: none where they stand elsewhere."""
     configs = [AutoConfig.for_model(**parts[name]) for name in TOWERS if name in parts]
     with torch.device("meta"):
-        return [AutoModel.from_config(config).to(getattr(torch, dtype)) for config in configs]
+        return [AutoModel.from_config(config).to(torch_type(dtype)) for config in configs]
 
 
 def generator_configs(source: str) -> dict[str, dict[str, Any]]:

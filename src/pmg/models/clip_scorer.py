@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoImageProcessor, AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoImageProcessor, AutoModel, PreTrainedModel, PreTrainedTokenizerBase
 
 from pmg.domain import PmgError
+from pmg.models.checkpoints import load_checkpoint, load_tokenizer
 from pmg.models.conditioning import Block
+from pmg.models.device import torch_type
 from pmg.models.images import fit_size
 from pmg.models.scorer import unit
 from pmg.models.sources import loading, resolve_source
@@ -77,13 +79,13 @@ class ClipScorer(nn.Module):
         """
         path = resolve_source(source)
         with loading("a scorer", path):
-            model = AutoModel.from_pretrained(path, dtype=getattr(torch, dtype))
-            looks = AutoImageProcessor.from_pretrained(path)
-            tokenizer = AutoTokenizer.from_pretrained(path)
-        if not hasattr(model, "get_image_features"):
-            raise PmgError(
-                f"{path} holds a {type(model).__name__}, which compares no images with texts; use CLIP or SigLIP"
-            )
+            model = load_checkpoint(AutoModel, path, dtype=torch_type(dtype))
+            if not hasattr(model, "get_image_features"):
+                raise PmgError(
+                    f"{path} holds a {type(model).__name__}, which compares no images with texts; use CLIP or SigLIP"
+                )
+            looks = AutoImageProcessor.from_pretrained(path, trust_remote_code=False)
+            tokenizer = load_tokenizer(path, model)
         return cls(model, tokenizer, looks.image_mean, looks.image_std)
 
     @torch.no_grad()

@@ -20,6 +20,18 @@ def device_name(device: str) -> str:
     return ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
 
 
+def torch_type(name: str) -> torch.dtype:
+    """Returns the type of torch that a config names.
+
+    Raises:
+        PmgError: there is no such type.
+    """
+    found = getattr(torch, name, None)
+    if not isinstance(found, torch.dtype):
+        raise PmgError(f"'{name}' is no type of torch; use e.g. bfloat16, float16 or float32")
+    return found
+
+
 def emulates_bfloat16(device: str) -> bool:
     """Returns whether `device` is a processor that has no bfloat16 of its own: it is many times slower in it."""
     return device_name(device) == "cpu" and not has_bfloat16()

@@ -10,7 +10,9 @@ from torch import Tensor, nn
 from transformers import AutoImageProcessor, AutoModel, PreTrainedModel
 
 from pmg.domain import PmgError
+from pmg.models.checkpoints import load_checkpoint
 from pmg.models.clip_scorer import ClipScorer
+from pmg.models.device import torch_type
 from pmg.models.images import fit_size
 from pmg.models.sources import loading, resolve_source
 
@@ -69,8 +71,8 @@ class VisionFeatures(nn.Module):
         """
         path = resolve_source(source)
         with loading("a vision transformer", path):
-            model = AutoModel.from_pretrained(path, dtype=getattr(torch, dtype))
-            looks = AutoImageProcessor.from_pretrained(path)
+            model = load_checkpoint(AutoModel, path, unused=("pooler.",), dtype=torch_type(dtype))
+            looks = AutoImageProcessor.from_pretrained(path, trust_remote_code=False)
         if not hasattr(model.config, "patch_size") or hasattr(model.config, "text_config"):
             raise PmgError(
                 f"{path} holds a {type(model).__name__}, which has no class token; use DINOv2 or another vision "

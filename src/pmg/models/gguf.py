@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
 from pmg.domain import PmgError
+from pmg.models.checkpoints import load_checkpoint, load_tokenizer
+from pmg.models.device import torch_type
 
 
 def unpack_gguf(file: Path, dtype: str, cache_dir: Path) -> Path:
@@ -26,7 +28,9 @@ def unpack_gguf(file: Path, dtype: str, cache_dir: Path) -> Path:
     """
     if not file.is_file():
         raise PmgError(f"language model file {file} does not exist; run `make setup` or name another source")
-    folder = cache_dir / f"{file.stem}-{dtype}-{file.stat().st_size}"
+    with file.open("rb") as content:  # another file of that name and size would else be taken for this one
+        digest = hashlib.file_digest(content, "sha256").hexdigest()[:16]
+    folder = cache_dir / f"{file.stem}-{dtype}-{digest}"
     if folder.is_dir():
         return folder
     cache_dir.mkdir(parents=True, exist_ok=True)
@@ -39,12 +43,12 @@ def unpack_gguf(file: Path, dtype: str, cache_dir: Path) -> Path:
 
 
 def _read_gguf(file: Path, dtype: str) -> Iterator[PreTrainedModel | PreTrainedTokenizerBase]:
-    where = {"pretrained_model_name_or_path": str(file.parent), "gguf_file": file.name}
     try:
         from transformers import GgufConfig
     except ImportError:  # before GgufConfig, transformers always unpacked
         dense = {}
     else:
         dense = {"quantization_config": GgufConfig(dequantize=True)}
-    yield AutoModelForCausalLM.from_pretrained(**where, **dense, dtype=getattr(torch, dtype))
-    yield AutoTokenizer.from_pretrained(**where)
+    model = load_checkpoint(AutoModelForCausalLM, file.parent, gguf_file=file.name, **dense, dtype=torch_type(dtype))
+    yield model
+    yield load_tokenizer(file.parent, model, gguf_file=file.name)

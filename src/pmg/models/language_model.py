@@ -9,13 +9,14 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, AutoTokenizer, Cache, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoModelForCausalLM, Cache, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.cache_utils import DynamicCache
 
 from pmg.domain import PmgError
 from pmg.models.architecture import Shape, check_length, logits_of, settle_attention
 from pmg.models.attention import PACKED, additive_mask
 from pmg.models.chat import Frame, chat_frame
+from pmg.models.checkpoints import load_with_tokenizer
 from pmg.models.choice import Grove, Question, plant
 from pmg.models.context import Context, ContextLayer, Past
 from pmg.models.gguf import unpack_gguf
@@ -295,6 +296,5 @@ def load_language_model(
         with loading("the language model", path):
             path = str(unpack_gguf(Path(path), dtype, Path(cache_dir)))
     with loading("the language model", path):
-        model = AutoModelForCausalLM.from_pretrained(path, **loading_options(dtype, quantization))
-        tokenizer = AutoTokenizer.from_pretrained(path)
+        model, tokenizer = load_with_tokenizer(AutoModelForCausalLM, path, **loading_options(dtype, quantization))
         return LanguageModel(model, tokenizer, chat_frame(tokenizer) if chat else NO_FRAME)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from importlib.util import find_spec
 from typing import Any
 
-import torch
 from torch import nn
 from transformers import BitsAndBytesConfig
 
 from pmg.domain import PmgError
+from pmg.models.device import torch_type
 from pmg.models.live_bytes import weight_bytes
 
 BYTES = {"4bit": 0.516, "8bit": 1.0}  # a weight of a linear layer; NF4 with double quantisation has 4.127 bits
@@ -26,9 +26,7 @@ def loading_options(dtype: str, quantization: str | None) -> dict[str, Any]:
     Raises:
         PmgError: the kind or the type is unknown, or bitsandbytes is missing.
     """
-    if not isinstance(getattr(torch, dtype, None), torch.dtype):
-        raise PmgError(f"'{dtype}' is no type of torch; use e.g. bfloat16, float16 or float32")
-    computed = getattr(torch, dtype)
+    computed = torch_type(dtype)
     if quantization is None:
         return {"dtype": computed}
     if quantization not in KINDS:

@@ -8,7 +8,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from pmg.domain import PmgError
+from pmg.models.checkpoints import load_checkpoint
 
 PACKAGE_SCHEME = "package:"
 
@@ -69,16 +72,18 @@ def load_part(kind: Any, folder: str | Path) -> Any:
     Raises:
         PmgError: the folder is missing or damaged; names it and the ways to restore it.
     """
+    hint = "; restore it with `git checkout -- assets` or train it with `make pretrain`"
     try:
         if not Path(folder).is_dir():
             raise FileNotFoundError("no such folder")  # which a reader would ask the hub for, again and again
-        return kind.from_pretrained(Path(folder))
+        if not issubclass(kind, torch.nn.Module):
+            return kind.from_pretrained(Path(folder))
+        return load_checkpoint(kind, Path(folder))
+    except PmgError as error:
+        raise PmgError(f"{error}{hint}") from error
     except Exception as error:  # a missing folder, bad JSON and truncated weights raise different things
         reason = " ".join(str(error).split())[:160]
-        raise PmgError(
-            f"{folder} can't be loaded ({type(error).__name__}: {reason}); restore it with `git checkout -- assets` "
-            "or train it with `make pretrain`"
-        ) from error
+        raise PmgError(f"{folder} can't be loaded ({type(error).__name__}: {reason}){hint}") from error
 
 
 def load_frozen(kind: Any, folder: str | Path) -> Any:

@@ -2,18 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
+import diffusers
 import torch
-from diffusers import DDPMScheduler, DiffusionPipeline
+from diffusers import (
+    AutoencoderKL,
+    DDPMScheduler,
+    DiffusionPipeline,
+    LatentConsistencyModelPipeline,
+    SchedulerMixin,
+    StableDiffusionPipeline,
+    StableDiffusionXLPipeline,
+    UNet2DConditionModel,
+)
+from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from pmg.domain import PmgError
+from pmg.models.checkpoints import load_checkpoint, load_tokenizer
 from pmg.models.clip_text import ClipTextEncoder
+from pmg.models.device import torch_type
 from pmg.models.generator import Generator
 from pmg.models.sources import loading, resolve_source
 from pmg.ranges import Count
 
-PIPELINES = ("StableDiffusionPipeline", "StableDiffusionXLPipeline", "LatentConsistencyModelPipeline")
+XL = "StableDiffusionXLPipeline"
+PIPELINES = {
+    kind.__name__: kind
+    for kind in (StableDiffusionPipeline, StableDiffusionXLPipeline, LatentConsistencyModelPipeline)
+}
 SAMPLERS = ("dpm", "checkpoint")
 
 
@@ -34,15 +52,18 @@ def load_stable_diffusion(
     """
     if sampler not in SAMPLERS:
         raise PmgError(f"generator.sampler is '{sampler}'; known: {', '.join(SAMPLERS)}")
-    pipe = _load(resolve_source(source), getattr(torch, dtype))
+    pipe = _load(resolve_source(source), torch_type(dtype))
     text_encoder = ClipTextEncoder(_towers(pipe), bool(pipe.config.get("force_zeros_for_empty_prompt")))
     own = pipe.scheduler if sampler == "checkpoint" else None
     noise_scheduler = DDPMScheduler.from_config(pipe.scheduler.config)
-    return Generator(pipe.vae.float(), pipe.unet, noise_scheduler, text_encoder, own, size).freeze()
+    return Generator(pipe.vae, pipe.unet, noise_scheduler, text_encoder, own, size).freeze()
 
 
-def _load(path: str, dtype: torch.dtype) -> Any:
-    """The checkpoint as diffusers loads it, without its safety checker, which reads other models' weights.
+def _load(path: str, dtype: torch.dtype) -> DiffusionPipeline:
+    """The checkpoint as a pipeline of diffusers, without its safety checker, which reads other models' weights.
+
+    Its parts are loaded one by one: ``DiffusionPipeline.from_pretrained`` imports whatever the index names, and passes
+    over missing weights.
 
     Raises:
         PmgError: it is missing, damaged, or of another kind.
@@ -52,11 +73,42 @@ def _load(path: str, dtype: torch.dtype) -> Any:
         "text_encoder, tokenizer, scheduler)"
     )
     with loading("a generator", path, hint):
-        kind = DiffusionPipeline.load_config(path).get("_class_name")
+        index = DiffusionPipeline.load_config(path)
+        kind = index.get("_class_name")
         if kind not in PIPELINES:
             raise PmgError(f"{path} holds a {kind}; known: {', '.join(PIPELINES)}")
-        without = {} if "XL" in kind else {"safety_checker": None, "requires_safety_checker": False}
-        return DiffusionPipeline.from_pretrained(path, dtype=dtype, **without)
+        large = kind == XL
+        parts = {
+            "vae": load_checkpoint(AutoencoderKL, path, "vae"),
+            "unet": load_checkpoint(UNet2DConditionModel, path, "unet", dtype=dtype),
+            "scheduler": _load_scheduler(path, index),
+            **_load_tower(path, "", CLIPTextModel, dtype),
+            **(_load_tower(path, "_2", CLIPTextModelWithProjection, dtype) if large else {}),
+        }
+        if large:
+            zeros = index.get("force_zeros_for_empty_prompt", True)
+            return PIPELINES[kind](**parts, force_zeros_for_empty_prompt=zeros, add_watermarker=False)
+        return PIPELINES[kind](**parts, safety_checker=None, feature_extractor=None, requires_safety_checker=False)
+
+
+def _load_tower(path: str, number: str, kind: Any, dtype: torch.dtype) -> dict[str, Any]:
+    """A text tower and its tokenizer, by the names that diffusers gives them."""
+    model = load_checkpoint(kind, path, f"text_encoder{number}", dtype=dtype)
+    tokenizer = load_tokenizer(path, model, CLIPTokenizer, f"tokenizer{number}")
+    return {f"text_encoder{number}": model, f"tokenizer{number}": tokenizer}
+
+
+def _load_scheduler(path: str, index: Mapping[str, Any]) -> SchedulerMixin:
+    """The checkpoint's own sampler.
+
+    Raises:
+        PmgError: it is none of diffusers'.
+    """
+    name = (index.get("scheduler") or ["", ""])[1]
+    kind = getattr(diffusers, name, None) if isinstance(name, str) else None
+    if not (isinstance(kind, type) and issubclass(kind, SchedulerMixin)):
+        raise PmgError(f"{path} has the scheduler {name!r}, which is none of diffusers'")
+    return kind.from_pretrained(path, subfolder="scheduler")
 
 
 def _towers(pipe: Any) -> list[Any]:

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoModel, PreTrainedModel, PreTrainedTokenizerBase
 
 from pmg.domain import PmgError
+from pmg.models.checkpoints import load_with_tokenizer
 from pmg.models.conditioning import Block
-from pmg.models.sources import resolve_source
+from pmg.models.sources import loading, resolve_source
 from pmg.ranges import Count
 
 
@@ -31,9 +32,14 @@ class TextEncoder(nn.Module):
 
     @classmethod
     def from_source(cls, source: str, max_length: Count = 32) -> TextEncoder:
-        """Loads model and tokenizer from a hub id, a folder or an installed package."""
+        """Loads model and tokenizer from a hub id, a folder or an installed package.
+
+        Raises:
+            PmgError: the source is missing or damaged.
+        """
         path = resolve_source(source)
-        return cls(AutoModel.from_pretrained(path), AutoTokenizer.from_pretrained(path), max_length)
+        with loading("a text encoder", path):
+            return cls(*load_with_tokenizer(AutoModel, path, unused=("pooler.",)), max_length)
 
     def train(self, mode: bool = True) -> TextEncoder:
         """Stays in evaluation mode: the encoder is frozen."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
+import numpy as np
 import torch
 from rich.progress import track
 from torch import Tensor
@@ -16,6 +18,8 @@ from pmg.models.generator import Generator
 
 if TYPE_CHECKING:
     import zarr
+
+log = logging.getLogger(__name__)
 
 SHARD = 1024  # latents in one file: 8 MB of the embedded generator, 64 MB of Stable Diffusion
 
@@ -51,16 +55,19 @@ class StoredLatents:
     def __getitem__(self, rows: Tensor) -> Tensor:
         unique, places = rows.unique(return_inverse=True)
         try:
-            return torch.from_numpy(self.array.oindex[unique.numpy()])[places]
+            latents = torch.from_numpy(self.array.oindex[unique.numpy()])
         except ValueError as error:  # a checksum
             found = " ".join(str(error).split())
             raise PmgError(
                 f"latents in {self.array.store_path} are damaged ({found}); remove it, to be made again"
             ) from error
+        if latents.isnan().any():  # what an array holds where there is no file
+            raise PmgError(f"latents in {self.array.store_path} are missing; run the command again to make them")
+        return latents[places]
 
 
 def store_latents(place: str, count: int, shape: tuple[int, int, int], encode: Encode) -> StoredLatents:
-    """Encodes drawings into an array, or goes on where an earlier run was stopped.
+    """Encodes drawings into an array, or goes on where an earlier run was stopped; files that are gone are made again.
 
     Each latent is a chunk with a checksum, so that a batch reads no more than its rows; a file holds `SHARD` of them.
 
@@ -75,12 +82,24 @@ def store_latents(place: str, count: int, shape: tuple[int, int, int], encode: E
         PmgError: zarr is missing, or there is something else.
     """
     array = _open(place, (count, *shape))
-    starts = range(array.attrs.get("written", 0), count, SHARD)
+    written = array.attrs.get("written", 0)
+    lost = [start for start in range(0, written, SHARD) if _is_lost(array, start)]
+    if lost:
+        log.warning("%s: %d files of latents are gone, they are made again", place, len(lost))
+    starts = [*lost, *range(written, count, SHARD)]
     for start in track(starts, description="Encoding drawings") if starts else ():
         run = slice(start, min(start + SHARD, count))
         array[run] = encode(run).numpy()
-        array.attrs["written"] = run.stop
+        array.attrs["written"] = max(written, run.stop)
     return StoredLatents(array)
+
+
+def _is_lost(array: zarr.Array, start: int) -> bool:
+    """Whether the file with a row is gone: then it reads as NaN. What is damaged is told when it is needed."""
+    try:
+        return bool(np.isnan(array[start]).any())
+    except ValueError:
+        return False
 
 
 def _open(place: str, shape: tuple[int, ...]) -> zarr.Array:
@@ -95,7 +114,13 @@ def _open(place: str, shape: tuple[int, ...]) -> zarr.Array:
         except FileNotFoundError:
             checksum, shard = zarr.codecs.Crc32cCodec(), (SHARD, *shape[1:])
             array = zarr.create_array(
-                place, shape=shape, dtype="float32", chunks=chunk, shards=shard, compressors=checksum
+                place,
+                shape=shape,
+                dtype="float32",
+                chunks=chunk,
+                shards=shard,
+                compressors=checksum,
+                fill_value=float("nan"),
             )
     except (ImportError, OSError, ValueError) as error:
         raise PmgError(f"paths.latents_dir: {place}: {' '.join(str(error).split())}") from error

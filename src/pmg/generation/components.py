@@ -1,0 +1,200 @@
+"""The closed set of classes that a pipeline folder may name, and the check of their arguments.
+
+A node of ``model_index.json`` is ``{"_class_name": NAME, ARGUMENT: VALUE, ...}``, as diffusers writes configs. The
+name is looked up among those of its part and never imported; arguments are compared with the constructor's
+annotations.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from string import Formatter
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+
+from pmg.config import nearest
+from pmg.domain import PmgError
+from pmg.generation.alpha import ConfidentAlpha, FixedAlpha, HistoryAlpha
+from pmg.generation.balance import WeightGrid, WeightSample
+from pmg.generation.guidance import Scales
+from pmg.generation.locations import LOCATIONS, Locations
+from pmg.generation.weighting import AttentionWeighting, ScaleWeighting
+from pmg.language.captioning import ImageToTextCaptioner, MetadataCaptioner, TaggerCaptioner
+from pmg.language.decoding import Choose, Generate
+from pmg.language.verbalize import Scenario, build_scenario
+from pmg.models.clip_scorer import ClipScorer
+from pmg.models.generator import Generator
+from pmg.models.language_model import load_language_model
+from pmg.models.scorer import Scorer
+from pmg.models.stable_diffusion import load_stable_diffusion
+from pmg.models.text_encoder import TextEncoder
+from pmg.models.tiny import tiny_generator, tiny_language_model, tiny_scorer, tiny_text_encoder
+
+CLASS = "_class_name"
+
+# constructors by part and name; an argument that is called like a part is a component of that part
+COMPONENTS: dict[str, dict[str, Callable[..., Any]]] = {
+    "language_model": {"LanguageModel": load_language_model, "TinyLanguageModel": tiny_language_model},
+    "scenario": {"Scenario": build_scenario},
+    "captioner": {
+        "MetadataCaptioner": MetadataCaptioner,
+        "TaggerCaptioner": TaggerCaptioner,
+        "ImageToTextCaptioner": ImageToTextCaptioner,
+    },
+    "decoding": {"Choose": Choose, "Generate": Generate},
+    "text_encoder": {"TextEncoder": TextEncoder.from_source, "TinyTextEncoder": tiny_text_encoder},
+    "generator": {
+        "Generator": Generator.from_folder,
+        "StableDiffusion": load_stable_diffusion,
+        "TinyGenerator": tiny_generator,
+    },
+    "scorer": {"Scorer": Scorer.from_folder, "ClipScorer": ClipScorer.from_source, "TinyScorer": tiny_scorer},
+    "weights": {"WeightGrid": WeightGrid, "WeightSample": WeightSample},
+    "weighting": {"ScaleWeighting": ScaleWeighting, "AttentionWeighting": AttentionWeighting},
+    "alpha_rule": {"FixedAlpha": FixedAlpha, "ConfidentAlpha": ConfidentAlpha, "HistoryAlpha": HistoryAlpha},
+    "scales": {"Scales": Scales},
+}
+
+
+def register_component(part: str, name: str, build: Callable[..., Any]) -> None:
+    """Adds a constructor to those that pipeline folders may name; for plug-ins, called by their code.
+
+    Args:
+        part: e.g. ``scorer``.
+        name: under which an index names it.
+        build: class or function; its parameters need annotations.
+
+    Raises:
+        PmgError: there is no such part, or the name is taken.
+    """
+    if part not in COMPONENTS:
+        raise PmgError(f"a pipeline has no part '{part}'{nearest(part, COMPONENTS)}; known: {', '.join(COMPONENTS)}")
+    if COMPONENTS[part].setdefault(name, build) != build:
+        raise PmgError(f"the name of a component is taken: {part} '{name}'. Register it under another name.")
+
+
+@dataclass(frozen=True)
+class Component:
+    """A constructor with arguments that were checked.
+
+    Attributes:
+        build: the constructor.
+        arguments: by name; nested components are not built yet.
+    """
+
+    build: Callable[..., Any]
+    arguments: Mapping[str, Any]
+
+    def create(self) -> Any:
+        """Builds it, nested components first."""
+        built = {
+            name: value.create() if isinstance(value, Component) else value for name, value in self.arguments.items()
+        }
+        return self.build(**built)
+
+
+def read_component(part: str, key: str, node: Any, locations: Locations) -> Component:
+    """Checks one component of an index.
+
+    Args:
+        part: which set its class must be of.
+        key: dotted place in the index, for messages.
+        node: its mapping.
+        locations: folders of this machine that paths may lead into.
+
+    Raises:
+        PmgError: the class is none of the part's, or an argument is unknown, missing, of another type, or a path
+            that leads elsewhere.
+    """
+    known = COMPONENTS[part]
+    if not isinstance(node, Mapping):
+        raise PmgError(f"{key} is no component: {str(node)[:80]!r}. Write a mapping with {CLASS}.")
+    name = node.get(CLASS)
+    if not isinstance(name, str) or name not in known:
+        raise PmgError(
+            f"{key}.{CLASS} is not allowed: {str(name)[:80]!r}. A shared pipeline builds {', '.join(known)}."
+        )
+    arguments = {argument: value for argument, value in node.items() if argument != CLASS}
+    return Component(known[name], read_arguments(known[name], key, arguments, locations))
+
+
+def read_arguments(build: Callable[..., Any], key: str, node: Any, locations: Locations) -> dict[str, Any]:
+    """Checks arguments against the parameters of what they are for, and replaces folder names by folders.
+
+    Raises:
+        PmgError: as `read_component`.
+    """
+    if not isinstance(node, Mapping):
+        raise PmgError(f"{key} is no mapping: {str(node)[:80]!r}")
+    parameters = _parameters(build)
+    unknown = [name for name in node if name not in parameters]
+    if unknown:
+        raise PmgError(f"{key}.{unknown[0]} is no argument of {key}{nearest(unknown[0], parameters)}")
+    required = [name for name, parameter in parameters.items() if parameter.default is parameter.empty]
+    missing = [name for name in required if name not in node]
+    if missing:
+        raise PmgError(f"{key}.{missing[0]} is missing")
+    nested = {
+        name: read_component(name, f"{key}.{name}", node[name], locations) for name in node if name in COMPONENTS
+    }
+    plain = {name: value for name, value in node.items() if name not in nested}
+    for place, text in _texts(key, plain):
+        _check_text(place, text)
+    _check_types(build, key, plain)
+    found = {
+        name: locations.resolve(LOCATIONS[name], f"{key}.{name}", plain[name]) for name in plain if name in LOCATIONS
+    }
+    return {**plain, **found, **nested}
+
+
+@lru_cache
+def _parameters(build: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
+    return inspect.signature(Scenario if build is build_scenario else build, eval_str=True).parameters
+
+
+@lru_cache
+def _schema(build: Callable[..., Any]) -> type[BaseModel]:
+    """The constructor's annotations, but for components, which are checked one by one."""
+    strict = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
+    plain = {name: parameter for name, parameter in _parameters(build).items() if name not in COMPONENTS}
+    fields: Any = {name: (parameter.annotation, None) for name, parameter in plain.items()}
+    return create_model("Arguments", __config__=strict, **fields)
+
+
+def _check_types(build: Callable[..., Any], key: str, values: Mapping[str, Any]) -> None:
+    """Compares JSON values with annotations."""
+    try:
+        _schema(build).model_validate_json(json.dumps(values))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(map(str, (key, *first["loc"])))
+        raise PmgError(f"{where} can't be {str(first['input'])[:80]!r}: {first['msg']}") from None
+
+
+def _check_text(key: str, text: str) -> None:
+    """Refuses interpolations, and templates that reach into what is put into them."""
+    if "${" in text:
+        raise PmgError(f"{key} holds an interpolation, which a shared pipeline can't have: {text[:80]!r}")
+    try:
+        fields = [(name, kind) for _, name, kind, _ in Formatter().parse(text) if name is not None]
+    except ValueError:  # a single brace: no template
+        return
+    for name, kind in fields:
+        if kind or not (name == "" or name.isidentifier()) or name.startswith("_"):
+            raise PmgError(f"{key} holds a field that is no plain name: {name[:60]!r}. Templates insert names alone.")
+
+
+def _texts(key: str, node: Any) -> Iterator[tuple[str, str]]:
+    """Yields (key, text) for each text under a node; refuses mappings with private keys, which libraries act on."""
+    if isinstance(node, str):
+        yield key, node
+    children = node.items() if isinstance(node, Mapping) else enumerate(node) if isinstance(node, list) else ()
+    for name, value in children:
+        if str(name).startswith("_"):
+            raise PmgError(f"{key} can't hold a key that begins with '_': {str(name)[:80]!r}")
+        yield from _texts(f"{key}.{name}", value)

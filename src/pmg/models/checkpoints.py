@@ -1,0 +1,181 @@
+"""Loads models of transformers and diffusers; refuses checkpoints that are not what their config says."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers.utils import logging as diffusers_logging
+from torch import nn
+from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import logging as transformers_logging
+
+from pmg.domain import PmgError
+
+# buffers that older checkpoints hold: they are computed now
+COMPUTED = re.compile(r"(^|\.)(position_ids|inv_freq|masked_bias|num_batches_tracked)$")
+SHARD = re.compile(r"-\d+-of-\d+")
+WEIGHTS = re.compile(r"(?:pytorch_|diffusion_pytorch_)?model(?:\.(?P<variant>\w+))?\.(?:safetensors|bin)")
+RESTORE = "Save it beside the model's weights."
+SHOWN = 3  # names in a message
+SUMMED = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
+
+
+def load_checkpoint(
+    kind: Any, path: str | Path, subfolder: str = "", unused: tuple[str, ...] = (), **options: Any
+) -> Any:
+    """Loads a model with ``from_pretrained``, without code of the checkpoint, and checks its weights.
+
+    A folder that holds one variant of the weights alone (``model.fp16.safetensors``) is read, too.
+
+    Args:
+        kind: class of transformers or diffusers; the ``Auto`` classes too.
+        path: folder or hub id.
+        subfolder: inside it.
+        unused: beginnings of the names of weights that the caller doesn't use, which may be missing.
+        **options: further arguments of ``from_pretrained``.
+
+    Raises:
+        PmgError: weights are missing, superfluous, of another shape, or no numbers; names them.
+    """
+    where = f"{path}/{subfolder}" if subfolder else str(path)
+    if kind.__module__.startswith("transformers.") or issubclass(kind, PreTrainedModel):
+        options |= {"trust_remote_code": False, "ignore_mismatched_sizes": True}  # found and refused below
+    if subfolder:
+        options["subfolder"] = subfolder
+    with _quiet():
+        model, info = kind.from_pretrained(path, variant=find_variant(where), output_loading_info=True, **options)
+    _check_names(model, info, where, unused)
+    check_finite(model, where)
+    return model
+
+
+def find_variant(folder: str | Path) -> str | None:
+    """Returns the variant of a folder's weights where it holds no others, e.g. ``fp16``."""
+    names = (WEIGHTS.fullmatch(SHARD.sub("", path.name)) for path in Path(folder).glob("*") if path.is_file())
+    variants = {match["variant"] for match in names if match}
+    return None if None in variants or not variants else sorted(variants)[0]
+
+
+def load_tokenizer(
+    path: str | Path, model: nn.Module, kind: Any = AutoTokenizer, subfolder: str = "", **options: Any
+) -> PreTrainedTokenizerBase:
+    """Loads the tokenizer beside a model.
+
+    Args:
+        path: folder or hub id.
+        model: reads its tokens.
+        kind: class of transformers.
+        subfolder: inside `path`.
+        **options: further arguments of ``from_pretrained``.
+
+    Raises:
+        PmgError: there is none that can be read, or it has tokens that the model lacks.
+    """
+    where = f"{path}/{subfolder}" if subfolder else str(path)
+    try:
+        tokenizer = kind.from_pretrained(path, subfolder=subfolder, trust_remote_code=False, **options)
+    except Exception as error:  # missing files, other formats and code raise different things
+        reason = " ".join(str(error).split())[:160]
+        name = type(error).__name__
+        raise PmgError(f"{where} has no tokenizer that can be read ({name}: {reason}). {RESTORE}") from error
+    check_vocabulary(tokenizer, model, where)
+    return tokenizer
+
+
+def load_with_tokenizer(kind: Any, path: str | Path, **options: Any) -> tuple[Any, PreTrainedTokenizerBase]:
+    """Loads a model by `load_checkpoint` and its tokenizer by `load_tokenizer`."""
+    model = load_checkpoint(kind, path, **options)
+    return model, load_tokenizer(path, model)
+
+
+def check_vocabulary(tokenizer: PreTrainedTokenizerBase, model: nn.Module, path: str) -> None:
+    """Checks that a model has an embedding for each token that a text may have.
+
+    Raises:
+        PmgError: it has fewer, or the tokenizer has no words, as classes of transformers make them of missing files.
+    """
+    framing = {tokenizer.bos_token, tokenizer.eos_token, tokenizer.cls_token, tokenizer.sep_token}
+    special = set(tokenizer.all_special_tokens)  # padding, for one, needs no embedding here
+    words = {token: number for token, number in tokenizer.get_vocab().items() if token not in special - framing}
+    if not words.keys() - special:
+        raise PmgError(f"{path} has no tokenizer that can be read: its vocabulary is empty. {RESTORE}")
+    largest, rows = max(words.values()), _vocabulary(model)
+    if largest >= rows:
+        raise PmgError(
+            f"{path}: the tokenizer has tokens up to number {largest}, and the model has {rows} embeddings. Use the "
+            "tokenizer that the model was trained with."
+        )
+
+
+def _vocabulary(model: nn.Module) -> int:
+    try:
+        return int(model.get_input_embeddings().weight.shape[0])
+    except (AttributeError, NotImplementedError):  # of images and texts
+        return int(model.config.get_text_config().vocab_size)
+
+
+def _check_names(model: nn.Module, info: Mapping[str, Any], path: str, unused: tuple[str, ...]) -> None:
+    """Compares the names in a checkpoint with those of the model, as the library reported them."""
+    missing = [name for name in info["missing_keys"] if not (COMPUTED.search(name) or name.startswith(unused))]
+    superfluous = [name for name in info["unexpected_keys"] if not (COMPUTED.search(name) or _is_head(model, name))]
+    shapes = [f"{name} is {tuple(found)} and not {tuple(wanted)}" for name, found, wanted in info["mismatched_keys"]]
+    problems = [
+        f"{len(names)} {what}: {_shorten(names)}"
+        for what, names in (("missing", missing), ("superfluous", superfluous), ("of another shape", shapes))
+        if names
+    ]
+    if problems:
+        raise PmgError(
+            f"{path} has not the weights of a {type(model).__name__}: {'; '.join(problems)}. Load it again."
+        )
+
+
+def _is_head(model: nn.Module, name: str) -> bool:
+    """Whether a weight belongs to what a checkpoint of another class has around this model, e.g. its classifier."""
+    saved = getattr(model.config, "architectures", None) if isinstance(model, PreTrainedModel) else None
+    own = {*dict(model.named_children()), getattr(model, "base_model_prefix", "")}
+    return bool(saved) and type(model).__name__ not in saved and name.split(".")[0] not in own
+
+
+def check_finite(model: nn.Module, path: str | Path) -> None:
+    """Checks that all weights are finite numbers.
+
+    Raises:
+        PmgError: some are NaN or infinite; names them.
+    """
+    bad = [name for name, weight in model.state_dict().items() if not _is_finite(weight)]
+    if bad:
+        raise PmgError(
+            f"{path} has weights that are NaN or infinite: {_shorten(bad)}. Load it again, or train it again."
+        )
+
+
+def _is_finite(weight: Any) -> bool:
+    if not isinstance(weight, torch.Tensor) or weight.dtype not in SUMMED or weight.is_meta:
+        return True
+    if torch.isfinite(weight.sum(dtype=torch.float64 if weight.dtype == torch.float64 else torch.float32)):
+        return True  # one pass without a copy
+    return bool(torch.isfinite(weight).all())  # the sum may overflow
+
+
+def _shorten(names: Iterable[str]) -> str:
+    ordered = sorted(names)
+    return ", ".join(ordered[:SHOWN]) + (f" and {len(ordered) - SHOWN} more" if len(ordered) > SHOWN else "")
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silences tables of missing weights: what matters in them becomes one line."""
+    levels = [(log, log.get_verbosity()) for log in (transformers_logging, diffusers_logging)]
+    for log, _ in levels:
+        log.set_verbosity_error()
+    try:
+        yield
+    finally:
+        for log, level in levels:
+            log.set_verbosity(level)

@@ -1,0 +1,303 @@
+"""A pipeline folder from anybody loads weights and nothing else: hostile indices build, read and write nothing."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import pickle
+import random
+import sys
+from pathlib import Path
+
+import pytest
+
+from pmg import PersonalizedPipeline
+from pmg.domain import PmgError
+from pmg.generation.components import COMPONENTS, LOCATIONS, Component, register_component
+from pmg.generation.exported import INDEX, PARTS, SECTIONS, read_index
+
+CANARY = "pmg_canary"  # a module of the hostile folder, which writes a file where it is imported
+TARGETS = [
+    f"{CANARY}.run",
+    "os.system",
+    "builtins.exec",
+    "torch.hub.load",
+    "torch.load",
+    "pmg.models.generator.torch.hub.load",
+    "pmg.models.generator.torch.load",
+    "pmg.models.language_model.AutoModelForCausalLM.from_pretrained",
+    "pmg.data.tables.pd.read_pickle",
+    "pmg.language.captioning.np.load",
+    "pmg.cache.Path.write_text",
+    "pmg.cache.atomic_write_text",
+    "pmg.models.gguf.shutil.rmtree",
+    "pmg.models.stable_diffusion.DiffusionPipeline.from_pretrained",
+    "pmg.generation.components.Component",
+    "pmg.language.captioning.MetadataCaptioner.__init__.__globals__",
+    "pmg.models.scorer.Scorer.from_folder",
+]
+STRANGE = [None, 3, 1.5, True, [], {}, ["Scorer"], {"a": 1}, "", "scorer", "Scorer ", "__class__", "${oc.env:HOME}"]
+ESCAPES = [
+    "/etc/passwd", "~/weights", "../other", "<here>/../other", "<here>/a/../../b", "<here>//etc", "<here>", "<here>/",
+    "<assets_dir>/../x", "<cache_dir>/../x", "<cache_dir>", "https://example.org/x", "file:///etc/passwd",
+    "s3://bucket/x", "package:os", "package:torch/../../x", "package:torch.hub/x", "package:/etc/passwd",
+    "C:\\weights", "<here>/a\\..\\b", "<here>/a\u0000b", "<here>/.git/x", "${oc.env:HOME}", "a/b/c", "a..b/c", "-x",
+    "<here>/\n/etc", "<elsewhere>/x",
+]  # fmt: skip
+TEMPLATES = [
+    "${oc.env:HOME}", "${oc.decode:1}", "${now:%Y}", "{history.__class__}", "{history[0]}", "{__class__}",
+    "{title.__init__.__globals__}", "{title:>99999999999}", "{title!r:9}", "{0}", "{0.a}", "{a.b}",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def shipped_index(root):
+    return json.loads((root / "assets" / "pipeline" / INDEX).read_text())
+
+
+@pytest.fixture(scope="module")
+def other_index(shipped_index):
+    """One of the classes that the shipped pipeline doesn't use."""
+    hub, tiny = {"source": "openai/clip", "dtype": "float32"}, {"_class_name": "TinyTextEncoder", "seed": 0}
+    return {
+        **shipped_index,
+        "language_model": {"_class_name": "TinyLanguageModel", "seed": 0},
+        "captioner": {
+            "_class_name": "TaggerCaptioner", "scorer": {"_class_name": "ClipScorer", **hub}, "text_encoder": tiny,
+            "vocabulary": {"colour": ["red", "blue"]}, "template": "{colour}", "content": ["colour"],
+        },
+        "decoding": {"_class_name": "Generate", "prompt": "{question}{example}:", "example": "", "temperature": 0.5},
+        "generator": {"_class_name": "StableDiffusion", **hub, "sampler": "dpm", "size": None},
+        "scorer": {"_class_name": "ClipScorer", **hub},
+        "balance": {
+            **shipped_index["balance"], "weighting": {"_class_name": "AttentionWeighting"},
+            "alpha_rule": {"_class_name": "HistoryAlpha", "alpha": 0.5, "half": 2},
+        },
+    }  # fmt: skip
+
+
+def places(node, path=()):
+    """Yields the path of each value of an index, in mappings and lists."""
+    for name, value in node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ():
+        yield (*path, name)
+        yield from places(value, (*path, name))
+
+
+def changed(index, path, value):
+    """Returns a copy of an index with another value at a path, and ways to wrap that value."""
+    index = copy.deepcopy(index)
+    node = index
+    for name in path[:-1]:
+        node = node[name]
+    node[path[-1]] = value
+    return index
+
+
+def attacks(folder):
+    """Nodes that Hydra, or a loader that trusts an index, would run."""
+    arguments = {
+        "repo_or_dir": folder,
+        "model": "run",
+        "source": "local",
+        "weights_only": False,
+        "f": f"{folder}/x.pkl",
+    }
+    for target in TARGETS:
+        yield {"_target_": target, **arguments}
+        yield {"_target_": target, "_partial_": True, "_args_": [f"touch {folder}/canary"]}
+        yield {"_target_": target, "_recursive_": False, "_convert_": "all", "filepath_or_buffer": f"{folder}/x.pkl"}
+        yield [{"_target_": target, "_args_": [f"{folder}/canary", "text"]}]
+        yield {"_class_name": target, **arguments}
+        yield {"_class_name": [folder, target], "trust_remote_code": True}
+        yield {"inner": {"deeper": [{"_target_": target}]}}
+
+
+def hostile_indices(index, folder):
+    """At least 200 indices: each attack somewhere, and attacks, odd classes and escapes at each place."""
+    rng = random.Random(0)
+    paths, nodes = [path for path in places(index) if path[0] != "_class_name"], list(attacks(folder))
+    values = {path for path in paths if path[0] != "_pmg_version"}
+    for path in sorted(values, key=str):
+        yield from (changed(index, path, node) for node in rng.sample(nodes, 6))
+    for path in sorted(values, key=str):
+        old = index
+        for name in path:
+            old = old[name]
+        if path[-1] == "_class_name":
+            yield from (changed(index, path, odd) for odd in (*STRANGE, *TARGETS) if odd != old)
+            for extra in ("trust_remote_code", "_target_", "_partial_", "__init__", "kwargs", "self", "cls"):
+                yield changed(index, (*path[:-1], extra), True)
+        elif path[-1] in LOCATIONS:
+            yield from (changed(index, path, escape) for escape in ESCAPES)
+        elif isinstance(old, str):
+            yield from (changed(index, path, text) for text in TEMPLATES)
+        elif not isinstance(old, (dict, list)):
+            yield from (changed(index, path, odd) for odd in ("1", [1], {}, float("nan"), float("inf")))
+    for node in nodes:
+        yield changed(index, (rng.choice(["extra", "plugins", "_target_", "evidence"]),), node)
+        yield changed(index, (rng.choice([*PARTS, *SECTIONS]),), node)
+
+
+class Watch:
+    """Notes what a process does while it is on: files that are opened to write, programs, connections, imports."""
+
+    WRITES = ("os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.link", "os.symlink", "os.chmod", "shutil.")
+    RUNS = ("subprocess.", "os.system", "os.exec", "os.posix_spawn", "os.fork", "socket.connect", "ctypes.dlopen")
+
+    def __init__(self):
+        self.on, self.seen = False, []
+        sys.addaudithook(self.look)  # can't be taken away again
+
+    def look(self, event, details):
+        if not self.on:
+            return
+        if event == "open":
+            path, mode, flags = details
+            writes = flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT) if isinstance(flags, int) else "r" not in str(mode)
+            if writes or "x.pkl" in str(path) or "hubconf" in str(path):
+                self.seen.append((event, path))
+        elif event == "import" and details[0].split(".")[0] in (CANARY, "hubconf"):
+            self.seen.append((event, details[0]))
+        elif event.startswith((*self.WRITES, *self.RUNS)) or event == "pickle.find_class":
+            self.seen.append((event, details))
+
+
+@pytest.fixture(scope="module")
+def watch():
+    return Watch()
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A folder with code that would leave a file `canary` behind, on the path of imports."""
+    code = f"open({str(tmp_path / 'canary')!r}, 'w')\ndef run(*a, **k): open({str(tmp_path / 'canary')!r}, 'w')\n"
+    for name in (CANARY, "hubconf"):
+        (tmp_path / f"{name}.py").write_text(code)
+    (tmp_path / "x.pkl").write_bytes(pickle.dumps(Bomb(str(tmp_path / "canary"))))
+    monkeypatch.syspath_prepend(tmp_path)
+    return tmp_path
+
+
+class Bomb:
+    """Leaves a file behind when it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (self.path, "w")
+
+
+@pytest.mark.parametrize("base", ["shipped_index", "other_index"])
+def test_hostile_indices_build_read_and_write_nothing(request, base, folder, watch):
+    base = request.getfixturevalue(base)
+    (folder / INDEX).write_text(json.dumps(base))
+    read_index(folder, "cache")  # unchanged, it is taken
+    count = 0
+    for index in hostile_indices(base, str(folder)):
+        (folder / INDEX).write_text(json.dumps(index))
+        watch.on = True
+        try:
+            with pytest.raises(PmgError) as caught:
+                PersonalizedPipeline.from_pretrained(folder, "cpu", str(folder / "cache"))
+        except pytest.fail.Exception:
+            raise AssertionError(f"was loaded: {difference(index, base)}") from None
+        finally:
+            watch.on = False
+        assert "\n" not in str(caught.value)
+        assert not watch.seen, difference(index, base)
+        count += 1
+    assert count > 1000
+    assert not (folder / "canary").exists()
+    assert not (folder / "cache").exists()
+
+
+def difference(index, other):
+    return {name: index.get(name) for name in {*index, *other} if index.get(name) != other.get(name)}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[" * 100_000, "is damaged"),
+        ('{"_class_name": "PersonalizedPipeline"', "is damaged"),
+        ("[]", "no PersonalizedPipeline"),
+        ("null", "no PersonalizedPipeline"),
+        ('{"_class_name": ["x", "PersonalizedPipeline"]}', "no PersonalizedPipeline"),
+    ],
+)
+def test_what_is_no_index_is_refused(tmp_path, text, message):
+    (tmp_path / INDEX).write_text(text)
+    with pytest.raises(PmgError, match=message):
+        read_index(tmp_path, "")
+
+
+def test_links_out_of_the_folder_are_refused_and_those_of_the_hubs_cache_are_not(shipped_index, tmp_path):
+    secret = tmp_path / "secret"
+    secret.mkdir()
+    (secret / "x").write_text("x")
+    folder, blobs = tmp_path / "hub" / "snapshots" / "0", tmp_path / "hub" / "blobs"
+    for path in (folder, blobs):
+        path.mkdir(parents=True)
+    (blobs / "1").write_text(json.dumps(shipped_index))
+    (folder / INDEX).symlink_to("../../blobs/1")
+    read_index(folder, "")
+    for target in (secret, secret / "x", "../../../secret/x", "/etc/passwd", "link"):
+        (folder / "link").symlink_to(target)
+        with pytest.raises(PmgError, match=r"link leads out|is a link that leads out|can't be followed"):
+            read_index(folder, "")
+        (folder / "link").unlink()
+    os.mkfifo(folder / "pipe")
+    with pytest.raises(PmgError, match="neither file nor folder"):
+        read_index(folder, "")
+
+
+def test_a_folder_here_is_not_taken_for_an_id_of_the_hub(other_index, tmp_path, monkeypatch):
+    (tmp_path / INDEX).write_text(json.dumps(other_index))
+    monkeypatch.chdir(tmp_path)
+    assert read_index(tmp_path, "")["scorer"].arguments["source"] == "openai/clip"
+    (tmp_path / "openai" / "clip").mkdir(parents=True)
+    with pytest.raises(PmgError, match="leads elsewhere: 'openai/clip'"):
+        read_index(tmp_path, "")
+
+
+def test_adapters_and_shards_from_elsewhere_are_refused(shipped_index, tmp_path):
+    (tmp_path / INDEX).write_text(json.dumps(shipped_index))
+    shards = tmp_path / "model.safetensors.index.json"
+    for names, message in (({"a": "../x.safetensors"}, "outside its folder"), ("x", "is damaged")):
+        shards.write_text(json.dumps({"weight_map": names}))
+        with pytest.raises(PmgError, match=message):
+            read_index(tmp_path, "")
+    shards.write_text(json.dumps({"weight_map": {"a": "model-1.safetensors"}}))
+    read_index(tmp_path, "")
+    (tmp_path / "adapter_config.json").write_text("{}")
+    with pytest.raises(PmgError, match="adapter"):
+        read_index(tmp_path, "")
+
+
+def test_each_text_of_a_constructor_is_known_to_be_a_path_or_not():
+    """A new parameter that names files must be checked as one."""
+    texts = {
+        "dtype", "name", "template", "line", "caption", "target_prefix", "target_question", "negative_prompt",
+        "dislike_template", "chat_template", "turn", "prompt", "example", "quantization", "sampler", "device",
+    }  # fmt: skip
+    from pmg.generation.components import _parameters
+
+    for known in COMPONENTS.values():
+        for build in known.values():
+            found = {
+                name for name, parameter in _parameters(build).items() if parameter.annotation in (str, str | None)
+            }
+            assert found <= texts | set(LOCATIONS), build
+
+
+def test_plug_ins_add_components_by_code(monkeypatch):
+    monkeypatch.setitem(COMPONENTS, "captioner", dict(COMPONENTS["captioner"]))
+    register_component("captioner", "Mine", Path)
+    assert COMPONENTS["captioner"]["Mine"] is Path
+    assert Component(Path, {}).create() == Path()
+    with pytest.raises(PmgError, match="is taken"):
+        register_component("captioner", "Mine", dict)
+    with pytest.raises(PmgError, match="no part 'captionner'; did you mean 'captioner'"):
+        register_component("captionner", "Mine", dict)
