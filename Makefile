@@ -2,7 +2,7 @@
 PYTHON ?= python3
 ARGS ?=
 # each takes a gigabyte; tests of one file share what is costly to make
-CORES := -n auto --maxprocesses 4 --dist loadscope
+CORES := -n auto --maxprocesses 4 --dist loadscope --no-loadscope-reorder
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.setup

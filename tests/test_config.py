@@ -101,18 +101,36 @@ def test_command_composes(compose, command):
     check(compose(command), command)
 
 
+def readers(groups, option):
+    """The commands that an option is for."""
+    group = option.rpartition("/")[0]
+    commands = [command for command in SCHEMAS if group in groups[command]]
+    named = [command for command in commands if f"pmg-{command}" in (CONF / f"{option}.yaml").read_text()]
+    # an experiment is written for some commands, and says which; data without pictures, too
+    return named if group == "experiment" or (group == "data" and named) else commands
+
+
 @pytest.mark.parametrize("option", OPTIONS)
 def test_option_composes(groups, compose, option):
+    """With the first command that reads it; an experiment with each."""
     group, _, name = option.rpartition("/")
-    commands = [command for command in SCHEMAS if group in groups[command]]
-    assert commands, f"no command reads conf/{group}"
-    named = [command for command in commands if f"pmg-{command}" in (CONF / f"{option}.yaml").read_text()]
-    if group == "experiment":  # an experiment is written for some commands, and says which
-        assert named, f"conf/{option}.yaml names no command to run it with"
-    if group == "experiment" or (group == "data" and named):  # data without pictures, too
-        commands = named
-    for command in commands:
+    commands = readers(groups, option)
+    assert commands, f"no command reads conf/{option}.yaml, or it names none to run it with"
+    for command in commands if group == "experiment" else commands[:1]:
         check(compose(command, f"{group}={name}"), command)
+
+
+@pytest.mark.parametrize("command", sorted(SCHEMAS))
+def test_options_compose_with_every_command_that_reads_them(groups, compose, command):
+    """The first option of every group at once, then the second, and so on."""
+    choices = {}
+    for option in OPTIONS:
+        group, _, name = option.rpartition("/")
+        if group != "experiment" and command in readers(groups, option)[1:]:
+            choices.setdefault(group, []).append(name)
+    for number in range(max(map(len, choices.values()), default=0)):
+        overrides = [f"{group}={names[number % len(names)]}" for group, names in choices.items()]
+        check(compose(command, *overrides), command)
 
 
 def user_configs(compose_dir, **experiments):

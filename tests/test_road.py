@@ -8,12 +8,16 @@ from pathlib import Path
 
 import pytest
 
+from pmg.commands.generate import body as generate
+from pmg.process import RunFailedError
+from pmg.run import execute
+
 ROOT = Path(__file__).resolve().parents[1]
 TINY = [
     "encoder=tiny", "text_encoder=tiny", "generator=tiny", "scorer=tiny",
     "split_sizes={train: 8, validation: 4, test: 6}", "objective.users_per_step=4", "objective.batches.draws=2",
     "sampling.steps=2", "sheet_users=4", "trainer.max_steps=3",
-    "trainer.val_check_interval=1",
+    "trainer.val_check_interval=1", "data.topics=[animal-mammal,food-fruit,food-sweet]",
 ]  # fmt: skip
 TINY_IMAGE_PROMPT = [
     "encoder=image_prompt", "encoder.language_model._target_=pmg.models.tiny.tiny_language_model",
@@ -21,33 +25,17 @@ TINY_IMAGE_PROMPT = [
 ]  # fmt: skip
 
 
-@pytest.fixture
-def commands(pmg, tmp_path):
-    """The three commands over one folder."""
-    place = {"train": "run_dir=a", "generate": "run_dir=b", "evaluate": "run_dir=c"}
-
-    def run(verb, *extra):
-        options = [
-            *TINY,
-            place[verb],
-            "train_run=a",
-            "generate_run=b",
-            "paths.cache_dir=cache",
-            "trainer.max_steps=3",
-            "trainer.val_check_interval=1",
-        ]
-        return pmg(verb, *options, *extra)
-
-    return run
+PLACES = {"train": "a", "generate": "b", "evaluate": "c"}
+SHARED = [*TINY, "train_run=a", "generate_run=b", "paths.cache_dir=cache"]
 
 
 def metrics(folder):
     return json.loads((folder / "metrics.json").read_text())
 
 
-def test_train_generate_evaluate(commands, tmp_path):
-    for verb in ("train", "generate", "evaluate"):
-        done = commands(verb)
+def test_train_generate_evaluate(pmg, compose, tmp_path, monkeypatch, capsys):
+    for verb, folder in PLACES.items():
+        done = pmg(verb, *SHARED, f"run_dir={folder}")
         assert done.returncode == 0, done.stderr[-2000:]
     results = json.loads((tmp_path / "c" / "results.json").read_text())
     assert {"none", "keywords", "soft", "pmg", "oracle", "nearest", "truth", "ceiling"} <= set(results["arms"])
@@ -67,14 +55,17 @@ def test_train_generate_evaluate(commands, tmp_path):
     assert metrics(tmp_path / "b")["ledger"]["denoiser_evaluations"] == 6 * 8 * 2 * 2 * 2
     assert "contact_sheet.png" in done.stdout
 
-    again = commands("generate")
-    assert again.returncode == 0
+    # again, in this process, which has loaded the libraries already
+    monkeypatch.chdir(tmp_path)
+    execute(compose("generate", *SHARED, "run_dir=b"), "generate", generate)
     assert metrics(tmp_path / "b")["ledger"]["denoiser_evaluations"] == 0
-
-    other = commands("generate", "encoder.preference_encoder.soft_tokens=3")
-    assert other.returncode == 1
-    assert "was trained with another config of encoder" in other.stderr
-    assert "Traceback" not in other.stderr
+    other = compose("generate", *SHARED, "run_dir=b", "encoder.preference_encoder.soft_tokens=3")
+    with pytest.raises(RunFailedError) as failed:
+        execute(other, "generate", generate)
+    assert failed.value.exit_code == 1
+    printed = capsys.readouterr().err
+    assert "was trained with another config of encoder" in printed
+    assert "Traceback" not in printed
 
 
 @pytest.mark.slow

@@ -168,27 +168,28 @@ def body(cfg, run):
         raise ValueError("bad job")
     import torch
     run.metrics["draw"] = torch.rand(())
-launch("train", body)
+launch("export", body)
 """
 
 
 def test_failing_job_spares_the_others(shell, tmp_path):
     (tmp_path / "job.py").write_text(SWEEP)
-    done = shell(sys.executable, "job.py", "-m", "seed=1,2,3", "run_dir=sweep", "logger=none", "callbacks=none")
+    sweep = (sys.executable, "job.py", "-m", "seed=1,2,3", "run_dir=sweep", "train_run=none")  # a small config
+    done = shell(*sweep)
     assert done.returncode == 1
     statuses = [metrics(tmp_path / "sweep" / str(job))["status"] for job in range(3)]
     assert statuses == ["completed", "failed", "completed"]
-    assert "bad job" in (tmp_path / "sweep" / "1" / "train.log").read_text()
-    alone = shell(sys.executable, "job.py", "seed=3", "run_dir=alone")
+    assert "bad job" in (tmp_path / "sweep" / "1" / "export.log").read_text()
+    alone = shell(sys.executable, "job.py", "seed=3", "run_dir=alone", "train_run=none")
     assert alone.returncode == 0
     assert alone.stdout.splitlines()[-1].endswith("alone")
     assert metrics(tmp_path / "alone")["metrics"] == metrics(tmp_path / "sweep" / "2")["metrics"]
     assert "3 jobs in sweep" in done.stdout
     assert "bad job" in done.stdout
-    assert "run only what failed or is missing: pmg-train -m" in done.stderr
+    assert "run only what failed or is missing: pmg-export -m" in done.stderr
     started = [metrics(tmp_path / "sweep" / str(job))["started"] for job in range(3)]
     (tmp_path / "job.py").write_text(SWEEP.replace("== 2", "== 9"))
-    again = shell(sys.executable, "job.py", "-m", "seed=1,2,3", "run_dir=sweep", "logger=none", "callbacks=none")
+    again = shell(*sweep)
     assert again.returncode == 0, again.stderr
     assert "run only what failed" not in again.stderr
     restarted = [metrics(tmp_path / "sweep" / str(job))["started"] for job in range(3)]

@@ -6,22 +6,22 @@ from pmg.evaluation.pictures import mistakes_picture, restored_picture
 from pmg.models.tiny import tiny_judge
 
 
-def test_mistakes_stand_above_the_hand_that_was_named(emoji):
-    styles = sorted(emoji.styles)
-    judge = tiny_judge(styles, emoji.catalogue.concepts)
+def test_mistakes_stand_above_the_hand_that_was_named(drawings):
+    styles = sorted(drawings.styles)
+    judge = tiny_judge(styles, drawings.catalogue.concepts)
     with torch.no_grad():  # always says the first
         judge.style_head[-1].weight.zero_()
         judge.style_head[-1].bias.copy_(-torch.arange(len(styles)).float())
-    mistakes = [item for item in emoji.held_out_items if emoji.catalogue.style[item.id] != styles[0]]
-    picture = mistakes_picture(emoji, judge, count=1)
-    twin = next(i for i in emoji.catalogue.items if i.id == f"{mistakes[0].concept}@{styles[0]}")
-    pixels = emoji.catalogue.pixels(emoji.catalogue.rows([mistakes[0], twin]))
-    label = f"{mistakes[0].facts['pack']} as {emoji.styles[styles[0]]['pack']}"
+    mistakes = [item for item in drawings.held_out_items if drawings.catalogue.style[item.id] != styles[0]]
+    picture = mistakes_picture(drawings, judge, count=1)
+    twin = next(i for i in drawings.catalogue.items if i.id == f"{mistakes[0].concept}@{styles[0]}")
+    pixels = drawings.catalogue.pixels(drawings.catalogue.rows([mistakes[0], twin]))
+    label = f"{mistakes[0].facts['pack']} as {drawings.styles[styles[0]]['pack']}"
     assert picture.tobytes() == image_grid(pixels, ["drawing", "who was named"], [label]).tobytes()
 
 
-def test_no_picture_where_there_is_nothing_to_show(emoji):
-    assert mistakes_picture(emoji, tiny_judge(["nobody"], emoji.catalogue.concepts)) is None
+def test_no_picture_where_there_is_nothing_to_show(drawings):
+    assert mistakes_picture(drawings, tiny_judge(["nobody"], drawings.catalogue.concepts)) is None
 
 
 def test_restored_drawings_stand_below_the_real_ones(emoji, generator):

@@ -64,11 +64,11 @@ def stages(tmp_path, root, text_encoder):
         ("judge", Judge, "judge"),
     ],
 )
-def test_stage_trains_saves_half_precision_and_measures(stages, emoji, tmp_path, name, kind, place):
+def test_stage_trains_saves_half_precision_and_measures(stages, drawings, tmp_path, name, kind, place):
     stage = stages[name]()
-    module, batches = stage.build(emoji, 0)
+    module, batches = stage.build(drawings, 0)
     trainer(tmp_path / "checkpoints").fit(module, batches)
-    quality = stage.finish(emoji)
+    quality = stage.finish(drawings)
     assert quality
     assert all(value >= 0 for value in quality.values())
     (weights,) = (tmp_path / place).glob("*.safetensors")
@@ -76,12 +76,12 @@ def test_stage_trains_saves_half_precision_and_measures(stages, emoji, tmp_path,
     assert isinstance(kind.from_pretrained(tmp_path / place), kind)
 
 
-def test_resumed_denoiser_equals_uninterrupted(stages, emoji, tmp_path, stop_at):
+def test_resumed_denoiser_equals_uninterrupted(stages, drawings, tmp_path, stop_at):
     def run(folder, *limits):
         for limit in limits:
             torch.manual_seed(0)
             stage = stages["denoiser"]()
-            module, batches = stage.build(emoji, 0)
+            module, batches = stage.build(drawings, 0)
             path = folder / "last.ckpt"
             running = trainer(folder, 4)
             running.callbacks.append(stop_at(limit))
@@ -92,11 +92,11 @@ def test_resumed_denoiser_equals_uninterrupted(stages, emoji, tmp_path, stop_at)
     assert all(torch.equal(whole[name], parts[name]) for name in whole)
 
 
-def test_held_out_drawings_are_in_no_training_batch(stages, emoji):
-    seen, held_out = rows_of(emoji)
+def test_held_out_drawings_are_in_no_training_batch(stages, drawings):
+    seen, held_out = rows_of(drawings)
     assert not set(seen.tolist()) & set(held_out.tolist())
     for name in ("autoencoder", "denoiser", "scorer", "judge"):
-        _, batches = stages[name]().build(emoji, 0)
+        _, batches = stages[name]().build(drawings, 0)
         assert set(batches.train.rows.tolist()) <= set(seen.tolist())
 
 

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from transformers import AutoImageProcessor, AutoModel, PreTrainedModel, PreTrainedTokenizerBase
 
 from pmg.domain import PmgError
-from pmg.models.checkpoints import load_checkpoint, load_tokenizer
+from pmg.models.checkpoints import load_with_tokenizer
 from pmg.models.conditioning import Block
 from pmg.models.device import torch_type
 from pmg.models.images import fit_size
@@ -79,13 +79,12 @@ class ClipScorer(nn.Module):
         """
         path = resolve_source(source)
         with loading("a scorer", path):
-            model = load_checkpoint(AutoModel, path, dtype=torch_type(dtype))
-            if not hasattr(model, "get_image_features"):
-                raise PmgError(
-                    f"{path} holds a {type(model).__name__}, which compares no images with texts; use CLIP or SigLIP"
-                )
+            model, tokenizer = load_with_tokenizer(AutoModel, path, dtype=torch_type(dtype))
             looks = AutoImageProcessor.from_pretrained(path, trust_remote_code=False)
-            tokenizer = load_tokenizer(path, model)
+        if not hasattr(model, "get_image_features"):
+            raise PmgError(
+                f"{path} holds a {type(model).__name__}, which compares no images with texts; use CLIP or SigLIP"
+            )
         return cls(model, tokenizer, looks.image_mean, looks.image_std)
 
     @torch.no_grad()
