@@ -1,0 +1,28 @@
+"""What training stages ask of a data set that has pictures."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+
+class PictureSource(Protocol):
+    """Pictures that a model is trained or measured on, as the data set varies them."""
+
+    def __len__(self) -> int:
+        """Returns the number of different pictures before variation."""
+        ...
+
+    def draw(self, rows: Tensor, rng: torch.Generator) -> Tensor:
+        """Returns varied pictures.
+
+        Args:
+            rows: row numbers in ``[0, len(self))``, int64 `(B,)`.
+            rng: decides the variation; the same state gives the same pictures.
+
+        Returns:
+            Float32 in [-1, 1], `(B, 3, H, W)`.
+        """
+        ...
