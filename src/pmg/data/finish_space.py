@@ -7,7 +7,7 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from pmg.data.finishes import BLACK, LUMA, MAX_OUTLINE, WHITE, Colour, Finish
+from pmg.data.finishes import BLACK, LUMA, MAX_OUTLINE, MIN_OUTLINE, WHITE, Colour, Finish
 
 DARK_GROUND = 0.35  # luma; darker grounds are called dark
 GREY = 0.2  # saturation factor; below it a drawing is called grey
@@ -86,7 +86,7 @@ class FinishSpace:
         finish = Finish(
             lightness=rng.uniform(-0.2, 0.3),
             contrast=rng.uniform(0.7, 1.3),
-            outline=0.0 if outline == "none" else rng.uniform(1.0, MAX_OUTLINE),
+            outline=0.0 if outline == "none" else rng.uniform(MIN_OUTLINE, MAX_OUTLINE),
             outline_colour=colour,
             ground=ground,
             surface=self._choose("surface", rng),
@@ -173,7 +173,7 @@ def _jitter(centre: Finish, rng: random.Random, spread: float) -> Finish:
         contrast=near(centre.contrast, 0.7, 1.3),
         dark=tint(centre.dark) if centre.duotone else centre.dark,
         light=tint(centre.light) if centre.duotone else centre.light,
-        outline=near(centre.outline, 1.0, MAX_OUTLINE) if centre.outline else 0.0,
+        outline=near(centre.outline, MIN_OUTLINE, MAX_OUTLINE) if centre.outline else 0.0,
         outline_colour=tint(centre.outline_colour) if centre.outline else centre.outline_colour,
         ground=centre.ground if centre.ground == WHITE else tint(centre.ground),
         degree=near(centre.degree, 0.0, 1.0),

@@ -23,6 +23,8 @@ Surface = Literal["flat", "halftone", "pixels", "paper"]
 SURFACES: tuple[Surface, ...] = ("flat", "halftone", "pixels", "paper")
 BLACK, WHITE = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
+GRAIN_GREY = 0.4  # the grain darkens light grounds and lightens dark ones
+MIN_OUTLINE = 1.5  # pixels, of a drawing of 64
 MAX_OUTLINE = 4.0  # pixels, of a drawing of 64
 BASE_SIZE = 64  # pixels a side for which widths are given; other sizes scale them
 
@@ -39,7 +41,7 @@ class Finish:
         duotone: 0 or 1: whether luma is mapped to the colours from `dark` to `light`.
         dark: colour of black in a duotone.
         light: colour of white in a duotone.
-        outline: width in pixels of a drawing of 64, 0 to 4.
+        outline: width in pixels of a drawing of 64: 0 or 1.5 to 4.
         outline_colour: its colour.
         ground: colour behind the drawing.
         surface: texture of the picture.
@@ -235,12 +237,13 @@ def _pixels(picture: Tensor, finishes: FinishBatch) -> Tensor:
 
 
 def _paper(picture: Tensor, finishes: FinishBatch) -> Tensor:
-    """Grain of two sizes over the whole picture, strength 0.1 to 0.3."""
+    """Grain of two sizes over the whole picture, which pulls towards dark grey with strength 0.15 to 0.4."""
     rows = _of_surface(finishes, "paper")
     if not len(rows):
         return picture
-    strength = (0.1 + 0.2 * finishes.degree[rows]).view(-1, 1, 1, 1)
-    return picture.index_copy(0, rows, picture[rows] * (1 - strength * grain(picture.shape[-1])))
+    strength = (0.15 + 0.25 * finishes.degree[rows]).view(-1, 1, 1, 1)
+    grey = torch.full_like(picture[rows], GRAIN_GREY)
+    return picture.index_copy(0, rows, torch.lerp(picture[rows], grey, strength * grain(picture.shape[-1])))
 
 
 def grain(size: int) -> Tensor:
