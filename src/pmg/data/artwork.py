@@ -293,7 +293,11 @@ def framed(image: Image.Image, margin: int, ground: str | None = None) -> Image.
 
 
 def draw_rows(
-    packs: Mapping[str, IconPack], concepts: Iterable[Concept], size: int, min_packs: int, margin: int = 0,
+    packs: Mapping[str, IconPack],
+    concepts: Iterable[Concept],
+    size: int,
+    min_packs: int,
+    margin: int = 0,
     ground: str | None = None,
 ) -> Iterator[dict[str, Any]]:
     """Yields one catalogue row an image, for concepts that at least `min_packs` packs draw.

@@ -37,6 +37,13 @@ class Captioner(Protocol):
         """Returns one phrase an item; images are `(B, 3, H, W)` in [-1, 1], in the order of `items`."""
 
 
+class PictureDescriber(Protocol):
+    """Describes pictures in words by name, without knowing what they are of."""
+
+    def describe(self, images: Tensor) -> list[dict[str, str]]:
+        """Returns words by name for each image `(B, 3, H, W)` in [-1, 1]."""
+
+
 def caption_items(
     captioner: Captioner, items: Sequence[Item], pixels: Pixels | None = None, batch_size: int = 32
 ) -> dict[str, str]:

@@ -15,8 +15,13 @@ HUES = ((15.0, "red"), (42.0, "orange"), (70.0, "yellow"), (160.0, "green"), (19
         (290.0, "violet"), (340.0, "pink"), (361.0, "red"))  # fmt: skip
 
 
-def name_colours(colours: Tensor) -> Tensor:
-    """Returns places in `COLOURS`, int64 `(N,)`, of colours `(N, 3)` in [0, 1]."""
+def name_colours(colours: Tensor, plain_below: float = 0.12) -> Tensor:
+    """Returns places in `COLOURS`, int64 `(N,)`.
+
+    Args:
+        colours: `(N, 3)` in [0, 1].
+        plain_below: chroma below which a colour is called black, white or grey.
+    """
     hue, saturation, lightness = (part.flatten() for part in rgb_to_hsl(colours[..., None, None]))
     degrees = hue * 360
     chroma = colours.amax(1) - colours.amin(1)
@@ -27,5 +32,5 @@ def name_colours(colours: Tensor) -> Tensor:
     named = torch.where((named == COLOURS.index("red")) & (lightness > 0.72), COLOURS.index("pink"), named)
     neutral = torch.where(lightness < 0.22, COLOURS.index("black"), COLOURS.index("grey"))
     neutral = torch.where(lightness > 0.88, COLOURS.index("white"), neutral)
-    plain = (chroma < 0.12) | (lightness < 0.08) | (lightness > 0.97)
+    plain = (chroma < plain_below) | (lightness < 0.04) | (lightness > 0.985)
     return torch.where(plain, neutral, named)

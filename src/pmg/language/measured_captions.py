@@ -13,6 +13,7 @@ from pmg.domain import Item
 from pmg.language.colour_names import COLOURS, name_colours
 from pmg.language.picture_measures import Measures, measure_pictures
 
+GROUND_CHROMA = 0.05  # large areas show their colour sooner
 NEUTRAL = ("black", "white", "grey")
 OUTLINE_COLOURS = tuple(name for name in COLOURS if name not in ("grey", "brown"))
 
@@ -34,9 +35,9 @@ class Thresholds:
         soft: number of tones from which shading is called soft.
     """
 
-    grain: float = 0.5
+    grain: float = 0.2
     blocks: float = 0.12
-    dots: float = 0.3
+    dots: float = 0.15
     thick: float = 2.6
     dark_ground: float = 0.35
     grey: float = 0.09
@@ -79,7 +80,7 @@ class MeasuringCaptioner:
         return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
     def _grounds(self, measures: Measures) -> list[str]:
-        names = [COLOURS[place] for place in name_colours(measures.ground).tolist()]
+        names = [COLOURS[place] for place in name_colours(measures.ground, plain_below=GROUND_CHROMA).tolist()]
         light = luma(measures.ground[..., None, None]).flatten().tolist()
         words = []
         for name, level in zip(names, light, strict=True):
@@ -110,7 +111,9 @@ class MeasuringCaptioner:
 
     def _outlines(self, measures: Measures) -> list[str]:
         words = []
-        for width, place in zip(measures.outline.tolist(), name_colours(measures.outline_colour).tolist(), strict=True):
+        for width, place in zip(
+            measures.outline.tolist(), name_colours(measures.outline_colour).tolist(), strict=True
+        ):
             size = "thick" if width >= self.thresholds.thick else "thin"
             words.append(f"{size} {COLOURS[place]} outline" if width > 0 else "no outline")
         return words
@@ -118,14 +121,17 @@ class MeasuringCaptioner:
     def _surfaces(self, measures: Measures) -> list[str]:
         chosen = torch.zeros(len(measures.grain), dtype=torch.long)
         chosen[measures.dots > self.thresholds.dots] = 1
-        chosen[measures.blockiness < self.thresholds.blocks] = 2
         chosen[measures.grain > self.thresholds.grain] = 3
+        chosen[measures.blockiness < self.thresholds.blocks] = 2
         return [("smooth surface", "halftone dots", "pixel art", "paper grain")[place] for place in chosen.tolist()]
 
     def _shadings(self, measures: Measures) -> list[str]:
         pairs = zip(measures.fill.tolist(), measures.tones.tolist(), strict=True)
         line, soft = self.thresholds.line, self.thresholds.soft
-        return ["line drawing" if fill < line else "soft shading" if tones >= soft else "flat shapes" for fill, tones in pairs]
+        return [
+            "line drawing" if fill < line else "soft shading" if tones >= soft else "flat shapes"
+            for fill, tones in pairs
+        ]
 
 
 def main_colour(pixels: Tensor) -> str:

@@ -19,6 +19,8 @@ from pmg.data.finishes import luma
 FRAME = 2  # pixels at the border that show the ground
 LAYERS = 7  # pixels inwards from the silhouette's edge that are looked at for an outline
 BLOCKS = range(11, 33)  # blocks a side that pixel art of 64 pixels may have
+NEAR = 0.16  # largest difference in a channel between colours that count as one
+DETAIL = 0.08  # luma; stronger detail counts no more than this
 PITCHES = torch.arange(3.5, 8.0, 0.25)  # pixels between the dots of a halftone
 
 
@@ -29,7 +31,7 @@ class Measures:
     Attributes:
         ground: median colour of the frame, `(B, 3)`.
         grain: share of the frame's pixels that differ from the ground, `(B,)`.
-        blockiness: how much of the picture's change lies inside of square blocks; 0: pixel art, about 0.4: smooth, `(B,)`.
+        blockiness: how much of the picture's change lies inside of square blocks; 0: pixel art, `(B,)`.
         dots: strength of a pattern of dots inside the drawing, in [0, 1], `(B,)`.
         outline: width of an outline of one colour in pixels, 0 where there is none, `(B,)`.
         outline_colour: its colour, `(B, 3)`.
@@ -98,25 +100,27 @@ def measure_depth(silhouette: Tensor) -> Tensor:
 
 
 def measure_outline(pictures: Tensor, depth: Tensor) -> tuple[Tensor, Tensor]:
-    """Returns width `(B,)` and colour `(B, 3)` of an outline: layers of one colour that the interior does not have.
+    """Returns width `(B,)` and colour `(B, 3)` of an outline: layers of one colour that the interior does not have."""
+    found = [_outline(picture, layer) for picture, layer in zip(pictures, depth, strict=True)]
+    return torch.tensor([width for width, _ in found]), torch.stack([colour for _, colour in found])
 
-    The first layer is mixed with the ground and is not looked at.
-    """
-    width, colours = torch.zeros(len(pictures)), torch.zeros(len(pictures), 3)
-    for row, (picture, layer) in enumerate(zip(pictures, depth, strict=True)):
-        second = picture[:, layer == 2]
-        if second.shape[1] < 20:
-            continue
-        colour = second.median(-1).values
-        near = (picture - colour.view(3, 1, 1)).abs().amax(0) < 0.16
-        shares = [float(near[layer == number].float().mean()) for number in range(2, LAYERS)]
-        inner = near[layer == LAYERS].float()
-        if shares[0] < 0.75 or (len(inner) and float(inner.mean()) > 0.5):
-            continue
-        wide = next((number for number, share in enumerate(shares) if share < 0.6), len(shares))
-        if wide < len(shares):
-            width[row], colours[row] = wide + 0.5, colour
-    return width, colours
+
+def _outline(picture: Tensor, depth: Tensor) -> tuple[float, Tensor]:
+    """Returns width and colour of one picture's outline; the first layer is partly mixed with the ground."""
+    nothing = 0.0, torch.zeros(3)
+    inner = picture[:, depth >= LAYERS - 1]
+    for first, needed in ((2, 0.7), (1, 0.45)):
+        layer = picture[:, depth == first]
+        if layer.shape[1] < 20:
+            return nothing
+        colour = layer.median(-1).values
+        near = (picture - colour.view(3, 1, 1)).abs().amax(0) < NEAR
+        shares = [float(near[depth == number].float().mean()) for number in range(first, LAYERS)]
+        inside = float(((inner - colour[:, None]).abs().amax(0) < NEAR).float().mean()) if inner.numel() else 0.0
+        wide = next((number for number, share in enumerate(shares) if share < shares[0] * 0.7), len(shares))
+        if shares[0] >= needed and inside < 0.4 and wide < len(shares):
+            return wide + first - 0.5, colour
+    return nothing
 
 
 def measure_blocks(pictures: Tensor) -> Tensor:
@@ -125,7 +129,7 @@ def measure_blocks(pictures: Tensor) -> Tensor:
     scale = pictures.shape[-1] / 64
     inside = []
     for blocks in BLOCKS:
-        small = F.interpolate(pictures, size=round(blocks * scale), mode="area")
+        small = F.interpolate(pictures, size=round(blocks * scale), mode="nearest-exact")
         again = F.interpolate(small, size=pictures.shape[-2:], mode="nearest-exact")
         inside.append((pictures - again).abs().mean((1, 2, 3)) / change)
     return torch.stack(inside, 1).amin(1)
@@ -136,7 +140,7 @@ def measure_dots(pictures: Tensor, interior: Tensor) -> Tensor:
     light = luma(pictures)[:, 0]
     weight = interior.float()
     smooth = F.avg_pool2d((light * weight)[:, None], 9, 1, 4) / F.avg_pool2d(weight[:, None], 9, 1, 4).clamp(min=1e-3)
-    detail = (light - smooth[:, 0]) * weight
+    detail = (light - smooth[:, 0]).clamp(-DETAIL, DETAIL) * weight  # edges are stronger than dots
     energy = detail.square().sum((1, 2)).clamp(min=1e-6) * weight.sum((1, 2)).clamp(min=1)
     y, x = torch.meshgrid(*(torch.arange(side) for side in light.shape[-2:]), indexing="ij")
     strength = []

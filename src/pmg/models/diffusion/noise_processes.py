@@ -1,0 +1,149 @@
+"""Noise processes: how training mixes noise into clean latents, and what the denoiser learns to predict.
+
+    process = FlowMatching()
+    times = process.sample_times(len(latents), rng)
+    sample = process.add_noise(latents, noise, times)
+    loss = process.loss(denoiser(sample.noisy, process.model_times(times), condition), sample)
+    clean = process.predict_clean(output, sample.noisy, times)
+
+Shapes: `B` batch, `C, h, w` latents.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from diffusers import DDPMScheduler, DPMSolverMultistepScheduler, SchedulerMixin
+from diffusers.training_utils import compute_snr
+from torch import Tensor
+
+from pmg.losses import min_snr_weight, per_sample_mse
+
+
+@dataclass(frozen=True)
+class NoisySample:
+    """Noisy latents and what a denoiser shall predict from them.
+
+    Attributes:
+        noisy: `(B, C, h, w)`.
+        target: what the denoiser's output is compared with, `(B, C, h, w)`.
+        weight: of each sample's error, `(B,)`.
+    """
+
+    noisy: Tensor
+    target: Tensor
+    weight: Tensor
+
+
+class NoiseProcess(Protocol):
+    """A path from clean latents to noise."""
+
+    def sample_times(self, count: int, rng: torch.Generator) -> Tensor:
+        """Returns random times of the process, `(count,)`."""
+        ...
+
+    def add_noise(self, clean: Tensor, noise: Tensor, times: Tensor) -> NoisySample:
+        """Returns the latents at `times` `(B,)` of the path from `clean` to `noise`, both `(B, C, h, w)`."""
+        ...
+
+    def model_times(self, times: Tensor) -> Tensor:
+        """Returns `times` `(B,)` in the unit of the denoiser's time embedding."""
+        ...
+
+    def predict_clean(self, output: Tensor, noisy: Tensor, times: Tensor) -> Tensor:
+        """Returns the clean latents that the denoiser's output implies, `(B, C, h, w)`."""
+        ...
+
+    def new_sampler(self) -> SchedulerMixin:
+        """Returns a diffusers scheduler that solves the reverse process."""
+        ...
+
+
+def denoising_loss(output: Tensor, sample: NoisySample) -> Tensor:
+    """Returns the weighted squared error of each sample, `(B,)`."""
+    return per_sample_mse(output, sample.target) * sample.weight
+
+
+class FlowMatching:
+    """Rectified flow (Liu et al. 2023; Lipman et al. 2023): a straight path; the target is its velocity.
+
+    Args:
+        mean: of the normal distribution whose sigmoid the times follow (Esser et al. 2024, equation 19).
+        deviation: of that distribution.
+    """
+
+    UNIT = 1000.0  # diffusers' time embeddings expect times up to 1000
+
+    def __init__(self, mean: float = 0.0, deviation: float = 1.0) -> None:
+        self.mean, self.deviation = mean, deviation
+
+    def sample_times(self, count: int, rng: torch.Generator) -> Tensor:
+        """Returns times in (0, 1), 1 is pure noise, `(count,)`."""
+        return torch.sigmoid(self.mean + self.deviation * torch.randn(count, generator=rng))
+
+    def add_noise(self, clean: Tensor, noise: Tensor, times: Tensor) -> NoisySample:
+        """Returns ``(1 - t) clean + t noise`` with the target ``noise - clean``, all weights 1."""
+        part = times.view(-1, 1, 1, 1)
+        return NoisySample(torch.lerp(clean, noise, part), noise - clean, torch.ones_like(times))
+
+    def model_times(self, times: Tensor) -> Tensor:
+        """Returns the times in [0, 1000]."""
+        return times * self.UNIT
+
+    def predict_clean(self, output: Tensor, noisy: Tensor, times: Tensor) -> Tensor:
+        """Returns ``noisy - t output``."""
+        return noisy - times.view(-1, 1, 1, 1) * output
+
+    def new_sampler(self) -> SchedulerMixin:
+        """Returns DPM-Solver++ on the flow's noise levels."""
+        return DPMSolverMultistepScheduler(
+            prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=1.0, algorithm_type="dpmsolver++"
+        )
+
+
+class VariancePreserving:
+    """The discrete diffusion of Ho et al. 2020, as a diffusers scheduler describes it.
+
+    Args:
+        scheduler: its betas and what the denoiser predicts.
+        snr_gamma: ceiling of min-SNR weights (Hang et al. 2023); None: all weights 1.
+    """
+
+    def __init__(self, scheduler: DDPMScheduler, snr_gamma: float | None = 5.0) -> None:
+        self.scheduler, self.snr_gamma = scheduler, snr_gamma
+
+    def sample_times(self, count: int, rng: torch.Generator) -> Tensor:
+        """Returns whole time steps, int64 `(count,)`."""
+        return torch.randint(self.scheduler.config.num_train_timesteps, (count,), generator=rng)
+
+    def add_noise(self, clean: Tensor, noise: Tensor, times: Tensor) -> NoisySample:
+        """Returns the scheduler's mixture; the target follows its ``prediction_type``."""
+        kind = self.scheduler.config.prediction_type
+        targets = {"epsilon": noise, "sample": clean}
+        target = targets[kind] if kind in targets else self.scheduler.get_velocity(clean, noise, times)
+        weight = torch.ones(len(times))
+        if self.snr_gamma is not None:
+            weight = min_snr_weight(compute_snr(self.scheduler, times), self.snr_gamma, kind)
+        return NoisySample(self.scheduler.add_noise(clean, noise, times), target, weight)
+
+    def model_times(self, times: Tensor) -> Tensor:
+        """Returns the time steps as they are."""
+        return times
+
+    def predict_clean(self, output: Tensor, noisy: Tensor, times: Tensor) -> Tensor:
+        """Returns the clean latents for the scheduler's ``prediction_type``."""
+        kind = self.scheduler.config.prediction_type
+        alpha = self.scheduler.alphas_cumprod[times].view(-1, 1, 1, 1)
+        if kind == "sample":
+            return output
+        if kind == "epsilon":
+            return (noisy - (1 - alpha).sqrt() * output) / alpha.sqrt()
+        return alpha.sqrt() * noisy - (1 - alpha).sqrt() * output
+
+    def new_sampler(self) -> SchedulerMixin:
+        """Returns DPM-Solver++ on the scheduler's betas."""
+        return DPMSolverMultistepScheduler.from_config(
+            self.scheduler.config, algorithm_type="dpmsolver++", timestep_spacing="trailing"
+        )

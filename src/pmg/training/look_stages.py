@@ -1,0 +1,178 @@
+"""The stages of `pmg-pretrain` on looks: autoencoder and denoiser, of any data set that has pictures and looks."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from torch import Tensor
+
+from pmg.data.drawings import LookData
+from pmg.data.pictures_source import PictureSource
+from pmg.language.captioning import PictureDescriber
+from pmg.models.autoencoding import encode_pictures, load_autoencoder
+from pmg.models.diffusion.noise_processes import NoiseProcess
+from pmg.models.generator import restore
+from pmg.models.perceptual import PerceptualDistance
+from pmg.models.style_encoder import StyleEncoder
+from pmg.models.text_encoder import TextEncoder
+from pmg.ranges import Count, Decay, NotNegative, Positive
+from pmg.training.autoencoder import AutoencoderTraining
+from pmg.training.datamodule import Batch, RowsDataModule, ShuffledRows, seeded
+from pmg.training.look_denoiser import Drop, LookBatches, LookDenoiser, LookDenoiserTraining
+from pmg.training.look_pool import ITEMS, LookPool, build_pool
+from pmg.training.pretraining import VALIDATION_BATCH, Built, save_half
+
+STATISTICS_PICTURES = 4096  # of the latents' mean and deviation
+
+
+class PictureData(Protocol):
+    """A data set with pictures."""
+
+    def picture_source(self, split: str) -> PictureSource:
+        """Returns the pictures of a split: ``train`` or ``validation``."""
+        ...
+
+
+class LookAutoencoderStage:
+    """Pixels <-> latents, on every picture that is not held out.
+
+    Args:
+        folder: where the model goes.
+        autoencoder: untrained.
+        perceptual: frozen LPIPS.
+        learning_rate: the cycle's peak.
+        batch_size: pictures a step.
+        perceptual_weight: weight of LPIPS beside L1.
+        kl_weight: weight of the mean KL divergence of a latent element from N(0, 1).
+        latent_noise: largest deviation of the noise on latents, in deviations of the latents.
+    """
+
+    def __init__(
+        self, folder: str, autoencoder: AutoencoderKL, perceptual: PerceptualDistance, learning_rate: Positive,
+        batch_size: Count, perceptual_weight: NotNegative = 0.5, kl_weight: NotNegative = 1e-3,
+        latent_noise: NotNegative = 0.5,
+    ) -> None:  # fmt: skip
+        self.folder, self.perceptual, self.batch_size = folder, perceptual, batch_size
+        self.autoencoder = autoencoder.to(memory_format=torch.channels_last)  # 1.1 times faster on processors
+        self.module = AutoencoderTraining(
+            self.autoencoder, perceptual, learning_rate, perceptual_weight, kl_weight, latent_noise
+        )
+
+    def build(self, data: PictureData, seed: int) -> Built:
+        """L1 + LPIPS + KL on pictures as the data set varies them."""
+        train = data.picture_source("train")
+
+        def collate(rows: Tensor, rng: torch.Generator) -> Batch:
+            return {"images": train.draw(rows, rng)}
+
+        fixed = [{"images": images} for images in fixed_pictures(data, seed).split(VALIDATION_BATCH)]
+        return self.module, RowsDataModule(
+            ShuffledRows(torch.arange(len(train)), self.batch_size, seed, collate), fixed
+        )
+
+    def finish(self, data: PictureData) -> dict[str, float]:
+        """Measures the latents' statistics, saves, and restores held-out pictures."""
+        self.autoencoder.eval()
+        train = data.picture_source("train")
+        some = torch.arange(0, len(train), max(1, len(train) // STATISTICS_PICTURES))
+        self.module.measure_latents(train.draw(some, seeded("latent statistics")))
+        save_half(self.autoencoder, self.folder)
+        images = fixed_pictures(data, 0)
+        restored = restore(self.autoencoder, images)
+        with torch.no_grad():
+            pairs = zip(restored.split(VALIDATION_BATCH), images.split(VALIDATION_BATCH), strict=True)
+            distance = torch.cat([self.perceptual(a, b) for a, b in pairs])
+        return {"l1": float((restored - images).abs().mean()), "lpips": float(distance.mean())}
+
+
+def fixed_pictures(data: PictureData, seed: int) -> Tensor:
+    """Returns held-out pictures for validation, `(N, 3, H, W)`: the same for the same seed."""
+    source = data.picture_source("validation")
+    return source.draw(torch.arange(min(len(source), 2 * VALIDATION_BATCH)), seeded(seed, "validation pictures"))
+
+
+class Pool:
+    """Makes the pools of looks, or reads those that an interrupted training made.
+
+    Args:
+        folder: of the pools.
+        looks: for training.
+        held_out_looks: for validation.
+        spread: of a look's finishes, as a share of each parameter's range.
+    """
+
+    def __init__(self, folder: str, looks: Count, held_out_looks: Count, spread: NotNegative) -> None:
+        self.folder, self.spread = Path(folder), spread
+        self.looks = {"train": looks, "validation": held_out_looks}
+
+    def get(
+        self, data: LookData, split: str, seed: int, captioner: PictureDescriber, generator_folder: Path
+    ) -> LookPool:
+        """Returns the pool of a split."""
+        folder = self.folder / split
+        if not (folder / "pool.safetensors").is_file():
+            autoencoder = load_autoencoder(generator_folder / "vae")
+            build_pool(
+                data, split, self.looks[split], self.spread, seed, captioner.describe,
+                lambda pictures: encode_pictures(autoencoder, pictures),
+            ).save(folder)  # fmt: skip
+        return LookPool.load(folder)
+
+
+class LookDenoiserStage:
+    """A denoiser and its style encoder, on a pool of looks.
+
+    Args:
+        folder: gets ``unet``, ``style_encoder`` and a copy of ``vae``.
+        generator_folder: holds ``vae``, whose latents are denoised.
+        denoiser: untrained.
+        style_encoder: untrained.
+        process: the noise process.
+        text_encoder: frozen.
+        captioner: describes pictures in words.
+        scene: words that target captions may end with.
+        drop: chances to drop each block.
+        pool: ``folder``, number of ``looks`` and their ``spread``.
+        learning_rate: the cycle's peak.
+        looks_per_step: a step sees so many times four drawings.
+        ema_decay: decay of the weights' moving average.
+    """
+
+    def __init__(
+        self, folder: str, generator_folder: str, denoiser: UNet2DConditionModel, style_encoder: StyleEncoder,
+        process: NoiseProcess, text_encoder: TextEncoder, captioner: PictureDescriber, scene: str, drop: Drop,
+        pool: Pool, learning_rate: Positive, looks_per_step: Count, ema_decay: Decay,
+    ) -> None:  # fmt: skip
+        self.folder, self.generator_folder = Path(folder), Path(generator_folder)
+        self.model = LookDenoiser(denoiser, style_encoder, process)
+        self.text_encoder, self.captioner, self.scene, self.drop = text_encoder, captioner, scene, drop
+        self.pool, self.looks_per_step = pool, looks_per_step
+        self.module = LookDenoiserTraining(self.model, learning_rate, ema_decay)
+
+    def build(self, data: LookData, seed: int) -> Built:
+        """Denoising loss on the pool; validation on held-out cells."""
+        train = self.pool.get(data, "train", seed, self.captioner, self.generator_folder)
+        held_out = self.pool.get(data, "validation", seed, self.captioner, self.generator_folder)
+        collate = self._batches(train, data, self.drop)
+        fixed = self._batches(held_out, data, Drop(0.0, 0.0, 0.0, 0.0))
+        parts = torch.arange(len(held_out.latents)).split(VALIDATION_BATCH // ITEMS)
+        self.fixed = [fixed(looks, seeded(seed, "validation", number)) for number, looks in enumerate(parts)]
+        rows = torch.arange(len(train.latents))
+        return self.module, RowsDataModule(ShuffledRows(rows, self.looks_per_step, seed, collate), self.fixed)
+
+    def _batches(self, pool: LookPool, data: LookData, drop: Drop) -> LookBatches:
+        return LookBatches(pool, data, self.text_encoder, self.model.process, drop, self.scene)
+
+    def finish(self, data: LookData) -> dict[str, float]:
+        """Saves denoiser and style encoder; the loss on held-out drawings."""
+        self.model.eval()
+        save_half(self.model.unet, str(self.folder / "unet"))
+        save_half(self.model.style_encoder, str(self.folder / "style_encoder"))
+        shutil.copytree(self.generator_folder / "vae", self.folder / "vae", dirs_exist_ok=True)
+        with torch.no_grad():
+            losses = [self.module.held_out_losses(batch) for batch in self.fixed]
+        return {"denoise": float(torch.cat(losses).mean())}
