@@ -12,10 +12,7 @@ from pmg.training.optim import one_cycle
 
 
 class AutoencoderTraining(pl.LightningModule):
-    """L1 + LPIPS + KL on images, decoded from latents with noise.
-
-    A denoiser's latents are never exact: the decoder sees latents with Gaussian noise whose deviation is uniform in
-    [0, `latent_noise`] times that of the latents, for half of each batch, and restores the clean image.
+    """L1 + LPIPS + KL on images.
 
     Args:
         autoencoder: the model to train.
@@ -23,7 +20,6 @@ class AutoencoderTraining(pl.LightningModule):
         learning_rate: the cycle's peak.
         perceptual_weight: weight of LPIPS beside L1.
         kl_weight: weight of the mean KL divergence of a latent element from N(0, 1).
-        latent_noise: largest deviation of the noise on latents, in deviations of the latents.
     """
 
     def __init__(
@@ -33,19 +29,17 @@ class AutoencoderTraining(pl.LightningModule):
         learning_rate: float,
         perceptual_weight: float = 0.3,
         kl_weight: float = 1e-3,
-        latent_noise: float = 0.0,
     ) -> None:
         super().__init__()
         self.autoencoder = autoencoder
         self.perceptual = perceptual
         self.learning_rate = learning_rate
         self.perceptual_weight = perceptual_weight
-        self.kl_weight, self.latent_noise = kl_weight, latent_noise
+        self.kl_weight = kl_weight
 
     def _step(self, images: Tensor, split: str) -> Tensor:
-        images = images.contiguous(memory_format=torch.channels_last)
         posterior = self.autoencoder.encode(images).latent_dist
-        latents = self._disturb(posterior.sample()) if split == "train" else posterior.mean
+        latents = posterior.sample() if split == "train" else posterior.mean
         restored = self.autoencoder.decode(latents).sample
         terms = {
             "l1": (restored - images).abs().mean(),
@@ -54,14 +48,6 @@ class AutoencoderTraining(pl.LightningModule):
         }
         self.log_dict({f"{split}/{name}": value for name, value in terms.items()}, prog_bar=True)
         return terms["l1"] + self.perceptual_weight * terms["lpips"] + self.kl_weight * terms["kl"]
-
-    def _disturb(self, latents: Tensor) -> Tensor:
-        """Adds noise to half of the latents `(B, C, h, w)`."""
-        if not self.latent_noise:
-            return latents
-        deviation = latents.detach().float().std((0, 2, 3), keepdim=True)
-        strength = torch.rand(len(latents), 1, 1, 1) * self.latent_noise * (torch.rand(len(latents), 1, 1, 1) < 0.5)
-        return latents + (strength * deviation * torch.randn_like(latents)).to(latents.dtype)
 
     def training_step(self, batch: dict[str, Tensor], _: int) -> Tensor:
         """One step on ``images`` `(B, 3, H, W)` in [-1, 1]."""

@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
+import random
 import shutil
 from pathlib import Path
 from typing import Protocol
 
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers import AutoencoderDC, UNet2DConditionModel
 from torch import Tensor
 
 from pmg.data.drawings import LookData
+from pmg.data.finish_targets import finish_errors
+from pmg.data.look_choice import LookChoice
 from pmg.data.pictures_source import PictureSource
+from pmg.data.splits import stable_number
 from pmg.language.captioning import PictureDescriber
-from pmg.models.autoencoding import encode_pictures, load_autoencoder
+from pmg.models.autoencoding import decode_latents, encode_pictures, load_autoencoder
 from pmg.models.diffusion.noise_processes import NoiseProcess
-from pmg.models.generator import restore
+from pmg.models.look_judge import LookJudge, LookJudgeConfig
 from pmg.models.perceptual import PerceptualDistance
 from pmg.models.style_encoder import StyleEncoder
 from pmg.models.text_encoder import TextEncoder
-from pmg.ranges import Count, Decay, NotNegative, Positive
-from pmg.training.autoencoder import AutoencoderTraining
+from pmg.ranges import Count, Decay, NotNegative, Positive, Share
 from pmg.training.datamodule import Batch, RowsDataModule, ShuffledRows, seeded
+from pmg.training.look_autoencoder import LookAutoencoderTraining
 from pmg.training.look_denoiser import Drop, LookBatches, LookDenoiser, LookDenoiserTraining
+from pmg.training.look_judge import JudgeBatches, LookJudgeTraining, style_accuracy
 from pmg.training.look_pool import ITEMS, LookPool, build_pool
 from pmg.training.pretraining import VALIDATION_BATCH, Built, save_half
 
@@ -47,23 +52,21 @@ class LookAutoencoderStage:
         learning_rate: the cycle's peak.
         batch_size: pictures a step.
         perceptual_weight: weight of LPIPS beside L1.
-        kl_weight: weight of the mean KL divergence of a latent element from N(0, 1).
         latent_noise: largest deviation of the noise on latents, in deviations of the latents.
     """
 
     def __init__(
-        self, folder: str, autoencoder: AutoencoderKL, perceptual: PerceptualDistance, learning_rate: Positive,
-        batch_size: Count, perceptual_weight: NotNegative = 0.5, kl_weight: NotNegative = 1e-3,
-        latent_noise: NotNegative = 0.5,
+        self, folder: str, autoencoder: AutoencoderDC, perceptual: PerceptualDistance, learning_rate: Positive,
+        batch_size: Count, perceptual_weight: NotNegative = 0.5, latent_noise: NotNegative = 0.5,
     ) -> None:  # fmt: skip
         self.folder, self.perceptual, self.batch_size = folder, perceptual, batch_size
         self.autoencoder = autoencoder.to(memory_format=torch.channels_last)  # 1.1 times faster on processors
-        self.module = AutoencoderTraining(
-            self.autoencoder, perceptual, learning_rate, perceptual_weight, kl_weight, latent_noise
+        self.module = LookAutoencoderTraining(
+            self.autoencoder, perceptual, learning_rate, perceptual_weight, latent_noise
         )
 
     def build(self, data: PictureData, seed: int) -> Built:
-        """L1 + LPIPS + KL on pictures as the data set varies them."""
+        """L1 + LPIPS on pictures as the data set varies them."""
         train = data.picture_source("train")
 
         def collate(rows: Tensor, rng: torch.Generator) -> Batch:
@@ -82,7 +85,7 @@ class LookAutoencoderStage:
         self.module.measure_latents(train.draw(some, seeded("latent statistics")))
         save_half(self.autoencoder, self.folder)
         images = fixed_pictures(data, 0)
-        restored = restore(self.autoencoder, images)
+        restored = decode_latents(self.autoencoder, encode_pictures(self.autoencoder, images))
         with torch.no_grad():
             pairs = zip(restored.split(VALIDATION_BATCH), images.split(VALIDATION_BATCH), strict=True)
             distance = torch.cat([self.perceptual(a, b) for a, b in pairs])
@@ -176,3 +179,56 @@ class LookDenoiserStage:
         with torch.no_grad():
             losses = [self.module.held_out_losses(batch) for batch in self.fixed]
         return {"denoise": float(torch.cat(losses).mean())}
+
+
+class LookJudgeStage:
+    """The judge of looks.
+
+    Args:
+        folder: where the model goes.
+        generator_folder: holds ``vae``: a share of the pictures goes through it.
+        perceptual: LPIPS, whose AlexNet is the start.
+        size: pixels a side that AlexNet sees.
+        restored: share of the pictures that go through the autoencoder.
+        spread: of a look's finishes.
+        learning_rate: the cycle's peak.
+    """
+
+    def __init__(
+        self, folder: str, generator_folder: str, perceptual: PerceptualDistance, size: Count, restored: Share,
+        spread: NotNegative, learning_rate: Positive,
+    ) -> None:  # fmt: skip
+        self.folder, self.generator_folder, self.perceptual = folder, Path(generator_folder), perceptual
+        self.size, self.restored, self.spread, self.learning_rate = size, restored, spread, learning_rate
+
+    def build(self, data: LookData, seed: int) -> Built:
+        """Batches of looks with their hardest rivals; validation on held-out drawings."""
+        config = LookJudgeConfig(size=self.size, concepts=tuple(data.drawings.concepts))
+        self.judge = LookJudge(config).start_from(self.perceptual)
+        autoencoder = load_autoencoder(self.generator_folder / "vae")
+        batches = JudgeBatches(data, autoencoder, self.restored, self.spread)
+        self.module = LookJudgeTraining(self.judge, self.learning_rate)
+        rng = random.Random(stable_number(seed, "judge validation"))
+        held_out = data.rows("validation").tolist()
+        fixed = [
+            batches.label(rows, [data.space.sample(rng, seen=rng.random() < 0.75) for _ in rows], None)
+            for rows in (
+                held_out[start : start + VALIDATION_BATCH] for start in range(0, len(held_out), VALIDATION_BATCH)
+            )
+        ]
+        self.fixed = fixed
+        return self.module, RowsDataModule(ShuffledRows(torch.arange(1), 1, seed, batches), fixed)
+
+    def finish(self, data: LookData) -> dict[str, float]:
+        """Saves the judge; its accuracy on held-out drawings."""
+        save_half(self.judge.eval(), self.folder)
+        with torch.no_grad():
+            readings = [self.judge(batch["images"]) for batch in self.fixed]
+        pairs = list(zip(readings, self.fixed, strict=True))
+        concept = torch.cat([reading.concept.argmax(1) == batch["concept"] for reading, batch in pairs])
+        errors = torch.cat([finish_errors(r.finish, batch["values"], batch["traces"]) for r, batch in pairs])
+        return {
+            "real_concept_accuracy": float(concept.float().mean()),
+            "real_finish_error": float(errors.mean()),
+            "real_style_accuracy": style_accuracy(self.judge, data, LookChoice(data, self.spread)),
+        }
