@@ -175,13 +175,13 @@ def outline_mask(alpha: Tensor, width: Tensor) -> Tensor:
 
 def _dilate(alpha: Tensor, width: Tensor) -> Tensor:
     """Returns `alpha` made larger by `width` pixels `(B,)` on all sides, with smooth edges."""
-    reach = math.ceil(float(width.max()) + 0.5)
+    reach = math.ceil(float(width.max()))
     padded = F.pad(alpha, (reach,) * 4)
     height, breadth = alpha.shape[-2:]
     ring = torch.zeros_like(alpha)
     for dy in range(-reach, reach + 1):
         for dx in range(-reach, reach + 1):
-            cover = (width + 0.5 - math.hypot(dx, dy)).clamp(0, 1)
+            cover = (width + 1 - math.hypot(dx, dy)).clamp(0, 1)
             if not bool((cover > 0).any()):
                 continue
             moved = padded[..., reach + dy : reach + dy + height, reach + dx : reach + dx + breadth]

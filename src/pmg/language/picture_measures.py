@@ -109,7 +109,7 @@ def _outline(picture: Tensor, depth: Tensor) -> tuple[float, Tensor]:
     """Returns width and colour of one picture's outline; the first layer is partly mixed with the ground."""
     nothing = 0.0, torch.zeros(3)
     inner = picture[:, depth >= LAYERS - 1]
-    for first, needed in ((2, 0.7), (1, 0.45)):
+    for first, needed in ((2, 0.55), (1, 0.45)):
         layer = picture[:, depth == first]
         if layer.shape[1] < 20:
             return nothing

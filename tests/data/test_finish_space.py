@@ -1,0 +1,65 @@
+"""What training may see of the space of finishes, and what it may not."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from looks import SHARES
+from pmg.data.finish_space import FinishSpace, brightness, traits
+from pmg.data.finishes import Finish
+
+SPACE = FinishSpace(SHARES, [[80, 120]], [["dark", "pixels"]])
+
+
+@pytest.mark.parametrize("seen", [True, False])
+def test_finishes_are_drawn_from_their_side(seen):
+    rng = random.Random(0)
+    drawn = [SPACE.sample(rng, seen) for _ in range(300)]
+    assert all(SPACE.is_seen(finish) == seen for finish in drawn)
+    if not seen:  # both kinds of unseen region occur
+        pairs = sum({"dark", "pixels"} <= traits(finish) for finish in drawn)
+        assert 30 < pairs < 270
+
+
+@pytest.mark.parametrize(
+    ("finish", "seen"),
+    [
+        (Finish(hue=100), False),
+        (Finish(hue=121), True),
+        (Finish(hue=100, saturation=0.0), True),  # a grey drawing has no hue
+        (Finish(hue=100, duotone=1.0), True),
+        (Finish(ground=(0.1, 0.1, 0.1), surface="pixels"), False),
+        (Finish(ground=(0.1, 0.1, 0.1)), True),
+    ],
+)
+def test_regions_have_their_borders(finish, seen):
+    assert SPACE.is_seen(finish) == seen
+
+
+def test_variation_is_small_and_keeps_kind_and_side():
+    rng = random.Random(1)
+    for _ in range(200):
+        seen = rng.random() < 0.5
+        centre = SPACE.sample(rng, seen)
+        near = SPACE.vary(centre, rng, 0.02)
+        assert SPACE.is_seen(near) == seen
+        assert near.surface == centre.surface
+        assert (near.outline > 0) == (centre.outline > 0)
+        assert abs(near.degree - centre.degree) < 0.1
+        assert abs(brightness(near.ground) - brightness(centre.ground)) < 0.2
+    assert SPACE.vary(centre, rng, 0.0) == centre
+
+
+def test_drawings_on_dark_grounds_keep_a_visible_edge():
+    rng = random.Random(2)
+    for _ in range(300):
+        finish = SPACE.sample(rng)
+        if "dark" in traits(finish):
+            assert finish.outline > 0 or finish.duotone == 1.0
+
+
+def test_the_same_seed_gives_the_same_finishes():
+    first, second = ([SPACE.sample(rng) for _ in range(20)] for rng in (random.Random(5), random.Random(5)))
+    assert first == second

@@ -1,0 +1,58 @@
+"""Both noise processes: what goes in comes out again."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from diffusers import DDPMScheduler
+
+from pmg.models.diffusion.noise_processes import FlowMatching, VariancePreserving, denoising_loss
+
+
+def rng(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def scheduler(kind):
+    return DDPMScheduler(beta_schedule="squaredcos_cap_v2", prediction_type=kind, clip_sample=False)
+
+
+PROCESSES = [FlowMatching(), *(VariancePreserving(scheduler(kind)) for kind in ("epsilon", "sample", "v_prediction"))]
+LATENTS = torch.randn(6, 2, 4, 4, generator=rng(1))
+NOISE = torch.randn(6, 2, 4, 4, generator=rng(2))
+
+
+@pytest.mark.parametrize("process", PROCESSES)
+def test_the_target_leads_back_to_the_clean_latents(process):
+    times = process.sample_times(6, rng())
+    sample = process.add_noise(LATENTS, NOISE, times)
+    assert torch.allclose(process.predict_clean(sample.target, sample.noisy, times), LATENTS, atol=2e-3)
+    assert torch.equal(denoising_loss(sample.target, sample), torch.zeros(6))
+    assert (denoising_loss(sample.target + 1, sample) - sample.weight).abs().max() < 1e-5
+
+
+def test_the_flow_is_a_straight_path_from_latents_to_noise():
+    flow = FlowMatching()
+    start, end = (flow.add_noise(LATENTS, NOISE, torch.full((6,), time)).noisy for time in (0.0, 1.0))
+    assert torch.equal(start, LATENTS)
+    assert torch.allclose(end, NOISE)
+    times = flow.sample_times(4000, rng())
+    assert 0 < times.min() < times.max() < 1
+    assert float(times.median()) == pytest.approx(0.5, abs=0.02)
+
+
+@pytest.mark.parametrize("steps", [1, 4, 12])
+def test_the_flows_sampler_follows_a_straight_path_exactly(steps):
+    sampler = FlowMatching().new_sampler()
+    sampler.set_timesteps(steps)
+    latents = NOISE * sampler.init_noise_sigma
+    for time in sampler.timesteps:
+        latents = sampler.step(NOISE - LATENTS, time, latents).prev_sample
+    assert torch.allclose(latents, LATENTS, atol=5e-3)  # it starts at 0.999, not at 1
+
+
+def test_the_samplers_times_are_those_of_training():
+    sampler = FlowMatching().new_sampler()
+    sampler.set_timesteps(8)
+    assert 990 < float(sampler.timesteps[0]) <= 1000
+    assert float(FlowMatching().model_times(torch.tensor([0.5]))) == 500
