@@ -77,11 +77,16 @@ class LayerArguments:
     projection_class_embeddings_input_dim: Count
     attention_head_dim: Count | Sequence[Count]
     block_out_channels: Sequence[Count]
+    encoder_block_out_channels: Sequence[Count]
+    decoder_block_out_channels: Sequence[Count]
+    encoder_layers_per_block: Sequence[Count]
+    decoder_layers_per_block: Sequence[Count]
     dropout: Decay
 
 
 OTHERS: dict[str, type] = {
     "pytorch_lightning.Trainer": TrainerArguments,
+    "diffusers.AutoencoderDC": LayerArguments,
     "diffusers.AutoencoderKL": LayerArguments,
     "diffusers.UNet2DConditionModel": LayerArguments,
     "diffusers.UNet2DConditionModel.from_pretrained": LayerArguments,

@@ -10,7 +10,7 @@ from looks import SHARES
 from pmg.data.finish_space import FinishSpace, brightness, traits
 from pmg.data.finishes import Finish
 
-SPACE = FinishSpace(SHARES, [[80, 120]], [["dark", "pixels"]])
+SPACE = FinishSpace(**SHARES, unseen_hues=[[80, 120]], unseen_pairs=[["dark", "pixels"]])
 
 
 @pytest.mark.parametrize("seen", [True, False])

@@ -16,7 +16,7 @@ from pmg.data.finishes import Finish
 from pmg.data.look_choice import CANDIDATES, REFERENCES, LookChoice
 from pmg.domain import PmgError
 
-SPACE = FinishSpace(SHARES, [[80, 120], [240, 280]], [["dark", "pixels"]])
+SPACE = FinishSpace(**SHARES, unseen_hues=[[80, 120], [240, 280]], unseen_pairs=[["dark", "pixels"]])
 FOLDER = f"{find_assets()}/drawings"
 
 

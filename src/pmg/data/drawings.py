@@ -18,6 +18,7 @@ from pmg.data.finish_space import FinishSpace
 from pmg.data.finishes import Finish, FinishBatch, apply_finishes
 from pmg.data.splits import stable_number
 from pmg.domain import Item, PmgError
+from pmg.ranges import Seed
 
 
 class Drawings:
@@ -151,7 +152,7 @@ class LookData:
     """
 
     def __init__(
-        self, folder: str, topics: Sequence[str] | None, space: FinishSpace, unseen_artists: Sequence[str], seed: int
+        self, folder: str, topics: Sequence[str] | None, space: FinishSpace, unseen_artists: Sequence[str], seed: Seed
     ) -> None:
         self.drawings, self.space = Drawings.load(folder, topics), space
         self.unseen_artists = frozenset(unseen_artists)

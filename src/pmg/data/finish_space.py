@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from pmg.data.finishes import BLACK, LUMA, MAX_OUTLINE, MIN_OUTLINE, WHITE, Colour, Finish
+from pmg.ranges import NotNegative
 
 DARK_GROUND = 0.35  # luma; darker grounds are called dark
 GREY = 0.2  # saturation factor; below it a drawing is called grey
@@ -18,19 +19,24 @@ class FinishSpace:
     """Draws finishes, and separates regions that training must not see.
 
     Args:
-        shares: weights of `palette` (as_drawn, turned, duotone, grey), `ground` (white, tint, dark), `outline` (none,
-            contrast, coloured) and `surface` (flat, halftone, pixels, paper).
+        palette: weights of as_drawn, turned, duotone and grey.
+        ground: weights of white, tint and dark.
+        outline: weights of none, contrast and coloured.
+        surface: weights of flat, halftone, pixels and paper.
         unseen_hues: arcs of the hue turn, in degrees, kept from training: ``[[80, 120], ...]``.
         unseen_pairs: pairs of traits that training never sees together: ``[["dark", "pixels"], ...]``.
     """
 
     def __init__(
         self,
-        shares: Mapping[str, Mapping[str, float]],
-        unseen_hues: Sequence[Sequence[float]],
+        palette: Mapping[str, NotNegative],
+        ground: Mapping[str, NotNegative],
+        outline: Mapping[str, NotNegative],
+        surface: Mapping[str, NotNegative],
+        unseen_hues: Sequence[Sequence[NotNegative]],
         unseen_pairs: Sequence[Sequence[str]],
     ) -> None:
-        self.shares = shares
+        self.shares = {"palette": palette, "ground": ground, "outline": outline, "surface": surface}
         self.unseen_hues = [(float(low), float(high)) for low, high in unseen_hues]
         self.unseen_pairs = [frozenset(pair) for pair in unseen_pairs]
 

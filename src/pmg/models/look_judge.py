@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d, interpolate, normalize
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from pmg.data.finish_targets import SIZE
 from pmg.models.judge import CHANNELS, build_trunk, statistics
 from pmg.models.perceptual import PerceptualDistance
 from pmg.models.sources import load_frozen
@@ -45,16 +44,17 @@ class LookJudgeConfig(PreTrainedConfig):
         hidden: width of the heads' hidden layers.
         width: of a style vector.
         bins: levels a channel of the colour histogram.
+        values: numbers `P` that describe a finish.
         concepts: names of the concept classes.
     """
 
     model_type = "pmg_look_judge"
 
     def __init__(
-        self, size: int = 112, hidden: int = 256, width: int = 128, bins: int = 8,
+        self, size: int = 112, hidden: int = 256, width: int = 128, bins: int = 8, values: int = 24,
         concepts: tuple[str, ...] = ("concept",), **kwargs: object,
     ) -> None:  # fmt: skip
-        self.size, self.hidden, self.width, self.bins = size, hidden, width, bins
+        self.size, self.hidden, self.width, self.bins, self.values = size, hidden, width, bins, values
         self.concepts = list(concepts)
         super().__init__(**kwargs)
 
@@ -75,7 +75,7 @@ class LookJudge(PreTrainedModel):
         self.histogram = HistogramBranch(config.bins, PALETTE)
         looks, places = 2 * sum(CHANNELS) + 3 * PALETTE, CHANNELS[-1] * PLACES**2
         self.style_head = build_look_head(looks, config.hidden, config.width)
-        self.finish_head = build_look_head(looks, config.hidden, SIZE)
+        self.finish_head = build_look_head(looks, config.hidden, config.values)
         self.concept_head = build_look_head(places, 2 * config.hidden, len(config.concepts))
         self.post_init()
 

@@ -10,6 +10,8 @@ from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
+from pmg.ranges import Count
+
 
 class StyleEncoder(ModelMixin, ConfigMixin):
     """Reads one or several pictures of the same look.
@@ -24,7 +26,7 @@ class StyleEncoder(ModelMixin, ConfigMixin):
 
     @register_to_config
     def __init__(
-        self, in_channels: int = 16, channels: int = 192, tokens: int = 4, width: int = 384, heads: int = 4
+        self, in_channels: Count = 16, channels: Count = 192, tokens: Count = 4, width: Count = 384, heads: Count = 4
     ) -> None:
         super().__init__()
         self.features = nn.Sequential(

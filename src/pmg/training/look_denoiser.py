@@ -17,6 +17,7 @@ from pmg.models.conditioning import Block, drop_target
 from pmg.models.diffusion.noise_processes import NoiseProcess, denoising_loss
 from pmg.models.style_encoder import StyleEncoder
 from pmg.models.text_encoder import TextEncoder
+from pmg.ranges import Share
 from pmg.training.datamodule import Batch
 from pmg.training.look_pool import ITEMS, LookPool, say
 from pmg.training.optim import one_cycle
@@ -35,10 +36,10 @@ class Drop:
         word: one word of those that stay.
     """
 
-    target: float = 0.1
-    words: float = 0.4
-    style: float = 0.3
-    word: float = 0.3
+    target: Share = 0.1
+    words: Share = 0.4
+    style: Share = 0.3
+    word: Share = 0.3
 
 
 class LookBatches:

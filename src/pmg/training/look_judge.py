@@ -21,7 +21,7 @@ from pmg.training.augment import random_affine
 from pmg.training.datamodule import Batch
 from pmg.training.optim import one_cycle
 
-ARTISTS, FINISHES, CONCEPTS = 4, 4, 4  # of a batch: every artist in every finish
+FINISHES, CONCEPTS = 4, 4  # of a batch: every artist in every finish, each look by four concepts
 
 
 class JudgeBatches:
@@ -34,9 +34,13 @@ class JudgeBatches:
         autoencoder: a share of the pictures goes through it, as generated ones do.
         restored: that share.
         spread: of a look's finishes.
+        artists: in a batch.
     """
 
-    def __init__(self, data: LookData, autoencoder: AutoencoderDC, restored: float, spread: float) -> None:
+    def __init__(
+        self, data: LookData, autoencoder: AutoencoderDC, restored: float, spread: float, artists: int
+    ) -> None:
+        self.artists = artists
         self.data, self.autoencoder, self.restored, self.spread = data, autoencoder, restored, spread
         self.concept = {name: place for place, name in enumerate(data.drawings.concepts)}
         self.rows: dict[str, list[int]] = {}
@@ -46,9 +50,9 @@ class JudgeBatches:
         self.coloured = has_colours(data.drawings.pixels)
 
     def __call__(self, _: Tensor, rng: torch.Generator) -> Batch:
-        """Returns a batch of `ARTISTS * FINISHES * CONCEPTS` pictures with their labels."""
+        """Returns a batch of `artists * FINISHES * CONCEPTS` pictures with their labels."""
         chance = random.Random(int(torch.randint(2**62, (), generator=rng)))
-        artists = chance.sample(sorted(self.rows), ARTISTS)
+        artists = chance.sample(sorted(self.rows), self.artists)
         centres = [self.data.space.sample(chance, seen=chance.random() < 0.75) for _ in range(FINISHES)]
         rows, finishes = [], []
         for artist in artists:

@@ -12,7 +12,7 @@ from diffusers import AutoencoderDC, UNet2DConditionModel
 from torch import Tensor
 
 from pmg.data.drawings import LookData
-from pmg.data.finish_targets import finish_errors
+from pmg.data.finish_targets import SIZE, finish_errors
 from pmg.data.look_choice import LookChoice
 from pmg.data.pictures_source import PictureSource
 from pmg.data.splits import stable_number
@@ -27,7 +27,7 @@ from pmg.ranges import Count, Decay, NotNegative, Positive, Share
 from pmg.training.datamodule import Batch, RowsDataModule, ShuffledRows, seeded
 from pmg.training.look_autoencoder import LookAutoencoderTraining
 from pmg.training.look_denoiser import Drop, LookBatches, LookDenoiser, LookDenoiserTraining
-from pmg.training.look_judge import JudgeBatches, LookJudgeTraining, style_accuracy
+from pmg.training.look_judge import CONCEPTS, FINISHES, JudgeBatches, LookJudgeTraining, style_accuracy
 from pmg.training.look_pool import ITEMS, LookPool, build_pool
 from pmg.training.pretraining import VALIDATION_BATCH, Built, save_half
 
@@ -141,19 +141,19 @@ class LookDenoiserStage:
         drop: chances to drop each block.
         pool: ``folder``, number of ``looks`` and their ``spread``.
         learning_rate: the cycle's peak.
-        looks_per_step: a step sees so many times four drawings.
+        batch_size: drawings a step, a multiple of four.
         ema_decay: decay of the weights' moving average.
     """
 
     def __init__(
         self, folder: str, generator_folder: str, denoiser: UNet2DConditionModel, style_encoder: StyleEncoder,
         process: NoiseProcess, text_encoder: TextEncoder, captioner: PictureDescriber, scene: str, drop: Drop,
-        pool: Pool, learning_rate: Positive, looks_per_step: Count, ema_decay: Decay,
+        pool: Pool, learning_rate: Positive, batch_size: Count, ema_decay: Decay,
     ) -> None:  # fmt: skip
         self.folder, self.generator_folder = Path(folder), Path(generator_folder)
         self.model = LookDenoiser(denoiser, style_encoder, process)
         self.text_encoder, self.captioner, self.scene, self.drop = text_encoder, captioner, scene, drop
-        self.pool, self.looks_per_step = pool, looks_per_step
+        self.pool, self.batch_size = pool, batch_size
         self.module = LookDenoiserTraining(self.model, learning_rate, ema_decay)
 
     def build(self, data: LookData, seed: int) -> Built:
@@ -165,7 +165,7 @@ class LookDenoiserStage:
         parts = torch.arange(len(held_out.latents)).split(VALIDATION_BATCH // ITEMS)
         self.fixed = [fixed(looks, seeded(seed, "validation", number)) for number, looks in enumerate(parts)]
         rows = torch.arange(len(train.latents))
-        return self.module, RowsDataModule(ShuffledRows(rows, self.looks_per_step, seed, collate), self.fixed)
+        return self.module, RowsDataModule(ShuffledRows(rows, self.batch_size // ITEMS, seed, collate), self.fixed)
 
     def _batches(self, pool: LookPool, data: LookData, drop: Drop) -> LookBatches:
         return LookBatches(pool, data, self.text_encoder, self.model.process, drop, self.scene)
@@ -192,21 +192,23 @@ class LookJudgeStage:
         restored: share of the pictures that go through the autoencoder.
         spread: of a look's finishes.
         learning_rate: the cycle's peak.
+        batch_size: pictures a step, 16 of each artist.
     """
 
     def __init__(
         self, folder: str, generator_folder: str, perceptual: PerceptualDistance, size: Count, restored: Share,
-        spread: NotNegative, learning_rate: Positive,
+        spread: NotNegative, learning_rate: Positive, batch_size: Count,
     ) -> None:  # fmt: skip
+        self.batch_size = batch_size
         self.folder, self.generator_folder, self.perceptual = folder, Path(generator_folder), perceptual
         self.size, self.restored, self.spread, self.learning_rate = size, restored, spread, learning_rate
 
     def build(self, data: LookData, seed: int) -> Built:
         """Batches of looks with their hardest rivals; validation on held-out drawings."""
-        config = LookJudgeConfig(size=self.size, concepts=tuple(data.drawings.concepts))
+        config = LookJudgeConfig(size=self.size, values=SIZE, concepts=tuple(data.drawings.concepts))
         self.judge = LookJudge(config).start_from(self.perceptual)
         autoencoder = load_autoencoder(self.generator_folder / "vae")
-        batches = JudgeBatches(data, autoencoder, self.restored, self.spread)
+        batches = JudgeBatches(data, autoencoder, self.restored, self.spread, self.batch_size // (FINISHES * CONCEPTS))
         self.module = LookJudgeTraining(self.judge, self.learning_rate)
         rng = random.Random(stable_number(seed, "judge validation"))
         held_out = data.rows("validation").tolist()
