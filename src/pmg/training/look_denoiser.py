@@ -7,15 +7,14 @@ from dataclasses import dataclass
 
 import pytorch_lightning as pl
 import torch
-from diffusers import UNet2DConditionModel
 from diffusers.training_utils import EMAModel
-from torch import Tensor, nn
+from torch import Tensor
 
 from pmg.data.captions import target_captions
 from pmg.data.drawings import LookData
 from pmg.models.conditioning import Block, drop_target
+from pmg.models.diffusion.look_denoiser import LookDenoiser, pool_condition
 from pmg.models.diffusion.noise_processes import NoiseProcess, denoising_loss
-from pmg.models.style_encoder import StyleEncoder
 from pmg.models.text_encoder import TextEncoder
 from pmg.ranges import Share
 from pmg.training.datamodule import Batch
@@ -101,44 +100,6 @@ def reference_rows(count: int) -> Tensor:
     place, first = rows % ITEMS, rows - rows % ITEMS
     steps = torch.arange(1, ITEMS)
     return first[:, None] + (place[:, None] + steps) % ITEMS
-
-
-class LookDenoiser(nn.Module):
-    """A UNet with its style encoder.
-
-    Args:
-        unet: takes target, words and style as one sequence, and their pooled vectors as ``class_labels``.
-        style_encoder: reads reference pictures.
-        process: the noise process.
-    """
-
-    def __init__(self, unet: UNet2DConditionModel, style_encoder: StyleEncoder, process: NoiseProcess) -> None:
-        super().__init__()
-        self.unet, self.style_encoder, self.process = unet, style_encoder, process
-
-    def forward(self, noisy: Tensor, times: Tensor, blocks: list[Block], pooled: Tensor) -> Tensor:
-        """Returns the denoiser's output `(B, C, h, w)`.
-
-        Args:
-            noisy: latents `(B, C, h, w)`.
-            times: of the process, `(B,)`.
-            blocks: of the condition.
-            pooled: `(B, 2 * D)`, see `pool_condition`.
-        """
-        tokens = torch.cat([block.tokens for block in blocks], 1)
-        mask = torch.cat([block.mask for block in blocks], 1)
-        times = self.process.model_times(times)
-        return self.unet(noisy, times, tokens, class_labels=pooled, encoder_attention_mask=mask).sample
-
-
-def pool_condition(target: Tensor, style: Block) -> Tensor:
-    """Returns the vector of the time embedding, `(B, 2 * D)`: the target's pooled vector and the mean style token.
-
-    The mean is zero where the style block is hidden.
-    """
-    visible = style.mask[..., None]
-    mean = (style.tokens * visible).sum(1) / visible.sum(1).clamp(min=1)
-    return torch.cat([target, mean], 1)
 
 
 class LookDenoiserTraining(pl.LightningModule):

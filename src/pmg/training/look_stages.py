@@ -18,6 +18,7 @@ from pmg.data.pictures_source import PictureSource
 from pmg.data.splits import stable_number
 from pmg.language.captioning import PictureDescriber
 from pmg.models.autoencoding import decode_latents, encode_pictures, load_autoencoder
+from pmg.models.diffusion.look_denoiser import LookDenoiser
 from pmg.models.diffusion.noise_processes import NoiseProcess
 from pmg.models.look_judge import LookJudge, LookJudgeConfig
 from pmg.models.perceptual import PerceptualDistance
@@ -26,7 +27,7 @@ from pmg.models.text_encoder import TextEncoder
 from pmg.ranges import Count, Decay, NotNegative, Positive, Share
 from pmg.training.datamodule import Batch, RowsDataModule, ShuffledRows, seeded
 from pmg.training.look_autoencoder import LookAutoencoderTraining
-from pmg.training.look_denoiser import Drop, LookBatches, LookDenoiser, LookDenoiserTraining
+from pmg.training.look_denoiser import Drop, LookBatches, LookDenoiserTraining
 from pmg.training.look_judge import CONCEPTS, FINISHES, JudgeBatches, LookJudgeTraining, style_accuracy
 from pmg.training.look_pool import ITEMS, LookPool, build_pool
 from pmg.training.pretraining import VALIDATION_BATCH, Built, save_half

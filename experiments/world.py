@@ -1,0 +1,150 @@
+"""Draws and judges the questions of the embedded world, told nothing or the true look: experiments/world.
+
+python experiments/world.py --models assets --into experiments/world
+python experiments/world.py --split validation --count 100 --groups met --into outputs/world
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import hydra
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from pmg.config import instantiate
+from pmg.data.drawings import LookData
+from pmg.data.look_questions import GROUPS, LookQuestion, draw_questions, reference_pictures
+from pmg.evaluation.look_judging import METRICS, LookJudging
+from pmg.evaluation.statistics import interval
+from pmg.generation.look_sampling import LookGenerator, LookScales
+from pmg.models.autoencoding import decode_latents, encode_pictures
+from pmg.models.look_judge import LookJudge
+from pmg.models.perceptual import PerceptualDistance
+from pmg.provenance import git_state
+from pmg.training.look_judge import has_colours
+
+HERE = Path(__file__).resolve().parent
+SHEET = 12  # questions on a contact sheet
+BATCH = 50
+
+
+def draw_arms(
+    generator: LookGenerator, data: LookData, questions: list[LookQuestion], options: Any
+) -> dict[str, Tensor]:
+    """Returns the pictures of each arm, `(B, 3, H, W)`."""
+    titles = [f"{data.drawings.items[q.row].title}, {options.scene}" for q in questions]
+    style = generator.read_style(reference_pictures(data, questions))
+    seeds = [question.seed for question in questions]
+    scales = LookScales(options.target_scale, options.target_scale, options.style_scale)
+
+    def draw(style: Tensor | None, steps: int) -> Tensor:
+        parts = []
+        for start in range(0, len(questions), BATCH):
+            rows = slice(start, start + BATCH)
+            tokens = None if style is None else style[rows]
+            parts.append(generator(titles[rows], None, tokens, scales, steps, seeds[rows]))
+        return torch.cat(parts)
+
+    return {"none": draw(None, options.steps), "oracle": draw(style, options.steps), "oracle_4_steps": draw(style, 4)}
+
+
+def contact_sheet(columns: list[Tensor]) -> Image.Image:
+    """Returns pictures side by side: a row a question, a column an arm."""
+    rows = [torch.cat([column[row] for column in columns], 2) for row in range(len(columns[0]))]
+    pixels = ((torch.cat(rows, 1) + 1) * 127.5).round().clamp(0, 255).byte()
+    image = Image.fromarray(pixels.permute(1, 2, 0).numpy())
+    return image.resize((image.width * 2, image.height * 2), Image.Resampling.NEAREST)
+
+
+def summarise(values: Tensor) -> dict[str, float]:
+    """Returns the mean over questions and its 95 % bootstrap interval."""
+    found = interval(values.double().numpy(), np.arange(len(values)))
+    return {"mean": found.mean, "low": found.low, "high": found.high, "n": len(values)}
+
+
+def judge_group(
+    group: str, parts: tuple[LookData, LookGenerator, LookJudge, PerceptualDistance], options: Any
+) -> dict:
+    """Returns the results of one group of questions and writes its contact sheet."""
+    data, generator, judge, perceptual = parts
+    questions = draw_questions(data, options.split, group, options.count)
+    judging = LookJudging(data, judge, perceptual, questions, has_colours(data.drawings.pixels))
+    arms = draw_arms(generator, data, questions, options)
+    autoencoder = generator.autoencoder
+    arms["ceiling"] = decode_latents(autoencoder, encode_pictures(autoencoder, judging.truth))
+    arms["truth"] = judging.truth
+    measured = {name: judging.measure(pictures) for name, pictures in arms.items()}
+    shown = reference_pictures(data, questions[:SHEET])[:, 0]
+    sheet = contact_sheet([shown, *(pictures[:SHEET] for pictures in arms.values())])
+    sheet.save(options.into / f"{group}.png")
+    table = {name: {metric: summarise(values[metric]) for metric in METRICS} for name, values in measured.items()}
+    return {"arms": table, "shares": shares(measured)}
+
+
+def shares(measured: dict[str, dict[str, Tensor]]) -> dict[str, float]:
+    """Returns what the issue's bounds are about: the oracle as a share of truth and of `none`."""
+    means = {arm: {name: float(values.mean()) for name, values in row.items()} for arm, row in measured.items()}
+    none, oracle, ceiling, truth = (means[name] for name in ("none", "oracle", "ceiling", "truth"))
+    return {
+        "style_of_truth": oracle["style_accuracy"] / truth["style_accuracy"],
+        "lpips_way_to_ceiling": (none["lpips_truth"] - oracle["lpips_truth"])
+        / (none["lpips_truth"] - ceiling["lpips_truth"]),
+        "finish_error_of_none": oracle["finish_error"] / none["finish_error"],
+    }
+
+
+def write_table(results: dict[str, Any], into: Path) -> str:
+    """Writes table.md: a row a group and arm."""
+    lines = ["| group | arm | style | concept | LPIPS to truth | finish error |", "|---|---|---:|---:|---:|---:|"]
+    for group, result in results["groups"].items():
+        for arm, row in result["arms"].items():
+            cells = [f"{row[m]['mean']:.3f} [{row[m]['low']:.3f}, {row[m]['high']:.3f}]" for m in METRICS]
+            lines.append(f"| {group} | {arm} | {' | '.join(cells)} |")
+    text = "\n".join(lines) + "\n"
+    (into / "table.md").write_text(text)
+    return text
+
+
+def main(options: Any) -> None:
+    """Draws, judges and writes everything."""
+    from pmg.config import register_configs
+
+    register_configs()
+    with hydra.initialize_config_module("pmg.conf", version_base="1.3"):
+        cfg = hydra.compose("pretrain", ["data=looks", "stage=look_denoiser", "run_dir=unused"])
+    data, text_encoder = instantiate(cfg.data), instantiate(cfg.text_encoder)
+    generator = LookGenerator.from_folder(
+        f"{options.models}/look_generator", instantiate(cfg.stage.process), text_encoder
+    )
+    judge = LookJudge.from_folder(f"{options.judge or options.models}/look_judge").float()
+    parts = (data, generator, judge, PerceptualDistance.from_folder(f"{cfg.paths.assets_dir}/lpips"))
+    options.scene = cfg.stage.scene
+    options.into.mkdir(parents=True, exist_ok=True)
+    results = {
+        "revision": (git_state() or {}).get("revision"),
+        "settings": {name: str(value) for name, value in vars(options).items()},
+        "groups": {group: judge_group(group, parts, options) for group in options.groups},
+    }
+    (options.into / "results.json").write_text(json.dumps(results, indent=1) + "\n")
+    print(write_table(results, options.into))
+    print(json.dumps({group: result["shares"] for group, result in results["groups"].items()}, indent=1))
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--models", default="assets", help="folder of look_generator and look_judge")
+    parser.add_argument("--judge", help="folder of look_judge, where it is another one")
+    parser.add_argument("--split", default="test", choices=("validation", "test"))
+    parser.add_argument("--groups", nargs="+", default=list(GROUPS), choices=GROUPS)
+    parser.add_argument("--count", type=int, default=300, help="questions of each group")
+    parser.add_argument("--steps", type=int, default=12)
+    parser.add_argument("--target-scale", type=float, default=2.5)
+    parser.add_argument("--style-scale", type=float, default=2.0)
+    parser.add_argument("--into", type=Path, default=HERE / "world")
+    main(parser.parse_args())

@@ -1,0 +1,121 @@
+"""Draws pictures of targets in looks: the embedded denoiser under guidance by target, words and style."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderDC, UNet2DConditionModel
+from torch import Tensor
+
+from pmg.models.autoencoding import decode_latents, encode_pictures, load_autoencoder
+from pmg.models.conditioning import Block
+from pmg.models.diffusion.look_denoiser import LookDenoiser, pool_condition
+from pmg.models.diffusion.noise_processes import NoiseProcess
+from pmg.models.sources import load_frozen
+from pmg.models.style_encoder import StyleEncoder
+from pmg.models.text_encoder import TextEncoder
+from pmg.provenance import has_bfloat16
+
+
+@dataclass(frozen=True)
+class LookScales:
+    """Guidance scales, nested: nothing, then the target, then words, then style.
+
+    Attributes:
+        target: of the target.
+        words: of the words.
+        style: of the style tokens.
+    """
+
+    target: float = 2.5
+    words: float = 2.0
+    style: float = 2.0
+
+
+class LookGenerator:
+    """Frozen models that draw looks.
+
+    Args:
+        model: denoiser, style encoder and noise process.
+        autoencoder: pixels <-> latents.
+        text_encoder: encodes titles and words.
+    """
+
+    def __init__(self, model: LookDenoiser, autoencoder: AutoencoderDC, text_encoder: TextEncoder) -> None:
+        self.model, self.autoencoder, self.text_encoder = model.eval(), autoencoder, text_encoder
+
+    @classmethod
+    def from_folder(cls, folder: str, process: NoiseProcess, text_encoder: TextEncoder) -> LookGenerator:
+        """Loads ``vae``, ``unet`` and ``style_encoder``, frozen."""
+        unet = load_frozen(UNet2DConditionModel, Path(folder, "unet")).float()
+        style_encoder = load_frozen(StyleEncoder, Path(folder, "style_encoder")).float()
+        return cls(LookDenoiser(unet, style_encoder, process), load_autoencoder(Path(folder, "vae")), text_encoder)
+
+    @torch.no_grad()
+    def read_style(self, pictures: Tensor) -> Tensor:
+        """Returns style tokens `(B, n, D)` of reference pictures `(B, R, 3, H, W)` in [-1, 1]."""
+        latents = encode_pictures(self.autoencoder, pictures.flatten(0, 1))
+        return self.model.style_encoder(latents.unflatten(0, pictures.shape[:2]))
+
+    @torch.no_grad()
+    def __call__(
+        self, targets: Sequence[str], words: Sequence[str] | None, style: Tensor | None, scales: LookScales,
+        steps: int, seeds: Sequence[int],
+    ) -> Tensor:  # fmt: skip
+        """Returns pictures `(B, 3, H, W)` in [-1, 1].
+
+        Args:
+            targets: what is drawn, B texts.
+            words: how, in words; None: nothing is said.
+            style: style tokens `(B, n, D)`; None: none.
+            scales: of the guidance.
+            steps: of the solver.
+            seeds: of each picture's noise.
+        """
+        branches = self._branches(targets, words, style, scales)
+        shape = (self.model.unet.config.in_channels,) + (self.model.unet.config.sample_size,) * 2
+        noise = [torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
+        latents = torch.stack(noise)
+        sampler = self.model.process.new_sampler()
+        sampler.set_timesteps(steps)
+        with torch.autocast("cpu", torch.bfloat16, enabled=has_bfloat16()):
+            for time in sampler.timesteps:
+                output = self._guided(latents, float(time), branches)
+                latents = sampler.step(output, time, latents).prev_sample
+        return decode_latents(self.autoencoder, latents)
+
+    def _branches(
+        self, targets: Sequence[str], words: Sequence[str] | None, style: Tensor | None, scales: LookScales
+    ) -> list[tuple[float, list[Block], Tensor]]:
+        """Returns coefficient, blocks and pooled vector of each branch of the guidance."""
+        tokens, width = self.model.style_encoder.config.tokens, self.model.style_encoder.config.width
+        count = len(targets)
+        target, empty = self.text_encoder.encode(targets), self.text_encoder.encode([""]).expand(count)
+        no_style = Block(torch.zeros(count, tokens, width), torch.zeros(count, tokens, dtype=torch.bool))
+        blocks: list[tuple[float, list[Block], Block, Block]] = [
+            (1.0, [empty], empty, no_style),
+            (scales.target, [target], target, no_style),
+        ]
+        if words is not None:
+            said = self.text_encoder.encode(words)
+            blocks.append((scales.words, [target, said], target, no_style))
+        if style is not None:
+            seen = Block(style, torch.ones(style.shape[:2], dtype=torch.bool))
+            blocks.append((scales.style, [*blocks[-1][1], seen], target, seen))
+        following = [scale for scale, *_ in blocks[1:]] + [0.0]
+        return [
+            (scale - after, parts, pool_condition(pooled.pooled, look))
+            for (scale, parts, pooled, look), after in zip(blocks, following, strict=True)
+            if abs(scale - after) > 1e-9
+        ]
+
+    def _guided(self, latents: Tensor, time: float, branches: list[tuple[float, list[Block], Tensor]]) -> Tensor:
+        times = torch.full((len(latents),), time)
+        outputs = [
+            coefficient * self.model.at_model_times(latents, times, blocks, pooled).float()
+            for coefficient, blocks, pooled in branches
+        ]
+        return torch.stack(outputs).sum(0)
