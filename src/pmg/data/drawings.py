@@ -7,6 +7,7 @@ import random
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -19,6 +20,9 @@ from pmg.data.finishes import Finish, FinishBatch, apply_finishes
 from pmg.data.splits import stable_number
 from pmg.domain import Item, PmgError
 from pmg.ranges import Seed
+
+if TYPE_CHECKING:
+    from pmg.data.look_users import LookUsers
 
 
 class Drawings:
@@ -149,11 +153,14 @@ class LookData:
         space: draws finishes.
         unseen_artists: artists that no training sees, except the judge's.
         seed: of the held-out cells.
+        users: draws users; None: there are none, as for training the embedded models.
     """
 
     def __init__(
-        self, folder: str, topics: Sequence[str] | None, space: FinishSpace, unseen_artists: Sequence[str], seed: Seed
-    ) -> None:
+        self, folder: str, topics: Sequence[str] | None, space: FinishSpace, unseen_artists: Sequence[str], seed: Seed,
+        users: LookUsers | None = None,
+    ) -> None:  # fmt: skip
+        self.users = users
         self.drawings, self.space = Drawings.load(folder, topics), space
         self.unseen_artists = frozenset(unseen_artists)
         artists = set(self.drawings.artists)

@@ -1,0 +1,89 @@
+"""Users who like looks: repeatable, in their groups, without leaks."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from looks import SHARES
+from pmg.config import find_assets
+from pmg.data.drawings import LookData
+from pmg.data.finish_space import FinishSpace
+from pmg.data.look_users import LookUsers, Picture, check_look_leaks
+from pmg.domain import PmgError
+
+TOPICS = ["food-fruit", "food-prepared", "animal-mammal", "animal-bird", "face-smiling", "tool", "clothing", "sport", "event",
+          "musical-instrument", "transport-ground", "household"]  # fmt: skip
+USERS = LookUsers(60, 12, 30, 2, 4, 12, noise=0.2, several=0.25, spread=0.03, seed=0)
+
+
+@pytest.fixture(scope="module")
+def data():
+    space = FinishSpace(**SHARES, unseen_hues=[[80, 120], [240, 280]], unseen_pairs=[["dark", "pixels"]])
+    return LookData(f"{find_assets()}/drawings", TOPICS, space, ["twemoji", "noto-line"], 0)
+
+
+@pytest.mark.parametrize("split", ["train", "validation", "test"])
+def test_no_split_leaks(data, split):
+    queries = USERS.queries(data, split)
+    assert len(queries) == 2 * USERS.sizes[split]
+    check_look_leaks(data, queries, split)
+
+
+def test_groups_are_what_they_say(data):
+    for query in USERS.queries(data, "test"):
+        artists = {artist for artist, _ in query.taste.looks}
+        seen = {data.space.is_seen(finish) for _, finish in query.taste.looks}
+        assert (query.taste.group == "unseen_artist") == bool(artists & data.unseen_artists)
+        assert seen == {query.taste.group != "unseen_region"}
+    assert {query.taste.group for query in USERS.queries(data, "train")} == {"met"}
+
+
+def test_validation_and_test_share_no_cell(data):
+    cells = [
+        {(data.drawings.items[query.target].concept, query.taste.looks[0][0]) for query in USERS.queries(data, split)}
+        for split in ("validation", "test")
+    ]
+    assert not cells[0] & cells[1]
+
+
+def test_a_user_depends_on_their_number_alone(data):
+    few, many = USERS.queries(data, "train", 5), USERS.queries(data, "train", 20)
+    assert many[: len(few)] == few
+
+
+def test_tastes_are_many_and_some_users_have_several(data):
+    queries = USERS.queries(data, "train")
+    tastes = {query.taste for query in queries}
+    assert len(tastes) == 60
+    assert 5 < sum(len(taste.looks) > 1 for taste in tastes) < 30
+    assert all(abs(sum(taste.shares) - 1) < 1e-9 for taste in tastes)
+
+
+def test_most_of_a_history_is_of_the_taste(data):
+    inside = total = 0
+    for query in USERS.queries(data, "train"):
+        artists = {artist for artist, _ in query.taste.looks}
+        inside += sum(data.drawings.artists[picture.row] in artists for picture in query.history)
+        total += len(query.history)
+        assert 4 <= len(query.history) <= 12
+    assert inside / total > 0.7
+
+
+def test_the_truth_shows_the_target_at_the_looks_centres(data):
+    for query in USERS.queries(data, "test"):
+        assert query.truth
+        assert {data.drawings.items[p.row].concept for p in query.truth} == {data.drawings.items[query.target].concept}
+        assert {p.finish for p in query.truth} <= {finish for _, finish in query.taste.looks}
+
+
+def test_leaks_are_found(data):
+    query = USERS.queries(data, "test", 1)[0]
+    held_out = Picture(int(data.rows("test")[0]), query.taste.looks[0][1])
+    with pytest.raises(PmgError, match="held-out drawing"):
+        check_look_leaks(data, [replace(query, history=(held_out,))], "test")
+    with pytest.raises(PmgError, match="already used"):
+        check_look_leaks(data, [replace(query, history=(Picture(query.target, held_out.finish),))], "test")
+    with pytest.raises(PmgError, match="belongs to"):
+        check_look_leaks(data, [query], "validation")
