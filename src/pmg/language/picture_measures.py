@@ -126,13 +126,19 @@ def _outline(picture: Tensor, depth: Tensor) -> tuple[float, Tensor]:
 def measure_blocks(pictures: Tensor) -> Tensor:
     """Returns the least share `(B,)` of change inside of blocks, over numbers of blocks a side."""
     change = (pictures[..., 1:] - pictures[..., :-1]).abs().mean((1, 2, 3)).clamp(min=1e-4)
-    scale = pictures.shape[-1] / 64
+    size = pictures.shape[-1]
     inside = []
     for blocks in BLOCKS:
-        small = F.interpolate(pictures, size=round(blocks * scale), mode="nearest-exact")
-        again = F.interpolate(small, size=pictures.shape[-2:], mode="nearest-exact")
+        middles = block_middles(size, round(blocks * size / 64))
+        again = pictures[..., middles[:, None], middles]
         inside.append((pictures - again).abs().mean((1, 2, 3)) / change)
     return torch.stack(inside, 1).amin(1)
+
+
+def block_middles(size: int, blocks: int) -> Tensor:
+    """Returns the middle pixel of each pixel's block, int64 `(size,)`, along a side of `blocks` blocks."""
+    block = ((torch.arange(size) + 0.5) * blocks / size).long()
+    return ((block + 0.5) * size / blocks).long()
 
 
 def measure_dots(pictures: Tensor, interior: Tensor) -> Tensor:
