@@ -14,8 +14,8 @@ from pmg.data.look_users import LookUsers, Picture, check_look_leaks
 from pmg.domain import PmgError
 
 TOPICS = [
-    "food-fruit", "food-prepared", "animal-mammal", "animal-bird", "face-smiling", "tool", "clothing", "sport", "event",
-    "musical-instrument", "transport-ground", "household",
+    "food-fruit", "food-prepared", "animal-mammal", "animal-bird", "face-smiling", "tool", "clothing", "sport",
+    "event", "musical-instrument", "transport-ground", "household",
 ]  # fmt: skip
 USERS = LookUsers(60, 12, 30, 2, 4, 12, noise=0.2, several=0.25, spread=0.03, seed=0)
 
