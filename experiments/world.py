@@ -23,7 +23,6 @@ from pmg.data.look_questions import GROUPS, LookQuestion, draw_questions, refere
 from pmg.evaluation.look_judging import METRICS, LookJudging
 from pmg.evaluation.statistics import interval
 from pmg.generation.look_sampling import LookGenerator, LookScales
-from pmg.models.autoencoding import decode_latents, encode_pictures
 from pmg.models.look_judge import LookJudge
 from pmg.models.perceptual import PerceptualDistance
 from pmg.provenance import git_state
@@ -76,8 +75,7 @@ def judge_group(
     questions = draw_questions(data, options.split, group, options.count)
     judging = LookJudging(data, judge, perceptual, questions, has_colours(data.drawings.pixels))
     arms = draw_arms(generator, data, questions, options)
-    autoencoder = generator.autoencoder
-    arms["ceiling"] = decode_latents(autoencoder, encode_pictures(autoencoder, judging.truth))
+    arms["ceiling"] = generator.codec.decode(generator.codec.encode(judging.truth))
     arms["truth"] = judging.truth
     measured = {name: judging.measure(pictures) for name, pictures in arms.items()}
     shown = reference_pictures(data, questions[:SHEET])[:, 0]

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from diffusers import AutoencoderDC, UNet2DConditionModel
+from diffusers import UNet2DConditionModel
 from torch import Tensor
 
-from pmg.models.autoencoding import decode_latents, encode_pictures, load_autoencoder
 from pmg.models.conditioning import Block
+from pmg.models.diffusion.latent_codec import LatentCodec
 from pmg.models.diffusion.look_denoiser import LookDenoiser, pool_condition
 from pmg.models.diffusion.noise_processes import NoiseProcess
 from pmg.models.sources import load_frozen
@@ -40,24 +40,26 @@ class LookGenerator:
 
     Args:
         model: denoiser, style encoder and noise process.
-        autoencoder: pixels <-> latents.
+        codec: pixels <-> latents.
         text_encoder: encodes titles and words.
     """
 
-    def __init__(self, model: LookDenoiser, autoencoder: AutoencoderDC, text_encoder: TextEncoder) -> None:
-        self.model, self.autoencoder, self.text_encoder = model.eval(), autoencoder, text_encoder
+    def __init__(self, model: LookDenoiser, codec: LatentCodec, text_encoder: TextEncoder) -> None:
+        self.model, self.codec, self.text_encoder = model.eval(), codec, text_encoder
 
     @classmethod
     def from_folder(cls, folder: str, process: NoiseProcess, text_encoder: TextEncoder) -> LookGenerator:
         """Loads ``vae``, ``unet`` and ``style_encoder``, frozen."""
         unet = load_frozen(UNet2DConditionModel, Path(folder, "unet")).float()
         style_encoder = load_frozen(StyleEncoder, Path(folder, "style_encoder")).float()
-        return cls(LookDenoiser(unet, style_encoder, process), load_autoencoder(Path(folder, "vae")), text_encoder)
+        return cls(
+            LookDenoiser(unet, style_encoder, process), LatentCodec.from_folder(Path(folder, "vae")), text_encoder
+        )
 
     @torch.no_grad()
     def read_style(self, pictures: Tensor) -> Tensor:
         """Returns style tokens `(B, n, D)` of reference pictures `(B, R, 3, H, W)` in [-1, 1]."""
-        latents = encode_pictures(self.autoencoder, pictures.flatten(0, 1))
+        latents = self.codec.encode(pictures.flatten(0, 1))
         return self.model.style_encoder(latents.unflatten(0, pictures.shape[:2]))
 
     @torch.no_grad()
@@ -85,7 +87,7 @@ class LookGenerator:
             for time in sampler.timesteps:
                 output = self._guided(latents, float(time), branches)
                 latents = sampler.step(output, time, latents).prev_sample
-        return decode_latents(self.autoencoder, latents)
+        return self.codec.decode(latents)
 
     def _branches(
         self, targets: Sequence[str], words: Sequence[str] | None, style: Tensor | None, scales: LookScales

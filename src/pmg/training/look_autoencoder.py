@@ -62,11 +62,3 @@ class LookAutoencoderTraining(pl.LightningModule):
     def configure_optimizers(self) -> dict:
         """AdamW on one cycle."""
         return one_cycle(self, self.autoencoder.parameters(), self.learning_rate)
-
-    @torch.no_grad()
-    def measure_latents(self, images: Tensor, batch_size: int = 64) -> None:
-        """Writes the latents' mean and deviation per channel into the model's config."""
-        latents = torch.cat([self.autoencoder.encode(part).latent for part in images.split(batch_size)])
-        self.autoencoder.register_to_config(
-            latents_mean=latents.mean((0, 2, 3)).tolist(), latents_std=latents.std((0, 2, 3)).tolist()
-        )

@@ -6,7 +6,6 @@ import random
 
 import pytorch_lightning as pl
 import torch
-from diffusers import AutoencoderDC
 from torch import Tensor
 from torch.nn.functional import cross_entropy, smooth_l1_loss
 
@@ -15,7 +14,7 @@ from pmg.data.finish_targets import finish_errors, finish_values
 from pmg.data.finishes import Finish
 from pmg.data.look_choice import CANDIDATES, REFERENCES, LookChoice
 from pmg.data.splits import stable_number
-from pmg.models.autoencoding import decode_latents, encode_pictures
+from pmg.models.diffusion.latent_codec import LatentCodec
 from pmg.models.look_judge import LookJudge, pick_looks
 from pmg.training.augment import random_affine
 from pmg.training.datamodule import Batch
@@ -31,17 +30,15 @@ class JudgeBatches:
 
     Args:
         data: drawings and the space of finishes.
-        autoencoder: a share of the pictures goes through it, as generated ones do.
+        codec: a share of the pictures goes through it, as generated ones do.
         restored: that share.
         spread: of a look's finishes.
         artists: in a batch.
     """
 
-    def __init__(
-        self, data: LookData, autoencoder: AutoencoderDC, restored: float, spread: float, artists: int
-    ) -> None:
+    def __init__(self, data: LookData, codec: LatentCodec, restored: float, spread: float, artists: int) -> None:
         self.artists = artists
-        self.data, self.autoencoder, self.restored, self.spread = data, autoencoder, restored, spread
+        self.data, self.codec, self.restored, self.spread = data, codec, restored, spread
         self.concept = {name: place for place, name in enumerate(data.drawings.concepts)}
         self.rows: dict[str, list[int]] = {}
         for split in ("train", "unseen_artists"):
@@ -66,8 +63,7 @@ class JudgeBatches:
         pictures = self.data.drawings.pictures(torch.tensor(rows), finishes)
         if rng is not None:
             through = torch.rand(len(rows), generator=rng) < self.restored
-            latents = encode_pictures(self.autoencoder, pictures[through])
-            pictures[through] = decode_latents(self.autoencoder, latents)
+            pictures[through] = self.codec.decode(self.codec.encode(pictures[through]))
             pictures = random_affine(pictures, rng)
         values, traces = finish_values(finishes, [bool(self.coloured[row]) for row in rows])
         return {

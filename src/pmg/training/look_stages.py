@@ -17,7 +17,7 @@ from pmg.data.look_choice import LookChoice
 from pmg.data.pictures_source import PictureSource
 from pmg.data.splits import stable_number
 from pmg.language.captioning import PictureDescriber
-from pmg.models.autoencoding import decode_latents, encode_pictures, load_autoencoder
+from pmg.models.diffusion.latent_codec import LatentCodec
 from pmg.models.diffusion.look_denoiser import LookDenoiser
 from pmg.models.diffusion.noise_processes import NoiseProcess
 from pmg.models.look_judge import LookJudge, LookJudgeConfig
@@ -83,10 +83,11 @@ class LookAutoencoderStage:
         self.autoencoder.eval()
         train = data.picture_source("train")
         some = torch.arange(0, len(train), max(1, len(train) // STATISTICS_PICTURES))
-        self.module.measure_latents(train.draw(some, seeded("latent statistics")))
+        codec = LatentCodec.measure(self.autoencoder, train.draw(some, seeded("latent statistics")))
         save_half(self.autoencoder, self.folder)
+        codec.save_statistics(self.folder)
         images = fixed_pictures(data, 0)
-        restored = decode_latents(self.autoencoder, encode_pictures(self.autoencoder, images))
+        restored = codec.decode(codec.encode(images))
         with torch.no_grad():
             pairs = zip(restored.split(VALIDATION_BATCH), images.split(VALIDATION_BATCH), strict=True)
             distance = torch.cat([self.perceptual(a, b) for a, b in pairs])
@@ -119,10 +120,10 @@ class Pool:
         """Returns the pool of a split."""
         folder = self.folder / split
         if not (folder / "pool.safetensors").is_file():
-            autoencoder = load_autoencoder(generator_folder / "vae")
+            codec = LatentCodec.from_folder(generator_folder / "vae")
             build_pool(
                 data, split, self.looks[split], self.spread, seed, captioner.describe,
-                lambda pictures: encode_pictures(autoencoder, pictures),
+                codec.encode,
             ).save(folder)  # fmt: skip
         return LookPool.load(folder)
 
@@ -208,8 +209,8 @@ class LookJudgeStage:
         """Batches of looks with their hardest rivals; validation on held-out drawings."""
         config = LookJudgeConfig(size=self.size, values=SIZE, concepts=tuple(data.drawings.concepts))
         self.judge = LookJudge(config).start_from(self.perceptual)
-        autoencoder = load_autoencoder(self.generator_folder / "vae")
-        batches = JudgeBatches(data, autoencoder, self.restored, self.spread, self.batch_size // (FINISHES * CONCEPTS))
+        codec = LatentCodec.from_folder(self.generator_folder / "vae")
+        batches = JudgeBatches(data, codec, self.restored, self.spread, self.batch_size // (FINISHES * CONCEPTS))
         self.module = LookJudgeTraining(self.judge, self.learning_rate)
         rng = random.Random(stable_number(seed, "judge validation"))
         held_out = data.rows("validation").tolist()

@@ -1,0 +1,46 @@
+"""The codec: normalised latents, and what it keeps in its folder."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from diffusers import AutoencoderDC
+
+from pmg.domain import PmgError
+from pmg.models.diffusion.latent_codec import LatentCodec
+
+
+@pytest.fixture(scope="module")
+def codec():
+    torch.manual_seed(0)
+    autoencoder = AutoencoderDC(
+        in_channels=3, latent_channels=4, encoder_block_types="ResBlock", decoder_block_types="ResBlock",
+        encoder_block_out_channels=(8, 16), decoder_block_out_channels=(8, 16), encoder_layers_per_block=(1, 1),
+        decoder_layers_per_block=(1, 1), encoder_qkv_multiscales=((), ()), decoder_qkv_multiscales=((), ()),
+        downsample_block_type="Conv", upsample_block_type="interpolate",
+    )  # fmt: skip
+    return LatentCodec.measure(autoencoder.eval(), pictures())
+
+
+def pictures():
+    return torch.rand(20, 3, 16, 16, generator=torch.Generator().manual_seed(1)) * 2 - 1
+
+
+def test_latents_have_mean_zero_and_deviation_one(codec):
+    latents = codec.encode(pictures())
+    assert latents.shape == (20, 4, 8, 8)
+    assert torch.allclose(latents.mean((0, 2, 3)), torch.zeros(4), atol=1e-4)
+    assert torch.allclose(latents.std((0, 2, 3)), torch.ones(4), atol=1e-3)
+
+
+def test_decoding_takes_the_normalisation_back(codec):
+    raw = codec.autoencoder.decode(codec.autoencoder.encode(pictures()).latent).sample.clamp(-1, 1)
+    assert torch.allclose(codec.decode(codec.encode(pictures())), raw, atol=1e-4)
+
+
+def test_a_folder_holds_weights_and_statistics(codec, tmp_path):
+    codec.autoencoder.save_pretrained(tmp_path)
+    with pytest.raises(PmgError, match=r"latent_statistics\.json is missing or damaged"):
+        LatentCodec.from_folder(tmp_path)
+    codec.save_statistics(tmp_path)
+    assert torch.equal(LatentCodec.from_folder(tmp_path).encode(pictures()), codec.encode(pictures()))
