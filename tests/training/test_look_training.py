@@ -1,0 +1,161 @@
+"""Training on looks at toy size: pools, blocks that are dropped, references, and the judge's batches."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+import torch
+from diffusers import UNet2DConditionModel
+from torch.nn.functional import avg_pool2d
+
+from looks import SHARES
+from pmg.config import find_assets
+from pmg.data.drawings import LookData
+from pmg.data.finish_space import FinishSpace
+from pmg.models.conditioning import Block
+from pmg.models.diffusion.look_denoiser import LookDenoiser, pool_condition
+from pmg.models.diffusion.noise_processes import FlowMatching
+from pmg.models.style_encoder import StyleEncoder
+from pmg.models.tiny import tiny_text_encoder
+from pmg.training.look_denoiser import (
+    REFERENCES,
+    Drop,
+    LookBatches,
+    LookDenoiserTraining,
+    reference_rows,
+    some_references,
+)
+from pmg.training.look_judge import contrast
+from pmg.training.look_pool import ITEMS, LookPool, build_pool, say
+
+WIDTH = 32
+SPACE = FinishSpace(**SHARES, unseen_hues=[[80, 120]], unseen_pairs=[["dark", "pixels"]])
+
+
+@pytest.fixture(scope="module")
+def data():
+    return LookData(f"{find_assets()}/drawings", ["food-fruit", "animal-mammal", "tool"], SPACE, ["twemoji"], 0)
+
+
+def describe(pictures):
+    return [{"ground": "white ground", "outline": "no outline"} for _ in pictures]
+
+
+def encode(pictures):
+    return torch.cat([avg_pool2d(pictures, 8), pictures[:, :1, ::8, ::8]], 1)
+
+
+@pytest.fixture(scope="module")
+def pool(data):
+    return build_pool(data, "train", 6, 0.02, 0, describe, encode, at_once=4)
+
+
+@pytest.fixture
+def training():
+    torch.manual_seed(0)
+    unet = UNet2DConditionModel(
+        sample_size=8, in_channels=4, out_channels=4, block_out_channels=(8, 16), layers_per_block=1,
+        attention_head_dim=(1, 2), cross_attention_dim=WIDTH, norm_num_groups=4, class_embed_type="projection",
+        projection_class_embeddings_input_dim=2 * WIDTH, down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+    )  # fmt: skip
+    style = StyleEncoder(in_channels=4, channels=16, tokens=2, width=WIDTH, heads=2)
+    return LookDenoiserTraining(LookDenoiser(unet, style, FlowMatching()), 1e-3, 0.9)
+
+
+def batches(pool, data, drop):
+    return LookBatches(pool, data, tiny_text_encoder(width=WIDTH), FlowMatching(), drop, "sticker")
+
+
+def rng(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def test_a_pool_is_made_of_looks(pool, data):
+    assert pool.latents.shape == (6, ITEMS, 4, 8, 8)
+    for look in pool.rows.tolist():
+        assert len({data.drawings.artists[row] for row in look}) == 1
+        assert len({data.drawings.items[row].concept for row in look}) == ITEMS
+        assert all(row in set(data.rows("train").tolist()) for row in look)
+
+
+def test_a_held_out_pool_begins_with_held_out_drawings(data):
+    held_out = build_pool(data, "validation", 3, 0.02, 0, describe, encode)
+    train, validation = (set(data.rows(split).tolist()) for split in ("train", "validation"))
+    for first, *others in held_out.rows.tolist():
+        assert first in validation
+        assert set(others) <= train
+
+
+def test_a_pool_is_read_as_it_was_written(pool, tmp_path):
+    pool.save(tmp_path)
+    again = LookPool.load(tmp_path)
+    assert torch.equal(again.latents, pool.latents)
+    assert again.words == pool.words
+
+
+def test_some_words_are_said_in_any_order():
+    words = {"a": "one", "b": "two", "c": "three"}
+    assert say(words, random.Random(0), keep=0.0) == ""
+    said = {say(words, random.Random(seed), keep=1.0) for seed in range(40)}
+    assert len(said) == 6
+    assert {frozenset(text.split(", ")) for text in said} == {frozenset(words.values())}
+
+
+def test_references_are_the_other_drawings_of_the_look():
+    for row, references in enumerate(reference_rows(3 * ITEMS).tolist()):
+        look = set(range(row - row % ITEMS, row - row % ITEMS + ITEMS))
+        assert set(references) == look - {row}
+    present = some_references(600, rng())
+    counts = present.sum(1)
+    assert counts.min() == 1
+    assert counts.max() == REFERENCES
+    assert 150 < int((counts == 2).sum()) < 250
+
+
+def test_dropped_blocks_are_hidden(pool, data):
+    nothing = batches(pool, data, Drop(1.0, 1.0, 1.0, 0.0))(torch.arange(2), rng())
+    assert not nothing["words_mask"].any()
+    assert not nothing["keep_style"].any()
+    assert all(torch.equal(row, nothing["target"][0]) for row in nothing["target"])
+    everything = batches(pool, data, Drop(0.0, 0.0, 0.0, 0.0))(torch.arange(2), rng())
+    assert everything["words_mask"].any(1).all()
+    assert everything["keep_style"].all()
+
+
+def test_a_batch_depends_on_its_seed_alone(pool, data):
+    collate = batches(pool, data, Drop())
+    first, again, other = (collate(torch.arange(3), rng(seed)) for seed in (1, 1, 2))
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert not torch.equal(first["noise"], other["noise"])
+
+
+def test_a_hidden_style_leaves_no_trace():
+    target, tokens = torch.randn(2, WIDTH), torch.randn(2, 3, WIDTH)
+    shown = torch.tensor([[True] * 3, [False] * 3])
+    pooled = pool_condition(target, Block(tokens, shown))
+    assert torch.allclose(pooled[0, WIDTH:], tokens[0].mean(0), atol=1e-6)
+    assert torch.equal(pooled[1], torch.cat([target[1], torch.zeros(WIDTH)]))
+
+
+def test_the_loss_trains_denoiser_and_style_encoder(training, pool, data):
+    batch = batches(pool, data, Drop(0.0, 0.0, 0.0, 0.0))(torch.arange(2), rng())
+    losses = training.losses(batch)
+    assert losses.shape == (2 * ITEMS,)
+    losses.mean().backward()
+    assert all(
+        part.grad.abs().sum() > 0
+        for part in (training.model.unet.conv_in.weight, training.model.style_encoder.queries)
+    )
+    changed = {**batch, "latents": batch["latents"].clone()}
+    changed["latents"][0] += 1
+    assert not torch.equal(training.losses(changed)[1:ITEMS], losses[1:ITEMS])  # it is their reference
+    assert torch.allclose(training.losses(changed)[ITEMS:], losses[ITEMS:], atol=1e-5)
+
+
+def test_the_contrast_prefers_looks_that_keep_together():
+    look = torch.tensor([0, 0, 1, 1])
+    together = torch.tensor([[1.0, 0], [1, 0], [0, 1], [0, 1]])
+    assert contrast(together, look, 0.1) < 0.01
+    assert contrast(together[[0, 2, 1, 3]], look, 0.1) > 5
