@@ -19,7 +19,7 @@ from pmg.models.text_encoder import TextEncoder
 from pmg.ranges import Share
 from pmg.training.datamodule import Batch
 from pmg.training.look_pool import ITEMS, LookPool, say
-from pmg.training.optim import one_cycle
+from pmg.training.optim import warmup_stable_decay
 
 REFERENCES = ITEMS - 1
 
@@ -107,13 +107,14 @@ class LookDenoiserTraining(pl.LightningModule):
 
     Args:
         model: both.
-        learning_rate: the cycle's peak.
+        learning_rate: after the warm-up.
         ema_decay: decay of the moving average.
+        decay: share of the run in which the learning rate falls.
     """
 
-    def __init__(self, model: LookDenoiser, learning_rate: float, ema_decay: float) -> None:
+    def __init__(self, model: LookDenoiser, learning_rate: float, ema_decay: float, decay: float = 0.2) -> None:
         super().__init__()
-        self.model, self.learning_rate = model, learning_rate
+        self.model, self.learning_rate, self.decay = model, learning_rate, decay
         self.ema = EMAModel(model.parameters(), decay=ema_decay, use_ema_warmup=True, power=0.75)
 
     def losses(self, batch: Batch) -> Tensor:
@@ -171,5 +172,5 @@ class LookDenoiserTraining(pl.LightningModule):
         self.ema.load_state_dict(checkpoint["ema"])
 
     def configure_optimizers(self) -> dict:
-        """AdamW on one cycle."""
-        return one_cycle(self, self.model.parameters(), self.learning_rate)
+        """AdamW with a rate that stays, and falls at the end."""
+        return warmup_stable_decay(self, self.model.parameters(), self.learning_rate, self.decay)

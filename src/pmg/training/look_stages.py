@@ -145,18 +145,19 @@ class LookDenoiserStage:
         learning_rate: the cycle's peak.
         batch_size: drawings a step, a multiple of four.
         ema_decay: decay of the weights' moving average.
+        decay: share of the run in which the learning rate falls; 0 where another training goes on.
     """
 
     def __init__(
         self, folder: str, generator_folder: str, denoiser: UNet2DConditionModel, style_encoder: StyleEncoder,
         process: NoiseProcess, text_encoder: TextEncoder, captioner: PictureDescriber, scene: str, drop: Drop,
-        pool: Pool, learning_rate: Positive, batch_size: Count, ema_decay: Decay,
+        pool: Pool, learning_rate: Positive, batch_size: Count, ema_decay: Decay, decay: Share,
     ) -> None:  # fmt: skip
         self.folder, self.generator_folder = Path(folder), Path(generator_folder)
         self.model = LookDenoiser(denoiser, style_encoder, process)
         self.text_encoder, self.captioner, self.scene, self.drop = text_encoder, captioner, scene, drop
         self.pool, self.batch_size = pool, batch_size
-        self.module = LookDenoiserTraining(self.model, learning_rate, ema_decay)
+        self.module = LookDenoiserTraining(self.model, learning_rate, ema_decay, decay)
 
     def build(self, data: LookData, seed: int) -> Built:
         """Denoising loss on the pool; validation on held-out cells."""
