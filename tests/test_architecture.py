@@ -15,6 +15,7 @@ FLOORS = [
         "ranges",
         "schemas",
         "targets",
+        "composition",
         "config",
         "identity",
         "cache",
@@ -38,7 +39,7 @@ HOMES = {
     "pytorch_lightning": {"tracking", "training", "run", "commands"},
 }
 LIGHT = {"ranges", "schemas", "config", "identity", "cache", "domain", "run", "run_folder", "process", "provenance"}
-LIGHT |= {"ending", "commands", "targets"}
+LIGHT |= {"composition", "ending", "commands", "targets"}
 HEAVY = {
     "torch",
     "torchvision",

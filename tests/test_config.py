@@ -23,6 +23,7 @@ from pmg.config import (
     leaves,
     portable,
     register_configs,
+    take_out,
     to_plain,
 )
 from pmg.domain import PmgError
@@ -39,7 +40,7 @@ ANY_NUMBER = {"pmg.data.feedback.Feedback.like_from", "pmg.data.feedback.Feedbac
 OPTIONS = sorted(
     str(path.relative_to(CONF).with_suffix(""))
     for path in CONF.rglob("*.yaml")
-    if path.parent != CONF and path.relative_to(CONF).parts[0] != "local"  # local is this machine's own
+    if path.parent != CONF and path.relative_to(CONF).parts[0] not in ("local", "base")
 )
 
 
@@ -62,6 +63,7 @@ def fill_missing(cfg):
 
 def check(cfg, command):
     """Checks a config, that each value is classed in the command's table, and that each number in it has a range."""
+    take_out(cfg, command, [])
     fill_missing(cfg)
     check_targets(cfg)
     assert not [key for key, _ in leaves(portable(cfg)) if find_role(command, key) is None]

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+from dataclasses import fields, replace
 from hashlib import sha256
 
 import pytest
 from omegaconf import OmegaConf
 
+from pmg.commands.evaluate import read_generation
+from pmg.config import take_out
 from pmg.domain import PmgError
-from pmg.identity import COMMANDS, Role, find_differences, find_role, tell_differences
+from pmg.generation.records import refuse_mixtures
+from pmg.identity import COMMANDS, Role, find_differences, find_role, hash_images, tell_differences
 from pmg.process import RunFailedError
-from pmg.run import execute, finished
+from pmg.run import Run, execute, finished
 from pmg.run_folder import identify, refuse_other
 from pmg.schemas import SCHEMAS
-from runs import write_run
+from runs import record, write_run
 
 UNUSED_BY_TRAINING = [
     "sheet_users=3", "sampling.steps=3", "judge=distances", "split_sizes.test=7", "balance.alpha=0.3", "method=none",
@@ -161,6 +165,57 @@ def test_a_run_that_left_nothing_gives_its_folder_to_another(tmp_path):
     (tmp_path / "records.jsonl").write_text("{}\n")
     with pytest.raises(PmgError, match="seed: 0 -> 1"):
         refuse_other(tmp_path, "train", {"seed": 1})
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [("data.users.seed=3", "data.users.seed: 0 -> 3"), ("data.users.noise=0.4", "data.users.noise: 0.2 -> 0.4"),
+     ("data.topics=[drink]", "data.topics: "), ("generator=tiny", "generator._target_: "),
+     ("split_sizes.test=3", "split_sizes.test: 200 -> 3")],
+)  # fmt: skip
+def test_evaluation_refuses_what_contradicts_its_generation(compose, tmp_path, override, told):
+    generated = compose("generate", "method=none")
+    take_out(generated, "generate", [])
+    folder = write_run(tmp_path / "generate", "generate", identity=identify(generated, "generate"))
+    (folder / "config.yaml").write_text(OmegaConf.to_yaml(generated, resolve=True))
+    for given, refused in ((override, True), ("data=emoji", False), ("trainer.max_steps=3", False)):
+        cfg = compose("evaluate", f"generate_run={folder}", given)
+        run = Run(tmp_path / "evaluate", "evaluate", stated=take_out(cfg, "evaluate", [given]))
+        if refused:
+            with pytest.raises(PmgError, match="was generated with other values: ") as caught:
+                read_generation(cfg, run)
+            assert told in str(caught.value)
+        else:
+            made = read_generation(cfg, run)
+            assert made.config["data"]["users"]["seed"] == 0
+            assert made.config["generator"]["folder"] == f"{cfg.paths.assets_dir}/generator"
+            assert "trainer" not in made.facts
+
+
+def test_records_of_two_ways_are_refused(tmp_path):
+    records = [replace(record(f"u{n}", [(0.2, 0.4)]), hashes={"config": "a", "method": "m"}) for n in range(2)]
+    refuse_mixtures(tmp_path, records, "a")
+    with pytest.raises(PmgError, match="made in different ways"):
+        refuse_mixtures(tmp_path, records, "b")
+    other = replace(records[1], hashes={"config": "a", "method": "n"})
+    with pytest.raises(PmgError, match="made in different ways"):
+        refuse_mixtures(tmp_path, [records[0], other], "a")
+
+
+def test_seed_and_scorer_decide_every_image_and_methods_only_theirs(compose):
+    def made_by(*overrides):
+        return hash_images(identify(compose("generate", *overrides), "generate"))
+
+    assert made_by("method=none", "shard.count=2", "sheet_users=3") == made_by()
+    assert len({made_by(), made_by("seed=1"), made_by("scorer=tiny")}) == 3
+
+
+def test_a_command_leaves_out_what_it_does_not_read(compose):
+    given = ["experiment=real_users", "sampling.steps=3", "judge=distances", "seed=4"]
+    cfg = compose("train", *given)
+    assert take_out(cfg, "train", given)["sampling.steps"] == 3
+    assert set(cfg) == {part.name for part in fields(SCHEMAS["train"])}
+    assert cfg.targets.train == 8
 
 
 def test_roles_are_all_used():

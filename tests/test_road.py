@@ -64,7 +64,7 @@ def test_train_generate_evaluate(pmg, compose, tmp_path, monkeypatch, capsys):
         execute(other, "generate", generate)
     assert failed.value.exit_code == 1
     printed = capsys.readouterr().err
-    assert "was trained with another config of encoder" in printed
+    assert "holds a run of other values: encoder.preference_encoder.soft_tokens: 2 -> 3. Name a new" in printed
     assert "Traceback" not in printed
 
 

@@ -166,8 +166,9 @@ def test_labels(tmp_path):
     assert run_name(tmp_path / "outputs" / "demo" / "train", tmp_path / "outputs") == "demo/train"
     assert run_name(tmp_path / "elsewhere" / "x" / "y", tmp_path / "outputs") == "x/y"
     chosen = {"data": "emoji", "experiment": None, "hydra/launcher": "basic"}
-    assert tags({"pmg": {"a": 1}, "soft": None}, chosen) == {"data": ["emoji"], "method": ["pmg"]}
-    assert tags(None, {}) == {}
+    assert tags({"pmg": {"a": 1}, "soft": None}, chosen, "generate") == {"data": ["emoji"], "method": ["pmg"]}
+    assert tags(None, {"data": "emoji", "scorer": "tiny", "logger": "csv"}, "train") == {"data": ["emoji"]}
+    assert tags(None, {}, "train") == {}
 
 
 @pytest.mark.slow

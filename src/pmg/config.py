@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import difflib
 import functools
 import inspect
 import os
 import pkgutil
-from collections.abc import Iterable, Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
 from hydra.errors import InstantiationException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
 
 from pmg.cache import Cache
+from pmg.composition import build_schema, other_keys, read_keys
 from pmg.domain import PmgError
 from pmg.provenance import fast_dtype, fast_precision, has_bfloat16
 from pmg.ranges import argument_hints, find_infinite, find_problems
@@ -32,8 +36,12 @@ def register_configs() -> None:
     store = ConfigStore.instance()
     # Hydra copies it for each group that --help lists and TAB completes, one second in all, and changes no copy
     ConfigStore.__deepcopy__ = lambda self, memo: self
-    for command, schema in SCHEMAS.items():
-        store.store(name=f"{command}_schema", node=schema, provider="pmg")
+    for command in SCHEMAS:
+        node = OmegaConf.structured(build_schema(command))
+        for name, value in other_keys(command).items():
+            if value is not None:
+                OmegaConf.set_struct(node[name], False)  # this command doesn't know what may be in it
+        store.store(name=f"{command}_schema", node=node, provider="pmg")
     OmegaConf.register_new_resolver("pmg.assets", find_assets, replace=True)
     OmegaConf.register_new_resolver("pmg.digest", lambda text: sha256(text.encode()).hexdigest()[:8], replace=True)
     OmegaConf.register_new_resolver("pmg.bfloat16", has_bfloat16, replace=True)
@@ -127,17 +135,67 @@ def check_targets(cfg: Any) -> None:
         raise PmgError("config: " + " · ".join(problems))
 
 
+def take_out(cfg: DictConfig, command: str, overrides: Sequence[str]) -> dict[str, Any]:
+    """Removes the keys that a command doesn't read from its config: those of the pipeline's other commands.
+
+    Args:
+        cfg: of the command; changed.
+        command: the verb.
+        overrides: of the command line.
+
+    Returns:
+        The removed values that the command line itself gave, by dotted key, with names for folders as in `portable`.
+    """
+    given = [re.sub(r"[@=].*", "", text.lstrip("+")).replace("/", ".") for text in overrides]
+    stated: dict[str, Any] = {}
+    neutral = _neutral(cfg)
+    for name in other_keys(command):
+        if not any(key.partition(".")[0] == name for key in given):
+            continue
+        with contextlib.suppress(OmegaConfBaseException):  # it refers to what isn't composed here
+            found = leaves({name: to_plain(neutral[name])})
+            stated |= {key: value for key, value in found if any(f"{key}.".startswith(f"{one}.") for one in given)}
+    with open_dict(cfg):
+        for name in other_keys(command):
+            cfg.pop(name, None)
+    return stated
+
+
+def fixed_folders(cfg: DictConfig) -> DictConfig:
+    """Returns a copy whose folders stay those of the whole run when its `run_dir` becomes a part's."""
+    part = cfg.copy()
+    OmegaConf.set_readonly(part, False)
+    for name in ("train_run", "generate_run", "results_dir"):
+        if name in cfg:
+            part[name] = cfg[name]
+    return part
+
+
+def select_config(cfg: DictConfig, command: str) -> DictConfig:
+    """Returns the part of a config that a command reads, e.g. of a study's for one of its parts."""
+    part = cfg.copy()
+    kept = read_keys(command)
+    with open_dict(part):
+        for name in [name for name in part if name not in kept]:
+            part.pop(name)
+    return part
+
+
 def portable(cfg: DictConfig) -> dict[str, Any]:
     """Returns the config resolved, in built-in types, with ``<name>`` for each of this machine's folders."""
+    plain = to_plain(_neutral(cfg))
+    if (plain.get("shard") or {}).get("index") is None:
+        plain.pop("shard", None)  # in how many parts the whole is made doesn't change it
+    return plain
+
+
+def _neutral(cfg: DictConfig) -> DictConfig:
     neutral = copy.deepcopy(cfg)
     OmegaConf.set_readonly(neutral, False)
     for name in neutral.get("paths") or {}:
         neutral.paths[name] = f"<{name}>"
     neutral.run_dir = "<run_dir>"
-    plain = to_plain(neutral)
-    if (plain.get("shard") or {}).get("index") is None:
-        plain.pop("shard", None)  # in how many parts the whole is made doesn't change it
-    return plain
+    return neutral
 
 
 def hash_groups(cfg: DictConfig, *keys: str) -> str:

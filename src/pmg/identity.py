@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import Any
 
 from pmg.cache import Cache
+from pmg.composition import other_keys
 
 Values = Mapping[str, Any]
 """Values of a config by dotted key."""
@@ -23,7 +24,7 @@ class Role(StrEnum):
         RESULT: decides what the command makes.
         EXECUTION: says how and where it is computed, and what is shown meanwhile.
         DESTINATION: names a folder or the run.
-        UNUSED: belongs to another command of the same experiment, or is read through interpolations alone.
+        UNUSED: decides nothing here: it concerns another command, or is read through interpolations alone.
     """
 
     RESULT = "result"
@@ -62,9 +63,7 @@ EXAMPLES = {
 TRAIN = {
     **EVERY,
     **_roles(
-        unused="""split_sizes targets history_items data.users.test judge method inversion balance sampling sheet_users
-            train_run image_prompt_run generate_run shard""",
-        result="generator objective unseen init_from",
+        result="generator objective unseen init_from", unused="split_sizes targets history_items data.users.test"
     ),
     **READING,
     **TRAINING,
@@ -75,17 +74,13 @@ GENERATE = {
     **EVERY,
     **READING,
     **_roles(
-        result="""generator scorer method inversion balance sampling train_run image_prompt_run shard.index""",
+        result="generator scorer method inversion balance sampling train_run image_prompt_run shard.index",
         execution="sheet_users",
-        unused="""split_sizes targets history_items unseen judge objective trainer callbacks generate_run init_from""",
+        unused="split_sizes targets history_items",
     ),
     **EXAMPLES["test"],
 }
-EVALUATE = EVERY | _roles(
-    result="judge generate_run sheet_users shard.index",
-    unused="""data scenario captioner decoding text_encoder encoder generator scorer split_sizes targets history_items
-        unseen method inversion objective balance sampling trainer callbacks train_run image_prompt_run init_from""",
-)
+EVALUATE = EVERY | _roles(result="judge generate_run sheet_users shard.index")
 
 
 def _find(table: Mapping[str, Role], key: str) -> Role | None:
@@ -121,7 +116,9 @@ COMMANDS: dict[str, dict[str, Role]] = {
     "study": _together(TRAIN, GENERATE, EVALUATE),
     "export": EVERY
     | _roles(
-        result="train_run copy_frozen half results title license", destination="folder push_to private", unused="seed"
+        result="train_run copy_frozen half results title license balance sampling",
+        destination="folder push_to private",
+        unused="seed",
     ),
     "estimate": TRAIN | _roles(result="history_tokens profiles_per_user"),
 }
@@ -132,6 +129,8 @@ _BY_TOKENS = {"train_run": "soft", "image_prompt_run": "image_prompt", "inversio
 
 def find_role(command: str, key: str) -> Role | None:
     """The role of a dotted key in a command; None where its table doesn't class it."""
+    if key.partition(".")[0] in other_keys(command):
+        return Role.UNUSED
     return _find(COMMANDS[command], key)
 
 

@@ -16,7 +16,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from pmg.config import check_targets, leaves
+from pmg.config import check_targets, leaves, take_out
 from pmg.domain import PmgError
 from pmg.ending import INTERRUPTED, exit_code, one_line
 from pmg.process import RunFailedError, file_only, leads, log_file, rank, restored_state
@@ -67,6 +67,7 @@ class Run:
         tracking: loggers, which keep metrics, pictures, tables and artifacts.
         overrides: of the command line.
         choices: option by config group.
+        stated: values of the command line that only other commands read.
         id: stays with the folder: a run that goes on is the same one.
         result: what the body returned: the objective of a sweep.
         leads: whether this process writes; of several that train together only the first does.
@@ -80,6 +81,7 @@ class Run:
     tracking: Tracking = field(default_factory=Tracking)
     overrides: list[str] = field(default_factory=list)
     choices: Mapping[str, Any] = field(default_factory=dict)
+    stated: Mapping[str, Any] = field(default_factory=dict)
     id: str = ""
     result: float | None = None
     leads: bool = True
@@ -118,7 +120,7 @@ def execute(
     """Runs `body` in its folder and records how it went.
 
     Args:
-        cfg: composed config; `cfg.run_dir` is the folder. The body sees it read-only.
+        cfg: composed config; `cfg.run_dir` is the folder. The body sees it read-only, and what the command reads alone.
         command: the verb, e.g. ``"train"``.
         body: does the work; a returned float is what a sweep optimises.
         overrides: the command-line overrides, to name the command that goes on after an interruption.
@@ -133,6 +135,7 @@ def execute(
     run = Run(Path(cfg.run_dir), command, overrides=list(overrides), choices=choices or {}, leads=leads(command))
     with restored_state():
         try:
+            run.stated = take_out(cfg, command, run.overrides)
             record = _admit(cfg, run)
         except (PmgError, OmegaConfBaseException) as error:
             print(f"error: {one_line(error, run.folder, run.log)}", file=sys.stderr)
@@ -201,6 +204,8 @@ def _recorded(cfg: DictConfig, run: Run, record: Record, body: Body) -> float | 
         seed_everything(cfg.get("seed"))
         check_targets(cfg)
         OmegaConf.set_readonly(cfg, True)
+        if run.stated:
+            log.info("not read by pmg-%s: %s", run.command, ", ".join(run.stated))
         with run.ledger.phase("total"):
             run.result = body(cfg, run)
         run.begin()

@@ -86,6 +86,31 @@ def read_finished(folder: Path | str, command: str) -> tuple[DictConfig, dict[st
     return config, metrics
 
 
+def read_portable(folder: Path | str, command: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """As `read_finished`, with the config in built-in types and ``<name>`` for each folder of its machine."""
+    config, metrics = read_finished(folder, command)
+    places = {str(place): f"<{name}>" for name, place in (config.get("paths") or {}).items() if place}
+    return replace_folders(OmegaConf.to_container(config), places), metrics
+
+
+def replace_folders(node: Any, places: Mapping[str, str]) -> Any:
+    """A config in built-in types with folders, and what lies below them, under other names.
+
+    Args:
+        node: of the config.
+        places: the other name of each folder; of folders inside each other the innermost counts.
+    """
+    if isinstance(node, Mapping):
+        return {key: replace_folders(value, places) for key, value in node.items()}
+    if isinstance(node, list):
+        return [replace_folders(value, places) for value in node]
+    if isinstance(node, str):
+        for place in sorted(places, key=len, reverse=True):
+            if node == place or node.startswith(f"{place}/"):
+                return places[place] + node.removeprefix(place)
+    return node
+
+
 def refuse_other(folder: Path, command: str, identity: Mapping[str, Any]) -> dict[str, Any] | None:
     """Refuses a folder that holds something else than an earlier part of this very run; writes nothing.
 

@@ -94,7 +94,6 @@ class ReadingConfig(RunConfig):
 
     Attributes:
         device: where frozen models stand; auto: on a GPU where there is one.
-        results_dir: where results, and what belongs to them, go.
         keep_contexts: whether read histories stay in the cache, and encoded keywords in memory; false: computed when
             needed, for very many users.
     """
@@ -108,7 +107,6 @@ class ReadingConfig(RunConfig):
     encoder: Any = None
     scorer: Any = None
     logger: Any = None
-    results_dir: str | None = None
     keep_contexts: bool = True
 
 
@@ -122,6 +120,7 @@ class KeywordsConfig(ReadingConfig):
         attribute: of the scenario; its options are the vocabulary that is compared.
         history_items: so many likes are read.
         later_items: users who liked fewer things later are left out.
+        results_dir: where results and keywords go.
     """
 
     split: str = "test"
@@ -129,6 +128,7 @@ class KeywordsConfig(ReadingConfig):
     attribute: str = ""
     history_items: int = ranged(12, Count)
     later_items: int = ranged(5, Count)
+    results_dir: str | None = None
 
 
 @dataclass
@@ -145,41 +145,84 @@ class Shard:
 
 
 @dataclass
-class StudyConfig(ReadingConfig):
-    """``pmg-train``, ``pmg-generate``, ``pmg-evaluate``, ``pmg-study``: one experiment file describes the whole road.
+class ExamplesConfig(ReadingConfig):
+    """What training and generation need: users of each split, with their targets and histories.
 
     Attributes:
-        train_run: folder of the ``pmg-train`` run that ``pmg-generate`` takes its encoder from.
-        image_prompt_run: folder of a ``pmg-train encoder=image_prompt`` run, for the method of that name.
-        generate_run: folder of the ``pmg-generate`` run that ``pmg-evaluate`` judges.
         compile: whether torch compiles the frozen models first (``torch.compile``), which pays in long runs.
-        sheet_users: users on the contact sheet.
         split_sizes: how many users of each split are used.
         targets: how many targets of each of those users.
         history_items: how many of their latest behaviours are known; null: all.
-        unseen: tastes that training and validation users don't have.
-        shard: which part of the images this process makes or judges.
     """
 
     generator: Any = None
-    judge: Any = None
-    method: Any = None
-    objective: Any = ranged(None, users_per_step=Count)
-    balance: Any = ranged(None, alpha=Share)
-    sampling: Any = ranged(None, steps=Count, guidance=NotNegative, batch_size=Count)
-    trainer: Any = None
-    callbacks: Any = None
-    inversion: Any = None
-    train_run: str | None = None
-    image_prompt_run: str | None = None
-    generate_run: str | None = None
     compile: bool = False
-    sheet_users: int = ranged(20, Count)
     split_sizes: CountsConfig = field(default_factory=CountsConfig)
     targets: CountsConfig = field(default_factory=CountsConfig)
     history_items: CountsConfig = field(default_factory=CountsConfig)
+
+
+@dataclass
+class TrainConfig(ExamplesConfig):
+    """``pmg-train``: trains the preference encoder.
+
+    Attributes:
+        unseen: tastes that training and validation users don't have.
+        init_from: folder of a ``pmg-train`` run whose weights the training starts from.
+    """
+
+    objective: Any = ranged(None, users_per_step=Count)
+    trainer: Any = None
+    callbacks: Any = None
     unseen: Any = None
+    init_from: str | None = None
+
+
+@dataclass
+class GenerateConfig(ExamplesConfig):
+    """``pmg-generate``: generates personalised images.
+
+    Attributes:
+        train_run: folder of the ``pmg-train`` run whose encoder generates.
+        image_prompt_run: folder of a ``pmg-train encoder=image_prompt`` run, for the method of that name.
+        sheet_users: users in the pictures that loggers get.
+        shard: which part of the images this process makes.
+    """
+
+    method: Any = None
+    balance: Any = ranged(None, alpha=Share)
+    sampling: Any = ranged(None, steps=Count, guidance=NotNegative, batch_size=Count)
+    inversion: Any = None
+    train_run: str | None = None
+    image_prompt_run: str | None = None
+    sheet_users: int = ranged(20, Count)
     shard: Shard = field(default_factory=Shard)
+
+
+@dataclass
+class EvaluateConfig(RunConfig):
+    """``pmg-evaluate``: judges generated images; data, users and models are those of the generation.
+
+    Attributes:
+        device: where frozen models stand; auto: on a GPU where there is one.
+        generate_run: folder of the ``pmg-generate`` run that is judged.
+        results_dir: where results, and what belongs to them, go.
+        sheet_users: users on the contact sheet.
+        shard: which part of the images this process judges.
+    """
+
+    device: str = "auto"
+    judge: Any = None
+    logger: Any = None
+    generate_run: str | None = None
+    results_dir: str | None = None
+    sheet_users: int = ranged(20, Count)
+    shard: Shard = field(default_factory=Shard)
+
+
+@dataclass
+class StudyConfig(TrainConfig, GenerateConfig, EvaluateConfig):
+    """``pmg-study``: trains, generates and evaluates."""
 
 
 @dataclass
@@ -207,10 +250,12 @@ class ExportConfig(RunConfig):
     license: str = "apache-2.0"
     push_to: str | None = None
     private: bool = True
+    balance: Any = ranged(None, alpha=Share)
+    sampling: Any = ranged(None, steps=Count, guidance=NotNegative, batch_size=Count)
 
 
 @dataclass
-class EstimateConfig(StudyConfig):
+class EstimateConfig(TrainConfig):
     """``pmg-estimate``: forecasts the memory of a ``pmg-train`` with the same overrides.
 
     Attributes:
@@ -226,9 +271,9 @@ SCHEMAS: dict[str, type[RunConfig]] = {
     "prepare": PrepareConfig,
     "pretrain": PretrainConfig,
     "keywords": KeywordsConfig,
-    "train": StudyConfig,
-    "generate": StudyConfig,
-    "evaluate": StudyConfig,
+    "train": TrainConfig,
+    "generate": GenerateConfig,
+    "evaluate": EvaluateConfig,
     "study": StudyConfig,
     "export": ExportConfig,
     "estimate": EstimateConfig,

@@ -18,7 +18,7 @@ def parts_of(cfg):
 
 
 def test_the_shipped_config_gives_the_index_of_the_shipped_pipeline(compose, root, tmp_path):
-    cfg = compose("train", "encoder.language_model.dtype=bfloat16", "sampling.bfloat16=true")
+    cfg = compose("study", "encoder.language_model.dtype=bfloat16", "sampling.bfloat16=true")
     places = {"<assets_dir>": cfg.paths.assets_dir, "<cache_dir>": cfg.paths.cache_dir}
     write_index(tmp_path, place_weights(tmp_path, to_index(parts_of(cfg)), places, copy_all=False))
     written, shipped = (json.loads((folder / INDEX).read_text()) for folder in (tmp_path, root / "assets/pipeline"))
@@ -33,7 +33,7 @@ def test_weights_of_this_machine_alone_are_copied_and_each_once(compose, tmp_pat
     (weights / "sub" / "model.safetensors").write_text("weights")
     folder.mkdir()
     cfg = compose(
-        "train", "encoder=hub", f"encoder.language_model.source={weights}", "generator=stable_diffusion",
+        "study", "encoder=hub", f"encoder.language_model.source={weights}", "generator=stable_diffusion",
         f"generator.source={weights}", "scorer=clip",
     )  # fmt: skip
     write_index(folder, place_weights(folder, to_index(parts_of(cfg)), {}, copy_all=False))
@@ -48,10 +48,10 @@ def test_weights_of_this_machine_alone_are_copied_and_each_once(compose, tmp_pat
 
 
 def test_what_could_not_be_loaded_is_not_written(compose, tmp_path):
-    cfg = compose("train", "encoder=hub", "encoder.language_model.source=/gone/llama")
+    cfg = compose("study", "encoder=hub", "encoder.language_model.source=/gone/llama")
     nodes = place_weights(tmp_path, to_index(parts_of(cfg)), {"<assets_dir>": cfg.paths.assets_dir}, copy_all=False)
     with pytest.raises(PmgError, match=r"language_model.source leads elsewhere: '/gone/llama'"):
         write_index(tmp_path, nodes)
     with pytest.raises(PmgError, match=r"captioner can't be exported: pmg.language.captioning.Mine. A pipeline"):
-        to_index(parts_of(compose("train", "captioner._target_=pmg.language.captioning.Mine")))
+        to_index(parts_of(compose("study", "captioner._target_=pmg.language.captioning.Mine")))
     assert not [*tmp_path.glob("*.json")]

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from pmg.reporting.factors import find_factors, order
-from pmg.reporting.runs import RunFolder
+from pmg.reporting.runs import RunFolder, read_runs
+from runs import write_run
 
 
 def run(seed=0, command="train", **config):
@@ -14,11 +15,19 @@ def run(seed=0, command="train", **config):
     )
 
 
-def test_seed_places_and_what_all_share_are_no_factors():
-    runs = [
-        run(s, name=f"n{s}", logger__csv=s, trainer__default_root_dir=f"{s}", lr=lr) for s in (0, 1) for lr in (1, 2)
-    ]
-    assert find_factors(runs).chosen == ("lr",)
+def test_seed_places_and_what_all_share_are_no_factors(tmp_path):
+    for s in (0, 1):
+        for lr in (1, 2):
+            config = {
+                "name": f"n{s}",
+                "logger.csv": s,
+                "trainer.default_root_dir": f"{s}",
+                "objective.lr": lr,
+                "data": 1,
+            }
+            write_run(tmp_path / f"{s}{lr}", seed=s, config=config)
+    runs = read_runs([tmp_path])
+    assert find_factors(runs).chosen == ("objective.lr",)
     assert find_factors(runs[:1]).varied == ()
 
 
@@ -40,10 +49,26 @@ def test_a_key_that_some_runs_of_a_command_lack_is_a_factor_but_not_one_of_anoth
     assert find_factors(runs).chosen == ("terms.contrast",)
 
 
-def test_an_encoder_a_seed_is_no_factor_but_several_encoders_are():
-    seeds = [run(seed, "study", train_run=f"encoders/{seed}") for seed in (0, 1)]
-    assert find_factors(seeds).chosen == ()
-    assert find_factors([*seeds, run(0, "study", train_run="encoders/long")]).chosen == ("train_run",)
+def test_an_encoder_a_seed_is_no_factor_but_several_encoders_are(tmp_path):
+    def write(name, seed, steps):
+        encoder = {"train_run.seed": seed, "train_run.weights": name, "train_run.trainer.max_steps": steps}
+        write_run(tmp_path / name, "study", seed=seed, identity={"seed": seed, **encoder})
+
+    for seed in (0, 1):
+        write(str(seed), seed, 100)
+    assert find_factors(read_runs([tmp_path])).chosen == ()
+    write("long", 0, 900)
+    assert find_factors(read_runs([tmp_path])).chosen == ("trainer.max_steps",)
+
+
+def test_training_facts_of_an_evaluation_are_those_of_the_training_that_was_used(tmp_path):
+    for steps in (100, 900):
+        identity = {"seed": 0, "generate_run.seed": 0, "generate_run.train_run.trainer.max_steps": steps}
+        config = {"trainer.max_steps": 1000}  # what the command composed
+        write_run(tmp_path / str(steps), "evaluate", config=config, identity=identity)
+    runs = read_runs([tmp_path])
+    assert find_factors(runs).chosen == ("trainer.max_steps",)
+    assert [run.config["trainer.max_steps"] for run in runs] == [100, 900]
 
 
 @pytest.mark.parametrize("values", [("a" * 60 + "x" + "b" * 60, "a" * 60 + "y" + "b" * 60), (["one", "two"], [])])

@@ -62,11 +62,11 @@ def test_nothing_to_read_is_one_clear_line(tmp_path, name, message):
 
 def test_folders_of_a_machine_do_not_tell_runs_apart(tmp_path):
     for name, place in (("a", "/home/a"), ("b", "/home/b")):
-        config = {"paths.assets_dir": place, "judge.folder": f"{place}/judge", "train_run": f"{tmp_path}/{name}/train"}
+        config = {"paths.assets_dir": place, "judge.folder": f"{place}/judge", "judge.run": f"{tmp_path}/{name}/train"}
         write_run(tmp_path / name, "study", config=config)
     one, two = read_runs([tmp_path])
     assert one.config["judge.folder"] == two.config["judge.folder"] == "<assets_dir>/judge"
-    assert one.config["train_run"] == two.config["train_run"] == "<run_dir>/train"
+    assert one.config["judge.run"] == two.config["judge.run"] == "<run_dir>/train"
 
 
 @pytest.mark.parametrize("absolute", [True, False])

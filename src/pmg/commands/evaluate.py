@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,44 +14,45 @@ from pmg.commands.parts import build_examples
 from pmg.commands.shards import is_dealt, own_shard, work_shards
 from pmg.config import instantiate, portable
 from pmg.domain import PmgError
-from pmg.identity import hash_values
+from pmg.identity import RUNS, Role, find_role, hash_images, hash_values, tell_differences
 from pmg.run import Run, tracked
-from pmg.run_folder import identify, read_finished
+from pmg.run_folder import identify, read_portable, replace_folders
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from omegaconf import DictConfig
+
+    from pmg.data.emoji import EmojiData
+    from pmg.domain import Example
+    from pmg.evaluation.judging import Judging
+    from pmg.evaluation.sets import SetMetric
+    from pmg.models.features import ImageFeatures
 
 
 @tracked
 def body(cfg: DictConfig, run: Run) -> float | None:
     """Judges generated images and writes the results table."""
-    from pmg.evaluation.contact_sheet import build_rows, choose_examples, contact_sheet
-    from pmg.evaluation.judging import Judging, in_order, judge_accuracy
-    from pmg.evaluation.kept_rows import KeptRows
+    from pmg.evaluation.judging import in_order, judge_accuracy
     from pmg.evaluation.report import build_results, read_rows, write_results, write_rows
     from pmg.evaluation.sets import measure_sets
     from pmg.evaluation.tracked import headline, record_results
-    from pmg.generation.records import read_images, read_records
-    from pmg.models.device import place
+    from pmg.generation.records import read_images, read_records, refuse_mixtures
     from pmg.models.images import fit_size
     from pmg.provenance import git_state
 
     check_device(cfg.device)
-    generated = _generated(cfg)
+    made = read_generation(cfg, run)
     parts = [read_rows(folder) for folder in work_shards(cfg, run, "evaluate", body)] if is_dealt(cfg) else None
-    data = instantiate(cfg.data)
-    examples = build_examples(cfg, data, "test")
+    data = instantiate(made.config["data"])
+    examples = build_examples(made.config, data, "test")
     sets = build_sets(cfg.judge, len(examples))
     records = read_records(cfg.generate_run)
+    refuse_mixtures(cfg.generate_run, records, hash_images(made.identity))
     pixels = fit_size(read_images(cfg.generate_run, records), data.catalogue.size)
     images = {record.key: image for record, image in zip(records, pixels, strict=True)}
-    judge = instantiate(cfg.judge.classifier) if cfg.judge.classifier else None
-    features = build_features(cfg.judge, sets, cfg.device)
-    kept = KeptRows(run.folder / "judged" / hash_values(identify(cfg, "evaluate")))
-    judging = Judging(
-        data.catalogue, judge, instantiate(cfg.judge.perceptual), place(instantiate(cfg.generator), cfg.device),
-        build_measures(cfg.judge, features), bool(cfg.judge.get("ms_ssim")), kept,
-    )  # fmt: skip
+    judging, features = _build_judging(cfg, run, made, data, sets)
+    judge, kept = judging.judge, judging.kept
     run.begin()
     own = {(record.example, record.method): images[record.key] for record in records if record.control == "own"}
     with run.ledger.phase("judge"):
@@ -63,21 +66,128 @@ def body(cfg: DictConfig, run: Run) -> float | None:
         trust = judge_accuracy(judge, data.catalogue, held_out) if judge else {}
         distances = measure_sets(sets, features, examples, judging.galleries(examples, own))
     with run.ledger.phase("statistics"):
-        config = {"judge_on_real_held_out": trust, **portable(cfg)}
-        cost = {**generated, "evaluate": run.ledger.as_dict()}
+        config = {"judge_on_real_held_out": trust, **made.facts, **portable(cfg)}
+        cost = {**made.cost, "evaluate": run.ledger.as_dict()}
         revision = (git_state() or {}).get("revision")
         results = build_results(rows, revision, config, cost, cfg.seed or 0, sets=distances)
     folder = Path(cfg.results_dir)
     write_results(folder, results, rows)
     kept.drop()
-    chosen = choose_examples(examples, cfg.sheet_users)
-    contact_sheet(build_rows(chosen, data.catalogue, own), list(cfg.method)).save(folder / "contact_sheet.png")
+    _draw_sheet(folder, examples, data, own, cfg.sheet_users)
     run.measure(headline(results))
     record_results(run.tracking, results, folder)
     run.tracking.record_image("contact_sheet", folder / "contact_sheet.png")
     _show(results, trust)
     print(folder / "results.json", folder / "contact_sheet.png", sep="\n")
     return None
+
+
+@dataclass(frozen=True)
+class Generation:
+    """The ``pmg-generate`` run that is judged.
+
+    Attributes:
+        config: of the run, with this machine's folders.
+        identity: what decided its images.
+        facts: its config and that of the training whose encoder it used, for ``results.json``.
+        cost: what it and the training cost.
+    """
+
+    config: Mapping[str, Any]
+    identity: Mapping[str, Any]
+    facts: Mapping[str, Any]
+    cost: Mapping[str, Any]
+
+
+def read_generation(cfg: DictConfig, run: Run) -> Generation:
+    """Reads the run that is judged: its data, users and models are those of the evaluation.
+
+    Raises:
+        PmgError: no run is named, it did not finish, the command line contradicts it, or the model that selected its
+            images is to judge them.
+    """
+    if not cfg.generate_run:
+        raise PmgError("generate_run is not set: name the folder of a pmg-generate run")
+    plain, metrics = read_portable(cfg.generate_run, "generate")
+    identity = metrics.get("identity") or {}
+    refuse_contradictions(run.stated, identity, cfg.generate_run)
+    config = replace_folders(plain, {f"<{name}>": str(place) for name, place in cfg.paths.items() if place})
+    check_independent(cfg.judge, config.get("scorer"), f"the scorer of {cfg.generate_run}")
+    facts, cost = keep_used("generate", plain), {"generate": metrics["ledger"]}
+    if any(key.startswith("train_run.") for key in identity) and plain.get("train_run"):
+        trained, of_training = read_portable(config["train_run"], "train")
+        facts, cost = merge(keep_used("train", trained), facts), {**cost, "train": of_training["ledger"]}
+    return Generation(config, identity, facts, cost)
+
+
+def refuse_contradictions(stated: Mapping[str, Any], identity: Mapping[str, Any], folder: str) -> None:
+    """Refuses values of the command line that are not those which images were generated with.
+
+    Raises:
+        PmgError: names the keys with both values.
+    """
+    differ = {
+        key: (identity.get(key), value)
+        for key, value in stated.items()
+        if find_role("generate", key) is Role.RESULT
+        and not key.startswith(("method.", *RUNS))
+        and identity.get(key) != value
+    }
+    if differ:
+        raise PmgError(
+            f"{folder} was generated with other values: {tell_differences(differ)}. Leave them out (data, users and "
+            "models of an evaluation are the generation's), or generate again"
+        )
+
+
+def keep_used(command: str, config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The values of a config that its command used, folders and names of the run left out."""
+    kept: dict[str, Any] = {}
+    for name, value in config.items():
+        key = f"{prefix}{name}"
+        if isinstance(value, Mapping) and value:
+            if inner := keep_used(command, value, f"{key}."):
+                kept[name] = inner
+        elif find_role(command, key) in (None, Role.RESULT):
+            kept[name] = value
+    return kept
+
+
+def merge(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+    """Both mappings in one, at every depth; where both have a value, the other's."""
+    both = {name: merge(one[name], other[name]) for name in one if isinstance(one[name], Mapping)
+            and isinstance(other.get(name), Mapping)}  # fmt: skip
+    return {**one, **other, **both}
+
+
+def _build_judging(
+    cfg: DictConfig, run: Run, made: Generation, data: EmojiData, sets: Mapping[str, SetMetric]
+) -> tuple[Judging, Mapping[str, ImageFeatures]]:
+    """Loads the models that judge."""
+    from pmg.evaluation.judging import Judging
+    from pmg.evaluation.kept_rows import KeptRows
+    from pmg.models.device import place
+
+    judge = instantiate(cfg.judge.classifier) if cfg.judge.classifier else None
+    features = build_features(cfg.judge, sets, cfg.device)
+    kept = KeptRows(run.folder / "judged" / hash_values(identify(cfg, "evaluate")))
+    generator = place(instantiate(made.config["generator"]), cfg.device)
+    judging = Judging(
+        data.catalogue, judge, instantiate(cfg.judge.perceptual), generator, build_measures(cfg.judge, features),
+        bool(cfg.judge.get("ms_ssim")), kept,
+    )  # fmt: skip
+    return judging, features
+
+
+def _draw_sheet(
+    folder: Path, examples: Sequence[Example], data: EmojiData, own: Mapping[tuple[str, str], Any], users: int
+) -> None:
+    """Draws the contact sheet: of some users what every method made for them."""
+    from pmg.evaluation.contact_sheet import build_rows, choose_examples, contact_sheet
+
+    methods = list(dict.fromkeys(method for _, method in own))
+    rows = build_rows(choose_examples(examples, users), data.catalogue, own)
+    contact_sheet(rows, methods).save(folder / "contact_sheet.png")
 
 
 def _show(results: dict[str, Any], trust: dict[str, float]) -> None:
@@ -91,23 +201,6 @@ def _show(results: dict[str, Any], trust: dict[str, float]) -> None:
     if trust:
         told = (f"{name.removesuffix('_accuracy')} {value:.1%}" for name, value in trust.items())
         console.print(f"The judge on real held-out drawings: {', '.join(told)}")
-
-
-def _generated(cfg: DictConfig) -> dict:
-    """What training and generation cost.
-
-    Raises:
-        PmgError: no generation is named, it did not finish, or the model that selected its images is to judge them.
-    """
-    if not cfg.generate_run:
-        raise PmgError("generate_run is not set: name the folder of a pmg-generate run")
-    selected_by, metrics = read_finished(cfg.generate_run, "generate")
-    check_independent(cfg.judge, cfg.scorer)
-    check_independent(cfg.judge, selected_by.get("scorer"), f"the scorer of {cfg.generate_run}")
-    cost = {"generate": metrics["ledger"]}
-    if cfg.train_run:
-        cost["train"] = read_finished(cfg.train_run, "train")[1]["ledger"]
-    return cost
 
 
 def main() -> None:

@@ -25,7 +25,8 @@ def body(cfg: DictConfig, run: Run) -> float | None:
     from pmg.generation.pipeline_card import write_pipeline_card
 
     trained, metrics = _trained(cfg)
-    homes = {name: trained.encoder if name in trained.encoder else trained for name in (*PARTS, *SECTIONS)}
+    homes = {name: trained.encoder if name in trained.encoder else trained for name in PARTS}
+    homes |= dict.fromkeys(SECTIONS, cfg)  # a training doesn't know how images will be made
     nodes = to_index({name: to_plain(home[name]) for name, home in homes.items()})
     run.begin()
     folder = Path(cfg.folder)

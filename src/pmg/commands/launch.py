@@ -23,6 +23,7 @@ from yaml import YAMLError
 
 from pmg.commands import sweep_jobs
 from pmg.commands.sweep import SweepSummary
+from pmg.composition import other_keys
 from pmg.config import nearest, register_configs
 from pmg.ending import CLOSED_PIPE, INTERRUPTED
 from pmg.process import RunFailedError, keep_freed_memory
@@ -71,6 +72,7 @@ def launch(command: str, body: Body) -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray would report to its makers that it is used
     show_trace = os.environ.get("HYDRA_FULL_ERROR") == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands errors over instead of printing them itself
+    sys.argv[1:] = [text for text in sys.argv[1:] if not _deletes_other(text, command)]
     codes: list[int] = []
 
     @hydra.main(version_base="1.3", config_path=f"pkg://{CONFIG_MODULE}", config_name=command)
@@ -110,6 +112,11 @@ def _exit_code(error: BaseException, command: str, show_trace: bool) -> int:
     of_sweep = f"the sweep stopped: {type(error).__name__}: {' '.join(str(error).split())}"
     print(f"error: {explain(error, command) if of_config else of_sweep}", file=sys.stderr)
     return 1
+
+
+def _deletes_other(argument: str, command: str) -> bool:
+    """Whether an argument deletes what only other commands compose: Hydra would find nothing to delete."""
+    return argument.startswith("~") and re.split(r"[./=]", argument[1:])[0] in other_keys(command)
 
 
 def quiet() -> None:

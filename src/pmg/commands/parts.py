@@ -34,23 +34,24 @@ IMAGE_KEYS = ("data", "text_encoder", "generator", "scorer")
 IMAGE_SCORER = "encoder.evidence.scorer."  # where the training of an encoder of images holds its scorer
 
 
-def build_examples(cfg: DictConfig, data: EmojiData, split: str) -> list[Example]:
+def build_examples(cfg: Mapping[str, Any] | DictConfig, data: EmojiData, split: str) -> list[Example]:
     """The examples of a split that this config uses.
 
     Raises:
         PmgError: a number is below 1, `unseen` names no taste, or leaves no training users.
     """
     require_positive(**{f"{key}.{split}": cfg[key][split] for key in ("split_sizes", "targets", "history_items")})
-    examples = data.examples(split, cfg.split_sizes[split], cfg.targets[split])
+    examples = data.examples(split, cfg["split_sizes"][split], cfg["targets"][split])
     tastes = [taste.name for taste in data.tastes]
-    unknown = [name for name in cfg.unseen if name not in tastes]
+    unseen = cfg.get("unseen") or ()
+    unknown = [name for name in unseen if name not in tastes]
     if unknown:
         raise PmgError(f"unseen: no taste '{unknown[0]}'{nearest(unknown[0], tastes)}")
-    hidden = () if split == "test" else cfg.unseen
+    hidden = () if split == "test" else unseen
     kept = [example for example in examples if example.labels["taste"] not in hidden]
     if not kept:
         raise PmgError(f"unseen leaves no users in the split '{split}'")
-    latest = cfg.history_items[split]
+    latest = cfg["history_items"][split]
     return [replace(example, history=example.history[-latest:]) for example in kept] if latest else kept
 
 

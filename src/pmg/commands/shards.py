@@ -11,9 +11,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from omegaconf import OmegaConf
-
 from pmg.commands.workers import Job, work_apart
+from pmg.config import fixed_folders
 from pmg.run import Body, Run, execute_part, finished
 from pmg.run_folder import identify, read_run, refuse_other
 from pmg.tracking.tracker import Tracking
@@ -22,8 +21,6 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
     from pmg.generation.shards import Shard
-
-FOLDERS = ("train_run", "generate_run")  # name places of the whole, also inside its parts
 
 
 def is_dealt(cfg: DictConfig) -> bool:
@@ -59,10 +56,7 @@ def work_shards(cfg: DictConfig, run: Run, command: str, body: Body) -> list[Pat
 
 
 def _part(cfg: DictConfig, run: Run, index: int) -> DictConfig:
-    part = cfg.copy()
-    OmegaConf.set_readonly(part, False)
-    for name in FOLDERS:
-        part[name] = cfg[name]
+    part = fixed_folders(cfg)
     part.run_dir = str(run.folder / "shards" / str(index))
     part.shard.index = index
     part.logger = None  # the whole is tracked

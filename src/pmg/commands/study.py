@@ -5,19 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from omegaconf import OmegaConf
-
 from pmg.commands import evaluate, generate, train
 from pmg.commands.judges import check_independent
 from pmg.commands.launch import launch
+from pmg.config import fixed_folders, select_config
 from pmg.run import Run, execute_part, tracked
 from pmg.run_folder import identify, refuse_other
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
-
-
-FOLDERS = ("train_run", "generate_run", "results_dir")  # name places of the whole run, also inside its parts
 
 
 @tracked
@@ -34,20 +30,17 @@ def body(cfg: DictConfig, run: Run) -> float | None:
     # elsewhere lies another run's work, which is taken as it is
     own = {verb: place for verb, place in places.items() if Path(place[0]).is_relative_to(run.folder)}
     for verb, (folder, _) in own.items():
-        refuse_other(Path(folder), verb, identify(part_config(cfg, folder), verb))
+        refuse_other(Path(folder), verb, identify(part_config(cfg, verb, folder), verb))
     run.begin()
     for verb, (folder, work) in own.items():
         with run.ledger.phase(verb):
-            execute_part(part_config(cfg, folder), verb, work, run.tracking)
+            execute_part(part_config(cfg, verb, folder), verb, work, run.tracking)
     return None
 
 
-def part_config(cfg: DictConfig, folder: str) -> DictConfig:
-    """The config of a part of the run, which lives in `folder`."""
-    part = cfg.copy()
-    OmegaConf.set_readonly(part, False)
-    for name in FOLDERS:
-        part[name] = cfg[name]
+def part_config(cfg: DictConfig, verb: str, folder: str) -> DictConfig:
+    """The config of a part of the run, with the folder that it writes."""
+    part = select_config(fixed_folders(cfg), verb)
     part.run_dir = folder
     return part
 

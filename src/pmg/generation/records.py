@@ -218,6 +218,27 @@ def read_records(folder: str | Path) -> list[Record]:
     return records
 
 
+def refuse_mixtures(folder: str | Path, records: Iterable[Record], config: str) -> None:
+    """Refuses records that were not all made in one way.
+
+    Args:
+        folder: of the generation.
+        records: all of them.
+        config: the hash that all of them must have, of what decides every image.
+
+    Raises:
+        PmgError: names a method whose images differ in what made them.
+    """
+    known: dict[str, Mapping[str, str]] = {}
+    for record in records:
+        first = known.setdefault(record.method, record.hashes)
+        if record.hashes.get("config") != config or dict(first) != dict(record.hashes):
+            raise PmgError(
+                f"{folder} holds images that were made in different ways, e.g. {record.image}. Remove the folder and "
+                "generate again"
+            )
+
+
 def read_images(folder: str | Path, records: Iterable[Record]) -> Tensor:
     """Returns the records' images as floats `(B, 3, H, W)` in [-1, 1].
 

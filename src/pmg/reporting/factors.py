@@ -11,24 +11,6 @@ from typing import Any
 from pmg.evaluation.tables import NOTHING
 from pmg.reporting.runs import RunFolder, natural
 
-# where things lie or are written, and the seed itself: none of them is an answer to "what differs?"
-PLACES = (
-    "name",
-    "seed",
-    "run_dir",
-    "results_dir",
-    "paths",
-    "device",
-    "logger",
-    "callbacks",
-    "trainer.default_root_dir",
-)
-# runs that a command takes up, and the commands that do; elsewhere the keys mean nothing
-WORK = {
-    "train_run": ("generate", "evaluate", "study"),
-    "image_prompt_run": ("generate", "study"),
-    "generate_run": ("evaluate",),
-}
 ABSENT = "absent"  # stands for a key that a run lacks; JSON has no such value
 LONGEST = 48  # characters of a value in tables and figures
 
@@ -38,7 +20,7 @@ class Factors:
     """Keys of the config that vary.
 
     Attributes:
-        varied: all of them, places and seed left out.
+        varied: all of them.
         chosen: those that runs are grouped by: of keys that say the same one.
         same: for each chosen key those that always change with it.
     """
@@ -68,10 +50,8 @@ def find_factors(runs: Sequence[RunFolder]) -> Factors:
     known = [run for run in runs if run.config]
     varied = [key for key in dict.fromkeys(key for run in known for key in run.config) if _varies(key, known)]
     chosen: dict[str, list[str]] = {}
-    for key in sorted(varied, key=lambda key: (key in WORK, key.count("."))):
+    for key in sorted(varied, key=lambda key: key.count(".")):
         column = _column(key, known)
-        if key in WORK and _one_a_seed(key, known):
-            continue
         twin = next((other for other in chosen if _say_the_same(_column(other, known), column)), None)
         chosen.setdefault(twin or key, []).extend([key] if twin else [])
     return Factors(tuple(varied), tuple(chosen), {key: tuple(same) for key, same in chosen.items() if same})
@@ -79,9 +59,7 @@ def find_factors(runs: Sequence[RunFolder]) -> Factors:
 
 def _varies(key: str, runs: Sequence[RunFolder]) -> bool:
     """Whether runs have different values, or of one command some lack the key."""
-    if any(key == place or key.startswith(f"{place}.") for place in PLACES):
-        return False
-    having = WORK.get(key) or {run.command for run in runs if key in run.config}
+    having = {run.command for run in runs if key in run.config}
     found = set(_column(key, [run for run in runs if run.command in having]))
     if key.startswith("method."):
         found.discard(ABSENT)  # which methods a run has stands in a column of its own
@@ -90,11 +68,6 @@ def _varies(key: str, runs: Sequence[RunFolder]) -> bool:
 
 def _column(key: str, runs: Iterable[RunFolder]) -> list[str]:
     return [json.dumps(run.config[key], default=str) if key in run.config else ABSENT for run in runs]
-
-
-def _one_a_seed(key: str, runs: Sequence[RunFolder]) -> bool:
-    taken = [run for run in runs if run.config.get(key)]
-    return _decides([str(run.seed) for run in taken], _column(key, taken))
 
 
 def _decides(one: Sequence[str], other: Sequence[str]) -> bool:

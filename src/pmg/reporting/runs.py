@@ -17,8 +17,10 @@ from rich.progress import track
 
 from pmg.config import leaves
 from pmg.domain import PmgError
-from pmg.run_folder import CONFIG_FILE, METRICS_FILE
+from pmg.identity import COMMANDS, RUNS, Role, find_role
+from pmg.run_folder import CONFIG_FILE, METRICS_FILE, replace_folders
 
+JUDGED = ("generate_run", "train_run")  # runs whose values count as those of the run that used them
 LINKS = ("results_dir", "generate_run")  # where other parts of a run's work lie
 LOADER = getattr(
     yaml, "CSafeLoader", yaml.SafeLoader
@@ -38,7 +40,8 @@ class RunFolder:
         command: its verb, e.g. ``"train"``; empty where that can't be read.
         status: as in ``metrics.json``, or ``damaged``.
         seed: of the run.
-        config: resolved, values by dotted key, without what differs between machines; empty where there is none.
+        config: the values that decided its result by dotted key, without the seed: those of the generation that it
+            judged and of the training whose encoder it used, too; empty where none were recorded.
         scalars: numbers in ``metrics.json``, those of its parts too.
         cost: seconds, counts and peak memory, those of its parts too.
         revision: of the code, with ``+`` where files were changed.
@@ -128,13 +131,15 @@ def read_folder(folder: Path, name: str) -> RunFolder:
 
 def _read_whole(folder: Path, name: str) -> RunFolder:
     facts = json.loads((folder / METRICS_FILE).read_text())
+    command = str(facts["command"])
     config, links = _read_config(folder)
+    known = _deciding(facts["identity"] if "identity" in facts else _of_older_code(command, config))
     below = sorted(folder.glob(f"*/{METRICS_FILE}"))
     parts = tuple(read_folder(path.parent, f"{name}/{path.parent.name}") for path in below)
     git, status = facts.get("git") or {}, str(facts["status"])
     return RunFolder(
-        folder, name, str(facts["command"]), status, facts.get("seed"),
-        {**config, **_options(facts.get("overrides") or (), config)},
+        folder, name, command, status, facts.get("seed"),
+        {**known, **_options(facts.get("overrides") or (), known)},
         _merged([_numbers(facts.get("metrics")), *(part.scalars for part in parts)]),
         _add_costs(_cost(facts.get("ledger")), [part.cost for part in parts]),
         f"{git.get('revision') or ''}{'+' if git.get('dirty') else ''}",
@@ -158,17 +163,25 @@ def _read_config(folder: Path) -> tuple[dict[str, Any], dict[str, Path]]:
     places = {place: name for name, place in {**shared, "<run_dir>": home}.items() if place.startswith("/")}
     named = {key: str(config[key]) for key in LINKS if config.get(key)}
     found = {key: _find(folder, home, link) for key, link in named.items()}
-    plain = {key: _portable(value, places) for key, value in leaves(config)}
+    plain = {key: replace_folders(value, places) for key, value in leaves(config)}
     return plain, {key: link for key, link in found.items() if link is not None}
 
 
-def _portable(value: Any, places: Mapping[str, str]) -> Any:
-    """Puts a name for each folder that differs between machines or runs."""
-    if isinstance(value, str):
-        for place in sorted(places, key=len, reverse=True):
-            if value == place or value.startswith(f"{place}/"):
-                return places[place] + value.removeprefix(place)
-    return value
+def _deciding(identity: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of an identity by the names that they have in their own command: of equal ones the run's own."""
+    found: dict[str, Any] = {}
+    for key, value in sorted(identity.items(), key=lambda pair: sum(map(pair[0].split(".").count, JUDGED))):
+        while key.partition(".")[0] in JUDGED:
+            key = key.partition(".")[2]
+        if key not in ("", "seed", "weights", "folder"):
+            found.setdefault(key, value)
+    return found
+
+
+def _of_older_code(command: str, config: Mapping[str, Any]) -> dict[str, Any]:
+    """What decided the result of a run that recorded no identity."""
+    roles = {key: find_role(command, key) if command in COMMANDS else None for key in config}
+    return {key: config[key] for key, role in roles.items() if role in (None, Role.RESULT) and key not in RUNS}
 
 
 def _find(folder: Path, home: str, link: str) -> Path | None:

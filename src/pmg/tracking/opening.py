@@ -9,12 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from pmg.config import instantiate, to_plain
+from pmg.identity import Role, find_role
 from pmg.tracking.tracker import Label, Tracking
 
-# groups whose choice is a tag
-TAGGED = (
-    "experiment", "data", "scenario", "encoder", "text_encoder", "generator", "scorer", "judge", "objective", "stage",
-)  # fmt: skip
 _SECRET = re.compile(r"(^|_)(api_?key|access_?key|token|password|secret)$", re.IGNORECASE)
 _LOGIN = re.compile(r"(?<=://)[^/@\s]+@")
 HIDDEN = "<hidden>"
@@ -42,7 +39,7 @@ def open_tracking(
     try:
         if cfg.get("logger"):
             name = run_name(folder, Path(cfg.paths.output_dir))
-            label = Label(run_id, name, command, tags(cfg.get("method"), choices))
+            label = Label(run_id, name, command, tags(cfg.get("method"), choices, command))
             for node in filter(None, cfg.logger.values()):
                 tracking.trackers.append(instantiate(node, label=label))
             tracking.record_config(public_config(cfg))
@@ -53,9 +50,10 @@ def open_tracking(
     tracking.close(0)
 
 
-def tags(methods: Mapping[str, Any] | None, choices: Mapping[str, Any]) -> dict[str, list[str]]:
-    """What was chosen, by group: the options of `TAGGED`, and the methods that aren't null."""
-    found = {group: [str(choices[group])] for group in TAGGED if choices.get(group)}
+def tags(methods: Mapping[str, Any] | None, choices: Mapping[str, Any], command: str) -> dict[str, list[str]]:
+    """The experiment, the options of groups that decide the command's result, and the methods that aren't null."""
+    deciding = [group for group in choices if group == "experiment" or find_role(command, group) is Role.RESULT]
+    found = {group: [str(choices[group])] for group in deciding if choices[group]}
     return {**found, "method": [name for name, method in methods.items() if method]} if methods else found
 
 
