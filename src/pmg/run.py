@@ -120,7 +120,7 @@ def execute(
     """Runs `body` in its folder and records how it went.
 
     Args:
-        cfg: composed config; `cfg.run_dir` is the folder. The body sees it read-only, and what the command reads alone.
+        cfg: composed config; `cfg.run_dir` is the folder. The body sees what the command reads of it, read-only.
         command: the verb, e.g. ``"train"``.
         body: does the work; a returned float is what a sweep optimises.
         overrides: the command-line overrides, to name the command that goes on after an interruption.

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import signal
+
 import pytest
 import torch
 from pytorch_lightning import LightningModule, Trainer
 
 from pmg.domain import PmgError
-from pmg.training.callbacks import FiniteGradients, LastCheckpoint, Signature, resume_point
+from pmg.training.callbacks import FiniteGradients, LastCheckpoint, Signature, StopBetweenSteps, resume_point
 
 
 class Line(LightningModule):
@@ -54,6 +57,45 @@ def test_state_is_saved_when_the_training_is_stopped(tmp_path, error):
     with pytest.raises((SystemExit, ValueError)):
         fit(tmp_path, Line(error))
     assert step(tmp_path) == 3
+
+
+class Counts(Line):
+    """A batch norm that counts its batches; gets `number` in the middle of a step, after it has."""
+
+    def __init__(self, number=None):
+        super().__init__()
+        torch.manual_seed(0)
+        self.norm, self.number = torch.nn.BatchNorm1d(2), number
+
+    def training_step(self, batch, index):
+        normed = self.norm(batch.repeat(2, 1) + torch.tensor([[0.0], [1.0]]))
+        if self.number is not None and index == 3:
+            os.kill(os.getpid(), self.number)
+        return self.line(normed).square().mean()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_a_signal_waits_for_the_whole_step(tmp_path, number, accumulate):
+    def train(module, last=None):
+        stop = StopBetweenSteps()
+        trainer = Trainer(
+            max_steps=6, accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False,
+            callbacks=[stop, LastCheckpoint(str(tmp_path))], accumulate_grad_batches=accumulate,
+        )  # fmt: skip
+        before = signal.getsignal(number)
+        batches = torch.arange(16.0).reshape(8, 2)
+        try:
+            trainer.fit(module, torch.utils.data.DataLoader(batches, batch_size=1), ckpt_path=last, weights_only=True)
+        finally:
+            assert signal.getsignal(number) in (before, signal.SIG_IGN)
+            signal.signal(number, before)
+
+    with pytest.raises(SystemExit):
+        train(Counts(number))
+    saved = torch.load(tmp_path / "last.ckpt", weights_only=True)
+    assert saved["global_step"] == 4 // accumulate
+    assert saved["state_dict"]["norm.num_batches_tracked"] == saved["global_step"] * accumulate
 
 
 class Explodes(Line):

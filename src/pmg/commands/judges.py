@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from pmg.config import instantiate, instantiate_by_name, nearest, to_plain
 from pmg.domain import PmgError
-from pmg.models.sources import resolve_source
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -110,5 +109,7 @@ def _source(node: Any) -> str | None:
     source = node.get("source") if isinstance(node, Mapping) else None
     if not source:
         return None
+    from pmg.models.sources import resolve_source  # which loads torch
+
     path = Path(resolve_source(source))
     return str(path.resolve()) if path.exists() else str(source)

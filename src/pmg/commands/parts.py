@@ -101,7 +101,7 @@ def latents_place(cfg: DictConfig) -> str | None:
 
 def build_trainer(cfg: DictConfig, run: Run) -> Trainer:
     """The Lightning trainer with its callbacks and the run's trackers."""
-    from pmg.training.callbacks import Signature, StopTogether
+    from pmg.training.callbacks import Signature, StopBetweenSteps
 
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # its tips and its list of absent devices
     warnings.filterwarnings("ignore", message=".*treespec, LeafSpec.*")  # Lightning's own use of torch
@@ -110,8 +110,7 @@ def build_trainer(cfg: DictConfig, run: Run) -> Trainer:
 
     callbacks = [*instantiate_all(cfg.callbacks), Signature(identify(cfg, run.command))]
     trainer = instantiate(cfg.trainer, callbacks=callbacks, logger=run.tracking.trackers or False)
-    if trainer.world_size > 1:
-        trainer.callbacks.insert(0, StopTogether())
+    trainer.callbacks.insert(0, StopBetweenSteps())
     return trainer
 
 

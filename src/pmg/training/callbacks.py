@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import zipfile
 from collections.abc import Mapping
 from datetime import timedelta
@@ -61,10 +62,11 @@ class LastCheckpoint(ModelCheckpoint):
             super().on_exception(trainer, pl_module, exception)
 
 
-class StopTogether(Callback):
-    """Interrupts a training of several processes at the same step in all of them, whichever was told to end.
+class StopBetweenSteps(Callback):
+    """Interrupts a training between two steps, the same ones in all of its processes, whichever got the signal.
 
-    A process that stopped alone would leave the others waiting for its gradients.
+    In the middle of a step a batch norm may have counted a batch that is computed again when the training goes on, and
+    a process that stopped alone would leave the others waiting for its gradients. A second signal ends it at once.
     """
 
     def __init__(self) -> None:
@@ -73,19 +75,30 @@ class StopTogether(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Notes signals from here on."""
-        self._handlers = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
+        if threading.current_thread() is threading.main_thread():
+            numbers = (signal.SIGINT, signal.SIGTERM)
+            self._handlers = {number: signal.signal(number, self._note) for number in numbers}
 
     def _note(self, *_: object) -> None:
+        if self.told:
+            raise KeyboardInterrupt
         self.told = True
 
-    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, *_: object) -> None:
-        """Asks all processes whether one was told.
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: object, batch_idx: int
+    ) -> None:
+        """Asks all processes whether one was told, before the first batch of a step.
 
         Raises:
             KeyboardInterrupt: one was.
         """
-        told = torch.tensor(float(self.told), device=pl_module.device)
-        if trainer.strategy.reduce(told, reduce_op="sum") > 0:
+        if batch_idx % trainer.accumulate_grad_batches:
+            return
+        told = self.told
+        if trainer.world_size > 1:
+            mine = torch.tensor(float(told), device=pl_module.device)
+            told = bool(trainer.strategy.reduce(mine, reduce_op="sum") > 0)
+        if told:
             raise KeyboardInterrupt
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
