@@ -23,7 +23,15 @@ from pmg.config import register_configs
 
 ROOT = Path(__file__).resolve().parents[1]
 # files whose tests take longest, which start first, so that no core waits for another at the end
-LONGEST = ("test_road", "test_pretraining", "test_config", "test_quickstart", "test_run", "test_keywords")
+LONGEST = (
+    "test_faults",
+    "test_backbones",
+    "test_road",
+    "test_real_users",
+    "test_config",
+    "test_quickstart",
+    "test_run",
+)
 
 
 def pytest_collection_modifyitems(items):

@@ -43,6 +43,7 @@ def road(pmg, tmp_path):
     return run
 
 
+@pytest.mark.ci
 @pytest.mark.slow
 def test_llama_and_stable_diffusion(road, pmg, emoji, tmp_path):
     results = road(write_language_model(tmp_path / "llama"), write_sd15(tmp_path / "sd"))
@@ -80,6 +81,7 @@ def check_export(pmg, emoji, tmp_path):
     assert len(output.images) == len(output.records) == 2
 
 
+@pytest.mark.ci
 @pytest.mark.slow
 def test_qwen_in_its_chat_template_and_sdxl(road, tmp_path):
     """Two text encoders, 48 wide together; images of 96 pixels against drawings of 64."""

@@ -38,6 +38,7 @@ def shop(tmp_path):
     return tmp_path
 
 
+@pytest.mark.ci
 @pytest.mark.slow
 def test_prepare_train_generate_evaluate(shop, pmg):
     done = pmg(

@@ -16,6 +16,7 @@ from runs import write_run
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.ci,
     pytest.mark.skipif(BROWSER is None, reason="no chromium: apt-get install chromium"),
 ]
 TINY = [
