@@ -184,16 +184,17 @@ class LookShelf:
         return self.rows[split].get(artist, [])
 
     def truth(self, target: int, taste: LookTaste) -> tuple[Picture, ...]:
-        """Returns the target at the centre of each look whose artist drew it in the target's split."""
-        concept = self.concept(target)
-        known = self.data.drawings.row
-        rows = [(known.get((concept, artist)), finish) for artist, finish in taste.looks]
-        seen = self.data.split_of(self.data.drawings.items[target], self.data.drawings.artists[target]) == "train"
-        return tuple(Picture(row, finish) for row, finish in rows if row is not None and self._fits(row, seen))
+        """Returns the target at the centre of each look whose artist drew it; in training, of seen drawings alone."""
+        concept, training = self.concept(target), self._split(target) == "train"
+        rows = [(self.data.drawings.row.get((concept, artist)), finish) for artist, finish in taste.looks]
+        return tuple(
+            Picture(row, finish)
+            for row, finish in rows
+            if row is not None and (not training or self._split(row) == "train")
+        )
 
-    def _fits(self, row: int, training: bool) -> bool:
-        split = self.data.split_of(self.data.drawings.items[row], self.data.drawings.artists[row])
-        return split == "train" if training else True
+    def _split(self, row: int) -> str:
+        return self.data.split_of(self.data.drawings.items[row], self.data.drawings.artists[row])
 
     def choose(self, artist: str, used: set[str], rng: random.Random) -> int:
         """Returns a drawing for a history: by `artist`, of a concept that is not in `used`, never a held-out cell."""
