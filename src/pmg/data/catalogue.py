@@ -19,7 +19,6 @@ from pmg.domain import Item, PmgError
 
 TABLE = "catalogue.parquet"
 MANIFEST = "manifest.json"
-RESTORE = "restore it with `git checkout -- assets/emoji` or rebuild it with `make catalogue`"
 
 
 class Catalogue:
@@ -100,7 +99,14 @@ def decode(data: bytes, path: Path, row: str) -> np.ndarray:
         with Image.open(io.BytesIO(data)) as image:
             return np.asarray(image.convert("RGB"))
     except (UnidentifiedImageError, OSError) as error:
-        raise PmgError(f"{path}: the image of row '{row}' can't be read ({error}); {RESTORE}") from None
+        raise PmgError(
+            f"{path}: the image of row '{row}' can't be read ({error}); {restore_hint(path.parent)}"
+        ) from None
+
+
+def restore_hint(folder: Path) -> str:
+    """Returns how a shipped catalogue is brought back."""
+    return f"restore it with `git checkout -- assets/{folder.name}` or rebuild it with `make catalogue`"
 
 
 def read_table(folder: Path) -> pa.Table:
@@ -111,11 +117,11 @@ def read_table(folder: Path) -> pa.Table:
     """
     for name in (TABLE, MANIFEST):
         if not (folder / name).is_file():
-            raise PmgError(f"{folder / name} is missing; {RESTORE}")
+            raise PmgError(f"{folder / name} is missing; {restore_hint(folder)}")
     expected = json.loads((folder / MANIFEST).read_text())["sha256"]
     data = (folder / TABLE).read_bytes()
     if sha256(data).hexdigest() != expected:
-        raise PmgError(f"{folder / TABLE} does not match the checksum in {MANIFEST}; {RESTORE}")
+        raise PmgError(f"{folder / TABLE} does not match the checksum in {MANIFEST}; {restore_hint(folder)}")
     return pq.read_table(pa.BufferReader(data))
 
 

@@ -14,7 +14,7 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from pmg.data.catalogue import RESTORE, TABLE, read_table
+from pmg.data.catalogue import TABLE, read_table, restore_hint
 from pmg.data.finish_space import FinishSpace
 from pmg.data.finishes import Finish, FinishBatch, apply_finishes
 from pmg.data.splits import stable_number
@@ -88,7 +88,9 @@ def decode_rgba(data: bytes, path: Path, row: str) -> np.ndarray:
         with Image.open(io.BytesIO(data)) as image:
             return np.asarray(image.convert("RGBA"))
     except (UnidentifiedImageError, OSError) as error:
-        raise PmgError(f"{path}: the image of row '{row}' can't be read ({error}); {RESTORE}") from None
+        raise PmgError(
+            f"{path}: the image of row '{row}' can't be read ({error}); {restore_hint(path.parent)}"
+        ) from None
 
 
 class HeldOutCells:
