@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import pkgutil
 from pathlib import Path
 from typing import Any
 
@@ -117,9 +118,12 @@ def main(options: Any) -> None:
     with hydra.initialize_config_module("pmg.conf", version_base="1.3"):
         cfg = hydra.compose("pretrain", ["data=looks", "stage=look_denoiser", "run_dir=unused"])
     data, text_encoder = instantiate(cfg.data), instantiate(cfg.text_encoder)
-    generator = LookGenerator.from_folder(
-        f"{options.models}/look_generator", instantiate(cfg.stage.process), text_encoder
-    )
+    folder = f"{options.models}/look_generator"
+    kind = "UNetDenoiser" if Path(folder, "unet").is_dir() else "SD3Denoiser"
+    target = f"pmg.models.diffusion.denoisers.{kind}"
+    part = pkgutil.resolve_name(target).folder
+    denoiser = instantiate({"_target_": f"{target}.from_folder", "folder": f"{folder}/{part}"})
+    generator = LookGenerator.from_folder(folder, denoiser, instantiate(cfg.stage.process), text_encoder)
     judge = LookJudge.from_folder(f"{options.judge or options.models}/look_judge").float()
     parts = (data, generator, judge, PerceptualDistance.from_folder(f"{cfg.paths.assets_dir}/lpips"))
     options.scene = cfg.stage.scene

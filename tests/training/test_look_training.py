@@ -6,7 +6,7 @@ import random
 
 import pytest
 import torch
-from diffusers import UNet2DConditionModel
+from diffusers import SD3Transformer2DModel, UNet2DConditionModel
 from torch.nn.functional import avg_pool2d
 
 from looks import SHARES
@@ -14,6 +14,7 @@ from pmg.config import find_assets
 from pmg.data.drawings import LookData
 from pmg.data.finish_space import FinishSpace
 from pmg.models.conditioning import Block
+from pmg.models.diffusion.denoisers import SD3Denoiser, UNetDenoiser
 from pmg.models.diffusion.look_denoiser import LookDenoiser, pool_condition
 from pmg.models.diffusion.noise_processes import FlowMatching
 from pmg.models.style_encoder import StyleEncoder
@@ -51,17 +52,28 @@ def pool(data):
     return build_pool(data, "train", 6, 0.02, 0, describe, encode, at_once=4)
 
 
-@pytest.fixture
-def training():
-    torch.manual_seed(0)
-    unet = UNet2DConditionModel(
+def unet():
+    return UNetDenoiser(UNet2DConditionModel(
         sample_size=8, in_channels=4, out_channels=4, block_out_channels=(8, 16), layers_per_block=1,
         attention_head_dim=(1, 2), cross_attention_dim=WIDTH, norm_num_groups=4, class_embed_type="projection",
         projection_class_embeddings_input_dim=2 * WIDTH, down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
         up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
-    )  # fmt: skip
+    ))  # fmt: skip
+
+
+def transformer():
+    return SD3Denoiser(SD3Transformer2DModel(
+        sample_size=8, patch_size=1, in_channels=4, out_channels=4, num_layers=2, attention_head_dim=8,
+        num_attention_heads=2, joint_attention_dim=WIDTH, caption_projection_dim=16, pooled_projection_dim=2 * WIDTH,
+        pos_embed_max_size=8, qk_norm="rms_norm",
+    ))  # fmt: skip
+
+
+@pytest.fixture(params=[unet, transformer])
+def training(request):
+    torch.manual_seed(0)
     style = StyleEncoder(in_channels=4, channels=16, tokens=2, width=WIDTH, heads=2)
-    return LookDenoiserTraining(LookDenoiser(unet, style, FlowMatching()), 1e-3, 0.9)
+    return LookDenoiserTraining(LookDenoiser(request.param(), style, FlowMatching()), 1e-3, 0.9)
 
 
 def batches(pool, data, drop):
@@ -146,7 +158,7 @@ def test_the_loss_trains_denoiser_and_style_encoder(training, pool, data):
     losses.mean().backward()
     assert all(
         part.grad.abs().sum() > 0
-        for part in (training.model.unet.conv_in.weight, training.model.style_encoder.queries)
+        for part in (next(training.model.denoiser.parameters()), training.model.style_encoder.queries)
     )
     changed = {**batch, "latents": batch["latents"].clone()}
     changed["latents"][0] += 1

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from diffusers import UNet2DConditionModel
 from torch import Tensor
 
 from pmg.models.conditioning import Block
+from pmg.models.diffusion.denoisers import Denoiser
 from pmg.models.diffusion.latent_codec import LatentCodec
 from pmg.models.diffusion.look_denoiser import LookDenoiser, pool_condition
 from pmg.models.diffusion.noise_processes import NoiseProcess
@@ -48,12 +48,13 @@ class LookGenerator:
         self.model, self.codec, self.text_encoder = model.eval(), codec, text_encoder
 
     @classmethod
-    def from_folder(cls, folder: str, process: NoiseProcess, text_encoder: TextEncoder) -> LookGenerator:
-        """Loads ``vae``, ``unet`` and ``style_encoder``, frozen."""
-        unet = load_frozen(UNet2DConditionModel, Path(folder, "unet")).float()
+    def from_folder(
+        cls, folder: str, denoiser: Denoiser, process: NoiseProcess, text_encoder: TextEncoder
+    ) -> LookGenerator:
+        """Loads ``vae`` and ``style_encoder`` beside a denoiser, frozen."""
         style_encoder = load_frozen(StyleEncoder, Path(folder, "style_encoder")).float()
         return cls(
-            LookDenoiser(unet, style_encoder, process), LatentCodec.from_folder(Path(folder, "vae")), text_encoder
+            LookDenoiser(denoiser, style_encoder, process), LatentCodec.from_folder(Path(folder, "vae")), text_encoder
         )
 
     @torch.no_grad()
@@ -78,7 +79,7 @@ class LookGenerator:
             seeds: of each picture's noise.
         """
         branches = self._branches(targets, words, style, scales)
-        shape = (self.model.unet.config.in_channels,) + (self.model.unet.config.sample_size,) * 2
+        shape = self.model.denoiser.latent_shape
         noise = [torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
         latents = torch.stack(noise)
         sampler = self.model.process.new_sampler()

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 import torch
-from diffusers import AutoencoderDC, UNet2DConditionModel
+from diffusers import AutoencoderDC
 from torch import Tensor
 
 from pmg.data.drawings import LookData
@@ -18,6 +18,7 @@ from pmg.data.look_choice import LookChoice
 from pmg.data.pictures_source import PictureSource
 from pmg.data.splits import stable_number
 from pmg.language.captioning import PictureDescriber
+from pmg.models.diffusion.denoisers import Denoiser
 from pmg.models.diffusion.latent_codec import LatentCodec
 from pmg.models.diffusion.look_denoiser import LookDenoiser
 from pmg.models.diffusion.noise_processes import NoiseProcess
@@ -135,7 +136,7 @@ class LookDenoiserStage:
     """A denoiser and its style encoder, on a pool of looks.
 
     Args:
-        folder: gets ``unet``, ``style_encoder`` and a copy of ``vae``.
+        folder: gets the denoiser, ``style_encoder`` and a copy of ``vae``.
         generator_folder: holds ``vae``, whose latents are denoised.
         denoiser: untrained.
         style_encoder: untrained.
@@ -152,7 +153,7 @@ class LookDenoiserStage:
     """
 
     def __init__(
-        self, folder: str, generator_folder: str, denoiser: UNet2DConditionModel, style_encoder: StyleEncoder,
+        self, folder: str, generator_folder: str, denoiser: Denoiser, style_encoder: StyleEncoder,
         process: NoiseProcess, text_encoder: TextEncoder, captioner: PictureDescriber, scene: str, drop: Drop,
         pool: Pool, learning_rate: Positive, batch_size: Count, ema_decay: Decay, decay: Share,
     ) -> None:  # fmt: skip
@@ -179,7 +180,7 @@ class LookDenoiserStage:
     def finish(self, data: LookData) -> dict[str, float]:
         """Saves denoiser and style encoder; the loss on held-out drawings."""
         self.model.eval()
-        save_half(self.model.unet, str(self.folder / "unet"))
+        save_half(self.model.denoiser.model, str(self.folder / self.model.denoiser.folder))
         save_half(self.model.style_encoder, str(self.folder / "style_encoder"))
         shutil.copytree(self.generator_folder / "vae", self.folder / "vae", dirs_exist_ok=True)
         with torch.no_grad():

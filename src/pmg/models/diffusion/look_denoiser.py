@@ -3,30 +3,26 @@
 from __future__ import annotations
 
 import torch
-from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 
 from pmg.models.conditioning import Block
-from pmg.models.cross_attention import attention_for
+from pmg.models.diffusion.denoisers import Denoiser
 from pmg.models.diffusion.noise_processes import NoiseProcess
 from pmg.models.style_encoder import StyleEncoder
 
 
 class LookDenoiser(nn.Module):
-    """A UNet with its style encoder.
+    """A denoiser with its style encoder.
 
     Args:
-        unet: takes target, words and style as one sequence, and their pooled vectors as ``class_labels``.
+        denoiser: takes target, words and style as one sequence, and the pooled vectors of target and style.
         style_encoder: reads reference pictures.
         process: the noise process.
     """
 
-    def __init__(self, unet: UNet2DConditionModel, style_encoder: StyleEncoder, process: NoiseProcess) -> None:
+    def __init__(self, denoiser: Denoiser, style_encoder: StyleEncoder, process: NoiseProcess) -> None:
         super().__init__()
-        self.unet = unet.to(memory_format=torch.channels_last)  # convolutions: 1.1 times faster on processors
-        size = unet.config.sample_size
-        self.unet.set_attn_processor(attention_for((unet.config.in_channels, size, size)))
-        self.style_encoder, self.process = style_encoder, process
+        self.denoiser, self.style_encoder, self.process = denoiser, style_encoder, process
 
     def forward(self, noisy: Tensor, times: Tensor, blocks: list[Block], pooled: Tensor) -> Tensor:
         """Returns the denoiser's output `(B, C, h, w)`.
@@ -43,8 +39,7 @@ class LookDenoiser(nn.Module):
         """As `forward`, with `times` `(B,)` in the unit of the time embedding, as samplers give them."""
         tokens = torch.cat([block.tokens for block in blocks], 1)
         mask = torch.cat([block.mask for block in blocks], 1)
-        noisy = noisy.contiguous(memory_format=torch.channels_last)
-        return self.unet(noisy, times, tokens, class_labels=pooled, encoder_attention_mask=mask).sample
+        return self.denoiser(noisy, times, tokens, mask, pooled)
 
 
 def pool_condition(target: Tensor, style: Block) -> Tensor:
