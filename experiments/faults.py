@@ -16,26 +16,33 @@ from typing import Any
 
 import pandas as pd
 from damage import break_all
+from hostile import attack
 from inputs import ask, read_inputs
 from kills import kill_all
 from record import fill
 from rich.progress import track
+from stages import furnish
 
 from pmg.provenance import git_state
 
 HERE = Path(__file__).resolve().parent
 
 
-def try_inputs(place: Path) -> list[dict[str, Any]]:
-    """What every bad input was answered with."""
+def try_inputs(place: Path, whole: Path) -> list[dict[str, Any]]:
+    """What every bad input was answered with, in a folder with copies of finished runs."""
     place.mkdir(parents=True, exist_ok=True)
+    furnish(place, whole, ["train", "generate", "evaluate", "cache"])
+    cases = [*read_inputs(), *read_inputs("folders")]
     before = Path.cwd()
     os.chdir(place)
     try:
-        answers = [ask(*case) for case in track(list(read_inputs()), "bad inputs")]
+        answers = [ask(*case) for case in track(cases, "bad inputs")]
     finally:
         os.chdir(before)
-    return [{"command": a.command, "said": " / ".join(a.lines), "clear": a.clear} for a in answers]
+    return [
+        {"command": a.command, "said": " / ".join(a.lines), "clear": a.clear, "unchanged": a.unchanged}
+        for a in answers
+    ]
 
 
 def kills_table(kills: pd.DataFrame) -> str:
@@ -61,6 +68,12 @@ def faults_table(faults: Sequence[dict[str, Any]]) -> str:
     return _table(("fault", "command", "what it said", "the result in the end"), rows)
 
 
+def hostile_table(rows: Sequence[dict[str, Any]]) -> str:
+    """One row a kind of pipeline."""
+    head = ("pipeline", "hostile indices", "refused in one line", "ran, imported or wrote something")
+    return _table(head, [(row["base"], row["tried"], row["refused"], row["acted"]) for row in rows])
+
+
 def inputs_table(inputs: Sequence[dict[str, Any]]) -> str:
     """One row a bad input."""
     rows = [(f"`{row['command']}`", row["said"], "yes" if row["clear"] else "**no**") for row in inputs]
@@ -81,13 +94,16 @@ def main(kills: int, place: Path, into: Path) -> None:
     """Does it all; the folder `place` is made anew."""
     killed = pd.DataFrame(kill_all(kills, place))
     faults = break_all(place, place / "whole")
-    inputs = try_inputs(place / "inputs")
+    inputs = try_inputs(place / "inputs", place / "whole")
+    hostile = attack(place / "hostile")
     into.mkdir(parents=True, exist_ok=True)
     killed.to_csv(into / "kills.csv", index=False)
     revision = (git_state() or {}).get("revision")
-    text = json.dumps({"revision": revision, "faults": faults, "inputs": inputs}, indent=2, ensure_ascii=False)
+    found = {"revision": revision, "faults": faults, "inputs": inputs, "hostile": hostile}
+    text = json.dumps(found, indent=2, ensure_ascii=False)
     (into / "results.json").write_text(_portable(text, place) + "\n")
-    table = _portable("\n\n".join((kills_table(killed), faults_table(faults), inputs_table(inputs))), place)
+    tables = (kills_table(killed), faults_table(faults), hostile_table(hostile), inputs_table(inputs))
+    table = _portable("\n\n".join(tables), place)
     (into / "table.md").write_text(table + "\n")
     if (into / "README.md").exists():
         fill(into / "README.md", "faults", table)

@@ -201,8 +201,8 @@ def _admit(cfg: DictConfig, run: Run) -> Record:
 def _recorded(cfg: DictConfig, run: Run, record: Record, body: Body) -> float | None:
     """Runs `body` with the config read-only and writes how it went into the run's folder."""
     try:
-        seed_everything(cfg.get("seed"))
         check_targets(cfg)
+        seed_everything(cfg.get("seed"))
         OmegaConf.set_readonly(cfg, True)
         if run.stated:
             log.info("not read by pmg-%s: %s", run.command, ", ".join(run.stated))

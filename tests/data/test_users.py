@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from pmg.data.splits import check_leaks, hold_out
-from pmg.data.users import Shelf
+from pmg.data.users import Shelf, UserSimulation
 from pmg.domain import PmgError
 
 
@@ -104,3 +104,18 @@ def test_topics_without_a_target_are_named(emoji):
     shelf = Shelf(emoji.catalogue, replace(emoji.held_out, tastes=everything))
     with pytest.raises(PmgError, match=r"no concept of data\.topics can be a test target for taste 'black_and_white'"):
         emoji.users.split("test", shelf, emoji.tastes, users=1)
+
+
+def test_one_topic_is_enough_for_a_user(compose):
+    from pmg.config import instantiate
+
+    data = instantiate(compose("train", "data.topics=[animal-mammal]").data)
+    examples = data.examples("train", users=10)
+    assert {item.topic for example in examples for item in example.liked} == {"animal-mammal"}
+
+
+def test_histories_whose_shortest_is_longer_than_the_longest_are_refused():
+    with pytest.raises(
+        PmgError, match=r"min_history must be at most data.users.max_history \(12\), got 13"
+    ):
+        UserSimulation(1, 1, 1, 1, 13, 12, 0.2, 0)

@@ -59,6 +59,11 @@ def shipped_index(root):
 @pytest.fixture(scope="module")
 def other_index(shipped_index):
     """One of the classes that the shipped pipeline doesn't use."""
+    return other_classes(shipped_index)
+
+
+def other_classes(shipped_index):
+    """An index of the classes that the shipped pipeline doesn't use."""
     hub, tiny = {"source": "openai/clip", "dtype": "float32"}, {"_class_name": "TinyTextEncoder", "seed": 0}
     return {
         **shipped_index,

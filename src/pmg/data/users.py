@@ -30,12 +30,19 @@ class UserSimulation:
         max_history: longest history, in items.
         noise: share of a history outside the taste.
         seed: seed of it all.
+
+    Raises:
+        PmgError: the shortest history is longer than the longest.
     """
 
     def __init__(
         self, train: Count, validation: Count, test: Count, targets: Count, min_history: Count, max_history: Count,
         noise: Share, seed: Seed,
     ) -> None:  # fmt: skip
+        if min_history > max_history:
+            raise PmgError(
+                f"data.users.min_history must be at most data.users.max_history ({max_history}), got {min_history}"
+            )
         self.sizes = {"train": train, "validation": validation, "test": test}
         self.targets, self.noise, self.seed = targets, noise, seed
         self.lengths = (min_history, max_history)
@@ -131,7 +138,7 @@ class Shelf:
         return [c for c in sorted(self.topic) if not any(hidden(c, style) for style in taste.styles)]
 
     def choose_targets(self, split: str, taste: Taste, count: int, rng: random.Random) -> tuple[list[Item], list[str]]:
-        """Draws a user's targets and the two or three topics around them.
+        """Draws a user's targets and the two or three topics around them, or fewer where `data.topics` has fewer.
 
         Raises:
             PmgError: the catalogue's topics leave this taste without a target.
@@ -141,7 +148,7 @@ class Shelf:
             raise PmgError(f"no concept of data.topics can be a {split} target for taste '{taste.name}': add topics")
         first = rng.choice(possible)
         others = sorted(set(self.by_topic) - {self.topic[first]})
-        topics = [self.topic[first], *rng.sample(others, rng.randint(*TOPICS) - 1)]
+        topics = [self.topic[first], *rng.sample(others, min(rng.randint(*TOPICS) - 1, len(others)))]
         near = [concept for concept in possible if self.topic[concept] in topics and concept != first]
         chosen = [first, *rng.sample(near, min(count - 1, len(near)))]
         return [self.truth(concept, taste)[0] for concept in chosen], topics
