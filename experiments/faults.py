@@ -2,6 +2,7 @@
 
 python experiments/faults.py
 python experiments/faults.py --kills 2 --into outputs/faults
+python experiments/faults.py --kills 0
 """
 
 from __future__ import annotations
@@ -29,10 +30,13 @@ HERE = Path(__file__).resolve().parent
 
 
 def try_inputs(place: Path, whole: Path) -> list[dict[str, Any]]:
-    """What every bad input was answered with, in a folder with copies of finished runs."""
-    place.mkdir(parents=True, exist_ok=True)
-    furnish(place, whole, ["train", "generate", "evaluate", "cache"])
-    cases = [*read_inputs(), *read_inputs("folders")]
+    """What every bad input was answered with; those to finished runs only where `whole` holds these."""
+    shutil.rmtree(place, ignore_errors=True)
+    place.mkdir(parents=True)
+    cases = list(read_inputs())
+    if whole.exists():
+        furnish(place, whole, ["train", "generate", "evaluate", "cache"])
+        cases += read_inputs("folders")
     before = Path.cwd()
     os.chdir(place)
     try:
@@ -91,9 +95,13 @@ def _portable(text: str, place: Path) -> str:
 
 
 def main(kills: int, place: Path, into: Path) -> None:
-    """Does it all; the folder `place` is made anew."""
-    killed = pd.DataFrame(kill_all(kills, place))
-    faults = break_all(place, place / "whole")
+    """Does it all; the folder `place` is made anew. Without kills, earlier kills and faults stay as recorded."""
+    if kills:
+        killed = pd.DataFrame(kill_all(kills, place))
+        faults = break_all(place, place / "whole")
+    else:
+        killed = pd.read_csv(into / "kills.csv")
+        faults = json.loads((into / "results.json").read_text())["faults"]
     inputs = try_inputs(place / "inputs", place / "whole")
     hostile = attack(place / "hostile")
     into.mkdir(parents=True, exist_ok=True)
@@ -113,7 +121,7 @@ def main(kills: int, place: Path, into: Path) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--kills", type=int, default=12, help="of each command")
+    parser.add_argument("--kills", type=int, default=12, help="of each command; 0: inputs and pipelines alone")
     parser.add_argument("--place", type=Path, default=HERE.parent / "outputs" / "faults", help="folder of the runs")
     parser.add_argument("--into", type=Path, default=HERE / "faults", help="folder of the tables")
     options = parser.parse_args()

@@ -87,6 +87,7 @@ def ask(verb: str, arguments: list[str], expected: str) -> Answer:
 
 
 if __name__ == "__main__":
-    for case in read_inputs():
+    every = int(sys.argv[1]) if len(sys.argv) > 1 else 1  # 3: a third of the cases
+    for case in list(read_inputs())[::every]:
         answer = ask(*case)
         print("ok " if answer.clear else "BAD", answer.command, *answer.lines, sep=" | ", flush=True)

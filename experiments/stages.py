@@ -24,8 +24,9 @@ SOON = ["callbacks.checkpoint.every_s=0.3", "+logger.csv.flush_logs_every_n_step
 STUDY = ["experiment=faults", "paths.output_dir=.", "paths.cache_dir=cache"]
 SHOP = ["data=catalog", "paths.data_dir=data", "source.read.items=shop/items.csv",
         "source.read.interactions=shop/chosen.csv", "source.pictures.size=64"]  # fmt: skip
+EXPORT = ["train_run=train", "folder=export/pipeline", "run_dir=export"]
 AUTOENCODER = [
-    "stage=autoencoder", "stage.batch_size=4", "run_dir=pretrain", "trainer=cpu",
+    "stage=autoencoder", "stage.batch_size=4", "run_dir=pretrain", "into=pretrain/installed", "trainer=cpu",
     "stage.autoencoder.block_out_channels=[8,8,8,8]", "data.topics=[animal-mammal]", "trainer.precision=32-true",
     "trainer.max_steps=30", "trainer.val_check_interval=10", "trainer.limit_val_batches=1",
     "trainer.log_every_n_steps=1",
@@ -109,6 +110,7 @@ STAGES = (
     Stage("train", [*STUDY, *SOON], "train", steps("train")),
     Stage("generate", STUDY, "generate", images, ["train"]),
     Stage("evaluate", STUDY, "evaluate", nothing, ["train", "generate"]),
+    Stage("export", EXPORT, "export", nothing, ["train"]),
 )
 
 
@@ -148,7 +150,16 @@ def open_shop(place: Path) -> None:
 
 def made(folder: Path) -> dict[str, str]:
     """A digest of all that a finished stage made: models, pictures, tables, records; costs and logs are left out."""
-    kinds = ("*.safetensors", "*.png", "*.parquet", "*.arrow", "table.md", "manifest.json", "records.jsonl")
+    kinds = (
+        "*.safetensors",
+        "*.png",
+        "*.parquet",
+        "*.arrow",
+        "table.md",
+        "manifest.json",
+        "records.jsonl",
+        "model_index.json",
+    )
     found = {str(p.relative_to(folder)): sha256(p.read_bytes()).hexdigest() for k in kinds for p in folder.rglob(k)}
     for path in folder.glob("results.json"):
         results = {

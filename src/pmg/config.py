@@ -181,6 +181,16 @@ def select_config(cfg: DictConfig, command: str) -> DictConfig:
     return part
 
 
+def refuse_infinite(cfg: Any) -> None:
+    """Checks that every number of a config is finite.
+
+    Raises:
+        PmgError: one line with every one that is not.
+    """
+    if problems := find_infinite(leaves(to_plain(cfg))):
+        raise PmgError("config: " + " · ".join(problems))
+
+
 def portable(cfg: DictConfig) -> dict[str, Any]:
     """Returns the config resolved, in built-in types, with ``<name>`` for each of this machine's folders."""
     plain = to_plain(_neutral(cfg))

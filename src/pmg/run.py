@@ -16,7 +16,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from pmg.config import check_targets, leaves, take_out
+from pmg.config import check_targets, leaves, refuse_infinite, take_out
 from pmg.domain import PmgError
 from pmg.ending import INTERRUPTED, exit_code, one_line
 from pmg.process import RunFailedError, file_only, leads, log_file, rank, restored_state
@@ -184,8 +184,9 @@ def _admit(cfg: DictConfig, run: Run) -> Record:
     """Checks that the run may use its folder, before anything is written; a new folder is taken at once.
 
     Raises:
-        PmgError: see `refuse_other`.
+        PmgError: see `refuse_other`; or a number is not finite.
     """
+    refuse_infinite(cfg)  # JSON, which holds a run's identity, has no such numbers
     identity = identify(cfg, run.command)
     known = refuse_other(run.folder, run.command, identity) if run.leads else None
     facts = {"command": run.command, "seed": cfg.get("seed"), "overrides": run.overrides, "identity": identity}

@@ -115,7 +115,5 @@ def test_one_topic_is_enough_for_a_user(compose):
 
 
 def test_histories_whose_shortest_is_longer_than_the_longest_are_refused():
-    with pytest.raises(
-        PmgError, match=r"min_history must be at most data.users.max_history \(12\), got 13"
-    ):
+    with pytest.raises(PmgError, match=r"min_history must be at most data.users.max_history \(12\), got 13"):
         UserSimulation(1, 1, 1, 1, 13, 12, 0.2, 0)
