@@ -48,17 +48,6 @@ def test_there_are_enough_bad_inputs_for_every_command():
     cases = list(read_inputs())
     assert len(cases) >= 120
     assert len({(verb, *arguments) for verb, arguments, _ in cases}) == len(cases)
-    verbs = {
-        "train",
-        "generate",
-        "evaluate",
-        "study",
-        "prepare",
-        "pretrain",
-        "export",
-        "keywords",
-        "estimate",
-        "report",
-    }
+    verbs = {*SCHEMAS, "report"}
     assert {verb for verb, _, _ in cases} == verbs
     assert {verb for verb, _, _ in read_inputs("folders")} <= verbs

@@ -14,15 +14,15 @@ CHOICES = ["run_dir=x", "objective=contrast", "balance/weights=sample", "decodin
 
 
 @pytest.fixture(scope="module")
-def shipped_train():
-    """`pmg-train`'s config, to be changed by each test and put back."""
+def shipped_study():
+    """`pmg-study`'s config, to be changed by each test and put back."""
     import hydra
     from hydra.core.global_hydra import GlobalHydra
 
     register_configs()
     GlobalHydra.instance().clear()
     with hydra.initialize_config_module("pmg.conf", version_base="1.3"):
-        yield hydra.compose("train", CHOICES)
+        yield hydra.compose("study", CHOICES)
     GlobalHydra.instance().clear()
 
 
@@ -61,10 +61,10 @@ def shipped_train():
         ("trainer.fast_dev_run", 1.5, "true or false, or a whole number of at least 0"),
     ],
 )
-def test_a_value_out_of_its_range_is_named_with_what_is_allowed(shipped_train, key, value, allowed):
+def test_a_value_out_of_its_range_is_named_with_what_is_allowed(shipped_study, key, value, allowed):
     from omegaconf import OmegaConf
 
-    cfg = shipped_train.copy()
+    cfg = shipped_study.copy()
     OmegaConf.set_struct(cfg, False)
     OmegaConf.update(cfg, key, value)
     if allowed is None:
