@@ -48,7 +48,9 @@ def language_model_config(source: str) -> PreTrainedConfig:
     path = Path(resolve_source(source))
     where = {"gguf_file": path.name} if path.suffix == ".gguf" else {}
     try:
-        return AutoConfig.from_pretrained(path.parent if where else path if path.exists() else source, **where)
+        return AutoConfig.from_pretrained(
+            path.parent if where else path if path.exists() else source, trust_remote_code=False, **where
+        )
     except (OSError, ValueError) as error:
         raise PmgError(f"can't read the config of {source} ({' '.join(str(error).split())[:160]})") from error
 
@@ -97,7 +99,7 @@ def generator_configs(source: str) -> dict[str, dict[str, Any]]:
         raise PmgError(f"can't read the config of {folder} (no diffusers folder with unet and vae)")
     for name in TOWERS:
         try:
-            parts[name] = AutoConfig.from_pretrained(folder, subfolder=name).to_dict()
+            parts[name] = AutoConfig.from_pretrained(folder, subfolder=name, trust_remote_code=False).to_dict()
         except (OSError, ValueError):  # one tower, or none: the embedded generator's stands elsewhere
             continue
     return parts
