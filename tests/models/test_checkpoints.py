@@ -23,6 +23,7 @@ from pmg.models.features import VisionFeatures
 from pmg.models.generator import Generator
 from pmg.models.language_model import load_language_model
 from pmg.models.scorer import Scorer
+from pmg.models.sources import resolve_source
 from pmg.models.stable_diffusion import load_stable_diffusion
 from pmg.models.text_encoder import TextEncoder
 from pmg.models.tiny import tiny_generator, tiny_scorer, tiny_text_encoder, tiny_tokenizer
@@ -316,3 +317,14 @@ def test_unknown_types_and_models_without_code_of_their_own_are_refused(tmp_path
 def test_shapes_of_text_towers_follow_their_config(tmp_path):
     tf.CLIPTextModel(text_config(50)).save_pretrained(tmp_path)
     assert type(load_checkpoint(tf.CLIPTextModel, Path(tmp_path))) is tf.CLIPTextModel
+
+
+def test_a_package_is_found_without_importing_anything(tmp_path, monkeypatch):
+    (tmp_path / "hostile").mkdir()
+    (tmp_path / "hostile" / "__init__.py").write_text(f"open({str(tmp_path / 'canary')!r}, 'w')\n")
+    (tmp_path / "hostile" / "weights").mkdir()
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(PmgError, match=r"package 'hostile.weights' with the embedded weights is not installed"):
+        resolve_source("package:hostile.weights/model")
+    assert resolve_source("package:hostile/weights") == str(tmp_path / "hostile" / "weights")
+    assert not (tmp_path / "canary").exists()

@@ -32,7 +32,7 @@ def resolve_source(source: str) -> str:
     if not source.startswith(PACKAGE_SCHEME):
         return source
     name, _, inner = source.removeprefix(PACKAGE_SCHEME).partition("/")
-    spec = importlib.util.find_spec(name)
+    spec = importlib.util.find_spec(name) if name.isidentifier() else None  # of a dotted name, it imports the parent
     if spec is None or not spec.submodule_search_locations:
         raise PmgError(f"package '{name}' with the embedded weights is not installed; run `make setup`")
     path = Path(spec.submodule_search_locations[0], inner)
