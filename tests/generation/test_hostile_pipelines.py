@@ -269,11 +269,13 @@ def test_a_folder_here_is_not_taken_for_an_id_of_the_hub(other_index, tmp_path, 
 
 def test_adapters_and_shards_from_elsewhere_are_refused(shipped_index, tmp_path):
     (tmp_path / INDEX).write_text(json.dumps(shipped_index))
-    shards = tmp_path / "model.safetensors.index.json"
-    for names, message in (({"a": "../x.safetensors"}, "outside its folder"), ("x", "is damaged")):
-        shards.write_text(json.dumps({"weight_map": names}))
-        with pytest.raises(PmgError, match=message):
-            read_index(tmp_path, "")
+    for name in ("model.safetensors.index.json", "model.safetensors.index.fp16.json"):
+        shards = tmp_path / name
+        for names, message in (({"a": "../x.safetensors"}, "outside its folder"), ("x", "is damaged")):
+            shards.write_text(json.dumps({"weight_map": names}))
+            with pytest.raises(PmgError, match=message):
+                read_index(tmp_path, "")
+        shards.unlink()
     shards.write_text(json.dumps({"weight_map": {"a": "model-1.safetensors"}}))
     read_index(tmp_path, "")
     (tmp_path / "adapter_config.json").write_text("{}")

@@ -82,7 +82,7 @@ def check_folder(folder: Path) -> None:
             raise PmgError(f"{path} is neither file nor folder: a pipeline holds nothing else. Remove it.")
         if path.name == ADAPTER:
             raise PmgError(f"{path} would load an adapter and its base from elsewhere: merge it into the weights")
-        if path.name.endswith(".index.json"):
+        if path.suffix == ".json" and ".index." in path.name:  # of a variant: model.safetensors.index.fp16.json
             _check_shards(path)
 
 
