@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import pkgutil
+import random
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from torch import Tensor
 
 from pmg.config import instantiate
 from pmg.data.drawings import LookData
-from pmg.data.look_questions import GROUPS, LookQuestion, draw_questions, reference_pictures
+from pmg.data.look_questions import GROUPS, REFERENCES, LookQuestion, draw_questions, reference_pictures
 from pmg.evaluation.look_judging import METRICS, LookJudging
 from pmg.evaluation.statistics import interval
 from pmg.generation.look_sampling import LookGenerator, LookScales
@@ -32,6 +33,11 @@ from pmg.training.look_judge import has_colours
 HERE = Path(__file__).resolve().parent
 SHEET = 12  # questions on a contact sheet
 BATCH = 50
+GRID_LOOKS = 12
+GRID = (
+    "red apple", "dog face", "cat", "volcano", "rocket", "crown", "cactus", "ghost", "pizza", "automobile", "guitar",
+    "octopus", "tulip", "banana", "soccer ball", "t-shirt", "hammer", "bicycle", "mushroom", "penguin",
+)  # fmt: skip
 
 
 def draw_arms(
@@ -52,6 +58,23 @@ def draw_arms(
         return torch.cat(parts)
 
     return {"none": draw(None, options.steps), "oracle": draw(style, options.steps), "oracle_4_steps": draw(style, 4)}
+
+
+def draw_grid(generator: LookGenerator, data: LookData, options: Any) -> Image.Image:
+    """Returns a grid of `GRID` concepts, a column each, in `GRID_LOOKS` looks that the oracle is told exactly."""
+    rng = random.Random(0)
+    artists = sorted(set(data.drawings.artists) - data.unseen_artists)
+    rows = []
+    for number in range(GRID_LOOKS):
+        artist, finish = artists[number % len(artists)], data.space.sample(rng)
+        shown = [row for row in data.rows("train").tolist() if data.drawings.artists[row] == artist]
+        pictures = data.drawings.pictures(torch.tensor(rng.sample(shown, REFERENCES)), [finish] * REFERENCES)
+        style = generator.read_style(pictures[None]).expand(len(GRID), -1, -1)
+        titles = [f"{title}, {options.scene}" for title in GRID]
+        scales = LookScales(options.target_scale, options.target_scale, options.style_scale)
+        drawn = generator(titles, None, style, scales, options.steps, list(range(len(GRID))))
+        rows.append(torch.cat([pictures[:1], drawn]))
+    return contact_sheet([torch.stack(column) for column in zip(*rows, strict=True)])
 
 
 def contact_sheet(columns: list[Tensor]) -> Image.Image:
@@ -128,6 +151,7 @@ def main(options: Any) -> None:
     parts = (data, generator, judge, PerceptualDistance.from_folder(f"{cfg.paths.assets_dir}/lpips"))
     options.scene = cfg.stage.scene
     options.into.mkdir(parents=True, exist_ok=True)
+    draw_grid(generator, data, options).save(options.into / "grid.png")
     results = {
         "revision": (git_state() or {}).get("revision"),
         "settings": {name: str(value) for name, value in vars(options).items()},
