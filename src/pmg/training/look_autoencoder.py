@@ -10,6 +10,8 @@ from torch import Tensor
 from pmg.models.perceptual import PerceptualDistance
 from pmg.training.optim import one_cycle
 
+SCALE_WEIGHT = 0.01  # of the squared logarithm of the latents' scale: keeps it near 1
+
 
 class LookAutoencoderTraining(pl.LightningModule):
     """L1 + LPIPS on pictures, half of them decoded from latents with noise.
@@ -40,13 +42,18 @@ class LookAutoencoderTraining(pl.LightningModule):
         terms = {
             "l1": (restored.float() - images).abs().mean(),
             "lpips": self.perceptual(restored, images).float().mean(),
+            "scale": latents.float().square().mean().sqrt(),
         }
         self.log_dict({f"{split}/{name}": value for name, value in terms.items()}, prog_bar=True)
-        return terms["l1"] + self.perceptual_weight * terms["lpips"]
+        drift = terms["scale"].log().square()
+        return terms["l1"] + self.perceptual_weight * terms["lpips"] + SCALE_WEIGHT * drift
 
     def _disturb(self, latents: Tensor) -> Tensor:
-        """Adds noise to half of the latents `(B, C, h, w)`."""
-        deviation = latents.detach().float().std((0, 2, 3), keepdim=True)
+        """Adds noise to half of the latents `(B, C, h, w)`.
+
+        Gradients go through the deviation: a constant one is outgrown by latents of ever larger scale.
+        """
+        deviation = latents.float().std((0, 2, 3), keepdim=True)
         shape = (len(latents), 1, 1, 1)
         strength = torch.rand(shape) * self.latent_noise * (torch.rand(shape) < 0.5)
         return latents + (strength * deviation * torch.randn(latents.shape)).to(latents.dtype)
