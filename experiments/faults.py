@@ -12,6 +12,7 @@ import json
 import os
 import shutil
 from collections.abc import Sequence
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -96,18 +97,20 @@ def _portable(text: str, place: Path) -> str:
 
 def main(kills: int, place: Path, into: Path) -> None:
     """Does it all; the folder `place` is made anew. Without kills, earlier kills and faults stay as recorded."""
+    now = (git_state() or {}).get("revision")
     if kills:
         killed = pd.DataFrame(kill_all(kills, place))
-        faults = break_all(place, place / "whole")
+        revision, faults = now, break_all(place, place / "whole")
     else:
         killed = pd.read_csv(into / "kills.csv")
-        faults = json.loads((into / "results.json").read_text())["faults"]
+        revision, faults = itemgetter("revision", "faults")(json.loads((into / "results.json").read_text()))
     inputs = try_inputs(place / "inputs", place / "whole")
     hostile = attack(place / "hostile")
     into.mkdir(parents=True, exist_ok=True)
     killed.to_csv(into / "kills.csv", index=False)
-    revision = (git_state() or {}).get("revision")
-    found = {"revision": revision, "faults": faults, "inputs": inputs, "hostile": hostile}
+    found = {
+        "revision": revision, "faults": faults, "inputs_revision": now, "inputs": inputs, "hostile": hostile,
+    }  # fmt: skip
     text = json.dumps(found, indent=2, ensure_ascii=False)
     (into / "results.json").write_text(_portable(text, place) + "\n")
     tables = (kills_table(killed), faults_table(faults), hostile_table(hostile), inputs_table(inputs))

@@ -48,8 +48,11 @@ def _trained(cfg: DictConfig) -> tuple[DictConfig, dict[str, Any]]:
     """Config and metrics of the training run.
 
     Raises:
-        PmgError: it did not finish, or trained another kind of encoder.
+        PmgError: none is named, it did not finish, or trained another kind of encoder.
     """
+    for key, example in (("train_run", "outputs/demo/train"), ("folder", "outputs/pipeline")):
+        if not cfg[key]:
+            raise PmgError(f"{key} is not set: name a folder, e.g. {key}={example}")
     trained, metrics = read_finished(cfg.train_run, "train")
     if trained.encoder.evidence["_target_"] != EVIDENCE:
         raise PmgError(f"{cfg.train_run} trained an encoder of images; pmg-export takes one that reads text")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
@@ -127,7 +129,7 @@ def build_preference_encoder(
     soft_tokens: Count = 4,
     prefix_length: CountOrZero = 4,
     prefix_hidden: Count | None = None,
-    placement: str = "late",
+    placement: Literal["late", "front"] = "late",
 ) -> PreferenceEncoder:
     """Makes an untrained encoder that fits a language model and a text encoder.
 
