@@ -24,6 +24,7 @@ FLOORS = [
         "provenance",
         "ending",
         "run_folder",
+        "locks",
     },
     {"models"},
     {"data", "language", "tracking", "training", "run"},
@@ -39,7 +40,7 @@ HOMES = {
     "pytorch_lightning": {"tracking", "training", "run", "commands"},
 }
 LIGHT = {"ranges", "schemas", "config", "identity", "cache", "domain", "run", "run_folder", "process", "provenance"}
-LIGHT |= {"composition", "ending", "commands", "targets"}
+LIGHT |= {"composition", "locks", "ending", "commands", "targets"}
 HEAVY = {
     "torch",
     "torchvision",

@@ -19,9 +19,10 @@ from omegaconf.errors import OmegaConfBaseException
 from pmg.config import check_targets, leaves, refuse_infinite, take_out
 from pmg.domain import PmgError
 from pmg.ending import INTERRUPTED, exit_code, one_line
+from pmg.locks import locked
 from pmg.process import RunFailedError, file_only, leads, log_file, rank, restored_state
 from pmg.provenance import peak_memory
-from pmg.run_folder import Record, identify, read_run, refuse_other
+from pmg.run_folder import Record, identify, read_run, refuse_other, written_folders
 from pmg.tracking.opening import open_tracking
 from pmg.tracking.tracker import Tracking
 
@@ -133,10 +134,10 @@ def execute(
         RunFailedError: the run was refused, failed, was interrupted (code 130) or exited; it has been reported.
     """
     run = Run(Path(cfg.run_dir), command, overrides=list(overrides), choices=choices or {}, leads=leads(command))
-    with restored_state():
+    with restored_state(), contextlib.ExitStack() as locks:
         try:
             run.stated = take_out(cfg, command, run.overrides)
-            record = _admit(cfg, run)
+            record = _admit(cfg, run, locks)
         except (PmgError, OmegaConfBaseException) as error:
             print(f"error: {one_line(error, run.folder, run.log)}", file=sys.stderr)
             raise RunFailedError(1) from error
@@ -162,8 +163,9 @@ def execute_part(cfg: DictConfig, command: str, body: Body, tracking: Tracking) 
     if finished(cfg, command):
         return
     run = Run(Path(cfg.run_dir), command, tracking=tracking, leads=leads(command))
-    record = _admit(cfg, run)
-    with log_file(run.log, run.begun) as write_log:
+    with contextlib.ExitStack() as locks:
+        record = _admit(cfg, run, locks)
+        write_log = locks.enter_context(log_file(run.log, run.begun))
         run.when_begun(write_log)
         _recorded(cfg, run, record, body)
 
@@ -180,15 +182,24 @@ def finished(cfg: DictConfig, command: str) -> dict[str, Any] | None:
     return metrics
 
 
-def _admit(cfg: DictConfig, run: Run) -> Record:
+def _admit(cfg: DictConfig, run: Run, locks: contextlib.ExitStack) -> Record:
     """Checks that the run may use its folder, before anything is written; a new folder is taken at once.
 
+    Args:
+        cfg: of the run.
+        run: whose folder it is.
+        locks: gets those of the folders that the run writes.
+
     Raises:
-        PmgError: see `refuse_other`; or a number is not finite.
+        PmgError: see `refuse_other`; or a number is not finite, or another process writes into the folder.
     """
     refuse_infinite(cfg)  # JSON, which holds a run's identity, has no such numbers
     identity = identify(cfg, run.command)
-    known = refuse_other(run.folder, run.command, identity) if run.leads else None
+    known = None
+    if run.leads:
+        refuse_other(run.folder, run.command, identity)
+        locks.enter_context(locked(written_folders(cfg, run.command), run.command))
+        known = refuse_other(run.folder, run.command, identity)  # another process may have been there just now
     facts = {"command": run.command, "seed": cfg.get("seed"), "overrides": run.overrides, "identity": identity}
     record = Record(cfg, run.folder, facts, known)
     run.id = record.facts["id"]

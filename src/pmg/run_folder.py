@@ -23,6 +23,7 @@ METRICS_FILE = "metrics.json"
 SIGNATURE = "encoder/models.json"  # of a trained encoder, in the folder of its run
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 OWN = "<run_dir>"  # stands for the run's own folder in `portable`
+OUTPUTS = {"evaluate": "results_dir", "keywords": "results_dir", "export": "folder", "prepare": "source.folder"}
 # work that a run which isn't complete goes on from
 BEGUN = ("checkpoints/last.ckpt", "records.jsonl", "shards/*/records.jsonl")
 
@@ -52,6 +53,17 @@ def _identity_in(folder: Path) -> dict[str, Any]:
         return {**known, "weights": json.loads((folder / SIGNATURE).read_text())[WEIGHTS]}
     except (OSError, ValueError, KeyError):
         return known
+
+
+def written_folders(cfg: DictConfig, command: str) -> list[Path]:
+    """The folders that a run writes: its own, and that of results which other commands read.
+
+    A shard of an evaluation leaves the results to the command that merges.
+    """
+    found = [cfg.run_dir]
+    if (key := OUTPUTS.get(command)) and OmegaConf.select(cfg, "shard.index") is None:
+        found.append(OmegaConf.select(cfg, key))
+    return [Path(folder) for folder in dict.fromkeys(found) if folder]
 
 
 def read_run(folder: Path | str, command: str) -> tuple[DictConfig, dict[str, Any]]:

@@ -16,6 +16,7 @@ from pmg.cache import atomic_write_bytes, atomic_write_text
 from pmg.commands.launch import reader_may_leave, terminated
 from pmg.domain import PmgError
 from pmg.ending import INTERRUPTED
+from pmg.locks import LOCK, locked
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -52,11 +53,12 @@ def write_report(paths: Sequence[Path], into: Path, command: str) -> None:
         raise PmgError(f"pmg-report needs {package}: pip install 'pmg[report]'") from error
 
     report, table = build_report(paths, command)
-    for figure in (into / FIGURES).glob("*.png"):
-        figure.unlink()  # of an earlier report
-    for picture in report.pictures:
-        atomic_write_bytes(into / FIGURES / f"{picture.name}.png", picture.content)
-    _write_texts(report, table, into)
+    with locked([into], "report"):
+        for figure in (into / FIGURES).glob("*.png"):
+            figure.unlink()  # of an earlier report
+        for picture in report.pictures:
+            atomic_write_bytes(into / FIGURES / f"{picture.name}.png", picture.content)
+        _write_texts(report, table, into)
 
 
 def _write_texts(report: Report, table: pd.DataFrame, into: Path) -> None:
@@ -80,7 +82,11 @@ def check_place(into: Path) -> None:
     """
     if into.exists() and not into.is_dir():
         raise PmgError(f"--into {into} is a file; name a folder")
-    if into.is_dir() and any(into.iterdir()) and not ((into / INDEX).is_file() and (into / SUMMARY).is_file()):
+    if (
+        into.is_dir()
+        and any(path.name != LOCK for path in into.iterdir())
+        and not ((into / INDEX).is_file() and (into / SUMMARY).is_file())
+    ):
         raise PmgError(f"--into {into} holds something else than a report; name a new folder")
 
 
