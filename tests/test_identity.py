@@ -218,5 +218,32 @@ def test_a_command_leaves_out_what_it_does_not_read(compose):
     assert cfg.targets.train == 8
 
 
+@pytest.mark.parametrize("command", ["train", "generate", "keywords", "pretrain"])
+def test_identity_is_equal_on_every_processor(compose, monkeypatch, command):
+    found = []
+    for has in (True, False):
+        monkeypatch.setattr("pmg.provenance.has_bfloat16", lambda has=has: has)
+        found.append(identify(compose(command), command))
+    assert found[0] == found[1]
+    assert any("<dtype>" in str(value) for value in found[0].values())
+
+
+def test_a_run_keeps_its_floating_point_type_on_another_processor(tmp_path, compose, monkeypatch, capsys):
+    def body(cfg, run):
+        types.append((cfg.encoder.language_model.dtype, cfg.trainer.precision))
+
+    types: list = []
+    for has in (True, False):
+        monkeypatch.setattr("pmg.provenance.has_bfloat16", lambda has=has: has)
+        execute(compose("train", "logger=none"), "train", body)
+    assert types == [("bfloat16", "bf16-mixed")] * 2
+    assert json.loads((tmp_path / "run" / "metrics.json").read_text())["dtype"] == "bfloat16"
+    with pytest.raises(RunFailedError):
+        execute(compose("train", "logger=none", "dtype=float32"), "train", body)
+    assert 'dtype: "bfloat16" -> "float32"' in capsys.readouterr().err
+    assert finished(compose("train", "logger=none"), "train")
+    assert not finished(compose("train", "logger=none", "dtype=float32"), "train")
+
+
 def test_roles_are_all_used():
     assert {role for table in COMMANDS.values() for role in table.values()} == set(Role)

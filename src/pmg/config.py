@@ -23,7 +23,7 @@ from omegaconf.errors import OmegaConfBaseException
 from pmg.cache import Cache
 from pmg.composition import build_schema, other_keys, read_keys
 from pmg.domain import PmgError
-from pmg.provenance import fast_dtype, fast_precision, has_bfloat16
+from pmg.provenance import ANY_DTYPE, is_bfloat16, settle_dtype, to_precision
 from pmg.ranges import argument_hints, find_infinite, find_problems
 from pmg.schemas import SCHEMAS, schema_ranges
 from pmg.targets import check_arguments, check_object, check_package
@@ -44,9 +44,9 @@ def register_configs() -> None:
         store.store(name=f"{command}_schema", node=node, provider="pmg")
     OmegaConf.register_new_resolver("pmg.assets", find_assets, replace=True)
     OmegaConf.register_new_resolver("pmg.digest", lambda text: sha256(text.encode()).hexdigest()[:8], replace=True)
-    OmegaConf.register_new_resolver("pmg.bfloat16", has_bfloat16, replace=True)
-    OmegaConf.register_new_resolver("pmg.dtype", fast_dtype, replace=True)
-    OmegaConf.register_new_resolver("pmg.precision", fast_precision, replace=True)
+    OmegaConf.register_new_resolver("pmg.bfloat16", is_bfloat16, replace=True)
+    OmegaConf.register_new_resolver("pmg.dtype", settle_dtype, replace=True)
+    OmegaConf.register_new_resolver("pmg.precision", to_precision, replace=True)
 
 
 def find_assets() -> str:
@@ -148,7 +148,7 @@ def take_out(cfg: DictConfig, command: str, overrides: Sequence[str]) -> dict[st
     """
     given = [re.sub(r"[@=].*", "", text.lstrip("+")).replace("/", ".") for text in overrides]
     stated: dict[str, Any] = {}
-    neutral = _neutral(cfg)
+    neutral = _neutral(cfg, ANY_DTYPE)
     for name in other_keys(command):
         if not any(key.partition(".")[0] == name for key in given):
             continue
@@ -191,17 +191,24 @@ def refuse_infinite(cfg: Any) -> None:
         raise PmgError("config: " + " · ".join(problems))
 
 
-def portable(cfg: DictConfig) -> dict[str, Any]:
-    """Returns the config resolved, in built-in types, with ``<name>`` for each of this machine's folders."""
-    plain = to_plain(_neutral(cfg))
+def portable(cfg: DictConfig, dtype: str | None = None) -> dict[str, Any]:
+    """Returns the config resolved, in built-in types, with ``<name>`` for each of this machine's folders.
+
+    Args:
+        cfg: of a command.
+        dtype: a name for the floating point type, where it is to be left open.
+    """
+    plain = to_plain(_neutral(cfg, dtype))
     if (plain.get("shard") or {}).get("index") is None:
         plain.pop("shard", None)  # in how many parts the whole is made doesn't change it
     return plain
 
 
-def _neutral(cfg: DictConfig) -> DictConfig:
+def _neutral(cfg: DictConfig, dtype: str | None) -> DictConfig:
     neutral = copy.deepcopy(cfg)
     OmegaConf.set_readonly(neutral, False)
+    if dtype and "dtype" in neutral:
+        neutral.dtype = dtype
     for name in neutral.get("paths") or {}:
         neutral.paths[name] = f"<{name}>"
     neutral.run_dir = "<run_dir>"

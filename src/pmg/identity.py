@@ -38,7 +38,7 @@ def _roles(**keys: str) -> dict[str, Role]:
 
 
 EVERY = _roles(
-    result="seed",
+    result="seed dtype",
     execution="device compile keep_contexts shard.count logger",
     destination="""name run_dir results_dir paths encoder.language_model.cache_dir trainer.default_root_dir
         callbacks.checkpoint.dirpath""",

@@ -13,6 +13,7 @@ from typing import Any
 
 import pmg
 
+ANY_DTYPE = "<dtype>"  # stands for the floating point type in what is equal on every machine
 PACKAGES = ("torch", "pytorch-lightning", "diffusers", "transformers", "hydra-core", "numpy", "lpips")
 
 
@@ -46,12 +47,13 @@ def _git(root: Path, *arguments: str) -> str | None:
 
 
 def hardware() -> dict[str, Any]:
-    """Returns processor, usable cores, memory in GiB, and the GPUs where torch is loaded and sees any."""
+    """Returns processor and cores, memory in GiB, and the GPUs where torch is loaded and sees any."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     cuda = _cuda()
     gpus = [cuda.get_device_name(index) for index in range(cuda.device_count())] if cuda else []
-    return {"processor": _processor(), "cores": cores, "memory_gib": round(memory, 1), "gpus": gpus}
+    known = {"processor": _processor(), "bfloat16": has_bfloat16(), "cores": cores}
+    return {**known, "memory_gib": round(memory, 1), "gpus": gpus}
 
 
 def has_bfloat16() -> bool:
@@ -60,14 +62,21 @@ def has_bfloat16() -> bool:
     return flags.is_file() and any(name in flags.read_text() for name in ("avx512_bf16", "amx_bf16"))
 
 
-def fast_dtype() -> str:
-    """Returns the floating point type that this processor is fastest in."""
-    return "bfloat16" if has_bfloat16() else "float32"
+def settle_dtype(dtype: str | None) -> str:
+    """Returns a floating point type by name; for ``auto`` the one that this processor is fastest in."""
+    return ("bfloat16" if has_bfloat16() else "float32") if dtype in ("auto", None) else str(dtype)
 
 
-def fast_precision() -> str:
-    """Returns the Lightning precision that this processor is fastest in."""
-    return "bf16-mixed" if has_bfloat16() else "32-true"
+def to_precision(dtype: str | None) -> str:
+    """Returns Lightning's name of computing in a floating point type."""
+    name = settle_dtype(dtype)
+    return {"bfloat16": "bf16-mixed", "float32": "32-true"}.get(name, name)
+
+
+def is_bfloat16(dtype: str | None) -> bool | str:
+    """Returns whether a floating point type is bfloat16; a name for it, as in an identity, is left as it is."""
+    name = settle_dtype(dtype)
+    return name if name == ANY_DTYPE else name == "bfloat16"
 
 
 def peak_memory() -> dict[str, float]:

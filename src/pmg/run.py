@@ -22,7 +22,7 @@ from pmg.ending import INTERRUPTED, exit_code, one_line
 from pmg.locks import locked
 from pmg.process import RunFailedError, file_only, leads, log_file, rank, restored_state
 from pmg.provenance import peak_memory
-from pmg.run_folder import Record, identify, read_run, refuse_other, written_folders
+from pmg.run_folder import Record, holds_dtype, identify, read_run, refuse_other, settle, written_folders
 from pmg.tracking.opening import open_tracking
 from pmg.tracking.tracker import Tracking
 
@@ -176,7 +176,8 @@ def finished(cfg: DictConfig, command: str) -> dict[str, Any] | None:
         _, metrics = read_run(cfg.run_dir, command)
     except PmgError:
         return None
-    if metrics["status"] != "completed" or metrics.get("identity") != identify(cfg, command):
+    same = metrics.get("identity") == identify(cfg, command) and holds_dtype(metrics, cfg.get("dtype"))
+    if metrics["status"] != "completed" or not same:
         return None
     log.info("%s is complete", cfg.run_dir)
     return metrics
@@ -197,10 +198,11 @@ def _admit(cfg: DictConfig, run: Run, locks: contextlib.ExitStack) -> Record:
     identity = identify(cfg, run.command)
     known = None
     if run.leads:
-        refuse_other(run.folder, run.command, identity)
+        refuse_other(run.folder, run.command, identity, cfg.get("dtype"))
         locks.enter_context(locked(written_folders(cfg, run.command), run.command))
-        known = refuse_other(run.folder, run.command, identity)  # another process may have been there just now
+        known = refuse_other(run.folder, run.command, identity, cfg.get("dtype"))
     facts = {"command": run.command, "seed": cfg.get("seed"), "overrides": run.overrides, "identity": identity}
+    facts["dtype"] = settle(cfg)
     record = Record(cfg, run.folder, facts, known)
     run.id = record.facts["id"]
     if run.leads:

@@ -16,7 +16,7 @@ from pmg.cache import atomic_write_json, atomic_write_text
 from pmg.config import leaves, portable
 from pmg.domain import PmgError
 from pmg.identity import RUNS, find_differences, select_result, tell_differences
-from pmg.provenance import git_state, hardware, versions
+from pmg.provenance import ANY_DTYPE, git_state, hardware, settle_dtype, versions
 
 CONFIG_FILE = "config.yaml"
 METRICS_FILE = "metrics.json"
@@ -35,7 +35,8 @@ def identify(cfg: DictConfig, command: str) -> dict[str, Any]:
         cfg: the whole config of `command`.
         command: the verb.
     """
-    values = select_result(command, dict(leaves(portable(cfg))))
+    values = select_result(command, dict(leaves(portable(cfg, ANY_DTYPE))))
+    values.pop("dtype", None)  # the folder keeps to one, whichever processor goes on, see `settle`
     for key in RUNS:
         folder = values.pop(key, None)
         if folder and not str(folder).startswith(OWN):
@@ -53,6 +54,30 @@ def _identity_in(folder: Path) -> dict[str, Any]:
         return {**known, "weights": json.loads((folder / SIGNATURE).read_text())[WEIGHTS]}
     except (OSError, ValueError, KeyError):
         return known
+
+
+def settle(cfg: DictConfig) -> str | None:
+    """Sets the config's floating point type where it is ``auto``: that of the folder's run, or this processor's.
+
+    Returns:
+        The type, or None for a command without one.
+
+    Raises:
+        PmgError: there is no such type.
+    """
+    if "dtype" not in cfg:
+        return None
+    if cfg.dtype not in ("auto", "bfloat16", "float32"):
+        raise PmgError(f"dtype: no type '{cfg.dtype}'. Use auto, bfloat16 or float32")
+    cfg.dtype = settle_dtype(_held_dtype(Path(cfg.run_dir)) if cfg.dtype == "auto" else cfg.dtype)
+    return cfg.dtype
+
+
+def _held_dtype(folder: Path) -> str | None:
+    try:
+        return json.loads((folder / METRICS_FILE).read_text()).get("dtype")
+    except (OSError, ValueError, AttributeError):
+        return None
 
 
 def written_folders(cfg: DictConfig, command: str) -> list[Path]:
@@ -123,13 +148,16 @@ def replace_folders(node: Any, places: Mapping[str, str]) -> Any:
     return node
 
 
-def refuse_other(folder: Path, command: str, identity: Mapping[str, Any]) -> dict[str, Any] | None:
+def refuse_other(
+    folder: Path, command: str, identity: Mapping[str, Any], dtype: str | None = "auto"
+) -> dict[str, Any] | None:
     """Refuses a folder that holds something else than an earlier part of this very run; writes nothing.
 
     Args:
         folder: of the run.
         command: the verb.
         identity: what the run is made with.
+        dtype: its floating point type; auto: that of the folder.
 
     Returns:
         The ``metrics.json`` of the run that goes on, or None for a new one.
@@ -147,6 +175,8 @@ def refuse_other(folder: Path, command: str, identity: Mapping[str, Any]) -> dic
     if known.get("command") != command:
         raise PmgError(f"run_dir {folder} belongs to pmg-{known.get('command')}; name another one")
     differ = find_differences(command, known.get("identity") or {}, identity)
+    if not holds_dtype(known, dtype):
+        differ["dtype"] = (known["dtype"], dtype)
     if differ and (known.get("status") == "completed" or _has_begun(folder)):
         more = f", or start from its weights in another: init_from={folder}" if command == "train" else ""
         raise PmgError(
@@ -154,6 +184,11 @@ def refuse_other(folder: Path, command: str, identity: Mapping[str, Any]) -> dic
             "or remove the folder"
         )
     return known
+
+
+def holds_dtype(known: Mapping[str, Any], dtype: str | None) -> bool:
+    """Whether a run of this floating point type may go on from an earlier one."""
+    return dtype in (None, "auto") or known.get("dtype") in (None, dtype)
 
 
 def _has_begun(folder: Path) -> bool:

@@ -78,6 +78,7 @@ class PretrainConfig(RunConfig):
     models_dir: str | None = None
     into: str | None = None
     full_steps: int = ranged(0, Count)
+    dtype: str = "auto"
     stage: Any = None
     card: Any = None
     picture: Any = None
@@ -94,11 +95,13 @@ class ReadingConfig(RunConfig):
 
     Attributes:
         device: where frozen models stand; auto: on a GPU where there is one.
+        dtype: floating point type of the language model and of matrix products: auto, bfloat16 or float32.
         keep_contexts: whether read histories stay in the cache, and encoded keywords in memory; false: computed when
             needed, for very many users.
     """
 
     device: str = "auto"
+    dtype: str = "auto"
     data: Any = None
     scenario: Any = None
     captioner: Any = None
@@ -233,6 +236,7 @@ class ExportConfig(RunConfig):
         train_run: folder of the ``pmg-train`` run.
         folder: of the pipeline.
         copy_frozen: whether the frozen models' weights are copied into it; else it names where they come from.
+        dtype: of sampling: auto, bfloat16 or float32.
         half: whether the trained weights are written in float16.
         results: ``results.json`` of ``pmg-evaluate``, for the model card; null: none.
         title: of the model card.
@@ -244,6 +248,7 @@ class ExportConfig(RunConfig):
     train_run: str | None = None
     folder: str | None = None
     copy_frozen: bool = False
+    dtype: str = "auto"
     half: bool = False
     results: str | None = None
     title: str = ""

@@ -8,11 +8,13 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
+from pmg.commands.parts import sign_encoder, start_from
 from pmg.domain import PmgError
 from pmg.models.conditioning import Block, join
 from pmg.training.callbacks import LastCheckpoint, Signature, resume_point
 from pmg.training.objective import Contrast, Denoise
 from pmg.training.preference import PARTS, PreferenceBatches
+from runs import write_run
 
 
 def trainer(folder, steps, signature="a"):
@@ -81,6 +83,37 @@ def test_resumed_equals_uninterrupted(training, tmp_path, stop_at, objective):
         module.finish(batches.train.rows)
     for (name, a), b in zip(whole.encoder.state_dict().items(), second.encoder.state_dict().values(), strict=True):
         assert torch.equal(a, b), name
+
+
+def test_a_training_of_constant_rate_goes_on_for_more_steps(training, tmp_path):
+    whole, batches = training(schedule="constant")
+    trainer(tmp_path / "whole", 4).fit(whole, batches)
+    first, batches = training(schedule="constant")
+    trainer(tmp_path / "parts", 2).fit(first, batches)
+    more, batches = training(schedule="constant")
+    trainer(tmp_path / "parts", 4).fit(more, batches, ckpt_path=tmp_path / "parts" / "last.ckpt", weights_only=True)
+    for (name, a), b in zip(whole.encoder.state_dict().items(), more.encoder.state_dict().values(), strict=True):
+        assert torch.equal(a, b), name
+
+
+def test_a_training_starts_from_the_weights_of_another(training, tmp_path):
+    trained, batches = training()
+    trainer(tmp_path, 2).fit(trained, batches)
+    run = write_run(tmp_path / "run", "train")
+    trained.encoder.save_pretrained(run / "encoder")
+    sign_encoder(run)
+    fresh = training()[0].encoder
+    assert not all(map(torch.equal, fresh.state_dict().values(), trained.encoder.state_dict().values()))
+    started = start_from(lambda: fresh, str(run))()
+    for (name, a), b in zip(started.state_dict().items(), trained.encoder.state_dict().values(), strict=True):
+        assert torch.equal(a, b), name
+    assert all(parameter.requires_grad for parameter in started.parameters())
+    fresh.register_parameter("another", torch.nn.Parameter(torch.zeros(1)))
+    with pytest.raises(PmgError, match=r"init_from: the encoder of .*run has other sizes"):
+        start_from(lambda: fresh, str(run))()
+    write_run(tmp_path / "run", "train", status="interrupted")
+    with pytest.raises(PmgError, match="is interrupted"):
+        start_from(lambda: fresh, str(run))
 
 
 def test_checkpoint_of_another_config_is_refused(training, tmp_path):

@@ -59,7 +59,7 @@ def _generate(
     from pmg.generation.study import StudyGenerator
     from pmg.models.compiling import compile_models
 
-    hashes = {"config": hash_images(identify(cfg, "generate"))}
+    hashes = {"config": hash_images(identify(cfg, "generate")), "dtype": str(cfg.dtype)}
     pipeline = build_pipeline(cfg, cfg.device)
     if cfg.compile:
         compile_models(pipeline.generator, None, Path(cfg.paths.cache_dir, "compiled"))

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import logging
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pmg.cache import Cache, atomic_write_json, open_cache
 from pmg.config import hash_groups, instantiate, instantiate_all, leaves, nearest, portable, to_plain
@@ -20,6 +20,7 @@ from pmg.run import Run
 from pmg.run_folder import SIGNATURE, WEIGHTS, identify, read_finished
 
 if TYPE_CHECKING:
+    from diffusers import ModelMixin
     from omegaconf import DictConfig
     from pytorch_lightning import LightningDataModule, LightningModule, Trainer
 
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from pmg.language.preferences import Reader
     from pmg.models.text_encoder import TextEncoder
 
+ENCODER = "encoder"  # in the folder of a training run
+Encoder = TypeVar("Encoder", bound="ModelMixin")
 # what a trained encoder belongs to: PMG's, and the one of the history's images
 SOFT_KEYS = ("data", "scenario", "captioner", "decoding", "text_encoder", "encoder", "generator")
 IMAGE_KEYS = ("data", "text_encoder", "generator", "scorer")
@@ -131,6 +134,36 @@ def fit(cfg: DictConfig, run: Run, module: LightningModule, batches: LightningDa
         raise KeyboardInterrupt
     run.metrics.update({name: float(value) for name, value in trainer.callback_metrics.items()})
     return trainer
+
+
+def start_from(build: Callable[..., Encoder], folder: str) -> Callable[..., Encoder]:
+    """Makes what builds an encoder give it the weights that another run trained.
+
+    Args:
+        build: of an encoder with new weights.
+        folder: of the other ``pmg-train`` run.
+
+    Raises:
+        PmgError: the run did not finish, is damaged, or trained an encoder of another kind or size.
+    """
+    from pmg.models.sources import load_frozen
+
+    read_finished(folder, "train")
+    read_signature(Path(folder))
+
+    def started(**arguments: Any) -> Encoder:
+        encoder = build(**arguments)
+        trained = load_frozen(type(encoder), f"{folder}/{ENCODER}")
+        try:
+            encoder.load_state_dict(trained.state_dict())
+        except RuntimeError as error:
+            raise PmgError(
+                f"init_from: the encoder of {folder} has other sizes or parts. Name a run of the same "
+                "encoder.preference_encoder"
+            ) from error
+        return encoder
+
+    return started
 
 
 def sign_encoder(folder: Path) -> None:

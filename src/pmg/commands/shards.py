@@ -46,7 +46,7 @@ def work_shards(cfg: DictConfig, run: Run, command: str, body: Body) -> list[Pat
     parts = [_part(cfg, run, index) for index in range(cfg.shard.count)]
     folders = [Path(part.run_dir) for part in parts]
     for part in parts:
-        refuse_other(Path(part.run_dir), command, identify(part, command))
+        refuse_other(Path(part.run_dir), command, identify(part, command), part.get("dtype"))
     run.begin()
     with run.ledger.phase("shards"):
         work_apart([_job(part, command, body) for part in parts if not finished(part, command)])

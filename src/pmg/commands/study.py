@@ -30,7 +30,8 @@ def body(cfg: DictConfig, run: Run) -> float | None:
     # elsewhere lies another run's work, which is taken as it is
     own = {verb: place for verb, place in places.items() if Path(place[0]).is_relative_to(run.folder)}
     for verb, (folder, _) in own.items():
-        refuse_other(Path(folder), verb, identify(part_config(cfg, verb, folder), verb))
+        part = part_config(cfg, verb, folder)
+        refuse_other(Path(folder), verb, identify(part, verb), part.get("dtype"))
     run.begin()
     for verb, (folder, work) in own.items():
         with run.ledger.phase(verb):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from pmg.commands.hardware import check_hardware
 from pmg.commands.launch import launch
-from pmg.commands.parts import build_captions, build_examples, fit, latents_place, reading, sign_encoder
+from pmg.commands.parts import build_captions, build_examples, fit, latents_place, reading, sign_encoder, start_from
 from pmg.commands.ranks import across_processes
 from pmg.config import instantiate
 from pmg.run import Run, tracked
@@ -29,6 +29,9 @@ def train(cfg: DictConfig, run: Run) -> float | None:
     from pmg.models.device import place
     from pmg.training.preference_setup import build_batches, build_module
 
+    encoder = instantiate(cfg.encoder.preference_encoder)
+    if cfg.init_from:
+        encoder = start_from(encoder, cfg.init_from)
     data = instantiate(cfg.data)
     generator = place(instantiate(cfg.generator), cfg.device)
     train, validation = (build_examples(cfg, data, split) for split in ("train", "validation"))
@@ -45,9 +48,8 @@ def train(cfg: DictConfig, run: Run) -> float | None:
                 latents_place(cfg), cfg.keep_contexts,
             )  # fmt: skip
         module = build_module(
-            reader.language_model, known, captions, generator,
-            instantiate(cfg.encoder.preference_encoder), instantiate(cfg.objective.module),
-        )  # fmt: skip
+            reader.language_model, known, captions, generator, encoder, instantiate(cfg.objective.module)
+        )
         if cfg.compile:
             compile_models(generator, reader.language_model, Path(cfg.paths.cache_dir, "compiled"))
         run.begin()

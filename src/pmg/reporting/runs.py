@@ -133,7 +133,8 @@ def _read_whole(folder: Path, name: str) -> RunFolder:
     facts = json.loads((folder / METRICS_FILE).read_text())
     command = str(facts["command"])
     config, links = _read_config(folder)
-    known = _deciding(facts["identity"] if "identity" in facts else _of_older_code(command, config))
+    known = {"dtype": facts["dtype"]} if facts.get("dtype") else {}
+    known |= _deciding(facts["identity"] if "identity" in facts else _of_older_code(command, config))
     below = sorted(folder.glob(f"*/{METRICS_FILE}"))
     parts = tuple(read_folder(path.parent, f"{name}/{path.parent.name}") for path in below)
     git, status = facts.get("git") or {}, str(facts["status"])

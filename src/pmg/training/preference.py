@@ -25,7 +25,7 @@ from pmg.training.averaging import AveragedWeights
 from pmg.training.datamodule import Batch
 from pmg.training.latents import Latents
 from pmg.training.objective import Losses, Term, Whose
-from pmg.training.optim import one_cycle
+from pmg.training.optim import SCHEDULES
 
 PARTS = ("target", "keywords", "soft")
 
@@ -104,14 +104,15 @@ class PreferenceTraining(pl.LightningModule):
         targets: encoded target keywords.
         keywords: encoded preference keywords, one row a user.
         empty: the encoded empty text, one row.
-        learning_rate: the cycle's peak.
+        learning_rate: its peak.
         snr_gamma: min-SNR ceiling, or None.
         terms: what is minimised, by name; each is logged under its name.
         ema_decay: decay of the moving average of the encoder's weights, which is validated and kept; None keeps
             the last weights.
+        schedule: of the learning rate, see `pmg.training.optim.SCHEDULES`.
 
     Raises:
-        PmgError: there are no terms.
+        PmgError: there are no terms, or there is no such schedule.
     """
 
     def __init__(
@@ -127,10 +128,14 @@ class PreferenceTraining(pl.LightningModule):
         snr_gamma: Positive | None,
         terms: Mapping[str, Term],
         ema_decay: Decay | None = None,
+        schedule: str = "one_cycle",
     ) -> None:
         super().__init__()
         if not terms:
             raise PmgError("objective.module.terms is empty: name at least one term, e.g. objective=denoise")
+        if schedule not in SCHEDULES:
+            raise PmgError(f"objective.module.schedule: no schedule '{schedule}'. Use one of {', '.join(SCHEDULES)}")
+        self.schedule = SCHEDULES[schedule]
         self.encoder = encoder
         self._frozen = (language_model, generator)  # in a tuple: not sub-modules, so never saved or trained
         self.context, self.targets, self.keywords, self.empty = context, targets, keywords, empty
@@ -189,8 +194,8 @@ class PreferenceTraining(pl.LightningModule):
         return list(self.averages)
 
     def configure_optimizers(self) -> dict:
-        """AdamW on one cycle."""
-        return one_cycle(self, self.encoder.parameters(), self.learning_rate)
+        """AdamW on the schedule."""
+        return self.schedule(self, self.encoder.parameters(), self.learning_rate)
 
     def finish(self, users: Tensor, batch_size: int = 50) -> None:
         """Takes the moving average and fits the statistics to `users` `(U,)`: what is left once training is over."""
