@@ -10,6 +10,7 @@ import torch
 
 from pmg.commands.parts import sign_encoder, start_from
 from pmg.domain import PmgError
+from pmg.identity import COMMANDS, Role
 from pmg.models.conditioning import Block, join
 from pmg.training.callbacks import LastCheckpoint, Signature, resume_point
 from pmg.training.objective import Contrast, Denoise
@@ -114,6 +115,27 @@ def test_a_training_starts_from_the_weights_of_another(training, tmp_path):
     write_run(tmp_path / "run", "train", status="interrupted")
     with pytest.raises(PmgError, match="is interrupted"):
         start_from(lambda: fresh, str(run))
+
+
+ELSEWHERE = {"devices", "num_nodes", "strategy", "use_distributed_sampler"}  # tests/test_processes.py
+EXECUTION = {
+    "val_check_interval": 1, "check_val_every_n_epoch": None, "num_sanity_val_steps": 1, "log_every_n_steps": 1,
+    "enable_model_summary": True, "deterministic": True, "detect_anomaly": True, "accelerator": "cpu",
+}  # fmt: skip
+
+
+def test_values_classed_as_execution_change_no_trained_weight(training, tmp_path):
+    classed = {key.removeprefix("trainer.") for key, role in COMMANDS["train"].items() if role is Role.EXECUTION}
+    assert {key for key in classed if f"trainer.{key}" in COMMANDS["train"]} == EXECUTION.keys() | ELSEWHERE
+    plain, batches = training()
+    trainer(tmp_path / "plain", 3).fit(plain, batches)
+    other, batches = training(keep=False)  # keep_contexts
+    options = {"max_steps": 3, "max_epochs": -1, "gradient_clip_val": 1.0, "enable_progress_bar": False}
+    callbacks = [LastCheckpoint(str(tmp_path / "other"), every_s=1e-6)]
+    pl.Trainer(**options, **EXECUTION, logger=False, callbacks=callbacks).fit(other, batches)
+    torch.use_deterministic_algorithms(False)
+    for (name, a), b in zip(plain.encoder.state_dict().items(), other.encoder.state_dict().values(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6, msg=name)
 
 
 def test_checkpoint_of_another_config_is_refused(training, tmp_path):
