@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
+from pmg.commands.hardware import check_hardware
 from pmg.commands.ranks import across_processes, processes
 from pmg.domain import PmgError
 from pmg.identity import hash_values
@@ -47,3 +49,9 @@ def test_how_many_share_the_work_is_no_part_of_a_runs_identity(compose):
 
     assert made_by("shard.count=4", "keep_contexts=false") == made_by()
     assert len({made_by(), *(made_by("shard.count=4", f"shard.index={index}") for index in range(2))}) == 3
+
+
+def test_looking_at_the_hardware_draws_no_random_number(compose):
+    before = torch.get_rng_state()
+    check_hardware(compose("train", CPU, "device=cpu"))
+    assert torch.equal(torch.get_rng_state(), before)

@@ -31,11 +31,12 @@ def check_device(device: str) -> None:
     Raises:
         PmgError: it can't.
     """
+    import torch
     from torch import nn
 
     from pmg.models.device import place
 
-    place(nn.Linear(1, 1), device)
+    place(nn.ParameterList([torch.zeros(1)]), device)  # a layer's weights would be drawn, and change all later draws
 
 
 def check_trainer(arguments: dict[str, Any]) -> None:
