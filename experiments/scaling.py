@@ -239,11 +239,19 @@ def table(header: Sequence[str], body: Sequence[Sequence[Any]]) -> str:
     return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
 
 
+def compose_all(overrides: Sequence[str]) -> DictConfig:
+    """Composes what a forecast of training and generation needs."""
+    cfg, study = (hydra.compose(command, [*overrides, "run_dir=unused"]) for command in ("estimate", "study"))
+    for name in ("balance", "sampling"):
+        cfg[name] = study[name]
+    return cfg
+
+
 def main() -> None:
     """Fills the document."""
     register_configs()
     with hydra.initialize_config_module("pmg.conf", version_base="1.3"):
-        large, embedded = (hydra.compose("estimate", [*o, "run_dir=unused"]) for o in (MODELS, EMBEDDED))
+        large, embedded = (compose_all(overrides) for overrides in (MODELS, EMBEDDED))
     plan = Plan(large, Machine())
     fill(DOCUMENT, "costs", costs(plan))
     fill(DOCUMENT, "gpus", by_gpus(plan, Task(users=5000), kept=True))

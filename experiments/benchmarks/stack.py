@@ -184,7 +184,7 @@ def build_training(study: Study) -> Training:
 
 def build_study(plan: Plan, *overrides: str) -> Study:
     """A ``pmg-generate`` with the settings of the recorded studies."""
-    return Study(plan, "generate", "experiment=components", f"sampling.steps={plan.steps}", *overrides)
+    return Study(plan, "study", "experiment=components", f"sampling.steps={plan.steps}", *overrides)
 
 
 def build_requests(study: Study, examples: Sequence[Example]) -> list[Request]:
