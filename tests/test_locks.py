@@ -65,7 +65,7 @@ def test_an_error_frees_the_lock(tmp_path):
 def test_a_folder_that_can_not_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with (
-        pytest.raises(PmgError, match=r"can't write the run folder .*file/run"),
+        pytest.raises(PmgError, match=r"can't write .*file/run"),
         locked([tmp_path / "file/run"], "train"),
     ):
         pass

@@ -50,7 +50,7 @@ def _lock(folder: Path, command: str) -> Iterator[None]:
         ) from None
     except OSError as error:
         lock.release()
-        raise PmgError(f"can't write the run folder {folder}: {error.strerror}") from error
+        raise PmgError(f"can't write {folder}: {error.strerror}") from error
     _held.add(path)
     try:
         yield
