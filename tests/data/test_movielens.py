@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import zipfile
 
+import pandas as pd
 import pytest
 import yaml
 from PIL import Image
@@ -12,7 +13,7 @@ from PIL import Image
 from pmg.data.feedback import Feedback
 from pmg.data.interactions import InteractionData, ask_later
 from pmg.data.movielens import MovieLens
-from pmg.data.tables import load, prepare
+from pmg.data.tables import check_columns, load, prepare
 from pmg.domain import PmgError
 
 MOVIES = """movieId,title,genres
@@ -141,6 +142,12 @@ def test_tables_that_changed_are_refused(publisher, genres, tmp_path):
     (tmp_path / "made" / "items.parquet").write_bytes(b"")
     with pytest.raises(PmgError, match=r"items.parquet is missing or not what its manifest says"):
         load(str(tmp_path / "made"), "movielens")
+
+
+def test_tables_of_an_earlier_version_are_named():
+    with pytest.raises(PmgError, match=r"have no column 'colours'.*pmg-prepare data=shop"):
+        check_columns(pd.DataFrame({"id": ["a"], "phash": ["0"]}), "made", "shop")
+    check_columns(pd.DataFrame({"id": ["a"]}), "made", "shop")  # no pictures
 
 
 def test_splits_are_dealt_by_id_and_shares_sum_to_one(publisher, genres, tmp_path):

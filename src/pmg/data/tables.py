@@ -200,7 +200,21 @@ def load(folder: str, name: str) -> tuple[pd.DataFrame, pd.DataFrame]:
         raise PmgError(f"{manifest} is missing; make it first: pmg-prepare data={name}")
     expected = json.loads(manifest.read_text())["sha256"]
     items, interactions = (_read(Path(folder, file), expected[file], name) for file in NAMES)
+    check_columns(items, folder, name)
     return items.assign(facts=items["facts"].map(json.loads)), interactions
+
+
+def check_columns(items: pd.DataFrame, folder: str, name: str) -> None:
+    """Checks that items with pictures have all that near copies are found by.
+
+    Raises:
+        PmgError: the tables were prepared by an earlier version.
+    """
+    if "phash" in items and "colours" not in items:
+        raise PmgError(
+            f"{folder} was prepared by an earlier version of pmg: its items have no column 'colours'. "
+            f"Prepare it again: pmg-prepare data={name}"
+        )
 
 
 def _write(path: Path, table: pd.DataFrame) -> str:
