@@ -89,15 +89,21 @@ def as_item(row: Mapping, facts: Mapping[str, str]) -> Item:
     return Item(row["id"], row["concept"], row["title"], tuple(row["keywords"]), row["subgroup"], visible)
 
 
-def decode(data: bytes, path: Path, row: str) -> np.ndarray:
-    """Decodes image bytes to uint8 `(H, W, 3)`.
+def decode(data: bytes, path: Path, row: str, mode: str = "RGB") -> np.ndarray:
+    """Decodes image bytes to uint8 `(H, W, C)`.
+
+    Args:
+        data: of the image file.
+        path: of the table, for errors.
+        row: id, for errors.
+        mode: ``RGB`` or ``RGBA``.
 
     Raises:
         PmgError: the bytes are not an image; names file and row.
     """
     try:
         with Image.open(io.BytesIO(data)) as image:
-            return np.asarray(image.convert("RGB"))
+            return np.asarray(image.convert(mode))
     except (UnidentifiedImageError, OSError) as error:
         raise PmgError(
             f"{path}: the image of row '{row}' can't be read ({error}); {restore_hint(path.parent)}"

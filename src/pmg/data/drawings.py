@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import random
 from collections.abc import Sequence
 from functools import cached_property
@@ -11,10 +10,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from pmg.data.catalogue import TABLE, read_table, restore_hint
+from pmg.data.catalogue import TABLE, decode, read_table
 from pmg.data.finish_space import FinishSpace
 from pmg.data.finishes import Finish, FinishBatch, apply_finishes
 from pmg.data.splits import stable_number
@@ -56,7 +54,7 @@ class Drawings:
         unknown = set(topics or ()) - {row["subgroup"] for row in rows}
         if unknown:
             raise PmgError(f"data.topics names no subgroup of {folder}/{TABLE}: {sorted(unknown)}")
-        pixels = np.stack([decode_rgba(row["image"], Path(folder, TABLE), row["id"]) for row in rows])
+        pixels = np.stack([decode(row["image"], Path(folder, TABLE), row["id"], "RGBA") for row in rows])
         items = [Item(r["id"], r["concept"], r["title"], tuple(r["keywords"]), r["subgroup"], {}) for r in rows]
         return cls(items, [row["style"] for row in rows], torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous())
 
@@ -76,21 +74,6 @@ class Drawings:
     def pictures(self, rows: Tensor, finishes: Sequence[Finish]) -> Tensor:
         """Returns finished pictures of `rows`, float32 in [-1, 1], `(B, 3, H, W)`."""
         return apply_finishes(self.pixels[rows], FinishBatch.stack(finishes)) * 2 - 1
-
-
-def decode_rgba(data: bytes, path: Path, row: str) -> np.ndarray:
-    """Decodes image bytes to uint8 `(H, W, 4)`.
-
-    Raises:
-        PmgError: the bytes are not an image; names file and row.
-    """
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            return np.asarray(image.convert("RGBA"))
-    except (UnidentifiedImageError, OSError) as error:
-        raise PmgError(
-            f"{path}: the image of row '{row}' can't be read ({error}); {restore_hint(path.parent)}"
-        ) from None
 
 
 class HeldOutCells:

@@ -6,7 +6,7 @@ import io
 import json
 import tarfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -43,7 +43,7 @@ class Concept:
     @property
     def plain_codes(self) -> str:
         """The code points without variation selectors."""
-        return "-".join(code for code in self.codes.split("-") if code != "FE0F")
+        return "-".join(code for code in self.codes.split("-") if code.upper() != "FE0F")
 
     @property
     def text(self) -> str:
@@ -89,53 +89,52 @@ class IconifyPack:
         return SVG_ROOT.format(width=width, height=height, body=icon["body"])
 
 
-class SvgFilesPack:
-    """A package with one SVG file a concept, named by its code points.
+class FilesPack:
+    """A package with one file a concept, named by its code points.
 
     Args:
         archive: the npm package.
         folder: of the files, inside the package.
     """
 
+    name = "{codes}"  # of a file
+
     def __init__(self, archive: Path, folder: str) -> None:
         self.files = read_folder(archive, folder)
 
     def draws(self, concept: Concept) -> bool:
         """Returns whether there is a file for the concept."""
-        return self._name(concept) is not None
+        return self.find(concept) is not None
+
+    def find(self, concept: Concept) -> bytes | None:
+        """Returns the concept's file, named with or without variation selectors; None where there is none."""
+        names = (self.name.format(codes=codes) for codes in (concept.codes, concept.plain_codes))
+        return next((self.files[name] for name in names if name in self.files), None)
+
+
+class SvgFilesPack(FilesPack):
+    """SVG files named by code points in upper case."""
+
+    name = "{codes}.svg"
 
     def draw(self, concept: Concept, size: int) -> Image.Image:
         """Returns the rasterised drawing."""
-        return rasterise(self.files[str(self._name(concept))].decode(), size)
-
-    def _name(self, concept: Concept) -> str | None:
-        names = (f"{codes}.svg" for codes in (concept.codes, concept.plain_codes))
-        return next((name for name in names if name in self.files), None)
+        return rasterise((self.find(concept) or b"").decode(), size)
 
 
-class BitmapFilesPack:
-    """A package with one bitmap file a concept, named by its code points in lower case.
+class BitmapFilesPack(FilesPack):
+    """WebP files named by code points in lower case."""
 
-    Args:
-        archive: the npm package.
-        folder: of the files, inside the package.
-    """
+    name = "{codes}.webp"
 
-    def __init__(self, archive: Path, folder: str) -> None:
-        self.files = read_folder(archive, folder)
-
-    def draws(self, concept: Concept) -> bool:
-        """Returns whether there is a file for the concept."""
-        return self._name(concept) is not None
+    def find(self, concept: Concept) -> bytes | None:
+        """Returns the concept's file; None where there is none."""
+        return super().find(replace(concept, codes=concept.codes.lower()))
 
     def draw(self, concept: Concept, size: int) -> Image.Image:
         """Returns the drawing, reduced to `size`."""
-        with Image.open(io.BytesIO(self.files[str(self._name(concept))])) as image:
+        with Image.open(io.BytesIO(self.find(concept) or b"")) as image:
             return image.convert("RGBA").resize((size, size), Image.Resampling.LANCZOS)
-
-    def _name(self, concept: Concept) -> str | None:
-        names = (f"{codes.lower()}.webp" for codes in (concept.codes, concept.plain_codes))
-        return next((name for name in names if name in self.files), None)
 
 
 class FontPack:
