@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from dataclasses import fields, replace
 from hashlib import sha256
 
@@ -247,3 +248,12 @@ def test_a_run_keeps_its_floating_point_type_on_another_processor(tmp_path, comp
 
 def test_roles_are_all_used():
     assert {role for table in COMMANDS.values() for role in table.values()} == set(Role)
+
+
+@pytest.mark.parametrize("command", ["train", "generate"])
+def test_a_config_can_be_sent_to_another_process(compose, command):
+    """Ranks and shards are started with it; its type is found by name."""
+    cfg = compose(command)
+    again = pickle.loads(pickle.dumps(cfg))
+    assert again == cfg
+    assert OmegaConf.get_type(again) is OmegaConf.get_type(cfg)

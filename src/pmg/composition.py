@@ -38,4 +38,14 @@ def build_schema(command: str) -> type[Any]:
         for name, value in other_keys(command).items()
     ]
     schema = SCHEMAS[command]
-    return make_dataclass(schema.__name__, extra, bases=(schema,)) if extra else schema
+    if not extra:
+        return schema
+    whole = make_dataclass(schema.__name__, extra, bases=(schema,))
+    whole.__module__ = __name__
+    return whole
+
+
+WHOLE_SCHEMAS: dict[str, type[Any]] = {command: build_schema(command) for command in SCHEMAS}
+"""What `build_schema` gives for each command."""
+# configs are sent to other processes, which find their types by name
+globals().update({whole.__name__: whole for whole in WHOLE_SCHEMAS.values() if whole.__module__ == __name__})

@@ -21,11 +21,11 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from pmg.cache import Cache
-from pmg.composition import build_schema, other_keys, read_keys
+from pmg.composition import WHOLE_SCHEMAS, other_keys, read_keys
 from pmg.domain import PmgError
 from pmg.provenance import ANY_DTYPE, is_bfloat16, settle_dtype, to_precision
 from pmg.ranges import argument_hints, find_infinite, find_problems
-from pmg.schemas import SCHEMAS, schema_ranges
+from pmg.schemas import schema_ranges
 from pmg.targets import check_arguments, check_object, check_package
 
 _HYDRA_KEYS = frozenset({"_target_", "_partial_", "_convert_", "_recursive_", "_args_"})
@@ -36,8 +36,8 @@ def register_configs() -> None:
     store = ConfigStore.instance()
     # Hydra copies it for each group that --help lists and TAB completes, one second in all, and changes no copy
     ConfigStore.__deepcopy__ = lambda self, memo: self
-    for command in SCHEMAS:
-        node = OmegaConf.structured(build_schema(command))
+    for command, schema in WHOLE_SCHEMAS.items():
+        node = OmegaConf.structured(schema)
         for name, value in other_keys(command).items():
             if value is not None:
                 OmegaConf.set_struct(node[name], False)  # this command doesn't know what may be in it
