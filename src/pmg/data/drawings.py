@@ -163,6 +163,14 @@ class LookData:
         pairs = zip(self.drawings.items, self.drawings.artists, strict=True)
         return torch.tensor([row for row, (item, artist) in enumerate(pairs) if self.split_of(item, artist) == split])
 
+    def rows_by_artist(self, *splits: str) -> dict[str, list[int]]:
+        """Returns the rows of drawings of the splits, by artist."""
+        rows: dict[str, list[int]] = {}
+        for split in splits:
+            for row in self.rows(split).tolist():
+                rows.setdefault(self.drawings.artists[row], []).append(row)
+        return rows
+
     def split_of(self, item: Item, artist: str) -> str:
         """Returns the split that a drawing belongs to."""
         if artist in self.unseen_artists:

@@ -12,7 +12,6 @@ from pmg.ranges import NotNegative
 
 DARK_GROUND = 0.35  # luma; darker grounds are called dark
 GREY = 0.2  # saturation factor; below it a drawing is called grey
-LIGHT_GROUND = 0.75
 
 
 class FinishSpace:

@@ -27,10 +27,7 @@ class LookChoice:
 
     def __init__(self, data: LookData, spread: float) -> None:
         self.data, self.spread = data, spread
-        self.rows: dict[str, list[int]] = {}
-        for split in ("train", "unseen_artists"):
-            for row in data.rows(split).tolist():
-                self.rows.setdefault(data.drawings.artists[row], []).append(row)
+        self.rows = data.rows_by_artist("train", "unseen_artists")
 
     def candidates(self, look: Look, rng: random.Random) -> list[Look]:
         """Returns the look itself, then its rivals."""

@@ -51,10 +51,7 @@ def draw_questions(data: LookData, split: str, group: str, count: int, seed: int
         cells = [row for row in data.rows("unseen_artists").tolist() if data.cells.split(_concept(data, row)) == split]
     else:
         cells = data.rows(split).tolist()
-    shown: dict[str, list[int]] = {}
-    for part in ("train", "unseen_artists"):
-        for row in data.rows(part).tolist():
-            shown.setdefault(data.drawings.artists[row], []).append(row)
+    shown = data.rows_by_artist("train", "unseen_artists")
     return [_question(data, cells, shown, group, stable_number(seed, split, group, number)) for number in range(count)]
 
 

@@ -148,11 +148,8 @@ class LookShelf:
 
     def __init__(self, data: LookData) -> None:
         self.data = data
-        self.rows: dict[str, dict[str, list[int]]] = {}
-        for split in ("train", "validation", "test", "unseen_artists"):
-            rows = self.rows.setdefault(split, {})
-            for row in data.rows(split).tolist():
-                rows.setdefault(data.drawings.artists[row], []).append(row)
+        splits = ("train", "validation", "test", "unseen_artists")
+        self.rows = {split: data.rows_by_artist(split) for split in splits}
 
     def concept(self, row: int) -> str:
         """Returns the concept of a drawing."""

@@ -15,7 +15,6 @@ from pmg.language.picture_measures import Measures, measure_pictures
 
 GROUND_CHROMA = 0.05  # large areas show their colour sooner
 NEUTRAL = ("black", "white", "grey")
-OUTLINE_COLOURS = tuple(name for name in COLOURS if name not in ("grey", "brown"))
 
 
 @dataclass(frozen=True)

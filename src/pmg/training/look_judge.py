@@ -40,10 +40,7 @@ class JudgeBatches:
         self.artists = artists
         self.data, self.codec, self.restored, self.spread = data, codec, restored, spread
         self.concept = {name: place for place, name in enumerate(data.drawings.concepts)}
-        self.rows: dict[str, list[int]] = {}
-        for split in ("train", "unseen_artists"):
-            for row in data.rows(split).tolist():
-                self.rows.setdefault(data.drawings.artists[row], []).append(row)
+        self.rows = data.rows_by_artist("train", "unseen_artists")
         self.coloured = has_colours(data.drawings.pixels)
 
     def __call__(self, _: Tensor, rng: torch.Generator) -> Batch:

@@ -77,7 +77,7 @@ def build_pool(
         encode: the autoencoder.
         at_once: looks in one pass.
     """
-    rows_of = {name: rows_by_artist(data, name) for name in {"train", split}}
+    rows_of = {name: data.rows_by_artist(name) for name in {"train", split}}
     latents, rows, words = [], [], []
     for start in track(range(0, looks, at_once), description="Making looks"):
         numbers = range(start, min(start + at_once, looks))
@@ -94,14 +94,6 @@ def build_pool(
 def look_rng(seed: int, split: str, number: int) -> random.Random:
     """Returns the source of randomness of one look."""
     return random.Random(stable_number(seed, "look", split, number))
-
-
-def rows_by_artist(data: LookData, split: str) -> dict[str, list[int]]:
-    """Returns the rows of a split, by artist."""
-    rows: dict[str, list[int]] = {}
-    for row in data.rows(split).tolist():
-        rows.setdefault(data.drawings.artists[row], []).append(row)
-    return rows
 
 
 def draw_look(
