@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -50,11 +51,7 @@ class Catalogue:
         Raises:
             PmgError: a file is missing or damaged, a topic is unknown, an image can't be read.
         """
-        table = read_table(Path(folder))
-        rows = [row for row in table.to_pylist() if topics is None or row["subgroup"] in topics]
-        unknown = set(topics or ()) - {row["subgroup"] for row in rows}
-        if unknown:
-            raise PmgError(f"data.topics names no subgroup of {folder}/{TABLE}: {sorted(unknown)}")
+        rows = read_rows(folder, topics)
         images = np.stack([decode(row["image"], Path(folder, TABLE), row["id"]) for row in rows])
         items = [as_item(row, styles[row["style"]]) for row in rows]
         pixels = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()
@@ -129,6 +126,23 @@ def read_table(folder: Path) -> pa.Table:
     if sha256(data).hexdigest() != expected:
         raise PmgError(f"{folder / TABLE} does not match the checksum in {MANIFEST}; {restore_hint(folder)}")
     return pq.read_table(pa.BufferReader(data))
+
+
+def read_rows(folder: str, topics: Sequence[str] | None) -> list[dict[str, Any]]:
+    """Reads the rows of some topics from a catalogue folder and checks its checksum.
+
+    Args:
+        folder: holds the parquet file and its manifest.
+        topics: subgroups to keep; None: all.
+
+    Raises:
+        PmgError: a file is missing or damaged, or a topic is unknown.
+    """
+    rows = [row for row in read_table(Path(folder)).to_pylist() if topics is None or row["subgroup"] in topics]
+    unknown = set(topics or ()) - {row["subgroup"] for row in rows}
+    if unknown:
+        raise PmgError(f"data.topics names no subgroup of {folder}/{TABLE}: {sorted(unknown)}")
+    return rows
 
 
 def write_table(folder: Path, rows: Sequence[Mapping], manifest: Mapping) -> str:

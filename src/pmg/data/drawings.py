@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pmg.data.catalogue import TABLE, decode, read_table
+from pmg.data.catalogue import TABLE, decode, read_rows
 from pmg.data.finish_space import FinishSpace
 from pmg.data.finishes import Finish, FinishBatch, apply_finishes
 from pmg.data.splits import stable_number
@@ -49,11 +49,7 @@ class Drawings:
         Raises:
             PmgError: a file is missing or damaged, a topic is unknown, an image can't be read.
         """
-        table = read_table(Path(folder))
-        rows = [row for row in table.to_pylist() if topics is None or row["subgroup"] in topics]
-        unknown = set(topics or ()) - {row["subgroup"] for row in rows}
-        if unknown:
-            raise PmgError(f"data.topics names no subgroup of {folder}/{TABLE}: {sorted(unknown)}")
+        rows = read_rows(folder, topics)
         pixels = np.stack([decode(row["image"], Path(folder, TABLE), row["id"], "RGBA") for row in rows])
         items = [Item(r["id"], r["concept"], r["title"], tuple(r["keywords"]), r["subgroup"], {}) for r in rows]
         return cls(items, [row["style"] for row in rows], torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous())
