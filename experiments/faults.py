@@ -25,7 +25,7 @@ from record import fill
 from rich.progress import track
 from stages import furnish
 
-from pmg.provenance import git_state
+from pmg.runs.provenance import git_state
 
 HERE = Path(__file__).resolve().parent
 

@@ -20,8 +20,8 @@ from record import fill
 from pmg.evaluation.report import build_results, write_results
 from pmg.evaluation.statistics import paired_difference
 from pmg.evaluation.tables import BASE, MAIN, METRICS, arms_table, build_tables, paired_table, to_markdown
-from pmg.provenance import git_state
 from pmg.reporting.figures import draw_arms, draw_effect, save
+from pmg.runs.provenance import git_state
 
 HERE = Path(__file__).resolve().parent
 

@@ -18,9 +18,9 @@ from omegaconf import DictConfig
 from record import fill
 
 from pmg.commands.estimate import empty_models
-from pmg.config import instantiate, instantiate_by_name, register_configs
-from pmg.training.memory import Sizes, context_bytes, empty_encoder, estimate_training
-from pmg.training.operations import Operations, count_operations
+from pmg.configuration.instantiate import instantiate, instantiate_by_name, register_configs
+from pmg.training.flops import Operations, count_operations
+from pmg.training.memory_forecast import Sizes, context_bytes, empty_encoder, estimate_training
 
 HERE = Path(__file__).resolve().parent
 DOCUMENT = HERE.parent / "docs" / "scaling.md"

@@ -26,8 +26,9 @@ from record import fill
 from transformers.utils import logging as transformers_logging
 
 from pmg.cache import atomic_write_json
-from pmg.process import keep_freed_memory
-from pmg.provenance import git_state, hardware, has_bfloat16, versions
+from pmg.configuration.precision import has_bfloat16
+from pmg.runs.process_state import keep_freed_memory
+from pmg.runs.provenance import git_state, hardware, versions
 
 HERE = Path(__file__).resolve().parent
 PARTS = {

@@ -19,16 +19,16 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from pmg.config import instantiate
-from pmg.data.drawings import LookData
-from pmg.data.look_questions import GROUPS, REFERENCES, LookQuestion, draw_questions, reference_pictures
+from pmg.configuration.instantiate import instantiate
+from pmg.data.emoji.drawings import LookData
+from pmg.data.emoji.look_questions import GROUPS, REFERENCES, LookQuestion, draw_questions, reference_pictures
 from pmg.evaluation.look_judging import METRICS, LookJudging
 from pmg.evaluation.statistics import interval
 from pmg.generation.look_sampling import LookGenerator, LookScales
-from pmg.models.look_judge import LookJudge
-from pmg.models.perceptual import PerceptualDistance
-from pmg.provenance import git_state
-from pmg.training.look_judge import has_colours
+from pmg.models.vision.look_judge import LookJudge
+from pmg.models.vision.perceptual import PerceptualDistance
+from pmg.runs.provenance import git_state
+from pmg.training.pretraining.look_judge import has_colours
 
 HERE = Path(__file__).resolve().parent
 SHEET = 12  # questions on a contact sheet
@@ -135,7 +135,7 @@ def write_table(results: dict[str, Any], into: Path) -> str:
 
 def main(options: Any) -> None:
     """Draws, judges and writes everything."""
-    from pmg.config import register_configs
+    from pmg.configuration.instantiate import register_configs
 
     register_configs()
     with hydra.initialize_config_module("pmg.conf", version_base="1.3"):

@@ -10,7 +10,7 @@ import diffusers as df
 import torch
 import transformers as tf
 
-from pmg.models.tiny import CORPUS, tiny_tokenizer
+from pmg.models.loading.tiny_models import CORPUS, tiny_tokenizer
 
 SHARP = 0.2  # deviation of weights, so that attention is far from uniform
 LLAMA = tf.LlamaConfig(

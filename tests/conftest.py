@@ -19,7 +19,7 @@ import pytest
 from hydra._internal.core_plugins.importlib_resources_config_source import ImportlibResourcesConfigSource
 from hydra.core.global_hydra import GlobalHydra
 
-from pmg.config import register_configs
+from pmg.configuration.instantiate import register_configs
 
 ROOT = Path(__file__).resolve().parents[1]
 # files whose tests take longest, which start first, so that no core waits for another at the end
@@ -111,7 +111,7 @@ def shipped():
 @pytest.fixture(scope="session")
 def emoji(shipped):
     """The real data set: catalogue, held-out cells and simulated users."""
-    from pmg.config import instantiate
+    from pmg.configuration.instantiate import instantiate
 
     return instantiate(shipped.data)
 
@@ -119,7 +119,7 @@ def emoji(shipped):
 @pytest.fixture(scope="session")
 def drawings(shipped):
     """The same with a tenth of the drawings, too few for users: where their number doesn't matter."""
-    from pmg.config import instantiate
+    from pmg.configuration.instantiate import instantiate
 
     data = copy.deepcopy(shipped.data)
     data.topics = ["animal-bird", "food-fruit", "drink"]
@@ -129,7 +129,7 @@ def drawings(shipped):
 @pytest.fixture(scope="session")
 def text_encoder():
     """A tiny BERT, 32 wide."""
-    from pmg.models.tiny import tiny_text_encoder
+    from pmg.models.loading.tiny_models import tiny_text_encoder
 
     return tiny_text_encoder(width=32)
 
@@ -137,6 +137,6 @@ def text_encoder():
 @pytest.fixture
 def generator(text_encoder):
     """A tiny latent diffusion model, frozen."""
-    from pmg.models.tiny import tiny_generator
+    from pmg.models.loading.tiny_models import tiny_generator
 
     return tiny_generator(text_encoder)

@@ -8,9 +8,9 @@ import pandas as pd
 import torch
 from omegaconf import OmegaConf
 
-from pmg.commands.parts import sign_encoder
 from pmg.generation.records import Candidate, Record, RecordWriter
-from pmg.run_folder import WEIGHTS, identify
+from pmg.orchestration.builders import sign_encoder
+from pmg.runs.run_folder import WEIGHTS, identify
 
 
 def write_run(folder, command="train", status="completed", seed=0, config=None, metrics=None, **facts):

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from pmg.schemas import SCHEMAS
+from pmg.configuration.schemas import SCHEMAS
 
 PROBE = """
 import contextlib, io, os, sys

@@ -14,8 +14,8 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import ConfigCompositionException
 from omegaconf import OmegaConf
 
-from pmg.commands.parts import SOFT_KEYS, check_trained_for
-from pmg.config import (
+from pmg.configuration.identity import find_role
+from pmg.configuration.instantiate import (
     check_targets,
     hash_groups,
     instantiate,
@@ -26,12 +26,12 @@ from pmg.config import (
     take_out,
     to_plain,
 )
+from pmg.configuration.precision import has_bfloat16
+from pmg.configuration.ranges import argument_hints, describe
+from pmg.configuration.schemas import SCHEMAS, schema_ranges
 from pmg.domain import PmgError
-from pmg.identity import find_role
-from pmg.provenance import has_bfloat16
-from pmg.ranges import argument_hints, describe
-from pmg.run_folder import identify
-from pmg.schemas import SCHEMAS, schema_ranges
+from pmg.orchestration.builders import SOFT_KEYS, check_trained_for
+from pmg.runs.run_folder import identify
 from runs import write_trained
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -237,7 +237,7 @@ def test_instantiate_all_leaves_out_null():
 
 
 def test_error_of_a_nested_target_keeps_its_type(tmp_path):
-    missing = {"_target_": "pmg.models.sources.resolve_source", "source": "package:no_such_package/x"}
+    missing = {"_target_": "pmg.models.loading.weight_sources.resolve_source", "source": "package:no_such_package/x"}
     with pytest.raises(PmgError, match="no_such_package"):
         instantiate({"_target_": "pmg.domain.Behavior", "item": missing})
 

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 import pmg
-from pmg.schemas import SCHEMAS
+from pmg.configuration.schemas import SCHEMAS
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = [path for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md") if path.exists()]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from pmg.commands.hardware import check_device, check_trainer
-from pmg.config import to_plain
+from pmg.configuration.instantiate import to_plain
 from pmg.domain import PmgError
+from pmg.orchestration.hardware import check_device, check_trainer
 
 
 @pytest.mark.parametrize(

@@ -11,14 +11,14 @@ import pytest
 from omegaconf import OmegaConf
 
 from pmg.commands.evaluate import read_generation
-from pmg.config import take_out
+from pmg.configuration.identity import COMMANDS, Role, find_differences, find_role, hash_images, tell_differences
+from pmg.configuration.instantiate import take_out
+from pmg.configuration.schemas import SCHEMAS
 from pmg.domain import PmgError
 from pmg.generation.records import refuse_mixtures
-from pmg.identity import COMMANDS, Role, find_differences, find_role, hash_images, tell_differences
-from pmg.process import RunFailedError
-from pmg.run import Run, execute, finished
-from pmg.run_folder import identify, refuse_other
-from pmg.schemas import SCHEMAS
+from pmg.orchestration.run import Run, execute, finished
+from pmg.runs.process_state import RunFailedError
+from pmg.runs.run_folder import identify, refuse_other
 from runs import record, write_run
 
 UNUSED_BY_TRAINING = [
@@ -223,7 +223,7 @@ def test_a_command_leaves_out_what_it_does_not_read(compose):
 def test_identity_is_equal_on_every_processor(compose, monkeypatch, command):
     found = []
     for has in (True, False):
-        monkeypatch.setattr("pmg.provenance.has_bfloat16", lambda has=has: has)
+        monkeypatch.setattr("pmg.configuration.precision.has_bfloat16", lambda has=has: has)
         found.append(identify(compose(command), command))
     assert found[0] == found[1]
     assert any("<dtype>" in str(value) for value in found[0].values())
@@ -235,7 +235,7 @@ def test_a_run_keeps_its_floating_point_type_on_another_processor(tmp_path, comp
 
     types: list = []
     for has in (True, False):
-        monkeypatch.setattr("pmg.provenance.has_bfloat16", lambda has=has: has)
+        monkeypatch.setattr("pmg.configuration.precision.has_bfloat16", lambda has=has: has)
         execute(compose("train", "logger=none"), "train", body)
     assert types == [("bfloat16", "bf16-mixed")] * 2
     assert json.loads((tmp_path / "run" / "metrics.json").read_text())["dtype"] == "bfloat16"

@@ -9,16 +9,16 @@ import pytest
 from omegaconf import OmegaConf
 
 from pmg.domain import PmgError
-from pmg.locks import LOCK, locked
-from pmg.process import RunFailedError
-from pmg.run import execute
-from pmg.run_folder import written_folders
+from pmg.orchestration.run import execute
+from pmg.runs.locks import LOCK, locked
+from pmg.runs.process_state import RunFailedError
+from pmg.runs.run_folder import written_folders
 from test_identity import config, snapshot
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from pmg.locks import locked
+from pmg.runs.locks import locked
 with locked([Path(sys.argv[1])], "train"):
     print("locked", flush=True)
     time.sleep(600)

@@ -10,9 +10,9 @@ from PIL import Image
 
 from pmg import PersonalizedPipeline
 from pmg.commands.export import push
+from pmg.configuration.precision import has_bfloat16
 from pmg.domain import PmgError
-from pmg.generation.exported import in_float32, read_index
-from pmg.provenance import has_bfloat16
+from pmg.generation.serialization import in_float32, read_index
 
 
 @pytest.fixture(scope="module")

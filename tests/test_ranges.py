@@ -6,9 +6,9 @@ from typing import Literal
 
 import pytest
 
-from pmg.config import check_targets, register_configs
+from pmg.configuration.instantiate import check_targets, register_configs
+from pmg.configuration.ranges import Count, Seed, Share, argument_hints, describe, find_problems
 from pmg.domain import PmgError
-from pmg.ranges import Count, Seed, Share, argument_hints, describe, find_problems
 
 CHOICES = ["run_dir=x", "objective=contrast", "balance/weights=sample", "decoding=generate"]
 

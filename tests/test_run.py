@@ -14,9 +14,9 @@ import torch
 from omegaconf import OmegaConf, ReadonlyConfigError
 
 from pmg.domain import PmgError
-from pmg.process import RunFailedError
-from pmg.run import Ledger, execute
-from pmg.run_folder import read_run
+from pmg.orchestration.run import Ledger, execute
+from pmg.runs.process_state import RunFailedError
+from pmg.runs.run_folder import read_run
 
 
 def config(folder, **keys):
@@ -162,7 +162,7 @@ def test_ledger_adds_up():
 
 
 SWEEP = """
-from pmg.commands.launch import launch
+from pmg.orchestration.launcher import launch
 def body(cfg, run):
     if cfg.seed == 2:
         raise ValueError("bad job")
@@ -207,7 +207,7 @@ def test_a_damaged_folder_is_told_and_left_untouched(tmp_path, capsys):
 
 def test_peak_memory_is_not_that_of_the_process_which_started_it():
     large = bytearray(300 * 2**20)
-    asked = "from pmg.provenance import peak_memory; print(peak_memory()['ram_mib'])"
+    asked = "from pmg.runs.provenance import peak_memory; print(peak_memory()['ram_mib'])"
     done = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True)
     assert float(done.stdout) < len(large) / 2**20
 
@@ -215,7 +215,7 @@ def test_peak_memory_is_not_that_of_the_process_which_started_it():
 COUNT_FAULTS = """
 import resource, sys
 import torch
-from pmg.process import keep_freed_memory
+from pmg.runs.process_state import keep_freed_memory
 
 if sys.argv[1] == "keep":
     keep_freed_memory()

@@ -16,11 +16,11 @@ from hydra.errors import MissingConfigException
 from omegaconf import OmegaConf
 
 from launchers import LAUNCHERS, launched_by
-from pmg.commands.launch import explain
-from pmg.commands.search import best, go_on
-from pmg.commands.sweep import rerun_command
-from pmg.commands.sweep_jobs import apart
-from pmg.process import RunFailedError
+from pmg.orchestration.launcher import explain
+from pmg.orchestration.search import best, go_on
+from pmg.orchestration.sweep import rerun_command
+from pmg.orchestration.sweep_jobs import apart
+from pmg.runs.process_state import RunFailedError
 
 SEARCHES = sorted(path.stem for path in (Path(__file__).resolve().parents[1] / "conf" / "hparams_search").glob("*"))
 TINY = [
@@ -169,7 +169,7 @@ def test_slurm_gets_what_was_asked_for(pmg, tmp_path):
 
 KILLED = """
 import os
-from pmg.commands.launch import launch
+from pmg.orchestration.launcher import launch
 def body(cfg, run):
     if cfg.seed == 2:
         os.kill(os.getpid(), 9)

@@ -7,8 +7,8 @@ import json
 import pytest
 from omegaconf import OmegaConf
 
-from pmg import targets
-from pmg.config import check_targets, instantiate
+from pmg.configuration import targets
+from pmg.configuration.instantiate import check_targets, instantiate
 from pmg.domain import PmgError
 
 HOSTILE = [
@@ -22,31 +22,31 @@ HOSTILE = [
     "torch.multiprocessing.spawn",
     "torch.nn.modules.module.torch.load",
     "torch.nn.Module.load_state_dict",
-    "pmg.models.generator.torch.hub.load",
-    "pmg.models.generator.torch.load",
-    "pmg.models.generator.Path.write_text",
-    "pmg.models.sources.importlib.util.find_spec",
-    "pmg.models.gguf.shutil.rmtree",
-    "pmg.models.gguf.tempfile.mkdtemp",
-    "pmg.data.tables.pd.read_pickle",
-    "pmg.language.captioning.np.load",
-    "pmg.language.captioning.Image.open",
+    "pmg.models.diffusion.generator.torch.hub.load",
+    "pmg.models.diffusion.generator.torch.load",
+    "pmg.models.diffusion.generator.Path.write_text",
+    "pmg.models.loading.weight_sources.importlib.util.find_spec",
+    "pmg.models.loading.gguf.shutil.rmtree",
+    "pmg.models.loading.gguf.tempfile.mkdtemp",
+    "pmg.data.prepared_tables.pd.read_pickle",
+    "pmg.preferences.captioning.np.load",
+    "pmg.preferences.captioning.Image.open",
     "pmg.cache.Path.write_text",
     "pmg.cache.atomic_write_text",
     "pmg.cache.os.system",
-    "pmg.run.sys.exit",
-    "pmg.commands.launch.main",
-    "pmg.config.instantiate",
+    "pmg.orchestration.run.sys.exit",
+    "pmg.orchestration.launcher.main",
+    "pmg.configuration.instantiate.instantiate",
     "pmg.generation.pipeline.instantiate",
     "pmg.generation.pipeline.Mapping",
-    "pmg.language.captioning.Pixels",
-    "pmg.models.preference_encoder.PLACEMENTS",
-    "pmg.models.generator.Generator.freeze",
-    "pmg.training.denoiser.DenoiserTraining.load_from_checkpoint",
+    "pmg.preferences.captioning.Pixels",
+    "pmg.models.preference.preference_encoder.PLACEMENTS",
+    "pmg.models.diffusion.generator.Generator.freeze",
+    "pmg.training.pretraining.denoiser.DenoiserTraining.load_from_checkpoint",
     "pytorch_lightning.LightningModule.load_from_checkpoint",
     "pytorch_lightning.utilities.cloud_io.get_filesystem",
     "diffusers.DiffusionPipeline.from_pretrained",
-    "pmg.models.stable_diffusion.DiffusionPipeline.from_pretrained",
+    "pmg.models.diffusion.stable_diffusion.DiffusionPipeline.from_pretrained",
     "diffusers.utils.dynamic_modules_utils.get_class_from_dynamic_module",
     "transformers.pipeline",
     "transformers.dynamic_module_utils.get_class_from_dynamic_module",
@@ -55,10 +55,10 @@ HOSTILE = [
     "builtins.exec",
 ]
 UNNAMED = [
-    "pmg.models.generator.Generator.__init__",
-    "pmg.models.generator.__builtins__",
-    "pmg.models.generator.Generator.forward.__globals__",
-    "pmg.data.publisher._read",
+    "pmg.models.diffusion.generator.Generator.__init__",
+    "pmg.models.diffusion.generator.__builtins__",
+    "pmg.models.diffusion.generator.Generator.forward.__globals__",
+    "pmg.data.publishers.published_files._read",
     "pmg..domain.Behavior",
     "pmg.domain.Behavior ",
 ]
@@ -120,8 +120,8 @@ def test_arguments_by_which_libraries_run_code_are_refused(name):
         "pytorch_lightning.callbacks.EarlyStopping",
         "pytorch_lightning.loggers.CSVLogger",
         "pytorch_lightning.strategies.DDPStrategy",
-        "pmg.models.generator.Generator.from_folder",
-        "pmg.models.sources.resolve_source",
+        "pmg.models.diffusion.generator.Generator.from_folder",
+        "pmg.models.loading.weight_sources.resolve_source",
     ],
 )
 def test_what_configs_need_is_allowed(target):

@@ -12,13 +12,13 @@ import yaml
 from omegaconf import OmegaConf
 from PIL import Image
 
-from pmg.run import execute, execute_part, tracked
-from pmg.tracking.opening import HIDDEN, open_tracking, public_config, run_name, tags
+from pmg.orchestration.run import execute, execute_part, tracked
+from pmg.tracking.factory import HIDDEN, open_tracking, public_config, run_name, tags
 from tracked import Mlflow, last, of_type, tensorboard, text_of, wandb_records
 
 JOB = """
-from pmg.commands.launch import launch
-from pmg.run import tracked
+from pmg.orchestration.launcher import launch
+from pmg.orchestration.run import tracked
 @tracked
 def body(cfg, run):
     run.measure({"x": cfg.seed / 2})
@@ -90,7 +90,7 @@ def track(folder, table, **loggers):
 
 
 def test_files_of_csv_and_tensorboard(tmp_path, made):
-    kinds = {"csv": "to_csv.CsvTracker", "tensorboard": "to_tensorboard.TensorBoardTracker"}
+    kinds = {"csv": "csv_tracker.CsvTracker", "tensorboard": "tensorboard_tracker.TensorBoardTracker"}
     nodes = {name: {"_target_": f"pmg.tracking.{kind}", "save_dir": str(tmp_path)} for name, kind in kinds.items()}
     with pytest.raises(Stopped):
         track(tmp_path, made, **nodes)
@@ -115,9 +115,9 @@ def test_files_of_csv_and_tensorboard(tmp_path, made):
 @pytest.mark.slow
 def test_records_of_wandb_and_mlflow(tmp_path, made, monkeypatch):
     monkeypatch.delenv("WANDB_DATA_DIR", raising=False)
-    wandb = {"_target_": "pmg.tracking.to_wandb.WandbTracker", "save_dir": str(tmp_path), "tags": ["mine"]}
+    wandb = {"_target_": "pmg.tracking.wandb_tracker.WandbTracker", "save_dir": str(tmp_path), "tags": ["mine"]}
     mlflow = {
-        "_target_": "pmg.tracking.to_mlflow.MlflowTracker", "store": f"sqlite:///{tmp_path}/mlflow.db",
+        "_target_": "pmg.tracking.mlflow_tracker.MlflowTracker", "store": f"sqlite:///{tmp_path}/mlflow.db",
         "artifacts": str(tmp_path / "artifacts"), "experiment": "toy",
     }  # fmt: skip
     with pytest.raises(Stopped):
@@ -140,8 +140,8 @@ def test_records_of_wandb_and_mlflow(tmp_path, made, monkeypatch):
 @pytest.mark.slow
 def test_run_of_wandb_is_ended_where_another_logger_cannot_begin(tmp_path):
     loggers = {
-        "wandb": {"_target_": "pmg.tracking.to_wandb.WandbTracker", "save_dir": str(tmp_path)},
-        "broken": {"_target_": "pmg.tracking.to_csv.CsvTracker"},
+        "wandb": {"_target_": "pmg.tracking.wandb_tracker.WandbTracker", "save_dir": str(tmp_path)},
+        "broken": {"_target_": "pmg.tracking.csv_tracker.CsvTracker"},
     }
     cfg = OmegaConf.create({"paths": {"output_dir": "."}, "logger": loggers})
     opening = open_tracking(cfg, tmp_path / "run", "train", "abc", {}, lambda error: 1)
@@ -182,7 +182,7 @@ def test_online_run_that_cannot_begin_says_how_to_stay_offline(pmg, tmp_path):
 
 
 def test_parts_of_a_run_share_its_trackers(tmp_path):
-    csv = {"_target_": "pmg.tracking.to_csv.CsvTracker", "save_dir": "${run_dir}"}
+    csv = {"_target_": "pmg.tracking.csv_tracker.CsvTracker", "save_dir": "${run_dir}"}
     whole = OmegaConf.create(
         {"run_dir": str(tmp_path / "study"), "paths": {"output_dir": "x"}, "logger": {"csv": csv}}
     )

@@ -16,12 +16,12 @@ from benchmarks.naive_generation import NaiveGenerator
 from benchmarks.stack import Plan, Study, build_drawing, build_requests, build_study
 from benchmarks.timing import speedup
 from benchmarks.training import plain_denoiser
-from pmg.config import instantiate
+from pmg.configuration.instantiate import instantiate
 from pmg.domain import Example
 from pmg.evaluation.metrics import References, classify
 from pmg.evaluation.statistics import paired_difference
 from pmg.generation.pipeline import Pipeline
-from pmg.generation.request import Request
+from pmg.generation.requests import Request
 
 
 def build_naive(pipeline: Pipeline, steps: int) -> NaiveGenerator:

@@ -8,7 +8,7 @@ from benchmarks.naive_keywords import ask_each
 from benchmarks.stack import Plan, Study, build_study
 from benchmarks.timing import alternate, speedup, timed
 from benchmarks.training import plain_language_model
-from pmg.config import instantiate
+from pmg.configuration.instantiate import instantiate
 
 
 def longest_answer(study: Study) -> int:

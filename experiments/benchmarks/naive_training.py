@@ -15,7 +15,7 @@ from diffusers.training_utils import compute_snr
 from torch import Tensor
 from transformers import DynamicCache
 
-from pmg.models.preference_encoder import PreferenceEncoder
+from pmg.models.preference.preference_encoder import PreferenceEncoder
 from pmg.training.optim import one_cycle
 
 

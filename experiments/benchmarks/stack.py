@@ -12,19 +12,19 @@ import hydra
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig
 
-from pmg.commands.parts import build_captions, build_examples, reading
-from pmg.config import find_assets, instantiate, register_configs
-from pmg.data.emoji import EmojiData
+from pmg.configuration.instantiate import find_assets, instantiate, register_configs
+from pmg.data.emoji.dataset import EmojiData
 from pmg.domain import Example
 from pmg.generation.pipeline import Pipeline, build_pipeline
-from pmg.generation.request import NO_WORDS, Request
-from pmg.language.preferences import Reader, Readings
-from pmg.language.verbalize import verbalize_history
-from pmg.models.device import place
-from pmg.models.generator import Generator
-from pmg.models.preference_encoder import PreferenceEncoder
-from pmg.models.sources import load_frozen
-from pmg.run import Run
+from pmg.generation.requests import NO_WORDS, Request
+from pmg.models.diffusion.generator import Generator
+from pmg.models.loading.device import place
+from pmg.models.loading.weight_sources import load_frozen
+from pmg.models.preference.preference_encoder import PreferenceEncoder
+from pmg.orchestration.builders import build_captions, build_examples, reading
+from pmg.orchestration.run import Run
+from pmg.preferences.reader import Reader, Readings
+from pmg.preferences.scenarios import verbalize_history
 from pmg.training.datamodule import RowsDataModule
 from pmg.training.preference import PreferenceTraining
 from pmg.training.preference_setup import build_batches, build_module

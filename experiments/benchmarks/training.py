@@ -15,9 +15,9 @@ from torch.utils.data import DataLoader, IterableDataset
 from benchmarks.naive_training import NaiveTraining
 from benchmarks.stack import Plan, Study, Training, build_training
 from benchmarks.timing import alternate, speedup
-from pmg.config import instantiate
-from pmg.models.generator import Generator
-from pmg.models.language_model import LanguageModel
+from pmg.configuration.instantiate import instantiate
+from pmg.models.diffusion.generator import Generator
+from pmg.models.language.language_model import LanguageModel
 
 OVERRIDES = ("experiment=placement",)  # its 16 users a step: with a prefix in front more of them take much memory
 

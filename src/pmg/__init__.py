@@ -10,7 +10,7 @@ __version__ = "0.1.0"
 def __getattr__(name: str) -> Any:
     """Gives `PersonalizedPipeline` when it is asked for: it loads torch, which commands' help must not."""
     if name == "PersonalizedPipeline":
-        from pmg.generation.personalized import PersonalizedPipeline
+        from pmg.generation.pipeline_personalized import PersonalizedPipeline
 
         return PersonalizedPipeline
     raise AttributeError(f"module 'pmg' has no attribute '{name}'")

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pmg.data.artwork import draw_rows, encode, framed, slugify
-from pmg.data.icon_packs import BitmapFilesPack, Concept, IconifyPack, SvgFilesPack, read_member
+from pmg.data.emoji.artwork import draw_rows, encode, framed, slugify
+from pmg.data.emoji.icon_packs import BitmapFilesPack, Concept, IconifyPack, SvgFilesPack, read_member
 from pmg.domain import PmgError
 
 CIRCLE = '<circle cx="8" cy="8" r="6" fill="red"/>'

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from pmg.data.catalogue import MANIFEST, TABLE, Catalogue, write_table
+from pmg.data.emoji.catalogue import MANIFEST, TABLE, Catalogue, write_table
 from pmg.domain import PmgError
 
 

@@ -7,8 +7,8 @@ import random
 import pytest
 
 from looks import SHARES
-from pmg.data.finish_space import FinishSpace, brightness, traits
-from pmg.data.finishes import Finish
+from pmg.data.emoji.finish_space import FinishSpace, brightness, traits
+from pmg.data.emoji.finishes import Finish
 
 SPACE = FinishSpace(**SHARES, unseen_hues=[[80, 120]], unseen_pairs=[["dark", "pixels"]])
 

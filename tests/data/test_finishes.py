@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from pmg.data.finishes import (
+from pmg.data.emoji.finishes import (
     AS_DRAWN,
     Finish,
     FinishBatch,

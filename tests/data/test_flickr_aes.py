@@ -6,11 +6,11 @@ import pytest
 from PIL import Image
 
 from pmg.data.feedback import Feedback
-from pmg.data.flickr_aes import FILE, FlickrAes
+from pmg.data.image_shards import Packing
 from pmg.data.interactions import InteractionData
-from pmg.data.packing import Packing
-from pmg.data.tables import prepare
-from pmg.data.windows import Windows
+from pmg.data.prepared_tables import prepare
+from pmg.data.publishers.flickr_aes import FILE, FlickrAes
+from pmg.data.windowing import Windows
 from pmg.domain import PmgError
 
 RATINGS = """worker, imagePair, score

@@ -11,10 +11,10 @@ import torch
 from PIL import Image, ImageDraw
 
 from pmg.data.feedback import Feedback
+from pmg.data.image_shards import Packing
 from pmg.data.interactions import InteractionData
-from pmg.data.packing import Packing
-from pmg.data.tables import Drops, Tables, prepare
-from pmg.data.windows import Windows
+from pmg.data.prepared_tables import Drops, Tables, prepare
+from pmg.data.windowing import Windows
 from pmg.domain import PmgError
 
 SHARES = {"train": 0.5, "validation": 0.2, "test": 0.3}

@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 
 from looks import SHARES
-from pmg.config import find_assets
-from pmg.data.drawings import LookData
-from pmg.data.finish_space import FinishSpace
-from pmg.data.look_users import LookUsers, Picture, check_look_leaks
+from pmg.configuration.instantiate import find_assets
+from pmg.data.emoji.drawings import LookData
+from pmg.data.emoji.finish_space import FinishSpace
+from pmg.data.emoji.look_users import LookUsers, Picture, check_look_leaks
 from pmg.domain import PmgError
 
 TOPICS = [

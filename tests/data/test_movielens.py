@@ -12,8 +12,8 @@ from PIL import Image
 
 from pmg.data.feedback import Feedback
 from pmg.data.interactions import InteractionData, ask_later
-from pmg.data.movielens import MovieLens
-from pmg.data.tables import check_columns, load, prepare
+from pmg.data.prepared_tables import check_columns, load, prepare
+from pmg.data.publishers.movielens import MovieLens
 from pmg.domain import PmgError
 
 MOVIES = """movieId,title,genres

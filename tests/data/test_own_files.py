@@ -11,11 +11,11 @@ import yaml
 from PIL import Image
 
 from pmg.data.feedback import Feedback
+from pmg.data.image_shards import Packing
 from pmg.data.interactions import InteractionData
 from pmg.data.own_files import OwnFiles
-from pmg.data.packing import Packing
-from pmg.data.tables import load, prepare
-from pmg.data.windows import Windows
+from pmg.data.prepared_tables import load, prepare
+from pmg.data.windowing import Windows
 from pmg.domain import PmgError
 
 ITEMS = [

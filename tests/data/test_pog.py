@@ -7,9 +7,9 @@ import json
 import pytest
 from PIL import Image
 
-from pmg.data.packing import Packing
-from pmg.data.pog import Pog
-from pmg.data.tables import load, prepare
+from pmg.data.image_shards import Packing
+from pmg.data.prepared_tables import load, prepare
+from pmg.data.publishers.pog import Pog
 from pmg.domain import PmgError
 
 ITEMS = (

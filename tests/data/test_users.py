@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from pmg.data.splits import check_leaks, hold_out
-from pmg.data.users import Shelf, UserSimulation
+from pmg.data.emoji.holdout import check_leaks, hold_out
+from pmg.data.emoji.users import Shelf, UserSimulation
 from pmg.domain import PmgError
 
 
@@ -22,7 +22,7 @@ def styles_of(example):
 
 
 def test_whole_data_set_is_large_enough_and_free_of_leaks(compose):
-    from pmg.config import instantiate
+    from pmg.configuration.instantiate import instantiate
 
     data = instantiate(compose("train").data)
     whole = {name: data.examples(name) for name in data.users.sizes}
@@ -107,7 +107,7 @@ def test_topics_without_a_target_are_named(emoji):
 
 
 def test_one_topic_is_enough_for_a_user(compose):
-    from pmg.config import instantiate
+    from pmg.configuration.instantiate import instantiate
 
     data = instantiate(compose("train", "data.topics=[animal-mammal]").data)
     examples = data.examples("train", users=10)

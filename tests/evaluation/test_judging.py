@@ -7,13 +7,13 @@ import torch
 from omegaconf import OmegaConf
 
 from checkpoints import write_clip, write_dinov2
-from pmg.commands.judges import build_features, build_measures, build_sets, check_independent
-from pmg.config import instantiate
+from pmg.configuration.instantiate import instantiate
 from pmg.domain import PmgError
+from pmg.evaluation.distribution_metrics import measure_sets
 from pmg.evaluation.judging import Judging, in_order, own_words
-from pmg.evaluation.kept_rows import KeptRows
+from pmg.evaluation.metric_builders import build_features, build_measures, build_sets, check_independent
 from pmg.evaluation.report import build_results, write_results
-from pmg.evaluation.sets import measure_sets
+from pmg.evaluation.row_cache import KeptRows
 from pmg.evaluation.tables import build_tables, to_markdown
 from pmg.generation.records import Candidate, Record
 

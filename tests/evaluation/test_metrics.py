@@ -17,7 +17,7 @@ from pmg.evaluation.metrics import (
     style_accuracy,
     to_unit,
 )
-from pmg.models.perceptual import PerceptualDistance
+from pmg.models.vision.perceptual import PerceptualDistance
 
 ASSETS = Path(__file__).resolve().parents[2] / "assets" / "lpips"
 

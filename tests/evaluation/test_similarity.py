@@ -10,8 +10,8 @@ from checkpoints import write_clip, write_dinov2
 from pmg.domain import PmgError
 from pmg.evaluation.metrics import BETAS, ms_ssim, scales, ssim
 from pmg.evaluation.similarity import ClipSimilarity, DinoSimilarity, Scene, VggDistance
-from pmg.models.features import ClipFeatures, VisionFeatures
-from pmg.models.perceptual import PerceptualDistance
+from pmg.models.vision.features import ClipFeatures, VisionFeatures
+from pmg.models.vision.perceptual import PerceptualDistance
 
 
 def pictures(count, seed=0, size=32):

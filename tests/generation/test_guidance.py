@@ -7,7 +7,7 @@ import torch
 
 from pmg.domain import PmgError
 from pmg.generation.guidance import Scales
-from pmg.models.sampling import combine
+from pmg.models.diffusion.sampling import combine
 
 BLOCKS = ("keywords", "soft")
 NAMES = ("empty", "target", *BLOCKS, "negative")

@@ -15,7 +15,7 @@ import pytest
 from pmg import PersonalizedPipeline
 from pmg.domain import PmgError
 from pmg.generation.components import COMPONENTS, LOCATIONS, Component, register_component
-from pmg.generation.exported import INDEX, PARTS, SECTIONS, read_index
+from pmg.generation.serialization import INDEX, PARTS, SECTIONS, read_index
 
 CANARY = "pmg_canary"  # a module of the hostile folder, which writes a file where it is imported
 TARGETS = [
@@ -24,18 +24,18 @@ TARGETS = [
     "builtins.exec",
     "torch.hub.load",
     "torch.load",
-    "pmg.models.generator.torch.hub.load",
-    "pmg.models.generator.torch.load",
-    "pmg.models.language_model.AutoModelForCausalLM.from_pretrained",
-    "pmg.data.tables.pd.read_pickle",
-    "pmg.language.captioning.np.load",
+    "pmg.models.diffusion.generator.torch.hub.load",
+    "pmg.models.diffusion.generator.torch.load",
+    "pmg.models.language.language_model.AutoModelForCausalLM.from_pretrained",
+    "pmg.data.prepared_tables.pd.read_pickle",
+    "pmg.preferences.captioning.np.load",
     "pmg.cache.Path.write_text",
     "pmg.cache.atomic_write_text",
-    "pmg.models.gguf.shutil.rmtree",
-    "pmg.models.stable_diffusion.DiffusionPipeline.from_pretrained",
+    "pmg.models.loading.gguf.shutil.rmtree",
+    "pmg.models.diffusion.stable_diffusion.DiffusionPipeline.from_pretrained",
     "pmg.generation.components.Component",
-    "pmg.language.captioning.MetadataCaptioner.__init__.__globals__",
-    "pmg.models.scorer.Scorer.from_folder",
+    "pmg.preferences.captioning.MetadataCaptioner.__init__.__globals__",
+    "pmg.models.vision.scorer.Scorer.from_folder",
 ]
 STRANGE = [None, 3, 1.5, True, [], {}, ["Scorer"], {"a": 1}, "", "scorer", "Scorer ", "__class__", "${oc.env:HOME}"]
 ESCAPES = [

@@ -10,15 +10,15 @@ import torch
 
 from pmg.domain import Keywords, PmgError
 from pmg.generation.alpha import FixedAlpha
-from pmg.generation.balance import WeightGrid
+from pmg.generation.dataset_generation import StudyGenerator, list_arms, mismatch
 from pmg.generation.guidance import Scales
 from pmg.generation.pareto import hypervolume, pareto_front
 from pmg.generation.pipeline import Pipeline
 from pmg.generation.records import RecordWriter, read_images, read_records
-from pmg.generation.request import Method, Preference, Request, RequestBuilder
-from pmg.generation.study import StudyGenerator, list_arms, mismatch
+from pmg.generation.requests import Method, Preference, Request, RequestBuilder
+from pmg.generation.selection import WeightGrid
 from pmg.generation.weighting import AttentionWeighting, ScaleWeighting
-from pmg.models.tiny import tiny_scorer
+from pmg.models.loading.tiny_models import tiny_scorer
 
 PMG = Method(words="keywords", tokens="soft", negative=True)
 METHODS = {"none": Method(), "keywords": Method(words="keywords"), "pmg": PMG}

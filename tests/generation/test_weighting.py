@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from pmg.generation.weighting import AttentionWeighting, ScaleWeighting
-from pmg.models.conditioning import Block, join
+from pmg.models.diffusion.conditioning import Block, join
 
 WEIGHTINGS = [ScaleWeighting(), AttentionWeighting()]
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
-from pmg.models.language_model import LanguageModel
-from pmg.models.tiny import tiny_tokenizer
+from pmg.models.language.language_model import LanguageModel
+from pmg.models.loading.tiny_models import tiny_tokenizer
 
 
 def build_family(family: str) -> LanguageModel:

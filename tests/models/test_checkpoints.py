@@ -16,17 +16,17 @@ from safetensors.torch import load_file, save_file
 
 from checkpoints import LLAMA, SCHEDULE, clip_tokenizer, text_config, write_clip, write_language_model, write_sd15
 from pmg.domain import PmgError
-from pmg.language.captioning import load_image_to_text
-from pmg.models.checkpoints import find_variant, load_checkpoint
-from pmg.models.clip_scorer import ClipScorer
-from pmg.models.features import VisionFeatures
-from pmg.models.generator import Generator
-from pmg.models.language_model import load_language_model
-from pmg.models.scorer import Scorer
-from pmg.models.sources import resolve_source
-from pmg.models.stable_diffusion import load_stable_diffusion
-from pmg.models.text_encoder import TextEncoder
-from pmg.models.tiny import tiny_generator, tiny_scorer, tiny_text_encoder, tiny_tokenizer
+from pmg.models.diffusion.generator import Generator
+from pmg.models.diffusion.stable_diffusion import load_stable_diffusion
+from pmg.models.diffusion.text_encoder import TextEncoder
+from pmg.models.language.language_model import load_language_model
+from pmg.models.loading.checkpoints import find_variant, load_checkpoint
+from pmg.models.loading.tiny_models import tiny_generator, tiny_scorer, tiny_text_encoder, tiny_tokenizer
+from pmg.models.loading.weight_sources import resolve_source
+from pmg.models.vision.clip_scorer import ClipScorer
+from pmg.models.vision.features import VisionFeatures
+from pmg.models.vision.scorer import Scorer
+from pmg.preferences.captioning import load_image_to_text
 
 QWEN = tf.Qwen2Config(**{**LLAMA.to_dict(), "model_type": "qwen2", "tie_word_embeddings": True})
 UNET = "diffusion_pytorch_model.safetensors"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from pmg.models.conditioning import Block, drop_target, join, stack
+from pmg.models.diffusion.conditioning import Block, drop_target, join, stack
 
 
 def block(batch, length, seed=0):

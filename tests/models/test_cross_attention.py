@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from pmg.models.conditioning import Block, join
+from pmg.models.diffusion.conditioning import Block, join
 
 STEP = torch.tensor([500, 500])
 

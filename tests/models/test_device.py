@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
+from pmg.configuration.precision import has_bfloat16
 from pmg.domain import PmgError
-from pmg.models.device import place
-from pmg.provenance import has_bfloat16
+from pmg.models.loading.device import place
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

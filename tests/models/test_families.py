@@ -8,9 +8,9 @@ import transformers as tf
 
 from checkpoints import write_language_model
 from pmg.domain import PmgError
-from pmg.models.architecture import Shape
-from pmg.models.choice import Question
-from pmg.models.language_model import load_language_model
+from pmg.models.language.compatibility import Shape
+from pmg.models.language.language_model import load_language_model
+from pmg.models.language.option_scoring import Question
 
 TEXTS = ("red apple, flat", "dog: thick black outline, black and white, flat", "ghost")
 CHAT = (

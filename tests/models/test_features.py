@@ -11,9 +11,9 @@ from PIL import Image
 
 from checkpoints import write_clip, write_dinov2, write_language_model
 from pmg.domain import PmgError
-from pmg.evaluation.sets import Fid
-from pmg.models.device import place
-from pmg.models.features import ClipFeatures, InceptionFeatures, VisionFeatures, encode_images, seen_size
+from pmg.evaluation.distribution_metrics import Fid
+from pmg.models.loading.device import place
+from pmg.models.vision.features import ClipFeatures, InceptionFeatures, VisionFeatures, encode_images, seen_size
 
 INSTALLED = importlib.util.find_spec("torch_fidelity") is not None
 

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from pmg.domain import PmgError
-from pmg.models.conditioning import join
-from pmg.models.generator import Generator
-from pmg.models.sampling import combine, sample_latents
+from pmg.models.diffusion.conditioning import join
+from pmg.models.diffusion.generator import Generator
+from pmg.models.diffusion.sampling import combine, sample_latents
 
 TEXTS = ["red apple", "a much longer text about a dog", "cat"]
 

@@ -9,7 +9,7 @@ import torchvision
 from safetensors.torch import load_file, save_file
 
 from pmg.domain import PmgError
-from pmg.models.perceptual import PerceptualDistance, feature_distance
+from pmg.models.vision.perceptual import PerceptualDistance, feature_distance
 
 
 @pytest.fixture(scope="module")

@@ -11,10 +11,10 @@ import torch
 
 from checkpoints import SCHEDULE, write_sd15, write_sdxl
 from pmg.domain import PmgError
-from pmg.models.conditioning import join
-from pmg.models.cross_attention import FusedWeightedAttention, WeightedAttention
-from pmg.models.sampling import sample_latents
-from pmg.models.stable_diffusion import load_stable_diffusion
+from pmg.models.diffusion.conditioning import join
+from pmg.models.diffusion.cross_attention import FusedWeightedAttention, WeightedAttention
+from pmg.models.diffusion.sampling import sample_latents
+from pmg.models.diffusion.stable_diffusion import load_stable_diffusion
 
 TEXTS = ["red apple", "a dog, thick black outline"]
 VELOCITY = {"scheduler": df.DDIMScheduler(**SCHEDULE, prediction_type="v_prediction", clip_sample=False)}

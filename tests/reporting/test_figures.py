@@ -7,9 +7,9 @@ import pytest
 from PIL import Image
 
 from pmg.evaluation.tables import METRICS
+from pmg.reporting.alpha_tradeoff import ALPHAS
 from pmg.reporting.figures import draw_arms, draw_curves, draw_effect, draw_trade, numbers_of, png
 from pmg.reporting.summary import scalar_metric
-from pmg.reporting.trade import ALPHAS
 
 JUDGED = [metric for metric in METRICS if metric.name in ("style_accuracy", "concept_accuracy")]
 CURVE = [(0.5 + alpha / 10, 0.5 - alpha / 10) for alpha in ALPHAS]

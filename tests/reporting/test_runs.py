@@ -5,7 +5,7 @@ import shutil
 import pytest
 
 from pmg.domain import PmgError
-from pmg.reporting.evidence import gather, read_curves
+from pmg.reporting.artifacts import gather, read_curves
 from pmg.reporting.runs import find_runs, natural, read_runs
 from runs import write_curve, write_records, write_rows, write_run
 

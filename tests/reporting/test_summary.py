@@ -8,12 +8,12 @@ import pytest
 
 from pmg.evaluation.statistics import interval
 from pmg.evaluation.tables import to_markdown
-from pmg.reporting.evidence import gather
-from pmg.reporting.factors import find_factors
+from pmg.reporting.alpha_tradeoff import ALPHAS, alpha_curves
+from pmg.reporting.artifacts import gather
 from pmg.reporting.runs import read_runs
 from pmg.reporting.summary import effects, group, tidy
 from pmg.reporting.tables import summary_tables
-from pmg.reporting.trade import ALPHAS, alpha_curves
+from pmg.reporting.variants import find_factors
 from runs import record, write_rows, write_run
 
 VALUES = {(2, 0): [0.1, 0.3, 0.4], (2, 1): [0.2, 0.5, 0.1], (10, 0): [0.6, 0.6, 0.7], (10, 1): [0.5, 0.4, 0.9]}

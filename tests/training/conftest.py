@@ -6,10 +6,10 @@ import pytest
 import pytorch_lightning as pl
 
 from pmg.cache import Cache
-from pmg.language.budget import Budget
-from pmg.language.decoding import Choose
-from pmg.language.preferences import Reader
-from pmg.models.tiny import tiny_language_model
+from pmg.models.loading.tiny_models import tiny_language_model
+from pmg.preferences.keyword_budget import Budget
+from pmg.preferences.keyword_decoding import Choose
+from pmg.preferences.reader import Reader
 from pmg.training.objective import Denoise
 from pmg.training.preference import PreferenceBatches, PreferenceTraining
 from pmg.training.preference_setup import build_batches, build_module
@@ -18,7 +18,7 @@ from pmg.training.preference_setup import build_batches, build_module
 @pytest.fixture(scope="session")
 def scenario(shipped):
     """The shipped emoji scenario."""
-    from pmg.config import instantiate
+    from pmg.configuration.instantiate import instantiate
 
     return instantiate(shipped.scenario)
 
@@ -28,7 +28,7 @@ def training(emoji, scenario, generator, tmp_path):
     """Makes module and batches; every call with the same options builds the same ones."""
     from functools import partial
 
-    from pmg.models.preference_encoder import build_preference_encoder
+    from pmg.models.preference.preference_encoder import build_preference_encoder
 
     def build(drop=None, placement="late", keep=True, **objective):
         import torch

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from pmg.cache import Cache
-from pmg.models.conditioning import Block, join
+from pmg.models.diffusion.conditioning import Block, join
 from pmg.training.inversion import HistoryImages, TextualInversion, invert_histories
 
 

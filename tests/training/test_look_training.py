@@ -10,16 +10,16 @@ from diffusers import SD3Transformer2DModel, UNet2DConditionModel
 from torch.nn.functional import avg_pool2d
 
 from looks import SHARES
-from pmg.config import find_assets
-from pmg.data.drawings import LookData
-from pmg.data.finish_space import FinishSpace
-from pmg.models.conditioning import Block
+from pmg.configuration.instantiate import find_assets
+from pmg.data.emoji.drawings import LookData
+from pmg.data.emoji.finish_space import FinishSpace
+from pmg.models.diffusion.conditioning import Block
 from pmg.models.diffusion.denoisers import SD3Denoiser, UNetDenoiser
 from pmg.models.diffusion.look_denoiser import LookDenoiser, pool_condition
 from pmg.models.diffusion.noise_processes import FlowMatching
-from pmg.models.style_encoder import StyleEncoder
-from pmg.models.tiny import tiny_text_encoder
-from pmg.training.look_denoiser import (
+from pmg.models.diffusion.style_encoder import StyleEncoder
+from pmg.models.loading.tiny_models import tiny_text_encoder
+from pmg.training.pretraining.look_denoiser import (
     REFERENCES,
     Drop,
     LookBatches,
@@ -27,8 +27,8 @@ from pmg.training.look_denoiser import (
     reference_rows,
     some_references,
 )
-from pmg.training.look_judge import contrast
-from pmg.training.look_pool import ITEMS, LookPool, build_pool, say
+from pmg.training.pretraining.look_judge import contrast
+from pmg.training.pretraining.look_pool import ITEMS, LookPool, build_pool, say
 
 WIDTH = 32
 SPACE = FinishSpace(**SHARES, unseen_hues=[[80, 120]], unseen_pairs=[["dark", "pixels"]])

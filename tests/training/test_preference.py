@@ -8,10 +8,10 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
-from pmg.commands.parts import sign_encoder, start_from
+from pmg.configuration.identity import COMMANDS, Role
 from pmg.domain import PmgError
-from pmg.identity import COMMANDS, Role
-from pmg.models.conditioning import Block, join
+from pmg.models.diffusion.conditioning import Block, join
+from pmg.orchestration.builders import sign_encoder, start_from
 from pmg.training.callbacks import LastCheckpoint, Signature, resume_point
 from pmg.training.objective import Contrast, Denoise
 from pmg.training.preference import PARTS, PreferenceBatches

@@ -9,16 +9,16 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from safetensors.torch import load_file
 
 from pmg.commands.pretrain import body, install, refuse_short
-from pmg.config import leaves, to_plain
+from pmg.configuration.instantiate import leaves, to_plain
 from pmg.domain import PmgError
-from pmg.models.judge import Judge
-from pmg.models.perceptual import PerceptualDistance
-from pmg.models.scorer import Scorer
-from pmg.models.tiny import tiny_generator
-from pmg.run import Run
-from pmg.training.augment import random_affine
+from pmg.models.loading.tiny_models import tiny_generator
+from pmg.models.vision.judge import Judge
+from pmg.models.vision.perceptual import PerceptualDistance
+from pmg.models.vision.scorer import Scorer
+from pmg.orchestration.run import Run
 from pmg.training.callbacks import LastCheckpoint
-from pmg.training.pretraining import AutoencoderStage, DenoiserStage, JudgeStage, ScorerStage, rows_of
+from pmg.training.pretraining.augmentation import random_affine
+from pmg.training.pretraining.stages import AutoencoderStage, DenoiserStage, JudgeStage, ScorerStage, rows_of
 
 
 def trainer(folder, steps=2):

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pmg.commands.launch import launch
-from pmg.config import instantiate, instantiate_by_name, to_plain
+from pmg.configuration.instantiate import instantiate, instantiate_by_name, to_plain
+from pmg.orchestration.launcher import launch
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-    from pmg.run import Run
-    from pmg.training.memory import Estimate
+    from pmg.orchestration.run import Run
+    from pmg.training.memory_forecast import Estimate
 
 GIB = 2**30
 
 
 def body(cfg: DictConfig, run: Run) -> float | None:
     """Forecasts the memory of a training."""
-    from pmg.training.memory import estimate_training
+    from pmg.training.memory_forecast import estimate_training
 
     estimate = estimate_training(*empty_models(cfg), instantiate_by_name(cfg.objective.module.terms))
     _show(estimate)
@@ -28,15 +28,15 @@ def body(cfg: DictConfig, run: Run) -> float | None:
 
 def empty_models(cfg: DictConfig) -> tuple[Any, ...]:
     """Language model and generator without weights, the bytes of all frozen weights, and the training's sizes."""
-    from pmg.models.blueprints import (
+    from pmg.models.language.quantization import quantized_bytes
+    from pmg.models.loading.memory_tracker import weight_bytes
+    from pmg.models.loading.meta_models import (
         empty_generator,
         empty_language_model,
         empty_towers,
         language_model_config,
     )
-    from pmg.models.live_bytes import weight_bytes
-    from pmg.models.quantization import quantized_bytes
-    from pmg.training.memory import Sizes
+    from pmg.training.memory_forecast import Sizes
 
     node, drawn = to_plain(cfg.encoder.language_model), to_plain(cfg.generator)
     source = node.get("source")
@@ -66,7 +66,7 @@ def empty_models(cfg: DictConfig) -> tuple[Any, ...]:
 
 def _generator_configs(cfg: DictConfig) -> dict[str, Any]:
     """Configs of the generator's parts, without its weights where they are loaded from somewhere."""
-    from pmg.models.blueprints import generator_configs
+    from pmg.models.loading.meta_models import generator_configs
 
     place = cfg.generator.get("source") or cfg.generator.get("folder")
     if place:

@@ -7,39 +7,39 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pmg.commands.hardware import check_device
-from pmg.commands.judges import build_features, build_measures, build_sets, check_independent
-from pmg.commands.launch import launch
-from pmg.commands.parts import build_examples
-from pmg.commands.shards import is_dealt, own_shard, work_shards
-from pmg.config import instantiate, portable
+from pmg.configuration.identity import RUNS, Role, find_role, hash_images, hash_values, tell_differences
+from pmg.configuration.instantiate import instantiate, portable
 from pmg.domain import PmgError
-from pmg.identity import RUNS, Role, find_role, hash_images, hash_values, tell_differences
-from pmg.run import Run, tracked
-from pmg.run_folder import identify, read_portable, replace_folders
+from pmg.evaluation.metric_builders import build_features, build_measures, build_sets, check_independent
+from pmg.orchestration.builders import build_examples
+from pmg.orchestration.hardware import check_device
+from pmg.orchestration.launcher import launch
+from pmg.orchestration.run import Run, tracked
+from pmg.orchestration.sharding import is_dealt, own_shard, work_shards
+from pmg.runs.run_folder import identify, read_portable, replace_folders
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from omegaconf import DictConfig
 
-    from pmg.data.emoji import EmojiData
+    from pmg.data.emoji.dataset import EmojiData
     from pmg.domain import Example
+    from pmg.evaluation.distribution_metrics import SetMetric
     from pmg.evaluation.judging import Judging
-    from pmg.evaluation.sets import SetMetric
-    from pmg.models.features import ImageFeatures
+    from pmg.models.vision.features import ImageFeatures
 
 
 @tracked
 def body(cfg: DictConfig, run: Run) -> float | None:
     """Judges generated images and writes the results table."""
+    from pmg.evaluation.distribution_metrics import measure_sets
     from pmg.evaluation.judging import in_order, judge_accuracy
     from pmg.evaluation.report import build_results, read_rows, write_results, write_rows
-    from pmg.evaluation.sets import measure_sets
-    from pmg.evaluation.tracked import headline, record_results
+    from pmg.evaluation.tracker_logging import headline, record_results
     from pmg.generation.records import read_images, read_records, refuse_mixtures
-    from pmg.models.images import fit_size
-    from pmg.provenance import git_state
+    from pmg.models.vision.image_sizes import fit_size
+    from pmg.runs.provenance import git_state
 
     check_device(cfg.device)
     made = read_generation(cfg, run)
@@ -165,8 +165,8 @@ def _build_judging(
 ) -> tuple[Judging, Mapping[str, ImageFeatures]]:
     """Loads the models that judge."""
     from pmg.evaluation.judging import Judging
-    from pmg.evaluation.kept_rows import KeptRows
-    from pmg.models.device import place
+    from pmg.evaluation.row_cache import KeptRows
+    from pmg.models.loading.device import place
 
     judge = instantiate(cfg.judge.classifier) if cfg.judge.classifier else None
     features = build_features(cfg.judge, sets, cfg.device)

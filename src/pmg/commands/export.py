@@ -5,24 +5,24 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pmg.commands.launch import launch
-from pmg.config import to_plain
+from pmg.configuration.instantiate import to_plain
 from pmg.domain import PmgError
-from pmg.run import Run
-from pmg.run_folder import read_finished
+from pmg.orchestration.launcher import launch
+from pmg.orchestration.run import Run
+from pmg.runs.run_folder import read_finished
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-EVIDENCE = "pmg.training.evidence.TextEvidence"
+EVIDENCE = "pmg.training.encoder_inputs.TextEvidence"
 
 
 def body(cfg: DictConfig, run: Run) -> float | None:
     """Makes a pipeline folder of a training run."""
-    from pmg.generation.exported import ENCODER, PARTS, SECTIONS
-    from pmg.generation.exporting import place_weights, save_encoder, to_index, write_index
-    from pmg.generation.locations import ASSETS, CACHE
+    from pmg.generation.export import place_weights, save_encoder, to_index, write_index
     from pmg.generation.pipeline_card import write_pipeline_card
+    from pmg.generation.serialization import ENCODER, PARTS, SECTIONS
+    from pmg.generation.weight_locations import ASSETS, CACHE
 
     trained, metrics = _trained(cfg)
     homes = {name: trained.encoder if name in trained.encoder else trained for name in PARTS}

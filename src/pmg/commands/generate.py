@@ -5,34 +5,34 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pmg.commands.hardware import check_device
-from pmg.commands.known import Sources, build_preferences, check_known
-from pmg.commands.launch import launch
-from pmg.commands.parts import build_captions, build_examples, reading
-from pmg.commands.shards import is_dealt, own_shard, work_shards
-from pmg.config import instantiate, instantiate_by_name
+from pmg.configuration.identity import hash_images
+from pmg.configuration.instantiate import instantiate, instantiate_by_name
 from pmg.domain import Keywords
-from pmg.identity import hash_images
-from pmg.run import Run, tracked
-from pmg.run_folder import identify
+from pmg.orchestration.builders import build_captions, build_examples, reading
+from pmg.orchestration.hardware import check_device
+from pmg.orchestration.launcher import launch
+from pmg.orchestration.preference_sources import Sources, build_preferences, check_known
+from pmg.orchestration.run import Run, tracked
+from pmg.orchestration.sharding import is_dealt, own_shard, work_shards
+from pmg.runs.run_folder import identify
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from omegaconf import DictConfig
 
-    from pmg.data.emoji import EmojiData
+    from pmg.data.emoji.dataset import EmojiData
     from pmg.domain import Example
-    from pmg.generation.request import Method, Preference, RequestBuilder
-    from pmg.models.generator import Generator
+    from pmg.generation.requests import Method, Preference, RequestBuilder
+    from pmg.models.diffusion.generator import Generator
 
 
 @tracked
 def body(cfg: DictConfig, run: Run) -> float | None:
     """Makes images for test users with every method."""
-    from pmg.evaluation.tracked import record_samples
-    from pmg.generation.shards import merge_records
-    from pmg.generation.study import list_keys
+    from pmg.evaluation.tracker_logging import record_samples
+    from pmg.generation.dataset_generation import list_keys
+    from pmg.generation.record_shards import merge_records
 
     check_device(cfg.device)
     methods = instantiate_by_name(cfg.method)
@@ -54,10 +54,10 @@ def _generate(
     encoders: Mapping[str, str],
 ) -> None:  # fmt: skip
     """Makes this process's part of the images."""
+    from pmg.generation.dataset_generation import StudyGenerator
     from pmg.generation.pipeline import build_pipeline
     from pmg.generation.records import RecordWriter
-    from pmg.generation.study import StudyGenerator
-    from pmg.models.compiling import compile_models
+    from pmg.models.loading.compilation import compile_models
 
     hashes = {"config": hash_images(identify(cfg, "generate")), "dtype": str(cfg.dtype)}
     pipeline = build_pipeline(cfg, cfg.device)
@@ -82,7 +82,7 @@ def _read(
     methods: Mapping[str, Method],
 ) -> tuple[RequestBuilder, dict[str, Preference]]:  # fmt: skip
     """What makes requests, and what is known of each user."""
-    from pmg.generation.request import NO_WORDS, RequestBuilder, join_words
+    from pmg.generation.requests import NO_WORDS, RequestBuilder, join_words
 
     looks = build_captions(cfg, run, data, examples)
     with reading(cfg, run, generator.text_encoder) as reader:

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pmg.cache import atomic_write_text
-from pmg.commands.hardware import check_device
-from pmg.commands.launch import launch
-from pmg.commands.parts import reading
-from pmg.config import instantiate, nearest, portable
+from pmg.configuration.instantiate import instantiate, nearest, portable
 from pmg.domain import Keywords, PmgError
-from pmg.run import Run, tracked
+from pmg.orchestration.builders import reading
+from pmg.orchestration.hardware import check_device
+from pmg.orchestration.launcher import launch
+from pmg.orchestration.run import Run, tracked
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -33,9 +33,9 @@ def body(cfg: DictConfig, run: Run) -> float | None:
     from pmg.evaluation.faithfulness import agreement_rows
     from pmg.evaluation.report import Roles, build_results, write_results
     from pmg.evaluation.tables import build_tables, print_tables
-    from pmg.evaluation.tracked import headline, record_results
-    from pmg.generation.study import mismatch
-    from pmg.provenance import git_state
+    from pmg.evaluation.tracker_logging import headline, record_results
+    from pmg.generation.dataset_generation import mismatch
+    from pmg.runs.provenance import git_state
 
     check_device(cfg.device)
     vocabulary, data = _vocabulary(cfg), instantiate(cfg.data)
@@ -83,8 +83,8 @@ def popular(data: InteractionData, examples: Sequence[Example], vocabulary: Sequ
 
 def read(cfg: DictConfig, run: Run, examples: Sequence[Example]) -> Mapping[str, Mapping[str, Keywords]]:
     """Each user's keywords, counted and by the language model."""
-    from pmg.language.captioning import caption_items
-    from pmg.language.counting import count_keywords
+    from pmg.preferences.captioning import caption_items
+    from pmg.preferences.keyword_counting import count_keywords
 
     # dislikes would be read for negative keywords, which nothing here compares
     examples = [replace(e, history=tuple(behavior for behavior in e.history if behavior.liked)) for e in examples]

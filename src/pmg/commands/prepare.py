@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pmg.commands.launch import launch
-from pmg.config import instantiate
+from pmg.configuration.instantiate import instantiate
+from pmg.orchestration.launcher import launch
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-    from pmg.run import Run
+    from pmg.orchestration.run import Run
 
 
 def body(cfg: DictConfig, run: Run) -> float | None:

@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pmg.cache import replace_folder
-from pmg.commands.hardware import check_hardware
-from pmg.commands.launch import launch
-from pmg.commands.parts import fit
-from pmg.commands.ranks import processes
-from pmg.config import instantiate
+from pmg.configuration.instantiate import instantiate
 from pmg.domain import PmgError
-from pmg.provenance import hardware
-from pmg.run import Run, tracked
+from pmg.orchestration.builders import fit
+from pmg.orchestration.distributed import processes
+from pmg.orchestration.hardware import check_hardware
+from pmg.orchestration.launcher import launch
+from pmg.orchestration.run import Run, tracked
+from pmg.runs.provenance import hardware
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig

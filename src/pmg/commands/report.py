@@ -13,15 +13,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from pmg.cache import atomic_write_bytes, atomic_write_text
-from pmg.commands.launch import reader_may_leave, terminated
 from pmg.domain import PmgError
-from pmg.ending import INTERRUPTED
-from pmg.locks import LOCK, locked
+from pmg.orchestration.launcher import reader_may_leave, terminated
+from pmg.runs.exit_codes import INTERRUPTED
+from pmg.runs.locks import LOCK, locked
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from pmg.reporting.page import Report
+    from pmg.reporting.html_page import Report
 
 ABOUT = """pmg-report: makes one table, figures and a page of any set of runs.
 
@@ -47,7 +47,7 @@ def write_report(paths: Sequence[Path], into: Path, command: str) -> None:
     """
     check_place(into)
     try:
-        from pmg.reporting.build import build_report
+        from pmg.reporting.report import build_report
     except ModuleNotFoundError as error:
         package = str(error.name).partition(".")[0]
         raise PmgError(f"pmg-report needs {package}: pip install 'pmg[report]'") from error
@@ -63,7 +63,7 @@ def write_report(paths: Sequence[Path], into: Path, command: str) -> None:
 
 def _write_texts(report: Report, table: pd.DataFrame, into: Path) -> None:
     from pmg.evaluation.tables import to_markdown
-    from pmg.reporting.page import render
+    from pmg.reporting.html_page import render
 
     buffer = io.BytesIO()
     table.to_parquet(buffer, index=False)

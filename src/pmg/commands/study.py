@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pmg.commands import evaluate, generate, train
-from pmg.commands.judges import check_independent
-from pmg.commands.launch import launch
-from pmg.config import fixed_folders, select_config
-from pmg.run import Run, execute_part, tracked
-from pmg.run_folder import identify, refuse_other
+from pmg.configuration.instantiate import fixed_folders, select_config
+from pmg.evaluation.metric_builders import check_independent
+from pmg.orchestration.launcher import launch
+from pmg.orchestration.run import Run, execute_part, tracked
+from pmg.runs.run_folder import identify, refuse_other
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig

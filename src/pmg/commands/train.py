@@ -5,12 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pmg.commands.hardware import check_hardware
-from pmg.commands.launch import launch
-from pmg.commands.parts import build_captions, build_examples, fit, latents_place, reading, sign_encoder, start_from
-from pmg.commands.ranks import across_processes
-from pmg.config import instantiate
-from pmg.run import Run, tracked
+from pmg.configuration.instantiate import instantiate
+from pmg.orchestration.builders import (
+    build_captions,
+    build_examples,
+    fit,
+    latents_place,
+    reading,
+    sign_encoder,
+    start_from,
+)
+from pmg.orchestration.distributed import across_processes
+from pmg.orchestration.hardware import check_hardware
+from pmg.orchestration.launcher import launch
+from pmg.orchestration.run import Run, tracked
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -25,8 +33,8 @@ def body(cfg: DictConfig, run: Run) -> float | None:
 @tracked
 def train(cfg: DictConfig, run: Run) -> float | None:
     """Trains the preference encoder in this process, alone or as one of several."""
-    from pmg.models.compiling import compile_models
-    from pmg.models.device import place
+    from pmg.models.loading.compilation import compile_models
+    from pmg.models.loading.device import place
     from pmg.training.preference_setup import build_batches, build_module
 
     encoder = instantiate(cfg.encoder.preference_encoder)

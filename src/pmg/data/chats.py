@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from pmg.config import nearest
+from pmg.configuration.instantiate import nearest
 from pmg.domain import Example, Item, PmgError, Turn
 
 KEYS = ("id", "user", "target", "turns", "labels")

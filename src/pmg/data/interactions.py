@@ -9,16 +9,16 @@ from functools import cached_property
 
 import pandas as pd
 
-from pmg.config import nearest
-from pmg.data.dealing import by_hash, check_split_by, deal
+from pmg.configuration.instantiate import nearest
+from pmg.configuration.ranges import Count, CountOrZero, NotNegative, Seed, Share
 from pmg.data.duplicates import Hashes
+from pmg.data.emoji.holdout import stable_number
 from pmg.data.feedback import Feedback
-from pmg.data.pictures import Pictures
-from pmg.data.splits import stable_number
-from pmg.data.tables import load
-from pmg.data.windows import Question, Windows
+from pmg.data.prepared_images import Pictures
+from pmg.data.prepared_tables import load
+from pmg.data.splitting import by_hash, check_split_by, deal
+from pmg.data.windowing import Question, Windows
 from pmg.domain import Behavior, Example, Item, PmgError
-from pmg.ranges import Count, CountOrZero, NotNegative, Seed, Share
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +51,7 @@ class InteractionData:
 
     Args:
         name: of the data set.
-        folder: of the prepared tables (`pmg.data.tables`).
+        folder: of the prepared tables (`pmg.data.prepared_tables`).
         feedback: which ratings and actions are likes and dislikes.
         shares: share of each split; they sum to 1.
         min_likes: users with fewer likes are left out.

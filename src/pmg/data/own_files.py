@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pmg.config import nearest
-from pmg.data.publisher import digest, read_rows, require_columns
-from pmg.data.tables import INTERACTIONS, ITEMS, Drops, Tables, as_rows
+from pmg.configuration.instantiate import nearest
+from pmg.data.prepared_tables import INTERACTIONS, ITEMS, Drops, Tables, as_rows
+from pmg.data.publishers.published_files import digest, read_rows, require_columns
 from pmg.domain import PmgError
 
 WHERE = "docs/data.md has the schema"

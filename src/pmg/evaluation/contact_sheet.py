@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from pmg.data.catalogue import Catalogue
+from pmg.data.emoji.catalogue import Catalogue
 from pmg.domain import Example
 from pmg.evaluation.metrics import check_images
 from pmg.generation.records import to_uint8

@@ -14,19 +14,19 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
 from pmg.cache import Cache
-from pmg.data.catalogue import Catalogue
+from pmg.data.emoji.catalogue import Catalogue
 from pmg.domain import Example, Item, PmgError
-from pmg.evaluation.kept_rows import KeptRows
+from pmg.evaluation.distribution_metrics import Gallery
 from pmg.evaluation.metrics import References, classify, measure
-from pmg.evaluation.sets import Gallery
+from pmg.evaluation.row_cache import KeptRows
 from pmg.evaluation.similarity import Compare, Measure, Scene
 from pmg.evaluation.tables import GOAL, MAIN
+from pmg.generation.record_shards import WHOLE, Shard
 from pmg.generation.records import Record, as_line
-from pmg.generation.shards import WHOLE, Shard
-from pmg.models.generator import Generator
-from pmg.models.images import fit_size
-from pmg.models.judge import Judge
-from pmg.models.perceptual import PerceptualDistance
+from pmg.models.diffusion.generator import Generator
+from pmg.models.vision.image_sizes import fit_size
+from pmg.models.vision.judge import Judge
+from pmg.models.vision.perceptual import PerceptualDistance
 
 CHUNK = 25  # examples whose references are in memory at once
 

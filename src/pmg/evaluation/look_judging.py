@@ -6,12 +6,12 @@ import torch
 from rich.progress import track
 from torch import Tensor
 
-from pmg.data.drawings import LookData
-from pmg.data.finish_targets import finish_errors, finish_values
-from pmg.data.look_choice import CANDIDATES, REFERENCES, LookChoice
-from pmg.data.look_questions import LookQuestion, candidate_pictures, true_pictures
-from pmg.models.look_judge import LookJudge, pick_looks
-from pmg.models.perceptual import PerceptualDistance
+from pmg.data.emoji.drawings import LookData
+from pmg.data.emoji.finish_targets import finish_errors, finish_values
+from pmg.data.emoji.look_choice import CANDIDATES, REFERENCES, LookChoice
+from pmg.data.emoji.look_questions import LookQuestion, candidate_pictures, true_pictures
+from pmg.models.vision.look_judge import LookJudge, pick_looks
+from pmg.models.vision.perceptual import PerceptualDistance
 
 AT_ONCE = 50  # pictures in one pass of the judge
 METRICS = ("style_accuracy", "concept_accuracy", "lpips_truth", "finish_error")

@@ -13,7 +13,7 @@ from torchmetrics.functional.image import (
 )
 
 from pmg.domain import PmgError
-from pmg.models.perceptual import PerceptualDistance, feature_distance
+from pmg.models.vision.perceptual import PerceptualDistance, feature_distance
 
 TOLERANCE = 1e-3  # what rounding may add to a range
 BETAS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # weights of MS-SSIM's scales, finest first

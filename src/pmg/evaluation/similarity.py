@@ -11,9 +11,9 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity, normalize
 
 from pmg.domain import Keywords, PmgError
-from pmg.language.budget import Budget
-from pmg.models.features import ImageFeatures, TextFeatures, encode_images
-from pmg.models.perceptual import PerceptualDistance
+from pmg.models.vision.features import ImageFeatures, TextFeatures, encode_images
+from pmg.models.vision.perceptual import PerceptualDistance
+from pmg.preferences.keyword_budget import Budget
 
 Compare = Callable[[Tensor], dict[str, Tensor]]
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Protocol
 
+from pmg.configuration.ranges import Positive, Share
 from pmg.domain import Keywords, PmgError
-from pmg.ranges import Positive, Share
 
 
 class AlphaRule(Protocol):

@@ -17,23 +17,23 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
-from pmg.config import nearest
+from pmg.configuration.instantiate import nearest
 from pmg.domain import PmgError
 from pmg.generation.alpha import ConfidentAlpha, FixedAlpha, HistoryAlpha
-from pmg.generation.balance import WeightGrid, WeightSample
 from pmg.generation.guidance import Scales
-from pmg.generation.locations import LOCATIONS, Locations
+from pmg.generation.selection import WeightGrid, WeightSample
+from pmg.generation.weight_locations import LOCATIONS, Locations
 from pmg.generation.weighting import AttentionWeighting, ScaleWeighting
-from pmg.language.captioning import ImageToTextCaptioner, MetadataCaptioner, TaggerCaptioner
-from pmg.language.decoding import Choose, Generate
-from pmg.language.verbalize import Scenario, build_scenario
-from pmg.models.clip_scorer import ClipScorer
-from pmg.models.generator import Generator
-from pmg.models.language_model import load_language_model
-from pmg.models.scorer import Scorer
-from pmg.models.stable_diffusion import load_stable_diffusion
-from pmg.models.text_encoder import TextEncoder
-from pmg.models.tiny import tiny_generator, tiny_language_model, tiny_scorer, tiny_text_encoder
+from pmg.models.diffusion.generator import Generator
+from pmg.models.diffusion.stable_diffusion import load_stable_diffusion
+from pmg.models.diffusion.text_encoder import TextEncoder
+from pmg.models.language.language_model import load_language_model
+from pmg.models.loading.tiny_models import tiny_generator, tiny_language_model, tiny_scorer, tiny_text_encoder
+from pmg.models.vision.clip_scorer import ClipScorer
+from pmg.models.vision.scorer import Scorer
+from pmg.preferences.captioning import ImageToTextCaptioner, MetadataCaptioner, TaggerCaptioner
+from pmg.preferences.keyword_decoding import Choose, Generate
+from pmg.preferences.scenarios import Scenario, build_scenario
 
 CLASS = "_class_name"
 

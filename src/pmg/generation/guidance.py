@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 
+from pmg.configuration.ranges import NotNegative
 from pmg.domain import PmgError
-from pmg.ranges import NotNegative
 
 SMALLEST_COEFFICIENT = 1e-9  # what rounding leaves of coefficients that cancel
 

@@ -9,15 +9,15 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from pmg.models.conditioning import Block
+from pmg.configuration.precision import has_bfloat16
+from pmg.models.diffusion.conditioning import Block
 from pmg.models.diffusion.denoisers import Denoiser
 from pmg.models.diffusion.latent_codec import LatentCodec
 from pmg.models.diffusion.look_denoiser import LookDenoiser, pool_condition
 from pmg.models.diffusion.noise_processes import NoiseProcess
-from pmg.models.sources import load_frozen
-from pmg.models.style_encoder import StyleEncoder
-from pmg.models.text_encoder import TextEncoder
-from pmg.provenance import has_bfloat16
+from pmg.models.diffusion.style_encoder import StyleEncoder
+from pmg.models.diffusion.text_encoder import TextEncoder
+from pmg.models.loading.weight_sources import load_frozen
 
 
 @dataclass(frozen=True)

@@ -9,19 +9,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pmg.config import instantiate
+from pmg.configuration.instantiate import instantiate
 from pmg.domain import require_positive
-from pmg.generation.balance import Weights, balance_z, pick
 from pmg.generation.guidance import Scales
 from pmg.generation.records import Candidate
-from pmg.generation.request import Request
+from pmg.generation.requests import Request
+from pmg.generation.selection import Weights, balance_z, pick
 from pmg.generation.weighting import Weighting
-from pmg.models.conditioning import Block, Condition, join
-from pmg.models.device import place
-from pmg.models.generator import Generator
-from pmg.models.sampling import sample_latents
-from pmg.models.scorer import Scorer
-from pmg.models.text_encoder import TextEncoder
+from pmg.models.diffusion.conditioning import Block, Condition, join
+from pmg.models.diffusion.generator import Generator
+from pmg.models.diffusion.sampling import sample_latents
+from pmg.models.diffusion.text_encoder import TextEncoder
+from pmg.models.loading.device import place
+from pmg.models.vision.scorer import Scorer
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import Any
 from pmg.cache import atomic_write_text
 from pmg.domain import PmgError
 from pmg.generation.components import CLASS
-from pmg.generation.exporting import SOURCES
+from pmg.generation.export import SOURCES
 
 SHOWN = ("style_accuracy", "concept_accuracy", "lpips_truth", "lpips_history", "ssim_truth")
 ABOUT = """A preference encoder of PMG (Shen et al., WWW 2024): it turns what a language model read of a user's history

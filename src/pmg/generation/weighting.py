@@ -6,7 +6,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from pmg.models.conditioning import Block
+from pmg.models.diffusion.conditioning import Block
 
 
 class Weighting(Protocol):

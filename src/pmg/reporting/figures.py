@@ -14,8 +14,8 @@ from matplotlib.figure import Figure
 
 from pmg.cache import atomic_write_bytes
 from pmg.evaluation.tables import MAIN, Metric
+from pmg.reporting.alpha_tradeoff import ALPHAS, Point
 from pmg.reporting.summary import Arms
-from pmg.reporting.trade import ALPHAS, Point
 
 DPI = 120
 COLUMNS = 3  # panels side by side

@@ -15,10 +15,10 @@ import yaml
 from rich.console import Console
 from rich.progress import track
 
-from pmg.config import leaves
+from pmg.configuration.identity import COMMANDS, RUNS, Role, find_role
+from pmg.configuration.instantiate import leaves
 from pmg.domain import PmgError
-from pmg.identity import COMMANDS, RUNS, Role, find_role
-from pmg.run_folder import CONFIG_FILE, METRICS_FILE, replace_folders
+from pmg.runs.run_folder import CONFIG_FILE, METRICS_FILE, replace_folders
 
 JUDGED = ("generate_run", "train_run")  # runs whose values count as those of the run that used them
 LINKS = ("results_dir", "generate_run")  # where other parts of a run's work lie

@@ -11,7 +11,7 @@ from pathlib import Path
 from PIL import Image
 
 from pmg.generation.records import Record
-from pmg.reporting.evidence import Evidence
+from pmg.reporting.artifacts import Evidence
 from pmg.reporting.runs import RunFolder, progress
 
 SIDE = 96  # pixels of the longer side of a thumbnail

@@ -12,9 +12,9 @@ import pandas as pd
 from pmg.evaluation.report import methods_in_order
 from pmg.evaluation.statistics import intervals, mean_of_runs
 from pmg.evaluation.tables import METRICS, Metric
-from pmg.reporting.evidence import Evidence
-from pmg.reporting.factors import Factors, order, show
+from pmg.reporting.artifacts import Evidence
 from pmg.reporting.runs import RunFolder, progress
+from pmg.reporting.variants import Factors, order, show
 
 Arms = Mapping[str, Mapping[str, Mapping[str, float]]]  # mean, low, high, n (users), runs by method and metric
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from pmg.evaluation.tables import FOOTNOTE, METRICS, NOTHING, Cell, Metric, Table, means_table, set_title
-from pmg.reporting.evidence import Evidence
-from pmg.reporting.factors import Factors
+from pmg.reporting.artifacts import Evidence
 from pmg.reporting.runs import RunFolder
 from pmg.reporting.summary import Group, drop_repeats, problem_of, scalar_metric
+from pmg.reporting.variants import Factors
 
 TRAINING = "Intervals of training metrics, and of metrics of whole sets: Student's, over runs; a single run has none."
 

@@ -16,9 +16,9 @@ from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint, RichProgressBar
 from torch.optim import Optimizer
 
+from pmg.configuration.identity import find_differences, tell_differences
+from pmg.configuration.ranges import NotNegative, Seed
 from pmg.domain import PmgError
-from pmg.identity import find_differences, tell_differences
-from pmg.ranges import NotNegative, Seed
 
 
 class LastCheckpoint(ModelCheckpoint):

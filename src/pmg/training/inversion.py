@@ -10,12 +10,12 @@ from rich.progress import track
 from torch import Tensor, nn
 
 from pmg.cache import Cache
-from pmg.data.catalogue import Catalogue
-from pmg.data.splits import stable_number
+from pmg.configuration.ranges import Count, Positive
+from pmg.data.emoji.catalogue import Catalogue
+from pmg.data.emoji.holdout import stable_number
 from pmg.domain import Example, Item
-from pmg.models.conditioning import Block, join
-from pmg.models.generator import Generator
-from pmg.ranges import Count, Positive
+from pmg.models.diffusion.conditioning import Block, join
+from pmg.models.diffusion.generator import Generator
 
 CHUNK = 32  # users that learn side by side, and lie in one cache entry
 

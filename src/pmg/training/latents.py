@@ -12,9 +12,9 @@ from rich.progress import track
 from torch import Tensor
 
 from pmg.cache import Cache
-from pmg.data.catalogue import Catalogue
+from pmg.data.emoji.catalogue import Catalogue
 from pmg.domain import Item, PmgError
-from pmg.models.generator import Generator
+from pmg.models.diffusion.generator import Generator
 
 if TYPE_CHECKING:
     import zarr

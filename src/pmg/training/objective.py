@@ -12,8 +12,8 @@ from typing import Literal, Protocol
 
 from torch import Tensor
 
+from pmg.configuration.ranges import NotNegative
 from pmg.losses import margin_contrast
-from pmg.ranges import NotNegative
 
 Whose = Literal["own", "next"]
 

@@ -11,18 +11,18 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
+from pmg.configuration.ranges import Count, Decay, Positive, Share
 from pmg.domain import PmgError
-from pmg.language.contexts import Contexts
-from pmg.models.compiling import uncompiled
-from pmg.models.conditioning import Block, drop_target, join
-from pmg.models.generator import Generator
-from pmg.models.image_prompt import HistoryFeatures, ImagePromptEncoder
-from pmg.models.language_model import LanguageModel
-from pmg.models.preference_encoder import PreferenceEncoder
-from pmg.models.text_encoder import UnkeptTexts
-from pmg.ranges import Count, Decay, Positive, Share
-from pmg.training.averaging import AveragedWeights
+from pmg.models.diffusion.conditioning import Block, drop_target, join
+from pmg.models.diffusion.generator import Generator
+from pmg.models.diffusion.text_encoder import UnkeptTexts
+from pmg.models.language.language_model import LanguageModel
+from pmg.models.loading.compilation import uncompiled
+from pmg.models.preference.image_prompt import HistoryFeatures, ImagePromptEncoder
+from pmg.models.preference.preference_encoder import PreferenceEncoder
+from pmg.preferences.contexts import Contexts
 from pmg.training.datamodule import Batch
+from pmg.training.ema import AveragedWeights
 from pmg.training.latents import Latents
 from pmg.training.objective import Losses, Term, Whose
 from pmg.training.optim import SCHEDULES

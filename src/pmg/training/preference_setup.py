@@ -8,16 +8,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pmg.data.catalogue import Catalogue
+from pmg.data.emoji.catalogue import Catalogue
 from pmg.domain import Example, Keywords, require_positive
-from pmg.language.contexts import Contexts
-from pmg.language.preferences import Readings
-from pmg.models.conditioning import Block
-from pmg.models.generator import Generator
-from pmg.models.image_prompt import HistoryFeatures, ImagePromptEncoder
-from pmg.models.language_model import LanguageModel
-from pmg.models.preference_encoder import PreferenceEncoder
-from pmg.models.text_encoder import UnkeptTexts
+from pmg.models.diffusion.conditioning import Block
+from pmg.models.diffusion.generator import Generator
+from pmg.models.diffusion.text_encoder import UnkeptTexts
+from pmg.models.language.language_model import LanguageModel
+from pmg.models.preference.image_prompt import HistoryFeatures, ImagePromptEncoder
+from pmg.models.preference.preference_encoder import PreferenceEncoder
+from pmg.preferences.contexts import Contexts
+from pmg.preferences.reader import Readings
 from pmg.training.datamodule import RowsDataModule, ShuffledRows
 from pmg.training.latents import encode_drawings
 from pmg.training.preference import PreferenceBatches, PreferenceTraining

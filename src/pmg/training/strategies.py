@@ -8,7 +8,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 
 from pmg.domain import PmgError
-from pmg.models.language_model import LanguageModel
+from pmg.models.language.language_model import LanguageModel
 
 
 class ShardedLanguageModel(DDPStrategy):

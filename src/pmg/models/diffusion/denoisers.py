@@ -15,8 +15,8 @@ import torch
 from diffusers import ModelMixin, SD3Transformer2DModel, UNet2DConditionModel
 from torch import Tensor, nn
 
-from pmg.models.cross_attention import attention_for
-from pmg.models.sources import load_frozen
+from pmg.models.diffusion.cross_attention import attention_for
+from pmg.models.loading.weight_sources import load_frozen
 
 
 class Denoiser(Protocol):

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from pmg.cache import atomic_write_json
 from pmg.domain import PmgError
-from pmg.models.sources import load_frozen
+from pmg.models.loading.weight_sources import load_frozen
 
 STATISTICS = "latent_statistics.json"  # beside the weights; AutoencoderDC's config has no place for them
 AT_ONCE = 16  # pictures of 64 pixels in one pass on a processor

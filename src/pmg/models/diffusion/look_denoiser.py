@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from pmg.models.conditioning import Block
+from pmg.models.diffusion.conditioning import Block
 from pmg.models.diffusion.denoisers import Denoiser
 from pmg.models.diffusion.noise_processes import NoiseProcess
-from pmg.models.style_encoder import StyleEncoder
+from pmg.models.diffusion.style_encoder import StyleEncoder
 
 
 class LookDenoiser(nn.Module):

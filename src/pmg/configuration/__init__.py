@@ -1,0 +1,1 @@
+"""Schemas, the building of objects from configs, allowed targets, and the identity of a run."""

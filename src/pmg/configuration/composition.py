@@ -1,0 +1,51 @@
+"""Which top-level keys a command reads, and which belong to other commands of the same experiment."""
+
+from __future__ import annotations
+
+from dataclasses import field, fields, is_dataclass, make_dataclass
+from typing import Any
+
+from pmg.configuration.schemas import SCHEMAS
+
+PIPELINE = ("train", "generate", "evaluate", "study", "export", "estimate")
+"""Commands that take the same experiments and overrides; each reads those that concern it."""
+
+
+def read_keys(command: str) -> set[str]:
+    """Returns the top-level keys that a command reads."""
+    return {part.name for part in fields(SCHEMAS[command])}
+
+
+def other_keys(command: str) -> dict[str, Any]:
+    """Returns the top-level keys that only other commands of the pipeline read, each with an empty value."""
+    if command not in PIPELINE:
+        return {}
+    known = {part.name: part for verb in PIPELINE for part in fields(SCHEMAS[verb])}
+    return {
+        name: {} if part.type == "Any" or is_dataclass(part.default_factory) else None
+        for name, part in known.items()
+        if name not in read_keys(command)
+    }
+
+
+def build_schema(command: str) -> type[Any]:
+    """Returns the dataclass of a command's config, with the keys of the pipeline's other commands.
+
+    An experiment or a command line may hold values of all of them; the launcher takes out what this one doesn't read.
+    """
+    extra = [
+        (name, Any, None) if value is None else (name, dict[str, Any] | None, field(default_factory=dict))
+        for name, value in other_keys(command).items()
+    ]
+    schema = SCHEMAS[command]
+    if not extra:
+        return schema
+    whole = make_dataclass(schema.__name__, extra, bases=(schema,))
+    whole.__module__ = __name__
+    return whole
+
+
+WHOLE_SCHEMAS: dict[str, type[Any]] = {command: build_schema(command) for command in SCHEMAS}
+"""What `build_schema` gives for each command."""
+# configs are sent to other processes, which find their types by name
+globals().update({whole.__name__: whole for whole in WHOLE_SCHEMAS.values() if whole.__module__ == __name__})

@@ -1,0 +1,211 @@
+"""Which values of a config decide a command's result: one table a command.
+
+Hashes, resuming, what counts as done, what a refusal names, and what a report shows as varied follow from it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Any
+
+from pmg.cache import Cache
+from pmg.configuration.composition import other_keys
+
+Values = Mapping[str, Any]
+"""Values of a config by dotted key."""
+
+
+class Role(StrEnum):
+    """What a value of a config is to a command.
+
+    Attributes:
+        RESULT: decides what the command makes.
+        EXECUTION: says how and where it is computed, and what is shown meanwhile.
+        DESTINATION: names a folder or the run.
+        UNUSED: decides nothing here: it concerns another command, or is read through interpolations alone.
+    """
+
+    RESULT = "result"
+    EXECUTION = "execution"
+    DESTINATION = "destination"
+    UNUSED = "unused"
+
+
+def _roles(**keys: str) -> dict[str, Role]:
+    return {key: Role[role.upper()] for role, listed in keys.items() for key in listed.split()}
+
+
+EVERY = _roles(
+    result="seed dtype",
+    execution="device compile keep_contexts shard.count logger",
+    destination="""name run_dir results_dir paths encoder.language_model.cache_dir trainer.default_root_dir
+        callbacks.checkpoint.dirpath""",
+)
+READING = _roles(
+    result="data scenario captioner decoding text_encoder encoder",
+    execution="captioner.device",
+    unused="scorer",  # captioners and encoders that look hold it themselves
+)
+TRAINING = _roles(
+    result="""callbacks.seed trainer._target_ trainer.precision trainer.max_epochs trainer.max_steps trainer.max_time
+        trainer.limit_val_batches trainer.gradient_clip_val trainer.accumulate_grad_batches trainer.fast_dev_run""",
+    execution="""callbacks trainer.accelerator trainer.devices trainer.num_nodes trainer.strategy
+        trainer.use_distributed_sampler trainer.deterministic trainer.detect_anomaly trainer.val_check_interval
+        trainer.check_val_every_n_epoch trainer.num_sanity_val_steps trainer.log_every_n_steps
+        trainer.enable_model_summary""",
+)
+EXAMPLES = {
+    split: {f"{key}.{split}": Role.RESULT for key in ("split_sizes", "targets", "history_items")}
+    for split in ("train", "validation", "test")
+}
+TRAIN = {
+    **EVERY,
+    **_roles(
+        result="generator objective unseen init_from", unused="split_sizes targets history_items data.users.test"
+    ),
+    **READING,
+    **TRAINING,
+    **EXAMPLES["train"],
+    **EXAMPLES["validation"],
+}
+GENERATE = {
+    **EVERY,
+    **READING,
+    **_roles(
+        result="generator scorer method inversion balance sampling train_run image_prompt_run shard.index",
+        execution="sheet_users",
+        unused="split_sizes targets history_items",
+    ),
+    **EXAMPLES["test"],
+}
+EVALUATE = EVERY | _roles(result="judge generate_run sheet_users shard.index")
+
+
+def _find(table: Mapping[str, Role], key: str) -> Role | None:
+    """The role of a dotted key, or else of the nearest key above it; None where there is neither."""
+    while key and key not in table:
+        key = key.rpartition(".")[0]
+    return table.get(key)
+
+
+def _together(*tables: Mapping[str, Role]) -> dict[str, Role]:
+    """The roles in a command that does the work of several: of each key the first role in the order of `Role`."""
+    keys = {key for table in tables for key in table}
+    found = {key: [role for table in tables if (role := _find(table, key))] for key in keys}
+    return {key: min(roles, key=list(Role).index) for key, roles in found.items()}
+
+
+COMMANDS: dict[str, dict[str, Role]] = {
+    "prepare": EVERY | _roles(result="source", destination="source.folder source.downloads", unused="data seed"),
+    "pretrain": EVERY
+    | TRAINING
+    | _roles(
+        result="data stage models_dir", destination="card into full_steps", execution="picture", unused="text_encoder"
+    ),
+    "keywords": EVERY
+    | READING
+    | _roles(
+        result="split users attribute history_items later_items",
+        unused="encoder.preference_encoder encoder.evidence",
+    ),
+    "train": TRAIN,
+    "generate": GENERATE,
+    "evaluate": EVALUATE,
+    "study": _together(TRAIN, GENERATE, EVALUATE),
+    "export": EVERY
+    | _roles(
+        result="train_run copy_frozen half results title license balance sampling",
+        destination="folder push_to private",
+        unused="seed",
+    ),
+    "estimate": TRAIN | _roles(result="history_tokens profiles_per_user"),
+}
+RUNS = ("train_run", "image_prompt_run", "generate_run", "init_from")
+"""Keys that name runs: what decided those runs' results stands in for their folders."""
+_BY_TOKENS = {"train_run": "soft", "image_prompt_run": "image_prompt", "inversion": "inversion"}
+
+
+def find_role(command: str, key: str) -> Role | None:
+    """The role of a dotted key in a command; None where its table doesn't class it."""
+    if key.partition(".")[0] in other_keys(command):
+        return Role.UNUSED
+    return _find(COMMANDS[command], key)
+
+
+def select_result(command: str, values: Values) -> dict[str, Any]:
+    """The values that decide a command's result; one that its table doesn't class counts as such.
+
+    Args:
+        command: the verb.
+        values: of the whole config; null ones are left out, as if they weren't there.
+    """
+    kept = {key: value for key, value in values.items() if find_role(command, key) in (None, Role.RESULT)}
+    if values.get("shard.index") is not None:
+        kept["shard.count"] = values.get("shard.count")  # which part it is
+    unused = _unused(values) if COMMANDS[command].get("method") is Role.RESULT else set()
+    return {key: value for key, value in kept.items() if value is not None and key.partition(".")[0] not in unused}
+
+
+def _unused(values: Values) -> set[str]:
+    """Keys that no method's tokens are made by."""
+    tokens = {value for key, value in values.items() if key.startswith("method.") and key.endswith(".tokens")}
+    return {key for key, name in _BY_TOKENS.items() if name not in tokens}
+
+
+def hash_values(values: Values) -> str:
+    """A sha256 of values, equal on every machine."""
+    return Cache.key(values=dict(values))
+
+
+def hash_images(values: Values) -> str:
+    """A hash of what decides every image of a generation, beside its method and a trained encoder.
+
+    Args:
+        values: what decides the generation's result.
+    """
+    kinds = ("method", "inversion", "shard", *RUNS)
+    return hash_values({key: value for key, value in values.items() if key.partition(".")[0] not in kinds})
+
+
+def find_differences(command: str, old: Values, new: Values) -> dict[str, tuple[Any, Any]]:
+    """The values, old and new, by which a run can't go on in the folder of another.
+
+    What may change while a run goes on is left out: methods that only one of them has, and the end of a training whose
+    learning rate doesn't depend on it.
+    """
+    keys = dict.fromkeys((*old, *new))
+    differ = {key: (old.get(key), new.get(key)) for key in keys if old.get(key) != new.get(key)}
+    return {key: pair for key, pair in differ.items() if not _may_change(command, key, old, new)}
+
+
+def _may_change(command: str, key: str, old: Values, new: Values) -> bool:
+    method = _METHODS.get(command)
+    if method and key.startswith(f"{method}."):
+        name = key.removeprefix(f"{method}.").partition(".")[0]
+        return not all(any(k.startswith(f"{method}.{name}.") for k in values) for values in (old, new))
+    group = key.partition(".")[0]
+    if command in ("generate", "study") and group in _BY_TOKENS:
+        return not all(any(k.partition(".")[0] == group for k in values) for values in (old, new))
+    if command not in ("train", "pretrain"):
+        return False
+    if key == "trainer.max_steps":
+        return new.get(SCHEDULE) == "constant" and (new.get(key) or 0) > (old.get(key) or 0)
+    return key == "trainer.max_time"
+
+
+_METHODS = {"generate": "method", "study": "method", "evaluate": "generate_run.method"}
+SCHEDULE = "objective.module.schedule"
+
+
+def tell_differences(differ: Mapping[str, tuple[Any, Any]], most: int = 6) -> str:
+    """The keys that differ with their old and new value, for a message."""
+    told = [f"{key}: {_show(old)} -> {_show(new)}" for key, (old, new) in list(differ.items())[:most]]
+    more = [f"and {len(differ) - most} more"] if len(differ) > most else []
+    return ", ".join([*told, *more])
+
+
+def _show(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 60 else f"{text[:40]}…{text[-16:]}"

@@ -1,0 +1,284 @@
+"""Config: the one `instantiate` funnel, and the check of every ``_target_``."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import difflib
+import functools
+import inspect
+import os
+import pkgutil
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from hydra.errors import InstantiationException
+from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
+
+from pmg.cache import Cache
+from pmg.configuration.composition import WHOLE_SCHEMAS, other_keys, read_keys
+from pmg.configuration.precision import ANY_DTYPE, is_bfloat16, settle_dtype, to_precision
+from pmg.configuration.ranges import argument_hints, find_infinite, find_problems
+from pmg.configuration.schemas import schema_ranges
+from pmg.configuration.targets import check_arguments, check_object, check_package
+from pmg.domain import PmgError
+
+_HYDRA_KEYS = frozenset({"_target_", "_partial_", "_convert_", "_recursive_", "_args_"})
+
+
+def register_configs() -> None:
+    """Puts the schemas and resolvers where Hydra finds them; safe to call again."""
+    store = ConfigStore.instance()
+    # Hydra copies it for each group that --help lists and TAB completes, one second in all, and changes no copy
+    ConfigStore.__deepcopy__ = lambda self, memo: self
+    for command, schema in WHOLE_SCHEMAS.items():
+        node = OmegaConf.structured(schema)
+        for name, value in other_keys(command).items():
+            if value is not None:
+                OmegaConf.set_struct(node[name], False)  # this command doesn't know what may be in it
+        store.store(name=f"{command}_schema", node=node, provider="pmg")
+    OmegaConf.register_new_resolver("pmg.assets", find_assets, replace=True)
+    OmegaConf.register_new_resolver("pmg.digest", lambda text: sha256(text.encode()).hexdigest()[:8], replace=True)
+    OmegaConf.register_new_resolver("pmg.bfloat16", is_bfloat16, replace=True)
+    OmegaConf.register_new_resolver("pmg.dtype", settle_dtype, replace=True)
+    OmegaConf.register_new_resolver("pmg.precision", to_precision, replace=True)
+
+
+def find_assets() -> str:
+    """Returns the assets folder: ``PMG_ASSETS``, else the checkout's, else ``assets`` where the user is."""
+    checkout = Path(__file__).resolve().parents[3] / "assets"
+    return os.environ.get("PMG_ASSETS") or (str(checkout) if checkout.is_dir() else "assets")
+
+
+def nearest(word: str, choices: Iterable[str]) -> str:
+    """Returns ``"; did you mean 'x'?"`` for the choice closest to `word`, or an empty string."""
+    close = difflib.get_close_matches(word, list(choices), n=1, cutoff=0.5)
+    return f"; did you mean '{close[0]}'?" if close else ""
+
+
+def to_plain(node: Any) -> Any:
+    """Returns `node` resolved, in built-in types alone."""
+    return OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
+
+
+def instantiate(node: Any, **kwargs: Any) -> Any:
+    """Builds what a config node describes; the only door from config to objects.
+
+    Args:
+        node: a mapping with ``_target_``; nested nodes are built first.
+        **kwargs: late arguments, passed as they are (never copied or converted).
+
+    Returns:
+        The object, or a partial for ``_partial_: true``.
+
+    Raises:
+        PmgError: there is no target, it lies outside the allowed packages, or can't be found.
+    """
+    import hydra.utils
+
+    plain = to_plain(node)
+    if not isinstance(plain, Mapping) or "_target_" not in plain:
+        raise PmgError(f"this part of the config has no _target_ to build: {plain}")
+    for key, target in _targets(plain):
+        _find_target(key, target)
+    wanted = {name: value for name, value in plain.items() if name not in kwargs and name != "_partial_"}
+    try:
+        build = hydra.utils.instantiate(wanted, _convert_="all", _partial_=True)
+    except InstantiationException as error:
+        raise _root_cause(error) from error
+    # late arguments bypass OmegaConf, which would turn dataclasses into dicts and copy long lists
+    if plain.get("_partial_"):
+        return functools.partial(build, **kwargs)
+    try:
+        return build(**kwargs)
+    except ModuleNotFoundError as error:
+        needed = error.name or str(error).splitlines()[0]
+        raise PmgError(f"{plain['_target_']} needs a package that is not installed: {needed}") from error
+
+
+def instantiate_by_name(nodes: Any, **kwargs: Any) -> dict[str, Any]:
+    """Builds each value of a mapping of nodes and keeps its name (methods); null nodes are left out."""
+    plain = to_plain(nodes) or {}
+    return {name: instantiate(node, **kwargs) for name, node in plain.items() if node}
+
+
+def instantiate_all(nodes: Any, **kwargs: Any) -> list[Any]:
+    """Builds each value of a mapping of nodes (callbacks, loggers); null nodes are left out."""
+    return list(instantiate_by_name(nodes, **kwargs).values())
+
+
+def check_targets(cfg: Any) -> None:
+    """Compares every ``_target_`` node with the signature of its target, and every value with its range.
+
+    Required arguments may be absent, since the code supplies some of them late.
+
+    Raises:
+        PmgError: one line with every unknown argument, foreign or unknown target, missing value, and value that its
+            key does not take.
+    """
+    plain = to_plain(cfg)
+    problems = [f"{key} is missing a value" for key, value in leaves(plain) if value == "???"]
+    problems += find_infinite(leaves(plain))
+    if OmegaConf.is_config(cfg):
+        problems += find_problems("", dict(leaves(plain)), schema_ranges(OmegaConf.get_type(cfg)))
+    for key, node in _targets(plain):
+        try:
+            problems += _check_signature(key, node)
+        except PmgError as error:
+            problems.append(str(error))
+    if problems:
+        raise PmgError("config: " + " · ".join(problems))
+
+
+def take_out(cfg: DictConfig, command: str, overrides: Sequence[str]) -> dict[str, Any]:
+    """Removes the keys that a command doesn't read from its config: those of the pipeline's other commands.
+
+    Args:
+        cfg: of the command; changed.
+        command: the verb.
+        overrides: of the command line.
+
+    Returns:
+        The removed values that the command line itself gave, by dotted key, with names for folders as in `portable`.
+    """
+    given = [re.sub(r"[@=].*", "", text.lstrip("+")).replace("/", ".") for text in overrides]
+    stated: dict[str, Any] = {}
+    neutral = _neutral(cfg, ANY_DTYPE)
+    for name in other_keys(command):
+        if not any(key.partition(".")[0] == name for key in given):
+            continue
+        with contextlib.suppress(OmegaConfBaseException):  # it refers to what isn't composed here
+            found = leaves({name: to_plain(neutral[name])})
+            stated |= {key: value for key, value in found if any(f"{key}.".startswith(f"{one}.") for one in given)}
+    with open_dict(cfg):
+        for name in other_keys(command):
+            cfg.pop(name, None)
+    return stated
+
+
+def fixed_folders(cfg: DictConfig) -> DictConfig:
+    """Returns a copy whose folders stay those of the whole run when its `run_dir` becomes a part's."""
+    part = cfg.copy()
+    OmegaConf.set_readonly(part, False)
+    for name in ("train_run", "generate_run", "results_dir"):
+        if name in cfg:
+            part[name] = cfg[name]
+    return part
+
+
+def select_config(cfg: DictConfig, command: str) -> DictConfig:
+    """Returns the part of a config that a command reads, e.g. of a study's for one of its parts."""
+    part = cfg.copy()
+    kept = read_keys(command)
+    with open_dict(part):
+        for name in [name for name in part if name not in kept]:
+            part.pop(name)
+    return part
+
+
+def refuse_infinite(cfg: Any) -> None:
+    """Checks that every number of a config is finite.
+
+    Raises:
+        PmgError: one line with every one that is not.
+    """
+    if problems := find_infinite(leaves(to_plain(cfg))):
+        raise PmgError("config: " + " · ".join(problems))
+
+
+def portable(cfg: DictConfig, dtype: str | None = None) -> dict[str, Any]:
+    """Returns the config resolved, in built-in types, with ``<name>`` for each of this machine's folders.
+
+    Args:
+        cfg: of a command.
+        dtype: a name for the floating point type, where it is to be left open.
+    """
+    plain = to_plain(_neutral(cfg, dtype))
+    if (plain.get("shard") or {}).get("index") is None:
+        plain.pop("shard", None)  # in how many parts the whole is made doesn't change it
+    return plain
+
+
+def _neutral(cfg: DictConfig, dtype: str | None) -> DictConfig:
+    neutral = copy.deepcopy(cfg)
+    OmegaConf.set_readonly(neutral, False)
+    if dtype and "dtype" in neutral:
+        neutral.dtype = dtype
+    for name in neutral.get("paths") or {}:
+        neutral.paths[name] = f"<{name}>"
+    neutral.run_dir = "<run_dir>"
+    return neutral
+
+
+def hash_groups(cfg: DictConfig, *keys: str) -> str:
+    """Returns a sha256 of top-level keys of a config, equal on every machine and in every run folder."""
+    plain = portable(cfg)
+    return Cache.key(config={key: plain[key] for key in keys})
+
+
+def leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yields (dotted key, value) for each value that isn't a mapping."""
+    for name, value in node.items() if isinstance(node, Mapping) else ():
+        key = f"{prefix}.{name}" if prefix else str(name)
+        if isinstance(value, Mapping):
+            yield from leaves(value, key)
+        else:
+            yield key, value
+
+
+def _targets(node: Any, prefix: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yields (dotted key, node) for each mapping with a ``_target_``, in lists too."""
+    if isinstance(node, Mapping):
+        if "_target_" in node:
+            yield prefix, node
+        children: Iterable[tuple[Any, Any]] = node.items()
+    else:
+        children = enumerate(node) if isinstance(node, list) else ()
+    for name, value in children:
+        yield from _targets(value, f"{prefix}.{name}" if prefix else str(name))
+
+
+def _find_target(key: str, node: Mapping[str, Any]) -> Any:
+    """Imports what a node builds; says which part of its dotted name is wrong, or why it may not be built."""
+    target = check_package(key, node["_target_"])
+    check_arguments(key, node)
+    module, _, name = target.rpartition(".")
+    try:
+        found = getattr(pkgutil.resolve_name(module), name)
+    except ImportError as error:
+        raise PmgError(f"{key}: can't import '{target}' ({error})") from error
+    except AttributeError as error:  # of the module's own name, or of something before it
+        hint = nearest(error.name or name, dir(error.obj))
+        raise PmgError(f"{key}: can't find '{target}': there is no '{error.name}'{hint}") from error
+    check_object(key, target, found)
+    return found
+
+
+def _check_signature(key: str, node: Mapping[str, Any]) -> list[str]:
+    """Returns one problem for each argument that the target doesn't take, or not with this value."""
+    target = _find_target(key, node)
+    problems = find_problems(key, node, argument_hints(node["_target_"], target))
+    try:
+        parameters = inspect.signature(target).parameters
+    except ValueError:  # built in C: no signature to compare with
+        return problems
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+        return problems
+    unknown = [name for name in node if name not in parameters and name not in _HYDRA_KEYS]
+    where = f"{key}." if key else ""
+    problems += [f"{where}{name} is no argument of {node['_target_']}{nearest(name, parameters)}" for name in unknown]
+    return problems
+
+
+def _root_cause(error: BaseException) -> BaseException:
+    """Returns the PmgError or first cause behind Hydra's wrapping of an error in a nested target."""
+    while isinstance(error, InstantiationException) and error.__cause__ is not None:
+        error = error.__cause__
+    if isinstance(error, InstantiationException):
+        return PmgError(" ".join(str(error).split()))
+    return error

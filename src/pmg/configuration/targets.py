@@ -1,0 +1,103 @@
+"""Allow-list of the classes and functions that a config may build.
+
+A dotted path says how an object is reached, not what it is: ``pmg.models.diffusion.generator.torch.hub.load`` begins
+with ``pmg``. So the checks compare the module that defines the object.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from types import FunctionType
+from typing import Any
+
+from pmg.domain import PmgError
+
+# modules whose classes, class methods and functions configs build; what reads and writes files is left out
+OWN = [f"pmg.{name}" for name in ("data", "domain", "evaluation", "generation", "models", "preferences")]
+OWN += ["pmg.tracking", "pmg.training"]
+# modules whose classes and class methods configs build
+LIBRARIES = [
+    "diffusers.configuration_utils",
+    "diffusers.models",
+    "diffusers.schedulers",
+    "pytorch_lightning.accelerators",
+    "pytorch_lightning.callbacks",
+    "pytorch_lightning.loggers",
+    "pytorch_lightning.plugins",
+    "pytorch_lightning.profilers",
+    "pytorch_lightning.strategies",
+    "pytorch_lightning.trainer",
+    "torch.nn",
+    "torch.optim",
+    "torchmetrics",
+    "transformers.configuration_utils",
+    "transformers.modeling_utils",
+    "transformers.models",
+    "transformers.tokenization_utils_base",
+]
+# arguments by which libraries run code that comes with weights
+CODE_ARGUMENTS = frozenset({"trust_remote_code", "custom_pipeline", "allow_pickle", "weights_only", "pickle_module"})
+
+
+def allow_targets(module: str) -> None:
+    """Adds a module, with those below it, to what configs may build; for plug-ins, called by their code."""
+    if module not in OWN:
+        OWN.append(module)
+
+
+def check_package(key: str, target: Any) -> str:
+    """Checks a ``_target_`` before anything is imported.
+
+    Args:
+        key: of the node, for the message.
+        target: its ``_target_``.
+
+    Returns:
+        The target.
+
+    Raises:
+        PmgError: the target is no dotted name, a part of it is private, or its package is not allowed.
+    """
+    packages = list(dict.fromkeys(module.split(".")[0] for module in (*OWN, *LIBRARIES)))
+    parts = target.split(".") if isinstance(target, str) else [""]
+    if parts[0] not in packages or len(parts) < 2:
+        raise PmgError(f"{key or 'node'}: target '{target}' is outside the allowed packages ({', '.join(packages)})")
+    if not all(part.isidentifier() and not part.startswith("_") for part in parts):
+        raise PmgError(f"{key or 'node'}: target '{target}' is no dotted name of a public class or function")
+    return target
+
+
+def check_object(key: str, target: str, found: Any) -> None:
+    """Checks what a ``_target_`` was resolved to.
+
+    Raises:
+        PmgError: it is no class, class method or function of the allowed modules.
+    """
+    where = f"{key or 'node'}: target '{target}'"
+    if inspect.isclass(found):
+        modules, allowed = [found.__module__], [*OWN, *LIBRARIES]
+    elif inspect.ismethod(found) and inspect.isclass(found.__self__):
+        modules, allowed = [found.__self__.__module__, found.__func__.__module__], [*OWN, *LIBRARIES]
+    elif isinstance(found, FunctionType) and "." not in found.__qualname__:
+        modules, allowed = [found.__module__], OWN
+    else:
+        raise PmgError(f"{where} is no class, function or class method; name one of pmg's")
+    for module in modules:
+        if not any(module == name or module.startswith(f"{name}.") for name in allowed):
+            raise PmgError(
+                f"{where} is defined in '{module}', which is outside the allowed packages; see docs/configuration.md"
+            )
+
+
+def check_arguments(key: str, node: Mapping[str, Any]) -> None:
+    """Refuses arguments that make a library run code that comes with weights.
+
+    Raises:
+        PmgError: the node has such an argument.
+    """
+    found = sorted(CODE_ARGUMENTS & node.keys())
+    if found:
+        raise PmgError(
+            f"{key or 'node'}: {found[0]} can't be set by a config: it decides whether checkpoints run code"
+        )

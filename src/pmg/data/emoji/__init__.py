@@ -1,0 +1,1 @@
+"""The emoji data set: artwork, finishes, simulated users, and held-out cells."""

@@ -1,0 +1,73 @@
+"""The emoji data set: catalogue, tastes, held-out cells and simulated users, built from the configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+
+from pmg.data.emoji.catalogue import Catalogue
+from pmg.data.emoji.holdout import check_leaks, hold_out, training_items
+from pmg.data.emoji.tastes import build_tastes, check_tastes
+from pmg.data.emoji.users import Shelf, UserSimulation
+from pmg.domain import Example, Item, PmgError
+
+
+class EmojiData:
+    """Everything that the commands ask of a data set.
+
+    Args:
+        folder: catalogue folder.
+        topics: subgroups to keep, or all.
+        styles: what words can say about each style.
+        tastes: what users can like, by name.
+        users: draws the users.
+    """
+
+    def __init__(
+        self,
+        folder: str,
+        topics: Sequence[str] | None,
+        styles: Mapping[str, Mapping[str, str]],
+        tastes: Mapping[str, Mapping],
+        users: UserSimulation,
+    ) -> None:
+        self.styles, self.users = styles, users
+        self.tastes = build_tastes(tastes, styles)
+        check_tastes(self.tastes, list(styles))
+        self.catalogue = Catalogue.load(folder, styles, topics)
+        self.held_out = hold_out(self.catalogue.concepts, self.tastes, users.seed)
+
+    @cached_property
+    def shelf(self) -> Shelf:
+        """The catalogue sorted for drawing users."""
+        return Shelf(self.catalogue, self.held_out)
+
+    @property
+    def training_items(self) -> list[Item]:
+        """Drawings that training stages may see."""
+        return training_items(self.catalogue.items, self.catalogue.style, self.held_out)
+
+    @property
+    def held_out_items(self) -> list[Item]:
+        """Drawings that no training stage sees."""
+        seen = {item.id for item in self.training_items}
+        return [item for item in self.catalogue.items if item.id not in seen]
+
+    def examples(self, split: str, users: int | None = None, targets: int | None = None) -> list[Example]:
+        """Examples of a split, checked for leaks.
+
+        Args:
+            split: ``train``, ``validation`` or ``test``.
+            users: keep the first so many users, or all.
+            targets: keep the first so many targets of each user, or all.
+
+        Raises:
+            PmgError: the split is unknown or smaller than asked for, or it leaks.
+        """
+        if split not in self.users.sizes:
+            raise PmgError(f"data has no split '{split}'; known: {', '.join(self.users.sizes)}")
+        if users is not None and users > self.users.sizes[split]:
+            raise PmgError(f"split '{split}' has {self.users.sizes[split]} users, {users} were asked for")
+        examples = self.users.split(split, self.shelf, self.tastes, users, targets)
+        check_leaks({split: examples}, self.catalogue.style, self.held_out)
+        return examples

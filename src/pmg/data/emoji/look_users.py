@@ -1,0 +1,221 @@
+"""Simulated users who like looks: one or several, each a point with a spread, and a fifth of anything else."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+from pmg.configuration.ranges import Count, NotNegative, Seed, Share
+from pmg.data.emoji.drawings import LookData
+from pmg.data.emoji.finishes import Finish
+from pmg.data.emoji.holdout import stable_number
+from pmg.domain import PmgError
+
+GROUPS = ("met", "unseen_region", "unseen_artist")
+
+
+@dataclass(frozen=True)
+class LookTaste:
+    """What a user likes.
+
+    Attributes:
+        looks: artist and centre of the finishes, the most liked first.
+        shares: of the liked pictures, one a look; they sum to 1.
+        group: ``met``, ``unseen_region`` or ``unseen_artist``.
+    """
+
+    looks: tuple[tuple[str, Finish], ...]
+    shares: tuple[float, ...]
+    group: str
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A drawing under a finish.
+
+    Attributes:
+        row: of the drawing.
+        finish: its own.
+    """
+
+    row: int
+    finish: Finish
+
+
+@dataclass(frozen=True)
+class LookQuery:
+    """One question about a user.
+
+    Attributes:
+        user: their name.
+        taste: what they like; no model may read it.
+        history: what they used, oldest first.
+        target: row of a drawing of the concept to draw, by the artist of the first look.
+        truth: the target at the centre of each of their looks.
+    """
+
+    user: str
+    taste: LookTaste
+    history: tuple[Picture, ...]
+    target: int
+    truth: tuple[Picture, ...]
+
+
+class LookUsers:
+    """Draws users; each depends on the seed and their own number alone.
+
+    Training users like looks that training may see. Validation and test users are drawn from three groups in turn:
+    looks that were met, finishes of unseen regions, unseen artists. Their targets are cells that no training sees, and
+    validation and test share no concept.
+
+    Args:
+        train: users of the training split.
+        validation: users of the validation split.
+        test: users of the test split.
+        targets: targets a user.
+        min_history: shortest history, in pictures.
+        max_history: longest history, in pictures.
+        noise: share of a history outside the taste.
+        several: share of users who like two or three looks.
+        spread: of the finishes around a look's centre, as a share of each parameter's range.
+        seed: of it all.
+    """
+
+    def __init__(
+        self, train: Count, validation: Count, test: Count, targets: Count, min_history: Count, max_history: Count,
+        noise: Share, several: Share, spread: NotNegative, seed: Seed,
+    ) -> None:  # fmt: skip
+        self.sizes = {"train": train, "validation": validation, "test": test}
+        self.targets, self.lengths, self.noise = targets, (min_history, max_history), noise
+        self.several, self.spread, self.seed = several, spread, seed
+
+    def queries(self, data: LookData, split: str, users: int | None = None) -> list[LookQuery]:
+        """Returns the questions of a split, user by user.
+
+        Args:
+            data: drawings and the space of finishes.
+            split: ``train``, ``validation`` or ``test``.
+            users: the first so many; None: all.
+        """
+        shelf = LookShelf(data)
+        numbers = range(self.sizes[split] if users is None else users)
+        return [query for number in numbers for query in islice(self._user(shelf, split, number), self.targets)]
+
+    def _user(self, shelf: LookShelf, split: str, number: int) -> Iterator[LookQuery]:
+        rng = random.Random(stable_number(self.seed, "look user", split, number))
+        group = "met" if split == "train" else GROUPS[number % len(GROUPS)]
+        taste = self._taste(shelf, group, rng)
+        targets = shelf.choose_targets(split, taste, self.targets, rng)
+        used = {shelf.concept(row) for row in targets}
+        history = self._history(shelf, taste, used, rng)
+        for target in targets:
+            truth = shelf.truth(target, taste)
+            yield LookQuery(f"{split}-{number:05d}", taste, history, target, truth)
+
+    def _taste(self, shelf: LookShelf, group: str, rng: random.Random) -> LookTaste:
+        count = rng.choice((2, 3)) if rng.random() < self.several else 1
+        looks = tuple(shelf.sample_look(group, rng) for _ in range(count))
+        weights = sorted((rng.uniform(0.5, 1.5) for _ in looks), reverse=True)
+        return LookTaste(looks, tuple(weight / sum(weights) for weight in weights), group)
+
+    def _history(self, shelf: LookShelf, taste: LookTaste, used: set[str], rng: random.Random) -> tuple[Picture, ...]:
+        length = rng.randint(*self.lengths)
+        strays = min(sum(rng.random() < self.noise for _ in range(length)), (length - 1) // 3)
+        used = set(used)
+        history = []
+        for place in range(length):
+            if place < strays:
+                look = shelf.sample_look("met", rng)
+                finish = look[1]
+            else:
+                look = rng.choices(taste.looks, weights=taste.shares)[0]
+                finish = shelf.data.space.vary(look[1], rng, self.spread)
+            row = shelf.choose(look[0], used, rng)
+            used.add(shelf.concept(row))
+            history.append(Picture(row, finish))
+        rng.shuffle(history)
+        return tuple(history)
+
+
+class LookShelf:
+    """The drawings sorted for drawing users.
+
+    Args:
+        data: drawings and the space of finishes.
+    """
+
+    def __init__(self, data: LookData) -> None:
+        self.data = data
+        splits = ("train", "validation", "test", "unseen_artists")
+        self.rows = {split: data.rows_by_artist(split) for split in splits}
+
+    def concept(self, row: int) -> str:
+        """Returns the concept of a drawing."""
+        return self.data.drawings.items[row].concept
+
+    def sample_look(self, group: str, rng: random.Random) -> tuple[str, Finish]:
+        """Returns an artist and a finish of a group."""
+        artists = self.rows["unseen_artists" if group == "unseen_artist" else "train"]
+        return rng.choice(sorted(artists)), self.data.space.sample(rng, seen=group != "unseen_region")
+
+    def choose_targets(self, split: str, taste: LookTaste, count: int, rng: random.Random) -> list[int]:
+        """Returns rows of drawings by the artist of the first look, of different concepts that the split may ask for.
+
+        Raises:
+            PmgError: the catalogue's topics leave too few of them.
+        """
+        artist = taste.looks[0][0]
+        rows = self._candidates(split, artist)
+        if split == "train":  # every look must have its truth among what training may see
+            rows = [row for row in rows if len(self.truth(row, taste)) == len(taste.looks)]
+        if len(rows) < count:
+            raise PmgError(f"data.topics leave {len(rows)} {split} targets drawn by {artist}, {count} are needed")
+        return rng.sample(rows, count)
+
+    def _candidates(self, split: str, artist: str) -> list[int]:
+        if artist in self.rows["unseen_artists"]:
+            rows = self.rows["unseen_artists"][artist]
+            return [row for row in rows if self.data.cells.split(self.concept(row)) == split]
+        return self.rows[split].get(artist, [])
+
+    def truth(self, target: int, taste: LookTaste) -> tuple[Picture, ...]:
+        """Returns the target at the centre of each look whose artist drew it; in training, of seen drawings alone."""
+        concept, training = self.concept(target), self._split(target) == "train"
+        rows = [(self.data.drawings.row.get((concept, artist)), finish) for artist, finish in taste.looks]
+        return tuple(
+            Picture(row, finish)
+            for row, finish in rows
+            if row is not None and (not training or self._split(row) == "train")
+        )
+
+    def _split(self, row: int) -> str:
+        return self.data.split_of(self.data.drawings.items[row], self.data.drawings.artists[row])
+
+    def choose(self, artist: str, used: set[str], rng: random.Random) -> int:
+        """Returns a drawing for a history: by `artist`, of a concept that is not in `used`, never a held-out cell."""
+        split = "unseen_artists" if artist in self.rows["unseen_artists"] else "train"
+        return rng.choice([row for row in self.rows[split][artist] if self.concept(row) not in used])
+
+
+def check_look_leaks(data: LookData, queries: Sequence[LookQuery], split: str) -> None:
+    """Refuses questions that leak.
+
+    Raises:
+        PmgError: a history holds a held-out cell or the target's concept, or a target is of another split.
+    """
+    for query in queries:
+        concepts = {data.drawings.items[picture.row].concept for picture in query.history}
+        if data.drawings.items[query.target].concept in concepts:
+            raise PmgError(f"leak: {query.user} is asked for a concept that they already used")
+        for picture in query.history:
+            item, artist = data.drawings.items[picture.row], data.drawings.artists[picture.row]
+            if data.split_of(item, artist) in ("validation", "test"):
+                raise PmgError(f"leak: the history of {query.user} holds the held-out drawing {item.id}")
+        target = data.drawings.items[query.target]
+        found = data.split_of(target, data.drawings.artists[query.target])
+        if found == "unseen_artists":
+            found = data.cells.split(target.concept)
+        if found != split:
+            raise PmgError(f"leak: {query.user} of '{split}' is asked for {target.id}, which belongs to '{found}'")

@@ -1,0 +1,168 @@
+"""Simulated users: a taste, a few topics, a noisy history, targets they never used."""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from itertools import islice
+
+from pmg.configuration.ranges import Count, Seed, Share
+from pmg.data.emoji.catalogue import Catalogue
+from pmg.data.emoji.holdout import HeldOut, stable_number
+from pmg.data.emoji.tastes import Taste
+from pmg.domain import Behavior, Example, Item, PmgError
+
+FIRST_DAY = 1_600_000_000  # histories start here, seconds since the epoch
+MAX_GAP = 3 * 86_400  # seconds between two stickers, at most
+TOPICS = (2, 3)  # a user's topics: at least, at most
+
+
+class UserSimulation:
+    """Draws users; every user depends on the seed and their own number alone.
+
+    Args:
+        train: users of the training split.
+        validation: users of the validation split.
+        test: users of the test split.
+        targets: targets a user.
+        min_history: shortest history, in items.
+        max_history: longest history, in items.
+        noise: share of a history outside the taste.
+        seed: seed of it all.
+
+    Raises:
+        PmgError: the shortest history is longer than the longest.
+    """
+
+    def __init__(
+        self, train: Count, validation: Count, test: Count, targets: Count, min_history: Count, max_history: Count,
+        noise: Share, seed: Seed,
+    ) -> None:  # fmt: skip
+        if min_history > max_history:
+            raise PmgError(
+                f"data.users.min_history must be at most data.users.max_history ({max_history}), got {min_history}"
+            )
+        self.sizes = {"train": train, "validation": validation, "test": test}
+        self.targets, self.noise, self.seed = targets, noise, seed
+        self.lengths = (min_history, max_history)
+
+    def split(
+        self,
+        name: str,
+        shelf: Shelf,
+        tastes: Sequence[Taste],
+        users: int | None = None,
+        targets: int | None = None,
+    ) -> list[Example]:
+        """Examples of a split, user by user; users go round the tastes, so that all are equally many.
+
+        Args:
+            name: the split.
+            shelf: the catalogue to draw from.
+            tastes: what users can like.
+            users: the first so many users, or all.
+            targets: the first so many targets of each user, or all.
+        """
+        numbers = range(self.sizes[name] if users is None else users)
+        return [
+            example
+            for number in numbers
+            for example in islice(self._user(name, number, shelf, tastes[number % len(tastes)]), targets)
+        ]
+
+    def _user(self, split: str, number: int, shelf: Shelf, taste: Taste) -> Iterator[Example]:
+        rng = random.Random(stable_number(self.seed, split, number))
+        targets, topics = shelf.choose_targets(split, taste, self.targets, rng)
+        history = self._history(shelf, taste, topics, {target.concept for target in targets}, rng)
+        user = f"{split}-{number:05d}"
+        for place, target in enumerate(targets):
+            truth = shelf.truth(target.concept, taste)
+            labels = {
+                "taste": taste.name,
+                "kind": taste.kind,
+                "words": taste.words,
+                "styles": ",".join(taste.styles),
+            }
+            yield Example(f"{user}-{place}", user, history, target, truth, labels)
+
+    def _history(
+        self, shelf: Shelf, taste: Taste, topics: Sequence[str], taboo: set[str], rng: random.Random
+    ) -> tuple[Behavior, ...]:
+        length = rng.randint(*self.lengths)
+        strays = sum(rng.random() < self.noise for _ in range(length))
+        strays = min(strays, (length - 1) // 3)  # the taste stays the majority, or there is nothing to infer
+        items = shelf.pick(taste, topics, taboo, length - strays, rng, fits=True)
+        items += shelf.pick(taste, topics, taboo | {item.concept for item in items}, strays, rng, fits=False)
+        rng.shuffle(items)
+        time, history = FIRST_DAY + rng.randrange(MAX_GAP), []
+        for item in items:
+            history.append(Behavior(item, "sent", time))
+            time += rng.randint(60, MAX_GAP)
+        return tuple(history)
+
+
+class Shelf:
+    """The catalogue sorted for drawing users from it.
+
+    Args:
+        catalogue: items with images.
+        held_out: cells that histories and training targets avoid and that test targets come from.
+    """
+
+    def __init__(self, catalogue: Catalogue, held_out: HeldOut) -> None:
+        self.held_out, self.style = held_out, catalogue.style
+        self.cell = {(item.concept, catalogue.style[item.id]): item for item in catalogue.items}
+        self.topic = {item.concept: item.topic for item in catalogue.items}
+        self.by_topic: dict[str, list[Item]] = defaultdict(list)
+        self.known: dict[tuple[str, str], list[str]] = {}  # candidates by (split, taste): asked for by every user
+        for item in catalogue.items:
+            if not held_out.covers(item.concept, catalogue.style[item.id]):
+                self.by_topic[item.topic].append(item)
+
+    def truth(self, concept: str, taste: Taste) -> tuple[Item, ...]:
+        """All drawings of a concept that fit a taste."""
+        return tuple(self.cell[concept, style] for style in taste.styles if (concept, style) in self.cell)
+
+    def candidates(self, split: str, taste: Taste) -> list[str]:
+        """Concepts that may be a target: fully seen ones in training, fully held-out ones elsewhere."""
+        key = (split, taste.name)
+        if key not in self.known:
+            self.known[key] = [concept for concept in self._allowed(split, taste) if self.truth(concept, taste)]
+        return self.known[key]
+
+    def _allowed(self, split: str, taste: Taste) -> list[str]:
+        if split != "train":
+            return self.held_out.concepts(taste, split)
+        hidden = self.held_out.covers
+        return [c for c in sorted(self.topic) if not any(hidden(c, style) for style in taste.styles)]
+
+    def choose_targets(self, split: str, taste: Taste, count: int, rng: random.Random) -> tuple[list[Item], list[str]]:
+        """Draws a user's targets and the two or three topics around them, or fewer where `data.topics` has fewer.
+
+        Raises:
+            PmgError: the catalogue's topics leave this taste without a target.
+        """
+        possible = self.candidates(split, taste)
+        if not possible:
+            raise PmgError(f"no concept of data.topics can be a {split} target for taste '{taste.name}': add topics")
+        first = rng.choice(possible)
+        others = sorted(set(self.by_topic) - {self.topic[first]})
+        topics = [self.topic[first], *rng.sample(others, min(rng.randint(*TOPICS) - 1, len(others)))]
+        near = [concept for concept in possible if self.topic[concept] in topics and concept != first]
+        chosen = [first, *rng.sample(near, min(count - 1, len(near)))]
+        return [self.truth(concept, taste)[0] for concept in chosen], topics
+
+    def pick(
+        self, taste: Taste, topics: Sequence[str], taboo: set[str], count: int, rng: random.Random, fits: bool
+    ) -> list[Item]:
+        """Draws `count` items of different concepts from the topics, inside the taste or outside it."""
+        pool = [
+            item
+            for topic in topics
+            for item in self.by_topic[topic]
+            if item.concept not in taboo and (self.style[item.id] in taste.styles) == fits
+        ]
+        rng.shuffle(pool)
+        by_concept = {item.concept: item for item in pool}
+        return list(by_concept.values())[:count]

@@ -1,0 +1,103 @@
+"""Pictures of prepared data, decoded when they are asked for."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import torch
+from PIL import Image
+from torch import Tensor
+
+from pmg.data.image_shards import PER_SHARD
+from pmg.data.packing_state import FOLDER
+from pmg.data.prepared_tables import MANIFEST, WITHOUT
+from pmg.domain import Item, PmgError
+
+
+class Pictures:
+    """Items that have a picture, in the order of their rows; the face of a `Catalogue`.
+
+    Args:
+        folder: of the prepared data.
+        items: the items, one a row.
+        size: pixels a side.
+        sha256: of the shards, by their path in `folder`; each is compared when it is first opened.
+        remake: the command that makes them again, for errors.
+    """
+
+    def __init__(self, folder: Path, items: Sequence[Item], size: int, sha256: Mapping[str, str], remake: str) -> None:
+        self.folder, self.items, self.size = folder, list(items), size
+        self.sha256, self.remake = dict(sha256), remake
+        self.index = {item.id: row for row, item in enumerate(self.items)}
+        self._shards: dict[int, pa.ChunkedArray] = {}
+
+    @classmethod
+    def load(cls, folder: str, name: str, table: pd.DataFrame, items: Mapping[str, Item]) -> Pictures | None:
+        """The pictures of prepared data.
+
+        Args:
+            folder: of the prepared data.
+            name: of the data set, for errors.
+            table: the items' table.
+            items: its items by id.
+
+        Returns:
+            The pictures, or None where the data have none.
+        """
+        manifest = json.loads(Path(folder, MANIFEST).read_text())
+        if "packing" not in manifest:
+            return None
+        with_picture = table[table["picture"] != WITHOUT].sort_values("picture")
+        shards = {path: digest for path, digest in manifest["sha256"].items() if path.startswith(FOLDER)}
+        chosen = [items[item] for item in with_picture["id"]]
+        return cls(Path(folder), chosen, manifest["packing"]["size"], shards, f"pmg-prepare data={name}")
+
+    def has(self, item: Item) -> bool:
+        """Whether there is a picture of `item`."""
+        return item.id in self.index
+
+    def rows(self, items: Iterable[Item]) -> Tensor:
+        """Row numbers of `items`, int64 `(B,)`.
+
+        Raises:
+            PmgError: one of them has no picture.
+        """
+        wanted = list(items)
+        without = [item.id for item in wanted if item.id not in self.index]
+        if without:
+            raise PmgError(f"item '{without[0]}' of {self.folder} has no picture; ask for items that have one")
+        return torch.tensor([self.index[item.id] for item in wanted], dtype=torch.int64)
+
+    def pixels(self, rows: Tensor) -> Tensor:
+        """Images as floats in [-1, 1], `(B, 3, H, W)`.
+
+        Raises:
+            PmgError: a shard is missing or damaged.
+        """
+        images = torch.empty(len(rows), self.size, self.size, 3, dtype=torch.uint8)
+        for place, row in enumerate(rows.tolist()):
+            images[place] = torch.from_numpy(self._decode(row))
+        return images.permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
+
+    def _decode(self, row: int) -> np.ndarray:
+        shard, place = divmod(row, PER_SHARD)
+        if shard not in self._shards:
+            self._shards[shard] = self._open(shard)
+        with Image.open(io.BytesIO(self._shards[shard][place].as_buffer())) as image:
+            return np.array(image)
+
+    def _open(self, shard: int) -> pa.ChunkedArray:
+        name = f"{FOLDER}/{shard:05d}.arrow"
+        path = self.folder / name
+        if not path.is_file() or sha256(content := path.read_bytes()).hexdigest() != self.sha256[name]:
+            raise PmgError(f"{path} is missing or not what its manifest says; make it again: {self.remake}")
+        del content
+        with pa.memory_map(str(path)) as mapped:
+            return pa.ipc.open_file(mapped).read_all()["image"]

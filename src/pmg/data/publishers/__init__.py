@@ -1,0 +1,1 @@
+"""Readers of data sets in the files that their publishers distribute."""

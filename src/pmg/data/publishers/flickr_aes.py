@@ -1,0 +1,62 @@
+"""FLICKR-AES: photos that 210 workers rated from 1 to 5; files as their authors ship them.
+
+``FLICKR-AES_image_labeled_by_each_worker.csv`` has the columns ``worker, imagePair, score`` (with those spaces);
+``imagePair`` is the name of one file of the folder ``40K``. There are no times: a rating's time is its row. Photos
+have no title, so that all are called "photo": what they show has to be seen.
+"""
+
+from __future__ import annotations
+
+from hashlib import sha256
+
+import pandas as pd
+
+from pmg.data.prepared_tables import INTERACTIONS, ITEMS, Drops, Tables, as_rows
+from pmg.data.publishers.image_files import picture_folder
+from pmg.data.publishers.published_files import read_files, read_table
+
+FILE = "FLICKR-AES_image_labeled_by_each_worker.csv"
+COLUMNS = ("worker", "imagePair", "score")
+WHERE = "get it from https://github.com/alanspike/personalizedImageAesthetics"
+
+
+class FlickrAes:
+    """Reads FLICKR-AES into tables.
+
+    Args:
+        source: the folder or .zip with the workers' ratings.
+        images: the folder ``40K``.
+    """
+
+    def __init__(self, source: str, images: str) -> None:
+        self.source, self.images = source, images
+
+    def __call__(self) -> Tables:
+        """Reads ratings and names their photos.
+
+        Raises:
+            PmgError: the file or the folder is missing, or the file is damaged or has other columns.
+        """
+        drops = Drops()
+        content = read_files(self.source, [FILE], WHERE)[FILE]
+        rows = read_table(content, f"{self.source}/{FILE}", COLUMNS, WHERE)[list(COLUMNS)]
+        rows = _checked(rows.apply(lambda column: column.str.strip()), drops)
+        folder = picture_folder(self.images, WHERE)
+        ids = rows["imagePair"].drop_duplicates().tolist()
+        items = as_rows(
+            ITEMS, id=ids, concept=ids, title="photo", keywords=[[] for _ in ids], topic="", facts=[{} for _ in ids]
+        )
+        interactions = as_rows(
+            INTERACTIONS, user=rows["worker"], item=rows["imagePair"],
+            action="rated " + rows["score"].map("{:g}".format), rating=rows["score"], timestamp=rows.index,
+        )  # fmt: skip
+        return Tables(items, interactions, drops, {FILE: sha256(content).hexdigest()}, {i: folder / i for i in ids})
+
+
+def _checked(rows: pd.DataFrame, drops: Drops) -> pd.DataFrame:
+    """Ratings that can be used; the score becomes a number."""
+    scores = pd.to_numeric(rows["score"], errors="coerce")
+    rows = drops.take(rows, ~scores.between(1, 5), "has no score from 1 to 5")
+    rows = drops.take(rows, rows["worker"].isna() | rows["imagePair"].isna(), "lacks a worker or a photo")
+    rows = drops.take(rows, rows.duplicated(), "stands twice")
+    return rows.assign(score=pd.to_numeric(rows["score"]))

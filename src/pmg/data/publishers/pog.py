@@ -1,0 +1,109 @@
+"""Alibaba iFashion (POG, KDD 2019): which garments people clicked, and the outfit that they clicked next.
+
+The files have no header and ids of letters and digits: ``item_data.txt`` has ``item_id,cate_id,pic_url,title`` (the
+title is Chinese and may hold commas), ``user_data.txt`` has ``user_id,item_id;item_id;...,outfit_id``, and
+``outfit_data.txt`` has ``outfit_id,item_id;item_id;...``. There are no times: a click's time is its place among the
+clicks of its user. Pictures are addresses alone; a folder of them, each named by its item, is yours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from pmg.configuration.ranges import Count
+from pmg.data.prepared_tables import INTERACTIONS, ITEMS, Drops, Tables, as_rows
+from pmg.data.publishers.image_files import find_pictures
+from pmg.data.publishers.published_files import digest, read_lines
+
+WHERE = "get it from https://github.com/wenyuer/POG"
+ITEM_FILE, USER_FILE, OUTFIT_FILE = "item_data.txt", "user_data.txt", "outfit_data.txt"
+
+
+class Pog:
+    """Reads iFashion into tables.
+
+    Args:
+        source: the folder with the publisher's text files.
+        images: a folder with a picture an item, named by its id.
+        users: the first so many users of the file, or all; the whole file has 0.28 billion clicks.
+        outfits: whether the garments of a clicked outfit follow the clicks of its line.
+    """
+
+    def __init__(self, source: str, images: str, users: Count | None = None, outfits: bool = False) -> None:
+        self.source, self.images, self.users, self.outfits = Path(source), images, users, outfits
+
+    def __call__(self) -> Tables:
+        """Reads clicks, and the items that they name.
+
+        Raises:
+            PmgError: a file is missing or is not UTF-8.
+        """
+        drops = Drops()
+        lines = self._user_lines(drops)
+        outfits = self._outfits({outfit for _, _, outfit in lines}, drops) if self.outfits else {}
+        rows: list[tuple[str, str, str]] = []
+        for user, clicked, outfit in lines:
+            rows += [(user, item, "clicked") for item in clicked]
+            rows += [(user, item, "clicked in an outfit") for item in outfits.get(outfit, ())]
+        interactions = _in_order(rows)
+        items = self._items(set(interactions["item"]), drops)
+        found = find_pictures(self.images, "it should hold a picture an item, named by its id, from its pic_url")
+        names = [ITEM_FILE, USER_FILE, *([OUTFIT_FILE] if self.outfits else [])]
+        files = {name: digest(self.source / name) for name in names}
+        pictures = {item: found[item] for item in items["id"] if item in found}
+        return Tables(items, interactions, drops, files, pictures)
+
+    def _user_lines(self, drops: Drops) -> list[tuple[str, list[str], str]]:
+        """(user, clicked items, clicked outfit) of each line of the first users."""
+        users: set[str] = set()
+        lines: list[tuple[str, list[str], str]] = []
+        for number, line in read_lines(self.source / USER_FILE, WHERE):
+            fields = line.split(",")
+            if len(fields) != 3 or not fields[0]:
+                drops.add_line(f"is a line of {USER_FILE} without its 3 fields", number, line)
+            elif fields[0] in users or self.users is None or len(users) < self.users:
+                users.add(fields[0])
+                lines.append((fields[0], _ids(fields[1]), fields[2]))
+        return lines
+
+    def _outfits(self, wanted: Collection[str], drops: Drops) -> dict[str, list[str]]:
+        found: dict[str, list[str]] = {}
+        for number, line in read_lines(self.source / OUTFIT_FILE, WHERE):
+            outfit, comma, items = line.partition(",")
+            if not comma:
+                drops.add_line(f"is a line of {OUTFIT_FILE} without its 2 fields", number, line)
+            elif outfit in wanted:
+                found[outfit] = _ids(items)
+        for outfit in sorted(wanted - found.keys()):
+            drops.add_line(f"is a clicked outfit that {OUTFIT_FILE} lacks", 0, outfit)
+        return found
+
+    def _items(self, wanted: Collection[str], drops: Drops) -> pd.DataFrame:
+        """Those of the file's millions of items that somebody clicked."""
+        found: dict[str, tuple[str, str]] = {}
+        for number, line in read_lines(self.source / ITEM_FILE, WHERE):
+            item, *fields = line.split(",", 3)
+            if len(fields) < 3 or not fields[2].strip():
+                drops.add_line(f"is a line of {ITEM_FILE} without its 4 fields", number, line)
+            elif item in wanted and item in found:
+                drops.add_line("is an item that stands twice", number, line)
+            elif item in wanted:
+                found[item] = fields[0], fields[2].strip()
+        categories, titles = ([values[place] for values in found.values()] for place in (0, 1))
+        facts = [{"category": category} for category in categories]
+        ids, keywords = list(found), [[] for _ in found]
+        return as_rows(ITEMS, id=ids, concept=ids, title=titles, keywords=keywords, topic=categories, facts=facts)
+
+
+def _ids(text: str) -> list[str]:
+    return [part for part in text.split(";") if part]
+
+
+def _in_order(rows: list[tuple[str, str, str]]) -> pd.DataFrame:
+    """Interactions whose time is their place among those of their user."""
+    table = pd.DataFrame(rows, columns=["user", "item", "action"])
+    return table.assign(rating=np.nan, timestamp=table.groupby("user").cumcount())[list(INTERACTIONS)]

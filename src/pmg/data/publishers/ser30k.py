@@ -1,0 +1,146 @@
+"""Stickers in themes (SER30K): a folder of pictures a theme, and what is annotated about each.
+
+SER30K has no users. A theme is drawn in one manner, so that one pseudo user a theme, ``theme:NAME``, "likes" its
+stickers in the order of their names: what is measured is whether a theme's manner is carried on, not anybody's taste.
+The manifest says so (``users_are``). ``all_annos.json`` has a list ``annotations`` of ``topic`` (the folder),
+``file_name``, ``text`` (what is written in the picture) and ``anno``, an emotion as a number from 1 to 7 (its
+``categories``, where they are a mapping, must agree with the words that the config gives these numbers); a CSV file
+may have the columns ``topic``, ``file_name``, ``text`` and ``emotion``.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pmg.configuration.instantiate import nearest
+from pmg.data.prepared_tables import INTERACTIONS, ITEMS, Drops, Tables, as_rows
+from pmg.data.publishers.image_files import ENDINGS, picture_folder
+from pmg.data.publishers.published_files import digest, read_table
+from pmg.domain import PmgError
+
+WHERE = "ask for it at https://github.com/nku-shengzheliu/SER30K"
+USERS_ARE = "themes: one pseudo user a theme, who likes its stickers in the order of their names; nobody's taste"
+COLUMNS = ("topic", "file_name", "text", "emotion")
+UNKNOWN = {"emotion": "unknown", "text": "none"}
+
+
+class Stickers:
+    """Reads stickers into tables.
+
+    Args:
+        images: the folder with a folder a theme.
+        annotations: a .json file in SER30K's form or a .csv file; None where there is none.
+        emotions: words of SER30K's numbers, e.g. ``{1: "anger"}``; a .csv file has words.
+    """
+
+    def __init__(self, images: str, annotations: str | None, emotions: Mapping[int, str]) -> None:
+        self.images, self.annotations = images, annotations
+        self.emotions = {str(number): word for number, word in emotions.items()}
+
+    def __call__(self) -> Tables:
+        """Reads themes and annotations.
+
+        Raises:
+            PmgError: folder or file are missing or damaged, or an emotion has no word.
+        """
+        drops, folder = Drops(), picture_folder(self.images, WHERE)
+        facts, files = self._facts()
+        found = _find(folder, drops)
+        names = sorted({*found, *facts}, key=_natural)
+        items = as_rows(
+            ITEMS, id=names, concept=names, title=[_title(_theme(name)) for name in names],
+            keywords=[[facts[name]["emotion"]] if name in facts else [] for name in names],
+            topic=[_theme(name) for name in names], facts=[facts.get(name, UNKNOWN) for name in names],
+        )  # fmt: skip
+        users = "theme:" + items["topic"]
+        places = items.groupby("topic").cumcount()
+        interactions = as_rows(INTERACTIONS, user=users, item=names, action="sent", rating=np.nan, timestamp=places)
+        pictures = {name: folder / name for name in names}
+        return Tables(items, interactions, drops, files, pictures, {"users_are": USERS_ARE})
+
+    def _facts(self) -> tuple[dict[str, dict[str, str]], dict[str, str]]:
+        """Emotion and text by ``THEME/FILE``, and the checksum of where they are from."""
+        if self.annotations is None:
+            return {}, {}
+        path = Path(self.annotations)
+        if not path.is_file():
+            raise PmgError(f"{path} is no file of annotations; {WHERE}, or set source.read.annotations=null")
+        rows = self._json(path) if path.suffix == ".json" else _csv(path)
+        facts = {
+            f"{row['topic']}/{row['file_name']}": {"emotion": row["emotion"], "text": row["text"] or UNKNOWN["text"]}
+            for row in rows
+        }
+        return facts, {path.name: digest(path)}
+
+    def _json(self, path: Path) -> list[dict[str, Any]]:
+        try:
+            content = json.loads(path.read_bytes().decode())
+            rows = [
+                {**row, "text": row.get("text", "").strip(), "anno": str(row["anno"])}
+                for row in content["annotations"]
+            ]
+            wrong = next((row for row in rows if not {"topic", "file_name"} <= row.keys()), None)
+        except UnicodeDecodeError as error:
+            raise PmgError(f"{path} is not UTF-8 (byte {error.start}); {WHERE}") from None
+        except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+            raise PmgError(
+                f"{path} has no list of annotations with topic, file_name, anno ({error!r}); {WHERE}"
+            ) from None
+        if wrong:
+            raise PmgError(f"{path}: the annotation {wrong} has no topic or no file_name; {WHERE}")
+        self._compare(path, content.get("categories"))
+        return [{**row, "emotion": self._word(row["anno"])} for row in rows]
+
+    def _compare(self, path: Path, categories: object) -> None:
+        """Compares our words with the file's own, where it has a mapping of them, in either direction."""
+        for pair in categories.items() if isinstance(categories, Mapping) else ():
+            number, word = pair if str(pair[0]) in self.emotions else reversed(pair)
+            ours = self.emotions.get(str(number))
+            if ours and str(word).lower() != ours.lower():
+                raise PmgError(f"{path} calls emotion {number} '{word}', source.read.emotions '{ours}': set it right")
+
+    def _word(self, number: str) -> str:
+        if number not in self.emotions:
+            raise PmgError(f"source.read.emotions has no word for '{number}'{nearest(number, self.emotions)}")
+        return self.emotions[number]
+
+
+def _csv(path: Path) -> list[dict[str, Any]]:
+    table = read_table(path.read_bytes(), str(path), COLUMNS, WHERE)
+    nameless = table[["topic", "file_name"]].isna().any(axis=1)
+    if nameless.any():
+        raise PmgError(f"{path}: row {nameless.idxmax()} has no topic or no file_name")
+    table["emotion"] = table["emotion"].fillna(UNKNOWN["emotion"])
+    return table.fillna("").to_dict("records")
+
+
+def _find(folder: Path, drops: Drops) -> set[str]:
+    """Pictures as ``THEME/FILE``; files that are none by their names are counted."""
+    found, themes = set(), [path for path in folder.iterdir() if path.is_dir()]
+    for path in sorted(path for theme in themes for path in theme.iterdir()):
+        name = path.relative_to(folder).as_posix()
+        if path.suffix.lower() in ENDINGS:
+            found.add(name)
+        else:
+            drops.add_line("is no picture by its name", 0, name)
+    return found
+
+
+def _theme(name: str) -> str:
+    return name.partition("/")[0]
+
+
+def _title(theme: str) -> str:
+    """``"01-panda-bear"`` -> ``"panda bear"``."""
+    return re.sub(r"[-_\s]+", " ", re.sub(r"^\d+[-_\s]+", "", theme)).strip()
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    """Sorts ``sticker_10`` behind ``sticker_9``."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]

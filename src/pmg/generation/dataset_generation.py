@@ -1,0 +1,144 @@
+"""Generates a study's images: every method for every example, with its mismatched-user control."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from rich.progress import Progress, TimeElapsedColumn
+
+from pmg.cache import Cache
+from pmg.domain import Example, require_positive
+from pmg.generation.pareto import hypervolume, pareto_front
+from pmg.generation.pipeline import Generated, Pipeline
+from pmg.generation.record_shards import WHOLE, Shard
+from pmg.generation.records import Candidate, Control, Key, Record, RecordWriter
+from pmg.generation.requests import NO_WORDS, Method, Preference, Request, RequestBuilder
+
+
+def mismatch(users: Mapping[str, str], seed: int) -> dict[str, str]:
+    """Another user's profile for each profile, from a random cycle through all of them.
+
+    Args:
+        users: each profile's user.
+        seed: of the cycle.
+
+    Returns:
+        The next profile on the cycle that is not the same user's; with one profile a user, everybody is somebody's
+        other. A single user stays alone with their own.
+    """
+    names = list(users)
+    shuffled = torch.randperm(len(names), generator=torch.Generator().manual_seed(seed))
+    order = [names[place] for place in shuffled.tolist()]
+    twice = order * 2
+    return {
+        one: next((other for other in twice[place + 1 : place + len(order)] if users[other] != users[one]), one)
+        for place, one in enumerate(order)
+    }
+
+
+def list_arms(methods: Mapping[str, Method]) -> Iterator[tuple[str, Method, Control]]:
+    """Every method with its controls; where no user's preference is used there is nothing to mismatch."""
+    for name, method in methods.items():
+        yield name, method, "own"
+        if method.personal and method.mismatch:
+            yield name, method, "mismatched"
+
+
+def list_keys(examples: Sequence[Example], methods: Mapping[str, Method], seed: int) -> list[Key]:
+    """The records of a study, in the order in which one process makes them."""
+    return [Key(e.id, name, control, seed) for name, _, control in list_arms(methods) for e in examples]
+
+
+class StudyGenerator:
+    """Runs methods over examples and writes what comes out; a second call makes only what is missing.
+
+    Args:
+        pipeline: makes images.
+        builder: makes requests, with its seed.
+        preferences: what is known of each user, by profile.
+        writer: takes images and records.
+        batch_size: images at once.
+        shard: the part of the batches that is made.
+        hashes: of what decides the images, for the records; each method's own is added.
+        encoders: hashes of trained encoders by the name of their tokens, for the records of methods that use them.
+
+    Attributes:
+        made: number of images made so far.
+    """
+
+    def __init__(
+        self, pipeline: Pipeline, builder: RequestBuilder, preferences: Mapping[str, Preference],
+        writer: RecordWriter, batch_size: int, hashes: Mapping[str, str], encoders: Mapping[str, str],
+        shard: Shard = WHOLE,
+    ) -> None:  # fmt: skip
+        require_positive(**{"sampling.batch_size": batch_size})
+        self.pipeline, self.builder, self.preferences, self.writer = pipeline, builder, preferences, writer
+        self.batch_size, self.hashes, self.encoders, self.shard = batch_size, hashes, encoders, shard
+        self.other = mismatch({name: known.user for name, known in preferences.items()}, builder.seed)
+        self.made = 0
+
+    def run(self, examples: Sequence[Example], methods: Mapping[str, Method]) -> None:
+        """Makes every method's images, own preference first, then the mismatched user's."""
+        arms = list(list_arms(methods))
+        batches = [examples[start : start + self.batch_size] for start in range(0, len(examples), self.batch_size)]
+        for name, method, _ in arms:
+            self.writer.check(name, self._hashes(method))
+        with Progress(*Progress.get_default_columns(), TimeElapsedColumn()) as progress:
+            for name, method, control in arms:
+                mine = self.shard.deal(batches)
+                task = progress.add_task(f"{name} ({control})", total=sum(map(len, mine)))
+                for batch in mine:
+                    self._make(batch, name, method, control)
+                    progress.advance(task, len(batch))
+
+    def _hashes(self, method: Method) -> dict[str, str]:
+        encoder = {"encoder": self.encoders[method.tokens]} if method.tokens in self.encoders else {}
+        return {**self.hashes, **encoder, "method": Cache.key(**asdict(method))}
+
+    def _make(self, examples: Sequence[Example], name: str, method: Method, control: Control) -> None:
+        missing = [e for e in examples if (e.id, name, control, self.builder.seed) not in self.writer.done]
+        if not missing:
+            return
+        # the whole batch, although some of it may be there: sums of another batch size differ in their last digits
+        sources = [e.profile if control == "own" else self.other[e.profile] for e in examples]
+        requests = [
+            self.builder(e, method, self.preferences[source]) for e, source in zip(examples, sources, strict=True)
+        ]
+        generated = self.pipeline(requests)
+        hashes = self._hashes(method)
+        records = [
+            Record(
+                example=example.id, user=example.user, method=name, control=control, preference_from=source,
+                seed=self.builder.seed, hashes=hashes, **self._how(request, generated, row),
+            )
+            for row, (example, source, request) in enumerate(zip(examples, sources, requests, strict=True))
+        ]  # fmt: skip
+        self.writer.add(generated.images, records)
+        self.made += len(missing)
+
+    def _how(self, request: Request, generated: Generated, row: int) -> dict[str, Any]:
+        """What a record says about the request and its candidates."""
+        candidates = generated.candidates[row]
+        shown = request.words if request.show_words else NO_WORDS
+        avoided = request.negative if self.pipeline.scales.negative else NO_WORDS
+        return {
+            "candidates": candidates,
+            "picked": generated.picked[row],
+            "target_keywords": request.target.words,
+            "preference_keywords": shown.words,
+            "negative_keywords": avoided.words,
+            "dropped_keywords": (*request.target.dropped, *shown.dropped, *avoided.dropped),
+            "alpha": request.share,
+            **trade_off(candidates),
+        }
+
+
+def trade_off(candidates: Sequence[Candidate]) -> dict[str, Any]:
+    """The candidates' Pareto front and hypervolume, for a record; empty where nothing was preferred."""
+    points = [(c.preference, c.accuracy) for c in candidates if c.preference is not None]
+    if not points:
+        return {}
+    return {"front": pareto_front(points), "hypervolume": hypervolume(points)}

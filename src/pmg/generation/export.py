@@ -1,0 +1,150 @@
+"""Writes a trained pipeline as a folder, see `pmg.generation.serialization`."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pmg import __version__
+from pmg.cache import atomic_write_json
+from pmg.configuration.instantiate import find_assets
+from pmg.domain import PmgError
+from pmg.generation.components import CLASS, COMPONENTS
+from pmg.generation.serialization import INDEX, PARTS, PIPELINE, SECTIONS, read_nodes
+from pmg.generation.weight_locations import CACHE, HERE, Locations
+from pmg.models.loading.weight_sources import load_frozen, resolve_source
+from pmg.models.preference.preference_encoder import PreferenceEncoder
+
+FROZEN = "frozen"
+SOURCES = ("source", "folder")  # arguments that name weights
+
+
+def to_index(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Translates the config of a pipeline's parts into the nodes of an index.
+
+    Args:
+        config: of `PARTS` and `SECTIONS`, in built-in types.
+
+    Raises:
+        PmgError: a part is of a class that pipeline folders can't name.
+    """
+    return {name: _to_node(name, config[name]) for name in (*PARTS, *SECTIONS)}
+
+
+def _to_node(part: str, node: Any) -> Any:
+    if not isinstance(node, Mapping):
+        return node
+    inner = {key: _to_node(key, value) for key, value in node.items() if key != "_target_"}
+    if "_target_" not in node:
+        return inner
+    cache = {"cache_dir": f"{CACHE}/models"} if "cache_dir" in inner else {}
+    return {CLASS: _class_of(part, node["_target_"]), **inner, **cache}
+
+
+def _class_of(part: str, target: str) -> str:
+    """The name in an index of what a config's ``_target_`` builds."""
+    known = COMPONENTS.get(part, {})
+    for name, build in known.items():
+        if target == _dotted_name(build):
+            return name
+    raise PmgError(
+        f"{part} can't be exported: {target}. A pipeline folder holds {', '.join(known) or 'no such part'}."
+    )
+
+
+def _dotted_name(build: Any) -> str:
+    owner = getattr(build, "__self__", None)  # of a class method
+    return ".".join(
+        (owner.__module__, owner.__qualname__, build.__name__) if owner else (build.__module__, build.__name__)
+    )
+
+
+def place_weights(folder: Path, nodes: Mapping[str, Any], places: Mapping[str, str], copy_all: bool) -> dict[str, Any]:
+    """Names weights so that any machine finds them; others are copied into the pipeline's folder, once each.
+
+    Args:
+        folder: of the pipeline.
+        nodes: of its index, as `to_index` made them.
+        places: folders by their names, e.g. ``{"<assets_dir>": "/somewhere/assets"}``.
+        copy_all: whether those are copied, too, that any machine finds: the embedded ones, a package's, the hub's.
+
+    Returns:
+        The nodes with the new names.
+
+    Raises:
+        PmgError: a source is missing.
+    """
+    copied: dict[str, str] = {}
+
+    def place(source: str) -> str:
+        if not copy_all and _name(source, places) != source:
+            return _name(source, places)
+        if not copy_all and not Path(source).exists():  # a package, or an id of the hub
+            return source
+        if source not in copied:
+            name = re.sub(r"[^\w.+=-]", "_", Path(source).name)
+            copied[source] = _copy(source, folder / FROZEN / f"{len(copied)}-{name}")
+        return copied[source]
+
+    def change(node: Any) -> Any:
+        if isinstance(node, list):
+            return [change(value) for value in node]
+        if not isinstance(node, Mapping):
+            return node
+        named = {key for key in SOURCES if CLASS in node and isinstance(node.get(key), str)}
+        return {key: place(value) if key in named else change(value) for key, value in node.items()}
+
+    return {name: change(part) for name, part in nodes.items()}
+
+
+def write_index(folder: Path, nodes: Mapping[str, Any]) -> None:
+    """Writes ``model_index.json``, once it is found to be one that can be loaded.
+
+    Args:
+        folder: of the pipeline.
+        nodes: as `place_weights` made them.
+
+    Raises:
+        PmgError: a path leads elsewhere.
+    """
+    read_nodes(nodes, Locations(folder, Path(find_assets()), Path("cache")))
+    atomic_write_json(folder / INDEX, {CLASS: PIPELINE, "_pmg_version": __version__, **nodes})
+
+
+def save_encoder(trained: Path, folder: Path, half: bool) -> None:
+    """Writes the trained weights again, bit by bit or in float16."""
+    encoder = load_frozen(PreferenceEncoder, trained)
+    encoder.register_to_config(_name_or_path="")  # the folder that it came from is this machine's
+    (encoder.half() if half else encoder).save_pretrained(folder)
+
+
+def _copy(source: str, target: Path) -> str:
+    path = Path(resolve_source(source))
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if path.is_file():
+        shutil.copy2(path, target)
+    elif path.is_dir():
+        shutil.copytree(path, target, dirs_exist_ok=True)
+    else:
+        _download(source, target)
+    return f"{HERE}/{FROZEN}/{target.name}"
+
+
+def _download(source: str, target: Path) -> None:
+    from huggingface_hub import snapshot_download
+
+    try:
+        snapshot_download(source, local_dir=target)
+    except Exception as error:  # the hub raises whatever it likes
+        reason = " ".join(str(error).split())[:160]
+        raise PmgError(f"can't copy '{source}': no such file or folder here, and the hub says: {reason}") from error
+
+
+def _name(text: str, places: Mapping[str, str]) -> str:
+    for name, place in places.items():
+        if text == place or text.startswith(f"{place}/"):
+            return name + text.removeprefix(place)
+    return text

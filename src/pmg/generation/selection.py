@@ -1,0 +1,128 @@
+"""The balance of accuracy and preference: which weights are tried, and which candidate is kept."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from random import Random
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from pmg.configuration.ranges import Count, NotNegative, Positive, Seed
+from pmg.domain import PmgError
+
+SMALLEST_COSINE = 1e-3  # a cosine of zero or less has no logarithm
+
+
+class Weights(Protocol):
+    """The candidates of every image."""
+
+    @property
+    def pairs(self) -> list[tuple[float, float]]:
+        """All C candidates as (w_p, w_t), never empty."""
+        ...
+
+
+@dataclass(frozen=True)
+class WeightGrid:
+    """Every pair of a preference weight and a target weight that is generated for a user.
+
+    Attributes:
+        preference: weights w_p of the preference block, each at least 0.
+        target: weights w_t of the target block, each at least 0.
+
+    Raises:
+        PmgError: a list is empty, or holds a negative or infinite weight or one weight twice.
+    """
+
+    preference: Sequence[NotNegative]
+    target: Sequence[NotNegative] = (1.0,)
+
+    def __post_init__(self) -> None:
+        for name, weights in (("preference", self.preference), ("target", self.target)):
+            if not weights or not all(0 <= weight < math.inf for weight in weights):
+                raise PmgError(f"balance.weights.{name} needs numbers of at least 0, got {list(weights)}")
+            if len(set(weights)) < len(weights):
+                raise PmgError(f"balance.weights.{name} holds a weight twice: {list(weights)}")
+
+    @property
+    def pairs(self) -> list[tuple[float, float]]:
+        """All C candidates as (w_p, w_t), preference weight by preference weight."""
+        return [(float(w_p), float(w_t)) for w_p in self.preference for w_t in self.target]
+
+
+@dataclass(frozen=True)
+class WeightSample:
+    """Pairs of a preference weight and a target weight drawn log-uniformly; the same for every image and run.
+
+    Attributes:
+        count: number C of pairs, the first of which is (1, 1).
+        preference: lowest and highest w_p, above 0.
+        target: lowest and highest w_t, above 0.
+        seed: of the draw; a larger count keeps the pairs of a smaller one.
+
+    Raises:
+        PmgError: there is no pair to draw, or a range isn't two rising numbers above 0.
+    """
+
+    count: Count
+    preference: Sequence[Positive]
+    target: Sequence[Positive]
+    seed: Seed = 0
+
+    def __post_init__(self) -> None:
+        if self.count < 1:
+            raise PmgError(f"balance.weights.count must be at least 1, got {self.count}")
+        for name, ends in (("preference", self.preference), ("target", self.target)):
+            if len(ends) != 2 or not 0 < ends[0] <= ends[1] < math.inf:
+                raise PmgError(f"balance.weights.{name} needs its lowest and highest weight above 0, got {list(ends)}")
+
+    @property
+    def pairs(self) -> list[tuple[float, float]]:
+        """All C candidates as (w_p, w_t)."""
+        random = Random(self.seed)
+
+        def draw(ends: Sequence[float]) -> float:
+            return math.exp(random.uniform(math.log(ends[0]), math.log(ends[1])))
+
+        return [(1.0, 1.0), *((draw(self.preference), draw(self.target)) for _ in range(self.count - 1))]
+
+
+def balance_z(d_p: Tensor, d_t: Tensor, alpha: float | Tensor) -> Tensor:
+    """Weighted geometric mean of preference and accuracy, as a logarithm.
+
+    Args:
+        d_p: preference score (cosine of image and preference keywords), any shape, e.g. `(B, C)`.
+        d_t: accuracy score (cosine of image and target keywords), same shape.
+        alpha: share of the preference, in [0, 1]; a number, or one a user in a shape that fits, e.g. `(B, 1)`.
+
+    Returns:
+        z = alpha log d_p + (1 - alpha) log d_t, same shape; cosines below `SMALLEST_COSINE` count as that.
+
+    Raises:
+        ValueError: shapes differ, or `alpha` is out of range.
+    """
+    if d_p.shape != d_t.shape:
+        raise ValueError(f"d_p is {tuple(d_p.shape)} and d_t is {tuple(d_t.shape)}: they must agree")
+    shares = torch.as_tensor(alpha)
+    if not ((shares >= 0) & (shares <= 1)).all():
+        raise ValueError(f"alpha must be in [0, 1], got {alpha}")
+    log_p, log_t = (scores.float().clamp(min=SMALLEST_COSINE).log() for scores in (d_p, d_t))
+    return alpha * log_p + (1 - alpha) * log_t
+
+
+def pick(z: Tensor) -> Tensor:
+    """Index of the best candidate of each user, int64 `(B,)`, from z `(B, C)`; the first one of equals.
+
+    Raises:
+        ValueError: there is no candidate, or a z is not a number.
+    """
+    if z.ndim != 2 or z.shape[1] == 0:
+        raise ValueError(f"z must be (users, candidates) with at least one candidate, got {tuple(z.shape)}")
+    if torch.isnan(z).any():
+        raise ValueError("a z is not a number: the scorer gave a broken score")
+    best = z == z.max(dim=1, keepdim=True).values
+    return best.int().argmax(dim=1)  # of a 0/1 tensor argmax gives the first maximum on every device

@@ -1,0 +1,121 @@
+"""A trained pipeline as a folder: what was trained, and where the frozen rest comes from.
+
+``model_index.json`` holds the class and the arguments of every part, see `pmg.generation.components`. Folders that
+differ between machines are named ``<here>`` (the pipeline's own), ``<assets_dir>`` (the embedded models) and
+``<cache_dir>``. A folder from anybody can be loaded: it chooses among pmg's own classes, and names no code.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pmg.configuration.instantiate import find_assets
+from pmg.domain import PmgError
+from pmg.generation.alpha import AlphaRule
+from pmg.generation.components import CLASS, read_arguments, read_component
+from pmg.generation.guidance import Scales
+from pmg.generation.selection import Weights
+from pmg.generation.weight_locations import Locations, check_folder
+from pmg.generation.weighting import Weighting
+
+INDEX = "model_index.json"
+ENCODER = "preference_encoder"
+PIPELINE = "PersonalizedPipeline"
+PARTS = ("language_model", "scenario", "captioner", "decoding", "text_encoder", "generator", "scorer")
+
+
+@dataclass(frozen=True)
+class Balance:
+    """The section ``balance`` of an index.
+
+    Attributes:
+        weights: candidates of each image.
+        weighting: how a weight acts on a block.
+        alpha_rule: share of the preference score.
+        alpha: the value that the rule was made of.
+    """
+
+    weights: Weights
+    weighting: Weighting
+    alpha_rule: AlphaRule
+    alpha: float | None = None
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """The section ``sampling`` of an index.
+
+    Attributes:
+        scales: guidance scales.
+        steps: solver steps.
+        bfloat16: whether the denoiser's matrix products run in bfloat16.
+        batch_size: images at once, in the commands.
+        guidance: the scale that `scales` were made of.
+    """
+
+    scales: Scales
+    steps: int
+    bfloat16: bool = False
+    batch_size: int | None = None
+    guidance: float | None = None
+
+
+SECTIONS = {"balance": Balance, "sampling": Sampling}
+
+
+def read_index(folder: Path, cache_dir: str, float32: bool = False) -> dict[str, Any]:
+    """Reads the parts of a pipeline; nothing is built, loaded or written.
+
+    Args:
+        folder: of the pipeline, which may come from anybody.
+        cache_dir: this machine's.
+        float32: whether to compute without bfloat16, on a processor that only emulates it.
+
+    Returns:
+        A `Component` for each of `PARTS`, and for each of `SECTIONS` a mapping of components and values.
+
+    Raises:
+        PmgError: the folder holds no such pipeline, or one that would build or read something foreign.
+    """
+    path = folder / INDEX
+    if not path.is_file():
+        raise PmgError(f"{folder} holds no pipeline (no {INDEX}); write one: pmg-export train_run=RUN")
+    check_folder(folder)
+    try:
+        index = json.loads(path.read_text())
+    except (ValueError, RecursionError) as error:
+        raise PmgError(f"{path} is damaged ({str(error)[:160]})") from None
+    if not isinstance(index, dict) or index.get(CLASS) != PIPELINE:
+        raise PmgError(f"{path} describes a {index.get(CLASS) if isinstance(index, dict) else index}, no {PIPELINE}")
+    nodes = {name: node for name, node in index.items() if name not in (CLASS, "_pmg_version")}
+    try:
+        locations = Locations(folder, Path(find_assets()), Path(cache_dir))
+        return read_nodes(in_float32(nodes) if float32 else nodes, locations)
+    except PmgError as error:
+        raise PmgError(f"{path}: {error}") from None
+
+
+def read_nodes(nodes: Mapping[str, Any], locations: Locations) -> dict[str, Any]:
+    """Checks the nodes of an index; returns what `read_index` returns."""
+    expected = (*PARTS, *SECTIONS)
+    wrong = [f"{name} is missing" for name in expected if name not in nodes]
+    wrong += [f"{str(name)[:80]!r} is no part of a pipeline" for name in nodes if name not in expected]
+    if wrong:
+        raise PmgError(wrong[0])
+    parts: dict[str, Any] = {name: read_component(name, name, nodes[name], locations) for name in PARTS}
+    return parts | {name: read_arguments(section, name, nodes[name], locations) for name, section in SECTIONS.items()}
+
+
+def in_float32(nodes: Mapping[str, Any]) -> dict[str, Any]:
+    """The nodes of an index without bfloat16, for a processor that only emulates it."""
+    changed = {"language_model": ("dtype", "bfloat16", "float32"), "sampling": ("bfloat16", True, False)}
+    found = {name: nodes.get(name) for name in changed}
+    return dict(nodes) | {
+        name: {**node, changed[name][0]: changed[name][2]}
+        for name, node in found.items()
+        if isinstance(node, Mapping) and node.get(changed[name][0]) == changed[name][1]
+    }

@@ -1,0 +1,117 @@
+"""Stable Diffusion 1, 2 and XL, their distilled relatives too, from a hub id or a diffusers folder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import diffusers
+import torch
+from diffusers import (
+    AutoencoderKL,
+    DDPMScheduler,
+    DiffusionPipeline,
+    LatentConsistencyModelPipeline,
+    SchedulerMixin,
+    StableDiffusionPipeline,
+    StableDiffusionXLPipeline,
+    UNet2DConditionModel,
+)
+from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+
+from pmg.configuration.ranges import Count
+from pmg.domain import PmgError
+from pmg.models.diffusion.clip_text_encoder import ClipTextEncoder
+from pmg.models.diffusion.generator import Generator
+from pmg.models.loading.checkpoints import load_checkpoint, load_tokenizer
+from pmg.models.loading.device import torch_type
+from pmg.models.loading.weight_sources import loading, resolve_source
+
+XL = "StableDiffusionXLPipeline"
+PIPELINES = {
+    kind.__name__: kind
+    for kind in (StableDiffusionPipeline, StableDiffusionXLPipeline, LatentConsistencyModelPipeline)
+}
+SAMPLERS = ("dpm", "checkpoint")
+
+
+def load_stable_diffusion(
+    source: str, dtype: str = "float32", sampler: str = "dpm", size: Count | None = None
+) -> Generator:
+    """Loads a checkpoint, frozen; the prediction type and the noise schedule are the checkpoint's own.
+
+    Args:
+        source: hub id or folder, in the layout of diffusers.
+        dtype: name of the type of denoiser and text encoders; the autoencoder stays in float32, in which it was made.
+        sampler: ``dpm``: DPM-Solver++ on the checkpoint's schedule; ``checkpoint``: the checkpoint's own sampler,
+            which distilled models (LCM, Turbo) need.
+        size: of the images in pixels; None: what the denoiser was trained at.
+
+    Raises:
+        PmgError: the source is missing or damaged, or of another kind.
+    """
+    if sampler not in SAMPLERS:
+        raise PmgError(f"generator.sampler is '{sampler}'; known: {', '.join(SAMPLERS)}")
+    pipe = _load(resolve_source(source), torch_type(dtype))
+    text_encoder = ClipTextEncoder(_towers(pipe), bool(pipe.config.get("force_zeros_for_empty_prompt")))
+    own = pipe.scheduler if sampler == "checkpoint" else None
+    noise_scheduler = DDPMScheduler.from_config(pipe.scheduler.config)
+    return Generator(pipe.vae, pipe.unet, noise_scheduler, text_encoder, own, size).freeze()
+
+
+def _load(path: str, dtype: torch.dtype) -> DiffusionPipeline:
+    """The checkpoint as a pipeline of diffusers, without its safety checker, which reads other models' weights.
+
+    Its parts are loaded one by one: ``DiffusionPipeline.from_pretrained`` imports whatever the index names, and passes
+    over missing weights.
+
+    Raises:
+        PmgError: it is missing, damaged, or of another kind.
+    """
+    hint = (
+        "; generator.source is a hub id or a folder in the layout of diffusers (model_index.json, unet, vae, "
+        "text_encoder, tokenizer, scheduler)"
+    )
+    with loading("a generator", path, hint):
+        index = DiffusionPipeline.load_config(path)
+        kind = index.get("_class_name")
+        if kind not in PIPELINES:
+            raise PmgError(f"{path} holds a {kind}; known: {', '.join(PIPELINES)}")
+        large = kind == XL
+        parts = {
+            "vae": load_checkpoint(AutoencoderKL, path, "vae"),
+            "unet": load_checkpoint(UNet2DConditionModel, path, "unet", dtype=dtype),
+            "scheduler": _load_scheduler(path, index),
+            **_load_tower(path, "", CLIPTextModel, dtype),
+            **(_load_tower(path, "_2", CLIPTextModelWithProjection, dtype) if large else {}),
+        }
+        if large:
+            zeros = index.get("force_zeros_for_empty_prompt", True)
+            return PIPELINES[kind](**parts, force_zeros_for_empty_prompt=zeros, add_watermarker=False)
+        return PIPELINES[kind](**parts, safety_checker=None, feature_extractor=None, requires_safety_checker=False)
+
+
+def _load_tower(path: str, number: str, kind: Any, dtype: torch.dtype) -> dict[str, Any]:
+    """A text tower and its tokenizer, by the names that diffusers gives them."""
+    model = load_checkpoint(kind, path, f"text_encoder{number}", dtype=dtype)
+    tokenizer = load_tokenizer(path, model, CLIPTokenizer, f"tokenizer{number}")
+    return {f"text_encoder{number}": model, f"tokenizer{number}": tokenizer}
+
+
+def _load_scheduler(path: str, index: Mapping[str, Any]) -> SchedulerMixin:
+    """The checkpoint's own sampler.
+
+    Raises:
+        PmgError: it is none of diffusers'.
+    """
+    name = (index.get("scheduler") or ["", ""])[1]
+    kind = getattr(diffusers, name, None) if isinstance(name, str) else None
+    if not (isinstance(kind, type) and issubclass(kind, SchedulerMixin)):
+        raise PmgError(f"{path} has the scheduler {name!r}, which is none of diffusers'")
+    return kind.from_pretrained(path, subfolder="scheduler")
+
+
+def _towers(pipe: Any) -> list[Any]:
+    """Text towers with their tokenizers, in the denoiser's order."""
+    first = [(pipe.text_encoder, pipe.tokenizer)]
+    return [*first, (pipe.text_encoder_2, pipe.tokenizer_2)] if hasattr(pipe, "text_encoder_2") else first

@@ -1,0 +1,88 @@
+"""The style encoder: how pictures look, as a few tokens that the denoiser reads; trained with the denoiser.
+
+Shapes: `B` batch, `R` reference pictures, `C, h, w` latents, `n` tokens, `D` their width.
+"""
+
+from __future__ import annotations
+
+import torch
+from diffusers import ConfigMixin, ModelMixin
+from diffusers.configuration_utils import register_to_config
+from torch import Tensor, nn
+
+from pmg.configuration.ranges import Count
+
+
+class StyleEncoder(ModelMixin, ConfigMixin):
+    """Reads one or several pictures of the same look.
+
+    Args:
+        in_channels: channels `C` of the latents.
+        channels: of the convolutions.
+        tokens: number `n` of style tokens.
+        width: width `D` of a token.
+        heads: of the attention that sums the pictures up.
+    """
+
+    @register_to_config
+    def __init__(
+        self, in_channels: Count = 16, channels: Count = 192, tokens: Count = 4, width: Count = 384, heads: Count = 4
+    ) -> None:
+        super().__init__()
+        self.features = nn.Sequential(
+            nn.Conv2d(in_channels, channels, 3, padding=1),
+            ResidualConvolutions(channels),
+            ResidualConvolutions(channels),
+        )
+        self.queries = nn.Parameter(torch.randn(tokens, channels) * channels**-0.5)
+        self.norm = nn.LayerNorm(channels)
+        self.attention = nn.MultiheadAttention(channels, heads, batch_first=True)
+        self.out = nn.Sequential(
+            nn.LayerNorm(channels), nn.Linear(channels, 2 * channels), nn.SiLU(), nn.Linear(2 * channels, width)
+        )
+        self.scale = nn.LayerNorm(width, elementwise_affine=False)
+
+    def encode_pictures(self, latents: Tensor) -> Tensor:
+        """Returns the features of pictures, `(B, h * w, channels)`, from normalised latents `(B, C, h, w)`."""
+        return self.norm(self.features(latents).flatten(2).transpose(1, 2))
+
+    def summarise(self, features: Tensor, present: Tensor) -> Tensor:
+        """Returns style tokens, `(B, n, D)`, of unit variance.
+
+        Args:
+            features: of the reference pictures, `(B, R, h * w, channels)`.
+            present: bool `(B, R)`: which of them count; at least one a row.
+        """
+        places = features.shape[2]
+        hidden = (~present).repeat_interleave(places, 1)
+        queries = self.queries.expand(len(features), -1, -1)
+        read, _ = self.attention(
+            queries, features.flatten(1, 2), features.flatten(1, 2), key_padding_mask=hidden, need_weights=False
+        )
+        return self.scale(self.out(queries + read))
+
+    def forward(self, latents: Tensor, present: Tensor | None = None) -> Tensor:
+        """Returns style tokens `(B, n, D)` of reference pictures' latents `(B, R, C, h, w)`."""
+        if present is None:
+            present = torch.ones(latents.shape[:2], dtype=torch.bool, device=latents.device)
+        features = self.encode_pictures(latents.flatten(0, 1))
+        return self.summarise(features.unflatten(0, latents.shape[:2]), present)
+
+
+class ResidualConvolutions(nn.Module):
+    """Two convolutions beside a skip connection.
+
+    Args:
+        channels: in and out.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.GroupNorm(8, channels), nn.SiLU(), nn.Conv2d(channels, channels, 3, padding=1),
+            nn.GroupNorm(8, channels), nn.SiLU(), nn.Conv2d(channels, channels, 3, padding=1),
+        )  # fmt: skip
+
+    def forward(self, states: Tensor) -> Tensor:
+        """Returns `(B, channels, h, w)`."""
+        return states + self.layers(states)

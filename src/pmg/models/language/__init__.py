@@ -1,0 +1,1 @@
+"""Frozen causal language models: contexts, option scoring, and text generation."""

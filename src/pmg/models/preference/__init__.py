@@ -1,0 +1,1 @@
+"""Trainable modules that turn contexts or images into soft preference tokens."""

@@ -1,0 +1,111 @@
+"""Image prompts, a baseline: preference tokens from a user's history images, without a language model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from diffusers import ConfigMixin, ModelMixin
+from diffusers.configuration_utils import register_to_config
+from torch import Tensor, nn
+
+from pmg.configuration.ranges import Count
+from pmg.models.preference.batch_norm import SharedBatchNorm1d
+from pmg.models.vision.scorer import Scorer
+
+
+@dataclass(frozen=True)
+class HistoryFeatures:
+    """What a scorer sees in the history images of `U` users.
+
+    Attributes:
+        vectors: means of each user's image vectors, `(U, F)`.
+    """
+
+    vectors: Tensor
+
+    def __len__(self) -> int:
+        return len(self.vectors)
+
+    def expect(self, rows: Tensor) -> None:
+        """Nothing: all are in memory."""
+
+    def select(self, rows: Sequence[int] | Tensor) -> HistoryFeatures:
+        """The chosen users, in that order."""
+        return HistoryFeatures(self.vectors[torch.as_tensor(rows, dtype=torch.long)])
+
+
+@torch.no_grad()
+def history_features(scorer: Scorer, histories: Sequence[Tensor], batch_size: int = 128) -> HistoryFeatures:
+    """Means of the scorer's vectors of manner over each user's history images.
+
+    Args:
+        scorer: frozen.
+        histories: each user's images `(H, 3, H, W)` in [-1, 1], at least one.
+        batch_size: images at once.
+    """
+    images = torch.cat(list(histories))
+    manner = torch.cat([scorer(part)[1] for part in images.split(batch_size)])
+    return HistoryFeatures(torch.stack([part.mean(0) for part in manner.split([len(h) for h in histories])]))
+
+
+class ImagePromptEncoder(ModelMixin, ConfigMixin):
+    """One trained map from image features to tokens beside the text, as IP-Adapter's projection (Ye et al. 2023).
+
+    It stands where PMG's `PreferenceEncoder` stands and is trained by the same objective, so that the two differ in
+    nothing but what they know of a user.
+
+    Args:
+        feature_width: F, width of the features.
+        text_width: D, width of the generator's text encoder.
+        soft_tokens: n, tokens a user.
+    """
+
+    @register_to_config
+    def __init__(self, feature_width: int, text_width: int, soft_tokens: int = 4) -> None:
+        super().__init__()
+        self.standardize = SharedBatchNorm1d(feature_width, affine=False)
+        self.map = nn.Linear(feature_width, soft_tokens * text_width)
+        nn.init.normal_(self.map.weight, std=feature_width**-0.5)
+        nn.init.zeros_(self.map.bias)
+        self.register_buffer("output_mean", torch.zeros(text_width))
+        self.register_buffer("output_std", torch.ones(text_width))
+
+    def states(self, _: nn.Module, features: HistoryFeatures) -> Tensor:
+        """The features, `(B, 1, F)`: what the statistics are fitted to."""
+        return features.vectors[:, None]
+
+    def forward(self, _: nn.Module, features: HistoryFeatures) -> Tensor:
+        """Returns tokens `(B, n, D)` of B users (in train mode at least 2); the language model is not asked."""
+        mapped = self.map(self.standardize(features.vectors))
+        return mapped.unflatten(1, (self.config.soft_tokens, -1)) * self.output_std + self.output_mean
+
+    @torch.no_grad()
+    def encode(self, _: nn.Module, features: HistoryFeatures) -> Tensor:
+        """Tokens of any number of users, `(U, n, D)`, without gradients."""
+        return self(_, features)
+
+    @torch.no_grad()
+    def fit_statistics(self, states: Tensor) -> None:
+        """Sets the running statistics to those of `states` `(B, 1, F)`, of at least two users."""
+        self.standardize.running_mean.copy_(states.flatten(1).mean(0))
+        self.standardize.running_var.copy_(states.flatten(1).var(0))
+
+
+def build_image_prompt(
+    language_model: nn.Module, text_embeddings: Tensor, sample: HistoryFeatures, soft_tokens: Count = 4
+) -> ImagePromptEncoder:
+    """Makes an untrained encoder; takes what `build_preference_encoder` takes.
+
+    Args:
+        language_model: not asked.
+        text_embeddings: `(N, D)`, the text encoder's embeddings of real tokens, which set the scale.
+        sample: features of at least two users, which set the statistics of the start.
+        soft_tokens: n.
+    """
+    encoder = ImagePromptEncoder(sample.vectors.shape[1], text_embeddings.shape[-1], soft_tokens)
+    encoder.fit_statistics(encoder.states(language_model, sample))
+    encoder.output_mean.copy_(text_embeddings.mean(0))
+    encoder.output_std.copy_(text_embeddings.std(0))
+    return encoder.eval()

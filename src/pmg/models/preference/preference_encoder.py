@@ -1,0 +1,164 @@
+"""The soft branch: multimodal tokens read a user's history and become soft preference tokens."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from diffusers import ConfigMixin, ModelMixin
+from diffusers.configuration_utils import register_to_config
+from torch import Tensor, nn
+
+from pmg.configuration.ranges import Count, CountOrZero
+from pmg.domain import PmgError
+from pmg.models.language.context import Context
+from pmg.models.language.language_model import LanguageModel
+from pmg.models.preference.batch_norm import SharedBatchNorm1d
+from pmg.models.preference.prefix import Prefix
+from pmg.models.preference.prefix_placement import PLACEMENTS
+
+
+class PreferenceEncoder(ModelMixin, ConfigMixin):
+    """Multimodal tokens, a prefix and one linear map; all that PMG trains.
+
+    The hidden states of a language model at one position are nearly the same for every user: a large common
+    part, and a small one that differs (20 times smaller in SmolLM2). So each position and feature is
+    standardised over users before the map. Training takes the batch's own mean and deviation, since every
+    step of the multimodal tokens moves the common part by many deviations at once (of the batch of all
+    processes, where several train together); eval mode takes running
+    ones, so that a user's soft tokens don't depend on who else is in the batch. The map's output is given the
+    mean and deviation of the text encoder's own token embeddings (`set_output_statistics`), so that the
+    denoiser meets soft tokens on the scale it knows.
+
+    Args:
+        llm_width: width of the language model.
+        llm_layers: its layers.
+        kv_heads: its key/value heads.
+        head_dim: width of one head.
+        text_width: width of the generator's text encoder.
+        soft_tokens: n, multimodal tokens, and so soft tokens.
+        prefix_length: m, pairs of the prefix a layer; 0 leaves it out.
+        prefix_hidden: width of the prefix's network; None learns the pairs themselves.
+        placement: where the prefix stands: ``late`` or ``front``, see `pmg.models.preference.prefix_placement`.
+
+    Raises:
+        PmgError: there is no such placement.
+    """
+
+    @register_to_config
+    def __init__(
+        self,
+        llm_width: int,
+        llm_layers: int,
+        kv_heads: int,
+        head_dim: int,
+        text_width: int,
+        soft_tokens: int = 4,
+        prefix_length: int = 4,
+        prefix_hidden: int | None = None,
+        placement: str = "late",
+    ) -> None:
+        super().__init__()
+        if placement not in PLACEMENTS:
+            raise PmgError(f"preference_encoder.placement: there is no '{placement}'; known: {', '.join(PLACEMENTS)}")
+        self.multimodal_tokens = nn.Parameter(torch.randn(soft_tokens, llm_width) * llm_width**-0.5)
+        self.prefix = Prefix(llm_layers, kv_heads, head_dim, prefix_length, prefix_hidden) if prefix_length else None
+        self.map = nn.Linear(llm_width, text_width)
+        nn.init.normal_(self.map.weight, std=llm_width**-0.5)
+        nn.init.zeros_(self.map.bias)
+        self.standardize = SharedBatchNorm1d(soft_tokens * llm_width, affine=False)
+        self.register_buffer("output_mean", torch.zeros(text_width))
+        self.register_buffer("output_std", torch.ones(text_width))
+
+    def states(self, language_model: LanguageModel, context: Context) -> Tensor:
+        """Last hidden states of the multimodal tokens behind each history: float32 `(B, n, llm_width)`."""
+        prefix = None if self.prefix is None else self.prefix()
+        read = PLACEMENTS[self.config.placement]
+        return read(language_model, context, self.multimodal_tokens, prefix).float().to(self.map.weight.device)
+
+    def forward(self, language_model: LanguageModel, context: Context) -> Tensor:
+        """Returns the soft preference tokens of B histories (in train mode at least 2), `(B, n, text_width)`.
+
+        Args:
+            language_model: frozen; passed in so that checkpoints hold trained parts alone.
+            context: the histories.
+        """
+        states = self.states(language_model, context)
+        standardized = self.standardize(states.flatten(1)).view_as(states)
+        return self.map(standardized) * self.output_std + self.output_mean
+
+    @torch.no_grad()
+    def encode(self, language_model: LanguageModel, context: Context, batch_size: int = 50) -> Tensor:
+        """Soft tokens of any number of users, `(U, n, text_width)`, without gradients, on the processor."""
+        batches = torch.arange(len(context)).split(batch_size)
+        return torch.cat([self(language_model, context.select(users)).cpu() for users in batches])
+
+    @torch.no_grad()
+    def fit_statistics(self, states: Tensor) -> None:
+        """Sets the running statistics to those of `states` `(B, n, llm_width)`, of at least two users.
+
+        For the start, and once more after training: exact where a running mean lags behind.
+
+        Raises:
+            ValueError: there are fewer than two.
+        """
+        if len(states) < 2:
+            raise ValueError(f"statistics need the states of at least 2 users, got {len(states)}")
+        self.standardize.running_mean.copy_(states.flatten(1).mean(0))
+        self.standardize.running_var.copy_(states.flatten(1).var(0))
+
+    @torch.no_grad()
+    def set_output_statistics(self, mean: Tensor, std: Tensor) -> None:
+        """Fixes the scale of the soft tokens: mean and deviation `(text_width,)` of real token embeddings."""
+        self.output_mean.copy_(mean)
+        self.output_std.copy_(std)
+
+    @torch.no_grad()
+    def start_from_words(self, language_model: LanguageModel, words: str) -> None:
+        """Starts the multimodal tokens from the embeddings of `words`, repeated or cut to n tokens."""
+        ids = language_model.token_ids(words)
+        rows = [ids[i % len(ids)] for i in range(len(self.multimodal_tokens))]
+        self.multimodal_tokens.copy_(language_model.embeddings[torch.tensor(rows)])
+
+
+def build_preference_encoder(
+    language_model: LanguageModel,
+    text_embeddings: Tensor,
+    sample: Context,
+    words: str,
+    soft_tokens: Count = 4,
+    prefix_length: CountOrZero = 4,
+    prefix_hidden: Count | None = None,
+    placement: Literal["late", "front"] = "late",
+) -> PreferenceEncoder:
+    """Makes an untrained encoder that fits a language model and a text encoder.
+
+    Args:
+        language_model: the frozen model that it will read with.
+        text_embeddings: `(N, text_width)`, the text encoder's embeddings of real tokens, which set the scale.
+        sample: histories of at least two users, which set the statistics of the start.
+        words: the multimodal tokens start from these words' embeddings.
+        soft_tokens: n, soft tokens.
+        prefix_length: m, pairs of the prefix a layer.
+        prefix_hidden: width of the prefix's network, or None.
+        placement: where the prefix stands, ``late`` or ``front``.
+
+    Raises:
+        PmgError: there is no such placement.
+    """
+    encoder = PreferenceEncoder(
+        llm_width=language_model.width,
+        llm_layers=language_model.layers,
+        kv_heads=language_model.kv_heads,
+        head_dim=language_model.head_dim,
+        text_width=text_embeddings.shape[-1],
+        soft_tokens=soft_tokens,
+        prefix_length=prefix_length,
+        prefix_hidden=prefix_hidden,
+        placement=placement,
+    )
+    encoder.start_from_words(language_model, words)
+    with torch.no_grad():
+        encoder.fit_statistics(encoder.states(language_model, sample))
+    encoder.set_output_statistics(text_embeddings.mean(0), text_embeddings.std(0))
+    return encoder.eval()

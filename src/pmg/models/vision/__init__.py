@@ -1,0 +1,1 @@
+"""Scorers, judges, image features, and perceptual distances."""

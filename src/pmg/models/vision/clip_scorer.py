@@ -1,0 +1,104 @@
+"""Any CLIP or SigLIP as the scorer: one vector an image, for what it shows and how it is drawn alike."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoImageProcessor, AutoModel, PreTrainedModel, PreTrainedTokenizerBase
+
+from pmg.domain import PmgError
+from pmg.models.diffusion.conditioning import Block
+from pmg.models.diffusion.text_encoder import TextEncoder
+from pmg.models.loading.checkpoints import load_with_tokenizer
+from pmg.models.loading.device import torch_type
+from pmg.models.loading.weight_sources import loading, resolve_source
+from pmg.models.vision.image_sizes import fit_size
+from pmg.models.vision.scorer import unit
+
+
+class ClipTexts(TextEncoder):
+    """Its text tower: pooled vectors are the text's features in the space shared with images.
+
+    Args:
+        model: CLIP or SigLIP.
+        tokenizer: its tokenizer.
+    """
+
+    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+        length = model.config.text_config.max_position_embeddings
+        super().__init__(model, tokenizer, max_length=length)
+        self.masks = (
+            "siglip" not in model.config.model_type
+        )  # SigLIP was trained on texts of one length, without a mask
+
+    @property
+    def width(self) -> int:
+        """Width of its features."""
+        return self.model.config.text_config.hidden_size
+
+    def _encode(self, texts: list[str]) -> Block:
+        self.check_lengths(texts)
+        padding = True if self.masks else "max_length"
+        batch = self.tokenizer(texts, padding=padding, max_length=self.max_length, return_tensors="pt")
+        batch = batch.to(self.model.device)
+        read = self.model.get_text_features(batch["input_ids"], batch["attention_mask"] if self.masks else None)
+        features = read if isinstance(read, Tensor) else read.pooler_output
+        mask = torch.ones_like(batch["input_ids"], dtype=torch.bool)
+        return Block(features[:, None].expand(-1, mask.shape[1], -1), mask, features.float())
+
+
+class ClipScorer(nn.Module):
+    """A dual encoder (Radford et al. 2021), frozen.
+
+    Args:
+        model: CLIP or SigLIP.
+        tokenizer: its tokenizer.
+        mean: of each channel of an image in [0, 1], as it was trained.
+        std: deviation of each channel.
+
+    Attributes:
+        text_encoder: reads what images are compared with.
+    """
+
+    def __init__(
+        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, mean: list[float], std: list[float]
+    ) -> None:
+        super().__init__()
+        self.model = model.requires_grad_(False).eval()
+        self.text_encoder = ClipTexts(model, tokenizer)
+        self.size = model.config.vision_config.image_size
+        for name, values in (("mean", mean), ("std", std)):
+            self.register_buffer(name, torch.tensor(values).view(1, 3, 1, 1))
+
+    @classmethod
+    def from_source(cls, source: str, dtype: str = "float32") -> ClipScorer:
+        """Loads it from a hub id or a folder.
+
+        Raises:
+            PmgError: the source is missing, damaged, or no dual encoder.
+        """
+        path = resolve_source(source)
+        with loading("a scorer", path):
+            model, tokenizer = load_with_tokenizer(AutoModel, path, dtype=torch_type(dtype))
+            looks = AutoImageProcessor.from_pretrained(path, trust_remote_code=False)
+        if not hasattr(model, "get_image_features"):
+            raise PmgError(
+                f"{path} holds a {type(model).__name__}, which compares no images with texts; use CLIP or SigLIP"
+            )
+        return cls(model, tokenizer, looks.image_mean, looks.image_std)
+
+    @torch.no_grad()
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Unit vectors `(B, D)` of images `(B, 3, H, W)` in [-1, 1], twice: one vector serves content and manner."""
+        pixels = fit_size(images, self.size).to(self.mean).add(1).div(2).sub(self.mean).div(self.std)
+        read = self.model.get_image_features(pixel_values=pixels.to(self.model.dtype))
+        features = unit(read if isinstance(read, Tensor) else read.pooler_output).cpu()
+        return features, features
+
+    def encode_target(self, pooled: Tensor) -> Tensor:
+        """Unit vectors `(B, D)` of target texts from their features."""
+        return unit(pooled)
+
+    def encode_preference(self, pooled: Tensor) -> Tensor:
+        """Unit vectors `(B, D)` of preference texts from their features."""
+        return unit(pooled)

@@ -1,0 +1,1 @@
+"""The launcher shell, sweeps, sharding, process pools, and distributed training."""

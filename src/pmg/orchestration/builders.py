@@ -1,0 +1,234 @@
+"""What several commands build from their config, the same way each time."""
+
+from __future__ import annotations
+
+import json
+import logging
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from pmg.cache import Cache, atomic_write_json, open_cache
+from pmg.configuration.identity import Role, find_role, tell_differences
+from pmg.configuration.instantiate import (
+    hash_groups,
+    instantiate,
+    instantiate_all,
+    leaves,
+    nearest,
+    portable,
+    to_plain,
+)
+from pmg.domain import PmgError, require_positive
+from pmg.orchestration.run import Run
+from pmg.runs.run_folder import SIGNATURE, WEIGHTS, identify, read_finished
+
+if TYPE_CHECKING:
+    from diffusers import ModelMixin
+    from omegaconf import DictConfig
+    from pytorch_lightning import LightningDataModule, LightningModule, Trainer
+
+    from pmg.data.emoji.dataset import EmojiData
+    from pmg.domain import Example
+    from pmg.models.diffusion.text_encoder import TextEncoder
+    from pmg.preferences.reader import Reader
+
+ENCODER = "encoder"  # in the folder of a training run
+Encoder = TypeVar("Encoder", bound="ModelMixin")
+# what a trained encoder belongs to: PMG's, and the one of the history's images
+SOFT_KEYS = ("data", "scenario", "captioner", "decoding", "text_encoder", "encoder", "generator")
+IMAGE_KEYS = ("data", "text_encoder", "generator", "scorer")
+IMAGE_SCORER = "encoder.evidence.scorer."  # where the training of an encoder of images holds its scorer
+
+
+def build_examples(cfg: Mapping[str, Any] | DictConfig, data: EmojiData, split: str) -> list[Example]:
+    """The examples of a split that this config uses.
+
+    Raises:
+        PmgError: a number is below 1, `unseen` names no taste, or leaves no training users.
+    """
+    require_positive(**{f"{key}.{split}": cfg[key][split] for key in ("split_sizes", "targets", "history_items")})
+    examples = data.examples(split, cfg["split_sizes"][split], cfg["targets"][split])
+    tastes = [taste.name for taste in data.tastes]
+    unseen = cfg.get("unseen") or ()
+    unknown = [name for name in unseen if name not in tastes]
+    if unknown:
+        raise PmgError(f"unseen: no taste '{unknown[0]}'{nearest(unknown[0], tastes)}")
+    hidden = () if split == "test" else unseen
+    kept = [example for example in examples if example.labels["taste"] not in hidden]
+    if not kept:
+        raise PmgError(f"unseen leaves no users in the split '{split}'")
+    latest = cfg["history_items"][split]
+    return [replace(example, history=example.history[-latest:]) for example in kept] if latest else kept
+
+
+def build_captions(cfg: DictConfig, run: Run, data: EmojiData, examples: Sequence[Example]) -> dict[str, str]:
+    """What the items of the examples' histories look like, by id, in the words of `cfg.captioner`."""
+    from pmg.preferences.captioning import caption_items
+
+    catalogue = data.catalogue
+    items = [behavior.item for example in examples for behavior in example.history]
+    with run.ledger.phase("describe histories"):
+        return caption_items(instantiate(cfg.captioner), items, lambda some: catalogue.pixels(catalogue.rows(some)))
+
+
+@contextmanager
+def reading(cfg: DictConfig, run: Run, text_encoder: TextEncoder) -> Iterator[Reader]:
+    """A reader with its language model, whose keywords `text_encoder` can read whole.
+
+    What it computed is in the run's ledger afterwards.
+    """
+    from pmg.models.loading.device import place
+    from pmg.preferences.keyword_budget import Budget
+    from pmg.preferences.reader import Reader
+
+    with run.ledger.phase("load language model"):
+        language_model = place(instantiate(cfg.encoder.language_model), cfg.device)
+    cache = open_cache(cfg.paths.contexts_dir)
+    identity = Cache.key(model=_identity(cfg))
+    budget = Budget(text_encoder.count_tokens, text_encoder.max_length)
+    yield Reader(
+        language_model, instantiate(cfg.scenario), cache, identity, instantiate(cfg.decoding), budget,
+        cfg.keep_contexts,
+    )  # fmt: skip
+    run.ledger.count("llm_tokens_computed", language_model.tokens_computed)
+    run.ledger.count("llm_tokens_reused", language_model.tokens_reused)
+
+
+def _identity(cfg: DictConfig) -> dict[str, Any]:
+    """The language model's config without the folder that it is unpacked into."""
+    return {name: value for name, value in to_plain(cfg.encoder.language_model).items() if name != "cache_dir"}
+
+
+def latents_place(cfg: DictConfig) -> str | None:
+    """Where the latents of this data's drawings are kept beside others, where they are."""
+    home = cfg.paths.latents_dir
+    return None if home is None else f"{home}/{hash_groups(cfg, 'data', 'generator')}"
+
+
+def build_trainer(cfg: DictConfig, run: Run) -> Trainer:
+    """The Lightning trainer with its callbacks and the run's trackers."""
+    from pmg.training.callbacks import Signature, StopBetweenSteps
+
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # its tips and its list of absent devices
+    warnings.filterwarnings("ignore", message=".*treespec, LeafSpec.*")  # Lightning's own use of torch
+    warnings.filterwarnings("ignore", message=".*overridden `transfer_batch_to_device`.*")  # on purpose
+    warnings.filterwarnings("ignore", message=".*exists and is not empty.*")  # a run that goes on
+
+    callbacks = [*instantiate_all(cfg.callbacks), Signature(identify(cfg, run.command))]
+    trainer = instantiate(cfg.trainer, callbacks=callbacks, logger=run.tracking.trackers or False)
+    trainer.callbacks.insert(0, StopBetweenSteps())
+    return trainer
+
+
+def fit(cfg: DictConfig, run: Run, module: LightningModule, batches: LightningDataModule) -> Trainer:
+    """Trains, on from the run folder's last checkpoint where there is one.
+
+    Raises:
+        PmgError: the checkpoint is damaged or belongs to another config.
+    """
+    from pmg.training.callbacks import resume_point
+
+    trainer = build_trainer(cfg, run)
+    run.ledger.count("trainable_parameters", sum(p.numel() for p in module.parameters() if p.requires_grad))
+    checkpoint = resume_point(run.folder / "checkpoints" / "last.ckpt", run.command, identify(cfg, run.command))
+    with run.ledger.phase("train"):
+        trainer.fit(module, batches, ckpt_path=checkpoint, weights_only=True)
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+    run.metrics.update({name: float(value) for name, value in trainer.callback_metrics.items()})
+    return trainer
+
+
+def start_from(build: Callable[..., Encoder], folder: str) -> Callable[..., Encoder]:
+    """Makes what builds an encoder give it the weights that another run trained.
+
+    Args:
+        build: of an encoder with new weights.
+        folder: of the other ``pmg-train`` run.
+
+    Raises:
+        PmgError: the run did not finish, is damaged, or trained an encoder of another kind or size.
+    """
+    from pmg.models.loading.weight_sources import load_frozen
+
+    read_finished(folder, "train")
+    read_signature(Path(folder))
+
+    def started(**arguments: Any) -> Encoder:
+        encoder = build(**arguments)
+        trained = load_frozen(type(encoder), f"{folder}/{ENCODER}")
+        try:
+            encoder.load_state_dict(trained.state_dict())
+        except RuntimeError as error:
+            raise PmgError(
+                f"init_from: the encoder of {folder} has other sizes or parts. Name a run of the same "
+                "encoder.preference_encoder"
+            ) from error
+        return encoder
+
+    return started
+
+
+def sign_encoder(folder: Path) -> None:
+    """Writes the checksum of a run's trained encoder beside its weights."""
+    weights = (folder / SIGNATURE).with_name(WEIGHTS)
+    atomic_write_json(folder / SIGNATURE, {WEIGHTS: sha256(weights.read_bytes()).hexdigest()})
+
+
+def read_signature(folder: Path) -> str:
+    """The checksum that `sign_encoder` wrote, once the weights are found to be those.
+
+    Raises:
+        PmgError: a file is missing or damaged.
+    """
+    path = folder / SIGNATURE
+    try:
+        signed = json.loads(path.read_text())[WEIGHTS]
+        intact = signed == sha256(path.with_name(WEIGHTS).read_bytes()).hexdigest()
+    except (OSError, ValueError, KeyError):
+        intact = False
+    if not intact:
+        raise PmgError(f"{path.parent} is damaged or not complete: run the same pmg-train command in another run_dir")
+    return str(signed)
+
+
+def check_trained_for(cfg: DictConfig, where: str, keys: Sequence[str]) -> str:
+    """Checks that the run that the config names trained an encoder for these very data and models.
+
+    Args:
+        cfg: of the command.
+        where: the config key that names the run, e.g. ``train_run``.
+        keys: parts of the config that must be the same, where they decided the training.
+
+    Returns:
+        The checksum of the trained weights.
+
+    Raises:
+        PmgError: there is no such run, it did not finish, or its data or models differ.
+    """
+    folder = cfg[where]
+    if not folder:
+        raise PmgError(f"{where} is not set: name the folder of a pmg-train run, e.g. {where}=outputs/demo/train")
+    trained = _models(read_finished(folder, "train")[1].get("identity") or {}, keys)
+    weights = read_signature(Path(folder))
+    own = _models(dict(leaves(portable(cfg))), keys)
+    differ = {key: (trained.get(key), own.get(key)) for key in {**trained, **own} if trained.get(key) != own.get(key)}
+    if differ:
+        raise PmgError(f"{folder} was trained with other values: {tell_differences(differ)}. Train again")
+    return weights
+
+
+def _models(values: Mapping[str, Any], keys: Sequence[str]) -> dict[str, Any]:
+    """Of a config's values those under `keys` that decide a training, whatever floating point type weights have."""
+    held = {key.replace(IMAGE_SCORER, "scorer."): value for key, value in values.items()}
+    return {
+        key: value
+        for key, value in held.items()
+        if key.partition(".")[0] in keys and value is not None and not key.endswith(".dtype")
+        and (key.startswith("scorer.") or find_role("train", key) is Role.RESULT)
+    }  # fmt: skip

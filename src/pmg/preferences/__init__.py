@@ -1,0 +1,1 @@
+"""Interaction histories as text, captions, and preference keywords."""

@@ -1,0 +1,232 @@
+"""What items look like, in words, for the history's text: from facts, by the scorer, or by an image-to-text model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from string import Formatter
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from transformers import AutoModelForImageTextToText, AutoProcessor
+
+from pmg.configuration.instantiate import nearest
+from pmg.configuration.ranges import Count
+from pmg.domain import Item, PmgError
+from pmg.models.diffusion.text_encoder import TextEncoder
+from pmg.models.loading.checkpoints import load_checkpoint
+from pmg.models.loading.device import torch_type
+from pmg.models.loading.weight_sources import loading, resolve_source
+from pmg.models.vision.scorer import Scorer
+
+Pixels = Callable[[Sequence[Item]], Tensor]  # items to images (B, 3, H, W) in [-1, 1]
+
+
+class Captioner(Protocol):
+    """Describes items.
+
+    Attributes:
+        looks: whether images are needed.
+    """
+
+    looks: bool
+
+    def __call__(self, items: Sequence[Item], images: Tensor | None = None) -> list[str]:
+        """Returns one phrase an item; images are `(B, 3, H, W)` in [-1, 1], in the order of `items`."""
+
+
+class PictureDescriber(Protocol):
+    """Describes pictures in words by name, without knowing what they are of."""
+
+    def describe(self, images: Tensor) -> list[dict[str, str]]:
+        """Returns words by name for each image `(B, 3, H, W)` in [-1, 1]."""
+
+
+def caption_items(
+    captioner: Captioner, items: Sequence[Item], pixels: Pixels | None = None, batch_size: int = 32
+) -> dict[str, str]:
+    """Describes each different item once.
+
+    Args:
+        captioner: any captioner.
+        items: the items, some perhaps several times.
+        pixels: gives their images; asked only by a captioner that looks at them.
+        batch_size: so many images at once.
+
+    Returns:
+        Captions by the item's id.
+
+    Raises:
+        PmgError: the captioner needs images and there are none.
+    """
+    if captioner.looks and pixels is None:
+        raise PmgError(f"{type(captioner).__name__} looks at images and this data has none: use captioner=metadata")
+    unique = list({item.id: item for item in items}.values())
+    captions: dict[str, str] = {}
+    for start in range(0, len(unique), batch_size):
+        batch = unique[start : start + batch_size]
+        images = pixels(batch) if captioner.looks and pixels else None
+        captions |= zip((item.id for item in batch), captioner(batch, images), strict=True)
+    return captions
+
+
+class MetadataCaptioner:
+    """Describes an item from the facts that its source knows; no image is looked at.
+
+    Args:
+        template: format string over the names of facts, e.g. ``"{pack}, {colour}"``.
+    """
+
+    looks = False
+
+    def __init__(self, template: str) -> None:
+        self.template = template
+
+    def __call__(self, items: Sequence[Item], images: Tensor | None = None) -> list[str]:
+        """Returns the phrases.
+
+        Raises:
+            PmgError: an item lacks a fact that the template names.
+        """
+        return [self._describe(item) for item in items]
+
+    def _describe(self, item: Item) -> str:
+        try:
+            return self.template.format_map(item.facts)
+        except KeyError as error:
+            known, hint = ", ".join(item.facts) or "none", nearest(error.args[0], item.facts)
+            raise PmgError(
+                f"item '{item.id}' has no fact {error} for the caption '{self.template}'{hint} (it has: {known})"
+            ) from None
+
+
+class TaggerCaptioner:
+    """Zero-shot tags: of every group of words the one whose text vector lies nearest to the image's (CLIP 2021).
+
+    Args:
+        scorer: gives an image's vectors of content and manner.
+        text_encoder: the one that the scorer was trained with.
+        vocabulary: groups of words to choose from, e.g. ``{"shading": ["flat", "soft gradients"]}``.
+        template: the caption, over the names of groups.
+        content: names of the groups that say what an image shows; the others say how it is drawn.
+
+    Raises:
+        PmgError: a group has less than two words, or the template or `content` names an unknown group.
+    """
+
+    looks = True
+
+    def __init__(
+        self, scorer: Scorer, text_encoder: TextEncoder, vocabulary: Mapping[str, Sequence[str]], template: str,
+        content: Sequence[str] = (),
+    ) -> None:  # fmt: skip
+        small = [name for name, words in vocabulary.items() if len(set(words)) < 2]
+        if small or not vocabulary:
+            raise PmgError(f"captioner.vocabulary needs groups of at least two words; too small: {small}")
+        for name in (*(field for _, field, _, _ in Formatter().parse(template) if field is not None), *content):
+            if name not in vocabulary:
+                raise PmgError(f"captioner: '{name}' is no group of the vocabulary{nearest(name, vocabulary)}")
+        self.scorer, self.template = scorer, template
+        self.groups = {
+            name: (tuple(words), name in content, text_encoder.encode(list(words)).pooled)
+            for name, words in vocabulary.items()
+        }
+
+    @torch.no_grad()
+    def __call__(self, items: Sequence[Item], images: Tensor | None = None) -> list[str]:
+        """Returns the phrases of images `(B, 3, H, W)` in [-1, 1]; the items' facts are not read."""
+        content, manner = self.scorer(images)
+        tags = [
+            self._tags(words, content if shows else manner, pooled, shows)
+            for words, shows, pooled in self.groups.values()
+        ]
+        return [self.template.format_map(dict(zip(self.groups, row, strict=True))) for row in zip(*tags, strict=True)]
+
+    def _tags(self, words: Sequence[str], images: Tensor, pooled: Tensor, shows: bool) -> list[str]:
+        encode = self.scorer.encode_target if shows else self.scorer.encode_preference
+        best = (images @ encode(pooled).T).argmax(dim=1)
+        return [words[place] for place in best.tolist()]
+
+
+class ImageToTextCaptioner:
+    """Any image-to-text model of transformers, e.g. BLIP-2, LLaVA or Qwen-VL.
+
+    Args:
+        source: hub id, folder, or ``package:NAME/path``.
+        prompt: what the model is told; a processor with a chat template gets it as a user's message with the image,
+            another as plain text before the caption, or nothing where it is empty.
+        max_new_tokens: longest caption.
+        dtype: name of a floating point type.
+        device: where the model runs.
+
+    Raises:
+        PmgError: the source is missing, damaged, or no image-to-text model.
+    """
+
+    looks = True
+
+    def __init__(
+        self, source: str, prompt: str = "", max_new_tokens: Count = 24, dtype: str = "float32", device: str = "cpu"
+    ) -> None:
+        self.processor, self.model = load_image_to_text(source, dtype, device)
+        self.max_new_tokens = max_new_tokens
+        self.text = self._prompt(prompt)
+
+    def _prompt(self, prompt: str) -> str:
+        if not getattr(self.processor, "chat_template", None):
+            return prompt
+        message = {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": prompt}]}
+        return self.processor.apply_chat_template([message], add_generation_prompt=True)
+
+    @torch.no_grad()
+    def __call__(self, items: Sequence[Item], images: Tensor | None = None) -> list[str]:
+        """Returns the phrases that the model writes about images `(B, 3, H, W)` in [-1, 1], on one line each."""
+        pictures = [to_picture(image) for image in images]
+        text = {"text": [self.text] * len(pictures), "padding": True} if self.text else {}
+        inputs = self.processor(images=pictures, **text, return_tensors="pt").to(self.model.device, self.model.dtype)
+        written = self.model.generate(**inputs, max_new_tokens=self.max_new_tokens, do_sample=False)
+        texts = self.processor.batch_decode(self._new(written, inputs.get("input_ids")), skip_special_tokens=True)
+        return [" ".join(text.split()) for text in texts]
+
+    @staticmethod
+    def _new(written: Tensor, told: Tensor | None) -> Tensor:
+        """Leaves out what a model repeats of the tokens `(B, N)` that it was told."""
+        if told is None:
+            return written
+        for end in (told.shape[1], told.shape[1] - 1):  # BLIP changes the first token and drops the last
+            if end > 1 and written[:, 1:end].equal(told[:, 1:end]):
+                return written[:, end:]
+        return written
+
+
+def load_image_to_text(source: str, dtype: str, device: str) -> tuple[Any, Any]:
+    """Loads processor and frozen model.
+
+    Raises:
+        PmgError: the source is missing, damaged, or no image-to-text model.
+    """
+    path = resolve_source(source)
+    with loading(
+        "an image-to-text model", path, "; captioner.source is a hub id or a folder with model and processor"
+    ):
+        processor = AutoProcessor.from_pretrained(path, trust_remote_code=False)
+        model = load_checkpoint(AutoModelForImageTextToText, path, dtype=torch_type(dtype))
+    if getattr(processor, "tokenizer", None) is not None:
+        processor.tokenizer.padding_side = "left"  # the caption goes on from the end of the prompt
+    return processor, model.to(device).requires_grad_(False).eval()
+
+
+def to_picture(image: Tensor) -> Image.Image:
+    """An image `(3, H, W)` in [-1, 1] as a picture of 8 bits a channel."""
+    levels = ((image.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+    return Image.fromarray(levels.permute(1, 2, 0).cpu().numpy())
+
+
+def from_picture(picture: Image.Image, size: int = 256) -> Tensor:
+    """A picture as an image `(3, size, size)` in [-1, 1], on white where it is transparent."""
+    paper = Image.new("RGBA", picture.size, "white")
+    paper.alpha_composite(picture.convert("RGBA"))
+    levels = torch.from_numpy(np.array(paper.convert("RGB").resize((size, size))))
+    return levels.permute(2, 0, 1).float().div(127.5).sub(1)

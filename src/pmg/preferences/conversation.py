@@ -1,0 +1,66 @@
+"""What picture a conversation calls for: its target keywords, chosen by the language model's likelihood."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from pmg.domain import Keywords, PmgError, Turn
+from pmg.models.language.context import Context
+from pmg.models.language.language_model import LanguageModel
+from pmg.preferences.keywords import ask_options
+from pmg.preferences.scenarios import Attribute, Scenario, verbalize_conversation
+
+
+def chat_keywords(
+    language_model: LanguageModel, conversations: Sequence[Sequence[Turn]], scenario: Scenario
+) -> list[Keywords]:
+    """What a picture that answers each conversation should show.
+
+    Of every target attribute the option that the conversation makes likelier by the largest factor: its
+    log-likelihood behind the conversation minus its mean behind the scenario's reference messages. A small model
+    finds some words likely whatever was said (contextual calibration, Zhao et al. 2021). Answers are read before
+    the next question, so that the face fits the emotion.
+
+    Args:
+        language_model: reads and chooses.
+        conversations: B chats, none empty.
+        scenario: its target attributes, each with options, and its reference messages.
+
+    Returns:
+        B keywords: one option a target attribute with its log-ratio as score, then scene words with score 0.
+
+    Raises:
+        PmgError: the scenario has no target attributes, or an open one; a conversation is empty.
+    """
+    _check(scenario)
+    references = [(Turn("me", message),) for message in scenario.reference_messages]
+    texts = [verbalize_conversation(turns, scenario) for turns in (*references, *conversations)]
+    context = language_model.prefill(texts)
+    stories = [""] * len(texts)
+    rows: list[list[tuple[str, float]]] = [[] for _ in texts]
+    for attribute in scenario.target_attributes.values():
+        scores = _scores(language_model, context, stories, attribute)
+        gains = scores - scores[: len(references)].mean(dim=0) if references else scores
+        for row, (gain, place) in enumerate(zip(*gains.max(dim=1), strict=True)):
+            answer = attribute.options[int(place)]
+            stories[row] += f"{attribute.question} {answer}\n"
+            rows[row].append((answer, float(gain)))
+    scene = [(word, 0.0) for word in scenario.scene_words]
+    return [Keywords(*zip(*row, *scene, strict=True)) for row in rows[len(references) :]]
+
+
+def _scores(language_model: LanguageModel, context: Context, stories: Sequence[str], attribute: Attribute) -> Tensor:
+    """Log-likelihood of every option behind each context and what was answered so far, float32 `(B, n_options)`."""
+    questions = [[ask_options(story + attribute.question, attribute.options)] for story in stories]
+    return torch.stack([scores for (scores,) in language_model.ask(context, questions)])
+
+
+def _check(scenario: Scenario) -> None:
+    if not scenario.target_attributes:
+        raise PmgError(f"scenario '{scenario.name}' has no target_attributes to ask about a conversation")
+    free = [name for name, attribute in scenario.target_attributes.items() if not attribute.options]
+    if free:
+        raise PmgError(f"scenario '{scenario.name}': target_attributes {', '.join(free)} need options to choose from")

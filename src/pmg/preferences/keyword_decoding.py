@@ -1,0 +1,137 @@
+"""How attributes become keywords: options ranked by likelihood, or free text."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from pmg.configuration.ranges import Count, CountOrZero, Positive, Seed
+from pmg.domain import Keywords
+from pmg.models.language.context import Context
+from pmg.models.language.language_model import LanguageModel
+from pmg.preferences.keyword_parsing import parse_list
+from pmg.preferences.keywords import LIMIT, ask_options, attribute_scores, merge_keywords, rank
+from pmg.preferences.scenarios import Attribute
+
+log = logging.getLogger(__name__)
+
+
+class Decoding(Protocol):
+    """Answers questions about each of `B` prefilled texts; its `repr` tells all that it depends on."""
+
+    def __call__(
+        self, language_model: LanguageModel, context: Context, attributes: Mapping[str, Attribute]
+    ) -> list[Keywords]:
+        """Returns B keywords, merged over the attributes."""
+
+
+@dataclass(frozen=True)
+class Choose:
+    """The likeliest options of each attribute's closed vocabulary; for small language models.
+
+    Attributes:
+        per_attribute: options an attribute.
+        limit: keywords over all attributes.
+    """
+
+    per_attribute: Count = 1
+    limit: Count = LIMIT
+
+    def __call__(
+        self, language_model: LanguageModel, context: Context, attributes: Mapping[str, Attribute]
+    ) -> list[Keywords]:
+        """Scores all options of all attributes in one pass; a score is an option's log-probability among its like.
+
+        Raises:
+            PmgError: an attribute has no options.
+        """
+        scores = attribute_scores(language_model, context, attributes)
+        return [
+            merge_keywords(
+                [
+                    rank(attribute.options, scores[name][row].log_softmax(-1).tolist(), self.per_attribute)
+                    for name, attribute in attributes.items()
+                ],
+                self.limit,
+            )
+            for row in range(len(context))
+        ]
+
+
+@dataclass(frozen=True)
+class Generate:
+    """A list in the model's own words for each attribute; for language models of some billion parameters.
+
+    What is not a list is asked for again, with sampling. Words are scored as `Choose` scores options, so that
+    they can be merged best first.
+
+    Attributes:
+        prompt: text between history and list, over ``{question}`` and ``{example}``.
+        example: goes in for ``{example}`` where the attribute has one, over ``{example}``; else nothing does.
+        per_attribute: words an attribute.
+        limit: words over all attributes.
+        max_new_tokens: the longest list.
+        max_words: the longest keyword, in words; longer ones are chatter.
+        retries: further tries.
+        temperature: of the further tries.
+        seed: of the further tries.
+    """
+
+    prompt: str
+    example: str
+    per_attribute: Count = 3
+    limit: Count = LIMIT
+    max_new_tokens: Count = 32
+    max_words: Count = 4
+    retries: CountOrZero = 2
+    temperature: Positive = 0.8
+    seed: Seed = 0
+
+    def __call__(
+        self, language_model: LanguageModel, context: Context, attributes: Mapping[str, Attribute]
+    ) -> list[Keywords]:
+        """Writes a list for each attribute from the same prefilled texts."""
+        groups = []
+        for name, attribute in attributes.items():
+            prompt = self.write_prompt(attribute)
+            lists = self._lists(language_model, context, prompt)
+            groups.append(_score(language_model, context, prompt, lists))
+            empty = sum(not words for words in lists)
+            if empty:
+                log.warning("attribute '%s': no list of keywords for %d of %d texts", name, empty, len(context))
+        return [merge_keywords(row, self.limit) for row in zip(*groups, strict=True)]
+
+    def write_prompt(self, attribute: Attribute) -> str:
+        """What stands between history and list."""
+        example = self.example.format(example=attribute.example) if attribute.example else ""
+        return self.prompt.format(question=attribute.question, example=example)
+
+    def _lists(self, language_model: LanguageModel, context: Context, prompt: str) -> list[tuple[str, ...]]:
+        """Greedy first; where nothing can be read, sampled."""
+        lists: list[tuple[str, ...]] = [()] * len(context)
+        for attempt in range(self.retries + 1):
+            missing = [row for row, words in enumerate(lists) if not words]
+            if not missing:
+                break
+            temperature = self.temperature if attempt else 0.0
+            texts = language_model.generate(
+                context.select(missing), prompt, self.max_new_tokens, temperature, self.seed + attempt
+            )
+            for row, text in zip(missing, texts, strict=True):
+                cut = len(language_model.token_ids(text)) >= self.max_new_tokens
+                lists[row] = parse_list(text, self.max_words, cut)[: self.per_attribute]
+        return lists
+
+
+def _score(
+    language_model: LanguageModel, context: Context, prompt: str, lists: list[tuple[str, ...]]
+) -> list[Keywords]:
+    """Log-probability of each word as the whole answer, best first; all histories in one pass."""
+    rows = [row for row, words in enumerate(lists) if words]
+    questions = [[ask_options(prompt, lists[row])] for row in rows]
+    keywords = [Keywords(())] * len(lists)
+    for row, (scores,) in zip(rows, language_model.ask(context.select(rows), questions), strict=True):
+        keywords[row] = rank(lists[row], scores.tolist(), len(lists[row]))
+    return keywords

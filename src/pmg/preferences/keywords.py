@@ -1,0 +1,124 @@
+"""Explicit keywords: ranking, merging, and what a target shows."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Collection, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from pmg.domain import Item, Keywords, PmgError
+from pmg.models.language.context import Context
+from pmg.models.language.language_model import LanguageModel
+from pmg.models.language.option_scoring import Question
+from pmg.preferences.scenarios import Attribute, Scenario
+
+LIMIT = 8  # keywords that tell a taste, in the paper's merge step
+ASKED, USED = 10, 5  # keywords of a target that are ranked, and that are kept
+
+
+def scored(keywords: Keywords) -> list[tuple[str, float]]:
+    """Words with their scores; 0 where there are none."""
+    scores = keywords.scores or (0.0,) * len(keywords.words)
+    return list(zip(keywords.words, scores, strict=True))
+
+
+def rank(words: Sequence[str], scores: Sequence[float], count: int) -> Keywords:
+    """The best `count` words, best first; of equals the earlier."""
+    best = sorted(zip(words, scores, strict=True), key=lambda pair: -pair[1])[:count]
+    return Keywords(tuple(word for word, _ in best), tuple(float(score) for _, score in best))
+
+
+def merge_keywords(groups: Sequence[Keywords], limit: int = LIMIT) -> Keywords:
+    """Merges each attribute's answers, in turn: the best of each, then the second of each, and so on.
+
+    A word counts once, whatever its case: an attribute whose next word was given already gives the one after it.
+    Within a turn words stand in the order of the attributes; where a turn has more words than there is room for,
+    those with the best scores stay.
+
+    Args:
+        groups: keywords of each attribute.
+        limit: so many at most.
+    """
+    queues = [deque(sorted(scored(group), key=lambda pair: -pair[1])) for group in groups]
+    seen: set[str] = set()
+    merged: list[tuple[str, float]] = []
+    while any(queues) and len(merged) < limit:
+        turn = [pair for queue in queues if (pair := _next(queue, seen))]
+        best = sorted(turn, key=lambda pair: -pair[1])[: limit - len(merged)]
+        merged += [pair for pair in turn if pair in best]
+    return Keywords(tuple(word for word, _ in merged), tuple(score for _, score in merged))
+
+
+def _next(queue: deque[tuple[str, float]], seen: set[str]) -> tuple[str, float] | None:
+    """Takes the first word that was not seen, and notes it."""
+    while queue:
+        pair = queue.popleft()
+        if pair[0].casefold() not in seen:
+            seen.add(pair[0].casefold())
+            return pair
+    return None
+
+
+def without(keywords: Keywords, others: Collection[str]) -> Keywords:
+    """Leaves out the words that `others` hold too, whatever their case: what is liked is no dislike."""
+    taken = {word.casefold() for word in others}
+    kept = [(word, score) for word, score in scored(keywords) if word.casefold() not in taken]
+    return Keywords(tuple(word for word, _ in kept), tuple(score for _, score in kept))
+
+
+def attribute_scores(
+    language_model: LanguageModel, context: Context, attributes: Mapping[str, Attribute]
+) -> dict[str, Tensor]:
+    """Log-probability of every option of every attribute, in one pass over the histories.
+
+    Returns:
+        For each attribute float32 `(B, n_options)`, in the order of its options.
+
+    Raises:
+        PmgError: an attribute has no options to choose from.
+    """
+    for name, attribute in attributes.items():
+        if not attribute.options:
+            raise PmgError(
+                f"attribute '{name}' has no options to choose from; give it some in the scenario, "
+                "or let the language model write freely: decoding=generate"
+            )
+    questions = [ask_options(attribute.question, attribute.options) for attribute in attributes.values()]
+    rows = language_model.ask(context, [questions] * len(context))
+    return {name: torch.stack(column) for name, column in zip(attributes, zip(*rows, strict=True), strict=True)}
+
+
+def ask_options(prompt: str, words: Sequence[str]) -> Question:
+    """A question whose options are `words`, each behind a space."""
+    return Question(prompt, tuple(f" {word}" for word in words))
+
+
+def target_keywords(
+    language_model: LanguageModel, items: Sequence[Item], scenario: Scenario, asked: int = ASKED, used: int = USED
+) -> list[Keywords]:
+    """What a target shows: its title, its own keywords that the model finds likeliest, and scene words.
+
+    Args:
+        language_model: ranks the keywords, of many items in one pass.
+        items: the targets.
+        scenario: the question, and the scene words.
+        asked: so many of an item's keywords are ranked.
+        used: so many are kept, likeliest first.
+
+    Returns:
+        One `Keywords` an item; scores of title and scene words are 0 (they were not chosen).
+    """
+    context = language_model.prefill([scenario.target_prefix + item.title for item in items])
+    options = [list(dict.fromkeys(w for w in item.keywords if w != item.title))[:asked] for item in items]
+    rows = [row for row, words in enumerate(options) if words]
+    questions = [[ask_options(scenario.target_question, options[row])] for row in rows]
+    ranked = [Keywords(())] * len(items)
+    for row, (scores,) in zip(rows, language_model.ask(context.select(rows), questions), strict=True):
+        ranked[row] = rank(options[row], scores.tolist(), used)
+    scene = scenario.scene_words
+    return [
+        Keywords((item.title, *own.words, *scene), (0.0, *own.scores, *[0.0] * len(scene)))
+        for item, own in zip(items, ranked, strict=True)
+    ]

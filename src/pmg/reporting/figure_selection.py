@@ -1,0 +1,109 @@
+"""Which figures a set of runs has something for."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+from matplotlib.figure import Figure
+
+from pmg.evaluation.tables import PSEUDO_METHODS, Metric
+from pmg.reporting.alpha_tradeoff import alpha_curves
+from pmg.reporting.artifacts import Evidence
+from pmg.reporting.figures import draw_arms, draw_curves, draw_effect, draw_trade, png
+from pmg.reporting.html_page import Picture
+from pmg.reporting.runs import RunFolder, progress
+from pmg.reporting.summary import Arms, Group, drop_repeats, effects, scalar_metric
+from pmg.reporting.tables import judged_metrics, trained_metrics
+from pmg.reporting.variants import Factors
+
+PANELS = 6  # of a figure at most
+EFFECTS = 8  # figures of factors at most
+UNMADE = ("nearest", *PSEUDO_METHODS)  # far from what models make, they would squeeze every scale
+
+
+def draw_pictures(
+    runs: Sequence[RunFolder], factors: Factors, evidence: Evidence, groups: Sequence[Group]
+) -> list[Picture]:
+    """All figures that these runs have something for."""
+    drawn = (
+        *_effects(runs, factors, evidence, groups),
+        *_trade(factors, evidence, groups),
+        *_curves(runs, factors, evidence),
+    )
+    return [
+        Picture(re.sub(r"[^\w.-]", "_", name), title, text, png(figure))
+        for name, title, text, figure in progress(list(drawn), "Drawing")
+    ]
+
+
+Drawn = tuple[str, str, str, Figure]  # name, title, text, figure
+
+
+def _effects(
+    runs: Sequence[RunFolder], factors: Factors, evidence: Evidence, groups: Sequence[Group]
+) -> Iterator[Drawn]:
+    for place, key in enumerate(factors.chosen[:EFFECTS]):
+        found = effects(place, groups, runs, evidence)
+        judged = {value: _made(arms) for value, (arms, _) in found.items() if arms}
+        trained = {value: {"": scalars} for value, (_, scalars) in found.items() if scalars}
+        over = ", over all that else varies" if len(factors.chosen) > 1 else ""
+        for kind, variants, known in (
+            ("judged", judged, judged_metrics(groups)), ("training", trained, trained_metrics(groups))
+        ):  # fmt: skip
+            if metrics := _panels(list(variants.values()), known, least=2):
+                variants = {value: arms for value, arms in variants.items() if _panels([arms], metrics)}
+                text = f"Means with 95 % intervals for {len(variants)} values of {key}{over}."
+                yield (
+                    f"effect_{key}_{kind}",
+                    f"Main effect of {key}, {kind}",
+                    text,
+                    draw_effect(variants, metrics, key),
+                )
+    whole = groups[0].arms if len(groups) == 1 else {}
+    if metrics := _panels([whole], judged_metrics(groups)):
+        yield "methods", "Methods", "Means over users with 95 % intervals.", draw_arms(whole, metrics)
+
+
+def _made(arms: Arms) -> Arms:
+    """Methods that make images."""
+    return {method: values for method, values in arms.items() if method not in UNMADE}
+
+
+def _panels(variants: Sequence[Arms], known: Sequence[Metric], least: int = 1) -> list[Metric]:
+    """The metrics that at least so many variants have, those that selected images left out."""
+    found = Counter(name for arms in variants for name in {name for values in arms.values() for name in values})
+    return [metric for metric in known if found[metric.name] >= least and not metric.selects][:PANELS]
+
+
+def _trade(factors: Factors, evidence: Evidence, groups: Sequence[Group]) -> Iterator[Drawn]:
+    curves: dict[str, dict[str, list]] = {}
+    rest = [place for place, key in enumerate(factors.chosen) if not key.endswith("alpha")]  # it makes no candidate
+    part = Factors((), tuple(factors.chosen[place] for place in rest), {})
+    members: dict[str, list[int]] = {}
+    for group in groups:
+        members.setdefault(part.label([group.values[place] for place in rest]), []).extend(group.runs)
+    for label, numbers in members.items():
+        records = [record for n in numbers if n in evidence.records for record in evidence.records[n][1]]
+        for method, points in alpha_curves(records).items():
+            curves.setdefault(method, {})[label] = points
+    variants = {factors.label(group.values): _made(group.arms) for group in groups if group.arms}
+    figure = draw_trade(curves, variants, part.name)
+    if figure:
+        text = (
+            "Accuracy against preference, higher is better for both: means over users of the candidates that each "
+            "alpha from 0 to 1 picks, by the scores that select; and means by the judge, where there is one for both."
+        )
+        yield "alpha", "Alpha: accuracy against preference", text, figure
+
+
+def _curves(runs: Sequence[RunFolder], factors: Factors, evidence: Evidence) -> Iterator[Drawn]:
+    curves = [(factors.label(factors.values(runs[number])), frame) for number, frame in evidence.curves.items()]
+    names = dict.fromkeys(name for _, frame in curves for name in frame.columns if "/" in name)
+    columns = {name: [frame[name].dropna().tolist() for _, frame in curves if name in frame] for name in names}
+    held_out_first = sorted(drop_repeats(columns), key=lambda name: not name.startswith("val/"))
+    metrics = [scalar_metric(name) for name in held_out_first]
+    if metrics:
+        text = f"{len(curves)} trainings by step; those that differ in the seed alone share a colour."
+        yield "curves", "Learning curves", text, draw_curves(curves, metrics[:PANELS], factors.name)

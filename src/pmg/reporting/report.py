@@ -1,0 +1,59 @@
+"""Everything that a report of a set of runs holds."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from pmg.reporting.artifacts import gather
+from pmg.reporting.figure_selection import draw_pictures
+from pmg.reporting.html_page import Report
+from pmg.reporting.runs import RunFolder, read_runs
+from pmg.reporting.samples import build_grids
+from pmg.reporting.summary import group, tidy
+from pmg.reporting.tables import footnote, problems_table, runs_table, summary_tables
+from pmg.reporting.variants import Factors, find_factors
+from pmg.runs.provenance import git_state
+
+
+def build_report(paths: Sequence[Path], command: str) -> tuple[Report, pd.DataFrame]:
+    """Reads all runs in and below `paths`; returns what the page shows, and the tidy table.
+
+    Args:
+        paths: run folders, or folders of many.
+        command: that makes the report, to be named in it.
+
+    Raises:
+        PmgError: a path is no folder, holds no run, or none can be read.
+    """
+    runs = read_runs(paths)
+    factors, evidence = find_factors(runs), gather(runs)
+    groups = group(runs, factors, evidence)
+    summary = summary_tables(groups, factors)
+    report = Report(
+        title=f"{len(runs)} run{'s' if len(runs) > 1 else ''}: {', '.join(path.name or str(path) for path in paths)}",
+        summary=summary,
+        pictures=draw_pictures(runs, factors, evidence, groups),
+        grids=build_grids(runs, evidence),
+        runs=runs_table(runs, factors),
+        problems=problems_table(runs, evidence),
+        footnote=footnote(summary),
+        origin=_origin(runs, factors, command),
+    )
+    return report, tidy(runs, factors, evidence)
+
+
+def _origin(runs: Sequence[RunFolder], factors: Factors, command: str) -> dict[str, str]:
+    state = git_state() or {}
+    named = {
+        "command": command,
+        "code of this report": f"{state.get('revision', '')}{'+' if state.get('dirty') else ''}",
+        "code of the runs": ", ".join(sorted({run.revision for run in runs if run.revision})),
+        "made": time.strftime("%Y-%m-%d %H:%M:%S %z"),
+        "what varies": ", ".join(factors.chosen) or "nothing but the seed",
+        "what goes with it": "; ".join(f"{key}: {', '.join(same)}" for key, same in factors.same.items()),
+    }
+    return {name: text for name, text in named.items() if text}

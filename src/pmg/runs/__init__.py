@@ -1,0 +1,1 @@
+"""Run folders, locks, exit codes, process state, and provenance."""

@@ -1,0 +1,94 @@
+"""Where a result came from: versions, revision, machine, and the memory it took."""
+
+from __future__ import annotations
+
+import os
+import platform
+import resource
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import pmg
+from pmg.configuration.precision import has_bfloat16
+
+PACKAGES = ("torch", "pytorch-lightning", "diffusers", "transformers", "hydra-core", "numpy", "lpips")
+
+
+def versions() -> dict[str, str]:
+    """Returns the versions of Python, pmg and the packages that decide results."""
+    found = {"python": platform.python_version(), "pmg": pmg.__version__}
+    for package in PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def git_state() -> dict[str, Any] | None:
+    """Returns ``{"revision", "dirty"}`` of the checkout that holds the code, or None outside of one."""
+    root = Path(__file__).resolve().parents[3]
+    revision = _git(root, "rev-parse", "HEAD") if (root / ".git").exists() else None
+    if revision is None:
+        return None
+    return {"revision": revision, "dirty": bool(_git(root, "status", "--porcelain"))}
+
+
+def _git(root: Path, *arguments: str) -> str | None:
+    """Returns what git prints, or None where git or the revision is missing."""
+    try:
+        done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, timeout=20)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def hardware() -> dict[str, Any]:
+    """Returns processor and cores, memory in GiB, and the GPUs where torch is loaded and sees any."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    cuda = _cuda()
+    gpus = [cuda.get_device_name(index) for index in range(cuda.device_count())] if cuda else []
+    known = {"processor": _processor(), "bfloat16": has_bfloat16(), "cores": cores}
+    return {**known, "memory_gib": round(memory, 1), "gpus": gpus}
+
+
+def peak_memory() -> dict[str, float]:
+    """Returns the peak memory so far in MiB: ``ram_mib``, and ``cuda_mib`` where there is a GPU.
+
+    Of this process, or of the largest that it has started.
+    """
+    unit = 2**20 if sys.platform == "darwin" else 2**10  # ru_maxrss: bytes on macOS, KiB elsewhere
+    started = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    peak = {"ram_mib": round(max(_own_peak(), started) / unit, 1)}
+    cuda = _cuda()
+    if cuda:
+        peak["cuda_mib"] = round(cuda.max_memory_allocated() / 2**20, 1)
+    return peak
+
+
+def _own_peak() -> int:
+    """Peak memory of this process; where Linux is asked by getrusage, it adds what the process was started from."""
+    status = Path("/proc/self/status")
+    lines = status.read_text().splitlines() if status.exists() else ()
+    found = [int(line.split()[1]) for line in lines if line.startswith("VmHWM:")]
+    return found[0] if found else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def _cuda() -> Any:
+    """Returns torch.cuda where torch is loaded already and sees a GPU, else None."""
+    torch = sys.modules.get("torch")
+    return torch.cuda if torch and torch.cuda.is_available() else None
+
+
+def _processor() -> str:
+    """Returns the processor's name; `platform` knows only the architecture on Linux."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.processor() or platform.machine())

@@ -1,0 +1,79 @@
+"""Opens the trackers that a config names, with a label and the config itself."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from pmg.configuration.identity import Role, find_role
+from pmg.configuration.instantiate import instantiate, to_plain
+from pmg.tracking.tracker import Label, Tracking
+
+_SECRET = re.compile(r"(^|_)(api_?key|access_?key|token|password|secret)$", re.IGNORECASE)
+_LOGIN = re.compile(r"(?<=://)[^/@\s]+@")
+HIDDEN = "<hidden>"
+
+
+@contextmanager
+def open_tracking(
+    cfg: Any, folder: Path, command: str, run_id: str, choices: Mapping[str, Any],
+    exit_code: Callable[[BaseException], int],
+) -> Iterator[Tracking]:  # fmt: skip
+    """Builds the trackers of `cfg.logger`, gives them the config, and closes them as the work inside ends.
+
+    Args:
+        cfg: of the run.
+        folder: of the run.
+        command: the verb.
+        run_id: under which the run is found again.
+        choices: option by group, as Hydra knows them.
+        exit_code: of an error that ends the run.
+
+    Raises:
+        PmgError: a tracker's package is missing, or its service can't be reached.
+    """
+    tracking = Tracking()
+    try:
+        if cfg.get("logger"):
+            name = run_name(folder, Path(cfg.paths.output_dir))
+            label = Label(run_id, name, command, tags(cfg.get("method"), choices, command))
+            for node in filter(None, cfg.logger.values()):
+                tracking.trackers.append(instantiate(node, label=label))
+            tracking.record_config(public_config(cfg))
+        yield tracking
+    except BaseException as error:
+        tracking.close(exit_code(error))
+        raise
+    tracking.close(0)
+
+
+def tags(methods: Mapping[str, Any] | None, choices: Mapping[str, Any], command: str) -> dict[str, list[str]]:
+    """The experiment, the options of groups that decide the command's result, and the methods that aren't null."""
+    deciding = [group for group in choices if group == "experiment" or find_role(command, group) is Role.RESULT]
+    found = {group: [str(choices[group])] for group in deciding if choices[group]}
+    return {**found, "method": [name for name, method in methods.items() if method]} if methods else found
+
+
+def run_name(folder: Path, outputs: Path) -> str:
+    """The place of a run's folder among the outputs, or its last two parts where it lies elsewhere."""
+    folder, outputs = folder.resolve(), outputs.resolve()
+    return str(folder.relative_to(outputs) if folder.is_relative_to(outputs) else Path(*folder.parts[-2:]))
+
+
+def public_config(cfg: Any) -> dict[str, Any]:
+    """The resolved config without secrets, and without the loggers, which describe no experiment."""
+    return {name: _hide(name, value) for name, value in to_plain(cfg).items() if name != "logger"}
+
+
+def _hide(name: str, value: Any) -> Any:
+    """Replaces what a key's name or an address with a login says is nobody else's business."""
+    if isinstance(value, Mapping):
+        return {key: _hide(str(key), inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_hide(name, inner) for inner in value]
+    if value and _SECRET.search(name):
+        return HIDDEN
+    return _LOGIN.sub(f"{HIDDEN}@", value) if isinstance(value, str) else value

@@ -1,0 +1,77 @@
+"""How much a training and a picture have to compute: their own code on tensors without content, operations counted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from pmg.models.diffusion.conditioning import Block, join
+from pmg.models.diffusion.generator import Generator
+from pmg.models.language.language_model import LanguageModel
+from pmg.training.memory_forecast import ENCODE_AT_ONCE, READ_AT_ONCE, Sizes, build_phases, empty_encoder
+from pmg.training.objective import Term
+
+
+@dataclass(frozen=True)
+class Operations:
+    """Floating point operations, a multiplication and an addition being two.
+
+    Attributes:
+        history: to read one history.
+        drawing: to encode one image.
+        question: of one (target, noise, timestep), forward and backward, with its share of its user's soft tokens.
+        evaluation: of the denoiser, once for one image and branch of the guidance.
+        decoding: of one image.
+    """
+
+    history: float
+    drawing: float
+    question: float
+    evaluation: float
+    decoding: float
+
+
+def count_operations(
+    language_model: LanguageModel, generator: Generator, sizes: Sizes, terms: Mapping[str, Term]
+) -> Operations:
+    """Counts on models without weights (`pmg.models.loading.meta_models`).
+
+    Args:
+        language_model: frozen.
+        generator: frozen.
+        sizes: of the training.
+        terms: of the objective.
+    """
+    phases = build_phases(empty_encoder(language_model, sizes), language_model, generator, sizes, terms)
+    questions = sizes.users_per_step * sizes.draws
+    return Operations(
+        _count(phases["read histories"]) / READ_AT_ONCE,
+        _count(phases["encode images"]) / min(ENCODE_AT_ONCE, generator.images_at_once),
+        _count(phases["training step"]) / questions,
+        _count(lambda: _evaluate(generator, sizes)),
+        _count(lambda: _decode(generator)),
+    )
+
+
+def _count(work: Callable[[], object]) -> int:
+    with FlopCounterMode(display=False) as counter:
+        work()
+    return counter.get_total_flops()
+
+
+@torch.no_grad()
+def _decode(generator: Generator) -> None:
+    generator.autoencoder.decode(torch.zeros(1, *generator.latent_shape, device="meta"))
+
+
+@torch.no_grad()
+def _evaluate(generator: Generator, sizes: Sizes) -> None:
+    tokens = sizes.target_tokens + sizes.keyword_tokens + sizes.soft_tokens
+    with torch.device("meta"):
+        seen = torch.ones(1, tokens, dtype=torch.bool)
+        block = Block(torch.zeros(1, tokens, sizes.text_width), seen, torch.zeros(1, sizes.pooled_width))
+        latents, timesteps = torch.zeros(1, *generator.latent_shape), torch.zeros(1, dtype=torch.long)
+    generator.predict(latents, timesteps, join(block))

@@ -1,0 +1,181 @@
+"""How much memory a training takes, before anything is loaded: its own code, run on tensors without content.
+
+Every phase runs the true classes on torch's meta device, and `LiveBytes` counts what they would hold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+
+from pmg.models.diffusion.conditioning import Block
+from pmg.models.diffusion.generator import Generator
+from pmg.models.language.context import Context
+from pmg.models.language.grouped_attention import additive_mask
+from pmg.models.language.language_model import LanguageModel
+from pmg.models.loading.memory_tracker import FusedAttention, LiveBytes, weight_bytes
+from pmg.models.preference.preference_encoder import PreferenceEncoder
+from pmg.training.objective import Term
+from pmg.training.preference import PARTS, PreferenceTraining
+
+READ_AT_ONCE = 32  # histories in one pass, as `LanguageModel.prefill` reads them on a GPU; a processor takes fewer
+ENCODE_AT_ONCE = 32  # images in one pass, as `encode_drawings` gives them
+ADAM = 4  # a trained weight, its gradient, and Adam's two moments
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What decides memory, beside the models.
+
+    Attributes:
+        users: profiles that are read: their contexts lie in the cache.
+        history_tokens: tokens of a history.
+        users_per_step: U.
+        draws: K, questions a user and step.
+        soft_tokens: n.
+        prefix_length: m.
+        placement: of the prefix.
+        target_tokens: of the target block.
+        keyword_tokens: of the keyword block.
+        text_width: D.
+        pooled_width: of the text encoder's pooled vectors.
+    """
+
+    users: int
+    history_tokens: int
+    users_per_step: int
+    draws: int
+    soft_tokens: int
+    prefix_length: int
+    placement: str
+    target_tokens: int
+    keyword_tokens: int
+    text_width: int
+    pooled_width: int
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Bytes.
+
+    Attributes:
+        weights: of each frozen model on the device, by name.
+        trained: the encoder with gradients and Adam's moments.
+        phases: most that each phase holds beside weights, by name.
+        contexts: histories in the cache on disk; the system maps what a step looks at.
+    """
+
+    weights: dict[str, int]
+    trained: int
+    phases: dict[str, int]
+    contexts: int
+
+    @property
+    def device(self) -> int:
+        """The most that the device holds at once."""
+        return sum(self.weights.values()) + self.trained + max(self.phases.values())
+
+
+def estimate_training(
+    language_model: LanguageModel, generator: Generator, weights: dict[str, int], sizes: Sizes,
+    terms: Mapping[str, Term],
+) -> Estimate:  # fmt: skip
+    """Forecasts a ``pmg-train``.
+
+    Args:
+        language_model: without weights (`pmg.models.loading.meta_models`).
+        generator: without weights.
+        weights: bytes of each frozen model on the device, by name.
+        sizes: of the training.
+        terms: of the objective.
+    """
+    encoder = empty_encoder(language_model, sizes)
+    return Estimate(
+        weights,
+        ADAM * weight_bytes(encoder),
+        {name: _peak(phase) for name, phase in build_phases(encoder, language_model, generator, sizes, terms).items()},
+        context_bytes(language_model, sizes.history_tokens) * sizes.users,
+    )
+
+
+def empty_encoder(language_model: LanguageModel, sizes: Sizes) -> PreferenceEncoder:
+    """What is trained, without weights."""
+    return PreferenceEncoder(
+        language_model.width, language_model.layers, language_model.kv_heads, language_model.head_dim,
+        sizes.text_width, sizes.soft_tokens, sizes.prefix_length, placement=sizes.placement,
+    ).to("meta").train()  # fmt: skip
+
+
+def context_bytes(language_model: LanguageModel, tokens: int) -> int:
+    """Bytes of one history's context."""
+    per_token = 2 * language_model.layers * language_model.kv_heads * language_model.head_dim
+    return per_token * language_model.model.dtype.itemsize * tokens
+
+
+def build_phases(
+    encoder: PreferenceEncoder, language_model: LanguageModel, generator: Generator, sizes: Sizes,
+    terms: Mapping[str, Term],
+) -> dict[str, Callable[[], object]]:  # fmt: skip
+    """What a training does, by name: `READ_AT_ONCE` histories, a batch of images, one step."""
+    return {
+        "read histories": partial(_read, language_model, sizes),
+        "encode images": partial(_encode, generator),
+        "training step": partial(_step, encoder, language_model, generator, sizes, terms),
+    }
+
+
+def _peak(phase: Callable[[], object]) -> int:
+    with FusedAttention(), LiveBytes("meta") as memory:
+        phase()
+    return memory.peak
+
+
+def _read(language_model: LanguageModel, sizes: Sizes) -> None:
+    rows = torch.zeros(READ_AT_ONCE, sizes.history_tokens, dtype=torch.long, device="meta")
+    seen = torch.ones(*rows.shape, sizes.history_tokens, dtype=torch.bool).tril()
+    model = language_model.model
+    with torch.no_grad():
+        model.get_decoder()(input_ids=rows, attention_mask=additive_mask(seen, model), use_cache=True)
+
+
+def _encode(generator: Generator) -> None:
+    shape = (min(ENCODE_AT_ONCE, generator.images_at_once), 3, generator.size, generator.size)
+    with torch.no_grad():
+        generator.autoencoder.encode(torch.zeros(shape, device="meta"))
+
+
+def _step(
+    encoder: PreferenceEncoder, language_model: LanguageModel, generator: Generator, sizes: Sizes,
+    terms: Mapping[str, Term],
+) -> None:  # fmt: skip
+    """One step of the true module, forward and backward."""
+    users, questions = sizes.users_per_step, sizes.users_per_step * sizes.draws
+    target, words = _block(questions, sizes.target_tokens, sizes), _block(users, sizes.keyword_tokens, sizes)
+    empty = _block(1, sizes.target_tokens, sizes)
+    context = _context(language_model, users, sizes.history_tokens)
+    module = PreferenceTraining(encoder, language_model, generator, context, target, words, empty, 0.0, 5.0, terms)
+    latents = torch.zeros(questions, *generator.latent_shape)
+    keep = {f"keep_{part}": torch.ones(questions, dtype=torch.bool) for part in PARTS}
+    batch = {
+        "users": torch.arange(users), "target": torch.arange(questions), "next_target": torch.arange(questions),
+        "latents": latents, "next_latents": latents, "noise": latents,
+        "timesteps": torch.ones(questions, dtype=torch.long), **keep,
+    }  # fmt: skip
+    losses = module.losses(batch)
+    sum(term.weight * term(losses).mean() for term in terms.values()).backward()
+
+
+def _block(rows: int, tokens: int, sizes: Sizes) -> Block:
+    """Encoded texts, on the processor, as a training holds them."""
+    pooled = torch.zeros(rows, sizes.pooled_width)
+    return Block(torch.zeros(rows, tokens, sizes.text_width), torch.ones(rows, tokens, dtype=torch.bool), pooled)
+
+
+def _context(language_model: LanguageModel, users: int, tokens: int) -> Context:
+    """Histories of one step, without content."""
+    shape = (language_model.layers, tokens, language_model.kv_heads, language_model.head_dim)
+    keys = (torch.empty(1, dtype=language_model.model.dtype).expand(shape),) * users
+    return Context(keys, keys, (torch.zeros(tokens, dtype=torch.long),) * users)

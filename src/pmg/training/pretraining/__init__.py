@@ -1,0 +1,1 @@
+"""LightningModules and stages that train the embedded models."""

@@ -1,0 +1,127 @@
+"""Pretraining stage 2: the denoiser, on latents of the catalogue, with independently dropped blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytorch_lightning as pl
+import torch
+from diffusers.training_utils import EMAModel
+from torch import Tensor
+
+from pmg.models.diffusion.generator import Generator
+from pmg.training.datamodule import Batch
+from pmg.training.optim import one_cycle
+from pmg.training.pretraining.encoded_captions import PARTS, CaptionBank
+
+
+class LatentBatches:
+    """Collates catalogue rows into denoising batches.
+
+    Args:
+        latents: normalised latents of the whole catalogue, `(N, C, h, w)`.
+        bank: encoded captions.
+        timesteps: number of the scheduler's timesteps.
+        drop: chance to drop each part.
+    """
+
+    def __init__(self, latents: Tensor, bank: CaptionBank, timesteps: int, drop: dict[str, float]) -> None:
+        self.latents, self.bank, self.timesteps, self.drop = latents, bank, timesteps, drop
+
+    def __call__(self, rows: Tensor, generator: torch.Generator) -> Batch:
+        """A batch for `rows` `(B,)`; all its randomness comes from `generator`."""
+        latents = self.latents[rows]
+        batch = {
+            "latents": latents,
+            "noise": torch.randn(latents.shape, generator=generator),
+            "timesteps": torch.randint(self.timesteps, (len(rows),), generator=generator),
+        }
+        for part, chosen in self.bank.draw(rows, generator).items():
+            batch[part] = chosen
+            batch[f"keep_{part}"] = torch.rand(len(rows), generator=generator) >= self.drop[part]
+        return batch
+
+
+class DenoiserTraining(pl.LightningModule):
+    """Trains the denoiser; its weights are replaced by their moving average at the end.
+
+    Args:
+        generator: holds the denoiser to train; everything else in it stays frozen.
+        bank: encoded captions.
+        learning_rate: the cycle's peak.
+        snr_gamma: min-SNR ceiling.
+        ema_decay: decay of the moving average.
+    """
+
+    def __init__(
+        self,
+        generator: Generator,
+        bank: CaptionBank,
+        learning_rate: float,
+        snr_gamma: float,
+        ema_decay: float,
+    ) -> None:
+        super().__init__()
+        self.denoiser = generator.denoiser.requires_grad_(True).train()
+        self._generator = (generator,)  # in a tuple: frozen parts stay out of checkpoints
+        self.bank = bank
+        self.learning_rate, self.snr_gamma = learning_rate, snr_gamma
+        self.ema = EMAModel(self.denoiser.parameters(), decay=ema_decay, use_ema_warmup=True, power=0.75)
+
+    def loss(self, batch: Batch) -> Tensor:
+        """Denoising loss of each drawing, `(B,)`."""
+        chosen = {part: batch[part] for part in PARTS}
+        condition = self.bank.condition(chosen, {part: batch[f"keep_{part}"] for part in PARTS})
+        (generator,) = self._generator
+        return generator.denoising_loss(
+            batch["latents"], batch["noise"], batch["timesteps"], condition, self.snr_gamma
+        )
+
+    def training_step(self, batch: Batch, _: int) -> Tensor:
+        """One denoising step."""
+        loss = self.loss(batch).mean()
+        self.log("train/denoise", loss, prog_bar=True, batch_size=len(batch["latents"]))
+        return loss
+
+    def on_validation_epoch_start(self) -> None:
+        """Judges the averaged weights."""
+        self.ema.store(self.denoiser.parameters())
+        self.ema.copy_to(self.denoiser.parameters())
+
+    def validation_step(self, batch: Batch, _: int) -> None:
+        """The loss on held-out drawings with fixed noise and timesteps."""
+        losses = self.loss(batch)
+        self.log("val/denoise", losses.mean(), prog_bar=True, batch_size=len(losses))
+
+    def on_validation_epoch_end(self) -> None:
+        """Puts the weights in training back."""
+        self.ema.restore(self.denoiser.parameters())
+
+    def on_before_zero_grad(self, _: torch.optim.Optimizer) -> None:
+        """Follows the optimiser's step with the average."""
+        self.ema.step(self.denoiser.parameters())
+
+    def on_fit_end(self) -> None:
+        """Keeps the average as the model, also where a resumed run had nothing left to train."""
+        self.ema.copy_to(self.denoiser.parameters())
+
+    def on_save_checkpoint(self, checkpoint: dict) -> None:
+        """Adds the average."""
+        checkpoint["ema"] = self.ema.state_dict()
+
+    def on_load_checkpoint(self, checkpoint: dict) -> None:
+        """Restores the average."""
+        self.ema.load_state_dict(checkpoint["ema"])
+
+    def configure_optimizers(self) -> dict:
+        """AdamW on one cycle."""
+        return one_cycle(self, self.denoiser.parameters(), self.learning_rate)
+
+
+def fixed_batches(collate: LatentBatches, rows: Tensor, batch_size: int, seed: int) -> Sequence[Batch]:
+    """Validation batches with nothing dropped and noise that never changes."""
+    batches = []
+    for number, part in enumerate(rows.split(batch_size)):
+        batch = collate(part, torch.Generator().manual_seed(seed + number))
+        batches.append({k: torch.ones_like(v) if k.startswith("keep_") else v for k, v in batch.items()})
+    return batches

@@ -1,0 +1,57 @@
+"""Every caption of a catalogue, encoded once for a training stage."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from pmg.data.emoji.captions import attribute_captions, caption_table, hand_captions, target_captions
+from pmg.data.emoji.catalogue import Catalogue
+from pmg.models.diffusion.conditioning import Block, Condition, drop_target, join
+from pmg.models.diffusion.text_encoder import TextEncoder
+
+PARTS = ("target", "attributes", "hand")
+
+
+class CaptionBank:
+    """Every caption of a catalogue, encoded once.
+
+    Args:
+        catalogue: the drawings.
+        styles: facts of each style.
+        scene: words that every target caption may end with.
+        text_encoder: encodes captions.
+    """
+
+    def __init__(
+        self, catalogue: Catalogue, styles: dict[str, dict[str, str]], scene: str, text_encoder: TextEncoder
+    ) -> None:
+        facts = [styles[catalogue.style[item.id]] for item in catalogue.items]
+        captions = {
+            "target": [target_captions(item, scene) for item in catalogue.items],
+            "attributes": [attribute_captions(fact) for fact in facts],
+            "hand": [hand_captions(fact) for fact in facts],
+        }
+        self.blocks: dict[str, Block] = {}
+        self.positions: dict[str, Tensor] = {}  # (N, V): rows of an item's captions in its block
+        for part, rows in captions.items():
+            texts, positions = caption_table(rows)
+            unique = {text: place for place, text in enumerate(dict.fromkeys(texts))}
+            self.blocks[part] = text_encoder.encode(list(unique))
+            self.positions[part] = torch.tensor([[unique[texts[p]] for p in row] for row in positions])
+        self.empty = text_encoder.encode([""])
+
+    def draw(self, rows: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+        """Draws one caption of each part for catalogue `rows` `(B,)`: positions `(B,)` by part."""
+        chosen = {}
+        for part in PARTS:
+            options = self.positions[part][rows]
+            which = torch.randint(options.shape[1], (len(rows), 1), generator=generator)
+            chosen[part] = options.gather(1, which)[:, 0]
+        return chosen
+
+    def condition(self, chosen: dict[str, Tensor], keep: dict[str, Tensor]) -> Condition:
+        """The condition of drawn captions; `keep` holds a bool `(B,)` by part."""
+        target = drop_target(self.blocks["target"][chosen["target"]], self.empty, keep["target"])
+        others = [self.blocks[part][chosen[part]].masked(keep[part]) for part in PARTS[1:]]
+        return join(target, *others)

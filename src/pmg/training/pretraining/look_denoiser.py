@@ -1,0 +1,187 @@
+"""Trains a denoiser that follows looks: by words, by style tokens of reference pictures, or by both."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+import pytorch_lightning as pl
+import torch
+from diffusers.training_utils import EMAModel
+from torch import Tensor
+
+from pmg.configuration.precision import has_bfloat16
+from pmg.configuration.ranges import Share
+from pmg.data.emoji.captions import target_captions
+from pmg.data.emoji.drawings import LookData
+from pmg.models.diffusion.conditioning import Block, drop_target
+from pmg.models.diffusion.look_denoiser import LookDenoiser, pool_condition
+from pmg.models.diffusion.noise_processes import NoiseProcess, denoising_loss
+from pmg.models.diffusion.text_encoder import TextEncoder
+from pmg.training.datamodule import Batch
+from pmg.training.optim import warmup_stable_decay
+from pmg.training.pretraining.look_pool import ITEMS, LookPool, say
+
+REFERENCES = ITEMS - 1
+
+
+@dataclass(frozen=True)
+class Drop:
+    """Chances to drop each block of the condition, independently.
+
+    Attributes:
+        target: what is drawn; the empty text takes its place.
+        words: the captioner's words.
+        style: the style tokens.
+        word: one word of those that stay.
+    """
+
+    target: Share = 0.1
+    words: Share = 0.4
+    style: Share = 0.3
+    word: Share = 0.3
+
+
+class LookBatches:
+    """Collates looks of a pool into denoising batches.
+
+    Args:
+        pool: the looks.
+        data: their drawings.
+        text_encoder: encodes titles and words.
+        process: gives the times.
+        drop: chances to drop each block.
+        scene: words that target captions may end with.
+    """
+
+    def __init__(
+        self, pool: LookPool, data: LookData, text_encoder: TextEncoder, process: NoiseProcess, drop: Drop, scene: str
+    ) -> None:
+        self.pool, self.text_encoder, self.process, self.drop = pool, text_encoder, process, drop
+        captions = [target_captions(item, scene) for item in data.drawings.items]
+        texts = list(dict.fromkeys(text for some in captions for text in some))
+        place = {text: row for row, text in enumerate(texts)}
+        self.titles = text_encoder.encode(texts)
+        self.captions = [[place[text] for text in some] for some in captions]
+        self.empty = text_encoder.encode([""])
+
+    def __call__(self, looks: Tensor, rng: torch.Generator) -> Batch:
+        """Returns a batch of all drawings of `looks` `(N,)`: `B = N * ITEMS` rows."""
+        latents = self.pool.latents[looks].float().flatten(0, 1)
+        count = len(latents)
+        chance = random.Random(int(torch.randint(2**62, (), generator=rng)))
+        titles = [chance.choice(self.captions[row]) for row in self.pool.rows[looks].flatten().tolist()]
+        said = [
+            say(words, chance, 1 - self.drop.word) if chance.random() >= self.drop.words else ""
+            for look in looks.tolist()
+            for words in self.pool.words[look]
+        ]
+        keep = torch.rand(count, generator=rng) >= self.drop.target
+        target = drop_target(self.titles[torch.tensor(titles)], self.empty, keep)
+        words = self._encode(said).masked(torch.tensor([bool(text) for text in said]))
+        return {
+            "latents": latents,
+            "noise": torch.randn(latents.shape, generator=rng),
+            "times": self.process.sample_times(count, rng),
+            "target": target.tokens,
+            "target_mask": target.mask,
+            "target_pooled": target.pooled,
+            "words": words.tokens,
+            "words_mask": words.mask,
+            "present": some_references(count, rng),
+            "keep_style": torch.rand(count, generator=rng) >= self.drop.style,
+        }
+
+    def _encode(self, texts: list[str]) -> Block:
+        """Returns the encoded texts, computed in bfloat16 where that is fast."""
+        with torch.autocast("cpu", torch.bfloat16, enabled=has_bfloat16()):
+            block = self.text_encoder.encode(texts)
+        return Block(block.tokens.float(), block.mask, None)
+
+
+def some_references(count: int, rng: torch.Generator) -> Tensor:
+    """Returns which references each row sees, bool `(count, REFERENCES)`: one to all of them, equally often."""
+    order = torch.rand(count, REFERENCES, generator=rng).argsort(1)
+    return order < torch.randint(1, REFERENCES + 1, (count, 1), generator=rng)
+
+
+def reference_rows(count: int) -> Tensor:
+    """Returns the rows of each row's references, int64 `(count, REFERENCES)`: the other drawings of its look."""
+    rows = torch.arange(count)
+    place, first = rows % ITEMS, rows - rows % ITEMS
+    steps = torch.arange(1, ITEMS)
+    return first[:, None] + (place[:, None] + steps) % ITEMS
+
+
+class LookDenoiserTraining(pl.LightningModule):
+    """Trains denoiser and style encoder together; their moving average is the model.
+
+    Args:
+        model: both.
+        learning_rate: after the warm-up.
+        ema_decay: decay of the moving average.
+        decay: share of the run in which the learning rate falls.
+    """
+
+    def __init__(self, model: LookDenoiser, learning_rate: float, ema_decay: float, decay: float = 0.2) -> None:
+        super().__init__()
+        self.model, self.learning_rate, self.decay = model, learning_rate, decay
+        self.ema = EMAModel(model.parameters(), decay=ema_decay, use_ema_warmup=True, power=0.75)
+
+    def losses(self, batch: Batch) -> Tensor:
+        """Returns the denoising error of each drawing, `(B,)`."""
+        latents = batch["latents"]
+        features = self.model.style_encoder.encode_pictures(latents)
+        references = features[reference_rows(len(latents))]
+        tokens = self.model.style_encoder.summarise(references, batch["present"])
+        visible = batch["keep_style"][:, None].expand(tokens.shape[:2])
+        style = Block(tokens, visible)
+        target = Block(batch["target"], batch["target_mask"], batch["target_pooled"])
+        blocks = [target, Block(batch["words"], batch["words_mask"]), style]
+        sample = self.model.process.add_noise(latents, batch["noise"], batch["times"])
+        output = self.model(sample.noisy, batch["times"], blocks, pool_condition(target.pooled, style))
+        return denoising_loss(output.float(), sample)
+
+    def held_out_losses(self, batch: Batch) -> Tensor:
+        """Returns the errors of the first drawing of each look, the held-out one, `(B / ITEMS,)`."""
+        return self.losses(batch)[::ITEMS]
+
+    def training_step(self, batch: Batch, _: int) -> Tensor:
+        """One denoising step."""
+        loss = self.losses(batch).mean()
+        self.log("train/denoise", loss, prog_bar=True, batch_size=len(batch["latents"]))
+        return loss
+
+    def on_validation_epoch_start(self) -> None:
+        """Measures the averaged weights."""
+        self.ema.store(self.model.parameters())
+        self.ema.copy_to(self.model.parameters())
+
+    def validation_step(self, batch: Batch, _: int) -> None:
+        """The error on held-out cells with fixed noise and times."""
+        losses = self.held_out_losses(batch)
+        self.log("val/denoise", losses.mean(), prog_bar=True, batch_size=len(losses))
+
+    def on_validation_epoch_end(self) -> None:
+        """Restores the weights in training."""
+        self.ema.restore(self.model.parameters())
+
+    def on_before_zero_grad(self, _: torch.optim.Optimizer) -> None:
+        """Updates the average after the optimiser's step."""
+        self.ema.step(self.model.parameters())
+
+    def on_fit_end(self) -> None:
+        """Makes the average the model, also where a resumed run had nothing left to train."""
+        self.ema.copy_to(self.model.parameters())
+
+    def on_save_checkpoint(self, checkpoint: dict) -> None:
+        """Adds the average."""
+        checkpoint["ema"] = self.ema.state_dict()
+
+    def on_load_checkpoint(self, checkpoint: dict) -> None:
+        """Restores the average."""
+        self.ema.load_state_dict(checkpoint["ema"])
+
+    def configure_optimizers(self) -> dict:
+        """AdamW with a rate that stays, and falls at the end."""
+        return warmup_stable_decay(self, self.model.parameters(), self.learning_rate, self.decay)

@@ -1,0 +1,116 @@
+"""A pool of finished drawings for the denoiser: looks with several drawings each, encoded once.
+
+Finishing, captioning and encoding a picture cost as much as a training step on it; a pool of some ten thousand
+pictures is used for many steps and made anew, with other finishes, for the next training.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from rich.progress import track
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from pmg.data.emoji.drawings import LookData
+from pmg.data.emoji.finishes import Finish
+from pmg.data.emoji.holdout import stable_number
+from pmg.domain import PmgError
+
+ITEMS = 4  # drawings of a look: each is the target once, with the others as references
+Describe = Callable[[Tensor], list[dict[str, str]]]  # pictures (B, 3, H, W) in [-1, 1] to words by name
+Encode = Callable[[Tensor], Tensor]  # pictures to normalised latents (B, C, h, w)
+
+
+@dataclass
+class LookPool:
+    """`N` looks of `ITEMS` drawings.
+
+    Attributes:
+        latents: normalised, float16 `(N, ITEMS, C, h, w)`.
+        rows: of the drawings in the catalogue, int64 `(N, ITEMS)`.
+        words: of each look and drawing what the captioner said, by name.
+    """
+
+    latents: Tensor
+    rows: Tensor
+    words: list[list[dict[str, str]]]
+
+    def save(self, folder: Path) -> None:
+        """Writes the pool; a reader never sees half of it."""
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "words.json").write_text(json.dumps(self.words))
+        save_file({"latents": self.latents, "rows": self.rows}, folder / ".pool.part")
+        (folder / ".pool.part").replace(folder / "pool.safetensors")
+
+    @classmethod
+    def load(cls, folder: Path) -> LookPool:
+        """Reads a pool.
+
+        Raises:
+            PmgError: there is none.
+        """
+        if not (folder / "pool.safetensors").is_file():
+            raise PmgError(f"{folder} holds no pool of looks; it is made by pmg-pretrain stage=denoiser")
+        tensors = load_file(folder / "pool.safetensors")
+        return cls(tensors["latents"], tensors["rows"], json.loads((folder / "words.json").read_text()))
+
+
+def build_pool(
+    data: LookData, split: str, looks: int, spread: float, seed: int, describe: Describe, encode: Encode,
+    at_once: int = 16,
+) -> LookPool:  # fmt: skip
+    """Returns a pool of seen looks: one artist and one finish each, varied a little from drawing to drawing.
+
+    Args:
+        data: drawings and the space of finishes.
+        split: ``train``; or ``validation`` or ``test``, whose looks begin with a held-out drawing.
+        looks: how many.
+        spread: of a look's finishes, see `FinishSpace.vary`.
+        seed: another one gives other looks.
+        describe: the captioner.
+        encode: the autoencoder.
+        at_once: looks in one pass.
+    """
+    rows_of = {name: data.rows_by_artist(name) for name in {"train", split}}
+    latents, rows, words = [], [], []
+    for start in track(range(0, looks, at_once), description="Making looks"):
+        numbers = range(start, min(start + at_once, looks))
+        drawn = [draw_look(data, rows_of, split, spread, look_rng(seed, split, n)) for n in numbers]
+        chosen = torch.tensor([[row for row, _ in look] for look in drawn])
+        pictures = data.drawings.pictures(chosen.flatten(), [finish for look in drawn for _, finish in look])
+        latents.append(encode(pictures).half().unflatten(0, (-1, ITEMS)))
+        rows.append(chosen)
+        said = describe(pictures)
+        words += [said[place : place + ITEMS] for place in range(0, len(said), ITEMS)]
+    return LookPool(torch.cat(latents), torch.cat(rows), words)
+
+
+def look_rng(seed: int, split: str, number: int) -> random.Random:
+    """Returns the source of randomness of one look."""
+    return random.Random(stable_number(seed, "look", split, number))
+
+
+def draw_look(
+    data: LookData, rows_of: dict[str, dict[str, list[int]]], split: str, spread: float, rng: random.Random
+) -> list[tuple[int, Finish]]:
+    """Returns `ITEMS` pairs of a row and a finish: drawings of different concepts by one artist, near one finish.
+
+    The first drawing is of the split, the others are references, which training may see.
+    """
+    artist = rng.choice(sorted(rows_of[split]))
+    centre = data.space.sample(rng)
+    first = rng.choice(rows_of[split][artist])
+    others = rng.sample([row for row in rows_of["train"][artist] if row != first], ITEMS - 1)
+    return [(row, data.space.vary(centre, rng, spread)) for row in (first, *others)]
+
+
+def say(words: dict[str, str], rng: random.Random, keep: float) -> str:
+    """Returns some of a captioner's words in random order, joined by commas."""
+    chosen: Sequence[str] = [word for word in words.values() if rng.random() < keep]
+    return ", ".join(rng.sample(list(chosen), len(chosen)))

@@ -1,0 +1,116 @@
+"""Pretraining of the scorer on looks: pictures against titles, and against what a captioner says of them."""
+
+from __future__ import annotations
+
+import random
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+
+from pmg.data.emoji.captions import target_captions
+from pmg.data.emoji.drawings import LookData
+from pmg.losses import contrastive_loss
+from pmg.models.diffusion.latent_codec import LatentCodec
+from pmg.models.diffusion.text_encoder import TextEncoder
+from pmg.models.vision.scorer import Scorer
+from pmg.preferences.captioning import PictureDescriber
+from pmg.training.datamodule import Batch
+from pmg.training.optim import one_cycle
+from pmg.training.pretraining.augmentation import random_affine
+
+
+class ScorerBatches:
+    """Draws finished drawings with a title and some of the captioner's words.
+
+    Args:
+        data: drawings and the space of finishes.
+        rows: of the drawings, int64 `(N,)`.
+        captioner: describes pictures.
+        text_encoder: the one that the scorer reads texts by.
+        codec: a share of the pictures goes through it, as generated ones do.
+        restored: that share.
+        scene: words that titles may end with.
+    """
+
+    def __init__(
+        self, data: LookData, rows: Tensor, captioner: PictureDescriber, text_encoder: TextEncoder,
+        codec: LatentCodec, restored: float, scene: str,
+    ) -> None:  # fmt: skip
+        self.data, self.rows, self.captioner, self.text_encoder = data, rows, captioner, text_encoder
+        self.codec, self.restored = codec, restored
+        concepts = {item.concept: item for item in data.drawings.items}
+        self.concept = {name: place for place, name in enumerate(sorted(concepts))}
+        texts = [target_captions(concepts[name], scene) for name in sorted(concepts)]
+        self.titles = [text_encoder.encode(list(column)).pooled for column in zip(*texts, strict=True)]
+
+    def __call__(self, places: Tensor, rng: torch.Generator) -> Batch:
+        """Returns pictures of ``rows[places]`` with all titles, words, and which of both fit which picture."""
+        chance = random.Random(int(torch.randint(2**62, (), generator=rng)))
+        rows = self.rows[places]
+        pictures = self.data.drawings.pictures(rows, [self.data.space.sample(chance) for _ in rows])
+        words = [set(said.values()) for said in self.captioner.describe(pictures)]
+        some = [set(chance.sample(sorted(said), chance.randint(1, len(said)))) for said in words]
+        through = torch.rand(len(rows), generator=rng) < self.restored
+        if bool(through.any()):
+            pictures[through] = self.codec.decode(self.codec.encode(pictures[through]))
+        items = [self.data.drawings.items[row] for row in rows.tolist()]
+        texts = [", ".join(chance.sample(sorted(said), len(said))) for said in some]
+        return {
+            "images": random_affine(pictures, rng),
+            "concept": torch.tensor([self.concept[item.concept] for item in items]),
+            "titles": chance.choice(self.titles),
+            "words": self.text_encoder.encode(texts).pooled,
+            "fits": torch.tensor([[text <= said for text in some] for said in words]),
+        }
+
+
+class LookScorerTraining(pl.LightningModule):
+    """Contrast of each picture with every title, and with the words said of all pictures of its batch.
+
+    Words that are said of one picture and fit another are right for both.
+
+    Args:
+        scorer: the model to train.
+        learning_rate: the cycle's peak.
+    """
+
+    def __init__(self, scorer: Scorer, learning_rate: float) -> None:
+        super().__init__()
+        self.scorer, self.learning_rate = scorer, learning_rate
+
+    def logits(self, batch: Batch) -> dict[str, Tensor]:
+        """Returns the scaled cosines of pictures `(B,)` with titles `(B, K)` and words `(B, B)`."""
+        content, manner = self.scorer(batch["images"])
+        scale = self.scorer.temperature.exp()
+        titles, words = self.scorer.encode_target(batch["titles"]), self.scorer.encode_preference(batch["words"])
+        return {"title": scale * content @ titles.T, "words": scale * manner @ words.T}
+
+    def training_step(self, batch: Batch, _: int) -> Tensor:
+        """One step on a batch of `ScorerBatches`."""
+        logits = self.logits(batch)
+        concept = torch.nn.functional.one_hot(batch["concept"], logits["title"].shape[1]).bool()
+        losses = {
+            "train/title": contrastive_loss(logits["title"], concept).mean(),
+            "train/words": contrastive_loss(logits["words"], batch["fits"]).mean(),
+        }
+        self.log_dict(losses, prog_bar=True)
+        return torch.stack(list(losses.values())).sum()
+
+    def accuracy(self, batch: Batch) -> dict[str, float]:
+        """Returns how often a picture's best title is its own, and its best words fit it."""
+        logits = self.logits(batch)
+        best = logits["words"].argmax(1, keepdim=True)
+        return {
+            "title_accuracy": float((logits["title"].argmax(1) == batch["concept"]).float().mean()),
+            "words_accuracy": float(batch["fits"].gather(1, best).float().mean()),
+        }
+
+    def validation_step(self, batch: Batch, _: int) -> None:
+        """Accuracy on held-out drawings."""
+        values = {f"val/{name}": value for name, value in self.accuracy(batch).items()}
+        self.log_dict(values, prog_bar=True, batch_size=len(batch["images"]))
+
+    def configure_optimizers(self) -> dict:
+        """AdamW on one cycle."""
+        return one_cycle(self, self.scorer.parameters(), self.learning_rate, weight_decay=0.05)

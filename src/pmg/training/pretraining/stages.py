@@ -1,0 +1,266 @@
+"""The stages of `pmg-pretrain`: what each trains, on what, and how good it came out.
+
+Every stage has the same shape: `build` gives a LightningModule and its batches, `finish` saves the model as
+fp16 safetensors in the library's own folder layout and measures it on held-out drawings.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Protocol
+
+import pytorch_lightning as pl
+import torch
+from diffusers import AutoencoderKL, DDPMScheduler, ModelMixin, UNet2DConditionModel
+from torch import Tensor, nn
+
+from pmg.configuration.ranges import Count, Decay, Positive, Share
+from pmg.data.emoji.dataset import EmojiData
+from pmg.models.diffusion.generator import Generator, restore
+from pmg.models.diffusion.text_encoder import TextEncoder
+from pmg.models.loading.weight_sources import load_frozen
+from pmg.models.vision.judge import Judge, JudgeConfig
+from pmg.models.vision.perceptual import PerceptualDistance
+from pmg.models.vision.scorer import Scorer, ScorerConfig
+from pmg.training.datamodule import Batch, RowsDataModule, ShuffledRows
+from pmg.training.latents import encode_drawings
+from pmg.training.pretraining.augmentation import DrawingBatches
+from pmg.training.pretraining.autoencoder import AutoencoderTraining
+from pmg.training.pretraining.denoiser import DenoiserTraining, LatentBatches, fixed_batches
+from pmg.training.pretraining.encoded_captions import CaptionBank
+from pmg.training.pretraining.judge import JudgeTraining
+from pmg.training.pretraining.scorer import ScorerTraining
+
+Built = tuple[pl.LightningModule, RowsDataModule]
+VALIDATION_BATCH = 128  # drawings
+
+
+class Stage(Protocol):
+    """One embedded model's training."""
+
+    def build(self, data: EmojiData, seed: int) -> Built:
+        """The module to train and its batches."""
+        ...
+
+    def finish(self, data: EmojiData) -> dict[str, float]:
+        """Saves the trained model; returns its measured quality."""
+        ...
+
+
+class AutoencoderStage:
+    """Pixels <-> latents, on every drawing that is not held out.
+
+    Args:
+        folder: where the model goes.
+        autoencoder: untrained.
+        perceptual: frozen LPIPS.
+        learning_rate: the cycle's peak.
+        batch_size: drawings a step.
+    """
+
+    def __init__(
+        self, folder: str, autoencoder: AutoencoderKL, perceptual: PerceptualDistance, learning_rate: Positive,
+        batch_size: Count,
+    ) -> None:  # fmt: skip
+        self.folder, self.autoencoder, self.perceptual = folder, autoencoder, perceptual
+        self.learning_rate, self.batch_size = learning_rate, batch_size
+
+    def build(self, data: EmojiData, seed: int) -> Built:
+        """L1 + LPIPS + KL on mirrored drawings."""
+        seen, held_out = rows_of(data)
+        pixels = data.catalogue.pixels
+
+        def mirrored(rows: Tensor, generator: torch.Generator) -> Batch:
+            images = pixels(rows)
+            flip = torch.rand(len(rows), generator=generator) < 0.5
+            images[flip] = images[flip].flip(-1)
+            return {"images": images}
+
+        self.module = AutoencoderTraining(self.autoencoder, self.perceptual, self.learning_rate)
+        fixed = [{"images": pixels(rows)} for rows in held_out.split(VALIDATION_BATCH)]
+        return self.module, RowsDataModule(ShuffledRows(seen, self.batch_size, seed, mirrored), fixed)
+
+    def finish(self, data: EmojiData) -> dict[str, float]:
+        """Measures the latents' statistics, saves, and restores held-out drawings."""
+        seen, held_out = rows_of(data)
+        self.autoencoder.eval()
+        self.module.measure_latents(data.catalogue.pixels(seen))
+        save_half(self.autoencoder, self.folder)
+        images = data.catalogue.pixels(held_out)
+        restored = restore(self.autoencoder, images)
+        with torch.no_grad():
+            pairs = zip(restored.split(VALIDATION_BATCH), images.split(VALIDATION_BATCH), strict=True)
+            distance = torch.cat([self.perceptual(a, b) for a, b in pairs])
+        return {"l1": float((restored - images).abs().mean()), "lpips": float(distance.mean())}
+
+
+class DenoiserStage:
+    """Latents under captions in three blocks, each dropped on its own.
+
+    Args:
+        folder: gets a whole generator: ``unet``, ``scheduler``, and a copy of ``vae``.
+        generator_folder: holds ``vae``, whose latents are denoised.
+        denoiser: untrained.
+        noise_scheduler: adds noise.
+        text_encoder: frozen.
+        scene: words that target captions may end with.
+        drop: chance to drop each of target, attributes and hand.
+        learning_rate: the cycle's peak.
+        batch_size: drawings a step.
+        snr_gamma: min-SNR ceiling.
+        ema_decay: decay of the weights' moving average.
+    """
+
+    def __init__(
+        self, folder: str, generator_folder: str, denoiser: UNet2DConditionModel, noise_scheduler: DDPMScheduler,
+        text_encoder: TextEncoder, scene: str, drop: Mapping[str, Share], learning_rate: Positive, batch_size: Count,
+        snr_gamma: Positive, ema_decay: Decay,
+    ) -> None:  # fmt: skip
+        autoencoder = load_autoencoder(generator_folder)
+        self.generator = Generator(autoencoder, denoiser, noise_scheduler, text_encoder).freeze()
+        self.folder, self.generator_folder, self.scene, self.drop = folder, generator_folder, scene, drop
+        self.learning_rate, self.batch_size = learning_rate, batch_size
+        self.snr_gamma, self.ema_decay = snr_gamma, ema_decay
+
+    def build(self, data: EmojiData, seed: int) -> Built:
+        """Denoising loss on latents that are encoded once."""
+        seen, held_out = rows_of(data)
+        bank = CaptionBank(data.catalogue, data.styles, self.scene, self.generator.text_encoder)
+        timesteps = self.generator.noise_scheduler.config.num_train_timesteps
+        collate = LatentBatches(
+            encode_drawings(self.generator, data.catalogue, data.catalogue.items), bank, timesteps, self.drop
+        )
+        self.module = DenoiserTraining(self.generator, bank, self.learning_rate, self.snr_gamma, self.ema_decay)
+        self.fixed = fixed_batches(collate, held_out, VALIDATION_BATCH, seed)
+        return self.module, RowsDataModule(ShuffledRows(seen, self.batch_size, seed, collate), self.fixed)
+
+    def finish(self, data: EmojiData) -> dict[str, float]:
+        """Saves a whole generator; returns the loss on held-out drawings."""
+        self.generator.freeze()
+        shutil.copytree(Path(self.generator_folder, "vae"), Path(self.folder, "vae"), dirs_exist_ok=True)
+        save_half(self.generator.denoiser, f"{self.folder}/unet")
+        self.generator.noise_scheduler.save_pretrained(f"{self.folder}/scheduler")
+        with torch.no_grad():
+            losses = [self.module.loss(batch) for batch in self.fixed]
+        return {"denoise": float(torch.cat(losses).mean())}
+
+
+class ScorerStage:
+    """The dual encoder that selects, contrasted with every caption of the catalogue.
+
+    Args:
+        folder: where the model goes.
+        generator_folder: holds ``vae``: half of the images seen are restored ones.
+        text_encoder: frozen.
+        scene: words that target captions may end with.
+        widths: channels of the image encoder's stages.
+        learning_rate: the cycle's peak.
+        batch_size: drawings a step.
+    """
+
+    def __init__(
+        self, folder: str, generator_folder: str, text_encoder: TextEncoder, scene: str, widths: tuple[Count, ...],
+        learning_rate: Positive, batch_size: Count,
+    ) -> None:  # fmt: skip
+        self.folder, self.generator_folder, self.scene = folder, generator_folder, scene
+        self.text_encoder, self.learning_rate, self.batch_size = text_encoder, learning_rate, batch_size
+        self.scorer = Scorer(ScorerConfig(widths=widths, width=text_encoder.width))
+
+    def build(self, data: EmojiData, seed: int) -> Built:
+        """Contrastive loss on augmented drawings."""
+        bank = CaptionBank(data.catalogue, data.styles, self.scene, self.text_encoder)
+        self.module = ScorerTraining(self.scorer, bank, self.learning_rate)
+        labels = {"rows": torch.arange(len(data.catalogue.items))}
+        return self.module, drawing_batches(data, self.generator_folder, labels, self.batch_size, seed)
+
+    def finish(self, data: EmojiData) -> dict[str, float]:
+        """Saves the scorer; how often a held-out drawing's best text is its own."""
+        save_half(self.scorer.eval(), self.folder)
+        _, held_out = rows_of(data)
+        with torch.no_grad():
+            return self.module.accuracy(data.catalogue.pixels(held_out), held_out)
+
+
+class JudgeStage:
+    """The classifiers that report.
+
+    Args:
+        folder: where the model goes.
+        generator_folder: holds ``vae``: half of the images seen are restored ones.
+        perceptual: LPIPS, whose AlexNet is the start.
+        size: pixels a side that AlexNet sees.
+        learning_rate: the cycle's peak.
+        batch_size: drawings a step.
+    """
+
+    def __init__(
+        self, folder: str, generator_folder: str, perceptual: PerceptualDistance, size: Count, learning_rate: Positive,
+        batch_size: Count,
+    ) -> None:  # fmt: skip
+        self.folder, self.generator_folder = folder, generator_folder
+        self.perceptual, self.size = perceptual, size
+        self.learning_rate, self.batch_size = learning_rate, batch_size
+
+    def build(self, data: EmojiData, seed: int) -> Built:
+        """Cross-entropy on augmented drawings."""
+        config = JudgeConfig(size=self.size, styles=sorted(data.styles), concepts=data.catalogue.concepts)
+        self.judge = Judge(config).start_from(self.perceptual)
+        self.module = JudgeTraining(self.judge, self.learning_rate)
+        return self.module, drawing_batches(data, self.generator_folder, self._labels(data), self.batch_size, seed)
+
+    def _labels(self, data: EmojiData) -> dict[str, Tensor]:
+        style = {name: place for place, name in enumerate(self.judge.styles)}
+        concept = {name: place for place, name in enumerate(self.judge.concepts)}
+        items, styles = data.catalogue.items, data.catalogue.style
+        return {
+            "style": torch.tensor([style[styles[item.id]] for item in items]),
+            "concept": torch.tensor([concept[item.concept] for item in items]),
+        }
+
+    def finish(self, data: EmojiData) -> dict[str, float]:
+        """Saves the judge; its accuracy on held-out drawings as drawn and as the autoencoder restores them."""
+        save_half(self.judge.eval(), self.folder)
+        _, rows = rows_of(data)
+        images, labels = data.catalogue.pixels(rows), self._labels(data)
+        restored = restore(load_autoencoder(self.generator_folder), images)
+        quality = {}
+        for name, pixels in (("real", images), ("restored", restored)):
+            with torch.no_grad():
+                outputs = zip(("style", "concept"), self.judge(pixels), strict=True)
+            for head, logits in outputs:
+                hits = logits.argmax(1) == labels[head][rows]
+                quality[f"{name}_{head}_accuracy"] = float(hits.float().mean())
+        return quality
+
+
+def rows_of(data: EmojiData) -> tuple[Tensor, Tensor]:
+    """Catalogue rows that training may see, and the held-out ones."""
+    return data.catalogue.rows(data.training_items), data.catalogue.rows(data.held_out_items)
+
+
+def save_half(model: nn.Module, folder: str) -> None:
+    """Saves a diffusers or transformers model as fp16 safetensors and goes on in what a reader will load."""
+    if isinstance(model, ModelMixin):
+        model.register_to_config(_name_or_path="")  # a second cycle would ship the folder that it started from
+    model.half().save_pretrained(folder)
+    model.float()
+
+
+def load_autoencoder(generator_folder: str) -> AutoencoderKL:
+    """The generator's autoencoder alone, frozen."""
+    return load_frozen(AutoencoderKL, Path(generator_folder, "vae"))
+
+
+def drawing_batches(
+    data: EmojiData, generator_folder: str, labels: dict[str, Tensor], batch_size: int, seed: int
+) -> RowsDataModule:
+    """Augmented training batches, half of them restored by the autoencoder, and plain held-out ones."""
+    seen, held_out = rows_of(data)
+    autoencoder = load_autoencoder(generator_folder)
+    everything = data.catalogue.pixels(torch.arange(len(data.catalogue.items)))
+    restored = ((restore(autoencoder, everything) + 1) * 127.5).round().byte()
+    collate = DrawingBatches(data.catalogue.images, restored, labels)
+    fixed = [collate.plain(rows) for rows in held_out.split(VALIDATION_BATCH)]
+    return RowsDataModule(ShuffledRows(seen, batch_size, seed, collate), fixed)

@@ -1,0 +1,140 @@
+"""Windows of likes, splits by user, time and item, and leaks that are refused."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+from pmg.data.splitting import check_dealt, check_split_by, deal
+from pmg.data.windowing import Question, Windows
+from pmg.domain import Behavior, Example, Item, PmgError
+
+SHARES = {"train": 0.5, "validation": 0.2, "test": 0.3}
+
+
+def behaviors(text):
+    """One behaviour a letter, at times 0, 1, …; small letters are liked, capitals disliked."""
+    return [
+        Behavior(Item(name.lower(), name, name), "sent", time, liked=name.islower()) for time, name in enumerate(text)
+    ]
+
+
+def cut(windows, text, without=""):
+    """Questions as ``"history>target"``."""
+    questions = windows.cut("u", behaviors(text), lambda item: item.id not in without)
+    shown = [("".join(b.item.concept for b in q.example.history), q.example.target.id, q) for q in questions]
+    return [f"{history}>{target}" for history, target, _ in shown]
+
+
+@pytest.mark.parametrize(
+    ("windows", "text", "without", "expected"),
+    [
+        (Windows(3), "abcde", "", ["abc>d", "bcd>e"]),
+        (Windows(3), "abc", "", []),
+        (Windows(2, stride=2), "abcdef", "", ["ab>c", "cd>e"]),
+        (Windows(2, targets=2), "abcde", "", ["ab>c", "ab>d", "bc>d", "bc>e", "cd>e"]),
+        (Windows(2), "XaYbZcd", "", ["aYb>c", "bZc>d"]),
+        (Windows(2), "abcd", "c", ["ab>d", "bc>d"]),
+        (Windows(2), "abcd", "cd", []),
+        (Windows(2), "aba", "", ["ab>a"]),
+    ],
+)
+def test_windows_slide_over_likes(windows, text, without, expected):
+    assert cut(windows, text, without) == expected
+
+
+def test_questions_are_named_apart_and_fit_for_files():
+    users = ["1", "1-1", "a/b", "a%2Fb", "theme:cats", ".."]
+    questions = [q for user in users for q in Windows(2, targets=2).cut(user, behaviors("abcdef"), lambda item: True)]
+    names = [question.example.id for question in questions]
+    assert len(set(names)) == len(names) == len(users) * 7
+    assert not any("/" in name or name in (".", "..") for name in names)
+    first = questions[0]
+    assert (first.time, first.example.truth, first.example.user) == (2, (first.example.target,), "1")
+    assert first.example.labels == {"kind": "real", "taste": ""}
+    assert first.sight[0].id == "c"
+
+
+@pytest.mark.parametrize("name", ["history", "targets", "stride"])
+def test_windows_without_anything_are_refused(name):
+    with pytest.raises(PmgError, match=f"data.windows.{name} must be 1 or more, got 0"):
+        Windows(**{name: 0})
+
+
+def question(user, target, time):
+    item = Item(target, target, target)
+    return Question(Example(f"{user}-{time}", user, (), item, (item,)), time)
+
+
+def look(item):
+    """Items whose names begin alike are copies."""
+    return item.id[:2]
+
+
+MANY = [question(f"u{n % 100}", f"{n % 70:02d}{n % 3}", n * 7 % 1000) for n in range(1000)]
+
+
+@pytest.mark.parametrize("way", ["user", "time", "item"])
+def test_splits_have_their_shares_and_what_is_dealt_stays_together(way):
+    dealt = deal(MANY, SHARES, way, 0, look)
+    assert sum(map(len, dealt.values())) == len(MANY)
+    assert [len(dealt[name]) / len(MANY) for name in SHARES] == pytest.approx(list(SHARES.values()), abs=0.15)
+    part = {"user": lambda q: q.example.user, "item": lambda q: look(q.example.target), "time": lambda q: q.time}[way]
+    owners = Counter(key for questions in dealt.values() for key in {part(q) for q in questions})
+    assert set(owners.values()) == {1}
+
+
+def test_splits_by_user_and_item_do_not_move_when_others_come():
+    for way in ("user", "item"):
+        few, many = deal(MANY[:500], SHARES, way, 0, look), deal(MANY, SHARES, way, 0, look)
+        assert all(question in many[name] for name in SHARES for question in few[name])
+        assert deal(MANY, SHARES, way, 1, look) != many
+
+
+def test_time_goes_by_quantiles_and_never_parts_equal_times():
+    questions = [question("u", str(n), time) for n, time in enumerate([9, 1, 2, 3, 4, 5, 6, 7, 8, 0])]
+    dealt = deal(questions, SHARES, "time", 0, look)
+    assert {name: sorted(q.time for q in part) for name, part in dealt.items()} == {
+        "train": [0, 1, 2, 3, 4], "validation": [5, 6], "test": [7, 8, 9],
+    }  # fmt: skip
+    ties = [question("u", str(n), time) for n, time in enumerate([1, 2, 2, 2, 2, 3])]
+    assert [[q.time for q in part] for part in deal(ties, SHARES, "time", 0, look).values()] == [
+        [1],
+        [],
+        [2, 2, 2, 2, 3],
+    ]
+    assert len(deal(ties, {"train": 1.0, "test": 0.0}, "time", 0, look)["train"]) == 6
+    assert deal([], SHARES, "time", 0, look) == {"train": [], "validation": [], "test": []}
+
+
+@pytest.mark.parametrize(
+    ("way", "test", "message"),
+    [
+        (
+            "user",
+            question("u1", "zz", 99),
+            r"leak: test example u1-99 \(user u1, target zz\) shares 'u1' with 'train'",
+        ),
+        ("item", question("u2", "aa", 99), r"leak: test example u2-99 .* shares 'aa' with 'train'"),
+        ("item", question("u2", "aa-copy", 99), r"target aa-copy\) shares 'aa' with 'train'"),
+        (
+            "time",
+            question("u2", "zz", 5),
+            r"leak: train example u1-5 asks for what was liked at 5, 'test' begins at 5",
+        ),
+    ],
+)
+def test_leaks_are_refused(way, test, message):
+    with pytest.raises(PmgError, match=message):
+        check_dealt({"train": [question("u1", "aa", 5)], "validation": [], "test": [test]}, way, look)
+
+
+@pytest.mark.parametrize("way", ["user", "item", "time"])
+def test_what_does_not_leak_passes(way):
+    check_dealt({"train": [question("u1", "aa", 5)], "test": [question("u2", "bb", 6)]}, way, look)
+
+
+def test_unknown_way_to_split_is_named():
+    with pytest.raises(PmgError, match=r"data.split_by: 'users' is none of user, time, item; did you mean 'user'\?"):
+        check_split_by("users")

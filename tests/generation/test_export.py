@@ -1,0 +1,57 @@
+"""What `pmg-export` writes is what can be loaded: names for weights that all machines have, copies of others."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from pmg.configuration.instantiate import to_plain
+from pmg.domain import PmgError
+from pmg.generation.export import place_weights, to_index, write_index
+from pmg.generation.serialization import INDEX, PARTS, SECTIONS, read_index
+
+
+def parts_of(cfg):
+    homes = {name: cfg.encoder if name in cfg.encoder else cfg for name in (*PARTS, *SECTIONS)}
+    return {name: to_plain(home[name]) for name, home in homes.items()}
+
+
+def test_the_shipped_config_gives_the_index_of_the_shipped_pipeline(compose, root, tmp_path):
+    cfg = compose("study", "encoder.language_model.dtype=bfloat16", "sampling.bfloat16=true")
+    places = {"<assets_dir>": cfg.paths.assets_dir, "<cache_dir>": cfg.paths.cache_dir}
+    write_index(tmp_path, place_weights(tmp_path, to_index(parts_of(cfg)), places, copy_all=False))
+    written, shipped = (json.loads((folder / INDEX).read_text()) for folder in (tmp_path, root / "assets/pipeline"))
+    assert [*tmp_path.iterdir()] == [tmp_path / INDEX]
+    for name in ("language_model", "generator", "scorer", "text_encoder", "decoding", "scenario", "captioner"):
+        assert written[name] == shipped[name]
+
+
+def test_weights_of_this_machine_alone_are_copied_and_each_once(compose, tmp_path):
+    weights, folder = tmp_path / "my weights", tmp_path / "pipeline"
+    (weights / "sub").mkdir(parents=True)
+    (weights / "sub" / "model.safetensors").write_text("weights")
+    folder.mkdir()
+    cfg = compose(
+        "study", "encoder=hub", f"encoder.language_model.source={weights}", "generator=stable_diffusion",
+        f"generator.source={weights}", "scorer=clip",
+    )  # fmt: skip
+    write_index(folder, place_weights(folder, to_index(parts_of(cfg)), {}, copy_all=False))
+    nodes = json.loads((folder / INDEX).read_text())
+    assert nodes["language_model"]["source"] == nodes["generator"]["source"] == "<here>/frozen/0-my_weights"
+    assert nodes["scorer"]["source"] == "openai/clip-vit-base-patch32"
+    assert (folder / "frozen" / "0-my_weights" / "sub" / "model.safetensors").read_text() == "weights"
+    assert [path.name for path in (folder / "frozen").iterdir()] == ["0-my_weights"]
+    read = read_index(folder, str(tmp_path / "cache"))
+    assert read["generator"].arguments["source"] == str(folder / "frozen" / "0-my_weights")
+    assert read["language_model"].arguments["cache_dir"] == str(tmp_path / "cache" / "models")
+
+
+def test_what_could_not_be_loaded_is_not_written(compose, tmp_path):
+    cfg = compose("study", "encoder=hub", "encoder.language_model.source=/gone/llama")
+    nodes = place_weights(tmp_path, to_index(parts_of(cfg)), {"<assets_dir>": cfg.paths.assets_dir}, copy_all=False)
+    with pytest.raises(PmgError, match=r"language_model.source leads elsewhere: '/gone/llama'"):
+        write_index(tmp_path, nodes)
+    with pytest.raises(PmgError, match=r"captioner can't be exported: pmg.preferences.captioning.Mine. A pipeline"):
+        to_index(parts_of(compose("study", "captioner._target_=pmg.preferences.captioning.Mine")))
+    assert not [*tmp_path.glob("*.json")]

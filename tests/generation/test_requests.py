@@ -1,0 +1,88 @@
+"""From what is known of a user to a request."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+
+from pmg.configuration.instantiate import instantiate
+from pmg.domain import Keywords, PmgError
+from pmg.generation.alpha import ConfidentAlpha, FixedAlpha, HistoryAlpha
+from pmg.generation.requests import NO_WORDS, Method, Preference, RequestBuilder, join_words
+
+METHODS = {
+    name: instantiate(node)
+    for path in (Path(__file__).resolve().parents[2] / "conf" / "method").glob("*.yaml")
+    for name, node in OmegaConf.load(path).items()
+    if name != "defaults"
+}
+
+
+@pytest.fixture(scope="module")
+def example(emoji):
+    return emoji.examples("test", users=1, targets=1)[0]
+
+
+@pytest.fixture
+def preference(example):
+    words = {
+        "keywords": Keywords(("flat", "colour"), (math.log(0.5),) * 2),
+        "counting": Keywords(("flat",)),
+        "truth": Keywords(("the truth",)),
+    }
+    tokens = {name: torch.zeros(2, 32) for name in ("soft", "inversion", "image_prompt")}
+    return Preference(example.user, words, tokens, Keywords(("blurry", "gradients")), 6)
+
+
+@pytest.fixture
+def build(example):
+    def builder(rule=FixedAlpha(0.5), seed=0):  # noqa: B008
+        return RequestBuilder({example.target.concept: Keywords(("apple",))}, rule, seed, Keywords(("blurry",)))
+
+    return builder
+
+
+def test_shipped_methods_ask_for_their_blocks(build, example, preference):
+    requests = {name: build()(example, method, preference) for name, method in METHODS.items()}
+    assert {name for name, made in requests.items() if made.show_words} == {"counting", "keywords", "pmg", "oracle"}
+    with_tokens = {name for name, made in requests.items() if made.soft is not None}
+    assert with_tokens == {"soft", "pmg", "inversion", "image_prompt"}
+    with_dislikes = {name for name, made in requests.items() if "gradients" in made.negative.words}
+    assert with_dislikes == {"counting", "keywords", "pmg"}
+    assert all("blurry" in made.negative.words for made in requests.values())
+    assert {name for name, made in requests.items() if made.share == 0} == {"none"}
+
+
+def test_oracle_alone_reads_the_true_taste(build, example, preference):
+    told = {name for name, method in METHODS.items() if "truth" in str(build()(example, method, preference).words)}
+    assert told == {"oracle"}
+    assert METHODS["oracle"].mismatch is False
+
+
+def test_noise_is_the_same_for_every_method_and_differs_between_seeds(build, example, preference):
+    seeds = {build()(example, method, preference).seed for method in METHODS.values()}
+    assert len(seeds) == 1
+    assert build(seed=1)(example, Method(), preference).seed not in seeds
+
+
+def test_alpha_comes_from_what_is_known_of_the_preferences_user(build, example, preference):
+    method = METHODS["pmg"]
+    assert build(ConfidentAlpha(0.8))(example, method, preference).alpha == pytest.approx(0.4)
+    assert build(HistoryAlpha(0.8, half=2))(example, method, preference).alpha == pytest.approx(0.6)
+
+
+@pytest.mark.parametrize(
+    ("method", "message"), [(Method(words="counted"), "words 'counted'"), (Method(tokens="image"), "tokens 'image'")]
+)
+def test_what_is_not_known_is_named(build, example, preference, method, message):
+    with pytest.raises(PmgError, match=message):
+        build()(example, method, preference)
+
+
+def test_joined_words_keep_their_scores():
+    joined = join_words(Keywords(("blurry",)), NO_WORDS, Keywords(("flat", "dark"), (-0.1, -0.2)))
+    assert joined == Keywords(("blurry", "flat", "dark"), (0.0, -0.1, -0.2))

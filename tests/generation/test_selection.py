@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from pmg.domain import PmgError
+from pmg.generation.selection import SMALLEST_COSINE, WeightGrid, WeightSample, balance_z, pick
+
+
+def test_z_is_the_closed_form():
+    d_p, d_t = torch.tensor([[0.2, 0.5]]), torch.tensor([[0.8, 0.25]])
+    expected = torch.tensor([[0.3 * math.log(0.2) + 0.7 * math.log(0.8), 0.3 * math.log(0.5) + 0.7 * math.log(0.25)]])
+    torch.testing.assert_close(balance_z(d_p, d_t, 0.3), expected)
+
+
+@pytest.mark.parametrize("cosine", [0.0, -0.4])
+def test_a_cosine_without_logarithm_counts_as_the_smallest(cosine):
+    z = balance_z(torch.tensor([cosine]), torch.tensor([1.0]), 1.0)
+    torch.testing.assert_close(z, torch.tensor([math.log(SMALLEST_COSINE)]))
+
+
+def test_alpha_at_its_ends_reads_one_score():
+    d_p, d_t = torch.rand(3, 4) + 0.1, torch.rand(3, 4) + 0.1
+    torch.testing.assert_close(balance_z(d_p, d_t, 0.0), d_t.log())
+    torch.testing.assert_close(balance_z(d_p, d_t, 1.0), d_p.log())
+
+
+def test_each_user_may_have_an_alpha():
+    d_p, d_t, alphas = torch.rand(3, 4) + 0.1, torch.rand(3, 4) + 0.1, [0.0, 0.3, 1.0]
+    together = balance_z(d_p, d_t, torch.tensor(alphas)[:, None])
+    rows = [balance_z(d_p[row], d_t[row], alpha) for row, alpha in enumerate(alphas)]
+    torch.testing.assert_close(together, torch.stack(rows))
+
+
+def test_z_refuses_bad_input():
+    with pytest.raises(ValueError, match="must agree"):
+        balance_z(torch.ones(2), torch.ones(3), 0.5)
+    with pytest.raises(ValueError, match=r"got 1\.5"):
+        balance_z(torch.ones(2), torch.ones(2), 1.5)
+    with pytest.raises(ValueError, match="must be in"):
+        balance_z(torch.ones(2), torch.ones(2), torch.tensor([0.5, math.nan]))
+
+
+def test_pick_takes_the_first_best():
+    assert pick(torch.tensor([[-3.0, -1.0, -2.0], [0.0, -1.0, 0.0]])).tolist() == [1, 0]
+
+
+@pytest.mark.parametrize("z", [torch.zeros(2, 0), torch.zeros(3), torch.tensor([[0.0, math.nan]])])
+def test_pick_refuses_bad_input(z):
+    with pytest.raises(ValueError, match="z"):
+        pick(z)
+
+
+def test_grid_pairs_every_weight():
+    assert WeightGrid((0.5, 1), (1, 2)).pairs == [(0.5, 1.0), (0.5, 2.0), (1.0, 1.0), (1.0, 2.0)]
+
+
+@pytest.mark.parametrize("weights", [(), (-1.0,), (math.nan,), (math.inf,), (1.0, 1.0)])
+def test_grid_refuses_bad_weights(weights):
+    with pytest.raises(PmgError, match=r"weights\.preference"):
+        WeightGrid(weights)
+
+
+def test_sampled_pairs_are_the_same_in_each_run_and_grow_with_the_count():
+    pairs = WeightSample(6, (0.5, 2), (0.25, 1), seed=3).pairs
+    assert pairs == WeightSample(6, (0.5, 2), (0.25, 1), seed=3).pairs
+    assert pairs[:4] == WeightSample(4, (0.5, 2), (0.25, 1), seed=3).pairs
+    assert pairs != WeightSample(6, (0.5, 2), (0.25, 1), seed=4).pairs
+
+
+def test_sampled_pairs_are_log_uniform_and_hold_the_plain_one():
+    plain, *drawn = WeightSample(2001, (0.25, 4), (0.5, 0.5)).pairs
+    assert plain == (1.0, 1.0)
+    assert all(0.25 <= w_p <= 4 and w_t == pytest.approx(0.5) for w_p, w_t in drawn)
+    logs = [math.log2(w_p) for w_p, _ in drawn]
+    assert sum(logs) / 2000 == pytest.approx(0, abs=0.1)
+    assert sum(log > 1 for log in logs) / 2000 == pytest.approx(0.25, abs=0.03)
+
+
+def test_one_sampled_pair_is_the_plain_one():
+    assert WeightSample(1, (0.5, 2), (0.5, 2)).pairs == [(1.0, 1.0)]
+
+
+@pytest.mark.parametrize("ends", [(), (1,), (0, 1), (2, 1), (1, math.inf), (math.nan, 1)])
+def test_sample_refuses_bad_ranges(ends):
+    with pytest.raises(PmgError, match=r"weights\.target"):
+        WeightSample(3, (0.5, 2), ends)
+    with pytest.raises(PmgError, match=r"weights\.count"):
+        WeightSample(0, (0.5, 2), (0.5, 2))

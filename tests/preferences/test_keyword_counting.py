@@ -1,0 +1,48 @@
+"""The counting baseline against histories counted by hand."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+from pmg.domain import Behavior, Example, Item
+from pmg.preferences.keyword_counting import count_keywords
+
+
+def example(*behaviors):
+    return Example("e", "u", behaviors, Item("t", "t", "t"), ())
+
+
+def seen(number, liked=True, keywords=(), **facts):
+    return Behavior(Item(f"i{number}", f"c{number}", "title", keywords, facts=facts), liked=liked)
+
+
+ATTRIBUTES = SimpleNamespace(attributes={"colour": None, "shading": None})
+
+
+def test_majority_of_each_attribute_that_the_items_know():
+    history = [
+        seen(0, colour="red", shading="flat"), seen(1, colour="red", shading="soft"), seen(2, colour="blue"),
+        seen(3, colour="red", shading="soft"),
+    ]  # fmt: skip
+    words = count_keywords(example(*history), ATTRIBUTES)
+    assert words.words == ("red", "soft")
+    assert words.scores == (0.75, 0.5)
+
+
+def test_disliked_items_do_not_count():
+    history = [seen(0, colour="red"), seen(1, liked=False, colour="blue"), seen(2, liked=False, colour="blue")]
+    assert count_keywords(example(*history), ATTRIBUTES).words == ("red",)
+
+
+def test_items_without_known_attributes_give_their_most_frequent_keywords():
+    history = [seen(0, keywords=("war", "love", "war")), seen(1, keywords=("love",)), seen(2, keywords=("sea",))]
+    words = count_keywords(example(*history), ATTRIBUTES, at_most=2)
+    assert words.words == ("love", "war")
+    assert words.scores == (2 / 3, 1 / 3)
+
+
+def test_one_of_the_emoji_users_is_counted_by_the_facts_of_the_catalogue(emoji):
+    first = emoji.examples("test", users=1)[0]
+    scenario = SimpleNamespace(attributes={"colour": None})
+    colours = [behavior.item.facts["colour"] for behavior in first.history]
+    assert count_keywords(first, scenario).words == (max(dict.fromkeys(colours), key=colours.count),)

@@ -1,0 +1,143 @@
+"""The reader: what is read once, what is cached, what is disliked, and what does not fit."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from pmg.cache import Cache
+from pmg.domain import Behavior, Example, Item, Keywords
+from pmg.models.loading.tiny_models import tiny_language_model
+from pmg.preferences.keyword_budget import Budget
+from pmg.preferences.keyword_decoding import Choose
+from pmg.preferences.keywords import scored, target_keywords
+from pmg.preferences.reader import Reader, from_tensors, to_tensors
+from pmg.preferences.scenarios import Attribute, Scenario
+
+SCENARIO = Scenario(
+    name="test",
+    template="Sent:\n{history}\n{instruction}",
+    line="{title}",
+    caption="",
+    max_items=12,
+    attributes={
+        "outline": Attribute("Their favourite outline is", ("none", "thick black", "thin")),
+        "shading": Attribute("Their favourite shading is", ("flat", "soft gradients", "glossy")),
+    },
+    target_prefix="A sticker of: ",
+    target_question="\nIt shows:",
+    scene_words=("emoji",),
+    dislike_template="Sent by somebody else:\n{history}\n{instruction}",
+)
+ITEMS = [
+    Item("a", "a", "red apple", keywords=("fruit", "red", "food")),
+    Item("b", "b", "dog"),
+    Item("c", "c", "rocket", keywords=("space", "red planet", "launch", "fast ship")),
+]
+
+
+def example(user, *behaviors):
+    return Example(f"{user}-0", user, behaviors, ITEMS[0], ())
+
+
+EXAMPLES = [
+    example("u0", Behavior(ITEMS[0]), Behavior(ITEMS[1])),
+    example("u1", Behavior(ITEMS[1]), Behavior(ITEMS[2], liked=False)),
+]
+
+
+@pytest.fixture
+def reader(tmp_path):
+    """Builds readers over one cache, each with a language model of its own."""
+
+    def build(scenario=SCENARIO, limit=1000, identity="tiny", keep=True):
+        budget = Budget(len, limit)  # counts characters
+        return Reader(tiny_language_model(), scenario, Cache(tmp_path), identity, Choose(), budget, keep)
+
+    return build
+
+
+def test_second_reading_computes_nothing_and_says_the_same(reader):
+    first, second = reader(), reader()
+    readings, targets = first.read(EXAMPLES), first.describe(ITEMS)
+    assert first.language_model.tokens_computed > 0
+    again = second.read(EXAMPLES)
+    assert (again.keywords, again.negative) == (readings.keywords, readings.negative)
+    assert second.describe(ITEMS) == targets
+    assert second.language_model.tokens_computed == 0
+
+
+def test_unkept_contexts_are_read_when_asked_for_and_say_the_same(reader):
+    kept = reader().read(EXAMPLES)
+    unkept = reader(keep=False)
+    readings = unkept.read(EXAMPLES)
+    assert (readings.keywords, readings.negative) == (kept.keywords, kept.negative)
+    assert unkept.language_model.tokens_computed == 0  # the keywords were known
+    assert len(readings.context) == len(kept.context)
+    one, other = (each.context.select(torch.tensor([1, 0])) for each in (readings, kept))
+    assert torch.equal(one.lengths, other.lengths)
+    torch.testing.assert_close(one.to_tensors(), other.to_tensors())  # wherever they are stored
+    assert unkept.language_model.tokens_computed > 0
+
+
+def test_targets_are_cached_one_by_one(reader):
+    reader().describe(ITEMS[:2])
+    later = reader()
+    later.describe(ITEMS)
+    alone = tiny_language_model()
+    target_keywords(alone, ITEMS[2:], SCENARIO)
+    assert later.language_model.tokens_computed == alone.tokens_computed
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"identity": "other"},
+        {"scenario": replace(SCENARIO, target_question="\nIt has:")},
+        {"scenario": replace(SCENARIO, scene_words=("sticker",))},
+    ],
+)
+def test_other_prompts_and_models_are_read_anew(reader, changes):
+    reader().describe(ITEMS)
+    other = reader(**changes)
+    other.describe(ITEMS)
+    assert other.language_model.tokens_computed > 0
+
+
+def test_dislikes_give_negative_keywords_that_are_not_liked_too(reader):
+    readings = reader().read(EXAMPLES)
+    assert readings.negative[0] == Keywords(())
+    model = tiny_language_model()
+    disliked = Choose()(model, model.prefill(["Sent by somebody else:\nrocket\n"]), SCENARIO.attributes)[0].words
+    liked = readings.keywords[1].words
+    assert readings.negative[1].words == tuple(word for word in disliked if word not in liked)
+
+
+def test_users_are_read_once(reader):
+    readings = reader().read([*EXAMPLES, *EXAMPLES])
+    assert readings.profiles == ["u0", "u1"]
+    assert len(readings.context) == len(readings.keywords) == len(readings.negative) == 2
+    assert readings.rows(["u1", "u0", "u1"]) == [1, 0, 1]
+
+
+def test_a_user_at_another_time_is_read_again(reader):
+    later = replace(EXAMPLES[0], history=EXAMPLES[1].history, moment="7")
+    readings = reader().read([EXAMPLES[0], later])
+    assert readings.profiles == ["u0", "u0@7"]
+    assert readings.keywords[1] == reader().read(EXAMPLES).keywords[1]
+
+
+def test_keywords_beyond_the_budget_are_dropped_and_named(reader):
+    whole, short = reader().describe(ITEMS)["c"], reader(limit=22).describe(ITEMS)["c"]
+    assert whole.dropped == ()
+    assert set(short.words) | set(short.dropped) == set(whole.words)
+    assert {"rocket", "emoji"} <= set(short.words)
+    assert len(str(short)) <= 22
+    assert min(short.scores) >= max(score for word, score in scored(whole) if word in short.dropped)
+
+
+def test_stored_keywords_are_the_same_keywords():
+    keywords = [Keywords(("café", "レトロ"), (-1.5, -0.1)), Keywords(()), Keywords(("a",), (), ("b",))]
+    assert from_tensors(to_tensors(keywords)) == keywords

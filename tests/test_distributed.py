@@ -1,0 +1,57 @@
+"""How many processes train together, and what is refused before any is started."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from pmg.configuration.identity import hash_values
+from pmg.domain import PmgError
+from pmg.orchestration.distributed import across_processes, processes
+from pmg.orchestration.hardware import check_hardware
+from pmg.orchestration.run import Run
+from pmg.runs.run_folder import identify
+
+CPU = "trainer.accelerator=cpu"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "count"),
+    [([], 1), (["trainer=ddp", CPU], 1), (["trainer=ddp", CPU, "trainer.devices=3"], 3),
+     (["trainer=multi_node"], 16), (["trainer=ddp", "trainer.devices=[0,2]"], 2)],
+)  # fmt: skip
+def test_processes_are_devices_times_machines(compose, overrides, count):
+    assert processes(compose("train", *overrides).trainer) == count
+
+
+def test_uneven_shares_are_refused(compose, tmp_path):
+    cfg = compose("train", "trainer=ddp", CPU, "trainer.devices=3")
+    with pytest.raises(PmgError, match=r"users_per_step=32 can't be dealt evenly to 3 .*the nearest that can: 33"):
+        across_processes(lambda cfg, run: None, cfg, Run(tmp_path, "train"))
+
+
+def test_other_machines_are_started_from_outside(compose, tmp_path, monkeypatch):
+    for name in ("RANK", "SLURM_PROCID"):
+        monkeypatch.delenv(name, raising=False)
+    cfg = compose("train", "trainer=multi_node")
+    with pytest.raises(PmgError, match="torchrun or srun"):
+        across_processes(lambda cfg, run: None, cfg, Run(tmp_path, "train"))
+
+
+def test_how_many_share_the_work_is_no_part_of_a_runs_identity(compose):
+    alone = identify(compose("train"), "train")
+    for trainer in ("ddp", "fsdp", "multi_node"):
+        assert identify(compose("train", f"trainer={trainer}"), "train") == alone
+    assert identify(compose("train", "trainer=ddp", "trainer.max_steps=5"), "train") != alone
+
+    def made_by(*overrides):
+        return hash_values(identify(compose("generate", *overrides), "generate"))
+
+    assert made_by("shard.count=4", "keep_contexts=false") == made_by()
+    assert len({made_by(), *(made_by("shard.count=4", f"shard.index={index}") for index in range(2))}) == 3
+
+
+def test_looking_at_the_hardware_draws_no_random_number(compose):
+    before = torch.get_rng_state()
+    check_hardware(compose("train", CPU, "device=cpu"))
+    assert torch.equal(torch.get_rng_state(), before)

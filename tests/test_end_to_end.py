@@ -1,0 +1,93 @@
+"""The whole road through the public commands, with the real catalogue and tiny models."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from pmg.commands.generate import body as generate
+from pmg.orchestration.run import execute
+from pmg.runs.process_state import RunFailedError
+
+ROOT = Path(__file__).resolve().parents[1]
+TINY = [
+    "encoder=tiny", "text_encoder=tiny", "generator=tiny", "scorer=tiny",
+    "split_sizes={train: 8, validation: 4, test: 6}", "objective.users_per_step=4", "objective.batches.draws=2",
+    "sampling.steps=2", "sheet_users=4", "trainer.max_steps=3",
+    "trainer.val_check_interval=1", "data.topics=[animal-mammal,food-fruit,food-sweet]",
+]  # fmt: skip
+TINY_IMAGE_PROMPT = [
+    "encoder=image_prompt", "encoder.language_model._target_=pmg.models.loading.tiny_models.tiny_language_model",
+    "~encoder.language_model.source", "~encoder.language_model.dtype", "~encoder.language_model.cache_dir",
+]  # fmt: skip
+
+
+PLACES = {"train": "a", "generate": "b", "evaluate": "c"}
+SHARED = [*TINY, "train_run=a", "generate_run=b", "paths.cache_dir=cache"]
+
+
+def metrics(folder):
+    return json.loads((folder / "metrics.json").read_text())
+
+
+def test_train_generate_evaluate(pmg, compose, tmp_path, monkeypatch, capsys):
+    for verb, folder in PLACES.items():
+        done = pmg(verb, *SHARED, f"run_dir={folder}")
+        assert done.returncode == 0, done.stderr[-2000:]
+    results = json.loads((tmp_path / "c" / "results.json").read_text())
+    assert {"none", "keywords", "soft", "pmg", "oracle", "nearest", "truth", "ceiling"} <= set(results["arms"])
+    assert {"mean", "low", "high", "n"} <= set(results["arms"]["pmg"]["lpips_truth"])
+    assert results["arms"]["truth"]["lpips_truth"]["mean"] == pytest.approx(0, abs=1e-6)
+    assert {"own", "mismatched", "p"} <= set(results["control"]["pmg"]["style_accuracy"])
+    assert set(results["kinds"]) == {"describable", "indescribable"}
+    assert "style_accuracy" in results["config"]["judge_on_real_held_out"]
+    assert results["config"]["generate_run"] == "b"
+    assert str(ROOT) not in json.dumps(results)
+    assert (tmp_path / "c" / "contact_sheet.png").stat().st_size > 1000
+    ledger = metrics(tmp_path / "a")["ledger"]
+    assert ledger["llm_tokens_computed"] > 0
+    assert ledger["llm_tokens_reused"] > 0
+    assert ledger["trainable_parameters"] > 0
+    # 6 users, 8 arms, 2 candidates, 2 steps, with and without the condition
+    assert metrics(tmp_path / "b")["ledger"]["denoiser_evaluations"] == 6 * 8 * 2 * 2 * 2
+    assert "contact_sheet.png" in done.stdout
+
+    # again, in this process, which has loaded the libraries already
+    monkeypatch.chdir(tmp_path)
+    execute(compose("generate", *SHARED, "run_dir=b"), "generate", generate)
+    assert metrics(tmp_path / "b")["ledger"]["denoiser_evaluations"] == 0
+    other = compose("generate", *SHARED, "run_dir=b", "encoder.preference_encoder.soft_tokens=3")
+    with pytest.raises(RunFailedError) as failed:
+        execute(other, "generate", generate)
+    assert failed.value.exit_code == 1
+    printed = capsys.readouterr().err
+    assert "holds a run of other values: encoder.preference_encoder.soft_tokens: 2 -> 3. Name a new" in printed
+    assert "Traceback" not in printed
+
+
+@pytest.mark.slow
+def test_study_with_every_baseline_in_one_command(pmg, shell, tmp_path):
+    """Trains both encoders, runs all methods, goes on where it stopped, and is reported."""
+    shared = [*TINY, "paths.cache_dir=cache", "method=baselines", "inversion.steps=2"]
+    done = pmg("train", *shared, *TINY_IMAGE_PROMPT, "run_dir=prompt")
+    assert done.returncode == 0, done.stderr[-2000:]
+    study = [*shared, "run_dir=runs/one", "image_prompt_run=prompt"]
+    done = pmg("study", *study)
+    assert done.returncode == 0, done.stderr[-2000:]
+    results = json.loads((tmp_path / "runs" / "one" / "results.json").read_text())
+    assert {"counting", "inversion", "image_prompt", "pmg", "nearest"} <= set(results["arms"])
+    assert "pmg-inversion" in results["paired"]
+    assert results["cost"]["train"]["trainable_parameters"] > 0
+
+    started = metrics(tmp_path / "runs" / "one" / "train")["started"]
+    assert pmg("study", *study).returncode == 0
+    assert metrics(tmp_path / "runs" / "one" / "train")["started"] == started
+
+    report = ROOT / "experiments" / "report.py"
+    done = shell(sys.executable, report, "components", "--runs", "runs", "--into", "report")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "report" / "figure.png").stat().st_size > 1000
+    assert "inversion" in (tmp_path / "report" / "table.md").read_text()

@@ -1,0 +1,48 @@
+"""What ended a run, in one line that names the place to look at."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+import pytest
+
+from pmg.cache import atomic_write_bytes
+from pmg.runs.exit_codes import one_line
+
+
+def lines(error, tmp_path):
+    return one_line(error, tmp_path / "run", tmp_path / "run" / "train.log")
+
+
+@pytest.mark.parametrize(("number", "remedy"), [(errno.ENOSPC, "make room"), (errno.EROFS, "make it writable")])
+def test_the_folder_that_takes_no_more_is_named(tmp_path, number, remedy):
+    error = OSError(number, os.strerror(number), str(tmp_path / "cache" / "entry"))
+    assert lines(error, tmp_path) == (
+        f"can't write into {tmp_path / 'cache'}: {os.strerror(number)}; {remedy} and run the same command again"
+    )
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)),
+        RuntimeError("[enforce fail at inline_container.cc:664] . PytorchStreamWriter failed writing file data/0"),
+        Exception("Error while serializing: I/O error: No space left on device (os error 28)"),
+    ],
+)
+def test_errors_without_a_file_name_the_run_folder_or_that_of_temporary_files(tmp_path, error):
+    (tmp_path / "run").mkdir()
+    assert lines(error, tmp_path).startswith("can't write into /")
+    assert ": No space left on device; make room" in lines(error, tmp_path)
+
+
+def test_a_write_that_fails_names_its_file(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(OSError, match="No space") as caught:
+        atomic_write_bytes(tmp_path / "cache" / "entry", b"x")
+    assert "cache: No space left on device" in lines(caught.value, tmp_path)
+    assert list((tmp_path / "cache").iterdir()) == []

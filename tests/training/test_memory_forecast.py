@@ -1,0 +1,207 @@
+"""The forecast of a training's memory, against the allocator's own account of a real step."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.profiler import ProfilerActivity, profile
+from torch.utils.flop_counter import FlopCounterMode
+
+from checkpoints import LLAMA, write_language_model, write_sd15
+from pmg.domain import PmgError
+from pmg.models.diffusion.conditioning import Block
+from pmg.models.diffusion.stable_diffusion import load_stable_diffusion
+from pmg.models.language.language_model import load_language_model
+from pmg.models.language.quantization import quantized_bytes
+from pmg.models.loading.memory_tracker import LiveBytes, weight_bytes
+from pmg.models.loading.meta_models import (
+    empty_generator,
+    empty_language_model,
+    empty_towers,
+    generator_configs,
+    language_model_config,
+)
+from pmg.models.preference.preference_encoder import PreferenceEncoder
+from pmg.training.flops import count_operations
+from pmg.training.memory_forecast import READ_AT_ONCE, Sizes, estimate_training
+from pmg.training.objective import Denoise
+from pmg.training.preference import PARTS, PreferenceTraining
+
+SIZES = Sizes(
+    users=100, history_tokens=60, users_per_step=8, draws=3, soft_tokens=4, prefix_length=3, placement="late",
+    target_tokens=77, keyword_tokens=77, text_width=32, pooled_width=32,
+)  # fmt: skip
+TERMS = {"denoise": Denoise(1.0)}
+
+
+def allocated(work):
+    """The most bytes that the allocator handed out at once while `work` ran."""
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
+        work()
+    changes = [event for event in record.profiler.kineto_results.events() if event.name() == "[memory]"]
+    now = peak = 0
+    for change in sorted(changes, key=lambda event: event.start_ns()):
+        now += change.nbytes()
+        peak = max(peak, now)
+    return peak
+
+
+@pytest.fixture
+def checkpoints(tmp_path):
+    return write_language_model(tmp_path / "llama"), write_sd15(tmp_path / "sd")
+
+
+@pytest.fixture
+def forecast(checkpoints):
+    llama, sd = checkpoints
+    parts = generator_configs(sd)
+    language_model = empty_language_model(language_model_config(llama), "float32")
+    return lambda sizes=SIZES: estimate_training(language_model, empty_generator(parts, "float32"), {}, sizes, TERMS)
+
+
+@pytest.fixture
+def real(checkpoints):
+    """The true models with weights."""
+    return load_language_model(checkpoints[0], "float32", "unused"), load_stable_diffusion(checkpoints[1])
+
+
+def real_step(language_model, generator, placement):
+    """A training step on real tensors, made ready."""
+    torch.manual_seed(0)
+    users, questions = SIZES.users_per_step, SIZES.users_per_step * SIZES.draws
+    context = language_model.prefill_tokens([torch.randint(300, (SIZES.history_tokens,)) for _ in range(users)])
+    encoder = PreferenceEncoder(
+        language_model.width, language_model.layers, language_model.kv_heads, language_model.head_dim, 32,
+        SIZES.soft_tokens, SIZES.prefix_length, placement=placement,
+    ).train()  # fmt: skip
+    targets, words, empty = (
+        Block(torch.randn(rows, 77, 32), torch.ones(rows, 77, dtype=torch.bool), torch.randn(rows, 32))
+        for rows in (questions, users, 1)
+    )
+    module = PreferenceTraining(encoder, language_model, generator, context, targets, words, empty, 0.1, 5.0, TERMS)
+    latents = torch.randn(questions, *generator.latent_shape)
+    batch = {
+        "users": torch.arange(users), "target": torch.arange(questions), "latents": latents,
+        "noise": torch.randn_like(latents), "timesteps": torch.randint(1000, (questions,)),
+        **{f"keep_{part}": torch.ones(questions, dtype=torch.bool) for part in PARTS},
+    }  # fmt: skip
+    return lambda: module.losses(batch).own.mean().backward()
+
+
+@pytest.mark.parametrize("placement", ["late", "front"])
+def test_a_step_takes_what_was_forecast(forecast, real, placement):
+    measured = allocated(real_step(*real, placement))
+    told = forecast(replace(SIZES, placement=placement)).phases["training step"]
+    assert told == pytest.approx(measured, rel=0.2)
+
+
+def test_reading_and_encoding_take_what_was_forecast(forecast, real):
+    language_model, generator = real
+    told = forecast()
+    images = torch.randn(32, 3, 64, 64)
+    with torch.no_grad(), LiveBytes() as tensors:  # the allocator knows the scratch space of convolutions, too
+        generator.autoencoder.encode(images)
+    assert told.phases["encode images"] == pytest.approx(tensors.peak + images.nbytes, rel=0.2)
+    histories = [torch.randint(300, (SIZES.history_tokens,)) for _ in range(32)]
+    assert told.phases["read histories"] == pytest.approx(
+        allocated(lambda: language_model.prefill_tokens(histories, READ_AT_ONCE)), rel=0.2
+    )
+
+
+def test_the_cache_takes_what_was_forecast(forecast, real):
+    (language_model, _), tokens = real, SIZES.history_tokens
+    context = language_model.prefill_tokens([torch.ones(tokens, dtype=torch.long)] * 10)
+    stored = sum(tensor.nbytes for tensor in context.to_tensors().values())
+    assert forecast().contexts == pytest.approx(stored * SIZES.users / 10, rel=0.2)
+
+
+def test_weights_are_those_of_the_loaded_models(checkpoints, real):
+    llama, sd = checkpoints
+    language_model, generator = real
+    empty, parts = empty_language_model(language_model_config(llama), "float32"), generator_configs(sd)
+    assert weight_bytes(empty.model) == pytest.approx(weight_bytes(language_model.model), rel=0.01)
+    drawn = empty_generator(parts, "float32")
+    assert weight_bytes(drawn.denoiser) == weight_bytes(generator.denoiser)
+    assert weight_bytes(drawn.autoencoder) == weight_bytes(generator.autoencoder)
+    (tower,) = empty_towers(parts, "float32")
+    assert weight_bytes(tower) == pytest.approx(weight_bytes(generator.text_encoder.model), rel=0.01)
+
+
+def test_operations_are_those_of_the_true_models(checkpoints, real):
+    language_model, generator = real
+    empty = empty_language_model(language_model_config(checkpoints[0]), "float32")
+    told = count_operations(empty, empty_generator(generator_configs(checkpoints[1]), "float32"), SIZES, TERMS)
+
+    def count(work):
+        # the kernel that torch takes apart, as it does on tensors without content
+        with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+            work()
+        return counter.get_total_flops()
+
+    questions = SIZES.users_per_step * SIZES.draws
+    assert told.question * questions == pytest.approx(count(real_step(*real, "late")), rel=0.01)
+    history = [torch.randint(300, (SIZES.history_tokens,))]
+    assert told.history == pytest.approx(count(lambda: language_model.prefill_tokens(history)), rel=0.01)
+    assert told.drawing == pytest.approx(count(lambda: generator.encode_images(torch.zeros(1, 3, 64, 64))), rel=0.01)
+    latents = torch.zeros(1, *generator.latent_shape)
+    assert told.decoding == pytest.approx(count(lambda: generator.decode(latents)), rel=0.01)
+
+
+def test_a_large_model_reads_a_token_with_two_operations_a_weight():
+    language_model = empty_language_model(language_model_config("meta-llama/Llama-2-7b-chat-hf"), "bfloat16")
+    parts = generator_configs("stable-diffusion-v1-5/stable-diffusion-v1-5")
+    sizes = replace(SIZES, text_width=768, pooled_width=768)
+    told = count_operations(language_model, empty_generator(parts, "bfloat16"), sizes, TERMS)
+    assert told.history == pytest.approx(2 * 6.6e9 * sizes.history_tokens, rel=0.03)
+    assert told.evaluation == pytest.approx(2 * 0.4e12, rel=0.1)  # 400 GMAC at 512 px with three blocks of words
+
+
+def test_published_sizes_are_the_known_ones():
+    """Parameters as their publishers state them: 6.74 and 0.494 billion, and 859.5, 83.7 and 123.1 million."""
+    counts = [
+        weight_bytes(empty_language_model(language_model_config(name), "bfloat16").model) / 2
+        for name in ("meta-llama/Llama-2-7b-chat-hf", "Qwen/Qwen2.5-0.5B-Instruct")
+    ]
+    assert counts == [pytest.approx(6.74e9, rel=1e-3), pytest.approx(494e6, rel=1e-3)]
+    parts = generator_configs("stable-diffusion-v1-5/stable-diffusion-v1-5")
+    drawn = empty_generator(parts, "float32")
+    sizes = [weight_bytes(part) / 4e6 for part in (drawn.denoiser, drawn.autoencoder, *empty_towers(parts, "float32"))]
+    assert sizes == [pytest.approx(size, abs=0.1) for size in (859.5, 83.7, 123.1)]
+    assert LLAMA.model_type == "llama"
+
+
+def test_few_bits_shrink_linear_layers_alone(checkpoints):
+    model = empty_language_model(language_model_config(checkpoints[0]), "float32").model
+    linear = sum(p.numel() for name, p in model.named_parameters() if "proj" in name)
+    rest = weight_bytes(model) - 4 * linear
+    assert quantized_bytes(model, "8bit") == rest + linear
+    assert quantized_bytes(model, "4bit") == rest + round(0.516 * linear)
+
+
+def test_storages_count_once_and_until_they_are_gone():
+    with LiveBytes() as memory:
+        kept = torch.zeros(1000)
+        view = kept[:10]
+        torch.zeros(500)
+    assert view.shape == (10,)
+    assert memory.peak == 6000
+    assert memory.live == 4000
+
+
+def test_unknown_sources_are_named(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "nothing"}))
+    for read in (language_model_config, generator_configs):
+        with pytest.raises(PmgError, match=f"can't read the config of {tmp_path}"):
+            read(str(tmp_path))
+
+
+def test_a_generator_without_a_folder_is_measured_as_it_is_made(compose):
+    from pmg.commands.estimate import empty_models
+
+    _, generator, weights, _ = empty_models(compose("estimate", "experiment=faults"))
+    assert generator.denoiser.config.cross_attention_dim == 384
+    assert all(size > 0 for size in weights.values())
