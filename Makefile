@@ -47,9 +47,10 @@ test: $(STAMP) ## run the test suite (a few minutes)
 test-slow: $(STAMP) ## run the slow tests too: wheel, sweeps, end to end
 	$(BIN)/python -m pytest -m 'not gpu and not network' $(CORES) $(ARGS)
 
-lint: $(STAMP) ## check style
+lint: $(STAMP) ## check style, and the words of docstrings and comments
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/python .ci/words.py
 
 format: $(STAMP) ## repair style where a tool can
 	$(BIN)/ruff check --fix .
