@@ -179,7 +179,8 @@ def test_evaluation_refuses_what_contradicts_its_generation(compose, tmp_path, o
     take_out(generated, "generate", [])
     folder = write_run(tmp_path / "generate", "generate", identity=identify(generated, "generate"))
     (folder / "config.yaml").write_text(OmegaConf.to_yaml(generated, resolve=True))
-    for given, refused in ((override, True), ("data=emoji", False), ("trainer.max_steps=3", False)):
+    allowed = ("data=emoji", "trainer.max_steps=3", "dtype=float32")
+    for given, refused in ((override, True), *((other, False) for other in allowed)):
         cfg = compose("evaluate", f"generate_run={folder}", given)
         run = Run(tmp_path / "evaluate", "evaluate", stated=take_out(cfg, "evaluate", [given]))
         if refused:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pmg.configuration.identity import RUNS, Role, find_role, hash_images, hash_values, tell_differences
 from pmg.configuration.instantiate import instantiate, portable
+from pmg.configuration.precision import ANY_DTYPE
 from pmg.domain import PmgError
 from pmg.evaluation.metric_builders import build_features, build_measures, build_sets, check_independent
 from pmg.orchestration.builders import build_examples
@@ -132,6 +133,7 @@ def refuse_contradictions(stated: Mapping[str, Any], identity: Mapping[str, Any]
         if find_role("generate", key) is Role.RESULT
         and not key.startswith(("method.", *RUNS))
         and identity.get(key) != value
+        and value != ANY_DTYPE  # an evaluation computes in the generation's floating point type
     }
     if differ:
         raise PmgError(
