@@ -126,6 +126,17 @@ def test_refused_command_leaves_a_finished_run_as_it_was(tmp_path, capsys, chang
     assert f"init_from={tmp_path}" in line
 
 
+def test_a_value_out_of_its_range_is_refused_as_such_by_a_finished_run(tmp_path, capsys, compose):
+    cfg = compose("evaluate", "sheet_users=4")
+    execute(cfg, "evaluate", lambda cfg, run: 0.5)
+    before = snapshot(tmp_path)
+    with pytest.raises(RunFailedError):
+        execute(compose("evaluate", "sheet_users=0"), "evaluate", lambda cfg, run: pytest.fail("must not start"))
+    assert snapshot(tmp_path) == before
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line == "error: config: sheet_users must be a whole number of at least 1, got 0"
+
+
 @pytest.mark.parametrize("error", [PmgError("there is no such file"), ValueError("a fault"), KeyboardInterrupt()])
 def test_a_finished_run_stays_finished_when_the_same_command_fails(tmp_path, error):
     execute(config(tmp_path), "train", lambda cfg, run: 0.5)

@@ -48,9 +48,11 @@ def replace_folder(source: Path, target: Path) -> None:
     """Copies a folder over another: readers find the old files together or the new ones together.
 
     The copy is made beside `target` and takes its place when it is complete. A process that is killed between the
-    two renames leaves the old files in ``.NAME.*/old`` beside it.
+    two renames leaves the old files in ``.NAME.*/old`` beside it; the next replacement removes what was left. One
+    process at a time may replace a folder.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
+    abandoned = list(target.parent.glob(f".{target.name}.*"))
     beside = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
     new, old = beside / "new", beside / "old"
     try:
@@ -65,6 +67,8 @@ def replace_folder(source: Path, target: Path) -> None:
             raise
     finally:
         shutil.rmtree(beside, ignore_errors=True)
+    for folder in abandoned:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def remove_abandoned(folder: Path, after_s: float = 3600) -> None:

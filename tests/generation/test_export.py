@@ -5,11 +5,16 @@ from __future__ import annotations
 import json
 
 import pytest
+from omegaconf import OmegaConf
+from pmg.models.preference.preference_encoder import PreferenceEncoder
 
+from pmg.commands.export import body
 from pmg.configuration.instantiate import to_plain
 from pmg.domain import PmgError
 from pmg.generation.export import place_weights, to_index, write_index
 from pmg.generation.serialization import INDEX, PARTS, SECTIONS, read_index
+from pmg.orchestration.run import Run
+from runs import write_run
 
 
 def parts_of(cfg):
@@ -55,3 +60,22 @@ def test_what_could_not_be_loaded_is_not_written(compose, tmp_path):
     with pytest.raises(PmgError, match=r"captioner can't be exported: pmg.preferences.captioning.Mine. A pipeline"):
         to_index(parts_of(compose("study", "captioner._target_=pmg.preferences.captioning.Mine")))
     assert not [*tmp_path.glob("*.json")]
+
+
+def test_an_export_that_is_cut_short_can_not_be_loaded_and_a_refused_one_leaves_the_earlier_one(compose, tmp_path):
+    train, folder = tmp_path / "train", tmp_path / "pipeline"
+    write_run(train)
+    cfg = compose("train", "encoder.language_model.source=/gone/llama")
+    (train / "config.yaml").write_text(OmegaConf.to_yaml(cfg, resolve=True))
+    folder.mkdir()
+    (folder / INDEX).write_text("of an earlier export")
+    cfg = compose("export", f"train_run={train}", f"folder={folder}")
+    with pytest.raises(PmgError, match="no such folder"):
+        body(cfg, Run(tmp_path / "run", "export"))
+    assert [path.name for path in folder.iterdir()] == [INDEX]
+
+    PreferenceEncoder(8, 1, 1, 4, 8, 1, 0).save_pretrained(train / "encoder")
+    with pytest.raises(PmgError, match="leads elsewhere"):  # after the encoder has been written
+        body(cfg, Run(tmp_path / "run", "export"))
+    assert (folder / "preference_encoder" / "config.json").exists()
+    assert not (folder / INDEX).exists()

@@ -143,5 +143,7 @@ def test_an_installed_model_replaces_the_old_one_as_a_whole(tmp_path):
     install(tmp_path / "run/model", tmp_path / "assets")
     assert sorted(path.name for path in (tmp_path / "assets/generator/vae").iterdir()) == ["config.json", "new.json"]
     assert sorted(path.name for path in (tmp_path / "assets/generator").iterdir()) == ["unet", "vae"]
+    (tmp_path / "fresh/generator/.vae.killed/new").mkdir(parents=True)  # left by a process that was killed
     install(tmp_path / "run/model", tmp_path / "fresh")
+    assert [path.name for path in (tmp_path / "fresh/generator").iterdir()] == ["vae"]
     assert (tmp_path / "fresh/generator/vae/new.json").read_text() == "new"

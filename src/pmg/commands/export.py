@@ -19,20 +19,22 @@ EVIDENCE = "pmg.training.encoder_inputs.TextEvidence"
 
 def body(cfg: DictConfig, run: Run) -> float | None:
     """Makes a pipeline folder of a training run."""
-    from pmg.generation.export import place_weights, save_encoder, to_index, write_index
+    from pmg.generation.export import load_encoder, place_weights, to_index, write_index
     from pmg.generation.pipeline_card import write_pipeline_card
-    from pmg.generation.serialization import ENCODER, PARTS, SECTIONS
+    from pmg.generation.serialization import ENCODER, INDEX, PARTS, SECTIONS
     from pmg.generation.weight_locations import ASSETS, CACHE
 
     trained, metrics = _trained(cfg)
     homes = {name: trained.encoder if name in trained.encoder else trained for name in PARTS}
     homes |= dict.fromkeys(SECTIONS, cfg)  # a training doesn't know how images will be made
     nodes = to_index({name: to_plain(home[name]) for name, home in homes.items()})
+    encoder = load_encoder(Path(cfg.train_run, "encoder"), cfg.half)
     run.begin()
     folder = Path(cfg.folder)
     folder.mkdir(parents=True, exist_ok=True)
+    (folder / INDEX).unlink(missing_ok=True)  # written last: an export that is cut short can't be loaded
     with run.ledger.phase("export"):
-        save_encoder(Path(cfg.train_run, "encoder"), folder / ENCODER, cfg.half)
+        encoder.save_pretrained(folder / ENCODER)
         places = {ASSETS: trained.paths.assets_dir, CACHE: trained.paths.cache_dir}
         nodes = place_weights(folder, nodes, places, cfg.copy_frozen)
         write_index(folder, nodes)

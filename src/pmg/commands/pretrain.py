@@ -14,6 +14,7 @@ from pmg.orchestration.distributed import processes
 from pmg.orchestration.hardware import check_hardware
 from pmg.orchestration.launcher import launch
 from pmg.orchestration.run import Run, tracked
+from pmg.runs.locks import locked
 from pmg.runs.provenance import hardware
 
 if TYPE_CHECKING:
@@ -78,10 +79,15 @@ def refuse_short(cfg: DictConfig, steps: int) -> None:
 
 
 def install(models: Path, folder: Path) -> None:
-    """Puts each model of a folder in place of the one of the same name in another, each as a whole."""
-    for model in sorted({path.parent for path in models.rglob("*.json")}):
-        replace_folder(model, folder / model.relative_to(models))
-        log.info("%s is now that of %s", folder / model.relative_to(models), models)
+    """Puts each model of a folder in place of the one of the same name in another, each as a whole.
+
+    Raises:
+        PmgError: another process writes into the other folder.
+    """
+    with locked([folder], "pretrain"):
+        for model in sorted({path.parent for path in models.rglob("*.json")}):
+            replace_folder(model, folder / model.relative_to(models))
+            log.info("%s is now that of %s", folder / model.relative_to(models), models)
 
 
 def main() -> None:

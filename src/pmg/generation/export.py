@@ -114,11 +114,15 @@ def write_index(folder: Path, nodes: Mapping[str, Any]) -> None:
     atomic_write_json(folder / INDEX, {CLASS: PIPELINE, "_pmg_version": __version__, **nodes})
 
 
-def save_encoder(trained: Path, folder: Path, half: bool) -> None:
-    """Writes the trained weights again, bit by bit or in float16."""
+def load_encoder(trained: Path, half: bool) -> PreferenceEncoder:
+    """Loads the trained encoder as it is exported: in float32 or float16, without its folder's name.
+
+    Raises:
+        PmgError: it is damaged or missing.
+    """
     encoder = load_frozen(PreferenceEncoder, trained)
-    encoder.register_to_config(_name_or_path="")  # the folder that it came from is this machine's
-    (encoder.half() if half else encoder).save_pretrained(folder)
+    encoder.register_to_config(_name_or_path="")
+    return encoder.half() if half else encoder
 
 
 def _copy(source: str, target: Path) -> str:

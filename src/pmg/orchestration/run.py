@@ -198,7 +198,11 @@ def _admit(cfg: DictConfig, run: Run, locks: contextlib.ExitStack) -> Record:
     identity = identify(cfg, run.command)
     known = None
     if run.leads:
-        refuse_other(run.folder, run.command, identity, cfg.get("dtype"))
+        try:
+            refuse_other(run.folder, run.command, identity, cfg.get("dtype"))
+        except PmgError:
+            check_targets(cfg)  # a value that is out of its range in every folder is refused as such
+            raise
         locks.enter_context(locked(written_folders(cfg, run.command), run.command))
         known = refuse_other(run.folder, run.command, identity, cfg.get("dtype"))
     facts = {"command": run.command, "seed": cfg.get("seed"), "overrides": run.overrides, "identity": identity}
