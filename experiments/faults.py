@@ -1,7 +1,7 @@
 """Kills and damages runs, gives commands bad input, and writes what became of it into experiments/faults.
 
 python experiments/faults.py
-python experiments/faults.py --kills 2 --into outputs/faults
+python experiments/faults.py --kills 2 --into outputs/faults --jobs 4
 python experiments/faults.py --kills 0
 """
 
@@ -55,12 +55,12 @@ def kills_table(kills: pd.DataFrame) -> str:
     rows = [
         (
             name, len(rows), rows["trial"].nunique(), int((rows["finished"] > 0).sum()), int(rows["twice"].sum()),
-            f"{rows['equal'].sum()} of {len(rows)}",
+            int(rows["mixed"].sum()), f"{rows['equal'].sum()} of {len(rows)}",
         )
         for name, rows in kills.groupby("stage", sort=False)
     ]  # fmt: skip
-    head = ("command", "kills", "runs", "with finished pieces", "pieces made twice", "result equal")
-    return _table(head, rows)
+    pieces = ("with finished pieces", "pieces made twice", "files of two runs")
+    return _table(("command", "kills", "runs", *pieces, "result equal"), rows)
 
 
 def faults_table(faults: Sequence[dict[str, Any]]) -> str:
@@ -95,12 +95,15 @@ def _portable(text: str, place: Path) -> str:
     return text.replace(f"{place}/", "").replace(f"{HERE.parent}/", "")
 
 
-def main(kills: int, place: Path, into: Path) -> None:
-    """Does it all; the folder `place` is made anew. Without kills, earlier kills and faults stay as recorded."""
+def main(kills: int, place: Path, into: Path, jobs: int) -> None:
+    """Does it all, `jobs` commands at once; the folder `place` is made anew.
+
+    Without kills, earlier kills and faults stay as recorded.
+    """
     now = (git_state() or {}).get("revision")
     if kills:
-        killed = pd.DataFrame(kill_all(kills, place))
-        revision, faults = now, break_all(place, place / "whole")
+        killed = pd.DataFrame(kill_all(kills, place, jobs=jobs))
+        revision, faults = now, break_all(place, place / "whole", jobs)
     else:
         killed = pd.read_csv(into / "kills.csv")
         revision, faults = itemgetter("revision", "faults")(json.loads((into / "results.json").read_text()))
@@ -124,8 +127,9 @@ def main(kills: int, place: Path, into: Path) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--kills", type=int, default=12, help="of each command; 0: inputs and pipelines alone")
+    parser.add_argument("--kills", type=int, default=8, help="of each stage; 0: inputs and pipelines alone")
     parser.add_argument("--place", type=Path, default=HERE.parent / "outputs" / "faults", help="folder of the runs")
+    parser.add_argument("--jobs", type=int, default=2, help="commands at once")
     parser.add_argument("--into", type=Path, default=HERE / "faults", help="folder of the tables")
     options = parser.parse_args()
-    main(options.kills, options.place.resolve(), options.into)
+    main(options.kills, options.place.resolve(), options.into, options.jobs)

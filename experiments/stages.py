@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+HERE = Path(__file__).resolve().parent
 PICTURES = 2600  # three shards of a thousand
 SOON = ["callbacks.checkpoint.every_s=0.3", "+logger.csv.flush_logs_every_n_steps=1"]
 STUDY = ["experiment=faults", "paths.output_dir=.", "paths.cache_dir=cache"]
@@ -31,6 +32,9 @@ AUTOENCODER = [
     "trainer.max_steps=30", "trainer.val_check_interval=10", "trainer.limit_val_batches=1",
     "trainer.log_every_n_steps=1",
 ]  # fmt: skip
+EXPORTED = "export/pipeline/model_index.json"
+INSTALLED = "pretrain/installed/generator/vae/config.json"
+EARLIER = b"of an earlier run"
 Pieces = dict[str, Any]
 
 
@@ -44,6 +48,9 @@ class Stage:
         made: folder with all that the stage makes.
         pieces: what of it is finished, by name; whatever makes a piece again changes its value.
         needs: folders that it starts from.
+        watched: folder with files of an earlier run, at whose writes the command is killed; empty: it is killed at any
+            time.
+        index: file of the watched folder without which the files beside it can't be loaded.
     """
 
     verb: str
@@ -51,6 +58,13 @@ class Stage:
     made: str
     pieces: Callable[[Path], Pieces]
     needs: Sequence[str] = field(default=())
+    watched: str = ""
+    index: str = ""
+
+    @property
+    def name(self) -> str:
+        """The verb, with the folder that is watched."""
+        return f"{self.verb}, writing {self.watched}" if self.watched else self.verb
 
 
 def shards(place: Path) -> Pieces:
@@ -111,16 +125,42 @@ STAGES = (
     Stage("generate", STUDY, "generate", images, ["train"]),
     Stage("evaluate", STUDY, "evaluate", nothing, ["train", "generate"]),
     Stage("export", EXPORT, "export", nothing, ["train"]),
+    Stage("pretrain", AUTOENCODER, "pretrain", nothing, ["pretrain"], "pretrain/installed", INSTALLED),
+    Stage("export", EXPORT, "export", nothing, ["train", "export"], "export/pipeline", EXPORTED),
 )
+
+
+def age(folder: Path) -> None:
+    """Turns all files of a folder into those of an earlier run."""
+    for path in _visible(folder):
+        path.write_bytes(EARLIER)
+
+
+def is_mixed(index: Path) -> bool:
+    """Whether the files beside an index, if there is one, are partly of an earlier run."""
+    return index.exists() and len({path.read_bytes() == EARLIER for path in _visible(index.parent)}) > 1
+
+
+def _visible(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(".")]
 
 
 def start(place: Path, verb: str, arguments: Sequence[str], **options: Any) -> subprocess.Popen[str]:
     """A command in a process of its own."""
+    return _start(place, ["-m", f"pmg.commands.{verb}", *arguments], **options)
+
+
+def _start(place: Path, arguments: Sequence[str | Path], **options: Any) -> subprocess.Popen[str]:
     clean = {name: value for name, value in os.environ.items() if name != "HYDRA_FULL_ERROR"}
     return subprocess.Popen(
-        [sys.executable, "-m", f"pmg.commands.{verb}", *arguments],
+        [sys.executable, *arguments],
         cwd=place, env=clean, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options,
     )  # fmt: skip
+
+
+def start_watched(place: Path, stage: Stage, last: int, **options: Any) -> subprocess.Popen[str]:
+    """A stage's command that kills itself at write number `last` into the watched folder; 0: never."""
+    return _start(place, [HERE / "dying.py", str(last), stage.watched, stage.verb, *stage.arguments], **options)
 
 
 def run(place: Path, verb: str, arguments: Sequence[str]) -> tuple[int, str]:
