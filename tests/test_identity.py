@@ -183,14 +183,15 @@ def test_a_run_that_left_nothing_gives_its_folder_to_another(tmp_path):
     ("override", "told"),
     [("data.users.seed=3", "data.users.seed: 0 -> 3"), ("data.users.noise=0.4", "data.users.noise: 0.2 -> 0.4"),
      ("data.topics=[drink]", "data.topics: "), ("generator=tiny", "generator._target_: "),
-     ("split_sizes.test=3", "split_sizes.test: 200 -> 3")],
+     ("split_sizes.test=3", "split_sizes.test: 200 -> 3"), ("split_sizes.test=300", "split_sizes.test: 200 -> 300"),
+     ("method=soft", 'method.soft.tokens: null -> "soft"')],
 )  # fmt: skip
 def test_evaluation_refuses_what_contradicts_its_generation(compose, tmp_path, override, told):
     generated = compose("generate", "method=none")
     take_out(generated, "generate", [])
     folder = write_run(tmp_path / "generate", "generate", identity=identify(generated, "generate"))
     (folder / "config.yaml").write_text(OmegaConf.to_yaml(generated, resolve=True))
-    allowed = ("data=emoji", "trainer.max_steps=3", "dtype=float32")
+    allowed = ("data=emoji", "trainer.max_steps=3", "dtype=float32", "method=none")
     for given, refused in ((override, True), *((other, False) for other in allowed)):
         cfg = compose("evaluate", f"generate_run={folder}", given)
         run = Run(tmp_path / "evaluate", "evaluate", stated=take_out(cfg, "evaluate", [given]))

@@ -131,7 +131,7 @@ def refuse_contradictions(stated: Mapping[str, Any], identity: Mapping[str, Any]
         key: (identity.get(key), value)
         for key, value in stated.items()
         if find_role("generate", key) is Role.RESULT
-        and not key.startswith(("method.", *RUNS))
+        and not key.startswith(RUNS)
         and identity.get(key) != value
         and value != ANY_DTYPE  # an evaluation computes in the generation's floating point type
     }
