@@ -6,13 +6,13 @@ import json
 
 import pytest
 from omegaconf import OmegaConf
-from pmg.models.preference.preference_encoder import PreferenceEncoder
 
 from pmg.commands.export import body
 from pmg.configuration.instantiate import to_plain
 from pmg.domain import PmgError
 from pmg.generation.export import place_weights, to_index, write_index
 from pmg.generation.serialization import INDEX, PARTS, SECTIONS, read_index
+from pmg.models.preference.preference_encoder import PreferenceEncoder
 from pmg.orchestration.run import Run
 from runs import write_run
 
