@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 from checkpoints import LLAMA, write_clip, write_language_model, write_sd15, write_sdxl
 from pmg import PersonalizedPipeline
-from pmg.data.emoji.holdout import stable_number
+from pmg.seeding import stable_number
 
 QWEN = tf.Qwen2Config(**{**LLAMA.to_dict(), "model_type": "qwen2", "tie_word_embeddings": True})
 CHAT = "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}<end>{% endfor %}<|assistant|>"

@@ -71,4 +71,4 @@ def test_a_history_without_pictures_can_not_be_compared(emoji):
     (example,) = emoji.examples("test", 1, 1)
     bare = replace(example, history=(Behavior(Item("unseen", "unseen", "unseen")),))
     with pytest.raises(PmgError, match="no item of the history has a picture"):
-        Judging(emoji.catalogue, None, None, None)._seen(bare)
+        Judging(emoji.images, None, None, None)._seen(bare)

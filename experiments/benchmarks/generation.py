@@ -48,7 +48,7 @@ def draw_each(naive: NaiveGenerator, pipeline: Pipeline, requests: Sequence[Requ
 
 def judge(study: Study, examples: Sequence[Example], images: Tensor) -> dict[str, np.ndarray]:
     """Style and concept accuracy and LPIPS to the truth of each image."""
-    catalogue = study.data.catalogue
+    catalogue = study.data.images
     truths = [catalogue.pixels(catalogue.rows(example.truth)) for example in examples]
     distance, _ = References(instantiate(study.cfg.judge.perceptual), truths).nearest(images)
     fitting = [{catalogue.style[item.id] for item in example.truth} for example in examples]

@@ -172,7 +172,7 @@ def build_training(study: Study) -> Training:
     readings = study.read(examples)
     targets = reader.describe([example.target for example in examples])
     batches, captions = build_batches(
-        train, validation, readings, readings.context, targets, study.data.catalogue, study.generator,
+        train, validation, readings, readings.context, targets, study.data.images, study.generator,
         instantiate(cfg.objective.batches), cfg.objective.users_per_step, 0,
     )  # fmt: skip
     module = build_module(

@@ -64,7 +64,7 @@ class NaiveBatches(IterableDataset):
         described = study.reader.describe([example.target for example in examples])
         self.targets = [str(words) for words in described.values()]
         truths = list({item.id: item for example in examples for item in example.truth}.values())
-        self.pictures = study.data.catalogue.pixels(study.data.catalogue.rows(truths))
+        self.pictures = study.data.images.pixels(study.data.images.rows(truths))
         self.rows = {
             latent.numpy().tobytes(): row for row, latent in enumerate(training.batches.train.collate.latents)
         }

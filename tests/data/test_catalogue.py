@@ -36,7 +36,7 @@ def test_table_is_small_and_holds_ten_styles_of_many_concepts(root):
 
 
 def test_images_are_drawings_on_white(emoji):
-    images = emoji.catalogue.pixels(torch.arange(50))
+    images = emoji.images.pixels(torch.arange(50))
     assert images.shape == (50, 3, 64, 64)
     assert images.min() >= -1
     assert images.max() == 1
@@ -44,7 +44,7 @@ def test_images_are_drawings_on_white(emoji):
 
 
 def test_facts_hide_the_artists_hand(emoji):
-    assert all("hand" not in item.facts and "pack" in item.facts for item in emoji.catalogue.items)
+    assert all("hand" not in item.facts and "pack" in item.facts for item in emoji.images.items)
 
 
 def test_damaged_table_is_refused(folder, emoji):

@@ -68,7 +68,7 @@ def test_examples_are_windows_with_their_pictures(prepared):
     assert asked(data, 1) in (["ab>c", "bc>d"], ["ab>d"])
     assert asked(data, None, 1) == ["ab>c", "ab>d"]
     example = next(example for example in data.examples("test") if example.target.id == "c")
-    pixels = data.catalogue.pixels(data.catalogue.rows(example.truth))
+    pixels = data.images.pixels(data.images.rows(example.truth))
     expected = torch.tensor(np.asarray(noise(seed("c")).resize((32, 32)))).permute(2, 0, 1) / 127.5 - 1
     assert (pixels[0] - expected).abs().mean() < 0.05
 
@@ -80,7 +80,7 @@ def test_near_copies_of_the_history_are_not_asked_for(prepared, caplog):
     with caplog.at_level(logging.INFO):
         assert asked(data) == ["ba>d"]
     assert "2 left out, as their target is a near copy of a picture of its history" in caplog.text
-    assert data.catalogue.has(data.item["b"])
+    assert data.images.has(data.item["b"])
 
 
 def mug(colour):
@@ -110,7 +110,7 @@ def test_copies_have_their_colours_still(prepared, tmp_path):
 def test_items_without_a_picture_stay_in_histories_and_are_no_targets(prepared):
     data = prepared({"u": ["a", "x-", "y-", "b", "x-"]}, {})
     assert asked(data) == ["ax->b", "x-y->b"]
-    assert not data.catalogue.has(data.item["x-"])
+    assert not data.images.has(data.item["x-"])
 
 
 @pytest.mark.parametrize("way", ["user", "time", "item"])

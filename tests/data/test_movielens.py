@@ -79,7 +79,7 @@ def test_prepared_tables_come_back_as_users_in_time(publisher, genres, tmp_path)
     counts = prepare(MovieLens(str(publisher()), genres), str(tmp_path / "made"))
     assert counts == {"users": 2, "items": 4, "interactions": 5, "dropped": {}}
     data = InteractionData("movielens", str(tmp_path / "made"), Feedback(), {"test": 1.0}, 1, 0)
-    one, two = data.users("test")
+    one, two = data.timelines("test")
     assert [(b.item.title, b.liked, b.action) for b in one.behaviors] == [
         ("Toy Story", True, "rated 4"),
         ("Amélie, or (once) more", False, "rated 1.5"),
@@ -155,11 +155,11 @@ def test_splits_are_dealt_by_id_and_shares_sum_to_one(publisher, genres, tmp_pat
     prepare(MovieLens(str(publisher(ratings=ratings)), genres), str(tmp_path / "made"))
     shares = {"train": 0.5, "validation": 0.2, "test": 0.3}
     data = InteractionData("movielens", str(tmp_path / "made"), Feedback(), shares, 1, 0)
-    users = {split: {timeline.user for timeline in data.users(split)} for split in shares}
+    users = {split: {timeline.user for timeline in data.timelines(split)} for split in shares}
     assert sum(map(len, users.values())) == len(set.union(*users.values())) == 2000
     assert [len(users[split]) / 2000 for split in shares] == pytest.approx(list(shares.values()), abs=0.04)
     with pytest.raises(PmgError, match=r"no split 'tset'; did you mean 'test'\?"):
-        data.users("tset")
+        data.timelines("tset")
     with pytest.raises(PmgError, match="has no pictures to learn from"):
         data.examples("train")
     with pytest.raises(PmgError, match="shares that sum to 1"):

@@ -30,7 +30,7 @@ def test_whole_data_set_is_large_enough_and_free_of_leaks(compose):
     assert users["train"] >= 2000
     assert users["validation"] >= 200
     assert users["test"] >= 400
-    check_leaks(whole, data.catalogue.style, data.held_out)
+    check_leaks(whole, data.images.style, data.held_out)
 
 
 def test_histories_are_in_order_and_of_the_right_length(splits):
@@ -42,7 +42,7 @@ def test_histories_are_in_order_and_of_the_right_length(splits):
 
 def test_histories_follow_the_taste_with_some_noise(splits, emoji):
     first = {example.user: example for example in splits["train"]}.values()
-    fits = [[emoji.catalogue.style[b.item.id] in styles_of(e) for b in e.history] for e in first]
+    fits = [[emoji.images.style[b.item.id] in styles_of(e) for b in e.history] for e in first]
     assert all(sum(history) > len(history) / 2 for history in fits)
     strays = 1 - sum(map(sum, fits)) / sum(map(len, fits))
     assert 0.08 < strays < 0.25
@@ -54,7 +54,7 @@ def test_both_kinds_of_taste_are_there(splits):
 
 def test_truth_is_every_drawing_that_fits(splits, emoji):
     for example in splits["test"]:
-        assert {emoji.catalogue.style[item.id] for item in example.truth} == styles_of(example)
+        assert {emoji.images.style[item.id] for item in example.truth} == styles_of(example)
         assert {item.concept for item in example.truth} == {example.target.concept}
 
 
@@ -63,7 +63,7 @@ def test_users_do_not_depend_on_how_many_are_drawn(emoji, splits):
 
 
 def test_held_out_cells_do_not_depend_on_the_other_concepts(emoji):
-    concepts = emoji.catalogue.concepts
+    concepts = emoji.images.concepts
     few = hold_out(concepts[:5], emoji.tastes, 0)
     assert all(few.tastes[concept] == emoji.held_out.tastes[concept] for concept in concepts[:5])
 
@@ -88,7 +88,7 @@ def leak(splits, split, **change):
 )
 def test_leaks_are_refused(splits, emoji, split, change, message):
     with pytest.raises(PmgError, match=message):
-        check_leaks(leak(splits, split, **change(splits)), emoji.catalogue.style, emoji.held_out)
+        check_leaks(leak(splits, split, **change(splits)), emoji.images.style, emoji.held_out)
 
 
 def test_held_out_drawing_in_a_history_is_refused(splits, emoji):
@@ -96,12 +96,12 @@ def test_held_out_drawing_in_a_history_is_refused(splits, emoji):
     other = next(e for e in splits["train"] if e.target.concept != hidden.concept)
     history = (replace(other.history[0], item=hidden), *other.history[1:])
     with pytest.raises(PmgError, match="holds a held-out drawing"):
-        check_leaks({"train": [replace(other, history=history)]}, emoji.catalogue.style, emoji.held_out)
+        check_leaks({"train": [replace(other, history=history)]}, emoji.images.style, emoji.held_out)
 
 
 def test_topics_without_a_target_are_named(emoji):
     everything = dict.fromkeys(emoji.held_out.tastes, emoji.tastes[1])
-    shelf = Shelf(emoji.catalogue, replace(emoji.held_out, tastes=everything))
+    shelf = Shelf(emoji.images, replace(emoji.held_out, tastes=everything))
     with pytest.raises(PmgError, match=r"no concept of data\.topics can be a test target for taste 'black_and_white'"):
         emoji.users.split("test", shelf, emoji.tastes, users=1)
 

@@ -51,7 +51,7 @@ def made(emoji):
     arms = [("none", "own", ()), ("pmg", "own", ("blue",)), ("pmg", "mismatched", ("outline",))]
     records = [record(example, *arm) for arm in arms for example in examples]
     noise = torch.rand(4, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1
-    truths = emoji.catalogue.pixels(emoji.catalogue.rows([example.truth[0] for example in examples]))
+    truths = emoji.images.pixels(emoji.images.rows([example.truth[0] for example in examples]))
     pictures = {("pmg", "own"): truths}
     number = {example.id: place for place, example in enumerate(examples)}
     images = {r.key: pictures.get((r.method, r.control), noise)[number[r.example]] for r in records}
@@ -65,7 +65,7 @@ def judge(cfg, emoji, generator, made):
     features = build_features(cfg.judge, sets, "cpu")
     classifier = instantiate(cfg.judge.classifier) if cfg.judge.classifier else None
     judging = Judging(
-        emoji.catalogue, classifier, instantiate(cfg.judge.perceptual), generator, build_measures(cfg.judge, features),
+        emoji.images, classifier, instantiate(cfg.judge.perceptual), generator, build_measures(cfg.judge, features),
         bool(cfg.judge.get("ms_ssim")),
     )  # fmt: skip
     own = {(r.example, r.method): images[r.key] for r in records if r.control == "own"}
@@ -172,8 +172,8 @@ def test_what_was_judged_before_is_not_judged_again(emoji, generator, made, conf
     examples, records, images = made
     monkeypatch.setattr("pmg.evaluation.judging.CHUNK", 2)
     perceptual = instantiate(config().judge.perceptual)
-    whole = Judging(emoji.catalogue, None, perceptual, generator).rows(examples, records, images)
-    judging = Judging(emoji.catalogue, None, perceptual, generator, kept=KeptRows(tmp_path))
+    whole = Judging(emoji.images, None, perceptual, generator).rows(examples, records, images)
+    judging = Judging(emoji.images, None, perceptual, generator, kept=KeptRows(tmp_path))
     assert judging.rows(examples[:2], records, images).equals(whole[whole["chunk"] == 0])
     judged, chunk = [], Judging._chunk
     monkeypatch.setattr(Judging, "_chunk", lambda self, some, *rest: judged.append(some) or chunk(self, some, *rest))

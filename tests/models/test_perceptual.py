@@ -53,7 +53,7 @@ def test_real_artwork_is_nearer_to_itself_in_another_hand_than_to_other_things(p
     cell = emoji.shelf.cell
 
     def picture(concept, style):
-        return emoji.catalogue.pixels(emoji.catalogue.rows([cell[concept, style]]))
+        return emoji.images.pixels(emoji.images.rows([cell[concept, style]]))
 
     same = perceptual(picture("red-apple", "noto"), picture("red-apple", "twemoji"))
     other = perceptual(picture("red-apple", "noto"), picture("cat", "twemoji"))

@@ -111,11 +111,11 @@ def test_batches_and_shares_of_them_are_those_of_latents_in_memory(tmp_path):
 
 
 def test_drawings_are_encoded_the_same_into_memory_and_into_an_array(tmp_path, emoji, generator):
-    items = emoji.catalogue.items[:6]
-    held = encode_drawings(generator, emoji.catalogue, items, batch_size=2)
-    stored = encode_drawings(generator, emoji.catalogue, items, str(tmp_path), batch_size=2)
+    items = emoji.images.items[:6]
+    held = encode_drawings(generator, emoji.images, items, batch_size=2)
+    stored = encode_drawings(generator, emoji.images, items, str(tmp_path), batch_size=2)
     rows = torch.tensor([5, 0, 2])
     assert torch.equal(stored[rows], held[rows])
     assert len(list(tmp_path.iterdir())) == 1  # named after the items: others lie beside it
-    encode_drawings(generator, emoji.catalogue, items[:3], str(tmp_path))
+    encode_drawings(generator, emoji.images, items[:3], str(tmp_path))
     assert len(list(tmp_path.iterdir())) == 2

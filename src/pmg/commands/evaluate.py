@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from omegaconf import DictConfig
 
-    from pmg.data.emoji.dataset import EmojiData
+    from pmg.data.dataset import StyledDataset
     from pmg.domain import Example
     from pmg.evaluation.distribution_metrics import SetMetric
     from pmg.evaluation.judging import Judging
@@ -50,7 +50,7 @@ def body(cfg: DictConfig, run: Run) -> float | None:
     sets = build_sets(cfg.judge, len(examples))
     records = read_records(cfg.generate_run)
     refuse_mixtures(cfg.generate_run, records, hash_images(made.identity))
-    pixels = fit_size(read_images(cfg.generate_run, records), data.catalogue.size)
+    pixels = fit_size(read_images(cfg.generate_run, records), data.images.size)
     images = {record.key: image for record, image in zip(records, pixels, strict=True)}
     judging, features = _build_judging(cfg, run, made, data, sets)
     judge, kept = judging.judge, judging.kept
@@ -63,8 +63,8 @@ def body(cfg: DictConfig, run: Run) -> float | None:
             kept.drop()
             return None
         rows = in_order(judged)
-        held_out = data.catalogue.rows(data.held_out_items) if judge else None
-        trust = judge_accuracy(judge, data.catalogue, held_out) if judge else {}
+        held_out = data.images.rows(data.held_out_items) if judge else None
+        trust = judge_accuracy(judge, data.images, held_out) if judge else {}
         distances = measure_sets(sets, features, examples, judging.galleries(examples, own))
     with run.ledger.phase("statistics"):
         config = {"judge_on_real_held_out": trust, **made.facts, **portable(cfg)}
@@ -163,7 +163,7 @@ def merge(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _build_judging(
-    cfg: DictConfig, run: Run, made: Generation, data: EmojiData, sets: Mapping[str, SetMetric]
+    cfg: DictConfig, run: Run, made: Generation, data: StyledDataset, sets: Mapping[str, SetMetric]
 ) -> tuple[Judging, Mapping[str, ImageFeatures]]:
     """Loads the models that judge."""
     from pmg.evaluation.judging import Judging
@@ -175,20 +175,20 @@ def _build_judging(
     kept = KeptRows(run.folder / "judged" / hash_values(identify(cfg, "evaluate")))
     generator = place(instantiate(made.config["generator"]), cfg.device)
     judging = Judging(
-        data.catalogue, judge, instantiate(cfg.judge.perceptual), generator, build_measures(cfg.judge, features),
+        data.images, judge, instantiate(cfg.judge.perceptual), generator, build_measures(cfg.judge, features),
         bool(cfg.judge.get("ms_ssim")), kept,
     )  # fmt: skip
     return judging, features
 
 
 def _draw_sheet(
-    folder: Path, examples: Sequence[Example], data: EmojiData, own: Mapping[tuple[str, str], Any], users: int
+    folder: Path, examples: Sequence[Example], data: StyledDataset, own: Mapping[tuple[str, str], Any], users: int
 ) -> None:
     """Draws the contact sheet: of some users what every method made for them."""
     from pmg.evaluation.contact_sheet import build_rows, choose_examples, contact_sheet
 
     methods = list(dict.fromkeys(method for _, method in own))
-    rows = build_rows(choose_examples(examples, users), data.catalogue, own)
+    rows = build_rows(choose_examples(examples, users), data.images, own)
     contact_sheet(rows, methods).save(folder / "contact_sheet.png")
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from omegaconf import DictConfig
 
-    from pmg.data.emoji.dataset import EmojiData
+    from pmg.data.dataset import Dataset
     from pmg.domain import Example
     from pmg.generation.requests import Method, Preference, RequestBuilder
     from pmg.models.diffusion.generator import Generator
@@ -50,7 +50,7 @@ def body(cfg: DictConfig, run: Run) -> float | None:
 
 
 def _generate(
-    cfg: DictConfig, run: Run, data: EmojiData, examples: Sequence[Example], methods: Mapping[str, Method],
+    cfg: DictConfig, run: Run, data: Dataset, examples: Sequence[Example], methods: Mapping[str, Method],
     encoders: Mapping[str, str],
 ) -> None:  # fmt: skip
     """Makes this process's part of the images."""
@@ -78,7 +78,7 @@ def _generate(
 
 
 def _read(
-    cfg: DictConfig, run: Run, data: EmojiData, examples: Sequence[Example], generator: Generator,
+    cfg: DictConfig, run: Run, data: Dataset, examples: Sequence[Example], generator: Generator,
     methods: Mapping[str, Method],
 ) -> tuple[RequestBuilder, dict[str, Preference]]:  # fmt: skip
     """What makes requests, and what is known of each user."""
@@ -93,7 +93,7 @@ def _read(
         avoided = Keywords((prompt,)) if prompt else NO_WORDS
         negative = [reader.budget.fit(join_words(avoided, dislikes)) for dislikes in readings.negative]
         with run.ledger.phase("build preferences"):
-            sources = Sources(cfg, data.catalogue, examples, reader, readings, generator)
+            sources = Sources(cfg, data.images, examples, reader, readings, generator)
             preferences = build_preferences(sources, methods, negative)
     return RequestBuilder(targets, instantiate(cfg.balance.alpha_rule), cfg.seed or 0, avoided), preferences
 

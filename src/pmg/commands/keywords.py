@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from omegaconf import DictConfig
 
-    from pmg.data.interactions import InteractionData
+    from pmg.data.dataset import Dataset
     from pmg.domain import Example
 
 
@@ -29,7 +29,7 @@ def body(cfg: DictConfig, run: Run) -> float | None:
     """Reads real users' histories and measures what their keywords foresee."""
     from rich.console import Console
 
-    from pmg.data.interactions import InteractionData, ask_later
+    from pmg.data.interactions import ask_later
     from pmg.evaluation.faithfulness import agreement_rows
     from pmg.evaluation.report import Roles, build_results, write_results
     from pmg.evaluation.tables import build_tables, print_tables
@@ -39,9 +39,7 @@ def body(cfg: DictConfig, run: Run) -> float | None:
 
     check_device(cfg.device)
     vocabulary, data = _vocabulary(cfg), instantiate(cfg.data)
-    if not isinstance(data, InteractionData):
-        raise PmgError("pmg-keywords compares real users' likes in time: use data=movielens")
-    examples = ask_later(data.users(cfg.split), cfg.history_items, cfg.later_items)[: cfg.users]
+    examples = ask_later(data.timelines(cfg.split), cfg.history_items, cfg.later_items)[: cfg.users]
     if not examples:
         raise PmgError(f"no user of the split '{cfg.split}' liked {cfg.history_items + cfg.later_items} items or more")
     methods = {"popularity": popular(data, examples, vocabulary), **read(cfg, run, examples)}
@@ -72,11 +70,11 @@ def _vocabulary(cfg: DictConfig) -> Sequence[str]:
     return attributes[cfg.attribute].options
 
 
-def popular(data: InteractionData, examples: Sequence[Example], vocabulary: Sequence[str]) -> dict[str, Keywords]:
+def popular(data: Dataset, examples: Sequence[Example], vocabulary: Sequence[str]) -> dict[str, Keywords]:
     """The words that training users' likes carry most often, the same for everybody."""
     from pmg.evaluation.faithfulness import count_words
 
-    counts = count_words([item for timeline in data.users("train") for item in timeline.liked], vocabulary)
+    counts = count_words([item for timeline in data.timelines("train") for item in timeline.liked], vocabulary)
     words = Keywords(tuple(vocabulary[place] for place in counts.argsort(descending=True, stable=True)))
     return {example.user: words for example in examples}
 

@@ -48,10 +48,10 @@ def train(cfg: DictConfig, run: Run) -> float | None:
         with run.ledger.phase("read histories"):
             readings = reader.read([*train, *validation], looks)
             captions = reader.describe([example.target for example in (*train, *validation)])
-        known = instantiate(cfg.encoder.evidence)(readings, [*train, *validation], data.catalogue)
+        known = instantiate(cfg.encoder.evidence)(readings, [*train, *validation], data.images)
         with run.ledger.phase("encode catalogue"):
             batches, captions = build_batches(
-                train, validation, readings, known, captions, data.catalogue, generator,
+                train, validation, readings, known, captions, data.images, generator,
                 instantiate(cfg.objective.batches), cfg.objective.users_per_step, cfg.seed or 0,
                 latents_place(cfg), cfg.keep_contexts,
             )  # fmt: skip

@@ -4,49 +4,28 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
+from hashlib import sha256
+from pathlib import Path
 
 import pandas as pd
 
 from pmg.configuration.instantiate import nearest
 from pmg.configuration.ranges import Count, CountOrZero, NotNegative, Seed, Share
+from pmg.data.dataset import Dataset, Timeline
 from pmg.data.duplicates import Hashes
-from pmg.data.emoji.holdout import stable_number
 from pmg.data.feedback import Feedback
 from pmg.data.prepared_images import Pictures
-from pmg.data.prepared_tables import load
+from pmg.data.prepared_tables import MANIFEST, load
 from pmg.data.splitting import by_hash, check_split_by, deal
 from pmg.data.windowing import Question, Windows
 from pmg.domain import Behavior, Example, Item, PmgError
+from pmg.seeding import stable_number
 
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Timeline:
-    """One user.
-
-    Attributes:
-        user: their id.
-        behaviors: likes and dislikes, oldest first.
-    """
-
-    user: str
-    behaviors: tuple[Behavior, ...]
-
-    @property
-    def liked(self) -> tuple[Item, ...]:
-        """What they liked, oldest first."""
-        return tuple(behavior.item for behavior in self.behaviors if behavior.liked)
-
-    def until(self, likes: int) -> tuple[Behavior, ...]:
-        """What they did up to their like of this number, counted from 1."""
-        places = [place for place, behavior in enumerate(self.behaviors) if behavior.liked]
-        return self.behaviors[: places[likes - 1] + 1]
-
-
-class InteractionData:
+class InteractionData(Dataset):
     """A data set of real behaviour.
 
     Args:
@@ -64,8 +43,6 @@ class InteractionData:
     Raises:
         PmgError: the shares don't sum to 1, there is no such way to split, or the tables are missing or damaged.
     """
-
-    tastes: tuple[()] = ()  # nobody knows them
 
     def __init__(
         self,
@@ -87,11 +64,12 @@ class InteractionData:
         self.min_likes, self.seed = min_likes, seed
         self.windows, self.split_by = windows or Windows(), split_by
         self.duplicate_bits, self.duplicate_colour = duplicate_bits, duplicate_colour
+        self.folder = folder
         self.items, self.interactions = load(folder, name)
         self.pictures = Pictures.load(folder, name, self.items, self.item)
 
     @property
-    def catalogue(self) -> Pictures:
+    def images(self) -> Pictures:
         """The items that have a picture.
 
         Raises:
@@ -100,6 +78,11 @@ class InteractionData:
         if self.pictures is None:
             raise PmgError(f"data={self.name} has no pictures to learn from or to compare with; pmg-keywords reads it")
         return self.pictures
+
+    @property
+    def identity(self) -> str:
+        """The checksum of the prepared data's manifest, which holds those of its files."""
+        return sha256(Path(self.folder, MANIFEST).read_bytes()).hexdigest()
 
     def examples(self, split: str, users: int | None = None, targets: int | None = None) -> list[Example]:
         """Examples of a split, checked for leaks: windows of likes, and what was liked next.
@@ -130,8 +113,8 @@ class InteractionData:
     @cached_property
     def questions(self) -> dict[str, list[Question]]:
         """All questions by split; those about what the history shows already are left out, and their number logged."""
-        has, hashes = self.catalogue.has, Hashes(self.items, self.duplicate_bits, self.duplicate_colour)
-        cut = [question for line in self.timelines for question in self.windows.cut(line.user, line.behaviors, has)]
+        has, hashes = self.images.has, Hashes(self.items, self.duplicate_bits, self.duplicate_colour)
+        cut = [question for line in self.users for question in self.windows.cut(line.user, line.behaviors, has)]
         new = [question for question in cut if not hashes.is_copy(*question.sight)]
         dealt = deal(new, self.shares, self.split_by, self.seed, hashes.look)
         sizes = ", ".join(f"{len(questions)} {split}" for split, questions in dealt.items())
@@ -145,7 +128,7 @@ class InteractionData:
         return {row["id"]: as_item(row) for row in self.items.to_dict("records")}
 
     @cached_property
-    def timelines(self) -> list[Timeline]:
+    def users(self) -> list[Timeline]:
         """Every user with enough likes, in the order of their ids."""
         groups = self.interactions.groupby("user", sort=True)
         found = [Timeline(str(user), self._behaviors(rows)) for user, rows in groups]
@@ -160,14 +143,14 @@ class InteractionData:
         both = self.feedback.from_ratings(ratings) + self.feedback.from_actions(actions)
         return tuple(sorted(both, key=lambda behavior: behavior.timestamp))
 
-    def users(self, split: str) -> list[Timeline]:
-        """The users of a split: dealt by a hash of their id, so that none moves when others come or go.
+    def timelines(self, split: str) -> list[Timeline]:
+        """Returns the users of a split; a hash of the id decides, so that no user moves when others come or go.
 
         Raises:
             PmgError: there is no such split.
         """
         self._check_split(split)
-        return [timeline for timeline in self.timelines if self._split(timeline.user) == split]
+        return [timeline for timeline in self.users if self._split(timeline.user) == split]
 
     def _split(self, user: str) -> str:
         return by_hash(self.shares, self.seed, "user", user)

@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 
 from pmg.configuration.instantiate import nearest
-from pmg.data.emoji.holdout import stable_number
 from pmg.data.windowing import Question
 from pmg.domain import Item, PmgError
+from pmg.seeding import stable_number
 
 SPLIT_BY = ("user", "time", "item")
 Look = Callable[[Item], str]  # equal for items that are one picture

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from pmg.data.emoji.catalogue import Catalogue
+from pmg.data.dataset import ImageStore
 from pmg.domain import Example
 from pmg.evaluation.metrics import check_images
 from pmg.generation.records import to_uint8
@@ -58,7 +58,7 @@ def choose_examples(examples: Sequence[Example], count: int) -> list[Example]:
 
 
 def build_rows(
-    examples: Sequence[Example], catalogue: Catalogue, images: Mapping[tuple[str, str], Tensor]
+    examples: Sequence[Example], catalogue: ImageStore, images: Mapping[tuple[str, str], Tensor]
 ) -> list[SheetRow]:
     """The sheet's rows; `images` `(3, H, W)` by example and method."""
     return [

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
 from pmg.cache import Cache
-from pmg.data.emoji.catalogue import Catalogue
+from pmg.data.dataset import ImageStore
 from pmg.domain import Example, Item, PmgError
 from pmg.evaluation.distribution_metrics import Gallery
 from pmg.evaluation.metrics import References, classify, measure
@@ -45,7 +45,7 @@ class Judging:
     """
 
     def __init__(
-        self, catalogue: Catalogue, judge: Judge | None, perceptual: PerceptualDistance, generator: Generator,
+        self, catalogue: ImageStore, judge: Judge | None, perceptual: PerceptualDistance, generator: Generator,
         measures: Sequence[Measure] = (), multiscale: bool = False, kept: KeptRows | None = None,
     ) -> None:  # fmt: skip
         self.catalogue, self.judge, self.perceptual, self.generator = catalogue, judge, perceptual, generator
@@ -221,7 +221,7 @@ def _facts(record: Record) -> dict[str, Any]:
     }
 
 
-def judge_accuracy(judge: Judge, catalogue: Catalogue, held_out: Tensor) -> dict[str, float]:
+def judge_accuracy(judge: Judge, catalogue: ImageStore, held_out: Tensor) -> dict[str, float]:
     """The judge's own accuracy on held-out real drawings, rows `(N,)`: how far its words can be trusted."""
     with torch.no_grad():
         style, concept = judge(catalogue.pixels(held_out))

@@ -8,22 +8,22 @@ import torch
 from diffusers import AutoencoderKL
 from PIL import Image
 
-from pmg.data.emoji.dataset import EmojiData
+from pmg.data.dataset import StyledDataset
 from pmg.evaluation.contact_sheet import image_grid
 from pmg.generation.grid import concept_style_grid
 from pmg.models.diffusion.generator import Generator, restore
 from pmg.models.vision.judge import Judge
 
 
-def concept_style_picture(data: EmojiData, generator: Generator, titles: Sequence[str], scene: str) -> Image.Image:
+def concept_style_picture(data: StyledDataset, generator: Generator, titles: Sequence[str], scene: str) -> Image.Image:
     """Concepts asked for by words in every style asked for by words."""
     images = concept_style_grid(generator, titles, data.styles, scene)
     return image_grid(images, list(data.styles), list(titles))
 
 
-def restored_picture(data: EmojiData, autoencoder: AutoencoderKL) -> Image.Image:
+def restored_picture(data: StyledDataset, autoencoder: AutoencoderKL) -> Image.Image:
     """A held-out drawing of every style, above what the autoencoder makes of it."""
-    catalogue = data.catalogue
+    catalogue = data.images
     first = {catalogue.style[item.id]: item for item in reversed(data.held_out_items)}
     drawings = catalogue.pixels(catalogue.rows([first[style] for style in data.styles]))
     pairs = torch.cat([drawings, restore(autoencoder, drawings)])
@@ -31,13 +31,13 @@ def restored_picture(data: EmojiData, autoencoder: AutoencoderKL) -> Image.Image
 
 
 @torch.no_grad()
-def mistakes_picture(data: EmojiData, judge: Judge, count: int = 16) -> Image.Image | None:
+def mistakes_picture(data: StyledDataset, judge: Judge, count: int = 16) -> Image.Image | None:
     """Held-out drawings whose hand the judge got wrong, above the same thing by the hand that it named.
 
     Returns:
         `count` mistakes spread over the catalogue, or fewer; None where there is none.
     """
-    catalogue, styles = data.catalogue, judge.config.styles
+    catalogue, styles = data.images, judge.config.styles
     by_cell = {(item.concept, catalogue.style[item.id]): item for item in catalogue.items}
     said = [styles[index] for index in judge(catalogue.pixels(catalogue.rows(data.held_out_items)))[0].argmax(1)]
     mistakes = [

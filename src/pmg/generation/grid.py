@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from pmg.data.emoji.holdout import stable_number
 from pmg.data.emoji.tastes import style_words
 from pmg.models.diffusion.conditioning import join
 from pmg.models.diffusion.generator import Generator
 from pmg.models.diffusion.sampling import sample_latents
+from pmg.seeding import stable_number
 
 
 @torch.no_grad()

@@ -8,9 +8,9 @@ from typing import TypeVar
 
 from torch import Tensor
 
-from pmg.data.emoji.holdout import stable_number
 from pmg.domain import Example, Keywords, PmgError
 from pmg.generation.alpha import AlphaRule
+from pmg.seeding import stable_number
 
 NO_WORDS = Keywords(())
 

@@ -19,7 +19,6 @@ from pmg.configuration.instantiate import (
     instantiate,
     instantiate_all,
     leaves,
-    nearest,
     portable,
     to_plain,
 )
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
     from pytorch_lightning import LightningDataModule, LightningModule, Trainer
 
-    from pmg.data.emoji.dataset import EmojiData
+    from pmg.data.dataset import Dataset
     from pmg.domain import Example
     from pmg.models.diffusion.text_encoder import TextEncoder
     from pmg.preferences.reader import Reader
@@ -45,7 +44,7 @@ IMAGE_KEYS = ("data", "text_encoder", "generator", "scorer")
 IMAGE_SCORER = "encoder.evidence.scorer."  # where the training of an encoder of images holds its scorer
 
 
-def build_examples(cfg: Mapping[str, Any] | DictConfig, data: EmojiData, split: str) -> list[Example]:
+def build_examples(cfg: Mapping[str, Any] | DictConfig, data: Dataset, split: str) -> list[Example]:
     """The examples of a split that this config uses.
 
     Raises:
@@ -53,24 +52,18 @@ def build_examples(cfg: Mapping[str, Any] | DictConfig, data: EmojiData, split: 
     """
     require_positive(**{f"{key}.{split}": cfg[key][split] for key in ("split_sizes", "targets", "history_items")})
     examples = data.examples(split, cfg["split_sizes"][split], cfg["targets"][split])
-    tastes = [taste.name for taste in data.tastes]
-    unseen = cfg.get("unseen") or ()
-    unknown = [name for name in unseen if name not in tastes]
-    if unknown:
-        raise PmgError(f"unseen: no taste '{unknown[0]}'{nearest(unknown[0], tastes)}")
-    hidden = () if split == "test" else unseen
-    kept = [example for example in examples if example.labels["taste"] not in hidden]
+    kept = data.exclude(examples, () if split == "test" else cfg.get("unseen") or ())
     if not kept:
         raise PmgError(f"unseen leaves no users in the split '{split}'")
     latest = cfg["history_items"][split]
     return [replace(example, history=example.history[-latest:]) for example in kept] if latest else kept
 
 
-def build_captions(cfg: DictConfig, run: Run, data: EmojiData, examples: Sequence[Example]) -> dict[str, str]:
+def build_captions(cfg: DictConfig, run: Run, data: Dataset, examples: Sequence[Example]) -> dict[str, str]:
     """What the items of the examples' histories look like, by id, in the words of `cfg.captioner`."""
     from pmg.preferences.captioning import caption_items
 
-    catalogue = data.catalogue
+    catalogue = data.images
     items = [behavior.item for example in examples for behavior in example.history]
     with run.ledger.phase("describe histories"):
         return caption_items(instantiate(cfg.captioner), items, lambda some: catalogue.pixels(catalogue.rows(some)))

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
     from torch import Tensor
 
-    from pmg.data.emoji.catalogue import Catalogue
+    from pmg.data.dataset import ImageStore
     from pmg.generation.requests import Method, Preference
     from pmg.models.diffusion.generator import Generator
     from pmg.preferences.reader import Reader, Readings
@@ -38,7 +38,7 @@ class Sources:
     """
 
     cfg: DictConfig
-    catalogue: Catalogue
+    catalogue: ImageStore
     examples: Sequence[Example]
     reader: Reader
     readings: Readings

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
-from pmg.data.emoji.holdout import stable_number
+from pmg.seeding import stable_number
 
 Batch = dict[str, Tensor]
 

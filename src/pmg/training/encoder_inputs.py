@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from pmg.data.emoji.catalogue import Catalogue
+from pmg.data.dataset import ImageStore
 from pmg.domain import Example
 from pmg.models.preference.image_prompt import HistoryFeatures, history_features
 from pmg.models.vision.scorer import Scorer
@@ -18,7 +18,7 @@ class Evidence(Protocol):
     """From users to what an encoder takes, one row a user in the readings' order."""
 
     def __call__(
-        self, readings: Readings, examples: Sequence[Example], catalogue: Catalogue
+        self, readings: Readings, examples: Sequence[Example], catalogue: ImageStore
     ) -> Contexts | HistoryFeatures:
         """Evidence of the users of `readings`; `examples` hold their histories."""
         ...
@@ -27,7 +27,7 @@ class Evidence(Protocol):
 class TextEvidence:
     """The language model's prefilled histories: PMG."""
 
-    def __call__(self, readings: Readings, examples: Sequence[Example], catalogue: Catalogue) -> Contexts:
+    def __call__(self, readings: Readings, examples: Sequence[Example], catalogue: ImageStore) -> Contexts:
         """Returns the contexts that were read."""
         return readings.context
 
@@ -42,7 +42,7 @@ class ImageEvidence:
 
     scorer: Scorer
 
-    def __call__(self, readings: Readings, examples: Sequence[Example], catalogue: Catalogue) -> HistoryFeatures:
+    def __call__(self, readings: Readings, examples: Sequence[Example], catalogue: ImageStore) -> HistoryFeatures:
         """Returns the features of each user's liked images."""
         seen = {example.profile: [item for item in example.liked if catalogue.has(item)] for example in examples}
         return history_features(self.scorer, [catalogue.pixels(catalogue.rows(seen[p])) for p in readings.profiles])

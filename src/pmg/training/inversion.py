@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 from pmg.cache import Cache
 from pmg.configuration.ranges import Count, Positive
-from pmg.data.emoji.catalogue import Catalogue
-from pmg.data.emoji.holdout import stable_number
+from pmg.data.dataset import ImageStore
 from pmg.domain import Example, Item
 from pmg.models.diffusion.conditioning import Block, join
 from pmg.models.diffusion.generator import Generator
+from pmg.seeding import stable_number
 
 CHUNK = 32  # users that learn side by side, and lie in one cache entry
 
@@ -90,7 +90,7 @@ class TextualInversion:
 
 
 def invert_histories(
-    inversion: TextualInversion, examples: Sequence[Example], catalogue: Catalogue, scene_words: Sequence[str],
+    inversion: TextualInversion, examples: Sequence[Example], catalogue: ImageStore, scene_words: Sequence[str],
     cache: Cache, identity: str, seed: int,
 ) -> Tensor:  # fmt: skip
     """Learns tokens from the liked drawings of each example's history, on from what the cache holds.

@@ -12,7 +12,7 @@ from rich.progress import track
 from torch import Tensor
 
 from pmg.cache import Cache
-from pmg.data.emoji.catalogue import Catalogue
+from pmg.data.dataset import ImageStore
 from pmg.domain import Item, PmgError
 from pmg.models.diffusion.generator import Generator
 
@@ -130,7 +130,7 @@ def _open(place: str, shape: tuple[int, ...]) -> zarr.Array:
 
 
 def encode_drawings(
-    generator: Generator, catalogue: Catalogue, items: Sequence[Item], place: str | None = None, batch_size: int = 32
+    generator: Generator, catalogue: ImageStore, items: Sequence[Item], place: str | None = None, batch_size: int = 32
 ) -> Latents:
     """Latents of items' drawings, in their order; in memory, or in an array at `place` under a name of its own."""
     rows = catalogue.rows(items)

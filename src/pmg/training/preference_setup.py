@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pmg.data.emoji.catalogue import Catalogue
+from pmg.data.dataset import ImageStore
 from pmg.domain import Example, Keywords, require_positive
 from pmg.models.diffusion.conditioning import Block
 from pmg.models.diffusion.generator import Generator
@@ -48,7 +48,7 @@ def build_batches(
     readings: Readings,
     evidence: Contexts | HistoryFeatures,
     target_words: Mapping[str, Keywords],
-    catalogue: Catalogue,
+    catalogue: ImageStore,
     generator: Generator,
     collate: Callable[..., PreferenceBatches],
     users_per_step: int,

@@ -33,7 +33,7 @@ class Catalogue:
 
     def __init__(self, items: Sequence[Item], styles: Sequence[str], images: Tensor) -> None:
         self.items = list(items)
-        self.images = images
+        self.uint8 = images
         self.index = {item.id: row for row, item in enumerate(self.items)}
         self.style = {item.id: style for item, style in zip(self.items, styles, strict=True)}
 
@@ -60,7 +60,7 @@ class Catalogue:
     @property
     def size(self) -> int:
         """Pixels a side."""
-        return self.images.shape[-1]
+        return self.uint8.shape[-1]
 
     @property
     def concepts(self) -> list[str]:
@@ -77,7 +77,7 @@ class Catalogue:
 
     def pixels(self, rows: Tensor) -> Tensor:
         """Images as floats in [-1, 1], `(B, 3, H, W)`."""
-        return self.images[rows].float().div_(127.5).sub_(1)
+        return self.uint8[rows].float().div_(127.5).sub_(1)
 
 
 def as_item(row: Mapping, facts: Mapping[str, str]) -> Item:
@@ -121,11 +121,16 @@ def read_table(folder: Path) -> pa.Table:
     for name in (TABLE, MANIFEST):
         if not (folder / name).is_file():
             raise PmgError(f"{folder / name} is missing; {restore_hint(folder)}")
-    expected = json.loads((folder / MANIFEST).read_text())["sha256"]
+    expected = read_digest(folder)
     data = (folder / TABLE).read_bytes()
     if sha256(data).hexdigest() != expected:
         raise PmgError(f"{folder / TABLE} does not match the checksum in {MANIFEST}; {restore_hint(folder)}")
     return pq.read_table(pa.BufferReader(data))
+
+
+def read_digest(folder: str | Path) -> str:
+    """Returns the SHA-256 of a catalogue's parquet file, as its manifest has it."""
+    return str(json.loads(Path(folder, MANIFEST).read_text())["sha256"])
 
 
 def read_rows(folder: str, topics: Sequence[str] | None) -> list[dict[str, Any]]:

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 
-from pmg.data.emoji.catalogue import Catalogue
+from pmg.data.dataset import Dataset, exclude_by_label
+from pmg.data.emoji.catalogue import Catalogue, read_digest
 from pmg.data.emoji.holdout import check_leaks, hold_out, training_items
 from pmg.data.emoji.tastes import build_tastes, check_tastes
 from pmg.data.emoji.users import Shelf, UserSimulation
 from pmg.domain import Example, Item, PmgError
 
 
-class EmojiData:
-    """Everything that the commands ask of a data set.
+class EmojiData(Dataset):
+    """Emoji of ten artists, and simulated users with a known taste each.
 
     Args:
         folder: catalogue folder.
@@ -23,6 +24,9 @@ class EmojiData:
         users: draws the users.
     """
 
+    groups = ("kind", "taste")
+    taste_label = "taste"
+
     def __init__(
         self,
         folder: str,
@@ -31,27 +35,32 @@ class EmojiData:
         tastes: Mapping[str, Mapping],
         users: UserSimulation,
     ) -> None:
-        self.styles, self.users = styles, users
+        self.folder, self.styles, self.users = folder, styles, users
         self.tastes = build_tastes(tastes, styles)
         check_tastes(self.tastes, list(styles))
-        self.catalogue = Catalogue.load(folder, styles, topics)
-        self.held_out = hold_out(self.catalogue.concepts, self.tastes, users.seed)
+        self._catalogue = Catalogue.load(folder, styles, topics)
+        self.held_out = hold_out(self.images.concepts, self.tastes, users.seed)
+
+    @property
+    def images(self) -> Catalogue:
+        """The catalogue: items with their images."""
+        return self._catalogue
 
     @cached_property
     def shelf(self) -> Shelf:
         """The catalogue sorted for drawing users."""
-        return Shelf(self.catalogue, self.held_out)
+        return Shelf(self.images, self.held_out)
 
     @property
     def training_items(self) -> list[Item]:
         """Drawings that training stages may see."""
-        return training_items(self.catalogue.items, self.catalogue.style, self.held_out)
+        return training_items(self.images.items, self.images.style, self.held_out)
 
     @property
     def held_out_items(self) -> list[Item]:
         """Drawings that no training stage sees."""
         seen = {item.id for item in self.training_items}
-        return [item for item in self.catalogue.items if item.id not in seen]
+        return [item for item in self.images.items if item.id not in seen]
 
     def examples(self, split: str, users: int | None = None, targets: int | None = None) -> list[Example]:
         """Examples of a split, checked for leaks.
@@ -69,5 +78,18 @@ class EmojiData:
         if users is not None and users > self.users.sizes[split]:
             raise PmgError(f"split '{split}' has {self.users.sizes[split]} users, {users} were asked for")
         examples = self.users.split(split, self.shelf, self.tastes, users, targets)
-        check_leaks({split: examples}, self.catalogue.style, self.held_out)
+        check_leaks({split: examples}, self.images.style, self.held_out)
         return examples
+
+    def exclude(self, examples: Sequence[Example], tastes: Sequence[str]) -> list[Example]:
+        """Returns the examples of users who have none of `tastes`.
+
+        Raises:
+            PmgError: one of them is no name of a taste.
+        """
+        return exclude_by_label(examples, "taste", tastes, [taste.name for taste in self.tastes])
+
+    @property
+    def identity(self) -> str:
+        """The checksum of the catalogue's file."""
+        return read_digest(self.folder)

@@ -16,8 +16,8 @@ from pmg.configuration.ranges import Seed
 from pmg.data.emoji.catalogue import TABLE, decode, read_rows
 from pmg.data.emoji.finish_space import FinishSpace
 from pmg.data.emoji.finishes import Finish, FinishBatch, apply_finishes
-from pmg.data.emoji.holdout import stable_number
 from pmg.domain import Item, PmgError
+from pmg.seeding import stable_number
 
 
 class UserSampler(Protocol):

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from hashlib import sha256
 
 from pmg.data.emoji.tastes import Taste
 from pmg.domain import Example, Item, PmgError
+from pmg.seeding import stable_number
 
 
 @dataclass(frozen=True)
@@ -30,11 +30,6 @@ class HeldOut:
         """Concepts where `taste` is held out for `split` (``validation`` or ``test``), sorted."""
         wanted = split == "validation"
         return sorted(c for c, t in self.tastes.items() if t == taste and (c in self.validation) == wanted)
-
-
-def stable_number(*parts: str | int) -> int:
-    """A number that depends on `parts` alone: the same on every machine and in every process."""
-    return int.from_bytes(sha256("\0".join(map(str, parts)).encode()).digest()[:8], "big")
 
 
 def hold_out(concepts: Sequence[str], tastes: Sequence[Taste], seed: int, validation_share: float = 0.25) -> HeldOut:

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from pmg.data.emoji.drawings import LookData
 from pmg.data.emoji.finishes import Finish
-from pmg.data.emoji.holdout import stable_number
 from pmg.data.emoji.look_choice import LookChoice
+from pmg.seeding import stable_number
 
 GROUPS = ("met", "unseen_region", "unseen_artist")
 REFERENCES = 4  # real drawings of other concepts that show the look to the oracle

@@ -10,8 +10,8 @@ from itertools import islice
 from pmg.configuration.ranges import Count, NotNegative, Seed, Share
 from pmg.data.emoji.drawings import LookData
 from pmg.data.emoji.finishes import Finish
-from pmg.data.emoji.holdout import stable_number
 from pmg.domain import PmgError
+from pmg.seeding import stable_number
 
 GROUPS = ("met", "unseen_region", "unseen_artist")
 

@@ -9,9 +9,10 @@ from itertools import islice
 
 from pmg.configuration.ranges import Count, Seed, Share
 from pmg.data.emoji.catalogue import Catalogue
-from pmg.data.emoji.holdout import HeldOut, stable_number
+from pmg.data.emoji.holdout import HeldOut
 from pmg.data.emoji.tastes import Taste
 from pmg.domain import Behavior, Example, Item, PmgError
+from pmg.seeding import stable_number
 
 FIRST_DAY = 1_600_000_000  # histories start here, seconds since the epoch
 MAX_GAP = 3 * 86_400  # seconds between two stickers, at most

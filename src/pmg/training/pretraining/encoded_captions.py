@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from pmg.data.dataset import ImageStore
 from pmg.data.emoji.captions import attribute_captions, caption_table, hand_captions, target_captions
-from pmg.data.emoji.catalogue import Catalogue
 from pmg.models.diffusion.conditioning import Block, Condition, drop_target, join
 from pmg.models.diffusion.text_encoder import TextEncoder
 
@@ -24,7 +24,7 @@ class CaptionBank:
     """
 
     def __init__(
-        self, catalogue: Catalogue, styles: dict[str, dict[str, str]], scene: str, text_encoder: TextEncoder
+        self, catalogue: ImageStore, styles: dict[str, dict[str, str]], scene: str, text_encoder: TextEncoder
     ) -> None:
         facts = [styles[catalogue.style[item.id]] for item in catalogue.items]
         captions = {

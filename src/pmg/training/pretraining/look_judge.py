@@ -12,10 +12,10 @@ from torch.nn.functional import cross_entropy, smooth_l1_loss
 from pmg.data.emoji.drawings import LookData
 from pmg.data.emoji.finish_targets import finish_errors, finish_values
 from pmg.data.emoji.finishes import Finish
-from pmg.data.emoji.holdout import stable_number
 from pmg.data.emoji.look_choice import CANDIDATES, REFERENCES, LookChoice
 from pmg.models.diffusion.latent_codec import LatentCodec
 from pmg.models.vision.look_judge import LookJudge, pick_looks
+from pmg.seeding import stable_number
 from pmg.training.datamodule import Batch
 from pmg.training.optim import one_cycle
 from pmg.training.pretraining.augmentation import random_affine

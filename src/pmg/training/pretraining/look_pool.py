@@ -19,8 +19,8 @@ from torch import Tensor
 
 from pmg.data.emoji.drawings import LookData
 from pmg.data.emoji.finishes import Finish
-from pmg.data.emoji.holdout import stable_number
 from pmg.domain import PmgError
+from pmg.seeding import stable_number
 
 ITEMS = 4  # drawings of a look: each is the target once, with the others as references
 Describe = Callable[[Tensor], list[dict[str, str]]]  # pictures (B, 3, H, W) in [-1, 1] to words by name

@@ -15,7 +15,6 @@ from torch import Tensor
 from pmg.configuration.ranges import Count, Decay, NotNegative, Positive, Share
 from pmg.data.emoji.drawings import LookData
 from pmg.data.emoji.finish_targets import SIZE, finish_errors
-from pmg.data.emoji.holdout import stable_number
 from pmg.data.emoji.look_choice import LookChoice
 from pmg.data.image_source import PictureSource
 from pmg.models.diffusion.denoisers import Denoiser
@@ -28,6 +27,7 @@ from pmg.models.vision.look_judge import LookJudge, LookJudgeConfig
 from pmg.models.vision.perceptual import PerceptualDistance
 from pmg.models.vision.scorer import Scorer, ScorerConfig
 from pmg.preferences.captioning import PictureDescriber
+from pmg.seeding import stable_number
 from pmg.training.datamodule import Batch, RowsDataModule, ShuffledRows, seeded
 from pmg.training.pretraining.look_autoencoder import LookAutoencoderTraining
 from pmg.training.pretraining.look_denoiser import Drop, LookBatches, LookDenoiserTraining

@@ -17,7 +17,7 @@ from diffusers import AutoencoderKL, DDPMScheduler, ModelMixin, UNet2DConditionM
 from torch import Tensor, nn
 
 from pmg.configuration.ranges import Count, Decay, Positive, Share
-from pmg.data.emoji.dataset import EmojiData
+from pmg.data.dataset import StyledDataset
 from pmg.models.diffusion.generator import Generator, restore
 from pmg.models.diffusion.text_encoder import TextEncoder
 from pmg.models.loading.weight_sources import load_frozen
@@ -40,11 +40,11 @@ VALIDATION_BATCH = 128  # drawings
 class Stage(Protocol):
     """One embedded model's training."""
 
-    def build(self, data: EmojiData, seed: int) -> Built:
+    def build(self, data: StyledDataset, seed: int) -> Built:
         """The module to train and its batches."""
         ...
 
-    def finish(self, data: EmojiData) -> dict[str, float]:
+    def finish(self, data: StyledDataset) -> dict[str, float]:
         """Saves the trained model; returns its measured quality."""
         ...
 
@@ -67,10 +67,10 @@ class AutoencoderStage:
         self.folder, self.autoencoder, self.perceptual = folder, autoencoder, perceptual
         self.learning_rate, self.batch_size = learning_rate, batch_size
 
-    def build(self, data: EmojiData, seed: int) -> Built:
+    def build(self, data: StyledDataset, seed: int) -> Built:
         """L1 + LPIPS + KL on mirrored drawings."""
         seen, held_out = rows_of(data)
-        pixels = data.catalogue.pixels
+        pixels = data.images.pixels
 
         def mirrored(rows: Tensor, generator: torch.Generator) -> Batch:
             images = pixels(rows)
@@ -82,13 +82,13 @@ class AutoencoderStage:
         fixed = [{"images": pixels(rows)} for rows in held_out.split(VALIDATION_BATCH)]
         return self.module, RowsDataModule(ShuffledRows(seen, self.batch_size, seed, mirrored), fixed)
 
-    def finish(self, data: EmojiData) -> dict[str, float]:
+    def finish(self, data: StyledDataset) -> dict[str, float]:
         """Measures the latents' statistics, saves, and restores held-out drawings."""
         seen, held_out = rows_of(data)
         self.autoencoder.eval()
-        self.module.measure_latents(data.catalogue.pixels(seen))
+        self.module.measure_latents(data.images.pixels(seen))
         save_half(self.autoencoder, self.folder)
-        images = data.catalogue.pixels(held_out)
+        images = data.images.pixels(held_out)
         restored = restore(self.autoencoder, images)
         with torch.no_grad():
             pairs = zip(restored.split(VALIDATION_BATCH), images.split(VALIDATION_BATCH), strict=True)
@@ -124,19 +124,19 @@ class DenoiserStage:
         self.learning_rate, self.batch_size = learning_rate, batch_size
         self.snr_gamma, self.ema_decay = snr_gamma, ema_decay
 
-    def build(self, data: EmojiData, seed: int) -> Built:
+    def build(self, data: StyledDataset, seed: int) -> Built:
         """Denoising loss on latents that are encoded once."""
         seen, held_out = rows_of(data)
-        bank = CaptionBank(data.catalogue, data.styles, self.scene, self.generator.text_encoder)
+        bank = CaptionBank(data.images, data.styles, self.scene, self.generator.text_encoder)
         timesteps = self.generator.noise_scheduler.config.num_train_timesteps
         collate = LatentBatches(
-            encode_drawings(self.generator, data.catalogue, data.catalogue.items), bank, timesteps, self.drop
+            encode_drawings(self.generator, data.images, data.images.items), bank, timesteps, self.drop
         )
         self.module = DenoiserTraining(self.generator, bank, self.learning_rate, self.snr_gamma, self.ema_decay)
         self.fixed = fixed_batches(collate, held_out, VALIDATION_BATCH, seed)
         return self.module, RowsDataModule(ShuffledRows(seen, self.batch_size, seed, collate), self.fixed)
 
-    def finish(self, data: EmojiData) -> dict[str, float]:
+    def finish(self, data: StyledDataset) -> dict[str, float]:
         """Saves a whole generator; returns the loss on held-out drawings."""
         self.generator.freeze()
         shutil.copytree(Path(self.generator_folder, "vae"), Path(self.folder, "vae"), dirs_exist_ok=True)
@@ -168,19 +168,19 @@ class ScorerStage:
         self.text_encoder, self.learning_rate, self.batch_size = text_encoder, learning_rate, batch_size
         self.scorer = Scorer(ScorerConfig(widths=widths, width=text_encoder.width))
 
-    def build(self, data: EmojiData, seed: int) -> Built:
+    def build(self, data: StyledDataset, seed: int) -> Built:
         """Contrastive loss on augmented drawings."""
-        bank = CaptionBank(data.catalogue, data.styles, self.scene, self.text_encoder)
+        bank = CaptionBank(data.images, data.styles, self.scene, self.text_encoder)
         self.module = ScorerTraining(self.scorer, bank, self.learning_rate)
-        labels = {"rows": torch.arange(len(data.catalogue.items))}
+        labels = {"rows": torch.arange(len(data.images.items))}
         return self.module, drawing_batches(data, self.generator_folder, labels, self.batch_size, seed)
 
-    def finish(self, data: EmojiData) -> dict[str, float]:
+    def finish(self, data: StyledDataset) -> dict[str, float]:
         """Saves the scorer; how often a held-out drawing's best text is its own."""
         save_half(self.scorer.eval(), self.folder)
         _, held_out = rows_of(data)
         with torch.no_grad():
-            return self.module.accuracy(data.catalogue.pixels(held_out), held_out)
+            return self.module.accuracy(data.images.pixels(held_out), held_out)
 
 
 class JudgeStage:
@@ -203,27 +203,27 @@ class JudgeStage:
         self.perceptual, self.size = perceptual, size
         self.learning_rate, self.batch_size = learning_rate, batch_size
 
-    def build(self, data: EmojiData, seed: int) -> Built:
+    def build(self, data: StyledDataset, seed: int) -> Built:
         """Cross-entropy on augmented drawings."""
-        config = JudgeConfig(size=self.size, styles=sorted(data.styles), concepts=data.catalogue.concepts)
+        config = JudgeConfig(size=self.size, styles=sorted(data.styles), concepts=data.images.concepts)
         self.judge = Judge(config).start_from(self.perceptual)
         self.module = JudgeTraining(self.judge, self.learning_rate)
         return self.module, drawing_batches(data, self.generator_folder, self._labels(data), self.batch_size, seed)
 
-    def _labels(self, data: EmojiData) -> dict[str, Tensor]:
+    def _labels(self, data: StyledDataset) -> dict[str, Tensor]:
         style = {name: place for place, name in enumerate(self.judge.styles)}
         concept = {name: place for place, name in enumerate(self.judge.concepts)}
-        items, styles = data.catalogue.items, data.catalogue.style
+        items, styles = data.images.items, data.images.style
         return {
             "style": torch.tensor([style[styles[item.id]] for item in items]),
             "concept": torch.tensor([concept[item.concept] for item in items]),
         }
 
-    def finish(self, data: EmojiData) -> dict[str, float]:
+    def finish(self, data: StyledDataset) -> dict[str, float]:
         """Saves the judge; its accuracy on held-out drawings as drawn and as the autoencoder restores them."""
         save_half(self.judge.eval(), self.folder)
         _, rows = rows_of(data)
-        images, labels = data.catalogue.pixels(rows), self._labels(data)
+        images, labels = data.images.pixels(rows), self._labels(data)
         restored = restore(load_autoencoder(self.generator_folder), images)
         quality = {}
         for name, pixels in (("real", images), ("restored", restored)):
@@ -235,9 +235,9 @@ class JudgeStage:
         return quality
 
 
-def rows_of(data: EmojiData) -> tuple[Tensor, Tensor]:
+def rows_of(data: StyledDataset) -> tuple[Tensor, Tensor]:
     """Catalogue rows that training may see, and the held-out ones."""
-    return data.catalogue.rows(data.training_items), data.catalogue.rows(data.held_out_items)
+    return data.images.rows(data.training_items), data.images.rows(data.held_out_items)
 
 
 def save_half(model: nn.Module, folder: str) -> None:
@@ -254,13 +254,13 @@ def load_autoencoder(generator_folder: str) -> AutoencoderKL:
 
 
 def drawing_batches(
-    data: EmojiData, generator_folder: str, labels: dict[str, Tensor], batch_size: int, seed: int
+    data: StyledDataset, generator_folder: str, labels: dict[str, Tensor], batch_size: int, seed: int
 ) -> RowsDataModule:
     """Augmented training batches, half of them restored by the autoencoder, and plain held-out ones."""
     seen, held_out = rows_of(data)
     autoencoder = load_autoencoder(generator_folder)
-    everything = data.catalogue.pixels(torch.arange(len(data.catalogue.items)))
+    everything = data.images.pixels(torch.arange(len(data.images.items)))
     restored = ((restore(autoencoder, everything) + 1) * 127.5).round().byte()
-    collate = DrawingBatches(data.catalogue.images, restored, labels)
+    collate = DrawingBatches(data.images.uint8, restored, labels)
     fixed = [collate.plain(rows) for rows in held_out.split(VALIDATION_BATCH)]
     return RowsDataModule(ShuffledRows(seen, batch_size, seed, collate), fixed)

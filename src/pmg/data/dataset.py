@@ -1,0 +1,194 @@
+"""The interface of a data set: what every command needs of it (docs/extending.md has a worked example)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor
+
+from pmg.configuration.instantiate import nearest
+from pmg.domain import Behavior, Example, Item, PmgError
+
+
+class ImageStore(Protocol):
+    """The images of a data set's items, read on demand."""
+
+    @property
+    def size(self) -> int:
+        """Pixels a side."""
+        ...
+
+    def has(self, item: Item) -> bool:
+        """Returns whether there is an image of `item`."""
+        ...
+
+    def rows(self, items: Iterable[Item]) -> Tensor:
+        """Returns the row numbers of items, int64 `(B,)`.
+
+        Raises:
+            PmgError: one of them has no image.
+        """
+        ...
+
+    def pixels(self, rows: Tensor) -> Tensor:
+        """Returns the images of rows.
+
+        Args:
+            rows: int64 `(B,)`.
+
+        Returns:
+            Float32 in [-1, 1], `(B, 3, size, size)`.
+
+        Raises:
+            PmgError: an image is missing or damaged.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """The interaction history of one user.
+
+    Attributes:
+        user: their id.
+        behaviors: likes and dislikes, oldest first.
+    """
+
+    user: str
+    behaviors: tuple[Behavior, ...]
+
+    @property
+    def liked(self) -> tuple[Item, ...]:
+        """The items that they liked, oldest first."""
+        return tuple(behavior.item for behavior in self.behaviors if behavior.liked)
+
+    def until(self, likes: int) -> tuple[Behavior, ...]:
+        """Returns the interactions up to the like of this number, counted from 1."""
+        places = [place for place, behavior in enumerate(self.behaviors) if behavior.liked]
+        return self.behaviors[: places[likes - 1] + 1]
+
+
+class Dataset(Protocol):
+    """Users with their histories, targets and images.
+
+    A subclass has to define `images` and `examples`; it overrides the others where its data have more to offer.
+
+    Attributes:
+        groups: names of the labels by which results are split; `Example.labels` has a value for each of them.
+        taste_label: name of the label that holds the user's taste; users with equal values like the same. None: tastes
+            are not known, as of real users.
+    """
+
+    groups: tuple[str, ...] = ()
+    taste_label: str | None = None
+
+    @property
+    def images(self) -> ImageStore:
+        """The images of items.
+
+        Raises:
+            PmgError: the data set has none.
+        """
+        ...
+
+    def examples(self, split: str, users: int | None = None, targets: int | None = None) -> list[Example]:
+        """Returns the examples of a split, user by user; the same arguments give the same examples.
+
+        Args:
+            split: ``train``, ``validation`` or ``test``; no two of them share a user.
+            users: the first so many users; None: all.
+            targets: the first so many examples of each user; None: all.
+
+        Raises:
+            PmgError: there is no such split, or it has fewer users.
+        """
+        ...
+
+    def exclude(self, examples: Sequence[Example], tastes: Sequence[str]) -> list[Example]:
+        """Returns the examples of users who have none of `tastes` (the config key ``unseen``).
+
+        Raises:
+            PmgError: the data set has no taste of this name.
+        """
+        if tastes:
+            raise PmgError(f"unseen: {list(tastes)}. The users of this data set have no named tastes: leave it empty")
+        return list(examples)
+
+    def timelines(self, split: str) -> list[Timeline]:
+        """Returns the users of a split with all that they did, as ``pmg-keywords`` compares it.
+
+        Raises:
+            PmgError: there is no such split, or the data set has no interactions in time.
+        """
+        raise PmgError("this data set has no likes in time, which pmg-keywords compares: use data=movielens")
+
+    @property
+    def identity(self) -> str:
+        """A hash of the files that the data set was read from; empty: its config says all."""
+        return ""
+
+
+class StyledImageStore(ImageStore, Protocol):
+    """An `ImageStore` that is held in memory, each image with a known style.
+
+    Attributes:
+        items: the items in the order of their rows.
+        style: name of each item's style, by the item's id.
+        uint8: all images, `(N, 3, size, size)`.
+    """
+
+    items: list[Item]
+    style: Mapping[str, str]
+    uint8: Tensor
+
+    @property
+    def concepts(self) -> list[str]:
+        """All concepts, sorted."""
+        ...
+
+
+class StyledDataset(Dataset, Protocol):
+    """A data set whose images have known styles and concepts: the embedded models are pretrained and judged on it.
+
+    Attributes:
+        styles: facts about each style, by its name.
+    """
+
+    styles: Mapping[str, Mapping[str, str]]
+
+    @property
+    def images(self) -> StyledImageStore:
+        """The images of items with their styles."""
+        ...
+
+    @property
+    def training_items(self) -> list[Item]:
+        """Items whose images training may use."""
+        ...
+
+    @property
+    def held_out_items(self) -> list[Item]:
+        """Items whose images no training uses."""
+        ...
+
+
+def exclude_by_label(
+    examples: Sequence[Example], label: str, values: Sequence[str], allowed: Sequence[str]
+) -> list[Example]:
+    """Returns the examples whose label has none of `values`.
+
+    Args:
+        examples: of any users.
+        label: name of the label.
+        values: of the label, from the config key ``unseen``.
+        allowed: all values that the data set has.
+
+    Raises:
+        PmgError: a value is not in `allowed`.
+    """
+    unknown = [value for value in values if value not in allowed]
+    if unknown:
+        raise PmgError(f"unseen: no {label} '{unknown[0]}'{nearest(unknown[0], allowed)}")
+    return [example for example in examples if example.labels[label] not in values]
