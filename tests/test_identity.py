@@ -191,7 +191,7 @@ def test_evaluation_refuses_what_contradicts_its_generation(compose, tmp_path, o
     take_out(generated, "generate", [])
     folder = write_run(tmp_path / "generate", "generate", identity=identify(generated, "generate"))
     (folder / "config.yaml").write_text(OmegaConf.to_yaml(generated, resolve=True))
-    allowed = ("data=emoji", "trainer.max_steps=3", "dtype=float32", "method=none")
+    allowed = ("data=emoji", "trainer.max_steps=3", "dtype=float32", "method=none", "inversion.steps=3")
     for given, refused in ((override, True), *((other, False) for other in allowed)):
         cfg = compose("evaluate", f"generate_run={folder}", given)
         run = Run(tmp_path / "evaluate", "evaluate", stated=take_out(cfg, "evaluate", [given]))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pmg.configuration.identity import RUNS, Role, find_role, hash_images, hash_values, tell_differences
+from pmg.configuration.identity import RUNS, Role, find_role, hash_images, hash_values, select_result, tell_differences
 from pmg.configuration.instantiate import instantiate, portable
 from pmg.configuration.precision import ANY_DTYPE
 from pmg.domain import PmgError
@@ -127,10 +127,11 @@ def refuse_contradictions(stated: Mapping[str, Any], identity: Mapping[str, Any]
     Raises:
         PmgError: names the keys with both values.
     """
+    used = select_result("generate", {**identity, **stated})
     differ = {
         key: (identity.get(key), value)
         for key, value in stated.items()
-        if find_role("generate", key) is Role.RESULT
+        if (value is None or key in used)
         and not key.startswith(RUNS)
         and identity.get(key) != value
         and value != ANY_DTYPE  # an evaluation computes in the generation's floating point type
