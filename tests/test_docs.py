@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import re
+import sys
 import tomllib
 from pathlib import Path
 
+import hydra
 import pytest
 import yaml
 
 import pmg
+from plugins import write_examples
+from pmg.configuration.compose import own_hydra
+from pmg.configuration.plugins import read_override, searched
 from pmg.configuration.schemas import SCHEMAS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -39,7 +44,7 @@ NAMED = [
 
 
 @pytest.mark.parametrize(("verb", "overrides"), NAMED)
-def test_named_command_composes(compose, verb, overrides):
+def test_named_command_composes(compose, tmp_path, monkeypatch, verb, overrides):
     assert f"pmg-{verb}" in SCRIPTS, f"there is no pmg-{verb}"
     if verb not in SCHEMAS:
         assert not overrides, f"pmg-{verb} takes folders"
@@ -47,7 +52,14 @@ def test_named_command_composes(compose, verb, overrides):
     # of a sweep (a,b,c) the first value; Hydra's own keys are read outside of the job's config
     first = [word if word.split("=")[1][:1] in "[{" else word.split(",")[0] for word in overrides]
     own = [word for word in first if not word.startswith("hydra")]
-    compose(verb, *own)
+    if modules := read_override(overrides):
+        write_examples((ROOT / "docs" / "extending.md").read_text(), tmp_path)
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(sys, "path", list(sys.path))
+        with searched(modules), own_hydra(verb):
+            hydra.compose(verb, overrides=own)
+    else:
+        compose(verb, *own)
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)

@@ -16,7 +16,7 @@ from hydra.errors import MissingConfigException
 from omegaconf import OmegaConf
 
 from launchers import LAUNCHERS, launched_by
-from pmg.orchestration.launcher import explain
+from pmg.configuration.explanations import explain
 from pmg.orchestration.search import best, go_on
 from pmg.orchestration.sweep import rerun_command
 from pmg.orchestration.sweep_jobs import apart

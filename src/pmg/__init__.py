@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Any
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pmg.configuration.compose import compose as compose
+    from pmg.configuration.instantiate import instantiate as instantiate
+    from pmg.domain import PmgError as PmgError
+    from pmg.generation.pipeline_personalized import PersonalizedPipeline as PersonalizedPipeline
 
 __version__ = "0.1.0"
+__all__ = ["PersonalizedPipeline", "PmgError", "compose", "instantiate"]
+
+_HOMES = {
+    "PersonalizedPipeline": "pmg.generation.pipeline_personalized",
+    "PmgError": "pmg.domain",
+    "compose": "pmg.configuration.compose",
+    "instantiate": "pmg.configuration.instantiate",
+}
 
 
 def __getattr__(name: str) -> Any:
-    """Gives `PersonalizedPipeline` when it is asked for: it loads torch, which commands' help must not."""
-    if name == "PersonalizedPipeline":
-        from pmg.generation.pipeline_personalized import PersonalizedPipeline
-
-        return PersonalizedPipeline
+    """Imports a public name on first use: they load Hydra or torch, which ``--help`` must not wait for."""
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'pmg' has no attribute '{name}'")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import field, fields, is_dataclass, make_dataclass
 from typing import Any
 
@@ -26,6 +27,11 @@ def other_keys(command: str) -> dict[str, Any]:
         for name, part in known.items()
         if name not in read_keys(command)
     }
+
+
+def deletes_other(override: str, command: str) -> bool:
+    """Returns whether an override deletes what only other commands compose: Hydra would find nothing to delete."""
+    return override.startswith("~") and re.split(r"[./=]", override[1:])[0] in other_keys(command)
 
 
 def build_schema(command: str) -> type[Any]:

@@ -39,7 +39,7 @@ def _roles(**keys: str) -> dict[str, Role]:
 
 EVERY = _roles(
     result="seed dtype",
-    execution="device compile keep_contexts shard.count logger",
+    execution="device compile keep_contexts shard.count logger plugins",  # the classes that it allows are in the rest
     destination="""name run_dir results_dir paths encoder.language_model.cache_dir trainer.default_root_dir
         callbacks.checkpoint.dirpath""",
 )

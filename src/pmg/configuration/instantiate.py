@@ -15,33 +15,27 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from hydra.core.config_store import ConfigStore
 from hydra.errors import InstantiationException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from pmg.cache import Cache
-from pmg.configuration.composition import WHOLE_SCHEMAS, other_keys, read_keys
+from pmg.configuration.composition import other_keys, read_keys
+from pmg.configuration.plugins import installed_plugins
 from pmg.configuration.precision import ANY_DTYPE, is_bfloat16, settle_dtype, to_precision
 from pmg.configuration.ranges import argument_hints, find_infinite, find_problems
 from pmg.configuration.schemas import schema_ranges
-from pmg.configuration.targets import check_arguments, check_object, check_package
+from pmg.configuration.search_path import register_schemas, register_search_path
+from pmg.configuration.targets import allow_plugin, check_arguments, check_object, check_package
 from pmg.domain import PmgError
 
 _HYDRA_KEYS = frozenset({"_target_", "_partial_", "_convert_", "_recursive_", "_args_"})
 
 
 def register_configs() -> None:
-    """Puts the schemas and resolvers where Hydra finds them; safe to call again."""
-    store = ConfigStore.instance()
-    # Hydra copies it for each group that --help lists and TAB completes, one second in all, and changes no copy
-    ConfigStore.__deepcopy__ = lambda self, memo: self
-    for command, schema in WHOLE_SCHEMAS.items():
-        node = OmegaConf.structured(schema)
-        for name, value in other_keys(command).items():
-            if value is not None:
-                OmegaConf.set_struct(node[name], False)  # this command doesn't know what may be in it
-        store.store(name=f"{command}_schema", node=node, provider="pmg")
+    """Registers schemas and search path with Hydra, and the resolvers with OmegaConf; safe to call again."""
+    register_search_path()
+    register_schemas()
     OmegaConf.register_new_resolver("pmg.assets", find_assets, replace=True)
     OmegaConf.register_new_resolver("pmg.digest", lambda text: sha256(text.encode()).hexdigest()[:8], replace=True)
     OmegaConf.register_new_resolver("pmg.bfloat16", is_bfloat16, replace=True)
@@ -133,6 +127,25 @@ def check_targets(cfg: Any) -> None:
             problems.append(str(error))
     if problems:
         raise PmgError("config: " + " · ".join(problems))
+
+
+def allow_plugins(cfg: DictConfig) -> None:
+    """Allows a command's own config the plug-ins that it names: in ``plugins``, or an installed one by a ``_target_``.
+
+    What files of runs and pipelines name is not allowed by this: it is read later.
+
+    Args:
+        cfg: as composed, with the keys of other commands.
+
+    Raises:
+        PmgError: `plugins` names no plug-in.
+    """
+    plain = OmegaConf.to_container(cfg, resolve=False)
+    for name in plain.get("plugins") or []:
+        allow_plugin(str(name))
+    roots = {str(node["_target_"]).partition(".")[0] for _, node in _targets(plain)}
+    for name in roots.intersection(installed_plugins()):
+        allow_plugin(name)
 
 
 def take_out(cfg: DictConfig, command: str, overrides: Sequence[str]) -> dict[str, Any]:

@@ -22,6 +22,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_
 
 from annotated_types import Ge, Gt, Le, Lt
 
+from pmg.configuration.targets import is_library
+
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
@@ -123,10 +125,10 @@ def argument_hints(name: str, target: Callable[..., Any]) -> dict[str, Any]:
 
     Args:
         name: the target's dotted name.
-        target: a class or a function of pmg; other packages' ranges are in `OTHERS`. What a function takes as
+        target: a class or a function of pmg or a plug-in; libraries' ranges are in `OTHERS`. What a function takes as
             ``**rest`` belongs to the dataclass that it returns.
     """
-    if not name.startswith("pmg."):
+    if is_library(name):
         return get_type_hints(OTHERS[name], include_extras=True) if name in OTHERS else {}
     function = inspect.unwrap(target.__init__ if inspect.isclass(target) else getattr(target, "__func__", target))
     hints = _evaluated(function)

@@ -40,12 +40,14 @@ class RunConfig:
         seed: seed of every random number generator; null leaves them unseeded.
         run_dir: the run's folder; name an old one to go on in it.
         paths: where assets, outputs and cached results live.
+        plugins: modules of your own whose classes the config may build, see docs/extending.md.
     """
 
     name: str = "default"
     seed: int | None = ranged(0, Seed | None)
     run_dir: str | None = None
     paths: Any = None
+    plugins: list[str] = field(default_factory=list)
 
 
 @dataclass

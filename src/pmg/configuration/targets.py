@@ -7,10 +7,12 @@ with ``pmg``. So the checks compare the module that defines the object.
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Mapping
 from types import FunctionType
 from typing import Any
 
+from pmg.configuration.plugins import find_module, installed_plugins
 from pmg.domain import PmgError
 
 # modules whose classes, class methods and functions configs build; what reads and writes files is left out
@@ -40,10 +42,41 @@ LIBRARIES = [
 CODE_ARGUMENTS = frozenset({"trust_remote_code", "custom_pipeline", "allow_pickle", "weights_only", "pickle_module"})
 
 
-def allow_targets(module: str) -> None:
-    """Adds a module, with those below it, to what configs may build; for plug-ins, called by their code."""
-    if module not in OWN:
-        OWN.append(module)
+# packages of plug-ins that this process may build from: named by its command line or its Python code
+_allowed: dict[str, None] = {}
+
+
+def allow_plugin(name: str) -> str:
+    """Lets configs build the classes and functions of a plug-in; nothing is imported yet.
+
+    Args:
+        name: of its top-level package or module.
+
+    Returns:
+        The name.
+
+    Raises:
+        PmgError: there is no such module, or it belongs to Python or to a library that pmg stands on.
+    """
+    if name in sys.stdlib_module_names or name in _library_packages() or name in ("pmg", "hydra", "omegaconf"):
+        raise PmgError(f"plugins: '{name}' is no plug-in. Name a module of your own: plugins=[my_module].")
+    find_module(name)
+    _allowed[name] = None
+    return name
+
+
+def allowed_plugins() -> tuple[str, ...]:
+    """Returns the plug-ins that this process may build from."""
+    return tuple(_allowed)
+
+
+def is_library(target: str) -> bool:
+    """Returns whether a dotted name is of a library, whose own annotations hold no ranges."""
+    return target.partition(".")[0] in _library_packages()
+
+
+def _library_packages() -> set[str]:
+    return {module.partition(".")[0] for module in LIBRARIES}
 
 
 def check_package(key: str, target: Any) -> str:
@@ -59,10 +92,18 @@ def check_package(key: str, target: Any) -> str:
     Raises:
         PmgError: the target is no dotted name, a part of it is private, or its package is not allowed.
     """
-    packages = list(dict.fromkeys(module.split(".")[0] for module in (*OWN, *LIBRARIES)))
+    packages = list(dict.fromkeys(module.split(".")[0] for module in (*OWN, *LIBRARIES, *_allowed)))
     parts = target.split(".") if isinstance(target, str) else [""]
+    if parts[0] in installed_plugins() and parts[0] not in packages:
+        raise PmgError(
+            f"{key or 'node'}: target '{target}' is of the plug-in '{parts[0]}', which this command does not name. "
+            f"If its code may run, add plugins=[{parts[0]}]."
+        )
     if parts[0] not in packages or len(parts) < 2:
-        raise PmgError(f"{key or 'node'}: target '{target}' is outside the allowed packages ({', '.join(packages)})")
+        raise PmgError(
+            f"{key or 'node'}: target '{target}' is outside the allowed packages ({', '.join(packages)}). A module of "
+            "your own: see docs/extending.md."
+        )
     if not all(part.isidentifier() and not part.startswith("_") for part in parts):
         raise PmgError(f"{key or 'node'}: target '{target}' is no dotted name of a public class or function")
     return target
@@ -76,11 +117,12 @@ def check_object(key: str, target: str, found: Any) -> None:
     """
     where = f"{key or 'node'}: target '{target}'"
     if inspect.isclass(found):
-        modules, allowed = [found.__module__], [*OWN, *LIBRARIES]
+        modules, allowed = [found.__module__], [*OWN, *LIBRARIES, *_allowed]
     elif inspect.ismethod(found) and inspect.isclass(found.__self__):
-        modules, allowed = [found.__self__.__module__, found.__func__.__module__], [*OWN, *LIBRARIES]
+        modules = [found.__self__.__module__, found.__func__.__module__]
+        allowed = [*OWN, *LIBRARIES, *_allowed]
     elif isinstance(found, FunctionType) and "." not in found.__qualname__:
-        modules, allowed = [found.__module__], OWN
+        modules, allowed = [found.__module__], [*OWN, *_allowed]
     else:
         raise PmgError(f"{where} is no class, function or class method; name one of pmg's")
     for module in modules:

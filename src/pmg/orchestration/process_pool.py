@@ -21,6 +21,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import setup_globals
 
 from pmg.configuration.instantiate import register_configs
+from pmg.configuration.targets import allow_plugin, allowed_plugins
 from pmg.domain import PmgError
 from pmg.runs.exit_codes import is_interrupt
 from pmg.runs.process_state import keep_freed_memory, log_file
@@ -66,7 +67,7 @@ class Worker:
         self.result: Any = None
         self.error: BaseException | None = None
         self._receiver, sender = context.Pipe(duplex=False)
-        arguments = (job, sender, HydraConfig.instance().cfg)
+        arguments = (job, sender, HydraConfig.instance().cfg, allowed_plugins())
         self.process = context.Process(target=_live, args=arguments, name=job.name, daemon=True)
         self.process.start()
         sender.close()
@@ -145,7 +146,7 @@ def _as_they_end(workers: Sequence[Worker]) -> Iterator[Worker]:
             yield worker
 
 
-def _live(job: Job, sender: connection.Connection, hydra: Any) -> None:
+def _live(job: Job, sender: connection.Connection, hydra: Any, plugins: Sequence[str]) -> None:
     """The new process from its start to its end."""
     # Ctrl-C reaches all of a terminal's processes: the parent passes it on
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -155,6 +156,8 @@ def _live(job: Job, sender: connection.Connection, hydra: Any) -> None:
     register_configs()
     setup_globals()
     HydraConfig.instance().cfg = hydra  # which a config may refer to
+    for name in plugins:
+        allow_plugin(name)
     os.environ.update(job.environment)
     if not job.heard:
         _redirect(job.log)

@@ -16,7 +16,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from pmg.configuration.instantiate import check_targets, leaves, refuse_infinite, take_out
+from pmg.configuration.instantiate import allow_plugins, check_targets, leaves, refuse_infinite, take_out
 from pmg.domain import PmgError
 from pmg.runs.exit_codes import INTERRUPTED, exit_code, one_line
 from pmg.runs.locks import locked
@@ -136,6 +136,7 @@ def execute(
     run = Run(Path(cfg.run_dir), command, overrides=list(overrides), choices=choices or {}, leads=leads(command))
     with restored_state(), contextlib.ExitStack() as locks:
         try:
+            allow_plugins(cfg)
             run.stated = take_out(cfg, command, run.overrides)
             record = _admit(cfg, run, locks)
         except (PmgError, OmegaConfBaseException) as error:

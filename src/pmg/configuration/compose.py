@@ -1,0 +1,83 @@
+"""The config of a command in Python and notebooks, composed and checked as its console script does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import hydra
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from pmg.configuration.composition import deletes_other
+from pmg.configuration.explanations import explain
+from pmg.configuration.instantiate import allow_plugins, check_targets, leaves, nearest, register_configs, take_out
+from pmg.configuration.plugins import read_override, searched
+from pmg.configuration.schemas import SCHEMAS
+from pmg.configuration.search_path import CONFIG_MODULE
+from pmg.domain import PmgError
+
+_FIXED = ("${hydra:", "${now:")
+
+
+def compose(command: str, overrides: Sequence[str] = ()) -> DictConfig:
+    """Returns the checked config of a command.
+
+    Example::
+
+        cfg = pmg.compose("train", overrides=["encoder=tiny", "plugins=[my_module]"])
+        data = pmg.instantiate(cfg.data)
+
+    The process's own Hydra, where there is one, is left as it was.
+
+    Args:
+        command: ``train``, ``generate``, ``evaluate`` … without ``pmg-``.
+        overrides: as on the command line.
+
+    Returns:
+        The keys that the command reads. The run's folder and dates are fixed; other interpolations follow changes.
+
+    Raises:
+        PmgError: there is no such command, an override is not valid, or a ``_target_`` or value is refused.
+    """
+    if command not in SCHEMAS:
+        raise PmgError(f"no such command: '{command}'{nearest(command, SCHEMAS)}. Name one of {', '.join(SCHEMAS)}.")
+    register_configs()
+    given = [text for text in overrides if not deletes_other(text, command)]
+    try:
+        with searched(read_override(given)), own_hydra(command):
+            cfg = hydra.compose(command, overrides=given, return_hydra_config=True)
+            _fix(cfg)
+            allow_plugins(cfg)
+            take_out(cfg, command, given)
+    except (HydraException, OmegaConfBaseException, YAMLError) as error:
+        raise PmgError(explain(error, command)) from error
+    check_targets(cfg)
+    return cfg
+
+
+@contextmanager
+def own_hydra(command: str) -> Iterator[None]:
+    """Makes pmg's configs those of Hydra inside; the process's own Hydra and its config come back afterwards."""
+    instance, config = GlobalHydra.instance(), HydraConfig.instance()
+    outer, outer_config = instance.hydra, config.cfg
+    instance.clear()
+    try:
+        with hydra.initialize_config_module(CONFIG_MODULE, job_name=command, version_base="1.3"):
+            yield
+    finally:
+        GlobalHydra.instance().hydra, config.cfg = outer, outer_config
+
+
+def _fix(cfg: DictConfig) -> None:
+    """Replaces interpolations that need Hydra by their values, and takes Hydra's own config out."""
+    HydraConfig.instance().set_config(cfg)
+    with open_dict(cfg):
+        del cfg["hydra"]
+        for key, value in list(leaves(OmegaConf.to_container(cfg, resolve=False))):
+            if isinstance(value, str) and any(text in value for text in _FIXED):
+                OmegaConf.update(cfg, key, OmegaConf.select(cfg, key))

@@ -1,0 +1,103 @@
+"""Explains errors of Hydra and OmegaConf in one line that names the nearest valid choice."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import hydra
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import MissingConfigException, OverrideParseException
+from omegaconf import OmegaConf, open_dict
+from yaml import YAMLError
+
+from pmg.configuration.instantiate import nearest
+from pmg.configuration.search_path import CONFIG_MODULE
+
+HYDRA_EXTRAS = {  # launchers and sweepers of other packages, with our extra that brings them
+    "hydra/launcher/joblib": "sweep",
+    "hydra/launcher/submitit_local": "sweep",
+    "hydra/launcher/submitit_slurm": "sweep",
+    "hydra/launcher/ray": "ray",
+    "hydra/sweeper/optuna": "sweep",
+}
+
+
+def explain(error: BaseException, command: str) -> str:
+    """Turns an error of Hydra or OmegaConf into one line that names the nearest valid choice."""
+    for cause in _chain(error):
+        if isinstance(cause, MissingConfigException):
+            return _explain_option(cause)
+    if isinstance(error, YAMLError):
+        return f"can't read the config: {' '.join(str(error).split())}"
+    if isinstance(error, OSError):
+        return f"can't use the run folder {error.filename}: {error.strerror}"
+    if isinstance(error, OverrideParseException):
+        return f"can't read the override '{error.override}': {str(error).splitlines()[0]}"
+    text = "\n".join(str(cause) for cause in _chain(error))
+    unknown = re.search(r"Key '([^']+)' (?:is )?not in|Could not (?:override|delete from config\.) '([^']+)'", text)
+    if unknown:
+        return _explain_key(text, unknown.group(1) or unknown.group(2), command)
+    value = re.search(r"^\s*full_key: (\S+)", text, re.MULTILINE)
+    where = f" (key '{value.group(1)}')" if value else ""
+    lines = dict.fromkeys(_first_line(cause) for cause in _chain(error))
+    return ": ".join(line for line in lines if line) + where
+
+
+def _first_line(error: BaseException) -> str:
+    """Returns the first line of an error's message, and the second where the first only announces it."""
+    lines = [" ".join(line.split()) for line in str(error).splitlines() if line.strip()]
+    return " ".join(lines[: 2 if lines and lines[0].endswith(":") else 1])
+
+
+def _explain_option(error: MissingConfigException) -> str:
+    """Explains a group option, experiment or root file that doesn't exist."""
+    missing = error.missing_cfg_file
+    name = missing[0] if isinstance(missing, (list, tuple)) else str(missing)
+    group, _, option = name.rpartition("/")
+    options = list(error.options or [])
+    if extra := HYDRA_EXTRAS.get(name):
+        return f"{group}={option} needs a package that is not installed: pip install 'pmg[{extra}]'"
+    hint = nearest(option, options)
+    listed = f" (options: {', '.join(options)})" if options else ""
+    return f"unknown option {group}={option}{hint}{listed}" if group else f"no config '{option}'{hint}"
+
+
+def _explain_key(text: str, key: str, command: str) -> str:
+    """Explains a key that the config doesn't have, on the command line or in a file."""
+    override = re.search(r"Could not override '([^']+)'", text)
+    source = re.search(r"In '([^']+)': (?!Could not find)", text)
+    full = override.group(1) if override else _full_key(text, key)
+    known = _known_keys(command)
+    hint = nearest(full, known)
+    where = f" in {source.group(1)}.yaml" if source else ""
+    return f"unknown key '{full}'{where}{hint}"
+
+
+def _full_key(text: str, key: str) -> str:
+    full = re.search(r"^\s*full_key: (\S+)", text, re.MULTILINE)
+    return full.group(1) if full else key
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__
+
+
+def _known_keys(command: str) -> list[str]:
+    """Returns every key of the command's config (dotted) and its groups, composed without overrides."""
+    GlobalHydra.instance().clear()
+    with hydra.initialize_config_module(CONFIG_MODULE, version_base="1.3"):
+        cfg = hydra.compose(command, return_hydra_config=True)
+    choices = [str(group) for group in cfg.hydra.runtime.choices]
+    with open_dict(cfg):
+        del cfg["hydra"]
+    return [*_keys(OmegaConf.to_container(cfg, resolve=False)), *choices]
+
+
+def _keys(node: Any, prefix: str = "") -> Iterator[str]:
+    for name, value in node.items() if isinstance(node, dict) else ():
+        yield f"{prefix}{name}"
+        yield from _keys(value, f"{prefix}{name}.")

@@ -1,0 +1,48 @@
+"""What Hydra composes from besides ``pmg.conf``: the commands' schemas, and the config folders of plug-ins."""
+
+from __future__ import annotations
+
+from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.config_store import ConfigStore
+from hydra.core.plugins import Plugins
+from hydra.plugins.search_path_plugin import SearchPathPlugin
+from omegaconf import OmegaConf
+
+from pmg.configuration.composition import WHOLE_SCHEMAS, other_keys
+from pmg.configuration.plugins import GROUP, find_config_folders
+
+CONFIG_MODULE = "pmg.conf"
+
+
+class PmgSearchPath(SearchPathPlugin):
+    """Adds the config folders of plug-ins to the search path of pmg's commands.
+
+    The folders come last: an option of pmg's own can't be replaced, only options be added.
+    """
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        """Extends a search path that holds ``pmg.conf``; those of other Hydra applications stay as they are."""
+        if not any(element.path == f"pkg://{CONFIG_MODULE}" for element in search_path.get_path()):
+            return
+        for name, folder in find_config_folders().items():
+            search_path.append(f"{GROUP}: {name}", f"file://{folder}")
+
+
+def register_search_path() -> None:
+    """Registers the plug-ins' search path with Hydra; safe to call again."""
+    Plugins.instance().register(PmgSearchPath)
+
+
+def register_schemas() -> None:
+    """Stores the schema of each command where Hydra finds it; safe to call again."""
+    store = ConfigStore.instance()
+    # Hydra 1.3 copies the whole store for each group that --help lists and TAB completes, and changes no copy: 0.9 s
+    # of 1.5, of which its own nodes and its launchers' are the most. No public setting turns that off, and the source
+    # that holds the store can't be replaced (`SourcesRegistry.register` keeps the first)
+    ConfigStore.__deepcopy__ = lambda self, memo: self
+    for command, schema in WHOLE_SCHEMAS.items():
+        node = OmegaConf.structured(schema)
+        for name, value in other_keys(command).items():
+            if value is not None:
+                OmegaConf.set_struct(node[name], False)  # values for other commands have no schema here
+        store.store(name=f"{command}_schema", node=node, provider="pmg")

@@ -1,0 +1,62 @@
+"""What tests of plug-ins share: a small one, installed or not."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+
+CODE = """
+from dataclasses import dataclass
+from pathlib import Path
+
+from pmg.configuration.ranges import Count
+from pmg.preferences.keywords import merge_keywords, rank
+
+Path({canary!r}).touch()
+
+
+@dataclass(frozen=True)
+class LastOptions:
+    count: Count = 1
+
+    def __call__(self, language_model, context, attributes):
+        scores = [0.0] * self.count
+        found = [rank(each.options[-self.count:], scores, self.count) for each in attributes.values()]
+        return [merge_keywords(found)] * len(context)
+
+
+def run(*args, **kwargs):
+    Path({canary!r}).write_text("called")
+"""
+OPTION = "# The last options of each attribute.\n_target_: {name}.LastOptions\ncount: 2\n"
+
+
+def write_examples(text, folder):
+    """Writes the files that code blocks of a document begin with: ``# NAME.py`` or ``# conf/GROUP/NAME.yaml``."""
+    for name, code in re.findall(r"```(?:python|yaml)\n# ([\w/]+\.(?:py|yaml))[^\n]*\n(.*?)```", text, re.DOTALL):
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(code)
+
+
+def write_plugin(folder, name, installed=True, package=True):
+    """Writes a plug-in with a keyword decoder, and returns the file that appears when it is imported.
+
+    Args:
+        folder: on Python's path, or to be put there.
+        name: of the module.
+        installed: whether metadata with an entry point lies beside it, as pip writes it.
+        package: whether it is a package, or a file with a folder ``conf`` beside it.
+    """
+    canary = folder / f"{name}_was_imported"
+    code = textwrap.dedent(CODE).format(canary=str(canary))
+    home = folder / name if package else folder
+    (home / "conf" / "decoding").mkdir(parents=True)
+    (home / "__init__.py" if package else home / f"{name}.py").write_text(code)
+    (home / "conf" / "decoding" / f"{name}.yaml").write_text(OPTION.format(name=name))
+    if installed:
+        metadata = folder / f"{name}-1.dist-info"
+        metadata.mkdir()
+        (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1\n")
+        (metadata / "entry_points.txt").write_text(f"[pmg.plugins]\n{name} = {name}\n")
+    return canary
