@@ -28,36 +28,39 @@ def data():
 
 @pytest.mark.parametrize("split", ["train", "validation", "test"])
 def test_no_split_leaks(data, split):
-    queries = USERS.queries(data, split)
-    assert len(queries) == 2 * USERS.sizes[split]
-    check_look_leaks(data, queries, split)
+    samples = USERS.samples(data, split)
+    assert len(samples) == 2 * USERS.sizes[split]
+    check_look_leaks(data, samples, split)
 
 
 def test_groups_are_what_they_say(data):
-    for query in USERS.queries(data, "test"):
-        artists = {artist for artist, _ in query.taste.looks}
-        seen = {data.space.is_seen(finish) for _, finish in query.taste.looks}
-        assert (query.taste.group == "unseen_artist") == bool(artists & data.unseen_artists)
-        assert seen == {query.taste.group != "unseen_region"}
-    assert {query.taste.group for query in USERS.queries(data, "train")} == {"met"}
+    for sample in USERS.samples(data, "test"):
+        artists = {artist for artist, _ in sample.taste.looks}
+        seen = {data.space.is_seen(finish) for _, finish in sample.taste.looks}
+        assert (sample.taste.group == "unseen_artist") == bool(artists & data.unseen_artists)
+        assert seen == {sample.taste.group != "unseen_region"}
+    assert {sample.taste.group for sample in USERS.samples(data, "train")} == {"met"}
 
 
 def test_validation_and_test_share_no_cell(data):
     cells = [
-        {(data.drawings.items[query.target].concept, query.taste.looks[0][0]) for query in USERS.queries(data, split)}
+        {
+            (data.drawings.items[sample.target].concept, sample.taste.looks[0][0])
+            for sample in USERS.samples(data, split)
+        }
         for split in ("validation", "test")
     ]
     assert not cells[0] & cells[1]
 
 
 def test_a_user_depends_on_their_number_alone(data):
-    few, many = USERS.queries(data, "train", 5), USERS.queries(data, "train", 20)
+    few, many = USERS.samples(data, "train", 5), USERS.samples(data, "train", 20)
     assert many[: len(few)] == few
 
 
 def test_tastes_are_many_and_some_users_have_several(data):
-    queries = USERS.queries(data, "train")
-    tastes = {query.taste for query in queries}
+    samples = USERS.samples(data, "train")
+    tastes = {sample.taste for sample in samples}
     assert len(tastes) == 60
     assert 5 < sum(len(taste.looks) > 1 for taste in tastes) < 30
     assert all(abs(sum(taste.shares) - 1) < 1e-9 for taste in tastes)
@@ -65,27 +68,29 @@ def test_tastes_are_many_and_some_users_have_several(data):
 
 def test_most_of_a_history_is_of_the_taste(data):
     inside = total = 0
-    for query in USERS.queries(data, "train"):
-        artists = {artist for artist, _ in query.taste.looks}
-        inside += sum(data.drawings.artists[picture.row] in artists for picture in query.history)
-        total += len(query.history)
-        assert 4 <= len(query.history) <= 12
+    for sample in USERS.samples(data, "train"):
+        artists = {artist for artist, _ in sample.taste.looks}
+        inside += sum(data.drawings.artists[picture.row] in artists for picture in sample.history)
+        total += len(sample.history)
+        assert 4 <= len(sample.history) <= 12
     assert inside / total > 0.7
 
 
 def test_the_truth_shows_the_target_at_the_looks_centres(data):
-    for query in USERS.queries(data, "test"):
-        assert query.truth
-        assert {data.drawings.items[p.row].concept for p in query.truth} == {data.drawings.items[query.target].concept}
-        assert {p.finish for p in query.truth} <= {finish for _, finish in query.taste.looks}
+    for sample in USERS.samples(data, "test"):
+        assert sample.truth
+        assert {data.drawings.items[p.row].concept for p in sample.truth} == {
+            data.drawings.items[sample.target].concept
+        }
+        assert {p.finish for p in sample.truth} <= {finish for _, finish in sample.taste.looks}
 
 
 def test_leaks_are_found(data):
-    query = USERS.queries(data, "test", 1)[0]
-    held_out = Picture(int(data.rows("test")[0]), query.taste.looks[0][1])
+    sample = USERS.samples(data, "test", 1)[0]
+    held_out = Picture(int(data.rows("test")[0]), sample.taste.looks[0][1])
     with pytest.raises(PmgError, match="held-out drawing"):
-        check_look_leaks(data, [replace(query, history=(held_out,))], "test")
-    with pytest.raises(PmgError, match="already used"):
-        check_look_leaks(data, [replace(query, history=(Picture(query.target, held_out.finish),))], "test")
+        check_look_leaks(data, [replace(sample, history=(held_out,))], "test")
+    with pytest.raises(PmgError, match="concept of their history"):
+        check_look_leaks(data, [replace(sample, history=(Picture(sample.target, held_out.finish),))], "test")
     with pytest.raises(PmgError, match="belongs to"):
-        check_look_leaks(data, [query], "validation")
+        check_look_leaks(data, [sample], "validation")

@@ -192,3 +192,20 @@ def exclude_by_label(
     if unknown:
         raise PmgError(f"unseen: no {label} '{unknown[0]}'{nearest(unknown[0], allowed)}")
     return [example for example in examples if example.labels[label] not in values]
+
+
+def check_split(split: str, users: int | None, sizes: Mapping[str, int]) -> None:
+    """Checks the arguments of `Dataset.examples`.
+
+    Args:
+        split: name of a split.
+        users: number of users; None: all.
+        sizes: number of users in each split.
+
+    Raises:
+        PmgError: there is no such split, or it has fewer users.
+    """
+    if split not in sizes:
+        raise PmgError(f"data has no split '{split}'{nearest(split, sizes)} (known: {', '.join(sizes)})")
+    if users is not None and users > sizes[split]:
+        raise PmgError(f"split '{split}' has {sizes[split]} users, {users} were asked for")

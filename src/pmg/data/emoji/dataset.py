@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 
-from pmg.data.dataset import Dataset, exclude_by_label
+from pmg.data.dataset import Dataset, check_split, exclude_by_label
 from pmg.data.emoji.catalogue import Catalogue, read_digest
 from pmg.data.emoji.holdout import check_leaks, hold_out, training_items
 from pmg.data.emoji.tastes import build_tastes, check_tastes
 from pmg.data.emoji.users import Shelf, UserSimulation
-from pmg.domain import Example, Item, PmgError
+from pmg.domain import Example, Item
 
 
 class EmojiData(Dataset):
@@ -73,10 +73,7 @@ class EmojiData(Dataset):
         Raises:
             PmgError: the split is unknown or smaller than asked for, or it leaks.
         """
-        if split not in self.users.sizes:
-            raise PmgError(f"data has no split '{split}'; known: {', '.join(self.users.sizes)}")
-        if users is not None and users > self.users.sizes[split]:
-            raise PmgError(f"split '{split}' has {self.users.sizes[split]} users, {users} were asked for")
+        check_split(split, users, self.users.sizes)
         examples = self.users.split(split, self.shelf, self.tastes, users, targets)
         check_leaks({split: examples}, self.images.style, self.held_out)
         return examples

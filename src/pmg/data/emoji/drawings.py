@@ -6,7 +6,6 @@ import random
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -18,14 +17,6 @@ from pmg.data.emoji.finish_space import FinishSpace
 from pmg.data.emoji.finishes import Finish, FinishBatch, apply_finishes
 from pmg.domain import Item, PmgError
 from pmg.seeding import stable_number
-
-
-class UserSampler(Protocol):
-    """Draws simulated users with their questions."""
-
-    def queries(self, data: LookData, split: str, users: int | None = None) -> list[Any]:
-        """Returns the questions of a split, user by user."""
-        ...
 
 
 class Drawings:
@@ -139,14 +130,12 @@ class LookData:
         space: draws finishes.
         unseen_artists: artists that no training sees, except the judge's.
         seed: of the held-out cells.
-        users: draws users; None: there are none, as for training the embedded models.
     """
 
     def __init__(
-        self, folder: str, topics: Sequence[str] | None, space: FinishSpace, unseen_artists: Sequence[str], seed: Seed,
-        users: UserSampler | None = None,
-    ) -> None:  # fmt: skip
-        self.users = users
+        self, folder: str, topics: Sequence[str] | None, space: FinishSpace, unseen_artists: Sequence[str], seed: Seed
+    ) -> None:
+        self.folder = folder
         self.drawings, self.space = Drawings.load(folder, topics), space
         self.unseen_artists = frozenset(unseen_artists)
         artists = set(self.drawings.artists)

@@ -7,7 +7,10 @@ ground. All operations are deterministic; the same drawing and finish give the s
 
 from __future__ import annotations
 
+import base64
+import binascii
 import math
+import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Literal
@@ -63,6 +66,31 @@ class Finish:
 
 
 AS_DRAWN = Finish()
+_CODE = struct.Struct(">19fB")  # hue to duotone, two colours, outline and its colour, ground, degree; surface
+
+
+def encode_finish(finish: Finish) -> str:
+    """Returns a finish as 104 characters that are fit for file names; pictures under it stay equal bit for bit."""
+    numbers = [
+        finish.hue, finish.saturation, finish.lightness, finish.contrast, finish.duotone, *finish.dark, *finish.light,
+        finish.outline, *finish.outline_colour, *finish.ground, finish.degree,
+    ]  # fmt: skip
+    return base64.urlsafe_b64encode(_CODE.pack(*numbers, SURFACES.index(finish.surface))).decode()
+
+
+def decode_finish(code: str) -> Finish:
+    """Returns the finish that `encode_finish` wrote, its numbers rounded to float32.
+
+    Raises:
+        ValueError: the text is no finish.
+    """
+    try:
+        *numbers, surface = _CODE.unpack(base64.urlsafe_b64decode(code))
+        kind = SURFACES[surface]
+    except (binascii.Error, struct.error, IndexError) as error:
+        raise ValueError(f"not an encoded finish: '{code}'") from error
+    dark, light, line, ground = (tuple(numbers[start : start + 3]) for start in (5, 8, 12, 15))
+    return Finish(*numbers[:5], dark, light, numbers[11], line, ground, kind, numbers[18])
 
 
 @dataclass

@@ -45,8 +45,8 @@ class Picture:
 
 
 @dataclass(frozen=True)
-class LookQuery:
-    """One question about a user.
+class LookSample:
+    """One target of a user.
 
     Attributes:
         user: their name.
@@ -67,8 +67,8 @@ class LookUsers:
     """Draws users; each depends on the seed and their own number alone.
 
     Training users like looks that training may see. Validation and test users are drawn from three groups in turn:
-    looks that were met, finishes of unseen regions, unseen artists. Their targets are cells that no training sees, and
-    validation and test share no concept.
+    looks that training may see, finishes of unseen regions, unseen artists. Their targets are cells that no training
+    sees, and validation and test share no concept.
 
     Args:
         train: users of the training split.
@@ -81,66 +81,78 @@ class LookUsers:
         several: share of users who like two or three looks.
         spread: of the finishes around a look's centre, as a share of each parameter's range.
         seed: of it all.
+
+    Raises:
+        PmgError: the shortest history is longer than the longest.
     """
 
     def __init__(
         self, train: Count, validation: Count, test: Count, targets: Count, min_history: Count, max_history: Count,
         noise: Share, several: Share, spread: NotNegative, seed: Seed,
     ) -> None:  # fmt: skip
+        if min_history > max_history:
+            raise PmgError(
+                f"data.users.min_history must be at most data.users.max_history ({max_history}), got {min_history}"
+            )
         self.sizes = {"train": train, "validation": validation, "test": test}
         self.targets, self.lengths, self.noise = targets, (min_history, max_history), noise
         self.several, self.spread, self.seed = several, spread, seed
 
-    def queries(self, data: LookData, split: str, users: int | None = None) -> list[LookQuery]:
-        """Returns the questions of a split, user by user.
+    def samples(
+        self, data: LookData, split: str, users: int | None = None, targets: int | None = None
+    ) -> list[LookSample]:
+        """Returns the samples of a split, user by user.
 
         Args:
             data: drawings and the space of finishes.
             split: ``train``, ``validation`` or ``test``.
-            users: the first so many; None: all.
+            users: the first so many users; None: all.
+            targets: the first so many samples of each user; None: all.
         """
-        shelf = LookShelf(data)
+        index = DrawingIndex(data)
         numbers = range(self.sizes[split] if users is None else users)
-        return [query for number in numbers for query in islice(self._user(shelf, split, number), self.targets)]
+        return [sample for number in numbers for sample in islice(self._user(index, split, number), targets)]
 
-    def _user(self, shelf: LookShelf, split: str, number: int) -> Iterator[LookQuery]:
+    def _user(self, index: DrawingIndex, split: str, number: int) -> Iterator[LookSample]:
         rng = random.Random(stable_number(self.seed, "look user", split, number))
         group = "met" if split == "train" else GROUPS[number % len(GROUPS)]
-        taste = self._taste(shelf, group, rng)
-        targets = shelf.choose_targets(split, taste, self.targets, rng)
-        used = {shelf.concept(row) for row in targets}
-        history = self._history(shelf, taste, used, rng)
+        taste = self._taste(index, group, rng)
+        targets = index.choose_targets(split, taste, self.targets, rng)
+        used = {index.concept(row) for row in targets}
+        history = self._history(index, taste, used, rng)
         for target in targets:
-            truth = shelf.truth(target, taste)
-            yield LookQuery(f"{split}-{number:05d}", taste, history, target, truth)
+            truth = index.truth(target, taste)
+            yield LookSample(f"{split}-{number:05d}", taste, history, target, truth)
 
-    def _taste(self, shelf: LookShelf, group: str, rng: random.Random) -> LookTaste:
+    def _taste(self, index: DrawingIndex, group: str, rng: random.Random) -> LookTaste:
         count = rng.choice((2, 3)) if rng.random() < self.several else 1
-        looks = tuple(shelf.sample_look(group, rng) for _ in range(count))
+        looks = tuple(index.sample_look(group, rng) for _ in range(count))
         weights = sorted((rng.uniform(0.5, 1.5) for _ in looks), reverse=True)
         return LookTaste(looks, tuple(weight / sum(weights) for weight in weights), group)
 
-    def _history(self, shelf: LookShelf, taste: LookTaste, used: set[str], rng: random.Random) -> tuple[Picture, ...]:
+    def _history(
+        self, index: DrawingIndex, taste: LookTaste, used: set[str], rng: random.Random
+    ) -> tuple[Picture, ...]:
         length = rng.randint(*self.lengths)
-        strays = min(sum(rng.random() < self.noise for _ in range(length)), (length - 1) // 3)
+        outside = min(sum(rng.random() < self.noise for _ in range(length)), (length - 1) // 3)
         used = set(used)
         history = []
-        for place in range(length):
-            if place < strays:
-                look = shelf.sample_look("met", rng)
+        for number in range(length):
+            if number < outside:
+                look = index.sample_look("met", rng)
                 finish = look[1]
             else:
                 look = rng.choices(taste.looks, weights=taste.shares)[0]
-                finish = shelf.data.space.vary(look[1], rng, self.spread)
-            row = shelf.choose(look[0], used, rng)
-            used.add(shelf.concept(row))
+                finish = index.data.space.vary(look[1], rng, self.spread)
+            row = index.choose(look[0], used, rng)
+            used.add(index.concept(row))
             history.append(Picture(row, finish))
         rng.shuffle(history)
         return tuple(history)
 
 
-class LookShelf:
-    """The drawings sorted for drawing users.
+class DrawingIndex:
+    """The drawings by split and artist, from which users' histories and targets are sampled.
 
     Args:
         data: drawings and the space of finishes.
@@ -161,7 +173,7 @@ class LookShelf:
         return rng.choice(sorted(artists)), self.data.space.sample(rng, seen=group != "unseen_region")
 
     def choose_targets(self, split: str, taste: LookTaste, count: int, rng: random.Random) -> list[int]:
-        """Returns rows of drawings by the artist of the first look, of different concepts that the split may ask for.
+        """Returns rows of different concepts that are targets of the split, drawn by the artist of the first look.
 
         Raises:
             PmgError: the catalogue's topics leave too few of them.
@@ -171,7 +183,9 @@ class LookShelf:
         if split == "train":  # every look must have its truth among what training may see
             rows = [row for row in rows if len(self.truth(row, taste)) == len(taste.looks)]
         if len(rows) < count:
-            raise PmgError(f"data.topics leave {len(rows)} {split} targets drawn by {artist}, {count} are needed")
+            raise PmgError(
+                f"data.topics leaves {len(rows)} {split} targets by {artist}, {count} are needed: add topics"
+            )
         return rng.sample(rows, count)
 
     def _candidates(self, split: str, artist: str) -> list[int]:
@@ -199,23 +213,23 @@ class LookShelf:
         return rng.choice([row for row in self.rows[split][artist] if self.concept(row) not in used])
 
 
-def check_look_leaks(data: LookData, queries: Sequence[LookQuery], split: str) -> None:
-    """Refuses questions that leak.
+def check_look_leaks(data: LookData, samples: Sequence[LookSample], split: str) -> None:
+    """Checks that no sample leaks what training must not see, or shows the target.
 
     Raises:
         PmgError: a history holds a held-out cell or the target's concept, or a target is of another split.
     """
-    for query in queries:
-        concepts = {data.drawings.items[picture.row].concept for picture in query.history}
-        if data.drawings.items[query.target].concept in concepts:
-            raise PmgError(f"leak: {query.user} is asked for a concept that they already used")
-        for picture in query.history:
+    for sample in samples:
+        concepts = {data.drawings.items[picture.row].concept for picture in sample.history}
+        if data.drawings.items[sample.target].concept in concepts:
+            raise PmgError(f"leak: the target of {sample.user} is a concept of their history")
+        for picture in sample.history:
             item, artist = data.drawings.items[picture.row], data.drawings.artists[picture.row]
             if data.split_of(item, artist) in ("validation", "test"):
-                raise PmgError(f"leak: the history of {query.user} holds the held-out drawing {item.id}")
-        target = data.drawings.items[query.target]
-        found = data.split_of(target, data.drawings.artists[query.target])
+                raise PmgError(f"leak: the history of {sample.user} holds the held-out drawing {item.id}")
+        target = data.drawings.items[sample.target]
+        found = data.split_of(target, data.drawings.artists[sample.target])
         if found == "unseen_artists":
             found = data.cells.split(target.concept)
         if found != split:
-            raise PmgError(f"leak: {query.user} of '{split}' is asked for {target.id}, which belongs to '{found}'")
+            raise PmgError(f"leak: {target.id}, a target of {sample.user} in '{split}', belongs to '{found}'")
