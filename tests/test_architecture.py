@@ -11,7 +11,7 @@ import pytest
 SOURCE = Path(__file__).resolve().parents[1] / "src" / "pmg"
 FILES = sorted(SOURCE.rglob("*.py"))
 LAYERS = [
-    {"domain", "losses", "cache", "seeding"},
+    {"domain", "losses", "cache", "seeding", "natural_order"},
     {"configuration"},
     {"runs"},
     {"models"},

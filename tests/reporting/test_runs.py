@@ -5,8 +5,9 @@ import shutil
 import pytest
 
 from pmg.domain import PmgError
+from pmg.natural_order import natural_key
 from pmg.reporting.artifacts import gather, read_curves
-from pmg.reporting.runs import find_runs, natural, read_runs
+from pmg.reporting.runs import find_runs, read_runs
 from runs import write_curve, write_records, write_rows, write_run
 
 
@@ -29,7 +30,7 @@ def test_a_part_is_no_run_however_often_its_folder_is_named(tmp_path):
 
 def test_names_are_sorted_by_the_numbers_in_them():
     names = ["alpha=0.25", "alpha=0.5", "alpha=1.0,seed=2", "alpha=1.0,seed=10", "beta"]
-    assert sorted([*names[2:], *names[:2]], key=natural) == names
+    assert sorted([*names[2:], *names[:2]], key=natural_key) == names
 
 
 def test_runs_that_did_not_end_well_are_kept_with_the_reason(tmp_path):

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
+from pmg.natural_order import natural_key
 from pmg.orchestration import search, sweep_jobs
 from pmg.runs.run_folder import METRICS_FILE
 
@@ -105,7 +106,7 @@ def _submitted(folder: Path) -> str:
 def find_jobs(folder: Path, command: str) -> list[Job]:
     """The sweep's jobs that have begun, in the order of their folders; parts of a job are none."""
     jobs = []
-    for path in sorted(folder.rglob(METRICS_FILE), key=lambda path: (len(path.parts), _natural(path))):
+    for path in sorted(folder.rglob(METRICS_FILE), key=lambda path: (len(path.parts), natural_key(path))):
         try:
             metrics = json.loads(path.read_text())
         except ValueError:
@@ -113,11 +114,6 @@ def find_jobs(folder: Path, command: str) -> list[Job]:
         if metrics.get("command") == command and not any(path.is_relative_to(job.folder) for job in jobs):
             jobs.append(Job(path.parent, metrics))
     return jobs
-
-
-def _natural(path: Path) -> list[Any]:
-    """Sorts ``10`` behind ``9``."""
-    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in path.parts]
 
 
 def varied(jobs: Sequence[Job]) -> list[dict[str, str]]:

@@ -12,7 +12,8 @@ import pandas as pd
 from pmg.domain import PmgError
 from pmg.evaluation.report import COLUMNS
 from pmg.generation.records import RECORDS, Record, read_records
-from pmg.reporting.runs import RunFolder, natural, progress
+from pmg.natural_order import natural_key
+from pmg.reporting.runs import RunFolder, progress
 
 JUDGES = ("evaluate", "study", "keywords")
 TRAINERS = ("train", "pretrain")
@@ -62,7 +63,7 @@ def gather(runs: Sequence[RunFolder]) -> Evidence:
 def read_curves(run: RunFolder) -> pd.DataFrame | None:
     """Metrics by step; where training was resumed from a checkpoint, the later version counts."""
     for part in run.whole:
-        versions = sorted(part.folder.glob("csv/version_*/metrics.csv"), key=natural)
+        versions = sorted(part.folder.glob("csv/version_*/metrics.csv"), key=natural_key)
         frames = [pd.read_csv(path) for path in versions if path.stat().st_size]
         if part.command in TRAINERS and frames:
             joined = frames[0]

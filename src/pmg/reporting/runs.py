@@ -18,6 +18,7 @@ from rich.progress import track
 from pmg.configuration.identity import COMMANDS, RUNS, Role, find_role
 from pmg.configuration.instantiate import leaves
 from pmg.domain import PmgError
+from pmg.natural_order import natural_key
 from pmg.runs.run_folder import CONFIG_FILE, METRICS_FILE, replace_folders
 
 JUDGED = ("generate_run", "train_run")  # runs whose values count as those of the run that used them
@@ -104,7 +105,7 @@ def find_runs(paths: Sequence[Path]) -> list[Path]:
             raise PmgError(f"{path} holds no run: there is no {METRICS_FILE} in it or below")
         found |= dict.fromkeys(here)
     inner = {folder for folder in found if any(parent in found for parent in folder.parents)}
-    return sorted(found.keys() - inner, key=natural)
+    return sorted(found.keys() - inner, key=natural_key)
 
 
 def _topmost(path: Path) -> Iterator[Path]:
@@ -112,12 +113,6 @@ def _topmost(path: Path) -> Iterator[Path]:
         if METRICS_FILE in files:
             below.clear()  # what lies deeper is a part
             yield Path(folder)
-
-
-def natural(value: Any) -> list[Any]:
-    """Sorts ``10`` behind ``9.5``, in paths and other texts."""
-    parts = re.split(r"(\d+(?:\.\d+)?)", str(value))
-    return [(0, float(part), "") if place % 2 else (1, 0.0, part) for place, part in enumerate(parts)]
 
 
 def read_folder(folder: Path, name: str) -> RunFolder:

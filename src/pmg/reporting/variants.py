@@ -9,7 +9,8 @@ from hashlib import sha256
 from typing import Any
 
 from pmg.evaluation.tables import NOTHING
-from pmg.reporting.runs import RunFolder, natural
+from pmg.natural_order import natural_key
+from pmg.reporting.runs import RunFolder
 
 ABSENT = "absent"  # stands for a key that a run lacks; JSON has no such value
 LONGEST = 48  # characters of a value in tables and figures
@@ -117,6 +118,6 @@ def order(values: Sequence[str]) -> list[Any]:
     """Sorts groups by their values: numbers as numbers, before texts."""
     numbers = [number(value) for value in values]
     return [
-        (0, found, []) if found is not None else (1, 0.0, natural(value))
+        (0, found, []) if found is not None else (1, 0.0, natural_key(value))
         for value, found in zip(values, numbers, strict=True)
     ]

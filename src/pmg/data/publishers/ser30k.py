@@ -23,6 +23,7 @@ from pmg.data.prepared_tables import INTERACTIONS, ITEMS, Drops, Tables, as_rows
 from pmg.data.publishers.image_files import ENDINGS, picture_folder
 from pmg.data.publishers.published_files import digest, read_table
 from pmg.domain import PmgError
+from pmg.natural_order import natural_key
 
 WHERE = "ask for it at https://github.com/nku-shengzheliu/SER30K"
 USERS_ARE = "themes: one pseudo user a theme, who likes its stickers in the order of their names; nobody's taste"
@@ -52,7 +53,7 @@ class Stickers:
         drops, folder = Drops(), picture_folder(self.images, WHERE)
         facts, files = self._facts()
         found = _find(folder, drops)
-        names = sorted({*found, *facts}, key=_natural)
+        names = sorted({*found, *facts}, key=natural_key)
         items = as_rows(
             ITEMS, id=names, concept=names, title=[_title(_theme(name)) for name in names],
             keywords=[[facts[name]["emotion"]] if name in facts else [] for name in names],
@@ -139,8 +140,3 @@ def _theme(name: str) -> str:
 def _title(theme: str) -> str:
     """``"01-panda-bear"`` -> ``"panda bear"``."""
     return re.sub(r"[-_\s]+", " ", re.sub(r"^\d+[-_\s]+", "", theme)).strip()
-
-
-def _natural(name: str) -> list[tuple[int, str]]:
-    """Sorts ``sticker_10`` behind ``sticker_9``."""
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
