@@ -44,7 +44,7 @@ def test_images_are_drawings_on_white(emoji):
 
 
 def test_facts_hide_the_artists_hand(emoji):
-    assert all("hand" not in item.facts and "pack" in item.facts for item in emoji.images.items)
+    assert all("artist_style" not in item.facts and "pack" in item.facts for item in emoji.images.items)
 
 
 def test_damaged_table_is_refused(folder, emoji):

@@ -5,8 +5,8 @@ from pmg.generation.grid import concept_style_grid
 
 PLAIN = {"outline": "no outline", "shading": "flat"}
 STYLES = {
-    "ink": {**PLAIN, "colour": "black and white", "hand": "even strokes"},
-    "clay": {**PLAIN, "colour": "full colour", "hand": "smooth pastel clay"},
+    "ink": {**PLAIN, "colour": "black and white", "artist_style": "even strokes"},
+    "clay": {**PLAIN, "colour": "full colour", "artist_style": "smooth pastel clay"},
 }
 
 

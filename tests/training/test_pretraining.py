@@ -43,7 +43,7 @@ def stages(tmp_path, root, text_encoder):
         "denoiser": lambda: DenoiserStage(
             str(tmp_path / "made"), str(folder), tiny_generator(text_encoder).denoiser, tiny.noise_scheduler,
             text_encoder, "sticker",
-            {"target": 0.1, "attributes": 0.3, "hand": 0.3}, 1e-3, 4, 5.0, 0.99,
+            {"target": 0.1, "attributes": 0.3, "artist_style": 0.3}, 1e-3, 4, 5.0, 0.99,
         ),
         "scorer": lambda: ScorerStage(
             str(tmp_path / "scorer"), str(folder), text_encoder, "sticker", (8, 8, 8, 8), 1e-3, 4

@@ -32,7 +32,7 @@ def restored_picture(data: StyledDataset, autoencoder: AutoencoderKL) -> Image.I
 
 @torch.no_grad()
 def mistakes_picture(data: StyledDataset, judge: Judge, count: int = 16) -> Image.Image | None:
-    """Held-out drawings whose hand the judge got wrong, above the same thing by the hand that it named.
+    """Returns held-out images whose style the judge got wrong, above the same concept in the style that it named.
 
     Returns:
         `count` mistakes spread over the catalogue, or fewer; None where there is none.

@@ -1,7 +1,7 @@
-"""Captions of the catalogue's drawings: what they show, and in which manner.
+"""Captions of the catalogue's images: what they show, and in which style.
 
 A caption has three parts, each a block of its own in the generator's condition: the target, the attributes that
-words share out over several sets, and the artist's hand.
+several artists share, and the artist's own style.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ ATTRIBUTES = ("colour", "outline", "shading")
 
 
 def target_captions(item: Item, scene: str, keywords: int = 3) -> list[str]:
-    """Ways to say what a drawing shows, from its title alone to title, keywords and scene words."""
+    """Returns captions of what an image shows, from the title alone to title, keywords and scene words."""
     words = [item.title, *item.keywords[:keywords]]
     longer = ", ".join(words)
     turned = ", ".join([item.title, *reversed(item.keywords[:keywords])])
@@ -24,14 +24,14 @@ def target_captions(item: Item, scene: str, keywords: int = 3) -> list[str]:
 
 
 def attribute_captions(facts: Mapping[str, str]) -> list[str]:
-    """Every non-empty choice of a style's attributes, in a fixed order."""
+    """Returns every non-empty combination of a style's attributes, in a fixed order."""
     words = [facts[name] for name in ATTRIBUTES]
     return [", ".join(some) for size in range(1, len(words) + 1) for some in combinations(words, size)]
 
 
-def hand_captions(facts: Mapping[str, str]) -> list[str]:
-    """The artist's hand alone, and after the attributes."""
-    return [facts["hand"], style_words(facts)]
+def artist_style_captions(facts: Mapping[str, str]) -> list[str]:
+    """Returns the artist's style alone, and behind the attributes."""
+    return [facts["artist_style"], style_words(facts)]
 
 
 def caption_table(captions: Sequence[Sequence[str]]) -> tuple[list[str], list[list[int]]]:

@@ -45,7 +45,7 @@ class Catalogue:
 
         Args:
             folder: holds the parquet file and its manifest.
-            styles: what words can say about each style; becomes each item's facts (without `hand`).
+            styles: what words can say about each style; becomes each item's facts (without `artist_style`).
             topics: subgroups to keep, or all.
 
         Raises:
@@ -68,21 +68,21 @@ class Catalogue:
         return sorted({item.concept for item in self.items})
 
     def has(self, item: Item) -> bool:
-        """Whether there is a drawing of `item`."""
+        """Returns whether there is an image of `item`."""
         return item.id in self.index
 
     def rows(self, items: Iterable[Item]) -> Tensor:
-        """Row numbers of `items`, int64 `(B,)`."""
+        """Returns the row numbers of `items`, int64 `(B,)`."""
         return torch.tensor([self.index[item.id] for item in items])
 
     def pixels(self, rows: Tensor) -> Tensor:
-        """Images as floats in [-1, 1], `(B, 3, H, W)`."""
+        """Returns the images of `rows` as float32 in [-1, 1], `(B, 3, H, W)`."""
         return self.uint8[rows].float().div_(127.5).sub_(1)
 
 
 def as_item(row: Mapping, facts: Mapping[str, str]) -> Item:
-    """One catalogue row as an item; the artist's `hand` stays out of what models may read."""
-    visible = {name: value for name, value in facts.items() if name != "hand"}
+    """Returns a catalogue row as an item; `artist_style` is no fact that models may read."""
+    visible = {name: value for name, value in facts.items() if name != "artist_style"}
     return Item(row["id"], row["concept"], row["title"], tuple(row["keywords"]), row["subgroup"], visible)
 
 

@@ -16,9 +16,9 @@ class Taste:
     Attributes:
         name: key in the configuration.
         kind: ``describable`` (an attribute that words name and several sets share) or
-            ``indescribable`` (one artist's hand).
+            ``indescribable`` (one artist's style).
         styles: the sets that fit.
-        words: the taste in words that the generator's captions know; what the `oracle` method is told.
+        words: the taste in words of the generator's captions; the method `oracle` uses them.
     """
 
     name: str
@@ -29,11 +29,11 @@ class Taste:
 
 def style_words(facts: Mapping[str, str]) -> str:
     """Everything the generator's captions can say about a set, without its name."""
-    return ", ".join(facts[name] for name in ("colour", "outline", "shading", "hand"))
+    return ", ".join(facts[name] for name in ("colour", "outline", "shading", "artist_style"))
 
 
 def build_tastes(tastes: Mapping[str, Mapping], styles: Mapping[str, Mapping[str, str]]) -> list[Taste]:
-    """Reads tastes from the configuration; an artist's hand is put in words by its style's full caption."""
+    """Returns the configured tastes; one without words of its own gets the full caption of its first style."""
     return [
         Taste(
             name,
@@ -46,7 +46,7 @@ def build_tastes(tastes: Mapping[str, Mapping], styles: Mapping[str, Mapping[str
 
 
 def check_tastes(tastes: Sequence[Taste], styles: Sequence[str]) -> None:
-    """Refuses tastes that name no set of the catalogue.
+    """Checks that tastes name styles of the catalogue.
 
     Raises:
         ValueError: an unknown style or an empty taste.

@@ -48,7 +48,7 @@ class HistogramBranch(nn.Sequential):
     """
 
     def __init__(self, bins: int, width: int) -> None:
-        # dropout: a drawing shares few of its exact colours with others of its hand
+        # dropout: an image shares few of its exact colours with others of its artist
         super().__init__(nn.Dropout(0.4), nn.Linear(bins**3, width), nn.GELU())
         self.bins = bins
 

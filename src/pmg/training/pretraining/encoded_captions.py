@@ -6,11 +6,11 @@ import torch
 from torch import Tensor
 
 from pmg.data.dataset import ImageStore
-from pmg.data.emoji.captions import attribute_captions, caption_table, hand_captions, target_captions
+from pmg.data.emoji.captions import attribute_captions, caption_table, artist_style_captions, target_captions
 from pmg.models.diffusion.conditioning import Block, Condition, drop_target, join
 from pmg.models.diffusion.text_encoder import TextEncoder
 
-PARTS = ("target", "attributes", "hand")
+PARTS = ("target", "attributes", "artist_style")
 
 
 class CaptionBank:
@@ -30,7 +30,7 @@ class CaptionBank:
         captions = {
             "target": [target_captions(item, scene) for item in catalogue.items],
             "attributes": [attribute_captions(fact) for fact in facts],
-            "hand": [hand_captions(fact) for fact in facts],
+            "artist_style": [artist_style_captions(fact) for fact in facts],
         }
         self.blocks: dict[str, Block] = {}
         self.positions: dict[str, Tensor] = {}  # (N, V): rows of an item's captions in its block

@@ -38,7 +38,7 @@ class ScorerTraining(pl.LightningModule):
         texts = {
             "target": self.scorer.encode_target(blocks["target"].pooled),
             "attributes": self.scorer.encode_preference(blocks["attributes"].pooled),
-            "hand": self.scorer.encode_preference(blocks["hand"].pooled),
+            "artist_style": self.scorer.encode_preference(blocks["artist_style"].pooled),
         }
         return {part: scale * (content if part == "target" else manner) @ text.T for part, text in texts.items()}
 

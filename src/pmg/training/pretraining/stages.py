@@ -106,7 +106,7 @@ class DenoiserStage:
         noise_scheduler: adds noise.
         text_encoder: frozen.
         scene: words that target captions may end with.
-        drop: chance to drop each of target, attributes and hand.
+        drop: chance to drop each of target, attributes and artist style.
         learning_rate: the cycle's peak.
         batch_size: drawings a step.
         snr_gamma: min-SNR ceiling.
