@@ -114,7 +114,7 @@ def test_items_without_a_picture_stay_in_histories_and_are_no_targets(prepared):
 
 
 @pytest.mark.parametrize("way", ["user", "time", "item"])
-def test_every_question_lies_in_one_split(prepared, way):
+def test_every_sample_is_in_one_split(prepared, way):
     chance = np.random.default_rng(0)
     names = [chr(97 + n) for n in range(20)]
     likes = {f"u{n}": [names[k] for k in chance.permutation(20)[:8]] for n in range(30)}
@@ -136,7 +136,7 @@ def test_fewer_users_are_the_first_of_more_and_no_alphabetical_sample(prepared):
 
 def test_what_can_not_be_asked_is_refused(prepared):
     data = prepared({"u": ["a", "b", "c"]}, {}, shares={"test": 1.0, "train": 0.0})
-    with pytest.raises(PmgError, match=r"split 'test' has 1 users with questions, 2 were asked for"):
+    with pytest.raises(PmgError, match=r"split 'test' has 1 users with examples, 2 were asked for"):
         data.examples("test", 2)
     with pytest.raises(PmgError, match=r"no user of the split 'train' has 2 likes and a later one with a picture"):
         data.examples("train")

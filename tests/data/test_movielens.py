@@ -11,7 +11,7 @@ import yaml
 from PIL import Image
 
 from pmg.data.feedback import Feedback
-from pmg.data.interactions import InteractionData, ask_later
+from pmg.data.interactions import InteractionData, cut_later
 from pmg.data.prepared_tables import check_columns, load, prepare
 from pmg.data.publishers.movielens import MovieLens
 from pmg.domain import PmgError
@@ -86,7 +86,7 @@ def test_prepared_tables_come_back_as_users_in_time(publisher, genres, tmp_path)
         ("The Matrix", True, "rated 5"),
     ]  # fmt: skip
     assert [item.title for item in two.liked] == ["Unheard of"]
-    (example,) = ask_later([one, two], first=1, least_later=1)
+    (example,) = cut_later([one, two], first=1, least_later=1)
     assert [behavior.item.title for behavior in example.history] == ["Toy Story"]
     assert (example.target.title, [item.title for item in example.truth]) == ("The Matrix", ["The Matrix"])
 

@@ -6,8 +6,8 @@ from collections import Counter
 
 import pytest
 
-from pmg.data.splitting import check_dealt, check_split_by, deal
-from pmg.data.windowing import Question, Windows
+from pmg.data.splitting import check_split_by, check_splits, split_samples
+from pmg.data.windowing import Sample, Windows
 from pmg.domain import Behavior, Example, Item, PmgError
 
 SHARES = {"train": 0.5, "validation": 0.2, "test": 0.3}
@@ -22,8 +22,8 @@ def behaviors(text):
 
 def cut(windows, text, without=""):
     """Questions as ``"history>target"``."""
-    questions = windows.cut("u", behaviors(text), lambda item: item.id not in without)
-    shown = [("".join(b.item.concept for b in q.example.history), q.example.target.id, q) for q in questions]
+    samples = windows.cut("u", behaviors(text), lambda item: item.id not in without)
+    shown = [("".join(b.item.concept for b in q.example.history), q.example.target.id, q) for q in samples]
     return [f"{history}>{target}" for history, target, _ in shown]
 
 
@@ -44,16 +44,16 @@ def test_windows_slide_over_likes(windows, text, without, expected):
     assert cut(windows, text, without) == expected
 
 
-def test_questions_are_named_apart_and_fit_for_files():
+def test_ids_of_samples_differ_and_are_fit_for_files():
     users = ["1", "1-1", "a/b", "a%2Fb", "theme:cats", ".."]
-    questions = [q for user in users for q in Windows(2, targets=2).cut(user, behaviors("abcdef"), lambda item: True)]
-    names = [question.example.id for question in questions]
+    samples = [q for user in users for q in Windows(2, targets=2).cut(user, behaviors("abcdef"), lambda item: True)]
+    names = [sample.example.id for sample in samples]
     assert len(set(names)) == len(names) == len(users) * 7
     assert not any("/" in name or name in (".", "..") for name in names)
-    first = questions[0]
+    first = samples[0]
     assert (first.time, first.example.truth, first.example.user) == (2, (first.example.target,), "1")
     assert first.example.labels == {"kind": "real", "taste": ""}
-    assert first.sight[0].id == "c"
+    assert first.target_and_history[0].id == "c"
 
 
 @pytest.mark.parametrize("name", ["history", "targets", "stride"])
@@ -62,9 +62,9 @@ def test_windows_without_anything_are_refused(name):
         Windows(**{name: 0})
 
 
-def question(user, target, time):
+def sample(user, target, time):
     item = Item(target, target, target)
-    return Question(Example(f"{user}-{time}", user, (), item, (item,)), time)
+    return Sample(Example(f"{user}-{time}", user, (), item, (item,)), time)
 
 
 def look(item):
@@ -72,40 +72,40 @@ def look(item):
     return item.id[:2]
 
 
-MANY = [question(f"u{n % 100}", f"{n % 70:02d}{n % 3}", n * 7 % 1000) for n in range(1000)]
+MANY = [sample(f"u{n % 100}", f"{n % 70:02d}{n % 3}", n * 7 % 1000) for n in range(1000)]
 
 
 @pytest.mark.parametrize("way", ["user", "time", "item"])
 def test_splits_have_their_shares_and_what_is_dealt_stays_together(way):
-    dealt = deal(MANY, SHARES, way, 0, look)
-    assert sum(map(len, dealt.values())) == len(MANY)
-    assert [len(dealt[name]) / len(MANY) for name in SHARES] == pytest.approx(list(SHARES.values()), abs=0.15)
+    splits = split_samples(MANY, SHARES, way, 0, look)
+    assert sum(map(len, splits.values())) == len(MANY)
+    assert [len(splits[name]) / len(MANY) for name in SHARES] == pytest.approx(list(SHARES.values()), abs=0.15)
     part = {"user": lambda q: q.example.user, "item": lambda q: look(q.example.target), "time": lambda q: q.time}[way]
-    owners = Counter(key for questions in dealt.values() for key in {part(q) for q in questions})
+    owners = Counter(key for samples in splits.values() for key in {part(q) for q in samples})
     assert set(owners.values()) == {1}
 
 
 def test_splits_by_user_and_item_do_not_move_when_others_come():
     for way in ("user", "item"):
-        few, many = deal(MANY[:500], SHARES, way, 0, look), deal(MANY, SHARES, way, 0, look)
-        assert all(question in many[name] for name in SHARES for question in few[name])
-        assert deal(MANY, SHARES, way, 1, look) != many
+        few, many = split_samples(MANY[:500], SHARES, way, 0, look), split_samples(MANY, SHARES, way, 0, look)
+        assert all(sample in many[name] for name in SHARES for sample in few[name])
+        assert split_samples(MANY, SHARES, way, 1, look) != many
 
 
 def test_time_goes_by_quantiles_and_never_parts_equal_times():
-    questions = [question("u", str(n), time) for n, time in enumerate([9, 1, 2, 3, 4, 5, 6, 7, 8, 0])]
-    dealt = deal(questions, SHARES, "time", 0, look)
-    assert {name: sorted(q.time for q in part) for name, part in dealt.items()} == {
+    samples = [sample("u", str(n), time) for n, time in enumerate([9, 1, 2, 3, 4, 5, 6, 7, 8, 0])]
+    splits = split_samples(samples, SHARES, "time", 0, look)
+    assert {name: sorted(q.time for q in part) for name, part in splits.items()} == {
         "train": [0, 1, 2, 3, 4], "validation": [5, 6], "test": [7, 8, 9],
     }  # fmt: skip
-    ties = [question("u", str(n), time) for n, time in enumerate([1, 2, 2, 2, 2, 3])]
-    assert [[q.time for q in part] for part in deal(ties, SHARES, "time", 0, look).values()] == [
+    ties = [sample("u", str(n), time) for n, time in enumerate([1, 2, 2, 2, 2, 3])]
+    assert [[q.time for q in part] for part in split_samples(ties, SHARES, "time", 0, look).values()] == [
         [1],
         [],
         [2, 2, 2, 2, 3],
     ]
-    assert len(deal(ties, {"train": 1.0, "test": 0.0}, "time", 0, look)["train"]) == 6
-    assert deal([], SHARES, "time", 0, look) == {"train": [], "validation": [], "test": []}
+    assert len(split_samples(ties, {"train": 1.0, "test": 0.0}, "time", 0, look)["train"]) == 6
+    assert split_samples([], SHARES, "time", 0, look) == {"train": [], "validation": [], "test": []}
 
 
 @pytest.mark.parametrize(
@@ -113,26 +113,26 @@ def test_time_goes_by_quantiles_and_never_parts_equal_times():
     [
         (
             "user",
-            question("u1", "zz", 99),
+            sample("u1", "zz", 99),
             r"leak: test example u1-99 \(user u1, target zz\) shares 'u1' with 'train'",
         ),
-        ("item", question("u2", "aa", 99), r"leak: test example u2-99 .* shares 'aa' with 'train'"),
-        ("item", question("u2", "aa-copy", 99), r"target aa-copy\) shares 'aa' with 'train'"),
+        ("item", sample("u2", "aa", 99), r"leak: test example u2-99 .* shares 'aa' with 'train'"),
+        ("item", sample("u2", "aa-copy", 99), r"target aa-copy\) shares 'aa' with 'train'"),
         (
             "time",
-            question("u2", "zz", 5),
-            r"leak: train example u1-5 asks for what was liked at 5, 'test' begins at 5",
+            sample("u2", "zz", 5),
+            r"leak: the target of train example u1-5 was liked at 5, 'test' begins at 5",
         ),
     ],
 )
 def test_leaks_are_refused(way, test, message):
     with pytest.raises(PmgError, match=message):
-        check_dealt({"train": [question("u1", "aa", 5)], "validation": [], "test": [test]}, way, look)
+        check_splits({"train": [sample("u1", "aa", 5)], "validation": [], "test": [test]}, way, look)
 
 
 @pytest.mark.parametrize("way", ["user", "item", "time"])
 def test_what_does_not_leak_passes(way):
-    check_dealt({"train": [question("u1", "aa", 5)], "test": [question("u2", "bb", 6)]}, way, look)
+    check_splits({"train": [sample("u1", "aa", 5)], "test": [sample("u2", "bb", 6)]}, way, look)
 
 
 def test_unknown_way_to_split_is_named():

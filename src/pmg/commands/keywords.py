@@ -29,7 +29,7 @@ def body(cfg: DictConfig, run: Run) -> float | None:
     """Reads real users' histories and measures what their keywords foresee."""
     from rich.console import Console
 
-    from pmg.data.interactions import ask_later
+    from pmg.data.interactions import cut_later
     from pmg.evaluation.faithfulness import agreement_rows
     from pmg.evaluation.report import Roles, build_results, write_results
     from pmg.evaluation.tables import build_tables, print_tables
@@ -39,7 +39,7 @@ def body(cfg: DictConfig, run: Run) -> float | None:
 
     check_device(cfg.device)
     vocabulary, data = _vocabulary(cfg), instantiate(cfg.data)
-    examples = ask_later(data.timelines(cfg.split), cfg.history_items, cfg.later_items)[: cfg.users]
+    examples = cut_later(data.timelines(cfg.split), cfg.history_items, cfg.later_items)[: cfg.users]
     if not examples:
         raise PmgError(f"no user of the split '{cfg.split}' liked {cfg.history_items + cfg.later_items} items or more")
     methods = {"popularity": popular(data, examples, vocabulary), **read(cfg, run, examples)}

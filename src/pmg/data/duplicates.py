@@ -44,13 +44,13 @@ class Hashes:
         return any(other.id == item.id or self._alike(item.id, other.id) for other in others)
 
     def _alike(self, one: str, other: str) -> bool:
-        known = self.by_item
-        if one not in known or other not in known or (known[one] ^ known[other]).bit_count() > self.bits:
+        hashes = self.by_item
+        if one not in hashes or other not in hashes or (hashes[one] ^ hashes[other]).bit_count() > self.bits:
             return False
         return colour_distance(self.colours[one], self.colours[other]) <= self.colour
 
-    def look(self, item: Item) -> str:
-        """A name of the item's picture: equal for equal hashes."""
+    def image_key(self, item: Item) -> str:
+        """Returns the hash of the item's image as text."""
         return f"{self.by_item[item.id]:016x}"
 
 

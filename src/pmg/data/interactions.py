@@ -1,4 +1,4 @@
-"""Real users: what each did, in time, from prepared tables."""
+"""Data sets of real users' interactions, from prepared tables."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from pmg.data.duplicates import Hashes
 from pmg.data.feedback import Feedback
 from pmg.data.prepared_images import Pictures
 from pmg.data.prepared_tables import MANIFEST, load
-from pmg.data.splitting import by_hash, check_split_by, deal
-from pmg.data.windowing import Question, Windows
+from pmg.data.splitting import check_split_by, split_by_hash, split_samples
+from pmg.data.windowing import Sample, Windows
 from pmg.domain import Behavior, Example, Item, PmgError
 from pmg.seeding import stable_number
 
@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 
 class InteractionData(Dataset):
-    """A data set of real behaviour.
+    """A data set of real users, whose tastes are not labelled.
 
     Args:
         name: of the data set.
@@ -35,10 +35,11 @@ class InteractionData(Dataset):
         shares: share of each split; they sum to 1.
         min_likes: users with fewer likes are left out.
         seed: of the split.
-        windows: how questions are cut from what a user did, where there are pictures.
+        windows: how samples are cut from a user's interactions, where there are images.
         split_by: what no two splits share: ``user``, ``item``, or a span of ``time``.
-        duplicate_bits: a target whose picture's hash is so near to one of its history, of 64 bits, is not asked for,
-        duplicate_colour: if no part of the pictures differs by more than this in colour (CIE 1976).
+        duplicate_bits: a sample is left out if the perceptual hash of its target's image differs from one of its
+            history in at most so many of 64 bits,
+        duplicate_colour: and if no part of the two images differs by more than this in colour (CIE 1976).
 
     Raises:
         PmgError: the shares don't sum to 1, there is no such way to split, or the tables are missing or damaged.
@@ -70,10 +71,10 @@ class InteractionData(Dataset):
 
     @property
     def images(self) -> Pictures:
-        """The items that have a picture.
+        """The images of the items that have one.
 
         Raises:
-            PmgError: there are none; says which command reads these data.
+            PmgError: no item has one; names the command that needs none.
         """
         if self.pictures is None:
             raise PmgError(f"data={self.name} has no pictures to learn from or to compare with; pmg-keywords reads it")
@@ -85,42 +86,42 @@ class InteractionData(Dataset):
         return sha256(Path(self.folder, MANIFEST).read_bytes()).hexdigest()
 
     def examples(self, split: str, users: int | None = None, targets: int | None = None) -> list[Example]:
-        """Examples of a split, checked for leaks: windows of likes, and what was liked next.
+        """Returns the examples of a split, checked for leaks: windows of likes, and the next like as target.
 
         Args:
             split: ``train``, ``validation`` or ``test``.
-            users: keep the first so many users, or all; a hash orders them, so that any number is a fair sample.
-            targets: keep the first so many examples of each user, or all.
+            users: the first so many users; None: all. A hash orders them, so that any number is a random sample.
+            targets: the first so many examples of each user; None: all.
 
         Raises:
-            PmgError: there are no pictures, the split is unknown, empty or smaller than asked for, or it leaks.
+            PmgError: there are no images, the split is unknown, empty or has fewer users, or it leaks.
         """
-        questions = self.questions
+        samples = self.samples
         self._check_split(split)
         by_user: dict[str, list[Example]] = {}
-        for question in questions[split]:
-            by_user.setdefault(question.example.user, []).append(question.example)
+        for sample in samples[split]:
+            by_user.setdefault(sample.example.user, []).append(sample.example)
         if not by_user:
             likes = f"{self.windows.history} likes and a later one with a picture"
             raise PmgError(
                 f"data={self.name}: no user of the split '{split}' has {likes}; see data.shares, data.windows"
             )
         if users is not None and users > len(by_user):
-            raise PmgError(f"split '{split}' has {len(by_user)} users with questions, {users} were asked for")
+            raise PmgError(f"split '{split}' has {len(by_user)} users with examples, {users} were asked for")
         order = sorted(by_user, key=lambda user: stable_number(self.seed, "order", user))
         return [example for user in order[:users] for example in by_user[user][:targets]]
 
     @cached_property
-    def questions(self) -> dict[str, list[Question]]:
-        """All questions by split; those about what the history shows already are left out, and their number logged."""
+    def samples(self) -> dict[str, list[Sample]]:
+        """All samples by split, without those whose history shows a near copy of the target; logs how many."""
         has, hashes = self.images.has, Hashes(self.items, self.duplicate_bits, self.duplicate_colour)
-        cut = [question for line in self.users for question in self.windows.cut(line.user, line.behaviors, has)]
-        new = [question for question in cut if not hashes.is_copy(*question.sight)]
-        dealt = deal(new, self.shares, self.split_by, self.seed, hashes.look)
-        sizes = ", ".join(f"{len(questions)} {split}" for split, questions in dealt.items())
-        told = f"{len(cut) - len(new)} left out, as their target is a near copy of a picture of its history"
-        log.info("data=%s: examples: %s; %s", self.name, sizes, told)
-        return dealt
+        cut = [sample for line in self.users for sample in self.windows.cut(line.user, line.behaviors, has)]
+        new = [sample for sample in cut if not hashes.is_copy(*sample.target_and_history)]
+        splits = split_samples(new, self.shares, self.split_by, self.seed, hashes.image_key)
+        sizes = ", ".join(f"{len(samples)} {split}" for split, samples in splits.items())
+        copies = f"{len(cut) - len(new)} left out, as their target is a near copy of a picture of its history"
+        log.info("data=%s: examples: %s; %s", self.name, sizes, copies)
+        return splits
 
     @cached_property
     def item(self) -> dict[str, Item]:
@@ -129,17 +130,17 @@ class InteractionData(Dataset):
 
     @cached_property
     def users(self) -> list[Timeline]:
-        """Every user with enough likes, in the order of their ids."""
+        """The users with enough likes, in the order of their ids."""
         groups = self.interactions.groupby("user", sort=True)
         found = [Timeline(str(user), self._behaviors(rows)) for user, rows in groups]
         return [timeline for timeline in found if len(timeline.liked) >= self.min_likes]
 
     def _behaviors(self, rows: pd.DataFrame) -> tuple[Behavior, ...]:
-        things = [self.item[item] for item in rows["item"]]
+        items = [self.item[item] for item in rows["item"]]
         rated = rows["rating"].notna().to_numpy()
         times = rows["timestamp"].tolist()
-        ratings = [(t, r, s) for t, r, s, yes in zip(things, rows["rating"], times, rated, strict=True) if yes]
-        actions = [(t, a, s) for t, a, s, yes in zip(things, rows["action"], times, rated, strict=True) if not yes]
+        ratings = [(t, r, s) for t, r, s, yes in zip(items, rows["rating"], times, rated, strict=True) if yes]
+        actions = [(t, a, s) for t, a, s, yes in zip(items, rows["action"], times, rated, strict=True) if not yes]
         both = self.feedback.from_ratings(ratings) + self.feedback.from_actions(actions)
         return tuple(sorted(both, key=lambda behavior: behavior.timestamp))
 
@@ -153,7 +154,7 @@ class InteractionData(Dataset):
         return [timeline for timeline in self.users if self._split(timeline.user) == split]
 
     def _split(self, user: str) -> str:
-        return by_hash(self.shares, self.seed, "user", user)
+        return split_by_hash(self.shares, self.seed, "user", user)
 
     def _check_split(self, split: str) -> None:
         if split not in self.shares:
@@ -163,16 +164,17 @@ class InteractionData(Dataset):
 
 
 def as_item(row: Mapping) -> Item:
-    """One row of the items' table."""
+    """Returns a row of the items' table as an item."""
     return Item(row["id"], row["concept"], row["title"], tuple(row["keywords"]), row["topic"], row["facts"])
 
 
-def ask_later(timelines: Sequence[Timeline], first: int, least_later: int) -> list[Example]:
-    """Cuts every timeline behind its first `first` likes and asks for what comes next.
+def cut_later(timelines: Sequence[Timeline], first: int, least_later: int) -> list[Example]:
+    """Returns an example of each user: their first likes as history, the next like as target, all later ones as truth.
 
-    Returns:
-        An example a user: history up to the cut, the next like as target, all later likes as truth; users with
-        fewer than `least_later` later likes are left out.
+    Args:
+        timelines: one a user.
+        first: likes of the history.
+        least_later: users with fewer later likes are left out.
     """
     return [
         Example(timeline.user, timeline.user, timeline.until(first), later[0], later)

@@ -1,4 +1,4 @@
-"""Deals questions into splits by user, by time or by item, and checks that nothing leaks from one into another."""
+"""Splits samples by user, by time or by item, and checks that nothing leaks from one split into another."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 
 from pmg.configuration.instantiate import nearest
-from pmg.data.windowing import Question
+from pmg.data.windowing import Sample
 from pmg.domain import Item, PmgError
 from pmg.seeding import stable_number
 
 SPLIT_BY = ("user", "time", "item")
-Look = Callable[[Item], str]  # equal for items that are one picture
-Dealt = dict[str, list[Question]]
+ImageKey = Callable[[Item], str]  # equal for items with the same image
+Splits = dict[str, list[Sample]]
 
 
 def check_split_by(split_by: str) -> None:
@@ -26,8 +26,8 @@ def check_split_by(split_by: str) -> None:
         raise PmgError(f"data.split_by: '{split_by}' is none of {', '.join(SPLIT_BY)}{nearest(split_by, SPLIT_BY)}")
 
 
-def by_hash(shares: Mapping[str, float], *parts: str | int) -> str:
-    """The split of what `parts` name: it depends on them alone, so that nothing moves when others come or go."""
+def split_by_hash(shares: Mapping[str, float], *parts: str | int) -> str:
+    """Returns the split of what `parts` identify: it depends on them alone, not on which others there are."""
     place, end = stable_number(*parts) % 10**6 / 10**6, 0.0
     for name, share in shares.items():
         end += share
@@ -36,36 +36,38 @@ def by_hash(shares: Mapping[str, float], *parts: str | int) -> str:
     return name
 
 
-def deal(questions: Sequence[Question], shares: Mapping[str, float], split_by: str, seed: int, look: Look) -> Dealt:
-    """Deals questions into splits.
+def split_samples(
+    samples: Sequence[Sample], shares: Mapping[str, float], split_by: str, seed: int, image_key: ImageKey
+) -> Splits:
+    """Returns the samples of each split.
 
     Args:
-        questions: of all users.
-        shares: of each split; ``time`` fills them in this order.
-        split_by: ``user``: all questions of a user lie in one split; ``time``: the earliest targets train, the latest
-            are for the last split; ``item``: all questions for a target, and for a copy of it, lie in one split.
+        samples: of all users.
+        shares: share of each split; ``time`` fills them in this order.
+        split_by: ``user``: all samples of a user are in one split; ``time``: the earliest targets are in the first
+            split, the latest in the last; ``item``: all samples of a target, and of a copy of it, are in one split.
         seed: of the hash.
-        look: names an item's picture.
+        image_key: returns equal text for items with the same image.
 
     Raises:
         PmgError: the splits leak.
     """
-    starts = _starts(sorted(question.time for question in questions), shares)
-    names, dealt = list(shares), {name: [] for name in shares}
-    for question in questions:
+    starts = _starts(sorted(sample.time for sample in samples), shares)
+    names, splits = list(shares), {name: [] for name in shares}
+    for sample in samples:
         if split_by == "time":
-            name = names[bisect_right(starts, question.time) - 1]
+            name = names[bisect_right(starts, sample.time) - 1]
         elif split_by == "item":
-            name = by_hash(shares, seed, "item", look(question.example.target))
+            name = split_by_hash(shares, seed, "item", image_key(sample.example.target))
         else:
-            name = by_hash(shares, seed, "user", question.example.user)
-        dealt[name].append(question)
-    check_dealt(dealt, split_by, look)
-    return dealt
+            name = split_by_hash(shares, seed, "user", sample.example.user)
+        splits[name].append(sample)
+    check_splits(splits, split_by, image_key)
+    return splits
 
 
 def _starts(times: Sequence[int], shares: Mapping[str, float]) -> list[float]:
-    """When each split begins: the quantile of what lies before it. Equal times are never parted."""
+    """Returns the first time of each split: the quantile of the shares before it. Equal times share a split."""
     starts, before = [], 0.0
     for share in shares.values():
         place = round(before * len(times))
@@ -74,36 +76,38 @@ def _starts(times: Sequence[int], shares: Mapping[str, float]) -> list[float]:
     return starts
 
 
-def check_dealt(dealt: Mapping[str, Sequence[Question]], split_by: str, look: Look) -> None:
-    """Refuses splits that leak.
+def check_splits(splits: Mapping[str, Sequence[Sample]], split_by: str, image_key: ImageKey) -> None:
+    """Checks that no sample leaks from one split into another.
 
     Raises:
-        PmgError: a user in two splits (``user``), a target or its copy in two splits (``item``), or a question that
-            is not older than all of the next split (``time``).
+        PmgError: a user in two splits (``user``), a target or its copy in two splits (``item``), or a sample that is
+            not older than all of the next split (``time``).
     """
     if split_by == "time":
-        _check_time(dealt)
+        _check_time(splits)
+    elif split_by == "user":
+        _check_keys(splits, lambda sample: sample.example.user)
     else:
-        _check_owners(dealt, (lambda q: q.example.user) if split_by == "user" else (lambda q: look(q.example.target)))
+        _check_keys(splits, lambda sample: image_key(sample.example.target))
 
 
-def _check_time(dealt: Mapping[str, Sequence[Question]]) -> None:
-    filled = [(name, questions) for name, questions in dealt.items() if questions]
+def _check_time(splits: Mapping[str, Sequence[Sample]]) -> None:
+    filled = [(name, samples) for name, samples in splits.items() if samples]
     for (name, earlier), (later_name, later) in pairwise(filled):
-        last, first = max(earlier, key=lambda q: q.time), min(later, key=lambda q: q.time)
+        last, first = max(earlier, key=lambda s: s.time), min(later, key=lambda s: s.time)
         if last.time >= first.time:
             raise PmgError(
-                f"leak: {name} example {last.example.id} asks for what was liked at {last.time}, "
+                f"leak: the target of {name} example {last.example.id} was liked at {last.time}, "
                 f"'{later_name}' begins at {first.time}"
             )
 
 
-def _check_owners(dealt: Mapping[str, Sequence[Question]], key: Callable[[Question], str]) -> None:
+def _check_keys(splits: Mapping[str, Sequence[Sample]], key: Callable[[Sample], str]) -> None:
     owner: dict[str, str] = {}
-    for name, questions in dealt.items():
-        for question in questions:
-            if owner.setdefault(key(question), name) != name:
+    for name, samples in splits.items():
+        for sample in samples:
+            if owner.setdefault(key(sample), name) != name:
                 raise PmgError(
-                    f"leak: {name} example {question.example.id} (user {question.example.user}, target "
-                    f"{question.example.target.id}) shares '{key(question)}' with '{owner[key(question)]}'"
+                    f"leak: {name} example {sample.example.id} (user {sample.example.user}, target "
+                    f"{sample.example.target.id}) shares '{key(sample)}' with '{owner[key(sample)]}'"
                 )

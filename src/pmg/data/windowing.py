@@ -1,4 +1,4 @@
-"""Questions from what real users did in time: a window of their likes, and the likes that came next."""
+"""Samples from real users' interactions: a window of their likes, and the likes that follow it."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from urllib.parse import quote
 from pmg.configuration.ranges import Count
 from pmg.domain import Behavior, Example, Item, PmgError
 
-LABELS = {"kind": "real", "taste": ""}  # nobody knows a real user's taste
+LABELS = {"kind": "real", "taste": ""}  # tastes of real users are not labelled
 
 
 @dataclass(frozen=True)
-class Question:
-    """An example in time.
+class Sample:
+    """An example with its time.
 
     Attributes:
         example: the example; its truth is its target.
@@ -26,18 +26,18 @@ class Question:
     time: int
 
     @property
-    def sight(self) -> tuple[Item, list[Item]]:
-        """The target, and everything that the history shows, liked or not."""
+    def target_and_history(self) -> tuple[Item, list[Item]]:
+        """The target, and all items of the history, liked or not."""
         return self.example.target, [behavior.item for behavior in self.example.history]
 
 
 @dataclass(frozen=True)
 class Windows:
-    """How questions are cut from a user's behaviour.
+    """Sliding windows over a user's interactions.
 
     Attributes:
         history: likes in a window; the dislikes between them belong to it, too.
-        targets: later likes that are asked for, a question each.
+        targets: later likes that are targets, each of one sample.
         stride: likes from one window to the next.
 
     Raises:
@@ -53,23 +53,22 @@ class Windows:
             if getattr(self, name) < 1:
                 raise PmgError(f"data.windows.{name} must be 1 or more, got {getattr(self, name)}")
 
-    def cut(self, user: str, behaviors: Sequence[Behavior], has_picture: Callable[[Item], bool]) -> Iterator[Question]:
-        """The questions of one user, earliest window first.
+    def cut(self, user: str, behaviors: Sequence[Behavior], has_image: Callable[[Item], bool]) -> Iterator[Sample]:
+        """Yields the samples of one user, earliest window first.
 
         Args:
-            user: their id; those of the questions begin with it, fit for file names.
+            user: their id; ids of samples begin with it, in a form that is fit for file names.
             behaviors: likes and dislikes, oldest first.
-            has_picture: whether an item can be asked for. Likes without a picture stay in histories, and are passed
-                over on the way to the next target.
+            has_image: whether an item has an image. Likes without one stay in histories and are no targets.
         """
         likes = [place for place, behavior in enumerate(behaviors) if behavior.liked]
-        askable = [place for place in likes if has_picture(behaviors[place].item)]
+        possible = [place for place in likes if has_image(behaviors[place].item)]
         for start in range(0, len(likes) - self.history, self.stride):
             first, last = likes[start], likes[start + self.history - 1]
             history = tuple(behaviors[first : last + 1])
-            after = bisect_right(askable, last)
-            for number, place in enumerate(askable[after : after + self.targets]):
+            after = bisect_right(possible, last)
+            for number, place in enumerate(possible[after : after + self.targets]):
                 target = behaviors[place].item
                 name = f"{quote(user, safe='')}-{start}-{number}"
                 example = Example(name, user, history, target, (target,), LABELS, moment=str(start))
-                yield Question(example, behaviors[place].timestamp)
+                yield Sample(example, behaviors[place].timestamp)

@@ -184,8 +184,8 @@ class DrawingIndex:
             rows = [row for row in rows if len(self.truth(row, taste)) == len(taste.looks)]
         if len(rows) < count:
             raise PmgError(
-                f"data.topics leaves {len(rows)} {split} targets by {artist}, {count} are needed: add topics, or lower "
-                "data.users.targets"
+                f"data.topics leaves {len(rows)} {split} targets by {artist}, {count} are needed: add topics, or "
+                "lower data.users.targets"
             )
         return rng.sample(rows, count)
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from pmg.data.dataset import ImageStore
-from pmg.data.emoji.captions import attribute_captions, caption_table, artist_style_captions, target_captions
+from pmg.data.emoji.captions import artist_style_captions, attribute_captions, caption_table, target_captions
 from pmg.models.diffusion.conditioning import Block, Condition, drop_target, join
 from pmg.models.diffusion.text_encoder import TextEncoder
 
