@@ -45,7 +45,7 @@ def test_ratings_become_likes_in_the_order_of_their_rows(authors, tmp_path):
         "users": 2, "items": 4, "interactions": 5, "dropped": {}, "pictures": 4, "pictures_left_out": {},
         "pictures_changed": {},
     }  # fmt: skip
-    data = InteractionData("flickr_aes", str(tmp_path / "made"), Feedback(), {"test": 1.0}, 1, 0, Windows(2))
+    data = InteractionData("flickr_aes", str(tmp_path / "made"), Feedback(), {"test": 1.0}, 1, 0, windows=Windows(2))
     (worker,) = data.timelines("test")
     assert [(b.item.id[8], b.action, b.liked, b.timestamp) for b in worker.behaviors] == [
         ("a", "rated 5", True, 2), ("b", "rated 1", False, 3), ("c", "rated 4", True, 5), ("d", "rated 5", True, 6),
@@ -60,7 +60,11 @@ def test_bad_ratings_are_counted(authors, tmp_path):
     counts = prepare(
         authors(RATINGS + bad), str(tmp_path / "made"), max_dropped=0.5, pictures=Packing(16), max_missing_pictures=0.2
     )
-    assert counts["dropped"] == {"has no score from 1 to 5": 2, "lacks a worker or a photo": 1, "stands twice": 1}
+    assert counts["dropped"] == {
+        "has no score from 1 to 5": 2,
+        "lacks a worker or a photo": 1,
+        "repeats an earlier row": 1,
+    }
     assert counts["pictures_left_out"] == {"picture file is missing": 1}
 
 

@@ -98,7 +98,7 @@ def test_bad_rows_are_counted_named_and_left_out(publisher, genres, tmp_path):
     assert counts["interactions"] == 5
     assert counts["dropped"] == {
         "has no rating from 0.5 to 5": 2, "lacks a user or a film": 1, "has no timestamp": 1,
-        "names an item that the items lack": 1, "stands twice": 1,
+        "names an item that the items lack": 1, "repeats an earlier row": 1,
     }  # fmt: skip
     first = json.loads((tmp_path / "made" / "manifest.json").read_text())["first"]
     assert first["has no rating from 0.5 to 5"].startswith("row 7: userId 3, movieId 1")

@@ -138,7 +138,7 @@ def test_template_of_the_guide_runs(root, tmp_path):
         read(*files, None, {"id": "sku"}, {"item": "sku"}), str(tmp_path / "made"), max_missing_pictures=0.4
     )
     assert (counts["users"], counts["items"], counts["pictures"], counts["dropped"]) == (1, 3, 2, {})
-    data = InteractionData("shop", str(tmp_path / "made"), Feedback(), {"test": 1.0}, 1, 0, Windows(1))
+    data = InteractionData("shop", str(tmp_path / "made"), Feedback(), {"test": 1.0}, 1, 0, windows=Windows(1))
     (example,) = data.examples("test")
     assert ([item.title for item in example.liked], example.target.title) == (["red mug"], "blue mug")
 
@@ -153,7 +153,7 @@ def test_imagefolder_is_prepared_and_asked(write, tmp_path, ending):
     source = read(str(tmp_path / "shop"), rows, None, {"title": "text"})
     counts = prepare(source, str(tmp_path / "made"), pictures=Packing(16))
     assert (counts["pictures"], counts["items"]) == (2, 2)
-    data = InteractionData("shop", str(tmp_path / "made"), Feedback(), {"test": 1.0}, 1, 0, Windows(1))
+    data = InteractionData("shop", str(tmp_path / "made"), Feedback(), {"test": 1.0}, 1, 0, windows=Windows(1))
     (example,) = data.examples("test")
     assert (example.liked[0].id, example.target.title) == ("one.png", "a drawing deep/two.png")
     assert folder.endswith(ending)
@@ -183,7 +183,7 @@ def test_times_are_seconds_dates_or_the_order_of_rows(write):
     plain = [{"user": "u", "item": item} for item in (3, 1, 3)]
     tables = read(items, write(plain, "plain.csv"))()
     assert tables.interactions["timestamp"].tolist() == [0, 1]
-    assert tables.drops.counts == {"stands twice": 1}
+    assert tables.drops.counts == {"repeats an earlier row": 1}
 
 
 def test_bad_rows_are_counted_and_named(write, tmp_path):
@@ -196,9 +196,9 @@ def test_bad_rows_are_counted_and_named(write, tmp_path):
     source = read(write(plain, "items.csv"), write(rows, "rows.csv"))
     counts = prepare(source, str(tmp_path / "made"), max_dropped=0.9)
     assert counts["dropped"] == {
-        "is an item without id or title": 2, "is an item that stands twice": 1, "lacks a user or an item": 1,
+        "is an item without id or title": 2, "is an item that repeats an earlier id": 1, "lacks a user or an item": 1,
         "has a rating that is no number": 1, "has no timestamp": 1, "names an item that the items lack": 1,
-        "stands twice": 1,
+        "repeats an earlier row": 1,
     }  # fmt: skip
     assert counts["interactions"] == 3
     assert source().drops.first["has a rating that is no number"].startswith("row 8: user u, item 1")

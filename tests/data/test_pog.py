@@ -80,7 +80,7 @@ def test_bad_lines_are_counted_and_named(publisher, tmp_path):
     assert counts["dropped"] == {
         "is a line of user_data.txt without its 3 fields": 2,
         "is a clicked outfit that outfit_data.txt lacks": 1,
-        "is an item that stands twice": 1,
+        "is an item that repeats an earlier id": 1,
         "is a line of item_data.txt without its 4 fields": 2,
     }
     first = json.loads((tmp_path / "made" / "manifest.json").read_text())["first"]

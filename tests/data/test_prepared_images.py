@@ -14,7 +14,7 @@ from PIL import Image
 
 from pmg.data.image_shards import FITS, Packing
 from pmg.data.interactions import as_item
-from pmg.data.prepared_images import Pictures
+from pmg.data.prepared_images import PreparedImages
 from pmg.data.prepared_tables import Drops, Tables, load, prepare
 from pmg.data.publishers import image_files as picture_files
 from pmg.domain import PmgError
@@ -28,7 +28,7 @@ def noise(seed, size=(48, 64)):
 
 @pytest.fixture
 def source(tmp_path):
-    """Writes pictures by item and returns a reader of tables with one user who met all items."""
+    """Writes pictures by item and returns a reader of tables with one user who used all items."""
 
     def write(**pictures):
         folder, paths = tmp_path / "published", {}
@@ -52,7 +52,7 @@ def opened(folder):
     """The pictures of a prepared folder, and its items by id."""
     table, _ = load(str(folder), "mine")
     items = {row["id"]: as_item(row) for row in table.to_dict("records")}
-    return Pictures.load(str(folder), "mine", table, items), items
+    return PreparedImages.load(str(folder), "mine", table, items), items
 
 
 def encoded(image, **how):

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from pmg.data.emoji.holdout import check_leaks, hold_out
-from pmg.data.emoji.users import Shelf, UserSimulation
+from pmg.data.emoji.users import CatalogueIndex, UserSimulation
 from pmg.domain import PmgError
 
 
@@ -83,7 +83,7 @@ def leak(splits, split, **change):
         ("test", lambda s: {"user": s["train"][0].user}, "is in 'train' and in 'test'"),
         ("train", lambda s: {"truth": s["test"][0].truth}, "held-out drawing as its truth"),
         ("test", lambda s: {"truth": s["train"][0].truth}, "was seen in training"),
-        ("train", lambda s: {"target": s["train"][0].history[0].item}, "already used"),
+        ("train", lambda s: {"target": s["train"][0].history[0].item}, "concept is in its history"),
     ],
 )
 def test_leaks_are_refused(splits, emoji, split, change, message):
@@ -101,9 +101,9 @@ def test_held_out_drawing_in_a_history_is_refused(splits, emoji):
 
 def test_topics_without_a_target_are_named(emoji):
     everything = dict.fromkeys(emoji.held_out.tastes, emoji.tastes[1])
-    shelf = Shelf(emoji.images, replace(emoji.held_out, tastes=everything))
+    index = CatalogueIndex(emoji.images, replace(emoji.held_out, tastes=everything))
     with pytest.raises(PmgError, match=r"no concept of data\.topics can be a test target for taste 'black_and_white'"):
-        emoji.users.split("test", shelf, emoji.tastes, users=1)
+        emoji.users.split("test", index, emoji.tastes, users=1)
 
 
 def test_one_topic_is_enough_for_a_user(compose):
@@ -116,4 +116,4 @@ def test_one_topic_is_enough_for_a_user(compose):
 
 def test_histories_whose_shortest_is_longer_than_the_longest_are_refused():
     with pytest.raises(PmgError, match=r"min_history must be at most data.users.max_history \(12\), got 13"):
-        UserSimulation(1, 1, 1, 1, 13, 12, 0.2, 0)
+        UserSimulation(1, 1, 1, 1, 13, 12, noise=0.2, seed=0)

@@ -50,7 +50,7 @@ def test_equals_the_reference_package_with_the_same_backbone(perceptual, root):
 
 
 def test_real_artwork_is_nearer_to_itself_in_another_hand_than_to_other_things(perceptual, emoji):
-    cell = emoji.shelf.cell
+    cell = emoji.index.cell
 
     def picture(concept, style):
         return emoji.images.pixels(emoji.images.rows([cell[concept, style]]))

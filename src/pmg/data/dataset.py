@@ -78,7 +78,7 @@ class Dataset(Protocol):
     Attributes:
         groups: names of the labels by which results are split; `Example.labels` has a value for each of them.
         taste_label: name of the label that holds the user's taste; users with equal values like the same. None: tastes
-            are not known, as of real users.
+            are not labelled, as of real users.
     """
 
     groups: tuple[str, ...] = ()
@@ -131,7 +131,7 @@ class Dataset(Protocol):
 
 
 class StyledImageStore(ImageStore, Protocol):
-    """An `ImageStore` that is held in memory, each image with a known style.
+    """An `ImageStore` in memory that labels each image with a style.
 
     Attributes:
         items: the items in the order of their rows.
@@ -150,7 +150,7 @@ class StyledImageStore(ImageStore, Protocol):
 
 
 class StyledDataset(Dataset, Protocol):
-    """A data set whose images have known styles and concepts: the embedded models are pretrained and judged on it.
+    """A data set whose images are labelled with style and concept: embedded models are pretrained and judged on it.
 
     Attributes:
         styles: facts about each style, by its name.

@@ -1,8 +1,8 @@
-"""Published pictures, checked and made equal: RGB squares of one size, packed into shards.
+"""Published images as RGB squares of one size, packed into shards.
 
-A shard is an uncompressed Arrow file of a thousand losslessly compressed pictures. A folder of a hundred thousand
-files is slow to copy and to check; one parquet file would be decoded by whole row groups to get at one picture. An
-Arrow file is mapped into memory, so that a row costs its own bytes alone, and has one checksum for its thousand rows.
+A shard is an uncompressed Arrow file of a thousand losslessly compressed images. A folder of a hundred thousand files
+is slow to copy and to verify; one parquet file has to be decoded by whole row groups to read one image. An Arrow file
+is mapped into memory, so that reading a row costs its own bytes alone, and has one checksum for its thousand rows.
 """
 
 from __future__ import annotations
@@ -22,25 +22,25 @@ from pmg.cache import Cache, atomic_write_bytes
 from pmg.configuration.instantiate import nearest
 from pmg.configuration.ranges import Count
 from pmg.data.duplicates import mean_colours
-from pmg.data.packing_state import FOLDER, Packed, Work
+from pmg.data.packing_state import FOLDER, PackingReport, PackingState
 from pmg.data.publishers.image_files import MISSING, UnusableError, is_file, read_picture
 from pmg.domain import PmgError
 
 PER_SHARD = 1000
-AT_ONCE = 64  # pictures that are decoded before the next are begun
+AT_ONCE = 64  # images that are decoded concurrently
 FITS: dict[str, Callable[..., Image.Image]] = {"crop": ImageOps.fit, "pad": ImageOps.pad}
 Hasher = Callable[[Image.Image], object]  # its text is the hash
 
 
 @dataclass(frozen=True)
 class Square:
-    """A picture made equal to the others.
+    """An image of the packed size.
 
     Attributes:
-        png: the picture.
+        png: the encoded image.
         phash: its perceptual hash.
         colours: mean colours of its cells.
-        changes: what was done to it beside scaling and cropping.
+        changes: conversions other than scaling and cropping.
     """
 
     png: bytes
@@ -51,11 +51,11 @@ class Square:
 
 @dataclass(frozen=True)
 class Packing:
-    """How pictures are made equal.
+    """Converts images to squares of one size, and packs them.
 
     Attributes:
         size: pixels a side.
-        fit: ``crop`` cuts what is beyond the middle square, ``pad`` keeps all and adds white.
+        fit: ``crop`` keeps the middle square, ``pad`` keeps all and adds white.
 
     Raises:
         PmgError: there is no such fit, or no pixel.
@@ -70,48 +70,50 @@ class Packing:
         if self.size < 1:
             raise PmgError(f"source.pictures.size must be a number of pixels, got {self.size}")
 
-    def pack(self, items: Sequence[str], paths: Mapping[str, Path], folder: Path, max_missing: float) -> Packed:
-        """Reads, checks and packs the pictures of `items`; all shards are replaced at once, or none.
+    def pack(self, items: Sequence[str], paths: Mapping[str, Path], folder: Path, max_missing: float) -> PackingReport:
+        """Reads, validates and packs the images of `items`; all shards are replaced at once, or none.
 
-        What is packed already stays as it is, and packing that was broken off goes on behind the last whole shard,
-        unless items, files or `Packing` changed.
+        An interrupted packing resumes behind its last complete shard, unless items, files or `Packing` changed.
 
         Args:
             items: ids, in the order of their rows.
-            paths: the published pictures by id; a file may be missing.
+            paths: the published images by id; a file may be missing.
             folder: of the prepared data.
-            max_missing: the largest share of items that may be without a picture.
+            max_missing: the largest share of items that may be without an image.
+
+        Returns:
+            The report.
 
         Raises:
-            PmgError: more items are without one, or the package ImageHash is missing.
+            PmgError: more items are without an image, or the package ImageHash is missing.
         """
         absent = [item for item in items if not is_file(paths.get(item))]
-        early = Packed()
-        for item in absent:  # before anything is decoded: a folder that is half there is the most frequent case
+        early = PackingReport()
+        for item in absent:  # before anything is decoded: an incomplete folder is the most frequent error
             early.count(early.left_out, MISSING, item, paths.get(item))
         refuse_missing(early, len(items), max_missing)
         hasher = _hasher()
-        work = Work.open(folder, self._identity(items, paths))
-        self._write(items, paths, work, hasher)
+        state = PackingState.open(folder, self._identity(items, paths))
+        self._write(items, paths, state, hasher)
         try:
-            refuse_missing(work.packed, len(items), max_missing)
+            refuse_missing(state.packed, len(items), max_missing)
         except PmgError:
-            work.drop()
+            state.drop()
             raise
-        work.replace()
-        return work.packed
+        state.replace()
+        return state.packed
 
     def _identity(self, items: Sequence[str], paths: Mapping[str, Path]) -> str:
-        """A hash of all that the shards depend on; of the pictures, size and time of change."""
-        there = (paths[item] for item in items if is_file(paths.get(item)))
-        files = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in there]
+        """Returns a hash of everything that determines the shards; of the images, size and time of change."""
+        present = (paths[item] for item in items if is_file(paths.get(item)))
+        files = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in present]
         return Cache.key(
             items=list(items), files=files, packing=asdict(self), per_shard=PER_SHARD, hashes=["phash", "colours"]
         )
 
-    def _write(self, items: Sequence[str], paths: Mapping[str, Path], work: Work, hasher: Hasher) -> None:
+    def _write(self, items: Sequence[str], paths: Mapping[str, Path], state: PackingState, hasher: Hasher) -> None:
         shard: dict[str, bytes] = {}
-        packed, begin = work.packed, work.items
+        packed, begin = state.packed, state.items
         squares = self._squares(items[begin:], paths, hasher)
         made = track(squares, "pictures", total=len(items), completed=begin, transient=True)
         for number, (item, square) in enumerate(made, start=begin + 1):
@@ -123,17 +125,17 @@ class Packing:
             packed.row[item], shard[item] = len(packed.row), square.png
             packed.phash[item], packed.colours[item] = square.phash, square.colours
             if len(shard) == PER_SHARD:
-                packed.sha256.update(_write_shard(work.shards, len(packed.sha256), shard))
-                work.save(number)
+                packed.sha256.update(_write_shard(state.shards, len(packed.sha256), shard))
+                state.save(number)
                 shard = {}
         if shard:
-            packed.sha256.update(_write_shard(work.shards, len(packed.sha256), shard))
-        work.save(len(items))
+            packed.sha256.update(_write_shard(state.shards, len(packed.sha256), shard))
+        state.save(len(items))
 
     def _squares(
         self, items: Sequence[str], paths: Mapping[str, Path], hasher: Hasher
     ) -> Iterator[tuple[str, Square | UnusableError]]:
-        """Every item with its square, or with the reason why it has none."""
+        """Yields every item with its square, or with the reason why it has none."""
 
         def make(item: str) -> Square | UnusableError:
             try:
@@ -151,21 +153,21 @@ class Packing:
         white = {"color": "white"} if self.fit == "pad" else {}
         image = FITS[self.fit](image, (self.size, self.size), Image.Resampling.LANCZOS, **white)
         buffer = io.BytesIO()
-        image.save(buffer, "PNG")  # what is compared with generated images shows no compression of ours
+        image.save(buffer, "PNG")  # lossless: generated images are compared with these
         return Square(buffer.getvalue(), str(hasher(image)), mean_colours(image), changes)
 
 
-def refuse_missing(packed: Packed, items: int, max_missing: float) -> None:
-    """Refuses data of which too many items are without a picture.
+def refuse_missing(packed: PackingReport, items: int, max_missing: float) -> None:
+    """Checks that enough items have an image.
 
     Raises:
-        PmgError: says how many, why, and which is the first of each reason.
+        PmgError: too many have none; with the number, the reasons, and the first item of each.
     """
     missing = packed.left_out.total()
     if missing > max_missing * items:
-        told = " · ".join(f"{count} x {why} (first: {packed.first[why]})" for why, count in packed.left_out.items())
+        reasons = " · ".join(f"{count} x {why} (first: {packed.first[why]})" for why, count in packed.left_out.items())
         allowed = f"source.max_missing_pictures allows {max_missing:.0%}"
-        raise PmgError(f"{missing} of {items} items have no usable picture, {allowed}: {told}")
+        raise PmgError(f"{missing} of {items} items have no usable picture, {allowed}: {reasons}")
 
 
 def _write_shard(folder: Path, number: int, images: Mapping[str, bytes]) -> dict[str, str]:
@@ -180,7 +182,7 @@ def _write_shard(folder: Path, number: int, images: Mapping[str, bytes]) -> dict
 
 
 def _hasher() -> Hasher:
-    """The perceptual hash: 64 bits that re-encoding and scaling hardly change."""
+    """Returns the perceptual hash function: 64 bits that re-encoding and scaling hardly change."""
     try:
         from imagehash import phash
     except ModuleNotFoundError:

@@ -1,4 +1,4 @@
-"""What training stages ask of a data set that has pictures."""
+"""The interface of images that are varied at random in training."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from pmg.configuration.ranges import Count, CountOrZero, NotNegative, Seed, Shar
 from pmg.data.dataset import Dataset, Timeline
 from pmg.data.duplicates import Hashes
 from pmg.data.feedback import Feedback
-from pmg.data.prepared_images import Pictures
+from pmg.data.prepared_images import PreparedImages
 from pmg.data.prepared_tables import MANIFEST, load
 from pmg.data.splitting import check_split_by, split_by_hash, split_samples
 from pmg.data.windowing import Sample, Windows
@@ -53,6 +53,7 @@ class InteractionData(Dataset):
         shares: Mapping[str, Share],
         min_likes: Count,
         seed: Seed,
+        *,
         windows: Windows | None = None,
         split_by: str = "user",
         duplicate_bits: CountOrZero = 6,
@@ -67,10 +68,10 @@ class InteractionData(Dataset):
         self.duplicate_bits, self.duplicate_colour = duplicate_bits, duplicate_colour
         self.folder = folder
         self.items, self.interactions = load(folder, name)
-        self.pictures = Pictures.load(folder, name, self.items, self.item)
+        self.pictures = PreparedImages.load(folder, name, self.items, self.item)
 
     @property
-    def images(self) -> Pictures:
+    def images(self) -> PreparedImages:
         """The images of the items that have one.
 
         Raises:

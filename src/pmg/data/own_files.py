@@ -68,7 +68,7 @@ class OwnFiles:
         table = drops.take(
             table, table[[names["id"], names["title"]]].isna().any(axis=1), "is an item without id or title"
         )
-        table = drops.take(table, table[names["id"]].duplicated(), "is an item that stands twice")
+        table = drops.take(table, table[names["id"]].duplicated(), "is an item that repeats an earlier id")
         interactions = self._interactions(drops)
         files = {file.name: digest(file) for file in (path, self.interactions)}
         return Tables(_items(table, names), interactions, drops, files, self._pictures(table, names, path.parent))
@@ -103,7 +103,7 @@ class OwnFiles:
             table.assign(rating=table["rating"].where(wrong, ratings)), wrong, "has a rating that is no number"
         )
         if "timestamp" not in table:  # rows in order; without times a second equal row says nothing new
-            table = drops.take(table, table.duplicated(), "stands twice")
+            table = drops.take(table, table.duplicated(), "repeats an earlier row")
             table = table.assign(timestamp=range(len(table)))
         actions = table["action"].fillna(ACTION).astype(str) if "action" in table else ACTION
         return as_rows(

@@ -1,4 +1,4 @@
-"""What became of a data set's pictures, and how far a packing had come when it was broken off."""
+"""The report of packing a data set's images, and its state for resuming."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ COUNTERS = ("left_out", "changed")
 
 
 @dataclass
-class Packed:
-    """What became of the pictures.
+class PackingReport:
+    """Rows, hashes and counts of packed images.
 
     Attributes:
-        row: number of each packed picture, by item.
-        phash: perceptual hash of each packed picture, 16 hexadecimal digits, by item.
-        colours: mean colours of each packed picture's cells, see `mean_colours`, by item.
-        left_out: items without a usable picture, by reason.
-        changed: pictures that are not as published, by what was done.
-        first: the first item of each of these, in words.
+        row: row number of each packed image, by item.
+        phash: perceptual hash of each packed image, 16 hexadecimal digits, by item.
+        colours: mean colours of each packed image's cells, see `mean_colours`, by item.
+        left_out: number of items without a usable image, by reason.
+        changed: number of images that differ from the published ones, by conversion.
+        first: the first item of each reason or conversion, as text.
         sha256: of the shards, by their path in the prepared folder.
     """
 
@@ -39,68 +39,68 @@ class Packed:
     sha256: dict[str, str] = field(default_factory=dict)
 
     def count(self, counter: Counter[str], reason: str, item: str, path: Path | None) -> None:
-        """Counts an item, and names it if it is the first."""
+        """Counts an item for a reason, and notes it if it is the first."""
         counter[reason] += 1
         self.first.setdefault(reason, f"item {item}: {path.name if path else 'no file of its name'}")
 
 
 @dataclass
-class Work:
-    """A packing as far as it has come, noted in the folder of the prepared data and kept there.
+class PackingState:
+    """The progress of a packing, saved in the folder of the prepared data.
 
     Attributes:
         folder: of the prepared data.
-        identity: a hash of all that the shards depend on.
-        packed: what became of the first `items`.
-        items: so many are in whole shards, or left out.
+        identity: a hash of everything that determines the shards.
+        packed: the report about the first `items`.
+        items: number of items in complete shards, or left out.
     """
 
     folder: Path
     identity: str
-    packed: Packed = field(default_factory=Packed)
+    packed: PackingReport = field(default_factory=PackingReport)
     items: int = 0
 
     @property
     def shards(self) -> Path:
-        """The folder of the shards until they replace those that readers see."""
+        """The folder of the shards until `replace` moves it to its final name."""
         return self.folder / f".{FOLDER}"
 
     @classmethod
-    def open(cls, folder: Path, identity: str) -> Work:
-        """What `folder` has of this identity; a new one where there is nothing, or not whole."""
-        work = cls(folder, identity)
+    def open(cls, folder: Path, identity: str) -> PackingState:
+        """Returns the saved state of this identity; a new one where there is none, or where a shard is damaged."""
+        state = cls(folder, identity)
         try:
-            state = json.loads((folder / STATE).read_text())
-            if state["identity"] == identity:
-                packed = {name: Counter(part) if name in COUNTERS else part for name, part in state["packed"].items()}
-                work = cls(folder, identity, Packed(**packed), state["items"])
+            saved = json.loads((folder / STATE).read_text())
+            if saved["identity"] == identity:
+                packed = {name: Counter(part) if name in COUNTERS else part for name, part in saved["packed"].items()}
+                state = cls(folder, identity, PackingReport(**packed), saved["items"])
         except (OSError, ValueError, KeyError):
             pass
-        if not work._is_whole():
-            work = cls(folder, identity)
-        if not work.items:
-            shutil.rmtree(work.shards, ignore_errors=True)
-            work.shards.mkdir(parents=True)
-        return work
+        if not state._is_intact():
+            state = cls(folder, identity)
+        if not state.items:
+            shutil.rmtree(state.shards, ignore_errors=True)
+            state.shards.mkdir(parents=True)
+        return state
 
-    def _is_whole(self) -> bool:
-        place = self.shards if self.shards.is_dir() else self.folder / FOLDER
-        files = {place / Path(name).name: digest for name, digest in self.packed.sha256.items()}
+    def _is_intact(self) -> bool:
+        shards = self.shards if self.shards.is_dir() else self.folder / FOLDER
+        files = {shards / Path(name).name: digest for name, digest in self.packed.sha256.items()}
         return all(path.is_file() and sha256(path.read_bytes()).hexdigest() == files[path] for path in files)
 
     def save(self, items: int) -> None:
-        """Notes that all of the first `items` are dealt with."""
+        """Saves that the first `items` are packed or left out."""
         self.items = items
-        state = {"identity": self.identity, "items": items, "packed": vars(self.packed)}
-        atomic_write_json(self.folder / STATE, state)
+        saved = {"identity": self.identity, "items": items, "packed": vars(self.packed)}
+        atomic_write_json(self.folder / STATE, saved)
 
     def replace(self) -> None:
-        """Puts the shards where readers look for them, unless they are there."""
+        """Moves the shards to their final folder, unless they are there already."""
         if self.shards.is_dir():
             shutil.rmtree(self.folder / FOLDER, ignore_errors=True)
             self.shards.rename(self.folder / FOLDER)
 
     def drop(self) -> None:
-        """Forgets the packing."""
+        """Deletes shards and state."""
         shutil.rmtree(self.shards, ignore_errors=True)
         (self.folder / STATE).unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Pictures of prepared data, decoded when they are asked for."""
+"""The images of prepared data, decoded on demand."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from torch import Tensor
 
 from pmg.data.image_shards import PER_SHARD
 from pmg.data.packing_state import FOLDER
-from pmg.data.prepared_tables import MANIFEST, WITHOUT
+from pmg.data.prepared_tables import MANIFEST, NO_IMAGE
 from pmg.domain import Item, PmgError
 
 
-class Pictures:
-    """Items that have a picture, in the order of their rows; the face of a `Catalogue`.
+class PreparedImages:
+    """An `ImageStore` of packed images.
 
     Args:
         folder: of the prepared data.
-        items: the items, one a row.
+        items: those with an image, in the order of their rows.
         size: pixels a side.
-        sha256: of the shards, by their path in `folder`; each is compared when it is first opened.
-        remake: the command that makes them again, for errors.
+        sha256: of the shards, by their path in `folder`; each is verified when it is first opened.
+        remake: the command that prepares them, for errors.
     """
 
     def __init__(self, folder: Path, items: Sequence[Item], size: int, sha256: Mapping[str, str], remake: str) -> None:
@@ -39,8 +39,8 @@ class Pictures:
         self._shards: dict[int, pa.ChunkedArray] = {}
 
     @classmethod
-    def load(cls, folder: str, name: str, table: pd.DataFrame, items: Mapping[str, Item]) -> Pictures | None:
-        """The pictures of prepared data.
+    def load(cls, folder: str, name: str, table: pd.DataFrame, items: Mapping[str, Item]) -> PreparedImages | None:
+        """Opens the images of prepared data.
 
         Args:
             folder: of the prepared data.
@@ -49,25 +49,25 @@ class Pictures:
             items: its items by id.
 
         Returns:
-            The pictures, or None where the data have none.
+            The images, or None where the data have none.
         """
         manifest = json.loads(Path(folder, MANIFEST).read_text())
         if "packing" not in manifest:
             return None
-        with_picture = table[table["picture"] != WITHOUT].sort_values("picture")
+        with_image = table[table["picture"] != NO_IMAGE].sort_values("picture")
         shards = {path: digest for path, digest in manifest["sha256"].items() if path.startswith(FOLDER)}
-        chosen = [items[item] for item in with_picture["id"]]
+        chosen = [items[item] for item in with_image["id"]]
         return cls(Path(folder), chosen, manifest["packing"]["size"], shards, f"pmg-prepare data={name}")
 
     def has(self, item: Item) -> bool:
-        """Whether there is a picture of `item`."""
+        """Returns whether there is an image of `item`."""
         return item.id in self.index
 
     def rows(self, items: Iterable[Item]) -> Tensor:
-        """Row numbers of `items`, int64 `(B,)`.
+        """Returns the row numbers of `items`, int64 `(B,)`.
 
         Raises:
-            PmgError: one of them has no picture.
+            PmgError: one of them has no image.
         """
         wanted = list(items)
         without = [item.id for item in wanted if item.id not in self.index]
@@ -76,7 +76,7 @@ class Pictures:
         return torch.tensor([self.index[item.id] for item in wanted], dtype=torch.int64)
 
     def pixels(self, rows: Tensor) -> Tensor:
-        """Images as floats in [-1, 1], `(B, 3, H, W)`.
+        """Returns the images of `rows` as float32 in [-1, 1], `(B, 3, H, W)`.
 
         Raises:
             PmgError: a shard is missing or damaged.

@@ -1,6 +1,6 @@
-"""Prepared tables of a data set: items with their pictures, and what users did with them, checked and checksummed.
+"""Prepared tables of a data set: items with their images, and interactions, validated and checksummed.
 
-Every source of interactions is read into this one form by ``pmg-prepare``; nothing else reads publishers' files.
+``pmg-prepare`` converts every source of interactions to this form; nothing else reads publishers' files.
 """
 
 from __future__ import annotations
@@ -18,58 +18,58 @@ import pandas as pd
 from pmg.cache import atomic_write_bytes, atomic_write_json
 from pmg.configuration.ranges import Share
 from pmg.data.image_shards import PER_SHARD, Packing
-from pmg.data.packing_state import FOLDER, STATE, Packed
+from pmg.data.packing_state import FOLDER, STATE, PackingReport
 from pmg.domain import PmgError
 
 ITEMS = ("id", "concept", "title", "keywords", "topic", "facts")
 INTERACTIONS = ("user", "item", "action", "rating", "timestamp")
 MANIFEST = "manifest.json"
 NAMES = ("items.parquet", "interactions.parquet")
-TIMES = (-9.2e9, 9.2e9)  # seconds since 1970 that tools of dates can show; a date in 9999 stands for "never"
-WITHOUT = -1  # stands for the row of a picture where there is none
+TIMES = (-9.2e9, 9.2e9)  # seconds since 1970 that pandas can represent; some sources write "never" as a date in 9999
+NO_IMAGE = -1  # row number of items without an image
 
 
 @dataclass
 class Drops:
-    """Rows that can't be used, by reason.
+    """Rows that are left out, by reason.
 
     Attributes:
-        counts: so many, by reason.
-        first: the first of them in words, by reason.
+        counts: number of rows, by reason.
+        first: the first row as text, by reason.
     """
 
     counts: dict[str, int] = field(default_factory=dict)
     first: dict[str, str] = field(default_factory=dict)
 
     def add(self, reason: str, rows: pd.DataFrame) -> None:
-        """Counts `rows`, whose index numbers them in their file."""
+        """Counts `rows`, whose index holds their numbers in the file."""
         if len(rows):
             self.counts[reason] = self.counts.get(reason, 0) + len(rows)
             values = ", ".join(f"{name} {value}" for name, value in rows.iloc[0].items())
             self.first.setdefault(reason, f"row {rows.index[0]}: {values}")
 
     def add_line(self, reason: str, number: int, line: str) -> None:
-        """Counts one line of a file that is read line by line, or (number 0) something that has no line."""
+        """Counts one line of a file that is read line by line; number 0: something that has no line."""
         self.counts[reason] = self.counts.get(reason, 0) + 1
         self.first.setdefault(reason, f"row {number}: {line[:80]}" if number else line[:80])
 
     def take(self, table: pd.DataFrame, bad: pd.Series, reason: str) -> pd.DataFrame:
-        """Returns `table` without its `bad` rows, which are counted."""
+        """Returns `table` without its `bad` rows, and counts them."""
         self.add(reason, table[bad])
         return table[~bad]
 
 
 @dataclass(frozen=True)
 class Tables:
-    """A data set.
+    """A data set as a source returns it.
 
     Attributes:
         items: one row an item, columns `ITEMS`; keywords are lists, facts mappings of words.
-        interactions: one row a behaviour, columns `INTERACTIONS`; rating is NaN where there is only an action.
-        drops: what was left out on the way.
-        files: sha256 of what was read, by name.
-        pictures: where the items' pictures lie as published, by id; None for data that have none.
-        notes: what a reader of the manifest should know, by name.
+        interactions: one row an interaction, columns `INTERACTIONS`; rating is NaN where there is only an action.
+        drops: rows that were left out.
+        files: sha256 of the files that were read, by name.
+        pictures: paths of the items' published images, by id; None for data that have none.
+        notes: remarks for the manifest, by name.
     """
 
     items: pd.DataFrame
@@ -87,33 +87,33 @@ def prepare(
     pictures: Packing | None = None,
     max_missing_pictures: Share = 0.0,
 ) -> dict[str, Any]:
-    """Reads a source, checks every row and every picture, and writes tables, pictures and manifest.
+    """Reads a source, validates every row and every image, and writes tables, images and manifest.
 
     Args:
         read: the source.
-        folder: is given ``items.parquet``, ``interactions.parquet`` and ``manifest.json``, each whole or not at all,
-            and ``pictures/`` where the source has some.
+        folder: of ``items.parquet``, ``interactions.parquet`` and ``manifest.json``, each written atomically, and of
+            ``pictures/`` where the source has images.
         max_dropped: the largest share of interactions that may be left out.
-        pictures: how pictures are made equal.
-        max_missing_pictures: the largest share of items that may be without a picture: they stay in histories, and
-            nobody is asked for them.
+        pictures: how images are made equal.
+        max_missing_pictures: the largest share of items that may be without an image: they stay in histories and are
+            no targets.
 
     Returns:
         Counts.
 
     Raises:
-        PmgError: too many rows or pictures can't be used (which, why and the first of each reason), none is left, or
-            `folder` holds files of these names that are not prepared data.
+        PmgError: too many rows or images can't be used (how many, why, and the first of each reason), none is left,
+            or `folder` holds files of these names that are not prepared data.
     """
     _refuse_foreign(Path(folder))
     tables = check(read())
     _refuse_dropped(tables, max_dropped)
-    packing, packed = pictures or Packing(), Packed()
+    packing, packed = pictures or Packing(), PackingReport()
     if tables.pictures is not None:
         ids = tables.items["id"].tolist()
         packed = packing.pack(ids, tables.pictures, Path(folder), max_missing_pictures)
     elif not Path(folder, STATE).exists():
-        atomic_write_json(Path(folder, STATE), {})  # tables without a manifest are ours where this stands
+        atomic_write_json(Path(folder, STATE), {})  # marks tables without a manifest as prepared data
     written = _write_tables(tables, packed, Path(folder))
     counts = _count(tables, packed)
     about = {"first": {**tables.drops.first, **packed.first}, "sources": dict(tables.files), **tables.notes}
@@ -124,7 +124,7 @@ def prepare(
 
 
 def _refuse_foreign(folder: Path) -> None:
-    """Refuses a folder whose files would be lost: yours may have the names of ours."""
+    """Checks that no file of the folder would be replaced that ``pmg-prepare`` did not write."""
     made = (folder / MANIFEST).is_file() or (folder / STATE).is_file()
     ours = [] if made else [folder / name for name in NAMES if (folder / name).exists()]
     pictures = [path for path in sorted((folder / FOLDER).glob("*")) if path.suffix != ".arrow"]
@@ -138,26 +138,26 @@ def _refuse_dropped(tables: Tables, max_dropped: float) -> None:
     dropped, kept = sum(tables.drops.counts.values()), len(tables.interactions)
     if kept and dropped / (dropped + kept) <= max_dropped:
         return
-    told = " · ".join(
+    reasons = " · ".join(
         f"{count} x {why} (first: {tables.drops.first[why]})" for why, count in tables.drops.counts.items()
     )
     raise PmgError(
-        f"{dropped} of {dropped + kept} rows can't be used, source.max_dropped allows {max_dropped:.0%}: {told}"
+        f"{dropped} of {dropped + kept} rows can't be used, source.max_dropped allows {max_dropped:.0%}: {reasons}"
     )
 
 
-def _write_tables(tables: Tables, packed: Packed, folder: Path) -> dict[str, str]:
+def _write_tables(tables: Tables, packed: PackingReport, folder: Path) -> dict[str, str]:
     items = tables.items.assign(facts=tables.items["facts"].map(json.dumps))
     if tables.pictures is not None:
-        rows = [packed.row.get(item, WITHOUT) for item in items["id"]]
-        kept = {"phash": packed.phash, "colours": packed.colours}
-        looks = {name: [by_item.get(item, "") for item in items["id"]] for name, by_item in kept.items()}
-        items = items.assign(picture=rows, **looks)
+        rows = [packed.row.get(item, NO_IMAGE) for item in items["id"]]
+        hashes = {"phash": packed.phash, "colours": packed.colours}
+        columns = {name: [by_item.get(item, "") for item in items["id"]] for name, by_item in hashes.items()}
+        items = items.assign(picture=rows, **columns)
     files = zip(NAMES, (items, tables.interactions), strict=True)
     return {name: _write(folder / name, table) for name, table in files}
 
 
-def _count(tables: Tables, packed: Packed) -> dict[str, Any]:
+def _count(tables: Tables, packed: PackingReport) -> dict[str, Any]:
     counts = {
         "users": int(tables.interactions["user"].nunique()),
         "items": len(tables.items),
@@ -171,19 +171,19 @@ def _count(tables: Tables, packed: Packed) -> dict[str, Any]:
 
 
 def check(tables: Tables) -> Tables:
-    """Leaves out interactions that name no item, lack a time or stand twice, and items that nobody met."""
+    """Returns the tables without unused items, and without interactions that have no time or item or repeat one."""
     items, rows, drops = tables.items, tables.interactions, tables.drops
     rows = drops.take(rows, rows["timestamp"].isna(), "has no timestamp")
     rows = drops.take(rows, ~rows["timestamp"].between(*TIMES), "has a time outside of the years 1678 to 2261")
     rows = drops.take(rows, ~rows["item"].isin(items["id"]), "names an item that the items lack")
-    rows = drops.take(rows, rows.duplicated(["user", "item", "action", "timestamp"]), "stands twice")
+    rows = drops.take(rows, rows.duplicated(["user", "item", "action", "timestamp"]), "repeats an earlier row")
     rows = rows.astype({"timestamp": "int64"}).sort_values(["user", "timestamp", "item"], kind="stable")
-    met = items[items["id"].isin(rows["item"])]
-    return replace(tables, items=met.reset_index(drop=True), interactions=rows.reset_index(drop=True))
+    used = items[items["id"].isin(rows["item"])]
+    return replace(tables, items=used.reset_index(drop=True), interactions=rows.reset_index(drop=True))
 
 
 def load(folder: str, name: str) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Reads prepared tables and compares their checksums.
+    """Reads prepared tables and verifies their checksums.
 
     Args:
         folder: of the tables.
@@ -205,7 +205,7 @@ def load(folder: str, name: str) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def check_columns(items: pd.DataFrame, folder: str, name: str) -> None:
-    """Checks that items with pictures have all that near copies are found by.
+    """Checks that items with images have the columns by which near copies are found.
 
     Raises:
         PmgError: the tables were prepared by an earlier version.
@@ -232,5 +232,5 @@ def _read(path: Path, expected: str, name: str) -> pd.DataFrame:
 
 
 def as_rows(columns: Sequence[str], **values: Any) -> pd.DataFrame:
-    """A table of `columns` in their order."""
+    """Returns a table of `columns` in their order."""
     return pd.DataFrame(values)[list(columns)]

@@ -140,6 +140,7 @@ def build_catalogue(
     size: Count,
     margin: CountOrZero,
     min_packs: Count,
+    *,
     concepts: Mapping[str, str],
     skip_groups: Sequence[str],
     skip_titles: str,

@@ -1,4 +1,4 @@
-"""The emoji data set: catalogue, tastes, held-out cells and simulated users, built from the configuration."""
+"""The emoji data set: catalogue, tastes, held-out cells and simulated users."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from pmg.data.dataset import Dataset, check_split, exclude_by_label
 from pmg.data.emoji.catalogue import Catalogue, read_digest
 from pmg.data.emoji.holdout import check_leaks, hold_out, training_items
 from pmg.data.emoji.tastes import build_tastes, check_tastes
-from pmg.data.emoji.users import Shelf, UserSimulation
+from pmg.data.emoji.users import CatalogueIndex, UserSimulation
 from pmg.domain import Example, Item
 
 
 class EmojiData(Dataset):
-    """Emoji of ten artists, and simulated users with a known taste each.
+    """Emoji of ten artists, and simulated users whose tastes are labelled.
 
     Args:
         folder: catalogue folder.
-        topics: subgroups to keep, or all.
-        styles: what words can say about each style.
-        tastes: what users can like, by name.
+        topics: Unicode subgroups to keep; None: all.
+        styles: facts about each style, by its name.
+        tastes: of users, by name.
         users: draws the users.
     """
 
@@ -47,34 +47,34 @@ class EmojiData(Dataset):
         return self._catalogue
 
     @cached_property
-    def shelf(self) -> Shelf:
-        """The catalogue sorted for drawing users."""
-        return Shelf(self.images, self.held_out)
+    def index(self) -> CatalogueIndex:
+        """The catalogue by concept, style and topic."""
+        return CatalogueIndex(self.images, self.held_out)
 
     @property
     def training_items(self) -> list[Item]:
-        """Drawings that training stages may see."""
+        """Items whose images training may use."""
         return training_items(self.images.items, self.images.style, self.held_out)
 
     @property
     def held_out_items(self) -> list[Item]:
-        """Drawings that no training stage sees."""
+        """Items whose images no training uses."""
         seen = {item.id for item in self.training_items}
         return [item for item in self.images.items if item.id not in seen]
 
     def examples(self, split: str, users: int | None = None, targets: int | None = None) -> list[Example]:
-        """Examples of a split, checked for leaks.
+        """Returns the examples of a split, checked for leaks.
 
         Args:
             split: ``train``, ``validation`` or ``test``.
-            users: keep the first so many users, or all.
-            targets: keep the first so many targets of each user, or all.
+            users: the first so many users; None: all.
+            targets: the first so many examples of each user; None: all.
 
         Raises:
-            PmgError: the split is unknown or smaller than asked for, or it leaks.
+            PmgError: there is no such split, it has fewer users, or it leaks.
         """
         check_split(split, users, self.users.sizes)
-        examples = self.users.split(split, self.shelf, self.tastes, users, targets)
+        examples = self.users.split(split, self.index, self.tastes, users, targets)
         check_leaks({split: examples}, self.images.style, self.held_out)
         return examples
 

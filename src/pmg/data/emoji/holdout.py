@@ -12,30 +12,30 @@ from pmg.seeding import stable_number
 
 @dataclass(frozen=True)
 class HeldOut:
-    """For each concept one taste whose drawings no training stage may see.
+    """For each concept one taste whose images no training uses.
 
     Attributes:
-        tastes: concept -> the taste held out there.
-        validation: concepts whose held-out drawings are for validation; the others are for testing.
+        tastes: the held-out taste, by concept.
+        validation: concepts whose held-out images are for validation; the others are for testing.
     """
 
     tastes: Mapping[str, Taste]
     validation: frozenset[str]
 
     def covers(self, concept: str, style: str) -> bool:
-        """Whether the (concept, style) cell is held out."""
+        """Returns whether the (concept, style) cell is held out."""
         return style in self.tastes[concept].styles
 
     def concepts(self, taste: Taste, split: str) -> list[str]:
-        """Concepts where `taste` is held out for `split` (``validation`` or ``test``), sorted."""
+        """Returns the concepts where `taste` is held out for `split` (``validation`` or ``test``), sorted."""
         wanted = split == "validation"
         return sorted(c for c, t in self.tastes.items() if t == taste and (c in self.validation) == wanted)
 
 
 def hold_out(concepts: Sequence[str], tastes: Sequence[Taste], seed: int, validation_share: float = 0.25) -> HeldOut:
-    """Deals one held-out taste to each concept, so that all tastes get about the same number.
+    """Returns a held-out taste for each concept, about the same number of each.
 
-    The deal follows a hash of the concept: which concepts a configuration uses does not move a cell.
+    A hash of the concept decides: which other concepts a configuration uses moves no cell.
     """
     chosen = {concept: tastes[stable_number(seed, "taste", concept) % len(tastes)] for concept in concepts}
     share = {concept: stable_number(seed, "validation", concept) % 1000 / 1000 for concept in concepts}
@@ -43,16 +43,16 @@ def hold_out(concepts: Sequence[str], tastes: Sequence[Taste], seed: int, valida
 
 
 def training_items(items: Iterable[Item], style: Mapping[str, str], held_out: HeldOut) -> list[Item]:
-    """The items that training stages may see."""
+    """Returns the items whose images training may use."""
     return [item for item in items if not held_out.covers(item.concept, style[item.id])]
 
 
 def check_leaks(splits: Mapping[str, Sequence[Example]], style: Mapping[str, str], held_out: HeldOut) -> None:
-    """Refuses splits that leak.
+    """Checks that no split leaks into another.
 
     Raises:
-        PmgError: a user in two splits, a held-out drawing in a history or a training truth, a test truth that is
-            not held out, or a target the user already used.
+        PmgError: a user in two splits, a held-out image in a history or a training truth, a test truth that is not
+            held out, or a target whose concept is in the history.
     """
     owner: dict[str, str] = {}
     for split, examples in splits.items():
@@ -67,7 +67,7 @@ def _check_example(split: str, example: Example, style: Mapping[str, str], held_
     if any(held_out.covers(item.concept, style[item.id]) for item in used):
         raise PmgError(f"leak: the history of {split} example {example.id} holds a held-out drawing")
     if any(item.concept == example.target.concept for item in used):
-        raise PmgError(f"leak: {split} example {example.id} asks for a concept its user already used")
+        raise PmgError(f"leak: {split} example {example.id} has a target whose concept is in its history")
     hidden = [held_out.covers(item.concept, style[item.id]) for item in example.truth]
     if split == "train" and any(hidden):
         raise PmgError(f"leak: training example {example.id} has a held-out drawing as its truth")

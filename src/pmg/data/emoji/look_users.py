@@ -88,7 +88,7 @@ class LookUsers:
 
     def __init__(
         self, train: Count, validation: Count, test: Count, targets: Count, min_history: Count, max_history: Count,
-        noise: Share, several: Share, spread: NotNegative, seed: Seed,
+        *, noise: Share, several: Share, spread: NotNegative, seed: Seed,
     ) -> None:  # fmt: skip
         if min_history > max_history:
             raise PmgError(

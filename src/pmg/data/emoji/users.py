@@ -1,4 +1,4 @@
-"""Simulated users: a taste, a few topics, a noisy history, targets they never used."""
+"""Simulated users: a taste, a few topics, a noisy history, and targets of concepts that they never used."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TOPICS = (2, 3)  # a user's topics: at least, at most
 
 
 class UserSimulation:
-    """Draws users; every user depends on the seed and their own number alone.
+    """Samples users; every user depends on the seed and their own number alone.
 
     Args:
         train: users of the training split.
@@ -38,7 +38,7 @@ class UserSimulation:
 
     def __init__(
         self, train: Count, validation: Count, test: Count, targets: Count, min_history: Count, max_history: Count,
-        noise: Share, seed: Seed,
+        *, noise: Share, seed: Seed,
     ) -> None:  # fmt: skip
         if min_history > max_history:
             raise PmgError(
@@ -51,50 +51,50 @@ class UserSimulation:
     def split(
         self,
         name: str,
-        shelf: Shelf,
+        index: CatalogueIndex,
         tastes: Sequence[Taste],
         users: int | None = None,
         targets: int | None = None,
     ) -> list[Example]:
-        """Examples of a split, user by user; users go round the tastes, so that all are equally many.
+        """Returns the examples of a split, user by user; users have the tastes in turn.
 
         Args:
-            name: the split.
-            shelf: the catalogue to draw from.
-            tastes: what users can like.
-            users: the first so many users, or all.
-            targets: the first so many targets of each user, or all.
+            name: of the split.
+            index: of the catalogue.
+            tastes: of users.
+            users: the first so many users; None: all.
+            targets: the first so many examples of each user; None: all.
         """
         numbers = range(self.sizes[name] if users is None else users)
         return [
             example
             for number in numbers
-            for example in islice(self._user(name, number, shelf, tastes[number % len(tastes)]), targets)
+            for example in islice(self._user(name, number, index, tastes[number % len(tastes)]), targets)
         ]
 
-    def _user(self, split: str, number: int, shelf: Shelf, taste: Taste) -> Iterator[Example]:
+    def _user(self, split: str, number: int, index: CatalogueIndex, taste: Taste) -> Iterator[Example]:
         rng = random.Random(stable_number(self.seed, split, number))
-        targets, topics = shelf.choose_targets(split, taste, self.targets, rng)
-        history = self._history(shelf, taste, topics, {target.concept for target in targets}, rng)
+        targets, topics = index.choose_targets(split, taste, self.targets, rng)
+        history = self._history(index, taste, topics, {target.concept for target in targets}, rng)
         user = f"{split}-{number:05d}"
-        for place, target in enumerate(targets):
-            truth = shelf.truth(target.concept, taste)
+        for position, target in enumerate(targets):
+            truth = index.truth(target.concept, taste)
             labels = {
                 "taste": taste.name,
                 "kind": taste.kind,
                 "words": taste.words,
                 "styles": ",".join(taste.styles),
             }
-            yield Example(f"{user}-{place}", user, history, target, truth, labels)
+            yield Example(f"{user}-{position}", user, history, target, truth, labels)
 
     def _history(
-        self, shelf: Shelf, taste: Taste, topics: Sequence[str], taboo: set[str], rng: random.Random
+        self, index: CatalogueIndex, taste: Taste, topics: Sequence[str], excluded: set[str], rng: random.Random
     ) -> tuple[Behavior, ...]:
         length = rng.randint(*self.lengths)
-        strays = sum(rng.random() < self.noise for _ in range(length))
-        strays = min(strays, (length - 1) // 3)  # the taste stays the majority, or there is nothing to infer
-        items = shelf.pick(taste, topics, taboo, length - strays, rng, fits=True)
-        items += shelf.pick(taste, topics, taboo | {item.concept for item in items}, strays, rng, fits=False)
+        outside = sum(rng.random() < self.noise for _ in range(length))
+        outside = min(outside, (length - 1) // 3)  # the taste stays the majority, or it can't be inferred
+        items = index.pick(taste, topics, excluded, length - outside, rng, fits=True)
+        items += index.pick(taste, topics, excluded | {item.concept for item in items}, outside, rng, fits=False)
         rng.shuffle(items)
         time, history = FIRST_DAY + rng.randrange(MAX_GAP), []
         for item in items:
@@ -103,12 +103,12 @@ class UserSimulation:
         return tuple(history)
 
 
-class Shelf:
-    """The catalogue sorted for drawing users from it.
+class CatalogueIndex:
+    """The catalogue by concept, style and topic, from which histories and targets are sampled.
 
     Args:
         catalogue: items with images.
-        held_out: cells that histories and training targets avoid and that test targets come from.
+        held_out: cells that histories and training targets avoid, and of which test targets are.
     """
 
     def __init__(self, catalogue: Catalogue, held_out: HeldOut) -> None:
@@ -116,21 +116,21 @@ class Shelf:
         self.cell = {(item.concept, catalogue.style[item.id]): item for item in catalogue.items}
         self.topic = {item.concept: item.topic for item in catalogue.items}
         self.by_topic: dict[str, list[Item]] = defaultdict(list)
-        self.known: dict[tuple[str, str], list[str]] = {}  # candidates by (split, taste): asked for by every user
+        self._candidates: dict[tuple[str, str], list[str]] = {}  # by (split, taste), computed once
         for item in catalogue.items:
             if not held_out.covers(item.concept, catalogue.style[item.id]):
                 self.by_topic[item.topic].append(item)
 
     def truth(self, concept: str, taste: Taste) -> tuple[Item, ...]:
-        """All drawings of a concept that fit a taste."""
+        """Returns all images of a concept that fit a taste."""
         return tuple(self.cell[concept, style] for style in taste.styles if (concept, style) in self.cell)
 
     def candidates(self, split: str, taste: Taste) -> list[str]:
-        """Concepts that may be a target: fully seen ones in training, fully held-out ones elsewhere."""
+        """Returns concepts that may be targets: none of their cells is held out in training, all are elsewhere."""
         key = (split, taste.name)
-        if key not in self.known:
-            self.known[key] = [concept for concept in self._allowed(split, taste) if self.truth(concept, taste)]
-        return self.known[key]
+        if key not in self._candidates:
+            self._candidates[key] = [concept for concept in self._allowed(split, taste) if self.truth(concept, taste)]
+        return self._candidates[key]
 
     def _allowed(self, split: str, taste: Taste) -> list[str]:
         if split != "train":
@@ -139,7 +139,7 @@ class Shelf:
         return [c for c in sorted(self.topic) if not any(hidden(c, style) for style in taste.styles)]
 
     def choose_targets(self, split: str, taste: Taste, count: int, rng: random.Random) -> tuple[list[Item], list[str]]:
-        """Draws a user's targets and the two or three topics around them, or fewer where `data.topics` has fewer.
+        """Samples a user's targets and two or three topics around them; fewer where `data.topics` has fewer.
 
         Raises:
             PmgError: the catalogue's topics leave this taste without a target.
@@ -155,14 +155,14 @@ class Shelf:
         return [self.truth(concept, taste)[0] for concept in chosen], topics
 
     def pick(
-        self, taste: Taste, topics: Sequence[str], taboo: set[str], count: int, rng: random.Random, fits: bool
+        self, taste: Taste, topics: Sequence[str], excluded: set[str], count: int, rng: random.Random, fits: bool
     ) -> list[Item]:
-        """Draws `count` items of different concepts from the topics, inside the taste or outside it."""
+        """Samples `count` items of different concepts from the topics, inside the taste or outside it."""
         pool = [
             item
             for topic in topics
             for item in self.by_topic[topic]
-            if item.concept not in taboo and (self.style[item.id] in taste.styles) == fits
+            if item.concept not in excluded and (self.style[item.id] in taste.styles) == fits
         ]
         rng.shuffle(pool)
         by_concept = {item.concept: item for item in pool}

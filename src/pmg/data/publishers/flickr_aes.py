@@ -58,5 +58,5 @@ def _checked(rows: pd.DataFrame, drops: Drops) -> pd.DataFrame:
     scores = pd.to_numeric(rows["score"], errors="coerce")
     rows = drops.take(rows, ~scores.between(1, 5), "has no score from 1 to 5")
     rows = drops.take(rows, rows["worker"].isna() | rows["imagePair"].isna(), "lacks a worker or a photo")
-    rows = drops.take(rows, rows.duplicated(), "stands twice")
+    rows = drops.take(rows, rows.duplicated(), "repeats an earlier row")
     return rows.assign(score=pd.to_numeric(rows["score"]))

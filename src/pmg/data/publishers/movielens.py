@@ -56,7 +56,7 @@ class MovieLens:
         self.posters, self.named_by = posters, named_by
 
     def __call__(self) -> Tables:
-        """Reads ratings, films and where their posters lie.
+        """Reads ratings, films and the paths of their posters.
 
         Raises:
             PmgError: a file is missing, damaged or has other columns, or a genre has no word.
@@ -87,7 +87,7 @@ class MovieLens:
 
     def _items(self, films: pd.DataFrame, drops: Drops) -> pd.DataFrame:
         films = drops.take(films, films["movieId"].isna() | films["title"].isna(), "is a film without id or title")
-        films = drops.take(films, films["movieId"].duplicated(), "is a film that stands twice")
+        films = drops.take(films, films["movieId"].duplicated(), "is a film that repeats an earlier id")
         parts = films["title"].str.strip().str.extract(TITLE)
         name = parts["article"].str.cat(parts["name"], sep=" ").fillna(parts["name"])
         genres = films["genres"].fillna(NO_GENRES).map(self._words)
