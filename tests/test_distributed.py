@@ -7,7 +7,7 @@ import torch
 
 from pmg.configuration.identity import hash_values
 from pmg.domain import PmgError
-from pmg.orchestration.distributed import across_processes, processes
+from pmg.orchestration.distributed import run_distributed, world_size
 from pmg.orchestration.hardware import check_hardware
 from pmg.orchestration.run import Run
 from pmg.runs.run_folder import identify
@@ -21,13 +21,13 @@ CPU = "trainer.accelerator=cpu"
      (["trainer=multi_node"], 16), (["trainer=ddp", "trainer.devices=[0,2]"], 2)],
 )  # fmt: skip
 def test_processes_are_devices_times_machines(compose, overrides, count):
-    assert processes(compose("train", *overrides).trainer) == count
+    assert world_size(compose("train", *overrides).trainer) == count
 
 
 def test_uneven_shares_are_refused(compose, tmp_path):
     cfg = compose("train", "trainer=ddp", CPU, "trainer.devices=3")
-    with pytest.raises(PmgError, match=r"users_per_step=32 can't be dealt evenly to 3 .*the nearest that can: 33"):
-        across_processes(lambda cfg, run: None, cfg, Run(tmp_path, "train"))
+    with pytest.raises(PmgError, match=r"users_per_step=32 is no multiple of the 3 processes .*Use 33\."):
+        run_distributed(lambda cfg, run: None, cfg, Run(tmp_path, "train"))
 
 
 def test_other_machines_are_started_from_outside(compose, tmp_path, monkeypatch):
@@ -35,7 +35,7 @@ def test_other_machines_are_started_from_outside(compose, tmp_path, monkeypatch)
         monkeypatch.delenv(name, raising=False)
     cfg = compose("train", "trainer=multi_node")
     with pytest.raises(PmgError, match="torchrun or srun"):
-        across_processes(lambda cfg, run: None, cfg, Run(tmp_path, "train"))
+        run_distributed(lambda cfg, run: None, cfg, Run(tmp_path, "train"))
 
 
 def test_how_many_share_the_work_is_no_part_of_a_runs_identity(compose):

@@ -16,7 +16,7 @@ from pmg.configuration.instantiate import take_out
 from pmg.configuration.schemas import SCHEMAS
 from pmg.domain import PmgError
 from pmg.generation.records import refuse_mixtures
-from pmg.orchestration.run import Run, execute, finished
+from pmg.orchestration.run import Run, completed_metrics, execute
 from pmg.runs.process_state import RunFailedError
 from pmg.runs.run_folder import identify, refuse_other
 from runs import record, write_run
@@ -150,7 +150,7 @@ def test_a_finished_run_stays_finished_when_the_same_command_fails(tmp_path, err
     after = snapshot(tmp_path)
     changed = {path.name for path in after if after[path] != before.get(path)}
     assert changed <= ({"train.log"} if isinstance(error, ValueError) else set())
-    assert finished(config(tmp_path), "train")
+    assert completed_metrics(config(tmp_path), "train")
 
 
 def test_an_unfinished_run_is_left_as_it_was_until_its_body_begins(tmp_path):
@@ -255,8 +255,8 @@ def test_a_run_keeps_its_floating_point_type_on_another_processor(tmp_path, comp
     with pytest.raises(RunFailedError):
         execute(compose("train", "logger=none", "dtype=float32"), "train", body)
     assert 'dtype: "bfloat16" -> "float32"' in capsys.readouterr().err
-    assert finished(compose("train", "logger=none"), "train")
-    assert not finished(compose("train", "logger=none", "dtype=float32"), "train")
+    assert completed_metrics(compose("train", "logger=none"), "train")
+    assert not completed_metrics(compose("train", "logger=none", "dtype=float32"), "train")
 
 
 def test_roles_are_all_used():

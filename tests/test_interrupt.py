@@ -110,8 +110,8 @@ def test_interrupted_command_goes_on_to_the_same_result(whole, tmp_path, verb, n
     assert process.returncode == 130, stderr[-2000:]
     assert "Traceback" not in stderr
     assert metrics(folder)["status"] == "interrupted"
-    (advice,) = [line for line in stderr.splitlines() if line.startswith("interrupted; go on with: ")]
-    program, *arguments = shlex.split(advice.removeprefix("interrupted; go on with: "))
+    (advice,) = [line for line in stderr.splitlines() if line.startswith("interrupted; resume with: ")]
+    program, *arguments = shlex.split(advice.removeprefix("interrupted; resume with: "))
     assert program == f"pmg-{verb}"
 
     again = start(tmp_path, verb, arguments)

@@ -130,7 +130,7 @@ def test_an_interrupted_training_goes_on_in_another_number_of_processes(alone, t
     started = descendants(process.pid)
     stderr = interrupt(process, folder / SIGN)
     assert process.returncode == 130, stderr[-2000:]
-    assert "interrupted; go on with: pmg-train" in stderr
+    assert "interrupted; resume with: pmg-train" in stderr
     assert "Traceback" not in stderr
     assert metrics(folder)["status"] == "interrupted"
     assert not left(started)
@@ -148,7 +148,7 @@ def test_a_killed_process_ends_all_with_one_line(tmp_path):
     stderr = finish(process)
     assert process.returncode == 1
     (line,) = [line for line in stderr.splitlines() if line.startswith("error: ")]
-    assert "process 1 of 2 was ended by SIGKILL" in line
+    assert "process 1 of 2 was killed by SIGKILL" in line
     assert metrics(folder)["status"] == "failed"
     assert not left(started)
 
@@ -227,7 +227,7 @@ def test_a_dead_shard_costs_its_own_work_alone(alone, tmp_path):
     os.kill(victim, signal.SIGKILL)
     stderr = finish(process)
     assert process.returncode == 1
-    assert "1 of 2 shards failed; the others' work is kept. shard 1 of 2 was ended by SIGKILL" in stderr
+    assert "1 of 2 shards failed; the others' results are kept. shard 1 of 2 was killed by SIGKILL" in stderr
     assert metrics(folder / "0")["status"] == "completed"
     succeed(start(tmp_path, "generate", options))
     assert (tmp_path / "generate/records.jsonl").read_text() == (alone / "generate/records.jsonl").read_text()

@@ -186,12 +186,12 @@ def test_failing_job_spares_the_others(shell, tmp_path):
     assert metrics(tmp_path / "alone")["metrics"] == metrics(tmp_path / "sweep" / "2")["metrics"]
     assert "3 jobs in sweep" in done.stdout
     assert "bad job" in done.stdout
-    assert "run only what failed or is missing: pmg-export -m" in done.stderr
+    assert "run only failed and missing jobs: pmg-export -m" in done.stderr
     started = [metrics(tmp_path / "sweep" / str(job))["started"] for job in range(3)]
     (tmp_path / "job.py").write_text(SWEEP.replace("== 2", "== 9"))
     again = shell(*sweep)
     assert again.returncode == 0, again.stderr
-    assert "run only what failed" not in again.stderr
+    assert "run only failed" not in again.stderr
     restarted = [metrics(tmp_path / "sweep" / str(job))["started"] for job in range(3)]
     assert [one == other for one, other in zip(started, restarted, strict=True)] == [True, False, True]
 
@@ -201,7 +201,7 @@ def test_a_damaged_folder_is_told_and_left_untouched(tmp_path, capsys):
     with pytest.raises(RunFailedError):
         execute(config(tmp_path), "train", lambda cfg, run: pytest.fail("the body must not start"))
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
-    assert f"{tmp_path / 'metrics.json'} is damaged; remove it" in line
+    assert f"{tmp_path / 'metrics.json'} is damaged. Remove it" in line
     assert (tmp_path / "metrics.json").read_text() == '{"command": "tra'
 
 

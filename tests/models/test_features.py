@@ -12,8 +12,8 @@ from PIL import Image
 from checkpoints import write_clip, write_dinov2, write_language_model
 from pmg.domain import PmgError
 from pmg.evaluation.distribution_metrics import Fid
-from pmg.models.loading.device import place
-from pmg.models.vision.features import ClipFeatures, InceptionFeatures, VisionFeatures, encode_images, seen_size
+from pmg.models.loading.device import to_device
+from pmg.models.vision.features import ClipFeatures, InceptionFeatures, VisionFeatures, encode_images, input_size
 
 INSTALLED = importlib.util.find_spec("torch_fidelity") is not None
 
@@ -24,7 +24,7 @@ def levels(count, size):
 
 def test_class_tokens_are_those_of_the_library(tmp_path):
     folder = write_dinov2(tmp_path)
-    features = place(VisionFeatures.from_source(folder), "cpu")
+    features = to_device(VisionFeatures.from_source(folder), "cpu")
     pixels = levels(3, 28)
     pictures = [Image.fromarray(each.permute(1, 2, 0).byte().numpy()) for each in pixels]
     looks = tf.BitImageProcessor.from_pretrained(folder)
@@ -62,7 +62,7 @@ def test_many_images_go_in_batches(tmp_path):
     ],
 )
 def test_size_is_what_the_processor_hands_on(processor, side):
-    assert seen_size(processor) == side
+    assert input_size(processor) == side
 
 
 def test_clip_puts_images_and_texts_on_one_sphere(tmp_path):
@@ -75,7 +75,7 @@ def test_clip_puts_images_and_texts_on_one_sphere(tmp_path):
 
 
 def test_what_is_no_vision_transformer_is_refused(tmp_path):
-    with pytest.raises(PmgError, match=r"holds a CLIPModel, which has no class token.*ClipFeatures"):
+    with pytest.raises(PmgError, match=r"has a CLIPModel, which has no class token.*ClipFeatures"):
         VisionFeatures.from_source(write_clip(tmp_path / "clip"))
     with pytest.raises(PmgError, match="can't load a vision transformer from"):
         VisionFeatures.from_source(write_language_model(tmp_path / "words"))
@@ -110,5 +110,5 @@ def test_fid_of_inception_is_that_of_torchmetrics(tmp_path, monkeypatch):
 
 @pytest.mark.skipif(not INSTALLED, reason="needs torch-fidelity: pip install 'pmg[inception]'")
 def test_inception_without_weights_asks_for_a_file(tmp_path):
-    with pytest.raises(PmgError, match=r"weights can't be had.*name a file"):
+    with pytest.raises(PmgError, match=r"weights can't be loaded.*Set weights"):
         InceptionFeatures(str(tmp_path / "nothing.pth"))

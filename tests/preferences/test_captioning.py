@@ -91,7 +91,7 @@ def test_each_item_is_described_once_in_batches(tagger, images):
 
 def test_images_are_asked_for_by_those_that_look_alone(tagger):
     assert caption_items(MetadataCaptioner("{pack}"), ITEMS) == dict.fromkeys(("apple", "dog", "ghost"), "Noto")
-    with pytest.raises(PmgError, match="TaggerCaptioner looks at images and this data has none"):
+    with pytest.raises(PmgError, match="TaggerCaptioner needs images and this data has none"):
         caption_items(tagger, ITEMS)
 
 

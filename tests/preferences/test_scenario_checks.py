@@ -44,7 +44,7 @@ def attribute(question: str = "Their taste is", *options: str) -> dict:
         ({"line": "{title}: {caption"}, "line has unpaired braces"),
         ({"line": "{}: {caption}"}, "line: placeholders are plain names, not {}"),
         ({"line": "{title:>9}: {caption}"}, "line: placeholders are plain names, not {title}"),
-        ({"line": "{title}"}, "the caption is never told"),
+        ({"line": "{title}"}, "the caption is never used"),
         ({"turn": "{speeker}: {text}"}, "turn has no placeholder {speeker}; did you mean 'speaker'?"),
         ({"caption": "{pack.name}"}, "caption: placeholders are plain names, not {pack.name}"),
         ({"target_question": "\nIt shows: "}, "target_question ends with a space"),

@@ -16,7 +16,7 @@ from pmg.orchestration.builders import build_examples
 from pmg.orchestration.hardware import check_device
 from pmg.orchestration.launcher import launch
 from pmg.orchestration.run import Run, tracked
-from pmg.orchestration.sharding import is_dealt, own_shard, work_shards
+from pmg.orchestration.sharding import is_sharded, own_shard, run_missing_shards
 from pmg.runs.run_folder import identify, read_portable, replace_folders
 
 if TYPE_CHECKING:
@@ -44,7 +44,9 @@ def body(cfg: DictConfig, run: Run) -> float | None:
 
     check_device(cfg.device)
     made = read_generation(cfg, run)
-    parts = [read_rows(folder) for folder in work_shards(cfg, run, "evaluate", body)] if is_dealt(cfg) else None
+    parts = (
+        [read_rows(folder) for folder in run_missing_shards(cfg, run, "evaluate", body)] if is_sharded(cfg) else None
+    )
     data = instantiate(made.config["data"])
     examples = build_examples(made.config, data, "test")
     sets = build_sets(cfg.judge, len(examples))
@@ -169,12 +171,12 @@ def _build_judging(
     """Loads the models that judge."""
     from pmg.evaluation.judging import Judging
     from pmg.evaluation.row_cache import KeptRows
-    from pmg.models.loading.device import place
+    from pmg.models.loading.device import to_device
 
     judge = instantiate(cfg.judge.classifier) if cfg.judge.classifier else None
     features = build_features(cfg.judge, sets, cfg.device)
     kept = KeptRows(run.folder / "judged" / hash_values(identify(cfg, "evaluate")))
-    generator = place(instantiate(made.config["generator"]), cfg.device)
+    generator = to_device(instantiate(made.config["generator"]), cfg.device)
     judging = Judging(
         data.images, judge, instantiate(cfg.judge.perceptual), generator, build_measures(cfg.judge, features),
         bool(cfg.judge.get("ms_ssim")), kept,

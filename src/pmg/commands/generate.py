@@ -13,7 +13,7 @@ from pmg.orchestration.hardware import check_device
 from pmg.orchestration.launcher import launch
 from pmg.orchestration.preference_sources import Sources, build_preferences, check_known
 from pmg.orchestration.run import Run, tracked
-from pmg.orchestration.sharding import is_dealt, own_shard, work_shards
+from pmg.orchestration.sharding import is_sharded, own_shard, run_missing_shards
 from pmg.runs.run_folder import identify
 
 if TYPE_CHECKING:
@@ -39,8 +39,8 @@ def body(cfg: DictConfig, run: Run) -> float | None:
     encoders = check_known(cfg, methods)
     data = instantiate(cfg.data)
     examples = build_examples(cfg, data, "test")
-    if is_dealt(cfg):
-        parts = work_shards(cfg, run, "generate", body)
+    if is_sharded(cfg):
+        parts = run_missing_shards(cfg, run, "generate", body)
         merge_records(parts, run.folder, list_keys(examples, methods, cfg.seed or 0))
     else:
         _generate(cfg, run, data, examples, methods, encoders)

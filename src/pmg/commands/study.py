@@ -9,7 +9,7 @@ from pmg.commands import evaluate, generate, train
 from pmg.configuration.instantiate import fixed_folders, select_config
 from pmg.evaluation.metric_builders import check_independent
 from pmg.orchestration.launcher import launch
-from pmg.orchestration.run import Run, execute_part, tracked
+from pmg.orchestration.run import Run, execute_nested, tracked
 from pmg.runs.run_folder import identify, refuse_other
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def body(cfg: DictConfig, run: Run) -> float | None:
     run.begin()
     for verb, (folder, work) in own.items():
         with run.ledger.phase(verb):
-            execute_part(part_config(cfg, verb, folder), verb, work, run.tracking)
+            execute_nested(part_config(cfg, verb, folder), verb, work, run.tracking)
     return None
 
 

@@ -15,7 +15,7 @@ from pmg.orchestration.builders import (
     sign_encoder,
     start_from,
 )
-from pmg.orchestration.distributed import across_processes
+from pmg.orchestration.distributed import run_distributed
 from pmg.orchestration.hardware import check_hardware
 from pmg.orchestration.launcher import launch
 from pmg.orchestration.run import Run, tracked
@@ -27,21 +27,21 @@ if TYPE_CHECKING:
 def body(cfg: DictConfig, run: Run) -> float | None:
     """Trains the preference encoder, in as many processes as the trainer asks for."""
     check_hardware(cfg)
-    return across_processes(train, cfg, run)
+    return run_distributed(train, cfg, run)
 
 
 @tracked
 def train(cfg: DictConfig, run: Run) -> float | None:
     """Trains the preference encoder in this process, alone or as one of several."""
     from pmg.models.loading.compilation import compile_models
-    from pmg.models.loading.device import place
+    from pmg.models.loading.device import to_device
     from pmg.training.preference_setup import build_batches, build_module
 
     encoder = instantiate(cfg.encoder.preference_encoder)
     if cfg.init_from:
         encoder = start_from(encoder, cfg.init_from)
     data = instantiate(cfg.data)
-    generator = place(instantiate(cfg.generator), cfg.device)
+    generator = to_device(instantiate(cfg.generator), cfg.device)
     train, validation = (build_examples(cfg, data, split) for split in ("train", "validation"))
     looks = build_captions(cfg, run, data, [*train, *validation])
     with reading(cfg, run, generator.text_encoder) as reader:
@@ -63,7 +63,7 @@ def train(cfg: DictConfig, run: Run) -> float | None:
         run.begin()
         fit(cfg, run, module, batches)
         module.finish(batches.train.rows)  # in every process: they may hold parts of the language model
-    if not run.leads:
+    if not run.is_main:
         return None
     module.encoder.save_pretrained(run.folder / "encoder")
     sign_encoder(run.folder)

@@ -63,14 +63,14 @@ def build_features(judge: Any, sets: Mapping[str, SetMetric], device: str) -> di
     Raises:
         PmgError: a model can't be loaded.
     """
-    from pmg.models.loading.device import place
+    from pmg.models.loading.device import to_device
 
     used = {*COLUMNS, *(feature for metric in sets.values() for feature in metric.features)}
     found = {}
     for name, node in _part(judge, "features").items():
         if name in used:
             try:
-                found[name] = place(instantiate(node), device)
+                found[name] = to_device(instantiate(node), device)
             except PmgError as error:
                 raise PmgError(f"judge.features.{name}: {error}") from error
     return found

@@ -20,7 +20,7 @@ from pmg.models.diffusion.conditioning import Block, Condition, join
 from pmg.models.diffusion.generator import Generator
 from pmg.models.diffusion.sampling import sample_latents
 from pmg.models.diffusion.text_encoder import TextEncoder
-from pmg.models.loading.device import place
+from pmg.models.loading.device import to_device
 from pmg.models.vision.scorer import Scorer
 
 
@@ -163,14 +163,14 @@ def build_pipeline(parts: Mapping[str, Any], device: str, create: Callable[[Any]
 
     Args:
         parts: ``generator``, ``scorer``, ``text_encoder``, ``balance`` and ``sampling``.
-        device: where the models stand, see `place`.
+        device: where the models stand, see `to_device`.
         create: builds a part of what `parts` holds.
     """
     scorer = create(parts["scorer"])  # with its own text encoder, or the one that it was trained with
-    texts = None if scorer.text_encoder else place(create(parts["text_encoder"]), device)
+    texts = None if scorer.text_encoder else to_device(create(parts["text_encoder"]), device)
     balance, sampling = parts["balance"], parts["sampling"]
     return Pipeline(
-        place(create(parts["generator"]), device), place(scorer, device), create(balance["weights"]),
+        to_device(create(parts["generator"]), device), to_device(scorer, device), create(balance["weights"]),
         create(balance["weighting"]), create(sampling["scales"]), sampling["steps"], sampling["bfloat16"],
         texts,
     )  # fmt: skip

@@ -18,7 +18,7 @@ from pmg.generation.components import Component
 from pmg.generation.pipeline import Pipeline, build_pipeline
 from pmg.generation.requests import NO_WORDS, Request, join_words
 from pmg.generation.serialization import ENCODER, read_index
-from pmg.models.loading.device import emulates_bfloat16, place
+from pmg.models.loading.device import emulates_bfloat16, to_device
 from pmg.models.loading.weight_sources import load_frozen
 from pmg.models.preference.preference_encoder import PreferenceEncoder
 from pmg.preferences.captioning import Captioner, Pixels, caption_items, from_picture, to_picture
@@ -79,7 +79,7 @@ class PersonalizedPipeline:
         folder = _find(str(source))
         cache = cache_dir or os.environ.get("PMG_CACHE") or "outputs/cache"
         parts = read_index(folder, cache, float32=emulates_bfloat16(device))
-        language_model = place(parts["language_model"].create(), device)
+        language_model = to_device(parts["language_model"].create(), device)
         pipeline = build_pipeline(parts, device, Component.create)
         text_encoder = pipeline.generator.text_encoder
         budget = Budget(text_encoder.count_tokens, text_encoder.max_length)

@@ -75,12 +75,12 @@ def reading(cfg: DictConfig, run: Run, text_encoder: TextEncoder) -> Iterator[Re
 
     What it computed is in the run's ledger afterwards.
     """
-    from pmg.models.loading.device import place
+    from pmg.models.loading.device import to_device
     from pmg.preferences.keyword_budget import Budget
     from pmg.preferences.reader import Reader
 
     with run.ledger.phase("load language model"):
-        language_model = place(instantiate(cfg.encoder.language_model), cfg.device)
+        language_model = to_device(instantiate(cfg.encoder.language_model), cfg.device)
     cache = open_cache(cfg.paths.contexts_dir)
     identity = Cache.key(model=_identity(cfg))
     budget = Budget(text_encoder.count_tokens, text_encoder.max_length)

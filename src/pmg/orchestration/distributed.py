@@ -1,4 +1,4 @@
-"""Training in several processes: started here on one machine, or by torchrun or a cluster on many."""
+"""Distributed training: ranks started here on one machine, or by torchrun or a cluster on several."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pmg.domain import PmgError
-from pmg.orchestration.process_pool import Job, work_together
+from pmg.orchestration.process_pool import Task, run_ranks
 from pmg.orchestration.run import Body, Ledger, Run
 from pmg.tracking.tracker import Tracking
 
@@ -17,39 +17,40 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 
-def across_processes(work: Body, cfg: DictConfig, run: Run) -> float | None:
-    """Runs a training in as many processes as the trainer asks for.
+def run_distributed(body: Body, cfg: DictConfig, run: Run) -> float | None:
+    """Runs a training in `trainer.devices` times `trainer.num_nodes` processes.
 
     Args:
-        work: the training, a module's function.
+        body: the training; a function of a module, since it is pickled.
         cfg: its config.
-        run: records it; what the first process did is added to it.
+        run: its record; receives the metrics, seconds and counts of rank 0.
 
     Returns:
-        What `work` returned in the first process.
+        The value that `body` returned in rank 0.
 
     Raises:
-        PmgError: a step's users can't be dealt evenly, a process failed, or other machines' processes are missing.
+        PmgError: `objective.users_per_step` is no multiple of the number of processes, a process failed, or the
+            training spans several machines and no launcher started the ranks.
     """
-    count = processes(cfg.trainer)
+    count = world_size(cfg.trainer)
     if cfg.objective.users_per_step % count:
         users = cfg.objective.users_per_step
         raise PmgError(
-            f"objective.users_per_step={users} can't be dealt evenly to {count} processes (trainer.devices times "
-            f"trainer.num_nodes); the nearest that can: {max(1, round(users / count)) * count}"
+            f"objective.users_per_step={users} is no multiple of the {count} processes (trainer.devices times "
+            f"trainer.num_nodes). Use {max(1, round(users / count)) * count}."
         )
     if count == 1 or "RANK" in os.environ or "SLURM_PROCID" in os.environ:
-        _take_device()
-        result = work(cfg, run)
-        _part()
+        _select_gpu()
+        result = body(cfg, run)
+        _destroy_process_group()
         return result
     if cfg.trainer.get("num_nodes", 1) > 1:
         raise PmgError(
-            f"trainer.num_nodes={cfg.trainer.num_nodes}: the processes of several machines are started from outside, "
-            "by torchrun or srun: see docs/scaling.md"
+            f"trainer.num_nodes={cfg.trainer.num_nodes}: no launcher has started the ranks of the other machines. "
+            "Start the command with torchrun or srun, see docs/scaling.md."
         )
     run.begin()
-    first, *_ = work_together(_jobs(work, cfg, run, count))
+    first, *_ = run_ranks(_rank_tasks(body, cfg, run, count))
     result, metrics, seconds, counts = first
     run.metrics.update(metrics)
     run.ledger.seconds.update(seconds)
@@ -58,8 +59,8 @@ def across_processes(work: Body, cfg: DictConfig, run: Run) -> float | None:
     return result
 
 
-def processes(trainer: DictConfig) -> int:
-    """How many processes train together: devices times machines."""
+def world_size(trainer: DictConfig) -> int:
+    """Returns the number of ranks: devices times machines."""
     devices = trainer.devices
     if devices in ("auto", -1, "-1"):
         import torch
@@ -68,41 +69,40 @@ def processes(trainer: DictConfig) -> int:
     return (int(devices) if isinstance(devices, (int, str)) else len(devices)) * int(trainer.get("num_nodes") or 1)
 
 
-def _jobs(work: Body, cfg: DictConfig, run: Run, count: int) -> list[Job]:
-    """What each process does, and how it finds the others."""
-    together = {"WORLD_SIZE": str(count), "NODE_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": _free_port()}
-    jobs = []
+def _rank_tasks(body: Body, cfg: DictConfig, run: Run, count: int) -> list[Task]:
+    """Returns the task of each rank, with torch's rendezvous variables."""
+    rendezvous = {"WORLD_SIZE": str(count), "NODE_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": _free_port()}
+    tasks = []
     for rank in range(count):
-        part = replace(run, ledger=Ledger(), metrics={}, tracking=Tracking(), leads=rank == 0, begun=True)
+        own = replace(run, ledger=Ledger(), metrics={}, tracking=Tracking(), is_main=rank == 0, begun=True)
         log = run.folder / (f"{run.command}.rank{rank}.log" if rank else f"{run.command}.log")
-        environment = {**together, "RANK": str(rank), "LOCAL_RANK": str(rank)}
-        jobs.append(
-            Job(f"process {rank} of {count}", partial(_rank, work, cfg, part), log, environment, heard=rank == 0)
-        )
-    return jobs
+        environment = {**rendezvous, "RANK": str(rank), "LOCAL_RANK": str(rank)}
+        work = partial(_run_rank, body, cfg, own)
+        tasks.append(Task(f"process {rank} of {count}", work, log, environment, console=rank == 0))
+    return tasks
 
 
-def _rank(work: Body, cfg: DictConfig, run: Run) -> tuple[Any, ...]:
-    """One process's training; returns what the run's record needs."""
+def _run_rank(body: Body, cfg: DictConfig, run: Run) -> tuple[Any, ...]:
+    """Runs one rank's training and returns its result, metrics, seconds and counts."""
     from pmg.orchestration.run import seed_everything
 
     seed_everything(cfg.seed)
-    _take_device()
-    result = work(cfg, run)
-    _part()
+    _select_gpu()
+    result = body(cfg, run)
+    _destroy_process_group()
     return result, run.metrics, run.ledger.seconds, run.ledger.counts
 
 
-def _part() -> None:
-    """Leaves the other processes in peace: threads that still wait for them may end this one by SIGABRT."""
+def _destroy_process_group() -> None:
+    """Destroys the process group. Without this, watchdog threads of NCCL or Gloo may abort the process at exit."""
     from torch import distributed
 
     if distributed.is_initialized():
         distributed.destroy_process_group()
 
 
-def _take_device() -> None:
-    """Makes `cuda` this process's own GPU."""
+def _select_gpu() -> None:
+    """Makes the GPU of this process's local rank the default one."""
     import torch
 
     if torch.cuda.is_available() and "LOCAL_RANK" in os.environ:

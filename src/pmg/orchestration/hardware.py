@@ -1,4 +1,4 @@
-"""Checks that the machine has what a config asks for, before a command loads anything."""
+"""Checks that the machine has the device and accelerator of a config, before a command loads anything."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from pmg.domain import PmgError
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-OWN_PARTS = {"logger": False, "callbacks": None, "enable_progress_bar": False, "enable_checkpointing": False}
+MINIMAL = {"logger": False, "callbacks": None, "enable_progress_bar": False, "enable_checkpointing": False}
 
 
 def check_hardware(cfg: DictConfig) -> None:
-    """Checks `cfg.device`, where frozen models are put, and `cfg.trainer`, where the config has them.
+    """Checks `cfg.device`, the device of frozen models, and `cfg.trainer`; either may be absent.
 
     Raises:
         PmgError: there is no such device or accelerator, or Lightning refuses the trainer's arguments.
@@ -29,14 +29,14 @@ def check_device(device: str) -> None:
     """Checks that torch can put a tensor on `device`.
 
     Raises:
-        PmgError: it can't.
+        PmgError: torch has no such device.
     """
     import torch
     from torch import nn
 
-    from pmg.models.loading.device import place
+    from pmg.models.loading.device import to_device
 
-    place(nn.ParameterList([torch.zeros(1)]), device)  # a layer's weights would be drawn, and change all later draws
+    to_device(nn.ParameterList([torch.zeros(1)]), device)  # the weights of a layer would advance torch's rng
 
 
 def check_trainer(arguments: dict[str, Any]) -> None:
@@ -46,10 +46,10 @@ def check_trainer(arguments: dict[str, Any]) -> None:
         PmgError: Lightning refuses them.
     """
     try:
-        instantiate({**arguments, **OWN_PARTS})
+        instantiate({**arguments, **MINIMAL})
     except PmgError:
         raise
     except Exception as error:  # misconfigurations, values and types: each argument raises its own
         chosen = {name: arguments[name] for name in ("accelerator", "devices", "strategy") if name in arguments}
-        told = ", ".join(f"trainer.{name}={value}" for name, value in chosen.items())
-        raise PmgError(f"trainer: {' '.join(str(error).split())} ({told})") from error
+        values = ", ".join(f"trainer.{name}={value}" for name, value in chosen.items())
+        raise PmgError(f"trainer: {' '.join(str(error).split())} ({values})") from error

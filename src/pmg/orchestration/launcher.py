@@ -25,7 +25,7 @@ from pmg.configuration.plugins import read_override, searched
 from pmg.configuration.search_path import CONFIG_MODULE
 from pmg.domain import PmgError
 from pmg.orchestration import sweep_jobs
-from pmg.orchestration.run import Body, execute, finished
+from pmg.orchestration.run import Body, completed_metrics, execute
 from pmg.orchestration.sweep import SweepSummary
 from pmg.runs.exit_codes import CLOSED_PIPE, INTERRUPTED
 from pmg.runs.process_state import RunFailedError, keep_freed_memory
@@ -125,7 +125,7 @@ def _in_worker() -> bool:
 def _run_apart(cfg: DictConfig, command: str, body: Body) -> float | None:
     """Runs one job in a child of this worker."""
     quiet()
-    sweep_jobs.apart(lambda: _run_job(cfg, command, body))
+    sweep_jobs.run_in_child(lambda: _run_job(cfg, command, body))
     return read_run(HydraConfig.get().runtime.output_dir, command)[1]["result"]
 
 
@@ -136,6 +136,6 @@ def _run_job(cfg: DictConfig, command: str, body: Body) -> float | None:
         cfg.run_dir = hydra_config.runtime.output_dir
     # unresolved: an override may hold an interpolation, which means nothing outside of the job's config
     overrides = OmegaConf.to_container(hydra_config.overrides.task, resolve=False)
-    if hydra_config.mode == RunMode.MULTIRUN and (done := finished(cfg, command)):
+    if hydra_config.mode == RunMode.MULTIRUN and (done := completed_metrics(cfg, command)):
         return done["result"]  # a sweep that is given again makes what is missing
     return execute(cfg, command, body, overrides, hydra_config.runtime.choices)

@@ -1,4 +1,4 @@
-"""Processes that one command starts on this machine: ranks that train together, shards that work apart."""
+"""Worker processes on this machine: ranks of one training, and independent shards."""
 
 from __future__ import annotations
 
@@ -28,154 +28,154 @@ from pmg.runs.process_state import keep_freed_memory, log_file
 
 log = logging.getLogger(__name__)
 
-GRACE_S = 60  # for a checkpoint, after an interruption
+GRACE_S = 60  # to save a checkpoint after an interruption
 
 
 @dataclass(frozen=True)
-class Job:
-    """What a worker does.
+class Task:
+    """The work of one process.
 
     Attributes:
-        name: of the worker, for messages.
-        work: called in the new process; a module's function, or a partial of one.
-        log: where its log and, unless it is `heard`, its output go.
-        environment: variables of the new process alone.
-        heard: whether it has the console.
+        name: of the process, for messages.
+        work: called in the new process; a function of a module, or a partial of one, since it is pickled.
+        log: file of its log records and, without `console`, of its output.
+        environment: variables that are set in the new process only.
+        console: whether stdout and stderr stay those of the parent.
     """
 
     name: str
     work: Callable[[], Any]
     log: Path
     environment: Mapping[str, str]
-    heard: bool = False
+    console: bool = False
 
 
 class Worker:
-    """A started job.
+    """A started process.
 
     Args:
-        job: what it does.
+        task: its work.
 
     Attributes:
-        result: what the work returned.
-        error: what went wrong, written for users, or the interruption; None where nothing did.
+        result: the value that the work returned.
+        error: a `PmgError` or KeyboardInterrupt if the work failed, else None.
     """
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, task: Task) -> None:
         context = multiprocessing.get_context("spawn")
-        self.job = job
+        self.task = task
         self.result: Any = None
         self.error: BaseException | None = None
         self._receiver, sender = context.Pipe(duplex=False)
-        arguments = (job, sender, HydraConfig.instance().cfg, allowed_plugins())
-        self.process = context.Process(target=_live, args=arguments, name=job.name, daemon=True)
+        arguments = (task, sender, HydraConfig.instance().cfg, allowed_plugins())
+        self.process = context.Process(target=_worker_main, args=arguments, name=task.name, daemon=True)
         self.process.start()
         sender.close()
 
-    def take(self) -> None:
-        """Takes what the work gave, once the process has ended."""
+    def collect(self) -> None:
+        """Waits for the end of the process and sets `result` and `error`."""
         self.process.join()
         with contextlib.suppress(EOFError):
             self.result, self.error = self._receiver.recv()
             return
         code = self.process.exitcode or 0
-        how = f"by {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
-        self.error = PmgError(f"{self.job.name} was ended {how}: see {self.job.log}; the same command goes on")
+        how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+        self.error = PmgError(f"{self.task.name} was {how}: see {self.task.log}. Run the same command to resume.")
 
 
 @contextlib.contextmanager
-def working(jobs: Sequence[Job]) -> Iterator[list[Worker]]:
-    """Starts jobs, and leaves none running: what is not done inside is interrupted, and killed where that lasts."""
+def started_workers(tasks: Sequence[Task]) -> Iterator[list[Worker]]:
+    """Starts one worker a task; at exit, those still running are interrupted, and killed after `GRACE_S`."""
     workers: list[Worker] = []
     try:
-        for job in jobs:
-            workers.append(Worker(job))
+        for task in tasks:
+            workers.append(Worker(task))
         yield workers
     finally:
-        _end([worker.process for worker in workers])
+        _terminate([worker.process for worker in workers])
 
 
-def _end(started: Sequence[BaseProcess]) -> None:
+def _terminate(started: Sequence[BaseProcess]) -> None:
     deadline = time.monotonic() + GRACE_S
     try:
         for process in started:
             process.terminate()
         for process in started:
             process.join(max(0.0, deadline - time.monotonic()))
-    finally:  # also where Ctrl-C is pressed again
+    finally:  # also after a second Ctrl-C
         for process in started:
             process.kill()
             process.join()
 
 
-def work_together(jobs: Sequence[Job]) -> list[Any]:
-    """Runs jobs that need each other, and returns their results; where one fails the others are ended.
+def run_ranks(tasks: Sequence[Task]) -> list[Any]:
+    """Runs tasks that communicate with each other and returns their results; a failure ends all of them.
 
     Raises:
-        PmgError: the first that failed says why.
+        PmgError: of the first task that failed.
     """
-    with working(jobs) as workers:
-        for worker in _as_they_end(workers):
+    with started_workers(tasks) as workers:
+        for worker in _as_completed(workers):
             if worker.error is not None:
                 raise worker.error
         return [worker.result for worker in workers]
 
 
-def work_apart(jobs: Sequence[Job]) -> None:
-    """Runs jobs that don't need each other: where one fails the others go on to their end.
+def run_shards(tasks: Sequence[Task]) -> None:
+    """Runs independent tasks to their end, also after one of them has failed.
 
     Raises:
-        PmgError: one or more failed; the first of them says why.
-        KeyboardInterrupt: one was interrupted.
+        PmgError: the number of failed tasks, and the error of the first.
+        KeyboardInterrupt: a task was interrupted.
     """
-    with working(jobs) as workers:
-        failed = [worker.error for worker in _as_they_end(workers) if worker.error is not None]
+    with started_workers(tasks) as workers:
+        failed = [worker.error for worker in _as_completed(workers) if worker.error is not None]
     for interrupted in failed:
         if is_interrupt(interrupted):
             raise interrupted
     if failed:
-        raise PmgError(f"{len(failed)} of {len(jobs)} shards failed; the others' work is kept. {failed[0]}")
+        raise PmgError(f"{len(failed)} of {len(tasks)} shards failed; the others' results are kept. {failed[0]}")
 
 
-def _as_they_end(workers: Sequence[Worker]) -> Iterator[Worker]:
-    pending = {worker.process.sentinel: worker for worker in workers}
+def _as_completed(workers: Sequence[Worker]) -> Iterator[Worker]:
+    pending: dict[Any, Worker] = {worker.process.sentinel: worker for worker in workers}
     while pending:
         for sentinel in connection.wait(list(pending)):
             worker = pending.pop(sentinel)
-            worker.take()
+            worker.collect()
             yield worker
 
 
-def _live(job: Job, sender: connection.Connection, hydra: Any, plugins: Sequence[str]) -> None:
-    """The new process from its start to its end."""
-    # Ctrl-C reaches all of a terminal's processes: the parent passes it on
+def _worker_main(task: Task, sender: connection.Connection, hydra: Any, plugins: Sequence[str]) -> None:
+    """Runs `task` in the new process and sends its result or error to the parent."""
+    # a terminal sends Ctrl-C to every process: the parent forwards it as SIGTERM
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, _interrupted)
-    threading.Thread(target=_follow_parent, daemon=True).start()
+    signal.signal(signal.SIGTERM, _interrupt)
+    threading.Thread(target=_watch_parent, daemon=True).start()
     keep_freed_memory()
     register_configs()
     setup_globals()
-    HydraConfig.instance().cfg = hydra  # which a config may refer to
+    HydraConfig.instance().cfg = hydra  # resolves ${hydra:...} in the config
     for name in plugins:
         allow_plugin(name)
-    os.environ.update(job.environment)
-    if not job.heard:
-        _redirect(job.log)
-    with log_file(job.log):
+    os.environ.update(task.environment)
+    if not task.console:
+        _redirect(task.log)
+    with log_file(task.log):
         try:
-            sender.send((job.work(), None))
+            sender.send((task.work(), None))
         except BaseException as error:
-            log.error("%s failed", job.name, exc_info=error)
-            sender.send((None, _for_users(error, job)))
+            log.error("%s failed", task.name, exc_info=error)
+            sender.send((None, _user_error(error, task)))
 
 
-def _interrupted(*_: object) -> None:
+def _interrupt(*_: object) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     raise KeyboardInterrupt
 
 
-def _follow_parent() -> None:
-    """Ends this process where its parent was killed."""
+def _watch_parent() -> None:
+    """Ends this process when its parent has been killed."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         connection.wait([parent.sentinel])
@@ -189,10 +189,11 @@ def _redirect(path: Path) -> None:
             os.dup2(file.fileno(), stream.fileno())
 
 
-def _for_users(error: BaseException, job: Job) -> BaseException:
+def _user_error(error: BaseException, task: Task) -> BaseException:
+    """Returns a picklable error: an interruption, or one line for users."""
     if is_interrupt(error):
         return KeyboardInterrupt()
     if isinstance(error, PmgError):
         return PmgError(str(error))
     first = next(iter(str(error).splitlines()), "")
-    return PmgError(f"{job.name}: {type(error).__name__}: {first} (traceback in {job.log})")
+    return PmgError(f"{task.name}: {type(error).__name__}: {first} (traceback in {task.log})")

@@ -1,4 +1,4 @@
-"""A run's life: seed, folder, resolved config, cost ledger, status, trackers closed with the right code."""
+"""Runs a command: seed, run folder, resolved config, cost ledger, status, trackers, exit code."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from pmg.configuration.instantiate import allow_plugins, check_targets, leaves, 
 from pmg.domain import PmgError
 from pmg.runs.exit_codes import INTERRUPTED, exit_code, one_line
 from pmg.runs.locks import locked
-from pmg.runs.process_state import RunFailedError, file_only, leads, log_file, rank, restored_state
+from pmg.runs.process_state import RunFailedError, file_only, is_main_process, log_file, rank, restored_state
 from pmg.runs.provenance import peak_memory
-from pmg.runs.run_folder import Record, holds_dtype, identify, read_run, refuse_other, settle, written_folders
+from pmg.runs.run_folder import Record, identify, matches_dtype, read_run, refuse_other, resolve_dtype, written_folders
 from pmg.tracking.factory import open_tracking
 from pmg.tracking.tracker import Tracking
 
@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 
 class Ledger:
-    """What a run cost: seconds per phase and counts (LLM tokens, denoiser evaluations, …)."""
+    """Cost of a run: seconds per phase and counts (LLM tokens, denoiser evaluations, …)."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
@@ -39,7 +39,7 @@ class Ledger:
 
     @contextlib.contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """Adds the time spent inside to phase `name`, also when it ends with an error."""
+        """Adds the time spent inside to phase `name`, also after an error."""
         start = time.perf_counter()
         try:
             yield
@@ -58,21 +58,21 @@ class Ledger:
 
 @dataclass
 class Run:
-    """What a command's body gets besides its config.
+    """The state of a run, passed to a command's body together with the config.
 
     Attributes:
-        folder: the run's own folder; everything it makes goes here.
+        folder: the run folder, which contains all files of the run.
         command: the verb, e.g. ``"train"``.
-        ledger: what the run cost.
+        ledger: seconds and counts.
         metrics: results by name, e.g. ``{"val/loss": 0.1}``; written to ``metrics.json``.
-        tracking: loggers, which keep metrics, pictures, tables and artifacts.
+        tracking: loggers of metrics, images, tables and artifacts.
         overrides: of the command line.
         choices: option by config group.
-        stated: values of the command line that only other commands read.
-        id: stays with the folder: a run that goes on is the same one.
-        result: what the body returned: the objective of a sweep.
-        leads: whether this process writes; of several that train together only the first does.
-        begun: whether the run has taken its folder.
+        stated: overrides of the command line that only other commands read.
+        id: identifier of the run, the same after a resume.
+        result: the value that the body returned, which is the objective of a sweep.
+        is_main: whether this process writes files: in distributed training, rank 0 only.
+        begun: whether `begin` was called.
     """
 
     folder: Path
@@ -85,29 +85,29 @@ class Run:
     stated: Mapping[str, Any] = field(default_factory=dict)
     id: str = ""
     result: float | None = None
-    leads: bool = True
+    is_main: bool = True
     begun: bool = False
     _at_begin: list[Callable[[], object]] = field(default_factory=list)
 
     def begin(self) -> None:
-        """Called by a body once nothing can be refused any more, before it writes into a folder of an earlier run."""
+        """Starts the run's record. A body calls this after its checks, before it changes files of an earlier run."""
         self.begun, waiting, self._at_begin = True, self._at_begin, []
         for act in waiting:
             act()
 
     def when_begun(self, act: Callable[[], object]) -> None:
-        """Does something once the run has begun: at once where it has."""
+        """Calls `act` in `begin`; immediately if the run has begun."""
         self._at_begin.append(act)
         if self.begun:
             self.begin()
 
     @property
     def log(self) -> Path:
-        """Where this process logs."""
-        return self.folder / (f"{self.command}.log" if self.leads else f"{self.command}.rank{rank()}.log")
+        """The log file of this process."""
+        return self.folder / (f"{self.command}.log" if self.is_main else f"{self.command}.rank{rank()}.log")
 
     def measure(self, values: Mapping[str, float]) -> None:
-        """Notes results in ``metrics.json`` and in every tracker."""
+        """Records results in ``metrics.json`` and in every tracker."""
         self.metrics.update(values)
         self.tracking.record_metrics(values)
 
@@ -118,107 +118,109 @@ Body = Callable[[DictConfig, Run], float | None]
 def execute(
     cfg: DictConfig, command: str, body: Body, overrides: Sequence[str] = (), choices: Mapping[str, Any] | None = None
 ) -> float | None:
-    """Runs `body` in its folder and records how it went.
+    """Runs `body` in the run folder and records status, metrics and costs there.
 
     Args:
-        cfg: composed config; `cfg.run_dir` is the folder. The body sees what the command reads of it, read-only.
+        cfg: composed config; `cfg.run_dir` is the folder. The body gets the keys that the command reads, read-only.
         command: the verb, e.g. ``"train"``.
-        body: does the work; a returned float is what a sweep optimises.
-        overrides: the command-line overrides, to name the command that goes on after an interruption.
+        body: the command's work; a returned float is the objective of a sweep.
+        overrides: of the command line, for the command that is printed after an interruption.
         choices: option by config group, for the tags of trackers.
 
     Returns:
-        What `body` returned.
+        The value that `body` returned.
 
     Raises:
-        RunFailedError: the run was refused, failed, was interrupted (code 130) or exited; it has been reported.
+        RunFailedError: the run was refused, failed, was interrupted (code 130) or exited; the error was printed.
     """
-    run = Run(Path(cfg.run_dir), command, overrides=list(overrides), choices=choices or {}, leads=leads(command))
+    run = Run(
+        Path(cfg.run_dir), command, overrides=list(overrides), choices=choices or {}, is_main=is_main_process(command)
+    )
     with restored_state(), contextlib.ExitStack() as locks:
         try:
             allow_plugins(cfg)
             run.stated = take_out(cfg, command, run.overrides)
-            record = _admit(cfg, run, locks)
+            record = _open_record(cfg, run, locks)
         except (PmgError, OmegaConfBaseException) as error:
             print(f"error: {one_line(error, run.folder, run.log)}", file=sys.stderr)
             raise RunFailedError(1) from error
         with log_file(run.log, run.begun) as write_log:
             run.when_begun(write_log)
             try:
-                result = _recorded(cfg, run, record, body)
+                result = _run_recorded(cfg, run, record, body)
             except (Exception, KeyboardInterrupt, SystemExit) as error:
-                raise RunFailedError(_report(error, run, write_log)) from error
+                raise RunFailedError(_report_error(error, run, write_log)) from error
             print(run.folder, flush=True)
             return result
 
 
-def execute_part(cfg: DictConfig, command: str, body: Body, tracking: Tracking) -> None:
-    """Runs `body` as a part of another run, unless its folder holds the result already.
+def execute_nested(cfg: DictConfig, command: str, body: Body, tracking: Tracking) -> None:
+    """Runs `body` inside another run, unless its folder contains a completed run of the same identity.
 
     Args:
-        cfg: as for `execute`; whether a result is the same is decided by its identity.
-        command: the verb that the folder belongs to.
-        body: does the work; what it raises is for the other run to report.
-        tracking: the other run's, which stays open.
+        cfg: as for `execute`.
+        command: the verb of the nested run.
+        body: the work; its errors are raised to the outer run, which reports them.
+        tracking: of the outer run; not closed here.
     """
-    if finished(cfg, command):
+    if completed_metrics(cfg, command):
         return
-    run = Run(Path(cfg.run_dir), command, tracking=tracking, leads=leads(command))
+    run = Run(Path(cfg.run_dir), command, tracking=tracking, is_main=is_main_process(command))
     with contextlib.ExitStack() as locks:
-        record = _admit(cfg, run, locks)
+        record = _open_record(cfg, run, locks)
         write_log = locks.enter_context(log_file(run.log, run.begun))
         run.when_begun(write_log)
-        _recorded(cfg, run, record, body)
+        _run_recorded(cfg, run, record, body)
 
 
-def finished(cfg: DictConfig, command: str) -> dict[str, Any] | None:
-    """The ``metrics.json`` of a completed run of this very identity in its folder; None where there is none."""
+def completed_metrics(cfg: DictConfig, command: str) -> dict[str, Any] | None:
+    """Returns the ``metrics.json`` of a completed run of the same identity in `cfg.run_dir`; None without one."""
     try:
         _, metrics = read_run(cfg.run_dir, command)
     except PmgError:
         return None
-    same = metrics.get("identity") == identify(cfg, command) and holds_dtype(metrics, cfg.get("dtype"))
+    same = metrics.get("identity") == identify(cfg, command) and matches_dtype(metrics, cfg.get("dtype"))
     if metrics["status"] != "completed" or not same:
         return None
     log.info("%s is complete", cfg.run_dir)
     return metrics
 
 
-def _admit(cfg: DictConfig, run: Run, locks: contextlib.ExitStack) -> Record:
-    """Checks that the run may use its folder, before anything is written; a new folder is taken at once.
+def _open_record(cfg: DictConfig, run: Run, locks: contextlib.ExitStack) -> Record:
+    """Checks that the run may write into its folder and returns its record; begins the run in a new folder.
 
     Args:
         cfg: of the run.
-        run: whose folder it is.
-        locks: gets those of the folders that the run writes.
+        run: the run.
+        locks: receives the locks of the folders that the run writes.
 
     Raises:
         PmgError: see `refuse_other`; or a number is not finite, or another process writes into the folder.
     """
-    refuse_infinite(cfg)  # JSON, which holds a run's identity, has no such numbers
+    refuse_infinite(cfg)  # the identity is stored as JSON, which has no infinite numbers
     identity = identify(cfg, run.command)
-    known = None
-    if run.leads:
+    earlier = None
+    if run.is_main:
         try:
             refuse_other(run.folder, run.command, identity, cfg.get("dtype"))
         except PmgError:
-            check_targets(cfg)  # a value that is out of its range in every folder is refused as such
+            check_targets(cfg)  # a value outside of its range is the cause in every folder
             raise
         locks.enter_context(locked(written_folders(cfg, run.command), run.command))
-        known = refuse_other(run.folder, run.command, identity, cfg.get("dtype"))
+        earlier = refuse_other(run.folder, run.command, identity, cfg.get("dtype"))
     facts = {"command": run.command, "seed": cfg.get("seed"), "overrides": run.overrides, "identity": identity}
-    facts["dtype"] = settle(cfg)
-    record = Record(cfg, run.folder, facts, known)
+    facts["dtype"] = resolve_dtype(cfg)
+    record = Record(cfg, run.folder, facts, earlier)
     run.id = record.facts["id"]
-    if run.leads:
+    if run.is_main:
         run.when_begun(record.begin)
-    if known is None:
+    if earlier is None:
         run.begin()
     return record
 
 
-def _recorded(cfg: DictConfig, run: Run, record: Record, body: Body) -> float | None:
-    """Runs `body` with the config read-only and writes how it went into the run's folder."""
+def _run_recorded(cfg: DictConfig, run: Run, record: Record, body: Body) -> float | None:
+    """Runs `body` with a read-only config and writes status and measurements into the run folder."""
     try:
         check_targets(cfg)
         seed_everything(cfg.get("seed"))
@@ -229,7 +231,7 @@ def _recorded(cfg: DictConfig, run: Run, record: Record, body: Body) -> float | 
             run.result = body(cfg, run)
         run.begin()
     except (Exception, KeyboardInterrupt, SystemExit) as error:
-        with contextlib.suppress(OSError):  # of a full disk `error` tells already
+        with contextlib.suppress(OSError):  # on a full disk; `error` is raised in any case
             record.write("interrupted" if exit_code(error) == INTERRUPTED else "failed", _measured(run, error))
         raise
     finally:
@@ -239,7 +241,7 @@ def _recorded(cfg: DictConfig, run: Run, record: Record, body: Body) -> float | 
 
 
 def _measured(run: Run, error: BaseException | None = None) -> dict[str, Any]:
-    """What a run has measured and cost so far, for its ``metrics.json``."""
+    """Returns the metrics and costs so far, for ``metrics.json``."""
     return {
         "ledger": run.ledger.as_dict(),
         "result": None if run.result is None else _jsonable(run.result),
@@ -249,14 +251,14 @@ def _measured(run: Run, error: BaseException | None = None) -> dict[str, Any]:
 
 
 def tracked(body: Body) -> Body:
-    """The body between the opening and the closing of the run's trackers.
+    """Decorates `body`: opens the run's trackers before it and closes them after it.
 
-    They are opened by the process that leads; the parts of another run write into that run's.
+    Only the main process opens them; a nested run uses those of the outer run.
     """
 
     @functools.wraps(body)
     def work(cfg: DictConfig, run: Run) -> float | None:
-        if run.tracking or not run.leads:
+        if run.tracking or not run.is_main:
             return body(cfg, run)
         opening = open_tracking(cfg, run.folder, run.command, run.id, run.choices, exit_code)
         with contextlib.ExitStack() as stack:
@@ -271,7 +273,7 @@ def tracked(body: Body) -> Body:
 
 
 def _jsonable(value: Any) -> Any:
-    """Turns 0-d tensors and numpy scalars into numbers, and what JSON can't hold (NaN) into None."""
+    """Converts 0-d tensors and numpy scalars into numbers, and NaN and infinity, which JSON lacks, into None."""
     value = value.item() if hasattr(value, "item") else value
     return None if value != value or value in (float("inf"), float("-inf")) else value
 
@@ -284,13 +286,13 @@ def seed_everything(seed: int | None) -> None:
         pytorch_lightning.seed_everything(seed, workers=True, verbose=False)
 
 
-def _report(error: BaseException, run: Run, write_log: Callable[[], None]) -> int:
-    """Says on the console and in the run's log what ended the run; returns the exit code."""
+def _report_error(error: BaseException, run: Run, write_log: Callable[[], None]) -> int:
+    """Prints the error in one line, logs it with its traceback, and returns the exit code."""
     code = exit_code(error)
     if code == INTERRUPTED:
         kept = [override for override in run.overrides if not override.startswith("run_dir=")]
         command = shlex.join([f"pmg-{run.command}", *kept, f"run_dir={run.folder}"])
-        print(f"interrupted; go on with: {command}", file=sys.stderr)
+        print(f"interrupted; resume with: {command}", file=sys.stderr)
     elif not isinstance(error, SystemExit):
         print(f"error: {one_line(error, run.folder, run.log)}", file=sys.stderr)
     if run.begun or not (code == INTERRUPTED or isinstance(error, PmgError)):

@@ -1,4 +1,4 @@
-"""A search that is given again goes on: Optuna's sweeper would begin as many trials as the first time."""
+"""Resumes Optuna studies: the sweeper by itself would start `n_trials` new trials each time."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 BEST_FILE = "optimization_results.yaml"
 
 
-def go_on(config: DictConfig) -> None:
-    """Makes the sweeper's trials those that its study lacks: what failed or was cut off comes first.
+def resume_study(config: DictConfig) -> None:
+    """Reduces the sweeper's trials to those that its study lacks; failed and interrupted ones are run first.
 
     Args:
-        config: of a sweep; changed where its sweeper has a study in a database.
+        config: of a sweep; changed only if its sweeper stores a study in a database.
     """
     sweeper = config.hydra.sweeper
     if "storage" not in sweeper or not sweeper.storage:
         return
-    Path(config.hydra.sweep.dir).mkdir(parents=True, exist_ok=True)  # where the database lies
-    trials = _queue_again(sweeper.storage, sweeper.study_name)
+    Path(config.hydra.sweep.dir).mkdir(parents=True, exist_ok=True)  # the database's folder
+    trials = enqueue_failed_trials(sweeper.storage, sweeper.study_name)
     complete = [trial for trial in trials if trial.state.name == "COMPLETE"]
     with open_dict(config):
         sweeper.n_trials = max(0, sweeper.n_trials - len(complete))
@@ -29,8 +29,12 @@ def go_on(config: DictConfig) -> None:
             sweeper.sampler.seed += len(trials)  # the same seed would draw the same trials again
 
 
-def _queue_again(storage: str, name: str) -> list[Any]:
-    """Returns the trials of a study; queues those which have no result, each once."""
+def enqueue_failed_trials(storage: str, name: str) -> list[Any]:
+    """Enqueues the parameters of trials without a result, each once; returns all trials of the study before that.
+
+    Optuna's `RetryFailedTrialCallback` requires heartbeats, which only `Study.optimize` sends; Hydra's sweeper doesn't
+    call it.
+    """
     import optuna
 
     try:
@@ -53,10 +57,10 @@ def _key(params: dict[str, Any]) -> tuple[tuple[str, Any], ...]:
     return tuple(sorted(params.items()))
 
 
-def best(folder: Path) -> str | None:
-    """The best trial of a search that has ended, in one line; None for other sweeps."""
+def format_best_trial(folder: Path) -> str | None:
+    """Returns value and parameters of a completed search's best trial in one line; None for other sweeps."""
     if not (folder / BEST_FILE).exists():
         return None
-    found = OmegaConf.to_container(OmegaConf.load(folder / BEST_FILE))
+    found: Any = OmegaConf.to_container(OmegaConf.load(folder / BEST_FILE))
     values = " ".join(f"{name}={value}" for name, value in found.get("best_params", {}).items())
     return f"best: {found['best_value']:.4g} with {values}" if "best_value" in found else None

@@ -1,8 +1,8 @@
-"""The shards of ``pmg-generate`` and ``pmg-evaluate``: one of them, or all of them in processes of this machine.
+"""Shards of ``pmg-generate`` and ``pmg-evaluate``: a single one, or all of them in processes of this machine.
 
-With `shard.index` a command does one part, in its own run folder, wherever a cluster or another launcher runs it.
-Without, it does the parts that are missing, each in a process, and merges all: `shards/0`, `shards/1` and so on in
-its run folder.
+With `shard.index` a command computes one shard in a run folder of its own, e.g. as a job of a cluster. Without it,
+the command computes the missing shards in its subfolders ``shards/0``, ``shards/1``, …, one process each, and merges
+them.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pmg.configuration.instantiate import fixed_folders
-from pmg.orchestration.process_pool import Job, work_apart
-from pmg.orchestration.run import Body, Run, execute_part, finished
+from pmg.orchestration.process_pool import Task, run_shards
+from pmg.orchestration.run import Body, Run, completed_metrics, execute_nested
 from pmg.runs.run_folder import identify, read_run, refuse_other
 from pmg.tracking.tracker import Tracking
 
@@ -23,55 +23,56 @@ if TYPE_CHECKING:
     from pmg.generation.record_shards import Shard
 
 
-def is_dealt(cfg: DictConfig) -> bool:
-    """Whether the command is one that has its parts done."""
+def is_sharded(cfg: DictConfig) -> bool:
+    """Returns whether the command computes all shards and merges them."""
     return cfg.shard.count > 1 and cfg.shard.index is None
 
 
 def own_shard(cfg: DictConfig) -> Shard:
-    """The part that this process does; the whole where nothing is dealt."""
+    """Returns the shard of this process; without sharding, the single shard that contains everything."""
     from pmg.generation.record_shards import Shard
 
     return Shard(cfg.shard.index or 0, cfg.shard.count)
 
 
-def work_shards(cfg: DictConfig, run: Run, command: str, body: Body) -> list[Path]:
-    """Does what is missing of the parts, and returns their folders; what they counted is in the run's ledger.
+def run_missing_shards(cfg: DictConfig, run: Run, command: str, body: Body) -> list[Path]:
+    """Computes the shards that aren't complete, adds the counts of all to the run's ledger, and returns their folders.
 
     Raises:
-        PmgError: parts failed; what the others did is kept.
+        PmgError: shards failed; the results of the others are kept.
     """
     from pmg.generation.record_shards import sum_counts
 
-    parts = [_part(cfg, run, index) for index in range(cfg.shard.count)]
-    folders = [Path(part.run_dir) for part in parts]
-    for part in parts:
-        refuse_other(Path(part.run_dir), command, identify(part, command), part.get("dtype"))
+    shards = [_shard_config(cfg, run, index) for index in range(cfg.shard.count)]
+    folders = [Path(shard.run_dir) for shard in shards]
+    for shard in shards:
+        refuse_other(Path(shard.run_dir), command, identify(shard, command), shard.get("dtype"))
     run.begin()
     with run.ledger.phase("shards"):
-        work_apart([_job(part, command, body) for part in parts if not finished(part, command)])
+        run_shards([_shard_task(shard, command, body) for shard in shards if not completed_metrics(shard, command)])
     for name, amount in sum_counts([read_run(folder, command)[1]["ledger"] for folder in folders]).items():
         run.ledger.count(name, amount)
     return folders
 
 
-def _part(cfg: DictConfig, run: Run, index: int) -> DictConfig:
-    part = fixed_folders(cfg)
-    part.run_dir = str(run.folder / "shards" / str(index))
-    part.shard.index = index
-    part.logger = None  # the whole is tracked
-    return part
+def _shard_config(cfg: DictConfig, run: Run, index: int) -> DictConfig:
+    """Returns the config of one shard, which has no loggers: the merged run is tracked."""
+    shard = fixed_folders(cfg)
+    shard.run_dir = str(run.folder / "shards" / str(index))
+    shard.shard.index = index
+    shard.logger = None
+    return shard
 
 
-def _job(part: DictConfig, command: str, body: Body) -> Job:
-    index, folder = part.shard.index, Path(part.run_dir)
-    environment = _own_gpu(index)
-    work = partial(execute_part, part, command, body, Tracking())
-    return Job(f"shard {index} of {part.shard.count}", work, folder / f"{command}.log", environment)
+def _shard_task(cfg: DictConfig, command: str, body: Body) -> Task:
+    index, folder = cfg.shard.index, Path(cfg.run_dir)
+    environment = _gpu_environment(index)
+    work = partial(execute_nested, cfg, command, body, Tracking())
+    return Task(f"shard {index} of {cfg.shard.count}", work, folder / f"{command}.log", environment)
 
 
-def _own_gpu(index: int) -> dict[str, str]:
-    """Gives shards the machine's GPUs in turn."""
+def _gpu_environment(index: int) -> dict[str, str]:
+    """Returns the variable that assigns a GPU to a shard, round robin; nothing on a machine without GPUs."""
     import torch
 
     gpus = torch.cuda.device_count()

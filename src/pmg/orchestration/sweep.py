@@ -1,4 +1,4 @@
-"""The end of a sweep: a table of its jobs, and the command that runs what failed or is missing."""
+"""Summary of a sweep: a table of its jobs, and the command that reruns failed and missing ones."""
 
 from __future__ import annotations
 
@@ -7,21 +7,23 @@ import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
+from pmg.configuration.instantiate import to_plain
 from pmg.natural_order import natural_key
 from pmg.orchestration import search, sweep_jobs
 from pmg.runs.run_folder import METRICS_FILE
 
-LONGEST = 60  # characters of an error in the table
+MAX_ERROR_LENGTH = 60  # characters of an error in the table
 
 
 @dataclass(frozen=True)
-class Job:
+class SweepJob:
     """One job of a sweep.
 
     Attributes:
@@ -34,36 +36,36 @@ class Job:
 
     @property
     def status(self) -> str:
-        """How it stands; one that says it runs when the sweep has ended was killed, or a cluster still has it."""
+        """The status; a job marked ``running`` after the end of the sweep was killed, or is queued on a cluster."""
         return "unfinished" if self.metrics["status"] == "running" else self.metrics["status"]
 
     @property
     def process(self) -> int:
-        """The number of the process that runs it, on whatever machine; 0 where it is unknown."""
+        """The id of the job's process on its own machine; 0 if unrecorded."""
         return self.metrics.get("process", 0)
 
 
 class SweepSummary(Callback):
-    """Hydra calls it around a sweep; all that it tells is read from the jobs' folders, whatever ran them."""
+    """Hydra callback that summarises a sweep from the folders of its jobs, which every launcher writes alike."""
 
     current: ClassVar[DictConfig | None] = None
     failed: ClassVar[bool] = False
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
-        """Remembers the sweep: Hydra says nothing at the end of one that failed or was interrupted."""
+        """Stores the config: Hydra doesn't call `on_multirun_end` after a failure or an interruption."""
         SweepSummary.current = config
-        search.go_on(config)
+        search.resume_study(config)
         if config.hydra.launcher._target_.endswith(".RayLauncher"):
-            sweep_jobs.join_ray(OmegaConf.to_container(config.hydra.launcher.ray.init, resolve=True))
+            sweep_jobs.init_ray(to_plain(config.hydra.launcher.ray.init))
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
-        """Shows the table."""
+        """Prints the table."""
         SweepSummary.current = None
         SweepSummary.failed = summarize(config)
 
     @classmethod
     def close(cls) -> bool:
-        """Shows the table of a sweep that failed or was interrupted; returns whether any job of a sweep failed."""
+        """Prints the table of a failed or interrupted sweep; returns whether any job failed."""
         if cls.current is not None:
             cls.failed = summarize(cls.current)
             cls.current = None
@@ -71,67 +73,71 @@ class SweepSummary(Callback):
 
     @classmethod
     def stop(cls) -> None:
-        """Interrupts the jobs that a launcher runs in other processes of this machine, and lets them save."""
+        """Interrupts the jobs in other processes of this machine and waits until they have saved."""
         if cls.current is not None:
             folder, command = Path(cls.current.hydra.sweep.dir), cls.current.hydra.job.name
             if "Slurm" in cls.current.hydra.launcher._target_:
-                print(f"SLURM's jobs go on; before you run this again: scancel {_submitted(folder)}", file=sys.stderr)
-            sweep_jobs.stop(lambda: {job.process for job in find_jobs(folder, command) if job.status == "unfinished"})
+                print(f"SLURM still runs the jobs; before a rerun: scancel {_slurm_ids(folder)}", file=sys.stderr)
+            sweep_jobs.interrupt_jobs(partial(_unfinished_processes, folder, command))
 
 
 def summarize(config: DictConfig) -> bool:
-    """Prints a sweep's table, and how to go on where something is missing; returns whether a job failed."""
+    """Prints a sweep's table, and the command that completes it; returns whether a job failed."""
     folder, command = Path(config.hydra.sweep.dir), config.hydra.job.name
     jobs = find_jobs(folder, command)
     if not jobs:
-        return False  # it was refused before the first of them
-    show(jobs, folder)
-    failed, broken_off = any(job.status != "completed" for job in jobs), SweepSummary.current is not None
-    if failed or broken_off:
+        return False  # an error stopped the sweep before its first job
+    print_table(jobs, folder)
+    failed, interrupted = any(job.status != "completed" for job in jobs), SweepSummary.current is not None
+    if failed or interrupted:
         pinned = folder if Path(config.run_dir) == folder else None  # studies have a folder of their own
-        again = rerun_command(command, sys.argv[1:], pinned)
-        print(f"run only what failed or is missing: {again}", file=sys.stderr, flush=True)
-    if not broken_off and (line := search.best(folder)):
+        rerun = rerun_command(command, sys.argv[1:], pinned)
+        print(f"run only failed and missing jobs: {rerun}", file=sys.stderr, flush=True)
+    if not interrupted and (line := search.format_best_trial(folder)):
         print(line, flush=True)
-    if not broken_off:
+    if not interrupted:
         print(f"tables, figures and a page: {shlex.join(['pmg-report', str(folder)])}", flush=True)
     return failed
 
 
-def _submitted(folder: Path) -> str:
-    """The numbers of the arrays of jobs that submitit has given to SLURM."""
+def _unfinished_processes(folder: Path, command: str) -> set[int]:
+    return {job.process for job in find_jobs(folder, command) if job.status == "unfinished"}
+
+
+def _slurm_ids(folder: Path) -> str:
+    """Returns the ids of the job arrays that submitit has submitted to SLURM."""
     return " ".join(sorted({path.name.partition("_")[0] for path in folder.glob(".submitit/[0-9]*")}))
 
 
-def find_jobs(folder: Path, command: str) -> list[Job]:
-    """The sweep's jobs that have begun, in the order of their folders; parts of a job are none."""
-    jobs = []
+def find_jobs(folder: Path, command: str) -> list[SweepJob]:
+    """Returns the started jobs of a sweep in the order of their folders, without nested runs."""
+    jobs: list[SweepJob] = []
     for path in sorted(folder.rglob(METRICS_FILE), key=lambda path: (len(path.parts), natural_key(path))):
         try:
             metrics = json.loads(path.read_text())
         except ValueError:
             metrics = {"command": command, "status": "damaged"}
         if metrics.get("command") == command and not any(path.is_relative_to(job.folder) for job in jobs):
-            jobs.append(Job(path.parent, metrics))
+            jobs.append(SweepJob(path.parent, metrics))
     return jobs
 
 
-def varied(jobs: Sequence[Job]) -> list[dict[str, str]]:
-    """What tells the jobs apart: the overrides that not all of them have."""
+def varied(jobs: Sequence[SweepJob]) -> list[dict[str, str]]:
+    """Returns the overrides by which the jobs differ, one mapping a job."""
     given = [dict(text.partition("=")[::2] for text in job.metrics.get("overrides", ())) for job in jobs]
     common = set.intersection(*(set(row.items()) for row in given)) if given else set()
     return [{key: value for key, value in row.items() if (key, value) not in common} for row in given]
 
 
 def _short(value: str) -> str:
-    """A number that a search drew, in four digits; other values as they are."""
+    """Rounds a long number to four digits; other values are returned unchanged."""
     try:
         return f"{float(value):.4g}" if len(value) > 8 else value
     except ValueError:
         return value
 
 
-def show(jobs: Sequence[Job], folder: Path) -> None:
+def print_table(jobs: Sequence[SweepJob], folder: Path) -> None:
     """Prints one row a job."""
     from rich.console import Console
     from rich.markup import escape
@@ -148,19 +154,19 @@ def show(jobs: Sequence[Job], folder: Path) -> None:
         table.add_row(
             str(job.folder.relative_to(folder)), *(escape(_short(row.get(key, ""))) for key in keys), job.status,
             "" if result is None else f"{result:.4g}", "" if seconds is None else f"{seconds:.0f}",
-            escape(" ".join(error.split())[:LONGEST]),
+            escape(" ".join(error.split())[:MAX_ERROR_LENGTH]),
             style="red" if job.status != "completed" else "",
         )  # fmt: skip
     Console().print(table)
 
 
 def rerun_command(command: str, arguments: Sequence[str], folder: Path | None = None) -> str:
-    """The same sweep into the same folder: completed jobs are taken as they are.
+    """Returns the command that repeats a sweep in its folder, where completed jobs are skipped.
 
     Args:
         command: the verb, e.g. ``"train"``.
         arguments: of the command line.
-        folder: what `run_dir` must name; None where the sweep's folder is the same each time.
+        folder: value of `run_dir`; None if the sweep's folder is the same each time.
     """
     if folder is not None:
         arguments = [*(text for text in arguments if not text.startswith("run_dir=")), f"run_dir={folder}"]

@@ -1,4 +1,4 @@
-"""Jobs of a sweep that a launcher runs in other processes: each in a child that can die, or stop, on its own."""
+"""Jobs of a sweep in worker processes of a launcher: each runs in a child process, which may fail or be killed."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from typing import Any
 
 from pmg.runs.process_state import RunFailedError
 
-GRACE = 60  # seconds in which interrupted jobs may save
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)  # SLURM sends the last ones before a timeout
-_DEATH_OF_PARENT = 1  # Linux' PR_SET_PDEATHSIG
+GRACE_S = 60  # for interrupted jobs, to save
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)  # SLURM sends the last two before a timeout
+_PR_SET_PDEATHSIG = 1  # of Linux
 
 
-def apart(job: Callable[[], object]) -> None:
-    """Runs `job` in a child of this worker; one that is killed for its memory costs neither worker nor other jobs.
+def run_in_child(job: Callable[[], object]) -> None:
+    """Runs `job` in a child process, so that a job killed for its memory doesn't end the worker and its other jobs.
 
     Raises:
         RunFailedError: the child failed or was killed.
@@ -30,10 +30,10 @@ def apart(job: Callable[[], object]) -> None:
     sys.stderr.flush()
     child = os.fork()
     if child == 0:
-        _end_with(job)
+        _run_and_exit(job)
     try:
         _, status = os.waitpid(child, 0)
-    except BaseException:  # the worker is stopped: first the job saves what it has
+    except BaseException:  # the worker is interrupted: the job saves its state first
         os.kill(child, signal.SIGTERM)
         os.waitpid(child, 0)
         raise
@@ -41,14 +41,14 @@ def apart(job: Callable[[], object]) -> None:
         raise RunFailedError(code if code > 0 else 1)
 
 
-def _end_with(job: Callable[[], object]) -> None:
-    """Runs `job` as the child's whole life; nothing of the worker's may run after it."""
+def _run_and_exit(job: Callable[[], object]) -> None:
+    """Runs `job` and ends the process, without the exit handlers that were inherited from the worker."""
     code = 1
     try:
         if sys.platform == "linux":
-            ctypes.CDLL(None).prctl(_DEATH_OF_PARENT, signal.SIGTERM)
+            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
         for number in SIGNALS:
-            signal.signal(number, _stop_once)
+            signal.signal(number, _interrupt_once)
         job()
         code = 0
     except RunFailedError as failure:
@@ -61,36 +61,38 @@ def _end_with(job: Callable[[], object]) -> None:
         os._exit(code)
 
 
-def _stop_once(signum: int, frame: FrameType | None) -> None:
-    """Interrupts; more signals, which a launcher or cluster may send, must not disturb the saving."""
+def _interrupt_once(signum: int, frame: FrameType | None) -> None:
+    """Raises KeyboardInterrupt and ignores further signals, which would interrupt the saving."""
     for number in SIGNALS:
         signal.signal(number, lambda *_: None)
     raise KeyboardInterrupt
 
 
-def stop(running: Callable[[], set[int]]) -> None:
-    """Interrupts jobs in processes below this one and waits until they have saved; launchers don't give them time.
+def interrupt_jobs(running: Callable[[], set[int]]) -> None:
+    """Interrupts jobs in descendants of this process and waits until they have saved; launchers don't wait.
 
     Args:
-        running: the process numbers of the jobs that are running now, of this machine or another.
+        running: returns the process ids of the running jobs, of this machine and others.
     """
     import psutil
 
-    told: set[int] = set()
-    end = time.monotonic() + GRACE
+    signalled: set[int] = set()
+    end = time.monotonic() + GRACE_S
     while time.monotonic() < end:
         left = running() & {child.pid for child in psutil.Process().children(recursive=True)}
         if not left:
             return
-        for number in left - told:
+        for number in left - signalled:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(number, signal.SIGTERM)
-        told |= left
+        signalled |= left
         time.sleep(0.2)
 
 
-def join_ray(options: dict[str, Any]) -> None:
-    """Starts a Ray cluster, or joins one, before Hydra's launcher does: it can join none, and Ray takes SIGTERM away.
+def init_ray(options: dict[str, Any]) -> None:
+    """Connects to a Ray cluster, or starts one, and restores the SIGTERM handler that Ray replaces.
+
+    Hydra's launcher can only start one.
 
     Args:
         options: of ``ray.init``.

@@ -1,4 +1,4 @@
-"""What items look like, in words, for the history's text: from facts, by the scorer, or by an image-to-text model."""
+"""Captions of items for the prompt: from metadata, by the scorer, or by an image-to-text model."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ Pixels = Callable[[Sequence[Item]], Tensor]  # items to images (B, 3, H, W) in [
 
 
 class Captioner(Protocol):
-    """Describes items.
+    """Writes captions of items.
 
     Attributes:
-        looks: whether images are needed.
+        looks: whether `images` are required.
     """
 
     looks: bool
 
     def __call__(self, items: Sequence[Item], images: Tensor | None = None) -> list[str]:
-        """Returns one phrase an item; images are `(B, 3, H, W)` in [-1, 1], in the order of `items`."""
+        """Returns one caption an item; `images` `(B, 3, H, W)` in [-1, 1], in the order of `items`."""
 
 
 class PictureDescriber(Protocol):
-    """Describes pictures in words by name, without knowing what they are of."""
+    """Describes images by named words, from their pixels only."""
 
     def describe(self, images: Tensor) -> list[dict[str, str]]:
         """Returns words by name for each image `(B, 3, H, W)` in [-1, 1]."""
@@ -47,22 +47,19 @@ class PictureDescriber(Protocol):
 def caption_items(
     captioner: Captioner, items: Sequence[Item], pixels: Pixels | None = None, batch_size: int = 32
 ) -> dict[str, str]:
-    """Describes each different item once.
+    """Returns the captions of items by the item's id; each distinct item is described once.
 
     Args:
         captioner: any captioner.
-        items: the items, some perhaps several times.
-        pixels: gives their images; asked only by a captioner that looks at them.
-        batch_size: so many images at once.
-
-    Returns:
-        Captions by the item's id.
+        items: the items; repetitions are allowed.
+        pixels: returns their images; called only if the captioner needs images.
+        batch_size: images at once.
 
     Raises:
-        PmgError: the captioner needs images and there are none.
+        PmgError: the captioner needs images and `pixels` is None.
     """
     if captioner.looks and pixels is None:
-        raise PmgError(f"{type(captioner).__name__} looks at images and this data has none: use captioner=metadata")
+        raise PmgError(f"{type(captioner).__name__} needs images and this data has none. Use captioner=metadata.")
     unique = list({item.id: item for item in items}.values())
     captions: dict[str, str] = {}
     for start in range(0, len(unique), batch_size):
@@ -73,7 +70,7 @@ def caption_items(
 
 
 class MetadataCaptioner:
-    """Describes an item from the facts that its source knows; no image is looked at.
+    """Formats an item's facts; doesn't use images.
 
     Args:
         template: format string over the names of facts, e.g. ``"{pack}, {colour}"``.
@@ -85,7 +82,7 @@ class MetadataCaptioner:
         self.template = template
 
     def __call__(self, items: Sequence[Item], images: Tensor | None = None) -> list[str]:
-        """Returns the phrases.
+        """Returns the captions.
 
         Raises:
             PmgError: an item lacks a fact that the template names.
@@ -96,21 +93,21 @@ class MetadataCaptioner:
         try:
             return self.template.format_map(item.facts)
         except KeyError as error:
-            known, hint = ", ".join(item.facts) or "none", nearest(error.args[0], item.facts)
+            facts, hint = ", ".join(item.facts) or "none", nearest(error.args[0], item.facts)
             raise PmgError(
-                f"item '{item.id}' has no fact {error} for the caption '{self.template}'{hint} (it has: {known})"
+                f"item '{item.id}' has no fact {error} for the caption '{self.template}'{hint} (it has: {facts})"
             ) from None
 
 
 class TaggerCaptioner:
-    """Zero-shot tags: of every group of words the one whose text vector lies nearest to the image's (CLIP 2021).
+    """Zero-shot tags (CLIP, Radford et al. 2021): from every group, the word most similar to the image.
 
     Args:
-        scorer: gives an image's vectors of content and manner.
+        scorer: encodes an image into a content vector and a style vector.
         text_encoder: the one that the scorer was trained with.
-        vocabulary: groups of words to choose from, e.g. ``{"shading": ["flat", "soft gradients"]}``.
-        template: the caption, over the names of groups.
-        content: names of the groups that say what an image shows; the others say how it is drawn.
+        vocabulary: groups of words, e.g. ``{"shading": ["flat", "soft gradients"]}``.
+        template: format of the caption, with the names of groups.
+        content: names of the groups that describe content; the others describe style.
 
     Raises:
         PmgError: a group has less than two words, or the template or `content` names an unknown group.
@@ -136,15 +133,15 @@ class TaggerCaptioner:
 
     @torch.no_grad()
     def __call__(self, items: Sequence[Item], images: Tensor | None = None) -> list[str]:
-        """Returns the phrases of images `(B, 3, H, W)` in [-1, 1]; the items' facts are not read."""
-        content, manner = self.scorer(images)
+        """Returns the captions of images `(B, 3, H, W)` in [-1, 1]; the items are not used."""
+        content, style = self.scorer(images)
         tags = [
-            self._tags(words, content if shows else manner, pooled, shows)
+            self._tags(words, content if shows else style, pooled, shows)
             for words, shows, pooled in self.groups.values()
         ]
         return [self.template.format_map(dict(zip(self.groups, row, strict=True))) for row in zip(*tags, strict=True)]
 
-    def _tags(self, words: Sequence[str], images: Tensor, pooled: Tensor, shows: bool) -> list[str]:
+    def _tags(self, words: Sequence[str], images: Tensor, pooled: Tensor | None, shows: bool) -> list[str]:
         encode = self.scorer.encode_target if shows else self.scorer.encode_preference
         best = (images @ encode(pooled).T).argmax(dim=1)
         return [words[place] for place in best.tolist()]
@@ -155,11 +152,11 @@ class ImageToTextCaptioner:
 
     Args:
         source: hub id, folder, or ``package:NAME/path``.
-        prompt: what the model is told; a processor with a chat template gets it as a user's message with the image,
-            another as plain text before the caption, or nothing where it is empty.
-        max_new_tokens: longest caption.
+        prompt: text prompt. A processor with a chat template gets it as a user message with the image, another one as
+            plain text before the caption, or not at all if it is empty.
+        max_new_tokens: maximum length of a caption.
         dtype: name of a floating point type.
-        device: where the model runs.
+        device: device of the model.
 
     Raises:
         PmgError: the source is missing, damaged, or no image-to-text model.
@@ -182,7 +179,9 @@ class ImageToTextCaptioner:
 
     @torch.no_grad()
     def __call__(self, items: Sequence[Item], images: Tensor | None = None) -> list[str]:
-        """Returns the phrases that the model writes about images `(B, 3, H, W)` in [-1, 1], on one line each."""
+        """Returns the generated captions of images `(B, 3, H, W)` in [-1, 1], one line each."""
+        if images is None:
+            raise PmgError("ImageToTextCaptioner needs images")
         pictures = [to_picture(image) for image in images]
         text = {"text": [self.text] * len(pictures), "padding": True} if self.text else {}
         inputs = self.processor(images=pictures, **text, return_tensors="pt").to(self.model.device, self.model.dtype)
@@ -191,12 +190,12 @@ class ImageToTextCaptioner:
         return [" ".join(text.split()) for text in texts]
 
     @staticmethod
-    def _new(written: Tensor, told: Tensor | None) -> Tensor:
-        """Leaves out what a model repeats of the tokens `(B, N)` that it was told."""
-        if told is None:
+    def _new(written: Tensor, prompt: Tensor | None) -> Tensor:
+        """Removes the prompt `(B, N)` from the beginning of generated tokens if the model repeats it."""
+        if prompt is None:
             return written
-        for end in (told.shape[1], told.shape[1] - 1):  # BLIP changes the first token and drops the last
-            if end > 1 and written[:, 1:end].equal(told[:, 1:end]):
+        for end in (prompt.shape[1], prompt.shape[1] - 1):  # BLIP changes the first token and drops the last
+            if end > 1 and written[:, 1:end].equal(prompt[:, 1:end]):
                 return written[:, end:]
         return written
 
@@ -214,18 +213,18 @@ def load_image_to_text(source: str, dtype: str, device: str) -> tuple[Any, Any]:
         processor = AutoProcessor.from_pretrained(path, trust_remote_code=False)
         model = load_checkpoint(AutoModelForImageTextToText, path, dtype=torch_type(dtype))
     if getattr(processor, "tokenizer", None) is not None:
-        processor.tokenizer.padding_side = "left"  # the caption goes on from the end of the prompt
+        processor.tokenizer.padding_side = "left"  # captions are appended to the prompt's end
     return processor, model.to(device).requires_grad_(False).eval()
 
 
 def to_picture(image: Tensor) -> Image.Image:
-    """An image `(3, H, W)` in [-1, 1] as a picture of 8 bits a channel."""
+    """Converts an image `(3, H, W)` in [-1, 1] into an 8-bit RGB picture."""
     levels = ((image.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
     return Image.fromarray(levels.permute(1, 2, 0).cpu().numpy())
 
 
 def from_picture(picture: Image.Image, size: int = 256) -> Tensor:
-    """A picture as an image `(3, size, size)` in [-1, 1], on white where it is transparent."""
+    """Converts a picture into an image `(3, size, size)` in [-1, 1], with a white background."""
     paper = Image.new("RGBA", picture.size, "white")
     paper.alpha_composite(picture.convert("RGBA"))
     levels = torch.from_numpy(np.array(paper.convert("RGB").resize((size, size))))

@@ -1,4 +1,4 @@
-"""What picture a conversation calls for: its target keywords, chosen by the language model's likelihood."""
+"""Target keywords of a conversation, chosen by the language model's likelihood."""
 
 from __future__ import annotations
 
@@ -17,20 +17,19 @@ from pmg.preferences.scenarios import Attribute, Scenario, verbalize_conversatio
 def chat_keywords(
     language_model: LanguageModel, conversations: Sequence[Sequence[Turn]], scenario: Scenario
 ) -> list[Keywords]:
-    """What a picture that answers each conversation should show.
+    """Returns the keywords of an image that answers each conversation.
 
-    Of every target attribute the option that the conversation makes likelier by the largest factor: its
-    log-likelihood behind the conversation minus its mean behind the scenario's reference messages. A small model
-    finds some words likely whatever was said (contextual calibration, Zhao et al. 2021). Answers are read before
-    the next question, so that the face fits the emotion.
+    For every target attribute, the option with the highest contextually calibrated score (Zhao et al. 2021): its
+    log-likelihood after the conversation minus its mean log-likelihood after the scenario's reference messages. Each
+    question follows the earlier answers, so that the face matches the emotion.
 
     Args:
-        language_model: reads and chooses.
-        conversations: B chats, none empty.
-        scenario: its target attributes, each with options, and its reference messages.
+        language_model: scores the options.
+        conversations: B conversations, none empty.
+        scenario: with target attributes, which have options, and reference messages.
 
     Returns:
-        B keywords: one option a target attribute with its log-ratio as score, then scene words with score 0.
+        B keywords: one option a target attribute with its score, then the scene words with score 0.
 
     Raises:
         PmgError: the scenario has no target attributes, or an open one; a conversation is empty.
@@ -53,14 +52,14 @@ def chat_keywords(
 
 
 def _scores(language_model: LanguageModel, context: Context, stories: Sequence[str], attribute: Attribute) -> Tensor:
-    """Log-likelihood of every option behind each context and what was answered so far, float32 `(B, n_options)`."""
+    """Returns the log-likelihood of every option after each context and its answers, float32 `(B, n_options)`."""
     questions = [[ask_options(story + attribute.question, attribute.options)] for story in stories]
     return torch.stack([scores for (scores,) in language_model.ask(context, questions)])
 
 
 def _check(scenario: Scenario) -> None:
     if not scenario.target_attributes:
-        raise PmgError(f"scenario '{scenario.name}' has no target_attributes to ask about a conversation")
+        raise PmgError(f"scenario '{scenario.name}' has no target_attributes, which conversations need")
     free = [name for name, attribute in scenario.target_attributes.items() if not attribute.options]
     if free:
         raise PmgError(f"scenario '{scenario.name}': target_attributes {', '.join(free)} need options to choose from")

@@ -1,4 +1,4 @@
-"""Measures of a picture on a plain ground: its colours, outline, surface and strokes, without any trained model.
+"""Measurements of images on a plain background: colours, outline, surface and strokes, without a trained model.
 
 Shapes: `B` pictures, `H, W` pixels. Pictures are float32 in [0, 1], `(B, 3, H, W)`.
 """
@@ -16,29 +16,29 @@ from torch import Tensor
 
 from pmg.data.emoji.finishes import luma
 
-FRAME = 2  # pixels at the border that show the ground
-LAYERS = 7  # pixels inwards from the silhouette's edge that are looked at for an outline
-BLOCKS = range(11, 33)  # blocks a side that pixel art of 64 pixels may have
-NEAR = 0.16  # largest difference in a channel between colours that count as one
-DETAIL = 0.08  # luma; stronger detail counts no more than this
+FRAME = 2  # width in pixels of the border that shows the background
+LAYERS = 7  # maximum depth in pixels at which an outline is searched
+BLOCKS = range(11, 33)  # candidate numbers of blocks a side in pixel art of 64 pixels
+NEAR = 0.16  # maximum difference in a channel of colours that count as equal
+DETAIL = 0.08  # luma; stronger detail is clipped to this
 PITCHES = torch.arange(3.5, 8.0, 0.25)  # pixels between the dots of a halftone
 
 
 @dataclass(frozen=True)
 class Measures:
-    """What was measured of `B` pictures.
+    """Measurements of `B` images.
 
     Attributes:
         ground: median colour of the frame, `(B, 3)`.
         grain: share of the frame's pixels that differ from the ground, `(B,)`.
-        blockiness: how much of the picture's change lies inside of square blocks; 0: pixel art, `(B,)`.
+        blockiness: share of the change between neighbouring pixels inside of square blocks; 0: pixel art, `(B,)`.
         dots: strength of a pattern of dots inside the drawing, in [0, 1], `(B,)`.
         outline: width of an outline of one colour in pixels, 0 where there is none, `(B,)`.
         outline_colour: its colour, `(B, 3)`.
         interior: bool `(B, H, W)`: the drawing without its outline.
         fill: share of the silhouette that the drawing covers; low for line drawings, `(B,)`.
         tones: number of different colours that make up most of the interior, `(B,)`.
-        two_tone: how nearly the interior's colours lie on one line, in [0, 1], `(B,)`.
+        two_tone: share of the interior's colour variance along one line, in [0, 1], `(B,)`.
     """
 
     ground: Tensor
@@ -90,7 +90,7 @@ def measure_ground(pictures: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def measure_depth(silhouette: Tensor) -> Tensor:
-    """Returns how many pixels `(B, H, W)` each pixel lies inside of the silhouette: 0 outside, at most `LAYERS`."""
+    """Returns each pixel's depth `(B, H, W)` in pixels inside the silhouette: 0 outside, at most `LAYERS`."""
     inside = silhouette.float()[:, None]
     depth = inside.clone()
     for _ in range(LAYERS - 1):
@@ -168,7 +168,7 @@ def count_tones(pictures: Tensor, interior: Tensor) -> Tensor:
 
 
 def measure_two_tone(pictures: Tensor, interior: Tensor) -> Tensor:
-    """Returns the share `(B,)` of the interior's variance that lies along one line of the colour cube."""
+    """Returns the share `(B,)` of the interior's variance along one line of the colour cube."""
     weight = interior.float()[:, None]
     count = weight.sum((2, 3)).clamp(min=1)
     mean = (pictures * weight).sum((2, 3)) / count

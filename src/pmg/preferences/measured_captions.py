@@ -1,4 +1,4 @@
-"""A captioner that measures a picture and names what it found, from closed lists of words."""
+"""A captioner that measures an image and maps the measurements to words."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ import torch
 from torch import Tensor
 
 from pmg.data.emoji.finishes import luma, rgb_to_hsl
-from pmg.domain import Item
+from pmg.domain import Item, PmgError
 from pmg.preferences.colour_names import COLOURS, name_colours
 from pmg.preferences.image_measures import Measures, measure_pictures
 
-GROUND_CHROMA = 0.05  # large areas show their colour sooner
+GROUND_CHROMA = 0.05  # lower than elsewhere, since a large area shows its colour more clearly
 NEUTRAL = ("black", "white", "grey")
 
 
 @dataclass(frozen=True)
 class Thresholds:
-    """Where one word ends and the next begins; chosen on drawings of the training split.
+    """Thresholds between words; chosen on images of the training split.
 
     Attributes:
         grain: share of the frame that differs from the ground, for paper.
@@ -49,11 +49,11 @@ class Thresholds:
 class MeasuringCaptioner:
     """Describes a picture on a plain ground by ground, palette, main colour, outline, surface and shading.
 
-    No trained model and no label is used: the words follow from the pixels alone.
+    The words depend on the pixels only; no trained model and no label is used.
 
     Args:
-        template: the caption, over ``ground``, ``palette``, ``colour``, ``outline``, ``surface`` and ``shading``.
-        thresholds: where one word ends and the next begins.
+        template: format string over ``ground``, ``palette``, ``colour``, ``outline``, ``surface`` and ``shading``.
+        thresholds: between words.
     """
 
     looks = True
@@ -62,7 +62,9 @@ class MeasuringCaptioner:
         self.template, self.thresholds = template, thresholds or Thresholds()
 
     def __call__(self, items: Sequence[Item], images: Tensor | None = None) -> list[str]:
-        """Returns one phrase an image `(B, 3, H, W)` in [-1, 1]; the items' facts are not read."""
+        """Returns one caption an image `(B, 3, H, W)` in [-1, 1]; the items are not used."""
+        if images is None:
+            raise PmgError("MeasuringCaptioner needs images")
         return [self.template.format_map(words) for words in self.describe(images)]
 
     def describe(self, images: Tensor) -> list[dict[str, str]]:

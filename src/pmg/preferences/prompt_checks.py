@@ -1,4 +1,4 @@
-"""Checks of the texts of a scenario; each yields one message for each problem, which names the key."""
+"""Checks of a scenario's texts; each yields one message for each problem, with the key at fault."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from string import Formatter
 from pmg.configuration.instantiate import nearest
 
 
-def check_template(key: str, template: str, told: str) -> Iterator[str]:
-    """Checks that the placeholder `told` comes first and once, and the instruction last and once."""
-    yield from check_placeholders(key, template, (told, "instruction"))
-    place = f"{{{told}}}"
+def check_template(key: str, template: str, content: str) -> Iterator[str]:
+    """Checks that the placeholder `content` comes first and once, and ``{instruction}`` last and once."""
+    yield from check_placeholders(key, template, (content, "instruction"))
+    place = f"{{{content}}}"
     counts = [template.count(word) for word in (place, "{instruction}")]
     if 0 in counts:
         yield f"{key} needs {place} and {{instruction}}"
@@ -19,36 +19,36 @@ def check_template(key: str, template: str, told: str) -> Iterator[str]:
         yield f"{key} may name {place} and {{instruction}} only once"
     elif template.find("{instruction}") < template.find(place) or not template.endswith("{instruction}"):
         yield (
-            f"{key}: the instruction must come last, after the {told}, so that the {told} is read only once for all "
-            "questions"
+            f"{key}: the instruction must come last, after the {content}, so that the {content} is read only once "
+            "for all questions"
         )
 
 
-def check_placeholders(key: str, text: str, known: Collection[str] | None = None) -> Iterator[str]:
-    """Checks that placeholders are plain names and among `known`; None allows any name."""
+def check_placeholders(key: str, text: str, names: Collection[str] | None = None) -> Iterator[str]:
+    """Checks that placeholders are identifiers and, unless `names` is None, among `names`."""
     try:
-        parts = [part[1:] for part in Formatter().parse(text) if part[1] is not None]
+        parts = [(name, spec, conversion) for _, name, spec, conversion in Formatter().parse(text) if name is not None]
     except ValueError as error:
         yield f"{key} has unpaired braces ({error})"
         return
     for name, spec, conversion in parts:
         if not name.isidentifier() or spec or conversion:
             yield f"{key}: placeholders are plain names, not {{{name}}}"
-        elif known is not None and name not in known:
-            listed = ", ".join(f"{{{word}}}" for word in known) or "none"
-            yield f"{key} has no placeholder {{{name}}}{nearest(name, known)} (known: {listed})"
+        elif names is not None and name not in names:
+            listed = ", ".join(f"{{{word}}}" for word in names) or "none"
+            yield f"{key} has no placeholder {{{name}}}{nearest(name, names)} (known: {listed})"
 
 
 def check_question(key: str, question: str) -> Iterator[str]:
-    """Checks that a question has words and does not end with a space."""
+    """Checks that a question isn't empty and doesn't end with a space."""
     if not question.strip():
         yield f"{key} is empty"
-    elif question[-1] == " ":  # tokenizers join a space to the word that follows it
-        yield f"{key} ends with a space; the answer brings its own"
+    elif question[-1] == " ":  # tokenizers attach a space to the next word
+        yield f"{key} ends with a space; the answer begins with one"
 
 
 def check_options(key: str, options: tuple[str, ...]) -> Iterator[str]:
-    """Checks that options are different, have words, and are at least two."""
+    """Checks that options are distinct, not empty, and at least two."""
     twice = sorted({option for option in options if options.count(option) > 1})
     if twice:
         yield f"{key} has options twice: {', '.join(twice)}"

@@ -1,4 +1,4 @@
-"""Scenarios (the prompts, from configuration) and the texts of what a user did."""
+"""Scenarios (prompt templates from the config) and the text of a user's interaction history."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ TURN_PLACES = ("speaker", "text")
 
 @dataclass(frozen=True)
 class Attribute:
-    """One thing to ask about.
+    """A question to the language model with its possible answers.
 
     Attributes:
-        question: the text between history and answer; ends where the answer begins, without a space.
-        options: the closed vocabulary of answers, as keywords read by the generator; empty for an open attribute,
-            which free text alone can answer.
-        example: an answer as it should look, for free text, e.g. ``"warm brown, cream"``.
+        question: the text between history and answer, without a space at its end.
+        options: closed vocabulary of answers, which become keywords of the prompt; empty for an open attribute, which
+            needs a decoding that generates text.
+        example: a typical answer in free text, e.g. ``"warm brown, cream"``.
     """
 
     question: str
@@ -34,33 +34,33 @@ class Attribute:
 
 @dataclass(frozen=True)
 class Scenario:
-    """How behaviour becomes text and what is asked of it.
+    """Templates and attributes by which an interaction history becomes a prompt.
 
     Attributes:
         name: for records.
-        template: the whole prompt; ``{history}`` must stand before ``{instruction}``, which must end it: the
-            history is read once, and every question and the soft tokens follow it.
-        line: one item of the history, over ``{title}``, ``{topic}``, ``{keywords}`` and ``{caption}``.
-        caption: an item's look in words, over the names of its facts.
-        max_items: the latest so many items are told.
-        attributes: what is asked about the taste, by name.
+        template: the whole prompt, in which ``{history}`` precedes ``{instruction}`` and ``{instruction}`` is the end:
+            the history is prefilled once, and every question and the soft tokens follow it.
+        line: format of one item of the history, with ``{title}``, ``{topic}``, ``{keywords}`` and ``{caption}``.
+        caption: format of an item's caption, with the names of its facts.
+        max_items: number of latest items in the prompt.
+        attributes: attributes of the taste, by name.
         target_prefix: text before a target's title, when its keywords are ranked.
         target_question: text between a target's title and a keyword.
-        scene_words: words that every image of this scenario is drawn with.
-        negative_prompt: what images should not look like.
-        max_keywords: so many of an item's keywords are told.
-        dislike_template: as `template`, for disliked items. The questions about the taste follow it too, so it
-            should speak of somebody whose taste is the opposite. Empty: dislikes are not read.
-        chat_template: as `template`, with ``{conversation}`` for ``{history}``. Empty: there are no chats here.
-        turn: one message of a conversation, over ``{speaker}`` and ``{text}``.
-        max_turns: the latest so many messages are told.
-        target_attributes: what is asked about the picture that a conversation calls for, by name; earlier answers
-            stand before later questions.
-        reference_messages: what people say in all kinds of moods; answers to a conversation are compared with the
-            average answer to these. Empty: the likeliest words win.
+        scene_words: words in the prompt of every image.
+        negative_prompt: negative prompt of every image.
+        max_keywords: number of an item's keywords in the prompt.
+        dislike_template: as `template`, for disliked items. The same questions follow it, so it should describe a
+            user of the opposite taste. Empty: dislikes are not used.
+        chat_template: as `template`, with ``{conversation}`` for ``{history}``. Empty: no conversations.
+        turn: format of one message, with ``{speaker}`` and ``{text}``.
+        max_turns: number of latest messages in the prompt.
+        target_attributes: attributes of the image that answers a conversation, by name; each question follows the
+            earlier answers.
+        reference_messages: neutral messages; an answer's score is reduced by its mean score after these. Empty: the
+            most likely answer is chosen.
 
     Raises:
-        PmgError: the linter finds problems; one line names them all.
+        PmgError: `lint` finds problems; one line names them all.
     """
 
     name: str
@@ -88,7 +88,7 @@ class Scenario:
 
 
 def build_attributes(specs: Mapping[str, Mapping[str, Any]]) -> dict[str, Attribute]:
-    """Makes attributes from plain values.
+    """Builds attributes from plain values.
 
     Raises:
         PmgError: an attribute has an unknown key, no question, or an empty list of options.
@@ -115,10 +115,10 @@ def build_scenario(
     reference_messages: Sequence[str] = (),
     **rest: Any,
 ) -> Scenario:
-    """Makes a scenario from the plain values of a configuration file.
+    """Builds a scenario from the plain values of a config.
 
     Raises:
-        PmgError: a key is unknown or missing, or the linter finds problems.
+        PmgError: a key is unknown or missing, or `lint` finds problems.
     """
     keys = {entry.name: entry.default for entry in fields(Scenario)}
     unknown = [f"no key '{key}'{nearest(key, keys)}" for key in rest if key not in keys]
@@ -136,22 +136,22 @@ def build_scenario(
 
 
 def verbalize_history(example: Example, scenario: Scenario, captions: Mapping[str, str] | None = None) -> str:
-    """Writes what a language model reads before anything is asked: liked items, then the conversation.
+    """Returns the prompt before the first question: liked items, then the conversation.
 
     Args:
-        example: whose history and conversation.
+        example: has the history and the conversation.
         scenario: templates.
-        captions: each item's look by its id; by default the scenario's caption, from the item's facts.
+        captions: caption by the item's id; by default the scenario's caption, formatted with the item's facts.
 
     Returns:
-        The templates up to their instruction.
+        The filled templates up to ``{instruction}``.
 
     Raises:
-        PmgError: there is nothing to read, or the scenario has no template for the conversation.
+        PmgError: history and conversation are empty, or the scenario has no template for the conversation.
     """
     parts = []
     if example.liked:
-        parts.append(_tell_items(scenario.template, example.liked, scenario, captions))
+        parts.append(_format_items(scenario.template, example.liked, scenario, captions))
     if example.conversation:
         parts.append(verbalize_conversation(example.conversation, scenario))
     if not parts:
@@ -161,33 +161,33 @@ def verbalize_history(example: Example, scenario: Scenario, captions: Mapping[st
 
 
 def verbalize_dislikes(example: Example, scenario: Scenario, captions: Mapping[str, str] | None = None) -> str | None:
-    """Writes what a language model reads before it is asked for negative keywords; arguments as above.
+    """Returns the prompt of negative keywords; arguments as in `verbalize_history`.
 
     Returns:
-        The text, or None where nothing is disliked or the scenario does not read dislikes.
+        The text, or None without disliked items or a `dislike_template`.
     """
     if not (example.disliked and scenario.dislike_template):
         return None
-    return _tell_items(scenario.dislike_template, example.disliked, scenario, captions)
+    return _format_items(scenario.dislike_template, example.disliked, scenario, captions)
 
 
 def verbalize_conversation(conversation: Sequence[Turn], scenario: Scenario) -> str:
-    """Writes the latest messages, each behind its speaker, up to the instruction.
+    """Returns the prompt with the latest messages, up to ``{instruction}``.
 
     Raises:
-        PmgError: there are no messages, or the scenario has no template for them.
+        PmgError: there are no messages, or the scenario has no `chat_template`.
     """
     if not conversation:
-        raise PmgError("a conversation without messages can't be read")
+        raise PmgError("the conversation has no messages")
     if not scenario.chat_template:
-        raise PmgError(f"scenario '{scenario.name}' has no chat_template to tell a conversation with; give it one")
-    # a message on several lines would look like several messages, or like another speaker's
+        raise PmgError(f"scenario '{scenario.name}' has no chat_template for conversations. Add one to its config.")
+    # a line break inside a message could be mistaken for the next message
     turns = [(" ".join(turn.speaker.split()), " ".join(turn.text.split())) for turn in conversation]
     lines = [scenario.turn.format(speaker=who, text=text) for who, text in turns[-scenario.max_turns :]]
-    return _head(scenario.chat_template).replace("{conversation}", "\n".join(lines))
+    return _before_instruction(scenario.chat_template).replace("{conversation}", "\n".join(lines))
 
 
-def _tell_items(template: str, items: Sequence[Item], scenario: Scenario, captions: Mapping[str, str] | None) -> str:
+def _format_items(template: str, items: Sequence[Item], scenario: Scenario, captions: Mapping[str, str] | None) -> str:
     latest = items[-scenario.max_items :]
     if captions is None:
         written = MetadataCaptioner(scenario.caption)(latest)
@@ -201,24 +201,24 @@ def _tell_items(template: str, items: Sequence[Item], scenario: Scenario, captio
         )
         for item in latest
     ]
-    return _head(template).replace("{history}", "\n".join(lines))
+    return _before_instruction(template).replace("{history}", "\n".join(lines))
 
 
-def _head(template: str) -> str:
+def _before_instruction(template: str) -> str:
     return template.partition("{instruction}")[0]
 
 
 def lint(scenario: Scenario) -> list[str]:
-    """Lists a scenario's problems, each in words that name the key; an empty list means that it can be used.
+    """Returns one message for each problem of a scenario, with the key at fault; an empty list for a valid one.
 
     Args:
-        scenario: the scenario; may be one that its own constructor refuses.
+        scenario: the scenario; the constructor calls this before it accepts the values.
     """
     problems = [
         *check_template("template", scenario.template, "history"),
         *check_placeholders("line", scenario.line, LINE_PLACES),
         *check_placeholders("turn", scenario.turn, TURN_PLACES),
-        *check_placeholders("caption", scenario.caption),  # its facts are the data's: the captioner checks them
+        *check_placeholders("caption", scenario.caption),  # the captioner checks the names of facts
         *check_question("target_question", scenario.target_question),
         *_attributes("attributes", scenario.attributes),
         *_attributes("target_attributes", scenario.target_attributes),
@@ -228,7 +228,7 @@ def lint(scenario: Scenario) -> list[str]:
     if scenario.chat_template:
         problems += check_template("chat_template", scenario.chat_template, "conversation")
     if scenario.caption and "{caption}" not in scenario.line:
-        problems.append("the caption is never told: line has no {caption}")
+        problems.append("the caption is never used: line has no {caption}")
     problems += [f"{name} must be at least 1" for name in ("max_items", "max_turns") if getattr(scenario, name) < 1]
     return problems
 

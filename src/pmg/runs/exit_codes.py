@@ -1,4 +1,4 @@
-"""What ended a run: its exit code, and one line for the user."""
+"""Exit codes and one-line messages of errors."""
 
 from __future__ import annotations
 
@@ -12,36 +12,36 @@ from omegaconf.errors import OmegaConfBaseException
 
 from pmg.domain import PmgError
 
-INTERRUPTED = 130  # what a shell reports for a program ended by Ctrl-C
-CLOSED_PIPE = 141  # what a shell reports for a program whose reader went away
+INTERRUPTED = 130  # 128 + SIGINT: a shell's code for Ctrl-C
+CLOSED_PIPE = 141  # 128 + SIGPIPE: a shell's code for a closed pipe
 REMEDIES = {errno.ENOSPC: "make room", errno.EDQUOT: "make room", errno.EROFS: "make it writable"}
 _FULL = ("No space left on device", "os error 28", "disk is full", "PytorchStreamWriter failed")
 
 
 def is_interrupt(error: BaseException) -> bool:
-    """Returns whether the user pressed Ctrl-C; Lightning turns that into a SystemExit."""
+    """Returns whether `error` is a Ctrl-C, which Lightning turns into a SystemExit."""
     by_lightning = isinstance(error, SystemExit) and isinstance(error.__context__, KeyboardInterrupt)
     return isinstance(error, KeyboardInterrupt) or by_lightning
 
 
 def exit_code(error: BaseException) -> int:
-    """Returns what a shell is told about a run that `error` ended."""
+    """Returns the exit code of a run that `error` ended."""
     if is_interrupt(error):
         return INTERRUPTED
     return error.code if isinstance(error, SystemExit) and isinstance(error.code, int) else 1
 
 
 def _unwritable(error: BaseException) -> tuple[str, str] | None:
-    """Returns why a disk took no more and what to do; None where that isn't what happened."""
+    """Returns reason and remedy of a failed write, or None for other errors."""
     if isinstance(error, OSError) and error.errno in REMEDIES:
         return str(error.strerror), REMEDIES[error.errno]
-    if any(words in str(error) for words in _FULL):  # libraries in Rust and C++ raise errors of their own
+    if any(words in str(error) for words in _FULL):  # libraries in Rust and C++ don't raise OSError
         return os.strerror(errno.ENOSPC), REMEDIES[errno.ENOSPC]
     return None
 
 
 def _written_folder(error: BaseException, folder: Path) -> Path:
-    """Returns the folder that was written: the error's own, else the fullest of those that a run writes into."""
+    """Returns the folder of the error's file, or the folder with the least free space that a run writes into."""
     if isinstance(error, OSError) and error.filename:
         return Path(os.fsdecode(error.filename)).parent
     places = [place for place in (folder, Path(tempfile.gettempdir())) if place.exists()]
@@ -49,12 +49,12 @@ def _written_folder(error: BaseException, folder: Path) -> Path:
 
 
 def one_line(error: BaseException, folder: Path, log: Path) -> str:
-    """Returns what the user can act on: the message alone where it was written for users.
+    """Returns an error in one line; for errors that users can't resolve, with type and log file.
 
     Args:
-        error: what ended the run.
-        folder: of the run.
-        log: that has the stack trace.
+        error: the error that ended the run.
+        folder: the run folder.
+        log: the log with the traceback.
     """
     first = next(iter(str(error).splitlines()), "")
     if isinstance(error, PmgError):

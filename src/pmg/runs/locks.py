@@ -1,4 +1,4 @@
-"""Locks of folders: one command at a time writes into each."""
+"""File locks: only one command at a time writes into a folder."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ _held: set[Path] = set()
 
 @contextlib.contextmanager
 def locked(folders: Iterable[Path], command: str) -> Iterator[None]:
-    """Holds the locks of folders, which are made where they are missing; a process that dies leaves them free.
+    """Locks folders, which are created if missing; the system releases the locks when the process ends.
 
     Args:
-        folders: those that this process holds already, for a run around this one, are left out.
-        command: the verb, for other processes' messages.
+        folders: the folders; those that this process has locked already, for an outer run, are skipped.
+        command: the verb, for the messages of other processes.
 
     Raises:
-        PmgError: another process writes into one of them, or it can't be written.
+        PmgError: another process has locked a folder, or a folder isn't writable.
     """
     with contextlib.ExitStack() as stack:
         for folder in folders:

@@ -1,4 +1,4 @@
-"""What a job shares with its process: the log handlers and the global state that it must give back."""
+"""State of the process: rank, log handlers, and the global settings that a job must restore."""
 
 from __future__ import annotations
 
@@ -16,57 +16,63 @@ from pathlib import Path
 # of glibc's mallopt (malloc.h)
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
 LARGEST_BLOCK = 2**30  # bytes
-MOST_RECORDS = 10_000  # of a log that isn't written yet
+MAX_RECORDS = 10_000  # buffered log records
 
 
 def keep_freed_memory() -> None:
-    """Lets this process keep memory that it has freed; does nothing where the C library isn't glibc.
+    """Stops glibc from returning freed memory to the system; has no effect with other C libraries.
 
-    Else glibc gives large blocks back at once, and the system clears each page again when it is next touched: in a
-    training step on a processor that were 25,000 page faults, a tenth of its time.
+    By default glibc returns large blocks at once, and the system zeroes each page at its next use: 25,000 page faults
+    in a training step on the CPU, a tenth of its time.
     """
-    adjust = getattr(ctypes.CDLL(None), "mallopt", None)  # libraries that lack it have another allocator
+    adjust = getattr(ctypes.CDLL(None), "mallopt", None)  # other C libraries don't have it
     if adjust is not None:
         adjust(TRIM_THRESHOLD, 2**31 - 1)
         adjust(MMAP_THRESHOLD, LARGEST_BLOCK)
 
 
 def rank() -> int:
-    """The number of this process among those that a launcher started to train together; 0 where it is alone."""
+    """Returns this process's rank, as set by torchrun or SLURM; 0 without a launcher."""
     return int(os.environ.get("RANK") or os.environ.get("SLURM_PROCID") or 0)
 
 
-def leads(command: str) -> bool:
-    """Whether this process writes: in commands that train, the first of those that torchrun or a cluster started."""
+def is_main_process(command: str) -> bool:
+    """Returns whether this process writes files: rank 0 in commands that train, else every process."""
     return rank() == 0 or command not in ("train", "study")
 
 
 class RunFailedError(Exception):
-    """A run ended badly and has said so already; only the exit code is left to pass on."""
+    """A run failed and its error was printed; carries the exit code."""
 
     def __init__(self, exit_code: int) -> None:
         super().__init__(exit_code)
         self.exit_code = exit_code
 
 
+class _SilentFileHandler(logging.FileHandler):
+    """Ignores write errors: on a full disk they would hide the error that users must see."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
+        """Does nothing."""
+
+
 @contextlib.contextmanager
 def log_file(path: Path, at_once: bool = True) -> Iterator[Callable[[], None]]:
-    """Appends everything that is logged inside to the run's own log.
+    """Appends log records to a file, and yields a function that starts the writing.
 
     Args:
         path: of the log.
-        at_once: whether it is written from the start; else records are kept until the function that is yielded is
-            called, and nothing is written where it isn't.
+        at_once: whether records are written immediately; else they are buffered until the yielded function is called,
+            and dropped if it never is.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handler = logging.FileHandler(path, delay=not at_once)
-        handler.handleError = lambda record: None  # on a full disk the error itself is what the user must see
+        handler = _SilentFileHandler(path, delay=not at_once)
     except OSError as error:
         print(f"error: can't write the run folder {path.parent}: {error.strerror}", file=sys.stderr)
         raise RunFailedError(1) from error
     handler.setFormatter(logging.Formatter("[%(asctime)s][%(name)s][%(levelname)s] %(message)s"))
-    kept = MemoryHandler(MOST_RECORDS, flushLevel=logging.CRITICAL + 1, flushOnClose=False)
+    kept = MemoryHandler(MAX_RECORDS, flushLevel=logging.CRITICAL + 1, flushOnClose=False)
     root, level = logging.getLogger(), logging.getLogger().level
 
     def release() -> None:
@@ -90,7 +96,7 @@ def log_file(path: Path, at_once: bool = True) -> Iterator[Callable[[], None]]:
 
 @contextlib.contextmanager
 def file_only() -> Iterator[None]:
-    """Silences the console handlers: a stack trace belongs in the log, one line on the screen."""
+    """Removes the console handlers inside, so that a traceback is written to the log file only."""
     consoles = [h for h in logging.getLogger().handlers if not isinstance(h, logging.FileHandler)]
     for handler in consoles:
         logging.getLogger().removeHandler(handler)
@@ -103,7 +109,7 @@ def file_only() -> Iterator[None]:
 
 @contextlib.contextmanager
 def restored_state() -> Iterator[None]:
-    """Undoes what a job leaves in its process, so that the next job of a sweep starts as if alone."""
+    """Restores environment, signal handlers and torch's global settings after a job of a sweep."""
     environment = dict(os.environ)
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     torch = sys.modules.get("torch")

@@ -1,4 +1,4 @@
-"""Where a result came from: versions, revision, machine, and the memory it took."""
+"""Provenance of a result: package versions, git revision, hardware, and peak memory."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PACKAGES = ("torch", "pytorch-lightning", "diffusers", "transformers", "hydra-co
 
 
 def versions() -> dict[str, str]:
-    """Returns the versions of Python, pmg and the packages that decide results."""
+    """Returns the versions of Python, pmg and the packages that results depend on."""
     found = {"python": platform.python_version(), "pmg": pmg.__version__}
     for package in PACKAGES:
         try:
@@ -29,7 +29,7 @@ def versions() -> dict[str, str]:
 
 
 def git_state() -> dict[str, Any] | None:
-    """Returns ``{"revision", "dirty"}`` of the checkout that holds the code, or None outside of one."""
+    """Returns ``{"revision", "dirty"}`` of the git checkout that contains the code, or None outside of one."""
     root = Path(__file__).resolve().parents[3]
     revision = _git(root, "rev-parse", "HEAD") if (root / ".git").exists() else None
     if revision is None:
@@ -38,7 +38,7 @@ def git_state() -> dict[str, Any] | None:
 
 
 def _git(root: Path, *arguments: str) -> str | None:
-    """Returns what git prints, or None where git or the revision is missing."""
+    """Returns git's output, or None if git fails or is missing."""
     try:
         done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, timeout=20)
     except (OSError, subprocess.TimeoutExpired):
@@ -47,19 +47,19 @@ def _git(root: Path, *arguments: str) -> str | None:
 
 
 def hardware() -> dict[str, Any]:
-    """Returns processor and cores, memory in GiB, and the GPUs where torch is loaded and sees any."""
+    """Returns CPU, cores, memory in GiB, and GPUs if torch is loaded."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     cuda = _cuda()
     gpus = [cuda.get_device_name(index) for index in range(cuda.device_count())] if cuda else []
-    known = {"processor": _processor(), "bfloat16": has_bfloat16(), "cores": cores}
-    return {**known, "memory_gib": round(memory, 1), "gpus": gpus}
+    cpu = {"processor": _cpu_name(), "bfloat16": has_bfloat16(), "cores": cores}
+    return {**cpu, "memory_gib": round(memory, 1), "gpus": gpus}
 
 
 def peak_memory() -> dict[str, float]:
-    """Returns the peak memory so far in MiB: ``ram_mib``, and ``cuda_mib`` where there is a GPU.
+    """Returns peak memory so far in MiB: ``ram_mib``, and ``cuda_mib`` on a GPU.
 
-    Of this process, or of the largest that it has started.
+    ``ram_mib`` is the larger of this process's and its largest child's.
     """
     unit = 2**20 if sys.platform == "darwin" else 2**10  # ru_maxrss: bytes on macOS, KiB elsewhere
     started = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
@@ -71,7 +71,7 @@ def peak_memory() -> dict[str, float]:
 
 
 def _own_peak() -> int:
-    """Peak memory of this process; where Linux is asked by getrusage, it adds what the process was started from."""
+    """Returns this process's peak memory; on Linux not by getrusage, which includes the parent's before exec."""
     status = Path("/proc/self/status")
     lines = status.read_text().splitlines() if status.exists() else ()
     found = [int(line.split()[1]) for line in lines if line.startswith("VmHWM:")]
@@ -79,13 +79,13 @@ def _own_peak() -> int:
 
 
 def _cuda() -> Any:
-    """Returns torch.cuda where torch is loaded already and sees a GPU, else None."""
+    """Returns torch.cuda if torch is loaded and has a GPU, else None."""
     torch = sys.modules.get("torch")
     return torch.cuda if torch and torch.cuda.is_available() else None
 
 
-def _processor() -> str:
-    """Returns the processor's name; `platform` knows only the architecture on Linux."""
+def _cpu_name() -> str:
+    """Returns the CPU's name; on Linux `platform` returns the architecture only."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

@@ -1,4 +1,4 @@
-"""A run's folder: what the run in it was made with, and its record in ``metrics.json``."""
+"""Run folders: the identity of a run, and its record in ``metrics.json``."""
 
 from __future__ import annotations
 
@@ -23,58 +23,60 @@ CONFIG_FILE = "config.yaml"
 METRICS_FILE = "metrics.json"
 SIGNATURE = "encoder/models.json"  # of a trained encoder, in the folder of its run
 WEIGHTS = "diffusion_pytorch_model.safetensors"
-OWN = "<run_dir>"  # stands for the run's own folder in `portable`
+OWN = "<run_dir>"  # placeholder of the run folder in `portable`
 OUTPUTS = {"evaluate": "results_dir", "keywords": "results_dir", "export": "folder", "prepare": "source.folder"}
-# work that a run which isn't complete goes on from
-BEGUN = ("checkpoints/last.ckpt", "records.jsonl", "shards/*/records.jsonl")
+# files from which an incomplete run is resumed
+PARTIAL_RESULTS = ("checkpoints/last.ckpt", "records.jsonl", "shards/*/records.jsonl")
 
 
 def identify(cfg: DictConfig, command: str) -> dict[str, Any]:
-    """The values that decide a run's result, by dotted key; those of the runs that it takes up by ``KEY.`` before.
+    """Returns a run's identity: the values that decide its result, by dotted key.
+
+    The identity of a run that it reads, e.g. `train_run`, is included with the prefix ``train_run.``.
 
     Args:
         cfg: the whole config of `command`.
         command: the verb.
     """
     values = select_result(command, dict(leaves(portable(cfg, ANY_DTYPE))))
-    values.pop("dtype", None)  # the folder keeps to one, whichever processor goes on, see `settle`
+    values.pop("dtype", None)  # a resumed run keeps its dtype on any CPU, see `resolve_dtype`
     for key in RUNS:
         folder = values.pop(key, None)
         if folder and not str(folder).startswith(OWN):
-            values |= {f"{key}.{name}": value for name, value in _identity_in(Path(cfg[key])).items()}
+            values |= {f"{key}.{name}": value for name, value in _read_identity(Path(cfg[key])).items()}
     return values
 
 
-def _identity_in(folder: Path) -> dict[str, Any]:
-    """What the run in `folder` was made with, and the checksum of the weights that it trained."""
+def _read_identity(folder: Path) -> dict[str, Any]:
+    """Returns the identity of the run in `folder`, with the checksum of its trained weights."""
     try:
-        known = dict(json.loads((folder / METRICS_FILE).read_text())["identity"])
+        identity = dict(json.loads((folder / METRICS_FILE).read_text())["identity"])
     except (OSError, ValueError, KeyError, TypeError):
-        return {"folder": str(folder)}  # which the command refuses
+        return {"folder": str(folder)}  # the command raises an error for it
     try:
-        return {**known, "weights": json.loads((folder / SIGNATURE).read_text())[WEIGHTS]}
+        return {**identity, "weights": json.loads((folder / SIGNATURE).read_text())[WEIGHTS]}
     except (OSError, ValueError, KeyError):
-        return known
+        return identity
 
 
-def settle(cfg: DictConfig) -> str | None:
-    """Sets the config's floating point type where it is ``auto``: that of the folder's run, or this processor's.
+def resolve_dtype(cfg: DictConfig) -> str | None:
+    """Replaces ``dtype: auto`` by the dtype of the run in the folder, or by this CPU's best one.
 
     Returns:
-        The type, or None for a command without one.
+        The dtype, or None for a command without one.
 
     Raises:
-        PmgError: there is no such type.
+        PmgError: the dtype is unknown.
     """
     if "dtype" not in cfg:
         return None
     if cfg.dtype not in ("auto", "bfloat16", "float32"):
         raise PmgError(f"dtype: no type '{cfg.dtype}'. Use auto, bfloat16 or float32")
-    cfg.dtype = settle_dtype(_held_dtype(Path(cfg.run_dir)) if cfg.dtype == "auto" else cfg.dtype)
+    cfg.dtype = settle_dtype(_earlier_dtype(Path(cfg.run_dir)) if cfg.dtype == "auto" else cfg.dtype)
     return cfg.dtype
 
 
-def _held_dtype(folder: Path) -> str | None:
+def _earlier_dtype(folder: Path) -> str | None:
     try:
         return json.loads((folder / METRICS_FILE).read_text()).get("dtype")
     except (OSError, ValueError, AttributeError):
@@ -82,9 +84,9 @@ def _held_dtype(folder: Path) -> str | None:
 
 
 def written_folders(cfg: DictConfig, command: str) -> list[Path]:
-    """The folders that a run writes: its own, and that of results which other commands read.
+    """Returns the folders that a run writes: its run folder, and the folder of results that other commands read.
 
-    A shard of an evaluation leaves the results to the command that merges.
+    A shard of an evaluation doesn't write the latter; the merging command does.
     """
     found = [cfg.run_dir]
     if (key := OUTPUTS.get(command)) and OmegaConf.select(cfg, "shard.index") is None:
@@ -113,7 +115,7 @@ def read_run(folder: Path | str, command: str) -> tuple[DictConfig, dict[str, An
 
 
 def read_finished(folder: Path | str, command: str) -> tuple[DictConfig, dict[str, Any]]:
-    """As `read_run`, of a completed run.
+    """Returns the same as `read_run`, for a completed run.
 
     Raises:
         PmgError: see `read_run`, or the run did not complete.
@@ -125,18 +127,18 @@ def read_finished(folder: Path | str, command: str) -> tuple[DictConfig, dict[st
 
 
 def read_portable(folder: Path | str, command: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """As `read_finished`, with the config in built-in types and ``<name>`` for each folder of its machine."""
+    """Returns the same as `read_finished`, with ``<name>`` for each folder in the config, in built-in types."""
     config, metrics = read_finished(folder, command)
     places = {str(place): f"<{name}>" for name, place in (config.get("paths") or {}).items() if place}
     return replace_folders(OmegaConf.to_container(config), places), metrics
 
 
 def replace_folders(node: Any, places: Mapping[str, str]) -> Any:
-    """A config in built-in types with folders, and what lies below them, under other names.
+    """Returns a config in built-in types in which the beginnings of paths are replaced.
 
     Args:
         node: of the config.
-        places: the other name of each folder; of folders inside each other the innermost counts.
+        places: replacement by folder; for nested folders, the innermost is used.
     """
     if isinstance(node, Mapping):
         return {key: replace_folders(value, places) for key, value in node.items()}
@@ -152,90 +154,90 @@ def replace_folders(node: Any, places: Mapping[str, str]) -> Any:
 def refuse_other(
     folder: Path, command: str, identity: Mapping[str, Any], dtype: str | None = "auto"
 ) -> dict[str, Any] | None:
-    """Refuses a folder that holds something else than an earlier part of this very run; writes nothing.
+    """Checks that a folder is new or contains an earlier part of the same run; writes nothing.
 
     Args:
-        folder: of the run.
+        folder: the run folder.
         command: the verb.
-        identity: what the run is made with.
-        dtype: its floating point type; auto: that of the folder.
+        identity: of the run, see `identify`.
+        dtype: floating point type; ``auto`` matches every earlier one.
 
     Returns:
-        The ``metrics.json`` of the run that goes on, or None for a new one.
+        The ``metrics.json`` of the run that is resumed, or None for a new run.
 
     Raises:
         PmgError: the folder is another command's or damaged, or its run was made with other values.
     """
     path = folder / METRICS_FILE
     try:
-        known = json.loads(path.read_text()) if path.exists() else None
+        earlier = json.loads(path.read_text()) if path.exists() else None
     except ValueError as error:
-        raise PmgError(f"{path} is damaged; remove it to go on in its folder, as a new run") from error
-    if known is None:
+        raise PmgError(f"{path} is damaged. Remove it to start a new run in its folder.") from error
+    if earlier is None:
         return None
-    if known.get("command") != command:
-        raise PmgError(f"run_dir {folder} belongs to pmg-{known.get('command')}; name another one")
-    differ = find_differences(command, known.get("identity") or {}, identity)
-    if not holds_dtype(known, dtype):
-        differ["dtype"] = (known["dtype"], dtype)
-    if differ and (known.get("status") == "completed" or _has_begun(folder)):
+    if earlier.get("command") != command:
+        raise PmgError(f"run_dir {folder} belongs to pmg-{earlier.get('command')}; name another one")
+    differ = find_differences(command, earlier.get("identity") or {}, identity)
+    if not matches_dtype(earlier, dtype):
+        differ["dtype"] = (earlier["dtype"], dtype)
+    if differ and (earlier.get("status") == "completed" or _has_partial_results(folder)):
         more = f", or start from its weights in another: init_from={folder}" if command == "train" else ""
         raise PmgError(
             f"run_dir {folder} holds a run of other values: {tell_differences(differ)}. Name a new run_dir{more}, "
             "or remove the folder"
         )
-    return known
+    return earlier
 
 
-def holds_dtype(known: Mapping[str, Any], dtype: str | None) -> bool:
-    """Whether a run of this floating point type may go on from an earlier one."""
-    return dtype in (None, "auto") or known.get("dtype") in (None, dtype)
+def matches_dtype(earlier: Mapping[str, Any], dtype: str | None) -> bool:
+    """Returns whether a run of this dtype may be resumed from an earlier ``metrics.json``."""
+    return dtype in (None, "auto") or earlier.get("dtype") in (None, dtype)
 
 
-def _has_begun(folder: Path) -> bool:
-    return any(path.stat().st_size for pattern in BEGUN for path in folder.glob(pattern))
+def _has_partial_results(folder: Path) -> bool:
+    return any(path.stat().st_size for pattern in PARTIAL_RESULTS for path in folder.glob(pattern))
 
 
 class Record:
-    """Writes a run's ``config.yaml`` once and its ``metrics.json`` at each change of status.
+    """Writes ``config.yaml`` once and ``metrics.json`` at each change of status.
 
-    Where the folder holds an earlier run nothing is written before `begin`: a command that is refused until then
-    leaves it as it was. One that is complete stays so until it has been completed again.
+    Nothing is written before `begin`: a command whose checks fail leaves the folder of an earlier run unchanged. A
+    completed run of the same identity keeps its record until the new run completes.
 
     Args:
         cfg: of the run.
-        folder: of the run.
-        facts: for ``metrics.json``.
-        known: the earlier ``metrics.json``, or None in a new folder.
+        folder: the run folder.
+        facts: entries of ``metrics.json``.
+        earlier: the earlier ``metrics.json``, or None in a new folder.
     """
 
     def __init__(
-        self, cfg: DictConfig, folder: Path, facts: Mapping[str, Any], known: Mapping[str, Any] | None
+        self, cfg: DictConfig, folder: Path, facts: Mapping[str, Any], earlier: Mapping[str, Any] | None
     ) -> None:
         self.folder = folder
         self.config = OmegaConf.to_yaml(cfg, resolve=True)
-        self.known = known or {}
+        self.earlier = earlier or {}
         self.facts = {
             **facts,
-            "id": self.known.get("id") or uuid.uuid4().hex[:12],
+            "id": self.earlier.get("id") or uuid.uuid4().hex[:12],
             "process": os.getpid(),
             "versions": versions(),
             "git": git_state(),
             "hardware": hardware(),
             "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         }
-        same = self.known.get("identity") == self.facts["identity"]
-        self.complete = self.known.get("status") == "completed" and same
+        same = self.earlier.get("identity") == self.facts["identity"]
+        self.complete = self.earlier.get("status") == "completed" and same
         self.begun = False
 
     def begin(self) -> None:
-        """Takes the folder: from here on it tells of this run."""
+        """Writes the status ``running``; from now on the folder's record is that of this run."""
         if not self.begun:
             self.begun = True
             self.write("running", {})
 
     def write(self, status: str, values: Mapping[str, Any]) -> None:
-        """Writes the run's status and what it has so far; nothing before `begin`."""
+        """Writes status and values so far; nothing before `begin`."""
         if not self.begun or (self.complete and status != "completed"):
             return
         if status in ("running", "completed"):

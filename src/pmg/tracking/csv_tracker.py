@@ -1,4 +1,4 @@
-"""Files in the run's folder: metrics and tables as CSV; pictures and artifacts stay where the run put them."""
+"""Tracker of CSV files in the run folder; images and artifacts are listed, not copied."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ class CsvTracker(CSVLogger):
     """Writes ``metrics.csv``, ``hparams.yaml``, ``NAME.csv`` of each table, and the list ``artifacts.csv``.
 
     Args:
-        label: unused; the folder is the run's own.
-        save_dir: the run's folder.
-        name: of the folder in it.
-        version: of the folder in that; null: ``version_0``, then one more each time the run goes on.
+        label: unused.
+        save_dir: the run folder.
+        name: subfolder of `save_dir`.
+        version: subfolder of that; null: ``version_0``, and the next number at each resume.
         flush_logs_every_n_steps: steps between writes.
     """
 
@@ -41,7 +41,7 @@ class CsvTracker(CSVLogger):
         self._step = 0
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Adds a row; what belongs to no step gets the latest one."""
+        """Adds a row; values without a step get the latest step."""
         self._step = self._step if step is None else step
         super().log_metrics(dict(metrics), self._step)
 
@@ -51,11 +51,11 @@ class CsvTracker(CSVLogger):
         self.save()
 
     def record_image(self, name: str, path: Path) -> None:
-        """Lists the picture."""
+        """Lists the image."""
         self.record_artifact(name, "image", [path])
 
     def record_table(self, name: str, table: pd.DataFrame) -> None:
-        """Writes the table, with paths of pictures relative to it."""
+        """Writes the table, with image paths relative to it."""
         if IMAGE in table:
             table = table.assign(**{IMAGE: [self._relative(path) for path in table[IMAGE]]})
         atomic_write_text(Path(self.log_dir, f"{name}.csv"), table.to_csv(index=False))
@@ -68,7 +68,7 @@ class CsvTracker(CSVLogger):
         atomic_write_text(Path(self.log_dir, "artifacts.csv"), text.getvalue())
 
     def close(self, code: int) -> None:
-        """Writes what is left."""
+        """Writes buffered rows."""
         self.save()
 
     def _relative(self, path: Path) -> str:

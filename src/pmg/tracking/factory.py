@@ -1,4 +1,4 @@
-"""Opens the trackers that a config names, with a label and the config itself."""
+"""Builds the trackers of a config and records the config in them."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ def open_tracking(
     cfg: Any, folder: Path, command: str, run_id: str, choices: Mapping[str, Any],
     exit_code: Callable[[BaseException], int],
 ) -> Iterator[Tracking]:  # fmt: skip
-    """Builds the trackers of `cfg.logger`, gives them the config, and closes them as the work inside ends.
+    """Builds the trackers of `cfg.logger`, records the config in them, and closes them with the run's exit code.
 
     Args:
         cfg: of the run.
-        folder: of the run.
+        folder: the run folder.
         command: the verb.
-        run_id: under which the run is found again.
-        choices: option by group, as Hydra knows them.
-        exit_code: of an error that ends the run.
+        run_id: identifier of the run, by which it is resumed.
+        choices: option by config group, from Hydra.
+        exit_code: returns the exit code of an error.
 
     Raises:
-        PmgError: a tracker's package is missing, or its service can't be reached.
+        PmgError: a tracker's package is missing, or its service isn't reachable.
     """
     tracking = Tracking()
     try:
@@ -51,25 +51,25 @@ def open_tracking(
 
 
 def tags(methods: Mapping[str, Any] | None, choices: Mapping[str, Any], command: str) -> dict[str, list[str]]:
-    """The experiment, the options of groups that decide the command's result, and the methods that aren't null."""
+    """Returns tags: the experiment, the options of groups that decide the result, and the methods that aren't null."""
     deciding = [group for group in choices if group == "experiment" or find_role(command, group) is Role.RESULT]
     found = {group: [str(choices[group])] for group in deciding if choices[group]}
     return {**found, "method": [name for name, method in methods.items() if method]} if methods else found
 
 
 def run_name(folder: Path, outputs: Path) -> str:
-    """The place of a run's folder among the outputs, or its last two parts where it lies elsewhere."""
+    """Returns the run folder relative to `outputs`, or its last two parts if it is outside of `outputs`."""
     folder, outputs = folder.resolve(), outputs.resolve()
     return str(folder.relative_to(outputs) if folder.is_relative_to(outputs) else Path(*folder.parts[-2:]))
 
 
 def public_config(cfg: Any) -> dict[str, Any]:
-    """The resolved config without secrets, and without the loggers, which describe no experiment."""
+    """Returns the resolved config without secrets and without the loggers."""
     return {name: _hide(name, value) for name, value in to_plain(cfg).items() if name != "logger"}
 
 
 def _hide(name: str, value: Any) -> Any:
-    """Replaces what a key's name or an address with a login says is nobody else's business."""
+    """Replaces secrets: the values of keys such as ``api_key``, and logins in URLs."""
     if isinstance(value, Mapping):
         return {key: _hide(str(key), inner) for key, inner in value.items()}
     if isinstance(value, list):

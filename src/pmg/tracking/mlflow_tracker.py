@@ -16,19 +16,19 @@ from pytorch_lightning.loggers import MLFlowLogger
 from pmg.configuration.instantiate import leaves
 from pmg.tracking.tracker import IMAGE, Label, files_of
 
-ID = "pmg.id"  # the tag under which a run is found again
+ID = "pmg.id"  # tag by which a run is resumed
 STATUS = {0: "FINISHED", 130: "KILLED"}  # 130: by Ctrl-C; every other code: FAILED
-BATCH = 100  # parameters that MLflow takes at once
+BATCH = 100  # MLflow's maximum number of parameters a request
 
 
 class MlflowTracker(MLFlowLogger):
     """Logs into a run of an MLflow store.
 
     Args:
-        label: gives id, name and tags.
-        store: address of the store, e.g. ``sqlite:///outputs/mlflow.db``.
-        artifacts: folder of what is kept in files, for an experiment that is made.
-        experiment: runs that are shown together; made where it is missing.
+        label: id, name and tags of the run.
+        store: tracking URI, e.g. ``sqlite:///outputs/mlflow.db``.
+        artifacts: artifact location of a new experiment.
+        experiment: name of the experiment; created if missing.
     """
 
     def __init__(self, label: Label, store: str, artifacts: str, experiment: str) -> None:
@@ -43,22 +43,22 @@ class MlflowTracker(MLFlowLogger):
         )  # fmt: skip
 
     def record_config(self, config: Mapping[str, Any]) -> None:
-        """Begins the run: the config as a file, and as parameters, which MLflow never changes once they are set."""
+        """Starts the run and records the config as a file and as parameters, which are immutable in MLflow."""
         from mlflow.entities import Param
 
         self.experiment.update_run(self.run_id, status="RUNNING")
         self.experiment.log_text(self.run_id, yaml.safe_dump(dict(config), sort_keys=False), "config.yaml")
-        known = self.experiment.get_run(self.run_id).data.params
-        new = [Param(name, str(value)) for name, value in leaves(config) if name not in known]
+        recorded = self.experiment.get_run(self.run_id).data.params
+        new = [Param(name, str(value)) for name, value in leaves(config) if name not in recorded]
         for first in range(0, len(new), BATCH):
             self.experiment.log_batch(self.run_id, params=new[first : first + BATCH])
 
     def record_image(self, name: str, path: Path) -> None:
-        """Keeps the picture under its own file name."""
+        """Logs the image under its file name."""
         self.experiment.log_artifact(self.run_id, str(path), name)
 
     def record_table(self, name: str, table: pd.DataFrame) -> None:
-        """Keeps the table as CSV, and its pictures in a folder, one a row."""
+        """Logs the table as CSV, and its images in a folder, one a row."""
         if IMAGE in table:
             places = [f"tables/{name}/{row:04d}.png" for row in range(len(table))]
             for path, place in zip(table[IMAGE], places, strict=True):
@@ -74,7 +74,7 @@ class MlflowTracker(MLFlowLogger):
             self.experiment.log_artifact(self.run_id, str(path), str(folder))
 
     def finalize(self, status: str = "success") -> None:
-        """Leaves the run open: Lightning calls this at the end of the training, which isn't the end of the run."""
+        """Does nothing: Lightning calls this at the end of the training, and `close` ends the run."""
 
     def close(self, code: int) -> None:
         """Ends the run."""
@@ -82,16 +82,13 @@ class MlflowTracker(MLFlowLogger):
 
 
 def find_run(store: str, artifacts: str, experiment: str, run_id: str) -> str | None:
-    """MLflow's own id of the run with our id; None where there is none yet.
-
-    The experiment is made where it is missing.
-    """
+    """Returns MLflow's id of the run with the tag `run_id`, or None; creates the experiment if it is missing."""
     from mlflow.tracking import MlflowClient
 
     client = MlflowClient(store)
-    known = client.get_experiment_by_name(experiment)
-    if known is None:
+    found = client.get_experiment_by_name(experiment)
+    if found is None:
         client.create_experiment(experiment, artifacts)
         return None
-    runs = client.search_runs([known.experiment_id], f"tags.`{ID}` = '{run_id}'")
+    runs = client.search_runs([found.experiment_id], f"tags.`{ID}` = '{run_id}'")
     return runs[0].info.run_id if runs else None

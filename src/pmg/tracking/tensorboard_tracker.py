@@ -1,4 +1,4 @@
-"""TensorBoard: curves, pictures, tables as text."""
+"""Tracker of TensorBoard: scalars, images, and tables as text."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from pmg.tracking.tracker import IMAGE, Label, files_of
 
 
 class TensorBoardTracker(TensorBoardLogger):
-    """Writes event files; artifacts, which TensorBoard can't hold, are listed.
+    """Writes event files; artifacts, which TensorBoard doesn't support, are listed as text.
 
     Args:
-        label: whose tags are shown as text.
-        save_dir: the run's folder.
-        name: of the folder in it.
-        version: of the folder in that.
+        label: name, id and tags of the run, logged as text.
+        save_dir: the run folder.
+        name: subfolder of `save_dir`.
+        version: subfolder of that.
     """
 
     def __init__(self, label: Label, save_dir: str, name: str = "tensorboard", version: str = "") -> None:
@@ -30,18 +30,18 @@ class TensorBoardTracker(TensorBoardLogger):
         self._label = label
 
     def record_config(self, config: Mapping[str, Any]) -> None:
-        """Shows the config as YAML, beside what the run is called."""
+        """Logs the config as YAML, and the label as text."""
         self.log_hyperparams(dict(config))
         tags = (f"{group}={option}" for group, options in self._label.tags.items() for option in options)
         self._text("run", f"{self._label.command} {self._label.name} ({self._label.id}): {', '.join(tags)}")
         self._text("config", f"```yaml\n{yaml.safe_dump(dict(config), sort_keys=False)}```")
 
     def record_image(self, name: str, path: Path) -> None:
-        """Shows the picture."""
+        """Logs the image."""
         self._picture(name, path, 0)
 
     def record_table(self, name: str, table: pd.DataFrame) -> None:
-        """Shows the table as text, and its pictures under one name: the step is the row."""
+        """Logs the table as text, and its images under one name with the row as step."""
         if IMAGE in table:
             for row, path in enumerate(table[IMAGE]):
                 self._picture(name, path, row)
@@ -50,11 +50,11 @@ class TensorBoardTracker(TensorBoardLogger):
         self._text(name, "\n".join(f"| {' | '.join(line)} |" for line in lines))
 
     def record_artifact(self, name: str, kind: str, paths: Sequence[Path]) -> None:
-        """Names the files."""
+        """Logs the paths of the files as text."""
         self._text(f"artifact/{name}", "\n".join(f"- {kind}: {path}" for path in files_of(paths).values()))
 
     def close(self, code: int) -> None:
-        """Says how the run ended, and closes the file."""
+        """Logs the exit code and closes the file."""
         self._text("exit code", str(code))
         super().finalize("success")
 

@@ -1,4 +1,4 @@
-"""What every tracker keeps of a run, and all trackers of a run as one."""
+"""The interface of trackers, and `Tracking`, which forwards to all trackers of a run."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-IMAGE = "image"  # the column of a table that holds the files of pictures
+IMAGE = "image"  # column of a table with the paths of images
 
 
 @dataclass(frozen=True)
 class Label:
-    """What a run is called where it is tracked.
+    """Name and tags of a run in trackers.
 
     Attributes:
-        id: stays with the run's folder, so that a run that goes on is the same one.
-        name: for people.
+        id: identifier of the run, the same after a resume.
+        name: display name.
         command: the verb, e.g. ``"train"``.
-        tags: what was chosen, by group, e.g. ``{"data": ["emoji"], "method": ["soft", "pmg"]}``.
+        tags: chosen options by config group, e.g. ``{"data": ["emoji"], "method": ["soft", "pmg"]}``.
     """
 
     id: str
@@ -34,29 +34,29 @@ class Label:
 
 
 class Tracker(Protocol):
-    """A logger of Lightning, built with a `Label`, that keeps more than metrics."""
+    """A Lightning logger, built with a `Label`, that also records configs, images, tables and artifacts."""
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Keeps numbers by name."""
+        """Logs numbers by name."""
 
     def record_config(self, config: Mapping[str, Any]) -> None:
-        """Keeps the resolved config, and shows that the run has begun."""
+        """Logs the resolved config and marks the run as running."""
 
     def record_image(self, name: str, path: Path) -> None:
-        """Keeps a picture."""
+        """Logs an image file."""
 
     def record_table(self, name: str, table: pd.DataFrame) -> None:
-        """Keeps a table; a column `IMAGE` holds the paths of pictures."""
+        """Logs a table, whose column `IMAGE` has paths of images."""
 
     def record_artifact(self, name: str, kind: str, paths: Sequence[Path]) -> None:
-        """Keeps files and whole folders together, e.g. those of a model."""
+        """Logs files and folders as one artifact, e.g. a model."""
 
     def close(self, code: int) -> None:
         """Ends the run with the exit code of its process."""
 
 
 class Tracking:
-    """All trackers of a run; where there are none, nothing happens."""
+    """Forwards each record to all trackers of a run; does nothing without trackers."""
 
     def __init__(self, trackers: Sequence[Tracker] = ()) -> None:
         self.trackers = list(trackers)
@@ -65,38 +65,38 @@ class Tracking:
         return bool(self.trackers)
 
     def record_config(self, config: Mapping[str, Any]) -> None:
-        """Keeps the resolved config in each tracker."""
+        """Logs the resolved config."""
         for tracker in self.trackers:
             tracker.record_config(config)
 
     def record_metrics(self, metrics: Mapping[str, float]) -> None:
-        """Keeps results that belong to no step; Lightning keeps those of steps."""
+        """Logs results of the whole run; Lightning logs those of training steps."""
         for tracker in self.trackers if metrics else ():
             tracker.log_metrics(metrics)
 
     def record_image(self, name: str, path: Path) -> None:
-        """Keeps a picture file of the run's folder."""
+        """Logs an image file of the run folder."""
         for tracker in self.trackers:
             tracker.record_image(name, path)
 
     def record_table(self, name: str, table: pd.DataFrame) -> None:
-        """Keeps a table; a column `IMAGE` holds the paths of pictures."""
+        """Logs a table, whose column `IMAGE` has paths of images."""
         for tracker in self.trackers:
             tracker.record_table(name, table)
 
     def record_artifact(self, name: str, kind: str, *paths: Path) -> None:
-        """Keeps files and folders under one name.
+        """Logs files and folders as one artifact.
 
         Args:
             name: e.g. ``"encoder"``.
             kind: e.g. ``"model"`` or ``"results"``.
-            *paths: a folder, whose files keep their places in it, or files.
+            *paths: files, or a folder, whose files keep their relative paths.
         """
         for tracker in self.trackers:
             tracker.record_artifact(name, kind, paths)
 
     def close(self, code: int) -> None:
-        """Ends each tracker's run; a fault in one is logged and must not hide how the run went."""
+        """Ends the run in each tracker; an error in one is logged, so that it doesn't hide the run's own error."""
         for tracker in self.trackers:
             try:
                 tracker.close(code)
@@ -105,8 +105,8 @@ class Tracking:
 
 
 def files_of(paths: Sequence[Path]) -> dict[str, Path]:
-    """The files of an artifact by their name in it: those below a folder by their place in that folder."""
-    found = {}
+    """Returns the files of an artifact by their name in it: relative to the folder for those of a folder."""
+    found: dict[str, Path] = {}
     for path in paths:
         below = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
         found |= {str(file.relative_to(path if path.is_dir() else path.parent)): file for file in below}

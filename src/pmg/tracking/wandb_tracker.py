@@ -1,4 +1,4 @@
-"""Weights & Biases: one run a job, found again by the id of the run's folder."""
+"""Tracker of Weights & Biases: one run a job, resumed by the id in the run folder."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from pytorch_lightning.loggers import WandbLogger
 from pmg.domain import PmgError
 from pmg.tracking.tracker import IMAGE, Label, files_of
 
-STEP = "trainer/global_step"  # what Lightning calls it
+STEP = "trainer/global_step"  # Lightning's name
 LONGEST_TAG = 64  # characters
 
 
 class WandbTracker(WandbLogger):
-    """Begins a run of Weights & Biases, or goes on with it, and logs into it.
+    """Starts or resumes a run of Weights & Biases and logs into it.
 
     Args:
-        label: gives id, name, job type and tags.
-        save_dir: the run's folder; an offline run lies in its folder ``wandb`` until ``wandb sync`` sends it.
-        project: that the run appears in.
-        entity: user or team that the project belongs to; null: your default.
-        group: runs that are shown together.
-        tags: beside those of the label.
-        notes: on the run.
-        offline: whether nothing is sent now.
+        label: id, name, job type and tags of the run.
+        save_dir: the run folder; an offline run is stored in its subfolder ``wandb`` until ``wandb sync`` uploads it.
+        project: project of the run.
+        entity: user or team of the project; null: the default one.
+        group: group of the run.
+        tags: added to those of the label.
+        notes: notes of the run.
+        offline: whether to upload nothing now.
 
     Raises:
-        PmgError: an online run can't begin.
+        PmgError: an online run can't be started.
     """
 
     def __init__(
@@ -56,33 +56,35 @@ class WandbTracker(WandbLogger):
             )  # fmt: skip
         except wandb.Error as error:
             reason = " ".join(str(error).split())
-            raise PmgError(f"wandb can't begin a run ({reason}); logger.wandb.offline=true needs no server") from error
+            raise PmgError(
+                f"wandb can't start a run ({reason}). logger.wandb.offline=true needs no server."
+            ) from error
         experiment.define_metric(STEP)
         experiment.define_metric("*", step_metric=STEP, step_sync=True)
         super().__init__(name=label.name, save_dir=save_dir, id=label.id, project=project, experiment=experiment)
 
     def record_config(self, config: Mapping[str, Any]) -> None:
-        """Makes the config the run's."""
+        """Logs the config."""
         self.log_hyperparams(dict(config))
 
     def record_image(self, name: str, path: Path) -> None:
-        """Logs the picture."""
+        """Logs the image."""
         self.experiment.log({name: wandb.Image(str(path))})
 
     def record_table(self, name: str, table: pd.DataFrame) -> None:
-        """Logs the table, pictures in their cells."""
+        """Logs the table, with images in its cells."""
         shown = table.astype(object).where(table.notna(), None)
         if IMAGE in shown:
             shown[IMAGE] = [wandb.Image(str(path)) for path in table[IMAGE]]
         self.experiment.log({name: wandb.Table(columns=list(shown.columns), data=shown.to_numpy().tolist())})
 
     def record_artifact(self, name: str, kind: str, paths: Sequence[Path]) -> None:
-        """Logs the files as the next version of this run's artifact; they stay where they are until they are sent."""
+        """Logs the files as the next version of the run's artifact, without copying them."""
         artifact = wandb.Artifact(f"{name}-{self.experiment.id}", type=kind)
         for place, path in files_of(paths).items():
             artifact.add_file(str(path), name=place, policy="immutable", skip_cache=True)
         self.experiment.log_artifact(artifact)
 
     def close(self, code: int) -> None:
-        """Finishes the run; without its code a crash would be shown as finished."""
+        """Finishes the run with its exit code; without it, a crash would be shown as finished."""
         self.experiment.finish(exit_code=code)

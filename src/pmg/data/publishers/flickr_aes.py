@@ -1,8 +1,8 @@
-"""FLICKR-AES: photos that 210 workers rated from 1 to 5; files as their authors ship them.
+"""FLICKR-AES: photos rated from 1 to 5 by 210 workers, read from the authors' files.
 
 ``FLICKR-AES_image_labeled_by_each_worker.csv`` has the columns ``worker, imagePair, score`` (with those spaces);
-``imagePair`` is the name of one file of the folder ``40K``. There are no times: a rating's time is its row. Photos
-have no title, so that all are called "photo": what they show has to be seen.
+``imagePair`` is the name of one file of the folder ``40K``. There are no timestamps: the row number is used.
+Photos have no title: the title of all is "photo".
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class FlickrAes:
         self.source, self.images = source, images
 
     def __call__(self) -> Tables:
-        """Reads ratings and names their photos.
+        """Returns the tables of ratings and photos.
 
         Raises:
             PmgError: the file or the folder is missing, or the file is damaged or has other columns.
@@ -54,7 +54,7 @@ class FlickrAes:
 
 
 def _checked(rows: pd.DataFrame, drops: Drops) -> pd.DataFrame:
-    """Ratings that can be used; the score becomes a number."""
+    """Returns the valid ratings, with numeric scores."""
     scores = pd.to_numeric(rows["score"], errors="coerce")
     rows = drops.take(rows, ~scores.between(1, 5), "has no score from 1 to 5")
     rows = drops.take(rows, rows["worker"].isna() | rows["imagePair"].isna(), "lacks a worker or a photo")

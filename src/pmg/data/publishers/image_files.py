@@ -1,4 +1,4 @@
-"""Picture files as published: found in a folder by name, read as upright RGB, or refused with the reason."""
+"""Published image files: finds them by name and reads them as upright RGB."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ ANIMATED, CLEAR = "animated, first frame taken", "transparent, laid on white"
 
 
 class UnusableError(Exception):
-    """A picture that can't be used; its text is the reason."""
+    """An image can't be used; the message is the reason."""
 
 
 def picture_folder(folder: str, where: str) -> Path:
-    """A folder of pictures.
+    """Returns `folder` as a path.
 
     Raises:
-        PmgError: there is none; says where to get it.
+        PmgError: it doesn't exist; with `where` to get it.
     """
     if not Path(folder).is_dir():
         raise PmgError(f"{folder} is no folder of pictures; {where}")
@@ -35,10 +35,10 @@ def picture_folder(folder: str, where: str) -> Path:
 
 
 def find_pictures(folder: str, where: str) -> dict[str, Path]:
-    """The pictures of a folder, by file name without its ending.
+    """Returns the image files of a folder by file name without extension.
 
     Raises:
-        PmgError: there is no such folder, or two pictures differ in their endings alone.
+        PmgError: the folder doesn't exist, or two images differ in their extension only.
     """
     found: dict[str, Path] = {}
     for path in sorted(picture_folder(folder, where).iterdir()):
@@ -50,7 +50,7 @@ def find_pictures(folder: str, where: str) -> dict[str, Path]:
 
 
 def is_file(path: Path | None) -> bool:
-    """Returns whether there is such a file; a name that no file can have, e.g. of 300 letters, names none."""
+    """Returns whether the file exists; False for names that the system doesn't allow, e.g. of 300 letters."""
     try:
         return path is not None and path.is_file()
     except (OSError, ValueError):
@@ -58,10 +58,10 @@ def is_file(path: Path | None) -> bool:
 
 
 def read_picture(path: Path | None) -> tuple[Image.Image, list[str]]:
-    """A published picture as RGB, upright, and what that took.
+    """Returns a published image as upright RGB, and the list of conversions.
 
     Raises:
-        UnusableError: it is missing, empty, no image, damaged or too large.
+        UnusableError: the file is missing, empty, no image, damaged or too large.
     """
     if path is None or not is_file(path):
         raise UnusableError(MISSING)
@@ -83,12 +83,12 @@ def _as_rgb(image: Image.Image) -> tuple[Image.Image, list[str]]:
     changes += [CMYK] if image.mode == "CMYK" else []
     changes += [TURNED] if image.getexif().get(ExifTags.Base.Orientation, 1) != 1 else []
     image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I"):  # Pillow would cut these numbers off at 255
+    if image.mode.startswith("I"):  # Pillow would clip the values at 255
         changes.append(DEEP)
         image = Image.fromarray((np.asarray(image) // 257).clip(0, 255).astype(np.uint8))
     if image.has_transparency_data:
         image = image.convert("RGBA")
-        if image.getchannel("A").getextrema()[0] < 255:
+        if np.asarray(image.getchannel("A")).min() < 255:
             changes.append(CLEAR)
             image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     return image.convert("RGB"), changes

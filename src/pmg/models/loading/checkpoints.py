@@ -1,4 +1,4 @@
-"""Loads models of transformers and diffusers; refuses checkpoints that are not what their config says."""
+"""Loads models of transformers and diffusers, and checks that a checkpoint matches its config."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from transformers.utils import logging as transformers_logging
 
 from pmg.domain import PmgError
 
-# buffers that older checkpoints hold: they are computed now
+# buffers in older checkpoints that are computed by newer classes
 COMPUTED = re.compile(r"(^|\.)(position_ids|inv_freq|masked_bias|num_batches_tracked)$")
 SHARD = re.compile(r"-\d+-of-\d+")
 WEIGHTS = re.compile(r"(?:pytorch_|diffusion_pytorch_)?model(?:\.(?P<variant>\w+))?\.(?:safetensors|bin)")
@@ -30,21 +30,21 @@ def load_checkpoint(
 ) -> Any:
     """Loads a model with ``from_pretrained``, without code of the checkpoint, and checks its weights.
 
-    A folder that holds one variant of the weights alone (``model.fp16.safetensors``) is read, too.
+    A folder with a single variant of the weights (``model.fp16.safetensors``) is supported.
 
     Args:
-        kind: class of transformers or diffusers; the ``Auto`` classes too.
+        kind: class of transformers or diffusers, or an ``Auto`` class.
         path: folder or hub id.
         subfolder: inside it.
-        unused: beginnings of the names of weights that the caller doesn't use, which may be missing.
+        unused: prefixes of weight names that may be missing, since the caller doesn't use them.
         **options: further arguments of ``from_pretrained``.
 
     Raises:
-        PmgError: weights are missing, superfluous, of another shape, or no numbers; names them.
+        PmgError: weights are missing, superfluous, of another shape, or not finite; with their names.
     """
     where = f"{path}/{subfolder}" if subfolder else str(path)
     if kind.__module__.startswith("transformers.") or issubclass(kind, PreTrainedModel):
-        options |= {"trust_remote_code": False, "ignore_mismatched_sizes": True}  # found and refused below
+        options |= {"trust_remote_code": False, "ignore_mismatched_sizes": True}  # `_check_names` raises for them
     if subfolder:
         options["subfolder"] = subfolder
     with _quiet():
@@ -55,7 +55,7 @@ def load_checkpoint(
 
 
 def find_variant(folder: str | Path) -> str | None:
-    """Returns the variant of a folder's weights where it holds no others, e.g. ``fp16``."""
+    """Returns the variant of a folder's weights, e.g. ``fp16``; None if weights without a variant exist."""
     names = (WEIGHTS.fullmatch(SHARD.sub("", path.name)) for path in Path(folder).glob("*") if path.is_file())
     variants = {match["variant"] for match in names if match}
     return None if None in variants or not variants else sorted(variants)[0]
@@ -64,22 +64,22 @@ def find_variant(folder: str | Path) -> str | None:
 def load_tokenizer(
     path: str | Path, model: nn.Module, kind: Any = AutoTokenizer, subfolder: str = "", **options: Any
 ) -> PreTrainedTokenizerBase:
-    """Loads the tokenizer beside a model.
+    """Loads the tokenizer of a model.
 
     Args:
         path: folder or hub id.
-        model: reads its tokens.
+        model: the model.
         kind: class of transformers.
         subfolder: inside `path`.
         **options: further arguments of ``from_pretrained``.
 
     Raises:
-        PmgError: there is none that can be read, or it has tokens that the model lacks.
+        PmgError: it is missing or damaged, or has tokens without an embedding in the model.
     """
     where = f"{path}/{subfolder}" if subfolder else str(path)
     try:
         tokenizer = kind.from_pretrained(path, subfolder=subfolder, trust_remote_code=False, **options)
-    except Exception as error:  # missing files, other formats and code raise different things
+    except Exception as error:  # the types for missing files, other formats and remote code differ
         reason = " ".join(str(error).split())[:160]
         name = type(error).__name__
         raise PmgError(f"{where} has no tokenizer that can be read ({name}: {reason}). {RESTORE}") from error
@@ -94,13 +94,13 @@ def load_with_tokenizer(kind: Any, path: str | Path, **options: Any) -> tuple[An
 
 
 def check_vocabulary(tokenizer: PreTrainedTokenizerBase, model: nn.Module, path: str) -> None:
-    """Checks that a model has an embedding for each token that a text may have.
+    """Checks that a model has an embedding for each token of a text.
 
     Raises:
-        PmgError: it has fewer, or the tokenizer has no words, as classes of transformers make them of missing files.
+        PmgError: it has fewer, or the vocabulary is empty, as transformers' classes build it from missing files.
     """
     framing = {tokenizer.bos_token, tokenizer.eos_token, tokenizer.cls_token, tokenizer.sep_token}
-    special = set(tokenizer.all_special_tokens)  # padding, for one, needs no embedding here
+    special = set(tokenizer.all_special_tokens)  # padding, for example, needs no embedding
     words = {token: number for token, number in tokenizer.get_vocab().items() if token not in special - framing}
     if not words.keys() - special:
         raise PmgError(f"{path} has no tokenizer that can be read: its vocabulary is empty. {RESTORE}")
@@ -112,15 +112,16 @@ def check_vocabulary(tokenizer: PreTrainedTokenizerBase, model: nn.Module, path:
         )
 
 
-def _vocabulary(model: nn.Module) -> int:
+def _vocabulary(model: Any) -> int:
+    """Returns the number of a model's token embeddings."""
     try:
         return int(model.get_input_embeddings().weight.shape[0])
-    except (AttributeError, NotImplementedError):  # of images and texts
+    except (AttributeError, NotImplementedError):  # models of images and texts
         return int(model.config.get_text_config().vocab_size)
 
 
 def _check_names(model: nn.Module, info: Mapping[str, Any], path: str, unused: tuple[str, ...]) -> None:
-    """Compares the names in a checkpoint with those of the model, as the library reported them."""
+    """Raises for missing, superfluous and misshapen weights in the library's loading report."""
     missing = [name for name in info["missing_keys"] if not (COMPUTED.search(name) or name.startswith(unused))]
     superfluous = [name for name in info["unexpected_keys"] if not (COMPUTED.search(name) or _is_head(model, name))]
     shapes = [f"{name} is {tuple(found)} and not {tuple(wanted)}" for name, found, wanted in info["mismatched_keys"]]
@@ -136,8 +137,9 @@ def _check_names(model: nn.Module, info: Mapping[str, Any], path: str, unused: t
 
 
 def _is_head(model: nn.Module, name: str) -> bool:
-    """Whether a weight belongs to what a checkpoint of another class has around this model, e.g. its classifier."""
-    saved = getattr(model.config, "architectures", None) if isinstance(model, PreTrainedModel) else None
+    """Returns whether a weight belongs to a head, e.g. a classifier, of the checkpoint's class that `model` lacks."""
+    config = getattr(model, "config", None)
+    saved = getattr(config, "architectures", None) if isinstance(model, PreTrainedModel) else None
     own = {*dict(model.named_children()), getattr(model, "base_model_prefix", "")}
     return bool(saved) and type(model).__name__ not in saved and name.split(".")[0] not in own
 
@@ -146,7 +148,7 @@ def check_finite(model: nn.Module, path: str | Path) -> None:
     """Checks that all weights are finite numbers.
 
     Raises:
-        PmgError: some are NaN or infinite; names them.
+        PmgError: some are NaN or infinite; with their names.
     """
     bad = [name for name, weight in model.state_dict().items() if not _is_finite(weight)]
     if bad:
@@ -170,7 +172,7 @@ def _shorten(names: Iterable[str]) -> str:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Silences tables of missing weights: what matters in them becomes one line."""
+    """Silences the libraries' tables of missing weights, which `_check_names` reports in one line."""
     levels = [(log, log.get_verbosity()) for log in (transformers_logging, diffusers_logging)]
     for log, _ in levels:
         log.set_verbosity_error()

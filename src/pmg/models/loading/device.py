@@ -1,4 +1,4 @@
-"""Where models stand."""
+"""Selects the device and dtype of models, and moves them."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ Module = TypeVar("Module", bound=nn.Module)
 
 
 def device_name(device: str) -> str:
-    """Returns `device`, or for ``auto`` a GPU's name where there is one, else ``cpu``."""
+    """Returns `device`; for ``auto``, ``cuda`` if a GPU is available, else ``cpu``."""
     return ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
 
 
 def torch_type(name: str) -> torch.dtype:
-    """Returns the type of torch that a config names.
+    """Returns torch's dtype of that name.
 
     Raises:
-        PmgError: there is no such type.
+        PmgError: the name is unknown.
     """
     found = getattr(torch, name, None)
     if not isinstance(found, torch.dtype):
@@ -33,21 +33,21 @@ def torch_type(name: str) -> torch.dtype:
 
 
 def emulates_bfloat16(device: str) -> bool:
-    """Returns whether `device` is a processor that has no bfloat16 of its own: it is many times slower in it."""
+    """Returns whether `device` is a CPU without bfloat16 instructions, on which bfloat16 is many times slower."""
     return device_name(device) == "cpu" and not has_bfloat16()
 
 
-def place(module: Module, device: str) -> Module:
-    """Moves a frozen model; weights of few bits stay where they were loaded.
+def to_device(module: Module, device: str) -> Module:
+    """Moves a frozen model to a device; quantised models keep their device.
 
-    Warns of bfloat16 on a processor that only emulates it.
+    Logs a warning about bfloat16 on a CPU that emulates it.
 
     Args:
         module: the model.
-        device: as torch names it, or ``auto``: a GPU where there is one.
+        device: torch's name of a device, or ``auto``: a GPU if one is available.
 
     Raises:
-        PmgError: there is no such device.
+        PmgError: the device isn't available.
     """
     if getattr(getattr(module, "model", None), "quantization_method", None):
         return module
@@ -55,5 +55,5 @@ def place(module: Module, device: str) -> Module:
         log.warning("this processor only emulates bfloat16, which is many times slower than dtype=float32")
     try:
         return module.to(device_name(device))
-    except (RuntimeError, AssertionError) as error:  # torch says both of devices that it was built without
+    except (RuntimeError, AssertionError) as error:  # of devices that torch was built without
         raise PmgError(f"device={device}: {str(error).splitlines()[0]}") from error

@@ -1,4 +1,4 @@
-"""GGUF files, unpacked once into folders that transformers reads fast."""
+"""Converts GGUF files into folders of safetensors, which transformers loads faster."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from pmg.models.loading.device import torch_type
 
 
 def unpack_gguf(file: Path, dtype: str, cache_dir: Path) -> Path:
-    """Turns a quantised GGUF file into a folder of safetensors, once; returns the folder.
+    """Returns the folder of safetensors of a quantised GGUF file, which is converted at the first call.
 
     Args:
-        file: the GGUF file, of a language model.
-        dtype: name of the floating point type that the weights get.
-        cache_dir: where the folder lies.
+        file: GGUF file of a language model.
+        dtype: name of the floating point type of the converted weights.
+        cache_dir: parent of the folder.
 
     Raises:
-        PmgError: there is no such file.
+        PmgError: the file doesn't exist.
     """
     if not file.is_file():
         raise PmgError(f"language model file {file} does not exist; run `make setup` or name another source")
-    with file.open("rb") as content:  # another file of that name and size would else be taken for this one
+    with file.open("rb") as content:  # the name and size of different files may be equal
         digest = hashlib.file_digest(content, "sha256").hexdigest()[:16]
     folder = cache_dir / f"{file.stem}-{dtype}-{digest}"
     if folder.is_dir():
@@ -37,7 +37,7 @@ def unpack_gguf(file: Path, dtype: str, cache_dir: Path) -> Path:
     with tempfile.TemporaryDirectory(dir=cache_dir, prefix=".unpacking-") as temporary:
         for part in _read_gguf(file, dtype):
             part.save_pretrained(Path(temporary, "model"))
-        if not folder.is_dir():  # another process may have been faster
+        if not folder.is_dir():  # another process may have created it meanwhile
             shutil.move(Path(temporary, "model"), folder)
     return folder
 
@@ -45,7 +45,7 @@ def unpack_gguf(file: Path, dtype: str, cache_dir: Path) -> Path:
 def _read_gguf(file: Path, dtype: str) -> Iterator[PreTrainedModel | PreTrainedTokenizerBase]:
     try:
         from transformers import GgufConfig
-    except ImportError:  # before GgufConfig, transformers always unpacked
+    except ImportError:  # transformers without GgufConfig always dequantises
         dense = {}
     else:
         dense = {"quantization_config": GgufConfig(dequantize=True)}

@@ -1,4 +1,4 @@
-"""Configs of checkpoints as their publishers ship them: sizes, without a download."""
+"""Configs of published checkpoints, for forecasts without a download."""
 
 from __future__ import annotations
 

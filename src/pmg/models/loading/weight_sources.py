@@ -1,4 +1,4 @@
-"""Where weights come from: a hub id, a folder, or a file inside an installed package."""
+"""Sources of weights: a hub id, a folder, or a file inside an installed package."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ PACKAGE_SCHEME = "package:"
 
 
 def resolve_source(source: str) -> str:
-    """Turns a source into something ``from_pretrained`` accepts.
+    """Returns a path or hub id that ``from_pretrained`` accepts.
 
     Args:
-        source: ``package:NAME/path`` (a path inside an installed package, found without importing it),
-            a folder, or a hub id.
+        source: ``package:NAME/path`` (a path inside an installed package, found without an import), a folder, or a
+            hub id.
 
     Returns:
         A local path for package sources, otherwise `source` unchanged.
@@ -32,7 +32,7 @@ def resolve_source(source: str) -> str:
     if not source.startswith(PACKAGE_SCHEME):
         return source
     name, _, inner = source.removeprefix(PACKAGE_SCHEME).partition("/")
-    spec = importlib.util.find_spec(name) if name.isidentifier() else None  # of a dotted name, it imports the parent
+    spec = importlib.util.find_spec(name) if name.isidentifier() else None  # a dotted name would import the parent
     if spec is None or not spec.submodule_search_locations:
         raise PmgError(f"package '{name}' with the embedded weights is not installed; run `make setup`")
     path = Path(spec.submodule_search_locations[0], inner)
@@ -43,15 +43,15 @@ def resolve_source(source: str) -> str:
 
 @contextmanager
 def loading(what: str, path: str, hint: str = "") -> Iterator[None]:
-    """Turns whatever readers of weights raise on missing or damaged files into one clear line.
+    """Converts errors of missing or damaged weights into a `PmgError` of one line.
 
     Args:
-        what: is loaded, with its article.
-        path: where from.
-        hint: what to do, behind the reason.
+        what: the model, with its article.
+        path: its source.
+        hint: remedy, appended to the message.
 
     Raises:
-        PmgError: something was raised inside; errors for users pass as they are.
+        PmgError: an error was raised inside; a `PmgError` is raised unchanged.
     """
     try:
         yield
@@ -67,25 +67,25 @@ def load_part(kind: Any, folder: str | Path) -> Any:
 
     Args:
         kind: the class.
-        folder: what ``save_pretrained`` wrote.
+        folder: written by ``save_pretrained``.
 
     Raises:
-        PmgError: the folder is missing or damaged; names it and the ways to restore it.
+        PmgError: the folder is missing or damaged; with the commands that restore it.
     """
     hint = "; restore it with `git checkout -- assets` or train it with `make pretrain`"
     try:
         if not Path(folder).is_dir():
-            raise FileNotFoundError("no such folder")  # which a reader would ask the hub for, again and again
+            raise FileNotFoundError("no such folder")  # from_pretrained would try to download it
         if not issubclass(kind, torch.nn.Module):
             return kind.from_pretrained(Path(folder))
         return load_checkpoint(kind, Path(folder))
     except PmgError as error:
         raise PmgError(f"{error}{hint}") from error
-    except Exception as error:  # a missing folder, bad JSON and truncated weights raise different things
+    except Exception as error:  # the types for missing folders, bad JSON and truncated weights differ
         reason = " ".join(str(error).split())[:160]
         raise PmgError(f"{folder} can't be loaded ({type(error).__name__}: {reason}){hint}") from error
 
 
 def load_frozen(kind: Any, folder: str | Path) -> Any:
-    """Loads a model as `load_part` does: float32, evaluation mode, no gradients."""
+    """Loads a model by `load_part` in float32 and evaluation mode, without gradients."""
     return load_part(kind, folder).float().requires_grad_(False).eval()

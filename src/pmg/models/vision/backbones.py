@@ -1,4 +1,4 @@
-"""What the scorer and the judge look at drawings with."""
+"""Backbones of the scorer and the judge: shape, colour, texture and histogram branches."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ PALETTE = 128
 
 
 class ColourBranch(nn.Sequential):
-    """A drawing's palette as `(B, PALETTE)`: pixels one by one, as waves of rising frequency (Tancik et al. 2020)."""
+    """Encodes a palette as `(B, PALETTE)`: the mean of Fourier features of pixels (Tancik et al. 2020)."""
 
     def __init__(self) -> None:
         super().__init__(nn.Conv2d(3 * (1 + 2 * OCTAVES), PALETTE, 1), nn.GELU(),
                          nn.Conv2d(PALETTE, PALETTE, 1), nn.GELU())  # fmt: skip
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images `(B, 3, H, W)` in [-1, 1]; every other pixel as it is: an average would mix colours."""
+        """Encodes images `(B, 3, H, W)` in [-1, 1]; subsampled by 2 without averaging, which would mix colours."""
         return super().forward(colour_waves(images[:, :, ::2, ::2])).mean((2, 3))
 
 
 class TextureBranch(nn.Sequential):
-    """The finish of edges and areas at full resolution, `(B, PALETTE)`."""
+    """Encodes texture at full resolution as `(B, PALETTE)`."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -35,38 +35,38 @@ class TextureBranch(nn.Sequential):
         )  # fmt: skip
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images `(B, 3, H, W)` in [-1, 1]."""
+        """Encodes images `(B, 3, H, W)` in [-1, 1]."""
         return super().forward(images).mean((2, 3))
 
 
 class HistogramBranch(nn.Sequential):
-    """How much of each exact colour, `(B, width)`.
+    """Encodes a colour histogram as `(B, width)`.
 
     Args:
         bins: levels a channel.
-        width: of the vector.
+        width: of the output.
     """
 
     def __init__(self, bins: int, width: int) -> None:
-        # dropout: an image shares few of its exact colours with others of its artist
+        # dropout: images of one artist have few exact colours in common
         super().__init__(nn.Dropout(0.4), nn.Linear(bins**3, width), nn.GELU())
         self.bins = bins
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images `(B, 3, H, W)` in [-1, 1]."""
+        """Encodes images `(B, 3, H, W)` in [-1, 1]."""
         return super().forward(colour_histogram(images, self.bins))
 
 
 class DrawingEncoder(nn.Module):
-    """Shape, colour and texture of a drawing as one vector.
+    """Encodes shape, colour and texture of an image as one vector.
 
-    A residual network (He et al. 2015) starts by shrinking the image, which blurs what tells two artists apart:
-    their exact palette and the finish of their edges. So shallow branches look at full resolution.
+    A residual network (He et al. 2015) downsamples first, which removes the exact palette and the texture of edges, by
+    which artists differ. Shallow branches at full resolution preserve them.
 
     Args:
         widths: channels of the residual network's stages.
         depths: blocks of each stage.
-        bins: levels a channel of a colour histogram that joins the branches; 0 leaves it out.
+        bins: levels a channel of the colour histogram; 0: no histogram branch.
     """
 
     def __init__(self, widths: Sequence[int], depths: Sequence[int], bins: int = 0) -> None:
@@ -85,7 +85,7 @@ class DrawingEncoder(nn.Module):
         return self.norm.num_features
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images `(B, 3, H, W)` in [-1, 1] to `(B, width)`."""
+        """Returns vectors `(B, width)` of images `(B, 3, H, W)` in [-1, 1]."""
         parts = [self.shape(images).pooler_output.flatten(1), self.colour(images), self.texture(images)]
         if self.histogram is not None:
             parts.append(self.histogram(images))
@@ -93,15 +93,18 @@ class DrawingEncoder(nn.Module):
 
 
 def colour_waves(images: Tensor) -> Tensor:
-    """Colours `(B, 3, H, W)` in [-1, 1] with sines and cosines of them, `(B, 3 + 6 * OCTAVES, H, W)`."""
+    """Returns colours `(B, 3, H, W)` in [-1, 1] and their Fourier features, `(B, 3 + 6 * OCTAVES, H, W)`."""
     angles = [images * (math.pi * 2**octave / 2) for octave in range(OCTAVES)]
     return torch.cat([images, *(wave(angle) for angle in angles for wave in (torch.sin, torch.cos))], dim=1)
 
 
 def colour_histogram(images: Tensor, bins: int) -> Tensor:
-    """Square roots of each colour's share of images `(B, 3, H, W)` in [-1, 1]: `(B, bins ** 3)` of norm `bins ** 1.5`.
+    """Returns square roots of the colour histograms of images `(B, 3, H, W)` in [-1, 1].
 
-    The square root tames the white ground, which is half of every drawing.
+    The square root reduces the weight of the white background, half of most images.
+
+    Returns:
+        Vectors `(B, bins ** 3)` of norm `bins ** 1.5`.
     """
     level = ((images.float() + 1) / 2 * bins).long().clamp(0, bins - 1)
     place = ((level[:, 0] * bins + level[:, 1]) * bins + level[:, 2]).flatten(1)

@@ -1,4 +1,4 @@
-"""Any CLIP or SigLIP as the scorer: one vector an image, for what it shows and how it is drawn alike."""
+"""CLIP or SigLIP as the scorer: the same image vector serves as content vector and as style vector."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pmg.models.vision.scorer import unit
 
 
 class ClipTexts(TextEncoder):
-    """Its text tower: pooled vectors are the text's features in the space shared with images.
+    """The text tower of CLIP or SigLIP: pooled vectors are features in the space shared with images.
 
     Args:
         model: CLIP or SigLIP.
@@ -33,7 +33,7 @@ class ClipTexts(TextEncoder):
 
     @property
     def width(self) -> int:
-        """Width of its features."""
+        """Width of the features."""
         return self.model.config.text_config.hidden_size
 
     def _encode(self, texts: list[str]) -> Block:
@@ -48,17 +48,20 @@ class ClipTexts(TextEncoder):
 
 
 class ClipScorer(nn.Module):
-    """A dual encoder (Radford et al. 2021), frozen.
+    """Frozen dual encoder (Radford et al. 2021).
 
     Args:
         model: CLIP or SigLIP.
         tokenizer: its tokenizer.
-        mean: of each channel of an image in [0, 1], as it was trained.
-        std: deviation of each channel.
+        mean: mean of each channel in [0, 1], for normalisation.
+        std: standard deviation of each channel.
 
     Attributes:
-        text_encoder: reads what images are compared with.
+        text_encoder: the text tower.
     """
+
+    mean: Tensor
+    std: Tensor
 
     def __init__(
         self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, mean: list[float], std: list[float]
@@ -72,7 +75,7 @@ class ClipScorer(nn.Module):
 
     @classmethod
     def from_source(cls, source: str, dtype: str = "float32") -> ClipScorer:
-        """Loads it from a hub id or a folder.
+        """Loads a dual encoder from a hub id or a folder.
 
         Raises:
             PmgError: the source is missing, damaged, or no dual encoder.
@@ -80,25 +83,25 @@ class ClipScorer(nn.Module):
         path = resolve_source(source)
         with loading("a scorer", path):
             model, tokenizer = load_with_tokenizer(AutoModel, path, dtype=torch_type(dtype))
-            looks = AutoImageProcessor.from_pretrained(path, trust_remote_code=False)
+            processor = AutoImageProcessor.from_pretrained(path, trust_remote_code=False)
         if not hasattr(model, "get_image_features"):
             raise PmgError(
-                f"{path} holds a {type(model).__name__}, which compares no images with texts; use CLIP or SigLIP"
+                f"{path} has a {type(model).__name__}, which has no features of images and texts. Use CLIP or SigLIP."
             )
-        return cls(model, tokenizer, looks.image_mean, looks.image_std)
+        return cls(model, tokenizer, processor.image_mean, processor.image_std)
 
     @torch.no_grad()
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Unit vectors `(B, D)` of images `(B, 3, H, W)` in [-1, 1], twice: one vector serves content and manner."""
+        """Returns unit vectors `(B, D)` of images `(B, 3, H, W)` in [-1, 1], twice: as content and as style."""
         pixels = fit_size(images, self.size).to(self.mean).add(1).div(2).sub(self.mean).div(self.std)
         read = self.model.get_image_features(pixel_values=pixels.to(self.model.dtype))
         features = unit(read if isinstance(read, Tensor) else read.pooler_output).cpu()
         return features, features
 
     def encode_target(self, pooled: Tensor) -> Tensor:
-        """Unit vectors `(B, D)` of target texts from their features."""
+        """Returns unit vectors `(B, D)` of target texts from their features."""
         return unit(pooled)
 
     def encode_preference(self, pooled: Tensor) -> Tensor:
-        """Unit vectors `(B, D)` of preference texts from their features."""
+        """Returns unit vectors `(B, D)` of preference texts from their features."""
         return unit(pooled)

@@ -1,4 +1,4 @@
-"""Sizes of images."""
+"""Resizing of images."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch.nn.functional import interpolate
 
 
 def fit_size(images: Tensor, size: int) -> Tensor:
-    """Square images `(B, 3, H, H)` in [-1, 1] at `size` pixels; those that have it are given back as they are."""
+    """Returns images `(B, 3, H, H)` in [-1, 1] resized to `size` pixels; unchanged if they have that size."""
     if images.shape[-1] == images.shape[-2] == size:
         return images
     return interpolate(images, size=(size, size), mode="bicubic", antialias=True).clamp(-1, 1)

@@ -1,4 +1,4 @@
-"""The judge: classifiers of style and concept, trained on real drawings; reports, never selects."""
+"""The judge: classifiers of style and concept, trained on real images; used for metrics only, never for selection."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from pmg.models.vision.backbones import PALETTE, ColourBranch, HistogramBranch, 
 from pmg.models.vision.perceptual import PerceptualDistance
 
 CHANNELS = (64, 192, 384, 256, 256)  # of AlexNet's five layers
-PLACES = 2  # a side: what a concept's parts lie on
+PLACES = 2  # pooled positions a side for the concept
 
 
 class JudgeConfig(PreTrainedConfig):
     """Sizes and classes of a `Judge`.
 
     Args:
-        size: pixels a side that AlexNet sees; drawings are enlarged to it.
+        size: AlexNet's input size in pixels; images are resized to it.
         hidden: width of the heads' hidden layers.
         bins: levels a channel of the colour histogram.
         styles: names of the style classes.
@@ -42,11 +42,11 @@ class JudgeConfig(PreTrainedConfig):
 
 
 class Judge(PreTrainedModel):
-    """AlexNet's convolutions, read in two ways.
+    """AlexNet's convolutions with a style head and a concept head.
 
-    Style from each layer's mean and deviation over places, the statistics that style transfer matches (Huang &
-    Belongie 2017), with a palette and a texture at full resolution beside them; concept from where the last layer
-    sees what.
+    The style head gets each layer's mean and standard deviation over positions, the statistics of AdaIN (Huang &
+    Belongie 2017), and the colour, texture and histogram branches; the concept head gets the last layer, pooled to
+    `PLACES` positions a side.
     """
 
     config_class = JudgeConfig
@@ -62,7 +62,7 @@ class Judge(PreTrainedModel):
         self.post_init()
 
     def _init_weights(self, module: nn.Module) -> None:
-        """Keeps torch's own start: transformers' deviation of 0.02 is far too small for shallow branches."""
+        """Keeps torch's initialisation: transformers' standard deviation of 0.02 is too small for shallow branches."""
 
     @property
     def styles(self) -> list[str]:
@@ -76,16 +76,20 @@ class Judge(PreTrainedModel):
 
     @classmethod
     def from_folder(cls, folder: str) -> Judge:
-        """Loads it frozen, with a clear error where the folder is missing or damaged."""
+        """Loads a frozen judge.
+
+        Raises:
+            PmgError: the folder is missing or damaged.
+        """
         return load_frozen(cls, folder)
 
     def start_from(self, perceptual: PerceptualDistance) -> Judge:
-        """Takes over LPIPS' AlexNet as a start; returns itself."""
+        """Initialises the convolutions with LPIPS' AlexNet; returns self."""
         self.trunk.load_state_dict(perceptual.network.net.state_dict())
         return self
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Style logits `(B, S)` and concept logits `(B, K)` of images `(B, 3, H, W)` in [-1, 1]."""
+        """Returns style logits `(B, S)` and concept logits `(B, K)` of images `(B, 3, H, W)` in [-1, 1]."""
         large = interpolate(images, size=(self.config.size,) * 2, mode="bilinear", align_corners=False)
         layers = [layer.float() for layer in self.trunk(self.scaling(large))]
         branches = [branch(images).float() for branch in (self.colour, self.texture, self.histogram)]
@@ -94,20 +98,20 @@ class Judge(PreTrainedModel):
 
 
 def build_trunk() -> nn.Module:
-    """AlexNet's five layers, untrained; gives the output of each."""
+    """Returns AlexNet's five layers, untrained; its output are the activations of each."""
     with warnings.catch_warnings():  # the package calls torchvision with arguments that it deprecated
         warnings.simplefilter("ignore")
         return alexnet(requires_grad=True, pretrained=False)
 
 
 def build_head(width: int, hidden: int, classes: int) -> nn.Sequential:
-    """A classifier of vectors `(B, width)`."""
+    """Returns a classifier of vectors `(B, width)`."""
     return nn.Sequential(
         nn.BatchNorm1d(width), nn.Dropout(0.3), nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, classes)
     )
 
 
 def statistics(layer: Tensor) -> Tensor:
-    """Mean and deviation over the places of `(B, C, h, w)`: `(B, 2 * C)`."""
+    """Returns mean and standard deviation `(B, 2 * C)` over the positions of `(B, C, h, w)`."""
     mean, variance = layer.mean((2, 3)), layer.var((2, 3), unbiased=False)
     return torch.cat([mean, (variance + 1e-5).sqrt()], dim=1)

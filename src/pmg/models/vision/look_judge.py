@@ -1,6 +1,6 @@
-"""The judge of looks: which of several looks a picture has, its finish, and what it shows; reports, never selects.
+"""The judge of looks: style vector, finish and concept of an image; used for metrics only, never for selection.
 
-Shapes: `B` pictures, `E` width of a style vector, `K` concepts, `P` values of a finish.
+Shapes: `B` images, `E` width of a style vector, `K` concepts, `P` values of a finish.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from pmg.models.vision.backbones import PALETTE, ColourBranch, HistogramBranch, 
 from pmg.models.vision.judge import CHANNELS, build_trunk, statistics
 from pmg.models.vision.perceptual import PerceptualDistance
 
-PLACES = 3  # a side: where the concept's parts are
+PLACES = 3  # pooled positions a side for the concept
 
 
 @dataclass(frozen=True)
 class LookReading:
-    """What the judge reads from pictures.
+    """Outputs of the judge.
 
     Attributes:
-        style: unit vectors `(B, E)`; pictures of one look are near each other.
+        style: unit vectors `(B, E)`; those of one look are similar.
         finish: values of the finish, `(B, P)`, see `pmg.data.emoji.finish_targets`.
         concept: logits `(B, K)`.
     """
@@ -40,7 +40,7 @@ class LookJudgeConfig(PreTrainedConfig):
     """Sizes and classes of a `LookJudge`.
 
     Args:
-        size: pixels a side that AlexNet sees; pictures are enlarged to it.
+        size: AlexNet's input size in pixels; images are resized to it.
         hidden: width of the heads' hidden layers.
         width: of a style vector.
         bins: levels a channel of the colour histogram.
@@ -62,8 +62,9 @@ class LookJudgeConfig(PreTrainedConfig):
 class LookJudge(PreTrainedModel):
     """AlexNet's convolutions with three heads.
 
-    Style and finish from each layer's mean and deviation over places (Huang & Belongie 2017), with palette, texture
-    and colour histogram at full resolution; the concept from where the last layer has what.
+    The heads of style and finish get each layer's mean and standard deviation over positions (Huang & Belongie 2017)
+    and the colour, texture and histogram branches; the concept head gets the last layer, pooled to `PLACES` positions
+    a side.
     """
 
     config_class = LookJudgeConfig
@@ -80,20 +81,24 @@ class LookJudge(PreTrainedModel):
         self.post_init()
 
     def _init_weights(self, module: nn.Module) -> None:
-        """Keeps torch's own initialisation: transformers' deviation of 0.02 is far too small for shallow branches."""
+        """Keeps torch's initialisation: transformers' standard deviation of 0.02 is too small for shallow branches."""
 
     @classmethod
     def from_folder(cls, folder: str) -> LookJudge:
-        """Loads it frozen, with a clear error where the folder is missing or damaged."""
+        """Loads a frozen judge.
+
+        Raises:
+            PmgError: the folder is missing or damaged.
+        """
         return load_frozen(cls, folder)
 
     def start_from(self, perceptual: PerceptualDistance) -> LookJudge:
-        """Takes over LPIPS' AlexNet; returns itself."""
+        """Initialises the convolutions with LPIPS' AlexNet; returns self."""
         self.trunk.load_state_dict(perceptual.network.net.state_dict())
         return self
 
     def forward(self, images: Tensor) -> LookReading:
-        """Returns what is read from images `(B, 3, H, W)` in [-1, 1]."""
+        """Returns style, finish and concept of images `(B, 3, H, W)` in [-1, 1]."""
         large = interpolate(images, size=(self.config.size,) * 2, mode="bilinear", align_corners=False)
         layers = [layer.float() for layer in self.trunk(self.scaling(large))]
         branches = [branch(images).float() for branch in (self.colour, self.texture, self.histogram)]
@@ -114,11 +119,11 @@ def build_look_head(width: int, hidden: int, out: int) -> nn.Sequential:
 
 
 def pick_looks(pictures: Tensor, references: Tensor) -> Tensor:
-    """Returns which of several looks is nearest to each picture's, int64 `(B,)`.
+    """Returns the index of the candidate look nearest to each image, int64 `(B,)`.
 
     Args:
         pictures: style vectors `(B, E)`.
-        references: of each candidate look some pictures' style vectors, `(B, candidates, R, E)`.
+        references: style vectors of `R` images of each candidate look, `(B, candidates, R, E)`.
     """
     centres = normalize(references.mean(2), dim=-1)
     return (centres @ pictures[..., None]).squeeze(-1).argmax(1)

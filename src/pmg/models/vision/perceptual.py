@@ -1,4 +1,4 @@
-"""LPIPS by the reference package, on a backbone whose weights are read from a file: AlexNet's are shipped."""
+"""LPIPS by the reference package, with backbone weights from a file; AlexNet's are shipped."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class PerceptualDistance(nn.Module):
     """Frozen LPIPS (Zhang et al. 2018, v0.1).
 
     Args:
-        backbone: state of the convolutions, named as torchvision's ``alexnet.features`` or ``vgg16.features``.
+        backbone: state of the convolutions, named as in torchvision's ``alexnet.features`` or ``vgg16.features``.
         net: ``alex`` or ``vgg``.
     """
 
@@ -40,7 +40,7 @@ class PerceptualDistance(nn.Module):
 
     @classmethod
     def from_folder(cls, folder: str | Path, net: str = "alex") -> PerceptualDistance:
-        """Reads ``alexnet.safetensors`` or ``vgg16.safetensors`` from `folder`.
+        """Loads ``alexnet.safetensors`` or ``vgg16.safetensors`` from `folder`.
 
         Raises:
             PmgError: there is no such backbone, or the file is missing or damaged.
@@ -53,12 +53,12 @@ class PerceptualDistance(nn.Module):
         )
         try:
             return cls(load_file(path), net)
-        except Exception as error:  # safetensors raises several kinds for one cause: the file is no good
+        except Exception as error:  # safetensors raises several types for a damaged file
             raise PmgError(f"{path} is missing or damaged ({error}); {way_out}") from None
 
     @classmethod
     def from_torchvision(cls, net: str = "vgg") -> PerceptualDistance:
-        """Takes torchvision's ImageNet weights, fetched into torch's cache when they are first used.
+        """Loads torchvision's ImageNet weights, downloaded into torch's cache at the first use.
 
         Raises:
             PmgError: there is no such backbone, or its weights can't be fetched.
@@ -66,25 +66,25 @@ class PerceptualDistance(nn.Module):
         name = _file(net).removesuffix(".safetensors")
         try:
             return cls(get_model_weights(name).DEFAULT.get_state_dict(progress=False, check_hash=True), net)
-        except (OSError, RuntimeError) as error:  # no network; a cut download, whose hash is another one
+        except (OSError, RuntimeError) as error:  # no network; a truncated download, whose hash differs
             raise PmgError(
                 f"torchvision's weights of {name} can't be fetched ({error}); put them into a folder as {_file(net)} "
                 "and use from_folder"
             ) from error
 
     def train(self, mode: bool = True) -> PerceptualDistance:
-        """Stays in evaluation mode: a metric has no training mode."""
+        """Keeps evaluation mode: a metric has no training mode."""
         return super().train(False)
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
-        """Distance of each pair of images `(B, 3, H, W)` in [-1, 1]; returns `(B,)`, 0 for equal images."""
+        """Returns the distance `(B,)` of each pair of images `(B, 3, H, W)` in [-1, 1]; 0 for equal images."""
         return self.network(a, b).flatten()
 
     def features(self, images: Tensor) -> list[Tensor]:
-        """Unit-length features of each layer times the square root of LPIPS' weights.
+        """Returns unit-length features of each layer times the square root of LPIPS' weights.
 
-        The squared difference of two images' features, averaged over places and summed over channels and
-        layers, is their LPIPS: one pass an image serves any number of pairs.
+        LPIPS is the squared difference of two images' features, averaged over positions and summed over channels and
+        layers, so that one pass an image is enough for any number of pairs.
         """
         outputs = self.network.net(self.network.scaling_layer(images))
         linear = [layer.model[-1].weight for layer in self.network.lins]
@@ -92,7 +92,7 @@ class PerceptualDistance(nn.Module):
 
 
 def feature_distance(a: list[Tensor], b: list[Tensor]) -> Tensor:
-    """LPIPS from precomputed `PerceptualDistance.features`; returns `(B,)`."""
+    """Returns LPIPS `(B,)` from precomputed `PerceptualDistance.features`."""
     return torch.stack([(x - y).square().sum(1).mean((1, 2)) for x, y in zip(a, b, strict=True)]).sum(0)
 
 

@@ -1,4 +1,4 @@
-"""The scorer: a dual encoder that selects among candidates (and therefore never reports)."""
+"""The scorer: a dual encoder that selects candidates, and is therefore not used for metrics."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class ScorerConfig(PreTrainedConfig):
         widths: channels of the image encoder's stages.
         depths: blocks of its stages.
         width: width `D` of the text encoder's pooled vectors.
-        size: of the images that it was trained on, in pixels.
+        size: of the training images in pixels.
     """
 
     model_type = "pmg_scorer"
@@ -35,13 +35,13 @@ class ScorerConfig(PreTrainedConfig):
 
 
 class Scorer(PreTrainedModel):
-    """Image tower over a frozen text encoder; cosines as in CLIP (Radford et al. 2021).
+    """Image tower over a frozen text encoder, with cosine similarities as in CLIP (Radford et al. 2021).
 
-    An image has two vectors, one for what it shows and one for how it is drawn, since a single cosine cannot
-    serve both questions that the balance asks.
+    An image has two vectors, content and style, since the balance compares it with the target and with the
+    preference.
 
     Attributes:
-        text_encoder: its own, where it has one; this one reads texts by the text encoder it was trained with.
+        text_encoder: None: pooled vectors come from the text encoder that the scorer was trained with.
     """
 
     config_class = ScorerConfig
@@ -58,27 +58,31 @@ class Scorer(PreTrainedModel):
         self.post_init()
 
     def _init_weights(self, module: nn.Module) -> None:
-        """Keeps torch's own start: transformers' deviation of 0.02 is far too small for shallow branches."""
+        """Keeps torch's initialisation: transformers' standard deviation of 0.02 is too small for shallow branches."""
 
     @classmethod
     def from_folder(cls, folder: str) -> Scorer:
-        """Loads it frozen, with a clear error where the folder is missing or damaged."""
+        """Loads a frozen scorer.
+
+        Raises:
+            PmgError: the folder is missing or damaged.
+        """
         return load_frozen(cls, folder)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Unit vectors of content and manner, `(B, D)` each, of images `(B, 3, H, W)` in [-1, 1], of any size."""
+        """Returns content and style unit vectors, `(B, D)` each, of images `(B, 3, H, W)` in [-1, 1] of any size."""
         features = self.encoder(fit_size(images, self.config.size))
         return unit(self.content(features)), unit(self.manner(features))
 
     def encode_target(self, pooled: Tensor) -> Tensor:
-        """Unit vectors `(B, D)` of target texts from their pooled vectors."""
+        """Returns unit vectors `(B, D)` of target texts from their pooled vectors."""
         return unit(self.text_content(pooled))
 
     def encode_preference(self, pooled: Tensor) -> Tensor:
-        """Unit vectors `(B, D)` of preference texts from their pooled vectors."""
+        """Returns unit vectors `(B, D)` of preference texts from their pooled vectors."""
         return unit(self.text_manner(pooled))
 
 
 def unit(vectors: Tensor) -> Tensor:
-    """Vectors at length 1."""
+    """Returns vectors divided by their length."""
     return nn.functional.normalize(vectors.float(), dim=-1)
