@@ -22,7 +22,7 @@ SMOKE_history := history_items.test=1,4
 SMOKE_unseen := unseen=[thick_outline]
 
 .DEFAULT_GOAL := help
-.PHONY: dashboard record pretrain-looks world help setup test test-slow lint format catalogue pretrain demo demo-smoke clean \
+.PHONY: dashboard record pretrain-looks world help setup test test-slow lint typecheck format catalogue pretrain demo demo-smoke clean \
 	encoders image-prompts $(STUDIES) faithfulness faults reproduce reproduce-smoke benchmark benchmark-smoke
 
 help: ## print every target
@@ -47,10 +47,13 @@ test: $(STAMP) ## run the test suite (a few minutes)
 test-slow: $(STAMP) ## run the slow tests too: wheel, sweeps, end to end
 	$(BIN)/python -m pytest -m 'not gpu and not network' $(CORES) $(ARGS)
 
-lint: $(STAMP) ## check style, and the words of docstrings and comments
+lint: $(STAMP) typecheck ## check style, types, and the words of docstrings and comments
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/python .ci/words.py
+
+typecheck: $(STAMP) ## check types by mypy
+	$(BIN)/mypy
 
 format: $(STAMP) ## repair style where a tool can
 	$(BIN)/ruff check --fix .
@@ -124,5 +127,5 @@ benchmark-smoke: $(STAMP) ## the benchmark at toy length: does it make its figur
 	$(foreach file,results.json table.md growth.png shares.png,test -s outputs/smoke/speed/$(file) &&) true
 
 clean: ## remove caches and build leftovers (outputs and .venv stay)
-	rm -rf build dist src/*.egg-info .pytest_cache .ruff_cache
+	rm -rf build dist src/*.egg-info .pytest_cache .ruff_cache .mypy_cache
 	find src conf tests -name __pycache__ -type d -prune -exec rm -rf {} +

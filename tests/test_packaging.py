@@ -47,7 +47,7 @@ def test_wheel_holds_every_file(root, wheel):
         if path.relative_to(root / "conf").parts[0] != "local"
     }
     page = {f"pmg/reporting/page/page.{ending}" for ending in ("html", "css", "js")}
-    assert modules | configs | page <= names
+    assert modules | configs | page | {"pmg/py.typed"} <= names
     assert not [name for name in names if "assets" in name or name.startswith("tests")]
 
 

@@ -10,7 +10,7 @@ from pmg.cache import replace_folder
 from pmg.configuration.instantiate import instantiate
 from pmg.domain import PmgError
 from pmg.orchestration.builders import fit
-from pmg.orchestration.distributed import processes
+from pmg.orchestration.distributed import world_size
 from pmg.orchestration.hardware import check_hardware
 from pmg.orchestration.launcher import launch
 from pmg.orchestration.run import Run, tracked
@@ -28,7 +28,7 @@ def body(cfg: DictConfig, run: Run) -> float | None:
     """Trains one embedded model: autoencoder, denoiser, scorer or judge."""
     from pmg.evaluation.model_card import write_model_card
 
-    if processes(cfg.trainer) > 1:
+    if world_size(cfg.trainer) > 1:
         raise PmgError("pmg-pretrain trains in one process: trainer.devices=1")
     check_hardware(cfg)
     steps = 0 if cfg.trainer.get("fast_dev_run") else cfg.trainer.max_steps

@@ -39,7 +39,7 @@ def build_schema(command: str) -> type[Any]:
 
     An experiment or a command line may hold values of all of them; the launcher takes out what this one doesn't read.
     """
-    extra = [
+    extra: list[Any] = [
         (name, Any, None) if value is None else (name, dict[str, Any] | None, field(default_factory=dict))
         for name, value in other_keys(command).items()
     ]

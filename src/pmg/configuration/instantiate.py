@@ -140,7 +140,7 @@ def allow_plugins(cfg: DictConfig) -> None:
     Raises:
         PmgError: `plugins` names no plug-in.
     """
-    plain = OmegaConf.to_container(cfg, resolve=False)
+    plain: Any = OmegaConf.to_container(cfg, resolve=False)
     for name in plain.get("plugins") or []:
         allow_plugin(str(name))
     roots = {str(node["_target_"]).partition(".")[0] for _, node in _targets(plain)}

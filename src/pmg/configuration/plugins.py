@@ -59,8 +59,8 @@ def find_module(name: str) -> Path:
         spec = None
     if spec is None:
         raise PmgError(f"plugins: no such module: '{name}'. Install it, or run in the folder that holds it.")
-    places = list(spec.submodule_search_locations or [Path(spec.origin or "").parent])
-    return Path(places[0])
+    packages = list(spec.submodule_search_locations or [])
+    return Path(packages[0]) if packages else Path(spec.origin or "").parent
 
 
 def find_config_folders() -> dict[str, Path]:

@@ -22,7 +22,7 @@ def ranged(default: Any, values: Any = None, **inner: Any) -> Any:
 
 def schema_ranges(schema: Any) -> dict[str, Any]:
     """Returns the type of each value that a schema limits, by dotted key."""
-    found = {}
+    found: dict[str, Any] = {}
     for part in fields(schema) if is_dataclass(schema) else ():
         ranges: Mapping[str, Any] = part.metadata
         found |= {f"{part.name}.{name}".rstrip("."): values for name, values in ranges.items() if values is not None}
