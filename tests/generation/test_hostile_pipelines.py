@@ -8,13 +8,13 @@ import os
 import pickle
 import random
 import sys
-from pathlib import Path
 
 import pytest
 
+from plugins import write_plugin
 from pmg import PersonalizedPipeline
 from pmg.domain import PmgError
-from pmg.generation.components import COMPONENTS, LOCATIONS, Component, register_component
+from pmg.generation.components import COMPONENTS, LOCATIONS
 from pmg.generation.serialization import INDEX, PARTS, SECTIONS, read_index
 
 CANARY = "pmg_canary"  # a module of the hostile folder, which writes a file where it is imported
@@ -299,12 +299,70 @@ def test_each_text_of_a_constructor_is_known_to_be_a_path_or_not():
             assert found <= texts | set(LOCATIONS), build
 
 
-def test_plug_ins_add_components_by_code(monkeypatch):
-    monkeypatch.setitem(COMPONENTS, "captioner", dict(COMPONENTS["captioner"]))
-    register_component("captioner", "Mine", Path)
-    assert COMPONENTS["captioner"]["Mine"] is Path
-    assert Component(Path, {}).create() == Path()
-    with pytest.raises(PmgError, match="is taken"):
-        register_component("captioner", "Mine", dict)
-    with pytest.raises(PmgError, match="no part 'captionner'; did you mean 'captioner'"):
-        register_component("captionner", "Mine", dict)
+@pytest.fixture
+def plugin(tmp_path, monkeypatch):
+    """The canary of an installed plug-in; its modules are forgotten afterwards."""
+    monkeypatch.syspath_prepend(tmp_path)
+    yield write_plugin(tmp_path, "pmg_test_plugin")
+    sys.modules.pop("pmg_test_plugin", None)
+
+
+def with_decoder(index, folder, name, **arguments):
+    (folder / INDEX).write_text(json.dumps({**index, "decoding": {"_class_name": name, **arguments}}))
+    return folder
+
+
+def test_a_plug_ins_component_needs_the_callers_trust(shipped_index, tmp_path, plugin):
+    folder = with_decoder(shipped_index, tmp_path, "pmg_test_plugin.LastOptions", count=2)
+    with pytest.raises(PmgError, match=r"decoding\._class_name is code of another.*trust=\['pmg_test_plugin'\]"):
+        PersonalizedPipeline.from_pretrained(folder, "cpu")
+    with pytest.raises(PmgError, match="is code of another package"):
+        read_index(folder, "", trust=["another"])
+    assert not plugin.exists()
+    parts = read_index(folder, "", trust=["pmg_test_plugin"])
+    assert plugin.exists()
+    assert parts["decoding"].create().count == 2
+
+
+@pytest.mark.parametrize(
+    "name", ["run.__globals__", "Path.write_text", "Path", "dataclass", "os.system", "nothing", "LastOptions.__call__"]
+)
+def test_trust_reaches_the_plug_ins_own_classes_and_no_further(shipped_index, tmp_path, plugin, name):
+    folder = with_decoder(shipped_index, tmp_path, f"pmg_test_plugin.{name}")
+    with pytest.raises(PmgError, match=r"is not allowed|outside the allowed|is no class|can't find"):
+        read_index(folder, "", trust=["pmg_test_plugin"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"count": "x"}, "decoding.count can't be 'x'"),
+        ({"cuont": 1}, "decoding.cuont is no argument of decoding; did you mean 'count'"),
+        ({"count": {"_target_": "os.system"}}, "decoding.count can't hold a key that begins with '_'"),
+    ],
+)
+def test_arguments_of_a_plug_in_are_checked(shipped_index, tmp_path, plugin, arguments, message):
+    folder = with_decoder(shipped_index, tmp_path, "pmg_test_plugin.LastOptions", **arguments)
+    with pytest.raises(PmgError, match=message):
+        read_index(folder, "", trust=["pmg_test_plugin"])
+
+
+@pytest.mark.parametrize("name", ["os", "torch", "pmg", "builtins", "no_such_module", "a.b"])
+def test_only_plug_ins_are_trusted(tmp_path, name):
+    with pytest.raises(PmgError, match="plugins: "):
+        PersonalizedPipeline.from_pretrained(tmp_path, "cpu", trust=[name])
+
+
+def test_trust_opens_no_other_door(shipped_index, folder, watch, plugin):
+    for number, index in enumerate(hostile_indices(shipped_index, str(folder))):
+        if number % 40:
+            continue
+        (folder / INDEX).write_text(json.dumps(index))
+        watch.on = True
+        try:
+            with pytest.raises(PmgError):
+                PersonalizedPipeline.from_pretrained(folder, "cpu", str(folder / "cache"), trust=["pmg_test_plugin"])
+        finally:
+            watch.on = False
+        assert not watch.seen
+    assert not plugin.exists()

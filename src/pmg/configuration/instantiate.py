@@ -256,18 +256,27 @@ def _targets(node: Any, prefix: str = "") -> Iterator[tuple[str, Mapping[str, An
         yield from _targets(value, f"{prefix}.{name}" if prefix else str(name))
 
 
-def _find_target(key: str, node: Mapping[str, Any]) -> Any:
-    """Imports what a node builds; says which part of its dotted name is wrong, or why it may not be built."""
-    target = check_package(key, node["_target_"])
-    check_arguments(key, node)
+def import_target(key: str, target: str) -> Any:
+    """Returns what a checked ``_target_`` names; imports its module.
+
+    Raises:
+        PmgError: a part of the dotted name does not exist; names it, and the nearest that does.
+    """
     module, _, name = target.rpartition(".")
     try:
-        found = getattr(pkgutil.resolve_name(module), name)
+        return getattr(pkgutil.resolve_name(module), name)
     except ImportError as error:
         raise PmgError(f"{key}: can't import '{target}' ({error})") from error
     except AttributeError as error:  # of the module's own name, or of something before it
         hint = nearest(error.name or name, dir(error.obj))
         raise PmgError(f"{key}: can't find '{target}': there is no '{error.name}'{hint}") from error
+
+
+def _find_target(key: str, node: Mapping[str, Any]) -> Any:
+    """Imports what a node builds; says which part of its dotted name is wrong, or why it may not be built."""
+    target = check_package(key, node["_target_"])
+    check_arguments(key, node)
+    found = import_target(key, target)
     check_object(key, target, found)
     return found
 

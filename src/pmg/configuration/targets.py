@@ -56,13 +56,27 @@ def allow_plugin(name: str) -> str:
         The name.
 
     Raises:
-        PmgError: there is no such module, or it belongs to Python or to a library that pmg stands on.
+        PmgError: see `check_plugin`.
     """
-    if name in sys.stdlib_module_names or name in _library_packages() or name in ("pmg", "hydra", "omegaconf"):
+    _allowed[check_plugin(name)] = None
+    return name
+
+
+def check_plugin(name: str) -> str:
+    """Checks that a name is that of a module which may be a plug-in, without importing it.
+
+    Raises:
+        PmgError: there is no such module, or it belongs to Python or to a library that pmg uses.
+    """
+    if is_reserved(name):
         raise PmgError(f"plugins: '{name}' is no plug-in. Name a module of your own: plugins=[my_module].")
     find_module(name)
-    _allowed[name] = None
     return name
+
+
+def is_reserved(name: str) -> bool:
+    """Returns whether a top-level package is no plug-in's: Python's, pmg's, or a library's."""
+    return name in sys.stdlib_module_names or name in _library_packages() or name in ("pmg", "hydra", "omegaconf")
 
 
 def allowed_plugins() -> tuple[str, ...]:
@@ -104,25 +118,36 @@ def check_package(key: str, target: Any) -> str:
             f"{key or 'node'}: target '{target}' is outside the allowed packages ({', '.join(packages)}). A module of "
             "your own: see docs/extending.md."
         )
-    if not all(part.isidentifier() and not part.startswith("_") for part in parts):
+    if not is_public(target):
         raise PmgError(f"{key or 'node'}: target '{target}' is no dotted name of a public class or function")
     return target
 
 
-def check_object(key: str, target: str, found: Any) -> None:
+def is_public(target: str) -> bool:
+    """Returns whether a text is a dotted name without private parts."""
+    return all(part.isidentifier() and not part.startswith("_") for part in target.split("."))
+
+
+def check_object(key: str, target: str, found: Any, package: str | None = None) -> None:
     """Checks what a ``_target_`` was resolved to.
+
+    Args:
+        key: of the node, for the message.
+        target: its ``_target_``.
+        found: what it names.
+        package: the only one that may define it; None: those of pmg, its libraries and the allowed plug-ins.
 
     Raises:
         PmgError: it is no class, class method or function of the allowed modules.
     """
     where = f"{key or 'node'}: target '{target}'"
+    own, libraries = ([package], []) if package else ([*OWN, *_allowed], LIBRARIES)
     if inspect.isclass(found):
-        modules, allowed = [found.__module__], [*OWN, *LIBRARIES, *_allowed]
+        modules, allowed = [found.__module__], [*own, *libraries]
     elif inspect.ismethod(found) and inspect.isclass(found.__self__):
-        modules = [found.__self__.__module__, found.__func__.__module__]
-        allowed = [*OWN, *LIBRARIES, *_allowed]
+        modules, allowed = [found.__self__.__module__, found.__func__.__module__], [*own, *libraries]
     elif isinstance(found, FunctionType) and "." not in found.__qualname__:
-        modules, allowed = [found.__module__], [*OWN, *_allowed]
+        modules, allowed = [found.__module__], own
     else:
         raise PmgError(f"{where} is no class, function or class method; name one of pmg's")
     for module in modules:

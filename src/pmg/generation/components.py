@@ -2,7 +2,8 @@
 
 A node of ``model_index.json`` is ``{"_class_name": NAME, ARGUMENT: VALUE, ...}``, as diffusers writes configs. The
 name is looked up among those of its part and never imported; arguments are compared with the constructor's
-annotations.
+annotations. A plug-in's component has its dotted name there, which is imported only for a caller who trusts the
+plug-in.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
-from pmg.configuration.instantiate import nearest
+from pmg.configuration.instantiate import import_target, nearest
+from pmg.configuration.targets import check_object, is_public, is_reserved
 from pmg.domain import PmgError
 from pmg.generation.alpha import ConfidentAlpha, FixedAlpha, HistoryAlpha
 from pmg.generation.guidance import Scales
@@ -61,23 +63,6 @@ COMPONENTS: dict[str, dict[str, Callable[..., Any]]] = {
 }
 
 
-def register_component(part: str, name: str, build: Callable[..., Any]) -> None:
-    """Adds a constructor to those that pipeline folders may name; for plug-ins, called by their code.
-
-    Args:
-        part: e.g. ``scorer``.
-        name: under which an index names it.
-        build: class or function; its parameters need annotations.
-
-    Raises:
-        PmgError: there is no such part, or the name is taken.
-    """
-    if part not in COMPONENTS:
-        raise PmgError(f"a pipeline has no part '{part}'{nearest(part, COMPONENTS)}; known: {', '.join(COMPONENTS)}")
-    if COMPONENTS[part].setdefault(name, build) != build:
-        raise PmgError(f"the name of a component is taken: {part} '{name}'. Register it under another name.")
-
-
 @dataclass(frozen=True)
 class Component:
     """A constructor with arguments that were checked.
@@ -98,40 +83,75 @@ class Component:
         return self.build(**built)
 
 
-def read_component(part: str, key: str, node: Any, locations: Locations) -> Component:
-    """Checks one component of an index.
+@dataclass(frozen=True)
+class ComponentReader:
+    """Checks the components of an index, and builds nothing.
 
-    Args:
-        part: which set its class must be of.
-        key: dotted place in the index, for messages.
-        node: its mapping.
+    Attributes:
         locations: folders of this machine that paths may lead into.
-
-    Raises:
-        PmgError: the class is none of the part's, or an argument is unknown, missing, of another type, or a path
-            that leads elsewhere.
+        trust: plug-ins whose classes and functions the index may name, too.
     """
-    known = COMPONENTS[part]
-    if not isinstance(node, Mapping):
-        raise PmgError(f"{key} is no component: {str(node)[:80]!r}. Write a mapping with {CLASS}.")
-    name = node.get(CLASS)
-    if not isinstance(name, str) or name not in known:
-        raise PmgError(
-            f"{key}.{CLASS} is not allowed: {str(name)[:80]!r}. A shared pipeline builds {', '.join(known)}."
-        )
-    arguments = {argument: value for argument, value in node.items() if argument != CLASS}
-    return Component(known[name], read_arguments(known[name], key, arguments, locations))
+
+    locations: Locations
+    trust: tuple[str, ...] = ()
+
+    def read_component(self, part: str, key: str, node: Any) -> Component:
+        """Checks one component.
+
+        Args:
+            part: which set its class must be of.
+            key: dotted place in the index, for messages.
+            node: its mapping.
+
+        Raises:
+            PmgError: the class is none of the part's nor a trusted plug-in's, or an argument is unknown, missing, of
+                another type, or a path that leads elsewhere.
+        """
+        if not isinstance(node, Mapping):
+            raise PmgError(f"{key} is no component: {str(node)[:80]!r}. Write a mapping with {CLASS}.")
+        build = self._find_constructor(part, f"{key}.{CLASS}", node.get(CLASS))
+        arguments = {argument: value for argument, value in node.items() if argument != CLASS}
+        return Component(build, self.read_arguments(build, key, arguments))
+
+    def _find_constructor(self, part: str, key: str, name: Any) -> Callable[..., Any]:
+        """Returns a part's constructor by its name, or a plug-in's by its dotted name."""
+        if isinstance(name, str) and name in COMPONENTS[part]:
+            return COMPONENTS[part][name]
+        package, dot, _ = str(name).partition(".")
+        if not (isinstance(name, str) and dot and is_public(name)) or is_reserved(package):
+            allowed = ", ".join(COMPONENTS[part])
+            raise PmgError(f"{key} is not allowed: {str(name)[:80]!r}. A shared pipeline builds {allowed}.")
+        if package not in self.trust:
+            raise PmgError(
+                f"{key} is code of another package: {name[:80]!r}. If you trust it, install it, and load the pipeline "
+                f"with trust=[{package[:80]!r}]."
+            )
+        found = import_target(key, name)
+        check_object(key, name, found, package)
+        return found
+
+    def read_arguments(self, build: Callable[..., Any], key: str, node: Any) -> dict[str, Any]:
+        """Checks arguments against the parameters of what they are for, and replaces folder names by folders.
+
+        Raises:
+            PmgError: as `read_component`.
+        """
+        if not isinstance(node, Mapping):
+            raise PmgError(f"{key} is no mapping: {str(node)[:80]!r}")
+        parameters = _parameters(build)
+        _check_names(key, node, parameters)
+        nested = {name: self.read_component(name, f"{key}.{name}", node[name]) for name in node if name in COMPONENTS}
+        plain = {name: value for name, value in node.items() if name not in nested}
+        for place, text in _texts(key, plain):
+            _check_text(place, text)
+        _check_types(build, key, plain)
+        paths = [name for name in plain if name in LOCATIONS]
+        found = {name: self.locations.resolve(LOCATIONS[name], f"{key}.{name}", plain[name]) for name in paths}
+        return {**plain, **found, **nested}
 
 
-def read_arguments(build: Callable[..., Any], key: str, node: Any, locations: Locations) -> dict[str, Any]:
-    """Checks arguments against the parameters of what they are for, and replaces folder names by folders.
-
-    Raises:
-        PmgError: as `read_component`.
-    """
-    if not isinstance(node, Mapping):
-        raise PmgError(f"{key} is no mapping: {str(node)[:80]!r}")
-    parameters = _parameters(build)
+def _check_names(key: str, node: Mapping[str, Any], parameters: Mapping[str, inspect.Parameter]) -> None:
+    """Refuses arguments that are unknown, and missing ones."""
     unknown = [name for name in node if name not in parameters]
     if unknown:
         raise PmgError(f"{key}.{unknown[0]} is no argument of {key}{nearest(unknown[0], parameters)}")
@@ -139,17 +159,6 @@ def read_arguments(build: Callable[..., Any], key: str, node: Any, locations: Lo
     missing = [name for name in required if name not in node]
     if missing:
         raise PmgError(f"{key}.{missing[0]} is missing")
-    nested = {
-        name: read_component(name, f"{key}.{name}", node[name], locations) for name in node if name in COMPONENTS
-    }
-    plain = {name: value for name, value in node.items() if name not in nested}
-    for place, text in _texts(key, plain):
-        _check_text(place, text)
-    _check_types(build, key, plain)
-    found = {
-        name: locations.resolve(LOCATIONS[name], f"{key}.{name}", plain[name]) for name in plain if name in LOCATIONS
-    }
-    return {**plain, **found, **nested}
 
 
 @lru_cache
@@ -160,9 +169,13 @@ def _parameters(build: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
 @lru_cache
 def _schema(build: Callable[..., Any]) -> type[BaseModel]:
     """The constructor's annotations, but for components, which are checked one by one."""
-    strict = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
+    # arbitrary types: a plug-in's own, which no JSON value is
+    strict = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, arbitrary_types_allowed=True)
     plain = {name: parameter for name, parameter in _parameters(build).items() if name not in COMPONENTS}
-    fields: Any = {name: (parameter.annotation, None) for name, parameter in plain.items()}
+    fields: Any = {
+        name: (Any if parameter.annotation is parameter.empty else parameter.annotation, None)
+        for name, parameter in plain.items()
+    }
     return create_model("Arguments", __config__=strict, **fields)
 
 

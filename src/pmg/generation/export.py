@@ -11,8 +11,9 @@ from typing import Any
 from pmg import __version__
 from pmg.cache import atomic_write_json
 from pmg.configuration.instantiate import find_assets
+from pmg.configuration.targets import allowed_plugins, is_reserved
 from pmg.domain import PmgError
-from pmg.generation.components import CLASS, COMPONENTS
+from pmg.generation.components import CLASS, COMPONENTS, ComponentReader
 from pmg.generation.serialization import INDEX, PARTS, PIPELINE, SECTIONS, read_nodes
 from pmg.generation.weight_locations import CACHE, HERE, Locations
 from pmg.models.loading.weight_sources import load_frozen, resolve_source
@@ -45,11 +46,16 @@ def _to_node(part: str, node: Any) -> Any:
 
 
 def _class_of(part: str, target: str) -> str:
-    """The name in an index of what a config's ``_target_`` builds."""
+    """Returns the name in an index of what a config's ``_target_`` builds: for a plug-in's its dotted name."""
     known = COMPONENTS.get(part, {})
     for name, build in known.items():
         if target == _dotted_name(build):
             return name
+    package = target.partition(".")[0]
+    if package in allowed_plugins():
+        return target
+    if not is_reserved(package):
+        raise PmgError(f"{part} is of a plug-in: {target}. If its code may run, add plugins=[{package}].")
     raise PmgError(
         f"{part} can't be exported: {target}. A pipeline folder holds {', '.join(known) or 'no such part'}."
     )
@@ -110,7 +116,7 @@ def write_index(folder: Path, nodes: Mapping[str, Any]) -> None:
     Raises:
         PmgError: a path leads elsewhere.
     """
-    read_nodes(nodes, Locations(folder, Path(find_assets()), Path("cache")))
+    read_nodes(nodes, ComponentReader(Locations(folder, Path(find_assets()), Path("cache")), allowed_plugins()))
     atomic_write_json(folder / INDEX, {CLASS: PIPELINE, "_pmg_version": __version__, **nodes})
 
 

@@ -19,7 +19,7 @@ into soft tokens that condition a diffusion model, beside keywords. Only the enc
 USE = """```python
 from pmg import PersonalizedPipeline
 
-pipe = PersonalizedPipeline.from_pretrained("{folder}")
+pipe = PersonalizedPipeline.from_pretrained("{folder}"{trust})
 output = pipe(history=[...], target="...", alpha=0.5, num_images_per_prompt=4)
 output.images[0].save("image.png")
 print(output.records[0])
@@ -45,6 +45,7 @@ def write_pipeline_card(
         PmgError: there is no such file of results.
     """
     bases = sorted(set(_sources(parts)))
+    plugins = sorted({name.partition(".")[0] for name in _classes(parts) if "." in name})
     hub = [f"- {base}" for base in bases if not base.startswith(("<", "/", "package:"))]
     head = ["---", f"license: {license_name}", "library_name: pmg", "tags: [pmg, personalization, diffusion]"]
     head += ["base_model:", *hub, "---"] if hub else ["---"]
@@ -59,7 +60,7 @@ def write_pipeline_card(
     texts = [
         "\n".join([*head, f"# {title}\n"]),
         ABOUT,
-        USE.format(folder=folder.name),
+        USE.format(folder=folder.name, trust=f", trust={plugins}" if plugins else ""),
         _table("Training", facts),
         _table("Frozen models", {number: f"`{base}`" for number, base in enumerate(bases, start=1)}),
         *_quality(results),
@@ -91,6 +92,13 @@ def _sources(node: Any) -> Iterator[str]:
         yield from (node[key] for key in SOURCES if CLASS in node and isinstance(node.get(key), str))
     for value in node.values() if isinstance(node, Mapping) else node if isinstance(node, list) else ():
         yield from _sources(value)
+
+
+def _classes(node: Any) -> Iterator[str]:
+    if isinstance(node, Mapping) and CLASS in node:
+        yield node[CLASS]
+    for value in node.values() if isinstance(node, Mapping) else node if isinstance(node, list) else ():
+        yield from _classes(value)
 
 
 def _table(title: str, values: Mapping[Any, Any]) -> str:

@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from pmg.cache import NoCache
+from pmg.configuration.targets import check_plugin
 from pmg.domain import Behavior, Example, Item, Keywords, PmgError, Turn
 from pmg.generation.alpha import AlphaRule
 from pmg.generation.components import Component
@@ -61,24 +62,27 @@ class PersonalizedPipeline:
 
     @classmethod
     def from_pretrained(
-        cls, source: str | Path, device: str = "auto", cache_dir: str | None = None
+        cls, source: str | Path, device: str = "auto", cache_dir: str | None = None, trust: Sequence[str] = ()
     ) -> PersonalizedPipeline:
         """Loads what ``pmg-export`` wrote.
 
-        A folder from anybody is safe to load: it chooses among pmg's own classes, and no code of it runs. Where the
+        A folder from anybody is safe to load: it chooses among pmg's own classes, and no code of it runs, unless
+        `trust` names the plug-in that a component is of. Where the
         processor that it runs on only emulates bfloat16, all is computed in float32.
 
         Args:
             source: its folder, or its id on the hub.
             device: where the models stand; ``auto``: on a GPU where there is one.
             cache_dir: where unpacked weights lie; by default ``PMG_CACHE``, else ``outputs/cache``.
+            trust: modules whose classes the folder may name, e.g. ``["my_module"]``; their code runs.
 
         Raises:
-            PmgError: there is no such pipeline, or a part of it is missing.
+            PmgError: there is no such pipeline, a part of it is missing, or of a plug-in that `trust` does not name.
         """
+        trusted = [check_plugin(name) for name in trust]
         folder = _find(str(source))
         cache = cache_dir or os.environ.get("PMG_CACHE") or "outputs/cache"
-        parts = read_index(folder, cache, float32=emulates_bfloat16(device))
+        parts = read_index(folder, cache, float32=emulates_bfloat16(device), trust=trusted)
         language_model = to_device(parts["language_model"].create(), device)
         pipeline = build_pipeline(parts, device, Component.create)
         text_encoder = pipeline.generator.text_encoder

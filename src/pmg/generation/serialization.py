@@ -2,13 +2,14 @@
 
 ``model_index.json`` holds the class and the arguments of every part, see `pmg.generation.components`. Folders that
 differ between machines are named ``<here>`` (the pipeline's own), ``<assets_dir>`` (the embedded models) and
-``<cache_dir>``. A folder from anybody can be loaded: it chooses among pmg's own classes, and names no code.
+``<cache_dir>``. A folder from anybody can be loaded: it chooses among pmg's own classes. A plug-in's are built only
+for a caller who trusts that plug-in by name.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from typing import Any
 from pmg.configuration.instantiate import find_assets
 from pmg.domain import PmgError
 from pmg.generation.alpha import AlphaRule
-from pmg.generation.components import CLASS, read_arguments, read_component
+from pmg.generation.components import CLASS, ComponentReader
 from pmg.generation.guidance import Scales
 from pmg.generation.selection import Weights
 from pmg.generation.weight_locations import Locations, check_folder
@@ -67,13 +68,14 @@ class Sampling:
 SECTIONS = {"balance": Balance, "sampling": Sampling}
 
 
-def read_index(folder: Path, cache_dir: str, float32: bool = False) -> dict[str, Any]:
+def read_index(folder: Path, cache_dir: str, float32: bool = False, trust: Sequence[str] = ()) -> dict[str, Any]:
     """Reads the parts of a pipeline; nothing is built, loaded or written.
 
     Args:
         folder: of the pipeline, which may come from anybody.
         cache_dir: this machine's.
         float32: whether to compute without bfloat16, on a processor that only emulates it.
+        trust: plug-ins whose classes it may name.
 
     Returns:
         A `Component` for each of `PARTS`, and for each of `SECTIONS` a mapping of components and values.
@@ -93,21 +95,21 @@ def read_index(folder: Path, cache_dir: str, float32: bool = False) -> dict[str,
         raise PmgError(f"{path} describes a {index.get(CLASS) if isinstance(index, dict) else index}, no {PIPELINE}")
     nodes = {name: node for name, node in index.items() if name not in (CLASS, "_pmg_version")}
     try:
-        locations = Locations(folder, Path(find_assets()), Path(cache_dir))
-        return read_nodes(in_float32(nodes) if float32 else nodes, locations)
+        reader = ComponentReader(Locations(folder, Path(find_assets()), Path(cache_dir)), tuple(trust))
+        return read_nodes(in_float32(nodes) if float32 else nodes, reader)
     except PmgError as error:
         raise PmgError(f"{path}: {error}") from None
 
 
-def read_nodes(nodes: Mapping[str, Any], locations: Locations) -> dict[str, Any]:
+def read_nodes(nodes: Mapping[str, Any], reader: ComponentReader) -> dict[str, Any]:
     """Checks the nodes of an index; returns what `read_index` returns."""
     expected = (*PARTS, *SECTIONS)
     wrong = [f"{name} is missing" for name in expected if name not in nodes]
     wrong += [f"{str(name)[:80]!r} is no part of a pipeline" for name in nodes if name not in expected]
     if wrong:
         raise PmgError(wrong[0])
-    parts: dict[str, Any] = {name: read_component(name, name, nodes[name], locations) for name in PARTS}
-    return parts | {name: read_arguments(section, name, nodes[name], locations) for name, section in SECTIONS.items()}
+    parts: dict[str, Any] = {name: reader.read_component(name, name, nodes[name]) for name in PARTS}
+    return parts | {name: reader.read_arguments(section, name, nodes[name]) for name, section in SECTIONS.items()}
 
 
 def in_float32(nodes: Mapping[str, Any]) -> dict[str, Any]:
