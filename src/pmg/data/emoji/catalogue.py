@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -16,14 +16,15 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
+from pmg.data.memory_images import MemoryImages
 from pmg.domain import Item, PmgError
 
 TABLE = "catalogue.parquet"
 MANIFEST = "manifest.json"
 
 
-class Catalogue:
-    """Items by id, with decoded images.
+class Catalogue(MemoryImages):
+    """The images of the emoji with their styles, in memory.
 
     Args:
         items: the items, in a fixed order.
@@ -32,9 +33,7 @@ class Catalogue:
     """
 
     def __init__(self, items: Sequence[Item], styles: Sequence[str], images: Tensor) -> None:
-        self.items = list(items)
-        self.uint8 = images
-        self.index = {item.id: row for row, item in enumerate(self.items)}
+        super().__init__(items, images)
         self.style = {item.id: style for item, style in zip(self.items, styles, strict=True)}
 
     @classmethod
@@ -58,26 +57,9 @@ class Catalogue:
         return cls(items, [row["style"] for row in rows], pixels)
 
     @property
-    def size(self) -> int:
-        """Pixels a side."""
-        return self.uint8.shape[-1]
-
-    @property
     def concepts(self) -> list[str]:
         """All concepts, sorted."""
         return sorted({item.concept for item in self.items})
-
-    def has(self, item: Item) -> bool:
-        """Returns whether there is an image of `item`."""
-        return item.id in self.index
-
-    def rows(self, items: Iterable[Item]) -> Tensor:
-        """Returns the row numbers of `items`, int64 `(B,)`."""
-        return torch.tensor([self.index[item.id] for item in items])
-
-    def pixels(self, rows: Tensor) -> Tensor:
-        """Returns the images of `rows` as float32 in [-1, 1], `(B, 3, H, W)`."""
-        return self.uint8[rows].float().div_(127.5).sub_(1)
 
 
 def as_item(row: Mapping, facts: Mapping[str, str]) -> Item:
