@@ -22,10 +22,9 @@ class MemoryImages:
     """
 
     def __init__(self, items: Sequence[Item], uint8: Tensor) -> None:
-        if uint8.dtype != torch.uint8 or uint8.shape[:2] != (len(items), 3) or uint8.shape[2] != uint8.shape[3]:
-            raise PmgError(
-                f"images of {len(items)} items: {uint8.dtype}, {tuple(uint8.shape)}. Give uint8 ({len(items)}, 3, n, n)"
-            )
+        count, found = len(items), f"{uint8.dtype}, {tuple(uint8.shape)}"
+        if uint8.dtype != torch.uint8 or uint8.shape[:2] != (count, 3) or uint8.shape[2] != uint8.shape[3]:
+            raise PmgError(f"images of {count} items: {found}. Give uint8 ({count}, 3, size, size)")
         self.items, self.uint8 = list(items), uint8
         self._row = {item.id: row for row, item in enumerate(self.items)}
 
