@@ -60,10 +60,10 @@ class OwnFiles:
         """
         drops, path = Drops(), self._items_file()
         table = read_rows(path, WHERE)
-        names = dict(self.item_columns)
+        columns = dict(self.item_columns)
         if self.items.is_dir() and FILE_NAME in table:
-            names |= {name: FILE_NAME for name in ("id", "image") if names[name] not in table}
-        names = _found(table, str(path), names, ("id", "title"))
+            columns |= {name: FILE_NAME for name in ("id", "image") if columns[name] not in table}
+        names = _found(table, str(path), columns, ("id", "title"))
         table = _with_text(table, [names["id"], names["title"]])
         table = drops.take(
             table, table[[names["id"], names["title"]]].isna().any(axis=1), "is an item without id or title"

@@ -8,6 +8,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 from pmg.cache import atomic_write_json
 
@@ -72,8 +73,9 @@ class PackingState:
         try:
             saved = json.loads((folder / STATE).read_text())
             if saved["identity"] == identity:
-                packed = {name: Counter(part) if name in COUNTERS else part for name, part in saved["packed"].items()}
-                state = cls(folder, identity, PackingReport(**packed), saved["items"])
+                packed: dict[str, Any] = saved["packed"]
+                counters = {name: Counter(packed[name]) for name in COUNTERS}
+                state = cls(folder, identity, PackingReport(**{**packed, **counters}), saved["items"])
         except (OSError, ValueError, KeyError):
             pass
         if not state._is_intact():

@@ -53,7 +53,8 @@ def split_samples(
         PmgError: the splits leak.
     """
     starts = _starts(sorted(sample.time for sample in samples), shares)
-    names, splits = list(shares), {name: [] for name in shares}
+    names = list(shares)
+    splits: Splits = {name: [] for name in shares}
     for sample in samples:
         if split_by == "time":
             name = names[bisect_right(starts, sample.time) - 1]

@@ -6,9 +6,10 @@ import colorsys
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import cast
 
 from pmg.configuration.ranges import NotNegative
-from pmg.data.emoji.finishes import BLACK, LUMA, MAX_OUTLINE, MIN_OUTLINE, WHITE, Colour, Finish
+from pmg.data.emoji.finishes import BLACK, LUMA, MAX_OUTLINE, MIN_OUTLINE, WHITE, Colour, Finish, Surface
 
 DARK_GROUND = 0.35  # luma; darker grounds are called dark
 GREY = 0.2  # saturation factor; below it a drawing is called grey
@@ -94,7 +95,7 @@ class FinishSpace:
             outline=0.0 if outline == "none" else rng.uniform(MIN_OUTLINE, MAX_OUTLINE),
             outline_colour=colour,
             ground=ground,
-            surface=self._choose("surface", rng),
+            surface=cast(Surface, self._choose("surface", rng)),
             degree=rng.random(),
         )
         return PALETTES[palette](finish, dark, rng)

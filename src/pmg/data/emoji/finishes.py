@@ -89,8 +89,11 @@ def decode_finish(code: str) -> Finish:
         kind = SURFACES[surface]
     except (binascii.Error, struct.error, IndexError) as error:
         raise ValueError(f"not an encoded finish: '{code}'") from error
-    dark, light, line, ground = (tuple(numbers[start : start + 3]) for start in (5, 8, 12, 15))
-    return Finish(*numbers[:5], dark, light, numbers[11], line, ground, kind, numbers[18])
+    hue, saturation, lightness, contrast, duotone = numbers[:5]
+    dark, light, line, ground = ((r, g, b) for r, g, b in (numbers[at : at + 3] for at in (5, 8, 12, 15)))
+    return Finish(
+        hue, saturation, lightness, contrast, duotone, dark, light, numbers[11], line, ground, kind, numbers[18]
+    )
 
 
 @dataclass

@@ -175,9 +175,21 @@ def read_member(archive: Path, name: str) -> bytes:
     """
     try:
         with tarfile.open(archive) as tar:
-            return tar.extractfile(f"package/{name}").read()
-    except (tarfile.TarError, EOFError, OSError, KeyError, AttributeError) as error:
+            return _extract(tar, f"package/{name}")
+    except (tarfile.TarError, EOFError, OSError, KeyError) as error:
         raise PmgError(f"{archive} is damaged ({error}); delete it and run `make catalogue` again") from None
+
+
+def _extract(tar: tarfile.TarFile, member: str | tarfile.TarInfo) -> bytes:
+    """Returns a member's content.
+
+    Raises:
+        KeyError: it is missing, or no file.
+    """
+    file = tar.extractfile(member)
+    if file is None:
+        raise KeyError(f"{member} is no file")
+    return file.read()
 
 
 def read_folder(archive: Path, folder: str) -> dict[str, bytes]:
@@ -190,7 +202,7 @@ def read_folder(archive: Path, folder: str) -> dict[str, bytes]:
     try:
         with tarfile.open(archive) as tar:
             members = [member for member in tar if member.isfile() and member.name.startswith(prefix)]
-            files = {member.name.removeprefix(prefix): tar.extractfile(member).read() for member in members}
+            files = {member.name.removeprefix(prefix): _extract(tar, member) for member in members}
     except (tarfile.TarError, EOFError, OSError) as error:
         raise PmgError(f"{archive} is damaged ({error}); delete it and run `make catalogue` again") from None
     if not files:
