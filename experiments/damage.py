@@ -146,7 +146,7 @@ FAULTS = (
     Disk("disk full while generating", "generate", "150k"),
     Disk("disk full while evaluating", "evaluate", "50k"),
     Disk("run folder read-only", "train", "1m", "mount -o remount,ro train"),
-    Setting("loss not a number", "train", ["objective.module.learning_rate=1e30"]),
+    Setting("loss not a number", "train", ["optimizer.lr=1e30"]),
 )  # fmt: skip
 
 

@@ -91,7 +91,9 @@ def test_encoders_decide_images_by_their_weights(compose, tmp_path):
     ("constant", 200, True), ("constant", 50, False), ("one_cycle", 200, False)],
 )  # fmt: skip
 def test_a_longer_training_goes_on_where_the_learning_rate_does_not_depend_on_its_length(schedule, steps, allowed):
-    old, new = ({"trainer.max_steps": n, "objective.module.schedule": schedule} for n in (100, steps))
+    old, new = (
+        {"trainer.max_steps": n, "lr_scheduler._target_": f"pmg.training.optim.{schedule}"} for n in (100, steps)
+    )
     assert (find_differences("train", old, new) == {}) is allowed
 
 

@@ -224,7 +224,7 @@ def test_search_runs_and_goes_on_to_its_number_of_trials(pmg, tmp_path, search):
     tiny = [option for option in TINY if not option.startswith("encoder=")] if search == "grid" else TINY
     options = [f"hparams_search={search}", *tiny, "run_dir=sweep", "logger=none"]
     if search == "optuna":
-        options += ["objective.module.learning_rate=tag(log, interval(1e-4, 1e-2))"]
+        options += ["optimizer.lr=tag(log, interval(1e-4, 1e-2))"]
     options += (
         ["encoder=tiny", "objective.module.terms.contrast.weight=0,1"]
         if search == "grid"

@@ -16,7 +16,7 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from pmg.models.preference.preference_encoder import PreferenceEncoder
-from pmg.training.optim import one_cycle
+from pmg.training.optim import adamw, configure_optimizers, one_cycle
 
 
 class NaiveTraining(pl.LightningModule):
@@ -112,4 +112,4 @@ class NaiveTraining(pl.LightningModule):
 
     def configure_optimizers(self) -> dict:
         """As in our way."""
-        return one_cycle(self, self.encoder.parameters(), self.learning_rate)
+        return configure_optimizers(self, self.encoder.parameters(), adamw(self.learning_rate), one_cycle)

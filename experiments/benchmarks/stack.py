@@ -12,6 +12,7 @@ import hydra
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig
 
+from pmg.commands.train import build_objective
 from pmg.configuration.instantiate import find_assets, instantiate, register_configs
 from pmg.data.emoji.dataset import EmojiData
 from pmg.domain import Example
@@ -26,7 +27,7 @@ from pmg.orchestration.run import Run
 from pmg.preferences.reader import Reader, Readings
 from pmg.preferences.scenarios import verbalize_history
 from pmg.training.datamodule import RowsDataModule
-from pmg.training.preference import PreferenceTraining
+from pmg.training.preference import FrozenModels, PreferenceTraining
 from pmg.training.preference_setup import build_batches, build_module
 
 TINY = ("encoder=tiny", "text_encoder=tiny", "generator=tiny", "scorer=tiny")
@@ -171,13 +172,13 @@ def build_training(study: Study) -> Training:
     examples = [*train, *validation]
     readings = study.read(examples)
     targets = reader.describe([example.target for example in examples])
-    batches, captions = build_batches(
+    batches, texts, text_embeddings = build_batches(
         train, validation, readings, readings.context, targets, study.data.images, study.generator,
         instantiate(cfg.objective.batches), cfg.objective.users_per_step, 0,
     )  # fmt: skip
     module = build_module(
-        reader.language_model, readings.context, captions, study.generator,
-        instantiate(cfg.encoder.preference_encoder), instantiate(cfg.objective.module),
+        FrozenModels(reader.language_model, study.generator), readings.context, texts, text_embeddings,
+        instantiate(cfg.encoder.preference_encoder), build_objective(cfg),
     )  # fmt: skip
     return Training(study, train, readings, module, batches)
 

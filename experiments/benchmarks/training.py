@@ -112,7 +112,7 @@ def build_naive(training: Training) -> NaiveTraining:
     return NaiveTraining(
         copy.deepcopy(module.encoder), plain_language_model(language_model), language_model.tokenizer,
         generator.autoencoder, plain_denoiser(generator), generator.noise_scheduler, generator.text_encoder.model,
-        generator.text_encoder.tokenizer, module.learning_rate, module.snr_gamma,
+        generator.text_encoder.tokenizer, study.cfg.optimizer.lr, module.snr_gamma,
     )  # fmt: skip
 
 

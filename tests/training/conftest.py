@@ -11,7 +11,8 @@ from pmg.preferences.keyword_budget import Budget
 from pmg.preferences.keyword_decoding import Choose
 from pmg.preferences.reader import Reader
 from pmg.training.objective import Denoise
-from pmg.training.preference import PreferenceBatches, PreferenceTraining
+from pmg.training.optim import adamw, one_cycle
+from pmg.training.preference import FrozenModels, PreferenceBatches, PreferenceTraining
 from pmg.training.preference_setup import build_batches, build_module
 
 
@@ -41,15 +42,16 @@ def training(emoji, scenario, generator, tmp_path):
         words = reader.describe([example.target for example in (*train, *validation)])
         drop = {"target": 0.1, "keywords": 0.3, "soft": 0.0} if drop is None else drop
         collate = partial(PreferenceBatches, draws=2, drop=drop)
-        batches, captions = build_batches(
+        batches, texts, embeddings = build_batches(
             train, validation, readings, readings.context, words, emoji.images, generator, collate, 4, 0, keep=keep
         )
         encoder = partial(
             build_preference_encoder, words="favourite style", soft_tokens=2, prefix_length=2, placement=placement
         )
-        objective = {"terms": {"denoise": Denoise(1.0)}, **objective}
-        module = partial(PreferenceTraining, learning_rate=1e-2, snr_gamma=5.0, **objective)
-        return build_module(reader.language_model, readings.context, captions, generator, encoder, module), batches
+        defaults = {"terms": {"denoise": Denoise(1.0)}, "optimizer": adamw(1e-2), "lr_scheduler": one_cycle}
+        module = partial(PreferenceTraining, **{**defaults, **objective})
+        frozen = FrozenModels(reader.language_model, generator)
+        return build_module(frozen, readings.context, texts, embeddings, encoder, module), batches
 
     return build
 

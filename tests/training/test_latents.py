@@ -100,11 +100,12 @@ def test_an_unknown_kind_of_store_is_refused_in_one_line():
 
 def test_batches_and_shares_of_them_are_those_of_latents_in_memory(tmp_path):
     stored = store_latents(place(tmp_path, "folder"), 10, SHAPE, lambda run: VALUES[run])
-    questions, drop = [[(user, 0), (9 - user, 1)] for user in range(8)], dict.fromkeys(PARTS, 0.5)
-    held, read = (PreferenceBatches(questions, latents, 100, 2, drop, SHAPE) for latents in (VALUES, stored))
+    options = {"samples": [[(user, 0), (9 - user, 1)] for user in range(8)], "tastes": list("abcdefgh"), "draws": 2}
+    options |= {"timesteps": 100, "drop": dict.fromkeys(PARTS, 0.5), "shape": SHAPE}
+    held, read = (PreferenceBatches(latents=latents, **options) for latents in (VALUES, stored))
     rows = [ShuffledRows(torch.arange(8), 4, 0, batches, batches.read) for batches in (held, read)]
     whole, same = (loader.batch(3) for loader in rows)
-    assert whole.keys() == same.keys() >= {"latents", "next_latents", "noise"}
+    assert whole.keys() == same.keys() >= {"latents", "other_latents", "noise"}
     torch.testing.assert_close(same, whole, rtol=0, atol=0)
     rows[1].start_step, rows[1].rank, rows[1].ranks = 3, 1, 2
     torch.testing.assert_close(next(iter(rows[1])), share(whole, 1, 2), rtol=0, atol=0)

@@ -29,7 +29,8 @@ from pmg.models.preference.preference_encoder import PreferenceEncoder
 from pmg.training.flops import count_operations
 from pmg.training.memory_forecast import READ_AT_ONCE, Sizes, estimate_training
 from pmg.training.objective import Denoise
-from pmg.training.preference import PARTS, PreferenceTraining
+from pmg.training.optim import adamw, constant
+from pmg.training.preference import PARTS, EncodedTexts, FrozenModels, PreferenceTraining
 
 SIZES = Sizes(
     users=100, history_tokens=60, users_per_step=8, draws=3, soft_tokens=4, prefix_length=3, placement="late",
@@ -82,14 +83,17 @@ def real_step(language_model, generator, placement):
         Block(torch.randn(rows, 77, 32), torch.ones(rows, 77, dtype=torch.bool), torch.randn(rows, 32))
         for rows in (questions, users, 1)
     )
-    module = PreferenceTraining(encoder, language_model, generator, context, targets, words, empty, 0.1, 5.0, TERMS)
+    module = PreferenceTraining(
+        encoder=encoder, frozen=FrozenModels(language_model, generator), histories=context,
+        texts=EncodedTexts(targets, words, empty), terms=TERMS, optimizer=adamw(0.1), lr_scheduler=constant,
+    )  # fmt: skip
     latents = torch.randn(questions, *generator.latent_shape)
     batch = {
         "users": torch.arange(users), "target": torch.arange(questions), "latents": latents,
         "noise": torch.randn_like(latents), "timesteps": torch.randint(1000, (questions,)),
         **{f"keep_{part}": torch.ones(questions, dtype=torch.bool) for part in PARTS},
     }  # fmt: skip
-    return lambda: module.losses(batch).own.mean().backward()
+    return lambda: module.step_outputs(batch).own.loss.mean().backward()
 
 
 @pytest.mark.parametrize("placement", ["late", "front"])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import product
+from typing import ClassVar
 
 import pytest
 import pytorch_lightning as pl
@@ -13,8 +15,9 @@ from pmg.domain import PmgError
 from pmg.models.diffusion.conditioning import Block, join
 from pmg.orchestration.builders import sign_encoder, start_from
 from pmg.training.callbacks import LastCheckpoint, Signature, resume_point
-from pmg.training.objective import Contrast, Denoise
-from pmg.training.preference import PARTS, PreferenceBatches
+from pmg.training.objective import Contrast, Denoise, ObjectiveTerm
+from pmg.training.optim import constant
+from pmg.training.preference import PARTS, PreferenceBatches, find_other_users
 from runs import write_run
 
 
@@ -36,7 +39,7 @@ def weights(*models):
 @pytest.mark.parametrize("placement", ["late", "front"])
 def test_only_the_encoder_moves(training, tmp_path, placement):
     module, batches = training(placement=placement)
-    language_model, generator = module._frozen
+    language_model, generator = module.frozen.language_model, module.frozen.generator
     frozen = weights(language_model, generator)
     before = {name: value.clone() for name, value in module.encoder.named_parameters()}
     trainer(tmp_path, 3).fit(module, batches)
@@ -53,7 +56,7 @@ def test_loss_falls_when_one_batch_is_learned_by_heart(training):
     optimizer = torch.optim.Adam(module.encoder.parameters(), lr=2e-2)
     losses = []
     for _ in range(40):
-        loss = module.losses(batch).own.mean()
+        loss = module.step_outputs(batch).own.loss.mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -87,11 +90,11 @@ def test_resumed_equals_uninterrupted(training, tmp_path, stop_at, objective):
 
 
 def test_a_training_of_constant_rate_goes_on_for_more_steps(training, tmp_path):
-    whole, batches = training(schedule="constant")
+    whole, batches = training(lr_scheduler=constant)
     trainer(tmp_path / "whole", 4).fit(whole, batches)
-    first, batches = training(schedule="constant")
+    first, batches = training(lr_scheduler=constant)
     trainer(tmp_path / "parts", 2).fit(first, batches)
-    more, batches = training(schedule="constant")
+    more, batches = training(lr_scheduler=constant)
     trainer(tmp_path / "parts", 4).fit(more, batches, ckpt_path=tmp_path / "parts" / "last.ckpt", weights_only=True)
     for (name, a), b in zip(whole.encoder.state_dict().items(), more.encoder.state_dict().values(), strict=True):
         assert torch.equal(a, b), name
@@ -162,13 +165,13 @@ def test_dropped_blocks_are_as_if_they_were_not_there(training, dropped):
     module.eval()
     batch = batches.train.batch(0)
     target, keywords, soft = (chance == 0 for chance in dropped)
-    language_model, generator = module._frozen
+    language_model, generator = module.frozen.language_model, module.frozen.generator
     users = batch["users"].repeat_interleave(2)
-    tokens = module.encoder(language_model, module.context.select(users))
-    blocks = [module.targets[batch["target"]] if target else module.empty.expand(len(users))]
-    blocks += [module.keywords[users]] * keywords + [Block(tokens, torch.ones(tokens.shape[:2]).bool())] * soft
+    tokens = module.encoder(language_model, module.histories.select(users))
+    blocks = [module.texts.targets[batch["target"]] if target else module.texts.empty.expand(len(users))]
+    blocks += [module.texts.keywords[users]] * keywords + [Block(tokens, torch.ones(tokens.shape[:2]).bool())] * soft
     by_hand = generator.denoising_loss(batch["latents"], batch["noise"], batch["timesteps"], join(*blocks), 5.0)
-    got = module.losses(batch).own
+    got = module.step_outputs(batch).own.loss
     torch.testing.assert_close(got, by_hand, rtol=1e-3, atol=1e-5)
     module.encoder.zero_grad()
     got.mean().backward()
@@ -183,14 +186,16 @@ def test_impossible_chances_are_refused(drop):
     with pytest.raises(
         PmgError, match=r"objective\.batches\.drop needs a chance from 0 to 1 for target, keywords, soft"
     ):
-        PreferenceBatches([], torch.zeros(1, 1, 1, 1), 10, 1, drop, (1, 1, 1))
+        PreferenceBatches(
+            samples=[], tastes=[], latents=torch.zeros(1, 1, 1, 1), timesteps=10, draws=1, drop=drop, shape=(1, 1, 1)
+        )
 
 
 def test_what_is_not_kept_is_computed_to_the_same_loss(training):
     (kept, batches), (unkept, same) = training(), training(keep=False)
-    assert type(kept.keywords) is not type(unkept.keywords)
+    assert type(kept.texts.keywords) is not type(unkept.texts.keywords)
     for step in range(2):
-        one, other = (m.losses(b.train.batch(step)).own for m, b in ((kept, batches), (unkept, same)))
+        one, other = (m.step_outputs(b.train.batch(step)).own.loss for m, b in ((kept, batches), (unkept, same)))
         torch.testing.assert_close(one, other)
 
 
@@ -212,13 +217,67 @@ def test_every_term_is_logged_and_the_total_is_their_weighted_sum(training, tmp_
         assert total == pytest.approx(denoise + 0.5 * contrast)
 
 
-def test_the_other_user_is_the_next_and_brings_drawing_and_target(training):
+def test_other_users_bring_image_and_target_of_the_next_other_taste(training):
+    module, batches = training(drop=dict.fromkeys(PARTS, 0.0))
+    collate, batch = batches.train.collate, batches.train.batch(0)
+    other = torch.tensor(find_other_users([collate.tastes[user] for user in batch["users"]]))
+    rows = torch.stack([2 * other, 2 * other + 1], 1).flatten()  # 2 samples a user
+    outputs = module.eval().step_outputs(batch)
+    moved = {**batch, **{name: batch[name][rows] for name in ("target", "latents")}}
+    torch.testing.assert_close(outputs.other.loss, module.step_outputs(moved).own.loss, rtol=1e-4, atol=1e-5)
+    assert (outputs.other.loss - outputs.own.loss).abs().max() > 0
+
+
+@pytest.mark.parametrize(("tastes", "others"), [
+    ([0, 1, 2], [1, 2, 0]), ([0, 0, 1], [2, 2, 0]), ([0, 1, 1, 0], [1, 3, 3, 1]), ([0, 0], [0, 1]), ([0], [0]),
+    ([], []),
+])  # fmt: skip
+def test_a_user_of_the_same_taste_is_no_negative(tastes, others):
+    assert find_other_users(tastes) == others
+
+
+def test_examples_of_one_taste_share_their_code(training, emoji):
+    _, batches = training()
+    names = {example.user: example.labels["taste"] for example in emoji.examples("train", users=8)}
+    pairs = list(zip(names.values(), batches.train.collate.tastes[: len(names)], strict=True))
+    assert all((a == b) == (x == y) for a, x in pairs for b, y in pairs)
+
+
+@dataclass(frozen=True)
+class Alignment(ObjectiveTerm):
+    """A term that reads predictions: 1 - cosine of prediction and target."""
+
+    weight: float
+    needs_prediction: ClassVar[bool] = True
+
+    def __call__(self, outputs):
+        denoising = outputs.own.denoising
+        assert denoising.noisy_latents.shape == denoising.prediction.shape
+        cosine = torch.nn.functional.cosine_similarity(denoising.prediction.flatten(1), denoising.target.flatten(1))
+        return 1 - cosine
+
+
+def test_terms_that_declare_it_get_predictions(training):
+    module, batches = training(terms={"denoise": Denoise(1.0), "alignment": Alignment(0.1)})
+    outputs = module.step_outputs(batches.train.batch(0))
+    values = Alignment(0.1)(outputs)
+    assert values.shape == (outputs.samples,)
+    values.mean().backward()
+    assert module.encoder.multimodal_tokens.grad.abs().sum() > 0
+    plain, _ = training()
+    with pytest.raises(PmgError, match="needs_prediction = True"):
+        Alignment(0.1)(plain.step_outputs(batches.train.batch(0)))
+
+
+def test_the_reference_has_no_soft_tokens_and_no_gradient(training):
     module, batches = training(drop=dict.fromkeys(PARTS, 0.0))
     batch = batches.train.batch(0)
-    losses = module.eval().losses(batch)
-    shifted = {**batch, **{name: batch[name].roll(-2, 0) for name in ("target", "latents")}}  # 2 questions a user
-    torch.testing.assert_close(losses.other, module.losses(shifted).own, rtol=1e-4, atol=1e-5)
-    assert (losses.other - losses.own).abs().max() > 0
+    outputs = module.step_outputs(batch)
+    without = module.step_outputs({**batch, "keep_soft": torch.zeros(outputs.samples, dtype=torch.bool)})
+    torch.testing.assert_close(outputs.own_reference.loss, without.own.loss, rtol=1e-3, atol=1e-5)
+    torch.testing.assert_close(outputs.other_reference.loss, without.other.loss, rtol=1e-3, atol=1e-5)
+    assert not outputs.own_reference.loss.requires_grad
+    assert outputs.own.loss.requires_grad
 
 
 class Watch(pl.Callback):

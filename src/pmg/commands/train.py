@@ -21,7 +21,11 @@ from pmg.orchestration.launcher import launch
 from pmg.orchestration.run import Run, tracked
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from omegaconf import DictConfig
+
+    from pmg.training.preference import PreferenceTraining
 
 
 def body(cfg: DictConfig, run: Run) -> float | None:
@@ -35,6 +39,7 @@ def train(cfg: DictConfig, run: Run) -> float | None:
     """Trains the preference encoder in this process, alone or as one of several."""
     from pmg.models.loading.compilation import compile_models
     from pmg.models.loading.device import to_device
+    from pmg.training.preference import FrozenModels
     from pmg.training.preference_setup import build_batches, build_module
 
     encoder = instantiate(cfg.encoder.preference_encoder)
@@ -50,14 +55,15 @@ def train(cfg: DictConfig, run: Run) -> float | None:
             captions = reader.describe([example.target for example in (*train, *validation)])
         known = instantiate(cfg.encoder.evidence)(readings, [*train, *validation], data.images)
         with run.ledger.phase("encode catalogue"):
-            batches, captions = build_batches(
+            batches, texts, text_embeddings = build_batches(
                 train, validation, readings, known, captions, data.images, generator,
                 instantiate(cfg.objective.batches), cfg.objective.users_per_step, cfg.seed or 0,
                 latents_place(cfg), cfg.keep_contexts,
             )  # fmt: skip
         module = build_module(
-            reader.language_model, known, captions, generator, encoder, instantiate(cfg.objective.module)
-        )
+            FrozenModels(reader.language_model, generator), known, texts, text_embeddings, encoder,
+            build_objective(cfg),
+        )  # fmt: skip
         if cfg.compile:
             compile_models(generator, reader.language_model, Path(cfg.paths.cache_dir, "compiled"))
         run.begin()
@@ -69,6 +75,13 @@ def train(cfg: DictConfig, run: Run) -> float | None:
     sign_encoder(run.folder)
     run.tracking.record_artifact("encoder", "model", run.folder / "encoder")
     return run.metrics.get("val/denoise")
+
+
+def build_objective(cfg: DictConfig) -> Callable[..., PreferenceTraining]:
+    """Returns the training module without its models and data."""
+    return instantiate(
+        cfg.objective.module, optimizer=instantiate(cfg.optimizer), lr_scheduler=instantiate(cfg.lr_scheduler)
+    )
 
 
 def main() -> None:

@@ -63,7 +63,8 @@ EXAMPLES = {
 TRAIN = {
     **EVERY,
     **_roles(
-        result="generator objective unseen init_from", unused="split_sizes targets history_items data.users.test"
+        result="generator objective optimizer lr_scheduler unseen init_from",
+        unused="split_sizes targets history_items data.users.test",
     ),
     **READING,
     **TRAINING,
@@ -191,12 +192,12 @@ def _may_change(command: str, key: str, old: Values, new: Values) -> bool:
     if command not in ("train", "pretrain"):
         return False
     if key == "trainer.max_steps":
-        return new.get(SCHEDULE) == "constant" and (new.get(key) or 0) > (old.get(key) or 0)
+        return new.get(SCHEDULE) == CONSTANT and (new.get(key) or 0) > (old.get(key) or 0)
     return key == "trainer.max_time"
 
 
 _METHODS = {"generate": "method", "study": "method", "evaluate": "generate_run.method"}
-SCHEDULE = "objective.module.schedule"
+SCHEDULE, CONSTANT = "lr_scheduler._target_", "pmg.training.optim.constant"
 
 
 def tell_differences(differ: Mapping[str, tuple[Any, Any]], most: int = 6) -> str:

@@ -66,6 +66,16 @@ class SchedulerArguments:
     num_train_timesteps: Count
 
 
+class OptimizerArguments:
+    """What a config may give to the optimizers of torch."""
+
+    lr: Positive
+    weight_decay: NotNegative
+    momentum: Decay
+    betas: Sequence[Decay]
+    eps: NotNegative
+
+
 class LayerArguments:
     """What a config may give to the models of diffusers."""
 
@@ -93,6 +103,9 @@ OTHERS: dict[str, type] = {
     "diffusers.UNet2DConditionModel": LayerArguments,
     "diffusers.UNet2DConditionModel.from_pretrained": LayerArguments,
     "diffusers.DDPMScheduler": SchedulerArguments,
+    "torch.optim.Adam": OptimizerArguments,
+    "torch.optim.AdamW": OptimizerArguments,
+    "torch.optim.SGD": OptimizerArguments,
 }
 """Ranges of the arguments of other packages' classes, by target."""
 

@@ -177,6 +177,8 @@ class TrainConfig(ExamplesConfig):
     """
 
     objective: Any = ranged(None, users_per_step=Count)
+    optimizer: Any = None
+    lr_scheduler: Any = None
     trainer: Any = None
     callbacks: Any = None
     unseen: Any = None

@@ -12,7 +12,7 @@ from pmg.models.diffusion.conditioning import Block, join
 from pmg.models.diffusion.generator import Generator
 from pmg.models.language.language_model import LanguageModel
 from pmg.training.memory_forecast import ENCODE_AT_ONCE, READ_AT_ONCE, Sizes, build_phases, empty_encoder
-from pmg.training.objective import Term
+from pmg.training.objective import ObjectiveTerm
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Operations:
 
 
 def count_operations(
-    language_model: LanguageModel, generator: Generator, sizes: Sizes, terms: Mapping[str, Term]
+    language_model: LanguageModel, generator: Generator, sizes: Sizes, terms: Mapping[str, ObjectiveTerm]
 ) -> Operations:
     """Counts on models without weights (`pmg.models.loading.meta_models`).
 

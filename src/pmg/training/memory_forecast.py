@@ -18,8 +18,9 @@ from pmg.models.language.grouped_attention import additive_mask
 from pmg.models.language.language_model import LanguageModel
 from pmg.models.loading.memory_tracker import FusedAttention, LiveBytes, weight_bytes
 from pmg.models.preference.preference_encoder import PreferenceEncoder
-from pmg.training.objective import Term
-from pmg.training.preference import PARTS, PreferenceTraining
+from pmg.training.objective import ObjectiveTerm
+from pmg.training.optim import adamw, constant
+from pmg.training.preference import PARTS, EncodedTexts, FrozenModels, PreferenceTraining
 
 READ_AT_ONCE = 32  # histories in one pass, as `LanguageModel.prefill` reads them on a GPU; a processor takes fewer
 ENCODE_AT_ONCE = 32  # images in one pass, as `encode_drawings` gives them
@@ -81,7 +82,7 @@ class Estimate:
 
 def estimate_training(
     language_model: LanguageModel, generator: Generator, weights: dict[str, int], sizes: Sizes,
-    terms: Mapping[str, Term],
+    terms: Mapping[str, ObjectiveTerm],
 ) -> Estimate:  # fmt: skip
     """Forecasts a ``pmg-train``.
 
@@ -117,7 +118,7 @@ def context_bytes(language_model: LanguageModel, tokens: int) -> int:
 
 def build_phases(
     encoder: PreferenceEncoder, language_model: LanguageModel, generator: Generator, sizes: Sizes,
-    terms: Mapping[str, Term],
+    terms: Mapping[str, ObjectiveTerm],
 ) -> dict[str, Callable[[], object]]:  # fmt: skip
     """What a training does, by name: `READ_AT_ONCE` histories, a batch of images, one step."""
     return {
@@ -149,23 +150,26 @@ def _encode(generator: Generator) -> None:
 
 def _step(
     encoder: PreferenceEncoder, language_model: LanguageModel, generator: Generator, sizes: Sizes,
-    terms: Mapping[str, Term],
+    terms: Mapping[str, ObjectiveTerm],
 ) -> None:  # fmt: skip
     """One step of the true module, forward and backward."""
     users, questions = sizes.users_per_step, sizes.users_per_step * sizes.draws
     target, words = _block(questions, sizes.target_tokens, sizes), _block(users, sizes.keyword_tokens, sizes)
     empty = _block(1, sizes.target_tokens, sizes)
     context = _context(language_model, users, sizes.history_tokens)
-    module = PreferenceTraining(encoder, language_model, generator, context, target, words, empty, 0.0, 5.0, terms)
+    module = PreferenceTraining(
+        encoder=encoder, frozen=FrozenModels(language_model, generator), histories=context,
+        texts=EncodedTexts(target, words, empty), terms=terms, optimizer=adamw(1e-3), lr_scheduler=constant,
+    )  # fmt: skip
     latents = torch.zeros(questions, *generator.latent_shape)
     keep = {f"keep_{part}": torch.ones(questions, dtype=torch.bool) for part in PARTS}
     batch = {
-        "users": torch.arange(users), "target": torch.arange(questions), "next_target": torch.arange(questions),
-        "latents": latents, "next_latents": latents, "noise": latents,
+        "users": torch.arange(users), "target": torch.arange(questions), "other_target": torch.arange(questions),
+        "latents": latents, "other_latents": latents, "noise": latents,
         "timesteps": torch.ones(questions, dtype=torch.long), **keep,
     }  # fmt: skip
-    losses = module.losses(batch)
-    sum(term.weight * term(losses).mean() for term in terms.values()).backward()
+    outputs = module.step_outputs(batch)
+    sum(term.weight * term(outputs).mean() for term in terms.values()).backward()
 
 
 def _block(rows: int, tokens: int, sizes: Sizes) -> Block:

@@ -1,6 +1,7 @@
-"""The objective of the preference training: terms with weights, any number of them.
+"""The training objective: a weighted sum of terms, each of which maps the outputs of a training step to `(B,)` losses.
 
-Shapes: `U` users a batch, `K` questions (target, noise, timestep) a user, `B = U * K`, a user's questions together.
+Shapes: `U` users a batch, `K` samples (target, noise, timestep) a user, `B = U * K` with a user's samples in a row,
+`n` soft tokens, `D` width of the text encoder, `C, h, w` latents.
 """
 
 from __future__ import annotations
@@ -8,55 +9,115 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal, Protocol
+from typing import ClassVar, Literal, Protocol
 
 from torch import Tensor
 
 from pmg.configuration.ranges import NotNegative
+from pmg.domain import PmgError
 from pmg.losses import margin_contrast
+from pmg.models.diffusion.conditioning import Block, Condition
+from pmg.models.diffusion.generator import DenoisingOutputs
 
-Whose = Literal["own", "next"]
-
-
-class Losses:
-    """Denoising losses that a batch can be asked for, each computed once.
-
-    Args:
-        ask: gives the loss of each preference, `(B,)`, on drawings asked for by their targets in words: its user's
-            ``own`` or the ``next`` user's; noise, timesteps and dropped blocks stay where they are.
-        questions: B.
-    """
-
-    def __init__(self, ask: Callable[[Whose], Tensor], questions: int) -> None:
-        self.ask, self.questions = ask, questions
-
-    @cached_property
-    def own(self) -> Tensor:
-        """Each user's own questions, `(B,)`."""
-        return self.ask("own")
-
-    @cached_property
-    def other(self) -> Tensor:
-        """The next user's questions, asked of each user's preference, `(B,)`."""
-        return self.ask("next")
-
-
-class Term(Protocol):
-    """One part of the objective.
-
-    Attributes:
-        weight: its factor in the sum.
-    """
-
-    weight: float
-
-    def __call__(self, losses: Losses) -> Tensor:
-        """Returns the term for each question, `(B,)`."""
+ImageOwner = Literal["own", "other"]
+"""Whose image and target words a preference is evaluated on: the same user's, or another user's."""
 
 
 @dataclass(frozen=True)
-class Denoise:
-    """The denoising loss of the user's own truth: how the soft branch learns what a user likes.
+class SampleOutputs:
+    """The generator's outputs for one batch of samples.
+
+    Attributes:
+        condition: what the generator was conditioned on, B rows.
+        loss: weighted denoising loss of each sample, `(B,)`.
+        details: noisy latents, prediction and target; None unless a term declares `needs_prediction`.
+    """
+
+    condition: Condition
+    loss: Tensor
+    details: DenoisingOutputs | None = None
+
+    @property
+    def denoising(self) -> DenoisingOutputs:
+        """Noisy latents, prediction and target, `(B, C, h, w)` each.
+
+        Raises:
+            PmgError: no term of the objective declares that it needs them.
+        """
+        if self.details is None:
+            raise PmgError(
+                "an objective term reads predictions without declaring it. Set `needs_prediction = True` in its class"
+            )
+        return self.details
+
+
+class StepOutputs:
+    """What objective terms can compute with: everything is computed once, when the first term reads it.
+
+    Args:
+        soft_tokens: of each user, `(U, n, D)`, with gradients.
+        keywords: encoded preference keywords of each user, U rows, none dropped.
+        samples_per_user: K.
+        evaluate: runs the generator on the images of ``own`` or ``other`` users; the second argument tells whether
+            with the soft tokens (else without them and without gradients).
+    """
+
+    def __init__(
+        self, soft_tokens: Tensor, keywords: Block, samples_per_user: int,
+        evaluate: Callable[[ImageOwner, bool], SampleOutputs],
+    ) -> None:  # fmt: skip
+        self.soft_tokens, self.keywords, self.samples_per_user = soft_tokens, keywords, samples_per_user
+        self._evaluate = evaluate
+
+    @property
+    def samples(self) -> int:
+        """B."""
+        return len(self.soft_tokens) * self.samples_per_user
+
+    @cached_property
+    def own(self) -> SampleOutputs:
+        """Each preference on its own user's images."""
+        return self._evaluate("own", True)
+
+    @cached_property
+    def other(self) -> SampleOutputs:
+        """Each preference on the images and target words of a user of another taste in the batch.
+
+        Noise, timesteps and dropped blocks are those of `own`. A user without such a neighbour keeps the own images.
+        Costs one more pass of the generator.
+        """
+        return self._evaluate("other", True)
+
+    @cached_property
+    def own_reference(self) -> SampleOutputs:
+        """As `own`, without soft tokens and without gradients: the reference of preference optimisation."""
+        return self._evaluate("own", False)
+
+    @cached_property
+    def other_reference(self) -> SampleOutputs:
+        """As `other`, without soft tokens and without gradients."""
+        return self._evaluate("other", False)
+
+
+class ObjectiveTerm(Protocol):
+    """One term of the objective; a class that inherits from this one, or has the same attributes.
+
+    Attributes:
+        weight: its factor in the sum.
+        needs_prediction: whether it reads `SampleOutputs.denoising`, which only generators that predict noise have.
+    """
+
+    weight: float
+    needs_prediction: ClassVar[bool] = False
+
+    def __call__(self, outputs: StepOutputs) -> Tensor:
+        """Returns the term's value for each sample, `(B,)`, or for each user, `(U,)`; its mean is minimised."""
+        ...
+
+
+@dataclass(frozen=True)
+class Denoise(ObjectiveTerm):
+    """The denoising loss on images that the user likes: how the soft tokens learn a preference.
 
     Attributes:
         weight: its factor in the sum.
@@ -64,19 +125,19 @@ class Denoise:
 
     weight: NotNegative
 
-    def __call__(self, losses: Losses) -> Tensor:
-        """Returns the term for each question, `(B,)`."""
-        return losses.own
+    def __call__(self, outputs: StepOutputs) -> Tensor:
+        """Returns the loss of each sample, `(B,)`."""
+        return outputs.own.loss
 
 
 @dataclass(frozen=True)
-class Contrast:
-    """Other users' items: with a user's soft tokens, the loss on somebody else's truth should be higher by a margin.
+class Contrast(ObjectiveTerm):
+    """Hinge loss: with a user's soft tokens, another user's images should have a loss higher by a margin.
 
-    The somebody else is the next user of the batch, which is shuffled; the other drawing is asked for by its own
-    target words, so that the preference alone is at odds with it. Bounded, unlike the benchmark's; see
-    `pmg.losses.margin_contrast`. Costs one more pass of the denoiser. A batch of one user has no other: there the
-    term is the margin itself, without a gradient.
+    The other user is one of the batch who has another taste, as far as the data has labels of tastes; the other image
+    comes with its own target words, so that the preference alone contradicts it. Bounded, unlike the benchmark's loss;
+    see `pmg.losses.margin_contrast`. Costs one more pass of the generator. Where a batch holds no user of another
+    taste, the term is the margin itself, and its gradient 0.
 
     Attributes:
         weight: its factor in the sum.
@@ -86,6 +147,6 @@ class Contrast:
     weight: NotNegative
     margin: NotNegative
 
-    def __call__(self, losses: Losses) -> Tensor:
-        """Returns the term for each question, `(B,)`."""
-        return margin_contrast(losses.own, losses.other, self.margin)
+    def __call__(self, outputs: StepOutputs) -> Tensor:
+        """Returns the hinge of each sample, `(B,)`."""
+        return margin_contrast(outputs.own.loss, outputs.other.loss, self.margin)

@@ -1,71 +1,116 @@
-"""Optimisers and learning-rate schedules shared by the training modules."""
+"""Optimizers and learning-rate schedules, as the partials that configs give.
+
+`conf/optimizer` holds partials of optimizers (torch's, or others'), `conf/lr_scheduler` of the functions below; a
+training module supplies the parameters and the number of steps.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
+from typing import Any, Protocol
 
 import pytorch_lightning as pl
 import torch
 from torch import nn
-from transformers import get_constant_schedule_with_warmup, get_wsd_schedule
+from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
+from torch.optim.optimizer import Optimizer
+from transformers import get_constant_schedule_with_warmup, get_cosine_schedule_with_warmup, get_wsd_schedule
 
+from pmg.configuration.ranges import CountOrZero, Share
 from pmg.domain import require_positive
 
-WARMUP = 20  # steps
+
+class OptimizerPartial(Protocol):
+    """Makes an optimizer, e.g. ``functools.partial(torch.optim.AdamW, lr=1e-3)``."""
+
+    def __call__(self, params: Iterable[nn.Parameter], /) -> Optimizer:
+        """Returns the optimizer of `params`."""
+        ...
 
 
-def one_cycle(
-    module: pl.LightningModule, parameters: Iterable[nn.Parameter], peak: float, weight_decay: float = 0.01
-) -> dict:
-    """AdamW whose learning rate rises for 5 % of the run and then falls to nothing (Smith & Topin 2018).
+class SchedulerPartial(Protocol):
+    """Makes a learning-rate schedule, e.g. ``functools.partial(one_cycle, warmup=0.05)``."""
+
+    def __call__(self, optimizer: Optimizer, /, *, total_steps: int) -> LRScheduler:
+        """Returns the schedule of `optimizer` over `total_steps` optimizer steps; it is stepped after each of them."""
+        ...
+
+
+def configure_optimizers(
+    module: pl.LightningModule, parameters: Iterable[nn.Parameter], optimizer: OptimizerPartial,
+    lr_scheduler: SchedulerPartial,
+) -> Any:  # fmt: skip
+    """Returns what `LightningModule.configure_optimizers` returns: an optimizer, and its schedule stepped each step.
+
+    Args:
+        module: attached to a trainer, which knows the number of steps.
+        parameters: those that are trained.
+        optimizer: makes the optimizer.
+        lr_scheduler: makes the schedule.
 
     Raises:
-        PmgError: the run has no steps, or no end.
+        PmgError: the trainer has no steps, or no end.
     """
     require_positive(**{"trainer.max_steps": module.trainer.max_steps})
-    optimizer = torch.optim.AdamW(parameters, lr=peak, weight_decay=weight_decay)
-    total = int(module.trainer.estimated_stepping_batches)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=peak, total_steps=total, pct_start=0.05)
-    return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+    built = optimizer(parameters)
+    schedule = lr_scheduler(built, total_steps=int(module.trainer.estimated_stepping_batches))
+    return {"optimizer": built, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
-def constant(
-    module: pl.LightningModule, parameters: Iterable[nn.Parameter], peak: float, weight_decay: float = 0.01
-) -> dict:
-    """AdamW whose learning rate rises for `WARMUP` steps and stays: a training may go on for more steps."""
-    require_positive(**{"trainer.max_steps": module.trainer.max_steps})
-    optimizer = torch.optim.AdamW(parameters, lr=peak, weight_decay=weight_decay)
-    schedule = get_constant_schedule_with_warmup(optimizer, WARMUP)
-    return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+def adamw(learning_rate: float, weight_decay: float = 0.01) -> OptimizerPartial:
+    """Returns a partial of torch's AdamW."""
+    return partial(torch.optim.AdamW, lr=learning_rate, weight_decay=weight_decay)
+
+
+def one_cycle(optimizer: Optimizer, *, total_steps: int, warmup: Share = 0.05) -> LRScheduler:
+    """Returns a schedule that rises to the optimizer's learning rate and anneals to almost 0 (Smith & Topin 2018).
+
+    AdamW's first beta is cycled between 0.85 and 0.95 the other way.
+
+    Args:
+        optimizer: its learning rate is the peak.
+        total_steps: of the training.
+        warmup: share of the steps in which the rate rises.
+    """
+    peak = [group["lr"] for group in optimizer.param_groups]
+    return OneCycleLR(optimizer, max_lr=peak, total_steps=total_steps, pct_start=warmup)
+
+
+def constant(optimizer: Optimizer, *, total_steps: int, warmup_steps: CountOrZero = 20) -> LRScheduler:
+    """Returns a schedule that rises linearly and stays: a resumed training may have more steps.
+
+    Args:
+        optimizer: its learning rate is the peak.
+        total_steps: not used.
+        warmup_steps: steps in which the rate rises.
+    """
+    return get_constant_schedule_with_warmup(optimizer, warmup_steps)
+
+
+def cosine(optimizer: Optimizer, *, total_steps: int, warmup: Share = 0.05) -> LRScheduler:
+    """Returns a schedule that rises linearly and falls to 0 as half a cosine (Loshchilov & Hutter 2017).
+
+    Args:
+        optimizer: its learning rate is the peak.
+        total_steps: of the training.
+        warmup: share of the steps in which the rate rises.
+    """
+    return get_cosine_schedule_with_warmup(optimizer, round(total_steps * warmup), total_steps)
 
 
 def warmup_stable_decay(
-    module: pl.LightningModule,
-    parameters: Iterable[nn.Parameter],
-    peak: float,
-    decay: float,
-    weight_decay: float = 0.01,
-) -> dict:
-    """AdamW whose learning rate rises for 2 % of the run, stays, and falls in the last part (Hu et al. 2024).
+    optimizer: Optimizer, *, total_steps: int, warmup: Share = 0.02, decay: Share = 0.2
+) -> LRScheduler:
+    """Returns a schedule that rises linearly, stays, and falls at the end (Hu et al. 2024).
 
-    A training without decay goes on from its weights as if it had never stopped.
+    A checkpoint from before the fall can be trained for longer without loss.
 
     Args:
-        module: in training.
-        parameters: of the optimiser.
-        peak: learning rate.
-        decay: share of the run in which it falls.
-        weight_decay: of AdamW.
-
-    Raises:
-        PmgError: the run has no steps, or no end.
+        optimizer: its learning rate is the peak.
+        total_steps: of the training.
+        warmup: share of the steps in which the rate rises, at least one step.
+        decay: share of the steps in which it falls.
     """
-    require_positive(**{"trainer.max_steps": module.trainer.max_steps})
-    optimizer = torch.optim.AdamW(parameters, lr=peak, weight_decay=weight_decay)
-    total = int(module.trainer.estimated_stepping_batches)
-    warmup, falling = max(1, round(total * 0.02)), round(total * decay)
-    schedule = get_wsd_schedule(optimizer, warmup, falling, num_stable_steps=total - warmup - falling)
-    return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
-
-
-SCHEDULES = {"one_cycle": one_cycle, "constant": constant}
+    rising, falling = max(1, round(total_steps * warmup)), round(total_steps * decay)
+    return get_wsd_schedule(optimizer, rising, falling, num_stable_steps=total_steps - rising - falling)

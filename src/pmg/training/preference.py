@@ -1,11 +1,12 @@
-"""Trains PMG's preference encoder: denoising loss through the frozen denoiser and language model.
+"""Trains the preference encoder: denoising loss through the frozen denoiser and language model.
 
-Shapes: `U` users a batch, `K` draws (target, noise, timestep) a user, `B = U * K`.
+Shapes: `U` users a batch, `K` samples (target, noise, timestep) a user, `B = U * K`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import pytorch_lightning as pl
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from pmg.configuration.ranges import Count, Decay, Positive, Share
 from pmg.domain import PmgError
-from pmg.models.diffusion.conditioning import Block, drop_target, join
+from pmg.models.diffusion.conditioning import Block, Condition, drop_target, join
 from pmg.models.diffusion.generator import Generator
 from pmg.models.diffusion.text_encoder import UnkeptTexts
 from pmg.models.language.language_model import LanguageModel
@@ -24,21 +25,32 @@ from pmg.preferences.contexts import Contexts
 from pmg.training.datamodule import Batch
 from pmg.training.ema import AveragedWeights
 from pmg.training.latents import Latents
-from pmg.training.objective import Losses, Term, Whose
-from pmg.training.optim import SCHEDULES
+from pmg.training.objective import ImageOwner, ObjectiveTerm, SampleOutputs, StepOutputs
+from pmg.training.optim import OptimizerPartial, SchedulerPartial, configure_optimizers
 
 PARTS = ("target", "keywords", "soft")
 
 
+def find_other_users(tastes: Sequence[int]) -> list[int]:
+    """Returns for each user of a batch the position of the next one with another taste, cyclically.
+
+    A user of whom the batch holds no such neighbour gets the own position.
+    """
+    count = len(tastes)
+    following = ([(place + step) % count for step in range(1, count)] for place in range(count))
+    return [next((p for p in some if tastes[p] != tastes[own]), own) for own, some in enumerate(following)]
+
+
 class PreferenceBatches:
-    """Collates users into batches of denoising questions.
+    """Collates users into batches of denoising samples.
 
     Args:
-        questions: for each user the rows of their truths in `latents` and of their targets in the target block.
-        latents: normalised latents of the drawings, `(N, C, h, w)`.
+        samples: for each user the pairs (row of an image in `latents`, row of its target in the target block).
+        tastes: for each user a name of the taste; users with equal names are no negatives of each other.
+        latents: normalised latents of the images, `(N, C, h, w)`.
         timesteps: number of the scheduler's timesteps.
-        draws: K, questions a user.
-        drop: chance to drop each of target, keywords and soft tokens.
+        draws: K, samples a user.
+        drop: probability to drop each of target, keywords and soft tokens.
         shape: of a latent, `(C, h, w)`.
 
     Raises:
@@ -46,46 +58,46 @@ class PreferenceBatches:
     """
 
     def __init__(
-        self,
-        questions: Sequence[Sequence[tuple[int, int]]],
-        latents: Latents,
-        timesteps: int,
-        draws: Count,
-        drop: Mapping[str, Share],
-        shape: tuple[int, int, int],
-    ) -> None:
+        self, *, samples: Sequence[Sequence[tuple[int, int]]], tastes: Sequence[str], latents: Latents, timesteps: int,
+        draws: Count, drop: Mapping[str, Share], shape: tuple[int, int, int],
+    ) -> None:  # fmt: skip
         if set(drop) != set(PARTS) or not all(0 <= chance <= 1 for chance in drop.values()):
             raise PmgError(f"objective.batches.drop needs a chance from 0 to 1 for {', '.join(PARTS)}, got {drop}")
-        self.questions = [torch.tensor(pairs) for pairs in questions]
+        self.samples = [torch.tensor(pairs) for pairs in samples]
+        codes = {name: code for code, name in enumerate(dict.fromkeys(tastes))}
+        self.tastes = [codes[name] for name in tastes]
         self.latents, self.timesteps, self.draws, self.drop, self.shape = latents, timesteps, draws, drop, shape
 
-    def __call__(self, users: Tensor, generator: torch.Generator) -> Batch:
-        """A batch for `users` `(U,)`, without its latents; all its randomness comes from `generator`."""
-        chosen = [self.questions[user] for user in users.tolist()]
-        picks = [torch.randint(len(pairs), (self.draws,), generator=generator) for pairs in chosen]
-        truth, target = torch.cat([pairs[pick] for pairs, pick in zip(chosen, picks, strict=True)]).T
+    def __call__(self, users: Tensor, rng: torch.Generator) -> Batch:
+        """Returns a batch for `users` `(U,)`, without its latents; all its randomness comes from `rng`."""
+        rows = users.tolist()
+        chosen = [self.samples[user] for user in rows]
+        drawn = [torch.randint(len(pairs), (self.draws,), generator=rng) for pairs in chosen]
+        image, target = torch.cat([pairs[rows] for pairs, rows in zip(chosen, drawn, strict=True)]).T
+        # of the whole batch: the other user may be in another process's part
+        other = torch.tensor(find_other_users([self.tastes[user] for user in rows]))
         batch = {
             "users": users,
             "target": target,
-            "truth": truth,
-            "next_target": target.roll(-self.draws),  # the next user's, who may be in another process's share
-            "next_truth": truth.roll(-self.draws),
-            "noise": torch.randn(len(truth), *self.shape, generator=generator),
-            "timesteps": torch.randint(self.timesteps, (len(truth),), generator=generator),
+            "image": image,
+            "other_target": target.view(-1, self.draws)[other].flatten(),
+            "other_image": image.view(-1, self.draws)[other].flatten(),
+            "noise": torch.randn(len(image), *self.shape, generator=rng),
+            "timesteps": torch.randint(self.timesteps, (len(image),), generator=rng),
         }
         for part in PARTS:
-            batch[f"keep_{part}"] = torch.rand(len(truth), generator=generator) >= self.drop[part]
+            batch[f"keep_{part}"] = torch.rand(len(image), generator=rng) >= self.drop[part]
         return batch
 
     def read(self, batch: Batch) -> Batch:
-        """The batch, or a share of it, with latents instead of their rows."""
-        truths = [batch["truth"], batch["next_truth"]]
-        own, others = self.latents[torch.cat(truths)].split([len(rows) for rows in truths])
-        kept = {name: part for name, part in batch.items() if name not in ("truth", "next_truth")}
-        return {**kept, "latents": own, "next_latents": others}
+        """Returns the batch, or a process's part of it, with latents in place of their rows."""
+        rows = [batch["image"], batch["other_image"]]
+        own, other = self.latents[torch.cat(rows)].split([len(some) for some in rows])
+        rest = {name: part for name, part in batch.items() if name not in ("image", "other_image")}
+        return {**rest, "latents": own, "other_latents": other}
 
     def fixed(self, users: Tensor, batch_size: int, seed: int) -> list[Batch]:
-        """Validation batches with nothing dropped and noise that never changes."""
+        """Returns validation batches with nothing dropped and noise that never changes."""
         batches = []
         for number, part in enumerate(users.split(batch_size)):
             batch = self.read(self(part, torch.Generator().manual_seed(seed + number)))
@@ -93,112 +105,134 @@ class PreferenceBatches:
         return batches
 
 
+@dataclass(frozen=True)
+class FrozenModels:
+    """The models through which the loss is computed; never trained, never in a checkpoint.
+
+    Attributes:
+        language_model: computes soft tokens behind cached histories.
+        generator: its denoising loss is the objective.
+    """
+
+    language_model: LanguageModel
+    generator: Generator
+
+
+@dataclass(frozen=True)
+class EncodedTexts:
+    """The encoded texts of a training.
+
+    Attributes:
+        targets: target keywords, one row a concept.
+        keywords: preference keywords, one row a user.
+        empty: the empty text, one row.
+    """
+
+    targets: Block
+    keywords: Block | UnkeptTexts
+    empty: Block
+
+
 class PreferenceTraining(pl.LightningModule):
-    """Trains the soft branch; everything else is frozen and stays out of checkpoints.
+    """Trains the preference encoder; everything else is frozen and not part of checkpoints.
 
     Args:
         encoder: the trainable part.
-        language_model: frozen; reads soft tokens behind cached histories.
-        generator: frozen; its denoising loss is the objective.
-        context: what is known of all users, training and validation: their histories, or the images in them.
-        targets: encoded target keywords.
-        keywords: encoded preference keywords, one row a user.
-        empty: the encoded empty text, one row.
-        learning_rate: its peak.
+        frozen: language model and generator.
+        histories: of all users, training and validation: cached contexts, or features of the images.
+        texts: encoded targets and keywords.
+        terms: of the objective, by name; each is logged under its name.
+        optimizer: makes the optimizer.
+        lr_scheduler: makes the learning-rate schedule.
         snr_gamma: min-SNR ceiling, or None.
-        terms: what is minimised, by name; each is logged under its name.
         ema_decay: decay of the moving average of the encoder's weights, which is validated and kept; None keeps
             the last weights.
-        schedule: of the learning rate, see `pmg.training.optim.SCHEDULES`.
 
     Raises:
-        PmgError: there are no terms, or there is no such schedule.
+        PmgError: there are no terms.
     """
 
     def __init__(
-        self,
-        encoder: PreferenceEncoder | ImagePromptEncoder,
-        language_model: LanguageModel,
-        generator: Generator,
-        context: Contexts | HistoryFeatures,
-        targets: Block,
-        keywords: Block | UnkeptTexts,
-        empty: Block,
-        learning_rate: Positive,
-        snr_gamma: Positive | None,
-        terms: Mapping[str, Term],
+        self, *, encoder: PreferenceEncoder | ImagePromptEncoder, frozen: FrozenModels,
+        histories: Contexts | HistoryFeatures, texts: EncodedTexts, terms: Mapping[str, ObjectiveTerm],
+        optimizer: OptimizerPartial, lr_scheduler: SchedulerPartial, snr_gamma: Positive | None = 5.0,
         ema_decay: Decay | None = None,
-        schedule: str = "one_cycle",
-    ) -> None:
+    ) -> None:  # fmt: skip
         super().__init__()
         if not terms:
             raise PmgError("objective.module.terms is empty: name at least one term, e.g. objective=denoise")
-        if schedule not in SCHEDULES:
-            raise PmgError(f"objective.module.schedule: no schedule '{schedule}'. Use one of {', '.join(SCHEDULES)}")
-        self.schedule = SCHEDULES[schedule]
         self.encoder = encoder
-        self._frozen = (language_model, generator)  # in a tuple: not sub-modules, so never saved or trained
-        self.context, self.targets, self.keywords, self.empty = context, targets, keywords, empty
-        self.learning_rate, self.snr_gamma, self.terms = learning_rate, snr_gamma, terms
+        self.frozen = frozen  # a dataclass: its models are no sub-modules, so never saved or trained
+        self.histories, self.texts, self.terms = histories, texts, terms
+        self.optimizer, self.lr_scheduler, self.snr_gamma = optimizer, lr_scheduler, snr_gamma
+        self.needs_prediction = any(term.needs_prediction for term in terms.values())
         decays = [] if ema_decay is None else [ema_decay]
         self.averages = [AveragedWeights(encoder, decay, self._fit_to_sample) for decay in decays]
 
     @property
     def language_model(self) -> LanguageModel:
         """The frozen language model."""
-        return self._frozen[0]
+        return self.frozen.language_model
 
     def transfer_batch_to_device(self, batch: Batch, *_: object) -> Batch:
-        """Leaves batches where histories and texts lie, on the processor; what a step needs is moved by itself."""
+        """Leaves batches on the CPU, beside histories and texts; a step moves what it needs by itself."""
         return batch
 
-    def losses(self, batch: Batch) -> Losses:
-        """What the terms can ask of a batch; soft tokens are computed once for all of them."""
-        language_model, generator = self._frozen
-        tokens = self.encoder(language_model, self.context.select(batch["users"]))
-        draws = len(batch["target"]) // len(batch["users"])
-        everywhere = torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
-        soft = Block(tokens, everywhere).repeat(draws).masked(batch["keep_soft"].to(tokens.device))
-        words = self.keywords[batch["users"]].repeat(draws).masked(batch["keep_keywords"]).to(tokens.device)
+    def step_outputs(self, batch: Batch) -> StepOutputs:
+        """Returns what the terms compute with; the soft tokens are computed here, once for all of them."""
+        tokens = self.encoder(self.language_model, self.histories.select(batch["users"]))
+        keywords = self.texts.keywords[batch["users"]]
+        samples_per_user = len(batch["target"]) // len(batch["users"])
+        present = torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
+        soft = Block(tokens, present).repeat(samples_per_user).masked(batch["keep_soft"].to(tokens.device))
+        words = keywords.repeat(samples_per_user).masked(batch["keep_keywords"]).to(tokens.device)
 
-        def ask(whose: Whose) -> Tensor:
-            prefix = "next_" if whose == "next" else ""
-            targets = drop_target(self.targets[batch[f"{prefix}target"]], self.empty, batch["keep_target"])
-            condition = join(targets.to(tokens.device), words, soft)
-            latents = batch[f"{prefix}latents"]
-            return generator.denoising_loss(latents, batch["noise"], batch["timesteps"], condition, self.snr_gamma)
+        def evaluate(owner: ImageOwner, with_soft: bool) -> SampleOutputs:
+            with torch.set_grad_enabled(with_soft and torch.is_grad_enabled()):
+                prefix = "other_" if owner == "other" else ""
+                targets = self.texts.targets[batch[f"{prefix}target"]]
+                targets = drop_target(targets, self.texts.empty, batch["keep_target"]).to(tokens.device)
+                condition = join(targets, words, soft) if with_soft else join(targets, words)
+                return self._denoise(batch, batch[f"{prefix}latents"], condition)
 
-        return Losses(ask, len(batch["target"]))
+        return StepOutputs(tokens, keywords, samples_per_user, evaluate)
 
-    def loss(self, batch: Batch, stage: str) -> Tensor:
-        """The objective, averaged over a batch's questions; logs it and each of its terms."""
-        losses = self.losses(batch)
-        means = {name: term(losses).mean() for name, term in self.terms.items()}
+    def _denoise(self, batch: Batch, latents: Tensor, condition: Condition) -> SampleOutputs:
+        generator, arguments = self.frozen.generator, (latents, batch["noise"], batch["timesteps"], condition)
+        if not self.needs_prediction:
+            return SampleOutputs(condition, generator.denoising_loss(*arguments, self.snr_gamma))
+        details = generator.denoising_outputs(*arguments, self.snr_gamma)
+        return SampleOutputs(condition, details.loss, details)
+
+    def objective(self, batch: Batch, stage: str) -> Tensor:
+        """Returns the weighted sum of the terms' means, a scalar; logs it and each of its terms."""
+        outputs = self.step_outputs(batch)
+        means = {name: term(outputs).mean() for name, term in self.terms.items()}
         total = sum(term.weight * means[name] for name, term in self.terms.items())
         named = {f"{stage}/{name}": mean for name, mean in means.items()}
-        self.log_dict(named, prog_bar=True, batch_size=losses.questions, sync_dist=True)
-        self.log(f"{stage}/total", total, batch_size=losses.questions, sync_dist=True)
+        self.log_dict(named, prog_bar=True, batch_size=outputs.samples, sync_dist=True)
+        self.log(f"{stage}/total", total, batch_size=outputs.samples, sync_dist=True)
         return total
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
-        """One step."""
-        return self.loss(batch, "train")
+        """Returns the objective of one step."""
+        return self.objective(batch, "train")
 
     def validation_step(self, batch: Batch, _: int) -> None:
-        """The objective on users that training doesn't see, with fixed noise and timesteps."""
+        """Logs the objective on users that training doesn't see, with fixed noise and timesteps."""
         with uncompiled():  # without gradients it would be compiled once more
-            self.loss(batch, "val")
+            self.objective(batch, "val")
 
     def configure_callbacks(self) -> list[pl.Callback]:
-        """The moving average, where there is one."""
+        """Returns the moving average, where there is one."""
         return list(self.averages)
 
     def configure_optimizers(self) -> dict:
-        """AdamW on the schedule."""
-        return self.schedule(self, self.encoder.parameters(), self.learning_rate)
+        """Returns optimizer and schedule of the encoder's parameters."""
+        return configure_optimizers(self, self.encoder.parameters(), self.optimizer, self.lr_scheduler)
 
     def finish(self, users: Tensor, batch_size: int = 50) -> None:
-        """Takes the moving average and fits the statistics to `users` `(U,)`: what is left once training is over."""
+        """Takes the moving average and fits the running statistics to `users` `(U,)`, once training is over."""
         for average in self.averages:
             average.copy()
         self._fit(users, batch_size)
@@ -209,7 +243,8 @@ class PreferenceTraining(pl.LightningModule):
 
     def _fit(self, users: Tensor, batch_size: int) -> None:
         self.encoder.eval()
-        language_model, _ = self._frozen
         with torch.no_grad(), uncompiled():
-            parts = [self.encoder.states(language_model, self.context.select(u)) for u in users.split(batch_size)]
+            parts = [
+                self.encoder.states(self.language_model, self.histories.select(u)) for u in users.split(batch_size)
+            ]
         self.encoder.fit_statistics(torch.cat(parts))

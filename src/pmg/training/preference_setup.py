@@ -3,43 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from pmg.data.dataset import ImageStore
 from pmg.domain import Example, Keywords, require_positive
-from pmg.models.diffusion.conditioning import Block
 from pmg.models.diffusion.generator import Generator
 from pmg.models.diffusion.text_encoder import UnkeptTexts
-from pmg.models.language.language_model import LanguageModel
 from pmg.models.preference.image_prompt import HistoryFeatures, ImagePromptEncoder
 from pmg.models.preference.preference_encoder import PreferenceEncoder
 from pmg.preferences.contexts import Contexts
 from pmg.preferences.reader import Readings
 from pmg.training.datamodule import RowsDataModule, ShuffledRows
 from pmg.training.latents import encode_drawings
-from pmg.training.preference import PreferenceBatches, PreferenceTraining
+from pmg.training.preference import EncodedTexts, FrozenModels, PreferenceBatches, PreferenceTraining
 
 SAMPLE = 50  # users who set the scales that an encoder starts with
-
-
-@dataclass(frozen=True)
-class Captions:
-    """Encoded texts of a training.
-
-    Attributes:
-        targets: target keywords, one row a concept.
-        keywords: preference keywords, one row a profile.
-        empty: the empty text, one row.
-        sample: tokens `(N, D)` of the keywords of all profiles, or of some.
-    """
-
-    targets: Block
-    keywords: Block | UnkeptTexts
-    empty: Block
-    sample: Tensor
 
 
 def build_batches(
@@ -55,7 +35,7 @@ def build_batches(
     seed: int,
     latents_place: str | None = None,
     keep: bool = True,
-) -> tuple[RowsDataModule, Captions]:
+) -> tuple[RowsDataModule, EncodedTexts, Tensor]:
     """Encodes what training looks at again and again, once: drawings and texts.
 
     Args:
@@ -73,53 +53,60 @@ def build_batches(
         keep: whether encoded keywords stay in memory; else each is encoded when a batch needs it.
 
     Returns:
-        The batches and the encoded texts.
+        The batches, the encoded texts, and tokens `(N, D)` of the keywords of all profiles, or of some.
     """
     require_positive(**{"objective.users_per_step": users_per_step})
     encode = generator.text_encoder.encode
     texts = [str(words) for words in readings.keywords]
     known = encode(texts if keep else texts[:SAMPLE])
-    captions = Captions(
+    captions = EncodedTexts(
         targets=encode([str(words) for words in target_words.values()]),
         keywords=known if keep else UnkeptTexts(generator.text_encoder, texts),
         empty=encode([""]),
-        sample=known.tokens[known.mask],
     )
     concept = {name: row for row, name in enumerate(target_words)}
-    questions: list[list[tuple[int, int]]] = [[] for _ in readings.profiles]
+    samples: list[list[tuple[int, int]]] = [[] for _ in readings.profiles]
+    tastes = [""] * len(samples)
     examples = [*train, *validation]
     truths = list({item.id: item for example in examples for item in example.truth}.values())
     drawn = {item.id: row for row, item in enumerate(truths)}
     for row, example in zip(readings.rows([example.profile for example in examples]), examples, strict=True):
-        questions[row] += [(drawn[item.id], concept[example.target.concept]) for item in example.truth]
+        samples[row] += [(drawn[item.id], concept[example.target.concept]) for item in example.truth]
+        tastes[row] = example.labels.get("taste") or example.user
     timesteps = generator.noise_scheduler.config.num_train_timesteps
     latents = encode_drawings(generator, catalogue, truths, latents_place)
-    batches = collate(questions=questions, latents=latents, shape=generator.latent_shape, timesteps=timesteps)
+    batches = collate(
+        samples=samples, tastes=tastes, latents=latents, shape=generator.latent_shape, timesteps=timesteps
+    )
     profiles = ([example.profile for example in split] for split in (train, validation))
     learners, others = (torch.tensor(sorted(set(readings.rows(names)))) for names in profiles)
     fixed = batches.fixed(others, users_per_step, seed)
     rows = ShuffledRows(
         learners, users_per_step, seed, batches, batches.read, lambda batch: evidence.expect(batch["users"])
     )
-    return RowsDataModule(rows, fixed), captions
+    return RowsDataModule(rows, fixed), captions, known.tokens[known.mask]
 
 
 def build_module(
-    language_model: LanguageModel,
-    known: Contexts | HistoryFeatures,
-    captions: Captions,
-    generator: Generator,
+    frozen: FrozenModels,
+    histories: Contexts | HistoryFeatures,
+    texts: EncodedTexts,
+    text_embeddings: Tensor,
     encoder: Callable[..., PreferenceEncoder | ImagePromptEncoder],
     module: Callable[..., PreferenceTraining],
     sample: int = SAMPLE,
 ) -> PreferenceTraining:
     """Makes the untrained encoder and the module around it.
 
-    `known` is the evidence of all users, in the readings' order; `sample` of them set the encoder's starting scale.
+    Args:
+        frozen: language model and generator.
+        histories: of all users, in the readings' order.
+        texts: encoded targets and keywords.
+        text_embeddings: `(N, D)`, tokens of real keywords, which set the scale of soft tokens.
+        encoder: makes the encoder.
+        module: makes the module.
+        sample: users whose histories set the encoder's starting scale.
     """
-    context = known.select(range(min(sample, len(known))))
-    built = encoder(language_model=language_model, text_embeddings=captions.sample, sample=context)
-    return module(
-        encoder=built.train(), language_model=language_model, generator=generator, context=known,
-        targets=captions.targets, keywords=captions.keywords, empty=captions.empty,
-    )  # fmt: skip
+    some = histories.select(range(min(sample, len(histories))))
+    built = encoder(language_model=frozen.language_model, text_embeddings=text_embeddings, sample=some)
+    return module(encoder=built.train(), frozen=frozen, histories=histories, texts=texts)

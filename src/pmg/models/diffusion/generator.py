@@ -6,6 +6,7 @@ Shapes: `B` batch, `C, h, w` latents, `H, W` pixels.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -25,6 +26,23 @@ from pmg.models.vision.image_sizes import fit_size
 
 PIXELS_AT_ONCE = 2**21  # 512 images of 64 pixels a side, 8 of 512, 2 of 1024
 PIXELS_IN_CACHES = 2**15  # on a processor: 8 images of 64 pixels a side, 1.5 times faster than 50 of them
+
+
+@dataclass(frozen=True)
+class DenoisingOutputs:
+    """The outputs of a training step of the denoiser.
+
+    Attributes:
+        loss: weighted error of each sample, `(B,)`.
+        noisy_latents: what the denoiser saw, `(B, C, h, w)`.
+        prediction: its output, `(B, C, h, w)`, float32.
+        target: what the prediction is compared with, `(B, C, h, w)`.
+    """
+
+    loss: Tensor
+    noisy_latents: Tensor
+    prediction: Tensor
+    target: Tensor
 
 
 class Generator(nn.Module):
@@ -167,14 +185,15 @@ class Generator(nn.Module):
         ).sample.float()  # fmt: skip
 
     def denoising_loss(
-        self,
-        latents: Tensor,
-        noise: Tensor,
-        timesteps: Tensor,
-        condition: Condition,
-        snr_gamma: float | None = 5.0,
+        self, latents: Tensor, noise: Tensor, timesteps: Tensor, condition: Condition, snr_gamma: float | None = 5.0
     ) -> Tensor:
-        """Weighted denoising error of each sample.
+        """Returns the weighted denoising error of each sample, `(B,)`; takes what `denoising_outputs` takes."""
+        return self.denoising_outputs(latents, noise, timesteps, condition, snr_gamma).loss
+
+    def denoising_outputs(
+        self, latents: Tensor, noise: Tensor, timesteps: Tensor, condition: Condition, snr_gamma: float | None = 5.0
+    ) -> DenoisingOutputs:
+        """Adds noise, predicts, and compares.
 
         Args:
             latents: clean, `(B, C, h, w)`, on any device, as all of these.
@@ -182,9 +201,6 @@ class Generator(nn.Module):
             timesteps: int64 `(B,)`.
             condition: of the same batch.
             snr_gamma: min-SNR ceiling, or None for the plain error.
-
-        Returns:
-            `(B,)`.
         """
         scheduler = self.noise_scheduler
         prediction_type = scheduler.config.prediction_type
@@ -195,10 +211,11 @@ class Generator(nn.Module):
             "sample": lambda: latents,
             "v_prediction": lambda: scheduler.get_velocity(latents, noise, timesteps),
         }[prediction_type]()
-        loss = per_sample_mse(self.predict(noisy, timesteps, condition), target)
-        if snr_gamma is None:
-            return loss
-        return loss * min_snr_weight(compute_snr(scheduler, timesteps), snr_gamma, prediction_type)
+        prediction = self.predict(noisy, timesteps, condition)
+        loss = per_sample_mse(prediction, target)
+        if snr_gamma is not None:
+            loss = loss * min_snr_weight(compute_snr(scheduler, timesteps), snr_gamma, prediction_type)
+        return DenoisingOutputs(loss, noisy, prediction, target)
 
 
 @torch.no_grad()

@@ -8,7 +8,7 @@ from diffusers import AutoencoderKL
 from torch import Tensor
 
 from pmg.models.vision.perceptual import PerceptualDistance
-from pmg.training.optim import one_cycle
+from pmg.training.optim import adamw, configure_optimizers, one_cycle
 
 
 class AutoencoderTraining(pl.LightningModule):
@@ -59,7 +59,7 @@ class AutoencoderTraining(pl.LightningModule):
 
     def configure_optimizers(self) -> dict:
         """AdamW on one cycle."""
-        return one_cycle(self, self.autoencoder.parameters(), self.learning_rate)
+        return configure_optimizers(self, self.autoencoder.parameters(), adamw(self.learning_rate), one_cycle)
 
     @torch.no_grad()
     def measure_latents(self, images: Tensor, batch_size: int = 64) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pmg.models.diffusion.generator import Generator
 from pmg.training.datamodule import Batch
-from pmg.training.optim import one_cycle
+from pmg.training.optim import adamw, configure_optimizers, one_cycle
 from pmg.training.pretraining.encoded_captions import PARTS, CaptionBank
 
 
@@ -115,7 +115,7 @@ class DenoiserTraining(pl.LightningModule):
 
     def configure_optimizers(self) -> dict:
         """AdamW on one cycle."""
-        return one_cycle(self, self.denoiser.parameters(), self.learning_rate)
+        return configure_optimizers(self, self.denoiser.parameters(), adamw(self.learning_rate), one_cycle)
 
 
 def fixed_batches(collate: LatentBatches, rows: Tensor, batch_size: int, seed: int) -> Sequence[Batch]:

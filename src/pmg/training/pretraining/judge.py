@@ -8,7 +8,7 @@ from torch.nn.functional import cross_entropy
 
 from pmg.models.vision.judge import Judge
 from pmg.training.datamodule import Batch
-from pmg.training.optim import one_cycle
+from pmg.training.optim import adamw, configure_optimizers, one_cycle
 
 
 class JudgeTraining(pl.LightningModule):
@@ -44,4 +44,4 @@ class JudgeTraining(pl.LightningModule):
 
     def configure_optimizers(self) -> dict:
         """AdamW on one cycle."""
-        return one_cycle(self, self.judge.parameters(), self.learning_rate, weight_decay=0.05)
+        return configure_optimizers(self, self.judge.parameters(), adamw(self.learning_rate, 0.05), one_cycle)

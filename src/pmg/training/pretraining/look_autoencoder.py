@@ -8,7 +8,7 @@ from diffusers import AutoencoderDC
 from torch import Tensor
 
 from pmg.models.vision.perceptual import PerceptualDistance
-from pmg.training.optim import one_cycle
+from pmg.training.optim import adamw, configure_optimizers, one_cycle
 
 SCALE_WEIGHT = 0.01  # of the squared logarithm of the latents' scale: keeps it near 1
 
@@ -68,4 +68,4 @@ class LookAutoencoderTraining(pl.LightningModule):
 
     def configure_optimizers(self) -> dict:
         """AdamW on one cycle."""
-        return one_cycle(self, self.autoencoder.parameters(), self.learning_rate)
+        return configure_optimizers(self, self.autoencoder.parameters(), adamw(self.learning_rate), one_cycle)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
+from functools import partial
 
 import pytorch_lightning as pl
 import torch
@@ -19,7 +20,7 @@ from pmg.models.diffusion.look_denoiser import LookDenoiser, pool_condition
 from pmg.models.diffusion.noise_processes import NoiseProcess, denoising_loss
 from pmg.models.diffusion.text_encoder import TextEncoder
 from pmg.training.datamodule import Batch
-from pmg.training.optim import warmup_stable_decay
+from pmg.training.optim import adamw, configure_optimizers, warmup_stable_decay
 from pmg.training.pretraining.look_pool import ITEMS, LookPool, say
 
 REFERENCES = ITEMS - 1
@@ -184,4 +185,5 @@ class LookDenoiserTraining(pl.LightningModule):
 
     def configure_optimizers(self) -> dict:
         """AdamW with a rate that stays, and falls at the end."""
-        return warmup_stable_decay(self, self.model.parameters(), self.learning_rate, self.decay)
+        schedule = partial(warmup_stable_decay, decay=self.decay)
+        return configure_optimizers(self, self.model.parameters(), adamw(self.learning_rate), schedule)

@@ -17,7 +17,7 @@ from pmg.models.diffusion.latent_codec import LatentCodec
 from pmg.models.vision.look_judge import LookJudge, pick_looks
 from pmg.seeding import stable_number
 from pmg.training.datamodule import Batch
-from pmg.training.optim import one_cycle
+from pmg.training.optim import adamw, configure_optimizers, one_cycle
 from pmg.training.pretraining.augmentation import random_affine
 
 FINISHES, CONCEPTS = 4, 4  # of a batch: every artist in every finish, each look by four concepts
@@ -128,7 +128,7 @@ class LookJudgeTraining(pl.LightningModule):
 
     def configure_optimizers(self) -> dict:
         """AdamW on one cycle."""
-        return one_cycle(self, self.judge.parameters(), self.learning_rate, weight_decay=0.05)
+        return configure_optimizers(self, self.judge.parameters(), adamw(self.learning_rate, 0.05), one_cycle)
 
 
 @torch.no_grad()

@@ -16,7 +16,7 @@ from pmg.models.diffusion.text_encoder import TextEncoder
 from pmg.models.vision.scorer import Scorer
 from pmg.preferences.captioning import PictureDescriber
 from pmg.training.datamodule import Batch
-from pmg.training.optim import one_cycle
+from pmg.training.optim import adamw, configure_optimizers, one_cycle
 from pmg.training.pretraining.augmentation import random_affine
 
 
@@ -113,4 +113,4 @@ class LookScorerTraining(pl.LightningModule):
 
     def configure_optimizers(self) -> dict:
         """AdamW on one cycle."""
-        return one_cycle(self, self.scorer.parameters(), self.learning_rate, weight_decay=0.05)
+        return configure_optimizers(self, self.scorer.parameters(), adamw(self.learning_rate, 0.05), one_cycle)

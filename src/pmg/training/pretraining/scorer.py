@@ -9,7 +9,7 @@ from torch import Tensor
 from pmg.losses import contrastive_loss
 from pmg.models.vision.scorer import Scorer
 from pmg.training.datamodule import Batch
-from pmg.training.optim import one_cycle
+from pmg.training.optim import adamw, configure_optimizers, one_cycle
 from pmg.training.pretraining.encoded_captions import CaptionBank
 
 
@@ -72,4 +72,4 @@ class ScorerTraining(pl.LightningModule):
 
     def configure_optimizers(self) -> dict:
         """AdamW on one cycle."""
-        return one_cycle(self, self.scorer.parameters(), self.learning_rate, weight_decay=0.05)
+        return configure_optimizers(self, self.scorer.parameters(), adamw(self.learning_rate, 0.05), one_cycle)
