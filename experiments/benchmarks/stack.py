@@ -174,7 +174,7 @@ def build_training(study: Study) -> Training:
     targets = reader.describe([example.target for example in examples])
     batches, texts, text_embeddings = build_batches(
         train, validation, readings, readings.context, targets, study.data.images, study.generator,
-        instantiate(cfg.objective.batches), cfg.objective.users_per_step, 0,
+        instantiate(cfg.objective.batches), cfg.objective.users_per_step, 0, taste_label=study.data.taste_label,
     )  # fmt: skip
     module = build_module(
         FrozenModels(reader.language_model, study.generator), readings.context, texts, text_embeddings,

@@ -43,7 +43,18 @@ def training(emoji, scenario, generator, tmp_path):
         drop = {"target": 0.1, "keywords": 0.3, "soft": 0.0} if drop is None else drop
         collate = partial(PreferenceBatches, draws=2, drop=drop)
         batches, texts, embeddings = build_batches(
-            train, validation, readings, readings.context, words, emoji.images, generator, collate, 4, 0, keep=keep
+            train,
+            validation,
+            readings,
+            readings.context,
+            words,
+            emoji.images,
+            generator,
+            collate,
+            4,
+            0,
+            keep=keep,
+            taste_label=emoji.taste_label,
         )
         encoder = partial(
             build_preference_encoder, words="favourite style", soft_tokens=2, prefix_length=2, placement=placement

@@ -58,7 +58,7 @@ def train(cfg: DictConfig, run: Run) -> float | None:
             batches, texts, text_embeddings = build_batches(
                 train, validation, readings, known, captions, data.images, generator,
                 instantiate(cfg.objective.batches), cfg.objective.users_per_step, cfg.seed or 0,
-                latents_place(cfg), cfg.keep_contexts,
+                latents_place(cfg), cfg.keep_contexts, data.taste_label,
             )  # fmt: skip
         module = build_module(
             FrozenModels(reader.language_model, generator), known, texts, text_embeddings, encoder,

@@ -35,6 +35,7 @@ def build_batches(
     seed: int,
     latents_place: str | None = None,
     keep: bool = True,
+    taste_label: str | None = None,
 ) -> tuple[RowsDataModule, EncodedTexts, Tensor]:
     """Encodes what training looks at again and again, once: drawings and texts.
 
@@ -51,6 +52,7 @@ def build_batches(
         seed: of the batches.
         latents_place: where latents are kept for this and later runs, see `store_latents`; None: in memory.
         keep: whether encoded keywords stay in memory; else each is encoded when a batch needs it.
+        taste_label: name of the examples' label that holds a user's taste; None: each user has a taste of their own.
 
     Returns:
         The batches, the encoded texts, and tokens `(N, D)` of the keywords of all profiles, or of some.
@@ -72,7 +74,7 @@ def build_batches(
     drawn = {item.id: row for row, item in enumerate(truths)}
     for row, example in zip(readings.rows([example.profile for example in examples]), examples, strict=True):
         samples[row] += [(drawn[item.id], concept[example.target.concept]) for item in example.truth]
-        tastes[row] = example.labels.get("taste") or example.user
+        tastes[row] = example.labels[taste_label] if taste_label else example.user
     timesteps = generator.noise_scheduler.config.num_train_timesteps
     latents = encode_drawings(generator, catalogue, truths, latents_place)
     batches = collate(
