@@ -9,6 +9,7 @@ import pytest
 from looks import SHARES
 from pmg.data.emoji.finish_space import FinishSpace, brightness, traits
 from pmg.data.emoji.finishes import Finish
+from pmg.domain import PmgError
 
 SPACE = FinishSpace(**SHARES, unseen_hues=[[80, 120]], unseen_pairs=[["dark", "pixels"]])
 
@@ -63,3 +64,23 @@ def test_drawings_on_dark_grounds_keep_a_visible_edge():
 def test_the_same_seed_gives_the_same_finishes():
     first, second = ([SPACE.sample(rng) for _ in range(20)] for rng in (random.Random(5), random.Random(5)))
     assert first == second
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"palette": {"duo": 1}}, r"data.space.palette: 'duo'; did you mean 'duotone'\?"),
+        ({"surface": {"flat": 0}}, "data.space.surface: all weights are 0"),
+        ({"unseen_pairs": [["dark", "pixel"]]}, r"data.space.unseen_pairs: 'pixel'; did you mean 'pixels'\?"),
+    ],
+)
+def test_unknown_kinds_are_refused(changes, message):
+    regions = {"unseen_hues": [[80, 120]], "unseen_pairs": []}
+    with pytest.raises(PmgError, match=message):
+        FinishSpace(**{**SHARES, **regions, **changes})
+
+
+def test_a_space_without_unseen_regions_has_no_unseen_finish():
+    space = FinishSpace(**SHARES, unseen_hues=[], unseen_pairs=[])
+    with pytest.raises(PmgError, match="none of 10000 random finishes is unseen"):
+        space.sample(random.Random(0), seen=False)

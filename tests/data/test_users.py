@@ -6,7 +6,9 @@ from dataclasses import replace
 
 import pytest
 
+from pmg.data.emoji.catalogue import Catalogue
 from pmg.data.emoji.holdout import check_leaks, hold_out
+from pmg.data.emoji.tastes import build_tastes
 from pmg.data.emoji.users import CatalogueIndex, UserSimulation
 from pmg.domain import PmgError
 
@@ -117,3 +119,27 @@ def test_one_topic_is_enough_for_a_user(compose):
 def test_histories_whose_shortest_is_longer_than_the_longest_are_refused():
     with pytest.raises(PmgError, match=r"min_history must be at most data.users.max_history \(12\), got 13"):
         UserSimulation(1, 1, 1, 1, 13, 12, noise=0.2, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("tastes", "styles", "message"),
+    [
+        ({"a": {"kind": "describable", "styles": []}}, {}, r"data.tastes.a.styles is empty"),
+        ({"a": {"kind": "any", "styles": ["noto"]}}, {}, r"data.tastes.a.kind: 'any'. Use describable or"),
+        (
+            {"a": {"kind": "describable", "styles": ["nota"]}},
+            {},
+            "data.styles has no 'nota'; did you mean",
+        ),
+        ({}, {"bare": {"pack": "Bare"}}, "data.styles.bare has no 'colour'"),
+    ],
+)
+def test_wrong_tastes_are_named_by_their_key(emoji, tastes, styles, message):
+    with pytest.raises(PmgError, match=message):
+        build_tastes(tastes, {**emoji.styles, **styles})
+
+
+def test_a_row_of_an_unconfigured_style_is_named(emoji):
+    styles = {name: facts for name, facts in emoji.styles.items() if name != "noto"}
+    with pytest.raises(PmgError, match=r"catalogue.parquet, row '[\w-]+@noto': data.styles has no 'noto'"):
+        Catalogue.load(emoji.folder, styles, ["food-fruit"])

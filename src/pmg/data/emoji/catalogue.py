@@ -48,9 +48,14 @@ class Catalogue(MemoryImages):
             topics: subgroups to keep, or all.
 
         Raises:
-            PmgError: a file is missing or damaged, a topic is unknown, an image can't be read.
+            PmgError: a file is missing or damaged, a topic or a style is unknown, an image can't be read.
         """
         rows = read_rows(folder, topics)
+        for row in rows:
+            if row["style"] not in styles:
+                raise PmgError(
+                    f"{Path(folder, TABLE)}, row '{row['id']}': data.styles has no '{row['style']}'. Add it"
+                )
         images = np.stack([decode(row["image"], Path(folder, TABLE), row["id"]) for row in rows])
         items = [as_item(row, styles[row["style"]]) for row in rows]
         pixels = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()

@@ -8,7 +8,7 @@ from functools import cached_property
 from pmg.data.dataset import Dataset, check_split, exclude_by_label
 from pmg.data.emoji.catalogue import Catalogue, read_digest
 from pmg.data.emoji.holdout import check_leaks, hold_out, training_items
-from pmg.data.emoji.tastes import build_tastes, check_tastes
+from pmg.data.emoji.tastes import build_tastes
 from pmg.data.emoji.users import CatalogueIndex, UserSimulation
 from pmg.domain import Example, Item
 
@@ -37,7 +37,6 @@ class EmojiData(Dataset):
     ) -> None:
         self.folder, self.styles, self.users = folder, styles, users
         self.tastes = build_tastes(tastes, styles)
-        check_tastes(self.tastes, list(styles))
         self._catalogue = Catalogue.load(folder, styles, topics)
         self.held_out = hold_out(self.images.concepts, self.tastes, users.seed)
 

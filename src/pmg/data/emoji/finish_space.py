@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import colorsys
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import cast
 
+from pmg.configuration.instantiate import nearest
 from pmg.configuration.ranges import NotNegative
-from pmg.data.emoji.finishes import BLACK, LUMA, MAX_OUTLINE, MIN_OUTLINE, WHITE, Colour, Finish, Surface
+from pmg.data.emoji.finishes import BLACK, LUMA, MAX_OUTLINE, MIN_OUTLINE, SURFACES, WHITE, Colour, Finish, Surface
+from pmg.domain import PmgError
 
 DARK_GROUND = 0.35  # luma; darker grounds are called dark
+MAX_DRAWS = 10_000  # random finishes until one of the wanted part has to be found
+GROUNDS, OUTLINES = ("white", "tint", "dark"), ("none", "contrast", "coloured")
+TRAITS = (*GROUNDS, "coloured", "grey", "duotone", "outlined", "plain", *SURFACES)  # that `traits` returns
 GREY = 0.2  # saturation factor; below it a drawing is called grey
 
 
@@ -25,6 +30,9 @@ class FinishSpace:
         surface: weights of flat, halftone, pixels and paper.
         unseen_hues: arcs of the hue turn, in degrees, kept from training: ``[[80, 120], ...]``.
         unseen_pairs: pairs of traits that training never sees together: ``[["dark", "pixels"], ...]``.
+
+    Raises:
+        PmgError: a kind or trait is unknown, or all weights of a part are 0.
     """
 
     def __init__(
@@ -36,18 +44,31 @@ class FinishSpace:
         unseen_hues: Sequence[Sequence[NotNegative]],
         unseen_pairs: Sequence[Sequence[str]],
     ) -> None:
+        kinds = {"palette": PALETTES, "ground": GROUNDS, "outline": OUTLINES, "surface": SURFACES}
+        for name, weights in (("palette", palette), ("ground", ground), ("outline", outline), ("surface", surface)):
+            _check_weights(name, weights, tuple(kinds[name]))
+        for pair in unseen_pairs:
+            _check_names("unseen_pairs", pair, TRAITS)
         self.shares = {"palette": palette, "ground": ground, "outline": outline, "surface": surface}
         self.unseen_hues = [(float(low), float(high)) for low, high in unseen_hues]
         self.unseen_pairs = [frozenset(pair) for pair in unseen_pairs]
 
     def sample(self, rng: random.Random, seen: bool = True) -> Finish:
-        """Returns a random finish of the seen part of the space, or of the unseen part."""
-        while True:
+        """Returns a random finish of the seen part of the space, or of the unseen part.
+
+        Raises:
+            PmgError: no such finish was found.
+        """
+        for _ in range(MAX_DRAWS):
             finish = self._draw(rng)
-            if not seen and rng.random() < 0.5:
+            if not seen and rng.random() < 0.5 and self.unseen_hues:
                 finish = self._into_unseen_hue(finish, rng)
             if self.is_seen(finish) == seen:
                 return finish
+        part = "seen" if seen else "unseen"
+        raise PmgError(
+            f"data.space: none of {MAX_DRAWS} random finishes is {part}. Change unseen_hues, unseen_pairs or weights"
+        )
 
     def is_seen(self, finish: Finish) -> bool:
         """Returns whether training may use `finish`."""
@@ -99,6 +120,18 @@ class FinishSpace:
             degree=rng.random(),
         )
         return PALETTES[palette](finish, dark, rng)
+
+
+def _check_weights(name: str, weights: Mapping[str, float], kinds: Sequence[str]) -> None:
+    _check_names(name, weights, kinds)
+    if not any(weights.values()):
+        raise PmgError(f"data.space.{name}: all weights are 0. Give one of them a weight above 0")
+
+
+def _check_names(key: str, names: Iterable[str], allowed: Sequence[str]) -> None:
+    unknown = [name for name in names if name not in allowed]
+    if unknown:
+        raise PmgError(f"data.space.{key}: '{unknown[0]}'{nearest(unknown[0], allowed)} (known: {', '.join(allowed)})")
 
 
 def brightness(colour: Colour) -> float:
