@@ -284,3 +284,11 @@ def test_tables_without_a_manifest_of_a_killed_preparation_are_ours(source, tmp_
     (tmp_path / "made" / "manifest.json").unlink()
     prepare(read, str(tmp_path / "made"))
     assert (tmp_path / "made" / "manifest.json").is_file()
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"sha256": 1}', '{"sha256": {"items.parquet": "0"}}'])
+def test_damaged_manifests_are_named(source, tmp_path, text):
+    prepare(source(a=noise(0)), str(tmp_path / "made"), pictures=Packing(16))
+    (tmp_path / "made" / "manifest.json").write_text(text)
+    with pytest.raises(PmgError, match=r"manifest.json is damaged; make it again: pmg-prepare data=mine"):
+        load(str(tmp_path / "made"), "mine")

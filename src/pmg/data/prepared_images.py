@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
@@ -17,7 +16,7 @@ from torch import Tensor
 
 from pmg.data.image_shards import PER_SHARD
 from pmg.data.packing_state import FOLDER
-from pmg.data.prepared_tables import MANIFEST, NO_IMAGE
+from pmg.data.prepared_tables import NO_IMAGE, read_manifest
 from pmg.domain import Item, PmgError
 
 
@@ -51,7 +50,7 @@ class PreparedImages:
         Returns:
             The images, or None where the data have none.
         """
-        manifest = json.loads(Path(folder, MANIFEST).read_text())
+        manifest = read_manifest(folder, name)
         if "packing" not in manifest:
             return None
         with_image = table[table["picture"] != NO_IMAGE].sort_values("picture")

@@ -195,13 +195,33 @@ def load(folder: str, name: str) -> tuple[pd.DataFrame, pd.DataFrame]:
     Raises:
         PmgError: a file is missing or damaged.
     """
-    manifest = Path(folder, MANIFEST)
-    if not manifest.is_file():
-        raise PmgError(f"{manifest} is missing; make it first: pmg-prepare data={name}")
-    expected = json.loads(manifest.read_text())["sha256"]
+    expected = read_manifest(folder, name)["sha256"]
     items, interactions = (_read(Path(folder, file), expected[file], name) for file in NAMES)
     check_columns(items, folder, name)
     return items.assign(facts=items["facts"].map(json.loads)), interactions
+
+
+def read_manifest(folder: str, name: str) -> dict[str, Any]:
+    """Returns the manifest of prepared data.
+
+    Args:
+        folder: of the tables.
+        name: of the data set, for errors.
+
+    Raises:
+        PmgError: it is missing or damaged.
+    """
+    path = Path(folder, MANIFEST)
+    if not path.is_file():
+        raise PmgError(f"{path} is missing; make it first: pmg-prepare data={name}")
+    try:
+        manifest: dict[str, Any] = json.loads(path.read_text())
+        complete = set(NAMES) <= set(manifest["sha256"])
+    except (ValueError, KeyError, TypeError):
+        complete = False
+    if not complete:
+        raise PmgError(f"{path} is damaged; make it again: pmg-prepare data={name}")
+    return manifest
 
 
 def check_columns(items: pd.DataFrame, folder: str, name: str) -> None:
