@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from looks import SHARES
-from pmg.configuration.instantiate import find_assets
+from pmg.configuration.instantiate import find_assets, instantiate
 from pmg.data.emoji.finish_space import FinishSpace
 from pmg.data.emoji.finishes import Finish, decode_finish, encode_finish
 from pmg.data.emoji.look_dataset import FinishedImages, LookDataset
@@ -80,3 +80,13 @@ def test_wrong_splits_and_tastes_are_named(data):
         data.timelines("test")
     with pytest.raises(PmgError, match="min_history must be at most"):
         LookUsers(1, 1, 1, 1, 5, 4, noise=0, several=0, spread=0, seed=0)
+
+
+def test_the_scenario_offers_every_word_of_the_captioner(data, compose):
+    cfg = compose("train", "data=looks", "scenario=looks", "captioner=measured")
+    attributes, captioner = instantiate(cfg.scenario).attributes, instantiate(cfg.captioner)
+    rng = random.Random(0)
+    pictures = data.drawings.pictures(torch.arange(64), [SPACE.sample(rng, seen=n % 2 == 0) for n in range(64)])
+    for words in captioner.describe(pictures):
+        assert set(words) == set(attributes)
+        assert all(word in attributes[name].options for name, word in words.items())

@@ -1,0 +1,30 @@
+"""The data set of looks through the public commands: train, generate, evaluate."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+
+@pytest.mark.ci
+@pytest.mark.slow
+def test_train_generate_evaluate(pmg, tmp_path):
+    topics = "[food-fruit,food-prepared,animal-mammal,animal-bird,face-smiling,tool,sport,event]"
+    options = [
+        "data=looks", "scenario=looks", "captioner=measured", f"data.topics={topics}", "data.users.targets=1",
+        "split_sizes={train: 8, validation: 3, test: 3}", "encoder=tiny", "generator=tiny", "text_encoder=tiny",
+        "scorer=tiny", "method=real", "judge=distances", "objective.users_per_step=4", "sampling.steps=2",
+        "trainer.max_steps=2", "trainer.val_check_interval=1", "sheet_users=3", "paths.output_dir=out",
+    ]  # fmt: skip
+    for verb, own in (
+        ("train", ["run_dir=train"]),
+        ("generate", ["run_dir=generate", "train_run=train"]),
+        ("evaluate", ["run_dir=evaluate", "generate_run=generate", "results_dir=results"]),
+    ):
+        done = pmg(verb, *options, *own)
+        assert done.returncode == 0, done.stderr[-3000:]
+    results = json.loads((tmp_path / "results" / "results.json").read_text())
+    assert results["arms"]["pmg"]["lpips_truth"]["n"] == 3
+    assert results["arms"]["truth"]["lpips_truth"]["mean"] == pytest.approx(0, abs=1e-6)
+    assert {"met", "unseen_region", "unseen_artist"} <= set(str(results).replace("'", " ").split())
