@@ -24,5 +24,5 @@ def test_negative_actions_are_dislikes():
 
 
 def test_no_rating_is_both():
-    with pytest.raises(PmgError, match=r"dislike_to \(4\) must lie below like_from \(4\.0\)"):
+    with pytest.raises(PmgError, match=r"dislike_to \(4\) must be below like_from \(4\.0\)"):
         Feedback(dislike_to=4)

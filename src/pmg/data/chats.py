@@ -46,7 +46,7 @@ def load_chats(file: str | Path) -> list[Example]:
 
 
 def as_example(row: Mapping[str, Any]) -> Example:
-    """Makes an example of one row.
+    """Returns one row as an example.
 
     Raises:
         PmgError: a key is unknown or missing, or a value isn't what it should be.

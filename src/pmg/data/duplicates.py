@@ -1,7 +1,7 @@
-"""Near copies among pictures: alike in shape and in colour.
+"""Near copies among images: similar in shape and in colour.
 
-A perceptual hash of 64 bits says whether shapes are alike, and hardly changes by re-encoding and scaling; a red and a
-blue mug have the same. So the mean colours of 4 x 4 cells are compared, too, in CIELAB. Measured on 1,925 copies of
+A perceptual hash of 64 bits compares shapes, and hardly changes by re-encoding and scaling; a red and a blue mug have
+equal hashes. So the mean colours of 4 x 4 cells are compared, too, in CIELAB. Measured on 1,925 copies of
 275 pictures (JPEG and WebP of quality 30 to 75, half and quarter size, 2 % cropped, 5 % brighter) and on mugs of 17
 colours: of the copies within 6 bits one differs by more than 14, mugs whose hues are 30 degrees apart by 19 or more.
 ImageHash's own `colorhash` gives equal values for a red and an orange mug, and differs by up to 7 between copies.
@@ -22,12 +22,12 @@ CELLS = 4  # a side
 
 
 class Hashes:
-    """Hashes and colours of the items that have a picture.
+    """Hashes and colours of the items' images.
 
     Args:
         items: the items' table, with the columns ``phash`` and ``colours``.
-        bits: pictures whose hashes differ by more are no copies.
-        colour: pictures of which a cell differs by more (CIE 1976) are no copies.
+        bits: images whose hashes differ by more are no copies.
+        colour: images of which a cell differs by more (CIE 1976) are no copies.
     """
 
     def __init__(self, items: pd.DataFrame, bits: int, colour: float) -> None:
@@ -37,13 +37,13 @@ class Hashes:
         self.bits, self.colour = bits, colour
 
     def is_copy(self, item: Item, others: Iterable[Item]) -> bool:
-        """Returns whether the picture of `item` is a near copy of one of `others`.
+        """Returns whether the image of `item` is a near copy of one of `others`.
 
-        An item is its own copy, with a picture or without; without one it is no copy of another.
+        An item is a copy of itself, with an image or without; without one it is no copy of another.
         """
-        return any(other.id == item.id or self._alike(item.id, other.id) for other in others)
+        return any(other.id == item.id or self._is_near(item.id, other.id) for other in others)
 
-    def _alike(self, one: str, other: str) -> bool:
+    def _is_near(self, one: str, other: str) -> bool:
         hashes = self.by_item
         if one not in hashes or other not in hashes or (hashes[one] ^ hashes[other]).bit_count() > self.bits:
             return False
@@ -55,19 +55,19 @@ class Hashes:
 
 
 def mean_colours(image: Image.Image) -> str:
-    """Returns the mean colour of each cell of an RGB picture, in CIELAB, as hexadecimal digits."""
+    """Returns the mean colour of each cell of an RGB image, in CIELAB, as hexadecimal digits."""
     small = image.resize((CELLS, CELLS), Image.Resampling.BOX)
     return ImageCms.applyTransform(small, _to_lab()).tobytes().hex()
 
 
 def colour_distance(one: str, other: str) -> float:
-    """Returns the largest distance between two pictures' cells (CIE 1976), from what `mean_colours` gave."""
+    """Returns the largest distance between two images' cells (CIE 1976), from results of `mean_colours`."""
     difference = _lab(one) - _lab(other)
     return float(np.sqrt((difference**2).sum(1)).max())
 
 
 def _lab(colours: str) -> np.ndarray:
-    """Cells of `mean_colours` as lightness (0 to 100), a and b, `(16, 3)`."""
+    """Returns the cells of `mean_colours` as lightness (0 to 100), a and b, `(16, 3)`."""
     cells = np.frombuffer(bytes.fromhex(colours), np.uint8).reshape(-1, 3)
     return np.column_stack([cells[:, 0] * (100 / 255), cells[:, 1:].view(np.int8)])
 

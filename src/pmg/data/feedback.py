@@ -1,4 +1,4 @@
-"""Ratings and reactions to likes and dislikes."""
+"""Converts ratings and actions to likes and dislikes."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from pmg.domain import Behavior, Item, PmgError
 
 @dataclass(frozen=True)
 class Feedback:
-    """When a reaction to an item says something about a taste.
+    """Thresholds and actions that make an interaction a like or a dislike.
 
     Attributes:
         like_from: ratings from here up are likes.
-        dislike_to: ratings up to here are dislikes; those between say neither and are left out.
+        dislike_to: ratings up to here are dislikes; those between are left out.
         negative: actions that are dislikes, e.g. ``{"hidden", "returned"}``.
 
     Raises:
@@ -27,10 +27,10 @@ class Feedback:
 
     def __post_init__(self) -> None:
         if self.dislike_to >= self.like_from:
-            raise PmgError(f"feedback: dislike_to ({self.dislike_to}) must lie below like_from ({self.like_from})")
+            raise PmgError(f"feedback: dislike_to ({self.dislike_to}) must be below like_from ({self.like_from})")
 
     def from_ratings(self, ratings: Iterable[tuple[Item, float, int]]) -> list[Behavior]:
-        """Turns (item, rating, timestamp) into behaviours, oldest first."""
+        """Returns (item, rating, timestamp) as behaviours, oldest first; without ratings that are neither."""
         clear = [row for row in ratings if not self.dislike_to < row[1] < self.like_from]
         return [
             Behavior(item, f"rated {rating:g}", time, liked=rating >= self.like_from)
@@ -38,6 +38,6 @@ class Feedback:
         ]
 
     def from_actions(self, actions: Iterable[tuple[Item, str, int]]) -> list[Behavior]:
-        """Turns (item, action, timestamp) into behaviours, oldest first."""
+        """Returns (item, action, timestamp) as behaviours, oldest first."""
         ordered = sorted(actions, key=lambda row: row[2])
         return [Behavior(item, action, time, liked=action not in self.negative) for item, action, time in ordered]

@@ -1,6 +1,6 @@
-"""Bring your own: items and interactions as .csv, .jsonl or .parquet, or items as a Hugging Face imagefolder.
+"""Your own data: items and interactions as .csv, .jsonl or .parquet, or items as a Hugging Face imagefolder.
 
-docs/data.md has the schema. What is missing for an item is no reason to leave it out: facts become "unknown".
+docs/data.md has the schema. Missing facts of an item become "unknown".
 """
 
 from __future__ import annotations
@@ -19,25 +19,25 @@ from pmg.domain import PmgError
 
 WHERE = "docs/data.md has the schema"
 METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
-FILE_NAME = "file_name"  # what an imagefolder calls the picture's column
+FILE_NAME = "file_name"  # an imagefolder's column of image paths
 ITEM_COLUMNS = ("id", "title", "keywords", "topic", "image")
 ACTION = "chose"
 
 
 class OwnFiles:
-    """Reads your own data into tables.
+    """Reads your own files into tables.
 
     Args:
-        items: a .csv, .jsonl or .parquet file, or an imagefolder with a file ``metadata`` of one of these forms.
+        items: a .csv, .jsonl or .parquet file, or an imagefolder with a file ``metadata`` in one of these formats.
         interactions: a .csv, .jsonl or .parquet file.
-        images: the folder that pictures' paths count from; None: that of the items.
-        item_columns: what your file calls ``id``, ``title``, ``keywords``, ``topic``, ``image``; equal names may be
+        images: the folder that image paths are relative to; None: that of the items.
+        item_columns: the file's names for ``id``, ``title``, ``keywords``, ``topic``, ``image``; equal names may be
             left out. The last three may be missing, and are not read if None.
-        interaction_columns: what your file calls ``user``, ``item``, ``action``, ``rating``, ``timestamp``; the last
-            three likewise.
+        interaction_columns: the file's names for ``user``, ``item``, ``action``, ``rating``, ``timestamp``; the last
+            three are optional likewise.
 
     Raises:
-        PmgError: columns are given for something unknown.
+        PmgError: a key is no column of the schema.
     """
 
     def __init__(
@@ -49,8 +49,8 @@ class OwnFiles:
         interaction_columns: Mapping[str, str | None],
     ) -> None:
         self.items, self.interactions, self.images = Path(items), Path(interactions), images
-        self.item_columns = _known("item_columns", item_columns, ITEM_COLUMNS)
-        self.interaction_columns = _known("interaction_columns", interaction_columns, INTERACTIONS)
+        self.item_columns = _check_columns("item_columns", item_columns, ITEM_COLUMNS)
+        self.interaction_columns = _check_columns("interaction_columns", interaction_columns, INTERACTIONS)
 
     def __call__(self) -> Tables:
         """Reads items and interactions.
@@ -112,8 +112,8 @@ class OwnFiles:
         )  # fmt: skip
 
 
-def _known(key: str, given: Mapping[str, str | None], known: Sequence[str]) -> dict[str, str | None]:
-    """Your names of the columns by ours."""
+def _check_columns(key: str, given: Mapping[str, str | None], known: Sequence[str]) -> dict[str, str | None]:
+    """Returns the configured column names by those of the schema."""
     unknown = [name for name in given if name not in known]
     if unknown:
         hint = nearest(unknown[0], known)
@@ -122,19 +122,23 @@ def _known(key: str, given: Mapping[str, str | None], known: Sequence[str]) -> d
 
 
 def _found(table: pd.DataFrame, path: str, names: Mapping[str, str | None], needed: Sequence[str]) -> dict[str, str]:
-    """The columns that are there; those that are needed, or that you named, must be."""
+    """Returns the columns of `names` that the table has.
+
+    Raises:
+        PmgError: it lacks one that is needed or that the config renames.
+    """
     chosen = [column or name for name, column in names.items() if name in needed or (column or name) != name]
     require_columns(table, path, chosen)
     return {name: column for name, column in names.items() if column is not None and column in table}
 
 
 def _with_text(table: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
-    """The table with stripped text in `columns`; what is empty is missing."""
+    """Returns the table with stripped text in `columns`; empty text becomes missing."""
     return table.assign(**{name: table[name].map(_text) for name in dict.fromkeys(columns)})
 
 
 def _text(value: Any) -> str | None:
-    """A value as text; a float that is whole is an id that lost its kind beside missing ones."""
+    """Returns a value as stripped text; whole floats as integers: ids beside missing values are read as floats."""
     if value is None or (isinstance(value, float) and np.isnan(value)):
         return None
     return str(int(value) if isinstance(value, float) and value.is_integer() else value).strip() or None
@@ -155,13 +159,13 @@ def _items(table: pd.DataFrame, names: Mapping[str, str]) -> pd.DataFrame:
 
 
 def _words(value: Any) -> list[str]:
-    """Keywords from a list, or from text that separates them by ``|``."""
+    """Returns keywords from a list, or from text that separates them by ``|``."""
     parts = list(value) if isinstance(value, (list, tuple)) else (_text(value) or "").split("|")
     return [word for word in map(_text, parts) if word]
 
 
 def _seconds(values: pd.Series) -> pd.Series:
-    """Seconds since 1970 from numbers, dates or ISO 8601 text; NaN where a value is none of these."""
+    """Returns seconds since 1970 from numbers, dates or ISO 8601 text; NaN where a value is none of these."""
     numbers = pd.to_numeric(
         values.map(lambda value: value if isinstance(value, (int, float, str)) else None), errors="coerce"
     )

@@ -1,4 +1,4 @@
-"""Builds the emoji catalogue from published sets of drawings: one row an image."""
+"""Builds the emoji catalogue from published icon packs: one row an image."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class PackSource:
 
 
 def fetch_package(name: str, version: str, folder: Path) -> Path:
-    """Brings one npm package's archive into `folder` unless it is there already.
+    """Returns the path of an npm package's archive in `folder`, downloading it unless it is there.
 
     Raises:
         PmgError: npm is missing or can't bring the package.
@@ -64,7 +64,7 @@ def fetch_package(name: str, version: str, folder: Path) -> Path:
 
 
 def slugify(label: str) -> str:
-    """The icon packs' name for a Unicode label: ``"woman’s hat"`` -> ``"womans-hat"``."""
+    """Returns the icon packs' name for a Unicode label: ``"woman’s hat"`` -> ``"womans-hat"``."""
     plain = unicodedata.normalize("NFKD", re.sub(r"[’'.“”!,:()]", "", label.lower()))
     return re.sub(r"[^a-z0-9]+", "-", plain.encode("ascii", "ignore").decode()).strip("-")
 

@@ -54,7 +54,8 @@ def build_tastes(tastes: Mapping[str, Mapping[str, Any]], styles: Mapping[str, M
 
 
 def _build_taste(name: str, spec: Mapping[str, Any], styles: Mapping[str, Mapping[str, str]]) -> Taste:
-    key, kind, fitting = f"data.tastes.{name}", spec.get("kind"), tuple(spec.get("styles") or ())
+    key, fitting = f"data.tastes.{name}", tuple(spec.get("styles") or ())
+    kind: Any = spec.get("kind")
     if kind not in get_args(Kind):
         raise PmgError(f"{key}.kind: '{kind}'. Use {' or '.join(get_args(Kind))}")
     if not fitting:
