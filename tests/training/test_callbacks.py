@@ -4,13 +4,26 @@ from __future__ import annotations
 
 import os
 import signal
+from pathlib import Path
 
+import pmg.conf
 import pytest
 import torch
+from omegaconf import OmegaConf
 from pytorch_lightning import LightningModule, Trainer
 
+from pmg.configuration.identity import find_differences
+from pmg.configuration.instantiate import instantiate
 from pmg.domain import PmgError
-from pmg.training.callbacks import FiniteGradients, LastCheckpoint, Signature, StopBetweenSteps, resume_point
+from pmg.runs.run_folder import identify
+from pmg.training.callbacks import (
+    BestCheckpoint,
+    FiniteGradients,
+    LastCheckpoint,
+    Signature,
+    StopBetweenSteps,
+    resume_point,
+)
 
 
 class Line(LightningModule):
@@ -113,6 +126,90 @@ def test_a_loss_that_is_no_number_spoils_no_weights(tmp_path):
     assert all(weights.isfinite().all() for weights in module.parameters())
     assert step(tmp_path) == 3
     assert resume_point(tmp_path / "last.ckpt", "train", {"seed": 0}) == tmp_path / "last.ckpt"
+
+
+class Rises(Line):
+    """Its validation is best at step 2; adds 1 to its bias at each step."""
+
+    def __init__(self):
+        super().__init__()
+        torch.nn.init.zeros_(self.line.bias)
+
+    def configure_optimizers(self):
+        return torch.optim.SGD([self.line.bias], 0.0)
+
+    def on_train_batch_end(self, *_):
+        self.line.bias.data += 1
+
+    def validation_step(self, batch, index):
+        self.log("val/total", abs(float(self.line.bias) - 2))
+
+
+def validated(folder, module, *callbacks, steps=6, last=None, **options):
+    """Trains with a validation at each step; returns the trainer."""
+    trainer = Trainer(
+        max_steps=steps, max_epochs=-1, accelerator="cpu", logger=False, enable_progress_bar=False,
+        enable_model_summary=False, num_sanity_val_steps=0, val_check_interval=1, check_val_every_n_epoch=None,
+        callbacks=[LastCheckpoint(str(folder)), *callbacks], **options,
+    )  # fmt: skip
+    batches = torch.utils.data.DataLoader(torch.randn(8, 2), batch_size=1)
+    trainer.fit(module, batches, torch.utils.data.DataLoader(torch.randn(1, 2)), ckpt_path=last, weights_only=True)
+    return trainer
+
+
+def test_the_best_weights_are_kept_and_the_last_ones_resumed_from(tmp_path):
+    module = Rises()
+    trainer = validated(tmp_path, module, BestCheckpoint(str(tmp_path)))
+    assert float(module.line.bias) == 2
+    assert float(trainer.callback_metrics["val/total"]) == 0
+    saved = torch.load(tmp_path / "last.ckpt", weights_only=True)
+    assert saved["state_dict"]["line.bias"] == 6
+    again = Rises()
+    trainer = validated(tmp_path, again, BestCheckpoint(str(tmp_path)), steps=8, last=tmp_path / "last.ckpt")
+    assert trainer.global_step == 8
+    assert float(again.line.bias) == 2  # the best of both parts
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["best.ckpt", "last.ckpt"]
+
+
+def test_early_stopping_counts_on_after_a_resume(tmp_path, shipped_callbacks):
+    def stop():
+        return shipped_callbacks("early_stopping", patience=3)
+
+    assert validated(tmp_path / "whole", Rises(), stop(), steps=9).global_step == 5
+    validated(tmp_path / "parts", Rises(), stop(), steps=4)
+    resumed = validated(tmp_path / "parts", Rises(), stop(), steps=9, last=tmp_path / "parts" / "last.ckpt")
+    assert resumed.global_step == 5
+
+
+def test_the_learning_rate_is_logged(tmp_path, shipped_callbacks):
+    from pytorch_lightning.loggers import CSVLogger
+
+    trainer = Trainer(
+        max_steps=3, accelerator="cpu", logger=CSVLogger(tmp_path), log_every_n_steps=1, enable_progress_bar=False,
+        enable_model_summary=False, enable_checkpointing=False, callbacks=[shipped_callbacks("lr_monitor")],
+    )  # fmt: skip
+    trainer.fit(Line(), torch.utils.data.DataLoader(torch.randn(8, 2), batch_size=1))
+    assert "lr-SGD" in (tmp_path / "lightning_logs" / "version_0" / "metrics.csv").read_text()
+
+
+@pytest.fixture
+def shipped_callbacks(tmp_path):
+    """Builds a callback of conf/callbacks by its name, with changed values."""
+
+    def build(name, **values):
+        node = OmegaConf.load(Path(pmg.conf.__file__).parent / "callbacks" / f"{name}.yaml")[name]
+        return instantiate(OmegaConf.merge(node, values))
+
+    return build
+
+
+def test_callbacks_are_chosen_as_a_list(compose):
+    cfg = compose("train", "callbacks=[default,early_stopping,best_checkpoint,lr_monitor]")
+    added = {"early_stopping", "best_checkpoint", "lr_monitor"}
+    assert set(cfg.callbacks) == {*compose("train").callbacks, *added}
+    assert not compose("train", "callbacks=none").callbacks
+    differ = find_differences("train", identify(compose("train"), "train"), identify(cfg, "train"))
+    assert {key.split(".")[1] for key in differ} == {"early_stopping", "best_checkpoint"}
 
 
 @pytest.mark.parametrize("damage", ["cut", "bit"])

@@ -14,7 +14,7 @@ from pmg.configuration.identity import COMMANDS, Role
 from pmg.domain import PmgError
 from pmg.models.diffusion.conditioning import Block, join
 from pmg.orchestration.builders import sign_encoder, start_from
-from pmg.training.callbacks import LastCheckpoint, Signature, resume_point
+from pmg.training.callbacks import BestCheckpoint, LastCheckpoint, Signature, resume_point
 from pmg.training.objective import Contrast, Denoise, ObjectiveTerm
 from pmg.training.optim import constant
 from pmg.training.preference import PARTS, PreferenceBatches, find_other_users
@@ -319,6 +319,19 @@ def test_average_is_what_it_says_and_is_validated_saved_and_kept(training, tmp_p
     module.finish(batches.train.rows)
     for parameter, average in zip(module.encoder.parameters(), expected, strict=True):
         torch.testing.assert_close(parameter, average)
+
+
+def test_the_average_of_the_best_validation_is_kept(training, tmp_path):
+    module, batches = training(ema_decay=0.9)
+    fitted = trainer(tmp_path, 3)
+    fitted.callbacks.append(BestCheckpoint(str(tmp_path), mode="max"))  # an early one, as a rule
+    fitted.val_check_interval = 1
+    fitted.fit(module, batches)
+    best = torch.load(tmp_path / "best.ckpt", weights_only=True)
+    (state,) = [state for name, state in best["callbacks"].items() if "AveragedWeights" in name]
+    module.finish(batches.train.rows)
+    for parameter, average in zip(module.encoder.parameters(), state["shadow_params"], strict=True):
+        assert torch.equal(parameter, average)
 
 
 def test_weights_in_training_come_back_when_a_validation_is_broken_off(training, tmp_path):

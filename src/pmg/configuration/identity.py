@@ -41,7 +41,7 @@ EVERY = _roles(
     result="seed dtype",
     execution="device compile keep_contexts shard.count logger plugins",  # the classes that it allows are in the rest
     destination="""name run_dir results_dir paths encoder.language_model.cache_dir trainer.default_root_dir
-        callbacks.checkpoint.dirpath""",
+        callbacks.checkpoint.dirpath callbacks.best_checkpoint.dirpath""",
 )
 READING = _roles(
     result="data scenario captioner decoding text_encoder encoder",
@@ -49,8 +49,9 @@ READING = _roles(
     unused="scorer",  # captioners and encoders that look hold it themselves
 )
 TRAINING = _roles(
-    result="""callbacks.seed trainer._target_ trainer.precision trainer.max_epochs trainer.max_steps trainer.max_time
-        trainer.limit_val_batches trainer.gradient_clip_val trainer.accumulate_grad_batches trainer.fast_dev_run""",
+    result="""callbacks.seed callbacks.early_stopping callbacks.best_checkpoint trainer._target_ trainer.precision
+        trainer.max_epochs trainer.max_steps trainer.max_time trainer.limit_val_batches trainer.gradient_clip_val
+        trainer.accumulate_grad_batches trainer.fast_dev_run""",
     execution="""callbacks trainer.accelerator trainer.devices trainer.num_nodes trainer.strategy
         trainer.use_distributed_sampler trainer.deterministic trainer.detect_anomaly trainer.val_check_interval
         trainer.check_val_every_n_epoch trainer.num_sanity_val_steps trainer.log_every_n_steps

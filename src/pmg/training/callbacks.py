@@ -9,7 +9,7 @@ import zipfile
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from pytorch_lightning import LightningModule, Trainer
@@ -19,13 +19,25 @@ from torch.optim import Optimizer
 from pmg.configuration.identity import find_differences, tell_differences
 from pmg.configuration.ranges import NotNegative, Seed
 from pmg.domain import PmgError
+from pmg.training.ema import AveragedWeights
 
 
-class LastCheckpoint(ModelCheckpoint):
-    """Keeps ``last.ckpt``, the state that an interrupted training goes on from.
+class AtomicCheckpoint(ModelCheckpoint):
+    """A `ModelCheckpoint` that replaces its file as a whole, where Lightning copies from a temporary folder."""
 
-    Saved every `every_s` seconds, at the end of the training, and when an exception or Ctrl-C stops it. Where several
-    processes train together, an exception saves nothing: the others may be anywhere, and saving waits for them.
+    def _save_checkpoint(self, trainer: Trainer, filepath: str) -> None:
+        part = f"{filepath}.part"
+        super()._save_checkpoint(trainer, part)
+        if trainer.is_global_zero:
+            os.replace(part, filepath)
+        self._last_checkpoint_saved = filepath
+
+
+class LastCheckpoint(AtomicCheckpoint):
+    """Saves ``last.ckpt``, the state from which an interrupted training is resumed.
+
+    Saved every `every_s` seconds, at the end of the training, and when an exception or Ctrl-C stops it. With several
+    processes an exception saves nothing: the other processes may be anywhere, and saving waits for them.
 
     Args:
         dirpath: folder of ``last.ckpt``.
@@ -42,80 +54,122 @@ class LastCheckpoint(ModelCheckpoint):
             save_on_exception=True,
         )
 
-    def _save_checkpoint(self, trainer: Trainer, filepath: str) -> None:
-        """Replaces the old state by a whole new one: Lightning moves a file from /tmp, which may be another disk."""
-        part = f"{filepath}.part"
-        super()._save_checkpoint(trainer, part)
-        if trainer.is_global_zero:
-            os.replace(part, filepath)
-        self._last_checkpoint_saved = filepath
-
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Saves the final state, which no interval may have met."""
+        """Saves the final state, unless an interval ended there."""
         if not trainer.fast_dev_run and self._last_global_step_saved != trainer.global_step:
             self._save_checkpoint(trainer, self.format_checkpoint_name({}))
         super().on_train_end(trainer, pl_module)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Saves what an exception stops."""
+        """Saves the state at an exception."""
         if trainer.world_size == 1 or isinstance(exception, KeyboardInterrupt):
             super().on_exception(trainer, pl_module, exception)
 
 
-class StopBetweenSteps(Callback):
-    """Interrupts a training between two steps, the same ones in all of its processes, whichever got the signal.
+class BestCheckpoint(AtomicCheckpoint):
+    """Saves ``best.ckpt`` at the best validation, and makes its weights the trained ones once the training has ended.
 
-    In the middle of a step a batch norm may have counted a batch that is computed again when the training goes on, and
+    With a moving average of the weights, the average of that step is taken, too; the metrics of its validation replace
+    those of the last one.
+
+    Args:
+        dirpath: folder of ``best.ckpt``.
+        monitor: a logged metric.
+        mode: whether the smallest or the largest value is best.
+    """
+
+    def __init__(self, dirpath: str, monitor: str = "val/total", mode: Literal["min", "max"] = "min") -> None:
+        super().__init__(
+            dirpath=dirpath,
+            filename="best",
+            monitor=monitor,
+            mode=mode,
+            auto_insert_metric_name=False,
+            enable_version_counter=False,
+            save_on_train_epoch_end=False,
+        )
+        self.metrics: dict[str, float] = {}
+
+    def _save_checkpoint(self, trainer: Trainer, filepath: str) -> None:
+        logged = trainer.callback_metrics.items()
+        self.metrics = {name: float(value) for name, value in logged if name.startswith("val/")}
+        super()._save_checkpoint(trainer, filepath)
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Loads the best weights, after the last state was saved."""
+        if not self.best_model_path:
+            return
+        best = torch.load(self.best_model_path, map_location="cpu", weights_only=True)
+        pl_module.load_state_dict(best["state_dict"])
+        for callback in trainer.callbacks:
+            if isinstance(callback, AveragedWeights):
+                callback.load_state_dict(best["callbacks"][callback.state_key])
+        trainer.callback_metrics.update({name: torch.tensor(value) for name, value in self.metrics.items()})
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns the state for checkpoints."""
+        return {**super().state_dict(), "metrics": self.metrics}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restores the state of a checkpoint."""
+        self.metrics = state_dict["metrics"]
+        super().load_state_dict(state_dict)
+
+
+class StopBetweenSteps(Callback):
+    """Interrupts a training between two steps, at the same step in all processes, whichever of them got the signal.
+
+    In the middle of a step a batch norm may have counted a batch that is computed again after a resume, and
     a process that stopped alone would leave the others waiting for its gradients. A second signal ends it at once.
     """
 
     def __init__(self) -> None:
-        self.told = False
+        self.signalled = False
         self._handlers: dict[int, Any] = {}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Notes signals from here on."""
+        """Installs the signal handlers."""
         if threading.current_thread() is threading.main_thread():
             numbers = (signal.SIGINT, signal.SIGTERM)
             self._handlers = {number: signal.signal(number, self._note) for number in numbers}
 
     def _note(self, *_: object) -> None:
-        if self.told:
+        if self.signalled:
             raise KeyboardInterrupt
-        self.told = True
+        self.signalled = True
 
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: object, batch_idx: int
     ) -> None:
-        """Asks all processes whether one was told, before the first batch of a step.
+        """Reduces the signals of all processes, before the first batch of a step.
 
         Raises:
-            KeyboardInterrupt: one was.
+            KeyboardInterrupt: a process got a signal.
         """
         if batch_idx % trainer.accumulate_grad_batches:
             return
-        told = self.told
+        stop = self.signalled
         if trainer.world_size > 1:
-            mine = torch.tensor(float(told), device=pl_module.device)
-            told = bool(trainer.strategy.reduce(mine, reduce_op="sum") > 0)
-        if told:
+            own = torch.tensor(float(stop), device=pl_module.device)
+            stop = bool(trainer.strategy.reduce(own, reduce_op="sum") > 0)
+        if stop:
             raise KeyboardInterrupt
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Leaves signals to those who had them."""
+        """Restores the earlier signal handlers."""
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
 
 
 class StepBar(RichProgressBar):
-    """Counts steps: these trainings have no epochs to count."""
+    """A progress bar over steps: these trainings have no epochs."""
 
     def _get_train_description(self, current_epoch: int) -> str:
         return "Training"
 
 
 class StepSeed(Callback):
-    """Seeds torch before every training step from the step's number, so that dropout goes on where it stopped.
+    """Seeds torch before every training step from the step's number, so that dropout is the same after a resume.
 
     Each of several processes has its own seeds: dropout differs between their users.
 
@@ -133,10 +187,10 @@ class StepSeed(Callback):
 
 
 class FiniteGradients(Callback):
-    """Ends a training before a step that would spoil the weights: the last checkpoint stays good."""
+    """Ends a training before an optimizer step with gradients that are not finite: the last checkpoint stays valid."""
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
-        """Looks at every gradient.
+        """Checks the norm of all gradients.
 
         Raises:
             PmgError: one is infinite or not a number.
@@ -150,7 +204,7 @@ class FiniteGradients(Callback):
 
 
 class Signature(Callback):
-    """Writes what decides the training's result into every checkpoint, so that no other training goes on from it.
+    """Writes the run's identity into every checkpoint, so that no training of another identity resumes from it.
 
     Args:
         identity: values of the config by dotted key.
@@ -160,20 +214,17 @@ class Signature(Callback):
         self.identity = dict(identity)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict) -> None:
-        """Signs the checkpoint."""
+        """Adds the identity."""
         checkpoint["identity"] = self.identity
 
 
 def resume_point(path: Path, command: str, identity: Mapping[str, Any]) -> Path | None:
-    """Finds the checkpoint to go on from.
+    """Returns the checkpoint to resume from, or None where nothing was saved yet.
 
     Args:
-        path: where ``last.ckpt`` would lie.
+        path: of ``last.ckpt``.
         command: the verb of the training.
-        identity: what decides its result, values of the config by dotted key.
-
-    Returns:
-        `path`, or None where nothing was saved yet.
+        identity: of the run, values of the config by dotted key.
 
     Raises:
         PmgError: the checkpoint is damaged, or was made by a training of other values.

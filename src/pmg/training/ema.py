@@ -1,4 +1,4 @@
-"""A moving average of the weights in training, which is what gets validated and kept."""
+"""An exponential moving average of the trained weights, which is validated and kept."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from torch import Tensor, nn
 
 
 class AveragedWeights(pl.Callback):
-    """Follows a model's parameters with an exponential moving average and lends it to every validation.
+    """Updates an exponential moving average of a model's parameters, and swaps it in for every validation.
 
     The average starts at the weights of the first step, with a decay that rises from 0 as ``(1 + s) / (10 + s)``,
-    so that a short training isn't held back by its start. It lies in checkpoints, beside the weights in training.
+    so that the first weights have no share in the average of a short training. Checkpoints hold both.
 
     Args:
         model: the trained part alone; nothing frozen is copied.
-        decay: 0 to 1, the share of the old average that a step keeps in the end.
-        refit: called after the average has been lent: sets what depends on the weights (running statistics).
+        decay: 0 to 1, its final value.
+        refit: called after the swap: fits what depends on the weights (running statistics).
     """
 
     def __init__(self, model: nn.Module, decay: float, refit: Callable[[], None]) -> None:
@@ -27,26 +27,26 @@ class AveragedWeights(pl.Callback):
         self._kept: dict[str, Tensor] = {}
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Goes where the model went."""
+        """Moves the average to the device of the model."""
         self.ema.to(pl_module.device)
 
     def on_train_batch_end(self, trainer: pl.Trainer, *_: object) -> None:
-        """Follows the optimiser's step; batches that only add to a gradient change nothing."""
+        """Updates the average after an optimizer step; batches that only accumulate gradients change nothing."""
         if trainer.global_step > self.ema.optimization_step:
             self.ema.step(self.model.parameters())
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Lends the average."""
+        """Swaps the average in."""
         self._kept = {name: value.clone() for name, value in self.model.state_dict().items()}
         self.copy()
         self.refit()
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Puts the weights in training back."""
+        """Swaps the trained weights back in."""
         self._restore()
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        """Puts them back too where a validation was broken off, before a checkpoint is saved."""
+        """Swaps them back where a validation failed, before a checkpoint is saved."""
         self._restore()
 
     def _restore(self) -> None:
@@ -59,9 +59,9 @@ class AveragedWeights(pl.Callback):
         self.ema.copy_to(self.model.parameters())
 
     def state_dict(self) -> dict:
-        """The average, for checkpoints."""
+        """Returns the average, for checkpoints."""
         return self.ema.state_dict()
 
     def load_state_dict(self, state_dict: dict) -> None:
-        """Goes on from a checkpoint's average."""
+        """Restores the average of a checkpoint."""
         self.ema.load_state_dict(state_dict)
