@@ -55,8 +55,13 @@ def write_plugin(folder, name, installed=True, package=True):
     (home / "__init__.py" if package else home / f"{name}.py").write_text(code)
     (home / "conf" / "decoding" / f"{name}.yaml").write_text(OPTION.format(name=name))
     if installed:
-        metadata = folder / f"{name}-1.dist-info"
-        metadata.mkdir()
-        (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1\n")
-        (metadata / "entry_points.txt").write_text(f"[pmg.plugins]\n{name} = {name}\n")
+        write_metadata(folder, name)
     return canary
+
+
+def write_metadata(folder, name):
+    """Writes the metadata of an installed package with an entry point, as pip does."""
+    metadata = folder / f"{name}-1.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1\n")
+    (metadata / "entry_points.txt").write_text(f"[pmg.plugins]\n{name} = {name}\n")

@@ -1,0 +1,77 @@
+"""The plug-in package of examples/plugin: installed by pip, and run through the commands and a sweep."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+import pmg as public
+from plugins import write_metadata
+from pmg.configuration import targets
+
+TINY = [
+    "encoder=tiny", "text_encoder=tiny", "generator=tiny", "scorer=tiny", "data.size=32",
+    "split_sizes={train: 4, validation: 2, test: 3}", "objective.users_per_step=2", "objective.batches.draws=1",
+    "trainer.max_steps=1", "trainer.val_check_interval=1", "sampling.steps=1", "sheet_users=2", "logger=none",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def source(root):
+    return root / "examples" / "plugin"
+
+
+@pytest.fixture(scope="module")
+def site(source, tmp_path_factory):
+    """A folder that pip installed the package into, from a copy, so that the checkout stays clean."""
+    folder = tmp_path_factory.mktemp("plugin")
+    shutil.copytree(source, folder / "source", ignore=shutil.ignore_patterns("*.egg-info", "build", "__pycache__"))
+    options = ["--quiet", "--no-deps", "--no-build-isolation", "--no-compile", "--target", folder / "site"]
+    command = [sys.executable, "-m", "pip", "install", *options, folder / "source"]
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return folder / "site"
+
+
+@pytest.fixture
+def importable(source, monkeypatch, tmp_path):
+    """Puts the package on this process's path with the metadata that pip would write; it is forgotten afterwards."""
+    write_metadata(tmp_path, "pmg_plugin_example")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.syspath_prepend(source / "src")
+    monkeypatch.setattr(targets, "_allowed", {})
+    yield
+    for name in [name for name in sys.modules if name.partition(".")[0] == "pmg_plugin_example"]:
+        del sys.modules[name]
+
+
+def test_files_are_short_and_each_has_an_option(source):
+    package = source / "src" / "pmg_plugin_example"
+    configs = "".join(path.read_text() for path in package.rglob("*.yaml"))
+    for path in package.glob("*.py"):
+        assert len([line for line in path.read_text().splitlines() if line]) < 40, path
+        assert path.stem == "__init__" or f"_target_: pmg_plugin_example.{path.stem}." in configs
+
+
+@pytest.mark.parametrize("command", ["train", "generate", "evaluate"])
+def test_options_compose_together(importable, command):
+    cfg = public.compose(command, ["experiment=plugin_example"])
+    assert cfg.name == "plugin_example"
+
+
+@pytest.mark.ci
+@pytest.mark.slow
+def test_a_sweep_trains_and_a_generation_uses_it(pmg, site, tmp_path):
+    given = ["experiment=plugin_example", *TINY]
+    sweep = ["-m", "decoding.threshold=0.1,0.3", "run_dir=sweep"]
+    for verb, more in (("train", sweep), ("generate", ["train_run=sweep/0", "decoding.threshold=0.1"])):
+        done = pmg(verb, *more, *given, PYTHONPATH=str(site))
+        assert done.returncode == 0, done.stderr[-2000:]
+    for job in "01":
+        measured = json.loads((tmp_path / "sweep" / job / "metrics.json").read_text())
+        assert (measured["status"], measured["metrics"]["train/norm"] > 0) == ("completed", True)
+    assert len((tmp_path / "outputs/plugin_example/generate/records.jsonl").read_text().splitlines()) > 3
