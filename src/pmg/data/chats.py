@@ -1,27 +1,69 @@
-"""Chats from a file of JSON lines: examples whose behaviour is a conversation."""
+"""Conversations as examples, from a JSON Lines file."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from pmg.configuration.instantiate import nearest
 from pmg.domain import Example, Item, PmgError, Turn
 
-KEYS = ("id", "user", "target", "turns", "labels")
+Text = Annotated[str, StringConstraints(strict=True, pattern=r"\S")]
+EXPLANATIONS = {  # of pydantic's types of errors
+    "missing": "is missing",
+    "string_type": "must be text",
+    "string_pattern_mismatch": "must be text that isn't empty",
+    "list_type": "must be a list",
+    "too_short": "must have at least one message",
+    "model_type": "must be an object with 'speaker' and 'text'",
+    "dict_type": "must map names to words",
+}
+
+
+class ChatTurn(BaseModel):
+    """One message of a row."""
+
+    model_config = ConfigDict(extra="forbid")
+    speaker: Text
+    text: Text
+
+
+class Chat(BaseModel):
+    """One row of a file.
+
+    Attributes:
+        id: unique in the file.
+        target: what the conversation is to be illustrated with.
+        turns: the messages, oldest first.
+        user: the user's id; None: that of the row.
+        labels: words for evaluation, by name.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+    id: Text
+    target: Text
+    turns: Annotated[list[ChatTurn], Field(min_length=1)]
+    user: Text | None = None
+    labels: dict[str, str] = Field(default_factory=dict)
+
+    def as_example(self) -> Example:
+        """Returns the conversation as an example without interactions and without a truth."""
+        item = Item(f"{self.id}-target", self.target, self.target)
+        turns = tuple(Turn(turn.speaker, turn.text) for turn in self.turns)
+        return Example(self.id, self.user or self.id, (), item, (), self.labels, turns)
 
 
 def load_chats(file: str | Path) -> list[Example]:
-    """Reads chats.
+    """Reads conversations.
 
     Args:
-        file: one JSON object a line, ``{"id", "target", "turns": [{"speaker", "text"}, …]}``, and if wanted
-            ``"user"`` (the id otherwise) and ``"labels"``, words for evaluation by name.
+        file: one JSON object a line, ``{"id", "target", "turns": [{"speaker", "text"}, …]}``, and optionally
+            ``"user"`` and ``"labels"``, see `Chat`.
 
     Returns:
-        Examples with a conversation, without clicks and without a truth.
+        Examples with a conversation, without interactions and without a truth.
 
     Raises:
         PmgError: the file is missing, or one of its rows can't be used; names file and row.
@@ -34,9 +76,9 @@ def load_chats(file: str | Path) -> list[Example]:
         if not line.strip():
             continue
         try:
-            example = as_example(_parse(line))
-        except PmgError as error:
-            raise PmgError(f"{path}, row {row}: {error}") from None
+            example = Chat.model_validate_json(line).as_example()
+        except ValidationError as error:
+            raise PmgError(f"{path}, row {row}: {explain(error)}") from None
         if example.id in examples:
             raise PmgError(f"{path}, row {row}: id '{example.id}' is used twice")
         examples[example.id] = example
@@ -45,49 +87,16 @@ def load_chats(file: str | Path) -> list[Example]:
     return list(examples.values())
 
 
-def as_example(row: Mapping[str, Any]) -> Example:
-    """Returns one row as an example.
-
-    Raises:
-        PmgError: a key is unknown or missing, or a value isn't what it should be.
-    """
-    for key in row:
-        if key not in KEYS:
-            raise PmgError(f"unknown key '{key}'{nearest(key, KEYS)}")
-    name, target = _text(row, "id"), _text(row, "target")
-    user = _text(row, "user") if "user" in row else name
-    labels = row.get("labels", {})
-    if not isinstance(labels, dict):
-        raise PmgError("'labels' must map names to words")
-    item = Item(f"{name}-target", target, target)
-    return Example(name, user, (), item, (), {key: str(word) for key, word in labels.items()}, tuple(_turns(row)))
-
-
-def _turns(row: Mapping[str, Any]) -> Iterator[Turn]:
-    turns = row.get("turns")
-    if not isinstance(turns, list) or not turns:
-        raise PmgError("'turns' must be a list of at least one message")
-    for number, turn in enumerate(turns, start=1):
-        if not isinstance(turn, dict) or set(turn) != {"speaker", "text"}:
-            raise PmgError(f"message {number} needs 'speaker' and 'text' and nothing else")
-        try:
-            yield Turn(_text(turn, "speaker"), _text(turn, "text"))
-        except PmgError as error:
-            raise PmgError(f"message {number}: {error}") from None
-
-
-def _text(row: Mapping[str, Any], key: str) -> str:
-    value = row.get(key)
-    if not isinstance(value, str) or not value.strip():
-        raise PmgError(f"'{key}' must be text that isn't empty, got {json.dumps(value)}")
-    return value
-
-
-def _parse(line: str) -> Mapping[str, Any]:
-    try:
-        row = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise PmgError(f"not JSON ({error.msg} at character {error.pos + 1})") from None
-    if not isinstance(row, dict):
-        raise PmgError("not a JSON object")
-    return row
+def explain(error: ValidationError) -> str:
+    """Returns the first error of a row in one line: the key, what is wrong, and the value."""
+    first = error.errors(include_url=False)[0]
+    key, kind = ".".join(str(part) for part in first["loc"]), first["type"]
+    if kind == "json_invalid":
+        return f"not JSON ({first['ctx']['error']})"
+    if not key:
+        return "not a JSON object"
+    if kind == "extra_forbidden":
+        allowed = (ChatTurn if len(first["loc"]) > 1 else Chat).model_fields
+        return f"unknown key '{key}'{nearest(str(first['loc'][-1]), list(allowed))}"
+    value = "" if kind == "missing" else f", got {first['input']!r}"
+    return f"'{key}' {EXPLANATIONS.get(kind, first['msg'])}{value}"
