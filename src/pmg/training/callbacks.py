@@ -104,6 +104,7 @@ class BestCheckpoint(AtomicCheckpoint):
         for callback in trainer.callbacks:
             if isinstance(callback, AveragedWeights):
                 callback.load_state_dict(best["callbacks"][callback.state_key])
+                callback.copy()
         trainer.callback_metrics.update({name: torch.tensor(value) for name, value in self.metrics.items()})
 
     def state_dict(self) -> dict[str, Any]:

@@ -10,21 +10,24 @@ from torch import Tensor, nn
 
 
 class AveragedWeights(pl.Callback):
-    """Updates an exponential moving average of a model's parameters, and swaps it in for every validation.
+    """Updates an exponential moving average of a model's parameters, validates it, and keeps it at the end.
 
-    The average starts at the weights of the first step, with a decay that rises from 0 as ``(1 + s) / (10 + s)``,
-    so that the first weights have no share in the average of a short training. Checkpoints hold both.
+    The average starts at the weights of the first step, with a decay that rises from 0, so that the first weights have
+    no share in the average of a short training. Checkpoints hold both, average and trained weights.
 
     Args:
         model: the trained part alone; nothing frozen is copied.
         decay: 0 to 1, its final value.
-        refit: called after the swap: fits what depends on the weights (running statistics).
+        power: of the warm-up: at step s the decay is at most ``1 - (1 + s) ** -power``; None: ``(1 + s) / (10 + s)``.
+        refit: called after the average was swapped in: fits what depends on the weights (running statistics).
     """
 
-    def __init__(self, model: nn.Module, decay: float, refit: Callable[[], None]) -> None:
-        self.model, self.refit = model, refit
-        self.ema = EMAModel(model.parameters(), decay=decay)
-        self._kept: dict[str, Tensor] = {}
+    def __init__(
+        self, model: nn.Module, decay: float, power: float | None = None, refit: Callable[[], None] | None = None
+    ) -> None:
+        self.model, self.refit = model, refit or (lambda: None)
+        self.ema = EMAModel(model.parameters(), decay=decay, use_ema_warmup=power is not None, power=power or 1.0)
+        self._trained: dict[str, Tensor] = {}
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Moves the average to the device of the model."""
@@ -37,7 +40,7 @@ class AveragedWeights(pl.Callback):
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Swaps the average in."""
-        self._kept = {name: value.clone() for name, value in self.model.state_dict().items()}
+        self._trained = {name: value.clone() for name, value in self.model.state_dict().items()}
         self.copy()
         self.refit()
 
@@ -49,10 +52,14 @@ class AveragedWeights(pl.Callback):
         """Swaps them back where a validation failed, before a checkpoint is saved."""
         self._restore()
 
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Makes the average the model's weights, also where a resumed training had no steps left."""
+        self.copy()
+
     def _restore(self) -> None:
-        if self._kept:
-            self.model.load_state_dict(self._kept)
-        self._kept = {}
+        if self._trained:
+            self.model.load_state_dict(self._trained)
+        self._trained = {}
 
     def copy(self) -> None:
         """Makes the average the model's weights."""

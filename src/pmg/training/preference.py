@@ -167,7 +167,7 @@ class PreferenceTraining(pl.LightningModule):
         self.optimizer, self.lr_scheduler, self.snr_gamma = optimizer, lr_scheduler, snr_gamma
         self.needs_prediction = any(term.needs_prediction for term in terms.values())
         decays = [] if ema_decay is None else [ema_decay]
-        self.averages = [AveragedWeights(encoder, decay, self._fit_to_sample) for decay in decays]
+        self.averages = [AveragedWeights(encoder, decay, refit=self._fit_to_sample) for decay in decays]
 
     @property
     def language_model(self) -> LanguageModel:
@@ -232,9 +232,7 @@ class PreferenceTraining(pl.LightningModule):
         return configure_optimizers(self, self.encoder.parameters(), self.optimizer, self.lr_scheduler)
 
     def finish(self, users: Tensor, batch_size: int = 50) -> None:
-        """Takes the moving average and fits the running statistics to `users` `(U,)`, once training is over."""
-        for average in self.averages:
-            average.copy()
+        """Fits the running statistics to `users` `(U,)`, once training is over."""
         self._fit(users, batch_size)
 
     def _fit_to_sample(self, size: int = 50) -> None:

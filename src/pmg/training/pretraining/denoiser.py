@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 import pytorch_lightning as pl
 import torch
-from diffusers.training_utils import EMAModel
 from torch import Tensor
 
 from pmg.models.diffusion.generator import Generator
 from pmg.training.datamodule import Batch
+from pmg.training.ema import AveragedWeights
 from pmg.training.optim import adamw, configure_optimizers, one_cycle
 from pmg.training.pretraining.encoded_captions import PARTS, CaptionBank
 
@@ -66,7 +66,7 @@ class DenoiserTraining(pl.LightningModule):
         self._generator = (generator,)  # in a tuple: frozen parts stay out of checkpoints
         self.bank = bank
         self.learning_rate, self.snr_gamma = learning_rate, snr_gamma
-        self.ema = EMAModel(self.denoiser.parameters(), decay=ema_decay, use_ema_warmup=True, power=0.75)
+        self.average = AveragedWeights(self.denoiser, ema_decay, power=0.75)
 
     def loss(self, batch: Batch) -> Tensor:
         """Denoising loss of each drawing, `(B,)`."""
@@ -83,35 +83,14 @@ class DenoiserTraining(pl.LightningModule):
         self.log("train/denoise", loss, prog_bar=True, batch_size=len(batch["latents"]))
         return loss
 
-    def on_validation_epoch_start(self) -> None:
-        """Judges the averaged weights."""
-        self.ema.store(self.denoiser.parameters())
-        self.ema.copy_to(self.denoiser.parameters())
-
     def validation_step(self, batch: Batch, _: int) -> None:
         """The loss on held-out drawings with fixed noise and timesteps."""
         losses = self.loss(batch)
         self.log("val/denoise", losses.mean(), prog_bar=True, batch_size=len(losses))
 
-    def on_validation_epoch_end(self) -> None:
-        """Puts the weights in training back."""
-        self.ema.restore(self.denoiser.parameters())
-
-    def on_before_zero_grad(self, _: torch.optim.Optimizer) -> None:
-        """Follows the optimiser's step with the average."""
-        self.ema.step(self.denoiser.parameters())
-
-    def on_fit_end(self) -> None:
-        """Keeps the average as the model, also where a resumed run had nothing left to train."""
-        self.ema.copy_to(self.denoiser.parameters())
-
-    def on_save_checkpoint(self, checkpoint: dict) -> None:
-        """Adds the average."""
-        checkpoint["ema"] = self.ema.state_dict()
-
-    def on_load_checkpoint(self, checkpoint: dict) -> None:
-        """Restores the average."""
-        self.ema.load_state_dict(checkpoint["ema"])
+    def configure_callbacks(self) -> list[pl.Callback]:
+        """Returns the moving average."""
+        return [self.average]
 
     def configure_optimizers(self) -> dict:
         """AdamW on one cycle."""

@@ -8,7 +8,6 @@ from functools import partial
 
 import pytorch_lightning as pl
 import torch
-from diffusers.training_utils import EMAModel
 from torch import Tensor
 
 from pmg.configuration.precision import has_bfloat16
@@ -20,6 +19,7 @@ from pmg.models.diffusion.look_denoiser import LookDenoiser, pool_condition
 from pmg.models.diffusion.noise_processes import NoiseProcess, denoising_loss
 from pmg.models.diffusion.text_encoder import TextEncoder
 from pmg.training.datamodule import Batch
+from pmg.training.ema import AveragedWeights
 from pmg.training.optim import adamw, configure_optimizers, warmup_stable_decay
 from pmg.training.pretraining.look_pool import ITEMS, LookPool, say
 
@@ -127,7 +127,7 @@ class LookDenoiserTraining(pl.LightningModule):
     def __init__(self, model: LookDenoiser, learning_rate: float, ema_decay: float, decay: float = 0.2) -> None:
         super().__init__()
         self.model, self.learning_rate, self.decay = model, learning_rate, decay
-        self.ema = EMAModel(model.parameters(), decay=ema_decay, use_ema_warmup=True, power=0.75)
+        self.average = AveragedWeights(model, ema_decay, power=0.75)
 
     def losses(self, batch: Batch) -> Tensor:
         """Returns the denoising error of each drawing, `(B,)`."""
@@ -153,35 +153,14 @@ class LookDenoiserTraining(pl.LightningModule):
         self.log("train/denoise", loss, prog_bar=True, batch_size=len(batch["latents"]))
         return loss
 
-    def on_validation_epoch_start(self) -> None:
-        """Measures the averaged weights."""
-        self.ema.store(self.model.parameters())
-        self.ema.copy_to(self.model.parameters())
-
     def validation_step(self, batch: Batch, _: int) -> None:
         """The error on held-out cells with fixed noise and times."""
         losses = self.held_out_losses(batch)
         self.log("val/denoise", losses.mean(), prog_bar=True, batch_size=len(losses))
 
-    def on_validation_epoch_end(self) -> None:
-        """Restores the weights in training."""
-        self.ema.restore(self.model.parameters())
-
-    def on_before_zero_grad(self, _: torch.optim.Optimizer) -> None:
-        """Updates the average after the optimiser's step."""
-        self.ema.step(self.model.parameters())
-
-    def on_fit_end(self) -> None:
-        """Makes the average the model, also where a resumed run had nothing left to train."""
-        self.ema.copy_to(self.model.parameters())
-
-    def on_save_checkpoint(self, checkpoint: dict) -> None:
-        """Adds the average."""
-        checkpoint["ema"] = self.ema.state_dict()
-
-    def on_load_checkpoint(self, checkpoint: dict) -> None:
-        """Restores the average."""
-        self.ema.load_state_dict(checkpoint["ema"])
+    def configure_callbacks(self) -> list[pl.Callback]:
+        """Returns the moving average."""
+        return [self.average]
 
     def configure_optimizers(self) -> dict:
         """AdamW with a rate that stays, and falls at the end."""
