@@ -17,12 +17,13 @@ from plugins import write_plugin
 from pmg.configuration import targets
 from pmg.configuration.identity import COMMANDS, Role, find_role
 from pmg.configuration.instantiate import allow_plugins, check_targets, instantiate
-from pmg.configuration.plugins import find_config_folders, installed_plugins, read_override
+from pmg.configuration.plugins import find_config_folders, installed_plugins, read_command_line, read_override
 from pmg.configuration.schemas import SCHEMAS
 from pmg.domain import PmgError
-from pmg.orchestration.process_pool import Job, work_apart
+from pmg.orchestration.process_pool import Task, run_shards
 from pmg.orchestration.run import execute
 from pmg.runs.process_state import RunFailedError
+from pmg.runs.provenance import versions
 from pmg.runs.run_folder import identify
 from runs import write_run
 
@@ -111,6 +112,26 @@ def test_override_is_read_as_hydra_reads_it():
         read_override(["plugins=a"])
 
 
+def test_tab_completes_options_of_a_module_on_the_same_line(monkeypatch):
+    monkeypatch.setenv("COMP_LINE", "pmg-train plugins=[my_ideas] plugins=[ano")
+    assert read_command_line() == ["my_ideas"]
+    monkeypatch.delenv("COMP_LINE")
+    monkeypatch.setattr(sys, "argv", ["pmg-train", "plugins=[other]"])
+    assert read_command_line() == ["other"]
+
+
+def test_versions_of_plugins_in_use_are_recorded(place):
+    write_plugin(place, "pmg_test_plugin")
+    write_plugin(place / "pmg_test_plugin", "my_ideas", installed=False)
+    assert not {"pmg_test_plugin", "my_ideas"} & set(versions())
+    targets.allow_plugin("pmg_test_plugin")
+    sys.path.append(str(place / "pmg_test_plugin"))
+    targets.allow_plugin("my_ideas")
+    sys.path.pop()
+    found = versions()
+    assert (found["pmg_test_plugin"], found["my_ideas"]) == ("1", "not installed")
+
+
 def test_no_file_of_a_run_has_a_plugin_imported(installed):
     node = {"_target_": "pmg_test_plugin.run"}
     with pytest.raises(PmgError, match=r"is of the plug-in 'pmg_test_plugin'.*add plugins=\[pmg_test_plugin\]"):
@@ -150,7 +171,7 @@ def test_plugins_decide_no_result_by_themselves(command):
 def test_processes_of_a_command_may_build_what_it_may(installed, tmp_path):
     targets.allow_plugin("pmg_test_plugin")
     HydraConfig.instance().cfg = OmegaConf.create({"hydra": {}})
-    work_apart([Job("shard", partial(check_targets, {"_target_": "pmg_test_plugin.run"}), tmp_path / "log", {})])
+    run_shards([Task("shard", partial(check_targets, {"_target_": "pmg_test_plugin.run"}), tmp_path / "log", {})])
     assert installed.exists()
 
 

@@ -63,6 +63,13 @@ def find_module(name: str) -> Path:
     return Path(packages[0]) if packages else Path(spec.origin or "").parent
 
 
+def plugin_version(name: str) -> str:
+    """Returns the version of a plug-in's distribution; ``"not installed"`` for a module on Python's path."""
+    entries = metadata.entry_points(group=GROUP)
+    found = [entry.dist.version for entry in entries if entry.dist and entry.module.partition(".")[0] == name]
+    return found[0] if found else "not installed"
+
+
 def find_config_folders() -> dict[str, Path]:
     """Returns the folder ``conf`` of each plug-in that has one, by name: of installed ones, and of `searched` ones."""
     folders = {}
@@ -86,6 +93,16 @@ def searched(names: Sequence[str]) -> Iterator[None]:
         yield
     finally:
         _searched.reset(token)
+
+
+def read_command_line() -> list[str]:
+    """Returns the modules that the command line names, or the one that TAB completes.
+
+    Raises:
+        PmgError: see `read_override`.
+    """
+    completed = os.environ.get("COMP_LINE")  # its last word may be incomplete
+    return read_override(sys.argv[1:] if completed is None else [w for w in completed.split() if w.endswith("]")])
 
 
 def read_override(arguments: Sequence[str]) -> list[str]:

@@ -21,7 +21,7 @@ from yaml import YAMLError
 from pmg.configuration.composition import deletes_other
 from pmg.configuration.explanations import explain
 from pmg.configuration.instantiate import register_configs
-from pmg.configuration.plugins import read_override, searched
+from pmg.configuration.plugins import read_command_line, searched
 from pmg.configuration.search_path import CONFIG_MODULE
 from pmg.domain import PmgError
 from pmg.orchestration import sweep_jobs
@@ -80,7 +80,7 @@ def launch(command: str, body: Body) -> None:
             return None
 
     try:
-        with searched(read_override(sys.argv[1:])):
+        with searched(read_command_line()):
             job()
     except (Exception, KeyboardInterrupt) as error:
         codes.append(_exit_code(error, command, show_trace))

@@ -12,20 +12,22 @@ from pathlib import Path
 from typing import Any
 
 import pmg
+from pmg.configuration.plugins import plugin_version
 from pmg.configuration.precision import has_bfloat16
+from pmg.configuration.targets import allowed_plugins
 
 PACKAGES = ("torch", "pytorch-lightning", "diffusers", "transformers", "hydra-core", "numpy", "lpips")
 
 
 def versions() -> dict[str, str]:
-    """Returns the versions of Python, pmg and the packages that results depend on."""
+    """Returns the versions of Python, pmg and the packages that results depend on, plug-ins in use included."""
     found = {"python": platform.python_version(), "pmg": pmg.__version__}
     for package in PACKAGES:
         try:
             found[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
             continue
-    return found
+    return found | {name: plugin_version(name) for name in allowed_plugins()}
 
 
 def git_state() -> dict[str, Any] | None:
