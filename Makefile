@@ -27,7 +27,7 @@ SMOKE_unseen := unseen=[thick_outline]
 
 help: ## print every target
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
-	@printf "%-15s a study: its runs, then tables and figure in experiments/NAME; run it again to go on\n" $(STUDIES)
+	@printf "%-15s a study: its runs, then tables and figure in experiments/NAME; run it again to resume\n" $(STUDIES)
 
 setup: $(STAMP) ## create .venv and install everything (again when the requirements change)
 
@@ -64,7 +64,7 @@ catalogue: $(STAMP) ## build assets/emoji and assets/drawings again from their n
 	$(BIN)/pmg-prepare data=looks $(ARGS)
 	$(BIN)/pmg-prepare $(ARGS)
 
-pretrain: $(STAMP) ## train the embedded models from scratch (hours) into outputs/pretrain/models; run it again to go on
+pretrain: $(STAMP) ## train the embedded models from scratch (hours) into outputs/pretrain/models; run it again to resume
 	$(foreach stage,$(STAGES),$(BIN)/pmg-pretrain stage=$(stage) run_dir=outputs/pretrain/$(stage) \
 		models_dir=outputs/pretrain/models into=outputs/pretrain/models $(ARGS) &&) true
 
@@ -73,7 +73,7 @@ demo: $(STAMP) ## train, generate and evaluate on the emoji catalogue (10 minute
 	$(BIN)/pmg-generate experiment=demo $(ARGS)
 	$(BIN)/pmg-evaluate experiment=demo $(ARGS)
 
-pretrain-looks: $(STAMP) ## train the embedded models of looks from scratch (hours); run it again to go on
+pretrain-looks: $(STAMP) ## train the embedded models of looks from scratch (hours); run it again to resume
 	$(foreach stage,$(LOOK_STAGES),$(BIN)/pmg-pretrain data=looks stage=$(stage) run_dir=outputs/looks/$(stage) into=assets $(ARGS) &&) true
 
 world: $(STAMP) ## draw and judge held-out concepts in looks, into experiments/world
@@ -111,7 +111,7 @@ faithfulness: $(STAMP) ## do keywords foresee what real people like? (MovieLens;
 faults: $(STAMP) ## kill and damage runs, give bad input: what becomes of it (Linux and root; 25 minutes)
 	$(BIN)/python experiments/faults.py $(ARGS)
 
-reproduce: $(STUDIES) faithfulness ## every study (hours); run it again to go on
+reproduce: $(STUDIES) faithfulness ## every study (hours); run it again to resume
 
 reproduce-smoke: $(STAMP) ## every study at toy length: does it run? (5 minutes)
 	$(BIN)/pmg-train experiment=encoders $(SMOKE)

@@ -23,7 +23,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    """Imports a public name on first use: they load Hydra or torch, which ``--help`` must not wait for."""
+    """Imports a public name on first use: importing them loads Hydra or torch, which would delay ``--help``."""
     if name in _HOMES:
         return getattr(importlib.import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'pmg' has no attribute '{name}'")

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-Held = Callable[[Iterable[str]], "Mapping[str, Tensor]"]
+TensorLoader = Callable[[Iterable[str]], "Mapping[str, Tensor]"]
 """Gives the tensors of these names, and perhaps others."""
 
 
@@ -72,9 +72,9 @@ def replace_folder(source: Path, target: Path) -> None:
 
 
 def remove_abandoned(folder: Path, after_s: float = 3600) -> None:
-    """Removes what writers that were killed left in `folder`, once it is so old that nobody can be writing it."""
+    """Removes temporary files of killed writers in `folder` that are older than `after_s` seconds."""
     for path in folder.glob(".*"):
-        with contextlib.suppress(FileNotFoundError):  # another process was faster
+        with contextlib.suppress(FileNotFoundError):  # another process removed it
             if time.time() - path.stat().st_mtime > after_s:
                 path.unlink()
 
@@ -96,7 +96,7 @@ def _umask() -> int:
 
 
 def pack(tensors: Mapping[str, Tensor]) -> bytes:
-    """Named tensors as a safetensors file, sealed with a checksum."""
+    """Returns named tensors as a safetensors file with a checksum in its metadata."""
     from safetensors.torch import save
 
     plain = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
@@ -104,7 +104,7 @@ def pack(tensors: Mapping[str, Tensor]) -> bytes:
 
 
 def unpack(content: bytes) -> dict[str, Tensor] | None:
-    """The tensors that `pack` was given, or None where the content is not what it made, to the last bit."""
+    """Returns the tensors of `pack`, or None if the content doesn't match its checksum."""
     from safetensors.torch import load
 
     return load(content) if _is_sealed(BytesIO(content)) else None
@@ -113,12 +113,12 @@ def unpack(content: bytes) -> dict[str, Tensor] | None:
 class Cache:
     """Content-addressed store: the key is a hash of everything that the value depends on.
 
-    Several processes may write at once: an entry appears whole or not at all, and writers of one key
-    write equal content. Every entry is sealed with a checksum; a damaged one is removed with a warning and computed
-    again. What a killed writer left is removed by a later one, after an hour.
+    Several processes may write at once: entries are written atomically, and writers of one key write equal content.
+    Every entry has a checksum; a damaged one is removed with a warning and recomputed. Temporary files of killed
+    writers are removed after an hour.
 
     Args:
-        folder: where the entries lie, one safetensors file each; made when first needed.
+        folder: folder of the entries, one safetensors file each; created at the first write.
     """
 
     def __init__(self, folder: Path | str) -> None:
@@ -131,7 +131,7 @@ class Cache:
         return hashlib.sha256(canonical.encode()).hexdigest()
 
     def load(self, key: str) -> dict[str, Tensor] | None:
-        """Returns the tensors stored under `key`, or None where there are none that can be read."""
+        """Returns the tensors stored under `key`, or None if they are missing or damaged."""
         path = self._path(key)
         try:
             with path.open("rb") as file:
@@ -153,10 +153,10 @@ class Cache:
         except FileNotFoundError:
             raise PmgError(f"cache entry {self._path(key)} is gone; run the same command again to make it") from None
 
-    def hold(self, key: str, tensors: Mapping[str, Tensor]) -> Held:
-        """A way back to what `load` or `fetch` gave under `key`, for holding many entries.
+    def lazy(self, key: str, tensors: Mapping[str, Tensor]) -> TensorLoader:
+        """Returns a function that loads the tensors under `key` again, so that many entries need not be in memory.
 
-        In a folder it costs no memory: the file is looked at, page by page, where somebody looks at a tensor.
+        A folder's entries are memory-mapped: pages are read when a tensor is accessed.
         """
         return partial(self._view, key)
 
@@ -179,12 +179,12 @@ class Cache:
 
 
 class ObjectCache(Cache):
-    """As `Cache`, on an object store: any place that fsspec knows, such as ``s3://bucket/contexts`` (package s3fs).
+    """`Cache` on an object store with an fsspec implementation, such as ``s3://bucket/contexts`` (package s3fs).
 
-    Stores write an object whole or not at all, as files are renamed into place elsewhere.
+    Object stores write an object atomically.
 
     Args:
-        url: where the entries lie.
+        url: folder of the entries.
     """
 
     def __init__(self, url: str) -> None:
@@ -194,7 +194,7 @@ class ObjectCache(Cache):
         self.store, self.root = url_to_fs(url)
 
     def load(self, key: str) -> dict[str, Tensor] | None:
-        """Returns the tensors stored under `key`, or None where there are none that can be read."""
+        """Returns the tensors stored under `key`, or None if they are missing or damaged."""
         try:
             found = unpack(self.store.cat_file(self._name(key)))
         except FileNotFoundError:
@@ -207,8 +207,8 @@ class ObjectCache(Cache):
         """Stores named tensors under `key`."""
         self.store.pipe_file(self._name(key), pack(tensors))
 
-    def hold(self, key: str, tensors: Mapping[str, Tensor]) -> Held:
-        """Keeps the tensors: a store is too far away to be asked again and again."""
+    def lazy(self, key: str, tensors: Mapping[str, Tensor]) -> TensorLoader:
+        """Returns a function that returns `tensors`, without another download."""
         return lambda names: tensors
 
     def _name(self, key: str) -> str:
@@ -216,10 +216,10 @@ class ObjectCache(Cache):
 
 
 def open_cache(place: str) -> Cache:
-    """The store in a folder, or at a URL.
+    """Returns the cache in a folder, or at a URL.
 
     Raises:
-        PmgError: the package that knows such URLs is not installed.
+        PmgError: fsspec's package for the URL is not installed.
     """
     if "://" not in place:
         return Cache(place)
@@ -230,7 +230,7 @@ def open_cache(place: str) -> Cache:
 
 
 class NoCache(Cache):
-    """Keeps nothing."""
+    """Stores nothing."""
 
     def __init__(self) -> None:
         super().__init__("")
@@ -241,23 +241,23 @@ class NoCache(Cache):
     def save(self, key: str, tensors: Mapping[str, Tensor]) -> None:
         """Does nothing."""
 
-    def hold(self, key: str, tensors: Mapping[str, Tensor]) -> Held:
-        """Keeps the tensors."""
+    def lazy(self, key: str, tensors: Mapping[str, Tensor]) -> TensorLoader:
+        """Returns a function that returns `tensors`."""
         return lambda names: tensors
 
 
 _BLOCK = 2**20
-_SEAL, _OPEN = "crc32", "--------"  # safetensors has no checksum: a flipped bit would be a wrong number
+_SEAL, _OPEN = "crc32", "--------"  # safetensors has no checksum of its own
 
 
 def _seal(content: bytes) -> bytes:
-    """Puts the checksum of a safetensors file into its own metadata, where `_OPEN` keeps the place."""
+    """Replaces the placeholder `_OPEN` in a safetensors file's metadata by the checksum of the file."""
     return content.replace(_field(_OPEN), _field(f"{zlib.crc32(content):08x}"), 1)
 
 
 def _is_sealed(file: BinaryIO) -> bool:
-    """Whether the content is what was sealed, to the last bit."""
-    head = file.read(_BLOCK)  # the seal stands in the header, which comes first
+    """Returns whether the content matches its checksum."""
+    head = file.read(_BLOCK)  # contains the header, and the checksum in it
     before, name, rest = head.partition(_field("")[:-1])
     found = zlib.crc32(before + name + _OPEN.encode() + rest[len(_OPEN) :])
     while block := file.read(_BLOCK):

@@ -1,4 +1,4 @@
-"""The nouns of personalised generation, as plain data (no torch, no config)."""
+"""Data classes of personalised generation, without torch and config."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 
 class PmgError(Exception):
-    """An error a user can act on: commands print its message as one line and exit with code 1."""
+    """An error that users can resolve: commands print its message in one line and exit with code 1."""
 
 
 def require_positive(**counts: int | None) -> None:
@@ -23,15 +23,15 @@ def require_positive(**counts: int | None) -> None:
 
 @dataclass(frozen=True)
 class Item:
-    """One thing a user can meet: a sticker, a film, a garment.
+    """An item that users interact with: a sticker, a film, a garment.
 
     Attributes:
         id: unique within its catalogue; also the key of its image.
-        concept: what it shows, e.g. ``"red-apple"``; drawings of one concept share it.
-        title: the name people read.
+        concept: its content, e.g. ``"red-apple"``; the same for all images of one concept.
+        title: display name.
         keywords: words that describe its content, most specific first.
-        topic: the group it belongs to, e.g. a Unicode subgroup or a genre.
-        facts: what the history text may say about it, e.g. ``{"pack": "Noto", "shading": "flat"}``.
+        topic: its group, e.g. a Unicode subgroup or a genre.
+        facts: named properties for captions, e.g. ``{"pack": "Noto", "shading": "flat"}``.
     """
 
     id: str
@@ -44,12 +44,12 @@ class Item:
 
 @dataclass(frozen=True)
 class Behavior:
-    """One thing a user did with an item.
+    """An interaction of a user with an item.
 
     Attributes:
         item: the item.
-        action: what they did, e.g. ``"sent"`` or ``"rated 4.5"``.
-        timestamp: when, in seconds since the epoch.
+        action: verb of the interaction, e.g. ``"sent"`` or ``"rated 4.5"``.
+        timestamp: seconds since the epoch.
         liked: False for a dislike: a low rating, an item hidden or returned.
     """
 
@@ -64,8 +64,8 @@ class Turn:
     """One message of a conversation.
 
     Attributes:
-        speaker: who wrote it, as the chat names them.
-        text: what they wrote.
+        speaker: the writer's name in the chat.
+        text: the message.
     """
 
     speaker: str
@@ -74,17 +74,17 @@ class Turn:
 
 @dataclass(frozen=True)
 class Example:
-    """One question to the generator: what should `target` look like for this user?
+    """One sample: a user's history and a target, for which an image is generated.
 
     Attributes:
         id: unique within a split.
         user: the user's id.
-        history: what the user did, oldest first; may be empty where there is a conversation.
-        target: what to draw. Its own image is never shown to a model at test time.
-        truth: drawings of the target that fit the user's taste (the ground truth); empty for a chat, which has none.
-        labels: facts for evaluation alone (kind of taste, taste in words); no model may read them.
-        conversation: the chat that the target is for, oldest turn first.
-        moment: which of the user's histories this is, e.g. a window's start; empty: they have one.
+        history: interactions, oldest first; may be empty with a conversation.
+        target: the item to generate. Models don't get its own image at test time.
+        truth: images of the target in the user's taste (the ground truth); empty for a conversation.
+        labels: values for the evaluation only (kind of taste, taste in words), by name; models don't get them.
+        conversation: the chat that the target answers, oldest turn first.
+        moment: identifies one of several histories of a user, e.g. a window's start; empty for a single history.
     """
 
     id: str
@@ -98,7 +98,7 @@ class Example:
 
     @property
     def profile(self) -> str:
-        """Names what can be read of the user: examples of one profile share history and conversation."""
+        """Identifier of history and conversation, which all examples of a profile have in common."""
         return f"{self.user}@{self.moment}" if self.moment else self.user
 
     @property

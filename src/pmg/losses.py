@@ -1,4 +1,4 @@
-"""Loss terms as pure functions: one value a sample first, any reduction by the caller."""
+"""Loss functions with one value a sample; the caller reduces them."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from torch import Tensor
 
 
 def per_sample_mse(prediction: Tensor, target: Tensor) -> Tensor:
-    """Mean squared error over all but the first dimension; returns `(B,)`."""
+    """Returns the mean squared error `(B,)` over all dimensions but the first."""
     return (prediction.float() - target.float()).square().flatten(1).mean(1)
 
 
 def min_snr_weight(snr: Tensor, gamma: float, prediction_type: str) -> Tensor:
-    """Min-SNR-gamma loss weights (Hang et al. 2023, equations 5 and 6).
+    """Returns Min-SNR-gamma loss weights (Hang et al. 2023, equations 5 and 6).
 
     Args:
         snr: signal-to-noise ratio of each sample's timestep, `(B,)`, above 0.
-        gamma: the ceiling, above 0.
+        gamma: upper bound of the SNR, above 0.
         prediction_type: ``epsilon``, ``v_prediction`` or ``sample``.
 
     Returns:
@@ -27,15 +27,14 @@ def min_snr_weight(snr: Tensor, gamma: float, prediction_type: str) -> Tensor:
 
 
 def margin_contrast(own: Tensor, other: Tensor, margin: float) -> Tensor:
-    """How much another's loss falls short of lying `margin` above one's own: ``max(0, margin + own - other)``.
+    """Returns the margin loss ``max(0, margin + own - other)``.
 
-    PMG's published benchmark subtracts half of the other loss instead, which has no lower bound: it can be made
-    as small as one likes by spoiling the other prediction. This is at least 0, and once the margin is reached it
-    has no gradient.
+    PMG's published benchmark subtracts half of the other loss instead, which has no lower bound: a worse prediction
+    for the other user always reduces it. This loss is at least 0, and its gradient is 0 once the margin is reached.
 
     Args:
-        own: loss on what is to be learned, `(B,)`.
-        other: loss on what belongs to somebody else, `(B,)`.
+        own: loss on the user's own target, `(B,)`.
+        other: loss on another user's target, `(B,)`.
         margin: 0 or more.
 
     Returns:
@@ -45,14 +44,14 @@ def margin_contrast(own: Tensor, other: Tensor, margin: float) -> Tensor:
 
 
 def contrastive_loss(logits: Tensor, positive: Tensor) -> Tensor:
-    """Cross-entropy against several right answers a row (Khosla et al. 2020, ``L_out``).
+    """Returns the cross-entropy with several positives a row (Khosla et al. 2020, ``L_out``).
 
     Args:
         logits: `(B, K)`.
         positive: bool `(B, K)`, at least one true a row.
 
     Returns:
-        `(B,)`: minus the mean log-probability of the row's right answers.
+        `(B,)`: minus the mean log-probability of the row's positives.
     """
     log_probability = logits.log_softmax(-1)
     return -(log_probability * positive).sum(-1) / positive.sum(-1)

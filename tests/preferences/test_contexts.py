@@ -22,7 +22,7 @@ def kept(language_model, cache):
     for texts in CHUNKS:
         key = Cache.key(texts=texts)
         tensors = cache.fetch(key, lambda texts=texts: language_model.prefill(texts).to_tensors())
-        entries.append((cache.hold(key, tensors), len(texts)))
+        entries.append((cache.lazy(key, tensors), len(texts)))
     return KeptContexts(entries)
 
 
@@ -86,7 +86,7 @@ def test_what_nobody_asks_for_takes_no_memory(tmp_path):
         cache.save(f"0{number}", tensors)
     del tensors
     before = resident_mib()
-    contexts = KeptContexts([(cache.hold(f"0{number}", cache.load(f"0{number}")), 4) for number in range(4)])
+    contexts = KeptContexts([(cache.lazy(f"0{number}", cache.load(f"0{number}")), 4) for number in range(4)])
     for row in range(len(contexts)):
         chosen = contexts.select([row])
         assert float(chosen.keys[0].sum() + chosen.values[0].sum()) == 4 * size

@@ -26,7 +26,7 @@ def body(cfg: DictConfig, run: Run) -> float | None:
 
     trained, metrics = _trained(cfg)
     homes = {name: trained.encoder if name in trained.encoder else trained for name in PARTS}
-    homes |= dict.fromkeys(SECTIONS, cfg)  # a training doesn't know how images will be made
+    homes |= dict.fromkeys(SECTIONS, cfg)  # a training's config has no settings of the generation
     nodes = to_index({name: to_plain(home[name]) for name, home in homes.items()})
     encoder = load_encoder(Path(cfg.train_run, "encoder"), cfg.half)
     run.begin()

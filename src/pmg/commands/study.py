@@ -27,7 +27,7 @@ def body(cfg: DictConfig, run: Run) -> float | None:
     }
     if not any(method and method.get("tokens") == "soft" for method in cfg.method.values()):
         del places["train"]
-    # elsewhere lies another run's work, which is taken as it is
+    # folders outside of the study belong to other runs, whose results are used unchanged
     own = {verb: place for verb, place in places.items() if Path(place[0]).is_relative_to(run.folder)}
     for verb, (folder, _) in own.items():
         part = part_config(cfg, verb, folder)

@@ -8,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import torch
 from torch import Tensor
 
-from pmg.cache import Held
+from pmg.cache import TensorLoader
 from pmg.models.language.context import Context, names
 from pmg.models.language.language_model import LanguageModel
 
@@ -24,7 +24,7 @@ class KeptContexts:
         entries: for each, what gives its tensors (of `Context.to_tensors`), and how many histories it holds.
     """
 
-    def __init__(self, entries: Sequence[tuple[Held, int]]) -> None:
+    def __init__(self, entries: Sequence[tuple[TensorLoader, int]]) -> None:
         self.entries = list(entries)
         self.places = [(entry, row) for entry, (_, size) in enumerate(entries) for row in range(size)]
         self.thread = ThreadPoolExecutor(1, "contexts")

@@ -96,7 +96,7 @@ class Reader:
 
         key = Cache.key(kind="contexts, user by user", model=self.identity, texts=texts)
         tensors = self.cache.fetch(key, compute)
-        return KeptContexts([(self.cache.hold(key, tensors), len(texts))])
+        return KeptContexts([(self.cache.lazy(key, tensors), len(texts))])
 
     def _decode(self, texts: list[str], read: Callable[[], Context]) -> list[Keywords]:
         """Keywords of texts; `read` is called where they are not known."""
