@@ -56,6 +56,15 @@ def test_a_process_may_lock_a_folder_inside_its_own_lock(tmp_path):
         assert not (tmp_path / "train" / LOCK).exists()
 
 
+def test_a_folder_that_was_made_for_its_lock_is_removed_unless_something_was_written(tmp_path):
+    with locked([tmp_path / "nowhere" / "pipeline"], "export"):
+        pass
+    assert not list(tmp_path.iterdir())
+    with locked([tmp_path / "run" / "train"], "train"):
+        (tmp_path / "run" / "metrics.json").write_text("{}")
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["metrics.json"]
+
+
 def test_an_error_frees_the_lock(tmp_path):
     for _ in range(2):
         with pytest.raises(ValueError, match="fault"), locked([tmp_path], "train"):

@@ -18,6 +18,8 @@ _held: set[Path] = set()
 def locked(folders: Iterable[Path], command: str) -> Iterator[None]:
     """Locks folders, which are created if missing; the system releases the locks when the process ends.
 
+    Folders that were made for their lock and are empty at the end are removed.
+
     Args:
         folders: the folders; those that this process has locked already, for an outer run, are skipped.
         command: the verb, for the messages of other processes.
@@ -40,6 +42,7 @@ def _lock(folder: Path, command: str) -> Iterator[None]:
         yield
         return
     lock = FileLock(path, timeout=0)
+    missing = [place for place in path.parents if not place.exists()]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire()
@@ -58,6 +61,9 @@ def _lock(folder: Path, command: str) -> Iterator[None]:
         _held.discard(path)
         path.unlink(missing_ok=True)
         lock.release()
+        with contextlib.suppress(OSError):  # it holds something
+            for place in missing:
+                place.rmdir()
 
 
 def _owner(path: Path) -> str:
