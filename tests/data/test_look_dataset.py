@@ -32,6 +32,7 @@ def test_examples_are_labelled_by_every_group(data):
     assert all(set(example.labels) >= {*data.groups, data.taste_label} for example in examples)
     assert data.examples("test", 2, 1) == [examples[0], examples[2]]
     assert not any(example.disliked for example in examples)
+    assert len({example.labels["look"] for example in examples}) == 6  # one a user
 
 
 def test_pictures_are_those_of_drawing_and_finish(data):

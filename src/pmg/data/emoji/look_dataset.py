@@ -12,10 +12,11 @@ from pmg.configuration.ranges import Seed
 from pmg.data.dataset import Dataset, check_split
 from pmg.data.emoji.catalogue import read_digest
 from pmg.data.emoji.drawings import Drawings, LookData
-from pmg.data.emoji.finish_space import FinishSpace
-from pmg.data.emoji.finishes import AS_DRAWN, decode_finish, encode_finish
+from pmg.data.emoji.finish_space import FinishSpace, traits
+from pmg.data.emoji.finishes import AS_DRAWN, Finish, decode_finish, encode_finish
 from pmg.data.emoji.look_users import LookSample, LookUsers, Picture, check_look_leaks
 from pmg.domain import Behavior, Example, Item, PmgError
+from pmg.seeding import stable_number
 
 SEPARATOR = "~"  # between a drawing's id and its finish, in the id of a picture
 
@@ -133,7 +134,7 @@ class LookDataset(LookData, Dataset):
         labels = {
             "group": sample.taste.group,
             "looks": str(len(sample.taste.looks)),
-            "look": f"{artist}{SEPARATOR}{encode_finish(finish)}",
+            "look": name_look(artist, finish),
         }
         return Example(f"{sample.user}-{number}", sample.user, history, truth[0], truth, labels)
 
@@ -141,6 +142,12 @@ class LookDataset(LookData, Dataset):
     def identity(self) -> str:
         """The checksum of the catalogue's file."""
         return read_digest(self.folder)
+
+
+def name_look(artist: str, finish: Finish) -> str:
+    """Returns a name for people: the artist, the finish's traits, and four digits that distinguish similar looks."""
+    digits = stable_number(encode_finish(finish)) % 10_000
+    return f"{artist}: {', '.join(sorted(traits(finish)))} ({digits:04d})"
 
 
 def _count(numbers: dict[str, int], user: str) -> int:
