@@ -7,7 +7,7 @@ from itertools import islice
 import pytest
 import torch
 
-from pmg.training.datamodule import ShuffledRows, share
+from pmg.training.datamodule import ShuffledRows, rank_slice
 
 
 def batches(start=0, seed=0):
@@ -37,7 +37,7 @@ def test_seeds_differ():
 def test_shares_are_the_batch_and_keep_users_with_their_questions(training, ranks):
     _, batches = training()
     whole = batches.train.batch(3)
-    parts = [share(whole, rank, ranks) for rank in range(ranks)]
+    parts = [rank_slice(whole, rank, ranks) for rank in range(ranks)]
     for name, values in whole.items():
         assert torch.equal(torch.cat([part[name] for part in parts]), values), name
     draws = len(whole["target"]) // len(whole["users"])

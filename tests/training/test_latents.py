@@ -9,7 +9,7 @@ import torch
 
 from pmg.domain import PmgError
 from pmg.training import latents
-from pmg.training.datamodule import ShuffledRows, share
+from pmg.training.datamodule import ShuffledRows, rank_slice
 from pmg.training.latents import encode_drawings, store_latents
 from pmg.training.preference import PARTS, PreferenceBatches
 
@@ -83,7 +83,7 @@ def test_a_file_that_is_gone_is_noticed_and_made_again(tmp_path, caplog):
     again = store_latents(there, 10, SHAPE, encode)
     assert runs == [(4, 8)]
     assert torch.equal(again[torch.arange(10)], VALUES)
-    assert "1 files of latents are gone" in caplog.text
+    assert "1 files of latents are missing" in caplog.text
 
 
 def test_another_array_in_its_place_is_named(tmp_path):
@@ -108,7 +108,7 @@ def test_batches_and_shares_of_them_are_those_of_latents_in_memory(tmp_path):
     assert whole.keys() == same.keys() >= {"latents", "other_latents", "noise"}
     torch.testing.assert_close(same, whole, rtol=0, atol=0)
     rows[1].start_step, rows[1].rank, rows[1].ranks = 3, 1, 2
-    torch.testing.assert_close(next(iter(rows[1])), share(whole, 1, 2), rtol=0, atol=0)
+    torch.testing.assert_close(next(iter(rows[1])), rank_slice(whole, 1, 2), rtol=0, atol=0)
 
 
 def test_drawings_are_encoded_the_same_into_memory_and_into_an_array(tmp_path, emoji, generator):

@@ -27,7 +27,7 @@ def body(cfg: DictConfig, run: Run) -> float | None:
 
 
 def empty_models(cfg: DictConfig) -> tuple[Any, ...]:
-    """Language model and generator without weights, the bytes of all frozen weights, and the training's sizes."""
+    """Returns language model and generator without weights, the bytes of frozen weights, and the training's sizes."""
     from pmg.models.language.quantization import quantized_bytes
     from pmg.models.loading.memory_tracker import weight_bytes
     from pmg.models.loading.meta_models import (
@@ -65,7 +65,7 @@ def empty_models(cfg: DictConfig) -> tuple[Any, ...]:
 
 
 def _generator_configs(cfg: DictConfig) -> dict[str, Any]:
-    """Configs of the generator's parts, without its weights where they are loaded from somewhere."""
+    """Returns the configs of the generator's parts, without loading weights."""
     from pmg.models.loading.meta_models import generator_configs
 
     place = cfg.generator.get("source") or cfg.generator.get("folder")

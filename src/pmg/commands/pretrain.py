@@ -64,10 +64,10 @@ def destination(cfg: DictConfig) -> Path:
 
 
 def refuse_short(cfg: DictConfig, steps: int) -> None:
-    """Checks that a training of so many steps may replace what `cfg.into` holds.
+    """Checks that a training of so many steps may replace the models in `cfg.into`.
 
     Raises:
-        PmgError: it is to go into the assets and is shorter than the whole stage.
+        PmgError: `cfg.into` is the assets folder and the training is shorter than the whole stage.
     """
     if not cfg.into or destination(cfg).resolve() != Path(cfg.paths.assets_dir).resolve():
         return

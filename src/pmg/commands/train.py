@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 def body(cfg: DictConfig, run: Run) -> float | None:
-    """Trains the preference encoder, in as many processes as the trainer asks for."""
+    """Trains the preference encoder, in as many processes as the trainer's config has."""
     check_hardware(cfg)
     return run_distributed(train, cfg, run)
 

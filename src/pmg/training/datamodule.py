@@ -1,4 +1,4 @@
-"""Batches for the training stages."""
+"""Data modules: endless training batches that depend on seed and step alone, and fixed validation batches."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ Batch = dict[str, Tensor]
 
 
 def seeded(*parts: str | int) -> torch.Generator:
-    """A generator that depends on `parts` alone."""
+    """Returns a random number generator that depends on `parts` alone."""
     return torch.Generator().manual_seed(stable_number(*parts) % 2**63)
 
 
-def share(batch: Batch, rank: int, ranks: int) -> Batch:
-    """One process's part of a batch: its own run of rows of each tensor, in the order of the whole.
+def rank_slice(batch: Batch, rank: int, ranks: int) -> Batch:
+    """Returns the rows of a batch that one process computes: consecutive ones, in the order of the whole batch.
 
     Args:
         batch: tensors whose numbers of rows `ranks` divides.
-        rank: of the process, from 0.
-        ranks: how many processes train together.
+        rank: number of the process, from 0.
+        ranks: number of processes that train together.
     """
     return {name: values.chunk(ranks)[rank] for name, values in batch.items()} if ranks > 1 else batch
 
@@ -33,15 +33,15 @@ def share(batch: Batch, rank: int, ranks: int) -> Batch:
 class ShuffledRows(IterableDataset):
     """Endless batches of row numbers, shuffled pass by pass; a step's batch depends on seed and step alone.
 
-    That is what makes a resumed run equal an uninterrupted one: it starts at the step it had reached.
+    So a resumed run equals an uninterrupted one: it starts at the step of its checkpoint.
 
     Args:
         rows: row numbers to draw from, int64 `(N,)`.
         batch_size: rows a batch; a batch may span two passes.
         seed: seed of the shuffles.
-        collate: turns rows `(B,)` and a generator into a batch.
-        read: adds to a process's share of a batch what is only read for that share; None: nothing.
-        expect: told of a training's next batch one step ahead; None: nobody.
+        collate: makes a batch of rows `(B,)` and a random number generator.
+        read: adds to a process's rows of a batch what is loaded for these rows alone; None: nothing.
+        expect: called with the next batch one step ahead, to prepare it; None: nothing is prepared.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class ShuffledRows(IterableDataset):
         return self.rows[order]
 
     def batch(self, step: int) -> Batch:
-        """The batch of one step, of all processes."""
+        """Returns the batch of one step, of all processes."""
         return self.read(self._draw(step))
 
     def _draw(self, step: int) -> Batch:
@@ -74,8 +74,8 @@ class ShuffledRows(IterableDataset):
     def __iter__(self) -> Iterator[Batch]:
         step = self.start_step
         while True:
-            own = share(self._draw(step), self.rank, self.ranks)
-            self.expect(own)  # Lightning asks for a batch before the step of the one before it
+            own = rank_slice(self._draw(step), self.rank, self.ranks)
+            self.expect(own)  # Lightning fetches a batch before the step of the batch before it
             yield self.read(own)
             step += 1
 
@@ -100,11 +100,11 @@ class Batches(Dataset):
 class RowsDataModule(pl.LightningDataModule):
     """Endless training batches and fixed validation batches over rows held in memory.
 
-    Of a training batch each process takes its share; each validates on all batches, so that the result is that of a
-    single process.
+    Each process takes its rows of a training batch; each validates on all batches, so that the result is that of one
+    process.
 
     Args:
-        train: training batches; told where to start when a run is resumed, and for which process.
+        train: training batches; the trainer's step and rank are set when an epoch starts.
         validation: validation batches.
     """
 
@@ -113,11 +113,11 @@ class RowsDataModule(pl.LightningDataModule):
         self.train, self.validation = train, validation
 
     def train_dataloader(self) -> DataLoader:
-        """Batches from the step that the trainer has reached."""
+        """Returns batches from the trainer's current step on."""
         self.train.start_step = self.trainer.global_step
         self.train.rank, self.train.ranks = self.trainer.global_rank, self.trainer.world_size
         return DataLoader(self.train, batch_size=None)
 
     def val_dataloader(self) -> DataLoader:
-        """The validation batches."""
+        """Returns the validation batches."""
         return DataLoader(Batches(self.validation), batch_size=None)

@@ -1,4 +1,4 @@
-"""Where the latents of drawings are kept: in memory, or in an array of which a batch reads its rows (zarr)."""
+"""Storage of latents: in memory, or in a zarr array of which a batch loads its rows."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ log = logging.getLogger(__name__)
 SHARD = 1024  # latents in one file: 8 MB of the embedded generator, 64 MB of Stable Diffusion
 
 Encode = Callable[[slice], Tensor]
-"""Encodes a run of drawings: latents `(n, C, h, w)`, float32."""
+"""Encodes consecutive images: latents `(n, C, h, w)`, float32."""
 
 
 class Latents(Protocol):
-    """Latents of N drawings; a tensor `(N, C, h, w)` is such a thing."""
+    """Latents of N images; a tensor `(N, C, h, w)` fulfils it."""
 
     def __len__(self) -> int:
-        """N."""
+        """Returns N."""
         ...
 
     def __getitem__(self, rows: Tensor) -> Tensor:
-        """The latents of `rows` `(B,)`, `(B, C, h, w)`."""
+        """Returns the latents of `rows` `(B,)`, `(B, C, h, w)`."""
         ...
 
 
 class StoredLatents:
-    """Latents in an array on a disk or an object store: more of them than memory holds.
+    """Latents in a zarr array on a disk or an object store, for more than memory holds.
 
     Args:
         array: of zarr, `(N, C, h, w)`; reading rows of it that are damaged raises PmgError.
@@ -67,25 +67,25 @@ class StoredLatents:
 
 
 def store_latents(place: str, count: int, shape: tuple[int, int, int], encode: Encode) -> StoredLatents:
-    """Encodes drawings into an array, or goes on where an earlier run was stopped; files that are gone are made again.
+    """Encodes images into an array, resumes an interrupted encoding, and restores missing files.
 
-    Each latent is a chunk with a checksum, so that a batch reads no more than its rows; a file holds `SHARD` of them.
+    Each latent is a chunk with a checksum, so that a batch loads only its rows; a file holds `SHARD` of them.
 
     Args:
-        place: folder or URL of the array, e.g. ``s3://bucket/latents/NAME``; names everything that the latents depend
-            on, as whatever lies there is taken for them.
-        count: N, how many drawings.
+        place: folder or URL of the array, e.g. ``s3://bucket/latents/NAME``; its name identifies everything that
+            the latents depend on: latents that exist there are used.
+        count: N, number of images.
         shape: of a latent, `(C, h, w)`.
-        encode: encodes a run of drawings.
+        encode: encodes consecutive images.
 
     Raises:
-        PmgError: zarr is missing, or there is something else.
+        PmgError: zarr is not installed, or `place` holds something else.
     """
     array = _open(place, (count, *shape))
     written = array.attrs.get("written", 0)
     lost = [start for start in range(0, written, SHARD) if _is_lost(array, start)]
     if lost:
-        log.warning("%s: %d files of latents are gone, they are made again", place, len(lost))
+        log.warning("%s: %d files of latents are missing, they are encoded again", place, len(lost))
     starts = [*lost, *range(written, count, SHARD)]
     for start in track(starts, description="Encoding drawings") if starts else ():
         run = slice(start, min(start + SHARD, count))
@@ -95,7 +95,7 @@ def store_latents(place: str, count: int, shape: tuple[int, int, int], encode: E
 
 
 def _is_lost(array: zarr.Array, start: int) -> bool:
-    """Whether the file with a row is gone: then it reads as NaN. What is damaged is told when it is needed."""
+    """Returns whether the file with a row is missing: it is loaded as NaN. Damaged files raise when they are used."""
     try:
         return bool(np.isnan(array[start]).any())
     except ValueError:
@@ -132,7 +132,7 @@ def _open(place: str, shape: tuple[int, ...]) -> zarr.Array:
 def encode_drawings(
     generator: Generator, catalogue: ImageStore, items: Sequence[Item], place: str | None = None, batch_size: int = 32
 ) -> Latents:
-    """Latents of items' drawings, in their order; in memory, or in an array at `place` under a name of its own."""
+    """Returns the latents of items' images, in their order: in memory, or in an array of its own below `place`."""
     rows = catalogue.rows(items)
 
     def encode(run: slice, hidden: bool = True) -> Tensor:

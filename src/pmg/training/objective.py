@@ -58,8 +58,8 @@ class StepOutputs:
         soft_tokens: of each user, `(U, n, D)`, with gradients.
         keywords: encoded preference keywords of each user, U rows, none dropped.
         samples_per_user: K.
-        evaluate: runs the generator on the images of ``own`` or ``other`` users; the second argument tells whether
-            with the soft tokens (else without them and without gradients).
+        evaluate: runs the generator on the images of ``own`` or ``other`` users; the second argument selects the
+            condition with soft tokens (else without them and without gradients).
     """
 
     def __init__(

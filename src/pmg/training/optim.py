@@ -44,7 +44,7 @@ def configure_optimizers(
     """Returns what `LightningModule.configure_optimizers` returns: an optimizer, and its schedule stepped each step.
 
     Args:
-        module: attached to a trainer, which knows the number of steps.
+        module: attached to a trainer.
         parameters: those that are trained.
         optimizer: makes the optimizer.
         lr_scheduler: makes the schedule.

@@ -43,7 +43,7 @@ def build_batches(
         train: training examples.
         validation: validation examples, of other users.
         readings: histories of both.
-        evidence: of all users; told ahead whose a batch needs.
+        evidence: of all users; the rows of a batch are prepared one step ahead.
         target_words: target keywords by concept.
         catalogue: the drawings.
         generator: encodes drawings and texts.

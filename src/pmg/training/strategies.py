@@ -1,4 +1,4 @@
-"""How several processes share what a training holds."""
+"""Strategies of distributed training."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from pmg.models.language.language_model import LanguageModel
 
 
 class ShardedLanguageModel(DDPStrategy):
-    """Deals the frozen language model's layers to the processes (FSDP), and copies what is trained to each (DDP).
+    """Shards the layers of the frozen language model over the processes (FSDP), and replicates what is trained (DDP).
 
-    What PMG trains is small; what is large is frozen. Each process keeps its part of every layer, and a layer is
-    gathered while it computes, on the way back too. The whole model is loaded before it is dealt.
+    The trained part of PMG is small, the frozen part large. Each process keeps a shard of every layer, and a layer is
+    gathered for its forward and backward pass. The whole model is loaded before it is sharded.
     """
 
     def setup(self, trainer: pl.Trainer) -> None:
-        """Deals the layers, then goes on as DDP.
+        """Shards the layers, and sets up DDP.
 
         Raises:
             PmgError: the weights are quantized.
@@ -30,19 +30,21 @@ class ShardedLanguageModel(DDPStrategy):
 
 
 def shard_layers(language_model: LanguageModel, device: str, processes: int) -> None:
-    """Leaves each of the processes a part of every layer's weights; all must call it, and from then on the model.
+    """Keeps a shard of every layer's weights in each process; all processes have to call it, and the model, together.
 
     Args:
         language_model: frozen.
-        device: kind of device, as torch names it.
-        processes: how many.
+        device: type of the device, e.g. ``cuda``.
+        processes: number of processes.
 
     Raises:
         PmgError: the weights are quantized.
     """
     model = language_model.model
     if getattr(model, "quantization_method", None):
-        raise PmgError("trainer=fsdp can't deal quantized weights: encoder.language_model.quantization=null, or ddp")
+        raise PmgError(
+            "trainer=fsdp can't shard quantized weights. Set encoder.language_model.quantization=null, or trainer=ddp"
+        )
     mesh = init_device_mesh(device, (processes,))
     for layer in model.get_decoder().layers:
         fully_shard(layer, mesh=mesh)
