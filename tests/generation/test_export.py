@@ -95,7 +95,9 @@ def test_an_export_that_is_cut_short_can_not_be_loaded_and_a_refused_one_leaves_
         body(cfg, Run(tmp_path / "run", "export"))
     assert [path.name for path in folder.iterdir()] == [INDEX]
 
-    PreferenceEncoder(8, 1, 1, 4, 8, 1, 0).save_pretrained(train / "encoder")
+    PreferenceEncoder(
+        llm_width=8, llm_layers=1, kv_heads=1, head_dim=4, text_width=8, soft_tokens=1, prefix_length=0
+    ).save_pretrained(train / "encoder")
     with pytest.raises(PmgError, match="leads elsewhere"):  # after the encoder has been written
         body(cfg, Run(tmp_path / "run", "export"))
     assert (folder / "preference_encoder" / "config.json").exists()

@@ -76,8 +76,9 @@ def real_step(language_model, generator, placement):
     users, questions = SIZES.users_per_step, SIZES.users_per_step * SIZES.draws
     context = language_model.prefill_tokens([torch.randint(300, (SIZES.history_tokens,)) for _ in range(users)])
     encoder = PreferenceEncoder(
-        language_model.width, language_model.layers, language_model.kv_heads, language_model.head_dim, 32,
-        SIZES.soft_tokens, SIZES.prefix_length, placement=placement,
+        llm_width=language_model.width, llm_layers=language_model.layers, kv_heads=language_model.kv_heads,
+        head_dim=language_model.head_dim, text_width=32, soft_tokens=SIZES.soft_tokens,
+        prefix_length=SIZES.prefix_length, placement=placement,
     ).train()  # fmt: skip
     targets, words, empty = (
         Block(torch.randn(rows, 77, 32), torch.ones(rows, 77, dtype=torch.bool), torch.randn(rows, 32))

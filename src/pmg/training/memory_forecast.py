@@ -105,8 +105,9 @@ def estimate_training(
 def empty_encoder(language_model: LanguageModel, sizes: Sizes) -> PreferenceEncoder:
     """What is trained, without weights."""
     return PreferenceEncoder(
-        language_model.width, language_model.layers, language_model.kv_heads, language_model.head_dim,
-        sizes.text_width, sizes.soft_tokens, sizes.prefix_length, placement=sizes.placement,
+        llm_width=language_model.width, llm_layers=language_model.layers, kv_heads=language_model.kv_heads,
+        head_dim=language_model.head_dim, text_width=sizes.text_width, soft_tokens=sizes.soft_tokens,
+        prefix_length=sizes.prefix_length, placement=sizes.placement,
     ).to("meta").train()  # fmt: skip
 
 

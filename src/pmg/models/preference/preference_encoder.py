@@ -48,6 +48,7 @@ class PreferenceEncoder(ModelMixin, ConfigMixin):
     @register_to_config
     def __init__(
         self,
+        *,
         llm_width: int,
         llm_layers: int,
         kv_heads: int,
@@ -126,6 +127,7 @@ def build_preference_encoder(
     text_embeddings: Tensor,
     sample: Context,
     words: str,
+    *,
     soft_tokens: Count = 4,
     prefix_length: CountOrZero = 4,
     prefix_hidden: Count | None = None,
