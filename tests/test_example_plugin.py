@@ -11,7 +11,12 @@ import pytest
 
 import pmg as public
 from plugins import write_metadata
+from pmg import PersonalizedPipeline, PmgError
 from pmg.configuration import targets
+from pmg.configuration.instantiate import to_plain
+from pmg.generation.export import to_index, write_index
+from pmg.generation.serialization import PARTS, SECTIONS
+from pmg.models.preference.preference_encoder import PreferenceEncoder
 
 TINY = [
     "encoder=tiny", "text_encoder=tiny", "generator=tiny", "scorer=tiny", "data.size=32",
@@ -61,6 +66,21 @@ def test_files_are_short_and_each_has_an_option(source):
 def test_options_compose_together(importable, command):
     cfg = public.compose(command, ["experiment=plugin_example"])
     assert cfg.name == "plugin_example"
+
+
+def test_a_pipeline_with_a_component_of_the_plugin_is_exported_and_loaded_by_who_trusts_it(importable, tmp_path):
+    node = {"_target_": "pmg_plugin_example.decoder.LikelyOptions", "threshold": 0.1}
+    targets.allow_plugin("pmg_plugin_example")
+    cfg = public.compose("study", ["scenario=catalog", *TINY[:4]])
+    parts = {name: to_plain((cfg.encoder if name in cfg.encoder else cfg)[name]) for name in (*PARTS, *SECTIONS)}
+    write_index(tmp_path, to_index(parts | {"decoding": node}))
+    encoder = PreferenceEncoder(llm_width=32, llm_layers=2, kv_heads=2, head_dim=8, text_width=32)
+    encoder.save_pretrained(tmp_path / "preference_encoder")
+    with pytest.raises(PmgError, match=r"with trust=\['pmg_plugin_example'\]"):
+        PersonalizedPipeline.from_pretrained(tmp_path, "cpu")
+    pipeline = PersonalizedPipeline.from_pretrained(tmp_path, "cpu", trust=["pmg_plugin_example"])
+    request = pipeline.read(["a red cup", "a red hat"], "a ball")
+    assert type(request).__name__ == "Request"
 
 
 @pytest.mark.ci
