@@ -1,4 +1,4 @@
-"""Draws and judges the questions of the embedded world, told nothing or the true look: experiments/world.
+"""Draws and judges the targets of the embedded world, told nothing or the true look: experiments/world.
 
 python experiments/world.py --models assets --into experiments/world
 python experiments/world.py --split validation --count 100 --groups met --into outputs/world
@@ -21,7 +21,7 @@ from torch import Tensor
 
 from pmg.configuration.instantiate import instantiate
 from pmg.data.emoji.drawings import LookData
-from pmg.data.emoji.look_questions import GROUPS, REFERENCES, LookQuestion, draw_questions, reference_pictures
+from pmg.data.emoji.look_targets import GROUPS, REFERENCES, LookTarget, draw_targets, reference_pictures
 from pmg.evaluation.look_judging import METRICS, LookJudging
 from pmg.evaluation.statistics import interval
 from pmg.generation.look_sampling import LookGenerator, LookScales
@@ -31,7 +31,7 @@ from pmg.runs.provenance import git_state
 from pmg.training.pretraining.look_judge import has_colours
 
 HERE = Path(__file__).resolve().parent
-SHEET = 12  # questions on a contact sheet
+SHEET = 12  # targets on a contact sheet
 BATCH = 50
 GRID_LOOKS = 12
 GRID = (
@@ -40,18 +40,16 @@ GRID = (
 )  # fmt: skip
 
 
-def draw_arms(
-    generator: LookGenerator, data: LookData, questions: list[LookQuestion], options: Any
-) -> dict[str, Tensor]:
+def draw_arms(generator: LookGenerator, data: LookData, targets: list[LookTarget], options: Any) -> dict[str, Tensor]:
     """Returns the pictures of each arm, `(B, 3, H, W)`."""
-    titles = [f"{data.drawings.items[q.row].title}, {options.scene}" for q in questions]
-    style = generator.read_style(reference_pictures(data, questions))
-    seeds = [question.seed for question in questions]
+    titles = [f"{data.drawings.items[one.row].title}, {options.scene}" for one in targets]
+    style = generator.read_style(reference_pictures(data, targets))
+    seeds = [target.seed for target in targets]
     scales = LookScales(options.target_scale, options.target_scale, options.style_scale)
 
     def draw(style: Tensor | None, steps: int) -> Tensor:
         parts = []
-        for start in range(0, len(questions), BATCH):
+        for start in range(0, len(targets), BATCH):
             rows = slice(start, start + BATCH)
             tokens = None if style is None else style[rows]
             parts.append(generator(titles[rows], None, tokens, scales, steps, seeds[rows]))
@@ -78,7 +76,7 @@ def draw_grid(generator: LookGenerator, data: LookData, options: Any) -> Image.I
 
 
 def contact_sheet(columns: list[Tensor]) -> Image.Image:
-    """Returns pictures side by side: a row a question, a column an arm."""
+    """Returns pictures side by side: a row a target, a column an arm."""
     rows = [torch.cat([column[row] for column in columns], 2) for row in range(len(columns[0]))]
     pixels = ((torch.cat(rows, 1) + 1) * 127.5).round().clamp(0, 255).byte()
     image = Image.fromarray(pixels.permute(1, 2, 0).numpy())
@@ -86,7 +84,7 @@ def contact_sheet(columns: list[Tensor]) -> Image.Image:
 
 
 def summarise(values: Tensor) -> dict[str, float]:
-    """Returns the mean over questions and its 95 % bootstrap interval."""
+    """Returns the mean over targets and its 95 % bootstrap interval."""
     found = interval(values.double().numpy(), np.arange(len(values)))
     return {"mean": found.mean, "low": found.low, "high": found.high, "n": len(values)}
 
@@ -94,15 +92,15 @@ def summarise(values: Tensor) -> dict[str, float]:
 def judge_group(
     group: str, parts: tuple[LookData, LookGenerator, LookJudge, PerceptualDistance], options: Any
 ) -> dict:
-    """Returns the results of one group of questions and writes its contact sheet."""
+    """Returns the results of one group of targets and writes its contact sheet."""
     data, generator, judge, perceptual = parts
-    questions = draw_questions(data, options.split, group, options.count)
-    judging = LookJudging(data, judge, perceptual, questions, has_colours(data.drawings.pixels))
-    arms = draw_arms(generator, data, questions, options)
+    targets = draw_targets(data, options.split, group, options.count)
+    judging = LookJudging(data, judge, perceptual, targets, has_colours(data.drawings.pixels))
+    arms = draw_arms(generator, data, targets, options)
     arms["ceiling"] = generator.codec.decode(generator.codec.encode(judging.truth))
     arms["truth"] = judging.truth
     measured = {name: judging.measure(pictures) for name, pictures in arms.items()}
-    shown = reference_pictures(data, questions[:SHEET])[:, 0]
+    shown = reference_pictures(data, targets[:SHEET])[:, 0]
     sheet = contact_sheet([shown, *(pictures[:SHEET] for pictures in arms.values())])
     sheet.save(options.into / f"{group}.png")
     table = {name: {metric: summarise(values[metric]) for metric in METRICS} for name, values in measured.items()}
@@ -168,7 +166,7 @@ if __name__ == "__main__":
     parser.add_argument("--judge", help="folder of look_judge, where it is another one")
     parser.add_argument("--split", default="test", choices=("validation", "test"))
     parser.add_argument("--groups", nargs="+", default=list(GROUPS), choices=GROUPS)
-    parser.add_argument("--count", type=int, default=300, help="questions of each group")
+    parser.add_argument("--count", type=int, default=300, help="targets of each group")
     parser.add_argument("--steps", type=int, default=12)
     parser.add_argument("--target-scale", type=float, default=2.5)
     parser.add_argument("--style-scale", type=float, default=2.0)

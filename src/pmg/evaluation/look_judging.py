@@ -1,4 +1,4 @@
-"""Measures pictures against the questions of the embedded world."""
+"""Measures pictures against the targets of the embedded world."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 from pmg.data.emoji.drawings import LookData
 from pmg.data.emoji.finish_targets import finish_errors, finish_values
 from pmg.data.emoji.look_choice import CANDIDATES, REFERENCES, LookChoice
-from pmg.data.emoji.look_questions import LookQuestion, candidate_pictures, true_pictures
+from pmg.data.emoji.look_targets import LookTarget, candidate_pictures, true_pictures
 from pmg.models.vision.look_judge import LookJudge, pick_looks
 from pmg.models.vision.perceptual import PerceptualDistance
 
@@ -18,38 +18,38 @@ METRICS = ("style_accuracy", "concept_accuracy", "lpips_truth", "finish_error")
 
 
 class LookJudging:
-    """Style among ten, concept, finish error and LPIPS to the truth, for pictures of the same questions.
+    """Style among ten, concept, finish error and LPIPS to the truth, for pictures of the same targets.
 
     Args:
         data: drawings and the space of finishes.
         judge: of looks.
         perceptual: LPIPS.
-        questions: what was asked.
+        targets: of the pictures.
         coloured: which drawings have colours, bool `(N,)`.
         spread: of the finishes of the drawings that show a candidate look.
     """
 
     def __init__(
-        self, data: LookData, judge: LookJudge, perceptual: PerceptualDistance, questions: list[LookQuestion],
+        self, data: LookData, judge: LookJudge, perceptual: PerceptualDistance, targets: list[LookTarget],
         coloured: Tensor, spread: float = 0.02,
     ) -> None:  # fmt: skip
         self.judge, self.perceptual = judge.eval(), perceptual
-        self.truth = true_pictures(data, questions)
+        self.truth = true_pictures(data, targets)
         concepts = {name: place for place, name in enumerate(judge.config.concepts)}
-        self.concept = torch.tensor([concepts[data.drawings.items[q.row].concept] for q in questions])
-        has_colour = [bool(coloured[question.row]) for question in questions]
-        self.values, self.traces = finish_values([question.finish for question in questions], has_colour)
+        self.concept = torch.tensor([concepts[data.drawings.items[one.row].concept] for one in targets])
+        has_colour = [bool(coloured[target.row]) for target in targets]
+        self.values, self.traces = finish_values([target.finish for target in targets], has_colour)
         choice = LookChoice(data, spread)
         with torch.no_grad():
             shown = [
-                judge(candidate_pictures(choice, question)).style.view(CANDIDATES, REFERENCES, -1)
-                for question in track(questions, description="Reading candidates")
+                judge(candidate_pictures(choice, target)).style.view(CANDIDATES, REFERENCES, -1)
+                for target in track(targets, description="Reading candidates")
             ]
         self.references = torch.stack(shown)
 
     @torch.no_grad()
     def measure(self, pictures: Tensor) -> dict[str, Tensor]:
-        """Returns each metric's value a picture, `(B,)`, for pictures `(B, 3, H, W)` in the order of the questions."""
+        """Returns each metric's value a picture, `(B,)`, for pictures `(B, 3, H, W)` in the order of the targets."""
         readings = [self.judge(part) for part in pictures.split(AT_ONCE)]
         style, finish, concept = (
             torch.cat([getattr(reading, name) for reading in readings]) for name in ("style", "finish", "concept")
