@@ -9,6 +9,8 @@ CODE = """
 from dataclasses import dataclass
 from pathlib import Path
 
+from diffusers import ConfigMixin, ModelMixin
+
 from pmg.configuration.ranges import Count
 from pmg.preferences.keywords import merge_keywords, rank
 
@@ -23,6 +25,10 @@ class LastOptions:
         scores = [0.0] * self.count
         found = [rank(each.options[-self.count:], scores, self.count) for each in attributes.values()]
         return [merge_keywords(found)] * len(context)
+
+
+class Encoder(ModelMixin, ConfigMixin):
+    pass
 
 
 def run(*args, **kwargs):

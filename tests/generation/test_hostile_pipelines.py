@@ -288,6 +288,7 @@ def test_each_text_of_a_constructor_is_known_to_be_a_path_or_not():
     texts = {
         "dtype", "name", "template", "line", "caption", "target_prefix", "target_question", "negative_prompt",
         "dislike_template", "chat_template", "turn", "prompt", "example", "quantization", "sampler", "device",
+        "placement",
     }  # fmt: skip
     from pmg.generation.components import _parameters
 
@@ -345,6 +346,29 @@ def test_arguments_of_a_plug_in_are_checked(shipped_index, tmp_path, plugin, arg
     folder = with_decoder(shipped_index, tmp_path, "pmg_test_plugin.LastOptions", **arguments)
     with pytest.raises(PmgError, match=message):
         read_index(folder, "", trust=["pmg_test_plugin"])
+
+
+@pytest.mark.parametrize(
+    ("node", "message"),
+    [
+        ({"_class_name": "pmg_test_plugin.Encoder"}, None),
+        ({"_class_name": "PreferenceEncoder"}, None),
+        ({"_class_name": "another.Encoder"}, "is code of another package"),
+        ({"_class_name": "pmg_test_plugin.LastOptions"}, "is no model of diffusers"),
+        ({"_class_name": "pmg_test_plugin.run"}, "is no model of diffusers"),
+        ({"_class_name": "diffusers.UNet2DConditionModel"}, "is not allowed"),
+        ({"_class_name": "PreferenceEncoder", "soft_tokens": 3}, "with _class_name alone"),
+        ("PreferenceEncoder", "with _class_name alone"),
+    ],
+)
+def test_class_of_the_encoder_is_pmgs_or_a_trusted_plug_ins(shipped_index, tmp_path, plugin, node, message):
+    (tmp_path / INDEX).write_text(json.dumps({**shipped_index, "preference_encoder": node}))
+    if message is None:
+        name = node["_class_name"].rpartition(".")[2]
+        assert read_index(tmp_path, "", trust=["pmg_test_plugin"])["preference_encoder"].__name__ == name
+    else:
+        with pytest.raises(PmgError, match=message):
+            read_index(tmp_path, "", trust=["pmg_test_plugin"])
 
 
 @pytest.mark.parametrize("name", ["os", "torch", "pmg", "builtins", "no_such_module", "a.b"])

@@ -16,6 +16,7 @@ from functools import lru_cache
 from string import Formatter
 from typing import Any
 
+from diffusers import ModelMixin
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 from pmg.configuration.instantiate import import_target, nearest
@@ -31,6 +32,7 @@ from pmg.models.diffusion.stable_diffusion import load_stable_diffusion
 from pmg.models.diffusion.text_encoder import TextEncoder
 from pmg.models.language.language_model import load_language_model
 from pmg.models.loading.tiny_models import tiny_generator, tiny_language_model, tiny_scorer, tiny_text_encoder
+from pmg.models.preference.preference_encoder import PreferenceEncoder
 from pmg.models.vision.clip_scorer import ClipScorer
 from pmg.models.vision.scorer import Scorer
 from pmg.preferences.captioning import ImageToTextCaptioner, MetadataCaptioner, TaggerCaptioner
@@ -60,6 +62,7 @@ COMPONENTS: dict[str, dict[str, Callable[..., Any]]] = {
     "weighting": {"ScaleWeighting": ScaleWeighting, "AttentionWeighting": AttentionWeighting},
     "alpha_rule": {"FixedAlpha": FixedAlpha, "ConfidentAlpha": ConfidentAlpha, "HistoryAlpha": HistoryAlpha},
     "scales": {"Scales": Scales},
+    "preference_encoder": {"PreferenceEncoder": PreferenceEncoder},
 }
 
 
@@ -112,6 +115,23 @@ class ComponentReader:
         build = self._find_constructor(part, f"{key}.{CLASS}", node.get(CLASS))
         arguments = {argument: value for argument, value in node.items() if argument != CLASS}
         return Component(build, self.read_arguments(build, key, arguments))
+
+    def read_class(self, part: str, node: Any) -> type[Any]:
+        """Checks a component whose arguments are beside its weights, and returns its class.
+
+        Args:
+            part: which set its class must be of, and its place in the index.
+            node: its mapping, with a class and nothing else.
+
+        Raises:
+            PmgError: the class is none of the part's nor a trusted plug-in's, or no model of diffusers.
+        """
+        if not isinstance(node, Mapping) or set(node) != {CLASS}:
+            raise PmgError(f"{part} must be a mapping with {CLASS} alone: {str(node)[:80]!r}")
+        found = self._find_constructor(part, f"{part}.{CLASS}", node[CLASS])
+        if not (inspect.isclass(found) and issubclass(found, ModelMixin)):
+            raise PmgError(f"{part}.{CLASS} is no model of diffusers: {str(node[CLASS])[:80]!r}. Name a ModelMixin.")
+        return found
 
     def _find_constructor(self, part: str, key: str, name: Any) -> Callable[..., Any]:
         """Returns a part's constructor by its name, or a plug-in's by its dotted name."""

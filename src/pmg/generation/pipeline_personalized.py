@@ -89,7 +89,7 @@ class PersonalizedPipeline:
         budget = Budget(text_encoder.count_tokens, text_encoder.max_length)
         scenario, decoding = parts["scenario"].create(), parts["decoding"].create()
         reader = Reader(language_model, scenario, NoCache(), str(folder), decoding, budget)
-        encoder = load_frozen(PreferenceEncoder, folder / ENCODER)
+        encoder = load_frozen(parts[ENCODER], folder / ENCODER)
         return cls(reader, parts["captioner"].create(), encoder, pipeline, parts["balance"]["alpha_rule"].create())
 
     def __call__(

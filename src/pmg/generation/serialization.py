@@ -78,7 +78,8 @@ def read_index(folder: Path, cache_dir: str, float32: bool = False, trust: Seque
         trust: plug-ins whose classes it may name.
 
     Returns:
-        A `Component` for each of `PARTS`, and for each of `SECTIONS` a mapping of components and values.
+        A `Component` for each of `PARTS`, for each of `SECTIONS` a mapping of components and values, and the class of
+        the trained encoder under `ENCODER`.
 
     Raises:
         PmgError: the folder holds no such pipeline, or one that would build or read something foreign.
@@ -105,10 +106,11 @@ def read_nodes(nodes: Mapping[str, Any], reader: ComponentReader) -> dict[str, A
     """Checks the nodes of an index; returns what `read_index` returns."""
     expected = (*PARTS, *SECTIONS)
     wrong = [f"{name} is missing" for name in expected if name not in nodes]
-    wrong += [f"{str(name)[:80]!r} is no part of a pipeline" for name in nodes if name not in expected]
+    wrong += [f"{str(name)[:80]!r} is no part of a pipeline" for name in nodes if name not in (*expected, ENCODER)]
     if wrong:
         raise PmgError(wrong[0])
     parts: dict[str, Any] = {name: reader.read_component(name, name, nodes[name]) for name in PARTS}
+    parts[ENCODER] = reader.read_class(ENCODER, nodes.get(ENCODER, {CLASS: "PreferenceEncoder"}))
     return parts | {name: reader.read_arguments(section, name, nodes[name]) for name, section in SECTIONS.items()}
 
 
