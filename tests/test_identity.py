@@ -11,7 +11,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from pmg.commands.evaluate import read_generation
-from pmg.configuration.identity import COMMANDS, Role, find_differences, find_role, hash_images, tell_differences
+from pmg.configuration.identity import COMMANDS, Role, find_differences, find_role, format_differences, hash_images
 from pmg.configuration.instantiate import take_out
 from pmg.configuration.schemas import SCHEMAS
 from pmg.domain import PmgError
@@ -107,7 +107,7 @@ def test_methods_may_join_a_generation_and_not_change():
 
 def test_refusal_names_keys_with_old_and_new_value():
     old, new = {"seed": 0, "a.b": [1]}, {"seed": 1, "c": "x"}
-    told = tell_differences(find_differences("train", old, new))
+    told = format_differences(find_differences("train", old, new))
     assert told == 'seed: 0 -> 1, a.b: [1] -> null, c: null -> "x"'
 
 

@@ -28,10 +28,10 @@ def _with(record, config):
 @pytest.mark.parametrize("count", [1, 2, 3, 7])
 def test_shards_are_a_partition_in_order(count):
     batches = list("abcde")
-    dealt = [Shard(index, count).deal(batches) for index in range(count)]
-    assert sorted(batch for part in dealt for batch in part) == batches
-    assert all(part == sorted(part) for part in dealt)
-    assert max(map(len, dealt)) - min(map(len, dealt)) <= 1
+    shards = [Shard(index, count).select(batches) for index in range(count)]
+    assert sorted(batch for part in shards for batch in part) == batches
+    assert all(part == sorted(part) for part in shards)
+    assert max(map(len, shards)) - min(map(len, shards)) <= 1
 
 
 @pytest.mark.parametrize(("index", "count"), [(2, 2), (-1, 2), (0, 0)])

@@ -7,7 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pmg.configuration.identity import RUNS, Role, find_role, hash_images, hash_values, select_result, tell_differences
+from pmg.configuration.identity import (
+    RUNS,
+    Role,
+    find_role,
+    format_differences,
+    hash_images,
+    hash_values,
+    select_result,
+)
 from pmg.configuration.instantiate import instantiate, portable
 from pmg.configuration.precision import ANY_DTYPE
 from pmg.domain import PmgError
@@ -140,7 +148,7 @@ def refuse_contradictions(stated: Mapping[str, Any], identity: Mapping[str, Any]
     }
     if differ:
         raise PmgError(
-            f"{folder} was generated with other values: {tell_differences(differ)}. Leave them out (data, users and "
+            f"{folder} was generated with other values: {format_differences(differ)}. Leave them out (data, users and "
             "models of an evaluation are the generation's), or generate again"
         )
 

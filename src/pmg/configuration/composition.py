@@ -1,4 +1,4 @@
-"""Which top-level keys a command reads, and which belong to other commands of the same experiment."""
+"""Top-level keys that a command reads, and those of other commands of the same experiment."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from pmg.configuration.schemas import SCHEMAS
 
 PIPELINE = ("train", "generate", "evaluate", "study", "export", "estimate")
-"""Commands that take the same experiments and overrides; each reads those that concern it."""
+"""Commands with common experiments and overrides; each reads its own keys."""
 
 
 def read_keys(command: str) -> set[str]:
@@ -21,23 +21,23 @@ def other_keys(command: str) -> dict[str, Any]:
     """Returns the top-level keys that only other commands of the pipeline read, each with an empty value."""
     if command not in PIPELINE:
         return {}
-    known = {part.name: part for verb in PIPELINE for part in fields(SCHEMAS[verb])}
+    parts = {part.name: part for verb in PIPELINE for part in fields(SCHEMAS[verb])}
     return {
         name: {} if part.type == "Any" or is_dataclass(part.default_factory) else None
-        for name, part in known.items()
+        for name, part in parts.items()
         if name not in read_keys(command)
     }
 
 
 def deletes_other(override: str, command: str) -> bool:
-    """Returns whether an override deletes what only other commands compose: Hydra would find nothing to delete."""
+    """Returns whether an override deletes a key of other commands only, which Hydra would not find."""
     return override.startswith("~") and re.split(r"[./=]", override[1:])[0] in other_keys(command)
 
 
 def build_schema(command: str) -> type[Any]:
     """Returns the dataclass of a command's config, with the keys of the pipeline's other commands.
 
-    An experiment or a command line may hold values of all of them; the launcher takes out what this one doesn't read.
+    An experiment or a command line may have values of all of them; the launcher removes those of other commands.
     """
     extra: list[Any] = [
         (name, Any, None) if value is None else (name, dict[str, Any] | None, field(default_factory=dict))
@@ -52,6 +52,6 @@ def build_schema(command: str) -> type[Any]:
 
 
 WHOLE_SCHEMAS: dict[str, type[Any]] = {command: build_schema(command) for command in SCHEMAS}
-"""What `build_schema` gives for each command."""
-# configs are sent to other processes, which find their types by name
+"""The schema of each command, see `build_schema`."""
+# pickled configs refer to their types by name
 globals().update({whole.__name__: whole for whole in WHOLE_SCHEMAS.values() if whole.__module__ == __name__})

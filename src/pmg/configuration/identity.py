@@ -1,6 +1,6 @@
-"""Which values of a config decide a command's result: one table a command.
+"""The role of each config value in a command: a table of the values that decide its result.
 
-Hashes, resuming, what counts as done, what a refusal names, and what a report shows as varied follow from it.
+Hashes, resuming, skipping of completed runs, messages of refusals, and varied keys of reports depend on it.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ Values = Mapping[str, Any]
 
 
 class Role(StrEnum):
-    """What a value of a config is to a command.
+    """The role of a config value in a command.
 
     Attributes:
-        RESULT: decides what the command makes.
-        EXECUTION: says how and where it is computed, and what is shown meanwhile.
-        DESTINATION: names a folder or the run.
-        UNUSED: decides nothing here: it concerns another command, or is read through interpolations alone.
+        RESULT: decides the command's result.
+        EXECUTION: decides how and where the result is computed, and what is logged.
+        DESTINATION: a folder, or the name of the run.
+        UNUSED: has no effect: it is read by another command, or through interpolations only.
     """
 
     RESULT = "result"
@@ -86,14 +86,14 @@ EVALUATE = EVERY | _roles(result="judge generate_run sheet_users shard.index")
 
 
 def _find(table: Mapping[str, Role], key: str) -> Role | None:
-    """The role of a dotted key, or else of the nearest key above it; None where there is neither."""
+    """Returns the role of a dotted key or of its nearest parent in the table; None without either."""
     while key and key not in table:
         key = key.rpartition(".")[0]
     return table.get(key)
 
 
 def _together(*tables: Mapping[str, Role]) -> dict[str, Role]:
-    """The roles in a command that does the work of several: of each key the first role in the order of `Role`."""
+    """Returns the roles in a command that runs several others: of each key the first role in the order of `Role`."""
     keys = {key for table in tables for key in table}
     found = {key: [role for table in tables if (role := _find(table, key))] for key in keys}
     return {key: min(roles, key=list(Role).index) for key, roles in found.items()}
@@ -125,27 +125,27 @@ COMMANDS: dict[str, dict[str, Role]] = {
     "estimate": TRAIN | _roles(result="history_tokens profiles_per_user"),
 }
 RUNS = ("train_run", "image_prompt_run", "generate_run", "init_from")
-"""Keys that name runs: what decided those runs' results stands in for their folders."""
+"""Keys with folders of other runs; in an identity they are replaced by the identities of those runs."""
 _BY_TOKENS = {"train_run": "soft", "image_prompt_run": "image_prompt", "inversion": "inversion"}
 
 
 def find_role(command: str, key: str) -> Role | None:
-    """The role of a dotted key in a command; None where its table doesn't class it."""
+    """Returns the role of a dotted key in a command; None if its table doesn't have it."""
     if key.partition(".")[0] in other_keys(command):
         return Role.UNUSED
     return _find(COMMANDS[command], key)
 
 
 def select_result(command: str, values: Values) -> dict[str, Any]:
-    """The values that decide a command's result; one that its table doesn't class counts as such.
+    """Returns the values that decide a command's result; keys without a role count as such.
 
     Args:
         command: the verb.
-        values: of the whole config; null ones are left out, as if they weren't there.
+        values: of the whole config; null ones are left out.
     """
     kept = {key: value for key, value in values.items() if find_role(command, key) in (None, Role.RESULT)}
     if values.get("shard.index") is not None:
-        kept["shard.count"] = values.get("shard.count")  # which part it is
+        kept["shard.count"] = values.get("shard.count")  # the shard's content depends on it
     unused = _unused(values) if COMMANDS[command].get("method") is Role.RESULT else set()
     return {key: value for key, value in kept.items() if value is not None and key.partition(".")[0] not in unused}
 
@@ -157,25 +157,25 @@ def _unused(values: Values) -> set[str]:
 
 
 def hash_values(values: Values) -> str:
-    """A sha256 of values, equal on every machine."""
+    """Returns a sha256 of values, equal on every machine."""
     return Cache.key(values=dict(values))
 
 
 def hash_images(values: Values) -> str:
-    """A hash of what decides every image of a generation, beside its method and a trained encoder.
+    """Returns a hash of the values that decide every image of a generation, without methods and trained encoders.
 
     Args:
-        values: what decides the generation's result.
+        values: that decide the generation's result.
     """
     kinds = ("method", "inversion", "shard", *RUNS)
     return hash_values({key: value for key, value in values.items() if key.partition(".")[0] not in kinds})
 
 
 def find_differences(command: str, old: Values, new: Values) -> dict[str, tuple[Any, Any]]:
-    """The values, old and new, by which a run can't go on in the folder of another.
+    """Returns the old and new values by which a run can't be resumed in the folder of another.
 
-    What may change while a run goes on is left out: methods that only one of them has, and the end of a training whose
-    learning rate doesn't depend on it.
+    Allowed changes are left out: methods that only one of them has, and the length of a training whose learning rate
+    doesn't depend on it.
     """
     keys = dict.fromkeys((*old, *new))
     differ = {key: (old.get(key), new.get(key)) for key in keys if old.get(key) != new.get(key)}
@@ -201,11 +201,11 @@ _METHODS = {"generate": "method", "study": "method", "evaluate": "generate_run.m
 SCHEDULE, CONSTANT = "lr_scheduler._target_", "pmg.training.optim.constant"
 
 
-def tell_differences(differ: Mapping[str, tuple[Any, Any]], most: int = 6) -> str:
-    """The keys that differ with their old and new value, for a message."""
-    told = [f"{key}: {_show(old)} -> {_show(new)}" for key, (old, new) in list(differ.items())[:most]]
+def format_differences(differ: Mapping[str, tuple[Any, Any]], most: int = 6) -> str:
+    """Returns differing keys with their old and new values, for a message."""
+    listed = [f"{key}: {_show(old)} -> {_show(new)}" for key, (old, new) in list(differ.items())[:most]]
     more = [f"and {len(differ) - most} more"] if len(differ) > most else []
-    return ", ".join([*told, *more])
+    return ", ".join([*listed, *more])
 
 
 def _show(value: Any) -> str:

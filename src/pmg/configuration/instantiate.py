@@ -1,4 +1,4 @@
-"""Config: the one `instantiate` funnel, and the check of every ``_target_``."""
+"""Builds objects from config nodes, and checks every ``_target_``."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def to_plain(node: Any) -> Any:
 
 
 def instantiate(node: Any, **kwargs: Any) -> Any:
-    """Builds what a config node describes; the only door from config to objects.
+    """Builds the object of a config node; the only function of pmg that does.
 
     Args:
         node: a mapping with ``_target_``; nested nodes are built first.
@@ -71,7 +71,7 @@ def instantiate(node: Any, **kwargs: Any) -> Any:
         The object, or a partial for ``_partial_: true``.
 
     Raises:
-        PmgError: there is no target, it lies outside the allowed packages, or can't be found.
+        PmgError: there is no target, it is outside of the allowed packages, or can't be found.
     """
     import hydra.utils
 

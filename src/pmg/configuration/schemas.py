@@ -1,4 +1,4 @@
-"""What each command's config holds at the top: typed, so that an unknown key is refused there."""
+"""Schemas of the commands' configs, by which Hydra refuses unknown top-level keys."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from pmg.configuration.ranges import Count, CountOrZero, NotNegative, Seed, Shar
 
 
 def ranged(default: Any, values: Any = None, **inner: Any) -> Any:
-    """Returns a dataclass's field with the range of its values, which OmegaConf's types can't hold.
+    """Returns a dataclass field with a range of values, which OmegaConf's types don't support.
 
     Args:
         default: value.
         values: the type of its values, e.g. ``Count | None``.
-        **inner: types of the values inside, by name, where the field is a group without a ``_target_``.
+        **inner: types of the values of a group without a ``_target_``, by name.
     """
     return field(default=default, metadata={"": values, **inner})
 
@@ -33,13 +33,13 @@ def schema_ranges(schema: Any) -> dict[str, Any]:
 
 @dataclass
 class RunConfig:
-    """What every command knows. Contents of groups are open; `check_targets` catches their typos.
+    """Keys of every command. Groups have no schema; `check_targets` checks their keys.
 
     Attributes:
         name: name of the run; part of its folder.
         seed: seed of every random number generator; null leaves them unseeded.
-        run_dir: the run's folder; name an old one to go on in it.
-        paths: where assets, outputs and cached results live.
+        run_dir: the run folder; the folder of an interrupted run resumes it.
+        paths: folders of assets, outputs and cached results.
         plugins: modules of your own whose classes the config may build, see docs/extending.md.
     """
 
@@ -72,9 +72,9 @@ class PretrainConfig(RunConfig):
     """``pmg-pretrain``: trains one embedded model (`stage`).
 
     Attributes:
-        models_dir: holds the earlier stages' models that this one starts from, in the layout of the assets.
-        into: where the trained model is put besides the run's folder: ``assets``, or a folder of that layout.
-        full_steps: steps of the whole stage; a shorter training is not put into the assets.
+        models_dir: folder of the earlier stages' models, in the layout of the assets.
+        into: second destination of the trained model: ``assets``, or a folder of that layout; null: none.
+        full_steps: steps of the whole stage; the model of a shorter training is not copied to the assets.
     """
 
     models_dir: str | None = None
@@ -93,13 +93,13 @@ class PretrainConfig(RunConfig):
 
 @dataclass
 class ReadingConfig(RunConfig):
-    """What every command needs that reads histories; the scorer is there for captioners and encoders that look.
+    """Keys of commands that read histories; the scorer is used by captioners and encoders with image input.
 
     Attributes:
-        device: where frozen models stand; auto: on a GPU where there is one.
+        device: device of frozen models; auto: a GPU if available.
         dtype: floating point type of the language model and of matrix products: auto, bfloat16 or float32.
-        keep_contexts: whether read histories stay in the cache, and encoded keywords in memory; false: computed when
-            needed, for very many users.
+        keep_contexts: whether contexts are cached, and encoded keywords kept in memory; false: recomputed for each
+            batch, for very many users.
     """
 
     device: str = "auto"
@@ -117,15 +117,15 @@ class ReadingConfig(RunConfig):
 
 @dataclass
 class KeywordsConfig(ReadingConfig):
-    """``pmg-keywords``: reads real users' histories and measures what their keywords foresee.
+    """``pmg-keywords``: extracts keywords of real users and measures how well they predict later likes.
 
     Attributes:
-        split: whose keywords.
-        users: so many of them; null: all.
-        attribute: of the scenario; its options are the vocabulary that is compared.
-        history_items: so many likes are read.
-        later_items: users who liked fewer things later are left out.
-        results_dir: where results and keywords go.
+        split: split of the users.
+        users: number of users; null: all.
+        attribute: attribute of the scenario whose options are the vocabulary of the comparison.
+        history_items: number of likes in the history.
+        later_items: minimum number of later likes; users with fewer are left out.
+        results_dir: folder of results and keywords.
     """
 
     split: str = "test"
@@ -138,11 +138,11 @@ class KeywordsConfig(ReadingConfig):
 
 @dataclass
 class Shard:
-    """A part of a command's work.
+    """A shard of a command's work.
 
     Attributes:
-        index: which one, from 0; null: all of them, in processes of this machine, and then merged.
-        count: of the parts.
+        index: number of the shard, from 0; null: all shards, in processes of this machine, and then merged.
+        count: number of shards.
     """
 
     index: int | None = ranged(None, CountOrZero | None)
@@ -151,13 +151,13 @@ class Shard:
 
 @dataclass
 class ExamplesConfig(ReadingConfig):
-    """What training and generation need: users of each split, with their targets and histories.
+    """Keys of training and generation: users of each split, with their targets and histories.
 
     Attributes:
-        compile: whether torch compiles the frozen models first (``torch.compile``), which pays in long runs.
-        split_sizes: how many users of each split are used.
-        targets: how many targets of each of those users.
-        history_items: how many of their latest behaviours are known; null: all.
+        compile: whether to compile the frozen models by ``torch.compile``, which saves time in long runs.
+        split_sizes: number of users of each split.
+        targets: number of targets of each user.
+        history_items: number of latest interactions in a history; null: all.
     """
 
     generator: Any = None
@@ -172,8 +172,8 @@ class TrainConfig(ExamplesConfig):
     """``pmg-train``: trains the preference encoder.
 
     Attributes:
-        unseen: tastes that training and validation users don't have.
-        init_from: folder of a ``pmg-train`` run whose weights the training starts from.
+        unseen: tastes that are removed from training and validation users.
+        init_from: folder of a ``pmg-train`` run with the initial weights.
     """
 
     objective: Any = ranged(None, users_per_step=Count)
@@ -190,10 +190,10 @@ class GenerateConfig(ExamplesConfig):
     """``pmg-generate``: generates personalised images.
 
     Attributes:
-        train_run: folder of the ``pmg-train`` run whose encoder generates.
+        train_run: folder of the ``pmg-train`` run with the preference encoder.
         image_prompt_run: folder of a ``pmg-train encoder=image_prompt`` run, for the method of that name.
-        sheet_users: users in the pictures that loggers get.
-        shard: which part of the images this process makes.
+        sheet_users: number of users in the images for loggers.
+        shard: the images that this process generates.
     """
 
     method: Any = None
@@ -208,14 +208,14 @@ class GenerateConfig(ExamplesConfig):
 
 @dataclass
 class EvaluateConfig(RunConfig):
-    """``pmg-evaluate``: judges generated images; data, users and models are those of the generation.
+    """``pmg-evaluate``: computes metrics of generated images; data, users and models are those of the generation.
 
     Attributes:
-        device: where frozen models stand; auto: on a GPU where there is one.
-        generate_run: folder of the ``pmg-generate`` run that is judged.
-        results_dir: where results, and what belongs to them, go.
-        sheet_users: users on the contact sheet.
-        shard: which part of the images this process judges.
+        device: device of frozen models; auto: a GPU if available.
+        generate_run: folder of the ``pmg-generate`` run.
+        results_dir: folder of results and tables.
+        sheet_users: number of users on the contact sheet.
+        shard: the images that this process evaluates.
     """
 
     device: str = "auto"
@@ -234,19 +234,19 @@ class StudyConfig(TrainConfig, GenerateConfig, EvaluateConfig):
 
 @dataclass
 class ExportConfig(RunConfig):
-    """``pmg-export``: makes a pipeline folder of a training run.
+    """``pmg-export``: exports a training run as a pipeline folder.
 
     Attributes:
         train_run: folder of the ``pmg-train`` run.
         folder: of the pipeline.
-        copy_frozen: whether the frozen models' weights are copied into it; else it names where they come from.
+        copy_frozen: whether to copy the frozen models' weights into it; else it contains their sources.
         dtype: of sampling: auto, bfloat16 or float32.
         half: whether the trained weights are written in float16.
         results: ``results.json`` of ``pmg-evaluate``, for the model card; null: none.
         title: of the model card.
-        license: of the trained weights, as the hub names licences.
-        push_to: id of a repository on the hub that it is uploaded to; null: none.
-        private: whether a repository that is made for it is private.
+        license: of the trained weights, in the hub's notation.
+        push_to: id of a hub repository to upload to; null: none.
+        private: whether a new repository is private.
     """
 
     train_run: str | None = None
@@ -269,7 +269,7 @@ class EstimateConfig(TrainConfig):
 
     Attributes:
         history_tokens: tokens of a history.
-        profiles_per_user: histories of each user that are read.
+        profiles_per_user: number of histories of each user.
     """
 
     history_tokens: int = ranged(250, Count)

@@ -72,7 +72,7 @@ class Judging:
             if record.example in by_example:
                 by_example[record.example].append(record)
         chunks = [examples[start : start + CHUNK] for start in range(0, len(examples), CHUNK)]
-        mine = shard.deal(list(enumerate(chunks)))
+        mine = shard.select(list(enumerate(chunks)))
         parts = [
             self._fetch(chunk, by_example, images).assign(chunk=number)
             for number, chunk in track(mine, description="Judging")

@@ -88,7 +88,7 @@ class StudyGenerator:
             self.writer.check(name, self._hashes(method))
         with Progress(*Progress.get_default_columns(), TimeElapsedColumn()) as progress:
             for name, method, control in arms:
-                mine = self.shard.deal(batches)
+                mine = self.shard.select(batches)
                 task = progress.add_task(f"{name} ({control})", total=sum(map(len, mine)))
                 for batch in mine:
                     self._make(batch, name, method, control)

@@ -1,4 +1,4 @@
-"""Candidates as a trade of preference against accuracy: the Pareto front and how much it dominates."""
+"""Pareto front and hypervolume of candidates, by preference score and accuracy score."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ Point = tuple[float, float]  # (d_p, d_t), both better when larger
 
 
 def pareto_front(points: Sequence[Point]) -> tuple[int, ...]:
-    """Indices of the points that no other one beats, in their order; of equal points the first.
+    """Returns the indices of the non-dominated points, in their order; of equal points the first.
 
-    The candidate that z picks is one of them for any alpha between 0 and 1, since z grows with both scores.
+    They include the candidate with the highest z for any alpha between 0 and 1, since z increases with both scores.
     """
     front: list[int] = []
     best = float("-inf")
@@ -22,12 +22,12 @@ def pareto_front(points: Sequence[Point]) -> tuple[int, ...]:
 
 
 def hypervolume(points: Sequence[Point], reference: Point = (0.0, 0.0)) -> float:
-    """Area that the points dominate (Zitzler & Thiele 1999), in closed form for two objectives.
+    """Returns the area that the points dominate (Zitzler & Thiele 1999), in closed form for two objectives.
 
     Args:
-        points: scores of the candidates; those below the reference dominate nothing.
-        reference: the point at which a score is worth nothing. The default is a cosine of 0: an image that has
-            nothing to do with the words. With it the area lies in [0, 1].
+        points: scores of the candidates; those below the reference dominate no area.
+        reference: lower bound of the scores. The default is a cosine of 0, at which an image is unrelated to the
+            words, and gives areas in [0, 1].
     """
     area, covered = 0.0, reference[1]
     for place in sorted(pareto_front(points), key=lambda place: -points[place][0]):

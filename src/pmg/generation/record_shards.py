@@ -1,4 +1,4 @@
-"""Parts of a study's work that several processes or machines do, and how they become the whole again."""
+"""Shards of a generation or an evaluation, and the merging of their records."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ Thing = TypeVar("Thing")
 
 @dataclass(frozen=True)
 class Shard:
-    """One of `count` equal parts: every `count`-th batch, from number `index` on.
+    """One of `count` shards: every `count`-th batch, starting with number `index`.
 
-    Whole batches are dealt, since how many images are computed at once changes their last bits.
+    A shard has whole batches, since the batch size changes the last bits of an image.
 
     Attributes:
         index: from 0 to `count` - 1.
-        count: of the parts; 1 is the whole.
+        count: number of shards; 1: no sharding.
 
     Raises:
-        PmgError: there is no such part.
+        PmgError: the index is out of range.
     """
 
     index: int = 0
@@ -37,8 +37,8 @@ class Shard:
         if not 0 <= self.index < self.count:
             raise PmgError(f"shard.index={self.index} of shard.count={self.count}: the index runs from 0 to count - 1")
 
-    def deal(self, batches: Sequence[Thing]) -> list[Thing]:
-        """This part's batches."""
+    def select(self, batches: Sequence[Thing]) -> list[Thing]:
+        """Returns the batches of this shard."""
         return list(batches[self.index :: self.count])
 
 
@@ -46,28 +46,28 @@ WHOLE = Shard()
 
 
 def merge_records(parts: Sequence[Path], folder: Path, keys: Sequence[Key]) -> None:
-    """Makes one generation's folder of the parts': the same pictures, the same records in the order of one process.
+    """Merges the shards of a generation: the same images and records, in the same order, as without sharding.
 
-    Pictures are linked where the disk can do that, else copied; parts are left as they are.
+    Images are hard-linked if the file system supports it, else copied; the shards are unchanged.
 
     Args:
         parts: folders of the shards.
-        folder: of the whole.
-        keys: of all records, in their order.
+        folder: folder of the merged generation.
+        keys: keys of all records, in their order.
 
     Raises:
-        PmgError: a part holds no records, pictures are missing, or some were made in another way.
+        PmgError: a shard has no records, images are missing, or hashes of a method differ.
     """
     found: dict[Key, tuple[Path, Record]] = {}
     for part in parts:
         if (part / RECORDS).is_file() and not (part / RECORDS).stat().st_size:
-            continue  # there are more shards than batches
+            continue  # fewer batches than shards
         found |= {record.key: (part, record) for record in read_records(part)}
     missing = [key for key in keys if key not in found]
     if missing:
         raise PmgError(
             f"{len(missing)} of {len(keys)} pictures are in none of the shards in {parts[0].parent}, e.g. "
-            f"{'/'.join(map(str, missing[0]))}; give the same command again, or remove that folder"
+            f"{'/'.join(map(str, missing[0]))}. Run the same command again, or remove that folder."
         )
     writer = RecordWriter(folder)
     for record in (found[key][1] for key in keys):
@@ -84,12 +84,12 @@ def _link(source: Path, target: Path) -> None:
     target.unlink(missing_ok=True)
     try:
         os.link(source, target)
-    except OSError:  # another disk, or one without links
+    except OSError:  # another file system, or one without hard links
         shutil.copy2(source, target)
 
 
 def sum_counts(ledgers: Sequence[Mapping[str, object]]) -> dict[str, int]:
-    """What all parts counted together."""
+    """Returns the sums of the counts of all shards' ledgers."""
     total: dict[str, int] = {}
     for ledger in ledgers:
         for name, amount in ledger.items():

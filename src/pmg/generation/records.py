@@ -1,4 +1,4 @@
-"""Generated images on disk, each with how it was made; an interrupted generation goes on from there."""
+"""Generated images and their records on disk, from which an interrupted generation is resumed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from pmg.domain import PmgError
 log = logging.getLogger(__name__)
 
 RECORDS = "records.jsonl"
-SEAL = "crc32"  # of each line without it: a flipped bit would be another score
+SEAL = "crc32"  # checksum of each line
 IMAGES = "images"
 
 Control = Literal["own", "mismatched"]
@@ -40,14 +40,14 @@ class Key(NamedTuple):
 
 @dataclass(frozen=True)
 class Candidate:
-    """One pair of weights that was tried.
+    """One pair of weights with its scores.
 
     Attributes:
         w_p: weight of the preference block.
         w_t: weight of the target block.
         preference: d_p, cosine of image and preference keywords; None for a method that has no preference.
         accuracy: d_t, cosine of image and target keywords.
-        z: their balance, which selects.
+        z: balance of both, by which a candidate is selected.
     """
 
     w_p: float
@@ -59,25 +59,25 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Record:
-    """How one image was made.
+    """The parameters and scores of one image.
 
     Attributes:
         example: id of the example.
-        user: whom the image is for.
+        user: id of the example's user.
         method: the arm, e.g. ``"pmg"``.
         control: ``own`` preference, or that of a ``mismatched`` user.
         preference_from: id of the user whose preference was used.
         seed: of the noise.
-        candidates: all weights tried with their scores, never empty.
-        picked: index of the candidate that was kept.
-        target_keywords: what the image should show.
-        preference_keywords: the explicit preference, empty where the method uses none.
-        negative_keywords: what the image was guided away from.
-        dropped_keywords: words that did not fit into the text encoder.
-        alpha: share of the preference score in z; 0 where there is no preference score.
+        candidates: all candidates, never empty.
+        picked: index of the selected candidate.
+        target_keywords: keywords of the target.
+        preference_keywords: explicit preference; empty for a method without keywords.
+        negative_keywords: keywords of the negative prompt.
+        dropped_keywords: keywords beyond the text encoder's maximum length.
+        alpha: weight of the preference score in z; 0 without a preference score.
         front: indices of the candidates on the Pareto front of preference and accuracy score.
         hypervolume: area that the candidates' two scores dominate, from (0, 0); None without a preference score.
-        hashes: of what decided the image, e.g. ``{"encoder": …, "config": …}``.
+        hashes: of the values that decide the image, e.g. ``{"encoder": …, "config": …}``.
         image: file relative to the folder; set by `RecordWriter`.
     """
 
@@ -110,18 +110,18 @@ class Record:
 
     @property
     def chosen(self) -> Candidate:
-        """The candidate that was kept."""
+        """The selected candidate."""
         return self.candidates[self.picked]
 
 
 class RecordWriter:
-    """Writes images and records into a folder, on from where an earlier writer stopped.
+    """Writes images and records into a folder, or appends to those of an earlier writer.
 
-    A record is written after its image and reaches the disk before `add` returns; a last line that an
-    interruption cut short is dropped, so that its image is made again.
+    A record is written after its image and synced to disk before `add` returns. An incomplete last line is dropped, so
+    that its image is generated again.
 
     Args:
-        folder: of the generation; made where it is missing.
+        folder: of the generation; created if missing.
 
     Attributes:
         done: keys of all records in the folder.
@@ -141,10 +141,10 @@ class RecordWriter:
         self._hashes = {record.method: dict(record.hashes) for record in records}
 
     def check(self, method: str, hashes: Mapping[str, str]) -> None:
-        """Refuses to go on with a method whose images in the folder were made in another way.
+        """Checks that the hashes of a method equal those of its images in the folder.
 
         Raises:
-            PmgError: names the method and the hashes that differ.
+            PmgError: hashes differ; with the method and their names.
         """
         known = self._hashes.setdefault(method, dict(hashes))
         differ = sorted(name for name in known.keys() | hashes.keys() if known.get(name) != hashes.get(name))
@@ -155,15 +155,15 @@ class RecordWriter:
             )
 
     def add(self, images: Tensor, records: Sequence[Record]) -> None:
-        """Writes a chunk; what the folder holds already is left as it is.
+        """Writes images and records, except those that the folder already has.
 
         Args:
-            images: `(B, 3, H, W)` in [-1, 1], the picked candidates.
+            images: the selected candidates, `(B, 3, H, W)` in [-1, 1].
             records: B records, same order.
 
         Raises:
             PmgError: see `check`.
-            ValueError: images and records don't fit together.
+            ValueError: the numbers of images and records differ, or the shape is wrong.
         """
         if images.ndim != 4 or images.shape[1] != 3 or len(images) != len(records):
             raise ValueError(f"{len(records)} records came with images of shape {tuple(images.shape)}")
@@ -192,19 +192,19 @@ class RecordWriter:
 
 
 def as_line(record: Record) -> str:
-    """The record as a line of the folder's `RECORDS`, sealed with a checksum."""
+    """Returns the record as a line of `RECORDS`, with its checksum."""
     values = asdict(record)
     return json.dumps(values | {SEAL: _checksum(values)}, ensure_ascii=False) + "\n"
 
 
 def to_uint8(images: Tensor) -> np.ndarray:
-    """Images `(B, 3, H, W)` in [-1, 1] as uint8 `(B, H, W, 3)`; what lies outside is clipped."""
+    """Returns images `(B, 3, H, W)` in [-1, 1], clipped, as uint8 `(B, H, W, 3)`."""
     pixels = images.detach().float().cpu().add(1).mul(127.5).round().clamp(0, 255).byte()
     return pixels.permute(0, 2, 3, 1).numpy()
 
 
 def read_records(folder: str | Path) -> list[Record]:
-    """Returns the records of a generation, in the order in which they were made.
+    """Returns the records of a generation, in the order of their generation.
 
     Raises:
         PmgError: `folder` is no generation's folder, is empty or damaged.
@@ -219,15 +219,15 @@ def read_records(folder: str | Path) -> list[Record]:
 
 
 def refuse_mixtures(folder: str | Path, records: Iterable[Record], config: str) -> None:
-    """Refuses records that were not all made in one way.
+    """Checks that all records of a method have equal hashes.
 
     Args:
         folder: of the generation.
-        records: all of them.
-        config: the hash that all of them must have, of what decides every image.
+        records: all of its records.
+        config: hash of the values that decide every image, which all records must have.
 
     Raises:
-        PmgError: names a method whose images differ in what made them.
+        PmgError: hashes differ; with the image of one such record.
     """
     known: dict[str, Mapping[str, str]] = {}
     for record in records:
@@ -243,7 +243,7 @@ def read_images(folder: str | Path, records: Iterable[Record]) -> Tensor:
     """Returns the records' images as floats `(B, 3, H, W)` in [-1, 1].
 
     Raises:
-        PmgError: an image is missing, can't be read or is of another size; names file and row.
+        PmgError: an image is missing, can't be read or has another size; with file and row.
     """
     arrays: list[np.ndarray] = []
     for record in records:
@@ -252,7 +252,7 @@ def read_images(folder: str | Path, records: Iterable[Record]) -> Tensor:
         try:
             with Image.open(path) as image:
                 arrays.append(np.asarray(image.convert("RGB")))
-        except (OSError, SyntaxError) as error:  # a broken PNG chunk is a SyntaxError to Pillow
+        except (OSError, SyntaxError) as error:  # Pillow raises SyntaxError for a broken PNG chunk
             reason = "is missing" if isinstance(error, FileNotFoundError) else "can't be read"
             raise PmgError(
                 f"{path} (row '{row}' of {RECORDS}) {reason}; remove that row and run pmg-generate again"
@@ -264,7 +264,7 @@ def read_images(folder: str | Path, records: Iterable[Record]) -> Tensor:
 
 
 def _read(path: Path) -> tuple[list[Record], int]:
-    """Returns the whole records, and the length of the file in bytes without a last line cut short."""
+    """Returns the complete records, and the length of the file in bytes without an incomplete last line."""
     content = path.read_bytes()
     whole = content.rfind(b"\n") + 1
     if whole < len(content):

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pmg.cache import Cache, atomic_write_json, open_cache
-from pmg.configuration.identity import Role, find_role, tell_differences
+from pmg.configuration.identity import Role, find_role, format_differences
 from pmg.configuration.instantiate import (
     hash_groups,
     instantiate,
@@ -212,7 +212,7 @@ def check_trained_for(cfg: DictConfig, where: str, keys: Sequence[str]) -> str:
     own = _models(dict(leaves(portable(cfg))), keys)
     differ = {key: (trained.get(key), own.get(key)) for key in {**trained, **own} if trained.get(key) != own.get(key)}
     if differ:
-        raise PmgError(f"{folder} was trained with other values: {tell_differences(differ)}. Train again")
+        raise PmgError(f"{folder} was trained with other values: {format_differences(differ)}. Train again")
     return weights
 
 

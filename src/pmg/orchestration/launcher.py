@@ -9,6 +9,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from types import FrameType
+from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -37,14 +38,14 @@ register_configs()
 
 @contextlib.contextmanager
 def reader_may_leave() -> Iterator[None]:
-    """Ends the command in silence when nobody reads its output any more: ``pmg-train --help | head``."""
+    """Ends the command without a message after its output pipe was closed: ``pmg-train --help | head``."""
     try:
         try:
             yield
         finally:
             sys.stdout.flush()
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains when it ends
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python prints an error at exit
         sys.exit(CLOSED_PIPE)
 
 
@@ -56,26 +57,26 @@ def launch(command: str, body: Body) -> None:
     """
     quiet()
     keep_freed_memory()
-    signal.signal(signal.SIGTERM, terminated)  # as Ctrl-C: what a cluster sends before it takes a machine away
+    signal.signal(signal.SIGTERM, terminated)  # as Ctrl-C: clusters send SIGTERM before preemption
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, terminated)
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray would report to its makers that it is used
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # disables Ray's usage reports
     show_trace = os.environ.get("HYDRA_FULL_ERROR") == "1"
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands errors over instead of printing them itself
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises errors instead of printing them
     sys.argv[1:] = [text for text in sys.argv[1:] if not deletes_other(text, command)]
     codes: list[int] = []
 
     @hydra.main(version_base="1.3", config_path=f"pkg://{CONFIG_MODULE}", config_name=command)
     def job(cfg: DictConfig) -> float | None:
         if _in_worker():
-            return _run_apart(cfg, command, body)
+            return _run_job_in_child(cfg, command, body)
         try:
             return _run_job(cfg, command, body)
         except RunFailedError as failure:
             if failure.exit_code == INTERRUPTED:
                 raise KeyboardInterrupt from failure  # ends a sweep too
             if HydraConfig.get().mode == RunMode.MULTIRUN:
-                raise  # the sweeper notes it and goes on with the other jobs
+                raise  # the sweeper records it and runs the other jobs
             codes.append(failure.exit_code)
             return None
 
@@ -91,7 +92,7 @@ def launch(command: str, body: Body) -> None:
 
 
 def _exit_code(error: BaseException, command: str, show_trace: bool) -> int:
-    """Says what ended the command, where nobody has said it yet; raises what is a fault of ours."""
+    """Prints the error unless it was printed, and returns the exit code; raises errors of pmg itself."""
     if isinstance(error, RunFailedError):
         return error.exit_code
     if isinstance(error, KeyboardInterrupt):
@@ -106,36 +107,36 @@ def _exit_code(error: BaseException, command: str, show_trace: bool) -> int:
 
 
 def quiet() -> None:
-    """Silences bitsandbytes, which names the kernels that it lacks whenever it loads."""
+    """Silences bitsandbytes, which logs missing kernels at import."""
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
 
 def terminated(signum: int, frame: FrameType | None) -> None:
-    """Turns a termination into an interruption: checkpoint, status, and the command that goes on."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # the second Ctrl-C waits for nobody
+    """Handles SIGTERM and SIGINT as an interruption: checkpoint, status, and the command that resumes."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a second Ctrl-C doesn't wait
     SweepSummary.stop()
     raise KeyboardInterrupt
 
 
 def _in_worker() -> bool:
-    """Whether this process runs a job for the launcher of a sweep that another process has begun."""
+    """Returns whether this process is a worker of a launcher, whose sweep was started by another process."""
     return HydraConfig.get().mode == RunMode.MULTIRUN and SweepSummary.current is None
 
 
-def _run_apart(cfg: DictConfig, command: str, body: Body) -> float | None:
-    """Runs one job in a child of this worker."""
+def _run_job_in_child(cfg: DictConfig, command: str, body: Body) -> float | None:
+    """Runs one job in a child process of this worker and returns its result."""
     quiet()
     sweep_jobs.run_in_child(lambda: _run_job(cfg, command, body))
     return read_run(HydraConfig.get().runtime.output_dir, command)[1]["result"]
 
 
 def _run_job(cfg: DictConfig, command: str, body: Body) -> float | None:
-    """Runs one job in the folder that Hydra chose for it (in a sweep: one for each job)."""
+    """Runs one job in Hydra's output folder (in a sweep: one for each job)."""
     hydra_config = HydraConfig.get()
     with open_dict(cfg):
         cfg.run_dir = hydra_config.runtime.output_dir
-    # unresolved: an override may hold an interpolation, which means nothing outside of the job's config
-    overrides = OmegaConf.to_container(hydra_config.overrides.task, resolve=False)
+    # unresolved: interpolations in overrides can be resolved in the job's config only
+    overrides: Any = OmegaConf.to_container(hydra_config.overrides.task, resolve=False)
     if hydra_config.mode == RunMode.MULTIRUN and (done := completed_metrics(cfg, command)):
-        return done["result"]  # a sweep that is given again makes what is missing
+        return done["result"]  # a repeated sweep runs missing jobs only
     return execute(cfg, command, body, overrides, hydra_config.runtime.choices)

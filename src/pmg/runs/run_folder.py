@@ -13,7 +13,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from pmg.cache import atomic_write_json, atomic_write_text
-from pmg.configuration.identity import RUNS, find_differences, select_result, tell_differences
+from pmg.configuration.identity import RUNS, find_differences, format_differences, select_result
 from pmg.configuration.instantiate import leaves, portable
 from pmg.configuration.precision import ANY_DTYPE, settle_dtype
 from pmg.domain import PmgError
@@ -183,7 +183,7 @@ def refuse_other(
     if differ and (earlier.get("status") == "completed" or _has_partial_results(folder)):
         more = f", or start from its weights in another: init_from={folder}" if command == "train" else ""
         raise PmgError(
-            f"run_dir {folder} holds a run of other values: {tell_differences(differ)}. Name a new run_dir{more}, "
+            f"run_dir {folder} holds a run of other values: {format_differences(differ)}. Name a new run_dir{more}, "
             "or remove the folder"
         )
     return earlier

@@ -16,7 +16,7 @@ from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint, RichProgressBar
 from torch.optim import Optimizer
 
-from pmg.configuration.identity import find_differences, tell_differences
+from pmg.configuration.identity import find_differences, format_differences
 from pmg.configuration.ranges import NotNegative, Seed
 from pmg.domain import PmgError
 from pmg.training.ema import AveragedWeights
@@ -241,7 +241,7 @@ def resume_point(path: Path, command: str, identity: Mapping[str, Any]) -> Path 
         raise PmgError(f"{path} is damaged ({type(error).__name__}); delete it to start this stage again") from error
     if differ := find_differences(command, signature or {}, identity):
         raise PmgError(
-            f"{path} belongs to a training of other values: {tell_differences(differ)}. Name a new run_dir, or delete "
-            "the folder to start again"
+            f"{path} belongs to a training of other values: {format_differences(differ)}. Name a new run_dir, or "
+            "delete the folder to start again"
         )
     return path
