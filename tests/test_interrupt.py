@@ -1,4 +1,4 @@
-"""Ctrl-C stops every command in a state from which the command that it names goes on to the same result."""
+"""After Ctrl-C, the printed command resumes every command to the same result."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sweeps by every launcher, and searches: no job costs another, and what is given again goes on."""
+"""Sweeps by every launcher, and searches: jobs are independent, and a rerun resumes them."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def advice(stderr):
     return arguments
 
 
-def test_command_that_goes_on_is_the_one_that_was_given(tmp_path):
+def test_rerun_command_is_the_original_one(tmp_path):
     given = ["-m", "-cd", "my conf", "hydra/launcher=joblib", "data.topics=[a,b],[c]", "run_dir=x", "seed=1,2"]
     again = shlex.split(rerun_command("train", given, tmp_path))
     kept = [argument for argument in given if argument != "run_dir=x"]
@@ -64,7 +64,7 @@ def test_missing_plugin_names_the_extra_that_brings_it(option, extra):
     assert "options: basic" in explain(MissingConfigException("", "hydra/launcher/joblibb", ["basic"]), "train")
 
 
-def test_job_apart_can_fail_or_be_killed(tmp_path):
+def test_job_in_a_child_can_fail_or_be_killed(tmp_path):
     def fail(code):
         raise RunFailedError(code)
 
@@ -76,7 +76,7 @@ def test_job_apart_can_fail_or_be_killed(tmp_path):
         assert caught.value.exit_code == code
 
 
-def test_search_goes_on_with_what_has_no_result(tmp_path):
+def test_search_resumes_with_trials_that_have_no_result(tmp_path):
     optuna = pytest.importorskip("optuna")
     storage = f"sqlite:///{tmp_path}/study.db"
     study = optuna.create_study(storage=storage, study_name="s", sampler=optuna.samplers.RandomSampler(seed=0))
@@ -88,7 +88,7 @@ def test_search_goes_on_with_what_has_no_result(tmp_path):
     missing = [trial.params["x"] for trial in study.trials[1:]]
     sweeper = {"storage": storage, "study_name": "s", "n_trials": 5, "sampler": {"seed": 0}}
 
-    for queued in (2, 2):  # the second time nothing is queued twice
+    for queued in (2, 2):  # the second time no trial is queued again
         cfg = OmegaConf.create({"hydra": {"sweep": {"dir": str(tmp_path)}, "sweeper": sweeper}})
         resume_study(cfg)
         assert cfg.hydra.sweeper.n_trials == 4

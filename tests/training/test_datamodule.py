@@ -1,4 +1,4 @@
-"""Batches depend on seed and step alone, so that a resumed run goes on as if nothing had happened."""
+"""Batches depend on seed and step alone, so that a resumed run equals an uninterrupted one."""
 
 from __future__ import annotations
 

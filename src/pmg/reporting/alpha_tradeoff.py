@@ -1,4 +1,4 @@
-"""Accuracy against preference: what any alpha would have picked among the candidates that runs recorded."""
+"""Accuracy and preference scores as functions of alpha, from the candidates in records."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from pmg.evaluation.statistics import user_means
 from pmg.generation.records import Record
@@ -17,10 +18,10 @@ Point = tuple[float, float]  # accuracy d_t, preference d_p
 
 
 def alpha_curves(records: Sequence[Record]) -> dict[str, list[Point]]:
-    """For each method mean scores over users of what each of `ALPHAS` picks, own preference alone.
+    """Returns for each method the mean scores over users of the candidates selected with each of `ALPHAS`.
 
-    Candidates don't depend on alpha, which picks among them; methods with a single candidate or without a
-    preference score have nothing to pick and are left out.
+    Candidates don't depend on alpha, which only selects. Mismatched preferences, methods with one candidate and
+    methods without a preference score are left out.
     """
     own = [record for record in records if record.control == "own" and len(record.candidates) > 1]
     scored = [record for record in own if all(each.preference is not None for each in record.candidates)]
@@ -30,7 +31,7 @@ def alpha_curves(records: Sequence[Record]) -> dict[str, list[Point]]:
 
 def _curve(records: Sequence[Record]) -> list[Point]:
     longest = max(len(record.candidates) for record in records)
-    # where runs tried different numbers of weights, the first candidate fills up: it changes no choice
+    # runs with fewer weights are padded with their first candidate, which doesn't change the selection
     tried = [(*each.candidates, *[each.candidates[0]] * (longest - len(each.candidates))) for each in records]
     d_p, d_t = (
         torch.tensor([[getattr(candidate, name) for candidate in row] for row in tried])
@@ -38,7 +39,8 @@ def _curve(records: Sequence[Record]) -> list[Point]:
     )
     users = np.array([record.user for record in records])
     picked = [pick(balance_z(d_p, d_t, alpha))[:, None] for alpha in ALPHAS]
-    return [
-        tuple(float(user_means(scores.gather(1, place)[:, 0].numpy(), users).mean()) for scores in (d_t, d_p))
-        for place in picked
-    ]
+
+    def mean(scores: Tensor, place: Tensor) -> float:
+        return float(user_means(scores.gather(1, place)[:, 0].numpy(), users).mean())
+
+    return [(mean(d_t, place), mean(d_p, place)) for place in picked]
