@@ -13,7 +13,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
 import pmg
-from plugins import write_plugin
+from plugins import write_metadata, write_plugin
 from pmg.configuration import targets
 from pmg.configuration.identity import COMMANDS, Role, find_role
 from pmg.configuration.instantiate import allow_plugins, check_targets, instantiate
@@ -61,6 +61,15 @@ def test_installed_plugin_is_imported_by_a_config_that_names_it(installed):
     cfg = pmg.compose("train", ["decoding=pmg_test_plugin"])
     assert installed.exists()
     assert pmg.instantiate(cfg.decoding).count == 2
+
+
+def test_an_entry_point_can_not_declare_a_library_or_what_is_missing(place):
+    for name in ("torch", "pmg", "no_such_module"):
+        write_metadata(place, name)
+    path = list(sys.path)
+    assert pmg.compose("train").seed == 0
+    assert sys.path == path  # the current folder is on it for modules that the command line names
+    assert not targets.allowed_plugins()
 
 
 @pytest.mark.parametrize("package", [True, False])

@@ -21,12 +21,12 @@ from omegaconf.errors import OmegaConfBaseException
 
 from pmg.cache import Cache
 from pmg.configuration.composition import other_keys, read_keys
-from pmg.configuration.plugins import installed_plugins
+from pmg.configuration.plugins import add_current_folder, installed_plugins
 from pmg.configuration.precision import ANY_DTYPE, is_bfloat16, settle_dtype, to_precision
 from pmg.configuration.ranges import argument_hints, find_infinite, find_problems
 from pmg.configuration.schemas import schema_ranges
 from pmg.configuration.search_path import register_schemas, register_search_path
-from pmg.configuration.targets import allow_plugin, check_arguments, check_object, check_package
+from pmg.configuration.targets import allow_plugin, check_arguments, check_object, check_package, is_reserved
 from pmg.domain import PmgError
 
 _HYDRA_KEYS = frozenset({"_target_", "_partial_", "_convert_", "_recursive_", "_args_"})
@@ -141,10 +141,12 @@ def allow_plugins(cfg: DictConfig) -> None:
         PmgError: `plugins` names no plug-in.
     """
     plain: Any = OmegaConf.to_container(cfg, resolve=False)
-    for name in plain.get("plugins") or []:
-        allow_plugin(str(name))
+    named = [str(name) for name in plain.get("plugins") or []]
+    if named:
+        add_current_folder()
     roots = {str(node["_target_"]).partition(".")[0] for _, node in _targets(plain)}
-    for name in roots.intersection(installed_plugins()):
+    installed = {name for name in roots.intersection(installed_plugins()) if not is_reserved(name)}
+    for name in (*named, *sorted(installed)):
         allow_plugin(name)
 
 

@@ -44,15 +44,13 @@ def find_module(name: str) -> Path:
     """Returns the folder of a top-level package, or of a module's file, without importing it.
 
     Args:
-        name: of the package or module, which Python's path or the current folder holds.
+        name: of the package or module, which Python's path holds.
 
     Raises:
         PmgError: there is no such module.
     """
     if not name.isidentifier() or name.startswith("_"):
         raise PmgError(f"plugins: not the name of a module: '{name}'. Name a top-level module: plugins=[my_module].")
-    if os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())  # console scripts leave it out; at the end, where it can't hide a package
     try:
         spec = importlib.util.find_spec(name)
     except ValueError:  # a module without a spec, such as __main__
@@ -61,6 +59,12 @@ def find_module(name: str) -> Path:
         raise PmgError(f"plugins: no such module: '{name}'. Install it, or run in the folder that holds it.")
     packages = list(spec.submodule_search_locations or [])
     return Path(packages[0]) if packages else Path(spec.origin or "").parent
+
+
+def add_current_folder() -> None:
+    """Adds the current folder to Python's path, which console scripts leave it out of; last, so that it hides nothing."""
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
 
 
 def plugin_version(name: str) -> str:
@@ -86,6 +90,8 @@ def searched(names: Sequence[str]) -> Iterator[None]:
     Raises:
         PmgError: there is no such module.
     """
+    if names:
+        add_current_folder()
     for name in names:
         find_module(name)
     token = _searched.set(tuple(names))
