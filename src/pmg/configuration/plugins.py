@@ -62,7 +62,7 @@ def find_module(name: str) -> Path:
 
 
 def add_current_folder() -> None:
-    """Adds the current folder to Python's path, which console scripts leave it out of; last, so that it hides nothing."""
+    """Adds the current folder to the end of Python's path, which console scripts leave it out of."""
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
 
