@@ -72,13 +72,15 @@ def resolve_dtype(cfg: DictConfig) -> str | None:
         return None
     if cfg.dtype not in ("auto", "bfloat16", "float32"):
         raise PmgError(f"dtype: no type '{cfg.dtype}'. Use auto, bfloat16 or float32")
-    cfg.dtype = settle_dtype(_earlier_dtype(Path(cfg.run_dir)) if cfg.dtype == "auto" else cfg.dtype)
-    return cfg.dtype
+    dtype = settle_dtype(_earlier_dtype(Path(cfg.run_dir)) if cfg.dtype == "auto" else cfg.dtype)
+    cfg.dtype = dtype
+    return dtype
 
 
 def _earlier_dtype(folder: Path) -> str | None:
     try:
-        return json.loads((folder / METRICS_FILE).read_text()).get("dtype")
+        dtype: str | None = json.loads((folder / METRICS_FILE).read_text()).get("dtype")
+        return dtype
     except (OSError, ValueError, AttributeError):
         return None
 
@@ -170,7 +172,7 @@ def refuse_other(
     """
     path = folder / METRICS_FILE
     try:
-        earlier = json.loads(path.read_text()) if path.exists() else None
+        earlier: dict[str, Any] | None = json.loads(path.read_text()) if path.exists() else None
     except ValueError as error:
         raise PmgError(f"{path} is damaged. Remove it to start a new run in its folder.") from error
     if earlier is None:
