@@ -8,7 +8,7 @@ import transformers as tf
 
 from checkpoints import write_language_model
 from pmg.domain import PmgError
-from pmg.models.language.compatibility import Shape
+from pmg.models.language.compatibility import DecoderShape
 from pmg.models.language.language_model import load_language_model
 from pmg.models.language.option_scoring import Question
 
@@ -56,7 +56,7 @@ def test_kept_histories_give_what_the_librarys_own_pass_gives(folder):
     """Log-probabilities of options behind histories of different length, against one plain pass for each."""
     lm = load(folder)
     questions = [Question(" Their favourite is", (" flat", " thick black outline"))]
-    got = lm.ask(lm.prefill(TEXTS), [questions] * len(TEXTS))
+    got = lm.score_options(lm.prefill(TEXTS), [questions] * len(TEXTS))
     plain = tf.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     for text, (scores,) in zip(TEXTS, got, strict=True):
         for option, score in zip(questions[0].options, scores, strict=True):
@@ -90,7 +90,7 @@ def test_soft_tokens_take_gradients(folder):
 
 @pytest.mark.parametrize("family", REFUSED)
 def test_models_that_keep_no_keys_are_refused(family, tmp_path):
-    with pytest.raises(PmgError, match=r"can't go on behind a kept history .* Llama, Qwen"):
+    with pytest.raises(PmgError, match=r"can't be used with cached histories .* Llama, Qwen"):
         load(write_language_model(tmp_path, REFUSED[family]))
 
 
@@ -113,19 +113,19 @@ def test_histories_beyond_the_window_or_the_positions_are_refused(family, limit,
 
 def test_a_window_that_is_switched_off_is_no_limit():
     config = tf.Qwen2Config(**GROUPED, sliding_window=64, use_sliding_window=False)
-    assert Shape.of(config).limit == 256
+    assert DecoderShape.from_config(config).limit == 256
 
 
 def test_chat_templates_stand_around_history_and_question(tmp_path):
     folder = write_language_model(tmp_path, FAMILIES["llama"], CHAT)
     framed, plain = load(folder, chat=True), load(folder)
-    assert framed.frame.head == "<|user|>\n"
-    assert framed.frame.tail == "<end>\n<|assistant|>\n"
+    assert framed.chat_template.user_prefix == "<|user|>\n"
+    assert framed.chat_template.assistant_prefix == "<end>\n<|assistant|>\n"
     context = framed.prefill(["red apple, flat"])
     assert framed.tokenizer.decode(context.tokens[0]) == "<|user|>\nred apple, flat"
-    (scores,) = framed.ask(context, [[Question("\nWhich?", (" flat", " glossy"))]])[0]
+    (scores,) = framed.score_options(context, [[Question("\nWhich?", (" flat", " glossy"))]])[0]
     by_hand = Question("\nWhich?<end>\n<|assistant|>\n", ("flat", "glossy"))
-    (expected,) = plain.ask(plain.prefill(["<|user|>\nred apple, flat"]), [[by_hand]])[0]
+    (expected,) = plain.score_options(plain.prefill(["<|user|>\nred apple, flat"]), [[by_hand]])[0]
     torch.testing.assert_close(scores, expected)
     written = plain.generate(plain.prefill(["<|user|>\nred apple, flat"]), by_hand.prompt, 5)
     assert framed.generate(context, "\nWhich?", 5) == written
@@ -133,11 +133,11 @@ def test_chat_templates_stand_around_history_and_question(tmp_path):
 
 def test_a_tokenizer_without_a_template_is_told_the_bare_text(tmp_path):
     lm = load(write_language_model(tmp_path, FAMILIES["llama"]), chat=True)
-    assert lm.frame.head == lm.frame.tail == ""
+    assert lm.chat_template.user_prefix == lm.chat_template.assistant_prefix == ""
 
 
 def test_a_template_that_hides_the_message_is_refused(tmp_path):
-    with pytest.raises(PmgError, match=r"hides the user's message; use encoder.language_model.chat=false"):
+    with pytest.raises(PmgError, match=r"changes the user's message. Set encoder.language_model.chat=false"):
         load(write_language_model(tmp_path, FAMILIES["llama"], "nothing of it"), chat=True)
 
 

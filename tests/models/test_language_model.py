@@ -75,7 +75,7 @@ def test_prefill_equals_each_text_alone_for_any_batch_size(language_model):
 @pytest.mark.parametrize("prompt", [" Their favourite is", "\nIt is"])
 def test_choices_equal_the_naive_sum_of_token_log_probabilities(language_model, prompt):
     options = [" flat", " thick black outline", " soft gradients", " red"]
-    got = language_model.choose(language_model.prefill(TEXTS), prompt, options, batch_size=2)
+    got = language_model.score_shared_options(language_model.prefill(TEXTS), prompt, options, batch_size=2)
     language_model.model.set_attn_implementation("eager")
     for row, text in enumerate(TEXTS):
         start = language_model.tokenizer(text).input_ids + language_model.token_ids(prompt)
@@ -95,24 +95,24 @@ QUESTIONS = (
 
 def test_several_questions_in_one_pass_equal_one_pass_each(language_model):
     context = language_model.prefill(TEXTS)
-    together = language_model.ask(context, [QUESTIONS] * len(TEXTS))
+    together = language_model.score_options(context, [QUESTIONS] * len(TEXTS))
     for column, question in enumerate(QUESTIONS):
-        alone = language_model.choose(context, question.prompt, question.options)
+        alone = language_model.score_shared_options(context, question.prompt, question.options)
         torch.testing.assert_close(torch.stack([row[column] for row in together]), alone, rtol=0, atol=1e-4)
 
 
 def test_histories_with_different_questions_equal_a_loop(language_model):
     context, questions = language_model.prefill(TEXTS), [QUESTIONS[:2], QUESTIONS[2:], QUESTIONS[::-1]]
-    together = language_model.ask(context, questions, batch_size=2)
+    together = language_model.score_options(context, questions, batch_size=2)
     for row, asked in enumerate(questions):
         for got, question in zip(together[row], asked, strict=True):
-            alone = language_model.choose(context.select([row]), question.prompt, question.options)[0]
+            alone = language_model.score_shared_options(context.select([row]), question.prompt, question.options)[0]
             torch.testing.assert_close(got, alone, rtol=0, atol=1e-4)
 
 
 def test_questions_that_nobody_asked_take_no_pass():
     lm = tiny_language_model()
-    assert lm.ask(lm.prefill(TEXTS).select([]), []) == []
+    assert lm.score_options(lm.prefill(TEXTS).select([]), []) == []
 
 
 def library_text(lm: LanguageModel, text: str, prompt: str, count: int) -> tuple[str, list[int]]:
@@ -206,7 +206,7 @@ def test_empty_texts_are_refused(texts):
 def test_empty_choices_are_refused(prompt, options):
     lm = tiny_language_model()
     with pytest.raises(PmgError, match="prompt and options"):
-        lm.choose(lm.prefill(TEXTS), prompt, options)
+        lm.score_shared_options(lm.prefill(TEXTS), prompt, options)
 
 
 def test_folder_loads_and_missing_or_damaged_sources_are_named(tmp_path):

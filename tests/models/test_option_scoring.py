@@ -6,19 +6,19 @@ import pytest
 import torch
 
 from pmg.domain import PmgError
-from pmg.models.language.option_scoring import Grove, Question, plant
+from pmg.models.language.option_scoring import BatchedOptionTree, Question, pack_options
 
 TOKENS = {"is": [1, 2], "has": [3], " a": [4], " bc": [5, 6], " d": [7]}
 QUESTIONS = (Question("is", (" a", " bc")), Question("has", (" d", " bc")))
 
 
 def test_layout_of_two_questions():
-    tree = plant(QUESTIONS, TOKENS.__getitem__)
+    tree = pack_options(QUESTIONS, TOKENS.__getitem__)
     # an option's last token is not in the sequence: is₁ is₂ b | has b
     assert tree.tokens.tolist() == [1, 2, 5, 3, 5]
     assert tree.steps.tolist() == [0, 1, 2, 0, 1]
     assert tree.counts == (2, 2)
-    assert tree.picks.T.tolist() == [[0, 1, 4], [1, 1, 5], [1, 2, 6], [2, 3, 7], [3, 3, 5], [3, 4, 6]]
+    assert tree.targets.T.tolist() == [[0, 1, 4], [1, 1, 5], [1, 2, 6], [2, 3, 7], [3, 3, 5], [3, 4, 6]]
     assert tree.visible.int().tolist() == [
         [1, 0, 0, 0, 0],
         [1, 1, 0, 0, 0],
@@ -29,13 +29,13 @@ def test_layout_of_two_questions():
 
 
 def test_options_of_one_question_do_not_see_each_other():
-    tree = plant([Question("has", (" bc", " bc"))], TOKENS.__getitem__)
+    tree = pack_options([Question("has", (" bc", " bc"))], TOKENS.__getitem__)
     assert tree.visible.int().tolist() == [[1, 0, 0], [1, 1, 0], [1, 0, 1]]
 
 
 def test_scores_of_padded_trees_are_sums_of_log_probabilities():
-    trees = [plant(QUESTIONS, TOKENS.__getitem__), plant(QUESTIONS[1:], TOKENS.__getitem__)]
-    grove = Grove.of(trees)
+    trees = [pack_options(QUESTIONS, TOKENS.__getitem__), pack_options(QUESTIONS[1:], TOKENS.__getitem__)]
+    grove = BatchedOptionTree.from_trees(trees)
     assert grove.tokens[1].tolist() == [3, 5, 0, 0, 0]
     assert not grove.visible[1, 2:].any()
     logits = torch.randn(2, 5, 9, generator=torch.Generator().manual_seed(0))
@@ -50,4 +50,4 @@ def test_scores_of_padded_trees_are_sums_of_log_probabilities():
 
 def test_no_question_is_refused():
     with pytest.raises(PmgError, match="at least one question"):
-        plant([], TOKENS.__getitem__)
+        pack_options([], TOKENS.__getitem__)

@@ -61,7 +61,7 @@ def test_placement_decides_what_is_read(language_model):
 
 
 def test_unknown_placement_is_refused(language_model):
-    with pytest.raises(PmgError, match="there is no 'middle'; known: late, front"):
+    with pytest.raises(PmgError, match=r"no placement 'middle'\. Use one of late, front"):
         build_preference_encoder(
             language_model, torch.randn(50, 12), language_model.prefill(TEXTS), "style", placement="middle"
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from pmg.models.language.text_generation import end_tokens, greedy, sampled, write
+from pmg.models.language.text_generation import collect_end_tokens, generate_tokens, greedy, sampled
 
 
 def count_up(tokens: torch.Tensor) -> torch.Tensor:
@@ -14,7 +14,7 @@ def count_up(tokens: torch.Tensor) -> torch.Tensor:
 
 
 def test_rows_end_on_their_own():
-    rows = write(count_up, torch.tensor([[0, 3], [0, 7], [0, 12]]), {6, 9}, 4, greedy)
+    rows = generate_tokens(count_up, torch.tensor([[0, 3], [0, 7], [0, 12]]), {6, 9}, 4, greedy)
     assert rows == [[4, 5], [8], [13, 14, 15, 16]]
 
 
@@ -25,7 +25,7 @@ def test_reading_stops_when_every_row_has_ended():
         calls.append(tokens.shape)
         return count_up(tokens)
 
-    assert write(read, torch.tensor([[5]]), {6}, 10, greedy) == [[]]
+    assert generate_tokens(read, torch.tensor([[5]]), {6}, 10, greedy) == [[]]
     assert calls == [(1, 1)]
 
 
@@ -48,5 +48,5 @@ def test_temperature_of_zero_is_refused():
 
 
 def test_ends_as_configurations_name_them():
-    assert end_tokens(None, 3, [4, 5]) == {3, 4, 5}
-    assert end_tokens(None) == frozenset()
+    assert collect_end_tokens(None, 3, [4, 5]) == {3, 4, 5}
+    assert collect_end_tokens(None) == frozenset()

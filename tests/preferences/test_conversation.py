@@ -46,7 +46,7 @@ def ranked(language_model, texts, questions, options, references):
     """The best options behind texts without the first `references`, and by how much they beat the mean of those."""
     context = language_model.prefill(texts)
     rows = [
-        language_model.choose(context.select([row]), question, [f" {word}" for word in options])[0]
+        language_model.score_shared_options(context.select([row]), question, [f" {word}" for word in options])[0]
         for row, question in enumerate(questions)
     ]
     scores = torch.stack(rows)
@@ -70,7 +70,7 @@ def test_answers_are_measured_from_the_references_and_read_before_the_next_quest
 def test_without_references_the_likeliest_option_wins(language_model, scenario):
     emotion = scenario.target_attributes["emotion"]
     context = language_model.prefill([verbalize_conversation(turns, scenario) for turns in CHATS])
-    scores = language_model.choose(context, emotion.question, [f" {word}" for word in emotion.options])
+    scores = language_model.score_shared_options(context, emotion.question, [f" {word}" for word in emotion.options])
     keywords = chat_keywords(language_model, CHATS, replace(scenario, reference_messages=()))
     assert [words.words[0] for words in keywords] == [emotion.options[place] for place in scores.argmax(1)]
 

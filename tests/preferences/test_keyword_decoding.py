@@ -33,7 +33,7 @@ def test_chosen_keywords_are_the_likeliest_options(language_model, context):
     keywords = Choose()(language_model, context, ATTRIBUTES)
     for place, attribute in enumerate(ATTRIBUTES.values()):
         options = [f" {option}" for option in attribute.options]
-        scores = language_model.choose(context, attribute.question, options)
+        scores = language_model.score_shared_options(context, attribute.question, options)
         for row, chosen in enumerate(keywords):
             assert chosen.words[place] == attribute.options[int(scores[row].argmax())]
             assert chosen.scores[place] == pytest.approx(float(scores[row].log_softmax(-1).max()), abs=1e-4)

@@ -38,7 +38,7 @@ class KeptContexts:
         wanted = tuple(rows.tolist())
         while len(self.expected) >= AHEAD:
             del self.expected[next(iter(self.expected))]
-        self.expected[wanted] = self.thread.submit(lambda: self._look_up(wanted).gathered_ahead())
+        self.expected[wanted] = self.thread.submit(lambda: self._look_up(wanted).prefetched())
 
     def select(self, rows: Sequence[int] | Tensor) -> Context:
         """Returns the chosen histories, in that order."""

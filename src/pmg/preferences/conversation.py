@@ -54,7 +54,7 @@ def chat_keywords(
 def _scores(language_model: LanguageModel, context: Context, stories: Sequence[str], attribute: Attribute) -> Tensor:
     """Returns the log-likelihood of every option after each context and its answers, float32 `(B, n_options)`."""
     questions = [[ask_options(story + attribute.question, attribute.options)] for story in stories]
-    return torch.stack([scores for (scores,) in language_model.ask(context, questions)])
+    return torch.stack([scores for (scores,) in language_model.score_options(context, questions)])
 
 
 def _check(scenario: Scenario) -> None:

@@ -132,6 +132,6 @@ def _score(
     rows = [row for row, words in enumerate(lists) if words]
     questions = [[ask_options(prompt, lists[row])] for row in rows]
     keywords = [Keywords(())] * len(lists)
-    for row, (scores,) in zip(rows, language_model.ask(context.select(rows), questions), strict=True):
+    for row, (scores,) in zip(rows, language_model.score_options(context.select(rows), questions), strict=True):
         keywords[row] = rank(lists[row], scores.tolist(), len(lists[row]))
     return keywords

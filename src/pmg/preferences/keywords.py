@@ -86,7 +86,7 @@ def attribute_scores(
                 "or let the language model write freely: decoding=generate"
             )
     questions = [ask_options(attribute.question, attribute.options) for attribute in attributes.values()]
-    rows = language_model.ask(context, [questions] * len(context))
+    rows = language_model.score_options(context, [questions] * len(context))
     return {name: torch.stack(column) for name, column in zip(attributes, zip(*rows, strict=True), strict=True)}
 
 
@@ -115,7 +115,7 @@ def target_keywords(
     rows = [row for row, words in enumerate(options) if words]
     questions = [[ask_options(scenario.target_question, options[row])] for row in rows]
     ranked = [Keywords(())] * len(items)
-    for row, (scores,) in zip(rows, language_model.ask(context.select(rows), questions), strict=True):
+    for row, (scores,) in zip(rows, language_model.score_options(context.select(rows), questions), strict=True):
         ranked[row] = rank(options[row], scores.tolist(), used)
     scene = scenario.scene_words
     return [

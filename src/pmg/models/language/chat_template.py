@@ -1,4 +1,4 @@
-"""A tokenizer's chat template, cut where the user's message stands: what comes before a history and what behind."""
+"""A tokenizer's chat template as two texts: what precedes the user's message, and what follows it."""
 
 from __future__ import annotations
 
@@ -12,34 +12,36 @@ MARK = "@message@"
 
 
 @dataclass(frozen=True)
-class Frame:
-    """Text around what a language model is told.
+class ChatTemplate:
+    """Text around a user's message.
 
     Attributes:
-        head: before a history; begins a user's message. Empty: none.
-        tail: between a question and its answer; ends the message and begins the model's. Empty: none.
+        user_prefix: precedes a history; begins the user's message. Empty: none.
+        assistant_prefix: between question and answer; ends the user's message and begins the model's. Empty: none.
     """
 
-    head: str = ""
-    tail: str = ""
+    user_prefix: str = ""
+    assistant_prefix: str = ""
 
-    def answer(self, text: str) -> str:
-        """An answer as it stands behind `tail`: a message doesn't begin with a space."""
-        return text.lstrip() if self.tail else text
+    def format_answer(self, text: str) -> str:
+        """Returns an answer as it follows `assistant_prefix`: a message doesn't begin with a space."""
+        return text.lstrip() if self.assistant_prefix else text
 
 
-def chat_frame(tokenizer: PreTrainedTokenizerBase) -> Frame:
-    """Cuts the template; without one there is nothing around the text.
+def split_chat_template(tokenizer: PreTrainedTokenizerBase) -> ChatTemplate:
+    """Returns the two parts of the tokenizer's template; both empty where it has none.
 
     Raises:
-        PmgError: the template doesn't show the user's message as it is.
+        PmgError: the template changes the user's message.
     """
     if not tokenizer.chat_template:
-        return Frame()
+        return ChatTemplate()
     message = [{"role": "user", "content": MARK}]
-    # Qwen 3 would think aloud before it answers; other templates ignore the switch
+    # Qwen 3 writes its reasoning first by default; other templates ignore the switch
     text = tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True, enable_thinking=False)
-    head, mark, tail = text.partition(MARK)
+    before, mark, after = text.partition(MARK)
     if not mark:
-        raise PmgError("the tokenizer's chat template hides the user's message; use encoder.language_model.chat=false")
-    return Frame(head, tail)
+        raise PmgError(
+            "the tokenizer's chat template changes the user's message. Set encoder.language_model.chat=false"
+        )
+    return ChatTemplate(before, after)

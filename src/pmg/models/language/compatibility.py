@@ -1,4 +1,4 @@
-"""What a causal language model must be like so that histories can be kept: its shape, its limit, and the proof."""
+"""Checks that a causal language model computes the same states with cached histories as without a cache."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from pmg.domain import PmgError
 from pmg.models.language.context import Context
 from pmg.models.language.grouped_attention import PACKED
 
-PROBE = (5, 3)  # tokens that are kept, and tokens behind them
+PROBE = (5, 3)  # cached tokens, and tokens behind them
 TOLERANCE = {torch.float32: 1e-3}  # relative error of the states; in half precision the order of sums shows
 HALF_TOLERANCE = 0.1
 
 
-class CachedReader(Protocol):
-    """The part of `pmg.models.language.language_model.LanguageModel` that `settle_attention` uses."""
+class CachedDecoder(Protocol):
+    """The part of `pmg.models.language.language_model.LanguageModel` that `select_attention` uses."""
 
     model: PreTrainedModel
     embeddings: Tensor
 
-    def attend_by(self, name: str) -> None:
+    def set_attention(self, name: str) -> None:
         """Selects an attention implementation by its name."""
         ...
 
@@ -42,7 +42,7 @@ class CachedReader(Protocol):
 
 
 @dataclass(frozen=True)
-class Shape:
+class DecoderShape:
     """Sizes of a decoder.
 
     Attributes:
@@ -50,7 +50,7 @@ class Shape:
         layers: transformer layers.
         kv_heads: key/value heads, fewer than query heads under grouped (GQA) and multi-query attention (MQA).
         head_dim: width of one head.
-        limit: longest sequence that full attention reads as the model was trained to, in tokens; None: no limit.
+        limit: longest sequence, in tokens, for which full attention is that of the model's training; None: no limit.
     """
 
     width: int
@@ -60,8 +60,8 @@ class Shape:
     limit: int | None
 
     @classmethod
-    def of(cls, config: PreTrainedConfig) -> Shape:
-        """Reads a transformers config; of a model of several modalities, its text part.
+    def from_config(cls, config: PreTrainedConfig) -> DecoderShape:
+        """Returns the sizes in a transformers config; of a multimodal model, those of its text part.
 
         Raises:
             PmgError: there are no attention heads.
@@ -69,25 +69,25 @@ class Shape:
         config = config.get_text_config()
         heads = getattr(config, "num_attention_heads", None)
         if not heads:
-            raise refusal(config.model_type, "it has no attention heads")
+            raise unsupported_model(config.model_type, "it has no attention heads")
         head_dim = getattr(config, "head_dim", None) or config.hidden_size // heads
         kv_heads = getattr(config, "num_key_value_heads", None) or heads
         return cls(config.hidden_size, config.num_hidden_layers, kv_heads, head_dim, _limit(config))
 
 
 def _limit(config: PreTrainedConfig) -> int | None:
-    """The sliding window where there is one, else the longest position."""
+    """Returns the sliding window where there is one, else the longest position."""
     kinds = getattr(config, "layer_types", None) or []
     slides = "sliding_attention" in kinds if kinds else getattr(config, "use_sliding_window", True)
     window = getattr(config, "sliding_window", None) if slides else None
-    known = [length for length in (window, getattr(config, "max_position_embeddings", None)) if length]
-    return min(known, default=None)
+    limits = [length for length in (window, getattr(config, "max_position_embeddings", None)) if length]
+    return min(limits, default=None)
 
 
 def logits_of(model: PreTrainedModel, states: Tensor) -> Tensor:
-    """Logits over the vocabulary `(..., V)` of last hidden states `(..., width)`, float32, as the model makes them.
+    """Returns logits over the vocabulary `(..., V)`, float32, of last hidden states `(..., width)`.
 
-    Some families scale or cap what their head gives: Granite divides, Cohere multiplies, Gemma takes c tanh(x / c).
+    Some families scale or cap the output of their head: Granite divides, Cohere multiplies, Gemma takes c tanh(x / c).
     """
     config = model.config.get_text_config()
     logits = model.get_output_embeddings()(states).float()
@@ -98,65 +98,64 @@ def logits_of(model: PreTrainedModel, states: Tensor) -> Tensor:
 
 
 def check_length(length: int, limit: int | None) -> None:
-    """Refuses what the model can't read whole.
+    """Checks the length of a sequence.
 
     Raises:
-        PmgError: says the length, the limit and how to shorten histories.
+        PmgError: it is longer than the model's limit.
     """
     if limit is not None and length > limit:
         raise PmgError(
-            f"a history and what is asked behind it have {length} tokens, and the language model (its positions, or "
+            f"a history and the question behind it have {length} tokens, and the language model (its positions, or "
             f"its sliding window) reads {limit}: lower scenario.max_items, or history_items"
         )
 
 
-def settle_attention(model: CachedReader) -> str:
-    """Finds an attention under which a kept history gives the same states as reading everything at once.
+def select_attention(model: CachedDecoder) -> str:
+    """Selects an attention implementation for which a cached history gives the same states as one uncached pass.
 
-    Tried are the packed one and transformers' plain one, which knows soft caps and sinks; the measure is the model's
-    own forward pass without a cache. What neither can do (recurrent layers, positions by distance from the end)
-    would go wrong silently.
+    Candidates are the packed one and transformers' eager one, which supports soft caps and sinks; the reference is the
+    model's own forward pass without a cache. Recurrent layers and positions relative to the end fail with both.
 
     Returns:
-        The name of the attention, which the model now has.
+        The name of the attention, which the model now uses.
 
     Raises:
-        PmgError: no attention gives the same states.
+        PmgError: neither gives the same states.
     """
     tokens = torch.arange(sum(PROBE)) * 7 % len(model.embeddings)
     bound = TOLERANCE.get(model.model.dtype, HALF_TOLERANCE)
-    whole = _read_at_once(model, tokens)
+    whole = _forward_uncached(model, tokens)
     for name in (PACKED, "eager"):
         try:
-            model.attend_by(name)
+            model.set_attention(name)
             error = _error(model, tokens, whole)
-            reason = f"its states differ by {error:.0%} from those of reading everything at once"
+            reason = f"its states differ by {error:.0%} from those of one uncached pass"
         except (RuntimeError, AttributeError, IndexError, TypeError, ValueError) as failure:  # other caches and shapes
             error, reason = float("inf"), " ".join(str(failure).split())[:160]
         if error < bound:
             return name
-    raise refusal(type(model.model).__name__, reason)
+    raise unsupported_model(type(model.model).__name__, reason)
 
 
 @torch.no_grad()
-def _read_at_once(model: CachedReader, tokens: Tensor) -> Tensor:
-    """Last hidden states `(T, width)` of tokens `(T,)`, by the model's own attention and without a cache."""
+def _forward_uncached(model: CachedDecoder, tokens: Tensor) -> Tensor:
+    """Returns last hidden states `(T, width)` of tokens `(T,)`, by the model's own attention and without a cache."""
     inputs = tokens[None].to(model.model.device)
     return model.model.get_decoder()(input_ids=inputs, use_cache=False).last_hidden_state[0]
 
 
-def refusal(name: str, reason: str) -> PmgError:
-    """An error that says which models will do."""
+def unsupported_model(name: str, reason: str) -> PmgError:
+    """Returns an error that names the supported kinds of models."""
     return PmgError(
-        f"{name} can't go on behind a kept history ({reason}); a decoder that keeps keys and values is needed: Llama, "
+        f"{name} can't be used with cached histories ({reason}). Use a decoder that caches keys and values: Llama, "
         "Qwen, Mistral, Gemma, Phi, SmolLM and the like"
     )
 
 
-def _error(model: CachedReader, tokens: Tensor, whole: Tensor) -> float:
-    """Relative error of the states behind a kept history, `whole` `(N, width)` being the right ones."""
-    kept, new = tokens.split(PROBE)
-    context = model.prefill_tokens([kept])
+def _error(model: CachedDecoder, tokens: Tensor, whole: Tensor) -> float:
+    """Returns the relative error of the states behind a cached history; `whole` `(N, width)` is the reference."""
+    history, new = tokens.split(PROBE)
+    context = model.prefill_tokens([history])
     visible = torch.ones(len(new), len(new), dtype=torch.bool).tril()
     got = model.extend(context, model.embed(new)[None], torch.arange(len(new)), visible)[0].float()
     wanted = whole[-len(new) :].float()

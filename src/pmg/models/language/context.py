@@ -1,4 +1,4 @@
-"""A prefilled history: keys and values of a frozen language model, computed once per user."""
+"""Prefilled histories: keys and values of a frozen language model, computed once for each user."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from transformers.cache_utils import DynamicCache, DynamicLayer
 
-LAYERS_AT_ONCE = 12  # gathered together: fewer, larger copies; stretches of 2 or 3 compiled layers have whole ones
+LAYERS_AT_ONCE = 12  # gathered together: fewer, larger copies; a multiple of compiled layer groups of 2 and 3
 WHOLE = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
-"""Types of whole numbers by their bytes."""
+"""Integer types by their size in bytes."""
 Pieces = Tensor | tuple[Tensor, ...]
-"""Keys or values, whole or in pieces that follow one another."""
+"""Keys or values, as one tensor or as consecutive pieces."""
 
 
 @dataclass(frozen=True)
 class Context:
-    """Keys and values of B histories, each as long as it is: views of wherever they were stored, without padding.
+    """Keys and values of B histories of different lengths: views of where they are stored, without padding.
 
     Attributes:
         keys: B times `(layers, T, kv_heads, head_dim)`, T the number of tokens, positions already rotated in.
         values: as `keys`.
-        tokens: B times int64 `(T,)`, what was read: a prefix that stands before the history needs it read again.
-        gathered: what `gather` gives of all layers, where it was done ahead.
+        tokens: B times int64 `(T,)`, the tokens of the history, for a prefix in front of it, which changes its keys.
+        gathered: the result of `gather` for all layers, if it was computed ahead.
     """
 
     keys: tuple[Tensor, ...]
@@ -48,63 +48,67 @@ class Context:
         rows = torch.as_tensor(indices, dtype=torch.long).tolist()
         return Context(*(tuple(part[row] for row in rows) for part in (self.keys, self.values, self.tokens)))
 
-    def emptied(self) -> Context:
-        """Returns as many histories of no tokens."""
+    def without_tokens(self) -> Context:
+        """Returns as many histories without tokens."""
         keys, values = (tuple(row[:, :0] for row in part) for part in (self.keys, self.values))
         return Context(keys, values, tuple(row[:0] for row in self.tokens))
 
     def padded_tokens(self) -> Tensor:
-        """Returns int64 `(B, L)`, the tokens of all histories with zeros behind them."""
+        """Returns int64 `(B, L)`, the tokens of all histories padded with zeros."""
         return pad_sequence(self.tokens, batch_first=True)
 
     def padding_mask(self) -> Tensor:
-        """Returns bool `(B, L)`, true where there is a token of the history."""
+        """Returns bool `(B, L)`, true at tokens of the history."""
         lengths = self.lengths
         return torch.arange(int(lengths.max())) < lengths[:, None]
 
     def gather(self, layers: slice) -> list[tuple[Tensor, Tensor]]:
-        """Keys and values of some layers as padded batches, `(B, kv_heads, L, head_dim)`: zeros behind a history."""
+        """Returns keys and values of some layers as padded batches, `(B, kv_heads, L, head_dim)`; padding is zero."""
         return list(zip(_pad(self.keys, layers), _pad(self.values, layers), strict=True))
 
-    def gathered_ahead(self) -> Context:
-        """The same histories, with all layers gathered."""
+    def prefetched(self) -> Context:
+        """Returns the same histories, with all layers gathered."""
         pieces = range(0, len(self.keys[0]), LAYERS_AT_ONCE)
         layers = chain.from_iterable(self.gather(slice(first, first + LAYERS_AT_ONCE)) for first in pieces)
         return replace(self, gathered=tuple(layers))
 
     def to_tensors(self) -> dict[str, Tensor]:
-        """Returns named tensors for the cache: those of a history lie together, see `names`."""
+        """Returns named tensors for the cache: those of a history are consecutive, see `tensor_names`."""
         columns = zip(self.keys, self.values, self.tokens, strict=True)
-        return {name: part for row, parts in enumerate(columns) for name, part in zip(names(row), parts, strict=True)}
+        return {
+            name: part
+            for row, parts in enumerate(columns)
+            for name, part in zip(tensor_names(row), parts, strict=True)
+        }
 
     def to_cache(self, device: torch.device) -> DynamicCache:
-        """Returns a cache that holds the histories, padded at their ends, and grows as more is read."""
-        cache, past = DynamicCache(), Past(self, device, self.keys[0].dtype)
+        """Returns a transformers cache of the histories, padded at their ends; it grows with further tokens."""
+        cache, past = DynamicCache(), PastKeyValues(self, device, self.keys[0].dtype)
         for number in range(len(self.keys[0])):
-            cache.update(*past.take(number), number)
+            cache.update(*past.load_layer(number), number)
         return cache
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor], rows: Sequence[int]) -> Context:
-        """Rebuilds the histories of `rows` from what `to_tensors` gave, or from theirs alone."""
-        return cls(*zip(*([tensors[name] for name in names(row)] for row in rows), strict=True))
+        """Returns the histories of `rows` from the tensors of `to_tensors`, or from those of these rows alone."""
+        return cls(*zip(*([tensors[name] for name in tensor_names(row)] for row in rows), strict=True))
 
     @classmethod
     def concatenate(cls, parts: Sequence[Context]) -> Context:
-        """Joins contexts that were built in chunks into one; copies nothing."""
+        """Returns one context of the histories of several; copies nothing."""
         columns = ([getattr(part, name) for part in parts] for name in ("keys", "values", "tokens"))
         return cls(*(tuple(chain.from_iterable(column)) for column in columns))
 
 
-def names(row: int) -> tuple[str, str, str]:
-    """Names of the tensors of a history in the cache: keys, values, tokens."""
+def tensor_names(row: int) -> tuple[str, str, str]:
+    """Returns the names of a history's tensors in the cache: keys, values, tokens."""
     return f"{row}.keys", f"{row}.values", f"{row}.tokens"
 
 
 def _pad(rows: Sequence[Tensor], layers: slice) -> Tensor:
-    """Keys or values of some layers, `(layers, B, kv_heads, L, head_dim)`.
+    """Returns keys or values of some layers, `(layers, B, kv_heads, L, head_dim)`.
 
-    numpy copies: it starts no threads, and a second team of torch's, beside a step's own, slows all small operations.
+    numpy copies them without threads: a second pool of torch threads, beside a step's own, slows all small operations.
     """
     some, longest = rows[0][layers], max(row.shape[1] for row in rows)
     whole = some.new_empty(len(some), len(rows), some.shape[2], longest, some.shape[3])
@@ -116,25 +120,25 @@ def _pad(rows: Sequence[Tensor], layers: slice) -> Tensor:
 
 
 def _bits(tensor: Tensor) -> np.ndarray:
-    """The same memory as whole numbers: numpy has no bfloat16."""
+    """Returns the same memory as integers: numpy has no bfloat16."""
     return tensor.view(WHOLE[tensor.dtype.itemsize]).numpy()
 
 
-class Past:
-    """Keys and values of a padded batch, gathered a few layers at a time and brought to where they are used.
+class PastKeyValues:
+    """Keys and values of a padded batch, gathered a few layers at a time and moved to a device.
 
     Args:
         context: the histories, B of them.
-        device: where they are used.
-        dtype: in which type.
+        device: of the language model.
+        dtype: floating point type of the result.
     """
 
     def __init__(self, context: Context, device: torch.device, dtype: torch.dtype) -> None:
         self.context, self.device, self.dtype = context, device, dtype
         self.ready = dict(enumerate(context.gathered or ()))
 
-    def take(self, layer: int) -> tuple[Tensor, Tensor]:
-        """Keys and values of a layer, `(B, kv_heads, L, head_dim)` each; zeros behind a history."""
+    def load_layer(self, layer: int) -> tuple[Tensor, Tensor]:
+        """Returns keys and values of a layer, `(B, kv_heads, L, head_dim)` each; padding is zero."""
         if layer not in self.ready:
             self.ready.update(enumerate(self.context.gather(slice(layer, layer + LAYERS_AT_ONCE)), start=layer))
         keys, values = self.ready.pop(layer)
@@ -148,24 +152,24 @@ class ContextLayer(DynamicLayer):
         past: the histories, B of them.
         layer: which layer this is.
         prefix: `(2, kv_heads, m, head_dim)`, keys and values shared by all rows, or None.
-        apart: whether the attention takes the past and what is new as two pieces: then nothing is copied.
+        in_pieces: whether the attention takes past and new keys as two pieces: then nothing is copied.
     """
 
-    def __init__(self, past: Past, layer: int, prefix: Tensor | None, apart: bool) -> None:
+    def __init__(self, past: PastKeyValues, layer: int, prefix: Tensor | None, in_pieces: bool) -> None:
         super().__init__()
-        self.past, self.layer, self.prefix, self.apart = past, layer, prefix, apart
+        self.past, self.layer, self.prefix, self.in_pieces = past, layer, prefix, in_pieces
         self.loaded: tuple[Tensor, Tensor] | None = None
 
     def load(self) -> None:
-        """Fetches the past before it is asked for: compiled code can't gather it."""
-        self.loaded = self.past.take(self.layer)
+        """Loads the past ahead of the forward pass: compiled code can't gather it."""
+        self.loaded = self.past.load_layer(self.layer)
 
     def update(self, key_states: Tensor, value_states: Tensor, *_: object, **__: object) -> tuple[Pieces, Pieces]:
-        """Returns keys and values `(B, kv_heads, L + m + N, head_dim)`; keeps nothing of the new tokens."""
-        keys, values = self.past.take(self.layer) if self.loaded is None else self.loaded
+        """Returns keys and values `(B, kv_heads, L + m + N, head_dim)`; stores nothing of the new tokens."""
+        keys, values = self.past.load_layer(self.layer) if self.loaded is None else self.loaded
         return self._join(0, keys, key_states), self._join(1, values, value_states)
 
     def _join(self, kind: int, past: Tensor, new: Tensor) -> Pieces:
         if self.prefix is not None:
             new = torch.cat([self.prefix[kind].expand(len(new), -1, -1, -1), new], dim=2)
-        return (past, new) if self.apart else torch.cat([past, new], dim=2)
+        return (past, new) if self.in_pieces else torch.cat([past, new], dim=2)

@@ -2,8 +2,8 @@
 
 The fused CPU kernel repeats keys for every query head, and its backward pass alone takes most of a training
 step when four soft tokens attend to a hundred cached ones. Packing the query heads of a group side by side
-repeats nothing (3 times faster in all, SmolLM2 at batch 32). Keys may come in pieces: a kept history is not copied to
-put new keys behind it.
+repeats nothing (3 times faster in all, SmolLM2 at batch 32). Keys may come in pieces: a cached history is not copied
+to append new keys.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def packed_attention(
     Args:
         module: the attention layer; not used.
         query: `(B, heads, N, head_dim)`.
-        key: `(B, kv_heads, L, head_dim)`, whole or in pieces of L; `heads` is a multiple of `kv_heads`.
+        key: `(B, kv_heads, L, head_dim)`, as one tensor or as pieces of L; `heads` is a multiple of `kv_heads`.
         value: as `key`.
         attention_mask: `(B, 1, N, L)`, added to the logits.
         scaling: factor of the logits.
@@ -49,11 +49,11 @@ def packed_attention(
         NotImplementedError: the model caps its logits (Gemma 2) or has attention sinks (gpt-oss).
     """
     if softcap is not None or s_aux is not None:
-        raise NotImplementedError("packed attention knows no soft caps and no sinks")
+        raise NotImplementedError("packed attention supports neither soft caps nor sinks")
     keys, values = (part if isinstance(part, tuple) else (part,) for part in (key, value))
     (batch, heads, new, _dim), kv_heads = query.shape, keys[0].shape[1]
     packed = (query * scaling).reshape(batch, kv_heads, -1, query.shape[-1])
-    logits = _side_by_side([packed @ piece.transpose(2, 3) for piece in keys])
+    logits = _concatenate([packed @ piece.transpose(2, 3) for piece in keys])
     logits = logits.unflatten(2, (-1, new)) + attention_mask[:, :, None]
     weights = logits.float().softmax(-1).to(values[0].dtype).flatten(2, 3)
     shares = weights.split([piece.shape[2] for piece in values], dim=-1)
@@ -63,12 +63,12 @@ def packed_attention(
     return attended.view(batch, heads, new, -1).transpose(1, 2), None
 
 
-def _side_by_side(parts: Sequence[Tensor]) -> Tensor:
+def _concatenate(parts: Sequence[Tensor]) -> Tensor:
     return torch.cat(parts, dim=-1) if len(parts) > 1 else parts[0]
 
 
 def additive_mask(seen: Tensor, model: PreTrainedModel) -> Tensor:
-    """Turns bool `(B, N, L)`, which token sees which, into what `model` adds to attention logits, `(B, 1, N, L)`."""
+    """Turns bool `(B, N, L)`, which token attends to which, into `model`'s additive mask, `(B, 1, N, L)`."""
     mask = torch.zeros(seen.shape, dtype=model.dtype).masked_fill_(~seen, torch.finfo(model.dtype).min)
     return mask[:, None].to(model.device)
 

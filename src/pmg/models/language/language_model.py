@@ -1,4 +1,4 @@
-"""A frozen causal language model: read histories once, then ask many things of them."""
+"""A frozen causal language model: prefills histories once, and reuses their keys and values for every question."""
 
 from __future__ import annotations
 
@@ -13,19 +13,25 @@ from transformers import AutoModelForCausalLM, Cache, PreTrainedModel, PreTraine
 from transformers.cache_utils import DynamicCache
 
 from pmg.domain import PmgError
-from pmg.models.language.chat_template import Frame, chat_frame
-from pmg.models.language.compatibility import Shape, check_length, logits_of, settle_attention
-from pmg.models.language.context import Context, ContextLayer, Past
+from pmg.models.language.chat_template import ChatTemplate, split_chat_template
+from pmg.models.language.compatibility import DecoderShape, check_length, logits_of, select_attention
+from pmg.models.language.context import Context, ContextLayer, PastKeyValues
 from pmg.models.language.grouped_attention import PACKED, additive_mask
-from pmg.models.language.option_scoring import Grove, Question, plant
+from pmg.models.language.option_scoring import BatchedOptionTree, Question, pack_options
 from pmg.models.language.quantization import loading_options
-from pmg.models.language.text_generation import Continuation, end_tokens, greedy, sampled, write
+from pmg.models.language.text_generation import (
+    IncrementalDecoder,
+    collect_end_tokens,
+    generate_tokens,
+    greedy,
+    sampled,
+)
 from pmg.models.loading.checkpoints import load_with_tokenizer
 from pmg.models.loading.gguf import unpack_gguf
 from pmg.models.loading.weight_sources import loading, resolve_source
 
-NO_FRAME = Frame()
-READ_AT_ONCE = {"cpu": 4}  # histories in one pass, else 32, which do not fit a processor's caches: twice the time
+NO_TEMPLATE = ChatTemplate()
+PREFILL_BATCH = {"cpu": 4}  # histories in one pass, else 32, which exceed a CPU's caches: twice the time
 TREE_TOKENS = 4096  # tokens of questions and options in one pass, over all its histories; bounds memory
 
 
@@ -35,8 +41,8 @@ class LanguageModel(nn.Module):
     Args:
         model: any transformers causal language model whose layers keep keys and values.
         tokenizer: its tokenizer.
-        frame: text around histories and questions: a chat template, or nothing.
-        attention: name of the attention, where it is known to read right; None finds it out.
+        chat_template: text around histories and questions.
+        attention: name of the attention implementation, if it was checked before; None checks it.
 
     Attributes:
         width: width of embeddings and hidden states.
@@ -45,20 +51,20 @@ class LanguageModel(nn.Module):
         head_dim: width of one head.
         cache_argument: name of the argument under which the model takes a cache.
         tokens_computed: tokens that went through the model since the start (padding not counted).
-        tokens_reused: tokens of contexts that were attended to without being computed again.
+        tokens_reused: cached tokens that were attended to without being computed again.
 
     Raises:
-        PmgError: the model can't go on behind a kept history.
+        PmgError: the model computes other states behind a cached history.
     """
 
     def __init__(
-        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, frame: Frame = NO_FRAME,
+        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, chat_template: ChatTemplate = NO_TEMPLATE,
         attention: str | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
         self.model = model.requires_grad_(False)
-        self.tokenizer, self.frame = tokenizer, frame
-        shape = Shape.of(model.config)
+        self.tokenizer, self.chat_template = tokenizer, chat_template
+        shape = DecoderShape.from_config(model.config)
         self.width, self.layers, self.limit = shape.width, shape.layers, shape.limit
         self.kv_heads, self.head_dim = shape.kv_heads, shape.head_dim
         self.tokens_computed = self.tokens_reused = 0
@@ -66,15 +72,15 @@ class LanguageModel(nn.Module):
         renamed = "cache" in inspect.signature(model.get_decoder().forward).parameters
         self.cache_argument = "cache" if renamed else "past_key_values"
         self.train(False)
-        self.attend_by(attention or settle_attention(self))
+        self.set_attention(attention or select_attention(self))
         self.tokens_computed = self.tokens_reused = 0
 
     def train(self, mode: bool = True) -> LanguageModel:
-        """Stays in eval mode, whatever the module around it does."""
+        """Stays in eval mode, also where a parent module is set to train mode."""
         return super().train(False)
 
-    def attend_by(self, attention: str) -> None:
-        """Uses an attention, by its name among those of transformers."""
+    def set_attention(self, attention: str) -> None:
+        """Selects an attention implementation of transformers by its name."""
         self.attention = attention
         self.model.set_attn_implementation(attention)
 
@@ -84,16 +90,16 @@ class LanguageModel(nn.Module):
         return self.model.get_input_embeddings().weight
 
     def embed(self, tokens: Tensor) -> Tensor:
-        """Input embeddings `(..., width)` of tokens `(...)`, as the model itself looks them up."""
+        """Returns input embeddings `(..., width)` of tokens `(...)`."""
         return self.model.get_input_embeddings()(tokens.to(self.embeddings.device))
 
     def token_ids(self, text: str) -> list[int]:
-        """Tokens of a piece of text that goes on from something: no special tokens."""
+        """Returns the tokens of a text that continues another: without special tokens."""
         return self.tokenizer(text, add_special_tokens=False).input_ids
 
     @torch.no_grad()
     def prefill(self, texts: Sequence[str], batch_size: int | None = None) -> Context:
-        """Reads texts once, in batches of similar length.
+        """Computes the keys and values of texts, in batches of similar length.
 
         Args:
             texts: B texts, none empty.
@@ -103,85 +109,88 @@ class LanguageModel(nn.Module):
             Their keys and values, in the order of `texts`, in the model's dtype.
 
         Raises:
-            PmgError: a text has no tokens, or more than the model can read.
+            PmgError: a text has no tokens, or more than the model's limit.
         """
-        framed = self.frame.head != ""  # which holds the tokenizer's special tokens already
-        ids = [self.tokenizer(self.frame.head + text, add_special_tokens=not framed).input_ids for text in texts]
+        templated = self.chat_template.user_prefix != ""  # it holds the tokenizer's special tokens
+        ids = [
+            self.tokenizer(self.chat_template.user_prefix + text, add_special_tokens=not templated).input_ids
+            for text in texts
+        ]
         if not all(texts) or not all(ids) or not ids:
-            raise PmgError("the language model was given an empty text; a context needs at least one token")
+            raise PmgError("the language model got an empty text. A context needs at least one token")
         return self.prefill_tokens([torch.tensor(row, dtype=torch.long) for row in ids], batch_size)
 
     @torch.no_grad()
     def prefill_tokens(self, tokens: Sequence[Tensor], batch_size: int | None = None) -> Context:
-        """Reads texts as `prefill` does, given as tokens, int64 `(T_i,)` each."""
+        """Computes keys and values as `prefill` does, of texts given as tokens, int64 `(T_i,)` each."""
         lengths = torch.tensor([len(row) for row in tokens])
         order = lengths.argsort(stable=True)
         ends = lengths[order].cumsum(0)
         shape = (self.layers, int(ends[-1]), self.kv_heads, self.head_dim)
         keys, values = (torch.empty(shape, dtype=self.model.dtype) for _ in range(2))
-        for batch in order.split(batch_size or READ_AT_ONCE.get(self.model.device.type, 32)):
+        for batch in order.split(batch_size or PREFILL_BATCH.get(self.model.device.type, 32)):
             last = ends[(order == batch[-1]).nonzero().item()]
             span = slice(int(last - lengths[batch].sum()), int(last))
-            self._read([tokens[row] for row in batch], keys[:, span], values[:, span])
+            self._prefill_batch([tokens[row] for row in batch], keys[:, span], values[:, span])
         sizes, back = lengths[order].tolist(), order.argsort()
         return Context(keys.split(sizes, 1), values.split(sizes, 1), tuple(tokens[row] for row in order)).select(back)
 
-    def _read(self, rows: list[Tensor], keys: Tensor, values: Tensor) -> None:
-        """Runs one batch and writes its keys and values `(layers, T, kv_heads, head_dim)` in place."""
+    def _prefill_batch(self, rows: list[Tensor], keys: Tensor, values: Tensor) -> None:
+        """Runs one batch and stores its keys and values in `(layers, T, kv_heads, head_dim)`, in place."""
         check_length(max(map(len, rows)), self.limit)
         padded = nn.utils.rnn.pad_sequence(rows, batch_first=True).to(self.model.device)
         real = torch.arange(padded.shape[1]) < torch.tensor([len(row) for row in rows])[:, None]
         seen = real[:, None] & torch.ones(padded.shape[1], padded.shape[1], dtype=torch.bool).tril()
         cache = DynamicCache()
-        self._decode(cache, seen, input_ids=padded)
+        self._forward(cache, seen, input_ids=padded)
         for layer, part in enumerate(cache.layers):
             keys[layer] = part.keys.transpose(1, 2)[real]
             values[layer] = part.values.transpose(1, 2)[real]
         self.tokens_computed += int(real.sum())
 
-    def _decode(self, cache: Cache, seen: Tensor, **inputs: Tensor) -> Tensor:
-        """Runs the transformer without its vocabulary head under bool `seen` `(B, N, L)`; last hidden states."""
+    def _forward(self, cache: Cache, seen: Tensor, **inputs: Tensor) -> Tensor:
+        """Returns last hidden states under bool `seen` `(B, N, L)`; the vocabulary head is not run."""
         inputs |= {"attention_mask": additive_mask(seen, self.model), self.cache_argument: cache}
         return self.model.get_decoder()(**inputs, use_cache=True).last_hidden_state
 
     def extend(
         self, context: Context, embeds: Tensor, steps: Tensor, visible: Tensor, prefix: Tensor | None = None
     ) -> Tensor:
-        """Runs N new tokens behind each history.
+        """Computes the states of N new tokens behind each history.
 
         Args:
             context: B histories.
             embeds: `(B, N, width)`.
             steps: int64 `(N,)` or `(B, N)`, positions counted from the end of the history.
-            visible: bool `(N, N)` or `(B, N, N)`, which new token sees which.
-            prefix: `(layers, 2, kv_heads, m, head_dim)`, seen by all new tokens; added as it is, not rotated.
+            visible: bool `(N, N)` or `(B, N, N)`, which new token attends to which.
+            prefix: `(layers, 2, kv_heads, m, head_dim)`, which all new tokens attend to; not rotated.
 
         Returns:
             Last hidden states `(B, N, width)`.
         """
         batch, new = embeds.shape[:2]
-        past, apart = Past(context, self.model.device, self.model.dtype), self.attention == PACKED
+        past, in_pieces = PastKeyValues(context, self.model.device, self.model.dtype), self.attention == PACKED
         prefixes = [None] * self.layers if prefix is None else prefix.to(self.model.device, self.model.dtype)
-        layers = [ContextLayer(past, number, part, apart) for number, part in enumerate(prefixes)]
+        layers = [ContextLayer(past, number, part, in_pieces) for number, part in enumerate(prefixes)]
         free = torch.ones(1, 1, 0 if prefix is None else prefix.shape[3], dtype=torch.bool)
         parts = (context.padding_mask()[:, None], free, visible.expand(batch, new, new))
         seen = torch.cat([part.expand(batch, new, -1) for part in parts], dim=2)
         embeds = embeds.to(self.model.device, self.model.dtype)
         positions = context.lengths[:, None] + steps
         check_length(int(positions.max()) + 1, self.limit)
-        self.tokens_computed += int(parts[2].diagonal(dim1=1, dim2=2).sum())  # what doesn't see itself is padding
+        self.tokens_computed += int(parts[2].diagonal(dim1=1, dim2=2).sum())  # padding doesn't attend to itself
         self.tokens_reused += int(context.lengths.sum())
         positions = positions.to(embeds.device)
-        return self._decode(Cache(layers=layers), seen, inputs_embeds=embeds, position_ids=positions)
+        return self._forward(Cache(layers=layers), seen, inputs_embeds=embeds, position_ids=positions)
 
     def soft_states(self, context: Context, embeds: Tensor, prefix: Tensor | None = None) -> Tensor:
-        """Last hidden states of soft tokens that stand behind each history.
+        """Returns the last hidden states of soft tokens behind each history.
 
         Args:
             context: B histories.
             embeds: `(B, n, width)` or `(n, width)`, shared by all histories. Differentiable.
-            prefix: late prefix `(layers, 2, kv_heads, m, head_dim)`, keys and values that the soft tokens
-                alone see, added as they are. Differentiable.
+            prefix: late prefix `(layers, 2, kv_heads, m, head_dim)`, keys and values that only
+                the soft tokens attend to, not rotated. Differentiable.
 
         Returns:
             `(B, n, width)` in the model's dtype.
@@ -191,20 +200,22 @@ class LanguageModel(nn.Module):
         embeds = embeds.expand(len(context), -1, -1)
         return self.extend(context, embeds, torch.arange(count), causal, prefix)
 
-    def choose(self, context: Context, prompt: str, options: Sequence[str], batch_size: int = 32) -> Tensor:
-        """Scores every option as the continuation of each history and the prompt: `ask` with one question for all.
+    def score_shared_options(
+        self, context: Context, prompt: str, options: Sequence[str], batch_size: int = 32
+    ) -> Tensor:
+        """Returns the score of every option of one question for all histories, see `score_options`.
 
         Returns:
             float32 `(B, n_options)`.
         """
         questions = [[Question(prompt, tuple(options))]] * len(context)
-        return torch.stack([scores for (scores,) in self.ask(context, questions, batch_size)])
+        return torch.stack([scores for (scores,) in self.score_options(context, questions, batch_size)])
 
     @torch.no_grad()
-    def ask(
+    def score_options(
         self, context: Context, questions: Sequence[Sequence[Question]], batch_size: int = 32
     ) -> list[list[Tensor]]:
-        """Scores all options of all questions of each history in one pass; histories may have different ones.
+        """Returns the log-probability of every option of every question, all questions of a history in one pass.
 
         Args:
             context: B histories.
@@ -217,36 +228,38 @@ class LanguageModel(nn.Module):
         Raises:
             PmgError: a history has no question, or a prompt or an option is empty.
         """
-        planted = {asked: plant(map(self._framed, asked), self.token_ids) for asked in map(tuple, questions)}
-        trees = [planted[tuple(asked)] for asked in questions]
+        packed = {
+            some: pack_options(map(self._apply_chat_template, some), self.token_ids) for some in map(tuple, questions)
+        }
+        trees = [packed[tuple(some)] for some in questions]
         size = max(1, min(batch_size, TREE_TOKENS // max(map(len, trees), default=1)))
         results: list[list[Tensor]] = []
         for rows in torch.arange(len(context)).split(size) if trees else ():
             batch = [trees[row] for row in rows]
-            grove = Grove.of(batch)
-            states = self.extend(context.select(rows), self.embed(grove.tokens), grove.steps, grove.visible)
-            scores = grove.score(states, partial(logits_of, self.model))
+            options = BatchedOptionTree.from_trees(batch)
+            states = self.extend(context.select(rows), self.embed(options.tokens), options.steps, options.visible)
+            scores = options.score(states, partial(logits_of, self.model))
             results += [list(row[: sum(t.counts)].split(t.counts)) for row, t in zip(scores, batch, strict=True)]
         return results
 
-    def _framed(self, question: Question) -> Question:
-        options = tuple(map(self.frame.answer, question.options))
-        return Question(question.prompt + self.frame.tail if question.prompt else "", options)
+    def _apply_chat_template(self, question: Question) -> Question:
+        options = tuple(map(self.chat_template.format_answer, question.options))
+        return Question(question.prompt + self.chat_template.assistant_prefix if question.prompt else "", options)
 
     @torch.no_grad()
     def generate(
         self, context: Context, prompt: str, max_new_tokens: int, temperature: float = 0.0, seed: int = 0,
         batch_size: int = 32,
     ) -> list[str]:  # fmt: skip
-        """Writes on behind each history and the prompt; the histories are not read again.
+        """Generates an answer behind each history and the prompt.
 
         Args:
             context: B histories.
             prompt: text between history and answer, at least one token.
             max_new_tokens: the longest answer.
-            temperature: 0 takes the likeliest token each time; above 0 tokens are drawn.
-            seed: of the draws; the answer to one history does not depend on the others.
-            batch_size: histories at once.
+            temperature: 0 takes the most likely token each time; above 0 tokens are sampled.
+            seed: of the samples; the answer to one history does not depend on the others.
+            batch_size: histories in one batch.
 
         Returns:
             B texts, without special tokens.
@@ -254,25 +267,25 @@ class LanguageModel(nn.Module):
         Raises:
             PmgError: the prompt is empty.
         """
-        tokens = torch.tensor(self.token_ids(prompt + self.frame.tail), dtype=torch.long)
+        tokens = torch.tensor(self.token_ids(prompt + self.chat_template.assistant_prefix), dtype=torch.long)
         if not prompt:
-            raise PmgError("a text can't be written behind an empty prompt")
+            raise PmgError("text generation needs a prompt that isn't empty")
         config = self.model.generation_config
-        ends = end_tokens(None if config is None else config.eos_token_id, self.tokenizer.eos_token_id)
+        ends = collect_end_tokens(None if config is None else config.eos_token_id, self.tokenizer.eos_token_id)
         rows: list[list[int]] = []
         for batch in torch.arange(len(context)).split(batch_size):
             pick = sampled(temperature, seed) if temperature else greedy
-            read = Continuation(context.select(batch), self.model.device, self._read_on)
-            rows += write(read, tokens.expand(len(batch), -1), ends, max_new_tokens, pick)
-        # the last token of a longest row is written and not read
+            decoder = IncrementalDecoder(context.select(batch), self.model.device, self._next_token_logits)
+            rows += generate_tokens(decoder, tokens.expand(len(batch), -1), ends, max_new_tokens, pick)
+        # the last token of a longest row is not fed back
         self.tokens_computed += sum(len(tokens) + min(len(row), max_new_tokens - 1) for row in rows)
         self.tokens_reused += int(context.lengths.sum())
         return self.tokenizer.batch_decode(rows, skip_special_tokens=True)
 
-    def _read_on(self, cache: Cache, tokens: Tensor, positions: Tensor, seen: Tensor) -> Tensor:
-        """Reads `(B, N)` tokens behind what `cache` holds; gives logits of what follows, float32 `(B, V)`."""
+    def _next_token_logits(self, cache: Cache, tokens: Tensor, positions: Tensor, seen: Tensor) -> Tensor:
+        """Appends tokens `(B, N)` to `cache`; returns the logits of the next token, float32 `(B, V)`."""
         tokens, positions = tokens.to(self.model.device), positions.to(self.model.device)
-        states = self._decode(cache, seen, input_ids=tokens, position_ids=positions)
+        states = self._forward(cache, seen, input_ids=tokens, position_ids=positions)
         return logits_of(self.model, states[:, -1]).cpu()
 
 
@@ -284,12 +297,12 @@ def load_language_model(
     Args:
         source: hub id, folder, or ``package:NAME/path``; a ``.gguf`` file is unpacked once into `cache_dir`.
         dtype: name of a floating point type, e.g. ``bfloat16``.
-        cache_dir: where unpacked files lie.
-        chat: whether histories and questions stand inside the tokenizer's chat template, where it has one.
-        quantization: ``4bit`` or ``8bit`` keeps the weights so (bitsandbytes), or None.
+        cache_dir: folder of unpacked files.
+        chat: whether histories and questions are put into the tokenizer's chat template, if it has one.
+        quantization: ``4bit`` or ``8bit`` quantizes the weights (bitsandbytes), or None.
 
     Raises:
-        PmgError: the source is missing or damaged, or the model is of a kind that can't go on behind a history.
+        PmgError: the source is missing or damaged, or the model computes other states behind a cached history.
     """
     path = resolve_source(source)
     if path.endswith(".gguf"):
@@ -297,4 +310,4 @@ def load_language_model(
             path = str(unpack_gguf(Path(path), dtype, Path(cache_dir)))
     with loading("the language model", path):
         model, tokenizer = load_with_tokenizer(AutoModelForCausalLM, path, **loading_options(dtype, quantization))
-        return LanguageModel(model, tokenizer, chat_frame(tokenizer) if chat else NO_FRAME)
+        return LanguageModel(model, tokenizer, split_chat_template(tokenizer) if chat else NO_TEMPLATE)

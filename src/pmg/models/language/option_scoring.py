@@ -1,4 +1,4 @@
-"""Closed questions laid out so that one pass scores all their options; see `LanguageModel.ask`."""
+"""Packs closed questions into one sequence, so that one pass scores all their options."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from pmg.domain import PmgError
 
 @dataclass(frozen=True)
 class Question:
-    """What follows a history, and how it may go on.
+    """A closed question behind a history, and its possible answers.
 
     Attributes:
         prompt: text between history and option, at least one token.
-        options: texts that may follow, each at least one token (most tokenizers want a leading space).
+        options: possible answers, each at least one token (most tokenizers want a leading space).
     """
 
     prompt: str
@@ -25,14 +25,16 @@ class Question:
 
 
 @dataclass(frozen=True)
-class Tree:
-    """Questions in one sequence of `N` tokens: an option sees its prompt and itself, a prompt itself alone.
+class OptionTree:
+    """Questions packed into one sequence of `N` tokens.
+
+    An option attends to its prompt and itself, a prompt to itself.
 
     Attributes:
         tokens: int64 `(N,)`; an option's last token is left out, since nothing follows it.
         steps: int64 `(N,)`, positions counted from the end of the history.
-        visible: bool `(N, N)`, which token sees which.
-        picks: int64 `(3, K)`: for each option token the option (counted over all questions), the place in the
+        visible: bool `(N, N)`, which token attends to which.
+        targets: int64 `(3, K)`: for each option token the option (counted over all questions), the position in the
             sequence that predicts it, and the token itself.
         counts: number of options of each question.
     """
@@ -40,15 +42,15 @@ class Tree:
     tokens: Tensor
     steps: Tensor
     visible: Tensor
-    picks: Tensor
+    targets: Tensor
     counts: tuple[int, ...]
 
     def __len__(self) -> int:
         return len(self.tokens)
 
 
-def plant(questions: Iterable[Question], token_ids: Callable[[str], list[int]]) -> Tree:
-    """Lays questions out as one sequence.
+def pack_options(questions: Iterable[Question], token_ids: Callable[[str], list[int]]) -> OptionTree:
+    """Packs questions into one sequence.
 
     Args:
         questions: at least one.
@@ -57,28 +59,30 @@ def plant(questions: Iterable[Question], token_ids: Callable[[str], list[int]]) 
     Raises:
         PmgError: there is no question, or a prompt or an option is empty.
     """
-    tokens, steps, owners, picks, counts = [], [], [], [], []
+    tokens, steps, owners, targets, counts = [], [], [], [], []
     for number, question in enumerate(questions):
         prompt, *options = (token_ids(text) for text in (question.prompt, *question.options))
         if not prompt or not options or not all(options):
             raise PmgError(
-                f"a choice needs a prompt and options that aren't empty, "
+                f"a question needs a prompt and options that aren't empty, "
                 f"got '{question.prompt}' {list(question.options)}"
             )
         end = len(tokens) + len(prompt) - 1
         tokens += prompt
         steps += range(len(prompt))
         owners += [(number, -1)] * len(prompt)
-        for place, ids in enumerate(options, start=sum(counts)):
+        for number_of_option, ids in enumerate(options, start=sum(counts)):
             sources = [end, *range(len(tokens), len(tokens) + len(ids) - 1)]
-            picks += [(place, source, token) for source, token in zip(sources, ids, strict=True)]
+            targets += [(number_of_option, source, token) for source, token in zip(sources, ids, strict=True)]
             tokens += ids[:-1]
             steps += range(len(prompt), len(prompt) + len(ids) - 1)
-            owners += [(number, place)] * (len(ids) - 1)
+            owners += [(number, number_of_option)] * (len(ids) - 1)
         counts.append(len(options))
     if not counts:
-        raise PmgError("a choice needs at least one question")
-    return Tree(torch.tensor(tokens), torch.tensor(steps), _visible(owners), torch.tensor(picks).T, tuple(counts))
+        raise PmgError("option scoring needs at least one question")
+    return OptionTree(
+        torch.tensor(tokens), torch.tensor(steps), _visible(owners), torch.tensor(targets).T, tuple(counts)
+    )
 
 
 def _visible(owners: Sequence[tuple[int, int]]) -> Tensor:
@@ -89,24 +93,24 @@ def _visible(owners: Sequence[tuple[int, int]]) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Grove:
-    """`B` trees, one a history, padded to one length.
+class BatchedOptionTree:
+    """A batch of `B` option trees, one for each history, padded to one length.
 
     Attributes:
         tokens: int64 `(B, N)`.
         steps: int64 `(B, N)`.
         visible: bool `(B, N, N)`.
-        picks: int64 `(4, K)`: row, option, place and token of each option token of all trees.
+        targets: int64 `(4, K)`: row, option, position and token of each option token of all trees.
     """
 
     tokens: Tensor
     steps: Tensor
     visible: Tensor
-    picks: Tensor
+    targets: Tensor
 
     @classmethod
-    def of(cls, trees: Sequence[Tree]) -> Grove:
-        """Pads trees: what is appended is seen by no other token and predicts nothing."""
+    def from_trees(cls, trees: Sequence[OptionTree]) -> BatchedOptionTree:
+        """Returns the padded batch: no token attends to padding, and padding predicts nothing."""
         length = max(map(len, trees))
         visible = torch.zeros(len(trees), length, length, dtype=torch.bool)
         for row, tree in enumerate(trees):
@@ -115,11 +119,11 @@ class Grove:
             torch.nn.utils.rnn.pad_sequence([getattr(tree, name) for tree in trees], batch_first=True)
             for name in ("tokens", "steps")
         )
-        rows = torch.repeat_interleave(torch.arange(len(trees)), torch.tensor([t.picks.shape[1] for t in trees]))
-        return cls(tokens, steps, visible, torch.cat([rows[None], torch.cat([t.picks for t in trees], 1)]))
+        rows = torch.repeat_interleave(torch.arange(len(trees)), torch.tensor([t.targets.shape[1] for t in trees]))
+        return cls(tokens, steps, visible, torch.cat([rows[None], torch.cat([t.targets for t in trees], 1)]))
 
     def score(self, states: Tensor, head: Callable[[Tensor], Tensor], rows_at_once: int = 1024) -> Tensor:
-        """Sums the log-probabilities of each option's tokens.
+        """Returns the sum of the log-probabilities of each option's tokens.
 
         Args:
             states: last hidden states `(B, N, width)`.
@@ -129,9 +133,9 @@ class Grove:
         Returns:
             float32 `(B, most options)`; 0 where a tree has fewer.
         """
-        row, option, place, token = self.picks
-        # each state once, however many options begin there
-        flat, which = torch.unique(row * states.shape[1] + place, return_inverse=True)
+        row, option, position, token = self.targets
+        # each state once, also where several options begin at it
+        flat, which = torch.unique(row * states.shape[1] + position, return_inverse=True)
         chosen = states.flatten(0, 1)[flat.to(states.device)]
         scores = torch.empty(len(which))
         for start in range(0, len(flat), rows_at_once):

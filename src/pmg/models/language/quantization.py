@@ -1,4 +1,4 @@
-"""Weights in few bits, for language models that would not fit otherwise."""
+"""Quantization of language models to 4 or 8 bits."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ KINDS = tuple(BYTES)
 
 
 def loading_options(dtype: str, quantization: str | None) -> dict[str, Any]:
-    """Arguments of ``from_pretrained`` for a floating point type and, perhaps, weights in few bits.
+    """Returns arguments of ``from_pretrained`` for a floating point type and a quantization.
 
     Args:
-        dtype: name of the type that is computed in.
+        dtype: name of the type of the computation.
         quantization: ``4bit`` (NF4 with double quantisation, as in QLoRA, Dettmers et al. 2023), ``8bit`` or None.
 
     Raises:
@@ -30,7 +30,7 @@ def loading_options(dtype: str, quantization: str | None) -> dict[str, Any]:
     if quantization is None:
         return {"dtype": computed}
     if quantization not in KINDS:
-        raise PmgError(f"encoder.language_model.quantization is '{quantization}'; known: {', '.join(KINDS)}, null")
+        raise PmgError(f"encoder.language_model.quantization is '{quantization}'. Use one of {', '.join(KINDS)}, null")
     if find_spec("bitsandbytes") is None:
         raise PmgError(f"quantization={quantization} needs bitsandbytes: pip install 'pmg[quantization]'")
     if quantization == "8bit":
@@ -46,7 +46,7 @@ def loading_options(dtype: str, quantization: str | None) -> dict[str, Any]:
 
 
 def quantized_bytes(model: nn.Module, quantization: str | None) -> int:
-    """Bytes of a model's weights: those of linear layers in few bits, embeddings and the head as they are."""
+    """Returns the bytes of a model's weights: linear layers quantized, embeddings and the head as they are."""
     whole = weight_bytes(model)
     if quantization is None:
         return whole

@@ -1,4 +1,4 @@
-"""Writing free text token by token; see `LanguageModel.generate`."""
+"""Text generation token by token; see `LanguageModel.generate`."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ Pick = Callable[[Tensor], Tensor]
 
 
 def greedy(logits: Tensor) -> Tensor:
-    """The likeliest token of each row."""
+    """Returns the most likely token of each row."""
     return logits.argmax(-1)
 
 
 def sampled(temperature: float, seed: int) -> Pick:
-    """Draws tokens from the softmax of logits / `temperature`.
+    """Returns a function that draws tokens from the softmax of logits / `temperature`.
 
-    Every row is drawn with the same random numbers (the Gumbel trick), so that what is written for one
+    Every row is drawn with the same random numbers (the Gumbel trick), so that the text of one
     history does not depend on the others in its batch.
 
     Raises:
@@ -30,23 +30,23 @@ def sampled(temperature: float, seed: int) -> Pick:
     """
     if temperature <= 0:
         raise ValueError(f"the temperature must be above 0, got {temperature}")
-    generator = torch.Generator().manual_seed(seed)
+    rng = torch.Generator().manual_seed(seed)
 
     def pick(logits: Tensor) -> Tensor:
-        uniform = torch.rand(logits.shape[-1], generator=generator).clamp(min=1e-20)
+        uniform = torch.rand(logits.shape[-1], generator=rng).clamp(min=1e-20)
         return (logits / temperature - (-uniform.log()).log().to(logits.device)).argmax(-1)
 
     return pick
 
 
-def write(
-    read: Callable[[Tensor], Tensor], prompts: Tensor, ends: Collection[int], max_new_tokens: int, pick: Pick
+def generate_tokens(
+    forward: Callable[[Tensor], Tensor], prompts: Tensor, ends: Collection[int], max_new_tokens: int, pick: Pick
 ) -> list[list[int]]:
-    """Writes until each row has ended or is as long as it may be.
+    """Generates tokens until each row has ended or has the maximal length.
 
     Args:
-        read: reads further tokens `(B, N)` behind all that it has read; gives the logits of what follows, `(B, V)`.
-        prompts: int64 `(B, N)`, read first.
+        forward: appends tokens `(B, N)` to the sequence; returns the logits of the next token, `(B, V)`.
+        prompts: int64 `(B, N)`, the first tokens.
         ends: tokens that end a row.
         max_new_tokens: the longest row.
         pick: chooses tokens.
@@ -55,31 +55,31 @@ def write(
         The tokens of each row, without the one that ended it.
     """
     rows: list[list[int]] = [[] for _ in prompts]
-    going, tokens = set(range(len(rows))), prompts
+    unfinished, tokens = set(range(len(rows))), prompts
     for _ in range(max_new_tokens):
-        tokens = pick(read(tokens))[:, None]
-        going -= {row for row in going if int(tokens[row]) in ends}
-        for row in going:
+        tokens = pick(forward(tokens))[:, None]
+        unfinished -= {row for row in unfinished if int(tokens[row]) in ends}
+        for row in unfinished:
             rows[row].append(int(tokens[row]))
-        if not going:
+        if not unfinished:
             break
     return rows
 
 
-def end_tokens(*sources: int | Sequence[int] | None) -> frozenset[int]:
-    """End tokens as configurations name them: one, several or none."""
+def collect_end_tokens(*sources: int | Sequence[int] | None) -> frozenset[int]:
+    """Returns the end tokens of several configurations, each of which has one, several or none."""
     named = (torch.tensor([] if source is None else source).view(-1).tolist() for source in sources)
     return frozenset(int(token) for tokens in named for token in tokens)
 
 
-class Continuation:
-    """Reads on behind `B` histories at every call, and keeps what it has read.
+class IncrementalDecoder:
+    """Appends tokens to `B` histories at every call, with a cache that grows.
 
     Args:
         context: the histories.
-        device: where the model stands.
-        forward: reads tokens `(B, N)` at positions `(B, N)` behind all that a cache holds, under bool
-            `(B, N, L + N)`, which new token sees which; gives the logits of what follows, `(B, V)`.
+        device: of the model.
+        forward: takes the cache, tokens `(B, N)`, their positions `(B, N)`, and bool `(B, N, L + N)`, which new token
+            attends to which; returns the logits of the next token, `(B, V)`.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class Continuation:
         self.seen, self.position = context.padding_mask(), context.lengths[:, None]
 
     def __call__(self, tokens: Tensor) -> Tensor:
-        """Returns the logits of what follows `tokens` `(B, N)`: `(B, V)`."""
+        """Returns the logits of the token after `tokens` `(B, N)`: `(B, V)`."""
         batch, new = tokens.shape
         causal = torch.ones(new, new, dtype=torch.bool).tril().expand(batch, -1, -1)
         seen = torch.cat([self.seen[:, None].expand(-1, new, -1), causal], dim=2)

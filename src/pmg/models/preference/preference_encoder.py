@@ -1,4 +1,4 @@
-"""The soft branch: multimodal tokens read a user's history and become soft preference tokens."""
+"""The preference encoder: multimodal tokens behind a user's history become soft preference tokens."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class PreferenceEncoder(ModelMixin, ConfigMixin):
     processes, where several train together); eval mode takes running
     ones, so that a user's soft tokens don't depend on who else is in the batch. The map's output is given the
     mean and deviation of the text encoder's own token embeddings (`set_output_statistics`), so that the
-    denoiser meets soft tokens on the scale it knows.
+    denoiser gets soft tokens on the scale that it was trained with.
 
     Args:
         llm_width: width of the language model.
@@ -39,7 +39,7 @@ class PreferenceEncoder(ModelMixin, ConfigMixin):
         soft_tokens: n, multimodal tokens, and so soft tokens.
         prefix_length: m, pairs of the prefix a layer; 0 leaves it out.
         prefix_hidden: width of the prefix's network; None learns the pairs themselves.
-        placement: where the prefix stands: ``late`` or ``front``, see `pmg.models.preference.prefix_placement`.
+        placement: of the prefix: ``late`` or ``front``, see `pmg.models.preference.prefix_placement`.
 
     Raises:
         PmgError: there is no such placement.
@@ -61,7 +61,9 @@ class PreferenceEncoder(ModelMixin, ConfigMixin):
     ) -> None:
         super().__init__()
         if placement not in PLACEMENTS:
-            raise PmgError(f"preference_encoder.placement: there is no '{placement}'; known: {', '.join(PLACEMENTS)}")
+            raise PmgError(
+                f"preference_encoder.placement: no placement '{placement}'. Use one of {', '.join(PLACEMENTS)}"
+            )
         self.multimodal_tokens = nn.Parameter(torch.randn(soft_tokens, llm_width) * llm_width**-0.5)
         self.prefix = Prefix(llm_layers, kv_heads, head_dim, prefix_length, prefix_hidden) if prefix_length else None
         self.map = nn.Linear(llm_width, text_width)
@@ -72,10 +74,10 @@ class PreferenceEncoder(ModelMixin, ConfigMixin):
         self.register_buffer("output_std", torch.ones(text_width))
 
     def states(self, language_model: LanguageModel, context: Context) -> Tensor:
-        """Last hidden states of the multimodal tokens behind each history: float32 `(B, n, llm_width)`."""
+        """Returns the last hidden states of the multimodal tokens behind each history: float32 `(B, n, llm_width)`."""
         prefix = None if self.prefix is None else self.prefix()
-        read = PLACEMENTS[self.config.placement]
-        return read(language_model, context, self.multimodal_tokens, prefix).float().to(self.map.weight.device)
+        compute = PLACEMENTS[self.config.placement]
+        return compute(language_model, context, self.multimodal_tokens, prefix).float().to(self.map.weight.device)
 
     def forward(self, language_model: LanguageModel, context: Context) -> Tensor:
         """Returns the soft preference tokens of B histories (in train mode at least 2), `(B, n, text_width)`.
@@ -90,7 +92,7 @@ class PreferenceEncoder(ModelMixin, ConfigMixin):
 
     @torch.no_grad()
     def encode(self, language_model: LanguageModel, context: Context, batch_size: int = 50) -> Tensor:
-        """Soft tokens of any number of users, `(U, n, text_width)`, without gradients, on the processor."""
+        """Returns the soft tokens of any number of users, `(U, n, text_width)`, without gradients, on the CPU."""
         batches = torch.arange(len(context)).split(batch_size)
         return torch.cat([self(language_model, context.select(users)).cpu() for users in batches])
 
@@ -136,14 +138,14 @@ def build_preference_encoder(
     """Makes an untrained encoder that fits a language model and a text encoder.
 
     Args:
-        language_model: the frozen model that it will read with.
+        language_model: the frozen model that computes the hidden states.
         text_embeddings: `(N, text_width)`, the text encoder's embeddings of real tokens, which set the scale.
         sample: histories of at least two users, which set the statistics of the start.
         words: the multimodal tokens start from these words' embeddings.
         soft_tokens: n, soft tokens.
         prefix_length: m, pairs of the prefix a layer.
         prefix_hidden: width of the prefix's network, or None.
-        placement: where the prefix stands, ``late`` or ``front``.
+        placement: of the prefix, ``late`` or ``front``.
 
     Raises:
         PmgError: there is no such placement.

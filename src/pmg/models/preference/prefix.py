@@ -1,4 +1,4 @@
-"""Trainable keys and values that stand in a frozen transformer's cache (prefix tuning)."""
+"""Trainable keys and values in the cache of a frozen transformer (prefix tuning, Li & Liang 2021)."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ class Prefix(nn.Module):
         kv_heads: its key/value heads.
         head_dim: width of one head.
         length: m, pairs a layer.
-        hidden: width of the 2-layer tanh network that makes the pairs from m learned vectors (easier to train
-            when m is large); None learns the pairs themselves.
-        std: standard deviation of the pairs at the start, small beside a model's own keys and values.
+        hidden: width of a 2-layer tanh network that computes the pairs from m learned vectors (easier to train
+            when m is large); None learns the pairs directly.
+        std: standard deviation of the initial pairs, small compared with a model's own keys and values.
     """
 
     def __init__(
