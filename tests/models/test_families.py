@@ -145,7 +145,7 @@ def test_unknown_types_and_quantizations_are_refused(tmp_path):
     folder = write_language_model(tmp_path, FAMILIES["llama"])
     with pytest.raises(PmgError, match="no type of torch"):
         load_language_model(folder, "bfloat", "unused")
-    with pytest.raises(PmgError, match="'3bit'; known: 4bit, 8bit"):
+    with pytest.raises(PmgError, match=r"'3bit'\. Use one of 4bit, 8bit"):
         load(folder, quantization="3bit")
 
 

@@ -153,7 +153,7 @@ def test_drawn_texts_depend_on_the_seed_and_not_on_the_batch(build):
 
 def test_nothing_is_written_behind_an_empty_prompt():
     lm = tiny_language_model()
-    with pytest.raises(PmgError, match="empty prompt"):
+    with pytest.raises(PmgError, match="text generation needs a prompt"):
         lm.generate(lm.prefill(TEXTS), "", 4)
 
 

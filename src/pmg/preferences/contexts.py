@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from pmg.cache import TensorLoader
-from pmg.models.language.context import Context, names
+from pmg.models.language.context import Context, tensor_names
 from pmg.models.language.language_model import LanguageModel
 
 AHEAD = 2  # batches that are expected at a time
@@ -50,7 +50,7 @@ class KeptContexts:
         places = [self.places[row] for row in rows]
         found: dict[int, Mapping[str, Tensor]] = {}
         for wanted in {entry for entry, _ in places}:
-            here = {name for entry, row in places if entry == wanted for name in names(row)}
+            here = {name for entry, row in places if entry == wanted for name in tensor_names(row)}
             found[wanted] = self.entries[wanted][0](here)
         return Context.concatenate([Context.from_tensors(found[entry], [row]) for entry, row in places])
 
