@@ -1,4 +1,4 @@
-"""Standardisation over a batch that several processes share."""
+"""Batch normalisation over the global batch of several processes, on CPUs too."""
 
 from __future__ import annotations
 
@@ -23,11 +23,16 @@ class _Sum(torch.autograd.Function):
 
 
 class SharedBatchNorm1d(nn.BatchNorm1d):
-    """Batch normalisation whose mean and deviation are those of all processes' rows together.
+    """Batch normalisation with mean and standard deviation over the rows of all processes.
 
-    `torch.nn.SyncBatchNorm` does that on GPUs alone. In eval mode, and in a single process, it is torch's own.
+    `torch.nn.SyncBatchNorm` supports GPUs only. In eval mode, and in a single process, this is `torch.nn.BatchNorm1d`.
     Processes may have different numbers of rows; in train mode all of them must call it.
     """
+
+    running_mean: Tensor  # Optional in torch: None without running statistics
+    running_var: Tensor
+    num_batches_tracked: Tensor
+    momentum: float
 
     def forward(self, values: Tensor) -> Tensor:
         """Standardises rows `(B, features)`."""
@@ -36,7 +41,7 @@ class SharedBatchNorm1d(nn.BatchNorm1d):
         rows = _Sum.apply(values.new_tensor([len(values)]))
         mean = _Sum.apply(values.sum(0)) / rows
         squares = _Sum.apply((values - mean).square().sum(0))
-        with torch.no_grad():  # as torch does: running variance is the unbiased one
+        with torch.no_grad():  # as in torch, the running variance is unbiased
             self.running_mean.lerp_(mean.detach(), self.momentum)
             self.running_var.lerp_(squares.detach() / (rows - 1), self.momentum)
             self.num_batches_tracked += 1
