@@ -1,4 +1,4 @@
-"""Each user's own share of the preference in z, from what is known of them."""
+"""Rules for alpha, the weight of the preference score in z, by user."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from pmg.domain import Keywords, PmgError
 
 
 class AlphaRule(Protocol):
-    """From what is known of a user to their alpha; pure."""
+    """Computes a user's alpha; a pure function."""
 
     def __call__(self, keywords: Keywords, history: int) -> float:
-        """Alpha in [0, 1] of a user with these preference keywords and so many behaviours."""
+        """Returns alpha in [0, 1] for preference keywords and the number of interactions in the history."""
         ...
 
 
 @dataclass(frozen=True)
 class FixedAlpha:
-    """The same for everybody.
+    """The same alpha for all users.
 
     Attributes:
         alpha: in [0, 1].
@@ -37,22 +37,22 @@ class FixedAlpha:
             raise PmgError(f"balance.alpha must be in [0, 1], got {self.alpha}")
 
     def __call__(self, keywords: Keywords, history: int) -> float:
-        """Alpha."""
+        """Returns alpha."""
         return self.alpha
 
 
 @dataclass(frozen=True)
 class ConfidentAlpha(FixedAlpha):
-    """Grows with the mean probability of the keywords: what the model guessed should count for little.
+    """Alpha times the mean probability of the keywords, so that uncertain keywords have a small weight.
 
-    Scores are log-probabilities; keywords without any score (counted, or known) are certain.
+    Scores are log-probabilities; keywords without scores (counted, or the true taste) have probability 1.
 
     Attributes:
-        alpha: of a user whose keywords are certain, in [0, 1].
+        alpha: value for keywords of probability 1, in [0, 1].
     """
 
     def __call__(self, keywords: Keywords, history: int) -> float:
-        """Alpha times the mean probability, 0 without keywords."""
+        """Returns alpha times the mean probability, 0 without keywords."""
         if not keywords.words:
             return 0.0
         return self.alpha * fmean(math.exp(min(score, 0.0)) for score in keywords.scores or [0.0])
@@ -60,11 +60,11 @@ class ConfidentAlpha(FixedAlpha):
 
 @dataclass(frozen=True)
 class HistoryAlpha(FixedAlpha):
-    """Grows with the history's length n as n / (n + half), the credibility of n observations (Bühlmann 1967).
+    """Alpha times n / (n + half) for n interactions, the credibility of n observations (Bühlmann 1967).
 
     Attributes:
-        alpha: of a user with an endless history, in [0, 1].
-        half: length at which half of it is reached, above 0.
+        alpha: limit for long histories, in [0, 1].
+        half: length at which half of alpha is reached, above 0.
 
     Raises:
         PmgError: a value is out of range.
@@ -78,5 +78,5 @@ class HistoryAlpha(FixedAlpha):
             raise PmgError(f"balance.alpha_rule.half must be a number above 0, got {self.half}")
 
     def __call__(self, keywords: Keywords, history: int) -> float:
-        """Alpha times the history's credibility."""
+        """Returns alpha times the history's credibility."""
         return self.alpha * history / (history + self.half)

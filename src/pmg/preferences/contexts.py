@@ -1,4 +1,4 @@
-"""Contexts of many users: looked up where they are kept, or read again whenever they are asked for."""
+"""Contexts of many users: loaded from cache entries, or recomputed for each batch."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from pmg.cache import TensorLoader
 from pmg.models.language.context import Context, tensor_names
 from pmg.models.language.language_model import LanguageModel
 
-AHEAD = 2  # batches that are expected at a time
+AHEAD = 2  # batches that are prefetched at a time
 
 
 class KeptContexts:
-    """Histories in entries of a cache: those that are asked for are looked up, so memory doesn't grow with users.
+    """Contexts in cache entries, which are loaded for each batch, so that memory doesn't grow with users.
 
-    Those that are expected are looked up and gathered in a thread, while something else is computed.
+    `expect` prefetches a batch in a thread during the step before.
 
     Args:
-        entries: for each, what gives its tensors (of `Context.to_tensors`), and how many histories it holds.
+        entries: for each, the loader of its tensors (of `Context.to_tensors`), and its number of histories.
     """
 
     def __init__(self, entries: Sequence[tuple[TensorLoader, int]]) -> None:
@@ -34,14 +34,14 @@ class KeptContexts:
         return len(self.places)
 
     def expect(self, rows: Tensor) -> None:
-        """Says which rows `(B,)` will be selected soon; of what is never selected the last two are held."""
+        """Prefetches rows `(B,)`; at most `AHEAD` batches are held until they are selected."""
         wanted = tuple(rows.tolist())
         while len(self.expected) >= AHEAD:
             del self.expected[next(iter(self.expected))]
         self.expected[wanted] = self.thread.submit(lambda: self._look_up(wanted).prefetched())
 
     def select(self, rows: Sequence[int] | Tensor) -> Context:
-        """Returns the chosen histories, in that order."""
+        """Returns the contexts of rows, in that order."""
         wanted = tuple(torch.as_tensor(rows).tolist())
         coming = self.expected.pop(wanted, None)
         return coming.result() if coming else self._look_up(wanted)
@@ -56,17 +56,17 @@ class KeptContexts:
 
     @classmethod
     def concatenate(cls, parts: Sequence[KeptContexts]) -> KeptContexts:
-        """The histories of all parts, one after the other."""
+        """Returns the histories of all parts in one object."""
         return cls([entry for part in parts for entry in part.entries])
 
 
 class UnkeptContexts:
-    """Histories that are read again whenever they are asked for: no memory holds the contexts of very many users.
+    """Contexts that are recomputed for each batch, for more users than memory or disks have room for.
 
-    A context of a large model takes longer to fetch than to compute (docs/scaling.md has the numbers).
+    A context of a large model takes longer to load than to compute (docs/scaling.md has the numbers).
 
     Args:
-        language_model: reads them.
+        language_model: computes the contexts.
         texts: the histories.
     """
 
@@ -77,19 +77,19 @@ class UnkeptContexts:
         return len(self.texts)
 
     def expect(self, rows: Tensor) -> None:
-        """Nothing: reading takes the processors that the step before still needs."""
+        """Does nothing: computing a context would compete with the step before."""
 
     def select(self, rows: Sequence[int] | Tensor) -> Context:
-        """Reads the chosen histories, in that order; in the model's own precision, as those that are kept."""
+        """Computes the contexts of rows, in that order, in the model's own precision, as for cached ones."""
         chosen = [self.texts[row] for row in torch.as_tensor(rows).tolist()]
         with torch.autocast(self.language_model.model.device.type, enabled=False):
             return self.language_model.prefill(chosen)
 
     @classmethod
     def concatenate(cls, parts: Sequence[UnkeptContexts]) -> UnkeptContexts:
-        """The histories of all parts, one after the other."""
+        """Returns the histories of all parts in one object."""
         return cls(parts[0].language_model, [text for part in parts for text in part.texts])
 
 
 Contexts = KeptContexts | UnkeptContexts
-"""The contexts of all users of a run; `select` gives those of a batch."""
+"""The contexts of all users of a run; `select` returns those of a batch."""

@@ -10,18 +10,18 @@ from pmg.preferences.scenarios import Scenario
 
 
 def count_keywords(example: Example, scenario: Scenario, at_most: int = 8) -> Keywords:
-    """What a user's liked items have most often.
+    """Returns the most frequent facts or keywords of a user's liked items.
 
-    Where the catalogue knows an attribute of the scenario as a fact of its items, the most frequent value is taken,
-    one an attribute. Where it knows none, the most frequent keywords of the items are.
+    For each attribute of the scenario that is a fact of the items, its most frequent value; if no attribute is a fact,
+    the most frequent keywords of the items.
 
     Args:
-        example: its history is counted.
-        scenario: its attributes, in order.
-        at_most: so many words.
+        example: has the history.
+        scenario: has the attributes, in order.
+        at_most: maximum number of words.
 
     Returns:
-        Words with their share of the history as scores; of equals the one met first.
+        Words with their relative frequency as scores; of equals the earliest one.
     """
     items = [behavior.item for behavior in example.history if behavior.liked]
     counted = [_most_frequent(items, name) for name in scenario.attributes]
@@ -35,5 +35,5 @@ def count_keywords(example: Example, scenario: Scenario, at_most: int = 8) -> Ke
 
 
 def _most_frequent(items: Sequence[Item], fact: str) -> tuple[str, int] | None:
-    known = Counter(item.facts[fact] for item in items if fact in item.facts).most_common(1)
-    return known[0] if known else None
+    counted = Counter(item.facts[fact] for item in items if fact in item.facts).most_common(1)
+    return counted[0] if counted else None

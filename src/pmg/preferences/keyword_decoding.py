@@ -1,4 +1,4 @@
-"""How attributes become keywords: options ranked by likelihood, or free text."""
+"""Decoding of attributes into keywords: options ranked by likelihood, or generated text."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 
 class Decoding(Protocol):
-    """Answers questions about each of `B` prefilled texts; its `repr` tells all that it depends on."""
+    """Decodes attributes of `B` prefilled texts into keywords; its `repr` contains all of its parameters."""
 
     def __call__(
         self, language_model: LanguageModel, context: Context, attributes: Mapping[str, Attribute]
@@ -29,7 +29,7 @@ class Decoding(Protocol):
 
 @dataclass(frozen=True)
 class Choose:
-    """The likeliest options of each attribute's closed vocabulary; for small language models.
+    """Selects the most likely options of each attribute's closed vocabulary; for small language models.
 
     Attributes:
         per_attribute: options an attribute.
@@ -42,7 +42,7 @@ class Choose:
     def __call__(
         self, language_model: LanguageModel, context: Context, attributes: Mapping[str, Attribute]
     ) -> list[Keywords]:
-        """Scores all options of all attributes in one pass; a score is an option's log-probability among its like.
+        """Scores all options of all attributes in one pass; a score is the log-probability among the options.
 
         Raises:
             PmgError: an attribute has no options.
@@ -62,10 +62,10 @@ class Choose:
 
 @dataclass(frozen=True)
 class Generate:
-    """A list in the model's own words for each attribute; for language models of some billion parameters.
+    """Generates a list of words for each attribute; for language models with billions of parameters.
 
-    What is not a list is asked for again, with sampling. Words are scored as `Choose` scores options, so that
-    they can be merged best first.
+    Outputs that aren't lists are regenerated with sampling. Words are scored as options are by `Choose`, so that they
+    can be merged by score.
 
     Attributes:
         prompt: text between history and list, over ``{question}`` and ``{example}``.
@@ -92,7 +92,7 @@ class Generate:
     def __call__(
         self, language_model: LanguageModel, context: Context, attributes: Mapping[str, Attribute]
     ) -> list[Keywords]:
-        """Writes a list for each attribute from the same prefilled texts."""
+        """Generates a list for each attribute from the same prefilled texts."""
         groups = []
         for name, attribute in attributes.items():
             prompt = self.write_prompt(attribute)
@@ -104,12 +104,12 @@ class Generate:
         return [merge_keywords(row, self.limit) for row in zip(*groups, strict=True)]
 
     def write_prompt(self, attribute: Attribute) -> str:
-        """What stands between history and list."""
+        """Returns the text between history and list."""
         example = self.example.format(example=attribute.example) if attribute.example else ""
         return self.prompt.format(question=attribute.question, example=example)
 
     def _lists(self, language_model: LanguageModel, context: Context, prompt: str) -> list[tuple[str, ...]]:
-        """Greedy first; where nothing can be read, sampled."""
+        """Generates lists, greedily first; empty ones are regenerated with sampling."""
         lists: list[tuple[str, ...]] = [()] * len(context)
         for attempt in range(self.retries + 1):
             missing = [row for row, words in enumerate(lists) if not words]
@@ -128,7 +128,7 @@ class Generate:
 def _score(
     language_model: LanguageModel, context: Context, prompt: str, lists: list[tuple[str, ...]]
 ) -> list[Keywords]:
-    """Log-probability of each word as the whole answer, best first; all histories in one pass."""
+    """Scores each word by its log-probability as the whole answer, best first; all histories in one pass."""
     rows = [row for row, words in enumerate(lists) if words]
     questions = [[ask_options(prompt, lists[row])] for row in rows]
     keywords = [Keywords(())] * len(lists)

@@ -34,7 +34,7 @@ class Picture:
 
     @property
     def size(self) -> tuple[int, int]:
-        """Width and height in pixels, as the head of a PNG tells them."""
+        """Returns width and height in pixels from the header of a PNG."""
         return int.from_bytes(self.content[16:20], "big"), int.from_bytes(self.content[20:24], "big")
 
 
