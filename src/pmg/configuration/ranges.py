@@ -76,6 +76,13 @@ class OptimizerArguments:
     eps: NotNegative
 
 
+class EarlyStoppingArguments:
+    """What a config may give to Lightning's early stopping."""
+
+    patience: CountOrZero
+    min_delta: NotNegative
+
+
 class LayerArguments:
     """What a config may give to the models of diffusers."""
 
@@ -98,6 +105,7 @@ class LayerArguments:
 
 OTHERS: dict[str, type] = {
     "pytorch_lightning.Trainer": TrainerArguments,
+    "pytorch_lightning.callbacks.EarlyStopping": EarlyStoppingArguments,
     "diffusers.AutoencoderDC": LayerArguments,
     "diffusers.AutoencoderKL": LayerArguments,
     "diffusers.UNet2DConditionModel": LayerArguments,
