@@ -22,7 +22,11 @@ class CachedDecoder(Protocol):
     """The part of `pmg.models.language.language_model.LanguageModel` that `select_attention` uses."""
 
     model: PreTrainedModel
-    embeddings: Tensor
+
+    @property
+    def embeddings(self) -> Tensor:
+        """Input embeddings `(vocabulary, width)`."""
+        ...
 
     def set_attention(self, name: str) -> None:
         """Selects an attention implementation by its name."""

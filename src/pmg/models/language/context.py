@@ -55,7 +55,7 @@ class Context:
 
     def padded_tokens(self) -> Tensor:
         """Returns int64 `(B, L)`, the tokens of all histories padded with zeros."""
-        return pad_sequence(self.tokens, batch_first=True)
+        return pad_sequence(list(self.tokens), batch_first=True)
 
     def padding_mask(self) -> Tensor:
         """Returns bool `(B, L)`, true at tokens of the history."""

@@ -64,7 +64,7 @@ def packed_attention(
 
 
 def _concatenate(parts: Sequence[Tensor]) -> Tensor:
-    return torch.cat(parts, dim=-1) if len(parts) > 1 else parts[0]
+    return torch.cat(list(parts), dim=-1) if len(parts) > 1 else parts[0]
 
 
 def additive_mask(seen: Tensor, model: PreTrainedModel) -> Tensor:

@@ -59,7 +59,10 @@ def pack_options(questions: Iterable[Question], token_ids: Callable[[str], list[
     Raises:
         PmgError: there is no question, or a prompt or an option is empty.
     """
-    tokens, steps, owners, targets, counts = [], [], [], [], []
+    tokens: list[int] = []
+    steps: list[int] = []
+    counts: list[int] = []
+    owners, targets = [], []
     for number, question in enumerate(questions):
         prompt, *options = (token_ids(text) for text in (question.prompt, *question.options))
         if not prompt or not options or not all(options):

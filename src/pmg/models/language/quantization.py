@@ -6,7 +6,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from torch import nn
-from transformers import BitsAndBytesConfig
+from transformers import BitsAndBytesConfig, PreTrainedModel
 
 from pmg.domain import PmgError
 from pmg.models.loading.device import torch_type
@@ -45,7 +45,7 @@ def loading_options(dtype: str, quantization: str | None) -> dict[str, Any]:
     return {"dtype": computed, "quantization_config": config}
 
 
-def quantized_bytes(model: nn.Module, quantization: str | None) -> int:
+def quantized_bytes(model: PreTrainedModel, quantization: str | None) -> int:
     """Returns the bytes of a model's weights: linear layers quantized, embeddings and the head as they are."""
     whole = weight_bytes(model)
     if quantization is None:

@@ -32,12 +32,14 @@ class Prefix(nn.Module):
         self.layers, self.kv_heads, self.head_dim, self.length = layers, kv_heads, head_dim, length
         size = 2 * layers * kv_heads * head_dim
         self.pairs = nn.Parameter(torch.randn(length, size if hidden is None else hidden))
-        self.network = nn.Identity()
+        self.network: nn.Module
         if hidden is None:
+            self.network = nn.Identity()
             nn.init.normal_(self.pairs, std=std)
         else:
-            self.network = nn.Sequential(nn.Linear(hidden, hidden), nn.Tanh(), nn.Linear(hidden, size))
-            nn.init.normal_(self.network[2].weight, std=std * hidden**-0.5)
+            first, last = nn.Linear(hidden, hidden), nn.Linear(hidden, size)
+            self.network = nn.Sequential(first, nn.Tanh(), last)
+            nn.init.normal_(last.weight, std=std * hidden**-0.5)
 
     def forward(self) -> Tensor:
         """Returns `(layers, 2, kv_heads, length, head_dim)`; index 0 of axis 1 are keys, 1 values."""
