@@ -15,7 +15,7 @@ LOOK_STAGES := look_autoencoder look_judge look_scorer look_denoiser
 STUDIES := components baselines tokens placement balance history unseen
 # toy length: does every study run? SMOKE_NAME keeps few of a study's variants
 SMOKE := paths.output_dir=outputs/smoke hydra.sweeper.params.seed=0 'split_sizes={train: 20, validation: 4, test: 6}' \
-	objective.users_per_step=4 trainer.max_steps=2 trainer.val_check_interval=2 sampling.steps=2 inversion.steps=2
+	objective.users_per_step=4 trainer.max_steps=2 trainer.val_check_interval=2 sampling.steps=2 preference.inversion.steps=2
 SMOKE_tokens := encoder.preference_encoder.soft_tokens=1,2 encoder.preference_encoder.prefix_length=0
 SMOKE_balance := balance.alpha=0.0,1.0
 SMOKE_history := history_items.test=1,4

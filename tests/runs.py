@@ -9,8 +9,8 @@ import torch
 from omegaconf import OmegaConf
 
 from pmg.generation.records import Candidate, Record, RecordWriter
-from pmg.orchestration.builders import sign_encoder
 from pmg.runs.run_folder import WEIGHTS, identify
+from pmg.runs.training_run import sign_encoder
 
 
 def write_run(folder, command="train", status="completed", seed=0, config=None, metrics=None, **facts):

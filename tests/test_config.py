@@ -30,7 +30,7 @@ from pmg.configuration.precision import has_bfloat16
 from pmg.configuration.ranges import argument_hints, describe
 from pmg.configuration.schemas import SCHEMAS, schema_ranges
 from pmg.domain import PmgError
-from pmg.orchestration.builders import SOFT_KEYS, check_trained_for
+from pmg.orchestration.preference_sources import build_methods, build_sources, check_sources, hash_sources
 from pmg.runs.run_folder import identify
 from runs import write_trained
 
@@ -257,15 +257,23 @@ def test_identity_sees_what_decides_results_alone(compose, tmp_path):
 
 
 def test_weights_type_is_the_processors_and_an_encoder_fits_both(compose, tmp_path):
+    def check(cfg):
+        sources = build_sources(cfg, build_methods(cfg))
+        check_sources(cfg, sources)
+        return hash_sources(cfg, sources)
+
     bfloat16 = compose("train", "encoder.language_model.dtype=bfloat16")
     chosen = compose("train").encoder.language_model.dtype
     assert chosen == ("bfloat16" if has_bfloat16() else "float32")
     run = write_trained(tmp_path / "trained", bfloat16)
     for name in ("float32", "bfloat16"):
-        assert check_trained_for(compose("generate", f"train_run={run}", f"dtype={name}"), "train_run", SOFT_KEYS)
+        assert check(compose("generate", f"train_run={run}", f"dtype={name}", "method=soft"))["soft"]
     other = compose("generate", f"train_run={run}", "encoder.preference_encoder.soft_tokens=2")
-    with pytest.raises(PmgError, match=r"other values: encoder.preference_encoder.soft_tokens: 4 -> 2. Train again"):
-        check_trained_for(other, "train_run", SOFT_KEYS)
+    with pytest.raises(
+        PmgError,
+        match=r"preference.soft: .* other values: encoder.preference_encoder.soft_tokens: 4 -> 2. Train again",
+    ):
+        check(other)
 
 
 def test_help_does_not_copy_the_store_of_schemas():

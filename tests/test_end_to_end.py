@@ -71,10 +71,10 @@ def test_train_generate_evaluate(pmg, compose, tmp_path, monkeypatch, capsys):
 @pytest.mark.slow
 def test_study_with_every_baseline_in_one_command(pmg, shell, tmp_path):
     """Trains both encoders, runs all methods, is resumed, and is reported."""
-    shared = [*TINY, "paths.cache_dir=cache", "method=baselines", "inversion.steps=2"]
+    shared = [*TINY, "paths.cache_dir=cache", "method=baselines", "preference.inversion.steps=2"]
     done = pmg("train", *shared, *TINY_IMAGE_PROMPT, "run_dir=prompt")
     assert done.returncode == 0, done.stderr[-2000:]
-    study = [*shared, "run_dir=runs/one", "image_prompt_run=prompt"]
+    study = [*shared, "run_dir=runs/one", "preference.image_prompt.run=prompt"]
     done = pmg("study", *study)
     assert done.returncode == 0, done.stderr[-2000:]
     results = json.loads((tmp_path / "runs" / "one" / "results.json").read_text())

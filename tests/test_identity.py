@@ -26,7 +26,8 @@ UNUSED_BY_TRAINING = [
     "scorer=tiny", "results_dir=elsewhere", "trainer.log_every_n_steps=3", "trainer.accelerator=cpu",
     "trainer.val_check_interval=7", "trainer.deterministic=true", "trainer.num_sanity_val_steps=1", "device=cpu",
     "compile=true", "callbacks.checkpoint.every_s=1", "~callbacks.progress", "train_run=x", "data.users.test=300",
-    "inversion.steps=3", "keep_contexts=false", "targets.test=2", "logger=none", "paths.cache_dir=x", "name=x",
+    "preference.inversion.steps=3", "keep_contexts=false", "targets.test=2", "logger=none", "paths.cache_dir=x",
+    "name=x",
 ]  # fmt: skip
 
 
@@ -80,7 +81,7 @@ def test_encoders_decide_images_by_their_weights(compose, tmp_path):
         signature.parent.mkdir()
         signature.write_text(json.dumps({"diffusion_pytorch_model.safetensors": weights}))
     first, other = (identify(compose("generate", f"train_run={tmp_path / name}"), "generate") for name in "ab")
-    assert find_differences("generate", first, other) == {"train_run.weights": ("1", "2")}
+    assert find_differences("generate", first, other) == {"preference.soft.run.weights": ("1", "2")}
     unused = [
         identify(compose("generate", f"train_run={tmp_path / name}", "method=none"), "generate") for name in "ab"
     ]
@@ -193,7 +194,7 @@ def test_evaluation_refuses_what_contradicts_its_generation(compose, tmp_path, o
     take_out(generated, "generate", [])
     folder = write_run(tmp_path / "generate", "generate", identity=identify(generated, "generate"))
     (folder / "config.yaml").write_text(OmegaConf.to_yaml(generated, resolve=True))
-    allowed = ("data=emoji", "trainer.max_steps=3", "dtype=float32", "method=none", "inversion.steps=3")
+    allowed = ("data=emoji", "trainer.max_steps=3", "dtype=float32", "method=none", "preference.inversion.steps=3")
     for given, refused in ((override, True), *((other, False) for other in allowed)):
         cfg = compose("evaluate", f"generate_run={folder}", given)
         run = Run(tmp_path / "evaluate", "evaluate", stated=take_out(cfg, "evaluate", [given]))

@@ -63,7 +63,7 @@ def history(plan: Plan) -> dict[str, Any]:
     study = build_study(plan)
     examples = [example for example in study.examples("test") if len(example.history) >= max(plan.growth["history"])]
     examples, language_model = examples[: plan.batch], study.reader.language_model
-    attributes, decoding = study.reader.scenario.attributes, study.reader.decoding
+    attributes, decoding = study.reader.scenario.attributes, study.decoding
 
     def prepare(items: int) -> tuple[float, Callable[[], Any]]:
         texts = study.histories([replace(example, history=example.history[:items]) for example in examples])

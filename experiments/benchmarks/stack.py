@@ -17,13 +17,15 @@ from pmg.configuration.instantiate import find_assets, instantiate, register_con
 from pmg.data.emoji.dataset import EmojiData
 from pmg.domain import Example
 from pmg.generation.pipeline import Pipeline, build_pipeline
-from pmg.generation.requests import NO_WORDS, Request
+from pmg.generation.requests import Request
 from pmg.models.diffusion.generator import Generator
 from pmg.models.loading.device import to_device
 from pmg.models.loading.weight_sources import load_frozen
 from pmg.models.preference.preference_encoder import PreferenceEncoder
 from pmg.orchestration.builders import build_captions, build_examples, reading
 from pmg.orchestration.run import Run
+from pmg.preferences.keyword_decoding import Decoding
+from pmg.preferences.keywords import NO_WORDS
 from pmg.preferences.reader import Reader, Readings
 from pmg.preferences.scenarios import verbalize_history
 from pmg.training.datamodule import RowsDataModule
@@ -128,6 +130,11 @@ class Study:
         with reading(self.cfg, self.run, self.generator.text_encoder) as reader:
             return reader
 
+    @cached_property
+    def decoding(self) -> Decoding:
+        """Makes keywords of attributes."""
+        return instantiate(self.cfg.decoding)
+
     def examples(self, split: str) -> list[Example]:
         """The examples of a split."""
         return build_examples(self.cfg, self.data, split)
@@ -143,7 +150,7 @@ class Study:
 
     def read(self, examples: Sequence[Example]) -> Readings:
         """Contexts and keywords, from the cache where they are known."""
-        return self.reader.read(examples, self.looks(examples))
+        return self.reader.read(examples, self.looks(examples), [self.decoding])
 
 
 @dataclass(frozen=True)
@@ -173,7 +180,8 @@ def build_training(study: Study) -> Training:
     readings = study.read(examples)
     targets = reader.describe([example.target for example in examples])
     batches, texts, text_embeddings = build_batches(
-        train, validation, readings, readings.context, targets, study.data.images, study.generator,
+        train, validation, readings, readings.keywords(study.decoding), readings.context, targets,
+        study.data.images, study.generator,
         instantiate(cfg.objective.batches), cfg.objective.users_per_step, 0, taste_label=study.data.taste_label,
     )  # fmt: skip
     module = build_module(
@@ -193,9 +201,9 @@ def build_requests(study: Study, examples: Sequence[Example]) -> list[Request]:
     readings = study.read(examples)
     targets = study.reader.describe([example.target for example in examples])
     soft = _encoder(study, readings).encode(study.reader.language_model, readings.context)
-    rows = readings.rows([example.profile for example in examples])
+    rows, keywords = readings.rows([example.profile for example in examples]), readings.keywords(study.decoding)
     return [
-        Request(targets[example.target.concept], readings.keywords[row], True, soft[row], seed, NO_WORDS)
+        Request(targets[example.target.concept], keywords[row], True, soft[row], seed, NO_WORDS)
         for seed, (row, example) in enumerate(zip(rows, examples, strict=True))
     ]
 

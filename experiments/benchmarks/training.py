@@ -61,6 +61,7 @@ class NaiveBatches(IterableDataset):
         examples = [*training.train, *study.examples("validation")]
         first = {example.profile: example for example in reversed(examples)}
         self.histories = study.histories([first[profile] for profile in training.readings.profiles])
+        self.keywords = training.readings.keywords(study.decoding)
         described = study.reader.describe([example.target for example in examples])
         self.targets = [str(words) for words in described.values()]
         truths = list({item.id: item for example in examples for item in example.truth}.values())
@@ -85,7 +86,7 @@ class NaiveBatches(IterableDataset):
         return {
             "histories": [self.histories[user] for user in users],
             "targets": [self.targets[target] if keep else "" for target, keep in kept],
-            "keywords": [str(self.training.readings.keywords[user]) for user in users for _ in range(draws)],
+            "keywords": [str(self.keywords[user]) for user in users for _ in range(draws)],
             "pictures": self.pictures[truths],
             **asked,
         }

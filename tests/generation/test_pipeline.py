@@ -20,7 +20,7 @@ from pmg.generation.selection import WeightGrid
 from pmg.generation.weighting import AttentionWeighting, ScaleWeighting
 from pmg.models.loading.tiny_models import tiny_scorer
 
-PMG = Method(words="keywords", tokens="soft", negative=True)
+PMG = Method(words="keywords", tokens="soft", negative="dislikes")
 METHODS = {"none": Method(), "keywords": Method(words="keywords"), "pmg": PMG}
 ORACLE = {"oracle": Method(words="truth", mismatch=False)}
 
@@ -165,16 +165,23 @@ def study(emoji, build, tmp_path):
     preferences = {
         example.user: Preference(
             example.user,
-            {"keywords": Keywords(("flat",)), "truth": Keywords((example.labels["words"],))},
+            {
+                "keywords": Keywords(("flat",)),
+                "truth": Keywords((example.labels["words"],)),
+                "dislikes": Keywords(("gradients",)),
+            },
             {"soft": torch.randn(2, 32)},
-            Keywords(("gradients",)),
         )
         for example in examples
     }
 
     def again(hashes=None, scales=Scales(2, 2, 2)):  # noqa: B008
-        writer = RecordWriter(tmp_path / "study")
-        return StudyGenerator(build(scales), builder, preferences, writer, 3, hashes or {"config": "a"}, {}), examples
+        writer, sources = (
+            RecordWriter(tmp_path / "study"),
+            dict.fromkeys(("keywords", "truth", "dislikes", "soft"), "a"),
+        )
+        hashes = hashes or {"config": "a"}
+        return StudyGenerator(build(scales), builder, preferences, writer, 3, hashes, sources), examples
 
     return again, tmp_path / "study"
 

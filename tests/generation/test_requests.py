@@ -10,9 +10,10 @@ import torch
 from omegaconf import OmegaConf
 
 from pmg.configuration.instantiate import instantiate
-from pmg.domain import Keywords, PmgError
+from pmg.domain import Keywords
 from pmg.generation.alpha import ConfidentAlpha, FixedAlpha, HistoryAlpha
-from pmg.generation.requests import NO_WORDS, Method, Preference, RequestBuilder, join_words
+from pmg.generation.requests import Method, Preference, RequestBuilder
+from pmg.preferences.keywords import NO_WORDS, join_words
 
 METHODS = {
     name: instantiate(node)
@@ -33,9 +34,10 @@ def preference(example):
         "keywords": Keywords(("flat", "colour"), (math.log(0.5),) * 2),
         "counting": Keywords(("flat",)),
         "truth": Keywords(("the truth",)),
+        "dislikes": Keywords(("blurry", "gradients")),
     }
     tokens = {name: torch.zeros(2, 32) for name in ("soft", "inversion", "image_prompt")}
-    return Preference(example.user, words, tokens, Keywords(("blurry", "gradients")), 6)
+    return Preference(example.user, words, tokens, 6)
 
 
 @pytest.fixture
@@ -73,14 +75,6 @@ def test_alpha_comes_from_what_is_known_of_the_preferences_user(build, example, 
     method = METHODS["pmg"]
     assert build(ConfidentAlpha(0.8))(example, method, preference).alpha == pytest.approx(0.4)
     assert build(HistoryAlpha(0.8, half=2))(example, method, preference).alpha == pytest.approx(0.6)
-
-
-@pytest.mark.parametrize(
-    ("method", "message"), [(Method(words="counted"), "words 'counted'"), (Method(tokens="image"), "tokens 'image'")]
-)
-def test_what_is_not_known_is_named(build, example, preference, method, message):
-    with pytest.raises(PmgError, match=message):
-        build()(example, method, preference)
 
 
 def test_joined_words_keep_their_scores():

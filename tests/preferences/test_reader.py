@@ -48,32 +48,35 @@ EXAMPLES = [
 ]
 
 
+BOTH = {"decodings": [Choose()], "dislikes": [Choose()]}
+
+
 @pytest.fixture
 def reader(tmp_path):
     """Builds readers over one cache, each with a language model of its own."""
 
     def build(scenario=SCENARIO, limit=1000, identity="tiny", keep=True):
         budget = Budget(len, limit)  # counts characters
-        return Reader(tiny_language_model(), scenario, Cache(tmp_path), identity, Choose(), budget, keep)
+        return Reader(tiny_language_model(), scenario, Cache(tmp_path), identity, budget, keep)
 
     return build
 
 
 def test_second_reading_computes_nothing_and_says_the_same(reader):
     first, second = reader(), reader()
-    readings, targets = first.read(EXAMPLES), first.describe(ITEMS)
+    readings, targets = first.read(EXAMPLES, **BOTH), first.describe(ITEMS)
     assert first.language_model.tokens_computed > 0
-    again = second.read(EXAMPLES)
-    assert (again.keywords, again.negative) == (readings.keywords, readings.negative)
+    again = second.read(EXAMPLES, **BOTH)
+    assert (again.liked, again.disliked) == (readings.liked, readings.disliked)
     assert second.describe(ITEMS) == targets
     assert second.language_model.tokens_computed == 0
 
 
 def test_unkept_contexts_are_read_when_asked_for_and_say_the_same(reader):
-    kept = reader().read(EXAMPLES)
+    kept = reader().read(EXAMPLES, **BOTH)
     unkept = reader(keep=False)
-    readings = unkept.read(EXAMPLES)
-    assert (readings.keywords, readings.negative) == (kept.keywords, kept.negative)
+    readings = unkept.read(EXAMPLES, **BOTH)
+    assert (readings.liked, readings.disliked) == (kept.liked, kept.disliked)
     assert unkept.language_model.tokens_computed == 0  # the keywords were known
     assert len(readings.context) == len(kept.context)
     one, other = (each.context.select(torch.tensor([1, 0])) for each in (readings, kept))
@@ -107,26 +110,37 @@ def test_other_prompts_and_models_are_read_anew(reader, changes):
 
 
 def test_dislikes_give_negative_keywords_that_are_not_liked_too(reader):
-    readings = reader().read(EXAMPLES)
-    assert readings.negative[0] == Keywords(())
+    readings = reader().read(EXAMPLES, **BOTH)
+    assert readings.negative(Choose())[0] == Keywords(())
     model = tiny_language_model()
     disliked = Choose()(model, model.prefill(["Sent by somebody else:\nrocket\n"]), SCENARIO.attributes)[0].words
-    liked = readings.keywords[1].words
-    assert readings.negative[1].words == tuple(word for word in disliked if word not in liked)
+    liked = readings.keywords(Choose())[1].words
+    assert readings.negative(Choose())[1].words == tuple(word for word in disliked if word not in liked)
 
 
 def test_users_are_read_once(reader):
-    readings = reader().read([*EXAMPLES, *EXAMPLES])
+    readings = reader().read([*EXAMPLES, *EXAMPLES], **BOTH)
     assert readings.profiles == ["u0", "u1"]
-    assert len(readings.context) == len(readings.keywords) == len(readings.negative) == 2
+    assert len(readings.context) == len(readings.keywords(Choose())) == len(readings.negative(Choose())) == 2
     assert readings.rows(["u1", "u0", "u1"]) == [1, 0, 1]
 
 
 def test_a_user_at_another_time_is_read_again(reader):
     later = replace(EXAMPLES[0], history=EXAMPLES[1].history, moment="7")
-    readings = reader().read([EXAMPLES[0], later])
+    readings = reader().read([EXAMPLES[0], later], **BOTH)
     assert readings.profiles == ["u0", "u0@7"]
-    assert readings.keywords[1] == reader().read(EXAMPLES).keywords[1]
+    assert readings.keywords(Choose())[1] == reader().read(EXAMPLES, **BOTH).keywords(Choose())[1]
+
+
+def test_two_decodings_share_one_prefill(reader):
+    once, both = reader(identity="once"), reader(identity="both")
+    single = once.read(EXAMPLES, decodings=[Choose()])
+    readings = both.read(EXAMPLES, decodings=[Choose(), Choose(per_attribute=2), Choose()], dislikes=[])
+    assert readings.keywords(Choose()) == single.keywords(Choose())
+    assert all(len(words.words) == 4 for words in readings.keywords(Choose(per_attribute=2)))
+    questions = both.language_model.tokens_computed - once.language_model.tokens_computed
+    assert 0 < questions < once.language_model.tokens_computed  # of the second decoding alone, no second prefill
+    assert readings.disliked == {}
 
 
 def test_keywords_beyond_the_budget_are_dropped_and_named(reader):

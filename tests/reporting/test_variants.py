@@ -51,7 +51,8 @@ def test_a_key_that_some_runs_of_a_command_lack_is_a_factor_but_not_one_of_anoth
 
 def test_an_encoder_a_seed_is_no_factor_but_several_encoders_are(tmp_path):
     def write(name, seed, steps):
-        encoder = {"train_run.seed": seed, "train_run.weights": name, "train_run.trainer.max_steps": steps}
+        trained = {"seed": seed, "weights": name, "trainer.max_steps": steps}
+        encoder = {f"preference.soft.run.{key}": value for key, value in trained.items()}
         write_run(tmp_path / name, "study", seed=seed, identity={"seed": seed, **encoder})
 
     for seed in (0, 1):
@@ -63,7 +64,7 @@ def test_an_encoder_a_seed_is_no_factor_but_several_encoders_are(tmp_path):
 
 def test_training_facts_of_an_evaluation_are_those_of_the_training_that_was_used(tmp_path):
     for steps in (100, 900):
-        identity = {"seed": 0, "generate_run.seed": 0, "generate_run.train_run.trainer.max_steps": steps}
+        identity = {"seed": 0, "generate_run.seed": 0, "generate_run.preference.soft.run.trainer.max_steps": steps}
         config = {"trainer.max_steps": 1000}  # what the command composed
         write_run(tmp_path / str(steps), "evaluate", config=config, identity=identity)
     runs = read_runs([tmp_path])

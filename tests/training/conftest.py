@@ -37,8 +37,8 @@ def training(emoji, scenario, generator, tmp_path):
         torch.manual_seed(0)
         train, validation = emoji.examples("train", users=8), emoji.examples("validation", users=4)
         budget = Budget(generator.text_encoder.count_tokens, generator.text_encoder.max_length)
-        reader = Reader(tiny_language_model(), scenario, Cache(tmp_path / "cache"), "tiny", Choose(), budget, keep)
-        readings = reader.read([*train, *validation])
+        reader = Reader(tiny_language_model(), scenario, Cache(tmp_path / "cache"), "tiny", budget, keep)
+        readings = reader.read([*train, *validation], decodings=[Choose()])
         words = reader.describe([example.target for example in (*train, *validation)])
         drop = {"target": 0.1, "keywords": 0.3, "soft": 0.0} if drop is None else drop
         collate = partial(PreferenceBatches, draws=2, drop=drop)
@@ -46,6 +46,7 @@ def training(emoji, scenario, generator, tmp_path):
             train,
             validation,
             readings,
+            readings.keywords(Choose()),
             readings.context,
             words,
             emoji.images,

@@ -58,8 +58,9 @@ def empty_models(cfg: DictConfig) -> tuple[Any, ...]:
     longest = cfg.text_encoder.get("max_length", 32) if "text_encoder" in drawn else 77
     users = sum(cfg.split_sizes[split] * cfg.profiles_per_user for split in ("train", "validation"))
     sizes = Sizes(
-        users, cfg.history_tokens, cfg.objective.users_per_step, cfg.objective.batches.draws, encoder.soft_tokens,
-        encoder.prefix_length, encoder.placement, longest, longest, width, towers[-1].config.hidden_size,
+        users, cfg.history_tokens, cfg.objective.users_per_step, cfg.objective.batches.draws,
+        encoder.get("soft_tokens", 4), encoder.get("prefix_length", 0), encoder.get("placement", "late"), longest,
+        longest, width, towers[-1].config.hidden_size,
     )  # fmt: skip
     return language_model, generator, weights, sizes
 

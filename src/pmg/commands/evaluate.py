@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pmg.configuration.identity import (
-    RUNS,
     Role,
     find_role,
     format_differences,
     hash_images,
     hash_values,
+    names_run,
     select_result,
 )
 from pmg.configuration.instantiate import instantiate, portable
@@ -23,6 +23,7 @@ from pmg.evaluation.metric_builders import build_features, build_measures, build
 from pmg.orchestration.builders import build_examples
 from pmg.orchestration.hardware import check_device
 from pmg.orchestration.launcher import launch
+from pmg.orchestration.preference_sources import runs_in_use
 from pmg.orchestration.run import Run, tracked
 from pmg.orchestration.sharding import is_sharded, own_shard, run_missing_shards
 from pmg.runs.run_folder import identify, read_portable, replace_folders
@@ -100,8 +101,8 @@ class Generation:
     Attributes:
         config: of the run, with this machine's folders.
         identity: what decided its images.
-        facts: its config and that of the training whose encoder it used, for ``results.json``.
-        cost: what it and the training cost.
+        facts: its config and those of the trainings whose encoders it used, for ``results.json``.
+        cost: of it and of the trainings.
     """
 
     config: Mapping[str, Any]
@@ -125,9 +126,10 @@ def read_generation(cfg: DictConfig, run: Run) -> Generation:
     config = replace_folders(plain, {f"<{name}>": str(place) for name, place in cfg.paths.items() if place})
     check_independent(cfg.judge, config.get("scorer"), f"the scorer of {cfg.generate_run}")
     facts, cost = keep_used("generate", plain), {"generate": metrics["ledger"]}
-    if any(key.startswith("train_run.") for key in identity) and plain.get("train_run"):
-        trained, of_training = read_portable(config["train_run"], "train")
-        facts, cost = merge(keep_used("train", trained), facts), {**cost, "train": of_training["ledger"]}
+    for folder, name in runs_in_use(config).items():
+        trained, of_training = read_portable(folder, "train")
+        verb = "train" if "train" not in cost else f"train {name}"
+        facts, cost = merge(keep_used("train", trained), facts), {**cost, verb: of_training["ledger"]}
     return Generation(config, identity, facts, cost)
 
 
@@ -142,7 +144,7 @@ def refuse_contradictions(stated: Mapping[str, Any], identity: Mapping[str, Any]
         key: (identity.get(key), value)
         for key, value in stated.items()
         if (value is None or key in used)
-        and not key.startswith(RUNS)
+        and not names_run(key)
         and identity.get(key) != value
         and value != ANY_DTYPE  # an evaluation computes in the generation's floating point type
     }

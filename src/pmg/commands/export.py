@@ -14,7 +14,7 @@ from pmg.runs.run_folder import read_finished
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-EVIDENCE = "pmg.training.encoder_inputs.TextEvidence"
+INPUTS = "pmg.training.encoder_inputs.HistoryContexts"
 
 
 def body(cfg: DictConfig, run: Run) -> float | None:
@@ -56,7 +56,7 @@ def _trained(cfg: DictConfig) -> tuple[DictConfig, dict[str, Any]]:
         if not cfg[key]:
             raise PmgError(f"{key} is not set: name a folder, e.g. {key}={example}")
     trained, metrics = read_finished(cfg.train_run, "train")
-    if trained.encoder.evidence["_target_"] != EVIDENCE:
+    if trained.encoder.inputs["_target_"] != INPUTS:
         raise PmgError(f"{cfg.train_run} trained an encoder of images; pmg-export takes one that reads text")
     return trained, metrics
 

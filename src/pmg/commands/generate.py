@@ -1,4 +1,4 @@
-"""``pmg-generate``: makes images for test users with every method."""
+"""``pmg-generate``: generates images for test users with every method."""
 
 from __future__ import annotations
 
@@ -6,12 +6,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pmg.configuration.identity import hash_images
-from pmg.configuration.instantiate import instantiate, instantiate_by_name
-from pmg.domain import Keywords
+from pmg.configuration.instantiate import instantiate
 from pmg.orchestration.builders import build_captions, build_examples, reading
 from pmg.orchestration.hardware import check_device
 from pmg.orchestration.launcher import launch
-from pmg.orchestration.preference_sources import Sources, build_preferences, check_known
+from pmg.orchestration.preference_sources import (
+    build_context,
+    build_methods,
+    build_preferences,
+    build_sources,
+    check_labels,
+    check_sources,
+    gather_requirements,
+    hash_sources,
+)
 from pmg.orchestration.run import Run, tracked
 from pmg.orchestration.sharding import is_sharded, own_shard, run_missing_shards
 from pmg.runs.run_folder import identify
@@ -25,25 +33,28 @@ if TYPE_CHECKING:
     from pmg.domain import Example
     from pmg.generation.requests import Method, Preference, RequestBuilder
     from pmg.models.diffusion.generator import Generator
+    from pmg.preferences.sources import PreferenceSource
 
 
 @tracked
 def body(cfg: DictConfig, run: Run) -> float | None:
-    """Makes images for test users with every method."""
+    """Generates images for test users with every method."""
     from pmg.evaluation.tracker_logging import record_samples
     from pmg.generation.dataset_generation import list_keys
     from pmg.generation.record_shards import merge_records
 
     check_device(cfg.device)
-    methods = instantiate_by_name(cfg.method)
-    encoders = check_known(cfg, methods)
+    methods = build_methods(cfg)
+    sources = build_sources(cfg, methods)
+    check_sources(cfg, sources)
     data = instantiate(cfg.data)
     examples = build_examples(cfg, data, "test")
+    check_labels(sources, examples)
     if is_sharded(cfg):
         parts = run_missing_shards(cfg, run, "generate", body)
         merge_records(parts, run.folder, list_keys(examples, methods, cfg.seed or 0))
     else:
-        _generate(cfg, run, data, examples, methods, encoders)
+        _generate(cfg, run, data, examples, methods, sources)
     if cfg.shard.index is None:
         record_samples(run.tracking, run.folder, examples, list(methods), cfg.sheet_users)
     return None
@@ -51,9 +62,9 @@ def body(cfg: DictConfig, run: Run) -> float | None:
 
 def _generate(
     cfg: DictConfig, run: Run, data: Dataset, examples: Sequence[Example], methods: Mapping[str, Method],
-    encoders: Mapping[str, str],
+    sources: Mapping[str, PreferenceSource],
 ) -> None:  # fmt: skip
-    """Makes this process's part of the images."""
+    """Generates this process's shard of the images."""
     from pmg.generation.dataset_generation import StudyGenerator
     from pmg.generation.pipeline import build_pipeline
     from pmg.generation.records import RecordWriter
@@ -63,11 +74,18 @@ def _generate(
     pipeline = build_pipeline(cfg, cfg.device)
     if cfg.compile:
         compile_models(pipeline.generator, None, Path(cfg.paths.cache_dir, "compiled"))
-    builder, preferences = _read(cfg, run, data, examples, pipeline.generator, methods)
+    builder, preferences = _read(cfg, run, data, examples, pipeline.generator, sources)
     run.begin()
     writer = RecordWriter(run.folder)
     study = StudyGenerator(
-        pipeline, builder, preferences, writer, cfg.sampling.batch_size, hashes, encoders, own_shard(cfg)
+        pipeline,
+        builder,
+        preferences,
+        writer,
+        cfg.sampling.batch_size,
+        hashes,
+        hash_sources(cfg, sources),
+        own_shard(cfg),
     )
     with run.ledger.phase("generate"):
         try:
@@ -79,22 +97,21 @@ def _generate(
 
 def _read(
     cfg: DictConfig, run: Run, data: Dataset, examples: Sequence[Example], generator: Generator,
-    methods: Mapping[str, Method],
+    sources: Mapping[str, PreferenceSource],
 ) -> tuple[RequestBuilder, dict[str, Preference]]:  # fmt: skip
-    """What makes requests, and what is known of each user."""
-    from pmg.generation.requests import NO_WORDS, RequestBuilder, join_words
+    """Reads the histories; returns the builder of requests, and the preference of each profile."""
+    from pmg.generation.requests import RequestBuilder
+    from pmg.preferences.keyword_sources import negative_prompt
 
-    looks = build_captions(cfg, run, data, examples)
+    looks, needed = build_captions(cfg, run, data, examples), gather_requirements(sources)
     with reading(cfg, run, generator.text_encoder) as reader:
         with run.ledger.phase("read histories"):
-            readings = reader.read(examples, looks)
+            readings = reader.read(examples, looks, needed.decodings, needed.dislikes)
             targets = reader.describe([example.target for example in examples])
-        prompt = reader.scenario.negative_prompt
-        avoided = Keywords((prompt,)) if prompt else NO_WORDS
-        negative = [reader.budget.fit(join_words(avoided, dislikes)) for dislikes in readings.negative]
         with run.ledger.phase("build preferences"):
-            sources = Sources(cfg, data.images, examples, reader, readings, generator)
-            preferences = build_preferences(sources, methods, negative)
+            context = build_context(cfg, data.images, examples, reader, readings, generator)
+            preferences = build_preferences(sources, context)
+    avoided = negative_prompt(reader.scenario.negative_prompt)
     return RequestBuilder(targets, instantiate(cfg.balance.alpha_rule), cfg.seed or 0, avoided), preferences
 
 

@@ -88,9 +88,10 @@ def read(cfg: DictConfig, run: Run, examples: Sequence[Example]) -> Mapping[str,
     examples = [replace(e, history=tuple(behavior for behavior in e.history if behavior.liked)) for e in examples]
     captions = caption_items(instantiate(cfg.captioner), [item for example in examples for item in example.liked])
     with reading(cfg, run, instantiate(cfg.text_encoder)) as reader, run.ledger.phase("read histories"):
-        found = reader.read(examples, captions)
+        decoding = instantiate(cfg.decoding)
+        found = reader.read(examples, captions, [decoding])
     counted = {example.user: count_keywords(example, reader.scenario) for example in examples}
-    return {"counting": counted, "keywords": dict(zip(found.profiles, found.keywords, strict=True))}
+    return {"counting": counted, "keywords": dict(zip(found.profiles, found.keywords(decoding), strict=True))}
 
 
 def main() -> None:

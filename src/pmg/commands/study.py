@@ -9,6 +9,7 @@ from pmg.commands import evaluate, generate, train
 from pmg.configuration.instantiate import fixed_folders, select_config
 from pmg.evaluation.metric_builders import check_independent
 from pmg.orchestration.launcher import launch
+from pmg.orchestration.preference_sources import runs_in_use
 from pmg.orchestration.run import Run, execute_nested, tracked
 from pmg.runs.run_folder import identify, refuse_other
 
@@ -25,7 +26,7 @@ def body(cfg: DictConfig, run: Run) -> float | None:
         "generate": (cfg.generate_run, generate.body),
         "evaluate": (f"{run.folder}/evaluate", evaluate.body),
     }
-    if not any(method and method.get("tokens") == "soft" for method in cfg.method.values()):
+    if cfg.train_run not in runs_in_use(cfg):
         del places["train"]
     # folders outside of the study belong to other runs, whose results are used unchanged
     own = {verb: place for verb, place in places.items() if Path(place[0]).is_relative_to(run.folder)}

@@ -12,13 +12,13 @@ from pmg.orchestration.builders import (
     fit,
     latents_place,
     reading,
-    sign_encoder,
     start_from,
 )
 from pmg.orchestration.distributed import run_distributed
 from pmg.orchestration.hardware import check_hardware
 from pmg.orchestration.launcher import launch
 from pmg.orchestration.run import Run, tracked
+from pmg.runs.training_run import ENCODER, sign_encoder
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,17 +51,18 @@ def train(cfg: DictConfig, run: Run) -> float | None:
     looks = build_captions(cfg, run, data, [*train, *validation])
     with reading(cfg, run, generator.text_encoder) as reader:
         with run.ledger.phase("read histories"):
-            readings = reader.read([*train, *validation], looks)
+            decoding = instantiate(cfg.decoding)
+            readings = reader.read([*train, *validation], looks, [decoding])
             captions = reader.describe([example.target for example in (*train, *validation)])
-        known = instantiate(cfg.encoder.evidence)(readings, [*train, *validation], data.images)
+        inputs = instantiate(cfg.encoder.inputs)(readings, [*train, *validation], data.images)
         with run.ledger.phase("encode catalogue"):
             batches, texts, text_embeddings = build_batches(
-                train, validation, readings, known, captions, data.images, generator,
+                train, validation, readings, readings.keywords(decoding), inputs, captions, data.images, generator,
                 instantiate(cfg.objective.batches), cfg.objective.users_per_step, cfg.seed or 0,
                 latents_place(cfg), cfg.keep_contexts, data.taste_label,
             )  # fmt: skip
         module = build_module(
-            FrozenModels(reader.language_model, generator), known, texts, text_embeddings, encoder,
+            FrozenModels(reader.language_model, generator), inputs, texts, text_embeddings, encoder,
             build_objective(cfg),
         )  # fmt: skip
         if cfg.compile:
@@ -71,9 +72,9 @@ def train(cfg: DictConfig, run: Run) -> float | None:
         module.finish(batches.train.rows)  # in every process: they may hold parts of the language model
     if not run.is_main:
         return None
-    module.encoder.save_pretrained(run.folder / "encoder")
+    module.encoder.save_pretrained(run.folder / ENCODER)
     sign_encoder(run.folder)
-    run.tracking.record_artifact("encoder", "model", run.folder / "encoder")
+    run.tracking.record_artifact("encoder", "model", run.folder / ENCODER)
     return run.metrics.get("val/denoise")
 
 

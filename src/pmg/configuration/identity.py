@@ -6,6 +6,7 @@ Hashes, resuming, skipping of completed runs, messages of refusals, and varied k
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any
@@ -76,9 +77,9 @@ GENERATE = {
     **EVERY,
     **READING,
     **_roles(
-        result="generator scorer method inversion balance sampling train_run image_prompt_run shard.index",
+        result="generator scorer method preference balance sampling shard.index",
         execution="sheet_users",
-        unused="split_sizes targets history_items",
+        unused="split_sizes targets history_items train_run",
     ),
     **EXAMPLES["test"],
 }
@@ -110,7 +111,7 @@ COMMANDS: dict[str, dict[str, Role]] = {
     | READING
     | _roles(
         result="split users attribute history_items later_items",
-        unused="encoder.preference_encoder encoder.evidence",
+        unused="encoder.preference_encoder encoder.inputs",
     ),
     "train": TRAIN,
     "generate": GENERATE,
@@ -124,9 +125,20 @@ COMMANDS: dict[str, dict[str, Role]] = {
     ),
     "estimate": TRAIN | _roles(result="history_tokens profiles_per_user"),
 }
-RUNS = ("train_run", "image_prompt_run", "generate_run", "init_from")
-"""Keys with folders of other runs; in an identity they are replaced by the identities of those runs."""
-_BY_TOKENS = {"train_run": "soft", "image_prompt_run": "image_prompt", "inversion": "inversion"}
+RUNS = ("train_run", "generate_run", "init_from")
+"""Keys of the root that name runs."""
+_REFERENCE = re.compile(r"method\.[^.]+\.(?:words|tokens|negative)")
+_SOURCE_RUN = re.compile(r"preference\.[^.]+\.run")
+
+
+def names_run(key: str) -> bool:
+    """Returns whether a dotted key names a run, whose identity replaces its folder in that of another."""
+    return key in RUNS or _SOURCE_RUN.fullmatch(key) is not None
+
+
+def used_sources(values: Values) -> set[str]:
+    """Returns the names of the preference sources that methods use, from a config's values."""
+    return {str(value) for key, value in values.items() if value and _REFERENCE.fullmatch(key)}
 
 
 def find_role(command: str, key: str) -> Role | None:
@@ -146,14 +158,12 @@ def select_result(command: str, values: Values) -> dict[str, Any]:
     kept = {key: value for key, value in values.items() if find_role(command, key) in (None, Role.RESULT)}
     if values.get("shard.index") is not None:
         kept["shard.count"] = values.get("shard.count")  # the shard's content depends on it
-    unused = _unused(values) if COMMANDS[command].get("method") is Role.RESULT else set()
-    return {key: value for key, value in kept.items() if value is not None and key.partition(".")[0] not in unused}
-
-
-def _unused(values: Values) -> set[str]:
-    """Keys that no method's tokens are made by."""
-    tokens = {value for key, value in values.items() if key.startswith("method.") and key.endswith(".tokens")}
-    return {key for key, name in _BY_TOKENS.items() if name not in tokens}
+    used = used_sources(values)
+    return {
+        key: value
+        for key, value in kept.items()
+        if value is not None and not (key.startswith("preference.") and key.split(".")[1] not in used)
+    }
 
 
 def hash_values(values: Values) -> str:
@@ -162,20 +172,20 @@ def hash_values(values: Values) -> str:
 
 
 def hash_images(values: Values) -> str:
-    """Returns a hash of the values that decide every image of a generation, without methods and trained encoders.
+    """Returns a hash of what decides every image of a generation, beside its method and preference sources.
 
     Args:
         values: that decide the generation's result.
     """
-    kinds = ("method", "inversion", "shard", *RUNS)
+    kinds = ("method", "preference", "shard", *RUNS)
     return hash_values({key: value for key, value in values.items() if key.partition(".")[0] not in kinds})
 
 
 def find_differences(command: str, old: Values, new: Values) -> dict[str, tuple[Any, Any]]:
     """Returns the old and new values by which a run can't be resumed in the folder of another.
 
-    Allowed changes are left out: methods that only one of them has, and the length of a training whose learning rate
-    doesn't depend on it.
+    Allowed changes are left out: methods and preference sources that only one of them has, and the length of a
+    training whose learning rate doesn't depend on it.
     """
     keys = dict.fromkeys((*old, *new))
     differ = {key: (old.get(key), new.get(key)) for key in keys if old.get(key) != new.get(key)}
@@ -183,13 +193,10 @@ def find_differences(command: str, old: Values, new: Values) -> dict[str, tuple[
 
 
 def _may_change(command: str, key: str, old: Values, new: Values) -> bool:
-    method = _METHODS.get(command)
-    if method and key.startswith(f"{method}."):
-        name = key.removeprefix(f"{method}.").partition(".")[0]
-        return not all(any(k.startswith(f"{method}.{name}.") for k in values) for values in (old, new))
-    group = key.partition(".")[0]
-    if command in ("generate", "study") and group in _BY_TOKENS:
-        return not all(any(k.partition(".")[0] == group for k in values) for values in (old, new))
+    for group in _ARMS.get(command, ()):
+        if key.startswith(f"{group}."):
+            entry = f"{group}.{key.removeprefix(f'{group}.').partition('.')[0]}."
+            return not all(any(k.startswith(entry) for k in values) for values in (old, new))
     if command not in ("train", "pretrain"):
         return False
     if key == "trainer.max_steps":
@@ -197,7 +204,9 @@ def _may_change(command: str, key: str, old: Values, new: Values) -> bool:
     return key == "trainer.max_time"
 
 
-_METHODS = {"generate": "method", "study": "method", "evaluate": "generate_run.method"}
+# groups whose entries may be added and left out while the others' results remain
+_ARMS = dict.fromkeys(("generate", "study"), ("method", "preference"))
+_ARMS["evaluate"] = ("generate_run.method", "generate_run.preference")
 SCHEDULE, CONSTANT = "lr_scheduler._target_", "pmg.training.optim.constant"
 
 

@@ -106,6 +106,25 @@ def instantiate_all(nodes: Any, **kwargs: Any) -> list[Any]:
     return list(instantiate_by_name(nodes, **kwargs).values())
 
 
+def built_class(node: Any) -> type:
+    """Returns the class of what a config node builds, without building it.
+
+    Args:
+        node: a mapping whose ``_target_`` is a class, a class method, or a function with an annotated result.
+
+    Raises:
+        PmgError: the target is not allowed, can't be found, or has no annotation that names a class.
+    """
+    plain = to_plain(node)
+    target = _find_target("", plain)
+    found = target if inspect.isclass(target) else getattr(target, "__self__", None)
+    if found is None:
+        found = inspect.signature(target, eval_str=True).return_annotation
+    if not inspect.isclass(found) or found in (inspect.Signature.empty, Any):
+        raise PmgError(f"{plain['_target_']} doesn't say what it builds: annotate its result with a class")
+    return found
+
+
 def check_targets(cfg: Any) -> None:
     """Compares every ``_target_`` node with the signature of its target, and every value with its range.
 

@@ -190,8 +190,7 @@ class GenerateConfig(ExamplesConfig):
     """``pmg-generate``: generates personalised images.
 
     Attributes:
-        train_run: folder of the ``pmg-train`` run with the preference encoder.
-        image_prompt_run: folder of a ``pmg-train encoder=image_prompt`` run, for the method of that name.
+        train_run: folder of the ``pmg-train`` run that ``preference.soft`` takes its encoder from.
         sheet_users: number of users in the images for loggers.
         shard: the images that this process generates.
     """
@@ -199,9 +198,8 @@ class GenerateConfig(ExamplesConfig):
     method: Any = None
     balance: Any = ranged(None, alpha=Share)
     sampling: Any = ranged(None, steps=Count, guidance=NotNegative, batch_size=Count)
-    inversion: Any = None
+    preference: Any = None
     train_run: str | None = None
-    image_prompt_run: str | None = None
     sheet_users: int = ranged(20, Count)
     shard: Shard = field(default_factory=Shard)
 

@@ -15,7 +15,8 @@ from pmg.generation.pareto import hypervolume, pareto_front
 from pmg.generation.pipeline import Generated, Pipeline
 from pmg.generation.record_shards import WHOLE, Shard
 from pmg.generation.records import Candidate, Control, Key, Record, RecordWriter
-from pmg.generation.requests import NO_WORDS, Method, Preference, Request, RequestBuilder
+from pmg.generation.requests import Method, Preference, Request, RequestBuilder
+from pmg.preferences.keywords import NO_WORDS
 
 
 def mismatch(users: Mapping[str, str], seed: int) -> dict[str, str]:
@@ -26,8 +27,8 @@ def mismatch(users: Mapping[str, str], seed: int) -> dict[str, str]:
         seed: of the cycle.
 
     Returns:
-        The next profile on the cycle that is not the same user's; with one profile a user, everybody is somebody's
-        other. A single user stays alone with their own.
+        The next profile on the cycle that is not the same user's; with one profile a user this is a permutation. A
+        single user gets their own.
     """
     names = list(users)
     shuffled = torch.randperm(len(names), generator=torch.Generator().manual_seed(seed))
@@ -58,12 +59,12 @@ class StudyGenerator:
     Args:
         pipeline: makes images.
         builder: makes requests, with its seed.
-        preferences: what is known of each user, by profile.
+        preferences: of each user, by profile.
         writer: takes images and records.
         batch_size: images at once.
         shard: the part of the batches that is made.
         hashes: of what decides the images, for the records; each method's own is added.
-        encoders: hashes of trained encoders by the name of their tokens, for the records of methods that use them.
+        sources: hashes of the preference sources by name, for the records of methods that use them.
 
     Attributes:
         made: number of images made so far.
@@ -71,12 +72,12 @@ class StudyGenerator:
 
     def __init__(
         self, pipeline: Pipeline, builder: RequestBuilder, preferences: Mapping[str, Preference],
-        writer: RecordWriter, batch_size: int, hashes: Mapping[str, str], encoders: Mapping[str, str],
+        writer: RecordWriter, batch_size: int, hashes: Mapping[str, str], sources: Mapping[str, str],
         shard: Shard = WHOLE,
     ) -> None:  # fmt: skip
         require_positive(**{"sampling.batch_size": batch_size})
         self.pipeline, self.builder, self.preferences, self.writer = pipeline, builder, preferences, writer
-        self.batch_size, self.hashes, self.encoders, self.shard = batch_size, hashes, encoders, shard
+        self.batch_size, self.hashes, self.sources, self.shard = batch_size, hashes, sources, shard
         self.other = mismatch({name: known.user for name, known in preferences.items()}, builder.seed)
         self.made = 0
 
@@ -95,8 +96,8 @@ class StudyGenerator:
                     progress.advance(task, len(batch))
 
     def _hashes(self, method: Method) -> dict[str, str]:
-        encoder = {"encoder": self.encoders[method.tokens]} if method.tokens in self.encoders else {}
-        return {**self.hashes, **encoder, "method": Cache.key(**asdict(method))}
+        used = {name: self.sources[name] for name in method.sources}
+        return {**self.hashes, "preference": Cache.key(**used), "method": Cache.key(**asdict(method))}
 
     def _make(self, examples: Sequence[Example], name: str, method: Method, control: Control) -> None:
         missing = [e for e in examples if (e.id, name, control, self.builder.seed) not in self.writer.done]

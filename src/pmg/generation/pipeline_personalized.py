@@ -13,17 +13,20 @@ from PIL import Image
 
 from pmg.cache import NoCache
 from pmg.configuration.targets import check_plugin
-from pmg.domain import Behavior, Example, Item, Keywords, PmgError, Turn
+from pmg.domain import Behavior, Example, Item, PmgError, Turn
 from pmg.generation.alpha import AlphaRule
 from pmg.generation.components import Component
 from pmg.generation.pipeline import Pipeline, build_pipeline
-from pmg.generation.requests import NO_WORDS, Request, join_words
+from pmg.generation.requests import Request
 from pmg.generation.serialization import ENCODER, read_index
 from pmg.models.loading.device import emulates_bfloat16, to_device
 from pmg.models.loading.weight_sources import load_frozen
 from pmg.models.preference.preference_encoder import PreferenceEncoder
 from pmg.preferences.captioning import Captioner, Pixels, caption_items, from_picture, to_picture
 from pmg.preferences.keyword_budget import Budget
+from pmg.preferences.keyword_decoding import Decoding
+from pmg.preferences.keyword_sources import negative_prompt
+from pmg.preferences.keywords import join_words
 from pmg.preferences.reader import Reader
 
 Thing = Item | Mapping[str, Any] | str
@@ -48,16 +51,17 @@ class PersonalizedPipeline:
     Args:
         reader: of histories, with its language model.
         captioner: says what items look like.
+        decoding: makes keywords of attributes.
         encoder: makes soft tokens of what was read.
         pipeline: draws, scores and picks.
         alpha_rule: a user's share of the preference, where a call names none.
     """
 
     def __init__(
-        self, reader: Reader, captioner: Captioner, encoder: PreferenceEncoder, pipeline: Pipeline,
-        alpha_rule: AlphaRule,
+        self, reader: Reader, captioner: Captioner, decoding: Decoding, encoder: PreferenceEncoder,
+        pipeline: Pipeline, alpha_rule: AlphaRule,
     ) -> None:  # fmt: skip
-        self.reader, self.captioner, self.encoder = reader, captioner, encoder
+        self.reader, self.captioner, self.decoding, self.encoder = reader, captioner, decoding, encoder
         self.pipeline, self.alpha_rule = pipeline, alpha_rule
 
     @classmethod
@@ -87,10 +91,10 @@ class PersonalizedPipeline:
         pipeline = build_pipeline(parts, device, Component.create)
         text_encoder = pipeline.generator.text_encoder
         budget = Budget(text_encoder.count_tokens, text_encoder.max_length)
-        scenario, decoding = parts["scenario"].create(), parts["decoding"].create()
-        reader = Reader(language_model, scenario, NoCache(), str(folder), decoding, budget)
+        reader = Reader(language_model, parts["scenario"].create(), NoCache(), str(folder), budget)
+        captioner, decoding = parts["captioner"].create(), parts["decoding"].create()
         encoder = load_frozen(parts[ENCODER], folder / ENCODER)
-        return cls(reader, parts["captioner"].create(), encoder, pipeline, parts["balance"]["alpha_rule"].create())
+        return cls(reader, captioner, decoding, encoder, pipeline, parts["balance"]["alpha_rule"].create())
 
     def __call__(
         self, history: Sequence[Thing], target: Thing, dislikes: Sequence[Thing] = (),
@@ -131,12 +135,11 @@ class PersonalizedPipeline:
         turns = tuple(Turn(*message) for message in conversation)
         example = Example("0", "user", tuple(behaviors), _as_item(target, "target"), (), {}, turns)
         looks = caption_items(self.captioner, [*liked, *disliked], _pixels([*history, *dislikes], [*liked, *disliked]))
-        readings = self.reader.read([example], looks)
+        readings = self.reader.read([example], looks, [self.decoding], [self.decoding])
         (words,) = self.reader.describe([example.target]).values()
         (tokens,) = self.encoder.encode(self.reader.language_model, readings.context)
-        prompt = self.reader.scenario.negative_prompt
-        avoided = join_words(Keywords((prompt,)) if prompt else NO_WORDS, readings.negative[0])
-        (keywords,) = readings.keywords
+        (against,), (keywords,) = readings.negative(self.decoding), readings.keywords(self.decoding)
+        avoided = join_words(negative_prompt(self.reader.scenario.negative_prompt), against)
         share = self.alpha_rule(keywords, len(behaviors)) if alpha is None else alpha
         return Request(words, keywords, True, tokens, 0, self.reader.budget.fit(avoided), share)
 

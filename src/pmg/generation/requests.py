@@ -1,38 +1,34 @@
-"""From what is known of a user, and a method, to a request for one image."""
+"""Requests for one image each, from an example, a method and a user's preference."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TypeVar
 
 from torch import Tensor
 
-from pmg.domain import Example, Keywords, PmgError
+from pmg.domain import Example, Keywords
 from pmg.generation.alpha import AlphaRule
+from pmg.preferences.keywords import NO_WORDS
 from pmg.seeding import stable_number
-
-NO_WORDS = Keywords(())
-
-Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
 class Method:
-    """Which of the things that are known of a user a method uses; things go by their names in `Preference`.
+    """What a method uses of a user; each source is named by its key in the config group ``preference``.
 
     Attributes:
-        words: the preference in words that d_p compares images with; empty: the method has none.
-        show_words: whether the denoiser sees the words.
-        tokens: the preference tokens that the denoiser sees; empty: the method has none.
-        negative: whether images are guided away from what the user dislikes.
+        words: source of the keywords that d_p compares images with; empty: none.
+        show_words: whether the denoiser sees the keywords.
+        tokens: source of the soft tokens that the denoiser sees; empty: none.
+        negative: source of the keywords that images are guided away from; empty: the scenario's negative prompt.
         mismatch: whether it is also run with another user's preference, as a control.
     """
 
     words: str = ""
     show_words: bool = True
     tokens: str = ""
-    negative: bool = False
+    negative: str = ""
     mismatch: bool = True
 
     @property
@@ -40,23 +36,26 @@ class Method:
         """Whether the user matters at all."""
         return bool(self.words or self.tokens)
 
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Names of the preference sources in use."""
+        return tuple(name for name in (self.words, self.tokens, self.negative) if name)
+
 
 @dataclass(frozen=True)
 class Preference:
-    """What is known of one user, by the names that methods ask for.
+    """The preference of one user, by the names of its sources.
 
     Attributes:
         user: the user's id.
-        words: preferences in words, e.g. ``keywords`` (the language model's) and ``truth`` (the true taste).
-        tokens: preference tokens `(n, D)`, e.g. ``soft``.
-        negative: what their images should not look like: the scenario's negative prompt and what they dislike.
-        history: number of their behaviours.
+        words: keywords, e.g. of the source ``keywords``.
+        tokens: soft tokens `(n, D)`, e.g. of the source ``soft``.
+        history: number of the user's interactions.
     """
 
     user: str
     words: Mapping[str, Keywords]
     tokens: Mapping[str, Tensor]
-    negative: Keywords = NO_WORDS
     history: int = 0
 
 
@@ -66,11 +65,11 @@ class Request:
 
     Attributes:
         target: target keywords.
-        words: preference in words, also what d_p compares the image with; empty for none.
+        words: preference keywords, which d_p compares the image with; empty for none.
         show_words: whether the denoiser sees `words`.
         soft: soft tokens `(n, D)`, or None.
         seed: seed of the noise.
-        negative: what the image should not look like; empty for none.
+        negative: negative keywords; empty for none.
         alpha: share of the preference score in z, in [0, 1]; see `share`.
     """
 
@@ -84,14 +83,8 @@ class Request:
 
     @property
     def share(self) -> float:
-        """Alpha as it counts: without words there is no preference score."""
+        """Effective alpha: 0 without words, since there is no preference score."""
         return self.alpha if self.words.words else 0.0
-
-
-def join_words(*parts: Keywords) -> Keywords:
-    """All words one after another; words without a score count as chosen for certain (0)."""
-    scores = (score for part in parts for score in part.scores or (0.0,) * len(part.words))
-    return Keywords(tuple(word for part in parts for word in part.words), tuple(scores))
 
 
 @dataclass(frozen=True)
@@ -102,7 +95,7 @@ class RequestBuilder:
         targets: target keywords by concept.
         alpha_rule: each user's share of the preference score.
         seed: of the noise, which depends on the example and this alone: methods are compared from the same noise.
-        negative: the scenario's negative prompt, for methods that leave dislikes aside.
+        negative: the scenario's negative prompt, for methods without a source of negative keywords.
     """
 
     targets: Mapping[str, Keywords]
@@ -111,28 +104,20 @@ class RequestBuilder:
     negative: Keywords = NO_WORDS
 
     def __call__(self, example: Example, method: Method, preference: Preference) -> Request:
-        """The example's target, in the way that `preference` and `method` ask for.
+        """Returns the request for an example's target by `method`.
 
-        Raises:
-            PmgError: the method asks for something that isn't known of the user.
+        Args:
+            example: its target and id are used.
+            method: names the sources.
+            preference: has what each of the method's sources gave for the user.
         """
-        words = _known(preference.words, method.words, "words", preference.user) if method.words else NO_WORDS
+        words = preference.words[method.words] if method.words else NO_WORDS
         return Request(
             target=self.targets[example.target.concept],
             words=words,
             show_words=bool(method.words) and method.show_words,
-            soft=_known(preference.tokens, method.tokens, "tokens", preference.user) if method.tokens else None,
+            soft=preference.tokens[method.tokens] if method.tokens else None,
             seed=stable_number("noise", self.seed, example.id) % 2**62,
-            negative=preference.negative if method.negative else self.negative,
+            negative=preference.words[method.negative] if method.negative else self.negative,
             alpha=self.alpha_rule(words, preference.history),
         )
-
-
-def _known(values: Mapping[str, Value], name: str, kind: str, user: str) -> Value:
-    """The value called `name`."""
-    if name not in values:
-        known = ", ".join(sorted(values)) or "nothing"
-        raise PmgError(
-            f"a method asks for the {kind} '{name}' of user {user}, of whom we know {known}; see conf/method"
-        )
-    return values[name]

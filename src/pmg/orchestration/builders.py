@@ -2,29 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from hashlib import sha256
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from pmg.cache import Cache, atomic_write_json, open_cache
-from pmg.configuration.identity import Role, find_role, format_differences
-from pmg.configuration.instantiate import (
-    hash_groups,
-    instantiate,
-    instantiate_all,
-    leaves,
-    portable,
-    to_plain,
-)
+from pmg.cache import Cache, open_cache
+from pmg.configuration.instantiate import hash_groups, instantiate, instantiate_all, to_plain
 from pmg.domain import PmgError, require_positive
 from pmg.orchestration.run import Run
-from pmg.runs.run_folder import SIGNATURE, WEIGHTS, identify, read_finished
+from pmg.runs.run_folder import identify
+from pmg.runs.training_run import ENCODER, TrainingRun
 
 if TYPE_CHECKING:
     from diffusers import ModelMixin
@@ -36,12 +26,7 @@ if TYPE_CHECKING:
     from pmg.models.diffusion.text_encoder import TextEncoder
     from pmg.preferences.reader import Reader
 
-ENCODER = "encoder"  # in the folder of a training run
 Encoder = TypeVar("Encoder", bound="ModelMixin")
-# what a trained encoder belongs to: PMG's, and the one of the history's images
-SOFT_KEYS = ("data", "scenario", "captioner", "decoding", "text_encoder", "encoder", "generator")
-IMAGE_KEYS = ("data", "text_encoder", "generator", "scorer")
-IMAGE_SCORER = "encoder.evidence.scorer."  # where the training of an encoder of images holds its scorer
 
 
 def build_examples(cfg: Mapping[str, Any] | DictConfig, data: Dataset, split: str) -> list[Example]:
@@ -71,9 +56,9 @@ def build_captions(cfg: DictConfig, run: Run, data: Dataset, examples: Sequence[
 
 @contextmanager
 def reading(cfg: DictConfig, run: Run, text_encoder: TextEncoder) -> Iterator[Reader]:
-    """A reader with its language model, whose keywords `text_encoder` can read whole.
+    """Builds a reader with its language model; its keywords fit into what `text_encoder` reads.
 
-    What it computed is in the run's ledger afterwards.
+    Afterwards the run's ledger has the number of tokens that the language model computed.
     """
     from pmg.models.loading.device import to_device
     from pmg.preferences.keyword_budget import Budget
@@ -84,10 +69,7 @@ def reading(cfg: DictConfig, run: Run, text_encoder: TextEncoder) -> Iterator[Re
     cache = open_cache(cfg.paths.contexts_dir)
     identity = Cache.key(model=_identity(cfg))
     budget = Budget(text_encoder.count_tokens, text_encoder.max_length)
-    yield Reader(
-        language_model, instantiate(cfg.scenario), cache, identity, instantiate(cfg.decoding), budget,
-        cfg.keep_contexts,
-    )  # fmt: skip
+    yield Reader(language_model, instantiate(cfg.scenario), cache, identity, budget, cfg.keep_contexts)
     run.ledger.count("llm_tokens_computed", language_model.tokens_computed)
     run.ledger.count("llm_tokens_reused", language_model.tokens_reused)
 
@@ -149,8 +131,7 @@ def start_from(build: Callable[..., Encoder], folder: str) -> Callable[..., Enco
     """
     from pmg.models.loading.weight_sources import load_frozen
 
-    read_finished(folder, "train")
-    read_signature(Path(folder))
+    TrainingRun.open(folder)
 
     def started(**arguments: Any) -> Encoder:
         encoder = build(**arguments)
@@ -165,63 +146,3 @@ def start_from(build: Callable[..., Encoder], folder: str) -> Callable[..., Enco
         return encoder
 
     return started
-
-
-def sign_encoder(folder: Path) -> None:
-    """Writes the checksum of a run's trained encoder beside its weights."""
-    weights = (folder / SIGNATURE).with_name(WEIGHTS)
-    atomic_write_json(folder / SIGNATURE, {WEIGHTS: sha256(weights.read_bytes()).hexdigest()})
-
-
-def read_signature(folder: Path) -> str:
-    """The checksum that `sign_encoder` wrote, once the weights are found to be those.
-
-    Raises:
-        PmgError: a file is missing or damaged.
-    """
-    path = folder / SIGNATURE
-    try:
-        signed = json.loads(path.read_text())[WEIGHTS]
-        intact = signed == sha256(path.with_name(WEIGHTS).read_bytes()).hexdigest()
-    except (OSError, ValueError, KeyError):
-        intact = False
-    if not intact:
-        raise PmgError(f"{path.parent} is damaged or not complete: run the same pmg-train command in another run_dir")
-    return str(signed)
-
-
-def check_trained_for(cfg: DictConfig, where: str, keys: Sequence[str]) -> str:
-    """Checks that the run that the config names trained an encoder for these very data and models.
-
-    Args:
-        cfg: of the command.
-        where: the config key that names the run, e.g. ``train_run``.
-        keys: parts of the config that must be the same, where they decided the training.
-
-    Returns:
-        The checksum of the trained weights.
-
-    Raises:
-        PmgError: there is no such run, it did not finish, or its data or models differ.
-    """
-    folder = cfg[where]
-    if not folder:
-        raise PmgError(f"{where} is not set: name the folder of a pmg-train run, e.g. {where}=outputs/demo/train")
-    trained = _models(read_finished(folder, "train")[1].get("identity") or {}, keys)
-    weights = read_signature(Path(folder))
-    own = _models(dict(leaves(portable(cfg))), keys)
-    differ = {key: (trained.get(key), own.get(key)) for key in {**trained, **own} if trained.get(key) != own.get(key)}
-    if differ:
-        raise PmgError(f"{folder} was trained with other values: {format_differences(differ)}. Train again")
-    return weights
-
-
-def _models(values: Mapping[str, Any], keys: Sequence[str]) -> dict[str, Any]:
-    """Of a config's values those under `keys` that decide a training, whatever floating point type weights have."""
-    held = {key.replace(IMAGE_SCORER, "scorer."): value for key, value in values.items()}
-    return {
-        key: value
-        for key, value in held.items()
-        if key.partition(".")[0] in keys and value is not None and not key.endswith(".dtype")
-        and (key.startswith("scorer.") or find_role("train", key) is Role.RESULT)
-    }  # fmt: skip

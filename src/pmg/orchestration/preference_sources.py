@@ -1,175 +1,178 @@
-"""What is known of each user, by the names that methods ask for (`words` and `tokens` in conf/method)."""
+"""Builds the preference sources (keywords, soft tokens) that the configured methods use."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from pmg.cache import Cache
-from pmg.configuration.instantiate import hash_groups, instantiate, nearest
-from pmg.domain import Example, Item, Keywords, PmgError
-from pmg.orchestration.builders import IMAGE_KEYS, SOFT_KEYS, check_trained_for
+from pmg.configuration.identity import used_sources
+from pmg.configuration.instantiate import check_targets, hash_groups, instantiate, leaves, nearest, portable, to_plain
+from pmg.domain import Example, PmgError
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
-    from torch import Tensor
 
     from pmg.data.dataset import ImageStore
     from pmg.generation.requests import Method, Preference
     from pmg.models.diffusion.generator import Generator
     from pmg.preferences.reader import Reader, Readings
+    from pmg.preferences.sources import PreferenceSource, Requirements, SourceContext
 
-Value = TypeVar("Value")
-
-
-@dataclass(frozen=True)
-class Sources:
-    """What preferences are made from.
-
-    Attributes:
-        cfg: of the command.
-        catalogue: holds the history's drawings.
-        examples: of all users.
-        reader: of histories, with its language model.
-        readings: what it read.
-        generator: frozen.
-    """
-
-    cfg: DictConfig
-    catalogue: ImageStore
-    examples: Sequence[Example]
-    reader: Reader
-    readings: Readings
-    generator: Generator
-
-    @cached_property
-    def by_profile(self) -> list[Example]:
-        """One example of each profile, in the readings' order: they share their history."""
-        first = {example.profile: example for example in reversed(self.examples)}
-        return [first[profile] for profile in self.readings.profiles]
-
-    @property
-    def liked(self) -> list[Sequence[Item]]:
-        """Each user's liked items."""
-        return [example.liked for example in self.by_profile]
+METHOD = "pmg.generation.requests.Method"
 
 
-def read_keywords(sources: Sources) -> list[Keywords]:
-    """The language model's keywords."""
-    return sources.readings.keywords
-
-
-def count_words(sources: Sources) -> list[Keywords]:
-    """What a history has most often, counted without a language model."""
-    from pmg.preferences.keyword_counting import count_keywords
-
-    scenario, budget = sources.reader.scenario, sources.reader.budget
-    return [budget.fit(count_keywords(example, scenario)) for example in sources.by_profile]
-
-
-def true_words(sources: Sources) -> list[Keywords]:
-    """The taste itself in words, which only a simulation knows.
+def build_methods(cfg: DictConfig) -> dict[str, Method]:
+    """Returns the configured methods by name; a node without ``_target_`` is a `Method`.
 
     Raises:
-        PmgError: nobody knows it.
+        PmgError: a method has an unknown argument.
     """
-    if any("words" not in example.labels for example in sources.examples):
-        raise PmgError(
-            "a method asks for the words 'truth', the true taste, which nobody knows of real users: use method=real, "
-            "or leave that method out, e.g. ~method.oracle"
-        )
-    return [Keywords(tuple(example.labels["words"].split(", "))) for example in sources.by_profile]
+    nodes = {name: {"_target_": METHOD, **node} for name, node in to_plain(cfg.method).items() if node}
+    check_targets({"method": nodes})
+    return {name: instantiate(node) for name, node in nodes.items()}
 
 
-def soft_tokens(sources: Sources) -> Tensor:
-    """Tokens of PMG's preference encoder `(U, n, D)`."""
-    from pmg.models.loading.weight_sources import load_frozen
-    from pmg.models.preference.preference_encoder import PreferenceEncoder
-
-    encoder = load_frozen(PreferenceEncoder, f"{sources.cfg.train_run}/encoder")
-    return encoder.encode(sources.reader.language_model, sources.readings.context)
-
-
-def image_prompt_tokens(sources: Sources) -> Tensor:
-    """Tokens of the history's images, by a map trained as PMG's encoder is (`encoder=image_prompt`)."""
-    from pmg.models.loading.weight_sources import load_frozen
-    from pmg.models.preference.image_prompt import ImagePromptEncoder
-    from pmg.training.encoder_inputs import ImageEvidence
-
-    encoder = load_frozen(ImagePromptEncoder, f"{sources.cfg.image_prompt_run}/encoder")
-    evidence = ImageEvidence(instantiate(sources.cfg.scorer))
-    features = evidence(sources.readings, sources.examples, sources.catalogue)
-    return encoder.encode(sources.reader.language_model, features)
-
-
-def inverted_tokens(sources: Sources) -> Tensor:
-    """Tokens learned from each user's history images alone; kept in the cache, since they take minutes."""
-    from pmg.training.inversion import invert_histories
-
-    cfg = sources.cfg
-    cache = Cache(f"{cfg.paths.cache_dir}/inversion")
-    identity = hash_groups(cfg, "data", "generator", "text_encoder", "inversion", "seed")
-    inversion = instantiate(cfg.inversion, generator=sources.generator)
-    return invert_histories(
-        inversion, sources.by_profile, sources.catalogue, sources.reader.scenario.scene_words, cache, identity,
-        cfg.seed or 0,
-    )  # fmt: skip
-
-
-WORDS: dict[str, Callable[[Sources], Sequence[Keywords]]] = {
-    "keywords": read_keywords,
-    "counting": count_words,
-    "truth": true_words,
-}
-TOKENS: dict[str, Callable[[Sources], Tensor]] = {
-    "soft": soft_tokens,
-    "image_prompt": image_prompt_tokens,
-    "inversion": inverted_tokens,
-}
-
-
-def check_known(cfg: DictConfig, methods: Mapping[str, Method]) -> dict[str, str]:
-    """Checks, before anything is loaded, that all that methods ask for can be had.
-
-    Returns:
-        Hashes of what makes the methods' tokens, by name.
+def build_sources(cfg: DictConfig, methods: Mapping[str, Method]) -> dict[str, PreferenceSource]:
+    """Returns the sources that methods use, by name; nothing is loaded.
 
     Raises:
-        PmgError: a method asks for something unknown, or a training that it needs is missing.
+        PmgError: there is no such source, or it gives tokens where keywords are needed, or keywords for tokens.
     """
+    nodes = {name: node for name, node in (cfg.preference or {}).items() if node}
+    built: dict[str, PreferenceSource] = {}
+    for key, name, kind in _references(methods):
+        if name not in nodes:
+            raise PmgError(
+                f"method.{key}: no preference source '{name}'{nearest(name, nodes)} (known: {', '.join(nodes)}). Name "
+                f"one of them, or add it: +preference.{name}={{_target_: …}}"
+            )
+        source = built[name] = built.get(name) or instantiate(nodes[name])
+        if source.kind != kind:
+            raise PmgError(
+                f"method.{key}: the preference source '{name}' gives {source.kind}. Name one that gives {kind}"
+            )
+    return built
+
+
+def _references(methods: Mapping[str, Method]) -> Iterator[tuple[str, str, str]]:
+    """Yields (key below ``method``, name of a source, the kind that it has to be)."""
     for name, method in methods.items():
-        for kind, asked, known in (("words", method.words, WORDS), ("tokens", method.tokens, TOKENS)):
-            if asked and asked not in known:
-                listed = ", ".join(known)
-                raise PmgError(f"method.{name}.{kind}: no {kind} '{asked}'{nearest(asked, known)} (known: {listed})")
-    tokens = {method.tokens for method in methods.values()}
-    runs = {"soft": ("train_run", SOFT_KEYS), "image_prompt": ("image_prompt_run", IMAGE_KEYS)}
-    found = {name: check_trained_for(cfg, *needed) for name, needed in runs.items() if name in tokens}
-    return found | ({"inversion": hash_groups(cfg, "inversion")} if "inversion" in tokens else {})
+        if method.words:
+            yield f"{name}.words", method.words, "keywords"
+        if method.tokens:
+            yield f"{name}.tokens", method.tokens, "tokens"
+        if method.negative:
+            yield f"{name}.negative", method.negative, "keywords"
 
 
-def build_preferences(
-    sources: Sources, methods: Mapping[str, Method], negative: Sequence[Keywords]
-) -> dict[str, Preference]:
-    """What is known of each user, by profile: only what `methods` ask for is made."""
+def runs_in_use(cfg: DictConfig | Mapping[str, Any]) -> dict[str, str]:
+    """Returns the folders of the training runs that used sources name, each with the first source that names it."""
+    plain = to_plain(cfg)
+    nodes, used = plain.get("preference") or {}, used_sources(dict(leaves(plain)))
+    return {node["run"]: name for name, node in reversed(nodes.items()) if name in used and node and node.get("run")}
+
+
+def check_sources(cfg: DictConfig, sources: Mapping[str, PreferenceSource]) -> None:
+    """Checks, before data and models are loaded, that the sources can be used.
+
+    Raises:
+        PmgError: see `PreferenceSource.check`.
+    """
+    values = dict(leaves(portable(cfg)))
+    for name, source in sources.items():
+        source.check(f"preference.{name}", values)
+
+
+def check_labels(sources: Mapping[str, PreferenceSource], examples: Iterable[Example]) -> None:
+    """Checks that all examples have the labels that sources need.
+
+    Raises:
+        PmgError: names the source and the label.
+    """
+    common = set.intersection(*(set(example.labels) for example in examples))
+    for name, source in sources.items():
+        for label in source.requires.labels:
+            if label not in common:
+                raise PmgError(
+                    f"preference.{name} needs the label '{label}', which examples of this data set don't have"
+                    f"{nearest(label, common)}. Leave out the methods that use it, e.g. method=real or ~method.oracle"
+                )
+
+
+def hash_sources(cfg: DictConfig, sources: Mapping[str, PreferenceSource]) -> dict[str, str]:
+    """Returns a hash of what decides each source's result: its arguments, and its own identity, but no folder."""
+    nodes = portable(cfg)["preference"]
+    arguments = {name: {key: value for key, value in nodes[name].items() if key != "run"} for name in sources}
+    return {name: Cache.key(config=arguments[name], identity=source.identity) for name, source in sources.items()}
+
+
+def gather_requirements(sources: Mapping[str, PreferenceSource]) -> Requirements:
+    """Returns what all sources need together."""
+    from pmg.preferences.sources import Requirements
+
+    needed = [source.requires for source in sources.values()]
+    return Requirements(
+        tuple(label for one in needed for label in one.labels),
+        tuple(decoding for one in needed for decoding in one.decodings),
+        tuple(decoding for one in needed for decoding in one.dislikes),
+    )
+
+
+def build_context(
+    cfg: DictConfig, images: ImageStore, examples: Sequence[Example], reader: Reader, readings: Readings,
+    generator: Generator,
+) -> SourceContext:  # fmt: skip
+    """Returns what the sources get.
+
+    Args:
+        cfg: of the command.
+        images: the images of the data set's items.
+        examples: of all users; the first of each profile is taken.
+        reader: with the language model.
+        readings: of all profiles.
+        generator: the frozen generator.
+    """
+    from pmg.preferences.sources import SourceContext
+
+    first = {example.profile: example for example in reversed(examples)}
+    return SourceContext(
+        examples=[first[profile] for profile in readings.profiles],
+        images=images,
+        readings=readings,
+        reader=reader,
+        generator=generator,
+        cache=Cache(f"{cfg.paths.cache_dir}/preference"),
+        identity=hash_groups(cfg, "data", "generator", "text_encoder", "seed"),
+        seed=cfg.seed or 0,
+        folders={f"<{name}>": str(folder) for name, folder in cfg.paths.items() if folder},
+    )
+
+
+def build_preferences(sources: Mapping[str, PreferenceSource], context: SourceContext) -> dict[str, Preference]:
+    """Calls each source once; returns the preference of each profile.
+
+    Raises:
+        PmgError: a source gives another number of rows than there are profiles.
+    """
     from pmg.generation.requests import Preference
 
-    words = _make(WORDS, {method.words for method in methods.values()}, sources)
-    tokens = _make(TOKENS, {method.tokens for method in methods.values()}, sources)
+    made: dict[str, Any] = {}
+    for name, source in sources.items():
+        rows = made[name] = source(context)
+        if len(rows) != len(context.examples):
+            raise PmgError(
+                f"preference.{name} gave {len(rows)} rows for {len(context.examples)} profiles. Return one each, "
+                "in the order of context.examples"
+            )
+    words = {name: rows for name, rows in made.items() if sources[name].kind == "keywords"}
+    tokens = {name: rows for name, rows in made.items() if sources[name].kind == "tokens"}
     return {
         example.profile: Preference(
             example.user,
-            {name: values[row] for name, values in words.items()},
-            {name: values[row] for name, values in tokens.items()},
-            negative[row],
+            {name: rows[row] for name, rows in words.items()},
+            {name: rows[row] for name, rows in tokens.items()},
             len(example.history),
         )
-        for row, example in enumerate(sources.by_profile)
+        for row, example in enumerate(context.examples)
     }
-
-
-def _make(known: Mapping[str, Callable[[Sources], Value]], asked: set[str], sources: Sources) -> dict[str, Value]:
-    """Values by name, of the names asked for."""
-    return {name: make(sources) for name, make in known.items() if name in asked}

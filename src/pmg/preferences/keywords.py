@@ -16,12 +16,19 @@ from pmg.preferences.scenarios import Attribute, Scenario
 
 LIMIT = 8  # keywords that tell a taste, in the paper's merge step
 ASKED, USED = 10, 5  # keywords of a target that are ranked, and that are kept
+NO_WORDS = Keywords(())
 
 
 def scored(keywords: Keywords) -> list[tuple[str, float]]:
     """Words with their scores; 0 where there are none."""
     scores = keywords.scores or (0.0,) * len(keywords.words)
     return list(zip(keywords.words, scores, strict=True))
+
+
+def join_words(*parts: Keywords) -> Keywords:
+    """Returns all words one after another; words without a score count as chosen for certain (0)."""
+    pairs = [pair for part in parts for pair in scored(part)]
+    return Keywords(tuple(word for word, _ in pairs), tuple(score for _, score in pairs))
 
 
 def rank(words: Sequence[str], scores: Sequence[float], count: int) -> Keywords:

@@ -1,10 +1,11 @@
-"""What the language model makes of users and targets: contexts and keywords, cached."""
+"""Reads histories and targets with the language model: contexts and keywords, cached."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 
 import torch
 from rich.progress import track
@@ -25,24 +26,32 @@ CHUNK = 50  # users a cache entry: small enough that little is lost when a run i
 
 @dataclass(frozen=True)
 class Readings:
-    """What was read of `U` profiles: users, or users at different times.
+    """The prefilled histories of `U` profiles (users, or users at different times), and keywords decoded from them.
 
     Attributes:
-        profiles: their names.
-        context: their read histories.
-        keywords: their explicit preference.
-        negative: what they dislike and do not like as well; no words for users without dislikes.
+        profiles: names of the profiles, one a row.
+        context: their prefilled histories.
+        liked: keywords of the likes, one a profile, by the `repr` of their decoding.
+        disliked: keywords of the dislikes without those of the likes, likewise; none for users without dislikes.
     """
 
     profiles: list[str]
     context: Contexts
-    keywords: list[Keywords]
-    negative: list[Keywords]
+    liked: Mapping[str, list[Keywords]]
+    disliked: Mapping[str, list[Keywords]]
 
     def rows(self, profiles: Sequence[str]) -> list[int]:
-        """Row of each of `profiles`."""
+        """Returns the row of each of `profiles`."""
         index = {profile: row for row, profile in enumerate(self.profiles)}
         return [index[profile] for profile in profiles]
+
+    def keywords(self, decoding: Decoding) -> list[Keywords]:
+        """Returns the explicit preference of each profile by `decoding`, one of those that were read."""
+        return self.liked[repr(decoding)]
+
+    def negative(self, decoding: Decoding) -> list[Keywords]:
+        """Returns what each profile dislikes by `decoding`, one of those that dislikes were read with."""
+        return self.disliked[repr(decoding)]
 
 
 class Reader:
@@ -53,39 +62,50 @@ class Reader:
         scenario: prompts.
         cache: keeps contexts and keywords between runs.
         identity: names the model in cache keys, e.g. its source and dtype.
-        decoding: makes keywords of attributes.
         budget: what the text encoder can read; keywords beyond it are dropped, and named in `Keywords.dropped`.
         keep: whether contexts stay in the cache; else each is computed when it is needed.
     """
 
     def __init__(
-        self, language_model: LanguageModel, scenario: Scenario, cache: Cache, identity: str, decoding: Decoding,
-        budget: Budget, keep: bool = True,
+        self, language_model: LanguageModel, scenario: Scenario, cache: Cache, identity: str, budget: Budget,
+        keep: bool = True,
     ) -> None:  # fmt: skip
         self.language_model, self.scenario, self.cache, self.identity = language_model, scenario, cache, identity
-        self.decoding, self.budget, self.keep = decoding, budget, keep
+        self.budget, self.keep = budget, keep
 
-    def read(self, examples: Sequence[Example], captions: Mapping[str, str] | None = None) -> Readings:
-        """Reads each profile of `examples` once.
+    def read(
+        self, examples: Sequence[Example], captions: Mapping[str, str] | None = None,
+        decodings: Sequence[Decoding] = (), dislikes: Sequence[Decoding] = (),
+    ) -> Readings:  # fmt: skip
+        """Prefills the history of each profile of `examples` once, and decodes keywords from it.
 
         Args:
             examples: of any number of users.
             captions: each item's look by its id; by default the scenario's, from the item's facts.
+            decodings: decode the keywords of the likes, each distinct one once.
+            dislikes: decode the keywords of the dislikes; those of the likes are decoded, too.
+
+        Returns:
+            One row a profile, in the order of `examples`.
         """
         firsts = list({example.profile: example for example in reversed(examples)}.values())[::-1]
+        wanted = {repr(decoding): decoding for decoding in (*decodings, *dislikes)}
         parts: list[Contexts] = []
-        keywords: list[Keywords] = []
-        negative: list[Keywords] = []
+        liked: dict[str, list[Keywords]] = {name: [] for name in wanted}
+        disliked: dict[str, list[Keywords]] = {repr(decoding): [] for decoding in dislikes}
         chunks = [firsts[start : start + CHUNK] for start in range(0, len(firsts), CHUNK)]
         for chunk in track(chunks, description="Reading histories"):
             texts = [verbalize_history(example, self.scenario, captions) for example in chunk]
             parts.append(self._contexts(texts))
-            likes = self._decode(texts, lambda part=parts[-1]: part.select(range(len(part))))
-            dislikes = self._dislikes([verbalize_dislikes(example, self.scenario, captions) for example in chunk])
-            keywords += likes
-            negative += [without(bad, good.words) for bad, good in zip(dislikes, likes, strict=True)]
-        fitted = [[self.budget.fit(words) for words in column] for column in (keywords, negative)]
-        return Readings([example.profile for example in firsts], type(parts[0]).concatenate(parts), *fitted)
+            context = cache(lambda part=parts[-1]: part.select(range(len(part))))
+            likes = {name: self._decode(decoding, texts, context) for name, decoding in wanted.items()}
+            against = [verbalize_dislikes(example, self.scenario, captions) for example in chunk]
+            for name, keywords in likes.items():
+                liked[name] += map(self.budget.fit, keywords)
+            for name, keywords in self._dislikes({name: wanted[name] for name in disliked}, against).items():
+                pairs = zip(keywords, likes[name], strict=True)
+                disliked[name] += [self.budget.fit(without(bad, good.words)) for bad, good in pairs]
+        return Readings([example.profile for example in firsts], type(parts[0]).concatenate(parts), liked, disliked)
 
     def _contexts(self, texts: list[str]) -> Contexts:
         if not self.keep:
@@ -98,24 +118,28 @@ class Reader:
         tensors = self.cache.fetch(key, compute)
         return KeptContexts([(self.cache.lazy(key, tensors), len(texts))])
 
-    def _decode(self, texts: list[str], read: Callable[[], Context]) -> list[Keywords]:
-        """Keywords of texts; `read` is called where they are not known."""
+    def _decode(self, decoding: Decoding, texts: list[str], context: Callable[[], Context]) -> list[Keywords]:
+        """Returns the keywords of texts; `context` gives their prefill where the cache doesn't hold them."""
 
         def compute() -> dict:
-            return to_tensors(self.decoding(self.language_model, read(), self.scenario.attributes))
+            return to_tensors(decoding(self.language_model, context(), self.scenario.attributes))
 
         attributes = [asdict(attribute) for attribute in self.scenario.attributes.values()]
-        parts = {"model": self.identity, "texts": texts, "attributes": attributes, "decoding": repr(self.decoding)}
+        parts = {"model": self.identity, "texts": texts, "attributes": attributes, "decoding": repr(decoding)}
         return from_tensors(self.cache.fetch(Cache.key(kind="keywords", **parts), compute))
 
-    def _dislikes(self, texts: Sequence[str | None]) -> list[Keywords]:
-        """Keywords of the texts that there are, no words for the others."""
-        told = [text for text in texts if text is not None]
-        words = iter(self._decode(told, lambda: self.language_model.prefill(told)) if told else ())
-        return [Keywords(()) if text is None else next(words) for text in texts]
+    def _dislikes(self, decodings: Mapping[str, Decoding], texts: Sequence[str | None]) -> dict[str, list[Keywords]]:
+        """Returns the keywords of the texts that there are, by decoding; no words for users without one."""
+        present = [text for text in texts if text is not None]
+        context = cache(lambda: self.language_model.prefill(present))
+        found: dict[str, list[Keywords]] = {}
+        for name, decoding in decodings.items():
+            words = iter(self._decode(decoding, present, context) if present else ())
+            found[name] = [Keywords(()) if text is None else next(words) for text in texts]
+        return found
 
     def describe(self, items: Sequence[Item]) -> dict[str, Keywords]:
-        """Target keywords of each different concept among `items`, by concept."""
+        """Returns target keywords of each different concept among `items`, by concept."""
         unique = {item.concept: item for item in items}
         found = {concept: self.cache.load(self._key(item)) for concept, item in unique.items()}
         missing = [item for concept, item in unique.items() if found[concept] is None]
@@ -133,12 +157,12 @@ class Reader:
 
 
 def to_tensors(keywords: Sequence[Keywords]) -> dict[str, Tensor]:
-    """Keywords in the form that the cache keeps."""
+    """Returns keywords in the form that the cache keeps."""
     text = json.dumps([asdict(words) for words in keywords], ensure_ascii=False)
     return {"json": torch.tensor(list(text.encode()), dtype=torch.uint8)}
 
 
 def from_tensors(tensors: Mapping[str, Tensor]) -> list[Keywords]:
-    """Rebuilds what `to_tensors` gave."""
+    """Returns the keywords that `to_tensors` encoded."""
     rows = json.loads(bytes(tensors["json"].tolist()))
     return [Keywords(**{name: tuple(values) for name, values in row.items()}) for row in rows]

@@ -15,13 +15,14 @@ import yaml
 from rich.console import Console
 from rich.progress import track
 
-from pmg.configuration.identity import COMMANDS, RUNS, Role, find_role
+from pmg.configuration.identity import COMMANDS, Role, find_role, names_run
 from pmg.configuration.instantiate import leaves
 from pmg.domain import PmgError
 from pmg.natural_order import natural_key
 from pmg.runs.run_folder import CONFIG_FILE, METRICS_FILE, replace_folders
 
-JUDGED = ("generate_run", "train_run")  # runs whose values count as those of the run that used them
+# runs whose values count as those of the run that used them
+JUDGED = re.compile(r"(?:generate_run|preference\.[^.]+\.run)(?:\.|$)")
 LINKS = ("results_dir", "generate_run")  # where other parts of a run's work lie
 LOADER = getattr(
     yaml, "CSafeLoader", yaml.SafeLoader
@@ -166,9 +167,9 @@ def _read_config(folder: Path) -> tuple[dict[str, Any], dict[str, Path]]:
 def _deciding(identity: Mapping[str, Any]) -> dict[str, Any]:
     """The values of an identity by the names that they have in their own command: of equal ones the run's own."""
     found: dict[str, Any] = {}
-    for key, value in sorted(identity.items(), key=lambda pair: sum(map(pair[0].split(".").count, JUDGED))):
-        while key.partition(".")[0] in JUDGED:
-            key = key.partition(".")[2]
+    for key, value in sorted(identity.items(), key=lambda pair: len(JUDGED.findall(pair[0]))):
+        while run := JUDGED.match(key):
+            key = key[run.end() :]
         if key not in ("", "seed", "weights", "folder"):
             found.setdefault(key, value)
     return found
@@ -177,7 +178,7 @@ def _deciding(identity: Mapping[str, Any]) -> dict[str, Any]:
 def _of_older_code(command: str, config: Mapping[str, Any]) -> dict[str, Any]:
     """What decided the result of a run that recorded no identity."""
     roles = {key: find_role(command, key) if command in COMMANDS else None for key in config}
-    return {key: config[key] for key, role in roles.items() if role in (None, Role.RESULT) and key not in RUNS}
+    return {key: config[key] for key, role in roles.items() if role in (None, Role.RESULT) and not names_run(key)}
 
 
 def _find(folder: Path, home: str, link: str) -> Path | None:

@@ -62,8 +62,8 @@ def _varies(key: str, runs: Sequence[RunFolder]) -> bool:
     """Whether runs have different values, or of one command some lack the key."""
     having = {run.command for run in runs if key in run.config}
     found = set(_column(key, [run for run in runs if run.command in having]))
-    if key.startswith("method."):
-        found.discard(ABSENT)  # which methods a run has stands in a column of its own
+    if key.startswith(("method.", "preference.")):
+        found.discard(ABSENT)  # a column of its own says which methods a run has
     return len(found) > 1
 
 

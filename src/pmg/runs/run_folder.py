@@ -13,7 +13,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from pmg.cache import atomic_write_json, atomic_write_text
-from pmg.configuration.identity import RUNS, find_differences, format_differences, select_result
+from pmg.configuration.identity import find_differences, format_differences, names_run, select_result
 from pmg.configuration.instantiate import leaves, portable
 from pmg.configuration.precision import ANY_DTYPE, settle_dtype
 from pmg.domain import PmgError
@@ -32,7 +32,7 @@ PARTIAL_RESULTS = ("checkpoints/last.ckpt", "records.jsonl", "shards/*/records.j
 def identify(cfg: DictConfig, command: str) -> dict[str, Any]:
     """Returns a run's identity: the values that decide its result, by dotted key.
 
-    The identity of a run that it reads, e.g. `train_run`, is included with the prefix ``train_run.``.
+    The identity of a run that it reads, e.g. `generate_run`, is included with the prefix ``generate_run.``.
 
     Args:
         cfg: the whole config of `command`.
@@ -40,10 +40,11 @@ def identify(cfg: DictConfig, command: str) -> dict[str, Any]:
     """
     values = select_result(command, dict(leaves(portable(cfg, ANY_DTYPE))))
     values.pop("dtype", None)  # a resumed run keeps its dtype on any CPU, see `resolve_dtype`
-    for key in RUNS:
-        folder = values.pop(key, None)
+    for key in [key for key in values if names_run(key)]:
+        folder = values.pop(key)
         if folder and not str(folder).startswith(OWN):
-            values |= {f"{key}.{name}": value for name, value in _read_identity(Path(cfg[key])).items()}
+            read = _read_identity(Path(OmegaConf.select(cfg, key)))
+            values |= {f"{key}.{name}": value for name, value in read.items()}
     return values
 
 

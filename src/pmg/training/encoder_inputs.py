@@ -1,40 +1,63 @@
-"""What the trained part of a preference knows of a user: what they did in words, or the images themselves."""
+"""Inputs of an encoder of soft tokens: a user's prefilled history, or features of their liked images."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
+
+from torch import Tensor
 
 from pmg.data.dataset import ImageStore
 from pmg.domain import Example
-from pmg.models.preference.image_prompt import HistoryFeatures, history_features
+from pmg.models.preference.image_prompt import history_features
+from pmg.models.preference.token_encoder import UserFeatures
 from pmg.models.vision.scorer import Scorer
 from pmg.preferences.contexts import Contexts
 from pmg.preferences.reader import Readings
 
 
-class Evidence(Protocol):
-    """From users to what an encoder takes, one row a user in the readings' order."""
+class UserInputs(Protocol):
+    """Inputs of `U` users, one row each."""
 
-    def __call__(
-        self, readings: Readings, examples: Sequence[Example], catalogue: ImageStore
-    ) -> Contexts | HistoryFeatures:
-        """Evidence of the users of `readings`; `examples` hold their histories."""
+    def __len__(self) -> int:
+        """Returns U."""
+        ...
+
+    def expect(self, rows: Tensor) -> None:
+        """Prepares the rows `(B,)` that will be selected soon; may do nothing."""
+        ...
+
+    def select(self, rows: Sequence[int] | Tensor) -> Any:
+        """Returns the inputs of B users, in that order, as the encoder takes them."""
         ...
 
 
-class TextEvidence:
+class EncoderInputs(Protocol):
+    """Prepares the inputs of an encoder; named by ``encoder.inputs`` in the config."""
+
+    def __call__(self, readings: Readings, examples: Sequence[Example], images: ImageStore) -> UserInputs:
+        """Returns the inputs of all users, one row a profile of `readings`.
+
+        Args:
+            readings: of U profiles.
+            examples: at least one of each profile, with its history.
+            images: the images of the data set's items.
+        """
+        ...
+
+
+class HistoryContexts:
     """The language model's prefilled histories: PMG."""
 
-    def __call__(self, readings: Readings, examples: Sequence[Example], catalogue: ImageStore) -> Contexts:
-        """Returns the contexts that were read."""
+    def __call__(self, readings: Readings, examples: Sequence[Example], images: ImageStore) -> Contexts:
+        """Returns the prefilled histories."""
         return readings.context
 
 
 @dataclass(frozen=True)
-class ImageEvidence:
-    """What a scorer sees in the liked images: a baseline without a language model.
+class ImageFeatures:
+    """A scorer's features of the liked images: a baseline without a language model.
 
     Attributes:
         scorer: frozen.
@@ -42,7 +65,7 @@ class ImageEvidence:
 
     scorer: Scorer
 
-    def __call__(self, readings: Readings, examples: Sequence[Example], catalogue: ImageStore) -> HistoryFeatures:
+    def __call__(self, readings: Readings, examples: Sequence[Example], images: ImageStore) -> UserFeatures:
         """Returns the features of each user's liked images."""
-        seen = {example.profile: [item for item in example.liked if catalogue.has(item)] for example in examples}
-        return history_features(self.scorer, [catalogue.pixels(catalogue.rows(seen[p])) for p in readings.profiles])
+        liked = {example.profile: [item for item in example.liked if images.has(item)] for example in examples}
+        return history_features(self.scorer, [images.pixels(images.rows(liked[p])) for p in readings.profiles])

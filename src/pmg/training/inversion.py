@@ -15,14 +15,15 @@ from pmg.data.dataset import ImageStore
 from pmg.domain import Example, Item
 from pmg.models.diffusion.conditioning import Block, join
 from pmg.models.diffusion.generator import Generator
+from pmg.preferences.sources import SourceContext, TokenSource
 from pmg.seeding import stable_number
 
-CHUNK = 32  # users that learn side by side, and lie in one cache entry
+CHUNK = 32  # users of one batch and of one cache entry
 
 
 @dataclass(frozen=True)
 class HistoryImages:
-    """One user's history, as the generator sees it.
+    """The liked images of one user, encoded by the generator.
 
     Attributes:
         latents: normalised latents `(H, C, h, w)`.
@@ -53,10 +54,10 @@ class TextualInversion:
         self.steps, self.draws, self.learning_rate = steps, draws, learning_rate
 
     def __call__(self, users: Sequence[HistoryImages], captions: Block, seeds: Sequence[int]) -> Tensor:
-        """Learns every user's tokens, all users side by side.
+        """Learns the tokens of all users in one batch.
 
         Args:
-            users: their histories, U of them.
+            users: histories of U users.
             captions: encoded captions of the history's items.
             seeds: of each user's images, noise and timesteps.
 
@@ -64,7 +65,7 @@ class TextualInversion:
             `(U, n, D)`.
         """
         tokens = nn.Parameter(self.start(len(users)))
-        optimizer = torch.optim.Adam([tokens], lr=self.learning_rate)  # elementwise: users don't touch each other
+        optimizer = torch.optim.Adam([tokens], lr=self.learning_rate)  # elementwise: users are independent
         generators = [torch.Generator().manual_seed(seed) for seed in seeds]
         for _ in range(self.steps):
             batch = [self._draw(user, own) for user, own in zip(users, generators, strict=True)]
@@ -77,7 +78,7 @@ class TextualInversion:
         return tokens.detach()
 
     def start(self, users: int) -> Tensor:
-        """The word's embedding for every token of `users` users, `(users, n, D)`."""
+        """Returns the word's embedding for every token of `users` users, `(users, n, D)`."""
         encoded = self.generator.text_encoder.encode([self.word])
         return encoded.tokens[:, 1:2].repeat(users, self.tokens, 1)  # place 0 is the start of the text
 
@@ -89,17 +90,45 @@ class TextualInversion:
         return latents, user.captions[picks], noise, torch.randint(limit, (self.draws,), generator=generator)
 
 
+@dataclass(frozen=True)
+class InvertedTokens(TokenSource):
+    """Soft tokens that textual inversion learns from each user's liked images; kept in the cache: they take minutes.
+
+    Attributes:
+        word: every token starts from this word's embedding.
+        tokens: n, tokens a user.
+        steps: optimiser steps a user.
+        draws: noisy history images a step.
+        learning_rate: Adam's.
+    """
+
+    word: str = "style"
+    tokens: Count = 4
+    steps: Count = 50
+    draws: Count = 4
+    learning_rate: Positive = 0.05
+
+    def __call__(self, context: SourceContext) -> Tensor:
+        """Returns the learned tokens `(U, n, D)`."""
+        inversion = TextualInversion(
+            context.generator, self.word, self.tokens, self.steps, self.draws, self.learning_rate
+        )
+        scene = context.reader.scenario.scene_words
+        examples, identity = context.examples, f"{context.identity} {self!r}"
+        return invert_histories(inversion, examples, context.images, scene, context.cache, identity, context.seed)
+
+
 def invert_histories(
-    inversion: TextualInversion, examples: Sequence[Example], catalogue: ImageStore, scene_words: Sequence[str],
+    inversion: TextualInversion, examples: Sequence[Example], images: ImageStore, scene_words: Sequence[str],
     cache: Cache, identity: str, seed: int,
 ) -> Tensor:  # fmt: skip
-    """Learns tokens from the liked drawings of each example's history, on from what the cache holds.
+    """Returns tokens learned from the liked images of each example's history; chunks of users are cached.
 
     Args:
         inversion: learns.
         examples: one a user, U of them.
-        catalogue: the drawings.
-        scene_words: what every caption ends with.
+        images: the images of the items.
+        scene_words: appended to every caption.
         cache: keeps tokens between runs.
         identity: names everything else that decides the result.
         seed: of the draws, which depend on the user, too.
@@ -109,22 +138,22 @@ def invert_histories(
     """
     encode = inversion.generator.text_encoder.encode
 
-    def seen(example: Example) -> list[Item]:
-        return [item for item in example.liked if catalogue.has(item)]
+    def liked(example: Example) -> list[Item]:
+        return [item for item in example.liked if images.has(item)]
 
     def learn(part: Sequence[Example]) -> Tensor:
-        items = list({item.id: item for example in part for item in seen(example)}.values())
+        items = list({item.id: item for example in part for item in liked(example)}.values())
         row = {item.id: number for number, item in enumerate(items)}
         captions = encode([", ".join([item.title, *scene_words]) for item in items])
-        latents = inversion.generator.encode_images(catalogue.pixels(catalogue.rows(items)))
-        rows = [torch.tensor([row[item.id] for item in seen(example)]) for example in part]
+        latents = inversion.generator.encode_images(images.pixels(images.rows(items)))
+        rows = [torch.tensor([row[item.id] for item in liked(example)]) for example in part]
         histories = [HistoryImages(latents[own], own) for own in rows]
         return inversion(histories, captions, [stable_number("inversion", seed, e.profile) % 2**62 for e in part])
 
     chunks = [examples[start : start + CHUNK] for start in range(0, len(examples), CHUNK)]
     learned = []
     for part in track(chunks, description="Textual inversion"):
-        histories = {example.profile: [item.id for item in seen(example)] for example in part}
+        histories = {example.profile: [item.id for item in liked(example)] for example in part}
         key = Cache.key(kind="inversion", identity=identity, scene=list(scene_words), histories=histories)
         learned.append(cache.fetch(key, lambda part=part: {"tokens": learn(part)})["tokens"])
     return torch.cat(learned)

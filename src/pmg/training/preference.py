@@ -19,11 +19,10 @@ from pmg.models.diffusion.generator import Generator
 from pmg.models.diffusion.text_encoder import UnkeptTexts
 from pmg.models.language.language_model import LanguageModel
 from pmg.models.loading.compilation import uncompiled
-from pmg.models.preference.image_prompt import HistoryFeatures, ImagePromptEncoder
-from pmg.models.preference.preference_encoder import PreferenceEncoder
-from pmg.preferences.contexts import Contexts
+from pmg.models.preference.token_encoder import TokenEncoder
 from pmg.training.datamodule import Batch
 from pmg.training.ema import AveragedWeights
+from pmg.training.encoder_inputs import UserInputs
 from pmg.training.latents import Latents
 from pmg.training.objective import ImageOwner, ObjectiveTerm, SampleOutputs, StepOutputs
 from pmg.training.optim import OptimizerPartial, SchedulerPartial, configure_optimizers
@@ -139,7 +138,7 @@ class PreferenceTraining(pl.LightningModule):
     Args:
         encoder: the trainable part.
         frozen: language model and generator.
-        histories: of all users, training and validation: cached contexts, or features of the images.
+        histories: the encoder's inputs of all users, of training and validation.
         texts: encoded targets and keywords.
         terms: of the objective, by name; each is logged under its name.
         optimizer: makes the optimizer.
@@ -153,8 +152,8 @@ class PreferenceTraining(pl.LightningModule):
     """
 
     def __init__(
-        self, *, encoder: PreferenceEncoder | ImagePromptEncoder, frozen: FrozenModels,
-        histories: Contexts | HistoryFeatures, texts: EncodedTexts, terms: Mapping[str, ObjectiveTerm],
+        self, *, encoder: TokenEncoder, frozen: FrozenModels,
+        histories: UserInputs, texts: EncodedTexts, terms: Mapping[str, ObjectiveTerm],
         optimizer: OptimizerPartial, lr_scheduler: SchedulerPartial, snr_gamma: Positive | None = 5.0,
         ema_decay: Decay | None = None,
     ) -> None:  # fmt: skip

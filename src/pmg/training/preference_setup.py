@@ -11,11 +11,10 @@ from pmg.data.dataset import ImageStore
 from pmg.domain import Example, Keywords, require_positive
 from pmg.models.diffusion.generator import Generator
 from pmg.models.diffusion.text_encoder import UnkeptTexts
-from pmg.models.preference.image_prompt import HistoryFeatures, ImagePromptEncoder
-from pmg.models.preference.preference_encoder import PreferenceEncoder
-from pmg.preferences.contexts import Contexts
+from pmg.models.preference.token_encoder import TokenEncoder
 from pmg.preferences.reader import Readings
 from pmg.training.datamodule import RowsDataModule, ShuffledRows
+from pmg.training.encoder_inputs import UserInputs
 from pmg.training.latents import encode_drawings
 from pmg.training.preference import EncodedTexts, FrozenModels, PreferenceBatches, PreferenceTraining
 
@@ -26,7 +25,8 @@ def build_batches(
     train: Sequence[Example],
     validation: Sequence[Example],
     readings: Readings,
-    evidence: Contexts | HistoryFeatures,
+    keywords: Sequence[Keywords],
+    inputs: UserInputs,
     target_words: Mapping[str, Keywords],
     catalogue: ImageStore,
     generator: Generator,
@@ -43,7 +43,8 @@ def build_batches(
         train: training examples.
         validation: validation examples, of other users.
         readings: histories of both.
-        evidence: of all users; the rows of a batch are prepared one step ahead.
+        keywords: preference keywords, one a profile of `readings`.
+        inputs: of the encoder, one row a profile; the rows of a batch are prepared one step ahead.
         target_words: target keywords by concept.
         catalogue: the drawings.
         generator: encodes drawings and texts.
@@ -59,7 +60,7 @@ def build_batches(
     """
     require_positive(**{"objective.users_per_step": users_per_step})
     encode = generator.text_encoder.encode
-    texts = [str(words) for words in readings.keywords]
+    texts = [str(words) for words in keywords]
     known = encode(texts if keep else texts[:SAMPLE])
     captions = EncodedTexts(
         targets=encode([str(words) for words in target_words.values()]),
@@ -84,17 +85,17 @@ def build_batches(
     learners, others = (torch.tensor(sorted(set(readings.rows(names)))) for names in profiles)
     fixed = batches.fixed(others, users_per_step, seed)
     rows = ShuffledRows(
-        learners, users_per_step, seed, batches, batches.read, lambda batch: evidence.expect(batch["users"])
+        learners, users_per_step, seed, batches, batches.read, lambda batch: inputs.expect(batch["users"])
     )
     return RowsDataModule(rows, fixed), captions, known.tokens[known.mask]
 
 
 def build_module(
     frozen: FrozenModels,
-    histories: Contexts | HistoryFeatures,
+    inputs: UserInputs,
     texts: EncodedTexts,
     text_embeddings: Tensor,
-    encoder: Callable[..., PreferenceEncoder | ImagePromptEncoder],
+    encoder: Callable[..., TokenEncoder],
     module: Callable[..., PreferenceTraining],
     sample: int = SAMPLE,
 ) -> PreferenceTraining:
@@ -102,13 +103,13 @@ def build_module(
 
     Args:
         frozen: language model and generator.
-        histories: of all users, in the readings' order.
+        inputs: of the encoder, one row a profile of the readings.
         texts: encoded targets and keywords.
         text_embeddings: `(N, D)`, tokens of real keywords, which set the scale of soft tokens.
         encoder: makes the encoder.
         module: makes the module.
-        sample: users whose histories set the encoder's starting scale.
+        sample: users whose inputs set the encoder's starting scale.
     """
-    some = histories.select(range(min(sample, len(histories))))
+    some = inputs.select(range(min(sample, len(inputs))))
     built = encoder(language_model=frozen.language_model, text_embeddings=text_embeddings, sample=some)
-    return module(encoder=built.train(), frozen=frozen, histories=histories, texts=texts)
+    return module(encoder=built.train(), frozen=frozen, histories=inputs, texts=texts)

@@ -3,41 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
-from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
 from pmg.configuration.ranges import Count
 from pmg.models.preference.batch_norm import SharedBatchNorm1d
+from pmg.models.preference.token_encoder import TokenEncoder, UserFeatures
 from pmg.models.vision.scorer import Scorer
 
 
-@dataclass(frozen=True)
-class HistoryFeatures:
-    """What a scorer sees in the history images of `U` users.
-
-    Attributes:
-        vectors: means of each user's image vectors, `(U, F)`.
-    """
-
-    vectors: Tensor
-
-    def __len__(self) -> int:
-        return len(self.vectors)
-
-    def expect(self, rows: Tensor) -> None:
-        """Nothing: all are in memory."""
-
-    def select(self, rows: Sequence[int] | Tensor) -> HistoryFeatures:
-        """The chosen users, in that order."""
-        return HistoryFeatures(self.vectors[torch.as_tensor(rows, dtype=torch.long)])
-
-
 @torch.no_grad()
-def history_features(scorer: Scorer, histories: Sequence[Tensor], batch_size: int = 128) -> HistoryFeatures:
+def history_features(scorer: Scorer, histories: Sequence[Tensor], batch_size: int = 128) -> UserFeatures:
     """Means of the scorer's vectors of manner over each user's history images.
 
     Args:
@@ -47,10 +25,10 @@ def history_features(scorer: Scorer, histories: Sequence[Tensor], batch_size: in
     """
     images = torch.cat(list(histories))
     manner = torch.cat([scorer(part)[1] for part in images.split(batch_size)])
-    return HistoryFeatures(torch.stack([part.mean(0) for part in manner.split([len(h) for h in histories])]))
+    return UserFeatures(torch.stack([part.mean(0) for part in manner.split([len(h) for h in histories])]))
 
 
-class ImagePromptEncoder(ModelMixin, ConfigMixin):
+class ImagePromptEncoder(TokenEncoder):
     """One trained map from image features to tokens beside the text, as IP-Adapter's projection (Ye et al. 2023).
 
     It stands where PMG's `PreferenceEncoder` stands and is trained by the same objective, so that the two differ in
@@ -72,18 +50,18 @@ class ImagePromptEncoder(ModelMixin, ConfigMixin):
         self.register_buffer("output_mean", torch.zeros(text_width))
         self.register_buffer("output_std", torch.ones(text_width))
 
-    def states(self, _: nn.Module, features: HistoryFeatures) -> Tensor:
+    def states(self, _: nn.Module, features: UserFeatures) -> Tensor:
         """The features, `(B, 1, F)`: what the statistics are fitted to."""
         return features.vectors[:, None]
 
-    def forward(self, _: nn.Module, features: HistoryFeatures) -> Tensor:
+    def forward(self, _: nn.Module, features: UserFeatures) -> Tensor:
         """Returns tokens `(B, n, D)` of B users (in train mode at least 2); the language model is not asked."""
         mapped = self.map(self.standardize(features.vectors))
         return mapped.unflatten(1, (self.config.soft_tokens, -1)) * self.output_std + self.output_mean
 
     @torch.no_grad()
-    def encode(self, _: nn.Module, features: HistoryFeatures) -> Tensor:
-        """Tokens of any number of users, `(U, n, D)`, without gradients."""
+    def encode(self, _: nn.Module, features: UserFeatures, batch_size: int = 50) -> Tensor:
+        """Returns the tokens of any number of users, `(U, n, D)`, without gradients, in one batch."""
         return self(_, features)
 
     @torch.no_grad()
@@ -94,7 +72,7 @@ class ImagePromptEncoder(ModelMixin, ConfigMixin):
 
 
 def build_image_prompt(
-    language_model: nn.Module, text_embeddings: Tensor, sample: HistoryFeatures, soft_tokens: Count = 4
+    language_model: nn.Module, text_embeddings: Tensor, sample: UserFeatures, soft_tokens: Count = 4
 ) -> ImagePromptEncoder:
     """Makes an untrained encoder; takes what `build_preference_encoder` takes.
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
-from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
@@ -16,9 +15,10 @@ from pmg.models.language.language_model import LanguageModel
 from pmg.models.preference.batch_norm import SharedBatchNorm1d
 from pmg.models.preference.prefix import Prefix
 from pmg.models.preference.prefix_placement import PLACEMENTS
+from pmg.models.preference.token_encoder import TokenEncoder
 
 
-class PreferenceEncoder(ModelMixin, ConfigMixin):
+class PreferenceEncoder(TokenEncoder):
     """Multimodal tokens, a prefix and one linear map; all that PMG trains.
 
     The hidden states of a language model at one position are nearly the same for every user: a large common
@@ -89,12 +89,6 @@ class PreferenceEncoder(ModelMixin, ConfigMixin):
         states = self.states(language_model, context)
         standardized = self.standardize(states.flatten(1)).view_as(states)
         return self.map(standardized) * self.output_std + self.output_mean
-
-    @torch.no_grad()
-    def encode(self, language_model: LanguageModel, context: Context, batch_size: int = 50) -> Tensor:
-        """Returns the soft tokens of any number of users, `(U, n, text_width)`, without gradients, on the CPU."""
-        batches = torch.arange(len(context)).split(batch_size)
-        return torch.cat([self(language_model, context.select(users)).cpu() for users in batches])
 
     @torch.no_grad()
     def fit_statistics(self, states: Tensor) -> None:

@@ -1,0 +1,64 @@
+"""Base class of trainable encoders of soft tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from diffusers import ConfigMixin, ModelMixin
+from torch import Tensor
+
+from pmg.models.language.language_model import LanguageModel
+
+
+@dataclass(frozen=True)
+class UserFeatures:
+    """One feature vector for each of `U` users, in memory: the inputs of encoders that read no history.
+
+    Attributes:
+        vectors: features `(U, F)`.
+    """
+
+    vectors: Tensor
+
+    def __len__(self) -> int:
+        return len(self.vectors)
+
+    def expect(self, rows: Tensor) -> None:
+        """Does nothing: all rows are in memory."""
+
+    def select(self, rows: Sequence[int] | Tensor) -> UserFeatures:
+        """Returns the features of the chosen users, in that order."""
+        return UserFeatures(self.vectors[torch.as_tensor(rows, dtype=torch.long)])
+
+
+class TokenEncoder(ModelMixin, ConfigMixin):
+    """A trainable module from encoder inputs to soft tokens; ``pmg-train`` trains any of them alike.
+
+    A subclass decorates its constructor with diffusers' ``register_to_config`` and implements `forward`. An encoder
+    that standardises over users implements `states` and `fit_statistics`, too.
+    """
+
+    def forward(self, language_model: LanguageModel, inputs: Any) -> Tensor:
+        """Returns the soft tokens `(B, n, D)` of B users, differentiable in the encoder's parameters.
+
+        Args:
+            language_model: frozen; an argument, so that checkpoints hold trained weights alone.
+            inputs: of B users, as the `pmg.training.encoder_inputs.EncoderInputs` of the same config selects them.
+        """
+        raise NotImplementedError
+
+    @torch.no_grad()
+    def encode(self, language_model: LanguageModel, inputs: Any, batch_size: int = 50) -> Tensor:
+        """Returns the soft tokens of any number of users, `(U, n, D)`, without gradients, on the CPU."""
+        batches = torch.arange(len(inputs)).split(batch_size)
+        return torch.cat([self(language_model, inputs.select(users)).cpu() for users in batches])
+
+    def states(self, language_model: LanguageModel, inputs: Any) -> Tensor:
+        """Returns what `fit_statistics` takes, `(B, …)`; nothing by default."""
+        return torch.zeros(len(inputs), 0)
+
+    def fit_statistics(self, states: Tensor) -> None:
+        """Fits statistics to the `states` of training users, before and after training; does nothing by default."""

@@ -1,0 +1,127 @@
+"""Preference sources: what is used of a user, as keywords or as soft tokens.
+
+A source is a node of ``conf/preference``; a method names the sources that it uses::
+
+    preference: {counting: {_target_: pmg.preferences.keyword_sources.CountedKeywords}}
+    method: {mine: {words: counting}}
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from torch import Tensor
+
+from pmg.cache import Cache
+from pmg.configuration.identity import Values
+from pmg.data.dataset import ImageStore
+from pmg.domain import Example, Keywords
+from pmg.models.diffusion.generator import Generator
+from pmg.preferences.keyword_decoding import Decoding
+from pmg.preferences.reader import Reader, Readings
+
+
+@dataclass(frozen=True)
+class Requirements:
+    """What has to be there before a source is called.
+
+    Attributes:
+        labels: labels of each example; a data set without them is refused.
+        decodings: decode the likes while histories are prefilled, so that `Readings.keywords` has their results.
+        dislikes: decode the dislikes, likewise for `Readings.negative`.
+    """
+
+    labels: tuple[str, ...] = ()
+    decodings: tuple[Decoding, ...] = ()
+    dislikes: tuple[Decoding, ...] = ()
+
+
+@dataclass(frozen=True)
+class SourceContext:
+    """The users of a generation, and the frozen models that may be used on them.
+
+    Attributes:
+        examples: one of each of `U` profiles, in the order of `readings.profiles`.
+        images: the images of the data set's items.
+        readings: prefilled histories and decoded keywords.
+        reader: the language model, the scenario and the budget of keywords.
+        generator: the frozen generator.
+        cache: keeps results that take minutes between runs.
+        identity: names the data, the generator and the text encoder in keys of `cache`.
+        seed: of the run.
+        folders: this machine's folders by the names that stand for them in a run's config, e.g. ``<assets_dir>``.
+    """
+
+    examples: Sequence[Example]
+    images: ImageStore
+    readings: Readings
+    reader: Reader
+    generator: Generator
+    cache: Cache
+    identity: str
+    seed: int
+    folders: Mapping[str, str]
+
+
+class PreferenceSource(ABC):
+    """Base of `KeywordSource` and `TokenSource`; only the sources that a method uses are built, checked and called.
+
+    An argument called ``run`` names the folder of a ``pmg-train`` run: in the identity of a generation the values
+    that decided that run replace the folder.
+
+    Attributes:
+        kind: of what it gives.
+    """
+
+    kind: ClassVar[Literal["keywords", "tokens"]]
+
+    @property
+    def requires(self) -> Requirements:
+        """What has to be there before the source is called; nothing by default."""
+        return Requirements()
+
+    @property
+    def identity(self) -> str:
+        """What decides the result beside the arguments, e.g. the checksum of trained weights; nothing by default.
+
+        Read after `check`. Images of a run whose identity differs are never mixed.
+        """
+        return ""
+
+    def check(self, key: str, config: Values) -> None:  # noqa: B027 - optional
+        """Checks, before data and models are loaded, that the source can be used; does nothing by default.
+
+        Args:
+            key: of the source in the config, for messages, e.g. ``preference.soft``.
+            config: the command's values by dotted key, with ``<name>`` for folders of this machine.
+
+        Raises:
+            PmgError: the source can't be used; names the key and the way out.
+        """
+
+    @abstractmethod
+    def __call__(self, context: SourceContext) -> Sequence[Keywords] | Tensor:
+        """Returns one row for each of the `U` profiles, in the order of the readings."""
+
+
+class KeywordSource(PreferenceSource):
+    """A source of keywords: a method shows them to the generator, scores candidates by them, or guides away."""
+
+    kind = "keywords"
+
+    @abstractmethod
+    def __call__(self, context: SourceContext) -> Sequence[Keywords]:
+        """Returns the keywords of each of the `U` profiles, in the order of the readings."""
+
+
+class TokenSource(PreferenceSource):
+    """A source of soft tokens, which the generator reads behind the encoded text."""
+
+    kind = "tokens"
+
+    @abstractmethod
+    def __call__(self, context: SourceContext) -> Tensor:
+        """Returns the soft tokens of all profiles, `(U, n, D)`, D the width of the generator's text encoder."""

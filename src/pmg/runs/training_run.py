@@ -1,0 +1,104 @@
+"""A finished ``pmg-train`` run as other commands use it: its config, and its trained encoder's checksum."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from pmg.cache import atomic_write_json
+from pmg.configuration.identity import Role, Values, find_role, format_differences
+from pmg.configuration.instantiate import nearest
+from pmg.domain import PmgError
+from pmg.runs.run_folder import SIGNATURE, WEIGHTS, read_portable
+
+ENCODER = "encoder"  # the folder of the trained weights in that of their run
+
+
+@dataclass(frozen=True)
+class TrainingRun:
+    """A completed training run whose weights are intact.
+
+    Attributes:
+        folder: of the run.
+        config: of the run, with ``<name>`` for the folders of its machine.
+        identity: the values that decided its result, by dotted key.
+        weights: checksum of the trained encoder.
+    """
+
+    folder: Path
+    config: Mapping[str, Any]
+    identity: Values
+    weights: str
+
+    @classmethod
+    def open(cls, folder: str | Path) -> TrainingRun:
+        """Reads a run.
+
+        Raises:
+            PmgError: there is no such run, it did not complete, or its encoder is damaged.
+        """
+        config, metrics = read_portable(folder, "train")
+        return cls(Path(folder), config, metrics.get("identity") or {}, read_signature(Path(folder)))
+
+    def check_same(self, config: Values, groups: Sequence[str]) -> None:
+        """Checks that the values of some groups are those of this training, except the dtype of frozen weights.
+
+        Args:
+            config: the other command's values, by dotted key.
+            groups: dotted keys, e.g. ``data`` or ``encoder.language_model``.
+
+        Raises:
+            PmgError: names the keys whose values differ, or a group that the config doesn't have.
+        """
+        for group in groups:
+            if not any(_is_below(key, (group,)) for key in config):
+                raise PmgError(f"no config group '{group}'{nearest(group, {key.partition('.')[0] for key in config})}")
+        trained, own = _deciding(self.identity, groups), _deciding(config, groups)
+        keys = dict.fromkeys([*trained, *own])
+        differ = {key: (trained.get(key), own.get(key)) for key in keys if trained.get(key) != own.get(key)}
+        if differ:
+            raise PmgError(f"{self.folder} was trained with other values: {format_differences(differ)}. Train again")
+
+
+def _deciding(values: Values, groups: Sequence[str]) -> dict[str, Any]:
+    """Returns the values of some groups that decide a training's result."""
+    return {
+        key: value
+        for key, value in values.items()
+        if _is_below(key, groups)
+        and value is not None
+        and not key.endswith(".dtype")
+        and find_role("train", key) is Role.RESULT
+    }
+
+
+def _is_below(key: str, groups: Sequence[str]) -> bool:
+    """Whether a dotted key is one of `groups`, or below one."""
+    return any(f"{key}.".startswith(f"{group}.") for group in groups)
+
+
+def sign_encoder(folder: Path) -> None:
+    """Writes the checksum of a run's trained encoder beside its weights."""
+    weights = (folder / SIGNATURE).with_name(WEIGHTS)
+    atomic_write_json(folder / SIGNATURE, {WEIGHTS: sha256(weights.read_bytes()).hexdigest()})
+
+
+def read_signature(folder: Path) -> str:
+    """Returns the checksum that `sign_encoder` wrote, after comparing it with the weights.
+
+    Raises:
+        PmgError: a file is missing or damaged.
+    """
+    path = folder / SIGNATURE
+    try:
+        signed = json.loads(path.read_text())[WEIGHTS]
+        intact = signed == sha256(path.with_name(WEIGHTS).read_bytes()).hexdigest()
+    except (OSError, ValueError, KeyError):
+        intact = False
+    if not intact:
+        raise PmgError(f"{path.parent} is damaged or not complete: run the same pmg-train command in another run_dir")
+    return str(signed)
