@@ -30,7 +30,7 @@ from pmg.preferences.reader import Reader, Readings
 from pmg.preferences.scenarios import verbalize_history
 from pmg.training.datamodule import RowsDataModule
 from pmg.training.preference import FrozenModels, PreferenceTraining
-from pmg.training.preference_setup import build_batches, build_module
+from pmg.training.preference_setup import build_batches, build_module, encode_texts, list_samples
 
 TINY = ("encoder=tiny", "text_encoder=tiny", "generator=tiny", "scorer=tiny")
 
@@ -179,10 +179,13 @@ def build_training(study: Study) -> Training:
     examples = [*train, *validation]
     readings = study.read(examples)
     targets = reader.describe([example.target for example in examples])
-    batches, texts, text_embeddings = build_batches(
-        train, validation, readings, readings.keywords(study.decoding), readings.context, targets,
-        study.data.images, study.generator,
-        instantiate(cfg.objective.batches), cfg.objective.users_per_step, 0, taste_label=study.data.taste_label,
+    texts, text_embeddings = encode_texts(
+        readings.keywords(study.decoding), list(targets.values()), study.generator.text_encoder
+    )
+    batches = build_batches(
+        list_samples(train, validation, readings, list(targets), study.data.taste_label), readings.context,
+        study.data.images, study.generator, instantiate(cfg.objective.batches),
+        users_per_step=cfg.objective.users_per_step, seed=0,
     )  # fmt: skip
     module = build_module(
         FrozenModels(reader.language_model, study.generator), readings.context, texts, text_embeddings,

@@ -13,7 +13,7 @@ from pmg.preferences.reader import Reader
 from pmg.training.objective import Denoise
 from pmg.training.optim import adamw, one_cycle
 from pmg.training.preference import FrozenModels, PreferenceBatches, PreferenceTraining
-from pmg.training.preference_setup import build_batches, build_module
+from pmg.training.preference_setup import build_batches, build_module, encode_texts, list_samples
 
 
 @pytest.fixture(scope="session")
@@ -42,21 +42,10 @@ def training(emoji, scenario, generator, tmp_path):
         words = reader.describe([example.target for example in (*train, *validation)])
         drop = {"target": 0.1, "keywords": 0.3, "soft": 0.0} if drop is None else drop
         collate = partial(PreferenceBatches, draws=2, drop=drop)
-        batches, texts, embeddings = build_batches(
-            train,
-            validation,
-            readings,
-            readings.keywords(Choose()),
-            readings.context,
-            words,
-            emoji.images,
-            generator,
-            collate,
-            4,
-            0,
-            keep=keep,
-            taste_label=emoji.taste_label,
-        )
+        keywords = readings.keywords(Choose())
+        texts, embeddings = encode_texts(keywords, list(words.values()), generator.text_encoder, keep)
+        samples = list_samples(train, validation, readings, list(words), emoji.taste_label)
+        batches = build_batches(samples, readings.context, emoji.images, generator, collate, users_per_step=4, seed=0)
         encoder = partial(
             build_preference_encoder, words="favourite style", soft_tokens=2, prefix_length=2, placement=placement
         )

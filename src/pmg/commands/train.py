@@ -40,7 +40,7 @@ def train(cfg: DictConfig, run: Run) -> float | None:
     from pmg.models.loading.compilation import compile_models
     from pmg.models.loading.device import to_device
     from pmg.training.preference import FrozenModels
-    from pmg.training.preference_setup import build_batches, build_module
+    from pmg.training.preference_setup import build_batches, build_module, encode_texts, list_samples
 
     encoder = instantiate(cfg.encoder.preference_encoder)
     if cfg.init_from:
@@ -53,13 +53,16 @@ def train(cfg: DictConfig, run: Run) -> float | None:
         with run.ledger.phase("read histories"):
             decoding = instantiate(cfg.decoding)
             readings = reader.read([*train, *validation], looks, [decoding])
-            captions = reader.describe([example.target for example in (*train, *validation)])
+            targets = reader.describe([example.target for example in (*train, *validation)])
         inputs = instantiate(cfg.encoder.inputs)(readings, [*train, *validation], data.images)
         with run.ledger.phase("encode catalogue"):
-            batches, texts, text_embeddings = build_batches(
-                train, validation, readings, readings.keywords(decoding), inputs, captions, data.images, generator,
-                instantiate(cfg.objective.batches), cfg.objective.users_per_step, cfg.seed or 0,
-                latents_place(cfg), cfg.keep_contexts, data.taste_label,
+            texts, text_embeddings = encode_texts(
+                readings.keywords(decoding), list(targets.values()), generator.text_encoder, cfg.keep_contexts
+            )
+            batches = build_batches(
+                list_samples(train, validation, readings, list(targets), data.taste_label), inputs, data.images,
+                generator, instantiate(cfg.objective.batches), users_per_step=cfg.objective.users_per_step,
+                seed=cfg.seed or 0, latents_place=latents_place(cfg, data),
             )  # fmt: skip
         module = build_module(
             FrozenModels(reader.language_model, generator), inputs, texts, text_embeddings, encoder,

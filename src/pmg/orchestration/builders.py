@@ -79,10 +79,12 @@ def _identity(cfg: DictConfig) -> dict[str, Any]:
     return {name: value for name, value in to_plain(cfg.encoder.language_model).items() if name != "cache_dir"}
 
 
-def latents_place(cfg: DictConfig) -> str | None:
-    """Where the latents of this data's drawings are kept beside others, where they are."""
+def latents_place(cfg: DictConfig, data: Dataset) -> str | None:
+    """Returns where the latents of this data set's images are kept, by generator and content; None: in memory."""
     home = cfg.paths.latents_dir
-    return None if home is None else f"{home}/{hash_groups(cfg, 'data', 'generator')}"
+    if home is None:
+        return None
+    return f"{home}/{Cache.key(config=hash_groups(cfg, 'data', 'generator'), data=data.identity)}"
 
 
 def build_trainer(cfg: DictConfig, run: Run) -> Trainer:

@@ -1,16 +1,17 @@
-"""Builds a preference training: what it looks at again and again is encoded once, drawings and texts."""
+"""Builds a preference training: its samples, texts and images are encoded once, before the first step."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from pmg.data.dataset import ImageStore
-from pmg.domain import Example, Keywords, require_positive
+from pmg.domain import Example, Item, Keywords, require_positive
 from pmg.models.diffusion.generator import Generator
-from pmg.models.diffusion.text_encoder import UnkeptTexts
+from pmg.models.diffusion.text_encoder import TextEncoder, UnkeptTexts
 from pmg.models.preference.token_encoder import TokenEncoder
 from pmg.preferences.reader import Readings
 from pmg.training.datamodule import RowsDataModule, ShuffledRows
@@ -21,93 +22,121 @@ from pmg.training.preference import EncodedTexts, FrozenModels, PreferenceBatche
 SAMPLE = 50  # users who set the scales that an encoder starts with
 
 
-def build_batches(
-    train: Sequence[Example],
-    validation: Sequence[Example],
-    readings: Readings,
-    keywords: Sequence[Keywords],
-    inputs: UserInputs,
-    target_words: Mapping[str, Keywords],
-    catalogue: ImageStore,
-    generator: Generator,
-    collate: Callable[..., PreferenceBatches],
-    users_per_step: int,
-    seed: int,
-    latents_place: str | None = None,
-    keep: bool = True,
+@dataclass(frozen=True)
+class TrainingSamples:
+    """The samples of a training's users: one for each image that is a truth of theirs.
+
+    Attributes:
+        truths: the different items whose images are denoised.
+        pairs: for each profile pairs of an item's place in `truths` and of its target's row in the target texts.
+        tastes: for each profile the name of its taste.
+        train: rows of the profiles that train, sorted, int64 `(U,)`.
+        validation: rows of the profiles that validate, sorted, int64 `(V,)`.
+    """
+
+    truths: list[Item]
+    pairs: list[list[tuple[int, int]]]
+    tastes: list[str]
+    train: Tensor
+    validation: Tensor
+
+
+def list_samples(
+    train: Sequence[Example], validation: Sequence[Example], readings: Readings, concepts: Sequence[str],
     taste_label: str | None = None,
-) -> tuple[RowsDataModule, EncodedTexts, Tensor]:
-    """Encodes what training looks at again and again, once: drawings and texts.
+) -> TrainingSamples:  # fmt: skip
+    """Returns the samples of all users.
 
     Args:
         train: training examples.
         validation: validation examples, of other users.
         readings: histories of both.
-        keywords: preference keywords, one a profile of `readings`.
-        inputs: of the encoder, one row a profile; the rows of a batch are prepared one step ahead.
-        target_words: target keywords by concept.
-        catalogue: the drawings.
-        generator: encodes drawings and texts.
-        collate: makes the batches; given questions, latents and the number of timesteps.
+        concepts: of the targets, in the order of the target texts.
+        taste_label: name of the examples' label that holds a user's taste; None: each user has a taste of their own.
+    """
+    examples = [*train, *validation]
+    truths = list({item.id: item for example in examples for item in example.truth}.values())
+    place = {item.id: number for number, item in enumerate(truths)}
+    concept = {name: row for row, name in enumerate(concepts)}
+    pairs: list[list[tuple[int, int]]] = [[] for _ in readings.profiles]
+    tastes = [""] * len(pairs)
+    for row, example in zip(readings.rows([example.profile for example in examples]), examples, strict=True):
+        pairs[row] += [(place[item.id], concept[example.target.concept]) for item in example.truth]
+        tastes[row] = example.labels[taste_label] if taste_label else example.user
+    profiles = ([example.profile for example in split] for split in (train, validation))
+    rows = [torch.tensor(sorted(set(readings.rows(names)))) for names in profiles]
+    return TrainingSamples(truths, pairs, tastes, *rows)
+
+
+def encode_texts(
+    keywords: Sequence[Keywords], targets: Sequence[Keywords], text_encoder: TextEncoder, keep: bool = True
+) -> tuple[EncodedTexts, Tensor]:
+    """Encodes all texts of a training.
+
+    Args:
+        keywords: preference keywords, one a profile.
+        targets: target keywords, one a concept.
+        text_encoder: frozen.
+        keep: whether encoded keywords stay in memory; else each is encoded when a batch needs it.
+
+    Returns:
+        The texts, and tokens `(N, D)` of the keywords of all profiles, or of some, which set the scale of soft tokens.
+    """
+    texts = [str(words) for words in keywords]
+    encoded = text_encoder.encode(texts if keep else texts[:SAMPLE])
+    whole = EncodedTexts(
+        targets=text_encoder.encode([str(words) for words in targets]),
+        keywords=encoded if keep else UnkeptTexts(text_encoder, texts),
+        empty=text_encoder.encode([""]),
+    )
+    return whole, encoded.tokens[encoded.mask]
+
+
+def build_batches(
+    samples: TrainingSamples, inputs: UserInputs, images: ImageStore, generator: Generator,
+    collate: Callable[..., PreferenceBatches], *, users_per_step: int, seed: int, latents_place: str | None = None,
+) -> RowsDataModule:  # fmt: skip
+    """Encodes the truths' images and returns the batches of training and validation.
+
+    Args:
+        samples: of all users.
+        inputs: of the encoder, one row a profile; prepared a batch ahead.
+        images: of the data set.
+        generator: encodes images.
+        collate: makes the batches from samples, tastes, latents, their shape and the number of timesteps.
         users_per_step: users a batch.
         seed: of the batches.
         latents_place: where latents are kept for this and later runs, see `store_latents`; None: in memory.
-        keep: whether encoded keywords stay in memory; else each is encoded when a batch needs it.
-        taste_label: name of the examples' label that holds a user's taste; None: each user has a taste of their own.
 
-    Returns:
-        The batches, the encoded texts, and tokens `(N, D)` of the keywords of all profiles, or of some.
+    Raises:
+        PmgError: `users_per_step` is below 1.
     """
     require_positive(**{"objective.users_per_step": users_per_step})
-    encode = generator.text_encoder.encode
-    texts = [str(words) for words in keywords]
-    known = encode(texts if keep else texts[:SAMPLE])
-    captions = EncodedTexts(
-        targets=encode([str(words) for words in target_words.values()]),
-        keywords=known if keep else UnkeptTexts(generator.text_encoder, texts),
-        empty=encode([""]),
-    )
-    concept = {name: row for row, name in enumerate(target_words)}
-    samples: list[list[tuple[int, int]]] = [[] for _ in readings.profiles]
-    tastes = [""] * len(samples)
-    examples = [*train, *validation]
-    truths = list({item.id: item for example in examples for item in example.truth}.values())
-    drawn = {item.id: row for row, item in enumerate(truths)}
-    for row, example in zip(readings.rows([example.profile for example in examples]), examples, strict=True):
-        samples[row] += [(drawn[item.id], concept[example.target.concept]) for item in example.truth]
-        tastes[row] = example.labels[taste_label] if taste_label else example.user
-    timesteps = generator.noise_scheduler.config.num_train_timesteps
-    latents = encode_drawings(generator, catalogue, truths, latents_place)
     batches = collate(
-        samples=samples, tastes=tastes, latents=latents, shape=generator.latent_shape, timesteps=timesteps
-    )
-    profiles = ([example.profile for example in split] for split in (train, validation))
-    learners, others = (torch.tensor(sorted(set(readings.rows(names)))) for names in profiles)
-    fixed = batches.fixed(others, users_per_step, seed)
+        samples=samples.pairs, tastes=samples.tastes,
+        latents=encode_drawings(generator, images, samples.truths, latents_place), shape=generator.latent_shape,
+        timesteps=generator.noise_scheduler.config.num_train_timesteps,
+    )  # fmt: skip
+    fixed = batches.fixed(samples.validation, users_per_step, seed)
     rows = ShuffledRows(
-        learners, users_per_step, seed, batches, batches.read, lambda batch: inputs.expect(batch["users"])
+        samples.train, users_per_step, seed, batches, batches.read, lambda batch: inputs.expect(batch["users"])
     )
-    return RowsDataModule(rows, fixed), captions, known.tokens[known.mask]
+    return RowsDataModule(rows, fixed)
 
 
 def build_module(
-    frozen: FrozenModels,
-    inputs: UserInputs,
-    texts: EncodedTexts,
-    text_embeddings: Tensor,
-    encoder: Callable[..., TokenEncoder],
-    module: Callable[..., PreferenceTraining],
-    sample: int = SAMPLE,
-) -> PreferenceTraining:
-    """Makes the untrained encoder and the module around it.
+    frozen: FrozenModels, inputs: UserInputs, texts: EncodedTexts, text_embeddings: Tensor,
+    encoder: Callable[..., TokenEncoder], module: Callable[..., PreferenceTraining], *, sample: int = SAMPLE,
+) -> PreferenceTraining:  # fmt: skip
+    """Builds the untrained encoder and the module around it.
 
     Args:
         frozen: language model and generator.
         inputs: of the encoder, one row a profile of the readings.
         texts: encoded targets and keywords.
         text_embeddings: `(N, D)`, tokens of real keywords, which set the scale of soft tokens.
-        encoder: makes the encoder.
-        module: makes the module.
+        encoder: builds the encoder.
+        module: builds the module.
         sample: users whose inputs set the encoder's starting scale.
     """
     some = inputs.select(range(min(sample, len(inputs))))
