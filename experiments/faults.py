@@ -65,7 +65,7 @@ def kills_table(kills: pd.DataFrame) -> str:
 
 def faults_table(faults: Sequence[dict[str, Any]]) -> str:
     """One row a fault."""
-    said = [row["said"] or "nothing: it helped itself" for row in faults]
+    said = [row["said"] if row["code"] else "nothing: it helped itself" for row in faults]
     rows = [
         (row["fault"], row["command"], line, "equal" if row["equal"] else "**differs**")
         for row, line in zip(faults, said, strict=True)

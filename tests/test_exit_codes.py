@@ -23,6 +23,11 @@ def test_the_folder_that_takes_no_more_is_named(tmp_path, number, remedy):
     )
 
 
+def test_a_copy_that_fails_names_the_folder_of_its_target(tmp_path):
+    error = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/copied", None, str(tmp_path / "train" / "last.ckpt"))
+    assert lines(error, tmp_path).startswith(f"can't write into {tmp_path / 'train'}: No space left on device")
+
+
 @pytest.mark.parametrize(
     "error",
     [

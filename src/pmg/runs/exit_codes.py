@@ -43,7 +43,7 @@ def _unwritable(error: BaseException) -> tuple[str, str] | None:
 def _written_folder(error: BaseException, folder: Path) -> Path:
     """Returns the folder of the error's file, or the folder with the least free space that a run writes into."""
     if isinstance(error, OSError) and error.filename:
-        return Path(os.fsdecode(error.filename)).parent
+        return Path(os.fsdecode(error.filename2 or error.filename)).parent  # a copy's target comes second
     places = [place for place in (folder, Path(tempfile.gettempdir())) if place.exists()]
     return min(places, key=lambda place: shutil.disk_usage(place).free, default=folder)
 
