@@ -10,9 +10,9 @@ from omegaconf import OmegaConf
 from plugins import write_plugin
 from pmg.commands.export import body
 from pmg.configuration import targets
-from pmg.configuration.instantiate import to_plain
+from pmg.configuration.instantiate import built_class, to_plain
 from pmg.domain import PmgError
-from pmg.generation.export import place_weights, to_index, write_index
+from pmg.generation.export import name_encoder, place_weights, to_index, write_index
 from pmg.generation.pipeline_card import write_pipeline_card
 from pmg.generation.serialization import INDEX, PARTS, SECTIONS, read_index
 from pmg.models.preference.preference_encoder import PreferenceEncoder
@@ -77,6 +77,11 @@ def test_a_plug_ins_component_is_exported_where_the_command_names_the_plug_in(co
     targets.allow_plugin("pmg_test_plugin")
     nodes = place_weights(tmp_path, to_index(parts_of(cfg)), {"<assets_dir>": cfg.paths.assets_dir}, copy_all=False)
     assert nodes["decoding"] == {"_class_name": "pmg_test_plugin.LastOptions", "count": 2}
+    encoder = name_encoder(built_class({"_target_": "pmg_test_plugin.Encoder"}))
+    assert encoder == {"preference_encoder": {"_class_name": "pmg_test_plugin.Encoder"}}
+    assert name_encoder(PreferenceEncoder) == {}
+    nodes |= encoder
+    write_index(tmp_path, nodes)
     ledger = {"trainable_parameters": 1, "seconds": {"train": 1}}
     metrics = {"ledger": ledger, "hardware": {"processor": "x"}, "seed": 0, "metrics": {}}
     write_pipeline_card(tmp_path, "Title", "apache-2.0", nodes, metrics, None)

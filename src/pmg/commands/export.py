@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pmg.configuration.instantiate import to_plain
+from pmg.configuration.instantiate import built_class, to_plain
 from pmg.domain import PmgError
 from pmg.orchestration.launcher import launch
 from pmg.orchestration.run import Run
@@ -19,7 +19,7 @@ INPUTS = "pmg.training.encoder_inputs.HistoryContexts"
 
 def body(cfg: DictConfig, run: Run) -> float | None:
     """Makes a pipeline folder of a training run."""
-    from pmg.generation.export import load_encoder, place_weights, to_index, write_index
+    from pmg.generation.export import load_encoder, name_encoder, place_weights, to_index, write_index
     from pmg.generation.pipeline_card import write_pipeline_card
     from pmg.generation.serialization import ENCODER, INDEX, PARTS, SECTIONS
     from pmg.generation.weight_locations import ASSETS, CACHE
@@ -27,8 +27,9 @@ def body(cfg: DictConfig, run: Run) -> float | None:
     trained, metrics = _trained(cfg)
     homes = {name: trained.encoder if name in trained.encoder else trained for name in PARTS}
     homes |= dict.fromkeys(SECTIONS, cfg)  # a training's config has no settings of the generation
-    nodes = to_index({name: to_plain(home[name]) for name, home in homes.items()})
-    encoder = load_encoder(Path(cfg.train_run, "encoder"), cfg.half)
+    kind = built_class(trained.encoder.preference_encoder)
+    nodes = to_index({name: to_plain(home[name]) for name, home in homes.items()}) | name_encoder(kind)
+    encoder = load_encoder(Path(cfg.train_run, "encoder"), kind, cfg.half)
     run.begin()
     folder = Path(cfg.folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -57,7 +58,10 @@ def _trained(cfg: DictConfig) -> tuple[DictConfig, dict[str, Any]]:
             raise PmgError(f"{key} is not set: name a folder, e.g. {key}={example}")
     trained, metrics = read_finished(cfg.train_run, "train")
     if trained.encoder.inputs["_target_"] != INPUTS:
-        raise PmgError(f"{cfg.train_run} trained an encoder of images; pmg-export takes one that reads text")
+        other = trained.encoder.inputs["_target_"]
+        raise PmgError(
+            f"train_run={cfg.train_run}: its encoder reads {other}. Name a run whose encoder reads {INPUTS}."
+        )
     return trained, metrics
 
 

@@ -8,13 +8,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from diffusers import ModelMixin
+
 from pmg import __version__
 from pmg.cache import atomic_write_json
 from pmg.configuration.instantiate import find_assets
 from pmg.configuration.targets import allowed_plugins, is_reserved
 from pmg.domain import PmgError
 from pmg.generation.components import CLASS, COMPONENTS, ComponentReader
-from pmg.generation.serialization import INDEX, PARTS, PIPELINE, SECTIONS, read_nodes
+from pmg.generation.serialization import ENCODER, INDEX, PARTS, PIPELINE, SECTIONS, read_nodes
 from pmg.generation.weight_locations import CACHE, HERE, Locations
 from pmg.models.loading.weight_sources import load_frozen, resolve_source
 from pmg.models.preference.preference_encoder import PreferenceEncoder
@@ -120,15 +122,22 @@ def write_index(folder: Path, nodes: Mapping[str, Any]) -> None:
     atomic_write_json(folder / INDEX, {CLASS: PIPELINE, "_pmg_version": __version__, **nodes})
 
 
-def load_encoder(trained: Path, half: bool) -> PreferenceEncoder:
-    """Loads the trained encoder as it is exported: in float32 or float16, without its folder's name.
+def load_encoder(trained: Path, kind: type[ModelMixin], half: bool) -> ModelMixin:
+    """Loads the trained weights, as they are or in float16.
 
-    Raises:
-        PmgError: it is damaged or missing.
+    Args:
+        trained: folder of the weights.
+        kind: class of the encoder.
+        half: whether they become float16.
     """
-    encoder = load_frozen(PreferenceEncoder, trained)
-    encoder.register_to_config(_name_or_path="")
+    encoder = load_frozen(kind, trained)
+    encoder.register_to_config(_name_or_path="")  # the folder that it came from is this machine's
     return encoder.half() if half else encoder
+
+
+def name_encoder(kind: type[ModelMixin]) -> dict[str, Any]:
+    """Returns the node of an index that names the class of the trained encoder; none for pmg's, the default."""
+    return {} if kind is PreferenceEncoder else {ENCODER: {CLASS: f"{kind.__module__}.{kind.__qualname__}"}}
 
 
 def _copy(source: str, target: Path) -> str:

@@ -76,8 +76,8 @@ class PersonalizedPipeline:
 
         Args:
             source: its folder, or its id on the hub.
-            device: where the models stand; ``auto``: on a GPU where there is one.
-            cache_dir: where unpacked weights lie; by default ``PMG_CACHE``, else ``outputs/cache``.
+            device: of the models; ``auto``: a GPU where there is one.
+            cache_dir: of unpacked weights; by default ``PMG_CACHE``, else ``outputs/cache``.
             trust: modules whose classes the folder may name, e.g. ``["my_module"]``; their code runs.
 
         Raises:
@@ -114,7 +114,7 @@ class PersonalizedPipeline:
             generator: draws the noise's seeds; None: torch's own.
 
         Raises:
-            PmgError: there is nothing to read, an item lacks what the scenario tells of it, or alpha is out of range.
+            PmgError: there is nothing to read, an item lacks what the scenario's line names, or alpha is out of range.
         """
         if alpha is not None and not 0 <= alpha <= 1:
             raise PmgError(f"alpha must be in [0, 1], got {alpha}")
