@@ -109,7 +109,7 @@ def _read(
             readings = reader.read(examples, looks, needed.decodings, needed.dislikes)
             targets = reader.describe([example.target for example in examples])
         with run.ledger.phase("build preferences"):
-            context = build_context(cfg, data.images, examples, reader, readings, generator)
+            context = build_context(cfg, data, examples, reader, readings, generator)
             preferences = build_preferences(sources, context)
     avoided = negative_prompt(reader.scenario.negative_prompt)
     return RequestBuilder(targets, instantiate(cfg.balance.alpha_rule), cfg.seed or 0, avoided), preferences

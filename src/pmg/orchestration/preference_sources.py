@@ -13,7 +13,7 @@ from pmg.domain import Example, PmgError
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-    from pmg.data.dataset import ImageStore
+    from pmg.data.dataset import Dataset
     from pmg.generation.requests import Method, Preference
     from pmg.models.diffusion.generator import Generator
     from pmg.preferences.reader import Reader, Readings
@@ -120,14 +120,14 @@ def gather_requirements(sources: Mapping[str, PreferenceSource]) -> Requirements
 
 
 def build_context(
-    cfg: DictConfig, images: ImageStore, examples: Sequence[Example], reader: Reader, readings: Readings,
+    cfg: DictConfig, data: Dataset, examples: Sequence[Example], reader: Reader, readings: Readings,
     generator: Generator,
 ) -> SourceContext:  # fmt: skip
     """Returns what the sources get.
 
     Args:
         cfg: of the command.
-        images: the images of the data set's items.
+        data: holds the items' images.
         examples: of all users; the first of each profile is taken.
         reader: with the language model.
         readings: of all profiles.
@@ -138,12 +138,12 @@ def build_context(
     first = {example.profile: example for example in reversed(examples)}
     return SourceContext(
         examples=[first[profile] for profile in readings.profiles],
-        images=images,
+        images=data.images,
         readings=readings,
         reader=reader,
         generator=generator,
         cache=Cache(f"{cfg.paths.cache_dir}/preference"),
-        identity=hash_groups(cfg, "data", "generator", "text_encoder", "seed"),
+        identity=Cache.key(config=hash_groups(cfg, "data", "generator", "text_encoder", "seed"), data=data.identity),
         seed=cfg.seed or 0,
         folders={f"<{name}>": str(folder) for name, folder in cfg.paths.items() if folder},
     )
