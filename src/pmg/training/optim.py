@@ -85,7 +85,8 @@ def constant(optimizer: Optimizer, *, total_steps: int, warmup_steps: CountOrZer
         total_steps: not used.
         warmup_steps: steps in which the rate rises.
     """
-    return get_constant_schedule_with_warmup(optimizer, warmup_steps)
+    schedule: LRScheduler = get_constant_schedule_with_warmup(optimizer, warmup_steps)
+    return schedule
 
 
 def cosine(optimizer: Optimizer, *, total_steps: int, warmup: Share = 0.05) -> LRScheduler:
@@ -96,7 +97,8 @@ def cosine(optimizer: Optimizer, *, total_steps: int, warmup: Share = 0.05) -> L
         total_steps: of the training.
         warmup: share of the steps in which the rate rises.
     """
-    return get_cosine_schedule_with_warmup(optimizer, round(total_steps * warmup), total_steps)
+    schedule: LRScheduler = get_cosine_schedule_with_warmup(optimizer, round(total_steps * warmup), total_steps)
+    return schedule
 
 
 def warmup_stable_decay(
@@ -113,4 +115,7 @@ def warmup_stable_decay(
         decay: share of the steps in which it falls.
     """
     rising, falling = max(1, round(total_steps * warmup)), round(total_steps * decay)
-    return get_wsd_schedule(optimizer, rising, falling, num_stable_steps=total_steps - rising - falling)
+    schedule: LRScheduler = get_wsd_schedule(
+        optimizer, rising, falling, num_stable_steps=total_steps - rising - falling
+    )
+    return schedule

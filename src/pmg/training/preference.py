@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
+from operator import add
 
 import pytorch_lightning as pl
 import torch
@@ -207,7 +209,7 @@ class PreferenceTraining(pl.LightningModule):
         """Returns the weighted sum of the terms' means, a scalar; logs it and each of its terms."""
         outputs = self.step_outputs(batch)
         means = {name: term(outputs).mean() for name, term in self.terms.items()}
-        total = sum(term.weight * means[name] for name, term in self.terms.items())
+        total = reduce(add, (term.weight * means[name] for name, term in self.terms.items()))
         named = {f"{stage}/{name}": mean for name, mean in means.items()}
         self.log_dict(named, prog_bar=True, batch_size=outputs.samples, sync_dist=True)
         self.log(f"{stage}/total", total, batch_size=outputs.samples, sync_dist=True)
