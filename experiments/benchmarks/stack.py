@@ -25,7 +25,6 @@ from pmg.models.preference.preference_encoder import PreferenceEncoder
 from pmg.orchestration.builders import build_captions, build_examples, reading
 from pmg.orchestration.run import Run
 from pmg.preferences.keyword_decoding import Decoding
-from pmg.preferences.keywords import NO_WORDS
 from pmg.preferences.reader import Reader, Readings
 from pmg.preferences.scenarios import verbalize_history
 from pmg.training.datamodule import RowsDataModule
@@ -206,7 +205,7 @@ def build_requests(study: Study, examples: Sequence[Example]) -> list[Request]:
     soft = _encoder(study, readings).encode(study.reader.language_model, readings.context)
     rows, keywords = readings.rows([example.profile for example in examples]), readings.keywords(study.decoding)
     return [
-        Request(targets[example.target.concept], keywords[row], True, soft[row], seed, NO_WORDS)
+        Request(targets[example.target.concept], keywords[row], True, soft[row], seed)
         for seed, (row, example) in enumerate(zip(rows, examples, strict=True))
     ]
 

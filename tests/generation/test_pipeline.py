@@ -43,7 +43,8 @@ def pipeline(build):
 
 def request(seed=0, words=("flat", "no outline"), show=True, soft=True, target="red apple", negative=(), alpha=0.5):
     tokens = torch.randn(2, 32, generator=torch.Generator().manual_seed(seed)) if soft else None
-    return Request(Keywords((target, "fruit")), Keywords(words), show, tokens, seed, Keywords(tuple(negative)), alpha)
+    blocks = Keywords((target, "fruit")), Keywords(words), show, tokens, seed
+    return Request(*blocks, negative=Keywords(tuple(negative)), alpha=alpha)
 
 
 def test_batch_equals_loop(pipeline):
@@ -180,8 +181,8 @@ def study(emoji, build, tmp_path):
             RecordWriter(tmp_path / "study"),
             dict.fromkeys(("keywords", "truth", "dislikes", "soft"), "a"),
         )
-        hashes = hashes or {"config": "a"}
-        return StudyGenerator(build(scales), builder, preferences, writer, 3, hashes, sources), examples
+        options = {"batch_size": 3, "hashes": hashes or {"config": "a"}, "sources": sources}
+        return StudyGenerator(build(scales), builder, preferences, writer, **options), examples
 
     return again, tmp_path / "study"
 

@@ -11,7 +11,7 @@ from pmg.cache import Cache, NoCache, open_cache
 from pmg.domain import PmgError
 from pmg.models.language.context import Context
 from pmg.models.loading.tiny_models import tiny_language_model
-from pmg.preferences.contexts import KeptContexts, UnkeptContexts
+from pmg.preferences.contexts import CachedContexts, LazyContexts
 
 TEXTS = ["a red apple", "dog", "a rocket that flies to the moon", "two cats"]
 CHUNKS = [TEXTS[:3], TEXTS[3:]]
@@ -23,7 +23,7 @@ def kept(language_model, cache):
         key = Cache.key(texts=texts)
         tensors = cache.fetch(key, lambda texts=texts: language_model.prefill(texts).to_tensors())
         entries.append((cache.lazy(key, tensors), len(texts)))
-    return KeptContexts(entries)
+    return CachedContexts(entries)
 
 
 @pytest.mark.parametrize("place", ["folder", "store", "nowhere"])
@@ -33,7 +33,7 @@ def test_histories_are_the_same_wherever_they_are(place, tmp_path):
         NoCache() if place == "nowhere" else open_cache(str(tmp_path) if place == "folder" else "memory://contexts")
     )
     found = kept(language_model, cache)
-    again = UnkeptContexts.concatenate([UnkeptContexts(language_model, texts) for texts in CHUNKS])
+    again = LazyContexts.concatenate([LazyContexts(language_model, texts) for texts in CHUNKS])
     whole = language_model.prefill(TEXTS)
     assert len(found) == len(again) == len(TEXTS)
     for rows in ([3, 0, 0], torch.tensor([2]), range(4)):
@@ -51,24 +51,24 @@ def test_a_batch_over_several_entries_gives_the_states_of_a_loop(tmp_path):
     torch.testing.assert_close(together, torch.cat(one_by_one), rtol=1e-5, atol=1e-5)
 
 
-def test_what_is_expected_comes_gathered_and_gives_the_same_states(tmp_path):
+def test_prefetched_rows_are_gathered_and_gives_the_same_states(tmp_path):
     language_model = tiny_language_model()
     contexts, embeds = kept(language_model, Cache(tmp_path)), torch.randn(2, language_model.width)
     rows = torch.tensor([3, 1, 2])
     expected = language_model.soft_states(contexts.select(rows), embeds)
-    contexts.expect(rows)
-    contexts.expect(torch.tensor([0, 1]))
+    contexts.prefetch(rows)
+    contexts.prefetch(torch.tensor([0, 1]))
     found = contexts.select(rows)
     assert len(found.gathered) == language_model.layers
     assert torch.equal(language_model.soft_states(found, embeds), expected)
     assert contexts.select(rows).gathered is None
 
 
-def test_what_is_expected_and_never_selected_is_forgotten(tmp_path):
+def test_prefetched_rows_that_are_never_selected_are_dropped(tmp_path):
     contexts = kept(tiny_language_model(), Cache(tmp_path))
     for row in range(4):
-        contexts.expect(torch.tensor([row]))
-    assert list(contexts.expected) == [(2,), (3,)]
+        contexts.prefetch(torch.tensor([row]))
+    assert list(contexts.pending) == [(2,), (3,)]
 
 
 def resident_mib():
@@ -86,7 +86,7 @@ def test_what_nobody_asks_for_takes_no_memory(tmp_path):
         cache.save(f"0{number}", tensors)
     del tensors
     before = resident_mib()
-    contexts = KeptContexts([(cache.lazy(f"0{number}", cache.load(f"0{number}")), 4) for number in range(4)])
+    contexts = CachedContexts([(cache.lazy(f"0{number}", cache.load(f"0{number}")), 4) for number in range(4)])
     for row in range(len(contexts)):
         chosen = contexts.select([row])
         assert float(chosen.keys[0].sum() + chosen.values[0].sum()) == 4 * size

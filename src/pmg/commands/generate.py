@@ -78,15 +78,9 @@ def _generate(
     run.begin()
     writer = RecordWriter(run.folder)
     study = StudyGenerator(
-        pipeline,
-        builder,
-        preferences,
-        writer,
-        cfg.sampling.batch_size,
-        hashes,
-        hash_sources(cfg, sources),
-        own_shard(cfg),
-    )
+        pipeline, builder, preferences, writer, batch_size=cfg.sampling.batch_size, hashes=hashes,
+        sources=hash_sources(cfg, sources), shard=own_shard(cfg),
+    )  # fmt: skip
     with run.ledger.phase("generate"):
         try:
             study.run(examples, methods)

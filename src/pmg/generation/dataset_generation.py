@@ -72,7 +72,7 @@ class StudyGenerator:
 
     def __init__(
         self, pipeline: Pipeline, builder: RequestBuilder, preferences: Mapping[str, Preference],
-        writer: RecordWriter, batch_size: int, hashes: Mapping[str, str], sources: Mapping[str, str],
+        writer: RecordWriter, *, batch_size: int, hashes: Mapping[str, str], sources: Mapping[str, str],
         shard: Shard = WHOLE,
     ) -> None:  # fmt: skip
         require_positive(**{"sampling.batch_size": batch_size})

@@ -21,7 +21,7 @@ from pmg.generation.requests import Request
 from pmg.generation.serialization import ENCODER, read_index
 from pmg.models.loading.device import emulates_bfloat16, to_device
 from pmg.models.loading.weight_sources import load_frozen
-from pmg.models.preference.preference_encoder import PreferenceEncoder
+from pmg.models.preference.token_encoder import TokenEncoder
 from pmg.preferences.captioning import Captioner, Pixels, caption_items, from_picture, to_picture
 from pmg.preferences.keyword_budget import Budget
 from pmg.preferences.keyword_decoding import Decoding
@@ -58,7 +58,7 @@ class PersonalizedPipeline:
     """
 
     def __init__(
-        self, reader: Reader, captioner: Captioner, decoding: Decoding, encoder: PreferenceEncoder,
+        self, reader: Reader, captioner: Captioner, decoding: Decoding, encoder: TokenEncoder,
         pipeline: Pipeline, alpha_rule: AlphaRule,
     ) -> None:  # fmt: skip
         self.reader, self.captioner, self.decoding, self.encoder = reader, captioner, decoding, encoder
@@ -141,7 +141,8 @@ class PersonalizedPipeline:
         (against,), (keywords,) = readings.negative(self.decoding), readings.keywords(self.decoding)
         avoided = join_words(negative_prompt(self.reader.scenario.negative_prompt), against)
         share = self.alpha_rule(keywords, len(behaviors)) if alpha is None else alpha
-        return Request(words, keywords, True, tokens, 0, self.reader.budget.fit(avoided), share)
+        negative = self.reader.budget.fit(avoided)
+        return Request(words, keywords, True, tokens, 0, negative=negative, alpha=share)
 
     def draw(self, requests: Sequence[Request]) -> Output:
         """Draws requests that `read` made, all in one batch."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import Tensor
 
@@ -78,8 +78,8 @@ class Request:
     show_words: bool
     soft: Tensor | None
     seed: int
-    negative: Keywords = NO_WORDS
-    alpha: float = 0.5
+    negative: Keywords = field(default=NO_WORDS, kw_only=True)
+    alpha: float = field(default=0.5, kw_only=True)
 
     @property
     def share(self) -> float:

@@ -15,10 +15,10 @@ from pmg.models.language.language_model import LanguageModel
 AHEAD = 2  # batches that are prefetched at a time
 
 
-class KeptContexts:
+class CachedContexts:
     """Contexts in cache entries, which are loaded for each batch, so that memory doesn't grow with users.
 
-    `expect` prefetches a batch in a thread during the step before.
+    `prefetch` prefetches a batch in a thread during the step before.
 
     Args:
         entries: for each, the loader of its tensors (of `Context.to_tensors`), and its number of histories.
@@ -28,22 +28,22 @@ class KeptContexts:
         self.entries = list(entries)
         self.places = [(entry, row) for entry, (_, size) in enumerate(entries) for row in range(size)]
         self.thread = ThreadPoolExecutor(1, "contexts")
-        self.expected: dict[tuple[int, ...], Future[Context]] = {}
+        self.pending: dict[tuple[int, ...], Future[Context]] = {}
 
     def __len__(self) -> int:
         return len(self.places)
 
-    def expect(self, rows: Tensor) -> None:
+    def prefetch(self, rows: Tensor) -> None:
         """Prefetches rows `(B,)`; at most `AHEAD` batches are held until they are selected."""
         wanted = tuple(rows.tolist())
-        while len(self.expected) >= AHEAD:
-            del self.expected[next(iter(self.expected))]
-        self.expected[wanted] = self.thread.submit(lambda: self._look_up(wanted).prefetched())
+        while len(self.pending) >= AHEAD:
+            del self.pending[next(iter(self.pending))]
+        self.pending[wanted] = self.thread.submit(lambda: self._look_up(wanted).prefetched())
 
     def select(self, rows: Sequence[int] | Tensor) -> Context:
         """Returns the contexts of rows, in that order."""
         wanted = tuple(torch.as_tensor(rows).tolist())
-        coming = self.expected.pop(wanted, None)
+        coming = self.pending.pop(wanted, None)
         return coming.result() if coming else self._look_up(wanted)
 
     def _look_up(self, rows: Sequence[int]) -> Context:
@@ -55,12 +55,12 @@ class KeptContexts:
         return Context.concatenate([Context.from_tensors(found[entry], [row]) for entry, row in places])
 
     @classmethod
-    def concatenate(cls, parts: Sequence[KeptContexts]) -> KeptContexts:
+    def concatenate(cls, parts: Sequence[CachedContexts]) -> CachedContexts:
         """Returns the histories of all parts in one object."""
         return cls([entry for part in parts for entry in part.entries])
 
 
-class UnkeptContexts:
+class LazyContexts:
     """Contexts that are recomputed for each batch, for more users than memory or disks have room for.
 
     A context of a large model takes longer to load than to compute (docs/scaling.md has the numbers).
@@ -76,7 +76,7 @@ class UnkeptContexts:
     def __len__(self) -> int:
         return len(self.texts)
 
-    def expect(self, rows: Tensor) -> None:
+    def prefetch(self, rows: Tensor) -> None:
         """Does nothing: computing a context would compete with the step before."""
 
     def select(self, rows: Sequence[int] | Tensor) -> Context:
@@ -86,10 +86,10 @@ class UnkeptContexts:
             return self.language_model.prefill(chosen)
 
     @classmethod
-    def concatenate(cls, parts: Sequence[UnkeptContexts]) -> UnkeptContexts:
+    def concatenate(cls, parts: Sequence[LazyContexts]) -> LazyContexts:
         """Returns the histories of all parts in one object."""
         return cls(parts[0].language_model, [text for part in parts for text in part.texts])
 
 
-Contexts = KeptContexts | UnkeptContexts
+Contexts = CachedContexts | LazyContexts
 """The contexts of all users of a run; `select` returns those of a batch."""

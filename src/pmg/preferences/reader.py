@@ -15,7 +15,7 @@ from pmg.cache import Cache
 from pmg.domain import Example, Item, Keywords
 from pmg.models.language.context import Context
 from pmg.models.language.language_model import LanguageModel
-from pmg.preferences.contexts import Contexts, KeptContexts, UnkeptContexts
+from pmg.preferences.contexts import CachedContexts, Contexts, LazyContexts
 from pmg.preferences.keyword_budget import Budget
 from pmg.preferences.keyword_decoding import Decoding
 from pmg.preferences.keywords import ASKED, USED, target_keywords, without
@@ -109,14 +109,14 @@ class Reader:
 
     def _contexts(self, texts: list[str]) -> Contexts:
         if not self.keep:
-            return UnkeptContexts(self.language_model, texts)
+            return LazyContexts(self.language_model, texts)
 
         def compute() -> dict:
             return self.language_model.prefill(texts).to_tensors()
 
         key = Cache.key(kind="contexts, user by user", model=self.identity, texts=texts)
         tensors = self.cache.fetch(key, compute)
-        return KeptContexts([(self.cache.lazy(key, tensors), len(texts))])
+        return CachedContexts([(self.cache.lazy(key, tensors), len(texts))])
 
     def _decode(self, decoding: Decoding, texts: list[str], context: Callable[[], Context]) -> list[Keywords]:
         """Returns the keywords of texts; `context` gives their prefill where the cache doesn't hold them."""

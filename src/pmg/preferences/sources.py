@@ -39,7 +39,7 @@ class Requirements:
     dislikes: tuple[Decoding, ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SourceContext:
     """The users of a generation, and the frozen models that may be used on them.
 

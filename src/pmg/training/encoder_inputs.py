@@ -24,7 +24,7 @@ class UserInputs(Protocol):
         """Returns U."""
         ...
 
-    def expect(self, rows: Tensor) -> None:
+    def prefetch(self, rows: Tensor) -> None:
         """Prepares the rows `(B,)` that will be selected soon; may do nothing."""
         ...
 

@@ -119,7 +119,7 @@ def build_batches(
     )  # fmt: skip
     fixed = batches.fixed(samples.validation, users_per_step, seed)
     rows = ShuffledRows(
-        samples.train, users_per_step, seed, batches, batches.read, lambda batch: inputs.expect(batch["users"])
+        samples.train, users_per_step, seed, batches, batches.read, lambda batch: inputs.prefetch(batch["users"])
     )
     return RowsDataModule(rows, fixed)
 

@@ -26,7 +26,7 @@ class UserFeatures:
     def __len__(self) -> int:
         return len(self.vectors)
 
-    def expect(self, rows: Tensor) -> None:
+    def prefetch(self, rows: Tensor) -> None:
         """Does nothing: all rows are in memory."""
 
     def select(self, rows: Sequence[int] | Tensor) -> UserFeatures:
