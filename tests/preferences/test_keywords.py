@@ -96,7 +96,7 @@ def test_the_best_come_first_and_of_equals_the_earlier():
 
 def test_target_keywords_keep_the_likeliest_of_the_items_own(language_model):
     items = [Item("a", "a", "red apple", keywords=("fruit", "red", "food", "red")), Item("b", "b", "dog")]
-    apple, dog = target_keywords(language_model, items, SCENARIO, asked=3, used=2)
+    apple, dog = target_keywords(language_model, items, SCENARIO, ranked=3, kept=2)
     context = language_model.prefill(["A sticker of: red apple"])
     options = ["fruit", "red", "food"]
     scores = language_model.score_shared_options(context, "\nIt shows:", [f" {word}" for word in options])[0]
@@ -108,7 +108,7 @@ def test_target_keywords_keep_the_likeliest_of_the_items_own(language_model):
 
 def test_keywords_beyond_those_asked_are_not_used(language_model):
     items = [Item("a", "a", "cat", keywords=("pet", "ghost", "heart"))]
-    (words,) = target_keywords(language_model, items, replace(SCENARIO, scene_words=()), asked=1, used=5)
+    (words,) = target_keywords(language_model, items, replace(SCENARIO, scene_words=()), ranked=1, kept=5)
     assert words.words == ("cat", "pet")
 
 

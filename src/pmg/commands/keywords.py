@@ -1,4 +1,4 @@
-"""``pmg-keywords``: reads real users' histories and measures what their keywords foresee."""
+"""``pmg-keywords``: measures how well keywords of real users' earlier likes predict their later ones."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @tracked
 def body(cfg: DictConfig, run: Run) -> float | None:
-    """Reads real users' histories and measures what their keywords foresee."""
+    """Measures how well keywords of real users' earlier likes predict their later ones."""
     from rich.console import Console
 
     from pmg.data.interactions import cut_later
@@ -62,7 +62,7 @@ def body(cfg: DictConfig, run: Run) -> float | None:
 
 
 def _vocabulary(cfg: DictConfig) -> Sequence[str]:
-    """The options of the attribute that is compared."""
+    """Returns the options of the attribute that is compared."""
     attributes = instantiate(cfg.scenario).attributes
     if cfg.attribute not in attributes or not attributes[cfg.attribute].options:
         hint = nearest(cfg.attribute, attributes)
@@ -71,7 +71,7 @@ def _vocabulary(cfg: DictConfig) -> Sequence[str]:
 
 
 def popular(data: Dataset, examples: Sequence[Example], vocabulary: Sequence[str]) -> dict[str, Keywords]:
-    """The words that training users' likes carry most often, the same for everybody."""
+    """Returns the most frequent words of training users' likes, the same for every user."""
     from pmg.evaluation.faithfulness import count_words
 
     counts = count_words([item for timeline in data.timelines("train") for item in timeline.liked], vocabulary)
@@ -80,7 +80,7 @@ def popular(data: Dataset, examples: Sequence[Example], vocabulary: Sequence[str
 
 
 def read(cfg: DictConfig, run: Run, examples: Sequence[Example]) -> Mapping[str, Mapping[str, Keywords]]:
-    """Each user's keywords, counted and by the language model."""
+    """Returns each user's keywords, counted and by the language model."""
     from pmg.preferences.captioning import caption_items
     from pmg.preferences.keyword_counting import count_keywords
 

@@ -20,7 +20,7 @@ from pmg.preferences.keywords import NO_WORDS
 
 
 def mismatch(users: Mapping[str, str], seed: int) -> dict[str, str]:
-    """Another user's profile for each profile, from a random cycle through all of them.
+    """Returns another user's profile for each profile, from a random cycle through all of them.
 
     Args:
         users: each profile's user.
@@ -41,7 +41,7 @@ def mismatch(users: Mapping[str, str], seed: int) -> dict[str, str]:
 
 
 def list_arms(methods: Mapping[str, Method]) -> Iterator[tuple[str, Method, Control]]:
-    """Every method with its controls; where no user's preference is used there is nothing to mismatch."""
+    """Yields every method with its controls; a method without preference has no mismatched control."""
     for name, method in methods.items():
         yield name, method, "own"
         if method.personal and method.mismatch:
@@ -49,12 +49,12 @@ def list_arms(methods: Mapping[str, Method]) -> Iterator[tuple[str, Method, Cont
 
 
 def list_keys(examples: Sequence[Example], methods: Mapping[str, Method], seed: int) -> list[Key]:
-    """The records of a study, in the order in which one process makes them."""
+    """Returns the keys of the records of a study, in the order in which one process writes them."""
     return [Key(e.id, name, control, seed) for name, _, control in list_arms(methods) for e in examples]
 
 
 class StudyGenerator:
-    """Runs methods over examples and writes what comes out; a second call makes only what is missing.
+    """Generates the images of methods for examples and writes them; a second call generates only missing ones.
 
     Args:
         pipeline: makes images.
@@ -82,7 +82,7 @@ class StudyGenerator:
         self.made = 0
 
     def run(self, examples: Sequence[Example], methods: Mapping[str, Method]) -> None:
-        """Makes every method's images, own preference first, then the mismatched user's."""
+        """Generates every method's images, own preference first, then the mismatched user's."""
         arms = list(list_arms(methods))
         batches = [examples[start : start + self.batch_size] for start in range(0, len(examples), self.batch_size)]
         for name, method, _ in arms:
@@ -121,7 +121,7 @@ class StudyGenerator:
         self.made += len(missing)
 
     def _how(self, request: Request, generated: Generated, row: int) -> dict[str, Any]:
-        """What a record says about the request and its candidates."""
+        """Returns the fields of a record that describe the request and its candidates."""
         candidates = generated.candidates[row]
         shown = request.words if request.show_words else NO_WORDS
         avoided = request.negative if self.pipeline.scales.negative else NO_WORDS
@@ -138,7 +138,7 @@ class StudyGenerator:
 
 
 def trade_off(candidates: Sequence[Candidate]) -> dict[str, Any]:
-    """The candidates' Pareto front and hypervolume, for a record; empty where nothing was preferred."""
+    """Returns the candidates' Pareto front and hypervolume, for a record; empty without preference scores."""
     points = [(c.preference, c.accuracy) for c in candidates if c.preference is not None]
     if not points:
         return {}

@@ -1,4 +1,4 @@
-"""What several commands build from their config, the same way each time."""
+"""Builders that several commands share: examples, captions, reader, trainer."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Encoder = TypeVar("Encoder", bound="ModelMixin")
 
 
 def build_examples(cfg: Mapping[str, Any] | DictConfig, data: Dataset, split: str) -> list[Example]:
-    """The examples of a split that this config uses.
+    """Returns the examples of a split that this config uses.
 
     Raises:
         PmgError: a number is below 1, `unseen` names no taste, or leaves no training users.
@@ -45,7 +45,7 @@ def build_examples(cfg: Mapping[str, Any] | DictConfig, data: Dataset, split: st
 
 
 def build_captions(cfg: DictConfig, run: Run, data: Dataset, examples: Sequence[Example]) -> dict[str, str]:
-    """What the items of the examples' histories look like, by id, in the words of `cfg.captioner`."""
+    """Returns captions of the items in the examples' histories, by id, from `cfg.captioner`."""
     from pmg.preferences.captioning import caption_items
 
     catalogue = data.images
@@ -75,7 +75,7 @@ def reading(cfg: DictConfig, run: Run, text_encoder: TextEncoder) -> Iterator[Re
 
 
 def _identity(cfg: DictConfig) -> dict[str, Any]:
-    """The language model's config without the folder that it is unpacked into."""
+    """Returns the language model's config without the folder that it is unpacked into."""
     return {name: value for name, value in to_plain(cfg.encoder.language_model).items() if name != "cache_dir"}
 
 
@@ -88,13 +88,13 @@ def latents_place(cfg: DictConfig, data: Dataset) -> str | None:
 
 
 def build_trainer(cfg: DictConfig, run: Run) -> Trainer:
-    """The Lightning trainer with its callbacks and the run's trackers."""
+    """Returns the Lightning trainer with its callbacks and the run's trackers."""
     from pmg.training.callbacks import Signature, StopBetweenSteps
 
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # its tips and its list of absent devices
     warnings.filterwarnings("ignore", message=".*treespec, LeafSpec.*")  # Lightning's own use of torch
     warnings.filterwarnings("ignore", message=".*overridden `transfer_batch_to_device`.*")  # on purpose
-    warnings.filterwarnings("ignore", message=".*exists and is not empty.*")  # a run that goes on
+    warnings.filterwarnings("ignore", message=".*exists and is not empty.*")  # a resumed run
 
     callbacks = [*instantiate_all(cfg.callbacks), Signature(identify(cfg, run.command))]
     trainer = instantiate(cfg.trainer, callbacks=callbacks, logger=run.tracking.trackers or False)
@@ -103,7 +103,7 @@ def build_trainer(cfg: DictConfig, run: Run) -> Trainer:
 
 
 def fit(cfg: DictConfig, run: Run, module: LightningModule, batches: LightningDataModule) -> Trainer:
-    """Trains, on from the run folder's last checkpoint where there is one.
+    """Trains a module, resumed from the run folder's last checkpoint if there is one.
 
     Raises:
         PmgError: the checkpoint is damaged or belongs to another config.
@@ -122,7 +122,7 @@ def fit(cfg: DictConfig, run: Run, module: LightningModule, batches: LightningDa
 
 
 def start_from(build: Callable[..., Encoder], folder: str) -> Callable[..., Encoder]:
-    """Makes what builds an encoder give it the weights that another run trained.
+    """Returns a builder of encoders whose initial weights another run trained.
 
     Args:
         build: of an encoder with new weights.

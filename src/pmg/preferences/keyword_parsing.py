@@ -1,4 +1,4 @@
-"""Reads a list of keywords out of what a language model wrote."""
+"""Parses lists of keywords in generated text."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ WRAPPING = " \t\"'`*_“”‘’„«»‹›「」『』()[]<>"
 
 
 def parse_list(text: str, max_words: int = 4, cut: bool = False) -> tuple[str, ...]:
-    """Repairs a list: numbering, bullets, quotes, line breaks, introductions and trailing chatter go.
+    """Returns the keywords of a list, without numbering, bullets, quotes, introduction and trailing sentences.
 
-    Hyphens, digits and words of any script stay.
+    Hyphens, digits and words of any script are kept.
 
     Args:
-        text: a list with commas, one keyword a line, or numbered; words around it are chatter.
-        max_words: longer pieces are chatter.
+        text: a list with commas, one keyword a line, or numbered; sentences around it are ignored.
+        max_words: longest keyword, in words; longer pieces are ignored.
         cut: whether the text was cut off at its longest, so that its last piece may be half a word.
 
     Returns:
@@ -38,7 +38,7 @@ def parse_list(text: str, max_words: int = 4, cut: bool = False) -> tuple[str, .
 
 
 def _pieces(text: str) -> Iterator[str]:
-    """Pieces of all lines that belong to the list."""
+    """Yields the pieces of all lines that belong to the list."""
     before = None  # the form of the last line that gave something
     for line in text.splitlines():
         if not line.strip():
@@ -56,14 +56,14 @@ def _pieces(text: str) -> Iterator[str]:
 
 
 def _form(line: str) -> str:
-    """How a line lists: with a ``bullet``, ``inline`` with separators, or ``bare`` (one keyword)."""
+    """Returns the form of a line: with a ``bullet``, ``inline`` with separators, or ``bare`` (one keyword)."""
     if BULLET.match(line):
         return "bullet"
     return "inline" if SEPARATORS.search(line) else "bare"
 
 
 def _split(line: str) -> tuple[list[str], bool]:
-    """Keywords of one line, and whether a sentence follows them: the list is over."""
+    """Returns the keywords of one line, and whether a sentence follows them, which ends the list."""
     pieces: list[str] = []
     line = INTRODUCTION.sub("", BULLET.sub("", line, count=1), count=1)
     for raw in SEPARATORS.split(line):
@@ -77,7 +77,7 @@ def _split(line: str) -> tuple[list[str], bool]:
 
 
 def _first_sentence(text: str) -> tuple[str, str]:
-    """Text up to its first full stop that is not an abbreviation's, and what follows it."""
+    """Returns the text up to its first full stop that is not an abbreviation's, and what follows it."""
     for match in SENTENCE_END.finditer(text):
         if not ABBREVIATION.search(text[: match.start()]):
             return text[: match.start()], text[match.end() :]

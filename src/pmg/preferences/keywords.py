@@ -1,4 +1,4 @@
-"""Explicit keywords: ranking, merging, and what a target shows."""
+"""Explicit keywords: ranking, merging, and target keywords."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from pmg.models.language.language_model import LanguageModel
 from pmg.models.language.option_scoring import Question
 from pmg.preferences.scenarios import Attribute, Scenario
 
-LIMIT = 8  # keywords that tell a taste, in the paper's merge step
-ASKED, USED = 10, 5  # keywords of a target that are ranked, and that are kept
+LIMIT = 8  # merged keywords of a user, as in the paper
+RANKED, KEPT = 10, 5  # keywords of a target that are ranked, and that are kept
 NO_WORDS = Keywords(())
 
 
 def scored(keywords: Keywords) -> list[tuple[str, float]]:
-    """Words with their scores; 0 where there are none."""
+    """Returns words with their scores; 0 where there are none."""
     scores = keywords.scores or (0.0,) * len(keywords.words)
     return list(zip(keywords.words, scores, strict=True))
 
@@ -32,16 +32,16 @@ def join_words(*parts: Keywords) -> Keywords:
 
 
 def rank(words: Sequence[str], scores: Sequence[float], count: int) -> Keywords:
-    """The best `count` words, best first; of equals the earlier."""
+    """Returns the `count` words with the highest scores, highest first; of equals the earlier."""
     best = sorted(zip(words, scores, strict=True), key=lambda pair: -pair[1])[:count]
     return Keywords(tuple(word for word, _ in best), tuple(float(score) for _, score in best))
 
 
 def merge_keywords(groups: Sequence[Keywords], limit: int = LIMIT) -> Keywords:
-    """Merges each attribute's answers, in turn: the best of each, then the second of each, and so on.
+    """Merges the keywords of all attributes in turns: the best of each, then the second of each, and so on.
 
     A word counts once, whatever its case: an attribute whose next word was given already gives the one after it.
-    Within a turn words stand in the order of the attributes; where a turn has more words than there is room for,
+    Within a turn words are in the order of the attributes; where a turn has more words than there is room for,
     those with the best scores stay.
 
     Args:
@@ -59,7 +59,7 @@ def merge_keywords(groups: Sequence[Keywords], limit: int = LIMIT) -> Keywords:
 
 
 def _next(queue: deque[tuple[str, float]], seen: set[str]) -> tuple[str, float] | None:
-    """Takes the first word that was not seen, and notes it."""
+    """Removes and returns the first word that is not in `seen`, and adds it there."""
     while queue:
         pair = queue.popleft()
         if pair[0].casefold() not in seen:
@@ -69,7 +69,7 @@ def _next(queue: deque[tuple[str, float]], seen: set[str]) -> tuple[str, float] 
 
 
 def without(keywords: Keywords, others: Collection[str]) -> Keywords:
-    """Leaves out the words that `others` hold too, whatever their case: what is liked is no dislike."""
+    """Returns the keywords that are not among `others`, whatever their case: what is liked is no dislike."""
     taken = {word.casefold() for word in others}
     kept = [(word, score) for word, score in scored(keywords) if word.casefold() not in taken]
     return Keywords(tuple(word for word, _ in kept), tuple(score for _, score in kept))
@@ -78,7 +78,7 @@ def without(keywords: Keywords, others: Collection[str]) -> Keywords:
 def attribute_scores(
     language_model: LanguageModel, context: Context, attributes: Mapping[str, Attribute]
 ) -> dict[str, Tensor]:
-    """Log-probability of every option of every attribute, in one pass over the histories.
+    """Returns the log-probability of every option of every attribute, in one pass over the histories.
 
     Returns:
         For each attribute float32 `(B, n_options)`, in the order of its options.
@@ -98,34 +98,34 @@ def attribute_scores(
 
 
 def ask_options(prompt: str, words: Sequence[str]) -> Question:
-    """A question whose options are `words`, each behind a space."""
+    """Returns a question whose options are `words`, each after a space."""
     return Question(prompt, tuple(f" {word}" for word in words))
 
 
 def target_keywords(
-    language_model: LanguageModel, items: Sequence[Item], scenario: Scenario, asked: int = ASKED, used: int = USED
+    language_model: LanguageModel, items: Sequence[Item], scenario: Scenario, ranked: int = RANKED, kept: int = KEPT
 ) -> list[Keywords]:
-    """What a target shows: its title, its own keywords that the model finds likeliest, and scene words.
+    """Returns the keywords of targets: title, the most likely ones of its own keywords, and scene words.
 
     Args:
         language_model: ranks the keywords, of many items in one pass.
         items: the targets.
         scenario: the question, and the scene words.
-        asked: so many of an item's keywords are ranked.
-        used: so many are kept, likeliest first.
+        ranked: number of an item's keywords that are ranked.
+        kept: number of keywords that are kept, most likely first.
 
     Returns:
         One `Keywords` an item; scores of title and scene words are 0 (they were not chosen).
     """
     context = language_model.prefill([scenario.target_prefix + item.title for item in items])
-    options = [list(dict.fromkeys(w for w in item.keywords if w != item.title))[:asked] for item in items]
+    options = [list(dict.fromkeys(w for w in item.keywords if w != item.title))[:ranked] for item in items]
     rows = [row for row, words in enumerate(options) if words]
     questions = [[ask_options(scenario.target_question, options[row])] for row in rows]
-    ranked = [Keywords(())] * len(items)
+    likeliest = [Keywords(())] * len(items)
     for row, (scores,) in zip(rows, language_model.score_options(context.select(rows), questions), strict=True):
-        ranked[row] = rank(options[row], scores.tolist(), used)
+        likeliest[row] = rank(options[row], scores.tolist(), kept)
     scene = scenario.scene_words
     return [
         Keywords((item.title, *own.words, *scene), (0.0, *own.scores, *[0.0] * len(scene)))
-        for item, own in zip(items, ranked, strict=True)
+        for item, own in zip(items, likeliest, strict=True)
     ]

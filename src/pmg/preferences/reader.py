@@ -18,7 +18,7 @@ from pmg.models.language.language_model import LanguageModel
 from pmg.preferences.contexts import CachedContexts, Contexts, LazyContexts
 from pmg.preferences.keyword_budget import Budget
 from pmg.preferences.keyword_decoding import Decoding
-from pmg.preferences.keywords import ASKED, USED, target_keywords, without
+from pmg.preferences.keywords import KEPT, RANKED, target_keywords, without
 from pmg.preferences.scenarios import Scenario, verbalize_dislikes, verbalize_history
 
 CHUNK = 50  # users a cache entry: small enough that little is lost when a run is stopped
@@ -153,7 +153,7 @@ class Reader:
         scenario = self.scenario
         prompts = [scenario.target_prefix, scenario.target_question, *scenario.scene_words]
         parts = {"model": self.identity, "prompts": prompts, "title": item.title, "keywords": item.keywords}
-        return Cache.key(kind="target", asked=ASKED, used=USED, **parts)
+        return Cache.key(kind="target", ranked=RANKED, kept=KEPT, **parts)
 
 
 def to_tensors(keywords: Sequence[Keywords]) -> dict[str, Tensor]:

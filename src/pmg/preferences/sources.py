@@ -52,7 +52,7 @@ class SourceContext:
         cache: keeps results that take minutes between runs.
         identity: names the data, the generator and the text encoder in keys of `cache`.
         seed: of the run.
-        folders: this machine's folders by the names that stand for them in a run's config, e.g. ``<assets_dir>``.
+        folders: this machine's folders by their placeholders in a run's config, e.g. ``<assets_dir>``.
     """
 
     examples: Sequence[Example]
