@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
+from typing import Any
 
 import torch
 from rich.progress import track
@@ -105,7 +106,8 @@ class Reader:
             for name, keywords in self._dislikes({name: wanted[name] for name in disliked}, against).items():
                 pairs = zip(keywords, likes[name], strict=True)
                 disliked[name] += [self.budget.fit(without(bad, good.words)) for bad, good in pairs]
-        return Readings([example.profile for example in firsts], type(parts[0]).concatenate(parts), liked, disliked)
+        joined: Any = type(parts[0])  # all parts are of one type
+        return Readings([example.profile for example in firsts], joined.concatenate(parts), liked, disliked)
 
     def _contexts(self, texts: list[str]) -> Contexts:
         if not self.keep:
@@ -145,9 +147,10 @@ class Reader:
         missing = [item for concept, item in unique.items() if found[concept] is None]
         made = target_keywords(self.language_model, missing, self.scenario) if missing else []
         for item, keywords in zip(missing, made, strict=True):
-            found[item.concept] = to_tensors([keywords])
-            self.cache.save(self._key(item), found[item.concept])
-        return {concept: self.budget.fit(from_tensors(tensors)[0]) for concept, tensors in found.items()}
+            tensors = to_tensors([keywords])
+            found[item.concept] = tensors
+            self.cache.save(self._key(item), tensors)
+        return {concept: self.budget.fit(from_tensors(kept)[0]) for concept, kept in found.items() if kept}
 
     def _key(self, item: Item) -> str:
         scenario = self.scenario
