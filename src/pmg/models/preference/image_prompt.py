@@ -16,7 +16,7 @@ from pmg.models.vision.scorer import Scorer
 
 @torch.no_grad()
 def history_features(scorer: Scorer, histories: Sequence[Tensor], batch_size: int = 128) -> UserFeatures:
-    """Means of the scorer's vectors of manner over each user's history images.
+    """Returns the mean of the scorer's style vectors over each user's history images.
 
     Args:
         scorer: frozen.
@@ -24,15 +24,14 @@ def history_features(scorer: Scorer, histories: Sequence[Tensor], batch_size: in
         batch_size: images at once.
     """
     images = torch.cat(list(histories))
-    manner = torch.cat([scorer(part)[1] for part in images.split(batch_size)])
-    return UserFeatures(torch.stack([part.mean(0) for part in manner.split([len(h) for h in histories])]))
+    style = torch.cat([scorer(part)[1] for part in images.split(batch_size)])
+    return UserFeatures(torch.stack([part.mean(0) for part in style.split([len(h) for h in histories])]))
 
 
 class ImagePromptEncoder(TokenEncoder):
     """One trained map from image features to tokens beside the text, as IP-Adapter's projection (Ye et al. 2023).
 
-    It stands where PMG's `PreferenceEncoder` stands and is trained by the same objective, so that the two differ in
-    nothing but what they know of a user.
+    It is trained by the same objective as `PreferenceEncoder`, so that the two differ in their inputs alone.
 
     Args:
         feature_width: F, width of the features.
@@ -51,11 +50,11 @@ class ImagePromptEncoder(TokenEncoder):
         self.register_buffer("output_std", torch.ones(text_width))
 
     def states(self, _: nn.Module, features: UserFeatures) -> Tensor:
-        """The features, `(B, 1, F)`: what the statistics are fitted to."""
+        """Returns the features, `(B, 1, F)`, to which the statistics are fitted."""
         return features.vectors[:, None]
 
     def forward(self, _: nn.Module, features: UserFeatures) -> Tensor:
-        """Returns tokens `(B, n, D)` of B users (in train mode at least 2); the language model is not asked."""
+        """Returns tokens `(B, n, D)` of B users (in train mode at least 2); the language model is not used."""
         mapped = self.map(self.standardize(features.vectors))
         return mapped.unflatten(1, (self.config.soft_tokens, -1)) * self.output_std + self.output_mean
 
@@ -74,12 +73,12 @@ class ImagePromptEncoder(TokenEncoder):
 def build_image_prompt(
     language_model: nn.Module, text_embeddings: Tensor, sample: UserFeatures, soft_tokens: Count = 4
 ) -> ImagePromptEncoder:
-    """Makes an untrained encoder; takes what `build_preference_encoder` takes.
+    """Returns an untrained encoder; has the arguments of `build_preference_encoder`.
 
     Args:
-        language_model: not asked.
+        language_model: not used.
         text_embeddings: `(N, D)`, the text encoder's embeddings of real tokens, which set the scale.
-        sample: features of at least two users, which set the statistics of the start.
+        sample: features of at least two users, which set the initial statistics.
         soft_tokens: n.
     """
     encoder = ImagePromptEncoder(sample.vectors.shape[1], text_embeddings.shape[-1], soft_tokens)

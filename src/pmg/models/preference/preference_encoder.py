@@ -94,7 +94,7 @@ class PreferenceEncoder(TokenEncoder):
     def fit_statistics(self, states: Tensor) -> None:
         """Sets the running statistics to those of `states` `(B, n, llm_width)`, of at least two users.
 
-        For the start, and once more after training: exact where a running mean lags behind.
+        Called before and after training; exact, where a running mean lags behind.
 
         Raises:
             ValueError: there are fewer than two.
@@ -106,13 +106,13 @@ class PreferenceEncoder(TokenEncoder):
 
     @torch.no_grad()
     def set_output_statistics(self, mean: Tensor, std: Tensor) -> None:
-        """Fixes the scale of the soft tokens: mean and deviation `(text_width,)` of real token embeddings."""
+        """Sets the scale of the soft tokens: mean and deviation `(text_width,)` of real token embeddings."""
         self.output_mean.copy_(mean)
         self.output_std.copy_(std)
 
     @torch.no_grad()
     def start_from_words(self, language_model: LanguageModel, words: str) -> None:
-        """Starts the multimodal tokens from the embeddings of `words`, repeated or cut to n tokens."""
+        """Initialises the multimodal tokens with the embeddings of `words`, repeated or cut to n tokens."""
         ids = language_model.token_ids(words)
         rows = [ids[i % len(ids)] for i in range(len(self.multimodal_tokens))]
         self.multimodal_tokens.copy_(language_model.embeddings[torch.tensor(rows)])
@@ -129,12 +129,12 @@ def build_preference_encoder(
     prefix_hidden: Count | None = None,
     placement: Literal["late", "front"] = "late",
 ) -> PreferenceEncoder:
-    """Makes an untrained encoder that fits a language model and a text encoder.
+    """Returns an untrained encoder that fits a language model and a text encoder.
 
     Args:
         language_model: the frozen model that computes the hidden states.
         text_embeddings: `(N, text_width)`, the text encoder's embeddings of real tokens, which set the scale.
-        sample: histories of at least two users, which set the statistics of the start.
+        sample: histories of at least two users, which set the initial statistics.
         words: the multimodal tokens start from these words' embeddings.
         soft_tokens: n, soft tokens.
         prefix_length: m, pairs of the prefix a layer.
