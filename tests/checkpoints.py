@@ -114,6 +114,37 @@ def write_sdxl(folder):
     return str(folder)
 
 
+def write_sd3(folder):
+    """Stable Diffusion 3: a transformer, two CLIP models with projections, T5, a shifted autoencoder."""
+    torch.manual_seed(0)
+    tokenizers = [clip_tokenizer(Path(folder, name)) for name in ("tokenizer", "tokenizer_2")]
+    towers = [
+        tf.CLIPTextModelWithProjection(text_config(len(tokenizer), width, width // 2))
+        for tokenizer, width in zip(tokenizers, (16, 8), strict=True)
+    ]
+    long = tiny_tokenizer()
+    t5 = tf.T5EncoderModel(tf.T5Config(
+        vocab_size=len(long), d_model=32, d_kv=8, d_ff=64, num_layers=1, num_heads=2, feed_forward_proj="gated-gelu"
+    ))  # fmt: skip
+    transformer = df.SD3Transformer2DModel(
+        sample_size=8, in_channels=4, out_channels=4, num_layers=2, attention_head_dim=8, num_attention_heads=2,
+        joint_attention_dim=32, caption_projection_dim=16, pooled_projection_dim=12, pos_embed_max_size=12,
+        dual_attention_layers=(0,), qk_norm="rms_norm",
+    )  # fmt: skip
+    for weight in transformer.parameters():
+        if weight.ndim > 1:
+            torch.nn.init.normal_(weight, std=SHARP)
+    vae = autoencoder()
+    vae.register_to_config(scaling_factor=1.5, shift_factor=0.06)
+    pipe = df.StableDiffusion3Pipeline(
+        vae=vae, text_encoder=towers[0], tokenizer=tokenizers[0], text_encoder_2=towers[1], tokenizer_2=tokenizers[1],
+        text_encoder_3=t5, tokenizer_3=long, transformer=transformer,
+        scheduler=df.FlowMatchEulerDiscreteScheduler(shift=3.0),
+    )  # fmt: skip
+    pipe.save_pretrained(folder)
+    return str(folder)
+
+
 def write_clip(folder):
     """A CLIP with its tokenizer and image processor."""
     torch.manual_seed(0)

@@ -92,3 +92,25 @@ def test_qwen_in_its_chat_template_and_sdxl(road, tmp_path):
     assert results["arms"]["pmg"]["lpips_truth"]["n"] == 6
     weights = load_file(tmp_path / "a" / "encoder" / "diffusion_pytorch_model.safetensors")
     assert weights["map.weight"].shape == (48, 32)
+
+
+@pytest.mark.ci
+@pytest.mark.slow
+def test_a_flow_matching_transformer(pmg, emoji, tmp_path):
+    """Stable Diffusion 3 at toy size, with random weights, through every command that uses a generator."""
+    models = ["encoder=tiny", "text_encoder=tiny", "scorer=tiny", "generator=tiny_sd3"]
+    short = [override for override in SHORT if override.partition("=")[0] not in ("encoder", "generator", "scorer")]
+    sizes = ["method=[none,pmg]", "split_sizes={train: 4, validation: 2, test: 2}", "sheet_users=2"]
+    for verb, folder in (("train", "a"), ("generate", "b"), ("evaluate", "c"), ("estimate", "d")):
+        done = pmg(verb, *short, *models, *sizes, f"run_dir={folder}")
+        assert done.returncode == 0, done.stderr[-3000:]
+    results = json.loads((tmp_path / "c" / "results.json").read_text())
+    assert results["arms"]["pmg"]["lpips_truth"]["n"] == 2
+    weights = load_file(tmp_path / "a" / "encoder" / "diffusion_pytorch_model.safetensors")
+    assert weights["map.weight"].shape == (32, 32)  # to the width of the transformer's text tokens
+    done = pmg("export", "train_run=a", "folder=pipeline", "sampling.steps=2", "run_dir=e")
+    assert done.returncode == 0, done.stderr[-2000:]
+    pipe = PersonalizedPipeline.from_pretrained(tmp_path / "pipeline", "cpu", str(tmp_path / "cache"))
+    example = emoji.examples("test", 2, 1)[0]
+    output = pipe([behavior.item for behavior in example.history], example.target)
+    assert output.images[0].size == (64, 64)

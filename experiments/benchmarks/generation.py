@@ -31,8 +31,8 @@ def build_naive(pipeline: Pipeline, steps: int) -> NaiveGenerator:
     if scales.keywords != scales.soft:
         raise SystemExit("the naive way guides by the whole preference: keywords and soft need one scale")
     return NaiveGenerator(
-        generator.autoencoder, plain_denoiser(generator), generator.noise_scheduler, text.model, text.tokenizer,
-        scales.target, scales.soft, steps, pipeline.bfloat16,
+        generator.codec.autoencoder, plain_denoiser(generator), generator.process.scheduler, text.model,
+        text.tokenizer, scales.target, scales.soft, steps, pipeline.bfloat16,
     )  # fmt: skip
 
 

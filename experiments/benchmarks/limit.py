@@ -41,7 +41,7 @@ def measure(plan: Plan) -> dict[str, Any]:
     requests, pipeline = build_requests(study, examples), build_drawing(study)
     histories, language_model = study.histories(examples), study.reader.language_model
     types = {
-        "denoiser": torch.bfloat16 if pipeline.bfloat16 else pipeline.generator.denoiser.dtype,
+        "denoiser": torch.bfloat16 if pipeline.bfloat16 else pipeline.generator.denoiser.model.dtype,
         "prefill": language_model.model.dtype,
     }
     work = {"denoiser": lambda: pipeline.denoise(requests), "prefill": lambda: language_model.prefill(histories)}

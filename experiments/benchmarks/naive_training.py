@@ -91,7 +91,7 @@ class NaiveTraining(pl.LightningModule):
 
         Args:
             batch: `histories` of U users, and of their B questions `targets`, `keywords` (texts), `pictures`, `noise`,
-                `timesteps`, `keep_keywords` and `keep_soft`; a dropped target is an empty text.
+                `times`, `keep_keywords` and `keep_soft`; a dropped target is an empty text.
         """
         with torch.no_grad():
             latents = self.encode(batch["pictures"])
@@ -100,13 +100,13 @@ class NaiveTraining(pl.LightningModule):
         soft = self.read(batch["histories"]).repeat_interleave(len(latents) // len(batch["histories"]), 0)
         soft_mask = batch["keep_soft"][:, None].expand(soft.shape[:2])
         mask = [target_mask.bool(), words_mask.bool() & batch["keep_keywords"][:, None], soft_mask]
-        noise, timesteps = batch["noise"], batch["timesteps"]
+        noise, times = batch["noise"], batch["times"]
         predicted = self._frozen[2](
-            self.scheduler.add_noise(latents, noise, timesteps), timesteps, torch.cat([target, words, soft], dim=1),
+            self.scheduler.add_noise(latents, noise, times), times, torch.cat([target, words, soft], dim=1),
             encoder_attention_mask=torch.cat(mask, dim=1), class_labels=pooled,
         ).sample  # fmt: skip
-        wanted = self.scheduler.get_velocity(latents, noise, timesteps)
-        snr = compute_snr(self.scheduler, timesteps)
+        wanted = self.scheduler.get_velocity(latents, noise, times)
+        snr = compute_snr(self.scheduler, times)
         weight = snr.clamp(max=self.snr_gamma) / (snr + 1)
         return (F.mse_loss(predicted.float(), wanted.float(), reduction="none").mean((1, 2, 3)) * weight).mean()
 

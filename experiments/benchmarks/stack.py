@@ -18,7 +18,7 @@ from pmg.data.emoji.dataset import EmojiData
 from pmg.domain import Example
 from pmg.generation.pipeline import Pipeline, build_pipeline
 from pmg.generation.requests import Request
-from pmg.models.diffusion.generator import Generator
+from pmg.models.diffusion.generator import DiffusionGenerator
 from pmg.models.loading.device import to_device
 from pmg.models.loading.weight_sources import load_frozen
 from pmg.models.preference.preference_encoder import PreferenceEncoder
@@ -119,7 +119,7 @@ class Study:
         return instantiate(self.cfg.data)
 
     @cached_property
-    def generator(self) -> Generator:
+    def generator(self) -> DiffusionGenerator:
         """The frozen generator."""
         return to_device(instantiate(self.cfg.generator), self.cfg.device)
 

@@ -16,7 +16,7 @@ from benchmarks.naive_training import NaiveTraining
 from benchmarks.stack import Plan, Study, Training, build_training
 from benchmarks.timing import alternate, speedup
 from pmg.configuration.instantiate import instantiate
-from pmg.models.diffusion.generator import Generator
+from pmg.models.diffusion.generator import DiffusionGenerator
 from pmg.models.language.language_model import LanguageModel
 
 OVERRIDES = ("experiment=placement",)  # its 16 users a step: with a prefix in front more of them take much memory
@@ -82,7 +82,7 @@ class NaiveBatches(IterableDataset):
         truths = [self.rows[latent.numpy().tobytes()] for latent in batch["latents"]]
         users = batch["users"].tolist()
         kept = zip(batch["target"].tolist(), batch["keep_target"].tolist(), strict=True)
-        asked = {name: batch[name] for name in ("noise", "timesteps", "keep_keywords", "keep_soft")}
+        asked = {name: batch[name] for name in ("noise", "times", "keep_keywords", "keep_soft")}
         return {
             "histories": [self.histories[user] for user in users],
             "targets": [self.targets[target] if keep else "" for target, keep in kept],
@@ -99,9 +99,9 @@ def plain_language_model(language_model: LanguageModel) -> Any:
     return model
 
 
-def plain_denoiser(generator: Generator) -> Any:
+def plain_denoiser(generator: DiffusionGenerator) -> Any:
     """The denoiser of diffusers alone, with its own attention."""
-    denoiser = copy.deepcopy(generator.denoiser)
+    denoiser = copy.deepcopy(generator.denoiser.model)
     denoiser.set_attn_processor(AttnProcessor2_0())
     return denoiser
 
@@ -112,8 +112,9 @@ def build_naive(training: Training) -> NaiveTraining:
     language_model, generator = study.reader.language_model, study.generator
     return NaiveTraining(
         copy.deepcopy(module.encoder), plain_language_model(language_model), language_model.tokenizer,
-        generator.autoencoder, plain_denoiser(generator), generator.noise_scheduler, generator.text_encoder.model,
-        generator.text_encoder.tokenizer, study.cfg.optimizer.lr, module.snr_gamma,
+        generator.codec.autoencoder, plain_denoiser(generator), generator.process.scheduler,
+        generator.text_encoder.model, generator.text_encoder.tokenizer, study.cfg.optimizer.lr,
+        generator.process.snr_gamma,
     )  # fmt: skip
 
 

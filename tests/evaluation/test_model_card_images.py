@@ -28,7 +28,7 @@ def test_restored_drawings_stand_below_the_real_ones(emoji, generator):
     first = {emoji.images.style[item.id]: item for item in reversed(emoji.held_out_items)}
     drawings = emoji.images.pixels(emoji.images.rows([first[style] for style in emoji.styles]))
     alone = np.asarray(image_grid(drawings, ["drawing"], list(emoji.styles)))
-    picture = np.asarray(restored_picture(emoji, generator.autoencoder))
+    picture = np.asarray(restored_picture(emoji, generator.codec.autoencoder))
     cells = slice(-10 * 138, None)  # ten columns of 128 pixels and a gap
     assert np.array_equal(picture[:190, cells], alone[:190, cells])
     assert not np.array_equal(picture[200:328, cells], picture[62:190, cells])

@@ -32,7 +32,7 @@ TARGETS = [
     "pmg.cache.Path.write_text",
     "pmg.cache.atomic_write_text",
     "pmg.models.loading.gguf.shutil.rmtree",
-    "pmg.models.diffusion.stable_diffusion.DiffusionPipeline.from_pretrained",
+    "pmg.models.diffusion.unet.stable_diffusion.DiffusionPipeline.from_pretrained",
     "pmg.generation.components.Component",
     "pmg.preferences.captioning.MetadataCaptioner.__init__.__globals__",
     "pmg.models.vision.scorer.Scorer.from_folder",

@@ -16,11 +16,11 @@ def block():
 
 def test_scale_touches_tokens_and_attention_touches_logits(block):
     weights = torch.tensor([2.0, 0.5])
-    scaled, emphasised = (weighting(block, weights) for weighting in WEIGHTINGS)
+    scaled, biased = (weighting(block, weights) for weighting in WEIGHTINGS)
     assert torch.equal(scaled.tokens, block.tokens * weights[:, None, None])
     assert scaled.bias is None
-    assert torch.equal(emphasised.tokens, block.tokens)
-    assert torch.allclose(emphasised.bias.exp(), weights[:, None].expand(2, 3))
+    assert torch.equal(biased.tokens, block.tokens)
+    assert torch.allclose(biased.bias.exp(), weights[:, None].expand(2, 3))
 
 
 @pytest.mark.parametrize("weighting", WEIGHTINGS)

@@ -16,9 +16,8 @@ from safetensors.torch import load_file, save_file
 
 from checkpoints import LLAMA, SCHEDULE, clip_tokenizer, text_config, write_clip, write_language_model, write_sd15
 from pmg.domain import PmgError
-from pmg.models.diffusion.generator import Generator
-from pmg.models.diffusion.stable_diffusion import load_stable_diffusion
 from pmg.models.diffusion.text_encoder import TextEncoder
+from pmg.models.diffusion.unet.stable_diffusion import load_generator, load_stable_diffusion
 from pmg.models.language.language_model import load_language_model
 from pmg.models.loading.checkpoints import find_variant, load_checkpoint
 from pmg.models.loading.tiny_models import tiny_generator, tiny_scorer, tiny_text_encoder, tiny_tokenizer
@@ -48,9 +47,9 @@ def write_siglip(folder):
 def write_assets(folder):
     """A generator and a scorer in the layout of the embedded ones."""
     generator = tiny_generator(tiny_text_encoder())
-    for name, part in (("vae", generator.autoencoder), ("unet", generator.denoiser)):
+    for name, part in (("vae", generator.codec.autoencoder), ("unet", generator.denoiser.model)):
         part.save_pretrained(folder / "generator" / name)
-    generator.noise_scheduler.save_pretrained(folder / "generator" / "scheduler")
+    generator.process.scheduler.save_pretrained(folder / "generator" / "scheduler")
     tiny_scorer().save_pretrained(folder / "scorer")
 
 
@@ -73,7 +72,7 @@ LOADERS = {
     "clip": lambda home: ClipScorer.from_source(str(home / "clip")),
     "siglip": lambda home: ClipScorer.from_source(str(home / "siglip")),
     "sd": lambda home: load_stable_diffusion(str(home / "sd")),
-    "generator": lambda home: Generator.from_folder(str(home / "generator"), tiny_text_encoder()),
+    "generator": lambda home: load_generator(str(home / "generator"), tiny_text_encoder()),
     "scorer": lambda home: Scorer.from_folder(str(home / "scorer")),
 }
 FILES = {
@@ -257,7 +256,7 @@ def test_other_pipelines_and_schedulers_are_refused(home):
 def test_the_checkpoints_own_corrections_are_kept(tmp_path):
     """diffusers corrects schedules of old checkpoints where a pipeline is made."""
     write_sd15(tmp_path, df.PNDMScheduler(**SCHEDULE, skip_prk_steps=True, steps_offset=0))
-    assert load_stable_diffusion(str(tmp_path), sampler="checkpoint").sampler.config.steps_offset == 1
+    assert load_stable_diffusion(str(tmp_path), sampler="checkpoint").process.sampler.config.steps_offset == 1
 
 
 class Bomb:

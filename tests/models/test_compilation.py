@@ -12,7 +12,7 @@ from pmg.domain import PmgError
 from pmg.models.diffusion.conditioning import join
 from pmg.models.language.context import ContextLayer
 from pmg.models.language.language_model import load_language_model
-from pmg.models.loading.compilation import Stretch, compile_models, join_layers, uncompiled
+from pmg.models.loading.compilation import LayerGroup, compile_models, join_layers, uncompiled
 from pmg.models.preference.prefix import Prefix
 
 TEXTS = ("red apple, flat", "dog: thick black outline, black and white, flat", "ghost")
@@ -20,7 +20,7 @@ SIZES = {
     "hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8,
     "max_position_embeddings": 256, "pad_token_id": 0, "bos_token_id": None, "eos_token_id": 0,
 }  # fmt: skip
-FAMILIES = {  # with the number of layers in each stretch
+FAMILIES = {  # with the number of layers in each group
     "llama": (tf.LlamaConfig(**SIZES, num_hidden_layers=4), [2, 2]),
     "qwen3": (tf.Qwen3Config(**SIZES, num_hidden_layers=9), [3, 3, 3]),
     "gemma3": (tf.Gemma3TextConfig(**SIZES, num_hidden_layers=6, sliding_window=64, query_pre_attn_scalar=8), [1] * 6),
@@ -47,7 +47,7 @@ def test_joined_layers_are_the_same_model(family, tmp_path):
     before, written = soft_states(lm), lm.generate(lm.prefill(TEXTS), " It is", 5)
     decoder = lm.model.get_decoder()
     join_layers(decoder, lm.cache_argument)
-    assert [len(stretch.layers) for stretch in decoder.layers] == sizes
+    assert [len(group.layers) for group in decoder.layers] == sizes
     with uncompiled():
         for got, expected in zip(soft_states(lm), before, strict=True):
             assert torch.equal(got, expected)
@@ -57,7 +57,7 @@ def test_joined_layers_are_the_same_model(family, tmp_path):
 @pytest.mark.slow
 def test_compiled_layers_give_the_same_states_and_gradients_in_one_compilation(tmp_path, generator, monkeypatch):
     torch._dynamo.reset()
-    monkeypatch.setattr("pmg.models.loading.compilation.TOGETHER", 1)
+    monkeypatch.setattr("pmg.models.loading.compilation.GROUP_SIZE", 1)
     lm = load(tmp_path, tf.LlamaConfig(**SIZES, num_hidden_layers=2))
     plain = {texts: soft_states(lm, texts) for texts in (TEXTS, (*TEXTS[::-1], "red dog, black outline"))}
     compile_models(generator, lm, tmp_path / "compiled")
@@ -71,14 +71,16 @@ def test_compiled_denoiser_predicts_the_same_for_batches_of_any_size(tmp_path, g
     torch._dynamo.reset()
     block = generator.text_encoder.encode(["red apple", "dog", "flat"])
     noisy, steps = torch.randn(3, *generator.latent_shape), torch.tensor([900, 500, 10])
-    told = join(block, block.emphasised(torch.tensor([0.5, 4.0, 1.0])))
+    told = join(block, block.with_attention_bias(torch.tensor([0.5, 4.0, 1.0])))
     few = join(block[:2])
+
+    def predict(latents, times, condition):
+        return generator.denoiser(latents, times, generator.prepare(condition, reused=True))
+
     with torch.no_grad():
-        plain = [generator.predict(noisy, steps, told, kept=generator.read(told))]
-        plain.append(generator.predict(noisy[:2], steps[:2], few, kept=generator.read(few)))
+        plain = [predict(noisy, steps, told), predict(noisy[:2], steps[:2], few)]
         compile_models(generator, None, tmp_path / "compiled")
-        compiled = [generator.predict(noisy, steps, told, kept=generator.read(told))]
-        compiled.append(generator.predict(noisy[:2], steps[:2], few, kept=generator.read(few)))
+        compiled = [predict(noisy, steps, told), predict(noisy[:2], steps[:2], few)]
     torch.testing.assert_close(compiled, plain, rtol=1e-4, atol=1e-4)
 
 
@@ -108,8 +110,8 @@ def test_what_cannot_be_compiled_is_said(tmp_path, generator, monkeypatch):
         compile_models(generator, None, tmp_path)
 
 
-def test_a_stretch_answers_for_its_first_layer():
-    stretch = Stretch([nn.Conv2d(2, 5, 1), nn.Conv2d(5, 3, 1)], 0, "cache")
-    assert stretch.out_channels == 5
+def test_a_group_has_the_attributes_of_its_first_layer():
+    group = LayerGroup([nn.Conv2d(2, 5, 1), nn.Conv2d(5, 3, 1)], 0, "cache")
+    assert group.out_channels == 5
     with pytest.raises(AttributeError, match="attention_type"):
-        stretch.attention_type  # noqa: B018
+        group.attention_type  # noqa: B018

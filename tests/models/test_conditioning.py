@@ -48,7 +48,7 @@ def test_repeat_keeps_a_rows_copies_together():
 
 
 def test_bias_goes_where_its_tokens_go():
-    plain, weighed = block(2, 3), block(2, 2, 1).emphasised(torch.tensor([1.0, 4.0]))
+    plain, weighed = block(2, 3), block(2, 2, 1).with_attention_bias(torch.tensor([1.0, 4.0]))
     assert join(plain, plain).bias is None
     condition = join(plain, weighed.repeat(1)[torch.tensor([1, 0])])
     expected = torch.tensor([[0.0, 0, 0, 4, 4], [0, 0, 0, 1, 1]]).clamp(min=1).log()
@@ -59,6 +59,6 @@ def test_bias_goes_where_its_tokens_go():
 
 
 def test_weight_of_zero_has_a_finite_bias():
-    bias = block(1, 2).emphasised(torch.zeros(1)).bias
+    bias = block(1, 2).with_attention_bias(torch.zeros(1)).bias
     assert bias.isfinite().all()
     assert bias.exp().max() < 1e-40

@@ -43,13 +43,13 @@ def doubled(block):
 )
 def test_weight_is_a_number_of_copies(predict, blocks, weight, equal):
     target, preference = blocks
-    weighed = predict(target, preference.emphasised(torch.full((2,), weight)))
+    weighed = predict(target, preference.with_attention_bias(torch.full((2,), weight)))
     assert torch.allclose(weighed, predict(*equal(target, preference)), atol=1e-5)
 
 
 def test_weights_differ_between_rows(predict, blocks):
     target, preference = blocks
-    mixed = predict(target, preference.emphasised(torch.tensor([2.0, 0.0])))
+    mixed = predict(target, preference.with_attention_bias(torch.tensor([2.0, 0.0])))
     assert torch.allclose(mixed[0], predict(target, doubled(preference))[0], atol=1e-5)
     assert torch.allclose(mixed[1], predict(target)[1], atol=1e-5)
     assert not torch.allclose(mixed, predict(target, preference), atol=1e-3)
@@ -58,12 +58,12 @@ def test_weights_differ_between_rows(predict, blocks):
 @pytest.mark.parametrize("weight", [0.0, 0.5, 3.0])
 def test_block_that_stands_alone_has_all_attention(predict, blocks, weight):
     target, _ = blocks
-    assert torch.allclose(predict(target.emphasised(torch.full((2,), weight))), predict(target), atol=1e-5)
+    assert torch.allclose(predict(target.with_attention_bias(torch.full((2,), weight))), predict(target), atol=1e-5)
 
 
 def test_weight_survives_half_precision(generator, blocks):
     target, preference = blocks
-    generator.denoiser.bfloat16()
+    generator.denoiser.model.bfloat16()
     noisy = torch.randn(2, *generator.latent_shape, dtype=torch.bfloat16)
 
     def low(*parts):
@@ -71,6 +71,6 @@ def test_weight_survives_half_precision(generator, blocks):
             noisy, STEP, join(*(replace(p, tokens=p.tokens.bfloat16(), pooled=p.pooled.bfloat16()) for p in parts))
         )
 
-    plain, weighed = low(target, preference), low(target, preference.emphasised(torch.full((2,), 4.0)))
+    plain, weighed = low(target, preference), low(target, preference.with_attention_bias(torch.full((2,), 4.0)))
     copies = low(target, doubled(doubled(preference)))
     assert (weighed - copies).abs().mean() < (weighed - plain).abs().mean() / 2

@@ -7,14 +7,18 @@ import torch
 
 from pmg.domain import PmgError
 from pmg.models.diffusion.conditioning import join
-from pmg.models.diffusion.generator import Generator
-from pmg.models.diffusion.sampling import combine, sample_latents
+from pmg.models.diffusion.sampling import combine
+from pmg.models.diffusion.unet.stable_diffusion import load_generator
 
 TEXTS = ["red apple", "a much longer text about a dog", "cat"]
 
 
 def noise(generator, count):
     return torch.randn(count, *generator.latent_shape, generator=torch.Generator().manual_seed(0))
+
+
+def sample(generator, start, branches, coefficients):
+    return generator.sample_from(start, branches, coefficients, range(len(start)), 3)
 
 
 def test_padding_changes_nothing(generator):
@@ -40,11 +44,11 @@ def test_batch_equals_loop(generator):
     condition = join(generator.text_encoder.encode(TEXTS))
     empty = join(generator.text_encoder.encode([""]).expand(3))
     start = noise(generator, 3)
-    together = sample_latents(generator, [empty, condition], [-1.0, 2.0], start, 3)
+    together = sample(generator, start, [empty, condition], [-1.0, 2.0])
     for row, text in enumerate(TEXTS):
         alone = join(generator.text_encoder.encode([text]))
         one = join(generator.text_encoder.encode([""]))
-        image = sample_latents(generator, [one, alone], [-1.0, 2.0], start[row : row + 1], 3)[0]
+        image = sample(generator, start[row : row + 1], [one, alone], [-1.0, 2.0])[0]
         assert torch.allclose(image, together[row], atol=1e-4)
 
 
@@ -52,9 +56,9 @@ def test_guidance_of_one_follows_the_condition_alone(generator):
     condition = join(generator.text_encoder.encode(TEXTS))
     others = [join(generator.text_encoder.encode([text]).expand(3)) for text in ("", "ghost")]
     start = noise(generator, 3)
-    outputs = [sample_latents(generator, [other, condition], [0.0, 1.0], start, 3) for other in others]
+    outputs = [sample(generator, start, [other, condition], [0.0, 1.0]) for other in others]
     assert torch.allclose(*outputs, atol=1e-4)
-    assert torch.allclose(sample_latents(generator, [condition], [1.0], start, 3), outputs[0], atol=1e-4)
+    assert torch.allclose(sample(generator, start, [condition], [1.0]), outputs[0], atol=1e-4)
 
 
 def test_mix_of_predictions_is_the_weighted_sum():
@@ -63,12 +67,13 @@ def test_mix_of_predictions_is_the_weighted_sum():
     assert torch.allclose(mixed, -outputs[0] + 0.5 * outputs[1] + 1.5 * outputs[2], atol=1e-6)
 
 
-def test_loss_is_per_sample_and_zero_weighting_is_plain(generator):
+def test_loss_is_per_sample_and_zero_weighting_is_plain(generator, monkeypatch):
     latents, random = noise(generator, 2), noise(generator, 2).flip(0)
     condition = join(generator.text_encoder.encode(TEXTS[:2]))
-    timesteps = torch.tensor([100, 800])
-    plain = generator.denoising_loss(latents, random, timesteps, condition, None)
-    weighted = generator.denoising_loss(latents, random, timesteps, condition, 5.0)
+    inputs = {"noise": random, "times": torch.tensor([100, 800])}
+    weighted = generator.loss(latents, condition, inputs)
+    monkeypatch.setattr(generator.process, "snr_gamma", None)
+    plain = generator.loss(latents, condition, inputs)
     assert plain.shape == (2,)
     assert (weighted <= plain).all()
 
@@ -76,25 +81,25 @@ def test_loss_is_per_sample_and_zero_weighting_is_plain(generator):
 def test_latent_statistics_are_undone(generator):
     images = torch.rand(2, 3, 64, 64) * 2 - 1
     before = generator.decode(generator.encode_images(images))
-    generator.autoencoder.register_to_config(latents_mean=[0.5] * 8, latents_std=[2.0] * 8)
+    generator.codec.autoencoder.register_to_config(latents_mean=[0.5] * 8, latents_std=[2.0] * 8)
     assert torch.allclose(generator.decode(generator.encode_images(images)), before, atol=1e-4)
 
 
 def test_missing_and_damaged_folders_are_named(tmp_path, text_encoder, generator):
     with pytest.raises(PmgError, match=r"vae can't be loaded.*make pretrain"):
-        Generator.from_folder(str(tmp_path), text_encoder)
-    generator.autoencoder.save_pretrained(tmp_path / "vae")
+        load_generator(str(tmp_path), text_encoder)
+    generator.codec.autoencoder.save_pretrained(tmp_path / "vae")
     weights = tmp_path / "vae" / "diffusion_pytorch_model.safetensors"
     weights.write_bytes(weights.read_bytes()[:100])
     with pytest.raises(PmgError, match=r"vae can't be loaded"):
-        Generator.from_folder(str(tmp_path), text_encoder)
+        load_generator(str(tmp_path), text_encoder)
 
 
 def test_saved_generator_is_the_same(tmp_path, text_encoder, generator):
-    generator.autoencoder.save_pretrained(tmp_path / "vae")
-    generator.denoiser.save_pretrained(tmp_path / "unet")
-    generator.noise_scheduler.save_pretrained(tmp_path / "scheduler")
-    again = Generator.from_folder(str(tmp_path), text_encoder)
+    generator.codec.autoencoder.save_pretrained(tmp_path / "vae")
+    generator.denoiser.model.save_pretrained(tmp_path / "unet")
+    generator.process.scheduler.save_pretrained(tmp_path / "scheduler")
+    again = load_generator(str(tmp_path), text_encoder)
     condition = join(text_encoder.encode(TEXTS))
     timesteps = torch.tensor([1, 2, 3])
     outputs = [model.predict(noise(generator, 3), timesteps, condition) for model in (again, generator)]

@@ -7,7 +7,7 @@ import torch
 from diffusers import AutoencoderDC
 
 from pmg.domain import PmgError
-from pmg.models.diffusion.latent_codec import LatentCodec
+from pmg.models.diffusion.latent_codec import AutoencoderDCCodec
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +19,7 @@ def codec():
         decoder_layers_per_block=(1, 1), encoder_qkv_multiscales=((), ()), decoder_qkv_multiscales=((), ()),
         downsample_block_type="Conv", upsample_block_type="interpolate",
     )  # fmt: skip
-    return LatentCodec.measure(autoencoder.eval(), pictures())
+    return AutoencoderDCCodec.measure(autoencoder.eval(), pictures())
 
 
 def pictures():
@@ -41,6 +41,6 @@ def test_decoding_takes_the_normalisation_back(codec):
 def test_a_folder_holds_weights_and_statistics(codec, tmp_path):
     codec.autoencoder.save_pretrained(tmp_path)
     with pytest.raises(PmgError, match=r"latent_statistics\.json is missing or damaged"):
-        LatentCodec.from_folder(tmp_path)
+        AutoencoderDCCodec.from_folder(tmp_path)
     codec.save_statistics(tmp_path)
-    assert torch.equal(LatentCodec.from_folder(tmp_path).encode(pictures()), codec.encode(pictures()))
+    assert torch.equal(AutoencoderDCCodec.from_folder(tmp_path).encode(pictures()), codec.encode(pictures()))

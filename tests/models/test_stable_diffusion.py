@@ -12,9 +12,8 @@ import torch
 from checkpoints import SCHEDULE, write_sd15, write_sdxl
 from pmg.domain import PmgError
 from pmg.models.diffusion.conditioning import join
-from pmg.models.diffusion.cross_attention import FusedWeightedAttention, WeightedAttention
-from pmg.models.diffusion.sampling import sample_latents
-from pmg.models.diffusion.stable_diffusion import load_stable_diffusion
+from pmg.models.diffusion.unet.cross_attention import FusedWeightedAttention, WeightedAttention
+from pmg.models.diffusion.unet.stable_diffusion import load_stable_diffusion
 
 TEXTS = ["red apple", "a dog, thick black outline"]
 VELOCITY = {"scheduler": df.DDIMScheduler(**SCHEDULE, prediction_type="v_prediction", clip_sample=False)}
@@ -41,20 +40,18 @@ def test_images_are_those_of_the_librarys_pipeline(family, tmp_path):
     generator = load_stable_diffusion(folder)
     start, encode = noise(generator), generator.text_encoder.encode
     empty, told = join(encode([""]).expand(2)), join(encode(TEXTS))
-    got = generator.decode(sample_latents(generator, [empty, told], [-2.0, 3.0], start, 3))
+    got = generator.decode(generator.sample_from(start, [empty, told], [-2.0, 3.0], [0, 1], 3))
     pipe = df.DiffusionPipeline.from_pretrained(folder)
-    pipe.scheduler = generator.new_sampler()
+    pipe.scheduler = generator.process.new_sampler()
     torch.testing.assert_close(got, own_images(pipe, start, 3.0), atol=2e-4, rtol=1e-3)
     assert got.std() > 0.01
 
 
 def test_distilled_guidance_is_an_input(tmp_path):
     generator = load_stable_diffusion(write_sd15(tmp_path, **DISTILLED), sampler="checkpoint")
-    assert generator.guidance_input
+    assert generator.supports.guidance_input
     told, start = join(generator.text_encoder.encode(TEXTS)), noise(generator)
-    got = [
-        generator.decode(sample_latents(generator, [told], [1.0], start, 3, guidance, [7, 8])) for guidance in (8, 2)
-    ]
+    got = [generator.decode(generator.sample_from(start, [told], [1.0], [7, 8], 3, guidance)) for guidance in (8, 2)]
     assert not torch.allclose(*got)
     pipe = df.DiffusionPipeline.from_pretrained(tmp_path)
     draws = [torch.Generator().manual_seed(seed) for seed in (7, 8)]
@@ -64,8 +61,8 @@ def test_distilled_guidance_is_an_input(tmp_path):
 def test_noise_on_the_way_does_not_depend_on_the_batch(tmp_path):
     generator = load_stable_diffusion(write_sd15(tmp_path, **DISTILLED), sampler="checkpoint")
     told, start = generator.text_encoder.encode(TEXTS), noise(generator)
-    together = sample_latents(generator, [join(told)], [1.0], start, 3, 8.0, [7, 8])
-    alone = sample_latents(generator, [join(told[1:])], [1.0], start[1:], 3, 8.0, [8])
+    together = generator.sample_from(start, [join(told)], [1.0], [7, 8], 3, 8.0)
+    alone = generator.sample_from(start[1:], [join(told[1:])], [1.0], [8], 3, 8.0)
     torch.testing.assert_close(together[1:], alone, atol=1e-4, rtol=1e-4)
 
 
@@ -97,28 +94,29 @@ def test_losses_follow_the_checkpoints_prediction_type(tmp_path):
     latents, timesteps = torch.randn(2, 4, 8, 8), torch.tensor([10, 900])
     for prediction in ("epsilon", "v_prediction", "sample"):
         scheduler = df.DDIMScheduler(**SCHEDULE, prediction_type=prediction, clip_sample=False)
-        generator = load_stable_diffusion(write_sd15(tmp_path / prediction, scheduler))
+        generator = load_stable_diffusion(write_sd15(tmp_path / prediction, scheduler), snr_gamma=None)
         told, start = join(generator.text_encoder.encode(TEXTS)), noise(generator)
         noisy = scheduler.add_noise(latents, start, timesteps)
         wanted = {"epsilon": start, "sample": latents}.get(prediction)
         wanted = scheduler.get_velocity(latents, start, timesteps) if wanted is None else wanted
         expected = (generator.predict(noisy, timesteps, told) - wanted).square().mean((1, 2, 3))
-        torch.testing.assert_close(generator.denoising_loss(latents, start, timesteps, told, None), expected)
+        inputs = {"noise": start, "times": timesteps}
+        torch.testing.assert_close(generator.loss(latents, told, inputs), expected)
 
 
 def test_attention_follows_the_size_of_latents(tmp_path):
     small, large = (load_stable_diffusion(write_sd15(tmp_path), size=size) for size in (64, 256))
-    kinds = [type(next(iter(g.denoiser.attn_processors.values()))) for g in (small, large)]
+    kinds = [type(next(iter(g.denoiser.model.attn_processors.values()))) for g in (small, large)]
     assert kinds == [WeightedAttention, FusedWeightedAttention]
 
 
 def test_both_attentions_weigh_tokens_alike(tmp_path):
     generator = load_stable_diffusion(write_sd15(tmp_path))
     block = generator.text_encoder.encode(TEXTS)
-    weighed = block.emphasised(torch.tensor([0.5, 4.0]))
+    weighed = block.with_attention_bias(torch.tensor([0.5, 4.0]))
     told, start, timesteps = join(block[[1, 0]], weighed), noise(generator), torch.tensor([9, 500])
     plain = generator.predict(start, timesteps, told)
-    generator.denoiser.set_attn_processor(FusedWeightedAttention())
+    generator.denoiser.model.set_attn_processor(FusedWeightedAttention())
     torch.testing.assert_close(generator.predict(start, timesteps, told), plain, atol=1e-5, rtol=1e-4)
     assert not torch.allclose(generator.predict(start, timesteps, join(block[[1, 0]], block)), plain, atol=1e-4)
 
@@ -126,16 +124,15 @@ def test_both_attentions_weigh_tokens_alike(tmp_path):
 @pytest.mark.parametrize("attention", [WeightedAttention(), FusedWeightedAttention()])
 def test_kept_keys_give_what_reading_them_again_gives(tmp_path, attention):
     generator = load_stable_diffusion(write_sd15(tmp_path))
-    generator.denoiser.set_attn_processor(attention)
+    generator.denoiser.model.set_attn_processor(attention)
     block, start = generator.text_encoder.encode(TEXTS), noise(generator)
-    told = join(block[[1, 0]], block.emphasised(torch.tensor([0.5, 4.0])))
-    kept = generator.read(told)
+    told = join(block[[1, 0]], block.with_attention_bias(torch.tensor([0.5, 4.0])))
+    cached, plain = (generator.prepare(told, reused=reused) for reused in (True, False))
     for step in (900, 500, 10):
         timesteps = torch.full((2,), step)
-        again = generator.predict(start, timesteps, told)
-        assert torch.equal(generator.predict(start, timesteps, told, kept=kept), again)
-    crossing = [name for name in generator.denoiser.attn_processors if ".attn2." in name]
-    assert len(kept) == len(crossing) > 1
+        assert torch.equal(*(generator.denoiser(start, timesteps, inputs) for inputs in (cached, plain)))
+    crossing = [name for name in generator.denoiser.model.attn_processors if ".attn2." in name]
+    assert len(cached["cross_attention_kwargs"]["cache"]) == len(crossing) > 1
 
 
 def test_what_is_no_text_to_image_checkpoint_is_refused(tmp_path):

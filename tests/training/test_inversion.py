@@ -41,7 +41,7 @@ def test_loss_on_the_history_falls(generator, histories, captions):
         rows = torch.arange(64) % 3
         soft = Block(tokens.expand(64, -1, -1), torch.ones(64, 2, dtype=torch.bool))
         condition = join(captions[user.captions[rows]], soft)
-        return generator.denoising_loss(user.latents[rows], noise, torch.arange(64) * 15, condition).mean()
+        return generator.loss(user.latents[rows], condition, {"noise": noise, "times": torch.arange(64) * 15}).mean()
 
     learned = invert([user], captions, [0])
     with torch.no_grad():

@@ -14,10 +14,11 @@ from pmg.configuration.instantiate import find_assets
 from pmg.data.emoji.drawings import LookData
 from pmg.data.emoji.finish_space import FinishSpace
 from pmg.models.diffusion.conditioning import Block
-from pmg.models.diffusion.denoisers import SD3Denoiser, UNetDenoiser
 from pmg.models.diffusion.look_denoiser import LookDenoiser, pool_condition
 from pmg.models.diffusion.noise_processes import FlowMatching
 from pmg.models.diffusion.style_encoder import StyleEncoder
+from pmg.models.diffusion.transformer.denoiser import SD3Denoiser
+from pmg.models.diffusion.unet.denoiser import UNetDenoiser
 from pmg.models.loading.tiny_models import tiny_text_encoder
 from pmg.training.pretraining.look_denoiser import (
     REFERENCES,

@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from checkpoints import LLAMA, write_language_model, write_sd15
 from pmg.domain import PmgError
 from pmg.models.diffusion.conditioning import Block
-from pmg.models.diffusion.stable_diffusion import load_stable_diffusion
+from pmg.models.diffusion.unet.stable_diffusion import load_stable_diffusion
 from pmg.models.language.language_model import load_language_model
 from pmg.models.language.quantization import quantized_bytes
 from pmg.models.loading.memory_tracker import LiveBytes, weight_bytes
@@ -24,6 +24,7 @@ from pmg.models.loading.meta_models import (
     empty_towers,
     generator_configs,
     language_model_config,
+    prompt_sizes,
 )
 from pmg.models.preference.preference_encoder import PreferenceEncoder
 from pmg.training.flops import count_operations
@@ -37,6 +38,7 @@ SIZES = Sizes(
     target_tokens=77, keyword_tokens=77, text_width=32, pooled_width=32,
 )  # fmt: skip
 TERMS = {"denoise": Denoise(1.0)}
+SD3 = "stabilityai/stable-diffusion-3.5-medium"
 
 
 def allocated(work):
@@ -91,7 +93,7 @@ def real_step(language_model, generator, placement):
     latents = torch.randn(questions, *generator.latent_shape)
     batch = {
         "users": torch.arange(users), "target": torch.arange(questions), "latents": latents,
-        "noise": torch.randn_like(latents), "timesteps": torch.randint(1000, (questions,)),
+        "noise": torch.randn_like(latents), "times": torch.randint(1000, (questions,)),
         **{f"keep_{part}": torch.ones(questions, dtype=torch.bool) for part in PARTS},
     }  # fmt: skip
     return lambda: module.step_outputs(batch).own.loss.mean().backward()
@@ -109,7 +111,7 @@ def test_reading_and_encoding_take_what_was_forecast(forecast, real):
     told = forecast()
     images = torch.randn(32, 3, 64, 64)
     with torch.no_grad(), LiveBytes() as tensors:  # the allocator knows the scratch space of convolutions, too
-        generator.autoencoder.encode(images)
+        generator.codec.encode(images)
     assert told.phases["encode images"] == pytest.approx(tensors.peak + images.nbytes, rel=0.2)
     histories = [torch.randint(300, (SIZES.history_tokens,)) for _ in range(32)]
     assert told.phases["read histories"] == pytest.approx(
@@ -131,9 +133,9 @@ def test_weights_are_those_of_the_loaded_models(checkpoints, real):
     assert weight_bytes(empty.model) == pytest.approx(weight_bytes(language_model.model), rel=0.01)
     drawn = empty_generator(parts, "float32")
     assert weight_bytes(drawn.denoiser) == weight_bytes(generator.denoiser)
-    assert weight_bytes(drawn.autoencoder) == weight_bytes(generator.autoencoder)
+    assert weight_bytes(drawn.codec) == weight_bytes(generator.codec)
     (tower,) = empty_towers(parts, "float32")
-    assert weight_bytes(tower) == pytest.approx(weight_bytes(generator.text_encoder.model), rel=0.01)
+    assert weight_bytes(tower) == pytest.approx(weight_bytes(generator.text_encoder.towers[0].model), rel=0.01)
 
 
 def test_operations_are_those_of_the_true_models(checkpoints, real):
@@ -174,9 +176,25 @@ def test_published_sizes_are_the_known_ones():
     assert counts == [pytest.approx(6.74e9, rel=1e-3), pytest.approx(494e6, rel=1e-3)]
     parts = generator_configs("stable-diffusion-v1-5/stable-diffusion-v1-5")
     drawn = empty_generator(parts, "float32")
-    sizes = [weight_bytes(part) / 4e6 for part in (drawn.denoiser, drawn.autoencoder, *empty_towers(parts, "float32"))]
+    sizes = [weight_bytes(part) / 4e6 for part in (drawn.denoiser, drawn.codec, *empty_towers(parts, "float32"))]
     assert sizes == [pytest.approx(size, abs=0.1) for size in (859.5, 83.7, 123.1)]
     assert LLAMA.model_type == "llama"
+
+
+def test_a_transformer_of_published_size_is_forecast_without_weights():
+    """Parameters as published: 2.47 billion of the transformer, 4.76 billion of T5's encoder."""
+    parts = generator_configs(SD3)
+    drawn, towers = empty_generator(parts, "bfloat16", size=512), empty_towers(parts, "bfloat16")
+    sizes = [weight_bytes(model) / 2e9 for model in (drawn.denoiser, towers[-1])]
+    assert sizes == [pytest.approx(size, rel=1e-3) for size in (2.470, 4.762)]
+    assert [len(empty_towers(generator_configs(SD3, t5), "bfloat16")) for t5 in (True, False)] == [3, 2]
+    prompt = prompt_sizes(parts, towers)
+    sizes = replace(
+        SIZES, text_width=prompt.width, pooled_width=prompt.pooled, target_tokens=prompt.tokens, users_per_step=2
+    )
+    language_model = empty_language_model(language_model_config("Qwen/Qwen2.5-0.5B-Instruct"), "bfloat16")
+    told = estimate_training(language_model, drawn, {}, sizes, TERMS)
+    assert told.phases["training step"] > 2 * told.phases["encode images"] > 0
 
 
 def test_few_bits_shrink_linear_layers_alone(checkpoints):
@@ -208,5 +226,5 @@ def test_a_generator_without_a_folder_is_measured_as_it_is_made(compose):
     from pmg.commands.estimate import empty_models
 
     _, generator, weights, _ = empty_models(compose("estimate", "experiment=faults"))
-    assert generator.denoiser.config.cross_attention_dim == 384
+    assert generator.denoiser.model.config.cross_attention_dim == 384
     assert all(size > 0 for size in weights.values())

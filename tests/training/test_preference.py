@@ -171,7 +171,7 @@ def test_dropped_blocks_are_as_if_they_were_not_there(training, dropped):
     tokens = module.encoder(language_model, module.histories.select(users))
     blocks = [module.texts.targets[batch["target"]] if target else module.texts.empty.expand(len(users))]
     blocks += [module.texts.keywords[users]] * keywords + [Block(tokens, torch.ones(tokens.shape[:2]).bool())] * soft
-    by_hand = generator.denoising_loss(batch["latents"], batch["noise"], batch["timesteps"], join(*blocks), 5.0)
+    by_hand = generator.loss(batch["latents"], join(*blocks), batch)
     got = module.step_outputs(batch).own.loss
     torch.testing.assert_close(got, by_hand, rtol=1e-3, atol=1e-5)
     module.encoder.zero_grad()
@@ -183,12 +183,12 @@ def test_dropped_blocks_are_as_if_they_were_not_there(training, dropped):
     "drop", [{"target": 0.1, "keywords": 0.3}, {"target": 0.1, "keywords": 0.3, "soft": 0.0, "prefix": 0.1},
              {"target": 0.1, "keywords": 1.3, "soft": 0.0}],
 )  # fmt: skip
-def test_impossible_chances_are_refused(drop):
+def test_impossible_chances_are_refused(drop, generator):
     with pytest.raises(
         PmgError, match=r"objective\.batches\.drop needs a chance from 0 to 1 for target, keywords, soft"
     ):
         PreferenceBatches(
-            samples=[], tastes=[], latents=torch.zeros(1, 1, 1, 1), timesteps=10, draws=1, drop=drop, shape=(1, 1, 1)
+            samples=[], tastes=[], latents=torch.zeros(1, 1, 1, 1), generator=generator, draws=1, drop=drop
         )
 
 

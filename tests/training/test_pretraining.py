@@ -34,14 +34,14 @@ def stages(tmp_path, root, text_encoder):
     """Each stage over one folder, which already holds a tiny autoencoder."""
     folder = tmp_path / "generator"
     tiny = tiny_generator(text_encoder)
-    tiny.autoencoder.save_pretrained(folder / "vae")
+    tiny.codec.autoencoder.save_pretrained(folder / "vae")
     return {
         "autoencoder": lambda: AutoencoderStage(
-            str(folder / "vae"), tiny_generator(text_encoder).autoencoder.requires_grad_(True),
+            str(folder / "vae"), tiny_generator(text_encoder).codec.autoencoder.requires_grad_(True),
             PerceptualDistance.from_folder(root / "assets" / "lpips"), 1e-3, 4,
         ),
         "denoiser": lambda: DenoiserStage(
-            str(tmp_path / "made"), str(folder), tiny_generator(text_encoder).denoiser, tiny.noise_scheduler,
+            str(tmp_path / "made"), str(folder), tiny_generator(text_encoder).denoiser.model, tiny.process.scheduler,
             text_encoder, "sticker",
             {"target": 0.1, "attributes": 0.3, "artist_style": 0.3}, 1e-3, 4, 5.0, 0.99,
         ),
@@ -86,7 +86,7 @@ def test_resumed_denoiser_equals_uninterrupted(stages, drawings, tmp_path, stop_
             running = trainer(folder, 4)
             running.callbacks.append(stop_at(limit))
             running.fit(module, batches, ckpt_path=path if path.exists() else None, weights_only=True)
-        return stage.generator.denoiser.state_dict()
+        return stage.generator.denoiser.model.state_dict()
 
     whole, parts = run(tmp_path / "whole", 4), run(tmp_path / "parts", 2, 4)
     assert all(torch.equal(whole[name], parts[name]) for name in whole)

@@ -10,6 +10,7 @@ from pmg.orchestration.launcher import launch
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
+    from pmg.models.loading.meta_models import PromptSizes
     from pmg.orchestration.run import Run
     from pmg.training.memory_forecast import Estimate
 
@@ -30,50 +31,58 @@ def empty_models(cfg: DictConfig) -> tuple[Any, ...]:
     """Returns language model and generator without weights, the bytes of frozen weights, and the training's sizes."""
     from pmg.models.language.quantization import quantized_bytes
     from pmg.models.loading.memory_tracker import weight_bytes
-    from pmg.models.loading.meta_models import (
-        empty_generator,
-        empty_language_model,
-        empty_towers,
-        language_model_config,
-    )
+    from pmg.models.loading.meta_models import empty_generator, empty_language_model, language_model_config
     from pmg.training.memory_forecast import Sizes
 
     node, drawn = to_plain(cfg.encoder.language_model), to_plain(cfg.generator)
     source = node.get("source")
     config = language_model_config(source) if source else instantiate(cfg.encoder.language_model).model.config
     language_model = empty_language_model(config, node.get("dtype", "float32"))
-    parts = _generator_configs(cfg)
     kept = drawn.get("dtype", "float32")
     mixed = "bf16" in str(cfg.trainer.precision) and kept == "float32"  # computed in bfloat16, from a copy
+    parts, text_bytes, prompt = _describe(cfg, kept)
     generator = empty_generator(parts, "bfloat16" if mixed else kept, drawn.get("size"))
-    towers = empty_towers(parts, kept) or [instantiate(cfg.text_encoder).model]
     denoiser = weight_bytes(generator.denoiser)
     weights = {
         "language model": quantized_bytes(language_model.model, node.get("quantization")),
         "denoiser": denoiser * 3 if mixed else denoiser,
-        "autoencoder": weight_bytes(generator.autoencoder),
-        "text encoder": sum(map(weight_bytes, towers)),
+        "autoencoder": weight_bytes(generator.codec),
+        "text encoder": text_bytes,
     }
-    width, encoder = sum(tower.config.hidden_size for tower in towers), cfg.encoder.preference_encoder
-    longest = cfg.text_encoder.get("max_length", 32) if "text_encoder" in drawn else 77
+    encoder = cfg.encoder.preference_encoder
     users = sum(cfg.split_sizes[split] * cfg.profiles_per_user for split in ("train", "validation"))
     sizes = Sizes(
         users, cfg.history_tokens, cfg.objective.users_per_step, cfg.objective.batches.draws,
-        encoder.get("soft_tokens", 4), encoder.get("prefix_length", 0), encoder.get("placement", "late"), longest,
-        longest, width, towers[-1].config.hidden_size,
+        encoder.get("soft_tokens", 4), encoder.get("prefix_length", 0), encoder.get("placement", "late"),
+        prompt.tokens, prompt.tokens, prompt.width, prompt.pooled,
     )  # fmt: skip
     return language_model, generator, weights, sizes
 
 
-def _generator_configs(cfg: DictConfig) -> dict[str, Any]:
-    """Returns the configs of the generator's parts, without loading weights."""
-    from pmg.models.loading.meta_models import generator_configs
+def _describe(cfg: DictConfig, dtype: str) -> tuple[dict[str, Any], int, PromptSizes]:
+    """Returns configs of the generator's parts, bytes of its text encoders, and the sizes of encoded texts.
 
-    place = cfg.generator.get("source") or cfg.generator.get("folder")
-    if place:
-        return generator_configs(place)
-    generator = instantiate(cfg.generator)  # it is made at random, and small
-    return {"unet": dict(generator.denoiser.config), "vae": dict(generator.autoencoder.config)}
+    What is loaded from somewhere is described by its configs alone; what is made at random is made, since it is small.
+    """
+    from pmg.models.loading.memory_tracker import weight_bytes
+    from pmg.models.loading.meta_models import (
+        describe_generator,
+        empty_towers,
+        generator_configs,
+        measure_prompts,
+        prompt_sizes,
+    )
+
+    source = cfg.generator.get("source") or cfg.generator.get("folder")
+    if source is None:
+        generator = instantiate(cfg.generator)
+        parts, text_encoder = describe_generator(generator), generator.text_encoder
+    else:
+        parts = generator_configs(source, cfg.generator.get("t5", True))
+        if towers := empty_towers(parts, dtype):
+            return parts, sum(map(weight_bytes, towers)), prompt_sizes(parts, towers)
+        text_encoder = instantiate(cfg.text_encoder)
+    return parts, weight_bytes(text_encoder), measure_prompts(text_encoder)
 
 
 def _show(estimate: Estimate) -> None:

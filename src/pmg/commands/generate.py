@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from pmg.data.dataset import Dataset
     from pmg.domain import Example
     from pmg.generation.requests import Method, Preference, RequestBuilder
-    from pmg.models.diffusion.generator import Generator
+    from pmg.models.diffusion.interfaces import Generator
     from pmg.preferences.sources import PreferenceSource
 
 

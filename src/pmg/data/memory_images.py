@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from pmg.domain import Item, PmgError
+from pmg.models.vision.pixels import from_uint8
 
 
 class MemoryImages:
@@ -51,4 +52,4 @@ class MemoryImages:
 
     def pixels(self, rows: Tensor) -> Tensor:
         """Returns the images of `rows` as float32 in [-1, 1], `(B, 3, size, size)`."""
-        return self.uint8[rows].float().div_(127.5).sub_(1)
+        return from_uint8(self.uint8[rows])

@@ -18,6 +18,7 @@ from pmg.data.image_shards import PER_SHARD
 from pmg.data.packing_state import FOLDER
 from pmg.data.prepared_tables import NO_IMAGE, read_manifest
 from pmg.domain import Item, PmgError
+from pmg.models.vision.pixels import from_uint8
 
 
 class PreparedImages:
@@ -83,7 +84,7 @@ class PreparedImages:
         images = torch.empty(len(rows), self.size, self.size, 3, dtype=torch.uint8)
         for place, row in enumerate(rows.tolist()):
             images[place] = torch.from_numpy(self._decode(row))
-        return images.permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
+        return from_uint8(images.permute(0, 3, 1, 2))
 
     def _decode(self, row: int) -> np.ndarray:
         shard, place = divmod(row, PER_SHARD)

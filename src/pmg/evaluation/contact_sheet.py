@@ -13,7 +13,7 @@ from torch import Tensor
 from pmg.data.dataset import ImageStore
 from pmg.domain import Example
 from pmg.evaluation.metrics import check_images
-from pmg.generation.records import to_uint8
+from pmg.generation.records import to_arrays
 
 TILE = 128  # pixels a side of an image
 MARGIN, GAP = 28, 10  # pixels
@@ -161,7 +161,7 @@ def _draw_row(canvas: Image.Image, row: SheetRow, y: int, left: Sequence[int], i
 def _pictures(images: Tensor, size: int) -> list[Image.Image]:
     """Images `(B, 3, H, W)` in [-1, 1] as pictures `size` pixels wide and high."""
     check_images("images", images)
-    arrays: list[np.ndarray] = list(to_uint8(images))
+    arrays: list[np.ndarray] = list(to_arrays(images))
     return [Image.fromarray(array).resize((size, size), Image.Resampling.LANCZOS) for array in arrays]
 
 

@@ -23,7 +23,7 @@ from pmg.evaluation.similarity import Compare, Measure, Scene
 from pmg.evaluation.tables import GOAL, MAIN
 from pmg.generation.record_shards import WHOLE, Shard
 from pmg.generation.records import Record, as_line
-from pmg.models.diffusion.generator import Generator
+from pmg.models.diffusion.interfaces import Generator
 from pmg.models.vision.image_sizes import fit_size
 from pmg.models.vision.judge import Judge
 from pmg.models.vision.perceptual import PerceptualDistance

@@ -11,7 +11,8 @@ from PIL import Image
 from pmg.data.dataset import StyledDataset
 from pmg.evaluation.contact_sheet import image_grid
 from pmg.generation.grid import concept_style_grid
-from pmg.models.diffusion.generator import Generator, restore
+from pmg.models.diffusion.interfaces import Generator
+from pmg.models.diffusion.latent_codec import reconstruct
 from pmg.models.vision.judge import Judge
 
 
@@ -26,7 +27,7 @@ def restored_picture(data: StyledDataset, autoencoder: AutoencoderKL) -> Image.I
     catalogue = data.images
     first = {catalogue.style[item.id]: item for item in reversed(data.held_out_items)}
     drawings = catalogue.pixels(catalogue.rows([first[style] for style in data.styles]))
-    pairs = torch.cat([drawings, restore(autoencoder, drawings)])
+    pairs = torch.cat([drawings, reconstruct(autoencoder, drawings)])
     return image_grid(pairs, ["drawing", "restored"], list(data.styles))
 
 

@@ -27,11 +27,17 @@ from pmg.generation.guidance import Scales
 from pmg.generation.selection import WeightGrid, WeightSample
 from pmg.generation.weight_locations import LOCATIONS, Locations
 from pmg.generation.weighting import AttentionWeighting, ScaleWeighting
-from pmg.models.diffusion.generator import Generator
-from pmg.models.diffusion.stable_diffusion import load_stable_diffusion
 from pmg.models.diffusion.text_encoder import TextEncoder
+from pmg.models.diffusion.transformer.stable_diffusion_3 import load_stable_diffusion_3
+from pmg.models.diffusion.unet.stable_diffusion import load_generator, load_stable_diffusion
 from pmg.models.language.language_model import load_language_model
-from pmg.models.loading.tiny_models import tiny_generator, tiny_language_model, tiny_scorer, tiny_text_encoder
+from pmg.models.loading.tiny_models import (
+    tiny_generator,
+    tiny_language_model,
+    tiny_scorer,
+    tiny_sd3,
+    tiny_text_encoder,
+)
 from pmg.models.preference.preference_encoder import PreferenceEncoder
 from pmg.models.vision.clip_scorer import ClipScorer
 from pmg.models.vision.scorer import Scorer
@@ -53,9 +59,11 @@ COMPONENTS: dict[str, dict[str, Callable[..., Any]]] = {
     "decoding": {"Choose": Choose, "Generate": Generate},
     "text_encoder": {"TextEncoder": TextEncoder.from_source, "TinyTextEncoder": tiny_text_encoder},
     "generator": {
-        "Generator": Generator.from_folder,
+        "Generator": load_generator,
         "StableDiffusion": load_stable_diffusion,
+        "StableDiffusion3": load_stable_diffusion_3,
         "TinyGenerator": tiny_generator,
+        "TinySD3": tiny_sd3,
     },
     "scorer": {"Scorer": Scorer.from_folder, "ClipScorer": ClipScorer.from_source, "TinyScorer": tiny_scorer},
     "weights": {"WeightGrid": WeightGrid, "WeightSample": WeightSample},

@@ -9,8 +9,7 @@ from torch import Tensor
 
 from pmg.data.emoji.tastes import style_words
 from pmg.models.diffusion.conditioning import join
-from pmg.models.diffusion.generator import Generator
-from pmg.models.diffusion.sampling import sample_latents
+from pmg.models.diffusion.interfaces import Generator
 from pmg.seeding import stable_number
 
 
@@ -27,13 +26,7 @@ def concept_style_grid(
     encode = generator.text_encoder.encode
     target = encode([f"{title}, {scene}" for _ in styles for title in titles])
     style = encode([style_words(facts) for facts in styles.values() for _ in titles])
-    noise = torch.stack([seeded_noise(generator, title) for _ in styles for title in titles])
-    empty = join(encode([""]).expand(len(noise)))
-    latents = sample_latents(generator, [empty, join(target, style)], [1 - guidance, guidance], noise, steps)
-    return generator.decode(latents)
-
-
-def seeded_noise(generator: Generator, text: str) -> Tensor:
-    """Returns noise `(C, h, w)` that depends on `text` only."""
-    seed = stable_number("grid", text) % 2**62
-    return torch.randn(generator.latent_shape, generator=torch.Generator().manual_seed(seed))
+    seeds = [stable_number("grid", title) % 2**62 for _ in styles for title in titles]
+    empty = join(encode([""]).expand(len(seeds)))
+    branches = [empty, join(target, style)]
+    return generator.decode(generator.sample(branches, [1 - guidance, guidance], seeds, steps))

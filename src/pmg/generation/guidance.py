@@ -25,7 +25,7 @@ class Scales:
              - negative (e(negative words) - e(∅))
 
     Equal scales telescope to plain classifier-free guidance by the joint condition. `negative` = `target` - 1 is the
-    negative prompt of Stable Diffusion, in which the negative words stand in for ∅.
+    negative prompt of Stable Diffusion, in which the negative words replace ∅.
 
     Attributes:
         target: of the target block.

@@ -11,10 +11,9 @@ from torch import Tensor
 
 from pmg.configuration.precision import has_bfloat16
 from pmg.models.diffusion.conditioning import Block
-from pmg.models.diffusion.denoisers import Denoiser
-from pmg.models.diffusion.latent_codec import LatentCodec
+from pmg.models.diffusion.interfaces import Denoiser, LatentCodec, NoiseProcess
+from pmg.models.diffusion.latent_codec import AutoencoderDCCodec
 from pmg.models.diffusion.look_denoiser import LookDenoiser, pool_condition
-from pmg.models.diffusion.noise_processes import NoiseProcess
 from pmg.models.diffusion.style_encoder import StyleEncoder
 from pmg.models.diffusion.text_encoder import TextEncoder
 from pmg.models.loading.weight_sources import load_frozen
@@ -54,7 +53,9 @@ class LookGenerator:
         """Loads ``vae`` and ``style_encoder`` beside a denoiser, frozen."""
         style_encoder = load_frozen(StyleEncoder, Path(folder, "style_encoder")).float()
         return cls(
-            LookDenoiser(denoiser, style_encoder, process), LatentCodec.from_folder(Path(folder, "vae")), text_encoder
+            LookDenoiser(denoiser, style_encoder, process),
+            AutoencoderDCCodec.from_folder(Path(folder, "vae")),
+            text_encoder,
         )
 
     @torch.no_grad()

@@ -1,4 +1,4 @@
-"""From a target and a preference to an image: candidates of many users in one batch, scored and picked."""
+"""Generates images for targets and preferences: candidates of many users in one batch, scored and selected."""
 
 from __future__ import annotations
 
@@ -10,15 +10,14 @@ import torch
 from torch import Tensor
 
 from pmg.configuration.instantiate import instantiate
-from pmg.domain import require_positive
+from pmg.domain import PmgError, require_positive
 from pmg.generation.guidance import Scales
 from pmg.generation.records import Candidate
 from pmg.generation.requests import Request
 from pmg.generation.selection import Weights, balance_z, pick
 from pmg.generation.weighting import Weighting
 from pmg.models.diffusion.conditioning import Block, Condition, join
-from pmg.models.diffusion.generator import Generator
-from pmg.models.diffusion.sampling import sample_latents
+from pmg.models.diffusion.interfaces import Generator
 from pmg.models.diffusion.text_encoder import TextEncoder
 from pmg.models.loading.device import to_device
 from pmg.models.vision.scorer import Scorer
@@ -26,7 +25,7 @@ from pmg.models.vision.scorer import Scorer
 
 @dataclass(frozen=True)
 class Generated:
-    """What came of `B` requests: the picked images `(B, 3, H, W)` in [-1, 1] and every candidate's scores."""
+    """The result of `B` requests: the selected images `(B, 3, H, W)` in [-1, 1] and every candidate's scores."""
 
     images: Tensor
     candidates: list[tuple[Candidate, ...]]
@@ -44,10 +43,11 @@ class Pipeline:
         scales: guidance scales.
         steps: solver steps.
         bfloat16: whether the denoiser's matrix products run in bfloat16.
-        texts: reads what the scorer compares images with; None: the scorer's own, or the generator's.
+        texts: encodes what the scorer compares images with; None: the scorer's own, or the generator's.
 
     Raises:
-        PmgError: the guidance is an input of the generator, and the scales of the blocks differ.
+        PmgError: the guidance is an input of the generator, and the scales of the blocks differ; or the weighting
+            needs an attention bias that the generator doesn't support.
 
     Attributes:
         evaluations: denoiser evaluations so far: each branch of the guidance, candidate, image and step counts.
@@ -58,45 +58,47 @@ class Pipeline:
         bfloat16: bool = False, texts: TextEncoder | None = None,
     ) -> None:  # fmt: skip
         require_positive(**{"sampling.steps": steps})
+        if weighting.attention_bias and not generator.supports.attention_bias:
+            raise PmgError(
+                f"balance.weighting is {type(weighting).__name__}, and a {type(generator).__name__} has no attention "
+                "bias. Use pmg.generation.weighting.ScaleWeighting."
+            )
         self.generator, self.scorer = generator, scorer
         self.texts = scorer.text_encoder or texts or generator.text_encoder
-        self.distilled = scales.single() if generator.guidance_input else None
+        self.distilled = scales.single() if generator.supports.guidance_input else None
         self.pairs, self.weighting, self.scales = weights.pairs, weighting, scales
         self.steps, self.bfloat16 = steps, bfloat16
         self.evaluations = 0
 
     @torch.no_grad()
     def __call__(self, requests: Sequence[Request]) -> Generated:
-        """Makes one image a request; all requests of a batch use the same kinds of blocks."""
+        """Returns one image a request; all requests of a batch use the same kinds of blocks."""
         return self.select(requests, self.generator.decode(self.denoise(requests)))
 
     @torch.no_grad()
     def denoise(self, requests: Sequence[Request]) -> Tensor:
-        """Latents of every candidate, `(B * C, ...)`, candidates of a request together."""
+        """Returns latents of every candidate, `(B * C, ...)`, candidates of a request together."""
         # 1. encode the blocks, once a request
         target, preference = self.encode_blocks(requests)
-        # 2. weigh them, once a candidate, and join them to the conditions that guide
+        # 2. weight them, once a candidate, and join them to the conditions that guide
         coefficients = self._mix(list(preference), any(request.negative.words for request in requests))
         conditions = self.join_branches(requests, self.weigh(target, preference))
         branches = [conditions[name] for name in coefficients]
-        # 3. denoise all branches of all candidates from their request's noise
-        noise = self.draw_noise(requests).repeat_interleave(len(self.pairs), 0)
+        # 3. sample all branches of all candidates from their request's seed
         seeds = [request.seed for request in requests for _ in self.pairs]
         with torch.autocast(self.generator.device.type, torch.bfloat16, enabled=self.bfloat16):
-            latents = sample_latents(
-                self.generator, branches, list(coefficients.values()), noise, self.steps, self.distilled, seeds
-            )
-        self.evaluations += len(branches) * len(noise) * self.steps
+            latents = self.generator.sample(branches, list(coefficients.values()), seeds, self.steps, self.distilled)
+        self.evaluations += len(branches) * len(seeds) * self.steps
         return latents
 
     def _mix(self, blocks: list[str], negative: bool) -> dict[str, float]:
-        """Coefficients of the branches; a model that takes the guidance as an input sees everything in one branch."""
+        """Returns coefficients of the branches: one branch for a model that takes the guidance as an input."""
         if self.distilled is None:
             return self.scales.coefficients(blocks, negative)
         return {["target", *blocks][-1]: 1.0}
 
     def encode_blocks(self, requests: Sequence[Request]) -> tuple[Block, dict[str, Block]]:
-        """The target block, and the preference blocks in use by name, in their order."""
+        """Returns the target block, and the preference blocks in use by name, in their order."""
         encode = self.generator.text_encoder.encode
         preference = {}
         if requests[0].show_words:
@@ -107,14 +109,14 @@ class Pipeline:
         return encode([str(request.target) for request in requests]), preference
 
     def weigh(self, target: Block, preference: dict[str, Block]) -> dict[str, Block]:
-        """Each request's blocks under every pair of weights, `(B * C)` rows, candidates of a request together."""
+        """Returns each request's blocks under every pair of weights, `(B * C)` rows, those of a request together."""
         pairs = torch.tensor(self.pairs)
         w_p, w_t = pairs.repeat(len(target), 1).T
         weighed = {name: self.weighting(block.repeat(len(pairs)), w_p) for name, block in preference.items()}
         return {"target": self.weighting(target.repeat(len(pairs)), w_t), **weighed}
 
     def join_branches(self, requests: Sequence[Request], blocks: dict[str, Block]) -> dict[str, Condition]:
-        """Every condition that may guide, by the names of `Scales.coefficients`, `(B * C)` rows each.
+        """Returns every condition that may guide, by the names of `Scales.coefficients`, `(B * C)` rows each.
 
         A branch of a block sees the blocks before it, too: target, then keywords, then soft tokens.
         """
@@ -124,15 +126,8 @@ class Pipeline:
         nested = {name: join(*ordered[: place + 1]) for place, name in enumerate(blocks)}
         return {"empty": join(empty), **nested, "negative": join(negative)}
 
-    def draw_noise(self, requests: Sequence[Request]) -> Tensor:
-        """Each request's own noise, `(B, C, h, w)`: the same in any batch."""
-        shape = self.generator.latent_shape
-        return torch.stack(
-            [torch.randn(shape, generator=torch.Generator().manual_seed(request.seed)) for request in requests]
-        )
-
     def select(self, requests: Sequence[Request], images: Tensor) -> Generated:
-        """Scores candidates `(B * C, 3, H, W)` by d_p and d_t and keeps the best z of each request."""
+        """Returns the candidate `(B * C, 3, H, W)` of the best z of each request, with all scores d_p and d_t."""
         accuracy, preference = self.score(requests, images)
         alpha = torch.tensor([request.share for request in requests])[:, None]
         z = balance_z(preference, accuracy, alpha)
@@ -148,7 +143,7 @@ class Pipeline:
         return Generated(images[rows], candidates, best.tolist())
 
     def score(self, requests: Sequence[Request], images: Tensor) -> tuple[Tensor, Tensor]:
-        """Cosines of each candidate with its target keywords and its preference words, `(B, C)` each."""
+        """Returns the cosines of each candidate with its target keywords and its preference words, `(B, C)` each."""
         encode = self.texts.encode
         content, manner = self.scorer(images)
         shape = (len(requests), len(self.pairs), -1)
@@ -159,11 +154,11 @@ class Pipeline:
 
 
 def build_pipeline(parts: Mapping[str, Any], device: str, create: Callable[[Any], Any] = instantiate) -> Pipeline:
-    """The pipeline that a config describes.
+    """Returns the pipeline that a config describes.
 
     Args:
         parts: ``generator``, ``scorer``, ``text_encoder``, ``balance`` and ``sampling``.
-        device: where the models stand, see `to_device`.
+        device: of the models, see `to_device`.
         create: builds a part of what `parts` holds.
     """
     scorer = create(parts["scorer"])  # with its own text encoder, or the one that it was trained with

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from pmg.cache import atomic_write_bytes
 from pmg.domain import PmgError
+from pmg.models.vision.pixels import from_uint8, to_uint8
 
 log = logging.getLogger(__name__)
 
@@ -170,7 +171,7 @@ class RecordWriter:
         for record in records:
             self.check(record.method, record.hashes)
         lines = []
-        for pixels, record in zip(to_uint8(images), records, strict=True):
+        for pixels, record in zip(to_arrays(images), records, strict=True):
             if record.key not in self.done:
                 self.done.add(record.key)
                 lines.append(self._write_image(pixels, record))
@@ -197,10 +198,9 @@ def as_line(record: Record) -> str:
     return json.dumps(values | {SEAL: _checksum(values)}, ensure_ascii=False) + "\n"
 
 
-def to_uint8(images: Tensor) -> np.ndarray:
-    """Returns images `(B, 3, H, W)` in [-1, 1], clipped, as uint8 `(B, H, W, 3)`."""
-    pixels = images.detach().float().cpu().add(1).mul(127.5).round().clamp(0, 255).byte()
-    return pixels.permute(0, 2, 3, 1).numpy()
+def to_arrays(images: Tensor) -> np.ndarray:
+    """Returns images `(B, 3, H, W)` in [-1, 1] as uint8 `(B, H, W, 3)`; values outside are clipped."""
+    return to_uint8(images).cpu().permute(0, 2, 3, 1).numpy()
 
 
 def read_records(folder: str | Path) -> list[Record]:
@@ -260,7 +260,7 @@ def read_images(folder: str | Path, records: Iterable[Record]) -> Tensor:
         if arrays[-1].shape != arrays[0].shape:
             sizes = [f"{array.shape[1]}x{array.shape[0]}" for array in (arrays[-1], arrays[0])]
             raise PmgError(f"{path} (row '{row}' of {RECORDS}) is {sizes[0]} pixels, others are {sizes[1]}")
-    return torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2).float().div(127.5).sub(1)
+    return from_uint8(torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2))
 
 
 def _read(path: Path) -> tuple[list[Record], int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from torch import Tensor
 
@@ -10,7 +10,13 @@ from pmg.models.diffusion.conditioning import Block
 
 
 class Weighting(Protocol):
-    """Gives each row of a block its weight; 1 leaves the row as it is."""
+    """Gives each row of a block its weight; 1 leaves the row as it is.
+
+    Attributes:
+        attention_bias: whether it needs a generator that adds a bias to attention logits.
+    """
+
+    attention_bias: ClassVar[bool]
 
     def __call__(self, block: Block, weights: Tensor) -> Block:
         """The block `(B, L, D)` under `weights` `(B,)`, each at least 0."""
@@ -20,6 +26,8 @@ class Weighting(Protocol):
 class ScaleWeighting:
     """Multiplies the block's embeddings (PMG, section 3: weighted condition embeddings)."""
 
+    attention_bias = False
+
     def __call__(self, block: Block, weights: Tensor) -> Block:
         """Tokens times their row's weight."""
         return block.scaled(weights)
@@ -28,10 +36,13 @@ class ScaleWeighting:
 class AttentionWeighting:
     """Adds log w to the attention logits of the block's tokens, and leaves the embeddings alone.
 
-    The softmax then gives each token w times the share that it had: a weight of 2 equals every token of the block
-    twice, a weight of 0 a block that isn't there. A block that stands alone has all the attention under any weight.
+    The softmax then gives each token w times its share: a weight of 2 equals every token of the block
+    twice, a weight of 0 a block that isn't there. In cross-attention, a block without others has all the attention
+    under any weight.
     """
+
+    attention_bias = True
 
     def __call__(self, block: Block, weights: Tensor) -> Block:
         """Logits plus the logarithm of their row's weight."""
-        return block.emphasised(weights)
+        return block.with_attention_bias(weights)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from pmg.data.dataset import Dataset
     from pmg.domain import Example
-    from pmg.models.diffusion.text_encoder import TextEncoder
+    from pmg.models.diffusion.interfaces import PromptEncoder
     from pmg.preferences.reader import Reader
 
 Encoder = TypeVar("Encoder", bound="ModelMixin")
@@ -55,7 +55,7 @@ def build_captions(cfg: DictConfig, run: Run, data: Dataset, examples: Sequence[
 
 
 @contextmanager
-def reading(cfg: DictConfig, run: Run, text_encoder: TextEncoder) -> Iterator[Reader]:
+def reading(cfg: DictConfig, run: Run, text_encoder: PromptEncoder) -> Iterator[Reader]:
     """Builds a reader with its language model; its keywords fit into what `text_encoder` reads.
 
     Afterwards the run's ledger has the number of tokens that the language model computed.

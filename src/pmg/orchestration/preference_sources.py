@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from pmg.data.dataset import Dataset
     from pmg.generation.requests import Method, Preference
-    from pmg.models.diffusion.generator import Generator
+    from pmg.models.diffusion.interfaces import Generator
     from pmg.preferences.reader import Reader, Readings
     from pmg.preferences.sources import PreferenceSource, Requirements, SourceContext
 

@@ -19,6 +19,7 @@ from pmg.models.diffusion.text_encoder import TextEncoder
 from pmg.models.loading.checkpoints import load_checkpoint
 from pmg.models.loading.device import torch_type
 from pmg.models.loading.weight_sources import loading, resolve_source
+from pmg.models.vision.pixels import from_uint8, to_uint8
 from pmg.models.vision.scorer import Scorer
 
 Pixels = Callable[[Sequence[Item]], Tensor]  # items to images (B, 3, H, W) in [-1, 1]
@@ -219,8 +220,7 @@ def load_image_to_text(source: str, dtype: str, device: str) -> tuple[Any, Any]:
 
 def to_picture(image: Tensor) -> Image.Image:
     """Converts an image `(3, H, W)` in [-1, 1] into an 8-bit RGB picture."""
-    levels = ((image.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
-    return Image.fromarray(levels.permute(1, 2, 0).cpu().numpy())
+    return Image.fromarray(to_uint8(image).permute(1, 2, 0).cpu().numpy())
 
 
 def from_picture(picture: Image.Image, size: int = 256) -> Tensor:
@@ -228,4 +228,4 @@ def from_picture(picture: Image.Image, size: int = 256) -> Tensor:
     paper = Image.new("RGBA", picture.size, "white")
     paper.alpha_composite(picture.convert("RGBA"))
     levels = torch.from_numpy(np.array(paper.convert("RGB").resize((size, size))))
-    return levels.permute(2, 0, 1).float().div(127.5).sub(1)
+    return from_uint8(levels.permute(2, 0, 1))

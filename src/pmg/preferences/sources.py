@@ -19,7 +19,7 @@ from pmg.cache import Cache
 from pmg.configuration.identity import Values
 from pmg.data.dataset import ImageStore
 from pmg.domain import Example, Keywords
-from pmg.models.diffusion.generator import Generator
+from pmg.models.diffusion.interfaces import Generator
 from pmg.preferences.keyword_decoding import Decoding
 from pmg.preferences.reader import Reader, Readings
 

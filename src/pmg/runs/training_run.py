@@ -71,7 +71,7 @@ def _deciding(values: Values, groups: Sequence[str]) -> dict[str, Any]:
         for key, value in values.items()
         if _is_below(key, groups)
         and value is not None
-        and not key.endswith(".dtype")
+        and not key.endswith((".dtype", ".snr_gamma"))
         and find_role("train", key) is Role.RESULT
     }
 

@@ -9,7 +9,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from pmg.models.diffusion.conditioning import Block, join
-from pmg.models.diffusion.generator import Generator
+from pmg.models.diffusion.generator import DiffusionGenerator
 from pmg.models.language.language_model import LanguageModel
 from pmg.training.memory_forecast import ENCODE_AT_ONCE, READ_AT_ONCE, Sizes, build_phases, empty_encoder
 from pmg.training.objective import ObjectiveTerm
@@ -35,7 +35,7 @@ class Operations:
 
 
 def count_operations(
-    language_model: LanguageModel, generator: Generator, sizes: Sizes, terms: Mapping[str, ObjectiveTerm]
+    language_model: LanguageModel, generator: DiffusionGenerator, sizes: Sizes, terms: Mapping[str, ObjectiveTerm]
 ) -> Operations:
     """Counts on models without weights (`pmg.models.loading.meta_models`).
 
@@ -63,15 +63,15 @@ def _count(work: Callable[[], object]) -> int:
 
 
 @torch.no_grad()
-def _decode(generator: Generator) -> None:
-    generator.autoencoder.decode(torch.zeros(1, *generator.latent_shape, device="meta"))
+def _decode(generator: DiffusionGenerator) -> None:
+    generator.codec.decode(torch.zeros(1, *generator.latent_shape, device="meta"))
 
 
 @torch.no_grad()
-def _evaluate(generator: Generator, sizes: Sizes) -> None:
+def _evaluate(generator: DiffusionGenerator, sizes: Sizes) -> None:
     tokens = sizes.target_tokens + sizes.keyword_tokens + sizes.soft_tokens
     with torch.device("meta"):
         seen = torch.ones(1, tokens, dtype=torch.bool)
         block = Block(torch.zeros(1, tokens, sizes.text_width), seen, torch.zeros(1, sizes.pooled_width))
-        latents, timesteps = torch.zeros(1, *generator.latent_shape), torch.zeros(1, dtype=torch.long)
-    generator.predict(latents, timesteps, join(block))
+        latents, times = torch.zeros(1, *generator.latent_shape), torch.zeros(1)
+    generator.predict(latents, times, join(block))

@@ -14,7 +14,7 @@ from pmg.configuration.ranges import Count, Positive
 from pmg.data.dataset import ImageStore
 from pmg.domain import Example, Item
 from pmg.models.diffusion.conditioning import Block, join
-from pmg.models.diffusion.generator import Generator
+from pmg.models.diffusion.interfaces import Generator
 from pmg.preferences.sources import SourceContext, TokenSource
 from pmg.seeding import stable_number
 
@@ -59,7 +59,7 @@ class TextualInversion:
         Args:
             users: histories of U users.
             captions: encoded captions of the history's items.
-            seeds: of each user's images, noise and timesteps.
+            seeds: of each user's images, noise and times.
 
         Returns:
             `(U, n, D)`.
@@ -69,9 +69,10 @@ class TextualInversion:
         generators = [torch.Generator().manual_seed(seed) for seed in seeds]
         for _ in range(self.steps):
             batch = [self._draw(user, own) for user, own in zip(users, generators, strict=True)]
-            latents, rows, noise, timesteps = (torch.cat(parts) for parts in zip(*batch, strict=True))
+            latents, rows = (torch.cat(parts) for parts in zip(*((u, c) for u, c, _ in batch), strict=True))
+            inputs = {name: torch.cat([drawn[name] for *_, drawn in batch]) for name in batch[0][2]}
             soft = Block(tokens, torch.ones(tokens.shape[:2], dtype=torch.bool)).repeat(self.draws)
-            loss = self.generator.denoising_loss(latents, noise, timesteps, join(captions[rows], soft))
+            loss = self.generator.loss(latents, join(captions[rows], soft), inputs)
             optimizer.zero_grad()
             loss.sum().backward()
             optimizer.step()
@@ -82,12 +83,10 @@ class TextualInversion:
         encoded = self.generator.text_encoder.encode([self.word])
         return encoded.tokens[:, 1:2].repeat(users, self.tokens, 1)  # place 0 is the start of the text
 
-    def _draw(self, user: HistoryImages, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        picks = torch.randint(len(user.latents), (self.draws,), generator=generator)
-        latents = user.latents[picks]
-        noise = torch.randn(latents.shape, generator=generator)
-        limit = self.generator.noise_scheduler.config.num_train_timesteps
-        return latents, user.captions[picks], noise, torch.randint(limit, (self.draws,), generator=generator)
+    def _draw(self, user: HistoryImages, rng: torch.Generator) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """Returns latents and caption rows of random history images, and the random inputs of their loss."""
+        picks = torch.randint(len(user.latents), (self.draws,), generator=rng)
+        return user.latents[picks], user.captions[picks], self.generator.sample_inputs(self.draws, rng)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from torch import Tensor
 from pmg.cache import Cache
 from pmg.data.dataset import ImageStore
 from pmg.domain import Item, PmgError
-from pmg.models.diffusion.generator import Generator
+from pmg.models.diffusion.interfaces import Generator
 
 if TYPE_CHECKING:
     import zarr
@@ -66,7 +66,7 @@ class StoredLatents:
         return latents[places]
 
 
-def store_latents(place: str, count: int, shape: tuple[int, int, int], encode: Encode) -> StoredLatents:
+def store_latents(place: str, count: int, shape: tuple[int, ...], encode: Encode) -> StoredLatents:
     """Encodes images into an array, resumes an interrupted encoding, and restores missing files.
 
     Each latent is a chunk with a checksum, so that a batch loads only its rows; a file holds `SHARD` of them.

@@ -12,7 +12,7 @@ from functools import partial
 import torch
 
 from pmg.models.diffusion.conditioning import Block
-from pmg.models.diffusion.generator import Generator
+from pmg.models.diffusion.generator import DiffusionGenerator
 from pmg.models.language.context import Context
 from pmg.models.language.grouped_attention import additive_mask
 from pmg.models.language.language_model import LanguageModel
@@ -81,7 +81,7 @@ class Estimate:
 
 
 def estimate_training(
-    language_model: LanguageModel, generator: Generator, weights: dict[str, int], sizes: Sizes,
+    language_model: LanguageModel, generator: DiffusionGenerator, weights: dict[str, int], sizes: Sizes,
     terms: Mapping[str, ObjectiveTerm],
 ) -> Estimate:  # fmt: skip
     """Forecasts a ``pmg-train``.
@@ -118,7 +118,7 @@ def context_bytes(language_model: LanguageModel, tokens: int) -> int:
 
 
 def build_phases(
-    encoder: PreferenceEncoder, language_model: LanguageModel, generator: Generator, sizes: Sizes,
+    encoder: PreferenceEncoder, language_model: LanguageModel, generator: DiffusionGenerator, sizes: Sizes,
     terms: Mapping[str, ObjectiveTerm],
 ) -> dict[str, Callable[[], object]]:  # fmt: skip
     """What a training does, by name: `READ_AT_ONCE` histories, a batch of images, one step."""
@@ -143,14 +143,14 @@ def _read(language_model: LanguageModel, sizes: Sizes) -> None:
         model.get_decoder()(input_ids=rows, attention_mask=additive_mask(seen, model), use_cache=True)
 
 
-def _encode(generator: Generator) -> None:
+def _encode(generator: DiffusionGenerator) -> None:
     shape = (min(ENCODE_AT_ONCE, generator.images_at_once), 3, generator.size, generator.size)
     with torch.no_grad():
-        generator.autoencoder.encode(torch.zeros(shape, device="meta"))
+        generator.codec.encode(torch.zeros(shape, device="meta"))
 
 
 def _step(
-    encoder: PreferenceEncoder, language_model: LanguageModel, generator: Generator, sizes: Sizes,
+    encoder: PreferenceEncoder, language_model: LanguageModel, generator: DiffusionGenerator, sizes: Sizes,
     terms: Mapping[str, ObjectiveTerm],
 ) -> None:  # fmt: skip
     """One step of the true module, forward and backward."""
@@ -166,8 +166,8 @@ def _step(
     keep = {f"keep_{part}": torch.ones(questions, dtype=torch.bool) for part in PARTS}
     batch = {
         "users": torch.arange(users), "target": torch.arange(questions), "other_target": torch.arange(questions),
-        "latents": latents, "other_latents": latents, "noise": latents,
-        "timesteps": torch.ones(questions, dtype=torch.long), **keep,
+        "latents": latents, "other_latents": latents,
+        **generator.sample_inputs(questions, torch.Generator()), **keep,
     }  # fmt: skip
     outputs = module.step_outputs(batch)
     sum(term.weight * term(outputs).mean() for term in terms.values()).backward()

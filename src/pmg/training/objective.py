@@ -83,7 +83,7 @@ class StepOutputs:
     def other(self) -> SampleOutputs:
         """Each preference on the images and target words of a user of another taste in the batch.
 
-        Noise, timesteps and dropped blocks are those of `own`. A user without such a neighbour keeps the own images.
+        Noise, times and dropped blocks are those of `own`. A user without such a neighbour keeps the own images.
         Costs one more pass of the generator.
         """
         return self._evaluate("other", True)

@@ -1,6 +1,6 @@
 """Trains the preference encoder: denoising loss through the frozen denoiser and language model.
 
-Shapes: `U` users a batch, `K` samples (target, noise, timestep) a user, `B = U * K`.
+Shapes: `U` users a batch, `K` samples (target, noise, time) a user, `B = U * K`.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from pmg.configuration.ranges import Count, Decay, Positive, Share
+from pmg.configuration.ranges import Count, Decay, Share
 from pmg.domain import PmgError
 from pmg.models.diffusion.conditioning import Block, Condition, drop_target, join
-from pmg.models.diffusion.generator import Generator
-from pmg.models.diffusion.text_encoder import UnkeptTexts
+from pmg.models.diffusion.interfaces import Generator
+from pmg.models.diffusion.text_encoder import LazyTextEncodings
 from pmg.models.language.language_model import LanguageModel
 from pmg.models.loading.compilation import uncompiled
 from pmg.models.preference.token_encoder import TokenEncoder
@@ -49,25 +49,24 @@ class PreferenceBatches:
         samples: for each user the pairs (row of an image in `latents`, row of its target in the target block).
         tastes: for each user a name of the taste; users with equal names are no negatives of each other.
         latents: normalised latents of the images, `(N, C, h, w)`.
-        timesteps: number of the scheduler's timesteps.
+        generator: samples the random inputs of its loss.
         draws: K, samples a user.
         drop: probability to drop each of target, keywords and soft tokens.
-        shape: of a latent, `(C, h, w)`.
 
     Raises:
         PmgError: `drop` names other parts, or a value is no probability.
     """
 
     def __init__(
-        self, *, samples: Sequence[Sequence[tuple[int, int]]], tastes: Sequence[str], latents: Latents, timesteps: int,
-        draws: Count, drop: Mapping[str, Share], shape: tuple[int, int, int],
+        self, *, samples: Sequence[Sequence[tuple[int, int]]], tastes: Sequence[str], latents: Latents,
+        generator: Generator, draws: Count, drop: Mapping[str, Share],
     ) -> None:  # fmt: skip
         if set(drop) != set(PARTS) or not all(0 <= chance <= 1 for chance in drop.values()):
             raise PmgError(f"objective.batches.drop needs a chance from 0 to 1 for {', '.join(PARTS)}, got {drop}")
         self.samples = [torch.tensor(pairs) for pairs in samples]
         codes = {name: code for code, name in enumerate(dict.fromkeys(tastes))}
         self.tastes = [codes[name] for name in tastes]
-        self.latents, self.timesteps, self.draws, self.drop, self.shape = latents, timesteps, draws, drop, shape
+        self.latents, self.generator, self.draws, self.drop = latents, generator, draws, drop
 
     def __call__(self, users: Tensor, rng: torch.Generator) -> Batch:
         """Returns a batch for `users` `(U,)`, without its latents; all its randomness comes from `rng`."""
@@ -83,8 +82,7 @@ class PreferenceBatches:
             "image": image,
             "other_target": target.view(-1, self.draws)[other].flatten(),
             "other_image": image.view(-1, self.draws)[other].flatten(),
-            "noise": torch.randn(len(image), *self.shape, generator=rng),
-            "timesteps": torch.randint(self.timesteps, (len(image),), generator=rng),
+            **self.generator.sample_inputs(len(image), rng),
         }
         for part in PARTS:
             batch[f"keep_{part}"] = torch.rand(len(image), generator=rng) >= self.drop[part]
@@ -130,7 +128,7 @@ class EncodedTexts:
     """
 
     targets: Block
-    keywords: Block | UnkeptTexts
+    keywords: Block | LazyTextEncodings
     empty: Block
 
 
@@ -145,7 +143,6 @@ class PreferenceTraining(pl.LightningModule):
         terms: of the objective, by name; each is logged under its name.
         optimizer: makes the optimizer.
         lr_scheduler: makes the learning-rate schedule.
-        snr_gamma: min-SNR ceiling, or None.
         ema_decay: decay of the moving average of the encoder's weights, which is validated and kept; None keeps
             the last weights.
 
@@ -156,7 +153,7 @@ class PreferenceTraining(pl.LightningModule):
     def __init__(
         self, *, encoder: TokenEncoder, frozen: FrozenModels,
         histories: UserInputs, texts: EncodedTexts, terms: Mapping[str, ObjectiveTerm],
-        optimizer: OptimizerPartial, lr_scheduler: SchedulerPartial, snr_gamma: Positive | None = 5.0,
+        optimizer: OptimizerPartial, lr_scheduler: SchedulerPartial,
         ema_decay: Decay | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
@@ -165,7 +162,7 @@ class PreferenceTraining(pl.LightningModule):
         self.encoder = encoder
         self.frozen = frozen  # a dataclass: its models are no sub-modules, so never saved or trained
         self.histories, self.texts, self.terms = histories, texts, terms
-        self.optimizer, self.lr_scheduler, self.snr_gamma = optimizer, lr_scheduler, snr_gamma
+        self.optimizer, self.lr_scheduler = optimizer, lr_scheduler
         self.needs_prediction = any(term.needs_prediction for term in terms.values())
         decays = [] if ema_decay is None else [ema_decay]
         self.averages = [AveragedWeights(encoder, decay, refit=self._fit_to_sample) for decay in decays]
@@ -199,10 +196,10 @@ class PreferenceTraining(pl.LightningModule):
         return StepOutputs(tokens, keywords, samples_per_user, evaluate)
 
     def _denoise(self, batch: Batch, latents: Tensor, condition: Condition) -> SampleOutputs:
-        generator, arguments = self.frozen.generator, (latents, batch["noise"], batch["timesteps"], condition)
+        generator = self.frozen.generator
         if not self.needs_prediction:
-            return SampleOutputs(condition, generator.denoising_loss(*arguments, self.snr_gamma))
-        details = generator.denoising_outputs(*arguments, self.snr_gamma)
+            return SampleOutputs(condition, generator.loss(latents, condition, batch))
+        details = generator.denoising_outputs(latents, condition, batch)
         return SampleOutputs(condition, details.loss, details)
 
     def objective(self, batch: Batch, stage: str) -> Tensor:
@@ -220,7 +217,7 @@ class PreferenceTraining(pl.LightningModule):
         return self.objective(batch, "train")
 
     def validation_step(self, batch: Batch, _: int) -> None:
-        """Logs the objective on users that training doesn't see, with fixed noise and timesteps."""
+        """Logs the objective on users that training doesn't see, with fixed noise and times."""
         with uncompiled():  # without gradients it would be compiled once more
             self.objective(batch, "val")
 

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from pmg.data.dataset import ImageStore
 from pmg.domain import Example, Item, Keywords, require_positive
-from pmg.models.diffusion.generator import Generator
-from pmg.models.diffusion.text_encoder import TextEncoder, UnkeptTexts
+from pmg.models.diffusion.interfaces import Generator, PromptEncoder
+from pmg.models.diffusion.text_encoder import LazyTextEncodings
 from pmg.models.preference.token_encoder import TokenEncoder
 from pmg.preferences.reader import Readings
 from pmg.training.datamodule import RowsDataModule, ShuffledRows
@@ -69,7 +69,7 @@ def list_samples(
 
 
 def encode_texts(
-    keywords: Sequence[Keywords], targets: Sequence[Keywords], text_encoder: TextEncoder, keep: bool = True
+    keywords: Sequence[Keywords], targets: Sequence[Keywords], text_encoder: PromptEncoder, keep: bool = True
 ) -> tuple[EncodedTexts, Tensor]:
     """Encodes all texts of a training.
 
@@ -86,7 +86,7 @@ def encode_texts(
     encoded = text_encoder.encode(texts if keep else texts[:SAMPLE])
     whole = EncodedTexts(
         targets=text_encoder.encode([str(words) for words in targets]),
-        keywords=encoded if keep else UnkeptTexts(text_encoder, texts),
+        keywords=encoded if keep else LazyTextEncodings(text_encoder, texts),
         empty=text_encoder.encode([""]),
     )
     return whole, encoded.tokens[encoded.mask]
@@ -103,7 +103,7 @@ def build_batches(
         inputs: of the encoder, one row a profile; prepared a batch ahead.
         images: of the data set.
         generator: encodes images.
-        collate: makes the batches from samples, tastes, latents, their shape and the number of timesteps.
+        collate: makes the batches from samples, tastes, latents and the generator.
         users_per_step: users a batch.
         seed: of the batches.
         latents_place: where latents are kept for this and later runs, see `store_latents`; None: in memory.
@@ -114,8 +114,7 @@ def build_batches(
     require_positive(**{"objective.users_per_step": users_per_step})
     batches = collate(
         samples=samples.pairs, tastes=samples.tastes,
-        latents=encode_drawings(generator, images, samples.truths, latents_place), shape=generator.latent_shape,
-        timesteps=generator.noise_scheduler.config.num_train_timesteps,
+        latents=encode_drawings(generator, images, samples.truths, latents_place), generator=generator,
     )  # fmt: skip
     fixed = batches.fixed(samples.validation, users_per_step, seed)
     rows = ShuffledRows(

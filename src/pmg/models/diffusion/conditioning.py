@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-NO_WEIGHT = -100.0  # the logarithm of a weight of zero: finite, so that a block that stands alone gives no NaN
+NO_WEIGHT = -100.0  # the logarithm of a weight of zero: finite, so that a block without others gives no NaN
 
 
 @dataclass(frozen=True)
@@ -42,32 +42,32 @@ class Block:
         return Block(*(None if part is None else change(part) for part in parts))
 
     def to(self, device: torch.device | str) -> Block:
-        """The block on a device."""
+        """Returns the block on a device."""
         return self._map(lambda part: part.to(device))
 
     def expand(self, batch: int) -> Block:
-        """A block of one row, repeated `batch` times without a copy."""
+        """Returns a block of one row repeated `batch` times, without a copy."""
         return self._map(lambda part: part.expand(batch, *part.shape[1:]))
 
     def repeat(self, times: int) -> Block:
-        """Each row `times` times in a row."""
+        """Returns each row `times` times in succession."""
         return self._map(lambda part: part.repeat_interleave(times, 0))
 
     def scaled(self, weight: Tensor) -> Block:
-        """Tokens times a weight a row `(B,)`: the paper's weighting of a block."""
+        """Returns tokens times a weight a row `(B,)`: the paper's weighting of a block."""
         return replace(self, tokens=self.tokens * weight.to(self.tokens)[:, None, None])
 
-    def emphasised(self, weight: Tensor) -> Block:
-        """Adds log weight `(B,)` to the tokens' attention logits: a token of weight 2 counts like two of it."""
+    def with_attention_bias(self, weight: Tensor) -> Block:
+        """Returns the block with log weight `(B,)` on its logits: a token of weight 2 counts like two of it."""
         bias = weight.to(self.tokens).log().clamp(min=NO_WEIGHT)[:, None].expand(self.mask.shape)
         return replace(self, bias=bias)
 
     def masked(self, keep: Tensor) -> Block:
-        """Hides the block in rows where `keep`, bool `(B,)`, is false."""
+        """Returns the block, hidden in rows where `keep`, bool `(B,)`, is false."""
         return replace(self, mask=self.mask & keep[:, None])
 
     def padded(self, length: int) -> Block:
-        """The block with hidden tokens appended up to `length`."""
+        """Returns the block with hidden tokens appended up to `length`."""
         extra = length - self.tokens.shape[1]
         bias = None if self.bias is None else pad(self.bias, (0, extra))
         return Block(pad(self.tokens, (0, 0, 0, extra)), pad(self.mask, (0, extra)), self.pooled, bias)
@@ -75,10 +75,10 @@ class Block:
 
 @dataclass(frozen=True)
 class Condition:
-    """What the denoiser sees.
+    """What a generator is conditioned on.
 
     Attributes:
-        tokens: a cross-attention sequence `(B, L, D)`.
+        tokens: `(B, L, D)`.
         mask: bool `(B, L)`, true where a token counts.
         pooled: the target's pooled vector `(B, D)`, or None.
         bias: added to the tokens' attention logits, `(B, L)`, or None.
@@ -93,21 +93,21 @@ class Condition:
         return len(self.tokens)
 
     def to(self, device: torch.device, dtype: torch.dtype) -> Condition:
-        """The condition on a device, its numbers of a type."""
+        """Returns the condition on a device, with floating point values of a type."""
         parts = (self.tokens, self.pooled, self.bias)
         tokens, pooled, bias = (None if part is None else part.to(device, dtype) for part in parts)
         return Condition(tokens, self.mask.to(device), pooled, bias)
 
 
 def join(target: Block, *preference: Block) -> Condition:
-    """Concatenates the target block and any preference blocks of the same batch."""
+    """Returns the target block and any preference blocks of the same batch as one sequence."""
     blocks = (target, *preference)
     tokens = torch.cat([block.tokens for block in blocks], dim=1)
     return Condition(tokens, torch.cat([block.mask for block in blocks], dim=1), target.pooled, _biases(blocks, 1))
 
 
 def stack(conditions: Sequence[Condition]) -> Condition:
-    """Conditions one after another in the batch, padded to the longest."""
+    """Returns conditions concatenated along the batch, padded to the longest."""
     length = max(condition.tokens.shape[1] for condition in conditions)
     blocks = [Block(c.tokens, c.mask, c.pooled, c.bias).padded(length) for c in conditions]
     pooled = None if blocks[0].pooled is None else torch.cat([block.pooled for block in blocks])
@@ -116,7 +116,7 @@ def stack(conditions: Sequence[Condition]) -> Condition:
 
 
 def _biases(blocks: Sequence[Block], dim: int) -> Tensor | None:
-    """All biases along `dim`, zeros where a block has none; None where no block has one."""
+    """Returns all biases along `dim`, zeros where a block has none; None where no block has one."""
     if all(block.bias is None for block in blocks):
         return None
     parts = [block.tokens.new_zeros(block.mask.shape) if block.bias is None else block.bias for block in blocks]
@@ -124,7 +124,7 @@ def _biases(blocks: Sequence[Block], dim: int) -> Tensor | None:
 
 
 def drop_target(target: Block, empty: Block, keep: Tensor) -> Block:
-    """Replaces the target by the empty text where `keep`, bool `(B,)`, is false (classifier-free guidance).
+    """Returns the target, replaced by the empty text where `keep`, bool `(B,)`, is false (classifier-free guidance).
 
     Args:
         target: `(B, L, D)`.

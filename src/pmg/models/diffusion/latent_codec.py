@@ -1,8 +1,8 @@
-"""Pixels to normalised latents and back.
+"""Autoencoders of diffusers as latent codecs: images to normalised latents and back.
 
-codec = LatentCodec.from_folder("assets/look_generator/vae")
-latents = codec.encode(pictures)   # (B, C, h, w), each channel of mean 0 and deviation 1 over the training pictures
-pictures = codec.decode(latents)   # (B, 3, H, W) in [-1, 1]
+codec = AutoencoderKLCodec.from_folder("assets/generator/vae")
+latents = codec.encode(images)   # (B, C, h, w), each channel of mean 0 and deviation 1 over the training images
+images = codec.decode(latents)   # (B, 3, H, W) in [-1, 1]
 """
 
 from __future__ import annotations
@@ -11,19 +11,85 @@ import json
 from pathlib import Path
 
 import torch
-from diffusers import AutoencoderDC
+from diffusers import AutoencoderDC, AutoencoderKL
+from rich.progress import track
 from torch import Tensor, nn
 
 from pmg.cache import atomic_write_json
 from pmg.domain import PmgError
+from pmg.models.diffusion.interfaces import LatentCodec
 from pmg.models.loading.weight_sources import load_frozen
 
 STATISTICS = "latent_statistics.json"  # beside the weights; AutoencoderDC's config has no place for them
 AT_ONCE = 16  # pictures of 64 pixels in one pass on a processor
 
 
-class LatentCodec(nn.Module):
-    """An autoencoder with the mean and deviation of each channel of its latents.
+def latent_size(codec: LatentCodec, image_size: int | None) -> int | None:
+    """Returns the side of the latents of images of a size in pixels; None for None.
+
+    Raises:
+        PmgError: the size isn't a multiple of the codec's downsampling.
+    """
+    if image_size is None:
+        return None
+    if image_size % codec.downsampling:
+        raise PmgError(f"generator.size is {image_size}; it must be a multiple of {codec.downsampling} pixels")
+    return image_size // codec.downsampling
+
+
+class AutoencoderKLCodec(nn.Module):
+    """An `AutoencoderKL` whose config normalises the latents: the posterior's mean is the latent.
+
+    The config holds ``latents_mean`` and ``latents_std`` of each channel, or one ``shift_factor`` and
+    ``scaling_factor``.
+
+    Args:
+        autoencoder: images <-> latents.
+    """
+
+    def __init__(self, autoencoder: AutoencoderKL) -> None:
+        super().__init__()
+        self.autoencoder = autoencoder
+
+    @classmethod
+    def from_folder(cls, folder: str | Path) -> AutoencoderKLCodec:
+        """Loads a diffusers folder, frozen, in float32.
+
+        Raises:
+            PmgError: it is missing or damaged.
+        """
+        return cls(load_frozen(AutoencoderKL, folder))
+
+    @property
+    def channels(self) -> int:
+        """Channels `C` of the latents."""
+        return self.autoencoder.config.latent_channels
+
+    @property
+    def downsampling(self) -> int:
+        """Pixels a side of one latent."""
+        return 2 ** (len(self.autoencoder.config.block_out_channels) - 1)
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Returns normalised latents `(B, C, h, w)` of images `(B, 3, H, W)` in [-1, 1]."""
+        latents = self.autoencoder.encode(images).latent_dist.mean.float()
+        mean, std = self._statistics(latents)
+        return (latents - mean) / std
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Returns images `(B, 3, H, W)` in [-1, 1] of normalised latents `(B, C, h, w)`."""
+        mean, std = self._statistics(latents)
+        return self.autoencoder.decode(latents * std + mean).sample.float().clamp(-1, 1)
+
+    def _statistics(self, latents: Tensor) -> tuple[Tensor, Tensor]:
+        config, view = self.autoencoder.config, (1, -1, 1, 1)
+        if config.latents_mean is None:
+            return latents.new_tensor(config.shift_factor or 0.0), latents.new_tensor(1 / config.scaling_factor)
+        return latents.new_tensor(config.latents_mean).view(view), latents.new_tensor(config.latents_std).view(view)
+
+
+class AutoencoderDCCodec(nn.Module):
+    """An `AutoencoderDC` with the mean and deviation of each channel of its latents.
 
     Args:
         autoencoder: pixels <-> latents.
@@ -34,6 +100,16 @@ class LatentCodec(nn.Module):
     mean: Tensor
     deviation: Tensor
 
+    @property
+    def channels(self) -> int:
+        """Channels `C` of the latents."""
+        return self.autoencoder.config.latent_channels
+
+    @property
+    def downsampling(self) -> int:
+        """Pixels a side of one latent."""
+        return self.autoencoder.spatial_compression_ratio
+
     def __init__(self, autoencoder: AutoencoderDC, mean: Tensor, deviation: Tensor) -> None:
         super().__init__()
         self.autoencoder = autoencoder
@@ -42,13 +118,13 @@ class LatentCodec(nn.Module):
 
     @classmethod
     @torch.no_grad()
-    def measure(cls, autoencoder: AutoencoderDC, pictures: Tensor) -> LatentCodec:
+    def measure(cls, autoencoder: AutoencoderDC, pictures: Tensor) -> AutoencoderDCCodec:
         """Returns a codec normalised by the latents of `pictures` `(N, 3, H, W)` in [-1, 1]."""
         latents = torch.cat([autoencoder.encode(part).latent for part in pictures.split(AT_ONCE)]).float()
         return cls(autoencoder, latents.mean((0, 2, 3)), latents.std((0, 2, 3)))
 
     @classmethod
-    def from_folder(cls, folder: str | Path) -> LatentCodec:
+    def from_folder(cls, folder: str | Path) -> AutoencoderDCCodec:
         """Loads the autoencoder of a diffusers folder and its latents' statistics, frozen, in float32.
 
         Raises:
@@ -79,3 +155,10 @@ class LatentCodec(nn.Module):
         """Returns pictures `(B, 3, H, W)` in [-1, 1] of normalised latents `(B, C, h, w)`."""
         raw = latents * self.deviation + self.mean
         return torch.cat([self.autoencoder.decode(part).sample.float() for part in raw.split(AT_ONCE)]).clamp(-1, 1)
+
+
+@torch.no_grad()
+def reconstruct(autoencoder: AutoencoderKL, images: Tensor, batch_size: int = 128) -> Tensor:
+    """Returns what an autoencoder decodes of the latents of images `(B, 3, H, W)` in [-1, 1]."""
+    parts = track(images.split(batch_size), description="Reconstructing images")
+    return torch.cat([autoencoder.decode(autoencoder.encode(x).latent_dist.mean).sample for x in parts]).clamp(-1, 1)

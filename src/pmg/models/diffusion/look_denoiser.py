@@ -5,9 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from pmg.models.diffusion.conditioning import Block
-from pmg.models.diffusion.denoisers import Denoiser
-from pmg.models.diffusion.noise_processes import NoiseProcess
+from pmg.models.diffusion.conditioning import Block, Condition
+from pmg.models.diffusion.interfaces import Denoiser, NoiseProcess
 from pmg.models.diffusion.style_encoder import StyleEncoder
 
 
@@ -39,7 +38,8 @@ class LookDenoiser(nn.Module):
         """As `forward`, with `times` `(B,)` in the unit of the time embedding, as samplers give them."""
         tokens = torch.cat([block.tokens for block in blocks], 1)
         mask = torch.cat([block.mask for block in blocks], 1)
-        return self.denoiser(noisy, times, tokens, mask, pooled)
+        condition = Condition(tokens, mask, pooled)
+        return self.denoiser(noisy, times, self.denoiser.adapter.prepare(condition))
 
 
 def pool_condition(target: Tensor, style: Block) -> Tensor:

@@ -1,9 +1,9 @@
-"""Noise processes: how training mixes noise into clean latents, and what the denoiser learns to predict.
+"""Noise processes: how training mixes noise into clean latents, and what the denoiser is trained to predict.
 
     process = FlowMatching()
     times = process.sample_times(len(latents), rng)
     sample = process.add_noise(latents, noise, times)
-    loss = process.loss(denoiser(sample.noisy, process.model_times(times), condition), sample)
+    loss = denoising_loss(denoiser(sample.noisy, process.model_times(times), inputs), sample)
     clean = process.predict_clean(output, sample.noisy, times)
 
 Shapes: `B` batch, `C, h, w` latents.
@@ -11,54 +11,13 @@ Shapes: `B` batch, `C, h, w` latents.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Protocol
-
 import torch
 from diffusers import DDPMScheduler, DPMSolverMultistepScheduler, SchedulerMixin
 from diffusers.training_utils import compute_snr
 from torch import Tensor
 
 from pmg.losses import min_snr_weight, per_sample_mse
-
-
-@dataclass(frozen=True)
-class NoisySample:
-    """Noisy latents and what a denoiser shall predict from them.
-
-    Attributes:
-        noisy: `(B, C, h, w)`.
-        target: what the denoiser's output is compared with, `(B, C, h, w)`.
-        weight: of each sample's error, `(B,)`.
-    """
-
-    noisy: Tensor
-    target: Tensor
-    weight: Tensor
-
-
-class NoiseProcess(Protocol):
-    """A path from clean latents to noise."""
-
-    def sample_times(self, count: int, rng: torch.Generator) -> Tensor:
-        """Returns random times of the process, `(count,)`."""
-        ...
-
-    def add_noise(self, clean: Tensor, noise: Tensor, times: Tensor) -> NoisySample:
-        """Returns the latents at `times` `(B,)` of the path from `clean` to `noise`, both `(B, C, h, w)`."""
-        ...
-
-    def model_times(self, times: Tensor) -> Tensor:
-        """Returns `times` `(B,)` in the unit of the denoiser's time embedding."""
-        ...
-
-    def predict_clean(self, output: Tensor, noisy: Tensor, times: Tensor) -> Tensor:
-        """Returns the clean latents that the denoiser's output implies, `(B, C, h, w)`."""
-        ...
-
-    def new_sampler(self) -> SchedulerMixin:
-        """Returns a diffusers scheduler that solves the reverse process."""
-        ...
+from pmg.models.diffusion.interfaces import NoisySample
 
 
 def denoising_loss(output: Tensor, sample: NoisySample) -> Tensor:
@@ -72,16 +31,24 @@ class FlowMatching:
     Args:
         mean: of the normal distribution whose sigmoid the times follow (Esser et al. 2024, equation 19).
         deviation: of that distribution.
+        shift: of the times towards noise, larger for larger images (Esser et al. 2024, equation 23); 1: none.
+        sampler: scheduler that solves the flow; None: DPM-Solver++ with the same shift.
     """
 
     UNIT = 1000.0  # diffusers' time embeddings expect times up to 1000
 
-    def __init__(self, mean: float = 0.0, deviation: float = 1.0) -> None:
-        self.mean, self.deviation = mean, deviation
+    def __init__(
+        self, mean: float = 0.0, deviation: float = 1.0, shift: float = 1.0, sampler: SchedulerMixin | None = None
+    ) -> None:
+        self.mean, self.deviation, self.shift = mean, deviation, shift
+        self.sampler = sampler or DPMSolverMultistepScheduler(
+            prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=shift, algorithm_type="dpmsolver++"
+        )
 
     def sample_times(self, count: int, rng: torch.Generator) -> Tensor:
         """Returns times in (0, 1), 1 is pure noise, `(count,)`."""
-        return torch.sigmoid(self.mean + self.deviation * torch.randn(count, generator=rng))
+        times = torch.sigmoid(self.mean + self.deviation * torch.randn(count, generator=rng))
+        return self.shift * times / (1 + (self.shift - 1) * times)
 
     def add_noise(self, clean: Tensor, noise: Tensor, times: Tensor) -> NoisySample:
         """Returns ``(1 - t) clean + t noise`` with the target ``noise - clean``, all weights 1."""
@@ -97,10 +64,8 @@ class FlowMatching:
         return noisy - times.view(-1, 1, 1, 1) * output
 
     def new_sampler(self) -> SchedulerMixin:
-        """Returns DPM-Solver++ on the flow's noise levels."""
-        return DPMSolverMultistepScheduler(
-            prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=1.0, algorithm_type="dpmsolver++"
-        )
+        """Returns the sampler in its initial state."""
+        return type(self.sampler).from_config(self.sampler.config)
 
 
 class VariancePreserving:
@@ -109,10 +74,16 @@ class VariancePreserving:
     Args:
         scheduler: its betas and what the denoiser predicts.
         snr_gamma: ceiling of min-SNR weights (Hang et al. 2023); None: all weights 1.
+        sampler: scheduler that solves the reverse process; None: DPM-Solver++ on the same betas.
     """
 
-    def __init__(self, scheduler: DDPMScheduler, snr_gamma: float | None = 5.0) -> None:
+    def __init__(
+        self, scheduler: DDPMScheduler, snr_gamma: float | None = 5.0, sampler: SchedulerMixin | None = None
+    ) -> None:
         self.scheduler, self.snr_gamma = scheduler, snr_gamma
+        self.sampler = sampler or DPMSolverMultistepScheduler.from_config(
+            scheduler.config, algorithm_type="dpmsolver++", timestep_spacing="trailing"
+        )
 
     def sample_times(self, count: int, rng: torch.Generator) -> Tensor:
         """Returns whole time steps, int64 `(count,)`."""
@@ -123,7 +94,7 @@ class VariancePreserving:
         kind = self.scheduler.config.prediction_type
         targets = {"epsilon": noise, "sample": clean}
         target = targets[kind] if kind in targets else self.scheduler.get_velocity(clean, noise, times)
-        weight = torch.ones(len(times))
+        weight = torch.ones(len(times), device=times.device)
         if self.snr_gamma is not None:
             weight = min_snr_weight(compute_snr(self.scheduler, times), self.snr_gamma, kind)
         return NoisySample(self.scheduler.add_noise(clean, noise, times), target, weight)
@@ -135,7 +106,7 @@ class VariancePreserving:
     def predict_clean(self, output: Tensor, noisy: Tensor, times: Tensor) -> Tensor:
         """Returns the clean latents for the scheduler's ``prediction_type``."""
         kind = self.scheduler.config.prediction_type
-        alpha = self.scheduler.alphas_cumprod[times].view(-1, 1, 1, 1)
+        alpha = self.scheduler.alphas_cumprod.to(times.device)[times].view(-1, 1, 1, 1)
         if kind == "sample":
             return output
         if kind == "epsilon":
@@ -143,7 +114,5 @@ class VariancePreserving:
         return alpha.sqrt() * noisy - (1 - alpha).sqrt() * output
 
     def new_sampler(self) -> SchedulerMixin:
-        """Returns DPM-Solver++ on the scheduler's betas."""
-        return DPMSolverMultistepScheduler.from_config(
-            self.scheduler.config, algorithm_type="dpmsolver++", timestep_spacing="trailing"
-        )
+        """Returns the sampler in its initial state."""
+        return type(self.sampler).from_config(self.sampler.config)

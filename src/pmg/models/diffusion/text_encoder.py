@@ -1,7 +1,8 @@
-"""The generator's frozen text encoder: texts to blocks of a condition."""
+"""Frozen text encoders of a generator: texts to blocks of a condition."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 import torch
@@ -11,12 +12,77 @@ from transformers import AutoModel, PreTrainedModel, PreTrainedTokenizerBase
 from pmg.configuration.ranges import Count
 from pmg.domain import PmgError
 from pmg.models.diffusion.conditioning import Block
+from pmg.models.diffusion.interfaces import PromptEncoder
 from pmg.models.loading.checkpoints import load_with_tokenizer
 from pmg.models.loading.weight_sources import loading, resolve_source
 
 
-class TextEncoder(nn.Module):
-    """A frozen transformers text model.
+class FrozenTextEncoder(nn.Module, ABC):
+    """Encodes each different text once, in batches; subclasses implement `_encode`.
+
+    Args:
+        max_length: longest text, in tokens, special tokens included.
+    """
+
+    def __init__(self, max_length: int) -> None:
+        super().__init__()
+        self.max_length = max_length
+
+    def train(self, mode: bool = True) -> FrozenTextEncoder:
+        """Keeps evaluation mode: the encoder is frozen."""
+        return super().train(False)
+
+    @property
+    @abstractmethod
+    def width(self) -> int:
+        """Width `D` of the tokens."""
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the weights."""
+        return next(self.parameters()).device
+
+    @abstractmethod
+    def count_tokens(self, text: str) -> int:
+        """Returns the length of a text in tokens, special tokens included."""
+
+    @torch.no_grad()
+    def encode(self, texts: Sequence[str], batch_size: int = 256) -> Block:
+        """Returns texts as a block on the CPU.
+
+        Its tokens are `(B, L, D)`, with `L` the longest text, and its pooled vectors are those of the text encoders.
+
+        Raises:
+            PmgError: a text is longer than `max_length`; texts are never truncated.
+        """
+        unique = list(dict.fromkeys(texts))
+        parts = [self._encode(unique[i : i + batch_size]) for i in range(0, len(unique), batch_size)]
+        length = max(part.tokens.shape[1] for part in parts)
+        parts = [part.padded(length) for part in parts]
+        whole = Block(*(torch.cat([getattr(p, name) for p in parts]) for name in ("tokens", "mask", "pooled")))
+        index = {text: row for row, text in enumerate(unique)}
+        return whole.to("cpu")[torch.tensor([index[text] for text in texts])]
+
+    def check_lengths(self, texts: Sequence[str]) -> None:
+        """Checks that no text would have to be truncated.
+
+        Raises:
+            PmgError: a text is longer than `max_length`.
+        """
+        longest = max(texts, key=self.count_tokens)
+        if self.count_tokens(longest) > self.max_length:
+            raise PmgError(
+                f"the text '{longest}' has {self.count_tokens(longest)} tokens, the text encoder reads "
+                f"{self.max_length}; shorten it, or raise text_encoder.max_length where the encoder has that key"
+            )
+
+    @abstractmethod
+    def _encode(self, texts: list[str]) -> Block:
+        """Returns different texts as a block, on the device of the weights."""
+
+
+class TextEncoder(FrozenTextEncoder):
+    """One transformers text model; the pooled vector is the mean of the tokens at length `sqrt(D)`.
 
     Args:
         model: gives ``last_hidden_state``.
@@ -25,10 +91,9 @@ class TextEncoder(nn.Module):
     """
 
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, max_length: int = 32) -> None:
-        super().__init__()
+        super().__init__(max_length)
         self.model = model.requires_grad_(False).eval()
         self.tokenizer = tokenizer
-        self.max_length = max_length
 
     @classmethod
     def from_source(cls, source: str, max_length: Count = 32) -> TextEncoder:
@@ -41,50 +106,14 @@ class TextEncoder(nn.Module):
         with loading("a text encoder", path):
             return cls(*load_with_tokenizer(AutoModel, path, unused=("pooler.",)), max_length)
 
-    def train(self, mode: bool = True) -> TextEncoder:
-        """Stays in evaluation mode: the encoder is frozen."""
-        return super().train(False)
-
     @property
     def width(self) -> int:
-        """Width `D` of its tokens."""
+        """Width `D` of the tokens."""
         return self.model.config.hidden_size
 
     def count_tokens(self, text: str) -> int:
-        """Length of a text in tokens, special tokens included."""
+        """Returns the length of a text in tokens, special tokens included."""
         return len(self.tokenizer(text)["input_ids"])
-
-    @torch.no_grad()
-    def encode(self, texts: Sequence[str], batch_size: int = 256) -> Block:
-        """Encodes texts, each different text once.
-
-        Returns:
-            tokens `(B, L, D)` with `L` the longest text, and the mean of a text's tokens at length `sqrt(D)`
-            as its pooled vector `(B, D)`; on the processor, wherever the model stands.
-
-        Raises:
-            PmgError: a text is longer than `max_length`; nothing is cut silently.
-        """
-        unique = list(dict.fromkeys(texts))
-        parts = [self._encode(unique[i : i + batch_size]) for i in range(0, len(unique), batch_size)]
-        length = max(part.tokens.shape[1] for part in parts)
-        parts = [part.padded(length) for part in parts]
-        whole = Block(*(torch.cat([getattr(p, name) for p in parts]) for name in ("tokens", "mask", "pooled")))
-        index = {text: row for row, text in enumerate(unique)}
-        return whole.to("cpu")[torch.tensor([index[text] for text in texts])]
-
-    def check_lengths(self, texts: Sequence[str]) -> None:
-        """Refuses texts that would have to be cut.
-
-        Raises:
-            PmgError: a text is longer than `max_length`.
-        """
-        longest = max(texts, key=self.count_tokens)
-        if self.count_tokens(longest) > self.max_length:
-            raise PmgError(
-                f"the text '{longest}' has {self.count_tokens(longest)} tokens, the text encoder reads "
-                f"{self.max_length}; shorten it, or raise text_encoder.max_length where the encoder has that key"
-            )
 
     def _encode(self, texts: list[str]) -> Block:
         self.check_lengths(texts)
@@ -94,24 +123,24 @@ class TextEncoder(nn.Module):
         return Block(tokens * mask[..., None], mask, pool(tokens, mask))
 
 
-class UnkeptTexts:
-    """Texts that are encoded whenever they are asked for: stands where a `Block` of very many would take memory.
+class LazyTextEncodings:
+    """Texts that are encoded when rows of them are read: in place of a `Block` that would not fit memory.
 
     Args:
         encoder: encodes them.
         texts: B texts.
     """
 
-    def __init__(self, encoder: TextEncoder, texts: Sequence[str]) -> None:
+    def __init__(self, encoder: PromptEncoder, texts: Sequence[str]) -> None:
         self.encoder, self.texts = encoder, list(texts)
 
     def __getitem__(self, rows: Tensor) -> Block:
-        """Those of `rows`, in the encoder's own precision, as those that are kept."""
-        with torch.autocast(self.encoder.model.device.type, enabled=False):
+        """Returns the block of `rows`, computed in the encoder's own precision, as blocks in memory are."""
+        with torch.autocast(self.encoder.device.type, enabled=False):
             return self.encoder.encode([self.texts[row] for row in rows.tolist()])
 
 
 def pool(tokens: Tensor, mask: Tensor) -> Tensor:
-    """Mean of the tokens that count, scaled to length `sqrt(D)` so that an element has unit variance; `(B, D)`."""
+    """Returns the mean of the visible tokens, scaled to length `sqrt(D)`: elements have unit variance; `(B, D)`."""
     total = (tokens * mask[..., None]).sum(1) / mask.sum(1, keepdim=True).clamp(min=1)
     return nn.functional.normalize(total, dim=-1) * tokens.shape[-1] ** 0.5

@@ -1,7 +1,7 @@
 """Compiling frozen models (``torch.compile``): fewer and larger operations, after a minute or two of compiling.
 
-Shapes stay free, but for the denoiser's in training: one compilation serves batches of all sizes. What was compiled
-once is found again on disk, except what holds weights as constants.
+One compilation serves batches of all sizes, except the denoiser's in training. Compiled code is cached on disk, except
+code that holds weights as constants.
 """
 
 from __future__ import annotations
@@ -20,26 +20,26 @@ import torch._inductor.config as inductor
 from torch import Tensor, nn
 
 from pmg.domain import PmgError
-from pmg.models.diffusion.generator import Generator
+from pmg.models.diffusion.interfaces import Generator
 from pmg.models.language.context import ContextLayer
 from pmg.models.language.language_model import LanguageModel
 
 log = logging.getLogger(__name__)
 
 COMPILERS = ("c++", "g++", "clang++")
-TOGETHER = 3  # layers in one piece: fewer calls cost less, more layers take longer to compile
+GROUP_SIZE = 3  # layers in a group: fewer calls cost less, more layers take longer to compile
 
 uncompiled = partial(torch.compiler.set_stance, "force_eager")
-"""A context in which everything runs as if nothing had been compiled."""
+"""A context in which nothing that was compiled is used."""
 
 
 def compile_models(generator: Generator, language_model: LanguageModel | None, folder: Path) -> None:
-    """Has the denoiser compiled when it is next called, and the layers that stand behind kept histories.
+    """Compiles a generator on its next call, and a language model's layers behind cached histories.
 
     Args:
-        generator: of the denoiser.
-        language_model: whose layers are compiled, too; None: none.
-        folder: where compiled code is kept, unless ``TORCHINDUCTOR_CACHE_DIR`` names another.
+        generator: frozen.
+        language_model: frozen; None: the generator alone.
+        folder: of compiled code, unless ``TORCHINDUCTOR_CACHE_DIR`` names another.
 
     Raises:
         PmgError: there is no C++ compiler, which processors need.
@@ -50,36 +50,32 @@ def compile_models(generator: Generator, language_model: LanguageModel | None, f
     log.info("compiling the frozen models: the first steps take a minute or two (compile=false: none)")
     warnings.filterwarnings("ignore", "Dynamo detected a call to a `functools.lru_cache`")  # in diffusers; harmless
     inductor.freezing = True  # weights become constants; in effect where there are no gradients
-    # a training's batches have one size, which is compiled for; drawings come in batches of any
-    generator.denoiser.compile(dynamic=None if language_model else True)
+    # batches of a training have one size, which is compiled for; generation has batches of any size
+    generator.compile_model(dynamic=None if language_model else True)
     if language_model is not None:
         join_layers(language_model.model.get_decoder(), language_model.cache_argument)
 
 
-class Stretch(nn.Module):
-    """Decoder layers in a row, compiled as one; stretches of equal layers share one compilation.
+class LayerGroup(nn.Module):
+    """Successive decoder layers, compiled as one; groups of equal layers share one compilation.
 
-    It stands where its first layer stood, and answers for it whatever else a decoder asks of a layer.
+    A decoder reads attributes of its layers, e.g. ``attention_type``: the group has the plain ones of its first layer.
 
     Args:
         layers: in their order.
         first: number of the first.
-        argument: under which the decoder hands its cache on.
+        argument: name by which the decoder passes its cache to a layer.
     """
 
     def __init__(self, layers: Sequence[nn.Module], first: int, argument: str) -> None:
         super().__init__()
+        plain = {name: value for name, value in vars(layers[0]).items() if not name.startswith("_")}
+        for name, value in plain.items():
+            setattr(self, name, value)
         self.layers, self.first, self.argument = nn.ModuleList(layers), first, argument
 
-    def __getattr__(self, name: str) -> Any:
-        """What the first layer knows."""
-        try:
-            return super().__getattr__(name)
-        except AttributeError:
-            return getattr(self.layers[0], name)
-
     def forward(self, hidden_states: Tensor, **inputs: Any) -> Tensor:
-        """Runs the layers, compiled where they stand behind kept histories."""
+        """Returns the last layer's hidden states; compiled where the cache holds histories."""
         cache = inputs.pop(self.argument, None)
         parts = [] if cache is None else cache.layers[self.first : self.first + len(self.layers)]
         if parts and all(isinstance(part, ContextLayer) for part in parts):
@@ -96,24 +92,24 @@ class Stretch(nn.Module):
 def run_behind(
     layers: nn.ModuleList, states: Tensor, parts: Sequence[ContextLayer], argument: str, inputs: dict[str, Any]
 ) -> Tensor:
-    """Runs layers on hidden states `(B, N, width)`, each behind its own part of the histories."""
+    """Returns hidden states `(B, N, width)` after layers, each of which attends to its own part of the histories."""
     for layer, part in zip(layers, parts, strict=True):
         states = layer(states, **inputs, **{argument: part})
     return states
 
 
 def join_layers(decoder: nn.Module, argument: str) -> None:
-    """Replaces a decoder's layers by stretches of them.
+    """Replaces a decoder's layers by groups of them.
 
-    Of one layer each where they are of several kinds: then the decoder gives each its own mask or rotation.
+    Layers of several kinds make groups of one layer, since the decoder passes each kind its own mask or rotation.
 
     Raises:
-        PmgError: the decoder keeps its layers elsewhere.
+        PmgError: the decoder has no list of layers.
     """
     layers = list(getattr(decoder, "layers", ()))
     if not layers:
         raise PmgError(f"{type(decoder).__name__} has no list of layers to compile: leave compile=false")
     uniform = len(set(getattr(decoder.config, "layer_types", None) or ())) < 2
-    size = max(n for n in range(1, TOGETHER + 1) if len(layers) % n == 0) if uniform else 1
+    size = max(n for n in range(1, GROUP_SIZE + 1) if len(layers) % n == 0) if uniform else 1
     starts = range(0, len(layers), size)
-    decoder.layers = nn.ModuleList(Stretch(layers[first : first + size], first, argument) for first in starts)
+    decoder.layers = nn.ModuleList(LayerGroup(layers[first : first + size], first, argument) for first in starts)

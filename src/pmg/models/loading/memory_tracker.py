@@ -1,4 +1,4 @@
-"""How much memory tensors hold while code runs: on real tensors a measurement, on meta tensors a forecast."""
+"""Memory of tensors while code runs: a measurement on real tensors, a forecast on meta tensors."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from torch.utils._pytree import tree_leaves
 
 
 class LiveBytes(TorchDispatchMode):
-    """Counts the storages that operations make, as long as somebody holds them.
+    """Counts the storages that operations allocate, while they are referenced.
 
-    What stood before is not counted, nor is what kernels use for themselves. Autograd holds what a backward pass
-    needs, so that a step's activations are.
+    Storages from before are not counted, nor is the workspace of kernels. Activations are counted, since autograd
+    references them until the backward pass.
 
     Args:
         device: the kind of device that counts, e.g. ``meta``; None: all.
 
     Attributes:
-        live: bytes held now.
-        peak: most bytes held at once.
+        live: bytes allocated now.
+        peak: largest number of bytes at once.
     """
 
     def __init__(self, device: str | None = None) -> None:
@@ -36,7 +36,7 @@ class LiveBytes(TorchDispatchMode):
     def __torch_dispatch__(
         self, func: Callable[..., Any], types: Sequence[type], args: tuple = (), kwargs: Mapping | None = None
     ) -> Any:
-        """Runs an operation and counts what it made."""
+        """Runs an operation and counts what it allocated."""
         inputs = {storage_of(leaf) for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)}
         result = func(*args, **(kwargs or {}))
         self._forget()  # before counting: a new storage may have the name of one that is gone
@@ -60,20 +60,20 @@ class LiveBytes(TorchDispatchMode):
 
 
 def storage_of(tensor: Tensor) -> int:
-    """Names a tensor's storage: views share it."""
+    """Returns the id of a tensor's storage, which views share."""
     return tensor.untyped_storage()._cdata
 
 
 def weight_bytes(module: torch.nn.Module) -> int:
-    """Bytes of a module's parameters and buffers; shared ones count once."""
+    """Returns the bytes of a module's parameters and buffers; shared ones count once."""
     tensors = {storage_of(t): t.untyped_storage().nbytes() for t in (*module.parameters(), *module.buffers())}
     return sum(tensors.values())
 
 
 class FusedAttention(TorchFunctionMode):
-    """Attention as a GPU's fused kernel holds it: inputs and output, no matrix of all pairs.
+    """Attention with the memory of a GPU's fused kernel: inputs and output, no matrix of all pairs.
 
-    On the meta device torch takes attention apart into plain matrix products.
+    On the meta device torch decomposes attention into plain matrix products.
     """
 
     def __torch_function__(
@@ -86,7 +86,7 @@ class FusedAttention(TorchFunctionMode):
 
 
 class _Fused(torch.autograd.Function):
-    """What such a kernel keeps for the backward pass, without the numbers."""
+    """What such a kernel saves for the backward pass, without values."""
 
     @staticmethod
     def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor) -> Tensor:

@@ -1,29 +1,42 @@
-"""Models without weights: the true classes on torch's meta device, from configs alone."""
+"""Models without weights: the real classes on torch's meta device, from configs alone."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
+from diffusers import (
+    AutoencoderKL,
+    DDPMScheduler,
+    DiffusionPipeline,
+    FlowMatchEulerDiscreteScheduler,
+    SD3Transformer2DModel,
+    UNet2DConditionModel,
+)
 from torch import nn
-from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel, T5EncoderModel
 
 from pmg.domain import PmgError
-from pmg.models.diffusion.generator import Generator
+from pmg.models.diffusion.generator import DiffusionGenerator
+from pmg.models.diffusion.interfaces import PromptEncoder
+from pmg.models.diffusion.noise_processes import VariancePreserving
+from pmg.models.diffusion.transformer.stable_diffusion_3 import T5_LENGTH, compose_sd3
+from pmg.models.diffusion.unet.stable_diffusion import compose_generator
 from pmg.models.language.grouped_attention import PACKED
 from pmg.models.language.language_model import LanguageModel
 from pmg.models.loading.device import torch_type
 from pmg.models.loading.model_configs import GENERATORS, LANGUAGE_MODELS
 from pmg.models.loading.weight_sources import resolve_source
 
-TOWERS = ("text_encoder", "text_encoder_2")
+TOWERS = ("text_encoder", "text_encoder_2", "text_encoder_3")
+CLIP_LENGTH = 77  # tokens
 
 
 def empty_language_model(config: PreTrainedConfig, dtype: str) -> LanguageModel:
-    """A language model of a config's sizes.
+    """Returns a language model of a config's sizes.
 
     Args:
         config: of the model.
@@ -35,7 +48,7 @@ def empty_language_model(config: PreTrainedConfig, dtype: str) -> LanguageModel:
 
 
 def language_model_config(source: str) -> PreTrainedConfig:
-    """The config of a language model; the hub is asked only for what `pmg.models.loading.model_configs` doesn't know.
+    """Returns the config of a language model; from the hub only if `pmg.models.loading.model_configs` has none.
 
     Args:
         source: as for `load_language_model`.
@@ -55,51 +68,111 @@ def language_model_config(source: str) -> PreTrainedConfig:
         raise PmgError(f"can't read the config of {source} ({' '.join(str(error).split())[:160]})") from error
 
 
-def empty_generator(parts: Mapping[str, Any], dtype: str, size: int | None = None) -> Generator:
-    """A generator of configs' sizes, without its text encoders.
+@dataclass(frozen=True)
+class PromptSizes:
+    """Sizes of encoded texts.
+
+    Attributes:
+        tokens: of the longest text.
+        width: width `D` of a token.
+        pooled: width of a pooled vector.
+    """
+
+    tokens: int
+    width: int
+    pooled: int
+
+
+def empty_generator(parts: Mapping[str, Any], dtype: str, size: int | None = None) -> DiffusionGenerator:
+    """Returns a generator of configs' sizes, without its text encoders.
 
     Args:
-        parts: configs of ``unet`` and ``vae``.
+        parts: configs of ``vae``, and of ``unet`` or ``transformer``.
         dtype: name of the type of the denoiser.
         size: of the images in pixels, or None.
     """
     with torch.device("meta"):
-        denoiser = nn.Module.to(UNet2DConditionModel.from_config(parts["unet"]), torch_type(dtype))
         autoencoder = AutoencoderKL.from_config(parts["vae"])
-    return Generator(autoencoder, denoiser, DDPMScheduler(), None, size=size).freeze()
+        if "transformer" in parts:
+            transformer = nn.Module.to(SD3Transformer2DModel.from_config(parts["transformer"]), torch_type(dtype))
+            scheduler = FlowMatchEulerDiscreteScheduler()
+            return compose_sd3(autoencoder, transformer.to("meta"), scheduler, None, size)  # positions are computed
+        unet = nn.Module.to(UNet2DConditionModel.from_config(parts["unet"]), torch_type(dtype))
+    return compose_generator(autoencoder, unet, VariancePreserving(DDPMScheduler()), None, size)
 
 
 def empty_towers(parts: Mapping[str, Any], dtype: str) -> list[PreTrainedModel]:
-    """The text encoders of configs' sizes: none where they stand elsewhere."""
+    """Returns the text encoders of configs' sizes; an empty list where the configs hold none."""
     configs = [AutoConfig.for_model(**parts[name]) for name in TOWERS if name in parts]
     with torch.device("meta"):
-        return [AutoModel.from_config(config).to(torch_type(dtype)) for config in configs]
+        models = [
+            T5EncoderModel(config) if config.model_type == "t5" else AutoModel.from_config(config)
+            for config in configs
+        ]
+    return [model.to(torch_type(dtype)) for model in models]
 
 
-def generator_configs(source: str) -> dict[str, dict[str, Any]]:
-    """Configs of a generator's parts: ``unet``, ``vae``, and its text encoders.
+def prompt_sizes(parts: Mapping[str, Any], towers: Sequence[PreTrainedModel]) -> PromptSizes:
+    """Returns the sizes of texts that published checkpoints encode: always of full length.
+
+    Args:
+        parts: configs of a generator.
+        towers: its text encoders, see `empty_towers`.
+    """
+    if "transformer" in parts:
+        config = parts["transformer"]
+        return PromptSizes(CLIP_LENGTH + T5_LENGTH, config["joint_attention_dim"], config["pooled_projection_dim"])
+    width = sum(tower.config.hidden_size for tower in towers)
+    return PromptSizes(CLIP_LENGTH, width, towers[-1].config.hidden_size)
+
+
+def measure_prompts(text_encoder: PromptEncoder) -> PromptSizes:
+    """Returns the sizes of texts of a text encoder in memory, which pads to the longest text."""
+    empty = text_encoder.encode([""])
+    return PromptSizes(text_encoder.max_length, text_encoder.width, empty.pooled.shape[-1])
+
+
+def generator_configs(source: str, t5: bool = True) -> dict[str, dict[str, Any]]:
+    """Returns the configs of a generator's parts: ``unet`` or ``transformer``, ``vae``, and its text encoders.
 
     Args:
         source: hub id or folder in the layout of diffusers.
+        t5: whether a generator with T5 uses it.
 
     Raises:
         PmgError: one can't be read.
     """
-    if source in GENERATORS:
-        return GENERATORS[source]
-    folder = resolve_source(source)
+    parts = GENERATORS[source] if source in GENERATORS else _read_configs(resolve_source(source))
+    return parts if t5 else {name: config for name, config in parts.items() if name != "text_encoder_3"}
+
+
+def describe_generator(generator: DiffusionGenerator) -> dict[str, dict[str, Any]]:
+    """Returns the configs of the parts of a generator in memory, without its text encoders."""
+    denoiser, autoencoder = generator.denoiser, generator.codec.autoencoder
+    return {denoiser.folder: dict(denoiser.model.config), "vae": dict(autoencoder.config)}
+
+
+def _read_configs(folder: str) -> dict[str, dict[str, Any]]:
     try:
+        index = DiffusionPipeline.load_config(folder) if _is_pipeline(folder) else {}
+        kind = SD3Transformer2DModel if "transformer" in index else UNet2DConditionModel
+        name = "transformer" if "transformer" in index else "unet"
         parts = {
-            "unet": UNet2DConditionModel.load_config(folder, subfolder="unet"),
+            name: kind.load_config(folder, subfolder=name),
             "vae": AutoencoderKL.load_config(folder, subfolder="vae"),
         }
     except (OSError, ValueError) as error:
         raise PmgError(f"can't read the config of {folder} ({' '.join(str(error).split())[:160]})") from error
-    if not all("block_out_channels" in part for part in parts.values()):
-        raise PmgError(f"can't read the config of {folder} (no diffusers folder with unet and vae)")
-    for name in TOWERS:
+    if "block_out_channels" not in parts["vae"] or "sample_size" not in parts[name]:
+        raise PmgError(f"can't read the config of {folder} (no diffusers folder with {name} and vae)")
+    for tower in TOWERS:
         try:
-            parts[name] = AutoConfig.from_pretrained(folder, subfolder=name, trust_remote_code=False).to_dict()
-        except (OSError, ValueError):  # one tower, or none: the embedded generator's stands elsewhere
+            parts[tower] = AutoConfig.from_pretrained(folder, subfolder=tower, trust_remote_code=False).to_dict()
+        except (OSError, ValueError):  # it has fewer: the embedded generator's text encoder is another package's
             continue
     return parts
+
+
+def _is_pipeline(source: str) -> bool:
+    """Returns whether a source has an index: a hub id, or a folder that is a whole pipeline."""
+    return not Path(source).is_dir() or Path(source, "model_index.json").is_file()

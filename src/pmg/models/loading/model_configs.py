@@ -31,4 +31,28 @@ STABLE_DIFFUSION_1 = {
         "num_attention_heads": 12, "vocab_size": 49408, "max_position_embeddings": 77, "projection_dim": 768,
     },
 }  # fmt: skip
-GENERATORS: dict[str, dict[str, dict[str, Any]]] = {"stable-diffusion-v1-5/stable-diffusion-v1-5": STABLE_DIFFUSION_1}
+STABLE_DIFFUSION_35_MEDIUM = {
+    "transformer": {
+        "sample_size": 128, "patch_size": 2, "in_channels": 16, "out_channels": 16, "num_layers": 24,
+        "attention_head_dim": 64, "num_attention_heads": 24, "joint_attention_dim": 4096,
+        "caption_projection_dim": 1536, "pooled_projection_dim": 2048, "pos_embed_max_size": 384,
+        "dual_attention_layers": tuple(range(13)), "qk_norm": "rms_norm",
+    },
+    "vae": {
+        **STABLE_DIFFUSION_1["vae"], "latent_channels": 16, "sample_size": 1024, "scaling_factor": 1.5305,
+        "shift_factor": 0.0609, "use_quant_conv": False, "use_post_quant_conv": False,
+    },
+    "text_encoder": STABLE_DIFFUSION_1["text_encoder"],
+    "text_encoder_2": {
+        "model_type": "clip_text_model", "hidden_size": 1280, "intermediate_size": 5120, "num_hidden_layers": 32,
+        "num_attention_heads": 20, "vocab_size": 49408, "max_position_embeddings": 77, "projection_dim": 1280,
+    },
+    "text_encoder_3": {
+        "model_type": "t5", "d_model": 4096, "d_kv": 64, "d_ff": 10240, "num_layers": 24, "num_heads": 64,
+        "vocab_size": 32128, "feed_forward_proj": "gated-gelu",
+    },
+}  # fmt: skip
+GENERATORS: dict[str, dict[str, dict[str, Any]]] = {
+    "stable-diffusion-v1-5/stable-diffusion-v1-5": STABLE_DIFFUSION_1,
+    "stabilityai/stable-diffusion-3.5-medium": STABLE_DIFFUSION_35_MEDIUM,
+}

@@ -1,4 +1,4 @@
-"""The real classes at toy size, with random weights: for tests and dry runs, made in a moment, no files."""
+"""The real classes at toy size, with random weights: for tests and dry runs, created without files."""
 
 from __future__ import annotations
 
@@ -6,13 +6,34 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
-from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
+from diffusers import (
+    AutoencoderKL,
+    DDPMScheduler,
+    FlowMatchEulerDiscreteScheduler,
+    SD3Transformer2DModel,
+    UNet2DConditionModel,
+)
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
-from transformers import BertConfig, BertModel, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import (
+    BertConfig,
+    BertModel,
+    CLIPTextConfig,
+    CLIPTextModelWithProjection,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerFast,
+    T5Config,
+    T5EncoderModel,
+)
 
-from pmg.configuration.ranges import Count, Seed
-from pmg.models.diffusion.generator import Generator
+from pmg.configuration.ranges import Count, Positive, Seed
+from pmg.models.diffusion.generator import DiffusionGenerator
+from pmg.models.diffusion.noise_processes import VariancePreserving
 from pmg.models.diffusion.text_encoder import TextEncoder
+from pmg.models.diffusion.text_tower import TextTower
+from pmg.models.diffusion.transformer.stable_diffusion_3 import compose_sd3
+from pmg.models.diffusion.transformer.text_encoder import SD3TextEncoder
+from pmg.models.diffusion.unet.stable_diffusion import compose_generator
 from pmg.models.language.language_model import LanguageModel
 from pmg.models.vision.judge import Judge, JudgeConfig
 from pmg.models.vision.scorer import Scorer, ScorerConfig
@@ -26,14 +47,14 @@ CORPUS = (
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Draws weights from `seed` and leaves the caller's random numbers as they were."""
+    """Draws weights from `seed` without a change of the caller's random number generator."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         yield
 
 
 def tiny_tokenizer(vocabulary: int = 384) -> PreTrainedTokenizerFast:
-    """A byte-level BPE tokenizer learned from a few lines: takes any text, always the same."""
+    """Returns a byte-level BPE tokenizer trained on a few lines, which takes any text."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -46,7 +67,7 @@ def tiny_tokenizer(vocabulary: int = 384) -> PreTrainedTokenizerFast:
 
 
 def tiny_language_model(seed: Seed = 0) -> LanguageModel:
-    """A two-layer Llama with grouped attention, 32 wide, float32, random weights drawn from `seed`."""
+    """Returns a two-layer Llama with grouped attention, 32 wide, float32, random weights drawn from `seed`."""
     tokenizer = tiny_tokenizer()
     config = LlamaConfig(
         vocab_size=len(tokenizer), hidden_size=32, intermediate_size=64, num_hidden_layers=2,
@@ -57,7 +78,7 @@ def tiny_language_model(seed: Seed = 0) -> LanguageModel:
 
 
 def tiny_text_encoder(seed: Seed = 0, width: Count = 32) -> TextEncoder:
-    """A one-layer BERT."""
+    """Returns a one-layer BERT."""
     tokenizer = tiny_tokenizer()
     config = BertConfig(
         vocab_size=len(tokenizer), hidden_size=width, num_hidden_layers=1, num_attention_heads=4,
@@ -67,18 +88,14 @@ def tiny_text_encoder(seed: Seed = 0, width: Count = 32) -> TextEncoder:
         single="<end> $A <end>", special_tokens=[("<end>", tokenizer.eos_token_id)]
     )
     with seeded(seed):
-        # it knows few words, so that texts are long in tokens
+        # the vocabulary is small, so that texts are long in tokens
         return TextEncoder(BertModel(config), tokenizer, max_length=config.max_position_embeddings)
 
 
-def tiny_generator(text_encoder: TextEncoder, seed: Seed = 0) -> Generator:
-    """An autoencoder and a UNet of the embedded generator's shape, 64 px, frozen."""
+def tiny_generator(text_encoder: TextEncoder, seed: Seed = 0, snr_gamma: Positive | None = 5.0) -> DiffusionGenerator:
+    """Returns an autoencoder and a UNet of the embedded generator's shape, 64 px, frozen."""
     with seeded(seed):
-        autoencoder = AutoencoderKL(
-            latent_channels=8, sample_size=64, norm_num_groups=4, block_out_channels=(4, 4, 8, 8),
-            down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4,
-            mid_block_add_attention=False,
-        )  # fmt: skip
+        autoencoder = _tiny_autoencoder()
         denoiser = UNet2DConditionModel(
             sample_size=8, in_channels=8, out_channels=8, block_out_channels=(8, 16), layers_per_block=1,
             attention_head_dim=(1, 2), cross_attention_dim=text_encoder.width, norm_num_groups=4,
@@ -92,17 +109,67 @@ def tiny_generator(text_encoder: TextEncoder, seed: Seed = 0) -> Generator:
         prediction_type="v_prediction",
         clip_sample=False,
     )
-    return Generator(autoencoder, denoiser, scheduler, text_encoder).freeze()
+    return compose_generator(autoencoder, denoiser, VariancePreserving(scheduler, snr_gamma), text_encoder)
+
+
+def _tiny_autoencoder() -> AutoencoderKL:
+    return AutoencoderKL(
+        latent_channels=8, sample_size=64, norm_num_groups=4, block_out_channels=(4, 4, 8, 8),
+        down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4,
+        mid_block_add_attention=False,
+    )  # fmt: skip
+
+
+def tiny_sd3(seed: Seed = 0) -> DiffusionGenerator:
+    """Returns Stable Diffusion 3 at toy size, 64 px, frozen: a transformer, two CLIP models and T5."""
+    with seeded(seed):
+        clips = [_tiny_clip(width, pooled) for width, pooled in ((16, 8), (8, 8))]
+        text_encoder = SD3TextEncoder(clips, _tiny_t5(width=32), width=32)
+        transformer = SD3Transformer2DModel(
+            sample_size=8, patch_size=2, in_channels=8, out_channels=8, num_layers=2, attention_head_dim=8,
+            num_attention_heads=2, joint_attention_dim=32, caption_projection_dim=16, pooled_projection_dim=16,
+            pos_embed_max_size=8, dual_attention_layers=(0,), qk_norm="rms_norm",
+        )  # fmt: skip
+        autoencoder = _tiny_autoencoder()
+    return compose_sd3(autoencoder, transformer, FlowMatchEulerDiscreteScheduler(shift=3.0), text_encoder)
+
+
+def _tokenizer_with_end() -> PreTrainedTokenizerFast:
+    """Returns the tiny tokenizer with an end token behind each text, which CLIP pools."""
+    tokenizer = tiny_tokenizer()
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single="$A <end>", special_tokens=[("<end>", tokenizer.eos_token_id)]
+    )
+    return tokenizer
+
+
+def _tiny_clip(width: int, pooled: int) -> TextTower:
+    tokenizer = _tokenizer_with_end()
+    config = CLIPTextConfig(
+        vocab_size=len(tokenizer), hidden_size=width, intermediate_size=2 * width, projection_dim=pooled,
+        num_hidden_layers=2, num_attention_heads=2, max_position_embeddings=512, eos_token_id=tokenizer.eos_token_id,
+    )  # fmt: skip
+    model = CLIPTextModelWithProjection(config)
+    return TextTower(model, tokenizer, 512, layer=-2, pooled="text_embeds", padded=False)
+
+
+def _tiny_t5(width: int) -> TextTower:
+    tokenizer = _tokenizer_with_end()
+    config = T5Config(
+        vocab_size=len(tokenizer), d_model=width, d_kv=8, d_ff=2 * width, num_layers=1, num_heads=2,
+        feed_forward_proj="gated-gelu",
+    )  # fmt: skip
+    return TextTower(T5EncoderModel(config), tokenizer, 512, padded=False)
 
 
 def tiny_scorer(width: Count = 32, seed: Seed = 0) -> Scorer:
-    """A two-stage image tower, frozen."""
+    """Returns a scorer with a two-stage image encoder, frozen."""
     with seeded(seed):
         return Scorer(ScorerConfig(widths=(4, 8), depths=(1, 1), width=width)).requires_grad_(False).eval()
 
 
 def tiny_judge(styles: Sequence[str], concepts: Sequence[str], seed: int = 0) -> Judge:
-    """A judge of small drawings over given classes, frozen; AlexNet has one size."""
+    """Returns a judge of small images over given classes, frozen; AlexNet has one size."""
     config = JudgeConfig(size=64, hidden=8, bins=4, styles=tuple(styles), concepts=tuple(concepts))
     with seeded(seed):
         return Judge(config).requires_grad_(False).eval()

@@ -15,6 +15,7 @@ from pmg.models.loading.device import torch_type
 from pmg.models.loading.weight_sources import loading, resolve_source
 from pmg.models.vision.clip_scorer import ClipScorer
 from pmg.models.vision.image_sizes import fit_size
+from pmg.models.vision.pixels import to_uint8
 
 BATCH = 32  # images a batch
 
@@ -167,5 +168,4 @@ class InceptionFeatures(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Returns activations `(B, 2048)`; see `ImageFeatures`. Images are resized to 299 pixels."""
         device = next(self.model.parameters()).device
-        levels = images.to(device).add(1).mul(127.5).round().clamp(0, 255).byte()
-        return self.model(levels).float().cpu()
+        return self.model(to_uint8(images.to(device))).float().cpu()

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import affine_grid, grid_sample
 
+from pmg.models.vision.pixels import from_uint8
+
 ANGLE = math.radians(4)
 SCALE = 0.06
 SHIFT = 0.1  # of half the image
@@ -46,13 +48,13 @@ class DrawingBatches:
 
     def plain(self, rows: Tensor) -> dict[str, Tensor]:
         """Real drawings in [-1, 1], not augmented, with their labels."""
-        images = self.real[rows].float() / 127.5 - 1
+        images = from_uint8(self.real[rows])
         return {"images": images, **{name: values[rows] for name, values in self.labels.items()}}
 
     def __call__(self, rows: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
         """An augmented batch of `rows` `(B,)`."""
         batch = self.plain(rows)
         swap = torch.rand(len(rows), generator=generator) < 0.5
-        batch["images"][swap] = self.restored[rows[swap]].float() / 127.5 - 1
+        batch["images"][swap] = from_uint8(self.restored[rows[swap]])
         batch["images"] = random_affine(batch["images"], generator)
         return batch

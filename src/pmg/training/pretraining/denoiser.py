@@ -8,7 +8,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from pmg.models.diffusion.generator import Generator
+from pmg.models.diffusion.generator import DiffusionGenerator
 from pmg.training.datamodule import Batch
 from pmg.training.ema import AveragedWeights
 from pmg.training.optim import adamw, configure_optimizers, one_cycle
@@ -21,24 +21,21 @@ class LatentBatches:
     Args:
         latents: normalised latents of the whole catalogue, `(N, C, h, w)`.
         bank: encoded captions.
-        timesteps: number of the scheduler's timesteps.
+        generator: samples noise and times.
         drop: chance to drop each part.
     """
 
-    def __init__(self, latents: Tensor, bank: CaptionBank, timesteps: int, drop: dict[str, float]) -> None:
-        self.latents, self.bank, self.timesteps, self.drop = latents, bank, timesteps, drop
+    def __init__(
+        self, latents: Tensor, bank: CaptionBank, generator: DiffusionGenerator, drop: dict[str, float]
+    ) -> None:
+        self.latents, self.bank, self.generator, self.drop = latents, bank, generator, drop
 
-    def __call__(self, rows: Tensor, generator: torch.Generator) -> Batch:
-        """A batch for `rows` `(B,)`; all its randomness comes from `generator`."""
-        latents = self.latents[rows]
-        batch = {
-            "latents": latents,
-            "noise": torch.randn(latents.shape, generator=generator),
-            "timesteps": torch.randint(self.timesteps, (len(rows),), generator=generator),
-        }
-        for part, chosen in self.bank.draw(rows, generator).items():
+    def __call__(self, rows: Tensor, rng: torch.Generator) -> Batch:
+        """Returns a batch for `rows` `(B,)`; all its randomness comes from `rng`."""
+        batch = {"latents": self.latents[rows], **self.generator.sample_inputs(len(rows), rng)}
+        for part, chosen in self.bank.draw(rows, rng).items():
             batch[part] = chosen
-            batch[f"keep_{part}"] = torch.rand(len(rows), generator=generator) >= self.drop[part]
+            batch[f"keep_{part}"] = torch.rand(len(rows), generator=rng) >= self.drop[part]
         return batch
 
 
@@ -49,33 +46,25 @@ class DenoiserTraining(pl.LightningModule):
         generator: holds the denoiser to train; everything else in it stays frozen.
         bank: encoded captions.
         learning_rate: the cycle's peak.
-        snr_gamma: min-SNR ceiling.
         ema_decay: decay of the moving average.
     """
 
     def __init__(
-        self,
-        generator: Generator,
-        bank: CaptionBank,
-        learning_rate: float,
-        snr_gamma: float,
-        ema_decay: float,
+        self, generator: DiffusionGenerator, bank: CaptionBank, learning_rate: float, ema_decay: float
     ) -> None:
         super().__init__()
-        self.denoiser = generator.denoiser.requires_grad_(True).train()
+        self.denoiser = generator.denoiser.model.requires_grad_(True).train()
         self._generator = (generator,)  # in a tuple: frozen parts stay out of checkpoints
         self.bank = bank
-        self.learning_rate, self.snr_gamma = learning_rate, snr_gamma
+        self.learning_rate = learning_rate
         self.average = AveragedWeights(self.denoiser, ema_decay, power=0.75)
 
     def loss(self, batch: Batch) -> Tensor:
-        """Denoising loss of each drawing, `(B,)`."""
+        """Returns the denoising loss of each image, `(B,)`."""
         chosen = {part: batch[part] for part in PARTS}
         condition = self.bank.condition(chosen, {part: batch[f"keep_{part}"] for part in PARTS})
         (generator,) = self._generator
-        return generator.denoising_loss(
-            batch["latents"], batch["noise"], batch["timesteps"], condition, self.snr_gamma
-        )
+        return generator.loss(batch["latents"], condition, batch)
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
         """One denoising step."""
@@ -84,7 +73,7 @@ class DenoiserTraining(pl.LightningModule):
         return loss
 
     def validation_step(self, batch: Batch, _: int) -> None:
-        """The loss on held-out drawings with fixed noise and timesteps."""
+        """The loss on held-out drawings with fixed noise and times."""
         losses = self.loss(batch)
         self.log("val/denoise", losses.mean(), prog_bar=True, batch_size=len(losses))
 

@@ -15,8 +15,9 @@ from pmg.configuration.ranges import Share
 from pmg.data.emoji.captions import target_captions
 from pmg.data.emoji.drawings import LookData
 from pmg.models.diffusion.conditioning import Block, drop_target
+from pmg.models.diffusion.interfaces import NoiseProcess
 from pmg.models.diffusion.look_denoiser import LookDenoiser, pool_condition
-from pmg.models.diffusion.noise_processes import NoiseProcess, denoising_loss
+from pmg.models.diffusion.noise_processes import denoising_loss
 from pmg.models.diffusion.text_encoder import TextEncoder
 from pmg.training.datamodule import Batch
 from pmg.training.ema import AveragedWeights

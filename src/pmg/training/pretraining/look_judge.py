@@ -13,7 +13,7 @@ from pmg.data.emoji.drawings import LookData
 from pmg.data.emoji.finish_targets import finish_errors, finish_values
 from pmg.data.emoji.finishes import Finish
 from pmg.data.emoji.look_choice import CANDIDATES, REFERENCES, LookChoice
-from pmg.models.diffusion.latent_codec import LatentCodec
+from pmg.models.diffusion.interfaces import LatentCodec
 from pmg.models.vision.look_judge import LookJudge, pick_looks
 from pmg.seeding import stable_number
 from pmg.training.datamodule import Batch
@@ -24,7 +24,7 @@ FINISHES, CONCEPTS = 4, 4  # of a batch: every artist in every finish, each look
 
 
 class JudgeBatches:
-    """Draws batches in which each look meets its hardest rivals: same artist, other finish, and the reverse.
+    """Draws batches that hold the hardest negatives of each look: same artist, other finish, and the reverse.
 
     The judge may see unseen regions and artists; held-out drawings it may not.
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from pmg.data.emoji.captions import target_captions
 from pmg.data.emoji.drawings import LookData
 from pmg.losses import contrastive_loss
-from pmg.models.diffusion.latent_codec import LatentCodec
+from pmg.models.diffusion.interfaces import LatentCodec
 from pmg.models.diffusion.text_encoder import TextEncoder
 from pmg.models.vision.scorer import Scorer
 from pmg.preferences.captioning import PictureDescriber

@@ -17,10 +17,9 @@ from pmg.data.emoji.drawings import LookData
 from pmg.data.emoji.finish_targets import SIZE, finish_errors
 from pmg.data.emoji.look_choice import LookChoice
 from pmg.data.image_source import PictureSource
-from pmg.models.diffusion.denoisers import Denoiser
-from pmg.models.diffusion.latent_codec import LatentCodec
+from pmg.models.diffusion.interfaces import Denoiser, NoiseProcess
+from pmg.models.diffusion.latent_codec import AutoencoderDCCodec
 from pmg.models.diffusion.look_denoiser import LookDenoiser
-from pmg.models.diffusion.noise_processes import NoiseProcess
 from pmg.models.diffusion.style_encoder import StyleEncoder
 from pmg.models.diffusion.text_encoder import TextEncoder
 from pmg.models.vision.look_judge import LookJudge, LookJudgeConfig
@@ -87,7 +86,7 @@ class LookAutoencoderStage:
         self.autoencoder.eval()
         train = data.picture_source("train")
         some = torch.arange(0, len(train), max(1, len(train) // STATISTICS_PICTURES))
-        codec = LatentCodec.measure(self.autoencoder, train.draw(some, seeded("latent statistics")))
+        codec = AutoencoderDCCodec.measure(self.autoencoder, train.draw(some, seeded("latent statistics")))
         save_half(self.autoencoder, self.folder)
         codec.save_statistics(self.folder)
         images = fixed_pictures(data, 0)
@@ -124,7 +123,7 @@ class Pool:
         """Returns the pool of a split."""
         folder = self.folder / split
         if not (folder / "pool.safetensors").is_file():
-            codec = LatentCodec.from_folder(generator_folder / "vae")
+            codec = AutoencoderDCCodec.from_folder(generator_folder / "vae")
             build_pool(
                 data, split, self.looks[split], self.spread, seed, captioner.describe,
                 codec.encode,
@@ -149,7 +148,7 @@ class LookDenoiserStage:
         learning_rate: the cycle's peak.
         batch_size: drawings a step, a multiple of four.
         ema_decay: decay of the weights' moving average.
-        decay: share of the run in which the learning rate falls; 0 where another training goes on.
+        decay: share of the run in which the learning rate falls; 0 where another training continues.
     """
 
     def __init__(
@@ -214,7 +213,7 @@ class LookJudgeStage:
         """Batches of looks with their hardest rivals; validation on held-out drawings."""
         config = LookJudgeConfig(size=self.size, values=SIZE, concepts=tuple(data.drawings.concepts))
         self.judge = LookJudge(config).start_from(self.perceptual)
-        codec = LatentCodec.from_folder(self.generator_folder / "vae")
+        codec = AutoencoderDCCodec.from_folder(self.generator_folder / "vae")
         batches = JudgeBatches(data, codec, self.restored, self.spread, self.batch_size // (FINISHES * CONCEPTS))
         self.module = LookJudgeTraining(self.judge, self.learning_rate)
         rng = random.Random(stable_number(seed, "judge validation"))
@@ -269,7 +268,7 @@ class LookScorerStage:
 
     def build(self, data: LookData, seed: int) -> Built:
         """Contrast with titles and words; validation on held-out drawings."""
-        codec = LatentCodec.from_folder(self.generator_folder / "vae")
+        codec = AutoencoderDCCodec.from_folder(self.generator_folder / "vae")
 
         def batches(split: str) -> ScorerBatches:
             rows = data.rows(split)

@@ -18,11 +18,14 @@ from torch import Tensor, nn
 
 from pmg.configuration.ranges import Count, Decay, Positive, Share
 from pmg.data.dataset import StyledDataset
-from pmg.models.diffusion.generator import Generator, restore
+from pmg.models.diffusion.latent_codec import reconstruct
+from pmg.models.diffusion.noise_processes import VariancePreserving
 from pmg.models.diffusion.text_encoder import TextEncoder
+from pmg.models.diffusion.unet.stable_diffusion import compose_generator
 from pmg.models.loading.weight_sources import load_frozen
 from pmg.models.vision.judge import Judge, JudgeConfig
 from pmg.models.vision.perceptual import PerceptualDistance
+from pmg.models.vision.pixels import to_uint8
 from pmg.models.vision.scorer import Scorer, ScorerConfig
 from pmg.training.datamodule import Batch, RowsDataModule, ShuffledRows
 from pmg.training.latents import encode_drawings
@@ -89,7 +92,7 @@ class AutoencoderStage:
         self.module.measure_latents(data.images.pixels(seen))
         save_half(self.autoencoder, self.folder)
         images = data.images.pixels(held_out)
-        restored = restore(self.autoencoder, images)
+        restored = reconstruct(self.autoencoder, images)
         with torch.no_grad():
             pairs = zip(restored.split(VALIDATION_BATCH), images.split(VALIDATION_BATCH), strict=True)
             distance = torch.cat([self.perceptual(a, b) for a, b in pairs])
@@ -119,20 +122,20 @@ class DenoiserStage:
         snr_gamma: Positive, ema_decay: Decay,
     ) -> None:  # fmt: skip
         autoencoder = load_autoencoder(generator_folder)
-        self.generator = Generator(autoencoder, denoiser, noise_scheduler, text_encoder).freeze()
+        self.generator = compose_generator(
+            autoencoder, denoiser, VariancePreserving(noise_scheduler, snr_gamma), text_encoder
+        )
         self.folder, self.generator_folder, self.scene, self.drop = folder, generator_folder, scene, drop
         self.learning_rate, self.batch_size = learning_rate, batch_size
-        self.snr_gamma, self.ema_decay = snr_gamma, ema_decay
+        self.noise_scheduler, self.ema_decay = noise_scheduler, ema_decay
 
     def build(self, data: StyledDataset, seed: int) -> Built:
         """Denoising loss on latents that are encoded once."""
         seen, held_out = rows_of(data)
         bank = CaptionBank(data.images, data.styles, self.scene, self.generator.text_encoder)
-        timesteps = self.generator.noise_scheduler.config.num_train_timesteps
-        collate = LatentBatches(
-            encode_drawings(self.generator, data.images, data.images.items), bank, timesteps, self.drop
-        )
-        self.module = DenoiserTraining(self.generator, bank, self.learning_rate, self.snr_gamma, self.ema_decay)
+        latents = encode_drawings(self.generator, data.images, data.images.items)
+        collate = LatentBatches(latents, bank, self.generator, self.drop)
+        self.module = DenoiserTraining(self.generator, bank, self.learning_rate, self.ema_decay)
         self.fixed = fixed_batches(collate, held_out, VALIDATION_BATCH, seed)
         return self.module, RowsDataModule(ShuffledRows(seen, self.batch_size, seed, collate), self.fixed)
 
@@ -140,8 +143,8 @@ class DenoiserStage:
         """Saves a whole generator; returns the loss on held-out drawings."""
         self.generator.freeze()
         shutil.copytree(Path(self.generator_folder, "vae"), Path(self.folder, "vae"), dirs_exist_ok=True)
-        save_half(self.generator.denoiser, f"{self.folder}/unet")
-        self.generator.noise_scheduler.save_pretrained(f"{self.folder}/scheduler")
+        save_half(self.generator.denoiser.model, f"{self.folder}/unet")
+        self.noise_scheduler.save_pretrained(f"{self.folder}/scheduler")
         with torch.no_grad():
             losses = [self.module.loss(batch) for batch in self.fixed]
         return {"denoise": float(torch.cat(losses).mean())}
@@ -224,7 +227,7 @@ class JudgeStage:
         save_half(self.judge.eval(), self.folder)
         _, rows = rows_of(data)
         images, labels = data.images.pixels(rows), self._labels(data)
-        restored = restore(load_autoencoder(self.generator_folder), images)
+        restored = reconstruct(load_autoencoder(self.generator_folder), images)
         quality = {}
         for name, pixels in (("real", images), ("restored", restored)):
             with torch.no_grad():
@@ -241,7 +244,7 @@ def rows_of(data: StyledDataset) -> tuple[Tensor, Tensor]:
 
 
 def save_half(model: nn.Module, folder: str) -> None:
-    """Saves a diffusers or transformers model as fp16 safetensors and goes on in what a reader will load."""
+    """Saves a diffusers or transformers model as fp16 safetensors; the model keeps the rounded weights."""
     if isinstance(model, ModelMixin):
         model.register_to_config(_name_or_path="")  # a second cycle would ship the folder that it started from
     model.half().save_pretrained(folder)
@@ -260,7 +263,7 @@ def drawing_batches(
     seen, held_out = rows_of(data)
     autoencoder = load_autoencoder(generator_folder)
     everything = data.images.pixels(torch.arange(len(data.images.items)))
-    restored = ((restore(autoencoder, everything) + 1) * 127.5).round().byte()
+    restored = to_uint8(reconstruct(autoencoder, everything))
     collate = DrawingBatches(data.images.uint8, restored, labels)
     fixed = [collate.plain(rows) for rows in held_out.split(VALIDATION_BATCH)]
     return RowsDataModule(ShuffledRows(seen, batch_size, seed, collate), fixed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import diffusers
@@ -19,13 +20,19 @@ from diffusers import (
 )
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
-from pmg.configuration.ranges import Count
+from pmg.configuration.ranges import Count, Positive
 from pmg.domain import PmgError
 from pmg.models.diffusion.clip_text_encoder import ClipTextEncoder
-from pmg.models.diffusion.generator import Generator
+from pmg.models.diffusion.generator import DiffusionGenerator
+from pmg.models.diffusion.interfaces import NoiseProcess, PromptEncoder
+from pmg.models.diffusion.latent_codec import AutoencoderKLCodec, latent_size
+from pmg.models.diffusion.noise_processes import VariancePreserving
+from pmg.models.diffusion.text_tower import TextTower
+from pmg.models.diffusion.unet.condition_adapter import UNetConditionAdapter
+from pmg.models.diffusion.unet.denoiser import UNetDenoiser
 from pmg.models.loading.checkpoints import load_checkpoint, load_tokenizer
 from pmg.models.loading.device import torch_type
-from pmg.models.loading.weight_sources import loading, resolve_source
+from pmg.models.loading.weight_sources import load_part, loading, resolve_source
 
 XL = "StableDiffusionXLPipeline"
 PIPELINES = {
@@ -36,8 +43,9 @@ SAMPLERS = ("dpm", "checkpoint")
 
 
 def load_stable_diffusion(
-    source: str, dtype: str = "float32", sampler: str = "dpm", size: Count | None = None
-) -> Generator:
+    source: str, dtype: str = "float32", sampler: str = "dpm", size: Count | None = None,
+    snr_gamma: Positive | None = 5.0,
+) -> DiffusionGenerator:  # fmt: skip
     """Loads a checkpoint, frozen; the prediction type and the noise schedule are the checkpoint's own.
 
     Args:
@@ -46,6 +54,7 @@ def load_stable_diffusion(
         sampler: ``dpm``: DPM-Solver++ on the checkpoint's schedule; ``checkpoint``: the checkpoint's own sampler,
             which distilled models (LCM, Turbo) need.
         size: of the images in pixels; None: what the denoiser was trained at.
+        snr_gamma: ceiling of min-SNR loss weights; None: the plain error.
 
     Raises:
         PmgError: the source is missing or damaged, or of another kind.
@@ -55,8 +64,50 @@ def load_stable_diffusion(
     pipe = _load(resolve_source(source), torch_type(dtype))
     text_encoder = ClipTextEncoder(_towers(pipe), bool(pipe.config.get("force_zeros_for_empty_prompt")))
     own = pipe.scheduler if sampler == "checkpoint" else None
-    noise_scheduler = DDPMScheduler.from_config(pipe.scheduler.config)
-    return Generator(pipe.vae, pipe.unet, noise_scheduler, text_encoder, own, size).freeze()
+    process = VariancePreserving(DDPMScheduler.from_config(pipe.scheduler.config), snr_gamma, own)
+    return compose_generator(pipe.vae, pipe.unet, process, text_encoder, size)
+
+
+def compose_generator(
+    autoencoder: AutoencoderKL, unet: UNet2DConditionModel, process: NoiseProcess,
+    text_encoder: PromptEncoder | None, size: int | None = None,
+) -> DiffusionGenerator:  # fmt: skip
+    """Returns a frozen generator of a UNet in the latent space of an `AutoencoderKL`.
+
+    Args:
+        autoencoder: images <-> latents.
+        unet: the denoiser.
+        process: the noise process that the UNet was trained with.
+        text_encoder: encodes prompts; None: a model without weights for forecasts.
+        size: of the images in pixels; None: what the UNet was trained at.
+
+    Raises:
+        PmgError: the UNet is none that makes images from text, or `size` is none that it can make.
+    """
+    codec = AutoencoderKLCodec(autoencoder)
+    sample_size = latent_size(codec, size) or unet.config.sample_size
+    adapter = UNetConditionAdapter(unet, sample_size * codec.downsampling)
+    denoiser = UNetDenoiser(unet, sample_size, channels_last=False, adapter=adapter)
+    return DiffusionGenerator(codec, denoiser, process, text_encoder).freeze()
+
+
+def load_generator(folder: str, text_encoder: PromptEncoder, snr_gamma: Positive | None = 5.0) -> DiffusionGenerator:
+    """Loads a folder with ``vae``, ``unet`` and ``scheduler`` in the layout of diffusers, frozen, in float32.
+
+    Args:
+        folder: what ``pmg-pretrain stage=denoiser`` wrote.
+        text_encoder: the one that the UNet was trained with.
+        snr_gamma: ceiling of min-SNR loss weights; None: the plain error.
+
+    Raises:
+        PmgError: a part is missing or damaged.
+    """
+    return compose_generator(
+        load_part(AutoencoderKL, Path(folder, "vae")).float(),
+        load_part(UNet2DConditionModel, Path(folder, "unet")).float(),
+        VariancePreserving(load_part(DDPMScheduler, Path(folder, "scheduler")), snr_gamma),
+        text_encoder,
+    )
 
 
 def _load(path: str, dtype: torch.dtype) -> DiffusionPipeline:
@@ -111,7 +162,10 @@ def _load_scheduler(path: str, index: Mapping[str, Any]) -> SchedulerMixin:
     return kind.from_pretrained(path, subfolder="scheduler")
 
 
-def _towers(pipe: Any) -> list[Any]:
-    """Text towers with their tokenizers, in the denoiser's order."""
-    first = [(pipe.text_encoder, pipe.tokenizer)]
-    return [*first, (pipe.text_encoder_2, pipe.tokenizer_2)] if hasattr(pipe, "text_encoder_2") else first
+def _towers(pipe: Any) -> list[TextTower]:
+    """Returns the text models in the denoiser's order: of two, both give their last states but one."""
+    length = pipe.tokenizer.model_max_length
+    if not hasattr(pipe, "text_encoder_2"):
+        return [TextTower(pipe.text_encoder, pipe.tokenizer, length, pooled="pooler_output")]
+    pairs = ((pipe.text_encoder, pipe.tokenizer, None), (pipe.text_encoder_2, pipe.tokenizer_2, "text_embeds"))
+    return [TextTower(model, tokenizer, length, layer=-2, pooled=pooled) for model, tokenizer, pooled in pairs]

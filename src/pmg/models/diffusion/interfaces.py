@@ -1,0 +1,288 @@
+"""Interfaces of image generators, and of the parts that diffusion and flow-matching generators are composed of.
+
+    batch = generator.sample_inputs(len(latents), rng)            # training
+    loss = generator.loss(latents, condition, batch)
+    images = generator.decode(generator.sample([condition], [1.0], seeds, steps=12))
+
+`Generator` is all that training, generation and evaluation use. `DiffusionGenerator` implements it by a
+`PromptEncoder`, a `Denoiser` with its `ConditionAdapter`, a `NoiseProcess` and a `LatentCodec`. A generator without
+noise, e.g. an autoregressive one, implements `Generator` itself.
+
+Shapes: `B` batch, `C, h, w` latents, `H, W` pixels, `L` tokens of width `D`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from diffusers import SchedulerMixin
+from torch import Tensor
+
+from pmg.models.diffusion.conditioning import Block, Condition
+
+
+@dataclass(frozen=True)
+class Capabilities:
+    """What a generator supports beyond a condition's tokens and mask.
+
+    Attributes:
+        attention_bias: whether it adds `Condition.bias` to the attention logits of the tokens.
+        guidance_input: whether guidance is distilled into the model, which takes its scale as an input (LCM).
+    """
+
+    attention_bias: bool = False
+    guidance_input: bool = False
+
+
+class PromptEncoder(Protocol):
+    """Frozen text encoders of a generator, one or several."""
+
+    max_length: int
+    """Longest text in tokens, special tokens included."""
+
+    @property
+    def width(self) -> int:
+        """Width `D` of the tokens."""
+        ...
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the weights."""
+        ...
+
+    def count_tokens(self, text: str) -> int:
+        """Returns the length of a text in tokens, special tokens included."""
+        ...
+
+    def encode(self, texts: Sequence[str]) -> Block:
+        """Returns tokens `(B, L, D)`, their mask, and a pooled vector of each text, on the CPU.
+
+        Raises:
+            PmgError: a text is longer than `max_length`.
+        """
+        ...
+
+
+class ConditionAdapter(Protocol):
+    """Translates a condition to the keyword arguments of one kind of denoiser."""
+
+    @property
+    def supports(self) -> Capabilities:
+        """What the denoiser supports."""
+        ...
+
+    def prepare(self, condition: Condition, guidance: float | None = None, reused: bool = False) -> dict[str, Any]:
+        """Returns keyword arguments of the denoiser, without its latents and times.
+
+        Args:
+            condition: of `B` rows, on the denoiser's device and in its type. Tokens outside the mask must have no
+                effect on the denoiser's output.
+            guidance: scale for denoisers with ``guidance_input``; None: 1.
+            reused: whether the result serves many calls; then keys and values may be computed in advance.
+        """
+        ...
+
+
+class Denoiser(Protocol):
+    """Predicts the target of a noise process from noisy latents and a condition."""
+
+    adapter: ConditionAdapter
+    model: torch.nn.Module
+    folder: str
+    """Name of the model's folder in a diffusers pipeline."""
+
+    @property
+    def latent_shape(self) -> tuple[int, int, int]:
+        """Shape `(C, h, w)` of the latents."""
+        ...
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the weights."""
+        ...
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type of the weights."""
+        ...
+
+    def __call__(self, noisy: Tensor, times: Tensor, inputs: Mapping[str, Any]) -> Tensor:
+        """Returns the prediction `(B, C, h, w)`.
+
+        Args:
+            noisy: latents `(B, C, h, w)`.
+            times: in the unit of the time embedding, `(B,)`.
+            inputs: of `ConditionAdapter.prepare`.
+        """
+        ...
+
+
+class LatentCodec(Protocol):
+    """Images to normalised latents and back."""
+
+    @property
+    def channels(self) -> int:
+        """Channels `C` of the latents."""
+        ...
+
+    @property
+    def downsampling(self) -> int:
+        """Pixels a side of one latent."""
+        ...
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Returns normalised latents `(B, C, h, w)`, float32, of images `(B, 3, H, W)` in [-1, 1]."""
+        ...
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Returns images `(B, 3, H, W)` in [-1, 1], float32, of normalised latents `(B, C, h, w)`."""
+        ...
+
+
+@dataclass(frozen=True)
+class NoisySample:
+    """Noisy latents, and what a denoiser is trained to predict from them.
+
+    Attributes:
+        noisy: `(B, C, h, w)`.
+        target: what the denoiser's output is compared with, `(B, C, h, w)`.
+        weight: of each sample's error, `(B,)`.
+    """
+
+    noisy: Tensor
+    target: Tensor
+    weight: Tensor
+
+
+class NoiseProcess(Protocol):
+    """A path from clean latents to noise: how times are sampled, how noise is mixed in, how it is removed."""
+
+    def sample_times(self, count: int, rng: torch.Generator) -> Tensor:
+        """Returns random times of the process, `(count,)`."""
+        ...
+
+    def add_noise(self, clean: Tensor, noise: Tensor, times: Tensor) -> NoisySample:
+        """Returns the latents at `times` `(B,)` of the path from `clean` to `noise`, both `(B, C, h, w)`."""
+        ...
+
+    def model_times(self, times: Tensor) -> Tensor:
+        """Returns `times` `(B,)` in the unit of the denoiser's time embedding."""
+        ...
+
+    def predict_clean(self, output: Tensor, noisy: Tensor, times: Tensor) -> Tensor:
+        """Returns the clean latents that the denoiser's output implies, `(B, C, h, w)`."""
+        ...
+
+    def new_sampler(self) -> SchedulerMixin:
+        """Returns a diffusers scheduler, in its initial state, that solves the reverse process."""
+        ...
+
+
+@dataclass(frozen=True)
+class DenoisingOutputs:
+    """What a denoiser computes in a training step.
+
+    Attributes:
+        loss: weighted error of each sample, `(B,)`.
+        noisy_latents: the denoiser's input, `(B, C, h, w)`.
+        prediction: its output, `(B, C, h, w)`, float32.
+        target: what the prediction is compared with, `(B, C, h, w)`.
+    """
+
+    loss: Tensor
+    noisy_latents: Tensor
+    prediction: Tensor
+    target: Tensor
+
+
+class Generator(Protocol):
+    """A frozen model that generates images under a condition, and the loss by which the condition is trained."""
+
+    text_encoder: PromptEncoder
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the weights."""
+        ...
+
+    @property
+    def size(self) -> int:
+        """Side of the images in pixels."""
+        ...
+
+    @property
+    def latent_shape(self) -> tuple[int, ...]:
+        """Shape of what `encode_images` returns of one image."""
+        ...
+
+    @property
+    def supports(self) -> Capabilities:
+        """What the generator supports."""
+        ...
+
+    def encode_images(self, images: Tensor) -> Tensor:
+        """Returns latents `(B, *latent_shape)`, on the CPU, of images `(B, 3, H, W)` in [-1, 1] of any size.
+
+        They are what `loss` takes: normalised latents of a diffusion model, or numbers of an autoregressive model's
+        tokens.
+        """
+        ...
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Returns images `(B, 3, size, size)` in [-1, 1], on the CPU, of latents `(B, *latent_shape)`."""
+        ...
+
+    def sample_inputs(self, count: int, rng: torch.Generator) -> dict[str, Tensor]:
+        """Returns the random inputs of `loss` for `count` samples, by name, each of `count` rows.
+
+        A diffusion generator returns ``noise`` and ``times``; a generator whose loss isn't random returns nothing.
+        """
+        ...
+
+    def loss(self, latents: Tensor, condition: Condition, inputs: Mapping[str, Tensor]) -> Tensor:
+        """Returns the loss of each sample, `(B,)`; it is differentiable with respect to the condition.
+
+        Args:
+            latents: of the true images, `(B, *latent_shape)`, on any device.
+            condition: of the same batch.
+            inputs: at least what `sample_inputs` returned; further entries are ignored.
+        """
+        ...
+
+    def denoising_outputs(
+        self, latents: Tensor, condition: Condition, inputs: Mapping[str, Tensor]
+    ) -> DenoisingOutputs:  # fmt: skip
+        """Returns the loss with noisy latents, prediction and target, for the same arguments as `loss`.
+
+        Only generators that remove noise have them; they serve objective terms that declare to need them.
+
+        Raises:
+            PmgError: the generator removes no noise.
+        """
+        ...
+
+    def sample(
+        self, branches: Sequence[Condition], coefficients: Sequence[float], seeds: Sequence[int], steps: int,
+        guidance: float | None = None,
+    ) -> Tensor:  # fmt: skip
+        """Returns generated latents `(B, *latent_shape)`.
+
+        Args:
+            branches: conditions of `B` rows each, whose predictions are mixed.
+            coefficients: of each branch's prediction, summing to 1.
+            seeds: of each image, `B`; an image depends on its own seed, and not on the batch.
+            steps: solver steps.
+            guidance: scale for generators with ``guidance_input``.
+        """
+        ...
+
+    def compile_model(self, dynamic: bool | None) -> None:
+        """Compiles the part that runs once a step, on its next call.
+
+        Args:
+            dynamic: whether one compilation serves all batch sizes, see ``torch.compile``.
+        """
+        ...

@@ -1,0 +1,1 @@
+"""Diffusion transformers with joint attention: denoiser, condition adapter, Stable Diffusion 3."""

@@ -1,0 +1,66 @@
+"""UNets of diffusers as denoisers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import UNet2DConditionModel
+from torch import Tensor, nn
+
+from pmg.models.diffusion.interfaces import ConditionAdapter
+from pmg.models.diffusion.unet.condition_adapter import UNetConditionAdapter
+from pmg.models.diffusion.unet.cross_attention import attention_for
+from pmg.models.loading.weight_sources import load_frozen
+
+
+class UNetDenoiser(nn.Module):
+    """A UNet with cross-attention.
+
+    Args:
+        model: the UNet.
+        sample_size: side of the latents; None: what the UNet was trained at.
+        channels_last: memory format of the convolutions: 1.1 times faster on CPUs, with other rounding.
+        adapter: translates conditions; None: a `UNetConditionAdapter` for UNets that take no image size.
+    """
+
+    folder = "unet"
+
+    @classmethod
+    def from_folder(cls, folder: str | Path) -> UNetDenoiser:
+        """Loads a diffusers folder, frozen, in float32."""
+        return cls(load_frozen(UNet2DConditionModel, folder))
+
+    def __init__(
+        self, model: UNet2DConditionModel, sample_size: int | None = None, channels_last: bool = True,
+        adapter: ConditionAdapter | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.sample_size = sample_size or model.config.sample_size
+        self.channels_last = channels_last
+        self.model = model.to(memory_format=torch.channels_last) if channels_last else model
+        self.model.set_attn_processor(attention_for(self.latent_shape))
+        self.adapter = adapter or UNetConditionAdapter(model, image_size=0)
+
+    @property
+    def latent_shape(self) -> tuple[int, int, int]:
+        """Shape `(C, h, w)` of the latents."""
+        return self.model.config.in_channels, self.sample_size, self.sample_size
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the weights."""
+        return self.model.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type of the weights."""
+        return self.model.dtype
+
+    def forward(self, noisy: Tensor, times: Tensor, inputs: Mapping[str, Any]) -> Tensor:
+        """Returns the prediction `(B, C, h, w)`, see `Denoiser`."""
+        if self.channels_last:
+            noisy = noisy.contiguous(memory_format=torch.channels_last)
+        return self.model(noisy, times, **inputs).sample
