@@ -52,6 +52,8 @@ def test_sources_in_use_alone_are_built_and_decide(compose):
     cfg = compose("generate", "method=[counting,pmg]", "train_run=elsewhere")
     assert set(build(cfg)) == {"counting", "dislikes", "keywords", "soft"} == used_sources(dict(leaves(portable(cfg))))
     assert runs_in_use(cfg) == {"elsewhere": "soft"}
+    both = compose("generate", "method=baselines", "train_run=a", "preference.image_prompt.run=b")
+    assert list(runs_in_use(both).items()) == [("a", "soft"), ("b", "image_prompt")]
     assert runs_in_use(compose("generate", "method=counting", "train_run=elsewhere")) == {}
 
 

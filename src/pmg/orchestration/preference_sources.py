@@ -70,7 +70,11 @@ def runs_in_use(cfg: DictConfig | Mapping[str, Any]) -> dict[str, str]:
     """Returns the folders of the training runs that used sources name, each with the first source that names it."""
     plain = to_plain(cfg)
     nodes, used = plain.get("preference") or {}, used_sources(dict(leaves(plain)))
-    return {node["run"]: name for name, node in reversed(nodes.items()) if name in used and node and node.get("run")}
+    found: dict[str, str] = {}
+    for name, node in nodes.items():
+        if name in used and node and node.get("run"):
+            found.setdefault(node["run"], name)
+    return found
 
 
 def check_sources(cfg: DictConfig, sources: Mapping[str, PreferenceSource]) -> None:
