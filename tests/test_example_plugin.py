@@ -21,7 +21,7 @@ from pmg.models.preference.preference_encoder import PreferenceEncoder
 TINY = [
     "encoder.language_model._target_=pmg.models.loading.tiny_models.tiny_language_model",
     *(f"~encoder.language_model.{key}" for key in ("source", "dtype", "cache_dir")),
-    "text_encoder=tiny", "generator=tiny", "scorer=tiny", "data.size=32",
+    "text_encoder=tiny", "generator=example_flow", "scorer=tiny", "data.size=32",
     "split_sizes={train: 4, validation: 2, test: 3}", "objective.users_per_step=2", "objective.batches.draws=1",
     "trainer.max_steps=1", "trainer.val_check_interval=1", "sampling.steps=1", "sheet_users=2", "logger=none",
 ]  # fmt: skip
