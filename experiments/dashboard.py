@@ -14,10 +14,12 @@ import wandb_workspaces.reports.v2 as wr
 import wandb_workspaces.workspaces as ws
 
 from pmg.cache import atomic_write_text
-from pmg.evaluation.tables import METRICS
+from pmg.evaluation.metrics.classification import ClassifierAccuracy
+from pmg.evaluation.metrics.lpips import LpipsToHistory, LpipsToTruth
+from pmg.evaluation.metrics.ssim import SsimToTruth
 
 METHODS = ("none", "keywords", "soft", "pmg", "oracle")
-SHOWN = ("style_accuracy", "concept_accuracy", "lpips_truth", "lpips_history", "ssim_truth")  # of `METRICS`
+SHOWN = [info for each in (ClassifierAccuracy, LpipsToTruth, LpipsToHistory, SsimToTruth) for info in each.outputs]
 STEP = "trainer/global_step"
 
 
@@ -68,8 +70,10 @@ def pictures() -> list[wr.Panel]:
 def results() -> list[wr.Panel]:
     """One chart a metric, methods side by side; then the tables with intervals and paired differences."""
     aims = {True: "higher is better", False: "lower is better"}
-    titles = {metric.name: f"{metric.title}, {aims[metric.higher]}" for metric in METRICS}
-    charts = [bars(titles[name], [f"results/{method}/{name}" for method in METHODS]) for name in SHOWN]
+    charts = [
+        bars(f"{info.title}, {aims[info.higher_is_better]}", [f"results/{method}/{info.name}" for method in METHODS])
+        for info in SHOWN
+    ]
     return [*charts, *(wr.WeavePanelSummaryTable(table_name=name) for name in ("results", "paired"))]
 
 

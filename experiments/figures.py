@@ -5,24 +5,27 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from pmg.evaluation.tables import METRICS
-from pmg.reporting.figures import JUDGES, draw_plane, panels
+from pmg.evaluation.metrics.classification import ClassifierAccuracy
+from pmg.evaluation.metrics.lpips import LpipsToTruth
+from pmg.evaluation.selection_scores import SELECTION_SCORES
+from pmg.reporting.figures import draw_plane, find_plane, panels
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-SHOWN = [metric for metric in METRICS if metric.name in ("style_accuracy", "concept_accuracy", "lpips_truth")]
+SHOWN = [*ClassifierAccuracy.outputs, *LpipsToTruth.outputs]
 
 
 def draw_front(variants: Mapping[str, Mapping]) -> Figure:
-    """Accuracy against preference of every variant, by the scores that select and by the judge."""
+    """Draws accuracy against preference of every variant, by the scores that select and by the classifiers."""
     figure, axes = panels(2, 4.5, 4.0)
-    pairs = {
-        "the scores that select": ("selection_accuracy", "selection_preference"),
-        "the judge, who does not": JUDGES[0],
+    by_aspect = {metric.aspect: metric for metric in SELECTION_SCORES}
+    planes = {
+        "the scores that select": (by_aspect["accuracy"], by_aspect["preference"]),
+        "classifiers that select nothing": find_plane(SHOWN, variants.values()),
     }
-    for axis, (title, pair) in zip(axes, pairs.items(), strict=True):
-        draw_plane(axis, {label.removeprefix("alpha = "): arms for label, arms in variants.items()}, pair)
+    for axis, (title, plane) in zip(axes, planes.items(), strict=True):
+        draw_plane(axis, {label.removeprefix("alpha = "): arms for label, arms in variants.items()}, plane, "pmg")
         axis.set_title(title)
     axes[0].legend()
     return figure

@@ -17,9 +17,12 @@ import pandas as pd
 from figures import SHOWN, draw_front
 from record import fill
 
-from pmg.evaluation.report import build_results, write_results
+from pmg.evaluation.comparison import Comparison
+from pmg.evaluation.metric import MetricInfo, read_infos
+from pmg.evaluation.result_tables import ResultTables
+from pmg.evaluation.results import Origin, ResultBuilder, write_results
 from pmg.evaluation.statistics import paired_difference
-from pmg.evaluation.tables import BASE, MAIN, METRICS, arms_table, build_tables, paired_table, to_markdown
+from pmg.evaluation.tables import to_markdown
 from pmg.reporting.figures import draw_arms, draw_effect, save
 from pmg.runs.provenance import git_state
 
@@ -102,21 +105,30 @@ def report(name: str, runs: Path, folder: Path) -> None:
     """Writes rows, results, table and figure into `folder`, and the table into the README there."""
     study = STUDIES[name]
     rows, results = read_runs(runs, study)
+    builder = build_builder(results)
     if study.factors:
-        groups = {title: summarize(part, study) for title, part in split_users(rows, results, study).items()}
+        parts = split_users(rows, results, study)
+        groups = {title: summarize(part, study, builder) for title, part in parts.items()}
         speed = speeds(results)
-        table = _variant_tables(groups) + _speed_table(speed)
+        table = _variant_tables(groups, builder) + _speed_table(speed)
         _write(folder, rows, {"users": groups, "speed": speed, **_origin(results)}, table)
         arms = {label: found["arms"] for label, found in next(iter(groups.values()))["variants"].items()}
         save(draw_front(arms) if study.front else draw_effect(arms, SHOWN), folder / "figure.png")
     else:
-        whole = build_results(rows.drop(columns="variant"), None, {}, {}) | _origin(results)
+        whole = builder.build(rows.drop(columns="variant"), Origin()) | _origin(results)
         write_results(folder, whole, rows.drop(columns="variant"))
-        table = to_markdown(build_tables(whole))
-        save(draw_arms(whole["arms"], SHOWN), folder / "figure.png")
+        tables = ResultTables.of(whole)
+        table = to_markdown(tables.build(whole), tables.footnote)
+        save(draw_arms(whole["arms"], SHOWN, builder.comparison.proposed), folder / "figure.png")
     if (folder / "README.md").exists():
         fill(folder / "README.md", name, table)
     print(folder / "table.md", folder / "figure.png", sep="\n")
+
+
+def build_builder(results: Sequence[Mapping[str, Any]]) -> ResultBuilder:
+    """Returns the builder with the metrics, the comparison and the groups of the runs."""
+    metrics, comparison, groups = (results[0][key] for key in ("metrics", "comparison", "groups"))
+    return ResultBuilder(read_infos(metrics), Comparison.from_dict(comparison), list(groups))
 
 
 def split_users(rows: pd.DataFrame, results: Sequence[Mapping[str, Any]], study: Study) -> dict[str, pd.DataFrame]:
@@ -127,15 +139,16 @@ def split_users(rows: pd.DataFrame, results: Sequence[Mapping[str, Any]], study:
     return {"Users of the hidden tastes": rows[hidden], "Users of the other tastes": rows[~hidden]}
 
 
-def summarize(rows: pd.DataFrame, study: Study) -> dict[str, Any]:
-    """Means of every variant's methods, own against mismatched users, and paired differences between variants."""
+def summarize(rows: pd.DataFrame, study: Study, builder: ResultBuilder) -> dict[str, Any]:
+    """Returns means of every variant's methods, own and mismatched users', and paired differences between variants."""
     rows = rows[rows["method"].isin(study.methods)]
     parts = {label: part.drop(columns="variant") for label, part in rows.groupby("variant", sort=False)}
-    variants = {label: build_results(part, None, {}, {}) for label, part in parts.items()}
+    variants = {label: builder.build(part) for label, part in parts.items()}
     base = study.base if study.base in parts else next(iter(parts))
     pairs = {
         f"{method}: {label} \N{MINUS SIGN} {base}": differences(
-            *(part[(part["method"] == method) & (part["control"] == "own")] for part in (parts[label], parts[base]))
+            *(part[(part["method"] == method) & (part["control"] == "own")] for part in (parts[label], parts[base])),
+            builder.metrics,
         )
         for method in rows["method"].unique()
         for label in parts
@@ -145,11 +158,11 @@ def summarize(rows: pd.DataFrame, study: Study) -> dict[str, Any]:
     return {"variants": {label: {key: r[key] for key in shown} for label, r in variants.items()}, "paired": pairs}
 
 
-def differences(one: pd.DataFrame, other: pd.DataFrame) -> dict[str, dict[str, float]]:
-    """Paired differences of two variants' rows, same example and seed, by metric; selecting scores left out."""
+def differences(one: pd.DataFrame, other: pd.DataFrame, metrics: Sequence[MetricInfo]) -> dict[str, dict[str, float]]:
+    """Returns paired differences of two variants' rows, same example and seed, by metric, selecting scores aside."""
     both = one.merge(other, on=["example", "seed"], suffixes=("", "_base"))
     found = {}
-    for metric in METRICS:
+    for metric in metrics:
         if metric.name in one and not metric.selects:
             pairs = both[["user", metric.name, f"{metric.name}_base"]].dropna()
             found[metric.name] = asdict(
@@ -168,7 +181,9 @@ def _origin(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _variant_tables(groups: Mapping[str, Mapping[str, Any]]) -> str:
+def _variant_tables(groups: Mapping[str, Mapping[str, Any]], builder: ResultBuilder) -> str:
+    shown = ResultTables(builder.metrics, builder.comparison)
+    proposed, baseline = builder.comparison.proposed, builder.comparison.baseline
     tables = []
     for title, group in groups.items():
         arms = {
@@ -180,14 +195,14 @@ def _variant_tables(groups: Mapping[str, Mapping[str, Any]]) -> str:
             f"{label}: {pair}": metrics
             for label, result in group["variants"].items()
             for pair, metrics in result["paired"].items()
-            if pair.startswith(f"{MAIN}-") and pair != f"{MAIN}-{BASE}"
+            if pair.startswith(f"{proposed}-") and pair != f"{proposed}-{baseline}"
         }
         tables += [
-            arms_table(title, arms),
-            paired_table(f"{title}: differences between variants", group["paired"]),
-            paired_table(f"{title}: differences between methods", within),
+            shown.arms(title, arms),
+            shown.paired(f"{title}: differences between variants", group["paired"]),
+            shown.paired(f"{title}: differences between methods", within),
         ]
-    return to_markdown([table for table in tables if table.rows])
+    return to_markdown([table for table in tables if table.rows], shown.footnote)
 
 
 def _speed_table(found: Mapping[str, Sequence[float]]) -> str:

@@ -8,9 +8,13 @@ import pandas as pd
 import torch
 from omegaconf import OmegaConf
 
+from pmg.evaluation.comparison import Comparison
+from pmg.evaluation.metric import MetricInfo, describe
 from pmg.generation.records import Candidate, Record, RecordWriter
 from pmg.runs.run_folder import WEIGHTS, identify
 from pmg.runs.training_run import sign_encoder
+
+METRICS = [MetricInfo("style_accuracy", "style accuracy"), MetricInfo("lpips_truth", "LPIPS to truth", False)]
 
 
 def write_run(folder, command="train", status="completed", seed=0, config=None, metrics=None, **facts):
@@ -39,13 +43,20 @@ def write_trained(folder, cfg):
 def write_rows(folder, values, seed=0):
     """Judged rows: a user an entry of `values`, which gives pmg's LPIPS; none has 0.5 for all."""
     rows = [
-        {"example": f"u{user}-0", "user": f"u{user}", "kind": "", "method": method, "control": "own", "seed": seed,
+        {"example": f"u{user}-0", "user": f"u{user}", "method": method, "control": "own", "seed": seed,
          "lpips_truth": value if method == "pmg" else 0.5, "style_accuracy": float(method == "pmg")}
         for user, value in enumerate(values)
         for method in ("none", "pmg")
     ]  # fmt: skip
     folder.mkdir(parents=True, exist_ok=True)
     pd.DataFrame(rows).to_parquet(folder / "rows.parquet")
+    write_results(folder, METRICS)
+
+
+def write_results(folder, metrics, sets=None):
+    """The part of ``results.json`` that a report reads beside rows."""
+    results = {"metrics": describe(metrics), "comparison": Comparison().as_dict(), "sets": sets or {}}
+    (folder / "results.json").write_text(json.dumps(results))
 
 
 def record(user, scores, method="pmg", words=("flat",), seed=0):

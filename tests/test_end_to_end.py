@@ -38,11 +38,14 @@ def test_train_generate_evaluate(pmg, compose, tmp_path, monkeypatch, capsys):
         done = pmg(verb, *SHARED, f"run_dir={folder}")
         assert done.returncode == 0, done.stderr[-2000:]
     results = json.loads((tmp_path / "c" / "results.json").read_text())
-    assert {"none", "keywords", "soft", "pmg", "oracle", "nearest", "truth", "ceiling"} <= set(results["arms"])
+    assert {"none", "keywords", "soft", "pmg", "oracle", "nearest", "truth", "vae_reconstruction"} <= set(
+        results["arms"]
+    )
     assert {"mean", "low", "high", "n"} <= set(results["arms"]["pmg"]["lpips_truth"])
     assert results["arms"]["truth"]["lpips_truth"]["mean"] == pytest.approx(0, abs=1e-6)
     assert {"own", "mismatched", "p"} <= set(results["control"]["pmg"]["style_accuracy"])
-    assert set(results["kinds"]) == {"describable", "indescribable"}
+    assert set(results["groups"]["kind"]) == {"describable", "indescribable"}
+    assert results["metrics"]["lpips_truth"]["higher_is_better"] is False
     assert "style_accuracy" in results["config"]["judge_on_real_held_out"]
     assert results["config"]["generate_run"] == "b"
     assert str(ROOT) not in json.dumps(results)

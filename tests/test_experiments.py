@@ -9,7 +9,13 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from pmg.evaluation.comparison import Comparison
+from pmg.evaluation.metric import describe
+from pmg.evaluation.metrics.classification import ClassifierAccuracy
+from pmg.evaluation.metrics.lpips import LpipsToTruth
+
 ROOT = Path(__file__).resolve().parents[1]
+SHOWN = [*ClassifierAccuracy.outputs, *LpipsToTruth.outputs]
 
 
 @pytest.fixture
@@ -36,7 +42,8 @@ def write_run(folder, config, lpips, seed=0):
     pd.DataFrame(rows).to_parquet(folder / "rows.parquet")
     cost = {"train": {"seconds": {"train": 20.0}}}
     sizes = {"trainer": {"max_steps": 10}, "objective": {"users_per_step": 4, "batches": {"draws": 2}}}
-    results = {"revision": "abc", "cost": cost, "config": {"seed": seed, **sizes, **config}}
+    described = {"metrics": describe(SHOWN), "comparison": Comparison().as_dict(), "groups": {"kind": {}}}
+    results = {**described, "revision": "abc", "cost": cost, "config": {"seed": seed, **sizes, **config}}
     (folder / "results.json").write_text(json.dumps(results))
 
 

@@ -7,10 +7,17 @@ import re
 import sys
 
 import pytest
+import torch
 
 import pmg
 from plugins import write_examples
 from pmg.configuration import targets
+from pmg.evaluation.comparison import Comparison
+from pmg.evaluation.judging import compute
+from pmg.evaluation.metric import References
+from pmg.evaluation.metric_builders import build_metrics
+from pmg.evaluation.references import ReferenceReader
+from pmg.generation.records import Candidate, Record
 
 
 @pytest.fixture
@@ -36,6 +43,27 @@ def test_module_in_the_current_folder_decodes_keywords(examples, tmp_path):
     firsts = {option for attribute in scenario.attributes.values() for option in attribute.options[:2]}
     assert set(keywords.words) <= firsts
     assert keywords.words
+
+
+def test_a_metric_of_one_file_is_a_column_of_the_results(examples, emoji):
+    (command,) = re.findall(r"^    pmg-evaluate (plugins=\[colours\] .*)$", examples, re.MULTILINE)
+    metrics = build_metrics(pmg.compose("evaluate", command.split()).metrics)
+    assert [info.title for info in metrics.outputs][-2:] == ["SSIM to truth", "colour to truth"]
+    some = emoji.examples("test", 3, 1)
+    reader = ReferenceReader(emoji.images, metrics.inputs, Comparison())
+    record = Record("", "", "none", "own", "", 0, (Candidate(1.0, 1.0, None, 0.5, 0.1),))
+    references = reader.read(some, {example.id: [record] for example in some})
+    images = torch.stack([truth[0] for truth in references.truths]).flip(0)
+    (column,) = compute(metrics.per_image[-1:], images, references).values()
+    assert column[1] == 0
+    assert column[0] == pytest.approx(
+        float((images[0].mean((1, 2)) - references.truths[0].mean((2, 3))).norm(dim=1).min())
+    )
+    names = {"images": images, "examples": some, "truths": references.truths, "References": References}
+    names["MeanColour"] = type(metrics.per_image[-1])
+    (snippet,) = re.findall(r"```python\n(from pmg.evaluation.torchmetrics.*?)```", examples, re.DOTALL)
+    exec(snippet, names)
+    assert float(names["metric"].compute()["colour_truth"]) == pytest.approx(sum(column) / 3)
 
 
 @pytest.mark.ci

@@ -22,7 +22,7 @@ from pmg.runs.run_folder import identify, refuse_other
 from runs import record, write_run
 
 UNUSED_BY_TRAINING = [
-    "sheet_users=3", "sampling.steps=3", "judge=distances", "split_sizes.test=7", "balance.alpha=0.3", "method=none",
+    "sheet_users=3", "sampling.steps=3", "metrics=distances", "split_sizes.test=7", "balance.alpha=0.3", "method=none",
     "scorer=tiny", "results_dir=elsewhere", "trainer.log_every_n_steps=3", "trainer.accelerator=cpu",
     "trainer.val_check_interval=7", "trainer.deterministic=true", "trainer.num_sanity_val_steps=1", "device=cpu",
     "compile=true", "callbacks.checkpoint.every_s=1", "~callbacks.progress", "train_run=x", "data.users.test=300",
@@ -228,7 +228,7 @@ def test_seed_and_scorer_decide_every_image_and_methods_only_theirs(compose):
 
 
 def test_a_command_leaves_out_what_it_does_not_read(compose):
-    given = ["experiment=real_users", "sampling.steps=3", "judge=distances", "seed=4"]
+    given = ["experiment=real_users", "sampling.steps=3", "metrics=distances", "seed=4"]
     cfg = compose("train", *given)
     assert take_out(cfg, "train", given)["sampling.steps"] == 3
     assert set(cfg) == {part.name for part in fields(SCHEMAS["train"])}

@@ -14,7 +14,7 @@ def test_train_generate_evaluate(pmg, tmp_path):
     options = [
         "data=looks", "scenario=looks", "captioner=measured", f"data.topics={topics}", "data.users.targets=1",
         "split_sizes={train: 8, validation: 3, test: 3}", "encoder=tiny", "generator=tiny", "text_encoder=tiny",
-        "scorer=tiny", "method=real", "judge=distances", "objective.users_per_step=4", "sampling.steps=2",
+        "scorer=tiny", "method=real", "metrics=distances", "objective.users_per_step=4", "sampling.steps=2",
         "trainer.max_steps=2", "trainer.val_check_interval=1", "sheet_users=3", "paths.output_dir=out",
     ]  # fmt: skip
     for verb, own in (

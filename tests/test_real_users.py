@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import json
 import random
-from dataclasses import replace
 
 import numpy as np
 import pytest
 from PIL import Image
-
-from pmg.domain import Behavior, Item, PmgError
-from pmg.evaluation.judging import Judging
 
 WORDS = ("lamp", "chair", "vase", "clock", "rug", "shelf", "mirror", "stool", "bowl", "basket")
 
@@ -65,10 +61,3 @@ def test_prepare_train_generate_evaluate(shop, pmg):
     assert done.returncode == 1
     assert "which nobody knows of real users: use method=real" in done.stderr
     assert "Traceback" not in done.stderr
-
-
-def test_a_history_without_pictures_can_not_be_compared(emoji):
-    (example,) = emoji.examples("test", 1, 1)
-    bare = replace(example, history=(Behavior(Item("unseen", "unseen", "unseen")),))
-    with pytest.raises(PmgError, match="no item of the history has a picture"):
-        Judging(emoji.images, None, None, None)._seen(bare)

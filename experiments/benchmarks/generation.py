@@ -16,9 +16,10 @@ from benchmarks.naive_generation import NaiveGenerator
 from benchmarks.stack import Plan, Study, build_drawing, build_requests, build_study
 from benchmarks.timing import speedup
 from benchmarks.training import plain_denoiser
-from pmg.configuration.instantiate import instantiate
 from pmg.domain import Example
-from pmg.evaluation.metrics import References, classify
+from pmg.evaluation.judging import compute
+from pmg.evaluation.metric import References
+from pmg.evaluation.metric_builders import build_metrics
 from pmg.evaluation.statistics import paired_difference
 from pmg.generation.pipeline import Pipeline
 from pmg.generation.requests import Request
@@ -47,14 +48,13 @@ def draw_each(naive: NaiveGenerator, pipeline: Pipeline, requests: Sequence[Requ
 
 
 def judge(study: Study, examples: Sequence[Example], images: Tensor) -> dict[str, np.ndarray]:
-    """Style and concept accuracy and LPIPS to the truth of each image."""
-    catalogue = study.data.images
-    truths = [catalogue.pixels(catalogue.rows(example.truth)) for example in examples]
-    distance, _ = References(instantiate(study.cfg.judge.perceptual), truths).nearest(images)
-    fitting = [{catalogue.style[item.id] for item in example.truth} for example in examples]
-    concepts = [example.target.concept for example in examples]
-    found = classify(images, instantiate(study.cfg.judge.classifier), fitting, concepts)
-    return {name: column.numpy() for name, column in {**found, "lpips_truth": distance}.items()}
+    """Returns style and concept accuracy and LPIPS to the truth of each image."""
+    store = study.data.images
+    truths = [store.pixels(store.rows(example.truth)) for example in examples]
+    styles = [{store.style[item.id] for item in example.truth} for example in examples]
+    nodes = {name: study.cfg.metrics[name] for name in ("classifier", "lpips_truth")}
+    found = compute(build_metrics(nodes).per_image, images, References(examples, truths=truths, styles=styles))
+    return {name: np.array(column) for name, column in found.items()}
 
 
 def compare(ours: dict[str, np.ndarray], naive: dict[str, np.ndarray], users: Sequence[str]) -> dict[str, Any]:

@@ -10,14 +10,14 @@ RED = torch.tensor([1.0, -1.0, -1.0])[:, None, None].expand(3, 16, 16)
 BLUE = RED.flip(0)
 
 
-def row(kind="describable", **changes):
+def row(section="describable", **changes):
     values = {
-        "taste": "black and white",
+        "text": "black and white",
         "target": "red apple",
         "history": torch.stack([BLUE] * 14),
         "truth": RED,
     }
-    return SheetRow(**{"kind": kind, **values, "images": {"none": RED, "pmg": BLUE}, **changes})
+    return SheetRow(**{"section": section, **values, "images": {"none": RED, "pmg": BLUE}, **changes})
 
 
 def count(sheet, colour):
@@ -30,15 +30,15 @@ def test_every_image_is_on_the_sheet():
     assert count(sheet, (0, 0, 255)) == 2 * (TILE**2 + 12 * 40 * 40)  # pmg, and the latest twelve of the history
 
 
-def test_kinds_stand_together():
+def test_rows_of_a_section_are_together():
     mixed = contact_sheet([row("a"), row("b"), row("a")], ["pmg"])
     sorted_ = contact_sheet([row("a"), row("a"), row("b")], ["pmg"])
     assert np.array_equal(np.asarray(mixed), np.asarray(sorted_))
 
 
 def test_long_texts_stay_in_their_column():
-    long = row(target="a very long title " * 9, taste="many words " * 40)
-    plain = row(target="", taste="")
+    long = row(target="a very long title " * 9, text="many words " * 40)
+    plain = row(target="", text="")
     a, b = (np.asarray(contact_sheet([r], ["none", "pmg"])) for r in (long, plain))
     assert np.array_equal(a[:, 28 + 190 :], b[:, 28 + 190 :])
     assert not np.array_equal(a, b)
@@ -47,7 +47,7 @@ def test_long_texts_stay_in_their_column():
 def test_sheet_refuses_bad_input():
     with pytest.raises(ValueError, match="at least one row"):
         contact_sheet([], ["pmg"])
-    with pytest.raises(ValueError, match=r"must lie in \[-1, 1\]"):
+    with pytest.raises(ValueError, match=r"must be in \[-1, 1\]"):
         contact_sheet([row(truth=RED * 200)], ["pmg"])
 
 

@@ -44,7 +44,7 @@ def test_gain_is_that_of_a_whole_ranking():
 
 
 def test_later_likes_without_any_word_are_refused():
-    with pytest.raises(PmgError, match="carries no word"):
+    with pytest.raises(PmgError, match="nothing that was liked later has a keyword"):
         agreement(Keywords(("war",)), [Item("x", "x", "x")], WORDS)
 
 

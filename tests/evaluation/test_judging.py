@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from omegaconf import OmegaConf
 
 from checkpoints import write_clip, write_dinov2
-from pmg.configuration.instantiate import instantiate
-from pmg.domain import PmgError
-from pmg.evaluation.distribution_metrics import measure_sets
-from pmg.evaluation.judging import Judging, in_order, own_words
-from pmg.evaluation.metric_builders import build_features, build_measures, build_sets, check_independent
-from pmg.evaluation.report import build_results, write_results
-from pmg.evaluation.row_cache import KeptRows
-from pmg.evaluation.tables import build_tables, to_markdown
+from pmg.domain import Behavior, PmgError
+from pmg.evaluation.comparison import Comparison
+from pmg.evaluation.judging import Judging, accuracy_on_real, in_order
+from pmg.evaluation.metric import Input
+from pmg.evaluation.metric_builders import build_metrics, check_independent
+from pmg.evaluation.reference_images import ReferenceImages
+from pmg.evaluation.references import ReferenceReader, preference_words
+from pmg.evaluation.result_tables import ResultTables
+from pmg.evaluation.results import ResultBuilder, write_results
+from pmg.evaluation.row_cache import RowCache
+from pmg.evaluation.set_comparison import compare_sets
+from pmg.evaluation.tables import to_markdown
 from pmg.generation.records import Candidate, Record
 
 NEW = {"ms_ssim_truth", "dino_truth", "dino_history", "clip_i_truth", "clip_t_target", "clip_t_preference"}
 DISTANCES = {"lpips_truth", "lpips_history", "ssim_truth"}
 OLD = DISTANCES | {"style_accuracy", "concept_accuracy"}
+NO_SETS = ["~metrics.kid_dino", "~metrics.cmmd_clip"]
 
 
 @pytest.fixture(scope="module")
@@ -30,10 +37,11 @@ def checkpoints(tmp_path_factory):
 
 @pytest.fixture
 def config(compose, checkpoints):
-    """Composes `judge=real` on the tiny checkpoints, with further overrides."""
-    places = [f"judge.features.{name}.source={folder}" for name, folder in checkpoints.items()]
-    small = ["judge.sets.kid.subset_size=3", "judge.sets.kid.subsets=2"]
-    return lambda *overrides: compose("evaluate", "judge=real", *places, *small, *overrides)
+    """Composes `metrics=real` on the tiny checkpoints, with further overrides."""
+    users = {"dino": ("dino", "kid_dino"), "clip": ("clip", "cmmd_clip")}
+    places = [f"metrics.{each}.features.source={checkpoints[name]}" for name in users for each in users[name]]
+    small = ["metrics.kid_dino.subset_size=3", "metrics.kid_dino.subsets=2"]
+    return lambda *overrides, group="real": compose("evaluate", f"metrics={group}", *places, *small, *overrides)
 
 
 def record(example, method, control="own", words=()):
@@ -58,45 +66,45 @@ def made(emoji):
     return examples, records, images
 
 
+def build(metrics, emoji, generator, cache=None):
+    """The judging of these metrics, built as the command builds it."""
+    reader = ReferenceReader(emoji.images, metrics.inputs, Comparison())
+    return Judging(metrics.per_image, reader, ReferenceImages(emoji.images, generator), emoji.labels, cache)
+
+
 def judge(cfg, emoji, generator, made):
-    """Rows and sets, built as the command builds them."""
+    """Metrics, rows and sets."""
     examples, records, images = made
-    sets = build_sets(cfg.judge, len(examples))
-    features = build_features(cfg.judge, sets, "cpu")
-    classifier = instantiate(cfg.judge.classifier) if cfg.judge.classifier else None
-    judging = Judging(
-        emoji.images, classifier, instantiate(cfg.judge.perceptual), generator, build_measures(cfg.judge, features),
-        bool(cfg.judge.get("ms_ssim")),
-    )  # fmt: skip
+    metrics = build_metrics(cfg.metrics)
+    judging = build(metrics, emoji, generator)
     own = {(r.example, r.method): images[r.key] for r in records if r.control == "own"}
-    return in_order([judging.rows(examples, records, images)]), measure_sets(
-        sets, features, examples, judging.galleries(examples, own)
-    )
+    rows = in_order([judging.rows(examples, records, images)])
+    return metrics, rows, compare_sets(metrics.per_set, examples, judging.galleries(examples, own))
 
 
-def test_results_hold_the_new_columns_and_sets(config, emoji, generator, made, tmp_path):
-    rows, sets = judge(
-        config("judge.sets.fid.features=[dino]", "judge.sets.fid.allow_few=true"), emoji, generator, made
-    )
+def test_results_hold_the_new_columns_and_sets(config, checkpoints, emoji, generator, made, tmp_path):
+    place = f"metrics.fid_dino.features.source={checkpoints['dino']}"
+    cfg = config("metrics.fid_dino.allow_few=true", place, group="[real,fid_dino]")
+    metrics, rows, sets = judge(cfg, emoji, generator, made)
     assert set(rows.columns) >= NEW
-    results = build_results(rows, None, {}, {}, sets=sets)
+    results = ResultBuilder(metrics.outputs, groups=emoji.groups).build(rows, sets=sets)
     for name in NEW - {"clip_t_target", "clip_t_preference", "dino_history"}:  # pmg drew the truth itself here
         assert results["arms"]["pmg"][name]["mean"] == pytest.approx(1, abs=1e-4)
         assert results["arms"]["truth"][name]["mean"] == pytest.approx(1, abs=1e-4)
         assert results["arms"]["none"][name]["mean"] < 0.999
     assert set(results["control"]["pmg"]) >= NEW
-    assert list(results["sets"]) == ["fid_dino", "kid_dino", "cmmd_clip"]
-    assert list(results["sets"]["fid_dino"]) == ["none", "nearest", "pmg", "ceiling"]
+    assert list(results["sets"]) == ["kid_dino", "cmmd_clip", "fid_dino"]
+    assert list(results["sets"]["fid_dino"]) == ["none", "nearest", "pmg", "vae_reconstruction"]
     assert results["sets"]["fid_dino"]["pmg"] == {"value": pytest.approx(0, abs=1e-3), "n": 4}
     assert results["sets"]["cmmd_clip"]["none"]["value"] > results["sets"]["cmmd_clip"]["pmg"]["value"]
     write_results(tmp_path, results, rows)
     table = (tmp_path / "table.md").read_text()
     assert "DINO to truth ↑ | DINO to history ↑ | CLIP to truth ↑ | CLIP to target's words ↑" in table
-    assert "| method | FID (dino) ↓ | KID (dino) ↓ | CMMD (clip) ↓ |" in table
+    assert "| method | KID (dino) ↓ | CMMD (clip) ↓ | FID (dino) ↓ |" in table
 
 
 def test_all_arms_are_compared_with_the_own_users_words(emoji, generator, made, config):
-    rows, _ = judge(config("judge.features.dino=null", "judge.sets=null"), emoji, generator, made)
+    _, rows, _ = judge(config("metrics.dino=null", *NO_SETS), emoji, generator, made)
     none, other = (
         rows[(rows["method"] == m) & (rows["control"] == c)] for m, c in (("none", "own"), ("pmg", "mismatched"))
     )
@@ -108,75 +116,80 @@ def test_own_words_are_those_of_pmg_and_never_the_true_taste(emoji):
     (example,) = emoji.examples("test", 1, 1)
     oracle, counting = record(example, "oracle", words=("true",)), record(example, "counting", words=("counted",))
     pmg, other = record(example, "pmg", words=("read",)), record(example, "pmg", "mismatched", ("other",))
-    assert own_words([oracle, counting, other, pmg]) == ("read",)
-    assert own_words([oracle, counting, other]) == ("counted",)
-    assert own_words([oracle, record(example, "none")]) == ()
+    assert preference_words([oracle, counting, other, pmg], Comparison()) == ("read",)
+    assert preference_words([oracle, counting, other], Comparison()) == ("counted",)
+    assert preference_words([oracle, record(example, "none")], Comparison()) == ()
 
 
 @pytest.mark.parametrize(("name", "columns"), [("emoji", OLD), ("distances", DISTANCES)])
-def test_the_other_judges_measure_what_they_did(compose, emoji, generator, made, name, columns):
-    rows, sets = judge(compose("evaluate", f"judge={name}"), emoji, generator, made)
-    assert set(rows.columns) & (OLD | NEW) == columns
+def test_the_other_sets_of_metrics_measure_what_they_declare(compose, emoji, generator, made, name, columns):
+    metrics, rows, sets = judge(compose("evaluate", f"metrics={name}"), emoji, generator, made)
+    assert set(rows.columns) & (OLD | NEW) == columns == {info.name for info in metrics.outputs}
+    assert list(rows.columns[:7]) == ["example", "user", "kind", "taste", "method", "control", "seed"]
     assert sets == {}
-    results = build_results(rows[rows["method"] == "none"], None, {}, {}, sets=sets)
+    results = ResultBuilder(metrics.outputs).build(rows[rows["method"] == "none"], sets=sets)
     assert "sets" not in results
-    assert "Sets of" not in to_markdown(build_tables(results))
+    assert "Sets of" not in to_markdown(ResultTables.of(results).build(results), "")
 
 
-def test_vgg_is_measured_where_it_is_given(config, root):
-    cfg = config("judge.features=null")
-    cfg.judge.perceptual_vgg = cfg.judge.perceptual  # AlexNet in its place: VGG takes seconds to build
-    (vgg,) = build_measures(cfg.judge, {})
-    assert type(vgg).__name__ == "VggDistance"
+def test_classifiers_are_measured_on_real_images(compose, emoji):
+    (classifier,) = build_metrics({"classifier": compose("evaluate").metrics.classifier}).per_image
+    items = emoji.held_out_items[:20]
+    style, concept = classifier.classifier(emoji.images.pixels(emoji.images.rows(items)))
+    styles = [classifier.classifier.styles[place] for place in style.argmax(1)]
+    concepts = [classifier.classifier.concepts[place] for place in concept.argmax(1)]
+    assert accuracy_on_real([classifier], emoji.images, items) == {
+        "style_accuracy": sum(s == emoji.images.style[i.id] for s, i in zip(styles, items, strict=True)) / 20,
+        "concept_accuracy": sum(c == i.concept for c, i in zip(concepts, items, strict=True)) / 20,
+    }
 
 
 def test_what_selects_never_reports(config, checkpoints, tmp_path):
     cfg = config("scorer=clip", f"scorer.source={checkpoints['clip']}/.")
-    with pytest.raises(PmgError, match=r"judge\.features\.clip and scorer are both .*judge\.features\.clip\.source"):
-        check_independent(cfg.judge, cfg.scorer)
+    with pytest.raises(
+        PmgError, match=r"metrics\.clip\.features and scorer are both .*metrics\.clip\.features\.source"
+    ):
+        check_independent(cfg.metrics, cfg.scorer)
     with pytest.raises(PmgError, match=r"and the scorer of runs/a are both"):
-        check_independent(cfg.judge, cfg.scorer, "the scorer of runs/a")
-    hub = OmegaConf.create({"features": {"clip": {"source": "openai/clip-vit-large-patch14"}}})
+        check_independent(cfg.metrics, cfg.scorer, "the scorer of runs/a")
+    node = {"_target_": "x", "source": "openai/clip-vit-large-patch14"}
+    hub = OmegaConf.create({"clip": {"features": node}})
     with pytest.raises(PmgError, match="are both openai/clip-vit-large-patch14"):
         check_independent(hub, {"source": "openai/clip-vit-large-patch14"})
     check_independent(hub, {"source": "openai/clip-vit-base-patch32"})
     check_independent(hub, {"folder": "assets/scorer"})
-    check_independent(config().judge, config().scorer)
+    check_independent(config().metrics, config().scorer)
 
 
-def test_too_few_images_and_unknown_features_are_refused_before_anything_is_loaded(config):
-    with pytest.raises(PmgError, match=r"there are 4, and 2,000 are needed"):
-        build_sets(config("judge.sets.fid.features=[inception]").judge, 4)
-    with pytest.raises(
-        PmgError, match=r"judge\.sets\.kid\.features: no 'dinno' in judge.features; did you mean 'dino'"
-    ):
-        build_sets(config("judge.sets.kid.features=[dinno]").judge, 4)
-    with pytest.raises(PmgError, match=r"no 'dino' in judge.features .known: clip, inception"):
-        build_sets(config("judge.features.dino=null").judge, 4)
-    assert list(build_sets(config().judge, 4)) == ["kid", "cmmd"]  # fid names no features
+def test_equal_models_are_loaded_once_and_null_metrics_left_out(config):
+    metrics = build_metrics(config("metrics.clip=null").metrics)
+    first, *others = [metric.perceptual for metric in metrics.per_image if hasattr(metric, "perceptual")]
+    assert len(others) == 3
+    assert all(other is first for other in others)
+    (dino,) = (metric for metric in metrics.per_image if type(metric).__name__ == "DinoSimilarity")
+    assert metrics.per_set[0].features is dino.features
+    assert {info.name for info in metrics.outputs if info.per_set} == {"kid_dino", "cmmd_clip"}
 
 
-def test_only_features_that_are_used_are_loaded(config):
-    sets = build_sets(config().judge, 4)
-    assert set(build_features(config().judge, sets, "cpu")) == {"dino", "clip"}
-    missing = config("judge.features.dino.source=/nowhere")
-    with pytest.raises(PmgError, match=r"judge\.features\.dino: can't load a vision transformer from /nowhere"):
-        build_features(missing.judge, {}, "cpu")
+def test_models_that_can_not_be_used_are_named_by_their_key(config):
+    missing = config("metrics.dino.features.source=/nowhere")
+    with pytest.raises(PmgError, match=r"metrics\.dino\.features: can't load a vision transformer from /nowhere"):
+        build_metrics({"dino": missing.metrics.dino})
     cfg = config()
-    cfg.judge.features.clip = cfg.judge.features.dino
-    with pytest.raises(PmgError, match=r"judge\.features\.clip reads no texts"):
-        build_measures(cfg.judge, build_features(cfg.judge, {}, "cpu"))
+    cfg.metrics.clip.features = cfg.metrics.dino.features
+    with pytest.raises(PmgError, match=r"metrics\.clip: features: VisionFeatures encodes no texts"):
+        build_metrics({"clip": cfg.metrics.clip})
 
 
-def test_what_was_judged_before_is_not_judged_again(emoji, generator, made, config, tmp_path, monkeypatch, caplog):
+def test_rows_are_resumed_from_the_cache(emoji, generator, made, compose, tmp_path, monkeypatch, caplog):
     examples, records, images = made
     monkeypatch.setattr("pmg.evaluation.judging.CHUNK", 2)
-    perceptual = instantiate(config().judge.perceptual)
-    whole = Judging(emoji.images, None, perceptual, generator).rows(examples, records, images)
-    judging = Judging(emoji.images, None, perceptual, generator, kept=KeptRows(tmp_path))
+    metrics = build_metrics(compose("evaluate", "metrics=lpips_truth").metrics)
+    whole = build(metrics, emoji, generator).rows(examples, records, images)
+    judging = build(metrics, emoji, generator, RowCache(tmp_path))
     assert judging.rows(examples[:2], records, images).equals(whole[whole["chunk"] == 0])
-    judged, chunk = [], Judging._chunk
-    monkeypatch.setattr(Judging, "_chunk", lambda self, some, *rest: judged.append(some) or chunk(self, some, *rest))
+    judged, judge = [], Judging._judge
+    monkeypatch.setattr(Judging, "_judge", lambda self, some, *rest: judged.append(some) or judge(self, some, *rest))
     assert judging.rows(examples, records, images).equals(whole)
     assert judged == [examples[2:]]
     for path in tmp_path.iterdir():
@@ -185,3 +198,31 @@ def test_what_was_judged_before_is_not_judged_again(emoji, generator, made, conf
     assert "is damaged" in caplog.text
     other = {key: image.flip(-1) for key, image in images.items()}
     assert not judging.rows(examples, records, other).equals(whole)
+
+
+def read(emoji, example, *inputs):
+    return ReferenceReader(emoji.images, inputs, Comparison()).read([example], {example.id: [record(example, "none")]})
+
+
+def test_disliked_images_are_no_history(emoji, generator):
+    (example,) = emoji.examples("test", 1, 1)
+    liked, other = example.liked, emoji.held_out_items[0]
+    mixed = replace(example, history=(*example.history, Behavior(other, "hid", liked=False)))
+    (history,) = read(emoji, mixed, Input.HISTORIES).histories
+    assert torch.equal(history, emoji.images.pixels(emoji.images.rows(liked)))
+    disliked = replace(example, history=tuple(replace(b, liked=False) for b in example.history))
+    for use in (
+        lambda e: read(emoji, e, Input.HISTORIES),
+        lambda e: ReferenceImages(emoji.images, generator).nearest([e]),
+    ):
+        with pytest.raises(PmgError, match="no liked item of the history has an image"):
+            use(disliked)
+
+
+def test_only_declared_inputs_are_prepared_and_missing_ones_refused(emoji):
+    (example,) = emoji.examples("test", 1, 1)
+    bare = replace(example, truth=(), history=())
+    assert read(emoji, bare, Input.TARGET_WORDS).target_words == [("red apple",)]
+    with pytest.raises(PmgError, match="has no true image"):
+        read(emoji, bare, Input.TRUTHS)
+    assert read(emoji, example, Input.STYLES).styles == [{emoji.images.style[item.id] for item in example.truth}]

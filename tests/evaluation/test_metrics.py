@@ -6,17 +6,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from pmg.domain import PmgError
-from pmg.evaluation.metrics import (
-    References,
-    check_images,
-    classify,
-    concept_accuracy,
-    measure,
-    ssim,
-    style_accuracy,
-    to_unit,
-)
+from pmg.domain import Example, Item, PmgError
+from pmg.evaluation.judging import compute
+from pmg.evaluation.metric import MetricInfo, Metrics, References, describe, read_infos
+from pmg.evaluation.metrics.classification import ClassifierAccuracy, concept_accuracy, style_accuracy
+from pmg.evaluation.metrics.images import check_images, to_unit
+from pmg.evaluation.metrics.lpips import LpipsToHistory, LpipsToTruth, PerceptualReferences
+from pmg.evaluation.metrics.ssim import MsSsimToTruth, SsimToTruth, ssim
 from pmg.models.vision.perceptual import PerceptualDistance
 
 ASSETS = Path(__file__).resolve().parents[2] / "assets" / "lpips"
@@ -49,7 +45,7 @@ def ragged():
 
 def test_distances_of_ragged_references_are_those_of_a_loop(perceptual, ragged):
     images = pictures(3)
-    references = References(perceptual, ragged)
+    references = PerceptualReferences(perceptual, ragged)
     nearest, chosen = references.nearest(images)
     mean = references.mean(images)
     for i, group in enumerate(ragged):
@@ -61,18 +57,18 @@ def test_distances_of_ragged_references_are_those_of_a_loop(perceptual, ragged):
 
 def test_distance_to_itself_is_zero(perceptual, ragged):
     own = torch.stack([group[-1] for group in ragged])
-    distance, chosen = References(perceptual, ragged).nearest(own)
+    distance, chosen = PerceptualReferences(perceptual, ragged).nearest(own)
     torch.testing.assert_close(distance, torch.zeros(3), atol=1e-6, rtol=0)
     torch.testing.assert_close(chosen, own)
 
 
 def test_references_refuse_bad_input(perceptual, ragged):
     with pytest.raises(ValueError, match=r"2 images came for the references of 3"):
-        References(perceptual, ragged).nearest(pictures(2))
+        PerceptualReferences(perceptual, ragged).nearest(pictures(2))
     with pytest.raises(ValueError, match=r"references of example 1 holds no image"):
-        References(perceptual, [ragged[0], pictures(0)])
-    with pytest.raises(ValueError, match=r"images must lie in \[-1, 1\], got \[0, 255\]"):
-        References(perceptual, ragged).mean(torch.tensor([0.0, 255.0]).repeat(3, 3, 64, 32))
+        PerceptualReferences(perceptual, [ragged[0], pictures(0)])
+    with pytest.raises(ValueError, match=r"images must be in \[-1, 1\], got \[0, 255\]"):
+        PerceptualReferences(perceptual, ragged).mean(torch.tensor([0.0, 255.0]).repeat(3, 3, 64, 32))
 
 
 def test_ssim_of_constant_images_is_the_closed_form():
@@ -96,7 +92,7 @@ def test_ssim_is_taken_pair_by_pair():
         (torch.zeros(2, 1, 8, 8), "must be float"),
         (torch.zeros(2, 3, 8, 8, dtype=torch.uint8), "got torch.uint8"),
         (torch.full((2, 3, 8, 8), math.nan), "got .nan, nan"),
-        (torch.full((2, 3, 8, 8), -1.0), r"must lie in \[0, 1\], got \[-1, -1\]"),
+        (torch.full((2, 3, 8, 8), -1.0), r"must be in \[0, 1\], got \[-1, -1\]"),
     ],
 )
 def test_images_are_checked(images, message):
@@ -117,16 +113,64 @@ def test_a_judge_of_another_catalogue_is_refused():
         concept_accuracy(torch.zeros(1, 1), ("a",), ["z"])
 
 
-def test_measure_gives_every_reported_metric(perceptual):
+def example(concept):
+    item = Item(concept, concept, concept)
+    return Example(concept, concept, (), item, (item,))
+
+
+def test_metrics_give_a_column_for_each_output(perceptual):
     red = torch.full((1, 3, 64, 64), -1.0)
     red[:, 0] = 1.0
     images = torch.cat([red, red.flip(1)])
-    truth = References(perceptual, [red, torch.cat([red, red.flip(1)])])
-    history = References(perceptual, [red.flip(1), torch.cat([red, red])])
-    found = measure(images, truth, history)
-    found |= classify(images, ColourJudge(), [{"red"}, {"red", "green"}], ["no-green", "no-blue"])
-    assert found["style_accuracy"].tolist() == [1.0, 0.0]
-    assert found["concept_accuracy"].tolist() == [1.0, 0.0]
-    torch.testing.assert_close(found["lpips_truth"], torch.zeros(2), atol=1e-6, rtol=0)
-    torch.testing.assert_close(found["ssim_truth"], torch.ones(2))
-    torch.testing.assert_close(found["lpips_history"], perceptual(images, images.flip(1)), atol=1e-5, rtol=1e-4)
+    references = References(
+        [example("no-green"), example("no-blue")],
+        truths=[red, torch.cat([red, red.flip(1)])],
+        histories=[red.flip(1), torch.cat([red, red])],
+        styles=[{"red"}, {"red", "green"}],
+    )
+    metrics = [ClassifierAccuracy(ColourJudge()), *(each(perceptual) for each in (LpipsToTruth, LpipsToHistory))]
+    found = compute([*metrics, SsimToTruth(perceptual), MsSsimToTruth(perceptual)], images, references)
+    assert found["style_accuracy"] == [1.0, 0.0]
+    assert found["concept_accuracy"] == [1.0, 0.0]
+    assert found["lpips_truth"] == pytest.approx([0, 0], abs=1e-6)
+    assert found["ssim_truth"] == pytest.approx([1, 1])
+    assert found["ms_ssim_truth"] == pytest.approx([1, 1])
+    assert found["lpips_history"] == pytest.approx(perceptual(images, images.flip(1)).tolist(), abs=1e-5)
+    assert list(found) == [info.name for info in Metrics(metrics).outputs] + ["ssim_truth", "ms_ssim_truth"]
+
+
+def test_truths_and_images_are_encoded_once_for_all_metrics(perceptual, ragged, monkeypatch):
+    seen, features = [], perceptual.features
+    monkeypatch.setattr(perceptual, "features", lambda images: seen.append(len(images)) or features(images))
+    references = References([example("a")] * 3, truths=ragged)
+    metrics = [each(perceptual) for each in (LpipsToTruth, SsimToTruth, MsSsimToTruth)]
+    compute(metrics, pictures(3), references)
+    assert seen == [6, 3]
+    compute(metrics, pictures(3, 9), references)
+    assert seen == [6, 3, 3]
+
+
+class Partial:
+    outputs = (MetricInfo("one", "one"), MetricInfo("two", "two"))
+    inputs = ()
+
+    def __call__(self, images, references):
+        return {"one": images.mean((1, 2, 3))}
+
+
+def test_a_metric_that_lacks_an_output_is_refused():
+    with pytest.raises(
+        ValueError, match=r"Partial declares \['one', 'two'\] for 2 images, and gave \{'one': \(2,\)\}"
+    ):
+        compute([Partial()], pictures(2), References([example("a")] * 2))
+
+
+def test_two_outputs_of_one_name_are_refused():
+    with pytest.raises(PmgError, match="two of them are called 'one'"):
+        Metrics([Partial(), Partial()])
+
+
+def test_descriptions_round_trip_and_keys_of_later_versions_are_left_out():
+    infos = [MetricInfo("a", "A", False, (0.0, None), "accuracy"), MetricInfo("b", "B", digits=5, per_set=True)]
+    section = describe(infos)
+    assert read_infos({name: {**values, "unit": "px"} for name, values in section.items()}) == infos

@@ -11,7 +11,7 @@ from PIL import Image
 
 from checkpoints import write_clip, write_dinov2, write_language_model
 from pmg.domain import PmgError
-from pmg.evaluation.distribution_metrics import Fid
+from pmg.evaluation.metrics.distribution import Fid
 from pmg.models.loading.device import to_device
 from pmg.models.vision.features import ClipFeatures, InceptionFeatures, VisionFeatures, encode_images, input_size
 

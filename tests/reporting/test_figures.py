@@ -6,12 +6,13 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from pmg.evaluation.tables import METRICS
+from pmg.evaluation.metric import MetricInfo
+from pmg.evaluation.metrics.classification import ClassifierAccuracy
 from pmg.reporting.alpha_tradeoff import ALPHAS
-from pmg.reporting.figures import draw_arms, draw_curves, draw_effect, draw_trade, numbers_of, png
+from pmg.reporting.figures import draw_arms, draw_curves, draw_effect, draw_trade, find_plane, numbers_of, png
 from pmg.reporting.summary import scalar_metric
 
-JUDGED = [metric for metric in METRICS if metric.name in ("style_accuracy", "concept_accuracy")]
+JUDGED = list(ClassifierAccuracy.outputs)
 CURVE = [(0.5 + alpha / 10, 0.5 - alpha / 10) for alpha in ALPHAS]
 
 
@@ -48,14 +49,17 @@ def test_many_groups_have_no_legend_and_few_have_one():
 
 
 def test_trade_has_a_panel_a_method_and_one_of_the_judge():
-    assert draw_trade({}, {"a": {"pmg": {}}}) is None
     variants = {"0": arms(0.1), "1": arms(0.5)}
-    figure = draw_trade({"pmg": {"a": CURVE, "b": CURVE}, "soft": {"b": CURVE}}, variants)
+    selecting = [MetricInfo("x", "x", aspect="accuracy", selects=True)]
+    plane = find_plane([*selecting, *JUDGED], variants.values())
+    assert find_plane(JUDGED, [{"pmg": {}}]) is None
+    assert draw_trade({}, {"a": {"pmg": {}}}, None) is None
+    figure = draw_trade({"pmg": {"a": CURVE, "b": CURVE}, "soft": {"b": CURVE}}, variants, plane)
     assert len(figure.axes) == 3
     same = [figure.axes[0].lines[1].get_color(), figure.axes[1].lines[0].get_color()]
     assert same[0] == same[1]  # a group has one colour in all panels
     assert [text.get_text() for text in figure.axes[0].texts] == ["α = 0", "α = 0.5", "α = 1"]
-    assert figure.axes[2].get_xlabel() == "accuracy (concept_accuracy)"
+    assert figure.axes[2].get_xlabel() == "accuracy (concept accuracy)"
 
 
 def test_labels_stay_inside_the_picture():

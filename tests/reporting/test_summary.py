@@ -1,11 +1,10 @@
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import pandas as pd
 import pytest
 
+from pmg.evaluation.metrics.distribution import Kid
 from pmg.evaluation.statistics import interval
 from pmg.evaluation.tables import to_markdown
 from pmg.reporting.alpha_tradeoff import ALPHAS, alpha_curves
@@ -14,14 +13,14 @@ from pmg.reporting.runs import read_runs
 from pmg.reporting.summary import effects, group, tidy
 from pmg.reporting.tables import summary_tables
 from pmg.reporting.variants import find_factors
-from runs import record, write_rows, write_run
+from runs import METRICS, record, write_results, write_rows, write_run
 
 VALUES = {(2, 0): [0.1, 0.3, 0.4], (2, 1): [0.2, 0.5, 0.1], (10, 0): [0.6, 0.6, 0.7], (10, 1): [0.5, 0.4, 0.9]}
 
 
 @pytest.fixture
 def found(tmp_path):
-    """Four evaluations and two trainings, of which one failed: runs, factors, evidence, groups."""
+    """Four evaluations and two trainings, of which one failed: runs, factors, artifacts, groups."""
     for (items, seed), values in VALUES.items():
         folder = write_run(tmp_path / f"items={items},seed={seed}", "evaluate", seed=seed, config={"items": items})
         write_rows(folder, values, seed)
@@ -29,8 +28,8 @@ def found(tmp_path):
         write_run(tmp_path / f"train-{seed}", seed=seed, config={"items": 2}, metrics={"val/denoise": loss})
     write_run(tmp_path / "train-bad", status="failed", error="ValueError: no", config={"items": [1, 2]})
     runs = read_runs([tmp_path])
-    factors, evidence = find_factors(runs), gather(runs)
-    return runs, factors, evidence, group(runs, factors, evidence)
+    factors, artifacts = find_factors(runs), gather(runs)
+    return runs, factors, artifacts, group(runs, factors, artifacts)
 
 
 def test_groups_pool_seeds_and_average_users_first(found):
@@ -54,10 +53,10 @@ def test_scalars_have_students_interval_over_runs(found):
 
 
 def test_the_best_competing_mean_is_bold_and_a_failed_run_counts_nowhere(found):
-    _, factors, _, groups = found
-    judged, trained = summary_tables(groups, factors)
+    _, factors, artifacts, groups = found
+    judged, trained = summary_tables(groups, factors, artifacts)
     assert judged.header[:3] == ("items", "runs", "method")
-    lines = to_markdown([judged]).splitlines()
+    lines = to_markdown([judged], "").splitlines()
     assert next(line for line in lines if "**0.267" in line).startswith("| 2 | 2 | pmg |")
     assert len(trained.rows) == 1
     assert trained.rows[0][1].text == "3"
@@ -65,8 +64,8 @@ def test_the_best_competing_mean_is_bold_and_a_failed_run_counts_nowhere(found):
 
 
 def test_tidy_table_has_a_row_a_metric_and_one_for_a_run_without(found, tmp_path):
-    runs, factors, evidence, _ = found
-    table = tidy(runs, factors, evidence)
+    runs, factors, artifacts, _ = found
+    table = tidy(runs, factors, artifacts)
     table.to_parquet(tmp_path / "table.parquet")
     read = pd.read_parquet(tmp_path / "table.parquet")
     judged = read[(read["run"] == "items=10,seed=1") & (read["method"] == "pmg")].set_index("metric")
@@ -83,10 +82,10 @@ def test_a_main_effect_averages_over_what_else_varies(tmp_path):
     for a, b in ((1, 1), (1, 2), (2, 1), (2, 2)):
         write_rows(write_run(tmp_path / f"{a}{b}", "evaluate", config={"a": a, "b": b}), [a + 10 * b] * 2)
     runs = read_runs([tmp_path])
-    factors, evidence = find_factors(runs), gather(runs)
-    groups = group(runs, factors, evidence)
+    factors, artifacts = find_factors(runs), gather(runs)
+    groups = group(runs, factors, artifacts)
     means = [
-        {value: arms["pmg"]["lpips_truth"]["mean"] for value, (arms, _) in effects(n, groups, runs, evidence).items()}
+        {value: arms["pmg"]["lpips_truth"]["mean"] for value, (arms, _) in effects(n, groups, runs, artifacts).items()}
         for n in (0, 1)
     ]
     assert means == [{"1": 16.0, "2": 17.0}, {"1": 11.5, "2": 21.5}]
@@ -97,15 +96,16 @@ def test_metrics_of_sets_have_an_interval_over_runs(tmp_path):
         folder = write_run(tmp_path / f"{seed}", "evaluate", seed=seed)
         write_rows(folder, [0.1, 0.2])
         sets = {"kid_dino": {"pmg": {"value": value, "std": 0.5, "n": 2}}}
-        (folder / "results.json").write_text(json.dumps({"sets": sets}))
+        infos = [*METRICS, *Kid("dino").outputs]
+        write_results(folder, infos, sets)
     runs = read_runs([tmp_path])
-    factors, evidence = find_factors(runs), gather(runs)
-    (whole,) = groups = group(runs, factors, evidence)
+    factors, artifacts = find_factors(runs), gather(runs)
+    (whole,) = groups = group(runs, factors, artifacts)
     found = whole.arms["pmg"]["kid_dino"]
     assert (found["mean"], found["runs"]) == (2.0, 2)
     assert found["high"] - 2 == pytest.approx(12.7062)
-    assert summary_tables(groups, factors)[0].header[-1] == "KID (dino) ↓"
-    table = tidy(runs, factors, evidence).set_index("metric").loc["kid_dino"]
+    assert summary_tables(groups, factors, artifacts)[0].header[-1] == "KID (dino) ↓"
+    table = tidy(runs, factors, artifacts).set_index("metric").loc["kid_dino"]
     assert table["value"].tolist() == [1.0, 3.0]
 
 

@@ -16,10 +16,10 @@ from pmg.configuration.identity import (
     names_run,
     select_result,
 )
-from pmg.configuration.instantiate import instantiate, portable
+from pmg.configuration.instantiate import instantiate, portable, to_plain
 from pmg.configuration.precision import ANY_DTYPE
 from pmg.domain import PmgError
-from pmg.evaluation.metric_builders import build_features, build_measures, build_sets, check_independent
+from pmg.evaluation.metric_builders import build_metrics, check_independent
 from pmg.orchestration.builders import build_examples
 from pmg.orchestration.hardware import check_device
 from pmg.orchestration.launcher import launch
@@ -32,23 +32,23 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from omegaconf import DictConfig
+    from torch import Tensor
 
-    from pmg.data.dataset import StyledDataset
+    from pmg.data.dataset import Dataset
     from pmg.domain import Example
-    from pmg.evaluation.distribution_metrics import SetMetric
+    from pmg.evaluation.comparison import Comparison
     from pmg.evaluation.judging import Judging
-    from pmg.models.vision.features import ImageFeatures
+    from pmg.evaluation.metric import Metrics
+    from pmg.generation.records import Key, Record
 
 
 @tracked
 def body(cfg: DictConfig, run: Run) -> float | None:
     """Judges generated images and writes the results table."""
-    from pmg.evaluation.distribution_metrics import measure_sets
-    from pmg.evaluation.judging import in_order, judge_accuracy
-    from pmg.evaluation.report import build_results, read_rows, write_results, write_rows
-    from pmg.evaluation.tracker_logging import headline, record_results
-    from pmg.generation.records import read_images, read_records, refuse_mixtures
-    from pmg.models.vision.image_sizes import fit_size
+    from pmg.evaluation.judging import in_order
+    from pmg.evaluation.results import Origin, ResultBuilder, read_rows, write_results, write_rows
+    from pmg.evaluation.selection_scores import SELECTION_SCORES
+    from pmg.evaluation.set_comparison import compare_sets
     from pmg.runs.provenance import git_state
 
     check_device(cfg.device)
@@ -58,39 +58,31 @@ def body(cfg: DictConfig, run: Run) -> float | None:
     )
     data = instantiate(made.config["data"])
     examples = build_examples(made.config, data, "test")
-    sets = build_sets(cfg.judge, len(examples))
-    records = read_records(cfg.generate_run)
-    refuse_mixtures(cfg.generate_run, records, hash_images(made.identity))
-    pixels = fit_size(read_images(cfg.generate_run, records), data.images.size)
-    images = {record.key: image for record, image in zip(records, pixels, strict=True)}
-    judging, features = _build_judging(cfg, run, made, data, sets)
-    judge, kept = judging.judge, judging.kept
+    metrics, comparison = build_metrics(cfg.metrics, cfg.device), _build_comparison(cfg)
+    for metric in metrics.per_set:
+        metric.check(len(examples))
+    records, images = _read_images(cfg, made, data)
+    judging = _build_judging(cfg, run, made, data, metrics)
     run.begin()
     own = {(record.example, record.method): images[record.key] for record in records if record.control == "own"}
     with run.ledger.phase("judge"):
         judged = parts or [judging.rows(examples, records, images, own_shard(cfg))]
         if cfg.shard.index is not None:
             write_rows(run.folder, judged[0])
-            kept.drop()
+            judging.drop_cache()
             return None
-        rows = in_order(judged)
-        held_out = data.images.rows(data.held_out_items) if judge else None
-        trust = judge_accuracy(judge, data.images, held_out) if judge else {}
-        distances = measure_sets(sets, features, examples, judging.galleries(examples, own))
+        rows, on_real = in_order(judged), _measure_real(metrics, data)
+        sets = compare_sets(metrics.per_set, examples, judging.galleries(examples, own))
     with run.ledger.phase("statistics"):
-        config = {"judge_on_real_held_out": trust, **made.facts, **portable(cfg)}
+        config = {"judge_on_real_held_out": on_real, **made.facts, **portable(cfg)}
         cost = {**made.cost, "evaluate": run.ledger.as_dict()}
-        revision = (git_state() or {}).get("revision")
-        results = build_results(rows, revision, config, cost, cfg.seed or 0, sets=distances)
-    folder = Path(cfg.results_dir)
-    write_results(folder, results, rows)
-    kept.drop()
-    _draw_sheet(folder, examples, data, own, cfg.sheet_users)
-    run.measure(headline(results))
-    record_results(run.tracking, results, folder)
-    run.tracking.record_image("contact_sheet", folder / "contact_sheet.png")
-    _show(results, trust)
-    print(folder / "results.json", folder / "contact_sheet.png", sep="\n")
+        origin = Origin((git_state() or {}).get("revision"), config, cost)
+        builder = ResultBuilder([*metrics.outputs, *SELECTION_SCORES], comparison, data.groups, cfg.seed or 0)
+        results = builder.build(rows, origin, sets)
+    write_results(cfg.results_dir, results, rows)
+    judging.drop_cache()
+    _draw_sheet(Path(cfg.results_dir), examples, data, own, cfg.sheet_users)
+    _publish(Path(cfg.results_dir), run, results, on_real)
     return None
 
 
@@ -124,7 +116,7 @@ def read_generation(cfg: DictConfig, run: Run) -> Generation:
     identity = metrics.get("identity") or {}
     refuse_contradictions(run.stated, identity, cfg.generate_run)
     config = replace_folders(plain, {f"<{name}>": str(place) for name, place in cfg.paths.items() if place})
-    check_independent(cfg.judge, config.get("scorer"), f"the scorer of {cfg.generate_run}")
+    check_independent(cfg.metrics, config.get("scorer"), f"the scorer of {cfg.generate_run}")
     facts, cost = keep_used("generate", plain), {"generate": metrics["ledger"]}
     for folder, name in runs_in_use(config).items():
         trained, of_training = read_portable(folder, "train")
@@ -175,47 +167,74 @@ def merge(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
     return {**one, **other, **both}
 
 
-def _build_judging(
-    cfg: DictConfig, run: Run, made: Generation, data: StyledDataset, sets: Mapping[str, SetMetric]
-) -> tuple[Judging, Mapping[str, ImageFeatures]]:
-    """Loads the models that judge."""
+def _build_comparison(cfg: DictConfig) -> Comparison:
+    from pmg.evaluation.comparison import Comparison
+
+    return Comparison(**to_plain(cfg.comparison))
+
+
+def _read_images(cfg: DictConfig, made: Generation, data: Dataset) -> tuple[list[Record], dict[Key, Tensor]]:
+    """Reads the records of the generation, and its images at the size of the data's."""
+    from pmg.generation.records import read_images, read_records, refuse_mixtures
+    from pmg.models.vision.image_sizes import fit_size
+
+    records = read_records(cfg.generate_run)
+    refuse_mixtures(cfg.generate_run, records, hash_images(made.identity))
+    pixels = fit_size(read_images(cfg.generate_run, records), data.images.size)
+    return records, {record.key: image for record, image in zip(records, pixels, strict=True)}
+
+
+def _build_judging(cfg: DictConfig, run: Run, made: Generation, data: Dataset, metrics: Metrics) -> Judging:
+    """Loads the generator, whose autoencoder reconstructs the truth."""
     from pmg.evaluation.judging import Judging
-    from pmg.evaluation.row_cache import KeptRows
+    from pmg.evaluation.reference_images import ReferenceImages
+    from pmg.evaluation.references import ReferenceReader
+    from pmg.evaluation.row_cache import RowCache
     from pmg.models.loading.device import to_device
 
-    judge = instantiate(cfg.judge.classifier) if cfg.judge.classifier else None
-    features = build_features(cfg.judge, sets, cfg.device)
-    kept = KeptRows(run.folder / "judged" / hash_values(identify(cfg, "evaluate")))
-    generator = to_device(instantiate(made.config["generator"]), cfg.device)
-    judging = Judging(
-        data.images, judge, instantiate(cfg.judge.perceptual), generator, build_measures(cfg.judge, features),
-        bool(cfg.judge.get("ms_ssim")), kept,
-    )  # fmt: skip
-    return judging, features
+    cache = RowCache(run.folder / "judged" / hash_values(identify(cfg, "evaluate")))
+    reader = ReferenceReader(data.images, metrics.inputs, _build_comparison(cfg))
+    arms = ReferenceImages(data.images, to_device(instantiate(made.config["generator"]), cfg.device))
+    return Judging(metrics.per_image, reader, arms, data.labels, cache)
+
+
+def _measure_real(metrics: Metrics, data: Dataset) -> dict[str, float]:
+    """Returns the accuracy of the classifiers on real held-out images; empty without classifiers."""
+    from pmg.evaluation.judging import accuracy_on_real
+    from pmg.evaluation.metric import Input
+
+    classifiers = [metric for metric in metrics.per_image if set(metric.inputs) == {Input.STYLES}]
+    return accuracy_on_real(classifiers, data.images, data.held_out_items) if classifiers else {}
 
 
 def _draw_sheet(
-    folder: Path, examples: Sequence[Example], data: StyledDataset, own: Mapping[tuple[str, str], Any], users: int
+    folder: Path, examples: Sequence[Example], data: Dataset, own: Mapping[tuple[str, str], Any], users: int
 ) -> None:
-    """Draws the contact sheet: of some users what every method made for them."""
+    """Draws the contact sheet: the images of all methods for some users."""
     from pmg.evaluation.contact_sheet import build_rows, choose_examples, contact_sheet
 
     methods = list(dict.fromkeys(method for _, method in own))
-    rows = build_rows(choose_examples(examples, users), data.images, own)
+    rows = build_rows(choose_examples(examples, data.labels, users), data.labels, data.images, own)
     contact_sheet(rows, methods).save(folder / "contact_sheet.png")
 
 
-def _show(results: dict[str, Any], trust: dict[str, float]) -> None:
-    """Prints the tables, and how far the judge's words can be trusted."""
+def _publish(folder: Path, run: Run, results: dict[str, Any], on_real: Mapping[str, float]) -> None:
+    """Prints the tables, and gives results and pictures to trackers."""
     from rich.console import Console
 
-    from pmg.evaluation.tables import build_tables, print_tables
+    from pmg.evaluation.result_tables import ResultTables
+    from pmg.evaluation.tables import print_tables
+    from pmg.evaluation.tracker_logging import headline, record_results
 
-    console = Console()
-    print_tables(build_tables(results), console)
-    if trust:
-        told = (f"{name.removesuffix('_accuracy')} {value:.1%}" for name, value in trust.items())
-        console.print(f"The judge on real held-out drawings: {', '.join(told)}")
+    run.measure(headline(results))
+    record_results(run.tracking, results, folder)
+    run.tracking.record_image("contact_sheet", folder / "contact_sheet.png")
+    tables, console = ResultTables.of(results), Console()
+    print_tables(tables.build(results), tables.footnote, console)
+    if on_real:
+        shown = (f"{name.removesuffix('_accuracy')} {value:.1%}" for name, value in on_real.items())
+        console.print(f"The classifiers on real held-out images: {', '.join(shown)}")
+    print(folder / "results.json", folder / "contact_sheet.png", sep="\n")
 
 
 def main() -> None:

@@ -56,7 +56,7 @@ def body(cfg: DictConfig, run: Run) -> float | None:
     else:
         _generate(cfg, run, data, examples, methods, sources)
     if cfg.shard.index is None:
-        record_samples(run.tracking, run.folder, examples, list(methods), cfg.sheet_users)
+        record_samples(run.tracking, run.folder, examples, list(methods), cfg.sheet_users, data.labels)
     return None
 
 

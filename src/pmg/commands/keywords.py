@@ -30,9 +30,11 @@ def body(cfg: DictConfig, run: Run) -> float | None:
     from rich.console import Console
 
     from pmg.data.interactions import cut_later
-    from pmg.evaluation.faithfulness import agreement_rows
-    from pmg.evaluation.report import Roles, build_results, write_results
-    from pmg.evaluation.tables import build_tables, print_tables
+    from pmg.evaluation.comparison import Comparison
+    from pmg.evaluation.faithfulness import METRICS, agreement_rows
+    from pmg.evaluation.result_tables import ResultTables
+    from pmg.evaluation.results import Origin, ResultBuilder, write_results
+    from pmg.evaluation.tables import print_tables
     from pmg.evaluation.tracker_logging import headline, record_results
     from pmg.generation.dataset_generation import mismatch
     from pmg.runs.provenance import git_state
@@ -48,15 +50,17 @@ def body(cfg: DictConfig, run: Run) -> float | None:
     rows = agreement_rows(methods, others, later, vocabulary, cfg.seed or 0, ["popularity"])
     with run.ledger.phase("statistics"):
         revision, cost = (git_state() or {}).get("revision"), {"keywords": run.ledger.as_dict()}
-        roles = Roles(base="popularity", main="keywords")
-        results = build_results(rows, revision, portable(cfg), cost, cfg.seed or 0, roles)
+        comparison = Comparison(baseline="popularity", proposed="keywords", gap_metric=METRICS[0].name)
+        builder = ResultBuilder(METRICS, comparison, seed=cfg.seed or 0)
+        results = builder.build(rows, Origin(revision, portable(cfg), cost))
     run.begin()
     write_results(cfg.results_dir, results, rows)
     lines = [json.dumps({"user": u, **{name: found[u].words for name, found in methods.items()}}) for u in later]
     atomic_write_text(Path(cfg.results_dir, "keywords.jsonl"), "\n".join(lines) + "\n")
     run.measure(headline(results))
     record_results(run.tracking, results, Path(cfg.results_dir))
-    print_tables(build_tables(results), Console())
+    tables = ResultTables.of(results)
+    print_tables(tables.build(results), tables.footnote, Console())
     print(Path(cfg.results_dir, "results.json"))
     return None
 

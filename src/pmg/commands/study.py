@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @tracked
 def body(cfg: DictConfig, run: Run) -> float | None:
     """Trains, generates and evaluates in one go."""
-    check_independent(cfg.judge, cfg.scorer)  # before anything is trained
+    check_independent(cfg.metrics, cfg.scorer)  # before anything is trained
     places = {
         "train": (cfg.train_run, train.body),
         "generate": (cfg.generate_run, generate.body),

@@ -83,7 +83,7 @@ GENERATE = {
     ),
     **EXAMPLES["test"],
 }
-EVALUATE = EVERY | _roles(result="judge generate_run sheet_users shard.index")
+EVALUATE = EVERY | _roles(result="metrics comparison generate_run sheet_users shard.index")
 
 
 def _find(table: Mapping[str, Role], key: str) -> Role | None:

@@ -205,11 +205,30 @@ class GenerateConfig(ExamplesConfig):
 
 
 @dataclass
+class ComparisonConfig:
+    """The arms that all others are compared with.
+
+    Attributes:
+        baseline: the arm to improve on.
+        oracle: the arm with the true taste.
+        proposed: the method under study.
+        gap_metric: name of the metric for the share of the gap from baseline to oracle that an arm closes.
+    """
+
+    baseline: str = "none"
+    oracle: str = "oracle"
+    proposed: str = "pmg"
+    gap_metric: str = "lpips_truth"
+
+
+@dataclass
 class EvaluateConfig(RunConfig):
     """``pmg-evaluate``: computes metrics of generated images; data, users and models are those of the generation.
 
     Attributes:
         device: device of frozen models; auto: a GPU if available.
+        metrics: metrics by name.
+        comparison: the arms that all others are compared with.
         generate_run: folder of the ``pmg-generate`` run.
         results_dir: folder of results and tables.
         sheet_users: number of users on the contact sheet.
@@ -217,7 +236,8 @@ class EvaluateConfig(RunConfig):
     """
 
     device: str = "auto"
-    judge: Any = None
+    metrics: Any = None
+    comparison: ComparisonConfig = field(default_factory=ComparisonConfig)
     logger: Any = None
     generate_run: str | None = None
     results_dir: str | None = None

@@ -93,6 +93,11 @@ class Dataset(Protocol):
         """
         ...
 
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Names of the labels that rows of results hold: `groups` and `taste_label`."""
+        return tuple(dict.fromkeys((*self.groups, *([self.taste_label] if self.taste_label else []))))
+
     def examples(self, split: str, users: int | None = None, targets: int | None = None) -> list[Example]:
         """Returns the examples of a split, user by user; the same arguments give the same examples.
 

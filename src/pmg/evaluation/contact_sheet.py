@@ -1,4 +1,4 @@
-"""Pictures to judge by eye: the contact sheet of an evaluation, and plain labelled grids."""
+"""Pictures for visual inspection: the contact sheet of an evaluation, and plain labelled grids."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from torch import Tensor
 
 from pmg.data.dataset import ImageStore
 from pmg.domain import Example
-from pmg.evaluation.metrics import check_images
+from pmg.evaluation.metrics.images import check_images
+from pmg.evaluation.reference_images import liked_with_image
 from pmg.generation.records import to_arrays
 
 TILE = 128  # pixels a side of an image
@@ -28,46 +29,58 @@ class SheetRow:
     """One user of the contact sheet; all images are in [-1, 1].
 
     Attributes:
-        kind: of taste; rows of one kind are shown together.
-        taste: in words.
+        section: heading; rows of one section are shown together.
+        text: about the user.
         target: title of the target.
-        history: what the user used, `(T, 3, H, W)`; the latest twelve are shown.
-        truth: one drawing that fits, `(3, H, W)`.
+        history: images of the items that the user liked, `(T, 3, H, W)`; the latest twelve are shown.
+        truth: one true image, `(3, H, W)`.
         images: by method, `(3, H, W)` each.
     """
 
-    kind: str
-    taste: str
+    section: str
+    text: str
     target: str
     history: Tensor
     truth: Tensor
     images: Mapping[str, Tensor] = field(default_factory=dict)
 
 
-def choose_examples(examples: Sequence[Example], count: int) -> list[Example]:
-    """Users for the sheet: for each taste in turn its first, then its second example, and so on.
+def choose_examples(examples: Sequence[Example], labels: Sequence[str], count: int) -> list[Example]:
+    """Returns examples for the sheet: of each set of labels in turn its first, then its second one, and so on.
 
     The choice looks at no result.
+
+    Args:
+        examples: of any number of users.
+        labels: names of labels; examples with equal values of the first are put together.
+        count: how many examples are chosen.
     """
-    by_taste: dict[str, list[Example]] = {}
+    by_labels: dict[tuple[str, ...], list[Example]] = {}
     for example in examples:
-        by_taste.setdefault(example.labels["taste"], []).append(example)
-    turns = zip_longest(*by_taste.values())
+        by_labels.setdefault(tuple(example.labels[name] for name in labels), []).append(example)
+    turns = zip_longest(*by_labels.values())
     chosen = [example for turn in turns for example in turn if example is not None][:count]
-    return sorted(chosen, key=lambda example: example.labels["kind"])
+    return sorted(chosen, key=lambda example: [example.labels[name] for name in labels[:1]])
 
 
 def build_rows(
-    examples: Sequence[Example], catalogue: ImageStore, images: Mapping[tuple[str, str], Tensor]
+    examples: Sequence[Example], labels: Sequence[str], store: ImageStore, images: Mapping[tuple[str, str], Tensor]
 ) -> list[SheetRow]:
-    """The sheet's rows; `images` `(3, H, W)` by example and method."""
+    """Returns the sheet's rows.
+
+    Args:
+        examples: a row each.
+        labels: names of labels; the first is the heading of a section, the others describe the user.
+        store: of the history's images and the truth's.
+        images: `(3, H, W)` by example and method.
+    """
     return [
         SheetRow(
-            kind=example.labels["kind"],
-            taste=example.labels["taste"].replace("_", " "),
+            section=", ".join(f"{name}: {example.labels[name]}" for name in labels[:1]),
+            text=", ".join(example.labels[name].replace("_", " ") for name in labels[1:]),
             target=example.target.title,
-            history=catalogue.pixels(catalogue.rows([b.item for b in example.history if catalogue.has(b.item)])),
-            truth=catalogue.pixels(catalogue.rows(example.truth[:1]))[0],
+            history=store.pixels(store.rows(liked_with_image(store, example))),
+            truth=store.pixels(store.rows(example.truth[:1]))[0],
             images={method: image for (name, method), image in images.items() if name == example.id},
         )
         for example in examples
@@ -89,20 +102,20 @@ def contact_sheet(rows: Sequence[SheetRow], methods: Sequence[str]) -> Image.Ima
     tile = TILE
     strip = THUMB_COLUMNS * (THUMB + THUMB_GAP) - THUMB_GAP
     first = MARGIN + LABEL_WIDTH + strip + 2 * GAP
-    kinds = list(dict.fromkeys(row.kind for row in rows))
+    sections = list(dict.fromkeys(row.section for row in rows))
     height = max(tile, 3 * (THUMB + THUMB_GAP) - THUMB_GAP) + GAP
     width = first + GAP + (len(methods) + 1) * (tile + GAP) - GAP + MARGIN
-    canvas = Image.new("RGB", (width, 2 * MARGIN + HEADER + len(kinds) * HEADER + len(rows) * height), PAPER)
+    canvas = Image.new("RGB", (width, 2 * MARGIN + HEADER + len(sections) * HEADER + len(rows) * height), PAPER)
     pen = ImageDraw.Draw(canvas)
     left = [first + GAP + number * (tile + GAP) for number in range(len(methods) + 1)]
     _centred(pen, MARGIN + LABEL_WIDTH + GAP, strip, MARGIN, "history")
     for x, name in zip(left, ["truth", *methods], strict=True):
         _centred(pen, x, tile, MARGIN, name)
     y = MARGIN + HEADER
-    for kind in kinds:
-        _section(pen, y, width, f"{kind} taste")
+    for section in sections:
+        _section(pen, y, width, section)
         y += HEADER
-        for row in [row for row in rows if row.kind == kind]:
+        for row in [row for row in rows if row.section == section]:
             _draw_row(canvas, row, y, left, [row.truth, *(row.images[name] for name in methods)])
             y += height
     return canvas
@@ -115,7 +128,7 @@ def image_grid(images: Tensor, rows: Sequence[str], columns: Sequence[str], titl
         images: `(len(rows) * len(columns), 3, H, W)` in [-1, 1], row by row.
         rows: labels of the rows.
         columns: labels of the columns.
-        title: stands above the grid.
+        title: above the grid.
 
     Raises:
         ValueError: the number of images is not that of the cells, or an image is out of range.
@@ -145,7 +158,7 @@ def image_grid(images: Tensor, rows: Sequence[str], columns: Sequence[str], titl
 def _draw_row(canvas: Image.Image, row: SheetRow, y: int, left: Sequence[int], images: Sequence[Tensor]) -> None:
     pen = ImageDraw.Draw(canvas)
     pen.text((MARGIN, y + 4), _fit(row.target, 17, LABEL_WIDTH), INK, _font(17))
-    for number, line in enumerate(_wrap(row.taste, 13, LABEL_WIDTH)[:4]):
+    for number, line in enumerate(_wrap(row.text, 13, LABEL_WIDTH)[:4]):
         pen.text((MARGIN, y + 32 + 18 * number), line, GREY, _font(13))
     shown = row.history[-3 * THUMB_COLUMNS :]
     for number, picture in enumerate(_pictures(shown, THUMB)):
@@ -159,7 +172,7 @@ def _draw_row(canvas: Image.Image, row: SheetRow, y: int, left: Sequence[int], i
 
 
 def _pictures(images: Tensor, size: int) -> list[Image.Image]:
-    """Images `(B, 3, H, W)` in [-1, 1] as pictures `size` pixels wide and high."""
+    """Returns images `(B, 3, H, W)` in [-1, 1] as pictures `size` pixels wide and high."""
     check_images("images", images)
     arrays: list[np.ndarray] = list(to_arrays(images))
     return [Image.fromarray(array).resize((size, size), Image.Resampling.LANCZOS) for array in arrays]

@@ -1,4 +1,4 @@
-"""Do keywords say what a user goes on to like? Words chosen from an earlier half of a life, judged by the later."""
+"""Measures how well keywords extracted from earlier interactions predict later likes."""
 
 from __future__ import annotations
 
@@ -9,41 +9,46 @@ import pandas as pd
 import torch
 
 from pmg.domain import Item, Keywords, PmgError
+from pmg.evaluation.metric import MetricInfo
 
 AT = 3
+METRICS = (
+    MetricInfo(f"precision_at_{AT}", f"precision at {AT}", range=(0.0, 1.0)),
+    MetricInfo(f"ndcg_at_{AT}", f"nDCG at {AT}", range=(0.0, 1.0)),
+)
 
 
 def count_words(items: Sequence[Item], vocabulary: Sequence[str]) -> torch.Tensor:
-    """How many of `items` carry each word among their keywords, `(V,)`."""
+    """Returns how many of `items` have each word among their keywords, `(V,)`."""
     counts = Counter(word for item in items for word in set(item.keywords))
     return torch.tensor([float(counts[word]) for word in vocabulary])
 
 
 def most_frequent(counts: torch.Tensor, at: int = AT) -> torch.Tensor:
-    """Which words are among the `at` most frequent; those that tie with the last belong to them; bool `(V,)`."""
+    """Returns which words are among the `at` most frequent, ties with the last included; bool `(V,)`."""
     least = counts.topk(min(at, len(counts))).values[-1]
     return (counts >= least) & (counts > 0)
 
 
 def agreement(chosen: Keywords, later: Sequence[Item], vocabulary: Sequence[str], at: int = AT) -> dict[str, float]:
-    """Agreement of ranked keywords with what a user liked later.
+    """Computes the agreement of ranked keywords with what a user liked later.
 
     Args:
         chosen: best first; words outside of the vocabulary count as wrong.
-        later: what they liked later.
+        later: the items that they liked later.
         vocabulary: V words.
-        at: so many keywords are looked at.
+        at: so many keywords count.
 
     Returns:
         ``precision_at_3``: share of the first three that are among the three most frequent words of `later`;
-        ``ndcg_at_3``: their order, a word's gain being how many of `later` carry it.
+        ``ndcg_at_3``: their order, a word's gain being how many of `later` have it.
 
     Raises:
-        PmgError: nothing that was liked later carries a word of the vocabulary.
+        PmgError: nothing that was liked later has a word of the vocabulary.
     """
     counts = count_words(later, vocabulary)
     if not counts.any():
-        raise PmgError("what was liked later carries no word of the vocabulary")
+        raise PmgError("nothing that was liked later has a keyword of the vocabulary. Choose another attribute")
     count = dict(zip(vocabulary, counts.tolist(), strict=True))
     frequent = dict(zip(vocabulary, most_frequent(counts, at).tolist(), strict=True))
     gains = torch.tensor([count.get(word, 0.0) for word in chosen.words[:at]])
@@ -55,7 +60,7 @@ def agreement(chosen: Keywords, later: Sequence[Item], vocabulary: Sequence[str]
 
 
 def dcg(gains: torch.Tensor) -> float:
-    """Discounted cumulative gain of `gains` `(K,)`, best first (Järvelin & Kekäläinen 2002)."""
+    """Returns the discounted cumulative gain of `gains` `(K,)`, best first (Järvelin & Kekäläinen 2002)."""
     return float((gains / torch.arange(2, len(gains) + 2).log2()).sum())
 
 
@@ -67,18 +72,18 @@ def agreement_rows(
     seed: int,
     impersonal: Collection[str] = (),
 ) -> pd.DataFrame:
-    """Every method's agreement for every user, by their own keywords and by another user's.
+    """Returns every method's agreement for every user, by their own keywords and by another user's.
 
     Args:
         methods: keywords by user, by method.
         others: another user for each user.
-        later: what each user liked later.
+        later: the items that each user liked later.
         vocabulary: words that count.
         seed: for the rows.
-        impersonal: methods that say the same of everybody: nothing to swap.
+        impersonal: methods with the same keywords for all users, which are not swapped.
 
     Returns:
-        Rows as `pmg.evaluation.report.build_results` takes them.
+        Rows for `pmg.evaluation.results.ResultBuilder`, with the columns of `METRICS`.
     """
     rows = []
     for method, keywords in methods.items():
@@ -86,7 +91,7 @@ def agreement_rows(
             for user, items in later.items():
                 chosen = keywords[user if control == "own" else others[user]]
                 rows.append(
-                    {"example": user, "user": user, "kind": "real", "method": method, "control": control, "seed": seed}
+                    {"example": user, "user": user, "method": method, "control": control, "seed": seed}
                     | agreement(chosen, items, vocabulary)
                 )
     return pd.DataFrame(rows)

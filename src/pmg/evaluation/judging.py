@@ -1,4 +1,4 @@
-"""From generated images to per-example rows."""
+"""From generated images to one row of metrics an image."""
 
 from __future__ import annotations
 
@@ -11,61 +11,62 @@ import pandas as pd
 import torch
 from rich.progress import track
 from torch import Tensor
-from torch.nn.functional import cosine_similarity
 
 from pmg.cache import Cache
 from pmg.data.dataset import ImageStore
-from pmg.domain import Example, Item, PmgError
-from pmg.evaluation.distribution_metrics import Gallery
-from pmg.evaluation.metrics import References, classify, measure
-from pmg.evaluation.row_cache import KeptRows
-from pmg.evaluation.similarity import Compare, Measure, Scene
-from pmg.evaluation.tables import GOAL, MAIN
+from pmg.domain import Example, Item
+from pmg.evaluation.metric import ImageMetric, References
+from pmg.evaluation.reference_images import ReferenceImages
+from pmg.evaluation.references import ReferenceReader
+from pmg.evaluation.row_cache import RowCache
+from pmg.evaluation.selection_scores import selection_scores
+from pmg.evaluation.set_comparison import Gallery
 from pmg.generation.record_shards import WHOLE, Shard
-from pmg.generation.records import Record, as_line
-from pmg.models.diffusion.interfaces import Generator
-from pmg.models.vision.image_sizes import fit_size
-from pmg.models.vision.judge import Judge
-from pmg.models.vision.perceptual import PerceptualDistance
+from pmg.generation.records import Key, Record, as_line
 
 CHUNK = 25  # examples whose references are in memory at once
 
 
 class Judging:
-    """Measures images against truth and history.
+    """Computes the metrics of generated images, and of the reference arms.
 
     Args:
-        catalogue: holds the true drawings.
-        judge: classifies style and concept; None: data without known styles, which are not classified.
-        perceptual: LPIPS.
-        generator: its autoencoder gives the ceiling: the truth, restored.
-        measures: further ones, each with its own columns.
-        multiscale: whether MS-SSIM is measured.
-        kept: rows that were made before by these very models, if any.
+        metrics: of single images.
+        reader: of what the metrics compare with.
+        arms: the reference arms.
+        labels: names of the examples' labels that rows hold.
+        cache: rows that were computed before with the same models, if any.
     """
 
     def __init__(
-        self, catalogue: ImageStore, judge: Judge | None, perceptual: PerceptualDistance, generator: Generator,
-        measures: Sequence[Measure] = (), multiscale: bool = False, kept: KeptRows | None = None,
-    ) -> None:  # fmt: skip
-        self.catalogue, self.judge, self.perceptual, self.generator = catalogue, judge, perceptual, generator
-        self.measures, self.multiscale, self.kept = list(measures), multiscale, kept
+        self,
+        metrics: Sequence[ImageMetric],
+        reader: ReferenceReader,
+        arms: ReferenceImages,
+        labels: Sequence[str] = (),
+        cache: RowCache | None = None,
+    ) -> None:
+        self.metrics, self.reader, self.arms = metrics, reader, arms
+        self.labels, self.cache = labels, cache
 
     @torch.no_grad()
     def rows(
-        self, examples: Sequence[Example], records: Sequence[Record], images: Mapping[Any, Tensor],
+        self, examples: Sequence[Example], records: Sequence[Record], images: Mapping[Key, Tensor],
         shard: Shard = WHOLE,
     ) -> pd.DataFrame:  # fmt: skip
-        """One row an image, and three that took none to make: nearest history item, truth, and truth restored.
+        """Returns one row an image, and one for each reference arm.
 
         Args:
-            examples: what was asked for.
+            examples: what images were generated for.
             records: how each image was made.
             images: `(3, H, W)` in [-1, 1] by `Record.key`.
             shard: the part of the examples that is judged.
 
         Returns:
             The rows, each with the number of its ``chunk``, see `in_order`.
+
+        Raises:
+            PmgError: a metric compares with what an example does not have.
         """
         by_example: dict[str, list[Record]] = {example.id: [] for example in examples}
         for record in records:
@@ -79,153 +80,106 @@ class Judging:
         ]
         return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
 
-    def _fetch(
-        self, examples: Sequence[Example], by_example: Mapping[str, list[Record]], images: Mapping[Any, Tensor]
-    ) -> pd.DataFrame:
-        """A chunk's rows, judged now unless they are kept."""
-        if self.kept is None:
-            return self._chunk(examples, by_example, images)
-        records = [record for example in examples for record in by_example[example.id]]
-        pixels = sha256(b"".join(images[record.key].numpy().tobytes() for record in records))
-        key = Cache.key(records=list(map(as_line, records)), pixels=pixels.hexdigest())
-        return self.kept.fetch(key, lambda: self._chunk(examples, by_example, images))
-
-    def _chunk(
-        self,
-        examples: Sequence[Example],
-        by_example: Mapping[str, list[Record]],
-        images: Mapping[Any, Tensor],
-    ) -> pd.DataFrame:
-        compare = self._against(examples, by_example)
-        seed = by_example[examples[0].id][0].seed
-        frames = []
-        for arm in sorted({(r.method, r.control) for e in examples for r in by_example[e.id]}):
-            chosen = [next(r for r in by_example[e.id] if (r.method, r.control) == arm) for e in examples]
-            stacked = torch.stack([images[record.key] for record in chosen])
-            frames.append(self._measure(examples, stacked, compare, [_facts(record) for record in chosen]))
-        for name, gallery in self._pseudo_galleries().items():
-            frames.append(self._measure(examples, gallery(examples), compare, self._pseudo(examples, name, seed)))
-        return pd.concat(frames, ignore_index=True)
-
     def galleries(self, examples: Sequence[Example], own: Mapping[tuple[str, str], Tensor]) -> dict[str, Gallery]:
-        """Sets to be compared: each method's images, and those that took none to make, the truth among them.
+        """Returns the sets of images by method, reference arms among them.
 
         Args:
-            examples: what was asked for.
+            examples: what images were generated for.
             own: images `(3, H, W)` in [-1, 1] by example and method, made with the users' own preferences.
         """
 
         def gallery(some: Sequence[Example], method: str) -> Tensor:
             return torch.stack([own[example.id, method] for example in some])
 
-        asked = {example.id for example in examples}
-        methods = dict.fromkeys(method for example, method in own if example in asked)
-        return {method: partial(gallery, method=method) for method in methods} | self._pseudo_galleries()
+        known = {example.id for example in examples}
+        methods = dict.fromkeys(method for example, method in own if example in known)
+        return {method: partial(gallery, method=method) for method in methods} | self.arms.galleries
 
-    def _pseudo_galleries(self) -> dict[str, Gallery]:
-        return {"nearest": self._nearest_images, "ceiling": self._restored_truths, "truth": self._first_truths}
+    def drop_cache(self) -> None:
+        """Removes the stored rows, once they are part of results."""
+        if self.cache is not None:
+            self.cache.drop()
 
-    def _first_truths(self, examples: Sequence[Example]) -> Tensor:
-        return self.catalogue.pixels(self.catalogue.rows([example.truth[0] for example in examples]))
-
-    @torch.no_grad()
-    def _restored_truths(self, examples: Sequence[Example]) -> Tensor:
-        truths = self._first_truths(examples)
-        return fit_size(self.generator.decode(self.generator.encode_images(truths)), truths.shape[-1])
-
-    def _nearest_images(self, examples: Sequence[Example]) -> Tensor:
-        return self.catalogue.pixels(self.catalogue.rows([self._nearest(example) for example in examples]))
-
-    def _against(self, examples: Sequence[Example], by_example: Mapping[str, list[Record]]) -> Compare:
-        """Looks at truths and histories once, for the images of every arm."""
-        pixels = self.catalogue.pixels
-        truths = [pixels(self.catalogue.rows(example.truth)) for example in examples]
-        histories = [pixels(self.catalogue.rows(self._seen(example))) for example in examples]
-        references = References(self.perceptual, truths), References(self.perceptual, histories)
-        targets = [by_example[e.id][0].target_keywords or (e.target.title,) for e in examples]
-        scene = Scene(truths, histories, targets, [own_words(by_example[example.id]) for example in examples])
-        further = [each.against(scene) for each in self.measures]
-
-        def compare(images: Tensor) -> dict[str, Tensor]:
-            found = measure(images, *references, multiscale=self.multiscale)
-            for one in further:
-                found |= one(images)
-            return found
-
-        return compare
-
-    def _measure(
-        self, examples: Sequence[Example], images: Tensor, compare: Compare, facts: Sequence[Mapping[str, Any]]
+    def _fetch(
+        self, examples: Sequence[Example], by_example: Mapping[str, list[Record]], images: Mapping[Key, Tensor]
     ) -> pd.DataFrame:
-        values = compare(images)
-        if self.judge is not None:
-            style = self.catalogue.style
-            fitting = [{style[item.id] for item in example.truth} for example in examples]
-            values = classify(images, self.judge, fitting, [example.target.concept for example in examples]) | values
-        frame = pd.DataFrame({name: column.tolist() for name, column in values.items()})
-        labels = ("kind", "taste")
-        who = pd.DataFrame(
-            [{"example": e.id, "user": e.user, **{name: e.labels[name] for name in labels}} for e in examples]
-        )
-        return pd.concat([who, pd.DataFrame(facts), frame], axis=1)
+        """Returns a chunk's rows, from the cache where they are in it."""
+        if self.cache is None:
+            return self._judge(examples, by_example, images)
+        records = [record for example in examples for record in by_example[example.id]]
+        pixels = sha256(b"".join(images[record.key].numpy().tobytes() for record in records))
+        key = Cache.key(records=list(map(as_line, records)), pixels=pixels.hexdigest())
+        return self.cache.fetch(key, lambda: self._judge(examples, by_example, images))
 
-    def _seen(self, example: Example) -> list[Item]:
-        """What the history shows.
+    def _judge(
+        self, examples: Sequence[Example], by_example: Mapping[str, list[Record]], images: Mapping[Key, Tensor]
+    ) -> pd.DataFrame:
+        """Returns a chunk's rows, arm by arm."""
+        references = self.reader.read(examples, by_example)
+        seed = by_example[examples[0].id][0].seed
+        frames = []
+        for arm in sorted({(r.method, r.control) for e in examples for r in by_example[e.id]}):
+            chosen = [next(r for r in by_example[e.id] if (r.method, r.control) == arm) for e in examples]
+            stacked = torch.stack([images[record.key] for record in chosen])
+            facts = [_identify(*arm, record.seed) | selection_scores(record) for record in chosen]
+            frames.append(self._measure(stacked, references, facts))
+        for name, gallery in self.arms.galleries.items():
+            facts = [_identify(name, "own", seed) for _ in examples]
+            frames.append(self._measure(gallery(examples), references, facts))
+        return pd.concat(frames, ignore_index=True)
 
-        Raises:
-            PmgError: none of it has a picture.
-        """
-        seen = [behavior.item for behavior in example.history if self.catalogue.has(behavior.item)]
-        if not seen:
-            raise PmgError(f"example '{example.id}': no item of the history has a picture to compare with")
-        return seen
+    def _measure(self, images: Tensor, references: References, facts: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+        """Returns one arm's rows: who it is for, which labels they have, how it was made, and its metrics."""
+        who = [
+            {"example": e.id, "user": e.user, **{name: e.labels[name] for name in self.labels}}
+            for e in references.examples
+        ]
+        columns = compute(self.metrics, images, references)
+        return pd.concat([pd.DataFrame(who), pd.DataFrame(facts), pd.DataFrame(columns)], axis=1)
 
-    def _nearest(self, example: Example) -> Item:
-        """The liked item whose title the text encoder finds nearest to the target's: sending an old one again."""
-        liked = [item for item in example.liked if self.catalogue.has(item)] or self._seen(example)
-        items = list({item.id: item for item in liked}.values())
-        pooled = self.generator.text_encoder.encode([example.target.title, *(item.title for item in items)]).pooled
-        return items[int(cosine_similarity(pooled[1:], pooled[:1]).argmax())]
 
-    @staticmethod
-    def _pseudo(examples: Sequence[Example], name: str, seed: int) -> list[dict[str, Any]]:
-        return [{"method": name, "control": "own", "seed": seed} for _ in examples]
+def compute(metrics: Sequence[ImageMetric], images: Tensor, references: References) -> dict[str, list[float]]:
+    """Returns the values of all outputs by name, in the order of the metrics.
+
+    Args:
+        metrics: of single images.
+        images: `(B, 3, H, W)` in [-1, 1].
+        references: of the same B examples.
+
+    Raises:
+        ValueError: a metric computes other outputs than it declares, or not one value an image.
+    """
+    values: dict[str, list[float]] = {}
+    for metric in metrics:
+        found = metric(images, references)
+        names = [info.name for info in metric.outputs]
+        shapes = {name: tuple(column.shape) for name, column in found.items()}
+        if shapes != dict.fromkeys(names, (len(images),)):
+            raise ValueError(f"{type(metric).__name__} declares {names} for {len(images)} images, and gave {shapes}")
+        values |= {name: found[name].tolist() for name in names}
+    return values
+
+
+def _identify(method: str, control: str, seed: int) -> dict[str, Any]:
+    return {"method": method, "control": control, "seed": seed}
 
 
 def in_order(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """The rows of all shards as one process gives them."""
+    """Returns the rows of all shards in the order of a single process."""
     rows = pd.concat([part for part in parts if len(part)], ignore_index=True)
     return rows.sort_values("chunk", kind="stable", ignore_index=True).drop(columns="chunk")
 
 
-def own_words(records: Sequence[Record]) -> tuple[str, ...]:
-    """The user's own preference in words, as one example's records have it; empty where no method was given any.
+@torch.no_grad()
+def accuracy_on_real(metrics: Sequence[ImageMetric], images: ImageStore, items: Sequence[Item]) -> dict[str, float]:
+    """Returns the means of metrics on real images, each compared with itself: how reliable a classifier is.
 
-    All arms are compared with the same words: those of `MAIN`, or else of the first method that was given some. The
-    true taste (`GOAL`) is none of them, since only a simulation knows it.
+    Args:
+        metrics: whose inputs are `Input.STYLES` at most.
+        images: of the items.
+        items: held-out ones, that no model was trained on.
     """
-    told = [r for r in records if r.control == "own" and r.method != GOAL and r.preference_keywords]
-    told.sort(key=lambda record: record.method != MAIN)
-    return told[0].preference_keywords if told else ()
-
-
-def _facts(record: Record) -> dict[str, Any]:
-    chosen = record.chosen
-    return {
-        "method": record.method,
-        "control": record.control,
-        "seed": record.seed,
-        "selection_preference": float("nan") if chosen.preference is None else chosen.preference,
-        "selection_accuracy": chosen.accuracy,
-        "selection_z": chosen.z,
-    }
-
-
-def judge_accuracy(judge: Judge, catalogue: ImageStore, held_out: Tensor) -> dict[str, float]:
-    """The judge's own accuracy on held-out real drawings, rows `(N,)`: how far its words can be trusted."""
-    with torch.no_grad():
-        style, concept = judge(catalogue.pixels(held_out))
-    items = [catalogue.items[row] for row in held_out.tolist()]
-    styles = [judge.styles[place] == catalogue.style[i.id] for place, i in zip(style.argmax(1), items, strict=True)]
-    concepts = [judge.concepts[place] == i.concept for place, i in zip(concept.argmax(1), items, strict=True)]
-    return {"style_accuracy": sum(styles) / len(items), "concept_accuracy": sum(concepts) / len(items)}
+    examples = [Example(item.id, "", (), item, (item,)) for item in items]
+    styles = [{images.style[item.id]} for item in items]
+    found = compute(metrics, images.pixels(images.rows(items)), References(examples, styles=styles))
+    return {name: sum(values) / len(values) for name, values in found.items()}

@@ -1,109 +1,95 @@
-"""Who reports, from the config: models that measure single images, and metrics of whole sets."""
+"""Builds metrics from the config group ``metrics``."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pmg.configuration.instantiate import instantiate, instantiate_by_name, nearest, to_plain
+from pmg.configuration.instantiate import instantiate, to_plain
 from pmg.domain import PmgError
 
 if TYPE_CHECKING:
-    from pmg.evaluation.distribution_metrics import SetMetric
-    from pmg.evaluation.similarity import Measure
-    from pmg.models.vision.features import ImageFeatures
+    from pmg.evaluation.metric import Metrics
 
-COLUMNS = ("dino", "clip")  # features of these names measure single images
+PLACED = "features"  # the argument whose model runs on the device of the config
 
 
-def check_independent(judge: Any, scorer: Any, where: str = "scorer") -> None:
-    """Refuses a judge that is the model which selects: a score that was searched for says nothing.
+def check_independent(metrics: Any, scorer: Any, where: str = "scorer") -> None:
+    """Refuses a metric by the model that selects images: a score that was searched for is no evidence.
 
     Args:
-        judge: of the config.
+        metrics: of the config.
         scorer: of the config that images were, or will be, selected by.
         where: what the scorer is called in the error.
 
     Raises:
-        PmgError: one of the judge's features has the scorer's source.
+        PmgError: a model of a metric has the scorer's source.
     """
     selecting = _source(to_plain(scorer))
-    for name, node in _part(judge, "features").items():
-        if selecting and _source(node) == selecting:
-            raise PmgError(
-                f"judge.features.{name} and {where} are both {selecting}, and what selects never reports: name "
-                f"another model by judge.features.{name}.source, or judge.features.{name}=null"
-            )
-
-
-def build_sets(judge: Any, count: int) -> dict[str, SetMetric]:
-    """Metrics of sets of `count` images, those alone that are asked for.
-
-    Raises:
-        PmgError: there are too few images, or a metric names features that there are not.
-    """
-    known = _part(judge, "features")
-    sets = {name: metric for name, metric in instantiate_by_name(judge.get("sets")).items() if metric.features}
-    for name, metric in sets.items():
-        for feature in metric.features:
-            if feature not in known:
-                listed = ", ".join(known) or "none"
+    for name, node in _nodes(metrics).items():
+        for argument, model in _models(node).items():
+            if selecting and _source(model) == selecting:
+                key = f"metrics.{name}.{argument}"
                 raise PmgError(
-                    f"judge.sets.{name}.features: no '{feature}' in judge.features{nearest(feature, known)} "
-                    f"(known: {listed})"
+                    f"{key} and {where} are both {selecting}: a model that selects images can't evaluate them. Name "
+                    f"another model by {key}.source, or leave the metric out by metrics.{name}=null"
                 )
-        metric.check(count)
-    return sets
 
 
-def build_features(judge: Any, sets: Mapping[str, SetMetric], device: str) -> dict[str, ImageFeatures]:
-    """Frozen encoders by name: those that measure single images, and those that `sets` ask for.
+def build_metrics(metrics: Any, device: str = "cpu") -> Metrics:
+    """Builds the metrics of a config; equal models are loaded once.
+
+    Args:
+        metrics: nodes by name; null ones are left out.
+        device: of the models that are given as `PLACED`; all others run on the CPU.
 
     Raises:
-        PmgError: a model can't be loaded.
+        PmgError: a model can't be loaded, or two outputs have one name.
     """
+    from pmg.evaluation.metric import Metrics
+
+    loaded: dict[str, Any] = {}
+    built = []
+    for name, node in _nodes(metrics).items():
+        arguments = {argument: _load(f"metrics.{name}.{argument}", model, device, loaded)
+                     for argument, model in _models(node).items()}  # fmt: skip
+        built.append(_build(f"metrics.{name}", node, arguments))
+    return Metrics.of(built)
+
+
+def _build(key: str, node: Any, arguments: Mapping[str, Any]) -> Any:
+    try:
+        return instantiate(node, **arguments)
+    except PmgError as error:
+        raise PmgError(f"{key}: {error}") from error
+
+
+def _load(key: str, node: Mapping[str, Any], device: str, loaded: dict[str, Any]) -> Any:
+    """Returns the model of a node, the same object for equal nodes."""
     from pmg.models.loading.device import to_device
 
-    used = {*COLUMNS, *(feature for metric in sets.values() for feature in metric.features)}
-    found = {}
-    for name, node in _part(judge, "features").items():
-        if name in used:
-            try:
-                found[name] = to_device(instantiate(node), device)
-            except PmgError as error:
-                raise PmgError(f"judge.features.{name}: {error}") from error
-    return found
+    name = json.dumps([node, key.endswith(f".{PLACED}")], sort_keys=True)
+    if name not in loaded:
+        model = _build(key, node, {})
+        loaded[name] = to_device(model, device) if key.endswith(f".{PLACED}") else model
+    return loaded[name]
 
 
-def build_measures(judge: Any, features: Mapping[str, ImageFeatures]) -> list[Measure]:
-    """Measures of single images, beside LPIPS and SSIM.
-
-    Raises:
-        PmgError: `clip` reads no texts.
-    """
-    from pmg.evaluation.similarity import ClipSimilarity, DinoSimilarity, VggDistance
-
-    measures: list[Measure] = []
-    if judge.get("perceptual_vgg"):
-        measures.append(VggDistance(instantiate(judge.perceptual_vgg)))
-    if "dino" in features:
-        measures.append(DinoSimilarity(features["dino"]))
-    if "clip" in features:
-        if not hasattr(features["clip"], "encode_texts"):
-            raise PmgError("judge.features.clip reads no texts: build it by pmg.models.vision.features.ClipFeatures")
-        measures.append(ClipSimilarity(features["clip"]))
-    return measures
+def _nodes(metrics: Any) -> dict[str, Mapping[str, Any]]:
+    """Returns the nodes of metrics by name, in built-in types; null ones are left out."""
+    return {name: to_plain(node) for name, node in (to_plain(metrics) or {}).items() if node}
 
 
-def _part(judge: Any, name: str) -> dict[str, Any]:
-    """A part of the judge's config in built-in types; null nodes are left out."""
-    nodes = (to_plain(judge) or {}).get(name) or {}
-    return {key: node for key, node in nodes.items() if node}
+def _models(node: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """Returns the arguments of a metric's node that are models of their own."""
+    nested = {argument: value for argument, value in node.items() if isinstance(value, Mapping)}
+    return {argument: value for argument, value in nested.items() if "_target_" in value}
 
 
 def _source(node: Any) -> str | None:
-    """Where a node's weights come from; a folder by its true path, since one has many names."""
+    """Returns where a node's weights come from; a folder by its true path, since one has many names."""
     source = node.get("source") if isinstance(node, Mapping) else None
     if not source:
         return None

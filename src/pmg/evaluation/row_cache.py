@@ -1,4 +1,4 @@
-"""Rows of images that were judged already, so that an evaluation which was broken off goes on."""
+"""Rows of images that were judged before, so that an interrupted evaluation resumes."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from pmg.cache import atomic_write_bytes
 log = logging.getLogger(__name__)
 
 
-class KeptRows:
-    """Keeps tables by key, one checksummed file each; a damaged one is computed again.
+class RowCache:
+    """Stores tables by key, one checksummed file each; a damaged one is computed again.
 
     Args:
-        folder: where they lie; made when first needed.
+        folder: of the files; made when first needed.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def fetch(self, key: str, compute: Callable[[], pd.DataFrame]) -> pd.DataFrame:
-        """The rows under `key`, computed and kept first where they are absent."""
+        """Returns the rows of `key`, computed and stored first where they are absent."""
         path = self.folder / f"{key}.parquet"
         try:
             return pq.read_table(path, page_checksum_verification=True).to_pandas()
@@ -42,5 +42,5 @@ class KeptRows:
         return rows
 
     def drop(self) -> None:
-        """Removes them: once the evaluation is done, later code may judge otherwise."""
+        """Removes the stored rows; they belong to one version of the code."""
         shutil.rmtree(self.folder, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""Intervals and tests over users: a user's examples belong together and are averaged first."""
+"""Intervals and tests over users: the values of a user's examples are averaged first."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Difference:
 
 
 def user_means(values: np.ndarray, users: np.ndarray) -> np.ndarray:
-    """Mean of each user's values, `(U,)`, users sorted.
+    """Returns the mean of each user's values, `(U,)`, users sorted.
 
     Raises:
         ValueError: there is nothing, lengths differ, or a value is not finite.
@@ -49,7 +49,7 @@ def user_means(values: np.ndarray, users: np.ndarray) -> np.ndarray:
 
 
 def bootstrap_users(columns: np.ndarray, seed: int) -> np.ndarray:
-    """Means of `columns` over resampled users.
+    """Returns means of `columns` over resampled users.
 
     Args:
         columns: one row a user, `(U, K)`; columns are resampled together, so that pairs stay pairs.
@@ -66,20 +66,20 @@ def bootstrap_users(columns: np.ndarray, seed: int) -> np.ndarray:
 
 
 def _times_drawn(places: np.ndarray) -> np.ndarray:
-    """How often each of U users was drawn, `(R, U)`, from the places that were drawn, `(R, U)`."""
+    """Returns how often each of U users was drawn, `(R, U)`, from the indices that were drawn, `(R, U)`."""
     count, users = places.shape
     offsets = users * np.arange(count)[:, None]
     return np.bincount((places + offsets).ravel(), minlength=count * users).reshape(count, users)
 
 
 def limits(samples: np.ndarray) -> tuple[float, float]:
-    """Percentile interval of bootstrap samples `(R,)` at `LEVEL`."""
+    """Returns the percentile interval of bootstrap samples `(R,)` at `LEVEL`."""
     low, high = np.quantile(samples, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return float(low), float(high)
 
 
 def interval(values: np.ndarray, users: np.ndarray, seed: int = 0) -> Interval:
-    """Mean over users and its cluster-bootstrap interval.
+    """Returns the mean over users and its cluster-bootstrap interval.
 
     Args:
         values: one a row, `(N,)`.
@@ -92,7 +92,7 @@ def interval(values: np.ndarray, users: np.ndarray, seed: int = 0) -> Interval:
 
 
 def mean_of_runs(values: np.ndarray) -> Interval:
-    """Mean over runs `(R,)` with Student's interval: there are too few of them to resample.
+    """Returns the mean over runs `(R,)` with Student's interval: there are too few of them to resample.
 
     A single run has no interval: its limits are not numbers.
     """
@@ -102,7 +102,7 @@ def mean_of_runs(values: np.ndarray) -> Interval:
 
 
 def intervals(means: pd.DataFrame, seed: int = 0) -> dict[str, Interval]:
-    """`interval` of every column of users' means `(U, K)`, by its name; NaN where a user has none."""
+    """Returns `interval` of every column of users' means `(U, K)`, by its name; NaN where a user has none."""
     sizes: dict[int, list[Any]] = {}
     for name in means:
         sizes.setdefault(int(means[name].count()), []).append(name)
@@ -117,7 +117,7 @@ def intervals(means: pd.DataFrame, seed: int = 0) -> dict[str, Interval]:
 
 
 def paired_difference(a: np.ndarray, b: np.ndarray, users: np.ndarray, seed: int = 0) -> Difference:
-    """Mean of a - b over users, rows being pairs `(N,)` (same example, same seed).
+    """Returns the mean of a - b over users, rows being pairs `(N,)` (same example, same seed).
 
     The p-value is that of a permutation test which swaps a and b within users.
     """
@@ -127,7 +127,7 @@ def paired_difference(a: np.ndarray, b: np.ndarray, users: np.ndarray, seed: int
 
 
 def swap_test(a: np.ndarray, b: np.ndarray, seed: int = 0) -> float:
-    """Two-sided p-value of the hypothesis that a and b, `(U,)` in pairs, can be swapped within pairs."""
+    """Returns the two-sided p-value of the hypothesis that a and b, `(U,)` in pairs, can be swapped within pairs."""
     if len(a) == 1:
         return 1.0  # swapping a single pair turns the sign alone; scipy refuses it
     result = permutation_test(
@@ -142,20 +142,22 @@ def swap_test(a: np.ndarray, b: np.ndarray, seed: int = 0) -> float:
     return float(result.pvalue)
 
 
-def share_of_gap(base: np.ndarray, arm: np.ndarray, goal: np.ndarray, users: np.ndarray, seed: int = 0) -> Interval:
-    """How much of the gap between `base` and `goal` the arm closes: (base - arm) / (base - goal).
+def share_of_gap(
+    baseline: np.ndarray, arm: np.ndarray, oracle: np.ndarray, users: np.ndarray, seed: int = 0
+) -> Interval:
+    """Returns the share of the gap that an arm closes: (baseline - arm) / (baseline - oracle).
 
     Args:
-        base: values of the arm to improve on, `(N,)`; rows of all three are of the same examples and seeds.
-        arm: values of the arm in question.
-        goal: values of the arm to reach.
+        baseline: values of the arm to improve on, `(N,)`; rows of all three are of the same examples and seeds.
+        arm: values of the arm that is compared.
+        oracle: values of the arm to reach.
         users: the user of each row.
         seed: of the resampling.
 
     Returns:
         Ratio of means over users with its bootstrap interval; not finite where there is no gap.
     """
-    columns = np.stack([user_means(values, users) for values in (base, arm, goal)], axis=1)
+    columns = np.stack([user_means(values, users) for values in (baseline, arm, oracle)], axis=1)
     samples = np.concatenate([columns.mean(axis=0, keepdims=True), bootstrap_users(columns, seed)])
     with np.errstate(divide="ignore", invalid="ignore"):
         ratios = (samples[:, 0] - samples[:, 1]) / (samples[:, 0] - samples[:, 2])

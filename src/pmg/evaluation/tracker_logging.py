@@ -1,4 +1,4 @@
-"""What trackers keep of a generation and of its results."""
+"""Logs a generation and its results to trackers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,12 @@ SAMPLES = "samples"
 
 
 def record_samples(
-    tracking: Tracking, folder: Path, examples: Sequence[Example], methods: Sequence[str], users: int
+    tracking: Tracking,
+    folder: Path,
+    examples: Sequence[Example],
+    methods: Sequence[str],
+    users: int,
+    labels: Sequence[str] = (),
 ) -> None:
     """Gives trackers a grid of generated images, and a table of them with their records.
 
@@ -27,10 +32,11 @@ def record_samples(
         examples: all that were generated for.
         methods: columns of the grid.
         users: so many of the examples are shown, the same as on the contact sheet.
+        labels: names of labels, see `choose_examples`.
     """
     if not tracking:
         return
-    chosen = [example.id for example in choose_examples(examples, users)]
+    chosen = [example.id for example in choose_examples(examples, labels, users)]
     found = {(r.example, r.method): r for r in read_records(folder) if r.control == "own"}
     records = [found[example, method] for example in chosen for method in methods]
     path = folder / f"{SAMPLES}.png"
@@ -40,7 +46,7 @@ def record_samples(
 
 
 def _row(folder: Path, record: Record) -> dict[str, Any]:
-    """A record as people read it."""
+    """Returns the facts of a record that a table shows."""
     picked = record.chosen
     return {
         IMAGE: folder / record.image,
@@ -62,7 +68,7 @@ def _row(folder: Path, record: Record) -> dict[str, Any]:
 
 
 def headline(results: Mapping[str, Any]) -> dict[str, float]:
-    """The means of `build_results`' results by name, e.g. ``results/pmg/lpips_truth`` or ``sets/kid_dino/pmg``."""
+    """Returns the means of results by name, e.g. ``results/pmg/lpips_truth`` or ``sets/kid_dino/pmg``."""
     parts = {"results": results["arms"], "paired": results["paired"], "gap_closed": results["gap_closed"]}
     means = {
         f"{part}/{row}/{column}": values["mean"]
@@ -75,11 +81,11 @@ def headline(results: Mapping[str, Any]) -> dict[str, float]:
 
 
 def record_results(tracking: Tracking, results: Mapping[str, Any], folder: Path) -> None:
-    """Gives trackers the tables of `build_results`' results, one row a method and metric, and their files.
+    """Gives trackers the tables of results, one row a method and metric, and their files.
 
     Args:
         tracking: where to.
-        results: means, intervals, differences.
+        results: of `ResultBuilder.build`.
         folder: where `write_results` has put them.
     """
     for part in ("arms", "paired"):

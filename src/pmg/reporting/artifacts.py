@@ -1,16 +1,20 @@
-"""What runs leave to be reported: judged rows, learning curves, and records with their images."""
+"""Files of runs that a report reads: evaluated rows, learning curves, and records with their images."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from pmg.domain import PmgError
-from pmg.evaluation.report import COLUMNS
+from pmg.evaluation.comparison import Comparison
+from pmg.evaluation.metric import MetricInfo, read_infos
+from pmg.evaluation.results import COLUMNS
+from pmg.evaluation.selection_scores import SELECTION_SCORES, selection_scores
 from pmg.generation.records import RECORDS, Record, read_records
 from pmg.natural_order import natural_key
 from pmg.reporting.runs import RunFolder, progress
@@ -19,35 +23,58 @@ JUDGES = ("evaluate", "study", "keywords")
 TRAINERS = ("train", "pretrain")
 
 
-@dataclass(frozen=True)
-class Evidence:
-    """What a set of runs leaves, by the number of the run.
+@dataclass
+class Artifacts:
+    """The results of a set of runs, by the number of the run.
 
     Attributes:
-        rows: an image a row, as `pmg.evaluation.report.build_results` takes them; of completed runs alone.
-        sets: metrics of whole sets by name and method, see `pmg.evaluation.distribution_metrics.measure_sets`.
+        rows: an image a row, as `pmg.evaluation.results.ResultBuilder` takes them; of completed runs alone.
+        sets: metrics of whole sets by name and method, see `pmg.evaluation.set_comparison.compare_sets`.
         curves: metrics by ``step``, resumed versions joined.
-        records: with the folder that their images lie in.
+        records: with the folder of their images.
         problems: what could not be read.
+        infos: descriptions of the metrics of all runs by name, as the runs recorded them.
+        comparison: the arms that others are compared with, of the first run that was evaluated.
     """
 
-    rows: dict[int, pd.DataFrame]
-    sets: dict[int, Mapping[str, Mapping[str, Mapping[str, float]]]]
-    curves: dict[int, pd.DataFrame]
-    records: dict[int, tuple[Path, list[Record]]]
-    problems: dict[int, str]
+    rows: dict[int, pd.DataFrame] = field(default_factory=dict)
+    sets: dict[int, Mapping[str, Mapping[str, Mapping[str, float]]]] = field(default_factory=dict)
+    curves: dict[int, pd.DataFrame] = field(default_factory=dict)
+    records: dict[int, tuple[Path, list[Record]]] = field(default_factory=dict)
+    problems: dict[int, str] = field(default_factory=dict)
+    infos: dict[str, MetricInfo] = field(default_factory=dict)
+    comparison: Comparison = field(default_factory=Comparison)
+
+    @property
+    def metrics(self) -> list[MetricInfo]:
+        """Descriptions of all columns: those that the runs recorded, then the scores that select."""
+        selecting = {info.name: info for info in SELECTION_SCORES}
+        evaluated = [info for name, info in self.infos.items() if name not in selecting]
+        images, sets = ([info for info in evaluated if info.per_set is whole] for whole in (False, True))
+        return [*images, *selecting.values(), *sets]
+
+    def add_results(self, number: int, file: Path) -> None:
+        """Adds the rows of a run, and what its ``results.json`` says of them.
+
+        Raises:
+            PmgError: one of the files is missing, or was written by another version.
+        """
+        rows, results = _read_rows(file), _read_results(file.parent / "results.json")
+        if not self.rows:
+            self.comparison = Comparison.from_dict(results["comparison"])
+        self.infos = {info.name: info for info in read_infos(results["metrics"])} | self.infos
+        self.rows[number], self.sets[number] = rows, results.get("sets", {})
 
 
-def gather(runs: Sequence[RunFolder]) -> Evidence:
+def gather(runs: Sequence[RunFolder]) -> Artifacts:
     """Reads everything; what is damaged is named in `problems`, and the rest is used all the same."""
-    found = Evidence({}, {}, {}, {}, {})
+    found = Artifacts()
     taken: set[Path] = set()
     for number, run in enumerate(progress(runs, "Reading results")):
         try:
             found.curves.update({number: curve} if (curve := read_curves(run)) is not None else {})
             if not run.problem and (file := _rows_file(run)):
-                found.rows[number] = _read_rows(file)
-                found.sets[number] = _read_sets(file.parent / "results.json")
+                found.add_results(number, file)
                 taken |= {part.links["generate_run"] for part in run.whole if "generate_run" in part.links}
             folder = _records_folder(run, runs)
             if folder:
@@ -56,12 +83,12 @@ def gather(runs: Sequence[RunFolder]) -> Evidence:
             found.problems[number] = " ".join(str(error).split())
     for number, (folder, records) in found.records.items():
         if number not in found.rows and not runs[number].problem and folder not in taken:
-            found.rows[number] = selection_rows(records)  # generated, and judged by none of these runs
+            found.rows[number] = selection_rows(records)  # generated, and evaluated by none of these runs
     return found
 
 
 def read_curves(run: RunFolder) -> pd.DataFrame | None:
-    """Metrics by step; where training was resumed from a checkpoint, the later version counts."""
+    """Returns metrics by step; where training was resumed from a checkpoint, the later version counts."""
     for part in run.whole:
         versions = sorted(part.folder.glob("csv/version_*/metrics.csv"), key=natural_key)
         frames = [pd.read_csv(path) for path in versions if path.stat().st_size]
@@ -74,19 +101,18 @@ def read_curves(run: RunFolder) -> pd.DataFrame | None:
 
 
 def selection_rows(records: Sequence[Record]) -> pd.DataFrame:
-    """Rows of images that no judge has seen: the scores that selected them."""
+    """Returns rows of images that were not evaluated: the scores that selected them."""
     return pd.DataFrame(
         {
-            "example": record.example, "user": record.user, "kind": "", "method": record.method,
-            "control": record.control, "seed": record.seed, "selection_preference": record.chosen.preference,
-            "selection_accuracy": record.chosen.accuracy, "selection_z": record.chosen.z,
+            "example": record.example, "user": record.user, "method": record.method, "control": record.control,
+            "seed": record.seed, **selection_scores(record),
         }
         for record in records
     )  # fmt: skip
 
 
 def _rows_file(run: RunFolder) -> Path | None:
-    """Where the run's rows lie, or should lie; none for a command that judges nothing."""
+    """Returns the file of the run's rows, also where it is missing; None for a command that evaluates nothing."""
     judges = [part for part in run.whole if part.command in JUDGES and not part.problem]
     files = [part.links.get("results_dir", part.folder) / "rows.parquet" for part in judges]
     return next((file for file in files if file.is_file()), files[0] if files else None)
@@ -102,12 +128,17 @@ def _read_rows(file: Path) -> pd.DataFrame:
     return rows
 
 
-def _read_sets(file: Path) -> dict[str, dict[str, dict[str, float]]]:
-    return json.loads(file.read_text()).get("sets", {}) if file.is_file() else {}
+def _read_results(file: Path) -> dict[str, Any]:
+    if not file.is_file():
+        raise PmgError(f"{file} is missing; run the same command again")
+    results: dict[str, Any] = json.loads(file.read_text())
+    if missing := {"metrics", "comparison"} - set(results):
+        raise PmgError(f"{file} lacks {', '.join(sorted(missing))}: evaluate again with this version of pmg")
+    return results
 
 
 def _records_folder(run: RunFolder, runs: Sequence[RunFolder]) -> Path | None:
-    """Where the images lie that the run made, or else judged, unless another of the runs made them."""
+    """Returns the folder of the images that the run made, or else evaluated, unless another of the runs made them."""
     own = next((part.folder for part in run.whole if (part.folder / RECORDS).is_file()), None)
     link = run.links.get("generate_run") if run.command == "evaluate" else None
     if own or link is None or any(part.folder == link for other in runs for part in other.whole):

@@ -1,4 +1,4 @@
-"""Which figures a set of runs has something for."""
+"""Selects the figures that a set of runs has data for."""
 
 from __future__ import annotations
 
@@ -8,29 +8,29 @@ from collections.abc import Iterator, Sequence
 
 from matplotlib.figure import Figure
 
-from pmg.evaluation.tables import PSEUDO_METHODS, Metric
+from pmg.evaluation.metric import MetricInfo
+from pmg.evaluation.reference_images import NEAREST
 from pmg.reporting.alpha_tradeoff import alpha_curves
-from pmg.reporting.artifacts import Evidence
-from pmg.reporting.figures import draw_arms, draw_curves, draw_effect, draw_trade, png
+from pmg.reporting.artifacts import Artifacts
+from pmg.reporting.figures import draw_arms, draw_curves, draw_effect, draw_trade, find_plane, png
 from pmg.reporting.html_page import Picture
 from pmg.reporting.runs import RunFolder, progress
 from pmg.reporting.summary import Arms, Group, drop_repeats, effects, scalar_metric
-from pmg.reporting.tables import judged_metrics, trained_metrics
+from pmg.reporting.tables import trained_metrics
 from pmg.reporting.variants import Factors
 
 PANELS = 6  # of a figure at most
 EFFECTS = 8  # figures of factors at most
-UNMADE = ("nearest", *PSEUDO_METHODS)  # far from what models make, they would squeeze every scale
 
 
 def draw_pictures(
-    runs: Sequence[RunFolder], factors: Factors, evidence: Evidence, groups: Sequence[Group]
+    runs: Sequence[RunFolder], factors: Factors, artifacts: Artifacts, groups: Sequence[Group]
 ) -> list[Picture]:
-    """All figures that these runs have something for."""
+    """Returns all figures that these runs have data for."""
     drawn = (
-        *_effects(runs, factors, evidence, groups),
-        *_trade(factors, evidence, groups),
-        *_curves(runs, factors, evidence),
+        *_effects(runs, factors, artifacts, groups),
+        *_trade(factors, artifacts, groups),
+        *_curves(runs, factors, artifacts),
     )
     return [
         Picture(re.sub(r"[^\w.-]", "_", name), title, text, png(figure))
@@ -42,15 +42,15 @@ Drawn = tuple[str, str, str, Figure]  # name, title, text, figure
 
 
 def _effects(
-    runs: Sequence[RunFolder], factors: Factors, evidence: Evidence, groups: Sequence[Group]
+    runs: Sequence[RunFolder], factors: Factors, artifacts: Artifacts, groups: Sequence[Group]
 ) -> Iterator[Drawn]:
     for place, key in enumerate(factors.chosen[:EFFECTS]):
-        found = effects(place, groups, runs, evidence)
-        judged = {value: _made(arms) for value, (arms, _) in found.items() if arms}
+        found = effects(place, groups, runs, artifacts)
+        judged = {value: _made(arms, artifacts) for value, (arms, _) in found.items() if arms}
         trained = {value: {"": scalars} for value, (_, scalars) in found.items() if scalars}
-        over = ", over all that else varies" if len(factors.chosen) > 1 else ""
+        over = ", over all other factors" if len(factors.chosen) > 1 else ""
         for kind, variants, known in (
-            ("judged", judged, judged_metrics(groups)), ("training", trained, trained_metrics(groups))
+            ("judged", judged, artifacts.metrics), ("training", trained, trained_metrics(groups))
         ):  # fmt: skip
             if metrics := _panels(list(variants.values()), known, least=2):
                 variants = {value: arms for value, arms in variants.items() if _panels([arms], metrics)}
@@ -62,22 +62,28 @@ def _effects(
                     draw_effect(variants, metrics, key),
                 )
     whole = groups[0].arms if len(groups) == 1 else {}
-    if metrics := _panels([whole], judged_metrics(groups)):
-        yield "methods", "Methods", "Means over users with 95 % intervals.", draw_arms(whole, metrics)
+    if metrics := _panels([whole], artifacts.metrics):
+        yield (
+            "methods",
+            "Methods",
+            "Means over users with 95 % intervals.",
+            draw_arms(whole, metrics, artifacts.comparison.proposed),
+        )
 
 
-def _made(arms: Arms) -> Arms:
-    """Methods that make images."""
-    return {method: values for method, values in arms.items() if method not in UNMADE}
+def _made(arms: Arms, artifacts: Artifacts) -> Arms:
+    """Returns the methods that generate images: the others are far from them, and would compress every scale."""
+    others = (NEAREST, *artifacts.comparison.references)
+    return {method: values for method, values in arms.items() if method not in others}
 
 
-def _panels(variants: Sequence[Arms], known: Sequence[Metric], least: int = 1) -> list[Metric]:
-    """The metrics that at least so many variants have, those that selected images left out."""
+def _panels(variants: Sequence[Arms], known: Sequence[MetricInfo], least: int = 1) -> list[MetricInfo]:
+    """Returns the metrics that at least so many variants have, those that selected images left out."""
     found = Counter(name for arms in variants for name in {name for values in arms.values() for name in values})
     return [metric for metric in known if found[metric.name] >= least and not metric.selects][:PANELS]
 
 
-def _trade(factors: Factors, evidence: Evidence, groups: Sequence[Group]) -> Iterator[Drawn]:
+def _trade(factors: Factors, artifacts: Artifacts, groups: Sequence[Group]) -> Iterator[Drawn]:
     curves: dict[str, dict[str, list]] = {}
     rest = [place for place, key in enumerate(factors.chosen) if not key.endswith("alpha")]  # it makes no candidate
     part = Factors((), tuple(factors.chosen[place] for place in rest), {})
@@ -85,11 +91,12 @@ def _trade(factors: Factors, evidence: Evidence, groups: Sequence[Group]) -> Ite
     for group in groups:
         members.setdefault(part.label([group.values[place] for place in rest]), []).extend(group.runs)
     for label, numbers in members.items():
-        records = [record for n in numbers if n in evidence.records for record in evidence.records[n][1]]
+        records = [record for n in numbers if n in artifacts.records for record in artifacts.records[n][1]]
         for method, points in alpha_curves(records).items():
             curves.setdefault(method, {})[label] = points
-    variants = {factors.label(group.values): _made(group.arms) for group in groups if group.arms}
-    figure = draw_trade(curves, variants, part.name)
+    variants = {factors.label(group.values): _made(group.arms, artifacts) for group in groups if group.arms}
+    plane = find_plane(artifacts.metrics, variants.values())
+    figure = draw_trade(curves, variants, plane, (part.name, artifacts.comparison.proposed))
     if figure:
         text = (
             "Accuracy against preference, higher is better for both: means over users of the candidates that each "
@@ -98,8 +105,8 @@ def _trade(factors: Factors, evidence: Evidence, groups: Sequence[Group]) -> Ite
         yield "alpha", "Alpha: accuracy against preference", text, figure
 
 
-def _curves(runs: Sequence[RunFolder], factors: Factors, evidence: Evidence) -> Iterator[Drawn]:
-    curves = [(factors.label(factors.values(runs[number])), frame) for number, frame in evidence.curves.items()]
+def _curves(runs: Sequence[RunFolder], factors: Factors, artifacts: Artifacts) -> Iterator[Drawn]:
+    curves = [(factors.label(factors.values(runs[number])), frame) for number, frame in artifacts.curves.items()]
     names = dict.fromkeys(name for _, frame in curves for name in frame.columns if "/" in name)
     columns = {name: [frame[name].dropna().tolist() for _, frame in curves if name in frame] for name in names}
     held_out_first = sorted(drop_repeats(columns), key=lambda name: not name.startswith("val/"))

@@ -1,10 +1,11 @@
-"""Figures of runs and studies: means with 95 % intervals, trades, learning curves."""
+"""Figures of runs and studies: means with 95 % intervals, trade-offs, learning curves."""
 
 from __future__ import annotations
 
 import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from matplotlib import colormaps
 from matplotlib.figure import Figure
 
 from pmg.cache import atomic_write_bytes
-from pmg.evaluation.tables import MAIN, Metric
+from pmg.evaluation.metric import MetricInfo
 from pmg.reporting.alpha_tradeoff import ALPHAS, Point
 from pmg.reporting.summary import Arms
 
@@ -22,16 +23,17 @@ COLUMNS = 3  # panels side by side
 NAMED = 12  # series in a legend, labels on an axis
 LETTERS = 13  # of a legend in an inch
 SPAN = 10  # largest to smallest value of an axis that is better read in logarithms
-JUDGES = (("concept_accuracy", "style_accuracy"), ("clip_t_target", "clip_t_preference"))  # accuracy, preference
+
+Plane = tuple[MetricInfo, MetricInfo]  # a metric of accuracy, and one of preference
 
 
-def draw_arms(arms: Mapping[str, Mapping], metrics: Sequence[Metric]) -> Figure:
-    """A point a method with its 95 % interval, metrics side by side."""
+def draw_arms(arms: Mapping[str, Mapping], metrics: Sequence[MetricInfo], proposed: str = "") -> Figure:
+    """Draws a point a method with its 95 % interval, metrics side by side; `proposed` has another colour."""
     figure, axes = panels(len(metrics), 4.0, 0.32 * len(arms) + 1.1)
     for axis, metric in zip(axes, metrics, strict=True):
         names = [name for name in arms if metric.name in arms[name]][::-1]
         for place, name in enumerate(names):
-            colour, value = "C1" if name == MAIN else "C0", arms[name][metric.name]
+            colour, value = "C1" if name == proposed else "C0", arms[name][metric.name]
             axis.plot([value["low"], value["high"]], [place, place], color=colour, linewidth=2)
             axis.plot(value["mean"], place, "o", color=colour)
         axis.set_yticks(range(len(names)), names)
@@ -40,8 +42,8 @@ def draw_arms(arms: Mapping[str, Mapping], metrics: Sequence[Metric]) -> Figure:
     return figure
 
 
-def draw_effect(variants: Mapping[str, Arms], metrics: Sequence[Metric], name: str = "") -> Figure:
-    """A line a method over the values of a factor, metrics side by side.
+def draw_effect(variants: Mapping[str, Arms], metrics: Sequence[MetricInfo], name: str = "") -> Figure:
+    """Draws a line a method over the values of a factor, metrics side by side.
 
     Args:
         variants: means with their limits by value; where all are numbers the axis is one of numbers, logarithmic
@@ -83,7 +85,7 @@ def _line(axis: Any, points: Sequence[tuple[float, Mapping[str, float]]], label:
 
 
 def _scale(axis: Any, labels: Sequence[str]) -> Sequence[float]:
-    """Prepares the axis for the labels; returns where each of them stands."""
+    """Prepares the axis for the labels; returns the place of each of them."""
     numbers = numbers_of(labels)
     if numbers is None:
         step = math.ceil(len(labels) / NAMED)
@@ -102,46 +104,57 @@ def _scale(axis: Any, labels: Sequence[str]) -> Sequence[float]:
 
 
 def numbers_of(labels: Iterable[str]) -> list[float] | None:
-    """The labels as numbers, or None where one is none."""
+    """Returns the labels as numbers, or None where one is none."""
     try:
         return [float(label) for label in labels]
     except ValueError:
         return None
 
 
+def find_plane(metrics: Sequence[MetricInfo], variants: Iterable[Arms]) -> Plane | None:
+    """Returns the first metrics of accuracy and of preference that one arm has both; None where there are none.
+
+    Scores that selected images are left out.
+    """
+    measured = [set(values) for arms in variants for values in arms.values()]
+    accuracy, preference = (
+        [metric for metric in metrics if metric.aspect == aspect and not metric.selects]
+        for aspect in ("accuracy", "preference")
+    )
+    pairs = product(accuracy, preference)
+    return next((pair for pair in pairs if any({m.name for m in pair} <= names for names in measured)), None)
+
+
 def draw_trade(
-    curves: Mapping[str, Mapping[str, Sequence[Point]]], variants: Mapping[str, Arms], name: str = ""
+    curves: Mapping[str, Mapping[str, Sequence[Point]]],
+    variants: Mapping[str, Arms],
+    plane: Plane | None,
+    names: tuple[str, str] = ("", ""),
 ) -> Figure | None:
-    """Accuracy against preference: what each alpha would pick by the selecting scores, and what the judge says.
+    """Draws accuracy against preference: what each alpha would select, and the means of independent metrics.
 
     Args:
         curves: points of `ALPHAS` by method and group; a panel a method.
-        variants: judged means by group, in one last panel where a judge measured both.
-        name: of what tells the groups apart.
+        variants: means by group, in one last panel.
+        plane: the metrics of that panel; None: no such panel.
+        names: of the factor that separates the groups, and of the proposed method.
 
     Returns:
         None where there is neither.
     """
-    judge = next(
-        (
-            pair
-            for pair in JUDGES
-            if any(set(pair) <= set(values) for arms in variants.values() for values in arms.values())
-        ),
-        None,
-    )
-    if not curves and judge is None:
+    name, proposed = names
+    if not curves and plane is None:
         return None
-    figure, axes = panels(len(curves) + (judge is not None), 4.4, 3.9)
-    names = list(dict.fromkeys(group for groups in curves.values() for group in groups))
+    figure, axes = panels(len(curves) + (plane is not None), 4.4, 3.9)
+    shown = list(dict.fromkeys(group for groups in curves.values() for group in groups))
     for axis, (method, groups) in zip(axes, curves.items(), strict=False):
-        _alpha_panel(axis, groups, names)
+        _alpha_panel(axis, groups, shown)
         axis.set_title(f"{method}: alpha by the scores that select", fontsize=10)
-    if judge:
-        draw_plane(axes[-1], variants, judge)
-        axes[-1].set_title("means by the judge, who selects nothing", fontsize=10)
+    if plane:
+        draw_plane(axes[-1], variants, plane, proposed)
+        axes[-1].set_title("means of metrics that select nothing", fontsize=10)
         axes[-1].legend(fontsize=7)
-    if len(names) > 1:
+    if len(shown) > 1:
         _legend(figure, axes[: len(curves)], name)
     return figure
 
@@ -159,28 +172,35 @@ def _alpha_panel(axis: Any, groups: Mapping[str, Sequence[Point]], names: Sequen
     axis.grid(alpha=0.3)
 
 
-def draw_plane(axis: Any, variants: Mapping[str, Arms], pair: tuple[str, str]) -> None:
-    """A method's means in the plane of accuracy and preference, variants named, and joined where they are numbers."""
-    across, up = pair
+def draw_plane(axis: Any, variants: Mapping[str, Arms], plane: Plane, proposed: str = "") -> None:
+    """Draws methods' means in the plane of accuracy and preference, joined where the variants are numbers.
+
+    Args:
+        axis: of matplotlib.
+        variants: means by label.
+        plane: the metrics of the axes.
+        proposed: the method whose points are labelled.
+    """
+    across, up = (metric.name for metric in plane)
     found: dict[str, dict[str, Point]] = {}
     for label, arms in variants.items():
         for method, values in arms.items():
-            if set(pair) <= set(values):
+            if {across, up} <= set(values):
                 found.setdefault(method, {})[label] = values[across]["mean"], values[up]["mean"]
     for method, points in found.items():
         style = "o-" if numbers_of(variants) else "o"
         axis.plot(*zip(*points.values(), strict=True), style, label=method, markersize=4)
-        if method == MAIN and 1 < len(points) <= NAMED and max(map(len, points)) <= NAMED:
+        if method == proposed and 1 < len(points) <= NAMED and max(map(len, points)) <= NAMED:
             _name_points(axis, points)
-    axis.set_xlabel(f"accuracy ({across})")
-    axis.set_ylabel(f"preference ({up})")
+    axis.set_xlabel(f"accuracy ({plane[0].title})")
+    axis.set_ylabel(f"preference ({plane[1].title})")
     axis.margins(0.12)
     axis.grid(alpha=0.3)
 
 
 def _name_points(axis: Any, points: Mapping[str, Point]) -> None:
     """Writes labels beside their points, but for those that would cover another."""
-    axis.get_figure().draw_without_rendering()  # until then the axis doesn't know its scale
+    axis.get_figure().draw_without_rendering()  # until then the axis has no scale
     written: list[Any] = []
     for label, point in points.items():
         text = axis.annotate(label.replace(", ", ",\n"), point, (4, 4), textcoords="offset points", fontsize=7)
@@ -191,13 +211,13 @@ def _name_points(axis: Any, points: Mapping[str, Point]) -> None:
             written.append(box)
 
 
-def draw_curves(curves: Sequence[tuple[str, pd.DataFrame]], metrics: Sequence[Metric], name: str = "") -> Figure:
-    """Learning curves, a panel a metric.
+def draw_curves(curves: Sequence[tuple[str, pd.DataFrame]], metrics: Sequence[MetricInfo], name: str = "") -> Figure:
+    """Draws learning curves, a panel a metric.
 
     Args:
         curves: group and metrics by ``step`` of each run; runs of one group have one colour.
         metrics: one a panel.
-        name: of what tells the groups apart.
+        name: of the factor that separates the groups.
     """
     figure, axes = panels(len(metrics), 4.4, 3.2)
     groups = list(dict.fromkeys(group for group, _ in curves))
@@ -222,16 +242,16 @@ def draw_curves(curves: Sequence[tuple[str, pd.DataFrame]], metrics: Sequence[Me
 
 
 def shade(number: int, count: int) -> Any:
-    """Colours of their own for a few series, one scale for many."""
+    """Returns a colour: of a palette for a few series, of one scale for many."""
     return f"C{number}" if count <= 10 else colormaps["viridis"](number / (count - 1))
 
 
-def _title(metric: Metric) -> str:
-    return f"{metric.title} ({'higher' if metric.higher else 'lower'} is better)"
+def _title(metric: MetricInfo) -> str:
+    return f"{metric.title} ({'higher' if metric.higher_is_better else 'lower'} is better)"
 
 
 def panels(count: int, width: float, height: float) -> tuple[Figure, list[Any]]:
-    """A figure of `count` panels, in rows of `COLUMNS` inches of the given size each."""
+    """Returns a figure of `count` panels and its axes, in rows of `COLUMNS` inches of the given size each."""
     columns = 2 if count == 4 else min(count, COLUMNS)
     rows = math.ceil(count / columns)
     figure = Figure(figsize=(max(width * columns, 5), height * rows + 0.4), layout="constrained")
@@ -242,7 +262,7 @@ def panels(count: int, width: float, height: float) -> tuple[Figure, list[Any]]:
 
 
 def _legend(figure: Figure, axes: Sequence[Any], title: str = "") -> None:
-    """What all panels show, below them, where it hides nothing; none where it would be larger than they are."""
+    """Draws one legend below all panels; none where it would be larger than they are."""
     found = {label: handle for axis in axes for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)}
     room = figure.get_figwidth() * LETTERS / (max(map(len, found)) + 6)
     if room >= 1 and len(found) <= NAMED:
@@ -252,7 +272,7 @@ def _legend(figure: Figure, axes: Sequence[Any], title: str = "") -> None:
 
 
 def png(figure: Figure) -> bytes:
-    """The figure as a PNG file."""
+    """Returns the figure as a PNG file."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=DPI)
     return buffer.getvalue()

@@ -30,20 +30,20 @@ def build_report(paths: Sequence[Path], command: str) -> tuple[Report, pd.DataFr
         PmgError: a path is no folder, holds no run, or none can be read.
     """
     runs = read_runs(paths)
-    factors, evidence = find_factors(runs), gather(runs)
-    groups = group(runs, factors, evidence)
-    summary = summary_tables(groups, factors)
+    factors, artifacts = find_factors(runs), gather(runs)
+    groups = group(runs, factors, artifacts)
+    summary = summary_tables(groups, factors, artifacts)
     report = Report(
         title=f"{len(runs)} run{'s' if len(runs) > 1 else ''}: {', '.join(path.name or str(path) for path in paths)}",
         summary=summary,
-        pictures=draw_pictures(runs, factors, evidence, groups),
-        grids=build_grids(runs, evidence),
+        pictures=draw_pictures(runs, factors, artifacts, groups),
+        grids=build_grids(runs, artifacts),
         runs=runs_table(runs, factors),
-        problems=problems_table(runs, evidence),
-        footnote=footnote(summary),
+        problems=problems_table(runs, artifacts),
+        footnote=footnote(summary, artifacts),
         origin=_origin(runs, factors, command),
     )
-    return report, tidy(runs, factors, evidence)
+    return report, tidy(runs, factors, artifacts)
 
 
 def _origin(runs: Sequence[RunFolder], factors: Factors, command: str) -> dict[str, str]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from PIL import Image
 
 from pmg.generation.records import Record
-from pmg.reporting.artifacts import Evidence
+from pmg.reporting.artifacts import Artifacts
 from pmg.reporting.runs import RunFolder, progress
 
 SIDE = 96  # pixels of the longer side of a thumbnail
@@ -50,11 +50,11 @@ class Grid:
     rows: tuple[tuple[str, Mapping[str, Sample]], ...]
 
 
-def build_grids(runs: Sequence[RunFolder], evidence: Evidence) -> list[Grid]:
+def build_grids(runs: Sequence[RunFolder], artifacts: Artifacts) -> list[Grid]:
     """Samples of every run that has some."""
-    methods = max((len({r.method for r in records}) for _, records in evidence.records.values()), default=1)
-    users = users_of_each(len(evidence.records), methods)
-    found = progress(list(evidence.records.items()), "Collecting samples")
+    methods = max((len({r.method for r in records}) for _, records in artifacts.records.values()), default=1)
+    users = users_of_each(len(artifacts.records), methods)
+    found = progress(list(artifacts.records.items()), "Collecting samples")
     return [build_grid(runs[number].name, folder, records, users) for number, (folder, records) in found]
 
 

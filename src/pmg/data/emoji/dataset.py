@@ -24,7 +24,7 @@ class EmojiData(Dataset):
         users: draws the users.
     """
 
-    groups = ("kind", "taste")
+    groups = ("kind",)
     taste_label = "taste"
 
     def __init__(

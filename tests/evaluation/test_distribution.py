@@ -8,8 +8,10 @@ import torch
 from scipy.linalg import sqrtm
 
 from pmg.domain import Example, Item, PmgError
-from pmg.evaluation.distribution_metrics import Cmmd, Fid, Kid, measure_sets
-from pmg.evaluation.tables import sets_table
+from pmg.evaluation.comparison import Comparison
+from pmg.evaluation.metrics.distribution import Cmmd, Fid, Kid
+from pmg.evaluation.result_tables import ResultTables
+from pmg.evaluation.set_comparison import compare_sets
 
 
 def vectors(count, width=6, seed=0, shift=0.0):
@@ -99,14 +101,16 @@ def test_order_of_images_does_not_matter(metric):
 
 
 def test_small_sets_are_refused():
-    with pytest.raises(PmgError, match=r"there are 200, and 2,000 are needed.*kid is unbiased.*fid\.allow_few=true"):
-        Fid().check(200)
+    with pytest.raises(
+        PmgError, match=r"there are 200, and 2,000 are needed.*KID is unbiased.*fid_dino\.allow_few=true"
+    ):
+        Fid("dino").check(200)
     Fid().check(2000)
     Fid(allow_few=True).check(2)
-    with pytest.raises(PmgError, match=r"subsets of 100 from 60 images: set judge\.sets\.kid\.subset_size"):
+    with pytest.raises(PmgError, match=r"subsets of 100 from 60 images: set metrics\.kid_features\.subset_size"):
         Kid().check(60)
     Kid().check(100)
-    with pytest.raises(PmgError, match=r"there are 1 images; judge\.sets\.cmmd=null"):
+    with pytest.raises(PmgError, match=r"there are 1 images; metrics\.cmmd_features=null"):
         Cmmd().check(1)
 
 
@@ -134,10 +138,11 @@ def test_every_gallery_is_compared_with_the_reference(examples):
         return show, whole
 
     (truth, real), (pmg, made) = gallery(0), gallery(1)
-    metrics = {"kid": Kid(["colours", "same"], 4, 20), "cmmd": Cmmd(["colours"])}
-    found = measure_sets(metrics, {"colours": colours, "same": colours}, examples, {"pmg": pmg, "truth": truth})
+    metrics = [Kid(name, colours, 4, 20) for name in ("colours", "same")] + [Cmmd("colours", colours)]
+    found = compare_sets(metrics, examples, {"pmg": pmg, "truth": truth})
     assert list(found) == ["kid_colours", "kid_same", "cmmd_colours"]
     assert max(shapes) <= 32
+    assert len(shapes) == 6  # chunks of two galleries: three metrics share one encoder
     expected = {**Cmmd()(colours(made), colours(real)), "n": 70}
     assert found["cmmd_colours"] == {"pmg": pytest.approx(expected, rel=1e-6)}
     assert found["kid_colours"] == found["kid_same"]
@@ -146,8 +151,10 @@ def test_every_gallery_is_compared_with_the_reference(examples):
 
 def test_too_few_examples_are_refused_before_an_image_is_made(examples):
     with pytest.raises(PmgError, match="subset_size"):
-        measure_sets({"kid": Kid(["colours"])}, {"colours": colours}, examples, {})
-    assert measure_sets({}, {}, examples, {}) == {}
+        compare_sets([Kid("colours", colours)], examples, {})
+    with pytest.raises(PmgError, match=r"metrics\.kid_dino\.features: not set"):
+        compare_sets([Kid("dino")], examples, {})
+    assert compare_sets([], examples, {}) == {}
 
 
 def test_table_marks_the_nearest_set_of_those_that_compete():
@@ -156,12 +163,13 @@ def test_table_marks_the_nearest_set_of_those_that_compete():
         "cmmd_clip": {name: {"value": v, "n": 9} for name, v in [("none", 0.5), ("pmg", 0.75)]},
     }
     for values in sets.values():
-        values["ceiling"] = {**values["pmg"], "value": -9.0}
-    table = sets_table(sets)
+        values["vae_reconstruction"] = {**values["pmg"], "value": -9.0}
+    tables = ResultTables([Kid("dino").outputs[0], Cmmd("clip").outputs[0]], Comparison())
+    table = tables.sets(sets)
     assert table.header == ("method", "KID (dino) ↓", "CMMD (clip) ↓")
     assert "9 images" in table.title
     assert [[cell.text for cell in row] for row in table.rows] == [
-        ["none", "2 ± 0.25", "0.5"], ["pmg", "−1.5 ± 0.25", "0.75"], ["ceiling", "−9 ± 0.25", "−9"],
+        ["none", "2 ± 0.25", "0.5"], ["pmg", "−1.5 ± 0.25", "0.75"], ["vae_reconstruction", "−9 ± 0.25", "−9"],
     ]  # fmt: skip
     assert [[cell.best for cell in row[1:]] for row in table.rows] == [[False, True], [True, False], [False, False]]
-    assert not sets_table({}).rows
+    assert not tables.sets({}).rows

@@ -8,11 +8,23 @@ import pytest
 from rich.console import Console
 
 from pmg.domain import PmgError
-from pmg.evaluation.report import build_results, write_results
-from pmg.evaluation.tables import build_tables, print_tables, to_markdown
+from pmg.evaluation.comparison import Comparison
+from pmg.evaluation.metric import MetricInfo
+from pmg.evaluation.result_tables import ResultTables
+from pmg.evaluation.results import Origin, ResultBuilder, write_results
+from pmg.evaluation.selection_scores import SELECTION_SCORES
+from pmg.evaluation.tables import print_tables, to_markdown
 
-LPIPS = {"none": 0.40, "keywords": 0.38, "pmg": 0.32, "oracle": 0.30, "ceiling": 0.05, "truth": 0.0}
-STYLE = {"none": 0.1, "keywords": 0.4, "pmg": 0.9, "oracle": 0.95, "ceiling": 1.0, "truth": 1.0}
+METRICS = [
+    MetricInfo("style_accuracy", "style accuracy"),
+    MetricInfo("lpips_truth", "LPIPS to truth", higher_is_better=False, range=(0.0, None)),
+    MetricInfo("ssim_truth", "SSIM to truth"),
+    *SELECTION_SCORES,
+]
+BUILDER = ResultBuilder(METRICS, groups=["kind"])
+
+LPIPS = {"none": 0.40, "keywords": 0.38, "pmg": 0.32, "oracle": 0.30, "vae_reconstruction": 0.05, "truth": 0.0}
+STYLE = {"none": 0.1, "keywords": 0.4, "pmg": 0.9, "oracle": 0.95, "vae_reconstruction": 1.0, "truth": 1.0}
 
 
 def row(number, method, control, rng):
@@ -40,17 +52,20 @@ def rows():
 
 @pytest.fixture(scope="module")
 def results(rows):
-    return build_results(rows, revision="abc", config={"seed": 0}, cost={"seconds": 1.0})
+    return BUILDER.build(rows, Origin("abc", {"seed": 0}, {"seconds": 1.0}))
 
 
 def test_results_have_their_one_form(results):
-    assert set(results) == {"arms", "paired", "control", "kinds", "gap_closed", "cost", "revision", "config"}
-    assert list(results["arms"]) == ["none", "keywords", "pmg", "oracle", "ceiling", "truth"]
+    assert set(results) == {
+        "metrics", "comparison", "arms", "paired", "control", "groups", "gap_closed", "cost", "revision", "config",
+    }  # fmt: skip
+    assert results["metrics"]["lpips_truth"]["range"] == (0.0, None)
+    assert list(results["arms"]) == ["none", "keywords", "pmg", "oracle", "vae_reconstruction", "truth"]
     assert set(results["arms"]["pmg"]["lpips_truth"]) == {"mean", "low", "high", "n", "seeds"}
     assert set(results["paired"]["pmg-none"]["lpips_truth"]) == {"mean", "low", "high", "p"}
     assert set(results["control"]["pmg"]["lpips_truth"]) == {"own", "mismatched", "p"}
-    assert set(results["kinds"]) == {"describable", "indescribable"}
-    assert set(results["kinds"]["describable"]) == {"arms", "paired"}
+    assert set(results["groups"]["kind"]) == {"describable", "indescribable"}
+    assert set(results["groups"]["kind"]["describable"]) == {"arms", "paired"}
     assert (results["revision"], results["config"], results["cost"]) == ("abc", {"seed": 0}, {"seconds": 1.0})
 
 
@@ -58,7 +73,7 @@ def test_figures_are_those_of_the_rows(results):
     pmg = results["arms"]["pmg"]["lpips_truth"]
     assert pmg["mean"] == pytest.approx(0.52)
     assert (pmg["n"], pmg["seeds"]) == (40, 1)
-    assert results["kinds"]["describable"]["arms"]["pmg"]["lpips_truth"]["n"] == 20
+    assert results["groups"]["kind"]["describable"]["arms"]["pmg"]["lpips_truth"]["n"] == 20
     difference = results["paired"]["pmg-none"]["lpips_truth"]
     assert [difference[key] for key in ("mean", "low", "high")] == pytest.approx([-0.08] * 3)
     assert difference["p"] < 0.001
@@ -86,9 +101,9 @@ def test_gap_closed(results):
 
 def test_without_a_gap_none_is_closed(rows):
     flat = rows.assign(lpips_truth=0.5)
-    assert build_results(flat, None, {}, {})["gap_closed"] == {"lpips_truth": {}}
+    assert BUILDER.build(flat)["gap_closed"] == {"lpips_truth": {}}
     fewer = rows[rows["method"] != "oracle"]
-    assert build_results(fewer, None, {}, {})["gap_closed"] == {"lpips_truth": {}}
+    assert BUILDER.build(fewer)["gap_closed"] == {"lpips_truth": {}}
 
 
 def test_what_was_not_measured_is_left_out(results):
@@ -97,15 +112,20 @@ def test_what_was_not_measured_is_left_out(results):
     assert "selection_preference" not in results["paired"]["pmg-none"]
 
 
+def markdown(results):
+    tables = ResultTables.of(results)
+    return to_markdown(tables.build(results), tables.footnote)
+
+
 def test_files_round_trip(tmp_path, results, rows):
     write_results(tmp_path, results, rows)
-    assert json.loads((tmp_path / "results.json").read_text()) == results
+    assert json.loads((tmp_path / "results.json").read_text()) == json.loads(json.dumps(results))
     pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "rows.parquet"), rows)
-    assert (tmp_path / "table.md").read_text() == to_markdown(build_tables(results))
+    assert (tmp_path / "table.md").read_text() == markdown(results)
 
 
 def test_markdown_marks_the_best_and_the_selection_scores(results):
-    text = to_markdown(build_tables(results))
+    text = markdown(results)
     header, _, *lines = text.split("\n\n")[1].splitlines()
     assert header == "| method | style accuracy ↑ | LPIPS to truth ↓ | d_p † |"
     bold = [line for line in lines if "**" in line]
@@ -119,9 +139,9 @@ def test_markdown_marks_the_best_and_the_selection_scores(results):
 
 
 def test_console_shows_the_same_figures(results):
-    tables = build_tables(results)
+    tables = ResultTables.of(results).build(results)
     console = Console(width=300, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
-    print_tables(tables, console)
+    print_tables(tables, "a footnote", console)
     shown = console.export_text()
     for table in tables:
         assert table.title in shown
@@ -131,10 +151,32 @@ def test_console_shows_the_same_figures(results):
 
 def test_bad_rows_are_refused(rows):
     with pytest.raises(PmgError, match=r"missing \['kind'\]"):
-        build_results(rows.drop(columns="kind"), None, {}, {})
+        BUILDER.build(rows.drop(columns="kind"))
     with pytest.raises(PmgError, match="0 rows"):
-        build_results(rows[:0], None, {}, {})
-    with pytest.raises(PmgError, match="'e0', method 'none', stands twice"):
-        build_results(pd.concat([rows, rows[:1]]), None, {}, {})
+        BUILDER.build(rows[:0])
+    with pytest.raises(PmgError, match="the rows hold example 'e0', method 'none', twice"):
+        BUILDER.build(pd.concat([rows, rows[:1]]))
     with pytest.raises(PmgError, match=r"got .'other'"):
-        build_results(rows.assign(control="other"), None, {}, {})
+        BUILDER.build(rows.assign(control="other"))
+
+
+def test_results_need_no_groups_and_split_by_any_label(rows):
+    few = rows[rows["method"].isin(["none", "pmg"])]
+    whole = ResultBuilder(METRICS).build(few.drop(columns="kind"))
+    assert whole["groups"] == {}
+    assert not [table for table in ResultTables.of(whole).build(whole) if "with" in table.title]
+    by_half = ResultBuilder(METRICS, groups=["half"]).build(few.assign(half=few["seed"].where(few["user"] < "u2", 1)))
+    assert set(by_half["groups"]["half"]) == {"0", "1"}
+    titles = [table.title for table in ResultTables.of(by_half).build(by_half)]
+    assert "Paired differences, half = 1" in titles
+
+
+def test_arms_are_compared_with_those_that_are_named(rows):
+    comparison = Comparison(baseline="keywords", oracle="truth", proposed="oracle", references=("vae_reconstruction",))
+    found = ResultBuilder(METRICS[:2], comparison).build(rows)
+    assert list(found["arms"]) == ["keywords", "none", "pmg", "oracle", "truth", "vae_reconstruction"]
+    assert "pmg-keywords" in found["paired"]
+    assert "oracle-none" in found["paired"]
+    assert set(found["gap_closed"]["lpips_truth"]) == {"none", "pmg", "oracle"}
+    table = ResultTables.of(json.loads(json.dumps(found))).arms("All", found["arms"])
+    assert [row[0].text for row in table.rows if any(cell.best for cell in row)] == ["oracle"]

@@ -7,9 +7,12 @@ import torch
 from torch.nn.functional import cosine_similarity
 
 from checkpoints import write_clip, write_dinov2
-from pmg.domain import PmgError
-from pmg.evaluation.metrics import BETAS, ms_ssim, scales, ssim
-from pmg.evaluation.similarity import ClipSimilarity, DinoSimilarity, Scene, VggDistance
+from pmg.domain import Example, Item, PmgError
+from pmg.evaluation.metric import References
+from pmg.evaluation.metrics.clip import ClipSimilarity
+from pmg.evaluation.metrics.dino import DinoSimilarity
+from pmg.evaluation.metrics.lpips import LpipsVggToTruth
+from pmg.evaluation.metrics.ssim import BETAS, count_scales, ms_ssim, ssim
 from pmg.models.vision.features import ClipFeatures, VisionFeatures
 from pmg.models.vision.perceptual import PerceptualDistance
 
@@ -28,15 +31,21 @@ def clip(tmp_path_factory):
     return ClipFeatures.from_source(write_clip(tmp_path_factory.mktemp("clip")))
 
 
+def build(truths, histories, targets, preferences):
+    item = Item("i", "i", "i")
+    examples = [Example(str(n), str(n), (), item, (item,)) for n in range(len(truths))]
+    return References(examples, truths, histories, (), targets, preferences)
+
+
 @pytest.fixture
 def scene():
     targets, preferences = [("red apple",), ("dog", "cat"), ("sun",)], [("blue",), (), ("thick", "outline")]
-    return Scene([pictures(n, n) for n in (1, 3, 2)], [pictures(n, 9 + n) for n in (4, 1, 2)], targets, preferences)
+    return build([pictures(n, n) for n in (1, 3, 2)], [pictures(n, 9 + n) for n in (4, 1, 2)], targets, preferences)
 
 
 def test_cosine_of_the_truth_is_one(dino, clip, scene):
     images = torch.stack([truth[-1] for truth in scene.truths])
-    found = DinoSimilarity(dino).against(scene)(images) | ClipSimilarity(clip).against(scene)(images)
+    found = DinoSimilarity(dino)(images, scene) | ClipSimilarity(clip)(images, scene)
     for name in ("dino_truth", "clip_i_truth"):
         torch.testing.assert_close(found[name], torch.ones(3), atol=1e-5, rtol=0)
     assert (found["dino_history"] < 0.999).all()
@@ -44,7 +53,7 @@ def test_cosine_of_the_truth_is_one(dino, clip, scene):
 
 def test_ragged_groups_are_those_of_a_loop(dino, clip, scene):
     images = pictures(3, 77)
-    found = DinoSimilarity(dino).against(scene)(images) | ClipSimilarity(clip).against(scene)(images)
+    found = DinoSimilarity(dino)(images, scene) | ClipSimilarity(clip)(images, scene)
     for i in range(3):
         for name, features, group, reduce in (
             ("dino_truth", dino, scene.truths[i], torch.max),
@@ -53,17 +62,17 @@ def test_ragged_groups_are_those_of_a_loop(dino, clip, scene):
         ):
             expected = reduce(cosine_similarity(features(images[i : i + 1]), features(group)))
             torch.testing.assert_close(found[name][i], expected, atol=1e-5, rtol=1e-4)
-        text = clip.encode_texts([", ".join(scene.targets[i])])
+        text = clip.encode_texts([", ".join(scene.target_words[i])])
         torch.testing.assert_close(found["clip_t_target"][i], (clip(images[i : i + 1]) @ text.T)[0, 0])
 
 
 def test_a_preference_that_nobody_read_is_not_measured(clip, scene):
     images = pictures(3, 77)
-    found = ClipSimilarity(clip).against(scene)(images)["clip_t_preference"]
+    found = ClipSimilarity(clip)(images, scene)["clip_t_preference"]
     assert found.isnan().tolist() == [False, True, False]
     torch.testing.assert_close(found[2], (clip(images[2:]) @ clip.encode_texts(["thick, outline"]).T)[0, 0])
-    silent = Scene(scene.truths, scene.histories, scene.targets, [()] * 3)
-    assert ClipSimilarity(clip).against(silent)(images)["clip_t_preference"].isnan().all()
+    silent = build(scene.truths, scene.histories, scene.target_words, [()] * 3)
+    assert ClipSimilarity(clip)(images, silent)["clip_t_preference"].isnan().all()
 
 
 def test_words_beyond_clips_length_are_left_out_or_refused(clip, scene):
@@ -72,22 +81,24 @@ def test_words_beyond_clips_length_are_left_out_or_refused(clip, scene):
     fitted = ClipSimilarity(clip)._fit(long)
     assert fitted.startswith("apple, ")
     assert clip.count_tokens(fitted) <= 77
-    with pytest.raises(PmgError, match=r"CLIP reads 77 tokens.*judge\.features\.clip=null"):
+    with pytest.raises(PmgError, match=r"CLIP reads 77 tokens.*metrics\.clip=null"):
         ClipSimilarity(clip)._fit(("x" * 90,))
 
 
 def test_vgg_distance_is_to_the_nearest_truth(root, scene):
     perceptual = PerceptualDistance.from_folder(root / "assets" / "lpips")  # any backbone: VGG takes seconds to build
-    bigger = Scene([pictures(n, n, 64) for n in (1, 3)], scene.histories[:2], scene.targets[:2], scene.preferences[:2])
+    bigger = build(
+        [pictures(n, n, 64) for n in (1, 3)], scene.histories[:2], scene.target_words[:2], scene.preference_words[:2]
+    )
     images = torch.stack([bigger.truths[0][0], pictures(1, 5, 64)[0]])
-    found = VggDistance(perceptual).against(bigger)(images)["lpips_vgg_truth"]
+    found = LpipsVggToTruth(perceptual)(images, bigger)["lpips_vgg_truth"]
     expected = perceptual(images[1:].expand(3, -1, -1, -1), bigger.truths[1]).min()
     torch.testing.assert_close(found, torch.stack([torch.zeros(()), expected]))
 
 
 @pytest.mark.parametrize(("side", "count"), [(11, 1), (32, 2), (64, 3), (128, 4), (176, 5), (512, 5)])
 def test_ms_ssim_of_equal_images_is_one_at_any_size(side, count):
-    assert scales(side) == count
+    assert count_scales(side) == count
     images = (pictures(2, size=side) + 1) / 2
     torch.testing.assert_close(ms_ssim(images, images), torch.ones(2))
 
@@ -103,5 +114,5 @@ def test_ms_ssim_is_the_weighted_product_over_scales():
 
 
 def test_images_too_small_for_a_window_are_refused():
-    with pytest.raises(PmgError, match=r"needs images of 11 pixels, these have 8; judge\.ms_ssim=false"):
+    with pytest.raises(PmgError, match=r"needs images of 11 pixels, these have 8; metrics\.ms_ssim_truth=null"):
         ms_ssim(torch.zeros(1, 3, 8, 8), torch.zeros(1, 3, 8, 8))

@@ -1,0 +1,55 @@
+"""The arms that others are compared with, and the order of arms in tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+RECONSTRUCTION = "vae_reconstruction"
+TRUTH = "truth"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The arms that all others are compared with.
+
+    Attributes:
+        baseline: the arm to improve on.
+        oracle: the arm with the true taste, which bounds what a preference can reach.
+        proposed: the method under study.
+        gap_metric: name of the metric for the share of the gap from baseline to oracle that an arm closes.
+        references: arms that no model personalised, out of competition.
+    """
+
+    baseline: str = "none"
+    oracle: str = "oracle"
+    proposed: str = "pmg"
+    gap_metric: str = "lpips_truth"
+    references: tuple[str, ...] = (RECONSTRUCTION, TRUTH)
+
+    def competes(self, arm: str) -> bool:
+        """Returns whether an arm can be the best of a table."""
+        return arm not in (self.oracle, *self.references)
+
+    def order(self, arms: Iterable[str]) -> list[str]:
+        """Returns arms as tables show them: baseline, the others as they appear, proposed, oracle, references."""
+        last = {name: place for place, name in enumerate((self.proposed, self.oracle, *self.references), start=1)}
+        return sorted(arms, key=lambda arm: -1 if arm == self.baseline else last.get(arm, 0))
+
+    def pairs(self, arms: Sequence[str]) -> list[tuple[str, str]]:
+        """Returns pairs of arms: every one with the baseline, then the proposed one with every other."""
+        real = [arm for arm in arms if arm not in self.references]
+        with_baseline = [(arm, self.baseline) for arm in real if arm != self.baseline and self.baseline in real]
+        ends = (self.proposed, self.baseline)
+        with_others = [(self.proposed, arm) for arm in real if arm not in ends and self.proposed in real]
+        return with_baseline + with_others
+
+    def as_dict(self) -> dict[str, Any]:
+        """Returns the section ``comparison`` of ``results.json``."""
+        return {**asdict(self), "references": list(self.references)}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Comparison:
+        """Returns what `as_dict` wrote."""
+        return cls(**{**values, "references": tuple(values["references"])})

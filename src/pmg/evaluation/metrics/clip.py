@@ -1,0 +1,79 @@
+"""Similarity of images and words in the space of CLIP (Radford et al. 2021)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cosine_similarity
+
+from pmg.domain import Keywords, PmgError
+from pmg.evaluation.metric import Input, MetricInfo, References
+from pmg.evaluation.metrics.cosines import group_cosines, largest, truth_vectors
+from pmg.models.vision.features import TextFeatures, encode_images
+from pmg.preferences.keyword_budget import Budget
+
+
+class ClipSimilarity:
+    """Cosines with the nearest true image, with the target's words and with the user's keywords.
+
+    The cosines with words are those of CLIPScore (Hessel et al. 2021), without its factor of 2.5, its cut at 0 and its
+    prompt.
+
+    Args:
+        features: CLIP or SigLIP, never the model that selects.
+
+    Raises:
+        PmgError: the features encode no texts.
+    """
+
+    outputs = (
+        MetricInfo("clip_i_truth", "CLIP to truth", range=(-1.0, 1.0)),
+        MetricInfo("clip_t_target", "CLIP to target's words", range=(-1.0, 1.0), aspect="accuracy"),
+        MetricInfo("clip_t_preference", "CLIP to preference's words", range=(-1.0, 1.0), aspect="preference"),
+    )
+    inputs = (Input.TRUTHS, Input.TARGET_WORDS, Input.PREFERENCE_WORDS)
+
+    def __init__(self, features: TextFeatures) -> None:
+        if not hasattr(features, "encode_texts"):
+            raise PmgError(
+                f"features: {type(features).__name__} encodes no texts. Use pmg.models.vision.features.ClipFeatures"
+            )
+        self.features = features
+
+    def __call__(self, images: Tensor, references: References) -> dict[str, Tensor]:
+        """See `ImageMetric`.
+
+        Raises:
+            PmgError: a word alone is too long for CLIP.
+        """
+        truths = truth_vectors(self.features, references)
+        encoder = self.features
+        targets = references.once(("target words", encoder), lambda: self._encode(references.target_words))
+        preferences = references.once(("preference words", encoder), lambda: self._encode(references.preference_words))
+        vectors = encode_images(self.features, images)
+        return {
+            "clip_i_truth": largest(group_cosines(vectors, truths)),
+            "clip_t_target": cosine_similarity(vectors, targets),
+            "clip_t_preference": cosine_similarity(vectors, preferences),
+        }
+
+    def _encode(self, texts: Sequence[tuple[str, ...]]) -> Tensor:
+        """Returns unit vectors `(B, D)` of words, superfluous ones left out from the end; NaN where there are none."""
+        rows = [row for row, words in enumerate(texts) if words]
+        if not rows:
+            return torch.full((len(texts), 1), torch.nan)
+        vectors = self.features.encode_texts([self._fit(texts[row]) for row in rows])
+        encoded = vectors.new_full((len(texts), vectors.shape[1]), torch.nan)
+        encoded[rows] = vectors
+        return encoded
+
+    def _fit(self, words: tuple[str, ...]) -> str:
+        try:
+            return str(Budget(self.features.count_tokens, self.features.max_length).fit(Keywords(words)))
+        except PmgError as error:
+            raise PmgError(
+                f"CLIP reads {self.features.max_length} tokens, and '{', '.join(words)}' is longer; metrics.clip=null "
+                "leaves CLIP out"
+            ) from error

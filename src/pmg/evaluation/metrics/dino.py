@@ -1,0 +1,36 @@
+"""Similarity of images in the space of DINO (DINO score: Ruiz et al. 2023)."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from pmg.evaluation.metric import Input, MetricInfo, References
+from pmg.evaluation.metrics.cosines import group_cosines, history_vectors, largest, mean, truth_vectors
+from pmg.models.vision.features import ImageFeatures, encode_images
+
+
+class DinoSimilarity:
+    """Cosines of class tokens: to the nearest true image, and the mean over the history.
+
+    DINO separates things of one kind, which CLIP takes for the same.
+
+    Args:
+        features: DINOv2 or another encoder of images.
+    """
+
+    outputs = (
+        MetricInfo("dino_truth", "DINO to truth", range=(-1.0, 1.0)),
+        MetricInfo("dino_history", "DINO to history", range=(-1.0, 1.0)),
+    )
+    inputs = (Input.TRUTHS, Input.HISTORIES)
+
+    def __init__(self, features: ImageFeatures) -> None:
+        self.features = features
+
+    def __call__(self, images: Tensor, references: References) -> dict[str, Tensor]:
+        """See `ImageMetric`."""
+        vectors = encode_images(self.features, images)
+        return {
+            "dino_truth": largest(group_cosines(vectors, truth_vectors(self.features, references))),
+            "dino_history": mean(group_cosines(vectors, history_vectors(self.features, references))),
+        }

@@ -1,0 +1,146 @@
+"""LPIPS (Zhang et al. 2018): perceptual distance to the true images and to the history."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from pmg.evaluation.metric import Input, MetricInfo, References
+from pmg.evaluation.metrics.images import check_images
+from pmg.models.vision.perceptual import PerceptualDistance, feature_distance
+
+
+class PerceptualReferences:
+    """LPIPS features of the reference images of B examples, any number of images each.
+
+    The features are computed once for all arms; they take about 0.13 MiB an image of 64 pixels.
+
+    Args:
+        perceptual: LPIPS.
+        images: the references of each example, `(T_i, 3, H, W)` in [-1, 1], T_i >= 1.
+
+    Raises:
+        ValueError: an example has no reference, or an image is out of range.
+    """
+
+    def __init__(self, perceptual: PerceptualDistance, images: Sequence[Tensor]) -> None:
+        for number, group in enumerate(images):
+            check_images(f"the references of example {number}", group)
+        self.perceptual = perceptual
+        self.images = torch.cat(list(images))
+        counts = torch.tensor([len(group) for group in images])
+        self._owner = torch.arange(len(images)).repeat_interleave(counts)
+        self._start = counts.cumsum(0) - counts
+        self._counts = counts
+        self._latest: tuple[Tensor, Tensor] | None = None
+        with torch.no_grad():
+            self._features = perceptual.features(self.images)
+
+    @torch.no_grad()
+    def distances(self, images: Tensor) -> Tensor:
+        """Returns LPIPS of each image `(B, 3, H, W)` to each of its references, `(B, max T_i)` padded with NaN.
+
+        The latest result is kept: several metrics compare the same images.
+
+        Raises:
+            ValueError: there are more or fewer images than examples, or one is out of range.
+        """
+        if self._latest is None or self._latest[0] is not images:
+            self._latest = images, self._compute_distances(images)
+        return self._latest[1]
+
+    def _compute_distances(self, images: Tensor) -> Tensor:
+        check_images("images", images)
+        if len(images) != len(self._counts):
+            raise ValueError(f"{len(images)} images came for the references of {len(self._counts)} examples")
+        features = [layer[self._owner] for layer in self.perceptual.features(images)]
+        flat = feature_distance(features, self._features)
+        padded = flat.new_full((len(images), int(self._counts.max())), torch.nan)
+        padded[self._owner, torch.arange(len(flat)) - self._start[self._owner]] = flat
+        return padded
+
+    def nearest(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns LPIPS `(B,)` to each image's nearest reference, and that reference `(B, 3, H, W)`."""
+        least, index = self.distances(images).nan_to_num(nan=torch.inf).min(dim=1)
+        return least, self.images[self._start + index]
+
+    def mean(self, images: Tensor) -> Tensor:
+        """Returns the mean LPIPS `(B,)` of each image to its references."""
+        return self.distances(images).nanmean(dim=1)
+
+
+def truths_of(perceptual: PerceptualDistance, references: References) -> PerceptualReferences:
+    """Returns the features of the true images, one object for all metrics with the same `perceptual`."""
+    return references.once(("truths", perceptual), lambda: PerceptualReferences(perceptual, references.truths))
+
+
+class LpipsToTruth:
+    """LPIPS with AlexNet to the nearest true image.
+
+    Args:
+        perceptual: LPIPS.
+    """
+
+    outputs = (MetricInfo("lpips_truth", "LPIPS to truth", higher_is_better=False, range=(0.0, None)),)
+    inputs = (Input.TRUTHS,)
+
+    def __init__(self, perceptual: PerceptualDistance) -> None:
+        self.perceptual = perceptual
+
+    def __call__(self, images: Tensor, references: References) -> dict[str, Tensor]:
+        """See `ImageMetric`.
+
+        Raises:
+            ValueError: an image is out of range.
+        """
+        return {"lpips_truth": truths_of(self.perceptual, references).nearest(images)[0]}
+
+
+class LpipsToHistory:
+    """Mean LPIPS with AlexNet to the images of the history.
+
+    Args:
+        perceptual: LPIPS.
+    """
+
+    outputs = (MetricInfo("lpips_history", "LPIPS to history", higher_is_better=False, range=(0.0, None)),)
+    inputs = (Input.HISTORIES,)
+
+    def __init__(self, perceptual: PerceptualDistance) -> None:
+        self.perceptual = perceptual
+
+    def __call__(self, images: Tensor, references: References) -> dict[str, Tensor]:
+        """See `ImageMetric`.
+
+        Raises:
+            ValueError: an image is out of range.
+        """
+        history = references.once(
+            ("histories", self.perceptual), lambda: PerceptualReferences(self.perceptual, references.histories)
+        )
+        return {"lpips_history": history.mean(images)}
+
+
+class LpipsVggToTruth:
+    """LPIPS with VGG to the nearest true image; papers report either backbone.
+
+    Features of the truths are not kept, since VGG's take 32 MiB an image of 256 pixels.
+
+    Args:
+        perceptual: LPIPS with VGG.
+    """
+
+    outputs = (MetricInfo("lpips_vgg_truth", "LPIPS (VGG) to truth", higher_is_better=False, range=(0.0, None)),)
+    inputs = (Input.TRUTHS,)
+
+    def __init__(self, perceptual: PerceptualDistance) -> None:
+        self.perceptual = perceptual
+
+    @torch.no_grad()
+    def __call__(self, images: Tensor, references: References) -> dict[str, Tensor]:
+        """See `ImageMetric`."""
+        pairs = zip(images, references.truths, strict=True)
+        nearest = [self.perceptual(image.expand_as(truth), truth).min() for image, truth in pairs]
+        return {"lpips_vgg_truth": torch.stack(nearest)}

@@ -1,0 +1,79 @@
+"""Preparation of what metrics compare images with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import TypeVar
+
+from torch import Tensor
+
+from pmg.data.dataset import ImageStore
+from pmg.domain import Example, Item, PmgError
+from pmg.evaluation.comparison import Comparison
+from pmg.evaluation.metric import Input, References
+from pmg.evaluation.reference_images import liked_with_image
+from pmg.generation.records import Record
+
+Value = TypeVar("Value")
+
+
+class ReferenceReader:
+    """Reads what metrics compare images with, from the data set and from the records of a generation.
+
+    Args:
+        images: of all items.
+        inputs: what the metrics declare; nothing else is read.
+        comparison: the proposed method's keywords are the user's preference in words, the oracle's never.
+    """
+
+    def __init__(self, images: ImageStore, inputs: Collection[Input], comparison: Comparison) -> None:
+        self.images, self.inputs, self.comparison = images, inputs, comparison
+
+    def read(self, examples: Sequence[Example], records: Mapping[str, Sequence[Record]]) -> References:
+        """Returns the references of examples; their records by the example's id.
+
+        Raises:
+            PmgError: an example has no truth, or no liked item with an image, and a metric compares with it; or the
+                data have no styles.
+        """
+        return References(
+            examples,
+            truths=self._read(Input.TRUTHS, examples, lambda e: self._pixels(self._truths(e))),
+            histories=self._read(Input.HISTORIES, examples, lambda e: self._pixels(liked_with_image(self.images, e))),
+            styles=self._read(Input.STYLES, examples, self._styles),
+            target_words=self._read(
+                Input.TARGET_WORDS, examples, lambda e: records[e.id][0].target_keywords or (e.target.title,)
+            ),
+            preference_words=self._read(
+                Input.PREFERENCE_WORDS, examples, lambda e: preference_words(records[e.id], self.comparison)
+            ),
+        )
+
+    def _read(self, wanted: Input, examples: Sequence[Example], read: Callable[[Example], Value]) -> list[Value]:
+        """Returns an input of each example; nothing where no metric declares it."""
+        return [read(example) for example in examples] if wanted in self.inputs else []
+
+    def _pixels(self, items: Sequence[Item]) -> Tensor:
+        return self.images.pixels(self.images.rows(items))
+
+    def _truths(self, example: Example) -> Sequence[Item]:
+        if not example.truth:
+            raise PmgError(f"example '{example.id}' has no true image. Choose metrics that need none (docs/judges.md)")
+        return example.truth
+
+    def _styles(self, example: Example) -> set[str]:
+        style: Mapping[str, str] | None = getattr(self.images, "style", None)
+        if style is None:
+            raise PmgError("metrics: one compares styles, and these data have none. Choose metrics=distances")
+        return {style[item.id] for item in self._truths(example)}
+
+
+def preference_words(records: Sequence[Record], comparison: Comparison) -> tuple[str, ...]:
+    """Returns the keywords of one example's own user; empty where no method was given any.
+
+    All arms are compared with the same words: those of the proposed method, or else of the first method that was
+    given some. Those of the oracle are left out, since only a simulation has them.
+    """
+    with_words = [r for r in records if r.control == "own" and r.method != comparison.oracle and r.preference_keywords]
+    with_words.sort(key=lambda record: record.method != comparison.proposed)
+    return with_words[0].preference_keywords if with_words else ()

@@ -1,0 +1,190 @@
+"""Tables of results; titles, directions and digits are those that the results hold of their metrics."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pmg.evaluation.comparison import RECONSTRUCTION, TRUTH, Comparison
+from pmg.evaluation.metric import MetricInfo, read_infos
+from pmg.evaluation.reference_images import NEAREST
+from pmg.evaluation.tables import MINUS, NOTHING, Cell, Table
+
+SIGNIFICANT = 4  # digits of metrics of sets
+
+
+@dataclass(frozen=True)
+class ResultTables:
+    """Builds the tables of results.
+
+    Attributes:
+        metrics: descriptions of the columns, in their order; a column that no row has is left out.
+        comparison: which arms compete.
+    """
+
+    metrics: Sequence[MetricInfo]
+    comparison: Comparison
+
+    @classmethod
+    def of(cls, results: Mapping[str, Any]) -> ResultTables:
+        """Returns the builder for the results of `ResultBuilder.build`."""
+        return cls(read_infos(results["metrics"]), Comparison.from_dict(results["comparison"]))
+
+    @property
+    def footnote(self) -> str:
+        """How to read the tables."""
+        return (
+            "Mean over users [95 % bootstrap interval over users]; ↑ higher and ↓ lower is better; bold: the best "
+            f"method, references aside ({self.comparison.oracle}: the true taste in words; {RECONSTRUCTION}: the "
+            f"truth through the autoencoder; {TRUTH}: the truth itself). {NEAREST}: the liked item of the history "
+            "with the nearest title. † used for selection, not evidence."
+        )
+
+    def build(self, results: Mapping[str, Any]) -> list[Table]:
+        """Returns all tables with rows: arms, groups, differences, control, gap, sets."""
+        tables = [
+            self.arms("All users", results["arms"]),
+            *(self.arms(f"Users with {name}", part["arms"]) for name, part in _groups(results)),
+            self.paired("Paired differences, all users", results["paired"]),
+            *(self.paired(f"Paired differences, {name}", part["paired"]) for name, part in _groups(results)),
+            self.control(results["control"]),
+            self.gap(results["gap_closed"]),
+            self.sets(results.get("sets", {})),
+        ]
+        return [table for table in tables if table.rows]
+
+    def arms(self, title: str, arms: Mapping[str, Mapping]) -> Table:
+        """Returns one row an arm, each metric with its interval."""
+        users = max((values["n"] for arm in arms.values() for values in arm.values()), default=0)
+        return self.means(f"{title} (n = {users})", ("method",), [(arm,) for arm in arms], list(arms.values()))
+
+    def means(
+        self,
+        title: str,
+        header: tuple[str, ...],
+        names: Sequence[tuple[str, ...]],
+        found: Sequence[Mapping[str, Mapping[str, float]]],
+    ) -> Table:
+        """Returns a table of means with their intervals, the best of each metric marked.
+
+        Args:
+            title: of the table.
+            header: of the first columns.
+            names: of each row, a text for each of those columns; a row whose last name is a reference arm does not
+                compete.
+            found: for each row its metrics' mean, low and high.
+        """
+        shown = [metric for metric in self.metrics if any(metric.name in values for values in found)]
+        compete = [self.comparison.competes(name[-1]) for name in names]
+        rivals = [values for values, competes in zip(found, compete, strict=True) if competes]
+        best = {metric.name: _best(metric, rivals) for metric in shown}
+
+        def cell(values: Mapping[str, float] | None, metric: MetricInfo, competes: bool) -> Cell:
+            if values is None:
+                return Cell(NOTHING)
+            is_best = competes and _number(values["mean"], digits=metric.digits) == best[metric.name]
+            return Cell(_with_interval(values, digits=metric.digits), is_best, values["mean"])
+
+        rows = tuple(
+            (*map(Cell, name), *(cell(values.get(metric.name), metric, competes) for metric in shown))
+            for name, values, competes in zip(names, found, compete, strict=True)
+        )
+        return Table(title, (*header, *map(heading, shown)), rows, len(header))
+
+    def paired(self, title: str, paired: Mapping[str, Mapping]) -> Table:
+        """Returns one row a pair, each metric's difference with interval and p."""
+
+        def cell(values: Mapping[str, float], digits: int) -> Cell:
+            return Cell(f"{_with_interval(values, signed=True, digits=digits)}, {_p(values['p'])}")
+
+        named = {pair.replace("-", f" {MINUS} "): values for pair, values in paired.items()}
+        return self._evidence(title, "pair", named, cell)
+
+    def control(self, control: Mapping[str, Mapping]) -> Table:
+        """Returns one row an arm: means with the own and with a mismatched user's preference, and p."""
+
+        def cell(values: Mapping[str, float], digits: int) -> Cell:
+            own, other = (_number(values[name], digits=digits) for name in ("own", "mismatched"))
+            return Cell(f"{own} / {other}, {_p(values['p'])}")
+
+        return self._evidence("Own / mismatched user's preference", "method", control, cell)
+
+    def _evidence(self, title: str, first: str, found: Mapping[str, Mapping], cell: Any) -> Table:
+        """Returns a table without the scores that select."""
+        present = {name for values in found.values() for name in values}
+        metrics = [metric for metric in self.metrics if metric.name in present and not metric.selects]
+        rows = tuple(
+            (Cell(row), *(cell(values[m.name], m.digits) if m.name in values else Cell(NOTHING) for m in metrics))
+            for row, values in found.items()
+        )
+        return Table(title, (first, *map(heading, metrics)), rows)
+
+    def gap(self, gap_closed: Mapping[str, Mapping[str, Mapping]]) -> Table:
+        """Returns one row an arm: the share of the gap that it closes."""
+        name, found = self.comparison.gap_metric, gap_closed[self.comparison.gap_metric]
+        title = next((metric.title for metric in self.metrics if metric.name == name), name)
+        rows = tuple((Cell(arm), Cell(_with_interval(values))) for arm, values in found.items())
+        ends = f"{self.comparison.baseline} to {self.comparison.oracle}"
+        return Table(f"Share of the gap from {ends}, {title}", ("method", "gap closed ↑"), rows)
+
+    def sets(self, sets: Mapping[str, Mapping[str, Mapping[str, float]]]) -> Table:
+        """Returns one row a method, each metric of sets in a column."""
+        metrics = [metric for metric in self.metrics if metric.name in sets]
+        best = {metric.name: self._best_set(metric, sets[metric.name]) for metric in metrics}
+
+        def cell(method: str, metric: MetricInfo) -> Cell:
+            values = sets[metric.name][method]
+            shown = _significant(values["value"])
+            deviation = f" ± {_significant(values['std'])}" if "std" in values else ""
+            is_best = self.comparison.competes(method) and shown == best[metric.name]
+            return Cell(f"{shown}{deviation}".replace("-", MINUS), is_best)
+
+        methods = list(next(iter(sets.values()), ()))
+        count = max((values["n"] for found in sets.values() for values in found.values()), default=0)
+        rows = tuple((Cell(method), *(cell(method, metric) for metric in metrics)) for method in methods)
+        title = f"Sets of {count} images, from the set of truths (± deviation over subsets)"
+        return Table(title, ("method", *map(heading, metrics)), rows)
+
+    def _best_set(self, metric: MetricInfo, found: Mapping[str, Mapping[str, float]]) -> str | None:
+        shown = [_significant(each["value"]) for method, each in found.items() if self.comparison.competes(method)]
+        return (max if metric.higher_is_better else min)(shown, key=float, default=None)
+
+
+def _groups(results: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yields each part of the users by label and value; a label with a single value splits nothing."""
+    for label, parts in results["groups"].items():
+        for value, part in parts.items() if len(parts) > 1 else ():
+            yield f"{label} = {value}", part
+
+
+def heading(metric: MetricInfo) -> str:
+    """Returns a metric's title with its direction."""
+    return f"{metric.title} {'†' if metric.selects else '↑' if metric.higher_is_better else '↓'}"
+
+
+def _number(value: float, signed: bool = False, digits: int = 3) -> str:
+    text = f"{value:+.{digits}f}" if signed else f"{value:.{digits}f}"
+    return text.replace("-", MINUS)
+
+
+def _with_interval(values: Mapping[str, float], signed: bool = False, digits: int = 3) -> str:
+    mean, low, high = (_number(values[name], signed, digits) for name in ("mean", "low", "high"))
+    return f"{mean} [{low}, {high}]" if math.isfinite(values["low"]) else mean
+
+
+def _p(value: float) -> str:
+    return "p < 0.001" if value < 0.001 else f"p = {value:.3f}"
+
+
+def _significant(value: float) -> str:
+    return f"{value:.{SIGNIFICANT}g}"
+
+
+def _best(metric: MetricInfo, rivals: Sequence[Mapping[str, Mapping]]) -> str | None:
+    """Returns the best shown mean among the rows that compete; equals are all best; None for selection scores."""
+    means = [values[metric.name]["mean"] for values in rivals if metric.name in values]
+    if metric.selects or not means:
+        return None
+    return _number((max if metric.higher_is_better else min)(means), digits=metric.digits)

@@ -1,0 +1,211 @@
+"""Results in their one form, from per-example rows, and the files that hold them."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from pmg.cache import atomic_write_bytes, atomic_write_json, atomic_write_text
+from pmg.domain import PmgError
+from pmg.evaluation.comparison import Comparison
+from pmg.evaluation.metric import MetricInfo, describe
+from pmg.evaluation.result_tables import ResultTables
+from pmg.evaluation.statistics import interval, paired_difference, share_of_gap, swap_test, user_means
+from pmg.evaluation.tables import to_markdown
+
+PAIR = ["example", "seed"]  # what makes two arms' rows a pair
+ROWS = "rows.parquet"
+COLUMNS = ("example", "user", "method", "control", "seed")
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where results come from.
+
+    Attributes:
+        revision: of the code.
+        config: what was run, JSON-able.
+        cost: what it cost, JSON-able.
+    """
+
+    revision: str | None = None
+    config: Mapping[str, Any] = field(default_factory=dict)
+    cost: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ResultBuilder:
+    """Computes the results of per-example rows.
+
+    Attributes:
+        metrics: descriptions of the columns, in their order; a column that the rows lack is left out.
+        comparison: the arms that all others are compared with.
+        groups: labels by which results are split, columns of the rows.
+        seed: of the resampling.
+    """
+
+    metrics: Sequence[MetricInfo]
+    comparison: Comparison = field(default_factory=Comparison)
+    groups: Sequence[str] = ()
+    seed: int = 0
+
+    def build(
+        self, rows: pd.DataFrame, origin: Origin | None = None, sets: Mapping[str, Mapping] | None = None
+    ) -> dict[str, Any]:
+        """Returns the results of a study.
+
+        Args:
+            rows: one image a row: `COLUMNS`, `groups` and those of `metrics` that were measured, NaN where a method
+                has none; `control` is ``own`` or ``mismatched``.
+            origin: where they come from.
+            sets: metrics of whole sets by name and method, where there are any.
+
+        Returns:
+            ``metrics`` (descriptions by name) and ``comparison``; ``arms``, ``paired`` (a-b) and ``control`` by arm
+            and metric; ``groups`` (arms and paired by label and value); ``gap_closed`` (share of the way from baseline
+            to oracle); cost, revision and config; ``sets`` where there are any, methods in the order of the arms.
+
+        Raises:
+            PmgError: there are no rows, a column is missing, or a row occurs twice.
+        """
+        origin = origin or Origin()
+        self._check(rows)
+        own = rows[rows["control"] == "own"]
+        return {
+            "metrics": describe(self.metrics),
+            "comparison": self.comparison.as_dict(),
+            "arms": self._arms(own),
+            "paired": self._paired(own),
+            "control": self._control(rows),
+            "groups": {label: self._split(own, label) for label in self.groups},
+            "gap_closed": {self.comparison.gap_metric: self._gap_closed(own)},
+            "cost": dict(origin.cost),
+            "revision": origin.revision,
+            "config": dict(origin.config),
+            **({"sets": {name: self._ordered(own, found) for name, found in sets.items()}} if sets else {}),
+        }
+
+    def _check(self, rows: pd.DataFrame) -> None:
+        needed = [*COLUMNS, *self.groups]
+        missing = [name for name in needed if name not in rows.columns]
+        if missing or rows.empty:
+            raise PmgError(f"results need rows with {needed}: {len(rows)} rows, missing {missing}")
+        odd = sorted(set(rows["control"]) - {"own", "mismatched"})
+        if odd:
+            raise PmgError(f"the control of a row is 'own' or 'mismatched', got {odd}")
+        twice = rows[rows.duplicated([*PAIR, "method", "control"])]
+        if len(twice):
+            first = twice.iloc[0]
+            raise PmgError(f"the rows hold example '{first['example']}', method '{first['method']}', twice")
+
+    def _arms_in_order(self, rows: pd.DataFrame) -> list[str]:
+        return self.comparison.order(rows["method"].unique())
+
+    def _ordered(self, rows: pd.DataFrame, found: Mapping[str, Any]) -> dict[str, Any]:
+        return {method: found[method] for method in self._arms_in_order(rows) if method in found}
+
+    def _split(self, own: pd.DataFrame, label: str) -> dict[str, dict]:
+        """Returns arms and paired differences for each value of a label."""
+        parts = {str(value): own[own[label] == value] for value in sorted(own[label].unique())}
+        return {value: {"arms": self._arms(part), "paired": self._paired(part)} for value, part in parts.items()}
+
+    def _measured(self, frame: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
+        """Yields each metric that `frame` holds, with the rows that have it."""
+        for metric in self.metrics:
+            if metric.name in frame.columns:
+                part = frame[frame[metric.name].notna()]
+                if len(part):
+                    yield metric.name, part
+
+    def _arms(self, own: pd.DataFrame) -> dict[str, dict]:
+        def summarize(name: str, part: pd.DataFrame) -> dict:
+            found = asdict(interval(part[name].to_numpy(), part["user"].to_numpy(), self.seed))
+            return {**found, "seeds": int(part["seed"].nunique())}
+
+        arms = {method: own[own["method"] == method] for method in self._arms_in_order(own)}
+        return {
+            method: {name: summarize(name, part) for name, part in self._measured(arm)} for method, arm in arms.items()
+        }
+
+    def _compare(self, a: pd.DataFrame, b: pd.DataFrame, compute: Callable[..., dict]) -> dict[str, dict]:
+        """Returns `compute(values of a, values of b, users)` for each metric that both hold."""
+        joined = {name: _join(part, b, name) for name, part in self._measured(a) if name in b.columns}
+        return {name: compute(*values) for name, values in joined.items() if len(values[0])}
+
+    def _paired(self, own: pd.DataFrame) -> dict[str, dict]:
+        def compute(a: np.ndarray, b: np.ndarray, users: np.ndarray) -> dict:
+            return asdict(paired_difference(a, b, users, self.seed))
+
+        arm = {method: own[own["method"] == method] for method in own["method"].unique()}
+        pairs = self.comparison.pairs(self._arms_in_order(own))
+        found = {f"{a}-{b}": self._compare(arm[a], arm[b], compute) for a, b in pairs}
+        return {pair: metrics for pair, metrics in found.items() if metrics}
+
+    def _control(self, rows: pd.DataFrame) -> dict[str, dict]:
+        def compute(own: np.ndarray, other: np.ndarray, users: np.ndarray) -> dict:
+            a, b = user_means(own, users), user_means(other, users)
+            return {"own": float(a.mean()), "mismatched": float(b.mean()), "p": swap_test(a, b, self.seed)}
+
+        found = {}
+        for method in self._arms_in_order(rows[rows["control"] == "mismatched"]):
+            arm = rows[rows["method"] == method]
+            own, other = (arm[arm["control"] == control] for control in ("own", "mismatched"))
+            found[method] = self._compare(own, other, compute)
+        return {method: metrics for method, metrics in found.items() if metrics}
+
+    def _gap_closed(self, own: pd.DataFrame) -> dict[str, dict]:
+        """Returns the share of the gap that each other method closes; empty where there is no gap."""
+        name, ends = self.comparison.gap_metric, (self.comparison.baseline, self.comparison.oracle)
+        if name not in own.columns or not set(ends) <= set(own["method"]):
+            return {}
+        table = own.pivot(index=["user", *PAIR], columns="method", values=name)
+        found = {}
+        for method in self._arms_in_order(own):
+            whole = table[[ends[0], method, ends[1]]].dropna() if method not in ends else table[:0]
+            if len(whole) and method not in self.comparison.references:
+                baseline, arm, oracle = (whole[name].to_numpy() for name in (ends[0], method, ends[1]))
+                users = whole.index.get_level_values("user").to_numpy()
+                found[method] = asdict(share_of_gap(baseline, arm, oracle, users, self.seed))
+        return {method: share for method, share in found.items() if all(map(math.isfinite, share.values()))}
+
+
+def _join(a: pd.DataFrame, b: pd.DataFrame, name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns the values of a and b in the rows that pair up, and the users of these."""
+    columns = [*PAIR, name]
+    both = a[["user", *columns]].merge(b[columns], on=PAIR, suffixes=("", "_b")).dropna()
+    return both[name].to_numpy(), both[f"{name}_b"].to_numpy(), both["user"].to_numpy()
+
+
+def write_results(folder: str | Path, results: Mapping[str, Any], rows: pd.DataFrame) -> None:
+    """Writes ``results.json``, ``rows.parquet`` and ``table.md`` into `folder`, each whole or not at all."""
+    write_rows(folder, rows)
+    tables = ResultTables.of(results)
+    atomic_write_text(Path(folder, "table.md"), to_markdown(tables.build(results), tables.footnote))
+    atomic_write_json(Path(folder, "results.json"), results)  # last: a folder that has it has the others
+
+
+def write_rows(folder: str | Path, rows: pd.DataFrame) -> None:
+    """Writes ``rows.parquet`` into `folder`, whole or not at all."""
+    buffer = io.BytesIO()
+    rows.to_parquet(buffer, index=False)
+    atomic_write_bytes(Path(folder, ROWS), buffer.getvalue())
+
+
+def read_rows(folder: str | Path) -> pd.DataFrame:
+    """Returns the rows that `write_rows` wrote.
+
+    Raises:
+        PmgError: they are missing or damaged.
+    """
+    path = Path(folder, ROWS)
+    try:
+        return pd.read_parquet(path)
+    except (OSError, ValueError) as error:
+        raise PmgError(f"{path} can't be read ({type(error).__name__}): remove its folder, evaluate again") from error

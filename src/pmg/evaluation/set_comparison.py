@@ -1,0 +1,75 @@
+"""Comparison of whole sets of images with the set of true images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from rich.progress import track
+from torch import Tensor
+
+from pmg.domain import Example, PmgError
+from pmg.evaluation.comparison import TRUTH
+from pmg.evaluation.metric import SetMetric
+from pmg.models.vision.features import ImageFeatures, encode_images
+
+CHUNK = 32  # examples whose images are in memory at once
+
+Gallery = Callable[[Sequence[Example]], Tensor]
+"""Returns the images `(B, 3, H, W)` in [-1, 1] of B examples."""
+
+
+def compare_sets(
+    metrics: Sequence[SetMetric], examples: Sequence[Example], galleries: Mapping[str, Gallery], reference: str = TRUTH
+) -> dict[str, dict[str, Any]]:
+    """Computes the distance of every gallery from the reference.
+
+    Images are made or read in chunks, and encoded once by each encoder; vectors of two galleries are held at a time.
+
+    Args:
+        metrics: of sets, each with its encoder.
+        examples: an image of each belongs to every set.
+        galleries: by method, the reference among them.
+        reference: the gallery that all others are compared with.
+
+    Returns:
+        ``{metric: {method: {"value": …, "n": images}}}``, with ``std`` where a metric has one; empty without metrics.
+
+    Raises:
+        PmgError: a set is too small, or a metric has no encoder.
+    """
+    by_name = {metric.outputs[0].name: metric for metric in metrics}
+    encoders = {name: _encoder(name, metric) for name, metric in by_name.items()}
+    for metric in metrics:
+        metric.check(len(examples))
+    found: dict[str, dict[str, Any]] = {name: {} for name in by_name}
+    if not metrics:
+        return found
+    used = list(dict.fromkeys(encoders.values()))
+    truth = _encode(used, examples, galleries[reference])
+    for method, gallery in track(galleries.items(), description="Comparing sets"):
+        if method != reference:
+            made = _encode(used, examples, gallery)
+            for name, metric in by_name.items():
+                encoder = encoders[name]
+                found[name][method] = {**metric(made[encoder], truth[encoder]), "n": len(examples)}
+    return found
+
+
+def _encoder(name: str, metric: SetMetric) -> ImageFeatures:
+    if metric.features is None:
+        raise PmgError(f"metrics.{name}.features: not set. Name an encoder of images")
+    return metric.features
+
+
+def _encode(
+    encoders: Sequence[ImageFeatures], examples: Sequence[Example], gallery: Gallery
+) -> dict[ImageFeatures, Tensor]:
+    """Returns every encoder's vectors `(N, D)` of a gallery's images."""
+    found: dict[ImageFeatures, list[Tensor]] = {encoder: [] for encoder in encoders}
+    for start in range(0, len(examples), CHUNK):
+        images = gallery(examples[start : start + CHUNK])
+        for encoder in encoders:
+            found[encoder].append(encode_images(encoder, images))
+    return {encoder: torch.cat(parts) for encoder, parts in found.items()}
