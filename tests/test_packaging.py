@@ -23,6 +23,17 @@ def test_every_module_folder_is_a_package(root):
     assert not [folder for folder in folders if not (folder / "__init__.py").exists()]
 
 
+def test_types_are_shipped_and_modules_of_the_type_checker_exist(root):
+    tool = tomllib.loads((root / "pyproject.toml").read_text())["tool"]
+    assert "py.typed" in tool["setuptools"]["package-data"]["pmg"]
+    assert (root / "src" / "pmg" / "py.typed").exists()
+    strict = [part for part in tool["mypy"]["overrides"] if "disallow_any_generics" in part]
+    named = [name for part in strict for name in part["module"]]
+    paths = [root.joinpath("src", *name.removesuffix(".*").split(".")) for name in named]
+    assert not [str(path) for path in paths if not (path.with_suffix(".py").exists() or path.is_dir())]
+    assert len(named) == len(set(named))
+
+
 @pytest.fixture(scope="module")
 def wheel(root, tmp_path_factory):
     """Builds the wheel from a copy, so that the checkout stays clean."""
