@@ -49,6 +49,6 @@ def test_attributes_and_data_that_do_not_fit_are_refused(publisher, pmg):
     done = pmg("keywords", *TINY)
     assert "no user of the split 'test' liked 17 items or more" in done.stderr
     done = pmg("keywords", *TINY, "data=emoji", "scenario=film_genres")
-    assert "compares real users' likes in time: use data=movielens" in done.stderr
+    assert "has no likes in time, which pmg-keywords compares: use data=movielens" in done.stderr
     done = pmg("train", *TINY, "generator=tiny", "scorer=tiny")
     assert "data=movielens has no pictures to learn from" in done.stderr
