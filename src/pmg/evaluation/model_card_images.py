@@ -17,7 +17,7 @@ from pmg.models.vision.judge import Judge
 
 
 def concept_style_picture(data: StyledDataset, generator: Generator, titles: Sequence[str], scene: str) -> Image.Image:
-    """Concepts asked for by words in every style asked for by words."""
+    """Generates concepts in every style, both prompted by words."""
     images = concept_style_grid(generator, titles, data.styles, scene)
     return image_grid(images, list(data.styles), list(titles))
 

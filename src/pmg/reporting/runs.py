@@ -23,7 +23,7 @@ from pmg.runs.run_folder import CONFIG_FILE, METRICS_FILE, replace_folders
 
 # runs whose values count as those of the run that used them
 JUDGED = re.compile(r"(?:generate_run|preference\.[^.]+\.run)(?:\.|$)")
-LINKS = ("results_dir", "generate_run")  # where other parts of a run's work lie
+LINKS = ("results_dir", "generate_run")  # folders of other parts of a run's results
 LOADER = getattr(
     yaml, "CSafeLoader", yaml.SafeLoader
 )  # configs of runs are resolved: OmegaConf would take 100 times as long
@@ -34,10 +34,10 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True)
 class RunFolder:
-    """A run as it lies on disk.
+    """A run folder on disk.
 
     Attributes:
-        folder: where it lies.
+        folder: the run folder.
         name: what it is called in the report.
         command: its verb, e.g. ``"train"``; empty where that can't be read.
         status: as in ``metrics.json``, or ``damaged``.
@@ -112,7 +112,7 @@ def find_runs(paths: Sequence[Path]) -> list[Path]:
 def _topmost(path: Path) -> Iterator[Path]:
     for folder, below, files in os.walk(path):
         if METRICS_FILE in files:
-            below.clear()  # what lies deeper is a part
+            below.clear()  # deeper folders are nested runs
             yield Path(folder)
 
 
@@ -182,7 +182,7 @@ def _of_older_code(command: str, config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _find(folder: Path, home: str, link: str) -> Path | None:
-    """Where a linked folder lies, also after all of them were moved together, or seen from another directory."""
+    """Returns the path of a linked folder, also if all folders were moved or the working directory differs."""
     if os.path.isabs(link):
         moved = Path(os.path.normpath(folder / os.path.relpath(link, os.path.abspath(home))))
         candidates: Iterable[Path] = (moved, Path(link))

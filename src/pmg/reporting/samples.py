@@ -42,7 +42,7 @@ class Grid:
     Attributes:
         name: of the run.
         methods: the columns.
-        rows: for each example what it asks for, and its samples by method.
+        rows: for each example its target, and its samples by method.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""What varies over a set of runs, and how that is named."""
+"""The config keys that vary over a set of runs, and labels of their values."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pmg.evaluation.tables import NOTHING
 from pmg.natural_order import natural_key
 from pmg.reporting.runs import RunFolder
 
-ABSENT = "absent"  # stands for a key that a run lacks; JSON has no such value
+ABSENT = "absent"  # value of a key that a run lacks; no JSON value
 LONGEST = 48  # characters of a value in tables and figures
 
 
@@ -31,16 +31,16 @@ class Factors:
     same: Mapping[str, tuple[str, ...]]
 
     def values(self, run: RunFolder) -> tuple[str, ...]:
-        """The run's values of the chosen keys, as they are shown."""
+        """Returns the run's values of the chosen keys, formatted for tables."""
         return tuple(show(run.config[key], key) if key in run.config else NOTHING for key in self.chosen)
 
     @property
     def name(self) -> str:
-        """What the labels are values of, where they are values alone."""
+        """The key whose values are the labels; empty if several keys vary."""
         return self.chosen[0] if len(self.chosen) == 1 else ""
 
     def label(self, values: Sequence[str]) -> str:
-        """One line that tells a group from the others: the value alone where a single key tells it."""
+        """Returns the label of a group: keys with values, or the value alone if a single key varies."""
         if len(self.chosen) == 1:
             return values[0]
         return ", ".join(f"{short(key)} = {value}" for key, value in zip(self.chosen, values, strict=True)) or "all"

@@ -32,7 +32,7 @@ class Sizes:
     """What decides memory, beside the models.
 
     Attributes:
-        users: profiles that are read: their contexts lie in the cache.
+        users: number of profiles, whose contexts are in the cache.
         history_tokens: tokens of a history.
         users_per_step: U.
         draws: K, questions a user and step.

@@ -27,7 +27,7 @@ def ssim(images: Tensor, references: Tensor) -> Tensor:
     """
     check_images("images", images, 0.0, 1.0)
     check_images("references", references, 0.0, 1.0)
-    values = structural_similarity_index_measure(images, references, data_range=1.0, reduction="none")
+    values: Tensor = structural_similarity_index_measure(images, references, data_range=1.0, reduction="none")
     return values.reshape(-1)  # of a single pair it comes as a scalar in some versions
 
 
@@ -61,7 +61,7 @@ def ms_ssim(images: Tensor, references: Tensor) -> Tensor:
     check_images("references", references, 0.0, 1.0)
     betas = BETAS[: count_scales(min(images.shape[-2:]))]
     weights = tuple(beta / sum(betas) for beta in betas)
-    values = multiscale_structural_similarity_index_measure(
+    values: Tensor = multiscale_structural_similarity_index_measure(
         images, references, data_range=1.0, betas=weights, reduction="none"
     )
     return values.reshape(-1)  # as in `ssim`
