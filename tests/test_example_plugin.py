@@ -89,14 +89,21 @@ def test_a_pipeline_with_a_component_of_the_plugin_is_exported_and_loaded_by_who
 
 @pytest.mark.ci
 @pytest.mark.slow
-def test_a_sweep_trains_and_a_generation_uses_it(pmg, site, tmp_path):
+def test_a_sweep_trains_and_images_are_generated_and_evaluated(pmg, site, tmp_path):
     given = ["experiment=plugin_example", *TINY]
-    sweep = ["-m", "decoding.threshold=0.1,0.3", "run_dir=sweep"]
-    for verb, more in (("train", sweep), ("generate", ["train_run=sweep/0", "decoding.threshold=0.1"])):
+    commands = {
+        "train": ["-m", "decoding.threshold=0.1,0.3", "run_dir=sweep"],
+        "generate": ["train_run=sweep/0", "decoding.threshold=0.1"],
+        "evaluate": ["train_run=sweep/0", "decoding.threshold=0.1"],
+    }
+    for verb, more in commands.items():
         done = pmg(verb, *more, *given, PYTHONPATH=str(site))
         assert done.returncode == 0, done.stderr[-2000:]
     for job in "01":
         measured = json.loads((tmp_path / "sweep" / job / "metrics.json").read_text())
         assert (measured["status"], measured["metrics"]["train/norm"] > 0) == ("completed", True)
+    results = json.loads((tmp_path / "outputs" / "plugin_example" / "results.json").read_text())
+    assert results["arms"]["latest"]["colourfulness"]["mean"] >= 0
+    assert results["metrics"]["colourfulness"]["higher_is_better"] is False
     records = (tmp_path / "outputs" / "plugin_example" / "generate" / "records.jsonl").read_text().splitlines()
     assert {"pmg", "latest"} < {json.loads(line)["method"] for line in records}
