@@ -158,8 +158,8 @@ def image_grid(images: Tensor, rows: Sequence[str], columns: Sequence[str], titl
 def _draw_row(canvas: Image.Image, row: SheetRow, y: int, left: Sequence[int], images: Sequence[Tensor]) -> None:
     pen = ImageDraw.Draw(canvas)
     pen.text((MARGIN, y + 4), _fit(row.target, 17, LABEL_WIDTH), INK, _font(17))
-    for number, line in enumerate(_wrap(row.text, 13, LABEL_WIDTH)[:4]):
-        pen.text((MARGIN, y + 32 + 18 * number), line, GREY, _font(13))
+    for number, text in enumerate(_wrap(row.text, 13, LABEL_WIDTH)[:4]):
+        pen.text((MARGIN, y + 32 + 18 * number), text, GREY, _font(13))
     shown = row.history[-3 * THUMB_COLUMNS :]
     for number, picture in enumerate(_pictures(shown, THUMB)):
         line, column = divmod(number, THUMB_COLUMNS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from rich.progress import track
@@ -149,10 +150,13 @@ def invert_histories(
         histories = [HistoryImages(latents[own], own) for own in rows]
         return inversion(histories, captions, [stable_number("inversion", seed, e.profile) % 2**62 for e in part])
 
+    def compute(part: Sequence[Example]) -> dict[str, Tensor]:
+        return {"tokens": learn(part)}
+
     chunks = [examples[start : start + CHUNK] for start in range(0, len(examples), CHUNK)]
     learned = []
     for part in track(chunks, description="Textual inversion"):
         histories = {example.profile: [item.id for item in liked(example)] for example in part}
         key = Cache.key(kind="inversion", identity=identity, scene=list(scene_words), histories=histories)
-        learned.append(cache.fetch(key, lambda part=part: {"tokens": learn(part)})["tokens"])
+        learned.append(cache.fetch(key, partial(compute, part))["tokens"])
     return torch.cat(learned)
