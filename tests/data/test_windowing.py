@@ -52,7 +52,7 @@ def test_ids_of_samples_differ_and_are_fit_for_files():
     assert not any("/" in name or name in (".", "..") for name in names)
     first = samples[0]
     assert (first.time, first.example.truth, first.example.user) == (2, (first.example.target,), "1")
-    assert first.example.labels == {"kind": "real", "taste": ""}
+    assert first.example.labels == {}
     assert first.target_and_history[0].id == "c"
 
 

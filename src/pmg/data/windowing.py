@@ -10,8 +10,6 @@ from urllib.parse import quote
 from pmg.configuration.ranges import Count
 from pmg.domain import Behavior, Example, Item, PmgError
 
-LABELS = {"kind": "real", "taste": ""}  # tastes of real users are not labelled
-
 
 @dataclass(frozen=True)
 class Sample:
@@ -70,5 +68,5 @@ class Windows:
             for number, place in enumerate(possible[after : after + self.targets]):
                 target = behaviors[place].item
                 name = f"{quote(user, safe='')}-{start}-{number}"
-                example = Example(name, user, history, target, (target,), LABELS, moment=str(start))
+                example = Example(name, user, history, target, (target,), moment=str(start))
                 yield Sample(example, behaviors[place].timestamp)
