@@ -59,5 +59,5 @@ def test_prepare_train_generate_evaluate(shop, pmg):
     assert (shop / "out" / "real_users" / "contact_sheet.png").stat().st_size > 1000
     done = pmg("generate", *options, "method=oracle", "run_dir=oracle")
     assert done.returncode == 1
-    assert "which nobody knows of real users: use method=real" in done.stderr
+    assert "preference.truth needs the label 'words', which examples of this data set don't have" in done.stderr
     assert "Traceback" not in done.stderr
