@@ -144,7 +144,8 @@ def main(options: Any) -> None:
     target = f"pmg.models.diffusion.denoisers.{kind}"
     part = pkgutil.resolve_name(target).folder
     denoiser = instantiate({"_target_": f"{target}.from_folder", "folder": f"{folder}/{part}"})
-    generator = LookGenerator.from_folder(folder, denoiser, instantiate(cfg.stage.process), text_encoder)
+    process = instantiate(cfg.stage.training.model.process)
+    generator = LookGenerator.from_folder(folder, denoiser, process, text_encoder)
     judge = LookJudge.from_folder(f"{options.judge or options.models}/look_judge").float()
     parts = (data, generator, judge, PerceptualDistance.from_folder(f"{cfg.paths.assets_dir}/lpips"))
     options.scene = cfg.stage.scene

@@ -54,7 +54,7 @@ def test_kept_tokens_are_those_of_the_same_captions(emoji, generator, tmp_path):
     examples = emoji.examples("test", users=2, targets=1)
 
     def learn(scene):
-        return invert_histories(inversion, examples, emoji.images, [scene], cache, "tiny", 0)
+        return invert_histories(inversion, examples, emoji.images, [scene], cache, identity="tiny", seed=0)
 
     first = learn("sticker")
     assert torch.equal(first, learn("sticker"))

@@ -41,12 +41,13 @@ def stages(tmp_path, root, text_encoder):
             PerceptualDistance.from_folder(root / "assets" / "lpips"), 1e-3, 4,
         ),
         "denoiser": lambda: DenoiserStage(
-            str(tmp_path / "made"), str(folder), tiny_generator(text_encoder).denoiser.model, tiny.process.scheduler,
-            text_encoder, "sticker",
-            {"target": 0.1, "attributes": 0.3, "artist_style": 0.3}, 1e-3, 4, 5.0, 0.99,
+            str(tmp_path / "made"), str(folder), tiny_generator(text_encoder).denoiser.model, tiny.process,
+            text_encoder, scene="sticker", drop={"target": 0.1, "attributes": 0.3, "artist_style": 0.3},
+            learning_rate=1e-3, batch_size=4, ema_decay=0.99,
         ),
         "scorer": lambda: ScorerStage(
-            str(tmp_path / "scorer"), str(folder), text_encoder, "sticker", (8, 8, 8, 8), 1e-3, 4
+            str(tmp_path / "scorer"), str(folder), text_encoder, scene="sticker", widths=(8, 8, 8, 8),
+            learning_rate=1e-3, batch_size=4,
         ),
         "judge": lambda: JudgeStage(
             str(tmp_path / "judge"), str(folder), PerceptualDistance.from_folder(root / "assets" / "lpips"), 64,

@@ -54,8 +54,8 @@ class Pipeline:
     """
 
     def __init__(
-        self, generator: Generator, scorer: Scorer, weights: Weights, weighting: Weighting, scales: Scales, steps: int,
-        bfloat16: bool = False, texts: TextEncoder | None = None,
+        self, generator: Generator, scorer: Scorer, weights: Weights, weighting: Weighting, scales: Scales,
+        *, steps: int, bfloat16: bool = False, texts: TextEncoder | None = None,
     ) -> None:  # fmt: skip
         require_positive(**{"sampling.steps": steps})
         if weighting.attention_bias and not generator.supports.attention_bias:
@@ -166,6 +166,6 @@ def build_pipeline(parts: Mapping[str, Any], device: str, create: Callable[[Any]
     balance, sampling = parts["balance"], parts["sampling"]
     return Pipeline(
         to_device(create(parts["generator"]), device), to_device(scorer, device), create(balance["weights"]),
-        create(balance["weighting"]), create(sampling["scales"]), sampling["steps"], sampling["bfloat16"],
-        texts,
+        create(balance["weighting"]), create(sampling["scales"]), steps=sampling["steps"],
+        bfloat16=sampling["bfloat16"], texts=texts,
     )  # fmt: skip

@@ -98,7 +98,7 @@ class PersonalizedPipeline:
 
     def __call__(
         self, history: Sequence[Thing], target: Thing, dislikes: Sequence[Thing] = (),
-        conversation: Sequence[tuple[str, str]] = (), alpha: float | None = None, num_images_per_prompt: int = 1,
+        conversation: Sequence[tuple[str, str]] = (), *, alpha: float | None = None, num_images_per_prompt: int = 1,
         generator: torch.Generator | None = None,
     ) -> Output:  # fmt: skip
         """Draws `target` for the user of `history`.

@@ -39,6 +39,7 @@ class WandbTracker(WandbLogger):
         self,
         label: Label,
         save_dir: str,
+        *,
         project: str = "pmg",
         entity: str | None = None,
         group: str | None = None,

@@ -115,12 +115,14 @@ class InvertedTokens(TokenSource):
         )
         scene = context.reader.scenario.scene_words
         examples, identity = context.examples, f"{context.identity} {self!r}"
-        return invert_histories(inversion, examples, context.images, scene, context.cache, identity, context.seed)
+        return invert_histories(
+            inversion, examples, context.images, scene, context.cache, identity=identity, seed=context.seed
+        )
 
 
 def invert_histories(
     inversion: TextualInversion, examples: Sequence[Example], images: ImageStore, scene_words: Sequence[str],
-    cache: Cache, identity: str, seed: int,
+    cache: Cache, *, identity: str, seed: int,
 ) -> Tensor:  # fmt: skip
     """Returns tokens learned from the liked images of each example's history; chunks of users are cached.
 
@@ -139,9 +141,11 @@ def invert_histories(
     encode = inversion.generator.text_encoder.encode
 
     def liked(example: Example) -> list[Item]:
+        """Returns the liked items that have an image."""
         return [item for item in example.liked if images.has(item)]
 
     def learn(part: Sequence[Example]) -> Tensor:
+        """Returns the tokens of a chunk of users, `(C, n, D)`."""
         items = list({item.id: item for example in part for item in liked(example)}.values())
         row = {item.id: number for number, item in enumerate(items)}
         captions = encode([", ".join([item.title, *scene_words]) for item in items])

@@ -16,6 +16,7 @@ from diffusers import DDPMScheduler, DPMSolverMultistepScheduler, SchedulerMixin
 from diffusers.training_utils import compute_snr
 from torch import Tensor
 
+from pmg.configuration.ranges import Positive
 from pmg.losses import min_snr_weight, per_sample_mse
 from pmg.models.diffusion.interfaces import NoisySample
 
@@ -78,7 +79,7 @@ class VariancePreserving:
     """
 
     def __init__(
-        self, scheduler: DDPMScheduler, snr_gamma: float | None = 5.0, sampler: SchedulerMixin | None = None
+        self, scheduler: DDPMScheduler, snr_gamma: Positive | None = 5.0, sampler: SchedulerMixin | None = None
     ) -> None:
         self.scheduler, self.snr_gamma = scheduler, snr_gamma
         self.sampler = sampler or DPMSolverMultistepScheduler.from_config(

@@ -25,6 +25,7 @@ def packed_attention(
     key: Pieces,
     value: Pieces,
     attention_mask: Tensor,
+    *,
     scaling: float,
     softcap: float | None = None,
     s_aux: Tensor | None = None,

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from pmg.configuration.precision import has_bfloat16
-from pmg.configuration.ranges import Share
+from pmg.configuration.ranges import Decay, Positive, Share
 from pmg.data.emoji.captions import target_captions
 from pmg.data.emoji.drawings import LookData
 from pmg.models.diffusion.conditioning import Block, drop_target
@@ -122,10 +122,10 @@ class LookDenoiserTraining(pl.LightningModule):
         model: both.
         learning_rate: after the warm-up.
         ema_decay: decay of the moving average.
-        decay: share of the run in which the learning rate falls.
+        decay: share of the run in which the learning rate falls; 0 where another training continues.
     """
 
-    def __init__(self, model: LookDenoiser, learning_rate: float, ema_decay: float, decay: float = 0.2) -> None:
+    def __init__(self, model: LookDenoiser, learning_rate: Positive, ema_decay: Decay, decay: Share = 0.2) -> None:
         super().__init__()
         self.model, self.learning_rate, self.decay = model, learning_rate, decay
         self.average = AveragedWeights(model, ema_decay, power=0.75)

@@ -62,7 +62,7 @@ class LookPool:
 
 
 def build_pool(
-    data: LookData, split: str, looks: int, spread: float, seed: int, describe: Describe, encode: Encode,
+    data: LookData, split: str, looks: int, *, spread: float, seed: int, describe: Describe, encode: Encode,
     at_once: int = 16,
 ) -> LookPool:  # fmt: skip
     """Returns a pool of seen looks: one artist and one finish each, varied a little from drawing to drawing.

@@ -35,7 +35,7 @@ class ScorerBatches:
 
     def __init__(
         self, data: LookData, rows: Tensor, captioner: PictureDescriber, text_encoder: TextEncoder,
-        codec: LatentCodec, restored: float, scene: str,
+        codec: LatentCodec, *, restored: float, scene: str,
     ) -> None:  # fmt: skip
         self.data, self.rows, self.captioner, self.text_encoder = data, rows, captioner, text_encoder
         self.codec, self.restored = codec, restored

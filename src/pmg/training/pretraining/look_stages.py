@@ -12,15 +12,12 @@ import torch
 from diffusers import AutoencoderDC
 from torch import Tensor
 
-from pmg.configuration.ranges import Count, Decay, NotNegative, Positive, Share
+from pmg.configuration.ranges import Count, NotNegative, Positive, Share
 from pmg.data.emoji.drawings import LookData
 from pmg.data.emoji.finish_targets import SIZE, finish_errors
 from pmg.data.emoji.look_choice import LookChoice
 from pmg.data.image_source import PictureSource
-from pmg.models.diffusion.interfaces import Denoiser, NoiseProcess
 from pmg.models.diffusion.latent_codec import AutoencoderDCCodec
-from pmg.models.diffusion.look_denoiser import LookDenoiser
-from pmg.models.diffusion.style_encoder import StyleEncoder
 from pmg.models.diffusion.text_encoder import TextEncoder
 from pmg.models.vision.look_judge import LookJudge, LookJudgeConfig
 from pmg.models.vision.perceptual import PerceptualDistance
@@ -60,7 +57,7 @@ class LookAutoencoderStage:
     """
 
     def __init__(
-        self, folder: str, autoencoder: AutoencoderDC, perceptual: PerceptualDistance, learning_rate: Positive,
+        self, folder: str, autoencoder: AutoencoderDC, perceptual: PerceptualDistance, *, learning_rate: Positive,
         batch_size: Count, perceptual_weight: NotNegative = 0.5, latent_noise: NotNegative = 0.5,
     ) -> None:  # fmt: skip
         self.folder, self.perceptual, self.batch_size = folder, perceptual, batch_size
@@ -74,6 +71,7 @@ class LookAutoencoderStage:
         train = data.picture_source("train")
 
         def collate(rows: Tensor, rng: torch.Generator) -> Batch:
+            """Returns the pictures of `rows` `(B,)`, each as the data set varies it."""
             return {"images": train.draw(rows, rng)}
 
         fixed = [{"images": images} for images in fixed_pictures(data, seed).split(VALIDATION_BATCH)]
@@ -125,8 +123,8 @@ class Pool:
         if not (folder / "pool.safetensors").is_file():
             codec = AutoencoderDCCodec.from_folder(generator_folder / "vae")
             build_pool(
-                data, split, self.looks[split], self.spread, seed, captioner.describe,
-                codec.encode,
+                data, split, self.looks[split], spread=self.spread, seed=seed, describe=captioner.describe,
+                encode=codec.encode,
             ).save(folder)  # fmt: skip
         return LookPool.load(folder)
 
@@ -137,30 +135,23 @@ class LookDenoiserStage:
     Args:
         folder: gets the denoiser, ``style_encoder`` and a copy of ``vae``.
         generator_folder: holds ``vae``, whose latents are denoised.
-        denoiser: untrained.
-        style_encoder: untrained.
-        process: the noise process.
+        training: of the untrained model, with its learning rate and moving average.
         text_encoder: frozen.
         captioner: describes pictures in words.
         scene: words that target captions may end with.
         drop: chances to drop each block.
         pool: ``folder``, number of ``looks`` and their ``spread``.
-        learning_rate: the cycle's peak.
         batch_size: drawings a step, a multiple of four.
-        ema_decay: decay of the weights' moving average.
-        decay: share of the run in which the learning rate falls; 0 where another training continues.
     """
 
     def __init__(
-        self, folder: str, generator_folder: str, denoiser: Denoiser, style_encoder: StyleEncoder,
-        process: NoiseProcess, text_encoder: TextEncoder, captioner: PictureDescriber, scene: str, drop: Drop,
-        pool: Pool, learning_rate: Positive, batch_size: Count, ema_decay: Decay, decay: Share,
+        self, folder: str, generator_folder: str, training: LookDenoiserTraining, text_encoder: TextEncoder,
+        captioner: PictureDescriber, *, scene: str, drop: Drop, pool: Pool, batch_size: Count,
     ) -> None:  # fmt: skip
         self.folder, self.generator_folder = Path(folder), Path(generator_folder)
-        self.model = LookDenoiser(denoiser, style_encoder, process)
+        self.module, self.model = training, training.model
         self.text_encoder, self.captioner, self.scene, self.drop = text_encoder, captioner, scene, drop
         self.pool, self.batch_size = pool, batch_size
-        self.module = LookDenoiserTraining(self.model, learning_rate, ema_decay, decay)
 
     def build(self, data: LookData, seed: int) -> Built:
         """Denoising loss on the pool; validation on held-out cells."""
@@ -202,7 +193,7 @@ class LookJudgeStage:
     """
 
     def __init__(
-        self, folder: str, generator_folder: str, perceptual: PerceptualDistance, size: Count, restored: Share,
+        self, folder: str, generator_folder: str, perceptual: PerceptualDistance, *, size: Count, restored: Share,
         spread: NotNegative, learning_rate: Positive, batch_size: Count,
     ) -> None:  # fmt: skip
         self.batch_size = batch_size
@@ -258,8 +249,8 @@ class LookScorerStage:
     """
 
     def __init__(
-        self, folder: str, generator_folder: str, text_encoder: TextEncoder, captioner: PictureDescriber, scene: str,
-        restored: Share, widths: Sequence[Count], learning_rate: Positive, batch_size: Count,
+        self, folder: str, generator_folder: str, text_encoder: TextEncoder, captioner: PictureDescriber,
+        *, scene: str, restored: Share, widths: Sequence[Count], learning_rate: Positive, batch_size: Count,
     ) -> None:  # fmt: skip
         self.folder, self.generator_folder, self.batch_size = folder, Path(generator_folder), batch_size
         self.text_encoder, self.captioner, self.scene, self.restored = text_encoder, captioner, scene, restored
@@ -271,8 +262,11 @@ class LookScorerStage:
         codec = AutoencoderDCCodec.from_folder(self.generator_folder / "vae")
 
         def batches(split: str) -> ScorerBatches:
+            """Returns what makes the batches of a split."""
             rows = data.rows(split)
-            return ScorerBatches(data, rows, self.captioner, self.text_encoder, codec, self.restored, self.scene)
+            return ScorerBatches(
+                data, rows, self.captioner, self.text_encoder, codec, restored=self.restored, scene=self.scene
+            )
 
         train, held_out = batches("train"), batches("validation")
         parts = torch.arange(len(held_out.rows)).split(VALIDATION_BATCH)

@@ -13,7 +13,7 @@ from typing import Protocol
 
 import pytorch_lightning as pl
 import torch
-from diffusers import AutoencoderKL, DDPMScheduler, ModelMixin, UNet2DConditionModel
+from diffusers import AutoencoderKL, ModelMixin, UNet2DConditionModel
 from torch import Tensor, nn
 
 from pmg.configuration.ranges import Count, Decay, Positive, Share
@@ -75,9 +75,10 @@ class AutoencoderStage:
         seen, held_out = rows_of(data)
         pixels = data.images.pixels
 
-        def mirrored(rows: Tensor, generator: torch.Generator) -> Batch:
+        def mirrored(rows: Tensor, rng: torch.Generator) -> Batch:
+            """Returns the drawings of `rows` `(B,)`, half of them mirrored."""
             images = pixels(rows)
-            flip = torch.rand(len(rows), generator=generator) < 0.5
+            flip = torch.rand(len(rows), generator=rng) < 0.5
             images[flip] = images[flip].flip(-1)
             return {"images": images}
 
@@ -106,28 +107,25 @@ class DenoiserStage:
         folder: gets a whole generator: ``unet``, ``scheduler``, and a copy of ``vae``.
         generator_folder: holds ``vae``, whose latents are denoised.
         denoiser: untrained.
-        noise_scheduler: adds noise.
+        process: the noise process.
         text_encoder: frozen.
         scene: words that target captions may end with.
         drop: chance to drop each of target, attributes and artist style.
         learning_rate: the cycle's peak.
         batch_size: drawings a step.
-        snr_gamma: min-SNR ceiling.
         ema_decay: decay of the weights' moving average.
     """
 
     def __init__(
-        self, folder: str, generator_folder: str, denoiser: UNet2DConditionModel, noise_scheduler: DDPMScheduler,
-        text_encoder: TextEncoder, scene: str, drop: Mapping[str, Share], learning_rate: Positive, batch_size: Count,
-        snr_gamma: Positive, ema_decay: Decay,
+        self, folder: str, generator_folder: str, denoiser: UNet2DConditionModel, process: VariancePreserving,
+        text_encoder: TextEncoder, *, scene: str, drop: Mapping[str, Share], learning_rate: Positive,
+        batch_size: Count, ema_decay: Decay,
     ) -> None:  # fmt: skip
         autoencoder = load_autoencoder(generator_folder)
-        self.generator = compose_generator(
-            autoencoder, denoiser, VariancePreserving(noise_scheduler, snr_gamma), text_encoder
-        )
+        self.generator = compose_generator(autoencoder, denoiser, process, text_encoder)
         self.folder, self.generator_folder, self.scene, self.drop = folder, generator_folder, scene, drop
         self.learning_rate, self.batch_size = learning_rate, batch_size
-        self.noise_scheduler, self.ema_decay = noise_scheduler, ema_decay
+        self.process, self.ema_decay = process, ema_decay
 
     def build(self, data: StyledDataset, seed: int) -> Built:
         """Denoising loss on latents that are encoded once."""
@@ -144,7 +142,7 @@ class DenoiserStage:
         self.generator.freeze()
         shutil.copytree(Path(self.generator_folder, "vae"), Path(self.folder, "vae"), dirs_exist_ok=True)
         save_half(self.generator.denoiser.model, f"{self.folder}/unet")
-        self.noise_scheduler.save_pretrained(f"{self.folder}/scheduler")
+        self.process.scheduler.save_pretrained(f"{self.folder}/scheduler")
         with torch.no_grad():
             losses = [self.module.loss(batch) for batch in self.fixed]
         return {"denoise": float(torch.cat(losses).mean())}
@@ -164,7 +162,7 @@ class ScorerStage:
     """
 
     def __init__(
-        self, folder: str, generator_folder: str, text_encoder: TextEncoder, scene: str, widths: tuple[Count, ...],
+        self, folder: str, generator_folder: str, text_encoder: TextEncoder, *, scene: str, widths: tuple[Count, ...],
         learning_rate: Positive, batch_size: Count,
     ) -> None:  # fmt: skip
         self.folder, self.generator_folder, self.scene = folder, generator_folder, scene

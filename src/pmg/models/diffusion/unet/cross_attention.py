@@ -22,7 +22,7 @@ class WeightedAttention:
 
     def __call__(
         self, attn: Attention, hidden_states: Tensor, encoder_hidden_states: Tensor | None = None,
-        attention_mask: Tensor | None = None, temb: Tensor | None = None, token_bias: Tensor | None = None,
+        attention_mask: Tensor | None = None, temb: Tensor | None = None, *, token_bias: Tensor | None = None,
         cache: CrossAttentionCache | None = None,
     ) -> Tensor:  # fmt: skip
         """Returns `(B, N, D)`; the signature is that of a diffusers attention processor.
