@@ -184,17 +184,17 @@ def test_published_sizes_are_the_known_ones():
 def test_a_transformer_of_published_size_is_forecast_without_weights():
     """Parameters as published: 2.47 billion of the transformer, 4.76 billion of T5's encoder."""
     parts = generator_configs(SD3)
-    drawn, towers = empty_generator(parts, "bfloat16", size=512), empty_towers(parts, "bfloat16")
+    drawn, towers = empty_generator(parts, "bfloat16", size=256), empty_towers(parts, "bfloat16")
     sizes = [weight_bytes(model) / 2e9 for model in (drawn.denoiser, towers[-1])]
     assert sizes == [pytest.approx(size, rel=1e-3) for size in (2.470, 4.762)]
-    assert [len(empty_towers(generator_configs(SD3, t5), "bfloat16")) for t5 in (True, False)] == [3, 2]
+    assert parts.keys() - generator_configs(SD3, t5=False).keys() == {"text_encoder_3"}
     prompt = prompt_sizes(parts, towers)
     sizes = replace(
         SIZES, text_width=prompt.width, pooled_width=prompt.pooled, target_tokens=prompt.tokens, users_per_step=2
     )
     language_model = empty_language_model(language_model_config("Qwen/Qwen2.5-0.5B-Instruct"), "bfloat16")
     told = estimate_training(language_model, drawn, {}, sizes, TERMS)
-    assert told.phases["training step"] > 2 * told.phases["encode images"] > 0
+    assert told.phases["training step"] > told.phases["encode images"] > 0
 
 
 def test_few_bits_shrink_linear_layers_alone(checkpoints):
