@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import subprocess
 import sys
 
 import pytest
+import torch
 
 import pmg as public
 from plugins import write_metadata
 from pmg import PersonalizedPipeline, PmgError
 from pmg.configuration import targets
 from pmg.configuration.instantiate import to_plain
+from pmg.generation.alpha import ConfidentAlpha
 from pmg.generation.export import to_index, write_index
 from pmg.generation.serialization import PARTS, SECTIONS
 from pmg.models.preference.preference_encoder import PreferenceEncoder
@@ -62,6 +65,16 @@ def test_files_are_short_and_each_has_an_option(source):
     for path in package.glob("*.py"):
         assert len([line for line in path.read_text().splitlines() if line]) < 40, path
         assert path.stem == "__init__" or f"_target_: pmg_plugin_example.{path.stem}." in configs
+
+
+def test_scores_of_the_decoder_are_log_probabilities_of_likely_options(importable):
+    from pmg_plugin_example.decoder import LikelyOptions
+
+    scores = torch.tensor([0.6, 0.3, 0.1]).log() - 5  # of whole answers: not normalised over the options
+    keywords = LikelyOptions(threshold=0.25)._select(("red", "blue", "green"), scores)
+    assert keywords.words == ("red", "blue")
+    assert keywords.scores == pytest.approx((math.log(0.6), math.log(0.3)))
+    assert ConfidentAlpha(1.0)(keywords, 3) == pytest.approx(0.45)
 
 
 @pytest.mark.parametrize("command", ["train", "generate", "evaluate"])

@@ -14,10 +14,10 @@ from plugins import write_examples
 from pmg.configuration import targets
 from pmg.evaluation.comparison import Comparison
 from pmg.evaluation.judging import compute
-from pmg.evaluation.metric import References
 from pmg.evaluation.metric_builders import build_metrics
 from pmg.evaluation.references import ReferenceReader
 from pmg.generation.records import Candidate, Record
+from pmg.preferences.scenarios import Attribute
 
 
 @pytest.fixture
@@ -43,6 +43,8 @@ def test_module_in_the_current_folder_decodes_keywords(examples, tmp_path):
     firsts = {option for attribute in scenario.attributes.values() for option in attribute.options[:2]}
     assert set(keywords.words) <= firsts
     assert keywords.words
+    (all_of_one,) = type(names["decoding"])(5)(None, range(1), {"few": Attribute("", ("one", "two"))})
+    assert all_of_one.words == ("one", "two")
 
 
 def test_a_metric_of_one_file_is_a_column_of_the_results(examples, emoji):
@@ -59,9 +61,8 @@ def test_a_metric_of_one_file_is_a_column_of_the_results(examples, emoji):
     assert column[0] == pytest.approx(
         float((images[0].mean((1, 2)) - references.truths[0].mean((2, 3))).norm(dim=1).min())
     )
-    names = {"images": images, "examples": some, "truths": references.truths, "References": References}
-    names["MeanColour"] = type(metrics.per_image[-1])
-    (snippet,) = re.findall(r"```python\n(from pmg.evaluation.torchmetrics.*?)```", examples, re.DOTALL)
+    names = {"images": images, "examples": some, "truths": references.truths}
+    (snippet,) = re.findall(r"```python\n(from colours import MeanColour.*?)```", examples, re.DOTALL)
     exec(snippet, names)
     assert float(names["metric"].compute()["colour_truth"]) == pytest.approx(sum(column) / 3)
 

@@ -118,7 +118,8 @@ class Keywords:
 
     Attributes:
         words: the keywords.
-        scores: one a word, or none.
+        scores: log-probability of each word; 0 if no model chose it (counted words: their share of the items, above
+            0); empty: 0 for all.
         dropped: words that were left out so that a text encoder can read the others whole.
     """
 

@@ -1,4 +1,7 @@
-"""Guidance with a scale for each block: which conditions are denoised, and how their predictions are mixed."""
+"""Guidance with a scale for each block: which conditions are denoised, and how their predictions are mixed.
+
+Only linear mixtures of predictions; another formula replaces `combine` in ``models/diffusion/sampling.py``.
+"""
 
 from __future__ import annotations
 

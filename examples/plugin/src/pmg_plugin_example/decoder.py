@@ -1,5 +1,6 @@
 """A keyword decoder: all options that are likely enough, instead of a fixed number of them."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -33,6 +34,6 @@ class LikelyOptions:
         ]
 
     def _select(self, options: Sequence[str], scores: Tensor) -> Keywords:
-        pairs = zip(options, scores.softmax(-1).tolist(), strict=True)
-        likely = {option: probability for option, probability in pairs if probability >= self.threshold}
+        pairs = zip(options, scores.log_softmax(-1).tolist(), strict=True)
+        likely = {option: score for option, score in pairs if math.exp(score) >= self.threshold}
         return Keywords(tuple(likely), tuple(likely.values()))

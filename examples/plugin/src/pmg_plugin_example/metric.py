@@ -13,7 +13,8 @@ class Colourfulness:
 
     def __call__(self, images: Tensor, references: References) -> dict[str, Tensor]:
         """Returns the distance of each of the B images `(B, 3, H, W)` in [-1, 1]."""
-        liked = [colourfulness(history).mean() for history in references.histories]
+        histories = references.histories
+        liked = references.once("liked colourfulness", lambda: [colourfulness(each).mean() for each in histories])
         return {"colourfulness": (colourfulness(images) - images.new_tensor(liked)).abs()}
 
 
