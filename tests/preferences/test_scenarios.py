@@ -90,10 +90,10 @@ def test_empty_history_names_the_example():
         verbalize_history(example(disliked=(item("ghost"),)), SCENARIO)
 
 
-def test_conversation_that_cannot_be_told_is_refused():
+def test_empty_conversation_or_missing_template_is_refused():
     with pytest.raises(PmgError, match="scenario 'test' has no chat_template"):
         verbalize_history(example(item("apple"), conversation=CHAT), replace(SCENARIO, chat_template=""))
-    with pytest.raises(PmgError, match="without messages"):
+    with pytest.raises(PmgError, match="has no messages"):
         verbalize_conversation((), SCENARIO)
 
 
