@@ -18,11 +18,11 @@ from figures import SHOWN, draw_front
 from record import fill
 
 from pmg.evaluation.comparison import Comparison
-from pmg.evaluation.metric import MetricInfo, read_infos
+from pmg.evaluation.metric_interface import MetricInfo, read_infos
 from pmg.evaluation.result_tables import ResultTables
 from pmg.evaluation.results import Origin, ResultBuilder, write_results
 from pmg.evaluation.statistics import paired_difference
-from pmg.evaluation.tables import to_markdown
+from pmg.evaluation.table_rendering import to_markdown
 from pmg.reporting.figures import draw_arms, draw_effect, save
 from pmg.runs.provenance import git_state
 

@@ -9,10 +9,10 @@ import torch
 from omegaconf import OmegaConf
 
 from pmg.evaluation.comparison import Comparison
-from pmg.evaluation.metric import MetricInfo, describe
+from pmg.evaluation.metric_interface import MetricInfo, describe
 from pmg.generation.records import Candidate, Record, RecordWriter
+from pmg.runs.finished_training import sign_encoder
 from pmg.runs.run_folder import WEIGHTS, identify
-from pmg.runs.training_run import sign_encoder
 
 METRICS = [MetricInfo("style_accuracy", "style accuracy"), MetricInfo("lpips_truth", "LPIPS to truth", False)]
 

@@ -6,8 +6,8 @@ import pytest
 
 from pmg.domain import PmgError
 from pmg.orchestration.builders import build_examples
+from pmg.runs.finished_training import read_signature
 from pmg.runs.run_folder import WEIGHTS
-from pmg.runs.training_run import read_signature
 from runs import write_trained
 
 SIZES = "split_sizes={train: 20, validation: 10, test: 10}"

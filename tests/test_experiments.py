@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from pmg.evaluation.comparison import Comparison
-from pmg.evaluation.metric import describe
+from pmg.evaluation.metric_interface import describe
 from pmg.evaluation.metrics.classification import ClassifierAccuracy
 from pmg.evaluation.metrics.lpips import LpipsToTruth
 

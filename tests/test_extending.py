@@ -13,7 +13,7 @@ import pmg
 from plugins import write_examples
 from pmg.configuration import targets
 from pmg.evaluation.comparison import Comparison
-from pmg.evaluation.judging import compute
+from pmg.evaluation.image_evaluation import compute
 from pmg.evaluation.metric_builders import build_metrics
 from pmg.evaluation.references import ReferenceReader
 from pmg.generation.records import Candidate, Record

@@ -17,9 +17,9 @@ from benchmarks.stack import Plan, Study, build_drawing, build_requests, build_s
 from benchmarks.timing import speedup
 from benchmarks.training import plain_denoiser
 from pmg.domain import Example
-from pmg.evaluation.judging import compute
-from pmg.evaluation.metric import References
+from pmg.evaluation.image_evaluation import compute
 from pmg.evaluation.metric_builders import build_metrics
+from pmg.evaluation.metric_interface import References
 from pmg.evaluation.statistics import paired_difference
 from pmg.generation.pipeline import Pipeline
 from pmg.generation.requests import Request

@@ -8,7 +8,7 @@ from torch.nn.functional import cosine_similarity
 
 from checkpoints import write_clip, write_dinov2
 from pmg.domain import Example, Item, PmgError
-from pmg.evaluation.metric import References
+from pmg.evaluation.metric_interface import References
 from pmg.evaluation.metrics.clip import ClipSimilarity
 from pmg.evaluation.metrics.dino import DinoSimilarity
 from pmg.evaluation.metrics.lpips import LpipsVggToTruth

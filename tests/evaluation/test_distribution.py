@@ -125,10 +125,10 @@ def examples():
     return [Example(str(number), str(number), (), item, (item,)) for number in range(70)]
 
 
-def test_every_gallery_is_compared_with_the_reference(examples):
+def test_every_arm_is_compared_with_the_reference(examples):
     shapes = []
 
-    def gallery(seed):
+    def arm(seed):
         whole = torch.rand(70, 3, 8, 8, generator=torch.Generator().manual_seed(seed)) * 2 - 1
 
         def show(some):
@@ -137,12 +137,12 @@ def test_every_gallery_is_compared_with_the_reference(examples):
 
         return show, whole
 
-    (truth, real), (pmg, made) = gallery(0), gallery(1)
+    (truth, real), (pmg, made) = arm(0), arm(1)
     metrics = [Kid(name, colours, 4, 20) for name in ("colours", "same")] + [Cmmd("colours", colours)]
     found = compare_sets(metrics, examples, {"pmg": pmg, "truth": truth})
     assert list(found) == ["kid_colours", "kid_same", "cmmd_colours"]
     assert max(shapes) <= 32
-    assert len(shapes) == 6  # chunks of two galleries: three metrics share one encoder
+    assert len(shapes) == 6  # chunks of two arms: three metrics share one encoder
     expected = {**Cmmd()(colours(made), colours(real)), "n": 70}
     assert found["cmmd_colours"] == {"pmg": pytest.approx(expected, rel=1e-6)}
     assert found["kid_colours"] == found["kid_same"]

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from pmg.domain import Example, Item, PmgError
-from pmg.evaluation.judging import compute
-from pmg.evaluation.metric import MetricInfo, Metrics, References, describe, read_infos
+from pmg.evaluation.image_evaluation import compute
+from pmg.evaluation.metric_interface import MetricInfo, Metrics, References, describe, read_infos
 from pmg.evaluation.metrics.classification import ClassifierAccuracy, concept_accuracy, style_accuracy
 from pmg.evaluation.metrics.images import check_images, to_unit
 from pmg.evaluation.metrics.lpips import LpipsToHistory, LpipsToTruth, PerceptualReferences

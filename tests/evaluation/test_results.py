@@ -9,11 +9,11 @@ from rich.console import Console
 
 from pmg.domain import PmgError
 from pmg.evaluation.comparison import Comparison
-from pmg.evaluation.metric import MetricInfo
+from pmg.evaluation.metric_interface import MetricInfo
 from pmg.evaluation.result_tables import ResultTables
 from pmg.evaluation.results import Origin, ResultBuilder, write_results
 from pmg.evaluation.selection_scores import SELECTION_SCORES
-from pmg.evaluation.tables import print_tables, to_markdown
+from pmg.evaluation.table_rendering import print_tables, to_markdown
 
 METRICS = [
     MetricInfo("style_accuracy", "style accuracy"),

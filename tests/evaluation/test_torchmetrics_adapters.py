@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from pmg.domain import Example, Item, PmgError
-from pmg.evaluation.metric import MetricInfo, References
+from pmg.evaluation.metric_interface import MetricInfo, References
 from pmg.evaluation.metrics.distribution import Cmmd, Kid
 from pmg.evaluation.metrics.lpips import LpipsToTruth
 from pmg.evaluation.metrics.ssim import SsimToTruth

@@ -10,7 +10,7 @@ import torch
 
 from pmg.domain import Keywords, PmgError
 from pmg.generation.alpha import FixedAlpha
-from pmg.generation.dataset_generation import StudyGenerator, list_arms, mismatch
+from pmg.generation.dataset_generation import DatasetGenerator, list_arms, mismatch
 from pmg.generation.guidance import Scales
 from pmg.generation.pareto import hypervolume, pareto_front
 from pmg.generation.pipeline import Pipeline
@@ -182,7 +182,7 @@ def study(emoji, build, tmp_path):
             dict.fromkeys(("keywords", "truth", "dislikes", "soft"), "a"),
         )
         options = {"batch_size": 3, "hashes": hashes or {"config": "a"}, "sources": sources}
-        return StudyGenerator(build(scales), builder, preferences, writer, **options), examples
+        return DatasetGenerator(build(scales), builder, preferences, writer, **options), examples
 
     return again, tmp_path / "study"
 

@@ -20,8 +20,8 @@ def test_cosines_are_those_of_the_library(tmp_path):
     scorer = ClipScorer.from_source(folder)
     levels = torch.randint(0, 256, (3, 32, 32, 3), dtype=torch.uint8)
     images = levels.permute(0, 3, 1, 2).float().div(127.5).sub(1)
-    content, manner = scorer(images)
-    assert content.equal(manner)
+    content, style = scorer(images)
+    assert content.equal(style)
     texts = scorer.text_encoder.encode(TEXTS).pooled
     got = content @ scorer.encode_target(texts).T
     model = tf.CLIPModel.from_pretrained(folder)

@@ -52,8 +52,8 @@ def tagger(text_encoder):
 
 
 def test_tags_are_the_words_nearest_to_the_image(tagger, text_encoder, images):
-    content, manner = tagger.scorer(images)
-    shading = manner @ tagger.scorer.encode_preference(text_encoder.encode(GROUPS["shading"]).pooled).T
+    content, style = tagger.scorer(images)
+    shading = style @ tagger.scorer.encode_preference(text_encoder.encode(GROUPS["shading"]).pooled).T
     figure = content @ tagger.scorer.encode_target(text_encoder.encode(GROUPS["figure"]).pooled).T
     expected = [
         f"shading {GROUPS['shading'][row.argmax()]}, shows a {GROUPS['figure'][other.argmax()]}"

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from pmg.evaluation.metric import MetricInfo
+from pmg.evaluation.metric_interface import MetricInfo
 from pmg.evaluation.metrics.classification import ClassifierAccuracy
 from pmg.reporting.alpha_tradeoff import ALPHAS
 from pmg.reporting.figures import draw_arms, draw_curves, draw_effect, draw_trade, find_plane, numbers_of, png

@@ -6,7 +6,7 @@ import pytest
 
 from pmg.evaluation.metrics.distribution import Kid
 from pmg.evaluation.statistics import interval
-from pmg.evaluation.tables import to_markdown
+from pmg.evaluation.table_rendering import to_markdown
 from pmg.reporting.alpha_tradeoff import ALPHAS, alpha_curves
 from pmg.reporting.artifacts import gather
 from pmg.reporting.runs import read_runs

@@ -14,7 +14,7 @@ from pmg.configuration.identity import COMMANDS, Role
 from pmg.domain import PmgError
 from pmg.models.diffusion.conditioning import Block, join
 from pmg.orchestration.builders import start_from
-from pmg.runs.training_run import sign_encoder
+from pmg.runs.finished_training import sign_encoder
 from pmg.training.callbacks import BestCheckpoint, LastCheckpoint, Signature, resume_point
 from pmg.training.objective import Contrast, Denoise, ObjectiveTerm
 from pmg.training.optim import constant

@@ -37,15 +37,15 @@ if TYPE_CHECKING:
     from pmg.data.dataset import Dataset
     from pmg.domain import Example
     from pmg.evaluation.comparison import Comparison
-    from pmg.evaluation.judging import Judging
-    from pmg.evaluation.metric import Metrics
+    from pmg.evaluation.image_evaluation import ImageEvaluation
+    from pmg.evaluation.metric_interface import Metrics
     from pmg.generation.records import Key, Record
 
 
 @tracked
 def body(cfg: DictConfig, run: Run) -> float | None:
     """Judges generated images and writes the results table."""
-    from pmg.evaluation.judging import in_order
+    from pmg.evaluation.image_evaluation import in_order
     from pmg.evaluation.results import Origin, ResultBuilder, read_rows, write_results, write_rows
     from pmg.evaluation.selection_scores import SELECTION_SCORES
     from pmg.evaluation.set_comparison import compare_sets
@@ -62,17 +62,17 @@ def body(cfg: DictConfig, run: Run) -> float | None:
     for metric in metrics.per_set:
         metric.check(len(examples))
     records, images = _read_images(cfg, made, data)
-    judging = _build_judging(cfg, run, made, data, metrics)
+    evaluation = _build_evaluation(cfg, run, made, data, metrics)
     run.begin()
     own = {(record.example, record.method): images[record.key] for record in records if record.control == "own"}
     with run.ledger.phase("judge"):
-        judged = parts or [judging.rows(examples, records, images, own_shard(cfg))]
+        judged = parts or [evaluation.rows(examples, records, images, own_shard(cfg))]
         if cfg.shard.index is not None:
             write_rows(run.folder, judged[0])
-            judging.drop_cache()
+            evaluation.drop_cache()
             return None
         rows, on_real = in_order(judged), _measure_real(metrics, data)
-        sets = compare_sets(metrics.per_set, examples, judging.galleries(examples, own))
+        sets = compare_sets(metrics.per_set, examples, evaluation.arm_images(examples, own))
     with run.ledger.phase("statistics"):
         config = {"judge_on_real_held_out": on_real, **made.facts, **portable(cfg)}
         cost = {**made.cost, "evaluate": run.ledger.as_dict()}
@@ -80,7 +80,7 @@ def body(cfg: DictConfig, run: Run) -> float | None:
         builder = ResultBuilder([*metrics.outputs, *SELECTION_SCORES], comparison, data.groups, cfg.seed or 0)
         results = builder.build(rows, origin, sets)
     write_results(cfg.results_dir, results, rows)
-    judging.drop_cache()
+    evaluation.drop_cache()
     _draw_sheet(Path(cfg.results_dir), examples, data, own, cfg.sheet_users)
     _publish(Path(cfg.results_dir), run, results, on_real)
     return None
@@ -184,24 +184,24 @@ def _read_images(cfg: DictConfig, made: Generation, data: Dataset) -> tuple[list
     return records, {record.key: image for record, image in zip(records, pixels, strict=True)}
 
 
-def _build_judging(cfg: DictConfig, run: Run, made: Generation, data: Dataset, metrics: Metrics) -> Judging:
+def _build_evaluation(cfg: DictConfig, run: Run, made: Generation, data: Dataset, metrics: Metrics) -> ImageEvaluation:
     """Loads the generator, whose autoencoder reconstructs the truth."""
-    from pmg.evaluation.judging import Judging
-    from pmg.evaluation.reference_images import ReferenceImages
+    from pmg.evaluation.image_evaluation import ImageEvaluation
+    from pmg.evaluation.reference_arms import ReferenceArms
     from pmg.evaluation.references import ReferenceReader
     from pmg.evaluation.row_cache import RowCache
     from pmg.models.loading.device import to_device
 
     cache = RowCache(run.folder / "judged" / hash_values(identify(cfg, "evaluate")))
     reader = ReferenceReader(data.images, metrics.inputs, _build_comparison(cfg))
-    arms = ReferenceImages(data.images, to_device(instantiate(made.config["generator"]), cfg.device))
-    return Judging(metrics.per_image, reader, arms, data.labels, cache)
+    arms = ReferenceArms(data.images, to_device(instantiate(made.config["generator"]), cfg.device))
+    return ImageEvaluation(metrics.per_image, reader, arms, data.labels, cache)
 
 
 def _measure_real(metrics: Metrics, data: Dataset) -> dict[str, float]:
     """Returns the accuracy of the classifiers on real held-out images; empty without classifiers."""
-    from pmg.evaluation.judging import accuracy_on_real
-    from pmg.evaluation.metric import Input
+    from pmg.evaluation.image_evaluation import accuracy_on_real
+    from pmg.evaluation.metric_interface import Input
 
     classifiers = [metric for metric in metrics.per_image if set(metric.inputs) == {Input.STYLES}]
     return accuracy_on_real(classifiers, data.images, data.held_out_items) if classifiers else {}
@@ -223,7 +223,7 @@ def _publish(folder: Path, run: Run, results: dict[str, Any], on_real: Mapping[s
     from rich.console import Console
 
     from pmg.evaluation.result_tables import ResultTables
-    from pmg.evaluation.tables import print_tables
+    from pmg.evaluation.table_rendering import print_tables
     from pmg.evaluation.tracker_logging import headline, record_results
 
     run.measure(headline(results))

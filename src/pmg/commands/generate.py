@@ -65,7 +65,7 @@ def _generate(
     sources: Mapping[str, PreferenceSource],
 ) -> None:  # fmt: skip
     """Generates this process's shard of the images."""
-    from pmg.generation.dataset_generation import StudyGenerator
+    from pmg.generation.dataset_generation import DatasetGenerator
     from pmg.generation.pipeline import build_pipeline
     from pmg.generation.records import RecordWriter
     from pmg.models.loading.compilation import compile_models
@@ -77,15 +77,15 @@ def _generate(
     builder, preferences = _read(cfg, run, data, examples, pipeline.generator, sources)
     run.begin()
     writer = RecordWriter(run.folder)
-    study = StudyGenerator(
+    dataset_generator = DatasetGenerator(
         pipeline, builder, preferences, writer, batch_size=cfg.sampling.batch_size, hashes=hashes,
         sources=hash_sources(cfg, sources), shard=own_shard(cfg),
     )  # fmt: skip
     with run.ledger.phase("generate"):
         try:
-            study.run(examples, methods)
+            dataset_generator.run(examples, methods)
         finally:
-            run.ledger.count("images", study.made)
+            run.ledger.count("images", dataset_generator.made)
             run.ledger.count("denoiser_evaluations", pipeline.evaluations)
 
 

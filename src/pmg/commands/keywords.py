@@ -34,7 +34,7 @@ def body(cfg: DictConfig, run: Run) -> float | None:
     from pmg.evaluation.faithfulness import METRICS, agreement_rows
     from pmg.evaluation.result_tables import ResultTables
     from pmg.evaluation.results import Origin, ResultBuilder, write_results
-    from pmg.evaluation.tables import print_tables
+    from pmg.evaluation.table_rendering import print_tables
     from pmg.evaluation.tracker_logging import headline, record_results
     from pmg.generation.dataset_generation import mismatch
     from pmg.runs.provenance import git_state

@@ -62,7 +62,7 @@ def write_report(paths: Sequence[Path], into: Path, command: str) -> None:
 
 
 def _write_texts(report: Report, table: pd.DataFrame, into: Path) -> None:
-    from pmg.evaluation.tables import to_markdown
+    from pmg.evaluation.table_rendering import to_markdown
     from pmg.reporting.html_page import render
 
     buffer = io.BytesIO()

@@ -18,7 +18,7 @@ from pmg.orchestration.distributed import run_distributed
 from pmg.orchestration.hardware import check_hardware
 from pmg.orchestration.launcher import launch
 from pmg.orchestration.run import Run, tracked
-from pmg.runs.training_run import ENCODER, sign_encoder
+from pmg.runs.finished_training import ENCODER, sign_encoder
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -13,7 +13,7 @@ from torch import Tensor
 from pmg.data.dataset import ImageStore
 from pmg.domain import Example
 from pmg.evaluation.metrics.images import check_images
-from pmg.evaluation.reference_images import liked_with_image
+from pmg.evaluation.reference_arms import liked_with_image
 from pmg.generation.records import to_arrays
 
 TILE = 128  # pixels a side of an image

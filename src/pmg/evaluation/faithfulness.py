@@ -9,7 +9,7 @@ import pandas as pd
 import torch
 
 from pmg.domain import Item, Keywords, PmgError
-from pmg.evaluation.metric import MetricInfo
+from pmg.evaluation.metric_interface import MetricInfo
 
 AT = 3
 METRICS = (

@@ -11,7 +11,7 @@ from pmg.configuration.instantiate import instantiate, to_plain
 from pmg.domain import PmgError
 
 if TYPE_CHECKING:
-    from pmg.evaluation.metric import Metrics
+    from pmg.evaluation.metric_interface import Metrics
 
 PLACED = "features"  # the argument whose model runs on the device of the config
 
@@ -48,7 +48,7 @@ def build_metrics(metrics: Any, device: str = "cpu") -> Metrics:
     Raises:
         PmgError: a model can't be loaded, or two outputs have one name.
     """
-    from pmg.evaluation.metric import Metrics
+    from pmg.evaluation.metric_interface import Metrics
 
     loaded: dict[str, Any] = {}
     built = []

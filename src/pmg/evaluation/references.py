@@ -10,8 +10,8 @@ from torch import Tensor
 from pmg.data.dataset import ImageStore
 from pmg.domain import Example, Item, PmgError
 from pmg.evaluation.comparison import Comparison
-from pmg.evaluation.metric import Input, References
-from pmg.evaluation.reference_images import liked_with_image
+from pmg.evaluation.metric_interface import Input, References
+from pmg.evaluation.reference_arms import liked_with_image
 from pmg.generation.records import Record
 
 Value = TypeVar("Value")
@@ -58,7 +58,9 @@ class ReferenceReader:
 
     def _truths(self, example: Example) -> Sequence[Item]:
         if not example.truth:
-            raise PmgError(f"example '{example.id}' has no true image. Choose metrics that need none (docs/judges.md)")
+            raise PmgError(
+                f"example '{example.id}' has no true image. Choose metrics that need none (docs/metrics.md)"
+            )
         return example.truth
 
     def _styles(self, example: Example) -> set[str]:

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from pmg.evaluation.comparison import RECONSTRUCTION, TRUTH, Comparison
-from pmg.evaluation.metric import MetricInfo, read_infos
-from pmg.evaluation.reference_images import NEAREST
-from pmg.evaluation.tables import MINUS, NOTHING, Cell, Table
+from pmg.evaluation.metric_interface import MetricInfo, read_infos
+from pmg.evaluation.reference_arms import NEAREST
+from pmg.evaluation.table_rendering import MINUS, NOTHING, Cell, Table
 
 SIGNIFICANT = 4  # digits of metrics of sets
 

@@ -15,10 +15,10 @@ import pandas as pd
 from pmg.cache import atomic_write_bytes, atomic_write_json, atomic_write_text
 from pmg.domain import PmgError
 from pmg.evaluation.comparison import Comparison
-from pmg.evaluation.metric import MetricInfo, describe
+from pmg.evaluation.metric_interface import MetricInfo, describe
 from pmg.evaluation.result_tables import ResultTables
 from pmg.evaluation.statistics import interval, paired_difference, share_of_gap, swap_test, user_means
-from pmg.evaluation.tables import to_markdown
+from pmg.evaluation.table_rendering import to_markdown
 
 PAIR = ["example", "seed"]  # what makes two arms' rows a pair
 ROWS = "rows.parquet"

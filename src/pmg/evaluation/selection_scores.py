@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pmg.evaluation.metric import MetricInfo
+from pmg.evaluation.metric_interface import MetricInfo
 from pmg.generation.records import Record
 
 SELECTION_SCORES = (

@@ -11,27 +11,27 @@ from torch import Tensor
 
 from pmg.domain import Example, PmgError
 from pmg.evaluation.comparison import TRUTH
-from pmg.evaluation.metric import SetMetric
+from pmg.evaluation.metric_interface import SetMetric
 from pmg.models.vision.features import ImageFeatures, encode_images
 
 CHUNK = 32  # examples whose images are in memory at once
 
-Gallery = Callable[[Sequence[Example]], Tensor]
+ArmImages = Callable[[Sequence[Example]], Tensor]
 """Returns the images `(B, 3, H, W)` in [-1, 1] of B examples."""
 
 
 def compare_sets(
-    metrics: Sequence[SetMetric], examples: Sequence[Example], galleries: Mapping[str, Gallery], reference: str = TRUTH
+    metrics: Sequence[SetMetric], examples: Sequence[Example], arms: Mapping[str, ArmImages], reference: str = TRUTH
 ) -> dict[str, dict[str, Any]]:
-    """Computes the distance of every gallery from the reference.
+    """Computes the distance of every arm's images from the reference.
 
-    Images are made or read in chunks, and encoded once by each encoder; vectors of two galleries are held at a time.
+    Images are made or read in chunks, and encoded once by each encoder; vectors of two arms are held at a time.
 
     Args:
         metrics: of sets, each with its encoder.
         examples: an image of each belongs to every set.
-        galleries: by method, the reference among them.
-        reference: the gallery that all others are compared with.
+        arms: images by method, the reference among them.
+        reference: the arm that all others are compared with.
 
     Returns:
         ``{metric: {method: {"value": …, "n": images}}}``, with ``std`` where a metric has one; empty without metrics.
@@ -47,10 +47,10 @@ def compare_sets(
     if not metrics:
         return found
     used = list(dict.fromkeys(encoders.values()))
-    truth = _encode(used, examples, galleries[reference])
-    for method, gallery in track(galleries.items(), description="Comparing sets"):
+    truth = _encode(used, examples, arms[reference])
+    for method, images in track(arms.items(), description="Comparing sets"):
         if method != reference:
-            made = _encode(used, examples, gallery)
+            made = _encode(used, examples, images)
             for name, metric in by_name.items():
                 encoder = encoders[name]
                 found[name][method] = {**metric(made[encoder], truth[encoder]), "n": len(examples)}
@@ -64,12 +64,12 @@ def _encoder(name: str, metric: SetMetric) -> ImageFeatures:
 
 
 def _encode(
-    encoders: Sequence[ImageFeatures], examples: Sequence[Example], gallery: Gallery
+    encoders: Sequence[ImageFeatures], examples: Sequence[Example], images: ArmImages
 ) -> dict[ImageFeatures, Tensor]:
-    """Returns every encoder's vectors `(N, D)` of a gallery's images."""
+    """Returns every encoder's vectors `(N, D)` of an arm's images."""
     found: dict[ImageFeatures, list[Tensor]] = {encoder: [] for encoder in encoders}
     for start in range(0, len(examples), CHUNK):
-        images = gallery(examples[start : start + CHUNK])
+        chunk = images(examples[start : start + CHUNK])
         for encoder in encoders:
-            found[encoder].append(encode_images(encoder, images))
+            found[encoder].append(encode_images(encoder, chunk))
     return {encoder: torch.cat(parts) for encoder, parts in found.items()}

@@ -9,7 +9,7 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
-from pmg.evaluation.metric import ImageMetric, References, SetMetric
+from pmg.evaluation.metric_interface import ImageMetric, References, SetMetric
 
 
 class MeanImageMetric(Metric):

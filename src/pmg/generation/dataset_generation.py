@@ -53,7 +53,7 @@ def list_keys(examples: Sequence[Example], methods: Mapping[str, Method], seed: 
     return [Key(e.id, name, control, seed) for name, _, control in list_arms(methods) for e in examples]
 
 
-class StudyGenerator:
+class DatasetGenerator:
     """Generates the images of methods for examples and writes them; a second call generates only missing ones.
 
     Args:

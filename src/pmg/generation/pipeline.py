@@ -145,12 +145,12 @@ class Pipeline:
     def score(self, requests: Sequence[Request], images: Tensor) -> tuple[Tensor, Tensor]:
         """Returns the cosines of each candidate with its target keywords and its preference words, `(B, C)` each."""
         encode = self.texts.encode
-        content, manner = self.scorer(images)
+        content, style = self.scorer(images)
         shape = (len(requests), len(self.pairs), -1)
         target = self.scorer.encode_target(encode([str(request.target) for request in requests]).pooled)
         words = self.scorer.encode_preference(encode([str(request.words) for request in requests]).pooled)
         accuracy = (content.view(shape) * target[:, None]).sum(-1)
-        return accuracy, (manner.view(shape) * words[:, None]).sum(-1)
+        return accuracy, (style.view(shape) * words[:, None]).sum(-1)
 
 
 def build_pipeline(parts: Mapping[str, Any], device: str, create: Callable[[Any], Any] = instantiate) -> Pipeline:

@@ -13,8 +13,8 @@ from pmg.cache import Cache, open_cache
 from pmg.configuration.instantiate import hash_groups, instantiate, instantiate_all, to_plain
 from pmg.domain import PmgError, require_positive
 from pmg.orchestration.run import Run
+from pmg.runs.finished_training import ENCODER, TrainingRun
 from pmg.runs.run_folder import identify
-from pmg.runs.training_run import ENCODER, TrainingRun
 
 if TYPE_CHECKING:
     from diffusers import ModelMixin

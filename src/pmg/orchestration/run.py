@@ -22,7 +22,15 @@ from pmg.runs.exit_codes import INTERRUPTED, exit_code, one_line
 from pmg.runs.locks import locked
 from pmg.runs.process_state import RunFailedError, file_only, is_main_process, log_file, rank, restored_state
 from pmg.runs.provenance import peak_memory
-from pmg.runs.run_folder import Record, identify, matches_dtype, read_run, refuse_other, resolve_dtype, written_folders
+from pmg.runs.run_folder import (
+    RunRecord,
+    identify,
+    matches_dtype,
+    read_run,
+    refuse_other,
+    resolve_dtype,
+    written_folders,
+)
 from pmg.tracking.factory import open_tracking
 from pmg.tracking.tracker import Tracking
 
@@ -186,7 +194,7 @@ def completed_metrics(cfg: DictConfig, command: str) -> dict[str, Any] | None:
     return metrics
 
 
-def _open_record(cfg: DictConfig, run: Run, locks: contextlib.ExitStack) -> Record:
+def _open_record(cfg: DictConfig, run: Run, locks: contextlib.ExitStack) -> RunRecord:
     """Checks that the run may write into its folder and returns its record; begins the run in a new folder.
 
     Args:
@@ -210,7 +218,7 @@ def _open_record(cfg: DictConfig, run: Run, locks: contextlib.ExitStack) -> Reco
         earlier = refuse_other(run.folder, run.command, identity, cfg.get("dtype"))
     facts = {"command": run.command, "seed": cfg.get("seed"), "overrides": run.overrides, "identity": identity}
     facts["dtype"] = resolve_dtype(cfg)
-    record = Record(cfg, run.folder, facts, earlier)
+    record = RunRecord(cfg, run.folder, facts, earlier)
     run.id = record.facts["id"]
     if run.is_main:
         run.when_begun(record.begin)
@@ -219,7 +227,7 @@ def _open_record(cfg: DictConfig, run: Run, locks: contextlib.ExitStack) -> Reco
     return record
 
 
-def _run_recorded(cfg: DictConfig, run: Run, record: Record, body: Body) -> float | None:
+def _run_recorded(cfg: DictConfig, run: Run, record: RunRecord, body: Body) -> float | None:
     """Runs `body` with a read-only config and writes status and measurements into the run folder."""
     try:
         check_targets(cfg)

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 
 from matplotlib.figure import Figure
 
-from pmg.evaluation.metric import MetricInfo
-from pmg.evaluation.reference_images import NEAREST
+from pmg.evaluation.metric_interface import MetricInfo
+from pmg.evaluation.reference_arms import NEAREST
 from pmg.reporting.alpha_tradeoff import alpha_curves
 from pmg.reporting.artifacts import Artifacts
 from pmg.reporting.figures import draw_arms, draw_curves, draw_effect, draw_trade, find_plane, png

@@ -14,7 +14,7 @@ from matplotlib import colormaps
 from matplotlib.figure import Figure
 
 from pmg.cache import atomic_write_bytes
-from pmg.evaluation.metric import MetricInfo
+from pmg.evaluation.metric_interface import MetricInfo
 from pmg.reporting.alpha_tradeoff import ALPHAS, Point
 from pmg.reporting.summary import Arms
 

@@ -10,7 +10,7 @@ from hashlib import sha256
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from pmg.evaluation.tables import Table
+from pmg.evaluation.table_rendering import Table
 from pmg.reporting.samples import Grid, data_uri
 
 GENERATOR = "pmg-report"

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pmg.evaluation.metric import MetricInfo
+from pmg.evaluation.metric_interface import MetricInfo
 from pmg.evaluation.statistics import intervals, mean_of_runs
 from pmg.reporting.artifacts import Artifacts
 from pmg.reporting.runs import RunFolder, progress

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from pmg.evaluation.metric import MetricInfo
+from pmg.evaluation.metric_interface import MetricInfo
 from pmg.evaluation.result_tables import ResultTables
-from pmg.evaluation.tables import NOTHING, Cell, Table
+from pmg.evaluation.table_rendering import NOTHING, Cell, Table
 from pmg.reporting.artifacts import Artifacts
 from pmg.reporting.runs import RunFolder
 from pmg.reporting.summary import Group, drop_repeats, problem_of, scalar_metric

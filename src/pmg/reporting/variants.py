@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 
-from pmg.evaluation.tables import NOTHING
+from pmg.evaluation.table_rendering import NOTHING
 from pmg.natural_order import natural_key
 from pmg.reporting.runs import RunFolder
 

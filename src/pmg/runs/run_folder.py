@@ -201,7 +201,7 @@ def _has_partial_results(folder: Path) -> bool:
     return any(path.stat().st_size for pattern in PARTIAL_RESULTS for path in folder.glob(pattern))
 
 
-class Record:
+class RunRecord:
     """Writes ``config.yaml`` once and ``metrics.json`` at each change of status.
 
     Nothing is written before `begin`: a command whose checks fail leaves the folder of an earlier run unchanged. A

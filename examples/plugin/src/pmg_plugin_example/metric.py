@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from pmg.evaluation.metric import Input, MetricInfo, References
+from pmg.evaluation.metric_interface import Input, MetricInfo, References
 
 
 class Colourfulness:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from pmg.domain import PmgError
-from pmg.evaluation.metric import Input, MetricInfo, References
+from pmg.evaluation.metric_interface import Input, MetricInfo, References
 
 
 class Classifier(Protocol):

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from pmg.evaluation.metric import References
+from pmg.evaluation.metric_interface import References
 from pmg.models.vision.features import ImageFeatures, encode_images
 
 

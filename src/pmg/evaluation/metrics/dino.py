@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from pmg.evaluation.metric import Input, MetricInfo, References
+from pmg.evaluation.metric_interface import Input, MetricInfo, References
 from pmg.evaluation.metrics.cosines import group_cosines, history_vectors, largest, mean, truth_vectors
 from pmg.models.vision.features import ImageFeatures, encode_images
 

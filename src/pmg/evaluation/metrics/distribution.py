@@ -14,7 +14,7 @@ from torchmetrics.image.kid import KernelInceptionDistance
 
 from pmg.configuration.ranges import Count, Positive, Seed
 from pmg.domain import PmgError
-from pmg.evaluation.metric import MetricInfo
+from pmg.evaluation.metric_interface import MetricInfo
 from pmg.models.vision.features import ImageFeatures
 
 BLOCK = 1024  # rows of a kernel matrix in memory at once

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from pmg.evaluation.metric import Input, MetricInfo, References
+from pmg.evaluation.metric_interface import Input, MetricInfo, References
 from pmg.evaluation.metrics.images import check_images
 from pmg.models.vision.perceptual import PerceptualDistance, feature_distance
 

@@ -81,10 +81,10 @@ class LookScorerTraining(pl.LightningModule):
 
     def logits(self, batch: Batch) -> dict[str, Tensor]:
         """Returns the scaled cosines of pictures `(B,)` with titles `(B, K)` and words `(B, B)`."""
-        content, manner = self.scorer(batch["images"])
+        content, style = self.scorer(batch["images"])
         scale = self.scorer.temperature.exp()
         titles, words = self.scorer.encode_target(batch["titles"]), self.scorer.encode_preference(batch["words"])
-        return {"title": scale * content @ titles.T, "words": scale * manner @ words.T}
+        return {"title": scale * content @ titles.T, "words": scale * style @ words.T}
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
         """One step on a batch of `ScorerBatches`."""

@@ -1,4 +1,4 @@
-"""Pretraining of the scorer: images against target texts and against manner texts."""
+"""Pretraining of the scorer: images against target texts and against style texts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pmg.training.pretraining.encoded_captions import CaptionBank
 
 
 class ScorerTraining(pl.LightningModule):
-    """Contrast of each image with every target text and every manner text of the bank.
+    """Contrast of each image with every target text and every style text of the bank.
 
     The bank is small enough to be the whole set of negatives. A text that fits several classes (``"flat"``)
     is right for all their images.
@@ -32,7 +32,7 @@ class ScorerTraining(pl.LightningModule):
         self.learning_rate = learning_rate
 
     def _logits(self, images: Tensor) -> dict[str, Tensor]:
-        content, manner = self.scorer(images)
+        content, style = self.scorer(images)
         scale = self.scorer.temperature.exp()
         blocks = self.bank.blocks
         texts = {
@@ -40,7 +40,7 @@ class ScorerTraining(pl.LightningModule):
             "attributes": self.scorer.encode_preference(blocks["attributes"].pooled),
             "artist_style": self.scorer.encode_preference(blocks["artist_style"].pooled),
         }
-        return {part: scale * (content if part == "target" else manner) @ text.T for part, text in texts.items()}
+        return {part: scale * (content if part == "target" else style) @ text.T for part, text in texts.items()}
 
     def _positive(self, part: str, rows: Tensor) -> Tensor:
         positions = self.bank.positions[part][rows]

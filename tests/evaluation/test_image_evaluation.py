@@ -11,16 +11,16 @@ from omegaconf import OmegaConf
 from checkpoints import write_clip, write_dinov2
 from pmg.domain import Behavior, PmgError
 from pmg.evaluation.comparison import Comparison
-from pmg.evaluation.judging import Judging, accuracy_on_real, in_order
-from pmg.evaluation.metric import Input
+from pmg.evaluation.image_evaluation import ImageEvaluation, accuracy_on_real, in_order
 from pmg.evaluation.metric_builders import build_metrics, check_independent
-from pmg.evaluation.reference_images import ReferenceImages
+from pmg.evaluation.metric_interface import Input
+from pmg.evaluation.reference_arms import ReferenceArms
 from pmg.evaluation.references import ReferenceReader, preference_words
 from pmg.evaluation.result_tables import ResultTables
 from pmg.evaluation.results import ResultBuilder, write_results
 from pmg.evaluation.row_cache import RowCache
 from pmg.evaluation.set_comparison import compare_sets
-from pmg.evaluation.tables import to_markdown
+from pmg.evaluation.table_rendering import to_markdown
 from pmg.generation.records import Candidate, Record
 
 NEW = {"ms_ssim_truth", "dino_truth", "dino_history", "clip_i_truth", "clip_t_target", "clip_t_preference"}
@@ -67,19 +67,19 @@ def made(emoji):
 
 
 def build(metrics, emoji, generator, cache=None):
-    """The judging of these metrics, built as the command builds it."""
+    """The evaluation of these metrics, built as the command builds it."""
     reader = ReferenceReader(emoji.images, metrics.inputs, Comparison())
-    return Judging(metrics.per_image, reader, ReferenceImages(emoji.images, generator), emoji.labels, cache)
+    return ImageEvaluation(metrics.per_image, reader, ReferenceArms(emoji.images, generator), emoji.labels, cache)
 
 
 def judge(cfg, emoji, generator, made):
     """Metrics, rows and sets."""
     examples, records, images = made
     metrics = build_metrics(cfg.metrics)
-    judging = build(metrics, emoji, generator)
+    evaluation = build(metrics, emoji, generator)
     own = {(r.example, r.method): images[r.key] for r in records if r.control == "own"}
-    rows = in_order([judging.rows(examples, records, images)])
-    return metrics, rows, compare_sets(metrics.per_set, examples, judging.galleries(examples, own))
+    rows = in_order([evaluation.rows(examples, records, images)])
+    return metrics, rows, compare_sets(metrics.per_set, examples, evaluation.arm_images(examples, own))
 
 
 def test_results_hold_the_new_columns_and_sets(config, checkpoints, emoji, generator, made, tmp_path):
@@ -183,21 +183,23 @@ def test_models_that_can_not_be_used_are_named_by_their_key(config):
 
 def test_rows_are_resumed_from_the_cache(emoji, generator, made, compose, tmp_path, monkeypatch, caplog):
     examples, records, images = made
-    monkeypatch.setattr("pmg.evaluation.judging.CHUNK", 2)
+    monkeypatch.setattr("pmg.evaluation.image_evaluation.CHUNK", 2)
     metrics = build_metrics(compose("evaluate", "metrics=lpips_truth").metrics)
     whole = build(metrics, emoji, generator).rows(examples, records, images)
-    judging = build(metrics, emoji, generator, RowCache(tmp_path))
-    assert judging.rows(examples[:2], records, images).equals(whole[whole["chunk"] == 0])
-    judged, judge = [], Judging._judge
-    monkeypatch.setattr(Judging, "_judge", lambda self, some, *rest: judged.append(some) or judge(self, some, *rest))
-    assert judging.rows(examples, records, images).equals(whole)
+    evaluation = build(metrics, emoji, generator, RowCache(tmp_path))
+    assert evaluation.rows(examples[:2], records, images).equals(whole[whole["chunk"] == 0])
+    judged, judge = [], ImageEvaluation._evaluate
+    monkeypatch.setattr(
+        ImageEvaluation, "_evaluate", lambda self, some, *rest: judged.append(some) or judge(self, some, *rest)
+    )
+    assert evaluation.rows(examples, records, images).equals(whole)
     assert judged == [examples[2:]]
     for path in tmp_path.iterdir():
         path.write_bytes(path.read_bytes()[:-40])
-    assert judging.rows(examples, records, images).equals(whole)
+    assert evaluation.rows(examples, records, images).equals(whole)
     assert "is damaged" in caplog.text
     other = {key: image.flip(-1) for key, image in images.items()}
-    assert not judging.rows(examples, records, other).equals(whole)
+    assert not evaluation.rows(examples, records, other).equals(whole)
 
 
 def read(emoji, example, *inputs):
@@ -213,7 +215,7 @@ def test_disliked_images_are_no_history(emoji, generator):
     disliked = replace(example, history=tuple(replace(b, liked=False) for b in example.history))
     for use in (
         lambda e: read(emoji, e, Input.HISTORIES),
-        lambda e: ReferenceImages(emoji.images, generator).nearest([e]),
+        lambda e: ReferenceArms(emoji.images, generator).nearest([e]),
     ):
         with pytest.raises(PmgError, match="no liked item of the history has an image"):
             use(disliked)

@@ -11,7 +11,7 @@ from torch.nn.functional import cosine_similarity
 from pmg.data.dataset import ImageStore
 from pmg.domain import Example, Item, PmgError
 from pmg.evaluation.comparison import RECONSTRUCTION, TRUTH
-from pmg.evaluation.set_comparison import Gallery
+from pmg.evaluation.set_comparison import ArmImages
 from pmg.models.diffusion.interfaces import Generator
 from pmg.models.vision.image_sizes import fit_size
 
@@ -30,7 +30,7 @@ def liked_with_image(images: ImageStore, example: Example) -> list[Item]:
     return liked
 
 
-class ReferenceImages:
+class ReferenceArms:
     """Makes the images of the reference arms.
 
     Args:
@@ -42,7 +42,7 @@ class ReferenceImages:
         self.images, self.generator = images, generator
 
     @property
-    def galleries(self) -> dict[str, Gallery]:
+    def images_by_arm(self) -> dict[str, ArmImages]:
         """For each arm the function that returns its images `(B, 3, H, W)` of B examples."""
         return {NEAREST: self.nearest, RECONSTRUCTION: self.reconstruction, TRUTH: self.truth}
 

@@ -15,19 +15,19 @@ from torch import Tensor
 from pmg.cache import Cache
 from pmg.data.dataset import ImageStore
 from pmg.domain import Example, Item
-from pmg.evaluation.metric import ImageMetric, References
-from pmg.evaluation.reference_images import ReferenceImages
+from pmg.evaluation.metric_interface import ImageMetric, References
+from pmg.evaluation.reference_arms import ReferenceArms
 from pmg.evaluation.references import ReferenceReader
 from pmg.evaluation.row_cache import RowCache
 from pmg.evaluation.selection_scores import selection_scores
-from pmg.evaluation.set_comparison import Gallery
+from pmg.evaluation.set_comparison import ArmImages
 from pmg.generation.record_shards import WHOLE, Shard
 from pmg.generation.records import Key, Record, as_line
 
 CHUNK = 25  # examples whose references are in memory at once
 
 
-class Judging:
+class ImageEvaluation:
     """Computes the metrics of generated images, and of the reference arms.
 
     Args:
@@ -42,7 +42,7 @@ class Judging:
         self,
         metrics: Sequence[ImageMetric],
         reader: ReferenceReader,
-        arms: ReferenceImages,
+        arms: ReferenceArms,
         labels: Sequence[str] = (),
         cache: RowCache | None = None,
     ) -> None:
@@ -76,11 +76,11 @@ class Judging:
         mine = shard.select(list(enumerate(chunks)))
         parts = [
             self._fetch(chunk, by_example, images).assign(chunk=number)
-            for number, chunk in track(mine, description="Judging")
+            for number, chunk in track(mine, description="Evaluating")
         ]
         return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
 
-    def galleries(self, examples: Sequence[Example], own: Mapping[tuple[str, str], Tensor]) -> dict[str, Gallery]:
+    def arm_images(self, examples: Sequence[Example], own: Mapping[tuple[str, str], Tensor]) -> dict[str, ArmImages]:
         """Returns the sets of images by method, reference arms among them.
 
         Args:
@@ -88,12 +88,12 @@ class Judging:
             own: images `(3, H, W)` in [-1, 1] by example and method, made with the users' own preferences.
         """
 
-        def gallery(some: Sequence[Example], method: str) -> Tensor:
+        def read(some: Sequence[Example], method: str) -> Tensor:
             return torch.stack([own[example.id, method] for example in some])
 
         known = {example.id for example in examples}
         methods = dict.fromkeys(method for example, method in own if example in known)
-        return {method: partial(gallery, method=method) for method in methods} | self.arms.galleries
+        return {method: partial(read, method=method) for method in methods} | self.arms.images_by_arm
 
     def drop_cache(self) -> None:
         """Removes the stored rows, once they are part of results."""
@@ -105,13 +105,13 @@ class Judging:
     ) -> pd.DataFrame:
         """Returns a chunk's rows, from the cache where they are in it."""
         if self.cache is None:
-            return self._judge(examples, by_example, images)
+            return self._evaluate(examples, by_example, images)
         records = [record for example in examples for record in by_example[example.id]]
         pixels = sha256(b"".join(images[record.key].numpy().tobytes() for record in records))
         key = Cache.key(records=list(map(as_line, records)), pixels=pixels.hexdigest())
-        return self.cache.fetch(key, lambda: self._judge(examples, by_example, images))
+        return self.cache.fetch(key, lambda: self._evaluate(examples, by_example, images))
 
-    def _judge(
+    def _evaluate(
         self, examples: Sequence[Example], by_example: Mapping[str, list[Record]], images: Mapping[Key, Tensor]
     ) -> pd.DataFrame:
         """Returns a chunk's rows, arm by arm."""
@@ -123,9 +123,9 @@ class Judging:
             stacked = torch.stack([images[record.key] for record in chosen])
             facts = [_identify(*arm, record.seed) | selection_scores(record) for record in chosen]
             frames.append(self._measure(stacked, references, facts))
-        for name, gallery in self.arms.galleries.items():
+        for name, read in self.arms.images_by_arm.items():
             facts = [_identify(name, "own", seed) for _ in examples]
-            frames.append(self._measure(gallery(examples), references, facts))
+            frames.append(self._measure(read(examples), references, facts))
         return pd.concat(frames, ignore_index=True)
 
     def _measure(self, images: Tensor, references: References, facts: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
