@@ -45,7 +45,7 @@ def test_naive_training_has_the_loss_and_the_gradients_of_a_prefix_in_front(benc
     for part in ("target", "keywords", "soft"):
         assert set(batch[f"keep_{part}"].tolist()) == {True, False}, "the batch must drop some and keep some"
     naive = bench.training.build_naive(training)
-    ours = training.module.losses(batch).own.mean()
+    ours = training.module.step_outputs(batch).own.loss.mean()
     theirs = naive.training_step(bench.training.NaiveBatches(training).translate(batch), 0)
     assert theirs.item() == pytest.approx(ours.item(), rel=1e-5)
     ours.backward()

@@ -92,7 +92,7 @@ def learn(module: PreferenceTraining, batch: dict, bfloat16: bool) -> None:
     """One forward and backward pass."""
     module.zero_grad()
     with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
-        loss = module.losses(batch).own.mean()
+        loss = module.step_outputs(batch).own.loss.mean()
     loss.backward()
 
 
