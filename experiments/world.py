@@ -8,25 +8,27 @@ from __future__ import annotations
 
 import argparse
 import json
-import pkgutil
 import random
 from pathlib import Path
 from typing import Any
 
-import hydra
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
+import pmg
 from pmg.configuration.instantiate import instantiate
 from pmg.data.emoji.drawings import LookData
 from pmg.data.emoji.look_targets import GROUPS, REFERENCES, LookTarget, draw_targets, reference_pictures
 from pmg.evaluation.look_judging import METRICS, LookJudging
 from pmg.evaluation.statistics import interval
 from pmg.generation.look_sampling import LookGenerator, LookScales
+from pmg.models.diffusion.transformer.denoiser import SD3Denoiser
+from pmg.models.diffusion.unet.denoiser import UNetDenoiser
 from pmg.models.vision.look_judge import LookJudge
 from pmg.models.vision.perceptual import PerceptualDistance
+from pmg.models.vision.pixels import to_uint8
 from pmg.runs.provenance import git_state
 from pmg.training.pretraining.look_judge import has_colours
 
@@ -78,8 +80,7 @@ def draw_grid(generator: LookGenerator, data: LookData, options: Any) -> Image.I
 def contact_sheet(columns: list[Tensor]) -> Image.Image:
     """Returns pictures side by side: a row a target, a column an arm."""
     rows = [torch.cat([column[row] for column in columns], 2) for row in range(len(columns[0]))]
-    pixels = ((torch.cat(rows, 1) + 1) * 127.5).round().clamp(0, 255).byte()
-    image = Image.fromarray(pixels.permute(1, 2, 0).numpy())
+    image = Image.fromarray(to_uint8(torch.cat(rows, 1)).permute(1, 2, 0).numpy())
     return image.resize((image.width * 2, image.height * 2), Image.Resampling.NEAREST)
 
 
@@ -97,7 +98,7 @@ def judge_group(
     targets = draw_targets(data, options.split, group, options.count)
     judging = LookJudging(data, judge, perceptual, targets, has_colours(data.drawings.pixels))
     arms = draw_arms(generator, data, targets, options)
-    arms["ceiling"] = generator.codec.decode(generator.codec.encode(judging.truth))
+    arms["vae_reconstruction"] = generator.codec.decode(generator.codec.encode(judging.truth))
     arms["truth"] = judging.truth
     measured = {name: judging.measure(pictures) for name, pictures in arms.items()}
     shown = reference_pictures(data, targets[:SHEET])[:, 0]
@@ -110,11 +111,11 @@ def judge_group(
 def shares(measured: dict[str, dict[str, Tensor]]) -> dict[str, float]:
     """Returns what the issue's bounds are about: the oracle as a share of truth and of `none`."""
     means = {arm: {name: float(values.mean()) for name, values in row.items()} for arm, row in measured.items()}
-    none, oracle, ceiling, truth = (means[name] for name in ("none", "oracle", "ceiling", "truth"))
+    none, oracle, best, truth = (means[name] for name in ("none", "oracle", "vae_reconstruction", "truth"))
     return {
         "style_of_truth": oracle["style_accuracy"] / truth["style_accuracy"],
-        "lpips_way_to_ceiling": (none["lpips_truth"] - oracle["lpips_truth"])
-        / (none["lpips_truth"] - ceiling["lpips_truth"]),
+        "lpips_gap_closed": (none["lpips_truth"] - oracle["lpips_truth"])
+        / (none["lpips_truth"] - best["lpips_truth"]),
         "finish_error_of_none": oracle["finish_error"] / none["finish_error"],
     }
 
@@ -133,17 +134,11 @@ def write_table(results: dict[str, Any], into: Path) -> str:
 
 def main(options: Any) -> None:
     """Draws, judges and writes everything."""
-    from pmg.configuration.instantiate import register_configs
-
-    register_configs()
-    with hydra.initialize_config_module("pmg.conf", version_base="1.3"):
-        cfg = hydra.compose("pretrain", ["data=looks", "stage=look_denoiser", "run_dir=unused"])
+    cfg = pmg.compose("pretrain", overrides=["data=looks", "stage=look_denoiser", "run_dir=unused"])
     data, text_encoder = instantiate(cfg.data), instantiate(cfg.text_encoder)
     folder = f"{options.models}/look_generator"
-    kind = "UNetDenoiser" if Path(folder, "unet").is_dir() else "SD3Denoiser"
-    target = f"pmg.models.diffusion.denoisers.{kind}"
-    part = pkgutil.resolve_name(target).folder
-    denoiser = instantiate({"_target_": f"{target}.from_folder", "folder": f"{folder}/{part}"})
+    denoiser_class = UNetDenoiser if Path(folder, UNetDenoiser.folder).is_dir() else SD3Denoiser
+    denoiser = denoiser_class.from_folder(Path(folder, denoiser_class.folder))
     process = instantiate(cfg.stage.training.model.process)
     generator = LookGenerator.from_folder(folder, denoiser, process, text_encoder)
     judge = LookJudge.from_folder(f"{options.judge or options.models}/look_judge").float()
