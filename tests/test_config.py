@@ -20,7 +20,6 @@ from pmg.configuration.instantiate import (
     hash_groups,
     instantiate,
     instantiate_all,
-    leaves,
     portable,
     register_configs,
     take_out,
@@ -29,6 +28,7 @@ from pmg.configuration.instantiate import (
 from pmg.configuration.precision import has_bfloat16
 from pmg.configuration.ranges import argument_hints, describe
 from pmg.configuration.schemas import SCHEMAS, schema_ranges
+from pmg.configuration.trees import leaves
 from pmg.domain import PmgError
 from pmg.orchestration.preference_sources import build_methods, build_sources, check_sources, hash_sources
 from pmg.runs.run_folder import identify

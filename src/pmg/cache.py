@@ -37,11 +37,11 @@ def atomic_write_bytes(path: Path, content: bytes) -> None:
             file.write(content)
         os.chmod(temporary, 0o666 & ~_umask())  # mkstemp makes private files
         os.replace(temporary, path)
-    except BaseException as error:
-        Path(temporary).unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.filename is None:
-            error.filename = str(path)  # a write that fails names no file
+    except OSError as error:
+        error.filename = error.filename or str(path)  # a write that fails names no file
         raise
+    finally:
+        Path(temporary).unlink(missing_ok=True)
 
 
 def replace_folder(source: Path, target: Path) -> None:

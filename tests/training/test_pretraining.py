@@ -9,7 +9,8 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from safetensors.torch import load_file
 
 from pmg.commands.pretrain import body, install, refuse_short
-from pmg.configuration.instantiate import leaves, to_plain
+from pmg.configuration.instantiate import to_plain
+from pmg.configuration.trees import leaves
 from pmg.domain import PmgError
 from pmg.models.loading.tiny_models import tiny_generator
 from pmg.models.vision.judge import Judge

@@ -94,6 +94,7 @@ class _Parser(argparse.ArgumentParser):
     """Says what is wrong in one line, as all commands do."""
 
     def error(self, message: str) -> NoReturn:
+        """Prints the message and exits with code 1."""
         print(f"error: {message}; see {self.prog} --help", file=sys.stderr)
         sys.exit(1)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import hydra
 from hydra.core.global_hydra import GlobalHydra
@@ -15,10 +16,11 @@ from yaml import YAMLError
 
 from pmg.configuration.composition import deletes_other
 from pmg.configuration.explanations import explain
-from pmg.configuration.instantiate import allow_plugins, check_targets, leaves, nearest, register_configs, take_out
+from pmg.configuration.instantiate import allow_plugins, check_targets, nearest, register_configs, take_out
 from pmg.configuration.plugins import read_override, searched
 from pmg.configuration.schemas import SCHEMAS
 from pmg.configuration.search_path import CONFIG_MODULE
+from pmg.configuration.trees import leaves
 from pmg.domain import PmgError
 
 _FIXED = ("${hydra:", "${now:")
@@ -78,6 +80,7 @@ def _fix(cfg: DictConfig) -> None:
     HydraConfig.instance().set_config(cfg)
     with open_dict(cfg):
         del cfg["hydra"]
-        for key, value in list(leaves(OmegaConf.to_container(cfg, resolve=False))):
+        plain: Any = OmegaConf.to_container(cfg, resolve=False)
+        for key, value in leaves(plain):
             if isinstance(value, str) and any(text in value for text in _FIXED):
                 OmegaConf.update(cfg, key, OmegaConf.select(cfg, key))

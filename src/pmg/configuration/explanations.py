@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Any
 
 import hydra
 from hydra.core.global_hydra import GlobalHydra
@@ -14,6 +13,7 @@ from yaml import YAMLError
 
 from pmg.configuration.instantiate import nearest
 from pmg.configuration.search_path import CONFIG_MODULE
+from pmg.configuration.trees import nodes
 
 HYDRA_EXTRAS = {  # launchers and sweepers of other packages, with our extra that brings them
     "hydra/launcher/joblib": "sweep",
@@ -31,8 +31,6 @@ def explain(error: BaseException, command: str) -> str:
             return _explain_option(cause)
     if isinstance(error, YAMLError):
         return f"can't read the config: {' '.join(str(error).split())}"
-    if isinstance(error, OSError):
-        return f"can't use the run folder {error.filename}: {error.strerror}"
     if isinstance(error, OverrideParseException):
         return f"can't read the override '{error.override}': {str(error).splitlines()[0]}"
     text = "\n".join(str(cause) for cause in _chain(error))
@@ -94,10 +92,5 @@ def _known_keys(command: str) -> list[str]:
     choices = [str(group) for group in cfg.hydra.runtime.choices]
     with open_dict(cfg):
         del cfg["hydra"]
-    return [*_keys(OmegaConf.to_container(cfg, resolve=False)), *choices]
-
-
-def _keys(node: Any, prefix: str = "") -> Iterator[str]:
-    for name, value in node.items() if isinstance(node, dict) else ():
-        yield f"{prefix}{name}"
-        yield from _keys(value, f"{prefix}{name}.")
+    tree = OmegaConf.to_container(cfg, resolve=False)
+    return [*(key for key, _ in nodes(tree) if key), *choices]

@@ -27,6 +27,7 @@ from pmg.configuration.ranges import argument_hints, find_infinite, find_problem
 from pmg.configuration.schemas import schema_ranges
 from pmg.configuration.search_path import register_schemas, register_search_path
 from pmg.configuration.targets import allow_plugin, check_arguments, check_object, check_package, is_reserved
+from pmg.configuration.trees import leaves, mappings
 from pmg.domain import PmgError
 
 _HYDRA_KEYS = frozenset({"_target_", "_partial_", "_convert_", "_recursive_", "_args_"})
@@ -255,26 +256,9 @@ def hash_groups(cfg: DictConfig, *keys: str) -> str:
     return Cache.key(config={key: plain[key] for key in keys})
 
 
-def leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yields (dotted key, value) for each value that isn't a mapping."""
-    for name, value in node.items() if isinstance(node, Mapping) else ():
-        key = f"{prefix}.{name}" if prefix else str(name)
-        if isinstance(value, Mapping):
-            yield from leaves(value, key)
-        else:
-            yield key, value
-
-
-def _targets(node: Any, prefix: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
+def _targets(node: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Yields (dotted key, node) for each mapping with a ``_target_``, in lists too."""
-    if isinstance(node, Mapping):
-        if "_target_" in node:
-            yield prefix, node
-        children: Iterable[tuple[Any, Any]] = node.items()
-    else:
-        children = enumerate(node) if isinstance(node, list) else ()
-    for name, value in children:
-        yield from _targets(value, f"{prefix}.{name}" if prefix else str(name))
+    return ((key, part) for key, part in mappings(node) if "_target_" in part)
 
 
 def import_target(key: str, target: str) -> Any:
@@ -320,8 +304,7 @@ def _check_signature(key: str, node: Mapping[str, Any]) -> list[str]:
 
 def _root_cause(error: BaseException) -> BaseException:
     """Returns the PmgError or first cause behind Hydra's wrapping of an error in a nested target."""
-    while isinstance(error, InstantiationException) and error.__cause__ is not None:
-        error = error.__cause__
-    if isinstance(error, InstantiationException):
-        return PmgError(" ".join(str(error).split()))
-    return error
+    cause: BaseException | None = error
+    while isinstance(cause, InstantiationException):
+        error, cause = cause, cause.__cause__
+    return cause or PmgError(" ".join(str(error).split()))

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_
 from annotated_types import Ge, Gt, Le, Lt
 
 from pmg.configuration.targets import is_library
+from pmg.configuration.trees import mappings, nodes
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -223,17 +224,11 @@ def _is_plain(hint: Any) -> bool:
 
 def _is_built(value: Any) -> bool:
     """Whether a value holds a node that is built first."""
-    if isinstance(value, Mapping):
-        return "_target_" in value or any(map(_is_built, value.values()))
-    return isinstance(value, list) and any(map(_is_built, value))
+    return any("_target_" in part for _, part in mappings(value))
 
 
 def _is_finite(value: Any) -> bool:
-    if isinstance(value, Mapping):
-        return all(map(_is_finite, value.values()))
-    if isinstance(value, list):
-        return all(map(_is_finite, value))
-    return not isinstance(value, float) or math.isfinite(value)
+    return all(math.isfinite(part) for _, part in nodes(value) if isinstance(part, float))
 
 
 def _show(value: Any) -> str:

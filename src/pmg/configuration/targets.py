@@ -107,7 +107,7 @@ def check_package(key: str, target: Any) -> str:
         PmgError: the target is no dotted name, a part of it is private, or its package is not allowed.
     """
     packages = list(dict.fromkeys(module.split(".")[0] for module in (*OWN, *LIBRARIES, *_allowed)))
-    parts = target.split(".") if isinstance(target, str) else [""]
+    parts = str(target).split(".")
     if parts[0] in installed_plugins() and parts[0] not in packages:
         raise PmgError(
             f"{key or 'node'}: target '{target}' is of the plug-in '{parts[0]}', which this command does not name. "

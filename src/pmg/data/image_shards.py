@@ -116,9 +116,9 @@ class Packing:
         packed, begin = state.packed, state.items
         squares = self._squares(items[begin:], paths, hasher)
         made = track(squares, "pictures", total=len(items), completed=begin, transient=True)
-        for number, (item, square) in enumerate(made, start=begin + 1):
-            if isinstance(square, UnusableError):
-                packed.count(packed.left_out, str(square), item, paths.get(item))
+        for number, (item, (square, reason)) in enumerate(made, start=begin + 1):
+            if square is None:
+                packed.count(packed.left_out, reason, item, paths.get(item))
                 continue
             for change in square.changes:
                 packed.count(packed.changed, change, item, paths[item])
@@ -134,14 +134,15 @@ class Packing:
 
     def _squares(
         self, items: Sequence[str], paths: Mapping[str, Path], hasher: Hasher
-    ) -> Iterator[tuple[str, Square | UnusableError]]:
-        """Yields every item with its square, or with the reason why it has none."""
+    ) -> Iterator[tuple[str, tuple[Square | None, str]]]:
+        """Yields every item with its square, or None and the reason why it has none."""
 
-        def make(item: str) -> Square | UnusableError:
+        def make(item: str) -> tuple[Square | None, str]:
+            """Returns the item's square and no reason, or None and the reason."""
             try:
-                return self._square(paths.get(item), hasher)
-            except UnusableError as reason:
-                return reason
+                return self._square(paths.get(item), hasher), ""
+            except UnusableError as error:
+                return None, str(error)
 
         with ThreadPoolExecutor() as pool:
             for start in range(0, len(items), AT_ONCE):

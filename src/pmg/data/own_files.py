@@ -139,9 +139,9 @@ def _with_text(table: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
 
 def _text(value: Any) -> str | None:
     """Returns a value as stripped text; whole floats as integers: ids beside missing values are read as floats."""
-    if value is None or (isinstance(value, float) and np.isnan(value)):
-        return None
-    return str(int(value) if isinstance(value, float) and value.is_integer() else value).strip() or None
+    if isinstance(value, float):
+        value = None if np.isnan(value) else int(value) if value.is_integer() else value
+    return None if value is None else str(value).strip() or None
 
 
 def _items(table: pd.DataFrame, names: Mapping[str, str]) -> pd.DataFrame:

@@ -89,6 +89,7 @@ class ImageEvaluation:
         """
 
         def read(some: Sequence[Example], method: str) -> Tensor:
+            """Returns a method's images of some examples, `(N, 3, H, W)`."""
             return torch.stack([own[example.id, method] for example in some])
 
         known = {example.id for example in examples}

@@ -82,6 +82,7 @@ class ResultTables:
         best = {metric.name: _best(metric, rivals) for metric in shown}
 
         def cell(values: Mapping[str, float] | None, metric: MetricInfo, competes: bool) -> Cell:
+            """Returns mean and interval, marked where it is the best."""
             if values is None:
                 return Cell(NOTHING)
             is_best = competes and _number(values["mean"], digits=metric.digits) == best[metric.name]
@@ -97,6 +98,7 @@ class ResultTables:
         """Returns one row a pair, each metric's difference with interval and p."""
 
         def cell(values: Mapping[str, float], digits: int) -> Cell:
+            """Returns the difference with interval and p."""
             return Cell(f"{_with_interval(values, signed=True, digits=digits)}, {_p(values['p'])}")
 
         named = {pair.replace("-", f" {MINUS} "): values for pair, values in paired.items()}
@@ -106,6 +108,7 @@ class ResultTables:
         """Returns one row an arm: means with the own and with a mismatched user's preference, and p."""
 
         def cell(values: Mapping[str, float], digits: int) -> Cell:
+            """Returns both means and p."""
             own, other = (_number(values[name], digits=digits) for name in ("own", "mismatched"))
             return Cell(f"{own} / {other}, {_p(values['p'])}")
 
@@ -135,6 +138,7 @@ class ResultTables:
         best = {metric.name: self._best_set(metric, sets[metric.name]) for metric in metrics}
 
         def cell(method: str, metric: MetricInfo) -> Cell:
+            """Returns a metric of a method's images, marked where it is the best."""
             values = sets[metric.name][method]
             shown = _significant(values["value"])
             deviation = f" ± {_significant(values['std'])}" if "std" in values else ""

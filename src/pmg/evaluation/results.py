@@ -126,6 +126,7 @@ class ResultBuilder:
 
     def _arms(self, own: pd.DataFrame) -> dict[str, dict]:
         def summarize(name: str, part: pd.DataFrame) -> dict:
+            """Returns a metric's mean with its interval."""
             found = asdict(interval(part[name].to_numpy(), part["user"].to_numpy(), self.seed))
             return {**found, "seeds": int(part["seed"].nunique())}
 
@@ -141,6 +142,7 @@ class ResultBuilder:
 
     def _paired(self, own: pd.DataFrame) -> dict[str, dict]:
         def compute(a: np.ndarray, b: np.ndarray, users: np.ndarray) -> dict:
+            """Returns the difference of a metric's values with interval and p."""
             return asdict(paired_difference(a, b, users, self.seed))
 
         arm = {method: own[own["method"] == method] for method in own["method"].unique()}
@@ -150,6 +152,7 @@ class ResultBuilder:
 
     def _control(self, rows: pd.DataFrame) -> dict[str, dict]:
         def compute(own: np.ndarray, other: np.ndarray, users: np.ndarray) -> dict:
+            """Returns both means and p."""
             a, b = user_means(own, users), user_means(other, users)
             return {"own": float(a.mean()), "mismatched": float(b.mean()), "p": swap_test(a, b, self.seed)}
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from string import Formatter
@@ -21,6 +21,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 from pmg.configuration.instantiate import import_target, nearest
 from pmg.configuration.targets import check_object, is_public, is_reserved
+from pmg.configuration.trees import mappings, texts
 from pmg.domain import PmgError
 from pmg.generation.alpha import ConfidentAlpha, FixedAlpha, HistoryAlpha
 from pmg.generation.guidance import Scales
@@ -80,7 +81,7 @@ class Component:
 
     Attributes:
         build: the constructor.
-        arguments: by name; nested components are not built yet.
+        arguments: by name; those that are called like a part are components, too, which are not built yet.
     """
 
     build: Callable[..., Any]
@@ -88,9 +89,7 @@ class Component:
 
     def create(self) -> Any:
         """Builds it, nested components first."""
-        built = {
-            name: value.create() if isinstance(value, Component) else value for name, value in self.arguments.items()
-        }
+        built = {name: value.create() if name in COMPONENTS else value for name, value in self.arguments.items()}
         return self.build(**built)
 
 
@@ -120,7 +119,7 @@ class ComponentReader:
         """
         if not isinstance(node, Mapping):
             raise PmgError(f"{key} is no component: {str(node)[:80]!r}. Write a mapping with {CLASS}.")
-        build = self._find_constructor(part, f"{key}.{CLASS}", node.get(CLASS))
+        build = self._find_constructor(part, f"{key}.{CLASS}", str(node.get(CLASS)))
         arguments = {argument: value for argument, value in node.items() if argument != CLASS}
         return Component(build, self.read_arguments(build, key, arguments))
 
@@ -136,19 +135,19 @@ class ComponentReader:
         """
         if not isinstance(node, Mapping) or set(node) != {CLASS}:
             raise PmgError(f"{part} must be a mapping with {CLASS} alone: {str(node)[:80]!r}")
-        found = self._find_constructor(part, f"{part}.{CLASS}", node[CLASS])
+        found = self._find_constructor(part, f"{part}.{CLASS}", str(node[CLASS]))
         if not (inspect.isclass(found) and issubclass(found, ModelMixin)):
             raise PmgError(f"{part}.{CLASS} is no model of diffusers: {str(node[CLASS])[:80]!r}. Name a ModelMixin.")
         return found
 
-    def _find_constructor(self, part: str, key: str, name: Any) -> Callable[..., Any]:
+    def _find_constructor(self, part: str, key: str, name: str) -> Callable[..., Any]:
         """Returns a part's constructor by its name, or a plug-in's by its dotted name."""
-        if isinstance(name, str) and name in COMPONENTS[part]:
+        if name in COMPONENTS[part]:
             return COMPONENTS[part][name]
-        package, dot, _ = str(name).partition(".")
-        if not (isinstance(name, str) and dot and is_public(name)) or is_reserved(package):
+        package, dot, _ = name.partition(".")
+        if not (dot and is_public(name)) or is_reserved(package):
             allowed = ", ".join(COMPONENTS[part])
-            raise PmgError(f"{key} is not allowed: {str(name)[:80]!r}. A shared pipeline builds {allowed}.")
+            raise PmgError(f"{key} is not allowed: {name[:80]!r}. A shared pipeline builds {allowed}.")
         if package not in self.trust:
             raise PmgError(
                 f"{key} is code of another package: {name[:80]!r}. If you trust it, install it, and load the pipeline "
@@ -170,7 +169,8 @@ class ComponentReader:
         _check_names(key, node, parameters)
         nested = {name: self.read_component(name, f"{key}.{name}", node[name]) for name in node if name in COMPONENTS}
         plain = {name: value for name, value in node.items() if name not in nested}
-        for place, text in _texts(key, plain):
+        _check_keys(key, plain)
+        for place, text in texts(plain, key):
             _check_text(place, text)
         _check_types(build, key, plain)
         paths = [name for name in plain if name in LOCATIONS]
@@ -230,12 +230,9 @@ def _check_text(key: str, text: str) -> None:
             raise PmgError(f"{key} holds a field that is no plain name: {name[:60]!r}. Templates insert names alone.")
 
 
-def _texts(key: str, node: Any) -> Iterator[tuple[str, str]]:
-    """Yields (key, text) for each text under a node; refuses mappings with private keys, which libraries act on."""
-    if isinstance(node, str):
-        yield key, node
-    children = node.items() if isinstance(node, Mapping) else enumerate(node) if isinstance(node, list) else ()
-    for name, value in children:
-        if str(name).startswith("_"):
-            raise PmgError(f"{key} can't hold a key that begins with '_': {str(name)[:80]!r}")
-        yield from _texts(f"{key}.{name}", value)
+def _check_keys(key: str, node: Mapping[str, Any]) -> None:
+    """Refuses mappings with private keys, which libraries act on."""
+    for place, part in mappings(node, key):
+        for name in part:
+            if str(name).startswith("_"):
+                raise PmgError(f"{place} can't hold a key that begins with '_': {str(name)[:80]!r}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from pmg import __version__
 from pmg.cache import atomic_write_json
 from pmg.configuration.instantiate import find_assets
 from pmg.configuration.targets import allowed_plugins, is_reserved
+from pmg.configuration.trees import mappings, replace_values
 from pmg.domain import PmgError
 from pmg.generation.components import CLASS, COMPONENTS, ComponentReader
 from pmg.generation.serialization import ENCODER, INDEX, PARTS, PIPELINE, SECTIONS, read_nodes
@@ -88,6 +89,7 @@ def place_weights(folder: Path, nodes: Mapping[str, Any], places: Mapping[str, s
     copied: dict[str, str] = {}
 
     def place(source: str) -> str:
+        """Returns the new name of a source, once it is copied where that is needed."""
         if not copy_all and _name(source, places) != source:
             return _name(source, places)
         if not copy_all and not Path(source).exists():  # a package, or an id of the hub
@@ -97,15 +99,15 @@ def place_weights(folder: Path, nodes: Mapping[str, Any], places: Mapping[str, s
             copied[source] = _copy(source, folder / FROZEN / f"{len(copied)}-{name}")
         return copied[source]
 
-    def change(node: Any) -> Any:
-        if isinstance(node, list):
-            return [change(value) for value in node]
-        if not isinstance(node, Mapping):
-            return node
-        named = {key for key in SOURCES if CLASS in node and isinstance(node.get(key), str)}
-        return {key: place(value) if key in named else change(value) for key, value in node.items()}
+    placed = {source: place(source) for source in weight_sources(nodes)}
+    return replace_values(nodes, lambda name, value: placed.get(value, value) if name in SOURCES else value)
 
-    return {name: change(part) for name, part in nodes.items()}
+
+def weight_sources(nodes: Any) -> Iterator[str]:
+    """Yields the weights that the components of an index name; one that several name, several times."""
+    for _, node in mappings(nodes):
+        if CLASS in node:
+            yield from (node[key] for key in SOURCES if isinstance(node.get(key), str))
 
 
 def write_index(folder: Path, nodes: Mapping[str, Any]) -> None:

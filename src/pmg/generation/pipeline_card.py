@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from pmg.cache import atomic_write_text
+from pmg.configuration.trees import mappings
 from pmg.domain import PmgError
 from pmg.generation.components import CLASS
-from pmg.generation.export import SOURCES
+from pmg.generation.export import weight_sources
 
 SHOWN = ("style_accuracy", "concept_accuracy", "lpips_truth", "lpips_history", "ssim_truth")
 ABOUT = """A preference encoder of PMG (Shen et al., WWW 2024): it turns what a language model read of a user's history
@@ -44,8 +45,9 @@ def write_pipeline_card(
     Raises:
         PmgError: there is no such file of results.
     """
-    bases = sorted(set(_sources(parts)))
-    plugins = sorted({name.partition(".")[0] for name in _classes(parts) if "." in name})
+    names = [node[CLASS] for _, node in mappings(parts) if CLASS in node]
+    bases = sorted(set(weight_sources(parts)))
+    plugins = sorted({name.partition(".")[0] for name in names if "." in name})
     hub = [f"- {base}" for base in bases if not base.startswith(("<", "/", "package:"))]
     head = ["---", f"license: {license_name}", "library_name: pmg", "tags: [pmg, personalization, diffusion]"]
     head += ["base_model:", *hub, "---"] if hub else ["---"]
@@ -85,20 +87,6 @@ def _quality(results: str | None) -> list[str]:
         for name in SHOWN
     }
     return [_table("Measured on test users (mean and 95 % interval)", rows)]
-
-
-def _sources(node: Any) -> Iterator[str]:
-    if isinstance(node, Mapping):
-        yield from (node[key] for key in SOURCES if CLASS in node and isinstance(node.get(key), str))
-    for value in node.values() if isinstance(node, Mapping) else node if isinstance(node, list) else ():
-        yield from _sources(value)
-
-
-def _classes(node: Any) -> Iterator[str]:
-    if isinstance(node, Mapping) and CLASS in node:
-        yield node[CLASS]
-    for value in node.values() if isinstance(node, Mapping) else node if isinstance(node, list) else ():
-        yield from _classes(value)
 
 
 def _table(title: str, values: Mapping[Any, Any]) -> str:

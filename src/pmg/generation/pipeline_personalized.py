@@ -129,12 +129,14 @@ class PersonalizedPipeline:
         conversation: Sequence[tuple[str, str]] = (), alpha: float | None = None,
     ) -> Request:  # fmt: skip
         """Reads a user once: what `__call__` draws from, with the seed 0; arguments as there."""
-        liked = [_as_item(thing, f"liked-{place}") for place, thing in enumerate(history)]
-        disliked = [_as_item(thing, f"disliked-{place}") for place, thing in enumerate(dislikes)]
-        behaviors = [Behavior(item) for item in liked] + [Behavior(item, "disliked", liked=False) for item in disliked]
+        liked = [_read_thing(thing, f"liked-{place}") for place, thing in enumerate(history)]
+        disliked = [_read_thing(thing, f"disliked-{place}") for place, thing in enumerate(dislikes)]
+        behaviors = [Behavior(item) for item, _ in liked]
+        behaviors += [Behavior(item, "disliked", liked=False) for item, _ in disliked]
+        wanted, _ = _read_thing(target, "target")
         turns = tuple(Turn(*message) for message in conversation)
-        example = Example("0", "user", tuple(behaviors), _as_item(target, "target"), (), {}, turns)
-        looks = caption_items(self.captioner, [*liked, *disliked], _pixels([*history, *dislikes], [*liked, *disliked]))
+        example = Example("0", "user", tuple(behaviors), wanted, (), {}, turns)
+        looks = caption_items(self.captioner, [one.item for one in behaviors], _pixels([*liked, *disliked]))
         readings = self.reader.read([example], looks, [self.decoding], [self.decoding])
         (words,) = self.reader.describe([example.target]).values()
         (tokens,) = self.encoder.encode(self.reader.language_model, readings.context)
@@ -176,28 +178,27 @@ def _find(source: str) -> Path:
         raise PmgError(f"'{source}' is no folder here, and the hub says: {reason}") from error
 
 
-def _as_item(thing: Thing, number: str) -> Item:
+def _read_thing(thing: Thing, number: str) -> tuple[Item, Image.Image | None]:
+    """Returns the item of what a caller gave, and its picture where there is one."""
     if isinstance(thing, Item):
-        return thing
-    fields = {"title": thing} if isinstance(thing, str) else {k: v for k, v in thing.items() if k != "image"}
+        return thing, None
+    fields = {"title": thing} if isinstance(thing, str) else dict(thing)
+    picture = fields.pop("image", None)
     try:
-        return Item(**{"id": number, "concept": fields.get("title", number), **fields})
+        return Item(**{"id": number, "concept": fields.get("title", number), **fields}), picture
     except TypeError as error:
         known = ", ".join(Item.__dataclass_fields__)
-        raise PmgError(f"{dict(fields)} is no item ({error}); an item has {known}, and may have an image") from None
+        raise PmgError(f"{fields} is no item ({error}); an item has {known}, and may have an image") from None
 
 
-def _pixels(things: Sequence[Thing], items: Sequence[Item]) -> Pixels | None:
-    """Gives the pictures of items, or None where there are none."""
-    pictures = {
-        item.id: thing["image"]
-        for thing, item in zip(things, items, strict=True)
-        if isinstance(thing, Mapping) and "image" in thing
-    }
+def _pixels(things: Sequence[tuple[Item, Image.Image | None]]) -> Pixels | None:
+    """Returns what gives the pictures of items, or None where there are none."""
+    pictures = {item.id: picture for item, picture in things if picture is not None}
     if not pictures:
         return None
 
     def look(wanted: Sequence[Item]) -> torch.Tensor:
+        """Returns the pictures of the items, `(N, 3, H, W)`."""
         missing = [item.title for item in wanted if item.id not in pictures]
         if missing:
             raise PmgError(f"the captioner looks at images, and '{missing[0]}' has none")

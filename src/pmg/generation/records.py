@@ -252,8 +252,8 @@ def read_images(folder: str | Path, records: Iterable[Record]) -> Tensor:
         try:
             with Image.open(path) as image:
                 arrays.append(np.asarray(image.convert("RGB")))
-        except (OSError, SyntaxError) as error:  # Pillow raises SyntaxError for a broken PNG chunk
-            reason = "is missing" if isinstance(error, FileNotFoundError) else "can't be read"
+        except (OSError, SyntaxError):  # Pillow raises SyntaxError for a broken PNG chunk
+            reason = "can't be read" if path.exists() else "is missing"
             raise PmgError(
                 f"{path} (row '{row}' of {RECORDS}) {reason}; remove that row and run pmg-generate again"
             ) from None

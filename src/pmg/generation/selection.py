@@ -86,6 +86,7 @@ class WeightSample:
         random = Random(self.seed)
 
         def draw(ends: Sequence[float]) -> float:
+            """Returns a log-uniform draw between the ends."""
             return math.exp(random.uniform(math.log(ends[0]), math.log(ends[1])))
 
         return [(1.0, 1.0), *((draw(self.preference), draw(self.target)) for _ in range(self.count - 1))]

@@ -92,8 +92,9 @@ def read_index(folder: Path, cache_dir: str, float32: bool = False, trust: Seque
         index = json.loads(path.read_text())
     except (ValueError, RecursionError) as error:
         raise PmgError(f"{path} is damaged ({str(error)[:160]})") from None
-    if not isinstance(index, dict) or index.get(CLASS) != PIPELINE:
-        raise PmgError(f"{path} describes a {index.get(CLASS) if isinstance(index, dict) else index}, no {PIPELINE}")
+    kind = index.get(CLASS) if isinstance(index, dict) else "list or a single value"
+    if kind != PIPELINE:
+        raise PmgError(f"{path} describes a {kind}, no {PIPELINE}")
     nodes = {name: node for name, node in index.items() if name not in (CLASS, "_pmg_version")}
     try:
         reader = ComponentReader(Locations(folder, Path(find_assets()), Path(cache_dir)), tuple(trust))

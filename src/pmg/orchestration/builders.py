@@ -136,6 +136,7 @@ def start_from(build: Callable[..., Encoder], folder: str) -> Callable[..., Enco
     TrainingRun.open(folder)
 
     def started(**arguments: Any) -> Encoder:
+        """Returns the encoder with the trained weights."""
         encoder = build(**arguments)
         trained = load_frozen(type(encoder), f"{folder}/{ENCODER}")
         try:

@@ -7,7 +7,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
 
@@ -68,6 +68,7 @@ def launch(command: str, body: Body) -> None:
 
     @hydra.main(version_base="1.3", config_path=f"pkg://{CONFIG_MODULE}", config_name=command)
     def job(cfg: DictConfig) -> float | None:
+        """Runs one job; returns its result, which a sweeper reads."""
         if _in_worker():
             return _run_job_in_child(cfg, command, body)
         try:
@@ -80,29 +81,45 @@ def launch(command: str, body: Body) -> None:
             codes.append(failure.exit_code)
             return None
 
-    try:
-        with searched(read_command_line()):
-            job()
-    except (Exception, KeyboardInterrupt) as error:
-        codes.append(_exit_code(error, command, show_trace))
+    codes.append(_run(job, command, show_trace))
     if SweepSummary.close():
         codes.append(1)
-    if codes:
+    if any(codes):
         sys.exit(max(codes))
 
 
-def _exit_code(error: BaseException, command: str, show_trace: bool) -> int:
-    """Prints the error unless it was printed, and returns the exit code; raises errors of pmg itself."""
-    if isinstance(error, RunFailedError):
-        return error.exit_code
-    if isinstance(error, KeyboardInterrupt):
+def _run(job: Callable[[], Any], command: str, show_trace: bool) -> int:
+    """Runs a command's job or sweep; prints an error of its config and returns the exit code, raises pmg's own."""
+    try:
+        with searched(read_command_line()):
+            job()
+    except RunFailedError as failure:  # its message was printed
+        return failure.exit_code
+    except KeyboardInterrupt:
         return INTERRUPTED
-    of_folder = isinstance(error, OSError) and error.filename is not None
-    of_config = of_folder or isinstance(error, (HydraException, OmegaConfBaseException, PmgError, YAMLError))
-    if show_trace or not (of_config or SweepSummary.current):
+    except (HydraException, OmegaConfBaseException, PmgError, YAMLError) as error:
+        if show_trace:
+            raise
+        return _print_error(explain(error, command))
+    except OSError as error:
+        if show_trace or error.filename is None:
+            return _end_sweep(error, show_trace)
+        return _print_error(f"can't use the run folder {error.filename}: {error.strerror}")
+    except Exception as error:
+        return _end_sweep(error, show_trace)
+    return 0
+
+
+def _end_sweep(error: Exception, show_trace: bool) -> int:
+    """Prints an error of pmg itself that ended a sweep; raises it in a single run."""
+    if show_trace or not SweepSummary.current:
         raise error
-    of_sweep = f"the sweep stopped: {type(error).__name__}: {' '.join(str(error).split())}"
-    print(f"error: {explain(error, command) if of_config else of_sweep}", file=sys.stderr)
+    return _print_error(f"the sweep stopped: {type(error).__name__}: {' '.join(str(error).split())}")
+
+
+def _print_error(text: str) -> int:
+    """Prints an error; returns the exit code."""
+    print(f"error: {text}", file=sys.stderr)
     return 1
 
 

@@ -16,7 +16,8 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from pmg.configuration.instantiate import allow_plugins, check_targets, leaves, refuse_infinite, take_out
+from pmg.configuration.instantiate import allow_plugins, check_targets, refuse_infinite, take_out
+from pmg.configuration.trees import leaves
 from pmg.domain import PmgError
 from pmg.runs.exit_codes import INTERRUPTED, exit_code, one_line
 from pmg.runs.locks import locked
@@ -266,6 +267,7 @@ def tracked(body: Body) -> Body:
 
     @functools.wraps(body)
     def work(cfg: DictConfig, run: Run) -> float | None:
+        """Runs `body` with trackers; returns its result."""
         if run.tracking or not run.is_main:
             return body(cfg, run)
         opening = open_tracking(cfg, run.folder, run.command, run.id, run.choices, exit_code)

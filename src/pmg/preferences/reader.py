@@ -114,6 +114,7 @@ class Reader:
             return LazyContexts(self.language_model, texts)
 
         def compute() -> dict:
+            """Returns the prefill of the texts as tensors."""
             return self.language_model.prefill(texts).to_tensors()
 
         key = Cache.key(kind="contexts, user by user", model=self.identity, texts=texts)
@@ -124,6 +125,7 @@ class Reader:
         """Returns the keywords of texts; `context` gives their prefill where the cache doesn't hold them."""
 
         def compute() -> dict:
+            """Returns the keywords of the texts as tensors."""
             return to_tensors(decoding(self.language_model, context(), self.scenario.attributes))
 
         attributes = [asdict(attribute) for attribute in self.scenario.attributes.values()]

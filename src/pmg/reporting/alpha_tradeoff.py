@@ -41,6 +41,7 @@ def _curve(records: Sequence[Record]) -> list[Point]:
     picked = [pick(balance_z(d_p, d_t, alpha))[:, None] for alpha in ALPHAS]
 
     def mean(scores: Tensor, place: Tensor) -> float:
+        """Returns the mean over users of the scores `(N, K)` of the picked candidates `(N, 1)`."""
         return float(user_means(scores.gather(1, place)[:, 0].numpy(), users).mean())
 
     return [(mean(d_t, place), mean(d_p, place)) for place in picked]

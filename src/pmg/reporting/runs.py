@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.progress import track
 
 from pmg.configuration.identity import COMMANDS, Role, find_role, names_run
-from pmg.configuration.instantiate import leaves
+from pmg.configuration.trees import leaves
 from pmg.domain import PmgError
 from pmg.natural_order import natural_key
 from pmg.runs.run_folder import CONFIG_FILE, METRICS_FILE, replace_folders

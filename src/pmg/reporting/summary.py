@@ -163,6 +163,7 @@ def drop_repeats(columns: Mapping[str, Sequence[Any]]) -> list[str]:
     """Returns names of metrics without totals that equal their only term; `columns` holds what can be compared."""
 
     def repeated(total: str) -> bool:
+        """Returns whether a total equals its only term."""
         terms = [name for name in columns if name != total and name.split("/")[0] == total.split("/")[0]]
         return len(terms) == 1 and columns[total] == columns[terms[0]]
 

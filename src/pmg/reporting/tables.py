@@ -60,6 +60,7 @@ def runs_table(runs: Sequence[RunFolder], factors: Factors) -> Table:
     header = ("run", "command", "status", *factors.chosen, "seed", "seconds", "peak MiB", "revision")
 
     def row(run: RunFolder) -> tuple[Cell, ...]:
+        """Returns the cells of a run."""
         seconds, memory = (run.cost.get(name) for name in ("seconds", "ram_mib"))
         seed = Cell(NOTHING if run.seed is None else str(run.seed), number=run.seed)
         texts = (run.name, run.command, run.status, *factors.values(run))

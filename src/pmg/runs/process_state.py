@@ -76,6 +76,7 @@ def log_file(path: Path, at_once: bool = True) -> Iterator[Callable[[], None]]:
     root, level = logging.getLogger(), logging.getLogger().level
 
     def release() -> None:
+        """Writes the records that were kept into the file, and the next ones at once."""
         if kept in root.handlers:
             root.removeHandler(kept)
             root.addHandler(handler)

@@ -14,8 +14,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from pmg.cache import atomic_write_json, atomic_write_text
 from pmg.configuration.identity import find_differences, format_differences, names_run, select_result
-from pmg.configuration.instantiate import leaves, portable
+from pmg.configuration.instantiate import portable
 from pmg.configuration.precision import ANY_DTYPE, settle_dtype
+from pmg.configuration.trees import leaves, replace_values
 from pmg.domain import PmgError
 from pmg.runs.provenance import git_state, hardware, versions
 
@@ -143,15 +144,17 @@ def replace_folders(node: Any, places: Mapping[str, str]) -> Any:
         node: of the config.
         places: replacement by folder; for nested folders, the innermost is used.
     """
-    if isinstance(node, Mapping):
-        return {key: replace_folders(value, places) for key, value in node.items()}
-    if isinstance(node, list):
-        return [replace_folders(value, places) for value in node]
-    if isinstance(node, str):
-        for place in sorted(places, key=len, reverse=True):
-            if node == place or node.startswith(f"{place}/"):
-                return places[place] + node.removeprefix(place)
-    return node
+    innermost_first = sorted(places, key=len, reverse=True)
+
+    def change(_: str, value: Any) -> Any:
+        """Returns a path with another beginning; other values as they are."""
+        if isinstance(value, str):
+            for place in innermost_first:
+                if value == place or value.startswith(f"{place}/"):
+                    return places[place] + value.removeprefix(place)
+        return value
+
+    return replace_values(node, change)
 
 
 def refuse_other(

@@ -10,6 +10,7 @@ from typing import Any
 
 from pmg.configuration.identity import Role, find_role
 from pmg.configuration.instantiate import instantiate, to_plain
+from pmg.configuration.trees import replace_values
 from pmg.tracking.tracker import Label, Tracking
 
 _SECRET = re.compile(r"(^|_)(api_?key|access_?key|token|password|secret)$", re.IGNORECASE)
@@ -65,15 +66,11 @@ def run_name(folder: Path, outputs: Path) -> str:
 
 def public_config(cfg: Any) -> dict[str, Any]:
     """Returns the resolved config without secrets and without the loggers."""
-    return {name: _hide(name, value) for name, value in to_plain(cfg).items() if name != "logger"}
+    return {name: replace_values(value, _hide, name) for name, value in to_plain(cfg).items() if name != "logger"}
 
 
 def _hide(name: str, value: Any) -> Any:
-    """Replaces secrets: the values of keys such as ``api_key``, and logins in URLs."""
-    if isinstance(value, Mapping):
-        return {key: _hide(str(key), inner) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [_hide(name, inner) for inner in value]
+    """Returns the value without secrets: those of keys such as ``api_key``, and logins in URLs."""
     if value and _SECRET.search(name):
         return HIDDEN
     return _LOGIN.sub(f"{HIDDEN}@", value) if isinstance(value, str) else value

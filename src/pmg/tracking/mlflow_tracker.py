@@ -13,7 +13,7 @@ import yaml
 from PIL import Image
 from pytorch_lightning.loggers import MLFlowLogger
 
-from pmg.configuration.instantiate import leaves
+from pmg.configuration.trees import leaves
 from pmg.tracking.tracker import IMAGE, Label, files_of
 
 ID = "pmg.id"  # tag by which a run is resumed

@@ -155,6 +155,7 @@ def invert_histories(
         return inversion(histories, captions, [stable_number("inversion", seed, e.profile) % 2**62 for e in part])
 
     def compute(part: Sequence[Example]) -> dict[str, Tensor]:
+        """Returns `learn` in the form that the cache keeps."""
         return {"tokens": learn(part)}
 
     chunks = [examples[start : start + CHUNK] for start in range(0, len(examples), CHUNK)]

@@ -136,6 +136,7 @@ def encode_drawings(
     rows = catalogue.rows(items)
 
     def encode(run: slice, hidden: bool = True) -> Tensor:
+        """Returns the latents of a slice of the items, `(N, C, h, w)`."""
         parts = track(rows[run].split(batch_size), "Encoding drawings", transient=True, disable=hidden)
         return torch.cat([generator.encode_images(catalogue.pixels(part)) for part in parts])
 

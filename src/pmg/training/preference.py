@@ -186,6 +186,7 @@ class PreferenceTraining(pl.LightningModule):
         words = keywords.repeat(samples_per_user).masked(batch["keep_keywords"]).to(tokens.device)
 
         def evaluate(owner: ImageOwner, with_soft: bool) -> SampleOutputs:
+            """Returns the denoiser's outputs on an owner's images, with soft tokens or without."""
             with torch.set_grad_enabled(with_soft and torch.is_grad_enabled()):
                 prefix = "other_" if owner == "other" else ""
                 targets = self.texts.targets[batch[f"{prefix}target"]]

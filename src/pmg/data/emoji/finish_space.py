@@ -199,9 +199,11 @@ PALETTES: dict[str, Callable[[Finish, bool, random.Random], Finish]] = {
 
 def _jitter(centre: Finish, rng: random.Random, spread: float) -> Finish:
     def near(value: float, low: float, high: float) -> float:
+        """Returns a draw around `value`, in [low, high]."""
         return min(max(rng.gauss(value, spread * (high - low)), low), high)
 
     def tint(colour: Colour) -> Colour:
+        """Returns a draw around a colour, each channel in [0, 1]."""
         return tuple(near(value, 0.0, 1.0) for value in colour)  # type: ignore[return-value]
 
     return replace(

@@ -178,4 +178,5 @@ class _Precomputed(nn.Module):
         self.num_features = width
 
     def forward(self, vectors: Tensor) -> Tensor:
+        """Returns the vectors `(N, D)` as they are."""
         return vectors

@@ -164,6 +164,7 @@ class DiffusionGenerator(nn.Module):
         inputs = self.prepare(stack(branches), guidance, reused=True)
 
         def predict(noisy: Tensor, time: Tensor) -> Tensor:
+            """Returns the branches' outputs combined, `(B, C, h, w)`."""
             output = self._predict(torch.cat([noisy] * len(branches)), time.expand(len(noisy) * len(branches)), inputs)
             return combine(output.chunk(len(branches)), coefficients)
 

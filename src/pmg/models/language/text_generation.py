@@ -33,6 +33,7 @@ def sampled(temperature: float, seed: int) -> Pick:
     rng = torch.Generator().manual_seed(seed)
 
     def pick(logits: Tensor) -> Tensor:
+        """Returns the drawn tokens of logits `(B, V)`, int64 `(B,)`."""
         uniform = torch.rand(logits.shape[-1], generator=rng).clamp(min=1e-20)
         return (logits / temperature - (-uniform.log()).log().to(logits.device)).argmax(-1)
 

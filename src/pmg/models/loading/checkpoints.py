@@ -139,7 +139,7 @@ def _check_names(model: nn.Module, info: Mapping[str, Any], path: str, unused: t
 def _is_head(model: nn.Module, name: str) -> bool:
     """Returns whether a weight belongs to a head, e.g. a classifier, of the checkpoint's class that `model` lacks."""
     config = getattr(model, "config", None)
-    saved = getattr(config, "architectures", None) or () if isinstance(model, PreTrainedModel) else ()
+    saved = getattr(config, "architectures", None) or ()  # of transformers
     own = {*dict(model.named_children()), getattr(model, "base_model_prefix", "")}
     return bool(saved) and type(model).__name__ not in saved and name.split(".")[0] not in own
 

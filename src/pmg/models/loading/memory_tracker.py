@@ -37,14 +37,14 @@ class LiveBytes(TorchDispatchMode):
         self, func: Callable[..., Any], types: Sequence[type], args: tuple = (), kwargs: Mapping | None = None
     ) -> Any:
         """Runs an operation and counts what it allocated."""
-        inputs = {storage_of(leaf) for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)}
+        inputs = {storage_of(tensor) for tensor in _tensors((args, kwargs))}
         result = func(*args, **(kwargs or {}))
         self._forget()  # before counting: a new storage may have the name of one that is gone
-        for leaf in tree_leaves(result):
-            if not isinstance(leaf, Tensor) or self.device not in (None, leaf.device.type):
+        for tensor in _tensors(result):
+            if self.device not in (None, tensor.device.type):
                 continue
-            if (key := storage_of(leaf)) not in inputs and key not in self._held:
-                storage = leaf.untyped_storage()
+            if (key := storage_of(tensor)) not in inputs and key not in self._held:
+                storage = tensor.untyped_storage()
                 self._held[key] = StorageWeakRef(storage), storage.nbytes()
                 self.live += storage.nbytes()
         self.peak = max(self.peak, self.live)
@@ -57,6 +57,10 @@ class LiveBytes(TorchDispatchMode):
     def _forget(self) -> None:
         for key in [key for key, (reference, _) in self._held.items() if reference.expired()]:
             self.live -= self._held.pop(key)[1]
+
+
+def _tensors(tree: Any) -> list[Tensor]:
+    return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)]
 
 
 def storage_of(tensor: Tensor) -> int:
@@ -90,10 +94,12 @@ class _Fused(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """Returns an empty `(B, heads, N, D)`, and saves what the kernel saves."""
         result = query.new_empty(*query.shape[:-1], value.shape[-1])
         ctx.save_for_backward(query, key, value, result, query.new_empty(query.shape[:-1], dtype=torch.float32))
         return result
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, ...]:
+        """Returns empty gradients of query, key and value."""
         return tuple(torch.empty_like(part) for part in ctx.saved_tensors[:3])

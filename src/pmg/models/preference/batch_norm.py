@@ -13,12 +13,14 @@ class _Sum(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, values: Tensor) -> Tensor:
+        """Returns the sum over the processes, of the shape of `values`."""
         total = values.clone()
         distributed.all_reduce(total)
         return total
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        """Returns the sum of the processes' gradients."""
         return _Sum.forward(ctx, gradient)
 
 

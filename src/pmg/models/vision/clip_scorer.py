@@ -42,7 +42,7 @@ class ClipTexts(TextEncoder):
         batch = self.tokenizer(texts, padding=padding, max_length=self.max_length, return_tensors="pt")
         batch = batch.to(self.model.device)
         read = self.model.get_text_features(batch["input_ids"], batch["attention_mask"] if self.masks else None)
-        features = read if isinstance(read, Tensor) else read.pooler_output
+        features = read.pooler_output
         mask = torch.ones_like(batch["input_ids"], dtype=torch.bool)
         return Block(features[:, None].expand(-1, mask.shape[1], -1), mask, features.float())
 
@@ -95,7 +95,7 @@ class ClipScorer(nn.Module):
         """Returns unit vectors `(B, D)` of images `(B, 3, H, W)` in [-1, 1], twice: as content and as style."""
         pixels = fit_size(images, self.size).to(self.mean).add(1).div(2).sub(self.mean).div(self.std)
         read = self.model.get_image_features(pixel_values=pixels.to(self.model.dtype))
-        features = unit(read if isinstance(read, Tensor) else read.pooler_output).cpu()
+        features = unit(read.pooler_output).cpu()
         return features, features
 
     def encode_target(self, pooled: Tensor) -> Tensor:

@@ -156,7 +156,7 @@ def _load_scheduler(path: str, index: Mapping[str, Any]) -> SchedulerMixin:
         PmgError: it is none of diffusers'.
     """
     name = (index.get("scheduler") or ["", ""])[1]
-    kind = getattr(diffusers, name, None) if isinstance(name, str) else None
+    kind = getattr(diffusers, str(name), None)
     if not (isinstance(kind, type) and issubclass(kind, SchedulerMixin)):
         raise PmgError(f"{path} has the scheduler {name!r}, which is none of diffusers'")
     return kind.from_pretrained(path, subfolder="scheduler")
