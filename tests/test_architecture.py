@@ -1,4 +1,4 @@
-"""Imports run one way, heavy ones wait inside commands, and functions stay short."""
+"""Imports run one way, heavy ones wait inside commands; functions are short, documented and take few arguments."""
 
 from __future__ import annotations
 
@@ -136,8 +136,7 @@ def test_instantiate_has_one_door():
 
 @pytest.mark.parametrize("path", FILES, ids=short)
 def test_functions_are_short(path):
-    functions = [node for node in ast.walk(parse(path)) if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))]
-    long = [node.name for node in functions if body_length(node) > 60]
+    long = [node.name for node in functions(path) if body_length(node) > 60]
     assert not long
 
 
@@ -152,3 +151,47 @@ def body_length(node):
 
 def test_no_utils_module():
     assert not [path for path in FILES if "utils" in path.stem or "utils" in path.parent.name]
+
+
+def functions(path):
+    """Returns every function and method of a file, nested ones included."""
+    return [node for node in ast.walk(parse(path)) if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))]
+
+
+def positional(node):
+    """Returns the names of the parameters that may be given by position."""
+    return [one.arg for one in (*node.args.posonlyargs, *node.args.args) if one.arg not in {"self", "cls"}]
+
+
+@pytest.mark.parametrize("path", FILES, ids=short)
+def test_functions_take_at_most_six_positional_arguments(path):
+    assert not [node.name for node in functions(path) if len(positional(node)) > 6]
+
+
+@pytest.mark.parametrize("path", FILES, ids=short)
+def test_constructors_take_at_most_ten_arguments(path):
+    """Dataclasses are exempt: records of named values, e.g. a row of a file, a schema or what was measured."""
+    constructors = [node for node in functions(path) if node.name == "__init__"]
+    assert not [node.lineno for node in constructors if len(positional(node)) + len(node.args.kwonlyargs) > 10]
+
+
+def test_wide_records_are_built_by_the_names_of_their_fields():
+    classes = [node for path in FILES for node in ast.walk(parse(path)) if isinstance(node, ast.ClassDef)]
+    wide = {node.name for node in classes if sum(isinstance(one, ast.AnnAssign) for one in node.body) > 10}
+    calls = [node for path in FILES for node in ast.walk(parse(path)) if isinstance(node, ast.Call)]
+    assert not [ast.unparse(node) for node in calls if getattr(node.func, "id", "") in wide and len(node.args) > 6]
+
+
+@pytest.mark.parametrize("path", FILES, ids=short)
+def test_public_classes_and_functions_are_documented(path):
+    classes = [node for node in ast.walk(parse(path)) if isinstance(node, ast.ClassDef)]
+    public = [node for node in (*classes, *functions(path)) if not node.name.startswith("_")]
+    assert not [node.name for node in public if not ast.get_docstring(node)]
+
+
+def test_types_are_rarely_compared_at_run_time():
+    """What remains: errors of libraries, config trees, JSON and tables of others, layers of models."""
+    calls = [node for path in FILES for node in ast.walk(parse(path)) if isinstance(node, ast.Call)]
+    found = [node for node in calls if getattr(node.func, "id", "") == "isinstance"]
+    lines = sum(len(path.read_text().splitlines()) for path in FILES)
+    assert len(found) <= 2.5 * lines / 1000

@@ -52,9 +52,10 @@ def empty_models(cfg: DictConfig) -> tuple[Any, ...]:
     encoder = cfg.encoder.preference_encoder
     users = sum(cfg.split_sizes[split] * cfg.profiles_per_user for split in ("train", "validation"))
     sizes = Sizes(
-        users, cfg.history_tokens, cfg.objective.users_per_step, cfg.objective.batches.draws,
-        encoder.get("soft_tokens", 4), encoder.get("prefix_length", 0), encoder.get("placement", "late"),
-        prompt.tokens, prompt.tokens, prompt.width, prompt.pooled,
+        users=users, history_tokens=cfg.history_tokens, users_per_step=cfg.objective.users_per_step,
+        draws=cfg.objective.batches.draws, soft_tokens=encoder.get("soft_tokens", 4),
+        prefix_length=encoder.get("prefix_length", 0), placement=encoder.get("placement", "late"),
+        target_tokens=prompt.tokens, keyword_tokens=prompt.tokens, text_width=prompt.width, pooled_width=prompt.pooled,
     )  # fmt: skip
     return language_model, generator, weights, sizes
 

@@ -117,8 +117,7 @@ class ComponentReader:
             PmgError: the class is none of the part's nor a trusted plug-in's, or an argument is unknown, missing, of
                 another type, or a path that leads elsewhere.
         """
-        if not isinstance(node, Mapping):
-            raise PmgError(f"{key} is no component: {str(node)[:80]!r}. Write a mapping with {CLASS}.")
+        _check_mapping(node, f"{key} is no component: {str(node)[:80]!r}. Write a mapping with {CLASS}.")
         build = self._find_constructor(part, f"{key}.{CLASS}", str(node.get(CLASS)))
         arguments = {argument: value for argument, value in node.items() if argument != CLASS}
         return Component(build, self.read_arguments(build, key, arguments))
@@ -133,8 +132,10 @@ class ComponentReader:
         Raises:
             PmgError: the class is none of the part's nor a trusted plug-in's, or no model of diffusers.
         """
-        if not isinstance(node, Mapping) or set(node) != {CLASS}:
-            raise PmgError(f"{part} must be a mapping with {CLASS} alone: {str(node)[:80]!r}")
+        wrong = f"{part} must be a mapping with {CLASS} alone: {str(node)[:80]!r}"
+        _check_mapping(node, wrong)
+        if set(node) != {CLASS}:
+            raise PmgError(wrong)
         found = self._find_constructor(part, f"{part}.{CLASS}", str(node[CLASS]))
         if not (inspect.isclass(found) and issubclass(found, ModelMixin)):
             raise PmgError(f"{part}.{CLASS} is no model of diffusers: {str(node[CLASS])[:80]!r}. Name a ModelMixin.")
@@ -163,8 +164,7 @@ class ComponentReader:
         Raises:
             PmgError: as `read_component`.
         """
-        if not isinstance(node, Mapping):
-            raise PmgError(f"{key} is no mapping: {str(node)[:80]!r}")
+        _check_mapping(node, f"{key} is no mapping: {str(node)[:80]!r}")
         parameters = _parameters(build)
         _check_names(key, node, parameters)
         nested = {name: self.read_component(name, f"{key}.{name}", node[name]) for name in node if name in COMPONENTS}
@@ -176,6 +176,11 @@ class ComponentReader:
         paths = [name for name in plain if name in LOCATIONS]
         found = {name: self.locations.resolve(LOCATIONS[name], f"{key}.{name}", plain[name]) for name in paths}
         return {**plain, **found, **nested}
+
+
+def _check_mapping(node: Any, wrong: str) -> None:
+    if not isinstance(node, Mapping):
+        raise PmgError(wrong)
 
 
 def _check_names(key: str, node: Mapping[str, Any], parameters: Mapping[str, inspect.Parameter]) -> None:

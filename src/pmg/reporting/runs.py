@@ -136,12 +136,12 @@ def _read_whole(folder: Path, name: str) -> RunFolder:
     git, status = facts.get("git") or {}, str(facts["status"])
     return RunFolder(
         folder, name, command, status, facts.get("seed"),
-        {**known, **_options(facts.get("overrides") or (), known)},
-        _merged([_numbers(facts.get("metrics")), *(part.scalars for part in parts)]),
-        _add_costs(_cost(facts.get("ledger")), [part.cost for part in parts]),
-        f"{git.get('revision') or ''}{'+' if git.get('dirty') else ''}",
-        "" if status == "completed" else _reason(status, facts.get("error")),
-        links, parts,
+        config={**known, **_options(facts.get("overrides") or (), known)},
+        scalars=_merged([_numbers(facts.get("metrics")), *(part.scalars for part in parts)]),
+        cost=_add_costs(_cost(facts.get("ledger")), [part.cost for part in parts]),
+        revision=f"{git.get('revision') or ''}{'+' if git.get('dirty') else ''}",
+        problem="" if status == "completed" else _reason(status, facts.get("error")),
+        links=links, parts=parts,
     )  # fmt: skip
 
 

@@ -92,8 +92,9 @@ def decode_finish(code: str) -> Finish:
     hue, saturation, lightness, contrast, duotone = numbers[:5]
     dark, light, line, ground = ((r, g, b) for r, g, b in (numbers[at : at + 3] for at in (5, 8, 12, 15)))
     return Finish(
-        hue, saturation, lightness, contrast, duotone, dark, light, numbers[11], line, ground, kind, numbers[18]
-    )
+        hue, saturation, lightness, contrast, duotone, dark=dark, light=light, outline=numbers[11],
+        outline_colour=line, ground=ground, surface=kind, degree=numbers[18],
+    )  # fmt: skip
 
 
 @dataclass
