@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -71,6 +72,7 @@ def outer_imports(tree):
     return [name for node in tree.body if isinstance(node, (ast.Import, ast.ImportFrom)) for name in imports(node)]
 
 
+@cache
 def parse(path):
     return ast.parse(path.read_text())
 
