@@ -74,7 +74,8 @@ def _rank_tasks(body: Body, cfg: DictConfig, run: Run, count: int) -> list[Task]
     rendezvous = {"WORLD_SIZE": str(count), "NODE_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": _free_port()}
     tasks = []
     for rank in range(count):
-        own = replace(run, ledger=Ledger(), metrics={}, tracking=Tracking(), is_main=rank == 0, begun=True)
+        own = replace(run, ledger=Ledger(), metrics={}, tracking=Tracking(), is_main=rank == 0)
+        own.begun = True
         log = run.folder / (f"{run.command}.rank{rank}.log" if rank else f"{run.command}.log")
         environment = {**rendezvous, "RANK": str(rank), "LOCAL_RANK": str(rank)}
         work = partial(_run_rank, body, cfg, own)

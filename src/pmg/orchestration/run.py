@@ -79,8 +79,8 @@ class Run:
         choices: option by config group.
         stated: overrides of the command line that only other commands read.
         id: identifier of the run, the same after a resume.
-        result: the value that the body returned, which is the objective of a sweep.
         is_main: whether this process writes files: in distributed training, rank 0 only.
+        result: the value that the body returned, which is the objective of a sweep.
         begun: whether `begin` was called.
     """
 
@@ -93,10 +93,10 @@ class Run:
     choices: Mapping[str, Any] = field(default_factory=dict)
     stated: Mapping[str, Any] = field(default_factory=dict)
     id: str = ""
-    result: float | None = None
     is_main: bool = True
-    begun: bool = False
-    _at_begin: list[Callable[[], object]] = field(default_factory=list)
+    result: float | None = field(default=None, init=False)
+    begun: bool = field(default=False, init=False)
+    _at_begin: list[Callable[[], object]] = field(default_factory=list, init=False)
 
     def begin(self) -> None:
         """Starts the run's record. A body calls this after its checks, before it changes files of an earlier run."""
