@@ -68,24 +68,27 @@ def test_what_could_not_be_loaded_is_not_written(compose, tmp_path):
 def test_a_plug_ins_component_is_exported_where_the_command_names_the_plug_in(compose, tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(targets, "_allowed", {})
-    write_plugin(tmp_path, "pmg_test_plugin")
+    write_plugin(tmp_path, "pmg_exported_plugin")
     cfg = compose("study")
     OmegaConf.set_struct(cfg, False)
-    cfg.decoding = {"_target_": "pmg_test_plugin.LastOptions", "count": 2}
-    with pytest.raises(PmgError, match=r"If its code may run, add plugins=\[pmg_test_plugin\]"):
+    cfg.decoding = {"_target_": "pmg_exported_plugin.LastOptions", "count": 2}
+    with pytest.raises(PmgError, match=r"If its code may run, add plugins=\[pmg_exported_plugin\]"):
         to_index(parts_of(cfg))
-    targets.allow_plugin("pmg_test_plugin")
+    targets.allow_plugin("pmg_exported_plugin")
     nodes = place_weights(tmp_path, to_index(parts_of(cfg)), {"<assets_dir>": cfg.paths.assets_dir}, copy_all=False)
-    assert nodes["decoding"] == {"_class_name": "pmg_test_plugin.LastOptions", "count": 2}
-    encoder = name_encoder(built_class({"_target_": "pmg_test_plugin.Encoder"}))
-    assert encoder == {"preference_encoder": {"_class_name": "pmg_test_plugin.Encoder"}}
+    assert nodes["decoding"] == {"_class_name": "pmg_exported_plugin.LastOptions", "count": 2}
+    encoder = name_encoder(built_class({"_target_": "pmg_exported_plugin.Encoder"}))
+    assert encoder == {"preference_encoder": {"_class_name": "pmg_exported_plugin.Encoder"}}
     assert name_encoder(PreferenceEncoder) == {}
     nodes |= encoder
     write_index(tmp_path, nodes)
     ledger = {"trainable_parameters": 1, "seconds": {"train": 1}}
     metrics = {"ledger": ledger, "hardware": {"processor": "x"}, "seed": 0, "metrics": {}}
     write_pipeline_card(tmp_path, "Title", "apache-2.0", nodes, metrics, None)
-    assert f"""from_pretrained("{tmp_path.name}", trust=['pmg_test_plugin'])""" in (tmp_path / "README.md").read_text()
+    assert (
+        f"""from_pretrained("{tmp_path.name}", trust=['pmg_exported_plugin'])"""
+        in (tmp_path / "README.md").read_text()
+    )
 
 
 def test_an_export_that_is_cut_short_can_not_be_loaded_and_a_refused_one_leaves_the_earlier_one(compose, tmp_path):

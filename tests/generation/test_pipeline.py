@@ -10,6 +10,7 @@ import torch
 
 from pmg.domain import Keywords, PmgError
 from pmg.generation.alpha import FixedAlpha
+from pmg.generation.condition_weighting import AttentionWeighting, ScaleWeighting
 from pmg.generation.dataset_generation import DatasetGenerator, list_arms, mismatch
 from pmg.generation.guidance import Scales
 from pmg.generation.pareto import hypervolume, pareto_front
@@ -17,7 +18,6 @@ from pmg.generation.pipeline import Pipeline
 from pmg.generation.records import RecordWriter, read_images, read_records
 from pmg.generation.requests import Method, Preference, Request, RequestBuilder
 from pmg.generation.selection import WeightGrid
-from pmg.generation.weighting import AttentionWeighting, ScaleWeighting
 from pmg.models.loading.tiny_models import tiny_scorer
 
 PMG = Method(words="keywords", tokens="soft", negative="dislikes")

@@ -31,12 +31,12 @@ def load(folder, config):
     return load_language_model(write_language_model(folder, config), "float32", "unused")
 
 
-def soft_states(lm, texts=TEXTS):
+def multimodal_states(lm, texts=TEXTS):
     """States of soft tokens behind a prefix, and their gradients."""
     torch.manual_seed(0)
     embeds = torch.randn(5, lm.width, requires_grad=True)
     prefix = Prefix(lm.layers, lm.kv_heads, lm.head_dim, 2, std=1.0)().detach().requires_grad_()
-    states = lm.soft_states(lm.prefill(texts), embeds, prefix)
+    states = lm.multimodal_states(lm.prefill(texts), embeds, prefix)
     return [states, *torch.autograd.grad((states * torch.randn_like(states)).sum(), (embeds, prefix))]
 
 
@@ -44,12 +44,12 @@ def soft_states(lm, texts=TEXTS):
 def test_joined_layers_are_the_same_model(family, tmp_path):
     config, sizes = FAMILIES[family]
     lm = load(tmp_path, config)
-    before, written = soft_states(lm), lm.generate(lm.prefill(TEXTS), " It is", 5)
+    before, written = multimodal_states(lm), lm.generate(lm.prefill(TEXTS), " It is", 5)
     decoder = lm.model.get_decoder()
     join_layers(decoder, lm.cache_argument)
     assert [len(group.layers) for group in decoder.layers] == sizes
     with uncompiled():
-        for got, expected in zip(soft_states(lm), before, strict=True):
+        for got, expected in zip(multimodal_states(lm), before, strict=True):
             assert torch.equal(got, expected)
         assert lm.generate(lm.prefill(TEXTS), " It is", 5) == written
 
@@ -59,11 +59,11 @@ def test_compiled_layers_give_the_same_states_and_gradients_in_one_compilation(t
     torch._dynamo.reset()
     monkeypatch.setattr("pmg.models.loading.compilation.GROUP_SIZE", 1)
     lm = load(tmp_path, tf.LlamaConfig(**SIZES, num_hidden_layers=2))
-    plain = {texts: soft_states(lm, texts) for texts in (TEXTS, (*TEXTS[::-1], "red dog, black outline"))}
+    plain = {texts: multimodal_states(lm, texts) for texts in (TEXTS, (*TEXTS[::-1], "red dog, black outline"))}
     compile_models(generator, lm, tmp_path / "compiled")
     for texts, expected in plain.items():
         with torch._dynamo.config.patch(error_on_recompile=True):
-            torch.testing.assert_close(soft_states(lm, texts), expected, rtol=1e-4, atol=1e-4)
+            torch.testing.assert_close(multimodal_states(lm, texts), expected, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.slow
@@ -96,7 +96,7 @@ def test_only_layers_behind_kept_histories_are_compiled(tmp_path, monkeypatch):
     monkeypatch.setattr("pmg.models.loading.compilation.run_behind", run)
     context = lm.prefill(TEXTS)
     assert not seen
-    lm.soft_states(context, torch.randn(2, lm.width))
+    lm.multimodal_states(context, torch.randn(2, lm.width))
     assert [len(parts) for parts in seen] == [2, 2]
     assert all(isinstance(part, ContextLayer) and part.loaded for parts in seen for part in parts)
 

@@ -81,7 +81,7 @@ def test_soft_tokens_take_gradients(folder):
     lm = load(folder)
     embeds = torch.randn(2, lm.width, requires_grad=True)
     prefix = torch.randn(lm.layers, 2, lm.kv_heads, 3, lm.head_dim, requires_grad=True)
-    states = lm.soft_states(lm.prefill(TEXTS), embeds, prefix)
+    states = lm.multimodal_states(lm.prefill(TEXTS), embeds, prefix)
     assert states.shape == (3, 2, lm.width)
     states.square().sum().backward()
     assert embeds.grad.abs().sum() > 0
@@ -104,9 +104,9 @@ def test_histories_beyond_the_window_or_the_positions_are_refused(family, limit,
     lm = load(write_language_model(tmp_path, FAMILIES[family]))
     assert lm.limit == limit
     fits = lm.prefill_tokens([torch.ones(limit - 4, dtype=torch.long)])
-    lm.soft_states(fits, torch.randn(4, lm.width))
+    lm.multimodal_states(fits, torch.randn(4, lm.width))
     with pytest.raises(PmgError, match=rf"have {limit + 1} tokens.* reads {limit}: lower scenario.max_items"):
-        lm.soft_states(fits, torch.randn(5, lm.width))
+        lm.multimodal_states(fits, torch.randn(5, lm.width))
     with pytest.raises(PmgError, match=r"lower scenario.max_items"):
         lm.prefill(["ghost " * 300])
 
@@ -154,7 +154,7 @@ def test_four_bits_keep_the_answers_near(tmp_path):
     config = tf.LlamaConfig(**{**GROUPED, "hidden_size": 128, "intermediate_size": 256, "head_dim": 32})
     folder = write_language_model(tmp_path, config)
     whole, packed = load(folder), load(folder, quantization="4bit")
-    states = [lm.soft_states(lm.prefill(TEXTS), lm.embeddings[:2].float()) for lm in (whole, packed)]
+    states = [lm.multimodal_states(lm.prefill(TEXTS), lm.embeddings[:2].float()) for lm in (whole, packed)]
     size = [sum(p.numel() * p.element_size() for p in lm.model.model.layers.parameters()) for lm in (whole, packed)]
     assert size[1] < size[0] / 6
     assert torch.cosine_similarity(*states, dim=-1).min() > 0.6

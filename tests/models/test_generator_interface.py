@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from pmg.domain import Keywords, PmgError
+from pmg.generation.condition_weighting import AttentionWeighting, ScaleWeighting
 from pmg.generation.guidance import Scales
 from pmg.generation.pipeline import Pipeline
 from pmg.generation.requests import Request
 from pmg.generation.selection import WeightGrid
-from pmg.generation.weighting import AttentionWeighting, ScaleWeighting
 from pmg.models.loading.tiny_models import tiny_scorer
 from pmg.training.inversion import HistoryImages, TextualInversion
 

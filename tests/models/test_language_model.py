@@ -44,7 +44,7 @@ def test_cached_soft_states_equal_a_full_forward_pass(language_model, with_prefi
     prefix = None
     if with_prefix:
         prefix = Prefix(language_model.layers, language_model.kv_heads, language_model.head_dim, 5, std=1.0)()
-    got = language_model.soft_states(language_model.prefill(TEXTS), embeds, prefix)
+    got = language_model.multimodal_states(language_model.prefill(TEXTS), embeds, prefix)
     for row, text in enumerate(TEXTS):
         torch.testing.assert_close(
             got[row], full_states(language_model, text, embeds[row], prefix), rtol=1e-5, atol=1e-5
@@ -56,7 +56,7 @@ def test_gradients_reach_soft_tokens_and_prefix_and_equal_those_of_the_full_pass
     embeds = torch.randn(1, 3, lm.width, requires_grad=True)
     prefix = torch.randn(lm.layers, 2, lm.kv_heads, 4, lm.head_dim, requires_grad=True)
     direction = torch.randn(3, lm.width)
-    cached = (lm.soft_states(lm.prefill(TEXTS[:1]), embeds, prefix)[0] * direction).sum()
+    cached = (lm.multimodal_states(lm.prefill(TEXTS[:1]), embeds, prefix)[0] * direction).sum()
     got = torch.autograd.grad(cached, (embeds, prefix))
     full = (full_states(lm, TEXTS[0], embeds[0], prefix) * direction).sum()
     for one, other in zip(got, torch.autograd.grad(full, (embeds, prefix)), strict=True):
@@ -66,9 +66,9 @@ def test_gradients_reach_soft_tokens_and_prefix_and_equal_those_of_the_full_pass
 
 def test_prefill_equals_each_text_alone_for_any_batch_size(language_model):
     embeds = torch.randn(2, language_model.width)
-    together = language_model.soft_states(language_model.prefill(TEXTS, batch_size=2), embeds)
+    together = language_model.multimodal_states(language_model.prefill(TEXTS, batch_size=2), embeds)
     for row, text in enumerate(TEXTS):
-        alone = language_model.soft_states(language_model.prefill([text]), embeds)
+        alone = language_model.multimodal_states(language_model.prefill([text]), embeds)
         torch.testing.assert_close(together[row], alone[0], rtol=1e-5, atol=1e-5)
 
 
@@ -160,8 +160,8 @@ def test_nothing_is_written_behind_an_empty_prompt():
 def test_selection_repeats_and_reorders_rows():
     lm = tiny_language_model()
     context, embeds = lm.prefill(TEXTS), torch.randn(2, lm.width)
-    states = lm.soft_states(context, embeds)
-    picked = lm.soft_states(context.select([2, 0, 0]), embeds)
+    states = lm.multimodal_states(context, embeds)
+    picked = lm.multimodal_states(context.select([2, 0, 0]), embeds)
     torch.testing.assert_close(picked, states[[2, 0, 0]], rtol=1e-5, atol=1e-5)
 
 
@@ -174,7 +174,7 @@ def test_stored_and_joined_contexts_are_the_same_context():
     joined = Context.concatenate([lm.prefill(TEXTS[1:2]), lm.prefill(TEXTS[2:])])
     embeds = torch.randn(2, lm.width)
     for other in (stored, joined):
-        torch.testing.assert_close(lm.soft_states(other, embeds), lm.soft_states(context, embeds))
+        torch.testing.assert_close(lm.multimodal_states(other, embeds), lm.multimodal_states(context, embeds))
 
 
 def test_model_is_frozen_stays_in_eval_mode_and_counts_tokens():
@@ -186,7 +186,7 @@ def test_model_is_frozen_stays_in_eval_mode_and_counts_tokens():
     read = int(context.lengths.sum())
     assert lm.tokens_computed == read
     assert lm.tokens_reused == 0
-    lm.soft_states(context, torch.randn(4, lm.width))
+    lm.multimodal_states(context, torch.randn(4, lm.width))
     assert lm.tokens_computed == read + len(TEXTS) * 4
     assert lm.tokens_reused == read
 

@@ -46,8 +46,8 @@ def test_a_batch_over_several_entries_gives_the_states_of_a_loop(tmp_path):
     language_model, embeds = tiny_language_model(), torch.randn(2, 32)
     contexts = kept(language_model, Cache(tmp_path))
     embeds = torch.randn(2, language_model.width)
-    together = language_model.soft_states(contexts.select([3, 1, 2]), embeds)
-    one_by_one = [language_model.soft_states(contexts.select([row]), embeds) for row in (3, 1, 2)]
+    together = language_model.multimodal_states(contexts.select([3, 1, 2]), embeds)
+    one_by_one = [language_model.multimodal_states(contexts.select([row]), embeds) for row in (3, 1, 2)]
     torch.testing.assert_close(together, torch.cat(one_by_one), rtol=1e-5, atol=1e-5)
 
 
@@ -55,12 +55,12 @@ def test_prefetched_rows_are_gathered_and_gives_the_same_states(tmp_path):
     language_model = tiny_language_model()
     contexts, embeds = kept(language_model, Cache(tmp_path)), torch.randn(2, language_model.width)
     rows = torch.tensor([3, 1, 2])
-    expected = language_model.soft_states(contexts.select(rows), embeds)
+    expected = language_model.multimodal_states(contexts.select(rows), embeds)
     contexts.prefetch(rows)
     contexts.prefetch(torch.tensor([0, 1]))
     found = contexts.select(rows)
     assert len(found.gathered) == language_model.layers
-    assert torch.equal(language_model.soft_states(found, embeds), expected)
+    assert torch.equal(language_model.multimodal_states(found, embeds), expected)
     assert contexts.select(rows).gathered is None
 
 

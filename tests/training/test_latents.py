@@ -10,7 +10,7 @@ import torch
 from pmg.domain import PmgError
 from pmg.training import latents
 from pmg.training.datamodule import ShuffledRows, rank_slice
-from pmg.training.latents import encode_drawings, store_latents
+from pmg.training.latents import encode_item_images, store_latents
 from pmg.training.preference import PARTS, PreferenceBatches
 
 zarr = pytest.importorskip("zarr", reason="the extra streaming")
@@ -98,10 +98,10 @@ def test_an_unknown_kind_of_store_is_refused_in_one_line():
         store_latents("nowhere://x", 10, SHAPE, lambda run: VALUES[run])
 
 
-def test_batches_and_shares_of_them_are_those_of_latents_in_memory(tmp_path):
+def test_batches_and_shares_of_them_are_those_of_latents_in_memory(generator, tmp_path):
     stored = store_latents(place(tmp_path, "folder"), 10, SHAPE, lambda run: VALUES[run])
     options = {"samples": [[(user, 0), (9 - user, 1)] for user in range(8)], "tastes": list("abcdefgh"), "draws": 2}
-    options |= {"timesteps": 100, "drop": dict.fromkeys(PARTS, 0.5), "shape": SHAPE}
+    options |= {"generator": generator, "drop": dict.fromkeys(PARTS, 0.5)}
     held, read = (PreferenceBatches(latents=latents, **options) for latents in (VALUES, stored))
     rows = [ShuffledRows(torch.arange(8), 4, 0, batches, batches.read) for batches in (held, read)]
     whole, same = (loader.batch(3) for loader in rows)
@@ -113,10 +113,10 @@ def test_batches_and_shares_of_them_are_those_of_latents_in_memory(tmp_path):
 
 def test_drawings_are_encoded_the_same_into_memory_and_into_an_array(tmp_path, emoji, generator):
     items = emoji.images.items[:6]
-    held = encode_drawings(generator, emoji.images, items, batch_size=2)
-    stored = encode_drawings(generator, emoji.images, items, str(tmp_path), batch_size=2)
+    held = encode_item_images(generator, emoji.images, items, batch_size=2)
+    stored = encode_item_images(generator, emoji.images, items, str(tmp_path), batch_size=2)
     rows = torch.tensor([5, 0, 2])
     assert torch.equal(stored[rows], held[rows])
     assert len(list(tmp_path.iterdir())) == 1  # named after the items: others lie beside it
-    encode_drawings(generator, emoji.images, items[:3], str(tmp_path))
+    encode_item_images(generator, emoji.images, items[:3], str(tmp_path))
     assert len(list(tmp_path.iterdir())) == 2

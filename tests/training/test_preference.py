@@ -85,7 +85,7 @@ def test_resumed_equals_uninterrupted(training, tmp_path, stop_at, objective):
     second, batches = training(**objective)
     trainer(tmp_path / "parts", 6).fit(second, batches, ckpt_path=tmp_path / "parts" / "last.ckpt", weights_only=True)
     for module in (whole, second):
-        module.finish(batches.train.rows)
+        module.recalibrate_statistics(batches.train.rows)
     for (name, a), b in zip(whole.encoder.state_dict().items(), second.encoder.state_dict().values(), strict=True):
         assert torch.equal(a, b), name
 
@@ -314,7 +314,7 @@ def test_average_is_what_it_says_and_is_validated_saved_and_kept(training, tmp_p
     ):  # fmt: skip
         torch.testing.assert_close(shadow, average)
         assert torch.equal(raw, last)
-    module.finish(batches.train.rows)
+    module.recalibrate_statistics(batches.train.rows)
     for parameter, average in zip(module.encoder.parameters(), expected, strict=True):
         torch.testing.assert_close(parameter, average)
 
@@ -327,7 +327,7 @@ def test_the_average_of_the_best_validation_is_kept(training, tmp_path):
     fitted.fit(module, batches)
     best = torch.load(tmp_path / "best.ckpt", weights_only=True)
     (state,) = [state for name, state in best["callbacks"].items() if "AveragedWeights" in name]
-    module.finish(batches.train.rows)
+    module.recalibrate_statistics(batches.train.rows)
     for parameter, average in zip(module.encoder.parameters(), state["shadow_params"], strict=True):
         assert torch.equal(parameter, average)
 

@@ -70,7 +70,7 @@ def test_stage_trains_saves_half_precision_and_measures(stages, drawings, tmp_pa
     stage = stages[name]()
     module, batches = stage.build(drawings, 0)
     trainer(tmp_path / "checkpoints").fit(module, batches)
-    quality = stage.finish(drawings)
+    quality = stage.save_and_evaluate(drawings)
     assert quality
     assert all(value >= 0 for value in quality.values())
     (weights,) = (tmp_path / place).glob("*.safetensors")

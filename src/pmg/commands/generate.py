@@ -97,10 +97,10 @@ def _read(
     from pmg.generation.requests import RequestBuilder
     from pmg.preferences.keyword_sources import negative_prompt
 
-    looks, needed = build_captions(cfg, run, data, examples), gather_requirements(sources)
+    captions, needed = build_captions(cfg, run, data, examples), gather_requirements(sources)
     with reading(cfg, run, generator.text_encoder) as reader:
         with run.ledger.phase("read histories"):
-            readings = reader.read(examples, looks, needed.decodings, needed.dislikes)
+            readings = reader.read(examples, captions, needed.decodings, needed.dislikes)
             targets = reader.describe([example.target for example in examples])
         with run.ledger.phase("build preferences"):
             context = build_context(cfg, data, examples, reader, readings, generator)

@@ -40,7 +40,7 @@ def body(cfg: DictConfig, run: Run) -> float | None:
     run.begin()
     trainer = fit(cfg, run, module, batches)
     with run.ledger.phase("measure"):
-        quality = stage.finish(data)
+        quality = stage.save_and_evaluate(data)
     run.measure(quality)
     facts = {
         "steps": trainer.global_step,

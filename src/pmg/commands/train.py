@@ -48,11 +48,11 @@ def train(cfg: DictConfig, run: Run) -> float | None:
     data = instantiate(cfg.data)
     generator = to_device(instantiate(cfg.generator), cfg.device)
     train, validation = (build_examples(cfg, data, split) for split in ("train", "validation"))
-    looks = build_captions(cfg, run, data, [*train, *validation])
+    captions = build_captions(cfg, run, data, [*train, *validation])
     with reading(cfg, run, generator.text_encoder) as reader:
         with run.ledger.phase("read histories"):
             decoding = instantiate(cfg.decoding)
-            readings = reader.read([*train, *validation], looks, [decoding])
+            readings = reader.read([*train, *validation], captions, [decoding])
             targets = reader.describe([example.target for example in (*train, *validation)])
         inputs = instantiate(cfg.encoder.inputs)(readings, [*train, *validation], data.images)
         with run.ledger.phase("encode catalogue"):
@@ -72,7 +72,8 @@ def train(cfg: DictConfig, run: Run) -> float | None:
             compile_models(generator, reader.language_model, Path(cfg.paths.cache_dir, "compiled"))
         run.begin()
         fit(cfg, run, module, batches)
-        module.finish(batches.train.rows)  # in every process: they may hold parts of the language model
+        # in every process: each may hold parts of the language model
+        module.recalibrate_statistics(batches.train.rows)
     if not run.is_main:
         return None
     module.encoder.save_pretrained(run.folder / ENCODER)

@@ -10,7 +10,7 @@ from PIL import Image
 
 from pmg.data.dataset import StyledDataset
 from pmg.evaluation.contact_sheet import image_grid
-from pmg.generation.grid import concept_style_grid
+from pmg.generation.concept_style_grid import concept_style_grid
 from pmg.models.diffusion.interfaces import Generator
 from pmg.models.diffusion.latent_codec import reconstruct
 from pmg.models.vision.judge import Judge

@@ -24,10 +24,10 @@ from pmg.configuration.targets import check_object, is_public, is_reserved
 from pmg.configuration.trees import mappings, texts
 from pmg.domain import PmgError
 from pmg.generation.alpha import ConfidentAlpha, FixedAlpha, HistoryAlpha
+from pmg.generation.condition_weighting import AttentionWeighting, ScaleWeighting
 from pmg.generation.guidance import Scales
 from pmg.generation.selection import WeightGrid, WeightSample
 from pmg.generation.weight_locations import LOCATIONS, Locations
-from pmg.generation.weighting import AttentionWeighting, ScaleWeighting
 from pmg.models.diffusion.text_encoder import TextEncoder
 from pmg.models.diffusion.transformer.stable_diffusion_3 import load_stable_diffusion_3
 from pmg.models.diffusion.unet.stable_diffusion import load_generator, load_stable_diffusion

@@ -11,11 +11,11 @@ from torch import Tensor
 
 from pmg.configuration.instantiate import instantiate
 from pmg.domain import PmgError, require_positive
+from pmg.generation.condition_weighting import Weighting
 from pmg.generation.guidance import Scales
 from pmg.generation.records import Candidate
 from pmg.generation.requests import Request
 from pmg.generation.selection import Weights, balance_z, pick
-from pmg.generation.weighting import Weighting
 from pmg.models.diffusion.conditioning import Block, Condition, join
 from pmg.models.diffusion.interfaces import Generator
 from pmg.models.diffusion.text_encoder import TextEncoder
@@ -61,7 +61,7 @@ class Pipeline:
         if weighting.attention_bias and not generator.supports.attention_bias:
             raise PmgError(
                 f"balance.weighting is {type(weighting).__name__}, and a {type(generator).__name__} has no attention "
-                "bias. Use pmg.generation.weighting.ScaleWeighting."
+                "bias. Use pmg.generation.condition_weighting.ScaleWeighting."
             )
         self.generator, self.scorer = generator, scorer
         self.texts = scorer.text_encoder or texts or generator.text_encoder

@@ -18,10 +18,10 @@ from pmg.configuration.instantiate import find_assets
 from pmg.domain import PmgError
 from pmg.generation.alpha import AlphaRule
 from pmg.generation.components import CLASS, ComponentReader
+from pmg.generation.condition_weighting import Weighting
 from pmg.generation.guidance import Scales
 from pmg.generation.selection import Weights
 from pmg.generation.weight_locations import Locations, check_folder
-from pmg.generation.weighting import Weighting
 
 INDEX = "model_index.json"
 ENCODER = "preference_encoder"

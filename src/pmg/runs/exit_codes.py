@@ -1,4 +1,8 @@
-"""Exit codes and one-line messages of errors."""
+"""Exit codes and one-line messages of errors.
+
+Handling: `pmg.orchestration.launcher` (signals), `pmg.training.callbacks.StopBetweenSteps` (trainings),
+`pmg.orchestration.run` (what a run records).
+"""
 
 from __future__ import annotations
 

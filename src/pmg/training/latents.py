@@ -87,7 +87,7 @@ def store_latents(place: str, count: int, shape: tuple[int, ...], encode: Encode
     if lost:
         log.warning("%s: %d files of latents are missing, they are encoded again", place, len(lost))
     starts = [*lost, *range(written, count, SHARD)]
-    for start in track(starts, description="Encoding drawings") if starts else ():
+    for start in track(starts, description="Encoding images") if starts else ():
         run = slice(start, min(start + SHARD, count))
         array[run] = encode(run).numpy()
         array.attrs["written"] = max(written, run.stop)
@@ -129,7 +129,7 @@ def _open(place: str, shape: tuple[int, ...]) -> zarr.Array:
     return array
 
 
-def encode_drawings(
+def encode_item_images(
     generator: Generator, catalogue: ImageStore, items: Sequence[Item], place: str | None = None, batch_size: int = 32
 ) -> Latents:
     """Returns the latents of items' images, in their order: in memory, or in an array of its own below `place`."""
@@ -137,7 +137,7 @@ def encode_drawings(
 
     def encode(run: slice, hidden: bool = True) -> Tensor:
         """Returns the latents of a slice of the items, `(N, C, h, w)`."""
-        parts = track(rows[run].split(batch_size), "Encoding drawings", transient=True, disable=hidden)
+        parts = track(rows[run].split(batch_size), "Encoding images", transient=True, disable=hidden)
         return torch.cat([generator.encode_images(catalogue.pixels(part)) for part in parts])
 
     if place is None:

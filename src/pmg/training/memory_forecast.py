@@ -23,7 +23,7 @@ from pmg.training.optim import adamw, constant
 from pmg.training.preference import PARTS, EncodedTexts, FrozenModels, PreferenceTraining
 
 READ_AT_ONCE = 32  # histories in one pass, as `LanguageModel.prefill` reads them on a GPU; a processor takes fewer
-ENCODE_AT_ONCE = 32  # images in one pass, as `encode_drawings` gives them
+ENCODE_AT_ONCE = 32  # images in one pass, as `encode_item_images` gives them
 ADAM = 4  # a trained weight, its gradient, and Adam's two moments
 
 

@@ -230,7 +230,7 @@ class PreferenceTraining(pl.LightningModule):
         """Returns optimizer and schedule of the encoder's parameters."""
         return configure_optimizers(self, self.encoder.parameters(), self.optimizer, self.lr_scheduler)
 
-    def finish(self, users: Tensor, batch_size: int = 50) -> None:
+    def recalibrate_statistics(self, users: Tensor, batch_size: int = 50) -> None:
         """Fits the running statistics to `users` `(U,)`, once training is over."""
         self._fit(users, batch_size)
 

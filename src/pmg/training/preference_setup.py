@@ -16,7 +16,7 @@ from pmg.models.preference.token_encoder import TokenEncoder
 from pmg.preferences.reader import Readings
 from pmg.training.datamodule import RowsDataModule, ShuffledRows
 from pmg.training.encoder_inputs import UserInputs
-from pmg.training.latents import encode_drawings
+from pmg.training.latents import encode_item_images
 from pmg.training.preference import EncodedTexts, FrozenModels, PreferenceBatches, PreferenceTraining
 
 SAMPLE = 50  # users who set the scales that an encoder starts with
@@ -114,7 +114,7 @@ def build_batches(
     require_positive(**{"objective.users_per_step": users_per_step})
     batches = collate(
         samples=samples.pairs, tastes=samples.tastes,
-        latents=encode_drawings(generator, images, samples.truths, latents_place), generator=generator,
+        latents=encode_item_images(generator, images, samples.truths, latents_place), generator=generator,
     )  # fmt: skip
     fixed = batches.fixed(samples.validation, users_per_step, seed)
     rows = ShuffledRows(

@@ -183,14 +183,14 @@ class LanguageModel(nn.Module):
         positions = positions.to(embeds.device)
         return self._forward(Cache(layers=layers), seen, inputs_embeds=embeds, position_ids=positions)
 
-    def soft_states(self, context: Context, embeds: Tensor, prefix: Tensor | None = None) -> Tensor:
-        """Returns the last hidden states of soft tokens behind each history.
+    def multimodal_states(self, context: Context, embeds: Tensor, prefix: Tensor | None = None) -> Tensor:
+        """Returns the last hidden states of multimodal tokens appended to each history.
 
         Args:
             context: B histories.
             embeds: `(B, n, width)` or `(n, width)`, shared by all histories. Differentiable.
             prefix: late prefix `(layers, 2, kv_heads, m, head_dim)`, keys and values that only
-                the soft tokens attend to, not rotated. Differentiable.
+                the multimodal tokens attend to, not rotated. Differentiable.
 
         Returns:
             `(B, n, width)` in the model's dtype.

@@ -1,13 +1,14 @@
 """Placements of a prefix: which tokens attend to it, and whether histories can be cached.
 
 A prefix's keys are learned as they are in the cache: not rotated. The placements differ in which tokens attend
-to the prefix, and in the positions of the tokens behind it (m pairs, a history of L tokens, n soft tokens):
+to the prefix, and in the positions of the tokens behind it (m pairs, a history of L tokens, n multimodal tokens):
 
-- `late`: only the soft tokens attend to it, and it takes no positions: history at 0 … L-1, soft tokens at L … L+n-1.
+- `late`: only the multimodal tokens attend to it, and it takes no positions: history at 0 … L-1, multimodal tokens at
+  L … L+n-1.
   The history's keys and values depend on frozen weights alone, so they are computed once and cached.
 - `front` (P-Tuning v2, Liu et al. 2022; Li & Liang 2021): every token attends to it; it takes the first m positions,
-  as in `peft`: history at m … m+L-1, soft tokens behind. The history depends on trained weights, so it is computed in
-  each step, with gradients.
+  as in `peft`: history at m … m+L-1, multimodal tokens behind. The history depends on trained weights, so it is
+  computed in each step, with gradients.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from pmg.models.language.context import Context
 from pmg.models.language.language_model import LanguageModel
 
 Placement = Callable[[LanguageModel, Context, Tensor, Tensor | None], Tensor]
-"""Returns the last hidden states `(B, n, width)`, in the model's dtype, of soft tokens behind B histories.
+"""Returns the last hidden states `(B, n, width)`, in the model's dtype, of multimodal tokens behind B histories.
 
 Takes the frozen language model, the histories, the tokens' embeddings `(n, width)`, and the prefix `(layers, 2,
 kv_heads, m, head_dim)` or None; differentiable in the last two.
@@ -30,7 +31,7 @@ kv_heads, m, head_dim)` or None; differentiable in the last two.
 
 def late(language_model: LanguageModel, context: Context, embeds: Tensor, prefix: Tensor | None) -> Tensor:
     """A `Placement`: the prefix follows the cached history."""
-    return language_model.soft_states(context, embeds, prefix)
+    return language_model.multimodal_states(context, embeds, prefix)
 
 
 def front(language_model: LanguageModel, context: Context, embeds: Tensor, prefix: Tensor | None) -> Tensor:
@@ -44,10 +45,10 @@ def front(language_model: LanguageModel, context: Context, embeds: Tensor, prefi
 
 
 def _layout(context: Context, count: int, first: int) -> tuple[Tensor, Tensor]:
-    """Returns positions `(B, N)` and visibility `(B, N, N)` of padded histories with `count` soft tokens."""
+    """Returns positions `(B, N)` and visibility `(B, N, N)` of padded histories with `count` multimodal tokens."""
     padding = context.padding_mask()
     real = torch.cat([padding, torch.ones(len(context), count, dtype=torch.bool)], dim=1)
-    steps = first + real.cumsum(1) - 1  # padding is not counted, so soft tokens follow their history's last token
+    steps = first + real.cumsum(1) - 1  # padding is not counted: multimodal tokens follow the last token
     length = real.shape[1]
     causal = torch.ones(length, length, dtype=torch.bool).tril()
     return steps, causal & real[:, None] & real[:, :, None]

@@ -1,4 +1,4 @@
-"""Pretraining stage 1: the autoencoder between pixels and latents."""
+"""Pretraining of the autoencoder between pixels and latents."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pretraining stage 2: the denoiser, on latents of the catalogue, with independently dropped blocks."""
+"""Pretraining of the denoiser, on latents of the catalogue, with independently dropped blocks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pretraining of the autoencoder between pixels and latents, with a decoder that bears noise on the latents."""
+"""Pretraining of the autoencoder between pixels and latents, with a decoder that is robust to noise on the latents."""
 
 from __future__ import annotations
 

@@ -79,7 +79,7 @@ class LookAutoencoderStage:
             ShuffledRows(torch.arange(len(train)), self.batch_size, seed, collate), fixed
         )
 
-    def finish(self, data: PictureData) -> dict[str, float]:
+    def save_and_evaluate(self, data: PictureData) -> dict[str, float]:
         """Measures the latents' statistics, saves, and restores held-out pictures."""
         self.autoencoder.eval()
         train = data.picture_source("train")
@@ -167,7 +167,7 @@ class LookDenoiserStage:
     def _batches(self, pool: LookPool, data: LookData, drop: Drop) -> LookBatches:
         return LookBatches(pool, data, self.text_encoder, self.model.process, drop, self.scene)
 
-    def finish(self, data: LookData) -> dict[str, float]:
+    def save_and_evaluate(self, data: LookData) -> dict[str, float]:
         """Saves denoiser and style encoder; the loss on held-out drawings."""
         self.model.eval()
         save_half(self.model.denoiser.model, str(self.folder / self.model.denoiser.folder))
@@ -218,7 +218,7 @@ class LookJudgeStage:
         self.fixed = fixed
         return self.module, RowsDataModule(ShuffledRows(torch.arange(1), 1, seed, batches), fixed)
 
-    def finish(self, data: LookData) -> dict[str, float]:
+    def save_and_evaluate(self, data: LookData) -> dict[str, float]:
         """Saves the judge; its accuracy on held-out drawings."""
         save_half(self.judge.eval(), self.folder)
         with torch.no_grad():
@@ -274,7 +274,7 @@ class LookScorerStage:
         rows = torch.arange(len(train.rows))
         return self.module, RowsDataModule(ShuffledRows(rows, self.batch_size, seed, train), self.fixed)
 
-    def finish(self, data: LookData) -> dict[str, float]:
+    def save_and_evaluate(self, data: LookData) -> dict[str, float]:
         """Saves the scorer; its accuracy on held-out drawings."""
         save_half(self.scorer.eval(), self.folder)
         with torch.no_grad():

@@ -28,7 +28,7 @@ from pmg.models.vision.perceptual import PerceptualDistance
 from pmg.models.vision.pixels import to_uint8
 from pmg.models.vision.scorer import Scorer, ScorerConfig
 from pmg.training.datamodule import Batch, RowsDataModule, ShuffledRows
-from pmg.training.latents import encode_drawings
+from pmg.training.latents import encode_item_images
 from pmg.training.pretraining.augmentation import DrawingBatches
 from pmg.training.pretraining.autoencoder import AutoencoderTraining
 from pmg.training.pretraining.denoiser import DenoiserTraining, LatentBatches, fixed_batches
@@ -47,7 +47,7 @@ class Stage(Protocol):
         """The module to train and its batches."""
         ...
 
-    def finish(self, data: StyledDataset) -> dict[str, float]:
+    def save_and_evaluate(self, data: StyledDataset) -> dict[str, float]:
         """Saves the trained model; returns its measured quality."""
         ...
 
@@ -86,7 +86,7 @@ class AutoencoderStage:
         fixed = [{"images": pixels(rows)} for rows in held_out.split(VALIDATION_BATCH)]
         return self.module, RowsDataModule(ShuffledRows(seen, self.batch_size, seed, mirrored), fixed)
 
-    def finish(self, data: StyledDataset) -> dict[str, float]:
+    def save_and_evaluate(self, data: StyledDataset) -> dict[str, float]:
         """Measures the latents' statistics, saves, and restores held-out drawings."""
         seen, held_out = rows_of(data)
         self.autoencoder.eval()
@@ -131,13 +131,13 @@ class DenoiserStage:
         """Denoising loss on latents that are encoded once."""
         seen, held_out = rows_of(data)
         bank = CaptionBank(data.images, data.styles, self.scene, self.generator.text_encoder)
-        latents = encode_drawings(self.generator, data.images, data.images.items)
+        latents = encode_item_images(self.generator, data.images, data.images.items)
         collate = LatentBatches(latents, bank, self.generator, self.drop)
         self.module = DenoiserTraining(self.generator, bank, self.learning_rate, self.ema_decay)
         self.fixed = fixed_batches(collate, held_out, VALIDATION_BATCH, seed)
         return self.module, RowsDataModule(ShuffledRows(seen, self.batch_size, seed, collate), self.fixed)
 
-    def finish(self, data: StyledDataset) -> dict[str, float]:
+    def save_and_evaluate(self, data: StyledDataset) -> dict[str, float]:
         """Saves a whole generator; returns the loss on held-out drawings."""
         self.generator.freeze()
         shutil.copytree(Path(self.generator_folder, "vae"), Path(self.folder, "vae"), dirs_exist_ok=True)
@@ -176,7 +176,7 @@ class ScorerStage:
         labels = {"rows": torch.arange(len(data.images.items))}
         return self.module, drawing_batches(data, self.generator_folder, labels, self.batch_size, seed)
 
-    def finish(self, data: StyledDataset) -> dict[str, float]:
+    def save_and_evaluate(self, data: StyledDataset) -> dict[str, float]:
         """Saves the scorer; how often a held-out drawing's best text is its own."""
         save_half(self.scorer.eval(), self.folder)
         _, held_out = rows_of(data)
@@ -220,7 +220,7 @@ class JudgeStage:
             "concept": torch.tensor([concept[item.concept] for item in items]),
         }
 
-    def finish(self, data: StyledDataset) -> dict[str, float]:
+    def save_and_evaluate(self, data: StyledDataset) -> dict[str, float]:
         """Saves the judge; its accuracy on held-out drawings as drawn and as the autoencoder restores them."""
         save_half(self.judge.eval(), self.folder)
         _, rows = rows_of(data)

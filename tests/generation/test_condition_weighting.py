@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from pmg.generation.weighting import AttentionWeighting, ScaleWeighting
+from pmg.generation.condition_weighting import AttentionWeighting, ScaleWeighting
 from pmg.models.diffusion.conditioning import Block, join
 
 WEIGHTINGS = [ScaleWeighting(), AttentionWeighting()]

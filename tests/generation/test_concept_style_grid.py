@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from pmg.generation.grid import concept_style_grid
+from pmg.generation.concept_style_grid import concept_style_grid
 
 PLAIN = {"outline": "no outline", "shading": "flat"}
 STYLES = {
