@@ -82,7 +82,6 @@ def check_export(pmg, emoji, tmp_path):
     assert len(output.images) == len(output.records) == 2
 
 
-@pytest.mark.ci
 @pytest.mark.slow
 def test_qwen_in_its_chat_template_and_sdxl(road, tmp_path):
     """Two text encoders, 48 wide together; images of 96 pixels against drawings of 64."""

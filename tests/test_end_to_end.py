@@ -33,6 +33,8 @@ def metrics(folder):
     return json.loads((folder / "metrics.json").read_text())
 
 
+@pytest.mark.ci
+@pytest.mark.slow
 def test_train_generate_evaluate(pmg, compose, tmp_path, monkeypatch, capsys):
     for verb, folder in PLACES.items():
         done = pmg(verb, *SHARED, f"run_dir={folder}")

@@ -67,7 +67,6 @@ def test_a_metric_of_one_file_is_a_column_of_the_results(examples, emoji):
     assert float(names["metric"].compute()["colour_truth"]) == pytest.approx(sum(column) / 3)
 
 
-@pytest.mark.ci
 @pytest.mark.slow
 def test_a_dataset_of_one_file_trains_generates_and_is_evaluated(root, pmg, tmp_path):
     text = (root / "docs" / "extending.md").read_text()

@@ -8,7 +8,7 @@ import pytest
 
 from pmg.configuration.schemas import SCHEMAS
 
-pytestmark = [pytest.mark.slow, pytest.mark.ci]
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(autouse=True)
@@ -34,6 +34,7 @@ def test_killed_commands_go_on_to_the_same_result(tmp_path):
     assert made(place / "train") == made(whole / "train")
 
 
+@pytest.mark.ci
 def test_bad_inputs_get_one_clear_line(shell, root):
     done = shell(sys.executable, root / "experiments" / "inputs.py", "3")
     answers = done.stdout.splitlines()

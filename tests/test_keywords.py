@@ -24,6 +24,8 @@ def publisher(tmp_path):
     (tmp_path / "ml" / "ratings.csv").write_text("\n".join(["userId,movieId,rating,timestamp", *rows]))
 
 
+@pytest.mark.ci
+@pytest.mark.slow
 def test_prepared_users_get_keywords_that_are_compared_with_later_likes(publisher, pmg, tmp_path):
     done = pmg("prepare", "data=movielens", "source.read.source=ml", "paths.data_dir=data", "run_dir=p")
     assert done.returncode == 0, done.stderr

@@ -7,7 +7,6 @@ import json
 import pytest
 
 
-@pytest.mark.ci
 @pytest.mark.slow
 def test_train_generate_evaluate(pmg, tmp_path):
     topics = "[food-fruit,food-prepared,animal-mammal,animal-bird,face-smiling,tool,sport,event]"
