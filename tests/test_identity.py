@@ -10,7 +10,7 @@ from hashlib import sha256
 import pytest
 from omegaconf import OmegaConf
 
-from pmg.commands.evaluate import read_generation
+from pmg.commands.evaluate import find_other_runs, read_generation
 from pmg.configuration.identity import COMMANDS, Role, find_differences, find_role, format_differences, hash_images
 from pmg.configuration.instantiate import take_out
 from pmg.configuration.schemas import SCHEMAS
@@ -207,6 +207,38 @@ def test_evaluation_refuses_what_contradicts_its_generation(compose, tmp_path, o
             assert made.config["data"]["users"]["seed"] == 0
             assert made.config["generator"]["folder"] == f"{cfg.paths.assets_dir}/generator"
             assert "trainer" not in made.facts
+
+
+OTHER_RUNS = [
+    ({"train_run": "b"}, {"train_run": ("a", "b")}), ({"train_run": None}, {"train_run": ("a", None)}),
+    ({"preference.soft.run": "b"}, {"preference.soft.run": ("a", "b")}), ({"train_run": "./a/"}, {}),
+    ({"preference.soft.run": "c/../a", "init_from": "b"}, {}), ({"preference.image_prompt.run": "b"}, {}),
+    ({"preference.soft.run": None, "preference.soft.same_as_training": []}, {}),  # of preference=soft
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("stated", "differ"), OTHER_RUNS)
+def test_other_trainings_than_those_of_a_generation(stated, differ):
+    sources = {"soft": {"run": "a"}, "image_prompt": {"run": None}}
+    config = {"train_run": "a", "preference": sources, "method": {"soft": {"tokens": "soft"}}}
+    assert find_other_runs(stated, config) == differ
+    assert find_other_runs(stated, {**config, "method": {"none": {}}}) == {}
+
+
+def test_evaluation_refuses_another_training_than_that_of_its_generation(compose, tmp_path):
+    generated = compose("generate", "method=soft", "train_run=own")
+    folder = write_run(tmp_path / "generate", "generate", identity=identify(generated, "generate"))
+    (folder / "config.yaml").write_text(OmegaConf.to_yaml(generated, resolve=True))
+    cfg = compose("evaluate", f"generate_run={folder}", "train_run=other")
+    run = Run(tmp_path / "evaluate", "evaluate", stated=take_out(cfg, "evaluate", ["train_run=other"]))
+    with pytest.raises(PmgError, match='was generated with other values: train_run: "own" -> "other"'):
+        read_generation(cfg, run)
+
+
+def test_values_are_compared_also_beside_those_that_refer_to_other_groups(compose):
+    given = ["captioner=metadata"]
+    stated = take_out(compose("evaluate", *given), "evaluate", given)
+    assert stated == {"captioner._target_": "pmg.preferences.captioning.MetadataCaptioner"}
 
 
 def test_records_of_two_ways_are_refused(tmp_path):

@@ -15,9 +15,11 @@ from pmg.configuration.identity import (
     hash_values,
     names_run,
     select_result,
+    used_sources,
 )
 from pmg.configuration.instantiate import instantiate, portable, to_plain
 from pmg.configuration.precision import ANY_DTYPE
+from pmg.configuration.trees import leaves
 from pmg.domain import PmgError
 from pmg.evaluation.metric_builders import build_metrics, check_independent
 from pmg.orchestration.builders import build_examples
@@ -114,8 +116,14 @@ def read_generation(cfg: DictConfig, run: Run) -> Generation:
         raise PmgError("generate_run is not set: name the folder of a pmg-generate run")
     plain, metrics = read_portable(cfg.generate_run, "generate")
     identity = metrics.get("identity") or {}
-    refuse_contradictions(run.stated, identity, cfg.generate_run)
-    config = replace_folders(plain, {f"<{name}>": str(place) for name, place in cfg.paths.items() if place})
+    places = {f"<{name}>": str(place) for name, place in cfg.paths.items() if place}
+    config = replace_folders(plain, places)
+    differ = find_contradictions(run.stated, identity) | find_other_runs(replace_folders(run.stated, places), config)
+    if differ:
+        raise PmgError(
+            f"{cfg.generate_run} was generated with other values: {format_differences(differ)}. Leave them out (data, "
+            "users and models of an evaluation are the generation's), or generate again"
+        )
     check_independent(cfg.metrics, config.get("scorer"), f"the scorer of {cfg.generate_run}")
     facts, cost = keep_used("generate", plain), {"generate": metrics["ledger"]}
     for folder, name in runs_in_use(config).items():
@@ -125,14 +133,15 @@ def read_generation(cfg: DictConfig, run: Run) -> Generation:
     return Generation(config, identity, facts, cost)
 
 
-def refuse_contradictions(stated: Mapping[str, Any], identity: Mapping[str, Any], folder: str) -> None:
-    """Refuses values of the command line that are not those which images were generated with.
+def find_contradictions(stated: Mapping[str, Any], identity: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Returns the values of the command line that are not those which images were generated with, old and new.
 
-    Raises:
-        PmgError: names the keys with both values.
+    Args:
+        stated: values of the command line that an evaluation does not read, by dotted key.
+        identity: of the generation.
     """
     used = select_result("generate", {**identity, **stated})
-    differ = {
+    return {
         key: (identity.get(key), value)
         for key, value in stated.items()
         if (value is None or key in used)
@@ -140,11 +149,27 @@ def refuse_contradictions(stated: Mapping[str, Any], identity: Mapping[str, Any]
         and identity.get(key) != value
         and value != ANY_DTYPE  # an evaluation computes in the generation's floating point type
     }
-    if differ:
-        raise PmgError(
-            f"{folder} was generated with other values: {format_differences(differ)}. Leave them out (data, users and "
-            "models of an evaluation are the generation's), or generate again"
-        )
+
+
+def find_other_runs(stated: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Returns the training runs of the command line that are not those which images were generated with, old and new.
+
+    Args:
+        stated: values of the command line that an evaluation does not read, by dotted key, with this machine's
+            folders.
+        config: of the generation, with this machine's folders.
+    """
+    values = dict(leaves(config))
+    keys = sorted(f"preference.{name}.run" for name in used_sources(values))
+    used = {_resolve(values[key]) for key in keys if values.get(key)}
+    named = {key: (values.get(key), stated[key]) for key in keys if stated.get(key)}
+    if used and "train_run" in stated and _resolve(stated["train_run"]) not in used:
+        named["train_run"] = (values.get("train_run"), stated["train_run"])
+    return {key: (old, new) for key, (old, new) in named.items() if _resolve(old) != _resolve(new)}
+
+
+def _resolve(folder: str | None) -> Path | None:
+    return Path(folder).resolve() if folder else None
 
 
 def keep_used(command: str, config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

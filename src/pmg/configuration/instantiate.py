@@ -187,13 +187,23 @@ def take_out(cfg: DictConfig, command: str, overrides: Sequence[str]) -> dict[st
     for name in other_keys(command):
         if not any(key.partition(".")[0] == name for key in given):
             continue
-        with contextlib.suppress(OmegaConfBaseException):  # it refers to what isn't composed here
-            found = leaves({name: to_plain(neutral[name])})
-            stated |= {key: value for key, value in found if any(f"{key}.".startswith(f"{one}.") for one in given)}
+        found = _resolvable_leaves(neutral, name)
+        stated |= {key: value for key, value in found if any(f"{key}.".startswith(f"{one}.") for one in given)}
     with open_dict(cfg):
         for name in other_keys(command):
             cfg.pop(name, None)
     return stated
+
+
+def _resolvable_leaves(node: DictConfig, name: str, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yields the leaves below a key as `leaves` does, without values that refer to keys which are not composed."""
+    with contextlib.suppress(OmegaConfBaseException):
+        value = node[name]
+        if isinstance(value, DictConfig):
+            for child in value:
+                yield from _resolvable_leaves(value, str(child), f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", to_plain(value)
 
 
 def fixed_folders(cfg: DictConfig) -> DictConfig:
