@@ -8,6 +8,7 @@ import pandas as pd
 import torch
 from omegaconf import OmegaConf
 
+from pmg.configuration.identity import names_run, select_result
 from pmg.evaluation.comparison import Comparison
 from pmg.evaluation.metric_interface import MetricInfo, describe
 from pmg.generation.records import Candidate, Record, RecordWriter
@@ -18,11 +19,13 @@ METRICS = [MetricInfo("style_accuracy", "style accuracy"), MetricInfo("lpips_tru
 
 
 def write_run(folder, command="train", status="completed", seed=0, config=None, metrics=None, **facts):
-    """A run's ``metrics.json`` and ``config.yaml``; `config` by dotted key."""
+    """A run's ``metrics.json`` and ``config.yaml``; `config` by dotted key, of which the result's are its identity."""
     folder.mkdir(parents=True, exist_ok=True)
     ledger = {"seconds": {"total": 2.0}, "denoiser_evaluations": 5, "peak_memory": {"ram_mib": 100.0}}
     known = {"command": command, "status": status, "seed": seed, "ledger": ledger, "metrics": metrics or {}}
     known |= {"git": {"revision": "abc", "dirty": False}, "overrides": [], "error": None}
+    identity = select_result(command, {"seed": seed, **(config or {})})
+    known["identity"] = {key: value for key, value in identity.items() if not names_run(key)}
     (folder / "metrics.json").write_text(json.dumps(known | facts))
     cfg = OmegaConf.create({"seed": seed, "run_dir": str(folder), "results_dir": str(folder)})
     for key, value in (config or {}).items():

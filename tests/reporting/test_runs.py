@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import shutil
 
 import pytest
@@ -41,13 +42,17 @@ def test_runs_that_did_not_end_well_are_kept_with_the_reason(tmp_path):
     (tmp_path / "e").mkdir()
     (tmp_path / "e" / "metrics.json").write_text('{"command": ')
     (write_run(tmp_path / "f") / "config.yaml").write_text("seed: [")
+    facts = json.loads((write_run(tmp_path / "g") / "metrics.json").read_text())
+    del facts["identity"]
+    (tmp_path / "g" / "metrics.json").write_text(json.dumps(facts))
     problems = {run.name: (run.status, run.problem) for run in read_runs([tmp_path])}
     assert problems["a"] == ("completed", "")
     assert problems["b"] == ("failed", "PmgError: no light")
     assert "interrupted" in problems["c"][1]
     assert "killed" in problems["d"][1]
-    assert [problems[name][0] for name in "ef"] == ["damaged", "damaged"]
+    assert [problems[name][0] for name in "efg"] == ["damaged"] * 3
     assert "metrics.json" in problems["e"][1]
+    assert f"'identity'. Remove {tmp_path}/g and run the same pmg-train command again" in problems["g"][1]
 
 
 @pytest.mark.parametrize(
@@ -59,15 +64,6 @@ def test_nothing_to_read_is_one_clear_line(tmp_path, name, message):
     (tmp_path / "broken" / "metrics.json").write_text("[]")
     with pytest.raises(PmgError, match=message):
         read_runs([tmp_path / name])
-
-
-def test_folders_of_a_machine_do_not_tell_runs_apart(tmp_path):
-    for name, place in (("a", "/home/a"), ("b", "/home/b")):
-        config = {"paths.assets_dir": place, "judge.folder": f"{place}/judge", "judge.run": f"{tmp_path}/{name}/train"}
-        write_run(tmp_path / name, "study", config=config)
-    one, two = read_runs([tmp_path])
-    assert one.config["judge.folder"] == two.config["judge.folder"] == "<assets_dir>/judge"
-    assert one.config["judge.run"] == two.config["judge.run"] == "<run_dir>/train"
 
 
 @pytest.mark.parametrize("absolute", [True, False])

@@ -15,11 +15,9 @@ import yaml
 from rich.console import Console
 from rich.progress import track
 
-from pmg.configuration.identity import COMMANDS, Role, find_role, names_run
-from pmg.configuration.trees import leaves
 from pmg.domain import PmgError
 from pmg.natural_order import natural_key
-from pmg.runs.run_folder import CONFIG_FILE, METRICS_FILE, replace_folders
+from pmg.runs.run_folder import CONFIG_FILE, METRICS_FILE
 
 # runs whose values count as those of the run that used them
 JUDGED = re.compile(r"(?:generate_run|preference\.[^.]+\.run)(?:\.|$)")
@@ -43,7 +41,7 @@ class RunFolder:
         status: as in ``metrics.json``, or ``damaged``.
         seed: of the run.
         config: the values that decided its result by dotted key, without the seed: those of the generation that it
-            judged and of the training whose encoder it used, too; empty where none were recorded.
+            judged and of the training whose encoder it used, too; empty for a damaged run.
         scalars: numbers in ``metrics.json``, those of its parts too.
         cost: seconds, counts and peak memory, those of its parts too.
         revision: of the code, with ``+`` where files were changed.
@@ -128,9 +126,10 @@ def read_folder(folder: Path, name: str) -> RunFolder:
 def _read_whole(folder: Path, name: str) -> RunFolder:
     facts = json.loads((folder / METRICS_FILE).read_text())
     command = str(facts["command"])
-    config, links = _read_config(folder)
+    if "identity" not in facts:
+        raise ValueError(f"there is no 'identity'. Remove {folder} and run the same pmg-{command} command again.")
     known = {"dtype": facts["dtype"]} if facts.get("dtype") else {}
-    known |= _deciding(facts["identity"] if "identity" in facts else _of_older_code(command, config))
+    known |= _deciding(facts["identity"])
     below = sorted(folder.glob(f"*/{METRICS_FILE}"))
     parts = tuple(read_folder(path.parent, f"{name}/{path.parent.name}") for path in below)
     git, status = facts.get("git") or {}, str(facts["status"])
@@ -141,7 +140,7 @@ def _read_whole(folder: Path, name: str) -> RunFolder:
         cost=_add_costs(_cost(facts.get("ledger")), [part.cost for part in parts]),
         revision=f"{git.get('revision') or ''}{'+' if git.get('dirty') else ''}",
         problem="" if status == "completed" else _reason(status, facts.get("error")),
-        links=links, parts=parts,
+        links=_read_links(folder), parts=parts,
     )  # fmt: skip
 
 
@@ -149,19 +148,15 @@ def _reason(status: str, error: str | None) -> str:
     return UNFINISHED.get(status) or " ".join((error or "no reason was noted").split())
 
 
-def _read_config(folder: Path) -> tuple[dict[str, Any], dict[str, Path]]:
-    """The config in dotted keys and the folders that it names; nothing for a run that ended before it had one."""
+def _read_links(folder: Path) -> dict[str, Path]:
+    """Returns the existing folders that a run's config names; none for a run that ended before it had a config."""
     path = folder / CONFIG_FILE
     config = yaml.load(path.read_text(), LOADER) if path.exists() else {}
     if not isinstance(config, Mapping):
         raise ValueError(f"{CONFIG_FILE} is no mapping")
     home = str(config.get("run_dir") or folder)
-    shared = {f"<{name}>": str(place) for name, place in (config.get("paths") or {}).items()}
-    places = {place: name for name, place in {**shared, "<run_dir>": home}.items() if place.startswith("/")}
-    named = {key: str(config[key]) for key in LINKS if config.get(key)}
-    found = {key: _find(folder, home, link) for key, link in named.items()}
-    plain = {key: replace_folders(value, places) for key, value in leaves(config)}
-    return plain, {key: link for key, link in found.items() if link is not None}
+    found = {key: _find(folder, home, str(config[key])) for key in LINKS if config.get(key)}
+    return {key: link for key, link in found.items() if link is not None}
 
 
 def _deciding(identity: Mapping[str, Any]) -> dict[str, Any]:
@@ -173,12 +168,6 @@ def _deciding(identity: Mapping[str, Any]) -> dict[str, Any]:
         if key not in ("", "seed", "weights", "folder"):
             found.setdefault(key, value)
     return found
-
-
-def _of_older_code(command: str, config: Mapping[str, Any]) -> dict[str, Any]:
-    """What decided the result of a run that recorded no identity."""
-    roles = {key: find_role(command, key) if command in COMMANDS else None for key in config}
-    return {key: config[key] for key, role in roles.items() if role in (None, Role.RESULT) and not names_run(key)}
 
 
 def _find(folder: Path, home: str, link: str) -> Path | None:
