@@ -12,7 +12,7 @@ from pmg.commands.export import body
 from pmg.configuration import targets
 from pmg.configuration.instantiate import built_class, to_plain
 from pmg.domain import PmgError
-from pmg.generation.export import name_encoder, place_weights, to_index, write_index
+from pmg.generation.export import copy_weights, name_encoder, name_weights, to_index, write_index
 from pmg.generation.pipeline_card import write_pipeline_card
 from pmg.generation.serialization import INDEX, PARTS, SECTIONS, read_index
 from pmg.models.preference.preference_encoder import PreferenceEncoder
@@ -28,7 +28,9 @@ def parts_of(cfg):
 def test_the_shipped_config_gives_the_index_of_the_shipped_pipeline(compose, root, tmp_path):
     cfg = compose("study", "encoder.language_model.dtype=bfloat16", "sampling.bfloat16=true")
     places = {"<assets_dir>": cfg.paths.assets_dir, "<cache_dir>": cfg.paths.cache_dir}
-    write_index(tmp_path, place_weights(tmp_path, to_index(parts_of(cfg)), places, copy_all=False))
+    nodes, copies = name_weights(to_index(parts_of(cfg)), places, copy_all=False)
+    write_index(tmp_path, nodes)
+    assert not copies
     written, shipped = (json.loads((folder / INDEX).read_text()) for folder in (tmp_path, root / "assets/pipeline"))
     assert [*tmp_path.iterdir()] == [tmp_path / INDEX]
     for name in ("language_model", "generator", "scorer", "text_encoder", "decoding", "scenario", "captioner"):
@@ -44,7 +46,9 @@ def test_weights_of_this_machine_alone_are_copied_and_each_once(compose, tmp_pat
         "study", "encoder=hub", f"encoder.language_model.source={weights}", "generator=stable_diffusion",
         f"generator.source={weights}", "scorer=clip",
     )  # fmt: skip
-    write_index(folder, place_weights(folder, to_index(parts_of(cfg)), {}, copy_all=False))
+    nodes, copies = name_weights(to_index(parts_of(cfg)), {}, copy_all=False)
+    copy_weights(folder, copies)
+    write_index(folder, nodes)
     nodes = json.loads((folder / INDEX).read_text())
     assert nodes["language_model"]["source"] == nodes["generator"]["source"] == "<here>/frozen/0-my_weights"
     assert nodes["scorer"]["source"] == "openai/clip-vit-base-patch32"
@@ -57,7 +61,7 @@ def test_weights_of_this_machine_alone_are_copied_and_each_once(compose, tmp_pat
 
 def test_what_could_not_be_loaded_is_not_written(compose, tmp_path):
     cfg = compose("study", "encoder=hub", "encoder.language_model.source=/gone/llama")
-    nodes = place_weights(tmp_path, to_index(parts_of(cfg)), {"<assets_dir>": cfg.paths.assets_dir}, copy_all=False)
+    nodes, _ = name_weights(to_index(parts_of(cfg)), {"<assets_dir>": cfg.paths.assets_dir}, copy_all=False)
     with pytest.raises(PmgError, match=r"language_model.source leads elsewhere: '/gone/llama'"):
         write_index(tmp_path, nodes)
     with pytest.raises(PmgError, match=r"captioner can't be exported: pmg.preferences.captioning.Mine. A pipeline"):
@@ -75,7 +79,7 @@ def test_a_plug_ins_component_is_exported_where_the_command_names_the_plug_in(co
     with pytest.raises(PmgError, match=r"If its code may run, add plugins=\[pmg_exported_plugin\]"):
         to_index(parts_of(cfg))
     targets.allow_plugin("pmg_exported_plugin")
-    nodes = place_weights(tmp_path, to_index(parts_of(cfg)), {"<assets_dir>": cfg.paths.assets_dir}, copy_all=False)
+    nodes, _ = name_weights(to_index(parts_of(cfg)), {"<assets_dir>": cfg.paths.assets_dir}, copy_all=False)
     assert nodes["decoding"] == {"_class_name": "pmg_exported_plugin.LastOptions", "count": 2}
     encoder = name_encoder(built_class({"_target_": "pmg_exported_plugin.Encoder"}))
     assert encoder == {"preference_encoder": {"_class_name": "pmg_exported_plugin.Encoder"}}
@@ -91,22 +95,44 @@ def test_a_plug_ins_component_is_exported_where_the_command_names_the_plug_in(co
     )
 
 
-def test_an_export_that_is_cut_short_can_not_be_loaded_and_a_refused_one_leaves_the_earlier_one(compose, tmp_path):
-    train, folder = tmp_path / "train", tmp_path / "pipeline"
-    write_run(train)
-    cfg = compose("train", "encoder.language_model.source=/gone/llama")
-    (train / "config.yaml").write_text(OmegaConf.to_yaml(cfg, resolve=True))
-    folder.mkdir()
-    (folder / INDEX).write_text("of an earlier export")
-    cfg = compose("export", f"train_run={train}", f"folder={folder}")
+def test_a_refused_export_leaves_the_earlier_one(compose, tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    folder = write_earlier(tmp_path, compose("train", "encoder.language_model.source=/gone/llama"))
+    cfg = compose("export", f"train_run={tmp_path}/train", f"folder={folder}")
     with pytest.raises(PmgError, match="no such folder"):
         body(cfg, Run(tmp_path / "run", "export"))
+    write_encoder(tmp_path)
+    for cfg.copy_frozen, told in ((False, "leads elsewhere: '/gone/llama'"), (True, "can't copy '/gone/llama'")):
+        with pytest.raises(PmgError, match=told):
+            body(cfg, Run(tmp_path / "run", "export"))
     assert [path.name for path in folder.iterdir()] == [INDEX]
+    assert (folder / INDEX).read_text() == "of an earlier export"
 
-    PreferenceEncoder(
-        llm_width=8, llm_layers=1, kv_heads=1, head_dim=4, text_width=8, soft_tokens=1, prefix_length=0
-    ).save_pretrained(train / "encoder")
-    with pytest.raises(PmgError, match="leads elsewhere"):  # after the encoder has been written
-        body(cfg, Run(tmp_path / "run", "export"))
+
+def test_an_export_that_is_cut_short_can_not_be_loaded(compose, tmp_path, monkeypatch):
+    folder = write_earlier(tmp_path, compose("train"))
+    write_encoder(tmp_path)
+
+    def end(folder, copies):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("pmg.generation.export.copy_weights", end)
+    with pytest.raises(KeyboardInterrupt):
+        body(compose("export", f"train_run={tmp_path}/train", f"folder={folder}"), Run(tmp_path / "run", "export"))
     assert (folder / "preference_encoder" / "config.json").exists()
     assert not (folder / INDEX).exists()
+
+
+def write_earlier(folder, cfg):
+    """A training of `cfg` without its weights, and a folder with an index of an earlier export, which is returned."""
+    write_run(folder / "train")
+    (folder / "train" / "config.yaml").write_text(OmegaConf.to_yaml(cfg, resolve=True))
+    (folder / "pipeline").mkdir()
+    (folder / "pipeline" / INDEX).write_text("of an earlier export")
+    return folder / "pipeline"
+
+
+def write_encoder(folder):
+    """The weights of the training."""
+    sizes = {"llm_width": 8, "llm_layers": 1, "kv_heads": 1, "head_dim": 4, "text_width": 8}
+    PreferenceEncoder(**sizes, soft_tokens=1, prefix_length=0).save_pretrained(folder / "train" / "encoder")

@@ -19,7 +19,15 @@ INPUTS = "pmg.training.encoder_inputs.HistoryContexts"
 
 def body(cfg: DictConfig, run: Run) -> float | None:
     """Makes a pipeline folder of a training run."""
-    from pmg.generation.export import load_encoder, name_encoder, place_weights, to_index, write_index
+    from pmg.generation.export import (
+        check_index,
+        copy_weights,
+        load_encoder,
+        name_encoder,
+        name_weights,
+        to_index,
+        write_index,
+    )
     from pmg.generation.pipeline_card import write_pipeline_card
     from pmg.generation.serialization import ENCODER, INDEX, PARTS, SECTIONS
     from pmg.generation.weight_locations import ASSETS, CACHE
@@ -30,14 +38,15 @@ def body(cfg: DictConfig, run: Run) -> float | None:
     kind = built_class(trained.encoder.preference_encoder)
     nodes = to_index({name: to_plain(home[name]) for name, home in homes.items()}) | name_encoder(kind)
     encoder = load_encoder(Path(cfg.train_run, "encoder"), kind, cfg.half)
+    folder, places = Path(cfg.folder), {ASSETS: trained.paths.assets_dir, CACHE: trained.paths.cache_dir}
+    nodes, copies = name_weights(nodes, places, cfg.copy_frozen)
+    check_index(folder, nodes)
     run.begin()
-    folder = Path(cfg.folder)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / INDEX).unlink(missing_ok=True)  # written last: an export that is cut short can't be loaded
     with run.ledger.phase("export"):
         encoder.save_pretrained(folder / ENCODER)
-        places = {ASSETS: trained.paths.assets_dir, CACHE: trained.paths.cache_dir}
-        nodes = place_weights(folder, nodes, places, cfg.copy_frozen)
+        copy_weights(folder, copies)
         write_index(folder, nodes)
         write_pipeline_card(folder, cfg.title, cfg.license, nodes, metrics, cfg.results)
     print(folder)

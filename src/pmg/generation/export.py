@@ -71,36 +71,49 @@ def _dotted_name(build: Any) -> str:
     )
 
 
-def place_weights(folder: Path, nodes: Mapping[str, Any], places: Mapping[str, str], copy_all: bool) -> dict[str, Any]:
-    """Names weights so that any machine finds them; others are copied into the pipeline's folder, once each.
+def name_weights(
+    nodes: Mapping[str, Any], places: Mapping[str, str], copy_all: bool
+) -> tuple[dict[str, Any], dict[str, Path]]:
+    """Names weights so that any machine finds them, and finds the others, which are to be copied; writes nothing.
 
     Args:
-        folder: of the pipeline.
-        nodes: of its index, as `to_index` made them.
+        nodes: of an index, as `to_index` made them.
         places: folders by their names, e.g. ``{"<assets_dir>": "/somewhere/assets"}``.
         copy_all: whether those are copied, too, that any machine finds: the embedded ones, a package's, the hub's.
 
     Returns:
-        The nodes with the new names.
+        The nodes with the new names, and weights by their name in the folder `FROZEN` of the pipeline, each once.
 
     Raises:
-        PmgError: a source is missing.
+        PmgError: weights to be copied are missing.
     """
-    copied: dict[str, str] = {}
-
-    def place(source: str) -> str:
-        """Returns the new name of a source, once it is copied where that is needed."""
+    names: dict[str, str] = {}
+    copies: dict[str, Path] = {}
+    for source in dict.fromkeys(weight_sources(nodes)):
         if not copy_all and _name(source, places) != source:
-            return _name(source, places)
-        if not copy_all and not Path(source).exists():  # a package, or an id of the hub
-            return source
-        if source not in copied:
-            name = re.sub(r"[^\w.+=-]", "_", Path(source).name)
-            copied[source] = _copy(source, folder / FROZEN / f"{len(copied)}-{name}")
-        return copied[source]
+            names[source] = _name(source, places)
+        elif copy_all or Path(source).exists():  # else a package, or an id of the hub
+            plain = re.sub(r"[^\w.+=-]", "_", Path(source).name)
+            inner = f"{len(copies)}-{plain}"
+            copies[inner] = _locate(source)
+            names[source] = f"{HERE}/{FROZEN}/{inner}"
+    return replace_values(nodes, lambda name, value: names.get(value, value) if name in SOURCES else value), copies
 
-    placed = {source: place(source) for source in weight_sources(nodes)}
-    return replace_values(nodes, lambda name, value: placed.get(value, value) if name in SOURCES else value)
+
+def copy_weights(folder: Path, copies: Mapping[str, Path]) -> None:
+    """Copies weights into a pipeline's folder.
+
+    Args:
+        folder: of the pipeline.
+        copies: as `name_weights` returns them.
+    """
+    for name, path in copies.items():
+        target = folder / FROZEN / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_file():
+            shutil.copy2(path, target)
+        else:
+            shutil.copytree(path, target, dirs_exist_ok=True)
 
 
 def weight_sources(nodes: Any) -> Iterator[str]:
@@ -110,17 +123,22 @@ def weight_sources(nodes: Any) -> Iterator[str]:
             yield from (node[key] for key in SOURCES if isinstance(node.get(key), str))
 
 
-def write_index(folder: Path, nodes: Mapping[str, Any]) -> None:
-    """Writes ``model_index.json``, once it is found to be one that can be loaded.
+def check_index(folder: Path, nodes: Mapping[str, Any]) -> None:
+    """Checks that a pipeline of these nodes can be loaded; writes nothing.
 
     Args:
         folder: of the pipeline.
-        nodes: as `place_weights` made them.
+        nodes: as `name_weights` returns them.
 
     Raises:
         PmgError: a path leads elsewhere.
     """
     read_nodes(nodes, ComponentReader(Locations(folder, Path(find_assets()), Path("cache")), allowed_plugins()))
+
+
+def write_index(folder: Path, nodes: Mapping[str, Any]) -> None:
+    """Writes ``model_index.json``, see `check_index`."""
+    check_index(folder, nodes)
     atomic_write_json(folder / INDEX, {CLASS: PIPELINE, "_pmg_version": __version__, **nodes})
 
 
@@ -142,23 +160,15 @@ def name_encoder(kind: type[ModelMixin]) -> dict[str, Any]:
     return {} if kind is PreferenceEncoder else {ENCODER: {CLASS: f"{kind.__module__}.{kind.__qualname__}"}}
 
 
-def _copy(source: str, target: Path) -> str:
-    path = Path(resolve_source(source))
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if path.is_file():
-        shutil.copy2(path, target)
-    elif path.is_dir():
-        shutil.copytree(path, target, dirs_exist_ok=True)
-    else:
-        _download(source, target)
-    return f"{HERE}/{FROZEN}/{target.name}"
-
-
-def _download(source: str, target: Path) -> None:
+def _locate(source: str) -> Path:
+    """Returns the file or folder of weights on this machine; those of the hub are downloaded into its cache."""
     from huggingface_hub import snapshot_download
 
+    path = Path(resolve_source(source))
+    if path.exists():
+        return path
     try:
-        snapshot_download(source, local_dir=target)
+        return Path(snapshot_download(source))
     except Exception as error:  # the hub raises whatever it likes
         reason = " ".join(str(error).split())[:160]
         raise PmgError(f"can't copy '{source}': no such file or folder here, and the hub says: {reason}") from error
