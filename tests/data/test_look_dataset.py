@@ -73,7 +73,7 @@ def test_encoded_finishes_keep_every_number():
 def test_wrong_splits_and_tastes_are_named(data):
     with pytest.raises(PmgError, match=r"no split 'tset'; did you mean 'test'\?"):
         data.examples("tset")
-    with pytest.raises(PmgError, match="has 6 users, 7 were asked for"):
+    with pytest.raises(PmgError, match="has 6 users, 7 were requested: lower split_sizes"):
         data.examples("test", 7)
     with pytest.raises(PmgError, match="no named tastes: leave it empty"):
         data.exclude([], ["noto"])

@@ -71,7 +71,7 @@ def test_held_out_cells_do_not_depend_on_the_other_concepts(emoji):
 
 
 def test_asking_for_too_many_users_is_refused(emoji):
-    with pytest.raises(PmgError, match="480 users, 481 were asked for"):
+    with pytest.raises(PmgError, match="480 users, 481 were requested: lower split_sizes"):
         emoji.examples("test", users=481)
 
 

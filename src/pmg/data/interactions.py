@@ -108,7 +108,10 @@ class InteractionData(Dataset):
                 f"data={self.name}: no user of the split '{split}' has {likes}; see data.shares, data.windows"
             )
         if users is not None and users > len(by_user):
-            raise PmgError(f"split '{split}' has {len(by_user)} users with examples, {users} were asked for")
+            raise PmgError(
+                f"split '{split}' has {len(by_user)} users with examples, {users} were requested: lower "
+                f"split_sizes.{split}"
+            )
         order = sorted(by_user, key=lambda user: stable_number(self.seed, "order", user))
         return [example for user in order[:users] for example in by_user[user][:targets]]
 
