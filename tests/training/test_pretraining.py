@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import pytorch_lightning as pl
 import torch
@@ -134,6 +136,16 @@ def test_a_short_training_never_replaces_a_shipped_model(compose, pmg, tmp_path,
         body(cfg, Run(tmp_path, "pretrain"))
     refuse_short(compose("pretrain", short), 1)
     refuse_short(compose("pretrain", short, f"into={tmp_path}/elsewhere"), 1)
+
+
+def test_a_model_whose_replacement_was_killed_is_named_with_the_command_that_restores_it(tmp_path):
+    old, folder = tmp_path / ".judge.ab12" / "old", tmp_path / "judge"
+    old.mkdir(parents=True)
+    with pytest.raises(PmgError, match=re.escape(f"its replacement was killed: restore it with `mv {old} {folder}`")):
+        Judge.from_folder(str(folder))
+    folder.mkdir()
+    with pytest.raises(PmgError, match="git checkout"):
+        Judge.from_folder(str(folder))
 
 
 def test_an_installed_model_replaces_the_old_one_as_a_whole(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import torch
 
+from pmg.cache import find_replaced
 from pmg.domain import PmgError
 from pmg.models.loading.checkpoints import load_checkpoint
 
@@ -73,6 +75,8 @@ def load_part(kind: Any, folder: str | Path) -> Any:
         PmgError: the folder is missing or damaged; with the commands that restore it.
     """
     hint = "; restore it with `git checkout -- assets` or train it with `make pretrain`"
+    if old := find_replaced(Path(folder)):
+        hint = f"; its replacement was killed: restore it with `{shlex.join(['mv', str(old), str(folder)])}`"
     try:
         if not Path(folder).is_dir():
             raise FileNotFoundError("no such folder")  # from_pretrained would try to download it
