@@ -19,7 +19,7 @@ from launchers import LAUNCHERS, launched_by
 from pmg.configuration.explanations import explain
 from pmg.orchestration.search import format_best_trial, resume_study
 from pmg.orchestration.sweep import rerun_command
-from pmg.orchestration.sweep_jobs import run_in_child
+from pmg.orchestration.sweep_jobs import end_with_parent, run_in_child
 from pmg.runs.process_state import RunFailedError
 
 SEARCHES = sorted(path.stem for path in (Path(__file__).resolve().parents[1] / "conf" / "hparams_search").glob("*"))
@@ -74,6 +74,34 @@ def test_job_in_a_child_can_fail_or_be_killed(tmp_path):
         with pytest.raises(RunFailedError) as caught:
             run_in_child(job)
         assert caught.value.exit_code == code
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux signals the death of a parent")
+def test_job_is_interrupted_when_the_process_of_its_sweep_is_killed(tmp_path):
+    def job():
+        (tmp_path / "started").touch()
+        try:
+            time.sleep(60)
+        except KeyboardInterrupt:
+            (tmp_path / "saved").touch()
+
+    def wait_for(name):
+        end = time.monotonic() + 30
+        while not (tmp_path / name).exists():
+            assert time.monotonic() < end, name
+            time.sleep(0.01)
+
+    sweep = os.fork()
+    if sweep == 0:
+        if os.fork() == 0:  # the worker
+            end_with_parent()
+            run_in_child(job)
+        time.sleep(60)
+        os._exit(0)
+    wait_for("started")
+    os.kill(sweep, signal.SIGKILL)
+    os.waitpid(sweep, 0)
+    wait_for("saved")
 
 
 def test_search_resumes_with_trials_that_have_no_result(tmp_path):
@@ -196,6 +224,7 @@ def test_interrupted_sweep_saves_its_jobs_and_goes_on(pmg, tmp_path, launcher):
         *TINY,
         "run_dir=sweep",
         "trainer.max_steps=300",
+        "trainer.val_check_interval=300",  # TINY's would be 150 validations
         "+logger.csv.flush_logs_every_n_steps=1",
     ]
     command = [sys.executable, "-m", "pmg.commands.train", "-m", "seed=1,2", *options, "trainer.log_every_n_steps=1"]

@@ -143,6 +143,8 @@ def _in_worker() -> bool:
 def _run_job_in_child(cfg: DictConfig, command: str, body: Body) -> float | None:
     """Runs one job in a child process of this worker and returns its result."""
     quiet()
+    if HydraConfig.get().launcher._target_.endswith(".JoblibLauncher"):  # SLURM's jobs outlive the shell
+        sweep_jobs.end_with_parent()
     sweep_jobs.run_in_child(lambda: _run_job(cfg, command, body))
     return read_run(HydraConfig.get().runtime.output_dir, command)[1]["result"]
 

@@ -41,12 +41,21 @@ def run_in_child(job: Callable[[], object]) -> None:
         raise RunFailedError(code if code > 0 else 1)
 
 
+def end_with_parent() -> None:
+    """Has this process get a SIGTERM when its parent ends, also by a SIGKILL; on Linux, elsewhere it does nothing.
+
+    joblib's workers (loky 3.5) don't notice that the process of the sweep was killed: they would run their jobs to the
+    end, and then wait for others.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
 def _run_and_exit(job: Callable[[], object]) -> None:
     """Runs `job` and ends the process, without the exit handlers that were inherited from the worker."""
     code = 1
     try:
-        if sys.platform == "linux":
-            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        end_with_parent()
         for number in SIGNALS:
             signal.signal(number, _interrupt_once)
         job()
