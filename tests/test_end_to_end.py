@@ -6,9 +6,14 @@ import json
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
+import torch
 
+from pmg.commands.evaluate import body as evaluate
 from pmg.commands.generate import body as generate
+from pmg.configuration.identity import COMMANDS, Role
+from pmg.generation.records import read_images, read_records
 from pmg.orchestration.run import execute
 from pmg.runs.process_state import RunFailedError
 
@@ -96,3 +101,35 @@ def test_study_with_every_baseline_in_one_command(pmg, shell, tmp_path):
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "report" / "figure.png").stat().st_size > 1000
     assert "inversion" in (tmp_path / "report" / "table.md").read_text()
+
+
+EXECUTION = {  # a value of each command's leaves beside the default
+    "generate": {"keep_contexts": "false", "logger": "csv", "sheet_users": "1"},
+    "evaluate": {"logger": "csv"},
+}
+ELSEWHERE = {  # accelerators; compiled models; processes (tests/test_processes.py); classes (tests/test_plugins.py)
+    "device", "captioner.device", "compile", "shard.count", "plugins",
+}  # fmt: skip
+NOT_READ = {"generate": set(), "evaluate": {"keep_contexts"}}
+
+
+def test_every_value_classed_as_execution_is_sampled():
+    for command, values in EXECUTION.items():
+        classed = {key for key, role in COMMANDS[command].items() if role is Role.EXECUTION}
+        assert classed - ELSEWHERE == values.keys() | NOT_READ[command]
+
+
+@pytest.mark.slow
+def test_values_classed_as_execution_change_no_image_and_no_verdict(compose, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    sizes = ["split_sizes.test=2", "targets.test=1", "sampling.steps=1", "method=[keywords]", "metrics=distances"]
+    shared = [*TINY, *sizes, "logger=none", "paths.cache_dir=cache", "generate_run=generate_0"]
+    for command, body in (("generate", generate), ("evaluate", evaluate)):
+        for number, values in enumerate(({}, EXECUTION[command])):
+            given = [*shared, *(f"{key}={value}" for key, value in values.items()), f"run_dir={command}_{number}"]
+            execute(compose(command, *given), command, body)
+    one, other = (read_records(f"generate_{number}") for number in (0, 1))
+    assert one == other
+    torch.testing.assert_close(read_images("generate_0", one), read_images("generate_1", other), rtol=0, atol=0)
+    one, other = (pd.read_parquet(tmp_path / f"evaluate_{number}" / "rows.parquet") for number in (0, 1))
+    pd.testing.assert_frame_equal(one, other)
