@@ -196,4 +196,4 @@ def test_types_are_rarely_compared_at_run_time():
     calls = [node for path in FILES for node in ast.walk(parse(path)) if isinstance(node, ast.Call)]
     found = [node for node in calls if getattr(node.func, "id", "") == "isinstance"]
     lines = sum(len(path.read_text().splitlines()) for path in FILES)
-    assert len(found) <= 2.5 * lines / 1000
+    assert len(found) <= 2 * lines / 1000

@@ -8,7 +8,8 @@ import os
 import pytest
 
 from pmg.cache import atomic_write_bytes
-from pmg.runs.exit_codes import one_line
+from pmg.domain import PmgError
+from pmg.runs.exit_codes import exit_code, is_interrupt, one_line
 
 
 def lines(error, tmp_path):
@@ -51,3 +52,27 @@ def test_a_write_that_fails_names_its_file(tmp_path, monkeypatch):
         atomic_write_bytes(tmp_path / "cache" / "entry", b"x")
     assert "cache: No space left on device" in lines(caught.value, tmp_path)
     assert list((tmp_path / "cache").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (PmgError("a value is wrong:\n  0"), "a value is wrong: 0"),
+        (FileNotFoundError(errno.ENOENT, "No such file", "x"), "FileNotFoundError: [Errno 2] No such file: 'x'"),
+        (ZeroDivisionError("division by zero\nmore"), "ZeroDivisionError: division by zero"),
+    ],
+)
+def test_errors_of_users_have_no_traceback_and_others_name_the_log(tmp_path, error, line):
+    log = "" if type(error) is PmgError else f" (traceback in {tmp_path / 'run' / 'train.log'})"
+    assert lines(error, tmp_path) == f"{line}{log}"
+
+
+def test_exit_codes_are_those_of_a_shell():
+    lightning = SystemExit(1)
+    lightning.__context__ = KeyboardInterrupt()
+    found = [
+        exit_code(error) for error in (KeyboardInterrupt(), lightning, SystemExit(3), SystemExit("text"), OSError())
+    ]
+    assert found == [130, 130, 3, 1, 1]
+    assert is_interrupt(lightning)
+    assert not is_interrupt(SystemExit(3))

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from omegaconf import OmegaConf
+
 from pmg.configuration.identity import (
     Role,
     find_role,
@@ -129,7 +131,8 @@ def read_generation(cfg: DictConfig, run: Run) -> Generation:
     for folder, name in runs_in_use(config).items():
         trained, of_training = read_portable(folder, "train")
         verb = "train" if "train" not in cost else f"train {name}"
-        facts, cost = merge(keep_used("train", trained), facts), {**cost, verb: of_training["ledger"]}
+        facts = OmegaConf.to_container(OmegaConf.merge(keep_used("train", trained), facts))
+        cost = {**cost, verb: of_training["ledger"]}
     return Generation(config, identity, facts, cost)
 
 
@@ -183,13 +186,6 @@ def keep_used(command: str, config: Mapping[str, Any], prefix: str = "") -> dict
         elif find_role(command, key) in (None, Role.RESULT):
             kept[name] = value
     return kept
-
-
-def merge(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
-    """Both mappings in one, at every depth; where both have a value, the other's."""
-    both = {name: merge(one[name], other[name]) for name in one if isinstance(one[name], Mapping)
-            and isinstance(other.get(name), Mapping)}  # fmt: skip
-    return {**one, **other, **both}
 
 
 def _build_comparison(cfg: DictConfig) -> Comparison:

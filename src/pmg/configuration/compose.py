@@ -20,7 +20,7 @@ from pmg.configuration.instantiate import allow_plugins, check_targets, nearest,
 from pmg.configuration.plugins import read_override, searched
 from pmg.configuration.schemas import SCHEMAS
 from pmg.configuration.search_path import CONFIG_MODULE
-from pmg.configuration.trees import leaves
+from pmg.configuration.trees import texts
 from pmg.domain import PmgError
 
 _FIXED = ("${hydra:", "${now:")
@@ -81,6 +81,6 @@ def _fix(cfg: DictConfig) -> None:
     with open_dict(cfg):
         del cfg["hydra"]
         plain: Any = OmegaConf.to_container(cfg, resolve=False)
-        for key, value in leaves(plain):
-            if isinstance(value, str) and any(text in value for text in _FIXED):
+        for key, value in texts(plain):
+            if any(text in value for text in _FIXED):
                 OmegaConf.update(cfg, key, OmegaConf.select(cfg, key))

@@ -10,7 +10,7 @@ import inspect
 import os
 import pkgutil
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from pmg.configuration.ranges import argument_hints, find_infinite, find_problem
 from pmg.configuration.schemas import schema_ranges
 from pmg.configuration.search_path import register_schemas, register_search_path
 from pmg.configuration.targets import allow_plugin, check_arguments, check_object, check_package, is_reserved
-from pmg.configuration.trees import leaves, mappings
+from pmg.configuration.trees import leaves, targets
 from pmg.domain import PmgError
 
 _HYDRA_KEYS = frozenset({"_target_", "_partial_", "_convert_", "_recursive_", "_args_"})
@@ -79,7 +79,7 @@ def instantiate(node: Any, **kwargs: Any) -> Any:
     plain = to_plain(node)
     if not isinstance(plain, Mapping) or "_target_" not in plain:
         raise PmgError(f"this part of the config has no _target_ to build: {plain}")
-    for key, target in _targets(plain):
+    for key, target in targets(plain):
         _find_target(key, target)
     wanted = {name: value for name, value in plain.items() if name not in kwargs and name != "_partial_"}
     try:
@@ -140,7 +140,7 @@ def check_targets(cfg: Any) -> None:
     problems += find_infinite(leaves(plain))
     if OmegaConf.is_config(cfg):
         problems += find_problems("", dict(leaves(plain)), schema_ranges(OmegaConf.get_type(cfg)))
-    for key, node in _targets(plain):
+    for key, node in targets(plain):
         try:
             problems += _check_signature(key, node)
         except PmgError as error:
@@ -164,7 +164,7 @@ def allow_plugins(cfg: DictConfig) -> None:
     named = [str(name) for name in plain.get("plugins") or []]
     if named:
         add_current_folder()
-    roots = {str(node["_target_"]).partition(".")[0] for _, node in _targets(plain)}
+    roots = {str(node["_target_"]).partition(".")[0] for _, node in targets(plain)}
     installed = {name for name in roots.intersection(installed_plugins()) if not is_reserved(name)}
     for name in (*named, *sorted(installed)):
         allow_plugin(name)
@@ -264,11 +264,6 @@ def hash_groups(cfg: DictConfig, *keys: str) -> str:
     """Returns a sha256 of top-level keys of a config, equal on every machine and in every run folder."""
     plain = portable(cfg)
     return Cache.key(config={key: plain[key] for key in keys})
-
-
-def _targets(node: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Yields (dotted key, node) for each mapping with a ``_target_``, in lists too."""
-    return ((key, part) for key, part in mappings(node) if "_target_" in part)
 
 
 def import_target(key: str, target: str) -> Any:

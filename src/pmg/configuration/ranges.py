@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_
 from annotated_types import Ge, Gt, Le, Lt
 
 from pmg.configuration.targets import is_library
-from pmg.configuration.trees import mappings, nodes
+from pmg.configuration.trees import nodes, targets
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -156,7 +156,7 @@ def argument_hints(name: str, target: Callable[..., Any]) -> dict[str, Any]:
     hints = _evaluated(function)
     passed_on = hints.pop("return", None)
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in inspect.signature(function).parameters.values()):
-        taken = _evaluated(passed_on.__init__) if isinstance(passed_on, type) and is_dataclass(passed_on) else {}
+        taken = _evaluated(passed_on.__init__) if is_dataclass(passed_on) else {}
         hints = {**taken, **hints}
     return {argument: hint for argument, hint in hints.items() if _is_plain(hint)}
 
@@ -224,11 +224,11 @@ def _is_plain(hint: Any) -> bool:
 
 def _is_built(value: Any) -> bool:
     """Whether a value holds a node that is built first."""
-    return any("_target_" in part for _, part in mappings(value))
+    return any(targets(value))
 
 
 def _is_finite(value: Any) -> bool:
-    return all(math.isfinite(part) for _, part in nodes(value) if isinstance(part, float))
+    return not any(part in (math.inf, -math.inf) or part != part for _, part in nodes(value))
 
 
 def _show(value: Any) -> str:

@@ -33,6 +33,11 @@ def texts(node: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
     return ((key, part) for key, part in nodes(node, prefix) if isinstance(part, str))
 
 
+def targets(node: Any, prefix: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yields (dotted key, mapping) for each mapping with a ``_target_``, in lists too."""
+    return ((key, part) for key, part in mappings(node, prefix) if "_target_" in part)
+
+
 def leaves(node: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Yields (dotted key, value) for each value that isn't a mapping; a list is one value."""
     for name, value in node.items():
@@ -56,3 +61,8 @@ def replace_values(node: Any, change: Callable[[str, Any], Any], name: str = "")
     if isinstance(node, list):
         return [replace_values(value, change, name) for value in node]
     return change(name, node)
+
+
+def replace_texts(node: Any, change: Callable[[str], str]) -> Any:
+    """Returns a copy of the tree with other texts; other values remain."""
+    return replace_values(node, lambda _, value: change(value) if isinstance(value, str) else value)

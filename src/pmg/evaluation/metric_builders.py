@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pmg.configuration.instantiate import instantiate, to_plain
+from pmg.configuration.trees import targets
 from pmg.domain import PmgError
 
 if TYPE_CHECKING:
@@ -84,8 +85,7 @@ def _nodes(metrics: Any) -> dict[str, Mapping[str, Any]]:
 
 def _models(node: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     """Returns the arguments of a metric's node that are models of their own."""
-    nested = {argument: value for argument, value in node.items() if isinstance(value, Mapping)}
-    return {argument: value for argument, value in nested.items() if "_target_" in value}
+    return {argument: model for argument, model in targets(node) if argument in node}
 
 
 def _source(node: Any) -> str | None:

@@ -14,7 +14,7 @@ from pmg import __version__
 from pmg.cache import atomic_write_json
 from pmg.configuration.instantiate import find_assets
 from pmg.configuration.targets import allowed_plugins, is_reserved
-from pmg.configuration.trees import mappings, replace_values
+from pmg.configuration.trees import replace_values, texts
 from pmg.domain import PmgError
 from pmg.generation.components import CLASS, COMPONENTS, ComponentReader
 from pmg.generation.serialization import ENCODER, INDEX, PARTS, PIPELINE, SECTIONS, read_nodes
@@ -117,10 +117,8 @@ def copy_weights(folder: Path, copies: Mapping[str, Path]) -> None:
 
 
 def weight_sources(nodes: Any) -> Iterator[str]:
-    """Yields the weights that the components of an index name; one that several name, several times."""
-    for _, node in mappings(nodes):
-        if CLASS in node:
-            yield from (node[key] for key in SOURCES if isinstance(node.get(key), str))
+    """Returns the weights that the components of an index name; one that several name, several times."""
+    return (text for key, text in texts(nodes) if key.rpartition(".")[2] in SOURCES)
 
 
 def check_index(folder: Path, nodes: Mapping[str, Any]) -> None:

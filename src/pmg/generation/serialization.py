@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from pmg.configuration.instantiate import find_assets
+from pmg.configuration.trees import mappings
 from pmg.domain import PmgError
 from pmg.generation.alpha import AlphaRule
 from pmg.generation.components import CLASS, ComponentReader
@@ -118,9 +119,9 @@ def read_nodes(nodes: Mapping[str, Any], reader: ComponentReader) -> dict[str, A
 def in_float32(nodes: Mapping[str, Any]) -> dict[str, Any]:
     """The nodes of an index without bfloat16, for a processor that only emulates it."""
     changed = {"language_model": ("dtype", "bfloat16", "float32"), "sampling": ("bfloat16", True, False)}
-    found = {name: nodes.get(name) for name in changed}
+    found = dict(mappings(nodes))
     return dict(nodes) | {
-        name: {**node, changed[name][0]: changed[name][2]}
-        for name, node in found.items()
-        if isinstance(node, Mapping) and node.get(changed[name][0]) == changed[name][1]
+        name: {**found[name], argument: plain}
+        for name, (argument, half, plain) in changed.items()
+        if found.get(name, {}).get(argument) == half
     }

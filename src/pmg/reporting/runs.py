@@ -152,8 +152,6 @@ def _read_links(folder: Path) -> dict[str, Path]:
     """Returns the existing folders that a run's config names; none for a run that ended before it had a config."""
     path = folder / CONFIG_FILE
     config = yaml.load(path.read_text(), LOADER) if path.exists() else {}
-    if not isinstance(config, Mapping):
-        raise ValueError(f"{CONFIG_FILE} is no mapping")
     home = str(config.get("run_dir") or folder)
     found = {key: _find(folder, home, str(config[key])) for key in LINKS if config.get(key)}
     return {key: link for key, link in found.items() if link is not None}

@@ -10,6 +10,7 @@ import errno
 import os
 import shutil
 import tempfile
+from functools import singledispatch
 from pathlib import Path
 
 from omegaconf.errors import OmegaConfBaseException
@@ -22,36 +23,30 @@ REMEDIES = {errno.ENOSPC: "make room", errno.EDQUOT: "make room", errno.EROFS: "
 _FULL = ("No space left on device", "os error 28", "disk is full", "PytorchStreamWriter failed")
 
 
-def is_interrupt(error: BaseException) -> bool:
-    """Returns whether `error` is a Ctrl-C, which Lightning turns into a SystemExit."""
-    by_lightning = isinstance(error, SystemExit) and isinstance(error.__context__, KeyboardInterrupt)
-    return isinstance(error, KeyboardInterrupt) or by_lightning
-
-
+@singledispatch
 def exit_code(error: BaseException) -> int:
     """Returns the exit code of a run that `error` ended."""
-    if is_interrupt(error):
+    return 1
+
+
+@exit_code.register
+def _(error: KeyboardInterrupt) -> int:
+    return INTERRUPTED
+
+
+@exit_code.register
+def _(error: SystemExit) -> int:
+    if error.__context__ and is_interrupt(error.__context__):  # by Lightning, after a Ctrl-C
         return INTERRUPTED
-    return error.code if isinstance(error, SystemExit) and isinstance(error.code, int) else 1
+    return error.code if isinstance(error.code, int) else 1
 
 
-def _unwritable(error: BaseException) -> tuple[str, str] | None:
-    """Returns reason and remedy of a failed write, or None for other errors."""
-    if isinstance(error, OSError) and error.errno in REMEDIES:
-        return str(error.strerror), REMEDIES[error.errno]
-    if any(words in str(error) for words in _FULL):  # libraries in Rust and C++ don't raise OSError
-        return os.strerror(errno.ENOSPC), REMEDIES[errno.ENOSPC]
-    return None
+def is_interrupt(error: BaseException) -> bool:
+    """Returns whether `error` is a Ctrl-C, which Lightning turns into a SystemExit."""
+    return exit_code(error) == INTERRUPTED
 
 
-def _written_folder(error: BaseException, folder: Path) -> Path:
-    """Returns the folder of the error's file, or the folder with the least free space that a run writes into."""
-    if isinstance(error, OSError) and error.filename:
-        return Path(os.fsdecode(error.filename2 or error.filename)).parent  # a copy's target comes second
-    places = [place for place in (folder, Path(tempfile.gettempdir())) if place.exists()]
-    return min(places, key=lambda place: shutil.disk_usage(place).free, default=folder)
-
-
+@singledispatch
 def one_line(error: BaseException, folder: Path, log: Path) -> str:
     """Returns an error in one line; for errors that users can't resolve, with type and log file.
 
@@ -60,13 +55,36 @@ def one_line(error: BaseException, folder: Path, log: Path) -> str:
         folder: the run folder.
         log: the log with the traceback.
     """
+    if any(words in str(error) for words in _FULL):  # libraries in Rust and C++ don't raise OSError
+        return _write_failure(errno.ENOSPC, _fullest(folder))
     first = next(iter(str(error).splitlines()), "")
-    if isinstance(error, PmgError):
-        return " ".join(str(error).split())
-    if isinstance(error, OmegaConfBaseException):
-        key = f" (key '{error.full_key}')" if error.full_key else ""
-        return f"config: {first}{key}"
-    if reason := _unwritable(error):
-        text, remedy = reason
-        return f"can't write into {_written_folder(error, folder)}: {text}; {remedy} and run the same command again"
     return f"{type(error).__name__}: {first} (traceback in {log})"
+
+
+@one_line.register
+def _(error: PmgError, folder: Path, log: Path) -> str:
+    return " ".join(str(error).split())
+
+
+@one_line.register
+def _(error: OmegaConfBaseException, folder: Path, log: Path) -> str:
+    first = next(iter(str(error).splitlines()), "")
+    return f"config: {first}" + (f" (key '{error.full_key}')" if error.full_key else "")
+
+
+@one_line.register
+def _(error: OSError, folder: Path, log: Path) -> str:
+    if error.errno not in REMEDIES:
+        return one_line.dispatch(Exception)(error, folder, log)
+    file = error.filename2 or error.filename  # a copy's target comes second
+    return _write_failure(error.errno, Path(os.fsdecode(file)).parent if file else _fullest(folder))
+
+
+def _write_failure(number: int, folder: Path) -> str:
+    return f"can't write into {folder}: {os.strerror(number)}; {REMEDIES[number]} and run the same command again"
+
+
+def _fullest(folder: Path) -> Path:
+    """Returns the folder with the least free space that a run writes into."""
+    places = [place for place in (folder, Path(tempfile.gettempdir())) if place.exists()]
+    return min(places, key=lambda place: shutil.disk_usage(place).free, default=folder)

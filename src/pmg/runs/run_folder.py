@@ -16,7 +16,7 @@ from pmg.cache import atomic_write_json, atomic_write_text
 from pmg.configuration.identity import find_differences, format_differences, names_run, select_result
 from pmg.configuration.instantiate import portable
 from pmg.configuration.precision import ANY_DTYPE, settle_dtype
-from pmg.configuration.trees import leaves, replace_values
+from pmg.configuration.trees import leaves, replace_texts
 from pmg.domain import PmgError
 from pmg.runs.provenance import git_state, hardware, versions
 
@@ -146,15 +146,14 @@ def replace_folders(node: Any, places: Mapping[str, str]) -> Any:
     """
     innermost_first = sorted(places, key=len, reverse=True)
 
-    def change(_: str, value: Any) -> Any:
-        """Returns a path with another beginning; other values as they are."""
-        if isinstance(value, str):
-            for place in innermost_first:
-                if value == place or value.startswith(f"{place}/"):
-                    return places[place] + value.removeprefix(place)
-        return value
+    def change(text: str) -> str:
+        """Returns a path with another beginning; other texts as they are."""
+        for place in innermost_first:
+            if text == place or text.startswith(f"{place}/"):
+                return places[place] + text.removeprefix(place)
+        return text
 
-    return replace_values(node, change)
+    return replace_texts(node, change)
 
 
 def refuse_other(

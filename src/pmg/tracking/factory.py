@@ -10,7 +10,7 @@ from typing import Any
 
 from pmg.configuration.identity import Role, find_role
 from pmg.configuration.instantiate import instantiate, to_plain
-from pmg.configuration.trees import replace_values
+from pmg.configuration.trees import replace_texts, replace_values
 from pmg.tracking.tracker import Label, Tracking
 
 _SECRET = re.compile(r"(^|_)(api_?key|access_?key|token|password|secret)$", re.IGNORECASE)
@@ -66,11 +66,6 @@ def run_name(folder: Path, outputs: Path) -> str:
 
 def public_config(cfg: Any) -> dict[str, Any]:
     """Returns the resolved config without secrets and without the loggers."""
-    return {name: replace_values(value, _hide, name) for name, value in to_plain(cfg).items() if name != "logger"}
-
-
-def _hide(name: str, value: Any) -> Any:
-    """Returns the value without secrets: those of keys such as ``api_key``, and logins in URLs."""
-    if value and _SECRET.search(name):
-        return HIDDEN
-    return _LOGIN.sub(f"{HIDDEN}@", value) if isinstance(value, str) else value
+    shown = {name: value for name, value in to_plain(cfg).items() if name != "logger"}
+    shown = replace_values(shown, lambda name, value: HIDDEN if value and _SECRET.search(name) else value)
+    return replace_texts(shown, lambda text: _LOGIN.sub(f"{HIDDEN}@", text))

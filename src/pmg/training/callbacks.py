@@ -19,6 +19,7 @@ from torch.optim import Optimizer
 from pmg.configuration.identity import find_differences, format_differences
 from pmg.configuration.ranges import NotNegative, Seed
 from pmg.domain import PmgError
+from pmg.runs.exit_codes import is_interrupt
 from pmg.training.ema import AveragedWeights
 
 
@@ -62,7 +63,7 @@ class LastCheckpoint(AtomicCheckpoint):
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Saves the state at an exception."""
-        if trainer.world_size == 1 or isinstance(exception, KeyboardInterrupt):
+        if trainer.world_size == 1 or is_interrupt(exception):
             super().on_exception(trainer, pl_module, exception)
 
 
