@@ -15,16 +15,8 @@ from hydra.errors import ConfigCompositionException
 from omegaconf import OmegaConf
 
 from pmg.configuration.identity import find_role
-from pmg.configuration.instantiate import (
-    check_targets,
-    hash_groups,
-    instantiate,
-    instantiate_all,
-    portable,
-    register_configs,
-    take_out,
-    to_plain,
-)
+from pmg.configuration.instantiate import check_targets, instantiate, instantiate_all, register_configs, to_plain
+from pmg.configuration.portable import hash_groups, portable, take_out
 from pmg.configuration.precision import has_bfloat16
 from pmg.configuration.ranges import argument_hints, describe
 from pmg.configuration.schemas import SCHEMAS, schema_ranges

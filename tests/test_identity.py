@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 
 from pmg.commands.evaluate import find_other_runs, read_generation
 from pmg.configuration.identity import COMMANDS, Role, find_differences, find_role, format_differences, hash_images
-from pmg.configuration.instantiate import take_out
+from pmg.configuration.portable import take_out
 from pmg.configuration.schemas import SCHEMAS
 from pmg.domain import PmgError
 from pmg.generation.records import refuse_mixtures

@@ -15,7 +15,8 @@ from pmg.commands.generate import body as generate
 from pmg.commands.train import body as train
 from pmg.configuration import targets
 from pmg.configuration.identity import used_sources
-from pmg.configuration.instantiate import built_class, portable
+from pmg.configuration.instantiate import built_class
+from pmg.configuration.portable import portable
 from pmg.configuration.trees import leaves
 from pmg.domain import PmgError
 from pmg.generation.records import read_records

@@ -19,7 +19,8 @@ from pmg.configuration.identity import (
     select_result,
     used_sources,
 )
-from pmg.configuration.instantiate import instantiate, portable, to_plain
+from pmg.configuration.instantiate import instantiate, to_plain
+from pmg.configuration.portable import portable
 from pmg.configuration.precision import ANY_DTYPE
 from pmg.configuration.trees import leaves
 from pmg.domain import PmgError

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pmg.cache import atomic_write_text
-from pmg.configuration.instantiate import instantiate, nearest, portable
+from pmg.configuration.instantiate import instantiate, nearest
+from pmg.configuration.portable import portable
 from pmg.domain import Keywords, PmgError
 from pmg.orchestration.builders import reading
 from pmg.orchestration.hardware import check_device

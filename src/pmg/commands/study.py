@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pmg.commands import evaluate, generate, train
-from pmg.configuration.instantiate import fixed_folders, select_config
+from pmg.configuration.portable import fixed_folders, select_config
 from pmg.evaluation.metric_builders import check_independent
 from pmg.orchestration.launcher import launch
 from pmg.orchestration.preference_sources import runs_in_use

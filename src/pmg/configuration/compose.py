@@ -16,8 +16,9 @@ from yaml import YAMLError
 
 from pmg.configuration.composition import deletes_other
 from pmg.configuration.explanations import explain
-from pmg.configuration.instantiate import allow_plugins, check_targets, nearest, register_configs, take_out
+from pmg.configuration.instantiate import allow_plugins, check_targets, nearest, register_configs
 from pmg.configuration.plugins import read_override, searched
+from pmg.configuration.portable import take_out
 from pmg.configuration.schemas import SCHEMAS
 from pmg.configuration.search_path import CONFIG_MODULE
 from pmg.configuration.trees import texts

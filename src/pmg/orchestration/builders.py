@@ -10,7 +10,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pmg.cache import Cache, open_cache
-from pmg.configuration.instantiate import hash_groups, instantiate, instantiate_all, to_plain
+from pmg.configuration.instantiate import instantiate, instantiate_all, to_plain
+from pmg.configuration.portable import hash_groups
 from pmg.domain import PmgError, require_positive
 from pmg.orchestration.run import Run
 from pmg.runs.finished_training import ENCODER, TrainingRun

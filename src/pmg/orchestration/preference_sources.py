@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from pmg.cache import Cache
 from pmg.configuration.identity import used_sources
-from pmg.configuration.instantiate import check_targets, hash_groups, instantiate, nearest, portable, to_plain
+from pmg.configuration.instantiate import check_targets, instantiate, nearest, to_plain
+from pmg.configuration.portable import hash_groups, portable
 from pmg.configuration.trees import leaves
 from pmg.domain import Example, PmgError
 

@@ -16,7 +16,8 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from pmg.configuration.instantiate import allow_plugins, check_targets, refuse_infinite, take_out
+from pmg.configuration.instantiate import allow_plugins, check_targets, refuse_infinite
+from pmg.configuration.portable import take_out
 from pmg.configuration.trees import leaves
 from pmg.domain import PmgError
 from pmg.runs.exit_codes import INTERRUPTED, exit_code, one_line

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pmg.configuration.instantiate import fixed_folders
+from pmg.configuration.portable import fixed_folders
 from pmg.orchestration.process_pool import Task, run_shards
 from pmg.orchestration.run import Body, Run, completed_metrics, execute_nested
 from pmg.runs.run_folder import identify, read_run, refuse_other

@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from pmg.cache import atomic_write_json, atomic_write_text
 from pmg.configuration.identity import find_differences, format_differences, names_run, select_result
-from pmg.configuration.instantiate import portable
+from pmg.configuration.portable import portable
 from pmg.configuration.precision import ANY_DTYPE, settle_dtype
 from pmg.configuration.trees import leaves, replace_texts
 from pmg.domain import PmgError

@@ -1,0 +1,103 @@
+"""Configs without this machine's folders, which are equal on every machine, and without other commands' keys."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
+
+from pmg.cache import Cache
+from pmg.configuration.composition import other_keys, read_keys
+from pmg.configuration.instantiate import to_plain
+from pmg.configuration.precision import ANY_DTYPE
+
+
+def portable(cfg: DictConfig, dtype: str | None = None) -> dict[str, Any]:
+    """Returns the config resolved, in built-in types, with ``<name>`` for each of this machine's folders.
+
+    Args:
+        cfg: of a command.
+        dtype: a name for the floating point type, where it is to be left open.
+    """
+    plain = to_plain(_neutral(cfg, dtype))
+    if (plain.get("shard") or {}).get("index") is None:
+        plain.pop("shard", None)  # in how many parts the whole is made doesn't change it
+    return plain
+
+
+def _neutral(cfg: DictConfig, dtype: str | None) -> DictConfig:
+    neutral = copy.deepcopy(cfg)
+    OmegaConf.set_readonly(neutral, False)
+    if dtype and "dtype" in neutral:
+        neutral.dtype = dtype
+    for name in neutral.get("paths") or {}:
+        neutral.paths[name] = f"<{name}>"
+    neutral.run_dir = "<run_dir>"
+    return neutral
+
+
+def hash_groups(cfg: DictConfig, *keys: str) -> str:
+    """Returns a sha256 of top-level keys of a config, equal on every machine and in every run folder."""
+    plain = portable(cfg)
+    return Cache.key(config={key: plain[key] for key in keys})
+
+
+def take_out(cfg: DictConfig, command: str, overrides: Sequence[str]) -> dict[str, Any]:
+    """Removes the keys that a command doesn't read from its config: those of the pipeline's other commands.
+
+    Args:
+        cfg: of the command; changed.
+        command: the verb.
+        overrides: of the command line.
+
+    Returns:
+        The removed values that the command line itself gave, by dotted key, with names for folders as in `portable`.
+    """
+    given = [re.sub(r"[@=].*", "", text.lstrip("+")).replace("/", ".") for text in overrides]
+    stated: dict[str, Any] = {}
+    neutral = _neutral(cfg, ANY_DTYPE)
+    for name in other_keys(command):
+        if not any(key.partition(".")[0] == name for key in given):
+            continue
+        found = _resolvable_leaves(neutral, name)
+        stated |= {key: value for key, value in found if any(f"{key}.".startswith(f"{one}.") for one in given)}
+    with open_dict(cfg):
+        for name in other_keys(command):
+            cfg.pop(name, None)
+    return stated
+
+
+def _resolvable_leaves(node: DictConfig, name: str, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yields the leaves below a key as `leaves` does, without values that refer to keys which are not composed."""
+    with contextlib.suppress(OmegaConfBaseException):
+        value = node[name]
+        if isinstance(value, DictConfig):
+            for child in value:
+                yield from _resolvable_leaves(value, str(child), f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", to_plain(value)
+
+
+def fixed_folders(cfg: DictConfig) -> DictConfig:
+    """Returns a copy whose folders stay those of the whole run when its `run_dir` becomes a part's."""
+    part = cfg.copy()
+    OmegaConf.set_readonly(part, False)
+    for name in ("train_run", "generate_run", "results_dir"):
+        if name in cfg:
+            part[name] = cfg[name]
+    return part
+
+
+def select_config(cfg: DictConfig, command: str) -> DictConfig:
+    """Returns the part of a config that a command reads, e.g. of a study's for one of its parts."""
+    part = cfg.copy()
+    kept = read_keys(command)
+    with open_dict(part):
+        for name in [name for name in part if name not in kept]:
+            part.pop(name)
+    return part
