@@ -13,6 +13,7 @@ from pmg.models.loading.checkpoints import load_with_tokenizer
 from pmg.models.loading.device import torch_type
 from pmg.models.loading.weight_sources import loading, resolve_source
 from pmg.models.vision.image_sizes import fit_size
+from pmg.models.vision.pixels import ChannelNormalization
 from pmg.models.vision.scorer import unit
 
 
@@ -60,9 +61,6 @@ class ClipScorer(nn.Module):
         text_encoder: the text tower.
     """
 
-    mean: Tensor
-    std: Tensor
-
     def __init__(
         self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, mean: list[float], std: list[float]
     ) -> None:
@@ -70,8 +68,7 @@ class ClipScorer(nn.Module):
         self.model = model.requires_grad_(False).eval()
         self.text_encoder = ClipTexts(model, tokenizer)
         self.size = model.config.vision_config.image_size
-        for name, values in (("mean", mean), ("std", std)):
-            self.register_buffer(name, torch.tensor(values).view(1, 3, 1, 1))
+        self.normalize = ChannelNormalization(mean, std)
 
     @classmethod
     def from_source(cls, source: str, dtype: str = "float32") -> ClipScorer:
@@ -93,7 +90,7 @@ class ClipScorer(nn.Module):
     @torch.no_grad()
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Returns unit vectors `(B, D)` of images `(B, 3, H, W)` in [-1, 1], twice: as content and as style."""
-        pixels = fit_size(images, self.size).to(self.mean).add(1).div(2).sub(self.mean).div(self.std)
+        pixels = self.normalize(fit_size(images, self.size))
         read = self.model.get_image_features(pixel_values=pixels.to(self.model.dtype))
         features = unit(read.pooler_output).cpu()
         return features, features

@@ -15,7 +15,7 @@ from pmg.models.loading.device import torch_type
 from pmg.models.loading.weight_sources import loading, resolve_source
 from pmg.models.vision.clip_scorer import ClipScorer
 from pmg.models.vision.image_sizes import fit_size
-from pmg.models.vision.pixels import to_uint8
+from pmg.models.vision.pixels import ChannelNormalization, to_uint8
 
 BATCH = 32  # images a batch
 
@@ -56,15 +56,11 @@ class VisionFeatures(nn.Module):
         std: standard deviation of each channel.
     """
 
-    mean: Tensor
-    std: Tensor
-
     def __init__(self, model: PreTrainedModel, size: int, mean: Sequence[float], std: Sequence[float]) -> None:
         super().__init__()
         self.model = model.requires_grad_(False).eval()
         self.size = size
-        for name, values in (("mean", mean), ("std", std)):
-            self.register_buffer(name, torch.tensor(values).view(1, 3, 1, 1))
+        self.normalize = ChannelNormalization(mean, std)
 
     @classmethod
     def from_source(cls, source: str, dtype: str = "float32") -> VisionFeatures:
@@ -91,7 +87,7 @@ class VisionFeatures(nn.Module):
     @torch.no_grad()
     def forward(self, images: Tensor) -> Tensor:
         """Returns class tokens `(B, D)` after the last norm; see `ImageFeatures`."""
-        pixels = fit_size(images, self.size).to(self.mean).add(1).div(2).sub(self.mean).div(self.std)
+        pixels = self.normalize(fit_size(images, self.size))
         return self.model(pixel_values=pixels.to(self.model.dtype)).last_hidden_state[:, 0].float().cpu()
 
 

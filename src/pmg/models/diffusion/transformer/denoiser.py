@@ -6,18 +6,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from diffusers import SD3Transformer2DModel
-from torch import Tensor, nn
+from torch import Tensor
 
 from pmg.domain import PmgError
+from pmg.models.diffusion.diffusers_denoiser import DiffusersDenoiser
 from pmg.models.diffusion.interfaces import ConditionAdapter
 from pmg.models.diffusion.transformer.condition_adapter import SD3ConditionAdapter
 from pmg.models.diffusion.transformer.joint_attention import BiasedJointAttention
 from pmg.models.loading.weight_sources import load_frozen
 
 
-class SD3Denoiser(nn.Module):
+class SD3Denoiser(DiffusersDenoiser):
     """The multimodal diffusion transformer (Esser et al. 2024), with hidden and weighted text tokens.
 
     Args:
@@ -39,31 +39,13 @@ class SD3Denoiser(nn.Module):
     def __init__(
         self, model: SD3Transformer2DModel, sample_size: int | None = None, adapter: ConditionAdapter | None = None
     ) -> None:
-        super().__init__()
-        self.sample_size = sample_size or model.config.sample_size
+        super().__init__(model, adapter or SD3ConditionAdapter(), sample_size)
         if self.sample_size % model.config.patch_size:
             raise PmgError(
                 f"latents of {self.sample_size} a side can't be cut into patches of {model.config.patch_size}: "
                 "set generator.size to a multiple of the patches' size in pixels"
             )
-        self.model = model
         self.model.set_attn_processor(BiasedJointAttention())
-        self.adapter = adapter or SD3ConditionAdapter()
-
-    @property
-    def latent_shape(self) -> tuple[int, int, int]:
-        """Shape `(C, h, w)` of the latents."""
-        return self.model.config.in_channels, self.sample_size, self.sample_size
-
-    @property
-    def device(self) -> torch.device:
-        """Device of the weights."""
-        return self.model.device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Type of the weights."""
-        return self.model.dtype
 
     def forward(self, noisy: Tensor, times: Tensor, inputs: Mapping[str, Any]) -> Tensor:
         """Returns the prediction `(B, C, h, w)`, see `Denoiser`."""

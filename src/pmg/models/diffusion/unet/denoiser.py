@@ -8,15 +8,16 @@ from typing import Any
 
 import torch
 from diffusers import UNet2DConditionModel
-from torch import Tensor, nn
+from torch import Tensor
 
+from pmg.models.diffusion.diffusers_denoiser import DiffusersDenoiser
 from pmg.models.diffusion.interfaces import ConditionAdapter
 from pmg.models.diffusion.unet.condition_adapter import UNetConditionAdapter
 from pmg.models.diffusion.unet.cross_attention import attention_for
 from pmg.models.loading.weight_sources import load_frozen
 
 
-class UNetDenoiser(nn.Module):
+class UNetDenoiser(DiffusersDenoiser):
     """A UNet with cross-attention.
 
     Args:
@@ -37,27 +38,11 @@ class UNetDenoiser(nn.Module):
         self, model: UNet2DConditionModel, sample_size: int | None = None, channels_last: bool = True,
         adapter: ConditionAdapter | None = None,
     ) -> None:  # fmt: skip
-        super().__init__()
-        self.sample_size = sample_size or model.config.sample_size
+        super().__init__(model, adapter or UNetConditionAdapter(model, image_size=0), sample_size)
         self.channels_last = channels_last
-        self.model = model.to(memory_format=torch.channels_last) if channels_last else model
+        if channels_last:
+            self.model.to(memory_format=torch.channels_last)
         self.model.set_attn_processor(attention_for(self.latent_shape))
-        self.adapter = adapter or UNetConditionAdapter(model, image_size=0)
-
-    @property
-    def latent_shape(self) -> tuple[int, int, int]:
-        """Shape `(C, h, w)` of the latents."""
-        return self.model.config.in_channels, self.sample_size, self.sample_size
-
-    @property
-    def device(self) -> torch.device:
-        """Device of the weights."""
-        return self.model.device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Type of the weights."""
-        return self.model.dtype
 
     def forward(self, noisy: Tensor, times: Tensor, inputs: Mapping[str, Any]) -> Tensor:
         """Returns the prediction `(B, C, h, w)`, see `Denoiser`."""

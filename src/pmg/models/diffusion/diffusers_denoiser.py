@@ -1,0 +1,40 @@
+"""What denoisers around a model of diffusers have in common."""
+
+from __future__ import annotations
+
+import torch
+from diffusers import ModelMixin
+from torch import nn
+
+from pmg.models.diffusion.interfaces import ConditionAdapter
+
+
+class DiffusersDenoiser(nn.Module):
+    """A model of diffusers with the adapter of its conditions; subclasses call the model.
+
+    Args:
+        model: its config has ``in_channels`` and ``sample_size``.
+        adapter: translates conditions.
+        sample_size: side of the latents; None: what the model was trained at.
+    """
+
+    def __init__(self, model: ModelMixin, adapter: ConditionAdapter, sample_size: int | None = None) -> None:
+        super().__init__()
+        self.model = model
+        self.adapter = adapter
+        self.sample_size: int = sample_size or model.config.sample_size
+
+    @property
+    def latent_shape(self) -> tuple[int, int, int]:
+        """Shape `(C, h, w)` of the latents."""
+        return self.model.config.in_channels, self.sample_size, self.sample_size
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the weights."""
+        return self.model.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type of the weights."""
+        return self.model.dtype
