@@ -13,12 +13,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import hydra
-from omegaconf import DictConfig
+from omegaconf import DictConfig, open_dict
 from record import fill
 
+import pmg
 from pmg.commands.estimate import empty_models
-from pmg.configuration.instantiate import instantiate, instantiate_by_name, register_configs
+from pmg.configuration.instantiate import instantiate, instantiate_by_name
 from pmg.training.flops import Operations, count_operations
 from pmg.training.memory_forecast import Sizes, context_bytes, empty_encoder, estimate_training
 
@@ -241,17 +241,15 @@ def table(header: Sequence[str], body: Sequence[Sequence[Any]]) -> str:
 
 def compose_all(overrides: Sequence[str]) -> DictConfig:
     """Composes what a forecast of training and generation needs."""
-    cfg, study = (hydra.compose(command, [*overrides, "run_dir=unused"]) for command in ("estimate", "study"))
-    for name in ("balance", "sampling"):
-        cfg[name] = study[name]
+    cfg, study = (pmg.compose(command, [*overrides, "run_dir=unused"]) for command in ("estimate", "study"))
+    with open_dict(cfg):
+        cfg.update({name: study[name] for name in ("balance", "sampling")})
     return cfg
 
 
 def main() -> None:
     """Fills the document."""
-    register_configs()
-    with hydra.initialize_config_module("pmg.conf", version_base="1.3"):
-        large, embedded = (compose_all(overrides) for overrides in (MODELS, EMBEDDED))
+    large, embedded = (compose_all(overrides) for overrides in (MODELS, EMBEDDED))
     plan = Plan(large, Machine())
     fill(DOCUMENT, "costs", costs(plan))
     fill(DOCUMENT, "gpus", by_gpus(plan, Task(users=5000), kept=True))

@@ -8,12 +8,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import hydra
-from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig
 
+import pmg
 from pmg.commands.train import build_objective
-from pmg.configuration.instantiate import find_assets, instantiate, register_configs
+from pmg.configuration.instantiate import find_assets, instantiate
 from pmg.data.emoji.dataset import EmojiData
 from pmg.domain import Example
 from pmg.generation.pipeline import Pipeline, build_pipeline
@@ -76,11 +75,7 @@ class Plan:
 
     def compose(self, command: str, *overrides: str) -> DictConfig:
         """The config of a command, as its command line would make it."""
-        register_configs()
-        GlobalHydra.instance().clear()
-        with hydra.initialize_config_module("pmg.conf", version_base="1.3"):
-            everything = [f"run_dir={self.folder / 'run'}", *overrides, *self.overrides]
-            return hydra.compose(command, overrides=everything)
+        return pmg.compose(command, [f"run_dir={self.folder / 'run'}", *overrides, *self.overrides])
 
 
 def full(folder: Path) -> Plan:
