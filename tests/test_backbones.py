@@ -68,7 +68,7 @@ def check_export(pmg, emoji, tmp_path):
             for original in ("llama", "sd", "clip"):
                 shutil.rmtree(tmp_path / original)
         pipe = PersonalizedPipeline.from_pretrained(tmp_path / folder, "cpu", str(tmp_path / "other"))
-        request = pipe.read([behavior.item for behavior in example.history], example.target)
+        request = pipe.read([interaction.item for interaction in example.history], example.target)
         assert list(request.words.words) == record["preference_keywords"]
         seed = stable_number("noise", 0, example.id) % 2**62
         images.append(np.asarray(pipe.draw([replace(request, seed=seed)]).images[0]).astype(int))
@@ -111,5 +111,5 @@ def test_a_flow_matching_transformer(pmg, emoji, tmp_path):
     assert done.returncode == 0, done.stderr[-2000:]
     pipe = PersonalizedPipeline.from_pretrained(tmp_path / "pipeline", "cpu", str(tmp_path / "cache"))
     example = emoji.examples("test", 2, 1)[0]
-    output = pipe([behavior.item for behavior in example.history], example.target)
+    output = pipe([interaction.item for interaction in example.history], example.target)
     assert output.images[0].size == (64, 64)

@@ -202,7 +202,7 @@ class Thing:
 
 def test_built_objects_pass_by_identity_and_config_becomes_builtin_types():
     thing = Thing()
-    node = OmegaConf.create({"_target_": "pmg.domain.Behavior", "action": {"a": [1, 2]}})
+    node = OmegaConf.create({"_target_": "pmg.domain.Interaction", "action": {"a": [1, 2]}})
     built = instantiate(node, item=thing)
     assert built.item is thing
     assert type(built.action) is dict
@@ -210,7 +210,7 @@ def test_built_objects_pass_by_identity_and_config_becomes_builtin_types():
 
 
 def test_partial_takes_late_arguments_now_and_at_the_call():
-    node = OmegaConf.create({"_target_": "pmg.domain.Behavior", "_partial_": True, "action": "sent"})
+    node = OmegaConf.create({"_target_": "pmg.domain.Interaction", "_partial_": True, "action": "sent"})
     build = instantiate(node, timestamp=3)
     thing = Thing()
     assert build(item=thing).item is thing
@@ -231,11 +231,11 @@ def test_instantiate_all_leaves_out_null():
 def test_error_of_a_nested_target_keeps_its_type(tmp_path):
     missing = {"_target_": "pmg.models.loading.weight_sources.resolve_source", "source": "package:no_such_package/x"}
     with pytest.raises(PmgError, match="no_such_package"):
-        instantiate({"_target_": "pmg.domain.Behavior", "item": missing})
+        instantiate({"_target_": "pmg.domain.Interaction", "item": missing})
 
 
 def test_interpolation_is_resolved_against_the_whole_config():
-    cfg = OmegaConf.create({"size": 3, "node": {"_target_": "pmg.domain.Behavior", "item": "${size}"}})
+    cfg = OmegaConf.create({"size": 3, "node": {"_target_": "pmg.domain.Interaction", "item": "${size}"}})
     assert instantiate(cfg.node).item == 3
 
 

@@ -146,7 +146,7 @@ def test_no_file_of_a_run_has_a_plugin_imported(installed):
     with pytest.raises(PmgError, match=r"is of the plug-in 'pmg_test_plugin'.*add plugins=\[pmg_test_plugin\]"):
         instantiate(node)
     with pytest.raises(PmgError, match="is of the plug-in"):
-        check_targets({"data": {"_target_": "pmg.domain.Behavior", "item": [node]}})
+        check_targets({"data": {"_target_": "pmg.domain.Interaction", "item": [node]}})
     assert not installed.exists()
 
 

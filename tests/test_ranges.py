@@ -7,7 +7,7 @@ from typing import Literal
 import pytest
 
 from pmg.configuration.instantiate import check_targets, register_configs
-from pmg.configuration.ranges import Count, Seed, Share, argument_hints, describe, find_problems
+from pmg.configuration.ranges import Count, Fraction, Seed, argument_hints, describe, find_problems
 from pmg.domain import PmgError
 
 CHOICES = ["run_dir=x", "objective=contrast", "balance/weights=sample", "decoding=generate"]
@@ -81,10 +81,12 @@ def test_a_value_out_of_its_range_is_named_with_what_is_allowed(shipped_study, k
 
 def test_types_in_words():
     assert describe(Count | Literal["auto", -1] | None) == "a whole number of at least 1, or auto or -1, or null"
-    assert describe(dict[str, Share]) == "a mapping whose values are each a number of at least 0 and at most 1"
+    assert describe(dict[str, Fraction]) == "a mapping whose values are each a number of at least 0 and at most 1"
 
 
-def scale(image: str, factor: Share, names: list[str], times: Count | None = None, tokenizer: Unknown = None) -> None:  # noqa: F821
+def scale(
+    image: str, factor: Fraction, names: list[str], times: Count | None = None, tokenizer: Unknown = None
+) -> None:
     """A function of pmg, in the eyes of `argument_hints`."""
 
 

@@ -56,14 +56,14 @@ UNNAMED = [
     "pmg.models.diffusion.generator.__builtins__",
     "pmg.models.diffusion.generator.DiffusionGenerator.forward.__globals__",
     "pmg.data.publishers.published_files._read",
-    "pmg..domain.Behavior",
-    "pmg.domain.Behavior ",
+    "pmg..domain.Interaction",
+    "pmg.domain.Interaction ",
 ]
 
 
 @pytest.mark.parametrize("target", HOSTILE)
 def test_what_runs_loads_or_writes_is_refused_however_it_is_reached(target):
-    for node in ({"_target_": target}, {"_target_": "pmg.domain.Behavior", "item": [{"a": {"_target_": target}}]}):
+    for node in ({"_target_": target}, {"_target_": "pmg.domain.Interaction", "item": [{"a": {"_target_": target}}]}):
         with pytest.raises(
             PmgError, match=r"outside the allowed packages|is no class, function or class method|can't"
         ):

@@ -43,7 +43,7 @@ class Item:
 
 
 @dataclass(frozen=True)
-class Behavior:
+class Interaction:
     """An interaction of a user with an item.
 
     Attributes:
@@ -89,7 +89,7 @@ class Example:
 
     id: str
     user: str
-    history: tuple[Behavior, ...]
+    history: tuple[Interaction, ...]
     target: Item
     truth: tuple[Item, ...]
     labels: Mapping[str, str] = field(default_factory=dict)
@@ -104,12 +104,12 @@ class Example:
     @property
     def liked(self) -> tuple[Item, ...]:
         """Items of the history that the user liked, oldest first."""
-        return tuple(behavior.item for behavior in self.history if behavior.liked)
+        return tuple(interaction.item for interaction in self.history if interaction.liked)
 
     @property
     def disliked(self) -> tuple[Item, ...]:
         """Items of the history that the user disliked, oldest first."""
-        return tuple(behavior.item for behavior in self.history if not behavior.liked)
+        return tuple(interaction.item for interaction in self.history if not interaction.liked)
 
 
 @dataclass(frozen=True)

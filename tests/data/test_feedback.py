@@ -12,9 +12,9 @@ ITEMS = {name: Item(name, name, name) for name in "abc"}
 
 def test_low_ratings_are_dislikes_and_those_between_say_nothing():
     ratings = [(ITEMS["a"], 5.0, 30), (ITEMS["b"], 3.0, 20), (ITEMS["c"], 2.0, 10)]
-    behaviors = Feedback().from_ratings(ratings)
-    assert [(b.item.id, b.liked, b.action) for b in behaviors] == [("c", False, "rated 2"), ("a", True, "rated 5")]
-    example = Example("e", "u", tuple(behaviors), ITEMS["b"], ())
+    interactions = Feedback().from_ratings(ratings)
+    assert [(b.item.id, b.liked, b.action) for b in interactions] == [("c", False, "rated 2"), ("a", True, "rated 5")]
+    example = Example("e", "u", tuple(interactions), ITEMS["b"], ())
     assert ([i.id for i in example.liked], [i.id for i in example.disliked]) == (["a"], ["c"])
 
 

@@ -47,7 +47,7 @@ def test_ratings_become_likes_in_the_order_of_their_rows(authors, tmp_path):
     }  # fmt: skip
     data = InteractionData("flickr_aes", str(tmp_path / "made"), Feedback(), {"test": 1.0}, 1, 0, windows=Windows(2))
     (worker,) = data.timelines("test")
-    assert [(b.item.id[8], b.action, b.liked, b.timestamp) for b in worker.behaviors] == [
+    assert [(b.item.id[8], b.action, b.liked, b.timestamp) for b in worker.interactions] == [
         ("a", "rated 5", True, 2), ("b", "rated 1", False, 3), ("c", "rated 4", True, 5), ("d", "rated 5", True, 6),
     ]  # fmt: skip
     (example,) = data.examples("test")

@@ -80,14 +80,14 @@ def test_prepared_tables_come_back_as_users_in_time(publisher, genres, tmp_path)
     assert counts == {"users": 2, "items": 4, "interactions": 5, "dropped": {}}
     data = InteractionData("movielens", str(tmp_path / "made"), Feedback(), {"test": 1.0}, 1, 0)
     one, two = data.timelines("test")
-    assert [(b.item.title, b.liked, b.action) for b in one.behaviors] == [
+    assert [(b.item.title, b.liked, b.action) for b in one.interactions] == [
         ("Toy Story", True, "rated 4"),
         ("Amélie, or (once) more", False, "rated 1.5"),
         ("The Matrix", True, "rated 5"),
     ]  # fmt: skip
     assert [item.title for item in two.liked] == ["Unheard of"]
     (example,) = cut_later([one, two], first=1, least_later=1)
-    assert [behavior.item.title for behavior in example.history] == ["Toy Story"]
+    assert [interaction.item.title for interaction in example.history] == ["Toy Story"]
     assert (example.target.title, [item.title for item in example.truth]) == ("The Matrix", ["The Matrix"])
 
 

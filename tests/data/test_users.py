@@ -37,7 +37,7 @@ def test_whole_data_set_is_large_enough_and_free_of_leaks(compose):
 
 def test_histories_are_in_order_and_of_the_right_length(splits):
     for example in splits["train"]:
-        times = [behavior.timestamp for behavior in example.history]
+        times = [interaction.timestamp for interaction in example.history]
         assert times == sorted(times)
         assert 4 <= len(times) <= 12
 

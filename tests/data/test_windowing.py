@@ -8,21 +8,22 @@ import pytest
 
 from pmg.data.splitting import check_split_by, check_splits, split_samples
 from pmg.data.windowing import Sample, Windows
-from pmg.domain import Behavior, Example, Item, PmgError
+from pmg.domain import Example, Interaction, Item, PmgError
 
 SHARES = {"train": 0.5, "validation": 0.2, "test": 0.3}
 
 
-def behaviors(text):
+def interactions(text):
     """One behaviour a letter, at times 0, 1, …; small letters are liked, capitals disliked."""
     return [
-        Behavior(Item(name.lower(), name, name), "sent", time, liked=name.islower()) for time, name in enumerate(text)
+        Interaction(Item(name.lower(), name, name), "sent", time, liked=name.islower())
+        for time, name in enumerate(text)
     ]
 
 
 def cut(windows, text, without=""):
     """Questions as ``"history>target"``."""
-    samples = windows.cut("u", behaviors(text), lambda item: item.id not in without)
+    samples = windows.cut("u", interactions(text), lambda item: item.id not in without)
     shown = [("".join(b.item.concept for b in q.example.history), q.example.target.id, q) for q in samples]
     return [f"{history}>{target}" for history, target, _ in shown]
 
@@ -46,7 +47,7 @@ def test_windows_slide_over_likes(windows, text, without, expected):
 
 def test_ids_of_samples_differ_and_are_fit_for_files():
     users = ["1", "1-1", "a/b", "a%2Fb", "theme:cats", ".."]
-    samples = [q for user in users for q in Windows(2, targets=2).cut(user, behaviors("abcdef"), lambda item: True)]
+    samples = [q for user in users for q in Windows(2, targets=2).cut(user, interactions("abcdef"), lambda item: True)]
     names = [sample.example.id for sample in samples]
     assert len(set(names)) == len(names) == len(users) * 7
     assert not any("/" in name or name in (".", "..") for name in names)

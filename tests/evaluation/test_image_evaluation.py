@@ -9,7 +9,7 @@ import torch
 from omegaconf import OmegaConf
 
 from checkpoints import write_clip, write_dinov2
-from pmg.domain import Behavior, PmgError
+from pmg.domain import Interaction, PmgError
 from pmg.evaluation.comparison import Comparison
 from pmg.evaluation.image_evaluation import ImageEvaluation, accuracy_on_real, in_order
 from pmg.evaluation.metric_builders import build_metrics, check_independent
@@ -209,7 +209,7 @@ def read(emoji, example, *inputs):
 def test_disliked_images_are_no_history(emoji, generator):
     (example,) = emoji.examples("test", 1, 1)
     liked, other = example.liked, emoji.held_out_items[0]
-    mixed = replace(example, history=(*example.history, Behavior(other, "hid", liked=False)))
+    mixed = replace(example, history=(*example.history, Interaction(other, "hid", liked=False)))
     (history,) = read(emoji, mixed, Input.HISTORIES).histories
     assert torch.equal(history, emoji.images.pixels(emoji.images.rows(liked)))
     disliked = replace(example, history=tuple(replace(b, liked=False) for b in example.history))

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
-from pmg.domain import Behavior, Example, Item
+from pmg.domain import Example, Interaction, Item
 from pmg.preferences.keyword_counting import count_keywords
 
 
-def example(*behaviors):
-    return Example("e", "u", behaviors, Item("t", "t", "t"), ())
+def example(*interactions):
+    return Example("e", "u", interactions, Item("t", "t", "t"), ())
 
 
 def seen(number, liked=True, keywords=(), **facts):
-    return Behavior(Item(f"i{number}", f"c{number}", "title", keywords, facts=facts), liked=liked)
+    return Interaction(Item(f"i{number}", f"c{number}", "title", keywords, facts=facts), liked=liked)
 
 
 ATTRIBUTES = SimpleNamespace(attributes={"colour": None, "shading": None})
@@ -44,5 +44,5 @@ def test_items_without_known_attributes_give_their_most_frequent_keywords():
 def test_one_of_the_emoji_users_is_counted_by_the_facts_of_the_catalogue(emoji):
     first = emoji.examples("test", users=1)[0]
     scenario = SimpleNamespace(attributes={"colour": None})
-    colours = [behavior.item.facts["colour"] for behavior in first.history]
+    colours = [interaction.item.facts["colour"] for interaction in first.history]
     assert count_keywords(first, scenario).words == (max(dict.fromkeys(colours), key=colours.count),)

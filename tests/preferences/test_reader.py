@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from pmg.cache import Cache
-from pmg.domain import Behavior, Example, Item, Keywords
+from pmg.domain import Example, Interaction, Item, Keywords
 from pmg.models.loading.tiny_models import tiny_language_model
 from pmg.preferences.keyword_budget import Budget
 from pmg.preferences.keyword_decoding import Choose
@@ -38,13 +38,13 @@ ITEMS = [
 ]
 
 
-def example(user, *behaviors):
-    return Example(f"{user}-0", user, behaviors, ITEMS[0], ())
+def example(user, *interactions):
+    return Example(f"{user}-0", user, interactions, ITEMS[0], ())
 
 
 EXAMPLES = [
-    example("u0", Behavior(ITEMS[0]), Behavior(ITEMS[1])),
-    example("u1", Behavior(ITEMS[1]), Behavior(ITEMS[2], liked=False)),
+    example("u0", Interaction(ITEMS[0]), Interaction(ITEMS[1])),
+    example("u1", Interaction(ITEMS[1]), Interaction(ITEMS[2], liked=False)),
 ]
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pmg.domain import Behavior, Example, Item, PmgError
+from pmg.domain import Example, Interaction, Item, PmgError
 from pmg.preferences.scenarios import Attribute, Scenario, build_scenario, lint, verbalize_history
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -115,7 +115,7 @@ def test_text_of_the_emoji_scenario_has_not_changed():
     """Contexts are cached by their text, and recorded results were read with it."""
     scenario = load("emoji")
     items = [Item(name, name, name, facts=FACTS) for name in ("red apple", "ghost")]
-    text = verbalize_history(Example("e", "u", tuple(map(Behavior, items)), items[0], ()), scenario)
+    text = verbalize_history(Example("e", "u", tuple(map(Interaction, items)), items[0], ()), scenario)
     prompts = [text, scenario.target_prefix, scenario.target_question, *scenario.scene_words]
     prompts += [part for a in scenario.attributes.values() for part in (a.question, *a.options)]
     assert (

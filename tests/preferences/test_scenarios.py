@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from pmg.domain import Behavior, Example, Item, PmgError, Turn
+from pmg.domain import Example, Interaction, Item, PmgError, Turn
 from pmg.preferences.scenarios import (
     Attribute,
     Scenario,
@@ -38,7 +38,7 @@ def item(title: str, **facts: str) -> Item:
 
 
 def example(*items: Item, disliked: tuple[Item, ...] = (), conversation: tuple[Turn, ...] = ()) -> Example:
-    history = [*(Behavior(one) for one in items), *(Behavior(one, "hidden", liked=False) for one in disliked)]
+    history = [*(Interaction(one) for one in items), *(Interaction(one, "hidden", liked=False) for one in disliked)]
     return Example("e1", "u1", tuple(history), item("target"), (), conversation=conversation)
 
 
@@ -63,7 +63,7 @@ def test_captions_from_elsewhere_take_the_place_of_facts():
 
 def test_dislikes_are_a_text_of_their_own_and_leave_the_history_as_it_is():
     without = example(item("apple"), item("dog"))
-    mixed = replace(without, history=(*without.history, Behavior(item("ghost", shading="soft"), liked=False)))
+    mixed = replace(without, history=(*without.history, Interaction(item("ghost", shading="soft"), liked=False)))
     assert verbalize_history(mixed, SCENARIO) == verbalize_history(without, SCENARIO)
     assert verbalize_dislikes(mixed, SCENARIO) == "Others sent:\nghost [Noto, soft]\n"
     assert verbalize_dislikes(mixed, SCENARIO, {"ghost": "pale"}) == "Others sent:\nghost [pale]\n"

@@ -90,7 +90,9 @@ def read(cfg: DictConfig, run: Run, examples: Sequence[Example]) -> Mapping[str,
     from pmg.preferences.keyword_counting import count_keywords
 
     # dislikes would be read for negative keywords, which nothing here compares
-    examples = [replace(e, history=tuple(behavior for behavior in e.history if behavior.liked)) for e in examples]
+    examples = [
+        replace(e, history=tuple(interaction for interaction in e.history if interaction.liked)) for e in examples
+    ]
     captions = caption_items(instantiate(cfg.captioner), [item for example in examples for item in example.liked])
     with reading(cfg, run, instantiate(cfg.text_encoder)) as reader, run.ledger.phase("read histories"):
         decoding = instantiate(cfg.decoding)

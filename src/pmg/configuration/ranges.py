@@ -2,7 +2,7 @@
 
 A constructor declares what it takes in its annotations::
 
-    def __init__(self, steps: Count, noise: Share, size: Count | None = None) -> None: ...
+    def __init__(self, steps: Count, noise: Fraction, size: Count | None = None) -> None: ...
 
 `check_targets` compares every value with them before anything is loaded.
 """
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 Count = Annotated[int, Ge(1)]
 CountOrZero = Annotated[int, Ge(0)]
 Seed = Annotated[int, Ge(0), Le(2**32 - 1)]
-Share = Annotated[float, Ge(0), Le(1)]
+Fraction = Annotated[float, Ge(0), Le(1)]
 Decay = Annotated[float, Ge(0), Lt(1)]
 Positive = Annotated[float, Gt(0)]
 NotNegative = Annotated[float, Ge(0)]
@@ -52,8 +52,8 @@ class TrainerArguments:
     log_every_n_steps: CountOrZero
     check_val_every_n_epoch: Count | None
     val_check_interval: Count | Annotated[float, Gt(0), Le(1)] | None
-    limit_train_batches: CountOrZero | Share | None
-    limit_val_batches: CountOrZero | Share | None
+    limit_train_batches: CountOrZero | Fraction | None
+    limit_val_batches: CountOrZero | Fraction | None
     num_sanity_val_steps: CountOrZero | Literal[-1]
     gradient_clip_val: NotNegative | None
     fast_dev_run: bool | CountOrZero

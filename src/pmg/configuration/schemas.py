@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
-from pmg.configuration.ranges import Count, CountOrZero, NotNegative, Seed, Share
+from pmg.configuration.ranges import Count, CountOrZero, Fraction, NotNegative, Seed
 
 
 def ranged(default: Any, values: Any = None, **inner: Any) -> Any:
@@ -196,7 +196,7 @@ class GenerateConfig(ExamplesConfig):
     """
 
     method: Any = None
-    balance: Any = ranged(None, alpha=Share)
+    balance: Any = ranged(None, alpha=Fraction)
     sampling: Any = ranged(None, steps=Count, guidance=NotNegative, batch_size=Count)
     preference: Any = None
     train_run: str | None = None
@@ -277,7 +277,7 @@ class ExportConfig(RunConfig):
     license: str = "apache-2.0"
     push_to: str | None = None
     private: bool = True
-    balance: Any = ranged(None, alpha=Share)
+    balance: Any = ranged(None, alpha=Fraction)
     sampling: Any = ranged(None, steps=Count, guidance=NotNegative, batch_size=Count)
 
 

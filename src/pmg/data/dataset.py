@@ -9,7 +9,7 @@ from typing import Protocol
 from torch import Tensor
 
 from pmg.configuration.instantiate import nearest
-from pmg.domain import Behavior, Example, Item, PmgError
+from pmg.domain import Example, Interaction, Item, PmgError
 
 
 class ImageStore(Protocol):
@@ -53,21 +53,21 @@ class Timeline:
 
     Attributes:
         user: their id.
-        behaviors: likes and dislikes, oldest first.
+        interactions: likes and dislikes, oldest first.
     """
 
     user: str
-    behaviors: tuple[Behavior, ...]
+    interactions: tuple[Interaction, ...]
 
     @property
     def liked(self) -> tuple[Item, ...]:
         """The items that they liked, oldest first."""
-        return tuple(behavior.item for behavior in self.behaviors if behavior.liked)
+        return tuple(interaction.item for interaction in self.interactions if interaction.liked)
 
-    def until(self, likes: int) -> tuple[Behavior, ...]:
+    def until(self, likes: int) -> tuple[Interaction, ...]:
         """Returns the interactions up to the like of this number, counted from 1."""
-        places = [place for place, behavior in enumerate(self.behaviors) if behavior.liked]
-        return self.behaviors[: places[likes - 1] + 1]
+        places = [place for place, interaction in enumerate(self.interactions) if interaction.liked]
+        return self.interactions[: places[likes - 1] + 1]
 
 
 class Dataset(Protocol):

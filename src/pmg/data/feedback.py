@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
-from pmg.domain import Behavior, Item, PmgError
+from pmg.domain import Interaction, Item, PmgError
 
 
 @dataclass(frozen=True)
@@ -29,15 +29,15 @@ class Feedback:
         if self.dislike_to >= self.like_from:
             raise PmgError(f"feedback: dislike_to ({self.dislike_to}) must be below like_from ({self.like_from})")
 
-    def from_ratings(self, ratings: Iterable[tuple[Item, float, int]]) -> list[Behavior]:
+    def from_ratings(self, ratings: Iterable[tuple[Item, float, int]]) -> list[Interaction]:
         """Returns (item, rating, timestamp) as behaviours, oldest first; without ratings that are neither."""
         clear = [row for row in ratings if not self.dislike_to < row[1] < self.like_from]
         return [
-            Behavior(item, f"rated {rating:g}", time, liked=rating >= self.like_from)
+            Interaction(item, f"rated {rating:g}", time, liked=rating >= self.like_from)
             for item, rating, time in sorted(clear, key=lambda row: row[2])
         ]
 
-    def from_actions(self, actions: Iterable[tuple[Item, str, int]]) -> list[Behavior]:
+    def from_actions(self, actions: Iterable[tuple[Item, str, int]]) -> list[Interaction]:
         """Returns (item, action, timestamp) as behaviours, oldest first."""
         ordered = sorted(actions, key=lambda row: row[2])
-        return [Behavior(item, action, time, liked=action not in self.negative) for item, action, time in ordered]
+        return [Interaction(item, action, time, liked=action not in self.negative) for item, action, time in ordered]

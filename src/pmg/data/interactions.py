@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from pmg.configuration.instantiate import nearest
-from pmg.configuration.ranges import Count, CountOrZero, NotNegative, Seed, Share
+from pmg.configuration.ranges import Count, CountOrZero, Fraction, NotNegative, Seed
 from pmg.data.dataset import Dataset, Timeline
 from pmg.data.duplicates import Hashes
 from pmg.data.feedback import Feedback
@@ -19,7 +19,7 @@ from pmg.data.prepared_images import PreparedImages
 from pmg.data.prepared_tables import MANIFEST, load
 from pmg.data.splitting import check_split_by, split_by_hash, split_samples
 from pmg.data.windowing import Sample, Windows
-from pmg.domain import Behavior, Example, Item, PmgError
+from pmg.domain import Example, Interaction, Item, PmgError
 from pmg.seeding import stable_number
 
 log = logging.getLogger(__name__)
@@ -50,7 +50,7 @@ class InteractionData(Dataset):
         name: str,
         folder: str,
         feedback: Feedback,
-        shares: Mapping[str, Share],
+        shares: Mapping[str, Fraction],
         min_likes: Count,
         seed: Seed,
         *,
@@ -119,7 +119,7 @@ class InteractionData(Dataset):
     def samples(self) -> dict[str, list[Sample]]:
         """All samples by split, without those whose history shows a near copy of the target; logs how many."""
         has, hashes = self.images.has, Hashes(self.items, self.duplicate_bits, self.duplicate_colour)
-        cut = [sample for line in self.users for sample in self.windows.cut(line.user, line.behaviors, has)]
+        cut = [sample for line in self.users for sample in self.windows.cut(line.user, line.interactions, has)]
         new = [sample for sample in cut if not hashes.is_copy(*sample.target_and_history)]
         splits = split_samples(new, self.shares, self.split_by, self.seed, hashes.image_key)
         sizes = ", ".join(f"{len(samples)} {split}" for split, samples in splits.items())
@@ -136,17 +136,17 @@ class InteractionData(Dataset):
     def users(self) -> list[Timeline]:
         """The users with enough likes, in the order of their ids."""
         groups = self.interactions.groupby("user", sort=True)
-        found = [Timeline(str(user), self._behaviors(rows)) for user, rows in groups]
+        found = [Timeline(str(user), self._interactions(rows)) for user, rows in groups]
         return [timeline for timeline in found if len(timeline.liked) >= self.min_likes]
 
-    def _behaviors(self, rows: pd.DataFrame) -> tuple[Behavior, ...]:
+    def _interactions(self, rows: pd.DataFrame) -> tuple[Interaction, ...]:
         items = [self.item[item] for item in rows["item"]]
         rated = rows["rating"].notna().to_numpy()
         times = rows["timestamp"].tolist()
         ratings = [(t, r, s) for t, r, s, yes in zip(items, rows["rating"], times, rated, strict=True) if yes]
         actions = [(t, a, s) for t, a, s, yes in zip(items, rows["action"], times, rated, strict=True) if not yes]
         both = self.feedback.from_ratings(ratings) + self.feedback.from_actions(actions)
-        return tuple(sorted(both, key=lambda behavior: behavior.timestamp))
+        return tuple(sorted(both, key=lambda interaction: interaction.timestamp))
 
     def timelines(self, split: str) -> list[Timeline]:
         """Returns the users of a split; a hash of the id decides, so that no user moves when others come or go.

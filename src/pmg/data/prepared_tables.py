@@ -16,7 +16,7 @@ from typing import Any
 import pandas as pd
 
 from pmg.cache import atomic_write_bytes, atomic_write_json
-from pmg.configuration.ranges import Share
+from pmg.configuration.ranges import Fraction
 from pmg.data.image_shards import PER_SHARD, Packing
 from pmg.data.packing_state import FOLDER, STATE, PackingReport
 from pmg.domain import PmgError
@@ -83,9 +83,9 @@ class Tables:
 def prepare(
     read: Callable[[], Tables],
     folder: str,
-    max_dropped: Share = 0.01,
+    max_dropped: Fraction = 0.01,
     pictures: Packing | None = None,
-    max_missing_pictures: Share = 0.0,
+    max_missing_pictures: Fraction = 0.0,
 ) -> dict[str, Any]:
     """Reads a source, validates every row and every image, and writes tables, images and manifest.
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from urllib.parse import quote
 
 from pmg.configuration.ranges import Count
-from pmg.domain import Behavior, Example, Item, PmgError
+from pmg.domain import Example, Interaction, Item, PmgError
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Sample:
     @property
     def target_and_history(self) -> tuple[Item, list[Item]]:
         """The target, and all items of the history, liked or not."""
-        return self.example.target, [behavior.item for behavior in self.example.history]
+        return self.example.target, [interaction.item for interaction in self.example.history]
 
 
 @dataclass(frozen=True)
@@ -51,22 +51,24 @@ class Windows:
             if getattr(self, name) < 1:
                 raise PmgError(f"data.windows.{name} must be 1 or more, got {getattr(self, name)}")
 
-    def cut(self, user: str, behaviors: Sequence[Behavior], has_image: Callable[[Item], bool]) -> Iterator[Sample]:
+    def cut(
+        self, user: str, interactions: Sequence[Interaction], has_image: Callable[[Item], bool]
+    ) -> Iterator[Sample]:
         """Yields the samples of one user, earliest window first.
 
         Args:
             user: their id; ids of samples begin with it, in a form that is fit for file names.
-            behaviors: likes and dislikes, oldest first.
+            interactions: likes and dislikes, oldest first.
             has_image: whether an item has an image. Likes without one stay in histories and are no targets.
         """
-        likes = [place for place, behavior in enumerate(behaviors) if behavior.liked]
-        possible = [place for place in likes if has_image(behaviors[place].item)]
+        likes = [place for place, interaction in enumerate(interactions) if interaction.liked]
+        possible = [place for place in likes if has_image(interactions[place].item)]
         for start in range(0, len(likes) - self.history, self.stride):
             first, last = likes[start], likes[start + self.history - 1]
-            history = tuple(behaviors[first : last + 1])
+            history = tuple(interactions[first : last + 1])
             after = bisect_right(possible, last)
             for number, place in enumerate(possible[after : after + self.targets]):
-                target = behaviors[place].item
+                target = interactions[place].item
                 name = f"{quote(user, safe='')}-{start}-{number}"
                 example = Example(name, user, history, target, (target,), moment=str(start))
-                yield Sample(example, behaviors[place].timestamp)
+                yield Sample(example, interactions[place].timestamp)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Protocol
 
-from pmg.configuration.ranges import Positive, Share
+from pmg.configuration.ranges import Fraction, Positive
 from pmg.domain import Keywords, PmgError
 
 
@@ -30,7 +30,7 @@ class FixedAlpha:
         PmgError: alpha is out of range.
     """
 
-    alpha: Share
+    alpha: Fraction
 
     def __post_init__(self) -> None:
         if not 0 <= self.alpha <= 1:

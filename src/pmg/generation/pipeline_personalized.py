@@ -13,7 +13,7 @@ from PIL import Image
 
 from pmg.cache import NoCache
 from pmg.configuration.targets import check_plugin
-from pmg.domain import Behavior, Example, Item, PmgError, Turn
+from pmg.domain import Example, Interaction, Item, PmgError, Turn
 from pmg.generation.alpha import AlphaRule
 from pmg.generation.components import Component
 from pmg.generation.pipeline import Pipeline, build_pipeline
@@ -131,18 +131,18 @@ class PersonalizedPipeline:
         """Reads a user once: what `__call__` draws from, with the seed 0; arguments as there."""
         liked = [_read_thing(thing, f"liked-{place}") for place, thing in enumerate(history)]
         disliked = [_read_thing(thing, f"disliked-{place}") for place, thing in enumerate(dislikes)]
-        behaviors = [Behavior(item) for item, _ in liked]
-        behaviors += [Behavior(item, "disliked", liked=False) for item, _ in disliked]
+        interactions = [Interaction(item) for item, _ in liked]
+        interactions += [Interaction(item, "disliked", liked=False) for item, _ in disliked]
         wanted, _ = _read_thing(target, "target")
         turns = tuple(Turn(*message) for message in conversation)
-        example = Example("0", "user", tuple(behaviors), wanted, (), {}, turns)
-        looks = caption_items(self.captioner, [one.item for one in behaviors], _pixels([*liked, *disliked]))
+        example = Example("0", "user", tuple(interactions), wanted, (), {}, turns)
+        looks = caption_items(self.captioner, [one.item for one in interactions], _pixels([*liked, *disliked]))
         readings = self.reader.read([example], looks, [self.decoding], [self.decoding])
         (words,) = self.reader.describe([example.target]).values()
         (tokens,) = self.encoder.encode(self.reader.language_model, readings.context)
         (against,), (keywords,) = readings.negative(self.decoding), readings.keywords(self.decoding)
         avoided = join_words(negative_prompt(self.reader.scenario.negative_prompt), against)
-        share = self.alpha_rule(keywords, len(behaviors)) if alpha is None else alpha
+        share = self.alpha_rule(keywords, len(interactions)) if alpha is None else alpha
         negative = self.reader.budget.fit(avoided)
         return Request(words, keywords, True, tokens, 0, negative=negative, alpha=share)
 

@@ -50,7 +50,7 @@ def build_captions(cfg: DictConfig, run: Run, data: Dataset, examples: Sequence[
     from pmg.preferences.captioning import caption_items
 
     catalogue = data.images
-    items = [behavior.item for example in examples for behavior in example.history]
+    items = [interaction.item for example in examples for interaction in example.history]
     with run.ledger.phase("describe histories"):
         return caption_items(instantiate(cfg.captioner), items, lambda some: catalogue.pixels(catalogue.rows(some)))
 

@@ -23,7 +23,7 @@ def count_keywords(example: Example, scenario: Scenario, at_most: int = 8) -> Ke
     Returns:
         Words with their relative frequency as scores; of equals the earliest one.
     """
-    items = [behavior.item for behavior in example.history if behavior.liked]
+    items = [interaction.item for interaction in example.history if interaction.liked]
     counted = [_most_frequent(items, name) for name in scenario.attributes]
     found = [pair for pair in counted if pair] or Counter(
         word for item in items for word in dict.fromkeys(item.keywords)

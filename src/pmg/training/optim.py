@@ -17,7 +17,7 @@ from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
 from torch.optim.optimizer import Optimizer
 from transformers import get_constant_schedule_with_warmup, get_cosine_schedule_with_warmup, get_wsd_schedule
 
-from pmg.configuration.ranges import CountOrZero, Share
+from pmg.configuration.ranges import CountOrZero, Fraction
 from pmg.domain import require_positive
 
 
@@ -63,7 +63,7 @@ def adamw(learning_rate: float, weight_decay: float = 0.01) -> OptimizerPartial:
     return partial(torch.optim.AdamW, lr=learning_rate, weight_decay=weight_decay)
 
 
-def one_cycle(optimizer: Optimizer, *, total_steps: int, warmup: Share = 0.05) -> LRScheduler:
+def one_cycle(optimizer: Optimizer, *, total_steps: int, warmup: Fraction = 0.05) -> LRScheduler:
     """Returns a schedule that rises to the optimizer's learning rate and anneals to almost 0 (Smith & Topin 2018).
 
     AdamW's first beta is cycled between 0.85 and 0.95 the other way.
@@ -89,7 +89,7 @@ def constant(optimizer: Optimizer, *, total_steps: int, warmup_steps: CountOrZer
     return schedule
 
 
-def cosine(optimizer: Optimizer, *, total_steps: int, warmup: Share = 0.05) -> LRScheduler:
+def cosine(optimizer: Optimizer, *, total_steps: int, warmup: Fraction = 0.05) -> LRScheduler:
     """Returns a schedule that rises linearly and falls to 0 as half a cosine (Loshchilov & Hutter 2017).
 
     Args:
@@ -102,7 +102,7 @@ def cosine(optimizer: Optimizer, *, total_steps: int, warmup: Share = 0.05) -> L
 
 
 def warmup_stable_decay(
-    optimizer: Optimizer, *, total_steps: int, warmup: Share = 0.02, decay: Share = 0.2
+    optimizer: Optimizer, *, total_steps: int, warmup: Fraction = 0.02, decay: Fraction = 0.2
 ) -> LRScheduler:
     """Returns a schedule that rises linearly, stays, and falls at the end (Hu et al. 2024).
 

@@ -14,7 +14,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from pmg.configuration.ranges import Count, Decay, Share
+from pmg.configuration.ranges import Count, Decay, Fraction
 from pmg.domain import PmgError
 from pmg.models.diffusion.conditioning import Block, Condition, drop_target, join
 from pmg.models.diffusion.interfaces import Generator
@@ -59,7 +59,7 @@ class PreferenceBatches:
 
     def __init__(
         self, *, samples: Sequence[Sequence[tuple[int, int]]], tastes: Sequence[str], latents: Latents,
-        generator: Generator, draws: Count, drop: Mapping[str, Share],
+        generator: Generator, draws: Count, drop: Mapping[str, Fraction],
     ) -> None:  # fmt: skip
         if set(drop) != set(PARTS) or not all(0 <= chance <= 1 for chance in drop.values()):
             raise PmgError(f"objective.batches.drop needs a chance from 0 to 1 for {', '.join(PARTS)}, got {drop}")

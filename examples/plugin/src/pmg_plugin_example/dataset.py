@@ -7,7 +7,7 @@ import torch
 from pmg.configuration.ranges import Count
 from pmg.data.dataset import Dataset, check_split
 from pmg.data.memory_images import MemoryImages
-from pmg.domain import Behavior, Example, Item
+from pmg.domain import Example, Interaction, Item
 
 SHAPES = {"diamond": 1, "disc": 2, "cushion": 4, "square": torch.inf}  # orders of a norm
 COLOURS = {"red": (220, 40, 40), "green": (40, 160, 60), "blue": (50, 80, 220)}
@@ -40,4 +40,4 @@ class Shapes(Dataset):
         rng = random.Random(user)
         colour, shapes = rng.choice(list(COLOURS)), rng.sample(list(SHAPES), 4)
         *history, target = (self.items[shape, colour] for shape in shapes)
-        return Example(f"{user}-0", user, tuple(map(Behavior, history)), target, (target,), {"colour": colour})
+        return Example(f"{user}-0", user, tuple(map(Interaction, history)), target, (target,), {"colour": colour})

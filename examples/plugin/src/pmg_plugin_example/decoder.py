@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from pmg.configuration.ranges import Count, Share
+from pmg.configuration.ranges import Count, Fraction
 from pmg.domain import Keywords
 from pmg.models.language.context import Context
 from pmg.models.language.language_model import LanguageModel
@@ -18,7 +18,7 @@ from pmg.preferences.scenarios import Attribute
 class LikelyOptions:
     """Options whose probability among those of their attribute is at least `threshold`; at most `limit` of them."""
 
-    threshold: Share = 0.2
+    threshold: Fraction = 0.2
     limit: Count = 8
 
     def __call__(

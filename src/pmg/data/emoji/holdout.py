@@ -63,7 +63,7 @@ def check_leaks(splits: Mapping[str, Sequence[Example]], style: Mapping[str, str
 
 
 def _check_example(split: str, example: Example, style: Mapping[str, str], held_out: HeldOut) -> None:
-    used = [behavior.item for behavior in example.history]
+    used = [interaction.item for interaction in example.history]
     if any(held_out.covers(item.concept, style[item.id]) for item in used):
         raise PmgError(f"leak: the history of {split} example {example.id} holds a held-out drawing")
     if any(item.concept == example.target.concept for item in used):

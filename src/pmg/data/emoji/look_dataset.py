@@ -15,7 +15,7 @@ from pmg.data.emoji.drawings import Drawings, LookData
 from pmg.data.emoji.finish_space import FinishSpace, traits
 from pmg.data.emoji.finishes import AS_DRAWN, Finish, decode_finish, encode_finish
 from pmg.data.emoji.look_users import LookSample, LookUsers, Picture, check_look_leaks
-from pmg.domain import Behavior, Example, Item, PmgError
+from pmg.domain import Example, Interaction, Item, PmgError
 from pmg.seeding import stable_number
 
 SEPARATOR = "~"  # between a drawing's id and its finish, in the id of a picture
@@ -128,7 +128,7 @@ class LookDataset(LookData, Dataset):
 
     def _example(self, sample: LookSample, number: int) -> Example:
         item = self.images.item
-        history = tuple(Behavior(item(picture), "sent", time) for time, picture in enumerate(sample.history))
+        history = tuple(Interaction(item(picture), "sent", time) for time, picture in enumerate(sample.history))
         truth = tuple(item(picture) for picture in sample.truth)
         artist, finish = sample.taste.looks[0]
         labels = {

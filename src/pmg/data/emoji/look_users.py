@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
-from pmg.configuration.ranges import Count, NotNegative, Seed, Share
+from pmg.configuration.ranges import Count, Fraction, NotNegative, Seed
 from pmg.data.emoji.drawings import LookData
 from pmg.data.emoji.finishes import Finish
 from pmg.domain import PmgError
@@ -88,7 +88,7 @@ class LookUsers:
 
     def __init__(
         self, train: Count, validation: Count, test: Count, targets: Count, min_history: Count, max_history: Count,
-        *, noise: Share, several: Share, spread: NotNegative, seed: Seed,
+        *, noise: Fraction, several: Fraction, spread: NotNegative, seed: Seed,
     ) -> None:  # fmt: skip
         if min_history > max_history:
             raise PmgError(

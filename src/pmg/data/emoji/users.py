@@ -7,11 +7,11 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from itertools import islice
 
-from pmg.configuration.ranges import Count, Seed, Share
+from pmg.configuration.ranges import Count, Fraction, Seed
 from pmg.data.emoji.catalogue import Catalogue
 from pmg.data.emoji.holdout import HeldOut
 from pmg.data.emoji.tastes import Taste
-from pmg.domain import Behavior, Example, Item, PmgError
+from pmg.domain import Example, Interaction, Item, PmgError
 from pmg.seeding import stable_number
 
 FIRST_DAY = 1_600_000_000  # histories start here, seconds since the epoch
@@ -38,7 +38,7 @@ class UserSimulation:
 
     def __init__(
         self, train: Count, validation: Count, test: Count, targets: Count, min_history: Count, max_history: Count,
-        *, noise: Share, seed: Seed,
+        *, noise: Fraction, seed: Seed,
     ) -> None:  # fmt: skip
         if min_history > max_history:
             raise PmgError(
@@ -89,7 +89,7 @@ class UserSimulation:
 
     def _history(
         self, index: CatalogueIndex, taste: Taste, topics: Sequence[str], excluded: set[str], rng: random.Random
-    ) -> tuple[Behavior, ...]:
+    ) -> tuple[Interaction, ...]:
         length = rng.randint(*self.lengths)
         outside = sum(rng.random() < self.noise for _ in range(length))
         outside = min(outside, (length - 1) // 3)  # the taste stays the majority, or it can't be inferred
@@ -98,7 +98,7 @@ class UserSimulation:
         rng.shuffle(items)
         time, history = FIRST_DAY + rng.randrange(MAX_GAP), []
         for item in items:
-            history.append(Behavior(item, "sent", time))
+            history.append(Interaction(item, "sent", time))
             time += rng.randint(60, MAX_GAP)
         return tuple(history)
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from pmg.configuration.precision import has_bfloat16
-from pmg.configuration.ranges import Decay, Positive, Share
+from pmg.configuration.ranges import Decay, Fraction, Positive
 from pmg.data.emoji.captions import target_captions
 from pmg.data.emoji.drawings import LookData
 from pmg.models.diffusion.conditioning import Block, drop_target
@@ -38,10 +38,10 @@ class Drop:
         word: one word of those that stay.
     """
 
-    target: Share = 0.1
-    words: Share = 0.4
-    style: Share = 0.3
-    word: Share = 0.3
+    target: Fraction = 0.1
+    words: Fraction = 0.4
+    style: Fraction = 0.3
+    word: Fraction = 0.3
 
 
 class LookBatches:
@@ -125,7 +125,7 @@ class LookDenoiserTraining(pl.LightningModule):
         decay: share of the run in which the learning rate falls; 0 where another training continues.
     """
 
-    def __init__(self, model: LookDenoiser, learning_rate: Positive, ema_decay: Decay, decay: Share = 0.2) -> None:
+    def __init__(self, model: LookDenoiser, learning_rate: Positive, ema_decay: Decay, decay: Fraction = 0.2) -> None:
         super().__init__()
         self.model, self.learning_rate, self.decay = model, learning_rate, decay
         self.average = AveragedWeights(model, ema_decay, power=0.75)

@@ -12,7 +12,7 @@ import torch
 from diffusers import AutoencoderDC
 from torch import Tensor
 
-from pmg.configuration.ranges import Count, NotNegative, Positive, Share
+from pmg.configuration.ranges import Count, Fraction, NotNegative, Positive
 from pmg.data.emoji.drawings import LookData
 from pmg.data.emoji.finish_targets import SIZE, finish_errors
 from pmg.data.emoji.look_choice import LookChoice
@@ -193,7 +193,7 @@ class LookJudgeStage:
     """
 
     def __init__(
-        self, folder: str, generator_folder: str, perceptual: PerceptualDistance, *, size: Count, restored: Share,
+        self, folder: str, generator_folder: str, perceptual: PerceptualDistance, *, size: Count, restored: Fraction,
         spread: NotNegative, learning_rate: Positive, batch_size: Count,
     ) -> None:  # fmt: skip
         self.batch_size = batch_size
@@ -250,7 +250,7 @@ class LookScorerStage:
 
     def __init__(
         self, folder: str, generator_folder: str, text_encoder: TextEncoder, captioner: PictureDescriber,
-        *, scene: str, restored: Share, widths: Sequence[Count], learning_rate: Positive, batch_size: Count,
+        *, scene: str, restored: Fraction, widths: Sequence[Count], learning_rate: Positive, batch_size: Count,
     ) -> None:  # fmt: skip
         self.folder, self.generator_folder, self.batch_size = folder, Path(generator_folder), batch_size
         self.text_encoder, self.captioner, self.scene, self.restored = text_encoder, captioner, scene, restored

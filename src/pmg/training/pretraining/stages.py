@@ -16,7 +16,7 @@ import torch
 from diffusers import AutoencoderKL, ModelMixin, UNet2DConditionModel
 from torch import Tensor, nn
 
-from pmg.configuration.ranges import Count, Decay, Positive, Share
+from pmg.configuration.ranges import Count, Decay, Fraction, Positive
 from pmg.data.dataset import StyledDataset
 from pmg.models.diffusion.latent_codec import reconstruct
 from pmg.models.diffusion.noise_processes import VariancePreserving
@@ -118,7 +118,7 @@ class DenoiserStage:
 
     def __init__(
         self, folder: str, generator_folder: str, denoiser: UNet2DConditionModel, process: VariancePreserving,
-        text_encoder: TextEncoder, *, scene: str, drop: Mapping[str, Share], learning_rate: Positive,
+        text_encoder: TextEncoder, *, scene: str, drop: Mapping[str, Fraction], learning_rate: Positive,
         batch_size: Count, ema_decay: Decay,
     ) -> None:  # fmt: skip
         autoencoder = load_autoencoder(generator_folder)
