@@ -85,7 +85,11 @@ def test_types_in_words():
 
 
 def scale(
-    image: str, factor: Fraction, names: list[str], times: Count | None = None, tokenizer: Unknown = None
+    image: str,
+    factor: Fraction,
+    names: list[str],
+    times: Count | None = None,
+    tokenizer: Unknown = None,  # noqa: F821
 ) -> None:
     """A function of pmg, in the eyes of `argument_hints`."""
 

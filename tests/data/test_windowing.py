@@ -14,7 +14,7 @@ SHARES = {"train": 0.5, "validation": 0.2, "test": 0.3}
 
 
 def interactions(text):
-    """One behaviour a letter, at times 0, 1, …; small letters are liked, capitals disliked."""
+    """One interaction a letter, at times 0, 1, …; small letters are liked, capitals disliked."""
     return [
         Interaction(Item(name.lower(), name, name), "sent", time, liked=name.islower())
         for time, name in enumerate(text)
