@@ -98,7 +98,7 @@ def test_folders_without_a_pipeline_are_refused(tmp_path):
 def test_a_pipeline_from_another_processor_runs_in_what_this_one_has(told):
     pipe = told[0]["pipe"]
     own = "bfloat16" if has_bfloat16() else "float32"
-    assert str(pipe.reader.language_model.model.dtype) == f"torch.{own}"
+    assert str(pipe.extractor.language_model.model.dtype) == f"torch.{own}"
     assert pipe.pipeline.bfloat16 == has_bfloat16()
 
 

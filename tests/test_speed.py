@@ -72,7 +72,7 @@ def test_naive_generation_draws_what_the_pipeline_draws(bench, plan):
 def test_naive_keywords_are_written_behind_the_same_texts(bench, plan):
     study = bench.stack.build_study(plan)
     histories = study.histories(study.examples("test"))
-    language_model, attributes = study.reader.language_model, study.reader.scenario.attributes.values()
+    language_model, attributes = study.extractor.language_model, study.extractor.scenario.attributes.values()
     questions, longest = [attribute.question for attribute in attributes], bench.keywords.longest_answer(study)
     model = bench.training.plain_language_model(language_model)
     ask = bench.keywords.ask_each

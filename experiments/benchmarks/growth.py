@@ -62,8 +62,8 @@ def history(plan: Plan) -> dict[str, Any]:
     """Seconds of reading histories and asking for keywords, by their mean number of tokens."""
     study = build_study(plan)
     examples = [example for example in study.examples("test") if len(example.history) >= max(plan.growth["history"])]
-    examples, language_model = examples[: plan.batch], study.reader.language_model
-    attributes, decoding = study.reader.scenario.attributes, study.decoding
+    examples, language_model = examples[: plan.batch], study.extractor.language_model
+    attributes, decoding = study.extractor.scenario.attributes, study.decoding
 
     def prepare(items: int) -> tuple[float, Callable[[], Any]]:
         texts = study.histories([replace(example, history=example.history[:items]) for example in examples])

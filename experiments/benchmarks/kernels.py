@@ -130,9 +130,9 @@ def profiled(work: Callable[[], Any]) -> dict[str, Any]:
 def of_training(plan: Plan, compiled: bool) -> dict[str, Any]:
     """Shares of training steps in Lightning's loop."""
     training = build_training(Study(plan, "train", *OVERRIDES, "objective.users_per_step=32"))
-    reader, generator = training.study.reader, training.study.generator
+    extractor, generator = training.study.extractor, training.study.generator
     if compiled:
-        compile_models(generator, reader.language_model, plan.folder / "compiled")
+        compile_models(generator, extractor.language_model, plan.folder / "compiled")
     callback = ProfiledSteps(plan.training_steps[0])
     run_steps(training, training.module, training.batches, WARM_UP + (TIMED + 1) * callback.steps, callback)
     return callback.found

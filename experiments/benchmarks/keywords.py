@@ -13,8 +13,8 @@ from pmg.configuration.instantiate import instantiate
 
 def longest_answer(study: Study) -> int:
     """Tokens of the longest option of any attribute: what a `generate` call must be allowed to write."""
-    attributes = study.reader.scenario.attributes.values()
-    count = study.reader.language_model.token_ids
+    attributes = study.extractor.scenario.attributes.values()
+    count = study.extractor.language_model.token_ids
     return max(len(count(f" {option}")) for attribute in attributes for option in attribute.options)
 
 
@@ -23,7 +23,7 @@ def measure(plan: Plan) -> dict[str, Any]:
     study = build_study(plan)
     examples = study.examples("test")[: plan.keyword_users]
     histories = study.histories(examples)
-    language_model, attributes = study.reader.language_model, study.reader.scenario.attributes
+    language_model, attributes = study.extractor.language_model, study.extractor.scenario.attributes
     decoding, plain = instantiate(study.cfg.decoding), plain_language_model(language_model)
     questions, longest = [attribute.question for attribute in attributes.values()], longest_answer(study)
     ways = {

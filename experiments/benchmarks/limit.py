@@ -39,7 +39,7 @@ def measure(plan: Plan) -> dict[str, Any]:
     study = build_study(plan)
     examples = study.examples("test")[: plan.batch]
     requests, pipeline = build_requests(study, examples), build_drawing(study)
-    histories, language_model = study.histories(examples), study.reader.language_model
+    histories, language_model = study.histories(examples), study.extractor.language_model
     types = {
         "denoiser": torch.bfloat16 if pipeline.bfloat16 else pipeline.generator.denoiser.model.dtype,
         "prefill": language_model.model.dtype,

@@ -21,10 +21,10 @@ from pmg.models.diffusion.generator import DiffusionGenerator
 from pmg.models.loading.device import to_device
 from pmg.models.loading.weight_sources import load_frozen
 from pmg.models.preference.preference_encoder import PreferenceEncoder
-from pmg.orchestration.builders import build_captions, build_examples, reading
+from pmg.orchestration.builders import build_captions, build_examples, open_extractor
 from pmg.orchestration.run import Run
+from pmg.preferences.extraction import ExtractedPreferences, PreferenceExtractor
 from pmg.preferences.keyword_decoding import Decoding
-from pmg.preferences.reader import Reader, Readings
 from pmg.preferences.scenarios import verbalize_history
 from pmg.training.datamodule import RowsDataModule
 from pmg.training.preference import FrozenModels, PreferenceTraining
@@ -119,10 +119,10 @@ class Study:
         return to_device(instantiate(self.cfg.generator), self.cfg.device)
 
     @cached_property
-    def reader(self) -> Reader:
+    def extractor(self) -> PreferenceExtractor:
         """Reads histories."""
-        with reading(self.cfg, self.run, self.generator.text_encoder) as reader:
-            return reader
+        with open_extractor(self.cfg, self.run, self.generator.text_encoder) as extractor:
+            return extractor
 
     @cached_property
     def decoding(self) -> Decoding:
@@ -140,11 +140,11 @@ class Study:
     def histories(self, examples: Sequence[Example]) -> list[str]:
         """What the language model reads of each example."""
         looks = self.looks(examples)
-        return [verbalize_history(example, self.reader.scenario, looks) for example in examples]
+        return [verbalize_history(example, self.extractor.scenario, looks) for example in examples]
 
-    def read(self, examples: Sequence[Example]) -> Readings:
+    def extract(self, examples: Sequence[Example]) -> ExtractedPreferences:
         """Contexts and keywords, from the cache where they are known."""
-        return self.reader.read(examples, self.looks(examples), [self.decoding])
+        return self.extractor.extract(examples, self.looks(examples), [self.decoding])
 
 
 @dataclass(frozen=True)
@@ -154,38 +154,38 @@ class Training:
     Attributes:
         study: its config and models.
         train: training examples.
-        readings: of training and validation users.
+        extracted: of training and validation users.
         module: what is trained.
         batches: of the training.
     """
 
     study: Study
     train: list[Example]
-    readings: Readings
+    extracted: ExtractedPreferences
     module: PreferenceTraining
     batches: RowsDataModule
 
 
 def build_training(study: Study) -> Training:
     """Builds module and batches by `study`'s config."""
-    cfg, reader = study.cfg, study.reader
+    cfg, extractor = study.cfg, study.extractor
     train, validation = study.examples("train"), study.examples("validation")
     examples = [*train, *validation]
-    readings = study.read(examples)
-    targets = reader.describe([example.target for example in examples])
+    extracted = study.extract(examples)
+    targets = extractor.describe([example.target for example in examples])
     texts, text_embeddings = encode_texts(
-        readings.keywords(study.decoding), list(targets.values()), study.generator.text_encoder
+        extracted.keywords(study.decoding), list(targets.values()), study.generator.text_encoder
     )
     batches = build_batches(
-        list_samples(train, validation, readings, list(targets), study.data.taste_label), readings.context,
+        list_samples(train, validation, extracted, list(targets), study.data.taste_label), extracted.context,
         study.data.images, study.generator, instantiate(cfg.objective.batches),
         users_per_step=cfg.objective.users_per_step, seed=0,
     )  # fmt: skip
     module = build_module(
-        FrozenModels(reader.language_model, study.generator), readings.context, texts, text_embeddings,
+        FrozenModels(extractor.language_model, study.generator), extracted.context, texts, text_embeddings,
         instantiate(cfg.encoder.preference_encoder), build_objective(cfg),
     )  # fmt: skip
-    return Training(study, train, readings, module, batches)
+    return Training(study, train, extracted, module, batches)
 
 
 def build_study(plan: Plan, *overrides: str) -> Study:
@@ -195,23 +195,23 @@ def build_study(plan: Plan, *overrides: str) -> Study:
 
 def build_requests(study: Study, examples: Sequence[Example]) -> list[Request]:
     """What PMG asks for, with the encoder that ships with the checkout (in a smoke run: an untrained one)."""
-    readings = study.read(examples)
-    targets = study.reader.describe([example.target for example in examples])
-    soft = _encoder(study, readings).encode(study.reader.language_model, readings.context)
-    rows, keywords = readings.rows([example.profile for example in examples]), readings.keywords(study.decoding)
+    extracted = study.extract(examples)
+    targets = study.extractor.describe([example.target for example in examples])
+    soft = _encoder(study, extracted).encode(study.extractor.language_model, extracted.context)
+    rows, keywords = extracted.rows([example.profile for example in examples]), extracted.keywords(study.decoding)
     return [
         Request(targets[example.target.concept], keywords[row], True, soft[row], seed)
         for seed, (row, example) in enumerate(zip(rows, examples, strict=True))
     ]
 
 
-def _encoder(study: Study, readings: Readings) -> PreferenceEncoder:
+def _encoder(study: Study, extracted: ExtractedPreferences) -> PreferenceEncoder:
     if not set(TINY) & set(study.plan.overrides):
         return load_frozen(PreferenceEncoder, Path(find_assets(), "pipeline", "preference_encoder"))
     block = study.generator.text_encoder.encode(["a picture"])
     make = instantiate(study.cfg.encoder.preference_encoder)
-    sample = readings.context.select(range(len(readings.context)))
-    return make(study.reader.language_model, block.tokens[block.mask], sample)
+    sample = extracted.context.select(range(len(extracted.context)))
+    return make(study.extractor.language_model, block.tokens[block.mask], sample)
 
 
 def build_drawing(study: Study, **parts: Any) -> Pipeline:

@@ -60,9 +60,9 @@ class NaiveBatches(IterableDataset):
         study = training.study
         examples = [*training.train, *study.examples("validation")]
         first = {example.profile: example for example in reversed(examples)}
-        self.histories = study.histories([first[profile] for profile in training.readings.profiles])
-        self.keywords = training.readings.keywords(study.decoding)
-        described = study.reader.describe([example.target for example in examples])
+        self.histories = study.histories([first[profile] for profile in training.extracted.profiles])
+        self.keywords = training.extracted.keywords(study.decoding)
+        described = study.extractor.describe([example.target for example in examples])
         self.targets = [str(words) for words in described.values()]
         truths = list({item.id: item for example in examples for item in example.truth}.values())
         self.pictures = study.data.images.pixels(study.data.images.rows(truths))
@@ -109,7 +109,7 @@ def plain_denoiser(generator: DiffusionGenerator) -> Any:
 def build_naive(training: Training) -> NaiveTraining:
     """The naive way of the same training, on copies of the same weights."""
     study, module = training.study, training.module
-    language_model, generator = study.reader.language_model, study.generator
+    language_model, generator = study.extractor.language_model, study.generator
     return NaiveTraining(
         copy.deepcopy(module.encoder), plain_language_model(language_model), language_model.tokenizer,
         generator.codec.autoencoder, plain_denoiser(generator), generator.process.scheduler,

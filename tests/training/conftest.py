@@ -7,9 +7,9 @@ import pytorch_lightning as pl
 
 from pmg.cache import Cache
 from pmg.models.loading.tiny_models import tiny_language_model
+from pmg.preferences.extraction import PreferenceExtractor
 from pmg.preferences.keyword_budget import Budget
 from pmg.preferences.keyword_decoding import Choose
-from pmg.preferences.reader import Reader
 from pmg.training.objective import Denoise
 from pmg.training.optim import adamw, one_cycle
 from pmg.training.preference import FrozenModels, PreferenceBatches, PreferenceTraining
@@ -37,22 +37,24 @@ def training(emoji, scenario, generator, tmp_path):
         torch.manual_seed(0)
         train, validation = emoji.examples("train", users=8), emoji.examples("validation", users=4)
         budget = Budget(generator.text_encoder.count_tokens, generator.text_encoder.max_length)
-        reader = Reader(tiny_language_model(), scenario, Cache(tmp_path / "cache"), "tiny", budget, keep)
-        readings = reader.read([*train, *validation], decodings=[Choose()])
-        words = reader.describe([example.target for example in (*train, *validation)])
+        extractor = PreferenceExtractor(
+            tiny_language_model(), scenario, Cache(tmp_path / "cache"), "tiny", budget, keep
+        )
+        extracted = extractor.extract([*train, *validation], decodings=[Choose()])
+        words = extractor.describe([example.target for example in (*train, *validation)])
         drop = {"target": 0.1, "keywords": 0.3, "soft": 0.0} if drop is None else drop
         collate = partial(PreferenceBatches, draws=2, drop=drop)
-        keywords = readings.keywords(Choose())
+        keywords = extracted.keywords(Choose())
         texts, embeddings = encode_texts(keywords, list(words.values()), generator.text_encoder, keep)
-        samples = list_samples(train, validation, readings, list(words), emoji.taste_label)
-        batches = build_batches(samples, readings.context, emoji.images, generator, collate, users_per_step=4, seed=0)
+        samples = list_samples(train, validation, extracted, list(words), emoji.taste_label)
+        batches = build_batches(samples, extracted.context, emoji.images, generator, collate, users_per_step=4, seed=0)
         encoder = partial(
             build_preference_encoder, words="favourite style", soft_tokens=2, prefix_length=2, placement=placement
         )
         defaults = {"terms": {"denoise": Denoise(1.0)}, "optimizer": adamw(1e-2), "lr_scheduler": one_cycle}
         module = partial(PreferenceTraining, **{**defaults, **objective})
-        frozen = FrozenModels(reader.language_model, generator)
-        return build_module(frozen, readings.context, texts, embeddings, encoder, module), batches
+        frozen = FrozenModels(extractor.language_model, generator)
+        return build_module(frozen, extracted.context, texts, embeddings, encoder, module), batches
 
     return build
 

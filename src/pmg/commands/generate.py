@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from pmg.configuration.identity import hash_images
 from pmg.configuration.instantiate import instantiate
-from pmg.orchestration.builders import build_captions, build_examples, reading
+from pmg.orchestration.builders import build_captions, build_examples, open_extractor
 from pmg.orchestration.hardware import check_device
 from pmg.orchestration.launcher import launch
 from pmg.orchestration.preference_sources import (
@@ -98,14 +98,14 @@ def _read(
     from pmg.preferences.keyword_sources import negative_prompt
 
     captions, needed = build_captions(cfg, run, data, examples), gather_requirements(sources)
-    with reading(cfg, run, generator.text_encoder) as reader:
+    with open_extractor(cfg, run, generator.text_encoder) as extractor:
         with run.ledger.phase("read histories"):
-            readings = reader.read(examples, captions, needed.decodings, needed.dislikes)
-            targets = reader.describe([example.target for example in examples])
+            extracted = extractor.extract(examples, captions, needed.decodings, needed.dislikes)
+            targets = extractor.describe([example.target for example in examples])
         with run.ledger.phase("build preferences"):
-            context = build_context(cfg, data, examples, reader, readings, generator)
+            context = build_context(cfg, data, examples, extractor, extracted, generator)
             preferences = build_preferences(sources, context)
-    avoided = negative_prompt(reader.scenario.negative_prompt)
+    avoided = negative_prompt(extractor.scenario.negative_prompt)
     return RequestBuilder(targets, instantiate(cfg.balance.alpha_rule), cfg.seed or 0, avoided), preferences
 
 

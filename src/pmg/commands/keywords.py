@@ -11,7 +11,7 @@ from pmg.cache import atomic_write_text
 from pmg.configuration.instantiate import instantiate, nearest
 from pmg.configuration.portable import portable
 from pmg.domain import Keywords, PmgError
-from pmg.orchestration.builders import reading
+from pmg.orchestration.builders import open_extractor
 from pmg.orchestration.hardware import check_device
 from pmg.orchestration.launcher import launch
 from pmg.orchestration.run import Run, tracked
@@ -94,10 +94,10 @@ def read(cfg: DictConfig, run: Run, examples: Sequence[Example]) -> Mapping[str,
         replace(e, history=tuple(interaction for interaction in e.history if interaction.liked)) for e in examples
     ]
     captions = caption_items(instantiate(cfg.captioner), [item for example in examples for item in example.liked])
-    with reading(cfg, run, instantiate(cfg.text_encoder)) as reader, run.ledger.phase("read histories"):
+    with open_extractor(cfg, run, instantiate(cfg.text_encoder)) as extractor, run.ledger.phase("read histories"):
         decoding = instantiate(cfg.decoding)
-        found = reader.read(examples, captions, [decoding])
-    counted = {example.user: count_keywords(example, reader.scenario) for example in examples}
+        found = extractor.extract(examples, captions, [decoding])
+    counted = {example.user: count_keywords(example, extractor.scenario) for example in examples}
     return {"counting": counted, "keywords": dict(zip(found.profiles, found.keywords(decoding), strict=True))}
 
 

@@ -11,7 +11,7 @@ from pmg.orchestration.builders import (
     build_examples,
     fit,
     latents_place,
-    reading,
+    open_extractor,
     start_from,
 )
 from pmg.orchestration.distributed import run_distributed
@@ -49,27 +49,27 @@ def train(cfg: DictConfig, run: Run) -> float | None:
     generator = to_device(instantiate(cfg.generator), cfg.device)
     train, validation = (build_examples(cfg, data, split) for split in ("train", "validation"))
     captions = build_captions(cfg, run, data, [*train, *validation])
-    with reading(cfg, run, generator.text_encoder) as reader:
+    with open_extractor(cfg, run, generator.text_encoder) as extractor:
         with run.ledger.phase("read histories"):
             decoding = instantiate(cfg.decoding)
-            readings = reader.read([*train, *validation], captions, [decoding])
-            targets = reader.describe([example.target for example in (*train, *validation)])
-        inputs = instantiate(cfg.encoder.inputs)(readings, [*train, *validation], data.images)
+            extracted = extractor.extract([*train, *validation], captions, [decoding])
+            targets = extractor.describe([example.target for example in (*train, *validation)])
+        inputs = instantiate(cfg.encoder.inputs)(extracted, [*train, *validation], data.images)
         with run.ledger.phase("encode catalogue"):
             texts, text_embeddings = encode_texts(
-                readings.keywords(decoding), list(targets.values()), generator.text_encoder, cfg.keep_contexts
+                extracted.keywords(decoding), list(targets.values()), generator.text_encoder, cfg.keep_contexts
             )
             batches = build_batches(
-                list_samples(train, validation, readings, list(targets), data.taste_label), inputs, data.images,
+                list_samples(train, validation, extracted, list(targets), data.taste_label), inputs, data.images,
                 generator, instantiate(cfg.objective.batches), users_per_step=cfg.objective.users_per_step,
                 seed=cfg.seed or 0, latents_place=latents_place(cfg, data),
             )  # fmt: skip
         module = build_module(
-            FrozenModels(reader.language_model, generator), inputs, texts, text_embeddings, encoder,
+            FrozenModels(extractor.language_model, generator), inputs, texts, text_embeddings, encoder,
             build_objective(cfg),
         )  # fmt: skip
         if cfg.compile:
-            compile_models(generator, reader.language_model, Path(cfg.paths.cache_dir, "compiled"))
+            compile_models(generator, extractor.language_model, Path(cfg.paths.cache_dir, "compiled"))
         run.begin()
         fit(cfg, run, module, batches)
         # in every process: each may hold parts of the language model

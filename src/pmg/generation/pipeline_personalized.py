@@ -23,11 +23,11 @@ from pmg.models.loading.device import emulates_bfloat16, to_device
 from pmg.models.loading.weight_sources import load_frozen
 from pmg.models.preference.token_encoder import TokenEncoder
 from pmg.preferences.captioning import Captioner, Pixels, caption_items, from_picture, to_picture
+from pmg.preferences.extraction import PreferenceExtractor
 from pmg.preferences.keyword_budget import Budget
 from pmg.preferences.keyword_decoding import Decoding
 from pmg.preferences.keyword_sources import negative_prompt
 from pmg.preferences.keywords import join_words
-from pmg.preferences.reader import Reader
 
 Thing = Item | Mapping[str, Any] | str
 
@@ -49,7 +49,7 @@ class PersonalizedPipeline:
     """Reads a history, and draws a target the way its user likes things.
 
     Args:
-        reader: of histories, with its language model.
+        extractor: of histories, with its language model.
         captioner: says what items look like.
         decoding: makes keywords of attributes.
         encoder: makes soft tokens of what was read.
@@ -58,10 +58,10 @@ class PersonalizedPipeline:
     """
 
     def __init__(
-        self, reader: Reader, captioner: Captioner, decoding: Decoding, encoder: TokenEncoder,
+        self, extractor: PreferenceExtractor, captioner: Captioner, decoding: Decoding, encoder: TokenEncoder,
         pipeline: Pipeline, alpha_rule: AlphaRule,
     ) -> None:  # fmt: skip
-        self.reader, self.captioner, self.decoding, self.encoder = reader, captioner, decoding, encoder
+        self.extractor, self.captioner, self.decoding, self.encoder = extractor, captioner, decoding, encoder
         self.pipeline, self.alpha_rule = pipeline, alpha_rule
 
     @classmethod
@@ -91,10 +91,10 @@ class PersonalizedPipeline:
         pipeline = build_pipeline(parts, device, Component.create)
         text_encoder = pipeline.generator.text_encoder
         budget = Budget(text_encoder.count_tokens, text_encoder.max_length)
-        reader = Reader(language_model, parts["scenario"].create(), NoCache(), str(folder), budget)
+        extractor = PreferenceExtractor(language_model, parts["scenario"].create(), NoCache(), str(folder), budget)
         captioner, decoding = parts["captioner"].create(), parts["decoding"].create()
         encoder = load_frozen(parts[ENCODER], folder / ENCODER)
-        return cls(reader, captioner, decoding, encoder, pipeline, parts["balance"]["alpha_rule"].create())
+        return cls(extractor, captioner, decoding, encoder, pipeline, parts["balance"]["alpha_rule"].create())
 
     def __call__(
         self, history: Sequence[Thing], target: Thing, dislikes: Sequence[Thing] = (),
@@ -137,13 +137,13 @@ class PersonalizedPipeline:
         turns = tuple(Turn(*message) for message in conversation)
         example = Example("0", "user", tuple(interactions), wanted, (), {}, turns)
         looks = caption_items(self.captioner, [one.item for one in interactions], _pixels([*liked, *disliked]))
-        readings = self.reader.read([example], looks, [self.decoding], [self.decoding])
-        (words,) = self.reader.describe([example.target]).values()
-        (tokens,) = self.encoder.encode(self.reader.language_model, readings.context)
-        (against,), (keywords,) = readings.negative(self.decoding), readings.keywords(self.decoding)
-        avoided = join_words(negative_prompt(self.reader.scenario.negative_prompt), against)
+        extracted = self.extractor.extract([example], looks, [self.decoding], [self.decoding])
+        (words,) = self.extractor.describe([example.target]).values()
+        (tokens,) = self.encoder.encode(self.extractor.language_model, extracted.context)
+        (against,), (keywords,) = extracted.negative(self.decoding), extracted.keywords(self.decoding)
+        avoided = join_words(negative_prompt(self.extractor.scenario.negative_prompt), against)
         share = self.alpha_rule(keywords, len(interactions)) if alpha is None else alpha
-        negative = self.reader.budget.fit(avoided)
+        negative = self.extractor.budget.fit(avoided)
         return Request(words, keywords, True, tokens, 0, negative=negative, alpha=share)
 
     def draw(self, requests: Sequence[Request]) -> Output:

@@ -1,4 +1,4 @@
-"""Builders that several commands share: examples, captions, reader, trainer."""
+"""Builders that several commands share: examples, captions, extractor, trainer."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pmg.data.dataset import Dataset
     from pmg.domain import Example
     from pmg.models.diffusion.interfaces import PromptEncoder
-    from pmg.preferences.reader import Reader
+    from pmg.preferences.extraction import PreferenceExtractor
 
 Encoder = TypeVar("Encoder", bound="ModelMixin")
 
@@ -56,21 +56,21 @@ def build_captions(cfg: DictConfig, run: Run, data: Dataset, examples: Sequence[
 
 
 @contextmanager
-def reading(cfg: DictConfig, run: Run, text_encoder: PromptEncoder) -> Iterator[Reader]:
-    """Builds a reader with its language model; its keywords fit into what `text_encoder` reads.
+def open_extractor(cfg: DictConfig, run: Run, text_encoder: PromptEncoder) -> Iterator[PreferenceExtractor]:
+    """Builds an extractor with its language model; its keywords fit into what `text_encoder` reads.
 
     Afterwards the run's ledger has the number of tokens that the language model computed.
     """
     from pmg.models.loading.device import to_device
+    from pmg.preferences.extraction import PreferenceExtractor
     from pmg.preferences.keyword_budget import Budget
-    from pmg.preferences.reader import Reader
 
     with run.ledger.phase("load language model"):
         language_model = to_device(instantiate(cfg.encoder.language_model), cfg.device)
     cache = open_cache(cfg.paths.contexts_dir)
     identity = Cache.key(model=_identity(cfg))
     budget = Budget(text_encoder.count_tokens, text_encoder.max_length)
-    yield Reader(language_model, instantiate(cfg.scenario), cache, identity, budget, cfg.keep_contexts)
+    yield PreferenceExtractor(language_model, instantiate(cfg.scenario), cache, identity, budget, cfg.keep_contexts)
     run.ledger.count("llm_tokens_computed", language_model.tokens_computed)
     run.ledger.count("llm_tokens_reused", language_model.tokens_reused)
 

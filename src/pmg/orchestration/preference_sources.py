@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pmg.data.dataset import Dataset
     from pmg.generation.requests import Method, Preference
     from pmg.models.diffusion.interfaces import Generator
-    from pmg.preferences.reader import Reader, Readings
+    from pmg.preferences.extraction import ExtractedPreferences, PreferenceExtractor
     from pmg.preferences.sources import PreferenceSource, Requirements, SourceContext
 
 METHOD = "pmg.generation.requests.Method"
@@ -126,8 +126,8 @@ def gather_requirements(sources: Mapping[str, PreferenceSource]) -> Requirements
 
 
 def build_context(
-    cfg: DictConfig, data: Dataset, examples: Sequence[Example], reader: Reader, readings: Readings,
-    generator: Generator,
+    cfg: DictConfig, data: Dataset, examples: Sequence[Example], extractor: PreferenceExtractor,
+    extracted: ExtractedPreferences, generator: Generator,
 ) -> SourceContext:  # fmt: skip
     """Returns what the sources get.
 
@@ -135,18 +135,18 @@ def build_context(
         cfg: of the command.
         data: holds the items' images.
         examples: of all users; the first of each profile is taken.
-        reader: with the language model.
-        readings: of all profiles.
+        extractor: with the language model.
+        extracted: of all profiles.
         generator: the frozen generator.
     """
     from pmg.preferences.sources import SourceContext
 
     first = {example.profile: example for example in reversed(examples)}
     return SourceContext(
-        examples=[first[profile] for profile in readings.profiles],
+        examples=[first[profile] for profile in extracted.profiles],
         images=data.images,
-        readings=readings,
-        reader=reader,
+        extracted=extracted,
+        extractor=extractor,
         generator=generator,
         cache=Cache(f"{cfg.paths.cache_dir}/preference"),
         identity=Cache.key(config=hash_groups(cfg, "data", "generator", "text_encoder", "seed"), data=data.identity),

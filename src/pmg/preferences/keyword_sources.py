@@ -30,7 +30,7 @@ class LikedKeywords(KeywordSource):
 
     def __call__(self, context: SourceContext) -> Sequence[Keywords]:
         """Returns what was decoded while histories were prefilled."""
-        return context.readings.keywords(self.decoding)
+        return context.extracted.keywords(self.decoding)
 
 
 @dataclass(frozen=True)
@@ -52,8 +52,8 @@ class DislikedKeywords(KeywordSource):
 
     def __call__(self, context: SourceContext) -> Sequence[Keywords]:
         """Returns the negative keywords; where a user dislikes nothing, the negative prompt alone."""
-        prompt, fit = negative_prompt(context.reader.scenario.negative_prompt), context.reader.budget.fit
-        return [fit(join_words(prompt, words)) for words in context.readings.negative(self.decoding)]
+        prompt, fit = negative_prompt(context.extractor.scenario.negative_prompt), context.extractor.budget.fit
+        return [fit(join_words(prompt, words)) for words in context.extracted.negative(self.decoding)]
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class CountedKeywords(KeywordSource):
 
     def __call__(self, context: SourceContext) -> Sequence[Keywords]:
         """Returns the counted keywords, see `count_keywords`."""
-        scenario, budget = context.reader.scenario, context.reader.budget
+        scenario, budget = context.extractor.scenario, context.extractor.budget
         return [budget.fit(count_keywords(example, scenario, self.limit)) for example in context.examples]
 
 

@@ -20,8 +20,8 @@ from pmg.configuration.identity import Values
 from pmg.data.dataset import ImageStore
 from pmg.domain import Example, Keywords
 from pmg.models.diffusion.interfaces import Generator
+from pmg.preferences.extraction import ExtractedPreferences, PreferenceExtractor
 from pmg.preferences.keyword_decoding import Decoding
-from pmg.preferences.reader import Reader, Readings
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,8 @@ class Requirements:
 
     Attributes:
         labels: labels of each example; a data set without them is refused.
-        decodings: decode the likes while histories are prefilled, so that `Readings.keywords` has their results.
-        dislikes: decode the dislikes, likewise for `Readings.negative`.
+        decodings: decode the likes while histories are prefilled; `ExtractedPreferences.keywords` has the results.
+        dislikes: decode the dislikes, likewise for `ExtractedPreferences.negative`.
     """
 
     labels: tuple[str, ...] = ()
@@ -44,10 +44,10 @@ class SourceContext:
     """The users of a generation, and the frozen models that may be used on them.
 
     Attributes:
-        examples: one of each of `U` profiles, in the order of `readings.profiles`.
+        examples: one of each of `U` profiles, in the order of `extracted.profiles`.
         images: the images of the data set's items.
-        readings: prefilled histories and decoded keywords.
-        reader: the language model, the scenario and the budget of keywords.
+        extracted: prefilled histories and decoded keywords.
+        extractor: the language model, the scenario and the budget of keywords.
         generator: the frozen generator.
         cache: keeps results that take minutes between runs.
         identity: names the data, the generator and the text encoder in keys of `cache`.
@@ -57,8 +57,8 @@ class SourceContext:
 
     examples: Sequence[Example]
     images: ImageStore
-    readings: Readings
-    reader: Reader
+    extracted: ExtractedPreferences
+    extractor: PreferenceExtractor
     generator: Generator
     cache: Cache
     identity: str
@@ -104,7 +104,7 @@ class PreferenceSource(ABC):
 
     @abstractmethod
     def __call__(self, context: SourceContext) -> Sequence[Keywords] | Tensor:
-        """Returns one row for each of the `U` profiles, in the order of the readings."""
+        """Returns one row for each of the `U` profiles, in the order of `SourceContext.examples`."""
 
 
 class KeywordSource(PreferenceSource):
@@ -114,7 +114,7 @@ class KeywordSource(PreferenceSource):
 
     @abstractmethod
     def __call__(self, context: SourceContext) -> Sequence[Keywords]:
-        """Returns the keywords of each of the `U` profiles, in the order of the readings."""
+        """Returns the keywords of each of the `U` profiles, in the order of `SourceContext.examples`."""
 
 
 class TokenSource(PreferenceSource):

@@ -14,7 +14,7 @@ from pmg.models.preference.image_prompt import history_features
 from pmg.models.preference.token_encoder import UserFeatures
 from pmg.models.vision.scorer import Scorer
 from pmg.preferences.contexts import Contexts
-from pmg.preferences.reader import Readings
+from pmg.preferences.extraction import ExtractedPreferences
 
 
 class UserInputs(Protocol):
@@ -36,11 +36,11 @@ class UserInputs(Protocol):
 class EncoderInputs(Protocol):
     """Prepares the inputs of an encoder; named by ``encoder.inputs`` in the config."""
 
-    def __call__(self, readings: Readings, examples: Sequence[Example], images: ImageStore) -> UserInputs:
-        """Returns the inputs of all users, one row a profile of `readings`.
+    def __call__(self, extracted: ExtractedPreferences, examples: Sequence[Example], images: ImageStore) -> UserInputs:
+        """Returns the inputs of all users, one row a profile of `extracted`.
 
         Args:
-            readings: of U profiles.
+            extracted: of U profiles.
             examples: at least one of each profile, with its history.
             images: the images of the data set's items.
         """
@@ -50,9 +50,9 @@ class EncoderInputs(Protocol):
 class HistoryContexts:
     """The language model's prefilled histories: PMG."""
 
-    def __call__(self, readings: Readings, examples: Sequence[Example], images: ImageStore) -> Contexts:
+    def __call__(self, extracted: ExtractedPreferences, examples: Sequence[Example], images: ImageStore) -> Contexts:
         """Returns the prefilled histories."""
-        return readings.context
+        return extracted.context
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,9 @@ class ImageFeatures:
 
     scorer: Scorer
 
-    def __call__(self, readings: Readings, examples: Sequence[Example], images: ImageStore) -> UserFeatures:
+    def __call__(
+        self, extracted: ExtractedPreferences, examples: Sequence[Example], images: ImageStore
+    ) -> UserFeatures:
         """Returns the features of each user's liked images."""
         liked = {example.profile: [item for item in example.liked if images.has(item)] for example in examples}
-        return history_features(self.scorer, [images.pixels(images.rows(liked[p])) for p in readings.profiles])
+        return history_features(self.scorer, [images.pixels(images.rows(liked[p])) for p in extracted.profiles])

@@ -113,7 +113,7 @@ class InvertedTokens(TokenSource):
         inversion = TextualInversion(
             context.generator, self.word, self.tokens, self.steps, self.draws, self.learning_rate
         )
-        scene = context.reader.scenario.scene_words
+        scene = context.extractor.scenario.scene_words
         examples, identity = context.examples, f"{context.identity} {self!r}"
         return invert_histories(
             inversion, examples, context.images, scene, context.cache, identity=identity, seed=context.seed

@@ -13,7 +13,7 @@ from pmg.domain import Example, Item, Keywords, require_positive
 from pmg.models.diffusion.interfaces import Generator, PromptEncoder
 from pmg.models.diffusion.text_encoder import LazyTextEncodings
 from pmg.models.preference.token_encoder import TokenEncoder
-from pmg.preferences.reader import Readings
+from pmg.preferences.extraction import ExtractedPreferences
 from pmg.training.datamodule import RowsDataModule, ShuffledRows
 from pmg.training.encoder_inputs import UserInputs
 from pmg.training.latents import encode_item_images
@@ -42,7 +42,7 @@ class TrainingSamples:
 
 
 def list_samples(
-    train: Sequence[Example], validation: Sequence[Example], readings: Readings, concepts: Sequence[str],
+    train: Sequence[Example], validation: Sequence[Example], extracted: ExtractedPreferences, concepts: Sequence[str],
     taste_label: str | None = None,
 ) -> TrainingSamples:  # fmt: skip
     """Returns the samples of all users.
@@ -50,7 +50,7 @@ def list_samples(
     Args:
         train: training examples.
         validation: validation examples, of other users.
-        readings: histories of both.
+        extracted: prefilled histories and keywords of both.
         concepts: of the targets, in the order of the target texts.
         taste_label: name of the examples' label that holds a user's taste; None: each user has a taste of their own.
     """
@@ -58,13 +58,13 @@ def list_samples(
     truths = list({item.id: item for example in examples for item in example.truth}.values())
     place = {item.id: number for number, item in enumerate(truths)}
     concept = {name: row for row, name in enumerate(concepts)}
-    pairs: list[list[tuple[int, int]]] = [[] for _ in readings.profiles]
+    pairs: list[list[tuple[int, int]]] = [[] for _ in extracted.profiles]
     tastes = [""] * len(pairs)
-    for row, example in zip(readings.rows([example.profile for example in examples]), examples, strict=True):
+    for row, example in zip(extracted.rows([example.profile for example in examples]), examples, strict=True):
         pairs[row] += [(place[item.id], concept[example.target.concept]) for item in example.truth]
         tastes[row] = example.labels[taste_label] if taste_label else example.user
     profiles = ([example.profile for example in split] for split in (train, validation))
-    rows = [torch.tensor(sorted(set(readings.rows(names)))) for names in profiles]
+    rows = [torch.tensor(sorted(set(extracted.rows(names)))) for names in profiles]
     return TrainingSamples(truths, pairs, tastes, *rows)
 
 
@@ -131,7 +131,7 @@ def build_module(
 
     Args:
         frozen: language model and generator.
-        inputs: of the encoder, one row a profile of the readings.
+        inputs: of the encoder, one row a profile.
         texts: encoded targets and keywords.
         text_embeddings: `(N, D)`, tokens of real keywords, which set the scale of soft tokens.
         encoder: builds the encoder.

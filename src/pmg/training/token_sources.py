@@ -60,9 +60,9 @@ class TrainedTokens(TokenSource):
         """
         run = TrainingRun.open(str(self.run))
         node = replace_folders(run.config["encoder"], context.folders)
-        inputs = instantiate(node["inputs"])(context.readings, context.examples, context.images)
+        inputs = instantiate(node["inputs"])(context.extracted, context.examples, context.images)
         encoder = load_frozen(encoder_class(node["preference_encoder"]), run.folder / ENCODER)
-        return encoder.encode(context.reader.language_model, inputs)
+        return encoder.encode(context.extractor.language_model, inputs)
 
 
 def encoder_class(node: object) -> type[TokenEncoder]:

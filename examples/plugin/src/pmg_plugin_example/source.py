@@ -18,4 +18,4 @@ class LatestKeywords(KeywordSource):
         """Returns the keywords of each user, as many as the text encoder reads."""
         latest = [example.liked[: -self.items - 1 : -1] for example in context.examples]
         words = [dict.fromkeys(word for item in items for word in item.keywords) for items in latest]
-        return [context.reader.budget.fit(Keywords(tuple(found))) for found in words]
+        return [context.extractor.budget.fit(Keywords(tuple(found))) for found in words]

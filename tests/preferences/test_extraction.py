@@ -1,4 +1,4 @@
-"""The reader: what is read once, what is cached, what is disliked, and what does not fit."""
+"""The extraction of preferences: what is read once, what is cached, what is disliked, and what does not fit."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import torch
 from pmg.cache import Cache
 from pmg.domain import Example, Interaction, Item, Keywords
 from pmg.models.loading.tiny_models import tiny_language_model
+from pmg.preferences.extraction import PreferenceExtractor, from_tensors, to_tensors
 from pmg.preferences.keyword_budget import Budget
 from pmg.preferences.keyword_decoding import Choose
 from pmg.preferences.keywords import scored, target_keywords
-from pmg.preferences.reader import Reader, from_tensors, to_tensors
 from pmg.preferences.scenarios import Attribute, Scenario
 
 SCENARIO = Scenario(
@@ -52,42 +52,42 @@ BOTH = {"decodings": [Choose()], "dislikes": [Choose()]}
 
 
 @pytest.fixture
-def reader(tmp_path):
+def extractor(tmp_path):
     """Builds readers over one cache, each with a language model of its own."""
 
     def build(scenario=SCENARIO, limit=1000, identity="tiny", keep=True):
         budget = Budget(len, limit)  # counts characters
-        return Reader(tiny_language_model(), scenario, Cache(tmp_path), identity, budget, keep)
+        return PreferenceExtractor(tiny_language_model(), scenario, Cache(tmp_path), identity, budget, keep)
 
     return build
 
 
-def test_second_reading_computes_nothing_and_says_the_same(reader):
-    first, second = reader(), reader()
-    readings, targets = first.read(EXAMPLES, **BOTH), first.describe(ITEMS)
+def test_second_extraction_computes_nothing_and_gives_the_same(extractor):
+    first, second = extractor(), extractor()
+    extracted, targets = first.extract(EXAMPLES, **BOTH), first.describe(ITEMS)
     assert first.language_model.tokens_computed > 0
-    again = second.read(EXAMPLES, **BOTH)
-    assert (again.liked, again.disliked) == (readings.liked, readings.disliked)
+    again = second.extract(EXAMPLES, **BOTH)
+    assert (again.liked, again.disliked) == (extracted.liked, extracted.disliked)
     assert second.describe(ITEMS) == targets
     assert second.language_model.tokens_computed == 0
 
 
-def test_unkept_contexts_are_read_when_asked_for_and_say_the_same(reader):
-    kept = reader().read(EXAMPLES, **BOTH)
-    unkept = reader(keep=False)
-    readings = unkept.read(EXAMPLES, **BOTH)
-    assert (readings.liked, readings.disliked) == (kept.liked, kept.disliked)
+def test_unkept_contexts_are_read_when_asked_for_and_say_the_same(extractor):
+    kept = extractor().extract(EXAMPLES, **BOTH)
+    unkept = extractor(keep=False)
+    extracted = unkept.extract(EXAMPLES, **BOTH)
+    assert (extracted.liked, extracted.disliked) == (kept.liked, kept.disliked)
     assert unkept.language_model.tokens_computed == 0  # the keywords were known
-    assert len(readings.context) == len(kept.context)
-    one, other = (each.context.select(torch.tensor([1, 0])) for each in (readings, kept))
+    assert len(extracted.context) == len(kept.context)
+    one, other = (each.context.select(torch.tensor([1, 0])) for each in (extracted, kept))
     assert torch.equal(one.lengths, other.lengths)
     torch.testing.assert_close(one.to_tensors(), other.to_tensors())  # wherever they are stored
     assert unkept.language_model.tokens_computed > 0
 
 
-def test_targets_are_cached_one_by_one(reader):
-    reader().describe(ITEMS[:2])
-    later = reader()
+def test_targets_are_cached_one_by_one(extractor):
+    extractor().describe(ITEMS[:2])
+    later = extractor()
     later.describe(ITEMS)
     alone = tiny_language_model()
     target_keywords(alone, ITEMS[2:], SCENARIO)
@@ -102,49 +102,49 @@ def test_targets_are_cached_one_by_one(reader):
         {"scenario": replace(SCENARIO, scene_words=("sticker",))},
     ],
 )
-def test_other_prompts_and_models_are_read_anew(reader, changes):
-    reader().describe(ITEMS)
-    other = reader(**changes)
+def test_other_prompts_and_models_are_read_anew(extractor, changes):
+    extractor().describe(ITEMS)
+    other = extractor(**changes)
     other.describe(ITEMS)
     assert other.language_model.tokens_computed > 0
 
 
-def test_dislikes_give_negative_keywords_that_are_not_liked_too(reader):
-    readings = reader().read(EXAMPLES, **BOTH)
-    assert readings.negative(Choose())[0] == Keywords(())
+def test_dislikes_give_negative_keywords_that_are_not_liked_too(extractor):
+    extracted = extractor().extract(EXAMPLES, **BOTH)
+    assert extracted.negative(Choose())[0] == Keywords(())
     model = tiny_language_model()
     disliked = Choose()(model, model.prefill(["Sent by somebody else:\nrocket\n"]), SCENARIO.attributes)[0].words
-    liked = readings.keywords(Choose())[1].words
-    assert readings.negative(Choose())[1].words == tuple(word for word in disliked if word not in liked)
+    liked = extracted.keywords(Choose())[1].words
+    assert extracted.negative(Choose())[1].words == tuple(word for word in disliked if word not in liked)
 
 
-def test_users_are_read_once(reader):
-    readings = reader().read([*EXAMPLES, *EXAMPLES], **BOTH)
-    assert readings.profiles == ["u0", "u1"]
-    assert len(readings.context) == len(readings.keywords(Choose())) == len(readings.negative(Choose())) == 2
-    assert readings.rows(["u1", "u0", "u1"]) == [1, 0, 1]
+def test_users_are_read_once(extractor):
+    extracted = extractor().extract([*EXAMPLES, *EXAMPLES], **BOTH)
+    assert extracted.profiles == ["u0", "u1"]
+    assert len(extracted.context) == len(extracted.keywords(Choose())) == len(extracted.negative(Choose())) == 2
+    assert extracted.rows(["u1", "u0", "u1"]) == [1, 0, 1]
 
 
-def test_a_user_at_another_time_is_read_again(reader):
+def test_a_user_at_another_time_is_read_again(extractor):
     later = replace(EXAMPLES[0], history=EXAMPLES[1].history, moment="7")
-    readings = reader().read([EXAMPLES[0], later], **BOTH)
-    assert readings.profiles == ["u0", "u0@7"]
-    assert readings.keywords(Choose())[1] == reader().read(EXAMPLES, **BOTH).keywords(Choose())[1]
+    extracted = extractor().extract([EXAMPLES[0], later], **BOTH)
+    assert extracted.profiles == ["u0", "u0@7"]
+    assert extracted.keywords(Choose())[1] == extractor().extract(EXAMPLES, **BOTH).keywords(Choose())[1]
 
 
-def test_two_decodings_share_one_prefill(reader):
-    once, both = reader(identity="once"), reader(identity="both")
-    single = once.read(EXAMPLES, decodings=[Choose()])
-    readings = both.read(EXAMPLES, decodings=[Choose(), Choose(per_attribute=2), Choose()], dislikes=[])
-    assert readings.keywords(Choose()) == single.keywords(Choose())
-    assert all(len(words.words) == 4 for words in readings.keywords(Choose(per_attribute=2)))
+def test_two_decodings_share_one_prefill(extractor):
+    once, both = extractor(identity="once"), extractor(identity="both")
+    single = once.extract(EXAMPLES, decodings=[Choose()])
+    extracted = both.extract(EXAMPLES, decodings=[Choose(), Choose(per_attribute=2), Choose()], dislikes=[])
+    assert extracted.keywords(Choose()) == single.keywords(Choose())
+    assert all(len(words.words) == 4 for words in extracted.keywords(Choose(per_attribute=2)))
     questions = both.language_model.tokens_computed - once.language_model.tokens_computed
     assert 0 < questions < once.language_model.tokens_computed  # of the second decoding alone, no second prefill
-    assert readings.disliked == {}
+    assert extracted.disliked == {}
 
 
-def test_keywords_beyond_the_budget_are_dropped_and_named(reader):
-    whole, short = reader().describe(ITEMS)["c"], reader(limit=22).describe(ITEMS)["c"]
+def test_keywords_beyond_the_budget_are_dropped_and_named(extractor):
+    whole, short = extractor().describe(ITEMS)["c"], extractor(limit=22).describe(ITEMS)["c"]
     assert whole.dropped == ()
     assert set(short.words) | set(short.dropped) == set(whole.words)
     assert {"rocket", "emoji"} <= set(short.words)

@@ -1,4 +1,4 @@
-"""Reads histories and targets with the language model: contexts and keywords, cached."""
+"""Extracts preferences from histories with the language model: prefilled histories and keywords, cached."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ CHUNK = 50  # users a cache entry: small enough that little is lost when a run i
 
 
 @dataclass(frozen=True)
-class Readings:
+class ExtractedPreferences:
     """The prefilled histories of `U` profiles (users, or users at different times), and keywords decoded from them.
 
     Attributes:
@@ -55,8 +55,8 @@ class Readings:
         return self.disliked[repr(decoding)]
 
 
-class Reader:
-    """Reads histories with a frozen language model.
+class PreferenceExtractor:
+    """Extracts preferences, and keywords of targets, with a frozen language model.
 
     Args:
         language_model: the model.
@@ -74,10 +74,10 @@ class Reader:
         self.language_model, self.scenario, self.cache, self.identity = language_model, scenario, cache, identity
         self.budget, self.keep = budget, keep
 
-    def read(
+    def extract(
         self, examples: Sequence[Example], captions: Mapping[str, str] | None = None,
         decodings: Sequence[Decoding] = (), dislikes: Sequence[Decoding] = (),
-    ) -> Readings:  # fmt: skip
+    ) -> ExtractedPreferences:  # fmt: skip
         """Prefills the history of each profile of `examples` once, and decodes keywords from it.
 
         Args:
@@ -107,7 +107,9 @@ class Reader:
                 pairs = zip(keywords, likes[name], strict=True)
                 disliked[name] += [self.budget.fit(without(bad, good.words)) for bad, good in pairs]
         joined: Any = type(parts[0])  # all parts are of one type
-        return Readings([example.profile for example in firsts], joined.concatenate(parts), liked, disliked)
+        return ExtractedPreferences(
+            [example.profile for example in firsts], joined.concatenate(parts), liked, disliked
+        )
 
     def _contexts(self, texts: list[str]) -> Contexts:
         if not self.keep:
