@@ -69,7 +69,7 @@ def check_export(pmg, emoji, tmp_path):
                 shutil.rmtree(tmp_path / original)
         pipe = PersonalizedPipeline.from_pretrained(tmp_path / folder, "cpu", str(tmp_path / "other"))
         request = pipe.read([interaction.item for interaction in example.history], example.target)
-        assert list(request.words.words) == record["preference_keywords"]
+        assert list(request.keywords.words) == record["preference_keywords"]
         seed = stable_number("noise", 0, example.id) % 2**62
         images.append(np.asarray(pipe.draw([replace(request, seed=seed)]).images[0]).astype(int))
     assert (images[0] == images[1]).all()

@@ -99,10 +99,10 @@ def test_a_longer_training_goes_on_where_the_learning_rate_does_not_depend_on_it
 
 
 def test_methods_may_join_a_generation_and_not_change():
-    old = {"method.none.words": "x", "method.pmg.words": "keywords"}
-    assert not find_differences("generate", old, {"method.none.words": "x", "method.soft.tokens": "soft"})
-    assert find_differences("generate", old, {"method.pmg.words": "truth"}) == {
-        "method.pmg.words": ("keywords", "truth")
+    old = {"method.none.keywords": "x", "method.pmg.keywords": "keywords"}
+    assert not find_differences("generate", old, {"method.none.keywords": "x", "method.soft.soft_tokens": "soft"})
+    assert find_differences("generate", old, {"method.pmg.keywords": "truth"}) == {
+        "method.pmg.keywords": ("keywords", "truth")
     }
 
 
@@ -187,7 +187,7 @@ def test_a_run_that_left_nothing_gives_its_folder_to_another(tmp_path):
     [("data.users.seed=3", "data.users.seed: 0 -> 3"), ("data.users.noise=0.4", "data.users.noise: 0.2 -> 0.4"),
      ("data.topics=[drink]", "data.topics: "), ("generator=tiny", "generator._target_: "),
      ("split_sizes.test=3", "split_sizes.test: 200 -> 3"), ("split_sizes.test=300", "split_sizes.test: 200 -> 300"),
-     ("method=soft", 'method.soft.tokens: null -> "soft"')],
+     ("method=soft", 'method.soft.soft_tokens: null -> "soft"')],
 )  # fmt: skip
 def test_evaluation_refuses_what_contradicts_its_generation(compose, tmp_path, override, told):
     generated = compose("generate", "method=none")

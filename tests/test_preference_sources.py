@@ -64,7 +64,7 @@ def test_two_keyword_decoders_and_two_encoders_are_told_apart(compose, tmp_path)
     other = write_trained(tmp_path / "b", compose("train", "encoder.preference_encoder.soft_tokens=8"))
     cfg = compose(
         "generate", f"preference.soft.run={first}", f"+preference.soft_b={trained(other)}",
-        f"+preference.three={THREE}", "+method.soft_b={words: three, tokens: soft_b}",
+        f"+preference.three={THREE}", "+method.soft_b={keywords: three, soft_tokens: soft_b}",
     )  # fmt: skip
     sources = build(cfg)
     check_sources(cfg, sources)
@@ -76,8 +76,14 @@ def test_two_keyword_decoders_and_two_encoders_are_told_apart(compose, tmp_path)
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["method.pmg.words=keyword"], "method.pmg.words: no preference source 'keyword'; did you mean 'keywords'?"),
-        (["method.pmg.tokens=counting"], "method.pmg.tokens: the preference source 'counting' gives keywords. Name"),
+        (
+            ["method.pmg.keywords=keyword"],
+            "method.pmg.keywords: no preference source 'keyword'; did you mean 'keywords'?",
+        ),
+        (
+            ["method.pmg.soft_tokens=counting"],
+            "method.pmg.soft_tokens: the preference source 'counting' gives keywords. Name",
+        ),
         (["method.pmg.negative=soft"], "method.pmg.negative: the preference source 'soft' gives tokens. Name one"),
         (["+method.mine={word: keywords}"], "method.mine.word is no argument of .* did you mean 'words'?"),
         (["method=soft"], "preference.soft.run is not set: name the folder of a pmg-train run, e.g. preference.soft"),
@@ -135,10 +141,12 @@ def test_own_encoder_and_own_source_are_arms_beside_shipped_ones(extensions, com
     shared = [*TINY, "run_dir=out", "preference.soft.run=a", "method=[keywords,soft]"]
     execute(compose("generate", *shared), "generate", generate)
     more = [
-        f"+preference.soft_b={trained('b')}", "+method.soft_b={words: keywords, show_words: false, tokens: soft_b}",
-        f"+preference.mine={trained('mine')}", "+method.mine={words: keywords, show_words: false, tokens: mine}",
-        f"+preference.three={THREE}", "+method.three={words: three, negative: dislikes}",
-        "plugins=[my_encoder,my_sources]", "preference=[default,latest]", "+method.latest={words: latest}",
+        f"+preference.soft_b={trained('b')}",
+        "+method.soft_b={keywords: keywords, show_keywords: false, soft_tokens: soft_b}",
+        f"+preference.mine={trained('mine')}",
+        "+method.mine={keywords: keywords, show_keywords: false, soft_tokens: mine}",
+        f"+preference.three={THREE}", "+method.three={keywords: three, negative: dislikes}",
+        "plugins=[my_encoder,my_sources]", "preference=[default,latest]", "+method.latest={keywords: latest}",
     ]  # fmt: skip
     execute(pmg.compose("generate", overrides=[*shared, *more]), "generate", generate)
     made = {record.key: record for record in read_records("out")}

@@ -41,8 +41,8 @@ def draw_each(naive: NaiveGenerator, pipeline: Pipeline, requests: Sequence[Requ
     """Images `(B, 3, H, W)`, chosen among the same candidates by the same scorer, one request at a time."""
     chosen = []
     for request in requests:
-        target, words = str(request.target), str(request.words)
-        candidates = [naive.draw(target, words, request.soft, *pair, request.seed) for pair in pipeline.pairs]
+        target, words = str(request.target), str(request.keywords)
+        candidates = [naive.draw(target, words, request.soft_tokens, *pair, request.seed) for pair in pipeline.pairs]
         chosen.append(pipeline.select([request], torch.stack(candidates)).images[0])
     return torch.stack(chosen)
 

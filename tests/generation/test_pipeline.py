@@ -20,9 +20,9 @@ from pmg.generation.requests import Method, Preference, Request, RequestBuilder
 from pmg.generation.selection import WeightGrid
 from pmg.models.loading.tiny_models import tiny_scorer
 
-PMG = Method(words="keywords", tokens="soft", negative="dislikes")
-METHODS = {"none": Method(), "keywords": Method(words="keywords"), "pmg": PMG}
-ORACLE = {"oracle": Method(words="truth", mismatch=False)}
+PMG = Method(keywords="keywords", soft_tokens="soft", negative="dislikes")
+METHODS = {"none": Method(), "keywords": Method(keywords="keywords"), "pmg": PMG}
+ORACLE = {"oracle": Method(keywords="truth", mismatch=False)}
 
 
 @pytest.fixture
@@ -265,4 +265,4 @@ def test_method_of_the_same_name_but_other_blocks_is_refused(study):
     generator.run(examples[:1], {"pmg": PMG})
     other, _ = build()
     with pytest.raises(PmgError, match="made with another method"):
-        other.run(examples[:1], {"pmg": replace(PMG, tokens="")})
+        other.run(examples[:1], {"pmg": replace(PMG, soft_tokens="")})

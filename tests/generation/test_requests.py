@@ -50,8 +50,8 @@ def build(example):
 
 def test_shipped_methods_ask_for_their_blocks(build, example, preference):
     requests = {name: build()(example, method, preference) for name, method in METHODS.items()}
-    assert {name for name, made in requests.items() if made.show_words} == {"counting", "keywords", "pmg", "oracle"}
-    with_tokens = {name for name, made in requests.items() if made.soft is not None}
+    assert {name for name, made in requests.items() if made.show_keywords} == {"counting", "keywords", "pmg", "oracle"}
+    with_tokens = {name for name, made in requests.items() if made.soft_tokens is not None}
     assert with_tokens == {"soft", "pmg", "inversion", "image_prompt"}
     with_dislikes = {name for name, made in requests.items() if "gradients" in made.negative.words}
     assert with_dislikes == {"counting", "keywords", "pmg"}

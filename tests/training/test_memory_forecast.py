@@ -87,7 +87,7 @@ def real_step(language_model, generator, placement):
         for rows in (questions, users, 1)
     )
     module = PreferenceTraining(
-        encoder=encoder, frozen=FrozenModels(language_model, generator), histories=context,
+        encoder=encoder, frozen=FrozenModels(language_model, generator), user_inputs=context,
         texts=EncodedTexts(targets, words, empty), terms=TERMS, optimizer=adamw(0.1), lr_scheduler=constant,
     )  # fmt: skip
     latents = torch.randn(questions, *generator.latent_shape)

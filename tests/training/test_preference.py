@@ -168,7 +168,7 @@ def test_dropped_blocks_are_as_if_they_were_not_there(training, dropped):
     target, keywords, soft = (chance == 0 for chance in dropped)
     language_model, generator = module.frozen.language_model, module.frozen.generator
     users = batch["users"].repeat_interleave(2)
-    tokens = module.encoder(language_model, module.histories.select(users))
+    tokens = module.encoder(language_model, module.user_inputs.select(users))
     blocks = [module.texts.targets[batch["target"]] if target else module.texts.empty.expand(len(users))]
     blocks += [module.texts.keywords[users]] * keywords + [Block(tokens, torch.ones(tokens.shape[:2]).bool())] * soft
     by_hand = generator.loss(batch["latents"], join(*blocks), batch)

@@ -123,7 +123,7 @@ class DatasetGenerator:
     def _how(self, request: Request, generated: Generated, row: int) -> dict[str, Any]:
         """Returns the fields of a record that describe the request and its candidates."""
         candidates = generated.candidates[row]
-        shown = request.words if request.show_words else NO_WORDS
+        shown = request.keywords if request.show_keywords else NO_WORDS
         avoided = request.negative if self.pipeline.scales.negative else NO_WORDS
         return {
             "candidates": candidates,

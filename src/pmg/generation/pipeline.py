@@ -101,10 +101,10 @@ class Pipeline:
         """Returns the target block, and the preference blocks in use by name, in their order."""
         encode = self.generator.text_encoder.encode
         preference = {}
-        if requests[0].show_words:
-            preference["keywords"] = encode([str(request.words) for request in requests])
-        if requests[0].soft is not None:
-            tokens = torch.stack([request.soft for request in requests])
+        if requests[0].show_keywords:
+            preference["keywords"] = encode([str(request.keywords) for request in requests])
+        if requests[0].soft_tokens is not None:
+            tokens = torch.stack([request.soft_tokens for request in requests])
             preference["soft"] = Block(tokens, torch.ones(tokens.shape[:2], dtype=torch.bool))
         return encode([str(request.target) for request in requests]), preference
 
@@ -134,7 +134,7 @@ class Pipeline:
         best = pick(z)
         candidates = [
             tuple(
-                Candidate(*pair, float(p) if request.words.words else None, float(t), float(score))
+                Candidate(*pair, float(p) if request.keywords.words else None, float(t), float(score))
                 for pair, p, t, score in zip(self.pairs, *row, strict=True)
             )
             for request, *row in zip(requests, preference, accuracy, z, strict=True)
@@ -148,7 +148,7 @@ class Pipeline:
         content, style = self.scorer(images)
         shape = (len(requests), len(self.pairs), -1)
         target = self.scorer.encode_target(encode([str(request.target) for request in requests]).pooled)
-        words = self.scorer.encode_preference(encode([str(request.words) for request in requests]).pooled)
+        words = self.scorer.encode_preference(encode([str(request.keywords) for request in requests]).pooled)
         accuracy = (content.view(shape) * target[:, None]).sum(-1)
         return accuracy, (style.view(shape) * words[:, None]).sum(-1)
 

@@ -152,9 +152,9 @@ class PersonalizedPipeline:
         records = [
             {
                 "target_keywords": list(request.target.words),
-                "preference_keywords": list(request.words.words),
+                "preference_keywords": list(request.keywords.words),
                 "negative_keywords": list(request.negative.words),
-                "dropped_keywords": [*request.target.dropped, *request.words.dropped],
+                "dropped_keywords": [*request.target.dropped, *request.keywords.dropped],
                 "seed": request.seed,
                 "alpha": request.share,
                 "picked": picked,

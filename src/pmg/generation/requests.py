@@ -18,28 +18,28 @@ class Method:
     """What a method uses of a user; each source is named by its key in the config group ``preference``.
 
     Attributes:
-        words: source of the keywords that d_p compares images with; empty: none.
-        show_words: whether the denoiser sees the keywords.
-        tokens: source of the soft tokens that the denoiser sees; empty: none.
+        keywords: source of the keywords that d_p compares images with; empty: none.
+        show_keywords: whether the denoiser sees the keywords.
+        soft_tokens: source of the soft tokens that the denoiser sees; empty: none.
         negative: source of the keywords that images are guided away from; empty: the scenario's negative prompt.
         mismatch: whether it is also run with another user's preference, as a control.
     """
 
-    words: str = ""
-    show_words: bool = True
-    tokens: str = ""
+    keywords: str = ""
+    show_keywords: bool = True
+    soft_tokens: str = ""
     negative: str = ""
     mismatch: bool = True
 
     @property
     def personal(self) -> bool:
         """Whether the user matters at all."""
-        return bool(self.words or self.tokens)
+        return bool(self.keywords or self.soft_tokens)
 
     @property
     def sources(self) -> tuple[str, ...]:
         """Names of the preference sources in use."""
-        return tuple(name for name in (self.words, self.tokens, self.negative) if name)
+        return tuple(name for name in (self.keywords, self.soft_tokens, self.negative) if name)
 
 
 @dataclass(frozen=True)
@@ -48,14 +48,14 @@ class Preference:
 
     Attributes:
         user: the user's id.
-        words: keywords, e.g. of the source ``keywords``.
-        tokens: soft tokens `(n, D)`, e.g. of the source ``soft``.
+        keywords: keywords, e.g. of the source ``keywords``.
+        soft_tokens: soft tokens `(n, D)`, e.g. of the source ``soft``.
         history: number of the user's interactions.
     """
 
     user: str
-    words: Mapping[str, Keywords]
-    tokens: Mapping[str, Tensor]
+    keywords: Mapping[str, Keywords]
+    soft_tokens: Mapping[str, Tensor]
     history: int = 0
 
 
@@ -65,18 +65,18 @@ class Request:
 
     Attributes:
         target: target keywords.
-        words: preference keywords, which d_p compares the image with; empty for none.
-        show_words: whether the denoiser sees `words`.
-        soft: soft tokens `(n, D)`, or None.
+        keywords: preference keywords, which d_p compares the image with; empty for none.
+        show_keywords: whether the denoiser sees `keywords`.
+        soft_tokens: soft tokens `(n, D)`, or None.
         seed: seed of the noise.
         negative: negative keywords; empty for none.
         alpha: share of the preference score in z, in [0, 1]; see `share`.
     """
 
     target: Keywords
-    words: Keywords
-    show_words: bool
-    soft: Tensor | None
+    keywords: Keywords
+    show_keywords: bool
+    soft_tokens: Tensor | None
     seed: int
     negative: Keywords = field(default=NO_WORDS, kw_only=True)
     alpha: float = field(default=0.5, kw_only=True)
@@ -84,7 +84,7 @@ class Request:
     @property
     def share(self) -> float:
         """Effective alpha: 0 without words, since there is no preference score."""
-        return self.alpha if self.words.words else 0.0
+        return self.alpha if self.keywords.words else 0.0
 
 
 @dataclass(frozen=True)
@@ -111,13 +111,13 @@ class RequestBuilder:
             method: names the sources.
             preference: has what each of the method's sources gave for the user.
         """
-        words = preference.words[method.words] if method.words else NO_WORDS
+        keywords = preference.keywords[method.keywords] if method.keywords else NO_WORDS
         return Request(
             target=self.targets[example.target.concept],
-            words=words,
-            show_words=bool(method.words) and method.show_words,
-            soft=preference.tokens[method.tokens] if method.tokens else None,
+            keywords=keywords,
+            show_keywords=bool(method.keywords) and method.show_keywords,
+            soft_tokens=preference.soft_tokens[method.soft_tokens] if method.soft_tokens else None,
             seed=stable_number("noise", self.seed, example.id) % 2**62,
-            negative=preference.words[method.negative] if method.negative else self.negative,
-            alpha=self.alpha_rule(words, preference.history),
+            negative=preference.keywords[method.negative] if method.negative else self.negative,
+            alpha=self.alpha_rule(keywords, preference.history),
         )

@@ -39,7 +39,7 @@ def build_sources(cfg: DictConfig, methods: Mapping[str, Method]) -> dict[str, P
     """Returns the sources that methods use, by name; nothing is loaded.
 
     Raises:
-        PmgError: there is no such source, or it gives tokens where keywords are needed, or keywords for tokens.
+        PmgError: there is no such source, or it gives soft tokens where keywords are needed, or the reverse.
     """
     nodes = {name: node for name, node in (cfg.preference or {}).items() if node}
     built: dict[str, PreferenceSource] = {}
@@ -60,10 +60,10 @@ def build_sources(cfg: DictConfig, methods: Mapping[str, Method]) -> dict[str, P
 def _references(methods: Mapping[str, Method]) -> Iterator[tuple[str, str, str]]:
     """Yields (key below ``method``, name of a source, the kind that it has to be)."""
     for name, method in methods.items():
-        if method.words:
-            yield f"{name}.words", method.words, "keywords"
-        if method.tokens:
-            yield f"{name}.tokens", method.tokens, "tokens"
+        if method.keywords:
+            yield f"{name}.keywords", method.keywords, "keywords"
+        if method.soft_tokens:
+            yield f"{name}.soft_tokens", method.soft_tokens, "soft tokens"
         if method.negative:
             yield f"{name}.negative", method.negative, "keywords"
 
@@ -172,7 +172,7 @@ def build_preferences(sources: Mapping[str, PreferenceSource], context: SourceCo
                 "in the order of context.examples"
             )
     words = {name: rows for name, rows in made.items() if sources[name].kind == "keywords"}
-    tokens = {name: rows for name, rows in made.items() if sources[name].kind == "tokens"}
+    tokens = {name: rows for name, rows in made.items() if sources[name].kind == "soft tokens"}
     return {
         example.profile: Preference(
             example.user,

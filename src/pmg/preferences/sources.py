@@ -3,7 +3,7 @@
 A source is a node of ``conf/preference``; a method names the sources that it uses::
 
     preference: {counting: {_target_: pmg.preferences.keyword_sources.CountedKeywords}}
-    method: {mine: {words: counting}}
+    method: {mine: {keywords: counting}}
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class PreferenceSource(ABC):
         kind: of what it gives.
     """
 
-    kind: ClassVar[Literal["keywords", "tokens"]]
+    kind: ClassVar[Literal["keywords", "soft tokens"]]
 
     @property
     def requires(self) -> Requirements:
@@ -120,7 +120,7 @@ class KeywordSource(PreferenceSource):
 class TokenSource(PreferenceSource):
     """A source of soft tokens, which the generator reads behind the encoded text."""
 
-    kind = "tokens"
+    kind = "soft tokens"
 
     @abstractmethod
     def __call__(self, context: SourceContext) -> Tensor:

@@ -159,7 +159,7 @@ def _step(
     empty = _block(1, sizes.target_tokens, sizes)
     context = _context(language_model, users, sizes.history_tokens)
     module = PreferenceTraining(
-        encoder=encoder, frozen=FrozenModels(language_model, generator), histories=context,
+        encoder=encoder, frozen=FrozenModels(language_model, generator), user_inputs=context,
         texts=EncodedTexts(target, words, empty), terms=terms, optimizer=adamw(1e-3), lr_scheduler=constant,
     )  # fmt: skip
     latents = torch.zeros(questions, *generator.latent_shape)

@@ -138,7 +138,7 @@ class PreferenceTraining(pl.LightningModule):
     Args:
         encoder: the trainable part.
         frozen: language model and generator.
-        histories: the encoder's inputs of all users, of training and validation.
+        user_inputs: the encoder's inputs of all users, of training and validation.
         texts: encoded targets and keywords.
         terms: of the objective, by name; each is logged under its name.
         optimizer: makes the optimizer.
@@ -152,7 +152,7 @@ class PreferenceTraining(pl.LightningModule):
 
     def __init__(
         self, *, encoder: TokenEncoder, frozen: FrozenModels,
-        histories: UserInputs, texts: EncodedTexts, terms: Mapping[str, ObjectiveTerm],
+        user_inputs: UserInputs, texts: EncodedTexts, terms: Mapping[str, ObjectiveTerm],
         optimizer: OptimizerPartial, lr_scheduler: SchedulerPartial,
         ema_decay: Decay | None = None,
     ) -> None:  # fmt: skip
@@ -161,7 +161,7 @@ class PreferenceTraining(pl.LightningModule):
             raise PmgError("objective.module.terms is empty: name at least one term, e.g. objective=denoise")
         self.encoder = encoder
         self.frozen = frozen  # a dataclass: its models are no sub-modules, so never saved or trained
-        self.histories, self.texts, self.terms = histories, texts, terms
+        self.user_inputs, self.texts, self.terms = user_inputs, texts, terms
         self.optimizer, self.lr_scheduler = optimizer, lr_scheduler
         self.needs_prediction = any(term.needs_prediction for term in terms.values())
         decays = [] if ema_decay is None else [ema_decay]
@@ -178,7 +178,7 @@ class PreferenceTraining(pl.LightningModule):
 
     def step_outputs(self, batch: Batch) -> StepOutputs:
         """Returns what the terms compute with; the soft tokens are computed here, once for all of them."""
-        tokens = self.encoder(self.language_model, self.histories.select(batch["users"]))
+        tokens = self.encoder(self.language_model, self.user_inputs.select(batch["users"]))
         keywords = self.texts.keywords[batch["users"]]
         samples_per_user = len(batch["target"]) // len(batch["users"])
         present = torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
@@ -242,6 +242,6 @@ class PreferenceTraining(pl.LightningModule):
         self.encoder.eval()
         with torch.no_grad(), uncompiled():
             parts = [
-                self.encoder.states(self.language_model, self.histories.select(u)) for u in users.split(batch_size)
+                self.encoder.states(self.language_model, self.user_inputs.select(u)) for u in users.split(batch_size)
             ]
         self.encoder.fit_statistics(torch.cat(parts))

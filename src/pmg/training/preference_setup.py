@@ -140,4 +140,4 @@ def build_module(
     """
     some = inputs.select(range(min(sample, len(inputs))))
     built = encoder(language_model=frozen.language_model, text_embeddings=text_embeddings, sample=some)
-    return module(encoder=built.train(), frozen=frozen, histories=inputs, texts=texts)
+    return module(encoder=built.train(), frozen=frozen, user_inputs=inputs, texts=texts)
