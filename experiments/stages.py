@@ -23,7 +23,7 @@ HERE = Path(__file__).resolve().parent
 PICTURES = 2600  # three shards of a thousand
 SOON = ["callbacks.checkpoint.every_s=0.3", "+logger.csv.flush_logs_every_n_steps=1"]
 STUDY = ["experiment=faults", "paths.output_dir=.", "paths.cache_dir=cache"]
-SHOP = ["data=catalog", "paths.data_dir=data", "source.read.items=shop/items.csv",
+SHOP = ["data=own_files", "paths.data_dir=data", "source.read.items=shop/items.csv",
         "source.read.interactions=shop/chosen.csv", "source.pictures.size=64"]  # fmt: skip
 EXPORT = ["train_run=train", "folder=export/pipeline", "run_dir=export"]
 AUTOENCODER = [
@@ -69,7 +69,7 @@ class Stage:
 
 def shards(place: Path) -> Pieces:
     """Shards of pictures that a packing has counted as done."""
-    data = place / "data/catalog"
+    data = place / "data/own_files"
     folder = data / ".pictures" if (data / ".pictures").exists() else data / "pictures"
     state = data / ".packing.json"
     names = json.loads(state.read_text())["packed"]["sha256"] if state.exists() else ()

@@ -216,7 +216,7 @@ def test_compose_leaves_the_processs_own_hydra_as_it_was(tmp_path):
         ("train", ["sede=1"], "unknown key 'sede'; did you mean 'seed'"),
         ("train", ["seed=="], "can't read the override 'seed=='"),
         ("train", ["trainer.max_steps=0"], "trainer.max_steps must be a whole number of at least 1"),
-        ("prepare", ["data=catalog"], "data.folder is missing a value|source"),
+        ("prepare", ["data=own_files"], "data.folder is missing a value|source"),
     ],
 )
 def test_compose_refuses_in_one_line(command, overrides, message):

@@ -38,7 +38,7 @@ def shop(tmp_path):
 @pytest.mark.slow
 def test_prepare_train_generate_evaluate(shop, pmg):
     done = pmg(
-        "prepare", "data=catalog", "source.read.items=shop/items.csv", "source.read.interactions=shop/chosen.csv",
+        "prepare", "data=own_files", "source.read.items=shop/items.csv", "source.read.interactions=shop/chosen.csv",
         "source.pictures.size=64", "source.max_missing_pictures=0.1", "paths.data_dir=data",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]

@@ -113,7 +113,7 @@ def test_command_prepares_what_the_template_names(write, tmp_path, pmg):
     write([{"user": "u", "item": "x"}, {"user": "u", "item": "y"}], "rows.csv")
     draw(tmp_path / "a.png")
     files = ["source.read.items=items.csv", "source.read.interactions=rows.csv", "source.read.item_columns.id=sku"]
-    done = pmg("prepare", "data=catalog", "data.folder=mine", *files, "run_dir=q", "source.max_missing_pictures=0.5")
+    done = pmg("prepare", "data=own_files", "data.folder=mine", *files, "run_dir=q", "source.max_missing_pictures=0.5")
     assert done.returncode == 0, done.stderr
     assert "pictures: 1" in done.stdout
     assert "pictures_left_out: {'picture file is missing': 1}" in done.stdout
@@ -121,7 +121,7 @@ def test_command_prepares_what_the_template_names(write, tmp_path, pmg):
 
 
 def test_shipped_template_names_the_columns_of_the_schema(root):
-    shipped = yaml.safe_load((root / "conf/source/catalog.yaml").read_text())["read"]
+    shipped = yaml.safe_load((root / "conf/source/own_files.yaml").read_text())["read"]
     given = {name: value for name, value in shipped.items() if name != "_target_"}
     reader = OwnFiles(**given)
     assert all(name == column for name, column in {**reader.item_columns, **reader.interaction_columns}.items())
@@ -168,7 +168,7 @@ def test_pictures_may_lie_elsewhere(write, tmp_path):
     source = read(write(ITEMS, "items.csv"), write(ROWS, "rows.csv"), str(tmp_path / "photos"))
     counts = prepare(source, str(tmp_path / "made"), pictures=Packing(16), max_missing_pictures=0.4)
     assert counts["pictures_left_out"] == {"picture file is missing": 1}
-    assert load(str(tmp_path / "made"), "catalog")[0]["picture"].tolist() == [0, 1, -1]
+    assert load(str(tmp_path / "made"), "own_files")[0]["picture"].tolist() == [0, 1, -1]
 
 
 def test_times_are_seconds_dates_or_the_order_of_rows(write):
