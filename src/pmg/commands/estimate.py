@@ -10,9 +10,11 @@ from pmg.orchestration.launcher import launch
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
+    from pmg.models.diffusion.generator import DiffusionGenerator
+    from pmg.models.language.language_model import LanguageModel
     from pmg.models.loading.meta_models import PromptSizes
     from pmg.orchestration.run import Run
-    from pmg.training.memory_forecast import Estimate
+    from pmg.training.memory_forecast import Estimate, Sizes
 
 GIB = 2**30
 
@@ -27,7 +29,7 @@ def body(cfg: DictConfig, run: Run) -> float | None:
     return estimate.device / GIB
 
 
-def empty_models(cfg: DictConfig) -> tuple[Any, ...]:
+def empty_models(cfg: DictConfig) -> tuple[LanguageModel, DiffusionGenerator, dict[str, int], Sizes]:
     """Returns language model and generator without weights, the bytes of frozen weights, and the training's sizes."""
     from pmg.models.language.quantization import quantized_bytes
     from pmg.models.loading.memory_tracker import weight_bytes
@@ -42,11 +44,11 @@ def empty_models(cfg: DictConfig) -> tuple[Any, ...]:
     mixed = "bf16" in str(cfg.trainer.precision) and kept == "float32"  # computed in bfloat16, from a copy
     parts, text_bytes, prompt = _describe(cfg, kept)
     generator = empty_generator(parts, "bfloat16" if mixed else kept, drawn.get("size"))
-    denoiser = weight_bytes(generator.denoiser)
+    denoiser = weight_bytes(generator.denoiser.model)
     weights = {
         "language model": quantized_bytes(language_model.model, node.get("quantization")),
         "denoiser": denoiser * 3 if mixed else denoiser,
-        "autoencoder": weight_bytes(generator.codec),
+        "autoencoder": weight_bytes(generator.codec.autoencoder),
         "text encoder": text_bytes,
     }
     encoder = cfg.encoder.preference_encoder

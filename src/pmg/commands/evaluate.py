@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from omegaconf import OmegaConf
 
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
     from torch import Tensor
 
-    from pmg.data.dataset import Dataset
+    from pmg.data.dataset import Dataset, StyledDataset
     from pmg.domain import Example
     from pmg.evaluation.comparison import Comparison
     from pmg.evaluation.image_evaluation import ImageEvaluation
@@ -132,7 +132,8 @@ def read_generation(cfg: DictConfig, run: Run) -> Generation:
     for folder, name in runs_in_use(config).items():
         trained, of_training = read_portable(folder, "train")
         verb = "train" if "train" not in cost else f"train {name}"
-        facts = OmegaConf.to_container(OmegaConf.merge(keep_used("train", trained), facts))
+        merged: Any = OmegaConf.to_container(OmegaConf.merge(keep_used("train", trained), facts))
+        facts = merged
         cost = {**cost, verb: of_training["ledger"]}
     return Generation(config, identity, facts, cost)
 
@@ -226,7 +227,10 @@ def _measure_real(metrics: Metrics, data: Dataset) -> dict[str, float]:
     from pmg.evaluation.metric_interface import Input
 
     classifiers = [metric for metric in metrics.per_image if set(metric.inputs) == {Input.STYLES}]
-    return accuracy_on_real(classifiers, data.images, data.held_out_items) if classifiers else {}
+    if not classifiers:
+        return {}
+    labelled = cast("StyledDataset", data)  # classifiers recognise the styles of one
+    return accuracy_on_real(classifiers, labelled.images, labelled.held_out_items)
 
 
 def _draw_sheet(

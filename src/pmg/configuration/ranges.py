@@ -156,7 +156,7 @@ def argument_hints(name: str, target: Callable[..., Any]) -> dict[str, Any]:
     hints = _evaluated(function)
     passed_on = hints.pop("return", None)
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in inspect.signature(function).parameters.values()):
-        taken = _evaluated(passed_on.__init__) if is_dataclass(passed_on) else {}
+        taken = _evaluated(passed_on.__init__) if isinstance(passed_on, type) and is_dataclass(passed_on) else {}
         hints = {**taken, **hints}
     return {argument: hint for argument, hint in hints.items() if _is_plain(hint)}
 

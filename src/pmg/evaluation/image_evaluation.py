@@ -13,7 +13,7 @@ from rich.progress import track
 from torch import Tensor
 
 from pmg.cache import Cache
-from pmg.data.dataset import ImageStore
+from pmg.data.dataset import StyledImageStore
 from pmg.domain import Example, Item
 from pmg.evaluation.metric_interface import ImageMetric, References
 from pmg.evaluation.reference_arms import ReferenceArms
@@ -172,7 +172,9 @@ def in_order(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
 
 
 @torch.no_grad()
-def accuracy_on_real(metrics: Sequence[ImageMetric], images: ImageStore, items: Sequence[Item]) -> dict[str, float]:
+def accuracy_on_real(
+    metrics: Sequence[ImageMetric], images: StyledImageStore, items: Sequence[Item]
+) -> dict[str, float]:
     """Returns the means of metrics on real images, each compared with itself: how reliable a classifier is.
 
     Args:

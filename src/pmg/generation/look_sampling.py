@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from pmg.configuration.precision import has_bfloat16
-from pmg.models.diffusion.conditioning import Block
+from pmg.models.diffusion.conditioning import Block, TextBlock
 from pmg.models.diffusion.interfaces import Denoiser, LatentCodec, NoiseProcess
 from pmg.models.diffusion.latent_codec import AutoencoderDCCodec
 from pmg.models.diffusion.look_denoiser import LookDenoiser, pool_condition
@@ -99,7 +99,7 @@ class LookGenerator:
         count = len(targets)
         target, empty = self.text_encoder.encode(targets), self.text_encoder.encode([""]).expand(count)
         no_style = Block(torch.zeros(count, tokens, width), torch.zeros(count, tokens, dtype=torch.bool))
-        blocks: list[tuple[float, list[Block], Block, Block]] = [
+        blocks: list[tuple[float, list[Block], TextBlock, Block]] = [
             (1.0, [empty], empty, no_style),
             (scales.target, [target], target, no_style),
         ]

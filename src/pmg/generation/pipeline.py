@@ -100,11 +100,12 @@ class Pipeline:
     def encode_blocks(self, requests: Sequence[Request]) -> tuple[Block, dict[str, Block]]:
         """Returns the target block, and the preference blocks in use by name, in their order."""
         encode = self.generator.text_encoder.encode
-        preference = {}
+        preference: dict[str, Block] = {}
         if requests[0].show_keywords:
             preference["keywords"] = encode([str(request.keywords) for request in requests])
-        if requests[0].soft_tokens is not None:
-            tokens = torch.stack([request.soft_tokens for request in requests])
+        soft = [request.soft_tokens for request in requests if request.soft_tokens is not None]
+        if soft:
+            tokens = torch.stack(soft)
             preference["soft"] = Block(tokens, torch.ones(tokens.shape[:2], dtype=torch.bool))
         return encode([str(request.target) for request in requests]), preference
 
@@ -134,8 +135,8 @@ class Pipeline:
         best = pick(z)
         candidates = [
             tuple(
-                Candidate(*pair, float(p) if request.keywords.words else None, float(t), float(score))
-                for pair, p, t, score in zip(self.pairs, *row, strict=True)
+                Candidate(w_p, w_t, float(p) if request.keywords.words else None, float(t), float(score))
+                for (w_p, w_t), p, t, score in zip(self.pairs, *row, strict=True)
             )
             for request, *row in zip(requests, preference, accuracy, z, strict=True)
         ]

@@ -142,7 +142,7 @@ class TaggerCaptioner:
         ]
         return [self.template.format_map(dict(zip(self.groups, row, strict=True))) for row in zip(*tags, strict=True)]
 
-    def _tags(self, words: Sequence[str], images: Tensor, pooled: Tensor | None, shows: bool) -> list[str]:
+    def _tags(self, words: Sequence[str], images: Tensor, pooled: Tensor, shows: bool) -> list[str]:
         encode = self.scorer.encode_target if shows else self.scorer.encode_preference
         best = (images @ encode(pooled).T).argmax(dim=1)
         return [words[place] for place in best.tolist()]

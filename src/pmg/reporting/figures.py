@@ -224,7 +224,7 @@ def draw_curves(curves: Sequence[tuple[str, pd.DataFrame]], metrics: Sequence[Me
     for axis, metric in zip(axes, metrics, strict=True):
         named: set[str] = set()
         for group, frame in curves:
-            part = frame[["step", metric.name]].dropna() if metric.name in frame else ()
+            part = frame.reindex(columns=["step", metric.name]).dropna()
             if len(part):
                 style = "o-" if len(part) <= 40 else "-"
                 label = None if group in named else group

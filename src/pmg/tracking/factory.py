@@ -66,6 +66,6 @@ def run_name(folder: Path, outputs: Path) -> str:
 
 def public_config(cfg: Any) -> dict[str, Any]:
     """Returns the resolved config without secrets and without the loggers."""
-    shown = {name: value for name, value in to_plain(cfg).items() if name != "logger"}
+    shown: dict[str, Any] = {name: value for name, value in to_plain(cfg).items() if name != "logger"}
     shown = replace_values(shown, lambda name, value: HIDDEN if value and _SECRET.search(name) else value)
-    return replace_texts(shown, lambda text: _LOGIN.sub(f"{HIDDEN}@", text))
+    return dict(replace_texts(shown, lambda text: _LOGIN.sub(f"{HIDDEN}@", text)))

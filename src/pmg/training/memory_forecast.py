@@ -11,7 +11,7 @@ from functools import partial
 
 import torch
 
-from pmg.models.diffusion.conditioning import Block
+from pmg.models.diffusion.conditioning import TextBlock
 from pmg.models.diffusion.generator import DiffusionGenerator
 from pmg.models.language.context import Context
 from pmg.models.language.grouped_attention import additive_mask
@@ -170,13 +170,13 @@ def _step(
         **generator.sample_inputs(questions, torch.Generator()), **keep,
     }  # fmt: skip
     outputs = module.step_outputs(batch)
-    sum(term.weight * term(outputs).mean() for term in terms.values()).backward()
+    torch.stack([term.weight * term(outputs).mean() for term in terms.values()]).sum().backward()
 
 
-def _block(rows: int, tokens: int, sizes: Sizes) -> Block:
+def _block(rows: int, tokens: int, sizes: Sizes) -> TextBlock:
     """Encoded texts, on the processor, as a training holds them."""
     pooled = torch.zeros(rows, sizes.pooled_width)
-    return Block(torch.zeros(rows, tokens, sizes.text_width), torch.ones(rows, tokens, dtype=torch.bool), pooled)
+    return TextBlock(torch.zeros(rows, tokens, sizes.text_width), torch.ones(rows, tokens, dtype=torch.bool), pooled)
 
 
 def _context(language_model: LanguageModel, users: int, tokens: int) -> Context:

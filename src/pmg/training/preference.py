@@ -16,7 +16,7 @@ from torch import Tensor
 
 from pmg.configuration.ranges import Count, Decay, Fraction
 from pmg.domain import PmgError
-from pmg.models.diffusion.conditioning import Block, Condition, drop_target, join
+from pmg.models.diffusion.conditioning import Block, Condition, TextBlock, drop_target, join
 from pmg.models.diffusion.interfaces import Generator
 from pmg.models.diffusion.text_encoder import LazyTextEncodings
 from pmg.models.language.language_model import LanguageModel
@@ -127,9 +127,9 @@ class EncodedTexts:
         empty: the empty text, one row.
     """
 
-    targets: Block
-    keywords: Block | LazyTextEncodings
-    empty: Block
+    targets: TextBlock
+    keywords: TextBlock | LazyTextEncodings
+    empty: TextBlock
 
 
 class PreferenceTraining(pl.LightningModule):

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from pmg.models.diffusion.conditioning import Block
+from pmg.models.diffusion.conditioning import TextBlock
 from pmg.models.diffusion.text_encoder import FrozenTextEncoder
 from pmg.models.diffusion.text_tower import TextTower
 
@@ -24,19 +24,20 @@ class ClipTextEncoder(FrozenTextEncoder):
         super().__init__(towers[0].max_length)
         self.towers, self.tokenizer = nn.ModuleList(towers), towers[0].tokenizer
         self.zero_empty = zero_empty
+        self._width = sum(tower.width for tower in towers)
 
     @property
     def width(self) -> int:
         """Width `D` of the tokens, over all models."""
-        return sum(tower.width for tower in self.towers)
+        return self._width
 
     def count_tokens(self, text: str) -> int:
         """Returns the length of a text in tokens, special tokens included."""
         return len(self.tokenizer(text)["input_ids"])
 
-    def _encode(self, texts: list[str]) -> Block:
+    def _encode(self, texts: list[str]) -> TextBlock:
         self.check_lengths(texts)
         blocks = [tower(texts) for tower in self.towers]
         tokens, pooled = torch.cat([block.tokens for block in blocks], dim=-1), blocks[-1].pooled
         shown = torch.tensor([bool(text) or not self.zero_empty for text in texts], device=tokens.device)
-        return Block(tokens * shown[:, None, None], blocks[0].mask, pooled * shown[:, None])
+        return TextBlock(tokens * shown[:, None, None], blocks[0].mask, pooled * shown[:, None])

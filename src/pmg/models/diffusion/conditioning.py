@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -31,46 +32,58 @@ class Block:
     pooled: Tensor | None = None
     bias: Tensor | None = None
 
-    def __getitem__(self, rows: Tensor | slice) -> Block:
+    def __getitem__(self, rows: Tensor | slice) -> Self:
         return self._map(lambda part: part[rows])
 
     def __len__(self) -> int:
         return len(self.tokens)
 
-    def _map(self, change: Callable[[Tensor], Tensor]) -> Block:
-        parts = (self.tokens, self.mask, self.pooled, self.bias)
-        return Block(*(None if part is None else change(part) for part in parts))
+    def _map(self, change: Callable[[Tensor], Tensor]) -> Self:
+        pooled = None if self.pooled is None else change(self.pooled)
+        bias = None if self.bias is None else change(self.bias)
+        return replace(self, tokens=change(self.tokens), mask=change(self.mask), pooled=pooled, bias=bias)
 
-    def to(self, device: torch.device | str) -> Block:
+    def to(self, device: torch.device | str) -> Self:
         """Returns the block on a device."""
         return self._map(lambda part: part.to(device))
 
-    def expand(self, batch: int) -> Block:
+    def expand(self, batch: int) -> Self:
         """Returns a block of one row repeated `batch` times, without a copy."""
         return self._map(lambda part: part.expand(batch, *part.shape[1:]))
 
-    def repeat(self, times: int) -> Block:
+    def repeat(self, times: int) -> Self:
         """Returns each row `times` times in succession."""
         return self._map(lambda part: part.repeat_interleave(times, 0))
 
-    def scaled(self, weight: Tensor) -> Block:
+    def scaled(self, weight: Tensor) -> Self:
         """Returns tokens times a weight a row `(B,)`: the paper's weighting of a block."""
         return replace(self, tokens=self.tokens * weight.to(self.tokens)[:, None, None])
 
-    def with_attention_bias(self, weight: Tensor) -> Block:
+    def with_attention_bias(self, weight: Tensor) -> Self:
         """Returns the block with log weight `(B,)` on its logits: a token of weight 2 counts like two of it."""
         bias = weight.to(self.tokens).log().clamp(min=NO_WEIGHT)[:, None].expand(self.mask.shape)
         return replace(self, bias=bias)
 
-    def masked(self, keep: Tensor) -> Block:
+    def masked(self, keep: Tensor) -> Self:
         """Returns the block, hidden in rows where `keep`, bool `(B,)`, is false."""
         return replace(self, mask=self.mask & keep[:, None])
 
-    def padded(self, length: int) -> Block:
+    def padded(self, length: int) -> Self:
         """Returns the block with hidden tokens appended up to `length`."""
         extra = length - self.tokens.shape[1]
         bias = None if self.bias is None else pad(self.bias, (0, extra))
-        return Block(pad(self.tokens, (0, 0, 0, extra)), pad(self.mask, (0, extra)), self.pooled, bias)
+        return replace(self, tokens=pad(self.tokens, (0, 0, 0, extra)), mask=pad(self.mask, (0, extra)), bias=bias)
+
+
+@dataclass(frozen=True)
+class TextBlock(Block):
+    """An encoded text.
+
+    Attributes:
+        pooled: one vector for the whole text, `(B, D)`.
+    """
+
+    pooled: Tensor
 
 
 @dataclass(frozen=True)
@@ -94,9 +107,9 @@ class Condition:
 
     def to(self, device: torch.device, dtype: torch.dtype) -> Condition:
         """Returns the condition on a device, with floating point values of a type."""
-        parts = (self.tokens, self.pooled, self.bias)
-        tokens, pooled, bias = (None if part is None else part.to(device, dtype) for part in parts)
-        return Condition(tokens, self.mask.to(device), pooled, bias)
+        pooled = None if self.pooled is None else self.pooled.to(device, dtype)
+        bias = None if self.bias is None else self.bias.to(device, dtype)
+        return Condition(self.tokens.to(device, dtype), self.mask.to(device), pooled, bias)
 
 
 def join(target: Block, *preference: Block) -> Condition:
@@ -110,9 +123,9 @@ def stack(conditions: Sequence[Condition]) -> Condition:
     """Returns conditions concatenated along the batch, padded to the longest."""
     length = max(condition.tokens.shape[1] for condition in conditions)
     blocks = [Block(c.tokens, c.mask, c.pooled, c.bias).padded(length) for c in conditions]
-    pooled = None if blocks[0].pooled is None else torch.cat([block.pooled for block in blocks])
+    pooled = [block.pooled for block in blocks if block.pooled is not None]
     tokens, mask = torch.cat([b.tokens for b in blocks]), torch.cat([b.mask for b in blocks])
-    return Condition(tokens, mask, pooled, _biases(blocks, 0))
+    return Condition(tokens, mask, torch.cat(pooled) if pooled else None, _biases(blocks, 0))
 
 
 def _biases(blocks: Sequence[Block], dim: int) -> Tensor | None:
@@ -123,7 +136,7 @@ def _biases(blocks: Sequence[Block], dim: int) -> Tensor | None:
     return torch.cat(parts, dim)
 
 
-def drop_target(target: Block, empty: Block, keep: Tensor) -> Block:
+def drop_target(target: TextBlock, empty: TextBlock, keep: Tensor) -> TextBlock:
     """Returns the target, replaced by the empty text where `keep`, bool `(B,)`, is false (classifier-free guidance).
 
     Args:
@@ -133,6 +146,6 @@ def drop_target(target: Block, empty: Block, keep: Tensor) -> Block:
     """
     blank = empty.padded(target.tokens.shape[1]).expand(len(target))
     choose = keep[:, None]
-    pooled = None if target.pooled is None else torch.where(choose, target.pooled, blank.pooled)
     tokens = torch.where(choose[..., None], target.tokens, blank.tokens)
-    return Block(tokens, torch.where(choose, target.mask, blank.mask), pooled)
+    mask = torch.where(choose, target.mask, blank.mask)
+    return TextBlock(tokens, mask, torch.where(choose, target.pooled, blank.pooled))

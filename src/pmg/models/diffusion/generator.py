@@ -36,14 +36,14 @@ class DiffusionGenerator(nn.Module):
         codec: images <-> latents.
         denoiser: with its condition adapter.
         process: samples times, mixes noise in, and removes it.
-        text_encoder: encodes target and keyword blocks; None: a model without weights for forecasts.
+        text_encoder: encodes target and keyword blocks.
 
     Raises:
         PmgError: denoiser and codec differ in channels.
     """
 
     def __init__(
-        self, codec: LatentCodec, denoiser: Denoiser, process: NoiseProcess, text_encoder: PromptEncoder | None
+        self, codec: LatentCodec, denoiser: Denoiser, process: NoiseProcess, text_encoder: PromptEncoder
     ) -> None:
         super().__init__()
         channels = denoiser.latent_shape[0]

@@ -18,10 +18,10 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
-from diffusers import SchedulerMixin
+from diffusers import ModelMixin, SchedulerMixin
 from torch import Tensor
 
-from pmg.models.diffusion.conditioning import Block, Condition
+from pmg.models.diffusion.conditioning import Condition, TextBlock
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class PromptEncoder(Protocol):
         """Returns the length of a text in tokens, special tokens included."""
         ...
 
-    def encode(self, texts: Sequence[str]) -> Block:
+    def encode(self, texts: Sequence[str]) -> TextBlock:
         """Returns tokens `(B, L, D)`, their mask, and a pooled vector of each text, on the CPU.
 
         Raises:
@@ -90,7 +90,8 @@ class Denoiser(Protocol):
     """Predicts the target of a noise process from noisy latents and a condition."""
 
     adapter: ConditionAdapter
-    model: torch.nn.Module
+    model: ModelMixin
+    """The model of diffusers."""
     folder: str
     """Name of the model's folder in a diffusers pipeline."""
 
@@ -122,6 +123,9 @@ class Denoiser(Protocol):
 
 class LatentCodec(Protocol):
     """Images to normalised latents and back."""
+
+    autoencoder: ModelMixin
+    """The model of diffusers."""
 
     @property
     def channels(self) -> int:

@@ -11,7 +11,7 @@ from transformers import AutoModel, PreTrainedModel, PreTrainedTokenizerBase
 
 from pmg.configuration.ranges import Count
 from pmg.domain import PmgError
-from pmg.models.diffusion.conditioning import Block
+from pmg.models.diffusion.conditioning import TextBlock
 from pmg.models.diffusion.interfaces import PromptEncoder
 from pmg.models.loading.checkpoints import load_with_tokenizer
 from pmg.models.loading.weight_sources import loading, resolve_source
@@ -47,7 +47,7 @@ class FrozenTextEncoder(nn.Module, ABC):
         """Returns the length of a text in tokens, special tokens included."""
 
     @torch.no_grad()
-    def encode(self, texts: Sequence[str], batch_size: int = 256) -> Block:
+    def encode(self, texts: Sequence[str], batch_size: int = 256) -> TextBlock:
         """Returns texts as a block on the CPU.
 
         Its tokens are `(B, L, D)`, with `L` the longest text, and its pooled vectors are those of the text encoders.
@@ -59,7 +59,9 @@ class FrozenTextEncoder(nn.Module, ABC):
         parts = [self._encode(unique[i : i + batch_size]) for i in range(0, len(unique), batch_size)]
         length = max(part.tokens.shape[1] for part in parts)
         parts = [part.padded(length) for part in parts]
-        whole = Block(*(torch.cat([getattr(p, name) for p in parts]) for name in ("tokens", "mask", "pooled")))
+        whole = TextBlock(
+            *(torch.cat(column) for column in zip(*((p.tokens, p.mask, p.pooled) for p in parts), strict=True))
+        )
         index = {text: row for row, text in enumerate(unique)}
         return whole.to("cpu")[torch.tensor([index[text] for text in texts])]
 
@@ -77,7 +79,7 @@ class FrozenTextEncoder(nn.Module, ABC):
             )
 
     @abstractmethod
-    def _encode(self, texts: list[str]) -> Block:
+    def _encode(self, texts: list[str]) -> TextBlock:
         """Returns different texts as a block, on the device of the weights."""
 
 
@@ -115,16 +117,16 @@ class TextEncoder(FrozenTextEncoder):
         """Returns the length of a text in tokens, special tokens included."""
         return len(self.tokenizer(text)["input_ids"])
 
-    def _encode(self, texts: list[str]) -> Block:
+    def _encode(self, texts: list[str]) -> TextBlock:
         self.check_lengths(texts)
         batch = self.tokenizer(texts, padding=True, return_tensors="pt").to(self.model.device)
         tokens = self.model(**batch).last_hidden_state
         mask = batch["attention_mask"].bool()
-        return Block(tokens * mask[..., None], mask, pool(tokens, mask))
+        return TextBlock(tokens * mask[..., None], mask, pool(tokens, mask))
 
 
 class LazyTextEncodings:
-    """Texts that are encoded when rows of them are read: in place of a `Block` that would not fit memory.
+    """Texts that are encoded when rows of them are read: in place of a `TextBlock` that would not fit memory.
 
     Args:
         encoder: encodes them.
@@ -134,7 +136,7 @@ class LazyTextEncodings:
     def __init__(self, encoder: PromptEncoder, texts: Sequence[str]) -> None:
         self.encoder, self.texts = encoder, list(texts)
 
-    def __getitem__(self, rows: Tensor) -> Block:
+    def __getitem__(self, rows: Tensor) -> TextBlock:
         """Returns the block of `rows`, computed in the encoder's own precision, as blocks in memory are."""
         with torch.autocast(self.encoder.device.type, enabled=False):
             return self.encoder.encode([self.texts[row] for row in rows.tolist()])

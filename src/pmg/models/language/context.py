@@ -48,6 +48,9 @@ class Context:
         rows = torch.as_tensor(indices, dtype=torch.long).tolist()
         return Context(*(tuple(part[row] for row in rows) for part in (self.keys, self.values, self.tokens)))
 
+    def prefetch(self, rows: Tensor) -> None:
+        """Does nothing: the histories are in memory."""
+
     def without_tokens(self) -> Context:
         """Returns as many histories without tokens."""
         keys, values = (tuple(row[:, :0] for row in part) for part in (self.keys, self.values))

@@ -20,6 +20,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel, T5EncoderModel
 
 from pmg.domain import PmgError
+from pmg.models.diffusion.conditioning import TextBlock
 from pmg.models.diffusion.generator import DiffusionGenerator
 from pmg.models.diffusion.interfaces import PromptEncoder
 from pmg.models.diffusion.noise_processes import VariancePreserving
@@ -83,6 +84,20 @@ class PromptSizes:
     pooled: int
 
 
+class NoTextEncoder:
+    """In place of the text encoder of a generator without weights, whose texts are of given sizes."""
+
+    max_length, width, device = 0, 0, torch.device("meta")
+
+    def count_tokens(self, text: str) -> int:
+        """Raises NotImplementedError."""
+        raise NotImplementedError("a generator without weights has no tokenizer")
+
+    def encode(self, texts: Sequence[str]) -> TextBlock:
+        """Raises NotImplementedError."""
+        raise NotImplementedError("a generator without weights encodes no texts")
+
+
 def empty_generator(parts: Mapping[str, Any], dtype: str, size: int | None = None) -> DiffusionGenerator:
     """Returns a generator of configs' sizes, without its text encoders.
 
@@ -96,9 +111,10 @@ def empty_generator(parts: Mapping[str, Any], dtype: str, size: int | None = Non
         if "transformer" in parts:
             transformer = nn.Module.to(SD3Transformer2DModel.from_config(parts["transformer"]), torch_type(dtype))
             scheduler = FlowMatchEulerDiscreteScheduler()
-            return compose_sd3(autoencoder, transformer.to("meta"), scheduler, None, size)  # positions are computed
+            transformer = transformer.to("meta")  # positions are computed
+            return compose_sd3(autoencoder, transformer, scheduler, NoTextEncoder(), size)
         unet = nn.Module.to(UNet2DConditionModel.from_config(parts["unet"]), torch_type(dtype))
-    return compose_generator(autoencoder, unet, VariancePreserving(DDPMScheduler()), None, size)
+    return compose_generator(autoencoder, unet, VariancePreserving(DDPMScheduler()), NoTextEncoder(), size)
 
 
 def empty_towers(parts: Mapping[str, Any], dtype: str) -> list[PreTrainedModel]:

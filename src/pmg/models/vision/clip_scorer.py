@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from transformers import AutoImageProcessor, AutoModel, PreTrainedModel, PreTrainedTokenizerBase
 
 from pmg.domain import PmgError
-from pmg.models.diffusion.conditioning import Block
+from pmg.models.diffusion.conditioning import TextBlock
 from pmg.models.diffusion.text_encoder import TextEncoder
 from pmg.models.loading.checkpoints import load_with_tokenizer
 from pmg.models.loading.device import torch_type
@@ -37,7 +37,7 @@ class ClipTexts(TextEncoder):
         """Width of the features."""
         return self.model.config.text_config.hidden_size
 
-    def _encode(self, texts: list[str]) -> Block:
+    def _encode(self, texts: list[str]) -> TextBlock:
         self.check_lengths(texts)
         padding = True if self.masks else "max_length"
         batch = self.tokenizer(texts, padding=padding, max_length=self.max_length, return_tensors="pt")
@@ -45,7 +45,7 @@ class ClipTexts(TextEncoder):
         read = self.model.get_text_features(batch["input_ids"], batch["attention_mask"] if self.masks else None)
         features = read.pooler_output
         mask = torch.ones_like(batch["input_ids"], dtype=torch.bool)
-        return Block(features[:, None].expand(-1, mask.shape[1], -1), mask, features.float())
+        return TextBlock(features[:, None].expand(-1, mask.shape[1], -1), mask, features.float())
 
 
 class ClipScorer(nn.Module):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 
 import lpips
 import torch
@@ -34,7 +35,7 @@ class JudgeConfig(PreTrainedConfig):
 
     def __init__(
         self, size: int = 112, hidden: int = 128, bins: int = 12,
-        styles: tuple[str, ...] = ("style",), concepts: tuple[str, ...] = ("concept",), **kwargs: object,
+        styles: Sequence[str] = ("style",), concepts: Sequence[str] = ("concept",), **kwargs: object,
     ) -> None:  # fmt: skip
         self.size, self.hidden, self.bins = size, hidden, bins
         self.styles, self.concepts = list(styles), list(concepts)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 
 import pytorch_lightning as pl
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor
 from pmg.models.diffusion.generator import DiffusionGenerator
 from pmg.training.datamodule import Batch
 from pmg.training.ema import AveragedWeights
+from pmg.training.latents import Latents
 from pmg.training.optim import adamw, configure_optimizers, one_cycle
 from pmg.training.pretraining.encoded_captions import PARTS, CaptionBank
 
@@ -26,7 +27,7 @@ class LatentBatches:
     """
 
     def __init__(
-        self, latents: Tensor, bank: CaptionBank, generator: DiffusionGenerator, drop: dict[str, float]
+        self, latents: Latents, bank: CaptionBank, generator: DiffusionGenerator, drop: Mapping[str, float]
     ) -> None:
         self.latents, self.bank, self.generator, self.drop = latents, bank, generator, drop
 
@@ -86,7 +87,7 @@ class DenoiserTraining(pl.LightningModule):
         return configure_optimizers(self, self.denoiser.parameters(), adamw(self.learning_rate), one_cycle)
 
 
-def fixed_batches(collate: LatentBatches, rows: Tensor, batch_size: int, seed: int) -> Sequence[Batch]:
+def fixed_batches(collate: LatentBatches, rows: Tensor, batch_size: int, seed: int) -> list[Batch]:
     """Validation batches with nothing dropped and noise that never changes."""
     batches = []
     for number, part in enumerate(rows.split(batch_size)):

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
-from pmg.data.dataset import ImageStore
+from pmg.data.dataset import StyledImageStore
 from pmg.data.emoji.captions import artist_style_captions, attribute_captions, caption_table, target_captions
-from pmg.models.diffusion.conditioning import Block, Condition, drop_target, join
-from pmg.models.diffusion.text_encoder import TextEncoder
+from pmg.models.diffusion.conditioning import Condition, TextBlock, drop_target, join
+from pmg.models.diffusion.interfaces import PromptEncoder
 
 PARTS = ("target", "attributes", "artist_style")
 
@@ -24,15 +26,16 @@ class CaptionBank:
     """
 
     def __init__(
-        self, catalogue: ImageStore, styles: dict[str, dict[str, str]], scene: str, text_encoder: TextEncoder
-    ) -> None:
+        self, catalogue: StyledImageStore, styles: Mapping[str, Mapping[str, str]], scene: str,
+        text_encoder: PromptEncoder,
+    ) -> None:  # fmt: skip
         facts = [styles[catalogue.style[item.id]] for item in catalogue.items]
         captions = {
             "target": [target_captions(item, scene) for item in catalogue.items],
             "attributes": [attribute_captions(fact) for fact in facts],
             "artist_style": [artist_style_captions(fact) for fact in facts],
         }
-        self.blocks: dict[str, Block] = {}
+        self.blocks: dict[str, TextBlock] = {}
         self.positions: dict[str, Tensor] = {}  # (N, V): rows of an item's captions in its block
         for part, rows in captions.items():
             texts, positions = caption_table(rows)

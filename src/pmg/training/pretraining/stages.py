@@ -14,7 +14,8 @@ from typing import Protocol
 import pytorch_lightning as pl
 import torch
 from diffusers import AutoencoderKL, ModelMixin, UNet2DConditionModel
-from torch import Tensor, nn
+from torch import Tensor
+from transformers import PreTrainedModel
 
 from pmg.configuration.ranges import Count, Decay, Fraction, Positive
 from pmg.data.dataset import StyledDataset
@@ -241,7 +242,7 @@ def rows_of(data: StyledDataset) -> tuple[Tensor, Tensor]:
     return data.images.rows(data.training_items), data.images.rows(data.held_out_items)
 
 
-def save_half(model: nn.Module, folder: str) -> None:
+def save_half(model: ModelMixin | PreTrainedModel, folder: str) -> None:
     """Saves a diffusers or transformers model as fp16 safetensors; the model keeps the rounded weights."""
     if isinstance(model, ModelMixin):
         model.register_to_config(_name_or_path="")  # a second cycle would ship the folder that it started from

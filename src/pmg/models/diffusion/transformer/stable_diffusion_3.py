@@ -55,7 +55,7 @@ def load_stable_diffusion_3(
 
 def compose_sd3(
     autoencoder: AutoencoderKL, transformer: SD3Transformer2DModel, scheduler: FlowMatchEulerDiscreteScheduler,
-    text_encoder: PromptEncoder | None, size: int | None = None,
+    text_encoder: PromptEncoder, size: int | None = None,
 ) -> DiffusionGenerator:  # fmt: skip
     """Returns a frozen generator of a transformer in the latent space of an `AutoencoderKL`.
 
@@ -63,7 +63,7 @@ def compose_sd3(
         autoencoder: images <-> latents.
         transformer: the denoiser.
         scheduler: the sampler, whose shift the times of training take.
-        text_encoder: encodes prompts; None: a model without weights for forecasts.
+        text_encoder: encodes prompts.
         size: of the images in pixels; None: what the transformer was trained at.
 
     Raises:

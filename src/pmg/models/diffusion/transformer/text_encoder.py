@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from pmg.models.diffusion.conditioning import Block
+from pmg.models.diffusion.conditioning import Block, TextBlock
 from pmg.models.diffusion.text_encoder import FrozenTextEncoder
 from pmg.models.diffusion.text_tower import TextTower
 
@@ -43,14 +43,14 @@ class SD3TextEncoder(FrozenTextEncoder):
         """Returns the length of a text in tokens of CLIP, special tokens included; T5 takes longer texts."""
         return len(self.tokenizer(text)["input_ids"])
 
-    def _encode(self, texts: list[str]) -> Block:
+    def _encode(self, texts: list[str]) -> TextBlock:
         self.check_lengths(texts)
         blocks = [clip(texts) for clip in self.clips]
         clip_tokens = torch.cat([block.tokens for block in blocks], dim=-1)
         long = self._encode_long(texts, clip_tokens)
         tokens = torch.cat([pad(clip_tokens, (0, self.width - clip_tokens.shape[-1])), long.tokens], dim=1)
         mask = torch.cat([blocks[0].mask, long.mask], dim=1)
-        return Block(tokens, mask, torch.cat([block.pooled for block in blocks], dim=-1))
+        return TextBlock(tokens, mask, torch.cat([block.pooled for block in blocks], dim=-1))
 
     def _encode_long(self, texts: list[str], like: Tensor) -> Block:
         """Returns T5's tokens `(B, L, D)`, or zeros in their place."""

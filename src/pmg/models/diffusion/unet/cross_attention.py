@@ -43,7 +43,8 @@ class WeightedAttention:
         else:
             key, value = self.keys_values(attn, encoder_hidden_states) if cache is None else cache[attn]
             if token_bias is not None:
-                attention_mask = attention_mask + token_bias[:, None].to(attention_mask.dtype)
+                bias = token_bias[:, None].to(hidden_states.dtype)
+                attention_mask = bias if attention_mask is None else attention_mask + bias
         mask = attn.prepare_attention_mask(attention_mask, key.shape[-2], len(hidden_states))
         attended = self.attend(attn, self.split(attn, attn.to_q(hidden_states)), key, value, mask)
         return attn.to_out[1](attn.to_out[0](attended))

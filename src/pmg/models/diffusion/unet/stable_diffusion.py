@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import diffusers
 import torch
@@ -70,7 +71,7 @@ def load_stable_diffusion(
 
 def compose_generator(
     autoencoder: AutoencoderKL, unet: UNet2DConditionModel, process: NoiseProcess,
-    text_encoder: PromptEncoder | None, size: int | None = None,
+    text_encoder: PromptEncoder, size: int | None = None,
 ) -> DiffusionGenerator:  # fmt: skip
     """Returns a frozen generator of a UNet in the latent space of an `AutoencoderKL`.
 
@@ -78,7 +79,7 @@ def compose_generator(
         autoencoder: images <-> latents.
         unet: the denoiser.
         process: the noise process that the UNet was trained with.
-        text_encoder: encodes prompts; None: a model without weights for forecasts.
+        text_encoder: encodes prompts.
         size: of the images in pixels; None: what the UNet was trained at.
 
     Raises:
@@ -157,9 +158,9 @@ def _load_scheduler(path: str, index: Mapping[str, Any]) -> SchedulerMixin:
     """
     name = (index.get("scheduler") or ["", ""])[1]
     kind = getattr(diffusers, str(name), None)
-    if not (isinstance(kind, type) and issubclass(kind, SchedulerMixin)):
+    if not (inspect.isclass(kind) and issubclass(kind, SchedulerMixin)):
         raise PmgError(f"{path} has the scheduler {name!r}, which is none of diffusers'")
-    return kind.from_pretrained(path, subfolder="scheduler")
+    return cast("type[SchedulerMixin]", kind).from_pretrained(path, subfolder="scheduler")
 
 
 def _towers(pipe: Any) -> list[TextTower]:
