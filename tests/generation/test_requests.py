@@ -60,7 +60,7 @@ def test_shipped_methods_ask_for_their_blocks(build, example, preference):
 
 
 def test_oracle_alone_reads_the_true_taste(build, example, preference):
-    told = {name for name, method in METHODS.items() if "truth" in str(build()(example, method, preference).words)}
+    told = {name for name, method in METHODS.items() if "truth" in str(build()(example, method, preference).keywords)}
     assert told == {"oracle"}
     assert METHODS["oracle"].mismatch is False
 
