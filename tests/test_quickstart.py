@@ -57,7 +57,7 @@ def test_the_same_call_gives_the_same_images(told):
     for one, other in zip(again.images, names["output"].images, strict=True):
         assert one.tobytes() == other.tobytes()
     alone = pipe.read(names["history"], {"title": "rocket", "keywords": ("space", "launch")}, alpha=0.5)
-    assert alone.words.words == tuple(names["output"].records[0]["preference_keywords"])
+    assert alone.keywords.words == tuple(names["output"].records[0]["preference_keywords"])
 
 
 @pytest.mark.parametrize(
