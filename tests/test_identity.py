@@ -220,7 +220,7 @@ OTHER_RUNS = [
 @pytest.mark.parametrize(("stated", "differ"), OTHER_RUNS)
 def test_other_trainings_than_those_of_a_generation(stated, differ):
     sources = {"soft": {"run": "a"}, "image_prompt": {"run": None}}
-    config = {"train_run": "a", "preference": sources, "method": {"soft": {"tokens": "soft"}}}
+    config = {"train_run": "a", "preference": sources, "method": {"soft": {"soft_tokens": "soft"}}}
     assert find_other_runs(stated, config) == differ
     assert find_other_runs(stated, {**config, "method": {"none": {}}}) == {}
 
