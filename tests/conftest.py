@@ -16,7 +16,7 @@ os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1", WANDB_MODE="disa
 
 import hydra
 import pytest
-from hydra._internal.core_plugins.importlib_resources_config_source import ImportlibResourcesConfigSource
+from hydra._internal.sources_registry import SourcesRegistry
 from hydra.core.global_hydra import GlobalHydra
 
 from pmg.configuration.instantiate import register_configs
@@ -43,7 +43,9 @@ def pytest_collection_modifyitems(items):
 @pytest.fixture(scope="session", autouse=True)
 def parse_configs_once():
     """Keeps what is parsed of each file under conf/: half of the time that a config takes to compose."""
-    read, known = ImportlibResourcesConfigSource._read_config, {}
+    register_configs()  # Hydra imports its sources anew when it looks for plug-ins, so not before that
+    source = SourcesRegistry.instance().types["pkg"]
+    read, known = source._read_config, {}
 
     def read_once(self, path):
         if path not in known:
@@ -51,19 +53,32 @@ def parse_configs_once():
         return copy.deepcopy(known[path])
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ImportlibResourcesConfigSource, "_read_config", read_once)
+        patch.setattr(source, "_read_config", read_once)
         yield
 
 
+@pytest.fixture(scope="session")
+def composed():
+    """Configs that were composed before, by command and overrides: many tests begin with the same ones."""
+    return {}
+
+
 @pytest.fixture
-def compose(tmp_path):
+def compose(composed, tmp_path):
     """Composes a command's config with overrides; its run folder lies in `tmp_path`."""
+
+    def compose(command="train", *overrides):
+        if (command, *overrides) not in composed:
+            composed[command, *overrides] = hydra.compose(command, overrides=["run_dir=run", *overrides])
+        cfg = copy.deepcopy(composed[command, *overrides])
+        if cfg.run_dir == "run":
+            cfg.run_dir = str(tmp_path / "run")
+        return cfg
+
     register_configs()
     GlobalHydra.instance().clear()
     with hydra.initialize_config_module("pmg.conf", version_base="1.3"):
-        yield lambda command="train", *overrides: hydra.compose(
-            command, overrides=[f"run_dir={tmp_path / 'run'}", *overrides]
-        )
+        yield compose
     GlobalHydra.instance().clear()
 
 

@@ -73,7 +73,7 @@ from pmg.cache import Cache
 cache, number, rounds = Cache(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 for _ in range(rounds):
     for place, key in enumerate(["00shared", "00other", "01third", f"00own{number}"]):
-        cache.save(key, {"a": torch.full((500_000,), float(place))})
+        cache.save(key, {"a": torch.full((200_000,), float(place))})
         assert cache.load(key)["a"].unique().tolist() == [place]
 """
 
@@ -99,7 +99,7 @@ def test_writers_at_once_of_whom_one_is_killed(tmp_path, caplog):
     def start(number, rounds):
         return subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path), number, rounds])
 
-    victim, *others = [start("2", "1000000"), start("0", "20"), start("1", "20")]
+    victim, *others = [start("2", "1000000"), start("0", "8"), start("1", "8")]
     while victim.poll() is None and not any(tmp_path.rglob("00own2.safetensors")):
         time.sleep(0.01)
     victim.kill()

@@ -104,14 +104,17 @@ def readers(groups, option):
     return named if group == "experiment" or (group == "data" and named) else commands
 
 
-@pytest.mark.parametrize("option", OPTIONS)
-def test_option_composes(groups, compose, option):
-    """With the first command that reads it; an experiment with each."""
-    group, _, name = option.rpartition("/")
-    commands = readers(groups, option)
-    assert commands, f"no command reads conf/{option}.yaml, or it names none to run it with"
-    for command in commands if group == "experiment" else commands[:1]:
-        check(compose(command, f"{group}={name}"), command)
+@pytest.mark.parametrize("experiment", [option for option in OPTIONS if option.startswith("experiment/")])
+def test_experiment_composes(groups, compose, experiment):
+    """With each command that it is written for."""
+    commands = readers(groups, experiment)
+    assert commands, f"conf/{experiment}.yaml names no command to run it with"
+    for command in commands:
+        check(compose(command, experiment.replace("/", "=")), command)
+
+
+def test_every_option_has_a_reader(groups):
+    assert not [option for option in OPTIONS if not readers(groups, option)]
 
 
 @pytest.mark.parametrize("command", sorted(SCHEMAS))
@@ -120,7 +123,7 @@ def test_options_compose_with_every_command_that_reads_them(groups, compose, com
     choices = {}
     for option in OPTIONS:
         group, _, name = option.rpartition("/")
-        if group != "experiment" and command in readers(groups, option)[1:]:
+        if group != "experiment" and command in readers(groups, option):
             choices.setdefault(group, []).append(name)
     for number in range(max(map(len, choices.values()), default=0)):
         overrides = [f"{group}={names[number % len(names)]}" for group, names in choices.items()]

@@ -14,6 +14,8 @@ from pmg.configuration.precision import has_bfloat16
 from pmg.domain import PmgError
 from pmg.generation.serialization import in_float32, read_index
 
+pytestmark = [pytest.mark.slow, pytest.mark.ci]  # draws eleven batches with the shipped models
+
 
 @pytest.fixture(scope="module")
 def told(root, tmp_path_factory):

@@ -89,6 +89,7 @@ def test_inception_names_its_extra():
         InceptionFeatures()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not INSTALLED, reason="needs torch-fidelity: pip install 'pmg[inception]'")
 def test_fid_of_inception_is_that_of_torchmetrics(tmp_path, monkeypatch):
     from torchmetrics.image.fid import FrechetInceptionDistance, NoTrainInceptionV3

@@ -158,6 +158,7 @@ def test_operations_are_those_of_the_true_models(checkpoints, real):
     assert told.decoding == pytest.approx(count(lambda: generator.decode(latents)), rel=0.01)
 
 
+@pytest.mark.slow
 def test_a_large_model_reads_a_token_with_two_operations_a_weight():
     language_model = empty_language_model(language_model_config("meta-llama/Llama-2-7b-chat-hf"), "bfloat16")
     parts = generator_configs("stable-diffusion-v1-5/stable-diffusion-v1-5")
@@ -181,6 +182,7 @@ def test_published_sizes_are_the_known_ones():
     assert LLAMA.model_type == "llama"
 
 
+@pytest.mark.slow
 def test_a_transformer_of_published_size_is_forecast_without_weights():
     """Parameters as published: 2.47 billion of the transformer, 4.76 billion of T5's encoder."""
     parts = generator_configs(SD3)

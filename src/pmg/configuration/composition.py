@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import field, fields, is_dataclass, make_dataclass
+from functools import cache
+from types import MappingProxyType
 from typing import Any
 
 from pmg.configuration.schemas import SCHEMAS
@@ -17,16 +20,20 @@ def read_keys(command: str) -> set[str]:
     return {part.name for part in fields(SCHEMAS[command])}
 
 
-def other_keys(command: str) -> dict[str, Any]:
+@cache
+def other_keys(command: str) -> Mapping[str, Any]:
     """Returns the top-level keys that only other commands of the pipeline read, each with an empty value."""
     if command not in PIPELINE:
-        return {}
+        return MappingProxyType({})
     parts = {part.name: part for verb in PIPELINE for part in fields(SCHEMAS[verb])}
-    return {
-        name: {} if part.type == "Any" or is_dataclass(part.default_factory) else None
-        for name, part in parts.items()
-        if name not in read_keys(command)
-    }
+    read = read_keys(command)
+    return MappingProxyType(
+        {
+            name: {} if part.type == "Any" or is_dataclass(part.default_factory) else None
+            for name, part in parts.items()
+            if name not in read
+        }
+    )
 
 
 def deletes_other(override: str, command: str) -> bool:
