@@ -113,20 +113,39 @@ def test_experiment_composes(groups, compose, experiment):
         check(compose(command, experiment.replace("/", "=")), command)
 
 
-def test_every_option_has_a_reader(groups):
-    assert not [option for option in OPTIONS if not readers(groups, option)]
-
-
-@pytest.mark.parametrize("command", sorted(SCHEMAS))
-def test_options_compose_with_every_command_that_reads_them(groups, compose, command):
-    """The first option of every group at once, then the second, and so on."""
+def rounds(groups, command):
+    """Overrides that choose the first option of each of a command's groups, then the second, and so on."""
     choices = {}
     for option in OPTIONS:
         group, _, name = option.rpartition("/")
         if group != "experiment" and command in readers(groups, option):
             choices.setdefault(group, []).append(name)
-    for number in range(max(map(len, choices.values()), default=0)):
-        overrides = [f"{group}={names[number % len(names)]}" for group, names in choices.items()]
+    return [
+        [f"{group}={names[number % len(names)]}" for group, names in choices.items()]
+        for number in range(max(map(len, choices.values()), default=0))
+    ]
+
+
+def test_every_option_composes(groups, compose):
+    """Each with one of the commands that read it; with all of them in a slow test."""
+    left = {option for option in OPTIONS if not option.startswith("experiment/")}
+    while left:
+        option = min(left)
+        assert readers(groups, option), f"no command reads conf/{option}.yaml"
+        command = readers(groups, option)[len(left) % len(readers(groups, option))]
+        chosen = {option.rpartition("/")[0]: option}
+        for other in sorted(left):
+            if command in readers(groups, other):
+                chosen.setdefault(other.rpartition("/")[0], other)
+        check(compose(command, *(f"{group}={name.rpartition('/')[2]}" for group, name in chosen.items())), command)
+        left -= set(chosen.values())
+
+
+@pytest.mark.ci
+@pytest.mark.slow
+@pytest.mark.parametrize("command", sorted(SCHEMAS))
+def test_options_compose_with_every_command_that_reads_them(groups, compose, command):
+    for overrides in rounds(groups, command):
         check(compose(command, *overrides), command)
 
 

@@ -172,6 +172,8 @@ launch("export", body)
 """
 
 
+@pytest.mark.ci
+@pytest.mark.slow
 def test_failing_job_spares_the_others(shell, tmp_path):
     (tmp_path / "job.py").write_text(SWEEP)
     sweep = (sys.executable, "job.py", "-m", "seed=1,2,3", "run_dir=sweep", "train_run=none")  # a small config

@@ -10,6 +10,7 @@ import pytest
 import yaml
 from PIL import Image
 
+from pmg.commands.prepare import body
 from pmg.data.feedback import Feedback
 from pmg.data.image_shards import Packing
 from pmg.data.interactions import InteractionData
@@ -17,6 +18,7 @@ from pmg.data.own_files import OwnFiles
 from pmg.data.prepared_tables import load, prepare
 from pmg.data.windowing import Windows
 from pmg.domain import PmgError
+from pmg.orchestration.run import execute
 
 ITEMS = [
     {"id": 1, "title": "red mug", "keywords": "mug | red", "topic": "mugs", "image": "a.png", "maker": "Ann"},
@@ -107,16 +109,18 @@ def test_columns_that_are_null_are_not_read(write):
         read(items, rows, None, {"title": "name"})()
 
 
-def test_command_prepares_what_the_template_names(write, tmp_path, pmg):
+def test_command_prepares_what_the_template_names(write, tmp_path, compose, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
     items = [{"sku": "x", "title": "mug", "image": "a.png"}, {"sku": "y", "title": "cup", "image": "a.gif"}]
     write(items, "items.csv")
     write([{"user": "u", "item": "x"}, {"user": "u", "item": "y"}], "rows.csv")
     draw(tmp_path / "a.png")
     files = ["source.read.items=items.csv", "source.read.interactions=rows.csv", "source.read.item_columns.id=sku"]
-    done = pmg("prepare", "data=own_files", "data.folder=mine", *files, "run_dir=q", "source.max_missing_pictures=0.5")
-    assert done.returncode == 0, done.stderr
-    assert "pictures: 1" in done.stdout
-    assert "pictures_left_out: {'picture file is missing': 1}" in done.stdout
+    cfg = compose("prepare", "data=own_files", "data.folder=mine", *files, "source.max_missing_pictures=0.5")
+    execute(cfg, "prepare", body)
+    told = capsys.readouterr().out
+    assert "pictures: 1" in told
+    assert "pictures_left_out: {'picture file is missing': 1}" in told
     assert (tmp_path / "mine" / "pictures" / "00000.arrow").is_file()
 
 
