@@ -141,7 +141,7 @@ class LookDenoiserTraining(pl.LightningModule):
         target = Block(batch["target"], batch["target_mask"], batch["target_pooled"])
         blocks = [target, Block(batch["words"], batch["words_mask"]), style]
         sample = self.model.process.add_noise(latents, batch["noise"], batch["times"])
-        output = self.model(sample.noisy, batch["times"], blocks, pool_condition(target.pooled, style))
+        output = self.model(sample.noisy, batch["times"], blocks, pool_condition(batch["target_pooled"], style))
         return denoising_loss(output.float(), sample)
 
     def held_out_losses(self, batch: Batch) -> Tensor:
