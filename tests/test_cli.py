@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import sys
+import tomllib
 
 import pytest
 
+from pmg import __version__
+from pmg.commands import pmg as umbrella
 from pmg.configuration.schemas import SCHEMAS
 
 PROBE = """
@@ -33,6 +37,48 @@ def test_help_config_and_completion_are_light(shell):
     done = shell(sys.executable, "-c", PROBE, *commands)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split("\n") == [*commands, ""]
+
+
+LIST = """
+import sys
+from pmg.commands.pmg import main
+sys.argv = ["pmg"]
+main()
+assert not {"hydra", "omegaconf", "torch", "rich"} & set(sys.modules)
+"""
+
+
+def test_umbrella_lists_all_commands_in_80_columns_without_an_import_of_them(shell, root):
+    scripts = tomllib.loads((root / "pyproject.toml").read_text())["project"]["scripts"]
+    done = shell(sys.executable, "-c", LIST)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    listed = [line.split()[0] for line in lines if line.startswith("  ")]
+    assert listed == sorted(name.removeprefix("pmg-") for name in scripts if name != "pmg")
+    assert all(len(line.split()) > 3 for line in lines if line.startswith("  "))
+    assert max(map(len, lines)) <= 80
+
+
+def run_umbrella(monkeypatch, *arguments):
+    monkeypatch.setattr(sys, "argv", ["/bin/pmg", *arguments])
+    with contextlib.suppress(SystemExit):  # of argparse
+        umbrella.main()
+
+
+def test_umbrella_runs_a_command(monkeypatch, capsys):
+    run_umbrella(monkeypatch, "report", "--help")
+    assert capsys.readouterr().out.startswith("usage: pmg-report")
+
+
+def test_umbrella_names_the_nearest_command(monkeypatch, capsys):
+    run_umbrella(monkeypatch, "trian")
+    assert capsys.readouterr().err == "error: unknown command 'trian'; did you mean 'train'?\n"
+
+
+@pytest.mark.parametrize("arguments", [["--version"], ["train", "--version"], ["report", "--version"]], ids=" ".join)
+def test_version_is_that_of_pmg(monkeypatch, capsys, arguments):
+    run_umbrella(monkeypatch, *arguments)
+    assert capsys.readouterr().out == f"pmg {__version__}\n"
 
 
 def test_completion_names_options(pmg):

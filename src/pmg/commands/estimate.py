@@ -1,4 +1,4 @@
-"""``pmg-estimate``: forecasts the memory of a training, before anything is loaded or downloaded."""
+"""``pmg-estimate``: forecasts the memory of a training before weights are loaded."""
 
 from __future__ import annotations
 

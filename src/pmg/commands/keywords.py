@@ -1,4 +1,4 @@
-"""``pmg-keywords``: measures how well keywords of real users' earlier likes predict their later ones."""
+"""``pmg-keywords``: measures how well keywords of real users' likes predict later ones."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @tracked
 def body(cfg: DictConfig, run: Run) -> float | None:
-    """Measures how well keywords of real users' earlier likes predict their later ones."""
+    """Measures how well keywords of real users' likes predict later ones."""
     from rich.console import Console
 
     from pmg.data.interactions import cut_later

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
+from pmg import __version__
 from pmg.cache import atomic_write_bytes, atomic_write_text
 from pmg.domain import PmgError
 from pmg.orchestration.launcher import reader_may_leave, terminated
@@ -104,6 +105,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = _Parser(
         "pmg-report", description=ABOUT, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("--version", action="version", version=f"pmg {__version__}")
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUNS", help="folders of runs, or of many")
     place = Path(os.environ.get("PMG_OUTPUTS", "outputs"), "report")
     parser.add_argument("--into", type=Path, default=place, metavar="FOLDER", help="of the report (%(default)s)")

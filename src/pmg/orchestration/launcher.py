@@ -19,6 +19,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from pmg import __version__
 from pmg.configuration.composition import deletes_other
 from pmg.configuration.explanations import explain
 from pmg.configuration.instantiate import register_configs
@@ -55,6 +56,9 @@ def launch(command: str, body: Body) -> None:
 
     Set ``HYDRA_FULL_ERROR=1`` to get the stack trace of an error in the config.
     """
+    if "--version" in sys.argv[1:]:  # Hydra's own option prints the version of Hydra
+        print(f"pmg {__version__}")
+        return
     quiet()
     keep_freed_memory()
     signal.signal(signal.SIGTERM, terminated)  # as Ctrl-C: clusters send SIGTERM before preemption

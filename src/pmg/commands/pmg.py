@@ -1,0 +1,66 @@
+"""``pmg``: runs every command as a sub-command, and lists them."""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import sys
+from collections.abc import Mapping
+from importlib.metadata import EntryPoint, distribution
+from importlib.util import find_spec
+from pathlib import Path
+
+from pmg import __version__
+
+PREFIX = "pmg-"
+USAGE = """usage: pmg COMMAND [group=option | key=value ...]
+
+{commands}
+
+Begin with `pmg train experiment=demo`; each command prints the next one.
+`pmg COMMAND --help` lists its values. `pmg-COMMAND` is the same command.
+"""
+
+
+def find_commands() -> dict[str, EntryPoint]:
+    """Returns the console scripts ``pmg-NAME`` of the package by NAME."""
+    scripts = distribution("pmg").entry_points.select(group="console_scripts")
+    return {script.name.removeprefix(PREFIX): script for script in scripts if script.name.startswith(PREFIX)}
+
+
+def format_list(commands: Mapping[str, EntryPoint]) -> str:
+    """Returns one line a command: its name and what it does, from its module's docstring, without an import of it."""
+    width = max(map(len, commands))
+    return "\n".join(f"  {name:{width}}  {_describe(script.module)}" for name, script in commands.items())
+
+
+def _describe(module: str) -> str:
+    """Returns what a command does: the first line of its module's docstring, behind the name."""
+    spec = find_spec(module)
+    if spec is None or spec.origin is None:
+        return ""
+    text = ast.get_docstring(ast.parse(Path(spec.origin).read_text(encoding="utf-8"))) or ""
+    return text.partition("\n")[0].partition("``: ")[2].removesuffix(".")
+
+
+def main() -> None:
+    """Console entry point."""
+    commands, arguments = find_commands(), sys.argv[1:]
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(USAGE.format(commands=format_list(commands)), end="")
+        return
+    name = arguments[0]
+    if name == "--version":
+        print(f"pmg {__version__}")
+        return
+    if name not in commands:
+        close = difflib.get_close_matches(name, commands, 1)
+        hint = f"did you mean '{close[0]}'?" if close else "`pmg` lists all"
+        print(f"error: unknown command '{name}'; {hint}", file=sys.stderr)
+        sys.exit(1)
+    sys.argv = [str(Path(sys.argv[0]).with_name(f"{PREFIX}{name}")), *arguments[1:]]
+    commands[name].load()()
+
+
+if __name__ == "__main__":
+    main()
