@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import pytest
 
 from pmg.configuration.instantiate import to_plain
@@ -25,6 +27,15 @@ def test_what_lightning_refuses_is_one_line(compose, argument, expected):
         check_trainer(to_plain(cfg.trainer))
     assert expected in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_checking_a_trainer_prints_none_of_lightnings_tips(compose, caplog):
+    source = logging.getLogger("pytorch_lightning.utilities.rank_zero")
+    caplog.set_level("INFO", source.name)
+    source.addHandler(caplog.handler)  # Lightning's loggers don't propagate to the root
+    check_trainer(to_plain(compose("train").trainer))
+    source.removeHandler(caplog.handler)
+    assert not caplog.messages
 
 
 def test_shipped_trainer_is_fine(compose):

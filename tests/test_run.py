@@ -13,6 +13,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf, ReadonlyConfigError
 
+from pmg import __version__
 from pmg.domain import PmgError
 from pmg.orchestration.run import Ledger, execute
 from pmg.runs.process_state import RunFailedError
@@ -48,6 +49,17 @@ def test_completed_run(tmp_path, capsys):
     assert record["hardware"]["cores"] >= 1
     assert OmegaConf.load(tmp_path / "run" / "config.yaml").double == 0
     assert capsys.readouterr().out.splitlines()[-1] == str(tmp_path / "run")
+
+
+def test_the_log_names_command_phases_and_seconds(tmp_path):
+    def body(cfg, run):
+        for _ in range(2):
+            with run.ledger.phase("prefill"):
+                pass
+
+    execute(config(tmp_path), "train", body, ["seed=0"])
+    lines = [line.partition("[INFO] ")[2] for line in (tmp_path / "train.log").read_text().splitlines()]
+    assert lines == [f"pmg-train of pmg {__version__}, seed=0", "prefill", "completed in 0.0 s: prefill 0.0"]
 
 
 @pytest.mark.parametrize(
@@ -93,6 +105,9 @@ def test_interrupted_run_says_how_to_go_on(tmp_path, capsys, interrupt):
     assert caught.value.exit_code == 130
     assert metrics(tmp_path)["status"] == "interrupted"
     assert f"pmg-train experiment=demo run_dir={tmp_path}" in capsys.readouterr().err
+    written = (tmp_path / "train.log").read_text()
+    assert f"resume with: pmg-train experiment=demo run_dir={tmp_path}" in written
+    assert "Traceback" not in written
     assert signal.getsignal(signal.SIGINT) is before
 
 

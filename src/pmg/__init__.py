@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -13,6 +14,9 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = ["PersonalizedPipeline", "PmgError", "compose", "instantiate"]
+
+# a warning at its import that a kernel can't be downloaded, although no model with weights of 4 bits is used
+logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
 
 _HOMES = {
     "PersonalizedPipeline": "pmg.generation.pipeline_personalized",

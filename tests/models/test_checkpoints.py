@@ -12,6 +12,7 @@ import diffusers as df
 import pytest
 import torch
 import transformers as tf
+from huggingface_hub.utils import are_progress_bars_disabled
 from safetensors.torch import load_file, save_file
 
 from checkpoints import LLAMA, SCHEDULE, clip_tokenizer, text_config, write_clip, write_language_model, write_sd15
@@ -51,6 +52,15 @@ def write_assets(folder):
         part.save_pretrained(folder / "generator" / name)
     generator.process.scheduler.save_pretrained(folder / "generator" / "scheduler")
     tiny_scorer().save_pretrained(folder / "scorer")
+
+
+def test_loading_prints_no_progress_bars_and_leaves_the_libraries_as_they_were(tmp_path, capsys):
+    tiny_text_encoder().model.save_pretrained(tmp_path)
+    capsys.readouterr()
+    load_checkpoint(tf.AutoModel, tmp_path)
+    assert capsys.readouterr() == ("", "")
+    assert tf.utils.logging.is_progress_bar_enabled()
+    assert not are_progress_bars_disabled()
 
 
 @pytest.fixture(scope="module")

@@ -34,6 +34,11 @@ def test_cosines_are_those_of_the_library(tmp_path):
     torch.testing.assert_close(scorer.encode_preference(texts), scorer.encode_target(texts))
 
 
+def test_encoding_texts_warns_of_nothing(tmp_path, recwarn):
+    ClipScorer.from_source(write_clip(tmp_path)).text_encoder.encode(TEXTS)
+    assert not [str(warning.message) for warning in recwarn if "max_length" in str(warning.message)]
+
+
 def test_texts_beyond_its_length_are_refused(tmp_path):
     scorer = ClipScorer.from_source(write_clip(tmp_path))
     with pytest.raises(PmgError, match="reads 77"):

@@ -11,17 +11,21 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 from pytorch_lightning import LightningModule, Trainer
+from pytorch_lightning.loggers import CSVLogger
 
 from pmg.configuration.identity import find_differences
 from pmg.configuration.instantiate import instantiate
 from pmg.domain import PmgError
+from pmg.runs.process_state import log_file
 from pmg.runs.run_folder import identify
 from pmg.training.callbacks import (
     BestCheckpoint,
     FiniteGradients,
     LastCheckpoint,
     Signature,
+    StepBar,
     StopBetweenSteps,
+    ValidationLog,
     resume_point,
 )
 
@@ -171,6 +175,43 @@ def test_the_best_weights_are_kept_and_the_last_ones_resumed_from(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["best.ckpt", "last.ckpt"]
 
 
+class Seen(StepBar):
+    """Notes the counts that the bar shows after each batch."""
+
+    def __init__(self):
+        super().__init__()
+        self.counts = []
+
+    def on_train_batch_end(self, *arguments):
+        super().on_train_batch_end(*arguments)
+        self.counts.append((self.train_progress_bar.completed, self.train_progress_bar.total))
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_the_bar_of_a_resumed_training_counts_all_steps(tmp_path, accumulate):
+    def train(steps, last=None):
+        bar = Seen()
+        trainer = Trainer(
+            max_steps=steps, max_epochs=-1, accelerator="cpu", logger=CSVLogger(tmp_path), enable_model_summary=False,
+            callbacks=[bar, LastCheckpoint(str(tmp_path))], accumulate_grad_batches=accumulate,
+        )  # fmt: skip
+        batches = torch.utils.data.DataLoader(torch.randn(20, 2), batch_size=1)
+        trainer.fit(Line(), batches, ckpt_path=last, weights_only=True)
+        assert "v_num" not in bar.get_metrics(trainer, trainer.lightning_module)
+        return bar.counts[accumulate - 1 :: accumulate]
+
+    assert train(4) == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    assert train(6, tmp_path / "last.ckpt") == [(5, 6), (6, 6)]
+
+
+def test_validations_are_written_into_the_log(tmp_path, caplog):
+    caplog.set_level("INFO")
+    with log_file(tmp_path / "train.log"):
+        validated(tmp_path, Rises(), ValidationLog(), steps=2)
+    lines = (tmp_path / "train.log").read_text().splitlines()
+    assert [line.partition("] step ")[2] for line in lines] == ["1 of 2: val/total 1", "2 of 2: val/total 0"]
+
+
 def test_early_stopping_counts_on_after_a_resume(tmp_path, shipped_callbacks):
     def stop():
         return shipped_callbacks("early_stopping", patience=3)
@@ -182,8 +223,6 @@ def test_early_stopping_counts_on_after_a_resume(tmp_path, shipped_callbacks):
 
 
 def test_the_learning_rate_is_logged(tmp_path, shipped_callbacks):
-    from pytorch_lightning.loggers import CSVLogger
-
     trainer = Trainer(
         max_steps=3, accelerator="cpu", logger=CSVLogger(tmp_path), log_every_n_steps=1, enable_progress_bar=False,
         enable_model_summary=False, enable_checkpointing=False, callbacks=[shipped_callbacks("lr_monitor")],

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -13,6 +12,7 @@ from pmg.cache import Cache, open_cache
 from pmg.configuration.instantiate import instantiate, instantiate_all, to_plain
 from pmg.configuration.portable import hash_groups
 from pmg.domain import PmgError, require_positive
+from pmg.orchestration.library_messages import quiet_lightning
 from pmg.orchestration.run import Run
 from pmg.runs.finished_training import ENCODER, TrainingRun
 from pmg.runs.run_folder import identify
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from pmg.domain import Example
     from pmg.models.diffusion.interfaces import PromptEncoder
     from pmg.preferences.extraction import PreferenceExtractor
+
+log = logging.getLogger(__name__)
 
 Encoder = TypeVar("Encoder", bound="ModelMixin")
 
@@ -90,16 +92,12 @@ def latents_place(cfg: DictConfig, data: Dataset) -> str | None:
 
 def build_trainer(cfg: DictConfig, run: Run) -> Trainer:
     """Returns the Lightning trainer with its callbacks and the run's trackers."""
-    from pmg.training.callbacks import Signature, StopBetweenSteps
+    from pmg.training.callbacks import Signature, StopBetweenSteps, ValidationLog
 
-    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # its tips and its list of absent devices
-    warnings.filterwarnings("ignore", message=".*treespec, LeafSpec.*")  # Lightning's own use of torch
-    warnings.filterwarnings("ignore", message=".*overridden `transfer_batch_to_device`.*")  # on purpose
-    warnings.filterwarnings("ignore", message=".*exists and is not empty.*")  # a resumed run
-
+    quiet_lightning()
     callbacks = [*instantiate_all(cfg.callbacks), Signature(identify(cfg, run.command))]
     trainer = instantiate(cfg.trainer, callbacks=callbacks, logger=run.tracking.trackers or False)
-    trainer.callbacks.insert(0, StopBetweenSteps())
+    trainer.callbacks[:0] = [StopBetweenSteps(), ValidationLog()]
     return trainer
 
 
@@ -114,6 +112,8 @@ def fit(cfg: DictConfig, run: Run, module: LightningModule, batches: LightningDa
     trainer = build_trainer(cfg, run)
     run.ledger.count("trainable_parameters", sum(p.numel() for p in module.parameters() if p.requires_grad))
     checkpoint = resume_point(run.folder / "checkpoints" / "last.ckpt", run.command, identify(cfg, run.command))
+    if checkpoint:
+        log.info("resuming from %s", checkpoint)
     with run.ledger.phase("train"):
         trainer.fit(module, batches, ckpt_path=checkpoint, weights_only=True)
     if trainer.interrupted:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from pmg.configuration.instantiate import instantiate, to_plain
 from pmg.domain import PmgError
+from pmg.orchestration.library_messages import quiet_lightning
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -45,6 +46,7 @@ def check_trainer(arguments: dict[str, Any]) -> None:
     Raises:
         PmgError: Lightning refuses them.
     """
+    quiet_lightning()
     try:
         instantiate({**arguments, **MINIMAL})
     except PmgError:

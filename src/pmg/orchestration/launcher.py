@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import signal
 import sys
@@ -59,7 +58,6 @@ def launch(command: str, body: Body) -> None:
     if "--version" in sys.argv[1:]:  # Hydra's own option prints the version of Hydra
         print(f"pmg {__version__}")
         return
-    quiet()
     keep_freed_memory()
     signal.signal(signal.SIGTERM, terminated)  # as Ctrl-C: clusters send SIGTERM before preemption
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
@@ -127,11 +125,6 @@ def _print_error(text: str) -> int:
     return 1
 
 
-def quiet() -> None:
-    """Silences bitsandbytes, which logs missing kernels at import."""
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
-
-
 def terminated(signum: int, frame: FrameType | None) -> None:
     """Handles SIGTERM and SIGINT as an interruption: checkpoint, status, and the command that resumes."""
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a second Ctrl-C doesn't wait
@@ -146,7 +139,6 @@ def _in_worker() -> bool:
 
 def _run_job_in_child(cfg: DictConfig, command: str, body: Body) -> float | None:
     """Runs one job in a child process of this worker and returns its result."""
-    quiet()
     if HydraConfig.get().launcher._target_.endswith(".JoblibLauncher"):  # SLURM's jobs outlive the shell
         sweep_jobs.end_with_parent()
     sweep_jobs.run_in_child(lambda: _run_job(cfg, command, body))

@@ -165,7 +165,10 @@ def _worker_main(task: Task, sender: connection.Connection, hydra: Any, plugins:
         try:
             sender.send((task.work(), None))
         except BaseException as error:
-            log.error("%s failed", task.name, exc_info=error)
+            if is_interrupt(error):
+                log.warning("%s was interrupted", task.name)
+            else:
+                log.error("%s failed", task.name, exc_info=error)
             sender.send((None, _user_error(error, task)))
 
 

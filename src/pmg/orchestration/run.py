@@ -16,6 +16,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from pmg import __version__
 from pmg.configuration.instantiate import allow_plugins, check_targets, refuse_infinite
 from pmg.configuration.portable import take_out
 from pmg.configuration.trees import leaves
@@ -37,6 +38,7 @@ from pmg.tracking.factory import open_tracking
 from pmg.tracking.tracker import Tracking
 
 log = logging.getLogger(__name__)
+TOTAL = "total"  # the phase of the whole run
 
 
 class Ledger:
@@ -49,7 +51,9 @@ class Ledger:
 
     @contextlib.contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """Adds the time spent inside to phase `name`, also after an error."""
+        """Adds the time spent inside to phase `name`, also after an error; logs the name when it is first entered."""
+        if name not in self.seconds and name != TOTAL:
+            log.info(name)
         start = time.perf_counter()
         try:
             yield
@@ -235,11 +239,16 @@ def _run_recorded(cfg: DictConfig, run: Run, record: RunRecord, body: Body) -> f
         check_targets(cfg)
         seed_everything(cfg.get("seed"))
         OmegaConf.set_readonly(cfg, True)
+        with file_only():
+            log.info(
+                "pmg-%s of pmg %s, %s", run.command, __version__, shlex.join(run.overrides) or "without overrides"
+            )
         if run.stated:
             log.info("not read by pmg-%s: %s", run.command, ", ".join(run.stated))
-        with run.ledger.phase("total"):
+        with run.ledger.phase(TOTAL):
             run.result = body(cfg, run)
         run.begin()
+        log.info(_summarize(run.ledger.seconds))
     except (Exception, KeyboardInterrupt, SystemExit) as error:
         with contextlib.suppress(OSError):  # on a full disk; `error` is raised in any case
             record.write("interrupted" if exit_code(error) == INTERRUPTED else "failed", _measured(run, error))
@@ -248,6 +257,12 @@ def _run_recorded(cfg: DictConfig, run: Run, record: RunRecord, body: Body) -> f
         OmegaConf.set_readonly(cfg, False)
     record.write("completed", _measured(run))
     return run.result
+
+
+def _summarize(seconds: Mapping[str, float]) -> str:
+    """Returns the seconds of a completed run and of its phases."""
+    phases = ", ".join(f"{name} {value:.1f}" for name, value in seconds.items() if name != TOTAL)
+    return f"completed in {seconds[TOTAL]:.1f} s" + (f": {phases}" if phases else "")
 
 
 def _measured(run: Run, error: BaseException | None = None) -> dict[str, Any]:
@@ -299,16 +314,20 @@ def seed_everything(seed: int | None) -> None:
 
 def _report_error(error: BaseException, run: Run, write_log: Callable[[], None]) -> int:
     """Prints the error in one line, logs it with its traceback, and returns the exit code."""
-    code = exit_code(error)
+    code, line = exit_code(error), ""
     if code == INTERRUPTED:
         kept = [override for override in run.overrides if not override.startswith("run_dir=")]
-        command = shlex.join([f"pmg-{run.command}", *kept, f"run_dir={run.folder}"])
-        print(f"interrupted; resume with: {command}", file=sys.stderr)
+        line = f"interrupted; resume with: {shlex.join([f'pmg-{run.command}', *kept, f'run_dir={run.folder}'])}"
     elif not isinstance(error, SystemExit):
-        print(f"error: {one_line(error, run.folder, run.log)}", file=sys.stderr)
+        line = f"error: {one_line(error, run.folder, run.log)}"
+    if line:
+        print(line, file=sys.stderr)
     if run.begun or not (code == INTERRUPTED or isinstance(error, PmgError)):
         write_log()
         with file_only():
-            log.error("run ended with exit code %d", code, exc_info=error)
+            if code == INTERRUPTED:
+                log.warning(line)
+            else:
+                log.error("run ended with exit code %d", code, exc_info=error)
     print(run.folder, flush=True)
     return code

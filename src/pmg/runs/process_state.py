@@ -97,8 +97,9 @@ def log_file(path: Path, at_once: bool = True) -> Iterator[Callable[[], None]]:
 
 @contextlib.contextmanager
 def file_only() -> Iterator[None]:
-    """Removes the console handlers inside, so that a traceback is written to the log file only."""
-    consoles = [h for h in logging.getLogger().handlers if not isinstance(h, logging.FileHandler)]
+    """Removes the console handlers inside, so that records are written to the log file only."""
+    files = (logging.FileHandler, MemoryHandler)  # the latter keeps records until a run begins
+    consoles = [handler for handler in logging.getLogger().handlers if not isinstance(handler, files)]
     for handler in consoles:
         logging.getLogger().removeHandler(handler)
     try:

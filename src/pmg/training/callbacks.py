@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import threading
@@ -20,7 +21,10 @@ from pmg.configuration.identity import find_differences, format_differences
 from pmg.configuration.ranges import NotNegative, Seed
 from pmg.domain import PmgError
 from pmg.runs.exit_codes import is_interrupt
+from pmg.runs.process_state import file_only
 from pmg.training.ema import AveragedWeights
+
+log = logging.getLogger(__name__)
 
 
 class AtomicCheckpoint(ModelCheckpoint):
@@ -164,10 +168,35 @@ class StopBetweenSteps(Callback):
 
 
 class StepBar(RichProgressBar):
-    """A progress bar over steps: these trainings have no epochs."""
+    """A progress bar over the steps of the whole training: it has no epochs, and a resume begins where it ended."""
+
+    @property
+    def total_train_batches(self) -> int | float:
+        """The steps of the training, those before a resume included."""
+        return self.trainer.max_steps if self.trainer.max_steps > 0 else super().total_train_batches
+
+    def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, int | str | float | dict]:
+        """Returns the metrics that the bar shows, without the version number of a logger."""
+        return {name: value for name, value in super().get_metrics(trainer, pl_module).items() if name != "v_num"}
 
     def _get_train_description(self, current_epoch: int) -> str:
         return "Training"
+
+    def _update(self, progress_bar_id: int | None, current: int, visible: bool = True, hard: bool = False) -> None:
+        if progress_bar_id == self.train_progress_bar_id:
+            current = self.trainer.global_step  # not the batch: several batches may be one step
+        super()._update(progress_bar_id, current, visible, hard)
+
+
+class ValidationLog(Callback):
+    """Writes the metrics of every validation into the log file, with the step."""
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Writes one line; the console has the progress bar."""
+        values = (f"{name} {float(value):.4g}" for name, value in sorted(trainer.callback_metrics.items()))
+        if trainer.is_global_zero:
+            with file_only():
+                log.info("step %d of %d: %s", trainer.global_step, trainer.max_steps, ", ".join(values))
 
 
 class StepSeed(Callback):

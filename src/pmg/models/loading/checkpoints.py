@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from diffusers.utils import logging as diffusers_logging
+from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 from torch import nn
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
@@ -47,7 +48,7 @@ def load_checkpoint(
         options |= {"trust_remote_code": False, "ignore_mismatched_sizes": True}  # `_check_names` raises for them
     if subfolder:
         options["subfolder"] = subfolder
-    with _quiet():
+    with quiet_libraries():
         model, info = kind.from_pretrained(path, variant=find_variant(where), output_loading_info=True, **options)
     _check_names(model, info, where, unused)
     check_finite(model, where)
@@ -171,13 +172,25 @@ def _shorten(names: Iterable[str]) -> str:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Silences the libraries' tables of missing weights, which `_check_names` reports in one line."""
-    levels = [(log, log.get_verbosity()) for log in (transformers_logging, diffusers_logging)]
-    for log, _ in levels:
-        log.set_verbosity_error()
+def quiet_libraries() -> Iterator[None]:
+    """Silences transformers and diffusers while they load or save a model, except bars of downloads.
+
+    Their tables of missing weights are silenced since `_check_names` reports these in one line.
+    """
+    libraries = (transformers_logging, diffusers_logging)
+    earlier = [(library.get_verbosity(), library.is_progress_bar_enabled()) for library in libraries]
+    downloads = not are_progress_bars_disabled()
+    for library in libraries:
+        library.set_verbosity_error()
+        library.disable_progress_bar()
+    if downloads:  # transformers' switch turns those of the hub off, too
+        enable_progress_bars()
     try:
         yield
     finally:
-        for log, level in levels:
-            log.set_verbosity(level)
+        for library, (level, bars) in zip(libraries, earlier, strict=True):
+            library.set_verbosity(level)
+            if bars:
+                library.enable_progress_bar()
+        if not downloads:
+            disable_progress_bars()

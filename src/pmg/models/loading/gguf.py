@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+import io
+import logging
 import shutil
 import tempfile
 from collections.abc import Iterator
+from contextlib import redirect_stderr
 from pathlib import Path
 
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
 from pmg.domain import PmgError
-from pmg.models.loading.checkpoints import load_checkpoint, load_tokenizer
+from pmg.models.loading.checkpoints import load_checkpoint, load_tokenizer, quiet_libraries
 from pmg.models.loading.device import torch_type
+
+log = logging.getLogger(__name__)
 
 
 def unpack_gguf(file: Path, dtype: str, cache_dir: Path) -> Path:
@@ -35,8 +40,10 @@ def unpack_gguf(file: Path, dtype: str, cache_dir: Path) -> Path:
         return folder
     cache_dir.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=cache_dir, prefix=".unpacking-") as temporary:
-        for part in _read_gguf(file, dtype):
-            part.save_pretrained(Path(temporary, "model"))
+        log.info("converting %s once, into %s", file.name, folder)
+        with quiet_libraries():
+            for part in _read_gguf(file, dtype):
+                part.save_pretrained(Path(temporary, "model"))
         if not folder.is_dir():  # another process may have created it meanwhile
             shutil.move(Path(temporary, "model"), folder)
     return folder
@@ -49,6 +56,9 @@ def _read_gguf(file: Path, dtype: str) -> Iterator[PreTrainedModel | PreTrainedT
         dense = {}
     else:
         dense = {"quantization_config": GgufConfig(dequantize=True)}
-    model = load_checkpoint(AutoModelForCausalLM, file.parent, gguf_file=file.name, **dense, dtype=torch_type(dtype))
+    with redirect_stderr(io.StringIO()):  # of a progress bar without a switch; errors are raised, logs have streams
+        model = load_checkpoint(
+            AutoModelForCausalLM, file.parent, gguf_file=file.name, **dense, dtype=torch_type(dtype)
+        )
     yield model
     yield load_tokenizer(file.parent, model, gguf_file=file.name)

@@ -39,8 +39,9 @@ class ClipTexts(TextEncoder):
 
     def _encode(self, texts: list[str]) -> TextBlock:
         self.check_lengths(texts)
-        padding = True if self.masks else "max_length"
-        batch = self.tokenizer(texts, padding=padding, max_length=self.max_length, return_tensors="pt")
+        # transformers warns of a `max_length` that it doesn't use
+        padding = {"padding": True} if self.masks else {"padding": "max_length", "max_length": self.max_length}
+        batch = self.tokenizer(texts, **padding, return_tensors="pt")
         batch = batch.to(self.model.device)
         read = self.model.get_text_features(batch["input_ids"], batch["attention_mask"] if self.masks else None)
         features = read.pooler_output
