@@ -79,8 +79,8 @@ def test_job_in_a_child_can_fail_or_be_killed(tmp_path):
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux signals the death of a parent")
 def test_job_is_interrupted_when_the_process_of_its_sweep_is_killed(tmp_path):
     def job():
-        (tmp_path / "started").touch()
         try:
+            (tmp_path / "started").touch()
             time.sleep(60)
         except KeyboardInterrupt:
             (tmp_path / "saved").touch()
@@ -93,11 +93,13 @@ def test_job_is_interrupted_when_the_process_of_its_sweep_is_killed(tmp_path):
 
     sweep = os.fork()
     if sweep == 0:
-        if os.fork() == 0:  # the worker
-            end_with_parent()
-            run_in_child(job)
-        time.sleep(60)
-        os._exit(0)
+        try:  # no copy of the test process may go on
+            if os.fork() == 0:  # the worker
+                end_with_parent()
+                run_in_child(job)
+            time.sleep(60)
+        finally:
+            os._exit(0)
     wait_for("started")
     os.kill(sweep, signal.SIGKILL)
     os.waitpid(sweep, 0)
