@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import json
 
 import numpy as np
@@ -9,11 +10,11 @@ from rich.console import Console
 
 from pmg.domain import PmgError
 from pmg.evaluation.comparison import Comparison
-from pmg.evaluation.metric_interface import MetricInfo
+from pmg.evaluation.metric_interface import MetricInfo, describe
 from pmg.evaluation.result_tables import ResultTables
 from pmg.evaluation.results import Origin, ResultBuilder, write_results
 from pmg.evaluation.selection_scores import SELECTION_SCORES
-from pmg.evaluation.table_rendering import print_tables, to_markdown
+from pmg.evaluation.table_rendering import print_table, to_markdown
 
 METRICS = [
     MetricInfo("style_accuracy", "style accuracy"),
@@ -138,15 +139,34 @@ def test_markdown_marks_the_best_and_the_selection_scores(results):
     assert len(widths) == 1
 
 
-def test_console_shows_the_same_figures(results):
-    tables = ResultTables.of(results).build(results)
-    console = Console(width=300, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
-    print_tables(tables, "a footnote", console)
-    shown = console.export_text()
-    for table in tables:
-        assert table.title in shown
-        for line in table.rows:
-            assert all(cell.text in shown for cell in line)
+def print_headline(results):
+    console = Console(width=80, file=io.StringIO())
+    print_table(*ResultTables.of(results).headline(results), console)
+    return console.file.getvalue().splitlines()
+
+
+def test_console_shows_one_line_an_arm_in_80_columns(results):
+    title, header, _, *lines, note, last = print_headline(results)
+    assert title == "All users (n = 40)"
+    assert header.split() == ["method", "style", "accuracy", "↑", "LPIPS", "to", "truth", "↓"]
+    assert [line.split()[0] for line in lines] == list(results["arms"])
+    assert [line.split()[0] for line in lines if "*" in line] == ["pmg"]
+    assert f"{note}{last}".endswith("* best method, without oracle, vae_reconstruction and truth.")
+
+
+def test_headline_has_the_first_metric_of_each_aspect_and_that_of_the_gap_uncut(results):
+    infos = [
+        MetricInfo("ssim", "SSIM"), MetricInfo("style", "style accuracy", aspect="preference"),
+        MetricInfo("look", "look", aspect="preference"), MetricInfo("d_t", "d_t", aspect="accuracy", selects=True),
+        MetricInfo("concept", "concept accuracy", aspect="accuracy"), MetricInfo("lpips_truth", "LPIPS to truth"),
+    ]  # fmt: skip
+    values = {info.name: {"mean": -0.123, "low": -0.234, "high": -0.012, "n": 9, "seeds": 1} for info in infos}
+    arms = dict.fromkeys(["none", "a_method_with_a_very_long_name_of_its_own"], values)
+    lines = print_headline({**results, "metrics": describe(infos), "arms": arms})
+    assert "…" not in "".join(lines)
+    assert max(map(len, lines)) <= 80
+    table, _ = ResultTables.of({**results, "metrics": describe(infos)}).headline({"arms": arms})
+    assert table.header == ("method", "style accuracy ↑", "concept accuracy ↑", "LPIPS to truth ↑")
 
 
 def test_bad_rows_are_refused(rows):

@@ -245,22 +245,23 @@ def _draw_sheet(
 
 
 def _publish(folder: Path, run: Run, results: dict[str, Any], on_real: Mapping[str, float]) -> None:
-    """Prints the tables, and gives results and pictures to trackers."""
+    """Prints the headline table and where the others are, and gives results and pictures to trackers."""
     from rich.console import Console
 
     from pmg.evaluation.result_tables import ResultTables
-    from pmg.evaluation.table_rendering import print_tables
+    from pmg.evaluation.table_rendering import print_table
     from pmg.evaluation.tracker_logging import headline, record_results
 
     run.measure(headline(results))
     record_results(run.tracking, results, folder)
     run.tracking.record_image("contact_sheet", folder / "contact_sheet.png")
-    tables, console = ResultTables.of(results), Console()
-    print_tables(tables.build(results), tables.footnote, console)
+    console = Console()
+    print_table(*ResultTables.of(results).headline(results), console)
     if on_real:
         shown = (f"{name.removesuffix('_accuracy')} {value:.1%}" for name, value in on_real.items())
         console.print(f"The classifiers on real held-out images: {', '.join(shown)}")
-    print(folder / "results.json", folder / "contact_sheet.png", sep="\n")
+    for name, file in {"all tables": "table.md", "all numbers": "results.json", "images": "contact_sheet.png"}.items():
+        print(f"{name}: {folder / file}")
 
 
 def main() -> None:

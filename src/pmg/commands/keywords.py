@@ -35,7 +35,7 @@ def body(cfg: DictConfig, run: Run) -> float | None:
     from pmg.evaluation.faithfulness import METRICS, agreement_rows
     from pmg.evaluation.result_tables import ResultTables
     from pmg.evaluation.results import Origin, ResultBuilder, write_results
-    from pmg.evaluation.table_rendering import print_tables
+    from pmg.evaluation.table_rendering import print_table
     from pmg.evaluation.tracker_logging import headline, record_results
     from pmg.generation.dataset_generation import mismatch
     from pmg.runs.provenance import git_state
@@ -60,9 +60,8 @@ def body(cfg: DictConfig, run: Run) -> float | None:
     atomic_write_text(Path(cfg.results_dir, "keywords.jsonl"), "\n".join(lines) + "\n")
     run.measure(headline(results))
     record_results(run.tracking, results, Path(cfg.results_dir))
-    tables = ResultTables.of(results)
-    print_tables(tables.build(results), tables.footnote, Console())
-    print(Path(cfg.results_dir, "results.json"))
+    print_table(*ResultTables.of(results).headline(results), Console())
+    print(f"all tables: {Path(cfg.results_dir, 'table.md')}")
     return None
 
 

@@ -37,7 +37,7 @@ class MetricInfo:
         higher_is_better: the direction.
         range: smallest and largest value; None: unbounded.
         aspect: ``accuracy`` (does the image show the target?), ``preference`` (does it fit the user?) or empty; the
-            first of each aspect span the plane of a report's trade-off figure.
+            first of each aspect span the plane of a report's trade-off figure, and are in the table on the console.
         selects: whether the score selected the image, so that it is no independent evidence.
         digits: decimal places in tables.
         per_set: whether it is one value of a whole set of images.

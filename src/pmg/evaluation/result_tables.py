@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pmg.evaluation.comparison import RECONSTRUCTION, TRUTH, Comparison
@@ -13,6 +13,7 @@ from pmg.evaluation.reference_arms import NEAREST
 from pmg.evaluation.table_rendering import MINUS, NOTHING, Cell, Table
 
 SIGNIFICANT = 4  # digits of metrics of sets
+HEADLINE = 3  # metrics that fit into 80 columns with their intervals
 
 
 @dataclass(frozen=True)
@@ -22,10 +23,12 @@ class ResultTables:
     Attributes:
         metrics: descriptions of the columns, in their order; a column that no row has is left out.
         comparison: which arms compete.
+        compact: whether the ends of intervals have one digit less than the mean.
     """
 
     metrics: Sequence[MetricInfo]
     comparison: Comparison
+    compact: bool = False
 
     @classmethod
     def of(cls, results: Mapping[str, Any]) -> ResultTables:
@@ -41,6 +44,22 @@ class ResultTables:
             f"truth through the autoencoder; {TRUTH}: the truth itself). {NEAREST}: the liked item of the history "
             "with the nearest title. † used for selection, not evidence."
         )
+
+    def headline(self, results: Mapping[str, Any]) -> tuple[Table, str]:
+        """Returns the table of all arms that fits 80 columns, and how to read it.
+
+        Its three metrics are the first of each aspect and that of the gap (`Comparison.gap_metric`); where there are
+        fewer of them, the next metrics follow.
+        """
+        arms = results["arms"]
+        measured = {name for values in arms.values() for name in values}
+        found = [metric for metric in self.metrics if metric.name in measured and not metric.selects]
+        named = [self.comparison.gap_metric, *_first_of_aspects(found)]
+        ranked = sorted(found, key=lambda metric: metric.name not in named)[:HEADLINE]
+        shown = [metric for metric in found if metric in ranked]
+        aside = [arm for arm in arms if not self.comparison.competes(arm)]
+        note = f"Mean [95 % interval over users]. * best method{f', without {_listed(aside)}' if aside else ''}."
+        return replace(self, metrics=shown, compact=True).arms("All users", arms), note
 
     def build(self, results: Mapping[str, Any]) -> list[Table]:
         """Returns all tables with rows: arms, groups, differences, control, gap, sets."""
@@ -86,7 +105,8 @@ class ResultTables:
             if values is None:
                 return Cell(NOTHING)
             is_best = competes and _number(values["mean"], digits=metric.digits) == best[metric.name]
-            return Cell(_with_interval(values, digits=metric.digits), is_best, values["mean"])
+            text = _with_interval(values, digits=metric.digits, fewer=int(self.compact))
+            return Cell(text, is_best, values["mean"])
 
         rows = tuple(
             (*map(Cell, name), *(cell(values.get(metric.name), metric, competes) for metric in shown))
@@ -156,6 +176,15 @@ class ResultTables:
         return (max if metric.higher_is_better else min)(shown, key=float, default=None)
 
 
+def _first_of_aspects(metrics: Sequence[MetricInfo]) -> list[str]:
+    """Returns the name of the first metric of each aspect."""
+    return list({metric.aspect: metric.name for metric in reversed(metrics) if metric.aspect}.values())
+
+
+def _listed(names: Sequence[str]) -> str:
+    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
+
+
 def _groups(results: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Yields each part of the users by label and value; a label with a single value splits nothing."""
     for label, parts in results["groups"].items():
@@ -173,8 +202,9 @@ def _number(value: float, signed: bool = False, digits: int = 3) -> str:
     return text.replace("-", MINUS)
 
 
-def _with_interval(values: Mapping[str, float], signed: bool = False, digits: int = 3) -> str:
-    mean, low, high = (_number(values[name], signed, digits) for name in ("mean", "low", "high"))
+def _with_interval(values: Mapping[str, float], signed: bool = False, digits: int = 3, fewer: int = 0) -> str:
+    mean = _number(values["mean"], signed, digits)
+    low, high = (_number(values[name], signed, digits - fewer) for name in ("low", "high"))
     return f"{mean} [{low}, {high}]" if math.isfinite(values["low"]) else mean
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
@@ -36,16 +37,15 @@ def to_markdown(tables: Sequence[Table], footnote: str) -> str:
     return "\n".join([*(_markdown(table) for table in tables), footnote, ""])
 
 
-def print_tables(tables: Sequence[Table], footnote: str, console: Console) -> None:
-    """Prints the tables in a console, best values in bold, with the footnote."""
-    for table in tables:
-        shown = RichTable(header_style="dim")
-        for number, name in enumerate(table.header):
-            shown.add_column(name, justify="right" if number else "left")
-        for row in table.rows:
-            shown.add_row(*(Text(cell.text, style="bold green" if cell.best else "") for cell in row))
-        console.print(Text(table.title, style="bold"))  # a table's own title wraps at the table's width
-        console.print(shown)
+def print_table(table: Table, footnote: str, console: Console) -> None:
+    """Prints a table in a console, a star before the best values, with the footnote; long texts wrap, uncut."""
+    shown = RichTable(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=0, header_style="dim")
+    for number, name in enumerate(table.header):
+        shown.add_column(name, justify="right" if number else "left", overflow="fold")
+    for row in table.rows:
+        shown.add_row(*(Text(f"*{cell.text}", style="bold green") if cell.best else Text(cell.text) for cell in row))
+    console.print(Text(table.title, style="bold"))  # a table's own title wraps at the table's width
+    console.print(shown)
     console.print(Text(footnote, style="dim"))
 
 
