@@ -26,10 +26,11 @@ from pmg.configuration.plugins import read_command_line, searched
 from pmg.configuration.search_path import CONFIG_MODULE
 from pmg.domain import PmgError
 from pmg.orchestration import sweep_jobs
+from pmg.orchestration.next_command import next_command
 from pmg.orchestration.run import Body, completed_metrics, execute
 from pmg.orchestration.sweep import SweepSummary
 from pmg.runs.exit_codes import CLOSED_PIPE, INTERRUPTED
-from pmg.runs.process_state import RunFailedError, keep_freed_memory
+from pmg.runs.process_state import RunFailedError, is_main_process, keep_freed_memory
 from pmg.runs.run_folder import read_run
 
 # here, not in `launch`: a launcher's worker imports this module with its job, whose config it resolves first
@@ -154,4 +155,8 @@ def _run_job(cfg: DictConfig, command: str, body: Body) -> float | None:
     overrides: Any = OmegaConf.to_container(hydra_config.overrides.task, resolve=False)
     if hydra_config.mode == RunMode.MULTIRUN and (done := completed_metrics(cfg, command)):
         return done["result"]  # a repeated sweep runs missing jobs only
-    return execute(cfg, command, body, overrides, hydra_config.runtime.choices)
+    following = next_command(command, cfg, overrides)  # before the keys of other commands are removed
+    result = execute(cfg, command, body, overrides, hydra_config.runtime.choices)
+    if following and hydra_config.mode == RunMode.RUN and is_main_process(command):
+        print(f"next: {following}", flush=True)
+    return result

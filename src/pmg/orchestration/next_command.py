@@ -1,0 +1,69 @@
+"""The command that follows a completed one: training, generation, evaluation, report."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from pmg.configuration.composition import read_keys
+
+READERS = {"train": ("generate", "train_run"), "generate": ("evaluate", "generate_run")}
+"""By command, the one that reads its run, and the key that names the run."""
+OVERLAYS = {"experiment", "debug"}
+"""Groups that are no keys of a config."""
+
+
+def next_command(command: str, cfg: DictConfig, overrides: Sequence[str]) -> str | None:
+    """Returns the command line that continues a completed run, or None at the end of the chain.
+
+    Args:
+        command: the verb of the completed run.
+        cfg: its composed config, with the keys of other commands, which an experiment may give.
+        overrides: of its command line.
+    """
+    if command in ("evaluate", "study"):
+        return shlex.join(["pmg-report", str(_reported(cfg))])
+    if command not in READERS or _select(cfg, "shard.index") is not None:
+        return None
+    reader, key = READERS[command]
+    kept = read_keys(reader) - {"run_dir", key} | OVERLAYS
+    following = [override for override in overrides if _root(override) in kept]
+    if not _same(_select(cfg, key), cfg.run_dir):  # an experiment may name the run
+        following.append(f"{key}={_shorten(cfg.run_dir)}")
+    return shlex.join([f"pmg-{reader}", *following])
+
+
+def _reported(cfg: DictConfig) -> Path:
+    """Returns the folder of results where it contains the run, and others of the same chain; else the run's."""
+    results = _select(cfg, "results_dir")
+    if results is not None and Path(cfg.run_dir).resolve().is_relative_to(Path(results).resolve()):
+        return _shorten(results)
+    return _shorten(cfg.run_dir)
+
+
+def _root(override: str) -> str:
+    """Returns the top-level key of an override."""
+    return re.split(r"[./@=]", override.lstrip("+~"))[0]
+
+
+def _select(cfg: DictConfig, key: str) -> str | None:
+    with contextlib.suppress(OmegaConfBaseException):  # a value may refer to a key that this command lacks
+        value: str | None = OmegaConf.select(cfg, key)
+        return value
+    return None
+
+
+def _same(one: str | None, other: str) -> bool:
+    return one is not None and Path(one).resolve() == Path(other).resolve()
+
+
+def _shorten(folder: str) -> Path:
+    """Returns a folder relative to the working directory where it is inside."""
+    path = Path(folder)
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path

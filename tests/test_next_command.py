@@ -1,0 +1,36 @@
+"""The command that is printed at the end of another continues its run."""
+
+from __future__ import annotations
+
+import pytest
+
+from pmg.orchestration.next_command import next_command
+
+
+@pytest.mark.parametrize(
+    ("command", "overrides", "expected"),
+    [
+        ("train", "experiment=demo", "pmg-generate experiment=demo"),
+        (
+            "train",
+            "experiment=demo trainer.max_steps=9 encoder.preference_encoder.soft_tokens=8 seed=1 run_dir=outputs/n8",
+            "pmg-generate experiment=demo encoder.preference_encoder.soft_tokens=8 seed=1 train_run=outputs/n8",
+        ),
+        (
+            "generate",
+            "experiment=demo train_run=outputs/n8 method=pmg metrics=distances run_dir=outputs/n8_made",
+            "pmg-evaluate experiment=demo metrics=distances generate_run=outputs/n8_made",
+        ),
+        ("generate", "experiment=demo shard.index=0 shard.count=2", None),
+        ("evaluate", "experiment=demo", "pmg-report outputs/demo"),
+        ("evaluate", "generate_run=made run_dir=outputs/judged", "pmg-report outputs/judged"),
+        ("study", "experiment=components run_dir=outputs/one", "pmg-report outputs/one"),
+        ("prepare", "data=movielens", None),
+    ],
+)
+def test_next_command_keeps_what_it_reads_and_names_the_run(compose, command, overrides, expected):
+    given = overrides.split()
+    cfg = compose(command, "paths.output_dir=outputs", "hydra.job.name=" + command, *given)
+    if cfg.run_dir.endswith("/run"):
+        cfg.run_dir = f"outputs/demo/{command}"
+    assert next_command(command, cfg, given) == expected
