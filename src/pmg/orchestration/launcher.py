@@ -26,7 +26,7 @@ from pmg.configuration.plugins import read_command_line, searched
 from pmg.configuration.search_path import CONFIG_MODULE
 from pmg.domain import PmgError
 from pmg.orchestration import sweep_jobs
-from pmg.orchestration.next_command import next_command
+from pmg.orchestration.command_lines import next_command
 from pmg.orchestration.run import Body, completed_metrics, execute
 from pmg.orchestration.sweep import SweepSummary
 from pmg.runs.exit_codes import CLOSED_PIPE, INTERRUPTED

@@ -21,6 +21,7 @@ from pmg.configuration.instantiate import allow_plugins, check_targets, refuse_i
 from pmg.configuration.portable import take_out
 from pmg.configuration.trees import leaves
 from pmg.domain import PmgError
+from pmg.orchestration.command_lines import resume_command
 from pmg.runs.exit_codes import INTERRUPTED, exit_code, one_line
 from pmg.runs.locks import locked
 from pmg.runs.process_state import RunFailedError, file_only, is_main_process, log_file, rank, restored_state
@@ -316,8 +317,7 @@ def _report_error(error: BaseException, run: Run, write_log: Callable[[], None])
     """Prints the error in one line, logs it with its traceback, and returns the exit code."""
     code, line = exit_code(error), ""
     if code == INTERRUPTED:
-        kept = [override for override in run.overrides if not override.startswith("run_dir=")]
-        line = f"interrupted; resume with: {shlex.join([f'pmg-{run.command}', *kept, f'run_dir={run.folder}'])}"
+        line = f"interrupted; resume with: {resume_command(run.command, run.folder, run.overrides)}"
     elif not isinstance(error, SystemExit):
         line = f"error: {one_line(error, run.folder, run.log)}"
     if line:

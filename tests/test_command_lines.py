@@ -1,10 +1,12 @@
-"""The command that is printed at the end of another continues its run."""
+"""The command that is printed at the end of another continues its run, or resumes it."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from pmg.orchestration.next_command import next_command
+from pmg.orchestration.command_lines import next_command, resume_command
 
 
 @pytest.mark.parametrize(
@@ -34,3 +36,12 @@ def test_next_command_keeps_what_it_reads_and_names_the_run(compose, command, ov
     if cfg.run_dir.endswith("/run"):
         cfg.run_dir = f"outputs/demo/{command}"
     assert next_command(command, cfg, given) == expected
+
+
+@pytest.mark.parametrize("option", [["--config-dir", "mine"], ["-cd", "mine"], ["--config-dir=mine"]], ids=" ".join)
+def test_the_folder_of_own_configs_is_kept(compose, monkeypatch, option):
+    monkeypatch.setattr("sys.argv", ["pmg-train", *option, "seed=1"])
+    kept = "--config-dir mine seed=1"
+    assert resume_command("train", Path("run"), ["seed=1", "run_dir=old"]) == f"pmg-train {kept} run_dir=run"
+    cfg = compose("train")
+    assert next_command("train", cfg, ["seed=1"]) == f"pmg-generate {kept} train_run={cfg.run_dir}"

@@ -1,10 +1,12 @@
-"""The command that follows a completed one: training, generation, evaluation, report."""
+"""Command lines that are printed at the end of a run: the one that resumes it, and the one that follows it."""
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import re
 import shlex
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -36,7 +38,21 @@ def next_command(command: str, cfg: DictConfig, overrides: Sequence[str]) -> str
     following = [override for override in overrides if _root(override) in kept]
     if not _same(_select(cfg, key), cfg.run_dir):  # an experiment may name the run
         following.append(f"{key}={_shorten(cfg.run_dir)}")
-    return shlex.join([f"pmg-{reader}", *following])
+    return shlex.join([f"pmg-{reader}", *_config_folder(), *following])
+
+
+def resume_command(command: str, folder: Path, overrides: Sequence[str]) -> str:
+    """Returns the command line that resumes a run in its folder."""
+    kept = [override for override in overrides if not override.startswith("run_dir=")]
+    return shlex.join([f"pmg-{command}", *_config_folder(), *kept, f"run_dir={folder}"])
+
+
+def _config_folder() -> list[str]:
+    """Returns this process's option that adds a folder of configs, which isn't among the overrides."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--config-dir", "-cd")
+    folder = parser.parse_known_args(sys.argv[1:])[0].config_dir
+    return ["--config-dir", folder] if folder else []
 
 
 def _reported(cfg: DictConfig) -> Path:
