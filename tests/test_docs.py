@@ -51,10 +51,9 @@ def test_named_command_composes(compose, tmp_path, monkeypatch, path, verb, over
         return
     # of a sweep (a,b,c) the first value; Hydra's own keys are read outside of the job's config
     first = [word if word.split("=")[1][:1] in "[{" else word.split(",")[0] for word in overrides]
-    # where a run is found makes no difference: one config for all
-    own = [
-        re.sub(r"^((?:train|generate)_run)=.*", r"\1=given", word) for word in first if not word.startswith("hydra")
-    ]
+    # where runs are found makes no difference: one config for all
+    own = [re.sub(r"^(run_dir|train_run|generate_run)=.*", r"\1=run", word) for word in first]
+    own = [word for word in own if not word.startswith("hydra") and word != "run_dir=run"]
     if path.name == "extending.md":  # its commands use files that it shows
         write_examples(path.read_text(), tmp_path)
         monkeypatch.chdir(tmp_path)
