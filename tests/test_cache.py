@@ -95,6 +95,8 @@ def test_a_flipped_bit_is_never_a_value(tmp_path):
     assert cache.load(key) is None
 
 
+@pytest.mark.ci
+@pytest.mark.slow
 def test_writers_at_once_of_whom_one_is_killed(tmp_path, caplog):
     def start(number, rounds):
         return subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path), number, rounds])

@@ -31,6 +31,8 @@ for command in sys.argv[1:]:
 """
 
 
+@pytest.mark.ci
+@pytest.mark.slow
 def test_help_config_and_completion_are_light(shell):
     """Of all commands in one process, to import once: what one loads is seen with the next ones, too."""
     commands = [*sorted(SCHEMAS), "report"]

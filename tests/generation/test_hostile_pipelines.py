@@ -194,6 +194,8 @@ class Bomb:
         return open, (self.path, "w")
 
 
+@pytest.mark.ci
+@pytest.mark.slow
 @pytest.mark.parametrize("base", ["shipped_index", "other_index"])
 def test_hostile_indices_build_read_and_write_nothing(request, base, folder, watch):
     base = request.getfixturevalue(base)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
 import torch
 from torch import nn
 
@@ -35,6 +36,8 @@ def batch():
     return 3 + 2 * torch.randn(8, 6, generator=generator), torch.randn(8, 6, generator=generator)
 
 
+@pytest.mark.ci
+@pytest.mark.slow
 def test_two_processes_standardise_as_one_does(tmp_path):
     torch.save(batch(), tmp_path / "batch.pt")
     started = [subprocess.Popen([sys.executable, "-c", PROCESS, str(tmp_path), str(rank)]) for rank in range(2)]

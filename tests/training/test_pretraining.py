@@ -59,6 +59,8 @@ def stages(tmp_path, root, text_encoder):
     }  # fmt: skip
 
 
+@pytest.mark.ci
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "kind", "place"),
     [
@@ -80,6 +82,8 @@ def test_stage_trains_saves_half_precision_and_measures(stages, drawings, tmp_pa
     assert isinstance(kind.from_pretrained(tmp_path / place), kind)
 
 
+@pytest.mark.ci
+@pytest.mark.slow
 def test_resumed_denoiser_equals_uninterrupted(stages, drawings, tmp_path, stop_at):
     def run(folder, *limits):
         for limit in limits:
@@ -96,6 +100,8 @@ def test_resumed_denoiser_equals_uninterrupted(stages, drawings, tmp_path, stop_
     assert all(torch.equal(whole[name], parts[name]) for name in whole)
 
 
+@pytest.mark.ci
+@pytest.mark.slow
 def test_held_out_drawings_are_in_no_training_batch(stages, drawings):
     seen, held_out = rows_of(drawings)
     assert not set(seen.tolist()) & set(held_out.tolist())
