@@ -36,8 +36,15 @@ def commands(text):
     return found
 
 
+ALSO_IN_TEST_EXTENDING = (pytest.mark.ci, pytest.mark.slow)
 NAMED = [
-    pytest.param(path, verb, overrides, id=f"{path.name}: pmg-{verb} {' '.join(overrides)}")
+    pytest.param(
+        path,
+        verb,
+        overrides,
+        id=f"{path.name}: pmg-{verb} {' '.join(overrides)}",
+        marks=ALSO_IN_TEST_EXTENDING if path.name == "extending.md" else (),
+    )
     for path in [*DOCUMENTS, ROOT / "Makefile"]
     for verb, overrides in dict.fromkeys((v, tuple(o)) for v, o in commands(path.read_text()))
 ]

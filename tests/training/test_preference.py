@@ -128,6 +128,8 @@ EXECUTION = {
 }  # fmt: skip
 
 
+@pytest.mark.ci
+@pytest.mark.slow
 def test_values_classed_as_execution_change_no_trained_weight(training, tmp_path):
     classed = {key.removeprefix("trainer.") for key, role in COMMANDS["train"].items() if role is Role.EXECUTION}
     assert {key for key in classed if f"trainer.{key}" in COMMANDS["train"]} == EXECUTION.keys() | ELSEWHERE
