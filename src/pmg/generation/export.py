@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from collections.abc import Iterator, Mapping
@@ -22,7 +23,7 @@ from pmg.generation.weight_locations import CACHE, HERE, Locations
 from pmg.models.loading.weight_sources import load_frozen, resolve_source
 from pmg.models.preference.preference_encoder import PreferenceEncoder
 
-FROZEN = "frozen"
+FROZEN, CARD = "frozen", "README.md"
 SOURCES = ("source", "folder")  # arguments that name weights
 
 
@@ -108,12 +109,40 @@ def copy_weights(folder: Path, copies: Mapping[str, Path]) -> None:
         copies: as `name_weights` returns them.
     """
     for name, path in copies.items():
-        target = folder / FROZEN / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if path.is_file():
-            shutil.copy2(path, target)
-        else:
-            shutil.copytree(path, target, dirs_exist_ok=True)
+        _copy(path, folder / FROZEN / name)
+
+
+def copy_pipeline(source: Path, folder: Path, encoder: ModelMixin) -> None:
+    """Writes a copy of a pipeline's folder with another encoder of the same class.
+
+    Args:
+        source: folder of the pipeline.
+        folder: of the copy.
+        encoder: is written instead of the one in `source`.
+
+    Raises:
+        PmgError: both folders are the same.
+    """
+    if source.resolve() == folder.resolve():
+        raise PmgError(f"save_directory is the folder that the pipeline was loaded from: {folder}. Name another one.")
+    nodes = json.loads((source / INDEX).read_text())
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / INDEX).unlink(missing_ok=True)  # written last: an incomplete copy can't be loaded
+    inner = {text.removeprefix(f"{HERE}/") for text in weight_sources(nodes) if text.startswith(f"{HERE}/")}
+    for name in sorted({*inner, CARD}):
+        _copy(source / name, folder / name)
+    encoder.register_to_config(_name_or_path="")  # the folder that it came from is this machine's
+    encoder.save_pretrained(folder / ENCODER)
+    atomic_write_json(folder / INDEX, nodes)
+
+
+def _copy(path: Path, target: Path) -> None:
+    """Copies a file or a folder, if it exists."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if path.is_dir():
+        shutil.copytree(path, target, dirs_exist_ok=True)
+    elif path.is_file():
+        shutil.copy2(path, target)
 
 
 def weight_sources(nodes: Any) -> Iterator[str]:

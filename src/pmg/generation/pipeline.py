@@ -19,7 +19,7 @@ from pmg.generation.selection import Weights, balance_z, pick
 from pmg.models.diffusion.conditioning import Block, Condition, join
 from pmg.models.diffusion.interfaces import Generator
 from pmg.models.diffusion.text_encoder import TextEncoder
-from pmg.models.loading.device import to_device
+from pmg.models.loading.device import device_of, to_device
 from pmg.models.vision.scorer import Scorer
 
 
@@ -65,37 +65,49 @@ class Pipeline:
             )
         self.generator, self.scorer = generator, scorer
         self.texts = scorer.text_encoder or texts or generator.text_encoder
-        self.distilled = scales.single() if generator.supports.guidance_input else None
+        if generator.supports.guidance_input:
+            scales.single()
         self.pairs, self.weighting, self.scales = weights.pairs, weighting, scales
         self.steps, self.bfloat16 = steps, bfloat16
         self.evaluations = 0
 
     @torch.no_grad()
-    def __call__(self, requests: Sequence[Request]) -> Generated:
-        """Returns one image a request; all requests of a batch use the same kinds of blocks."""
-        return self.select(requests, self.generator.decode(self.denoise(requests)))
+    def __call__(
+        self, requests: Sequence[Request], steps: int | None = None, scales: Scales | None = None
+    ) -> Generated:
+        """Returns one image a request; all requests of a batch use the same kinds of blocks.
+
+        Args:
+            requests: B of them.
+            steps: solver steps; None: the pipeline's.
+            scales: guidance scales; None: the pipeline's.
+
+        Raises:
+            PmgError: the guidance is an input of the generator, and the scales of the blocks differ.
+        """
+        return self.select(requests, self.generator.decode(self.denoise(requests, steps, scales)))
 
     @torch.no_grad()
-    def denoise(self, requests: Sequence[Request]) -> Tensor:
-        """Returns latents of every candidate, `(B * C, ...)`, candidates of a request together."""
+    def denoise(self, requests: Sequence[Request], steps: int | None = None, scales: Scales | None = None) -> Tensor:
+        """Returns latents of every candidate, `(B * C, ...)`, candidates of a request together; see `__call__`."""
+        steps, scales = steps or self.steps, scales or self.scales
+        distilled = scales.single() if self.generator.supports.guidance_input else None
         # 1. encode the blocks, once a request
         target, preference = self.encode_blocks(requests)
         # 2. weight them, once a candidate, and join them to the conditions that guide
-        coefficients = self._mix(list(preference), any(request.negative.words for request in requests))
+        negative = any(request.negative.words for request in requests)
+        if distilled is None:
+            coefficients = scales.coefficients(list(preference), negative)
+        else:  # one branch: the model takes the guidance as an input
+            coefficients = {["target", *preference][-1]: 1.0}
         conditions = self.join_branches(requests, self.weigh(target, preference))
         branches = [conditions[name] for name in coefficients]
         # 3. sample all branches of all candidates from their request's seed
         seeds = [request.seed for request in requests for _ in self.pairs]
         with torch.autocast(self.generator.device.type, torch.bfloat16, enabled=self.bfloat16):
-            latents = self.generator.sample(branches, list(coefficients.values()), seeds, self.steps, self.distilled)
-        self.evaluations += len(branches) * len(seeds) * self.steps
+            latents = self.generator.sample(branches, list(coefficients.values()), seeds, steps, distilled)
+        self.evaluations += len(branches) * len(seeds) * steps
         return latents
-
-    def _mix(self, blocks: list[str], negative: bool) -> dict[str, float]:
-        """Returns coefficients of the branches: one branch for a model that takes the guidance as an input."""
-        if self.distilled is None:
-            return self.scales.coefficients(blocks, negative)
-        return {["target", *blocks][-1]: 1.0}
 
     def encode_blocks(self, requests: Sequence[Request]) -> tuple[Block, dict[str, Block]]:
         """Returns the target block, and the preference blocks in use by name, in their order."""
@@ -145,11 +157,13 @@ class Pipeline:
 
     def score(self, requests: Sequence[Request], images: Tensor) -> tuple[Tensor, Tensor]:
         """Returns the cosines of each candidate with its target keywords and its preference words, `(B, C)` each."""
-        encode = self.texts.encode
-        content, style = self.scorer(images)
+        encode, device = self.texts.encode, device_of(self.scorer)
+        content, style = (vectors.cpu() for vectors in self.scorer(images.to(device)))
         shape = (len(requests), len(self.pairs), -1)
-        target = self.scorer.encode_target(encode([str(request.target) for request in requests]).pooled)
-        words = self.scorer.encode_preference(encode([str(request.keywords) for request in requests]).pooled)
+        targets = encode([str(request.target) for request in requests]).pooled.to(device)
+        preferences = encode([str(request.keywords) for request in requests]).pooled.to(device)
+        target = self.scorer.encode_target(targets).cpu()
+        words = self.scorer.encode_preference(preferences).cpu()
         accuracy = (content.view(shape) * target[:, None]).sum(-1)
         return accuracy, (style.view(shape) * words[:, None]).sum(-1)
 
@@ -168,5 +182,5 @@ def build_pipeline(parts: Mapping[str, Any], device: str, create: Callable[[Any]
     return Pipeline(
         to_device(create(parts["generator"]), device), to_device(scorer, device), create(balance["weights"]),
         create(balance["weighting"]), create(sampling["scales"]), steps=sampling["steps"],
-        bfloat16=sampling["bfloat16"], texts=texts,
+        bfloat16=sampling.get("bfloat16", False), texts=texts,
     )  # fmt: skip

@@ -11,7 +11,7 @@ from pmg.cache import atomic_write_text
 from pmg.configuration.trees import mappings
 from pmg.domain import PmgError
 from pmg.generation.components import CLASS
-from pmg.generation.export import weight_sources
+from pmg.generation.export import CARD, weight_sources
 
 SHOWN = ("style_accuracy", "concept_accuracy", "lpips_truth", "lpips_history", "ssim_truth")
 ABOUT = """A preference encoder of PMG (Shen et al., WWW 2024): it turns what a language model read of a user's history
@@ -67,7 +67,7 @@ def write_pipeline_card(
         _table("Frozen models", {number: f"`{base}`" for number, base in enumerate(bases, start=1)}),
         *_quality(results),
     ]
-    atomic_write_text(folder / "README.md", "\n".join(texts))
+    atomic_write_text(folder / CARD, "\n".join(texts))
 
 
 def _quality(results: str | None) -> list[str]:

@@ -1,21 +1,37 @@
-"""The Python door: a user's history and a target in, images out."""
+"""Inference API: generates images for a user's history and a target, with the conventions of diffusers' pipelines."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image
+from torch import Tensor
+from tqdm.auto import tqdm
 
 from pmg.cache import NoCache
 from pmg.configuration.targets import check_plugin
-from pmg.domain import Example, Interaction, Item, PmgError, Turn
+from pmg.domain import Example, Interaction, Item, Keywords, PmgError
 from pmg.generation.alpha import AlphaRule
+from pmg.generation.call_arguments import (
+    Conversation,
+    History,
+    ItemLike,
+    Pictured,
+    UserInput,
+    check_count,
+    draw_seeds,
+    read_scales,
+    read_targets,
+    read_users,
+)
 from pmg.generation.components import Component
+from pmg.generation.export import copy_pipeline
+from pmg.generation.guidance import Scales
+from pmg.generation.output import PersonalizedPipelineOutput
 from pmg.generation.pipeline import Pipeline, build_pipeline
 from pmg.generation.requests import Request
 from pmg.generation.serialization import ENCODER, read_index
@@ -29,50 +45,57 @@ from pmg.preferences.keyword_decoding import Decoding
 from pmg.preferences.keyword_sources import negative_prompt
 from pmg.preferences.keywords import join_words
 
-Thing = Item | Mapping[str, Any] | str
-
 
 @dataclass(frozen=True)
-class Output:
-    """What a call returns.
+class UserPreference:
+    """What the language model extracted of one user.
 
     Attributes:
-        images: pictures of 8 bits a channel.
-        records: how each was made: keywords, weights, scores, seed.
+        keywords: explicit preference.
+        soft_tokens: implicit preference `(n, D)`.
+        negative: negative keywords.
+        history: number of interactions.
     """
 
-    images: list[Image.Image]
-    records: list[dict[str, Any]]
+    keywords: Keywords
+    soft_tokens: Tensor
+    negative: Keywords
+    history: int
 
 
 class PersonalizedPipeline:
-    """Reads a history, and draws a target the way its user likes things.
+    """Extracts a user's preference from a history, and generates images of targets under it.
+
+    Methods and arguments are named as in diffusers' `DiffusionPipeline`. It is no subclass: a shared folder selects
+    from a closed set of classes, see `pmg.generation.components`, and `DiffusionPipeline` would import any class.
 
     Args:
-        extractor: of histories, with its language model.
-        captioner: says what items look like.
-        decoding: makes keywords of attributes.
-        encoder: makes soft tokens of what was read.
-        pipeline: draws, scores and picks.
-        alpha_rule: a user's share of the preference, where a call names none.
+        extractor: of preferences, with its language model.
+        captioner: describes items in words.
+        decoding: selects keywords for the attributes.
+        encoder: computes soft tokens from a prefilled history.
+        pipeline: generates, scores and selects candidates.
+        alpha_rule: share of the preference score where a call has no `alpha`.
+        source: the folder that it was loaded from, which `save_pretrained` copies.
     """
 
     def __init__(
         self, extractor: PreferenceExtractor, captioner: Captioner, decoding: Decoding, encoder: TokenEncoder,
-        pipeline: Pipeline, alpha_rule: AlphaRule,
+        pipeline: Pipeline, alpha_rule: AlphaRule, *, source: Path | None = None,
     ) -> None:  # fmt: skip
         self.extractor, self.captioner, self.decoding, self.encoder = extractor, captioner, decoding, encoder
-        self.pipeline, self.alpha_rule = pipeline, alpha_rule
+        self.pipeline, self.alpha_rule, self.source = pipeline, alpha_rule, source
+        self._progress_bar_config: dict[str, Any] = {}
 
     @classmethod
     def from_pretrained(
         cls, source: str | Path, device: str = "auto", cache_dir: str | None = None, trust: Sequence[str] = ()
     ) -> PersonalizedPipeline:
-        """Loads what ``pmg-export`` wrote.
+        """Loads what ``pmg-export`` or `save_pretrained` wrote.
 
-        A folder from anybody is safe to load: it chooses among pmg's own classes, and no code of it runs, unless
-        `trust` names the plug-in that a component is of. Where the
-        processor that it runs on only emulates bfloat16, all is computed in float32.
+        A folder from anybody is safe to load: it selects from pmg's own classes, and no code of it runs, unless
+        `trust` names the plug-in of a component. On a processor that only emulates bfloat16, all is computed in
+        float32.
 
         Args:
             source: its folder, or its id on the hub.
@@ -94,61 +117,167 @@ class PersonalizedPipeline:
         extractor = PreferenceExtractor(language_model, parts["scenario"].create(), NoCache(), str(folder), budget)
         captioner, decoding = parts["captioner"].create(), parts["decoding"].create()
         encoder = load_frozen(parts[ENCODER], folder / ENCODER)
-        return cls(extractor, captioner, decoding, encoder, pipeline, parts["balance"]["alpha_rule"].create())
+        rule = parts["balance"]["alpha_rule"].create()
+        return cls(extractor, captioner, decoding, encoder, pipeline, rule, source=folder)
 
-    def __call__(
-        self, history: Sequence[Thing], target: Thing, dislikes: Sequence[Thing] = (),
-        conversation: Sequence[tuple[str, str]] = (), *, alpha: float | None = None, num_images_per_prompt: int = 1,
-        generator: torch.Generator | None = None,
-    ) -> Output:  # fmt: skip
-        """Draws `target` for the user of `history`.
+    def save_pretrained(self, save_directory: str | Path) -> None:
+        """Writes a folder that `from_pretrained` loads.
+
+        The encoder is written with its current weights, everything else as it was loaded: weights in the folder
+        are copied, others are named.
 
         Args:
-            history: what they liked, oldest first: items, their titles, or mappings of an `Item`'s fields, with an
-                ``image`` (a PIL picture) where the captioner looks at images.
-            target: what to draw.
-            dislikes: what they disliked.
-            conversation: messages (speaker, text), oldest first, where the scenario reads them.
-            alpha: share of the preference score in the choice among candidates, in [0, 1]; None: the pipeline's rule.
-            num_images_per_prompt: images, each from noise of its own.
-            generator: draws the noise's seeds; None: torch's own.
+            save_directory: the folder, which is created if it doesn't exist.
 
         Raises:
-            PmgError: there is nothing to read, an item lacks what the scenario's line names, or alpha is out of range.
+            PmgError: the pipeline wasn't loaded from a folder, or `save_directory` is that folder.
+        """
+        if self.source is None:
+            raise PmgError("only a pipeline of from_pretrained can be saved. Export a training run with pmg-export.")
+        copy_pipeline(self.source, Path(save_directory), self.encoder)
+
+    @property
+    def components(self) -> dict[str, Any]:
+        """The components by their names in ``model_index.json``."""
+        return {
+            "language_model": self.extractor.language_model,
+            "scenario": self.extractor.scenario,
+            "captioner": self.captioner,
+            "decoding": self.decoding,
+            ENCODER: self.encoder,
+            "text_encoder": self.pipeline.texts,
+            "generator": self.pipeline.generator,
+            "scorer": self.pipeline.scorer,
+            "alpha_rule": self.alpha_rule,
+        }
+
+    def __repr__(self) -> str:
+        names = "".join(f"\n  {name}: {type(part).__name__}" for name, part in self.components.items())
+        return f"{type(self).__name__} on {self.device}{names}"
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the generator."""
+        return self.pipeline.generator.device
+
+    def to(self, device: str | torch.device) -> PersonalizedPipeline:
+        """Moves the models to a device, in place; quantised models and the captioner's models keep theirs.
+
+        Args:
+            device: e.g. ``"cuda"``; ``"auto"``: a GPU if one is available. Types of weights are set by the export.
+
+        Returns:
+            The pipeline.
+
+        Raises:
+            PmgError: `device` is no device, or isn't available.
+        """
+        match device:
+            case str() | torch.device():
+                for name in ("language_model", ENCODER, "text_encoder", "generator", "scorer"):
+                    to_device(self.components[name], str(device))
+                return self
+        raise PmgError(f"device must be a device, e.g. 'cuda': {device!r:.80}. The export sets types of weights.")
+
+    def set_progress_bar_config(self, **kwargs: Any) -> None:
+        """Sets options of tqdm for the bar over users, e.g. ``disable=True``; as in diffusers."""
+        self._progress_bar_config = kwargs
+
+    def progress_bar(self, users: Sequence[UserInput]) -> Iterable[UserInput]:
+        """Iterates over users under a progress bar with the options of `set_progress_bar_config`."""
+        return tqdm(users, **{"desc": "Reading histories", **self._progress_bar_config})
+
+    def __call__(
+        self, history: History | Sequence[History], target: ItemLike | Sequence[ItemLike],
+        dislikes: History | Sequence[History] = (), conversation: Conversation | Sequence[Conversation] = (), *,
+        alpha: float | None = None, num_images_per_prompt: int = 1, num_inference_steps: int | None = None,
+        guidance_scale: float | Mapping[str, float] | None = None,
+        generator: torch.Generator | Sequence[torch.Generator] | None = None,
+    ) -> PersonalizedPipelineOutput:  # fmt: skip
+        """Generates images of `target` for the user of `history`, or of each target for its user in a batch.
+
+        An item is a mapping with ``title`` and optionally ``keywords``, ``facts`` and ``image`` (a PIL picture, for
+        captioners that require images), a title alone, or an `Item`. Items of a history need the facts
+        `captioner.facts`; a target needs its title alone.
+
+        Args:
+            history: liked items, oldest first; or a list of B histories. Each user's is read separately.
+            target: what the images show; for B histories one target, or B of them; for one history, any number.
+            dislikes: disliked items; or a list of B such lists.
+            conversation: messages (speaker, text), oldest first, for scenarios with a ``chat_template``; or B lists.
+            alpha: share of the preference score in the selection of candidates, in [0, 1]; None: the pipeline's rule.
+            num_images_per_prompt: images of each target, each from noise of its own.
+            num_inference_steps: solver steps; None: the pipeline's.
+            guidance_scale: scale of target, keywords and soft tokens alike, or a mapping of the scales that change,
+                see `Scales`; None: the pipeline's. 1: no guidance.
+            generator: random number generator of the noise's seeds, or a list of one for each image; None: torch's.
+
+        Returns:
+            The images, those of a target together, with a record of each.
+
+        Raises:
+            PmgError: there is nothing to read, an item lacks a fact, or an argument is out of range.
         """
         if alpha is not None and not 0 <= alpha <= 1:
             raise PmgError(f"alpha must be in [0, 1], got {alpha}")
-        if num_images_per_prompt < 1:
-            raise PmgError(f"num_images_per_prompt must be at least 1, got {num_images_per_prompt}")
-        seeds = torch.randint(2**62, (num_images_per_prompt,), generator=generator).tolist()
-        request = self.read(history, target, dislikes, conversation, alpha)
-        return self.draw([replace(request, seed=seed) for seed in seeds])
+        check_count("num_images_per_prompt", num_images_per_prompt)
+        users, batched = read_users(history, dislikes, conversation, self.captioner.facts)
+        targets, _ = read_targets(target, len(users) if batched else None, self.captioner.facts)
+        seeds = draw_seeds(generator, len(targets) * num_images_per_prompt)
+        self._settings(num_inference_steps, guidance_scale)  # errors come before the histories are read
+        preferences = [self._extract(user, targets[0]) for user in self.progress_bar(users)]
+        rows = range(len(targets)) if len(users) > 1 else [0] * len(targets)
+        requests = [self._request(preferences[row], item, alpha) for row, item in zip(rows, targets, strict=True)]
+        repeated = [request for request in requests for _ in range(num_images_per_prompt)]
+        seeded = [replace(request, seed=seed) for request, seed in zip(repeated, seeds, strict=True)]
+        return self.draw(seeded, num_inference_steps, guidance_scale)
 
     def read(
-        self, history: Sequence[Thing], target: Thing, dislikes: Sequence[Thing] = (),
-        conversation: Sequence[tuple[str, str]] = (), alpha: float | None = None,
+        self, history: History, target: ItemLike, dislikes: History = (), conversation: Conversation = (),
+        alpha: float | None = None,
     ) -> Request:  # fmt: skip
-        """Reads a user once: what `__call__` draws from, with the seed 0; arguments as there."""
-        liked = [_read_thing(thing, f"liked-{place}") for place, thing in enumerate(history)]
-        disliked = [_read_thing(thing, f"disliked-{place}") for place, thing in enumerate(dislikes)]
-        interactions = [Interaction(item) for item, _ in liked]
-        interactions += [Interaction(item, "disliked", liked=False) for item, _ in disliked]
-        wanted, _ = _read_thing(target, "target")
-        turns = tuple(Turn(*message) for message in conversation)
-        example = Example("0", "user", tuple(interactions), wanted, (), {}, turns)
-        looks = caption_items(self.captioner, [one.item for one in interactions], _pixels([*liked, *disliked]))
-        extracted = self.extractor.extract([example], looks, [self.decoding], [self.decoding])
-        (words,) = self.extractor.describe([example.target]).values()
+        """Returns the request of one user and target that `draw` takes, with the seed 0; see `__call__`."""
+        users, batched = read_users(history, dislikes, conversation, self.captioner.facts)
+        targets, listed = read_targets(target, None, self.captioner.facts)
+        if batched or listed:
+            raise PmgError("history and target must be those of one image: a list of items, and an item")
+        (user,) = self.progress_bar(users)
+        return self._request(self._extract(user, targets[0]), targets[0], alpha)
+
+    def _extract(self, user: UserInput, target: Item) -> UserPreference:
+        """Returns the preference of a user; `target` completes the example and doesn't matter."""
+        interactions = [Interaction(item) for item, _ in user.liked]
+        interactions += [Interaction(item, "disliked", liked=False) for item, _ in user.disliked]
+        pixels = _pixels([*user.liked, *user.disliked])
+        captions = caption_items(self.captioner, [one.item for one in interactions], pixels)
+        example = Example("0", "user", tuple(interactions), target, (), {}, user.conversation)
+        extracted = self.extractor.extract([example], captions, [self.decoding], [self.decoding], progress=iter)
         (tokens,) = self.encoder.encode(self.extractor.language_model, extracted.context)
         (against,), (keywords,) = extracted.negative(self.decoding), extracted.keywords(self.decoding)
         avoided = join_words(negative_prompt(self.extractor.scenario.negative_prompt), against)
-        share = self.alpha_rule(keywords, len(interactions)) if alpha is None else alpha
-        negative = self.extractor.budget.fit(avoided)
-        return Request(words, keywords, True, tokens, 0, negative=negative, alpha=share)
+        return UserPreference(keywords, tokens, self.extractor.budget.fit(avoided), len(interactions))
 
-    def draw(self, requests: Sequence[Request]) -> Output:
-        """Draws requests that `read` made, all in one batch."""
-        made = self.pipeline(requests)
+    def _request(self, preference: UserPreference, target: Item, alpha: float | None) -> Request:
+        (words,) = self.extractor.describe([target]).values()
+        keywords, tokens = preference.keywords, preference.soft_tokens
+        share = self.alpha_rule(keywords, preference.history) if alpha is None else alpha
+        return Request(words, keywords, True, tokens, 0, negative=preference.negative, alpha=share)
+
+    def _settings(
+        self, steps: int | None, guidance_scale: float | Mapping[str, float] | None
+    ) -> tuple[int, Scales]:  # fmt: skip
+        """Returns checked solver steps and guidance scales of a call."""
+        steps = self.pipeline.steps if steps is None else steps
+        check_count("num_inference_steps", steps)
+        return steps, read_scales(self.pipeline.scales, guidance_scale)
+
+    def draw(
+        self, requests: Sequence[Request], num_inference_steps: int | None = None,
+        guidance_scale: float | Mapping[str, float] | None = None,
+    ) -> PersonalizedPipelineOutput:  # fmt: skip
+        """Generates the images of requests that `read` returned, in one batch; other arguments as in `__call__`."""
+        steps, scales = self._settings(num_inference_steps, guidance_scale)
+        generated = self.pipeline(requests, steps, scales)
         records = [
             {
                 "target_keywords": list(request.target.words),
@@ -160,9 +289,9 @@ class PersonalizedPipeline:
                 "picked": picked,
                 "candidates": [asdict(candidate) for candidate in candidates],
             }
-            for request, picked, candidates in zip(requests, made.picked, made.candidates, strict=True)
+            for request, picked, candidates in zip(requests, generated.picked, generated.candidates, strict=True)
         ]
-        return Output([to_picture(image) for image in made.images], records)
+        return PersonalizedPipelineOutput([to_picture(image) for image in generated.images], records)
 
 
 def _find(source: str) -> Path:
@@ -178,22 +307,9 @@ def _find(source: str) -> Path:
         raise PmgError(f"'{source}' is no folder here, and the hub says: {reason}") from error
 
 
-def _read_thing(thing: Thing, number: str) -> tuple[Item, Image.Image | None]:
-    """Returns the item of what a caller gave, and its picture where there is one."""
-    if isinstance(thing, Item):
-        return thing, None
-    fields = {"title": thing} if isinstance(thing, str) else dict(thing)
-    picture = fields.pop("image", None)
-    try:
-        return Item(**{"id": number, "concept": fields.get("title", number), **fields}), picture
-    except TypeError as error:
-        known = ", ".join(Item.__dataclass_fields__)
-        raise PmgError(f"{fields} is no item ({error}); an item has {known}, and may have an image") from None
-
-
-def _pixels(things: Sequence[tuple[Item, Image.Image | None]]) -> Pixels | None:
-    """Returns what gives the pictures of items, or None where there are none."""
-    pictures = {item.id: picture for item, picture in things if picture is not None}
+def _pixels(items: Sequence[Pictured]) -> Pixels | None:
+    """Returns a function from items to their pixels, or None without pictures."""
+    pictures = {item.id: picture for item, picture in items if picture is not None}
     if not pictures:
         return None
 
@@ -201,7 +317,7 @@ def _pixels(things: Sequence[tuple[Item, Image.Image | None]]) -> Pixels | None:
         """Returns the pictures of the items, `(N, 3, H, W)`."""
         missing = [item.title for item in wanted if item.id not in pictures]
         if missing:
-            raise PmgError(f"the captioner looks at images, and '{missing[0]}' has none")
+            raise PmgError(f"item '{missing[0]}' has no image, and the captioner requires images. Give it an image.")
         return torch.stack([from_picture(pictures[item.id]) for item in wanted])
 
     return look

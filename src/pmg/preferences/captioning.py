@@ -30,9 +30,15 @@ class Captioner(Protocol):
 
     Attributes:
         looks: whether `images` are required.
+        facts: names of the facts that every item needs; None: facts are not used.
     """
 
     looks: bool
+
+    @property
+    def facts(self) -> Sequence[str] | None:
+        """See the class."""
+        ...
 
     def __call__(self, items: Sequence[Item], images: Tensor | None = None) -> list[str]:
         """Returns one caption an item; `images` `(B, 3, H, W)` in [-1, 1], in the order of `items`."""
@@ -82,6 +88,11 @@ class MetadataCaptioner:
     def __init__(self, template: str) -> None:
         self.template = template
 
+    @property
+    def facts(self) -> tuple[str, ...]:
+        """Names of the facts in the template, each once."""
+        return tuple(dict.fromkeys(name for _, name, _, _ in Formatter().parse(self.template) if name is not None))
+
     def __call__(self, items: Sequence[Item], images: Tensor | None = None) -> list[str]:
         """Returns the captions.
 
@@ -115,6 +126,7 @@ class TaggerCaptioner:
     """
 
     looks = True
+    facts = None
 
     def __init__(
         self, scorer: Scorer, text_encoder: TextEncoder, vocabulary: Mapping[str, Sequence[str]], template: str,
@@ -164,6 +176,7 @@ class ImageToTextCaptioner:
     """
 
     looks = True
+    facts = None
 
     def __init__(
         self, source: str, prompt: str = "", max_new_tokens: Count = 24, dtype: str = "float32", device: str = "cpu"

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -22,6 +22,8 @@ from pmg.preferences.keyword_decoding import Decoding
 from pmg.preferences.keywords import KEPT, RANKED, target_keywords, without
 from pmg.preferences.scenarios import Scenario, verbalize_dislikes, verbalize_history
 
+Progress = Callable[[Iterable[Any]], Iterable[Any]]
+SHOW_PROGRESS: Progress = partial(track, description="Reading histories")
 CHUNK = 50  # users a cache entry: small enough that little is lost when a run is stopped
 
 
@@ -76,7 +78,7 @@ class PreferenceExtractor:
 
     def extract(
         self, examples: Sequence[Example], captions: Mapping[str, str] | None = None,
-        decodings: Sequence[Decoding] = (), dislikes: Sequence[Decoding] = (),
+        decodings: Sequence[Decoding] = (), dislikes: Sequence[Decoding] = (), *, progress: Progress = SHOW_PROGRESS,
     ) -> ExtractedPreferences:  # fmt: skip
         """Prefills the history of each profile of `examples` once, and decodes keywords from it.
 
@@ -85,6 +87,7 @@ class PreferenceExtractor:
             captions: each item's look by its id; by default the scenario's, from the item's facts.
             decodings: decode the keywords of the likes, each distinct one once.
             dislikes: decode the keywords of the dislikes; those of the likes are decoded, too.
+            progress: iterates over chunks of profiles and displays how many are read; ``iter`` displays nothing.
 
         Returns:
             One row a profile, in the order of `examples`.
@@ -95,7 +98,7 @@ class PreferenceExtractor:
         liked: dict[str, list[Keywords]] = {name: [] for name in wanted}
         disliked: dict[str, list[Keywords]] = {repr(decoding): [] for decoding in dislikes}
         chunks = [firsts[start : start + CHUNK] for start in range(0, len(firsts), CHUNK)]
-        for chunk in track(chunks, description="Reading histories"):
+        for chunk in progress(chunks):
             texts = [verbalize_history(example, self.scenario, captions) for example in chunk]
             parts.append(self._contexts(texts))
             context = cache(lambda part=parts[-1]: part.select(range(len(part))))

@@ -57,6 +57,7 @@ class MeasuringCaptioner:
     """
 
     looks = True
+    facts = None
 
     def __init__(self, template: str, thresholds: Thresholds | None = None) -> None:
         self.template, self.thresholds = template, thresholds or Thresholds()

@@ -32,6 +32,11 @@ def torch_type(name: str) -> torch.dtype:
     return found
 
 
+def device_of(module: nn.Module) -> torch.device:
+    """Returns the device of a model's first parameter; the CPU for a model without parameters."""
+    return next((weight.device for weight in module.parameters()), torch.device("cpu"))
+
+
 def emulates_bfloat16(device: str) -> bool:
     """Returns whether `device` is a CPU without bfloat16 instructions, on which bfloat16 is many times slower."""
     return device_name(device) == "cpu" and not has_bfloat16()

@@ -1,0 +1,229 @@
+"""The inference API at toy size: arguments as in diffusers, batches, refused inputs, saving, and notebooks."""
+
+from __future__ import annotations
+
+import io
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from pmg import PersonalizedPipeline
+from pmg.domain import Item, PmgError
+from pmg.generation.output import PersonalizedPipelineOutput
+from pmg.generation.serialization import INDEX
+from pmg.models.loading.tiny_models import tiny_scorer
+from pmg.models.preference.preference_encoder import PreferenceEncoder
+
+COLOURED = {"pack": "Noto", "colour": "full colour", "outline": "no outline", "shading": "flat"}
+DRAWN = {"pack": "Stencil", "colour": "black and white", "outline": "thick black outline", "shading": "soft gradients"}
+ONE = [{"title": title, "facts": COLOURED} for title in ("dog face", "cactus")]
+OTHER = [{"title": title, "facts": DRAWN} for title in ("crown", "heart", "cat")]
+TINY = {
+    "language_model": {"_class_name": "TinyLanguageModel"},
+    "text_encoder": {"_class_name": "TinyTextEncoder"},
+    "generator": {"_class_name": "TinyGenerator", "text_encoder": {"_class_name": "TinyTextEncoder"}},
+    "scorer": {"_class_name": "Scorer", "folder": "<here>/frozen/0-scorer"},
+    "sampling": {"steps": 2, "scales": {"_class_name": "Scales", "target": 2.0, "keywords": 2.0, "soft": 2.0}},
+}
+
+
+@pytest.fixture(scope="module")
+def folder(root, tmp_path_factory):
+    """A pipeline folder in the scenario of the shipped one, with a scorer of its own."""
+    folder = tmp_path_factory.mktemp("pipeline")
+    index = json.loads((root / "assets" / "pipeline" / INDEX).read_text())
+    (folder / INDEX).write_text(json.dumps({**index, **TINY}))
+    tiny_scorer().save_pretrained(folder / "frozen" / "0-scorer")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        encoder = PreferenceEncoder(llm_width=32, llm_layers=2, kv_heads=2, head_dim=8, text_width=32)
+    encoder.save_pretrained(folder / "preference_encoder")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def loaded(folder):
+    return PersonalizedPipeline.from_pretrained(folder, "cpu")
+
+
+@pytest.fixture
+def pipe(loaded):
+    loaded.set_progress_bar_config(disable=True)
+    return loaded
+
+
+def rng(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def pixels(output):
+    return np.stack([np.asarray(image).astype(int) for image in output.images])
+
+
+def without_rounding(record):
+    """Returns a record with candidates' scores rounded: sums depend on the batch in their last digits."""
+    rows = [{name: value and round(value, 4) for name, value in row.items()} for row in record["candidates"]]
+    return {**record, "candidates": rows}
+
+
+def test_call_equals_read_and_draw_with_the_generators_seeds(pipe):
+    output = pipe(ONE, "rocket", num_images_per_prompt=2, generator=rng())
+    seeds = torch.randint(2**62, (2,), generator=rng()).tolist()
+    assert [record["seed"] for record in output.records] == seeds
+    again = pipe(ONE, target="rocket", num_images_per_prompt=2, generator=rng(), num_inference_steps=2,
+                 guidance_scale=2.0)  # fmt: skip
+    assert np.array_equal(pixels(again), pixels(output))
+
+
+def test_batch_equals_single_calls(pipe):
+    calls = [(ONE, "rocket", OTHER[:1], 3), (OTHER, {"title": "cat", "keywords": ["pet"]}, (), 4)]
+    batch = pipe(
+        [history for history, *_ in calls],
+        [target for _, target, *_ in calls],
+        [dislikes for _, _, dislikes, _ in calls],
+        generator=[rng(seed) for *_, seed in calls],
+    )
+    for row, (history, target, dislikes, seed) in enumerate(calls):
+        single = pipe(history, target, dislikes, generator=rng(seed))
+        assert abs(pixels(single)[0] - pixels(batch)[row]).max() <= 1
+        assert without_rounding(single.records[0]) == without_rounding(batch.records[row])
+
+
+def test_one_target_serves_many_users_and_one_user_many_targets(pipe):
+    users = pipe([ONE, OTHER], "rocket", num_images_per_prompt=2, generator=[rng()] * 4)
+    assert [record["target_keywords"][0] for record in users.records] == ["rocket"] * 4
+    targets = pipe(ONE, ["rocket", "cat"], generator=[rng(), rng()])
+    assert [record["target_keywords"][0] for record in targets.records] == ["rocket", "cat"]
+    assert abs(pixels(targets)[0] - pixels(pipe(ONE, "rocket", generator=rng()))[0]).max() <= 1
+
+
+def test_steps_and_guidance_of_a_call_hold_for_it_alone(pipe):
+    before, count = pixels(pipe(ONE, "rocket", generator=rng())), pipe.pipeline.evaluations
+    longer = pixels(pipe(ONE, "rocket", generator=rng(), num_inference_steps=3))
+    assert pipe.pipeline.evaluations - count == 2 * 2 * 3  # branches, candidates, steps
+    changed = [pixels(pipe(ONE, "rocket", generator=rng(), guidance_scale=scale)) for scale in (5.0, {"soft": 5.0})]
+    assert not any(np.array_equal(before, other) for other in (longer, *changed))
+    assert not np.array_equal(*changed)
+    assert np.array_equal(before, pixels(pipe(ONE, "rocket", generator=rng())))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"target": ""}, "target has an empty title"),
+        ({"target": {"title": " "}}, "target has an empty title"),
+        ({"target": ["rocket", ""]}, r"target\[1\] has an empty title"),
+        ({"target": []}, "target is an empty list"),
+        ({"target": None}, "target is no item: None. Give a title, or a mapping with title"),
+        ({"target": {"title": "a", "keywords": "space"}}, "target.keywords can't be 'space'"),
+        ({"target": {"title": "a", "keyword": ["b"]}}, "target.keyword is no field of an item; did you mean 'keyw"),
+        ({"history": ["dog"]}, r"history\[0\] \('dog'\) has no fact 'pack'.*pack, colour, outline, shading"),
+        ({"history": [{"titel": "dog"}]}, r"history\[0\].titel is no field of an item; did you mean 'title'\? An"),
+        ({"history": [{"facts": COLOURED}]}, r"history\[0\].title is missing"),
+        ({"history": [{"title": "dog", "facts": {**COLOURED, "shadng": "flat"}}]},
+         r"history\[0\].facts has an unknown fact 'shadng'; did you mean 'shading'\?"),
+        ({"history": [{"title": "dog", "facts": "flat"}]}, r"history\[0\].facts can't be 'flat'"),
+        ({"history": [ONE[0], 3]}, r"history\[1\] is no item: 3"),
+        ({"history": "dog"}, "history must be a list of items"),
+        ({"history": []}, "empty history"),
+        ({"history": [ONE, OTHER], "target": ["a", "b", "c"]}, "target has 3 entries for 2 histories"),
+        ({"history": [ONE, OTHER], "dislikes": [ONE]}, "dislikes must have one list for each of the 2 histories"),
+        ({"history": [ONE, "dog"]}, r"history\[1\] must be a list of items: 'dog'"),
+        ({"dislikes": ["dog"]}, r"dislikes\[0\] \('dog'\) has no fact 'pack'"),
+        ({"conversation": ["hello"]}, r"conversation\[0\] must be \(speaker, text\): 'hello'"),
+        ({"alpha": 1.5}, r"alpha must be in \[0, 1\]"),
+        ({"num_images_per_prompt": 0}, "num_images_per_prompt must be at least 1"),
+        ({"num_inference_steps": 0}, "num_inference_steps must be at least 1, a whole number: 0"),
+        ({"num_inference_steps": 2.5}, "num_inference_steps must be at least 1, a whole number: 2.5"),
+        ({"guidance_scale": -1}, "guidance_scale must be a number of at least 0.*: -1"),
+        ({"guidance_scale": {"sft": 1.0}}, "guidance_scale has no 'sft'; did you mean 'soft'"),
+        ({"generator": [rng()] * 3}, "generator must be .* one for each of the 1 images; the list has 3 entries"),
+        ({"generator": 7}, "generator must be a torch.Generator.*: 7"),
+    ],
+)  # fmt: skip
+def test_wrong_arguments_are_refused_by_name(pipe, arguments, message):
+    with pytest.raises(PmgError, match=message):
+        pipe(**{"history": ONE, "target": "rocket", **arguments})
+
+
+def test_items_of_a_data_set_may_have_further_facts(pipe):
+    item = Item("1", "dog", "dog face", facts={**COLOURED, "licence": "OFL"})
+    numbers = {"title": "dog face", "id": "1", "facts": {**COLOURED, "pack": 1}}
+    assert pipe.read([item], "rocket").target.words[0] == "rocket"
+    assert pipe.read([numbers], "rocket").target.words[0] == "rocket"
+    with pytest.raises(PmgError, match="those of one image"):
+        pipe.read([ONE], "rocket")
+
+
+def test_pipeline_moves_to_a_device(pipe):
+    assert pipe.to("cpu") is pipe
+    assert pipe.to(torch.device("cpu")).device == torch.device("cpu")
+    assert repr(pipe).startswith("PersonalizedPipeline on cpu\n  language_model: LanguageModel\n")
+    with pytest.raises(PmgError, match=r"device must be a device, .*: torch.float16"):
+        pipe.to(torch.float16)
+    with pytest.raises(PmgError, match="device=nowhere"):
+        pipe.to("nowhere")
+
+
+def test_scorer_on_another_device_gets_its_inputs_there(pipe, monkeypatch):
+    """The meta device has no values: each tensor that reaches it shows where it was sent."""
+    seen = []
+
+    class Elsewhere(torch.nn.Linear):
+        def forward(self, images):
+            seen.append(images.device.type)
+            return torch.zeros(len(images), 2), torch.zeros(len(images), 2)
+
+        def encode_target(self, pooled):
+            seen.append(pooled.device.type)
+            return torch.zeros(len(pooled), 2)
+
+        encode_preference = encode_target
+
+    monkeypatch.setattr(pipe.pipeline, "scorer", Elsewhere(2, 2, device="meta"))
+    pipe.pipeline.score([pipe.read(ONE, "rocket")], torch.zeros(2, 3, 8, 8))
+    assert seen == ["meta"] * 3
+
+
+def test_progress_bar_is_switched_off(pipe, capsys):
+    pipe.set_progress_bar_config(desc="Users")
+    pipe([ONE, OTHER], "rocket")
+    assert "Users: 100%" in capsys.readouterr().err
+    pipe.set_progress_bar_config(disable=True)
+    pipe(ONE, "rocket")
+    assert capsys.readouterr() == ("", "")
+
+
+def test_saved_pipeline_has_the_encoders_weights_and_gives_the_same_images(folder, tmp_path):
+    pipe = PersonalizedPipeline.from_pretrained(folder, "cpu")
+    pipe.set_progress_bar_config(disable=True)
+    with torch.no_grad():
+        pipe.encoder.map.weight.add_(0.1)
+    pipe.save_pretrained(tmp_path / "copy")
+    again = PersonalizedPipeline.from_pretrained(tmp_path / "copy", "cpu")
+    assert torch.equal(again.encoder.map.weight, pipe.encoder.map.weight)
+    assert again.components["scorer"].name_or_path == str(tmp_path / "copy" / "frozen" / "0-scorer")
+    images = [pixels(one(ONE, "rocket", generator=rng())) for one in (pipe, again)]
+    assert np.array_equal(*images)
+    assert str(folder) not in (tmp_path / "copy" / "preference_encoder" / "config.json").read_text()
+    with pytest.raises(PmgError, match="save_directory is the folder that the pipeline was loaded from"):
+        pipe.save_pretrained(folder)
+    again.source = None
+    with pytest.raises(PmgError, match="only a pipeline of from_pretrained can be saved"):
+        again.save_pretrained(tmp_path / "other")
+
+
+def test_notebooks_display_images_and_escaped_texts(pipe):
+    output = pipe([ONE, OTHER], ["<script>rocket", 'a "cat" & dog'])
+    html = output._repr_html_()
+    assert html.count("<img ") == html.count("data:image/png;base64,") == 2
+    assert "<script>" not in html
+    assert "&lt;script&gt;rocket" in html
+    assert 'alt="a &quot;cat&quot; &amp; dog' in html
+    assert Image.open(io.BytesIO(output._repr_png_())).size == (128, 64)
+    assert output[0] is output["images"] is output.images
+    many = PersonalizedPipelineOutput(output.images * 3, output.records * 3)
+    assert Image.open(io.BytesIO(many._repr_png_())).size == (256, 128)
