@@ -141,7 +141,6 @@ def test_every_option_composes(groups, compose):
         left -= set(chosen.values())
 
 
-@pytest.mark.ci
 @pytest.mark.slow
 @pytest.mark.parametrize("command", sorted(SCHEMAS))
 def test_options_compose_with_every_command_that_reads_them(groups, compose, command):

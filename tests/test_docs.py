@@ -36,7 +36,7 @@ def commands(text):
     return found
 
 
-ALSO_IN_TEST_EXTENDING = (pytest.mark.ci, pytest.mark.slow)
+ALSO_IN_TEST_EXTENDING = pytest.mark.slow
 NAMED = [
     pytest.param(
         path,

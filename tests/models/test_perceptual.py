@@ -69,7 +69,6 @@ def test_missing_weights_are_named(tmp_path):
         PerceptualDistance.from_folder(tmp_path)
 
 
-@pytest.mark.ci
 @pytest.mark.slow
 def test_vgg_from_a_folder_is_the_reference_package_with_the_same_backbone(tmp_path):
     with torch.device("meta"):  # shapes alone: the whole VGG takes seconds to fill

@@ -138,7 +138,6 @@ def test_weights_are_those_of_the_loaded_models(checkpoints, real):
     assert weight_bytes(tower) == pytest.approx(weight_bytes(generator.text_encoder.towers[0].model), rel=0.01)
 
 
-@pytest.mark.ci
 @pytest.mark.slow
 def test_operations_are_those_of_the_true_models(checkpoints, real):
     language_model, generator = real
