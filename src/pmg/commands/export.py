@@ -20,6 +20,7 @@ INPUTS = "pmg.training.encoder_inputs.HistoryContexts"
 def body(cfg: DictConfig, run: Run) -> float | None:
     """Makes a pipeline folder of a training run."""
     from pmg.generation.export import (
+        begin_folder,
         check_index,
         copy_weights,
         load_encoder,
@@ -29,7 +30,7 @@ def body(cfg: DictConfig, run: Run) -> float | None:
         write_index,
     )
     from pmg.generation.pipeline_card import write_pipeline_card
-    from pmg.generation.serialization import ENCODER, INDEX, PARTS, SECTIONS
+    from pmg.generation.serialization import ENCODER, PARTS, SECTIONS
     from pmg.generation.weight_locations import ASSETS, CACHE
 
     trained, metrics = _trained(cfg)
@@ -42,8 +43,7 @@ def body(cfg: DictConfig, run: Run) -> float | None:
     nodes, copies = name_weights(nodes, places, cfg.copy_frozen)
     check_index(folder, nodes)
     run.begin()
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / INDEX).unlink(missing_ok=True)  # written last: an export that is cut short can't be loaded
+    begin_folder(folder)
     with run.ledger.phase("export"):
         encoder.save_pretrained(folder / ENCODER)
         copy_weights(folder, copies)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import difflib
 import sys
 from collections.abc import Mapping
 from importlib.metadata import EntryPoint, distribution
@@ -54,9 +53,9 @@ def main() -> None:
         print(f"pmg {__version__}")
         return
     if name not in commands:
-        close = difflib.get_close_matches(name, commands, 1)
-        hint = f"did you mean '{close[0]}'?" if close else "`pmg` lists all"
-        print(f"error: unknown command '{name}'; {hint}", file=sys.stderr)
+        from pmg.configuration.instantiate import nearest  # imports Hydra, which the list does without
+
+        print(f"error: unknown command '{name}'{nearest(name, commands) or '; `pmg` lists all'}", file=sys.stderr)
         sys.exit(1)
     sys.argv = [str(Path(sys.argv[0]).with_name(f"{PREFIX}{name}")), *arguments[1:]]
     commands[name].load()()

@@ -228,7 +228,7 @@ def _is_built(value: Any) -> bool:
 
 
 def _is_finite(value: Any) -> bool:
-    return not any(part in (math.inf, -math.inf) or part != part for _, part in nodes(value))
+    return all(math.isfinite(part) for _, part in nodes(value) if isinstance(part, float))
 
 
 def _show(value: Any) -> str:

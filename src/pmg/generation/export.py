@@ -20,7 +20,7 @@ from pmg.domain import PmgError
 from pmg.generation.components import CLASS, COMPONENTS, ComponentReader
 from pmg.generation.serialization import ENCODER, INDEX, PARTS, PIPELINE, SECTIONS, read_nodes
 from pmg.generation.weight_locations import CACHE, HERE, Locations
-from pmg.models.loading.weight_sources import load_frozen, resolve_source
+from pmg.models.loading.weight_sources import download, load_frozen, resolve_source
 from pmg.models.preference.preference_encoder import PreferenceEncoder
 
 FROZEN, CARD = "frozen", "README.md"
@@ -101,6 +101,12 @@ def name_weights(
     return replace_values(nodes, lambda name, value: names.get(value, value) if name in SOURCES else value), copies
 
 
+def begin_folder(folder: Path) -> None:
+    """Creates a pipeline's folder, or removes its index, which is written last: an incomplete one can't be loaded."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / INDEX).unlink(missing_ok=True)
+
+
 def copy_weights(folder: Path, copies: Mapping[str, Path]) -> None:
     """Copies weights into a pipeline's folder.
 
@@ -126,8 +132,7 @@ def copy_pipeline(source: Path, folder: Path, encoder: ModelMixin) -> None:
     if source.resolve() == folder.resolve():
         raise PmgError(f"save_directory is the folder that the pipeline was loaded from: {folder}. Name another one.")
     nodes = json.loads((source / INDEX).read_text())
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / INDEX).unlink(missing_ok=True)  # written last: an incomplete copy can't be loaded
+    begin_folder(folder)
     inner = {text.removeprefix(f"{HERE}/") for text in weight_sources(nodes) if text.startswith(f"{HERE}/")}
     for name in sorted({*inner, CARD}):
         _copy(source / name, folder / name)
@@ -189,16 +194,8 @@ def name_encoder(kind: type[ModelMixin]) -> dict[str, Any]:
 
 def _locate(source: str) -> Path:
     """Returns the file or folder of weights on this machine; those of the hub are downloaded into its cache."""
-    from huggingface_hub import snapshot_download
-
     path = Path(resolve_source(source))
-    if path.exists():
-        return path
-    try:
-        return Path(snapshot_download(source))
-    except Exception as error:  # the hub raises whatever it likes
-        reason = " ".join(str(error).split())[:160]
-        raise PmgError(f"can't copy '{source}': no such file or folder here, and the hub says: {reason}") from error
+    return path if path.exists() else download(source, f"can't copy '{source}': no such file or folder here")
 
 
 def _name(text: str, places: Mapping[str, str]) -> str:

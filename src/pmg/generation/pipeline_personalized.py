@@ -36,7 +36,7 @@ from pmg.generation.pipeline import Pipeline, build_pipeline
 from pmg.generation.requests import Request
 from pmg.generation.serialization import ENCODER, read_index
 from pmg.models.loading.device import emulates_bfloat16, to_device
-from pmg.models.loading.weight_sources import load_frozen
+from pmg.models.loading.weight_sources import download, load_frozen
 from pmg.models.preference.token_encoder import TokenEncoder
 from pmg.preferences.captioning import Captioner, Pixels, caption_items, from_picture, to_picture
 from pmg.preferences.extraction import PreferenceExtractor
@@ -224,13 +224,13 @@ class PersonalizedPipeline:
         users, batched = read_users(history, dislikes, conversation, self.captioner.facts)
         targets, _ = read_targets(target, len(users) if batched else None, self.captioner.facts)
         seeds = draw_seeds(generator, len(targets) * num_images_per_prompt)
-        self._settings(num_inference_steps, guidance_scale)  # errors come before the histories are read
+        steps, scales = self._settings(num_inference_steps, guidance_scale)
         preferences = [self._extract(user, targets[0]) for user in self.progress_bar(users)]
         rows = range(len(targets)) if len(users) > 1 else [0] * len(targets)
         requests = [self._request(preferences[row], item, alpha) for row, item in zip(rows, targets, strict=True)]
         repeated = [request for request in requests for _ in range(num_images_per_prompt)]
         seeded = [replace(request, seed=seed) for request, seed in zip(repeated, seeds, strict=True)]
-        return self.draw(seeded, num_inference_steps, guidance_scale)
+        return self._draw(seeded, steps, scales)
 
     def read(
         self, history: History, target: ItemLike, dislikes: History = (), conversation: Conversation = (),
@@ -276,7 +276,9 @@ class PersonalizedPipeline:
         guidance_scale: float | Mapping[str, float] | None = None,
     ) -> PersonalizedPipelineOutput:  # fmt: skip
         """Generates the images of requests that `read` returned, in one batch; other arguments as in `__call__`."""
-        steps, scales = self._settings(num_inference_steps, guidance_scale)
+        return self._draw(requests, *self._settings(num_inference_steps, guidance_scale))
+
+    def _draw(self, requests: Sequence[Request], steps: int, scales: Scales) -> PersonalizedPipelineOutput:
         generated = self.pipeline(requests, steps, scales)
         records = [
             {
@@ -296,15 +298,7 @@ class PersonalizedPipeline:
 
 def _find(source: str) -> Path:
     """The folder itself, or what the hub has under that id."""
-    if Path(source).is_dir():
-        return Path(source)
-    from huggingface_hub import snapshot_download
-
-    try:
-        return Path(snapshot_download(source))
-    except Exception as error:  # the hub raises whatever it likes
-        reason = " ".join(str(error).split())[:160]
-        raise PmgError(f"'{source}' is no folder here, and the hub says: {reason}") from error
+    return Path(source) if Path(source).is_dir() else download(source, f"'{source}' is no folder here")
 
 
 def _pixels(items: Sequence[Pictured]) -> Pixels | None:

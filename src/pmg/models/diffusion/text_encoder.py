@@ -14,6 +14,7 @@ from pmg.domain import PmgError
 from pmg.models.diffusion.conditioning import TextBlock
 from pmg.models.diffusion.interfaces import PromptEncoder
 from pmg.models.loading.checkpoints import load_with_tokenizer
+from pmg.models.loading.device import device_of
 from pmg.models.loading.weight_sources import loading, resolve_source
 
 
@@ -40,7 +41,7 @@ class FrozenTextEncoder(nn.Module, ABC):
     @property
     def device(self) -> torch.device:
         """Device of the weights."""
-        return next(self.parameters()).device
+        return device_of(self)
 
     @abstractmethod
     def count_tokens(self, text: str) -> int:

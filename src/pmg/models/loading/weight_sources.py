@@ -43,6 +43,25 @@ def resolve_source(source: str) -> str:
     return str(path)
 
 
+def download(source: str, problem: str) -> Path:
+    """Returns the folder of a repository of the hub, which is downloaded into the hub's cache.
+
+    Args:
+        source: id of the repository.
+        problem: begins the message of a failure.
+
+    Raises:
+        PmgError: the hub doesn't give it.
+    """
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(source))
+    except Exception as error:  # the hub raises whatever it likes
+        reason = " ".join(str(error).split())[:160]
+        raise PmgError(f"{problem}, and the hub says: {reason}") from error
+
+
 @contextmanager
 def loading(what: str, path: str, hint: str = "") -> Iterator[None]:
     """Converts errors of missing or damaged weights into a `PmgError` of one line.

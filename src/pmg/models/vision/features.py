@@ -11,7 +11,7 @@ from transformers import AutoImageProcessor, AutoModel, PreTrainedModel
 
 from pmg.domain import PmgError
 from pmg.models.loading.checkpoints import load_checkpoint
-from pmg.models.loading.device import torch_type
+from pmg.models.loading.device import device_of, torch_type
 from pmg.models.loading.weight_sources import loading, resolve_source
 from pmg.models.vision.clip_scorer import ClipScorer
 from pmg.models.vision.image_sizes import fit_size
@@ -163,5 +163,5 @@ class InceptionFeatures(nn.Module):
     @torch.no_grad()
     def forward(self, images: Tensor) -> Tensor:
         """Returns activations `(B, 2048)`; see `ImageFeatures`. Images are resized to 299 pixels."""
-        device = next(self.model.parameters()).device
+        device = device_of(self.model)
         return self.model(to_uint8(images.to(device))).float().cpu()
