@@ -16,6 +16,8 @@ from pmg.data.emoji.finish_space import FinishSpace
 from pmg.models.diffusion.conditioning import Block
 from pmg.models.diffusion.look_denoiser import LookDenoiser, pool_condition
 from pmg.models.diffusion.noise_processes import FlowMatching
+from pmg.models.diffusion.pooled_transformer.denoiser import PooledTransformerDenoiser
+from pmg.models.diffusion.pooled_transformer.model import PooledTransformer2DModel
 from pmg.models.diffusion.style_encoder import StyleEncoder
 from pmg.models.diffusion.transformer.denoiser import SD3Denoiser
 from pmg.models.diffusion.unet.denoiser import UNetDenoiser
@@ -70,7 +72,14 @@ def transformer():
     ))  # fmt: skip
 
 
-@pytest.fixture(params=[unet, transformer])
+def pooled_transformer():
+    return PooledTransformerDenoiser(PooledTransformer2DModel(
+        sample_size=8, patch_size=2, in_channels=4, num_layers=2, num_attention_heads=2, attention_head_dim=8,
+        caption_channels=WIDTH, pooled_projection_dim=2 * WIDTH,
+    ))  # fmt: skip
+
+
+@pytest.fixture(params=[unet, transformer, pooled_transformer])
 def training(request):
     torch.manual_seed(0)
     style = StyleEncoder(in_channels=4, channels=16, tokens=2, width=WIDTH, heads=2)

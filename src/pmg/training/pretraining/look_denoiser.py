@@ -73,14 +73,10 @@ class LookBatches:
         count = len(latents)
         chance = random.Random(int(torch.randint(2**62, (), generator=rng)))
         titles = [chance.choice(self.captions[row]) for row in self.pool.rows[looks].flatten().tolist()]
-        said = [
-            say(words, chance, 1 - self.drop.word) if chance.random() >= self.drop.words else ""
-            for look in looks.tolist()
-            for words in self.pool.words[look]
-        ]
         keep = torch.rand(count, generator=rng) >= self.drop.target
-        target = drop_target(self.titles[torch.tensor(titles)], self.empty, keep)
-        words = self._encode(said).masked(torch.tensor([bool(text) for text in said]))
+        target = drop_target(self.titles[torch.tensor(titles)], self.empty, keep).trimmed()
+        words = self._encode(self._say(looks, chance)).repeat(ITEMS)
+        words = words.masked(torch.rand(count, generator=rng) >= self.drop.words)
         return {
             "latents": latents,
             "noise": torch.randn(latents.shape, generator=rng),
@@ -93,6 +89,10 @@ class LookBatches:
             "present": some_references(count, rng),
             "keep_style": torch.rand(count, generator=rng) >= self.drop.style,
         }
+
+    def _say(self, looks: Tensor, chance: random.Random) -> list[str]:
+        """Returns a text for each look: some of what the captioner said of one of its drawings."""
+        return [say(chance.choice(self.pool.words[look]), chance, 1 - self.drop.word) for look in looks.tolist()]
 
     def _encode(self, texts: list[str]) -> Block:
         """Returns the encoded texts, computed in bfloat16 where that is fast."""
