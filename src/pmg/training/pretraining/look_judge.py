@@ -60,7 +60,8 @@ class JudgeBatches:
         pictures = self.data.drawings.pictures(torch.tensor(rows), finishes)
         if rng is not None:
             through = torch.rand(len(rows), generator=rng) < self.restored
-            pictures[through] = self.codec.decode(self.codec.encode(pictures[through]))
+            if through.any():
+                pictures[through] = self.codec.decode(self.codec.encode(pictures[through]))
             pictures = random_affine(pictures, rng)
         values, traces = finish_values(finishes, [bool(self.coloured[row]) for row in rows])
         return {
