@@ -14,9 +14,9 @@ from pmg.configuration.precision import has_bfloat16
 from pmg.configuration.ranges import Decay, Fraction, Positive
 from pmg.data.emoji.captions import target_captions
 from pmg.data.emoji.drawings import LookData
-from pmg.models.diffusion.conditioning import Block, drop_target
+from pmg.models.diffusion.conditioning import Block, SoftBlock, drop_target
 from pmg.models.diffusion.interfaces import NoiseProcess
-from pmg.models.diffusion.look_denoiser import LookDenoiser, pool_condition
+from pmg.models.diffusion.look_denoiser import LookDenoiser
 from pmg.models.diffusion.noise_processes import denoising_loss
 from pmg.models.diffusion.text_encoder import TextEncoder
 from pmg.training.datamodule import Batch
@@ -137,11 +137,10 @@ class LookDenoiserTraining(pl.LightningModule):
         references = features[reference_rows(len(latents))]
         tokens = self.model.style_encoder.summarise(references, batch["present"])
         visible = batch["keep_style"][:, None].expand(tokens.shape[:2])
-        style = Block(tokens, visible)
         target = Block(batch["target"], batch["target_mask"], batch["target_pooled"])
-        blocks = [target, Block(batch["words"], batch["words_mask"]), style]
+        words, style = Block(batch["words"], batch["words_mask"]), SoftBlock(tokens, visible)
         sample = self.model.process.add_noise(latents, batch["noise"], batch["times"])
-        output = self.model(sample.noisy, batch["times"], blocks, pool_condition(batch["target_pooled"], style))
+        output = self.model(sample.noisy, batch["times"], target, words, style)
         return denoising_loss(output.float(), sample)
 
     def held_out_losses(self, batch: Batch) -> Tensor:

@@ -27,7 +27,7 @@ class PooledTransformerAdapter:
         bias = condition.tokens.new_zeros(visible.shape) if condition.bias is None else condition.bias
         return {
             "encoder_hidden_states": condition.tokens.masked_fill(~visible[..., None], 0.0),
-            "pooled_projections": condition.pooled,
+            "pooled_projections": condition.pooled_with_soft_mean(),
             "token_bias": bias.masked_fill(~visible, -math.inf),
         }
 
