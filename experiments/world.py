@@ -20,8 +20,8 @@ from torch import Tensor
 import pmg
 from pmg.configuration.instantiate import instantiate
 from pmg.data.emoji.drawings import LookData
-from pmg.data.emoji.look_targets import GROUPS, REFERENCES, LookTarget, draw_targets, reference_pictures
-from pmg.evaluation.look_judging import METRICS, LookJudging
+from pmg.data.emoji.look_targets import GROUPS, REFERENCES, LookTarget, draw_targets, reference_pictures, true_pictures
+from pmg.evaluation.look_judging import LookJudging
 from pmg.evaluation.statistics import interval
 from pmg.generation.guidance import Scales
 from pmg.generation.look_sampling import LookGenerator
@@ -29,11 +29,11 @@ from pmg.models.vision.look_judge import LookJudge
 from pmg.models.vision.perceptual import PerceptualDistance
 from pmg.models.vision.pixels import to_uint8
 from pmg.runs.provenance import git_state
-from pmg.training.pretraining.look_judge import has_colours
 
 HERE = Path(__file__).resolve().parent
 SHEET = 12  # targets on a contact sheet
 BATCH = 50
+METRICS = ("style_accuracy", "concept_accuracy", "lpips_truth", "finish_error")
 GRID_LOOKS = 12
 GRID = (
     "red apple", "dog face", "cat", "volcano", "rocket", "crown", "cactus", "ghost", "pizza", "automobile", "guitar",
@@ -95,16 +95,26 @@ def judge_group(
     """Returns the results of one group of targets and writes its contact sheet."""
     data, generator, judge, perceptual = parts
     targets = draw_targets(data, options.split, group, options.count)
-    judging = LookJudging(data, judge, perceptual, targets, has_colours(data.drawings.pixels))
+    judging, truth = LookJudging(data, judge, targets), true_pictures(data, targets)
     arms = draw_arms(generator, data, targets, options)
-    arms["vae_reconstruction"] = generator.generator.decode(generator.generator.encode_images(judging.truth))
-    arms["truth"] = judging.truth
-    measured = {name: judging.measure(pictures) for name, pictures in arms.items()}
+    arms["vae_reconstruction"] = generator.generator.decode(generator.generator.encode_images(truth))
+    arms["truth"] = truth
+    measured = {
+        name: judging.measure(pictures) | {"lpips_truth": distances(perceptual, pictures, truth)}
+        for name, pictures in arms.items()
+    }
     shown = reference_pictures(data, targets[:SHEET])[:, 0]
     sheet = contact_sheet([shown, *(pictures[:SHEET] for pictures in arms.values())])
     sheet.save(options.into / f"{group}.png")
     table = {name: {metric: summarise(values[metric]) for metric in METRICS} for name, values in measured.items()}
     return {"arms": table, "shares": shares(measured)}
+
+
+@torch.no_grad()
+def distances(perceptual: PerceptualDistance, pictures: Tensor, truth: Tensor) -> Tensor:
+    """Returns LPIPS of pictures to their truths, `(B,)`."""
+    pairs = zip(pictures.split(BATCH), truth.split(BATCH), strict=True)
+    return torch.cat([perceptual(a, b) for a, b in pairs])
 
 
 def shares(measured: dict[str, dict[str, Tensor]]) -> dict[str, float]:

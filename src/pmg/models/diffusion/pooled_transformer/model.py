@@ -34,7 +34,7 @@ class PooledTransformer2DModel(ModelMixin, ConfigMixin):
 
     @register_to_config
     def __init__(
-        self, sample_size: Count = 8, patch_size: Count = 2, in_channels: Count = 16, num_layers: Count = 8,
+        self, sample_size: Count = 8, patch_size: Count = 2, in_channels: Count = 16, *, num_layers: Count = 8,
         num_attention_heads: Count = 8, attention_head_dim: Count = 32, caption_channels: Count = 384,
         pooled_projection_dim: Count = 768,
     ) -> None:  # fmt: skip
