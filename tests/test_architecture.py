@@ -20,7 +20,7 @@ LAYERS = [
     {"training"},
     {"generation"},
     {"evaluation"},
-    {"reporting"},
+    {"reporting", "survey", "app", "http_server"},
     {"orchestration"},
     {"commands"},
 ]

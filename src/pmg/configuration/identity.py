@@ -123,6 +123,12 @@ COMMANDS: dict[str, dict[str, Role]] = {
         destination="folder push_to private",
         unused="seed",
     ),
+    "survey": EVERY
+    | _roles(
+        result="""generate_run methods design texts sample_size analyse survey evaluation comparison allowed_failures
+            export delete serve""",
+        execution="host port",
+    ),
     "estimate": TRAIN | _roles(result="history_tokens profiles_per_user"),
 }
 RUNS = ("train_run", "generate_run", "init_from")

@@ -25,7 +25,13 @@ METRICS_FILE = "metrics.json"
 SIGNATURE = "encoder/models.json"  # of a trained encoder, in the folder of its run
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 OWN = "<run_dir>"  # placeholder of the run folder in `portable`
-OUTPUTS = {"evaluate": "results_dir", "keywords": "results_dir", "export": "folder", "prepare": "source.folder"}
+OUTPUTS = {
+    "evaluate": "results_dir",
+    "keywords": "results_dir",
+    "export": "folder",
+    "prepare": "source.folder",
+    "survey": "results_dir",
+}
 # files from which an incomplete run is resumed
 PARTIAL_RESULTS = ("checkpoints/last.ckpt", "records.jsonl", "shards/*/records.jsonl")
 

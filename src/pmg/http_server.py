@@ -1,0 +1,137 @@
+"""Local web server: runs an application, limits requests, and reports errors in one line."""
+
+from __future__ import annotations
+
+import logging
+import socket
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from pmg.domain import PmgError
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI, Request, Response
+
+log = logging.getLogger(__name__)
+LOCAL = ("127.0.0.1", "localhost", "::1")
+HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+}
+
+
+def create_app(host: str, largest: int, policy: str | None = None) -> FastAPI:
+    """Returns an application whose errors are JSON: ``{"error": one line}``.
+
+    It answers requests to its own address alone, and refuses others' pages: a request that changes something must be
+    JSON or bytes, which a page of another origin can't send without the server's permission.
+
+    Args:
+        host: address that it is bound to; a public one accepts every name.
+        largest: bytes of a request's body.
+        policy: Content-Security-Policy of all responses; None: none.
+    """
+    from fastapi import FastAPI
+
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+
+    @app.middleware("http")
+    async def guard(request: Request, respond: Callable[[Request], Awaitable[Response]]) -> Response:
+        """Refuses what is not allowed, and adds headers."""
+        refused = _refuse(request, host, largest)
+        response = _error(*refused) if refused else await respond(request)
+        response.headers.update(HEADERS | ({"Content-Security-Policy": policy} if policy else {}))
+        return response
+
+    _report_errors(app)
+    return app
+
+
+def _error(status: int, text: str) -> Response:
+    from fastapi.responses import JSONResponse
+
+    return JSONResponse({"error": " ".join(text.split())}, status)
+
+
+def _refuse(request: Request, host: str, largest: int) -> tuple[int, str] | None:
+    """Returns status and reason for a request that is not allowed; else None."""
+    if host in LOCAL and (request.url.hostname or "") not in LOCAL:
+        return 403, f"the host {request.url.hostname} is not this server"
+    if request.method not in ("GET", "HEAD", "POST"):
+        return 405, f"the method {request.method} is not supported"
+    if request.method == "POST":
+        kind = request.headers.get("content-type", "").partition(";")[0].strip()
+        if kind not in ("application/json", "application/octet-stream"):
+            return 415, f"the content type '{kind[:60]}' is not supported"
+        length = request.headers.get("content-length", "")
+        if not length.isdigit() or int(length) > largest:
+            return 413, f"the request is too large: at most {largest} bytes are allowed"
+    return None
+
+
+def _report_errors(app: FastAPI) -> None:
+    """Makes every error of an application one line of JSON."""
+    from fastapi.exceptions import RequestValidationError
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(request: Request, raised: RequestValidationError) -> Response:
+        """Names the first wrong field."""
+        first = raised.errors()[0]
+        return _error(422, f"{'.'.join(map(str, first['loc']))}: {first['msg']}"[:300])
+
+    @app.exception_handler(PmgError)
+    async def refused(request: Request, raised: PmgError) -> Response:
+        """Returns the message."""
+        return _error(getattr(raised, "status", 400), str(raised))
+
+    @app.exception_handler(Exception)
+    async def failed(request: Request, raised: Exception) -> Response:
+        """Logs the traceback."""
+        log.error("request to %s failed", request.url.path, exc_info=raised)
+        return _error(500, f"the server failed ({type(raised).__name__}). Its log has the reason.")
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """Returns a listening socket.
+
+    Args:
+        host: its address.
+        port: 0: a free one.
+
+    Raises:
+        PmgError: the address is not of this machine, or the port is in use.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+        listener.listen(128)
+    except OSError as error:
+        listener.close()
+        raise PmgError(f"can't listen on {host}:{port}: {error.strerror}. Set another host or port.") from error
+    return listener
+
+
+def serve(app: Any, listener: socket.socket, ready: Sequence[Callable[[], object]] = ()) -> None:
+    """Runs an application until it is interrupted.
+
+    Args:
+        app: ASGI application.
+        listener: of `bind`.
+        ready: called before the first request.
+    """
+    import uvicorn
+
+    for act in ready:
+        act()
+    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, server_header=False))
+    server.run(sockets=[listener])
+
+
+def address(listener: socket.socket) -> str:
+    """Returns the URL of a listening socket."""
+    host, port = listener.getsockname()[:2]
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}/"

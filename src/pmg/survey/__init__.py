@@ -1,0 +1,1 @@
+"""Surveys that ask people which image they prefer: blinded tasks, a page, a server, and their analysis."""

@@ -1,0 +1,350 @@
+"""Analysis of a survey: win rates, utilities, ratings, attention checks, agreement of raters and with metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from pmg.cache import atomic_write_json, atomic_write_text
+from pmg.domain import PmgError
+from pmg.evaluation.comparison import Comparison
+from pmg.evaluation.metric_interface import MetricInfo, describe, read_infos
+from pmg.evaluation.result_tables import ResultTables
+from pmg.evaluation.results import Origin, write_rows
+from pmg.evaluation.table_rendering import NOTHING, Cell, Table, to_markdown
+from pmg.survey.answers import RaterAnswers, check_answer
+from pmg.survey.clustered import Estimates, bradley_terry, clustered_means, is_comparable
+
+METRICS = (
+    MetricInfo("win_rate", "wins", range=(0.0, 1.0), aspect="preference"),
+    MetricInfo("utility", "utility (Bradley-Terry)"),
+    MetricInfo("accuracy_rating", "rated accuracy", range=(1.0, 5.0), aspect="accuracy", digits=2),
+    MetricInfo("preference_rating", "rated preference", range=(1.0, 5.0), digits=2),
+)
+RATINGS = ("accuracy_rating", "preference_rating")
+SCORES = {"left": 1.0, "tie": 0.5, "right": 0.0}
+FOOTNOTE = (
+    "Mean [95 % interval, clustered by rater and item]. wins: share of comparisons with any other method that an "
+    "image won, a tie as half; utility: of the Bradley-Terry model, sum zero."
+)
+
+
+@dataclass(frozen=True)
+class Observations:
+    """Answers as tables, a row each; columns ``rater`` and ``example`` in all of them.
+
+    Attributes:
+        pairs: ``left`` and ``right`` (methods), ``score`` of the left image: 1, 0.5 or 0.
+        ratings: ``method`` and `RATINGS`.
+        checks: ``passed``.
+        seconds: of each answer that counts.
+    """
+
+    pairs: pd.DataFrame
+    ratings: pd.DataFrame
+    checks: pd.DataFrame
+    seconds: np.ndarray
+
+    def without(self, raters: Sequence[str]) -> Observations:
+        """Returns the observations of all other raters."""
+        pairs, ratings = (table[~table["rater"].isin(raters)] for table in (self.pairs, self.ratings))
+        return Observations(pairs, ratings, self.checks, self.seconds)
+
+    @property
+    def rows(self) -> pd.DataFrame:
+        """One row an image and answer, with the columns of results: ``example, user, method, control, seed``."""
+        left = self.pairs.rename(columns={"left": "method", "right": "opponent", "score": "win_rate"})
+        right = self.pairs.rename(columns={"right": "method", "left": "opponent"})
+        right = right.assign(win_rate=1 - right["score"]).drop(columns="score")
+        rows = pd.concat([left, right, self.ratings], ignore_index=True).rename(columns={"rater": "user"})
+        return rows.assign(control="own", seed=0)
+
+
+def observe(answers: Sequence[RaterAnswers], key: Mapping[str, Any]) -> Observations:
+    """Returns the answers as tables; those to practice tasks are left out.
+
+    Args:
+        answers: of all raters.
+        key: of the survey.
+
+    Raises:
+        PmgError: an answer doesn't fit the survey.
+    """
+    pairs, ratings, checks, seconds = [], [], [], []
+    for rater in answers:
+        plan = key["plans"][rater.slot % len(key["plans"])]
+        for answer in rater.answers:
+            check_answer(answer, plan)
+            kind, item, codes, *expected = plan[answer.task]
+            made = [key["images"][code]["method"] for code in codes]
+            row = {"rater": rater.rater, "example": key["items"][item]}
+            if kind == "check":
+                checks.append({**row, "passed": answer.value == expected[0]})
+            elif kind == "pair":
+                pairs.append({**row, "left": made[0], "right": made[1], "score": SCORES[str(answer.value)]})
+            elif kind == "rating":
+                grades = answer.model_dump()["value"]
+                ratings.append({**row, "method": made[0], **{name: float(grades[name[:-7]]) for name in RATINGS}})
+            if kind != "practice":
+                seconds.append(answer.seconds)
+    columns: dict[str, list[str]] = {
+        "pairs": ["left", "right", "score"],
+        "ratings": ["method", *RATINGS],
+        "checks": ["passed"],
+    }
+    listed = {"pairs": pairs, "ratings": ratings, "checks": checks}
+    tables = {name: pd.DataFrame(listed[name], columns=["rater", "example", *columns[name]]) for name in columns}
+    return Observations(**tables, seconds=np.array(seconds))
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """Computes the results of a survey.
+
+    Attributes:
+        methods: in the order of tables.
+        comparison: the arms that all others are compared with.
+        allowed_failures: raters who fail more attention checks are left out.
+    """
+
+    methods: Sequence[str]
+    comparison: Comparison = field(default_factory=Comparison)
+    allowed_failures: int = 1
+
+    def build(
+        self, observed: Observations, origin: Origin, rows: pd.DataFrame | None = None,
+        metrics: Mapping[str, Mapping[str, Any]] | None = None,
+    ) -> dict[str, Any]:  # fmt: skip
+        """Returns results in the form of all studies, with the section ``survey``.
+
+        Args:
+            observed: all answers.
+            origin: where they come from.
+            rows: of an evaluation of the same images, whose metrics are compared with the raters; None: none.
+            metrics: the section ``metrics`` of its ``results.json``.
+
+        Raises:
+            PmgError: no rater is left.
+        """
+        attention = self.attention(observed)
+        failed = [rater for rater, found in attention.items() if found["excluded"]]
+        kept = observed.without(failed)
+        if not len(kept.pairs) and not len(kept.ratings):
+            raise PmgError(
+                f"no answers are left: {len(failed)} of {len(attention)} raters failed the attention checks"
+            )
+        estimates = self._estimates(kept)
+        arms: dict[str, dict[str, Any]] = {
+            arm: {name: self._summarize(found, arm, kept) for name, found in estimates.items() if arm in found[0]}
+            for arm in self.methods
+        }
+        return {
+            "metrics": describe(METRICS),
+            "comparison": self.comparison.as_dict(),
+            "arms": {arm: arms[arm] for arm in self.comparison.order(self.methods)},
+            "paired": self._paired(estimates),
+            "control": {},
+            "groups": {},
+            "gap_closed": {self.comparison.gap_metric: {}},
+            "cost": dict(origin.cost),
+            "revision": origin.revision,
+            "config": dict(origin.config),
+            "survey": {
+                "raters": len({*kept.pairs["rater"], *kept.ratings["rater"]}),
+                "excluded": len(failed),
+                "attention": attention,
+                "comparisons": len(kept.pairs),
+                "ties": _mean(kept.pairs["score"] == 0.5),
+                "left_wins": _mean(kept.pairs["score"]),
+                "median_seconds": float(np.median(observed.seconds)) if len(observed.seconds) else None,
+                "krippendorff_alpha": agreement_of_raters(kept),
+                "agreement": agreement_with_metrics(kept.pairs, rows, read_infos(metrics or {})),
+            },
+        }
+
+    def attention(self, observed: Observations) -> dict[str, dict[str, Any]]:
+        """Returns for each rater the numbers of checks and failures, and whether the rater is left out."""
+        found = {}
+        for rater in dict.fromkeys([*observed.checks["rater"], *observed.pairs["rater"], *observed.ratings["rater"]]):
+            passed = observed.checks.loc[observed.checks["rater"] == rater, "passed"]
+            failures = int((~passed.astype(bool)).sum())
+            found[rater] = {"checks": len(passed), "failures": failures, "excluded": failures > self.allowed_failures}
+        return found
+
+    def _estimates(self, kept: Observations) -> dict[str, tuple[list[str], Estimates]]:
+        """Returns methods and their values by metric."""
+        found = {}
+        rows = kept.rows
+        for name in ("win_rate", *RATINGS):
+            part = rows[rows[name].notna()] if name in rows else rows[:0]
+            present = [method for method in self.methods if method in set(part["method"])]
+            if present:
+                values = part[name].to_numpy(dtype=float)
+                codes = _indices(part["method"], present), _codes(part["user"]), _codes(part["example"])
+                found[name] = (present, clustered_means(values, *codes, len(present)))
+        pairs = kept.pairs
+        present = [method for method in self.methods if method in {*pairs["left"], *pairs["right"]}]
+        if present:
+            left, right, score = _indices(pairs["left"], present), _indices(pairs["right"], present), pairs["score"]
+            if is_comparable(left, right, score.to_numpy(), len(present)):
+                groups = _codes(pairs["rater"]), _codes(pairs["example"])
+                found["utility"] = (present, bradley_terry(left, right, score.to_numpy(), *groups, len(present)))
+        return found
+
+    def _summarize(self, found: tuple[list[str], Estimates], arm: str, kept: Observations) -> dict[str, Any]:
+        methods, estimates = found
+        raters = len({*kept.pairs["rater"], *kept.ratings["rater"]})
+        return {**estimates.value(methods.index(arm)), "n": raters, "seeds": 1}
+
+    def _paired(self, estimates: Mapping[str, tuple[list[str], Estimates]]) -> dict[str, dict[str, Any]]:
+        paired: dict[str, dict[str, Any]] = {}
+        for a, b in self.comparison.pairs(self.comparison.order(self.methods)):
+            for name, (methods, found) in estimates.items():
+                if found.freedom and a in methods and b in methods:
+                    weights = np.eye(len(methods))
+                    contrast = found.contrast(weights[methods.index(a)] - weights[methods.index(b)])
+                    paired.setdefault(f"{a}-{b}", {})[name] = contrast
+        return paired
+
+
+def agreement_of_raters(observed: Observations) -> dict[str, float | None]:
+    """Returns Krippendorff's alpha of comparisons (ordinal: one, tie, the other) and of both ratings.
+
+    None where no unit was judged by two raters, or all judgements are equal.
+    """
+    pairs = observed.pairs
+    ordered = pairs["left"] <= pairs["right"]
+    score = np.where(ordered, pairs["score"], 1 - pairs["score"].astype(float))
+    names = [f"{a}|{b}" for a, b in (sorted(each) for each in zip(pairs["left"], pairs["right"], strict=True))]
+    units = pd.DataFrame(
+        {"rater": pairs["rater"], "unit": pairs["example"] + "|" + pd.Series(names, pairs.index, dtype=object)}
+    )
+    found = {"comparisons": _alpha(units.assign(value=score))}
+    ratings = observed.ratings
+    for name in RATINGS:
+        unit = ratings["example"] + "|" + ratings["method"]
+        found[name] = _alpha(pd.DataFrame({"rater": ratings["rater"], "unit": unit, "value": ratings[name]}))
+    return found
+
+
+def _alpha(judged: pd.DataFrame) -> float | None:
+    import krippendorff
+
+    table = judged.groupby(["rater", "unit"])["value"].first().unstack() if len(judged) else pd.DataFrame()
+    overlapping = table.notna().sum() > 1 if len(table) else pd.Series(dtype=bool)
+    if not overlapping.any() or len(np.unique(table.loc[:, overlapping].stack())) < 2:
+        return None
+    return float(krippendorff.alpha(table.to_numpy(dtype=float), level_of_measurement="ordinal"))
+
+
+def agreement_with_metrics(
+    pairs: pd.DataFrame, rows: pd.DataFrame | None, metrics: Sequence[MetricInfo]
+) -> dict[str, dict[str, Any]]:
+    """Returns how often the image that raters prefer is the one that a metric prefers, 0.5 by chance.
+
+    Comparisons without a preference, of a rater or of a metric, are left out.
+
+    Args:
+        pairs: see `Observations`.
+        rows: of an evaluation; the first seed of each method and example was shown.
+        metrics: their descriptions.
+
+    Returns:
+        Mean, interval, p-value (of 0.5) and number of comparisons by metric.
+    """
+    if rows is None or not len(pairs):
+        return {}
+    first = rows[rows["control"] == "own"].groupby(["example", "method"], sort=False).first()
+    found = {}
+    for metric in metrics:
+        if metric.name not in first.columns:
+            continue
+        values = [_lookup(first[metric.name], pairs["example"], pairs[side]) for side in ("left", "right")]
+        sign = np.sign((values[0] - values[1]) * (1 if metric.higher_is_better else -1))
+        chosen = np.sign(pairs["score"].to_numpy(dtype=float) - 0.5)
+        kept = np.isfinite(sign) & (sign != 0) & (chosen != 0)
+        if kept.any():
+            agrees = (sign == chosen)[kept].astype(float)
+            groups = _codes(pairs["rater"][kept]), _codes(pairs["example"][kept])
+            found[metric.name] = _against_chance(agrees, *groups)
+    return found
+
+
+def _against_chance(agrees: np.ndarray, raters: np.ndarray, items: np.ndarray) -> dict[str, Any]:
+    centred = clustered_means(agrees - 0.5, np.zeros(len(agrees), dtype=int), raters, items, 1).contrast(np.ones(1))
+    shifted = {name: centred[name] + 0.5 for name in ("mean", "low", "high")}
+    return {**shifted, "p": centred["p"], "n": len(agrees)}
+
+
+def _lookup(values: pd.Series, examples: pd.Series, methods: pd.Series) -> np.ndarray:
+    return values.reindex(pd.MultiIndex.from_arrays([examples, methods])).to_numpy(dtype=float)
+
+
+def _indices(names: pd.Series, order: Sequence[str]) -> np.ndarray:
+    return names.map({name: number for number, name in enumerate(order)}).to_numpy(dtype=int)
+
+
+def _codes(names: pd.Series) -> np.ndarray:
+    return pd.factorize(names)[0]
+
+
+def _mean(values: pd.Series) -> float | None:
+    return float(values.mean()) if len(values) else None
+
+
+def write_analysis(folder: Path, results: Mapping[str, Any], rows: pd.DataFrame) -> None:
+    """Writes ``results.json``, ``rows.parquet`` and ``table.md``; an interval that doesn't exist is null."""
+    write_rows(folder, rows)
+    tables = ResultTables.of(results).build(results)
+    atomic_write_text(folder / "table.md", to_markdown([*tables, *survey_tables(results)], FOOTNOTE))
+    atomic_write_json(folder / "results.json", _without_nan(results))
+
+
+def survey_tables(results: Mapping[str, Any]) -> list[Table]:
+    """Returns tables of the raters and of their agreement with metrics."""
+    found = results["survey"]
+    alpha = found["krippendorff_alpha"]
+    facts: dict[str, Any] = {
+        "raters": found["raters"],
+        "left out for failed attention checks": found["excluded"],
+        "comparisons": found["comparisons"],
+        "ties": found["ties"],
+        "wins of the left image, ties as half": found["left_wins"],
+        "median seconds of an answer": found["median_seconds"],
+        **{f"Krippendorff's alpha, {name.replace('_', ' ')}": value for name, value in alpha.items()},
+    }
+    rows = tuple((Cell(name), Cell(_show(value))) for name, value in facts.items())
+    agreement = tuple(
+        (
+            Cell(name),
+            Cell(f"{_show(each['mean'])} [{_show(each['low'])}, {_show(each['high'])}]"),
+            Cell(str(each["n"])),
+        )
+        for name, each in sorted(found["agreement"].items(), key=lambda item: -item[1]["mean"])
+    )
+    tables = [
+        Table("Raters", ("what", "value"), rows),
+        Table(
+            "Comparisons in which a metric prefers the raters' choice", ("metric", "share", "comparisons"), agreement
+        ),
+    ]
+    return [table for table in tables if table.rows]
+
+
+def _show(value: float | None) -> str:
+    return NOTHING if value is None or value != value else f"{value:.3f}" if value % 1 else f"{value:.0f}"
+
+
+def _without_nan(node: Any) -> Any:
+    """Returns a tree of JSON with None for what is not a number."""
+    match node:
+        case Mapping():
+            return {name: _without_nan(value) for name, value in node.items()}
+        case float() if not np.isfinite(node):
+            return None
+    return node

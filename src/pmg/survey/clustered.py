@@ -1,0 +1,130 @@
+"""Bradley-Terry utilities and means with intervals clustered by rater and item."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+from scipy.stats import t
+
+LEVEL = 0.95
+
+
+@dataclass(frozen=True)
+class Estimates:
+    """Values of K methods with their uncertainty.
+
+    Attributes:
+        values: `(K,)`.
+        covariances: by rater and item, by rater, by item; `(3, K, K)`.
+        freedom: degrees of freedom of Student's distribution: the smaller number of clusters less one; 0: no interval.
+    """
+
+    values: np.ndarray
+    covariances: np.ndarray
+    freedom: int
+
+    def contrast(self, weights: np.ndarray) -> dict[str, float]:
+        """Returns mean, 95 % interval and two-sided p-value of a weighted sum of the values.
+
+        The variance is the largest of the three: the two-way estimate may be smaller than one-way ones by chance.
+
+        Args:
+            weights: `(K,)`.
+        """
+        mean = float(weights @ self.values)
+        error = float(np.sqrt(max(0.0, *(weights @ one @ weights for one in self.covariances))))
+        if not self.freedom:
+            return {"mean": mean, "low": np.nan, "high": np.nan, "p": np.nan}
+        half = float(t.ppf((1 + LEVEL) / 2, self.freedom)) * error
+        p = float(2 * t.sf(abs(mean) / error, self.freedom)) if error else float(mean == 0)
+        return {"mean": mean, "low": mean - half, "high": mean + half, "p": p}
+
+    def value(self, method: int) -> dict[str, float]:
+        """Returns mean and interval of one method's value."""
+        found = self.contrast(np.eye(len(self.values))[method])
+        return {name: found[name] for name in ("mean", "low", "high")}
+
+
+def bradley_terry(
+    left: np.ndarray, right: np.ndarray, score: np.ndarray, raters: np.ndarray, items: np.ndarray, methods: int
+) -> Estimates:
+    """Returns the utilities of methods, which sum to zero.
+
+    The probability that the left image wins is the logistic function of the difference of utilities and an advantage
+    of the left side; a tie is half a win of either.
+
+    Args:
+        left: index of the method on the left, `(N,)`.
+        right: likewise, `(N,)`.
+        score: 1 where the left image won, 0 where the right one did, 0.5 for a tie, `(N,)`.
+        raters: index of the rater, `(N,)`.
+        items: index of the item, `(N,)`.
+        methods: their number K.
+
+    Raises:
+        ValueError: utilities are not finite, because a group of methods never lost against the others.
+    """
+    import statsmodels.api as sm
+
+    if not is_comparable(left, right, score, methods):
+        raise ValueError("a method, or a group of them, won or lost all of its comparisons")
+    rows = np.arange(len(score))
+    design = np.zeros((len(score), methods + 1))
+    design[rows, left] += 1
+    design[rows, right] -= 1
+    design[:, methods] = 1
+    fitted = sm.GLM(score, design[:, 1:], family=sm.families.Binomial()).fit()
+    centre = np.eye(methods)[:, 1:] - 1 / methods
+    covariances = [
+        centre @ one[: methods - 1, : methods - 1] @ centre.T for one in _covariances(fitted, raters, items)
+    ]
+    return Estimates(centre @ fitted.params[: methods - 1], np.stack(covariances), _freedom(raters, items))
+
+
+def clustered_means(
+    values: np.ndarray, methods: np.ndarray, raters: np.ndarray, items: np.ndarray, count: int
+) -> Estimates:
+    """Returns the mean value of each method.
+
+    Args:
+        values: `(N,)`.
+        methods: index of the method, `(N,)`; each of them occurs.
+        raters: index of the rater, `(N,)`.
+        items: index of the item, `(N,)`.
+        count: number of methods K.
+    """
+    import statsmodels.api as sm
+
+    fitted = sm.OLS(values, np.eye(count)[methods]).fit()
+    return Estimates(fitted.params, np.stack(_covariances(fitted, raters, items)), _freedom(raters, items))
+
+
+def is_comparable(left: np.ndarray, right: np.ndarray, score: np.ndarray, methods: int) -> bool:
+    """Returns whether utilities are finite: each method beats each other one, directly or through others."""
+    beats = [
+        *zip(left[score > 0], right[score > 0], strict=True),
+        *zip(right[score < 1], left[score < 1], strict=True),
+    ]
+    if not beats:
+        return False
+    winners, losers = np.array(beats).T
+    graph = coo_array((np.ones(len(beats)), (winners, losers)), shape=(methods, methods))
+    return bool(connected_components(graph, connection="strong")[0] == 1)
+
+
+def _covariances(fitted: Any, raters: np.ndarray, items: np.ndarray) -> list[np.ndarray]:
+    """Returns covariances clustered by both, by rater and by item."""
+    from statsmodels.stats.sandwich_covariance import cov_cluster_2groups
+
+    if not _freedom(raters, items):
+        return [np.zeros_like(fitted.cov_params())] * 3
+    return list(cov_cluster_2groups(fitted, raters, items))
+
+
+def _freedom(*groups: Sequence[int] | np.ndarray) -> int:
+    return min(len(np.unique(group)) for group in groups) - 1

@@ -1,0 +1,97 @@
+"""Number of raters for a wanted effect, by simulation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.optimize import brentq
+from scipy.stats import t
+
+from pmg.survey.simulation import Comparisons, Raters
+
+
+@dataclass(frozen=True)
+class SampleSize:
+    """Finds the number of raters by which a difference of two methods is found.
+
+    Attributes:
+        win_rate: wanted effect: the share of comparisons that the better method wins, ties as half; in (0.5, 1).
+        power: wanted probability that the interval excludes 0.5.
+        pairs: comparisons of this pair by each rater.
+        items: number of items.
+        deviation: standard deviation of utilities between raters, and between items.
+        simulations: of each number of raters.
+        seed: of the simulation.
+    """
+
+    win_rate: float = 0.6
+    power: float = 0.8
+    pairs: int = 24
+    items: int = 24
+    deviation: float = 0.4
+    simulations: int = 1000
+    seed: int = 0
+
+    def power_at(self, raters: int) -> float:
+        """Returns the share of simulated surveys of `raters` whose interval excludes 0.5."""
+        rng = np.random.default_rng([self.seed, raters])
+        found = 0
+        chunk = max(1, 2_000_000 // (raters * self.pairs))
+        for start in range(0, self.simulations, chunk):
+            found += self._significant(raters, min(chunk, self.simulations - start), rng)
+        return found / self.simulations
+
+    def find(self, largest: int = 400) -> tuple[int | None, dict[int, float]]:
+        """Returns the smallest number of raters with the wanted power, and the power of each number that was tried.
+
+        Args:
+            largest: number of raters that is tried; None is returned where it isn't enough.
+        """
+        tried: dict[int, float] = {}
+
+        def enough(raters: int) -> bool:
+            """Returns whether the power is reached."""
+            tried[raters] = self.power_at(raters)
+            return tried[raters] >= self.power
+
+        low, high = 2, 4
+        while not enough(high):
+            low, high = high, min(2 * high, largest)
+            if low == largest:
+                return None, tried
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (low, middle) if enough(middle) else (middle, high)
+        return high, dict(sorted(tried.items()))
+
+    def _difference(self) -> float:
+        """Returns the difference of utilities at which the better method wins `win_rate` of all comparisons."""
+        raters = Raters((0.0, 0.0), self.deviation, self.deviation)
+        return float(brentq(lambda d: raters.expected_scores(np.array(d)) - self.win_rate, 0, 50))
+
+    def _significant(self, raters: int, count: int, rng: np.random.Generator) -> int:
+        """Returns in how many of `count` surveys the clustered interval excludes 0.5."""
+        rater = np.repeat(np.arange(raters), self.pairs)
+        item = np.arange(raters * self.pairs) % self.items
+        population = Raters((self._difference(), 0.0), self.deviation, self.deviation)
+        zero = np.zeros_like(rater)
+        scores = population.scores(Comparisons(zero, zero + 1, rater, item), count, rng)
+        mean = scores.mean(axis=1)
+        deviations = scores - mean[:, None]
+        variance = np.maximum.reduce(
+            [
+                self._variance(deviations, rater) + self._variance(deviations, item) - (deviations**2).sum(axis=1),
+                self._variance(deviations, rater),
+                self._variance(deviations, item),
+            ]
+        )
+        error = np.sqrt(variance) / scores.shape[1]
+        limit = t.ppf(0.975, min(raters, self.items, scores.shape[1]) - 1)
+        return int((np.abs(mean - 0.5) > limit * error).sum())
+
+    def _variance(self, deviations: np.ndarray, groups: np.ndarray) -> np.ndarray:
+        """Returns the sum of squares of the groups' sums `(S,)`, corrected for their number."""
+        found = len(np.unique(groups))
+        sums = deviations @ np.eye(found)[groups]
+        return (sums**2).sum(axis=1) * found / (found - 1)
