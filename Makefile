@@ -22,7 +22,7 @@ SMOKE_history := history_items.test=1,4
 SMOKE_unseen := unseen=[thick_outline]
 
 .DEFAULT_GOAL := help
-.PHONY: dashboard record pretrain-looks world help setup test test-slow lint typecheck format catalogue pretrain demo demo-smoke clean \
+.PHONY: docs dashboard record pretrain-looks world help setup test test-slow lint typecheck format catalogue pretrain demo demo-smoke clean \
 	encoders image-prompts $(STUDIES) faithfulness faults reproduce reproduce-smoke benchmark benchmark-smoke
 
 help: ## print every target
@@ -86,6 +86,10 @@ demo-smoke: $(STAMP) ## the demo at toy length: does the whole way run?
 	$(BIN)/pmg-train experiment=demo_smoke $(ARGS)
 	$(BIN)/pmg-generate experiment=demo_smoke $(ARGS)
 	$(BIN)/pmg-evaluate experiment=demo_smoke $(ARGS)
+
+docs: $(STAMP) ## build the documentation site into outputs/site (half a minute); warnings are errors
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet $(ARGS)
+	@echo "outputs/site/index.html; with search: $(BIN)/python -m http.server -d outputs/site"
 
 dashboard: $(STAMP) ## the Weights & Biases dashboard: checked; ARGS='--entity NAME' publishes it
 	$(BIN)/python experiments/dashboard.py $(ARGS)

@@ -20,21 +20,20 @@ from torch import Tensor
 import pmg
 from pmg.configuration.instantiate import instantiate
 from pmg.data.emoji.drawings import LookData
-from pmg.data.emoji.look_targets import GROUPS, REFERENCES, LookTarget, draw_targets, reference_pictures
-from pmg.evaluation.look_judging import METRICS, LookJudging
+from pmg.data.emoji.look_targets import GROUPS, REFERENCES, LookTarget, draw_targets, reference_pictures, true_pictures
+from pmg.evaluation.look_judging import LookJudging
 from pmg.evaluation.statistics import interval
-from pmg.generation.look_sampling import LookGenerator, LookScales
-from pmg.models.diffusion.transformer.denoiser import SD3Denoiser
-from pmg.models.diffusion.unet.denoiser import UNetDenoiser
+from pmg.generation.guidance import Scales
+from pmg.generation.look_sampling import LookGenerator
 from pmg.models.vision.look_judge import LookJudge
 from pmg.models.vision.perceptual import PerceptualDistance
 from pmg.models.vision.pixels import to_uint8
 from pmg.runs.provenance import git_state
-from pmg.training.pretraining.look_judge import has_colours
 
 HERE = Path(__file__).resolve().parent
 SHEET = 12  # targets on a contact sheet
 BATCH = 50
+METRICS = ("style_accuracy", "concept_accuracy", "lpips_truth", "finish_error")
 GRID_LOOKS = 12
 GRID = (
     "red apple", "dog face", "cat", "volcano", "rocket", "crown", "cactus", "ghost", "pizza", "automobile", "guitar",
@@ -47,7 +46,7 @@ def draw_arms(generator: LookGenerator, data: LookData, targets: list[LookTarget
     titles = [f"{data.drawings.items[one.row].title}, {options.scene}" for one in targets]
     style = generator.read_style(reference_pictures(data, targets))
     seeds = [target.seed for target in targets]
-    scales = LookScales(options.target_scale, options.target_scale, options.style_scale)
+    scales = Scales(options.target_scale, options.target_scale, options.style_scale)
 
     def draw(style: Tensor | None, steps: int) -> Tensor:
         parts = []
@@ -71,7 +70,7 @@ def draw_grid(generator: LookGenerator, data: LookData, options: Any) -> Image.I
         pictures = data.drawings.pictures(torch.tensor(rng.sample(shown, REFERENCES)), [finish] * REFERENCES)
         style = generator.read_style(pictures[None]).expand(len(GRID), -1, -1)
         titles = [f"{title}, {options.scene}" for title in GRID]
-        scales = LookScales(options.target_scale, options.target_scale, options.style_scale)
+        scales = Scales(options.target_scale, options.target_scale, options.style_scale)
         drawn = generator(titles, None, style, scales, options.steps, list(range(len(GRID))))
         rows.append(torch.cat([pictures[:1], drawn]))
     return contact_sheet([torch.stack(column) for column in zip(*rows, strict=True)])
@@ -96,16 +95,26 @@ def judge_group(
     """Returns the results of one group of targets and writes its contact sheet."""
     data, generator, judge, perceptual = parts
     targets = draw_targets(data, options.split, group, options.count)
-    judging = LookJudging(data, judge, perceptual, targets, has_colours(data.drawings.pixels))
+    judging, truth = LookJudging(data, judge, targets), true_pictures(data, targets)
     arms = draw_arms(generator, data, targets, options)
-    arms["vae_reconstruction"] = generator.codec.decode(generator.codec.encode(judging.truth))
-    arms["truth"] = judging.truth
-    measured = {name: judging.measure(pictures) for name, pictures in arms.items()}
+    arms["vae_reconstruction"] = generator.generator.decode(generator.generator.encode_images(truth))
+    arms["truth"] = truth
+    measured = {
+        name: judging.measure(pictures) | {"lpips_truth": distances(perceptual, pictures, truth)}
+        for name, pictures in arms.items()
+    }
     shown = reference_pictures(data, targets[:SHEET])[:, 0]
     sheet = contact_sheet([shown, *(pictures[:SHEET] for pictures in arms.values())])
     sheet.save(options.into / f"{group}.png")
     table = {name: {metric: summarise(values[metric]) for metric in METRICS} for name, values in measured.items()}
     return {"arms": table, "shares": shares(measured)}
+
+
+@torch.no_grad()
+def distances(perceptual: PerceptualDistance, pictures: Tensor, truth: Tensor) -> Tensor:
+    """Returns LPIPS of pictures to their truths, `(B,)`."""
+    pairs = zip(pictures.split(BATCH), truth.split(BATCH), strict=True)
+    return torch.cat([perceptual(a, b) for a, b in pairs])
 
 
 def shares(measured: dict[str, dict[str, Tensor]]) -> dict[str, float]:
@@ -134,16 +143,14 @@ def write_table(results: dict[str, Any], into: Path) -> str:
 
 def main(options: Any) -> None:
     """Draws, judges and writes everything."""
-    cfg = pmg.compose("pretrain", overrides=["data=looks", "stage=look_denoiser", "run_dir=unused"])
-    data, text_encoder = instantiate(cfg.data), instantiate(cfg.text_encoder)
     folder = f"{options.models}/look_generator"
-    denoiser_class = UNetDenoiser if Path(folder, UNetDenoiser.folder).is_dir() else SD3Denoiser
-    denoiser = denoiser_class.from_folder(Path(folder, denoiser_class.folder))
-    process = instantiate(cfg.stage.training.model.process)
-    generator = LookGenerator.from_folder(folder, denoiser, process, text_encoder)
+    overrides = [f"generator.codec.folder={folder}/vae", f"generator.denoiser.folder={folder}/transformer"]
+    cfg = pmg.compose("generate", overrides=["data=looks", "scenario=looks", "generator=looks", *overrides])
+    data = instantiate(cfg.data)
+    generator = LookGenerator.from_folder(folder, instantiate(cfg.generator))
     judge = LookJudge.from_folder(f"{options.judge or options.models}/look_judge").float()
     parts = (data, generator, judge, PerceptualDistance.from_folder(f"{cfg.paths.assets_dir}/lpips"))
-    options.scene = cfg.stage.scene
+    options.scene = cfg.scenario.scene_words[0]
     options.into.mkdir(parents=True, exist_ok=True)
     draw_grid(generator, data, options).save(options.into / "grid.png")
     results = {

@@ -132,7 +132,7 @@ def test_shipped_template_names_the_columns_of_the_schema(root):
 
 
 def test_template_of_the_guide_runs(root, tmp_path):
-    items, rows = re.findall(r"```csv\n(.*?)```", (root / "docs/data.md").read_text(), re.DOTALL)
+    items, rows = re.findall(r"```csv\n(.*?)```", (root / "docs/own_data.md").read_text(), re.DOTALL)
     (tmp_path / "items.csv").write_text(items)
     (tmp_path / "interactions.csv").write_text(rows)
     for name in ("red_mug.png", "blue_mug.png"):
@@ -211,14 +211,14 @@ def test_bad_rows_are_counted_and_named(write, tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("items.csv", b"id,title\n1,caf\xe9\n", r"items.csv is not UTF-8 \(byte 14, line 2\); docs/data.md"),
+        ("items.csv", b"id,title\n1,caf\xe9\n", r"items.csv is not UTF-8 \(byte 14, line 2\); docs/own_data.md"),
         ("items.csv", b"id,name\n1,mug\n", r"items.csv has no column title; it has id, name"),
         ("items.jsonl", b'{"id": 1}\n{"id": ', r"items.jsonl: line 2 is no JSON \(Expecting value, column 8\)"),
         ("items.jsonl", b"\n[1]\n", r"items.jsonl: line 2 is no JSON object"),
         ("items.jsonl", b'{"id": "\xff"}\n', r"items.jsonl is not UTF-8 \(byte 8, line 1\)"),
         ("items.parquet", b"PAR1 cut", r"items.parquet is damaged \("),
         ("items.xlsx", b"", r"items.xlsx is neither .csv nor .jsonl nor .parquet"),
-        ("nothing.csv", None, r"nothing.csv is no file; docs/data.md has the schema"),
+        ("nothing.csv", None, r"nothing.csv is no file; docs/own_data.md has the schema"),
     ],
 )
 def test_bad_files_are_named(write, tmp_path, name, content, message):

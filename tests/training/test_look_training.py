@@ -6,18 +6,19 @@ import random
 
 import pytest
 import torch
-from diffusers import SD3Transformer2DModel, UNet2DConditionModel
+from diffusers import UNet2DConditionModel
 from torch.nn.functional import avg_pool2d
 
 from looks import SHARES
 from pmg.configuration.instantiate import find_assets
 from pmg.data.emoji.drawings import LookData
 from pmg.data.emoji.finish_space import FinishSpace
-from pmg.models.diffusion.conditioning import Block
-from pmg.models.diffusion.look_denoiser import LookDenoiser, pool_condition
+from pmg.models.diffusion.conditioning import Block, SoftBlock, join, stack
+from pmg.models.diffusion.look_denoiser import LookDenoiser
 from pmg.models.diffusion.noise_processes import FlowMatching
+from pmg.models.diffusion.pooled_transformer.denoiser import PooledTransformerDenoiser
+from pmg.models.diffusion.pooled_transformer.model import PooledTransformer2DModel
 from pmg.models.diffusion.style_encoder import StyleEncoder
-from pmg.models.diffusion.transformer.denoiser import SD3Denoiser
 from pmg.models.diffusion.unet.denoiser import UNetDenoiser
 from pmg.models.loading.tiny_models import tiny_text_encoder
 from pmg.training.pretraining.look_denoiser import (
@@ -62,15 +63,14 @@ def unet():
     ))  # fmt: skip
 
 
-def transformer():
-    return SD3Denoiser(SD3Transformer2DModel(
-        sample_size=8, patch_size=1, in_channels=4, out_channels=4, num_layers=2, attention_head_dim=8,
-        num_attention_heads=2, joint_attention_dim=WIDTH, caption_projection_dim=16, pooled_projection_dim=2 * WIDTH,
-        pos_embed_max_size=8, qk_norm="rms_norm",
+def pooled_transformer():
+    return PooledTransformerDenoiser(PooledTransformer2DModel(
+        sample_size=8, patch_size=2, in_channels=4, num_layers=2, num_attention_heads=2, attention_head_dim=8,
+        caption_channels=WIDTH, pooled_projection_dim=2 * WIDTH,
     ))  # fmt: skip
 
 
-@pytest.fixture(params=[unet, transformer])
+@pytest.fixture(params=[unet, pooled_transformer])
 def training(request):
     torch.manual_seed(0)
     style = StyleEncoder(in_channels=4, channels=16, tokens=2, width=WIDTH, heads=2)
@@ -145,11 +145,15 @@ def test_a_batch_depends_on_its_seed_alone(pool, data):
 
 
 def test_a_hidden_style_leaves_no_trace():
-    target, tokens = torch.randn(2, WIDTH), torch.randn(2, 3, WIDTH)
-    shown = torch.tensor([[True] * 3, [False] * 3])
-    pooled = pool_condition(target, Block(tokens, shown))
-    assert torch.allclose(pooled[0, WIDTH:], tokens[0].mean(0), atol=1e-6)
-    assert torch.equal(pooled[1], torch.cat([target[1], torch.zeros(WIDTH)]))
+    target = Block(torch.randn(2, 5, WIDTH), torch.ones(2, 5, dtype=torch.bool), torch.randn(2, WIDTH))
+    style = SoftBlock.of(torch.randn(2, 3, WIDTH)).masked(torch.tensor([True, False]))
+    pooled = join(target, style).pooled_with_soft_mean()
+    assert torch.allclose(pooled[0, WIDTH:], style.tokens[0].mean(0), atol=1e-6)
+    without = torch.cat([target.pooled, torch.zeros(2, WIDTH)], 1)
+    assert torch.equal(pooled[1], without[1])
+    assert torch.equal(join(target).pooled_with_soft_mean(), without)
+    both = stack([join(target), join(target, style)])
+    assert torch.equal(both.pooled_with_soft_mean(), torch.cat([without, pooled]))
 
 
 def test_the_loss_trains_denoiser_and_style_encoder(training, pool, data):

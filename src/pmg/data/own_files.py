@@ -1,6 +1,6 @@
 """Your own data: items and interactions as .csv, .jsonl or .parquet, or items as a Hugging Face imagefolder.
 
-docs/data.md has the schema. Missing facts of an item become "unknown".
+docs/own_data.md has the schema. Missing facts of an item become "unknown".
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pmg.data.prepared_tables import INTERACTIONS, ITEMS, Drops, Tables, as_rows
 from pmg.data.publishers.published_files import digest, read_rows, require_columns
 from pmg.domain import PmgError
 
-WHERE = "docs/data.md has the schema"
+WHERE = "docs/own_data.md has the schema"
 METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 FILE_NAME = "file_name"  # an imagefolder's column of image paths
 ITEM_COLUMNS = ("id", "title", "keywords", "topic", "image")

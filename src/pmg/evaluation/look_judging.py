@@ -3,47 +3,37 @@
 from __future__ import annotations
 
 import torch
-from rich.progress import track
 from torch import Tensor
 
-from pmg.data.emoji.drawings import LookData
+from pmg.data.emoji.drawings import LookData, has_colours
 from pmg.data.emoji.finish_targets import finish_errors, finish_values
 from pmg.data.emoji.look_choice import CANDIDATES, REFERENCES, LookChoice
-from pmg.data.emoji.look_targets import LookTarget, candidate_pictures, true_pictures
+from pmg.data.emoji.look_targets import LookTarget, candidate_pictures
 from pmg.models.vision.look_judge import LookJudge, pick_looks
-from pmg.models.vision.perceptual import PerceptualDistance
 
 AT_ONCE = 50  # pictures in one pass of the judge
-METRICS = ("style_accuracy", "concept_accuracy", "lpips_truth", "finish_error")
 
 
 class LookJudging:
-    """Style among ten, concept, finish error and LPIPS to the truth, for pictures of the same targets.
+    """Style among ten, concept and finish error, for pictures of the same targets.
 
     Args:
         data: drawings and the space of finishes.
         judge: of looks.
-        perceptual: LPIPS.
         targets: of the pictures.
-        coloured: which drawings have colours, bool `(N,)`.
         spread: of the finishes of the drawings that show a candidate look.
     """
 
-    def __init__(
-        self, data: LookData, judge: LookJudge, perceptual: PerceptualDistance, targets: list[LookTarget],
-        coloured: Tensor, spread: float = 0.02,
-    ) -> None:  # fmt: skip
-        self.judge, self.perceptual = judge.eval(), perceptual
-        self.truth = true_pictures(data, targets)
+    def __init__(self, data: LookData, judge: LookJudge, targets: list[LookTarget], spread: float = 0.02) -> None:
+        self.judge = judge.eval()
         concepts = {name: place for place, name in enumerate(judge.config.concepts)}
         self.concept = torch.tensor([concepts[data.drawings.items[one.row].concept] for one in targets])
-        has_colour = [bool(coloured[target.row]) for target in targets]
+        has_colour = has_colours(data.drawings.pixels[torch.tensor([target.row for target in targets])]).tolist()
         self.values, self.traces = finish_values([target.finish for target in targets], has_colour)
         choice = LookChoice(data, spread)
         with torch.no_grad():
             shown = [
-                judge(candidate_pictures(choice, target)).style.view(CANDIDATES, REFERENCES, -1)
-                for target in track(targets, description="Reading candidates")
+                judge(candidate_pictures(choice, target)).style.view(CANDIDATES, REFERENCES, -1) for target in targets
             ]
         self.references = torch.stack(shown)
 
@@ -54,10 +44,8 @@ class LookJudging:
         style, finish, concept = (
             torch.cat([getattr(reading, name) for reading in readings]) for name in ("style", "finish", "concept")
         )
-        pairs = zip(pictures.split(AT_ONCE), self.truth.split(AT_ONCE), strict=True)
         return {
             "style_accuracy": (pick_looks(style, self.references) == 0).float(),
             "concept_accuracy": (concept.argmax(1) == self.concept).float(),
-            "lpips_truth": torch.cat([self.perceptual(a, b) for a, b in pairs]),
             "finish_error": finish_errors(finish, self.values, self.traces),
         }

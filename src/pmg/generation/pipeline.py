@@ -16,7 +16,7 @@ from pmg.generation.guidance import Scales
 from pmg.generation.records import Candidate
 from pmg.generation.requests import Request
 from pmg.generation.selection import Weights, balance_z, pick
-from pmg.models.diffusion.conditioning import Block, Condition, join
+from pmg.models.diffusion.conditioning import Block, Condition, SoftBlock, join
 from pmg.models.diffusion.interfaces import Generator
 from pmg.models.diffusion.text_encoder import TextEncoder
 from pmg.models.loading.device import device_of, to_device
@@ -117,8 +117,7 @@ class Pipeline:
             preference["keywords"] = encode([str(request.keywords) for request in requests])
         soft = [request.soft_tokens for request in requests if request.soft_tokens is not None]
         if soft:
-            tokens = torch.stack(soft)
-            preference["soft"] = Block(tokens, torch.ones(tokens.shape[:2], dtype=torch.bool))
+            preference["soft"] = SoftBlock.of(torch.stack(soft))
         return encode([str(request.target) for request in requests]), preference
 
     def weigh(self, target: Block, preference: dict[str, Block]) -> dict[str, Block]:

@@ -14,7 +14,7 @@ from pmg.cache import Cache
 from pmg.configuration.ranges import Count, Positive
 from pmg.data.dataset import ImageStore
 from pmg.domain import Example, Item
-from pmg.models.diffusion.conditioning import Block, join
+from pmg.models.diffusion.conditioning import Block, SoftBlock, join
 from pmg.models.diffusion.interfaces import Generator
 from pmg.preferences.sources import SourceContext, TokenSource
 from pmg.seeding import stable_number
@@ -72,7 +72,7 @@ class TextualInversion:
             batch = [self._draw(user, own) for user, own in zip(users, generators, strict=True)]
             latents, rows = (torch.cat(parts) for parts in zip(*((u, c) for u, c, _ in batch), strict=True))
             inputs = {name: torch.cat([drawn[name] for *_, drawn in batch]) for name in batch[0][2]}
-            soft = Block(tokens, torch.ones(tokens.shape[:2], dtype=torch.bool)).repeat(self.draws)
+            soft = SoftBlock.of(tokens).repeat(self.draws)
             loss = self.generator.loss(latents, join(captions[rows], soft), inputs)
             optimizer.zero_grad()
             loss.sum().backward()

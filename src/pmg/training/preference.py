@@ -16,7 +16,7 @@ from torch import Tensor
 
 from pmg.configuration.ranges import Count, Decay, Fraction
 from pmg.domain import PmgError
-from pmg.models.diffusion.conditioning import Block, Condition, TextBlock, drop_target, join
+from pmg.models.diffusion.conditioning import Condition, SoftBlock, TextBlock, drop_target, join
 from pmg.models.diffusion.interfaces import Generator
 from pmg.models.diffusion.text_encoder import LazyTextEncodings
 from pmg.models.language.language_model import LanguageModel
@@ -181,8 +181,7 @@ class PreferenceTraining(pl.LightningModule):
         tokens = self.encoder(self.language_model, self.user_inputs.select(batch["users"]))
         keywords = self.texts.keywords[batch["users"]]
         samples_per_user = len(batch["target"]) // len(batch["users"])
-        present = torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
-        soft = Block(tokens, present).repeat(samples_per_user).masked(batch["keep_soft"].to(tokens.device))
+        soft = SoftBlock.of(tokens).repeat(samples_per_user).masked(batch["keep_soft"].to(tokens.device))
         words = keywords.repeat(samples_per_user).masked(batch["keep_keywords"]).to(tokens.device)
 
         def evaluate(owner: ImageOwner, with_soft: bool) -> SampleOutputs:

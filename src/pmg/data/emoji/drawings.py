@@ -68,6 +68,12 @@ class Drawings:
         return apply_finishes(self.pixels[rows], FinishBatch.stack(finishes)) * 2 - 1
 
 
+def has_colours(pixels: Tensor) -> Tensor:
+    """Returns which drawings, uint8 `(N, 4, H, W)`, have colours at all, bool `(N,)`."""
+    chroma = pixels[:, :3].amax(1).int() - pixels[:, :3].amin(1).int()
+    return ((chroma > 40) & (pixels[:, 3] > 128)).flatten(1).float().mean(1) > 0.02
+
+
 class HeldOutCells:
     """One (concept, artist) cell of each concept that no training sees; a quarter of them for validation.
 

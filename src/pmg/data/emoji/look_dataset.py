@@ -47,6 +47,14 @@ class FinishedImages:
         name = f"{item.id}{SEPARATOR}{encode_finish(picture.finish)}"
         return Item(name, item.concept, item.title, item.keywords, item.topic, item.facts)
 
+    def picture(self, item: Item) -> Picture:
+        """Returns the drawing and the finish of an item.
+
+        Raises:
+            PmgError: the item is no drawing.
+        """
+        return self._pictures[self._number(item.id)]
+
     def has(self, item: Item) -> bool:
         """Returns whether the item's id is that of a drawing, alone or with a finish."""
         return self._parse(item.id) is not None
@@ -115,7 +123,8 @@ class LookDataset(LookData, Dataset):
         """Returns the examples of a split, checked for leaks; arguments as `Dataset.examples`.
 
         Labels: ``group`` (``met``: looks that training may see, ``unseen_region``, ``unseen_artist``), ``looks`` (how
-        many the user likes) and ``look`` (names the one that they like most).
+        many the user likes), ``look`` (names the one that they like most) and ``look_references`` (ids of pictures of
+        other concepts that show it exactly).
 
         Raises:
             PmgError: there is no such split, it has fewer users, or it leaks.
@@ -135,6 +144,7 @@ class LookDataset(LookData, Dataset):
             "group": sample.taste.group,
             "looks": str(len(sample.taste.looks)),
             "look": name_look(artist, finish),
+            "look_references": " ".join(item(picture).id for picture in sample.references),
         }
         return Example(f"{sample.user}-{number}", sample.user, history, truth[0], truth, labels)
 

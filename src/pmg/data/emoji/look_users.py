@@ -14,6 +14,7 @@ from pmg.domain import PmgError
 from pmg.seeding import stable_number
 
 GROUPS = ("met", "unseen_region", "unseen_artist")
+REFERENCES = 4  # pictures that show the first look exactly
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,7 @@ class LookSample:
         history: what they used, oldest first.
         target: row of a drawing of the concept to draw, by the artist of the first look.
         truth: the target at the centre of each of their looks.
+        references: other concepts at the centre of their first look, for the oracle alone.
     """
 
     user: str
@@ -61,6 +63,7 @@ class LookSample:
     history: tuple[Picture, ...]
     target: int
     truth: tuple[Picture, ...]
+    references: tuple[Picture, ...]
 
 
 class LookUsers:
@@ -122,13 +125,20 @@ class LookUsers:
         history = self._history(index, taste, used, rng)
         for target in targets:
             truth = index.truth(target, taste)
-            yield LookSample(f"{split}-{number:05d}", taste, history, target, truth)
+            references = self._references(index, taste, used, rng)
+            yield LookSample(f"{split}-{number:05d}", taste, history, target, truth, references)
 
     def _taste(self, index: DrawingIndex, group: str, rng: random.Random) -> LookTaste:
         count = rng.choice((2, 3)) if rng.random() < self.several else 1
         looks = tuple(index.sample_look(group, rng) for _ in range(count))
         weights = sorted((rng.uniform(0.5, 1.5) for _ in looks), reverse=True)
         return LookTaste(looks, tuple(weight / sum(weights) for weight in weights), group)
+
+    def _references(
+        self, index: DrawingIndex, taste: LookTaste, used: set[str], rng: random.Random
+    ) -> tuple[Picture, ...]:
+        artist, finish = taste.looks[0]
+        return tuple(Picture(index.choose(artist, used, rng), finish) for _ in range(REFERENCES))
 
     def _history(
         self, index: DrawingIndex, taste: LookTaste, used: set[str], rng: random.Random

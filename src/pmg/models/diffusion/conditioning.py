@@ -68,6 +68,13 @@ class Block:
         """Returns the block, hidden in rows where `keep`, bool `(B,)`, is false."""
         return replace(self, mask=self.mask & keep[:, None])
 
+    def trimmed(self) -> Self:
+        """Returns the block without columns behind the last token that counts in any row."""
+        used = self.mask.any(0).nonzero()
+        length = int(used.max()) + 1 if len(used) else 1
+        bias = None if self.bias is None else self.bias[:, :length]
+        return replace(self, tokens=self.tokens[:, :length], mask=self.mask[:, :length], bias=bias)
+
     def padded(self, length: int) -> Self:
         """Returns the block with hidden tokens appended up to `length`."""
         extra = length - self.tokens.shape[1]
@@ -87,6 +94,21 @@ class TextBlock(Block):
 
 
 @dataclass(frozen=True)
+class SoftBlock(Block):
+    """Soft tokens, whose mean generators may take as a second pooled vector."""
+
+    @classmethod
+    def of(cls, tokens: Tensor) -> SoftBlock:
+        """Returns tokens `(B, L, D)` that all count."""
+        return cls(tokens, torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device))
+
+    def mean(self) -> Tensor:
+        """Returns the mean of the tokens that count, `(B, D)`; zero where none does."""
+        counts = self.mask[..., None]
+        return (self.tokens * counts).sum(1) / counts.sum(1).clamp(min=1)
+
+
+@dataclass(frozen=True)
 class Condition:
     """What a generator is conditioned on.
 
@@ -95,28 +117,38 @@ class Condition:
         mask: bool `(B, L)`, true where a token counts.
         pooled: the target's pooled vector `(B, D)`, or None.
         bias: added to the tokens' attention logits, `(B, L)`, or None.
+        soft_mean: the mean of the soft tokens `(B, D)`, see `SoftBlock`; None: there are none.
     """
 
     tokens: Tensor
     mask: Tensor
     pooled: Tensor | None
     bias: Tensor | None = None
+    soft_mean: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.tokens)
 
     def to(self, device: torch.device, dtype: torch.dtype) -> Condition:
         """Returns the condition on a device, with floating point values of a type."""
-        pooled = None if self.pooled is None else self.pooled.to(device, dtype)
-        bias = None if self.bias is None else self.bias.to(device, dtype)
-        return Condition(self.tokens.to(device, dtype), self.mask.to(device), pooled, bias)
+        pooled, bias, soft_mean = (
+            None if part is None else part.to(device, dtype) for part in (self.pooled, self.bias, self.soft_mean)
+        )
+        return Condition(self.tokens.to(device, dtype), self.mask.to(device), pooled, bias, soft_mean)
+
+    def pooled_with_soft_mean(self) -> Tensor:
+        """Returns the pooled vector with the mean of the soft tokens behind it, or zeros, `(B, 2 * D)`."""
+        soft_mean = torch.zeros_like(self.tokens[:, 0]) if self.soft_mean is None else self.soft_mean
+        return soft_mean if self.pooled is None else torch.cat([self.pooled, soft_mean], 1)
 
 
 def join(target: Block, *preference: Block) -> Condition:
     """Returns the target block and any preference blocks of the same batch as one sequence."""
     blocks = (target, *preference)
     tokens = torch.cat([block.tokens for block in blocks], dim=1)
-    return Condition(tokens, torch.cat([block.mask for block in blocks], dim=1), target.pooled, _biases(blocks, 1))
+    mask = torch.cat([block.mask for block in blocks], dim=1)
+    means = [block.mean() for block in blocks if isinstance(block, SoftBlock)]
+    return Condition(tokens, mask, target.pooled, _biases(blocks, 1), sum(means[1:], means[0]) if means else None)
 
 
 def stack(conditions: Sequence[Condition]) -> Condition:
@@ -125,7 +157,19 @@ def stack(conditions: Sequence[Condition]) -> Condition:
     blocks = [Block(c.tokens, c.mask, c.pooled, c.bias).padded(length) for c in conditions]
     pooled = [block.pooled for block in blocks if block.pooled is not None]
     tokens, mask = torch.cat([b.tokens for b in blocks]), torch.cat([b.mask for b in blocks])
-    return Condition(tokens, mask, torch.cat(pooled) if pooled else None, _biases(blocks, 0))
+    return Condition(tokens, mask, torch.cat(pooled) if pooled else None, _biases(blocks, 0), _soft_means(conditions))
+
+
+def _soft_means(conditions: Sequence[Condition]) -> Tensor | None:
+    """Returns all means of soft tokens, zeros where a condition has none; None where no condition has one."""
+    if all(each.soft_mean is None for each in conditions):
+        return None
+    return torch.cat(
+        [
+            each.tokens.new_zeros(each.tokens[:, 0].shape) if each.soft_mean is None else each.soft_mean
+            for each in conditions
+        ]
+    )
 
 
 def _biases(blocks: Sequence[Block], dim: int) -> Tensor | None:

@@ -1,6 +1,6 @@
 """The style encoder: how pictures look, as a few tokens that the denoiser reads; trained with the denoiser.
 
-Shapes: `B` batch, `R` reference pictures, `C, h, w` latents, `n` tokens, `D` their width.
+Shapes: `B` batch, `R` reference pictures, `C, h, w` latents, `N` patches of them, `n` tokens, `D` their width.
 """
 
 from __future__ import annotations
@@ -22,15 +22,17 @@ class StyleEncoder(ModelMixin, ConfigMixin):
         tokens: number `n` of style tokens.
         width: width `D` of a token.
         heads: of the attention that sums the pictures up.
+        stride: side of the patch of latents that one feature is computed of.
     """
 
     @register_to_config
     def __init__(
-        self, in_channels: Count = 16, channels: Count = 192, tokens: Count = 4, width: Count = 384, heads: Count = 4
-    ) -> None:
+        self, in_channels: Count = 16, channels: Count = 192, tokens: Count = 4, width: Count = 384, heads: Count = 4,
+        stride: Count = 1,
+    ) -> None:  # fmt: skip
         super().__init__()
         self.features = nn.Sequential(
-            nn.Conv2d(in_channels, channels, 3, padding=1),
+            nn.Conv2d(in_channels, channels, stride + 2, stride, padding=1),
             ResidualConvolutions(channels),
             ResidualConvolutions(channels),
         )
@@ -43,14 +45,14 @@ class StyleEncoder(ModelMixin, ConfigMixin):
         self.scale = nn.LayerNorm(width, elementwise_affine=False)
 
     def encode_pictures(self, latents: Tensor) -> Tensor:
-        """Returns the features of pictures, `(B, h * w, channels)`, from normalised latents `(B, C, h, w)`."""
+        """Returns the features of pictures, `(B, N, channels)`, from normalised latents `(B, C, h, w)`."""
         return self.norm(self.features(latents).flatten(2).transpose(1, 2))
 
     def summarise(self, features: Tensor, present: Tensor) -> Tensor:
         """Returns style tokens, `(B, n, D)`, of unit variance.
 
         Args:
-            features: of the reference pictures, `(B, R, h * w, channels)`.
+            features: of the reference pictures, `(B, R, N, channels)`.
             present: bool `(B, R)`: which of them count; at least one a row.
         """
         places = features.shape[2]

@@ -14,24 +14,34 @@ PALETTE = 128
 
 
 class ColourBranch(nn.Sequential):
-    """Encodes a palette as `(B, PALETTE)`: the mean of Fourier features of pixels (Tancik et al. 2020)."""
+    """Encodes a palette as `(B, PALETTE)`: the mean of Fourier features of pixels (Tancik et al. 2020).
 
-    def __init__(self) -> None:
+    Args:
+        stride: every how many pixels one is taken, without averaging, which would mix colours.
+    """
+
+    def __init__(self, stride: int = 2) -> None:
         super().__init__(nn.Conv2d(3 * (1 + 2 * OCTAVES), PALETTE, 1), nn.GELU(),
                          nn.Conv2d(PALETTE, PALETTE, 1), nn.GELU())  # fmt: skip
+        self.stride = stride
 
     def forward(self, images: Tensor) -> Tensor:
-        """Encodes images `(B, 3, H, W)` in [-1, 1]; subsampled by 2 without averaging, which would mix colours."""
-        return super().forward(colour_waves(images[:, :, ::2, ::2])).mean((2, 3))
+        """Encodes images `(B, 3, H, W)` in [-1, 1]."""
+        return super().forward(colour_waves(images[:, :, :: self.stride, :: self.stride])).mean((2, 3))
 
 
 class TextureBranch(nn.Sequential):
-    """Encodes texture at full resolution as `(B, PALETTE)`."""
+    """Encodes texture at full resolution as `(B, out)`.
 
-    def __init__(self) -> None:
+    Args:
+        hidden: channels of the first layer.
+        out: of the second.
+    """
+
+    def __init__(self, hidden: int = 32, out: int = PALETTE) -> None:
         super().__init__(
-            nn.Conv2d(3, 32, 3, padding=1), nn.BatchNorm2d(32), nn.ReLU(),
-            nn.Conv2d(32, PALETTE, 3, stride=2, padding=1), nn.BatchNorm2d(PALETTE), nn.ReLU(),
+            nn.Conv2d(3, hidden, 3, padding=1), nn.BatchNorm2d(hidden), nn.ReLU(),
+            nn.Conv2d(hidden, out, 3, stride=2, padding=1), nn.BatchNorm2d(out), nn.ReLU(),
         )  # fmt: skip
 
     def forward(self, images: Tensor) -> Tensor:

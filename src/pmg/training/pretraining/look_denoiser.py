@@ -14,9 +14,9 @@ from pmg.configuration.precision import has_bfloat16
 from pmg.configuration.ranges import Decay, Fraction, Positive
 from pmg.data.emoji.captions import target_captions
 from pmg.data.emoji.drawings import LookData
-from pmg.models.diffusion.conditioning import Block, drop_target
+from pmg.models.diffusion.conditioning import Block, SoftBlock, drop_target
 from pmg.models.diffusion.interfaces import NoiseProcess
-from pmg.models.diffusion.look_denoiser import LookDenoiser, pool_condition
+from pmg.models.diffusion.look_denoiser import LookDenoiser
 from pmg.models.diffusion.noise_processes import denoising_loss
 from pmg.models.diffusion.text_encoder import TextEncoder
 from pmg.training.datamodule import Batch
@@ -73,14 +73,10 @@ class LookBatches:
         count = len(latents)
         chance = random.Random(int(torch.randint(2**62, (), generator=rng)))
         titles = [chance.choice(self.captions[row]) for row in self.pool.rows[looks].flatten().tolist()]
-        said = [
-            say(words, chance, 1 - self.drop.word) if chance.random() >= self.drop.words else ""
-            for look in looks.tolist()
-            for words in self.pool.words[look]
-        ]
         keep = torch.rand(count, generator=rng) >= self.drop.target
-        target = drop_target(self.titles[torch.tensor(titles)], self.empty, keep)
-        words = self._encode(said).masked(torch.tensor([bool(text) for text in said]))
+        target = drop_target(self.titles[torch.tensor(titles)], self.empty, keep).trimmed()
+        words = self._encode(self._say(looks, chance)).repeat(ITEMS)
+        words = words.masked(torch.rand(count, generator=rng) >= self.drop.words)
         return {
             "latents": latents,
             "noise": torch.randn(latents.shape, generator=rng),
@@ -93,6 +89,10 @@ class LookBatches:
             "present": some_references(count, rng),
             "keep_style": torch.rand(count, generator=rng) >= self.drop.style,
         }
+
+    def _say(self, looks: Tensor, chance: random.Random) -> list[str]:
+        """Returns a text for each look: some of what the captioner said of one of its drawings."""
+        return [say(chance.choice(self.pool.words[look]), chance, 1 - self.drop.word) for look in looks.tolist()]
 
     def _encode(self, texts: list[str]) -> Block:
         """Returns the encoded texts, computed in bfloat16 where that is fast."""
@@ -137,11 +137,10 @@ class LookDenoiserTraining(pl.LightningModule):
         references = features[reference_rows(len(latents))]
         tokens = self.model.style_encoder.summarise(references, batch["present"])
         visible = batch["keep_style"][:, None].expand(tokens.shape[:2])
-        style = Block(tokens, visible)
         target = Block(batch["target"], batch["target_mask"], batch["target_pooled"])
-        blocks = [target, Block(batch["words"], batch["words_mask"]), style]
+        words, style = Block(batch["words"], batch["words_mask"]), SoftBlock(tokens, visible)
         sample = self.model.process.add_noise(latents, batch["noise"], batch["times"])
-        output = self.model(sample.noisy, batch["times"], blocks, pool_condition(batch["target_pooled"], style))
+        output = self.model(sample.noisy, batch["times"], target, words, style)
         return denoising_loss(output.float(), sample)
 
     def held_out_losses(self, batch: Batch) -> Tensor:

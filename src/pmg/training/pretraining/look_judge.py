@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, smooth_l1_loss
 
-from pmg.data.emoji.drawings import LookData
+from pmg.data.emoji.drawings import LookData, has_colours
 from pmg.data.emoji.finish_targets import finish_errors, finish_values
 from pmg.data.emoji.finishes import Finish
 from pmg.data.emoji.look_choice import CANDIDATES, REFERENCES, LookChoice
@@ -60,7 +60,8 @@ class JudgeBatches:
         pictures = self.data.drawings.pictures(torch.tensor(rows), finishes)
         if rng is not None:
             through = torch.rand(len(rows), generator=rng) < self.restored
-            pictures[through] = self.codec.decode(self.codec.encode(pictures[through]))
+            if through.any():
+                pictures[through] = self.codec.decode(self.codec.encode(pictures[through]))
             pictures = random_affine(pictures, rng)
         values, traces = finish_values(finishes, [bool(self.coloured[row]) for row in rows])
         return {
@@ -70,12 +71,6 @@ class JudgeBatches:
             "traces": traces,
             "concept": torch.tensor([self.concept[self.data.drawings.items[row].concept] for row in rows]),
         }
-
-
-def has_colours(pixels: Tensor) -> Tensor:
-    """Returns which drawings, uint8 `(N, 4, H, W)`, have colours at all, bool `(N,)`."""
-    chroma = pixels[:, :3].amax(1).int() - pixels[:, :3].amin(1).int()
-    return ((chroma > 40) & (pixels[:, 3] > 128)).flatten(1).float().mean(1) > 0.02
 
 
 def contrast(style: Tensor, look: Tensor, temperature: float) -> Tensor:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 import torch
-from diffusers import AutoencoderDC
+from diffusers import AutoencoderDC, ModelMixin
 from torch import Tensor
 
 from pmg.configuration.ranges import Count, Fraction, NotNegative, Positive
@@ -17,8 +17,10 @@ from pmg.data.emoji.drawings import LookData
 from pmg.data.emoji.finish_targets import SIZE, finish_errors
 from pmg.data.emoji.look_choice import LookChoice
 from pmg.data.image_source import PictureSource
+from pmg.domain import PmgError
 from pmg.models.diffusion.latent_codec import AutoencoderDCCodec
 from pmg.models.diffusion.text_encoder import TextEncoder
+from pmg.models.loading.weight_sources import load_part
 from pmg.models.vision.look_judge import LookJudge, LookJudgeConfig
 from pmg.models.vision.perceptual import PerceptualDistance
 from pmg.models.vision.scorer import Scorer, ScorerConfig
@@ -142,16 +144,28 @@ class LookDenoiserStage:
         drop: chances to drop each block.
         pool: ``folder``, number of ``looks`` and their ``spread``.
         batch_size: drawings a step, a multiple of four.
+        start: folder of an earlier training, whose weights are trained further; None: from scratch.
+
+    Raises:
+        PmgError: `start` is missing, or holds models of other sizes.
     """
 
     def __init__(
         self, folder: str, generator_folder: str, training: LookDenoiserTraining, text_encoder: TextEncoder,
         captioner: PictureDescriber, *, scene: str, drop: Drop, pool: Pool, batch_size: Count,
+        start: str | None = None,
     ) -> None:  # fmt: skip
         self.folder, self.generator_folder = Path(folder), Path(generator_folder)
         self.module, self.model = training, training.model
         self.text_encoder, self.captioner, self.scene, self.drop = text_encoder, captioner, scene, drop
         self.pool, self.batch_size = pool, batch_size
+        if start is not None:
+            for model, name in self._parts():
+                load_weights(model, Path(start, name))
+
+    def _parts(self) -> list[tuple[ModelMixin, str]]:
+        """Returns the trained models and the names of their folders."""
+        return [(self.model.denoiser.model, self.model.denoiser.folder), (self.model.style_encoder, "style_encoder")]
 
     def build(self, data: LookData, seed: int) -> Built:
         """Denoising loss on the pool; validation on held-out cells."""
@@ -170,12 +184,26 @@ class LookDenoiserStage:
     def save_and_evaluate(self, data: LookData) -> dict[str, float]:
         """Saves denoiser and style encoder; the loss on held-out drawings."""
         self.model.eval()
-        save_half(self.model.denoiser.model, str(self.folder / self.model.denoiser.folder))
-        save_half(self.model.style_encoder, str(self.folder / "style_encoder"))
+        for model, name in self._parts():
+            save_half(model, str(self.folder / name))
         shutil.copytree(self.generator_folder / "vae", self.folder / "vae", dirs_exist_ok=True)
         with torch.no_grad():
             losses = [self.module.held_out_losses(batch) for batch in self.fixed]
         return {"denoise": float(torch.cat(losses).mean())}
+
+
+def load_weights(model: ModelMixin, folder: Path) -> None:
+    """Copies the weights of a saved model of the same sizes.
+
+    Raises:
+        PmgError: the folder is missing or damaged, or its model has other sizes.
+    """
+    found = load_part(type(model), folder)
+    try:
+        model.load_state_dict(found.state_dict())
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:160]
+        raise PmgError(f"{folder} can't be trained further: {reason}. Set stage.start=null, or its sizes.") from error
 
 
 class LookJudgeStage:

@@ -49,7 +49,8 @@ class UNetConditionAdapter:
             "cross_attention_kwargs": {"token_bias": condition.bias, "cache": cache},
         }
         if config.class_embed_type == "projection":
-            inputs["class_labels"] = condition.pooled
+            both = config.projection_class_embeddings_input_dim == 2 * tokens.shape[-1]
+            inputs["class_labels"] = condition.pooled_with_soft_mean() if both else condition.pooled
         if config.addition_embed_type == "text_time":  # original size, corner of the crop, target size
             times = tokens.new_tensor([self.image_size, self.image_size, 0, 0, self.image_size, self.image_size])
             added = {"text_embeds": condition.pooled, "time_ids": times.expand(len(condition), -1)}

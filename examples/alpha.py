@@ -1,0 +1,35 @@
+"""Alpha selects between accuracy and preference.
+
+Each image is the best of several candidates by z = alpha log d_p + (1 - alpha) log d_t. A record has the scores of
+all candidates, so that the selection of every alpha follows from one call, without drawing again.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from pmg import PersonalizedPipeline
+from pmg.generation.selection import balance_z
+
+TITLES = ("dog face", "red apple", "sailboat", "guitar", "rose")
+FACTS = {"pack": "Noto", "colour": "full colour", "outline": "no outline", "shading": "soft gradients"}
+
+
+def main(folder: Path = Path("outputs/examples")) -> None:
+    """Prints the candidates of an image, and which of them each alpha selects."""
+    pipe = PersonalizedPipeline.from_pretrained("assets/pipeline")
+    history = [{"title": title, "facts": FACTS} for title in TITLES]
+    output = pipe(history, "rocket", generator=torch.Generator().manual_seed(0))
+    candidates = output.records[0]["candidates"]
+    for each in candidates:
+        print(f"w_p {each['w_p']}, w_t {each['w_t']}: d_p {each['preference']:.3f}, d_t {each['accuracy']:.3f}")
+    d_p = torch.tensor([each["preference"] for each in candidates])
+    d_t = torch.tensor([each["accuracy"] for each in candidates])
+    for alpha in (0.0, 0.25, 0.5, 0.75, 1.0):
+        print(f"alpha {alpha}: candidate {int(balance_z(d_p, d_t, alpha).argmax())}")
+
+
+if __name__ == "__main__":
+    main()

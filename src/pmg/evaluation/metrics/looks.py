@@ -1,0 +1,61 @@
+"""Style, finish and concept of pictures of looks, by the judge of looks."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+import torch
+from torch import Tensor
+
+from pmg.configuration.ranges import NotNegative
+from pmg.data.emoji.look_dataset import LookDataset
+from pmg.data.emoji.look_targets import LookTarget
+from pmg.domain import Example
+from pmg.evaluation.look_judging import LookJudging
+from pmg.evaluation.metric_interface import Input, MetricInfo, References
+from pmg.models.vision.look_judge import LookJudge
+from pmg.seeding import stable_number
+
+
+class LookAccuracy:
+    """Whether the judge picks the user's look among ten and finds the concept; distance of the finish to the look's.
+
+    Users of several looks have several truths: the best value counts.
+
+    Args:
+        judge: never the model that selects.
+        data: the data set of the examples.
+        spread: of the finishes of the pictures that show a candidate look.
+    """
+
+    outputs = (
+        MetricInfo("style_accuracy", "style accuracy", range=(0.0, 1.0), aspect="preference"),
+        MetricInfo("concept_accuracy", "concept accuracy", range=(0.0, 1.0), aspect="accuracy"),
+        MetricInfo("finish_error", "finish error", higher_is_better=False, range=(0.0, None)),
+    )
+    inputs: Collection[Input] = ()
+
+    def __init__(self, judge: LookJudge, data: LookDataset, spread: NotNegative = 0.02) -> None:
+        self.judge, self.data, self.spread = judge, data, spread
+
+    def __call__(self, images: Tensor, references: References) -> dict[str, Tensor]:
+        """See `ImageMetric`."""
+        judging, owners = references.once(("looks", id(self)), lambda: self._judging(references.examples))
+        values = judging.measure(images[owners])
+        kept = torch.full((len(images),), float("nan"))
+        reductions = {"style_accuracy": "amax", "concept_accuracy": "amax", "finish_error": "amin"}
+        return {
+            name: kept.scatter_reduce(0, owners, values[name], reduce, include_self=False)
+            for name, reduce in reductions.items()
+        }
+
+    def _judging(self, examples: Sequence[Example]) -> tuple[LookJudging, Tensor]:
+        """Returns the judging of each truth of the examples, and the example that each belongs to, int64 `(T,)`."""
+        truths = [(number, item) for number, example in enumerate(examples) for item in example.truth]
+        pictures = [self.data.images.picture(item) for _, item in truths]
+        targets = [
+            LookTarget(picture.row, picture.finish, "", (), stable_number("look metric", item.id) % 2**31)
+            for picture, (_, item) in zip(pictures, truths, strict=True)
+        ]
+        owners = torch.tensor([number for number, _ in truths])
+        return LookJudging(self.data, self.judge, targets, self.spread), owners

@@ -1,0 +1,54 @@
+"""The small diffusion transformer as a denoiser."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from pmg.models.diffusion.conditioning import Condition
+from pmg.models.diffusion.diffusers_denoiser import DiffusersDenoiser
+from pmg.models.diffusion.interfaces import Capabilities
+from pmg.models.diffusion.pooled_transformer.model import PooledTransformer2DModel
+from pmg.models.loading.weight_sources import load_frozen
+
+
+class PooledTransformerAdapter:
+    """Conditions as keyword arguments of a `PooledTransformer2DModel`: hidden tokens have a bias of minus infinity."""
+
+    supports = Capabilities(attention_bias=True)
+
+    def prepare(self, condition: Condition, guidance: float | None = None, reused: bool = False) -> dict[str, Any]:
+        """Returns keyword arguments of the transformer, see `ConditionAdapter`."""
+        visible = condition.mask
+        bias = condition.tokens.new_zeros(visible.shape) if condition.bias is None else condition.bias
+        return {
+            "encoder_hidden_states": condition.tokens.masked_fill(~visible[..., None], 0.0),
+            "pooled_projections": condition.pooled_with_soft_mean(),
+            "token_bias": bias.masked_fill(~visible, -math.inf),
+        }
+
+
+class PooledTransformerDenoiser(DiffusersDenoiser):
+    """A `PooledTransformer2DModel` with its adapter.
+
+    Args:
+        model: the transformer.
+    """
+
+    folder = "transformer"
+
+    @classmethod
+    def from_folder(cls, folder: str | Path) -> PooledTransformerDenoiser:
+        """Loads a diffusers folder, frozen, in float32."""
+        return cls(load_frozen(PooledTransformer2DModel, folder))
+
+    def __init__(self, model: PooledTransformer2DModel) -> None:
+        super().__init__(model, PooledTransformerAdapter())
+
+    def forward(self, noisy: Tensor, times: Tensor, inputs: Mapping[str, Any]) -> Tensor:
+        """Returns the prediction `(B, C, h, w)`, see `Denoiser`."""
+        return self.model(noisy, times, **inputs)

@@ -1,0 +1,72 @@
+"""Preference sources of a style encoder that was trained with the generator: pictures in, soft tokens out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from rich.progress import track
+from torch import Tensor
+
+from pmg.configuration.ranges import Count
+from pmg.domain import Example, Item, PmgError
+from pmg.models.diffusion.style_encoder import StyleEncoder
+from pmg.models.loading.weight_sources import load_frozen
+from pmg.preferences.sources import Requirements, SourceContext, TokenSource
+
+REFERENCES_LABEL = "look_references"  # ids of pictures that show a user's look exactly, joined by spaces
+
+
+@dataclass(frozen=True)
+class StyleTokens(TokenSource):
+    """Style tokens of the pictures that a user liked last, a baseline without a language model.
+
+    Attributes:
+        folder: of the style encoder.
+        pictures: most pictures a user.
+    """
+
+    folder: str
+    pictures: Count = 4
+
+    def references(self, example: Example, context: SourceContext) -> list[Item]:
+        """Returns the items whose pictures are encoded, at least one.
+
+        Raises:
+            PmgError: the user liked no item that has a picture.
+        """
+        found = [item for item in example.liked if context.images.has(item)][-self.pictures :]
+        if not found:
+            raise PmgError(f"user {example.user} liked nothing that has a picture, which style tokens are read from")
+        return found
+
+    @torch.no_grad()
+    def __call__(self, context: SourceContext) -> Tensor:
+        """Returns the style tokens of all users, `(U, n, D)`.
+
+        Raises:
+            PmgError: the style encoder is missing, or a user has no picture.
+        """
+        encoder: StyleEncoder = load_frozen(StyleEncoder, self.folder)
+        chosen = [self.references(example, context) for example in context.examples]
+        return torch.cat([_encode(encoder, items, context) for items in track(chosen, description="Style tokens")])
+
+
+@dataclass(frozen=True)
+class TrueStyleTokens(StyleTokens):
+    """Style tokens of pictures that show the user's look exactly: an upper bound, for simulated users alone."""
+
+    @property
+    def requires(self) -> Requirements:
+        """The label with the pictures' ids."""
+        return Requirements(labels=(REFERENCES_LABEL,))
+
+    def references(self, example: Example, context: SourceContext) -> list[Item]:
+        """Returns the items that the label names."""
+        return [Item(name, "", "") for name in example.labels[REFERENCES_LABEL].split()][: self.pictures]
+
+
+def _encode(encoder: StyleEncoder, items: Sequence[Item], context: SourceContext) -> Tensor:
+    """Returns the tokens of one user's pictures, `(1, n, D)`."""
+    return encoder(context.generator.encode_images(context.images.pixels(context.images.rows(items)))[None])
