@@ -79,7 +79,7 @@ pretrain-looks: $(STAMP) ## train the embedded models of looks from scratch (hou
 world: $(STAMP) ## draw and judge held-out concepts in looks, into experiments/world
 	$(BIN)/python experiments/world.py $(ARGS)
 
-record: $(STAMP) ## put the demo's results into experiments/demo and the README
+record: $(STAMP) ## put the demo's results into experiments/demo
 	$(BIN)/python experiments/record.py outputs/demo demo
 
 demo-smoke: $(STAMP) ## the demo at toy length: does the whole way run?

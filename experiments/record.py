@@ -1,4 +1,4 @@
-"""Records a study's outputs in this folder and puts its table into the README: no number is typed by hand.
+"""Records a study's outputs in this folder and puts its table into the README there: no number is typed by hand.
 
 python experiments/record.py outputs/demo demo
 python experiments/record.py outputs/studies/faithfulness faithfulness
@@ -11,26 +11,36 @@ import shutil
 import sys
 from pathlib import Path
 
+from PIL import Image
+
 HERE = Path(__file__).resolve().parent
 FILES = ("results.json", "rows.parquet", "table.md")
-SHOWN = "contact_sheet.png"  # a study with pictures has its first table in the project's README, too
+OVERVIEW = "overview.png"  # the README's picture
+SHOWN = "contact_sheet.png"  # of a study that generates images
 
 
 def record(source: Path, study: str) -> None:
-    """Copies `source`'s results to ``experiments/STUDY`` and its tables between the markers of the READMEs.
-
-    The project's README gets the first table alone: a newcomer reads the rest where the study lives.
-    """
+    """Copies `source`'s results to ``experiments/STUDY`` and its tables between the markers of its README."""
     folder = HERE / study
     folder.mkdir(exist_ok=True)
     shown = (source / SHOWN).exists()
     for name in (*FILES, *([SHOWN] if shown else [])):
         shutil.copy(source / name, folder / name)
-    tables = (folder / "table.md").read_text().strip()
     if shown:
-        first, footnote = tables.split("\n\n## ")[0], tables.split("\n\n")[-1]
-        fill(HERE.parent / "README.md", study, f"{first}\n\n{footnote}")
+        crop(folder / SHOWN).save(folder / OVERVIEW, optimize=True)
+    tables = (folder / "table.md").read_text().strip()
     fill(folder / "README.md", study, tables)
+
+
+def crop(sheet: Path) -> Image.Image:
+    """Returns the first group of users of a contact sheet: what is above the second horizontal line."""
+    image = Image.open(sheet).convert("RGB")
+    lines = [
+        y
+        for y in range(image.height)
+        if sum(image.crop((0, y, image.width, y + 1)).convert("L").histogram()[:235]) > 0.9 * image.width
+    ]
+    return image.crop((0, 0, image.width, lines[1] if len(lines) > 1 else image.height))
 
 
 def fill(readme: Path, study: str, table: str) -> None:

@@ -22,11 +22,13 @@ from pmg.evaluation.metric_interface import MetricInfo, read_infos
 from pmg.evaluation.result_tables import ResultTables
 from pmg.evaluation.results import Origin, ResultBuilder, write_results
 from pmg.evaluation.statistics import paired_difference
-from pmg.evaluation.table_rendering import to_markdown
+from pmg.evaluation.table_rendering import Table, to_markdown
 from pmg.reporting.figures import draw_arms, draw_effect, save
 from pmg.runs.provenance import git_state
 
 HERE = Path(__file__).resolve().parent
+IN_README = "components"  # its first table, shortened, is in the project's README
+LEGEND = "Mean [95 % bootstrap interval over users]; ↑ higher and ↓ lower is better; bold: the best method."
 
 
 @dataclass(frozen=True)
@@ -118,11 +120,21 @@ def report(name: str, runs: Path, folder: Path) -> None:
         whole = builder.build(rows.drop(columns="variant"), Origin()) | _origin(results)
         write_results(folder, whole, rows.drop(columns="variant"))
         tables = ResultTables.of(whole)
-        table = to_markdown(tables.build(whole), tables.footnote)
+        table = to_markdown(built := tables.build(whole), tables.footnote)
+        if name == IN_README and folder == HERE / name:  # a record, no trial
+            fill(HERE.parent / "README.md", name, to_markdown([shorten(built[0])], LEGEND))
         save(draw_arms(whole["arms"], SHOWN, builder.comparison.proposed), folder / "figure.png")
     if (folder / "README.md").exists():
         fill(folder / "README.md", name, table)
     print(folder / "table.md", folder / "figure.png", sep="\n")
+
+
+def shorten(table: Table) -> Table:
+    """Returns a table with the metrics of the figure alone."""
+    shown = {metric.title for metric in SHOWN}
+    kept = [place for place, name in enumerate(table.header) if not place or name.rstrip(" ↑↓") in shown]
+    rows = tuple(tuple(row[place] for place in kept) for row in table.rows)
+    return Table(table.title, tuple(table.header[place] for place in kept), rows, table.names)
 
 
 def build_builder(results: Sequence[Mapping[str, Any]]) -> ResultBuilder:

@@ -86,6 +86,12 @@ def test_named_experiments_exist(path):
     assert named <= existing | shown
 
 
+def test_the_readme_is_short_and_its_links_lead_somewhere():
+    text = (ROOT / "README.md").read_text()
+    assert len(text.splitlines()) <= 120
+    assert not [link for link in re.findall(r"\]\(((?!http)[^)#]+)", text) if not (ROOT / link).exists()]
+
+
 def test_every_target_explains_itself():
     explained = set(re.findall(r"^([a-z][\w-]*):.*## ", MAKEFILE, re.MULTILINE))
     assert explained == TARGETS

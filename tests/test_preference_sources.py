@@ -87,7 +87,12 @@ def test_two_keyword_decoders_and_two_encoders_are_told_apart(compose, tmp_path)
         (["method.pmg.negative=soft"], "method.pmg.negative: the preference source 'soft' gives soft tokens. Name"),
         (["+method.mine={word: keywords}"], "method.mine.word is no argument of .* did you mean 'keywords'?"),
         (["method=soft"], "preference.soft.run is not set: name the folder of a pmg-train run, e.g. preference.soft"),
-        (["method=soft", "train_run=nowhere"], "preference.soft: nowhere is not a run folder"),
+        (
+            ["method=soft", "train_run=nowhere"],
+            r"soft: nowhere is not a run folder \(no metrics.json in it\). Run pmg-train run_dir=nowhere first",
+        ),
+        (["method=soft", "train_run='x/encoders/seed=0'"], "Run pmg-train experiment=encoders first"),
+        (["method=soft", "train_run=x/demo/train"], "Run pmg-train experiment=demo first"),
     ],
 )
 def test_refusals_name_the_key_and_the_way_out(compose, overrides, message):

@@ -31,6 +31,14 @@ def told(root, tmp_path_factory):
     return names, folder
 
 
+def test_code_of_the_readme_runs(told, root, monkeypatch):
+    monkeypatch.chdir(told[1])
+    (block,) = re.findall(r"^```python\n(.*?)^```", (root / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+    monkeypatch.setattr(PersonalizedPipeline, "from_pretrained", lambda folder: told[0]["pipe"])
+    exec(block, {})
+    assert Image.open("rocket.png").size == (64, 64)
+
+
 def test_its_pictures_are_drawings(told):
     names, folder = told
     images = [np.asarray(Image.open(path)) for path in sorted(folder.glob("rocket-?.png"))]

@@ -7,6 +7,7 @@ import os
 import time
 import uuid
 from collections.abc import Mapping
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -115,13 +116,21 @@ def read_run(folder: Path | str, command: str) -> tuple[DictConfig, dict[str, An
         metrics = json.loads((folder / METRICS_FILE).read_text())
         config = OmegaConf.load(folder / CONFIG_FILE)
     except FileNotFoundError as error:
-        raise PmgError(f"{folder} is not a run folder (no {Path(error.filename).name} in it)") from error
+        missing = f"{folder} is not a run folder (no {Path(error.filename).name} in it)"
+        raise PmgError(f"{missing}. Run {_command_of(folder, command)} first") from error
     except ValueError as error:
         raise PmgError(f"{folder / METRICS_FILE} is damaged; run `pmg-{command}` again") from error
     owner = metrics.get("command")
     if owner != command or not isinstance(config, DictConfig):
         raise PmgError(f"{folder} belongs to pmg-{owner}; a folder of pmg-{command} is needed")
     return config, metrics
+
+
+def _command_of(folder: Path, command: str) -> str:
+    """Returns the command that writes a run folder: with the experiment that the folder is named after, if it is."""
+    experiments = files("pmg.conf") / "experiment"
+    named = [part for part in folder.parts[-2:] if (experiments / f"{part}.yaml").is_file()]
+    return f"pmg-{command} {f'experiment={named[-1]}' if named else f'run_dir={folder}'}"
 
 
 def read_finished(folder: Path | str, command: str) -> tuple[DictConfig, dict[str, Any]]:
