@@ -6,13 +6,13 @@ import json
 
 import pytest
 
-from pmg.data.chats import load_chats
+from pmg.data.chats import ChatDataset, load_chats
 from pmg.domain import PmgError, Turn
 
 ROW = {
     "id": "a",
     "target": "cat",
-    "turns": [{"speaker": "Lena", "text": "Hi!"}, {"speaker": "me", "text": "Good news"}],
+    "messages": [{"role": "friend", "name": "Lena", "content": "Hi!"}, {"role": "user", "content": "Good news"}],
 }
 
 
@@ -38,21 +38,25 @@ def test_rows_become_examples(tmp_path):
         ("{", "row 2: not JSON"),
         ("[1]", "row 2: not a JSON object"),
         (ROW, "row 2: id 'a' is used twice"),
-        ({**ROW, "id": "b", "turn": []}, "row 2: unknown key 'turn'; did you mean 'turns'?"),
+        ({**ROW, "id": "b", "message": []}, "row 2: unknown key 'message'; did you mean 'messages'?"),
+        (
+            {**ROW, "id": "b", "history": [{"title": "cat", "fact": {}}]},
+            "row 2: unknown key 'history.0.fact'; did you mean 'facts'?",
+        ),
         ({**ROW, "id": ""}, "row 2: 'id' must be text that isn't empty, got ''"),
-        ({"id": "b", "turns": ROW["turns"]}, "row 2: 'target' is missing"),
+        ({"id": "b", "target": "cat"}, "row 2: 'messages' is missing"),
         ({**ROW, "id": "b", "user": 7}, "row 2: 'user' must be text, got 7"),
-        ({**ROW, "id": "b", "turns": []}, "row 2: 'turns' must have at least one message"),
+        ({**ROW, "id": "b", "messages": []}, "row 2: 'messages' must have at least one message"),
         (
-            {**ROW, "id": "b", "turns": ["Hi"]},
-            "row 2: 'turns.0' must be an object with 'speaker' and",
+            {**ROW, "id": "b", "messages": ["Hi"]},
+            "row 2: 'messages.0' must be an object",
         ),
         (
-            {**ROW, "id": "b", "turns": [*ROW["turns"], {"speaker": "me", "text": " "}]},
-            "row 2: 'turns.2.text' must be text that isn't empty",
+            {**ROW, "id": "b", "messages": [*ROW["messages"], {"role": "user", "content": " "}]},
+            "row 2: 'messages.2.content' must be text that isn't empty",
         ),
-        ({**ROW, "id": "b", "turns": "Hi"}, "row 2: 'turns' must be a list, got 'Hi'"),
-        ({**ROW, "id": "b", "turns": [{"speaker": "me", "texts": "Hi"}]}, "row 2: 'turns.0.text' is missing"),
+        ({**ROW, "id": "b", "messages": "Hi"}, "row 2: 'messages' must be a list, got 'Hi'"),
+        ({**ROW, "id": "b", "messages": [{"role": "me", "contents": "Hi"}]}, "row 2: 'messages.0.content' is missing"),
         ({**ROW, "id": "b", "labels": ["sad"]}, "row 2: 'labels' must map names to words"),
     ],
 )
@@ -74,3 +78,25 @@ def test_a_dozen_chats_are_shipped_each_with_the_user_in_it(root):
     chats = load_chats(root / "assets" / "chats" / "chats.jsonl")
     assert len(chats) == 12
     assert all(any(turn.speaker == "me" for turn in chat.conversation) for chat in chats)
+
+
+def test_a_row_without_a_target_has_an_item_without_a_title(tmp_path):
+    row = {"id": "b", "messages": ROW["messages"], "history": [{"title": "dog"}, {"title": "ghost", "liked": False}]}
+    _, example = load_chats(write(tmp_path, ROW, row))
+    assert example.target.title == ""
+    assert ([item.title for item in example.liked], [item.title for item in example.disliked]) == (["dog"], ["ghost"])
+
+
+def test_conversations_are_test_users_without_pictures(tmp_path):
+    file = write(tmp_path, {**ROW, "user": "u"}, {**ROW, "id": "b"}, {**ROW, "id": "c", "user": "u"})
+    data = ChatDataset(str(file))
+    assert [example.id for example in data.examples("test")] == ["a", "c", "b"]
+    assert [example.id for example in data.examples("test", 1, 1)] == ["a"]
+    assert len({example.profile for example in data.examples("test")}) == 3  # each conversation is read
+    with pytest.raises(PmgError, match="no true images to train with"):
+        data.examples("train")
+    with pytest.raises(PmgError, match="no pictures: use captioner=metadata"):
+        data.images.rows([])
+    before = data.identity
+    write(tmp_path, ROW)
+    assert data.identity != before

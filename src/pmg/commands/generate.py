@@ -101,7 +101,7 @@ def _read(
     with open_extractor(cfg, run, generator.text_encoder) as extractor:
         with run.ledger.phase("read histories"):
             extracted = extractor.extract(examples, captions, needed.decodings, needed.dislikes)
-            targets = extractor.describe([example.target for example in examples])
+            targets = extractor.targets(examples)
         with run.ledger.phase("build preferences"):
             context = build_context(cfg, data, examples, extractor, extracted, generator)
             preferences = build_preferences(sources, context)

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from hashlib import sha256
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from torch import Tensor
 
 from pmg.configuration.instantiate import nearest
-from pmg.domain import Example, Item, PmgError, Turn
+from pmg.data.dataset import Dataset, check_split
+from pmg.domain import Example, Interaction, Item, PmgError, Turn
 
+USER = "me"  # the user's name in prompts, as the shipped scenarios' questions expect it
 Text = Annotated[str, StringConstraints(strict=True, pattern=r"\S")]
 EXPLANATIONS = {  # of pydantic's types of errors
     "missing": "is missing",
@@ -17,17 +22,38 @@ EXPLANATIONS = {  # of pydantic's types of errors
     "string_pattern_mismatch": "must be text that isn't empty",
     "list_type": "must be a list",
     "too_short": "must have at least one message",
-    "model_type": "must be an object with 'speaker' and 'text'",
+    "model_type": "must be an object",
     "dict_type": "must map names to words",
 }
 
 
-class ChatTurn(BaseModel):
-    """One message of a row."""
+class Message(BaseModel):
+    """One message of a row.
+
+    Attributes:
+        role: ``user`` is the person for whom images are generated; any other name is allowed, e.g. ``assistant``.
+        content: the text.
+        name: the writer's name; None: the role.
+    """
 
     model_config = ConfigDict(extra="forbid")
-    speaker: Text
-    text: Text
+    role: Text
+    content: Text
+    name: Text | None = None
+
+    def as_turn(self) -> Turn:
+        """Returns the message as a turn, in which the user is `USER`."""
+        return Turn(USER if self.role == "user" else self.name or self.role, self.content)
+
+
+class Click(BaseModel):
+    """An item that a row's user liked or disliked before the conversation."""
+
+    model_config = ConfigDict(extra="forbid")
+    title: Text
+    keywords: list[Text] = Field(default_factory=list)
+    facts: dict[str, str] = Field(default_factory=dict)
+    liked: bool = True
 
 
 class Chat(BaseModel):
@@ -35,35 +61,105 @@ class Chat(BaseModel):
 
     Attributes:
         id: unique in the file.
-        target: what the conversation is to be illustrated with.
-        turns: the messages, oldest first.
+        messages: oldest first.
+        target: what the conversation is to be illustrated with; None: the language model proposes it.
         user: the user's id; None: that of the row.
+        history: what the user liked and disliked, oldest first.
         labels: words for evaluation, by name.
     """
 
     model_config = ConfigDict(extra="forbid")
     id: Text
-    target: Text
-    turns: Annotated[list[ChatTurn], Field(min_length=1)]
+    messages: Annotated[list[Message], Field(min_length=1)]
+    target: Text | None = None
     user: Text | None = None
+    history: list[Click] = Field(default_factory=list)
     labels: dict[str, str] = Field(default_factory=dict)
 
     def as_example(self) -> Example:
-        """Returns the conversation as an example without interactions and without a truth."""
-        item = Item(f"{self.id}-target", self.target, self.target)
-        turns = tuple(Turn(turn.speaker, turn.text) for turn in self.turns)
-        return Example(self.id, self.user or self.id, (), item, (), self.labels, turns)
+        """Returns the conversation as an example without a truth; its target has no title if the row has none."""
+        target = Item(f"{self.id}-target", self.target or f"{self.id}-target", self.target or "")
+        turns = tuple(message.as_turn() for message in self.messages)
+        history = tuple(
+            Interaction(
+                Item(f"{self.id}-{place}", click.title, click.title, tuple(click.keywords), "", click.facts),
+                "sent", place, click.liked,
+            )
+            for place, click in enumerate(self.history)
+        )  # fmt: skip
+        return Example(self.id, self.user or self.id, history, target, (), self.labels, turns, moment=self.id)
+
+
+class NoImages:
+    """The `ImageStore` of data without pictures."""
+
+    size = 1
+
+    def has(self, item: Item) -> bool:
+        """Returns False."""
+        return False
+
+    def rows(self, items: Iterable[Item]) -> Tensor:
+        """Refuses.
+
+        Raises:
+            PmgError: always.
+        """
+        raise PmgError("conversations have no pictures: use captioner=metadata, and sources that read texts alone")
+
+    def pixels(self, rows: Tensor) -> Tensor:
+        """Refuses, as `rows`."""
+        raise PmgError("conversations have no pictures")
+
+
+class ChatDataset(Dataset):
+    """Conversations as the users of the split ``test``: images are generated for them, and nothing is trained on them.
+
+    Args:
+        file: see `load_chats`.
+    """
+
+    def __init__(self, file: str) -> None:
+        self.file = file
+
+    @property
+    def images(self) -> NoImages:
+        """No image of any item."""
+        return NoImages()
+
+    def examples(self, split: str, users: int | None = None, targets: int | None = None) -> list[Example]:
+        """Returns the conversations, user by user; arguments as `Dataset.examples`.
+
+        Raises:
+            PmgError: the file can't be used, has fewer users, or the split is not ``test``.
+        """
+        if split != "test":
+            raise PmgError(
+                f"data=chats has no split '{split}': it has no true images to train with. Train on other data, and "
+                "generate with data=chats"
+            )
+        by_user: dict[str, list[Example]] = {}
+        for example in load_chats(self.file):
+            by_user.setdefault(example.user, []).append(example)
+        check_split(split, users, {"test": len(by_user)})
+        chosen = list(by_user.values())[:users]
+        return [example for own in chosen for example in own[:targets]]
+
+    @property
+    def identity(self) -> str:
+        """The checksum of the file."""
+        return sha256(Path(self.file).read_bytes()).hexdigest()
 
 
 def load_chats(file: str | Path) -> list[Example]:
     """Reads conversations.
 
     Args:
-        file: one JSON object a line, ``{"id", "target", "turns": [{"speaker", "text"}, …]}``, and optionally
-            ``"user"`` and ``"labels"``, see `Chat`.
+        file: one JSON object a line, ``{"id", "messages": [{"role", "content"}, …]}``, and optionally ``"target"``,
+            ``"user"``, ``"history"`` and ``"labels"``, see `Chat`.
 
     Returns:
-        Examples with a conversation, without interactions and without a truth.
+        Examples with a conversation and without a truth.
 
     Raises:
         PmgError: the file is missing, or one of its rows can't be used; names file and row.
@@ -96,7 +192,9 @@ def explain(error: ValidationError) -> str:
     if not key:
         return "not a JSON object"
     if kind == "extra_forbidden":
-        allowed = (ChatTurn if len(first["loc"]) > 1 else Chat).model_fields
+        whole: type[BaseModel] = Chat if error.title == Chat.__name__ else Message
+        parts: dict[str, type[BaseModel]] = {"messages": Message, "history": Click} if whole is Chat else {}
+        allowed = parts.get(str(first["loc"][0]), whole).model_fields
         return f"unknown key '{key}'{nearest(str(first['loc'][-1]), list(allowed))}"
     value = "" if kind == "missing" else f", got {first['input']!r}"
     return f"'{key}' {EXPLANATIONS.get(kind, first['msg'])}{value}"

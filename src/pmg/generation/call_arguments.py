@@ -13,13 +13,14 @@ from PIL import Image
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from pmg.configuration.instantiate import nearest
+from pmg.data.chats import Message, explain
 from pmg.domain import Item, PmgError, Turn
 from pmg.generation.guidance import Scales
 
 ItemLike = Item | Mapping[str, Any] | str
 Pictured = tuple[Item, Image.Image | None]
 History = Sequence[ItemLike]
-Conversation = Sequence[Sequence[str]]
+Conversation = Sequence[Mapping[str, str] | Sequence[str]]
 
 
 class _ItemFields(BaseModel):
@@ -181,10 +182,10 @@ def _check_list(argument: str, value: Any) -> None:
 
 
 def _read_turns(argument: str, messages: Any) -> tuple[Turn, ...]:
-    """Returns the messages of a conversation.
+    """Returns the messages of a conversation, given as mappings with ``role`` and ``content`` or as pairs of texts.
 
     Raises:
-        PmgError: one isn't a pair of texts.
+        PmgError: one is neither.
     """
     turns = []
     _check_list(argument, messages)
@@ -192,18 +193,30 @@ def _read_turns(argument: str, messages: Any) -> tuple[Turn, ...]:
         match message:
             case [str(speaker), str(text)]:
                 turns.append(Turn(speaker, text))
+            case Mapping():
+                turns.append(_read_message(f"{argument}[{row}]", message))
             case _:
-                raise PmgError(f"{argument}[{row}] must be (speaker, text): {message!r:.80}")
+                raise PmgError(
+                    f"{argument}[{row}] must be a mapping with role and content, or (speaker, text): {message!r:.80}"
+                )
     return tuple(turns)
 
 
+def _read_message(argument: str, message: Mapping[str, Any]) -> Turn:
+    try:
+        return Message.model_validate(dict(message)).as_turn()
+    except ValidationError as error:
+        raise PmgError(f"{argument}: {explain(error)}") from None
+
+
 def read_targets(
-    target: ItemLike | Sequence[ItemLike], users: int | None, facts: Sequence[str] | None
+    target: ItemLike | Sequence[ItemLike] | None, users: int | None, facts: Sequence[str] | None
 ) -> tuple[list[Item], bool]:
     """Returns the target of each image prompt, and whether they were given as a list.
 
     Args:
-        target: one target for all users, or one for each of them; for one history, any number.
+        target: one target for all users, or one for each of them; for one history, any number; None: an item without
+            a title, which the conversation replaces.
         users: number of histories in a batch; None: one history, no batch.
         facts: names of the facts of items; None: facts are not checked.
 
@@ -211,6 +224,8 @@ def read_targets(
         PmgError: a target is no item, has an empty title, or their number isn't that of the users.
     """
     match target:
+        case None:
+            return [Item("target", "", "")] * (users or 1), False
         case []:
             raise PmgError("target is an empty list. Give a title, e.g. 'rocket', or one for each history.")
         case [*given]:

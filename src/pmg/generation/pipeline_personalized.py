@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 
 from pmg.cache import NoCache
 from pmg.configuration.targets import check_plugin
-from pmg.domain import Example, Interaction, Item, Keywords, PmgError
+from pmg.domain import Example, Interaction, Item, Keywords, PmgError, Turn
 from pmg.generation.alpha import AlphaRule
 from pmg.generation.call_arguments import (
     Conversation,
@@ -55,12 +55,14 @@ class UserPreference:
         soft_tokens: implicit preference `(n, D)`.
         negative: negative keywords.
         history: number of interactions.
+        conversation: messages, oldest first.
     """
 
     keywords: Keywords
     soft_tokens: Tensor
     negative: Keywords
     history: int
+    conversation: tuple[Turn, ...] = ()
 
 
 class PersonalizedPipeline:
@@ -188,7 +190,7 @@ class PersonalizedPipeline:
         return tqdm(users, **{"desc": "Reading histories", **self._progress_bar_config})
 
     def __call__(
-        self, history: History | Sequence[History], target: ItemLike | Sequence[ItemLike],
+        self, history: History | Sequence[History], target: ItemLike | Sequence[ItemLike] | None = None,
         dislikes: History | Sequence[History] = (), conversation: Conversation | Sequence[Conversation] = (), *,
         alpha: float | None = None, num_images_per_prompt: int = 1, num_inference_steps: int | None = None,
         guidance_scale: float | Mapping[str, float] | None = None,
@@ -202,9 +204,11 @@ class PersonalizedPipeline:
 
         Args:
             history: liked items, oldest first; or a list of B histories. Each user's is read separately.
-            target: what the images show; for B histories one target, or B of them; for one history, any number.
+            target: what the images show; for B histories one target, or B of them; for one history, any number. None:
+                the language model proposes an image that answers the conversation.
             dislikes: disliked items; or a list of B such lists.
-            conversation: messages (speaker, text), oldest first, for scenarios with a ``chat_template``; or B lists.
+            conversation: messages, oldest first, each a mapping with ``role`` (``user`` is the user) and
+                ``content``, or (speaker, text); for scenarios with a ``chat_template``; or B lists.
             alpha: share of the preference score in the selection of candidates, in [0, 1]; None: the pipeline's rule.
             num_images_per_prompt: images of each target, each from noise of its own.
             num_inference_steps: solver steps; None: the pipeline's.
@@ -233,8 +237,8 @@ class PersonalizedPipeline:
         return self._draw(seeded, steps, scales)
 
     def read(
-        self, history: History, target: ItemLike, dislikes: History = (), conversation: Conversation = (),
-        alpha: float | None = None,
+        self, history: History, target: ItemLike | None = None, dislikes: History = (),
+        conversation: Conversation = (), alpha: float | None = None,
     ) -> Request:  # fmt: skip
         """Returns the request of one user and target that `draw` takes, with the seed 0; see `__call__`."""
         users, batched = read_users(history, dislikes, conversation, self.captioner.facts)
@@ -255,10 +259,12 @@ class PersonalizedPipeline:
         (tokens,) = self.encoder.encode(self.extractor.language_model, extracted.context)
         (against,), (keywords,) = extracted.negative(self.decoding), extracted.keywords(self.decoding)
         avoided = join_words(negative_prompt(self.extractor.scenario.negative_prompt), against)
-        return UserPreference(keywords, tokens, self.extractor.budget.fit(avoided), len(interactions))
+        return UserPreference(
+            keywords, tokens, self.extractor.budget.fit(avoided), len(interactions), user.conversation
+        )
 
     def _request(self, preference: UserPreference, target: Item, alpha: float | None) -> Request:
-        (words,) = self.extractor.describe([target]).values()
+        (words,) = self.extractor.targets([Example("0", "user", (), target, (), {}, preference.conversation)]).values()
         keywords, tokens = preference.keywords, preference.soft_tokens
         share = self.alpha_rule(keywords, preference.history) if alpha is None else alpha
         return Request(words, keywords, True, tokens, 0, negative=preference.negative, alpha=share)

@@ -13,10 +13,11 @@ from rich.progress import track
 from torch import Tensor
 
 from pmg.cache import Cache
-from pmg.domain import Example, Item, Keywords
+from pmg.domain import Example, Item, Keywords, PmgError, Turn
 from pmg.models.language.context import Context
 from pmg.models.language.language_model import LanguageModel
 from pmg.preferences.contexts import CachedContexts, Contexts, LazyContexts
+from pmg.preferences.conversation import chat_keywords
 from pmg.preferences.keyword_budget import Budget
 from pmg.preferences.keyword_decoding import Decoding
 from pmg.preferences.keywords import KEPT, RANKED, target_keywords, without
@@ -146,6 +147,24 @@ class PreferenceExtractor:
             words = iter(self._decode(decoding, present, context) if present else ())
             found[name] = [Keywords(()) if text is None else next(words) for text in texts]
         return found
+
+    def targets(self, examples: Sequence[Example]) -> dict[str, Keywords]:
+        """Returns the keywords of each different target, by concept; those without a title answer the conversation.
+
+        Raises:
+            PmgError: an example has neither a target's title nor a conversation.
+        """
+        unnamed = [example for example in examples if not example.target.title]
+        for example in unnamed:
+            if not example.conversation:
+                raise PmgError(f"example '{example.id}' has no target, and no conversation that an image could answer")
+        made = self.answer([example.conversation for example in unnamed]) if unnamed else []
+        proposed = {example.target.concept: words for example, words in zip(unnamed, made, strict=True)}
+        return self.describe([example.target for example in examples if example.target.title]) | proposed
+
+    def answer(self, conversations: Sequence[Sequence[Turn]]) -> list[Keywords]:
+        """Returns the keywords of an image that answers each conversation, see `chat_keywords`."""
+        return [self.budget.fit(words) for words in chat_keywords(self.language_model, conversations, self.scenario)]
 
     def describe(self, items: Sequence[Item]) -> dict[str, Keywords]:
         """Returns target keywords of each different concept among `items`, by concept."""
