@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import os
 import subprocess
 import sys
@@ -18,7 +19,10 @@ import hydra
 import pytest
 from hydra._internal.sources_registry import SourcesRegistry
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import grammar_parser
 
+from commands import run_here
 from pmg.configuration.instantiate import register_configs
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -42,7 +46,7 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(scope="session", autouse=True)
 def parse_configs_once():
-    """Keeps what is parsed of each file under conf/: half of the time that a config takes to compose."""
+    """Keeps what is parsed of each file under conf/ and of each interpolation: half of the time of a config."""
     register_configs()  # Hydra imports its sources anew when it looks for plug-ins, so not before that
     source = SourcesRegistry.instance().types["pkg"]
     read, known = source._read_config, {}
@@ -54,13 +58,20 @@ def parse_configs_once():
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(source, "_read_config", read_once)
+        patch.setattr("omegaconf.base.parse", functools.cache(grammar_parser.parse))  # no reader changes a tree
         yield
 
 
 @pytest.fixture(scope="session")
 def composed():
-    """Configs that were composed before, by command and overrides: many tests begin with the same ones."""
+    """Configs that were composed before, by command and chosen options: many tests begin with the same ones."""
     return {}
+
+
+def chooses(override):
+    """Whether an override chooses an option of a group or is Hydra's own; the others change the composed values."""
+    key = override.lstrip("+~").partition("=")[0].partition("@")[0]
+    return key.startswith("hydra") or (ROOT / "conf" / key).is_dir()
 
 
 @pytest.fixture
@@ -68,9 +79,12 @@ def compose(composed, tmp_path):
     """Composes a command's config with overrides; its run folder lies in `tmp_path`."""
 
     def compose(command="train", *overrides):
-        if (command, *overrides) not in composed:
-            composed[command, *overrides] = hydra.compose(command, overrides=["run_dir=run", *overrides])
-        cfg = copy.deepcopy(composed[command, *overrides])
+        options = tuple(filter(chooses, overrides))
+        if (command, *options) not in composed:
+            composed[command, *options] = hydra.compose(command, ["run_dir=run", *options])
+        cfg = copy.deepcopy(composed[command, *options])
+        values = OverridesParser.create().parse_overrides([text for text in overrides if text not in options])
+        GlobalHydra.instance().config_loader()._apply_overrides_to_config(values, cfg)  # as Hydra does, at the end
         if cfg.run_dir == "run":
             cfg.run_dir = str(tmp_path / "run")
         return cfg
@@ -104,6 +118,13 @@ def shell(tmp_path):
 def pmg(shell):
     """Runs ``python -m pmg.commands.VERB``; returns the finished process."""
     return lambda verb, *args, **env: shell(sys.executable, "-m", f"pmg.commands.{verb}", *args, **env)
+
+
+@pytest.fixture
+def pmg_here(tmp_path, monkeypatch):
+    """The same in this process, for tests of what commands do, not of how their process begins or ends."""
+    monkeypatch.chdir(tmp_path)
+    return run_here
 
 
 @pytest.fixture(scope="session")

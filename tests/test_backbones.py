@@ -22,12 +22,12 @@ SHORT = [
     "encoder=hub", "generator=stable_diffusion", "scorer=clip", "method=[none,keywords,soft,pmg]",
     "split_sizes={train: 8, validation: 4, test: 6}", "objective.users_per_step=4", "objective.batches.draws=2",
     "sampling.steps=2", "sheet_users=4", "trainer.max_steps=2", "trainer.val_check_interval=1",
-    "train_run=a", "generate_run=b", "paths.cache_dir=cache", "paths.output_dir=out",
+    "train_run=a", "generate_run=b", "paths.cache_dir=cache", "paths.output_dir=out", "metrics=distances",
 ]  # fmt: skip
 
 
 @pytest.fixture
-def road(pmg, tmp_path):
+def road(pmg_here, tmp_path):
     """Trains, generates and evaluates with given checkpoints."""
 
     def run(language_model, generator, *extra):
@@ -36,7 +36,7 @@ def road(pmg, tmp_path):
             f"scorer.source={write_clip(tmp_path / 'clip')}",
         ]  # fmt: skip
         for verb, folder in (("train", "a"), ("generate", "b"), ("evaluate", "c")):
-            done = pmg(verb, *SHORT, *sources, f"run_dir={folder}", *extra)
+            done = pmg_here(verb, *SHORT, *sources, f"run_dir={folder}", *extra)
             assert done.returncode == 0, done.stderr[-3000:]
         return json.loads((tmp_path / "c" / "results.json").read_text())
 
@@ -45,19 +45,19 @@ def road(pmg, tmp_path):
 
 @pytest.mark.ci
 @pytest.mark.slow
-def test_llama_and_stable_diffusion(road, pmg, emoji, tmp_path):
+def test_llama_and_stable_diffusion(road, pmg_here, emoji, tmp_path):
     results = road(write_language_model(tmp_path / "llama"), write_sd15(tmp_path / "sd"))
     assert {"none", "keywords", "soft", "pmg", "truth"} <= set(results["arms"])
     weights = load_file(tmp_path / "a" / "encoder" / "diffusion_pytorch_model.safetensors")
     assert weights["map.weight"].shape == (32, 32)  # from the language model's width to the text encoder's
-    check_export(pmg, emoji, tmp_path)
+    check_export(pmg_here, emoji, tmp_path)
 
 
-def check_export(pmg, emoji, tmp_path):
+def check_export(pmg_here, emoji, tmp_path):
     """An exported pipeline makes the images that pmg-generate made, with its weights copied, too."""
     images_as_made = [override for override in SHORT if override.startswith(("sampling", "balance"))]
     for folder, *extra in (("named",), ("copied", "copy_frozen=true")):
-        done = pmg("export", "train_run=a", f"folder={folder}", "results=c/results.json", *images_as_made, *extra)
+        done = pmg_here("export", "train_run=a", f"folder={folder}", "results=c/results.json", *images_as_made, *extra)
         assert done.returncode == 0, done.stderr[-2000:]
     records = [json.loads(line) for line in (tmp_path / "b" / "records.jsonl").read_text().splitlines()]
     record = next(row for row in records if row["method"] == "pmg" and row["control"] == "own")
@@ -95,19 +95,19 @@ def test_qwen_in_its_chat_template_and_sdxl(road, tmp_path):
 
 @pytest.mark.ci
 @pytest.mark.slow
-def test_a_flow_matching_transformer(pmg, emoji, tmp_path):
+def test_a_flow_matching_transformer(pmg_here, emoji, tmp_path):
     """Stable Diffusion 3 at toy size, with random weights, through every command that uses a generator."""
     models = ["encoder=tiny", "text_encoder=tiny", "scorer=tiny", "generator=tiny_sd3"]
     short = [override for override in SHORT if override.partition("=")[0] not in ("encoder", "generator", "scorer")]
     sizes = ["method=[none,pmg]", "split_sizes={train: 4, validation: 2, test: 2}", "sheet_users=2"]
     for verb, folder in (("train", "a"), ("generate", "b"), ("evaluate", "c"), ("estimate", "d")):
-        done = pmg(verb, *short, *models, *sizes, f"run_dir={folder}")
+        done = pmg_here(verb, *short, *models, *sizes, f"run_dir={folder}")
         assert done.returncode == 0, done.stderr[-3000:]
     results = json.loads((tmp_path / "c" / "results.json").read_text())
     assert results["arms"]["pmg"]["lpips_truth"]["n"] == 2
     weights = load_file(tmp_path / "a" / "encoder" / "diffusion_pytorch_model.safetensors")
     assert weights["map.weight"].shape == (32, 32)  # to the width of the transformer's text tokens
-    done = pmg("export", "train_run=a", "folder=pipeline", "sampling.steps=2", "run_dir=e")
+    done = pmg_here("export", "train_run=a", "folder=pipeline", "sampling.steps=2", "run_dir=e")
     assert done.returncode == 0, done.stderr[-2000:]
     pipe = PersonalizedPipeline.from_pretrained(tmp_path / "pipeline", "cpu", str(tmp_path / "cache"))
     example = emoji.examples("test", 2, 1)[0]

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import json
-import subprocess
 import sys
 import tomllib
 
 import pytest
 
+from commands import run_here
 from pmg import __version__
 from pmg.commands import pmg as umbrella
 from pmg.configuration.schemas import SCHEMAS
@@ -120,26 +119,11 @@ MISTAKES = [
     (["-cd", "mine", "experiment=broken"], "broken.yaml"),
     (["-cd", "mine", "experiment=typoo"], "did you mean 'typo'?"),
 ]
-EACH = """
-import contextlib, io, json, os, sys
-from pmg.commands.train import main
-told = []
-for arguments in json.loads(sys.argv[1]):
-    os.environ.pop("HYDRA_FULL_ERROR", None)  # a command sets it for its own process
-    sys.argv, errors, code = ["pmg-train", *arguments], io.StringIO(), 0
-    with contextlib.redirect_stderr(errors):
-        try:
-            main()
-        except SystemExit as end:
-            code = end.code
-    told.append([code, errors.getvalue()])
-print(json.dumps(told))
-"""
 
 
 @pytest.fixture(scope="module")
 def answers(tmp_path_factory):
-    """Exit code and error text of `pmg-train` for each mistake, in one process: to import once."""
+    """What `pmg-train` answers to each mistake."""
     folder = tmp_path_factory.mktemp("mistakes")
     experiments = folder / "mine" / "experiment"
     experiments.mkdir(parents=True)
@@ -149,18 +133,16 @@ def answers(tmp_path_factory):
         "broken": "seed: [",
     }.items():
         (experiments / f"{name}.yaml").write_text(f"# @package _global_\n{text}\n")
-    program = (sys.executable, "-c", EACH, json.dumps([arguments for arguments, _ in MISTAKES]))
-    done = subprocess.run(program, cwd=folder, capture_output=True, text=True, check=True, timeout=300)
-    return json.loads(done.stdout)
+    with contextlib.chdir(folder):
+        return [run_here("train", *arguments) for arguments, _ in MISTAKES]
 
 
 @pytest.mark.parametrize("number", range(len(MISTAKES)), ids=[" ".join(arguments) for arguments, _ in MISTAKES])
 def test_mistake_gets_one_line_and_exit_code_1(answers, number):
-    code, text = answers[number]
-    assert code == 1
-    assert len(text.splitlines()) == 1, text
-    assert text.startswith("error: ")
-    assert MISTAKES[number][1] in text
+    assert answers[number].returncode == 1
+    (line,) = answers[number].stderr.splitlines()
+    assert line.startswith("error: ")
+    assert MISTAKES[number][1] in line
 
 
 def test_stack_trace_on_request(pmg):

@@ -15,7 +15,6 @@ from pmg.commands.generate import body as generate
 from pmg.configuration.identity import COMMANDS, Role
 from pmg.generation.records import read_images, read_records
 from pmg.orchestration.run import execute
-from pmg.runs.process_state import RunFailedError
 
 ROOT = Path(__file__).resolve().parents[1]
 TINY = [
@@ -40,9 +39,9 @@ def metrics(folder):
 
 @pytest.mark.ci
 @pytest.mark.slow
-def test_train_generate_evaluate(pmg, compose, tmp_path, monkeypatch, capsys):
+def test_train_generate_evaluate(pmg_here, tmp_path):
     for verb, folder in PLACES.items():
-        done = pmg(verb, *SHARED, f"run_dir={folder}")
+        done = pmg_here(verb, *SHARED, f"run_dir={folder}")
         assert done.returncode == 0, done.stderr[-2000:]
     results = json.loads((tmp_path / "c" / "results.json").read_text())
     assert {"none", "keywords", "soft", "pmg", "oracle", "nearest", "truth", "vae_reconstruction"} <= set(
@@ -65,27 +64,22 @@ def test_train_generate_evaluate(pmg, compose, tmp_path, monkeypatch, capsys):
     assert metrics(tmp_path / "b")["ledger"]["denoiser_evaluations"] == 6 * 8 * 2 * 2 * 2
     assert "contact_sheet.png" in done.stdout
 
-    # again, in this process, which has loaded the libraries already
-    monkeypatch.chdir(tmp_path)
-    execute(compose("generate", *SHARED, "run_dir=b"), "generate", generate)
+    assert pmg_here("generate", *SHARED, "run_dir=b").returncode == 0
     assert metrics(tmp_path / "b")["ledger"]["denoiser_evaluations"] == 0
-    other = compose("generate", *SHARED, "run_dir=b", "encoder.preference_encoder.soft_tokens=3")
-    with pytest.raises(RunFailedError) as failed:
-        execute(other, "generate", generate)
-    assert failed.value.exit_code == 1
-    printed = capsys.readouterr().err
-    assert "holds a run of other values: encoder.preference_encoder.soft_tokens: 2 -> 3. Name a new" in printed
-    assert "Traceback" not in printed
+    failed = pmg_here("generate", *SHARED, "run_dir=b", "encoder.preference_encoder.soft_tokens=3")
+    assert failed.returncode == 1
+    assert "holds a run of other values: encoder.preference_encoder.soft_tokens: 2 -> 3. Name a new" in failed.stderr
+    assert "Traceback" not in failed.stderr
 
 
 @pytest.mark.slow
-def test_study_with_every_baseline_in_one_command(pmg, shell, tmp_path):
+def test_study_with_every_baseline_in_one_command(pmg_here, shell, tmp_path):
     """Trains both encoders, runs all methods, is resumed, and is reported."""
     shared = [*TINY, "paths.cache_dir=cache", "method=baselines", "preference.inversion.steps=2"]
-    done = pmg("train", *shared, *TINY_IMAGE_PROMPT, "run_dir=prompt")
+    done = pmg_here("train", *shared, *TINY_IMAGE_PROMPT, "run_dir=prompt")
     assert done.returncode == 0, done.stderr[-2000:]
     study = [*shared, "run_dir=runs/one", "preference.image_prompt.run=prompt"]
-    done = pmg("study", *study)
+    done = pmg_here("study", *study)
     assert done.returncode == 0, done.stderr[-2000:]
     results = json.loads((tmp_path / "runs" / "one" / "results.json").read_text())
     assert {"counting", "inversion", "image_prompt", "pmg", "nearest"} <= set(results["arms"])
@@ -93,7 +87,7 @@ def test_study_with_every_baseline_in_one_command(pmg, shell, tmp_path):
     assert results["cost"]["train"]["trainable_parameters"] > 0
 
     started = metrics(tmp_path / "runs" / "one" / "train")["started"]
-    assert pmg("study", *study).returncode == 0
+    assert pmg_here("study", *study).returncode == 0
     assert metrics(tmp_path / "runs" / "one" / "train")["started"] == started
 
     report = ROOT / "experiments" / "report.py"

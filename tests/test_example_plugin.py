@@ -53,6 +53,18 @@ def importable(source, monkeypatch, tmp_path):
     write_metadata(tmp_path, "pmg_plugin_example")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.syspath_prepend(source / "src")
+    yield from forgotten(monkeypatch)
+
+
+@pytest.fixture
+def installed(site, monkeypatch):
+    """Puts the package that pip installed on this process's path; it is forgotten afterwards."""
+    monkeypatch.syspath_prepend(site)
+    yield from forgotten(monkeypatch)
+
+
+def forgotten(monkeypatch):
+    """Yields, then removes the package from what is imported and allowed."""
     monkeypatch.setattr(targets, "_allowed", {})
     yield
     for name in [name for name in sys.modules if name.partition(".")[0] == "pmg_plugin_example"]:
@@ -102,7 +114,7 @@ def test_a_pipeline_with_a_component_of_the_plugin_is_exported_and_loaded_by_who
 
 @pytest.mark.ci
 @pytest.mark.slow
-def test_a_sweep_trains_and_images_are_generated_and_evaluated(pmg, site, tmp_path):
+def test_a_sweep_trains_and_images_are_generated_and_evaluated(pmg_here, installed, tmp_path):
     given = ["experiment=plugin_example", *TINY]
     commands = {
         "train": ["-m", "decoding.threshold=0.1,0.3", "run_dir=sweep"],
@@ -110,7 +122,7 @@ def test_a_sweep_trains_and_images_are_generated_and_evaluated(pmg, site, tmp_pa
         "evaluate": ["train_run=sweep/0", "decoding.threshold=0.1"],
     }
     for verb, more in commands.items():
-        done = pmg(verb, *more, *given, PYTHONPATH=str(site))
+        done = pmg_here(verb, *more, *given)
         assert done.returncode == 0, done.stderr[-2000:]
     for job in "01":
         measured = json.loads((tmp_path / "sweep" / job / "metrics.json").read_text())

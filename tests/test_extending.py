@@ -68,17 +68,15 @@ def test_a_metric_of_one_file_is_a_column_of_the_results(examples, emoji):
 
 
 @pytest.mark.slow
-def test_a_dataset_of_one_file_trains_generates_and_is_evaluated(root, pmg, tmp_path):
-    text = (root / "docs" / "extending.md").read_text()
-    write_examples(text, tmp_path)
+def test_a_dataset_of_one_file_trains_generates_and_is_evaluated(examples, pmg_here, tmp_path):
     few = "{train: 6, validation: 3, test: 3}"
     small = [
         "encoder=tiny", "generator=tiny", "text_encoder=tiny", "scorer=tiny", f"data.users={few}",
         f"split_sizes={few}", "objective.users_per_step=3", "sampling.steps=2", "sheet_users=3", "trainer.max_steps=2",
         "trainer.val_check_interval=1", "paths.output_dir=out",
     ]  # fmt: skip
-    for verb, options in re.findall(r"^    pmg-(\w+) (plugins=\[shapes\] .*)$", text, re.MULTILINE):
-        done = pmg(verb, *options.split(), *(small if verb != "evaluate" else ["results_dir=results"]))
+    for verb, options in re.findall(r"^    pmg-(\w+) (plugins=\[shapes\] .*)$", examples, re.MULTILINE):
+        done = pmg_here(verb, *options.split(), *(small if verb != "evaluate" else ["results_dir=results"]))
         assert done.returncode == 0, done.stderr[-3000:]
     results = json.loads((tmp_path / "results" / "results.json").read_text())
     assert results["arms"]["pmg"]["lpips_truth"]["n"] == 3

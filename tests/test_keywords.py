@@ -26,11 +26,11 @@ def publisher(tmp_path):
 
 @pytest.mark.ci
 @pytest.mark.slow
-def test_prepared_users_get_keywords_that_are_compared_with_later_likes(publisher, pmg, tmp_path):
-    done = pmg("prepare", "data=movielens", "source.read.source=ml", "paths.data_dir=data", "run_dir=p")
+def test_prepared_users_get_keywords_that_are_compared_with_later_likes(publisher, pmg_here, tmp_path):
+    done = pmg_here("prepare", "data=movielens", "source.read.source=ml", "paths.data_dir=data", "run_dir=p")
     assert done.returncode == 0, done.stderr
     assert "users: 40" in done.stdout
-    done = pmg("keywords", *TINY, "run_dir=k", "history_items=6", "later_items=3")
+    done = pmg_here("keywords", *TINY, "run_dir=k", "history_items=6", "later_items=3")
     assert done.returncode == 0, done.stderr[-2000:]
     results = json.loads((tmp_path / "k" / "results.json").read_text())
     assert set(results["arms"]) == {"popularity", "counting", "keywords"}
@@ -44,13 +44,13 @@ def test_prepared_users_get_keywords_that_are_compared_with_later_likes(publishe
 
 
 @pytest.mark.slow
-def test_attributes_and_data_that_do_not_fit_are_refused(publisher, pmg):
-    assert pmg("prepare", "data=movielens", "source.read.source=ml", "paths.data_dir=data").returncode == 0
-    done = pmg("keywords", *TINY, "attribute=gnre")
+def test_attributes_and_data_that_do_not_fit_are_refused(publisher, pmg_here):
+    assert pmg_here("prepare", "data=movielens", "source.read.source=ml", "paths.data_dir=data").returncode == 0
+    done = pmg_here("keywords", *TINY, "attribute=gnre")
     assert "has no 'gnre' with options; did you mean 'genre'?" in done.stderr
-    done = pmg("keywords", *TINY)
+    done = pmg_here("keywords", *TINY)
     assert "no user of the split 'test' liked 17 items or more" in done.stderr
-    done = pmg("keywords", *TINY, "data=emoji", "scenario=film_genres")
+    done = pmg_here("keywords", *TINY, "data=emoji", "scenario=film_genres")
     assert "has no likes in time, which pmg-keywords compares: use data=movielens" in done.stderr
-    done = pmg("train", *TINY, "generator=tiny", "scorer=tiny")
+    done = pmg_here("train", *TINY, "generator=tiny", "scorer=tiny")
     assert "data=movielens has no pictures to learn from" in done.stderr

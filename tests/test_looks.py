@@ -8,7 +8,7 @@ import pytest
 
 
 @pytest.mark.slow
-def test_train_generate_evaluate(pmg, tmp_path):
+def test_train_generate_evaluate(pmg_here, tmp_path):
     topics = "[food-fruit,food-prepared,animal-mammal,animal-bird,face-smiling,tool,sport,event]"
     options = [
         "data=looks", "scenario=looks", "captioner=measured", f"data.topics={topics}", "data.users.targets=1",
@@ -21,7 +21,7 @@ def test_train_generate_evaluate(pmg, tmp_path):
         ("generate", ["run_dir=generate", "train_run=train"]),
         ("evaluate", ["run_dir=evaluate", "generate_run=generate", "results_dir=results"]),
     ):
-        done = pmg(verb, *options, *own)
+        done = pmg_here(verb, *options, *own)
         assert done.returncode == 0, done.stderr[-3000:]
     results = json.loads((tmp_path / "results" / "results.json").read_text())
     assert results["arms"]["pmg"]["lpips_truth"]["n"] == 3

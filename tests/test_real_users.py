@@ -36,8 +36,8 @@ def shop(tmp_path):
 
 @pytest.mark.ci
 @pytest.mark.slow
-def test_prepare_train_generate_evaluate(shop, pmg):
-    done = pmg(
+def test_prepare_train_generate_evaluate(shop, pmg_here):
+    done = pmg_here(
         "prepare", "data=own_files", "source.read.items=shop/items.csv", "source.read.interactions=shop/chosen.csv",
         "source.pictures.size=64", "source.max_missing_pictures=0.1", "paths.data_dir=data",
     )  # fmt: skip
@@ -49,7 +49,7 @@ def test_prepare_train_generate_evaluate(shop, pmg):
         "trainer.val_check_interval=1", "targets.train=3", "sheet_users=3",
     ]  # fmt: skip
     for verb in ("train", "generate", "evaluate"):
-        done = pmg(verb, *options)
+        done = pmg_here(verb, *options)
         assert done.returncode == 0, done.stderr[-3000:]
     results = json.loads((shop / "out" / "real_users" / "results.json").read_text())
     assert set(results["arms"]["pmg"]) >= {"lpips_truth", "lpips_history", "ssim_truth"}
@@ -57,7 +57,7 @@ def test_prepare_train_generate_evaluate(shop, pmg):
     assert results["arms"]["truth"]["lpips_truth"]["mean"] == pytest.approx(0, abs=1e-6)
     assert {"own", "mismatched"} <= set(results["control"]["pmg"]["lpips_truth"])
     assert (shop / "out" / "real_users" / "contact_sheet.png").stat().st_size > 1000
-    done = pmg("generate", *options, "method=oracle", "run_dir=oracle")
+    done = pmg_here("generate", *options, "method=oracle", "run_dir=oracle")
     assert done.returncode == 1
     assert "preference.truth needs the label 'words', which examples of this data set don't have" in done.stderr
     assert "Traceback" not in done.stderr

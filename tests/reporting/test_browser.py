@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
+import contextlib
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from commands import run_here
 from runs import write_run
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -23,7 +22,8 @@ TINY = [
     "encoder=tiny", "text_encoder=tiny", "generator=tiny", "scorer=tiny", "trainer=cpu", "trainer.max_steps=2",
     "trainer.val_check_interval=1", "split_sizes={train: 8, validation: 4, test: 4}", "objective.users_per_step=4",
     "objective.batches.draws=2", "sampling.steps=2", "sampling.batch_size=4", "sheet_users=4",
-    "paths.cache_dir=cache", "~method.oracle",
+    "paths.cache_dir=cache", "~method.oracle", "metrics=distances",
+    "data.topics=[animal-mammal,food-fruit,food-sweet]",
 ]  # fmt: skip
 EVIL = "<script>document.title = 'broken'<!script>"  # a folder's name holds no slash
 
@@ -34,17 +34,15 @@ def index(tmp_path_factory):
     place = tmp_path_factory.mktemp("report")
 
     def pmg(verb, *arguments):
-        done = subprocess.run(
-            [sys.executable, "-m", f"pmg.commands.{verb}", *arguments],
-            cwd=place, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
-        )  # fmt: skip
+        done = run_here(verb, *arguments)
         assert done.returncode == 0, done.stderr[-2000:]
 
-    pmg("study", "-m", *TINY, "run_dir=runs", "balance.alpha=0.0,1.0")
-    write_run(place / "runs" / EVIL, status="failed", error=f"ValueError: {EVIL.replace('!', '/')}")
-    (place / "runs" / "damaged").mkdir()
-    (place / "runs" / "damaged" / "metrics.json").write_text("{")
-    pmg("report", "runs", "--into", "report")
+    with contextlib.chdir(place):
+        pmg("study", "-m", *TINY, "run_dir=runs", "balance.alpha=0.0,1.0")
+        write_run(place / "runs" / EVIL, status="failed", error=f"ValueError: {EVIL.replace('!', '/')}")
+        (place / "runs" / "damaged").mkdir()
+        (place / "runs" / "damaged" / "metrics.json").write_text("{")
+        pmg("report", "runs", "--into", "report")
     return place / "report" / "index.html"
 
 

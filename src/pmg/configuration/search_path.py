@@ -34,13 +34,15 @@ def register_search_path() -> None:
 
 
 def register_schemas() -> None:
-    """Stores the schema of each command where Hydra finds it; safe to call again."""
+    """Stores the schema of each command where Hydra finds it, unless it is stored already."""
     store = ConfigStore.instance()
     # Hydra 1.3 copies the whole store for each group that --help lists and TAB completes, and changes no copy: 0.9 s
     # of 1.5, of which its own nodes and its launchers' are the most. No public setting turns that off, and the source
     # that holds the store can't be replaced (`SourcesRegistry.register` keeps the first)
     ConfigStore.__deepcopy__ = lambda self, memo: self
     for command, schema in WHOLE_SCHEMAS.items():
+        if f"{command}_schema.yaml" in store.repo:
+            continue
         node = OmegaConf.structured(schema)
         for name, value in other_keys(command).items():
             if value is not None:
