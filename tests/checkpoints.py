@@ -145,6 +145,35 @@ def write_sd3(folder):
     return str(folder)
 
 
+def sharpen(model):
+    """Draws weights so large that attention is far from uniform; returns the model."""
+    for weight in model.parameters():
+        if weight.ndim > 1:
+            torch.nn.init.normal_(weight, std=SHARP)
+    return model
+
+
+def write_flux1(folder, guidance_embeds=True):
+    """FLUX.1: a transformer of packed latents, CLIP's pooled vector, T5's tokens; dev, or schnell without guidance."""
+    torch.manual_seed(0)
+    tokenizer, long = clip_tokenizer(Path(folder, "tokenizer")), tiny_tokenizer()
+    t5 = tf.T5EncoderModel(tf.T5Config(
+        vocab_size=len(long), d_model=32, d_kv=8, d_ff=64, num_layers=1, num_heads=2, feed_forward_proj="gated-gelu"
+    ))  # fmt: skip
+    transformer = df.FluxTransformer2DModel(
+        in_channels=16, num_layers=1, num_single_layers=1, attention_head_dim=16, num_attention_heads=2,
+        joint_attention_dim=32, pooled_projection_dim=16, guidance_embeds=guidance_embeds, axes_dims_rope=(4, 6, 6),
+    )  # fmt: skip
+    vae = autoencoder()
+    vae.register_to_config(scaling_factor=1.5, shift_factor=0.06)
+    df.FluxPipeline(
+        vae=vae, text_encoder=tf.CLIPTextModel(text_config(len(tokenizer), 16)), tokenizer=tokenizer,
+        text_encoder_2=t5, tokenizer_2=long, transformer=sharpen(transformer),
+        scheduler=df.FlowMatchEulerDiscreteScheduler(shift=3.0 if guidance_embeds else 1.0, use_dynamic_shifting=guidance_embeds),
+    ).save_pretrained(folder)  # fmt: skip
+    return str(folder)
+
+
 def write_clip(folder):
     """A CLIP with its tokenizer and image processor."""
     torch.manual_seed(0)

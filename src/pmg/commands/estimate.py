@@ -33,7 +33,7 @@ def empty_models(cfg: DictConfig) -> tuple[LanguageModel, DiffusionGenerator, di
     """Returns language model and generator without weights, the bytes of frozen weights, and the training's sizes."""
     from pmg.models.language.quantization import quantized_bytes
     from pmg.models.loading.memory_tracker import weight_bytes
-    from pmg.models.loading.meta_models import empty_generator, empty_language_model, language_model_config
+    from pmg.models.loading.meta_models import empty_language_model, language_model_config
     from pmg.training.memory_forecast import Sizes
 
     node, drawn = to_plain(cfg.encoder.language_model), to_plain(cfg.generator)
@@ -42,8 +42,7 @@ def empty_models(cfg: DictConfig) -> tuple[LanguageModel, DiffusionGenerator, di
     language_model = empty_language_model(config, node.get("dtype", "float32"))
     kept = drawn.get("dtype", "float32")
     mixed = "bf16" in str(cfg.trainer.precision) and kept == "float32"  # computed in bfloat16, from a copy
-    parts, text_bytes, prompt = _describe(cfg, kept)
-    generator = empty_generator(parts, "bfloat16" if mixed else kept, drawn.get("size"))
+    generator, text_bytes, prompt = _empty_generator(cfg, kept, "bfloat16" if mixed else kept)
     denoiser = weight_bytes(generator.denoiser.model)
     weights = {
         "language model": quantized_bytes(language_model.model, node.get("quantization")),
@@ -60,6 +59,28 @@ def empty_models(cfg: DictConfig) -> tuple[LanguageModel, DiffusionGenerator, di
         target_tokens=prompt.tokens, keyword_tokens=prompt.tokens, text_width=prompt.width, pooled_width=prompt.pooled,
     )  # fmt: skip
     return language_model, generator, weights, sizes
+
+
+def _empty_generator(cfg: DictConfig, dtype: str, computed: str) -> tuple[DiffusionGenerator, int, PromptSizes]:
+    """Returns the generator without weights, bytes of its text encoders, and the sizes of encoded texts.
+
+    Args:
+        cfg: the command's config.
+        dtype: name of the type of the weights.
+        computed: name of the type in which the denoiser computes.
+    """
+    from pmg.models.diffusion.transformer.family import find_family
+    from pmg.models.loading.memory_tracker import weight_bytes
+    from pmg.models.loading.meta_models import empty_generator
+
+    size = cfg.generator.get("size")
+    family = find_family(cfg.generator._target_)
+    if family is None:
+        parts, text_bytes, prompt = _describe(cfg, dtype)
+        return empty_generator(parts, computed, size), text_bytes, prompt
+    configs = family.read_configs(cfg.generator.source)
+    text_bytes = sum(map(weight_bytes, family.empty_text_models(configs, dtype)))
+    return family.empty(configs, computed, size), text_bytes, family.prompt_sizes(configs, cfg.generator.max_length)
 
 
 def _describe(cfg: DictConfig, dtype: str) -> tuple[dict[str, Any], int, PromptSizes]:

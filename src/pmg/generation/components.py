@@ -29,6 +29,7 @@ from pmg.generation.guidance import Scales
 from pmg.generation.selection import WeightGrid, WeightSample
 from pmg.generation.weight_locations import LOCATIONS, Locations
 from pmg.models.diffusion.text_encoder import TextEncoder
+from pmg.models.diffusion.transformer.flux1 import Flux1
 from pmg.models.diffusion.transformer.stable_diffusion_3 import load_stable_diffusion_3
 from pmg.models.diffusion.unet.stable_diffusion import load_generator, load_stable_diffusion
 from pmg.models.language.language_model import load_language_model
@@ -63,6 +64,7 @@ COMPONENTS: dict[str, dict[str, Callable[..., Any]]] = {
         "Generator": load_generator,
         "StableDiffusion": load_stable_diffusion,
         "StableDiffusion3": load_stable_diffusion_3,
+        "Flux1": Flux1.load,
         "TinyGenerator": tiny_generator,
         "TinySD3": tiny_sd3,
     },

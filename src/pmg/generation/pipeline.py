@@ -17,7 +17,7 @@ from pmg.generation.records import Candidate
 from pmg.generation.requests import Request
 from pmg.generation.selection import Weights, balance_z, pick
 from pmg.models.diffusion.conditioning import Block, Condition, SoftBlock, join
-from pmg.models.diffusion.interfaces import Generator
+from pmg.models.diffusion.interfaces import Capabilities, Generator
 from pmg.models.diffusion.text_encoder import TextEncoder
 from pmg.models.loading.device import device_of, to_device
 from pmg.models.vision.scorer import Scorer
@@ -46,8 +46,7 @@ class Pipeline:
         texts: encodes what the scorer compares images with; None: the scorer's own, or the generator's.
 
     Raises:
-        PmgError: the guidance is an input of the generator, and the scales of the blocks differ; or the weighting
-            needs an attention bias that the generator doesn't support.
+        PmgError: the generator doesn't support the scales or the weighting.
 
     Attributes:
         evaluations: denoiser evaluations so far: each branch of the guidance, candidate, image and step counts.
@@ -58,15 +57,10 @@ class Pipeline:
         *, steps: int, bfloat16: bool = False, texts: TextEncoder | None = None,
     ) -> None:  # fmt: skip
         require_positive(**{"sampling.steps": steps})
-        if weighting.attention_bias and not generator.supports.attention_bias:
-            raise PmgError(
-                f"balance.weighting is {type(weighting).__name__}, and a {type(generator).__name__} has no attention "
-                "bias. Use pmg.generation.condition_weighting.ScaleWeighting."
-            )
+        _check_weighting(weighting, weights, generator)
+        _check_scales(scales, generator.supports)
         self.generator, self.scorer = generator, scorer
         self.texts = scorer.text_encoder or texts or generator.text_encoder
-        if generator.supports.guidance_input:
-            scales.single()
         self.pairs, self.weighting, self.scales = weights.pairs, weighting, scales
         self.steps, self.bfloat16 = steps, bfloat16
         self.evaluations = 0
@@ -83,7 +77,7 @@ class Pipeline:
             scales: guidance scales; None: the pipeline's.
 
         Raises:
-            PmgError: the guidance is an input of the generator, and the scales of the blocks differ.
+            PmgError: the generator doesn't support the scales.
         """
         return self.select(requests, self.generator.decode(self.denoise(requests, steps, scales)))
 
@@ -91,6 +85,7 @@ class Pipeline:
     def denoise(self, requests: Sequence[Request], steps: int | None = None, scales: Scales | None = None) -> Tensor:
         """Returns latents of every candidate, `(B * C, ...)`, candidates of a request together; see `__call__`."""
         steps, scales = steps or self.steps, scales or self.scales
+        _check_scales(scales, self.generator.supports)
         distilled = scales.single() if self.generator.supports.guidance_input else None
         # 1. encode the blocks, once a request
         target, preference = self.encode_blocks(requests)
@@ -114,7 +109,8 @@ class Pipeline:
         encode = self.generator.text_encoder.encode
         preference: dict[str, Block] = {}
         if requests[0].show_keywords:
-            preference["keywords"] = encode([str(request.keywords) for request in requests])
+            words = [str(request.keywords) for request in requests]
+            preference["keywords"] = encode(words, padded=False)
         soft = [request.soft_tokens for request in requests if request.soft_tokens is not None]
         if soft:
             preference["soft"] = SoftBlock.of(torch.stack(soft))
@@ -165,6 +161,33 @@ class Pipeline:
         words = self.scorer.encode_preference(preferences).cpu()
         accuracy = (content.view(shape) * target[:, None]).sum(-1)
         return accuracy, (style.view(shape) * words[:, None]).sum(-1)
+
+
+def _check_weighting(weighting: Weighting, weights: Weights, generator: Generator) -> None:
+    """Raises a `PmgError` where weights would have no effect on a generator."""
+    supports, name = generator.supports, type(weighting).__name__
+    if weighting.attention_bias and not supports.attention_bias:
+        raise PmgError(
+            f"balance.weighting is {name}, and a {type(generator).__name__} has no attention bias. Use "
+            "pmg.generation.condition_weighting.ScaleWeighting."
+        )
+    equal = all(weight == 1 for pair in weights.pairs for weight in pair)
+    if not (weighting.attention_bias or supports.embedding_scale or equal):
+        raise PmgError(
+            f"balance.weighting is {name}, and this generator normalises its text tokens, so that their scale has no "
+            "effect. Set balance/weighting=attention."
+        )
+
+
+def _check_scales(scales: Scales, supports: Capabilities) -> None:
+    """Raises a `PmgError` where a generator can't be guided by scales."""
+    if supports.guidance_input:
+        scales.single()
+    elif supports.distilled_from and ({scales.target, scales.keywords, scales.soft} != {1.0} or scales.negative):
+        raise PmgError(
+            f"this generator is distilled from {supports.distilled_from} into few steps and takes no guidance. Set "
+            "sampling.guidance=1 and sampling.scales.negative=0."
+        )
 
 
 def build_pipeline(parts: Mapping[str, Any], device: str, create: Callable[[Any], Any] = instantiate) -> Pipeline:

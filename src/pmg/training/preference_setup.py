@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -18,6 +19,8 @@ from pmg.training.datamodule import RowsDataModule, ShuffledRows
 from pmg.training.encoder_inputs import UserInputs
 from pmg.training.latents import encode_item_images
 from pmg.training.preference import EncodedTexts, FrozenModels, PreferenceBatches, PreferenceTraining
+
+log = logging.getLogger(__name__)
 
 SAMPLE = 50  # users who set the scales that an encoder starts with
 
@@ -83,7 +86,7 @@ def encode_texts(
         The texts, and tokens `(N, D)` of the keywords of all profiles, or of some, which set the scale of soft tokens.
     """
     texts = [str(words) for words in keywords]
-    encoded = text_encoder.encode(texts if keep else texts[:SAMPLE])
+    encoded = text_encoder.encode(texts if keep else texts[:SAMPLE], padded=False)
     whole = EncodedTexts(
         targets=text_encoder.encode([str(words) for words in targets]),
         keywords=encoded if keep else LazyTextEncodings(text_encoder, texts),
@@ -138,6 +141,12 @@ def build_module(
         module: builds the module.
         sample: users whose inputs set the encoder's starting scale.
     """
+    if base := frozen.generator.supports.distilled_from:
+        log.warning(
+            "the generator is distilled into few steps, and flow matching may undo that: train with "
+            "generator.source=%s, and generate with either",
+            base,
+        )
     some = inputs.select(range(min(sample, len(inputs))))
     built = encoder(language_model=frozen.language_model, text_embeddings=text_embeddings, sample=some)
     return module(encoder=built.train(), frozen=frozen, user_inputs=inputs, texts=texts)

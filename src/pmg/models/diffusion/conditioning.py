@@ -118,6 +118,7 @@ class Condition:
         pooled: the target's pooled vector `(B, D)`, or None.
         bias: added to the tokens' attention logits, `(B, L)`, or None.
         soft_mean: the mean of the soft tokens `(B, D)`, see `SoftBlock`; None: there are none.
+        target_length: visible tokens of the target block of each row, which come first, `(B,)`; None: all.
     """
 
     tokens: Tensor
@@ -125,6 +126,7 @@ class Condition:
     pooled: Tensor | None
     bias: Tensor | None = None
     soft_mean: Tensor | None = None
+    target_length: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -134,7 +136,8 @@ class Condition:
         pooled, bias, soft_mean = (
             None if part is None else part.to(device, dtype) for part in (self.pooled, self.bias, self.soft_mean)
         )
-        return Condition(self.tokens.to(device, dtype), self.mask.to(device), pooled, bias, soft_mean)
+        length = None if self.target_length is None else self.target_length.to(device)
+        return Condition(self.tokens.to(device, dtype), self.mask.to(device), pooled, bias, soft_mean, length)
 
     def pooled_with_soft_mean(self) -> Tensor:
         """Returns the pooled vector with the mean of the soft tokens behind it, or zeros, `(B, 2 * D)`."""
@@ -148,7 +151,8 @@ def join(target: Block, *preference: Block) -> Condition:
     tokens = torch.cat([block.tokens for block in blocks], dim=1)
     mask = torch.cat([block.mask for block in blocks], dim=1)
     means = [block.mean() for block in blocks if isinstance(block, SoftBlock)]
-    return Condition(tokens, mask, target.pooled, _biases(blocks, 1), sum(means[1:], means[0]) if means else None)
+    mean = sum(means[1:], means[0]) if means else None
+    return Condition(tokens, mask, target.pooled, _biases(blocks, 1), mean, target.mask.sum(1))
 
 
 def stack(conditions: Sequence[Condition]) -> Condition:
@@ -157,7 +161,10 @@ def stack(conditions: Sequence[Condition]) -> Condition:
     blocks = [Block(c.tokens, c.mask, c.pooled, c.bias).padded(length) for c in conditions]
     pooled = [block.pooled for block in blocks if block.pooled is not None]
     tokens, mask = torch.cat([b.tokens for b in blocks]), torch.cat([b.mask for b in blocks])
-    return Condition(tokens, mask, torch.cat(pooled) if pooled else None, _biases(blocks, 0), _soft_means(conditions))
+    return Condition(
+        tokens, mask, torch.cat(pooled) if pooled else None, _biases(blocks, 0), _soft_means(conditions),
+        torch.cat([c.mask.sum(1) if c.target_length is None else c.target_length for c in conditions]),
+    )  # fmt: skip
 
 
 def _soft_means(conditions: Sequence[Condition]) -> Tensor | None:

@@ -5,7 +5,7 @@ Shapes: `B` batch, `C, h, w` latents, `H, W` pixels.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -37,14 +37,16 @@ class DiffusionGenerator(nn.Module):
         denoiser: with its condition adapter.
         process: samples times, mixes noise in, and removes it.
         text_encoder: encodes target and keyword blocks.
+        mix: guides: mixes the predictions of several branches by coefficients.
 
     Raises:
         PmgError: denoiser and codec differ in channels.
     """
 
     def __init__(
-        self, codec: LatentCodec, denoiser: Denoiser, process: NoiseProcess, text_encoder: PromptEncoder
-    ) -> None:
+        self, codec: LatentCodec, denoiser: Denoiser, process: NoiseProcess, text_encoder: PromptEncoder,
+        mix: Callable[[Sequence[Tensor], Sequence[float]], Tensor] = combine,
+    ) -> None:  # fmt: skip
         super().__init__()
         channels = denoiser.latent_shape[0]
         if channels != codec.channels:
@@ -53,6 +55,7 @@ class DiffusionGenerator(nn.Module):
                 "text-to-image checkpoint (inpainting, perhaps). Use one that is."
             )
         self.codec, self.denoiser, self.process, self.text_encoder = codec, denoiser, process, text_encoder
+        self.mix = mix
 
     def freeze(self) -> DiffusionGenerator:
         """Disables gradients of all weights and sets evaluation mode; returns the generator."""
@@ -166,7 +169,7 @@ class DiffusionGenerator(nn.Module):
         def predict(noisy: Tensor, time: Tensor) -> Tensor:
             """Returns the branches' outputs combined, `(B, C, h, w)`."""
             output = self._predict(torch.cat([noisy] * len(branches)), time.expand(len(noisy) * len(branches)), inputs)
-            return combine(output.chunk(len(branches)), coefficients)
+            return self.mix(output.chunk(len(branches)), coefficients)
 
         return sample_latents(predict, scheduler, noise.to(self.device), seeds)
 

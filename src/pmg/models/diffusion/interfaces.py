@@ -31,10 +31,14 @@ class Capabilities:
     Attributes:
         attention_bias: whether it adds `Condition.bias` to the attention logits of the tokens.
         guidance_input: whether guidance is distilled into the model, which takes its scale as an input (LCM).
+        embedding_scale: whether the scale of a token has an effect; False: the model normalises its text tokens.
+        distilled_from: the checkpoint that a step-distilled model was made from, which has no guidance; "": none.
     """
 
     attention_bias: bool = False
     guidance_input: bool = False
+    embedding_scale: bool = True
+    distilled_from: str = ""
 
 
 class PromptEncoder(Protocol):
@@ -57,8 +61,13 @@ class PromptEncoder(Protocol):
         """Returns the length of a text in tokens, special tokens included."""
         ...
 
-    def encode(self, texts: Sequence[str]) -> TextBlock:
+    def encode(self, texts: Sequence[str], *, padded: bool = True) -> TextBlock:
         """Returns tokens `(B, L, D)`, their mask, and a pooled vector of each text, on the CPU.
+
+        Args:
+            texts: B of them.
+            padded: whether texts have the visible padding that the generator was trained with, as the target block
+                needs it; False: none where the generator allows that, for blocks behind the target.
 
         Raises:
             PmgError: a text is longer than `max_length`.

@@ -48,16 +48,22 @@ class FrozenTextEncoder(nn.Module, ABC):
         """Returns the length of a text in tokens, special tokens included."""
 
     @torch.no_grad()
-    def encode(self, texts: Sequence[str], batch_size: int = 256) -> TextBlock:
+    def encode(self, texts: Sequence[str], batch_size: int = 256, *, padded: bool = True) -> TextBlock:
         """Returns texts as a block on the CPU.
 
         Its tokens are `(B, L, D)`, with `L` the longest text, and its pooled vectors are those of the text encoders.
+
+        Args:
+            texts: B of them.
+            batch_size: texts in one pass.
+            padded: whether texts have visible padding, see `PromptEncoder.encode`.
 
         Raises:
             PmgError: a text is longer than `max_length`; texts are never truncated.
         """
         unique = list(dict.fromkeys(texts))
-        parts = [self._encode(unique[i : i + batch_size]) for i in range(0, len(unique), batch_size)]
+        encode = self._encode if padded else self._encode_unpadded
+        parts = [encode(unique[i : i + batch_size]) for i in range(0, len(unique), batch_size)]
         length = max(part.tokens.shape[1] for part in parts)
         parts = [part.padded(length) for part in parts]
         whole = TextBlock(
@@ -82,6 +88,10 @@ class FrozenTextEncoder(nn.Module, ABC):
     @abstractmethod
     def _encode(self, texts: list[str]) -> TextBlock:
         """Returns different texts as a block, on the device of the weights."""
+
+    def _encode_unpadded(self, texts: list[str]) -> TextBlock:
+        """Returns what `_encode` does, without visible padding where the family of the generator allows that."""
+        return self._encode(texts)
 
 
 class TextEncoder(FrozenTextEncoder):
@@ -127,7 +137,7 @@ class TextEncoder(FrozenTextEncoder):
 
 
 class LazyTextEncodings:
-    """Texts that are encoded when rows of them are read: in place of a `TextBlock` that would not fit memory.
+    """Keyword texts that are encoded when rows of them are read: in place of a `TextBlock` that would not fit memory.
 
     Args:
         encoder: encodes them.
@@ -140,7 +150,7 @@ class LazyTextEncodings:
     def __getitem__(self, rows: Tensor) -> TextBlock:
         """Returns the block of `rows`, computed in the encoder's own precision, as blocks in memory are."""
         with torch.autocast(self.encoder.device.type, enabled=False):
-            return self.encoder.encode([self.texts[row] for row in rows.tolist()])
+            return self.encoder.encode([self.texts[row] for row in rows.tolist()], padded=False)
 
 
 def pool(tokens: Tensor, mask: Tensor) -> Tensor:

@@ -43,13 +43,18 @@ class TextTower(nn.Module):
         """Returns the length of a text in tokens, special tokens included."""
         return len(self.tokenizer(text)["input_ids"])
 
-    def forward(self, texts: Sequence[str]) -> Block:
+    def forward(self, texts: Sequence[str], padded: bool | None = None) -> Block:
         """Returns hidden states `(B, L, width)`, their mask, and pooled vectors or None, in float32.
+
+        Args:
+            texts: B of them.
+            padded: whether texts are padded to `max_length`; None: as in the constructor.
 
         Raises:
             PmgError: a text is longer than `max_length`.
         """
-        padding = {"padding": "max_length", "max_length": self.max_length} if self.padded else {"padding": True}
+        padded = self.padded if padded is None else padded
+        padding = {"padding": "max_length", "max_length": self.max_length} if padded else {"padding": True}
         batch = self.tokenizer(list(texts), return_tensors="pt", **padding).to(self.model.device)
         if batch["input_ids"].shape[1] > self.max_length:
             longest = max(texts, key=self.count_tokens)
@@ -57,8 +62,8 @@ class TextTower(nn.Module):
                 f"the text '{longest}' has {self.count_tokens(longest)} tokens, the text encoder reads "
                 f"{self.max_length}. Shorten it."
             )
-        mask = torch.ones_like(batch["attention_mask"]) if self.padded else batch["attention_mask"]
-        out = self.model(batch["input_ids"], attention_mask=None if self.padded else mask, output_hidden_states=True)
+        mask = torch.ones_like(batch["attention_mask"]) if padded else batch["attention_mask"]
+        out = self.model(batch["input_ids"], attention_mask=None if padded else mask, output_hidden_states=True)
         tokens = out.last_hidden_state if self.layer is None else out.hidden_states[self.layer]
         pooled = None if self.pooled is None else getattr(out, self.pooled).float()
         return Block(tokens.float() * mask[..., None], mask.bool(), pooled)

@@ -85,7 +85,8 @@ class FusedAttention(TorchFunctionMode):
     ) -> Any:
         """Replaces calls of ``scaled_dot_product_attention``."""
         if func is torch.nn.functional.scaled_dot_product_attention:
-            return _Fused.apply(*args[:3])
+            named = kwargs or {}
+            return _Fused.apply(*args[:3], *(named[name] for name in ("query", "key", "value")[len(args) :]))
         return func(*args, **(kwargs or {}))
 
 

@@ -93,7 +93,7 @@ class NoTextEncoder:
         """Raises NotImplementedError."""
         raise NotImplementedError("a generator without weights has no tokenizer")
 
-    def encode(self, texts: Sequence[str]) -> TextBlock:
+    def encode(self, texts: Sequence[str], *, padded: bool = True) -> TextBlock:
         """Raises NotImplementedError."""
         raise NotImplementedError("a generator without weights encodes no texts")
 

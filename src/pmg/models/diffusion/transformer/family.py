@@ -1,0 +1,215 @@
+"""Families of diffusion transformers: how a published checkpoint becomes a generator.
+
+    generator = Flux1.load("black-forest-labs/FLUX.1-dev", dtype="bfloat16")
+
+A family is a subclass of `TransformerFamily` in a file of its own, and a config whose ``_target_`` is its `load`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from diffusers import DiffusionPipeline, FlowMatchEulerDiscreteScheduler, ModelMixin
+from torch import nn
+from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+from pmg.configuration.instantiate import import_target
+from pmg.configuration.ranges import Count
+from pmg.domain import PmgError
+from pmg.models.diffusion.generator import DiffusionGenerator
+from pmg.models.diffusion.interfaces import PromptEncoder
+from pmg.models.loading.checkpoints import load_checkpoint, load_tokenizer
+from pmg.models.loading.device import torch_type
+from pmg.models.loading.meta_models import NoTextEncoder, PromptSizes
+from pmg.models.loading.weight_sources import loading, resolve_source
+
+Configs = Mapping[str, Mapping[str, Any]]
+TextModels = Mapping[str, tuple[PreTrainedModel, PreTrainedTokenizerBase]]
+
+
+class TransformerFamily(ABC):
+    """Loads and composes the checkpoints of one pipeline of diffusers.
+
+    Attributes:
+        pipeline: name of the pipeline's class.
+        transformer: class of the denoiser.
+        autoencoder: class of the autoencoder.
+        text_models: classes of the text models by their folders, e.g. ``text_encoder``; the folder of the tokenizer
+            is called alike.
+        published: configs of published checkpoints by hub id, for forecasts without a download.
+    """
+
+    pipeline: ClassVar[str]
+    transformer: ClassVar[type[ModelMixin]]
+    autoencoder: ClassVar[type[ModelMixin]]
+    text_models: ClassVar[Mapping[str, type[PreTrainedModel]]]
+    published: ClassVar[Mapping[str, Configs]] = {}
+
+    @classmethod
+    @abstractmethod
+    def compose(
+        cls, autoencoder: Any, transformer: Any, scheduler: FlowMatchEulerDiscreteScheduler,
+        text_encoder: PromptEncoder, size: int | None, **options: Any,
+    ) -> DiffusionGenerator:  # fmt: skip
+        """Returns the generator of its parts.
+
+        Args:
+            autoencoder: images <-> latents.
+            transformer: the denoiser.
+            scheduler: the sampler.
+            text_encoder: encodes prompts.
+            size: of the images in pixels; None: 1024.
+            **options: of `read_options`.
+
+        Raises:
+            PmgError: `size` is none that the models can make.
+        """
+
+    @classmethod
+    @abstractmethod
+    def encode_with(cls, models: TextModels, max_length: int) -> PromptEncoder:
+        """Returns the text encoder.
+
+        Args:
+            models: text models and tokenizers by folder.
+            max_length: longest text in tokens.
+        """
+
+    @classmethod
+    @abstractmethod
+    def prompt_sizes(cls, configs: Configs, max_length: int) -> PromptSizes:
+        """Returns the sizes of the longest encoded texts, from the configs of a checkpoint."""
+
+    @classmethod
+    def read_options(cls, index: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns what a pipeline's index says beyond the names of its parts, as arguments of `compose`."""
+        return {}
+
+    @classmethod
+    def text_width(cls, config: Mapping[str, Any]) -> int:
+        """Returns the width of the text tokens that a transformer of a config reads."""
+        return int(config["joint_attention_dim"])
+
+    @classmethod
+    def load(
+        cls, source: str, dtype: str = "float32", size: Count | None = None, max_length: Count = 512
+    ) -> DiffusionGenerator:
+        """Loads a checkpoint, frozen; the sampler and the shift of its times are the checkpoint's own.
+
+        Args:
+            source: hub id or folder, in the layout of diffusers.
+            dtype: name of the type of denoiser and text encoders; the autoencoder stays in float32.
+            size: of the images in pixels; None: 1024.
+            max_length: longest text in tokens.
+
+        Raises:
+            PmgError: the source is missing or damaged, or of another kind.
+        """
+        return cls._load(source, dtype, size, max_length)
+
+    @classmethod
+    def _load(
+        cls, source: str, dtype: str, size: int | None, max_length: int, **options: Any
+    ) -> DiffusionGenerator:  # fmt: skip
+        path, weights = resolve_source(source), {"dtype": torch_type(dtype)}
+        hint = "; generator.source is a hub id or a folder in the layout of diffusers (model_index.json, transformer)"
+        with loading("a generator", path, hint):
+            index = cls._read_index(path)
+            cls._check_text_models(path)
+            transformer = load_checkpoint(cls.transformer, path, "transformer", **weights)
+            scheduler = FlowMatchEulerDiscreteScheduler.from_pretrained(path, subfolder="scheduler")
+            models = {name: cls._load_text_model(path, name, weights) for name in cls.text_models}
+            text_encoder = cls.encode_with(models, max_length)
+            autoencoder = load_checkpoint(cls.autoencoder, path, "vae")
+        width = cls.text_width(transformer.config)
+        if text_encoder.width != width:
+            raise PmgError(
+                f"{path}: the text encoder gives tokens {text_encoder.width} wide, and the transformer reads {width}. "
+                "Use the text encoder that the transformer was trained with."
+            )
+        options = {**cls.read_options(index), **options}
+        return cls.compose(autoencoder, transformer, scheduler, text_encoder, size, **options)
+
+    @classmethod
+    def _read_index(cls, path: str) -> Mapping[str, Any]:
+        """Returns a pipeline's index, after a check that the pipeline is this family's and has its parts."""
+        index = DiffusionPipeline.load_config(path)
+        if index.get("_class_name") != cls.pipeline:
+            raise PmgError(f"{path} holds a {index.get('_class_name')}. Name a {cls.pipeline}.")
+        folders = ("transformer", "vae", "scheduler", *cls.text_models)
+        missing = [name for name in folders if not index.get(name) or None in index[name]]
+        missing = missing or [name for name in folders if Path(path).is_dir() and not Path(path, name).is_dir()]
+        if missing:
+            raise PmgError(f"{path} has no {', '.join(missing)}. Load the whole pipeline again.")
+        return index
+
+    @classmethod
+    def _check_text_models(cls, path: str) -> None:
+        """Raises a `PmgError` if a text model is of another architecture than the family's."""
+        for name, kind in cls.text_models.items():
+            config = AutoConfig.from_pretrained(path, subfolder=name, trust_remote_code=False)
+            expected = kind.config_class.model_type
+            if config.model_type not in (expected, expected.removesuffix("_text_model"), expected.removesuffix("_text")):
+                raise PmgError(f"{path}/{name} is a {config.model_type}, and {cls.pipeline} needs a {expected}.")
+
+    @classmethod
+    def _load_text_model(cls, path: str, name: str, weights: Mapping[str, Any]) -> Any:
+        model = load_checkpoint(cls.text_models[name], path, name, **weights)
+        return model, load_tokenizer(path, model, subfolder=name.replace("text_encoder", "tokenizer"))
+
+    @classmethod
+    def read_configs(cls, source: str) -> Configs:
+        """Returns the configs of a checkpoint's parts, from the hub only if `published` has none.
+
+        Raises:
+            PmgError: one can't be read, or the pipeline is of another family.
+        """
+        if source in cls.published:
+            return cls.published[source]
+        path = resolve_source(source)
+        with loading("a config", path):
+            index = cls._read_index(path)
+            models = {"transformer": cls.transformer, "vae": cls.autoencoder}
+            parts = {name: dict(kind.load_config(path, subfolder=name)) for name, kind in models.items()}
+            for name in cls.text_models:
+                parts[name] = AutoConfig.from_pretrained(path, subfolder=name, trust_remote_code=False).to_dict()
+            scheduler = FlowMatchEulerDiscreteScheduler.load_config(path, subfolder="scheduler")
+        return {**parts, "scheduler": dict(scheduler), "options": cls.read_options(index)}
+
+    @classmethod
+    def empty(cls, configs: Configs, dtype: str, size: int | None = None) -> DiffusionGenerator:
+        """Returns a generator of configs' sizes on torch's meta device, without its text encoders.
+
+        Args:
+            configs: of `read_configs`.
+            dtype: name of the type of the denoiser.
+            size: of the images in pixels, or None.
+        """
+        with torch.device("meta"):
+            autoencoder = cls.autoencoder.from_config(dict(configs["vae"]))
+            transformer = cls.transformer.from_config(dict(configs["transformer"]))
+        nn.Module.to(transformer, torch_type(dtype))
+        scheduler = FlowMatchEulerDiscreteScheduler.from_config(dict(configs.get("scheduler", {})))
+        options = configs.get("options", {})
+        return cls.compose(autoencoder, transformer, scheduler, NoTextEncoder(), size, **options)
+
+    @classmethod
+    def empty_text_models(cls, configs: Configs, dtype: str) -> list[PreTrainedModel]:
+        """Returns text models of configs' sizes on torch's meta device."""
+        with torch.device("meta"):
+            models = [kind(_config(kind, configs[name])) for name, kind in cls.text_models.items()]
+        return [model.to(torch_type(dtype)) for model in models]
+
+
+def _config(kind: type[PreTrainedModel], values: Mapping[str, Any]) -> PreTrainedConfig:
+    return kind.config_class.from_dict(dict(values))
+
+
+def find_family(target: str) -> type[TransformerFamily] | None:
+    """Returns the family whose `load` a generator's ``_target_`` names; None for other generators."""
+    owner = getattr(import_target("generator._target_", target), "__self__", None)
+    return owner if isinstance(owner, type) and issubclass(owner, TransformerFamily) else None

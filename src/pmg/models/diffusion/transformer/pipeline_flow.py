@@ -1,0 +1,64 @@
+"""Rectified flow with the sampling steps and time shifts of diffusers' pipelines of transformers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import FlowMatchEulerDiscreteScheduler
+
+from pmg.models.diffusion.noise_processes import FlowMatching
+
+TRAINING_STEPS = 50  # for whose shift times are sampled, where the shift depends on the number of solver steps
+
+
+class PipelineEuler(FlowMatchEulerDiscreteScheduler):
+    """Euler steps from time 1 to 1 / n at equal distances, shifted towards noise.
+
+    Attributes:
+        mu: returns the parameter of the shift for a number of steps.
+    """
+
+    mu: Callable[[int], float]
+
+    def set_timesteps(  # type: ignore[override]
+        self, num_inference_steps: int, device: str | torch.device | None = None, **_: Any
+    ) -> None:
+        """Sets the times of a number of steps."""
+        times = np.linspace(1.0, 1 / num_inference_steps, num_inference_steps).tolist()
+        super().set_timesteps(device=device, sigmas=times, mu=self.mu(num_inference_steps))
+
+
+class PipelineFlow(FlowMatching):
+    """A rectified flow whose times are shifted as in the family's pipeline.
+
+    Training samples from a logit-normal distribution under the same shift, with all weights 1 (Esser et al. 2024).
+
+    Args:
+        scheduler: of the checkpoint.
+        mu: returns the parameter of the shift for a number of steps, at the generator's image size; used where the
+            scheduler has ``use_dynamic_shifting``.
+    """
+
+    def __init__(self, scheduler: FlowMatchEulerDiscreteScheduler, mu: Callable[[int], float]) -> None:
+        config = scheduler.config
+        exponential = config.time_shift_type == "exponential"
+        dynamic = math.exp(mu(TRAINING_STEPS)) if exponential else mu(TRAINING_STEPS)
+        super().__init__(shift=dynamic if config.use_dynamic_shifting else config.shift, sampler=scheduler)
+        self.mu = mu
+
+    def new_sampler(self) -> PipelineEuler:
+        """Returns the sampler in its initial state."""
+        sampler = PipelineEuler.from_config(self.sampler.config)
+        sampler.mu = self.mu
+        return sampler
+
+
+def linear_mu(scheduler: FlowMatchEulerDiscreteScheduler, image_tokens: int) -> float:
+    """Returns the parameter of the shift for a number of image tokens, by the line in a scheduler's config."""
+    config = scheduler.config
+    slope = (config.max_shift - config.base_shift) / (config.max_image_seq_len - config.base_image_seq_len)
+    return image_tokens * slope + config.base_shift - slope * config.base_image_seq_len
