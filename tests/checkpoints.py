@@ -169,7 +169,94 @@ def write_flux1(folder, guidance_embeds=True):
     df.FluxPipeline(
         vae=vae, text_encoder=tf.CLIPTextModel(text_config(len(tokenizer), 16)), tokenizer=tokenizer,
         text_encoder_2=t5, tokenizer_2=long, transformer=sharpen(transformer),
-        scheduler=df.FlowMatchEulerDiscreteScheduler(shift=3.0 if guidance_embeds else 1.0, use_dynamic_shifting=guidance_embeds),
+        scheduler=df.FlowMatchEulerDiscreteScheduler(shift=1.0, use_dynamic_shifting=guidance_embeds),
+    ).save_pretrained(folder)  # fmt: skip
+    return str(folder)
+
+
+CHAT = (
+    "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}<end>{% endfor %}<|assistant|>"
+    "{% if not enable_thinking %}<think>{% endif %}"
+)
+
+
+def qwen3(layers, template=CHAT):
+    """A Qwen3 with its tokenizer."""
+    tokenizer = tiny_tokenizer()
+    tokenizer.chat_template = template
+    config = tf.Qwen3Config(
+        vocab_size=len(tokenizer), hidden_size=16, intermediate_size=32, num_hidden_layers=layers, head_dim=8,
+        num_attention_heads=2, num_key_value_heads=1, tie_word_embeddings=True,
+    )  # fmt: skip
+    return sharpen(tf.Qwen3ForCausalLM(config)), tokenizer
+
+
+def write_qwen_image(folder):
+    """Qwen-Image: a double-stream transformer, Qwen2.5-VL, an autoencoder for videos."""
+    torch.manual_seed(0)
+    tokenizer = tiny_tokenizer()
+    text = {
+        "vocab_size": len(tokenizer), "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2,
+        "num_attention_heads": 2, "num_key_value_heads": 1, "max_position_embeddings": 1024,
+        "rope_scaling": {"type": "mrope", "mrope_section": [1, 1, 2]},
+    }  # fmt: skip
+    vision = {
+        "depth": 1, "hidden_size": 16, "intermediate_size": 32, "num_heads": 2, "out_hidden_size": 16,
+        "fullatt_block_indexes": [0],
+    }  # fmt: skip
+    config = tf.Qwen2_5_VLConfig(text_config=text, vision_config=vision)
+    transformer = df.QwenImageTransformer2DModel(
+        in_channels=16, out_channels=4, num_layers=2, attention_head_dim=16, num_attention_heads=2,
+        joint_attention_dim=16, axes_dims_rope=(4, 6, 6),
+    )  # fmt: skip
+    vae = df.AutoencoderKLQwenImage(
+        base_dim=8, z_dim=4, dim_mult=[1, 1, 1, 1], num_res_blocks=1, latents_mean=[0.1, 0.2, -0.1, 0.0],
+        latents_std=[1.5, 1.0, 0.5, 2.0],
+    )  # fmt: skip
+    df.QwenImagePipeline(
+        scheduler=df.FlowMatchEulerDiscreteScheduler(
+            use_dynamic_shifting=True, max_shift=0.9, max_image_seq_len=8192, shift_terminal=0.02
+        ),
+        vae=vae, text_encoder=sharpen(tf.Qwen2_5_VLForConditionalGeneration(config)), tokenizer=tokenizer,
+        transformer=sharpen(transformer),
+    ).save_pretrained(folder)  # fmt: skip
+    return str(folder)
+
+
+def write_z_image(folder):
+    """Z-Image: a single-stream transformer with refiners, Qwen3."""
+    torch.manual_seed(0)
+    transformer = df.ZImageTransformer2DModel(
+        in_channels=4, dim=32, n_layers=2, n_refiner_layers=1, n_heads=2, n_kv_heads=2, cap_feat_dim=16,
+        axes_dims=[4, 6, 6], axes_lens=[256, 16, 16],
+    )  # fmt: skip
+    sharpen(transformer)
+    vae = autoencoder()
+    vae.register_to_config(scaling_factor=1.5, shift_factor=0.06)
+    text_encoder, tokenizer = qwen3(3)
+    df.ZImagePipeline(
+        scheduler=df.FlowMatchEulerDiscreteScheduler(shift=3.0), vae=vae, text_encoder=text_encoder,
+        tokenizer=tokenizer, transformer=transformer,
+    ).save_pretrained(folder)  # fmt: skip
+    return str(folder)
+
+
+def write_flux2_klein(folder, is_distilled=False):
+    """FLUX.2 klein: Qwen3 of 28 layers, three of which are read, an autoencoder with batch statistics."""
+    torch.manual_seed(0)
+    transformer = df.Flux2Transformer2DModel(
+        in_channels=16, num_layers=1, num_single_layers=1, attention_head_dim=16, num_attention_heads=2,
+        joint_attention_dim=48, timestep_guidance_channels=16, axes_dims_rope=(4, 4, 4, 4), guidance_embeds=False,
+    )  # fmt: skip
+    vae = df.AutoencoderKLFlux2(
+        latent_channels=4, norm_num_groups=4, block_out_channels=(4, 4, 8, 8), layers_per_block=1, sample_size=64
+    )
+    vae.bn.running_mean.normal_()
+    vae.bn.running_var.uniform_(0.5, 2.0)
+    text_encoder, tokenizer = qwen3(28)
+    df.Flux2KleinPipeline(
+        scheduler=df.FlowMatchEulerDiscreteScheduler(shift=3.0, use_dynamic_shifting=True), vae=vae,
+        text_encoder=text_encoder, tokenizer=tokenizer, transformer=sharpen(transformer), is_distilled=is_distilled,
     ).save_pretrained(folder)  # fmt: skip
     return str(folder)
 

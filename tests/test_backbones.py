@@ -12,8 +12,24 @@ import transformers as tf
 from PIL import Image
 from safetensors.torch import load_file
 
-from checkpoints import LLAMA, write_clip, write_language_model, write_sd15, write_sdxl
+from checkpoints import (
+    LLAMA,
+    write_clip,
+    write_flux1,
+    write_flux2_klein,
+    write_language_model,
+    write_qwen_image,
+    write_sd15,
+    write_sdxl,
+    write_z_image,
+)
 from pmg import PersonalizedPipeline
+from pmg.commands.estimate import body as estimate
+from pmg.commands.evaluate import body as evaluate
+from pmg.commands.export import body as export
+from pmg.commands.generate import body as generate
+from pmg.commands.train import body as train
+from pmg.orchestration.run import execute
 from pmg.seeding import stable_number
 
 QWEN = tf.Qwen2Config(**{**LLAMA.to_dict(), "model_type": "qwen2", "tie_word_embeddings": True})
@@ -109,6 +125,42 @@ def test_a_flow_matching_transformer(pmg_here, emoji, tmp_path):
     assert weights["map.weight"].shape == (32, 32)  # to the width of the transformer's text tokens
     done = pmg_here("export", "train_run=a", "folder=pipeline", "sampling.steps=2", "run_dir=e")
     assert done.returncode == 0, done.stderr[-2000:]
+    pipe = PersonalizedPipeline.from_pretrained(tmp_path / "pipeline", "cpu", str(tmp_path / "cache"))
+    example = emoji.examples("test", 2, 1)[0]
+    output = pipe([interaction.item for interaction in example.history], example.target)
+    assert output.images[0].size == (64, 64)
+
+
+FAMILIES = {  # its writer, width of its text tokens, longest text, further overrides
+    "flux1": (write_flux1, 32, 512, ["balance/weighting=scale"]),
+    "qwen_image": (write_qwen_image, 16, 512, ["balance/weighting=attention"]),
+    "z_image": (write_z_image, 16, 128, ["balance/weighting=attention"]),
+    "flux2_klein": (write_flux2_klein, 48, 128, ["balance/weighting=attention"]),
+}
+
+
+@pytest.mark.ci
+@pytest.mark.slow
+@pytest.mark.parametrize("family", FAMILIES)
+def test_families_of_transformers(family, compose, emoji, tmp_path, monkeypatch):
+    """Through every command that uses a generator, in this process, with the export's images made again."""
+    write, width, length, extra = FAMILIES[family]
+    monkeypatch.chdir(tmp_path)
+    generator = [f"generator={family}", f"generator.source={write(tmp_path / family)}", "generator.size=64"]
+    models = ["encoder=tiny", "text_encoder=tiny", "scorer=tiny", *generator, f"generator.max_length={length}"]
+    short = [override for override in SHORT if override.partition("=")[0] not in ("encoder", "generator", "scorer")]
+    sizes = ["method=[none,pmg]", "split_sizes={train: 4, validation: 2, test: 2}", "sheet_users=2"]
+    shared = [*short, *models, *sizes, "data.topics=[animal-mammal,food-fruit,food-sweet]"]
+    execute(compose("train", *shared, "run_dir=a"), "train", train)
+    execute(compose("generate", *shared, *extra, "run_dir=b"), "generate", generate)
+    execute(compose("evaluate", *shared, "run_dir=c"), "evaluate", evaluate)
+    execute(compose("estimate", *shared, "run_dir=d"), "estimate", estimate)
+    results = json.loads((tmp_path / "c" / "results.json").read_text())
+    assert results["arms"]["pmg"]["lpips_truth"]["n"] == 2
+    weights = load_file(tmp_path / "a" / "encoder" / "diffusion_pytorch_model.safetensors")
+    assert weights["map.weight"].shape == (width, 32)
+    exported = ["train_run=a", "folder=pipeline", "sampling.steps=2", *extra]
+    execute(compose("export", *exported, "run_dir=e"), "export", export)
     pipe = PersonalizedPipeline.from_pretrained(tmp_path / "pipeline", "cpu", str(tmp_path / "cache"))
     example = emoji.examples("test", 2, 1)[0]
     output = pipe([interaction.item for interaction in example.history], example.target)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -9,29 +11,57 @@ import diffusers as df
 import pytest
 import torch
 
-from checkpoints import write_flux1
+from checkpoints import write_flux1, write_flux2_klein, write_qwen_image, write_z_image
+from pmg.domain import PmgError
+from pmg.generation.condition_weighting import AttentionWeighting, ScaleWeighting
+from pmg.generation.guidance import Scales
+from pmg.generation.pipeline import Pipeline
+from pmg.generation.selection import WeightGrid
 from pmg.models.diffusion.conditioning import Block, join
 from pmg.models.diffusion.transformer.flux1 import Flux1
+from pmg.models.diffusion.transformer.flux2_klein import Flux2Klein
+from pmg.models.diffusion.transformer.qwen_image import QwenImage
 from pmg.models.diffusion.transformer.sequences import pack
+from pmg.models.diffusion.transformer.z_image import ZImage
+from pmg.models.loading.memory_tracker import weight_bytes
+from pmg.models.loading.tiny_models import tiny_scorer
 
-TEXTS = ["red apple", "a dog, thick black outline"]
+TEXTS = ["red apple", "a dog with a thick black outline and no shading, 12 of them"]
 TIMES = torch.tensor([900.0, 250.5])
 SIZE = 64
 
 
 @dataclass(frozen=True)
 class Case:
-    """How a family is compared with its pipeline."""
+    """How a family is compared with its pipeline.
+
+    Attributes:
+        family: loads a checkpoint.
+        write: writes one.
+        pipeline: of diffusers.
+        length: longest text.
+        guidance: the pipeline's argument for a guidance scale of 3.
+        arguments: further ones.
+        latents: the pipeline's form of latents.
+    """
 
     family: Any
     write: Any
     pipeline: Any
-    length: int = 48
-    arguments: Any = None
+    length: int
+    guidance: Any
+    arguments: Any
+    latents: Any = pack
 
 
+NEGATIVE = {"negative_prompt": ["", ""]}
 CASES = {
-    "flux1": Case(Flux1, write_flux1, df.FluxPipeline),
+    "flux1": Case(Flux1, write_flux1, df.FluxPipeline, 72, {"guidance_scale": 3.0}, {}),
+    "qwen_image": Case(QwenImage, write_qwen_image, df.QwenImagePipeline, 200, {"true_cfg_scale": 3.0}, NEGATIVE),
+    "z_image": Case(ZImage, write_z_image, df.ZImagePipeline, 96, {"guidance_scale": 2.0}, NEGATIVE, lambda x: x),
+    "flux2_klein": Case(
+        Flux2Klein, write_flux2_klein, df.Flux2KleinPipeline, 80, {"guidance_scale": 3.0}, {}, lambda x: x
+    ),
 }
 
 
@@ -60,14 +90,27 @@ def test_images_are_those_of_the_librarys_pipeline(generator, folder, name):
     if generator.supports.guidance_input:
         branches, coefficients, guidance = branches[1:], [1.0], 3.0
     got = generator.decode(generator.sample_from(start, branches, coefficients, [0, 1], 3, guidance))
-    pipe = df.FluxPipeline.from_pretrained(folder)
+    case = CASES[name]
+    pipe = case.pipeline.from_pretrained(folder)
     pipe.set_progress_bar_config(disable=True)
     images = pipe(
-        TEXTS, latents=pack(start), guidance_scale=3.0, num_inference_steps=3, output_type="pt", height=SIZE, width=SIZE,
-        max_sequence_length=CASES[name].length,
+        prompt=list(TEXTS), latents=case.latents(start), num_inference_steps=3, output_type="pt",
+        height=SIZE, width=SIZE, max_sequence_length=case.length, **case.guidance, **case.arguments,
     ).images  # fmt: skip
     torch.testing.assert_close(got, images * 2 - 1, atol=2e-4, rtol=1e-3)
     assert got.std() > 0.01
+
+
+def test_blocks_behind_the_target_are_unpadded(generator, name):
+    """And targets are padded: FLUX to the longest text, Z-Image to a multiple of 32, Qwen-Image not at all."""
+    padded, plain = (
+        generator.text_encoder.encode(TEXTS, padded=padded).mask.sum(1).tolist() for padded in (True, False)
+    )
+    if name.startswith("flux"):
+        assert padded == [CASES[name].length] * 2
+    else:
+        assert padded == ([32, 64] if name == "z_image" else plain)
+    assert plain[0] < plain[1] < CASES[name].length
 
 
 def test_hidden_tokens_have_exactly_no_effect(generator):
@@ -93,7 +136,7 @@ def test_a_block_of_weight_zero_is_absent(generator):
 def test_a_batch_equals_single_images_and_gradients_reach_the_condition(generator):
     block = generator.text_encoder.encode(["cat", *TEXTS])
     soft = torch.randn(3, 2, generator.text_encoder.width, generator=torch.Generator().manual_seed(1))
-    words = generator.text_encoder.encode(["flat", "a dog, thick black outline", "cat"], padded=False)
+    words = generator.text_encoder.encode(["flat", "no outline", "cat"], padded=False)
     visible = torch.ones(3, 2, dtype=torch.bool)
     whole = [block, words, Block(soft, visible)]
     latents = generator.sample([join(*whole)], [1.0], [4, 5, 6], 2)
@@ -106,3 +149,99 @@ def test_a_batch_equals_single_images_and_gradients_reach_the_condition(generato
     assert ((inputs["times"] > 0) & (inputs["times"] < 1)).all()
     generator.loss(latents, join(block, words, Block(tokens, visible)), inputs).sum().backward()
     assert tokens.grad.abs().sum(-1).min() > 0
+
+
+def test_gradient_checkpointing_gives_the_same_gradient(generator):
+    block = generator.text_encoder.encode(TEXTS)
+    inputs = generator.sample_inputs(2, torch.Generator().manual_seed(0))
+    visible, model, found = torch.ones(2, 2, dtype=torch.bool), generator.denoiser.model, []
+    for switch in (model.disable_gradient_checkpointing, model.enable_gradient_checkpointing):
+        switch()
+        tokens = torch.ones(2, 2, generator.text_encoder.width, requires_grad=True)
+        generator.loss(noise(generator), join(block, Block(tokens, visible)), inputs).sum().backward()
+        found.append(tokens.grad)
+    model.disable_gradient_checkpointing()
+    torch.testing.assert_close(*found)
+
+
+@pytest.fixture
+def copy(folder, tmp_path):
+    """A checkpoint that a test may damage."""
+    return shutil.copytree(folder, tmp_path / "copy")
+
+
+def load(name, folder, **arguments):
+    return CASES[name].family.load(str(folder), **{"size": SIZE, "max_length": CASES[name].length, **arguments})
+
+
+def test_other_pipelines_and_missing_components_are_named(copy, name):
+    shutil.rmtree(copy / "text_encoder")
+    with pytest.raises(PmgError, match=r"has no text_encoder\. Load the whole pipeline again"):
+        load(name, copy)
+    index = json.loads((copy / "model_index.json").read_text())
+    (copy / "model_index.json").write_text(json.dumps({**index, "_class_name": "HunyuanDiTPipeline"}))
+    with pytest.raises(PmgError, match=f"holds a HunyuanDiTPipeline. Name a {CASES[name].family.pipeline}"):
+        load(name, copy)
+
+
+def test_another_text_encoder_is_refused(copy, name):
+    config = json.loads((copy / "text_encoder" / "config.json").read_text())
+    (copy / "text_encoder" / "config.json").write_text(json.dumps({**config, "model_type": "bert"}))
+    with pytest.raises(PmgError, match=f"is a bert, and {CASES[name].family.pipeline} needs a"):
+        load(name, copy)
+
+
+def test_a_text_encoder_of_another_width_is_refused(copy, name, monkeypatch):
+    monkeypatch.setattr(CASES[name].family, "text_width", lambda config: 7)
+    with pytest.raises(PmgError, match=r"and the transformer reads 7\. Use the text encoder that"):
+        load(name, copy)
+
+
+def test_sizes_that_do_not_fit_and_long_texts_are_refused(copy, generator, name):
+    with pytest.raises(PmgError, match="multiple of"):
+        load(name, copy, size=SIZE + 8)
+    with pytest.raises(PmgError, match="tokens, the text encoder reads"):
+        generator.text_encoder.encode(["cat " * 99])
+
+
+def tiny_pipeline(generator, weighting, guidance, weights=(1.0,)):
+    scales = Scales(guidance, guidance, guidance)
+    return Pipeline(generator, tiny_scorer(), WeightGrid(weights), weighting, scales, steps=1)
+
+
+def test_weights_that_have_no_effect_are_refused(generator):
+    tiny_pipeline(generator, AttentionWeighting(), 3.0, (0.5,))
+    tiny_pipeline(generator, ScaleWeighting(), 3.0)
+    if generator.supports.embedding_scale:
+        tiny_pipeline(generator, ScaleWeighting(), 3.0, (0.5,))
+    else:
+        with pytest.raises(PmgError, match=r"scale has no effect\. Set balance/weighting=attention"):
+            tiny_pipeline(generator, ScaleWeighting(), 3.0, (0.5,))
+
+
+DISTILLED = {
+    "flux1": lambda folder: Flux1.load(write_flux1(folder, guidance_embeds=False), size=SIZE),
+    "z_image": lambda folder: ZImage.load(write_z_image(folder), size=SIZE, distilled=True),
+    "flux2_klein": lambda folder: Flux2Klein.load(write_flux2_klein(folder, is_distilled=True), size=SIZE),
+}
+
+
+@pytest.mark.parametrize("family", DISTILLED)
+def test_step_distilled_checkpoints_refuse_guidance_and_name_their_base(family, tmp_path):
+    generator = DISTILLED[family](tmp_path / "distilled")
+    assert generator.supports.distilled_from in CASES[family].family.published
+    tiny_pipeline(generator, AttentionWeighting(), 1.0)
+    with pytest.raises(PmgError, match=f"distilled from {generator.supports.distilled_from} into few steps"):
+        tiny_pipeline(generator, AttentionWeighting(), 3.0)
+
+
+def test_sizes_without_weights_are_those_of_the_loaded_models(generator, folder, name):
+    family = CASES[name].family
+    configs = family.read_configs(folder)
+    empty = family.empty(configs, "float32", SIZE)
+    assert weight_bytes(empty.denoiser) == weight_bytes(generator.denoiser)
+    assert weight_bytes(empty.codec) == weight_bytes(generator.codec)
+    prompt, text = family.prompt_sizes(configs, CASES[name].length), generator.text_encoder.encode(TEXTS)
+    assert (prompt.width, prompt.pooled) == (text.tokens.shape[-1], text.pooled.shape[-1])
+    assert empty.process.shift == generator.process.shift
+    assert empty.supports == generator.supports

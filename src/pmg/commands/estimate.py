@@ -56,7 +56,8 @@ def empty_models(cfg: DictConfig) -> tuple[LanguageModel, DiffusionGenerator, di
         users=users, history_tokens=cfg.history_tokens, users_per_step=cfg.objective.users_per_step,
         draws=cfg.objective.batches.draws, soft_tokens=encoder.get("soft_tokens", 4),
         prefix_length=encoder.get("prefix_length", 0), placement=encoder.get("placement", "late"),
-        target_tokens=prompt.tokens, keyword_tokens=prompt.tokens, text_width=prompt.width, pooled_width=prompt.pooled,
+        target_tokens=prompt.tokens, keyword_tokens=prompt.words or prompt.tokens, text_width=prompt.width,
+        pooled_width=prompt.pooled,
     )  # fmt: skip
     return language_model, generator, weights, sizes
 
@@ -80,7 +81,8 @@ def _empty_generator(cfg: DictConfig, dtype: str, computed: str) -> tuple[Diffus
         return empty_generator(parts, computed, size), text_bytes, prompt
     configs = family.read_configs(cfg.generator.source)
     text_bytes = sum(map(weight_bytes, family.empty_text_models(configs, dtype)))
-    return family.empty(configs, computed, size), text_bytes, family.prompt_sizes(configs, cfg.generator.max_length)
+    generator = family.empty(configs, computed, size, cfg.generator.gradient_checkpointing)
+    return generator, text_bytes, family.prompt_sizes(configs, cfg.generator.max_length)
 
 
 def _describe(cfg: DictConfig, dtype: str) -> tuple[dict[str, Any], int, PromptSizes]:

@@ -30,7 +30,10 @@ from pmg.generation.selection import WeightGrid, WeightSample
 from pmg.generation.weight_locations import LOCATIONS, Locations
 from pmg.models.diffusion.text_encoder import TextEncoder
 from pmg.models.diffusion.transformer.flux1 import Flux1
+from pmg.models.diffusion.transformer.flux2_klein import Flux2Klein
+from pmg.models.diffusion.transformer.qwen_image import QwenImage
 from pmg.models.diffusion.transformer.stable_diffusion_3 import load_stable_diffusion_3
+from pmg.models.diffusion.transformer.z_image import ZImage
 from pmg.models.diffusion.unet.stable_diffusion import load_generator, load_stable_diffusion
 from pmg.models.language.language_model import load_language_model
 from pmg.models.loading.tiny_models import (
@@ -65,6 +68,9 @@ COMPONENTS: dict[str, dict[str, Callable[..., Any]]] = {
         "StableDiffusion": load_stable_diffusion,
         "StableDiffusion3": load_stable_diffusion_3,
         "Flux1": Flux1.load,
+        "Flux2Klein": Flux2Klein.load,
+        "QwenImage": QwenImage.load,
+        "ZImage": ZImage.load,
         "TinyGenerator": tiny_generator,
         "TinySD3": tiny_sd3,
     },

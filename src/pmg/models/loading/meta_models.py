@@ -77,11 +77,13 @@ class PromptSizes:
         tokens: of the longest text.
         width: width `D` of a token.
         pooled: width of a pooled vector.
+        words: tokens of the longest keywords; None: as `tokens`.
     """
 
     tokens: int
     width: int
     pooled: int
+    words: int | None = None
 
 
 class NoTextEncoder:

@@ -27,6 +27,7 @@ from pmg.models.loading.device import torch_type
 from pmg.models.loading.meta_models import NoTextEncoder, PromptSizes
 from pmg.models.loading.weight_sources import loading, resolve_source
 
+WORDS = 64  # tokens of unpadded keywords, for forecasts
 Configs = Mapping[str, Mapping[str, Any]]
 TextModels = Mapping[str, tuple[PreTrainedModel, PreTrainedTokenizerBase]]
 
@@ -96,8 +97,9 @@ class TransformerFamily(ABC):
 
     @classmethod
     def load(
-        cls, source: str, dtype: str = "float32", size: Count | None = None, max_length: Count = 512
-    ) -> DiffusionGenerator:
+        cls, source: str, dtype: str = "float32", size: Count | None = None, max_length: Count = 512,
+        gradient_checkpointing: bool = False,
+    ) -> DiffusionGenerator:  # fmt: skip
         """Loads a checkpoint, frozen; the sampler and the shift of its times are the checkpoint's own.
 
         Args:
@@ -105,17 +107,19 @@ class TransformerFamily(ABC):
             dtype: name of the type of denoiser and text encoders; the autoencoder stays in float32.
             size: of the images in pixels; None: 1024.
             max_length: longest text in tokens.
+            gradient_checkpointing: whether activations of the transformer are computed again in the backward pass.
 
         Raises:
             PmgError: the source is missing or damaged, or of another kind.
         """
-        return cls._load(source, dtype, size, max_length)
+        return cls._load(source, dtype, size, max_length, gradient_checkpointing)
 
     @classmethod
     def _load(
-        cls, source: str, dtype: str, size: int | None, max_length: int, **options: Any
+        cls, source: str, dtype: str, size: int | None, max_length: int, gradient_checkpointing: bool, **options: Any
     ) -> DiffusionGenerator:  # fmt: skip
-        path, weights = resolve_source(source), {"dtype": torch_type(dtype)}
+        path = resolve_source(source)
+        weights: dict[str, Any] = {"dtype": torch_type(dtype)}
         hint = "; generator.source is a hub id or a folder in the layout of diffusers (model_index.json, transformer)"
         with loading("a generator", path, hint):
             index = cls._read_index(path)
@@ -131,6 +135,8 @@ class TransformerFamily(ABC):
                 f"{path}: the text encoder gives tokens {text_encoder.width} wide, and the transformer reads {width}. "
                 "Use the text encoder that the transformer was trained with."
             )
+        if gradient_checkpointing:
+            transformer.enable_gradient_checkpointing()
         options = {**cls.read_options(index), **options}
         return cls.compose(autoencoder, transformer, scheduler, text_encoder, size, **options)
 
@@ -153,7 +159,11 @@ class TransformerFamily(ABC):
         for name, kind in cls.text_models.items():
             config = AutoConfig.from_pretrained(path, subfolder=name, trust_remote_code=False)
             expected = kind.config_class.model_type
-            if config.model_type not in (expected, expected.removesuffix("_text_model"), expected.removesuffix("_text")):
+            if config.model_type not in (
+                expected,
+                expected.removesuffix("_text_model"),
+                expected.removesuffix("_text"),
+            ):
                 raise PmgError(f"{path}/{name} is a {config.model_type}, and {cls.pipeline} needs a {expected}.")
 
     @classmethod
@@ -181,18 +191,23 @@ class TransformerFamily(ABC):
         return {**parts, "scheduler": dict(scheduler), "options": cls.read_options(index)}
 
     @classmethod
-    def empty(cls, configs: Configs, dtype: str, size: int | None = None) -> DiffusionGenerator:
+    def empty(
+        cls, configs: Configs, dtype: str, size: int | None = None, gradient_checkpointing: bool = False
+    ) -> DiffusionGenerator:  # fmt: skip
         """Returns a generator of configs' sizes on torch's meta device, without its text encoders.
 
         Args:
             configs: of `read_configs`.
             dtype: name of the type of the denoiser.
             size: of the images in pixels, or None.
+            gradient_checkpointing: see `load`.
         """
         with torch.device("meta"):
             autoencoder = cls.autoencoder.from_config(dict(configs["vae"]))
             transformer = cls.transformer.from_config(dict(configs["transformer"]))
         nn.Module.to(transformer, torch_type(dtype))
+        if gradient_checkpointing:
+            transformer.enable_gradient_checkpointing()
         scheduler = FlowMatchEulerDiscreteScheduler.from_config(dict(configs.get("scheduler", {})))
         options = configs.get("options", {})
         return cls.compose(autoencoder, transformer, scheduler, NoTextEncoder(), size, **options)

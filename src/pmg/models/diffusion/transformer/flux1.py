@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, FluxTransformer2DModel
 from torch import Tensor
-from transformers import CLIPTextModel, T5EncoderModel
+from transformers import CLIPTextModel, PreTrainedModel, T5EncoderModel
 
 from pmg.models.diffusion.conditioning import Condition, TextBlock
 from pmg.models.diffusion.generator import DiffusionGenerator
@@ -16,7 +16,7 @@ from pmg.models.diffusion.interfaces import Capabilities, PromptEncoder
 from pmg.models.diffusion.latent_codec import AutoencoderKLCodec
 from pmg.models.diffusion.text_encoder import FrozenTextEncoder
 from pmg.models.diffusion.text_tower import TextTower
-from pmg.models.diffusion.transformer.family import Configs, TextModels, TransformerFamily
+from pmg.models.diffusion.transformer.family import WORDS, Configs, TextModels, TransformerFamily
 from pmg.models.diffusion.transformer.packed_denoiser import PackedDenoiser, latent_side
 from pmg.models.diffusion.transformer.pipeline_flow import PipelineFlow, linear_mu
 from pmg.models.diffusion.transformer.sequences import PATCH, grid_positions, hide, joint_bias, pack, unpack
@@ -121,8 +121,11 @@ class Flux1(TransformerFamily):
     pipeline = "FluxPipeline"
     transformer = FluxTransformer2DModel
     autoencoder = AutoencoderKL
-    text_models = {"text_encoder": CLIPTextModel, "text_encoder_2": T5EncoderModel}
-    published = {
+    text_models: ClassVar[Mapping[str, type[PreTrainedModel]]] = {
+        "text_encoder": CLIPTextModel,
+        "text_encoder_2": T5EncoderModel,
+    }
+    published: ClassVar[Mapping[str, Configs]] = {
         BASE: {
             "transformer": {"guidance_embeds": True}, "vae": AUTOENCODER, "text_encoder": CLIP_LARGE,
             "text_encoder_2": T5_XXL, "scheduler": {"use_dynamic_shifting": True, "shift": 3.0},
@@ -154,4 +157,5 @@ class Flux1(TransformerFamily):
     @classmethod
     def prompt_sizes(cls, configs: Configs, max_length: int) -> PromptSizes:
         """Returns the sizes of encoded texts: always of full length."""
-        return PromptSizes(max_length, configs["text_encoder_2"]["d_model"], configs["text_encoder"]["hidden_size"])
+        width, pooled = configs["text_encoder_2"]["d_model"], configs["text_encoder"]["hidden_size"]
+        return PromptSizes(max_length, width, pooled, min(WORDS, max_length))

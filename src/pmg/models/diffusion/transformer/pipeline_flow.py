@@ -24,9 +24,7 @@ class PipelineEuler(FlowMatchEulerDiscreteScheduler):
 
     mu: Callable[[int], float]
 
-    def set_timesteps(  # type: ignore[override]
-        self, num_inference_steps: int, device: str | torch.device | None = None, **_: Any
-    ) -> None:
+    def set_timesteps(self, num_inference_steps: int, device: str | torch.device | None = None, **_: Any) -> None:
         """Sets the times of a number of steps."""
         times = np.linspace(1.0, 1 / num_inference_steps, num_inference_steps).tolist()
         super().set_timesteps(device=device, sigmas=times, mu=self.mu(num_inference_steps))

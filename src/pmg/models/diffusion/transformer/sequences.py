@@ -29,13 +29,18 @@ def unpack(tokens: Tensor, height: int) -> Tensor:
     return patches.permute(0, 3, 1, 4, 2, 5).flatten(4).flatten(2, 3)
 
 
+def order_visible_first(mask: Tensor) -> Tensor:
+    """Returns indices `(B, L)` that put the visible tokens of each row first, in their order."""
+    return torch.argsort((~mask).int(), dim=1, stable=True)
+
+
 def visible_first(condition: Condition) -> Condition:
     """Returns a condition with the visible tokens of each row first, in their order.
 
     The place of a token in its row is then its position, which depends neither on other rows of the batch nor on
     hidden tokens.
     """
-    order = torch.argsort((~condition.mask).int(), dim=1, stable=True)
+    order = order_visible_first(condition.mask)
     tokens = condition.tokens.take_along_dim(order[..., None], 1)
     bias = None if condition.bias is None else condition.bias.take_along_dim(order, 1)
     return replace(condition, tokens=tokens, mask=condition.mask.take_along_dim(order, 1), bias=bias)

@@ -1,0 +1,88 @@
+"""A language model as the text encoder of a transformer: hidden states of a text inside a chat template."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from pmg.models.diffusion.conditioning import Block, TextBlock
+from pmg.models.diffusion.text_encoder import FrozenTextEncoder, pool
+from pmg.models.diffusion.transformer.sequences import order_visible_first
+
+
+def chat(text: str, tokenizer: PreTrainedTokenizerBase, thinking: bool) -> str:
+    """Returns a text as a user's turn in the tokenizer's chat template."""
+    turn = [{"role": "user", "content": text}]
+    return str(
+        tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True, enable_thinking=thinking)
+    )
+
+
+class LanguageTextEncoder(FrozenTextEncoder):
+    """Hidden states of chosen layers, concatenated along their width; the pooled vector is their mean.
+
+    Args:
+        model: of transformers, without a head.
+        tokenizer: its tokenizer.
+        max_length: longest text in tokens, with the tokens of the template and without `skipped` ones.
+        template: returns a text inside the chat template.
+        layers: indices into the model's hidden states, e.g. -1: the last.
+        skipped: tokens at the beginning of the template that are read but not returned.
+    """
+
+    def __init__(
+        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, max_length: int,
+        template: Callable[[str], str], layers: Sequence[int], skipped: int = 0,
+    ) -> None:  # fmt: skip
+        super().__init__(max_length)
+        self.model = model.requires_grad_(False).eval()
+        self.tokenizer, self.template, self.layers, self.skipped = tokenizer, template, tuple(layers), skipped
+
+    @property
+    def width(self) -> int:
+        """Width `D` of the tokens, over all layers."""
+        return int(self.model.config.get_text_config().hidden_size) * len(self.layers)
+
+    def count_tokens(self, text: str) -> int:
+        """Returns the length of a text in tokens, inside the template."""
+        return len(self.tokenizer(self.template(text))["input_ids"]) - self.skipped
+
+    def states(self, texts: Sequence[str], length: int | None = None) -> Block:
+        """Returns hidden states `(B, L, D)`, float32, visible ones first.
+
+        Args:
+            texts: B of them.
+            length: to which texts are padded; None: to the longest.
+
+        Raises:
+            PmgError: a text is longer than `max_length`.
+        """
+        self.check_lengths(texts)
+        padding = {"padding": True} if length is None else {"padding": "max_length", "max_length": length}
+        batch = self.tokenizer([self.template(text) for text in texts], return_tensors="pt", **padding)
+        ids, mask = (batch[name].to(self.device) for name in ("input_ids", "attention_mask"))
+        states = self.model(input_ids=ids, attention_mask=mask, output_hidden_states=True, use_cache=False)
+        tokens = torch.cat([states.hidden_states[layer] for layer in self.layers], dim=-1).float()
+        if length is not None:  # padding is read by the generator, too
+            return Block(tokens, mask.bool())
+        order = order_visible_first(mask.bool())
+        tokens, mask = tokens.take_along_dim(order[..., None], 1), mask.bool().take_along_dim(order, 1)
+        return Block(tokens[:, self.skipped :], mask[:, self.skipped :])
+
+    def _encode(self, texts: list[str]) -> TextBlock:
+        return as_text(self.states(texts))
+
+
+def as_text(block: Block, mask: Tensor | None = None) -> TextBlock:
+    """Returns a block with the mean of its visible tokens as pooled vectors.
+
+    Args:
+        block: encoded texts.
+        mask: of the tokens that count to the mean, `(B, L)`; None: the block's.
+    """
+    hidden = ~block.mask[..., None]
+    pooled = pool(block.tokens, block.mask if mask is None else mask)
+    return TextBlock(block.tokens.masked_fill(hidden, 0.0), block.mask, pooled)
