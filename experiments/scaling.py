@@ -28,6 +28,8 @@ MODELS = [
     "encoder=llama2_7b", "generator=sd15", "trainer=gpu", "generator.dtype=bfloat16", "objective.batches.draws=2",
     "sampling.steps=25",
 ]  # fmt: skip
+FAMILIES = ("sd3", "flux1", "qwen_image", "z_image", "flux2_klein")
+FAMILY = ["encoder=qwen25_05b", "trainer=gpu", "generator.dtype=bfloat16", "objective.batches.draws=1"]
 EMBEDDED = ["experiment=demo"]  # of which experiments/demo holds the measured seconds
 GPUS = (1, 8, 64)
 GIB, TIB = 2**30, 2**40
@@ -104,6 +106,7 @@ class Plan:
         candidates, steps = len(instantiate(cfg.balance.weights).pairs), cfg.sampling.steps
         # the guidance needs the empty condition, and that of all blocks
         branches = len(instantiate(cfg.sampling.scales).coefficients(["keywords", "soft"], False))
+        branches = 1 if self.generator.supports.guidance_input else branches
         self.evaluations = candidates * steps * branches
         self.candidates = candidates
         self.operations: Operations = count_operations(
@@ -176,6 +179,27 @@ def costs(plan: Plan) -> str:
     ]
     body = [[what, of, f"{count / 1e12:.2f}", f"{1000 * seconds(count):,.0f}"] for what, of, count in rows]
     return table(["one", "of", "TFLOP", "ms on a GPU"], body)
+
+
+def by_family(machine: Machine) -> str:
+    """What a training step and an image cost with each family of transformers, of one candidate."""
+    header = [
+        "generator", "denoiser, text encoders", "image tokens", "train on a question", "a step of 2 questions",
+        "denoiser evaluations", "an image", "ms on a GPU",
+    ]  # fmt: skip
+    body = []
+    for name in FAMILIES:
+        checkpointing = [] if name == "sd3" else ["generator.gradient_checkpointing=true"]
+        choice = [f"generator={name}", f"sampling={name}", "balance.weights.preference=[1.0]", *checkpointing]
+        plan = Plan(compose_all([*FAMILY, *choice]), machine)
+        one, sizes = plan.operations, [plan.weights[part] / 2e9 for part in ("denoiser", "text encoder")]
+        image = plan.evaluations * one.evaluation + plan.candidates * one.decoding
+        body.append([
+            f"`{name}`", f"{sizes[0]:.1f} B, {sizes[1]:.1f} B", f"{(plan.generator.size // 16) ** 2:,}",
+            f"{one.question / 1e12:.0f} TFLOP", f"{plan.memory(2) / GIB:.0f} GiB", plan.evaluations,
+            f"{image / 1e12:,.0f} TFLOP", f"{1000 * machine.seconds(image):,.0f}",
+        ])  # fmt: skip
+    return table(header, body)
 
 
 def by_gpus(plan: Plan, task: Task, kept: bool) -> str:
@@ -256,6 +280,7 @@ def main() -> None:
     fill(DOCUMENT, "contexts", contexts(plan))
     fill(DOCUMENT, "million", by_gpus(plan, Task(users=1_000_000, step_users=512, pictures=1_000_000), kept=False))
     fill(DOCUMENT, "measured", measured(Plan(embedded, Machine())))
+    fill(DOCUMENT, "families", by_family(Machine()))
     print(f"{plan.trained:,} trained parameters; fsdp gathers {plan.gathered_bytes(8) / 1e9:.0f} GB a step and GPU")
 
 

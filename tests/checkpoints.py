@@ -245,7 +245,7 @@ def write_flux2_klein(folder, is_distilled=False):
     """FLUX.2 klein: Qwen3 of 28 layers, three of which are read, an autoencoder with batch statistics."""
     torch.manual_seed(0)
     transformer = df.Flux2Transformer2DModel(
-        in_channels=16, num_layers=1, num_single_layers=1, attention_head_dim=16, num_attention_heads=2,
+        in_channels=16, num_layers=1, num_single_layers=3, attention_head_dim=16, num_attention_heads=2,
         joint_attention_dim=48, timestep_guidance_channels=16, axes_dims_rope=(4, 4, 4, 4), guidance_embeds=False,
     )  # fmt: skip
     vae = df.AutoencoderKLFlux2(

@@ -72,7 +72,7 @@ class BiasedDoubleStreamAttention(QwenDoubleStreamAttnProcessor2_0):
     """Attention with a bias on the logits of text tokens as keys; the published one takes a mask of booleans."""
 
     def __call__(
-        self, attn: Attention, hidden_states: Tensor, encoder_hidden_states: Tensor,
+        self, attn: Attention, hidden_states: Tensor, encoder_hidden_states: Tensor, *,
         encoder_hidden_states_mask: Tensor | None = None, attention_mask: Tensor | None = None,
         image_rotary_emb: Any = None, token_bias: Tensor | None = None,
     ) -> Any:  # fmt: skip

@@ -85,7 +85,7 @@ class MaskedZImageTransformer(ZImageTransformer2DModel):
     """
 
     def forward(
-        self, latents: Tensor, times: Tensor, tokens: Tensor, padding: Tensor, positions: Tensor,
+        self, latents: Tensor, times: Tensor, *, tokens: Tensor, padding: Tensor, positions: Tensor,
         image_position: Tensor, token_bias: Tensor,
     ) -> Tensor:  # fmt: skip
         """Returns the velocity `(B, C, h, w)` from noise to image.
