@@ -236,7 +236,7 @@ FAMILIES = {  # its writer, longest text
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_a_step_of_a_transformer_takes_what_was_forecast(name, tmp_path):
-    """Within 5 % of what the allocator hands out, with some layers: autograd adds gradients in place, not in a forecast."""
+    """Within 5 % of what the allocator hands out, with some layers: in a forecast, autograd doesn't add in place."""
     family, write, length = FAMILIES[name]
     folder = write(tmp_path / name)
     generator = family.load(folder, size=64, max_length=length)
