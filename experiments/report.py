@@ -15,6 +15,7 @@ from typing import Any
 
 import pandas as pd
 from figures import SHOWN, draw_front
+from matplotlib.figure import Figure
 from record import fill
 
 from pmg.evaluation.comparison import Comparison
@@ -115,7 +116,7 @@ def report(name: str, runs: Path, folder: Path) -> None:
         table = _variant_tables(groups, builder) + _speed_table(speed)
         _write(folder, rows, {"users": groups, "speed": speed, **_origin(results)}, table)
         arms = {label: found["arms"] for label, found in next(iter(groups.values()))["variants"].items()}
-        save(draw_front(arms) if study.front else draw_effect(arms, SHOWN), folder / "figure.png")
+        save(draw_front(arms) if study.front else draw_variants(arms, study), folder / "figure.png")
     else:
         whole = builder.build(rows.drop(columns="variant"), Origin()) | _origin(results)
         write_results(folder, whole, rows.drop(columns="variant"))
@@ -127,6 +128,12 @@ def report(name: str, runs: Path, folder: Path) -> None:
     if (folder / "README.md").exists():
         fill(folder / "README.md", name, table)
     print(folder / "table.md", folder / "figure.png", sep="\n")
+
+
+def draw_variants(arms: Mapping[str, Mapping], study: Study) -> Figure:
+    """Draws metrics over the variants; the values of a single factor are labels without its name."""
+    name = next(iter(study.factors or {})) if len(study.factors or {}) == 1 else ""
+    return draw_effect({label.removeprefix(f"{name} = "): values for label, values in arms.items()}, SHOWN, name)
 
 
 def shorten(table: Table) -> Table:

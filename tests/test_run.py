@@ -15,7 +15,7 @@ from omegaconf import OmegaConf, ReadonlyConfigError
 
 from pmg import __version__
 from pmg.domain import PmgError
-from pmg.orchestration.run import Ledger, execute
+from pmg.orchestration.run import Ledger, _summarize, execute
 from pmg.runs.process_state import RunFailedError
 from pmg.runs.run_folder import read_run
 
@@ -26,6 +26,26 @@ def config(folder, **keys):
 
 def metrics(folder):
     return json.loads((folder / "metrics.json").read_text())
+
+
+def test_seconds_of_many_phases_fit_a_console():
+    seconds = {
+        "total": 90.0,
+        "describe histories": 1.0,
+        "load language model": 2.0,
+        "read histories": 33.5,
+        "generate": 50,
+    }
+    lines = _summarize(seconds).splitlines()
+    assert len(lines) == 2
+    assert max(map(len, lines)) <= 80
+    assert " ".join(line.strip() for line in lines).endswith("read histories 33.5, generate 50.0")
+
+
+def test_the_printed_folder_is_relative_to_the_current_one(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    execute(config(tmp_path / "outputs" / "run"), "train", lambda cfg, run: None)
+    assert capsys.readouterr().out.splitlines()[-1] == "outputs/run"
 
 
 def test_completed_run(tmp_path, capsys):

@@ -38,6 +38,7 @@ def test_axis_of_an_effect_follows_the_values(values, scale, bands):
     filled = [c for c in axis.collections if type(c).__name__ in ("PolyCollection", "FillBetweenPolyCollection")]
     assert len(filled) == bands
     numbers = numbers_of(values)
+    assert (axis.lines[0].get_linestyle() == "-") == (numbers is not None)  # categories have no order
     drawn = list(axis.lines[0].get_xdata())
     assert drawn == (numbers or pytest.approx([0, 1], abs=0.1))
 

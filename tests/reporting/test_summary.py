@@ -55,12 +55,12 @@ def test_scalars_have_students_interval_over_runs(found):
 def test_the_best_competing_mean_is_bold_and_a_failed_run_counts_nowhere(found):
     _, factors, artifacts, groups = found
     judged, trained = summary_tables(groups, factors, artifacts)
-    assert judged.header[:3] == ("items", "runs", "method")
+    assert judged.header[:3] == ("method", "items", "runs")
     lines = to_markdown([judged], "").splitlines()
-    assert next(line for line in lines if "**0.267" in line).startswith("| 2 | 2 | pmg |")
+    assert next(line for line in lines if "**0.267" in line).startswith("| pmg | 2 | 2 |")
     assert len(trained.rows) == 1
-    assert trained.rows[0][1].text == "3"
-    assert trained.rows[0][2].text.startswith("0.20000 [")
+    assert trained.rows[0][2].text == "3"
+    assert trained.rows[0][3].text.startswith("0.20000 [")
 
 
 def test_tidy_table_has_a_row_a_metric_and_one_for_a_run_without(found, tmp_path):

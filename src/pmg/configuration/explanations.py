@@ -23,6 +23,17 @@ HYDRA_EXTRAS = {  # launchers and sweepers of other packages, with our extra tha
     "hydra/sweeper/optuna": "sweep",
 }
 
+ELSEWHERE = {  # keys of lightning-hydra-template, with what has their purpose here
+    "ckpt_path": "run_dir=FOLDER resumes a training, init_from=FOLDER starts from the weights of one, and "
+    "train_run=FOLDER generates with them",
+    "print_config": "--cfg job prints the composed config, and config.yaml in the run folder has it",
+    "extras": "--cfg job prints the composed config, and config.yaml in the run folder has it",
+    "task_name": "name=NAME is part of the run folder",
+    "tags": "logger.wandb.tags=[NAME] tags a run",
+    "test": "pmg-generate and pmg-evaluate test a trained encoder",
+    "model": "encoder, text_encoder, generator and scorer are the models",
+}
+
 
 def explain(error: BaseException, command: str) -> str:
     """Turns an error of Hydra or OmegaConf into one line that names the nearest valid choice."""
@@ -57,6 +68,8 @@ def _explain_option(error: MissingConfigException) -> str:
     options = list(error.options or [])
     if extra := HYDRA_EXTRAS.get(name):
         return f"{group}={option} needs a package that is not installed: pip install 'pmg[{extra}]'"
+    if not options and (instead := ELSEWHERE.get(group or option)):
+        return f"no config group '{group or option}'. {instead}"
     hint = nearest(option, options)
     listed = f" (options: {', '.join(options)})" if options else ""
     return f"unknown option {group}={option}{hint}{listed}" if group else f"no config '{option}'{hint}"
@@ -68,7 +81,8 @@ def _explain_key(text: str, key: str, command: str) -> str:
     source = re.search(r"In '([^']+)': (?!Could not find)", text)
     full = override.group(1) if override else _full_key(text, key)
     known = _known_keys(command)
-    hint = nearest(full, known)
+    instead = ELSEWHERE.get(full.partition(".")[0])
+    hint = f". {instead}" if instead else nearest(full, known)
     where = f" in {source.group(1)}.yaml" if source else ""
     return f"unknown key '{full}'{where}{hint}"
 

@@ -7,6 +7,7 @@ import functools
 import logging
 import shlex
 import sys
+import textwrap
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -40,6 +41,7 @@ from pmg.tracking.tracker import Tracking
 
 log = logging.getLogger(__name__)
 TOTAL = "total"  # the phase of the whole run
+CONSOLE_WIDTH = 80
 
 
 class Ledger:
@@ -165,7 +167,7 @@ def execute(
                 result = _run_recorded(cfg, run, record, body)
             except (Exception, KeyboardInterrupt, SystemExit) as error:
                 raise RunFailedError(_report_error(error, run, write_log)) from error
-            print(run.folder, flush=True)
+            print(_short(run.folder), flush=True)
             return result
 
 
@@ -261,9 +263,15 @@ def _run_recorded(cfg: DictConfig, run: Run, record: RunRecord, body: Body) -> f
 
 
 def _summarize(seconds: Mapping[str, float]) -> str:
-    """Returns the seconds of a completed run and of its phases."""
+    """Returns the seconds of a completed run and of its phases, in lines of `CONSOLE_WIDTH`."""
     phases = ", ".join(f"{name} {value:.1f}" for name, value in seconds.items() if name != TOTAL)
-    return f"completed in {seconds[TOTAL]:.1f} s" + (f": {phases}" if phases else "")
+    line = f"completed in {seconds[TOTAL]:.1f} s" + (f": {phases}" if phases else "")
+    return "\n  ".join(textwrap.wrap(line, CONSOLE_WIDTH - 2))
+
+
+def _short(folder: Path) -> Path:
+    """Returns a folder as seen from the current one, where it is below that."""
+    return folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
 
 
 def _measured(run: Run, error: BaseException | None = None) -> dict[str, Any]:
@@ -329,5 +337,5 @@ def _report_error(error: BaseException, run: Run, write_log: Callable[[], None])
                 log.warning(line)
             else:
                 log.error("run ended with exit code %d", code, exc_info=error)
-    print(run.folder, flush=True)
+    print(_short(run.folder), flush=True)
     return code

@@ -20,6 +20,7 @@ from pmg.reporting.tables import trained_metrics
 from pmg.reporting.variants import Factors
 
 PANELS = 6  # of a figure at most
+LEARNT = ("train/", "val/")  # metrics whose curves show the learning; not memory or rates
 EFFECTS = 8  # figures of factors at most
 
 
@@ -107,7 +108,7 @@ def _trade(factors: Factors, artifacts: Artifacts, groups: Sequence[Group]) -> I
 
 def _curves(runs: Sequence[RunFolder], factors: Factors, artifacts: Artifacts) -> Iterator[Drawn]:
     curves = [(factors.label(factors.values(runs[number])), frame) for number, frame in artifacts.curves.items()]
-    names = dict.fromkeys(name for _, frame in curves for name in frame.columns if "/" in name)
+    names = dict.fromkeys(name for _, frame in curves for name in frame.columns if name.startswith(LEARNT))
     columns = {name: [frame[name].dropna().tolist() for _, frame in curves if name in frame] for name in names}
     held_out_first = sorted(drop_repeats(columns), key=lambda name: not name.startswith("val/"))
     metrics = [scalar_metric(name) for name in held_out_first]

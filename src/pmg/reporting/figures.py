@@ -43,7 +43,7 @@ def draw_arms(arms: Mapping[str, Mapping], metrics: Sequence[MetricInfo], propos
 
 
 def draw_effect(variants: Mapping[str, Arms], metrics: Sequence[MetricInfo], name: str = "") -> Figure:
-    """Draws a line a method over the values of a factor, metrics side by side.
+    """Draws each method over the values of a factor, metrics side by side; only values that are numbers are joined.
 
     Args:
         variants: means with their limits by value; where all are numbers the axis is one of numbers, logarithmic
@@ -74,9 +74,9 @@ def draw_effect(variants: Mapping[str, Arms], metrics: Sequence[MetricInfo], nam
 
 
 def _line(axis: Any, points: Sequence[tuple[float, Mapping[str, float]]], label: str, colour: str, band: bool) -> None:
-    """Means joined by a line; their intervals as a band between numbers, else as bars."""
+    """Draws means; between numbers they are joined, with their intervals as a band, else intervals are bars."""
     x, values = zip(*points, strict=True)
-    axis.plot(x, [value["mean"] for value in values], "o-", label=label, color=colour)
+    axis.plot(x, [value["mean"] for value in values], "o-" if band else "o", label=label, color=colour)
     low, high = ([value[end] for value in values] for end in ("low", "high"))
     if band and len(x) > 1:
         axis.fill_between(x, low, high, alpha=0.15, color=colour)

@@ -37,7 +37,7 @@ def build_report(paths: Sequence[Path], command: str) -> tuple[Report, pd.DataFr
         title=f"{len(runs)} run{'s' if len(runs) > 1 else ''}: {', '.join(path.name or str(path) for path in paths)}",
         summary=summary,
         pictures=draw_pictures(runs, factors, artifacts, groups),
-        grids=build_grids(runs, artifacts),
+        grids=build_grids(runs, artifacts, factors),
         runs=runs_table(runs, factors),
         problems=problems_table(runs, artifacts),
         footnote=footnote(summary, artifacts),

@@ -12,7 +12,9 @@ from PIL import Image
 
 from pmg.generation.records import Record
 from pmg.reporting.artifacts import Artifacts
+from pmg.reporting.references import Reference, References
 from pmg.reporting.runs import RunFolder, progress
+from pmg.reporting.variants import Factors, short
 
 SIDE = 96  # pixels of the longer side of a thumbnail
 QUALITY = 82  # of its WebP
@@ -36,29 +38,65 @@ class Sample:
 
 
 @dataclass(frozen=True)
+class Row:
+    """The samples of one example.
+
+    Attributes:
+        target: what was generated.
+        user: for whom.
+        history: the user's latest liked images as a data URI; empty if they can't be read.
+        titles: of the history's items.
+        truth: the true image as a data URI; empty if it can't be read.
+        samples: by method.
+    """
+
+    target: str
+    user: str
+    history: str
+    titles: str
+    truth: str
+    samples: Mapping[str, Sample]
+
+
+@dataclass(frozen=True)
 class Grid:
     """Samples of one run.
 
     Attributes:
         name: of the run.
         methods: the columns.
-        rows: for each example its target, and its samples by method.
+        rows: one for each example.
     """
 
     name: str
     methods: tuple[str, ...]
-    rows: tuple[tuple[str, Mapping[str, Sample]], ...]
+    rows: tuple[Row, ...]
+
+    @property
+    def has_references(self) -> bool:
+        """Whether a row has a history or a true image."""
+        return any(row.history or row.truth for row in self.rows)
 
 
-def build_grids(runs: Sequence[RunFolder], artifacts: Artifacts) -> list[Grid]:
+def build_grids(runs: Sequence[RunFolder], artifacts: Artifacts, factors: Factors) -> list[Grid]:
     """Samples of every run that has some."""
     methods = max((len({r.method for r in records}) for _, records in artifacts.records.values()), default=1)
-    users = users_of_each(len(artifacts.records), methods)
+    users = users_of_each(len(artifacts.records), methods + 2)  # history and truth
     found = progress(list(artifacts.records.items()), "Collecting samples")
-    return [build_grid(runs[number].name, folder, records, users) for number, (folder, records) in found]
+    references = References()
+    return [
+        build_grid(_title(runs[number], factors), folder, records, users, references)
+        for number, (folder, records) in found
+    ]
 
 
-def build_grid(name: str, folder: Path, records: Sequence[Record], users: int) -> Grid:
+def _title(run: RunFolder, factors: Factors) -> str:
+    """Returns a run's name and the values by which it differs from the others."""
+    pairs = zip(factors.chosen, factors.values(run), strict=True)
+    return ": ".join(filter(None, (run.name, ", ".join(f"{short(key)} = {value}" for key, value in pairs))))
+
+
+def build_grid(name: str, folder: Path, records: Sequence[Record], users: int, references: References) -> Grid:
     """The first examples of a run, one a user; the choice looks at no result."""
     own = [record for record in records if record.control == "own"]
     first: dict[str, str] = {}
@@ -67,11 +105,16 @@ def build_grid(name: str, folder: Path, records: Sequence[Record], users: int) -
     chosen = list(first.values())[:users]
     cells = {(record.example, record.method): record for record in reversed(own) if record.example in chosen}
     methods = tuple(dict.fromkeys(record.method for record in own))
+    shown = references.find(folder, chosen)
     rows = []
     for example in chosen:
         found = {method: cells[example, method] for method in methods if (example, method) in cells}
-        asked = ", ".join(next(iter(found.values())).target_keywords[:2]) or example
-        rows.append((asked, {method: build_sample(folder, record) for method, record in found.items()}))
+        record = next(iter(found.values()))
+        asked = ", ".join(record.target_keywords[:2]) or example
+        samples = {method: build_sample(folder, record) for method, record in found.items()}
+        beside = shown.get(example, Reference(None, None, ""))
+        history, truth = (_encode(image) if image else "" for image in (beside.history, beside.truth))
+        rows.append(Row(asked, record.user, history, beside.titles, truth, samples))
     return Grid(name, methods, tuple(rows))
 
 
@@ -115,6 +158,13 @@ def _thumbnail(path: Path) -> str:
     except (OSError, SyntaxError):  # a broken PNG chunk is a SyntaxError to Pillow
         return ""
     small.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
+    return _encode(small)
+
+
+def _encode(image: Image.Image) -> str:
+    """An image as a data URI; it is reduced to the height of a thumbnail."""
+    small = image.copy()
+    small.thumbnail((2 * SIDE, SIDE), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
     small.save(buffer, format="WEBP", quality=QUALITY)
     return data_uri(buffer.getvalue(), "image/webp")

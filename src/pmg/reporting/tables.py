@@ -23,12 +23,13 @@ def summary_tables(groups: Sequence[Group], factors: Factors, artifacts: Artifac
     users = max((values["n"] for *_, arm in judged for values in arm.values()), default=0)
     tables = (
         ResultTables(artifacts.metrics, artifacts.comparison).means(
-            f"{JUDGED} (n = {users} users)", (*factors.chosen, "runs", "method"),
-            [(*group.values, _count(arm), method) for group, method, arm in judged],
+            f"{JUDGED} (n = {users} users)", ("method", *factors.chosen, "runs"),
+            [(method, *group.values, _count(arm)) for group, method, arm in judged],
             [arm for *_, arm in judged],
         ),
         ResultTables(trained_metrics(trained), artifacts.comparison).means(
-            TRAINED, (*factors.chosen, "runs"), [(*group.values, _count(group.scalars)) for group in trained],
+            TRAINED, ("group", *factors.chosen, "runs"),
+            [(f"group {number}", *group.values, _count(group.scalars)) for number, group in enumerate(trained, 1)],
             [group.scalars for group in trained],
         ),
     )  # fmt: skip

@@ -39,3 +39,11 @@ document.addEventListener("click", (event) => {
   else if (head) sortTable(head);
   else if (event.target.id === "record") event.target.close(); // a click beside it
 });
+
+// a column is shown or hidden by its checkbox
+document.addEventListener("change", (event) => {
+  const box = event.target.closest(".columns input");
+  if (!box) return;
+  for (const row of document.getElementById(box.dataset.table).rows)
+    row.cells[Number(box.dataset.column)].classList.toggle("off", !box.checked);
+});
