@@ -61,3 +61,26 @@ def test_prepare_train_generate_evaluate(shop, pmg_here):
     assert done.returncode == 1
     assert "preference.truth needs the label 'words', which examples of this data set don't have" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+def test_own_pictures_train_a_generator_and_a_scorer(shop, pmg):
+    done = pmg(
+        "prepare", "data=own_files", "source.read.items=shop/items.csv", "source.read.interactions=shop/chosen.csv",
+        "source.pictures.size=64", "source.max_missing_pictures=0.1", "paths.data_dir=data",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    options = ["data=own_files", "paths.data_dir=data", "data.seed=1", "trainer.max_steps=1", "stage.batch_size=4"]
+    for stage, own in (
+        ("look_autoencoder", []),
+        ("look_denoiser", ["stage.pool.looks=4", "stage.pool.held_out_looks=2"]),
+        ("look_scorer", []),
+    ):
+        done = pmg("pretrain", f"stage={stage}", f"run_dir={stage}", *options, *own)
+        assert done.returncode == 0, done.stderr[-3000:]
+    assert (shop / "look_denoiser" / "model" / "look_generator" / "style_encoder" / "config.json").is_file()
+    done = pmg(
+        "pretrain", "stage=look_denoiser", "run_dir=further", *options, "stage.pool.looks=4",
+        "stage.pool.held_out_looks=2", "stage.start=look_denoiser/model/look_generator",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]

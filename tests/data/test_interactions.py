@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import random
 
 import numpy as np
 import pandas as pd
@@ -10,6 +11,7 @@ import pytest
 import torch
 from PIL import Image, ImageDraw
 
+from pmg.data.duplicates import NearCopies
 from pmg.data.feedback import Feedback
 from pmg.data.image_shards import Packing
 from pmg.data.interactions import InteractionData
@@ -33,14 +35,14 @@ def noise(seed):
 def prepared(tmp_path):
     """Prepares users' likes; returns a data set with other settings. Items without a picture end with "-"."""
 
-    def build(likes, pictures, **settings):
+    def build(likes, pictures, facts=None, **settings):
         names = sorted({item for items in likes.values() for item in items})
         (tmp_path / "published").mkdir()
         paths = {name: tmp_path / "published" / f"{name}.jpg" for name in names if not name.endswith("-")}
         for name, path in paths.items():
             pictures[name].save(path) if name in pictures else noise(seed(name)).save(path)
         items = pd.DataFrame({"id": names, "concept": names, "title": names, "topic": ""})
-        items = items.assign(keywords=[[] for _ in names], facts=[{} for _ in names])
+        items = items.assign(keywords=[[] for _ in names], facts=[(facts or {}).get(name, {}) for name in names])
         rows = pd.DataFrame(
             [
                 {"user": user, "item": item, "action": "sent", "rating": np.nan, "timestamp": time}
@@ -118,7 +120,7 @@ def test_every_sample_is_in_one_split(prepared, way):
     chance = np.random.default_rng(0)
     names = [chr(97 + n) for n in range(20)]
     likes = {f"u{n}": [names[k] for k in chance.permutation(20)[:8]] for n in range(30)}
-    data = prepared(likes, {}, shares=SHARES, split_by=way, duplicate_bits=0)
+    data = prepared(likes, {}, shares=SHARES, split_by=way, duplicates=NearCopies(bits=0))
     found = {split: data.examples(split) for split in SHARES}
     ids = [example.id for examples in found.values() for example in examples]
     assert len(ids) == len(set(ids)) == 30 * 6
@@ -144,3 +146,29 @@ def test_what_can_not_be_asked_is_refused(prepared):
         data.examples("tset")
     with pytest.raises(PmgError, match=r"data.split_by: 'usr' is none of"):
         InteractionData("mine", "nowhere", Feedback(), {"test": 1.0}, 1, 0, split_by="usr")
+
+
+def test_groups_of_pictures_share_a_look_and_start_in_their_split(prepared):
+    names = [f"i{number}" for number in range(60)]
+    likes = {f"u{first}": names[first : first + 20] for first in (0, 20, 40)}
+    facts = {name: {"glaze": "red" if number % 2 else "blue"} for number, name in enumerate(names)}
+    data = prepared(likes, {}, facts, look="glaze")
+    train, held_out = (data.rows(split).tolist() for split in ("train", "validation"))
+    assert sorted([*train, *held_out]) == list(range(60))
+    assert 0 < len(held_out) < 10
+    for split in ("train", "validation"):
+        for number in range(8):
+            rows, pictures = data.draw_group(split, 4, random.Random(number))
+            assert pictures.shape == (4, 3, 32, 32)
+            assert len(set(rows)) == 4
+            assert len({data.picture_items[row].facts["glaze"] for row in rows}) == 1
+            assert set(rows[1:]) <= set(train)
+            assert rows[0] in (train if split == "train" else held_out)
+    data.look, user_of = None, {name: user for user, liked in likes.items() for name in liked}
+    del data._looks
+    rows, _ = data.draw_group("train", 4, random.Random(0))
+    assert len({user_of[data.picture_items[row].id] for row in rows}) == 1
+    data.look = "shape"
+    del data._looks
+    with pytest.raises(PmgError, match=r"data.look=shape: no value has 4 pictures"):
+        data.draw_group("train", 4, random.Random(0))

@@ -51,7 +51,7 @@ def encode(pictures):
 
 @pytest.fixture(scope="module")
 def pool(data):
-    return build_pool(data, "train", 6, spread=0.02, seed=0, describe=describe, encode=encode, at_once=4)
+    return build_pool(data, "train", 6, seed=0, describe=describe, encode=encode, at_once=4)
 
 
 def unet():
@@ -94,7 +94,7 @@ def test_a_pool_is_made_of_looks(pool, data):
 
 
 def test_a_held_out_pool_begins_with_held_out_drawings(data):
-    held_out = build_pool(data, "validation", 3, spread=0.02, seed=0, describe=describe, encode=encode)
+    held_out = build_pool(data, "validation", 3, seed=0, describe=describe, encode=encode)
     train, validation = (set(data.rows(split).tolist()) for split in ("train", "validation"))
     for first, *others in held_out.rows.tolist():
         assert first in validation

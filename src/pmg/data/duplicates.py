@@ -10,15 +10,30 @@ ImageHash's own `colorhash` gives equal values for a red and an orange mug, and 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
 import pandas as pd
 from PIL import Image, ImageCms
 
+from pmg.configuration.ranges import CountOrZero, NotNegative
 from pmg.domain import Item
 
 CELLS = 4  # a side
+
+
+@dataclass(frozen=True)
+class NearCopies:
+    """When two images are near copies.
+
+    Attributes:
+        bits: images whose hashes differ by more, of 64, are no copies.
+        colour: images of which a cell differs by more (CIE 1976) are no copies.
+    """
+
+    bits: CountOrZero = 6
+    colour: NotNegative = 14.0
 
 
 class Hashes:
@@ -26,15 +41,14 @@ class Hashes:
 
     Args:
         items: the items' table, with the columns ``phash`` and ``colours``.
-        bits: images whose hashes differ by more are no copies.
-        colour: images of which a cell differs by more (CIE 1976) are no copies.
+        limits: when two images are near copies.
     """
 
-    def __init__(self, items: pd.DataFrame, bits: int, colour: float) -> None:
+    def __init__(self, items: pd.DataFrame, limits: NearCopies) -> None:
         rows = [row for row in zip(items["id"], items["phash"], items["colours"], strict=True) if row[1]]
         self.by_item = {item: int(phash, 16) for item, phash, _ in rows}
         self.colours = {item: colours for item, _, colours in rows}
-        self.bits, self.colour = bits, colour
+        self.limits = limits
 
     def is_copy(self, item: Item, others: Iterable[Item]) -> bool:
         """Returns whether the image of `item` is a near copy of one of `others`.
@@ -45,9 +59,9 @@ class Hashes:
 
     def _is_near(self, one: str, other: str) -> bool:
         hashes = self.by_item
-        if one not in hashes or other not in hashes or (hashes[one] ^ hashes[other]).bit_count() > self.bits:
+        if one not in hashes or other not in hashes or (hashes[one] ^ hashes[other]).bit_count() > self.limits.bits:
             return False
-        return colour_distance(self.colours[one], self.colours[other]) <= self.colour
+        return colour_distance(self.colours[one], self.colours[other]) <= self.limits.colour
 
     def image_key(self, item: Item) -> str:
         """Returns the hash of the item's image as text."""

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import logging
+import random
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 
 import pandas as pd
+import torch
+from torch import Tensor
 
 from pmg.configuration.instantiate import nearest
-from pmg.configuration.ranges import Count, CountOrZero, Fraction, NotNegative, Seed
+from pmg.configuration.ranges import Count, Fraction, Seed
 from pmg.data.dataset import Dataset, Timeline
-from pmg.data.duplicates import Hashes
+from pmg.data.duplicates import Hashes, NearCopies
 from pmg.data.feedback import Feedback
+from pmg.data.picture_groups import StoredPictures
 from pmg.data.prepared_images import PreparedImages
 from pmg.data.prepared_tables import MANIFEST, load
 from pmg.data.splitting import check_split_by, split_by_hash, split_samples
@@ -23,6 +27,8 @@ from pmg.domain import Example, Interaction, Item, PmgError
 from pmg.seeding import stable_number
 
 log = logging.getLogger(__name__)
+
+PICTURE_SHARES = {"train": 0.95, "validation": 0.05}  # of the pictures that models are pretrained on
 
 
 class InteractionData(Dataset):
@@ -37,9 +43,8 @@ class InteractionData(Dataset):
         seed: of the split.
         windows: how samples are cut from a user's interactions, where there are images.
         split_by: what no two splits share: ``user``, ``item``, or a span of ``time``.
-        duplicate_bits: a sample is left out if the perceptual hash of its target's image differs from one of its
-            history in at most so many of 64 bits,
-        duplicate_colour: and if no part of the two images differs by more than this in colour (CIE 1976).
+        duplicates: a sample is left out if its target's image is a near copy of one of its history; None: defaults.
+        look: name of the fact that says which look an item has, for pretraining; None: what one user liked.
 
     Raises:
         PmgError: the shares don't sum to 1, there is no such way to split, or the tables are missing or damaged.
@@ -56,8 +61,8 @@ class InteractionData(Dataset):
         *,
         windows: Windows | None = None,
         split_by: str = "user",
-        duplicate_bits: CountOrZero = 6,
-        duplicate_colour: NotNegative = 14.0,
+        duplicates: NearCopies | None = None,
+        look: str | None = None,
     ) -> None:
         if abs(sum(shares.values()) - 1) > 1e-6 or min(shares.values()) < 0:
             raise PmgError(f"data.shares must be shares that sum to 1, got {dict(shares)}")
@@ -65,8 +70,8 @@ class InteractionData(Dataset):
         self.name, self.feedback, self.shares = name, feedback, dict(shares)
         self.min_likes, self.seed = min_likes, seed
         self.windows, self.split_by = windows or Windows(), split_by
-        self.duplicate_bits, self.duplicate_colour = duplicate_bits, duplicate_colour
-        self.folder = folder
+        self.duplicates = duplicates or NearCopies()
+        self.folder, self.look = folder, look
         self.items, self.interactions = load(folder, name)
         self.pictures = PreparedImages.load(folder, name, self.items, self.item)
 
@@ -115,10 +120,69 @@ class InteractionData(Dataset):
         order = sorted(by_user, key=lambda user: stable_number(self.seed, "order", user))
         return [example for user in order[:users] for example in by_user[user][:targets]]
 
+    @property
+    def picture_items(self) -> list[Item]:
+        """The items that have a picture, by row, see `PictureGroups`."""
+        return self.images.items
+
+    def rows(self, split: str) -> Tensor:
+        """Returns the rows of the pictures of a split, int64 `(N,)`: a hash of the item decides."""
+        splits = [self._picture_split(item) for item in self.picture_items]
+        return torch.tensor([row for row, found in enumerate(splits) if found == split], dtype=torch.int64)
+
+    def _picture_split(self, item: Item) -> str:
+        return split_by_hash(PICTURE_SHARES, self.seed, "picture", item.id)
+
+    def picture_source(self, split: str) -> StoredPictures:
+        """Returns the pictures of a split, half of them mirrored."""
+        return StoredPictures(self.images, self.rows(split), self.images.size)
+
+    def draw_pictures(self, rows: Tensor, rng: random.Random) -> Tensor:
+        """Returns the pictures of rows `(B,)`."""
+        return self.images.pixels(rows)
+
+    def draw_group(self, split: str, size: int, rng: random.Random) -> tuple[list[int], Tensor]:
+        """Returns rows and pictures of items of one look, see `PictureGroups`.
+
+        A look is the value of the fact `look`, or without one what a user liked.
+
+        Raises:
+            PmgError: no look has so many pictures.
+        """
+        groups = self._looks.get(split, [])
+        wide = [group for group in groups if len(group["train"]) >= size]
+        if not wide:
+            key = f"data.look={self.look}: no value" if self.look else "data.look=null: no user"
+            raise PmgError(f"{key} has {size} pictures to learn a look from. Name a fact, or add pictures")
+        group = rng.choice(wide)
+        first = rng.choice(group[split])
+        rows = [first, *rng.sample([row for row in group["train"] if row != first], size - 1)]
+        return rows, self.images.pixels(torch.tensor(rows))
+
+    @cached_property
+    def _looks(self) -> dict[str, list[dict[str, list[int]]]]:
+        """Rows by split of each look, for each split the looks that have a picture of it."""
+        members: dict[str, dict[int, None]] = {}
+        if self.look:
+            for row, item in enumerate(self.picture_items):
+                members.setdefault(item.facts.get(self.look, ""), {})[row] = None
+            members.pop("", None)
+        else:
+            for line in self.users:
+                liked = [item for item in line.liked if self.images.has(item)]
+                members[line.user] = dict.fromkeys(self.images.rows(liked).tolist())
+        looks = []
+        for rows in members.values():
+            look: dict[str, list[int]] = {split: [] for split in PICTURE_SHARES}
+            for row in rows:
+                look[self._picture_split(self.picture_items[row])].append(row)
+            looks.append(look)
+        return {split: [look for look in looks if look[split]] for split in PICTURE_SHARES}
+
     @cached_property
     def samples(self) -> dict[str, list[Sample]]:
         """All samples by split, without those whose history shows a near copy of the target; logs how many."""
-        has, hashes = self.images.has, Hashes(self.items, self.duplicate_bits, self.duplicate_colour)
+        has, hashes = self.images.has, Hashes(self.items, self.duplicates)
         cut = [sample for line in self.users for sample in self.windows.cut(line.user, line.interactions, has)]
         new = [sample for sample in cut if not hashes.is_copy(*sample.target_and_history)]
         splits = split_samples(new, self.shares, self.split_by, self.seed, hashes.image_key)

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pmg.configuration.ranges import Seed
+from pmg.configuration.ranges import NotNegative, Seed
 from pmg.data.emoji.catalogue import TABLE, decode, read_rows
 from pmg.data.emoji.finish_space import FinishSpace
 from pmg.data.emoji.finishes import Finish, FinishBatch, apply_finishes
@@ -136,12 +136,14 @@ class LookData:
         space: draws finishes.
         unseen_artists: artists that no training sees, except the judge's.
         seed: of the held-out cells.
+        group_spread: of the finishes in a group of pictures of one look, as a share of each parameter's range.
     """
 
     def __init__(
-        self, folder: str, topics: Sequence[str] | None, space: FinishSpace, unseen_artists: Sequence[str], seed: Seed
-    ) -> None:
-        self.folder = folder
+        self, folder: str, topics: Sequence[str] | None, space: FinishSpace, unseen_artists: Sequence[str], seed: Seed,
+        *, group_spread: NotNegative = 0.02,
+    ) -> None:  # fmt: skip
+        self.folder, self.group_spread = folder, group_spread
         self.drawings, self.space = Drawings.load(folder, topics), space
         self.unseen_artists = frozenset(unseen_artists)
         artists = set(self.drawings.artists)
@@ -158,6 +160,30 @@ class LookData:
         """
         pairs = zip(self.drawings.items, self.drawings.artists, strict=True)
         return torch.tensor([row for row, (item, artist) in enumerate(pairs) if self.split_of(item, artist) == split])
+
+    @property
+    def picture_items(self) -> list[Item]:
+        """The item of each row."""
+        return self.drawings.items
+
+    def draw_pictures(self, rows: Tensor, rng: random.Random) -> Tensor:
+        """Returns pictures of rows `(B,)`, each under a random finish that training may see, `(B, 3, H, W)`."""
+        return self.drawings.pictures(rows, [self.space.sample(rng) for _ in rows])
+
+    def draw_group(self, split: str, size: int, rng: random.Random) -> tuple[list[int], Tensor]:
+        """Returns rows and pictures of different concepts by one artist near one finish, see `PictureGroups`."""
+        by_artist = {name: self._artist_rows[name] for name in ("train", split)}
+        artist = rng.choice(sorted(by_artist[split]))
+        centre = self.space.sample(rng)
+        first = rng.choice(by_artist[split][artist])
+        others = rng.sample([row for row in by_artist["train"][artist] if row != first], size - 1)
+        rows = [first, *others]
+        finishes = [self.space.vary(centre, rng, self.group_spread) for _ in rows]
+        return rows, self.drawings.pictures(torch.tensor(rows), finishes)
+
+    @cached_property
+    def _artist_rows(self) -> dict[str, dict[str, list[int]]]:
+        return {split: self.rows_by_artist(split) for split in ("train", "validation", "test")}
 
     def rows_by_artist(self, *splits: str) -> dict[str, list[int]]:
         """Returns the rows of drawings of the splits, by artist."""

@@ -8,7 +8,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from pmg.configuration.ranges import Seed
+from pmg.configuration.ranges import NotNegative, Seed
 from pmg.data.dataset import Dataset, check_split
 from pmg.data.emoji.catalogue import read_digest
 from pmg.data.emoji.drawings import Drawings, LookData
@@ -102,6 +102,7 @@ class LookDataset(LookData, Dataset):
         unseen_artists: artists that no training sees, except the judge's.
         seed: of the held-out cells.
         users: draws users.
+        group_spread: see `LookData`.
     """
 
     groups = ("group", "looks")
@@ -109,9 +110,9 @@ class LookDataset(LookData, Dataset):
 
     def __init__(
         self, folder: str, topics: Sequence[str] | None, space: FinishSpace, unseen_artists: Sequence[str], seed: Seed,
-        users: LookUsers,
+        users: LookUsers, *, group_spread: NotNegative = 0.02,
     ) -> None:  # fmt: skip
-        super().__init__(folder, topics, space, unseen_artists, seed)
+        super().__init__(folder, topics, space, unseen_artists, seed, group_spread=group_spread)
         self.users = users
 
     @cached_property

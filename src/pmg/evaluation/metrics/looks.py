@@ -24,7 +24,7 @@ class LookAccuracy:
 
     Args:
         judge: never the model that selects.
-        data: the data set of the examples.
+        data: the drawings; examples are of this data set, of all topics or of some.
         spread: of the finishes of the pictures that show a candidate look.
     """
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from pmg.configuration.precision import has_bfloat16
 from pmg.configuration.ranges import Decay, Fraction, Positive
 from pmg.data.emoji.captions import target_captions
-from pmg.data.emoji.drawings import LookData
+from pmg.data.picture_groups import PictureGroups
 from pmg.models.diffusion.conditioning import Block, SoftBlock, drop_target
 from pmg.models.diffusion.interfaces import NoiseProcess
 from pmg.models.diffusion.look_denoiser import LookDenoiser
@@ -49,7 +49,7 @@ class LookBatches:
 
     Args:
         pool: the looks.
-        data: their drawings.
+        data: their pictures' titles.
         text_encoder: encodes titles and words.
         process: gives the times.
         drop: chances to drop each block.
@@ -57,10 +57,16 @@ class LookBatches:
     """
 
     def __init__(
-        self, pool: LookPool, data: LookData, text_encoder: TextEncoder, process: NoiseProcess, drop: Drop, scene: str
+        self,
+        pool: LookPool,
+        data: PictureGroups,
+        text_encoder: TextEncoder,
+        process: NoiseProcess,
+        drop: Drop,
+        scene: str,
     ) -> None:
         self.pool, self.text_encoder, self.process, self.drop = pool, text_encoder, process, drop
-        captions = [target_captions(item, scene) for item in data.drawings.items]
+        captions = [target_captions(item, scene) for item in data.picture_items]
         texts = list(dict.fromkeys(text for some in captions for text in some))
         place = {text: row for row, text in enumerate(texts)}
         self.titles = text_encoder.encode(texts)

@@ -17,8 +17,7 @@ from rich.progress import track
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from pmg.data.emoji.drawings import LookData
-from pmg.data.emoji.finishes import Finish
+from pmg.data.picture_groups import PictureGroups
 from pmg.domain import PmgError
 from pmg.seeding import stable_number
 
@@ -62,30 +61,26 @@ class LookPool:
 
 
 def build_pool(
-    data: LookData, split: str, looks: int, *, spread: float, seed: int, describe: Describe, encode: Encode,
-    at_once: int = 16,
-) -> LookPool:  # fmt: skip
-    """Returns a pool of seen looks: one artist and one finish each, varied a little from drawing to drawing.
+    data: PictureGroups, split: str, looks: int, *, seed: int, describe: Describe, encode: Encode, at_once: int = 16
+) -> LookPool:
+    """Returns a pool of looks: groups of pictures, varied as the data set varies them.
 
     Args:
-        data: drawings and the space of finishes.
-        split: ``train``; or ``validation`` or ``test``, whose looks begin with a held-out drawing.
+        data: draws the groups.
+        split: ``train``; or ``validation``, whose looks begin with a held-out picture.
         looks: how many.
-        spread: of a look's finishes, see `FinishSpace.vary`.
         seed: another one gives other looks.
         describe: the captioner.
         encode: the autoencoder.
         at_once: looks in one pass.
     """
-    rows_of = {name: data.rows_by_artist(name) for name in {"train", split}}
     latents, rows, words = [], [], []
     for start in track(range(0, looks, at_once), description="Making looks"):
         numbers = range(start, min(start + at_once, looks))
-        drawn = [draw_look(data, rows_of, split, spread, look_rng(seed, split, n)) for n in numbers]
-        chosen = torch.tensor([[row for row, _ in look] for look in drawn])
-        pictures = data.drawings.pictures(chosen.flatten(), [finish for look in drawn for _, finish in look])
+        groups = [data.draw_group(split, ITEMS, look_rng(seed, split, number)) for number in numbers]
+        pictures = torch.cat([pictures for _, pictures in groups])
         latents.append(encode(pictures).half().unflatten(0, (-1, ITEMS)))
-        rows.append(chosen)
+        rows.append(torch.tensor([chosen for chosen, _ in groups]))
         said = describe(pictures)
         words += [said[place : place + ITEMS] for place in range(0, len(said), ITEMS)]
     return LookPool(torch.cat(latents), torch.cat(rows), words)
@@ -94,20 +89,6 @@ def build_pool(
 def look_rng(seed: int, split: str, number: int) -> random.Random:
     """Returns the source of randomness of one look."""
     return random.Random(stable_number(seed, "look", split, number))
-
-
-def draw_look(
-    data: LookData, rows_of: dict[str, dict[str, list[int]]], split: str, spread: float, rng: random.Random
-) -> list[tuple[int, Finish]]:
-    """Returns `ITEMS` pairs of a row and a finish: drawings of different concepts by one artist, near one finish.
-
-    The first drawing is of the split, the others are references, which training may see.
-    """
-    artist = rng.choice(sorted(rows_of[split]))
-    centre = data.space.sample(rng)
-    first = rng.choice(rows_of[split][artist])
-    others = rng.sample([row for row in rows_of["train"][artist] if row != first], ITEMS - 1)
-    return [(row, data.space.vary(centre, rng, spread)) for row in (first, *others)]
 
 
 def say(words: dict[str, str], rng: random.Random, keep: float) -> str:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from pmg.data.emoji.captions import target_captions
-from pmg.data.emoji.drawings import LookData
+from pmg.data.picture_groups import PictureGroups
 from pmg.losses import contrastive_loss
 from pmg.models.diffusion.interfaces import LatentCodec
 from pmg.models.diffusion.text_encoder import TextEncoder
@@ -21,11 +21,11 @@ from pmg.training.pretraining.augmentation import random_affine
 
 
 class ScorerBatches:
-    """Draws finished drawings with a title and some of the captioner's words.
+    """Draws pictures with a title and some of the captioner's words.
 
     Args:
-        data: drawings and the space of finishes.
-        rows: of the drawings, int64 `(N,)`.
+        data: the pictures.
+        rows: of those that are used, int64 `(N,)`.
         captioner: describes pictures.
         text_encoder: the one that the scorer reads texts by.
         codec: a share of the pictures goes through it, as generated ones do.
@@ -34,12 +34,12 @@ class ScorerBatches:
     """
 
     def __init__(
-        self, data: LookData, rows: Tensor, captioner: PictureDescriber, text_encoder: TextEncoder,
+        self, data: PictureGroups, rows: Tensor, captioner: PictureDescriber, text_encoder: TextEncoder,
         codec: LatentCodec, *, restored: float, scene: str,
     ) -> None:  # fmt: skip
         self.data, self.rows, self.captioner, self.text_encoder = data, rows, captioner, text_encoder
         self.codec, self.restored = codec, restored
-        concepts = {item.concept: item for item in data.drawings.items}
+        concepts = {item.concept: item for item in data.picture_items}
         self.concept = {name: place for place, name in enumerate(sorted(concepts))}
         texts = [target_captions(concepts[name], scene) for name in sorted(concepts)]
         self.titles = [text_encoder.encode(list(column)).pooled for column in zip(*texts, strict=True)]
@@ -48,13 +48,13 @@ class ScorerBatches:
         """Returns pictures of ``rows[places]`` with all titles, words, and which of both fit which picture."""
         chance = random.Random(int(torch.randint(2**62, (), generator=rng)))
         rows = self.rows[places]
-        pictures = self.data.drawings.pictures(rows, [self.data.space.sample(chance) for _ in rows])
+        pictures = self.data.draw_pictures(rows, chance)
         words = [set(said.values()) for said in self.captioner.describe(pictures)]
         some = [set(chance.sample(sorted(said), chance.randint(1, len(said)))) for said in words]
         through = torch.rand(len(rows), generator=rng) < self.restored
         if bool(through.any()):
             pictures[through] = self.codec.decode(self.codec.encode(pictures[through]))
-        items = [self.data.drawings.items[row] for row in rows.tolist()]
+        items = [self.data.picture_items[row] for row in rows.tolist()]
         texts = [", ".join(chance.sample(sorted(said), len(said))) for said in some]
         return {
             "images": random_affine(pictures, rng),

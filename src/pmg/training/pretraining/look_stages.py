@@ -6,7 +6,6 @@ import random
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
 
 import torch
 from diffusers import AutoencoderDC, ModelMixin
@@ -16,7 +15,7 @@ from pmg.configuration.ranges import Count, Fraction, NotNegative, Positive
 from pmg.data.emoji.drawings import LookData
 from pmg.data.emoji.finish_targets import SIZE, finish_errors
 from pmg.data.emoji.look_choice import LookChoice
-from pmg.data.image_source import PictureSource
+from pmg.data.picture_groups import PictureGroups
 from pmg.domain import PmgError
 from pmg.models.diffusion.latent_codec import AutoencoderDCCodec
 from pmg.models.diffusion.text_encoder import TextEncoder
@@ -35,14 +34,6 @@ from pmg.training.pretraining.look_scorer import LookScorerTraining, ScorerBatch
 from pmg.training.pretraining.stages import VALIDATION_BATCH, Built, save_half
 
 STATISTICS_PICTURES = 4096  # of the latents' mean and deviation
-
-
-class PictureData(Protocol):
-    """A data set with pictures."""
-
-    def picture_source(self, split: str) -> PictureSource:
-        """Returns the pictures of a split: ``train`` or ``validation``."""
-        ...
 
 
 class LookAutoencoderStage:
@@ -68,7 +59,7 @@ class LookAutoencoderStage:
             self.autoencoder, perceptual, learning_rate, perceptual_weight, latent_noise
         )
 
-    def build(self, data: PictureData, seed: int) -> Built:
+    def build(self, data: PictureGroups, seed: int) -> Built:
         """L1 + LPIPS on pictures as the data set varies them."""
         train = data.picture_source("train")
 
@@ -81,7 +72,7 @@ class LookAutoencoderStage:
             ShuffledRows(torch.arange(len(train)), self.batch_size, seed, collate), fixed
         )
 
-    def save_and_evaluate(self, data: PictureData) -> dict[str, float]:
+    def save_and_evaluate(self, data: PictureGroups) -> dict[str, float]:
         """Measures the latents' statistics, saves, and restores held-out pictures."""
         self.autoencoder.eval()
         train = data.picture_source("train")
@@ -97,7 +88,7 @@ class LookAutoencoderStage:
         return {"l1": float((restored - images).abs().mean()), "lpips": float(distance.mean())}
 
 
-def fixed_pictures(data: PictureData, seed: int) -> Tensor:
+def fixed_pictures(data: PictureGroups, seed: int) -> Tensor:
     """Returns held-out pictures for validation, `(N, 3, H, W)`: the same for the same seed."""
     source = data.picture_source("validation")
     return source.draw(torch.arange(min(len(source), 2 * VALIDATION_BATCH)), seeded(seed, "validation pictures"))
@@ -110,22 +101,21 @@ class Pool:
         folder: of the pools.
         looks: for training.
         held_out_looks: for validation.
-        spread: of a look's finishes, as a share of each parameter's range.
     """
 
-    def __init__(self, folder: str, looks: Count, held_out_looks: Count, spread: NotNegative) -> None:
-        self.folder, self.spread = Path(folder), spread
+    def __init__(self, folder: str, looks: Count, held_out_looks: Count) -> None:
+        self.folder = Path(folder)
         self.looks = {"train": looks, "validation": held_out_looks}
 
     def get(
-        self, data: LookData, split: str, seed: int, captioner: PictureDescriber, generator_folder: Path
+        self, data: PictureGroups, split: str, seed: int, captioner: PictureDescriber, generator_folder: Path
     ) -> LookPool:
         """Returns the pool of a split."""
         folder = self.folder / split
         if not (folder / "pool.safetensors").is_file():
             codec = AutoencoderDCCodec.from_folder(generator_folder / "vae")
             build_pool(
-                data, split, self.looks[split], spread=self.spread, seed=seed, describe=captioner.describe,
+                data, split, self.looks[split], seed=seed, describe=captioner.describe,
                 encode=codec.encode,
             ).save(folder)  # fmt: skip
         return LookPool.load(folder)
@@ -142,7 +132,7 @@ class LookDenoiserStage:
         captioner: describes pictures in words.
         scene: words that target captions may end with.
         drop: chances to drop each block.
-        pool: ``folder``, number of ``looks`` and their ``spread``.
+        pool: ``folder``, and the number of ``looks``.
         batch_size: drawings a step, a multiple of four.
         start: folder of an earlier training, whose weights are trained further; None: from scratch.
 
@@ -167,10 +157,16 @@ class LookDenoiserStage:
         """Returns the trained models and the names of their folders."""
         return [(self.model.denoiser.model, self.model.denoiser.folder), (self.model.style_encoder, "style_encoder")]
 
-    def build(self, data: LookData, seed: int) -> Built:
+    def build(self, data: PictureGroups, seed: int) -> Built:
         """Denoising loss on the pool; validation on held-out cells."""
-        train = self.pool.get(data, "train", seed, self.captioner, self.generator_folder)
         held_out = self.pool.get(data, "validation", seed, self.captioner, self.generator_folder)
+        shape, wanted = tuple(held_out.latents.shape[2:]), tuple(self.model.denoiser.latent_shape)
+        if shape != wanted:
+            raise PmgError(
+                f"the pictures' latents are {shape}, the denoiser takes {wanted}: prepare pictures of another size "
+                "(pmg-prepare pictures.size=64 for 8 x 8), or change stage.training.model.denoiser.model.sample_size"
+            )
+        train = self.pool.get(data, "train", seed, self.captioner, self.generator_folder)
         collate = self._batches(train, data, self.drop)
         fixed = self._batches(held_out, data, Drop(0.0, 0.0, 0.0, 0.0))
         parts = torch.arange(len(held_out.latents)).split(VALIDATION_BATCH // ITEMS)
@@ -178,10 +174,10 @@ class LookDenoiserStage:
         rows = torch.arange(len(train.latents))
         return self.module, RowsDataModule(ShuffledRows(rows, self.batch_size // ITEMS, seed, collate), self.fixed)
 
-    def _batches(self, pool: LookPool, data: LookData, drop: Drop) -> LookBatches:
+    def _batches(self, pool: LookPool, data: PictureGroups, drop: Drop) -> LookBatches:
         return LookBatches(pool, data, self.text_encoder, self.model.process, drop, self.scene)
 
-    def save_and_evaluate(self, data: LookData) -> dict[str, float]:
+    def save_and_evaluate(self, data: PictureGroups) -> dict[str, float]:
         """Saves denoiser and style encoder; the loss on held-out drawings."""
         self.model.eval()
         for model, name in self._parts():
@@ -285,7 +281,7 @@ class LookScorerStage:
         self.scorer = Scorer(ScorerConfig(widths=tuple(widths), width=text_encoder.width))
         self.module = LookScorerTraining(self.scorer, learning_rate)
 
-    def build(self, data: LookData, seed: int) -> Built:
+    def build(self, data: PictureGroups, seed: int) -> Built:
         """Contrast with titles and words; validation on held-out drawings."""
         codec = AutoencoderDCCodec.from_folder(self.generator_folder / "vae")
 
@@ -302,7 +298,7 @@ class LookScorerStage:
         rows = torch.arange(len(train.rows))
         return self.module, RowsDataModule(ShuffledRows(rows, self.batch_size, seed, train), self.fixed)
 
-    def save_and_evaluate(self, data: LookData) -> dict[str, float]:
+    def save_and_evaluate(self, data: PictureGroups) -> dict[str, float]:
         """Saves the scorer; its accuracy on held-out drawings."""
         save_half(self.scorer.eval(), self.folder)
         with torch.no_grad():
