@@ -143,7 +143,7 @@ FAMILIES = {  # its writer, width of its text tokens, longest text, further over
 @pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 def test_families_of_transformers(family, compose, emoji, tmp_path, monkeypatch):
-    """Through every command that uses a generator, in this process, with the export's images made again."""
+    """Trained, generated with, exported and loaded again, in this process."""
     write, width, length, extra = FAMILIES[family]
     monkeypatch.chdir(tmp_path)
     generator = [f"generator={family}", f"generator.source={write(tmp_path / family)}", "generator.size=64"]
@@ -153,10 +153,11 @@ def test_families_of_transformers(family, compose, emoji, tmp_path, monkeypatch)
     shared = [*short, *models, *sizes, "data.topics=[animal-mammal,food-fruit,food-sweet]"]
     execute(compose("train", *shared, "run_dir=a"), "train", train)
     execute(compose("generate", *shared, *extra, "run_dir=b"), "generate", generate)
-    execute(compose("evaluate", *shared, "run_dir=c"), "evaluate", evaluate)
-    execute(compose("estimate", *shared, "run_dir=d"), "estimate", estimate)
-    results = json.loads((tmp_path / "c" / "results.json").read_text())
-    assert results["arms"]["pmg"]["lpips_truth"]["n"] == 2
+    if family == "qwen_image":  # with an autoencoder of its own; these commands are the same for all families
+        execute(compose("evaluate", *shared, "run_dir=c"), "evaluate", evaluate)
+        execute(compose("estimate", *shared, "run_dir=d"), "estimate", estimate)
+        results = json.loads((tmp_path / "c" / "results.json").read_text())
+        assert results["arms"]["pmg"]["lpips_truth"]["n"] == 2
     weights = load_file(tmp_path / "a" / "encoder" / "diffusion_pytorch_model.safetensors")
     assert weights["map.weight"].shape == (width, 32)
     exported = ["train_run=a", "folder=pipeline", "sampling.steps=2", *extra]

@@ -25,6 +25,8 @@ from pmg.models.diffusion.transformer.sequences import pack
 from pmg.models.diffusion.transformer.z_image import ZImage
 from pmg.models.loading.memory_tracker import weight_bytes
 from pmg.models.loading.tiny_models import tiny_scorer
+from pmg.training.preference import FrozenModels
+from pmg.training.preference_setup import build_module
 
 TEXTS = ["red apple", "a dog with a thick black outline and no shading, 12 of them"]
 TIMES = torch.tensor([900.0, 250.5])
@@ -245,3 +247,30 @@ def test_sizes_without_weights_are_those_of_the_loaded_models(generator, folder,
     assert (prompt.width, prompt.pooled) == (text.tokens.shape[-1], text.pooled.shape[-1])
     assert empty.process.shift == generator.process.shift
     assert empty.supports == generator.supports
+
+
+class Profiles(list):
+    """Inputs of an encoder."""
+
+    def select(self, rows):
+        return rows
+
+
+def test_training_on_a_distilled_checkpoint_warns_and_names_its_base(tmp_path, caplog):
+    generator = DISTILLED["flux1"](tmp_path / "distilled")
+    frozen, encoder = FrozenModels(None, generator), torch.nn.Identity()
+    build_module(frozen, Profiles([0]), None, None, lambda **_: encoder, lambda **_: encoder)
+    assert "generator.source=black-forest-labs/FLUX.1-dev" in caplog.text
+
+
+@pytest.mark.slow
+def test_published_sizes_are_the_known_ones():
+    """Parameters of the transformers as their publishers state them, in billions: 12, 20, 6 and 4."""
+    sizes = {}
+    for name, case in CASES.items():
+        (configs,) = case.family.published.values()
+        sizes[name] = weight_bytes(case.family.empty(configs, "bfloat16").denoiser) / 2e9
+    assert sizes == {
+        "flux1": pytest.approx(11.9, abs=0.1), "qwen_image": pytest.approx(20.4, abs=0.1),
+        "z_image": pytest.approx(6.15, abs=0.1), "flux2_klein": pytest.approx(3.88, abs=0.1),
+    }  # fmt: skip

@@ -81,8 +81,8 @@ def _empty_generator(cfg: DictConfig, dtype: str, computed: str) -> tuple[Diffus
         return empty_generator(parts, computed, size), text_bytes, prompt
     configs = family.read_configs(cfg.generator.source)
     text_bytes = sum(map(weight_bytes, family.empty_text_models(configs, dtype)))
-    generator = family.empty(configs, computed, size, cfg.generator.gradient_checkpointing)
-    return generator, text_bytes, family.prompt_sizes(configs, cfg.generator.max_length)
+    generator = family.empty(configs, computed, size, cfg.generator.get("gradient_checkpointing", False))
+    return generator, text_bytes, family.prompt_sizes(configs, cfg.generator.get("max_length", 512))
 
 
 def _describe(cfg: DictConfig, dtype: str) -> tuple[dict[str, Any], int, PromptSizes]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +24,12 @@ class FrozenTextEncoder(nn.Module, ABC):
 
     Args:
         max_length: longest text, in tokens, special tokens included.
+
+    Attributes:
+        texts_at_once: texts in one pass.
     """
+
+    texts_at_once: ClassVar[int] = 256
 
     def __init__(self, max_length: int) -> None:
         super().__init__()
@@ -48,22 +54,22 @@ class FrozenTextEncoder(nn.Module, ABC):
         """Returns the length of a text in tokens, special tokens included."""
 
     @torch.no_grad()
-    def encode(self, texts: Sequence[str], batch_size: int = 256, *, padded: bool = True) -> TextBlock:
+    def encode(self, texts: Sequence[str], batch_size: int | None = None, *, padded: bool = True) -> TextBlock:
         """Returns texts as a block on the CPU.
 
         Its tokens are `(B, L, D)`, with `L` the longest text, and its pooled vectors are those of the text encoders.
 
         Args:
             texts: B of them.
-            batch_size: texts in one pass.
+            batch_size: texts in one pass; None: `texts_at_once`.
             padded: whether texts have visible padding, see `PromptEncoder.encode`.
 
         Raises:
             PmgError: a text is longer than `max_length`; texts are never truncated.
         """
         unique = list(dict.fromkeys(texts))
-        encode = self._encode if padded else self._encode_unpadded
-        parts = [encode(unique[i : i + batch_size]) for i in range(0, len(unique), batch_size)]
+        encode, size = self._encode if padded else self._encode_unpadded, batch_size or self.texts_at_once
+        parts = [encode(unique[i : i + size]) for i in range(0, len(unique), size)]
         length = max(part.tokens.shape[1] for part in parts)
         parts = [part.padded(length) for part in parts]
         whole = TextBlock(

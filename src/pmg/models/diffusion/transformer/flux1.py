@@ -33,6 +33,8 @@ class Flux1TextEncoder(FrozenTextEncoder):
         t5: gives the tokens.
     """
 
+    texts_at_once: ClassVar[int] = 32  # of T5 with 512 tokens each
+
     def __init__(self, clip: TextTower, t5: TextTower) -> None:
         super().__init__(clip.max_length)
         self.clip, self.t5, self.tokenizer = clip, t5, clip.tokenizer

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -32,6 +33,8 @@ class LanguageTextEncoder(FrozenTextEncoder):
         layers: indices into the model's hidden states, e.g. -1: the last.
         skipped: tokens at the beginning of the template that are read but not returned.
     """
+
+    texts_at_once: ClassVar[int] = 8  # hidden states of all layers are in memory
 
     def __init__(
         self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, max_length: int,
