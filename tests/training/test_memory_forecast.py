@@ -234,12 +234,15 @@ FAMILIES = {  # its writer, longest text
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", FAMILIES)
-def test_a_step_of_a_transformer_takes_what_was_forecast(name, tmp_path):
-    """Within 5 % of what the allocator hands out, with some layers: in a forecast, autograd doesn't add in place."""
+@pytest.mark.parametrize(("name", "checkpointing"), [*((name, False) for name in FAMILIES), ("flux1", True)])
+def test_a_step_of_a_transformer_takes_what_was_forecast(name, checkpointing, tmp_path):
+    """Within 5 % of what the allocator hands out, with some layers: in a forecast, autograd doesn't add in place.
+
+    With checkpointing, the peak of so small a model is that of one layer's backward pass: within 10 %.
+    """
     family, write, length = FAMILIES[name]
     folder = write(tmp_path / name)
-    generator = family.load(folder, size=64, max_length=length)
+    generator = family.load(folder, size=64, max_length=length, gradient_checkpointing=checkpointing)
     configs = family.read_configs(folder)
     prompt = family.prompt_sizes(configs, length)
     sizes = replace(
@@ -250,8 +253,8 @@ def test_a_step_of_a_transformer_takes_what_was_forecast(name, tmp_path):
     language_model = load_language_model(llama, "float32", "unused")
     measured = allocated(real_step(language_model, generator, "late", sizes))
     empty = empty_language_model(language_model_config(llama), "float32")
-    told = estimate_training(empty, family.empty(configs, "float32", 64), {}, sizes, TERMS)
-    assert told.phases["training step"] == pytest.approx(measured, rel=0.05)
+    told = estimate_training(empty, family.empty(configs, "float32", 64, checkpointing), {}, sizes, TERMS)
+    assert told.phases["training step"] == pytest.approx(measured, rel=0.1 if checkpointing else 0.05)
 
 
 def test_storages_count_once_and_until_they_are_gone():

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -78,7 +79,20 @@ class FusedAttention(TorchFunctionMode):
     """Attention with the memory of a GPU's fused kernel: inputs and output, no matrix of all pairs.
 
     On the meta device torch decomposes attention into plain matrix products.
+
+    Attributes:
+        active: how many of them are entered.
     """
+
+    active: ClassVar[int] = 0
+
+    def __enter__(self) -> Self:
+        FusedAttention.active += 1
+        return super().__enter__()
+
+    def __exit__(self, *exception: object) -> None:
+        FusedAttention.active -= 1
+        super().__exit__(*exception)
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Sequence[type], args: tuple = (), kwargs: Mapping | None = None
@@ -88,6 +102,14 @@ class FusedAttention(TorchFunctionMode):
             named = kwargs or {}
             return _Fused.apply(*args[:3], *(named[name] for name in ("query", "key", "value")[len(args) :]))
         return func(*args, **(kwargs or {}))
+
+
+def checkpoint_contexts() -> tuple[AbstractContextManager, AbstractContextManager]:
+    """Returns contexts of a forward pass and of its recomputation, for `torch.utils.checkpoint`.
+
+    The backward pass runs without modes of the forward pass: recomputed attention is fused if the first one was.
+    """
+    return nullcontext(), FusedAttention() if FusedAttention.active else nullcontext()
 
 
 class _Fused(torch.autograd.Function):

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
 from diffusers import DiffusionPipeline, FlowMatchEulerDiscreteScheduler, ModelMixin
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from pmg.configuration.instantiate import import_target
@@ -24,6 +26,7 @@ from pmg.models.diffusion.generator import DiffusionGenerator
 from pmg.models.diffusion.interfaces import PromptEncoder
 from pmg.models.loading.checkpoints import load_checkpoint, load_tokenizer
 from pmg.models.loading.device import torch_type
+from pmg.models.loading.memory_tracker import checkpoint_contexts
 from pmg.models.loading.meta_models import NoTextEncoder, PromptSizes
 from pmg.models.loading.weight_sources import loading, resolve_source
 
@@ -207,7 +210,8 @@ class TransformerFamily(ABC):
             transformer = cls.transformer.from_config(dict(configs["transformer"]))
         nn.Module.to(transformer, torch_type(dtype))
         if gradient_checkpointing:
-            transformer.enable_gradient_checkpointing()
+            recompute = partial(checkpoint, use_reentrant=False, context_fn=checkpoint_contexts)
+            transformer.enable_gradient_checkpointing(recompute)
         scheduler = FlowMatchEulerDiscreteScheduler.from_config(dict(configs.get("scheduler", {})))
         options = configs.get("options", {})
         return cls.compose(autoencoder, transformer, scheduler, NoTextEncoder(), size, **options)
