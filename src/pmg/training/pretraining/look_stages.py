@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from diffusers import AutoencoderDC, ModelMixin
 from torch import Tensor
+from transformers import PreTrainedModel
 
 from pmg.configuration.ranges import Count, Fraction, NotNegative, Positive
 from pmg.data.emoji.drawings import LookData
@@ -188,7 +189,7 @@ class LookDenoiserStage:
         return {"denoise": float(torch.cat(losses).mean())}
 
 
-def load_weights(model: ModelMixin, folder: Path) -> None:
+def load_weights(model: ModelMixin | PreTrainedModel, folder: Path) -> None:
     """Copies the weights of a saved model of the same sizes.
 
     Raises:
@@ -214,13 +215,14 @@ class LookJudgeStage:
         spread: of a look's finishes.
         learning_rate: the cycle's peak.
         batch_size: pictures a step, 16 of each artist.
+        start: folder of an earlier judge of the same data, which is trained further; None: AlexNet.
     """
 
     def __init__(
         self, folder: str, generator_folder: str, perceptual: PerceptualDistance, *, size: Count, restored: Fraction,
-        spread: NotNegative, learning_rate: Positive, batch_size: Count,
+        spread: NotNegative, learning_rate: Positive, batch_size: Count, start: str | None = None,
     ) -> None:  # fmt: skip
-        self.batch_size = batch_size
+        self.batch_size, self.start = batch_size, start
         self.folder, self.generator_folder, self.perceptual = folder, Path(generator_folder), perceptual
         self.size, self.restored, self.spread, self.learning_rate = size, restored, spread, learning_rate
 
@@ -228,6 +230,8 @@ class LookJudgeStage:
         """Batches of looks with their hardest rivals; validation on held-out drawings."""
         config = LookJudgeConfig(size=self.size, values=SIZE, concepts=tuple(data.drawings.concepts))
         self.judge = LookJudge(config).start_from(self.perceptual)
+        if self.start is not None:
+            load_weights(self.judge, Path(self.start))
         codec = AutoencoderDCCodec.from_folder(self.generator_folder / "vae")
         batches = JudgeBatches(data, codec, self.restored, self.spread, self.batch_size // (FINISHES * CONCEPTS))
         self.module = LookJudgeTraining(self.judge, self.learning_rate)
