@@ -23,7 +23,7 @@ SMOKE_history := history_items.test=1,4
 SMOKE_unseen := unseen=[thick_outline]
 
 .DEFAULT_GOAL := help
-.PHONY: docs dashboard record pretrain-looks world help setup test test-slow lint typecheck format catalogue pretrain demo demo-smoke clean \
+.PHONY: app docs dashboard record pretrain-looks world help setup test test-slow lint typecheck format catalogue pretrain demo demo-smoke clean \
 	encoders image-prompts $(STUDIES) faithfulness faults reproduce reproduce-smoke benchmark benchmark-smoke
 
 help: ## print every target
@@ -79,6 +79,9 @@ pretrain-looks: $(STAMP) ## train the embedded models of looks from scratch (hou
 
 world: $(STAMP) ## draw and judge held-out concepts in looks, into experiments/world
 	$(BIN)/python experiments/world.py $(ARGS)
+
+app: $(STAMP) ## the web app on the shipped pipeline: http://127.0.0.1:7860
+	$(BIN)/pmg-app $(ARGS)
 
 record: $(STAMP) ## put the demo's results into experiments/demo
 	$(BIN)/python experiments/record.py outputs/demo demo

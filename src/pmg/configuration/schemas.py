@@ -382,6 +382,33 @@ class SurveyConfig(RunConfig):
     results_dir: str | None = None
 
 
+@dataclass
+class AppConfig(RunConfig):
+    """``pmg-app``: serves a web app.
+
+    Attributes:
+        device: device of the models; auto: a GPU if available.
+        data: users and pictures to choose from.
+        pipeline: folder of ``pmg-export``, or of an exported ``pmg-train`` run.
+        host: address of the server.
+        port: of the server; 0: a free one.
+        waiting: number of jobs that wait.
+        users: number of users to choose from.
+        pictures: number of pictures to choose from, beside those of the users.
+        preference_weights: preference weights of the candidates.
+    """
+
+    device: str = "auto"
+    data: Any = None
+    pipeline: str = "assets/pipeline"
+    host: str = "127.0.0.1"
+    port: int = ranged(7860, Annotated[int, Ge(0), Le(65535)])
+    waiting: int = ranged(8, Count)
+    users: int = ranged(8, Count)
+    pictures: int = ranged(48, CountOrZero)
+    preference_weights: Any = ranged(None, list[NotNegative])
+
+
 SCHEMAS: dict[str, type[RunConfig]] = {
     "prepare": PrepareConfig,
     "pretrain": PretrainConfig,
@@ -393,4 +420,5 @@ SCHEMAS: dict[str, type[RunConfig]] = {
     "export": ExportConfig,
     "estimate": EstimateConfig,
     "survey": SurveyConfig,
+    "app": AppConfig,
 }

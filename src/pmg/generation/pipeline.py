@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -64,6 +65,12 @@ class Pipeline:
         self.pairs, self.weighting, self.scales = weights.pairs, weighting, scales
         self.steps, self.bfloat16 = steps, bfloat16
         self.evaluations = 0
+
+    def with_pairs(self, pairs: Sequence[tuple[float, float]]) -> Pipeline:
+        """Returns the same pipeline with other pairs (w_p, w_t)."""
+        other = copy.copy(self)
+        other.pairs = list(pairs)
+        return other
 
     @torch.no_grad()
     def __call__(

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 from torch import Tensor
 from tqdm.auto import tqdm
 
@@ -33,6 +34,7 @@ from pmg.generation.export import copy_pipeline
 from pmg.generation.guidance import Scales
 from pmg.generation.output import PersonalizedPipelineOutput
 from pmg.generation.pipeline import Pipeline, build_pipeline
+from pmg.generation.records import Candidate
 from pmg.generation.requests import Request
 from pmg.generation.serialization import ENCODER, read_index
 from pmg.models.loading.device import emulates_bfloat16, to_device
@@ -43,7 +45,7 @@ from pmg.preferences.extraction import PreferenceExtractor
 from pmg.preferences.keyword_budget import Budget
 from pmg.preferences.keyword_decoding import Decoding
 from pmg.preferences.keyword_sources import negative_prompt
-from pmg.preferences.keywords import join_words
+from pmg.preferences.keywords import NO_WORDS, join_words
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,7 @@ class UserPreference:
         negative: negative keywords.
         history: number of interactions.
         conversation: messages, oldest first.
+        captions: descriptions of the items, by id.
     """
 
     keywords: Keywords
@@ -63,6 +66,7 @@ class UserPreference:
     negative: Keywords
     history: int
     conversation: tuple[Turn, ...] = ()
+    captions: Mapping[str, str] = field(default_factory=dict)
 
 
 class PersonalizedPipeline:
@@ -248,6 +252,44 @@ class PersonalizedPipeline:
         (user,) = self.progress_bar(users)
         return self._request(self._extract(user, targets[0]), targets[0], alpha)
 
+    def extract_preference(
+        self, history: History, target: ItemLike, dislikes: History = (), conversation: Conversation = ()
+    ) -> UserPreference:
+        """Returns the preference of one user; arguments as in `__call__`."""
+        users, batched = read_users(history, dislikes, conversation, self.captioner.facts)
+        targets, listed = read_targets(target, None, self.captioner.facts)
+        if batched or listed:
+            raise PmgError("history and target must be those of one image: a list of items, and an item")
+        return self._extract(users[0], targets[0])
+
+    def draw_candidates(
+        self, preference: UserPreference | None, target: ItemLike, seed: int,
+        num_inference_steps: int | None = None, weights: Sequence[tuple[float, float]] | None = None,
+    ) -> tuple[list[Image.Image], dict[str, Any]]:  # fmt: skip
+        """Returns the images of all candidates, and their record, from which any alpha selects without another draw.
+
+        Args:
+            preference: of `extract_preference`; None: nobody's, so that there is one candidate per target weight.
+            target: what the images show.
+            seed: of the noise.
+            num_inference_steps: solver steps; None: the pipeline's.
+            weights: pairs (w_p, w_t); None: the pipeline's.
+        """
+        (item,), _ = read_targets(target, None, self.captioner.facts)
+        steps, scales = self._settings(num_inference_steps, None)
+        pairs = list(weights or self.pipeline.pairs)
+        if preference is None:
+            (words,) = self.extractor.describe([item]).values()
+            request = Request(words, NO_WORDS, False, None, seed)
+            pairs = [(1.0, w_t) for w_t in dict.fromkeys(w_t for _, w_t in pairs)]
+        else:
+            request = replace(self._request(preference, item, None), seed=seed)
+        pipeline = self.pipeline.with_pairs(pairs)
+        with torch.no_grad():
+            images = pipeline.generator.decode(pipeline.denoise([request], steps, scales))
+            generated = pipeline.select([request], images)
+        return [to_picture(image) for image in images], _record(request, generated.picked[0], generated.candidates[0])
+
     def _extract(self, user: UserInput, target: Item) -> UserPreference:
         """Returns the preference of a user; `target` completes the example and doesn't matter."""
         interactions = [Interaction(item) for item, _ in user.liked]
@@ -260,7 +302,7 @@ class PersonalizedPipeline:
         (against,), (keywords,) = extracted.negative(self.decoding), extracted.keywords(self.decoding)
         avoided = join_words(negative_prompt(self.extractor.scenario.negative_prompt), against)
         return UserPreference(
-            keywords, tokens, self.extractor.budget.fit(avoided), len(interactions), user.conversation
+            keywords, tokens, self.extractor.budget.fit(avoided), len(interactions), user.conversation, captions
         )
 
     def _request(self, preference: UserPreference, target: Item, alpha: float | None) -> Request:
@@ -287,19 +329,24 @@ class PersonalizedPipeline:
     def _draw(self, requests: Sequence[Request], steps: int, scales: Scales) -> PersonalizedPipelineOutput:
         generated = self.pipeline(requests, steps, scales)
         records = [
-            {
-                "target_keywords": list(request.target.words),
-                "preference_keywords": list(request.keywords.words),
-                "negative_keywords": list(request.negative.words),
-                "dropped_keywords": [*request.target.dropped, *request.keywords.dropped],
-                "seed": request.seed,
-                "alpha": request.share,
-                "picked": picked,
-                "candidates": [asdict(candidate) for candidate in candidates],
-            }
+            _record(request, picked, candidates)
             for request, picked, candidates in zip(requests, generated.picked, generated.candidates, strict=True)
         ]
         return PersonalizedPipelineOutput([to_picture(image) for image in generated.images], records)
+
+
+def _record(request: Request, picked: int, candidates: Sequence[Candidate]) -> dict[str, Any]:
+    """Returns how an image was made, JSON-able."""
+    return {
+        "target_keywords": list(request.target.words),
+        "preference_keywords": list(request.keywords.words),
+        "negative_keywords": list(request.negative.words),
+        "dropped_keywords": [*request.target.dropped, *request.keywords.dropped],
+        "seed": request.seed,
+        "alpha": request.share,
+        "picked": picked,
+        "candidates": [asdict(candidate) for candidate in candidates],
+    }
 
 
 def _find(source: str) -> Path:

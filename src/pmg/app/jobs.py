@@ -1,0 +1,132 @@
+"""One bounded queue of jobs, which a single thread runs in their order."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import secrets
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from pmg.domain import PmgError
+
+log = logging.getLogger(__name__)
+KEPT = 32  # finished jobs
+
+
+class CancelledError(Exception):
+    """The job was cancelled."""
+
+
+@dataclass
+class Job:
+    """A job and its progress.
+
+    Attributes:
+        id: random code, without which nobody reads or cancels it.
+        status: ``waiting``, ``running``, ``done``, ``failed`` or ``cancelled``.
+        step: what is done now.
+        progress: share that is done, in [0, 1].
+        results: so far, by name.
+        error: one line, of a failed job.
+    """
+
+    id: str = field(default_factory=lambda: secrets.token_hex(16))
+    status: str = "waiting"
+    step: str = ""
+    progress: float = 0.0
+    results: dict[str, Any] = field(default_factory=dict)
+    error: str = ""
+    stopped: threading.Event = field(default_factory=threading.Event)
+
+    def report(self, step: str, progress: float) -> None:
+        """Sets step and progress.
+
+        Raises:
+            CancelledError: the job was cancelled.
+        """
+        if self.stopped.is_set():
+            raise CancelledError
+        self.step, self.progress = step, progress
+
+
+class JobQueue:
+    """Runs jobs one by one.
+
+    Args:
+        largest: number of jobs that wait.
+    """
+
+    def __init__(self, largest: int = 8) -> None:
+        self.waiting: queue.Queue[tuple[Job, Callable[[Job], None]]] = queue.Queue(largest)
+        self.jobs: OrderedDict[str, Job] = OrderedDict()
+        self._lock = threading.Lock()
+        threading.Thread(target=self._run, daemon=True, name="jobs").start()
+
+    def add(self, work: Callable[[Job], None]) -> Job:
+        """Adds a job at the end.
+
+        Raises:
+            PmgError: too many wait.
+        """
+        job = Job()
+        try:
+            self.waiting.put_nowait((job, work))
+        except queue.Full:
+            raise PmgError(f"{self.waiting.maxsize} jobs are waiting already. Try again in a minute.") from None
+        with self._lock:
+            self.jobs[job.id] = job
+            finished = [one.id for one in self.jobs.values() if one.status not in ("waiting", "running")]
+            for old in finished[: max(0, len(finished) - KEPT)]:
+                del self.jobs[old]
+        return job
+
+    def find(self, code: str) -> Job:
+        """Returns a job by its code.
+
+        Raises:
+            PmgError: there is none.
+        """
+        job = self.jobs.get(code)
+        if job is None:
+            raise PmgError("this job doesn't exist any more. Generate again.")
+        return job
+
+    def state(self, code: str) -> Mapping[str, Any]:
+        """Returns a job, JSON-able, with the number of jobs before it."""
+        job = self.find(code)
+        with self._lock:
+            order = [one.id for one in self.jobs.values() if one.status in ("waiting", "running")]
+        before = order.index(code) if code in order else 0
+        names = ("id", "status", "step", "progress", "results", "error")
+        return {**{name: getattr(job, name) for name in names}, "before": before}
+
+    def cancel(self, code: str) -> None:
+        """Cancels a job: at once if it waits, else before its next step."""
+        job = self.find(code)
+        job.stopped.set()
+        if job.status == "waiting":
+            job.status = "cancelled"
+
+    def _run(self) -> None:
+        while True:
+            job, work = self.waiting.get()
+            if job.stopped.is_set():
+                continue
+            job.status = "running"
+            try:
+                work(job)
+                job.status, job.progress = "done", 1.0
+            except CancelledError:
+                job.status = "cancelled"
+            except PmgError as error:
+                job.error, job.status = " ".join(str(error).split()), "failed"
+            except Exception as error:
+                log.exception("a job failed")
+                job.error, job.status = (
+                    f"the generation failed ({type(error).__name__}). The log has the reason.",
+                    "failed",
+                )

@@ -1,0 +1,217 @@
+"use strict";
+const content = JSON.parse(document.getElementById("content").textContent);
+const at = id => document.getElementById(id);
+const choice = new Map(); /* picture index -> "like" or "dislike" */
+const uploads = [];
+let job = null, shown = null;
+const OWNERS = {own: "For you", other: "For user ", nobody: "For nobody"};
+const SMALLEST = 1e-3; /* as in pmg.generation.selection */
+
+/* Texts are set as text alone, never as HTML. */
+function make(name, properties, ...children) {
+  const element = document.createElement(name);
+  for (const [key, value] of Object.entries(properties || {})) {
+    if (key in element) element[key] = value; else element.setAttribute(key, value);
+  }
+  element.append(...children);
+  return element;
+}
+
+function draw(name, attributes, text) {
+  const element = document.createElementNS("http://www.w3.org/2000/svg", name);
+  for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
+  if (text !== undefined) element.textContent = text;
+  return element;
+}
+
+async function send(path, body, kind) {
+  let reply;
+  try {
+    reply = await fetch(path, {method: "POST", headers: {"Content-Type": kind || "application/json"},
+      body: kind ? body : JSON.stringify(body)});
+  } catch {
+    throw new Error("The server can't be reached.");
+  }
+  const read = await reply.json().catch(() => ({}));
+  if (!reply.ok) throw new Error(read.error || "The server refused the request.");
+  return read;
+}
+
+function report(error) { at("error").textContent = error ? error.message || String(error) : ""; }
+
+function update() {
+  for (const button of at("pictures").children) {
+    const state = choice.get(Number(button.dataset.index)) || "";
+    button.className = `picture ${state}`;
+    const title = content.pictures[button.dataset.index].title;
+    button.setAttribute("aria-label", `${title}: ${state ? state + "d" : "not chosen"}`);
+  }
+  const count = state => [...choice.values()].filter(each => each === state).length;
+  at("counts").textContent = `${count("like") + uploads.length} liked, ${count("dislike")} disliked`;
+}
+
+function build() {
+  content.pictures.forEach((picture, index) => {
+    const button = make("button", {type: "button", className: "picture", title: picture.title}, make("img", {src: picture.picture, alt: ""}));
+    button.dataset.index = index;
+    button.addEventListener("click", () => {
+      const state = choice.get(index);
+      if (!state) choice.set(index, "like"); else if (state === "like") choice.set(index, "dislike"); else choice.delete(index);
+      at("user").value = "";
+      update();
+    });
+    at("pictures").append(button);
+  });
+  content.users.forEach((user, index) => {
+    at("user").append(make("option", {value: index}, user.name));
+    at("other").append(make("option", {value: index}, user.name));
+  });
+  at("other").value = content.users.length > 1 ? "1" : "";
+  at("targets").append(...content.targets.map(target => make("option", {value: target})));
+  at("target").value = content.targets[0] || "";
+  at("steps").value = content.steps;
+  at("alpha").value = content.alpha;
+  for (const [name, values] of Object.entries(content.facts)) {
+    const select = make("select", {}, ...values.map(value => make("option", {}, value)));
+    select.dataset.fact = name;
+    at("facts").append(make("p", {}, make("label", {}, `${name} `, select)));
+  }
+  update();
+}
+
+at("user").addEventListener("change", event => {
+  choice.clear();
+  if (event.target.value !== "") content.users[event.target.value].liked.forEach(index => choice.set(index, "like"));
+  update();
+});
+
+at("clear").addEventListener("click", () => {
+  choice.clear();
+  uploads.length = 0;
+  at("uploads").replaceChildren();
+  at("user").value = "";
+  update();
+});
+
+at("upload").addEventListener("change", async event => {
+  const file = event.target.files[0];
+  if (!file) return;
+  report();
+  try {
+    if (file.size > 10 * 2 ** 20) throw new Error("The picture is larger than 10 MiB. Make it smaller.");
+    if (uploads.length >= 6) throw new Error("At most six pictures can be uploaded.");
+    const {picture} = await send("api/upload", file, "application/octet-stream");
+    const facts = Object.fromEntries([...at("facts").querySelectorAll("select")].map(each => [each.dataset.fact, each.value]));
+    const title = at("upload-title").value.trim() || "my sticker";
+    uploads.push({title, picture, facts});
+    at("uploads").append(make("div", {className: "picture like"}, make("img", {src: picture, alt: title})));
+    update();
+  } catch (error) {
+    report(error);
+  }
+  event.target.value = "";
+});
+
+function busy(on) {
+  at("generate").disabled = on;
+  at("cancel").disabled = !on;
+  at("progress").hidden = !on;
+}
+
+at("generate").addEventListener("click", async () => {
+  report();
+  const chosen = state => [...choice].filter(each => each[1] === state).map(each => each[0]);
+  const wish = {liked: chosen("like"), disliked: chosen("dislike"), uploads, target: at("target").value.trim(),
+    other: at("other").value === "" ? null : Number(at("other").value), seed: Number(at("seed").value), steps: Number(at("steps").value)};
+  busy(true);
+  try {
+    if (!wish.target) throw new Error("The target is empty. Name what the picture should show.");
+    job = (await send("api/generate", wish)).id;
+    await follow(job);
+  } catch (error) {
+    report(error);
+  } finally {
+    job = null;
+    busy(false);
+  }
+});
+
+at("cancel").addEventListener("click", () => { if (job) send("api/cancel", {id: job}).catch(report); });
+
+async function follow(id) {
+  let seen = "";
+  for (;;) {
+    const state = await send("api/job", {id});
+    at("progress").value = state.progress;
+    at("step").textContent = state.status === "waiting" ? `waiting, ${state.before} jobs before` : state.status === "running" ? state.step : state.status;
+    const names = Object.keys(state.results).join();
+    if (names !== seen) { seen = names; shown = state.results; show(); }
+    if (state.status === "failed") throw new Error(state.error);
+    if (state.status === "done" || state.status === "cancelled") return;
+    await new Promise(resolve => setTimeout(resolve, 250));
+  }
+}
+
+/* The candidate with the highest z = alpha log d_p + (1 - alpha) log d_t; the first of equals. */
+function pick(result, alpha) {
+  const log = score => Math.log(Math.max(score, SMALLEST));
+  const share = result.record.preference_keywords.length ? alpha : 0;
+  const z = result.record.candidates.map(each => share * log(each.preference ?? SMALLEST) + (1 - share) * log(each.accuracy));
+  return z.indexOf(Math.max(...z));
+}
+
+function show() {
+  const alpha = Number(at("alpha").value);
+  at("alpha-value").textContent = alpha.toFixed(2);
+  if (!shown || !shown.own) return;
+  at("results").hidden = false;
+  at("owners").replaceChildren(...Object.keys(OWNERS).filter(name => name in shown).map(name => {
+    const result = shown[name], label = OWNERS[name] + (result.user || ""), picked = pick(result, alpha);
+    const image = make("img", {src: result.images[picked], alt: label});
+    image.dataset.owner = name;
+    return make("figure", {}, image, make("figcaption", {}, label));
+  }));
+  const own = shown.own, picked = pick(own, alpha), candidate = own.record.candidates[picked];
+  plane(own, picked);
+  const words = own.record.preference_keywords;
+  at("keywords").tBodies[0].replaceChildren(...words.map((word, place) => make("tr", {}, make("td", {}, word),
+    make("td", {}, place < own.scores.length ? own.scores[place].toFixed(2) : "–"))));
+  const negative = own.record.negative_keywords;
+  at("dropped").textContent = [own.dropped.length ? `Dropped: ${own.dropped.join(", ")}.` : "No keyword was dropped.",
+    negative.length ? `Negative: ${negative.join(", ")}.` : ""].join(" ");
+  at("captions").replaceChildren(...own.captions.map(text => make("li", {}, text)));
+  at("save-image").href = own.images[picked];
+  const record = {...own.record, alpha, picked, w_p: candidate.w_p, w_t: candidate.w_t};
+  URL.revokeObjectURL(at("save-record").href);
+  at("save-record").href = URL.createObjectURL(new Blob([JSON.stringify(record, null, 2)], {type: "application/json"}));
+}
+
+function plane(own, picked) {
+  const points = own.record.candidates.map(each => [each.accuracy, each.preference ?? 0]);
+  const range = axis => {
+    const values = points.map(point => point[axis]), low = Math.min(...values), high = Math.max(...values);
+    const margin = Math.max((high - low) * 0.15, 0.005);
+    return [low - margin, high + margin];
+  };
+  const [x, y] = [range(0), range(1)];
+  const place = ([a, p]) => [60 + (a - x[0]) / (x[1] - x[0]) * 320, 230 - (p - y[0]) / (y[1] - y[0]) * 210];
+  const svg = draw("svg", {viewBox: "0 0 400 280", role: "img", "aria-label": "Candidates by accuracy and preference score"});
+  svg.append(draw("line", {x1: 60, y1: 230, x2: 390, y2: 230}), draw("line", {x1: 60, y1: 230, x2: 60, y2: 10}),
+    draw("text", {x: 225, y: 270, "text-anchor": "middle"}, "accuracy score"),
+    draw("text", {x: 14, y: 120, "text-anchor": "middle", transform: "rotate(-90 14 120)"}, "preference score"),
+    draw("text", {x: 60, y: 247}, x[0].toFixed(3)), draw("text", {x: 385, y: 247, "text-anchor": "end"}, x[1].toFixed(3)),
+    draw("text", {x: 54, y: 230, "text-anchor": "end"}, y[0].toFixed(3)), draw("text", {x: 54, y: 20, "text-anchor": "end"}, y[1].toFixed(3)));
+  const front = own.front.map(index => points[index]).sort((a, b) => a[0] - b[0]).map(point => place(point).join(","));
+  svg.append(draw("polyline", {points: front.join(" ")}));
+  points.forEach((point, index) => {
+    const [cx, cy] = place(point), right = cx < 280;
+    svg.append(draw("circle", {cx, cy, r: 6, class: own.front.includes(index) ? "point front" : "point"}));
+    if (index === picked) svg.append(draw("circle", {cx, cy, r: 11, class: "picked"}));
+    const {w_p} = own.record.candidates[index];
+    svg.append(draw("text", {x: right ? cx + 14 : cx - 14, y: cy + 4, "text-anchor": right ? "start" : "end"}, `weight ${w_p}`));
+  });
+  at("plane").replaceChildren(svg);
+}
+
+at("alpha").addEventListener("input", show);
+build();

@@ -1,0 +1,73 @@
+"""Uploaded pictures: checked, decoded and encoded anew."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import io
+import warnings
+
+from PIL import Image
+
+from pmg.domain import PmgError
+
+LARGEST = 10 * 2**20  # bytes
+PIXELS = 40_000_000
+SIDE = 256
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
+PREFIX = "data:image/png;base64,"
+
+
+def read_picture(content: bytes) -> Image.Image:
+    """Returns an uploaded picture as RGB of at most `SIDE` pixels a side, transparent parts white.
+
+    Args:
+        content: of a file in one of `FORMATS`.
+
+    Raises:
+        PmgError: it is too large, no picture, damaged, or animated.
+    """
+    if len(content) > LARGEST:
+        raise PmgError(f"the picture is larger than {LARGEST // 2**20} MiB. Make it smaller.")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(io.BytesIO(content), formats=FORMATS) as picture:
+                width, height = picture.size
+                if width * height > PIXELS:
+                    raise PmgError(f"the picture has {width} x {height} pixels. At most 40 million are allowed.")
+                if getattr(picture, "n_frames", 1) > 1:
+                    raise PmgError("the picture is animated. Upload a still one.")
+                picture.draft("RGB", (SIDE, SIDE))
+                rgba = picture.convert("RGBA")
+    except PmgError:
+        raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise PmgError("the picture has too many pixels. At most 40 million are allowed.") from None
+    except Exception:  # decoders of Pillow raise errors of many types
+        raise PmgError(f"the file is no picture that can be read. Use {', '.join(FORMATS)}.") from None
+    rgba.thumbnail((SIDE, SIDE))
+    paper = Image.new("RGBA", rgba.size, "white")
+    paper.alpha_composite(rgba)
+    return paper.convert("RGB")
+
+
+def to_data_uri(picture: Image.Image) -> str:
+    """Returns a picture as an address that contains it, without metadata."""
+    file = io.BytesIO()
+    picture.save(file, "PNG")
+    return PREFIX + base64.b64encode(file.getvalue()).decode()
+
+
+def from_data_uri(text: str) -> Image.Image:
+    """Returns the picture that `to_data_uri` encoded, checked again.
+
+    Raises:
+        PmgError: it isn't one.
+    """
+    if not text.startswith(PREFIX):
+        raise PmgError("an uploaded picture must be PNG in a data URI. Upload it again.")
+    try:
+        return read_picture(base64.b64decode(text[len(PREFIX) :], validate=True))
+    except binascii.Error:
+        raise PmgError("an uploaded picture is damaged. Upload it again.") from None

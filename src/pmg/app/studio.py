@@ -1,0 +1,181 @@
+"""What the app does: users and pictures to choose from, and the generation for a history."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Annotated, Any
+
+import numpy as np
+from annotated_types import Ge, Le
+from pydantic import BaseModel, ConfigDict, Field
+
+from pmg.app.jobs import Job
+from pmg.app.pictures import from_data_uri, to_data_uri
+from pmg.data.dataset import Dataset
+from pmg.domain import Example, Item, PmgError
+from pmg.generation.call_arguments import ItemLike
+from pmg.generation.pareto import pareto_front
+from pmg.generation.pipeline_personalized import PersonalizedPipeline, UserPreference
+from pmg.preferences.captioning import to_picture
+
+Text = Annotated[str, Field(min_length=1, max_length=120)]
+
+
+class Upload(BaseModel):
+    """An uploaded picture as an item."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    title: Text
+    picture: Annotated[str, Field(max_length=2**20)]
+    facts: dict[Text, Text] = {}
+
+
+class Wish(BaseModel):
+    """What is generated.
+
+    Attributes:
+        liked: indices of pictures.
+        disliked: likewise.
+        uploads: liked pictures of the user.
+        target: what the images show.
+        other: index of the user whose preference is compared; None: nobody is.
+        seed: of the noise.
+        steps: solver steps; None: the pipeline's.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    liked: Annotated[list[Annotated[int, Ge(0)]], Field(max_length=60)] = []
+    disliked: Annotated[list[Annotated[int, Ge(0)]], Field(max_length=60)] = []
+    uploads: Annotated[list[Upload], Field(max_length=6)] = []
+    target: Text
+    other: Annotated[int, Ge(0)] | None = None
+    seed: Annotated[int, Ge(0), Le(2**53)] = 0
+    steps: Annotated[int, Ge(1), Le(200)] | None = None
+
+
+class Studio:
+    """Pictures and users of a data set, and a pipeline that generates for them.
+
+    Args:
+        pipe: the pipeline.
+        data: with images and test users.
+        users: number of users to choose from.
+        pictures: number of pictures to choose from, beside those of the users.
+        weights: preference weights of the candidates.
+        seed: of the choice of pictures.
+    """
+
+    def __init__(
+        self, pipe: PersonalizedPipeline, data: Dataset, users: int, pictures: int, weights: Sequence[float], seed: int
+    ) -> None:
+        self.pipe, self.store = pipe, data.images
+        self.weights = [(weight, 1.0) for weight in weights]
+        examples = data.examples("test", None, 1)
+        self.users = [_shown(example, self.store) for example in examples[:users]]
+        liked = [item for _, items in self.users for item in items]
+        others = [item for example in examples[users:] for item in _shown(example, self.store)[1]]
+        order = np.random.default_rng(seed).permutation(len(others))
+        chosen = [*liked, *(others[place] for place in order)]
+        self.items = list({item.id: item for item in chosen}.values())[: len({item.id for item in liked}) + pictures]
+        self.index = {item.id: place for place, item in enumerate(self.items)}
+        self.targets = list(dict.fromkeys(example.target.title for example in examples))[:60]
+        self._other = lru_cache(users)(self._extract_other)
+
+    def describe(self) -> dict[str, Any]:
+        """Returns what the page shows before a generation, JSON-able."""
+        facts: dict[str, list[str]] = {}
+        for name in self.pipe.captioner.facts or ():
+            facts[name] = sorted({item.facts[name] for item in self.items if name in item.facts})
+        return {
+            "users": [{"name": name, "liked": [self.index[item.id] for item in items]} for name, items in self.users],
+            "pictures": [{"title": item.title, "picture": self._picture(item)} for item in self.items],
+            "targets": self.targets,
+            "facts": facts,
+            "alpha": 0.5,
+            "steps": self.pipe.pipeline.steps,
+        }
+
+    def check(self, wish: Wish) -> None:
+        """Checks a wish before it waits in the queue.
+
+        Raises:
+            PmgError: there is nothing to read, or a picture or user doesn't exist.
+        """
+        if not wish.liked and not wish.uploads:
+            raise PmgError("the history is empty. Choose a user, click pictures, or upload one.")
+        for index in (*wish.liked, *wish.disliked):
+            if index >= len(self.items):
+                raise PmgError(f"picture {index} doesn't exist. Reload the page.")
+        if wish.other is not None and wish.other >= len(self.users):
+            raise PmgError(f"user {wish.other} doesn't exist. Reload the page.")
+        if not wish.target.strip():
+            raise PmgError("the target is empty. Name what the picture should show.")
+        for upload in wish.uploads:
+            from_data_uri(upload.picture)
+
+    def generate(self, wish: Wish, job: Job) -> None:
+        """Generates the images of the user, of another user and of nobody, each shown as soon as it is done."""
+        total = 5 if wish.other is not None else 3
+        job.report("reading the history", 0)
+        dislikes = [self.items[index] for index in wish.disliked]
+        preference = self.pipe.extract_preference(self._history(wish), wish.target, dislikes)
+        job.report("drawing for you", 1 / total)
+        job.results["own"] = self._draw(preference, wish) | {"captions": self._captions(preference)}
+        job.report("drawing for nobody", 2 / total)
+        job.results["nobody"] = self._draw(None, wish)
+        if wish.other is not None:
+            job.report("reading the other user's history", 3 / total)
+            other = self._other(wish.other)
+            job.report("drawing for the other user", 4 / total)
+            job.results["other"] = self._draw(other, wish) | {"user": self.users[wish.other][0]}
+
+    def _extract_other(self, user: int) -> UserPreference:
+        return self.pipe.extract_preference(self.users[user][1], "picture")
+
+    def _history(self, wish: Wish) -> list[ItemLike]:
+        looks = self.pipe.captioner.looks
+        history: list[ItemLike] = []
+        for index in wish.liked:
+            item = self.items[index]
+            picture = {"image": to_picture(self._pixels(item))} if looks else {}
+            history.append({"title": item.title, "id": item.id, "facts": _facts(item, self.pipe), **picture})
+        for upload in wish.uploads:
+            history.append({"title": upload.title, "facts": upload.facts, "image": from_data_uri(upload.picture)})
+        return history
+
+    def _captions(self, preference: UserPreference) -> list[str]:
+        titles = {item.id: item.title for item in self.items}
+        return [f"{titles.get(name, 'your picture')}: {caption}" for name, caption in preference.captions.items()]
+
+    def _draw(self, preference: UserPreference | None, wish: Wish) -> dict[str, Any]:
+        images, record = self.pipe.draw_candidates(preference, wish.target, wish.seed, wish.steps, self.weights)
+        points = [(one["preference"] or 0.0, one["accuracy"]) for one in record["candidates"]]
+        keywords = preference.keywords if preference else None
+        return {
+            "images": [to_data_uri(image) for image in images],
+            "record": record,
+            "front": list(pareto_front(points)),
+            "scores": list(keywords.scores) if keywords else [],
+            "dropped": record["dropped_keywords"],
+        }
+
+    def _pixels(self, item: Item) -> Any:
+        return self.store.pixels(self.store.rows([item]))[0]
+
+    def _picture(self, item: Item) -> str:
+        picture = to_picture(self._pixels(item))
+        picture.thumbnail((96, 96))
+        return to_data_uri(picture)
+
+
+def _facts(item: Item, pipe: PersonalizedPipeline) -> Mapping[str, str]:
+    """Returns the facts that the captioner uses."""
+    return {name: item.facts[name] for name in pipe.captioner.facts or () if name in item.facts}
+
+
+def _shown(example: Example, store: Any) -> tuple[str, list[Item]]:
+    """Returns a user's id, and liked items with pictures."""
+    return example.user, [item for item in example.liked if store.has(item)][-12:]

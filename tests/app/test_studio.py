@@ -1,0 +1,121 @@
+"""The app's work on a tiny pipeline, and its server."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from fastapi.testclient import TestClient
+
+from apps import encode, load_tiny
+from pmg.app.jobs import Job
+from pmg.app.pictures import read_picture, to_data_uri
+from pmg.app.server import build_app
+from pmg.app.studio import Studio, Upload, Wish
+from pmg.commands.app import find_pipeline
+from pmg.domain import PmgError
+
+EVIL = "<img src=x onerror=alert(1)>"
+FACTS = {"pack": "Noto", "colour": "full colour", "outline": "no outline", "shading": "flat"}
+
+
+@pytest.fixture(scope="module")
+def studio(root, tmp_path_factory, emoji):
+    return Studio(load_tiny(root, tmp_path_factory.mktemp("pipeline")), emoji, 3, 5, [0.5, 1.5], 0)
+
+
+@pytest.fixture(scope="module")
+def client(studio):
+    with TestClient(build_app(studio), base_url="http://127.0.0.1", raise_server_exceptions=False) as client:
+        yield client
+
+
+def test_own_images_beside_those_of_another_user_and_nobody(studio):
+    job = Job()
+    wish = Wish(liked=studio.describe()["users"][0]["liked"], disliked=[len(studio.items) - 1], target=EVIL, other=1)
+    studio.generate(wish, job)
+    assert set(job.results) == {"own", "nobody", "other"}
+    own, nobody = job.results["own"], job.results["nobody"]
+    assert len(own["images"]) == len(own["record"]["candidates"]) == 2
+    assert len(nobody["images"]) == 1
+    assert len(own["scores"]) == len(own["record"]["preference_keywords"]) > 0
+    assert set(own["front"]) <= {0, 1}
+    assert len(own["captions"]) == len(wish.liked) + 1
+    assert own["record"]["seed"] == nobody["record"]["seed"]
+
+
+def test_the_same_wish_gives_the_same_images(studio):
+    wish, jobs = Wish(liked=[0, 1], target="rocket", seed=3), [Job(), Job()]
+    for job in jobs:
+        studio.generate(wish, job)
+    assert jobs[0].results["own"]["images"] == jobs[1].results["own"]["images"]
+    assert jobs[0].results["own"]["images"][0] != jobs[0].results["own"]["images"][1]
+
+
+def test_an_uploaded_picture_is_an_item_of_the_history(studio):
+    upload = Upload(title=EVIL, picture=to_data_uri(read_picture(encode())), facts=FACTS)
+    job = Job()
+    studio.generate(Wish(uploads=[upload], target="rocket"), job)
+    assert len(job.results["own"]["captions"]) == 1
+
+
+def test_the_server_generates(client, studio):
+    wish = {"liked": [0, 1], "target": "rocket", "other": 1}
+    code = client.post("/api/generate", json=wish).json()["id"]
+    for _ in range(600):
+        state = client.post("/api/job", json={"id": code}).json()
+        if state["status"] == "done":
+            break
+        time.sleep(0.05)
+    assert set(state["results"]) == {"own", "nobody", "other"}
+
+
+def test_the_page_is_complete(client):
+    page = client.get("/").text
+    assert page.count("<script") == 2
+    assert "http:" not in page.replace("http://www.w3.org/2000/svg", "")
+    assert "https:" not in page
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status"),
+    [
+        ("/api/generate", {"target": "rocket"}, 400),  # an empty history
+        ("/api/generate", {"liked": [0], "target": " "}, 400),
+        ("/api/generate", {"liked": [0], "target": "x" * 5000}, 422),
+        ("/api/generate", {"liked": [10**6], "target": "rocket"}, 400),
+        ("/api/generate", {"liked": [-1], "target": "rocket"}, 422),
+        ("/api/generate", {"liked": ["../../etc/passwd"], "target": "rocket"}, 422),
+        ("/api/generate", {"liked": [0], "target": "rocket", "other": 99}, 400),
+        ("/api/generate", {"liked": [0], "target": "rocket", "steps": 10**9}, 422),
+        ("/api/generate", {"liked": [0] * 1000, "target": "rocket"}, 422),
+        ("/api/generate", {"uploads": [{"title": "x", "picture": "file:///etc/passwd"}], "target": "rocket"}, 400),
+        ("/api/generate", {"liked": [0], "target": "rocket", "_target_": "os.system"}, 422),
+        ("/api/job", {"id": "0" * 32}, 400),  # another browser's
+        ("/api/cancel", {"id": EVIL}, 400),
+    ],
+)
+def test_bad_requests_get_one_line(client, path, body, status):
+    reply = client.post(path, json=body)
+    assert (reply.status_code, list(reply.json())) == (status, ["error"])
+    assert "\n" not in reply.json()["error"]
+
+
+@pytest.mark.parametrize("content", [b"", b"no picture", encode("GIF", frames=2)])
+def test_bad_uploads_get_one_line(client, content):
+    reply = client.post("/api/upload", content=content, headers={"content-type": "application/octet-stream"})
+    assert reply.status_code == 400
+    assert "picture" in reply.json()["error"]
+
+
+def test_a_good_upload_comes_back_small(client):
+    reply = client.post("/api/upload", content=encode("JPEG"), headers={"content-type": "application/octet-stream"})
+    assert reply.json()["picture"].startswith("data:image/png;base64,")
+
+
+def test_a_run_without_a_pipeline_says_how_to_export_it(tmp_path):
+    (tmp_path / "metrics.json").write_text("{}")
+    with pytest.raises(PmgError, match="pmg-export train_run="):
+        find_pipeline(str(tmp_path))
+    (tmp_path / "pipeline").mkdir()
+    assert find_pipeline(str(tmp_path)) == str(tmp_path / "pipeline")
