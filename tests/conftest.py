@@ -30,11 +30,14 @@ ROOT = Path(__file__).resolve().parents[1]
 LONGEST = (
     "test_faults",
     "test_backbones",
-    "test_road",
-    "test_real_users",
-    "test_config",
     "test_quickstart",
-    "test_run",
+    "test_config",
+    "test_browser",
+    "test_preference",
+    "test_end_to_end",
+    "test_docs",
+    "test_pipeline",
+    "test_image_evaluation",
 )
 
 

@@ -89,7 +89,8 @@ def full(folder: Path) -> Plan:
 
 def smoke(folder: Path) -> Plan:
     """The same at toy length on tiny models: nothing that it measures means anything."""
-    overrides = (*TINY, f"paths.cache_dir={folder / 'cache'}", "objective.users_per_step=2", "trainer=cpu")
+    few = ("data.topics=[animal-mammal,food-fruit,food-sweet]", "objective.users_per_step=2", "trainer=cpu")
+    overrides = (*TINY, f"paths.cache_dir={folder / 'cache'}", *few)
     growth = {"users": (2, 4), "history": (2, 4), "candidates": (1, 2), "tokens": (1, 2), "memory": (2, 4)}
     return Plan(folder, overrides, 4, 4, 2, 2, 3, 2, (2, 1), 2, ("train",), 0, 1, growth, (64,), False)
 
