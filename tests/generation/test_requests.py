@@ -16,7 +16,7 @@ from pmg.generation.requests import Method, Preference, RequestBuilder
 from pmg.preferences.keywords import NO_WORDS, join_words
 
 METHODS = {
-    name: instantiate(node)
+    path.stem: instantiate(node)
     for path in (Path(__file__).resolve().parents[2] / "conf" / "method").glob("*.yaml")
     for name, node in OmegaConf.load(path).items()
     if name != "defaults"
@@ -36,7 +36,7 @@ def preference(example):
         "truth": Keywords(("the truth",)),
         "dislikes": Keywords(("blurry", "gradients")),
     }
-    tokens = {name: torch.zeros(2, 32) for name in ("soft", "inversion", "image_prompt")}
+    tokens = {name: torch.zeros(2, 32) for name in ("soft", "inversion", "image_prompt", "style", "true_style")}
     return Preference(example.user, words, tokens, 6)
 
 
@@ -52,7 +52,7 @@ def test_shipped_methods_ask_for_their_blocks(build, example, preference):
     requests = {name: build()(example, method, preference) for name, method in METHODS.items()}
     assert {name for name, made in requests.items() if made.show_keywords} == {"counting", "keywords", "pmg", "oracle"}
     with_tokens = {name for name, made in requests.items() if made.soft_tokens is not None}
-    assert with_tokens == {"soft", "pmg", "inversion", "image_prompt"}
+    assert with_tokens == {"soft", "pmg", "inversion", "image_prompt", "style", "true_style"}
     with_dislikes = {name for name, made in requests.items() if "gradients" in made.negative.words}
     assert with_dislikes == {"counting", "keywords", "pmg"}
     assert all("blurry" in made.negative.words for made in requests.values())
@@ -62,7 +62,7 @@ def test_shipped_methods_ask_for_their_blocks(build, example, preference):
 def test_oracle_alone_reads_the_true_taste(build, example, preference):
     told = {name for name, method in METHODS.items() if "truth" in str(build()(example, method, preference).keywords)}
     assert told == {"oracle"}
-    assert METHODS["oracle"].mismatch is False
+    assert METHODS["oracle"].mismatch is METHODS["true_style"].mismatch is False
 
 
 def test_noise_is_the_same_for_every_method_and_differs_between_seeds(build, example, preference):

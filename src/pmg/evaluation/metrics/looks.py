@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from pmg.configuration.ranges import NotNegative
-from pmg.data.emoji.look_dataset import LookDataset
+from pmg.data.emoji.drawings import LookData
+from pmg.data.emoji.look_dataset import FinishedImages
 from pmg.data.emoji.look_targets import LookTarget
 from pmg.domain import Example
 from pmg.evaluation.look_judging import LookJudging
@@ -35,8 +36,9 @@ class LookAccuracy:
     )
     inputs: Collection[Input] = ()
 
-    def __init__(self, judge: LookJudge, data: LookDataset, spread: NotNegative = 0.02) -> None:
+    def __init__(self, judge: LookJudge, data: LookData, spread: NotNegative = 0.02) -> None:
         self.judge, self.data, self.spread = judge, data, spread
+        self.images = FinishedImages(data.drawings)
 
     def __call__(self, images: Tensor, references: References) -> dict[str, Tensor]:
         """See `ImageMetric`."""
@@ -52,7 +54,7 @@ class LookAccuracy:
     def _judging(self, examples: Sequence[Example]) -> tuple[LookJudging, Tensor]:
         """Returns the judging of each truth of the examples, and the example that each belongs to, int64 `(T,)`."""
         truths = [(number, item) for number, example in enumerate(examples) for item in example.truth]
-        pictures = [self.data.images.picture(item) for _, item in truths]
+        pictures = [self.images.picture(item) for _, item in truths]
         targets = [
             LookTarget(picture.row, picture.finish, "", (), stable_number("look metric", item.id) % 2**31)
             for picture, (_, item) in zip(pictures, truths, strict=True)
