@@ -7,7 +7,6 @@ import json
 import pytest
 
 
-@pytest.mark.ci
 @pytest.mark.slow
 def test_each_conversation_gets_an_image(pmg, tmp_path):
     rows = [

@@ -14,7 +14,7 @@ from pmg.configuration.precision import has_bfloat16
 from pmg.domain import PmgError
 from pmg.generation.serialization import in_float32, read_index
 
-pytestmark = [pytest.mark.slow, pytest.mark.ci]  # draws eleven batches with the shipped models
+pytestmark = pytest.mark.slow  # draws eleven batches with the shipped models
 
 
 @pytest.fixture(scope="module")
@@ -31,6 +31,7 @@ def told(root, tmp_path_factory):
     return names, folder
 
 
+@pytest.mark.ci
 def test_code_of_the_readme_runs(told, root, monkeypatch):
     monkeypatch.chdir(told[1])
     (block,) = re.findall(r"^```python\n(.*?)^```", (root / "README.md").read_text(), re.MULTILINE | re.DOTALL)
@@ -39,6 +40,7 @@ def test_code_of_the_readme_runs(told, root, monkeypatch):
     assert Image.open("rocket.png").size == (64, 64)
 
 
+@pytest.mark.ci
 def test_its_pictures_are_drawings(told):
     names, folder = told
     images = [np.asarray(Image.open(path)) for path in sorted(folder.glob("rocket-?.png"))]
@@ -88,6 +90,7 @@ def test_the_same_call_gives_the_same_images(told):
     assert alone.keywords.words == tuple(names["output"].records[0]["preference_keywords"])
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -103,6 +106,7 @@ def test_what_cannot_be_drawn_is_refused(told, change, message):
         names["pipe"](**{"history": names["history"], "target": "rocket", **change})
 
 
+@pytest.mark.ci
 def test_a_hub_that_cannot_be_reached_is_named(tmp_path):
     (tmp_path / "model_index.json").write_text("{}")
     with pytest.raises(PmgError, match=rf"can't push to 'someone/encoder' .* the folder is in {tmp_path}"):
@@ -111,6 +115,7 @@ def test_a_hub_that_cannot_be_reached_is_named(tmp_path):
         PersonalizedPipeline.from_pretrained("someone/encoder")
 
 
+@pytest.mark.ci
 def test_folders_without_a_pipeline_are_refused(tmp_path):
     with pytest.raises(PmgError, match="holds no pipeline"):
         PersonalizedPipeline.from_pretrained(tmp_path)
@@ -129,6 +134,7 @@ def test_a_pipeline_from_another_processor_runs_in_what_this_one_has(told):
     assert pipe.pipeline.bfloat16 == has_bfloat16()
 
 
+@pytest.mark.ci
 def test_bfloat16_is_taken_out_of_a_pipelines_parts():
     parts = {"language_model": {"dtype": "bfloat16", "chat": False}, "sampling": {"bfloat16": True, "steps": 3}}
     expected = {"language_model": {"dtype": "float32", "chat": False}, "sampling": {"bfloat16": False, "steps": 3}}

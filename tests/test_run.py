@@ -207,7 +207,6 @@ launch("export", body)
 """
 
 
-@pytest.mark.ci
 @pytest.mark.slow
 def test_failing_job_spares_the_others(shell, tmp_path):
     (tmp_path / "job.py").write_text(SWEEP)

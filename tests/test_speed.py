@@ -56,7 +56,6 @@ def test_naive_training_has_the_loss_and_the_gradients_of_a_prefix_in_front(benc
         assert (parameter.grad - gradient).norm() < 1e-3 * gradient.norm(), name
 
 
-@pytest.mark.ci
 @pytest.mark.slow
 def test_naive_generation_draws_what_the_pipeline_draws(bench, plan):
     study = bench.stack.build_study(plan, "sampling.bfloat16=false", "sampling.scales.target=2.0")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import re
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf, open_dict
@@ -67,21 +67,9 @@ def take_out(cfg: DictConfig, command: str, overrides: Sequence[str]) -> dict[st
         found = _resolvable_leaves(neutral, name)
         stated |= {key: value for key, value in found if any(f"{key}.".startswith(f"{one}.") for one in given)}
     with open_dict(cfg):
-        for key, name in _references(OmegaConf.to_container(cfg), other_keys(command)):
-            OmegaConf.update(cfg, key, cfg[name])  # e.g. metrics.look_accuracy.data: ${data}
         for name in other_keys(command):
             cfg.pop(name, None)
     return stated
-
-
-def _references(node: Any, names: Container[str], key: str = "") -> Iterator[tuple[str, str]]:
-    """Yields the dotted keys of values that are a whole top-level key of `names`, with its name."""
-    match node:
-        case dict():
-            for name, value in node.items():
-                yield from _references(value, names, f"{key}.{name}".lstrip("."))
-        case str() if (found := re.fullmatch(r"\$\{(\w+)\}", node)) and found[1] in names:
-            yield key, found[1]
 
 
 def _resolvable_leaves(node: DictConfig, name: str, prefix: str = "") -> Iterator[tuple[str, Any]]:
