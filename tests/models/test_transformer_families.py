@@ -28,6 +28,8 @@ from pmg.models.loading.tiny_models import tiny_scorer
 from pmg.training.preference import FrozenModels
 from pmg.training.preference_setup import build_module
 
+pytestmark = [pytest.mark.slow, pytest.mark.ci]
+
 TEXTS = ["red apple", "a dog with a thick black outline and no shading, 12 of them"]
 TIMES = torch.tensor([900.0, 250.5])
 SIZE = 64

@@ -17,6 +17,8 @@ from pmg.survey.analysis import Analysis, observe, write_analysis
 from pmg.survey.answers import RaterAnswers
 from surveys import METHODS, answer, make_survey
 
+pytestmark = [pytest.mark.slow, pytest.mark.ci]
+
 BEST = METHODS[1]
 
 

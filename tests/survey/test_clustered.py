@@ -10,6 +10,8 @@ from pmg.survey.design import Design
 from pmg.survey.sample_size import SampleSize
 from pmg.survey.simulation import Comparisons, Raters
 
+pytestmark = [pytest.mark.slow, pytest.mark.ci]
+
 METHODS = ["a", "b", "c", "d"]
 
 
