@@ -12,7 +12,7 @@ import pytest
 SOURCE = Path(__file__).resolve().parents[1] / "src" / "pmg"
 FILES = sorted(SOURCE.rglob("*.py"))
 LAYERS = [
-    {"domain", "losses", "cache", "seeding", "natural_order"},
+    {"domain", "losses", "cache", "seeding", "natural_order", "data_uri"},
     {"configuration"},
     {"runs"},
     {"models"},
@@ -20,7 +20,7 @@ LAYERS = [
     {"training"},
     {"generation"},
     {"evaluation"},
-    {"reporting", "survey", "app", "http_server"},
+    {"reporting", "survey", "app", "http_server", "html_document"},
     {"orchestration"},
     {"commands"},
 ]

@@ -26,7 +26,7 @@ class Job:
     """A job and its progress.
 
     Attributes:
-        id: random code, without which nobody reads or cancels it.
+        id: random code, needed to read or cancel it.
         status: ``waiting``, ``running``, ``done``, ``failed`` or ``cancelled``.
         step: what is done now.
         progress: share that is done, in [0, 1].

@@ -9,6 +9,7 @@ import warnings
 
 from PIL import Image
 
+from pmg.data_uri import data_uri
 from pmg.domain import PmgError
 
 LARGEST = 10 * 2**20  # bytes
@@ -56,7 +57,7 @@ def to_data_uri(picture: Image.Image) -> str:
     """Returns a picture as an address that contains it, without metadata."""
     file = io.BytesIO()
     picture.save(file, "PNG")
-    return PREFIX + base64.b64encode(file.getvalue()).decode()
+    return data_uri(file.getvalue(), "image/png")
 
 
 def from_data_uri(text: str) -> Image.Image:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping
-from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict
@@ -13,6 +11,7 @@ from pmg.app.jobs import JobQueue
 from pmg.app.pictures import LARGEST, read_picture, to_data_uri
 from pmg.app.studio import Studio, Wish
 from pmg.domain import PmgError
+from pmg.html_document import render_document
 from pmg.http_server import create_app
 
 if TYPE_CHECKING:
@@ -27,21 +26,6 @@ class JobCode(BaseModel):
     id: str
 
 
-def render_page(description: Mapping[str, Any]) -> str:
-    """Returns the page, with all pictures to choose from; its policy allows no script but its own."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-    from markupsafe import Markup
-
-    loader = PackageLoader("pmg.app", "page")
-    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    environment.policies["json.dumps_kwargs"] = {}
-    script, style = (loader.get_source(environment, f"app.{ending}")[0] for ending in ("js", "css"))
-    digests = [base64.b64encode(sha256(text.encode()).digest()).decode() for text in (script, style)]
-    return environment.get_template("app.html").render(
-        content=description, script=Markup(script), style=Markup(style), digests=digests
-    )
-
-
 def build_app(studio: Studio, host: str = "127.0.0.1", waiting: int = 8) -> FastAPI:
     """Returns the application.
 
@@ -53,7 +37,7 @@ def build_app(studio: Studio, host: str = "127.0.0.1", waiting: int = 8) -> Fast
     from fastapi import Request
     from fastapi.responses import HTMLResponse
 
-    jobs, page = JobQueue(waiting), render_page(studio.describe())
+    jobs, page = JobQueue(waiting), render_document("pmg.app", "app", content=studio.describe())
     app = create_app(host, LARGEST)
 
     @app.get("/", response_class=HTMLResponse)

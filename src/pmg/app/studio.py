@@ -40,7 +40,7 @@ class Wish(BaseModel):
         disliked: likewise.
         uploads: liked pictures of the user.
         target: what the images show.
-        other: index of the user whose preference is compared; None: nobody is.
+        other: index of the user whose preference is compared; None: no comparison.
         seed: of the noise.
         steps: solver steps; None: the pipeline's.
     """
@@ -117,14 +117,14 @@ class Studio:
             from_data_uri(upload.picture)
 
     def generate(self, wish: Wish, job: Job) -> None:
-        """Generates the images of the user, of another user and of nobody, each shown as soon as it is done."""
+        """Generates images for the user, without a preference, and for another user; each is shown once it is done."""
         total = 5 if wish.other is not None else 3
         job.report("reading the history", 0)
         dislikes = [self.items[index] for index in wish.disliked]
         preference = self.pipe.extract_preference(self._history(wish), wish.target, dislikes)
         job.report("drawing for you", 1 / total)
         job.results["own"] = self._draw(preference, wish) | {"captions": self._captions(preference)}
-        job.report("drawing for nobody", 2 / total)
+        job.report("drawing without a preference", 2 / total)
         job.results["nobody"] = self._draw(None, wish)
         if wish.other is not None:
             job.report("reading the other user's history", 3 / total)

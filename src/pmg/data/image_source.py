@@ -8,6 +8,12 @@ import torch
 from torch import Tensor
 
 
+def mirror_half(pictures: Tensor, rng: torch.Generator) -> Tensor:
+    """Returns pictures `(B, 3, H, W)`, each mirrored with a chance of one half."""
+    mirrored = torch.rand(len(pictures), generator=rng) < 0.5
+    return torch.where(mirrored.view(-1, 1, 1, 1), pictures.flip(-1), pictures)
+
+
 class PictureSource(Protocol):
     """Pictures that a model is trained or measured on, as the data set varies them."""
 

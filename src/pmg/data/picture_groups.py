@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from pmg.data.dataset import ImageStore
-from pmg.data.image_source import PictureSource
+from pmg.data.image_source import PictureSource, mirror_half
 from pmg.domain import Item
 from pmg.models.vision.image_sizes import fit_size
 
@@ -66,6 +66,4 @@ class StoredPictures:
 
     def draw(self, rows: Tensor, rng: torch.Generator) -> Tensor:
         """Returns pictures of `rows`, float32 in [-1, 1], `(B, 3, size, size)`."""
-        pictures = fit_size(self.images.pixels(self.rows[rows]), self.size)
-        mirrored = torch.rand(len(rows), generator=rng) < 0.5
-        return torch.where(mirrored.view(-1, 1, 1, 1), pictures.flip(-1), pictures)
+        return mirror_half(fit_size(self.images.pixels(self.rows[rows]), self.size), rng)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pmg.configuration.precision import has_bfloat16
 from pmg.generation.guidance import Scales
-from pmg.models.diffusion.conditioning import Block, SoftBlock, join
+from pmg.models.diffusion.conditioning import Block, SoftBlock, join, join_nested
 from pmg.models.diffusion.generator import DiffusionGenerator
 from pmg.models.diffusion.style_encoder import StyleEncoder
 from pmg.models.loading.weight_sources import load_frozen
@@ -54,18 +54,14 @@ class LookGenerator:
             seeds: of each picture's noise.
         """
         encode = self.generator.text_encoder.encode
-        blocks: dict[str, Block] = {}
+        blocks: dict[str, Block] = {"target": encode(targets)}
         if words is not None:
             blocks["keywords"] = encode(words)
         if style is not None:
             blocks["soft"] = SoftBlock.of(style)
-        coefficients = scales.coefficients(list(blocks), negative=False)
-        target, ordered = encode(targets), list(blocks.values())
-        conditions = {
-            "empty": join(encode([""]).expand(len(targets))),
-            "target": join(target),
-            **{name: join(target, *ordered[: place + 1]) for place, name in enumerate(blocks)},
-        }
+        _, *preference = blocks
+        coefficients = scales.coefficients(preference, negative=False)
+        conditions = {"empty": join(encode([""]).expand(len(targets))), **join_nested(blocks)}
         with torch.autocast("cpu", torch.bfloat16, enabled=has_bfloat16()):
             latents = self.generator.sample(
                 [conditions[name] for name in coefficients], list(coefficients.values()), seeds, steps

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from base64 import b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass
 from html import escape
@@ -12,6 +11,8 @@ from typing import Any
 
 from diffusers.utils import BaseOutput
 from PIL import Image
+
+from pmg.data_uri import data_uri
 
 COLUMNS = 4  # images a row, in notebooks
 
@@ -49,7 +50,7 @@ def _figure(image: Image.Image, record: Mapping[str, Any]) -> str:
         "seed": str(record["seed"]),
     }
     texts = "".join(f"<div><b>{name}</b> {escape(text)}</div>" for name, text in lines.items())
-    source = f"data:image/png;base64,{b64encode(_png(image)).decode()}"
+    source = data_uri(_png(image), "image/png")
     alt = escape(f"{lines['target']}: {lines['preference']}", quote=True)
     caption = f'<figcaption style="font-size:small">{texts}</figcaption>'
     return f'<figure style="margin:0;max-width:240px"><img alt="{alt}" src="{source}">{caption}</figure>'

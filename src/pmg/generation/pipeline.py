@@ -17,7 +17,7 @@ from pmg.generation.guidance import Scales
 from pmg.generation.records import Candidate
 from pmg.generation.requests import Request
 from pmg.generation.selection import Weights, balance_z, pick
-from pmg.models.diffusion.conditioning import Block, Condition, SoftBlock, join
+from pmg.models.diffusion.conditioning import Block, Condition, SoftBlock, join, join_nested
 from pmg.models.diffusion.interfaces import Capabilities, Generator
 from pmg.models.diffusion.text_encoder import TextEncoder
 from pmg.models.loading.device import device_of, to_device
@@ -135,11 +135,10 @@ class Pipeline:
 
         A branch of a block sees the blocks before it, too: target, then keywords, then soft tokens.
         """
-        encode, ordered = self.generator.text_encoder.encode, list(blocks.values())
-        empty = encode([""]).expand(len(ordered[0]))
+        encode = self.generator.text_encoder.encode
+        empty = encode([""]).expand(len(blocks["target"]))
         negative = encode([str(request.negative) for request in requests]).repeat(len(self.pairs))
-        nested = {name: join(*ordered[: place + 1]) for place, name in enumerate(blocks)}
-        return {"empty": join(empty), **nested, "negative": join(negative)}
+        return {"empty": join(empty), **join_nested(blocks), "negative": join(negative)}
 
     def select(self, requests: Sequence[Request], images: Tensor) -> Generated:
         """Returns the candidate `(B * C, 3, H, W)` of the best z of each request, with all scores d_p and d_t."""

@@ -269,7 +269,7 @@ class PersonalizedPipeline:
         """Returns the images of all candidates, and their record, from which any alpha selects without another draw.
 
         Args:
-            preference: of `extract_preference`; None: nobody's, so that there is one candidate per target weight.
+            preference: of `extract_preference`; None: none, so that there is one candidate per target weight.
             target: what the images show.
             seed: of the noise.
             num_inference_steps: solver steps; None: the pipeline's.

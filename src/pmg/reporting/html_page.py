@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from hashlib import sha256
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
-
+from pmg.data_uri import data_uri
 from pmg.evaluation.table_rendering import Table
-from pmg.reporting.samples import Grid, data_uri
+from pmg.html_document import render_document
+from pmg.reporting.samples import Grid
 
 GENERATOR = "pmg-report"
 
@@ -65,11 +62,4 @@ class Report:
 
 def render(report: Report) -> str:
     """The page. Texts of runs are escaped, and its policy lets no script run but its own."""
-    loader = PackageLoader("pmg.reporting", "page")
-    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    environment.policies["json.dumps_kwargs"] = {}  # facts keep their order
-    script = loader.get_source(environment, "page.js")[0]
-    digest = base64.b64encode(sha256(script.encode()).digest()).decode()
-    return environment.get_template("page.html").render(
-        report=report, generator=GENERATOR, digest=digest, script=Markup(script), data_uri=data_uri
-    )
+    return render_document("pmg.reporting", "page", report=report, generator=GENERATOR, data_uri=data_uri)

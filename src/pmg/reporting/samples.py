@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from pmg.data_uri import data_uri
 from pmg.generation.records import Record
 from pmg.reporting.artifacts import Artifacts
 from pmg.reporting.references import Reference, References
@@ -168,8 +168,3 @@ def _encode(image: Image.Image) -> str:
     buffer = io.BytesIO()
     small.save(buffer, format="WEBP", quality=QUALITY)
     return data_uri(buffer.getvalue(), "image/webp")
-
-
-def data_uri(content: bytes, kind: str) -> str:
-    """A file as an address that holds it."""
-    return f"data:{kind};base64,{base64.b64encode(content).decode()}"

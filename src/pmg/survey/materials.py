@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import io
 import json
@@ -16,6 +15,7 @@ from torch import Tensor
 
 from pmg.cache import atomic_write_json, atomic_write_text
 from pmg.data.dataset import ImageStore
+from pmg.data_uri import data_uri
 from pmg.domain import Example, PmgError
 from pmg.evaluation.reference_arms import liked_with_image
 from pmg.generation.records import Key, Record
@@ -172,4 +172,4 @@ def _data_uri(image: Tensor) -> str:
     """Returns an image `(3, H, W)` in [-1, 1] as an address that contains it, encoded anew without metadata."""
     file = io.BytesIO()
     to_picture(image).save(file, "WEBP", quality=90, method=4)
-    return f"data:image/webp;base64,{base64.b64encode(file.getvalue()).decode()}"
+    return data_uri(file.getvalue(), "image/webp")

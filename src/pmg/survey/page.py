@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping
-from hashlib import sha256
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from pmg.html_document import render_document
 
 
 def render_page(content: Mapping[str, Any], served: bool) -> str:
@@ -18,12 +15,5 @@ def render_page(content: Mapping[str, Any], served: bool) -> str:
         content: see `pmg.survey.materials.build_content`.
         served: whether answers are sent to the server of the page; else the page saves them as a file.
     """
-    loader = PackageLoader("pmg.survey", "page")
-    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    environment.policies["json.dumps_kwargs"] = {}  # keys keep their order
-    script, style = (loader.get_source(environment, f"survey.{ending}")[0] for ending in ("js", "css"))
-    digests = [base64.b64encode(sha256(text.encode()).digest()).decode() for text in (script, style)]
-    return environment.get_template("survey.html").render(
-        content={**content, "served": served}, connect="'self'" if served else "'none'",
-        script=Markup(script), style=Markup(style), script_digest=digests[0], style_digest=digests[1],
-    )  # fmt: skip
+    connect = "'self'" if served else "'none'"
+    return render_document("pmg.survey", "survey", content={**content, "served": served}, connect=connect)

@@ -15,6 +15,7 @@ from pmg.configuration.ranges import NotNegative, Seed
 from pmg.data.emoji.catalogue import TABLE, decode, read_rows
 from pmg.data.emoji.finish_space import FinishSpace
 from pmg.data.emoji.finishes import Finish, FinishBatch, apply_finishes
+from pmg.data.image_source import mirror_half
 from pmg.domain import Item, PmgError
 from pmg.seeding import stable_number
 
@@ -122,9 +123,7 @@ class FinishedDrawings:
         """Returns pictures of `rows`, half of them mirrored, float32 in [-1, 1], `(B, 3, H, W)`."""
         chance = random.Random(int(torch.randint(2**62, (), generator=rng)))
         finishes = [Finish() if chance.random() < self.as_drawn else self.space.sample(chance) for _ in rows]
-        pictures = self.drawings.pictures(self.rows[rows], finishes)
-        mirrored = torch.rand(len(rows), generator=rng) < 0.5
-        return torch.where(mirrored.view(-1, 1, 1, 1), pictures.flip(-1), pictures)
+        return mirror_half(self.drawings.pictures(self.rows[rows], finishes), rng)
 
 
 class LookData:

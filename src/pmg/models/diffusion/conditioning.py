@@ -5,7 +5,7 @@ Shapes: `B` batch, `L` tokens, `D` width of the generator's text encoder.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -155,36 +155,35 @@ def join(target: Block, *preference: Block) -> Condition:
     return Condition(tokens, mask, target.pooled, _biases(blocks, 1), mean, target.mask.sum(1))
 
 
+def join_nested(blocks: Mapping[str, Block]) -> dict[str, Condition]:
+    """Returns a condition by the name of each block, which holds that block and all before it; the target is first."""
+    ordered = list(blocks.values())
+    return {name: join(*ordered[: place + 1]) for place, name in enumerate(blocks)}
+
+
 def stack(conditions: Sequence[Condition]) -> Condition:
     """Returns conditions concatenated along the batch, padded to the longest."""
     length = max(condition.tokens.shape[1] for condition in conditions)
     blocks = [Block(c.tokens, c.mask, c.pooled, c.bias).padded(length) for c in conditions]
     pooled = [block.pooled for block in blocks if block.pooled is not None]
     tokens, mask = torch.cat([b.tokens for b in blocks]), torch.cat([b.mask for b in blocks])
+    means = [(condition.soft_mean, condition.tokens[:, 0]) for condition in conditions]
     return Condition(
-        tokens, mask, torch.cat(pooled) if pooled else None, _biases(blocks, 0), _soft_means(conditions),
+        tokens, mask, torch.cat(pooled) if pooled else None, _biases(blocks, 0), _concatenate(means, 0),
         torch.cat([c.mask.sum(1) if c.target_length is None else c.target_length for c in conditions]),
     )  # fmt: skip
 
 
-def _soft_means(conditions: Sequence[Condition]) -> Tensor | None:
-    """Returns all means of soft tokens, zeros where a condition has none; None where no condition has one."""
-    if all(each.soft_mean is None for each in conditions):
-        return None
-    return torch.cat(
-        [
-            each.tokens.new_zeros(each.tokens[:, 0].shape) if each.soft_mean is None else each.soft_mean
-            for each in conditions
-        ]
-    )
-
-
 def _biases(blocks: Sequence[Block], dim: int) -> Tensor | None:
     """Returns all biases along `dim`, zeros where a block has none; None where no block has one."""
-    if all(block.bias is None for block in blocks):
+    return _concatenate([(block.bias, block.tokens[..., 0]) for block in blocks], dim)
+
+
+def _concatenate(parts: Sequence[tuple[Tensor | None, Tensor]], dim: int) -> Tensor | None:
+    """Returns the first of each pair along `dim`, zeros like the second where it is None; None where all are."""
+    if all(part is None for part, _ in parts):
         return None
-    parts = [block.tokens.new_zeros(block.mask.shape) if block.bias is None else block.bias for block in blocks]
-    return torch.cat(parts, dim)
+    return torch.cat([torch.zeros_like(like) if part is None else part for part, like in parts], dim)
 
 
 def drop_target(target: TextBlock, empty: TextBlock, keep: Tensor) -> TextBlock:

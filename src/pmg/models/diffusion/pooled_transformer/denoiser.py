@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from pmg.models.diffusion.conditioning import Condition
 from pmg.models.diffusion.diffusers_denoiser import DiffusersDenoiser
 from pmg.models.diffusion.interfaces import Capabilities
 from pmg.models.diffusion.pooled_transformer.model import PooledTransformer2DModel
+from pmg.models.diffusion.transformer.sequences import hide, token_bias
 from pmg.models.loading.weight_sources import load_frozen
 
 
@@ -23,12 +23,10 @@ class PooledTransformerAdapter:
 
     def prepare(self, condition: Condition, guidance: float | None = None, reused: bool = False) -> dict[str, Any]:
         """Returns keyword arguments of the transformer, see `ConditionAdapter`."""
-        visible = condition.mask
-        bias = condition.tokens.new_zeros(visible.shape) if condition.bias is None else condition.bias
         return {
-            "encoder_hidden_states": condition.tokens.masked_fill(~visible[..., None], 0.0),
+            "encoder_hidden_states": hide(condition),
             "pooled_projections": condition.pooled_with_soft_mean(),
-            "token_bias": bias.masked_fill(~visible, -math.inf),
+            "token_bias": token_bias(condition),
         }
 
 

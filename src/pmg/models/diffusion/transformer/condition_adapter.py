@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from pmg.models.diffusion.conditioning import Condition
 from pmg.models.diffusion.interfaces import Capabilities
+from pmg.models.diffusion.transformer.sequences import hide, token_bias
 
 
 class SD3ConditionAdapter:
@@ -20,10 +20,8 @@ class SD3ConditionAdapter:
 
     def prepare(self, condition: Condition, guidance: float | None = None, reused: bool = False) -> dict[str, Any]:
         """Returns keyword arguments of the transformer, see `ConditionAdapter`."""
-        visible = condition.mask
-        bias = condition.tokens.new_zeros(visible.shape) if condition.bias is None else condition.bias
         return {
-            "encoder_hidden_states": condition.tokens.masked_fill(~visible[..., None], 0.0),
+            "encoder_hidden_states": hide(condition),
             "pooled_projections": condition.pooled,
-            "joint_attention_kwargs": {"token_bias": bias.masked_fill(~visible, -math.inf)},
+            "joint_attention_kwargs": {"token_bias": token_bias(condition)},
         }
