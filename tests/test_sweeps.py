@@ -60,7 +60,7 @@ def test_rerun_command_is_the_original_one(tmp_path):
 )
 def test_missing_plugin_names_the_extra_that_brings_it(option, extra):
     error = MissingConfigException("not found", missing_cfg_file=f"hydra/{option}", options=["basic"])
-    assert explain(error, "train").endswith(f"pip install 'pmg[{extra}]'")
+    assert explain(error, "train").endswith(f"pip install 'pmg-personalised[{extra}]'")
     assert "options: basic" in explain(MissingConfigException("", "hydra/launcher/joblibb", ["basic"]), "train")
 
 

@@ -11,9 +11,10 @@ if TYPE_CHECKING:
     from pmg.configuration.instantiate import instantiate as instantiate
     from pmg.domain import PmgError as PmgError
     from pmg.generation.pipeline_personalized import PersonalizedPipeline as PersonalizedPipeline
+    from pmg.installation import find_assets as find_assets
 
 __version__ = "0.1.0"
-__all__ = ["PersonalizedPipeline", "PmgError", "compose", "instantiate"]
+__all__ = ["PersonalizedPipeline", "PmgError", "compose", "find_assets", "instantiate"]
 
 # a warning at its import that a kernel can't be downloaded, although no model with weights of 4 bits is used
 logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
@@ -22,6 +23,7 @@ _HOMES = {
     "PersonalizedPipeline": "pmg.generation.pipeline_personalized",
     "PmgError": "pmg.domain",
     "compose": "pmg.configuration.compose",
+    "find_assets": "pmg.installation",
     "instantiate": "pmg.configuration.instantiate",
 }
 

@@ -8,12 +8,13 @@ import pytest
 import torch
 
 from looks import SHARES
-from pmg.configuration.instantiate import find_assets, instantiate
+from pmg.configuration.instantiate import instantiate
 from pmg.data.emoji.finish_space import FinishSpace
 from pmg.data.emoji.finishes import Finish, decode_finish, encode_finish
 from pmg.data.emoji.look_dataset import FinishedImages, LookDataset
 from pmg.data.emoji.look_users import LookUsers
 from pmg.domain import Item, PmgError
+from pmg.installation import find_assets
 
 SPACE = FinishSpace(**SHARES, unseen_hues=[[80, 120], [240, 280]], unseen_pairs=[["dark", "pixels"]])
 USERS = LookUsers(6, 3, 6, 2, 4, 6, noise=0.2, several=0.5, spread=0.03, seed=0)

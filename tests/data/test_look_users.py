@@ -7,11 +7,11 @@ from dataclasses import replace
 import pytest
 
 from looks import SHARES
-from pmg.configuration.instantiate import find_assets
 from pmg.data.emoji.drawings import LookData
 from pmg.data.emoji.finish_space import FinishSpace
 from pmg.data.emoji.look_users import LookUsers, Picture, check_look_leaks
 from pmg.domain import PmgError
+from pmg.installation import find_assets
 
 TOPICS = [
     "food-fruit", "food-prepared", "animal-mammal", "animal-bird", "face-smiling", "tool", "clothing", "sport",

@@ -8,13 +8,13 @@ import pytest
 import torch
 
 from looks import SHARES
-from pmg.configuration.instantiate import find_assets
 from pmg.data.emoji.drawings import LookData
 from pmg.data.emoji.finish_space import FinishSpace
 from pmg.data.emoji.finish_targets import SIZE, finish_errors, finish_values
 from pmg.data.emoji.finishes import Finish
 from pmg.data.emoji.look_choice import CANDIDATES, REFERENCES, LookChoice
 from pmg.domain import PmgError
+from pmg.installation import find_assets
 
 SPACE = FinishSpace(**SHARES, unseen_hues=[[80, 120], [240, 280]], unseen_pairs=[["dark", "pixels"]])
 FOLDER = f"{find_assets()}/drawings"

@@ -231,7 +231,7 @@ def test_wrong_settings_and_missing_packages_say_the_way_out(source, tmp_path, m
     with pytest.raises(PmgError, match=r"source.pictures.size must be a number of pixels, got 0"):
         Packing(0)
     monkeypatch.setitem(sys.modules, "imagehash", None)
-    with pytest.raises(PmgError, match=r"pip install 'pmg\[images\]'"):
+    with pytest.raises(PmgError, match=r"pip install 'pmg-personalised\[images\]'"):
         prepare(source(a=noise(0)), str(tmp_path / "made"))
 
 

@@ -85,12 +85,12 @@ def test_what_is_no_vision_transformer_is_refused(tmp_path):
 
 @pytest.mark.skipif(INSTALLED, reason="torch-fidelity is installed")
 def test_inception_names_its_extra():
-    with pytest.raises(PmgError, match=r"pip install 'pmg\[inception\]'"):
+    with pytest.raises(PmgError, match=r"pip install 'pmg-personalised\[inception\]'"):
         InceptionFeatures()
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not INSTALLED, reason="needs torch-fidelity: pip install 'pmg[inception]'")
+@pytest.mark.skipif(not INSTALLED, reason="needs torch-fidelity: pip install 'pmg-personalised[inception]'")
 def test_fid_of_inception_is_that_of_torchmetrics(tmp_path, monkeypatch):
     from torchmetrics.image.fid import FrechetInceptionDistance, NoTrainInceptionV3
 
@@ -109,7 +109,7 @@ def test_fid_of_inception_is_that_of_torchmetrics(tmp_path, monkeypatch):
     assert got["value"] == pytest.approx(float(metric.compute()), rel=1e-3, abs=0)  # random weights: 1e-15
 
 
-@pytest.mark.skipif(not INSTALLED, reason="needs torch-fidelity: pip install 'pmg[inception]'")
+@pytest.mark.skipif(not INSTALLED, reason="needs torch-fidelity: pip install 'pmg-personalised[inception]'")
 def test_inception_without_weights_asks_for_a_file(tmp_path):
     with pytest.raises(PmgError, match=r"weights can't be loaded.*Set weights"):
         InceptionFeatures(str(tmp_path / "nothing.pth"))

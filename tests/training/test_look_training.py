@@ -10,9 +10,9 @@ from diffusers import UNet2DConditionModel
 from torch.nn.functional import avg_pool2d
 
 from looks import SHARES
-from pmg.configuration.instantiate import find_assets
 from pmg.data.emoji.drawings import LookData
 from pmg.data.emoji.finish_space import FinishSpace
+from pmg.installation import find_assets
 from pmg.models.diffusion.conditioning import Block, SoftBlock, join, stack
 from pmg.models.diffusion.look_denoiser import LookDenoiser
 from pmg.models.diffusion.noise_processes import FlowMatching

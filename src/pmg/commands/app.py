@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from pmg.configuration.instantiate import instantiate
 from pmg.domain import PmgError
+from pmg.installation import install_extra
 from pmg.orchestration.launcher import launch
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ def body(cfg: DictConfig, run: Run) -> float | None:
         import fastapi  # noqa: F401
         import jinja2  # noqa: F401
     except ModuleNotFoundError as error:
-        raise PmgError(f"pmg-app needs {error.name}: pip install 'pmg[app]'") from error
+        raise PmgError(f"pmg-app needs {error.name}: {install_extra('app')}") from error
     from pmg import http_server
     from pmg.app.server import build_app
     from pmg.app.studio import Studio

@@ -5,13 +5,13 @@ from __future__ import annotations
 import ast
 import sys
 from collections.abc import Mapping
-from importlib.metadata import EntryPoint, distribution
+from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
 from pathlib import Path
 
 from pmg import __version__
 
-PREFIX = "pmg-"
+PREFIX, PACKAGE = "pmg-", "pmg.commands."
 USAGE = """usage: pmg COMMAND [group=option | key=value ...]
 
 {commands}
@@ -23,7 +23,7 @@ Begin with `pmg train experiment=demo`; each command prints the next one.
 
 def find_commands() -> dict[str, EntryPoint]:
     """Returns the console scripts ``pmg-NAME`` of the package by NAME."""
-    scripts = distribution("pmg").entry_points.select(group="console_scripts")
+    scripts = [script for script in entry_points(group="console_scripts") if script.module.startswith(PACKAGE)]
     return {script.name.removeprefix(PREFIX): script for script in scripts if script.name.startswith(PREFIX)}
 
 

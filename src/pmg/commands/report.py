@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NoReturn
 from pmg import __version__
 from pmg.cache import atomic_write_bytes, atomic_write_text
 from pmg.domain import PmgError
+from pmg.installation import install_extra
 from pmg.orchestration.launcher import reader_may_leave, terminated
 from pmg.runs.exit_codes import INTERRUPTED
 from pmg.runs.locks import LOCK, locked
@@ -51,7 +52,7 @@ def write_report(paths: Sequence[Path], into: Path, command: str) -> None:
         from pmg.reporting.report import build_report
     except ModuleNotFoundError as error:
         package = str(error.name).partition(".")[0]
-        raise PmgError(f"pmg-report needs {package}: pip install 'pmg[report]'") from error
+        raise PmgError(f"pmg-report needs {package}: {install_extra('report')}") from error
 
     report, table = build_report(paths, command)
     with locked([into], "report"):

@@ -12,6 +12,7 @@ from omegaconf import ListConfig
 from pmg.cache import atomic_write_json
 from pmg.configuration.instantiate import instantiate, to_plain
 from pmg.domain import PmgError
+from pmg.installation import install_extra
 from pmg.orchestration.builders import build_examples
 from pmg.orchestration.launcher import launch
 from pmg.runs.run_folder import read_portable, replace_folders
@@ -30,7 +31,7 @@ def body(cfg: DictConfig, run: Run) -> float | None:
         import krippendorff  # noqa: F401
         import statsmodels  # noqa: F401
     except ModuleNotFoundError as error:
-        raise PmgError(f"pmg-survey needs {error.name}: pip install 'pmg[survey]'") from error
+        raise PmgError(f"pmg-survey needs {error.name}: {install_extra('survey')}") from error
     named = {"generate_run": cfg.generate_run, "serve": cfg.serve, "analyse": cfg.analyse}
     chosen = [name for name, value in named.items() if value]
     if len(chosen) > 1 or (not chosen and cfg.sample_size.win_rate is None):

@@ -14,6 +14,7 @@ from yaml import YAMLError
 from pmg.configuration.instantiate import nearest
 from pmg.configuration.search_path import CONFIG_MODULE
 from pmg.configuration.trees import nodes
+from pmg.installation import install_extra
 
 HYDRA_EXTRAS = {  # launchers and sweepers of other packages, with our extra that brings them
     "hydra/launcher/joblib": "sweep",
@@ -67,7 +68,7 @@ def _explain_option(error: MissingConfigException) -> str:
     group, _, option = name.rpartition("/")
     options = list(error.options or [])
     if extra := HYDRA_EXTRAS.get(name):
-        return f"{group}={option} needs a package that is not installed: pip install 'pmg[{extra}]'"
+        return f"{group}={option} needs a package that is not installed: {install_extra(extra)}"
     if not options and (instead := ELSEWHERE.get(group or option)):
         return f"no config group '{group or option}'. {instead}"
     hint = nearest(option, options)

@@ -5,11 +5,9 @@ from __future__ import annotations
 import difflib
 import functools
 import inspect
-import os
 import pkgutil
 from collections.abc import Iterable, Mapping
 from hashlib import sha256
-from pathlib import Path
 from typing import Any
 
 from hydra.errors import InstantiationException
@@ -23,6 +21,7 @@ from pmg.configuration.search_path import register_schemas, register_search_path
 from pmg.configuration.targets import allow_plugin, check_arguments, check_object, check_package, is_reserved
 from pmg.configuration.trees import leaves, targets
 from pmg.domain import PmgError
+from pmg.installation import find_assets
 
 _HYDRA_KEYS = frozenset({"_target_", "_partial_", "_convert_", "_recursive_", "_args_"})
 
@@ -36,12 +35,6 @@ def register_configs() -> None:
     OmegaConf.register_new_resolver("pmg.bfloat16", is_bfloat16, replace=True)
     OmegaConf.register_new_resolver("pmg.dtype", settle_dtype, replace=True)
     OmegaConf.register_new_resolver("pmg.precision", to_precision, replace=True)
-
-
-def find_assets() -> str:
-    """Returns the assets folder: ``PMG_ASSETS``, else the checkout's, else ``assets`` where the user is."""
-    checkout = Path(__file__).resolve().parents[3] / "assets"
-    return os.environ.get("PMG_ASSETS") or (str(checkout) if checkout.is_dir() else "assets")
 
 
 def nearest(word: str, choices: Iterable[str]) -> str:

@@ -25,6 +25,7 @@ from pmg.data.duplicates import mean_colours
 from pmg.data.packing_state import FOLDER, PackingReport, PackingState
 from pmg.data.publishers.image_files import MISSING, UnusableError, is_file, read_picture
 from pmg.domain import PmgError
+from pmg.installation import install_extra
 
 PER_SHARD = 1000
 AT_ONCE = 64  # images that are decoded concurrently
@@ -188,6 +189,6 @@ def _hasher() -> Hasher:
         from imagehash import phash
     except ModuleNotFoundError:
         raise PmgError(
-            "pictures need the package ImageHash to find near duplicates: pip install 'pmg[images]'"
+            f"pictures need the package ImageHash to find near duplicates: {install_extra('images')}"
         ) from None
     return phash

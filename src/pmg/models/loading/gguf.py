@@ -14,6 +14,7 @@ from pathlib import Path
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
 from pmg.domain import PmgError
+from pmg.installation import install_weights
 from pmg.models.loading.checkpoints import load_checkpoint, load_tokenizer, quiet_libraries
 from pmg.models.loading.device import torch_type
 
@@ -32,7 +33,7 @@ def unpack_gguf(file: Path, dtype: str, cache_dir: Path) -> Path:
         PmgError: the file doesn't exist.
     """
     if not file.is_file():
-        raise PmgError(f"language model file {file} does not exist; run `make setup` or name another source")
+        raise PmgError(f"language model file {file} does not exist; run `{install_weights()}` or name another source")
     with file.open("rb") as content:  # the name and size of different files may be equal
         digest = hashlib.file_digest(content, "sha256").hexdigest()[:16]
     folder = cache_dir / f"{file.stem}-{dtype}-{digest}"

@@ -13,6 +13,7 @@ import torch
 
 from pmg.cache import find_replaced
 from pmg.domain import PmgError
+from pmg.installation import install_weights, restore_assets
 from pmg.models.loading.checkpoints import load_checkpoint
 
 PACKAGE_SCHEME = "package:"
@@ -36,10 +37,10 @@ def resolve_source(source: str) -> str:
     name, _, inner = source.removeprefix(PACKAGE_SCHEME).partition("/")
     spec = importlib.util.find_spec(name) if name.isidentifier() else None  # a dotted name would import the parent
     if spec is None or not spec.submodule_search_locations:
-        raise PmgError(f"package '{name}' with the embedded weights is not installed; run `make setup`")
+        raise PmgError(f"package '{name}' with the embedded weights is not installed; run `{install_weights()}`")
     path = Path(spec.submodule_search_locations[0], inner)
     if not path.exists():
-        raise PmgError(f"{path} is missing from package '{name}'; run `make setup` to install it again")
+        raise PmgError(f"{path} is missing from package '{name}'; run `{install_weights()}` to install it again")
     return str(path)
 
 
@@ -93,7 +94,7 @@ def load_part(kind: Any, folder: str | Path) -> Any:
     Raises:
         PmgError: the folder is missing or damaged; with the commands that restore it.
     """
-    hint = "; restore it with `git checkout -- assets` or train it with `make pretrain`"
+    hint = f"; {restore_assets('', 'pretrain')}"
     if old := find_replaced(Path(folder)):
         hint = f"; its replacement was killed: restore it with `{shlex.join(['mv', str(old), str(folder)])}`"
     try:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from transformers import AutoImageProcessor, AutoModel, PreTrainedModel
 
 from pmg.domain import PmgError
+from pmg.installation import install_extra
 from pmg.models.loading.checkpoints import load_checkpoint
 from pmg.models.loading.device import device_of, torch_type
 from pmg.models.loading.weight_sources import loading, resolve_source
@@ -153,7 +154,7 @@ class InceptionFeatures(nn.Module):
         try:
             self.model = NoTrainInceptionV3("inception-v3-compat", ["2048"], weights).requires_grad_(False)
         except ModuleNotFoundError:
-            raise PmgError("Inception needs torch-fidelity: pip install 'pmg[inception]'") from None
+            raise PmgError(f"Inception needs torch-fidelity: {install_extra('inception')}") from None
         except Exception as error:  # a failed download and a damaged file raise different things
             reason = " ".join(str(error).split())[:200]
             raise PmgError(

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torchvision.models import get_model_weights
 
 from pmg.domain import PmgError
+from pmg.installation import restore_assets
 
 FILES = {"alex": "alexnet.safetensors", "vgg": "vgg16.safetensors"}
 
@@ -47,9 +48,7 @@ class PerceptualDistance(nn.Module):
         """
         path = Path(folder, _file(net))
         way_out = (
-            "run `git checkout -- assets/lpips`"
-            if net == "alex"
-            else "put torchvision's weights there, or use from_torchvision"
+            restore_assets("lpips") if net == "alex" else "put torchvision's weights there, or use from_torchvision"
         )
         try:
             return cls(load_file(path), net)
