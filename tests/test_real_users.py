@@ -39,9 +39,10 @@ def shop(tmp_path):
 def test_prepare_train_generate_evaluate(shop, pmg_here):
     done = pmg_here(
         "prepare", "data=own_files", "source.read.items=shop/items.csv", "source.read.interactions=shop/chosen.csv",
-        "source.pictures.size=64", "source.max_missing_pictures=0.1", "paths.data_dir=data",
+        "source.pictures.size=64", "source.max_missing_pictures=0.1", "paths.data_dir=data", "data.folder=kept/shop",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
+    assert "data=own_files reads kept/shop from now on" in done.stdout
     assert "'picture file is missing': 2" in done.stdout
     options = [
         "experiment=real_users", "paths.data_dir=data", "paths.output_dir=out", "encoder=tiny", "generator=tiny",

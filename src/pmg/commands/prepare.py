@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 from pmg.configuration.instantiate import instantiate
+from pmg.configuration.prepared_folders import record_prepared
+from pmg.display_path import display_path
 from pmg.orchestration.launcher import launch
 
 if TYPE_CHECKING:
@@ -12,12 +15,18 @@ if TYPE_CHECKING:
 
     from pmg.orchestration.run import Run
 
+log = logging.getLogger(__name__)
+
 
 def body(cfg: DictConfig, run: Run) -> float | None:
     """Makes a data set from its published files."""
     run.begin()
     with run.ledger.phase("build"):
         counts = instantiate(cfg.source)
+    option = run.choices.get("data")
+    if option and "name" in cfg.data:  # of interactions; catalogues of drawings are assets
+        record_prepared(option, cfg.source.folder, cfg.paths.data_dir)
+        log.info("data=%s reads %s from now on", option, display_path(cfg.source.folder))
     run.metrics.update(counts)
     for name, value in counts.items():
         print(f"{name}: {value}")

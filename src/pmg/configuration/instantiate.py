@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from pmg.configuration.plugins import add_current_folder, installed_plugins
 from pmg.configuration.precision import is_bfloat16, settle_dtype, to_precision
+from pmg.configuration.prepared_folders import find_prepared
 from pmg.configuration.ranges import argument_hints, find_infinite, find_problems
 from pmg.configuration.schemas import schema_ranges
 from pmg.configuration.search_path import register_schemas, register_search_path
@@ -31,6 +32,7 @@ def register_configs() -> None:
     register_search_path()
     register_schemas()
     OmegaConf.register_new_resolver("pmg.assets", find_assets, replace=True)
+    OmegaConf.register_new_resolver("pmg.prepared", find_prepared, replace=True)
     OmegaConf.register_new_resolver("pmg.digest", lambda text: sha256(text.encode()).hexdigest()[:8], replace=True)
     OmegaConf.register_new_resolver("pmg.bfloat16", is_bfloat16, replace=True)
     OmegaConf.register_new_resolver("pmg.dtype", settle_dtype, replace=True)

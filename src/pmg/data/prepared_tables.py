@@ -19,6 +19,7 @@ from pmg.cache import atomic_write_bytes, atomic_write_json
 from pmg.configuration.ranges import Fraction
 from pmg.data.image_shards import PER_SHARD, Packing
 from pmg.data.packing_state import FOLDER, STATE, PackingReport
+from pmg.display_path import display_path
 from pmg.domain import PmgError
 
 ITEMS = ("id", "concept", "title", "keywords", "topic", "facts")
@@ -213,14 +214,14 @@ def read_manifest(folder: str, name: str) -> dict[str, Any]:
     """
     path = Path(folder, MANIFEST)
     if not path.is_file():
-        raise PmgError(f"{path} is missing; make it first: pmg-prepare data={name}")
+        raise PmgError(f"{display_path(path)} is missing; make it first: pmg-prepare data={name}")
     try:
         manifest: dict[str, Any] = json.loads(path.read_text())
         complete = set(NAMES) <= set(manifest["sha256"])
     except (ValueError, KeyError, TypeError):
         complete = False
     if not complete:
-        raise PmgError(f"{path} is damaged; make it again: pmg-prepare data={name}")
+        raise PmgError(f"{display_path(path)} is damaged; make it again: pmg-prepare data={name}")
     return manifest
 
 
@@ -247,7 +248,9 @@ def _write(path: Path, table: pd.DataFrame) -> str:
 def _read(path: Path, expected: str, name: str) -> pd.DataFrame:
     content = path.read_bytes() if path.is_file() else b""
     if sha256(content).hexdigest() != expected:
-        raise PmgError(f"{path} is missing or not what its manifest says; make it again: pmg-prepare data={name}")
+        raise PmgError(
+            f"{display_path(path)} is missing or not what its manifest says; make it again: pmg-prepare data={name}"
+        )
     return pd.read_parquet(io.BytesIO(content))
 
 

@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from pmg.configuration.composition import read_keys
+from pmg.display_path import display_path
 
 READERS = {"train": ("generate", "train_run"), "generate": ("evaluate", "generate_run")}
 """By command, the one that reads its run, and the key that names the run."""
@@ -37,7 +38,7 @@ def next_command(command: str, cfg: DictConfig, overrides: Sequence[str]) -> str
     kept = read_keys(reader) - {"run_dir", key} | OVERLAYS
     following = [override for override in overrides if _root(override) in kept]
     if not _same(_select(cfg, key), cfg.run_dir):  # an experiment may name the run
-        following.append(f"{key}={_shorten(cfg.run_dir)}")
+        following.append(f"{key}={display_path(cfg.run_dir)}")
     return shlex.join([f"pmg-{reader}", *_config_folder(), *following])
 
 
@@ -59,8 +60,8 @@ def _reported(cfg: DictConfig) -> Path:
     """Returns the folder of results where it contains the run, and others of the same chain; else the run's."""
     results = _select(cfg, "results_dir")
     if results is not None and Path(cfg.run_dir).resolve().is_relative_to(Path(results).resolve()):
-        return _shorten(results)
-    return _shorten(cfg.run_dir)
+        return display_path(results)
+    return display_path(cfg.run_dir)
 
 
 def _root(override: str) -> str:
@@ -77,9 +78,3 @@ def _select(cfg: DictConfig, key: str) -> str | None:
 
 def _same(one: str | None, other: str) -> bool:
     return one is not None and Path(one).resolve() == Path(other).resolve()
-
-
-def _shorten(folder: str) -> Path:
-    """Returns a folder relative to the working directory where it is inside."""
-    path = Path(folder)
-    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path

@@ -21,6 +21,7 @@ from pmg import __version__
 from pmg.configuration.instantiate import allow_plugins, check_targets, refuse_infinite
 from pmg.configuration.portable import take_out
 from pmg.configuration.trees import leaves
+from pmg.display_path import display_path
 from pmg.domain import PmgError
 from pmg.orchestration.command_lines import resume_command
 from pmg.runs.exit_codes import INTERRUPTED, exit_code, one_line
@@ -167,7 +168,7 @@ def execute(
                 result = _run_recorded(cfg, run, record, body)
             except (Exception, KeyboardInterrupt, SystemExit) as error:
                 raise RunFailedError(_report_error(error, run, write_log)) from error
-            print(_short(run.folder), flush=True)
+            print(display_path(run.folder), flush=True)
             return result
 
 
@@ -269,11 +270,6 @@ def _summarize(seconds: Mapping[str, float]) -> str:
     return "\n  ".join(textwrap.wrap(line, CONSOLE_WIDTH - 2))
 
 
-def _short(folder: Path) -> Path:
-    """Returns a folder as seen from the current one, where it is below that."""
-    return folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
-
-
 def _measured(run: Run, error: BaseException | None = None) -> dict[str, Any]:
     """Returns the metrics and costs so far, for ``metrics.json``."""
     return {
@@ -337,5 +333,5 @@ def _report_error(error: BaseException, run: Run, write_log: Callable[[], None])
                 log.warning(line)
             else:
                 log.error("run ended with exit code %d", code, exc_info=error)
-    print(_short(run.folder), flush=True)
+    print(display_path(run.folder), flush=True)
     return code

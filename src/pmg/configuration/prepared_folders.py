@@ -1,0 +1,47 @@
+"""Folders into which ``pmg-prepare`` wrote data sets, recorded in the data folder for the commands that read them."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+from pmg.cache import atomic_write_json
+from pmg.domain import PmgError
+
+RECORD = "prepared.json"
+
+
+def find_prepared(option: str, data_dir: str) -> str:
+    """Returns the folder of prepared data: the recorded one, else the one below `data_dir` that has the option's name.
+
+    Args:
+        option: of the config group ``data``.
+        data_dir: folder of prepared data and of the record.
+
+    Raises:
+        PmgError: the record is damaged.
+    """
+    return _read(Path(data_dir, RECORD)).get(option, str(Path(data_dir, option)))
+
+
+def record_prepared(option: str, folder: str, data_dir: str) -> None:
+    """Records where a data set was prepared; forgets an earlier place where that is the default."""
+    path = Path(data_dir, RECORD)
+    recorded = _read(path)
+    found = dict(recorded)
+    found.pop(option, None)
+    if Path(folder).resolve() != Path(data_dir, option).resolve():
+        found[option] = os.path.abspath(folder)
+    if found != recorded:
+        atomic_write_json(path, found)
+
+
+def _read(path: Path) -> dict[str, str]:
+    try:
+        found = json.loads(path.read_text()) if path.is_file() else {}
+    except ValueError:
+        found = None
+    if not (isinstance(found, dict) and all(isinstance(folder, str) for folder in found.values())):
+        raise PmgError(f"{path} is damaged. Delete it and run pmg-prepare again.")
+    return found
