@@ -100,8 +100,8 @@ dashboard: $(STAMP) ## the Weights & Biases dashboard: checked; ARGS='--entity N
 
 build: $(STAMP) ## wheels and sources of code and assets into dist/, checked
 	rm -rf build assets/build dist
-	$(BIN)/python -m build --no-isolation --outdir dist .
-	$(BIN)/python -m build --no-isolation --outdir dist assets
+	$(BIN)/python -m build --quiet --no-isolation --outdir dist .
+	$(BIN)/python -m build --quiet --no-isolation --outdir dist assets
 	$(BIN)/python -m twine check --strict dist/*
 
 encoders: $(STAMP) ## the preference encoders that the studies share, one a seed (12 minutes each)
