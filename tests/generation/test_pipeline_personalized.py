@@ -153,6 +153,25 @@ def test_wrong_arguments_are_refused_by_name(pipe, arguments, message):
         pipe(**{"history": ONE, "target": "rocket", **arguments})
 
 
+def test_images_come_as_pictures_tensors_and_arrays(pipe):
+    made = {kind: pipe(ONE, ["rocket", "cat"], generator=rng(), output_type=kind) for kind in ("pil", "pt", "np")}
+    assert made["pt"].images.shape == (2, 3, 64, 64)
+    assert made["np"].images.shape == (2, 64, 64, 3)
+    assert 0 <= made["np"].images.min() < made["np"].images.max() <= 1
+    assert np.array_equal(made["np"].images, made["pt"].images.permute(0, 2, 3, 1).numpy())
+    assert abs(255 * made["np"].images - pixels(made["pil"])).max() < 1
+    assert made["pt"]._repr_html_() is made["np"]._repr_png_() is None
+    with pytest.raises(PmgError, match=r"output_type is 'latent'\. Use one of pil, pt, np\."):
+        pipe(ONE, "rocket", output_type="latent")
+
+
+def test_images_and_records_come_as_a_tuple(pipe):
+    images, records = pipe(ONE, "rocket", generator=rng(), return_dict=False)
+    output = pipe(ONE, "rocket", generator=rng())
+    assert records == output.records
+    assert [image.tobytes() for image in images] == [image.tobytes() for image in output.images]
+
+
 def test_items_of_a_data_set_may_have_further_facts(pipe):
     item = Item("1", "dog", "dog face", facts={**COLOURED, "licence": "OFL"})
     numbers = {"title": "dog face", "id": "1", "facts": {**COLOURED, "pack": 1}}

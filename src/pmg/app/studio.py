@@ -16,7 +16,8 @@ from pmg.data.dataset import Dataset
 from pmg.domain import Example, Item, PmgError
 from pmg.generation.call_arguments import ItemLike
 from pmg.generation.pareto import pareto_front
-from pmg.generation.pipeline_personalized import PersonalizedPipeline, UserPreference
+from pmg.generation.pipeline_personalized import PersonalizedPipeline
+from pmg.generation.user_preference import UserPreference
 from pmg.preferences.captioning import to_picture
 
 Text = Annotated[str, Field(min_length=1, max_length=120)]

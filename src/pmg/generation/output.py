@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from html import escape
 from io import BytesIO
 from typing import Any
 
+import numpy as np
 from diffusers.utils import BaseOutput
 from PIL import Image
+from torch import Tensor
 
 from pmg.data_uri import data_uri
+from pmg.domain import PmgError
+from pmg.generation.records import Candidate
+from pmg.generation.requests import Request
+from pmg.preferences.captioning import to_picture
 
 COLUMNS = 4  # images a row, in notebooks
+Images = list[Image.Image] | Tensor | np.ndarray
+"""See `PersonalizedPipelineOutput`."""
 
 
 @dataclass
@@ -22,22 +30,67 @@ class PersonalizedPipelineOutput(BaseOutput):
     """Images and their records; `output[0]` and `output["images"]` are the images, as in diffusers.
 
     Attributes:
-        images: N pictures of 8 bits a channel, those of a target together.
+        images: N images, those of a target together: pictures of 8 bits a channel, a tensor `(N, 3, H, W)` in [0, 1],
+            or an array `(N, H, W, 3)` in [0, 1].
         records: a mapping for each image: keywords, candidates with weights and scores, the selected one, seed, alpha.
     """
 
-    images: list[Image.Image]
+    images: Images
     records: list[dict[str, Any]]
 
-    def _repr_html_(self) -> str:
-        """Returns the images with their keywords as HTML, all texts escaped."""
-        figures = [_figure(image, record) for image, record in zip(self.images, self.records, strict=True)]
-        style = "display:flex;flex-wrap:wrap;gap:12px"
-        return f'<div style="{style}">{"".join(figures)}</div>'
+    def _repr_html_(self) -> str | None:
+        """Returns pictures with their keywords as HTML, all texts escaped; None without pictures."""
+        match self.images:
+            case list():
+                figures = [_figure(image, record) for image, record in zip(self.images, self.records, strict=True)]
+                return f'<div style="display:flex;flex-wrap:wrap;gap:12px">{"".join(figures)}</div>'
+        return None
 
-    def _repr_png_(self) -> bytes:
-        """Returns all images as one PNG, `COLUMNS` a row."""
-        return _png(_grid(self.images))
+    def _repr_png_(self) -> bytes | None:
+        """Returns all pictures as one PNG, `COLUMNS` a row; None without pictures."""
+        match self.images:
+            case list():
+                return _png(_grid(self.images))
+        return None
+
+
+def find_converter(output_type: str) -> Callable[[Tensor], Images]:
+    """Returns the function from a generator's images `(N, 3, H, W)` in [-1, 1] to those of an output.
+
+    Args:
+        output_type: as in diffusers: ``pil`` (pictures), ``pt`` (a tensor) or ``np`` (an array).
+
+    Raises:
+        PmgError: there is no such type.
+    """
+    if output_type not in CONVERTERS:
+        raise PmgError(f"output_type is {output_type!r:.80}. Use one of {', '.join(CONVERTERS)}.")
+    return CONVERTERS[output_type]
+
+
+def _to_unit(images: Tensor) -> Tensor:
+    return (images.float() / 2 + 0.5).clamp(0, 1)
+
+
+CONVERTERS: dict[str, Callable[[Tensor], Images]] = {
+    "pil": lambda images: [to_picture(image) for image in images],
+    "pt": _to_unit,
+    "np": lambda images: _to_unit(images).permute(0, 2, 3, 1).cpu().numpy(),
+}
+
+
+def describe_image(request: Request, picked: int, candidates: Sequence[Candidate]) -> dict[str, Any]:
+    """Returns how an image was made, JSON-able."""
+    return {
+        "target_keywords": list(request.target.words),
+        "preference_keywords": list(request.keywords.words),
+        "negative_keywords": list(request.negative.words),
+        "dropped_keywords": [*request.target.dropped, *request.keywords.dropped],
+        "seed": request.seed,
+        "alpha": request.share,
+        "picked": picked,
+        "candidates": [asdict(candidate) for candidate in candidates],
+    }
 
 
 def _figure(image: Image.Image, record: Mapping[str, Any]) -> str:

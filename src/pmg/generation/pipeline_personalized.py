@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +13,12 @@ from PIL import Image
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from pmg.cache import NoCache
-from pmg.configuration.targets import check_plugin
-from pmg.domain import Example, Interaction, Item, Keywords, PmgError, Turn
+from pmg.domain import Item, PmgError
 from pmg.generation.alpha import AlphaRule
 from pmg.generation.call_arguments import (
     Conversation,
     History,
     ItemLike,
-    Pictured,
     UserInput,
     check_count,
     draw_seeds,
@@ -29,44 +26,20 @@ from pmg.generation.call_arguments import (
     read_targets,
     read_users,
 )
-from pmg.generation.components import Component
 from pmg.generation.export import copy_pipeline
 from pmg.generation.guidance import Scales
-from pmg.generation.output import PersonalizedPipelineOutput
-from pmg.generation.pipeline import Pipeline, build_pipeline
-from pmg.generation.records import Candidate
+from pmg.generation.output import Images, PersonalizedPipelineOutput, describe_image, find_converter
+from pmg.generation.pipeline import Pipeline
+from pmg.generation.pipeline_loading import load_components
 from pmg.generation.requests import Request
-from pmg.generation.serialization import ENCODER, read_index
-from pmg.models.loading.device import emulates_bfloat16, to_device
-from pmg.models.loading.weight_sources import download, load_frozen
+from pmg.generation.serialization import ENCODER
+from pmg.generation.user_preference import UserPreference, build_request, extract_preference
+from pmg.models.loading.device import to_device
 from pmg.models.preference.token_encoder import TokenEncoder
-from pmg.preferences.captioning import Captioner, Pixels, caption_items, from_picture, to_picture
+from pmg.preferences.captioning import Captioner, to_picture
 from pmg.preferences.extraction import PreferenceExtractor
-from pmg.preferences.keyword_budget import Budget
 from pmg.preferences.keyword_decoding import Decoding
-from pmg.preferences.keyword_sources import negative_prompt
-from pmg.preferences.keywords import NO_WORDS, join_words
-
-
-@dataclass(frozen=True)
-class UserPreference:
-    """What the language model extracted of one user.
-
-    Attributes:
-        keywords: explicit preference.
-        soft_tokens: implicit preference `(n, D)`.
-        negative: negative keywords.
-        history: number of interactions.
-        conversation: messages, oldest first.
-        captions: descriptions of the items, by id.
-    """
-
-    keywords: Keywords
-    soft_tokens: Tensor
-    negative: Keywords
-    history: int
-    conversation: tuple[Turn, ...] = ()
-    captions: Mapping[str, str] = field(default_factory=dict)
+from pmg.preferences.keywords import NO_WORDS
 
 
 class PersonalizedPipeline:
@@ -112,19 +85,8 @@ class PersonalizedPipeline:
         Raises:
             PmgError: there is no such pipeline, a part of it is missing, or of a plug-in that `trust` does not name.
         """
-        trusted = [check_plugin(name) for name in trust]
-        folder = _find(str(source))
         cache = cache_dir or os.environ.get("PMG_CACHE") or "outputs/cache"
-        parts = read_index(folder, cache, float32=emulates_bfloat16(device), trust=trusted)
-        language_model = to_device(parts["language_model"].create(), device)
-        pipeline = build_pipeline(parts, device, Component.create)
-        text_encoder = pipeline.generator.text_encoder
-        budget = Budget(text_encoder.count_tokens, text_encoder.max_length)
-        extractor = PreferenceExtractor(language_model, parts["scenario"].create(), NoCache(), str(folder), budget)
-        captioner, decoding = parts["captioner"].create(), parts["decoding"].create()
-        encoder = load_frozen(parts[ENCODER], folder / ENCODER)
-        rule = parts["balance"]["alpha_rule"].create()
-        return cls(extractor, captioner, decoding, encoder, pipeline, rule, source=folder)
+        return cls(**load_components(str(source), device, cache, trust))
 
     def save_pretrained(self, save_directory: str | Path) -> None:
         """Writes a folder that `from_pretrained` loads.
@@ -198,8 +160,9 @@ class PersonalizedPipeline:
         dislikes: History | Sequence[History] = (), conversation: Conversation | Sequence[Conversation] = (), *,
         alpha: float | None = None, num_images_per_prompt: int = 1, num_inference_steps: int | None = None,
         guidance_scale: float | Mapping[str, float] | None = None,
-        generator: torch.Generator | Sequence[torch.Generator] | None = None,
-    ) -> PersonalizedPipelineOutput:  # fmt: skip
+        generator: torch.Generator | Sequence[torch.Generator] | None = None, output_type: str = "pil",
+        return_dict: bool = True,
+    ) -> PersonalizedPipelineOutput | tuple[Any, ...]:  # fmt: skip
         """Generates images of `target` for the user of `history`, or of each target for its user in a batch.
 
         An item is a mapping with ``title`` and optionally ``keywords``, ``facts`` and ``image`` (a PIL picture, for
@@ -219,6 +182,8 @@ class PersonalizedPipeline:
             guidance_scale: scale of target, keywords and soft tokens alike, or a mapping of the scales that change,
                 see `Scales`; None: the pipeline's. 1: no guidance.
             generator: random number generator of the noise's seeds, or a list of one for each image; None: torch's.
+            output_type: ``pil``, ``pt`` or ``np``, see `find_converter`.
+            return_dict: False: a tuple of images and records.
 
         Returns:
             The images, those of a target together, with a record of each.
@@ -229,6 +194,7 @@ class PersonalizedPipeline:
         if alpha is not None and not 0 <= alpha <= 1:
             raise PmgError(f"alpha must be in [0, 1], got {alpha}")
         check_count("num_images_per_prompt", num_images_per_prompt)
+        convert = find_converter(output_type)
         users, batched = read_users(history, dislikes, conversation, self.captioner.facts)
         targets, _ = read_targets(target, len(users) if batched else None, self.captioner.facts)
         seeds = draw_seeds(generator, len(targets) * num_images_per_prompt)
@@ -238,29 +204,33 @@ class PersonalizedPipeline:
         requests = [self._request(preferences[row], item, alpha) for row, item in zip(rows, targets, strict=True)]
         repeated = [request for request in requests for _ in range(num_images_per_prompt)]
         seeded = [replace(request, seed=seed) for request, seed in zip(repeated, seeds, strict=True)]
-        return self._draw(seeded, steps, scales)
+        output = self._draw(seeded, steps, scales, convert)
+        return output if return_dict else output.to_tuple()
 
     def read(
         self, history: History, target: ItemLike | None = None, dislikes: History = (),
         conversation: Conversation = (), alpha: float | None = None,
     ) -> Request:  # fmt: skip
         """Returns the request of one user and target that `draw` takes, with the seed 0; see `__call__`."""
-        users, batched = read_users(history, dislikes, conversation, self.captioner.facts)
-        targets, listed = read_targets(target, None, self.captioner.facts)
-        if batched or listed:
-            raise PmgError("history and target must be those of one image: a list of items, and an item")
-        (user,) = self.progress_bar(users)
-        return self._request(self._extract(user, targets[0]), targets[0], alpha)
+        user, item = self._read_one(history, target, dislikes, conversation)
+        (user,) = self.progress_bar([user])
+        return self._request(self._extract(user, item), item, alpha)
 
     def extract_preference(
         self, history: History, target: ItemLike, dislikes: History = (), conversation: Conversation = ()
     ) -> UserPreference:
         """Returns the preference of one user; arguments as in `__call__`."""
+        return self._extract(*self._read_one(history, target, dislikes, conversation))
+
+    def _read_one(
+        self, history: History, target: ItemLike | None, dislikes: History, conversation: Conversation
+    ) -> tuple[UserInput, Item]:
+        """Returns the user and the target of one image."""
         users, batched = read_users(history, dislikes, conversation, self.captioner.facts)
         targets, listed = read_targets(target, None, self.captioner.facts)
         if batched or listed:
             raise PmgError("history and target must be those of one image: a list of items, and an item")
-        return self._extract(users[0], targets[0])
+        return users[0], targets[0]
 
     def draw_candidates(
         self, preference: UserPreference | None, target: ItemLike, seed: int,
@@ -288,28 +258,15 @@ class PersonalizedPipeline:
         with torch.no_grad():
             images = pipeline.generator.decode(pipeline.denoise([request], steps, scales))
             generated = pipeline.select([request], images)
-        return [to_picture(image) for image in images], _record(request, generated.picked[0], generated.candidates[0])
-
-    def _extract(self, user: UserInput, target: Item) -> UserPreference:
-        """Returns the preference of a user; `target` completes the example and doesn't matter."""
-        interactions = [Interaction(item) for item, _ in user.liked]
-        interactions += [Interaction(item, "disliked", liked=False) for item, _ in user.disliked]
-        pixels = _pixels([*user.liked, *user.disliked])
-        captions = caption_items(self.captioner, [one.item for one in interactions], pixels)
-        example = Example("0", "user", tuple(interactions), target, (), {}, user.conversation)
-        extracted = self.extractor.extract([example], captions, [self.decoding], [self.decoding], progress=iter)
-        (tokens,) = self.encoder.encode(self.extractor.language_model, extracted.context)
-        (against,), (keywords,) = extracted.negative(self.decoding), extracted.keywords(self.decoding)
-        avoided = join_words(negative_prompt(self.extractor.scenario.negative_prompt), against)
-        return UserPreference(
-            keywords, tokens, self.extractor.budget.fit(avoided), len(interactions), user.conversation, captions
+        return [to_picture(image) for image in images], describe_image(
+            request, generated.picked[0], generated.candidates[0]
         )
 
+    def _extract(self, user: UserInput, target: Item) -> UserPreference:
+        return extract_preference(user, target, self.extractor, self.captioner, self.decoding, self.encoder)
+
     def _request(self, preference: UserPreference, target: Item, alpha: float | None) -> Request:
-        (words,) = self.extractor.targets([Example("0", "user", (), target, (), {}, preference.conversation)]).values()
-        keywords, tokens = preference.keywords, preference.soft_tokens
-        share = self.alpha_rule(keywords, preference.history) if alpha is None else alpha
-        return Request(words, keywords, True, tokens, 0, negative=preference.negative, alpha=share)
+        return build_request(preference, target, self.extractor, self.alpha_rule, alpha)
 
     def _settings(
         self, steps: int | None, guidance_scale: float | Mapping[str, float] | None
@@ -324,47 +281,14 @@ class PersonalizedPipeline:
         guidance_scale: float | Mapping[str, float] | None = None,
     ) -> PersonalizedPipelineOutput:  # fmt: skip
         """Generates the images of requests that `read` returned, in one batch; other arguments as in `__call__`."""
-        return self._draw(requests, *self._settings(num_inference_steps, guidance_scale))
+        return self._draw(requests, *self._settings(num_inference_steps, guidance_scale), find_converter("pil"))
 
-    def _draw(self, requests: Sequence[Request], steps: int, scales: Scales) -> PersonalizedPipelineOutput:
+    def _draw(
+        self, requests: Sequence[Request], steps: int, scales: Scales, convert: Callable[[Tensor], Images]
+    ) -> PersonalizedPipelineOutput:
         generated = self.pipeline(requests, steps, scales)
         records = [
-            _record(request, picked, candidates)
+            describe_image(request, picked, candidates)
             for request, picked, candidates in zip(requests, generated.picked, generated.candidates, strict=True)
         ]
-        return PersonalizedPipelineOutput([to_picture(image) for image in generated.images], records)
-
-
-def _record(request: Request, picked: int, candidates: Sequence[Candidate]) -> dict[str, Any]:
-    """Returns how an image was made, JSON-able."""
-    return {
-        "target_keywords": list(request.target.words),
-        "preference_keywords": list(request.keywords.words),
-        "negative_keywords": list(request.negative.words),
-        "dropped_keywords": [*request.target.dropped, *request.keywords.dropped],
-        "seed": request.seed,
-        "alpha": request.share,
-        "picked": picked,
-        "candidates": [asdict(candidate) for candidate in candidates],
-    }
-
-
-def _find(source: str) -> Path:
-    """The folder itself, or what the hub has under that id."""
-    return Path(source) if Path(source).is_dir() else download(source, f"'{source}' is no folder here")
-
-
-def _pixels(items: Sequence[Pictured]) -> Pixels | None:
-    """Returns a function from items to their pixels, or None without pictures."""
-    pictures = {item.id: picture for item, picture in items if picture is not None}
-    if not pictures:
-        return None
-
-    def look(wanted: Sequence[Item]) -> torch.Tensor:
-        """Returns the pictures of the items, `(N, 3, H, W)`."""
-        missing = [item.title for item in wanted if item.id not in pictures]
-        if missing:
-            raise PmgError(f"item '{missing[0]}' has no image, and the captioner requires images. Give it an image.")
-        return torch.stack([from_picture(pictures[item.id]) for item in wanted])
-
-    return look
+        return PersonalizedPipelineOutput(convert(generated.images), records)
