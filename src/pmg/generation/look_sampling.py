@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from pmg.configuration.precision import has_bfloat16
 from pmg.generation.guidance import Scales
+from pmg.models.autocast import processor_autocast
 from pmg.models.diffusion.conditioning import Block, SoftBlock, join, join_nested
 from pmg.models.diffusion.generator import DiffusionGenerator
 from pmg.models.diffusion.style_encoder import StyleEncoder
@@ -62,7 +62,7 @@ class LookGenerator:
         _, *preference = blocks
         coefficients = scales.coefficients(preference, negative=False)
         conditions = {"empty": join(encode([""]).expand(len(targets))), **join_nested(blocks)}
-        with torch.autocast("cpu", torch.bfloat16, enabled=has_bfloat16()):
+        with processor_autocast():
             latents = self.generator.sample(
                 [conditions[name] for name in coefficients], list(coefficients.values()), seeds, steps
             )

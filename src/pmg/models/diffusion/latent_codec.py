@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from pmg.cache import atomic_write_json
 from pmg.domain import PmgError
+from pmg.models.autocast import processor_autocast
 from pmg.models.diffusion.interfaces import LatentCodec
 from pmg.models.loading.weight_sources import load_frozen
 
@@ -155,6 +156,12 @@ class AutoencoderDCCodec(nn.Module):
         """Returns pictures `(B, 3, H, W)` in [-1, 1] of normalised latents `(B, C, h, w)`."""
         raw = latents * self.deviation + self.mean
         return torch.cat([self.autoencoder.decode(part).sample.float() for part in raw.split(AT_ONCE)]).clamp(-1, 1)
+
+
+def restore(codec: LatentCodec, pictures: Tensor) -> Tensor:
+    """Returns what a codec decodes of the latents of pictures `(B, 3, H, W)` in [-1, 1]."""
+    with processor_autocast():
+        return codec.decode(codec.encode(pictures)).float()
 
 
 @torch.no_grad()

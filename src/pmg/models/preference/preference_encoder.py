@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from diffusers.configuration_utils import register_to_config
@@ -73,20 +73,25 @@ class PreferenceEncoder(TokenEncoder):
         self.register_buffer("output_mean", torch.zeros(text_width))
         self.register_buffer("output_std", torch.ones(text_width))
 
-    def states(self, language_model: LanguageModel, context: Context) -> Tensor:
-        """Returns the last hidden states of the multimodal tokens behind each history: float32 `(B, n, llm_width)`."""
+    def states(self, language_model: LanguageModel, inputs: Any) -> Tensor:
+        """Returns the last hidden states of the multimodal tokens behind each history: float32 `(B, n, llm_width)`.
+
+        Args:
+            language_model: frozen.
+            inputs: the `Context` of B histories.
+        """
         prefix = None if self.prefix is None else self.prefix()
         compute = PLACEMENTS[self.config.placement]
-        return compute(language_model, context, self.multimodal_tokens, prefix).float().to(self.map.weight.device)
+        return compute(language_model, inputs, self.multimodal_tokens, prefix).float().to(self.map.weight.device)
 
-    def forward(self, language_model: LanguageModel, context: Context) -> Tensor:
+    def forward(self, language_model: LanguageModel, inputs: Any) -> Tensor:
         """Returns the soft preference tokens of B histories (in train mode at least 2), `(B, n, text_width)`.
 
         Args:
             language_model: frozen; passed in so that checkpoints hold trained parts alone.
-            context: the histories.
+            inputs: of the histories, see `states`.
         """
-        states = self.states(language_model, context)
+        states = self.states(language_model, inputs)
         standardized = self.standardize(states.flatten(1)).view_as(states)
         return self.map(standardized) * self.output_std + self.output_mean
 
@@ -155,8 +160,15 @@ def build_preference_encoder(
         prefix_hidden=prefix_hidden,
         placement=placement,
     )
-    encoder.start_from_words(language_model, words)
-    with torch.no_grad():
-        encoder.fit_statistics(encoder.states(language_model, sample))
-    encoder.set_output_statistics(text_embeddings.mean(0), text_embeddings.std(0))
+    start_encoder(encoder, language_model, text_embeddings, sample, words)
     return encoder.eval()
+
+
+@torch.no_grad()
+def start_encoder(
+    encoder: PreferenceEncoder, language_model: LanguageModel, text_embeddings: Tensor, sample: Any, words: str
+) -> None:
+    """Sets the multimodal tokens and the statistics of an untrained encoder, see `build_preference_encoder`."""
+    encoder.start_from_words(language_model, words)
+    encoder.fit_statistics(encoder.states(language_model, sample))
+    encoder.set_output_statistics(text_embeddings.mean(0), text_embeddings.std(0))

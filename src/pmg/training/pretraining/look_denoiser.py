@@ -9,11 +9,12 @@ from functools import partial
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from pmg.configuration.precision import has_bfloat16
 from pmg.configuration.ranges import Decay, Fraction, Positive
 from pmg.data.emoji.captions import target_captions
 from pmg.data.picture_groups import PictureGroups
+from pmg.models.autocast import processor_autocast
 from pmg.models.diffusion.conditioning import Block, SoftBlock, drop_target
 from pmg.models.diffusion.interfaces import NoiseProcess
 from pmg.models.diffusion.look_denoiser import LookDenoiser
@@ -102,7 +103,7 @@ class LookBatches:
 
     def _encode(self, texts: list[str]) -> Block:
         """Returns the encoded texts, computed in bfloat16 where that is fast."""
-        with torch.autocast("cpu", torch.bfloat16, enabled=has_bfloat16()):
+        with processor_autocast():
             block = self.text_encoder.encode(texts)
         return Block(block.tokens.float(), block.mask, None)
 
@@ -155,7 +156,8 @@ class LookDenoiserTraining(pl.LightningModule):
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
         """One denoising step."""
-        loss = self.losses(batch).mean()
+        with sdpa_kernel(SDPBackend.MATH):  # the fused kernel's backward takes three times as long for so few tokens
+            loss = self.losses(batch).mean()
         self.log("train/denoise", loss, prog_bar=True, batch_size=len(batch["latents"]))
         return loss
 

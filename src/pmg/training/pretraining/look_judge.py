@@ -14,6 +14,7 @@ from pmg.data.emoji.finish_targets import finish_errors, finish_values
 from pmg.data.emoji.finishes import Finish
 from pmg.data.emoji.look_choice import CANDIDATES, REFERENCES, LookChoice
 from pmg.models.diffusion.interfaces import LatentCodec
+from pmg.models.diffusion.latent_codec import restore
 from pmg.models.vision.look_judge import LookJudge, pick_looks
 from pmg.seeding import stable_number
 from pmg.training.datamodule import Batch
@@ -61,7 +62,7 @@ class JudgeBatches:
         if rng is not None:
             through = torch.rand(len(rows), generator=rng) < self.restored
             if through.any():
-                pictures[through] = self.codec.decode(self.codec.encode(pictures[through]))
+                pictures[through] = restore(self.codec, pictures[through])
             pictures = random_affine(pictures, rng)
         values, traces = finish_values(finishes, [bool(self.coloured[row]) for row in rows])
         return {

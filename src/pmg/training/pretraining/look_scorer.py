@@ -11,7 +11,9 @@ from torch import Tensor
 from pmg.data.emoji.captions import target_captions
 from pmg.data.picture_groups import PictureGroups
 from pmg.losses import contrastive_loss
+from pmg.models.autocast import processor_autocast
 from pmg.models.diffusion.interfaces import LatentCodec
+from pmg.models.diffusion.latent_codec import restore
 from pmg.models.diffusion.text_encoder import TextEncoder
 from pmg.models.vision.scorer import Scorer
 from pmg.preferences.captioning import PictureDescriber
@@ -53,14 +55,16 @@ class ScorerBatches:
         some = [set(chance.sample(sorted(said), chance.randint(1, len(said)))) for said in words]
         through = torch.rand(len(rows), generator=rng) < self.restored
         if bool(through.any()):
-            pictures[through] = self.codec.decode(self.codec.encode(pictures[through]))
+            pictures[through] = restore(self.codec, pictures[through])
         items = [self.data.picture_items[row] for row in rows.tolist()]
         texts = [", ".join(chance.sample(sorted(said), len(said))) for said in some]
+        with processor_autocast():
+            encoded = self.text_encoder.encode(texts)
         return {
             "images": random_affine(pictures, rng),
             "concept": torch.tensor([self.concept[item.concept] for item in items]),
             "titles": chance.choice(self.titles),
-            "words": self.text_encoder.encode(texts).pooled,
+            "words": encoded.pooled.float(),
             "fits": torch.tensor([[text <= said for text in some] for said in words]),
         }
 

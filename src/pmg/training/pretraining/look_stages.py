@@ -18,6 +18,7 @@ from pmg.data.emoji.finish_targets import SIZE, finish_errors
 from pmg.data.emoji.look_choice import LookChoice
 from pmg.data.picture_groups import PictureGroups
 from pmg.domain import PmgError
+from pmg.models.autocast import processor_autocast
 from pmg.models.diffusion.latent_codec import AutoencoderDCCodec
 from pmg.models.diffusion.text_encoder import TextEncoder
 from pmg.models.loading.weight_sources import load_part
@@ -115,10 +116,12 @@ class Pool:
         folder = self.folder / split
         if not (folder / "pool.safetensors").is_file():
             codec = AutoencoderDCCodec.from_folder(generator_folder / "vae")
-            build_pool(
-                data, split, self.looks[split], seed=seed, describe=captioner.describe,
-                encode=codec.encode,
-            ).save(folder)  # fmt: skip
+            codec.autoencoder.to(memory_format=torch.channels_last)
+            encode = processor_autocast()(codec.encode)
+            pool = build_pool(
+                data, split, self.looks[split], seed=seed, describe=captioner.describe, encode=encode
+            )  # fmt: skip
+            pool.save(folder)
         return LookPool.load(folder)
 
 

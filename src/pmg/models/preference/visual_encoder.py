@@ -1,0 +1,148 @@
+"""A preference encoder that reads pictures: visual tokens of a history's items follow its text.
+
+Shapes: `B` users, `H` pictures of a user, `F` width of a picture's vector, `n` multimodal tokens.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from diffusers.configuration_utils import register_to_config
+from torch import Tensor, nn
+
+from pmg.configuration.ranges import Count, CountOrZero
+from pmg.domain import PmgError
+from pmg.models.language.context import Context
+from pmg.models.language.language_model import LanguageModel
+from pmg.models.preference.preference_encoder import PreferenceEncoder, start_encoder
+
+Sees = Literal["text", "pictures", "both"]
+
+
+@dataclass(frozen=True)
+class SeenHistories:
+    """Histories of B users as text, and the vectors of their pictures.
+
+    Attributes:
+        context: the prefilled texts.
+        vectors: `(B, H, F)`, oldest first.
+        present: bool `(B, H)`: false where a user has fewer pictures.
+        liked: bool `(B, H)`: false at pictures that the user disliked.
+    """
+
+    context: Context
+    vectors: Tensor
+    present: Tensor
+    liked: Tensor
+
+
+class VisualPreferenceEncoder(PreferenceEncoder):
+    """A `PreferenceEncoder` whose multimodal tokens also attend to visual tokens, one for each picture.
+
+    A picture's vector is projected to the language model's width, as in LLaVA (Liu et al. 2023), and a learned vector
+    is added that differs between liked and disliked pictures. The cached text comes first, then the visual tokens.
+
+    Args:
+        feature_width: F.
+        sees: ``text`` leaves the pictures out, ``pictures`` the text, ``both`` nothing.
+        sizes: see `PreferenceEncoder`.
+
+    Raises:
+        PmgError: the placement isn't ``late``: the text is cached.
+    """
+
+    @register_to_config
+    def __init__(
+        self, *, feature_width: int, sees: Sees, llm_width: int, llm_layers: int, kv_heads: int, head_dim: int,
+        text_width: int, soft_tokens: int = 4, prefix_length: int = 4, prefix_hidden: int | None = None,
+        placement: str = "late",
+    ) -> None:  # fmt: skip
+        if placement != "late":
+            raise PmgError("preference_encoder.placement: an encoder that sees pictures has placement late")
+        super().__init__(
+            llm_width=llm_width, llm_layers=llm_layers, kv_heads=kv_heads, head_dim=head_dim, text_width=text_width,
+            soft_tokens=soft_tokens, prefix_length=prefix_length, prefix_hidden=prefix_hidden,
+        )  # fmt: skip
+        self.projector = nn.Sequential(
+            nn.Linear(feature_width, llm_width), nn.GELU(), nn.Linear(llm_width, llm_width),
+            nn.LayerNorm(llm_width, elementwise_affine=False),
+        )  # fmt: skip
+        self.roles = nn.Embedding(2, llm_width)  # disliked, liked
+        self.register_buffer("feature_mean", torch.zeros(feature_width))
+        self.register_buffer("feature_std", torch.ones(feature_width))
+        self.register_buffer("embedding_std", torch.ones(()))
+
+    def visual_tokens(self, histories: SeenHistories) -> Tensor:
+        """Returns the embeddings of the pictures, `(B, H, llm_width)`, on the scale of the model's own embeddings."""
+        vectors = (histories.vectors.to(self.feature_mean.device) - self.feature_mean) / self.feature_std
+        roles = self.roles(histories.liked.long().to(self.feature_mean.device))
+        return (self.projector(vectors) + roles) * self.embedding_std
+
+    def states(self, language_model: LanguageModel, inputs: SeenHistories) -> Tensor:
+        """Returns the last hidden states of the multimodal tokens, float32 `(B, n, llm_width)`."""
+        count = len(self.multimodal_tokens)
+        tokens = self.multimodal_tokens.expand(len(inputs.present), -1, -1)
+        present = inputs.present.new_ones(len(tokens), count)
+        context = inputs.context.without_tokens() if self.config.sees == "pictures" else inputs.context
+        if self.config.sees != "text":
+            tokens = torch.cat([self.visual_tokens(inputs), tokens], 1)
+            present = torch.cat([inputs.present, present], 1)
+        causal = torch.ones(present.shape[1], present.shape[1], dtype=torch.bool).tril()
+        visible = causal & present[:, None] & present[:, :, None]
+        steps = (present.cumsum(1) - 1).clamp(min=0)  # missing pictures are not counted
+        prefix = None if self.prefix is None else self.prefix()
+        states = language_model.extend(context, tokens, steps, visible, prefix)[:, -count:]
+        return states.float().to(self.map.weight.device)
+
+    @torch.no_grad()
+    def fit_features(self, histories: SeenHistories, embedding_std: float) -> None:
+        """Sets the mean and deviation of the pictures' vectors, and the scale of the visual tokens."""
+        vectors = histories.vectors[histories.present]
+        self.feature_mean.copy_(vectors.mean(0))
+        self.feature_std.copy_(vectors.std(0).clamp(min=1e-4))
+        self.embedding_std.fill_(embedding_std)
+
+
+def build_visual_encoder(
+    language_model: LanguageModel,
+    text_embeddings: Tensor,
+    sample: SeenHistories,
+    words: str,
+    *,
+    sees: Sees = "both",
+    soft_tokens: Count = 4,
+    prefix_length: CountOrZero = 4,
+    prefix_hidden: Count | None = None,
+    placement: Literal["late"] = "late",
+) -> VisualPreferenceEncoder:
+    """Returns an untrained encoder; has the arguments of `build_preference_encoder`.
+
+    Args:
+        language_model: the frozen model that computes the hidden states.
+        text_embeddings: `(N, text_width)`, the text encoder's embeddings of real tokens, which set the scale.
+        sample: histories of at least two users, which set the initial statistics.
+        words: the multimodal tokens start from these words' embeddings.
+        sees: ``text``, ``pictures`` or ``both``.
+        soft_tokens: n, soft tokens.
+        prefix_length: m, pairs of the prefix a layer.
+        prefix_hidden: width of the prefix's network, or None.
+        placement: of the prefix.
+    """
+    encoder = VisualPreferenceEncoder(
+        feature_width=sample.vectors.shape[-1],
+        sees=sees,
+        llm_width=language_model.width,
+        llm_layers=language_model.layers,
+        kv_heads=language_model.kv_heads,
+        head_dim=language_model.head_dim,
+        text_width=text_embeddings.shape[-1],
+        soft_tokens=soft_tokens,
+        prefix_length=prefix_length,
+        prefix_hidden=prefix_hidden,
+        placement=placement,
+    )
+    encoder.fit_features(sample, float(language_model.embeddings.float().std()))
+    start_encoder(encoder, language_model, text_embeddings, sample, words)
+    return encoder.eval()

@@ -1,0 +1,93 @@
+"""Inputs of an encoder that reads pictures: histories as text, and a vector of each item's picture."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from rich.progress import track
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from pmg.configuration.ranges import Count
+from pmg.data.dataset import ImageStore
+from pmg.domain import Example, PmgError
+from pmg.models.preference.visual_encoder import SeenHistories
+from pmg.models.vision.picture_towers import PictureTower
+from pmg.preferences.contexts import Contexts
+from pmg.preferences.extraction import ExtractedPreferences
+
+BATCH = 64  # pictures in one pass
+
+
+@dataclass(frozen=True)
+class UsersPictures:
+    """Histories of `U` users: `pmg.training.encoder_inputs.UserInputs`.
+
+    Attributes:
+        contexts: of all users.
+        vectors: of all pictures, each once, `(N, F)`.
+        pictures: for each user rows of `vectors`, oldest first.
+        liked: for each user which of them were liked, bool.
+    """
+
+    contexts: Contexts
+    vectors: Tensor
+    pictures: Sequence[Tensor]
+    liked: Sequence[Tensor]
+
+    def __len__(self) -> int:
+        return len(self.contexts)
+
+    def prefetch(self, rows: Tensor) -> None:
+        """Prefetches the histories of rows `(B,)`."""
+        self.contexts.prefetch(rows)
+
+    def select(self, rows: Sequence[int] | Tensor) -> SeenHistories:
+        """Returns the histories of B users, in that order."""
+        users = torch.as_tensor(rows).tolist()
+        pictures = pad_sequence([self.pictures[user] for user in users], batch_first=True, padding_value=-1)
+        liked = pad_sequence([self.liked[user] for user in users], batch_first=True)
+        return SeenHistories(self.contexts.select(rows), self.vectors[pictures.clamp(min=0)], pictures >= 0, liked)
+
+
+@dataclass(frozen=True)
+class VisualHistories:
+    """Histories with their pictures.
+
+    Attributes:
+        tower: sees the pictures; each picture once, however many users have it.
+        pictures: most pictures a user, the latest.
+    """
+
+    tower: PictureTower
+    pictures: Count = 12
+
+    def __call__(
+        self, extracted: ExtractedPreferences, examples: Sequence[Example], images: ImageStore
+    ) -> UsersPictures:
+        """Returns the inputs of all users, one row a profile of `extracted`.
+
+        Raises:
+            PmgError: no item of any history has a picture.
+        """
+        histories = {example.profile: example.history for example in examples}
+        seen = [
+            [one for one in histories[profile] if images.has(one.item)][-self.pictures :]
+            for profile in extracted.profiles
+        ]
+        items = list({one.item.id: one.item for some in seen for one in some}.values())
+        if not items:
+            raise PmgError("no item of the histories has a picture; an encoder without pictures is encoder=smollm2")
+        place = {item.id: row for row, item in enumerate(items)}
+        parts = [items[start : start + BATCH] for start in range(0, len(items), BATCH)]
+        vectors = [
+            self.tower(images.pixels(images.rows(part))) for part in track(parts, description="Seeing pictures")
+        ]
+        return UsersPictures(
+            extracted.context,
+            torch.cat(vectors),
+            [torch.tensor([place[one.item.id] for one in some], dtype=torch.long) for some in seen],
+            [torch.tensor([one.liked for one in some], dtype=torch.bool) for some in seen],
+        )

@@ -1,0 +1,137 @@
+"""The encoder that reads pictures: what reaches the soft tokens, and what doesn't."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from pmg.domain import Example, Interaction, Item, PmgError
+from pmg.models.loading.tiny_models import tiny_language_model, tiny_scorer
+from pmg.models.preference.preference_encoder import build_preference_encoder
+from pmg.models.preference.visual_encoder import SeenHistories, VisualPreferenceEncoder, build_visual_encoder
+from pmg.models.vision.picture_towers import ScorerTower
+from pmg.training.visual_inputs import VisualHistories
+
+TEXTS = ["red apple: flat", "dog: thick outline and dark ground", "ghost"]
+REAL = torch.randn(200, 12, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.fixture(scope="module")
+def language_model():
+    return tiny_language_model()
+
+
+@pytest.fixture
+def histories(language_model):
+    draws = torch.Generator().manual_seed(0)
+    present = torch.tensor([[True, True, True], [True, True, False], [True, False, False]])
+    liked = torch.tensor([[True, False, True], [True, True, False], [True, False, False]])
+    return SeenHistories(language_model.prefill(TEXTS), torch.randn(3, 3, 10, generator=draws), present, liked)
+
+
+@pytest.fixture
+def build(language_model, histories):
+    def build(sees="both"):
+        torch.manual_seed(0)
+        return build_visual_encoder(language_model, REAL, histories, "favourite style", sees=sees)
+
+    return build
+
+
+def test_without_pictures_it_is_the_preference_encoder(language_model, histories, build):
+    torch.manual_seed(0)
+    plain = build_preference_encoder(language_model, REAL, histories.context, "favourite style")
+    seeing = build("text")
+    seeing.load_state_dict(plain.state_dict(), strict=False)
+    assert torch.equal(seeing(language_model, histories), plain(language_model, histories.context))
+
+
+def test_pictures_text_and_likes_reach_the_tokens(language_model, histories, build):
+    others = language_model.prefill([f"another {text}" for text in TEXTS])
+    changed = {
+        "pictures": replace(histories, vectors=histories.vectors.flip(0)),
+        "likes": replace(histories, liked=~histories.liked),
+        "text": replace(histories, context=others),
+    }
+    reached = {"text": {"text"}, "pictures": {"pictures", "likes"}, "both": set(changed)}
+    for sees, expected in reached.items():
+        encoder = build(sees)
+        before = encoder.states(language_model, histories)
+        found = {
+            name
+            for name, other in changed.items()
+            if not torch.allclose(encoder.states(language_model, other), before, atol=1e-5)
+        }
+        assert found == expected, sees
+
+
+def test_a_missing_picture_and_other_users_have_no_influence(language_model, histories, build):
+    encoder = build("both")
+    together = encoder(language_model, histories)
+    noise = histories.vectors.where(histories.present[..., None], torch.tensor(99.0))
+    assert torch.equal(encoder(language_model, replace(histories, vectors=noise)), together)
+    alone = SeenHistories(
+        histories.context.select([1]), histories.vectors[1:2, :2], histories.present[1:2, :2], histories.liked[1:2, :2]
+    )
+    assert torch.allclose(encoder(language_model, alone), together[1:2], atol=1e-4)
+
+
+def test_all_that_sees_is_trained_and_saved(language_model, histories, build, tmp_path):
+    encoder = build("both").train()
+    encoder(language_model, histories).pow(2).sum().backward()
+    assert all(part.grad is not None and part.grad.abs().sum() > 0 for part in encoder.parameters())
+    encoder.eval().save_pretrained(tmp_path)
+    again = VisualPreferenceEncoder.from_pretrained(tmp_path).eval()
+    assert torch.allclose(again(language_model, histories), encoder(language_model, histories), atol=1e-6)
+
+
+def test_prefixes_in_front_are_refused(language_model, histories):
+    with pytest.raises(PmgError, match="placement late"):
+        build_visual_encoder(language_model, REAL, histories, "style", placement="front")
+
+
+class Pictures:
+    """Pictures of items by id, all but one."""
+
+    size = 64
+
+    def has(self, item):
+        return item.id != "lost"
+
+    def rows(self, items):
+        return torch.tensor([int(item.id) for item in items])
+
+    def pixels(self, rows):
+        self.read += len(rows)
+        return torch.stack([torch.full((3, 64, 64), float(row) / 10) for row in rows])
+
+    read = 0
+
+
+class Extracted:
+    """Profiles with their contexts."""
+
+    def __init__(self, context, profiles):
+        self.context, self.profiles = context, profiles
+
+
+def example(user, ids, disliked=()):
+    history = tuple(Interaction(Item(name, name, name), "liked", liked=name not in disliked) for name in ids)
+    return Example(user, user, history, Item("9", "cat", "cat"), ())
+
+
+def test_each_picture_is_seen_once_and_the_latest_are_kept(language_model):
+    images, tower = Pictures(), ScorerTower(tiny_scorer())
+    examples = [example("a", ["1", "2", "lost", "3"], disliked=["2"]), example("b", ["3", "1"])]
+    extracted = Extracted(language_model.prefill(TEXTS[:2]), ["a", "b"])
+    users = VisualHistories(tower, pictures=2)(extracted, examples, images)
+    assert images.read == 3
+    seen = users.select([1, 0])
+    assert seen.present.tolist() == [[True, True], [True, True]]
+    assert seen.liked.tolist() == [[True, True], [False, True]]
+    assert torch.allclose(seen.vectors[1, 1], seen.vectors[0, 0])
+    assert torch.allclose(seen.vectors[0, 0], tower(images.pixels(torch.tensor([3])))[0], atol=1e-5)
+    with pytest.raises(PmgError, match="no item of the histories has a picture"):
+        VisualHistories(tower)(extracted, [example("a", ["lost"]), example("b", [])], images)
