@@ -87,11 +87,6 @@ def test_all_that_sees_is_trained_and_saved(language_model, histories, build, tm
     assert torch.allclose(again(language_model, histories), encoder(language_model, histories), atol=1e-6)
 
 
-def test_prefixes_in_front_are_refused(language_model, histories):
-    with pytest.raises(PmgError, match="placement late"):
-        build_visual_encoder(language_model, REAL, histories, "style", placement="front")
-
-
 class Pictures:
     """Pictures of items by id, all but one."""
 

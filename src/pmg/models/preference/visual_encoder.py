@@ -13,7 +13,6 @@ from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
 from pmg.configuration.ranges import Count, CountOrZero
-from pmg.domain import PmgError
 from pmg.models.language.context import Context
 from pmg.models.language.language_model import LanguageModel
 from pmg.models.preference.preference_encoder import PreferenceEncoder, start_encoder
@@ -47,20 +46,14 @@ class VisualPreferenceEncoder(PreferenceEncoder):
     Args:
         feature_width: F.
         sees: ``text`` leaves the pictures out, ``pictures`` the text, ``both`` nothing.
-        sizes: see `PreferenceEncoder`.
-
-    Raises:
-        PmgError: the placement isn't ``late``: the text is cached.
+        sizes: see `PreferenceEncoder`; the prefix is a late one, since the text is cached.
     """
 
     @register_to_config
     def __init__(
         self, *, feature_width: int, sees: Sees, llm_width: int, llm_layers: int, kv_heads: int, head_dim: int,
         text_width: int, soft_tokens: int = 4, prefix_length: int = 4, prefix_hidden: int | None = None,
-        placement: str = "late",
     ) -> None:  # fmt: skip
-        if placement != "late":
-            raise PmgError("preference_encoder.placement: an encoder that sees pictures has placement late")
         super().__init__(
             llm_width=llm_width, llm_layers=llm_layers, kv_heads=kv_heads, head_dim=head_dim, text_width=text_width,
             soft_tokens=soft_tokens, prefix_length=prefix_length, prefix_hidden=prefix_hidden,
@@ -115,7 +108,6 @@ def build_visual_encoder(
     soft_tokens: Count = 4,
     prefix_length: CountOrZero = 4,
     prefix_hidden: Count | None = None,
-    placement: Literal["late"] = "late",
 ) -> VisualPreferenceEncoder:
     """Returns an untrained encoder; has the arguments of `build_preference_encoder`.
 
@@ -128,7 +120,6 @@ def build_visual_encoder(
         soft_tokens: n, soft tokens.
         prefix_length: m, pairs of the prefix a layer.
         prefix_hidden: width of the prefix's network, or None.
-        placement: of the prefix.
     """
     encoder = VisualPreferenceEncoder(
         feature_width=sample.vectors.shape[-1],
@@ -141,7 +132,6 @@ def build_visual_encoder(
         soft_tokens=soft_tokens,
         prefix_length=prefix_length,
         prefix_hidden=prefix_hidden,
-        placement=placement,
     )
     encoder.fit_features(sample, float(language_model.embeddings.float().std()))
     start_encoder(encoder, language_model, text_embeddings, sample, words)
