@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from pmg.configuration.identity import hash_images
 from pmg.configuration.instantiate import instantiate
 from pmg.orchestration.builders import build_captions, build_examples, open_extractor
+from pmg.orchestration.generator_data import warn_of_other_pictures
 from pmg.orchestration.hardware import check_device
 from pmg.orchestration.launcher import launch
 from pmg.orchestration.preference_sources import (
@@ -50,6 +51,8 @@ def body(cfg: DictConfig, run: Run) -> float | None:
     data = instantiate(cfg.data)
     examples = build_examples(cfg, data, "test")
     check_labels(sources, examples)
+    if cfg.shard.index is None:
+        warn_of_other_pictures(cfg, run, data, examples)
     if is_sharded(cfg):
         parts = run_missing_shards(cfg, run, "generate", body)
         merge_records(parts, run.folder, list_keys(examples, methods, cfg.seed or 0))

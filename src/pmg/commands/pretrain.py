@@ -50,7 +50,7 @@ def body(cfg: DictConfig, run: Run) -> float | None:
         "hardware": hardware()["processor"],
     }
     picture = instantiate(cfg.picture, data=data) if cfg.picture else None
-    write_model_card(Path(cfg.card.folder), cfg.card, quality, facts, picture)
+    write_model_card(Path(cfg.card.folder), cfg.card, quality, facts, picture, run.choices.get("data"))
     run.tracking.record_artifact(Path(cfg.card.folder).name, "model", Path(cfg.card.folder))
     if cfg.into:
         refuse_short(cfg, trainer.global_step)

@@ -15,6 +15,7 @@ from pmg.orchestration.builders import (
     start_from,
 )
 from pmg.orchestration.distributed import run_distributed
+from pmg.orchestration.generator_data import warn_of_other_pictures
 from pmg.orchestration.hardware import check_hardware
 from pmg.orchestration.launcher import launch
 from pmg.orchestration.run import Run, tracked
@@ -46,8 +47,10 @@ def train(cfg: DictConfig, run: Run) -> float | None:
     if cfg.init_from:
         encoder = start_from(encoder, cfg.init_from)
     data = instantiate(cfg.data)
-    generator = to_device(instantiate(cfg.generator), cfg.device)
     train, validation = (build_examples(cfg, data, split) for split in ("train", "validation"))
+    if run.is_main:
+        warn_of_other_pictures(cfg, run, data, train)
+    generator = to_device(instantiate(cfg.generator), cfg.device)
     captions = build_captions(cfg, run, data, [*train, *validation])
     with open_extractor(cfg, run, generator.text_encoder) as extractor:
         with run.ledger.phase("read histories"):

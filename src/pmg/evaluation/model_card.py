@@ -6,16 +6,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import yaml
 from PIL import Image
 
 from pmg.cache import atomic_write_text
 
-PICTURE = "picture.png"
+PICTURE, CARD = "picture.png", "README.md"
+TRAINED_ON = "trained_on"  # key of a card's head
 
 
 def write_model_card(
     folder: Path, card: Mapping[str, str], metrics: Mapping[str, float], facts: Mapping[str, Any],
-    picture: Image.Image | None = None,
+    picture: Image.Image | None = None, trained_on: str | None = None,
 ) -> None:  # fmt: skip
     """Writes ``README.md``, and a picture beside it.
 
@@ -25,14 +27,31 @@ def write_model_card(
         metrics: measured quality.
         facts: training facts by name, e.g. steps and hours.
         picture: to be judged by eye.
+        trained_on: option of the config group ``data`` whose pictures the model learned from.
     """
-    head = f"---\nlicense: {card['license']}\ntags: [pmg, embedded]\n---\n# {card['title']}\n"
+    data = f"{TRAINED_ON}: [{trained_on}]\n" if trained_on else ""
+    head = f"---\nlicense: {card['license']}\ntags: [pmg, embedded]\n{data}---\n# {card['title']}\n"
     parts = [head, f"{card['text']}\n", f"**Data.** {card['data']}\n", _table("Training", facts)]
     parts.append(_table("Measured on held-out drawings", {name: f"{value:.4f}" for name, value in metrics.items()}))
     if picture is not None:
         picture.save(folder / PICTURE)
         parts.append(f"![what it does]({PICTURE})\n")
-    atomic_write_text(folder / "README.md", "\n".join(parts))
+    atomic_write_text(folder / CARD, "\n".join(parts))
+
+
+def read_trained_on(folder: Path) -> set[str]:
+    """Returns the data sets whose pictures the models in a folder or its sub-folders learned from, by their cards.
+
+    Empty for models without such a card, e.g. published ones.
+    """
+    found: set[str] = set()
+    for path in (folder / CARD, *folder.glob(f"*/{CARD}")):
+        head = path.read_text(encoding="utf-8").split("---\n") if path.is_file() else []
+        values = yaml.safe_load(head[1]) if len(head) > 2 and not head[0] else None
+        match values:
+            case {"trained_on": [*names]}:
+                found |= {str(name) for name in names}
+    return found
 
 
 def _table(title: str, values: Mapping[str, Any]) -> str:
