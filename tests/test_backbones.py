@@ -148,7 +148,7 @@ FAMILIES = {  # its writer, width of its text tokens, longest text, further over
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("family", [pytest.param("flux1", marks=pytest.mark.ci), *sorted(set(FAMILIES) - {"flux1"})])
+@pytest.mark.parametrize("family", FAMILIES)
 def test_families_of_transformers(family, compose, emoji, tmp_path, monkeypatch):
     """Trained, generated with, exported and loaded again, in this process."""
     write, width, length, extra = FAMILIES[family]

@@ -12,6 +12,7 @@ import pytest
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import ConfigCompositionException
+from hydra.types import RunMode
 from omegaconf import OmegaConf
 
 from pmg.configuration.identity import find_role
@@ -42,8 +43,9 @@ def groups():
     register_configs()
     GlobalHydra.instance().clear()
     with hydra.initialize_config_module("pmg.conf", version_base="1.3"):
-        trees = {command: hydra.compose(command, return_hydra_config=True) for command in SCHEMAS}
-    return {command: {key.split("@")[0] for key in cfg.hydra.runtime.choices} for command, cfg in trees.items()}
+        loader = GlobalHydra.instance().config_loader()
+        trees = {command: loader.compute_defaults_list(command, [], RunMode.RUN) for command in SCHEMAS}
+    return {command: {key.split("@")[0] for key in tree.overrides.known_choices} for command, tree in trees.items()}
 
 
 def fill_missing(cfg):

@@ -39,14 +39,24 @@ def commands(text):
     return found
 
 
-ALSO_IN_TEST_EXTENDING = pytest.mark.slow
+BY_DEFAULT = ("README.md", "CONTRIBUTING.md", "quickstart.md", "Makefile")
+ALSO_IN_TEST_EXTENDING = "extending.md"
+
+
+def marks_of(path):
+    """When a document's commands are composed: always, before a merge, or with the slow tests alone."""
+    if path.name in BY_DEFAULT:
+        return ()
+    return pytest.mark.slow if path.name == ALSO_IN_TEST_EXTENDING else (pytest.mark.slow, pytest.mark.ci)
+
+
 NAMED = [
     pytest.param(
         path,
         verb,
         overrides,
         id=f"{path.name}: pmg-{verb} {' '.join(overrides)}",
-        marks=ALSO_IN_TEST_EXTENDING if path.name == "extending.md" else (),
+        marks=marks_of(path),
     )
     for path in [*DOCUMENTS, ROOT / "Makefile"]
     for verb, overrides in dict.fromkeys((v, tuple(o)) for v, o in commands(path.read_text()))
@@ -64,7 +74,7 @@ def test_named_command_composes(compose, tmp_path, monkeypatch, path, verb, over
     # where runs are found makes no difference: one config for all
     own = [re.sub(r"^(run_dir|train_run|generate_run)=.*", r"\1=run", word) for word in first]
     own = [word for word in own if not word.startswith("hydra") and word != "run_dir=run"]
-    if path.name == "extending.md":  # its commands use files that it shows
+    if path.name == ALSO_IN_TEST_EXTENDING:  # its commands use files that it shows
         write_examples(path.read_text(), tmp_path)
         monkeypatch.chdir(tmp_path)
         monkeypatch.setattr(sys, "path", list(sys.path))

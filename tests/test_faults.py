@@ -1,4 +1,4 @@
-"""The study of faults at small size: one kill of two commands, one fault, a third of the bad inputs."""
+"""The study of faults at small size: one kill of two commands, one fault, a tenth of the bad inputs."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ def test_bad_inputs_get_one_clear_line(tmp_path, monkeypatch):
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", [])  # each command sets it
-    cases = list(read_inputs())[::5]  # every case: make faults
+    cases = list(read_inputs())[::10]  # every case: make faults
     with restored_state(), restored_hydra():
         answers = [ask(*case) for case in cases]
-    assert len(answers) >= 30
+    assert len(answers) >= 15
     assert [answer for answer in answers if not answer.clear] == []
 
 

@@ -23,6 +23,8 @@ def styles_of(example):
     return set(example.labels["styles"].split(","))
 
 
+@pytest.mark.ci
+@pytest.mark.slow
 def test_whole_data_set_is_large_enough_and_free_of_leaks(compose):
     from pmg.configuration.instantiate import instantiate
 

@@ -194,9 +194,8 @@ class Bomb:
         return open, (self.path, "w")
 
 
-@pytest.mark.ci
 @pytest.mark.slow
-@pytest.mark.parametrize("base", ["shipped_index", "other_index"])
+@pytest.mark.parametrize("base", [pytest.param("shipped_index", marks=pytest.mark.ci), "other_index"])
 def test_hostile_indices_build_read_and_write_nothing(request, base, folder, watch):
     base = request.getfixturevalue(base)
     (folder / INDEX).write_text(json.dumps(base))

@@ -79,7 +79,7 @@ def resident_mib():
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_what_nobody_asks_for_takes_no_memory(tmp_path):
-    cache, size = Cache(tmp_path), 2**20  # of 4 users, 16 MiB each
+    cache, size = Cache(tmp_path), 2**18  # of 4 users, 4 MiB each
     keys = torch.ones(2, 1, size, 1)
     tensors = Context((keys,) * 4, (keys,) * 4, (torch.ones(1, dtype=torch.long),) * 4).to_tensors()
     for number in range(4):
@@ -91,7 +91,7 @@ def test_what_nobody_asks_for_takes_no_memory(tmp_path):
         chosen = contexts.select([row])
         assert float(chosen.keys[0].sum() + chosen.values[0].sum()) == 4 * size
         del chosen
-    assert resident_mib() - before < 64  # of 256, one user's 16
+    assert resident_mib() - before < 16  # of 64, one user's 4
 
 
 def test_an_entry_that_is_gone_is_named(tmp_path):

@@ -56,7 +56,7 @@ def test_loss_falls_when_one_batch_is_learned_by_heart(training):
     batch = batches.train.batch(0)
     optimizer = torch.optim.Adam(module.encoder.parameters(), lr=2e-2)
     losses = []
-    for _ in range(40):
+    for _ in range(15):
         loss = module.step_outputs(batch).own.loss.mean()
         optimizer.zero_grad()
         loss.backward()
@@ -73,7 +73,11 @@ def test_checkpoint_holds_trained_parts_alone_and_loads_safely(training, tmp_pat
     assert checkpoint["identity"] == {"name": "a"}
 
 
-@pytest.mark.parametrize("objective", [{}, {"ema_decay": 0.9, "terms": BOTH}], ids=["plain", "average and contrast"])
+@pytest.mark.parametrize(
+    "objective",
+    [pytest.param({}, id="plain", marks=pytest.mark.slow),
+     pytest.param({"ema_decay": 0.9, "terms": BOTH}, id="average and contrast")],
+)  # fmt: skip
 def test_resumed_equals_uninterrupted(training, tmp_path, stop_at, objective):
     whole, batches = training(**objective)
     trainer(tmp_path / "whole", 6).fit(whole, batches)
