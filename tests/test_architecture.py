@@ -12,7 +12,7 @@ import pytest
 SOURCE = Path(__file__).resolve().parents[1] / "src" / "pmg"
 FILES = sorted(SOURCE.rglob("*.py"))
 LAYERS = [
-    {"domain", "losses", "cache", "seeding", "natural_order", "data_uri", "installation", "display_path"},
+    {"domain", "losses", "cache", "seeding", "natural_order", "data_uri", "installation", "paths"},
     {"configuration"},
     {"runs"},
     {"models"},

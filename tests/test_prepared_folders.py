@@ -6,8 +6,8 @@ import pytest
 
 from pmg.configuration.portable import portable
 from pmg.configuration.prepared_folders import RECORD, find_prepared, record_prepared
-from pmg.display_path import display_path
 from pmg.domain import PmgError
+from pmg.paths import display_path
 
 
 def test_the_last_folder_is_found(tmp_path, monkeypatch):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from functools import partial
 
 import numpy as np
 import pytest
@@ -18,53 +17,33 @@ from pmg.generation.serialization import in_float32, read_index
 pytestmark = pytest.mark.slow  # draws eleven batches with the shipped models
 
 
-def load_shipped(source, steps=None):
-    """Loads a pipeline that draws in so many steps; None: in as many as it says."""
-    pipe = LOAD(source)
-    pipe.pipeline.steps = steps or pipe.pipeline.steps
-    return pipe
-
-
-LOAD = PersonalizedPipeline.from_pretrained
-
-
-def run_document(root, folder, steps=None):
-    """Runs the document's code; returns what it leaves behind, and the folder with its pictures."""
+@pytest.fixture(scope="module")
+def told(root, tmp_path_factory):
+    """What the document's code leaves behind, and the folder with its pictures."""
+    folder = tmp_path_factory.mktemp("quickstart")
     (folder / "assets").symlink_to(root / "assets")
     blocks = re.findall(r"^```python\n(.*?)^```", (root / "docs/quickstart.md").read_text(), re.MULTILINE | re.DOTALL)
     assert len(blocks) >= 4
     names: dict = {}
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        patch.setattr(PersonalizedPipeline, "from_pretrained", partial(load_shipped, steps=steps))
+        patch.setenv("PMG_CACHE", str(root / "outputs" / "cache"))  # unpacked once for all runs in this checkout
         exec("\n".join(blocks), names)
     return names, folder
 
 
-@pytest.fixture(scope="module")
-def told(root, tmp_path_factory):
-    """The document's code, run as it stands."""
-    return run_document(root, tmp_path_factory.mktemp("quickstart"))
-
-
-@pytest.fixture(scope="module")
-def sketched(root, tmp_path_factory):
-    """The document's code with two steps an image: before a merge, whether it runs is what counts."""
-    return run_document(root, tmp_path_factory.mktemp("sketched"), 2)
-
-
 @pytest.mark.ci
-def test_code_of_the_readme_runs(sketched, root, monkeypatch):
-    monkeypatch.chdir(sketched[1])
+def test_code_of_the_readme_runs(told, root, monkeypatch):
+    monkeypatch.chdir(told[1])
     (block,) = re.findall(r"^```python\n(.*?)^```", (root / "README.md").read_text(), re.MULTILINE | re.DOTALL)
-    monkeypatch.setattr(PersonalizedPipeline, "from_pretrained", lambda folder: sketched[0]["pipe"])
+    monkeypatch.setattr(PersonalizedPipeline, "from_pretrained", lambda folder: told[0]["pipe"])
     exec(block, {})
     assert Image.open("rocket.png").size == (64, 64)
 
 
 @pytest.mark.ci
-def test_its_pictures_are_drawings(sketched):
-    names, folder = sketched
+def test_its_pictures_are_drawings(told):
+    names, folder = told
     images = [np.asarray(Image.open(path)) for path in sorted(folder.glob("rocket-?.png"))]
     assert len(images) == len(names["output"].records) == 4
     assert all(image.shape == (64, 64, 3) and image.std() > 10 for image in images)
@@ -122,8 +101,8 @@ def test_the_same_call_gives_the_same_images(told):
         ({"num_images_per_prompt": 0}, "must be at least 1"),
     ],
 )
-def test_what_cannot_be_drawn_is_refused(sketched, change, message):
-    names, _ = sketched
+def test_what_cannot_be_drawn_is_refused(told, change, message):
+    names, _ = told
     with pytest.raises(PmgError, match=message):
         names["pipe"](**{"history": names["history"], "target": "rocket", **change})
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pmg.survey.clustered import bradley_terry, clustered_means
+from pmg.survey.clustered import bradley_terry, clustered_intervals, clustered_means
 from pmg.survey.design import Design
 from pmg.survey.sample_size import SampleSize
 from pmg.survey.simulation import Comparisons, Raters
@@ -64,6 +64,16 @@ def test_intervals_are_wider_where_raters_differ():
         found = clustered_means(values, np.zeros(200, dtype=int), raters, items, 1).value(0)
         widths.append(found["high"] - found["low"])
     assert widths[1] > 3 * widths[0]
+
+
+@pytest.mark.parametrize("items", [5, 20])  # each pair of rater and item four times, or once
+def test_intervals_of_many_surveys_are_those_of_each(items):
+    raters, item = np.repeat(np.arange(10), 20), np.arange(200) % items
+    surveys = np.random.default_rng(0).standard_normal((2, 200)) + 0.5 * np.arange(10)[raters]
+    means, halves = clustered_intervals(surveys, raters, item)
+    for survey, mean, half in zip(surveys, means, halves, strict=True):
+        found = clustered_means(survey, np.zeros(200, dtype=int), raters, item, 1).value(0)
+        assert [mean, mean - half, mean + half] == pytest.approx([found["mean"], found["low"], found["high"]])
 
 
 def test_a_method_that_always_wins_has_no_utility(tasks):

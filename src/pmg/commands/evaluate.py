@@ -31,6 +31,7 @@ from pmg.orchestration.launcher import launch
 from pmg.orchestration.preference_sources import runs_in_use
 from pmg.orchestration.run import Run, tracked
 from pmg.orchestration.sharding import is_sharded, own_shard, run_missing_shards
+from pmg.paths import is_same_folder
 from pmg.runs.run_folder import identify, read_portable, replace_folders
 
 if TYPE_CHECKING:
@@ -166,15 +167,11 @@ def find_other_runs(stated: Mapping[str, Any], config: Mapping[str, Any]) -> dic
     """
     values = dict(leaves(config))
     keys = sorted(f"preference.{name}.run" for name in used_sources(values))
-    used = {_resolve(values[key]) for key in keys if values.get(key)}
+    used = [values[key] for key in keys if values.get(key)]
     named = {key: (values.get(key), stated[key]) for key in keys if stated.get(key)}
-    if used and "train_run" in stated and _resolve(stated["train_run"]) not in used:
+    if used and "train_run" in stated and not any(is_same_folder(stated["train_run"], run) for run in used):
         named["train_run"] = (values.get("train_run"), stated["train_run"])
-    return {key: (old, new) for key, (old, new) in named.items() if _resolve(old) != _resolve(new)}
-
-
-def _resolve(folder: str | None) -> Path | None:
-    return Path(folder).resolve() if folder else None
+    return {key: (old, new) for key, (old, new) in named.items() if not is_same_folder(old, new)}
 
 
 def keep_used(command: str, config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from pmg.configuration.instantiate import instantiate
 from pmg.configuration.prepared_folders import record_prepared
-from pmg.display_path import display_path
 from pmg.orchestration.launcher import launch
+from pmg.paths import display_path
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig

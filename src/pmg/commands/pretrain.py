@@ -14,6 +14,7 @@ from pmg.orchestration.distributed import world_size
 from pmg.orchestration.hardware import check_hardware
 from pmg.orchestration.launcher import launch
 from pmg.orchestration.run import Run, tracked
+from pmg.paths import is_same_folder
 from pmg.runs.locks import locked
 from pmg.runs.provenance import hardware
 
@@ -69,7 +70,7 @@ def refuse_short(cfg: DictConfig, steps: int) -> None:
     Raises:
         PmgError: `cfg.into` is the assets folder and the training is shorter than the whole stage.
     """
-    if not cfg.into or destination(cfg).resolve() != Path(cfg.paths.assets_dir).resolve():
+    if not cfg.into or not is_same_folder(destination(cfg), cfg.paths.assets_dir):
         return
     if steps < cfg.full_steps:
         raise PmgError(

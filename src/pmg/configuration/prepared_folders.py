@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pmg.cache import atomic_write_json
 from pmg.domain import PmgError
+from pmg.paths import is_same_folder
 
 RECORD = "prepared.json"
 
@@ -31,7 +32,7 @@ def record_prepared(option: str, folder: str, data_dir: str) -> None:
     recorded = _read(path)
     found = dict(recorded)
     found.pop(option, None)
-    if Path(folder).resolve() != Path(data_dir, option).resolve():
+    if not is_same_folder(folder, Path(data_dir, option)):
         found[option] = os.path.abspath(folder)
     if found != recorded:
         atomic_write_json(path, found)

@@ -19,8 +19,8 @@ from pmg.cache import atomic_write_bytes, atomic_write_json
 from pmg.configuration.ranges import Fraction
 from pmg.data.image_shards import PER_SHARD, Packing
 from pmg.data.packing_state import FOLDER, STATE, PackingReport
-from pmg.display_path import display_path
 from pmg.domain import PmgError
+from pmg.paths import display_path
 
 ITEMS = ("id", "concept", "title", "keywords", "topic", "facts")
 INTERACTIONS = ("user", "item", "action", "rating", "timestamp")

@@ -32,11 +32,9 @@ class LookGenerator:
         """Loads the ``style_encoder`` of a folder."""
         return cls(generator, load_frozen(StyleEncoder, Path(folder, "style_encoder")))
 
-    @torch.no_grad()
     def read_style(self, pictures: Tensor) -> Tensor:
         """Returns style tokens `(B, n, D)` of reference pictures `(B, R, 3, H, W)` in [-1, 1]."""
-        latents = self.generator.encode_images(pictures.flatten(0, 1))
-        return self.style_encoder(latents.unflatten(0, pictures.shape[:2]))
+        return self.style_encoder.read(self.generator, pictures)
 
     @torch.no_grad()
     def __call__(

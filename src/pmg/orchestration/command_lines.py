@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from pmg.configuration.composition import read_keys
-from pmg.display_path import display_path
+from pmg.paths import display_path, is_same_folder
 
 READERS = {"train": ("generate", "train_run"), "generate": ("evaluate", "generate_run")}
 """By command, the one that reads its run, and the key that names the run."""
@@ -37,7 +37,7 @@ def next_command(command: str, cfg: DictConfig, overrides: Sequence[str]) -> str
     reader, key = READERS[command]
     kept = read_keys(reader) - {"run_dir", key} | OVERLAYS
     following = [override for override in overrides if _root(override) in kept]
-    if not _same(_select(cfg, key), cfg.run_dir):  # an experiment may name the run
+    if not is_same_folder(_select(cfg, key), cfg.run_dir):  # an experiment may name the run
         following.append(f"{key}={display_path(cfg.run_dir)}")
     return shlex.join([f"pmg-{reader}", *_config_folder(), *following])
 
@@ -74,7 +74,3 @@ def _select(cfg: DictConfig, key: str) -> str | None:
         value: str | None = OmegaConf.select(cfg, key)
         return value
     return None
-
-
-def _same(one: str | None, other: str) -> bool:
-    return one is not None and Path(one).resolve() == Path(other).resolve()

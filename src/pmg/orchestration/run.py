@@ -21,9 +21,9 @@ from pmg import __version__
 from pmg.configuration.instantiate import allow_plugins, check_targets, refuse_infinite
 from pmg.configuration.portable import take_out
 from pmg.configuration.trees import leaves
-from pmg.display_path import display_path
 from pmg.domain import PmgError
 from pmg.orchestration.command_lines import resume_command
+from pmg.paths import display_path
 from pmg.runs.exit_codes import INTERRUPTED, exit_code, one_line
 from pmg.runs.locks import locked
 from pmg.runs.process_state import RunFailedError, file_only, is_main_process, log_file, rank, restored_state

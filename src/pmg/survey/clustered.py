@@ -104,6 +104,33 @@ def clustered_means(
     return Estimates(fitted.params, np.stack(_covariances(fitted, raters, items)), _freedom(raters, items))
 
 
+def clustered_intervals(values: np.ndarray, raters: np.ndarray, items: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the means `(S,)` of many surveys of one design, and half the widths of their intervals `(S,)`.
+
+    They are those of `clustered_means` for one method, without a fit for each survey.
+
+    Args:
+        values: of S surveys, `(S, N)`.
+        raters: index of the rater, `(N,)`.
+        items: index of the item, `(N,)`.
+    """
+    means = values.mean(axis=1)
+    _, pairs = np.unique(np.stack([raters, items]), axis=1, return_inverse=True)
+    deviations = values - means[:, None]
+    by_rater, by_item, by_pair = (_sum_of_squares(deviations, groups) for groups in (raters, items, pairs.ravel()))
+    variances = np.maximum.reduce([by_rater + by_item - by_pair, by_rater, by_item])
+    limit = t.ppf((1 + LEVEL) / 2, _freedom(raters, items))
+    return means, limit * np.sqrt(variances) / values.shape[1]
+
+
+def _sum_of_squares(deviations: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """Returns the sum of squares of the groups' sums `(S,)`, corrected for the number of groups."""
+    names, group = np.unique(groups, return_inverse=True)
+    count = len(names)
+    members = coo_array((np.ones(len(group)), (group, np.arange(len(group)))), shape=(count, len(group))).tocsr()
+    return ((members @ deviations.T) ** 2).sum(axis=0) * count / (count - 1)
+
+
 def is_comparable(left: np.ndarray, right: np.ndarray, score: np.ndarray, methods: int) -> bool:
     """Returns whether utilities are finite: each method beats each other one, directly or through others."""
     beats = [

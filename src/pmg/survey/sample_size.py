@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.optimize import brentq
-from scipy.stats import t
 
+from pmg.survey.clustered import clustered_intervals
 from pmg.survey.simulation import Comparisons, Raters
 
 
@@ -77,21 +77,5 @@ class SampleSize:
         population = Raters((self._difference(), 0.0), self.deviation, self.deviation)
         zero = np.zeros_like(rater)
         scores = population.scores(Comparisons(zero, zero + 1, rater, item), count, rng)
-        mean = scores.mean(axis=1)
-        deviations = scores - mean[:, None]
-        variance = np.maximum.reduce(
-            [
-                self._variance(deviations, rater) + self._variance(deviations, item) - (deviations**2).sum(axis=1),
-                self._variance(deviations, rater),
-                self._variance(deviations, item),
-            ]
-        )
-        error = np.sqrt(variance) / scores.shape[1]
-        limit = t.ppf(0.975, min(raters, self.items, scores.shape[1]) - 1)
-        return int((np.abs(mean - 0.5) > limit * error).sum())
-
-    def _variance(self, deviations: np.ndarray, groups: np.ndarray) -> np.ndarray:
-        """Returns the sum of squares of the groups' sums `(S,)`, corrected for their number."""
-        found = len(np.unique(groups))
-        sums = deviations @ np.eye(found)[groups]
-        return (sums**2).sum(axis=1) * found / (found - 1)
+        means, halves = clustered_intervals(scores, rater, item)
+        return int((np.abs(means - 0.5) > halves).sum())

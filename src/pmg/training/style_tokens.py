@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -41,7 +40,6 @@ class StyleTokens(TokenSource):
             raise PmgError(f"user {example.user} liked nothing that has a picture, which style tokens are read from")
         return found
 
-    @torch.no_grad()
     def __call__(self, context: SourceContext) -> Tensor:
         """Returns the style tokens of all users, `(U, n, D)`.
 
@@ -49,8 +47,10 @@ class StyleTokens(TokenSource):
             PmgError: the style encoder is missing, or a user has no picture.
         """
         encoder: StyleEncoder = load_frozen(StyleEncoder, self.folder)
-        chosen = [self.references(example, context) for example in context.examples]
-        return torch.cat([_encode(encoder, items, context) for items in track(chosen, description="Style tokens")])
+        images = context.images
+        chosen = [images.rows(self.references(example, context)) for example in context.examples]
+        read = (encoder.read(context.generator, images.pixels(rows)[None]) for rows in chosen)
+        return torch.cat([*track(read, description="Style tokens", total=len(chosen))])
 
 
 @dataclass(frozen=True)
@@ -65,8 +65,3 @@ class TrueStyleTokens(StyleTokens):
     def references(self, example: Example, context: SourceContext) -> list[Item]:
         """Returns the items that the label names."""
         return [Item(name, "", "") for name in example.labels[REFERENCES_LABEL].split()][: self.pictures]
-
-
-def _encode(encoder: StyleEncoder, items: Sequence[Item], context: SourceContext) -> Tensor:
-    """Returns the tokens of one user's pictures, `(1, n, D)`."""
-    return encoder(context.generator.encode_images(context.images.pixels(context.images.rows(items)))[None])

@@ -11,6 +11,7 @@ from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
 from pmg.configuration.ranges import Count
+from pmg.models.diffusion.interfaces import Generator
 
 
 class StyleEncoder(ModelMixin, ConfigMixin):
@@ -69,6 +70,18 @@ class StyleEncoder(ModelMixin, ConfigMixin):
             present = torch.ones(latents.shape[:2], dtype=torch.bool, device=latents.device)
         features = self.encode_pictures(latents.flatten(0, 1))
         return self.summarise(features.unflatten(0, latents.shape[:2]), present)
+
+    @torch.no_grad()
+    def read(self, generator: Generator, pictures: Tensor) -> Tensor:
+        """Returns style tokens `(B, n, D)`, without gradients, of reference pictures `(B, R, 3, H, W)` in [-1, 1].
+
+        Args:
+            generator: the one that the encoder was trained with, whose latents it reads.
+            pictures: R of each row.
+        """
+        latents = generator.encode_images(pictures.flatten(0, 1))
+        read: Tensor = self(latents.unflatten(0, pictures.shape[:2]))
+        return read
 
 
 class ResidualConvolutions(nn.Module):
