@@ -3,35 +3,15 @@
 from __future__ import annotations
 
 import json
-import random
 
-import numpy as np
 import pytest
-from PIL import Image
 
-WORDS = ("lamp", "chair", "vase", "clock", "rug", "shelf", "mirror", "stool", "bowl", "basket")
+from shops import write_shop
 
 
 @pytest.fixture
 def shop(tmp_path):
-    """Thirty things with pictures (two of them missing), and thirty people who chose some, in time."""
-    rng = np.random.default_rng(0)
-    (tmp_path / "shop").mkdir()
-    rows = []
-    for number in range(30):
-        picture = Image.fromarray(rng.integers(0, 256, (6, 6, 3), dtype=np.uint8)).resize((80, 60))
-        if number not in (3, 17):
-            picture.save(tmp_path / "shop" / f"{number}.png")
-        rows.append(f"i{number},{WORDS[number % 10]} {number},red|round,home,{number}.png,wood")
-    (tmp_path / "shop" / "items.csv").write_text("id,title,keywords,topic,image,material\n" + "\n".join(rows) + "\n")
-    dice = random.Random(0)
-    chosen = [
-        f"u{user},i{item},{10 * user + place}"
-        for user in range(30)
-        for place, item in enumerate(dice.sample(range(30), 9))
-    ]
-    (tmp_path / "shop" / "chosen.csv").write_text("user,item,timestamp\n" + "\n".join(chosen) + "\n")
-    return tmp_path
+    return write_shop(tmp_path)
 
 
 @pytest.mark.ci

@@ -3,45 +3,26 @@
 from __future__ import annotations
 
 import io
-import json
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from pipelines import write_pipeline
 from pmg import PersonalizedPipeline
 from pmg.domain import Item, PmgError
 from pmg.generation.output import PersonalizedPipelineOutput
-from pmg.generation.serialization import INDEX
-from pmg.models.loading.tiny_models import tiny_scorer
-from pmg.models.preference.preference_encoder import PreferenceEncoder
 
 COLOURED = {"pack": "Noto", "colour": "full colour", "outline": "no outline", "shading": "flat"}
 DRAWN = {"pack": "Stencil", "colour": "black and white", "outline": "thick black outline", "shading": "soft gradients"}
 ONE = [{"title": title, "facts": COLOURED} for title in ("dog face", "cactus")]
 OTHER = [{"title": title, "facts": DRAWN} for title in ("crown", "heart", "cat")]
-TINY = {
-    "language_model": {"_class_name": "TinyLanguageModel"},
-    "text_encoder": {"_class_name": "TinyTextEncoder"},
-    "generator": {"_class_name": "TinyGenerator", "text_encoder": {"_class_name": "TinyTextEncoder"}},
-    "scorer": {"_class_name": "Scorer", "folder": "<here>/frozen/0-scorer"},
-    "sampling": {"steps": 2, "scales": {"_class_name": "Scales", "target": 2.0, "keywords": 2.0, "soft": 2.0}},
-}
 
 
 @pytest.fixture(scope="module")
 def folder(root, tmp_path_factory):
-    """A pipeline folder in the scenario of the shipped one, with a scorer of its own."""
-    folder = tmp_path_factory.mktemp("pipeline")
-    index = json.loads((root / "assets" / "pipeline" / INDEX).read_text())
-    (folder / INDEX).write_text(json.dumps({**index, **TINY}))
-    tiny_scorer().save_pretrained(folder / "frozen" / "0-scorer")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        encoder = PreferenceEncoder(llm_width=32, llm_layers=2, kv_heads=2, head_dim=8, text_width=32)
-    encoder.save_pretrained(folder / "preference_encoder")
-    return folder
+    return write_pipeline(root, tmp_path_factory.mktemp("pipeline"))
 
 
 @pytest.fixture(scope="module")

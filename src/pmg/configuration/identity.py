@@ -77,7 +77,7 @@ GENERATE = {
     **EVERY,
     **READING,
     **_roles(
-        result="generator scorer method preference balance sampling shard.index",
+        result="generator scorer method preference balance sampling shard.index pipeline",
         execution="sheet_users",
         unused="split_sizes targets history_items train_run",
     ),

@@ -193,6 +193,7 @@ class GenerateConfig(ExamplesConfig):
 
     Attributes:
         train_run: folder of the ``pmg-train`` run that ``preference.soft`` takes its encoder from.
+        pipeline: folder of ``pmg-export``, in place of a training run.
         sheet_users: number of users in the images for loggers.
         shard: the images that this process generates.
     """
@@ -202,6 +203,7 @@ class GenerateConfig(ExamplesConfig):
     sampling: Any = ranged(None, steps=Count, guidance=NotNegative, batch_size=Count)
     preference: Any = None
     train_run: str | None = None
+    pipeline: str | None = None
     sheet_users: int = ranged(20, Count)
     shard: Shard = field(default_factory=Shard)
 

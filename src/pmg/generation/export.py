@@ -53,7 +53,7 @@ def _class_of(part: str, target: str) -> str:
     """Returns the name in an index of what a config's ``_target_`` builds: for a plug-in's its dotted name."""
     known = COMPONENTS.get(part, {})
     for name, build in known.items():
-        if target == _dotted_name(build):
+        if target == dotted_name(build):
             return name
     package = target.partition(".")[0]
     if package in allowed_plugins():
@@ -65,7 +65,8 @@ def _class_of(part: str, target: str) -> str:
     )
 
 
-def _dotted_name(build: Any) -> str:
+def dotted_name(build: Any) -> str:
+    """Returns the dotted name of a function, class or class method."""
     owner = getattr(build, "__self__", None)  # of a class method
     return ".".join(
         (owner.__module__, owner.__qualname__, build.__name__) if owner else (build.__module__, build.__name__)

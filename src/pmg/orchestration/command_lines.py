@@ -36,7 +36,7 @@ def next_command(command: str, cfg: DictConfig, overrides: Sequence[str]) -> str
         return None
     reader, key = READERS[command]
     kept = read_keys(reader) - {"run_dir", key} | OVERLAYS
-    following = [override for override in overrides if _root(override) in kept]
+    following = [override for override in overrides if override_root(override) in kept]
     if not is_same_folder(_select(cfg, key), cfg.run_dir):  # an experiment may name the run
         following.append(f"{key}={display_path(cfg.run_dir)}")
     return shlex.join([f"pmg-{reader}", *_config_folder(), *following])
@@ -64,7 +64,7 @@ def _reported(cfg: DictConfig) -> Path:
     return display_path(cfg.run_dir)
 
 
-def _root(override: str) -> str:
+def override_root(override: str) -> str:
     """Returns the top-level key of an override."""
     return re.split(r"[./@=]", override.lstrip("+~"))[0]
 

@@ -27,6 +27,7 @@ from pmg.configuration.search_path import CONFIG_MODULE
 from pmg.domain import PmgError
 from pmg.orchestration import sweep_jobs
 from pmg.orchestration.command_lines import next_command
+from pmg.orchestration.exported_pipeline import adopt_pipeline
 from pmg.orchestration.run import Body, completed_metrics, execute
 from pmg.orchestration.sweep import SweepSummary
 from pmg.runs.exit_codes import CLOSED_PIPE, INTERRUPTED
@@ -153,6 +154,8 @@ def _run_job(cfg: DictConfig, command: str, body: Body) -> float | None:
         cfg.run_dir = hydra_config.runtime.output_dir
     # unresolved: interpolations in overrides can be resolved in the job's config only
     overrides: Any = OmegaConf.to_container(hydra_config.overrides.task, resolve=False)
+    if command in ("generate", "study") and cfg.get("pipeline"):
+        adopt_pipeline(cfg, command, overrides)
     if hydra_config.mode == RunMode.MULTIRUN and (done := completed_metrics(cfg, command)):
         return done["result"]  # a repeated sweep runs missing jobs only
     following = next_command(command, cfg, overrides)  # before the keys of other commands are removed

@@ -1,0 +1,86 @@
+"""An exported pipeline in ``pmg-generate``: its parts as config groups, and its encoder as a preference source."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from pmg.configuration.targets import allowed_plugins
+from pmg.configuration.trees import replace_texts
+from pmg.domain import PmgError
+from pmg.generation.components import CLASS, COMPONENTS
+from pmg.generation.export import dotted_name
+from pmg.generation.serialization import ENCODER, INDEX, PARTS, read_index
+from pmg.generation.weight_locations import ASSETS, CACHE, HERE
+from pmg.models.loading.weight_sources import load_frozen
+from pmg.preferences.sources import SourceContext, TokenSource
+from pmg.runs.run_folder import WEIGHTS
+
+FOLDERS = {HERE: "${pipeline}", ASSETS: "${paths.assets_dir}", CACHE: "${paths.cache_dir}"}
+"""The folders of an index as a config of ``pmg-generate`` names them."""
+
+
+def read_parts(folder: str) -> dict[str, Any]:
+    """Returns the parts of a pipeline as config nodes, by their names in the index; nothing is built.
+
+    Args:
+        folder: of the pipeline, which may come from anybody: classes of plug-ins are refused unless they are allowed.
+
+    Raises:
+        PmgError: the folder holds no pipeline, or one that would build or read something foreign.
+    """
+    read_index(Path(folder), "cache", trust=allowed_plugins())
+    index = json.loads(Path(folder, INDEX).read_text())
+    nodes = {part: _to_config(part, index[part]) for part in PARTS}
+    return replace_texts(nodes, _name_folder)
+
+
+def _to_config(part: str, node: Any) -> Any:
+    if not isinstance(node, Mapping):
+        return node
+    inner = {key: _to_config(key, value) for key, value in node.items() if key != CLASS}
+    if CLASS not in node:
+        return inner
+    build = COMPONENTS.get(part, {}).get(node[CLASS])
+    return {"_target_": dotted_name(build) if build else node[CLASS], **inner}
+
+
+def _name_folder(text: str) -> str:
+    name, slash, inner = text.partition("/")
+    return f"{FOLDERS[name]}{slash}{inner}" if name in FOLDERS else text
+
+
+@dataclass(frozen=True)
+class ExportedTokens(TokenSource):
+    """Soft tokens of the encoder of an exported pipeline.
+
+    Attributes:
+        pipeline: folder of ``pmg-export``.
+    """
+
+    pipeline: str
+
+    @property
+    def identity(self) -> str:
+        """Checksum of the encoder's weights.
+
+        Raises:
+            PmgError: the pipeline has no weights.
+        """
+        path = Path(self.pipeline, ENCODER, WEIGHTS)
+        if not path.is_file():
+            raise PmgError(f"{path} is missing: export the pipeline again with pmg-export")
+        return sha256(path.read_bytes()).hexdigest()
+
+    def __call__(self, context: SourceContext) -> Tensor:
+        """Loads the encoder and encodes all users, `(U, n, D)`."""
+        parts = read_index(Path(self.pipeline), "cache", trust=allowed_plugins())
+        encoder = load_frozen(parts[ENCODER], Path(self.pipeline, ENCODER))
+        tokens: Tensor = encoder.encode(context.extractor.language_model, context.extracted.context)
+        return tokens

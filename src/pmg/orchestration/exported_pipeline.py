@@ -1,0 +1,56 @@
+"""``pmg-generate pipeline=FOLDER``: the parts of an exported pipeline in place of the configured ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from omegaconf import DictConfig, open_dict
+
+from pmg.configuration.instantiate import allow_plugins
+from pmg.domain import PmgError
+from pmg.orchestration.command_lines import override_root
+
+FIXED = ("encoder", "text_encoder", "generator")
+"""Groups that the trained encoder belongs to."""
+WORDS = {"scenario": ("scenario",), "captioner": ("scenario", "captioner"), "decoding": ("decoding",)}
+"""By group, the groups of the command line that keep it: a captioner's template may be its scenario's."""
+DTYPES = ("bfloat16", "float32")
+
+
+def adopt_pipeline(cfg: DictConfig, command: str, overrides: Sequence[str]) -> None:
+    """Replaces groups of a config by the parts of ``cfg.pipeline``, and ``preference.soft`` by its encoder.
+
+    Scenario, captioner, decoding and scorer stay as they are where the command line names them: another catalogue
+    has other facts. Methods, balance and sampling stay those of the config.
+
+    Args:
+        cfg: of the command; changed.
+        command: the verb.
+        overrides: of the command line.
+
+    Raises:
+        PmgError: there is no such pipeline, the command line names another part or a training run, or the command
+            trains an encoder.
+    """
+    from pmg.generation.exported_tokens import read_parts
+
+    if command == "study":
+        raise PmgError("pmg-study trains its own encoder: leave pipeline out, or use pmg-generate")
+    named = {override_root(override): override for override in overrides}
+    for group in (*FIXED, "train_run"):
+        if group in named:
+            raise PmgError(f"{named[group]}: pipeline={cfg.pipeline} has its own. Leave one of them out")
+    allow_plugins(cfg)
+    parts = read_parts(cfg.pipeline)
+    model = parts["language_model"]
+    if model.get("dtype") in DTYPES:  # that of the machine which exported it
+        model["dtype"] = "${pmg.dtype:${dtype}}"
+    with open_dict(cfg):
+        cfg.encoder.language_model = model
+        cfg.text_encoder, cfg.generator = parts["text_encoder"], parts["generator"]
+        for group, keeping in {**WORDS, "scorer": ("scorer",)}.items():
+            if not named.keys() & set(keeping):
+                cfg[group] = parts[group]
+        if "soft" in (cfg.preference or {}):
+            target = "pmg.generation.exported_tokens.ExportedTokens"
+            cfg.preference.soft = {"_target_": target, "pipeline": "${pipeline}"}
