@@ -21,6 +21,7 @@ from pmg.models.diffusion.pooled_transformer.model import PooledTransformer2DMod
 from pmg.models.diffusion.style_encoder import StyleEncoder
 from pmg.models.diffusion.unet.denoiser import UNetDenoiser
 from pmg.models.loading.tiny_models import tiny_text_encoder
+from pmg.training.optim import adamw, constant
 from pmg.training.pretraining.look_denoiser import (
     REFERENCES,
     Drop,
@@ -74,7 +75,7 @@ def pooled_transformer():
 def training(request):
     torch.manual_seed(0)
     style = StyleEncoder(in_channels=4, channels=16, tokens=2, width=WIDTH, heads=2)
-    return LookDenoiserTraining(LookDenoiser(request.param(), style, FlowMatching()), 1e-3, 0.9)
+    return LookDenoiserTraining(LookDenoiser(request.param(), style, FlowMatching()), adamw(1e-3), constant, 0.9)
 
 
 def batches(pool, data, drop):

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import re
+from functools import partial
+from unittest.mock import Mock
 
 import pytest
 import pytorch_lightning as pl
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from safetensors.torch import load_file
+from torch import nn
 
 from pmg.commands.pretrain import body, install, refuse_short
-from pmg.configuration.instantiate import to_plain
+from pmg.configuration.instantiate import instantiate, to_plain
 from pmg.configuration.trees import leaves
 from pmg.domain import PmgError
 from pmg.models.loading.tiny_models import tiny_generator
@@ -20,8 +23,15 @@ from pmg.models.vision.perceptual import PerceptualDistance
 from pmg.models.vision.scorer import Scorer
 from pmg.orchestration.run import Run
 from pmg.training.callbacks import LastCheckpoint
+from pmg.training.optim import adamw, one_cycle
 from pmg.training.pretraining.augmentation import random_affine
+from pmg.training.pretraining.autoencoder import AutoencoderTraining
+from pmg.training.pretraining.denoiser import DenoiserTraining
+from pmg.training.pretraining.judge import JudgeTraining
+from pmg.training.pretraining.scorer import ScorerTraining
 from pmg.training.pretraining.stages import AutoencoderStage, DenoiserStage, JudgeStage, ScorerStage, rows_of
+
+FIT = {"optimizer": adamw(1e-3), "lr_scheduler": one_cycle}
 
 
 def trainer(folder, steps=2):
@@ -41,20 +51,20 @@ def stages(tmp_path, root, text_encoder):
     return {
         "autoencoder": lambda: AutoencoderStage(
             str(folder / "vae"), tiny_generator(text_encoder).codec.autoencoder.requires_grad_(True),
-            PerceptualDistance.from_folder(root / "assets" / "lpips"), 1e-3, 4,
+            PerceptualDistance.from_folder(root / "assets" / "lpips"), partial(AutoencoderTraining, **FIT), 4,
         ),
         "denoiser": lambda: DenoiserStage(
             str(tmp_path / "made"), str(folder), tiny_generator(text_encoder).denoiser.model, tiny.process,
             text_encoder, scene="sticker", drop={"target": 0.1, "attributes": 0.3, "artist_style": 0.3},
-            learning_rate=1e-3, batch_size=4, ema_decay=0.99,
+            training=partial(DenoiserTraining, **FIT, ema_decay=0.99), batch_size=4,
         ),
         "scorer": lambda: ScorerStage(
             str(tmp_path / "scorer"), str(folder), text_encoder, scene="sticker", widths=(8, 8, 8, 8),
-            learning_rate=1e-3, batch_size=4,
+            training=partial(ScorerTraining, **FIT), batch_size=4,
         ),
         "judge": lambda: JudgeStage(
             str(tmp_path / "judge"), str(folder), PerceptualDistance.from_folder(root / "assets" / "lpips"), 64,
-            1e-3, 4,
+            partial(JudgeTraining, **FIT), 4,
         ),
     }  # fmt: skip
 
@@ -167,3 +177,22 @@ def test_an_installed_model_replaces_the_old_one_as_a_whole(tmp_path):
     install(tmp_path / "run/model", tmp_path / "fresh")
     assert [path.name for path in (tmp_path / "fresh/generator").iterdir()] == ["vae"]
     assert (tmp_path / "fresh/generator/vae/new.json").read_text() == "new"
+
+
+@pytest.mark.parametrize(
+    ("given", "kind", "rate", "decay"),
+    [
+        ([], torch.optim.AdamW, 1.5e-3, 0.05),
+        (["optimizer=sgd", "optimizer.lr=0.2"], torch.optim.SGD, 0.2, 0.05),
+    ],
+)
+def test_optimizer_and_schedule_of_a_stage_are_those_of_the_config(compose, given, kind, rate, decay):
+    cfg = compose("pretrain", "stage=scorer", "lr_scheduler=constant", *given)
+    training = instantiate(cfg.stage.training)(nn.Linear(2, 2), None)
+    steps = Mock(max_steps=100, estimated_stepping_batches=100)
+    training.trainer = steps  # it is held weakly
+    built = training.configure_optimizers()
+    assert type(built["optimizer"]) is kind
+    (group,) = built["optimizer"].param_groups
+    assert (group["initial_lr"], group["weight_decay"]) == (rate, decay)
+    assert built["lr_scheduler"]["scheduler"].get_last_lr() == [0.0]  # it rises

@@ -105,7 +105,10 @@ COMMANDS: dict[str, dict[str, Role]] = {
     "pretrain": EVERY
     | TRAINING
     | _roles(
-        result="data stage models_dir", destination="card into full_steps", execution="picture", unused="text_encoder"
+        result="data stage optimizer lr_scheduler models_dir",
+        destination="card into full_steps",
+        execution="picture",
+        unused="text_encoder",
     ),
     "keywords": EVERY
     | READING

@@ -84,6 +84,8 @@ class PretrainConfig(RunConfig):
     full_steps: int = ranged(0, Count)
     dtype: str = "auto"
     stage: Any = None
+    optimizer: Any = None
+    lr_scheduler: Any = None
     card: Any = None
     picture: Any = None
     data: Any = None

@@ -7,8 +7,9 @@ import torch
 from diffusers import AutoencoderKL
 from torch import Tensor
 
+from pmg.configuration.ranges import NotNegative
 from pmg.models.vision.perceptual import PerceptualDistance
-from pmg.training.optim import adamw, configure_optimizers, one_cycle
+from pmg.training.optim import OptimizerPartial, SchedulerPartial, configure_optimizers
 
 
 class AutoencoderTraining(pl.LightningModule):
@@ -17,7 +18,8 @@ class AutoencoderTraining(pl.LightningModule):
     Args:
         autoencoder: the model to train.
         perceptual: frozen LPIPS.
-        learning_rate: the cycle's peak.
+        optimizer: makes the optimizer.
+        lr_scheduler: makes the learning rate's schedule.
         perceptual_weight: weight of LPIPS beside L1.
         kl_weight: weight of the mean KL divergence of a latent element from N(0, 1).
     """
@@ -26,14 +28,15 @@ class AutoencoderTraining(pl.LightningModule):
         self,
         autoencoder: AutoencoderKL,
         perceptual: PerceptualDistance,
-        learning_rate: float,
-        perceptual_weight: float = 0.3,
-        kl_weight: float = 1e-3,
+        optimizer: OptimizerPartial,
+        lr_scheduler: SchedulerPartial,
+        perceptual_weight: NotNegative = 0.3,
+        kl_weight: NotNegative = 1e-3,
     ) -> None:
         super().__init__()
         self.autoencoder = autoencoder
         self.perceptual = perceptual
-        self.learning_rate = learning_rate
+        self.optimizer, self.lr_scheduler = optimizer, lr_scheduler
         self.perceptual_weight = perceptual_weight
         self.kl_weight = kl_weight
 
@@ -58,8 +61,8 @@ class AutoencoderTraining(pl.LightningModule):
         self._step(batch["images"], "val")
 
     def configure_optimizers(self) -> dict:
-        """AdamW on one cycle."""
-        return configure_optimizers(self, self.autoencoder.parameters(), adamw(self.learning_rate), one_cycle)
+        """Returns optimizer and schedule of the model's parameters."""
+        return configure_optimizers(self, self.autoencoder.parameters(), self.optimizer, self.lr_scheduler)
 
     @torch.no_grad()
     def measure_latents(self, images: Tensor, batch_size: int = 64) -> None:

@@ -8,11 +8,12 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
+from pmg.configuration.ranges import Decay
 from pmg.models.diffusion.generator import DiffusionGenerator
 from pmg.training.datamodule import Batch
 from pmg.training.ema import AveragedWeights
 from pmg.training.latents import Latents
-from pmg.training.optim import adamw, configure_optimizers, one_cycle
+from pmg.training.optim import OptimizerPartial, SchedulerPartial, configure_optimizers
 from pmg.training.pretraining.encoded_captions import PARTS, CaptionBank
 
 
@@ -46,18 +47,20 @@ class DenoiserTraining(pl.LightningModule):
     Args:
         generator: holds the denoiser to train; everything else in it stays frozen.
         bank: encoded captions.
-        learning_rate: the cycle's peak.
+        optimizer: makes the optimizer.
+        lr_scheduler: makes the learning rate's schedule.
         ema_decay: decay of the moving average.
     """
 
     def __init__(
-        self, generator: DiffusionGenerator, bank: CaptionBank, learning_rate: float, ema_decay: float
-    ) -> None:
+        self, generator: DiffusionGenerator, bank: CaptionBank, optimizer: OptimizerPartial,
+        lr_scheduler: SchedulerPartial, ema_decay: Decay,
+    ) -> None:  # fmt: skip
         super().__init__()
         self.denoiser = generator.denoiser.model.requires_grad_(True).train()
         self._generator = (generator,)  # in a tuple: frozen parts stay out of checkpoints
         self.bank = bank
-        self.learning_rate = learning_rate
+        self.optimizer, self.lr_scheduler = optimizer, lr_scheduler
         self.average = AveragedWeights(self.denoiser, ema_decay, power=0.75)
 
     def loss(self, batch: Batch) -> Tensor:
@@ -83,8 +86,8 @@ class DenoiserTraining(pl.LightningModule):
         return [self.average]
 
     def configure_optimizers(self) -> dict:
-        """AdamW on one cycle."""
-        return configure_optimizers(self, self.denoiser.parameters(), adamw(self.learning_rate), one_cycle)
+        """Returns optimizer and schedule of the model's parameters."""
+        return configure_optimizers(self, self.denoiser.parameters(), self.optimizer, self.lr_scheduler)
 
 
 def fixed_batches(collate: LatentBatches, rows: Tensor, batch_size: int, seed: int) -> list[Batch]:

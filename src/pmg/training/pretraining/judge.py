@@ -6,9 +6,10 @@ import pytorch_lightning as pl
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from pmg.configuration.ranges import Fraction
 from pmg.models.vision.judge import Judge
 from pmg.training.datamodule import Batch
-from pmg.training.optim import adamw, configure_optimizers, one_cycle
+from pmg.training.optim import OptimizerPartial, SchedulerPartial, configure_optimizers
 
 
 class JudgeTraining(pl.LightningModule):
@@ -16,14 +17,22 @@ class JudgeTraining(pl.LightningModule):
 
     Args:
         judge: the model to train.
-        learning_rate: the cycle's peak.
+        optimizer: makes the optimizer.
+        lr_scheduler: makes the learning rate's schedule.
         label_smoothing: share of a target's probability spread over all classes.
     """
 
-    def __init__(self, judge: Judge, learning_rate: float, label_smoothing: float = 0.1) -> None:
+    def __init__(
+        self,
+        judge: Judge,
+        optimizer: OptimizerPartial,
+        lr_scheduler: SchedulerPartial,
+        label_smoothing: Fraction = 0.1,
+    ) -> None:
         super().__init__()
         self.judge = judge
-        self.learning_rate, self.label_smoothing = learning_rate, label_smoothing
+        self.optimizer, self.lr_scheduler = optimizer, lr_scheduler
+        self.label_smoothing = label_smoothing
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
         """One step on ``images``, ``style`` and ``concept``."""
@@ -43,5 +52,5 @@ class JudgeTraining(pl.LightningModule):
         self.log_dict(accuracy, prog_bar=True, batch_size=len(style))
 
     def configure_optimizers(self) -> dict:
-        """AdamW on one cycle."""
-        return configure_optimizers(self, self.judge.parameters(), adamw(self.learning_rate, 0.05), one_cycle)
+        """Returns optimizer and schedule of the model's parameters."""
+        return configure_optimizers(self, self.judge.parameters(), self.optimizer, self.lr_scheduler)

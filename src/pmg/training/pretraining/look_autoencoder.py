@@ -7,8 +7,9 @@ import torch
 from diffusers import AutoencoderDC
 from torch import Tensor
 
+from pmg.configuration.ranges import NotNegative
 from pmg.models.vision.perceptual import PerceptualDistance
-from pmg.training.optim import adamw, configure_optimizers, one_cycle
+from pmg.training.optim import OptimizerPartial, SchedulerPartial, configure_optimizers
 
 SCALE_WEIGHT = 0.01  # of the squared logarithm of the latents' scale: keeps it near 1
 
@@ -22,17 +23,19 @@ class LookAutoencoderTraining(pl.LightningModule):
     Args:
         autoencoder: the model to train.
         perceptual: frozen LPIPS.
-        learning_rate: the cycle's peak.
+        optimizer: makes the optimizer.
+        lr_scheduler: makes the learning rate's schedule.
         perceptual_weight: weight of LPIPS beside L1.
         latent_noise: largest deviation of the noise on latents, in deviations of the latents.
     """
 
     def __init__(
-        self, autoencoder: AutoencoderDC, perceptual: PerceptualDistance, learning_rate: float,
-        perceptual_weight: float, latent_noise: float,
+        self, autoencoder: AutoencoderDC, perceptual: PerceptualDistance, optimizer: OptimizerPartial,
+        lr_scheduler: SchedulerPartial, perceptual_weight: NotNegative = 0.5, latent_noise: NotNegative = 0.5,
     ) -> None:  # fmt: skip
         super().__init__()
-        self.autoencoder, self.perceptual, self.learning_rate = autoencoder, perceptual, learning_rate
+        self.autoencoder, self.perceptual = autoencoder, perceptual
+        self.optimizer, self.lr_scheduler = optimizer, lr_scheduler
         self.perceptual_weight, self.latent_noise = perceptual_weight, latent_noise
 
     def _step(self, images: Tensor, split: str) -> Tensor:
@@ -67,5 +70,5 @@ class LookAutoencoderTraining(pl.LightningModule):
         self._step(batch["images"], "val")
 
     def configure_optimizers(self) -> dict:
-        """AdamW on one cycle."""
-        return configure_optimizers(self, self.autoencoder.parameters(), adamw(self.learning_rate), one_cycle)
+        """Returns optimizer and schedule of the model's parameters."""
+        return configure_optimizers(self, self.autoencoder.parameters(), self.optimizer, self.lr_scheduler)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
-from functools import partial
 
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from pmg.configuration.ranges import Decay, Fraction, Positive
+from pmg.configuration.ranges import Decay, Fraction
 from pmg.data.emoji.captions import target_captions
 from pmg.data.picture_groups import PictureGroups
 from pmg.models.autocast import processor_autocast
@@ -22,7 +21,7 @@ from pmg.models.diffusion.noise_processes import denoising_loss
 from pmg.models.diffusion.text_encoder import TextEncoder
 from pmg.training.datamodule import Batch
 from pmg.training.ema import AveragedWeights
-from pmg.training.optim import adamw, configure_optimizers, warmup_stable_decay
+from pmg.training.optim import OptimizerPartial, SchedulerPartial, configure_optimizers
 from pmg.training.pretraining.look_pool import ITEMS, LookPool, say
 
 REFERENCES = ITEMS - 1
@@ -127,14 +126,16 @@ class LookDenoiserTraining(pl.LightningModule):
 
     Args:
         model: both.
-        learning_rate: after the warm-up.
+        optimizer: makes the optimizer.
+        lr_scheduler: makes the learning rate's schedule.
         ema_decay: decay of the moving average.
-        decay: share of the run in which the learning rate falls; 0 where another training continues.
     """
 
-    def __init__(self, model: LookDenoiser, learning_rate: Positive, ema_decay: Decay, decay: Fraction = 0.2) -> None:
+    def __init__(
+        self, model: LookDenoiser, optimizer: OptimizerPartial, lr_scheduler: SchedulerPartial, ema_decay: Decay
+    ) -> None:
         super().__init__()
-        self.model, self.learning_rate, self.decay = model, learning_rate, decay
+        self.model, self.optimizer, self.lr_scheduler = model, optimizer, lr_scheduler
         self.average = AveragedWeights(model, ema_decay, power=0.75)
 
     def losses(self, batch: Batch) -> Tensor:
@@ -171,6 +172,5 @@ class LookDenoiserTraining(pl.LightningModule):
         return [self.average]
 
     def configure_optimizers(self) -> dict:
-        """AdamW with a rate that stays, and falls at the end."""
-        schedule = partial(warmup_stable_decay, decay=self.decay)
-        return configure_optimizers(self, self.model.parameters(), adamw(self.learning_rate), schedule)
+        """Returns optimizer and schedule of the model's parameters."""
+        return configure_optimizers(self, self.model.parameters(), self.optimizer, self.lr_scheduler)

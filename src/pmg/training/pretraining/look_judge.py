@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, smooth_l1_loss
 
+from pmg.configuration.ranges import NotNegative, Positive
 from pmg.data.emoji.drawings import LookData, has_colours
 from pmg.data.emoji.finish_targets import finish_errors, finish_values
 from pmg.data.emoji.finishes import Finish
@@ -18,7 +19,7 @@ from pmg.models.diffusion.latent_codec import restore
 from pmg.models.vision.look_judge import LookJudge, pick_looks
 from pmg.seeding import stable_number
 from pmg.training.datamodule import Batch
-from pmg.training.optim import adamw, configure_optimizers, one_cycle
+from pmg.training.optim import OptimizerPartial, SchedulerPartial, configure_optimizers
 from pmg.training.pretraining.augmentation import random_affine
 
 FINISHES, CONCEPTS = 4, 4  # of a batch: every artist in every finish, each look by four concepts
@@ -88,16 +89,18 @@ class LookJudgeTraining(pl.LightningModule):
 
     Args:
         judge: the model to train.
-        learning_rate: the cycle's peak.
+        optimizer: makes the optimizer.
+        lr_scheduler: makes the learning rate's schedule.
         temperature: of the contrast.
         finish_weight: of the regression.
     """
 
     def __init__(
-        self, judge: LookJudge, learning_rate: float, temperature: float = 0.1, finish_weight: float = 10.0
-    ) -> None:
+        self, judge: LookJudge, optimizer: OptimizerPartial, lr_scheduler: SchedulerPartial,
+        temperature: Positive = 0.1, finish_weight: NotNegative = 10.0,
+    ) -> None:  # fmt: skip
         super().__init__()
-        self.judge, self.learning_rate = judge, learning_rate
+        self.judge, self.optimizer, self.lr_scheduler = judge, optimizer, lr_scheduler
         self.temperature, self.finish_weight = temperature, finish_weight
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
@@ -123,8 +126,8 @@ class LookJudgeTraining(pl.LightningModule):
         self.log_dict(values, prog_bar=True, batch_size=len(reading.style))
 
     def configure_optimizers(self) -> dict:
-        """AdamW on one cycle."""
-        return configure_optimizers(self, self.judge.parameters(), adamw(self.learning_rate, 0.05), one_cycle)
+        """Returns optimizer and schedule of the model's parameters."""
+        return configure_optimizers(self, self.judge.parameters(), self.optimizer, self.lr_scheduler)
 
 
 @torch.no_grad()

@@ -18,7 +18,7 @@ from pmg.models.diffusion.text_encoder import TextEncoder
 from pmg.models.vision.scorer import Scorer
 from pmg.preferences.captioning import PictureDescriber
 from pmg.training.datamodule import Batch
-from pmg.training.optim import adamw, configure_optimizers, one_cycle
+from pmg.training.optim import OptimizerPartial, SchedulerPartial, configure_optimizers
 from pmg.training.pretraining.augmentation import random_affine
 
 
@@ -76,12 +76,13 @@ class LookScorerTraining(pl.LightningModule):
 
     Args:
         scorer: the model to train.
-        learning_rate: the cycle's peak.
+        optimizer: makes the optimizer.
+        lr_scheduler: makes the learning rate's schedule.
     """
 
-    def __init__(self, scorer: Scorer, learning_rate: float) -> None:
+    def __init__(self, scorer: Scorer, optimizer: OptimizerPartial, lr_scheduler: SchedulerPartial) -> None:
         super().__init__()
-        self.scorer, self.learning_rate = scorer, learning_rate
+        self.scorer, self.optimizer, self.lr_scheduler = scorer, optimizer, lr_scheduler
 
     def logits(self, batch: Batch) -> dict[str, Tensor]:
         """Returns the scaled cosines of pictures `(B,)` with titles `(B, K)` and words `(B, B)`."""
@@ -116,5 +117,5 @@ class LookScorerTraining(pl.LightningModule):
         self.log_dict(values, prog_bar=True, batch_size=len(batch["images"]))
 
     def configure_optimizers(self) -> dict:
-        """AdamW on one cycle."""
-        return configure_optimizers(self, self.scorer.parameters(), adamw(self.learning_rate, 0.05), one_cycle)
+        """Returns optimizer and schedule of the model's parameters."""
+        return configure_optimizers(self, self.scorer.parameters(), self.optimizer, self.lr_scheduler)

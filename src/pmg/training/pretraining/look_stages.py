@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -12,7 +12,7 @@ from diffusers import AutoencoderDC, ModelMixin
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from pmg.configuration.ranges import Count, Fraction, NotNegative, Positive
+from pmg.configuration.ranges import Count, Fraction, NotNegative
 from pmg.data.emoji.drawings import LookData
 from pmg.data.emoji.finish_targets import SIZE, finish_errors
 from pmg.data.emoji.look_choice import LookChoice
@@ -45,21 +45,17 @@ class LookAutoencoderStage:
         folder: where the model goes.
         autoencoder: untrained.
         perceptual: frozen LPIPS.
-        learning_rate: the cycle's peak.
+        training: makes the LightningModule of these models, with its optimizer and schedule.
         batch_size: pictures a step.
-        perceptual_weight: weight of LPIPS beside L1.
-        latent_noise: largest deviation of the noise on latents, in deviations of the latents.
     """
 
     def __init__(
-        self, folder: str, autoencoder: AutoencoderDC, perceptual: PerceptualDistance, *, learning_rate: Positive,
-        batch_size: Count, perceptual_weight: NotNegative = 0.5, latent_noise: NotNegative = 0.5,
+        self, folder: str, autoencoder: AutoencoderDC, perceptual: PerceptualDistance,
+        training: Callable[[AutoencoderDC, PerceptualDistance], LookAutoencoderTraining], batch_size: Count,
     ) -> None:  # fmt: skip
         self.folder, self.perceptual, self.batch_size = folder, perceptual, batch_size
         self.autoencoder = autoencoder.to(memory_format=torch.channels_last)  # 1.1 times faster on processors
-        self.module = LookAutoencoderTraining(
-            self.autoencoder, perceptual, learning_rate, perceptual_weight, latent_noise
-        )
+        self.module = training(self.autoencoder, perceptual)
 
     def build(self, data: PictureGroups, seed: int) -> Built:
         """L1 + LPIPS on pictures as the data set varies them."""
@@ -131,7 +127,7 @@ class LookDenoiserStage:
     Args:
         folder: gets the denoiser, ``style_encoder`` and a copy of ``vae``.
         generator_folder: holds ``vae``, whose latents are denoised.
-        training: of the untrained model, with its learning rate and moving average.
+        training: of the untrained model, with its optimizer, schedule and moving average.
         text_encoder: frozen.
         captioner: describes pictures in words.
         scene: words that target captions may end with.
@@ -216,18 +212,19 @@ class LookJudgeStage:
         size: pixels a side that AlexNet sees.
         restored: share of the pictures that go through the autoencoder.
         spread: of a look's finishes.
-        learning_rate: the cycle's peak.
+        training: makes the LightningModule of these models, with its optimizer and schedule.
         batch_size: pictures a step, 16 of each artist.
         start: folder of an earlier judge of the same data, which is trained further; None: AlexNet.
     """
 
     def __init__(
         self, folder: str, generator_folder: str, perceptual: PerceptualDistance, *, size: Count, restored: Fraction,
-        spread: NotNegative, learning_rate: Positive, batch_size: Count, start: str | None = None,
+        spread: NotNegative, training: Callable[[LookJudge], LookJudgeTraining], batch_size: Count,
+        start: str | None = None,
     ) -> None:  # fmt: skip
         self.batch_size, self.start = batch_size, start
         self.folder, self.generator_folder, self.perceptual = folder, Path(generator_folder), perceptual
-        self.size, self.restored, self.spread, self.learning_rate = size, restored, spread, learning_rate
+        self.size, self.restored, self.spread, self.training = size, restored, spread, training
 
     def build(self, data: LookData, seed: int) -> Built:
         """Batches of looks with their hardest rivals; validation on held-out drawings."""
@@ -237,7 +234,7 @@ class LookJudgeStage:
             load_weights(self.judge, Path(self.start))
         codec = AutoencoderDCCodec.from_folder(self.generator_folder / "vae")
         batches = JudgeBatches(data, codec, self.restored, self.spread, self.batch_size // (FINISHES * CONCEPTS))
-        self.module = LookJudgeTraining(self.judge, self.learning_rate)
+        self.module = self.training(self.judge)
         rng = random.Random(stable_number(seed, "judge validation"))
         held_out = data.rows("validation").tolist()
         fixed = [
@@ -275,18 +272,19 @@ class LookScorerStage:
         scene: words that titles may end with.
         restored: share of the pictures that go through the autoencoder.
         widths: channels of the image encoder's stages.
-        learning_rate: the cycle's peak.
+        training: makes the LightningModule of these models, with its optimizer and schedule.
         batch_size: pictures a step.
     """
 
     def __init__(
         self, folder: str, generator_folder: str, text_encoder: TextEncoder, captioner: PictureDescriber,
-        *, scene: str, restored: Fraction, widths: Sequence[Count], learning_rate: Positive, batch_size: Count,
+        *, scene: str, restored: Fraction, widths: Sequence[Count],
+        training: Callable[[Scorer], LookScorerTraining], batch_size: Count,
     ) -> None:  # fmt: skip
         self.folder, self.generator_folder, self.batch_size = folder, Path(generator_folder), batch_size
         self.text_encoder, self.captioner, self.scene, self.restored = text_encoder, captioner, scene, restored
         self.scorer = Scorer(ScorerConfig(widths=tuple(widths), width=text_encoder.width))
-        self.module = LookScorerTraining(self.scorer, learning_rate)
+        self.module = training(self.scorer)
 
     def build(self, data: PictureGroups, seed: int) -> Built:
         """Contrast with titles and words; validation on held-out drawings."""

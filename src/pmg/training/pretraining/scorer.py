@@ -9,7 +9,7 @@ from torch import Tensor
 from pmg.losses import contrastive_loss
 from pmg.models.vision.scorer import Scorer
 from pmg.training.datamodule import Batch
-from pmg.training.optim import adamw, configure_optimizers, one_cycle
+from pmg.training.optim import OptimizerPartial, SchedulerPartial, configure_optimizers
 from pmg.training.pretraining.encoded_captions import CaptionBank
 
 
@@ -22,14 +22,17 @@ class ScorerTraining(pl.LightningModule):
     Args:
         scorer: the model to train.
         bank: encoded captions.
-        learning_rate: the cycle's peak.
+        optimizer: makes the optimizer.
+        lr_scheduler: makes the learning rate's schedule.
     """
 
-    def __init__(self, scorer: Scorer, bank: CaptionBank, learning_rate: float) -> None:
+    def __init__(
+        self, scorer: Scorer, bank: CaptionBank, optimizer: OptimizerPartial, lr_scheduler: SchedulerPartial
+    ) -> None:
         super().__init__()
         self.scorer = scorer
         self.bank = bank
-        self.learning_rate = learning_rate
+        self.optimizer, self.lr_scheduler = optimizer, lr_scheduler
 
     def _logits(self, images: Tensor) -> dict[str, Tensor]:
         content, style = self.scorer(images)
@@ -71,5 +74,5 @@ class ScorerTraining(pl.LightningModule):
         self.log_dict(values, prog_bar=True, batch_size=len(batch["rows"]))
 
     def configure_optimizers(self) -> dict:
-        """AdamW on one cycle."""
-        return configure_optimizers(self, self.scorer.parameters(), adamw(self.learning_rate, 0.05), one_cycle)
+        """Returns optimizer and schedule of the model's parameters."""
+        return configure_optimizers(self, self.scorer.parameters(), self.optimizer, self.lr_scheduler)

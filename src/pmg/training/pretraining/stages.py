@@ -7,7 +7,7 @@ fp16 safetensors in the library's own folder layout and measures it on held-out 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -17,8 +17,9 @@ from diffusers import AutoencoderKL, ModelMixin, UNet2DConditionModel
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from pmg.configuration.ranges import Count, Decay, Fraction, Positive
+from pmg.configuration.ranges import Count, Fraction
 from pmg.data.dataset import StyledDataset
+from pmg.models.diffusion.generator import DiffusionGenerator
 from pmg.models.diffusion.latent_codec import reconstruct
 from pmg.models.diffusion.noise_processes import VariancePreserving
 from pmg.models.diffusion.text_encoder import TextEncoder
@@ -60,16 +61,16 @@ class AutoencoderStage:
         folder: where the model goes.
         autoencoder: untrained.
         perceptual: frozen LPIPS.
-        learning_rate: the cycle's peak.
+        training: makes the LightningModule of these models, with its optimizer and schedule.
         batch_size: drawings a step.
     """
 
     def __init__(
-        self, folder: str, autoencoder: AutoencoderKL, perceptual: PerceptualDistance, learning_rate: Positive,
-        batch_size: Count,
+        self, folder: str, autoencoder: AutoencoderKL, perceptual: PerceptualDistance,
+        training: Callable[[AutoencoderKL, PerceptualDistance], AutoencoderTraining], batch_size: Count,
     ) -> None:  # fmt: skip
         self.folder, self.autoencoder, self.perceptual = folder, autoencoder, perceptual
-        self.learning_rate, self.batch_size = learning_rate, batch_size
+        self.training, self.batch_size = training, batch_size
 
     def build(self, data: StyledDataset, seed: int) -> Built:
         """L1 + LPIPS + KL on mirrored drawings."""
@@ -83,7 +84,7 @@ class AutoencoderStage:
             images[flip] = images[flip].flip(-1)
             return {"images": images}
 
-        self.module = AutoencoderTraining(self.autoencoder, self.perceptual, self.learning_rate)
+        self.module = self.training(self.autoencoder, self.perceptual)
         fixed = [{"images": pixels(rows)} for rows in held_out.split(VALIDATION_BATCH)]
         return self.module, RowsDataModule(ShuffledRows(seen, self.batch_size, seed, mirrored), fixed)
 
@@ -112,21 +113,19 @@ class DenoiserStage:
         text_encoder: frozen.
         scene: words that target captions may end with.
         drop: chance to drop each of target, attributes and artist style.
-        learning_rate: the cycle's peak.
+        training: makes the LightningModule of these models, with its optimizer and schedule.
         batch_size: drawings a step.
-        ema_decay: decay of the weights' moving average.
     """
 
     def __init__(
         self, folder: str, generator_folder: str, denoiser: UNet2DConditionModel, process: VariancePreserving,
-        text_encoder: TextEncoder, *, scene: str, drop: Mapping[str, Fraction], learning_rate: Positive,
-        batch_size: Count, ema_decay: Decay,
+        text_encoder: TextEncoder, *, scene: str, drop: Mapping[str, Fraction],
+        training: Callable[[DiffusionGenerator, CaptionBank], DenoiserTraining], batch_size: Count,
     ) -> None:  # fmt: skip
         autoencoder = load_autoencoder(generator_folder)
         self.generator = compose_generator(autoencoder, denoiser, process, text_encoder)
         self.folder, self.generator_folder, self.scene, self.drop = folder, generator_folder, scene, drop
-        self.learning_rate, self.batch_size = learning_rate, batch_size
-        self.process, self.ema_decay = process, ema_decay
+        self.training, self.batch_size, self.process = training, batch_size, process
 
     def build(self, data: StyledDataset, seed: int) -> Built:
         """Denoising loss on latents that are encoded once."""
@@ -134,7 +133,7 @@ class DenoiserStage:
         bank = CaptionBank(data.images, data.styles, self.scene, self.generator.text_encoder)
         latents = encode_item_images(self.generator, data.images, data.images.items)
         collate = LatentBatches(latents, bank, self.generator, self.drop)
-        self.module = DenoiserTraining(self.generator, bank, self.learning_rate, self.ema_decay)
+        self.module = self.training(self.generator, bank)
         self.fixed = fixed_batches(collate, held_out, VALIDATION_BATCH, seed)
         return self.module, RowsDataModule(ShuffledRows(seen, self.batch_size, seed, collate), self.fixed)
 
@@ -158,22 +157,22 @@ class ScorerStage:
         text_encoder: frozen.
         scene: words that target captions may end with.
         widths: channels of the image encoder's stages.
-        learning_rate: the cycle's peak.
+        training: makes the LightningModule of these models, with its optimizer and schedule.
         batch_size: drawings a step.
     """
 
     def __init__(
         self, folder: str, generator_folder: str, text_encoder: TextEncoder, *, scene: str, widths: tuple[Count, ...],
-        learning_rate: Positive, batch_size: Count,
+        training: Callable[[Scorer, CaptionBank], ScorerTraining], batch_size: Count,
     ) -> None:  # fmt: skip
         self.folder, self.generator_folder, self.scene = folder, generator_folder, scene
-        self.text_encoder, self.learning_rate, self.batch_size = text_encoder, learning_rate, batch_size
+        self.text_encoder, self.training, self.batch_size = text_encoder, training, batch_size
         self.scorer = Scorer(ScorerConfig(widths=widths, width=text_encoder.width))
 
     def build(self, data: StyledDataset, seed: int) -> Built:
         """Contrastive loss on augmented drawings."""
         bank = CaptionBank(data.images, data.styles, self.scene, self.text_encoder)
-        self.module = ScorerTraining(self.scorer, bank, self.learning_rate)
+        self.module = self.training(self.scorer, bank)
         labels = {"rows": torch.arange(len(data.images.items))}
         return self.module, drawing_batches(data, self.generator_folder, labels, self.batch_size, seed)
 
@@ -193,23 +192,23 @@ class JudgeStage:
         generator_folder: holds ``vae``: half of the images seen are restored ones.
         perceptual: LPIPS, whose AlexNet is the start.
         size: pixels a side that AlexNet sees.
-        learning_rate: the cycle's peak.
+        training: makes the LightningModule of these models, with its optimizer and schedule.
         batch_size: drawings a step.
     """
 
     def __init__(
-        self, folder: str, generator_folder: str, perceptual: PerceptualDistance, size: Count, learning_rate: Positive,
-        batch_size: Count,
+        self, folder: str, generator_folder: str, perceptual: PerceptualDistance, size: Count,
+        training: Callable[[Judge], JudgeTraining], batch_size: Count,
     ) -> None:  # fmt: skip
         self.folder, self.generator_folder = folder, generator_folder
         self.perceptual, self.size = perceptual, size
-        self.learning_rate, self.batch_size = learning_rate, batch_size
+        self.training, self.batch_size = training, batch_size
 
     def build(self, data: StyledDataset, seed: int) -> Built:
         """Cross-entropy on augmented drawings."""
         config = JudgeConfig(size=self.size, styles=sorted(data.styles), concepts=data.images.concepts)
         self.judge = Judge(config).start_from(self.perceptual)
-        self.module = JudgeTraining(self.judge, self.learning_rate)
+        self.module = self.training(self.judge)
         return self.module, drawing_batches(data, self.generator_folder, self._labels(data), self.batch_size, seed)
 
     def _labels(self, data: StyledDataset) -> dict[str, Tensor]:
