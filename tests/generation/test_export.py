@@ -95,6 +95,37 @@ def test_a_plug_ins_component_is_exported_where_the_command_names_the_plug_in(co
     )
 
 
+INPUTS = """
+class Own:
+    {attribute}
+
+    def __call__(self, extracted, examples, images):
+        return extracted.context
+"""
+
+
+@pytest.mark.parametrize("exported", [True, False])
+def test_an_encoder_of_prefilled_histories_is_exported_whatever_class_supplies_them(
+    compose, tmp_path, monkeypatch, exported
+):
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(targets, "_allowed", {})
+    name = f"pmg_own_inputs_{exported}"
+    (tmp_path / f"{name}.py").write_text(INPUTS.format(attribute="from_context = True" if exported else "pass"))
+    targets.allow_plugin(name)
+    cfg = compose("train", "encoder=tiny", "text_encoder=tiny", "generator=tiny")
+    cfg.encoder.inputs._target_ = f"{name}.Own"
+    folder = write_earlier(tmp_path, cfg)
+    write_encoder(tmp_path)
+    export = compose("export", f"train_run={tmp_path}/train", f"folder={folder}")
+    if exported:
+        body(export, Run(tmp_path / "run", "export"))
+        assert read_index(folder, "cache")["language_model"]
+    else:
+        with pytest.raises(PmgError, match=rf"its encoder reads {name}\.Own, and a pipeline has prefilled histories"):
+            body(export, Run(tmp_path / "run", "export"))
+
+
 def test_a_refused_export_leaves_the_earlier_one(compose, tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     folder = write_earlier(tmp_path, compose("train", "encoder.language_model.source=/gone/llama"))

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 import torch
 
+from plugins import write_examples
+from pmg.commands.estimate import empty_models
+from pmg.configuration import targets
 from pmg.domain import Keywords, PmgError
 from pmg.generation.condition_weighting import AttentionWeighting, ScaleWeighting
 from pmg.generation.guidance import Scales
@@ -13,6 +18,8 @@ from pmg.generation.requests import Request
 from pmg.generation.selection import WeightGrid
 from pmg.models.loading.tiny_models import tiny_scorer
 from pmg.training.inversion import HistoryImages, TextualInversion
+from pmg.training.memory_forecast import estimate_training
+from pmg.training.objective import Denoise
 
 
 @pytest.fixture
@@ -22,6 +29,30 @@ def grey_levels(root, text_encoder):
     exec(section.split("```python\n")[1].split("```")[0], names)
     torch.manual_seed(0)
     return names["GreyLevels"](text_encoder).requires_grad_(False)
+
+
+@pytest.fixture
+def plugged(root, tmp_path, monkeypatch):
+    """The same as a plug-in on Python's path."""
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(targets, "_allowed", {})
+    write_examples((root / "docs" / "extending.md").read_text(), tmp_path)
+    targets.allow_plugin("grey_levels")
+    yield
+    sys.modules.pop("grey_levels", None)
+
+
+def test_a_training_with_it_is_forecast(plugged, compose):
+    cfg = compose("estimate", "encoder=tiny", "text_encoder=tiny", "generator=tiny")
+    cfg.generator = {"_target_": "grey_levels.GreyLevels", "text_encoder": cfg.text_encoder, "levels": 4}
+    language_model, generator, weights, sizes = empty_models(cfg)
+    assert generator.device.type == "meta"
+    assert weights["head"] == 4 * (32 * 4 + 4)
+    estimate = estimate_training(language_model, generator, weights, sizes, {"denoise": Denoise(1.0)})
+    assert all(size > 0 for size in estimate.phases.values())
+    del sys.modules["grey_levels"].GreyLevels.frozen_models
+    with pytest.raises(PmgError, match="GreyLevels lacks frozen_models"):
+        empty_models(cfg)
 
 
 def build(generator, weighting):

@@ -5,16 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from pmg.configuration.instantiate import instantiate, instantiate_by_name, to_plain
+from pmg.configuration.targets import is_reserved
+from pmg.domain import PmgError
 from pmg.orchestration.launcher import launch
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-    from pmg.models.diffusion.generator import DiffusionGenerator
     from pmg.models.language.language_model import LanguageModel
     from pmg.models.loading.meta_models import PromptSizes
     from pmg.orchestration.run import Run
-    from pmg.training.memory_forecast import Estimate, Sizes
+    from pmg.training.memory_forecast import Estimate, MeasurableGenerator, Sizes
 
 GIB = 2**30
 
@@ -29,7 +30,7 @@ def body(cfg: DictConfig, run: Run) -> float | None:
     return estimate.device / GIB
 
 
-def empty_models(cfg: DictConfig) -> tuple[LanguageModel, DiffusionGenerator, dict[str, int], Sizes]:
+def empty_models(cfg: DictConfig) -> tuple[LanguageModel, MeasurableGenerator, dict[str, int], Sizes]:
     """Returns language model and generator without weights, the bytes of frozen weights, and the training's sizes."""
     from pmg.models.language.quantization import quantized_bytes
     from pmg.models.loading.memory_tracker import weight_bytes
@@ -43,11 +44,10 @@ def empty_models(cfg: DictConfig) -> tuple[LanguageModel, DiffusionGenerator, di
     kept = drawn.get("dtype", "float32")
     mixed = "bf16" in str(cfg.trainer.precision) and kept == "float32"  # computed in bfloat16, from a copy
     generator, text_bytes, prompt = _empty_generator(cfg, kept, "bfloat16" if mixed else kept)
-    denoiser = weight_bytes(generator.denoiser.model)
+    drawing = {name: weight_bytes(model) for name, model in generator.frozen_models().items()}
     weights = {
         "language model": quantized_bytes(language_model.model, node.get("quantization")),
-        "denoiser": denoiser * 3 if mixed else denoiser,
-        "autoencoder": weight_bytes(generator.codec.autoencoder),
+        **{name: size * 3 if mixed and name == "denoiser" else size for name, size in drawing.items()},
         "text encoder": text_bytes,
     }
     encoder = cfg.encoder.preference_encoder
@@ -62,8 +62,10 @@ def empty_models(cfg: DictConfig) -> tuple[LanguageModel, DiffusionGenerator, di
     return language_model, generator, weights, sizes
 
 
-def _empty_generator(cfg: DictConfig, dtype: str, computed: str) -> tuple[DiffusionGenerator, int, PromptSizes]:
+def _empty_generator(cfg: DictConfig, dtype: str, computed: str) -> tuple[MeasurableGenerator, int, PromptSizes]:
     """Returns the generator without weights, bytes of its text encoders, and the sizes of encoded texts.
+
+    What pmg loads from somewhere is described by its configs alone. What is made at random, and a plug-in's, is made.
 
     Args:
         cfg: the command's config.
@@ -72,43 +74,50 @@ def _empty_generator(cfg: DictConfig, dtype: str, computed: str) -> tuple[Diffus
     """
     from pmg.models.diffusion.transformer.family import find_family
     from pmg.models.loading.memory_tracker import weight_bytes
-    from pmg.models.loading.meta_models import empty_generator
-
-    size = cfg.generator.get("size")
-    family = find_family(cfg.generator._target_)
-    if family is None:
-        parts, text_bytes, prompt = _describe(cfg, dtype)
-        return empty_generator(parts, computed, size), text_bytes, prompt
-    configs = family.read_configs(cfg.generator.source)
-    text_bytes = sum(map(weight_bytes, family.empty_text_models(configs, dtype)))
-    generator = family.empty(configs, computed, size, cfg.generator.get("gradient_checkpointing", False))
-    return generator, text_bytes, family.prompt_sizes(configs, cfg.generator.get("max_length", 512))
-
-
-def _describe(cfg: DictConfig, dtype: str) -> tuple[dict[str, Any], int, PromptSizes]:
-    """Returns configs of the generator's parts, bytes of its text encoders, and the sizes of encoded texts.
-
-    What is loaded from somewhere is described by its configs alone; what is made at random is made, since it is small.
-    """
-    from pmg.models.loading.memory_tracker import weight_bytes
     from pmg.models.loading.meta_models import (
-        describe_generator,
+        empty_generator,
         empty_towers,
         generator_configs,
         measure_prompts,
         prompt_sizes,
     )
 
+    target, size = cfg.generator._target_, cfg.generator.get("size")
     source = cfg.generator.get("source") or cfg.generator.get("folder")
-    if source is None:
-        generator = instantiate(cfg.generator)
-        parts, text_encoder = describe_generator(generator), generator.text_encoder
-    else:
-        parts = generator_configs(source, cfg.generator.get("t5", True))
-        if towers := empty_towers(parts, dtype):
-            return parts, sum(map(weight_bytes, towers)), prompt_sizes(parts, towers)
-        text_encoder = instantiate(cfg.text_encoder)
-    return parts, weight_bytes(text_encoder), measure_prompts(text_encoder)
+    if family := find_family(target):
+        configs = family.read_configs(source)
+        text_bytes = sum(map(weight_bytes, family.empty_text_models(configs, dtype)))
+        generator = family.empty(configs, computed, size, cfg.generator.get("gradient_checkpointing", False))
+        return generator, text_bytes, family.prompt_sizes(configs, cfg.generator.get("max_length", 512))
+    if source is None or not is_reserved(target.partition(".")[0]):
+        return _without_weights(instantiate(cfg.generator))
+    parts = generator_configs(source, cfg.generator.get("t5", True))
+    generator = empty_generator(parts, computed, size)
+    if towers := empty_towers(parts, dtype):
+        return generator, sum(map(weight_bytes, towers)), prompt_sizes(parts, towers)
+    text_encoder = instantiate(cfg.text_encoder)
+    return generator, weight_bytes(text_encoder), measure_prompts(text_encoder)
+
+
+def _without_weights(generator: Any) -> tuple[MeasurableGenerator, int, PromptSizes]:
+    """Returns a generator in memory after its weights are gone; else as `_empty_generator`.
+
+    Raises:
+        PmgError: it is no `MeasurableGenerator`.
+    """
+    from pmg.models.loading.memory_tracker import weight_bytes
+    from pmg.models.loading.meta_models import measure_prompts
+
+    missing = [name for name in ("images_at_once", "encode_pass", "frozen_models") if not hasattr(generator, name)]
+    if missing:
+        raise PmgError(
+            f"generator can't be forecast: {type(generator).__name__} lacks {', '.join(missing)}. Add what "
+            "pmg.training.memory_forecast.MeasurableGenerator asks for."
+        )
+    text_bytes, prompt = weight_bytes(generator.text_encoder), measure_prompts(generator.text_encoder)
+    for model in generator.frozen_models().values():
+        model.to("meta")
+    return generator, text_bytes, prompt
 
 
 def _show(estimate: Estimate) -> None:

@@ -14,8 +14,6 @@ from pmg.runs.run_folder import read_finished
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-INPUTS = "pmg.training.encoder_inputs.HistoryContexts"
-
 
 def body(cfg: DictConfig, run: Run) -> float | None:
     """Makes a pipeline folder of a training run."""
@@ -66,10 +64,10 @@ def _trained(cfg: DictConfig) -> tuple[DictConfig, dict[str, Any]]:
         if not cfg[key]:
             raise PmgError(f"{key} is not set: name a folder, e.g. {key}={example}")
     trained, metrics = read_finished(cfg.train_run, "train")
-    if trained.encoder.inputs["_target_"] != INPUTS:
-        other = trained.encoder.inputs["_target_"]
+    if not getattr(built_class(trained.encoder.inputs), "from_context", False):
         raise PmgError(
-            f"train_run={cfg.train_run}: its encoder reads {other}. Name a run whose encoder reads {INPUTS}."
+            f"train_run={cfg.train_run}: its encoder reads {trained.encoder.inputs['_target_']}, and a pipeline has "
+            "prefilled histories alone. Name a run whose encoder.inputs has from_context=True, e.g. HistoryContexts."
         )
     return trained, metrics
 

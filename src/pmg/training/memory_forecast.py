@@ -8,11 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from typing import Protocol
 
 import torch
+from torch import Tensor, nn
 
 from pmg.models.diffusion.conditioning import TextBlock
-from pmg.models.diffusion.generator import DiffusionGenerator
+from pmg.models.diffusion.interfaces import Generator
 from pmg.models.language.context import Context
 from pmg.models.language.grouped_attention import additive_mask
 from pmg.models.language.language_model import LanguageModel
@@ -25,6 +27,23 @@ from pmg.training.preference import PARTS, EncodedTexts, FrozenModels, Preferenc
 READ_AT_ONCE = 32  # histories in one pass, as `LanguageModel.prefill` reads them on a GPU; a processor takes fewer
 ENCODE_AT_ONCE = 32  # images in one pass, as `encode_item_images` gives them
 ADAM = 4  # a trained weight, its gradient, and Adam's two moments
+
+
+class MeasurableGenerator(Generator, Protocol):
+    """A generator whose training can be forecast without weights: it computes on torch's device ``meta``."""
+
+    @property
+    def images_at_once(self) -> int:
+        """Images in one pass of `encode_pass`."""
+        ...
+
+    def encode_pass(self, images: Tensor) -> Tensor:
+        """Returns latents `(B, *latent_shape)` of images `(B, 3, size, size)`, both on the device of the weights."""
+        ...
+
+    def frozen_models(self) -> Mapping[str, nn.Module]:
+        """Returns the models beside the text encoder by name; ``denoiser`` is the one that runs once a step."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -81,7 +100,7 @@ class Estimate:
 
 
 def estimate_training(
-    language_model: LanguageModel, generator: DiffusionGenerator, weights: dict[str, int], sizes: Sizes,
+    language_model: LanguageModel, generator: MeasurableGenerator, weights: dict[str, int], sizes: Sizes,
     terms: Mapping[str, ObjectiveTerm],
 ) -> Estimate:  # fmt: skip
     """Forecasts a ``pmg-train``.
@@ -118,7 +137,7 @@ def context_bytes(language_model: LanguageModel, tokens: int) -> int:
 
 
 def build_phases(
-    encoder: PreferenceEncoder, language_model: LanguageModel, generator: DiffusionGenerator, sizes: Sizes,
+    encoder: PreferenceEncoder, language_model: LanguageModel, generator: MeasurableGenerator, sizes: Sizes,
     terms: Mapping[str, ObjectiveTerm],
 ) -> dict[str, Callable[[], object]]:  # fmt: skip
     """What a training does, by name: `READ_AT_ONCE` histories, a batch of images, one step."""
@@ -143,14 +162,14 @@ def _read(language_model: LanguageModel, sizes: Sizes) -> None:
         model.get_decoder()(input_ids=rows, attention_mask=additive_mask(seen, model), use_cache=True)
 
 
-def _encode(generator: DiffusionGenerator) -> None:
+def _encode(generator: MeasurableGenerator) -> None:
     shape = (min(ENCODE_AT_ONCE, generator.images_at_once), 3, generator.size, generator.size)
     with torch.no_grad():
-        generator.codec.encode(torch.zeros(shape, device="meta"))
+        generator.encode_pass(torch.zeros(shape, device="meta"))
 
 
 def _step(
-    encoder: PreferenceEncoder, language_model: LanguageModel, generator: DiffusionGenerator, sizes: Sizes,
+    encoder: PreferenceEncoder, language_model: LanguageModel, generator: MeasurableGenerator, sizes: Sizes,
     terms: Mapping[str, ObjectiveTerm],
 ) -> None:  # fmt: skip
     """One step of the true module, forward and backward."""

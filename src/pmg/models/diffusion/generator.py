@@ -91,7 +91,15 @@ class DiffusionGenerator(nn.Module):
     def encode_images(self, images: Tensor) -> Tensor:
         """Returns normalised latents `(B, C, h, w)`, on the CPU, of images `(B, 3, H, W)` in [-1, 1] of any size."""
         parts = (fit_size(part, self.size).to(self.device) for part in images.split(self.images_at_once))
-        return torch.cat([self.codec.encode(part).cpu() for part in parts])
+        return torch.cat([self.encode_pass(part).cpu() for part in parts])
+
+    def encode_pass(self, images: Tensor) -> Tensor:
+        """Returns normalised latents `(B, C, h, w)` of images `(B, 3, size, size)`, both on the weights' device."""
+        return self.codec.encode(images)
+
+    def frozen_models(self) -> dict[str, nn.Module]:
+        """Returns the models beside the text encoder by name."""
+        return {"denoiser": self.denoiser.model, "autoencoder": self.codec.autoencoder}
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:

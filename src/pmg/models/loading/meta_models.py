@@ -164,12 +164,6 @@ def generator_configs(source: str, t5: bool = True) -> dict[str, dict[str, Any]]
     return parts if t5 else {name: config for name, config in parts.items() if name != "text_encoder_3"}
 
 
-def describe_generator(generator: DiffusionGenerator) -> dict[str, dict[str, Any]]:
-    """Returns the configs of the parts of a generator in memory, without its text encoders."""
-    denoiser, autoencoder = generator.denoiser, generator.codec.autoencoder
-    return {denoiser.folder: dict(denoiser.model.config), "vae": dict(autoencoder.config)}
-
-
 def _read_configs(folder: str) -> dict[str, dict[str, Any]]:
     try:
         index = DiffusionPipeline.load_config(folder) if _is_pipeline(folder) else {}
