@@ -20,7 +20,8 @@ from pmg.configuration.instantiate import check_targets, instantiate, instantiat
 from pmg.configuration.portable import hash_groups, portable, take_out
 from pmg.configuration.precision import has_bfloat16
 from pmg.configuration.ranges import argument_hints, describe
-from pmg.configuration.schemas import SCHEMAS, schema_ranges
+from pmg.configuration.schema_base import schema_ranges
+from pmg.configuration.schemas import SCHEMAS
 from pmg.configuration.trees import leaves
 from pmg.domain import PmgError
 from pmg.orchestration.preference_sources import build_methods, build_sources, check_sources, hash_sources

@@ -15,7 +15,8 @@ from omegaconf import OmegaConf, ReadonlyConfigError
 
 from pmg import __version__
 from pmg.domain import PmgError
-from pmg.orchestration.run import Ledger, _summarize, execute
+from pmg.orchestration.run import execute
+from pmg.runs.ledger import Ledger
 from pmg.runs.process_state import RunFailedError
 from pmg.runs.run_folder import read_run
 
@@ -36,7 +37,9 @@ def test_seconds_of_many_phases_fit_a_console():
         "read histories": 33.5,
         "generate": 50,
     }
-    lines = _summarize(seconds).splitlines()
+    ledger = Ledger()
+    ledger.seconds.update(seconds)
+    lines = ledger.summarize().splitlines()
     assert len(lines) == 2
     assert max(map(len, lines)) <= 80
     assert " ".join(line.strip() for line in lines).endswith("read histories 33.5, generate 50.0")

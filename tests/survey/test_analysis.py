@@ -13,8 +13,9 @@ from pmg.domain import PmgError
 from pmg.evaluation.comparison import Comparison
 from pmg.evaluation.metric_interface import MetricInfo, describe
 from pmg.evaluation.results import Origin
-from pmg.survey.analysis import Analysis, observe, write_analysis
+from pmg.survey.analysis import Analysis, write_analysis
 from pmg.survey.answers import RaterAnswers
+from pmg.survey.observations import observe
 from surveys import METHODS, answer, make_survey
 
 pytestmark = [pytest.mark.slow, pytest.mark.ci]
@@ -73,7 +74,8 @@ def test_people_agree_with_the_metric_that_sees_what_they_see(results):
 
 
 def test_alpha_is_that_of_the_library_on_a_known_table():
-    from pmg.survey.analysis import Observations, agreement_of_raters
+    from pmg.survey.agreement import agreement_of_raters
+    from pmg.survey.observations import Observations
 
     pairs = pd.DataFrame({"rater": ["a", "b"] * 4, "example": list("11223344"), "left": "x", "right": "y"})
     none = pd.DataFrame(columns=["rater", "example", "method", "accuracy_rating", "preference_rating"])

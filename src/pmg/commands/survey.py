@@ -136,7 +136,8 @@ def _write_results(cfg: DictConfig, run: Run, key: dict[str, Any], answers: list
     from pmg.evaluation.results import Origin, read_rows
     from pmg.evaluation.table_rendering import print_table
     from pmg.runs.provenance import git_state
-    from pmg.survey.analysis import FOOTNOTE, Analysis, observe, survey_tables, write_analysis
+    from pmg.survey.analysis import FOOTNOTE, Analysis, survey_tables, write_analysis
+    from pmg.survey.observations import observe
 
     observed = observe(answers, key)
     rows = metrics = None

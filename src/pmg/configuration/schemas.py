@@ -2,54 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any
 
-from annotated_types import Ge, Gt, Le, Lt
+from annotated_types import Ge, Le
 
-from pmg.configuration.ranges import Count, CountOrZero, Fraction, NotNegative, Seed
-
-
-def ranged(default: Any, values: Any = None, **inner: Any) -> Any:
-    """Returns a dataclass field with a range of values, which OmegaConf's types don't support.
-
-    Args:
-        default: value.
-        values: the type of its values, e.g. ``Count | None``.
-        **inner: types of the values of a group without a ``_target_``, by name.
-    """
-    return field(default=default, metadata={"": values, **inner})
-
-
-def schema_ranges(schema: Any) -> dict[str, Any]:
-    """Returns the type of each value that a schema limits, by dotted key."""
-    found: dict[str, Any] = {}
-    for part in fields(schema) if is_dataclass(schema) else ():
-        ranges: Mapping[str, Any] = part.metadata
-        found |= {f"{part.name}.{name}".rstrip("."): values for name, values in ranges.items() if values is not None}
-        inner = schema_ranges(part.default_factory)
-        found |= {f"{part.name}.{name}": values for name, values in inner.items()}
-    return found
-
-
-@dataclass
-class RunConfig:
-    """Keys of every command. Groups have no schema; `check_targets` checks their keys.
-
-    Attributes:
-        name: name of the run; part of its folder.
-        seed: seed of every random number generator; null leaves them unseeded.
-        run_dir: the run folder; the folder of an interrupted run resumes it.
-        paths: folders of assets, outputs and cached results.
-        plugins: modules of your own whose classes the config may build, see docs/extending.md.
-    """
-
-    name: str = "default"
-    seed: int | None = ranged(0, Seed | None)
-    run_dir: str | None = None
-    paths: Any = None
-    plugins: list[str] = field(default_factory=list)
+from pmg.configuration.ranges import Count, CountOrZero, Fraction, NotNegative
+from pmg.configuration.schema_base import ComparisonConfig, RunConfig, ranged
+from pmg.configuration.survey_schema import SurveyConfig
 
 
 @dataclass
@@ -211,23 +171,6 @@ class GenerateConfig(ExamplesConfig):
 
 
 @dataclass
-class ComparisonConfig:
-    """The arms that all others are compared with.
-
-    Attributes:
-        baseline: the arm to improve on.
-        oracle: the arm with the true taste.
-        proposed: the method under study.
-        gap_metric: name of the metric for the share of the gap from baseline to oracle that an arm closes.
-    """
-
-    baseline: str = "none"
-    oracle: str = "oracle"
-    proposed: str = "pmg"
-    gap_metric: str = "lpips_truth"
-
-
-@dataclass
 class EvaluateConfig(RunConfig):
     """``pmg-evaluate``: computes metrics of generated images; data, users and models are those of the generation.
 
@@ -298,92 +241,6 @@ class EstimateConfig(TrainConfig):
 
     history_tokens: int = ranged(250, Count)
     profiles_per_user: int = ranged(1, Count)
-
-
-@dataclass
-class SurveyDesignConfig:
-    """Size of a survey.
-
-    Attributes:
-        examples: number of examples that are shown; the last is that of the practice task.
-        raters: different task lists; further raters start again with the first.
-        pairs: comparisons of each rater.
-        ratings: rated images of each rater.
-        checks: attention checks of each rater.
-    """
-
-    examples: int = ranged(25, Count)
-    raters: int = ranged(30, Count)
-    pairs: int = ranged(24, Count)
-    ratings: int = ranged(8, CountOrZero)
-    checks: int = ranged(5, CountOrZero)
-
-
-@dataclass
-class SurveyTextsConfig:
-    """Texts of a survey's page, see `pmg.survey.materials.Texts`."""
-
-    title: str = ""
-    consent: list[str] = field(default_factory=list)
-    question: str = ""
-    accuracy: str = ""
-    preference: str = ""
-
-
-@dataclass
-class SampleSizeConfig:
-    """The effect that a survey should find.
-
-    Attributes:
-        win_rate: share of comparisons that the better of two methods wins; null: no sample size is computed.
-        power: probability that the interval excludes 0.5.
-        deviation: standard deviation of utilities between raters, and between items.
-    """
-
-    win_rate: float | None = ranged(None, Annotated[float, Gt(0.5), Lt(1)] | None)
-    power: float = ranged(0.8, Annotated[float, Gt(0), Lt(1)])
-    deviation: float = ranged(0.4, NotNegative)
-
-
-@dataclass
-class SurveyConfig(RunConfig):
-    """``pmg-survey``: makes, serves or analyses a survey; one of `generate_run`, `serve`, `analyse`, … names the work.
-
-    Attributes:
-        generate_run: folder of the ``pmg-generate`` run that a survey is made of.
-        methods: methods that are compared; null: all of the run.
-        design: size of the survey.
-        texts: texts of the page.
-        sample_size: the effect that a survey should find.
-        serve: folder of the survey that is served.
-        host: address of the server.
-        port: of the server; 0: a free one.
-        analyse: files or folders of answers.
-        survey: folder of the survey that `analyse` belongs to; null: the folder of the first answers.
-        evaluation: folder of results of ``pmg-evaluate``, whose metrics are compared with the raters; null: none.
-        comparison: the arms that all others are compared with.
-        allowed_failures: raters who fail more attention checks are left out.
-        export: code of the rater whose answers are written to the run folder.
-        delete: code of the rater whose answers are deleted.
-        results_dir: folder of results and tables.
-    """
-
-    generate_run: str | None = None
-    methods: list[str] | None = None
-    design: SurveyDesignConfig = field(default_factory=SurveyDesignConfig)
-    texts: SurveyTextsConfig = field(default_factory=SurveyTextsConfig)
-    sample_size: SampleSizeConfig = field(default_factory=SampleSizeConfig)
-    serve: str | None = None
-    host: str = "127.0.0.1"
-    port: int = ranged(8000, Annotated[int, Ge(0), Le(65535)])
-    analyse: Any = None
-    survey: str | None = None
-    evaluation: str | None = None
-    comparison: ComparisonConfig = field(default_factory=ComparisonConfig)
-    allowed_failures: int = ranged(1, CountOrZero)
-    export: str | None = None
-    delete: str | None = None
-    results_dir: str | None = None
 
 
 @dataclass

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from pmg.domain import PmgError
 from pmg.orchestration.process_pool import Task, run_ranks
-from pmg.orchestration.run import Body, Ledger, Run
+from pmg.orchestration.run import Body, Run
+from pmg.runs.ledger import Ledger
 from pmg.tracking.tracker import Tracking
 
 if TYPE_CHECKING:

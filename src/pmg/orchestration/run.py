@@ -7,9 +7,7 @@ import functools
 import logging
 import shlex
 import sys
-import textwrap
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,9 +23,9 @@ from pmg.domain import PmgError
 from pmg.orchestration.command_lines import resume_command
 from pmg.paths import display_path
 from pmg.runs.exit_codes import INTERRUPTED, exit_code, one_line
+from pmg.runs.ledger import TOTAL, Ledger
 from pmg.runs.locks import locked
 from pmg.runs.process_state import RunFailedError, file_only, is_main_process, log_file, rank, restored_state
-from pmg.runs.provenance import peak_memory
 from pmg.runs.run_folder import (
     RunRecord,
     identify,
@@ -41,37 +39,6 @@ from pmg.tracking.factory import open_tracking
 from pmg.tracking.tracker import Tracking
 
 log = logging.getLogger(__name__)
-TOTAL = "total"  # the phase of the whole run
-CONSOLE_WIDTH = 80
-
-
-class Ledger:
-    """Cost of a run: seconds per phase and counts (LLM tokens, denoiser evaluations, …)."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-        names = ("trainable_parameters", "llm_tokens_computed", "llm_tokens_reused", "denoiser_evaluations")
-        self.counts: dict[str, int] = dict.fromkeys(names, 0)
-
-    @contextlib.contextmanager
-    def phase(self, name: str) -> Iterator[None]:
-        """Adds the time spent inside to phase `name`, also after an error; logs the name when it is first entered."""
-        if name not in self.seconds and name != TOTAL:
-            log.info(name)
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
-
-    def count(self, name: str, amount: int) -> None:
-        """Adds `amount` to counter `name`."""
-        self.counts[name] = self.counts.get(name, 0) + int(amount)
-
-    def as_dict(self) -> dict[str, Any]:
-        """Returns seconds per phase, counts, and peak memory so far, JSON-able."""
-        seconds = {name: round(value, 3) for name, value in self.seconds.items()}
-        return {"seconds": seconds, **self.counts, "peak_memory": peak_memory()}
 
 
 @dataclass
@@ -252,7 +219,7 @@ def _run_recorded(cfg: DictConfig, run: Run, record: RunRecord, body: Body) -> f
         with run.ledger.phase(TOTAL):
             run.result = body(cfg, run)
         run.begin()
-        log.info(_summarize(run.ledger.seconds))
+        log.info(run.ledger.summarize())
     except (Exception, KeyboardInterrupt, SystemExit) as error:
         with contextlib.suppress(OSError):  # on a full disk; `error` is raised in any case
             record.write("interrupted" if exit_code(error) == INTERRUPTED else "failed", _measured(run, error))
@@ -261,13 +228,6 @@ def _run_recorded(cfg: DictConfig, run: Run, record: RunRecord, body: Body) -> f
         OmegaConf.set_readonly(cfg, False)
     record.write("completed", _measured(run))
     return run.result
-
-
-def _summarize(seconds: Mapping[str, float]) -> str:
-    """Returns the seconds of a completed run and of its phases, in lines of `CONSOLE_WIDTH`."""
-    phases = ", ".join(f"{name} {value:.1f}" for name, value in seconds.items() if name != TOTAL)
-    line = f"completed in {seconds[TOTAL]:.1f} s" + (f": {phases}" if phases else "")
-    return "\n  ".join(textwrap.wrap(line, CONSOLE_WIDTH - 2))
 
 
 def _measured(run: Run, error: BaseException | None = None) -> dict[str, Any]:

@@ -17,8 +17,9 @@ from pmg.evaluation.metric_interface import MetricInfo, describe, read_infos
 from pmg.evaluation.result_tables import ResultTables
 from pmg.evaluation.results import Origin, write_rows
 from pmg.evaluation.table_rendering import NOTHING, Cell, Table, to_markdown
-from pmg.survey.answers import RaterAnswers, check_answer
+from pmg.survey.agreement import agreement_of_raters, agreement_with_metrics
 from pmg.survey.clustered import Estimates, bradley_terry, clustered_means, is_comparable
+from pmg.survey.observations import RATINGS, Observations, number_names
 
 METRICS = (
     MetricInfo("win_rate", "wins", range=(0.0, 1.0), aspect="preference"),
@@ -26,80 +27,10 @@ METRICS = (
     MetricInfo("accuracy_rating", "rated accuracy", range=(1.0, 5.0), aspect="accuracy", digits=2),
     MetricInfo("preference_rating", "rated preference", range=(1.0, 5.0), digits=2),
 )
-RATINGS = ("accuracy_rating", "preference_rating")
-SCORES = {"left": 1.0, "tie": 0.5, "right": 0.0}
 FOOTNOTE = (
     "Mean [95 % interval, clustered by rater and item]. wins: share of comparisons with any other method that an "
     "image won, a tie as half; utility: of the Bradley-Terry model, sum zero."
 )
-
-
-@dataclass(frozen=True)
-class Observations:
-    """Answers as tables, a row each; columns ``rater`` and ``example`` in all of them.
-
-    Attributes:
-        pairs: ``left`` and ``right`` (methods), ``score`` of the left image: 1, 0.5 or 0.
-        ratings: ``method`` and `RATINGS`.
-        checks: ``passed``.
-        seconds: of each answer that counts.
-    """
-
-    pairs: pd.DataFrame
-    ratings: pd.DataFrame
-    checks: pd.DataFrame
-    seconds: np.ndarray
-
-    def without(self, raters: Sequence[str]) -> Observations:
-        """Returns the observations of all other raters."""
-        pairs, ratings = (table[~table["rater"].isin(raters)] for table in (self.pairs, self.ratings))
-        return Observations(pairs, ratings, self.checks, self.seconds)
-
-    @property
-    def rows(self) -> pd.DataFrame:
-        """One row an image and answer, with the columns of results: ``example, user, method, control, seed``."""
-        left = self.pairs.rename(columns={"left": "method", "right": "opponent", "score": "win_rate"})
-        right = self.pairs.rename(columns={"right": "method", "left": "opponent"})
-        right = right.assign(win_rate=1 - right["score"]).drop(columns="score")
-        rows = pd.concat([left, right, self.ratings], ignore_index=True).rename(columns={"rater": "user"})
-        return rows.assign(control="own", seed=0)
-
-
-def observe(answers: Sequence[RaterAnswers], key: Mapping[str, Any]) -> Observations:
-    """Returns the answers as tables; those to practice tasks are left out.
-
-    Args:
-        answers: of all raters.
-        key: of the survey.
-
-    Raises:
-        PmgError: an answer doesn't fit the survey.
-    """
-    pairs, ratings, checks, seconds = [], [], [], []
-    for rater in answers:
-        plan = key["plans"][rater.slot % len(key["plans"])]
-        for answer in rater.answers:
-            check_answer(answer, plan)
-            kind, item, codes, *expected = plan[answer.task]
-            made = [key["images"][code]["method"] for code in codes]
-            row = {"rater": rater.rater, "example": key["items"][item]}
-            if kind == "check":
-                checks.append({**row, "passed": answer.value == expected[0]})
-            elif kind == "pair":
-                pairs.append({**row, "left": made[0], "right": made[1], "score": SCORES[str(answer.value)]})
-            elif kind == "rating":
-                grades = answer.model_dump()["value"]
-                ratings.append({**row, "method": made[0], **{name: float(grades[name[:-7]]) for name in RATINGS}})
-            if kind != "practice":
-                seconds.append(answer.seconds)
-    columns: dict[str, list[str]] = {
-        "pairs": ["left", "right", "score"],
-        "ratings": ["method", *RATINGS],
-        "checks": ["passed"],
-    }
-    listed = {"pairs": pairs, "ratings": ratings, "checks": checks}
-    tables = {name: pd.DataFrame(listed[name], columns=["rater", "example", *columns[name]]) for name in columns}
-    return Observations(**tables, seconds=np.array(seconds))
 
 
 @dataclass(frozen=True)
@@ -185,14 +116,14 @@ class Analysis:
             present = [method for method in self.methods if method in set(part["method"])]
             if present:
                 values = part[name].to_numpy(dtype=float)
-                codes = _indices(part["method"], present), _codes(part["user"]), _codes(part["example"])
+                codes = _indices(part["method"], present), number_names(part["user"]), number_names(part["example"])
                 found[name] = (present, clustered_means(values, *codes, len(present)))
         pairs = kept.pairs
         present = [method for method in self.methods if method in {*pairs["left"], *pairs["right"]}]
         if present:
             left, right, score = _indices(pairs["left"], present), _indices(pairs["right"], present), pairs["score"]
             if is_comparable(left, right, score.to_numpy(), len(present)):
-                groups = _codes(pairs["rater"]), _codes(pairs["example"])
+                groups = number_names(pairs["rater"]), number_names(pairs["example"])
                 found["utility"] = (present, bradley_terry(left, right, score.to_numpy(), *groups, len(present)))
         return found
 
@@ -212,85 +143,8 @@ class Analysis:
         return paired
 
 
-def agreement_of_raters(observed: Observations) -> dict[str, float | None]:
-    """Returns Krippendorff's alpha of comparisons (ordinal: one, tie, the other) and of both ratings.
-
-    None where no unit was judged by two raters, or all judgements are equal.
-    """
-    pairs = observed.pairs
-    ordered = pairs["left"] <= pairs["right"]
-    score = np.where(ordered, pairs["score"], 1 - pairs["score"].astype(float))
-    names = [f"{a}|{b}" for a, b in (sorted(each) for each in zip(pairs["left"], pairs["right"], strict=True))]
-    units = pd.DataFrame(
-        {"rater": pairs["rater"], "unit": pairs["example"] + "|" + pd.Series(names, pairs.index, dtype=object)}
-    )
-    found = {"comparisons": _alpha(units.assign(value=score))}
-    ratings = observed.ratings
-    for name in RATINGS:
-        unit = ratings["example"] + "|" + ratings["method"]
-        found[name] = _alpha(pd.DataFrame({"rater": ratings["rater"], "unit": unit, "value": ratings[name]}))
-    return found
-
-
-def _alpha(judged: pd.DataFrame) -> float | None:
-    import krippendorff
-
-    table = judged.groupby(["rater", "unit"])["value"].first().unstack() if len(judged) else pd.DataFrame()
-    overlapping = table.notna().sum() > 1 if len(table) else pd.Series(dtype=bool)
-    if not overlapping.any() or len(np.unique(table.loc[:, overlapping].stack())) < 2:
-        return None
-    return float(krippendorff.alpha(table.to_numpy(dtype=float), level_of_measurement="ordinal"))
-
-
-def agreement_with_metrics(
-    pairs: pd.DataFrame, rows: pd.DataFrame | None, metrics: Sequence[MetricInfo]
-) -> dict[str, dict[str, Any]]:
-    """Returns how often the image that raters prefer is the one that a metric prefers, 0.5 by chance.
-
-    Comparisons without a preference, of a rater or of a metric, are left out.
-
-    Args:
-        pairs: see `Observations`.
-        rows: of an evaluation; the first seed of each method and example was shown.
-        metrics: their descriptions.
-
-    Returns:
-        Mean, interval, p-value (of 0.5) and number of comparisons by metric.
-    """
-    if rows is None or not len(pairs):
-        return {}
-    first = rows[rows["control"] == "own"].groupby(["example", "method"], sort=False).first()
-    found = {}
-    for metric in metrics:
-        if metric.name not in first.columns:
-            continue
-        values = [_lookup(first[metric.name], pairs["example"], pairs[side]) for side in ("left", "right")]
-        sign = np.sign((values[0] - values[1]) * (1 if metric.higher_is_better else -1))
-        chosen = np.sign(pairs["score"].to_numpy(dtype=float) - 0.5)
-        kept = np.isfinite(sign) & (sign != 0) & (chosen != 0)
-        if kept.any():
-            agrees = (sign == chosen)[kept].astype(float)
-            groups = _codes(pairs["rater"][kept]), _codes(pairs["example"][kept])
-            found[metric.name] = _against_chance(agrees, *groups)
-    return found
-
-
-def _against_chance(agrees: np.ndarray, raters: np.ndarray, items: np.ndarray) -> dict[str, Any]:
-    centred = clustered_means(agrees - 0.5, np.zeros(len(agrees), dtype=int), raters, items, 1).contrast(np.ones(1))
-    shifted = {name: centred[name] + 0.5 for name in ("mean", "low", "high")}
-    return {**shifted, "p": centred["p"], "n": len(agrees)}
-
-
-def _lookup(values: pd.Series, examples: pd.Series, methods: pd.Series) -> np.ndarray:
-    return values.reindex(pd.MultiIndex.from_arrays([examples, methods])).to_numpy(dtype=float)
-
-
 def _indices(names: pd.Series, order: Sequence[str]) -> np.ndarray:
     return names.map({name: number for number, name in enumerate(order)}).to_numpy(dtype=int)
-
-
-def _codes(names: pd.Series) -> np.ndarray:
-    return pd.factorize(names)[0]
 
 
 def _mean(values: pd.Series) -> float | None:
