@@ -41,7 +41,7 @@ def main(folder: Path = Path("outputs/examples")) -> None:
     """Prepares the shop with `pmg-prepare` and prints the first sample of the training split."""
     shop = folder / "shop"
     write_shop(shop)
-    data = ["data=own_files", f"data.folder={folder / 'prepared'}"]
+    data = ["data=own_files", f"paths.data_dir={folder / 'data'}"]
     source = [f"source.read.items={shop / 'items.csv'}", f"source.read.interactions={shop / 'sales.csv'}"]
     command = [sys.executable, "-m", "pmg.commands.prepare", *data, *source, "source.pictures.size=64"]
     subprocess.run([*command, f"run_dir={folder / 'prepare'}"], check=True)

