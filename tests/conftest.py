@@ -23,6 +23,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import grammar_parser
 
+from browsers import BROWSER, launched
 from commands import run_here
 from pmg.configuration.instantiate import register_configs
 
@@ -139,6 +140,15 @@ def pmg_here(tmp_path, monkeypatch):
     """The same in this process, for tests of what commands do, not of how their process begins or ends."""
     monkeypatch.chdir(tmp_path)
     return run_here
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    """A browser; of a module, since Playwright's event loop would stay in the way of other tests' own."""
+    if BROWSER is None:
+        pytest.skip("no chromium: apt-get install chromium")
+    with launched() as browser:
+        yield browser
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import re
-import shutil
 import subprocess
 import sys
 import threading
@@ -12,7 +11,8 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+from browsers import barriers
+
 PAGES = ("index.html", "studies/components.html", "reference/config/encoder.html", "reference/api/pmg.tracking.html")
 pytestmark = [pytest.mark.slow, pytest.mark.ci]
 
@@ -38,18 +38,6 @@ def address(site):
         server.shutdown()
 
 
-@pytest.fixture(scope="module")
-def browser():
-    if BROWSER is None:
-        pytest.skip("no chromium: apt-get install chromium")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
-        yield browser
-        browser.close()
-
-
 def test_nothing_is_loaded_from_other_hosts(site):
     loaded = re.compile(
         r"""<(?:script|img|iframe|source)[^>]+src=["']?(?:https?:)?//|<link[^>]+href=["']?(?:https?:)?//"""
@@ -71,27 +59,24 @@ def test_every_option_and_every_public_module_has_its_place(site, root):
             assert f'id="{".".join(parts)}"' in page.read_text(), path
 
 
-def test_pages_have_no_serious_barrier_and_fit_a_phone(browser, address):
-    from axe_playwright_python.sync_playwright import Axe
-
-    page = browser.new_page(viewport={"width": 1280, "height": 900})
+def test_pages_have_no_serious_barrier_and_fit_a_phone(chromium, address):
+    page = chromium.new_page(viewport={"width": 1280, "height": 900})
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
     found = {}
     for name in PAGES:
         page.set_viewport_size({"width": 1280, "height": 900})
         page.goto(f"{address}/{name}", wait_until="load")
-        barriers = Axe().run(page).response["violations"]
-        found[name] = [each["id"] for each in barriers if each["impact"] in ("serious", "critical")]
+        found[name] = barriers(page)
         page.set_viewport_size({"width": 390, "height": 844})
         assert page.evaluate("document.documentElement.scrollWidth") <= 390, name
     page.close()
-    assert {name: ids for name, ids in found.items() if ids} == {}
+    assert {name: each for name, each in found.items() if each} == {}
     assert [url for url in asked if not url.startswith((address, "data:", "blob:"))] == []
 
 
-def test_search_finds_a_key(browser, address):
-    page = browser.new_page(viewport={"width": 1280, "height": 900})
+def test_search_finds_a_key(chromium, address):
+    page = chromium.new_page(viewport={"width": 1280, "height": 900})
     page.goto(f"{address}/index.html")
     page.locator("input[name=query]").fill("placement")
     result = page.locator(".md-search-result__link").first

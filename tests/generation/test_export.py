@@ -118,6 +118,7 @@ def test_an_encoder_of_prefilled_histories_is_exported_whatever_class_supplies_t
     folder = write_earlier(tmp_path, cfg)
     write_encoder(tmp_path)
     export = compose("export", f"train_run={tmp_path}/train", f"folder={folder}")
+    monkeypatch.setattr("pmg.generation.pipeline_card.write_pipeline_card", lambda *facts: None)
     if exported:
         body(export, Run(tmp_path / "run", "export"))
         assert read_index(folder, "cache")["language_model"]

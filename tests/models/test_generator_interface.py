@@ -47,7 +47,7 @@ def test_a_training_with_it_is_forecast(plugged, compose):
     cfg.generator = {"_target_": "grey_levels.GreyLevels", "text_encoder": cfg.text_encoder, "levels": 4}
     language_model, generator, weights, sizes = empty_models(cfg)
     assert generator.device.type == "meta"
-    assert weights["head"] == 4 * (32 * 4 + 4)
+    assert weights["head"] == 4 * (384 * 4 + 4)
     estimate = estimate_training(language_model, generator, weights, sizes, {"denoise": Denoise(1.0)})
     assert all(size > 0 for size in estimate.phases.values())
     del sys.modules["grey_levels"].GreyLevels.frozen_models

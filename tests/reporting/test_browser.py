@@ -5,22 +5,17 @@ from __future__ import annotations
 import contextlib
 import itertools
 import re
-import shutil
 from pathlib import Path
 
 import pytest
 
+from browsers import IN_BROWSER, barriers
 from commands import run_here
 from pmg.reporting.html_page import render
 from pmg.reporting.report import build_report
 from runs import write_rows, write_run
 
-BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.ci,
-    pytest.mark.skipif(BROWSER is None, reason="no chromium: apt-get install chromium"),
-]
+pytestmark = IN_BROWSER
 TINY = [
     "encoder=tiny", "text_encoder=tiny", "generator=tiny", "scorer=tiny", "trainer=cpu", "trainer.max_steps=2",
     "trainer.val_check_interval=1", "split_sizes={train: 8, validation: 4, test: 4}", "objective.users_per_step=4",
@@ -47,16 +42,6 @@ def index(tmp_path_factory):
         (place / "runs" / "damaged" / "metrics.json").write_text("{")
         pmg("report", "runs", "--into", "report")
     return place / "report" / "index.html"
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture
@@ -194,12 +179,9 @@ def test_columns_are_chosen_by_the_reader(chromium, wide):
 
 
 def test_the_pages_have_no_serious_barrier(chromium, index, wide):
-    from axe_playwright_python.sync_playwright import Axe
-
     context = chromium.new_context(bypass_csp=True)  # axe is a script of its own
     page = context.new_page()
     for path in (index, wide):
         page.goto(path.as_uri())
-        barriers = Axe().run(page).response["violations"]
-        assert [each["id"] for each in barriers if each["impact"] in ("serious", "critical")] == []
+        assert barriers(page) == []
     context.close()

@@ -3,33 +3,16 @@
 from __future__ import annotations
 
 import json
-import shutil
-import threading
 
 import pytest
 
-from pmg.http_server import address, bind
+from browsers import IN_BROWSER, served
 from pmg.survey.answers import DATABASE, read_answers
 from pmg.survey.materials import write_survey
 from surveys import EVIL, make_survey
 
-BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.ci,
-    pytest.mark.skipif(BROWSER is None, reason="no chromium: apt-get install chromium"),
-]
+pytestmark = IN_BROWSER
 SIZES = {"desk": {"width": 1280, "height": 900}, "phone": {"width": 390, "height": 844}}
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture
@@ -108,17 +91,11 @@ def test_from_disk_to_a_file_of_answers(page, survey):
 
 @both
 def test_served_into_the_database(page, survey):
-    import uvicorn
-
     from pmg.survey.server import build_server
 
     folder, key = survey
-    listener = bind("127.0.0.1", 0)
-    server = uvicorn.Server(uvicorn.Config(build_server(folder), log_level="warning"))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
-    thread.start()
-    try:
-        page.goto(address(listener))
+    with served(build_server(folder)) as url:
+        page.goto(url)
         start(page)
         do_task(page)
         (folder / DATABASE).rename(folder / "away")  # the next answer can't be written: nothing is lost
@@ -142,6 +119,3 @@ def test_served_into_the_database(page, survey):
         assert "Thank you" in page.text_content("h1")
         (rater,) = read_answers([folder / DATABASE], key["survey"])
         assert len(rater.answers) == len(key["plans"][0])
-    finally:
-        server.should_exit = True
-        thread.join(10)
