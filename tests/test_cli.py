@@ -20,7 +20,8 @@ from importlib import import_module
 heavy = {"torch", "pytorch_lightning", "transformers", "diffusers", "pandas", "pydantic"}
 for command in sys.argv[1:]:
     main = import_module(f"pmg.commands.{command}").main
-    for arguments in (["--help"], ["--cfg", "job"], ["-sc", "query=bash"])[: 1 if command == "report" else 3]:
+    ways = [["--help"], ["--cfg", "job"]] if command != "report" else [["--help"]]
+    for arguments in ways + [["-sc", "query=bash"]] * (command == "train"):
         sys.argv = ["pmg", *arguments]
         text = io.StringIO()
         with contextlib.redirect_stdout(text), contextlib.suppress(SystemExit):
