@@ -49,6 +49,7 @@ def test_bad_inputs_get_one_clear_line(tmp_path, monkeypatch):
     assert [answer for answer in answers if not answer.clear] == []
 
 
+@pytest.mark.ci
 def test_there_are_enough_bad_inputs_for_every_command():
     from inputs import read_inputs
 
