@@ -14,7 +14,7 @@ from pmg.app.jobs import Job
 from pmg.app.pictures import from_data_uri, to_data_uri
 from pmg.data.dataset import Dataset
 from pmg.domain import Example, Item, PmgError
-from pmg.generation.call_arguments import ItemLike
+from pmg.generation.item_arguments import ItemLike
 from pmg.generation.pareto import pareto_front
 from pmg.generation.pipeline_personalized import PersonalizedPipeline
 from pmg.generation.user_preference import UserPreference

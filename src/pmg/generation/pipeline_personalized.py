@@ -18,7 +18,6 @@ from pmg.generation.alpha import AlphaRule
 from pmg.generation.call_arguments import (
     Conversation,
     History,
-    ItemLike,
     UserInput,
     check_count,
     draw_seeds,
@@ -28,6 +27,7 @@ from pmg.generation.call_arguments import (
 )
 from pmg.generation.export import copy_pipeline
 from pmg.generation.guidance import Scales
+from pmg.generation.item_arguments import ItemLike
 from pmg.generation.output import Images, PersonalizedPipelineOutput, describe_image, find_converter
 from pmg.generation.pipeline import Pipeline
 from pmg.generation.pipeline_loading import load_components

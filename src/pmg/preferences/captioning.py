@@ -107,7 +107,8 @@ class MetadataCaptioner:
         except KeyError as error:
             facts, hint = ", ".join(item.facts) or "none", nearest(error.args[0], item.facts)
             raise PmgError(
-                f"item '{item.id}' has no fact {error} for the caption '{self.template}'{hint} (it has: {facts})"
+                f"item '{item.id}' has no fact {error} for the caption '{self.template}'{hint} (it has: {facts}). "
+                "Choose a scenario whose caption your items have the facts for, e.g. scenario=items"
             ) from None
 
 
