@@ -63,7 +63,7 @@ class Line(LightningModule):
         return self.line(batch).square().mean()
 
     def configure_optimizers(self):
-        return configure_optimizers(self, self.parameters(), *self.partials)
+        return configure_optimizers(self, self.line, *self.partials)
 
 
 def fit(module, steps):

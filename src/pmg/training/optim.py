@@ -24,8 +24,8 @@ from pmg.domain import require_positive
 class OptimizerPartial(Protocol):
     """Makes an optimizer, e.g. ``functools.partial(torch.optim.AdamW, lr=1e-3)``."""
 
-    def __call__(self, params: Iterable[nn.Parameter], /) -> Optimizer:
-        """Returns the optimizer of `params`."""
+    def __call__(self, params: Iterable[tuple[str, nn.Parameter]], /) -> Optimizer:
+        """Returns the optimizer of named parameters."""
         ...
 
 
@@ -38,14 +38,14 @@ class SchedulerPartial(Protocol):
 
 
 def configure_optimizers(
-    module: pl.LightningModule, parameters: Iterable[nn.Parameter], optimizer: OptimizerPartial,
+    module: pl.LightningModule, trained: nn.Module, optimizer: OptimizerPartial,
     lr_scheduler: SchedulerPartial,
 ) -> Any:  # fmt: skip
     """Returns what `LightningModule.configure_optimizers` returns: an optimizer, and its schedule stepped each step.
 
     Args:
         module: attached to a trainer.
-        parameters: those that are trained.
+        trained: the part whose parameters are trained.
         optimizer: makes the optimizer.
         lr_scheduler: makes the schedule.
 
@@ -53,7 +53,7 @@ def configure_optimizers(
         PmgError: the trainer has no steps, or no end.
     """
     require_positive(**{"trainer.max_steps": module.trainer.max_steps})
-    built = optimizer(parameters)
+    built = optimizer(trained.named_parameters())
     schedule = lr_scheduler(built, total_steps=int(module.trainer.estimated_stepping_batches))
     return {"optimizer": built, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
@@ -66,7 +66,8 @@ def adamw(learning_rate: float, weight_decay: float = 0.01) -> OptimizerPartial:
 def one_cycle(optimizer: Optimizer, *, total_steps: int, warmup: Fraction = 0.05) -> LRScheduler:
     """Returns a schedule that rises to the optimizer's learning rate and anneals to almost 0 (Smith & Topin 2018).
 
-    AdamW's first beta is cycled between 0.85 and 0.95 the other way.
+    A momentum, or AdamW's first beta, is cycled between 0.85 and 0.95 the other way, where the optimizer has one for
+    all parameters.
 
     Args:
         optimizer: its learning rate is the peak.
@@ -74,7 +75,8 @@ def one_cycle(optimizer: Optimizer, *, total_steps: int, warmup: Fraction = 0.05
         warmup: share of the steps in which the rate rises.
     """
     peak = [group["lr"] for group in optimizer.param_groups]
-    return OneCycleLR(optimizer, max_lr=peak, total_steps=total_steps, pct_start=warmup)
+    cycled = not optimizer.defaults.keys().isdisjoint(("momentum", "betas"))
+    return OneCycleLR(optimizer, max_lr=peak, total_steps=total_steps, pct_start=warmup, cycle_momentum=cycled)
 
 
 def constant(optimizer: Optimizer, *, total_steps: int, warmup_steps: CountOrZero = 20) -> LRScheduler:

@@ -227,7 +227,7 @@ class PreferenceTraining(pl.LightningModule):
 
     def configure_optimizers(self) -> dict:
         """Returns optimizer and schedule of the encoder's parameters."""
-        return configure_optimizers(self, self.encoder.parameters(), self.optimizer, self.lr_scheduler)
+        return configure_optimizers(self, self.encoder, self.optimizer, self.lr_scheduler)
 
     def recalibrate_statistics(self, users: Tensor, batch_size: int = 50) -> None:
         """Fits the running statistics to `users` `(U,)`, once training is over."""

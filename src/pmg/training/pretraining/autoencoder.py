@@ -62,7 +62,7 @@ class AutoencoderTraining(pl.LightningModule):
 
     def configure_optimizers(self) -> dict:
         """Returns optimizer and schedule of the model's parameters."""
-        return configure_optimizers(self, self.autoencoder.parameters(), self.optimizer, self.lr_scheduler)
+        return configure_optimizers(self, self.autoencoder, self.optimizer, self.lr_scheduler)
 
     @torch.no_grad()
     def measure_latents(self, images: Tensor, batch_size: int = 64) -> None:

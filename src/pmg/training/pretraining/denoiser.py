@@ -87,7 +87,7 @@ class DenoiserTraining(pl.LightningModule):
 
     def configure_optimizers(self) -> dict:
         """Returns optimizer and schedule of the model's parameters."""
-        return configure_optimizers(self, self.denoiser.parameters(), self.optimizer, self.lr_scheduler)
+        return configure_optimizers(self, self.denoiser, self.optimizer, self.lr_scheduler)
 
 
 def fixed_batches(collate: LatentBatches, rows: Tensor, batch_size: int, seed: int) -> list[Batch]:

@@ -53,4 +53,4 @@ class JudgeTraining(pl.LightningModule):
 
     def configure_optimizers(self) -> dict:
         """Returns optimizer and schedule of the model's parameters."""
-        return configure_optimizers(self, self.judge.parameters(), self.optimizer, self.lr_scheduler)
+        return configure_optimizers(self, self.judge, self.optimizer, self.lr_scheduler)

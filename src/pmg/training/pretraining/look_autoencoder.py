@@ -71,4 +71,4 @@ class LookAutoencoderTraining(pl.LightningModule):
 
     def configure_optimizers(self) -> dict:
         """Returns optimizer and schedule of the model's parameters."""
-        return configure_optimizers(self, self.autoencoder.parameters(), self.optimizer, self.lr_scheduler)
+        return configure_optimizers(self, self.autoencoder, self.optimizer, self.lr_scheduler)

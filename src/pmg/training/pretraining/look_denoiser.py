@@ -173,4 +173,4 @@ class LookDenoiserTraining(pl.LightningModule):
 
     def configure_optimizers(self) -> dict:
         """Returns optimizer and schedule of the model's parameters."""
-        return configure_optimizers(self, self.model.parameters(), self.optimizer, self.lr_scheduler)
+        return configure_optimizers(self, self.model, self.optimizer, self.lr_scheduler)

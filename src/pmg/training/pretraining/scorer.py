@@ -75,4 +75,4 @@ class ScorerTraining(pl.LightningModule):
 
     def configure_optimizers(self) -> dict:
         """Returns optimizer and schedule of the model's parameters."""
-        return configure_optimizers(self, self.scorer.parameters(), self.optimizer, self.lr_scheduler)
+        return configure_optimizers(self, self.scorer, self.optimizer, self.lr_scheduler)
