@@ -155,7 +155,11 @@ def _run_job(cfg: DictConfig, command: str, body: Body) -> float | None:
     # unresolved: interpolations in overrides can be resolved in the job's config only
     overrides: Any = OmegaConf.to_container(hydra_config.overrides.task, resolve=False)
     if command in ("generate", "study") and cfg.get("pipeline"):
-        adopt_pipeline(cfg, command, overrides)
+        try:
+            adopt_pipeline(cfg, command, overrides)
+        except PmgError as error:
+            print(f"error: {error}", file=sys.stderr)
+            raise RunFailedError(1) from error
     if hydra_config.mode == RunMode.MULTIRUN and (done := completed_metrics(cfg, command)):
         return done["result"]  # a repeated sweep runs missing jobs only
     following = next_command(command, cfg, overrides)  # before the keys of other commands are removed
