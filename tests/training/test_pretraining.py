@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from pmg.commands.pretrain import body, install, refuse_short
-from pmg.configuration.instantiate import instantiate, to_plain
+from pmg.configuration.instantiate import check_targets, instantiate, to_plain
 from pmg.configuration.trees import leaves
 from pmg.domain import PmgError
 from pmg.models.loading.tiny_models import tiny_generator
@@ -177,6 +177,15 @@ def test_an_installed_model_replaces_the_old_one_as_a_whole(tmp_path):
     install(tmp_path / "run/model", tmp_path / "fresh")
     assert [path.name for path in (tmp_path / "fresh/generator").iterdir()] == ["vae"]
     assert (tmp_path / "fresh/generator/vae/new.json").read_text() == "new"
+
+
+@pytest.mark.parametrize(
+    ("given", "decay"), [([], 0.2), (["lr_scheduler.decay=0"], 0), (["lr_scheduler=constant"], None)]
+)
+def test_a_stage_has_a_schedule_of_its_own_which_the_command_line_replaces(compose, given, decay):
+    cfg = compose("pretrain", "data=looks", "stage=look_denoiser", *given)
+    check_targets(cfg)
+    assert cfg.stage.training.lr_scheduler.get("decay") == decay
 
 
 @pytest.mark.parametrize(
