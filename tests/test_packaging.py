@@ -53,6 +53,8 @@ def test_the_distribution_has_one_name_and_the_assets_one_version(root):
     assert assets["project"]["version"] in Requirement(required).specifier
     assert Version(pmg.__version__).release[:2] == Version(assets["project"]["version"]).release[:2]
     assert assets["tool"]["setuptools"]["packages"] == [ASSETS_PACKAGE]
+    plugin = tomllib.loads((root / "examples" / "plugin" / "pyproject.toml").read_text())["project"]
+    assert plugin["dependencies"] == [DISTRIBUTION]
 
 
 def test_packages_of_weights_are_the_same_everywhere(root):
