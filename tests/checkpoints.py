@@ -291,3 +291,96 @@ def write_dinov2(folder):
         image_std=[0.229, 0.224, 0.225],
     ).save_pretrained(folder)  # fmt: skip
     return str(folder)
+
+
+TEXT = {
+    "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
+    "num_key_value_heads": 2, "head_dim": 8, "max_position_embeddings": 2048, "eos_token_id": 0, "bos_token_id": None,
+    "pad_token_id": None,
+}  # fmt: skip
+SIGLIP = {
+    "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "patch_size": 4,
+}  # fmt: skip
+CHAT_IN_PARTS = (
+    "{% for m in messages %}<|{{ m.role }}|>{% for part in m.content %}{{ part.text }}{% endfor %}<end>{% endfor %}"
+    "<|assistant|>"
+)
+
+
+def write_vision(folder, model, tokenizer, image_processor):
+    """A language model that sees: config, safetensors, tokenizer and image processor."""
+    sharpen(model).save_pretrained(folder)
+    tokenizer.chat_template = CHAT_IN_PARTS
+    tokenizer.save_pretrained(folder)
+    image_processor.save_pretrained(folder)
+    return str(folder)
+
+
+def tokenizer_with(*tokens):
+    """The tiny tokenizer with special tokens, and their numbers."""
+    tokenizer = tiny_tokenizer()
+    tokenizer.add_special_tokens({"additional_special_tokens": list(tokens)})
+    return tokenizer, tokenizer.convert_tokens_to_ids(list(tokens))
+
+
+def write_smolvlm(folder, **text):
+    """SmolVLM: SigLIP, whose patches are shuffled into fewer tokens, and Llama."""
+    torch.manual_seed(0)
+    tokenizer, (image, *_) = tokenizer_with("<image>", "<fake_token_around_image>", "<global-img>")
+    config = tf.SmolVLMConfig(
+        text_config={"model_type": "llama", "vocab_size": len(tokenizer), **TEXT, **text},
+        vision_config={**SIGLIP, "image_size": 32}, scale_factor=2, image_token_id=image, pad_token_id=0,
+    )  # fmt: skip
+    model = tf.SmolVLMForConditionalGeneration(config)
+    return write_vision(folder, model, tokenizer, tf.SmolVLMImageProcessor())
+
+
+def _write_qwen_vl(folder, config, model, vision, rope, text):
+    torch.manual_seed(0)
+    names = ("vision_start", "vision_end", "image_pad", "video_pad")
+    tokenizer, (start, end, image, video) = tokenizer_with(*(f"<|{name}|>" for name in names))
+    rope = {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [1, 1, 2], **rope}
+    made = config(
+        text_config={"vocab_size": len(tokenizer), **TEXT, "rope_parameters": rope, **text}, image_token_id=image,
+        vision_config={"num_heads": 2, "patch_size": 4, "spatial_merge_size": 2, "temporal_patch_size": 2, **vision},
+        video_token_id=video, vision_start_token_id=start, vision_end_token_id=end,
+    )  # fmt: skip
+    return write_vision(folder, model(made), tokenizer, tf.Qwen2VLImageProcessor(patch_size=4))
+
+
+def write_qwen2_vl(folder, **text):
+    """Qwen2-VL: positions of pictures are rows and columns."""
+    vision = {"depth": 1, "embed_dim": 16, "hidden_size": 32, "mlp_ratio": 2}
+    return _write_qwen_vl(folder, tf.Qwen2VLConfig, tf.Qwen2VLForConditionalGeneration, vision, {}, text)
+
+
+WINDOWED = {"depth": 2, "hidden_size": 16, "intermediate_size": 32, "out_hidden_size": 32}
+
+
+def write_qwen25_vl(folder, **text):
+    """Qwen2.5-VL: one layer of the vision encoder attends in windows, one to all."""
+    vision = {**WINDOWED, "window_size": 16, "fullatt_block_indexes": [1]}
+    return _write_qwen_vl(folder, tf.Qwen2_5_VLConfig, tf.Qwen2_5_VLForConditionalGeneration, vision, {}, text)
+
+
+def write_qwen3_vl(folder, **text):
+    """Qwen3-VL: a layer of the vision encoder is added to the states behind the first decoder layer."""
+    vision = {**WINDOWED, "num_position_embeddings": 16, "deepstack_visual_indexes": [0]}
+    rope = {"mrope_interleaved": True}
+    return _write_qwen_vl(folder, tf.Qwen3VLConfig, tf.Qwen3VLForConditionalGeneration, vision, rope, text)
+
+
+def write_gemma3(folder, **text):
+    """Gemma 3: tokens of a picture attend to each other; one layer slides, one doesn't."""
+    torch.manual_seed(0)
+    names = ("<start_of_image>", "<end_of_image>", "<image_soft_token>")
+    tokenizer, (start, end, image) = tokenizer_with(*names)
+    layers = ["sliding_attention", "full_attention"]
+    config = tf.Gemma3Config(
+        text_config={"vocab_size": len(tokenizer), **TEXT, "sliding_window": 1024, "layer_types": layers, **text},
+        vision_config={**SIGLIP, "image_size": 16}, mm_tokens_per_image=4, boi_token_index=start,
+        eoi_token_index=end, image_token_index=image,
+    )  # fmt: skip
+    size = {"height": 16, "width": 16}
+    model = tf.Gemma3ForConditionalGeneration(config)
+    return write_vision(folder, model, tokenizer, tf.Gemma3ImageProcessor(size=size))

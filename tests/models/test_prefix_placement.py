@@ -103,7 +103,7 @@ def test_gradient_of_front_reaches_the_prefix_through_the_history(build):
     )
     read = lm.prefill(TEXTS[:1])
     constant = lm.extend(
-        Context((keys,), (values,), read.tokens), embeds[None], M + torch.arange(N),
+        Context((keys,), (values,), read.tokens, read.ends), embeds[None], M + torch.arange(N),
         torch.ones(N, N, dtype=torch.bool).tril(), pairs,
     )  # fmt: skip
     torch.testing.assert_close(states, constant, **CLOSE)

@@ -81,10 +81,11 @@ def resident_mib():
 def test_what_nobody_asks_for_takes_no_memory(tmp_path):
     cache, size = Cache(tmp_path), 2**18  # of 4 users, 4 MiB each
     keys = torch.ones(2, 1, size, 1)
-    tensors = Context((keys,) * 4, (keys,) * 4, (torch.ones(1, dtype=torch.long),) * 4).to_tensors()
+    tokens, ends = (torch.ones(1, dtype=torch.long),) * 4, (torch.tensor(1),) * 4
+    tensors = Context((keys,) * 4, (keys,) * 4, tokens, ends).to_tensors()
     for number in range(4):
         cache.save(f"0{number}", tensors)
-    del tensors
+    del tensors, tokens, ends
     before = resident_mib()
     contexts = CachedContexts([(cache.lazy(f"0{number}", cache.load(f"0{number}")), 4) for number in range(4)])
     for row in range(len(contexts)):

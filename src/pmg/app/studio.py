@@ -18,6 +18,7 @@ from pmg.generation.item_arguments import ItemLike
 from pmg.generation.pareto import pareto_front
 from pmg.generation.pipeline_personalized import PersonalizedPipeline
 from pmg.generation.user_preference import UserPreference
+from pmg.models.language.picture_marks import name_pictures
 from pmg.preferences.captioning import to_picture
 
 Text = Annotated[str, Field(min_length=1, max_length=120)]
@@ -149,7 +150,8 @@ class Studio:
 
     def _captions(self, preference: UserPreference) -> list[str]:
         titles = {item.id: item.title for item in self.items}
-        return [f"{titles.get(name, 'your picture')}: {caption}" for name, caption in preference.captions.items()]
+        captions = {name: name_pictures(caption) for name, caption in preference.captions.items()}
+        return [f"{titles.get(name, 'your picture')}: {caption}" for name, caption in captions.items()]
 
     def _draw(self, preference: UserPreference | None, wish: Wish) -> dict[str, Any]:
         images, record = self.pipe.draw_candidates(preference, wish.target, wish.seed, wish.steps, self.weights)

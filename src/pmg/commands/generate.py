@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from pmg.configuration.identity import hash_images
 from pmg.configuration.instantiate import instantiate
-from pmg.orchestration.builders import build_captions, build_examples, open_extractor
+from pmg.orchestration.builders import build_captions, build_examples, item_pixels, open_extractor
 from pmg.orchestration.generator_data import warn_of_other_pictures
 from pmg.orchestration.hardware import check_device
 from pmg.orchestration.launcher import launch
@@ -103,7 +103,9 @@ def _read(
     captions, needed = build_captions(cfg, run, data, examples), gather_requirements(sources)
     with open_extractor(cfg, run, generator.text_encoder) as extractor:
         with run.ledger.phase("read histories"):
-            extracted = extractor.extract(examples, captions, needed.decodings, needed.dislikes)
+            extracted = extractor.extract(
+                examples, captions, needed.decodings, needed.dislikes, pixels=item_pixels(data)
+            )
             targets = extractor.targets(examples)
         with run.ledger.phase("build preferences"):
             context = build_context(cfg, data, examples, extractor, extracted, generator)

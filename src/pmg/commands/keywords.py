@@ -11,7 +11,7 @@ from pmg.cache import atomic_write_text
 from pmg.configuration.instantiate import instantiate, nearest
 from pmg.configuration.portable import portable
 from pmg.domain import Keywords, PmgError
-from pmg.orchestration.builders import open_extractor
+from pmg.orchestration.builders import build_captions, item_pixels, open_extractor
 from pmg.orchestration.hardware import check_device
 from pmg.orchestration.launcher import launch
 from pmg.orchestration.run import Run, tracked
@@ -45,7 +45,7 @@ def body(cfg: DictConfig, run: Run) -> float | None:
     examples = cut_later(data.timelines(cfg.split), cfg.history_items, cfg.later_items)[: cfg.users]
     if not examples:
         raise PmgError(f"no user of the split '{cfg.split}' liked {cfg.history_items + cfg.later_items} items or more")
-    methods = {"popularity": popular(data, examples, vocabulary), **read(cfg, run, examples)}
+    methods = {"popularity": popular(data, examples, vocabulary), **read(cfg, run, data, examples)}
     later = {example.user: example.truth for example in examples}
     others = mismatch({user: user for user in later}, cfg.seed or 0)
     rows = agreement_rows(methods, others, later, vocabulary, cfg.seed or 0, ["popularity"])
@@ -83,19 +83,20 @@ def popular(data: Dataset, examples: Sequence[Example], vocabulary: Sequence[str
     return {example.user: words for example in examples}
 
 
-def read(cfg: DictConfig, run: Run, examples: Sequence[Example]) -> Mapping[str, Mapping[str, Keywords]]:
+def read(
+    cfg: DictConfig, run: Run, data: Dataset, examples: Sequence[Example]
+) -> Mapping[str, Mapping[str, Keywords]]:
     """Returns each user's keywords, counted and by the language model."""
-    from pmg.preferences.captioning import caption_items
     from pmg.preferences.keyword_counting import count_keywords
 
     # dislikes would be read for negative keywords, which nothing here compares
     examples = [
         replace(e, history=tuple(interaction for interaction in e.history if interaction.liked)) for e in examples
     ]
-    captions = caption_items(instantiate(cfg.captioner), [item for example in examples for item in example.liked])
+    captions = build_captions(cfg, run, data, examples)
     with open_extractor(cfg, run, instantiate(cfg.text_encoder)) as extractor, run.ledger.phase("read histories"):
         decoding = instantiate(cfg.decoding)
-        found = extractor.extract(examples, captions, [decoding])
+        found = extractor.extract(examples, captions, [decoding], pixels=item_pixels(data))
     counted = {example.user: count_keywords(example, extractor.scenario) for example in examples}
     return {"counting": counted, "keywords": dict(zip(found.profiles, found.keywords(decoding), strict=True))}
 

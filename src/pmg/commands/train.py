@@ -10,6 +10,7 @@ from pmg.orchestration.builders import (
     build_captions,
     build_examples,
     fit,
+    item_pixels,
     latents_place,
     open_extractor,
     start_from,
@@ -55,7 +56,7 @@ def train(cfg: DictConfig, run: Run) -> float | None:
     with open_extractor(cfg, run, generator.text_encoder) as extractor:
         with run.ledger.phase("read histories"):
             decoding = instantiate(cfg.decoding)
-            extracted = extractor.extract([*train, *validation], captions, [decoding])
+            extracted = extractor.extract([*train, *validation], captions, [decoding], pixels=item_pixels(data))
             targets = extractor.describe([example.target for example in (*train, *validation)])
         inputs = instantiate(cfg.encoder.inputs)(extracted, [*train, *validation], data.images)
         with run.ledger.phase("encode catalogue"):

@@ -36,6 +36,10 @@ from pmg.models.diffusion.transformer.stable_diffusion_3 import load_stable_diff
 from pmg.models.diffusion.transformer.z_image import ZImage
 from pmg.models.diffusion.unet.stable_diffusion import load_generator, load_stable_diffusion
 from pmg.models.language.language_model import load_language_model
+from pmg.models.language.vision.gemma3 import Gemma3
+from pmg.models.language.vision.qwen2_vl import Qwen2VL, Qwen25VL
+from pmg.models.language.vision.qwen3_vl import Qwen3VL
+from pmg.models.language.vision.smolvlm import SmolVLM
 from pmg.models.loading.tiny_models import (
     tiny_generator,
     tiny_language_model,
@@ -46,7 +50,7 @@ from pmg.models.loading.tiny_models import (
 from pmg.models.preference.preference_encoder import PreferenceEncoder
 from pmg.models.vision.clip_scorer import ClipScorer
 from pmg.models.vision.scorer import Scorer
-from pmg.preferences.captioning import ImageToTextCaptioner, MetadataCaptioner, TaggerCaptioner
+from pmg.preferences.captioning import ImageToTextCaptioner, MetadataCaptioner, PictureCaptioner, TaggerCaptioner
 from pmg.preferences.keyword_decoding import Choose, Generate
 from pmg.preferences.scenarios import Scenario, build_scenario
 
@@ -54,12 +58,21 @@ CLASS = "_class_name"
 
 # constructors by part and name; an argument that is called like a part is a component of that part
 COMPONENTS: dict[str, dict[str, Callable[..., Any]]] = {
-    "language_model": {"LanguageModel": load_language_model, "TinyLanguageModel": tiny_language_model},
+    "language_model": {
+        "LanguageModel": load_language_model,
+        "TinyLanguageModel": tiny_language_model,
+        "SmolVLM": SmolVLM.load,
+        "Qwen2VL": Qwen2VL.load,
+        "Qwen25VL": Qwen25VL.load,
+        "Qwen3VL": Qwen3VL.load,
+        "Gemma3": Gemma3.load,
+    },
     "scenario": {"Scenario": build_scenario},
     "captioner": {
         "MetadataCaptioner": MetadataCaptioner,
         "TaggerCaptioner": TaggerCaptioner,
         "ImageToTextCaptioner": ImageToTextCaptioner,
+        "PictureCaptioner": PictureCaptioner,
     },
     "decoding": {"Choose": Choose, "Generate": Generate},
     "text_encoder": {"TextEncoder": TextEncoder.from_source, "TinyTextEncoder": tiny_text_encoder},

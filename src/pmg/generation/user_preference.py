@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from pmg.domain import Example, Interaction, Item, Keywords, PmgError, Turn
@@ -61,7 +62,7 @@ def extract_preference(
     pixels = _pixels([*user.liked, *user.disliked])
     captions = caption_items(captioner, [one.item for one in interactions], pixels)
     example = Example("0", "user", tuple(interactions), target, (), {}, user.conversation)
-    extracted = extractor.extract([example], captions, [decoding], [decoding], progress=iter)
+    extracted = extractor.extract([example], captions, [decoding], [decoding], pixels=pixels, progress=iter)
     (tokens,) = encoder.encode(extractor.language_model, extracted.context)
     (against,), (keywords,) = extracted.negative(decoding), extracted.keywords(decoding)
     avoided = join_words(negative_prompt(extractor.scenario.negative_prompt), against)
@@ -104,6 +105,14 @@ def _pixels(items: Sequence[Pictured]) -> Pixels | None:
         missing = [item.title for item in wanted if item.id not in pictures]
         if missing:
             raise PmgError(f"item '{missing[0]}' has no image, and the captioner requires images. Give it an image.")
-        return torch.stack([from_picture(pictures[item.id]) for item in wanted])
+        return torch.stack([_read_picture(item, pictures[item.id]) for item in wanted])
 
     return look
+
+
+def _read_picture(item: Item, picture: Image.Image) -> torch.Tensor:
+    try:
+        return from_picture(picture)
+    except OSError as error:  # Pillow reads a file when its pixels are needed
+        reason = " ".join(str(error).split())[:160]
+        raise PmgError(f"the image of item '{item.title}' can't be read ({reason}). Give another one.") from error

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pmg.data.dataset import Dataset
     from pmg.domain import Example
     from pmg.models.diffusion.interfaces import PromptEncoder
+    from pmg.preferences.captioning import Pixels
     from pmg.preferences.extraction import PreferenceExtractor
 
 log = logging.getLogger(__name__)
@@ -51,10 +52,14 @@ def build_captions(cfg: DictConfig, run: Run, data: Dataset, examples: Sequence[
     """Returns captions of the items in the examples' histories, by id, from `cfg.captioner`."""
     from pmg.preferences.captioning import caption_items
 
-    catalogue = data.images
     items = [interaction.item for example in examples for interaction in example.history]
     with run.ledger.phase("describe histories"):
-        return caption_items(instantiate(cfg.captioner), items, lambda some: catalogue.pixels(catalogue.rows(some)))
+        return caption_items(instantiate(cfg.captioner), items, item_pixels(data))
+
+
+def item_pixels(data: Dataset) -> Pixels:
+    """Returns a function from items to their images."""
+    return lambda items: data.images.pixels(data.images.rows(items))
 
 
 @contextmanager

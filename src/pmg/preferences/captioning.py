@@ -16,6 +16,7 @@ from pmg.configuration.instantiate import nearest
 from pmg.configuration.ranges import Count
 from pmg.domain import Item, PmgError
 from pmg.models.diffusion.text_encoder import TextEncoder
+from pmg.models.language.picture_marks import mark_picture
 from pmg.models.loading.checkpoints import load_checkpoint
 from pmg.models.loading.device import torch_type
 from pmg.models.loading.weight_sources import loading, resolve_source
@@ -110,6 +111,19 @@ class MetadataCaptioner:
                 f"item '{item.id}' has no fact {error} for the caption '{self.template}'{hint} (it has: {facts}). "
                 "Choose a scenario whose caption your items have the facts for, e.g. scenario=items"
             ) from None
+
+
+class PictureCaptioner:
+    """Puts an item's picture itself in the place of a caption, for language models that see."""
+
+    looks = True
+    facts = None
+
+    def __call__(self, items: Sequence[Item], images: Tensor | None = None) -> list[str]:
+        """Returns the marks of images `(B, 3, H, W)` in [-1, 1], see `pmg.models.language.picture_marks`."""
+        if images is None:
+            raise PmgError("PictureCaptioner needs images")
+        return [mark_picture(levels) for levels in to_uint8(images)]
 
 
 class TaggerCaptioner:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import torch
@@ -10,9 +10,16 @@ from torch import Tensor
 
 from pmg.cache import TensorLoader
 from pmg.models.language.context import Context, tensor_names
-from pmg.models.language.language_model import LanguageModel
+from pmg.models.language.language_model import LanguageModel, Pictures
 
+PictureLookup = Callable[[Sequence[str]], Sequence[Pictures]]
+"""Returns of each text the features of its pictures, in their order."""
 AHEAD = 2  # batches that are prefetched at a time
+
+
+def no_pictures(texts: Sequence[str]) -> list[Pictures]:
+    """A `PictureLookup` of texts without pictures."""
+    return [()] * len(texts)
 
 
 class CachedContexts:
@@ -68,10 +75,13 @@ class LazyContexts:
     Args:
         language_model: computes the contexts.
         texts: the histories.
+        pictures: looks up the features of their pictures.
     """
 
-    def __init__(self, language_model: LanguageModel, texts: Sequence[str]) -> None:
-        self.language_model, self.texts = language_model, list(texts)
+    def __init__(
+        self, language_model: LanguageModel, texts: Sequence[str], pictures: PictureLookup = no_pictures
+    ) -> None:
+        self.language_model, self.texts, self.pictures = language_model, list(texts), pictures
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -83,12 +93,13 @@ class LazyContexts:
         """Computes the contexts of rows, in that order, in the model's own precision, as for cached ones."""
         chosen = [self.texts[row] for row in torch.as_tensor(rows).tolist()]
         with torch.autocast(self.language_model.model.device.type, enabled=False):
-            return self.language_model.prefill(chosen)
+            return self.language_model.prefill(chosen, pictures=self.pictures(chosen))
 
     @classmethod
     def concatenate(cls, parts: Sequence[LazyContexts]) -> LazyContexts:
         """Returns the histories of all parts in one object."""
-        return cls(parts[0].language_model, [text for part in parts for text in part.texts])
+        texts = [text for part in parts for text in part.texts]
+        return cls(parts[0].language_model, texts, parts[0].pictures)
 
 
 Contexts = CachedContexts | LazyContexts

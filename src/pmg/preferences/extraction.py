@@ -16,12 +16,17 @@ from pmg.cache import Cache
 from pmg.domain import Example, Item, Keywords, PmgError, Turn
 from pmg.models.language.context import Context
 from pmg.models.language.language_model import LanguageModel
-from pmg.preferences.contexts import CachedContexts, Contexts, LazyContexts
+from pmg.models.language.picture_marks import find_pictures
+from pmg.models.language.vision.vision_language_model import VisionLanguageModel
+from pmg.preferences.captioning import Pixels
+from pmg.preferences.contexts import CachedContexts, Contexts, LazyContexts, PictureLookup, no_pictures
 from pmg.preferences.conversation import chat_keywords
+from pmg.preferences.history_budget import HistoryWriter
 from pmg.preferences.keyword_budget import Budget
 from pmg.preferences.keyword_decoding import Decoding
 from pmg.preferences.keywords import KEPT, RANKED, target_keywords, without
-from pmg.preferences.scenarios import Scenario, verbalize_dislikes, verbalize_history
+from pmg.preferences.picture_features import PictureFeatures
+from pmg.preferences.scenarios import Scenario
 
 Progress = Callable[[Iterable[Any]], Iterable[Any]]
 SHOW_PROGRESS: Progress = partial(track, description="Reading histories")
@@ -79,7 +84,8 @@ class PreferenceExtractor:
 
     def extract(
         self, examples: Sequence[Example], captions: Mapping[str, str] | None = None,
-        decodings: Sequence[Decoding] = (), dislikes: Sequence[Decoding] = (), *, progress: Progress = SHOW_PROGRESS,
+        decodings: Sequence[Decoding] = (), dislikes: Sequence[Decoding] = (), *, pixels: Pixels | None = None,
+        progress: Progress = SHOW_PROGRESS,
     ) -> ExtractedPreferences:  # fmt: skip
         """Prefills the history of each profile of `examples` once, and decodes keywords from it.
 
@@ -88,6 +94,7 @@ class PreferenceExtractor:
             captions: each item's look by its id; by default the scenario's, from the item's facts.
             decodings: decode the keywords of the likes, each distinct one once.
             dislikes: decode the keywords of the dislikes; those of the likes are decoded, too.
+            pixels: returns the images of items whose captions are pictures, for language models that see.
             progress: iterates over chunks of profiles and displays how many are read; ``iter`` displays nothing.
 
         Returns:
@@ -98,32 +105,53 @@ class PreferenceExtractor:
         parts: list[Contexts] = []
         liked: dict[str, list[Keywords]] = {name: [] for name in wanted}
         disliked: dict[str, list[Keywords]] = {repr(decoding): [] for decoding in dislikes}
+        pictures, writer = self._pictures(firsts, captions, pixels), HistoryWriter(self.language_model, self.scenario)
         chunks = [firsts[start : start + CHUNK] for start in range(0, len(firsts), CHUNK)]
         for chunk in progress(chunks):
-            texts = [verbalize_history(example, self.scenario, captions) for example in chunk]
-            parts.append(self._contexts(texts))
+            texts = [writer.likes(example, captions) for example in chunk]
+            parts.append(self._contexts(texts, pictures))
             context = cache(lambda part=parts[-1]: part.select(range(len(part))))
             likes = {name: self._decode(decoding, texts, context) for name, decoding in wanted.items()}
-            against = [verbalize_dislikes(example, self.scenario, captions) for example in chunk]
+            against = [writer.dislikes(example, captions) for example in chunk]
             for name, keywords in likes.items():
                 liked[name] += map(self.budget.fit, keywords)
-            for name, keywords in self._dislikes({name: wanted[name] for name in disliked}, against).items():
+            for name, keywords in self._dislikes({name: wanted[name] for name in disliked}, against, pictures).items():
                 pairs = zip(keywords, likes[name], strict=True)
                 disliked[name] += [self.budget.fit(without(bad, good.words)) for bad, good in pairs]
+        writer.warn()
         joined: Any = type(parts[0])  # all parts are of one type
         return ExtractedPreferences(
             [example.profile for example in firsts], joined.concatenate(parts), liked, disliked
         )
 
-    def _contexts(self, texts: list[str]) -> Contexts:
+    def _pictures(
+        self, examples: Sequence[Example], captions: Mapping[str, str] | None, pixels: Pixels | None
+    ) -> PictureLookup:
+        """Returns what looks up the features of the pictures in texts.
+
+        Raises:
+            PmgError: the scenario has no place for pictures.
+        """
+        if "{caption}" not in self.scenario.line and any(map(find_pictures, (captions or {}).values())):
+            raise PmgError(
+                f"captioner=pictures puts pictures in the place of {{caption}}, and scenario.line is "
+                f"'{self.scenario.line}': add {{caption}} to it, or choose another captioner"
+            )
+        match self.language_model:
+            case VisionLanguageModel() if pixels and captions:
+                items = [interaction.item for example in examples for interaction in example.history]
+                return PictureFeatures(self.language_model, self.cache, self.identity, items, captions, pixels)
+        return no_pictures
+
+    def _contexts(self, texts: list[str], pictures: PictureLookup) -> Contexts:
         if not self.keep:
-            return LazyContexts(self.language_model, texts)
+            return LazyContexts(self.language_model, texts, pictures)
 
         def compute() -> dict:
             """Returns the prefill of the texts as tensors."""
-            return self.language_model.prefill(texts).to_tensors()
+            return self.language_model.prefill(texts, pictures=pictures(texts)).to_tensors()
 
-        key = Cache.key(kind="contexts, user by user", model=self.identity, texts=texts)
+        key = Cache.key(kind="contexts with ends", model=self.identity, texts=texts)
         tensors = self.cache.fetch(key, compute)
         return CachedContexts([(self.cache.lazy(key, tensors), len(texts))])
 
@@ -138,10 +166,12 @@ class PreferenceExtractor:
         parts = {"model": self.identity, "texts": texts, "attributes": attributes, "decoding": repr(decoding)}
         return from_tensors(self.cache.fetch(Cache.key(kind="keywords", **parts), compute))
 
-    def _dislikes(self, decodings: Mapping[str, Decoding], texts: Sequence[str | None]) -> dict[str, list[Keywords]]:
+    def _dislikes(
+        self, decodings: Mapping[str, Decoding], texts: Sequence[str | None], pictures: PictureLookup
+    ) -> dict[str, list[Keywords]]:
         """Returns the keywords of the texts that there are, by decoding; no words for users without one."""
         present = [text for text in texts if text is not None]
-        context = cache(lambda: self.language_model.prefill(present))
+        context = cache(lambda: self.language_model.prefill(present, pictures=pictures(present)))
         found: dict[str, list[Keywords]] = {}
         for name, decoding in decodings.items():
             words = iter(self._decode(decoding, present, context) if present else ())

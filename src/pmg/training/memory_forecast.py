@@ -202,4 +202,4 @@ def _context(language_model: LanguageModel, users: int, tokens: int) -> Context:
     """Histories of one step, without content."""
     shape = (language_model.layers, tokens, language_model.kv_heads, language_model.head_dim)
     keys = (torch.empty(1, dtype=language_model.model.dtype).expand(shape),) * users
-    return Context(keys, keys, (torch.zeros(tokens, dtype=torch.long),) * users)
+    return Context(keys, keys, (torch.zeros(tokens, dtype=torch.long),) * users, (torch.tensor(tokens),) * users)

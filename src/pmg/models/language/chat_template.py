@@ -28,15 +28,20 @@ class ChatTemplate:
         return text.lstrip() if self.assistant_prefix else text
 
 
-def split_chat_template(tokenizer: PreTrainedTokenizerBase) -> ChatTemplate:
+def split_chat_template(tokenizer: PreTrainedTokenizerBase, in_parts: bool = False) -> ChatTemplate:
     """Returns the two parts of the tokenizer's template; both empty where it has none.
+
+    Args:
+        tokenizer: with the template.
+        in_parts: whether the template takes a message as a list of texts and pictures.
 
     Raises:
         PmgError: the template changes the user's message.
     """
     if not tokenizer.chat_template:
         return ChatTemplate()
-    message = [{"role": "user", "content": MARK}]
+    content = [{"type": "text", "text": MARK}] if in_parts else MARK
+    message = [{"role": "user", "content": content}]
     # Qwen 3 writes its reasoning first by default; other templates ignore the switch
     text = tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True, enable_thinking=False)
     before, mark, after = text.partition(MARK)

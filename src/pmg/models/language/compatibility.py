@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -23,17 +24,12 @@ class CachedDecoder(Protocol):
 
     model: PreTrainedModel
 
-    @property
-    def embeddings(self) -> Tensor:
-        """Input embeddings `(vocabulary, width)`."""
-        ...
-
     def set_attention(self, name: str) -> None:
         """Selects an attention implementation by its name."""
         ...
 
-    def prefill_tokens(self, tokens: list[Tensor]) -> Context:
-        """Computes the keys and values of each text."""
+    def probe(self) -> Probe:
+        """Returns a short history, with the states that the model's own attention gives without a cache."""
         ...
 
     def embed(self, tokens: Tensor) -> Tensor:
@@ -43,6 +39,21 @@ class CachedDecoder(Protocol):
     def extend(self, context: Context, inputs: Tensor, positions: Tensor, visible: Tensor) -> Tensor:
         """Returns last hidden states of new inputs behind a context."""
         ...
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A short history, and the states of what follows it.
+
+    Attributes:
+        prefill: computes the context of the history.
+        new: the tokens behind it, int64 `(N,)`.
+        states: their last hidden states without a cache, `(N, width)`.
+    """
+
+    prefill: Callable[[], Context]
+    new: Tensor
+    states: Tensor
 
 
 @dataclass(frozen=True)
@@ -126,26 +137,18 @@ def select_attention(model: CachedDecoder) -> str:
     Raises:
         PmgError: neither gives the same states.
     """
-    tokens = torch.arange(sum(PROBE)) * 7 % len(model.embeddings)
     bound = TOLERANCE.get(model.model.dtype, HALF_TOLERANCE)
-    whole = _forward_uncached(model, tokens)
+    probe = model.probe()
     for name in (PACKED, "eager"):
         try:
             model.set_attention(name)
-            error = _error(model, tokens, whole)
+            error = _error(model, probe)
             reason = f"its states differ by {error:.0%} from those of one uncached pass"
         except (RuntimeError, AttributeError, IndexError, TypeError, ValueError) as failure:  # other caches and shapes
             error, reason = float("inf"), " ".join(str(failure).split())[:160]
         if error < bound:
             return name
     raise unsupported_model(type(model.model).__name__, reason)
-
-
-@torch.no_grad()
-def _forward_uncached(model: CachedDecoder, tokens: Tensor) -> Tensor:
-    """Returns last hidden states `(T, width)` of tokens `(T,)`, by the model's own attention and without a cache."""
-    inputs = tokens[None].to(model.model.device)
-    return model.model.get_decoder()(input_ids=inputs, use_cache=False).last_hidden_state[0]
 
 
 def unsupported_model(name: str, reason: str) -> PmgError:
@@ -156,11 +159,10 @@ def unsupported_model(name: str, reason: str) -> PmgError:
     )
 
 
-def _error(model: CachedDecoder, tokens: Tensor, whole: Tensor) -> float:
-    """Returns the relative error of the states behind a cached history; `whole` `(N, width)` is the reference."""
-    history, new = tokens.split(PROBE)
-    context = model.prefill_tokens([history])
+def _error(model: CachedDecoder, probe: Probe) -> float:
+    """Returns the relative error of the states behind a cached history."""
+    context, new = probe.prefill(), probe.new
     visible = torch.ones(len(new), len(new), dtype=torch.bool).tril()
     got = model.extend(context, model.embed(new)[None], torch.arange(len(new)), visible)[0].float()
-    wanted = whole[-len(new) :].float()
+    wanted = probe.states.float()
     return float((got - wanted).norm() / wanted.norm())

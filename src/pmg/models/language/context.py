@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,12 +28,15 @@ class Context:
         keys: B times `(layers, T, kv_heads, head_dim)`, T the number of tokens, positions already rotated in.
         values: as `keys`.
         tokens: B times int64 `(T,)`, the tokens of the history, for a prefix in front of it, which changes its keys.
+        ends: B times int64 `()`, the position of the token behind the history: T, or less where positions are those of
+            pictures' rows and columns (M-RoPE).
         gathered: the result of `gather` for all layers, if it was computed ahead.
     """
 
     keys: tuple[Tensor, ...]
     values: tuple[Tensor, ...]
     tokens: tuple[Tensor, ...]
+    ends: tuple[Tensor, ...]
     gathered: tuple[tuple[Tensor, Tensor], ...] | None = None
 
     def __len__(self) -> int:
@@ -43,10 +47,16 @@ class Context:
         """Number of tokens of each history, int64 `(B,)`."""
         return torch.tensor([len(row) for row in self.tokens], dtype=torch.long)
 
+    @property
+    def positions(self) -> Tensor:
+        """Position of the token behind each history, int64 `(B,)`."""
+        return torch.stack(self.ends)
+
     def select(self, indices: Sequence[int] | Tensor) -> Context:
         """Returns the chosen histories, in that order; copies nothing."""
         rows = torch.as_tensor(indices, dtype=torch.long).tolist()
-        return Context(*(tuple(part[row] for row in rows) for part in (self.keys, self.values, self.tokens)))
+        columns = (self.keys, self.values, self.tokens, self.ends)
+        return Context(*(tuple(part[row] for row in rows) for part in columns))
 
     def prefetch(self, rows: Tensor) -> None:
         """Does nothing: the histories are in memory."""
@@ -54,7 +64,7 @@ class Context:
     def without_tokens(self) -> Context:
         """Returns as many histories without tokens."""
         keys, values = (tuple(row[:, :0] for row in part) for part in (self.keys, self.values))
-        return Context(keys, values, tuple(row[:0] for row in self.tokens))
+        return Context(keys, values, tuple(row[:0] for row in self.tokens), (torch.tensor(0),) * len(self))
 
     def padded_tokens(self) -> Tensor:
         """Returns int64 `(B, L)`, the tokens of all histories padded with zeros."""
@@ -77,7 +87,7 @@ class Context:
 
     def to_tensors(self) -> dict[str, Tensor]:
         """Returns named tensors for the cache: those of a history are consecutive, see `tensor_names`."""
-        columns = zip(self.keys, self.values, self.tokens, strict=True)
+        columns = zip(self.keys, self.values, self.tokens, self.ends, strict=True)
         return {
             name: part
             for row, parts in enumerate(columns)
@@ -99,13 +109,28 @@ class Context:
     @classmethod
     def concatenate(cls, parts: Sequence[Context]) -> Context:
         """Returns one context of the histories of several; copies nothing."""
-        columns = ([getattr(part, name) for part in parts] for name in ("keys", "values", "tokens"))
+        columns = ([getattr(part, name) for part in parts] for name in ("keys", "values", "tokens", "ends"))
         return cls(*(tuple(chain.from_iterable(column)) for column in columns))
 
 
-def tensor_names(row: int) -> tuple[str, str, str]:
-    """Returns the names of a history's tensors in the cache: keys, values, tokens."""
-    return f"{row}.keys", f"{row}.values", f"{row}.tokens"
+@dataclass(frozen=True)
+class HistoryInputs:
+    """What a decoder takes of B padded histories.
+
+    Attributes:
+        seen: bool `(B, L, L)`, which token attends to which.
+        arguments: tokens or embeddings, and what else the decoder needs, by its own names.
+        ends: see `Context`, int64 `(B,)`.
+    """
+
+    seen: Tensor
+    arguments: Mapping[str, Any]
+    ends: Tensor
+
+
+def tensor_names(row: int) -> tuple[str, str, str, str]:
+    """Returns the names of a history's tensors in the cache: keys, values, tokens, end."""
+    return f"{row}.keys", f"{row}.values", f"{row}.tokens", f"{row}.end"
 
 
 def _pad(rows: Sequence[Tensor], layers: slice) -> Tensor:

@@ -68,6 +68,11 @@ def _concatenate(parts: Sequence[Tensor]) -> Tensor:
     return torch.cat(list(parts), dim=-1) if len(parts) > 1 else parts[0]
 
 
+def causal_mask(real: Tensor) -> Tensor:
+    """Returns bool `(B, L, L)`: tokens attend to themselves and to the ones before that are `real`, bool `(B, L)`."""
+    return real[:, None] & torch.ones(real.shape[1], real.shape[1], dtype=torch.bool).tril()
+
+
 def additive_mask(seen: Tensor, model: PreTrainedModel) -> Tensor:
     """Turns bool `(B, N, L)`, which token attends to which, into `model`'s additive mask, `(B, 1, N, L)`."""
     mask = torch.zeros(seen.shape, dtype=model.dtype).masked_fill_(~seen, torch.finfo(model.dtype).min)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -14,10 +15,11 @@ from transformers.cache_utils import DynamicCache
 
 from pmg.domain import PmgError
 from pmg.models.language.chat_template import ChatTemplate, split_chat_template
-from pmg.models.language.compatibility import DecoderShape, check_length, logits_of, select_attention
-from pmg.models.language.context import Context, ContextLayer, PastKeyValues
-from pmg.models.language.grouped_attention import PACKED, additive_mask
+from pmg.models.language.compatibility import PROBE, DecoderShape, Probe, check_length, logits_of, select_attention
+from pmg.models.language.context import Context, ContextLayer, HistoryInputs, PastKeyValues
+from pmg.models.language.grouped_attention import PACKED, additive_mask, causal_mask
 from pmg.models.language.option_scoring import BatchedOptionTree, Question, pack_options
+from pmg.models.language.picture_marks import find_pictures
 from pmg.models.language.quantization import loading_options
 from pmg.models.language.text_generation import (
     IncrementalDecoder,
@@ -31,6 +33,8 @@ from pmg.models.loading.gguf import unpack_gguf
 from pmg.models.loading.weight_sources import loading, resolve_source
 
 NO_TEMPLATE = ChatTemplate()
+Pictures = Sequence[Tensor]
+"""Features of the pictures in one text, in their order."""
 PREFILL_BATCH = {"cpu": 4}  # histories in one pass, else 32, which exceed a CPU's caches: twice the time
 TREE_TOKENS = 4096  # tokens of questions and options in one pass, over all its histories; bounds memory
 
@@ -45,6 +49,7 @@ class LanguageModel(nn.Module):
         attention: name of the attention implementation, if it was checked before; None checks it.
 
     Attributes:
+        reads_pictures: whether texts may hold the marks of pictures, see `pmg.models.language.picture_marks`.
         width: width of embeddings and hidden states.
         layers: number of transformer layers.
         kv_heads: number of key/value heads.
@@ -56,6 +61,8 @@ class LanguageModel(nn.Module):
     Raises:
         PmgError: the model computes other states behind a cached history.
     """
+
+    reads_pictures: ClassVar[bool] = False
 
     def __init__(
         self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, chat_template: ChatTemplate = NO_TEMPLATE,
@@ -97,13 +104,34 @@ class LanguageModel(nn.Module):
         """Returns the tokens of a text that continues another: without special tokens."""
         return self.tokenizer(text, add_special_tokens=False).input_ids
 
+    def tokenize(self, text: str) -> Tensor:
+        """Returns the tokens of a text that begins a sequence, int64 `(T,)`, with the start of the chat template.
+
+        Raises:
+            PmgError: the text holds pictures.
+        """
+        if find_pictures(text):
+            raise PmgError(
+                f"{type(self.model).__name__} reads no pictures. Use an encoder that does, e.g. encoder=smolvlm, or "
+                "describe pictures in words, e.g. captioner=metadata"
+            )
+        return torch.tensor(self.first_ids(text), dtype=torch.long)
+
+    def first_ids(self, text: str) -> list[int]:
+        """Returns the tokens of a text that begins a sequence."""
+        templated = self.chat_template.user_prefix != ""  # it holds the tokenizer's special tokens
+        return self.tokenizer(self.chat_template.user_prefix + text, add_special_tokens=not templated).input_ids
+
     @torch.no_grad()
-    def prefill(self, texts: Sequence[str], batch_size: int | None = None) -> Context:
+    def prefill(
+        self, texts: Sequence[str], batch_size: int | None = None, pictures: Sequence[Pictures] | None = None
+    ) -> Context:
         """Computes the keys and values of texts, in batches of similar length.
 
         Args:
             texts: B texts, none empty.
             batch_size: texts in one forward pass; None: as many as suit the device.
+            pictures: of each text the features of its pictures, in their order; None: texts without pictures.
 
         Returns:
             Their keys and values, in the order of `texts`, in the model's dtype.
@@ -111,44 +139,61 @@ class LanguageModel(nn.Module):
         Raises:
             PmgError: a text has no tokens, or more than the model's limit.
         """
-        templated = self.chat_template.user_prefix != ""  # it holds the tokenizer's special tokens
-        ids = [
-            self.tokenizer(self.chat_template.user_prefix + text, add_special_tokens=not templated).input_ids
-            for text in texts
-        ]
-        if not all(texts) or not all(ids) or not ids:
+        rows = [self.tokenize(text) for text in texts]
+        if not all(texts) or not all(map(len, rows)) or not rows:
             raise PmgError("the language model got an empty text. A context needs at least one token")
-        return self.prefill_tokens([torch.tensor(row, dtype=torch.long) for row in ids], batch_size)
+        return self.prefill_tokens(rows, batch_size, pictures)
 
     @torch.no_grad()
-    def prefill_tokens(self, tokens: Sequence[Tensor], batch_size: int | None = None) -> Context:
+    def prefill_tokens(
+        self, tokens: Sequence[Tensor], batch_size: int | None = None, pictures: Sequence[Pictures] | None = None
+    ) -> Context:
         """Computes keys and values as `prefill` does, of texts given as tokens, int64 `(T_i,)` each."""
+        shown = pictures or [()] * len(tokens)
         lengths = torch.tensor([len(row) for row in tokens])
         order = lengths.argsort(stable=True)
         ends = lengths[order].cumsum(0)
         shape = (self.layers, int(ends[-1]), self.kv_heads, self.head_dim)
         keys, values = (torch.empty(shape, dtype=self.model.dtype) for _ in range(2))
+        following: list[Tensor] = []
         for batch in order.split(batch_size or PREFILL_BATCH.get(self.model.device.type, 32)):
             last = ends[(order == batch[-1]).nonzero().item()]
             span = slice(int(last - lengths[batch].sum()), int(last))
-            self._prefill_batch([tokens[row] for row in batch], keys[:, span], values[:, span])
-        sizes, back = lengths[order].tolist(), order.argsort()
-        return Context(keys.split(sizes, 1), values.split(sizes, 1), tuple(tokens[row] for row in order)).select(back)
+            rows, seen = [tokens[row] for row in batch], [shown[row] for row in batch]
+            following += self._prefill_batch(rows, seen, keys[:, span], values[:, span])
+        sizes, ordered = lengths[order].tolist(), tuple(tokens[row] for row in order)
+        context = Context(keys.split(sizes, 1), values.split(sizes, 1), ordered, tuple(following))
+        return context.select(order.argsort())
 
-    def _prefill_batch(self, rows: list[Tensor], keys: Tensor, values: Tensor) -> None:
-        """Runs one batch and stores its keys and values in `(layers, T, kv_heads, head_dim)`, in place."""
+    def _prefill_batch(
+        self, rows: list[Tensor], pictures: list[Pictures], keys: Tensor, values: Tensor
+    ) -> Iterable[Tensor]:
+        """Runs one batch; stores its keys and values in `(layers, T, kv_heads, head_dim)` and returns its `ends`."""
         check_length(max(map(len, rows)), self.limit)
         padded = nn.utils.rnn.pad_sequence(rows, batch_first=True).to(self.model.device)
         real = torch.arange(padded.shape[1]) < torch.tensor([len(row) for row in rows])[:, None]
-        seen = real[:, None] & torch.ones(padded.shape[1], padded.shape[1], dtype=torch.bool).tril()
-        cache = DynamicCache()
-        self._forward(cache, seen, input_ids=padded)
+        inputs, cache = self._history_inputs(padded, real, pictures), DynamicCache()
+        self._forward(cache, inputs.seen, **inputs.arguments)
         for layer, part in enumerate(cache.layers):
             keys[layer] = part.keys.transpose(1, 2)[real]
             values[layer] = part.values.transpose(1, 2)[real]
         self.tokens_computed += int(real.sum())
+        return inputs.ends
 
-    def _forward(self, cache: Cache, seen: Tensor, **inputs: Tensor) -> Tensor:
+    def _history_inputs(self, padded: Tensor, real: Tensor, pictures: list[Pictures]) -> HistoryInputs:
+        """Returns the decoder's inputs for padded texts `(B, L)`, whose own tokens are at `real` `(B, L)`."""
+        return HistoryInputs(causal_mask(real), {"input_ids": padded}, real.sum(1))
+
+    @torch.no_grad()
+    def probe(self) -> Probe:
+        """Returns a short text, with the states that the model's own attention gives without a cache."""
+        tokens = torch.arange(sum(PROBE)) * 7 % len(self.embeddings)
+        inputs = tokens[None].to(self.model.device)
+        states = self.model.get_decoder()(input_ids=inputs, use_cache=False).last_hidden_state[0]
+        history, new = tokens.split(PROBE)
+        return Probe(lambda: self.prefill_tokens([history]), new, states[-len(new) :])
+
+    def _forward(self, cache: Cache, seen: Tensor, **inputs: Any) -> Tensor:
         """Returns last hidden states under bool `seen` `(B, N, L)`; the vocabulary head is not run."""
         inputs |= {"attention_mask": additive_mask(seen, self.model), self.cache_argument: cache}
         return self.model.get_decoder()(**inputs, use_cache=True).last_hidden_state
@@ -176,7 +221,7 @@ class LanguageModel(nn.Module):
         parts = (context.padding_mask()[:, None], free, visible.expand(batch, new, new))
         seen = torch.cat([part.expand(batch, new, -1) for part in parts], dim=2)
         embeds = embeds.to(self.model.device, self.model.dtype)
-        positions = context.lengths[:, None] + steps
+        positions = context.positions[:, None] + steps
         check_length(int(positions.max()) + 1, self.limit)
         self.tokens_computed += int(parts[2].diagonal(dim1=1, dim2=2).sum())  # padding doesn't attend to itself
         self.tokens_reused += int(context.lengths.sum())

@@ -90,7 +90,7 @@ class IncrementalDecoder:
         forward: Callable[[DynamicCache, Tensor, Tensor, Tensor], Tensor],
     ) -> None:
         self.forward, self.cache = forward, context.to_cache(device)
-        self.seen, self.position = context.padding_mask(), context.lengths[:, None]
+        self.seen, self.position = context.padding_mask(), context.positions[:, None]
 
     def __call__(self, tokens: Tensor) -> Tensor:
         """Returns the logits of the token after `tokens` `(B, N)`: `(B, V)`."""

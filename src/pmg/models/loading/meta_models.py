@@ -17,7 +17,15 @@ from diffusers import (
     UNet2DConditionModel,
 )
 from torch import nn
-from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel, T5EncoderModel
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForImageTextToText,
+    PreTrainedConfig,
+    PreTrainedModel,
+    T5EncoderModel,
+)
 
 from pmg.domain import PmgError
 from pmg.models.diffusion.conditioning import TextBlock
@@ -43,8 +51,9 @@ def empty_language_model(config: PreTrainedConfig, dtype: str) -> LanguageModel:
         config: of the model.
         dtype: name of its floating point type.
     """
+    kind = AutoModelForImageTextToText if "vision_config" in config.sub_configs else AutoModelForCausalLM
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config, dtype=torch_type(dtype))
+        model = kind.from_config(config, dtype=torch_type(dtype))
     return LanguageModel(model, None, attention=PACKED)
 
 

@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
+from pmg.domain import PmgError
 from pmg.models.language.context import Context
 from pmg.models.language.language_model import LanguageModel
 
@@ -36,6 +37,11 @@ def late(language_model: LanguageModel, context: Context, embeds: Tensor, prefix
 
 def front(language_model: LanguageModel, context: Context, embeds: Tensor, prefix: Tensor | None) -> Tensor:
     """A `Placement`: the prefix precedes the history, which is computed again."""
+    if language_model.reads_pictures:
+        raise PmgError(
+            "encoder.preference_encoder.placement=front reads histories again in each step, and a language model that "
+            "sees reads each picture once. Use placement=late"
+        )
     first = 0 if prefix is None else prefix.shape[3]
     soft = embeds.expand(len(context), -1, -1)
     history = language_model.embed(context.padded_tokens())
