@@ -15,6 +15,7 @@ from pmg import PersonalizedPipeline
 from pmg.commands.export import body as export
 from pmg.commands.generate import body as generate
 from pmg.commands.train import body as train
+from pmg.configuration.instantiate import instantiate
 from pmg.domain import PmgError
 from pmg.orchestration.run import execute
 from pmg.seeding import stable_number
@@ -27,9 +28,10 @@ FAMILIES = {
     "gemma3": write_gemma3,
 }
 SHORT = [
-    "text_encoder=tiny", "scorer=tiny", "generator=tiny", "method=[none,pmg]", "encoder.language_model.dtype=float32",
+    "text_encoder=tiny", "scorer=tiny", "generator=tiny", "method=pmg", "dtype=float32",
+    "encoder.language_model.dtype=float32",
     "split_sizes={train: 4, validation: 2, test: 2}", "objective.users_per_step=2", "objective.batches.draws=2",
-    "sampling.steps=2", "sheet_users=2", "trainer.max_steps=2", "trainer.val_check_interval=1", "train_run=a",
+    "sampling.steps=2", "sheet_users=2", "trainer.max_steps=1", "trainer.val_check_interval=1", "train_run=a",
     "paths.cache_dir=cache", "paths.output_dir=out", "data.topics=[animal-mammal,food-fruit,food-sweet]",
     "encoder.language_model.tokens_per_picture=4",
 ]  # fmt: skip
@@ -37,7 +39,7 @@ SHORT = [
 
 @pytest.mark.slow
 @pytest.mark.parametrize("family", [pytest.param("smolvlm", marks=pytest.mark.ci), *sorted({*FAMILIES} - {"smolvlm"})])
-def test_histories_of_pictures(family, compose, emoji, tmp_path, monkeypatch):
+def test_histories_of_pictures(family, compose, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     source = FAMILIES[family](tmp_path / family)
     shared = [*SHORT, f"encoder={family}", f"encoder.language_model.source={source}"]
@@ -46,16 +48,17 @@ def test_histories_of_pictures(family, compose, emoji, tmp_path, monkeypatch):
     execute(compose("export", "train_run=a", "folder=p", "sampling.steps=2", "run_dir=e"), "export", export)
     records = [json.loads(line) for line in (tmp_path / "b" / "records.jsonl").read_text().splitlines()]
     record = next(row for row in records if row["method"] == "pmg" and row["control"] == "own")
-    example = next(e for e in emoji.examples("test", 2, 1) if e.id == record["example"])
+    data = instantiate(compose("generate", *shared).data)
+    example = next(e for e in data.examples("test", 2, 1) if e.id == record["example"])
     pipe = PersonalizedPipeline.from_pretrained(tmp_path / "p", "cpu", str(tmp_path / "other"))
-    history = [pictured(item, emoji.images) for item in example.liked]
+    history = [pictured(item, data.images) for item in example.liked]
     blank = [{**one, "image": Image.new("RGB", (64, 64))} for one in history]
     seed = stable_number("noise", 0, example.id) % 2**62
     requests = [replace(pipe.read(some, example.target), seed=seed) for some in (history, blank)]
     made = np.asarray(Image.open(tmp_path / "b" / record["image"])).astype(int)
     same, other = (abs(np.asarray(image).astype(int) - made).mean() for image in pipe.draw(requests).images)
-    assert len(requests[0].keywords.words) == len(record["preference_keywords"]) == 3
-    assert same < 1 < other  # the inference API has pictures of 256 pixels, and the data of 64
+    assert list(requests[0].keywords.words) == record["preference_keywords"]
+    assert same < min(3, other / 3)  # the inference API has pictures of 256 pixels, and the data of 64
     broken = [{**history[0], "image": cut_off(history[0]["image"])}]
     with pytest.raises(PmgError, match=rf"the image of item '{example.liked[0].title}' can't be read") as caught:
         pipe.read(broken, example.target)

@@ -34,19 +34,16 @@ def empty_models(cfg: DictConfig) -> tuple[LanguageModel, MeasurableGenerator, d
     """Returns language model and generator without weights, the bytes of frozen weights, and the training's sizes."""
     from pmg.models.language.quantization import quantized_bytes
     from pmg.models.loading.memory_tracker import weight_bytes
-    from pmg.models.loading.meta_models import empty_language_model, language_model_config
     from pmg.training.memory_forecast import Sizes
 
     node, drawn = to_plain(cfg.encoder.language_model), to_plain(cfg.generator)
-    source = node.get("source")
-    config = language_model_config(source) if source else instantiate(cfg.encoder.language_model).model.config
-    language_model = empty_language_model(config, node.get("dtype", "float32"))
+    language_model, loaded = _empty_language_model(cfg)
     kept = drawn.get("dtype", "float32")
     mixed = "bf16" in str(cfg.trainer.precision) and kept == "float32"  # computed in bfloat16, from a copy
     generator, text_bytes, prompt = _empty_generator(cfg, kept, "bfloat16" if mixed else kept)
     drawing = {name: weight_bytes(model) for name, model in generator.frozen_models().items()}
     weights = {
-        "language model": quantized_bytes(language_model.model, node.get("quantization")),
+        "language model": quantized_bytes(language_model.model, node.get("quantization")) if loaded else 0,
         **{name: size * 3 if mixed and name == "denoiser" else size for name, size in drawing.items()},
         "text encoder": text_bytes,
     }
@@ -57,9 +54,25 @@ def empty_models(cfg: DictConfig) -> tuple[LanguageModel, MeasurableGenerator, d
         draws=cfg.objective.batches.draws, soft_tokens=encoder.get("soft_tokens", 4),
         prefix_length=encoder.get("prefix_length", 0), placement=encoder.get("placement", "late"),
         target_tokens=prompt.tokens, keyword_tokens=prompt.words or prompt.tokens, text_width=prompt.width,
-        pooled_width=prompt.pooled,
+        pooled_width=prompt.pooled, map_start=encoder.get("map_start", "scaled"),
     )  # fmt: skip
     return language_model, generator, weights, sizes
+
+
+def _empty_language_model(cfg: DictConfig) -> tuple[LanguageModel, bool]:
+    """Returns the language model without weights, and whether it has weights of its own."""
+    from pmg.models.diffusion.transformer.family import find_family
+    from pmg.models.diffusion.transformer.shared_language_model import SharedLanguageModel
+    from pmg.models.loading.meta_models import empty_language_model, language_model_config
+
+    node, dtype = cfg.encoder.language_model, cfg.generator.get("dtype", "float32")
+    if source := node.get("source"):
+        return empty_language_model(language_model_config(source), node.get("dtype", "float32")), True
+    match instantiate(node):
+        case SharedLanguageModel() as shared:
+            return shared.empty(find_family(cfg.generator._target_), cfg.generator.get("source"), dtype), False
+        case built:
+            return empty_language_model(built.model.config, node.get("dtype", "float32")), True
 
 
 def _empty_generator(cfg: DictConfig, dtype: str, computed: str) -> tuple[MeasurableGenerator, int, PromptSizes]:

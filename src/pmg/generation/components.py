@@ -32,6 +32,7 @@ from pmg.models.diffusion.text_encoder import TextEncoder
 from pmg.models.diffusion.transformer.flux1 import Flux1
 from pmg.models.diffusion.transformer.flux2_klein import Flux2Klein
 from pmg.models.diffusion.transformer.qwen_image import QwenImage
+from pmg.models.diffusion.transformer.shared_language_model import SharedLanguageModel
 from pmg.models.diffusion.transformer.stable_diffusion_3 import load_stable_diffusion_3
 from pmg.models.diffusion.transformer.z_image import ZImage
 from pmg.models.diffusion.unet.stable_diffusion import load_generator, load_stable_diffusion
@@ -61,6 +62,7 @@ COMPONENTS: dict[str, dict[str, Callable[..., Any]]] = {
     "language_model": {
         "LanguageModel": load_language_model,
         "TinyLanguageModel": tiny_language_model,
+        "SharedLanguageModel": SharedLanguageModel,
         "SmolVLM": SmolVLM.load,
         "Qwen2VL": Qwen2VL.load,
         "Qwen25VL": Qwen25VL.load,

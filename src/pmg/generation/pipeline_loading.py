@@ -11,6 +11,7 @@ from pmg.configuration.targets import check_plugin
 from pmg.generation.components import Component
 from pmg.generation.pipeline import build_pipeline
 from pmg.generation.serialization import ENCODER, read_index
+from pmg.models.diffusion.transformer.shared_language_model import resolve_language_model
 from pmg.models.loading.device import emulates_bfloat16, to_device
 from pmg.models.loading.weight_sources import download, load_frozen
 from pmg.preferences.extraction import PreferenceExtractor
@@ -32,9 +33,9 @@ def load_components(source: str, device: str, cache_dir: str, trust: Sequence[st
     trusted = [check_plugin(name) for name in trust]
     folder = Path(source) if Path(source).is_dir() else download(source, f"'{source}' is no folder here")
     parts = read_index(folder, cache_dir, float32=emulates_bfloat16(device), trust=trusted)
-    language_model = to_device(parts["language_model"].create(), device)
     pipeline = build_pipeline(parts, device, Component.create)
     text_encoder = pipeline.generator.text_encoder
+    language_model = to_device(resolve_language_model(parts["language_model"].create(), text_encoder), device)
     budget = Budget(text_encoder.count_tokens, text_encoder.max_length)
     return {
         "extractor": PreferenceExtractor(language_model, parts["scenario"].create(), NoCache(), str(folder), budget),

@@ -68,14 +68,17 @@ def open_extractor(cfg: DictConfig, run: Run, text_encoder: PromptEncoder) -> It
 
     Afterwards the run's ledger has the number of tokens that the language model computed.
     """
+    from pmg.models.diffusion.transformer.shared_language_model import resolve_language_model
     from pmg.models.loading.device import to_device
     from pmg.preferences.extraction import PreferenceExtractor
     from pmg.preferences.keyword_budget import Budget
 
     with run.ledger.phase("load language model"):
-        language_model = to_device(instantiate(cfg.encoder.language_model), cfg.device)
+        built = instantiate(cfg.encoder.language_model)
+        language_model = to_device(resolve_language_model(built, text_encoder), cfg.device)
     cache = open_cache(cfg.paths.contexts_dir)
-    identity = Cache.key(model=_identity(cfg))
+    owner = {} if language_model is built else {"generator": to_plain(cfg.generator)}  # whose weights it shares
+    identity = Cache.key(model=_identity(cfg), **owner)
     budget = Budget(text_encoder.count_tokens, text_encoder.max_length)
     yield PreferenceExtractor(language_model, instantiate(cfg.scenario), cache, identity, budget, cfg.keep_contexts)
     run.ledger.count("llm_tokens_computed", language_model.tokens_computed)

@@ -62,6 +62,7 @@ class Sizes:
         keyword_tokens: of the keyword block.
         text_width: D.
         pooled_width: of the text encoder's pooled vectors.
+        map_start: see `PreferenceEncoder`.
     """
 
     users: int
@@ -75,6 +76,7 @@ class Sizes:
     keyword_tokens: int
     text_width: int
     pooled_width: int
+    map_start: str = "scaled"
 
 
 @dataclass(frozen=True)
@@ -126,7 +128,8 @@ def empty_encoder(language_model: LanguageModel, sizes: Sizes) -> PreferenceEnco
     return PreferenceEncoder(
         llm_width=language_model.width, llm_layers=language_model.layers, kv_heads=language_model.kv_heads,
         head_dim=language_model.head_dim, text_width=sizes.text_width, soft_tokens=sizes.soft_tokens,
-        prefix_length=sizes.prefix_length, placement=sizes.placement,
+        prefix_length=sizes.prefix_length, placement=sizes.placement, state_width=language_model.state_width,
+        map_start=sizes.map_start,
     ).to("meta").train()  # fmt: skip
 
 

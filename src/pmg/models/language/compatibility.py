@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedConfig, PreTrainedModel
+from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, PreTrainedConfig, PreTrainedModel
 
 from pmg.domain import PmgError
 from pmg.models.language.context import Context
@@ -97,6 +97,11 @@ def _limit(config: PreTrainedConfig) -> int | None:
     window = getattr(config, "sliding_window", None) if slides else None
     limits = [length for length in (window, getattr(config, "max_position_embeddings", None)) if length]
     return min(limits, default=None)
+
+
+def auto_class(config: PreTrainedConfig) -> Any:
+    """Returns the class of transformers that builds language models of a config, with or without a vision encoder."""
+    return AutoModelForImageTextToText if "vision_config" in config.sub_configs else AutoModelForCausalLM
 
 
 def logits_of(model: PreTrainedModel, states: Tensor) -> Tensor:

@@ -47,6 +47,8 @@ class LanguageModel(nn.Module):
         tokenizer: its tokenizer.
         chat_template: text around histories and questions.
         attention: name of the attention implementation, if it was checked before; None checks it.
+        read_layers: indices into the hidden states at which soft tokens are read, joined along their width; none: the
+            last.
 
     Attributes:
         reads_pictures: whether texts may hold the marks of pictures, see `pmg.models.language.picture_marks`.
@@ -66,9 +68,10 @@ class LanguageModel(nn.Module):
 
     def __init__(
         self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, chat_template: ChatTemplate = NO_TEMPLATE,
-        attention: str | None = None,
+        attention: str | None = None, read_layers: Sequence[int] = (),
     ) -> None:  # fmt: skip
         super().__init__()
+        self.read_layers = tuple(read_layers)
         self.model = model.requires_grad_(False)
         self.tokenizer, self.chat_template = tokenizer, chat_template
         shape = DecoderShape.from_config(model.config)
@@ -90,6 +93,11 @@ class LanguageModel(nn.Module):
         """Selects an attention implementation of transformers by its name."""
         self.attention = attention
         self.model.set_attn_implementation(attention)
+
+    @property
+    def state_width(self) -> int:
+        """Width of the states of soft tokens."""
+        return self.width * max(1, len(self.read_layers))
 
     @property
     def embeddings(self) -> Tensor:
@@ -193,14 +201,18 @@ class LanguageModel(nn.Module):
         history, new = tokens.split(PROBE)
         return Probe(lambda: self.prefill_tokens([history]), new, states[-len(new) :])
 
-    def _forward(self, cache: Cache, seen: Tensor, **inputs: Any) -> Tensor:
-        """Returns last hidden states under bool `seen` `(B, N, L)`; the vocabulary head is not run."""
+    def _forward(self, cache: Cache, seen: Tensor, read_layers: Sequence[int] = (), **inputs: Any) -> Tensor:
+        """Returns hidden states under bool `seen` `(B, N, L)`; the vocabulary head is not run."""
         inputs |= {"attention_mask": additive_mask(seen, self.model), self.cache_argument: cache}
-        return self.model.get_decoder()(**inputs, use_cache=True).last_hidden_state
+        if not read_layers:
+            return self.model.get_decoder()(**inputs, use_cache=True).last_hidden_state
+        states = self.model.get_decoder()(**inputs, use_cache=True, output_hidden_states=True).hidden_states
+        return torch.cat([states[layer] for layer in read_layers], dim=-1)
 
     def extend(
-        self, context: Context, embeds: Tensor, steps: Tensor, visible: Tensor, prefix: Tensor | None = None
-    ) -> Tensor:
+        self, context: Context, embeds: Tensor, steps: Tensor, visible: Tensor, prefix: Tensor | None = None,
+        read_layers: Sequence[int] = (),
+    ) -> Tensor:  # fmt: skip
         """Computes the states of N new tokens behind each history.
 
         Args:
@@ -209,9 +221,10 @@ class LanguageModel(nn.Module):
             steps: int64 `(N,)` or `(B, N)`, positions counted from the end of the history.
             visible: bool `(N, N)` or `(B, N, N)`, which new token attends to which.
             prefix: `(layers, 2, kv_heads, m, head_dim)`, which all new tokens attend to; not rotated.
+            read_layers: see the class.
 
         Returns:
-            Last hidden states `(B, N, width)`.
+            Hidden states `(B, N, width)`, or those of several layers, joined along their width.
         """
         batch, new = embeds.shape[:2]
         past, in_pieces = PastKeyValues(context, self.model.device, self.model.dtype), self.attention == PACKED
@@ -226,10 +239,10 @@ class LanguageModel(nn.Module):
         self.tokens_computed += int(parts[2].diagonal(dim1=1, dim2=2).sum())  # padding doesn't attend to itself
         self.tokens_reused += int(context.lengths.sum())
         positions = positions.to(embeds.device)
-        return self._forward(Cache(layers=layers), seen, inputs_embeds=embeds, position_ids=positions)
+        return self._forward(Cache(layers=layers), seen, read_layers, inputs_embeds=embeds, position_ids=positions)
 
     def multimodal_states(self, context: Context, embeds: Tensor, prefix: Tensor | None = None) -> Tensor:
-        """Returns the last hidden states of multimodal tokens appended to each history.
+        """Returns the hidden states, at `read_layers`, of multimodal tokens appended to each history.
 
         Args:
             context: B histories.
@@ -238,12 +251,12 @@ class LanguageModel(nn.Module):
                 the multimodal tokens attend to, not rotated. Differentiable.
 
         Returns:
-            `(B, n, width)` in the model's dtype.
+            `(B, n, state_width)` in the model's dtype.
         """
         count = embeds.shape[-2]
         causal = torch.ones(count, count, dtype=torch.bool).tril()
         embeds = embeds.expand(len(context), -1, -1)
-        return self.extend(context, embeds, torch.arange(count), causal, prefix)
+        return self.extend(context, embeds, torch.arange(count), causal, prefix, self.read_layers)
 
     def score_shared_options(
         self, context: Context, prompt: str, options: Sequence[str], batch_size: int = 32

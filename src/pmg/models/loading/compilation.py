@@ -52,6 +52,8 @@ def compile_models(generator: Generator, language_model: LanguageModel | None, f
     inductor.freezing = True  # weights become constants; in effect where there are no gradients
     # batches of a training have one size, which is compiled for; generation has batches of any size
     generator.compile_model(dynamic=None if language_model else True)
+    if language_model is not None and language_model.read_layers:
+        raise PmgError("compile=true groups layers, and encoder=shared reads states between them: leave compile=false")
     if language_model is not None:
         join_layers(language_model.model.get_decoder(), language_model.cache_argument)
 

@@ -20,8 +20,6 @@ from torch import nn
 from transformers import (
     AutoConfig,
     AutoModel,
-    AutoModelForCausalLM,
-    AutoModelForImageTextToText,
     PreTrainedConfig,
     PreTrainedModel,
     T5EncoderModel,
@@ -34,6 +32,7 @@ from pmg.models.diffusion.interfaces import PromptEncoder
 from pmg.models.diffusion.noise_processes import VariancePreserving
 from pmg.models.diffusion.transformer.stable_diffusion_3 import T5_LENGTH, compose_sd3
 from pmg.models.diffusion.unet.stable_diffusion import compose_generator
+from pmg.models.language.compatibility import auto_class
 from pmg.models.language.grouped_attention import PACKED
 from pmg.models.language.language_model import LanguageModel
 from pmg.models.loading.device import torch_type
@@ -51,9 +50,8 @@ def empty_language_model(config: PreTrainedConfig, dtype: str) -> LanguageModel:
         config: of the model.
         dtype: name of its floating point type.
     """
-    kind = AutoModelForImageTextToText if "vision_config" in config.sub_configs else AutoModelForCausalLM
     with torch.device("meta"):
-        model = kind.from_config(config, dtype=torch_type(dtype))
+        model = auto_class(config).from_config(config, dtype=torch_type(dtype))
     return LanguageModel(model, None, attention=PACKED)
 
 

@@ -40,9 +40,12 @@ class PreferenceEncoder(TokenEncoder):
         prefix_length: m, pairs of the prefix a layer; 0 leaves it out.
         prefix_hidden: width of the prefix's network; None learns the pairs themselves.
         placement: of the prefix: ``late`` or ``front``, see `pmg.models.preference.prefix_placement`.
+        state_width: width of the states, where several layers are read; None: `llm_width`.
+        map_start: ``scaled``: as above, from a random map; ``identity``: states are not standardised, and the map
+            starts as the identity, where the language model is the text encoder, too.
 
     Raises:
-        PmgError: there is no such placement.
+        PmgError: there is no such placement, or no identity between the two widths.
     """
 
     @register_to_config
@@ -58,6 +61,8 @@ class PreferenceEncoder(TokenEncoder):
         prefix_length: int = 4,
         prefix_hidden: int | None = None,
         placement: str = "late",
+        state_width: int | None = None,
+        map_start: str = "scaled",
     ) -> None:
         super().__init__()
         if placement not in PLACEMENTS:
@@ -66,15 +71,22 @@ class PreferenceEncoder(TokenEncoder):
             )
         self.multimodal_tokens = nn.Parameter(torch.randn(soft_tokens, llm_width) * llm_width**-0.5)
         self.prefix = Prefix(llm_layers, kv_heads, head_dim, prefix_length, prefix_hidden) if prefix_length else None
-        self.map = nn.Linear(llm_width, text_width)
-        nn.init.normal_(self.map.weight, std=llm_width**-0.5)
+        width = state_width or llm_width
+        self.map = nn.Linear(width, text_width)
         nn.init.zeros_(self.map.bias)
-        self.standardize = SharedBatchNorm1d(soft_tokens * llm_width, affine=False)
+        self.standardize: SharedBatchNorm1d | nn.Identity
+        if map_start == "identity":
+            _check_widths(width, text_width)
+            nn.init.eye_(self.map.weight)
+            self.standardize = nn.Identity()
+        else:
+            nn.init.normal_(self.map.weight, std=width**-0.5)
+            self.standardize = SharedBatchNorm1d(soft_tokens * width, affine=False)
         self.register_buffer("output_mean", torch.zeros(text_width))
         self.register_buffer("output_std", torch.ones(text_width))
 
     def states(self, language_model: LanguageModel, inputs: Any) -> Tensor:
-        """Returns the last hidden states of the multimodal tokens behind each history: float32 `(B, n, llm_width)`.
+        """Returns the hidden states of the multimodal tokens behind each history: float32 `(B, n, state_width)`.
 
         Args:
             language_model: frozen.
@@ -97,13 +109,15 @@ class PreferenceEncoder(TokenEncoder):
 
     @torch.no_grad()
     def fit_statistics(self, states: Tensor) -> None:
-        """Sets the running statistics to those of `states` `(B, n, llm_width)`, of at least two users.
+        """Sets the running statistics to those of `states` `(B, n, state_width)`, of at least two users.
 
         Called before and after training; exact, where a running mean lags behind.
 
         Raises:
             ValueError: there are fewer than two.
         """
+        if isinstance(self.standardize, nn.Identity):
+            return
         if len(states) < 2:
             raise ValueError(f"statistics need the states of at least 2 users, got {len(states)}")
         self.standardize.running_mean.copy_(states.flatten(1).mean(0))
@@ -133,6 +147,7 @@ def build_preference_encoder(
     prefix_length: CountOrZero = 4,
     prefix_hidden: Count | None = None,
     placement: Literal["late", "front"] = "late",
+    map_start: Literal["scaled", "identity"] = "scaled",
 ) -> PreferenceEncoder:
     """Returns an untrained encoder that fits a language model and a text encoder.
 
@@ -145,9 +160,10 @@ def build_preference_encoder(
         prefix_length: m, pairs of the prefix a layer.
         prefix_hidden: width of the prefix's network, or None.
         placement: of the prefix, ``late`` or ``front``.
+        map_start: of the map, ``scaled`` or ``identity``, see `PreferenceEncoder`.
 
     Raises:
-        PmgError: there is no such placement.
+        PmgError: there is no such placement, or no identity between the two widths.
     """
     encoder = PreferenceEncoder(
         llm_width=language_model.width,
@@ -159,6 +175,8 @@ def build_preference_encoder(
         prefix_length=prefix_length,
         prefix_hidden=prefix_hidden,
         placement=placement,
+        state_width=language_model.state_width,
+        map_start=map_start,
     )
     start_encoder(encoder, language_model, text_embeddings, sample, words)
     return encoder.eval()
@@ -171,4 +189,13 @@ def start_encoder(
     """Sets the multimodal tokens and the statistics of an untrained encoder, see `build_preference_encoder`."""
     encoder.start_from_words(language_model, words)
     encoder.fit_statistics(encoder.states(language_model, sample))
-    encoder.set_output_statistics(text_embeddings.mean(0), text_embeddings.std(0))
+    if not isinstance(encoder.standardize, nn.Identity):
+        encoder.set_output_statistics(text_embeddings.mean(0), text_embeddings.std(0))
+
+
+def _check_widths(state_width: int, text_width: int) -> None:
+    if state_width != text_width:
+        raise PmgError(
+            f"encoder.preference_encoder.map_start is identity, and the language model's states are {state_width} "
+            f"wide, the text tokens {text_width}. Use encoder=shared, or map_start=scaled"
+        )

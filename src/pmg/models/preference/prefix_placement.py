@@ -47,7 +47,9 @@ def front(language_model: LanguageModel, context: Context, embeds: Tensor, prefi
     history = language_model.embed(context.padded_tokens())
     sequence = torch.cat([history, soft.to(history)], dim=1)
     steps, visible = _layout(context, embeds.shape[-2], first)
-    return language_model.extend(context.without_tokens(), sequence, steps, visible, prefix)[:, -embeds.shape[-2] :]
+    layers = language_model.read_layers
+    states = language_model.extend(context.without_tokens(), sequence, steps, visible, prefix, layers)
+    return states[:, -embeds.shape[-2] :]
 
 
 def _layout(context: Context, count: int, first: int) -> tuple[Tensor, Tensor]:

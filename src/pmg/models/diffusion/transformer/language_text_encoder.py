@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from pmg.models.diffusion.conditioning import Block, TextBlock
@@ -32,17 +32,24 @@ class LanguageTextEncoder(FrozenTextEncoder):
         template: returns a text inside the chat template.
         layers: indices into the model's hidden states, e.g. -1: the last.
         skipped: tokens at the beginning of the template that are read but not returned.
+        head: of the language model, which prompts don't need, for who shares the model.
     """
 
     texts_at_once: ClassVar[int] = 8  # hidden states of all layers are in memory
 
     def __init__(
         self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, max_length: int,
-        template: Callable[[str], str], layers: Sequence[int], skipped: int = 0,
+        template: Callable[[str], str], layers: Sequence[int], skipped: int = 0, head: nn.Module | None = None,
     ) -> None:  # fmt: skip
         super().__init__(max_length)
+        self._head = (head,)  # no submodule: it is neither moved nor counted with the encoder
         self.model = model.requires_grad_(False).eval()
         self.tokenizer, self.template, self.layers, self.skipped = tokenizer, template, tuple(layers), skipped
+
+    @property
+    def head(self) -> nn.Module | None:
+        """Maps last hidden states to logits; None: there is none."""
+        return self._head[0]
 
     @property
     def width(self) -> int:
