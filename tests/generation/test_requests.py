@@ -37,7 +37,7 @@ def preference(example):
         "dislikes": Keywords(("blurry", "gradients")),
     }
     tokens = {name: torch.zeros(2, 32) for name in ("soft", "inversion", "image_prompt", "style", "true_style")}
-    return Preference(example.user, words, tokens, 6)
+    return Preference(example.user, words, tokens, 6, {"references": torch.zeros(2, 8, 8, 8)})
 
 
 @pytest.fixture
@@ -53,6 +53,7 @@ def test_shipped_methods_ask_for_their_blocks(build, example, preference):
     assert {name for name, made in requests.items() if made.show_keywords} == {"counting", "keywords", "pmg", "oracle"}
     with_tokens = {name for name, made in requests.items() if made.soft_tokens is not None}
     assert with_tokens == {"soft", "pmg", "inversion", "image_prompt", "style", "true_style"}
+    assert {name for name, made in requests.items() if made.references is not None} == {"references"}
     with_dislikes = {name for name, made in requests.items() if "gradients" in made.negative.words}
     assert with_dislikes == {"counting", "keywords", "pmg"}
     assert all("blurry" in made.negative.words for made in requests.values())

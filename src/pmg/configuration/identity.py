@@ -137,7 +137,7 @@ COMMANDS: dict[str, dict[str, Role]] = {
 }
 RUNS = ("train_run", "generate_run", "init_from")
 """Keys of the root that name runs."""
-_REFERENCE = re.compile(r"method\.[^.]+\.(?:keywords|soft_tokens|negative)")
+_REFERENCE = re.compile(r"method\.[^.]+\.(?:keywords|soft_tokens|negative|references)")
 _SOURCE_RUN = re.compile(r"preference\.[^.]+\.run")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -17,7 +17,7 @@ from pmg.generation.guidance import Scales
 from pmg.generation.records import Candidate
 from pmg.generation.requests import Request
 from pmg.generation.selection import Weights, balance_z, pick
-from pmg.models.diffusion.conditioning import Block, Condition, SoftBlock, join, join_nested
+from pmg.models.diffusion.conditioning import Block, Condition, References, SoftBlock, join, join_nested
 from pmg.models.diffusion.interfaces import Capabilities, Generator
 from pmg.models.diffusion.text_encoder import TextEncoder
 from pmg.models.loading.device import device_of, to_device
@@ -138,7 +138,12 @@ class Pipeline:
         encode = self.generator.text_encoder.encode
         empty = encode([""]).expand(len(blocks["target"]))
         negative = encode([str(request.negative) for request in requests]).repeat(len(self.pairs))
-        return {"empty": join(empty), **join_nested(blocks), "negative": join(negative)}
+        joined = {"empty": join(empty), **join_nested(blocks), "negative": join(negative)}
+        images = [request.references for request in requests if request.references is not None]
+        if not images:
+            return joined
+        references = References.of(images).repeat(len(self.pairs))  # all branches see them, as in diffusers' pipelines
+        return {name: replace(condition, references=references) for name, condition in joined.items()}
 
     def select(self, requests: Sequence[Request], images: Tensor) -> Generated:
         """Returns the candidate `(B * C, 3, H, W)` of the best z of each request, with all scores d_p and d_t."""

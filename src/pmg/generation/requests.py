@@ -22,6 +22,7 @@ class Method:
         show_keywords: whether the denoiser sees the keywords.
         soft_tokens: source of the soft tokens that the denoiser sees; empty: none.
         negative: source of the keywords that images are guided away from; empty: the scenario's negative prompt.
+        references: source of the reference images that the denoiser sees; empty: none.
         mismatch: whether it is also run with another user's preference, as a control.
     """
 
@@ -29,17 +30,18 @@ class Method:
     show_keywords: bool = True
     soft_tokens: str = ""
     negative: str = ""
+    references: str = ""
     mismatch: bool = True
 
     @property
     def personal(self) -> bool:
         """Whether the user matters at all."""
-        return bool(self.keywords or self.soft_tokens)
+        return bool(self.keywords or self.soft_tokens or self.references)
 
     @property
     def sources(self) -> tuple[str, ...]:
         """Names of the preference sources in use."""
-        return tuple(name for name in (self.keywords, self.soft_tokens, self.negative) if name)
+        return tuple(name for name in (self.keywords, self.soft_tokens, self.negative, self.references) if name)
 
 
 @dataclass(frozen=True)
@@ -51,12 +53,14 @@ class Preference:
         keywords: keywords, e.g. of the source ``keywords``.
         soft_tokens: soft tokens `(n, D)`, e.g. of the source ``soft``.
         history: number of the user's interactions.
+        references: latents of reference images `(R, C, h, w)`, e.g. of the source ``references``.
     """
 
     user: str
     keywords: Mapping[str, Keywords]
     soft_tokens: Mapping[str, Tensor]
     history: int = 0
+    references: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,7 @@ class Request:
         seed: seed of the noise.
         negative: negative keywords; empty for none.
         alpha: share of the preference score in z, in [0, 1]; see `share`.
+        references: latents of reference images `(R, C, h, w)`, or None.
     """
 
     target: Keywords
@@ -80,6 +85,7 @@ class Request:
     seed: int
     negative: Keywords = field(default=NO_WORDS, kw_only=True)
     alpha: float = field(default=0.5, kw_only=True)
+    references: Tensor | None = field(default=None, kw_only=True)
 
     @property
     def share(self) -> float:
@@ -120,4 +126,5 @@ class RequestBuilder:
             seed=stable_number("noise", self.seed, example.id) % 2**62,
             negative=preference.keywords[method.negative] if method.negative else self.negative,
             alpha=self.alpha_rule(keywords, preference.history),
+            references=preference.references[method.references] if method.references else None,
         )

@@ -66,6 +66,8 @@ def _references(methods: Mapping[str, Method]) -> Iterator[tuple[str, str, str]]
             yield f"{name}.soft_tokens", method.soft_tokens, "soft tokens"
         if method.negative:
             yield f"{name}.negative", method.negative, "keywords"
+        if method.references:
+            yield f"{name}.references", method.references, "reference images"
 
 
 def runs_in_use(cfg: DictConfig | Mapping[str, Any]) -> dict[str, str]:
@@ -171,14 +173,17 @@ def build_preferences(sources: Mapping[str, PreferenceSource], context: SourceCo
                 f"preference.{name} gave {len(rows)} rows for {len(context.examples)} profiles. Return one each, "
                 "in the order of context.examples"
             )
-    words = {name: rows for name, rows in made.items() if sources[name].kind == "keywords"}
-    tokens = {name: rows for name, rows in made.items() if sources[name].kind == "soft tokens"}
+    words, tokens, images = (
+        {name: rows for name, rows in made.items() if sources[name].kind == kind}
+        for kind in ("keywords", "soft tokens", "reference images")
+    )
     return {
         example.profile: Preference(
             example.user,
             {name: rows[row] for name, rows in words.items()},
             {name: rows[row] for name, rows in tokens.items()},
             len(example.history),
+            {name: rows[row] for name, rows in images.items()},
         )
         for row, example in enumerate(context.examples)
     }

@@ -67,7 +67,7 @@ class SourceContext:
 
 
 class PreferenceSource(ABC):
-    """Base of `KeywordSource` and `TokenSource`; only the sources that a method uses are built, checked and called.
+    """Base of `KeywordSource`, `TokenSource`, `PictureSource`; only the sources of methods are built and called.
 
     An argument called ``run`` names the folder of a ``pmg-train`` run: in the identity of a generation the values
     that decided that run replace the folder.
@@ -76,7 +76,7 @@ class PreferenceSource(ABC):
         kind: of what it gives.
     """
 
-    kind: ClassVar[Literal["keywords", "soft tokens"]]
+    kind: ClassVar[Literal["keywords", "soft tokens", "reference images"]]
 
     @property
     def requires(self) -> Requirements:
@@ -103,7 +103,7 @@ class PreferenceSource(ABC):
         """
 
     @abstractmethod
-    def __call__(self, context: SourceContext) -> Sequence[Keywords] | Tensor:
+    def __call__(self, context: SourceContext) -> Sequence[Keywords] | Sequence[Tensor] | Tensor:
         """Returns one row for each of the `U` profiles, in the order of `SourceContext.examples`."""
 
 
@@ -125,3 +125,13 @@ class TokenSource(PreferenceSource):
     @abstractmethod
     def __call__(self, context: SourceContext) -> Tensor:
         """Returns the soft tokens of all profiles, `(U, n, D)`, D the width of the generator's text encoder."""
+
+
+class PictureSource(PreferenceSource):
+    """A source of pictures, which generators that take reference images see beside the condition."""
+
+    kind = "reference images"
+
+    @abstractmethod
+    def __call__(self, context: SourceContext) -> Sequence[Tensor]:
+        """Returns the latents of each profile's pictures, `(R, C, h, w)`, R at least 1, of the generator's size."""

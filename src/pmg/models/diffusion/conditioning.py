@@ -12,6 +12,7 @@ from typing import Self
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
+from torch.nn.utils.rnn import pad_sequence
 
 NO_WEIGHT = -100.0  # the logarithm of a weight of zero: finite, so that a block without others gives no NaN
 
@@ -109,6 +110,29 @@ class SoftBlock(Block):
 
 
 @dataclass(frozen=True)
+class References:
+    """Reference images that a generator sees beside the text.
+
+    Attributes:
+        latents: `(B, R, C, h, w)`, zero where there are fewer than R.
+        mask: bool `(B, R)`, true where there is one; these come first.
+    """
+
+    latents: Tensor
+    mask: Tensor
+
+    @classmethod
+    def of(cls, rows: Sequence[Tensor]) -> References:
+        """Returns B rows of latents `(R_i, C, h, w)`, padded to the longest."""
+        counts = torch.tensor([len(row) for row in rows])
+        return cls(pad_sequence(list(rows), batch_first=True), torch.arange(int(counts.max())) < counts[:, None])
+
+    def repeat(self, times: int) -> References:
+        """Returns each row `times` times in succession."""
+        return References(self.latents.repeat_interleave(times, 0), self.mask.repeat_interleave(times, 0))
+
+
+@dataclass(frozen=True)
 class Condition:
     """What a generator is conditioned on.
 
@@ -119,6 +143,7 @@ class Condition:
         bias: added to the tokens' attention logits, `(B, L)`, or None.
         soft_mean: the mean of the soft tokens `(B, D)`, see `SoftBlock`; None: there are none.
         target_length: visible tokens of the target block of each row, which come first, `(B,)`; None: all.
+        references: reference images, for generators that take some; None: there are none.
     """
 
     tokens: Tensor
@@ -127,6 +152,7 @@ class Condition:
     bias: Tensor | None = None
     soft_mean: Tensor | None = None
     target_length: Tensor | None = None
+    references: References | None = None
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -137,7 +163,9 @@ class Condition:
             None if part is None else part.to(device, dtype) for part in (self.pooled, self.bias, self.soft_mean)
         )
         length = None if self.target_length is None else self.target_length.to(device)
-        return Condition(self.tokens.to(device, dtype), self.mask.to(device), pooled, bias, soft_mean, length)
+        images = self.references
+        moved = None if images is None else References(images.latents.to(device, dtype), images.mask.to(device))
+        return Condition(self.tokens.to(device, dtype), self.mask.to(device), pooled, bias, soft_mean, length, moved)
 
     def pooled_with_soft_mean(self) -> Tensor:
         """Returns the pooled vector with the mean of the soft tokens behind it, or zeros, `(B, 2 * D)`."""
@@ -162,7 +190,7 @@ def join_nested(blocks: Mapping[str, Block]) -> dict[str, Condition]:
 
 
 def stack(conditions: Sequence[Condition]) -> Condition:
-    """Returns conditions concatenated along the batch, padded to the longest."""
+    """Returns conditions concatenated along the batch, padded to the longest; all have reference images, or none."""
     length = max(condition.tokens.shape[1] for condition in conditions)
     blocks = [Block(c.tokens, c.mask, c.pooled, c.bias).padded(length) for c in conditions]
     pooled = [block.pooled for block in blocks if block.pooled is not None]
@@ -171,7 +199,14 @@ def stack(conditions: Sequence[Condition]) -> Condition:
     return Condition(
         tokens, mask, torch.cat(pooled) if pooled else None, _biases(blocks, 0), _concatenate(means, 0),
         torch.cat([c.mask.sum(1) if c.target_length is None else c.target_length for c in conditions]),
+        _stack_references([c.references for c in conditions if c.references is not None]),
     )  # fmt: skip
+
+
+def _stack_references(parts: Sequence[References]) -> References | None:
+    if not parts:
+        return None
+    return References(torch.cat([part.latents for part in parts]), torch.cat([part.mask for part in parts]))
 
 
 def _biases(blocks: Sequence[Block], dim: int) -> Tensor | None:

@@ -33,12 +33,14 @@ class Capabilities:
         guidance_input: whether guidance is distilled into the model, which takes its scale as an input (LCM).
         embedding_scale: whether the scale of a token has an effect; False: the model normalises its text tokens.
         distilled_from: the checkpoint that a step-distilled model was made from, which has no guidance; "": none.
+        references: whether it sees `Condition.references`.
     """
 
     attention_bias: bool = False
     guidance_input: bool = False
     embedding_scale: bool = True
     distilled_from: str = ""
+    references: bool = False
 
 
 class PromptEncoder(Protocol):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from functools import partial
 from typing import Any, ClassVar
@@ -24,6 +25,7 @@ from pmg.models.diffusion.transformer.pipeline_flow import PipelineFlow
 from pmg.models.diffusion.transformer.sequences import PATCH, grid_positions, hide, joint_bias, visible_first
 from pmg.models.loading.meta_models import PromptSizes
 
+STRIDE = 10  # between the times of reference images, as in diffusers' pipeline
 LAYERS = (9, 18, 27)  # of the hidden states, as in diffusers' pipeline
 BASE = "black-forest-labs/FLUX.2-klein-base-4B"
 
@@ -86,22 +88,27 @@ class Flux2ConditionAdapter:
     """
 
     def __init__(self, image_tokens: int, distilled_from: str = "") -> None:
-        self.supports = Capabilities(attention_bias=True, distilled_from=distilled_from)
+        self.supports = Capabilities(attention_bias=True, distilled_from=distilled_from, references=True)
         self.image_tokens = image_tokens
 
     def prepare(self, condition: Condition, guidance: float | None = None, reused: bool = False) -> dict[str, Any]:
         """Returns keyword arguments of the transformer, see `ConditionAdapter`."""
         condition = visible_first(condition)
-        tokens = hide(condition)
+        tokens, bias, images = hide(condition), joint_bias(condition, self.image_tokens), condition.references
+        if images is not None:  # behind the image, hidden where a row has fewer
+            hidden = torch.zeros_like(images.mask, dtype=bias.dtype).masked_fill(~images.mask, -math.inf)
+            places = images.latents[0, 0, 0].numel()
+            bias = torch.cat([bias, hidden.repeat_interleave(places, 1)[:, None, None]], dim=-1)
         return {
             "encoder_hidden_states": tokens,
             "txt_ids": pad(torch.arange(tokens.shape[1], device=tokens.device)[:, None], (3, 0)),
-            "joint_attention_kwargs": {"attention_mask": joint_bias(condition, self.image_tokens)},
+            "joint_attention_kwargs": {"attention_mask": bias},
+            "references": None if images is None else images.latents,
         }
 
 
 class Flux2Denoiser(DiffusersDenoiser):
-    """The transformer of FLUX.2 klein.
+    """The transformer of FLUX.2 klein; reference images follow the image as further tokens.
 
     Args:
         model: the transformer.
@@ -117,11 +124,17 @@ class Flux2Denoiser(DiffusersDenoiser):
     def forward(self, noisy: Tensor, times: Tensor, inputs: Mapping[str, Any]) -> Tensor:
         """Returns the prediction `(B, C, h, w)`, see `Denoiser`."""
         height, width = noisy.shape[-2:]
+        grid = pad(grid_positions(height, width, noisy.device), (1, 1))
+        references, rest = inputs["references"], {name: part for name, part in inputs.items() if name != "references"}
+        images, positions = [noisy], [grid]
+        if references is not None:  # each at a time of its own
+            images += references.to(noisy.dtype).unbind(1)
+            positions += [grid + grid.new_tensor([STRIDE * (place + 1), 0, 0, 0]) for place in range(len(images) - 1)]
         tokens = self.model(
-            hidden_states=noisy.flatten(2).mT, timestep=times / PipelineFlow.UNIT, guidance=None, return_dict=False,
-            img_ids=pad(grid_positions(height, width, noisy.device), (1, 1)), **inputs,
+            hidden_states=torch.cat([image.flatten(2).mT for image in images], dim=1), guidance=None,
+            timestep=times / PipelineFlow.UNIT, img_ids=torch.cat(positions), return_dict=False, **rest,
         )[0]  # fmt: skip
-        return tokens.mT.unflatten(2, (height, width))
+        return tokens[:, : height * width].mT.unflatten(2, (height, width))
 
 
 class Flux2Klein(TransformerFamily):

@@ -1,0 +1,41 @@
+"""Preference sources of pictures, see `pmg.preferences.sources`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from pmg.configuration.ranges import Count
+from pmg.domain import Example, PmgError
+from pmg.preferences.sources import PictureSource, SourceContext
+
+
+@dataclass(frozen=True)
+class LikedPictures(PictureSource):
+    """The pictures that a user liked last, as reference images: a baseline without any training.
+
+    Attributes:
+        pictures: most pictures a user.
+    """
+
+    pictures: Count = 4
+
+    def __call__(self, context: SourceContext) -> list[Tensor]:
+        """Returns the latents of each user's pictures, oldest first, `(R, C, h, w)`.
+
+        Raises:
+            PmgError: the generator takes no reference images, or a user liked nothing that has a picture.
+        """
+        if not context.generator.supports.references:
+            raise PmgError(
+                f"this {type(context.generator).__name__} takes no reference images. Use generator=flux2_klein, or "
+                "leave out the methods with references"
+            )
+        return [self._encode(user, context) for user in context.examples]
+
+    def _encode(self, user: Example, context: SourceContext) -> Tensor:
+        items = [item for item in user.liked if context.images.has(item)][-self.pictures :]
+        if not items:
+            raise PmgError(f"user {user.user} liked nothing that has a picture, which reference images are")
+        return context.generator.encode_images(context.images.pixels(context.images.rows(items)))
