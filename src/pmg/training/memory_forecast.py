@@ -128,8 +128,7 @@ def empty_encoder(language_model: LanguageModel, sizes: Sizes) -> PreferenceEnco
     return PreferenceEncoder(
         llm_width=language_model.width, llm_layers=language_model.layers, kv_heads=language_model.kv_heads,
         head_dim=language_model.head_dim, text_width=sizes.text_width, soft_tokens=sizes.soft_tokens,
-        prefix_length=sizes.prefix_length, placement=sizes.placement, state_width=language_model.state_width,
-        map_start=sizes.map_start,
+        prefix_length=sizes.prefix_length, placement=sizes.placement, map_start=sizes.map_start,
     ).to("meta").train()  # fmt: skip
 
 

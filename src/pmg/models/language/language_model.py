@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, Cache, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoModelForCausalLM, Cache, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.cache_utils import DynamicCache
 
 from pmg.domain import PmgError
@@ -33,6 +33,7 @@ from pmg.models.loading.gguf import unpack_gguf
 from pmg.models.loading.weight_sources import loading, resolve_source
 
 NO_TEMPLATE = ChatTemplate()
+NEAR = 2**40  # the position of a prefix: behind all tokens, so that no sliding window hides it
 Pictures = Sequence[Tensor]
 """Features of the pictures in one text, in their order."""
 PREFILL_BATCH = {"cpu": 4}  # histories in one pass, else 32, which exceed a CPU's caches: twice the time
@@ -75,7 +76,7 @@ class LanguageModel(nn.Module):
         self.model = model.requires_grad_(False)
         self.tokenizer, self.chat_template = tokenizer, chat_template
         shape = DecoderShape.from_config(model.config)
-        self.width, self.layers, self.limit = shape.width, shape.layers, shape.limit
+        self.width, self.layers, self.limit = shape.width, shape.layers, self.longest(model.config)
         self.kv_heads, self.head_dim = shape.kv_heads, shape.head_dim
         self.tokens_computed = self.tokens_reused = 0
         # transformers 5.24 renamed the argument and warns about the old name
@@ -84,6 +85,10 @@ class LanguageModel(nn.Module):
         self.train(False)
         self.set_attention(attention or select_attention(self))
         self.tokens_computed = self.tokens_reused = 0
+
+    def longest(self, config: PreTrainedConfig) -> int | None:
+        """Returns the longest sequence in tokens; None: there is no limit."""
+        return DecoderShape.from_config(config).limit
 
     def train(self, mode: bool = True) -> LanguageModel:
         """Stays in eval mode, also where a parent module is set to train mode."""
@@ -181,7 +186,8 @@ class LanguageModel(nn.Module):
         padded = nn.utils.rnn.pad_sequence(rows, batch_first=True).to(self.model.device)
         real = torch.arange(padded.shape[1]) < torch.tensor([len(row) for row in rows])[:, None]
         inputs, cache = self._history_inputs(padded, real, pictures), DynamicCache()
-        self._forward(cache, inputs.seen, **inputs.arguments)
+        order = torch.arange(padded.shape[1]).expand(padded.shape)
+        self._forward(cache, inputs.seen, (order, order), **inputs.arguments)
         for layer, part in enumerate(cache.layers):
             keys[layer] = part.keys.transpose(1, 2)[real]
             values[layer] = part.values.transpose(1, 2)[real]
@@ -201,9 +207,21 @@ class LanguageModel(nn.Module):
         history, new = tokens.split(PROBE)
         return Probe(lambda: self.prefill_tokens([history]), new, states[-len(new) :])
 
-    def _forward(self, cache: Cache, seen: Tensor, read_layers: Sequence[int] = (), **inputs: Any) -> Tensor:
-        """Returns hidden states under bool `seen` `(B, N, L)`; the vocabulary head is not run."""
-        inputs |= {"attention_mask": additive_mask(seen, self.model), self.cache_argument: cache}
+    def mask_layers(self, seen: Tensor, queries: Tensor, keys: Tensor) -> Any:
+        """Returns the decoder's attention mask, or one by each kind of its layers.
+
+        Args:
+            seen: bool `(B, N, L)`, which of N new tokens attends to which of L keys.
+            queries: positions of the new tokens, int64 `(B, N)`.
+            keys: positions of the keys, int64 `(B, L)`; those of a prefix are `NEAR`.
+        """
+        return additive_mask(seen, self.model)
+
+    def _forward(
+        self, cache: Cache, seen: Tensor, places: tuple[Tensor, Tensor], read_layers: Sequence[int] = (), **inputs: Any
+    ) -> Tensor:
+        """Returns hidden states; `seen` and `places` are those of `mask_layers`. The vocabulary head is not run."""
+        inputs |= {"attention_mask": self.mask_layers(seen, *places), self.cache_argument: cache}
         if not read_layers:
             return self.model.get_decoder()(**inputs, use_cache=True).last_hidden_state
         states = self.model.get_decoder()(**inputs, use_cache=True, output_hidden_states=True).hidden_states
@@ -238,8 +256,10 @@ class LanguageModel(nn.Module):
         check_length(int(positions.max()) + 1, self.limit)
         self.tokens_computed += int(parts[2].diagonal(dim1=1, dim2=2).sum())  # padding doesn't attend to itself
         self.tokens_reused += int(context.lengths.sum())
-        positions = positions.to(embeds.device)
-        return self._forward(Cache(layers=layers), seen, read_layers, inputs_embeds=embeds, position_ids=positions)
+        history = torch.arange(parts[0].shape[-1]).expand(batch, -1)
+        keys = torch.cat([history, torch.full((batch, free.shape[-1]), NEAR), positions], dim=1)
+        inputs = {"inputs_embeds": embeds, "position_ids": positions.to(embeds.device)}
+        return self._forward(Cache(layers=layers), seen, (positions, keys), read_layers, **inputs)
 
     def multimodal_states(self, context: Context, embeds: Tensor, prefix: Tensor | None = None) -> Tensor:
         """Returns the hidden states, at `read_layers`, of multimodal tokens appended to each history.
@@ -340,10 +360,12 @@ class LanguageModel(nn.Module):
         self.tokens_reused += int(context.lengths.sum())
         return self.tokenizer.batch_decode(rows, skip_special_tokens=True)
 
-    def _next_token_logits(self, cache: Cache, tokens: Tensor, positions: Tensor, seen: Tensor) -> Tensor:
+    def _next_token_logits(
+        self, cache: Cache, tokens: Tensor, seen: Tensor, places: tuple[Tensor, Tensor]
+    ) -> Tensor:  # fmt: skip
         """Appends tokens `(B, N)` to `cache`; returns the logits of the next token, float32 `(B, V)`."""
-        tokens, positions = tokens.to(self.model.device), positions.to(self.model.device)
-        states = self._forward(cache, seen, input_ids=tokens, position_ids=positions)
+        tokens, positions = tokens.to(self.model.device), places[0].to(self.model.device)
+        states = self._forward(cache, seen, places, input_ids=tokens, position_ids=positions)
         return logits_of(self.model, states[:, -1]).cpu()
 
 

@@ -79,24 +79,27 @@ class IncrementalDecoder:
     Args:
         context: the histories.
         device: of the model.
-        forward: takes the cache, tokens `(B, N)`, their positions `(B, N)`, and bool `(B, N, L + N)`, which new token
-            attends to which; returns the logits of the next token, `(B, V)`.
+        forward: takes the cache, tokens `(B, N)`, bool `(B, N, L + N)`, which new token attends to which, and the
+            positions of these, `(B, N)`, and of all, `(B, L + N)`; returns the logits of the next token, `(B, V)`.
     """
 
     def __init__(
         self,
         context: Context,
         device: torch.device,
-        forward: Callable[[DynamicCache, Tensor, Tensor, Tensor], Tensor],
+        forward: Callable[[DynamicCache, Tensor, Tensor, tuple[Tensor, Tensor]], Tensor],
     ) -> None:
         self.forward, self.cache = forward, context.to_cache(device)
         self.seen, self.position = context.padding_mask(), context.positions[:, None]
+        self.keys = torch.arange(self.seen.shape[1]).expand(self.seen.shape)
 
     def __call__(self, tokens: Tensor) -> Tensor:
         """Returns the logits of the token after `tokens` `(B, N)`: `(B, V)`."""
         batch, new = tokens.shape
         causal = torch.ones(new, new, dtype=torch.bool).tril().expand(batch, -1, -1)
         seen = torch.cat([self.seen[:, None].expand(-1, new, -1), causal], dim=2)
-        logits = self.forward(self.cache, tokens, self.position + torch.arange(new), seen)
+        positions = self.position + torch.arange(new)
+        self.keys = torch.cat([self.keys, positions], dim=1)
+        logits = self.forward(self.cache, tokens, seen, (positions, self.keys))
         self.seen, self.position = seen[:, -1], self.position + new
         return logits

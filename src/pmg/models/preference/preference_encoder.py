@@ -40,12 +40,11 @@ class PreferenceEncoder(TokenEncoder):
         prefix_length: m, pairs of the prefix a layer; 0 leaves it out.
         prefix_hidden: width of the prefix's network; None learns the pairs themselves.
         placement: of the prefix: ``late`` or ``front``, see `pmg.models.preference.prefix_placement`.
-        state_width: width of the states, where several layers are read; None: `llm_width`.
         map_start: ``scaled``: as above, from a random map; ``identity``: states are not standardised, and the map
-            starts as the identity, where the language model is the text encoder, too.
+            starts as the identity, where the language model is the text encoder, too, and its states as wide.
 
     Raises:
-        PmgError: there is no such placement, or no identity between the two widths.
+        PmgError: there is no such placement.
     """
 
     @register_to_config
@@ -61,7 +60,6 @@ class PreferenceEncoder(TokenEncoder):
         prefix_length: int = 4,
         prefix_hidden: int | None = None,
         placement: str = "late",
-        state_width: int | None = None,
         map_start: str = "scaled",
     ) -> None:
         super().__init__()
@@ -71,17 +69,15 @@ class PreferenceEncoder(TokenEncoder):
             )
         self.multimodal_tokens = nn.Parameter(torch.randn(soft_tokens, llm_width) * llm_width**-0.5)
         self.prefix = Prefix(llm_layers, kv_heads, head_dim, prefix_length, prefix_hidden) if prefix_length else None
-        width = state_width or llm_width
-        self.map = nn.Linear(width, text_width)
+        self.map = nn.Linear(state_width(llm_width, text_width, map_start), text_width)
         nn.init.zeros_(self.map.bias)
         self.standardize: SharedBatchNorm1d | nn.Identity
         if map_start == "identity":
-            _check_widths(width, text_width)
             nn.init.eye_(self.map.weight)
             self.standardize = nn.Identity()
         else:
-            nn.init.normal_(self.map.weight, std=width**-0.5)
-            self.standardize = SharedBatchNorm1d(soft_tokens * width, affine=False)
+            nn.init.normal_(self.map.weight, std=llm_width**-0.5)
+            self.standardize = SharedBatchNorm1d(soft_tokens * llm_width, affine=False)
         self.register_buffer("output_mean", torch.zeros(text_width))
         self.register_buffer("output_std", torch.ones(text_width))
 
@@ -163,8 +159,9 @@ def build_preference_encoder(
         map_start: of the map, ``scaled`` or ``identity``, see `PreferenceEncoder`.
 
     Raises:
-        PmgError: there is no such placement, or no identity between the two widths.
+        PmgError: there is no such placement, or the map doesn't fit the states' width.
     """
+    _check_width(language_model, text_embeddings.shape[-1], map_start)
     encoder = PreferenceEncoder(
         llm_width=language_model.width,
         llm_layers=language_model.layers,
@@ -175,7 +172,6 @@ def build_preference_encoder(
         prefix_length=prefix_length,
         prefix_hidden=prefix_hidden,
         placement=placement,
-        state_width=language_model.state_width,
         map_start=map_start,
     )
     start_encoder(encoder, language_model, text_embeddings, sample, words)
@@ -193,9 +189,15 @@ def start_encoder(
         encoder.set_output_statistics(text_embeddings.mean(0), text_embeddings.std(0))
 
 
-def _check_widths(state_width: int, text_width: int) -> None:
-    if state_width != text_width:
+def state_width(llm_width: int, text_width: int, map_start: str) -> int:
+    """Returns the width of the states that an encoder maps: with the identity that of the text tokens."""
+    return text_width if map_start == "identity" else llm_width
+
+
+def _check_width(language_model: LanguageModel, text_width: int, map_start: str) -> None:
+    if language_model.state_width != state_width(language_model.width, text_width, map_start):
+        other = "scaled" if map_start == "identity" else "identity"
         raise PmgError(
-            f"encoder.preference_encoder.map_start is identity, and the language model's states are {state_width} "
-            f"wide, the text tokens {text_width}. Use encoder=shared, or map_start=scaled"
+            f"encoder.preference_encoder.map_start is {map_start}, and the language model's states are "
+            f"{language_model.state_width} wide, the text tokens {text_width}. Use map_start={other}"
         )

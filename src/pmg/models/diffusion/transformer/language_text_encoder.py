@@ -39,7 +39,7 @@ class LanguageTextEncoder(FrozenTextEncoder):
 
     def __init__(
         self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, max_length: int,
-        template: Callable[[str], str], layers: Sequence[int], skipped: int = 0, head: nn.Module | None = None,
+        template: Callable[[str], str], layers: Sequence[int], skipped: int = 0, *, head: nn.Module | None = None,
     ) -> None:  # fmt: skip
         super().__init__(max_length)
         self._head = (head,)  # no submodule: it is neither moved nor counted with the encoder

@@ -197,7 +197,9 @@ class QwenImage(TransformerFamily):
     def encode_with(cls, models: TextModels, max_length: int) -> PromptEncoder:
         """Returns the text encoder, see `TransformerFamily.encode_with`."""
         model, tokenizer = models["text_encoder"]
-        return LanguageTextEncoder(model.model, tokenizer, max_length, TEMPLATE.format, (-1,), SKIPPED, model.lm_head)
+        return LanguageTextEncoder(
+            model.model, tokenizer, max_length, TEMPLATE.format, (-1,), SKIPPED, head=model.lm_head
+        )
 
     @classmethod
     def prompt_sizes(cls, configs: Configs, max_length: int) -> PromptSizes:

@@ -7,10 +7,10 @@ from typing import Any
 
 from PIL import Image
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
 from pmg.domain import PmgError
-from pmg.models.language.grouped_attention import causal_mask
+from pmg.models.language.grouped_attention import additive_mask, causal_mask
 from pmg.models.language.vision.vision_language_model import VisionLanguageModel
 
 
@@ -18,6 +18,10 @@ class Gemma3(VisionLanguageModel):
     """Gemma 3 with its vision encoder (4B and more)."""
 
     model_type = "gemma3"
+
+    def longest(self, config: PreTrainedConfig) -> int | None:
+        """Returns the longest position: sliding windows are in the masks."""
+        return config.get_text_config().max_position_embeddings
 
     @staticmethod
     def measure(config: Any, tokens_per_picture: int) -> tuple[int, int]:
@@ -59,3 +63,10 @@ class Gemma3(VisionLanguageModel):
         number = begins.cumsum(1)
         same = (number[:, :, None] == number[:, None]) & shows[:, :, None] & shows[:, None]
         return causal_mask(real) | same
+
+    def mask_layers(self, seen: Tensor, queries: Tensor, keys: Tensor) -> dict[str, Tensor]:
+        """Returns a mask for each kind of layers: some see the latest tokens alone, see `LanguageModel`."""
+        window = self.model.config.get_text_config().sliding_window
+        near = queries[:, :, None] - keys[:, None] < window
+        masks = {"full_attention": seen, "sliding_attention": seen & near}
+        return {kind: additive_mask(mask, self.model) for kind, mask in masks.items()}
