@@ -30,7 +30,7 @@ FAMILIES = {  # its writer, width of its text tokens, longest text
 SHORT = [
     "encoder=shared", "text_encoder=tiny", "scorer=tiny", "generator.size=64", "dtype=float32",
     "split_sizes={train: 4, validation: 2, test: 2}", "objective.users_per_step=2", "objective.batches.draws=2",
-    "sampling.steps=1", "sheet_users=2", "trainer.max_steps=1", "trainer.val_check_interval=1", "train_run=a",
+    "sampling.steps=2", "sheet_users=2", "trainer.max_steps=1", "trainer.val_check_interval=1", "train_run=a",
     "paths.cache_dir=cache", "paths.output_dir=out", "data.topics=[animal-mammal,food-fruit,food-sweet]",
     "method=pmg",
 ]  # fmt: skip
@@ -49,7 +49,7 @@ def test_one_language_model_for_two_jobs(family, compose, tmp_path, monkeypatch)
     execute(compose("estimate", *shared, "run_dir=d"), "estimate", estimate)
     weights = load_file(tmp_path / "a" / "encoder" / "diffusion_pytorch_model.safetensors")
     assert weights["map.weight"].shape == (width, width)
-    exported = ["train_run=a", "folder=p", "sampling.steps=1", "balance/weighting=attention"]
+    exported = ["train_run=a", "folder=p", "sampling.steps=2", "balance/weighting=attention", "dtype=float32"]
     execute(compose("export", *exported, "run_dir=e"), "export", export)
     pipe = PersonalizedPipeline.from_pretrained(tmp_path / "p", "cpu", str(tmp_path / "other"))
     shares = {weight.data_ptr() for weight in pipe.pipeline.generator.text_encoder.parameters()}

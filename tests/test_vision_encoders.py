@@ -45,7 +45,8 @@ def test_histories_of_pictures(family, compose, tmp_path, monkeypatch):
     shared = [*SHORT, f"encoder={family}", f"encoder.language_model.source={source}"]
     execute(compose("train", *shared, "run_dir=a"), "train", train)
     execute(compose("generate", *shared, "run_dir=b"), "generate", generate)
-    execute(compose("export", "train_run=a", "folder=p", "sampling.steps=2", "run_dir=e"), "export", export)
+    exported = ["train_run=a", "folder=p", "sampling.steps=2", "dtype=float32"]
+    execute(compose("export", *exported, "run_dir=e"), "export", export)
     records = [json.loads(line) for line in (tmp_path / "b" / "records.jsonl").read_text().splitlines()]
     record = next(row for row in records if row["method"] == "pmg" and row["control"] == "own")
     data = instantiate(compose("generate", *shared).data)

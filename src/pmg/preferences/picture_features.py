@@ -13,6 +13,8 @@ from pmg.models.language.picture_marks import find_pictures
 from pmg.models.language.vision.vision_language_model import VisionLanguageModel
 from pmg.preferences.captioning import Pixels
 
+READ_AT_ONCE = 32  # pictures whose pixels are in memory
+
 
 class PictureFeatures:
     """Looks up the pictures that texts mark.
@@ -48,12 +50,13 @@ class PictureFeatures:
         return [[found[digest] for digest in row] for row in wanted]
 
     def _encode(self, digests: Sequence[str]) -> list[Tensor]:
-        if not digests:
-            return []
-        images = self.pixels([self.items[digest] for digest in digests])
-        made = list(self.language_model.encode_pictures(images))
-        for digest, features in zip(digests, made, strict=True):
-            self.cache.save(self._key(digest), {"features": features})
+        made: list[Tensor] = []
+        for start in range(0, len(digests), READ_AT_ONCE):
+            some = digests[start : start + READ_AT_ONCE]
+            images = self.pixels([self.items[digest] for digest in some])
+            made += self.language_model.encode_pictures(images)
+            for digest, features in zip(some, made[start:], strict=True):
+                self.cache.save(self._key(digest), {"features": features})
         return made
 
     def _key(self, digest: str) -> str:
