@@ -37,7 +37,7 @@ SHORT = [
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("family", [pytest.param("z_image", marks=pytest.mark.ci), "flux2_klein", "qwen_image"])
+@pytest.mark.parametrize("family", FAMILIES)
 def test_one_language_model_for_two_jobs(family, compose, tmp_path, monkeypatch):
     write, width, length = FAMILIES[family]
     monkeypatch.chdir(tmp_path)

@@ -5,20 +5,24 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from io import BytesIO
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from safetensors.torch import load_file
 
 from checkpoints import write_gemma3, write_qwen2_vl, write_qwen3_vl, write_qwen25_vl, write_smolvlm
 from pmg import PersonalizedPipeline
+from pmg.commands.estimate import empty_models
 from pmg.commands.export import body as export
 from pmg.commands.generate import body as generate
 from pmg.commands.train import body as train
-from pmg.configuration.instantiate import instantiate
+from pmg.configuration.instantiate import instantiate, instantiate_by_name
 from pmg.domain import PmgError
 from pmg.orchestration.run import execute
 from pmg.seeding import stable_number
+from pmg.training.memory_forecast import estimate_training
 
 FAMILIES = {
     "smolvlm": write_smolvlm,
@@ -64,6 +68,19 @@ def test_histories_of_pictures(family, compose, tmp_path, monkeypatch):
     with pytest.raises(PmgError, match=rf"the image of item '{example.liked[0].title}' can't be read") as caught:
         pipe.read(broken, example.target)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_training_is_forecast_with_the_weights_of_both_encoders(family, compose, tmp_path):
+    source = FAMILIES[family](tmp_path)
+    models = [f"encoder={family}", f"encoder.language_model.source={source}", "generator=tiny"]
+    cfg = compose("estimate", *SHORT, *models)
+    language_model, generator, weights, sizes = empty_models(cfg)
+    kept = load_file(Path(source, "model.safetensors"))
+    assert weights["language model"] == pytest.approx(sum(tensor.nbytes for tensor in kept.values()), rel=0.01)
+    terms = instantiate_by_name(cfg.objective.module.terms)
+    assert estimate_training(language_model, generator, weights, sizes, terms).device > sum(weights.values())
 
 
 def cut_off(picture):
