@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import time
 from pathlib import Path
 from typing import Any
 
@@ -41,8 +42,10 @@ GRID = (
 )  # fmt: skip
 
 
-def draw_arms(generator: LookGenerator, data: LookData, targets: list[LookTarget], options: Any) -> dict[str, Tensor]:
-    """Returns the pictures of each arm, `(B, 3, H, W)`."""
+def draw_arms(
+    generator: LookGenerator, data: LookData, targets: list[LookTarget], options: Any
+) -> tuple[dict[str, Tensor], dict[str, float]]:
+    """Returns the pictures of each arm, `(B, 3, H, W)`, and the seconds that it took for a picture."""
     titles = [f"{data.drawings.items[one.row].title}, {options.scene}" for one in targets]
     style = generator.read_style(reference_pictures(data, targets))
     seeds = [target.seed for target in targets]
@@ -56,7 +59,13 @@ def draw_arms(generator: LookGenerator, data: LookData, targets: list[LookTarget
             parts.append(generator(titles[rows], None, tokens, scales, steps, seeds[rows]))
         return torch.cat(parts)
 
-    return {"none": draw(None, options.steps), "oracle": draw(style, options.steps), "oracle_4_steps": draw(style, 4)}
+    pictures, seconds = {}, {}
+    settings = {"none": (None, options.steps), "oracle": (style, options.steps), "oracle_4_steps": (style, 4)}
+    for arm, (tokens, steps) in settings.items():
+        start = time.perf_counter()
+        pictures[arm] = draw(tokens, steps)
+        seconds[arm] = (time.perf_counter() - start) / len(targets)
+    return pictures, seconds
 
 
 def draw_grid(generator: LookGenerator, data: LookData, options: Any) -> Image.Image:
@@ -96,7 +105,7 @@ def judge_group(
     data, generator, judge, perceptual = parts
     targets = draw_targets(data, options.split, group, options.count)
     judging, truth = LookJudging(data, judge, targets), true_pictures(data, targets)
-    arms = draw_arms(generator, data, targets, options)
+    arms, seconds = draw_arms(generator, data, targets, options)
     arms["vae_reconstruction"] = generator.generator.decode(generator.generator.encode_images(truth))
     arms["truth"] = truth
     measured = {
@@ -107,7 +116,7 @@ def judge_group(
     sheet = contact_sheet([shown, *(pictures[:SHEET] for pictures in arms.values())])
     sheet.save(options.into / f"{group}.png")
     table = {name: {metric: summarise(values[metric]) for metric in METRICS} for name, values in measured.items()}
-    return {"arms": table, "shares": shares(measured)}
+    return {"arms": table, "shares": shares(measured), "seconds_a_picture": seconds}
 
 
 @torch.no_grad()
