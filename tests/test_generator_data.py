@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from pmg.evaluation.model_card import read_trained_on, write_model_card
+from pmg.commands.pretrain import earlier_model
+from pmg.evaluation.model_card import read_steps, read_trained_on, write_model_card
 from pmg.orchestration.generator_data import warn_of_other_pictures
 from pmg.orchestration.run import Run
 
@@ -42,3 +45,17 @@ def test_data_without_pictures_are_not_warned_of(compose, tmp_path, caplog):
     data = instantiate(cfg.data)
     warn_of_other_pictures(cfg, Run(tmp_path, "generate", choices={"data": "chats"}), data, data.examples("test"))
     assert not caplog.messages
+
+
+def test_a_card_counts_the_steps_of_earlier_runs_too(tmp_path):
+    assert read_steps(tmp_path) == 0
+    write_model_card(tmp_path, CARD, {"loss": 0.5}, {"steps": 300, "steps before": 1200, "batch size": 64})
+    assert read_steps(tmp_path) == 1500
+
+
+def test_a_stage_finds_the_card_of_the_model_that_it_trains_further(compose):
+    assert earlier_model(compose("pretrain", "stage=look_judge", "data=looks")) is None
+    judge = compose("pretrain", "stage=look_judge", "data=looks", "stage.start=assets/look_judge")
+    denoiser = compose("pretrain", "stage=look_denoiser", "data=looks", "stage.start=models/look_generator")
+    assert earlier_model(judge) == Path("assets/look_judge")
+    assert earlier_model(denoiser) == Path("models/look_generator/transformer")

@@ -11,7 +11,6 @@ from pmg.domain import Example, Interaction, Item, PmgError
 from pmg.models.loading.tiny_models import tiny_language_model, tiny_scorer
 from pmg.models.preference.preference_encoder import build_preference_encoder
 from pmg.models.preference.visual_encoder import SeenHistories, VisualPreferenceEncoder, build_visual_encoder
-from pmg.models.vision.picture_towers import ScorerTower
 from pmg.training.visual_inputs import VisualHistories
 
 TEXTS = ["red apple: flat", "dog: thick outline and dark ground", "ghost"]
@@ -118,7 +117,7 @@ def example(user, ids, disliked=()):
 
 
 def test_each_picture_is_seen_once_and_the_latest_are_kept(language_model):
-    images, tower = Pictures(), ScorerTower(tiny_scorer())
+    images, tower = Pictures(), tiny_scorer()
     examples = [example("a", ["1", "2", "lost", "3"], disliked=["2"]), example("b", ["3", "1"])]
     extracted = Extracted(language_model.prefill(TEXTS[:2]), ["a", "b"])
     users = VisualHistories(tower, pictures=2)(extracted, examples, images)
@@ -127,6 +126,6 @@ def test_each_picture_is_seen_once_and_the_latest_are_kept(language_model):
     assert seen.present.tolist() == [[True, True], [True, True]]
     assert seen.liked.tolist() == [[True, True], [False, True]]
     assert torch.allclose(seen.vectors[1, 1], seen.vectors[0, 0])
-    assert torch.allclose(seen.vectors[0, 0], tower(images.pixels(torch.tensor([3])))[0], atol=1e-5)
+    assert torch.allclose(seen.vectors[0, 0], torch.cat(tower(images.pixels(torch.tensor([3]))), 1)[0], atol=1e-5)
     with pytest.raises(PmgError, match="no item of the histories has a picture"):
         VisualHistories(tower)(extracted, [example("a", ["lost"]), example("b", [])], images)

@@ -27,13 +27,15 @@ log = logging.getLogger(__name__)
 @tracked
 def body(cfg: DictConfig, run: Run) -> float | None:
     """Trains one embedded model: autoencoder, denoiser, scorer or judge."""
-    from pmg.evaluation.model_card import write_model_card
+    from pmg.evaluation.model_card import STEPS, STEPS_BEFORE, read_steps, write_model_card
 
     if world_size(cfg.trainer) > 1:
         raise PmgError("pmg-pretrain trains in one process: trainer.devices=1")
     check_hardware(cfg)
     steps = 0 if cfg.trainer.get("fast_dev_run") else cfg.trainer.max_steps
-    refuse_short(cfg, cfg.full_steps if steps == -1 else steps)
+    earlier = earlier_model(cfg)
+    before = read_steps(earlier) if earlier else 0
+    refuse_short(cfg, cfg.full_steps if steps == -1 else steps + before)
     with run.ledger.phase("load"):
         data = instantiate(cfg.data)
         stage = instantiate(cfg.stage)
@@ -44,7 +46,8 @@ def body(cfg: DictConfig, run: Run) -> float | None:
         quality = stage.save_and_evaluate(data)
     run.measure(quality)
     facts = {
-        "steps": trainer.global_step,
+        STEPS: trainer.global_step,
+        **({STEPS_BEFORE: before} if earlier else {}),
         "batch size": cfg.stage.batch_size,
         "minutes of this run": round(run.ledger.seconds["train"] / 60, 1),
         "trainable parameters": f"{run.ledger.counts['trainable_parameters']:,}",
@@ -54,7 +57,7 @@ def body(cfg: DictConfig, run: Run) -> float | None:
     write_model_card(Path(cfg.card.folder), cfg.card, quality, facts, picture, run.choices.get("data"))
     run.tracking.record_artifact(Path(cfg.card.folder).name, "model", Path(cfg.card.folder))
     if cfg.into:
-        refuse_short(cfg, trainer.global_step)
+        refuse_short(cfg, trainer.global_step + before)
         install(run.folder / "model", destination(cfg))
     return None
 
@@ -62,6 +65,12 @@ def body(cfg: DictConfig, run: Run) -> float | None:
 def destination(cfg: DictConfig) -> Path:
     """Returns the folder that `cfg.into` names."""
     return Path(cfg.paths.assets_dir if cfg.into == "assets" else cfg.into)
+
+
+def earlier_model(cfg: DictConfig) -> Path | None:
+    """Returns the folder of the model that ``stage.start`` trains further; None for a training from scratch."""
+    start = cfg.stage.get("start")
+    return Path(start, Path(cfg.card.folder).relative_to(cfg.stage.folder)) if start else None
 
 
 def refuse_short(cfg: DictConfig, steps: int) -> None:

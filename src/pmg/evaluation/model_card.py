@@ -13,6 +13,7 @@ from pmg.cache import atomic_write_text
 
 PICTURE, CARD = "picture.png", "README.md"
 TRAINED_ON = "trained_on"  # key of a card's head
+STEPS, STEPS_BEFORE = "steps", "steps before"  # training facts of a run, and of the runs whose weights it started from
 
 
 def write_model_card(
@@ -52,6 +53,14 @@ def read_trained_on(folder: Path) -> set[str]:
             case {"trained_on": [*names]}:
                 found |= {str(name) for name in names}
     return found
+
+
+def read_steps(folder: Path) -> int:
+    """Returns the training steps behind a model by its card, those of earlier runs included; 0 without a card."""
+    path = folder / CARD
+    rows = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    cells = [[cell.strip() for cell in row.split("|")[1:-1]] for row in rows if row.startswith("|")]
+    return sum(int(values[0]) for name, *values in cells if name in (STEPS, STEPS_BEFORE) and values[0].isdigit())
 
 
 def _table(title: str, values: Mapping[str, Any]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from rich.progress import track
@@ -14,11 +15,18 @@ from pmg.configuration.ranges import Count
 from pmg.data.dataset import ImageStore
 from pmg.domain import Example, PmgError
 from pmg.models.preference.visual_encoder import SeenHistories
-from pmg.models.vision.picture_towers import PictureTower
 from pmg.preferences.contexts import Contexts
 from pmg.preferences.extraction import ExtractedPreferences
 
 BATCH = 64  # pictures in one pass
+
+
+class PictureTower(Protocol):
+    """A frozen model that turns pictures into vectors: a scorer, or any other."""
+
+    def __call__(self, pictures: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """Returns vectors `(B, F)` of pictures `(B, 3, H, W)` in [-1, 1]; several are taken side by side."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -82,12 +90,16 @@ class VisualHistories:
             raise PmgError("no item of the histories has a picture; an encoder without pictures is encoder=smollm2")
         place = {item.id: row for row, item in enumerate(items)}
         parts = [items[start : start + BATCH] for start in range(0, len(items), BATCH)]
-        vectors = [
-            self.tower(images.pixels(images.rows(part))) for part in track(parts, description="Seeing pictures")
-        ]
+        vectors = [self._see(images.pixels(images.rows(part))) for part in track(parts, description="Seeing pictures")]
         return UsersPictures(
             extracted.context,
             torch.cat(vectors),
             [torch.tensor([place[one.item.id] for one in some], dtype=torch.long) for some in seen],
             [torch.tensor([one.liked for one in some], dtype=torch.bool) for some in seen],
         )
+
+    @torch.no_grad()
+    def _see(self, pictures: Tensor) -> Tensor:
+        """Returns the vectors of pictures, `(B, F)`."""
+        found = self.tower(pictures)
+        return found if isinstance(found, Tensor) else torch.cat(found, 1)
