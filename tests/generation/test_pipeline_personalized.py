@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+import pmg
 from pipelines import write_pipeline
 from pmg import PersonalizedPipeline
 from pmg.domain import Item, PmgError
@@ -218,6 +220,24 @@ def test_saved_pipeline_has_the_encoders_weights_and_gives_the_same_images(folde
     again.source = None
     with pytest.raises(PmgError, match="only a pipeline of from_pretrained can be saved"):
         again.save_pretrained(tmp_path / "other")
+
+
+def test_a_scenario_of_the_callers_reads_items_without_the_pipelines_facts(folder, tmp_path):
+    scenario = pmg.instantiate(pmg.compose("generate", ["scenario=items"]).scenario)
+    pipe = PersonalizedPipeline.from_pretrained(folder, "cpu", scenario=scenario)
+    pipe.set_progress_bar_config(disable=True)
+    assert pipe.components["scenario"] == scenario
+    request = pipe.read([{"title": "red mug", "keywords": ["mug"]}, "blue mug"], "plate")
+    assert request.target.words[-1] == "picture"
+    assert len(pipe.draw([request]).images) == 1
+    made = replace(scenario, line="{title}, {caption}", caption="by {maker}")
+    own = PersonalizedPipeline.from_pretrained(folder, "cpu", scenario=made)
+    own.set_progress_bar_config(disable=True)
+    assert own.read([{"title": "red mug", "facts": {"maker": "Ann"}}], "plate")
+    with pytest.raises(PmgError, match="has no fact 'maker'"):
+        own.read(["red mug"], "plate")
+    with pytest.raises(PmgError, match="none with a scenario of the caller's"):
+        own.save_pretrained(tmp_path / "other")
 
 
 def test_notebooks_display_images_and_escaped_texts(pipe):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,15 @@ from pmg.generation.serialization import ENCODER, read_index
 from pmg.models.diffusion.transformer.shared_language_model import resolve_language_model
 from pmg.models.loading.device import emulates_bfloat16, to_device
 from pmg.models.loading.weight_sources import download, load_frozen
+from pmg.preferences.captioning import MetadataCaptioner
 from pmg.preferences.extraction import PreferenceExtractor
 from pmg.preferences.keyword_budget import Budget
+from pmg.preferences.scenarios import Scenario
 
 
-def load_components(source: str, device: str, cache_dir: str, trust: Sequence[str]) -> dict[str, Any]:
+def load_components(
+    source: str, device: str, cache_dir: str, trust: Sequence[str], scenario: Scenario | None = None
+) -> dict[str, Any]:
     """Returns the arguments of `PersonalizedPipeline`.
 
     Args:
@@ -26,6 +31,7 @@ def load_components(source: str, device: str, cache_dir: str, trust: Sequence[st
         device: of the models; ``auto``: a GPU where there is one.
         cache_dir: of unpacked weights.
         trust: modules whose classes the folder may name.
+        scenario: in place of the folder's, with its caption for a captioner of facts; None: the folder's.
 
     Raises:
         PmgError: there is no such pipeline, a part of it is missing, or of a plug-in that `trust` does not name.
@@ -37,12 +43,16 @@ def load_components(source: str, device: str, cache_dir: str, trust: Sequence[st
     text_encoder = pipeline.generator.text_encoder
     language_model = to_device(resolve_language_model(parts["language_model"].create(), text_encoder), device)
     budget = Budget(text_encoder.count_tokens, text_encoder.max_length)
+    captioner = parts["captioner"]
+    if scenario and captioner.build is MetadataCaptioner:
+        captioner = replace(captioner, arguments={"template": scenario.caption})
+    templates = scenario or parts["scenario"].create()
     return {
-        "extractor": PreferenceExtractor(language_model, parts["scenario"].create(), NoCache(), str(folder), budget),
-        "captioner": parts["captioner"].create(),
+        "extractor": PreferenceExtractor(language_model, templates, NoCache(), str(folder), budget),
+        "captioner": captioner.create(),
         "decoding": parts["decoding"].create(),
         "encoder": load_frozen(parts[ENCODER], folder / ENCODER),
         "pipeline": pipeline,
         "alpha_rule": parts["balance"]["alpha_rule"].create(),
-        "source": folder,
+        "source": None if scenario else folder,
     }

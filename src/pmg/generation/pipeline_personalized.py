@@ -40,6 +40,7 @@ from pmg.preferences.captioning import Captioner, to_picture
 from pmg.preferences.extraction import PreferenceExtractor
 from pmg.preferences.keyword_decoding import Decoding
 from pmg.preferences.keywords import NO_WORDS
+from pmg.preferences.scenarios import Scenario
 
 
 class PersonalizedPipeline:
@@ -55,7 +56,7 @@ class PersonalizedPipeline:
         encoder: computes soft tokens from a prefilled history.
         pipeline: generates, scores and selects candidates.
         alpha_rule: share of the preference score where a call has no `alpha`.
-        source: the folder that it was loaded from, which `save_pretrained` copies.
+        source: the folder with these parts, which `save_pretrained` copies; None: there is none.
     """
 
     def __init__(
@@ -68,8 +69,9 @@ class PersonalizedPipeline:
 
     @classmethod
     def from_pretrained(
-        cls, source: str | Path, device: str = "auto", cache_dir: str | None = None, trust: Sequence[str] = ()
-    ) -> PersonalizedPipeline:
+        cls, source: str | Path, device: str = "auto", cache_dir: str | None = None, trust: Sequence[str] = (), *,
+        scenario: Scenario | None = None,
+    ) -> PersonalizedPipeline:  # fmt: skip
         """Loads what ``pmg-export`` or `save_pretrained` wrote.
 
         A folder from anybody is safe to load: it selects from pmg's own classes, and no code of it runs, unless
@@ -81,12 +83,13 @@ class PersonalizedPipeline:
             device: of the models; ``auto``: a GPU where there is one.
             cache_dir: of unpacked weights; by default ``PMG_CACHE``, else ``outputs/cache``.
             trust: modules whose classes the folder may name, e.g. ``["my_module"]``; their code runs.
+            scenario: for items of another catalogue, whose facts captions are then formatted with; None: the folder's.
 
         Raises:
             PmgError: there is no such pipeline, a part of it is missing, or of a plug-in that `trust` does not name.
         """
         cache = cache_dir or os.environ.get("PMG_CACHE") or "outputs/cache"
-        return cls(**load_components(str(source), device, cache, trust))
+        return cls(**load_components(str(source), device, cache, trust, scenario))
 
     def save_pretrained(self, save_directory: str | Path) -> None:
         """Writes a folder that `from_pretrained` loads.
@@ -98,10 +101,14 @@ class PersonalizedPipeline:
             save_directory: the folder, which is created if it doesn't exist.
 
         Raises:
-            PmgError: the pipeline wasn't loaded from a folder, or `save_directory` is that folder.
+            PmgError: the pipeline wasn't loaded from a folder, or with a scenario of the caller's, or
+                `save_directory` is that folder.
         """
         if self.source is None:
-            raise PmgError("only a pipeline of from_pretrained can be saved. Export a training run with pmg-export.")
+            raise PmgError(
+                "only a pipeline of from_pretrained can be saved, and none with a scenario of the caller's. Export a "
+                "training run with pmg-export."
+            )
         copy_pipeline(self.source, Path(save_directory), self.encoder)
 
     @property
