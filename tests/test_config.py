@@ -212,8 +212,10 @@ def test_late_arguments_may_be_absent():
 
 
 def test_foreign_targets_are_refused():
-    with pytest.raises(PmgError, match="outside the allowed packages"):
+    with pytest.raises(PmgError, match=r"outside the allowed packages .* own: see docs/extending\.md"):
         instantiate({"_target_": "subprocess.run", "args": "true"})
+    with pytest.raises(PmgError, match=r"outside the allowed packages .* add plugins=\[lion_pytorch\]"):
+        instantiate({"_target_": "lion_pytorch.Lion", "_partial_": True})
     with pytest.raises(PmgError, match="outside the allowed packages"):
         instantiate({"_target_": "torch.nn.Sequential", "inner": {"_target_": "os.getcwd"}})
 

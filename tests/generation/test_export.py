@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+import torch
 from omegaconf import OmegaConf
 
 from plugins import write_plugin
@@ -35,6 +36,16 @@ def test_the_shipped_config_gives_the_index_of_the_shipped_pipeline(compose, roo
     assert [*tmp_path.iterdir()] == [tmp_path / INDEX]
     for name in ("language_model", "generator", "scorer", "text_encoder", "decoding", "scenario", "captioner"):
         assert written[name] == shipped[name]
+
+
+def test_measured_words_are_exported(compose, tmp_path):
+    thresholds = "{_target_:pmg.preferences.measured_captions.Thresholds,grain:0.3}"
+    cfg = compose("study", "scenario=looks", "captioner=measured", f"+captioner.thresholds={thresholds}")
+    nodes, _ = name_weights(to_index(parts_of(cfg)), {"<assets_dir>": cfg.paths.assets_dir}, copy_all=False)
+    write_index(tmp_path, nodes)
+    captioner = read_index(tmp_path, "")["captioner"].create()
+    assert captioner.thresholds.grain == 0.3
+    assert captioner(list("ab"), torch.ones(2, 3, 16, 16))[0].startswith("white ground, ")
 
 
 def test_weights_of_this_machine_alone_are_copied_and_each_once(compose, tmp_path):

@@ -189,6 +189,16 @@ def test_a_stage_has_a_schedule_of_its_own_which_the_command_line_replaces(compo
 
 
 @pytest.mark.parametrize(
+    ("given", "matrices"),
+    [([], "transformer_blocks"), (["optimizer.matrices=attn"], "attn"), (["optimizer=adamw"], None)],
+)
+def test_a_stage_has_an_optimizer_of_its_own_which_the_command_line_replaces(compose, given, matrices):
+    cfg = compose("pretrain", "data=looks", "stage=look_denoiser", *given)
+    check_targets(cfg)
+    assert cfg.stage.training.optimizer.get("matrices") == matrices
+
+
+@pytest.mark.parametrize(
     ("given", "kind", "rate", "decay"),
     [
         ([], torch.optim.AdamW, 1.5e-3, 0.05),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import FunctionType
 from typing import Any
 
@@ -115,12 +115,18 @@ def check_package(key: str, target: Any) -> str:
         )
     if parts[0] not in packages or len(parts) < 2:
         raise PmgError(
-            f"{key or 'node'}: target '{target}' is outside the allowed packages ({', '.join(packages)}). A module of "
-            "your own: see docs/extending.md."
+            f"{key or 'node'}: target '{target}' is outside the allowed packages ({', '.join(packages)}). "
+            + _how_to_allow(parts)
         )
     if not is_public(target):
         raise PmgError(f"{key or 'node'}: target '{target}' is no dotted name of a public class or function")
     return target
+
+
+def _how_to_allow(parts: Sequence[str]) -> str:
+    if len(parts) < 2 or is_reserved(parts[0]):
+        return "A module of your own: see docs/extending.md."
+    return f"If its code may run, add plugins=[{parts[0]}] (docs/extending.md)."
 
 
 def is_public(target: str) -> bool:

@@ -53,6 +53,7 @@ from pmg.models.vision.clip_scorer import ClipScorer
 from pmg.models.vision.scorer import Scorer
 from pmg.preferences.captioning import ImageToTextCaptioner, MetadataCaptioner, PictureCaptioner, TaggerCaptioner
 from pmg.preferences.keyword_decoding import Choose, Generate
+from pmg.preferences.measured_captions import MeasuringCaptioner, Thresholds
 from pmg.preferences.scenarios import Scenario, build_scenario
 
 CLASS = "_class_name"
@@ -75,7 +76,9 @@ COMPONENTS: dict[str, dict[str, Callable[..., Any]]] = {
         "TaggerCaptioner": TaggerCaptioner,
         "ImageToTextCaptioner": ImageToTextCaptioner,
         "PictureCaptioner": PictureCaptioner,
+        "MeasuringCaptioner": MeasuringCaptioner,
     },
+    "thresholds": {"Thresholds": Thresholds},
     "decoding": {"Choose": Choose, "Generate": Generate},
     "text_encoder": {"TextEncoder": TextEncoder.from_source, "TinyTextEncoder": tiny_text_encoder},
     "generator": {
