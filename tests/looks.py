@@ -1,8 +1,27 @@
 """What tests of looks share."""
 
+from __future__ import annotations
+
+import torch
+from diffusers import AutoencoderDC
+
+from pmg.models.diffusion.latent_codec import AutoencoderDCCodec
+
 SHARES = {
     "palette": {"as_drawn": 1, "turned": 1, "duotone": 1, "grey": 1},
     "ground": {"white": 1, "tint": 1, "dark": 1},
     "outline": {"none": 1, "contrast": 1, "coloured": 1},
     "surface": {"flat": 1, "halftone": 1, "pixels": 1, "paper": 1},
 }
+
+
+def deep_codec(pictures):
+    """Returns a tiny untrained codec of deep compression, normalised by the latents of pictures `(N, 3, H, W)`."""
+    torch.manual_seed(0)
+    autoencoder = AutoencoderDC(
+        in_channels=3, latent_channels=4, encoder_block_types="ResBlock", decoder_block_types="ResBlock",
+        encoder_block_out_channels=(8, 16), decoder_block_out_channels=(8, 16), encoder_layers_per_block=(1, 1),
+        decoder_layers_per_block=(1, 1), encoder_qkv_multiscales=((), ()), decoder_qkv_multiscales=((), ()),
+        downsample_block_type="Conv", upsample_block_type="interpolate",
+    )  # fmt: skip
+    return AutoencoderDCCodec.measure(autoencoder.eval(), pictures)

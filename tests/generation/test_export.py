@@ -8,6 +8,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
+from looks import deep_codec
 from plugins import write_plugin
 from pmg.commands.export import body
 from pmg.configuration import targets
@@ -16,6 +17,8 @@ from pmg.domain import PmgError
 from pmg.generation.export import copy_weights, name_encoder, name_weights, to_index, write_index
 from pmg.generation.pipeline_card import write_pipeline_card
 from pmg.generation.serialization import INDEX, PARTS, SECTIONS, read_index
+from pmg.models.diffusion.conditioning import Block, join
+from pmg.models.diffusion.pooled_transformer.model import PooledTransformer2DModel
 from pmg.models.preference.preference_encoder import PreferenceEncoder
 from pmg.orchestration.run import Run
 from runs import write_run
@@ -104,6 +107,29 @@ def test_a_plug_ins_component_is_exported_where_the_command_names_the_plug_in(co
         f"""from_pretrained("{tmp_path.name}", trust=['pmg_exported_plugin'])"""
         in (tmp_path / "README.md").read_text()
     )
+
+
+def test_the_generator_of_looks_is_exported_with_its_weights(compose, tmp_path):
+    vae, transformer = tmp_path / "vae", tmp_path / "transformer"
+    codec = deep_codec(torch.rand(4, 3, 16, 16) * 2 - 1)
+    codec.autoencoder.save_pretrained(vae)
+    codec.save_statistics(vae)
+    PooledTransformer2DModel(
+        sample_size=8, in_channels=4, num_layers=1, num_attention_heads=2, attention_head_dim=8, caption_channels=32,
+        pooled_projection_dim=64,
+    ).save_pretrained(transformer)  # fmt: skip
+    folders = [f"generator.codec.folder={vae}", f"generator.denoiser.folder={transformer}"]
+    cfg = compose("study", "generator=looks", "text_encoder=tiny", "text_encoder.width=32", *folders)
+    nodes, copies = name_weights(to_index(parts_of(cfg)), {"<assets_dir>": cfg.paths.assets_dir}, copy_all=False)
+    folder = tmp_path / "pipeline"
+    copy_weights(folder, copies)
+    write_index(folder, nodes)
+    generator = read_index(folder, "")["generator"].create()
+    block = generator.text_encoder.encode(["a rocket"])
+    condition = join(Block(block.tokens, block.mask, block.pooled))
+    assert generator.codec.encode(torch.zeros(1, 3, 16, 16)).shape == (1, 4, 8, 8)
+    assert generator.sample([condition], [1.0], [0], steps=2).isfinite().all()
+    assert not any(weight.requires_grad for weight in generator.parameters())
 
 
 INPUTS = """

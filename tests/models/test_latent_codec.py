@@ -4,22 +4,15 @@ from __future__ import annotations
 
 import pytest
 import torch
-from diffusers import AutoencoderDC
 
+from looks import deep_codec
 from pmg.domain import PmgError
 from pmg.models.diffusion.latent_codec import AutoencoderDCCodec
 
 
 @pytest.fixture(scope="module")
 def codec():
-    torch.manual_seed(0)
-    autoencoder = AutoencoderDC(
-        in_channels=3, latent_channels=4, encoder_block_types="ResBlock", decoder_block_types="ResBlock",
-        encoder_block_out_channels=(8, 16), decoder_block_out_channels=(8, 16), encoder_layers_per_block=(1, 1),
-        decoder_layers_per_block=(1, 1), encoder_qkv_multiscales=((), ()), decoder_qkv_multiscales=((), ()),
-        downsample_block_type="Conv", upsample_block_type="interpolate",
-    )  # fmt: skip
-    return AutoencoderDCCodec.measure(autoencoder.eval(), pictures())
+    return deep_codec(pictures())
 
 
 def pictures():

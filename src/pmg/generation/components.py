@@ -28,6 +28,10 @@ from pmg.generation.condition_weighting import AttentionWeighting, ScaleWeightin
 from pmg.generation.guidance import Scales
 from pmg.generation.selection import WeightGrid, WeightSample
 from pmg.generation.weight_locations import LOCATIONS, Locations
+from pmg.models.diffusion.generator import DiffusionGenerator
+from pmg.models.diffusion.latent_codec import AutoencoderDCCodec
+from pmg.models.diffusion.noise_processes import FlowMatching
+from pmg.models.diffusion.pooled_transformer.denoiser import PooledTransformerDenoiser
 from pmg.models.diffusion.text_encoder import TextEncoder
 from pmg.models.diffusion.transformer.flux1 import Flux1
 from pmg.models.diffusion.transformer.flux2_klein import Flux2Klein
@@ -89,9 +93,13 @@ COMPONENTS: dict[str, dict[str, Callable[..., Any]]] = {
         "Flux2Klein": Flux2Klein.load,
         "QwenImage": QwenImage.load,
         "ZImage": ZImage.load,
+        "DiffusionGenerator": DiffusionGenerator,
         "TinyGenerator": tiny_generator,
         "TinySD3": tiny_sd3,
     },
+    "codec": {"AutoencoderDCCodec": AutoencoderDCCodec.from_folder},
+    "denoiser": {"PooledTransformerDenoiser": PooledTransformerDenoiser.from_folder},
+    "process": {"FlowMatching": FlowMatching.with_euler_sampler},
     "scorer": {"Scorer": Scorer.from_folder, "ClipScorer": ClipScorer.from_source, "TinyScorer": tiny_scorer},
     "weights": {"WeightGrid": WeightGrid, "WeightSample": WeightSample},
     "weighting": {"ScaleWeighting": ScaleWeighting, "AttentionWeighting": AttentionWeighting},

@@ -12,7 +12,7 @@ Shapes: `B` batch, `C, h, w` latents.
 from __future__ import annotations
 
 import torch
-from diffusers import DDPMScheduler, DPMSolverMultistepScheduler, SchedulerMixin
+from diffusers import DDPMScheduler, DPMSolverMultistepScheduler, FlowMatchEulerDiscreteScheduler, SchedulerMixin
 from diffusers.training_utils import compute_snr
 from torch import Tensor
 
@@ -45,6 +45,11 @@ class FlowMatching:
         self.sampler = sampler or DPMSolverMultistepScheduler(
             prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=shift, algorithm_type="dpmsolver++"
         )
+
+    @classmethod
+    def with_euler_sampler(cls, mean: float = 0.0, deviation: float = 1.0, shift: Positive = 1.0) -> FlowMatching:
+        """Returns a flow that Euler's method solves; arguments as of the class."""
+        return cls(mean, deviation, shift, FlowMatchEulerDiscreteScheduler(shift=shift))
 
     def sample_times(self, count: int, rng: torch.Generator) -> Tensor:
         """Returns times in (0, 1), 1 is pure noise, `(count,)`."""
