@@ -1,11 +1,14 @@
-"""The generator of docs/extending.md, which has no noise, in textual inversion and in the pipeline."""
+"""The generators of docs/extending.md: one without noise, and one around a transformer of one's own."""
 
 from __future__ import annotations
 
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
+from diffusers import AutoencoderKL, ConfigMixin, ModelMixin
+from diffusers.configuration_utils import register_to_config
 
 from plugins import write_examples
 from pmg.commands.estimate import empty_models
@@ -16,19 +19,53 @@ from pmg.generation.guidance import Scales
 from pmg.generation.pipeline import Pipeline
 from pmg.generation.requests import Request
 from pmg.generation.selection import WeightGrid
-from pmg.models.loading.tiny_models import tiny_scorer
+from pmg.models.diffusion.conditioning import Block, join
+from pmg.models.loading.tiny_models import tiny_scorer, tiny_text_encoder
 from pmg.training.inversion import HistoryImages, TextualInversion
 from pmg.training.memory_forecast import estimate_training
 from pmg.training.objective import Denoise
 
+WIDTH = 32
+
+
+def run_example(root, name):
+    """Returns the names that a file of the document defines."""
+    names = {}
+    exec((root / "docs" / "extending.md").read_text().split(f"```python\n# {name}.py\n")[1].split("```")[0], names)
+    return names
+
 
 @pytest.fixture
 def grey_levels(root, text_encoder):
-    section = (root / "docs" / "extending.md").read_text().split("## Generator families")[1]
-    names = {}
-    exec(section.split("```python\n")[1].split("```")[0], names)
+    module = run_example(root, "grey_levels")
     torch.manual_seed(0)
-    return names["GreyLevels"](text_encoder).requires_grad_(False)
+    return module["GreyLevels"](text_encoder).requires_grad_(False)
+
+
+class MyTransformer2DModel(ModelMixin, ConfigMixin):
+    """Adds a map of the pooled vectors to the latents."""
+
+    @register_to_config
+    def __init__(self, in_channels=4, sample_size=8):
+        super().__init__()
+        self.map = torch.nn.Linear(2 * WIDTH, in_channels)
+
+    def forward(self, noisy, times, tokens, visible, pooled):
+        return noisy + self.map(pooled)[..., None, None]
+
+
+def test_a_transformer_of_ones_own_is_a_generator(root, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "my_model", SimpleNamespace(MyTransformer2DModel=MyTransformer2DModel))
+    MyTransformer2DModel().save_pretrained(tmp_path / "transformer")
+    blocks = {"down_block_types": ("DownEncoderBlock2D",) * 2, "up_block_types": ("UpDecoderBlock2D",) * 2}
+    AutoencoderKL(block_out_channels=(32, 32), latent_channels=4, **blocks).save_pretrained(tmp_path / "vae")
+    generator = run_example(root, "my_transformer")["load"](str(tmp_path), tiny_text_encoder(width=WIDTH))
+    block = generator.text_encoder.encode(["rocket", "cat"])
+    condition = join(Block(block.tokens, block.mask, block.pooled))
+    inputs = generator.sample_inputs(2, torch.Generator().manual_seed(0))
+    assert generator.loss(torch.zeros(2, *generator.latent_shape), condition, inputs).shape == (2,)
+    latents = generator.sample([condition], [1.0], [0, 1], steps=3)
+    assert generator.decode(latents).shape == (2, 3, generator.size, generator.size)
 
 
 @pytest.fixture
