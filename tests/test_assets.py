@@ -39,7 +39,16 @@ def test_no_config_tells_of_the_machine_that_trained(root):
 
 
 def test_every_trained_model_has_a_card_with_its_quality(root):
-    for folder in ("generator/vae", "generator/unet", "scorer", "judge", "look_generator/vae", "look_judge"):
+    for folder in (
+        "generator/vae",
+        "generator/unet",
+        "scorer",
+        "judge",
+        "look_generator/vae",
+        "look_generator/transformer",
+        "look_judge",
+        "look_scorer",
+    ):
         card = (root / "assets" / folder / "README.md").read_text()
         assert "Measured on held-out drawings" in card
         assert "license:" in card

@@ -15,7 +15,10 @@ from pmg.domain import PmgError
 from pmg.training.optim import adamw, configure_optimizers, constant, cosine, one_cycle, warmup_stable_decay
 
 CONF = Path(pmg.conf.__file__).parent
-OPTIMIZERS, SCHEDULES = (sorted(p.stem for p in (CONF / name).iterdir()) for name in ("optimizer", "lr_scheduler"))
+OPTIMIZERS, SCHEDULES = (  # without options that change keys of another one
+    sorted(p.stem for p in (CONF / name).iterdir() if "_target_" in p.read_text())
+    for name in ("optimizer", "lr_scheduler")
+)
 
 
 def shipped(group, name):
