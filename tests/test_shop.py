@@ -1,0 +1,46 @@
+"""The shop of the tutorial: every product is drawn, customers buy what exists, mostly of the makers they like."""
+
+from __future__ import annotations
+
+import random
+import sys
+from collections import Counter
+
+import numpy as np
+import pytest
+
+
+@pytest.fixture
+def shop(root, monkeypatch):
+    """The module experiments/shop.py."""
+    monkeypatch.syspath_prepend(str(root / "experiments"))
+    import shop
+
+    yield shop
+    sys.modules.pop("shop", None)
+
+
+def test_every_product_is_drawn_in_the_makers_colours(shop):
+    look = shop.draw_look(random.Random(0), 3)
+    pictures = {}
+    for name, shapes in shop.read_products().items():
+        picture = np.asarray(shop.draw_product(shapes, look, random.Random(1)))
+        assert picture.shape == (shop.SIZE, shop.SIZE, 3)
+        ground = (np.abs(picture.astype(int) - picture[0, 0]).sum(2) < 12).mean()
+        assert 0.1 < ground < 0.95, name
+        pictures[name] = picture.tobytes()
+    assert len(set(pictures.values())) == len(pictures) >= 40
+
+
+def test_customers_buy_items_of_makers_they_like(shop):
+    products = sorted(shop.read_products())
+    items = {shop.item_id(product, maker) for product in products for maker in range(shop.MAKERS)}
+    rows = shop.draw_sales(products, random.Random(0))
+    assert {item for _, item, _, _ in rows} <= items
+    bought: dict[str, Counter[str]] = {}
+    for customer, item, action, _ in rows:
+        if action == "bought":
+            bought.setdefault(customer, Counter())[item.rsplit("-", 1)[1]] += 1
+    assert len(bought) == shop.CUSTOMERS
+    share = [sum(count for _, count in makers.most_common(2)) / makers.total() for makers in bought.values()]
+    assert sum(share) / len(share) > 1 - shop.NOISE - 0.05
