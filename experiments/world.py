@@ -164,7 +164,7 @@ def main(options: Any) -> None:
     draw_grid(generator, data, options).save(options.into / "grid.png")
     results = {
         "revision": (git_state() or {}).get("revision"),
-        "settings": {name: str(value) for name, value in vars(options).items()},
+        "settings": {name: str(value) for name, value in vars(options).items() if name != "into"},
         "groups": {group: judge_group(group, parts, options) for group in options.groups},
     }
     (options.into / "results.json").write_text(json.dumps(results, indent=1) + "\n")
