@@ -163,11 +163,7 @@ def build_preference_encoder(
     """
     _check_width(language_model, text_embeddings.shape[-1], map_start)
     encoder = PreferenceEncoder(
-        llm_width=language_model.width,
-        llm_layers=language_model.layers,
-        kv_heads=language_model.kv_heads,
-        head_dim=language_model.head_dim,
-        text_width=text_embeddings.shape[-1],
+        **model_sizes(language_model, text_embeddings),
         soft_tokens=soft_tokens,
         prefix_length=prefix_length,
         prefix_hidden=prefix_hidden,
@@ -176,6 +172,17 @@ def build_preference_encoder(
     )
     start_encoder(encoder, language_model, text_embeddings, sample, words)
     return encoder.eval()
+
+
+def model_sizes(language_model: LanguageModel, text_embeddings: Tensor) -> dict[str, int]:
+    """Returns the sizes of an encoder that the two frozen models give, by the names of its arguments."""
+    return {
+        "llm_width": language_model.width,
+        "llm_layers": language_model.layers,
+        "kv_heads": language_model.kv_heads,
+        "head_dim": language_model.head_dim,
+        "text_width": text_embeddings.shape[-1],
+    }
 
 
 @torch.no_grad()

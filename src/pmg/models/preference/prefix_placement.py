@@ -46,20 +46,20 @@ def front(language_model: LanguageModel, context: Context, embeds: Tensor, prefi
     soft = embeds.expand(len(context), -1, -1)
     history = language_model.embed(context.padded_tokens())
     sequence = torch.cat([history, soft.to(history)], dim=1)
-    steps, visible = _layout(context, embeds.shape[-2], first)
+    new = torch.ones(len(context), embeds.shape[-2], dtype=torch.bool)
+    steps, visible = causal_layout(torch.cat([context.padding_mask(), new], dim=1))
     layers = language_model.read_layers
-    states = language_model.extend(context.without_tokens(), sequence, steps, visible, prefix, layers)
+    states = language_model.extend(context.without_tokens(), sequence, first + steps, visible, prefix, layers)
     return states[:, -embeds.shape[-2] :]
 
 
-def _layout(context: Context, count: int, first: int) -> tuple[Tensor, Tensor]:
-    """Returns positions `(B, N)` and visibility `(B, N, N)` of padded histories with `count` multimodal tokens."""
-    padding = context.padding_mask()
-    real = torch.cat([padding, torch.ones(len(context), count, dtype=torch.bool)], dim=1)
-    steps = first + real.cumsum(1) - 1  # padding is not counted: multimodal tokens follow the last token
-    length = real.shape[1]
-    causal = torch.ones(length, length, dtype=torch.bool).tril()
-    return steps, causal & real[:, None] & real[:, :, None]
+def causal_layout(real: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns positions `(B, N)` and causal visibility `(B, N, N)` of tokens; `real` `(B, N)` is false at padding.
+
+    Padding takes no position, attends to nothing, and no token attends to it.
+    """
+    causal = torch.ones(real.shape[1], real.shape[1], dtype=torch.bool).tril()
+    return (real.cumsum(1) - 1).clamp(min=0), causal & real[:, None] & real[:, :, None]
 
 
 PLACEMENTS: Mapping[str, Placement] = {"late": late, "front": front}

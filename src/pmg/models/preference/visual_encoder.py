@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from pmg.configuration.ranges import Count, CountOrZero
 from pmg.models.language.context import Context
 from pmg.models.language.language_model import LanguageModel
-from pmg.models.preference.preference_encoder import PreferenceEncoder, start_encoder
+from pmg.models.preference.preference_encoder import PreferenceEncoder, model_sizes, start_encoder
+from pmg.models.preference.prefix_placement import causal_layout
 
 Sees = Literal["text", "pictures", "both"]
 
@@ -82,9 +83,7 @@ class VisualPreferenceEncoder(PreferenceEncoder):
         if self.config.sees != "text":
             tokens = torch.cat([self.visual_tokens(inputs), tokens], 1)
             present = torch.cat([inputs.present, present], 1)
-        causal = torch.ones(present.shape[1], present.shape[1], dtype=torch.bool).tril()
-        visible = causal & present[:, None] & present[:, :, None]
-        steps = (present.cumsum(1) - 1).clamp(min=0)  # missing pictures are not counted
+        steps, visible = causal_layout(present)  # missing pictures are not counted
         prefix = None if self.prefix is None else self.prefix()
         states = language_model.extend(context, tokens, steps, visible, prefix)[:, -count:]
         return states.float().to(self.map.weight.device)
@@ -124,11 +123,7 @@ def build_visual_encoder(
     encoder = VisualPreferenceEncoder(
         feature_width=sample.vectors.shape[-1],
         sees=sees,
-        llm_width=language_model.width,
-        llm_layers=language_model.layers,
-        kv_heads=language_model.kv_heads,
-        head_dim=language_model.head_dim,
-        text_width=text_embeddings.shape[-1],
+        **model_sizes(language_model, text_embeddings),
         soft_tokens=soft_tokens,
         prefix_length=prefix_length,
         prefix_hidden=prefix_hidden,

@@ -17,8 +17,12 @@ from rich.progress import track
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from pmg.configuration.ranges import Count
 from pmg.data.picture_groups import PictureGroups
 from pmg.domain import PmgError
+from pmg.models.autocast import processor_autocast
+from pmg.models.diffusion.latent_codec import AutoencoderDCCodec
+from pmg.preferences.captioning import PictureDescriber
 from pmg.seeding import stable_number
 
 ITEMS = 4  # drawings of a look: each is the target once, with the others as references
@@ -95,3 +99,32 @@ def say(words: dict[str, str], rng: random.Random, keep: float) -> str:
     """Returns some of a captioner's words in random order, joined by commas."""
     chosen: Sequence[str] = [word for word in words.values() if rng.random() < keep]
     return ", ".join(rng.sample(list(chosen), len(chosen)))
+
+
+class Pool:
+    """Makes the pools of looks, or reads those that an interrupted training made.
+
+    Args:
+        folder: of the pools.
+        looks: for training.
+        held_out_looks: for validation.
+    """
+
+    def __init__(self, folder: str, looks: Count, held_out_looks: Count) -> None:
+        self.folder = Path(folder)
+        self.looks = {"train": looks, "validation": held_out_looks}
+
+    def get(
+        self, data: PictureGroups, split: str, seed: int, captioner: PictureDescriber, generator_folder: Path
+    ) -> LookPool:
+        """Returns the pool of a split."""
+        folder = self.folder / split
+        if not (folder / "pool.safetensors").is_file():
+            codec = AutoencoderDCCodec.from_folder(generator_folder / "vae")
+            codec.autoencoder.to(memory_format=torch.channels_last)
+            encode = processor_autocast()(codec.encode)
+            pool = build_pool(
+                data, split, self.looks[split], seed=seed, describe=captioner.describe, encode=encode
+            )  # fmt: skip
+            pool.save(folder)
+        return LookPool.load(folder)

@@ -18,7 +18,6 @@ from pmg.data.emoji.finish_targets import SIZE, finish_errors
 from pmg.data.emoji.look_choice import LookChoice
 from pmg.data.picture_groups import PictureGroups
 from pmg.domain import PmgError
-from pmg.models.autocast import processor_autocast
 from pmg.models.diffusion.latent_codec import AutoencoderDCCodec
 from pmg.models.diffusion.text_encoder import TextEncoder
 from pmg.models.loading.weight_sources import load_part
@@ -31,7 +30,7 @@ from pmg.training.datamodule import Batch, RowsDataModule, ShuffledRows, seeded
 from pmg.training.pretraining.look_autoencoder import LookAutoencoderTraining
 from pmg.training.pretraining.look_denoiser import Drop, LookBatches, LookDenoiserTraining
 from pmg.training.pretraining.look_judge import CONCEPTS, FINISHES, JudgeBatches, LookJudgeTraining, style_accuracy
-from pmg.training.pretraining.look_pool import ITEMS, LookPool, build_pool
+from pmg.training.pretraining.look_pool import ITEMS, LookPool, Pool
 from pmg.training.pretraining.look_scorer import LookScorerTraining, ScorerBatches
 from pmg.training.pretraining.stages import VALIDATION_BATCH, Built, save_half
 
@@ -90,35 +89,6 @@ def fixed_pictures(data: PictureGroups, seed: int) -> Tensor:
     """Returns held-out pictures for validation, `(N, 3, H, W)`: the same for the same seed."""
     source = data.picture_source("validation")
     return source.draw(torch.arange(min(len(source), 2 * VALIDATION_BATCH)), seeded(seed, "validation pictures"))
-
-
-class Pool:
-    """Makes the pools of looks, or reads those that an interrupted training made.
-
-    Args:
-        folder: of the pools.
-        looks: for training.
-        held_out_looks: for validation.
-    """
-
-    def __init__(self, folder: str, looks: Count, held_out_looks: Count) -> None:
-        self.folder = Path(folder)
-        self.looks = {"train": looks, "validation": held_out_looks}
-
-    def get(
-        self, data: PictureGroups, split: str, seed: int, captioner: PictureDescriber, generator_folder: Path
-    ) -> LookPool:
-        """Returns the pool of a split."""
-        folder = self.folder / split
-        if not (folder / "pool.safetensors").is_file():
-            codec = AutoencoderDCCodec.from_folder(generator_folder / "vae")
-            codec.autoencoder.to(memory_format=torch.channels_last)
-            encode = processor_autocast()(codec.encode)
-            pool = build_pool(
-                data, split, self.looks[split], seed=seed, describe=captioner.describe, encode=encode
-            )  # fmt: skip
-            pool.save(folder)
-        return LookPool.load(folder)
 
 
 class LookDenoiserStage:
