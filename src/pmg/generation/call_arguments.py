@@ -144,6 +144,29 @@ def read_targets(
             return [read_item("target", item, "target", facts)[0]] * (users or 1), False
 
 
+def read_user(
+    history: History, target: ItemLike | None, dislikes: History, conversation: Conversation,
+    facts: Sequence[str] | None,
+) -> tuple[UserInput, Item]:  # fmt: skip
+    """Returns the user and the target of one image.
+
+    Args:
+        history: liked items, oldest first.
+        target: what the image shows; None: an item without a title, which the conversation replaces.
+        dislikes: disliked items.
+        conversation: messages, oldest first.
+        facts: names of the facts of items; None: facts are not checked.
+
+    Raises:
+        PmgError: several users or targets are given, or one of `read_users` and `read_targets`.
+    """
+    users, batched = read_users(history, dislikes, conversation, facts)
+    targets, listed = read_targets(target, None, facts)
+    if batched or listed:
+        raise PmgError("history and target must be those of one image: a list of items, and an item")
+    return users[0], targets[0]
+
+
 def draw_seeds(generator: torch.Generator | Sequence[torch.Generator] | None, count: int) -> list[int]:
     """Returns the noise seeds of `count` images.
 

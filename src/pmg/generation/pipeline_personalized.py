@@ -23,6 +23,7 @@ from pmg.generation.call_arguments import (
     draw_seeds,
     read_scales,
     read_targets,
+    read_user,
     read_users,
 )
 from pmg.generation.export import copy_pipeline
@@ -219,7 +220,7 @@ class PersonalizedPipeline:
         conversation: Conversation = (), alpha: float | None = None,
     ) -> Request:  # fmt: skip
         """Returns the request of one user and target that `draw` takes, with the seed 0; see `__call__`."""
-        user, item = self._read_one(history, target, dislikes, conversation)
+        user, item = read_user(history, target, dislikes, conversation, self.captioner.facts)
         (user,) = self.progress_bar([user])
         return self._request(self._extract(user, item), item, alpha)
 
@@ -227,17 +228,7 @@ class PersonalizedPipeline:
         self, history: History, target: ItemLike, dislikes: History = (), conversation: Conversation = ()
     ) -> UserPreference:
         """Returns the preference of one user; arguments as in `__call__`."""
-        return self._extract(*self._read_one(history, target, dislikes, conversation))
-
-    def _read_one(
-        self, history: History, target: ItemLike | None, dislikes: History, conversation: Conversation
-    ) -> tuple[UserInput, Item]:
-        """Returns the user and the target of one image."""
-        users, batched = read_users(history, dislikes, conversation, self.captioner.facts)
-        targets, listed = read_targets(target, None, self.captioner.facts)
-        if batched or listed:
-            raise PmgError("history and target must be those of one image: a list of items, and an item")
-        return users[0], targets[0]
+        return self._extract(*read_user(history, target, dislikes, conversation, self.captioner.facts))
 
     def draw_candidates(
         self, preference: UserPreference | None, target: ItemLike, seed: int,

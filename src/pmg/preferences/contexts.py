@@ -10,7 +10,8 @@ from torch import Tensor
 
 from pmg.cache import TensorLoader
 from pmg.models.language.context import Context, tensor_names
-from pmg.models.language.language_model import LanguageModel, Pictures
+from pmg.models.language.context_decoder import Pictures
+from pmg.models.language.language_model import LanguageModel
 
 PictureLookup = Callable[[Sequence[str]], Sequence[Pictures]]
 """Returns of each text the features of its pictures, in their order."""

@@ -19,9 +19,9 @@ from pmg.models.diffusion.interfaces import (
     Denoiser,
     DenoisingOutputs,
     LatentCodec,
-    NoiseProcess,
     PromptEncoder,
 )
+from pmg.models.diffusion.noise_processes import NoiseProcess
 from pmg.models.diffusion.sampling import combine, sample_latents
 from pmg.models.vision.image_sizes import fit_size
 

@@ -5,8 +5,8 @@
     images = generator.decode(generator.sample([condition], [1.0], seeds, steps=12))
 
 `Generator` is all that training, generation and evaluation use. `DiffusionGenerator` implements it by a
-`PromptEncoder`, a `Denoiser` with its `ConditionAdapter`, a `NoiseProcess` and a `LatentCodec`. A generator without
-noise, e.g. an autoregressive one, implements `Generator` itself.
+`PromptEncoder`, a `Denoiser` with its `ConditionAdapter`, a `NoiseProcess` (of `pmg.models.diffusion.noise_processes`)
+and a `LatentCodec`. A generator without noise, e.g. an autoregressive one, implements `Generator` itself.
 
 Shapes: `B` batch, `C, h, w` latents, `H, W` pixels, `L` tokens of width `D`.
 """
@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
-from diffusers import ModelMixin, SchedulerMixin
+from diffusers import ModelMixin
 from torch import Tensor
 
 from pmg.models.diffusion.conditioning import Condition, TextBlock
@@ -154,45 +154,6 @@ class LatentCodec(Protocol):
 
     def decode(self, latents: Tensor) -> Tensor:
         """Returns images `(B, 3, H, W)` in [-1, 1], float32, of normalised latents `(B, C, h, w)`."""
-        ...
-
-
-@dataclass(frozen=True)
-class NoisySample:
-    """Noisy latents, and what a denoiser is trained to predict from them.
-
-    Attributes:
-        noisy: `(B, C, h, w)`.
-        target: what the denoiser's output is compared with, `(B, C, h, w)`.
-        weight: of each sample's error, `(B,)`.
-    """
-
-    noisy: Tensor
-    target: Tensor
-    weight: Tensor
-
-
-class NoiseProcess(Protocol):
-    """A path from clean latents to noise: how times are sampled, how noise is mixed in, how it is removed."""
-
-    def sample_times(self, count: int, rng: torch.Generator) -> Tensor:
-        """Returns random times of the process, `(count,)`."""
-        ...
-
-    def add_noise(self, clean: Tensor, noise: Tensor, times: Tensor) -> NoisySample:
-        """Returns the latents at `times` `(B,)` of the path from `clean` to `noise`, both `(B, C, h, w)`."""
-        ...
-
-    def model_times(self, times: Tensor) -> Tensor:
-        """Returns `times` `(B,)` in the unit of the denoiser's time embedding."""
-        ...
-
-    def predict_clean(self, output: Tensor, noisy: Tensor, times: Tensor) -> Tensor:
-        """Returns the clean latents that the denoiser's output implies, `(B, C, h, w)`."""
-        ...
-
-    def new_sampler(self) -> SchedulerMixin:
-        """Returns a diffusers scheduler, in its initial state, that solves the reverse process."""
         ...
 
 

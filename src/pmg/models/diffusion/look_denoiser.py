@@ -5,7 +5,8 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from pmg.models.diffusion.conditioning import Block, join
-from pmg.models.diffusion.interfaces import Denoiser, NoiseProcess
+from pmg.models.diffusion.interfaces import Denoiser
+from pmg.models.diffusion.noise_processes import NoiseProcess
 from pmg.models.diffusion.style_encoder import StyleEncoder
 
 

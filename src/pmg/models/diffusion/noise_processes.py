@@ -11,6 +11,9 @@ Shapes: `B` batch, `C, h, w` latents.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Protocol
+
 import torch
 from diffusers import DDPMScheduler, DPMSolverMultistepScheduler, FlowMatchEulerDiscreteScheduler, SchedulerMixin
 from diffusers.training_utils import compute_snr
@@ -18,7 +21,45 @@ from torch import Tensor
 
 from pmg.configuration.ranges import Positive
 from pmg.losses import min_snr_weight, per_sample_mse
-from pmg.models.diffusion.interfaces import NoisySample
+
+
+@dataclass(frozen=True)
+class NoisySample:
+    """Noisy latents, and what a denoiser is trained to predict from them.
+
+    Attributes:
+        noisy: `(B, C, h, w)`.
+        target: what the denoiser's output is compared with, `(B, C, h, w)`.
+        weight: of each sample's error, `(B,)`.
+    """
+
+    noisy: Tensor
+    target: Tensor
+    weight: Tensor
+
+
+class NoiseProcess(Protocol):
+    """A path from clean latents to noise: how times are sampled, how noise is mixed in, how it is removed."""
+
+    def sample_times(self, count: int, rng: torch.Generator) -> Tensor:
+        """Returns random times of the process, `(count,)`."""
+        ...
+
+    def add_noise(self, clean: Tensor, noise: Tensor, times: Tensor) -> NoisySample:
+        """Returns the latents at `times` `(B,)` of the path from `clean` to `noise`, both `(B, C, h, w)`."""
+        ...
+
+    def model_times(self, times: Tensor) -> Tensor:
+        """Returns `times` `(B,)` in the unit of the denoiser's time embedding."""
+        ...
+
+    def predict_clean(self, output: Tensor, noisy: Tensor, times: Tensor) -> Tensor:
+        """Returns the clean latents that the denoiser's output implies, `(B, C, h, w)`."""
+        ...
+
+    def new_sampler(self) -> SchedulerMixin:
+        """Returns a diffusers scheduler, in its initial state, that solves the reverse process."""
+        ...
 
 
 def denoising_loss(output: Tensor, sample: NoisySample) -> Tensor:

@@ -28,6 +28,9 @@ class ChatTemplate:
         return text.lstrip() if self.assistant_prefix else text
 
 
+NO_TEMPLATE = ChatTemplate()
+
+
 def split_chat_template(tokenizer: PreTrainedTokenizerBase, in_parts: bool = False) -> ChatTemplate:
     """Returns the two parts of the tokenizer's template; both empty where it has none.
 
@@ -39,7 +42,7 @@ def split_chat_template(tokenizer: PreTrainedTokenizerBase, in_parts: bool = Fal
         PmgError: the template changes the user's message.
     """
     if not tokenizer.chat_template:
-        return ChatTemplate()
+        return NO_TEMPLATE
     content = [{"type": "text", "text": MARK}] if in_parts else MARK
     message = [{"role": "user", "content": content}]
     # Qwen 3 writes its reasoning first by default; other templates ignore the switch

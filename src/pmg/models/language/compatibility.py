@@ -20,7 +20,7 @@ HALF_TOLERANCE = 0.1
 
 
 class CachedDecoder(Protocol):
-    """The part of `pmg.models.language.language_model.LanguageModel` that `select_attention` uses."""
+    """The part of `pmg.models.language.context_decoder.ContextDecoder` that `select_attention` uses."""
 
     model: PreTrainedModel
 

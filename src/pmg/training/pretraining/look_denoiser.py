@@ -15,9 +15,8 @@ from pmg.data.emoji.captions import target_captions
 from pmg.data.picture_groups import PictureGroups
 from pmg.models.autocast import processor_autocast
 from pmg.models.diffusion.conditioning import Block, SoftBlock, drop_target
-from pmg.models.diffusion.interfaces import NoiseProcess
 from pmg.models.diffusion.look_denoiser import LookDenoiser
-from pmg.models.diffusion.noise_processes import denoising_loss
+from pmg.models.diffusion.noise_processes import NoiseProcess, denoising_loss
 from pmg.models.diffusion.text_encoder import TextEncoder
 from pmg.training.datamodule import Batch
 from pmg.training.ema import AveragedWeights

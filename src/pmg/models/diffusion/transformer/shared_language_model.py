@@ -14,10 +14,10 @@ from pmg.domain import PmgError
 from pmg.models.diffusion.interfaces import PromptEncoder
 from pmg.models.diffusion.transformer.family import TransformerFamily
 from pmg.models.diffusion.transformer.language_text_encoder import LanguageTextEncoder
-from pmg.models.language.chat_template import split_chat_template
+from pmg.models.language.chat_template import NO_TEMPLATE, split_chat_template
 from pmg.models.language.compatibility import auto_class
 from pmg.models.language.grouped_attention import PACKED
-from pmg.models.language.language_model import NO_TEMPLATE, LanguageModel
+from pmg.models.language.language_model import LanguageModel
 
 
 @dataclass(frozen=True)

@@ -25,9 +25,9 @@ from pmg.configuration.ranges import Count, Positive
 from pmg.domain import PmgError
 from pmg.models.diffusion.clip_text_encoder import ClipTextEncoder
 from pmg.models.diffusion.generator import DiffusionGenerator
-from pmg.models.diffusion.interfaces import NoiseProcess, PromptEncoder
+from pmg.models.diffusion.interfaces import PromptEncoder
 from pmg.models.diffusion.latent_codec import AutoencoderKLCodec, latent_size
-from pmg.models.diffusion.noise_processes import VariancePreserving
+from pmg.models.diffusion.noise_processes import NoiseProcess, VariancePreserving
 from pmg.models.diffusion.text_tower import TextTower
 from pmg.models.diffusion.unet.condition_adapter import UNetConditionAdapter
 from pmg.models.diffusion.unet.denoiser import UNetDenoiser

@@ -31,11 +31,12 @@ from transformers.utils import cached_file
 
 from pmg.configuration.ranges import Count
 from pmg.domain import PmgError
-from pmg.models.language.chat_template import ChatTemplate, split_chat_template
+from pmg.models.language.chat_template import NO_TEMPLATE, ChatTemplate, split_chat_template
 from pmg.models.language.compatibility import PROBE, Probe
 from pmg.models.language.context import HistoryInputs
+from pmg.models.language.context_decoder import Pictures
 from pmg.models.language.grouped_attention import causal_mask
-from pmg.models.language.language_model import NO_TEMPLATE, LanguageModel, Pictures
+from pmg.models.language.language_model import LanguageModel
 from pmg.models.language.picture_marks import split_at_pictures
 from pmg.models.language.quantization import loading_options
 from pmg.models.loading.checkpoints import load_with_tokenizer

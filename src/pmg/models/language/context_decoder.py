@@ -1,0 +1,246 @@
+"""A frozen decoder: prefills texts once, and computes states of new tokens behind their cached keys and values."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable, Sequence
+from typing import Any, ClassVar, Self
+
+import torch
+from torch import Tensor, nn
+from transformers import Cache, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.cache_utils import DynamicCache
+
+from pmg.domain import PmgError
+from pmg.models.language.chat_template import NO_TEMPLATE, ChatTemplate
+from pmg.models.language.compatibility import PROBE, DecoderShape, Probe, check_length, select_attention
+from pmg.models.language.context import Context, ContextLayer, HistoryInputs, PastKeyValues
+from pmg.models.language.grouped_attention import PACKED, additive_mask, causal_mask
+from pmg.models.language.picture_marks import find_pictures
+
+NEAR = 2**40  # the position of a prefix: behind all tokens, so that no sliding window hides it
+Pictures = Sequence[Tensor]
+"""Features of the pictures in one text, in their order."""
+PREFILL_BATCH = {"cpu": 4}  # histories in one pass, else 32, which exceed a CPU's caches: twice the time
+
+
+class ContextDecoder(nn.Module):
+    """A causal decoder that is never trained: parameters frozen, always in eval mode.
+
+    Args:
+        model: any transformers causal language model whose layers keep keys and values.
+        tokenizer: its tokenizer.
+        chat_template: text around histories and questions.
+        attention: name of the attention implementation, if it was checked before; None checks it.
+        read_layers: indices into the hidden states at which soft tokens are read, joined along their width; none: the
+            last.
+
+    Attributes:
+        reads_pictures: whether texts may hold the marks of pictures, see `pmg.models.language.picture_marks`.
+        width: width of embeddings and hidden states.
+        layers: number of transformer layers.
+        kv_heads: number of key/value heads.
+        head_dim: width of one head.
+        cache_argument: name of the argument under which the model takes a cache.
+        tokens_computed: tokens that went through the model since the start (padding not counted).
+        tokens_reused: cached tokens that were attended to without being computed again.
+
+    Raises:
+        PmgError: the model computes other states behind a cached history.
+    """
+
+    reads_pictures: ClassVar[bool] = False
+
+    def __init__(
+        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, chat_template: ChatTemplate = NO_TEMPLATE,
+        attention: str | None = None, read_layers: Sequence[int] = (),
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.read_layers = tuple(read_layers)
+        self.model = model.requires_grad_(False)
+        self.tokenizer, self.chat_template = tokenizer, chat_template
+        shape = DecoderShape.from_config(model.config)
+        self.width, self.layers, self.limit = shape.width, shape.layers, self.longest(model.config)
+        self.kv_heads, self.head_dim = shape.kv_heads, shape.head_dim
+        self.tokens_computed = self.tokens_reused = 0
+        # transformers 5.24 renamed the argument and warns about the old name
+        renamed = "cache" in inspect.signature(model.get_decoder().forward).parameters
+        self.cache_argument = "cache" if renamed else "past_key_values"
+        self.train(False)
+        self.set_attention(attention or select_attention(self))
+        self.tokens_computed = self.tokens_reused = 0
+
+    def longest(self, config: PreTrainedConfig) -> int | None:
+        """Returns the longest sequence in tokens; None: there is no limit."""
+        return DecoderShape.from_config(config).limit
+
+    def train(self, mode: bool = True) -> Self:
+        """Stays in eval mode, also where a parent module is set to train mode."""
+        return super().train(False)
+
+    def set_attention(self, attention: str) -> None:
+        """Selects an attention implementation of transformers by its name."""
+        self.attention = attention
+        self.model.set_attn_implementation(attention)
+
+    @property
+    def state_width(self) -> int:
+        """Width of the states of soft tokens."""
+        return self.width * max(1, len(self.read_layers))
+
+    @property
+    def embeddings(self) -> Tensor:
+        """The input embedding matrix `(vocabulary, width)`."""
+        return self.model.get_input_embeddings().weight
+
+    def embed(self, tokens: Tensor) -> Tensor:
+        """Returns input embeddings `(..., width)` of tokens `(...)`."""
+        return self.model.get_input_embeddings()(tokens.to(self.embeddings.device))
+
+    def token_ids(self, text: str) -> list[int]:
+        """Returns the tokens of a text that continues another: without special tokens."""
+        return self.tokenizer(text, add_special_tokens=False).input_ids
+
+    def tokenize(self, text: str) -> Tensor:
+        """Returns the tokens of a text that begins a sequence, int64 `(T,)`, with the start of the chat template.
+
+        Raises:
+            PmgError: the text holds pictures.
+        """
+        if find_pictures(text):
+            raise PmgError(
+                f"{type(self.model).__name__} reads no pictures. Use an encoder that does, e.g. encoder=smolvlm, or "
+                "describe pictures in words, e.g. captioner=metadata"
+            )
+        return torch.tensor(self.first_ids(text), dtype=torch.long)
+
+    def first_ids(self, text: str) -> list[int]:
+        """Returns the tokens of a text that begins a sequence."""
+        templated = self.chat_template.user_prefix != ""  # it holds the tokenizer's special tokens
+        return self.tokenizer(self.chat_template.user_prefix + text, add_special_tokens=not templated).input_ids
+
+    @torch.no_grad()
+    def prefill(
+        self, texts: Sequence[str], batch_size: int | None = None, pictures: Sequence[Pictures] | None = None
+    ) -> Context:
+        """Computes the keys and values of texts, in batches of similar length.
+
+        Args:
+            texts: B texts, none empty.
+            batch_size: texts in one forward pass; None: as many as suit the device.
+            pictures: of each text the features of its pictures, in their order; None: texts without pictures.
+
+        Returns:
+            Their keys and values, in the order of `texts`, in the model's dtype.
+
+        Raises:
+            PmgError: a text has no tokens, or more than the model's limit.
+        """
+        rows = [self.tokenize(text) for text in texts]
+        if not all(texts) or not all(map(len, rows)) or not rows:
+            raise PmgError("the language model got an empty text. A context needs at least one token")
+        return self.prefill_tokens(rows, batch_size, pictures)
+
+    @torch.no_grad()
+    def prefill_tokens(
+        self, tokens: Sequence[Tensor], batch_size: int | None = None, pictures: Sequence[Pictures] | None = None
+    ) -> Context:
+        """Computes keys and values as `prefill` does, of texts given as tokens, int64 `(T_i,)` each."""
+        shown = pictures or [()] * len(tokens)
+        lengths = torch.tensor([len(row) for row in tokens])
+        order = lengths.argsort(stable=True)
+        ends = lengths[order].cumsum(0)
+        shape = (self.layers, int(ends[-1]), self.kv_heads, self.head_dim)
+        keys, values = (torch.empty(shape, dtype=self.model.dtype) for _ in range(2))
+        following: list[Tensor] = []
+        for batch in order.split(batch_size or PREFILL_BATCH.get(self.model.device.type, 32)):
+            last = ends[(order == batch[-1]).nonzero().item()]
+            span = slice(int(last - lengths[batch].sum()), int(last))
+            rows, seen = [tokens[row] for row in batch], [shown[row] for row in batch]
+            following += self._prefill_batch(rows, seen, keys[:, span], values[:, span])
+        sizes, ordered = lengths[order].tolist(), tuple(tokens[row] for row in order)
+        context = Context(keys.split(sizes, 1), values.split(sizes, 1), ordered, tuple(following))
+        return context.select(order.argsort())
+
+    def _prefill_batch(
+        self, rows: list[Tensor], pictures: list[Pictures], keys: Tensor, values: Tensor
+    ) -> Iterable[Tensor]:
+        """Runs one batch; stores its keys and values in `(layers, T, kv_heads, head_dim)` and returns its `ends`."""
+        check_length(max(map(len, rows)), self.limit)
+        padded = nn.utils.rnn.pad_sequence(rows, batch_first=True).to(self.model.device)
+        real = torch.arange(padded.shape[1]) < torch.tensor([len(row) for row in rows])[:, None]
+        inputs, cache = self._history_inputs(padded, real, pictures), DynamicCache()
+        order = torch.arange(padded.shape[1]).expand(padded.shape)
+        self._forward(cache, inputs.seen, (order, order), **inputs.arguments)
+        for layer, part in enumerate(cache.layers):
+            keys[layer] = part.keys.transpose(1, 2)[real]
+            values[layer] = part.values.transpose(1, 2)[real]
+        self.tokens_computed += int(real.sum())
+        return inputs.ends
+
+    def _history_inputs(self, padded: Tensor, real: Tensor, pictures: list[Pictures]) -> HistoryInputs:
+        """Returns the decoder's inputs for padded texts `(B, L)`, whose own tokens are at `real` `(B, L)`."""
+        return HistoryInputs(causal_mask(real), {"input_ids": padded}, real.sum(1))
+
+    @torch.no_grad()
+    def probe(self) -> Probe:
+        """Returns a short text, with the states that the model's own attention gives without a cache."""
+        tokens = torch.arange(sum(PROBE)) * 7 % len(self.embeddings)
+        inputs = tokens[None].to(self.model.device)
+        states = self.model.get_decoder()(input_ids=inputs, use_cache=False).last_hidden_state[0]
+        history, new = tokens.split(PROBE)
+        return Probe(lambda: self.prefill_tokens([history]), new, states[-len(new) :])
+
+    def mask_layers(self, seen: Tensor, queries: Tensor, keys: Tensor) -> Any:
+        """Returns the decoder's attention mask, or one by each kind of its layers.
+
+        Args:
+            seen: bool `(B, N, L)`, which of N new tokens attends to which of L keys.
+            queries: positions of the new tokens, int64 `(B, N)`.
+            keys: positions of the keys, int64 `(B, L)`; those of a prefix are `NEAR`.
+        """
+        return additive_mask(seen, self.model)
+
+    def _forward(
+        self, cache: Cache, seen: Tensor, places: tuple[Tensor, Tensor], read_layers: Sequence[int] = (), **inputs: Any
+    ) -> Tensor:
+        """Returns hidden states; `seen` and `places` are those of `mask_layers`. The vocabulary head is not run."""
+        inputs |= {"attention_mask": self.mask_layers(seen, *places), self.cache_argument: cache}
+        if not read_layers:
+            return self.model.get_decoder()(**inputs, use_cache=True).last_hidden_state
+        states = self.model.get_decoder()(**inputs, use_cache=True, output_hidden_states=True).hidden_states
+        return torch.cat([states[layer] for layer in read_layers], dim=-1)
+
+    def extend(
+        self, context: Context, embeds: Tensor, steps: Tensor, visible: Tensor, prefix: Tensor | None = None,
+        read_layers: Sequence[int] = (),
+    ) -> Tensor:  # fmt: skip
+        """Computes the states of N new tokens behind each history.
+
+        Args:
+            context: B histories.
+            embeds: `(B, N, width)`.
+            steps: int64 `(N,)` or `(B, N)`, positions counted from the end of the history.
+            visible: bool `(N, N)` or `(B, N, N)`, which new token attends to which.
+            prefix: `(layers, 2, kv_heads, m, head_dim)`, which all new tokens attend to; not rotated.
+            read_layers: see the class.
+
+        Returns:
+            Hidden states `(B, N, width)`, or those of several layers, joined along their width.
+        """
+        batch, new = embeds.shape[:2]
+        past, in_pieces = PastKeyValues(context, self.model.device, self.model.dtype), self.attention == PACKED
+        prefixes = [None] * self.layers if prefix is None else prefix.to(self.model.device, self.model.dtype)
+        layers = [ContextLayer(past, number, part, in_pieces) for number, part in enumerate(prefixes)]
+        free = torch.ones(1, 1, 0 if prefix is None else prefix.shape[3], dtype=torch.bool)
+        parts = (context.padding_mask()[:, None], free, visible.expand(batch, new, new))
+        seen = torch.cat([part.expand(batch, new, -1) for part in parts], dim=2)
+        embeds = embeds.to(self.model.device, self.model.dtype)
+        positions = context.positions[:, None] + steps
+        check_length(int(positions.max()) + 1, self.limit)
+        self.tokens_computed += int(parts[2].diagonal(dim1=1, dim2=2).sum())  # padding doesn't attend to itself
+        self.tokens_reused += int(context.lengths.sum())
+        history = torch.arange(parts[0].shape[-1]).expand(batch, -1)
+        keys = torch.cat([history, torch.full((batch, free.shape[-1]), NEAR), positions], dim=1)
+        inputs = {"inputs_embeds": embeds, "position_ids": positions.to(embeds.device)}
+        return self._forward(Cache(layers=layers), seen, (positions, keys), read_layers, **inputs)
