@@ -15,12 +15,12 @@ SHARES = {
 }
 
 
-def deep_codec(pictures):
+def deep_codec(pictures, widths=(8, 16)):
     """Returns a tiny untrained codec of deep compression, normalised by the latents of pictures `(N, 3, H, W)`."""
     torch.manual_seed(0)
     autoencoder = AutoencoderDC(
         in_channels=3, latent_channels=4, encoder_block_types="ResBlock", decoder_block_types="ResBlock",
-        encoder_block_out_channels=(8, 16), decoder_block_out_channels=(8, 16), encoder_layers_per_block=(1, 1),
+        encoder_block_out_channels=widths, decoder_block_out_channels=widths, encoder_layers_per_block=(1, 1),
         decoder_layers_per_block=(1, 1), encoder_qkv_multiscales=((), ()), decoder_qkv_multiscales=((), ()),
         downsample_block_type="Conv", upsample_block_type="interpolate",
     )  # fmt: skip

@@ -10,7 +10,6 @@ from pathlib import Path
 import torch
 from diffusers import AutoencoderDC, ModelMixin
 from torch import Tensor
-from transformers import PreTrainedModel
 
 from pmg.configuration.ranges import Count, Fraction, NotNegative
 from pmg.data.emoji.drawings import LookData
@@ -20,7 +19,6 @@ from pmg.data.picture_groups import PictureGroups
 from pmg.domain import PmgError
 from pmg.models.diffusion.latent_codec import AutoencoderDCCodec
 from pmg.models.diffusion.text_encoder import TextEncoder
-from pmg.models.loading.weight_sources import load_part
 from pmg.models.vision.look_judge import LookJudge, LookJudgeConfig
 from pmg.models.vision.perceptual import PerceptualDistance
 from pmg.models.vision.scorer import Scorer, ScorerConfig
@@ -32,7 +30,7 @@ from pmg.training.pretraining.look_denoiser import Drop, LookBatches, LookDenois
 from pmg.training.pretraining.look_judge import CONCEPTS, FINISHES, JudgeBatches, LookJudgeTraining, style_accuracy
 from pmg.training.pretraining.look_pool import ITEMS, LookPool, Pool
 from pmg.training.pretraining.look_scorer import LookScorerTraining, ScorerBatches
-from pmg.training.pretraining.stages import VALIDATION_BATCH, Built, save_half
+from pmg.training.pretraining.stages import VALIDATION_BATCH, Built, load_weights, save_half
 
 STATISTICS_PICTURES = 4096  # of the latents' mean and deviation
 
@@ -46,13 +44,20 @@ class LookAutoencoderStage:
         perceptual: frozen LPIPS.
         training: makes the LightningModule of these models, with its optimizer and schedule.
         batch_size: pictures a step.
+        start: folder of an earlier training, whose weights are trained further; None: from scratch.
+
+    Raises:
+        PmgError: `start` is missing, or holds a model of other sizes.
     """
 
     def __init__(
         self, folder: str, autoencoder: AutoencoderDC, perceptual: PerceptualDistance,
         training: Callable[[AutoencoderDC, PerceptualDistance], LookAutoencoderTraining], batch_size: Count,
+        start: str | None = None,
     ) -> None:  # fmt: skip
         self.folder, self.perceptual, self.batch_size = folder, perceptual, batch_size
+        if start is not None:
+            load_weights(autoencoder, Path(start))
         self.autoencoder = autoencoder.to(memory_format=torch.channels_last)  # 1.1 times faster on processors
         self.module = training(self.autoencoder, perceptual)
 
@@ -158,20 +163,6 @@ class LookDenoiserStage:
         return {"denoise": float(torch.cat(losses).mean())}
 
 
-def load_weights(model: ModelMixin | PreTrainedModel, folder: Path) -> None:
-    """Copies the weights of a saved model of the same sizes.
-
-    Raises:
-        PmgError: the folder is missing or damaged, or its model has other sizes.
-    """
-    found = load_part(type(model), folder)
-    try:
-        model.load_state_dict(found.state_dict())
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())[:160]
-        raise PmgError(f"{folder} can't be trained further: {reason}. Set stage.start=null, or its sizes.") from error
-
-
 class LookJudgeStage:
     """The judge of looks.
 
@@ -184,7 +175,7 @@ class LookJudgeStage:
         spread: of a look's finishes.
         training: makes the LightningModule of these models, with its optimizer and schedule.
         batch_size: pictures a step, 16 of each artist.
-        start: folder of an earlier judge of the same data, which is trained further; None: AlexNet.
+        start: folder of an earlier judge of the same concepts, which is trained further; None: AlexNet.
     """
 
     def __init__(
@@ -197,11 +188,17 @@ class LookJudgeStage:
         self.size, self.restored, self.spread, self.training = size, restored, spread, training
 
     def build(self, data: LookData, seed: int) -> Built:
-        """Batches of looks with their hardest rivals; validation on held-out drawings."""
+        """Batches of looks with their hardest rivals; validation on held-out drawings.
+
+        Raises:
+            PmgError: `start` is missing, or a judge of other sizes or concepts.
+        """
         config = LookJudgeConfig(size=self.size, values=SIZE, concepts=tuple(data.drawings.concepts))
         self.judge = LookJudge(config).start_from(self.perceptual)
         if self.start is not None:
-            load_weights(self.judge, Path(self.start))
+            started = load_weights(self.judge, Path(self.start))
+            if started.config.concepts != config.concepts:
+                raise PmgError(f"{self.start} judges other concepts than the data has. Set stage.start=null.")
         codec = AutoencoderDCCodec.from_folder(self.generator_folder / "vae")
         batches = JudgeBatches(data, codec, self.restored, self.spread, self.batch_size // (FINISHES * CONCEPTS))
         self.module = self.training(self.judge)
@@ -244,16 +241,22 @@ class LookScorerStage:
         widths: channels of the image encoder's stages.
         training: makes the LightningModule of these models, with its optimizer and schedule.
         batch_size: pictures a step.
+        start: folder of an earlier scorer of the same text encoder, which is trained further; None: from scratch.
+
+    Raises:
+        PmgError: `start` is missing, or holds a scorer of other sizes.
     """
 
     def __init__(
         self, folder: str, generator_folder: str, text_encoder: TextEncoder, captioner: PictureDescriber,
         *, scene: str, restored: Fraction, widths: Sequence[Count],
-        training: Callable[[Scorer], LookScorerTraining], batch_size: Count,
+        training: Callable[[Scorer], LookScorerTraining], batch_size: Count, start: str | None = None,
     ) -> None:  # fmt: skip
         self.folder, self.generator_folder, self.batch_size = folder, Path(generator_folder), batch_size
         self.text_encoder, self.captioner, self.scene, self.restored = text_encoder, captioner, scene, restored
         self.scorer = Scorer(ScorerConfig(widths=tuple(widths), width=text_encoder.width))
+        if start is not None:
+            load_weights(self.scorer, Path(start))
         self.module = training(self.scorer)
 
     def build(self, data: PictureGroups, seed: int) -> Built:

@@ -9,22 +9,23 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import pytorch_lightning as pl
 import torch
 from diffusers import AutoencoderKL, ModelMixin, UNet2DConditionModel
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from pmg.configuration.ranges import Count, Fraction
 from pmg.data.dataset import StyledDataset
+from pmg.domain import PmgError
 from pmg.models.diffusion.generator import DiffusionGenerator
 from pmg.models.diffusion.latent_codec import reconstruct
 from pmg.models.diffusion.noise_processes import VariancePreserving
 from pmg.models.diffusion.text_encoder import TextEncoder
 from pmg.models.diffusion.unet.stable_diffusion import compose_generator
-from pmg.models.loading.weight_sources import load_frozen
+from pmg.models.loading.weight_sources import load_frozen, load_part
 from pmg.models.vision.judge import Judge, JudgeConfig
 from pmg.models.vision.perceptual import PerceptualDistance
 from pmg.models.vision.pixels import to_uint8
@@ -40,6 +41,7 @@ from pmg.training.pretraining.scorer import ScorerTraining
 
 Built = tuple[pl.LightningModule, RowsDataModule]
 VALIDATION_BATCH = 128  # drawings
+Model = TypeVar("Model", bound=nn.Module)
 
 
 class Stage(Protocol):
@@ -247,6 +249,21 @@ def save_half(model: ModelMixin | PreTrainedModel, folder: str) -> None:
         model.register_to_config(_name_or_path="")  # a second cycle would ship the folder that it started from
     model.half().save_pretrained(folder)
     model.float()
+
+
+def load_weights(model: Model, folder: Path) -> Model:
+    """Copies the weights of a saved model of the same class and sizes into a model; returns the saved one.
+
+    Raises:
+        PmgError: the folder is missing or damaged, or its model has other sizes.
+    """
+    found = load_part(type(model), folder)
+    try:
+        model.load_state_dict(found.state_dict())
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:160]
+        raise PmgError(f"{folder} can't be trained further: {reason}. Set stage.start=null, or its sizes.") from error
+    return found
 
 
 def load_autoencoder(generator_folder: str) -> AutoencoderKL:

@@ -1,0 +1,115 @@
+"""`stage.start`: a saved model is trained further, and one of other sizes is refused in one line."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import pytest
+import torch
+
+from looks import SHARES, deep_codec
+from pmg.data.emoji.drawings import LookData
+from pmg.data.emoji.finish_space import FinishSpace
+from pmg.domain import PmgError
+from pmg.installation import find_assets
+from pmg.models.loading.tiny_models import tiny_text_encoder
+from pmg.models.vision.perceptual import PerceptualDistance
+from pmg.models.vision.scorer import Scorer, ScorerConfig
+from pmg.preferences.measured_captions import MeasuringCaptioner
+from pmg.training.optim import adamw, constant
+from pmg.training.pretraining.look_autoencoder import LookAutoencoderTraining
+from pmg.training.pretraining.look_judge import LookJudgeTraining
+from pmg.training.pretraining.look_scorer import LookScorerTraining
+from pmg.training.pretraining.look_stages import LookAutoencoderStage, LookJudgeStage, LookScorerStage
+from pmg.training.pretraining.stages import save_half
+
+FIT = {"optimizer": adamw(1e-3), "lr_scheduler": constant}
+SPACE = FinishSpace(**SHARES, unseen_hues=[[80, 120]], unseen_pairs=[["dark", "pixels"]])
+
+
+def look_data(topic="tool"):
+    return LookData(f"{find_assets()}/drawings", [topic], SPACE, ["twemoji"], 0)
+
+
+@pytest.fixture(scope="module")
+def data():
+    return look_data()
+
+
+@pytest.fixture(scope="module")
+def perceptual(root):
+    return PerceptualDistance.from_folder(root / "assets" / "lpips")
+
+
+@pytest.fixture(scope="module")
+def generator_folder(data, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("generator")
+    codec = deep_codec(data.picture_source("train").draw(torch.arange(4), torch.Generator().manual_seed(0)))
+    save_half(codec.autoencoder, str(folder / "vae"))
+    codec.save_statistics(folder / "vae")
+    return folder
+
+
+def first_loss(stage, data):
+    """Returns the loss of the stage's first step."""
+    module, batches = stage.build(data, seed=0)
+    module.log_dict = lambda *values, **options: None  # there is no trainer
+    torch.manual_seed(0)
+    return float(module.training_step(batches.train.batch(0), 0).detach())
+
+
+def autoencoder_stage(perceptual, start=None, widths=(8, 16)):
+    model = deep_codec(torch.zeros(1, 3, 64, 64), widths).autoencoder
+    return LookAutoencoderStage("out", model, perceptual, partial(LookAutoencoderTraining, **FIT), 2, start)
+
+
+def test_an_autoencoder_is_trained_further(data, perceptual, generator_folder, tmp_path):
+    other = deep_codec(torch.zeros(1, 3, 64, 64)).autoencoder
+    with torch.no_grad():
+        other.decoder.conv_out.bias += 1.0
+    save_half(other, str(tmp_path / "vae"))
+    start = str(tmp_path / "vae")
+    fresh, further = (first_loss(autoencoder_stage(perceptual, begun), data) for begun in (None, start))
+    assert further != pytest.approx(fresh, abs=0.01)
+    with pytest.raises(PmgError, match=r"can't be trained further: .*stage.start=null, or its sizes") as error:
+        autoencoder_stage(perceptual, start, widths=(16, 32))
+    assert "\n" not in str(error.value)
+
+
+def scorer_stage(generator_folder, start=None, widths=(8, 8)):
+    captioner = MeasuringCaptioner("{ground}, {outline}")
+    torch.manual_seed(0)
+    return LookScorerStage(
+        "out", str(generator_folder), tiny_text_encoder(width=32), captioner, scene="sticker", restored=0.5,
+        widths=(*widths, 8, 8), training=partial(LookScorerTraining, **FIT), batch_size=4, start=start,
+    )  # fmt: skip
+
+
+def test_a_scorer_is_trained_further(data, generator_folder, tmp_path):
+    torch.manual_seed(1)
+    scorer = Scorer(ScorerConfig(widths=(8, 8, 8, 8), width=32))
+    save_half(scorer, str(tmp_path / "scorer"))
+    start = str(tmp_path / "scorer")
+    further = scorer_stage(generator_folder, start)
+    assert all(torch.equal(value, scorer.state_dict()[name]) for name, value in further.scorer.state_dict().items())
+    assert first_loss(further, data) != pytest.approx(first_loss(scorer_stage(generator_folder), data), abs=1e-3)
+    with pytest.raises(PmgError, match="can't be trained further") as error:
+        scorer_stage(generator_folder, start, widths=(8, 16))
+    assert "\n" not in str(error.value)
+
+
+def test_a_judge_of_other_concepts_is_refused(data, perceptual, generator_folder, tmp_path):
+    def stage(start=None):
+        """Returns a stage whose judge begins there."""
+        return LookJudgeStage(
+            str(tmp_path / "judge"), str(generator_folder), perceptual, size=64, restored=0.0, spread=0.02,
+            training=partial(LookJudgeTraining, **FIT), batch_size=16, start=start,
+        )  # fmt: skip
+
+    first = stage()
+    first.build(data, seed=0)
+    first.judge.config.concepts = list(reversed(first.judge.config.concepts))
+    save_half(first.judge, first.folder)
+    with pytest.raises(PmgError, match="judges other concepts than the data has") as error:
+        stage(first.folder).build(data, seed=0)
+    assert "\n" not in str(error.value)
