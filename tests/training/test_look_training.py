@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import pytest
 import torch
 from diffusers import UNet2DConditionModel
 from torch.nn.functional import avg_pool2d
 
-from looks import SHARES
+from looks import SHARES, deep_codec
 from pmg.data.emoji.drawings import LookData
 from pmg.data.emoji.finish_space import FinishSpace
 from pmg.installation import find_assets
@@ -21,6 +22,7 @@ from pmg.models.diffusion.pooled_transformer.model import PooledTransformer2DMod
 from pmg.models.diffusion.style_encoder import StyleEncoder
 from pmg.models.diffusion.unet.denoiser import UNetDenoiser
 from pmg.models.loading.tiny_models import tiny_text_encoder
+from pmg.preferences.measured_captions import MeasuringCaptioner
 from pmg.training.optim import adamw, constant
 from pmg.training.pretraining.look_denoiser import (
     REFERENCES,
@@ -32,6 +34,7 @@ from pmg.training.pretraining.look_denoiser import (
 )
 from pmg.training.pretraining.look_judge import contrast
 from pmg.training.pretraining.look_pool import ITEMS, LookPool, build_pool, say
+from pmg.training.pretraining.look_scorer import ScorerBatches
 
 WIDTH = 32
 SPACE = FinishSpace(**SHARES, unseen_hues=[[80, 120]], unseen_pairs=[["dark", "pixels"]])
@@ -177,3 +180,28 @@ def test_the_contrast_prefers_looks_that_keep_together():
     together = torch.tensor([[1.0, 0], [1, 0], [0, 1], [0, 1]])
     assert contrast(together, look, 0.1) < 0.01
     assert contrast(together[[0, 2, 1, 3]], look, 0.1) > 5
+
+
+class OneConceptEach:
+    """Pictures whose items have a concept each, as those of one's own files have."""
+
+    def __init__(self, data):
+        self.data = data
+        self.picture_items = [replace(item, concept=item.id) for item in data.picture_items]
+
+    def draw_pictures(self, rows, rng):
+        """Returns the pictures of rows."""
+        return self.data.draw_pictures(rows, rng)
+
+
+def test_pictures_of_one_title_have_one_target_for_the_scorer(data):
+    captioner, codec = MeasuringCaptioner("{ground}"), deep_codec(torch.zeros(1, 3, 64, 64))
+    rows = [row for row, item in enumerate(data.picture_items) if item.title == data.picture_items[0].title][:3]
+    collate = ScorerBatches(
+        OneConceptEach(data), torch.tensor(rows), captioner, tiny_text_encoder(width=WIDTH), codec,
+        restored=0.0, scene="product",
+    )  # fmt: skip
+    batch = collate(torch.arange(len(rows)), rng())
+    assert len(rows) == 3
+    assert len(set(batch["concept"].tolist())) == 1
+    assert len(batch["titles"]) == len({item.title for item in data.picture_items})

@@ -41,9 +41,9 @@ class ScorerBatches:
     ) -> None:  # fmt: skip
         self.data, self.rows, self.captioner, self.text_encoder = data, rows, captioner, text_encoder
         self.codec, self.restored = codec, restored
-        concepts = {item.concept: item for item in data.picture_items}
-        self.concept = {name: place for place, name in enumerate(sorted(concepts))}
-        texts = [target_captions(concepts[name], scene) for name in sorted(concepts)]
+        titled = {item.title: item for item in data.picture_items}  # items of one's own have a concept each
+        self.title = {name: place for place, name in enumerate(sorted(titled))}
+        texts = [target_captions(titled[name], scene) for name in sorted(titled)]
         self.titles = [text_encoder.encode(list(column)).pooled for column in zip(*texts, strict=True)]
 
     def __call__(self, places: Tensor, rng: torch.Generator) -> Batch:
@@ -62,7 +62,7 @@ class ScorerBatches:
             encoded = self.text_encoder.encode(texts)
         return {
             "images": random_affine(pictures, rng),
-            "concept": torch.tensor([self.concept[item.concept] for item in items]),
+            "concept": torch.tensor([self.title[item.title] for item in items]),
             "titles": chance.choice(self.titles),
             "words": encoded.pooled.float(),
             "fits": torch.tensor([[text <= said for text in some] for said in words]),
