@@ -110,7 +110,8 @@ def main(kills: int, place: Path, into: Path, jobs: int) -> None:
     inputs = try_inputs(place / "inputs", place / "whole")
     hostile = attack(place / "hostile")
     into.mkdir(parents=True, exist_ok=True)
-    killed.to_csv(into / "kills.csv", index=False)
+    if kills:
+        killed.to_csv(into / "kills.csv", index=False)
     found = {
         "revision": revision, "faults": faults, "inputs_revision": now, "inputs": inputs, "hostile": hostile,
     }  # fmt: skip

@@ -70,6 +70,7 @@ def named_folder(verb: str, arguments: list[str]) -> Path:
 def ask(verb: str, arguments: list[str], expected: str) -> Answer:
     """Runs a command in this process, from the current folder."""
     tiny = TINY if verb in ("train", "generate", "study") else []
+    tiny = [] if any(text.startswith("pipeline=") for text in arguments) else tiny  # it has models of its own
     chosen = [text for text in tiny if not any(a.startswith(text.partition("=")[0] + "=") for a in arguments)]
     sys.argv = [f"pmg-{verb}", *chosen, *arguments]
     os.environ.pop("HYDRA_FULL_ERROR", None)  # a command sets it for itself

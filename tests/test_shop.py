@@ -7,6 +7,7 @@ import sys
 from collections import Counter
 
 import numpy as np
+import pandas as pd
 import pytest
 
 
@@ -44,3 +45,22 @@ def test_customers_buy_items_of_makers_they_like(shop):
     assert len(bought) == shop.CUSTOMERS
     share = [sum(count for _, count in makers.most_common(2)) / makers.total() for makers in bought.values()]
     assert sum(share) / len(share) > 1 - shop.NOISE - 0.05
+
+
+def test_the_difference_between_own_and_mismatched_is_paired(root, monkeypatch):
+    monkeypatch.syspath_prepend(str(root / "experiments"))
+    import shop_results
+
+    rng = np.random.default_rng(0)
+    rows = [
+        {"example": f"e{user}", "user": f"u{user}", "seed": 0, "method": method, "control": control,
+         "lpips_truth": value + (0.2 if control == "mismatched" else 0.0)}
+        for user, value in enumerate(rng.random(30))
+        for method, control in (("none", "own"), ("pmg", "own"), ("pmg", "mismatched"))
+    ]  # fmt: skip
+    found = shop_results.own_minus_mismatched(pd.DataFrame(rows), ["lpips_truth"])
+    assert set(found) == {"pmg"}
+    difference = found["pmg"]["lpips_truth"]
+    assert difference["mean"] == pytest.approx(-0.2)
+    assert difference["high"] < -0.19
+    assert difference["p"] < 0.01

@@ -1,0 +1,63 @@
+"""Records the results of the shop (docs/shop.md) in experiments/shop, with what a customer's own preference adds.
+
+python experiments/shop_results.py outputs/shop/results
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import pandas as pd
+from record import HERE, OVERVIEW, SHOWN, fill, record
+
+from pmg.evaluation.metric_interface import read_infos
+from pmg.evaluation.result_tables import ResultTables
+from pmg.evaluation.statistics import paired_difference
+from pmg.evaluation.table_rendering import to_markdown
+
+STUDY = "shop"
+
+
+def own_minus_mismatched(rows: pd.DataFrame, metrics: list[str]) -> dict[str, dict[str, dict[str, float]]]:
+    """Returns paired differences of images under a customer's own and another's preference, by method and metric."""
+    found: dict[str, dict[str, dict[str, float]]] = {}
+    for method, part in rows.groupby("method", sort=False):
+        own, other = (part[part["control"] == name] for name in ("own", "mismatched"))
+        both = own.merge(other, on=["example", "user", "seed"], suffixes=("", "_other"))
+        if len(both):
+            found[str(method)] = {
+                name: asdict(
+                    paired_difference(
+                        *(both[column].to_numpy() for column in (name, f"{name}_other", "user")),
+                    )
+                )
+                for name in metrics
+            }
+    return found
+
+
+def main(source: Path) -> None:
+    """Copies results, and writes the differences into results.json, table.md and the README."""
+    record(source, STUDY)
+    folder = HERE / STUDY
+    (folder / OVERVIEW).unlink()  # without groups of users it is the whole sheet
+    results = json.loads((folder / "results.json").read_text())
+    infos = [info for info in read_infos(results["metrics"]) if not info.selects]
+    results["own_minus_mismatched"] = own_minus_mismatched(
+        pd.read_parquet(folder / "rows.parquet"), [info.name for info in infos]
+    )
+    (folder / "results.json").write_text(json.dumps(results, indent=2) + "\n")
+    title = "Own minus a mismatched customer's preference"
+    table = ResultTables.of(results).paired(title, results["own_minus_mismatched"])
+    note = "Mean difference [95 % bootstrap interval over customers], p of a permutation test over customers."
+    text = to_markdown([table], note) + "\n" + (folder / "table.md").read_text()
+    (folder / "table.md").write_text(text)
+    fill(folder / "README.md", STUDY, text)
+    print(folder / "table.md", folder / SHOWN, sep="\n")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
