@@ -9,6 +9,7 @@ from string import ascii_lowercase, digits
 import diffusers as df
 import torch
 import transformers as tf
+from tokenizers import processors
 
 from pmg.models.loading.tiny_models import CORPUS, tiny_tokenizer
 
@@ -384,3 +385,53 @@ def write_gemma3(folder, **text):
     size = {"height": 16, "width": 16}
     model = tf.Gemma3ForConditionalGeneration(config)
     return write_vision(folder, model, tokenizer, tf.Gemma3ImageProcessor(size=size))
+
+
+JANUS_CHAT = (
+    "{% for m in messages %}{% if m.role == 'user' %}<|User|>: {% else %}<|Assistant|>: {% endif %}"
+    "{% for part in m.content %}{{ part.text }}{% endfor %}{{ '\n\n' }}{% endfor %}<|Assistant|>:"
+)
+IMAGE_TOKENS = {"image_token": "<image_placeholder>", "boi_token": "<begin_of_image>", "eoi_token": "<end_of_image>"}
+
+
+def janus_tokenizer(chat_template=JANUS_CHAT):
+    """The tiny tokenizer with a first token, padding and the special tokens of images."""
+    tokenizer = tiny_tokenizer()
+    tokenizer.add_special_tokens({"bos_token": "<begin>", "pad_token": "<pad>"})
+    tokenizer.add_special_tokens({"additional_special_tokens": list(IMAGE_TOKENS.values())})
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single="<begin> $A", special_tokens=[("<begin>", tokenizer.bos_token_id)]
+    )
+    return tf.PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer.backend_tokenizer, bos_token="<begin>", eos_token="<end>", pad_token="<pad>",
+        extra_special_tokens=IMAGE_TOKENS, chat_template=chat_template,
+    )  # fmt: skip
+
+
+def janus_config(tokenizer, **vision):
+    return tf.JanusConfig(
+        text_config={
+            "model_type": "llama", "vocab_size": len(tokenizer), "hidden_size": 32, "intermediate_size": 64,
+            "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
+            "max_position_embeddings": 2048, "bos_token_id": tokenizer.bos_token_id,
+            "pad_token_id": tokenizer.pad_token_id,
+        },
+        vision_config={
+            "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "image_size": 32, "patch_size": 8,
+            "num_image_tokens": 16, "projection_dim": 32, **vision,
+        },
+        vq_config={
+            "embed_dim": 8, "num_embeddings": 64, "latent_channels": 32, "base_channels": 32,
+            "channel_multiplier": [1, 1, 1, 1], "num_res_blocks": 1, "projection_dim": 32, "image_token_embed_dim": 32,
+        },
+        image_token_id=tokenizer.image_token_id,
+    )  # fmt: skip
+
+
+def write_janus(folder, **vision):
+    """Janus: Llama with embeddings and a head of image tokens, a vector-quantised autoencoder, a vision encoder."""
+    torch.manual_seed(0)
+    tokenizer = janus_tokenizer()
+    sharpen(tf.JanusForConditionalGeneration(janus_config(tokenizer, **vision))).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return str(folder)

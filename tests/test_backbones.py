@@ -17,6 +17,7 @@ from checkpoints import (
     write_clip,
     write_flux1,
     write_flux2_klein,
+    write_janus,
     write_language_model,
     write_qwen_image,
     write_sd15,
@@ -29,6 +30,7 @@ from pmg.commands.evaluate import body as evaluate
 from pmg.commands.export import body as export
 from pmg.commands.generate import body as generate
 from pmg.commands.train import body as train
+from pmg.domain import PmgError
 from pmg.orchestration.run import execute
 from pmg.seeding import stable_number
 
@@ -173,3 +175,32 @@ def test_families_of_transformers(family, compose, emoji, tmp_path, monkeypatch)
     example = emoji.examples("test", 2, 1)[0]
     output = pipe([interaction.item for interaction in example.history], example.target)
     assert output.images[0].size == (64, 64)
+
+
+@pytest.mark.slow
+@pytest.mark.ci
+def test_a_generator_of_image_tokens(compose, emoji, tmp_path, monkeypatch):
+    """Janus: trained, forecast, generated with by several methods, judged, exported and loaded, in this process."""
+    monkeypatch.chdir(tmp_path)
+    models = ["encoder=tiny", "text_encoder=tiny", "scorer=tiny", "generator=janus", "sampling=janus"]
+    models += [f"generator.source={write_janus(tmp_path / 'janus')}", "sampling.bfloat16=false"]
+    changed = ("encoder", "generator", "scorer", "sampling.steps", "method")
+    short = [override for override in SHORT if override.partition("=")[0] not in changed]
+    sizes = ["method=[none,keywords,pmg,inversion]", "split_sizes={train: 4, validation: 2, test: 2}", "sheet_users=2"]
+    data = "data.topics=[animal-mammal,food-fruit,food-sweet]"
+    shared = [*short, *models, *sizes, data, "preference.inversion.steps=2"]
+    execute(compose("train", *shared, "run_dir=a"), "train", train)
+    execute(compose("estimate", *shared, "run_dir=d"), "estimate", estimate)
+    execute(compose("generate", *shared, "run_dir=b"), "generate", generate)
+    execute(compose("evaluate", *shared, "run_dir=c"), "evaluate", evaluate)
+    results = json.loads((tmp_path / "c" / "results.json").read_text())
+    assert {results["arms"][name]["lpips_truth"]["n"] for name in ("none", "keywords", "pmg", "inversion")} == {2}
+    weights = load_file(tmp_path / "a" / "encoder" / "diffusion_pytorch_model.safetensors")
+    assert weights["map.weight"].shape == (32, 32)  # to the language model's input embeddings
+    execute(compose("export", "train_run=a", "folder=pipeline", "sampling=janus", "run_dir=e"), "export", export)
+    pipe = PersonalizedPipeline.from_pretrained(tmp_path / "pipeline", "cpu", str(tmp_path / "cache"))
+    example = emoji.examples("test", 2, 1)[0]
+    history = [interaction.item for interaction in example.history]
+    assert pipe(history, example.target).images[0].size == (32, 32)
+    with pytest.raises(PmgError, match="num_inference_steps is 4, and this generator has no solver steps"):
+        pipe(history, example.target, num_inference_steps=4)

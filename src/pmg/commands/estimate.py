@@ -13,9 +13,10 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
     from pmg.models.language.language_model import LanguageModel
+    from pmg.models.loading.generator_family import MeasurableGenerator
     from pmg.models.loading.meta_models import PromptSizes
     from pmg.orchestration.run import Run
-    from pmg.training.memory_forecast import Estimate, MeasurableGenerator, Sizes
+    from pmg.training.memory_forecast import Estimate, Sizes
 
 GIB = 2**30
 
@@ -42,9 +43,10 @@ def empty_models(cfg: DictConfig) -> tuple[LanguageModel, MeasurableGenerator, d
     mixed = "bf16" in str(cfg.trainer.precision) and kept == "float32"  # computed in bfloat16, from a copy
     generator, text_bytes, prompt = _empty_generator(cfg, kept, "bfloat16" if mixed else kept)
     drawing = {name: weight_bytes(model) for name, model in generator.frozen_models().items()}
+    stepping = next(iter(drawing))
     weights = {
         "language model": quantized_bytes(language_model.model, node.get("quantization")) if loaded else 0,
-        **{name: size * 3 if mixed and name == "denoiser" else size for name, size in drawing.items()},
+        **{name: size * 3 if mixed and name == stepping else size for name, size in drawing.items()},
         "text encoder": text_bytes,
     }
     encoder = cfg.encoder.preference_encoder
@@ -61,8 +63,8 @@ def empty_models(cfg: DictConfig) -> tuple[LanguageModel, MeasurableGenerator, d
 
 def _empty_language_model(cfg: DictConfig) -> tuple[LanguageModel, bool]:
     """Returns the language model without weights, and whether it has weights of its own."""
-    from pmg.models.diffusion.transformer.family import find_family
     from pmg.models.diffusion.transformer.shared_language_model import SharedLanguageModel
+    from pmg.models.loading.generator_family import find_family
     from pmg.models.loading.meta_models import empty_language_model, language_model_config
 
     node, dtype = cfg.encoder.language_model, cfg.generator.get("dtype", "float32")
@@ -85,7 +87,7 @@ def _empty_generator(cfg: DictConfig, dtype: str, computed: str) -> tuple[Measur
         dtype: name of the type of the weights.
         computed: name of the type in which the denoiser computes.
     """
-    from pmg.models.diffusion.transformer.family import find_family
+    from pmg.models.loading.generator_family import find_family
     from pmg.models.loading.memory_tracker import weight_bytes
     from pmg.models.loading.meta_models import (
         empty_generator,
@@ -125,7 +127,7 @@ def _without_weights(generator: Any) -> tuple[MeasurableGenerator, int, PromptSi
     if missing:
         raise PmgError(
             f"generator can't be forecast: {type(generator).__name__} lacks {', '.join(missing)}. Add what "
-            "pmg.training.memory_forecast.MeasurableGenerator asks for."
+            "pmg.models.loading.generator_family.MeasurableGenerator asks for."
         )
     text_bytes, prompt = weight_bytes(generator.text_encoder), measure_prompts(generator.text_encoder)
     for model in generator.frozen_models().values():

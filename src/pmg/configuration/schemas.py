@@ -162,7 +162,7 @@ class GenerateConfig(ExamplesConfig):
 
     method: Any = None
     balance: Any = ranged(None, alpha=Fraction)
-    sampling: Any = ranged(None, steps=Count, guidance=NotNegative, batch_size=Count)
+    sampling: Any = ranged(None, steps=Count | None, guidance=NotNegative, batch_size=Count)
     preference: Any = None
     train_run: str | None = None
     pipeline: str | None = None
@@ -227,7 +227,7 @@ class ExportConfig(RunConfig):
     push_to: str | None = None
     private: bool = True
     balance: Any = ranged(None, alpha=Fraction)
-    sampling: Any = ranged(None, steps=Count, guidance=NotNegative, batch_size=Count)
+    sampling: Any = ranged(None, steps=Count | None, guidance=NotNegative, batch_size=Count)
 
 
 @dataclass

@@ -28,6 +28,7 @@ from pmg.generation.condition_weighting import AttentionWeighting, ScaleWeightin
 from pmg.generation.guidance import Scales
 from pmg.generation.selection import WeightGrid, WeightSample
 from pmg.generation.weight_locations import LOCATIONS, Locations
+from pmg.models.autoregressive.janus import Janus
 from pmg.models.diffusion.generator import DiffusionGenerator
 from pmg.models.diffusion.latent_codec import AutoencoderDCCodec
 from pmg.models.diffusion.noise_processes import FlowMatching
@@ -93,6 +94,7 @@ COMPONENTS: dict[str, dict[str, Callable[..., Any]]] = {
         "Flux2Klein": Flux2Klein.load,
         "QwenImage": QwenImage.load,
         "ZImage": ZImage.load,
+        "Janus": Janus.load,
         "DiffusionGenerator": DiffusionGenerator,
         "TinyGenerator": tiny_generator,
         "TinySD3": tiny_sd3,

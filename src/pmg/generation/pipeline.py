@@ -42,12 +42,12 @@ class Pipeline:
         weights: pairs (w_p, w_t) that are tried for each image, all from the same noise.
         weighting: how a weight acts on a block.
         scales: guidance scales.
-        steps: solver steps.
+        steps: solver steps; None: the generator has none.
         bfloat16: whether the denoiser's matrix products run in bfloat16.
         texts: encodes what the scorer compares images with; None: the scorer's own, or the generator's.
 
     Raises:
-        PmgError: the generator doesn't support the scales or the weighting.
+        PmgError: the generator doesn't support the scales, the weighting or the steps.
 
     Attributes:
         evaluations: denoiser evaluations so far: each branch of the guidance, candidate, image and step counts.
@@ -55,9 +55,9 @@ class Pipeline:
 
     def __init__(
         self, generator: Generator, scorer: Scorer, weights: Weights, weighting: Weighting, scales: Scales,
-        *, steps: int, bfloat16: bool = False, texts: TextEncoder | None = None,
+        *, steps: int | None, bfloat16: bool = False, texts: TextEncoder | None = None,
     ) -> None:  # fmt: skip
-        require_positive(**{"sampling.steps": steps})
+        check_steps("sampling.steps", steps, generator.supports)
         _check_weighting(weighting, weights, generator)
         _check_scales(scales, generator.supports)
         self.generator, self.scorer = generator, scorer
@@ -84,16 +84,17 @@ class Pipeline:
             scales: guidance scales; None: the pipeline's.
 
         Raises:
-            PmgError: the generator doesn't support the scales.
+            PmgError: the generator doesn't support the scales or the steps.
         """
         return self.select(requests, self.generator.decode(self.denoise(requests, steps, scales)))
 
     @torch.no_grad()
     def denoise(self, requests: Sequence[Request], steps: int | None = None, scales: Scales | None = None) -> Tensor:
         """Returns latents of every candidate, `(B * C, ...)`, candidates of a request together; see `__call__`."""
-        steps, scales = steps or self.steps, scales or self.scales
-        _check_scales(scales, self.generator.supports)
-        distilled = scales.single() if self.generator.supports.guidance_input else None
+        scales, supports = scales or self.scales, self.generator.supports
+        steps = check_steps("steps", self.steps if steps is None else steps, supports)
+        _check_scales(scales, supports)
+        distilled = scales.single() if supports.guidance_input else None
         # 1. encode the blocks, once a request
         target, preference = self.encode_blocks(requests)
         # 2. weight them, once a candidate, and join them to the conditions that guide
@@ -188,6 +189,30 @@ def _check_weighting(weighting: Weighting, weights: Weights, generator: Generato
             f"balance.weighting is {name}, and this generator normalises its text tokens, so that their scale has no "
             "effect. Set balance/weighting=attention."
         )
+
+
+def check_steps(key: str, steps: int | None, supports: Capabilities) -> int:
+    """Returns the evaluations of a sampling: the solver steps, or the generator's own number.
+
+    Args:
+        key: of the steps, for messages.
+        steps: solver steps; None: there are none.
+        supports: of the generator.
+
+    Raises:
+        PmgError: there are no steps for a solver, or steps for a generator without one.
+    """
+    if supports.fixed_steps is not None:
+        if steps is not None:
+            raise PmgError(
+                f"{key} is {steps}, and this generator has no solver steps: it predicts the {supports.fixed_steps} "
+                f"tokens of an image. Set {key}=null."
+            )
+        return supports.fixed_steps
+    if steps is None:
+        raise PmgError(f"{key} is null, and this generator has a solver. Set a number of steps, e.g. {key}=25.")
+    require_positive(**{key: steps})
+    return steps
 
 
 def _check_scales(scales: Scales, supports: Capabilities) -> None:

@@ -30,7 +30,7 @@ from pmg.generation.export import copy_pipeline
 from pmg.generation.guidance import Scales
 from pmg.generation.item_arguments import ItemLike
 from pmg.generation.output import Images, PersonalizedPipelineOutput, describe_image, find_converter
-from pmg.generation.pipeline import Pipeline
+from pmg.generation.pipeline import Pipeline, check_steps
 from pmg.generation.pipeline_loading import load_components
 from pmg.generation.requests import Request
 from pmg.generation.serialization import ENCODER
@@ -268,10 +268,11 @@ class PersonalizedPipeline:
 
     def _settings(
         self, steps: int | None, guidance_scale: float | Mapping[str, float] | None
-    ) -> tuple[int, Scales]:  # fmt: skip
-        """Returns checked solver steps and guidance scales of a call."""
-        steps = self.pipeline.steps if steps is None else steps
-        check_count("num_inference_steps", steps)
+    ) -> tuple[int | None, Scales]:  # fmt: skip
+        """Returns checked solver steps, None for the pipeline's, and guidance scales of a call."""
+        if steps is not None:
+            check_count("num_inference_steps", steps)
+            check_steps("num_inference_steps", steps, self.pipeline.generator.supports)
         return steps, read_scales(self.pipeline.scales, guidance_scale)
 
     def draw(
@@ -282,7 +283,7 @@ class PersonalizedPipeline:
         return self._draw(requests, *self._settings(num_inference_steps, guidance_scale), find_converter("pil"))
 
     def _draw(
-        self, requests: Sequence[Request], steps: int, scales: Scales, convert: Callable[[Tensor], Images]
+        self, requests: Sequence[Request], steps: int | None, scales: Scales, convert: Callable[[Tensor], Images]
     ) -> PersonalizedPipelineOutput:
         generated = self.pipeline(requests, steps, scales)
         records = [

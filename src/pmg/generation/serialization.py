@@ -53,14 +53,14 @@ class Sampling:
 
     Attributes:
         scales: guidance scales.
-        steps: solver steps.
+        steps: solver steps; None: the generator has none.
         bfloat16: whether the denoiser's matrix products run in bfloat16.
         batch_size: images at once, in the commands.
         guidance: the scale that `scales` were made of.
     """
 
     scales: Scales
-    steps: int
+    steps: int | None
     bfloat16: bool = False
     batch_size: int | None = None
     guidance: float | None = None

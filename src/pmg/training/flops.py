@@ -4,15 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
+from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from pmg.models.diffusion.conditioning import Block, join
-from pmg.models.diffusion.generator import DiffusionGenerator
+from pmg.models.diffusion.conditioning import Block, Condition, join
 from pmg.models.language.language_model import LanguageModel
+from pmg.models.loading.generator_family import MeasurableGenerator
 from pmg.training.memory_forecast import ENCODE_AT_ONCE, READ_AT_ONCE, Sizes, build_phases, empty_encoder
 from pmg.training.objective import ObjectiveTerm
+
+
+class CountableGenerator(MeasurableGenerator, Protocol):
+    """A generator whose operations can be counted without weights."""
+
+    def evaluate_pass(self, condition: Condition) -> int:
+        """Runs evaluations for each row of a condition as sampling does; returns their number.
+
+        Args:
+            condition: B rows, on the device of the weights.
+        """
+        ...
+
+    def decode_pass(self, latents: Tensor) -> Tensor:
+        """Returns images `(B, 3, size, size)` of latents `(B, *latent_shape)`, both on the device of the weights."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -23,7 +41,7 @@ class Operations:
         history: to read one history.
         drawing: to encode one image.
         question: of one (target, noise, timestep), forward and backward, with its share of its user's soft tokens.
-        evaluation: of the denoiser, once for one image and branch of the guidance.
+        evaluation: of the model that runs once a step, for one image and branch of the guidance.
         decoding: of one image.
     """
 
@@ -35,7 +53,7 @@ class Operations:
 
 
 def count_operations(
-    language_model: LanguageModel, generator: DiffusionGenerator, sizes: Sizes, terms: Mapping[str, ObjectiveTerm]
+    language_model: LanguageModel, generator: CountableGenerator, sizes: Sizes, terms: Mapping[str, ObjectiveTerm]
 ) -> Operations:
     """Counts on models without weights (`pmg.models.loading.meta_models`).
 
@@ -51,7 +69,7 @@ def count_operations(
         _count(phases["read histories"]) / READ_AT_ONCE,
         _count(phases["encode images"]) / min(ENCODE_AT_ONCE, generator.images_at_once),
         _count(phases["training step"]) / questions,
-        _count(lambda: _evaluate(generator, sizes)),
+        _count_evaluation(generator, sizes),
         _count(lambda: _decode(generator)),
     )
 
@@ -63,15 +81,15 @@ def _count(work: Callable[[], object]) -> int:
 
 
 @torch.no_grad()
-def _decode(generator: DiffusionGenerator) -> None:
-    generator.codec.decode(torch.zeros(1, *generator.latent_shape, device="meta"))
+def _decode(generator: CountableGenerator) -> None:
+    generator.decode_pass(torch.zeros(1, *generator.latent_shape, device="meta"))
 
 
-@torch.no_grad()
-def _evaluate(generator: DiffusionGenerator, sizes: Sizes) -> None:
+def _count_evaluation(generator: CountableGenerator, sizes: Sizes) -> float:
     tokens = sizes.target_tokens + sizes.keyword_tokens + sizes.soft_tokens
     with torch.device("meta"):
         seen = torch.ones(1, tokens, dtype=torch.bool)
         block = Block(torch.zeros(1, tokens, sizes.text_width), seen, torch.zeros(1, sizes.pooled_width))
-        latents, times = torch.zeros(1, *generator.latent_shape), torch.zeros(1)
-    generator.predict(latents, times, join(block))
+    with FlopCounterMode(display=False) as counter:
+        evaluations = generator.evaluate_pass(join(block))
+    return counter.get_total_flops() / evaluations

@@ -122,7 +122,7 @@ at("generate").addEventListener("click", async () => {
   report();
   const chosen = state => [...choice].filter(each => each[1] === state).map(each => each[0]);
   const wish = {liked: chosen("like"), disliked: chosen("dislike"), uploads, target: at("target").value.trim(),
-    other: at("other").value === "" ? null : Number(at("other").value), seed: Number(at("seed").value), steps: Number(at("steps").value)};
+    other: at("other").value === "" ? null : Number(at("other").value), seed: Number(at("seed").value), steps: at("steps").value === "" ? null : Number(at("steps").value)};
   busy(true);
   try {
     if (!wish.target) throw new Error("The target is empty. Name what the picture should show.");

@@ -98,14 +98,18 @@ class DiffusionGenerator(nn.Module):
         return self.codec.encode(images)
 
     def frozen_models(self) -> dict[str, nn.Module]:
-        """Returns the models beside the text encoder by name."""
+        """Returns the models beside the text encoder by name, first the one that runs once a step."""
         return {"denoiser": self.denoiser.model, "autoencoder": self.codec.autoencoder}
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
         """Returns images `(B, 3, size, size)` in [-1, 1], on the CPU, of normalised latents `(B, C, h, w)`."""
         parts = (part.to(self.device) for part in latents.split(self.images_at_once))
-        return torch.cat([self.codec.decode(part).cpu() for part in parts])
+        return torch.cat([self.decode_pass(part).cpu() for part in parts])
+
+    def decode_pass(self, latents: Tensor) -> Tensor:
+        """Returns images `(B, 3, size, size)` of normalised latents, both on the weights' device."""
+        return self.codec.decode(latents)
 
     def prepare(self, condition: Condition, guidance: float | None = None, reused: bool = False) -> dict[str, Any]:
         """Returns the denoiser's inputs for a condition, see `ConditionAdapter.prepare`.
@@ -180,6 +184,13 @@ class DiffusionGenerator(nn.Module):
             return self.mix(output.chunk(len(branches)), coefficients)
 
         return sample_latents(predict, scheduler, noise.to(self.device), seeds)
+
+    @torch.no_grad()
+    def evaluate_pass(self, condition: Condition) -> int:
+        """Evaluates the denoiser once, on zeros; returns the number of evaluations, 1."""
+        noisy, times = (torch.zeros(len(condition), *shape, device=self.device) for shape in (self.latent_shape, ()))
+        self.predict(noisy, times, condition)
+        return 1
 
     def compile_model(self, dynamic: bool | None) -> None:
         """Compiles the denoiser on its next call, see `Generator.compile_model`."""

@@ -34,6 +34,7 @@ class Capabilities:
         embedding_scale: whether the scale of a token has an effect; False: the model normalises its text tokens.
         distilled_from: the checkpoint that a step-distilled model was made from, which has no guidance; "": none.
         references: whether it sees `Condition.references`.
+        fixed_steps: evaluations of a sampling, e.g. image tokens, where the model has no solver steps; None: it has.
     """
 
     attention_bias: bool = False
@@ -41,6 +42,7 @@ class Capabilities:
     embedding_scale: bool = True
     distilled_from: str = ""
     references: bool = False
+    fixed_steps: int | None = None
 
 
 class PromptEncoder(Protocol):
@@ -250,7 +252,7 @@ class Generator(Protocol):
             branches: conditions of `B` rows each, whose predictions are mixed.
             coefficients: of each branch's prediction, summing to 1.
             seeds: of each image, `B`; an image depends on its own seed, and not on the batch.
-            steps: solver steps.
+            steps: solver steps, or `Capabilities.fixed_steps`.
             guidance: scale for generators with ``guidance_input``.
         """
         ...

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
+from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
+from transformers.utils import cached_file
 
 from pmg.domain import PmgError
 
@@ -53,3 +56,18 @@ def split_chat_template(tokenizer: PreTrainedTokenizerBase, in_parts: bool = Fal
             "the tokenizer's chat template changes the user's message. Set encoder.language_model.chat=false"
         )
     return ChatTemplate(before, after)
+
+
+def load_chat_template(tokenizer: PreTrainedTokenizerBase, path: str) -> ChatTemplate:
+    """Returns the template of a checkpoint that takes messages in parts, see `split_chat_template`.
+
+    Older checkpoints have it in a file beside the tokenizer, which then gets it.
+
+    Args:
+        tokenizer: of the checkpoint.
+        path: folder or hub id.
+    """
+    if not tokenizer.chat_template:
+        found = cached_file(path, "chat_template.json", _raise_exceptions_for_missing_entries=False)
+        tokenizer.chat_template = json.loads(Path(found).read_text())["chat_template"] if found else None
+    return split_chat_template(tokenizer, in_parts=True)

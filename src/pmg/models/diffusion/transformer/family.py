@@ -7,7 +7,7 @@ A family is a subclass of `TransformerFamily` in a file of its own, and a config
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -19,23 +19,21 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from pmg.configuration.instantiate import import_target
 from pmg.configuration.ranges import Count
 from pmg.domain import PmgError
 from pmg.models.diffusion.generator import DiffusionGenerator
 from pmg.models.diffusion.interfaces import PromptEncoder
 from pmg.models.loading.checkpoints import load_checkpoint, load_tokenizer
 from pmg.models.loading.device import torch_type
+from pmg.models.loading.generator_family import Configs, GeneratorFamily
 from pmg.models.loading.memory_tracker import checkpoint_contexts
-from pmg.models.loading.meta_models import NoTextEncoder, PromptSizes
+from pmg.models.loading.meta_models import NoTextEncoder
 from pmg.models.loading.weight_sources import loading, resolve_source
 
-WORDS = 64  # tokens of unpadded keywords, for forecasts
-Configs = Mapping[str, Mapping[str, Any]]
 TextModels = Mapping[str, tuple[PreTrainedModel, PreTrainedTokenizerBase]]
 
 
-class TransformerFamily(ABC):
+class TransformerFamily(GeneratorFamily):
     """Loads and composes the checkpoints of one pipeline of diffusers.
 
     Attributes:
@@ -44,14 +42,12 @@ class TransformerFamily(ABC):
         autoencoder: class of the autoencoder.
         text_models: classes of the text models by their folders, e.g. ``text_encoder``; the folder of the tokenizer
             is called alike.
-        published: configs of published checkpoints by hub id, for forecasts without a download.
     """
 
     pipeline: ClassVar[str]
     transformer: ClassVar[type[ModelMixin]]
     autoencoder: ClassVar[type[ModelMixin]]
     text_models: ClassVar[Mapping[str, type[PreTrainedModel]]]
-    published: ClassVar[Mapping[str, Configs]] = {}
 
     @classmethod
     @abstractmethod
@@ -82,11 +78,6 @@ class TransformerFamily(ABC):
             models: text models and tokenizers by folder.
             max_length: longest text in tokens.
         """
-
-    @classmethod
-    @abstractmethod
-    def prompt_sizes(cls, configs: Configs, max_length: int) -> PromptSizes:
-        """Returns the sizes of the longest encoded texts, from the configs of a checkpoint."""
 
     @classmethod
     def read_options(cls, index: Mapping[str, Any]) -> dict[str, Any]:
@@ -226,9 +217,3 @@ class TransformerFamily(ABC):
 
 def _config(kind: type[PreTrainedModel], values: Mapping[str, Any]) -> PreTrainedConfig:
     return kind.config_class.from_dict(dict(values))
-
-
-def find_family(target: str) -> type[TransformerFamily] | None:
-    """Returns the family whose `load` a generator's ``_target_`` names; None for other generators."""
-    owner = getattr(import_target("generator._target_", target), "__self__", None)
-    return owner if isinstance(owner, type) and issubclass(owner, TransformerFamily) else None

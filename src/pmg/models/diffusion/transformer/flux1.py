@@ -16,10 +16,11 @@ from pmg.models.diffusion.interfaces import Capabilities, PromptEncoder
 from pmg.models.diffusion.latent_codec import AutoencoderKLCodec
 from pmg.models.diffusion.text_encoder import FrozenTextEncoder
 from pmg.models.diffusion.text_tower import TextTower
-from pmg.models.diffusion.transformer.family import WORDS, Configs, TextModels, TransformerFamily
+from pmg.models.diffusion.transformer.family import TextModels, TransformerFamily
 from pmg.models.diffusion.transformer.packed_denoiser import PackedDenoiser, latent_side
 from pmg.models.diffusion.transformer.pipeline_flow import PipelineFlow, linear_mu
 from pmg.models.diffusion.transformer.sequences import PATCH, grid_positions, hide, joint_bias, pack, unpack
+from pmg.models.loading.generator_family import WORDS, Configs
 from pmg.models.loading.meta_models import PromptSizes
 
 BASE = "black-forest-labs/FLUX.1-dev"

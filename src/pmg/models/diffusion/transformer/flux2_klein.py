@@ -18,11 +18,12 @@ from pmg.models.diffusion.conditioning import Block, Condition, TextBlock
 from pmg.models.diffusion.diffusers_denoiser import DiffusersDenoiser
 from pmg.models.diffusion.generator import DiffusionGenerator
 from pmg.models.diffusion.interfaces import Capabilities, PromptEncoder
-from pmg.models.diffusion.transformer.family import WORDS, Configs, TextModels, TransformerFamily
+from pmg.models.diffusion.transformer.family import TextModels, TransformerFamily
 from pmg.models.diffusion.transformer.language_text_encoder import LanguageTextEncoder, as_text, chat
 from pmg.models.diffusion.transformer.packed_denoiser import latent_side
 from pmg.models.diffusion.transformer.pipeline_flow import PipelineFlow
 from pmg.models.diffusion.transformer.sequences import PATCH, grid_positions, hide, joint_bias, visible_first
+from pmg.models.loading.generator_family import WORDS, Configs
 from pmg.models.loading.meta_models import PromptSizes
 
 STRIDE = 10  # between the times of reference images, as in diffusers' pipeline

@@ -16,11 +16,12 @@ from pmg.models.diffusion.conditioning import Condition
 from pmg.models.diffusion.generator import DiffusionGenerator
 from pmg.models.diffusion.interfaces import Capabilities, PromptEncoder
 from pmg.models.diffusion.sampling import combine
-from pmg.models.diffusion.transformer.family import WORDS, Configs, TextModels, TransformerFamily
+from pmg.models.diffusion.transformer.family import TextModels, TransformerFamily
 from pmg.models.diffusion.transformer.language_text_encoder import LanguageTextEncoder
 from pmg.models.diffusion.transformer.packed_denoiser import PackedDenoiser, latent_side
 from pmg.models.diffusion.transformer.pipeline_flow import PipelineFlow, linear_mu
 from pmg.models.diffusion.transformer.sequences import PATCH, hide, pack, token_bias, unpack, visible_first
+from pmg.models.loading.generator_family import WORDS, Configs
 from pmg.models.loading.meta_models import PromptSizes
 
 TEMPLATE = (

@@ -18,6 +18,7 @@ from pmg.models.language.chat_template import NO_TEMPLATE, split_chat_template
 from pmg.models.language.compatibility import auto_class
 from pmg.models.language.grouped_attention import PACKED
 from pmg.models.language.language_model import LanguageModel
+from pmg.models.loading.generator_family import GeneratorFamily
 
 
 @dataclass(frozen=True)
@@ -50,13 +51,15 @@ class SharedLanguageModel:
                 return LanguageModel(model, tokenizer, template, attention, text_encoder.layers)
         raise _no_language_model()
 
-    def empty(self, family: type[TransformerFamily] | None, source: str | None, dtype: str) -> LanguageModel:
+    def empty(self, family: type[GeneratorFamily] | None, source: str | None, dtype: str) -> LanguageModel:
         """Returns the language model of a family's checkpoint without weights, on torch's meta device.
 
         Raises:
             PmgError: see `of`, or the configs of the checkpoint can't be read.
         """
-        if family is None or source is None or len(family.text_models) > 1:
+        if family is None or not issubclass(family, TransformerFamily):
+            raise _no_language_model()
+        if source is None or len(family.text_models) > 1:
             raise _no_language_model()
         (name,), (model,) = family.text_models, family.empty_text_models(family.read_configs(source), dtype)
         return self.of(family.encode_with({name: (model, None)}, 1), PACKED)

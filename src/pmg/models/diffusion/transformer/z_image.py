@@ -18,11 +18,12 @@ from pmg.models.diffusion.diffusers_denoiser import DiffusersDenoiser
 from pmg.models.diffusion.generator import DiffusionGenerator
 from pmg.models.diffusion.interfaces import Capabilities, PromptEncoder
 from pmg.models.diffusion.latent_codec import AutoencoderKLCodec
-from pmg.models.diffusion.transformer.family import WORDS, Configs, TextModels, TransformerFamily
+from pmg.models.diffusion.transformer.family import TextModels, TransformerFamily
 from pmg.models.diffusion.transformer.language_text_encoder import LanguageTextEncoder, as_text, chat
 from pmg.models.diffusion.transformer.packed_denoiser import check_patches, latent_side
 from pmg.models.diffusion.transformer.pipeline_flow import PipelineFlow, linear_mu
 from pmg.models.diffusion.transformer.sequences import PATCH, grid_positions, hide, token_bias, visible_first
+from pmg.models.loading.generator_family import WORDS, Configs
 from pmg.models.loading.meta_models import PromptSizes
 
 MULTIPLE = 32  # to which the lengths of target and image are padded

@@ -10,10 +10,8 @@ context holds keys and values of pictures as of words: what follows a history re
 
 from __future__ import annotations
 
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
 import torch
@@ -27,11 +25,10 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
-from transformers.utils import cached_file
 
 from pmg.configuration.ranges import Count
 from pmg.domain import PmgError
-from pmg.models.language.chat_template import NO_TEMPLATE, ChatTemplate, split_chat_template
+from pmg.models.language.chat_template import NO_TEMPLATE, ChatTemplate, load_chat_template
 from pmg.models.language.compatibility import PROBE, Probe
 from pmg.models.language.context import HistoryInputs
 from pmg.models.language.context_decoder import Pictures
@@ -109,7 +106,7 @@ class VisionLanguageModel(LanguageModel, ABC):
             options = loading_options(dtype, quantization)
             model, tokenizer = load_with_tokenizer(AutoModelForImageTextToText, path, **options)
             image_processor = _load_image_processor(path)
-            template = _split_template(tokenizer, path) if chat else NO_TEMPLATE
+            template = load_chat_template(tokenizer, path) if chat else NO_TEMPLATE
             return cls(model, tokenizer, image_processor, tokens_per_picture, template)
 
     @staticmethod
@@ -251,11 +248,3 @@ def _load_image_processor(path: str) -> BaseImageProcessor:
             f"{path} has no image processor that can be read ({type(error).__name__}: {reason}). Save it beside the "
             "model's weights"
         ) from error
-
-
-def _split_template(tokenizer: PreTrainedTokenizerBase, path: str) -> ChatTemplate:
-    """Returns the chat template, which older checkpoints keep in a file beside the tokenizer."""
-    if not tokenizer.chat_template:
-        found = cached_file(path, "chat_template.json", _raise_exceptions_for_missing_entries=False)
-        tokenizer.chat_template = json.loads(Path(found).read_text())["chat_template"] if found else None
-    return split_chat_template(tokenizer, in_parts=True)

@@ -1,0 +1,1 @@
+"""Generators that predict the tokens of an image one after another."""

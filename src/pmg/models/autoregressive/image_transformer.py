@@ -1,0 +1,109 @@
+"""A language model that predicts image tokens: Janus's language model with the embeddings and the head of images.
+
+Shapes: `B` batch, `L` tokens, `D` width, `N` entries of the codebook.
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import pad
+from transformers import DynamicCache
+
+from pmg.models.autoregressive.input_sequence import InputSequence
+from pmg.models.loading.memory_tracker import checkpoint_contexts
+
+
+class ImageTransformer(nn.Module):
+    """The parts of `JanusModel` that generate; its vision encoder, which reads images, is left out.
+
+    Args:
+        model: of transformers.
+        gradient_checkpointing: whether activations are computed again in the backward pass.
+    """
+
+    def __init__(self, model: Any, gradient_checkpointing: bool = False) -> None:
+        super().__init__()
+        self.language_model = model.language_model
+        self.embeddings, self.aligner, self.head = (
+            model.generation_embeddings, model.generation_aligner, model.generation_head,
+        )  # fmt: skip
+        self.gradient_checkpointing = gradient_checkpointing
+        if gradient_checkpointing:
+            options = {"use_reentrant": False, "context_fn": checkpoint_contexts}
+            self.language_model.gradient_checkpointing_enable(options)
+        # transformers 5.24 renamed the argument and warns about the old name
+        renamed = "cache" in inspect.signature(self.language_model.forward).parameters
+        self.cache_argument = "cache" if renamed else "past_key_values"
+
+    @property
+    def width(self) -> int:
+        """Width `D` of the input embeddings."""
+        return int(self.language_model.config.hidden_size)
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the weights."""
+        return self.head.vision_head.weight.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type of the weights."""
+        return self.head.vision_head.weight.dtype
+
+    def embed_text(self, tokens: Tensor) -> Tensor:
+        """Returns input embeddings `(..., D)` of text tokens `(...)`."""
+        return self.language_model.get_input_embeddings()(tokens.to(self.device))
+
+    def embed_images(self, tokens: Tensor) -> Tensor:
+        """Returns input embeddings `(..., D)` of image tokens `(...)`."""
+        return self.aligner(self.embeddings(tokens.to(self.device))).to(self.dtype)
+
+    def predict(
+        self, embeds: Tensor, mask: Tensor, positions: Tensor, last: int, cache: DynamicCache | None = None
+    ) -> Tensor:
+        """Returns logits `(B, last, N)`, float32, of the image tokens behind the last tokens.
+
+        Args:
+            embeds: `(B, L, D)`.
+            mask: added to the attention logits, `(B, 1, L, K)`, with K keys, cached ones included.
+            positions: int64 `(B, L)`.
+            last: number of tokens.
+            cache: of earlier tokens, to which these are appended; None: there are none.
+        """
+        if self.gradient_checkpointing:  # transformers does it in training mode alone; dropout is refused
+            self.language_model.train(torch.is_grad_enabled())
+        cached = {} if cache is None else {self.cache_argument: cache}
+        states = self.language_model(
+            inputs_embeds=embeds, attention_mask=mask, position_ids=positions, use_cache=cache is not None, **cached
+        ).last_hidden_state
+        return self.head(states[:, -last:]).float()
+
+
+class TokenDecoding:
+    """Predicts the tokens of images one after another; keys and values of earlier ones are cached.
+
+    Args:
+        transformer: predicts.
+        sequence: what precedes the first token.
+
+    Attributes:
+        logits: of the next token, `(B, N)`, float32.
+    """
+
+    def __init__(self, transformer: ImageTransformer, sequence: InputSequence) -> None:
+        self.transformer, self.cache = transformer, DynamicCache(config=transformer.language_model.config)
+        self._bias, self._position = sequence.bias, sequence.lengths
+        mask = sequence.attention_mask()
+        self.logits = transformer.predict(sequence.embeds, mask, sequence.positions, 1, self.cache)[:, 0]
+
+    def append(self, tokens: Tensor) -> None:
+        """Appends image tokens `(B,)`, and predicts those behind them."""
+        self._bias = pad(self._bias, (0, 1))
+        embeds = self.transformer.embed_images(tokens)[:, None]
+        mask, positions = self._bias[:, None, None], self._position[:, None]
+        self.logits = self.transformer.predict(embeds, mask, positions, 1, self.cache)[:, 0]
+        self._position = self._position + 1

@@ -1,0 +1,205 @@
+"""A generator without noise: predicts the tokens of an image behind prompt and preference.
+
+Shapes: `B` batch, `L` tokens of width `D`, `T` image tokens, `N` entries of the codebook.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from pmg.domain import PmgError
+from pmg.models.autoregressive.image_tokenizer import ImageTokenizer
+from pmg.models.autoregressive.image_transformer import ImageTransformer, TokenDecoding
+from pmg.models.autoregressive.input_sequence import InputSequence
+from pmg.models.autoregressive.prompts import PromptFrame
+from pmg.models.diffusion.conditioning import Condition, stack
+from pmg.models.diffusion.generator import MAX_PIXELS, MAX_PIXELS_CPU
+from pmg.models.diffusion.interfaces import Capabilities, DenoisingOutputs, PromptEncoder
+from pmg.models.diffusion.sampling import combine
+from pmg.models.vision.image_sizes import fit_size
+
+
+class ImageTokenGenerator(nn.Module):
+    """Implements `Generator` by a language model over image tokens.
+
+    A sequence is the prompt, the blocks of the preference, the end of the chat template, the token that begins an
+    image, and the image's tokens. Guidance mixes logits of the next token.
+
+    Args:
+        tokenizer: images <-> tokens.
+        transformer: predicts tokens.
+        text_encoder: encodes prompts as input embeddings.
+        frame: tokens around prompt and preference.
+        temperature: of the distribution that tokens are drawn from; 0: the likeliest token.
+    """
+
+    def __init__(
+        self, tokenizer: ImageTokenizer, transformer: ImageTransformer, text_encoder: PromptEncoder,
+        frame: PromptFrame, temperature: float = 1.0,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.tokenizer, self.transformer, self.text_encoder = tokenizer, transformer, text_encoder
+        self.frame, self.temperature = frame, temperature
+
+    def freeze(self) -> ImageTokenGenerator:
+        """Disables gradients of all weights and sets evaluation mode; returns the generator."""
+        return self.requires_grad_(False).eval()
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the weights."""
+        return self.transformer.device
+
+    @property
+    def size(self) -> int:
+        """Side of the images in pixels."""
+        return self.tokenizer.size
+
+    @property
+    def latent_shape(self) -> tuple[int]:
+        """Shape `(T,)` of the tokens of one image."""
+        return (self.tokenizer.tokens,)
+
+    @property
+    def supports(self) -> Capabilities:
+        """Biases of attention; there are no solver steps."""
+        return Capabilities(attention_bias=True, fixed_steps=self.tokenizer.tokens)
+
+    @property
+    def images_at_once(self) -> int:
+        """Images in one pass of the tokenizer, whose layers at full resolution take most memory."""
+        pixels = MAX_PIXELS_CPU if self.device.type == "cpu" else MAX_PIXELS
+        return max(1, pixels // self.size**2)
+
+    @torch.no_grad()
+    def encode_images(self, images: Tensor) -> Tensor:
+        """Returns tokens `(B, T)`, int64, on the CPU, of images `(B, 3, H, W)` in [-1, 1] of any size."""
+        parts = (fit_size(part, self.size).to(self.device) for part in images.split(self.images_at_once))
+        return torch.cat([self.encode_pass(part).cpu() for part in parts])
+
+    def encode_pass(self, images: Tensor) -> Tensor:
+        """Returns tokens `(B, T)` of images `(B, 3, size, size)`, both on the weights' device."""
+        return self.tokenizer.encode(images)
+
+    @torch.no_grad()
+    def decode(self, latents: Tensor) -> Tensor:
+        """Returns images `(B, 3, size, size)` in [-1, 1], on the CPU, of tokens `(B, T)`."""
+        parts = (part.to(self.device) for part in latents.split(self.images_at_once))
+        return torch.cat([self.decode_pass(part).cpu() for part in parts])
+
+    def decode_pass(self, latents: Tensor) -> Tensor:
+        """Returns images `(B, 3, size, size)` of tokens `(B, T)`, both on the weights' device."""
+        return self.tokenizer.decode(latents)
+
+    def frozen_models(self) -> dict[str, nn.Module]:
+        """Returns the models by name, first the one that runs once a token."""
+        return {"image transformer": self.transformer, "image tokenizer": self.tokenizer}
+
+    def sequence(self, condition: Condition, lengths: Tensor | None = None) -> InputSequence:
+        """Returns what precedes an image's first token.
+
+        The end of the chat template follows a prompt, and no dropped one. The empty condition is padded: with each
+        of its tokens replaced by padding, a prompt is dropped in the training of Janus.
+
+        Args:
+            condition: B rows.
+            lengths: to which rows of the empty condition are padded, int64 `(B,)`; None: they are not.
+        """
+        condition = condition.to(self.device, self.transformer.dtype)
+        prompt = condition.mask.sum(1) if condition.target_length is None else condition.target_length
+        told, empty = prompt > 1, condition.mask.sum(1) == 1
+        suffix = self._fixed(self.frame.suffix, len(condition))
+        missing = torch.zeros_like(prompt) if lengths is None else (lengths - 2).clamp(min=0) * empty
+        count = 0 if lengths is None else int(missing.max())
+        padding = self._fixed([self.frame.padding] * count, len(condition))
+        return InputSequence.join([
+            InputSequence.of(condition.tokens, condition.mask, condition.bias),
+            InputSequence.of(padding, torch.arange(count, device=self.device) < missing[:, None]),
+            InputSequence.of(suffix, told[:, None].expand(suffix.shape[:2])),
+            self._visible(self._fixed([self.frame.start], len(condition))),
+        ])  # fmt: skip
+
+    def _fixed(self, tokens: Sequence[int], batch: int) -> Tensor:
+        """Returns the embeddings of text tokens, of each row."""
+        embeds = self.transformer.embed_text(torch.tensor(tokens, dtype=torch.long, device=self.device))
+        return embeds.to(self.transformer.dtype).expand(batch, *embeds.shape)
+
+    @staticmethod
+    def _visible(embeds: Tensor) -> InputSequence:
+        return InputSequence.of(embeds, torch.ones(embeds.shape[:2], dtype=torch.bool, device=embeds.device))
+
+    def predict(self, tokens: Tensor, condition: Condition) -> Tensor:
+        """Returns the logits of all tokens of images, each under those before it, `(B, T, N)`, float32.
+
+        Args:
+            tokens: `(B, T)`.
+            condition: of the same batch.
+        """
+        before = self._visible(self.transformer.embed_images(tokens[:, :-1].to(self.device)))
+        whole = InputSequence.join([self.sequence(condition), before])
+        return self.transformer.predict(whole.embeds, whole.attention_mask(), whole.positions, tokens.shape[1])
+
+    def sample_inputs(self, count: int, rng: torch.Generator) -> dict[str, Tensor]:
+        """Returns nothing: the loss isn't random."""
+        return {}
+
+    def loss(self, latents: Tensor, condition: Condition, inputs: Mapping[str, Tensor]) -> Tensor:
+        """Returns the cross-entropy of each image's tokens, their mean, `(B,)`, see `Generator.loss`."""
+        tokens = latents.to(self.device).long()
+        return cross_entropy(self.predict(tokens, condition).mT, tokens, reduction="none").mean(1)
+
+    def denoising_outputs(
+        self, latents: Tensor, condition: Condition, inputs: Mapping[str, Tensor]
+    ) -> DenoisingOutputs:  # fmt: skip
+        """Raises a `PmgError`: the generator removes no noise."""
+        raise PmgError(
+            "an objective term reads predictions of noise, and this generator predicts image tokens. Leave it out."
+        )
+
+    @torch.no_grad()
+    def sample(
+        self, branches: Sequence[Condition], coefficients: Sequence[float], seeds: Sequence[int], steps: int,
+        guidance: float | None = None,
+    ) -> Tensor:  # fmt: skip
+        """Returns tokens `(B, T)` on the weights' device, see `Generator.sample`.
+
+        All branches go through the language model in one batch: a token costs an evaluation of each branch and image.
+
+        Raises:
+            PmgError: `steps` is not the number of tokens.
+        """
+        if steps != self.tokenizer.tokens:
+            raise PmgError(f"this generator makes {self.tokenizer.tokens} tokens, and takes no {steps} steps.")
+        stacked, count = stack(branches), len(branches)
+        lengths = self.sequence(stacked).lengths.view(count, -1).amax(0).repeat(count)
+        decoding = TokenDecoding(self.transformer, self.sequence(stacked, lengths))
+        rngs = [torch.Generator().manual_seed(seed) for seed in seeds]
+        drawn: list[Tensor] = []
+        for _ in range(steps):
+            if drawn:
+                decoding.append(drawn[-1].repeat(count))
+            drawn.append(self._draw(combine(decoding.logits.chunk(count), coefficients), rngs).to(self.device))
+        return torch.stack(drawn, 1)
+
+    def _draw(self, logits: Tensor, rngs: Sequence[torch.Generator]) -> Tensor:
+        """Returns a token of each row `(B,)`, drawn on the CPU, so that it depends on no device."""
+        if self.temperature == 0:
+            return logits.argmax(-1)
+        chances = (logits / self.temperature).softmax(-1).cpu()
+        return torch.cat([torch.multinomial(row, 1, generator=rng) for row, rng in zip(chances, rngs, strict=True)])
+
+    @torch.no_grad()
+    def evaluate_pass(self, condition: Condition) -> int:
+        """Predicts all tokens of images, whatever they are; returns the number of evaluations, `T`."""
+        decoding = TokenDecoding(self.transformer, self.sequence(condition))
+        for _ in range(1, self.tokenizer.tokens):
+            decoding.append(decoding.logits.argmax(-1))
+        return self.tokenizer.tokens
+
+    def compile_model(self, dynamic: bool | None) -> None:
+        """Compiles the language model on its next call, see `Generator.compile_model`."""
+        self.transformer.language_model.compile(dynamic=dynamic)
