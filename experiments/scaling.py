@@ -28,7 +28,7 @@ MODELS = [
     "encoder=llama2_7b", "generator=sd15", "trainer=gpu", "generator.dtype=bfloat16", "objective.batches.draws=2",
     "sampling.steps=25",
 ]  # fmt: skip
-FAMILIES = ("sd3", "flux1", "qwen_image", "z_image", "flux2_klein")
+FAMILIES = ("sd3", "flux1", "qwen_image", "z_image", "flux2_klein", "janus")
 FAMILY = ["encoder=qwen25_05b", "trainer=gpu", "generator.dtype=bfloat16", "objective.batches.draws=1"]
 EMBEDDED = ["experiment=demo"]  # of which experiments/demo holds the measured seconds
 GPUS = (1, 8, 64)
@@ -103,7 +103,8 @@ class Plan:
         self.terms = instantiate_by_name(cfg.objective.module.terms)
         self.machine = machine
         self._memory: dict[int, int] = {}
-        candidates, steps = len(instantiate(cfg.balance.weights).pairs), cfg.sampling.steps
+        candidates = len(instantiate(cfg.balance.weights).pairs)
+        steps = self.generator.supports.fixed_steps or cfg.sampling.steps
         # the guidance needs the empty condition, and that of all blocks
         branches = len(instantiate(cfg.sampling.scales).coefficients(["keywords", "soft"], False))
         branches = 1 if self.generator.supports.guidance_input else branches
@@ -184,15 +185,16 @@ def costs(plan: Plan) -> str:
 def by_family(machine: Machine) -> str:
     """What a training step and an image cost with each family of transformers, of one candidate."""
     header = [
-        "generator", "denoiser, text encoders", "image tokens", "train on a question", "a step of 2 questions",
-        "denoiser evaluations", "an image", "ms on a GPU",
+        "generator", "generating model, text encoders", "image tokens", "train on a question", "a step of 2 questions",
+        "evaluations", "an image", "ms on a GPU",
     ]  # fmt: skip
     body = []
     for name in FAMILIES:
         checkpointing = [] if name == "sd3" else ["generator.gradient_checkpointing=true"]
         choice = [f"generator={name}", f"sampling={name}", "balance.weights.preference=[1.0]", *checkpointing]
         plan = Plan(compose_all([*FAMILY, *choice]), machine)
-        one, sizes = plan.operations, [plan.weights[part] / 2e9 for part in ("denoiser", "text encoder")]
+        stepping = next(iter(plan.generator.frozen_models()))
+        one, sizes = plan.operations, [plan.weights[part] / 2e9 for part in (stepping, "text encoder")]
         image = plan.evaluations * one.evaluation + plan.candidates * one.decoding
         body.append([
             f"`{name}`", f"{sizes[0]:.1f} B, {sizes[1]:.1f} B", f"{(plan.generator.size // 16) ** 2:,}",

@@ -93,7 +93,7 @@ def test_a_training_with_it_is_forecast(plugged, compose):
 
 
 def build(generator, weighting):
-    return Pipeline(generator, tiny_scorer(), WeightGrid([0.0, 2.0]), weighting, Scales(2.0, 2.0, 2.0), steps=1)
+    return Pipeline(generator, tiny_scorer(), WeightGrid([0.0, 2.0]), weighting, Scales(2.0, 2.0, 2.0), steps=None)
 
 
 def test_soft_tokens_are_learned_by_a_loss_without_noise(grey_levels):

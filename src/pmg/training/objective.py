@@ -29,7 +29,7 @@ class SampleOutputs:
 
     Attributes:
         condition: what the generator was conditioned on, B rows.
-        loss: weighted denoising loss of each sample, `(B,)`.
+        loss: the generator's loss of each sample, `(B,)`.
         details: noisy latents, prediction and target; None unless a term declares `needs_prediction`.
     """
 
@@ -117,7 +117,9 @@ class ObjectiveTerm(Protocol):
 
 @dataclass(frozen=True)
 class Denoise(ObjectiveTerm):
-    """The denoising loss on images that the user likes: how the soft tokens learn a preference.
+    """The generator's loss on images that the user likes: how the soft tokens learn a preference.
+
+    The denoising error, or the cross-entropy of image tokens.
 
     Attributes:
         weight: its factor in the sum.
@@ -141,7 +143,7 @@ class Contrast(ObjectiveTerm):
 
     Attributes:
         weight: its factor in the sum.
-        margin: of the (min-SNR weighted) denoising loss, 0 or more.
+        margin: of the generator's loss, e.g. the (min-SNR weighted) denoising error, 0 or more.
     """
 
     weight: NotNegative
