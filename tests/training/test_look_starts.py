@@ -13,6 +13,7 @@ from pmg.data.emoji.finish_space import FinishSpace
 from pmg.domain import PmgError
 from pmg.installation import find_assets
 from pmg.models.loading.tiny_models import tiny_text_encoder
+from pmg.models.vision.efficientnet_lite import EfficientNetLite
 from pmg.models.vision.perceptual import PerceptualDistance
 from pmg.models.vision.scorer import Scorer, ScorerConfig
 from pmg.preferences.measured_captions import MeasuringCaptioner
@@ -39,6 +40,11 @@ def data():
 @pytest.fixture(scope="module")
 def perceptual(root):
     return PerceptualDistance.from_folder(root / "assets" / "lpips")
+
+
+@pytest.fixture(scope="module")
+def trunk(root):
+    return EfficientNetLite.from_folder(str(root / "assets" / "efficientnet_lite0"))
 
 
 @pytest.fixture(scope="module")
@@ -98,12 +104,12 @@ def test_a_scorer_is_trained_further(data, generator_folder, tmp_path):
     assert "\n" not in str(error.value)
 
 
-def test_a_judge_of_other_concepts_is_refused(data, perceptual, generator_folder, tmp_path):
+def test_a_judge_of_other_concepts_is_refused(data, trunk, generator_folder, tmp_path):
     def stage(start=None):
         """Returns a stage whose judge begins there."""
         return LookJudgeStage(
-            str(tmp_path / "judge"), str(generator_folder), perceptual, size=64, restored=0.0, spread=0.02,
-            training=partial(LookJudgeTraining, **FIT), batch_size=16, start=start,
+            str(tmp_path / "judge"), str(generator_folder), trunk, frozen_stages=2, size=64, restored=0.0,
+            spread=0.02, training=partial(LookJudgeTraining, **FIT), batch_size=16, start=start,
         )  # fmt: skip
 
     first = stage()
@@ -113,3 +119,18 @@ def test_a_judge_of_other_concepts_is_refused(data, perceptual, generator_folder
     with pytest.raises(PmgError, match="judges other concepts than the data has") as error:
         stage(first.folder).build(data, seed=0)
     assert "\n" not in str(error.value)
+
+
+def test_a_judge_keeps_the_first_stages_of_its_trunk(data, trunk, generator_folder, tmp_path):
+    stage = LookJudgeStage(
+        str(tmp_path), str(generator_folder), trunk, frozen_stages=2, size=64, restored=0.0, spread=0.02,
+        training=partial(LookJudgeTraining, **FIT), batch_size=16,
+    )  # fmt: skip
+    module, batches = stage.build(data, seed=0)
+    module.log_dict = lambda *values, **options: None
+    module.training_step(batches.train.batch(0), 0).backward()
+    trained = {name for name, one in stage.judge.trunk.named_parameters() if one.grad is not None}
+    frozen = {name for name, _ in stage.judge.trunk.named_parameters()} - trained
+    assert {name.split(".")[0] for name in frozen} == {"stem", "stages"}
+    assert {name.split(".")[1] for name in frozen if name.startswith("stages")} == {"0", "1"}
+    assert all(torch.equal(one, trunk.state_dict()[name]) for name, one in stage.judge.trunk.named_parameters())

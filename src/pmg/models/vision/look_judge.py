@@ -7,19 +7,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import lpips
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import adaptive_avg_pool2d, interpolate, normalize
+from torch.nn.functional import interpolate, normalize
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from pmg.models.loading.weight_sources import load_frozen
 from pmg.models.vision.backbones import PALETTE, ColourBranch, HistogramBranch, TextureBranch
-from pmg.models.vision.judge import CHANNELS, build_trunk, statistics
-from pmg.models.vision.perceptual import PerceptualDistance
+from pmg.models.vision.efficientnet_lite import (
+    CHANNELS,
+    FEATURES,
+    EfficientNetLite,
+    EfficientNetLiteConfig,
+    stage_statistics,
+)
 
 COLOUR_STRIDE, TEXTURE = 4, (16, 64)  # a third of the default branches' time
-PLACES = 3  # pooled positions a side for the concept
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,7 @@ class LookJudgeConfig(PreTrainedConfig):
     """Sizes and classes of a `LookJudge`.
 
     Args:
-        size: AlexNet's input size in pixels; images are resized to it.
+        size: the network's input size in pixels; images are resized to it.
         hidden: width of the heads' hidden layers.
         width: of a style vector.
         bins: levels a channel of the colour histogram.
@@ -61,24 +64,23 @@ class LookJudgeConfig(PreTrainedConfig):
 
 
 class LookJudge(PreTrainedModel):
-    """AlexNet's convolutions with three heads.
+    """EfficientNet-Lite0 with three heads.
 
-    The heads of style and finish get each layer's mean and standard deviation over positions (Huang & Belongie 2017)
-    and the colour, texture and histogram branches; the concept head gets the last layer, pooled to `PLACES` positions
-    a side.
+    The heads of style and finish get each stage's mean and standard deviation over positions (Huang & Belongie 2017)
+    and the colour, texture and histogram branches; the concept head gets the mean of the last features.
     """
 
     config_class = LookJudgeConfig
 
     def __init__(self, config: LookJudgeConfig) -> None:
         super().__init__(config)
-        self.scaling, self.trunk = lpips.ScalingLayer(), build_trunk()
+        self.trunk = EfficientNetLite(EfficientNetLiteConfig())
         self.colour, self.texture = ColourBranch(COLOUR_STRIDE), TextureBranch(*TEXTURE)
         self.histogram = HistogramBranch(config.bins, PALETTE)
-        looks, places = 2 * sum(CHANNELS) + 2 * PALETTE + TEXTURE[1], CHANNELS[-1] * PLACES**2
+        looks = 2 * sum(CHANNELS) + 2 * PALETTE + TEXTURE[1]
         self.style_head = build_look_head(looks, config.hidden, config.width)
         self.finish_head = build_look_head(looks, config.hidden, config.values)
-        self.concept_head = build_look_head(places, 2 * config.hidden, len(config.concepts))
+        self.concept_head = nn.Sequential(nn.Dropout(0.2), nn.Linear(FEATURES, len(config.concepts)))
         self.post_init()
 
     def _init_weights(self, module: nn.Module) -> None:
@@ -93,22 +95,29 @@ class LookJudge(PreTrainedModel):
         """
         return load_frozen(cls, folder)
 
-    def start_from(self, perceptual: PerceptualDistance) -> LookJudge:
-        """Initialises the convolutions with LPIPS' AlexNet; returns self."""
-        self.trunk.load_state_dict(perceptual.network.net.state_dict())
+    def start_from(self, trunk: EfficientNetLite, frozen: int = 0) -> LookJudge:
+        """Initialises the convolutions with those of `trunk`; returns self.
+
+        Args:
+            trunk: trained.
+            frozen: how many of the first stages, and the convolution before them, are not trained on; 0: none.
+        """
+        self.trunk.load_state_dict(trunk.state_dict())
+        if frozen:
+            self.trunk.stem.requires_grad_(False)
+            self.trunk.stages[:frozen].requires_grad_(False)
         return self
 
     def forward(self, images: Tensor) -> LookReading:
         """Returns style, finish and concept of images `(B, 3, H, W)` in [-1, 1]."""
         large = interpolate(images, size=(self.config.size,) * 2, mode="bilinear", align_corners=False)
-        layers = [layer.float() for layer in self.trunk(self.scaling(large))]
+        stages, features = self.trunk(large)
         branches = [branch(images).float() for branch in (self.colour, self.texture, self.histogram)]
-        looks = torch.cat([*map(statistics, layers), *branches], dim=1)
-        places = adaptive_avg_pool2d(layers[-1], PLACES).flatten(1)
+        looks = torch.cat([stage_statistics(stages), *branches], dim=1)
         return LookReading(
             normalize(self.style_head(looks).float(), dim=1),
             self.finish_head(looks).float(),
-            self.concept_head(places).float(),
+            self.concept_head(features.float().mean((2, 3))).float(),
         )
 
 

@@ -11,7 +11,7 @@ import torch
 from diffusers import AutoencoderDC, ModelMixin
 from torch import Tensor
 
-from pmg.configuration.ranges import Count, Fraction, NotNegative
+from pmg.configuration.ranges import Count, CountOrZero, Fraction, NotNegative
 from pmg.data.emoji.drawings import LookData
 from pmg.data.emoji.finish_targets import SIZE, finish_errors
 from pmg.data.emoji.look_choice import LookChoice
@@ -19,6 +19,7 @@ from pmg.data.picture_groups import PictureGroups
 from pmg.domain import PmgError
 from pmg.models.diffusion.latent_codec import AutoencoderDCCodec
 from pmg.models.diffusion.text_encoder import TextEncoder
+from pmg.models.vision.efficientnet_lite import EfficientNetLite
 from pmg.models.vision.look_judge import LookJudge, LookJudgeConfig
 from pmg.models.vision.perceptual import PerceptualDistance
 from pmg.models.vision.scorer import Scorer, ScorerConfig
@@ -169,22 +170,24 @@ class LookJudgeStage:
     Args:
         folder: where the model goes.
         generator_folder: holds ``vae``: a share of the pictures goes through it.
-        perceptual: LPIPS, whose AlexNet is the start.
-        size: pixels a side that AlexNet sees.
+        trunk: whose convolutions are the start.
+        frozen_stages: of the first ones, which are not trained on.
+        size: pixels a side that they see.
         restored: share of the pictures that go through the autoencoder.
         spread: of a look's finishes.
         training: makes the LightningModule of these models, with its optimizer and schedule.
         batch_size: pictures a step, 16 of each artist.
-        start: folder of an earlier judge of the same concepts, which is trained further; None: AlexNet.
+        start: folder of an earlier judge of the same concepts, which is trained further; None: `trunk`.
     """
 
     def __init__(
-        self, folder: str, generator_folder: str, perceptual: PerceptualDistance, *, size: Count, restored: Fraction,
-        spread: NotNegative, training: Callable[[LookJudge], LookJudgeTraining], batch_size: Count,
-        start: str | None = None,
+        self, folder: str, generator_folder: str, trunk: EfficientNetLite, *, frozen_stages: CountOrZero,
+        size: Count, restored: Fraction, spread: NotNegative, training: Callable[[LookJudge], LookJudgeTraining],
+        batch_size: Count, start: str | None = None,
     ) -> None:  # fmt: skip
         self.batch_size, self.start = batch_size, start
-        self.folder, self.generator_folder, self.perceptual = folder, Path(generator_folder), perceptual
+        self.folder, self.generator_folder, self.trunk = folder, Path(generator_folder), trunk
+        self.frozen_stages = frozen_stages
         self.size, self.restored, self.spread, self.training = size, restored, spread, training
 
     def build(self, data: LookData, seed: int) -> Built:
@@ -194,7 +197,7 @@ class LookJudgeStage:
             PmgError: `start` is missing, or a judge of other sizes or concepts.
         """
         config = LookJudgeConfig(size=self.size, values=SIZE, concepts=tuple(data.drawings.concepts))
-        self.judge = LookJudge(config).start_from(self.perceptual)
+        self.judge = LookJudge(config).start_from(self.trunk, self.frozen_stages).to(memory_format=torch.channels_last)
         if self.start is not None:
             started = load_weights(self.judge, Path(self.start))
             if started.config.concepts != config.concepts:
