@@ -7,35 +7,26 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import asdict
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 from record import HERE, OVERVIEW, SHOWN, fill, record
+from report import differences
 
-from pmg.evaluation.metric_interface import read_infos
+from pmg.evaluation.metric_interface import MetricInfo, read_infos
 from pmg.evaluation.result_tables import ResultTables
-from pmg.evaluation.statistics import paired_difference
 from pmg.evaluation.table_rendering import to_markdown
 
 STUDY = "shop"
 
 
-def own_minus_mismatched(rows: pd.DataFrame, metrics: list[str]) -> dict[str, dict[str, dict[str, float]]]:
+def own_minus_mismatched(rows: pd.DataFrame, metrics: Sequence[MetricInfo]) -> dict[str, dict[str, dict[str, float]]]:
     """Returns paired differences of images under a customer's own and another's preference, by method and metric."""
     found: dict[str, dict[str, dict[str, float]]] = {}
-    for method, part in rows.groupby("method", sort=False):
-        own, other = (part[part["control"] == name] for name in ("own", "mismatched"))
-        both = own.merge(other, on=["example", "user", "seed"], suffixes=("", "_other"))
-        if len(both):
-            found[str(method)] = {
-                name: asdict(
-                    paired_difference(
-                        *(both[column].to_numpy() for column in (name, f"{name}_other", "user")),
-                    )
-                )
-                for name in metrics
-            }
+    for method, part in rows[rows["control"] == "mismatched"].groupby("method", sort=False):
+        own = rows[(rows["method"] == method) & (rows["control"] == "own")]
+        found[str(method)] = differences(own, part, metrics)
     return found
 
 
@@ -45,10 +36,8 @@ def main(source: Path) -> None:
     folder = HERE / STUDY
     (folder / OVERVIEW).unlink()  # without groups of users it is the whole sheet
     results = json.loads((folder / "results.json").read_text())
-    infos = [info for info in read_infos(results["metrics"]) if not info.selects]
-    results["own_minus_mismatched"] = own_minus_mismatched(
-        pd.read_parquet(folder / "rows.parquet"), [info.name for info in infos]
-    )
+    rows, metrics = pd.read_parquet(folder / "rows.parquet"), read_infos(results["metrics"])
+    results["own_minus_mismatched"] = own_minus_mismatched(rows, metrics)
     (folder / "results.json").write_text(json.dumps(results, indent=2) + "\n")
     title = "Own minus a mismatched customer's preference"
     table = ResultTables.of(results).paired(title, results["own_minus_mismatched"])

@@ -10,6 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from pmg.evaluation.metric_interface import MetricInfo
+
 
 @pytest.fixture
 def shop(root, monkeypatch):
@@ -58,7 +60,7 @@ def test_the_difference_between_own_and_mismatched_is_paired(root, monkeypatch):
         for user, value in enumerate(rng.random(30))
         for method, control in (("none", "own"), ("pmg", "own"), ("pmg", "mismatched"))
     ]  # fmt: skip
-    found = shop_results.own_minus_mismatched(pd.DataFrame(rows), ["lpips_truth"])
+    found = shop_results.own_minus_mismatched(pd.DataFrame(rows), [MetricInfo("lpips_truth", "LPIPS")])
     assert set(found) == {"pmg"}
     difference = found["pmg"]["lpips_truth"]
     assert difference["mean"] == pytest.approx(-0.2)

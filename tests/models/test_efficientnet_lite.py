@@ -16,8 +16,8 @@ from pmg.models.vision.efficientnet_lite import (
     EfficientNetLite,
     EfficientNetLiteConfig,
     SamePadding,
-    stage_statistics,
 )
+from pmg.models.vision.judge import statistics
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +48,7 @@ def test_it_has_the_published_size_and_a_shape_for_each_stage(trunk):
     stages, features = trunk(torch.zeros(2, 3, 64, 64))
     assert [tuple(one.shape[1:]) for one in stages] == list(zip(CHANNELS, *2 * [(32, 16, 8, 4, 4, 2, 2)], strict=True))
     assert features.shape == (2, FEATURES, 2, 2)
-    assert stage_statistics(stages).shape == (2, 2 * sum(CHANNELS))
+    assert torch.cat([statistics(one) for one in stages], 1).shape == (2, 2 * sum(CHANNELS))
 
 
 def test_drawings_of_one_concept_are_nearer_than_others(trunk):

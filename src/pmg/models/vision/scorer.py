@@ -6,10 +6,10 @@ import math
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedConfig, PreTrainedModel
+from transformers import PreTrainedConfig
 
-from pmg.models.loading.weight_sources import load_frozen
 from pmg.models.vision.backbones import DrawingEncoder
+from pmg.models.vision.embedded_model import EmbeddedModel
 from pmg.models.vision.image_sizes import fit_size
 
 
@@ -34,7 +34,7 @@ class ScorerConfig(PreTrainedConfig):
         super().__init__(**kwargs)
 
 
-class Scorer(PreTrainedModel):
+class Scorer(EmbeddedModel):
     """Image tower over a frozen text encoder, with cosine similarities as in CLIP (Radford et al. 2021).
 
     An image has two vectors, content and style, since the balance compares it with the target and with the
@@ -56,18 +56,6 @@ class Scorer(PreTrainedModel):
         self.text_manner = nn.Linear(config.width, config.width)
         self.temperature = nn.Parameter(torch.tensor(math.log(10.0)))
         self.post_init()
-
-    def _init_weights(self, module: nn.Module) -> None:
-        """Keeps torch's initialisation: transformers' standard deviation of 0.02 is too small for shallow branches."""
-
-    @classmethod
-    def from_folder(cls, folder: str) -> Scorer:
-        """Loads a frozen scorer.
-
-        Raises:
-            PmgError: the folder is missing or damaged.
-        """
-        return load_frozen(cls, folder)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Returns content and style unit vectors, `(B, D)` each, of images `(B, 3, H, W)` in [-1, 1] of any size."""

@@ -188,14 +188,7 @@ class TransformerFamily(GeneratorFamily):
     def empty(
         cls, configs: Configs, dtype: str, size: int | None = None, gradient_checkpointing: bool = False
     ) -> DiffusionGenerator:  # fmt: skip
-        """Returns a generator of configs' sizes on torch's meta device, without its text encoders.
-
-        Args:
-            configs: of `read_configs`.
-            dtype: name of the type of the denoiser.
-            size: of the images in pixels, or None.
-            gradient_checkpointing: see `load`.
-        """
+        """Returns a generator without weights, see `GeneratorFamily.empty`."""
         with torch.device("meta"):
             autoencoder = cls.autoencoder.from_config(dict(configs["vae"]))
             transformer = cls.transformer.from_config(dict(configs["transformer"]))
