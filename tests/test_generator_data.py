@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from pmg.commands.pretrain import earlier_model
+from pmg.domain import Example, Interaction
 from pmg.evaluation.model_card import read_steps, read_trained_on, write_model_card
 from pmg.orchestration.generator_data import warn_of_other_pictures
 from pmg.orchestration.run import Run
@@ -44,6 +45,16 @@ def test_data_without_pictures_are_not_warned_of(compose, tmp_path, caplog):
     cfg = compose("generate", "experiment=chats")
     data = instantiate(cfg.data)
     warn_of_other_pictures(cfg, Run(tmp_path, "generate", choices={"data": "chats"}), data, data.examples("test"))
+    assert not caplog.messages
+
+
+def test_users_who_talk_about_looks_have_the_pictures_of_looks(compose, tmp_path, caplog):
+    from pmg.configuration.instantiate import instantiate
+
+    cfg = compose("generate", "data=look_chats", "generator=looks", "data.looks.topics=[food-fruit]")
+    data = instantiate(cfg.data)
+    example = Example("a", "a", (Interaction(data.looks.drawings.items[0]),), data.looks.drawings.items[1], ())
+    warn_of_other_pictures(cfg, Run(tmp_path, "train", choices={"data": "look_chats"}), data, [example])
     assert not caplog.messages
 
 

@@ -34,7 +34,7 @@ def warn_of_other_pictures(cfg: DictConfig, run: Run, data: Dataset, examples: S
     folders = [Path(text) for key, text in texts(to_plain(cfg.generator)) if key.endswith("folder")]
     trained_on = set().union(*map(read_trained_on, folders))
     option = run.choices.get("data")
-    if not trained_on or not option or option in trained_on:
+    if not trained_on or not option or trained_on & {option, data.pictures_of}:
         return
     if any(data.images.has(one.item) for example in examples for one in example.history):
         names = " and ".join(sorted(trained_on))
