@@ -116,12 +116,15 @@ def test_experiment_composes(groups, compose, experiment):
         check(compose(command, experiment.replace("/", "=")), command)
 
 
+FOLLOWS = {"prepare": "source", "pretrain": "data"}  # a source fits the data of its name, a stage the data it names
+
+
 def rounds(groups, command):
     """Overrides that choose the first option of each of a command's groups, then the second, and so on."""
     choices = {}
     for option in OPTIONS:
         group, _, name = option.rpartition("/")
-        if group != "experiment" and command in readers(groups, option):
+        if group not in ("experiment", FOLLOWS.get(command)) and command in readers(groups, option):
             choices.setdefault(group, []).append(name)
     return [
         [f"{group}={names[number % len(names)]}" for group, names in choices.items()]
