@@ -63,6 +63,13 @@ def test_every_candidate_is_in_the_records(pipeline):
     assert generated.picked == [best]
 
 
+def test_a_repeated_pair_is_drawn_from_another_noise(pipeline):
+    first, again = pipeline.with_pairs([(1.0, 1.0)] * 2).denoise([request()])
+    (alone,) = pipeline.with_pairs([(1.0, 1.0)]).denoise([request()])
+    torch.testing.assert_close(first, alone)
+    assert not torch.allclose(first, again, atol=0.1)
+
+
 def test_images_are_in_range(pipeline):
     images = pipeline([request()]).images
     assert images.shape == (1, 3, 64, 64)

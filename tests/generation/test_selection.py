@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from pmg.domain import PmgError
-from pmg.generation.selection import SMALLEST_COSINE, WeightGrid, WeightSample, balance_z, pick
+from pmg.generation.selection import SMALLEST_COSINE, WeightGrid, WeightSample, balance_z, noise_seeds, pick
 
 
 def test_z_is_the_closed_form():
@@ -89,3 +89,15 @@ def test_sample_refuses_bad_ranges(ends):
         WeightSample(3, (0.5, 2), ends)
     with pytest.raises(PmgError, match=r"weights\.count"):
         WeightSample(0, (0.5, 2), (0.5, 2))
+
+
+def test_repeated_pairs_are_drawn_from_other_noises():
+    once, thrice = WeightGrid((1, 1.25)).pairs, WeightGrid((1, 1.25), noises=3).pairs
+    assert thrice[:2] == once
+    assert noise_seeds(5, once) == [5, 5]
+    seeds = noise_seeds(5, thrice)
+    assert seeds[:2] == [5, 5]
+    assert seeds[2] == seeds[3]
+    assert len(set(seeds)) == 3
+    assert noise_seeds(5, thrice[:4]) == seeds[:4]
+    assert not {*noise_seeds(6, thrice)} & {*seeds}

@@ -24,6 +24,7 @@ from pmg.configuration.targets import check_object, is_public, is_reserved
 from pmg.configuration.trees import mappings, texts
 from pmg.domain import PmgError
 from pmg.generation.alpha import ConfidentAlpha, FixedAlpha, HistoryAlpha
+from pmg.generation.calibration import NoCalibration, NormalCalibration
 from pmg.generation.condition_weighting import AttentionWeighting, ScaleWeighting
 from pmg.generation.guidance import Scales
 from pmg.generation.selection import WeightGrid, WeightSample
@@ -105,6 +106,7 @@ COMPONENTS: dict[str, dict[str, Callable[..., Any]]] = {
     "scorer": {"Scorer": Scorer.from_folder, "ClipScorer": ClipScorer.from_source, "TinyScorer": tiny_scorer},
     "weights": {"WeightGrid": WeightGrid, "WeightSample": WeightSample},
     "weighting": {"ScaleWeighting": ScaleWeighting, "AttentionWeighting": AttentionWeighting},
+    "calibration": {"NoCalibration": NoCalibration, "NormalCalibration": NormalCalibration},
     "alpha_rule": {"FixedAlpha": FixedAlpha, "ConfidentAlpha": ConfidentAlpha, "HistoryAlpha": HistoryAlpha},
     "scales": {"Scales": Scales},
     "preference_encoder": {"PreferenceEncoder": PreferenceEncoder},

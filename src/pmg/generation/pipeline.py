@@ -12,11 +12,12 @@ from torch import Tensor
 
 from pmg.configuration.instantiate import instantiate
 from pmg.domain import PmgError, require_positive
+from pmg.generation.calibration import Calibration, NoCalibration
 from pmg.generation.condition_weighting import Weighting
 from pmg.generation.guidance import Scales
 from pmg.generation.records import Candidate
 from pmg.generation.requests import Request
-from pmg.generation.selection import Weights, balance_z, pick
+from pmg.generation.selection import Weights, balance_z, noise_seeds, pick
 from pmg.models.diffusion.conditioning import Block, Condition, References, SoftBlock, join, join_nested
 from pmg.models.diffusion.interfaces import Capabilities, Generator
 from pmg.models.diffusion.text_encoder import TextEncoder
@@ -39,12 +40,13 @@ class Pipeline:
     Args:
         generator: frozen models.
         scorer: selects among candidates.
-        weights: pairs (w_p, w_t) that are tried for each image, all from the same noise.
+        weights: pairs (w_p, w_t) that are tried for each image; different pairs from the same noise.
         weighting: how a weight acts on a block.
         scales: guidance scales.
         steps: solver steps; None: the generator has none.
         bfloat16: whether the denoiser's matrix products run in bfloat16.
         texts: encodes what the scorer compares images with; None: the scorer's own, or the generator's.
+        calibration: of the scores; None: they are cosines.
 
     Raises:
         PmgError: the generator doesn't support the scales, the weighting or the steps.
@@ -56,6 +58,7 @@ class Pipeline:
     def __init__(
         self, generator: Generator, scorer: Scorer, weights: Weights, weighting: Weighting, scales: Scales,
         *, steps: int | None, bfloat16: bool = False, texts: TextEncoder | None = None,
+        calibration: Calibration | None = None,
     ) -> None:  # fmt: skip
         check_steps("sampling.steps", steps, generator.supports)
         _check_weighting(weighting, weights, generator)
@@ -63,7 +66,7 @@ class Pipeline:
         self.generator, self.scorer = generator, scorer
         self.texts = scorer.text_encoder or texts or generator.text_encoder
         self.pairs, self.weighting, self.scales = weights.pairs, weighting, scales
-        self.steps, self.bfloat16 = steps, bfloat16
+        self.steps, self.bfloat16, self.calibration = steps, bfloat16, calibration or NoCalibration()
         self.evaluations = 0
 
     def with_pairs(self, pairs: Sequence[tuple[float, float]]) -> Pipeline:
@@ -106,7 +109,7 @@ class Pipeline:
         conditions = self.join_branches(requests, self.weigh(target, preference))
         branches = [conditions[name] for name in coefficients]
         # 3. sample all branches of all candidates from their request's seed
-        seeds = [request.seed for request in requests for _ in self.pairs]
+        seeds = [seed for request in requests for seed in noise_seeds(request.seed, self.pairs)]
         with torch.autocast(self.generator.device.type, torch.bfloat16, enabled=self.bfloat16):
             latents = self.generator.sample(branches, list(coefficients.values()), seeds, steps, distilled)
         self.evaluations += len(branches) * len(seeds) * steps
@@ -163,7 +166,7 @@ class Pipeline:
         return Generated(images[rows], candidates, best.tolist())
 
     def score(self, requests: Sequence[Request], images: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns the cosines of each candidate with its target keywords and its preference words, `(B, C)` each."""
+        """Returns the scores d_t and d_p of each candidate, `(B, C)` each: calibrated cosines with its keywords."""
         encode, device = self.texts.encode, device_of(self.scorer)
         content, style = (vectors.cpu() for vectors in self.scorer(images.to(device)))
         shape = (len(requests), len(self.pairs), -1)
@@ -172,7 +175,8 @@ class Pipeline:
         target = self.scorer.encode_target(targets).cpu()
         words = self.scorer.encode_preference(preferences).cpu()
         accuracy = (content.view(shape) * target[:, None]).sum(-1)
-        return accuracy, (style.view(shape) * words[:, None]).sum(-1)
+        d_p, d_t = self.calibration((style.view(shape) * words[:, None]).sum(-1), accuracy)
+        return d_t, d_p
 
 
 def _check_weighting(weighting: Weighting, weights: Weights, generator: Generator) -> None:
@@ -240,5 +244,5 @@ def build_pipeline(parts: Mapping[str, Any], device: str, create: Callable[[Any]
     return Pipeline(
         to_device(create(parts["generator"]), device), to_device(scorer, device), create(balance["weights"]),
         create(balance["weighting"]), create(sampling["scales"]), steps=sampling["steps"],
-        bfloat16=sampling.get("bfloat16", False), texts=texts,
+        bfloat16=sampling.get("bfloat16", False), texts=texts, calibration=create(balance["calibration"]),
     )  # fmt: skip

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from pmg.configuration.ranges import Count, NotNegative, Positive, Seed
 from pmg.domain import PmgError
+from pmg.seeding import stable_number
 
 SMALLEST_COSINE = 1e-3  # a cosine of zero or less has no logarithm
 
@@ -22,7 +23,7 @@ class Weights(Protocol):
 
     @property
     def pairs(self) -> list[tuple[float, float]]:
-        """All C candidates as (w_p, w_t), never empty."""
+        """All C candidates as (w_p, w_t), never empty; a pair that is repeated is drawn from another noise."""
         ...
 
 
@@ -33,6 +34,7 @@ class WeightGrid:
     Attributes:
         preference: weights w_p of the preference block, each at least 0.
         target: weights w_t of the target block, each at least 0.
+        noises: how many noises each pair is drawn from; a larger number keeps the candidates of a smaller one.
 
     Raises:
         PmgError: a list is empty, or holds a negative or infinite weight or one weight twice.
@@ -40,6 +42,7 @@ class WeightGrid:
 
     preference: Sequence[NotNegative]
     target: Sequence[NotNegative] = (1.0,)
+    noises: Count = 1
 
     def __post_init__(self) -> None:
         for name, weights in (("preference", self.preference), ("target", self.target)):
@@ -50,8 +53,8 @@ class WeightGrid:
 
     @property
     def pairs(self) -> list[tuple[float, float]]:
-        """All C candidates as (w_p, w_t), preference weight by preference weight."""
-        return [(float(w_p), float(w_t)) for w_p in self.preference for w_t in self.target]
+        """All C candidates as (w_p, w_t), noise by noise, preference weight by preference weight."""
+        return [(float(w_p), float(w_t)) for w_p in self.preference for w_t in self.target] * self.noises
 
 
 @dataclass(frozen=True)
@@ -90,6 +93,12 @@ class WeightSample:
             return math.exp(random.uniform(math.log(ends[0]), math.log(ends[1])))
 
         return [(1.0, 1.0), *((draw(self.preference), draw(self.target)) for _ in range(self.count - 1))]
+
+
+def noise_seeds(seed: int, pairs: Sequence[tuple[float, float]]) -> list[int]:
+    """Returns the seed of each candidate's noise: `seed`, and another one for each repetition of a pair."""
+    repetitions = [pairs[:place].count(pair) for place, pair in enumerate(pairs)]
+    return [stable_number("candidate", seed, number) % 2**63 if number else seed for number in repetitions]
 
 
 def balance_z(d_p: Tensor, d_t: Tensor, alpha: float | Tensor) -> Tensor:

@@ -17,6 +17,7 @@ from typing import Any
 from pmg.configuration.trees import mappings
 from pmg.domain import PmgError
 from pmg.generation.alpha import AlphaRule
+from pmg.generation.calibration import Calibration
 from pmg.generation.components import CLASS, ComponentReader
 from pmg.generation.condition_weighting import Weighting
 from pmg.generation.guidance import Scales
@@ -37,12 +38,14 @@ class Balance:
     Attributes:
         weights: candidates of each image.
         weighting: how a weight acts on a block.
+        calibration: of the scores.
         alpha_rule: share of the preference score.
         alpha: the value that the rule was made of.
     """
 
     weights: Weights
     weighting: Weighting
+    calibration: Calibration
     alpha_rule: AlphaRule
     alpha: float | None = None
 
