@@ -1,6 +1,7 @@
 """Makes a shop: pictures of products by makers with a look each, and what customers bought and returned.
 
 python experiments/shop.py outputs/shop   # items.csv, sales.csv and 960 pictures
+python experiments/shop.py outputs/shop250 --pictures 250   # a part of them, and the sales of that part
 """
 
 from __future__ import annotations
@@ -158,28 +159,40 @@ def write_table(path: Path, head: tuple[str, ...], rows: Sequence[tuple[object, 
         csv.writer(file).writerows([head, *rows])
 
 
-def make_shop(folder: Path, seed: int = 0) -> None:
-    """Writes pictures, ``items.csv``, ``sales.csv`` and ``sheet.png``, a part of the pictures."""
+def make_shop(folder: Path, pictures: int | None = None, seed: int = 0) -> None:
+    """Writes pictures, ``items.csv``, ``sales.csv`` and ``sheet.png``, a part of the pictures.
+
+    Args:
+        folder: where the files go.
+        pictures: how many of the items are sold, a random part of them; None: all.
+        seed: of looks, pictures and sales.
+    """
     (folder / "pictures").mkdir(parents=True, exist_ok=True)
     rng = random.Random(seed)
     looks = [draw_look(rng, number) for number in range(MAKERS)]
     products = read_products()
+    names = [item_id(product, maker) for product in products for maker in range(MAKERS)]
+    kept = set(random.Random(seed).sample(names, len(names) if pictures is None else pictures))
     sheet = Image.new("RGB", (len(products) // 2 * SIZE, MAKERS // 2 * SIZE))
     items: list[tuple[object, ...]] = []
     for column, (product, shapes) in enumerate(products.items()):
         for maker, look in enumerate(looks):
             name = item_id(product, maker)
             picture = draw_product(shapes, look, rng)
-            picture.save(folder / "pictures" / f"{name}.png")
-            items.append((name, product, product, f"{name}.png", f"maker {maker:02}"))
+            if name in kept:
+                picture.save(folder / "pictures" / f"{name}.png")
+                items.append((name, product, product, f"{name}.png", f"maker {maker:02}"))
             if column % 2 == 0 and maker % 2 == 0:
                 sheet.paste(picture, (column // 2 * SIZE, maker // 2 * SIZE))
     sheet.save(folder / "sheet.png")
     write_table(folder / "items.csv", ("id", "title", "keywords", "image", "maker"), items)
-    write_table(folder / "sales.csv", ("user", "item", "action", "timestamp"), draw_sales(sorted(products), rng))
+    sales = [sale for sale in draw_sales(sorted(products), rng) if sale[1] in kept]
+    write_table(folder / "sales.csv", ("user", "item", "action", "timestamp"), sales)
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
-    make_shop(parser.parse_args().folder)
+    parser.add_argument("--pictures", type=int, help="how many items, a random part; default: all")
+    given = parser.parse_args()
+    make_shop(given.folder, given.pictures)
