@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 import pmg
 from pmg.commands.evaluate import find_other_runs, read_generation
 from pmg.configuration.identity import COMMANDS, Role, find_differences, find_role, format_differences, hash_images
-from pmg.configuration.portable import take_out
+from pmg.configuration.portable import take_out, unread_keys
 from pmg.configuration.schemas import SCHEMAS
 from pmg.domain import PmgError
 from pmg.generation.records import refuse_mixtures
@@ -250,6 +250,13 @@ def test_values_are_compared_also_beside_those_that_refer_to_other_groups(compos
     given = ["captioner=metadata"]
     stated = take_out(compose("evaluate", *given), "evaluate", given)
     assert stated == {"captioner._target_": "pmg.preferences.captioning.MetadataCaptioner"}
+
+
+def test_unread_values_of_a_group_are_named_by_its_key(compose):
+    given = ["data=own_files", "sampling.steps=3", "seed=1"]
+    stated = take_out(compose("evaluate", *given), "evaluate", given)
+    assert len(stated) > 10
+    assert unread_keys(stated, given) == ["data", "sampling.steps"]
 
 
 def test_records_of_two_ways_are_refused(tmp_path):

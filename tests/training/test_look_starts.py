@@ -121,6 +121,15 @@ def test_a_judge_of_other_concepts_is_refused(data, trunk, generator_folder, tmp
     assert "\n" not in str(error.value)
 
 
+def test_a_judge_of_pictures_without_finishes_is_refused(trunk, generator_folder, tmp_path):
+    stage = LookJudgeStage(
+        str(tmp_path), str(generator_folder), trunk, frozen_stages=2, size=64, restored=0.0, spread=0.02,
+        training=partial(LookJudgeTraining, **FIT), batch_size=16,
+    )  # fmt: skip
+    with pytest.raises(PmgError, match="stage=look_judge learns the finishes .* metrics=distances"):
+        stage.build(object(), seed=0)
+
+
 def test_a_judge_keeps_the_first_stages_of_its_trunk(data, trunk, generator_folder, tmp_path):
     stage = LookJudgeStage(
         str(tmp_path), str(generator_folder), trunk, frozen_stages=2, size=64, restored=0.0, spread=0.02,

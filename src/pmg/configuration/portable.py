@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf, open_dict
@@ -58,18 +58,34 @@ def take_out(cfg: DictConfig, command: str, overrides: Sequence[str]) -> dict[st
     Returns:
         The removed values that the command line itself gave, by dotted key, with names for folders as in `portable`.
     """
-    given = [re.sub(r"[@=].*", "", text.lstrip("+")).replace("/", ".") for text in overrides]
+    given = [_key(text) for text in overrides]
     stated: dict[str, Any] = {}
     neutral = _neutral(cfg, ANY_DTYPE)
     for name in other_keys(command):
         if not any(key.partition(".")[0] == name for key in given):
             continue
         found = _resolvable_leaves(neutral, name)
-        stated |= {key: value for key, value in found if any(f"{key}.".startswith(f"{one}.") for one in given)}
+        stated |= {key: value for key, value in found if any(_gives(one, key) for one in given)}
     with open_dict(cfg):
         for name in other_keys(command):
             cfg.pop(name, None)
     return stated
+
+
+def unread_keys(stated: Iterable[str], overrides: Sequence[str]) -> list[str]:
+    """Returns the keys of overrides that gave some of the `stated` values: ``data`` for all of ``data=looks``."""
+    given = dict.fromkeys(_key(text) for text in overrides)
+    return [one for one in given if any(_gives(one, key) for key in stated)]
+
+
+def _key(override: str) -> str:
+    """Returns the dotted key of an override."""
+    return re.sub(r"[@=].*", "", override.lstrip("+")).replace("/", ".")
+
+
+def _gives(key: str, leaf: str) -> bool:
+    """Returns whether an override of `key` gives the value of a leaf."""
+    return f"{leaf}.".startswith(f"{key}.")
 
 
 def _resolvable_leaves(node: DictConfig, name: str, prefix: str = "") -> Iterator[tuple[str, Any]]:

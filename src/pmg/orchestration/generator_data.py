@@ -40,5 +40,5 @@ def warn_of_other_pictures(cfg: DictConfig, run: Run, data: Dataset, examples: S
         names = " and ".join(sorted(trained_on))
         log.warning(
             "the generator was trained on pictures of %s, not of data=%s, and draws the former. Train one on yours: "
-            "pmg-pretrain data=%s (docs/own_data.md)", names, option, option,
+            "pmg-pretrain data=%s stage=look_autoencoder (docs/own_data.md)", names, option, option,
         )  # fmt: skip

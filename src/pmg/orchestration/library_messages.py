@@ -10,6 +10,7 @@ WARNINGS = (
     r".*treespec, LeafSpec.*",  # its own use of torch
     r".*overridden `transfer_batch_to_device`.*",  # on purpose
     r".*exists and is not empty.*",  # a resumed run
+    r".*module\(s\) in eval mode at the start.*",  # frozen models
 )
 
 

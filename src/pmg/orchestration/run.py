@@ -17,7 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from pmg import __version__
 from pmg.configuration.instantiate import allow_plugins, check_targets, refuse_infinite
-from pmg.configuration.portable import take_out
+from pmg.configuration.portable import take_out, unread_keys
 from pmg.configuration.trees import leaves
 from pmg.domain import PmgError
 from pmg.orchestration.command_lines import resume_command
@@ -215,7 +215,7 @@ def _run_recorded(cfg: DictConfig, run: Run, record: RunRecord, body: Body) -> f
                 "pmg-%s of pmg %s, %s", run.command, __version__, shlex.join(run.overrides) or "without overrides"
             )
         if run.stated:
-            log.info("not read by pmg-%s: %s", run.command, ", ".join(run.stated))
+            log.info("not read by pmg-%s: %s", run.command, ", ".join(unread_keys(run.stated, run.overrides)))
         with run.ledger.phase(TOTAL):
             run.result = body(cfg, run)
         run.begin()

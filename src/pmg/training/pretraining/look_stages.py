@@ -190,12 +190,17 @@ class LookJudgeStage:
         self.frozen_stages = frozen_stages
         self.size, self.restored, self.spread, self.training = size, restored, spread, training
 
-    def build(self, data: LookData, seed: int) -> Built:
+    def build(self, data: PictureGroups, seed: int) -> Built:
         """Batches of looks with their hardest rivals; validation on held-out drawings.
 
         Raises:
-            PmgError: `start` is missing, or a judge of other sizes or concepts.
+            PmgError: the data has no finishes; `start` is missing, or a judge of other sizes or concepts.
         """
+        if not isinstance(data, LookData):
+            raise PmgError(
+                "stage=look_judge learns the finishes that data=looks draws, and other data has none. "
+                "Compare pictures of your own with metrics=distances, which needs no judge."
+            )
         config = LookJudgeConfig(size=self.size, values=SIZE, concepts=tuple(data.drawings.concepts))
         self.judge = LookJudge(config).start_from(self.trunk, self.frozen_stages).to(memory_format=torch.channels_last)
         if self.start is not None:
