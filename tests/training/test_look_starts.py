@@ -126,7 +126,7 @@ def test_a_judge_of_pictures_without_finishes_is_refused(trunk, generator_folder
         str(tmp_path), str(generator_folder), trunk, frozen_stages=2, size=64, restored=0.0, spread=0.02,
         training=partial(LookJudgeTraining, **FIT), batch_size=16,
     )  # fmt: skip
-    with pytest.raises(PmgError, match="stage=look_judge learns the finishes .* metrics=distances"):
+    with pytest.raises(PmgError, match=r"stage=look_judge learns the finishes .* metrics=distances"):
         stage.build(object(), seed=0)
 
 
