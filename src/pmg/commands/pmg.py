@@ -16,7 +16,7 @@ USAGE = """usage: pmg COMMAND [group=option | key=value ...]
 
 {commands}
 
-Begin with `pmg train experiment=demo`; each command prints the next one.
+Begin with `pmg train experiment=demo`; it prints the next command, and so on.
 `pmg COMMAND --help` lists its values. `pmg-COMMAND` is the same command.
 """
 

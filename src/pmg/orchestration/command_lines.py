@@ -18,6 +18,8 @@ from pmg.paths import display_path, is_same_folder
 
 READERS = {"train": ("generate", "train_run"), "generate": ("evaluate", "generate_run")}
 """By command, the one that reads its run, and the key that names the run."""
+REAL_USERS = "real_users"
+"""The experiment that trains on data of real users."""
 OVERLAYS = {"experiment", "debug"}
 """Groups that are no keys of a config."""
 
@@ -32,14 +34,33 @@ def next_command(command: str, cfg: DictConfig, overrides: Sequence[str]) -> str
     """
     if command in ("evaluate", "study"):
         return shlex.join(["pmg-report", str(_reported(cfg))])
+    if command == "export":
+        return shlex.join(["pmg-app", f"pipeline={display_path(cfg.folder)}"]) if cfg.folder else None
+    if command == "prepare":
+        return _train_on_prepared(cfg, overrides)
     if command not in READERS or _select(cfg, "shard.index") is not None:
         return None
     reader, key = READERS[command]
-    kept = read_keys(reader) - {"run_dir", key} | OVERLAYS
-    following = [override for override in overrides if override_root(override) in kept]
+    following = _kept(overrides, reader, key)
     if not is_same_folder(_select(cfg, key), cfg.run_dir):  # an experiment may name the run
         following.append(f"{key}={display_path(cfg.run_dir)}")
     return shlex.join([f"pmg-{reader}", *_config_folder(), *following])
+
+
+def _train_on_prepared(cfg: DictConfig, overrides: Sequence[str]) -> str | None:
+    """Returns the command line that trains on prepared interactions; None for catalogues of drawings."""
+    if _select(cfg, "data.name") is None:
+        return None
+    following = _kept(overrides, "train")
+    if not any(override_root(override) == "experiment" for override in following):
+        following.insert(0, f"experiment={REAL_USERS}")
+    return shlex.join(["pmg-train", *_config_folder(), *following])
+
+
+def _kept(overrides: Sequence[str], reader: str, *given: str) -> list[str]:
+    """Returns the overrides that the next command reads, without its run folder and keys that are `given` anew."""
+    kept = read_keys(reader) - {"run_dir", *given} | OVERLAYS
+    return [override for override in overrides if override_root(override) in kept]
 
 
 def resume_command(command: str, folder: Path, overrides: Sequence[str]) -> str:
