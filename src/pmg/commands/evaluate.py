@@ -63,7 +63,7 @@ def body(cfg: DictConfig, run: Run) -> float | None:
         [read_rows(folder) for folder in run_missing_shards(cfg, run, "evaluate", body)] if is_sharded(cfg) else None
     )
     data = instantiate(made.config["data"])
-    examples = build_examples(made.config, data, "test")
+    examples = build_examples(made.config, data, made.config["split"])
     metrics, comparison = build_metrics(cfg.metrics, cfg.device), _build_comparison(cfg)
     for metric in metrics.per_set:
         metric.check(len(examples))

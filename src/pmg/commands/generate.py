@@ -49,7 +49,7 @@ def body(cfg: DictConfig, run: Run) -> float | None:
     sources = build_sources(cfg, methods)
     check_sources(cfg, sources)
     data = instantiate(cfg.data)
-    examples = build_examples(cfg, data, "test")
+    examples = build_examples(cfg, data, cfg.split)
     check_labels(sources, examples)
     if cfg.shard.index is None:
         warn_of_other_pictures(cfg, run, data, examples)

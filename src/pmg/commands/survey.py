@@ -78,7 +78,7 @@ def _make(cfg: DictConfig, run: Run) -> None:
     if not records:
         raise PmgError(f"{cfg.generate_run} has no example with an image of every method. Name fewer methods.")
     data = instantiate(made["data"])
-    examples = build_examples(made, data, "test")
+    examples = build_examples(made, data, made["split"])
     images = dict(zip([record.key for record in records], read_images(cfg.generate_run, records), strict=True))
     content, key = build_content(
         chosen, examples, data.images, images, Design(**design, seed=cfg.seed or 0), Texts(**to_plain(cfg.texts))

@@ -77,10 +77,11 @@ GENERATE = {
     **EVERY,
     **READING,
     **_roles(
-        result="generator scorer method preference balance sampling shard.index pipeline",
+        result="generator scorer method preference balance sampling shard.index pipeline split",
         execution="sheet_users",
         unused="split_sizes targets history_items train_run",
     ),
+    **EXAMPLES["validation"],
     **EXAMPLES["test"],
 }
 EVALUATE = EVERY | _roles(result="metrics comparison generate_run sheet_users shard.index")

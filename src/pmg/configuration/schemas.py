@@ -156,6 +156,7 @@ class GenerateConfig(ExamplesConfig):
     Attributes:
         train_run: folder of the ``pmg-train`` run that ``preference.soft`` takes its encoder from.
         pipeline: folder of ``pmg-export``, in place of a training run.
+        split: split of the users: test, or validation, on whom choices are made.
         sheet_users: number of users in the images for loggers.
         shard: the images that this process generates.
     """
@@ -166,6 +167,7 @@ class GenerateConfig(ExamplesConfig):
     preference: Any = None
     train_run: str | None = None
     pipeline: str | None = None
+    split: str = "test"
     sheet_users: int = ranged(20, Count)
     shard: Shard = field(default_factory=Shard)
 

@@ -53,22 +53,23 @@ class References:
         """
         try:
             config = yaml.load((folder / CONFIG_FILE).read_text(), LOADER)
-            key = json.dumps([config[name] for name in ("data", "split_sizes", "targets")], sort_keys=True)
+            key = json.dumps([config[name] for name in ("data", "split", "split_sizes", "targets")], sort_keys=True)
             if key not in self._data:
                 self._data[key] = None
                 self._data[key] = _read(config)
             if (found := self._data[key]) is None:
                 return {}
-            latest = (config.get("history_items") or {}).get("test")
+            latest = (config.get("history_items") or {}).get(config["split"])
             return {name: _reference(*found, name, latest) for name in names if name in found[1]}
         except (PmgError, OSError, KeyError, TypeError, ValueError, yaml.YAMLError):
             return {}
 
 
 def _read(config: Mapping[str, Any]) -> tuple[Dataset, dict[str, Example]]:
-    """Returns the data set of a config, and its test examples by name."""
+    """Returns the data set of a config, and its examples by name."""
     data: Dataset = instantiate(config["data"])
-    examples = data.examples("test", config["split_sizes"]["test"], config["targets"]["test"])
+    split = config["split"]
+    examples = data.examples(split, config["split_sizes"][split], config["targets"][split])
     return data, {example.id: example for example in examples}
 
 

@@ -1,0 +1,154 @@
+"""Records what choosing among candidates gains (`pmg-study experiment=selection`) in experiments/selection.
+
+python experiments/selection.py
+python experiments/selection.py --runs outputs/studies/selection --into experiments/selection
+
+Each run drew one candidate of every example, from its own noise. Validation users give the mean and deviation of the
+scores, and alpha; test users are reported.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from record import HERE, fill
+from torch import Tensor
+
+from pmg.evaluation.metric_interface import read_infos
+from pmg.evaluation.statistics import interval, paired_difference
+from pmg.generation.calibration import NormalCalibration
+from pmg.generation.selection import balance_z
+from pmg.runs.provenance import git_state
+
+STUDY = "selection"
+COUNTS = (1, 2, 4, 8)
+ALPHAS = tuple(number / 10 for number in range(11))
+GUIDE = "lpips_truth"  # what the best possible choice, and alpha on validation users, are chosen by
+Choose = Callable[[pd.DataFrame], Tensor]  # candidates to scores, of which the highest is kept
+
+
+def read_candidates(runs: Path, split: str) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Returns the rows of all runs of a split, own preference alone, and the results of one run."""
+    frames = []
+    for path in sorted(runs.glob(f"split={split},seed=*/results.json")):
+        result = json.loads(path.read_text())
+        frames.append(pd.read_parquet(path.parent / "rows.parquet").assign(draw=result["config"]["seed"]))
+    if not frames:
+        raise SystemExit(f"{runs} holds no finished run of split={split}; run: pmg-study experiment={STUDY}")
+    rows = pd.concat(frames, ignore_index=True)
+    return rows[(rows["method"] == "pmg") & (rows["control"] == "own")], result
+
+
+def scores(rows: pd.DataFrame) -> tuple[Tensor, Tensor]:
+    """Returns d_p and d_t of candidates, `(N,)` each."""
+    return (torch.tensor(rows[f"selection_{name}"].to_numpy()) for name in ("preference", "accuracy"))
+
+
+def calibrate(rows: pd.DataFrame) -> NormalCalibration:
+    """Returns the calibration by the scores of all candidates."""
+    d_p, d_t = scores(rows)
+    return NormalCalibration(float(d_p.mean()), float(d_p.std()), float(d_t.mean()), float(d_t.std()))
+
+
+def rules(calibration: NormalCalibration, alphas: Mapping[str, float]) -> dict[str, Choose]:
+    """Returns the ways to choose by name."""
+    return {
+        "z": lambda rows: balance_z(*scores(rows), alphas["z"]),
+        "calibrated z": lambda rows: balance_z(*calibration(*scores(rows)), alphas["calibrated z"]),
+        "best possible": lambda rows: -torch.tensor(rows[GUIDE].to_numpy()),
+    }
+
+
+def keep_best(rows: pd.DataFrame, count: int, choose: Choose) -> pd.DataFrame:
+    """Returns the kept candidates: of each example one of the first `count` draws, one of the next, and so on."""
+    ranked = rows.assign(rank=choose(rows).numpy(), part=rows["draw"] // count)
+    ranked = ranked[ranked["part"] < ranked["draw"].nunique() // count]
+    return ranked.loc[ranked.groupby(["example", "part"])["rank"].idxmax()]
+
+
+def example_means(rows: pd.DataFrame, metric: str) -> pd.Series:
+    """Returns the metric of each example, averaged over its kept candidates."""
+    return rows.groupby(["user", "example"])[metric].mean()
+
+
+def find_alpha(rows: pd.DataFrame, calibration: NormalCalibration, rule: str) -> float:
+    """Returns the alpha by which the best of four has the lowest `GUIDE`."""
+    reached = {
+        alpha: keep_best(rows, 4, rules(calibration, {"z": alpha, "calibrated z": alpha})[rule])[GUIDE].mean()
+        for alpha in ALPHAS
+    }
+    return min(reached, key=reached.__getitem__)
+
+
+def measure(rows: pd.DataFrame, metrics: list[str], chosen: Mapping[str, Choose]) -> dict[str, Any]:
+    """Returns means with intervals, and paired differences to one candidate, by rule and number of candidates."""
+    found: dict[str, Any] = {}
+    for name, choose in chosen.items():
+        for count in COUNTS:
+            kept = keep_best(rows, count, choose)
+            cells = found.setdefault(name, {}).setdefault(str(count), {})
+            for metric in metrics:
+                values, first = example_means(kept, metric), example_means(rows, metric)
+                users = values.index.get_level_values("user").to_numpy()
+                first = first.reindex(values.index)
+                known = np.isfinite(values.to_numpy()) & np.isfinite(first.to_numpy())
+                arguments = (values.to_numpy()[known], first.to_numpy()[known], users[known])
+                cells[metric] = {
+                    "mean": asdict(interval(arguments[0], users[known])),
+                    "difference": asdict(paired_difference(*arguments)),
+                }
+    return found
+
+
+def to_table(found: Mapping[str, Any], titles: Mapping[str, str]) -> str:
+    """Returns a row a rule and number of candidates."""
+    head = " | ".join(f"{title} | minus one candidate" for title in titles.values())
+    lines = [f"| kept by | of | {head} |", "|---|---:|" + "---:|" * (2 * len(titles))]
+    for name, counts in found.items():
+        for count, cells in counts.items():
+            texts = []
+            for metric in titles:
+                mean, gain = cells[metric]["mean"], cells[metric]["difference"]
+                texts.append(f"{mean['mean']:.3f}")
+                texts.append(f"{gain['mean']:+.3f} [{gain['low']:+.3f}, {gain['high']:+.3f}]" if count != "1" else "")
+            lines.append(f"| {name} | {count} | {' | '.join(texts)} |")
+    return "\n".join(lines) + "\n"
+
+
+def main(runs: Path, into: Path) -> None:
+    """Writes results.json and table.md, and the table into the README there."""
+    validation, _ = read_candidates(runs, "validation")
+    test, result = read_candidates(runs, "test")
+    infos = {info.name: info for info in read_infos(result["metrics"])}
+    titles = {name: info.title for name, info in infos.items() if not info.selects and name in test}
+    calibration = calibrate(validation)
+    alphas = {rule: find_alpha(validation, calibration, rule) for rule in ("z", "calibrated z")}
+    found = measure(test, list(titles), rules(calibration, alphas))
+    into.mkdir(parents=True, exist_ok=True)
+    record = {
+        "revision": (git_state() or {}).get("revision"), "calibration": asdict(calibration), "alphas": alphas,
+        "users": {"validation": validation["user"].nunique(), "test": test["user"].nunique()}, "rules": found,
+        "config": result["config"],
+    }  # fmt: skip
+    (into / "results.json").write_text(json.dumps(record, indent=1) + "\n")
+    table = to_table(found, titles)
+    (into / "table.md").write_text(table)
+    if (into / "README.md").exists():
+        fill(into / "README.md", STUDY, table)
+    print(table, json.dumps({"calibration": asdict(calibration), "alphas": alphas}, indent=1))
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=Path, default=Path("outputs/studies") / STUDY)
+    parser.add_argument("--into", type=Path, default=HERE / STUDY)
+    options = parser.parse_args()
+    main(options.runs, options.into)
