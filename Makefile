@@ -21,6 +21,7 @@ SMOKE_tokens := encoder.preference_encoder.soft_tokens=1,2 encoder.preference_en
 SMOKE_balance := balance.alpha=0.0,1.0
 SMOKE_history := history_items.test=1,4
 SMOKE_unseen := unseen=[thick_outline]
+SMOKE_sight := encoder.preference_encoder.sees=both
 
 .DEFAULT_GOAL := help
 .PHONY: app build docs dashboard record pretrain-looks world help setup test test-slow lint typecheck format catalogue pretrain demo demo-smoke clean \
