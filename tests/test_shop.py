@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import sys
 from collections import Counter
@@ -10,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pmg.evaluation.metric_interface import MetricInfo
+from pmg.evaluation.metric_interface import MetricInfo, describe
 
 
 @pytest.fixture
@@ -66,3 +67,44 @@ def test_the_difference_between_own_and_mismatched_is_paired(root, monkeypatch):
     assert difference["mean"] == pytest.approx(-0.2)
     assert difference["high"] < -0.19
     assert difference["p"] < 0.01
+
+
+def test_a_part_of_the_shop_is_the_same_shop_with_fewer_items(shop, tmp_path):
+    shop.make_shop(tmp_path / "part", pictures=30)
+    items, sales = (pd.read_csv(tmp_path / "part" / name) for name in ("items.csv", "sales.csv"))
+    assert len(items) == len(list((tmp_path / "part" / "pictures").iterdir())) == 30
+    assert set(sales["item"]) <= set(items["id"])
+
+
+def test_sizes_are_compared_on_common_examples(root, monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(str(root / "experiments"))
+    import shop_sizes
+
+    metrics = describe([MetricInfo("lpips_truth", "LPIPS", False)])
+    for size, better in ((0, 0.0), (250, 0.1)):
+        folder = tmp_path / str(size)
+        (folder / "results").mkdir(parents=True)
+        (folder / "results" / "results.json").write_text(json.dumps({"revision": "abc", "metrics": metrics}))
+        rows = [
+            {"example": f"u{user}-{number}", "user": f"u{user}", "seed": 0, "method": method, "control": control,
+             "lpips_truth": 0.5 + 0.01 * user - (better + 0.1 * (control == "own") if method == "style" else 0)}
+            for user in range(4)
+            for number in range(2 - bool(size))
+            for method, control in (("none", "own"), ("style", "own"), ("style", "mismatched"))
+        ]  # fmt: skip
+        pd.DataFrame(rows).to_parquet(folder / "results" / "rows.parquet")
+    for name in ("data", "denoiser"):
+        (tmp_path / "250" / name).mkdir()
+    (tmp_path / "250" / "data" / "manifest.json").write_text(json.dumps({"pictures": 241}))
+    (tmp_path / "250" / "denoiser" / "metrics.json").write_text(json.dumps({"identity": {"trainer.max_steps": 200}}))
+    document = tmp_path / "shop.md"
+    document.write_text("<!-- sizes-table -->\n<!-- end of sizes-table -->\n")
+    shop_sizes.main(tmp_path, tmp_path / "sizes.json", document)
+    shipped, trained = json.loads((tmp_path / "sizes.json").read_text())
+    assert (shipped["steps"], trained["pictures"], trained["steps"]) == (0, 241, 200)
+    assert shipped["lpips_truth"]["none"]["mean"] == pytest.approx(0.515)
+    assert trained["lpips_truth"]["style"]["mean"] == pytest.approx(0.315)
+    assert trained["own_minus_mismatched"]["mean"] == pytest.approx(-0.1)
+    assert "| none: as shipped | 0 | 0.515 [" in document.read_text()
+    with pytest.raises(SystemExit, match="has no folder with results"):
+        shop_sizes.main(tmp_path / "250" / "data", tmp_path / "sizes.json", document)

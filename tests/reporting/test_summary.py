@@ -63,6 +63,14 @@ def test_the_best_competing_mean_is_bold_and_a_failed_run_counts_nowhere(found):
     assert trained.rows[0][3].text.startswith("0.20000 [")
 
 
+def test_the_truth_is_never_the_best(found):
+    _, factors, artifacts, groups = found
+    nothing = dict.fromkeys(("mean", "low", "high"), 0.0) | {"n": 3, "runs": 1}
+    groups[0].arms["truth"] = {"lpips_truth": nothing}
+    judged, _ = summary_tables(groups, factors, artifacts)
+    assert [row[0].text for row in judged.rows if any(cell.best for cell in row)] == ["pmg", "pmg"]
+
+
 def test_tidy_table_has_a_row_a_metric_and_one_for_a_run_without(found, tmp_path):
     runs, factors, artifacts, _ = found
     table = tidy(runs, factors, artifacts)

@@ -91,12 +91,12 @@ class ResultTables:
         Args:
             title: of the table.
             header: of the first columns.
-            names: of each row, a text for each of those columns; a row whose last name is a reference arm does not
+            names: of each row, a text for each of those columns; a row whose first name is a reference arm does not
                 compete.
             found: for each row its metrics' mean, low and high.
         """
         shown = [metric for metric in self.metrics if any(metric.name in values for values in found)]
-        compete = [self.comparison.competes(name[-1]) for name in names]
+        compete = [self.comparison.competes(name[0]) for name in names]
         rivals = [values for values, competes in zip(found, compete, strict=True) if competes]
         best = {metric.name: _best(metric, rivals) for metric in shown}
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 
 from matplotlib.figure import Figure
 
+from pmg.configuration.identity import Role, find_role
 from pmg.evaluation.metric_interface import MetricInfo
 from pmg.evaluation.reference_arms import NEAREST
 from pmg.reporting.alpha_tradeoff import alpha_curves
@@ -48,7 +49,8 @@ def _effects(
     for place, key in enumerate(factors.chosen[:EFFECTS]):
         found = effects(place, groups, runs, artifacts)
         judged = {value: _made(arms, artifacts) for value, (arms, _) in found.items() if arms}
-        trained = {value: {"": scalars} for value, (_, scalars) in found.items() if scalars}
+        taught = find_role("train", key) in (None, Role.RESULT)  # others, as alpha, change no training
+        trained = {value: {"": scalars} for value, (_, scalars) in found.items() if scalars and taught}
         over = ", over all other factors" if len(factors.chosen) > 1 else ""
         for kind, variants, known in (
             ("judged", judged, artifacts.metrics), ("training", trained, trained_metrics(groups))
