@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
 import torch
+from torch.nn.functional import layer_norm
 
 from pmg.domain import Example, Interaction, Item, PmgError
 from pmg.models.loading.tiny_models import tiny_language_model, tiny_scorer
+from pmg.models.preference.picture_mean import NO_PICTURE
 from pmg.models.preference.preference_encoder import build_preference_encoder
 from pmg.models.preference.visual_encoder import SeenHistories, VisualPreferenceEncoder, build_visual_encoder
 from pmg.training.visual_inputs import VisualHistories
@@ -75,6 +78,49 @@ def test_a_missing_picture_and_other_users_have_no_influence(language_model, his
         histories.context.select([1]), histories.vectors[1:2, :2], histories.present[1:2, :2], histories.liked[1:2, :2]
     )
     assert torch.allclose(encoder(language_model, alone), together[1:2], atol=1e-4)
+
+
+@pytest.fixture
+def copying(language_model, histories):
+    """Returns an encoder whose soft tokens start from pictures of four tokens of 12 numbers."""
+    torch.manual_seed(0)
+    pictures = replace(histories, vectors=torch.randn(3, 3, 48))
+    built = build_visual_encoder(language_model, REAL, pictures, "favourite style", copies=True)
+    return built, pictures
+
+
+def test_soft_tokens_start_as_the_mean_of_liked_pictures(language_model, copying):
+    encoder, pictures = copying
+    found = encoder(language_model, pictures)
+    tokens, base = pictures.vectors.unflatten(2, (4, 12)), encoder.picture_mean.base
+    little = math.exp(NO_PICTURE)
+    wanted = (tokens[0, 0] + tokens[0, 2] + little * base) / (2 + little)  # its second picture is disliked
+    torch.testing.assert_close(found[0], layer_norm(wanted, (12,)), atol=1e-5, rtol=1e-4)
+
+
+def test_users_without_liked_pictures_get_the_base(language_model, copying):
+    encoder, pictures = copying
+    found = encoder(language_model, replace(pictures, liked=torch.zeros_like(pictures.liked)))
+    torch.testing.assert_close(
+        found, layer_norm(encoder.picture_mean.base, (12,)).expand(3, -1, -1), atol=1e-5, rtol=1e-4
+    )
+
+
+def test_weights_of_pictures_and_what_is_added_are_trained(language_model, copying):
+    encoder, pictures = copying
+    optimizer = torch.optim.SGD(encoder.parameters(), 0.1)
+    for _ in range(3):  # the map starts from zeros, and the query too
+        optimizer.zero_grad()
+        (encoder(language_model, pictures) - 1).pow(2).mean().backward()
+        optimizer.step()
+    trained = {name for name, weight in encoder.named_parameters() if weight.grad is not None and weight.grad.any()}
+    copied = {f"picture_mean.{name}" for name in ("query.weight", "key.weight", "base")}
+    assert copied | {"map.weight", "multimodal_tokens"} <= trained
+
+
+def test_a_tower_that_gives_no_soft_tokens_is_refused(language_model, histories):
+    with pytest.raises(PmgError, match=r"a tower whose vectors are 4 soft tokens, 48 numbers; .* gives 10"):
+        build_visual_encoder(language_model, REAL, histories, "favourite style", copies=True)
 
 
 def test_all_that_sees_is_trained_and_saved(language_model, histories, build, tmp_path):

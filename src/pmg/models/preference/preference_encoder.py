@@ -99,7 +99,10 @@ class PreferenceEncoder(TokenEncoder):
             language_model: frozen; passed in so that checkpoints hold trained parts alone.
             inputs: of the histories, see `states`.
         """
-        states = self.states(language_model, inputs)
+        return self.to_tokens(self.states(language_model, inputs))
+
+    def to_tokens(self, states: Tensor) -> Tensor:
+        """Returns the soft tokens `(B, n, text_width)` that states `(B, n, state_width)` are mapped to."""
         standardized = self.standardize(states.flatten(1)).view_as(states)
         return self.map(standardized) * self.output_std + self.output_mean
 

@@ -13,8 +13,10 @@ from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
 from pmg.configuration.ranges import Count, CountOrZero
+from pmg.domain import PmgError
 from pmg.models.language.context import Context
 from pmg.models.language.language_model import LanguageModel
+from pmg.models.preference.picture_mean import PictureMean
 from pmg.models.preference.preference_encoder import PreferenceEncoder, model_sizes, start_encoder
 from pmg.models.preference.prefix_placement import causal_layout
 
@@ -47,13 +49,15 @@ class VisualPreferenceEncoder(PreferenceEncoder):
     Args:
         feature_width: F.
         sees: ``text`` leaves the pictures out, ``pictures`` the text, ``both`` nothing.
+        copies: whether soft tokens are added to a `PictureMean` of the vectors of liked pictures.
         sizes: see `PreferenceEncoder`; the prefix is a late one, since the text is cached.
     """
 
     @register_to_config
     def __init__(
-        self, *, feature_width: int, sees: Sees, llm_width: int, llm_layers: int, kv_heads: int, head_dim: int,
-        text_width: int, soft_tokens: int = 4, prefix_length: int = 4, prefix_hidden: int | None = None,
+        self, *, feature_width: int, sees: Sees, copies: bool = False, llm_width: int, llm_layers: int,
+        kv_heads: int, head_dim: int, text_width: int, soft_tokens: int = 4, prefix_length: int = 4,
+        prefix_hidden: int | None = None,
     ) -> None:  # fmt: skip
         super().__init__(
             llm_width=llm_width, llm_layers=llm_layers, kv_heads=kv_heads, head_dim=head_dim, text_width=text_width,
@@ -64,6 +68,7 @@ class VisualPreferenceEncoder(PreferenceEncoder):
             nn.LayerNorm(llm_width, elementwise_affine=False),
         )  # fmt: skip
         self.roles = nn.Embedding(2, llm_width)  # disliked, liked
+        self.picture_mean = PictureMean(llm_width, soft_tokens, text_width) if copies else None
         self.register_buffer("feature_mean", torch.zeros(feature_width))
         self.register_buffer("feature_std", torch.ones(feature_width))
         self.register_buffer("embedding_std", torch.ones(()))
@@ -76,6 +81,22 @@ class VisualPreferenceEncoder(PreferenceEncoder):
 
     def states(self, language_model: LanguageModel, inputs: SeenHistories) -> Tensor:
         """Returns the last hidden states of the multimodal tokens, float32 `(B, n, llm_width)`."""
+        return self._read(language_model, inputs)[:, -len(self.multimodal_tokens) :]
+
+    def forward(self, language_model: LanguageModel, inputs: SeenHistories) -> Tensor:
+        """Returns the soft preference tokens of B histories (in train mode at least 2), `(B, n, text_width)`."""
+        states = self._read(language_model, inputs)
+        count = len(self.multimodal_tokens)
+        pictures, multimodal = states[:, :-count], states[:, -count:]
+        soft = self.to_tokens(multimodal)
+        if self.picture_mean is None:
+            return soft
+        seen = pictures.shape[1]  # none where it reads text alone
+        counted = (inputs.present & inputs.liked)[:, :seen].to(soft.device)
+        return soft + self.picture_mean(multimodal, pictures, inputs.vectors[:, :seen].to(soft.device), counted)
+
+    def _read(self, language_model: LanguageModel, inputs: SeenHistories) -> Tensor:
+        """Returns the last hidden states of visual and multimodal tokens, float32 `(B, H + n, llm_width)`."""
         count = len(self.multimodal_tokens)
         tokens = self.multimodal_tokens.expand(len(inputs.present), -1, -1)
         present = inputs.present.new_ones(len(tokens), count)
@@ -85,7 +106,7 @@ class VisualPreferenceEncoder(PreferenceEncoder):
             present = torch.cat([inputs.present, present], 1)
         steps, visible = causal_layout(present)  # missing pictures are not counted
         prefix = None if self.prefix is None else self.prefix()
-        states = language_model.extend(context, tokens, steps, visible, prefix)[:, -count:]
+        states = language_model.extend(context, tokens, steps, visible, prefix)
         return states.float().to(self.map.weight.device)
 
     @torch.no_grad()
@@ -96,6 +117,14 @@ class VisualPreferenceEncoder(PreferenceEncoder):
         self.feature_std.copy_(vectors.std(0).clamp(min=1e-4))
         self.embedding_std.fill_(embedding_std)
 
+    @torch.no_grad()
+    def start_copying(self, histories: SeenHistories) -> None:
+        """Lets the soft tokens begin as the plain mean of the vectors of a user's liked pictures."""
+        if self.picture_mean is not None:
+            self.picture_mean.start(histories.vectors[histories.present])
+            nn.init.zeros_(self.map.weight)
+            self.set_output_statistics(torch.zeros_like(self.output_mean), torch.ones_like(self.output_std))
+
 
 def build_visual_encoder(
     language_model: LanguageModel,
@@ -104,6 +133,7 @@ def build_visual_encoder(
     words: str,
     *,
     sees: Sees = "both",
+    copies: bool = False,
     soft_tokens: Count = 4,
     prefix_length: CountOrZero = 4,
     prefix_hidden: Count | None = None,
@@ -116,13 +146,24 @@ def build_visual_encoder(
         sample: histories of at least two users, which set the initial statistics.
         words: the multimodal tokens start from these words' embeddings.
         sees: ``text``, ``pictures`` or ``both``.
+        copies: see `VisualPreferenceEncoder`.
         soft_tokens: n, soft tokens.
         prefix_length: m, pairs of the prefix a layer.
         prefix_hidden: width of the prefix's network, or None.
+
+    Raises:
+        PmgError: vectors of pictures that are to be copied are no soft tokens.
     """
+    width, needed = sample.vectors.shape[-1], soft_tokens * text_embeddings.shape[-1]
+    if copies and width != needed:
+        raise PmgError(
+            f"encoder.preference_encoder.copies needs a tower whose vectors are {soft_tokens} soft tokens, {needed} "
+            f"numbers; encoder.inputs.tower gives {width}. Use the generator's StyleTower, or copies=false."
+        )
     encoder = VisualPreferenceEncoder(
-        feature_width=sample.vectors.shape[-1],
+        feature_width=width,
         sees=sees,
+        copies=copies,
         **model_sizes(language_model, text_embeddings),
         soft_tokens=soft_tokens,
         prefix_length=prefix_length,
@@ -130,4 +171,5 @@ def build_visual_encoder(
     )
     encoder.fit_features(sample, float(language_model.embeddings.float().std()))
     start_encoder(encoder, language_model, text_embeddings, sample, words)
+    encoder.start_copying(sample)
     return encoder.eval()
