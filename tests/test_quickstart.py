@@ -41,6 +41,15 @@ def test_code_of_the_readme_runs(told, root, monkeypatch):
     assert Image.open("rocket.png").size == (64, 64)
 
 
+@pytest.mark.parametrize("document", ["app", "conversations", "own_data"])
+def test_code_of_other_documents_runs_on_its_pipeline(told, root, monkeypatch, document):
+    monkeypatch.chdir(told[1])
+    text = (root / "docs" / f"{document}.md").read_text()
+    blocks = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    assert blocks
+    exec("\n".join(blocks), dict(told[0]))
+
+
 @pytest.mark.ci
 def test_its_pictures_are_drawings(told):
     names, folder = told

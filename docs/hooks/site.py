@@ -134,8 +134,9 @@ def _gallery() -> Iterator[str]:
     yield "# Gallery\n\nShort programs that tests run. In the checkout: `.venv/bin/python examples/NAME.py`.\n\n"
     for path in _examples():
         page = _notebook(path) if path.suffix == ".ipynb" else _script(path)
-        title = re.search(r"^# (.*)", page, re.MULTILINE)
-        yield f"## [{title[1] if title else path.stem}]({path.stem}.md)\n\n"
+        found = re.match(r"# ([^\n]*)\n\n(?:((?!```)[^\s#!].*?)\n\n)?", page, re.DOTALL)
+        title, text = found.groups() if found else (path.stem, None)
+        yield f"## [{title}]({path.stem}.md)\n\n{text + chr(10) * 2 if text else ''}"
         yield f"![](images/{path.stem}.png)\n\n" if _picture(path) else ""
     yield "## [A plug-in package](plugin.md)\n"
 

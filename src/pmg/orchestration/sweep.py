@@ -19,7 +19,7 @@ from pmg.natural_order import natural_key
 from pmg.orchestration import search, sweep_jobs
 from pmg.runs.run_folder import METRICS_FILE
 
-MAX_ERROR_LENGTH = 60  # characters of an error in the table
+MAX_ERROR_LENGTH = 200  # characters of an error in the table: the way out is at its end
 
 
 @dataclass(frozen=True)
