@@ -198,6 +198,7 @@ def test_the_bar_of_a_resumed_training_counts_all_steps(tmp_path, accumulate):
         batches = torch.utils.data.DataLoader(torch.randn(20, 2), batch_size=1)
         trainer.fit(Line(), batches, ckpt_path=last, weights_only=True)
         assert "v_num" not in bar.get_metrics(trainer, trainer.lightning_module)
+        assert [each.bar_width for each in bar.configure_columns(trainer) if hasattr(each, "bar_width")] == [10]
         return bar.counts[accumulate - 1 :: accumulate]
 
     assert train(4) == [(1, 4), (2, 4), (3, 4), (4, 4)]

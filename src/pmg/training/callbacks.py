@@ -26,6 +26,8 @@ from pmg.training.ema import AveragedWeights
 
 log = logging.getLogger(__name__)
 
+BAR_WIDTH = 10  # characters: with one metric the line of a training fits 80 columns
+
 
 class AtomicCheckpoint(ModelCheckpoint):
     """A `ModelCheckpoint` that replaces its file as a whole, where Lightning copies from a temporary folder."""
@@ -174,6 +176,13 @@ class StepBar(RichProgressBar):
     def total_train_batches(self) -> int | float:
         """The steps of the training, those before a resume included."""
         return self.trainer.max_steps if self.trainer.max_steps > 0 else super().total_train_batches
+
+    def configure_columns(self, trainer: Trainer) -> list:
+        """Returns Lightning's columns with a bar of `BAR_WIDTH`."""
+        columns = super().configure_columns(trainer)
+        for bar in (column for column in columns if hasattr(column, "bar_width")):
+            bar.bar_width = BAR_WIDTH
+        return columns
 
     def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, int | str | float | dict]:
         """Returns the metrics that the bar shows, without the version number of a logger."""
