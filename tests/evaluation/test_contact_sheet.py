@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from pmg.evaluation.contact_sheet import TILE, SheetRow, contact_sheet, image_grid
+from pmg.evaluation.contact_sheet import STRIP, TILE, SheetRow, contact_sheet, image_grid
 
 RED = torch.tensor([1.0, -1.0, -1.0])[:, None, None].expand(3, 16, 16)
 BLUE = RED.flip(0)
@@ -28,6 +28,17 @@ def test_every_image_is_on_the_sheet():
     sheet = contact_sheet([row(), row("indescribable")], ["none", "pmg"])
     assert count(sheet, (255, 0, 0)) == 2 * 2 * TILE**2  # truth and none of two users
     assert count(sheet, (0, 0, 255)) == 2 * (TILE**2 + 12 * 40 * 40)  # pmg, and the latest twelve of the history
+
+
+def test_users_without_clicks_show_what_they_said():
+    empty = {"history": torch.zeros(0, 3, 16, 16)}
+    silent, said = (
+        np.asarray(contact_sheet([row(**empty, said=texts)], ["pmg"])) for texts in ((), ["I love neon."] * 20)
+    )
+    changed = np.argwhere((silent != said).any(-1))
+    first = 28 + 190 + 10
+    assert first <= changed[:, 1].min() < changed[:, 1].max() < first + STRIP
+    assert changed[:, 0].max() - changed[:, 0].min() < TILE
 
 
 def test_rows_of_a_section_are_together():

@@ -10,6 +10,7 @@ from checkpoints import write_clip, write_dinov2
 from pmg.domain import Example, Item, PmgError
 from pmg.evaluation.metric_interface import References
 from pmg.evaluation.metrics.clip import ClipSimilarity
+from pmg.evaluation.metrics.cosines import group_cosines, group_vectors, mean
 from pmg.evaluation.metrics.dino import DinoSimilarity
 from pmg.evaluation.metrics.lpips import LpipsVggToTruth
 from pmg.evaluation.metrics.ssim import BETAS, count_scales, ms_ssim, ssim
@@ -116,3 +117,11 @@ def test_ms_ssim_is_the_weighted_product_over_scales():
 def test_images_too_small_for_a_window_are_refused():
     with pytest.raises(PmgError, match=r"needs images of 11 pixels, these have 8; metrics\.ms_ssim_truth=null"):
         ms_ssim(torch.zeros(1, 3, 8, 8), torch.zeros(1, 3, 8, 8))
+
+
+def test_empty_groups_have_no_mean():
+    vectors = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+    means = mean(group_cosines(vectors, [torch.tensor([[0.6, 0.8]]), torch.zeros(0, 2)]))
+    assert means[0] == pytest.approx(0.6)
+    assert means[1].isnan()
+    assert [len(group) for group in group_vectors(None, [torch.zeros(0, 3, 8, 8)] * 2)] == [0, 0]

@@ -9,11 +9,12 @@ import torch
 from omegaconf import OmegaConf
 
 from checkpoints import write_clip, write_dinov2
-from pmg.domain import Interaction, PmgError
+from pmg.domain import Interaction, PmgError, Turn
 from pmg.evaluation.comparison import Comparison
 from pmg.evaluation.image_evaluation import ImageEvaluation, accuracy_on_real, in_order
 from pmg.evaluation.metric_builders import build_metrics, check_independent
-from pmg.evaluation.metric_interface import Input
+from pmg.evaluation.metric_interface import Input, MetricInfo
+from pmg.evaluation.metrics.lpips import LpipsToHistory
 from pmg.evaluation.reference_arms import ReferenceArms
 from pmg.evaluation.references import ReferenceReader, preference_words
 from pmg.evaluation.result_tables import ResultTables
@@ -22,6 +23,8 @@ from pmg.evaluation.row_cache import RowCache
 from pmg.evaluation.set_comparison import compare_sets
 from pmg.evaluation.table_rendering import to_markdown
 from pmg.generation.records import Candidate, Record
+from pmg.installation import find_assets
+from pmg.models.vision.perceptual import PerceptualDistance
 
 NEW = {"ms_ssim_truth", "dino_truth", "dino_history", "clip_i_truth", "clip_t_target", "clip_t_preference"}
 DISTANCES = {"lpips_truth", "lpips_history", "ssim_truth"}
@@ -213,12 +216,37 @@ def test_disliked_images_are_no_history(emoji, generator):
     (history,) = read(emoji, mixed, Input.HISTORIES).histories
     assert torch.equal(history, emoji.images.pixels(emoji.images.rows(liked)))
     disliked = replace(example, history=tuple(replace(b, liked=False) for b in example.history))
-    for use in (
-        lambda e: read(emoji, e, Input.HISTORIES),
-        lambda e: ReferenceArms(emoji.images, generator).nearest([e]),
-    ):
-        with pytest.raises(PmgError, match="no liked item of the history has an image"):
-            use(disliked)
+    (none,) = read(emoji, disliked, Input.HISTORIES).histories
+    assert none.shape == (0, *history.shape[1:])
+    nearest = ReferenceArms(emoji.images, generator).nearest([example, disliked])
+    assert nearest[0].isfinite().all()
+    assert nearest[1].isnan().all()
+
+
+class Brightness:
+    """One value an image, which is never missing."""
+
+    outputs = (MetricInfo("brightness", "brightness"),)
+    inputs = ()
+
+    def __call__(self, images, references):
+        assert images.isfinite().all()
+        return {"brightness": images.mean((1, 2, 3))}
+
+
+def test_metrics_of_users_without_clicks_are_missing(emoji, generator):
+    examples = emoji.examples("test", 2, 1)
+    chat = replace(examples[1], history=(), conversation=(Turn("me", "I love neon."),))
+    some, perceptual = [examples[0], chat], PerceptualDistance.from_folder(f"{find_assets()}/lpips")
+    reader = ReferenceReader(emoji.images, {Input.HISTORIES}, Comparison())
+    arms = ReferenceArms(emoji.images, generator)
+    records = [record(one, "none") for one in some]
+    images = dict(zip([one.key for one in records], arms.truth(some), strict=True))
+    rows = ImageEvaluation([LpipsToHistory(perceptual), Brightness()], reader, arms).rows(some, records, images)
+    own, nearest = (rows[rows["method"] == method].set_index("example") for method in ("none", "nearest"))
+    assert own["lpips_history"].notna().tolist() == [True, False]
+    assert own["brightness"].notna().all()
+    assert nearest["brightness"].notna().tolist() == [True, False]
 
 
 def test_only_declared_inputs_are_prepared_and_missing_ones_refused(emoji):

@@ -78,9 +78,18 @@ def test_attribute_without_options_is_open():
 
 
 def load(name: str) -> Scenario:
-    spec = yaml.safe_load((CONF / f"scenario/{name}.yaml").read_text())
+    spec = read(name)
     assert spec.pop("_target_") == "pmg.preferences.scenarios.build_scenario"
     return build_scenario(**spec)
+
+
+def read(name: str) -> dict:
+    """Returns the values of a file, over those of its defaults."""
+    spec = yaml.safe_load((CONF / f"scenario/{name}.yaml").read_text())
+    values: dict = {}
+    for base in spec.pop("defaults", []):
+        values |= read(base)
+    return values | spec
 
 
 @pytest.mark.parametrize("name", SHIPPED)

@@ -13,13 +13,16 @@ from torch import Tensor
 from pmg.data.dataset import ImageStore
 from pmg.domain import Example
 from pmg.evaluation.metrics.images import check_images
-from pmg.evaluation.reference_arms import liked_with_image
+from pmg.evaluation.reference_arms import history_pixels
 from pmg.generation.records import to_arrays
+from pmg.preferences.opinions import own_messages
 
 TILE = 128  # pixels a side of an image
 MARGIN, GAP = 28, 10  # pixels
 LABEL_WIDTH = 190
 THUMB, THUMB_GAP, THUMB_COLUMNS = 40, 4, 4
+STRIP = THUMB_COLUMNS * (THUMB + THUMB_GAP) - THUMB_GAP  # pixels, width of the history
+SAID_LINES = 9  # of a conversation
 HEADER = 34
 INK, GREY, LINE, PAPER = "#1b1b1f", "#73737c", "#dcdce2", "#ffffff"
 
@@ -33,6 +36,7 @@ class SheetRow:
         text: about the user.
         target: title of the target.
         history: images of the items that the user liked, `(T, 3, H, W)`; the latest twelve are shown.
+        said: the user's messages, shown instead where there are no such images.
         truth: one true image, `(3, H, W)`.
         images: by method, `(3, H, W)` each.
     """
@@ -43,6 +47,7 @@ class SheetRow:
     history: Tensor
     truth: Tensor
     images: Mapping[str, Tensor] = field(default_factory=dict)
+    said: Sequence[str] = ()
 
 
 def choose_examples(examples: Sequence[Example], labels: Sequence[str], count: int) -> list[Example]:
@@ -79,9 +84,10 @@ def build_rows(
             section=", ".join(f"{name}: {example.labels[name]}" for name in labels[:1]),
             text=", ".join(example.labels[name].replace("_", " ") for name in labels[1:]),
             target=example.target.title,
-            history=store.pixels(store.rows(liked_with_image(store, example))),
+            history=history_pixels(store, example),
             truth=store.pixels(store.rows(example.truth[:1]))[0],
             images={method: image for (name, method), image in images.items() if name == example.id},
+            said=own_messages(example.conversation),
         )
         for example in examples
     ]
@@ -100,15 +106,14 @@ def contact_sheet(rows: Sequence[SheetRow], methods: Sequence[str]) -> Image.Ima
     if not rows:
         raise ValueError("a contact sheet needs at least one row")
     tile = TILE
-    strip = THUMB_COLUMNS * (THUMB + THUMB_GAP) - THUMB_GAP
-    first = MARGIN + LABEL_WIDTH + strip + 2 * GAP
+    first = MARGIN + LABEL_WIDTH + STRIP + 2 * GAP
     sections = list(dict.fromkeys(row.section for row in rows))
     height = max(tile, 3 * (THUMB + THUMB_GAP) - THUMB_GAP) + GAP
     width = first + GAP + (len(methods) + 1) * (tile + GAP) - GAP + MARGIN
     canvas = Image.new("RGB", (width, 2 * MARGIN + HEADER + len(sections) * HEADER + len(rows) * height), PAPER)
     pen = ImageDraw.Draw(canvas)
     left = [first + GAP + number * (tile + GAP) for number in range(len(methods) + 1)]
-    _centred(pen, MARGIN + LABEL_WIDTH + GAP, strip, MARGIN, "history")
+    _centred(pen, MARGIN + LABEL_WIDTH + GAP, STRIP, MARGIN, "history")
     for x, name in zip(left, ["truth", *methods], strict=True):
         _centred(pen, x, tile, MARGIN, name)
     y = MARGIN + HEADER
@@ -161,10 +166,14 @@ def _draw_row(canvas: Image.Image, row: SheetRow, y: int, left: Sequence[int], i
     for number, text in enumerate(_wrap(row.text, 13, LABEL_WIDTH)[:4]):
         pen.text((MARGIN, y + 32 + 18 * number), text, GREY, _font(13))
     shown = row.history[-3 * THUMB_COLUMNS :]
-    for number, picture in enumerate(_pictures(shown, THUMB)):
+    for number, picture in enumerate(_pictures(shown, THUMB) if len(shown) else ()):
         line, column = divmod(number, THUMB_COLUMNS)
         x = MARGIN + LABEL_WIDTH + GAP + column * (THUMB + THUMB_GAP)
         canvas.paste(picture, (x, y + line * (THUMB + THUMB_GAP)))
+    if not len(shown):
+        lines = [line for text in row.said for line in _wrap(text, 11, STRIP)]
+        for number, text in enumerate(lines[-SAID_LINES:]):
+            pen.text((MARGIN + LABEL_WIDTH + GAP, y + 14 * number), text, GREY, _font(11))
     tile = TILE
     for x, image in zip(left, images, strict=True):
         canvas.paste(_pictures(image[None], tile)[0], (x, y))

@@ -135,8 +135,11 @@ class ImageEvaluation:
             {"example": e.id, "user": e.user, **{name: e.labels[name] for name in self.labels}}
             for e in references.examples
         ]
-        columns = compute(self.metrics, images, references)
-        return pd.concat([pd.DataFrame(who), pd.DataFrame(facts), pd.DataFrame(columns)], axis=1)
+        there = images.isfinite().all((1, 2, 3))  # an arm may have no image of some users
+        blank = torch.where(there[:, None, None, None], images, 0.0)
+        columns = pd.DataFrame(compute(self.metrics, blank, references))
+        columns.loc[~there.numpy()] = float("nan")
+        return pd.concat([pd.DataFrame(who), pd.DataFrame(facts), columns], axis=1)
 
 
 def compute(metrics: Sequence[ImageMetric], images: Tensor, references: References) -> dict[str, list[float]]:

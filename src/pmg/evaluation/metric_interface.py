@@ -94,7 +94,8 @@ class References:
     Attributes:
         examples: the B examples.
         truths: `Input.TRUTHS` of each example, `(T_i, 3, H, W)` in [-1, 1], T_i >= 1.
-        histories: `Input.HISTORIES` of each example, `(N_i, 3, H, W)` in [-1, 1], N_i >= 1.
+        histories: `Input.HISTORIES` of each example, `(N_i, 3, H, W)` in [-1, 1]; N_i is 0
+            for users who liked no image, as in conversations.
         styles: `Input.STYLES` of each example.
         target_words: `Input.TARGET_WORDS` of each example.
         preference_words: `Input.PREFERENCE_WORDS` of each example, whichever user's preference its image was made

@@ -19,15 +19,14 @@ NEAREST = "nearest"
 
 
 def liked_with_image(images: ImageStore, example: Example) -> list[Item]:
-    """Returns the items that an example's user liked and that have an image, oldest first.
+    """Returns the items that an example's user liked and that have an image, oldest first; there may be none."""
+    return [item for item in example.liked if images.has(item)]
 
-    Raises:
-        PmgError: there is none.
-    """
-    liked = [item for item in example.liked if images.has(item)]
-    if not liked:
-        raise PmgError(f"example '{example.id}': no liked item of the history has an image to compare with")
-    return liked
+
+def history_pixels(images: ImageStore, example: Example) -> Tensor:
+    """Returns the images of `liked_with_image`, `(N, 3, H, W)`."""
+    liked = liked_with_image(images, example)
+    return images.pixels(images.rows(liked)) if liked else torch.zeros(0, 3, images.size, images.size)
 
 
 class ReferenceArms:
@@ -43,7 +42,7 @@ class ReferenceArms:
 
     @property
     def images_by_arm(self) -> dict[str, ArmImages]:
-        """For each arm the function that returns its images `(B, 3, H, W)` of B examples."""
+        """For each arm the function that returns its images `(B, 3, H, W)` of B examples; NaN where there is none."""
         return {NEAREST: self.nearest, RECONSTRUCTION: self.reconstruction, TRUTH: self.truth}
 
     def truth(self, examples: Sequence[Example]) -> Tensor:
@@ -58,11 +57,22 @@ class ReferenceArms:
 
     @torch.no_grad()
     def nearest(self, examples: Sequence[Example]) -> Tensor:
-        """Returns the liked image whose title is nearest to the target's, by the text encoder."""
-        return self.images.pixels(self.images.rows([self._nearest_item(example) for example in examples]))
+        """Returns the liked image whose title is nearest to the target's, by the text encoder.
 
-    def _nearest_item(self, example: Example) -> Item:
+        NaN for users without a liked image.
+        """
+        found = [self._nearest_item(example) for example in examples]
+        there = torch.tensor([item is not None for item in found])
+        size = self.images.size
+        images = torch.full((len(examples), 3, size, size), torch.nan)
+        if there.any():
+            images[there] = self.images.pixels(self.images.rows([item for item in found if item is not None]))
+        return images
+
+    def _nearest_item(self, example: Example) -> Item | None:
         items = list({item.id: item for item in liked_with_image(self.images, example)}.values())
+        if not items:
+            return None
         pooled = self.generator.text_encoder.encode([example.target.title, *(item.title for item in items)]).pooled
         if pooled is None:
             raise PmgError("text_encoder: it has no pooled vectors, by which titles are compared. Choose another one")

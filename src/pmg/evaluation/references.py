@@ -11,7 +11,7 @@ from pmg.data.dataset import ImageStore
 from pmg.domain import Example, Item, PmgError
 from pmg.evaluation.comparison import Comparison
 from pmg.evaluation.metric_interface import Input, References
-from pmg.evaluation.reference_arms import liked_with_image
+from pmg.evaluation.reference_arms import history_pixels
 from pmg.generation.records import Record
 
 Value = TypeVar("Value")
@@ -33,13 +33,12 @@ class ReferenceReader:
         """Returns the references of examples; their records by the example's id.
 
         Raises:
-            PmgError: an example has no truth, or no liked item with an image, and a metric compares with it; or the
-                data have no styles.
+            PmgError: an example has no truth, and a metric compares with it; or the data have no styles.
         """
         return References(
             examples,
             truths=self._read(Input.TRUTHS, examples, lambda e: self._pixels(self._truths(e))),
-            histories=self._read(Input.HISTORIES, examples, lambda e: self._pixels(liked_with_image(self.images, e))),
+            histories=self._read(Input.HISTORIES, examples, lambda e: history_pixels(self.images, e)),
             styles=self._read(Input.STYLES, examples, self._styles),
             target_words=self._read(
                 Input.TARGET_WORDS, examples, lambda e: records[e.id][0].target_keywords or (e.target.title,)

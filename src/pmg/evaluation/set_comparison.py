@@ -53,7 +53,7 @@ def compare_sets(
             made = _encode(used, examples, images)
             for name, metric in by_name.items():
                 encoder = encoders[name]
-                found[name][method] = {**metric(made[encoder], truth[encoder]), "n": len(examples)}
+                found[name][method] = {**metric(made[encoder], truth[encoder]), "n": len(made[encoder])}
     return found
 
 
@@ -70,6 +70,7 @@ def _encode(
     found: dict[ImageFeatures, list[Tensor]] = {encoder: [] for encoder in encoders}
     for start in range(0, len(examples), CHUNK):
         chunk = images(examples[start : start + CHUNK])
+        chunk = chunk[chunk.isfinite().all((1, 2, 3))]  # an arm may have no image of some users
         for encoder in encoders:
             found[encoder].append(encode_images(encoder, chunk))
     return {encoder: torch.cat(parts) for encoder, parts in found.items()}

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache, partial
+from itertools import islice
 from typing import Any
 
 import torch
@@ -25,6 +26,7 @@ from pmg.preferences.history_budget import HistoryWriter
 from pmg.preferences.keyword_budget import Budget
 from pmg.preferences.keyword_decoding import Decoding
 from pmg.preferences.keywords import KEPT, RANKED, target_keywords, without
+from pmg.preferences.opinions import judge_messages, own_messages, split_messages
 from pmg.preferences.picture_features import PictureFeatures
 from pmg.preferences.scenarios import Scenario
 
@@ -110,14 +112,15 @@ class PreferenceExtractor:
         for chunk in progress(chunks):
             texts = [writer.likes(example, captions) for example in chunk]
             parts.append(self._contexts(texts, pictures))
-            context = cache(lambda part=parts[-1]: part.select(range(len(part))))
-            likes = {name: self._decode(decoding, texts, context) for name, decoding in wanted.items()}
-            against = [writer.dislikes(example, captions) for example in chunk]
+            pairs = self._split(chunk)
+            stated = [writer.likes(one, captions) if one.liked or one.conversation else None for one, _ in pairs]
+            likes = self._keywords(wanted, stated, pictures, parts[-1] if stated == texts else None)
+            against = [writer.dislikes(one, captions) for _, one in pairs]
             for name, keywords in likes.items():
                 liked[name] += map(self.budget.fit, keywords)
-            for name, keywords in self._dislikes({name: wanted[name] for name in disliked}, against, pictures).items():
-                pairs = zip(keywords, likes[name], strict=True)
-                disliked[name] += [self.budget.fit(without(bad, good.words)) for bad, good in pairs]
+            for name, keywords in self._keywords({name: wanted[name] for name in disliked}, against, pictures).items():
+                both = zip(keywords, likes[name], strict=True)
+                disliked[name] += [self.budget.fit(without(bad, good.words)) for bad, good in both]
         writer.warn()
         joined: Any = type(parts[0])  # all parts are of one type
         return ExtractedPreferences(
@@ -166,17 +169,52 @@ class PreferenceExtractor:
         parts = {"model": self.identity, "texts": texts, "attributes": attributes, "decoding": repr(decoding)}
         return from_tensors(self.cache.fetch(Cache.key(kind="keywords", **parts), compute))
 
-    def _dislikes(
-        self, decodings: Mapping[str, Decoding], texts: Sequence[str | None], pictures: PictureLookup
-    ) -> dict[str, list[Keywords]]:
-        """Returns the keywords of the texts that there are, by decoding; no words for users without one."""
+    def _keywords(
+        self, decodings: Mapping[str, Decoding], texts: Sequence[str | None], pictures: PictureLookup,
+        contexts: Contexts | None = None,
+    ) -> dict[str, list[Keywords]]:  # fmt: skip
+        """Returns the keywords of the texts that there are, by decoding; no words for users without one.
+
+        `contexts` are the prefilled texts, where they were computed before.
+        """
         present = [text for text in texts if text is not None]
-        context = cache(lambda: self.language_model.prefill(present, pictures=pictures(present)))
+
+        @cache
+        def context() -> Context:
+            """Returns the prefilled texts."""
+            if contexts is not None:
+                return contexts.select(range(len(present)))
+            return self.language_model.prefill(present, pictures=pictures(present))
+
         found: dict[str, list[Keywords]] = {}
         for name, decoding in decodings.items():
             words = iter(self._decode(decoding, present, context) if present else ())
             found[name] = [Keywords(()) if text is None else next(words) for text in texts]
         return found
+
+    def _split(self, examples: Sequence[Example]) -> list[tuple[Example, Example]]:
+        """Returns each example with the messages that its positive keywords are decoded from, and with the others.
+
+        Without an `opinion` in the scenario the first are all.
+        """
+        scenario = self.scenario
+        messages = [text for example in examples for text in own_messages(example.conversation)]
+        if scenario.opinion is None or not messages:
+            return [(example, replace(example, conversation=())) for example in examples]
+
+        def compute() -> dict:
+            """Returns the opinions of all messages as tensors."""
+            return {"opinions": judge_messages(self.language_model, messages, scenario)}
+
+        question = [scenario.message_template, asdict(scenario.opinion), scenario.reference_messages]
+        key = Cache.key(kind="opinions", model=self.identity, messages=messages, question=question)
+        opinions = iter(self.cache.fetch(key, compute)["opinions"].tolist())
+        pairs = []
+        for example in examples:
+            own = list(islice(opinions, len(own_messages(example.conversation))))
+            liked, disliked = split_messages(example.conversation, own)
+            pairs.append((replace(example, conversation=liked), replace(example, conversation=disliked)))
+        return pairs
 
     def targets(self, examples: Sequence[Example]) -> dict[str, Keywords]:
         """Returns the keywords of each different target, by concept; those without a title answer the conversation.

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from torch import Tensor
+
 from pmg.configuration.ranges import Count, CountOrZero, Positive, Seed
-from pmg.domain import Keywords
+from pmg.domain import Keywords, PmgError
 from pmg.models.language.context import Context
 from pmg.models.language.language_model import LanguageModel
 from pmg.preferences.keyword_parsing import parse_list
@@ -47,7 +49,7 @@ class Choose:
         Raises:
             PmgError: an attribute has no options.
         """
-        scores = attribute_scores(language_model, context, attributes)
+        scores = self.score(language_model, context, attributes)
         return [
             merge_keywords(
                 [
@@ -58,6 +60,40 @@ class Choose:
             )
             for row in range(len(context))
         ]
+
+    def score(
+        self, language_model: LanguageModel, context: Context, attributes: Mapping[str, Attribute]
+    ) -> dict[str, Tensor]:
+        """Returns the log-likelihood of every option of every attribute, float32 `(B, n_options)` by attribute."""
+        return attribute_scores(language_model, context, attributes)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChooseCalibrated(Choose):
+    """As `Choose`, by contextually calibrated scores (Zhao et al. 2021).
+
+    An option's score is its log-likelihood less its mean log-likelihood after texts without content: small language
+    models prefer some options whatever they read.
+
+    Attributes:
+        references: texts without content, at least one.
+    """
+
+    references: Sequence[str]
+
+    def score(
+        self, language_model: LanguageModel, context: Context, attributes: Mapping[str, Attribute]
+    ) -> dict[str, Tensor]:
+        """Returns the calibrated score of every option of every attribute, float32 `(B, n_options)` by attribute.
+
+        Raises:
+            PmgError: there are no references.
+        """
+        if not self.references:
+            raise PmgError("decoding.references is empty. Give it a text without content, or use decoding=choose")
+        without = attribute_scores(language_model, language_model.prefill(self.references), attributes)
+        scores = attribute_scores(language_model, context, attributes)
+        return {name: scores[name] - without[name].mean(dim=0) for name in scores}
 
 
 @dataclass(frozen=True)

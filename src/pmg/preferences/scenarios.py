@@ -56,8 +56,13 @@ class Scenario:
         max_turns: number of latest messages in the prompt.
         target_attributes: attributes of the image that answers a conversation, by name; each question follows the
             earlier answers.
-        reference_messages: neutral messages; an answer's score is reduced by its mean score after these. Empty: the
-            most likely answer is chosen.
+        reference_messages: neutral messages, or as many of one kind as of another; an answer's score is reduced by
+            its mean score after these. Empty: the most likely answer is chosen.
+        opinion: a question about one message of the user with two options: they like what it is about, or dislike it.
+            None: messages are not judged.
+        message_template: text before this question, with ``{message}``.
+        dislike_chat_template: as `chat_template`, for the messages that state a dislike; needs an `opinion`. Empty:
+            they are not used.
 
     Raises:
         PmgError: `lint` finds problems; one line names them all.
@@ -80,6 +85,9 @@ class Scenario:
     max_turns: Count = 12
     target_attributes: Mapping[str, Attribute] = field(default_factory=dict)
     reference_messages: tuple[str, ...] = ()
+    opinion: Attribute | None = None
+    message_template: str = ""
+    dislike_chat_template: str = ""
 
     def __post_init__(self) -> None:
         problems = lint(self)
@@ -113,6 +121,7 @@ def build_scenario(
     scene_words: Sequence[str] = (),
     target_attributes: Mapping[str, Mapping[str, Any]] | None = None,
     reference_messages: Sequence[str] = (),
+    opinion: Mapping[str, Any] | None = None,
     **rest: Any,
 ) -> Scenario:
     """Builds a scenario from the plain values of a config.
@@ -131,6 +140,7 @@ def build_scenario(
         scene_words=tuple(scene_words),
         target_attributes=build_attributes(target_attributes or {}),
         reference_messages=tuple(reference_messages),
+        opinion=build_attributes({"opinion": opinion})["opinion"] if opinion else None,
         **rest,
     )
 
@@ -161,14 +171,22 @@ def verbalize_history(example: Example, scenario: Scenario, captions: Mapping[st
 
 
 def verbalize_dislikes(example: Example, scenario: Scenario, captions: Mapping[str, str] | None = None) -> str | None:
-    """Returns the prompt of negative keywords; arguments as in `verbalize_history`.
+    """Returns the prompt of negative keywords: disliked items, then messages that state a dislike.
+
+    Args:
+        example: has the disliked items, and as conversation these messages alone.
+        scenario: templates.
+        captions: see `verbalize_history`.
 
     Returns:
-        The text, or None without disliked items or a `dislike_template`.
+        The text, or None without such items and messages, or without templates for them.
     """
-    if not (example.disliked and scenario.dislike_template):
-        return None
-    return _format_items(scenario.dislike_template, example.disliked, scenario, captions)
+    parts = []
+    if example.disliked and scenario.dislike_template:
+        parts.append(_format_items(scenario.dislike_template, example.disliked, scenario, captions))
+    if example.conversation and scenario.dislike_chat_template:
+        parts.append(_format_turns(scenario.dislike_chat_template, example.conversation, scenario))
+    return "".join(parts) or None
 
 
 def verbalize_conversation(conversation: Sequence[Turn], scenario: Scenario) -> str:
@@ -181,10 +199,14 @@ def verbalize_conversation(conversation: Sequence[Turn], scenario: Scenario) -> 
         raise PmgError("the conversation has no messages")
     if not scenario.chat_template:
         raise PmgError(f"scenario '{scenario.name}' has no chat_template for conversations. Add one to its config.")
+    return _format_turns(scenario.chat_template, conversation, scenario)
+
+
+def _format_turns(template: str, conversation: Sequence[Turn], scenario: Scenario) -> str:
     # a line break inside a message could be mistaken for the next message
     turns = [(" ".join(turn.speaker.split()), " ".join(turn.text.split())) for turn in conversation]
     lines = [scenario.turn.format(speaker=who, text=text) for who, text in turns[-scenario.max_turns :]]
-    return _before_instruction(scenario.chat_template).replace("{conversation}", "\n".join(lines))
+    return _before_instruction(template).replace("{conversation}", "\n".join(lines))
 
 
 def _format_items(template: str, items: Sequence[Item], scenario: Scenario, captions: Mapping[str, str] | None) -> str:
@@ -227,6 +249,18 @@ def lint(scenario: Scenario) -> list[str]:
         problems += check_template("dislike_template", scenario.dislike_template, "history")
     if scenario.chat_template:
         problems += check_template("chat_template", scenario.chat_template, "conversation")
+    if scenario.dislike_chat_template:
+        problems += check_template("dislike_chat_template", scenario.dislike_chat_template, "conversation")
+        if scenario.opinion is None:
+            problems.append("dislike_chat_template needs an opinion, by which messages are judged")
+    if scenario.opinion is not None:
+        problems += check_question("opinion.question", scenario.opinion.question)
+        problems += check_options("opinion", scenario.opinion.options)
+        problems += check_placeholders("message_template", scenario.message_template, ("message",))
+        if len(scenario.opinion.options) != 2:
+            problems.append("opinion needs two options: the first for a like, the second for a dislike")
+        if "{message}" not in scenario.message_template:
+            problems.append("message_template needs {message}")
     if scenario.caption and "{caption}" not in scenario.line:
         problems.append("the caption is never used: line has no {caption}")
     problems += [f"{name} must be at least 1" for name in ("max_items", "max_turns") if getattr(scenario, name) < 1]

@@ -17,9 +17,10 @@ from pmg.cache import atomic_write_json, atomic_write_text
 from pmg.data.dataset import ImageStore
 from pmg.data_uri import data_uri
 from pmg.domain import Example, PmgError
-from pmg.evaluation.reference_arms import liked_with_image
+from pmg.evaluation.reference_arms import history_pixels
 from pmg.generation.records import Key, Record
 from pmg.preferences.captioning import to_picture
+from pmg.preferences.opinions import own_messages
 from pmg.survey.design import Design, Task
 from pmg.survey.page import render_page
 
@@ -160,11 +161,18 @@ def _public(task: Task, names: Sequence[str], code: Mapping[tuple[str, str], str
 
 
 def _item(example: Example, store: ImageStore) -> dict[str, Any]:
-    """Returns what a rater sees of an example: the target's title and images of liked items."""
-    liked = liked_with_image(store, example)[-HISTORY:]
+    """Returns what a rater sees of an example: the target's title, images of liked items, and the user's messages.
+
+    Raises:
+        PmgError: there are neither.
+    """
+    liked, said = history_pixels(store, example)[-HISTORY:], own_messages(example.conversation)
+    if not len(liked) and not said:
+        raise PmgError(f"example '{example.id}': no liked item has an image to show, and nothing was said")
     return {
         "target": example.target.title,
-        "history": [_data_uri(image) for image in store.pixels(store.rows(liked))],
+        "history": [_data_uri(image) for image in liked],
+        "said": said,
     }
 
 

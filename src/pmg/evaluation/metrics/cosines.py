@@ -24,13 +24,16 @@ def history_vectors(features: ImageFeatures, references: References) -> list[Ten
 
 def group_vectors(features: ImageFeatures, groups: Sequence[Tensor]) -> list[Tensor]:
     """Returns unit vectors `(N_i, D)` of groups of images `(N_i, 3, H, W)`."""
+    if not sum(map(len, groups)):
+        return [torch.zeros(0, 0)] * len(groups)
     vectors = normalize(encode_images(features, torch.cat(list(groups))), dim=-1)
     return list(vectors.split([len(group) for group in groups]))
 
 
 def group_cosines(vectors: Tensor, groups: Sequence[Tensor]) -> list[Tensor]:
     """Returns the cosines `(N_i,)` of each vector of `(B, D)` with the unit vectors `(N_i, D)` of its group."""
-    return [group @ vector for vector, group in zip(normalize(vectors, dim=-1), groups, strict=True)]
+    pairs = zip(normalize(vectors, dim=-1), groups, strict=True)
+    return [group @ vector if len(group) else vector[:0] for vector, group in pairs]
 
 
 def largest(cosines: Sequence[Tensor]) -> Tensor:
@@ -39,5 +42,5 @@ def largest(cosines: Sequence[Tensor]) -> Tensor:
 
 
 def mean(cosines: Sequence[Tensor]) -> Tensor:
-    """Returns the mean cosine of each group, `(B,)`."""
+    """Returns the mean cosine of each group, `(B,)`; NaN for an empty one."""
     return torch.stack([each.mean() for each in cosines])

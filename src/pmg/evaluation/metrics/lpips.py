@@ -99,7 +99,7 @@ class LpipsToTruth:
 
 
 class LpipsToHistory:
-    """Mean LPIPS with AlexNet to the images of the history.
+    """Mean LPIPS with AlexNet to the images of the history; no value without such images.
 
     Args:
         perceptual: LPIPS.
@@ -117,10 +117,15 @@ class LpipsToHistory:
         Raises:
             ValueError: an image is out of range.
         """
-        history = references.once(
-            ("histories", self.perceptual), lambda: PerceptualReferences(self.perceptual, references.histories)
-        )
-        return {"lpips_history": history.mean(images)}
+        groups = [group for group in references.histories if len(group)]
+        values = torch.full((len(images),), torch.nan)
+        if groups:
+            there = torch.tensor([len(group) > 0 for group in references.histories])
+            history = references.once(
+                ("histories", self.perceptual), lambda: PerceptualReferences(self.perceptual, groups)
+            )
+            values[there] = history.mean(images[there])
+        return {"lpips_history": values}
 
 
 class LpipsVggToTruth:

@@ -116,8 +116,8 @@ function context(number, item) {
   const pictures = item.history.map((source, place) => make("img", {src: source, alt: `Liked picture ${place + 1}`}));
   return [
     make("p", {className: "step"}, name),
-    make("h2", {}, "A person liked these pictures:"),
-    make("div", {className: "history"}, ...pictures),
+    ...(pictures.length ? [make("h2", {}, "A person liked these pictures:"), make("div", {className: "history"}, ...pictures)] : []),
+    ...(item.said.length ? [make("h2", {}, "A person said:"), make("ul", {className: "said"}, ...item.said.map(text => make("li", {}, text)))] : []),
     make("h2", {}, "They want a picture of: ", make("span", {className: "target"}, item.target)),
   ];
 }
