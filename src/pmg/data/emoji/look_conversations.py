@@ -76,7 +76,7 @@ class Conversations:
         return rng.choices(list(self.shares), weights=list(self.shares.values()))[0]
 
     def write(self, user: str, split: str, words: Mapping[str, str]) -> Said:
-        """Returns the conversation of a user.
+        """Returns the conversation of a user; without words nothing is said about taste.
 
         Args:
             user: their id.
@@ -122,10 +122,7 @@ class LookChatDataset(Dataset):
         captioner: measures the words of a look.
         conversations: writes what users say.
         said_by: ``own``, or, as controls, ``other`` (each conversation is that of the next user of the split) or
-            ``none`` (nobody says anything).
-
-    Raises:
-        PmgError: without conversations, users who only chat have no behaviour.
+            ``none`` (conversations without statements of taste).
     """
 
     groups = (*LookDataset.groups, "behaviour")
@@ -136,10 +133,6 @@ class LookChatDataset(Dataset):
         self, looks: LookDataset, captioner: MeasuringCaptioner, conversations: Conversations,
         said_by: Literal["own", "other", "none"] = "own",
     ) -> None:  # fmt: skip
-        if said_by == "none" and conversations.shares.get("chat"):
-            raise PmgError(
-                "data.said_by=none: users who only chat have no behaviour. Set data.conversations.shares.chat=0"
-            )
         self.looks, self.captioner, self.conversations, self.said_by = looks, captioner, conversations, said_by
 
     @property
@@ -159,7 +152,9 @@ class LookChatDataset(Dataset):
         names = list(dict.fromkeys(example.user for example in examples))
         speakers = dict(zip(names, [*names[1:], names[0]] if self.said_by == "other" else names, strict=True))
         said = {
-            user: self.conversations.write(speaker, split, self.words(firsts[speaker]))
+            user: self.conversations.write(
+                speaker, split, {} if self.said_by == "none" else self.words(firsts[speaker])
+            )
             for user, speaker in speakers.items()
         }
         return [self._add(example, said[example.user]) for example in examples]
@@ -178,7 +173,7 @@ class LookChatDataset(Dataset):
     def _add(self, example: Example, said: Said) -> Example:
         """Returns an example with its conversation, or without its clicks."""
         behaviour = self.conversations.behaviour(example.user)
-        speaks = behaviour != "clicks" and self.said_by != "none"
+        speaks = behaviour != "clicks"
         likes, dislikes = (said.likes, said.dislikes) if speaks else ((), ())
         labels = {
             **example.labels, "behaviour": behaviour, "said_likes": ", ".join(likes),
