@@ -11,6 +11,9 @@ from pmg.domain import PmgError
 from pmg.models.language.compatibility import DecoderShape
 from pmg.models.language.language_model import load_language_model
 from pmg.models.language.option_scoring import Question
+from pmg.models.preference.preference_encoder import model_sizes
+from pmg.models.preference.prefix_placement import PLACEMENTS
+from pmg.models.preference.visual_encoder import SeenHistories, VisualPreferenceEncoder
 
 TEXTS = ("red apple, flat", "dog: thick black outline, black and white, flat", "ghost")
 CHAT = (
@@ -129,6 +132,36 @@ def test_chat_templates_stand_around_history_and_question(tmp_path):
     torch.testing.assert_close(scores, expected)
     written = plain.generate(plain.prefill(["<|user|>\nred apple, flat"]), by_hand.prompt, 5)
     assert framed.generate(context, "\nWhich?", 5) == written
+
+
+@pytest.mark.parametrize("placement", ["late", "front", "visual"])
+def test_multimodal_tokens_take_the_place_of_the_answer(tmp_path, placement):
+    folder = write_language_model(tmp_path, FAMILIES["llama"], CHAT)
+    framed, plain = load(folder, chat=True), load(folder)
+    texts = ["red apple, flat", "ghost"]
+    end = torch.tensor(plain.token_ids("<end>\n<|assistant|>\n"))
+    context = framed.prefill(texts)
+    whole = plain.prefill_tokens([torch.cat([tokens, end]) for tokens in context.tokens])
+    torch.manual_seed(0)
+    if placement == "visual":
+        none = torch.zeros(2, 0, dtype=torch.bool)
+        seen, expected = (SeenHistories(one, torch.zeros(2, 0, 6), none, none) for one in (context, whole))
+        encoder = VisualPreferenceEncoder(feature_width=6, sees="both", prefix_length=0,
+                                          **model_sizes(plain, torch.zeros(1, 8)))  # fmt: skip
+        got, wanted = encoder.states(framed, seen), encoder.states(plain, expected)
+        copying = VisualPreferenceEncoder(
+            feature_width=32, sees="both", copies=True, **model_sizes(plain, torch.zeros(1, 8))
+        )
+        some = torch.tensor([[True, True], [True, False]])
+        soft = copying.eval()(framed, SeenHistories(context, torch.randn(2, 2, 32), some, some))
+        assert soft.shape == (2, 4, 8)  # the end of the turn is no picture
+    else:
+        embeds = torch.randn(3, plain.width)
+        prefix = torch.randn(plain.layers, 2, plain.kv_heads, 2, plain.head_dim) if placement == "front" else None
+        got = PLACEMENTS[placement](framed, context, embeds, prefix)
+        wanted = PLACEMENTS[placement](plain, whole, embeds, prefix)
+    assert got.shape[1] == wanted.shape[1]
+    torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-4)
 
 
 def test_a_tokenizer_without_a_template_is_told_the_bare_text(tmp_path):

@@ -20,7 +20,8 @@ class ChatTemplate:
 
     Attributes:
         user_prefix: precedes a history; begins the user's message. Empty: none.
-        assistant_prefix: between question and answer; ends the user's message and begins the model's. Empty: none.
+        assistant_prefix: between question and answer, or between history and multimodal tokens; ends the user's
+            message and begins the model's. Empty: none.
     """
 
     user_prefix: str = ""

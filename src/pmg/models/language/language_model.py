@@ -40,19 +40,37 @@ class LanguageModel(ContextDecoder):
     def multimodal_states(self, context: Context, embeds: Tensor, prefix: Tensor | None = None) -> Tensor:
         """Returns the hidden states, at `read_layers`, of multimodal tokens appended to each history.
 
+        With a chat template they take the place of the answer: the end of the user's turn precedes them.
+
         Args:
             context: B histories.
             embeds: `(B, n, width)` or `(n, width)`, shared by all histories. Differentiable.
             prefix: late prefix `(layers, 2, kv_heads, m, head_dim)`, keys and values that only
-                the multimodal tokens attend to, not rotated. Differentiable.
+                the multimodal tokens and the end of the turn attend to, not rotated. Differentiable.
 
         Returns:
             `(B, n, state_width)` in the model's dtype.
         """
-        count = embeds.shape[-2]
+        tokens = self.end_turn(embeds.expand(len(context), -1, -1))
+        count = tokens.shape[1]
         causal = torch.ones(count, count, dtype=torch.bool).tril()
-        embeds = embeds.expand(len(context), -1, -1)
-        return self.extend(context, embeds, torch.arange(count), causal, prefix, self.read_layers)
+        states = self.extend(context, tokens, torch.arange(count), causal, prefix, self.read_layers)
+        return states[:, -embeds.shape[-2] :]
+
+    def end_turn(self, embeds: Tensor) -> Tensor:
+        """Returns the embeddings of the tokens that end the user's turn, followed by others.
+
+        Args:
+            embeds: of the tokens that follow, `(B, n, width)`.
+
+        Returns:
+            `(B, E + n, width)`, E the tokens of `ChatTemplate.assistant_prefix`: none without a chat template.
+        """
+        ids = self.token_ids(self.chat_template.assistant_prefix) if self.chat_template.assistant_prefix else []
+        if not ids:
+            return embeds
+        end = self.embed(torch.tensor(ids)).to(embeds)
+        return torch.cat([end.expand(len(embeds), -1, -1), embeds], dim=1)
 
     def score_shared_options(
         self, context: Context, prompt: str, options: Sequence[str], batch_size: int = 32

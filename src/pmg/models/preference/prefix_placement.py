@@ -9,6 +9,9 @@ to the prefix, and in the positions of the tokens behind it (m pairs, a history 
 - `front` (P-Tuning v2, Liu et al. 2022; Li & Liang 2021): every token attends to it; it takes the first m positions,
   as in `peft`: history at m … m+L-1, multimodal tokens behind. The history depends on trained weights, so it is
   computed in each step, with gradients.
+
+With a chat template the tokens that end the user's turn are between history and multimodal tokens, and are placed as
+these.
 """
 
 from __future__ import annotations
@@ -43,10 +46,10 @@ def front(language_model: LanguageModel, context: Context, embeds: Tensor, prefi
             "sees reads each picture once. Use placement=late"
         )
     first = 0 if prefix is None else prefix.shape[3]
-    soft = embeds.expand(len(context), -1, -1)
+    soft = language_model.end_turn(embeds.expand(len(context), -1, -1))
     history = language_model.embed(context.padded_tokens())
     sequence = torch.cat([history, soft.to(history)], dim=1)
-    new = torch.ones(len(context), embeds.shape[-2], dtype=torch.bool)
+    new = torch.ones(soft.shape[:2], dtype=torch.bool)
     steps, visible = causal_layout(torch.cat([context.padding_mask(), new], dim=1))
     layers = language_model.read_layers
     states = language_model.extend(context.without_tokens(), sequence, first + steps, visible, prefix, layers)

@@ -44,7 +44,8 @@ class VisualPreferenceEncoder(PreferenceEncoder):
     """A `PreferenceEncoder` whose multimodal tokens also attend to visual tokens, one for each picture.
 
     A picture's vector is projected to the language model's width, as in LLaVA (Liu et al. 2023), and a learned vector
-    is added that differs between liked and disliked pictures. The cached text comes first, then the visual tokens.
+    is added that differs between liked and disliked pictures. The cached text comes first, then the visual tokens,
+    then the end of a chat template's turn.
 
     Args:
         feature_width: F.
@@ -99,15 +100,18 @@ class VisualPreferenceEncoder(PreferenceEncoder):
         """Returns the last hidden states of visual and multimodal tokens, float32 `(B, H + n, llm_width)`."""
         count = len(self.multimodal_tokens)
         tokens = self.multimodal_tokens.expand(len(inputs.present), -1, -1)
-        present = inputs.present.new_ones(len(tokens), count)
         context = inputs.context.without_tokens() if self.config.sees == "pictures" else inputs.context
+        if self.config.sees != "pictures":  # whose texts begin a turn
+            tokens = language_model.end_turn(tokens)
+        present, pictures = inputs.present.new_ones(tokens.shape[:2]), 0
         if self.config.sees != "text":
+            pictures = inputs.present.shape[1]
             tokens = torch.cat([self.visual_tokens(inputs), tokens], 1)
             present = torch.cat([inputs.present, present], 1)
         steps, visible = causal_layout(present)  # missing pictures are not counted
         prefix = None if self.prefix is None else self.prefix()
-        states = language_model.extend(context, tokens, steps, visible, prefix)
-        return states.float().to(self.map.weight.device)
+        states = language_model.extend(context, tokens, steps, visible, prefix).float().to(self.map.weight.device)
+        return torch.cat([states[:, :pictures], states[:, -count:]], 1)
 
     @torch.no_grad()
     def fit_features(self, histories: SeenHistories, embedding_std: float) -> None:
