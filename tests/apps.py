@@ -10,10 +10,10 @@ from pipelines import write_pipeline
 from pmg import PersonalizedPipeline
 
 
-def load_tiny(root, folder):
-    """Writes and loads a pipeline with random weights."""
+def load_tiny(root, folder, scenario=None):
+    """Writes and loads a pipeline with random weights, with its own scenario or another one."""
     write_pipeline(root, folder)
-    pipe = PersonalizedPipeline.from_pretrained(folder, "cpu")
+    pipe = PersonalizedPipeline.from_pretrained(folder, "cpu", scenario=scenario)
     pipe.set_progress_bar_config(disable=True)
     return pipe
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 
 import pytest
+import yaml
 
 from apps import encode, load_tiny
 from browsers import IN_BROWSER, barriers, served
+from pmg.preferences.scenarios import build_scenario
 
 pytestmark = IN_BROWSER
 
@@ -64,3 +66,29 @@ def test_from_a_history_to_saved_files(chromium, url, tmp_path, width, height):
     page.close()
     assert [text for text in told if "400" not in text] == []  # refused requests
     assert not [sent for sent in asked if not sent.startswith((url, "data:", "blob:"))]
+
+
+def test_messages_are_added_removed_and_read(chromium, root, tmp_path, emoji):
+    from pmg.app.server import build_app
+    from pmg.app.studio import Studio
+
+    values = yaml.safe_load((root / "conf" / "scenario" / "chat_sticker.yaml").read_text())
+    scenario = build_scenario(**{key: value for key, value in values.items() if key != "_target_"})
+    studio = Studio(load_tiny(root, tmp_path / "pipeline", scenario), emoji, 2, 4, [1.0], 0)
+    with served(build_app(studio)) as url:
+        page = chromium.new_page(viewport={"width": 390, "height": 844})
+        page.goto(url)
+        for text in ("I love <b>red</b>.", "I can't stand dots."):
+            page.fill("#message", text)
+            page.press("#message", "Enter")
+        assert page.locator("#said li").count() == 2
+        assert page.locator("#said b").count() == 0
+        page.click("#said button >> nth=1")
+        assert page.locator("#said li").count() == 1
+        page.select_option("#other", "")
+        page.click("#generate")
+        page.locator("#step", has_text="done").wait_for(timeout=60_000)
+        assert page.locator("#owners img").count() == 2
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
+        assert barriers(page) == []
+        page.close()

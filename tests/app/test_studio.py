@@ -5,15 +5,17 @@ from __future__ import annotations
 import time
 
 import pytest
+import yaml
 from fastapi.testclient import TestClient
 
 from apps import encode, load_tiny
-from pmg.app.jobs import Job
+from pmg.app.jobs import CancelledError, Job
 from pmg.app.pictures import read_picture, to_data_uri
 from pmg.app.server import build_app
 from pmg.app.studio import Studio, Upload, Wish
 from pmg.commands.app import find_pipeline
 from pmg.domain import PmgError
+from pmg.preferences.scenarios import build_scenario
 
 EVIL = "<img src=x onerror=alert(1)>"
 FACTS = {"pack": "Noto", "colour": "full colour", "outline": "no outline", "shading": "flat"}
@@ -59,6 +61,50 @@ def test_an_uploaded_picture_is_an_item_of_the_history(studio):
     assert len(job.results["own"]["captions"]) == 1
 
 
+@pytest.fixture(scope="module")
+def talking(root, tmp_path_factory, emoji):
+    """A studio whose scenario reads messages."""
+    values = yaml.safe_load((root / "conf" / "scenario" / "chat_sticker.yaml").read_text())
+    scenario = build_scenario(**{key: value for key, value in values.items() if key != "_target_"})
+    return Studio(load_tiny(root, tmp_path_factory.mktemp("chats"), scenario), emoji, 3, 5, [0.5], 0)
+
+
+def test_messages_change_the_images_and_are_enough(studio, talking):
+    assert (studio.describe()["chats"], talking.describe()["chats"]) == (False, True)
+    images = []
+    for said in (["I love red."], ["I love red.", "But I can't stand dots."]):
+        wish, job = Wish(said=said, target="rocket"), Job()
+        talking.check(wish)
+        talking.generate(wish, job)
+        images.append(job.results["own"]["images"][0])
+    assert images[0] != images[1]
+    with pytest.raises(PmgError, match=r"reads no messages.* pmg-app scenario=chat_sticker"):
+        studio.check(Wish(said=["I love red."], target="rocket"))
+    with pytest.raises(PmgError, match="a message is empty"):
+        talking.check(Wish(said=[" "], target="rocket"))
+
+
+def test_a_job_is_cancelled_within_a_draw(studio):
+    steps = []
+
+    class Stopping(Job):
+        """A job that is cancelled as soon as the first draw begins."""
+
+        def report(self, step, progress):
+            super().report(step, progress)
+            steps.append(step)
+            if step == "drawing for you":
+                self.stopped.set()
+
+    job = Stopping()
+    with pytest.raises(CancelledError):
+        studio.generate(Wish(liked=[0], target="rocket"), job)
+    assert steps[-1] == "drawing for you"
+    assert job.results == {}
+    studio.generate(Wish(liked=[0], target="rocket"), other := Job())  # no check is left behind
+    assert set(other.results) == {"own", "nobody"}
+
+
 def test_the_server_generates(client, studio):
     wish = {"liked": [0, 1], "target": "rocket", "other": 1}
     code = client.post("/api/generate", json=wish).json()["id"]
@@ -82,6 +128,9 @@ def test_the_page_is_complete(client):
     [
         ("/api/generate", {"target": "rocket"}, 400),  # an empty history
         ("/api/generate", {"liked": [0], "target": " "}, 400),
+        ("/api/generate", {"said": ["I love red."], "target": "rocket"}, 400),  # the scenario reads no messages
+        ("/api/generate", {"said": ["x" * 501], "target": "rocket"}, 422),
+        ("/api/generate", {"said": ["x"] * 25, "target": "rocket"}, 422),
         ("/api/generate", {"liked": [0], "target": "x" * 5000}, 422),
         ("/api/generate", {"liked": [10**6], "target": "rocket"}, 400),
         ("/api/generate", {"liked": [-1], "target": "rocket"}, 422),

@@ -48,9 +48,17 @@ class Job:
         Raises:
             CancelledError: the job was cancelled.
         """
+        self.check()
+        self.step, self.progress = step, progress
+
+    def check(self) -> None:
+        """Checks that the job was not cancelled.
+
+        Raises:
+            CancelledError: the job was cancelled.
+        """
         if self.stopped.is_set():
             raise CancelledError
-        self.step, self.progress = step, progress
 
 
 class JobQueue:
@@ -105,7 +113,7 @@ class JobQueue:
         return {**{name: getattr(job, name) for name in names}, "before": before}
 
     def cancel(self, code: str) -> None:
-        """Cancels a job: at once if it waits, else before its next step."""
+        """Cancels a job: at once if it waits, else at its next `Job.check`."""
         job = self.find(code)
         job.stopped.set()
         if job.status == "waiting":

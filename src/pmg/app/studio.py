@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import Annotated, Any
 
 import numpy as np
 from annotated_types import Ge, Le
 from pydantic import BaseModel, ConfigDict, Field
+from torch import nn
+from torch.nn.modules.module import register_module_forward_pre_hook
 
 from pmg.app.jobs import Job
 from pmg.app.pictures import from_data_uri, to_data_uri
@@ -41,6 +45,7 @@ class Wish(BaseModel):
         liked: indices of pictures.
         disliked: likewise.
         uploads: liked pictures of the user.
+        said: the user's messages to an assistant, oldest first.
         target: what the images show.
         other: index of the user whose preference is compared; None: no comparison.
         seed: of the noise.
@@ -52,6 +57,7 @@ class Wish(BaseModel):
     liked: Annotated[list[Annotated[int, Ge(0)]], Field(max_length=60)] = []
     disliked: Annotated[list[Annotated[int, Ge(0)]], Field(max_length=60)] = []
     uploads: Annotated[list[Upload], Field(max_length=6)] = []
+    said: Annotated[list[Annotated[str, Field(min_length=1, max_length=500)]], Field(max_length=24)] = []
     target: Text
     other: Annotated[int, Ge(0)] | None = None
     seed: Annotated[int, Ge(0), Le(2**53)] = 0
@@ -84,6 +90,7 @@ class Studio:
         self.items = list({item.id: item for item in chosen}.values())[: len({item.id for item in liked}) + pictures]
         self.index = {item.id: place for place, item in enumerate(self.items)}
         self.targets = list(dict.fromkeys(example.target.title for example in examples))[:60]
+        self.chats = bool(pipe.components["scenario"].chat_template)
         self._other = lru_cache(users)(self._extract_other)
 
     def describe(self) -> dict[str, Any]:
@@ -96,6 +103,7 @@ class Studio:
             "pictures": [{"title": item.title, "picture": self._picture(item)} for item in self.items],
             "targets": self.targets,
             "facts": facts,
+            "chats": self.chats,
             "alpha": 0.5,
             "steps": self.pipe.pipeline.steps,
         }
@@ -104,10 +112,16 @@ class Studio:
         """Checks a wish before it waits in the queue.
 
         Raises:
-            PmgError: there is nothing to read, or a picture or user doesn't exist.
+            PmgError: there is nothing to read, a picture or user doesn't exist, or the pipeline reads no messages.
         """
-        if not wish.liked and not wish.uploads:
+        if not wish.liked and not wish.uploads and not wish.said:
             raise PmgError("the history is empty. Choose a user, click pictures, or upload one.")
+        if wish.said and not self.chats:
+            raise PmgError(
+                "this pipeline reads no messages. Start the app with one that does: pmg-app scenario=chat_sticker"
+            )
+        if any(not text.strip() for text in wish.said):
+            raise PmgError("a message is empty. Write what you like, or remove it.")
         for index in (*wish.liked, *wish.disliked):
             if index >= len(self.items):
                 raise PmgError(f"picture {index} doesn't exist. Reload the page.")
@@ -119,11 +133,20 @@ class Studio:
             from_data_uri(upload.picture)
 
     def generate(self, wish: Wish, job: Job) -> None:
-        """Generates images for the user, without a preference, and for another user; each is shown once it is done."""
+        """Generates images for the user, without a preference, and for another user; each is shown once it is done.
+
+        Raises:
+            CancelledError: the job was cancelled; inside of a draw, too.
+        """
+        with stops_within(job):
+            self._generate(wish, job)
+
+    def _generate(self, wish: Wish, job: Job) -> None:
         total = 5 if wish.other is not None else 3
         job.report("reading the history", 0)
         dislikes = [self.items[index] for index in wish.disliked]
-        preference = self.pipe.extract_preference(self._history(wish), wish.target, dislikes)
+        said = [{"role": "user", "content": text} for text in wish.said]
+        preference = self.pipe.extract_preference(self._history(wish), wish.target, dislikes, said)
         job.report("drawing for you", 1 / total)
         job.results["own"] = self._draw(preference, wish) | {"captions": self._captions(preference)}
         job.report("drawing without a preference", 2 / total)
@@ -172,6 +195,22 @@ class Studio:
         picture = to_picture(self._pixels(item))
         picture.thumbnail((96, 96))
         return to_data_uri(picture)
+
+
+@contextmanager
+def stops_within(job: Job) -> Iterator[None]:
+    """Checks before each layer of a network that runs in this thread whether the job was cancelled."""
+    own = threading.get_ident()
+
+    def check(module: nn.Module, inputs: Any) -> None:
+        if threading.get_ident() == own:
+            job.check()
+
+    hook = register_module_forward_pre_hook(check)
+    try:
+        yield
+    finally:
+        hook.remove()
 
 
 def _facts(item: Item, pipe: PersonalizedPipeline) -> Mapping[str, str]:

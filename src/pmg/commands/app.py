@@ -32,7 +32,8 @@ def body(cfg: DictConfig, run: Run) -> float | None:
     folder = find_pipeline(cfg.pipeline)
     run.begin()
     with run.ledger.phase("load"):
-        pipe = PersonalizedPipeline.from_pretrained(folder, cfg.device, f"{cfg.paths.cache_dir}")
+        scenario = instantiate(cfg.scenario) if cfg.scenario else None
+        pipe = PersonalizedPipeline.from_pretrained(folder, cfg.device, f"{cfg.paths.cache_dir}", scenario=scenario)
         pipe.set_progress_bar_config(disable=True)
         studio = Studio(
             pipe, instantiate(cfg.data), cfg.users, cfg.pictures, list(cfg.preference_weights), cfg.seed or 0

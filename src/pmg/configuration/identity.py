@@ -133,7 +133,8 @@ COMMANDS: dict[str, dict[str, Role]] = {
             export delete serve""",
         execution="host port",
     ),
-    "app": EVERY | _roles(result="data pipeline users pictures preference_weights", execution="host port waiting"),
+    "app": EVERY
+    | _roles(result="data scenario pipeline users pictures preference_weights", execution="host port waiting"),
     "estimate": TRAIN | _roles(result="history_tokens profiles_per_user"),
 }
 RUNS = ("train_run", "generate_run", "init_from")

@@ -252,6 +252,7 @@ class AppConfig(RunConfig):
     Attributes:
         device: device of the models; auto: a GPU if available.
         data: users and pictures to choose from.
+        scenario: in place of the pipeline's, e.g. one that reads conversations; None: the pipeline's.
         pipeline: folder of ``pmg-export``, or of an exported ``pmg-train`` run.
         host: address of the server.
         port: of the server; 0: a free one.
@@ -263,6 +264,7 @@ class AppConfig(RunConfig):
 
     device: str = "auto"
     data: Any = None
+    scenario: Any = None
     pipeline: str = "assets/pipeline"
     host: str = "127.0.0.1"
     port: int = ranged(7860, Annotated[int, Ge(0), Le(65535)])

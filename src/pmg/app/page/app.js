@@ -3,6 +3,7 @@ const content = JSON.parse(document.getElementById("content").textContent);
 const at = id => document.getElementById(id);
 const choice = new Map(); /* picture index -> "like" or "dislike" */
 const uploads = [];
+const said = [];
 let job = null, shown = null;
 const OWNERS = {own: "For you", other: "For user ", nobody: "For nobody"};
 const SMALLEST = 1e-3; /* as in pmg.generation.selection */
@@ -71,6 +72,7 @@ function build() {
   at("target").value = content.targets[0] || "";
   at("steps").value = content.steps;
   at("alpha").value = content.alpha;
+  at("chat").hidden = !content.chats;
   for (const [name, values] of Object.entries(content.facts)) {
     const select = make("select", {}, ...values.map(value => make("option", {}, value)));
     select.dataset.fact = name;
@@ -87,7 +89,8 @@ at("user").addEventListener("change", event => {
 
 at("clear").addEventListener("click", () => {
   choice.clear();
-  uploads.length = 0;
+  uploads.length = said.length = 0;
+  listMessages();
   at("uploads").replaceChildren();
   at("user").value = "";
   update();
@@ -112,6 +115,27 @@ at("upload").addEventListener("change", async event => {
   event.target.value = "";
 });
 
+function listMessages() {
+  at("said").replaceChildren(...said.map((text, place) => {
+    const remove = make("button", {type: "button", "aria-label": `Remove: ${text}`}, "Remove");
+    remove.addEventListener("click", () => { said.splice(place, 1); listMessages(); at("message").focus(); });
+    return make("li", {}, `${text} `, remove);
+  }));
+}
+
+function say() {
+  const text = at("message").value.trim();
+  report();
+  if (!text) return;
+  if (said.length >= 24) return report("At most 24 messages can be read.");
+  said.push(text);
+  at("message").value = "";
+  listMessages();
+}
+
+at("say").addEventListener("click", say);
+at("message").addEventListener("keydown", event => { if (event.key === "Enter") say(); });
+
 function busy(on) {
   at("generate").disabled = on;
   at("cancel").disabled = !on;
@@ -121,7 +145,7 @@ function busy(on) {
 at("generate").addEventListener("click", async () => {
   report();
   const chosen = state => [...choice].filter(each => each[1] === state).map(each => each[0]);
-  const wish = {liked: chosen("like"), disliked: chosen("dislike"), uploads, target: at("target").value.trim(),
+  const wish = {liked: chosen("like"), disliked: chosen("dislike"), uploads, said, target: at("target").value.trim(),
     other: at("other").value === "" ? null : Number(at("other").value), seed: Number(at("seed").value), steps: at("steps").value === "" ? null : Number(at("steps").value)};
   busy(true);
   try {
