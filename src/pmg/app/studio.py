@@ -203,6 +203,7 @@ def stops_within(job: Job) -> Iterator[None]:
     own = threading.get_ident()
 
     def check(module: nn.Module, inputs: Any) -> None:
+        """Checks the job, in its own thread alone."""
         if threading.get_ident() == own:
             job.check()
 
