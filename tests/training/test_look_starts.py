@@ -14,8 +14,8 @@ from pmg.domain import PmgError
 from pmg.installation import find_assets
 from pmg.models.loading.tiny_models import tiny_text_encoder
 from pmg.models.vision.efficientnet_lite import EfficientNetLite
+from pmg.models.vision.look_scorer import LookScorer, LookScorerConfig
 from pmg.models.vision.perceptual import PerceptualDistance
-from pmg.models.vision.scorer import Scorer, ScorerConfig
 from pmg.preferences.measured_captions import MeasuringCaptioner
 from pmg.training.optim import adamw, constant
 from pmg.training.pretraining.look_autoencoder import LookAutoencoderTraining
@@ -82,25 +82,27 @@ def test_an_autoencoder_is_trained_further(data, perceptual, generator_folder, t
     assert "\n" not in str(error.value)
 
 
-def scorer_stage(generator_folder, start=None, widths=(8, 8)):
+def scorer_stage(generator_folder, trunk, start=None, width=32):
     captioner = MeasuringCaptioner("{ground}, {outline}")
     torch.manual_seed(0)
     return LookScorerStage(
-        "out", str(generator_folder), tiny_text_encoder(width=32), captioner, scene="sticker", restored=0.5,
-        widths=(*widths, 8, 8), training=partial(LookScorerTraining, **FIT), batch_size=4, start=start,
+        "out", str(generator_folder), tiny_text_encoder(width=width), captioner, trunk, frozen_stages=2, size=64,
+        scene="sticker", restored=0.5, training=partial(LookScorerTraining, **FIT), batch_size=4, start=start,
     )  # fmt: skip
 
 
-def test_a_scorer_is_trained_further(data, generator_folder, tmp_path):
+def test_a_scorer_is_trained_further(data, trunk, generator_folder, tmp_path):
     torch.manual_seed(1)
-    scorer = Scorer(ScorerConfig(widths=(8, 8, 8, 8), width=32))
+    scorer = LookScorer(LookScorerConfig(width=32, size=64))
     save_half(scorer, str(tmp_path / "scorer"))
     start = str(tmp_path / "scorer")
-    further = scorer_stage(generator_folder, start)
+    further = scorer_stage(generator_folder, trunk, start)
     assert all(torch.equal(value, scorer.state_dict()[name]) for name, value in further.scorer.state_dict().items())
-    assert first_loss(further, data) != pytest.approx(first_loss(scorer_stage(generator_folder), data), abs=1e-3)
+    assert first_loss(further, data) != pytest.approx(
+        first_loss(scorer_stage(generator_folder, trunk), data), abs=1e-3
+    )
     with pytest.raises(PmgError, match="can't be trained further") as error:
-        scorer_stage(generator_folder, start, widths=(8, 16))
+        scorer_stage(generator_folder, trunk, start, width=16)
     assert "\n" not in str(error.value)
 
 

@@ -67,7 +67,18 @@ class HistogramBranch(nn.Sequential):
         return super().forward(colour_histogram(images, self.bins))
 
 
-class DrawingEncoder(nn.Module):
+class ImageEncoder(nn.Module):
+    """Encodes an image as one vector: `(B, 3, H, W)` in [-1, 1] as `(B, width)`, normalised by ``norm``."""
+
+    norm: nn.BatchNorm1d
+
+    @property
+    def width(self) -> int:
+        """Width of the vector."""
+        return self.norm.num_features
+
+
+class DrawingEncoder(ImageEncoder):
     """Encodes shape, colour and texture of an image as one vector.
 
     A residual network (He et al. 2015) downsamples first, which removes the exact palette and the texture of edges, by
@@ -88,11 +99,6 @@ class DrawingEncoder(nn.Module):
         self.colour, self.texture = ColourBranch(), TextureBranch()
         self.histogram = HistogramBranch(bins, 2 * PALETTE) if bins else None
         self.norm = nn.BatchNorm1d(widths[-1] + (4 if bins else 2) * PALETTE)
-
-    @property
-    def width(self) -> int:
-        """Width of the vector."""
-        return self.norm.num_features
 
     def forward(self, images: Tensor) -> Tensor:
         """Returns vectors `(B, width)` of images `(B, 3, H, W)` in [-1, 1]."""

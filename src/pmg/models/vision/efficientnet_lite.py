@@ -55,6 +55,12 @@ class EfficientNetLite(EmbeddedModel):
         self.load_state_dict(dict(zip(self.state_dict(), found, strict=True)))
         return self
 
+    def freeze(self, stages: int) -> None:
+        """Takes the convolution before the stages and the first `stages` of them out of training; 0: none."""
+        if stages:
+            self.stem.requires_grad_(False)
+            self.stages[:stages].requires_grad_(False)
+
     def forward(self, images: Tensor) -> tuple[list[Tensor], Tensor]:
         """Returns the output of each stage, `(B, C, h, w)`, and features `(B, FEATURES, h, w)` of the last.
 

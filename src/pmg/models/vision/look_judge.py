@@ -91,9 +91,7 @@ class LookJudge(EmbeddedModel):
             frozen: how many of the first stages, and the convolution before them, are not trained on; 0: none.
         """
         self.trunk.load_state_dict(trunk.state_dict())
-        if frozen:
-            self.trunk.stem.requires_grad_(False)
-            self.trunk.stages[:frozen].requires_grad_(False)
+        self.trunk.freeze(frozen)
         return self
 
     def forward(self, images: Tensor) -> LookReading:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedConfig
 
-from pmg.models.vision.backbones import DrawingEncoder
+from pmg.models.vision.backbones import DrawingEncoder, ImageEncoder
 from pmg.models.vision.embedded_model import EmbeddedModel
 from pmg.models.vision.image_sizes import fit_size
 
@@ -44,18 +44,24 @@ class Scorer(EmbeddedModel):
         text_encoder: None: pooled vectors come from the text encoder that the scorer was trained with.
     """
 
-    config_class = ScorerConfig
+    config_class: type[PreTrainedConfig] = ScorerConfig
+    encoder: ImageEncoder
     text_encoder = None
 
     def __init__(self, config: ScorerConfig) -> None:
         super().__init__(config)
-        self.encoder = DrawingEncoder(config.widths, config.depths)
+        self.encoder = self.build_encoder(config)
         self.content = nn.Linear(self.encoder.width, config.width)
         self.manner = nn.Linear(self.encoder.width, config.width)
         self.text_content = nn.Linear(config.width, config.width)
         self.text_manner = nn.Linear(config.width, config.width)
         self.temperature = nn.Parameter(torch.tensor(math.log(10.0)))
         self.post_init()
+
+    @classmethod
+    def build_encoder(cls, config: ScorerConfig) -> ImageEncoder:
+        """Returns the untrained image encoder: images `(B, 3, H, W)` in [-1, 1] to vectors `(B, encoder.width)`."""
+        return DrawingEncoder(config.widths, config.depths)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Returns content and style unit vectors, `(B, D)` each, of images `(B, 3, H, W)` in [-1, 1] of any size."""

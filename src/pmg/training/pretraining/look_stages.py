@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -21,8 +21,8 @@ from pmg.models.diffusion.latent_codec import AutoencoderDCCodec
 from pmg.models.diffusion.text_encoder import TextEncoder
 from pmg.models.vision.efficientnet_lite import EfficientNetLite
 from pmg.models.vision.look_judge import LookJudge, LookJudgeConfig
+from pmg.models.vision.look_scorer import LookScorer, LookScorerConfig
 from pmg.models.vision.perceptual import PerceptualDistance
-from pmg.models.vision.scorer import Scorer, ScorerConfig
 from pmg.preferences.captioning import PictureDescriber
 from pmg.seeding import stable_number
 from pmg.training.datamodule import Batch, RowsDataModule, ShuffledRows, seeded
@@ -244,12 +244,14 @@ class LookScorerStage:
         generator_folder: holds ``vae``: a share of the pictures goes through it.
         text_encoder: frozen.
         captioner: describes pictures in words.
+        trunk: whose convolutions are the start.
+        frozen_stages: of the first ones, which are not trained on.
+        size: pixels a side that they see.
         scene: words that titles may end with.
         restored: share of the pictures that go through the autoencoder.
-        widths: channels of the image encoder's stages.
         training: makes the LightningModule of these models, with its optimizer and schedule.
         batch_size: pictures a step.
-        start: folder of an earlier scorer of the same text encoder, which is trained further; None: from scratch.
+        start: folder of an earlier scorer of the same text encoder, which is trained further; None: `trunk`.
 
     Raises:
         PmgError: `start` is missing, or holds a scorer of other sizes.
@@ -257,12 +259,13 @@ class LookScorerStage:
 
     def __init__(
         self, folder: str, generator_folder: str, text_encoder: TextEncoder, captioner: PictureDescriber,
-        *, scene: str, restored: Fraction, widths: Sequence[Count],
-        training: Callable[[Scorer], LookScorerTraining], batch_size: Count, start: str | None = None,
+        trunk: EfficientNetLite, *, frozen_stages: CountOrZero, size: Count, scene: str, restored: Fraction,
+        training: Callable[[LookScorer], LookScorerTraining], batch_size: Count, start: str | None = None,
     ) -> None:  # fmt: skip
         self.folder, self.generator_folder, self.batch_size = folder, Path(generator_folder), batch_size
         self.text_encoder, self.captioner, self.scene, self.restored = text_encoder, captioner, scene, restored
-        self.scorer = Scorer(ScorerConfig(widths=tuple(widths), width=text_encoder.width))
+        self.scorer = LookScorer(LookScorerConfig(text_encoder.width, size)).start_from(trunk, frozen_stages)
+        self.scorer.to(memory_format=torch.channels_last)
         if start is not None:
             load_weights(self.scorer, Path(start))
         self.module = training(self.scorer)
