@@ -56,6 +56,7 @@ from pmg.models.loading.tiny_models import (
 )
 from pmg.models.preference.preference_encoder import PreferenceEncoder
 from pmg.models.vision.clip_scorer import ClipScorer
+from pmg.models.vision.look_scorer import LookScorer
 from pmg.models.vision.scorer import Scorer
 from pmg.preferences.captioning import ImageToTextCaptioner, MetadataCaptioner, PictureCaptioner, TaggerCaptioner
 from pmg.preferences.keyword_decoding import Choose, Generate
@@ -103,7 +104,12 @@ COMPONENTS: dict[str, dict[str, Callable[..., Any]]] = {
     "codec": {"AutoencoderDCCodec": AutoencoderDCCodec.from_folder},
     "denoiser": {"PooledTransformerDenoiser": PooledTransformerDenoiser.from_folder},
     "process": {"FlowMatching": FlowMatching.with_euler_sampler},
-    "scorer": {"Scorer": Scorer.from_folder, "ClipScorer": ClipScorer.from_source, "TinyScorer": tiny_scorer},
+    "scorer": {
+        "Scorer": Scorer.from_folder,
+        "LookScorer": LookScorer.from_folder,
+        "ClipScorer": ClipScorer.from_source,
+        "TinyScorer": tiny_scorer,
+    },
     "weights": {"WeightGrid": WeightGrid, "WeightSample": WeightSample},
     "weighting": {"ScaleWeighting": ScaleWeighting, "AttentionWeighting": AttentionWeighting},
     "calibration": {"NoCalibration": NoCalibration, "NormalCalibration": NormalCalibration},
