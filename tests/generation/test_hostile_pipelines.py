@@ -288,8 +288,8 @@ def test_each_text_of_a_constructor_is_known_to_be_a_path_or_not():
     """A new parameter that names files must be checked as one."""
     texts = {
         "dtype", "name", "template", "line", "caption", "target_prefix", "target_question", "negative_prompt",
-        "dislike_template", "dislike_chat_template", "message_template", "chat_template", "turn", "prompt", "example", "quantization",
-        "sampler", "device",
+        "dislike_template", "dislike_chat_template", "message_template", "chat_template", "turn", "prompt",
+        "example", "quantization", "sampler", "device",
         "placement", "map_start",
     }  # fmt: skip
     from pmg.generation.components import _parameters
