@@ -192,6 +192,8 @@ def differences(one: pd.DataFrame, other: pd.DataFrame, metrics: Sequence[Metric
     for metric in metrics:
         if metric.name in one and not metric.selects:
             pairs = both[["user", metric.name, f"{metric.name}_base"]].dropna()
+            if pairs.empty:  # of a group without a value, e.g. of the history where users only chat
+                continue
             found[metric.name] = asdict(
                 paired_difference(
                     *(pairs[column].to_numpy() for column in (metric.name, f"{metric.name}_base", "user"))

@@ -83,7 +83,8 @@ def test_users_who_chat_and_users_who_click_have_their_own_tables(studies, tmp_p
         write_run(tmp_path / "runs" / said_by, {"data": {"said_by": said_by}}, tastes)
         path = tmp_path / "runs" / said_by / "rows.parquet"
         rows = pd.read_parquet(path)
-        rows.assign(behaviour=rows["taste"].map({"flat": "chat"}).fillna("both")).to_parquet(path)
+        rows = rows.assign(behaviour=rows["taste"].map({"flat": "chat"}).fillna("both"))
+        rows.assign(concept_accuracy=rows["concept_accuracy"].where(rows["behaviour"] != "chat")).to_parquet(path)
     studies.report("chats", tmp_path / "runs", tmp_path / "into")
     users = json.loads((tmp_path / "into" / "results.json").read_text())["users"]
     pair = "pmg: said by = other \N{MINUS SIGN} said by = own"
@@ -93,6 +94,7 @@ def test_users_who_chat_and_users_who_click_have_their_own_tables(studies, tmp_p
         "Users with behaviour = chat": pytest.approx(0.2),
         "Users with behaviour = both": pytest.approx(0.0),
     }
+    assert "concept_accuracy" not in users["Users with behaviour = chat"]["paired"][pair]  # no value of any user
 
 
 def test_seeds_of_a_study_without_factors_are_one_table(studies, tmp_path):
