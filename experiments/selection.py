@@ -92,7 +92,7 @@ def measure(rows: pd.DataFrame, metrics: list[str], chosen: Mapping[str, Choose]
     """Returns means with intervals, and paired differences to one candidate, by rule and number of candidates."""
     found: dict[str, Any] = {}
     for name, choose in chosen.items():
-        for count in COUNTS:
+        for count in (count for count in COUNTS if count <= rows["draw"].nunique()):
             kept = keep_best(rows, count, choose)
             cells = found.setdefault(name, {}).setdefault(str(count), {})
             for metric in metrics:

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from pmg.models.vision.efficientnet_lite import EfficientNetLite, EfficientNetLiteConfig
-from pmg.models.vision.look_scorer import STAGES, LookScorer, LookScorerConfig
+from pmg.models.vision.look_scorer import STAGES, LookScorer
 
 
 @pytest.fixture
@@ -15,7 +15,7 @@ def trunk():
 
 @pytest.fixture
 def scorer(trunk):
-    return LookScorer(LookScorerConfig(width=16, size=64)).start_from(trunk, frozen=2).eval()
+    return LookScorer.from_trunk(trunk, width=16, size=64, frozen_stages=2).eval()
 
 
 @pytest.fixture

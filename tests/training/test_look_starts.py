@@ -82,11 +82,12 @@ def test_an_autoencoder_is_trained_further(data, perceptual, generator_folder, t
     assert "\n" not in str(error.value)
 
 
-def scorer_stage(generator_folder, trunk, start=None, width=32):
+def scorer_stage(generator_folder, trunk, start=None, width=32, text_width=32):
     captioner = MeasuringCaptioner("{ground}, {outline}")
     torch.manual_seed(0)
+    scorer = LookScorer.from_trunk(trunk, width, 64, 2)
     return LookScorerStage(
-        "out", str(generator_folder), tiny_text_encoder(width=width), captioner, trunk, frozen_stages=2, size=64,
+        "out", str(generator_folder), tiny_text_encoder(width=text_width), captioner, scorer,
         scene="sticker", restored=0.5, training=partial(LookScorerTraining, **FIT), batch_size=4, start=start,
     )  # fmt: skip
 
@@ -102,8 +103,13 @@ def test_a_scorer_is_trained_further(data, trunk, generator_folder, tmp_path):
         first_loss(scorer_stage(generator_folder, trunk), data), abs=1e-3
     )
     with pytest.raises(PmgError, match="can't be trained further") as error:
-        scorer_stage(generator_folder, trunk, start, width=16)
+        scorer_stage(generator_folder, trunk, start, width=16, text_width=16)
     assert "\n" not in str(error.value)
+
+
+def test_a_scorer_of_another_width_than_the_text_encoder_is_refused(trunk, generator_folder):
+    with pytest.raises(PmgError, match=r"32 wide\. Set stage\.scorer\.width=32"):
+        scorer_stage(generator_folder, trunk, width=16)
 
 
 def test_a_judge_of_other_concepts_is_refused(data, trunk, generator_folder, tmp_path):

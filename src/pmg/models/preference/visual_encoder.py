@@ -21,6 +21,7 @@ from pmg.models.preference.preference_encoder import PreferenceEncoder, model_si
 from pmg.models.preference.prefix_placement import causal_layout
 
 Sees = Literal["text", "pictures", "both"]
+CORRECTION = 0.05  # scale of what is added to copied tokens of unit variance: at 1, the first steps drown the copy
 
 
 @dataclass(frozen=True)
@@ -58,11 +59,10 @@ class VisualPreferenceEncoder(PreferenceEncoder):
     def __init__(
         self, *, feature_width: int, sees: Sees, copies: bool = False, llm_width: int, llm_layers: int,
         kv_heads: int, head_dim: int, text_width: int, soft_tokens: int = 4, prefix_length: int = 4,
-        prefix_hidden: int | None = None,
     ) -> None:  # fmt: skip
         super().__init__(
             llm_width=llm_width, llm_layers=llm_layers, kv_heads=kv_heads, head_dim=head_dim, text_width=text_width,
-            soft_tokens=soft_tokens, prefix_length=prefix_length, prefix_hidden=prefix_hidden,
+            soft_tokens=soft_tokens, prefix_length=prefix_length,
         )  # fmt: skip
         self.projector = nn.Sequential(
             nn.Linear(feature_width, llm_width), nn.GELU(), nn.Linear(llm_width, llm_width),
@@ -127,7 +127,8 @@ class VisualPreferenceEncoder(PreferenceEncoder):
         if self.picture_mean is not None:
             self.picture_mean.start(histories.vectors[histories.present])
             nn.init.zeros_(self.map.weight)
-            self.set_output_statistics(torch.zeros_like(self.output_mean), torch.ones_like(self.output_std))
+            scale = torch.full_like(self.output_std, CORRECTION)
+            self.set_output_statistics(torch.zeros_like(scale), scale)
 
 
 def build_visual_encoder(
@@ -140,7 +141,6 @@ def build_visual_encoder(
     copies: bool = False,
     soft_tokens: Count = 4,
     prefix_length: CountOrZero = 4,
-    prefix_hidden: Count | None = None,
 ) -> VisualPreferenceEncoder:
     """Returns an untrained encoder; has the arguments of `build_preference_encoder`.
 
@@ -153,7 +153,6 @@ def build_visual_encoder(
         copies: see `VisualPreferenceEncoder`.
         soft_tokens: n, soft tokens.
         prefix_length: m, pairs of the prefix a layer.
-        prefix_hidden: width of the prefix's network, or None.
 
     Raises:
         PmgError: vectors of pictures that are to be copied are no soft tokens.
@@ -171,7 +170,6 @@ def build_visual_encoder(
         **model_sizes(language_model, text_embeddings),
         soft_tokens=soft_tokens,
         prefix_length=prefix_length,
-        prefix_hidden=prefix_hidden,
     )
     encoder.fit_features(sample, float(language_model.embeddings.float().std()))
     start_encoder(encoder, language_model, text_embeddings, sample, words)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedConfig
 
+from pmg.configuration.ranges import Count, CountOrZero
 from pmg.models.vision.backbones import PALETTE, ColourBranch, ImageEncoder, TextureBranch
 from pmg.models.vision.efficientnet_lite import CHANNELS, EfficientNetLite, EfficientNetLiteConfig
 from pmg.models.vision.judge import statistics
@@ -63,14 +64,18 @@ class LookScorer(Scorer):
         """Returns the image encoder, untrained."""
         return LookEncoder()
 
-    def start_from(self, trunk: EfficientNetLite, frozen: int = 0) -> Self:
-        """Initialises the convolutions with those of `trunk`; returns self.
+    @classmethod
+    def from_trunk(cls, trunk: EfficientNetLite, width: Count, size: Count, frozen_stages: CountOrZero = 0) -> Self:
+        """Returns a scorer to train, whose convolutions are those of `trunk`.
 
         Args:
             trunk: trained.
-            frozen: how many of the first stages, and the convolution before them, are not trained on; 0: none.
+            width: of the text encoder's pooled vectors.
+            size: of the images that it reads, in pixels.
+            frozen_stages: of the first ones, with the convolution before them, which are not trained on; 0: none.
         """
-        found = trunk.state_dict()
-        self.encoder.trunk.load_state_dict({name: found[name] for name in self.encoder.trunk.state_dict()})
-        self.encoder.trunk.freeze(frozen)
-        return self
+        scorer, found = cls(LookScorerConfig(width, size)), trunk.state_dict()
+        started = scorer.encoder.trunk
+        started.load_state_dict({name: found[name] for name in started.state_dict()})
+        started.freeze(frozen_stages)
+        return scorer

@@ -21,7 +21,7 @@ from pmg.models.diffusion.latent_codec import AutoencoderDCCodec
 from pmg.models.diffusion.text_encoder import TextEncoder
 from pmg.models.vision.efficientnet_lite import EfficientNetLite
 from pmg.models.vision.look_judge import LookJudge, LookJudgeConfig
-from pmg.models.vision.look_scorer import LookScorer, LookScorerConfig
+from pmg.models.vision.look_scorer import LookScorer
 from pmg.models.vision.perceptual import PerceptualDistance
 from pmg.preferences.captioning import PictureDescriber
 from pmg.seeding import stable_number
@@ -244,28 +244,27 @@ class LookScorerStage:
         generator_folder: holds ``vae``: a share of the pictures goes through it.
         text_encoder: frozen.
         captioner: describes pictures in words.
-        trunk: whose convolutions are the start.
-        frozen_stages: of the first ones, which are not trained on.
-        size: pixels a side that they see.
+        scorer: to train, of vectors as wide as the text encoder's.
         scene: words that titles may end with.
         restored: share of the pictures that go through the autoencoder.
         training: makes the LightningModule of these models, with its optimizer and schedule.
         batch_size: pictures a step.
-        start: folder of an earlier scorer of the same text encoder, which is trained further; None: `trunk`.
+        start: folder of an earlier scorer of the same text encoder, which is trained further; None: `scorer` as it is.
 
     Raises:
-        PmgError: `start` is missing, or holds a scorer of other sizes.
+        PmgError: `start` is missing, or holds a scorer of other sizes; or the text encoder has another width.
     """
 
     def __init__(
         self, folder: str, generator_folder: str, text_encoder: TextEncoder, captioner: PictureDescriber,
-        trunk: EfficientNetLite, *, frozen_stages: CountOrZero, size: Count, scene: str, restored: Fraction,
-        training: Callable[[LookScorer], LookScorerTraining], batch_size: Count, start: str | None = None,
+        scorer: LookScorer, *, scene: str, restored: Fraction, training: Callable[[LookScorer], LookScorerTraining],
+        batch_size: Count, start: str | None = None,
     ) -> None:  # fmt: skip
         self.folder, self.generator_folder, self.batch_size = folder, Path(generator_folder), batch_size
         self.text_encoder, self.captioner, self.scene, self.restored = text_encoder, captioner, scene, restored
-        self.scorer = LookScorer(LookScorerConfig(text_encoder.width, size)).start_from(trunk, frozen_stages)
-        self.scorer.to(memory_format=torch.channels_last)
+        if scorer.config.width != (width := text_encoder.width):
+            raise PmgError(f"the text encoder's vectors are {width} wide. Set stage.scorer.width={width}.")
+        self.scorer = scorer.to(memory_format=torch.channels_last)
         if start is not None:
             load_weights(self.scorer, Path(start))
         self.module = training(self.scorer)
