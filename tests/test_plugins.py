@@ -52,7 +52,7 @@ def test_installed_plugin_is_found_without_an_import(installed):
     assert "pmg_test_plugin" in installed_plugins()
     assert find_config_folders()["pmg_test_plugin"].name == "conf"
     pmg.compose("train", ["text_encoder=tiny", "generator=tiny", "encoder=tiny", "scorer=tiny"])
-    with pytest.raises(PmgError, match="options: choose, choose_three, generate, pmg_test_plugin"):
+    with pytest.raises(PmgError, match="options: choose, choose_calibrated, choose_three, generate, pmg_test_plugin"):
         pmg.compose("train", ["decoding=pmg_test_plugn"])
     assert not installed.exists()
 

@@ -113,7 +113,10 @@ class PreferenceExtractor:
             texts = [writer.likes(example, captions) for example in chunk]
             parts.append(self._contexts(texts, pictures))
             pairs = self._split(chunk)
-            stated = [writer.likes(one, captions) if one.liked or one.conversation else None for one, _ in pairs]
+            stated = [
+                (text if one is example else writer.likes(one, captions)) if one.liked or one.conversation else None
+                for text, example, (one, _) in zip(texts, chunk, pairs, strict=True)
+            ]
             likes = self._keywords(wanted, stated, pictures, parts[-1] if stated == texts else None)
             against = [writer.dislikes(one, captions) for _, one in pairs]
             for name, keywords in likes.items():
