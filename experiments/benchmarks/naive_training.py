@@ -112,4 +112,4 @@ class NaiveTraining(pl.LightningModule):
 
     def configure_optimizers(self) -> dict:
         """As in our way."""
-        return configure_optimizers(self, self.encoder.parameters(), adamw(self.learning_rate), one_cycle)
+        return configure_optimizers(self, self.encoder, adamw(self.learning_rate), one_cycle)
