@@ -1,4 +1,4 @@
-"""A tiny pipeline in the scenario of the shipped one, and pictures to upload."""
+"""A tiny pipeline that sees pictures, and pictures to upload."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from pipelines import write_pipeline
 from pmg import PersonalizedPipeline
 
 
-def load_tiny(root, folder, scenario=None):
-    """Writes and loads a pipeline with random weights, with its own scenario or another one."""
-    write_pipeline(root, folder)
+def load_tiny(folder, scenario=None):
+    """Writes and loads a pipeline with random weights that sees pictures, with its own scenario or another one."""
+    write_pipeline(folder, seeing=True)
     pipe = PersonalizedPipeline.from_pretrained(folder, "cpu", scenario=scenario)
     pipe.set_progress_bar_config(disable=True)
     return pipe

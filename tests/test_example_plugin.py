@@ -17,7 +17,7 @@ from pmg import PersonalizedPipeline, PmgError
 from pmg.configuration import targets
 from pmg.configuration.instantiate import to_plain
 from pmg.generation.alpha import ConfidentAlpha
-from pmg.generation.export import to_index, write_index
+from pmg.generation.export import name_encoder, to_index, write_index
 from pmg.generation.serialization import PARTS, SECTIONS
 from pmg.models.preference.preference_encoder import PreferenceEncoder
 
@@ -102,7 +102,7 @@ def test_a_pipeline_with_a_component_of_the_plugin_is_exported_and_loaded_by_who
         "study", ["scenario=items", "encoder=tiny", "text_encoder=tiny", "generator=tiny", "scorer=tiny"]
     )
     parts = {name: to_plain((cfg.encoder if name in cfg.encoder else cfg)[name]) for name in (*PARTS, *SECTIONS)}
-    write_index(tmp_path, to_index(parts | {"decoding": node}))
+    write_index(tmp_path, to_index(parts | {"decoding": node}) | name_encoder(PreferenceEncoder))
     encoder = PreferenceEncoder(llm_width=32, llm_layers=2, kv_heads=2, head_dim=8, text_width=32)
     encoder.save_pretrained(tmp_path / "preference_encoder")
     with pytest.raises(PmgError, match=r"with trust=\['pmg_plugin_example'\]"):

@@ -71,9 +71,9 @@ def test_folders_without_a_pipeline_are_refused(compose, tmp_path):
 
 @pytest.mark.ci
 @pytest.mark.slow
-def test_a_pipeline_generates_for_a_catalogue_of_ones_own(root, tmp_path, pmg_here):
+def test_a_pipeline_generates_for_a_catalogue_of_ones_own(tmp_path, pmg_here):
     write_shop(tmp_path)
-    write_pipeline(root, tmp_path / "pipeline")
+    write_pipeline(tmp_path / "pipeline")
     done = pmg_here(
         "prepare", "data=own_files", "source.read.items=shop/items.csv", "source.read.interactions=shop/chosen.csv",
         "source.pictures.size=64", "source.max_missing_pictures=0.1",

@@ -15,11 +15,11 @@ pytestmark = IN_BROWSER
 
 
 @pytest.fixture(scope="module")
-def url(root, tmp_path_factory, emoji):
+def url(tmp_path_factory, emoji):
     from pmg.app.server import build_app
     from pmg.app.studio import Studio
 
-    studio = Studio(load_tiny(root, tmp_path_factory.mktemp("pipeline")), emoji, 3, 6, [0.5, 1.0, 2.0], 0)
+    studio = Studio(load_tiny(tmp_path_factory.mktemp("pipeline")), emoji, 3, 6, [0.5, 1.0, 2.0], 0)
     with served(build_app(studio)) as url:
         yield url
 
@@ -74,7 +74,7 @@ def test_messages_are_added_removed_and_read(chromium, root, tmp_path, emoji):
 
     values = yaml.safe_load((root / "conf" / "scenario" / "chat_sticker.yaml").read_text())
     scenario = build_scenario(**{key: value for key, value in values.items() if key != "_target_"})
-    studio = Studio(load_tiny(root, tmp_path / "pipeline", scenario), emoji, 2, 4, [1.0], 0)
+    studio = Studio(load_tiny(tmp_path / "pipeline", scenario), emoji, 2, 4, [1.0], 0)
     with served(build_app(studio)) as url:
         page = chromium.new_page(viewport={"width": 390, "height": 844})
         page.goto(url)

@@ -18,12 +18,11 @@ from pmg.domain import PmgError
 from pmg.preferences.scenarios import build_scenario
 
 EVIL = "<img src=x onerror=alert(1)>"
-FACTS = {"pack": "Noto", "colour": "full colour", "outline": "no outline", "shading": "flat"}
 
 
 @pytest.fixture(scope="module")
-def studio(root, tmp_path_factory, emoji):
-    return Studio(load_tiny(root, tmp_path_factory.mktemp("pipeline")), emoji, 3, 5, [0.5, 1.5], 0)
+def studio(tmp_path_factory, emoji):
+    return Studio(load_tiny(tmp_path_factory.mktemp("pipeline")), emoji, 3, 5, [0.5, 1.5], 0)
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +54,7 @@ def test_the_same_wish_gives_the_same_images(studio):
 
 
 def test_an_uploaded_picture_is_an_item_of_the_history(studio):
-    upload = Upload(title=EVIL, picture=to_data_uri(read_picture(encode())), facts=FACTS)
+    upload = Upload(title=EVIL, picture=to_data_uri(read_picture(encode())))
     job = Job()
     studio.generate(Wish(uploads=[upload], target="rocket"), job)
     assert len(job.results["own"]["captions"]) == 1
@@ -66,7 +65,7 @@ def talking(root, tmp_path_factory, emoji):
     """A studio whose scenario reads messages."""
     values = yaml.safe_load((root / "conf" / "scenario" / "chat_sticker.yaml").read_text())
     scenario = build_scenario(**{key: value for key, value in values.items() if key != "_target_"})
-    return Studio(load_tiny(root, tmp_path_factory.mktemp("chats"), scenario), emoji, 3, 5, [0.5], 0)
+    return Studio(load_tiny(tmp_path_factory.mktemp("chats"), scenario), emoji, 3, 5, [0.5], 0)
 
 
 def test_messages_change_the_images_and_are_enough(studio, talking):

@@ -29,10 +29,14 @@ def parts_of(cfg):
     return {name: to_plain(home[name]) for name, home in homes.items()}
 
 
+def nodes_of(cfg):
+    return to_index(parts_of(cfg)) | name_encoder(built_class(cfg.encoder.preference_encoder))
+
+
 def test_the_shipped_config_gives_the_index_of_the_shipped_pipeline(compose, root, tmp_path):
     cfg = compose("study", "encoder.language_model.dtype=bfloat16", "sampling.bfloat16=true")
     places = {"<assets_dir>": cfg.paths.assets_dir, "<cache_dir>": cfg.paths.cache_dir}
-    nodes, copies = name_weights(to_index(parts_of(cfg)), places, copy_all=False)
+    nodes, copies = name_weights(nodes_of(cfg), places, copy_all=False)
     write_index(tmp_path, nodes)
     assert not copies
     written, shipped = (json.loads((folder / INDEX).read_text()) for folder in (tmp_path, root / "assets/pipeline"))
@@ -44,7 +48,7 @@ def test_the_shipped_config_gives_the_index_of_the_shipped_pipeline(compose, roo
 def test_measured_words_are_exported(compose, tmp_path):
     thresholds = "{_target_:pmg.preferences.measured_captions.Thresholds,grain:0.3}"
     cfg = compose("study", "scenario=looks", "captioner=measured", f"+captioner.thresholds={thresholds}")
-    nodes, _ = name_weights(to_index(parts_of(cfg)), {"<assets_dir>": cfg.paths.assets_dir}, copy_all=False)
+    nodes, _ = name_weights(nodes_of(cfg), {"<assets_dir>": cfg.paths.assets_dir}, copy_all=False)
     write_index(tmp_path, nodes)
     captioner = read_index(tmp_path, "")["captioner"].create()
     assert captioner.thresholds.grain == 0.3
@@ -60,7 +64,7 @@ def test_weights_of_this_machine_alone_are_copied_and_each_once(compose, tmp_pat
         "study", "encoder=hub", f"encoder.language_model.source={weights}", "generator=stable_diffusion",
         f"generator.source={weights}", "scorer=clip",
     )  # fmt: skip
-    nodes, copies = name_weights(to_index(parts_of(cfg)), {}, copy_all=False)
+    nodes, copies = name_weights(nodes_of(cfg), {}, copy_all=False)
     copy_weights(folder, copies)
     write_index(folder, nodes)
     nodes = json.loads((folder / INDEX).read_text())
@@ -75,11 +79,11 @@ def test_weights_of_this_machine_alone_are_copied_and_each_once(compose, tmp_pat
 
 def test_what_could_not_be_loaded_is_not_written(compose, tmp_path):
     cfg = compose("study", "encoder=hub", "encoder.language_model.source=/gone/llama")
-    nodes, _ = name_weights(to_index(parts_of(cfg)), {"<assets_dir>": cfg.paths.assets_dir}, copy_all=False)
+    nodes, _ = name_weights(nodes_of(cfg), {"<assets_dir>": cfg.paths.assets_dir}, copy_all=False)
     with pytest.raises(PmgError, match=r"language_model.source leads elsewhere: '/gone/llama'"):
         write_index(tmp_path, nodes)
     with pytest.raises(PmgError, match=r"captioner can't be exported: pmg.preferences.captioning.Mine. A pipeline"):
-        to_index(parts_of(compose("study", "captioner._target_=pmg.preferences.captioning.Mine")))
+        nodes_of(compose("study", "captioner._target_=pmg.preferences.captioning.Mine"))
     assert not [*tmp_path.glob("*.json")]
 
 
@@ -91,13 +95,13 @@ def test_a_plug_ins_component_is_exported_where_the_command_names_the_plug_in(co
     OmegaConf.set_struct(cfg, False)
     cfg.decoding = {"_target_": "pmg_exported_plugin.LastOptions", "count": 2}
     with pytest.raises(PmgError, match=r"If its code may run, add plugins=\[pmg_exported_plugin\]"):
-        to_index(parts_of(cfg))
+        nodes_of(cfg)
     targets.allow_plugin("pmg_exported_plugin")
-    nodes, _ = name_weights(to_index(parts_of(cfg)), {"<assets_dir>": cfg.paths.assets_dir}, copy_all=False)
+    nodes, _ = name_weights(nodes_of(cfg), {"<assets_dir>": cfg.paths.assets_dir}, copy_all=False)
     assert nodes["decoding"] == {"_class_name": "pmg_exported_plugin.LastOptions", "count": 2}
     encoder = name_encoder(built_class({"_target_": "pmg_exported_plugin.Encoder"}))
     assert encoder == {"preference_encoder": {"_class_name": "pmg_exported_plugin.Encoder"}}
-    assert name_encoder(PreferenceEncoder) == {}
+    assert name_encoder(PreferenceEncoder) == {"preference_encoder": {"_class_name": "PreferenceEncoder"}}
     nodes |= encoder
     write_index(tmp_path, nodes)
     ledger = {"trainable_parameters": 1, "seconds": {"train": 1}}
@@ -120,7 +124,7 @@ def test_the_generator_of_looks_is_exported_with_its_weights(compose, tmp_path):
     ).save_pretrained(transformer)  # fmt: skip
     folders = [f"generator.codec.folder={vae}", f"generator.denoiser.folder={transformer}"]
     cfg = compose("study", "generator=looks", "text_encoder=tiny", "text_encoder.width=32", *folders)
-    nodes, copies = name_weights(to_index(parts_of(cfg)), {"<assets_dir>": cfg.paths.assets_dir}, copy_all=False)
+    nodes, copies = name_weights(nodes_of(cfg), {"<assets_dir>": cfg.paths.assets_dir}, copy_all=False)
     folder = tmp_path / "pipeline"
     copy_weights(folder, copies)
     write_index(folder, nodes)
@@ -132,36 +136,47 @@ def test_the_generator_of_looks_is_exported_with_its_weights(compose, tmp_path):
     assert not any(weight.requires_grad for weight in generator.parameters())
 
 
+STYLE_TOWER = (
+    "{_target_:pmg.models.vision.style_tower.StyleTower,folder:'${paths.assets_dir}/look_generator/style_encoder',"
+    "codec:{_target_:pmg.models.diffusion.latent_codec.AutoencoderDCCodec.from_folder,"
+    "folder:'${paths.assets_dir}/look_generator/vae'}}"
+)
 INPUTS = """
 class Own:
-    {attribute}
-
     def __call__(self, extracted, examples, images):
         return extracted.context
 """
 
 
-@pytest.mark.parametrize("exported", [True, False])
-def test_an_encoder_of_prefilled_histories_is_exported_whatever_class_supplies_them(
-    compose, tmp_path, monkeypatch, exported
-):
+@pytest.mark.parametrize("allowed", [True, False])
+def test_inputs_of_a_plug_in_are_exported_where_the_command_names_the_plug_in(compose, tmp_path, monkeypatch, allowed):
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(targets, "_allowed", {})
-    name = f"pmg_own_inputs_{exported}"
-    (tmp_path / f"{name}.py").write_text(INPUTS.format(attribute="from_context = True" if exported else "pass"))
-    targets.allow_plugin(name)
+    name = f"pmg_own_inputs_{allowed}"
+    (tmp_path / f"{name}.py").write_text(INPUTS)
     cfg = compose("train", "encoder=tiny", "text_encoder=tiny", "generator=tiny")
     cfg.encoder.inputs._target_ = f"{name}.Own"
     folder = write_earlier(tmp_path, cfg)
     write_encoder(tmp_path)
     export = compose("export", f"train_run={tmp_path}/train", f"folder={folder}")
     monkeypatch.setattr("pmg.generation.pipeline_card.write_pipeline_card", lambda *facts: None)
-    if exported:
+    if allowed:
+        targets.allow_plugin(name)
         body(export, Run(tmp_path / "run", "export"))
-        assert read_index(folder, "cache")["language_model"]
+        assert read_index(folder, "cache", trust=[name])["inputs"]
     else:
-        with pytest.raises(PmgError, match=rf"its encoder reads {name}\.Own, and a pipeline has prefilled histories"):
+        with pytest.raises(PmgError, match=rf"inputs is of a plug-in: {name}\.Own. If its code may run"):
             body(export, Run(tmp_path / "run", "export"))
+
+
+def test_the_inputs_of_an_encoder_that_reads_pictures_are_exported(compose, tmp_path):
+    for tower in ("${scorer}", STYLE_TOWER):
+        cfg = compose("study", "encoder=smollm2_visual", f"encoder.inputs.tower={tower}", "encoder.inputs.pictures=3")
+        nodes, _ = name_weights(nodes_of(cfg), {"<assets_dir>": cfg.paths.assets_dir}, copy_all=False)
+        assert nodes["preference_encoder"] == {"_class_name": "VisualPreferenceEncoder"}
+        write_index(tmp_path, nodes)
+        assert read_index(tmp_path, "")["inputs"].create().pictures == 3
+    assert nodes["inputs"]["tower"]["folder"] == "<assets_dir>/look_generator/style_encoder"
 
 
 def test_a_refused_export_leaves_the_earlier_one(compose, tmp_path, monkeypatch):

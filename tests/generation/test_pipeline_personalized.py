@@ -23,8 +23,8 @@ OTHER = [{"title": title, "facts": DRAWN} for title in ("crown", "heart", "cat")
 
 
 @pytest.fixture(scope="module")
-def folder(root, tmp_path_factory):
-    return write_pipeline(root, tmp_path_factory.mktemp("pipeline"))
+def folder(tmp_path_factory):
+    return write_pipeline(tmp_path_factory.mktemp("pipeline"))
 
 
 @pytest.fixture(scope="module")
@@ -162,6 +162,27 @@ def test_items_of_a_data_set_may_have_further_facts(pipe):
     assert pipe.read([numbers], "rocket").target.words[0] == "rocket"
     with pytest.raises(PmgError, match="those of one image"):
         pipe.read([ONE], "rocket")
+
+
+def pictured(*levels):
+    """Items with grey pictures of these levels."""
+    return [{"title": "dog face", "image": Image.new("RGB", (64, 64), (level,) * 3)} for level in levels]
+
+
+def test_an_encoder_that_reads_pictures(tmp_path):
+    pipe = PersonalizedPipeline.from_pretrained(write_pipeline(tmp_path / "seeing", seeing=True), "cpu")
+    pipe.set_progress_bar_config(disable=True)
+    one, same, other = (pipe.read(pictured(*levels), "rocket") for levels in ((9, 9), (9, 9), (9, 250)))
+    assert torch.equal(one.soft_tokens, same.soft_tokens)
+    assert not torch.allclose(one.soft_tokens, other.soft_tokens, atol=1e-3)
+    disliked = pipe.read(pictured(9), "rocket", pictured(9))
+    assert not torch.allclose(one.soft_tokens, disliked.soft_tokens, atol=1e-3)
+    with pytest.raises(PmgError, match="item 'cat' has no image, and the captioner requires images"):
+        pipe.read([*pictured(9), "cat"], "rocket")
+    pipe.save_pretrained(tmp_path / "copy")
+    again = PersonalizedPipeline.from_pretrained(tmp_path / "copy", "cpu")
+    again.set_progress_bar_config(disable=True)
+    assert torch.equal(again.read(pictured(9, 250), "rocket").soft_tokens, other.soft_tokens)
 
 
 def test_pipeline_moves_to_a_device(pipe):

@@ -144,7 +144,7 @@ class Studio:
     def _generate(self, wish: Wish, job: Job) -> None:
         total = 5 if wish.other is not None else 3
         job.report("reading the history", 0)
-        dislikes = [self.items[index] for index in wish.disliked]
+        dislikes = [self._given(self.items[index]) for index in wish.disliked]
         said = [{"role": "user", "content": text} for text in wish.said]
         preference = self.pipe.extract_preference(self._history(wish), wish.target, dislikes, said)
         job.report("drawing for you", 1 / total)
@@ -158,15 +158,15 @@ class Studio:
             job.results["other"] = self._draw(other, wish) | {"user": self.users[wish.other][0]}
 
     def _extract_other(self, user: int) -> UserPreference:
-        return self.pipe.extract_preference(self.users[user][1], "picture")
+        return self.pipe.extract_preference([self._given(item) for item in self.users[user][1]], "picture")
+
+    def _given(self, item: Item) -> dict[str, Any]:
+        """Returns an item of the data set as an argument of the pipeline, with its picture."""
+        picture = to_picture(self._pixels(item))
+        return {"title": item.title, "id": item.id, "facts": _facts(item, self.pipe), "image": picture}
 
     def _history(self, wish: Wish) -> list[ItemLike]:
-        looks = self.pipe.captioner.looks
-        history: list[ItemLike] = []
-        for index in wish.liked:
-            item = self.items[index]
-            picture = {"image": to_picture(self._pixels(item))} if looks else {}
-            history.append({"title": item.title, "id": item.id, "facts": _facts(item, self.pipe), **picture})
+        history: list[ItemLike] = [self._given(self.items[index]) for index in wish.liked]
         for upload in wish.uploads:
             history.append({"title": upload.title, "facts": upload.facts, "image": from_data_uri(upload.picture)})
         return history

@@ -55,15 +55,25 @@ from pmg.models.loading.tiny_models import (
     tiny_text_encoder,
 )
 from pmg.models.preference.preference_encoder import PreferenceEncoder
+from pmg.models.preference.visual_encoder import VisualPreferenceEncoder
 from pmg.models.vision.clip_scorer import ClipScorer
 from pmg.models.vision.look_scorer import LookScorer
 from pmg.models.vision.scorer import Scorer
+from pmg.models.vision.style_tower import StyleTower
 from pmg.preferences.captioning import ImageToTextCaptioner, MetadataCaptioner, PictureCaptioner, TaggerCaptioner
 from pmg.preferences.keyword_decoding import Choose, Generate
 from pmg.preferences.measured_captions import MeasuringCaptioner, Thresholds
 from pmg.preferences.scenarios import Scenario, build_scenario
+from pmg.training.encoder_inputs import HistoryContexts
+from pmg.training.visual_inputs import VisualHistories
 
 CLASS = "_class_name"
+SCORERS: dict[str, Callable[..., Any]] = {
+    "Scorer": Scorer.from_folder,
+    "LookScorer": LookScorer.from_folder,
+    "ClipScorer": ClipScorer.from_source,
+    "TinyScorer": tiny_scorer,
+}
 
 # constructors by part and name; an argument that is called like a part is a component of that part
 COMPONENTS: dict[str, dict[str, Callable[..., Any]]] = {
@@ -104,18 +114,18 @@ COMPONENTS: dict[str, dict[str, Callable[..., Any]]] = {
     "codec": {"AutoencoderDCCodec": AutoencoderDCCodec.from_folder},
     "denoiser": {"PooledTransformerDenoiser": PooledTransformerDenoiser.from_folder},
     "process": {"FlowMatching": FlowMatching.with_euler_sampler},
-    "scorer": {
-        "Scorer": Scorer.from_folder,
-        "LookScorer": LookScorer.from_folder,
-        "ClipScorer": ClipScorer.from_source,
-        "TinyScorer": tiny_scorer,
-    },
+    "scorer": SCORERS,
+    "inputs": {"HistoryContexts": HistoryContexts, "VisualHistories": VisualHistories},
+    "tower": {"StyleTower": StyleTower, **SCORERS},
     "weights": {"WeightGrid": WeightGrid, "WeightSample": WeightSample},
     "weighting": {"ScaleWeighting": ScaleWeighting, "AttentionWeighting": AttentionWeighting},
     "calibration": {"NoCalibration": NoCalibration, "NormalCalibration": NormalCalibration},
     "alpha_rule": {"FixedAlpha": FixedAlpha, "ConfidentAlpha": ConfidentAlpha, "HistoryAlpha": HistoryAlpha},
     "scales": {"Scales": Scales},
-    "preference_encoder": {"PreferenceEncoder": PreferenceEncoder},
+    "preference_encoder": {
+        "PreferenceEncoder": PreferenceEncoder,
+        "VisualPreferenceEncoder": VisualPreferenceEncoder,
+    },
 }
 
 

@@ -21,7 +21,6 @@ from pmg.generation.serialization import ENCODER, INDEX, PARTS, PIPELINE, SECTIO
 from pmg.generation.weight_locations import CACHE, HERE, Locations
 from pmg.installation import find_assets
 from pmg.models.loading.weight_sources import download, load_frozen, resolve_source
-from pmg.models.preference.preference_encoder import PreferenceEncoder
 
 FROZEN, CARD = "frozen", "README.md"
 SOURCES = ("source", "folder")  # arguments that name weights
@@ -189,8 +188,12 @@ def load_encoder(trained: Path, kind: type[ModelMixin], half: bool) -> ModelMixi
 
 
 def name_encoder(kind: type[ModelMixin]) -> dict[str, Any]:
-    """Returns the node of an index that names the class of the trained encoder; none for pmg's, the default."""
-    return {} if kind is PreferenceEncoder else {ENCODER: {CLASS: f"{kind.__module__}.{kind.__qualname__}"}}
+    """Returns the node of an index that names the class of the trained encoder.
+
+    Raises:
+        PmgError: the class is none that pipeline folders can name.
+    """
+    return {ENCODER: {CLASS: _class_of(ENCODER, dotted_name(kind))}}
 
 
 def _locate(source: str) -> Path:

@@ -68,7 +68,7 @@ class ExportedTokens(TokenSource):
 
     @property
     def identity(self) -> str:
-        """Checksum of the encoder's weights.
+        """Checksum of the encoder's weights, and of what prepares its inputs.
 
         Raises:
             PmgError: the pipeline has no weights.
@@ -76,11 +76,13 @@ class ExportedTokens(TokenSource):
         path = Path(self.pipeline, ENCODER, WEIGHTS)
         if not path.is_file():
             raise PmgError(f"{path} is missing: export the pipeline again with pmg-export")
-        return sha256(path.read_bytes()).hexdigest()
+        index = json.loads(Path(self.pipeline, INDEX).read_text())
+        return sha256(path.read_bytes() + json.dumps(index["inputs"]).encode()).hexdigest()
 
     def __call__(self, context: SourceContext) -> Tensor:
         """Loads the encoder and encodes all users, `(U, n, D)`."""
         parts = read_index(Path(self.pipeline), "cache", trust=allowed_plugins())
         encoder = load_frozen(parts[ENCODER], Path(self.pipeline, ENCODER))
-        tokens: Tensor = encoder.encode(context.extractor.language_model, context.extracted.context)
+        inputs = parts["inputs"].create()(context.extracted, context.examples, context.images)
+        tokens: Tensor = encoder.encode(context.extractor.language_model, inputs)
         return tokens

@@ -51,6 +51,7 @@ def load_components(
         "extractor": PreferenceExtractor(language_model, templates, NoCache(), str(folder), budget),
         "captioner": captioner.create(),
         "decoding": parts["decoding"].create(),
+        "inputs": parts["inputs"].create(),
         "encoder": load_frozen(parts[ENCODER], folder / ENCODER),
         "pipeline": pipeline,
         "alpha_rule": parts["balance"]["alpha_rule"].create(),

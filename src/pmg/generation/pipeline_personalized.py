@@ -42,6 +42,7 @@ from pmg.preferences.extraction import PreferenceExtractor
 from pmg.preferences.keyword_decoding import Decoding
 from pmg.preferences.keywords import NO_WORDS
 from pmg.preferences.scenarios import Scenario
+from pmg.training.encoder_inputs import EncoderInputs
 
 
 class PersonalizedPipeline:
@@ -54,18 +55,19 @@ class PersonalizedPipeline:
         extractor: of preferences, with its language model.
         captioner: describes items in words.
         decoding: selects keywords for the attributes.
-        encoder: computes soft tokens from a prefilled history.
+        encoder: computes soft tokens of a user.
         pipeline: generates, scores and selects candidates.
         alpha_rule: share of the preference score where a call has no `alpha`.
+        inputs: prepares what the encoder reads of a user.
         source: the folder with these parts, which `save_pretrained` copies; None: there is none.
     """
 
     def __init__(
         self, extractor: PreferenceExtractor, captioner: Captioner, decoding: Decoding, encoder: TokenEncoder,
-        pipeline: Pipeline, alpha_rule: AlphaRule, *, source: Path | None = None,
+        pipeline: Pipeline, alpha_rule: AlphaRule, *, inputs: EncoderInputs, source: Path | None = None,
     ) -> None:  # fmt: skip
         self.extractor, self.captioner, self.decoding, self.encoder = extractor, captioner, decoding, encoder
-        self.pipeline, self.alpha_rule, self.source = pipeline, alpha_rule, source
+        self.pipeline, self.alpha_rule, self.inputs, self.source = pipeline, alpha_rule, inputs, source
         self._progress_bar_config: dict[str, Any] = {}
 
     @classmethod
@@ -120,6 +122,7 @@ class PersonalizedPipeline:
             "scenario": self.extractor.scenario,
             "captioner": self.captioner,
             "decoding": self.decoding,
+            "inputs": self.inputs,
             ENCODER: self.encoder,
             "text_encoder": self.pipeline.texts,
             "generator": self.pipeline.generator,
@@ -261,7 +264,9 @@ class PersonalizedPipeline:
         )
 
     def _extract(self, user: UserInput, target: Item) -> UserPreference:
-        return extract_preference(user, target, self.extractor, self.captioner, self.decoding, self.encoder)
+        return extract_preference(
+            user, target, self.extractor, self.captioner, self.decoding, inputs=self.inputs, encoder=self.encoder
+        )
 
     def _request(self, preference: UserPreference, target: Item, alpha: float | None) -> Request:
         return build_request(preference, target, self.extractor, self.alpha_rule, alpha)

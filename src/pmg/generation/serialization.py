@@ -28,7 +28,7 @@ from pmg.installation import find_assets
 INDEX = "model_index.json"
 ENCODER = "preference_encoder"
 PIPELINE = "PersonalizedPipeline"
-PARTS = ("language_model", "scenario", "captioner", "decoding", "text_encoder", "generator", "scorer")
+PARTS = ("language_model", "scenario", "captioner", "decoding", "inputs", "text_encoder", "generator", "scorer")
 
 
 @dataclass(frozen=True)
@@ -109,13 +109,13 @@ def read_index(folder: Path, cache_dir: str, float32: bool = False, trust: Seque
 
 def read_nodes(nodes: Mapping[str, Any], reader: ComponentReader) -> dict[str, Any]:
     """Checks the nodes of an index; returns what `read_index` returns."""
-    expected = (*PARTS, *SECTIONS)
+    expected = (*PARTS, ENCODER, *SECTIONS)
     wrong = [f"{name} is missing" for name in expected if name not in nodes]
-    wrong += [f"{str(name)[:80]!r} is no part of a pipeline" for name in nodes if name not in (*expected, ENCODER)]
+    wrong += [f"{str(name)[:80]!r} is no part of a pipeline" for name in nodes if name not in expected]
     if wrong:
         raise PmgError(wrong[0])
     parts: dict[str, Any] = {name: reader.read_component(name, name, nodes[name]) for name in PARTS}
-    parts[ENCODER] = reader.read_class(ENCODER, nodes.get(ENCODER, {CLASS: "PreferenceEncoder"}))
+    parts[ENCODER] = reader.read_class(ENCODER, nodes[ENCODER])
     return parts | {name: reader.read_arguments(section, name, nodes[name]) for name, section in SECTIONS.items()}
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -15,11 +15,12 @@ from pmg.generation.call_arguments import UserInput
 from pmg.generation.item_arguments import Pictured
 from pmg.generation.requests import Request
 from pmg.models.preference.token_encoder import TokenEncoder
-from pmg.preferences.captioning import Captioner, Pixels, caption_items, from_picture
+from pmg.preferences.captioning import PICTURE_SIZE, Captioner, caption_items, from_picture
 from pmg.preferences.extraction import PreferenceExtractor
 from pmg.preferences.keyword_decoding import Decoding
 from pmg.preferences.keyword_sources import negative_prompt
 from pmg.preferences.keywords import join_words
+from pmg.training.encoder_inputs import EncoderInputs
 
 
 @dataclass(frozen=True)
@@ -44,8 +45,8 @@ class UserPreference:
 
 
 def extract_preference(
-    user: UserInput, target: Item, extractor: PreferenceExtractor, captioner: Captioner, decoding: Decoding,
-    encoder: TokenEncoder,
+    user: UserInput, target: Item, extractor: PreferenceExtractor, captioner: Captioner, decoding: Decoding, *,
+    inputs: EncoderInputs, encoder: TokenEncoder,
 ) -> UserPreference:  # fmt: skip
     """Returns the preference of a user.
 
@@ -55,15 +56,17 @@ def extract_preference(
         extractor: of preferences, with its language model.
         captioner: describes items in words.
         decoding: selects keywords for the attributes.
-        encoder: computes soft tokens from a prefilled history.
+        inputs: prepares what the encoder reads.
+        encoder: computes soft tokens.
     """
     interactions = [Interaction(item) for item, _ in user.liked]
     interactions += [Interaction(item, "disliked", liked=False) for item, _ in user.disliked]
-    pixels = _pixels([*user.liked, *user.disliked])
+    images = GivenPictures([*user.liked, *user.disliked])
+    pixels = None if images.is_empty else images.of_items
     captions = caption_items(captioner, [one.item for one in interactions], pixels)
     example = Example("0", "user", tuple(interactions), target, (), {}, user.conversation)
     extracted = extractor.extract([example], captions, [decoding], [decoding], pixels=pixels, progress=iter)
-    (tokens,) = encoder.encode(extractor.language_model, extracted.context)
+    (tokens,) = encoder.encode(extractor.language_model, inputs(extracted, [example], images))
     (against,), (keywords,) = extracted.negative(decoding), extracted.keywords(decoding)
     avoided = join_words(negative_prompt(extractor.scenario.negative_prompt), against)
     return UserPreference(
@@ -94,20 +97,51 @@ def build_request(
     )
 
 
-def _pixels(items: Sequence[Pictured]) -> Pixels | None:
-    """Returns a function from items to their pixels, or None without pictures."""
-    pictures = {item.id: picture for item, picture in items if picture is not None}
-    if not pictures:
-        return None
+class GivenPictures:
+    """The pictures that a caller gave with items: an `ImageStore`.
 
-    def look(wanted: Sequence[Item]) -> torch.Tensor:
-        """Returns the pictures of the items, `(N, 3, H, W)`."""
-        missing = [item.title for item in wanted if item.id not in pictures]
+    Args:
+        items: with their pictures, or None.
+    """
+
+    size = PICTURE_SIZE
+
+    def __init__(self, items: Sequence[Pictured]) -> None:
+        self._pictures = [(item, picture) for item, picture in items if picture is not None]
+        self._row = {item.id: row for row, (item, _) in enumerate(self._pictures)}
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no item has a picture."""
+        return not self._pictures
+
+    def has(self, item: Item) -> bool:
+        """Returns whether `item` came with a picture."""
+        return item.id in self._row
+
+    def rows(self, items: Iterable[Item]) -> Tensor:
+        """Returns the row numbers of items, int64 `(B,)`.
+
+        Raises:
+            PmgError: one of them came without a picture.
+        """
+        wanted = list(items)
+        missing = [item.title for item in wanted if not self.has(item)]
         if missing:
             raise PmgError(f"item '{missing[0]}' has no image, and the captioner requires images. Give it an image.")
-        return torch.stack([_read_picture(item, pictures[item.id]) for item in wanted])
+        return torch.tensor([self._row[item.id] for item in wanted], dtype=torch.int64)
 
-    return look
+    def pixels(self, rows: Tensor) -> Tensor:
+        """Returns the pictures of rows, float32 in [-1, 1], `(B, 3, size, size)`.
+
+        Raises:
+            PmgError: a picture can't be read.
+        """
+        return torch.stack([_read_picture(*self._pictures[row]) for row in rows.tolist()])
+
+    def of_items(self, items: Sequence[Item]) -> Tensor:
+        """Returns the pictures of items, as `pixels`."""
+        return self.pixels(self.rows(items))
 
 
 def _read_picture(item: Item, picture: Image.Image) -> torch.Tensor:

@@ -23,6 +23,7 @@ from pmg.models.loading.weight_sources import loading, resolve_source
 from pmg.models.vision.pixels import from_uint8, to_uint8
 from pmg.models.vision.scorer import Scorer
 
+PICTURE_SIZE = 256  # pixels a side of pictures that a caller gives
 Pixels = Callable[[Sequence[Item]], Tensor]  # items to images (B, 3, H, W) in [-1, 1]
 
 
@@ -66,7 +67,7 @@ def caption_items(
     Raises:
         PmgError: the captioner needs images and `pixels` is None.
     """
-    if captioner.looks and pixels is None:
+    if captioner.looks and pixels is None and items:
         raise PmgError(f"{type(captioner).__name__} needs images and this data has none. Use captioner=metadata.")
     unique = list({item.id: item for item in items}.values())
     captions: dict[str, str] = {}
@@ -251,7 +252,7 @@ def to_picture(image: Tensor) -> Image.Image:
     return Image.fromarray(to_uint8(image).permute(1, 2, 0).cpu().numpy())
 
 
-def from_picture(picture: Image.Image, size: int = 256) -> Tensor:
+def from_picture(picture: Image.Image, size: int = PICTURE_SIZE) -> Tensor:
     """Converts a picture into an image `(3, size, size)` in [-1, 1], with a white background."""
     paper = Image.new("RGBA", picture.size, "white")
     paper.alpha_composite(picture.convert("RGBA"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, Protocol
 
 from torch import Tensor
 
@@ -34,11 +34,7 @@ class UserInputs(Protocol):
 
 
 class EncoderInputs(Protocol):
-    """Prepares the inputs of an encoder; named by ``encoder.inputs`` in the config.
-
-    A class whose inputs are the prefilled histories as they are has ``from_context = True``: a pipeline has them
-    without this class, and ``pmg-export`` exports the encoder.
-    """
+    """Prepares the inputs of an encoder; named by ``encoder.inputs`` in the config and ``inputs`` in a pipeline."""
 
     def __call__(self, extracted: ExtractedPreferences, examples: Sequence[Example], images: ImageStore) -> UserInputs:
         """Returns the inputs of all users, one row a profile of `extracted`.
@@ -53,8 +49,6 @@ class EncoderInputs(Protocol):
 
 class HistoryContexts:
     """The language model's prefilled histories: PMG."""
-
-    from_context: ClassVar[bool] = True
 
     def __call__(self, extracted: ExtractedPreferences, examples: Sequence[Example], images: ImageStore) -> Contexts:
         """Returns the prefilled histories."""

@@ -78,7 +78,7 @@ class VisualHistories:
         """Returns the inputs of all users, one row a profile of `extracted`.
 
         Raises:
-            PmgError: no item of any history has a picture.
+            PmgError: there are items, and none of them has a picture.
         """
         histories = {example.profile: example.history for example in examples}
         seen = [
@@ -86,11 +86,13 @@ class VisualHistories:
             for profile in extracted.profiles
         ]
         items = list({one.item.id: one.item for some in seen for one in some}.values())
-        if not items:
+        if not items and any(histories.values()):
             raise PmgError("no item of the histories has a picture; an encoder without pictures is encoder=smollm2")
         place = {item.id: row for row, item in enumerate(items)}
         parts = [items[start : start + BATCH] for start in range(0, len(items), BATCH)]
         vectors = [self._see(images.pixels(images.rows(part))) for part in track(parts, description="Seeing pictures")]
+        if not items:  # conversations alone
+            vectors = [self._see(torch.zeros(1, 3, images.size, images.size))[:0]]
         return UsersPictures(
             extracted.context,
             torch.cat(vectors),
