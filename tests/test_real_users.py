@@ -56,6 +56,7 @@ def test_own_pictures_train_a_generator_and_a_scorer(shop, pmg):
         ("look_autoencoder", []),
         ("look_denoiser", ["stage.pool.looks=4", "stage.pool.held_out_looks=2"]),
         ("look_scorer", []),
+        ("look_tokenizer", []),
     ):
         done = pmg("pretrain", f"stage={stage}", f"run_dir={stage}", *options, *own)
         assert done.returncode == 0, done.stderr[-3000:]
