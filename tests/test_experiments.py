@@ -97,6 +97,32 @@ def test_users_who_chat_and_users_who_click_have_their_own_tables(studies, tmp_p
     assert "concept_accuracy" not in users["Users with behaviour = chat"]["paired"][pair]  # no value of any user
 
 
+def test_families_have_the_cost_of_their_generators(studies, tmp_path):
+    (tmp_path / "unet").mkdir()
+    card = "| steps | 100 |\n| steps before | 50 |\n| GFLOP a step | 70.00 |\n"
+    (tmp_path / "unet" / "README.md").write_text(card)
+    generators = {
+        "looks": {"denoiser": {"folder": "<assets_dir>/none"}},
+        "looks_unet": {"denoiser": {"folder": f"{tmp_path}/unet"}},
+        "janus_looks": {"folder": "<assets_dir>/none"},
+    }
+    for name, generator in generators.items():
+        for seed in (0, 1):
+            folder = tmp_path / "runs" / f"{name}{seed}"
+            own = {"name": name, "generator": generator}
+            write_run(folder, own, dict.fromkeys(("flat", "ink", "clay"), 0.3), seed)
+            results = json.loads((folder / "results.json").read_text())
+            made = {"seconds": {"generate": 10.0 + seed}, "images": 42, "denoiser_evaluations": 84}
+            results["cost"]["generate"] = made
+            (folder / "results.json").write_text(json.dumps(results))
+    studies.report("families", tmp_path / "runs", tmp_path / "into")
+    found = json.loads((tmp_path / "into" / "results.json").read_text())["generators"]["generator = looks_unet"]
+    assert found == {"seconds": 0.25, "evaluations": 2.0, "operations": 150 * 70e9}
+    table = (tmp_path / "into" / "table.md").read_text()
+    assert "| generator = looks_unet | 0.250 | 2 | 0.01 |" in table
+    assert "| generator = looks | 0.250 | 2 | not recorded |" in table
+
+
 def test_seeds_of_a_study_without_factors_are_one_table(studies, tmp_path):
     for seed in (0, 1):
         config = {"generate_run": f"{ROOT}/outputs/generate"}

@@ -8,7 +8,7 @@ import pytest
 
 from pmg.commands.pretrain import earlier_model
 from pmg.domain import Example, Interaction
-from pmg.evaluation.model_card import read_steps, read_trained_on, write_model_card
+from pmg.evaluation.model_card import read_operations, read_steps, read_trained_on, write_model_card
 from pmg.orchestration.generator_data import warn_of_other_pictures
 from pmg.orchestration.run import Run
 
@@ -62,6 +62,10 @@ def test_a_card_counts_the_steps_of_earlier_runs_too(tmp_path):
     assert read_steps(tmp_path) == 0
     write_model_card(tmp_path, CARD, {"loss": 0.5}, {"steps": 300, "steps before": 1200, "batch size": 64})
     assert read_steps(tmp_path) == 1500
+    assert read_operations(tmp_path) is None
+    facts = {"steps": 300, "steps before": 1200, "GFLOP a step": "72.50"}
+    write_model_card(tmp_path, CARD, {"loss": 0.5}, facts)
+    assert read_operations(tmp_path) == 1500 * 72.5e9
 
 
 def test_a_stage_finds_the_card_of_the_model_that_it_trains_further(compose):

@@ -54,6 +54,16 @@ def test_style_tokens_depend_on_the_latest_pictures_alone(data, source):
         StyleTokens(str(source))(context(data, [nothing]))
 
 
+def test_style_tokens_may_read_the_latents_of_another_autoencoder(data, source):
+    (example,) = data.examples("test", 1)
+    codec = SimpleNamespace(encode=lambda images: torch.nn.functional.max_pool2d(images, 8))
+    there = context(data, [example])
+    there.generator = SimpleNamespace(encode_images=codec.encode)
+    own = StyleTokens(str(source), codec=codec)(context(data, [example]))
+    assert torch.equal(own, StyleTokens(str(source))(there))
+    assert not torch.allclose(own, StyleTokens(str(source))(context(data, [example])), atol=1e-3)
+
+
 def test_the_oracle_sees_the_exact_look_and_neither_target_nor_history(data, source):
     for example in data.examples("test"):
         references = TrueStyleTokens(str(source)).references(example, context(data, [example]))

@@ -28,6 +28,7 @@ from pmg.training.callbacks import (
     ValidationLog,
     resume_point,
 )
+from pmg.training.step_operations import StepOperations
 
 
 class Line(LightningModule):
@@ -264,3 +265,33 @@ def test_damaged_checkpoint_is_refused(tmp_path, damage):
     path.write_bytes(content if damage == "bit" else content[: len(content) // 2])
     with pytest.raises(PmgError, match=r"last\.ckpt is damaged .*; delete it"):
         resume_point(path, "train", {"seed": 0})
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_the_operations_of_a_step_are_counted_once(accumulate):
+    """A product of (1, 2) and (2, 1) forward, and one for the gradient of the weights: 4 operations each."""
+    count = StepOperations()
+    module = Line()
+    trainer = Trainer(
+        max_steps=3, accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False,
+        enable_checkpointing=False, callbacks=[count], accumulate_grad_batches=accumulate,
+    )  # fmt: skip
+    trainer.fit(module, torch.utils.data.DataLoader(torch.randn(8, 2), batch_size=1))
+    assert count.counted == 8 * accumulate
+
+
+def test_an_error_in_the_first_step_ends_the_count():
+    class Broken(Line):
+        def training_step(self, batch, index):
+            raise ValueError("bug")
+
+    count = StepOperations()
+    trainer = Trainer(
+        max_steps=3, accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False,
+        enable_checkpointing=False, callbacks=[count],
+    )  # fmt: skip
+    with pytest.raises(ValueError, match="bug"):
+        trainer.fit(Broken(), torch.utils.data.DataLoader(torch.randn(8, 2), batch_size=1))
+    before = count.counted
+    torch.randn(2, 2) @ torch.randn(2, 2)
+    assert count.counted == before == 0

@@ -27,7 +27,8 @@ log = logging.getLogger(__name__)
 @tracked
 def body(cfg: DictConfig, run: Run) -> float | None:
     """Trains one embedded model: autoencoder, denoiser, scorer or judge."""
-    from pmg.evaluation.model_card import STEPS, STEPS_BEFORE, read_steps, write_model_card
+    from pmg.evaluation.model_card import OPERATIONS, STEPS, STEPS_BEFORE, read_steps, write_model_card
+    from pmg.training.step_operations import StepOperations
 
     if world_size(cfg.trainer) > 1:
         raise PmgError("pmg-pretrain trains in one process: trainer.devices=1")
@@ -41,7 +42,9 @@ def body(cfg: DictConfig, run: Run) -> float | None:
         stage = instantiate(cfg.stage)
         module, batches = stage.build(data, cfg.seed or 0)
     run.begin()
-    trainer = fit(cfg, run, module, batches)
+    operations = StepOperations()
+    trainer = fit(cfg, run, module, batches, operations)
+    run.ledger.count("operations_a_step", operations.counted)
     with run.ledger.phase("measure"):
         quality = stage.save_and_evaluate(data)
     run.measure(quality)
@@ -49,6 +52,7 @@ def body(cfg: DictConfig, run: Run) -> float | None:
         STEPS: trainer.global_step,
         **({STEPS_BEFORE: before} if earlier else {}),
         "batch size": cfg.stage.batch_size,
+        **({OPERATIONS: f"{operations.counted / 1e9:.2f}"} if operations.counted else {}),
         "minutes of this run": round(run.ledger.seconds["train"] / 60, 1),
         "trainable parameters": f"{run.ledger.counts['trainable_parameters']:,}",
         "hardware": hardware()["processor"],

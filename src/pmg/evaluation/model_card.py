@@ -14,6 +14,7 @@ from pmg.cache import atomic_write_text
 PICTURE, CARD = "picture.png", "README.md"
 TRAINED_ON = "trained_on"  # key of a card's head
 STEPS, STEPS_BEFORE = "steps", "steps before"  # training facts of a run, and of the runs whose weights it started from
+OPERATIONS = "GFLOP a step"
 
 
 def write_model_card(
@@ -57,10 +58,25 @@ def read_trained_on(folder: Path) -> set[str]:
 
 def read_steps(folder: Path) -> int:
     """Returns the training steps behind a model by its card, those of earlier runs included; 0 without a card."""
+    facts = _read_facts(folder)
+    return sum(int(facts[name]) for name in (STEPS, STEPS_BEFORE) if facts.get(name, "").isdigit())
+
+
+def read_operations(folder: Path) -> float | None:
+    """Returns the floating point operations of a model's training by its card; None if it doesn't have them.
+
+    Earlier runs, whose steps the card has, count as if they had the same batches.
+    """
+    facts = _read_facts(folder)
+    return read_steps(folder) * float(facts[OPERATIONS]) * 1e9 if OPERATIONS in facts else None
+
+
+def _read_facts(folder: Path) -> dict[str, str]:
+    """Returns the rows of a card's tables with two columns; none without a card."""
     path = folder / CARD
     rows = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
     cells = [[cell.strip() for cell in row.split("|")[1:-1]] for row in rows if row.startswith("|")]
-    return sum(int(values[0]) for name, *values in cells if name in (STEPS, STEPS_BEFORE) and values[0].isdigit())
+    return {values[0]: values[1] for values in cells if len(values) == 2}
 
 
 def _table(title: str, values: Mapping[str, Any]) -> str:

@@ -30,6 +30,7 @@ from pmg.generation.guidance import Scales
 from pmg.generation.selection import WeightGrid, WeightSample
 from pmg.generation.weight_locations import LOCATIONS, Locations
 from pmg.models.autoregressive.janus import Janus
+from pmg.models.autoregressive.look_janus import load_look_janus
 from pmg.models.diffusion.generator import DiffusionGenerator
 from pmg.models.diffusion.latent_codec import AutoencoderDCCodec
 from pmg.models.diffusion.noise_processes import FlowMatching
@@ -41,6 +42,7 @@ from pmg.models.diffusion.transformer.qwen_image import QwenImage
 from pmg.models.diffusion.transformer.shared_language_model import SharedLanguageModel
 from pmg.models.diffusion.transformer.stable_diffusion_3 import load_stable_diffusion_3
 from pmg.models.diffusion.transformer.z_image import ZImage
+from pmg.models.diffusion.unet.denoiser import UNetDenoiser
 from pmg.models.diffusion.unet.stable_diffusion import load_generator, load_stable_diffusion
 from pmg.models.language.language_model import load_language_model
 from pmg.models.language.vision.gemma3 import Gemma3
@@ -107,12 +109,13 @@ COMPONENTS: dict[str, dict[str, Callable[..., Any]]] = {
         "QwenImage": QwenImage.load,
         "ZImage": ZImage.load,
         "Janus": Janus.load,
+        "LookJanus": load_look_janus,
         "DiffusionGenerator": DiffusionGenerator,
         "TinyGenerator": tiny_generator,
         "TinySD3": tiny_sd3,
     },
     "codec": {"AutoencoderDCCodec": AutoencoderDCCodec.from_folder},
-    "denoiser": {"PooledTransformerDenoiser": PooledTransformerDenoiser.from_folder},
+    "denoiser": {one.__name__: one.from_folder for one in (PooledTransformerDenoiser, UNetDenoiser)},
     "process": {"FlowMatching": FlowMatching.with_euler_sampler},
     "scorer": SCORERS,
     "inputs": {"HistoryContexts": HistoryContexts, "VisualHistories": VisualHistories},
@@ -122,10 +125,7 @@ COMPONENTS: dict[str, dict[str, Callable[..., Any]]] = {
     "calibration": {"NoCalibration": NoCalibration, "NormalCalibration": NormalCalibration},
     "alpha_rule": {"FixedAlpha": FixedAlpha, "ConfidentAlpha": ConfidentAlpha, "HistoryAlpha": HistoryAlpha},
     "scales": {"Scales": Scales},
-    "preference_encoder": {
-        "PreferenceEncoder": PreferenceEncoder,
-        "VisualPreferenceEncoder": VisualPreferenceEncoder,
-    },
+    "preference_encoder": {one.__name__: one for one in (PreferenceEncoder, VisualPreferenceEncoder)},
 }
 
 

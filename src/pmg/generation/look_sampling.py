@@ -34,7 +34,7 @@ class LookGenerator:
 
     def read_style(self, pictures: Tensor) -> Tensor:
         """Returns style tokens `(B, n, D)` of reference pictures `(B, R, 3, H, W)` in [-1, 1]."""
-        return self.style_encoder.read(self.generator, pictures)
+        return self.style_encoder.read(self.generator.encode_images, pictures)
 
     @torch.no_grad()
     def __call__(

@@ -20,7 +20,7 @@ from pmg.runs.run_folder import identify
 if TYPE_CHECKING:
     from diffusers import ModelMixin
     from omegaconf import DictConfig
-    from pytorch_lightning import LightningDataModule, LightningModule, Trainer
+    from pytorch_lightning import Callback, LightningDataModule, LightningModule, Trainer
 
     from pmg.data.dataset import Dataset
     from pmg.domain import Example
@@ -98,26 +98,35 @@ def latents_place(cfg: DictConfig, data: Dataset) -> str | None:
     return f"{home}/{Cache.key(config=hash_groups(cfg, 'data', 'generator'), data=data.identity)}"
 
 
-def build_trainer(cfg: DictConfig, run: Run) -> Trainer:
-    """Returns the Lightning trainer with its callbacks and the run's trackers."""
+def build_trainer(cfg: DictConfig, run: Run, *more: Callback) -> Trainer:
+    """Returns the Lightning trainer with its callbacks, `more` of them, and the run's trackers."""
     from pmg.training.callbacks import Signature, StopBetweenSteps, ValidationLog
 
     quiet_lightning()
     callbacks = [*instantiate_all(cfg.callbacks), Signature(identify(cfg, run.command))]
     trainer = instantiate(cfg.trainer, callbacks=callbacks, logger=run.tracking.trackers or False)
-    trainer.callbacks[:0] = [StopBetweenSteps(), ValidationLog()]
+    trainer.callbacks[:0] = [StopBetweenSteps(), ValidationLog(), *more]
     return trainer
 
 
-def fit(cfg: DictConfig, run: Run, module: LightningModule, batches: LightningDataModule) -> Trainer:
+def fit(
+    cfg: DictConfig, run: Run, module: LightningModule, batches: LightningDataModule, *callbacks: Callback
+) -> Trainer:  # fmt: skip
     """Trains a module, resumed from the run folder's last checkpoint if there is one.
+
+    Args:
+        cfg: of the command.
+        run: its folder.
+        module: is trained.
+        batches: for training and validation.
+        *callbacks: beside those of the config.
 
     Raises:
         PmgError: the checkpoint is damaged or belongs to another config.
     """
     from pmg.training.callbacks import resume_point
 
-    trainer = build_trainer(cfg, run)
+    trainer = build_trainer(cfg, run, *callbacks)
     run.ledger.count("trainable_parameters", sum(p.numel() for p in module.parameters() if p.requires_grad))
     checkpoint = resume_point(run.folder / "checkpoints" / "last.ckpt", run.command, identify(cfg, run.command))
     if checkpoint:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from pmg.configuration.ranges import Count
 from pmg.domain import Example, Item, PmgError
+from pmg.models.diffusion.interfaces import LatentCodec
 from pmg.models.diffusion.style_encoder import StyleEncoder
 from pmg.models.loading.weight_sources import load_frozen
 from pmg.preferences.sources import Requirements, SourceContext, TokenSource
@@ -24,10 +25,12 @@ class StyleTokens(TokenSource):
     Attributes:
         folder: of the style encoder.
         pictures: most pictures a user.
+        codec: whose latents it reads; None: those of the generator.
     """
 
     folder: str
     pictures: Count = 4
+    codec: LatentCodec | None = None
 
     def references(self, example: Example, context: SourceContext) -> list[Item]:
         """Returns the items whose pictures are encoded, at least one.
@@ -49,7 +52,8 @@ class StyleTokens(TokenSource):
         encoder: StyleEncoder = load_frozen(StyleEncoder, self.folder)
         images = context.images
         chosen = [images.rows(self.references(example, context)) for example in context.examples]
-        read = (encoder.read(context.generator, images.pixels(rows)[None]) for rows in chosen)
+        encode = context.generator.encode_images if self.codec is None else self.codec.encode
+        read = (encoder.read(encode, images.pixels(rows)[None]) for rows in chosen)
         return torch.cat([*track(read, description="Style tokens", total=len(chosen))])
 
 

@@ -26,12 +26,12 @@ class PromptFrame:
     Attributes:
         suffix: follow the preference: they end the user's message and begin the model's.
         start: begins an image.
-        padding: takes the place of each token of a dropped prompt.
+        padding: takes the place of each token of a dropped prompt; None: nothing does.
     """
 
     suffix: tuple[int, ...]
     start: int
-    padding: int
+    padding: int | None
 
     @classmethod
     def of(cls, tokenizer: PreTrainedTokenizerBase, template: ChatTemplate) -> PromptFrame:

@@ -79,26 +79,41 @@ class ImageTokenGenerator(ImagePasses):
     def sequence(self, condition: Condition, lengths: Tensor | None = None) -> InputSequence:
         """Returns what precedes an image's first token.
 
-        The end of the chat template follows a prompt, and no dropped one. The empty condition is padded: with each
-        of its tokens replaced by padding, a prompt is dropped in the training of Janus.
+        The end of the chat template follows a prompt, and no dropped one. The empty condition is padded where the
+        frame has padding: with each of its tokens replaced by padding, a prompt is dropped in the training of Janus.
 
         Args:
             condition: B rows.
             lengths: to which rows of the empty condition are padded, int64 `(B,)`; None: they are not.
         """
         condition = condition.to(self.device, self.transformer.dtype)
-        prompt = condition.mask.sum(1) if condition.target_length is None else condition.target_length
-        prompted, empty = prompt > 1, condition.mask.sum(1) == 1
         suffix = self._fixed(self.frame.suffix, len(condition))
-        missing = torch.zeros_like(prompt) if lengths is None else (lengths - 2).clamp(min=0) * empty
-        count = 0 if lengths is None else int(missing.max())
-        padding = self._fixed([self.frame.padding] * count, len(condition))
+        parts = [InputSequence.of(condition.tokens, condition.mask, condition.bias)]
+        if lengths is not None and self.frame.padding is not None:
+            parts.append(self._padding(condition, lengths, self.frame.padding))
         return InputSequence.join([
-            InputSequence.of(condition.tokens, condition.mask, condition.bias),
-            InputSequence.of(padding, torch.arange(count, device=self.device) < missing[:, None]),
-            InputSequence.of(suffix, prompted[:, None].expand(suffix.shape[:2])),
+            *parts,
+            InputSequence.of(suffix, self._prompted(condition)[:, None].expand(suffix.shape[:2])),
             self._visible(self._fixed([self.frame.start], len(condition))),
         ])  # fmt: skip
+
+    @staticmethod
+    def _prompted(condition: Condition) -> Tensor:
+        """Returns which rows have a prompt, bool `(B,)`: the empty one is the first token alone."""
+        prompt = condition.mask.sum(1) if condition.target_length is None else condition.target_length
+        return prompt > 1
+
+    def lengths(self, condition: Condition) -> Tensor:
+        """Returns the length of the unpadded sequence of each row, int64 `(B,)`."""
+        return condition.mask.sum(1) + len(self.frame.suffix) * self._prompted(condition) + 1
+
+    def _padding(self, condition: Condition, lengths: Tensor, token: int) -> InputSequence:
+        """Returns what pads the rows of the empty condition to lengths `(B,)`."""
+        empty = condition.mask.sum(1) == 1
+        missing = (lengths.to(self.device) - self.lengths(condition)).clamp(min=0) * empty
+        count = int(missing.max())
+        visible = torch.arange(count, device=self.device) < missing[:, None]
+        return InputSequence.of(self._fixed([token] * count, len(condition)), visible)
 
     def _fixed(self, tokens: Sequence[int], batch: int) -> Tensor:
         """Returns the embeddings of text tokens, of each row."""
@@ -152,7 +167,7 @@ class ImageTokenGenerator(ImagePasses):
         if steps != self.tokenizer.tokens:
             raise PmgError(f"this generator makes {self.tokenizer.tokens} tokens, and takes no {steps} steps.")
         stacked, count = stack(branches), len(branches)
-        lengths = self.sequence(stacked).lengths.view(count, -1).amax(0).repeat(count)
+        lengths = self.lengths(stacked).view(count, -1).amax(0).repeat(count)
         decoding = TokenDecoding(self.transformer, self.sequence(stacked, lengths))
         rngs = [torch.Generator().manual_seed(seed) for seed in seeds]
         drawn: list[Tensor] = []

@@ -5,13 +5,14 @@ Shapes: `B` batch, `R` reference pictures, `C, h, w` latents, `N` patches of the
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
 from pmg.configuration.ranges import Count
-from pmg.models.diffusion.interfaces import Generator
 
 
 class StyleEncoder(ModelMixin, ConfigMixin):
@@ -72,14 +73,14 @@ class StyleEncoder(ModelMixin, ConfigMixin):
         return self.summarise(features.unflatten(0, latents.shape[:2]), present)
 
     @torch.no_grad()
-    def read(self, generator: Generator, pictures: Tensor) -> Tensor:
+    def read(self, encode: Callable[[Tensor], Tensor], pictures: Tensor) -> Tensor:
         """Returns style tokens `(B, n, D)`, without gradients, of reference pictures `(B, R, 3, H, W)` in [-1, 1].
 
         Args:
-            generator: the one that the encoder was trained with, whose latents it reads.
+            encode: pictures `(B, 3, H, W)` to the latents that the encoder was trained with.
             pictures: R of each row.
         """
-        latents = generator.encode_images(pictures.flatten(0, 1))
+        latents = encode(pictures.flatten(0, 1))
         read: Tensor = self(latents.unflatten(0, pictures.shape[:2]))
         return read
 

@@ -50,7 +50,7 @@ class LookBatches:
         pool: the looks.
         data: their pictures' titles.
         text_encoder: encodes titles and words.
-        process: gives the times.
+        process: gives the times; None: there is no noise.
         drop: chances to drop each block.
         scene: words that target captions may end with.
     """
@@ -60,7 +60,7 @@ class LookBatches:
         pool: LookPool,
         data: PictureGroups,
         text_encoder: TextEncoder,
-        process: NoiseProcess,
+        process: NoiseProcess | None,
         drop: Drop,
         scene: str,
     ) -> None:
@@ -84,8 +84,7 @@ class LookBatches:
         words = words.masked(torch.rand(count, generator=rng) >= self.drop.words)
         return {
             "latents": latents,
-            "noise": torch.randn(latents.shape, generator=rng),
-            "times": self.process.sample_times(count, rng),
+            **self._noise(latents, rng),
             "target": target.tokens,
             "target_mask": target.mask,
             "target_pooled": target.pooled,
@@ -94,6 +93,13 @@ class LookBatches:
             "present": some_references(count, rng),
             "keep_style": torch.rand(count, generator=rng) >= self.drop.style,
         }
+
+    def _noise(self, latents: Tensor, rng: torch.Generator) -> Batch:
+        """Returns noise like `latents` and times `(B,)`, where there is a process."""
+        if self.process is None:
+            return {}
+        noise = torch.randn(latents.shape, generator=rng)
+        return {"noise": noise, "times": self.process.sample_times(len(latents), rng)}
 
     def _say(self, looks: Tensor, chance: random.Random) -> list[str]:
         """Returns a text for each look: some of what the captioner said of one of its drawings."""
