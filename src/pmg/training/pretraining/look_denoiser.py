@@ -53,6 +53,7 @@ class LookBatches:
         process: gives the times; None: there is no noise.
         drop: chances to drop each block.
         scene: words that target captions may end with.
+        mirrored: words that captions of mirrored pictures end with.
     """
 
     def __init__(
@@ -63,9 +64,13 @@ class LookBatches:
         process: NoiseProcess | None,
         drop: Drop,
         scene: str,
+        mirrored: str,
     ) -> None:
         self.pool, self.text_encoder, self.process, self.drop = pool, text_encoder, process, drop
-        captions = [target_captions(item, scene) for item in data.picture_items]
+        plain = [target_captions(item, scene) for item in data.picture_items]
+        turned = [[f"{text}, {mirrored}" for text in some] for some in plain] if bool(pool.mirrored.any()) else []
+        self.pictures = len(plain)
+        captions = plain + turned  # row of a mirrored picture: behind those of all pictures
         texts = list(dict.fromkeys(text for some in captions for text in some))
         place = {text: row for row, text in enumerate(texts)}
         self.titles = text_encoder.encode(texts)
@@ -77,7 +82,8 @@ class LookBatches:
         latents = self.pool.latents[looks].float().flatten(0, 1)
         count = len(latents)
         chance = random.Random(int(torch.randint(2**62, (), generator=rng)))
-        titles = [chance.choice(self.captions[row]) for row in self.pool.rows[looks].flatten().tolist()]
+        rows = self.pool.rows[looks] + self.pictures * self.pool.mirrored[looks][:, None]
+        titles = [chance.choice(self.captions[row]) for row in rows.flatten().tolist()]
         keep = torch.rand(count, generator=rng) >= self.drop.target
         target = drop_target(self.titles[torch.tensor(titles)], self.empty, keep).trimmed()
         words = self._encode(self._say(looks, chance)).repeat(ITEMS)

@@ -17,7 +17,7 @@ from rich.progress import track
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from pmg.configuration.ranges import Count
+from pmg.configuration.ranges import Count, Fraction
 from pmg.data.picture_groups import PictureGroups
 from pmg.domain import PmgError
 from pmg.models.autocast import processor_autocast
@@ -38,17 +38,20 @@ class LookPool:
         latents: normalised, float16 `(N, ITEMS, C, h, w)`.
         rows: of the drawings in the catalogue, int64 `(N, ITEMS)`.
         words: of each look and drawing what the captioner said, by name.
+        mirrored: which looks are of mirrored pictures, bool `(N,)`.
     """
 
     latents: Tensor
     rows: Tensor
     words: list[list[dict[str, str]]]
+    mirrored: Tensor
 
     def save(self, folder: Path) -> None:
         """Writes the pool; a reader never sees half of it."""
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "words.json").write_text(json.dumps(self.words))
-        save_file({"latents": self.latents, "rows": self.rows}, folder / ".pool.part")
+        tensors = {"latents": self.latents, "rows": self.rows, "mirrored": self.mirrored}
+        save_file(tensors, folder / ".pool.part")
         (folder / ".pool.part").replace(folder / "pool.safetensors")
 
     @classmethod
@@ -61,12 +64,14 @@ class LookPool:
         if not (folder / "pool.safetensors").is_file():
             raise PmgError(f"{folder} holds no pool of looks; it is made by pmg-pretrain stage=denoiser")
         tensors = load_file(folder / "pool.safetensors")
-        return cls(tensors["latents"], tensors["rows"], json.loads((folder / "words.json").read_text()))
+        words = json.loads((folder / "words.json").read_text())
+        return cls(tensors["latents"], tensors["rows"], words, tensors["mirrored"])
 
 
 def build_pool(
-    data: PictureGroups, split: str, looks: int, *, seed: int, describe: Describe, encode: Encode, at_once: int = 16
-) -> LookPool:
+    data: PictureGroups, split: str, looks: int, *, seed: int, describe: Describe, encode: Encode,
+    mirrored: float = 0.0, at_once: int = 16,
+) -> LookPool:  # fmt: skip
     """Returns a pool of looks: groups of pictures, varied as the data set varies them.
 
     Args:
@@ -76,18 +81,21 @@ def build_pool(
         seed: another one gives other looks.
         describe: the captioner.
         encode: the autoencoder.
+        mirrored: share of looks whose pictures are mirrored.
         at_once: looks in one pass.
     """
-    latents, rows, words = [], [], []
+    latents, rows, words, turned = [], [], [], []
     for start in track(range(0, looks, at_once), description="Making looks"):
         numbers = range(start, min(start + at_once, looks))
         groups = [data.draw_group(split, ITEMS, look_rng(seed, split, number)) for number in numbers]
-        pictures = torch.cat([pictures for _, pictures in groups])
+        flips = [look_rng(seed, f"{split} mirrored", number).random() < mirrored for number in numbers]
+        pictures = torch.cat([seen.flip(-1) if flip else seen for (_, seen), flip in zip(groups, flips, strict=True)])
         latents.append(encode(pictures).half().unflatten(0, (-1, ITEMS)))
         rows.append(torch.tensor([chosen for chosen, _ in groups]))
         said = describe(pictures)
         words += [said[place : place + ITEMS] for place in range(0, len(said), ITEMS)]
-    return LookPool(torch.cat(latents), torch.cat(rows), words)
+        turned += flips
+    return LookPool(torch.cat(latents), torch.cat(rows), words, torch.tensor(turned))
 
 
 def look_rng(seed: int, split: str, number: int) -> random.Random:
@@ -108,11 +116,13 @@ class Pool:
         folder: of the pools.
         looks: for training.
         held_out_looks: for validation.
+        mirrored: share of looks for training whose pictures are mirrored, for more variety; captions say so.
     """
 
-    def __init__(self, folder: str, looks: Count, held_out_looks: Count) -> None:
+    def __init__(self, folder: str, looks: Count, held_out_looks: Count, mirrored: Fraction = 0.0) -> None:
         self.folder = Path(folder)
         self.looks = {"train": looks, "validation": held_out_looks}
+        self.mirrored = {"train": mirrored, "validation": 0.0}
 
     def get(
         self, data: PictureGroups, split: str, seed: int, captioner: PictureDescriber, generator_folder: Path
@@ -124,7 +134,8 @@ class Pool:
             codec.autoencoder.to(memory_format=torch.channels_last)
             encode = processor_autocast()(codec.encode)
             pool = build_pool(
-                data, split, self.looks[split], seed=seed, describe=captioner.describe, encode=encode
+                data, split, self.looks[split], seed=seed, describe=captioner.describe, encode=encode,
+                mirrored=self.mirrored[split],
             )  # fmt: skip
             pool.save(folder)
         return LookPool.load(folder)
