@@ -26,7 +26,7 @@ from pmg.domain import PmgError
 from pmg.generation.alpha import ConfidentAlpha, FixedAlpha, HistoryAlpha
 from pmg.generation.calibration import NoCalibration, NormalCalibration
 from pmg.generation.condition_weighting import AttentionWeighting, ScaleWeighting
-from pmg.generation.guidance import Scales
+from pmg.generation.guidance import LeaveOneOutScales, Scales
 from pmg.generation.selection import WeightGrid, WeightSample
 from pmg.generation.weight_locations import LOCATIONS, Locations
 from pmg.models.autoregressive.janus import Janus
@@ -124,7 +124,7 @@ COMPONENTS: dict[str, dict[str, Callable[..., Any]]] = {
     "weighting": {"ScaleWeighting": ScaleWeighting, "AttentionWeighting": AttentionWeighting},
     "calibration": {"NoCalibration": NoCalibration, "NormalCalibration": NormalCalibration},
     "alpha_rule": {"FixedAlpha": FixedAlpha, "ConfidentAlpha": ConfidentAlpha, "HistoryAlpha": HistoryAlpha},
-    "scales": {"Scales": Scales},
+    "scales": {one.__name__: one for one in (Scales, LeaveOneOutScales)},
     "preference_encoder": {one.__name__: one for one in (PreferenceEncoder, VisualPreferenceEncoder)},
 }
 

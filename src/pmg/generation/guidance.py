@@ -1,6 +1,7 @@
 """Guidance with a scale for each block: which conditions are denoised, and how their predictions are mixed.
 
-Only linear mixtures of predictions; another formula replaces `combine` in ``models/diffusion/sampling.py``.
+Only linear mixtures of predictions: another one is a class with the method `coefficients`, named by
+``sampling.scales._target_``. Anything else replaces `combine` in ``models/diffusion/sampling.py``.
 """
 
 from __future__ import annotations
@@ -14,6 +15,10 @@ from pmg.configuration.ranges import NotNegative
 from pmg.domain import PmgError
 
 SMALLEST_COEFFICIENT = 1e-9  # what rounding leaves of coefficients that cancel
+
+Branch = tuple[str, ...]  # the blocks that a prediction sees; none of them: the empty text
+EMPTY: Branch = ()
+NEGATIVE: Branch = ("negative",)  # the negative words in place of the target
 
 
 @dataclass(frozen=True)
@@ -63,20 +68,47 @@ class Scales:
             )
         return self.target
 
-    def coefficients(self, blocks: Sequence[str], negative: bool) -> dict[str, float]:
-        """Weight of each branch in the guided prediction; a branch is named by the last block that it sees.
+    def coefficients(self, blocks: Sequence[str], negative: bool) -> dict[Branch, float]:
+        """Weight of each branch in the guided prediction.
 
         Args:
             blocks: preference blocks in use, in their order: ``keywords``, ``soft``, both or neither.
             negative: whether there are negative words.
 
         Returns:
-            Coefficients of ``empty``, ``target``, the blocks and ``negative``, without those of 0; they sum to 1.
+            Coefficients, without those of 0; they sum to 1. The branch that sees all blocks is the last positive one.
         """
-        scales = [1.0, *(getattr(self, name) for name in ("target", *blocks)), 0.0]
-        steps = (scale - following for scale, following in pairwise(scales))
-        mix = dict(zip(("empty", "target", *blocks), steps, strict=True))
+        seen = ("target", *blocks)
+        scales = [1.0, *(getattr(self, name) for name in seen), 0.0]
+        steps = [scale - following for scale, following in pairwise(scales)]
+        mix = {seen[:count]: step for count, step in enumerate(steps)}
+        return self._with_negative(mix, negative)
+
+    def _with_negative(self, mix: dict[Branch, float], negative: bool) -> dict[Branch, float]:
+        """Adds the step away from negative words, where there are some, and leaves out coefficients of 0."""
         if negative:
-            mix["empty"] += self.negative
-            mix["negative"] = -self.negative
-        return {name: share for name, share in mix.items() if abs(share) > SMALLEST_COEFFICIENT}
+            mix = {EMPTY: 0.0, **mix, NEGATIVE: -self.negative}
+            mix[EMPTY] += self.negative
+        return {branch: share for branch, share in mix.items() if abs(share) > SMALLEST_COEFFICIENT}
+
+
+class LeaveOneOutScales(Scales):
+    """Guidance scales of the blocks, each against the prediction without that block.
+
+    The guided prediction is, with `all` the condition of all blocks::
+
+        e(all) + sum over blocks of (scale - 1) (e(all) - e(all but the block))
+               - negative (e(negative words) - e(∅))
+
+    The nested formula asks what the target adds to the empty text, whatever the preference: its step makes a
+    picture of the target without the preference. Here the target's step is what it adds to the user's style, so that
+    a strong preference costs less of the target. One block alone is plain classifier-free guidance in both; several
+    blocks take a prediction each, and one of all.
+    """
+
+    def coefficients(self, blocks: Sequence[str], negative: bool) -> dict[Branch, float]:
+        """Weight of each branch in the guided prediction; see `Scales.coefficients`."""
+        seen = ("target", *blocks)
+        steps = {name: getattr(self, name) - 1.0 for name in seen}
+        without = {tuple(other for other in seen if other != name): -step for name, step in steps.items()}
+        return self._with_negative({**without, seen: 1.0 + sum(steps.values())}, negative)

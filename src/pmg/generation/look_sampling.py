@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pmg.generation.guidance import Scales
 from pmg.models.autocast import processor_autocast
-from pmg.models.diffusion.conditioning import Block, SoftBlock, join, join_nested
+from pmg.models.diffusion.conditioning import Block, SoftBlock, join_seen
 from pmg.models.diffusion.generator import DiffusionGenerator
 from pmg.models.diffusion.style_encoder import StyleEncoder
 from pmg.models.loading.weight_sources import load_frozen
@@ -59,9 +59,9 @@ class LookGenerator:
             blocks["soft"] = SoftBlock.of(style)
         _, *preference = blocks
         coefficients = scales.coefficients(preference, negative=False)
-        conditions = {"empty": join(encode([""]).expand(len(targets))), **join_nested(blocks)}
+        empty = encode([""]).expand(len(targets))
         with processor_autocast():
             latents = self.generator.sample(
-                [conditions[name] for name in coefficients], list(coefficients.values()), seeds, steps
+                [join_seen(blocks, empty, seen) for seen in coefficients], list(coefficients.values()), seeds, steps
             )
         return self.generator.decode(latents.float())

@@ -14,11 +14,11 @@ from pmg.configuration.instantiate import instantiate
 from pmg.domain import PmgError, require_positive
 from pmg.generation.calibration import Calibration, NoCalibration
 from pmg.generation.condition_weighting import Weighting
-from pmg.generation.guidance import Scales
+from pmg.generation.guidance import NEGATIVE, Branch, Scales
 from pmg.generation.records import Candidate
 from pmg.generation.requests import Request
 from pmg.generation.selection import Weights, balance_z, noise_seeds, pick
-from pmg.models.diffusion.conditioning import Block, Condition, References, SoftBlock, join, join_nested
+from pmg.models.diffusion.conditioning import Block, Condition, References, SoftBlock, join, join_seen
 from pmg.models.diffusion.interfaces import Capabilities, Generator
 from pmg.models.diffusion.text_encoder import TextEncoder
 from pmg.models.loading.device import device_of, to_device
@@ -105,9 +105,8 @@ class Pipeline:
         if distilled is None:
             coefficients = scales.coefficients(list(preference), negative)
         else:  # one branch: the model takes the guidance as an input
-            coefficients = {["target", *preference][-1]: 1.0}
-        conditions = self.join_branches(requests, self.weigh(target, preference))
-        branches = [conditions[name] for name in coefficients]
+            coefficients = {("target", *preference): 1.0}
+        branches = self.join_branches(requests, self.weigh(target, preference), list(coefficients))
         # 3. sample all branches of all candidates from their request's seed
         seeds = [seed for request in requests for seed in noise_seeds(request.seed, self.pairs)]
         with torch.autocast(self.generator.device.type, torch.bfloat16, enabled=self.bfloat16):
@@ -134,20 +133,25 @@ class Pipeline:
         weighed = {name: self.weighting(block.repeat(len(pairs)), w_p) for name, block in preference.items()}
         return {"target": self.weighting(target.repeat(len(pairs)), w_t), **weighed}
 
-    def join_branches(self, requests: Sequence[Request], blocks: dict[str, Block]) -> dict[str, Condition]:
-        """Returns every condition that may guide, by the names of `Scales.coefficients`, `(B * C)` rows each.
-
-        A branch of a block sees the blocks before it, too: target, then keywords, then soft tokens.
-        """
+    def join_branches(
+        self, requests: Sequence[Request], blocks: dict[str, Block], branches: Sequence[Branch]
+    ) -> list[Condition]:
+        """Returns the condition of each branch of the guidance, `(B * C)` rows each."""
         encode = self.generator.text_encoder.encode
         empty = encode([""]).expand(len(blocks["target"]))
-        negative = encode([str(request.negative) for request in requests]).repeat(len(self.pairs))
-        joined = {"empty": join(empty), **join_nested(blocks), "negative": join(negative)}
+        joined = [
+            self._negative(requests) if seen == NEGATIVE else join_seen(blocks, empty, seen) for seen in branches
+        ]
         images = [request.references for request in requests if request.references is not None]
         if not images:
             return joined
         references = References.of(images).repeat(len(self.pairs))  # all branches see them, as in diffusers' pipelines
-        return {name: replace(condition, references=references) for name, condition in joined.items()}
+        return [replace(condition, references=references) for condition in joined]
+
+    def _negative(self, requests: Sequence[Request]) -> Condition:
+        """Returns the negative words alone, `(B * C)` rows."""
+        words = [str(request.negative) for request in requests]
+        return join(self.generator.text_encoder.encode(words).repeat(len(self.pairs)))
 
     def select(self, requests: Sequence[Request], images: Tensor) -> Generated:
         """Returns the candidate `(B * C, 3, H, W)` of the best z of each request, with all scores d_p and d_t."""

@@ -5,7 +5,7 @@ Shapes: `B` batch, `L` tokens, `D` width of the generator's text encoder.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -183,10 +183,17 @@ def join(target: Block, *preference: Block) -> Condition:
     return Condition(tokens, mask, target.pooled, _biases(blocks, 1), mean, target.mask.sum(1))
 
 
-def join_nested(blocks: Mapping[str, Block]) -> dict[str, Condition]:
-    """Returns a condition by the name of each block, which holds that block and all before it; the target is first."""
-    ordered = list(blocks.values())
-    return {name: join(*ordered[: place + 1]) for place, name in enumerate(blocks)}
+def join_seen(blocks: Mapping[str, Block], empty: Block, seen: Collection[str]) -> Condition:
+    """Returns the blocks that are `seen` as one sequence.
+
+    Args:
+        blocks: the target first.
+        empty: the empty text, which takes the target's place where the target isn't seen.
+        seen: names of blocks.
+    """
+    target, *preference = blocks
+    shown = [blocks[name] for name in preference if name in seen]
+    return join(blocks[target] if target in seen else empty, *shown)
 
 
 def stack(conditions: Sequence[Condition]) -> Condition:
