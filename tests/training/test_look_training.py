@@ -82,7 +82,7 @@ def training(request):
 
 
 def batches(pool, data, drop):
-    return LookBatches(pool, data, tiny_text_encoder(width=WIDTH), FlowMatching(), drop, "sticker", "mirrored")
+    return LookBatches(pool, data, tiny_text_encoder(width=WIDTH), FlowMatching(), drop, "sticker")
 
 
 def rng(seed=0):
@@ -109,15 +109,14 @@ def test_a_pool_is_read_as_it_was_written(pool, tmp_path):
     pool.save(tmp_path)
     again = LookPool.load(tmp_path)
     assert torch.equal(again.latents, pool.latents)
-    assert again.words == pool.words
+    assert (again.words, again.remarks) == (pool.words, pool.remarks)
 
 
 def test_mirrored_looks_are_the_same_looks_mirrored_and_captions_say_so(pool, data):
     mirrored = build_pool(data, "train", 6, seed=0, describe=describe, encode=encode, mirrored=1.0)
     assert torch.equal(mirrored.rows, pool.rows)
     torch.testing.assert_close(mirrored.latents[:, :, :3], pool.latents[:, :, :3].flip(-1), atol=1e-3, rtol=0.0)
-    assert mirrored.mirrored.all()
-    assert not pool.mirrored.any()
+    assert (mirrored.remarks, pool.remarks) == (["mirrored"] * 6, [""] * 6)
     target = [
         batches(some, data, Drop(0.0, 0.0, 0.0, 0.0))(torch.arange(6), rng())["target"] for some in (pool, mirrored)
     ]

@@ -53,7 +53,6 @@ class LookBatches:
         process: gives the times; None: there is no noise.
         drop: chances to drop each block.
         scene: words that target captions may end with.
-        mirrored: words that captions of mirrored pictures end with.
     """
 
     def __init__(
@@ -64,13 +63,11 @@ class LookBatches:
         process: NoiseProcess | None,
         drop: Drop,
         scene: str,
-        mirrored: str,
     ) -> None:
         self.pool, self.text_encoder, self.process, self.drop = pool, text_encoder, process, drop
-        plain = [target_captions(item, scene) for item in data.picture_items]
-        turned = [[f"{text}, {mirrored}" for text in some] for some in plain] if bool(pool.mirrored.any()) else []
-        self.pictures = len(plain)
-        captions = plain + turned  # row of a mirrored picture: behind those of all pictures
+        captions = [target_captions(item, scene) for item in data.picture_items]
+        self.remarks, self.pictures = sorted(set(pool.remarks)), len(captions)
+        captions = [[_remark(text, remark) for text in some] for remark in self.remarks for some in captions]
         texts = list(dict.fromkeys(text for some in captions for text in some))
         place = {text: row for row, text in enumerate(texts)}
         self.titles = text_encoder.encode(texts)
@@ -82,8 +79,7 @@ class LookBatches:
         latents = self.pool.latents[looks].float().flatten(0, 1)
         count = len(latents)
         chance = random.Random(int(torch.randint(2**62, (), generator=rng)))
-        rows = self.pool.rows[looks] + self.pictures * self.pool.mirrored[looks][:, None]
-        titles = [chance.choice(self.captions[row]) for row in rows.flatten().tolist()]
+        titles = [chance.choice(some) for look in looks.tolist() for some in self._captions(look)]
         keep = torch.rand(count, generator=rng) >= self.drop.target
         target = drop_target(self.titles[torch.tensor(titles)], self.empty, keep).trimmed()
         words = self._encode(self._say(looks, chance)).repeat(ITEMS)
@@ -107,6 +103,11 @@ class LookBatches:
         noise = torch.randn(latents.shape, generator=rng)
         return {"noise": noise, "times": self.process.sample_times(len(latents), rng)}
 
+    def _captions(self, look: int) -> list[list[int]]:
+        """Returns for each drawing of a look the places of its captions."""
+        first = self.remarks.index(self.pool.remarks[look]) * self.pictures
+        return [self.captions[first + row] for row in self.pool.rows[look].tolist()]
+
     def _say(self, looks: Tensor, chance: random.Random) -> list[str]:
         """Returns a text for each look: some of what the captioner said of one of its drawings."""
         return [say(chance.choice(self.pool.words[look]), chance, 1 - self.drop.word) for look in looks.tolist()]
@@ -116,6 +117,10 @@ class LookBatches:
         with processor_autocast():
             block = self.text_encoder.encode(texts)
         return Block(block.tokens.float(), block.mask, None)
+
+
+def _remark(text: str, remark: str) -> str:
+    return f"{text}, {remark}" if remark else text
 
 
 def some_references(count: int, rng: torch.Generator) -> Tensor:

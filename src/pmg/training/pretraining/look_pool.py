@@ -38,20 +38,19 @@ class LookPool:
         latents: normalised, float16 `(N, ITEMS, C, h, w)`.
         rows: of the drawings in the catalogue, int64 `(N, ITEMS)`.
         words: of each look and drawing what the captioner said, by name.
-        mirrored: which looks are of mirrored pictures, bool `(N,)`.
+        remarks: of each look words that captions of its pictures end with, e.g. ``mirrored``; often empty.
     """
 
     latents: Tensor
     rows: Tensor
     words: list[list[dict[str, str]]]
-    mirrored: Tensor
+    remarks: list[str]
 
     def save(self, folder: Path) -> None:
         """Writes the pool; a reader never sees half of it."""
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "words.json").write_text(json.dumps(self.words))
-        tensors = {"latents": self.latents, "rows": self.rows, "mirrored": self.mirrored}
-        save_file(tensors, folder / ".pool.part")
+        (folder / "words.json").write_text(json.dumps({"words": self.words, "remarks": self.remarks}))
+        save_file({"latents": self.latents, "rows": self.rows}, folder / ".pool.part")
         (folder / ".pool.part").replace(folder / "pool.safetensors")
 
     @classmethod
@@ -64,13 +63,12 @@ class LookPool:
         if not (folder / "pool.safetensors").is_file():
             raise PmgError(f"{folder} holds no pool of looks; it is made by pmg-pretrain stage=denoiser")
         tensors = load_file(folder / "pool.safetensors")
-        words = json.loads((folder / "words.json").read_text())
-        return cls(tensors["latents"], tensors["rows"], words, tensors["mirrored"])
+        return cls(tensors["latents"], tensors["rows"], **json.loads((folder / "words.json").read_text()))
 
 
 def build_pool(
     data: PictureGroups, split: str, looks: int, *, seed: int, describe: Describe, encode: Encode,
-    mirrored: float = 0.0, at_once: int = 16,
+    mirrored: float = 0.0, remark: str = "mirrored", at_once: int = 16,
 ) -> LookPool:  # fmt: skip
     """Returns a pool of looks: groups of pictures, varied as the data set varies them.
 
@@ -82,9 +80,10 @@ def build_pool(
         describe: the captioner.
         encode: the autoencoder.
         mirrored: share of looks whose pictures are mirrored.
+        remark: of mirrored looks.
         at_once: looks in one pass.
     """
-    latents, rows, words, turned = [], [], [], []
+    latents, rows, words, remarks = [], [], [], []
     for start in track(range(0, looks, at_once), description="Making looks"):
         numbers = range(start, min(start + at_once, looks))
         groups = [data.draw_group(split, ITEMS, look_rng(seed, split, number)) for number in numbers]
@@ -94,8 +93,8 @@ def build_pool(
         rows.append(torch.tensor([chosen for chosen, _ in groups]))
         said = describe(pictures)
         words += [said[place : place + ITEMS] for place in range(0, len(said), ITEMS)]
-        turned += flips
-    return LookPool(torch.cat(latents), torch.cat(rows), words, torch.tensor(turned))
+        remarks += [remark if flip else "" for flip in flips]
+    return LookPool(torch.cat(latents), torch.cat(rows), words, remarks)
 
 
 def look_rng(seed: int, split: str, number: int) -> random.Random:
@@ -116,13 +115,16 @@ class Pool:
         folder: of the pools.
         looks: for training.
         held_out_looks: for validation.
-        mirrored: share of looks for training whose pictures are mirrored, for more variety; captions say so.
+        mirrored: share of looks for training whose pictures are mirrored, for more variety.
+        remark: what the captions of mirrored pictures end with.
     """
 
-    def __init__(self, folder: str, looks: Count, held_out_looks: Count, mirrored: Fraction = 0.0) -> None:
+    def __init__(
+        self, folder: str, looks: Count, held_out_looks: Count, mirrored: Fraction = 0.0, remark: str = "mirrored"
+    ) -> None:
         self.folder = Path(folder)
         self.looks = {"train": looks, "validation": held_out_looks}
-        self.mirrored = {"train": mirrored, "validation": 0.0}
+        self.mirrored, self.remark = {"train": mirrored, "validation": 0.0}, remark
 
     def get(
         self, data: PictureGroups, split: str, seed: int, captioner: PictureDescriber, generator_folder: Path
@@ -135,7 +137,7 @@ class Pool:
             encode = processor_autocast()(codec.encode)
             pool = build_pool(
                 data, split, self.looks[split], seed=seed, describe=captioner.describe, encode=encode,
-                mirrored=self.mirrored[split],
+                mirrored=self.mirrored[split], remark=self.remark,
             )  # fmt: skip
             pool.save(folder)
         return LookPool.load(folder)

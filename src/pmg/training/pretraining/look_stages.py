@@ -110,7 +110,6 @@ class LookDenoiserStage:
         drop: chances to drop each block.
         pool: ``folder``, and the number of ``looks``.
         batch_size: drawings a step, a multiple of four.
-        mirrored: words that captions of the pool's mirrored pictures end with.
         start: folder of an earlier training, whose weights are trained further; None: from scratch.
 
     Raises:
@@ -120,12 +119,12 @@ class LookDenoiserStage:
     def __init__(
         self, folder: str, generator_folder: str, training: LookDenoiserTraining, text_encoder: TextEncoder,
         captioner: PictureDescriber, *, scene: str, drop: Drop, pool: Pool, batch_size: Count,
-        mirrored: str = "mirrored", start: str | None = None,
+        start: str | None = None,
     ) -> None:  # fmt: skip
         self.folder, self.generator_folder = Path(folder), Path(generator_folder)
         self.module, self.model = training, training.model
         self.text_encoder, self.captioner, self.scene, self.drop = text_encoder, captioner, scene, drop
-        self.pool, self.batch_size, self.mirrored = pool, batch_size, mirrored
+        self.pool, self.batch_size = pool, batch_size
         if start is not None:
             for model, name in self._parts():
                 load_weights(model, Path(start, name))
@@ -152,7 +151,7 @@ class LookDenoiserStage:
         return self.module, RowsDataModule(ShuffledRows(rows, self.batch_size // ITEMS, seed, collate), self.fixed)
 
     def _batches(self, pool: LookPool, data: PictureGroups, drop: Drop) -> LookBatches:
-        return LookBatches(pool, data, self.text_encoder, self.model.process, drop, self.scene, self.mirrored)
+        return LookBatches(pool, data, self.text_encoder, self.model.process, drop, self.scene)
 
     def save_and_evaluate(self, data: PictureGroups) -> dict[str, float]:
         """Saves denoiser and style encoder; the loss on held-out drawings."""
