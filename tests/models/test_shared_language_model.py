@@ -7,8 +7,9 @@ from itertools import chain
 import pytest
 import torch
 
-from checkpoints import qwen3, write_flux2_klein, write_qwen_image, write_sd3, write_z_image
+from checkpoints import qwen3, write_flux2_klein, write_janus, write_qwen_image, write_sd3, write_z_image
 from pmg.domain import PmgError
+from pmg.models.autoregressive.janus import Janus
 from pmg.models.diffusion.transformer.flux2_klein import Flux2Klein
 from pmg.models.diffusion.transformer.qwen_image import QwenImage
 from pmg.models.diffusion.transformer.shared_language_model import SharedLanguageModel, resolve_language_model
@@ -115,6 +116,12 @@ def test_gradients_reach_embeddings_and_prefix_and_no_weight(lm):
 
 def test_a_text_encoder_that_is_no_language_model_is_refused(tmp_path):
     generator = load_stable_diffusion_3(write_sd3(tmp_path))
+    with pytest.raises(PmgError, match=r"this generator's is no language model\. Use generator=z_image"):
+        SharedLanguageModel().of(generator.text_encoder)
+
+
+def test_input_embeddings_of_a_generator_of_image_tokens_are_no_language_model(tmp_path):
+    generator = Janus.load(write_janus(tmp_path))
     with pytest.raises(PmgError, match=r"this generator's is no language model\. Use generator=z_image"):
         SharedLanguageModel().of(generator.text_encoder)
 

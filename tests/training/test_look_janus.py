@@ -19,6 +19,7 @@ from pmg.domain import PmgError
 from pmg.installation import find_assets
 from pmg.models.autoregressive.image_tokenizer import ImageTokenizer
 from pmg.models.autoregressive.look_janus import LookJanus, build_janus, load_look_janus
+from pmg.models.autoregressive.untrained_tokenizer import build_tokenizer
 from pmg.models.diffusion.conditioning import SoftBlock, join
 from pmg.models.diffusion.style_encoder import StyleEncoder
 from pmg.models.loading.tiny_models import tiny_text_encoder
@@ -28,7 +29,7 @@ from pmg.training.optim import adamw, constant
 from pmg.training.pretraining.look_denoiser import Drop, LookBatches
 from pmg.training.pretraining.look_janus import LookJanusTraining, LookTokenBatches, tokenize_pool
 from pmg.training.pretraining.look_pool import ITEMS, Pool, build_pool
-from pmg.training.pretraining.look_token_stages import LookJanusStage, build_tokenizer
+from pmg.training.pretraining.look_token_stages import LookJanusStage
 from pmg.training.pretraining.stages import save_half
 
 WIDTH, CODES, TOKENS = 32, 32, 64

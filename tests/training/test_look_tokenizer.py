@@ -19,10 +19,11 @@ from pmg.domain import PmgError
 from pmg.installation import find_assets
 from pmg.models.autoregressive.image_tokenizer import ImageTokenizer
 from pmg.models.autoregressive.quantization import CodeUse, quantize
+from pmg.models.autoregressive.untrained_tokenizer import build_tokenizer
 from pmg.models.vision.perceptual import PerceptualDistance
 from pmg.training.callbacks import LastCheckpoint
 from pmg.training.optim import adamw, constant
-from pmg.training.pretraining.look_token_stages import LookTokenizerStage, build_tokenizer
+from pmg.training.pretraining.look_token_stages import LookTokenizerStage
 from pmg.training.pretraining.look_tokenizer import LookTokenizerTraining
 
 CODES = 32
@@ -184,7 +185,7 @@ def test_a_tokenizer_is_trained_further(data, perceptual, tmp_path):
     (fresh,), (further,) = (
         first_steps(make_stage(tmp_path, perceptual, start), data) for start in (None, str(tmp_path / "earlier"))
     )
-    assert float(further) != pytest.approx(float(fresh), abs=0.01)
+    assert float(further.detach()) != pytest.approx(float(fresh.detach()), abs=0.01)
     with pytest.raises(PmgError, match=r"can't be trained further: .*stage.start=null, or its sizes") as error:
         make_stage(tmp_path, perceptual, str(tmp_path / "earlier"), width=4)
     assert "\n" not in str(error.value)
@@ -195,3 +196,17 @@ def test_the_stage_as_configured_makes_64_tokens(compose):
     check_targets(cfg)
     tokenizer = ImageTokenizer(instantiate(cfg.stage.tokenizer))
     assert (tokenizer.size, tokenizer.tokens, tokenizer.codes) == (64, 64, cfg.stage.training.use.codes)
+
+
+def test_an_untrained_tokenizer_averages_and_repeats_pixels():
+    """Residual branches add nothing yet, downsampling is a mean, and upsampling repeats."""
+    torch.manual_seed(0)
+    model = build_tokenizer(CODES, 8, 8, 32, (2, 2, 4, 4), 1).eval()
+    states = torch.randn(1, 64, 8, 8, generator=rng())
+    level = model.encoder.down[0]
+    with torch.no_grad():
+        assert torch.equal(model.decoder.up[-1].block[0](states), states)
+        small = level.downsample(states)
+        torch.testing.assert_close(small[0, :, 0, 0], states[0, :, :3, :3].mean((1, 2)))
+        large = model.decoder.up[-2].upsample(states)
+    torch.testing.assert_close(large, states.repeat_interleave(2, 2).repeat_interleave(2, 3))

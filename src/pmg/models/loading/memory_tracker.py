@@ -76,7 +76,7 @@ def weight_bytes(module: torch.nn.Module) -> int:
 
 
 class FusedAttention(TorchFunctionMode):
-    """Attention with the memory of a GPU's fused kernel: inputs and output, no matrix of all pairs.
+    """Attention with the memory of a GPU's fused kernel: inputs, mask and output, no matrix of all pairs.
 
     On the meta device torch decomposes attention into plain matrix products.
 
@@ -100,7 +100,8 @@ class FusedAttention(TorchFunctionMode):
         """Replaces calls of ``scaled_dot_product_attention``."""
         if func is torch.nn.functional.scaled_dot_product_attention:
             named = kwargs or {}
-            return _Fused.apply(*args[:3], *(named[name] for name in ("query", "key", "value")[len(args) :]))
+            mask = args[3] if len(args) > 3 else named.get("attn_mask")
+            return _Fused.apply(*args[:3], *(named[name] for name in ("query", "key", "value")[len(args) :]), mask)
         return func(*args, **(kwargs or {}))
 
 
@@ -116,13 +117,14 @@ class _Fused(torch.autograd.Function):
     """What such a kernel saves for the backward pass, without values."""
 
     @staticmethod
-    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
         """Returns an empty `(B, heads, N, D)`, and saves what the kernel saves."""
         result = query.new_empty(*query.shape[:-1], value.shape[-1])
-        ctx.save_for_backward(query, key, value, result, query.new_empty(query.shape[:-1], dtype=torch.float32))
+        sums = query.new_empty(query.shape[:-1], dtype=torch.float32)
+        ctx.save_for_backward(query, key, value, result, sums, mask)
         return result
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, ...]:
-        """Returns empty gradients of query, key and value."""
-        return tuple(torch.empty_like(part) for part in ctx.saved_tensors[:3])
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        """Returns empty gradients of query, key and value, and none of the mask."""
+        return (*(torch.empty_like(part) for part in ctx.saved_tensors[:3]), None)

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from diffusers import ModelMixin
 from torch import Tensor
-from transformers import JanusVQVAE, JanusVQVAEConfig, PreTrainedModel
+from transformers import JanusVQVAE, PreTrainedModel
 
 from pmg.configuration.ranges import Count
 from pmg.data.picture_groups import PictureGroups
@@ -26,26 +26,6 @@ from pmg.training.pretraining.look_pool import ITEMS, Pool
 from pmg.training.pretraining.look_stages import fixed_pictures
 from pmg.training.pretraining.look_tokenizer import LookTokenizerTraining
 from pmg.training.pretraining.stages import VALIDATION_BATCH, Built, load_weights, save_half
-
-
-def build_tokenizer(
-    codes: Count, width: Count, side: Count, channels: Count, multipliers: tuple[Count, ...], blocks: Count
-) -> JanusVQVAE:
-    """Returns an untrained image tokenizer of Janus.
-
-    Args:
-        codes: entries of the codebook.
-        width: of an entry.
-        side: tokens a side.
-        channels: of the outermost level, a multiple of 32.
-        multipliers: of the channels, one a level, from the outermost; each further level halves the side.
-        blocks: residual blocks a level.
-    """
-    config = JanusVQVAEConfig(
-        num_embeddings=codes, embed_dim=width, num_patches=side, base_channels=channels,
-        channel_multiplier=list(multipliers), num_res_blocks=blocks, latent_channels=channels * multipliers[-1],
-    )  # fmt: skip
-    return JanusVQVAE(config)
 
 
 class LookTokenizerStage:
