@@ -27,13 +27,14 @@ SHOP = ["data=own_files", "paths.data_dir=data", "source.read.items=shop/items.c
         "source.read.interactions=shop/chosen.csv", "source.pictures.size=64"]  # fmt: skip
 EXPORT = ["train_run=train", "folder=export/pipeline", "run_dir=export"]
 AUTOENCODER = [
-    "stage=autoencoder", "stage.batch_size=4", "run_dir=pretrain", "into=pretrain/installed", "trainer=cpu",
-    "stage.autoencoder.block_out_channels=[8,8,8,8]", "data.topics=[animal-mammal]", "trainer.precision=32-true",
-    "trainer.max_steps=30", "trainer.val_check_interval=10", "trainer.limit_val_batches=1",
-    "trainer.log_every_n_steps=1",
+    "stage=look_autoencoder", "stage.batch_size=4", "run_dir=pretrain", "into=pretrain/installed", "trainer=cpu",
+    "stage.autoencoder.encoder_block_out_channels=[8,8,8,16]",
+    "stage.autoencoder.decoder_block_out_channels=[8,8,8,16]", "data.topics=[animal-mammal]",
+    "trainer.precision=32-true", "trainer.max_steps=30", "trainer.val_check_interval=10",
+    "trainer.limit_val_batches=1", "trainer.log_every_n_steps=1",
 ]  # fmt: skip
 EXPORTED = "export/pipeline/model_index.json"
-INSTALLED = "pretrain/installed/generator/vae/config.json"
+INSTALLED = "pretrain/installed/look_generator/vae/config.json"
 EARLIER = b"of an earlier run"
 Pieces = dict[str, Any]
 

@@ -25,6 +25,7 @@ from omegaconf import grammar_parser
 
 from browsers import BROWSER, launched
 from commands import run_here
+from looks import FEW, TOPICS
 from pmg.configuration.instantiate import register_configs
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -169,21 +170,42 @@ def shipped():
 
 
 @pytest.fixture(scope="session")
-def emoji(shipped):
-    """The real data set: catalogue, held-out cells and simulated users."""
-    from pmg.configuration.instantiate import instantiate
-
-    return instantiate(shipped.data)
-
-
-@pytest.fixture(scope="session")
-def drawings(shipped):
-    """The same with a tenth of the drawings, too few for users: where their number doesn't matter."""
+def looks(shipped):
+    """The shipped data set with an eighth of its drawings: held-out cells and simulated users."""
     from pmg.configuration.instantiate import instantiate
 
     data = copy.deepcopy(shipped.data)
-    data.topics = ["animal-bird", "food-fruit", "drink"]
+    data.topics = TOPICS
     return instantiate(data)
+
+
+@pytest.fixture(scope="session")
+def few_looks(shipped):
+    """The shipped data set with the overrides `FEW`."""
+    from pmg.configuration.instantiate import instantiate
+
+    data = copy.deepcopy(shipped.data)
+    data.merge_with_dotlist([override.removeprefix("data.") for override in FEW])
+    return instantiate(data)
+
+
+@pytest.fixture(scope="session")
+def emoji():
+    """The data set of ten packs."""
+    from pmg.configuration.instantiate import instantiate
+
+    register_configs()
+    GlobalHydra.instance().clear()
+    with hydra.initialize_config_module("pmg.conf", version_base="1.3"):
+        cfg = hydra.compose("train", ["data=emoji"])
+    GlobalHydra.instance().clear()
+    return instantiate(cfg.data)
+
+
+@pytest.fixture(scope="session")
+def drawings(emoji):
+    """The same."""
+    return emoji
 
 
 @pytest.fixture(scope="session")

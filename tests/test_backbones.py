@@ -24,6 +24,7 @@ from checkpoints import (
     write_sdxl,
     write_z_image,
 )
+from looks import FEW, pictured
 from pmg import PersonalizedPipeline
 from pmg.commands.estimate import body as estimate
 from pmg.commands.evaluate import body as evaluate
@@ -41,6 +42,7 @@ SHORT = [
     "split_sizes={train: 8, validation: 4, test: 6}", "objective.users_per_step=4", "objective.batches.draws=2",
     "sampling.steps=2", "sheet_users=4", "trainer.max_steps=2", "trainer.val_check_interval=1",
     "train_run=a", "generate_run=b", "paths.cache_dir=cache", "paths.output_dir=out", "metrics=distances",
+    *FEW,
 ]  # fmt: skip
 
 
@@ -63,15 +65,15 @@ def road(pmg_here, tmp_path):
 
 @pytest.mark.ci
 @pytest.mark.slow
-def test_llama_and_stable_diffusion(road, pmg_here, emoji, tmp_path):
+def test_llama_and_stable_diffusion(road, pmg_here, few_looks, tmp_path):
     results = road(write_language_model(tmp_path / "llama"), write_sd15(tmp_path / "sd"))
     assert {"none", "keywords", "soft", "pmg", "truth"} <= set(results["arms"])
     weights = load_file(tmp_path / "a" / "encoder" / "diffusion_pytorch_model.safetensors")
     assert weights["map.weight"].shape == (32, 32)  # from the language model's width to the text encoder's
-    check_export(pmg_here, emoji, tmp_path)
+    check_export(pmg_here, few_looks, tmp_path)
 
 
-def check_export(pmg_here, emoji, tmp_path):
+def check_export(pmg_here, few_looks, tmp_path):
     """An exported pipeline makes the images that pmg-generate made, with its weights copied, too."""
     images_as_made = [override for override in SHORT if override.startswith(("sampling", "balance"))]
     for folder, *extra in (("named",), ("copied", "copy_frozen=true")):
@@ -87,14 +89,14 @@ def check_export(pmg_here, emoji, tmp_path):
         assert done.returncode == 0, done.stderr[-2000:]
     records = [json.loads(line) for line in (tmp_path / "b" / "records.jsonl").read_text().splitlines()]
     record = next(row for row in records if row["method"] == "pmg" and row["control"] == "own")
-    example = next(e for e in emoji.examples("test", 6, 1) if e.id == record["example"])
+    example = next(e for e in few_looks.examples("test", 6, 1) if e.id == record["example"])
     images = []
     for folder in ("named", "copied"):
         if folder == "copied":  # needs nothing else
             for original in ("llama", "sd", "clip"):
                 shutil.rmtree(tmp_path / original)
         pipe = PersonalizedPipeline.from_pretrained(tmp_path / folder, "cpu", str(tmp_path / "other"))
-        request = pipe.read([interaction.item for interaction in example.history], example.target)
+        request = pipe.read(pictured(example.liked, few_looks.images), example.target)
         assert list(request.keywords.words) == record["preference_keywords"]
         seed = stable_number("noise", 0, example.id) % 2**62
         images.append(np.asarray(pipe.draw([replace(request, seed=seed)]).images[0]).astype(int))
@@ -104,7 +106,7 @@ def check_export(pmg_here, emoji, tmp_path):
     card = (tmp_path / "named" / "README.md").read_text()
     assert "| seed | 0 |" in card
     assert "lpips_truth" in card
-    output = pipe([b.item for b in example.history], example.target, num_images_per_prompt=2)
+    output = pipe(pictured(example.liked, few_looks.images), example.target, num_images_per_prompt=2)
     assert len(output.images) == len(output.records) == 2
 
 
@@ -121,7 +123,7 @@ def test_qwen_in_its_chat_template_and_sdxl(road, tmp_path):
 
 @pytest.mark.ci
 @pytest.mark.slow
-def test_a_flow_matching_transformer(pmg_here, emoji, tmp_path):
+def test_a_flow_matching_transformer(pmg_here, few_looks, tmp_path):
     """Stable Diffusion 3 at toy size, with random weights, through every command that uses a generator."""
     models = ["encoder=tiny", "text_encoder=tiny", "scorer=tiny", "generator=tiny_sd3"]
     short = [override for override in SHORT if override.partition("=")[0] not in ("encoder", "generator", "scorer")]
@@ -136,8 +138,8 @@ def test_a_flow_matching_transformer(pmg_here, emoji, tmp_path):
     done = pmg_here("export", "train_run=a", "folder=pipeline", "sampling.steps=2", "run_dir=e")
     assert done.returncode == 0, done.stderr[-2000:]
     pipe = PersonalizedPipeline.from_pretrained(tmp_path / "pipeline", "cpu", str(tmp_path / "cache"))
-    example = emoji.examples("test", 2, 1)[0]
-    output = pipe([interaction.item for interaction in example.history], example.target)
+    example = few_looks.examples("test", 2, 1)[0]
+    output = pipe(pictured(example.liked, few_looks.images), example.target)
     assert output.images[0].size == (64, 64)
 
 
@@ -151,7 +153,7 @@ FAMILIES = {  # its writer, width of its text tokens, longest text, further over
 
 @pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
-def test_families_of_transformers(family, compose, emoji, tmp_path, monkeypatch):
+def test_families_of_transformers(family, compose, few_looks, tmp_path, monkeypatch):
     """Trained, generated with, exported and loaded again, in this process."""
     write, width, length, extra = FAMILIES[family]
     monkeypatch.chdir(tmp_path)
@@ -159,7 +161,7 @@ def test_families_of_transformers(family, compose, emoji, tmp_path, monkeypatch)
     models = ["encoder=tiny", "text_encoder=tiny", "scorer=tiny", *generator, f"generator.max_length={length}"]
     short = [override for override in SHORT if override.partition("=")[0] not in ("encoder", "generator", "scorer")]
     sizes = ["method=[none,pmg]", "split_sizes={train: 4, validation: 2, test: 2}", "sheet_users=2"]
-    shared = [*short, *models, *sizes, "data.topics=[animal-mammal,food-fruit,food-sweet]"]
+    shared = [*short, *models, *sizes]
     execute(compose("train", *shared, "run_dir=a"), "train", train)
     execute(compose("generate", *shared, *extra, "run_dir=b"), "generate", generate)
     if family == "qwen_image":  # with an autoencoder of its own; these commands are the same for all families
@@ -172,14 +174,14 @@ def test_families_of_transformers(family, compose, emoji, tmp_path, monkeypatch)
     exported = ["train_run=a", "folder=pipeline", "sampling.steps=2", *extra]
     execute(compose("export", *exported, "run_dir=e"), "export", export)
     pipe = PersonalizedPipeline.from_pretrained(tmp_path / "pipeline", "cpu", str(tmp_path / "cache"))
-    example = emoji.examples("test", 2, 1)[0]
-    output = pipe([interaction.item for interaction in example.history], example.target)
+    example = few_looks.examples("test", 2, 1)[0]
+    output = pipe(pictured(example.liked, few_looks.images), example.target)
     assert output.images[0].size == (64, 64)
 
 
 @pytest.mark.slow
 @pytest.mark.ci
-def test_a_generator_of_image_tokens(compose, emoji, tmp_path, monkeypatch):
+def test_a_generator_of_image_tokens(compose, few_looks, tmp_path, monkeypatch):
     """Janus: trained, forecast, generated with by several methods, judged, exported and loaded, in this process."""
     monkeypatch.chdir(tmp_path)
     models = ["encoder=tiny", "text_encoder=tiny", "scorer=tiny", "generator=janus", "sampling=janus"]
@@ -187,8 +189,7 @@ def test_a_generator_of_image_tokens(compose, emoji, tmp_path, monkeypatch):
     changed = ("encoder", "generator", "scorer", "sampling.steps", "method")
     short = [override for override in SHORT if override.partition("=")[0] not in changed]
     sizes = ["method=[none,keywords,pmg,inversion]", "split_sizes={train: 4, validation: 2, test: 2}", "sheet_users=2"]
-    data = "data.topics=[animal-mammal,food-fruit,food-sweet]"
-    shared = [*short, *models, *sizes, data, "preference.inversion.steps=2"]
+    shared = [*short, *models, *sizes, "preference.inversion.steps=2"]
     execute(compose("train", *shared, "run_dir=a"), "train", train)
     execute(compose("estimate", *shared, "run_dir=d"), "estimate", estimate)
     execute(compose("generate", *shared, "run_dir=b"), "generate", generate)
@@ -199,8 +200,8 @@ def test_a_generator_of_image_tokens(compose, emoji, tmp_path, monkeypatch):
     assert weights["map.weight"].shape == (32, 32)  # to the language model's input embeddings
     execute(compose("export", "train_run=a", "folder=pipeline", "sampling=janus", "run_dir=e"), "export", export)
     pipe = PersonalizedPipeline.from_pretrained(tmp_path / "pipeline", "cpu", str(tmp_path / "cache"))
-    example = emoji.examples("test", 2, 1)[0]
-    history = [interaction.item for interaction in example.history]
+    example = few_looks.examples("test", 2, 1)[0]
+    history = pictured(example.liked, few_looks.images)
     assert pipe(history, example.target).images[0].size == (32, 32)
     with pytest.raises(PmgError, match="num_inference_steps is 4, and this generator has no solver steps"):
         pipe(history, example.target, num_inference_steps=4)

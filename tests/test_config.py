@@ -34,8 +34,9 @@ ANY_NUMBER = {"pmg.data.feedback.Feedback.like_from", "pmg.data.feedback.Feedbac
 OPTIONS = sorted(
     str(path.relative_to(CONF).with_suffix(""))
     for path in CONF.rglob("*.yaml")
-    if path.parent != CONF and path.relative_to(CONF).parts[0] not in ("local", "base")
+    if path.parent != CONF and path.relative_to(CONF).parts[0] not in ("local", "base") and path.parent.name != "tower"
 )
+TOWERS = sorted(path.stem for path in (CONF / "encoder" / "tower").glob("*.yaml"))  # of encoder=smollm2_visual alone
 
 
 @pytest.fixture(scope="module")
@@ -146,6 +147,11 @@ def test_every_option_composes(groups, compose):
                 chosen[group] = name
                 del left[option]
         check(compose(command, *(f"{group}={name}" for group, name in chosen.items())), command)
+
+
+@pytest.mark.parametrize("tower", TOWERS)
+def test_every_tower_composes(compose, tower):
+    check(compose("train", f"encoder/tower={tower}"), "train")
 
 
 @pytest.mark.slow

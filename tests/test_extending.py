@@ -47,12 +47,12 @@ def test_module_in_the_current_folder_decodes_keywords(examples, tmp_path):
     assert all_of_one.words == ("one", "two")
 
 
-def test_a_metric_of_one_file_is_a_column_of_the_results(examples, emoji):
+def test_a_metric_of_one_file_is_a_column_of_the_results(examples, looks):
     (command,) = re.findall(r"^    pmg-evaluate (plugins=\[colours\] .*)$", examples, re.MULTILINE)
     metrics = build_metrics(pmg.compose("evaluate", command.split()).metrics)
     assert [info.title for info in metrics.outputs][-2:] == ["SSIM to truth", "colour to truth"]
-    some = emoji.examples("test", 3, 1)
-    reader = ReferenceReader(emoji.images, metrics.inputs, Comparison())
+    some = looks.examples("test", 3, 1)
+    reader = ReferenceReader(looks.images, metrics.inputs, Comparison())
     record = Record("", "", "none", "own", "", 0, (Candidate(1.0, 1.0, None, 0.5, 0.1),))
     references = reader.read(some, {example.id: [record] for example in some})
     images = torch.stack([truth[0] for truth in references.truths]).flip(0)

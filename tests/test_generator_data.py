@@ -23,19 +23,18 @@ def test_cards_record_the_data_set(tmp_path, trained_on):
 
 
 def test_shipped_generators_have_their_data_set(root):
-    assert read_trained_on(root / "assets" / "generator") == {"emoji"}
     assert read_trained_on(root / "assets" / "look_generator" / "vae") == {"looks"}
 
 
-@pytest.mark.parametrize(("generator", "data", "lines"), [("emoji", "own_files", 1), ("emoji", "emoji", 0),
+@pytest.mark.parametrize(("generator", "data", "lines"), [("looks", "own_files", 1), ("looks", "looks", 0),
                                                           ("sd15", "own_files", 0)])  # fmt: skip
-def test_another_data_set_is_warned_of(compose, drawings, tmp_path, caplog, generator, data, lines):
+def test_another_data_set_is_warned_of(compose, looks, tmp_path, caplog, generator, data, lines):
     run = Run(tmp_path, "train", choices={"data": data})
-    examples = drawings.examples("test", 2)
-    warn_of_other_pictures(compose("train", f"generator={generator}"), run, drawings, examples)
+    examples = looks.examples("test", 2)
+    warn_of_other_pictures(compose("train", f"generator={generator}"), run, looks, examples)
     assert len(caplog.messages) == lines
     if lines:
-        assert "trained on pictures of emoji, not of data=own_files" in caplog.text
+        assert "trained on pictures of looks, not of data=own_files" in caplog.text
         assert "pmg-pretrain data=own_files" in caplog.text
 
 

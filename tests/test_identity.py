@@ -70,7 +70,7 @@ def test_training_minds_what_decides_it(compose):
 
 
 def test_scorer_decides_a_training_that_looks_through_it(compose):
-    plain, tiny = (compose("train", "captioner=tagger", f"scorer={name}") for name in ("emoji", "tiny"))
+    plain, tiny = (compose("train", "captioner=tagger", f"scorer={name}") for name in ("looks", "tiny"))
     assert identify(plain, "train") != identify(tiny, "train")
 
 
@@ -209,14 +209,14 @@ def test_evaluation_refuses_what_contradicts_its_generation(compose, generated, 
 
 
 @pytest.mark.parametrize(
-    "override", ["data=emoji", "trainer.max_steps=3", "dtype=float32", "method=none", "preference.inversion.steps=3"]
+    "override", ["data=looks", "trainer.max_steps=3", "dtype=float32", "method=none", "preference.inversion.steps=3"]
 )
 def test_evaluation_takes_the_values_of_its_generation(compose, generated, tmp_path, override):
     cfg = compose("evaluate", f"generate_run={generated}", override)
     run = Run(tmp_path / "evaluate", "evaluate", stated=take_out(cfg, "evaluate", [override]))
     made = read_generation(cfg, run)
     assert made.config["data"]["users"]["seed"] == 0
-    assert made.config["generator"]["folder"] == f"{cfg.paths.assets_dir}/generator"
+    assert made.config["generator"]["codec"]["folder"] == f"{cfg.paths.assets_dir}/look_generator/vae"
     assert "trainer" not in made.facts
 
 

@@ -15,6 +15,8 @@ from hashlib import sha256
 import pandas as pd
 import pytest
 
+from looks import FEW
+
 pytestmark = pytest.mark.slow
 
 # each command, in a run folder of its own name, with the file in it that shows that its work has begun
@@ -27,17 +29,18 @@ SIGNS = {
 TRAINING = [
     "trainer=cpu", "trainer.max_steps=8", "trainer.val_check_interval=4", "trainer.limit_val_batches=1",
     "trainer.log_every_n_steps=1", "+logger.csv.flush_logs_every_n_steps=1",
-    "data.topics=[animal-mammal,food-fruit,food-sweet]",
+    *FEW,
 ]  # fmt: skip
 STUDY = [
     *TRAINING, "encoder=tiny", "text_encoder=tiny", "generator=tiny", "scorer=tiny", "train_run=train",
     "generate_run=generate", "paths.cache_dir=cache", "split_sizes={train: 8, validation: 4, test: 4}",
     "objective.users_per_step=4", "objective.batches.draws=2", "sampling.steps=2", "sampling.batch_size=2",
-    "sheet_users=4", "~method.keywords", "~method.oracle",
+    "sheet_users=4", "method=[none,soft,pmg]",
 ]  # fmt: skip
 AUTOENCODER = [
-    *TRAINING, "stage=autoencoder", "stage.batch_size=4",
-    "stage.autoencoder.block_out_channels=[8,8,8,8]",
+    *TRAINING, "stage=look_autoencoder", "stage.batch_size=4",
+    "stage.autoencoder.encoder_block_out_channels=[8,8,8,16]",
+    "stage.autoencoder.decoder_block_out_channels=[8,8,8,16]",
 ]  # fmt: skip
 
 

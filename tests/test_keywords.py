@@ -50,7 +50,7 @@ def test_attributes_and_data_that_do_not_fit_are_refused(publisher, pmg_here):
     assert "has no 'gnre' with options; did you mean 'genre'?" in done.stderr
     done = pmg_here("keywords", *TINY)
     assert "no user of the split 'test' liked 17 items or more" in done.stderr
-    done = pmg_here("keywords", *TINY, "data=emoji", "scenario=film_genres")
+    done = pmg_here("keywords", *TINY, "data=looks", "scenario=film_genres")
     assert "has no likes in time, which pmg-keywords compares: use data=movielens" in done.stderr
     done = pmg_here("train", *TINY, "generator=tiny", "scorer=tiny")
     assert "data=movielens has no pictures to learn from" in done.stderr

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import pmg
+from looks import FEW
 from plugins import write_examples
 from pmg.commands.generate import body as generate
 from pmg.commands.train import body as train
@@ -20,7 +21,7 @@ from pmg.configuration.portable import portable
 from pmg.configuration.trees import leaves
 from pmg.domain import PmgError
 from pmg.generation.records import read_records
-from pmg.models.preference.preference_encoder import PreferenceEncoder
+from pmg.models.preference.visual_encoder import VisualPreferenceEncoder
 from pmg.orchestration.preference_sources import (
     build_methods,
     build_sources,
@@ -36,7 +37,7 @@ TINY = [
     "encoder=tiny", "text_encoder=tiny", "generator=tiny", "scorer=tiny", "logger=none", "paths.cache_dir=cache",
     "split_sizes={train: 4, validation: 2, test: 2}", "objective.users_per_step=2", "objective.batches.draws=1",
     "sampling.steps=1", "trainer=cpu", "trainer.max_steps=1", "trainer.val_check_interval=1", "sheet_users=1",
-    "data.topics=[animal-mammal,food-fruit,food-sweet]",
+    *FEW,
 ]  # fmt: skip
 THREE = "{_target_: pmg.preferences.keyword_sources.LikedKeywords, decoding: {_target_: \
 pmg.preferences.keyword_decoding.Choose, per_attribute: 3}}"
@@ -108,16 +109,17 @@ def test_groups_that_have_to_agree_exist(compose, tmp_path):
         check_sources(cfg, build(cfg))
 
 
-def test_the_true_taste_is_refused_where_examples_lack_it(compose, emoji):
-    sources = build(compose("generate", "method=oracle"))
-    examples = emoji.examples("test", users=2, targets=1)
+def test_the_true_taste_is_refused_where_examples_lack_it(compose, looks):
+    sources = build(compose("generate", "method=true_style"))
+    examples = looks.examples("test", users=2, targets=1)
     check_labels(sources, examples)
-    with pytest.raises(PmgError, match=r"preference.truth needs the label 'words', .* method=real or ~method.oracle"):
+    missing = r"preference.true_style needs the label 'look_references', .* method=real or ~method.oracle"
+    with pytest.raises(PmgError, match=missing):
         check_labels(sources, [type(examples[0])("0", "u", (), examples[0].target, ())])
 
 
 def test_class_of_an_encoder_is_that_of_its_builder(compose):
-    assert built_class(compose("train").encoder.preference_encoder) is PreferenceEncoder
+    assert built_class(compose("train").encoder.preference_encoder) is VisualPreferenceEncoder
     assert built_class({"_target_": "pmg.models.vision.scorer.Scorer.from_folder"}).__name__ == "Scorer"
     with pytest.raises(PmgError, match="doesn't say what it builds: annotate its result with a class"):
         built_class({"_target_": "pmg.models.loading.weight_sources.load_frozen"})

@@ -42,7 +42,7 @@ def shipped_study():
         ("optimizer.lr", float("inf"), "a finite number"),
         ("optimizer.lr", 0, "a number of more than 0"),
         ("objective.module.ema_decay", 1.0, "a number of at least 0 and less than 1, or null"),
-        ("generator.snr_gamma", None, None),
+        ("objective.module.ema_decay", None, None),
         ("objective.module.terms.contrast.margin", -0.1, "a number of at least 0"),
         ("balance.alpha", 1.5, "a number of at least 0 and at most 1"),
         ("balance.weights.preference", [0.5, "x"], "a list of which each is a number of more than 0"),

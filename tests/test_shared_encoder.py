@@ -11,6 +11,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from checkpoints import write_flux1, write_flux2_klein, write_qwen_image, write_z_image
+from looks import FEW
 from pmg import PersonalizedPipeline
 from pmg.commands.estimate import body as estimate
 from pmg.commands.estimate import empty_models
@@ -31,7 +32,7 @@ SHORT = [
     "encoder=shared", "text_encoder=tiny", "scorer=tiny", "generator.size=64", "dtype=float32",
     "split_sizes={train: 4, validation: 2, test: 2}", "objective.users_per_step=2", "objective.batches.draws=2",
     "sampling.steps=2", "sheet_users=2", "trainer.max_steps=1", "trainer.val_check_interval=1", "train_run=a",
-    "paths.cache_dir=cache", "paths.output_dir=out", "data.topics=[animal-mammal,food-fruit,food-sweet]",
+    "paths.cache_dir=cache", "paths.output_dir=out", *FEW,
     "method=pmg",
 ]  # fmt: skip
 

@@ -16,6 +16,7 @@ from hydra.errors import MissingConfigException
 from omegaconf import OmegaConf
 
 from launchers import LAUNCHERS, launched_by
+from looks import FEW
 from pmg.configuration.explanations import explain
 from pmg.orchestration.search import format_best_trial, resume_study
 from pmg.orchestration.sweep import rerun_command
@@ -25,7 +26,7 @@ from pmg.runs.process_state import RunFailedError
 SEARCHES = sorted(path.stem for path in (Path(__file__).resolve().parents[1] / "conf" / "hparams_search").glob("*"))
 TINY = [
     "trainer=cpu", "trainer.max_steps=2", "trainer.val_check_interval=2", "encoder=tiny", "text_encoder=tiny",
-    "generator=tiny", "scorer=tiny", "data.topics=[animal-mammal,food-fruit,food-sweet]", "paths.cache_dir=cache",
+    "generator=tiny", "scorer=tiny", *FEW, "paths.cache_dir=cache",
     "split_sizes={train: 8, validation: 4, test: 4}", "objective.users_per_step=4", "objective.batches.draws=2",
 ]  # fmt: skip
 

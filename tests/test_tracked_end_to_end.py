@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 import yaml
 
+from looks import FEW
 from tracked import Mlflow, curves, last, of_type, tensorboard, text_of, wandb_records
 
 ALL = "logger=[csv,tensorboard,wandb,mlflow]"
@@ -18,10 +19,10 @@ TINY = [
     ALL, "encoder=tiny", "text_encoder=tiny", "generator=tiny", "scorer=tiny", "name=toy", "trainer=cpu",
     "split_sizes={train: 8, validation: 4, test: 6}", "objective.users_per_step=4", "objective.batches.draws=2",
     "sampling.steps=2", "sheet_users=4", "trainer.max_steps=3", "trainer.val_check_interval=1",
-    "trainer.log_every_n_steps=1", "data.topics=[animal-mammal,food-fruit,food-sweet]", "paths.cache_dir=cache",
+    "trainer.log_every_n_steps=1", "method=[none,counting,keywords,soft,pmg]", *FEW, "paths.cache_dir=cache",
     "paths.output_dir=.", "train_run=train", "generate_run=generate",
 ]  # fmt: skip
-METHODS = ("none", "keywords", "soft", "pmg", "oracle")
+METHODS = ("none", "counting", "keywords", "soft", "pmg")
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +69,7 @@ def test_wandb_run_is_labelled(road):
         ids.add(run["run_id"])
         assert run["run_id"] == json.loads((road / verb / "metrics.json").read_text())["id"]
         assert (run["project"], run["run_group"], run["job_type"], run["display_name"]) == ("pmg", "toy", verb, verb)
-        assert {"data=emoji", "encoder=tiny", "generator=tiny", *(f"method={m}" for m in METHODS)} <= set(run["tags"])
+        assert {"data=looks", "encoder=tiny", "generator=tiny", *(f"method={m}" for m in METHODS)} <= set(run["tags"])
         assert of_type(records, "exit")[0].get("exit_code", 0) == 0
         assert last(records, "config")["split_sizes"]["test"] == 6
         assert "logger" not in last(records, "config")

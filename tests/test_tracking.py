@@ -81,7 +81,7 @@ class Stopped(Exception):  # noqa: N818
 def track(folder, table, **loggers):
     """One of each kind, through the door that commands use, until the run is stopped."""
     cfg = OmegaConf.create({"paths": {"output_dir": str(folder)}, "seed": 3, "logger": loggers, "hf_token": "hf_123"})
-    with open_tracking(cfg, folder / "run", "generate", "abc", {"data": "emoji"}, lambda error: 130) as tracking:
+    with open_tracking(cfg, folder / "run", "generate", "abc", {"data": "looks"}, lambda error: 130) as tracking:
         tracking.record_metrics({"a/b": 0.25})
         tracking.record_image("grid", folder / "1.png")
         tracking.record_table("samples", table)
@@ -123,7 +123,7 @@ def test_records_of_wandb_and_mlflow(tmp_path, made, monkeypatch):
     with pytest.raises(Stopped):
         track(tmp_path, made, wandb=wandb, mlflow=mlflow)
     (records,) = wandb_records(tmp_path)
-    assert of_type(records, "run")[0]["tags"] == ["mine", "data=emoji"]
+    assert of_type(records, "run")[0]["tags"] == ["mine", "data=looks"]
     assert of_type(records, "exit")[0]["exit_code"] == 130
     assert last(records, "config")["hf_token"] == HIDDEN
     assert "hf_123" not in json.dumps(records)
@@ -165,9 +165,9 @@ def test_config_is_logged_without_secrets():
 def test_labels(tmp_path):
     assert run_name(tmp_path / "outputs" / "demo" / "train", tmp_path / "outputs") == "demo/train"
     assert run_name(tmp_path / "elsewhere" / "x" / "y", tmp_path / "outputs") == "x/y"
-    chosen = {"data": "emoji", "experiment": None, "hydra/launcher": "basic"}
-    assert tags({"pmg": {"a": 1}, "soft": None}, chosen, "generate") == {"data": ["emoji"], "method": ["pmg"]}
-    assert tags(None, {"data": "emoji", "scorer": "tiny", "logger": "csv"}, "train") == {"data": ["emoji"]}
+    chosen = {"data": "looks", "experiment": None, "hydra/launcher": "basic"}
+    assert tags({"pmg": {"a": 1}, "soft": None}, chosen, "generate") == {"data": ["looks"], "method": ["pmg"]}
+    assert tags(None, {"data": "looks", "scorer": "tiny", "logger": "csv"}, "train") == {"data": ["looks"]}
     assert tags(None, {}, "train") == {}
 
 

@@ -13,6 +13,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from checkpoints import write_gemma3, write_qwen2_vl, write_qwen3_vl, write_qwen25_vl, write_smolvlm
+from looks import FEW, pictured
 from pmg import PersonalizedPipeline
 from pmg.commands.estimate import empty_models
 from pmg.commands.export import body as export
@@ -36,7 +37,7 @@ SHORT = [
     "encoder.language_model.dtype=float32",
     "split_sizes={train: 4, validation: 2, test: 2}", "objective.users_per_step=2", "objective.batches.draws=2",
     "sampling.steps=2", "sheet_users=2", "trainer.max_steps=1", "trainer.val_check_interval=1", "train_run=a",
-    "paths.cache_dir=cache", "paths.output_dir=out", "data.topics=[animal-mammal,food-fruit,food-sweet]",
+    "paths.cache_dir=cache", "paths.output_dir=out", *FEW,
     "encoder.language_model.tokens_per_picture=4",
 ]  # fmt: skip
 
@@ -56,14 +57,14 @@ def test_histories_of_pictures(family, compose, tmp_path, monkeypatch):
     data = instantiate(compose("generate", *shared).data)
     example = next(e for e in data.examples("test", 2, 1) if e.id == record["example"])
     pipe = PersonalizedPipeline.from_pretrained(tmp_path / "p", "cpu", str(tmp_path / "other"))
-    history = [pictured(item, data.images) for item in example.liked]
+    history = pictured(example.liked, data.images)
     blank = [{**one, "image": Image.new("RGB", (64, 64))} for one in history]
     seed = stable_number("noise", 0, example.id) % 2**62
     requests = [replace(pipe.read(some, example.target), seed=seed) for some in (history, blank)]
     made = np.asarray(Image.open(tmp_path / "b" / record["image"])).astype(int)
     same, other = (abs(np.asarray(image).astype(int) - made).mean() for image in pipe.draw(requests).images)
     assert list(requests[0].keywords.words) == record["preference_keywords"]
-    assert same < min(3, other / 3)  # the inference API has pictures of 256 pixels, and the data of 64
+    assert same < min(3, other / 3)
     broken = [{**history[0], "image": cut_off(history[0]["image"])}]
     with pytest.raises(PmgError, match=rf"the image of item '{example.liked[0].title}' can't be read") as caught:
         pipe.read(broken, example.target)
@@ -88,9 +89,3 @@ def cut_off(picture):
     file = BytesIO()
     picture.resize((300, 300)).save(file, "JPEG")
     return Image.open(BytesIO(file.getvalue()[:-600]))
-
-
-def pictured(item, images):
-    """An item with its picture, as the inference API takes it, at the size that it resizes pictures to."""
-    levels = images.pixels(images.rows([item]))[0].add(1).mul(127.5).round().byte()
-    return {"title": item.title, "id": item.id, "image": Image.fromarray(levels.permute(1, 2, 0).numpy())}

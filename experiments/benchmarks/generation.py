@@ -48,12 +48,11 @@ def draw_each(naive: NaiveGenerator, pipeline: Pipeline, requests: Sequence[Requ
 
 
 def judge(study: Study, examples: Sequence[Example], images: Tensor) -> dict[str, np.ndarray]:
-    """Returns style and concept accuracy and LPIPS to the truth of each image."""
+    """Returns style and concept accuracy, finish error and LPIPS to the truth of each image."""
     store = study.data.images
     truths = [store.pixels(store.rows(example.truth)) for example in examples]
-    styles = [{store.style[item.id] for item in example.truth} for example in examples]
-    nodes = {name: study.cfg.metrics[name] for name in ("classifier", "lpips_truth")}
-    found = compute(build_metrics(nodes).per_image, images, References(examples, truths=truths, styles=styles))
+    nodes = {name: study.cfg.metrics[name] for name in ("look_accuracy", "lpips_truth")}
+    found = compute(build_metrics(nodes).per_image, images, References(examples, truths=truths))
     return {name: np.array(column) for name, column in found.items()}
 
 

@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 import pmg
 from pmg.commands.train import build_objective
 from pmg.configuration.instantiate import find_assets, instantiate
-from pmg.data.emoji.dataset import EmojiData
+from pmg.data.dataset import Dataset
 from pmg.domain import Example
 from pmg.generation.pipeline import Pipeline, build_pipeline
 from pmg.generation.requests import Request
@@ -89,8 +89,9 @@ def full(folder: Path) -> Plan:
 
 def smoke(folder: Path) -> Plan:
     """The same at toy length on tiny models: nothing that it measures means anything."""
-    few = ("data.topics=[animal-mammal,food-fruit,food-sweet]", "objective.users_per_step=2", "trainer=cpu")
-    overrides = (*TINY, f"paths.cache_dir={folder / 'cache'}", *few)
+    few = ("data.topics=[animal-mammal,food-fruit,musical-instrument]", "data.users.targets=1")
+    sizes = ("objective.users_per_step=2", "trainer=cpu", "method=real")
+    overrides = (*TINY, f"paths.cache_dir={folder / 'cache'}", *few, *sizes)
     growth = {"users": (2, 4), "history": (2, 4), "candidates": (1, 2), "tokens": (1, 2), "memory": (2, 4)}
     return Plan(folder, overrides, 4, 4, 2, 2, 3, 2, (2, 1), 2, ("train",), 0, 1, growth, (64,), False)
 
@@ -110,8 +111,8 @@ class Study:
         self.run = Run(Path(self.cfg.run_dir), command)
 
     @cached_property
-    def data(self) -> EmojiData:
-        """Catalogue and users."""
+    def data(self) -> Dataset:
+        """Pictures and users."""
         return instantiate(self.cfg.data)
 
     @cached_property

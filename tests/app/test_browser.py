@@ -15,11 +15,11 @@ pytestmark = IN_BROWSER
 
 
 @pytest.fixture(scope="module")
-def url(tmp_path_factory, emoji):
+def url(tmp_path_factory, looks):
     from pmg.app.server import build_app
     from pmg.app.studio import Studio
 
-    studio = Studio(load_tiny(tmp_path_factory.mktemp("pipeline")), emoji, 3, 6, [0.5, 1.0, 2.0], 0)
+    studio = Studio(load_tiny(tmp_path_factory.mktemp("pipeline")), looks, 3, 6, [0.5, 1.0, 2.0], 0)
     with served(build_app(studio)) as url:
         yield url
 
@@ -68,13 +68,13 @@ def test_from_a_history_to_saved_files(chromium, url, tmp_path, width, height):
     assert not [sent for sent in asked if not sent.startswith((url, "data:", "blob:"))]
 
 
-def test_messages_are_added_removed_and_read(chromium, root, tmp_path, emoji):
+def test_messages_are_added_removed_and_read(chromium, root, tmp_path, looks):
     from pmg.app.server import build_app
     from pmg.app.studio import Studio
 
     values = yaml.safe_load((root / "conf" / "scenario" / "chat_sticker.yaml").read_text())
     scenario = build_scenario(**{key: value for key, value in values.items() if key != "_target_"})
-    studio = Studio(load_tiny(tmp_path / "pipeline", scenario), emoji, 2, 4, [1.0], 0)
+    studio = Studio(load_tiny(tmp_path / "pipeline", scenario), looks, 2, 4, [1.0], 0)
     with served(build_app(studio)) as url:
         page = chromium.new_page(viewport={"width": 390, "height": 844})
         page.goto(url)

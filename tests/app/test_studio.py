@@ -21,8 +21,8 @@ EVIL = "<img src=x onerror=alert(1)>"
 
 
 @pytest.fixture(scope="module")
-def studio(tmp_path_factory, emoji):
-    return Studio(load_tiny(tmp_path_factory.mktemp("pipeline")), emoji, 3, 5, [0.5, 1.5], 0)
+def studio(tmp_path_factory, looks):
+    return Studio(load_tiny(tmp_path_factory.mktemp("pipeline")), looks, 3, 5, [0.5, 1.5], 0)
 
 
 @pytest.fixture(scope="module")
@@ -61,11 +61,11 @@ def test_an_uploaded_picture_is_an_item_of_the_history(studio):
 
 
 @pytest.fixture(scope="module")
-def talking(root, tmp_path_factory, emoji):
+def talking(root, tmp_path_factory, looks):
     """A studio whose scenario reads messages."""
     values = yaml.safe_load((root / "conf" / "scenario" / "chat_sticker.yaml").read_text())
     scenario = build_scenario(**{key: value for key, value in values.items() if key != "_target_"})
-    return Studio(load_tiny(tmp_path_factory.mktemp("chats"), scenario), emoji, 3, 5, [0.5], 0)
+    return Studio(load_tiny(tmp_path_factory.mktemp("chats"), scenario), looks, 3, 5, [0.5], 0)
 
 
 def test_messages_change_the_images_and_are_enough(studio, talking):

@@ -165,9 +165,9 @@ def test_another_window_of_the_same_user_is_no_other_user():
 
 
 @pytest.fixture
-def study(emoji, build, tmp_path):
+def study(looks, build, tmp_path):
     """Builds a study over the same folder again and again."""
-    examples = emoji.examples("test", users=4, targets=1)
+    examples = looks.examples("test", users=4, targets=1)
     targets = {example.target.concept: Keywords((example.target.title,), (), ("left out",)) for example in examples}
     builder = RequestBuilder(targets, FixedAlpha(0.4), 0)
     preferences = {
@@ -175,7 +175,7 @@ def study(emoji, build, tmp_path):
             example.user,
             {
                 "keywords": Keywords(("flat",)),
-                "truth": Keywords((example.labels["words"],)),
+                "truth": Keywords((example.labels["look"],)),
                 "dislikes": Keywords(("gradients",)),
             },
             {"soft": torch.randn(2, 32)},

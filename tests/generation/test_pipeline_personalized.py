@@ -15,6 +15,8 @@ from pipelines import write_pipeline
 from pmg import PersonalizedPipeline
 from pmg.domain import Item, PmgError
 from pmg.generation.output import PersonalizedPipelineOutput
+from pmg.generation.user_preference import GivenPictures
+from pmg.preferences.captioning import to_picture
 
 COLOURED = {"pack": "Noto", "colour": "full colour", "outline": "no outline", "shading": "flat"}
 DRAWN = {"pack": "Stencil", "colour": "black and white", "outline": "thick black outline", "shading": "soft gradients"}
@@ -183,6 +185,16 @@ def test_an_encoder_that_reads_pictures(tmp_path):
     again = PersonalizedPipeline.from_pretrained(tmp_path / "copy", "cpu")
     again.set_progress_bar_config(disable=True)
     assert torch.equal(again.read(pictured(9, 250), "rocket").soft_tokens, other.soft_tokens)
+
+
+def test_pictures_of_a_data_set_keep_their_pixels(looks):
+    """As an encoder was trained with them; beside a larger picture they are enlarged."""
+    (example,) = looks.examples("test", 1, 1)
+    pixels = looks.images.pixels(looks.images.rows(example.liked))
+    given = [(item, to_picture(image)) for item, image in zip(example.liked, pixels, strict=True)]
+    assert GivenPictures(given).of_items(example.liked).sub(pixels).abs().max() < 1 / 127
+    larger = GivenPictures([*given, (Item("up", "up", "up"), Image.new("L", (900, 300)))])
+    assert larger.of_items(example.liked[:2]).shape == (2, 3, 256, 256)
 
 
 def test_pipeline_moves_to_a_device(pipe):

@@ -24,8 +24,8 @@ METHODS = {
 
 
 @pytest.fixture(scope="module")
-def example(emoji):
-    return emoji.examples("test", users=1, targets=1)[0]
+def example(looks):
+    return looks.examples("test", users=1, targets=1)[0]
 
 
 @pytest.fixture

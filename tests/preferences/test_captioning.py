@@ -179,4 +179,5 @@ def test_options_build_what_they_name(compose, tmp_path, images):
         cfg = compose("train", f"captioner={name}", "scorer=tiny", "text_encoder=tiny", "encoder=tiny", *extra)
         captioner = instantiate(cfg.captioner)
         assert isinstance(captioner, kind)
-    assert cfg.scenario.caption == compose("train").captioner.template
+    items = compose("train", "scenario=movie_poster", "captioner=metadata")
+    assert items.scenario.caption == items.captioner.template != ""

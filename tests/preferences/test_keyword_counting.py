@@ -39,10 +39,3 @@ def test_items_without_known_attributes_give_their_most_frequent_keywords():
     words = count_keywords(example(*history), ATTRIBUTES, at_most=2)
     assert words.words == ("love", "war")
     assert words.scores == (2 / 3, 1 / 3)
-
-
-def test_one_of_the_emoji_users_is_counted_by_the_facts_of_the_catalogue(emoji):
-    first = emoji.examples("test", users=1)[0]
-    scenario = SimpleNamespace(attributes={"colour": None})
-    colours = [interaction.item.facts["colour"] for interaction in first.history]
-    assert count_keywords(first, scenario).words == (max(dict.fromkeys(colours), key=colours.count),)

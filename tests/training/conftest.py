@@ -25,7 +25,7 @@ def scenario(shipped):
 
 
 @pytest.fixture
-def training(emoji, scenario, generator, tmp_path):
+def training(looks, scenario, generator, tmp_path):
     """Makes module and batches; every call with the same options builds the same ones."""
     from functools import partial
 
@@ -35,7 +35,7 @@ def training(emoji, scenario, generator, tmp_path):
         import torch
 
         torch.manual_seed(0)
-        train, validation = emoji.examples("train", users=8), emoji.examples("validation", users=4)
+        train, validation = looks.examples("train", users=8), looks.examples("validation", users=4)
         budget = Budget(generator.text_encoder.count_tokens, generator.text_encoder.max_length)
         extractor = PreferenceExtractor(
             tiny_language_model(), scenario, Cache(tmp_path / "cache"), "tiny", budget, keep
@@ -46,8 +46,8 @@ def training(emoji, scenario, generator, tmp_path):
         collate = partial(PreferenceBatches, draws=2, drop=drop)
         keywords = extracted.keywords(Choose())
         texts, embeddings = encode_texts(keywords, list(words.values()), generator.text_encoder, keep)
-        samples = list_samples(train, validation, extracted, list(words), emoji.taste_label)
-        batches = build_batches(samples, extracted.context, emoji.images, generator, collate, users_per_step=4, seed=0)
+        samples = list_samples(train, validation, extracted, list(words), looks.taste_label)
+        batches = build_batches(samples, extracted.context, looks.images, generator, collate, users_per_step=4, seed=0)
         encoder = partial(
             build_preference_encoder, words="favourite style", soft_tokens=2, prefix_length=2, placement=placement
         )

@@ -49,12 +49,12 @@ def test_loss_on_the_history_falls(generator, histories, captions):
     assert all(parameter.grad is None for parameter in generator.parameters())
 
 
-def test_kept_tokens_are_those_of_the_same_captions(emoji, generator, tmp_path):
+def test_kept_tokens_are_those_of_the_same_captions(looks, generator, tmp_path):
     inversion, cache = TextualInversion(generator, tokens=1, steps=1, draws=1), Cache(tmp_path)
-    examples = emoji.examples("test", users=2, targets=1)
+    examples = looks.examples("test", users=2, targets=1)
 
     def learn(scene):
-        return invert_histories(inversion, examples, emoji.images, [scene], cache, identity="tiny", seed=0)
+        return invert_histories(inversion, examples, looks.images, [scene], cache, identity="tiny", seed=0)
 
     first = learn("sticker")
     assert torch.equal(first, learn("sticker"))

@@ -243,9 +243,9 @@ def test_a_user_of_the_same_taste_is_no_negative(tastes, others):
     assert find_other_users(tastes) == others
 
 
-def test_examples_of_one_taste_share_their_code(training, emoji):
+def test_examples_of_one_taste_share_their_code(training, looks):
     _, batches = training()
-    names = {example.user: example.labels["taste"] for example in emoji.examples("train", users=8)}
+    names = {example.user: example.labels["look"] for example in looks.examples("train", users=8)}
     pairs = list(zip(names.values(), batches.train.collate.tastes[: len(names)], strict=True))
     assert all((a == b) == (x == y) for a, x in pairs for b, y in pairs)
 

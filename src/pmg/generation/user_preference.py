@@ -102,12 +102,14 @@ class GivenPictures:
 
     Args:
         items: with their pictures, or None.
-    """
 
-    size = PICTURE_SIZE
+    Attributes:
+        size: pixels a side of all pictures: the longest side of any, at most `PICTURE_SIZE`.
+    """
 
     def __init__(self, items: Sequence[Pictured]) -> None:
         self._pictures = [(item, picture) for item, picture in items if picture is not None]
+        self.size = min(PICTURE_SIZE, max((max(picture.size) for _, picture in self._pictures), default=PICTURE_SIZE))
         self._row = {item.id: row for row, (item, _) in enumerate(self._pictures)}
 
     @property
@@ -137,16 +139,17 @@ class GivenPictures:
         Raises:
             PmgError: a picture can't be read.
         """
-        return torch.stack([_read_picture(*self._pictures[row]) for row in rows.tolist()])
+        given = [self._pictures[row] for row in rows.tolist()]
+        return torch.stack([_read_picture(item, picture, self.size) for item, picture in given])
 
     def of_items(self, items: Sequence[Item]) -> Tensor:
         """Returns the pictures of items, as `pixels`."""
         return self.pixels(self.rows(items))
 
 
-def _read_picture(item: Item, picture: Image.Image) -> torch.Tensor:
+def _read_picture(item: Item, picture: Image.Image, size: int) -> Tensor:
     try:
-        return from_picture(picture)
+        return from_picture(picture, size)
     except OSError as error:  # Pillow reads a file when its pixels are needed
         reason = " ".join(str(error).split())[:160]
         raise PmgError(f"the image of item '{item.title}' can't be read ({reason}). Give another one.") from error

@@ -23,7 +23,7 @@ from pmg.models.loading.weight_sources import loading, resolve_source
 from pmg.models.vision.pixels import from_uint8, to_uint8
 from pmg.models.vision.scorer import Scorer
 
-PICTURE_SIZE = 256  # pixels a side of pictures that a caller gives
+PICTURE_SIZE = 256  # most pixels a side of pictures that a caller gives
 Pixels = Callable[[Sequence[Item]], Tensor]  # items to images (B, 3, H, W) in [-1, 1]
 
 

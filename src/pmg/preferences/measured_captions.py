@@ -10,11 +10,14 @@ from torch import Tensor
 
 from pmg.data.emoji.finishes import luma, rgb_to_hsl
 from pmg.domain import Item, PmgError
+from pmg.models.vision.image_sizes import fit_size
 from pmg.preferences.colour_names import COLOURS, name_colours
 from pmg.preferences.image_measures import Measures, measure_pictures
 
 GROUND_CHROMA = 0.05  # lower than elsewhere, since a large area shows its colour more clearly
 NEUTRAL = ("black", "white", "grey")
+
+SIZE = 64  # pixels a side of the pictures that the thresholds were chosen on
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,7 @@ class Thresholds:
 class MeasuringCaptioner:
     """Describes a picture on a plain ground by ground, palette, main colour, outline, surface and shading.
 
-    The words depend on the pixels only; no trained model and no label is used.
+    The words depend on the pixels only; no trained model and no label is used. Larger pictures are measured at `SIZE`.
 
     Args:
         template: format string over ``ground``, ``palette``, ``colour``, ``outline``, ``surface`` and ``shading``.
@@ -70,7 +73,8 @@ class MeasuringCaptioner:
 
     def describe(self, images: Tensor) -> list[dict[str, str]]:
         """Returns the words by name for each image `(B, 3, H, W)` in [-1, 1]."""
-        pictures = (images.float() + 1) / 2
+        images = images.float()
+        pictures = ((fit_size(images, SIZE) if images.shape[-1] > SIZE else images) + 1) / 2
         measures = measure_pictures(pictures)
         columns = {
             "ground": self._grounds(measures),

@@ -161,7 +161,7 @@ def build_visual_encoder(
     if copies and width != needed:
         raise PmgError(
             f"encoder.preference_encoder.copies needs a tower whose vectors are {soft_tokens} soft tokens, {needed} "
-            f"numbers; encoder.inputs.tower gives {width}. Use the generator's StyleTower, or copies=false."
+            f"numbers; encoder.inputs.tower gives {width}. With this generator, add encoder/tower=scorer."
         )
     encoder = VisualPreferenceEncoder(
         feature_width=width,
