@@ -27,7 +27,7 @@ from pmg.preferences.measured_captions import MeasuringCaptioner
 from pmg.training.callbacks import LastCheckpoint
 from pmg.training.optim import adamw, constant
 from pmg.training.pretraining.look_denoiser import Drop, LookBatches
-from pmg.training.pretraining.look_janus import LookJanusTraining, LookTokenBatches, tokenize_pool
+from pmg.training.pretraining.look_janus import LookJanusTraining, LookTokenBatches, read_tokens, tokenize_pool
 from pmg.training.pretraining.look_pool import ITEMS, Pool, build_pool
 from pmg.training.pretraining.look_token_stages import LookJanusStage
 from pmg.training.pretraining.stages import save_half
@@ -95,6 +95,21 @@ def test_a_pool_has_the_tokens_of_its_pictures(pool, data, codec, training):
     assert torch.equal(batch["codes"], made.codes[[2, 0]].flatten(0, 1).long())
     assert "noise" not in batch
     assert batch["latents"].shape == (2 * ITEMS, 4, 32, 32)
+
+
+def test_the_tokens_of_a_pool_are_computed_once_for_each_tokenizer(tokenizer_folder, tmp_path):
+    model = build_janus(tokenizer_folder, WIDTH, 1, 2, 64).model.vqmodel
+    made = []
+
+    def make():
+        made.append(len(made))
+        return torch.full((2, ITEMS, TOKENS), len(made), dtype=torch.int16)
+
+    for expected in (1, 1):
+        assert read_tokens(tmp_path, ImageTokenizer(model), make).unique().tolist() == [expected]
+    with torch.no_grad():
+        model.quantize.embedding.weight += 1
+    assert read_tokens(tmp_path, ImageTokenizer(model), make).unique().tolist() == [2]
 
 
 def test_the_loss_trains_language_model_and_style_encoder(pool, data, codec, training):

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+
 import pytorch_lightning as pl
 import torch
 from rich.progress import track
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from pmg.configuration.ranges import Decay
@@ -19,7 +23,29 @@ from pmg.training.optim import OptimizerPartial, SchedulerPartial, configure_opt
 from pmg.training.pretraining.look_denoiser import LookBatches, reference_rows
 from pmg.training.pretraining.look_pool import ITEMS, LookPool
 
-AT_ONCE = 64  # pictures in one pass of the tokenizer
+AT_ONCE = 16  # pictures in one pass of autoencoder and tokenizer
+
+
+TOKENS = "tokens.safetensors"  # beside the pool: its image tokens, and the codebook of the tokenizer that made them
+
+
+def read_tokens(folder: Path, tokenizer: ImageTokenizer, make: Callable[[], Tensor]) -> Tensor:
+    """Returns the image tokens of a pool, those of an interrupted training where it had the same tokenizer.
+
+    Args:
+        folder: of the pool.
+        tokenizer: of pictures.
+        make: computes the tokens, int16 `(N, ITEMS, T)`.
+    """
+    path, codebook = folder / TOKENS, tokenizer.model.quantize.embedding.weight.detach()
+    stored = load_file(path) if path.is_file() else {}
+    if "codes" in stored and torch.equal(stored["codebook"], codebook):
+        return stored["codes"]
+    codes = make()
+    part = path.with_suffix(".part")
+    save_file({"codes": codes, "codebook": codebook.contiguous()}, part)
+    part.replace(path)
+    return codes
 
 
 @torch.no_grad()

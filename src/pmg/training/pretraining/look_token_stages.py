@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -21,7 +22,7 @@ from pmg.models.vision.perceptual import PerceptualDistance
 from pmg.preferences.captioning import PictureDescriber
 from pmg.training.datamodule import Batch, RowsDataModule, ShuffledRows, seeded
 from pmg.training.pretraining.look_denoiser import Drop, LookBatches
-from pmg.training.pretraining.look_janus import LookJanusTraining, LookTokenBatches, tokenize_pool
+from pmg.training.pretraining.look_janus import LookJanusTraining, LookTokenBatches, read_tokens, tokenize_pool
 from pmg.training.pretraining.look_pool import ITEMS, Pool
 from pmg.training.pretraining.look_stages import fixed_pictures
 from pmg.training.pretraining.look_tokenizer import LookTokenizerTraining
@@ -130,7 +131,9 @@ class LookJanusStage:
         """Returns batches of a split; nothing is dropped from held-out ones."""
         pool = self.pool.get(data, split, seed, self.captioner, self.generator_folder)
         codec = AutoencoderDCCodec.from_folder(self.generator_folder / "vae")
-        codes = tokenize_pool(pool, codec, ImageTokenizer(self.model.janus.model.vqmodel))
+        codec.autoencoder.to(memory_format=torch.channels_last)
+        tokenizer = ImageTokenizer(self.model.janus.model.vqmodel)
+        codes = read_tokens(self.pool.folder / split, tokenizer, partial(tokenize_pool, pool, codec, tokenizer))
         drop = self.drop if split == "train" else Drop(0.0, 0.0, 0.0, 0.0)
         return LookTokenBatches(LookBatches(pool, data, self.text_encoder, None, drop, self.scene), codes)
 
