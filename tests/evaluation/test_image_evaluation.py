@@ -148,7 +148,7 @@ def test_what_selects_never_reports(config, checkpoints, tmp_path):
     with pytest.raises(PmgError, match="are both openai/clip-vit-large-patch14"):
         check_independent(hub, {"source": "openai/clip-vit-large-patch14"})
     check_independent(hub, {"source": "openai/clip-vit-base-patch32"})
-    check_independent(hub, {"folder": "assets/scorer"})
+    check_independent(hub, {"folder": "assets/look_scorer"})
     check_independent(config().metrics, config().scorer)
 
 

@@ -17,7 +17,7 @@ from pmg.models.vision.efficientnet_lite import (
     EfficientNetLiteConfig,
     SamePadding,
 )
-from pmg.models.vision.judge import statistics
+from pmg.models.vision.layer_statistics import statistics
 
 
 @pytest.fixture(scope="module")

@@ -75,6 +75,6 @@ def test_generated_keywords_are_few_and_different(language_model, context):
 
 @pytest.mark.parametrize("option", ["choose", "generate"])
 def test_options_of_the_configuration_answer(compose, language_model, context, option):
-    decoding = instantiate(compose("train", f"decoding={option}", "scenario=emoji").decoding)
+    decoding = instantiate(compose("train", f"decoding={option}", "scenario=items").decoding)
     assert len(decoding(language_model, context, ATTRIBUTES)) == len(TEXTS)
     assert repr(decoding) == repr(instantiate(compose("train", f"decoding={option}").decoding))

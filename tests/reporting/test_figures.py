@@ -7,12 +7,12 @@ import pytest
 from PIL import Image
 
 from pmg.evaluation.metric_interface import MetricInfo
-from pmg.evaluation.metrics.classification import ClassifierAccuracy
+from pmg.evaluation.metrics.looks import LookAccuracy
 from pmg.reporting.alpha_tradeoff import ALPHAS
 from pmg.reporting.figures import draw_arms, draw_curves, draw_effect, draw_trade, find_plane, numbers_of, png
 from pmg.reporting.summary import scalar_metric
 
-JUDGED = list(ClassifierAccuracy.outputs)
+JUDGED = list(LookAccuracy.outputs[:2])
 CURVE = [(0.5 + alpha / 10, 0.5 - alpha / 10) for alpha in ALPHAS]
 
 

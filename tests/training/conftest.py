@@ -18,7 +18,7 @@ from pmg.training.preference_setup import build_batches, build_module, encode_te
 
 @pytest.fixture(scope="session")
 def scenario(shipped):
-    """The shipped emoji scenario."""
+    """The shipped scenario."""
     from pmg.configuration.instantiate import instantiate
 
     return instantiate(shipped.scenario)

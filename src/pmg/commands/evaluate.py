@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import OmegaConf
 
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
     from torch import Tensor
 
-    from pmg.data.dataset import Dataset, StyledDataset
+    from pmg.data.dataset import Dataset
     from pmg.domain import Example
     from pmg.evaluation.comparison import Comparison
     from pmg.evaluation.image_evaluation import ImageEvaluation
@@ -77,10 +77,10 @@ def body(cfg: DictConfig, run: Run) -> float | None:
             write_rows(run.folder, judged[0])
             evaluation.drop_cache()
             return None
-        rows, on_real = in_order(judged), _measure_real(metrics, data)
+        rows = in_order(judged)
         sets = compare_sets(metrics.per_set, examples, evaluation.arm_images(examples, own))
     with run.ledger.phase("statistics"):
-        config = {"judge_on_real_held_out": on_real, **made.facts, **portable(cfg)}
+        config = {**made.facts, **portable(cfg)}
         cost = {**made.cost, "evaluate": run.ledger.as_dict()}
         origin = Origin((git_state() or {}).get("revision"), config, cost)
         builder = ResultBuilder([*metrics.outputs, *SELECTION_SCORES], comparison, data.groups, cfg.seed or 0)
@@ -88,7 +88,7 @@ def body(cfg: DictConfig, run: Run) -> float | None:
     write_results(cfg.results_dir, results, rows)
     evaluation.drop_cache()
     _draw_sheet(Path(cfg.results_dir), examples, data, own, cfg.sheet_users)
-    _publish(Path(cfg.results_dir), run, results, on_real)
+    _publish(Path(cfg.results_dir), run, results)
     return None
 
 
@@ -218,18 +218,6 @@ def _build_evaluation(cfg: DictConfig, run: Run, made: Generation, data: Dataset
     return ImageEvaluation(metrics.per_image, reader, arms, data.labels, cache)
 
 
-def _measure_real(metrics: Metrics, data: Dataset) -> dict[str, float]:
-    """Returns the accuracy of the classifiers on real held-out images; empty without classifiers."""
-    from pmg.evaluation.image_evaluation import accuracy_on_real
-    from pmg.evaluation.metric_interface import Input
-
-    classifiers = [metric for metric in metrics.per_image if set(metric.inputs) == {Input.STYLES}]
-    if not classifiers:
-        return {}
-    labelled = cast("StyledDataset", data)  # classifiers recognise the styles of one
-    return accuracy_on_real(classifiers, labelled.images, labelled.held_out_items)
-
-
 def _draw_sheet(
     folder: Path, examples: Sequence[Example], data: Dataset, own: Mapping[tuple[str, str], Any], users: int
 ) -> None:
@@ -241,7 +229,7 @@ def _draw_sheet(
     contact_sheet(rows, methods).save(folder / "contact_sheet.png")
 
 
-def _publish(folder: Path, run: Run, results: dict[str, Any], on_real: Mapping[str, float]) -> None:
+def _publish(folder: Path, run: Run, results: dict[str, Any]) -> None:
     """Prints the headline table and where the others are, and gives results and pictures to trackers."""
     from rich.console import Console
 
@@ -254,9 +242,6 @@ def _publish(folder: Path, run: Run, results: dict[str, Any], on_real: Mapping[s
     run.tracking.record_image("contact_sheet", folder / "contact_sheet.png")
     console = Console()
     print_table(*ResultTables.of(results).headline(results), console)
-    if on_real:
-        shown = (f"{name.removesuffix('_accuracy')} {value:.1%}" for name, value in on_real.items())
-        console.print(f"The classifiers on real held-out images: {', '.join(shown)}")
     for name, file in {"all tables": "table.md", "all numbers": "results.json", "images": "contact_sheet.png"}.items():
         print(f"{name}: {folder / file}")
 

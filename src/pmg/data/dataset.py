@@ -137,50 +137,6 @@ class Dataset(Protocol):
         return ""
 
 
-class StyledImageStore(ImageStore, Protocol):
-    """An `ImageStore` in memory that labels each image with a style.
-
-    Attributes:
-        items: the items in the order of their rows.
-        style: name of each item's style, by the item's id.
-        uint8: all images, `(N, 3, size, size)`.
-    """
-
-    items: list[Item]
-    style: Mapping[str, str]
-    uint8: Tensor
-
-    @property
-    def concepts(self) -> list[str]:
-        """All concepts, sorted."""
-        ...
-
-
-class StyledDataset(Dataset, Protocol):
-    """A data set whose images are labelled with style and concept: embedded models are pretrained and judged on it.
-
-    Attributes:
-        styles: facts about each style, by its name.
-    """
-
-    styles: Mapping[str, Mapping[str, str]]
-
-    @property
-    def images(self) -> StyledImageStore:
-        """The images of items with their styles."""
-        ...
-
-    @property
-    def training_items(self) -> list[Item]:
-        """Items whose images training may use."""
-        ...
-
-    @property
-    def held_out_items(self) -> list[Item]:
-        """Items whose images no training uses."""
-        ...
-
-
 def exclude_by_label(
     examples: Sequence[Example], label: str, values: Sequence[str], allowed: Sequence[str]
 ) -> list[Example]:

@@ -13,8 +13,7 @@ from rich.progress import track
 from torch import Tensor
 
 from pmg.cache import Cache
-from pmg.data.dataset import StyledImageStore
-from pmg.domain import Example, Item
+from pmg.domain import Example
 from pmg.evaluation.metric_interface import ImageMetric, References
 from pmg.evaluation.reference_arms import ReferenceArms
 from pmg.evaluation.references import ReferenceReader
@@ -172,20 +171,3 @@ def in_order(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
     """Returns the rows of all shards in the order of a single process."""
     rows = pd.concat([part for part in parts if len(part)], ignore_index=True)
     return rows.sort_values("chunk", kind="stable", ignore_index=True).drop(columns="chunk")
-
-
-@torch.no_grad()
-def accuracy_on_real(
-    metrics: Sequence[ImageMetric], images: StyledImageStore, items: Sequence[Item]
-) -> dict[str, float]:
-    """Returns the means of metrics on real images, each compared with itself: how reliable a classifier is.
-
-    Args:
-        metrics: whose inputs are `Input.STYLES` at most.
-        images: of the items.
-        items: held-out ones, that no model was trained on.
-    """
-    examples = [Example(item.id, "", (), item, (item,)) for item in items]
-    styles = [{images.style[item.id]} for item in items]
-    found = compute(metrics, images.pixels(images.rows(items)), References(examples, styles=styles))
-    return {name: sum(values) / len(values) for name, values in found.items()}

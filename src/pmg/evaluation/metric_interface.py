@@ -75,14 +75,12 @@ class Input(StrEnum):
     Attributes:
         TRUTHS: images of the target in the user's taste.
         HISTORIES: images of the items that the user liked.
-        STYLES: names of the styles that fit the user.
         TARGET_WORDS: what the image should show.
         PREFERENCE_WORDS: the user's keywords.
     """
 
     TRUTHS = "truths"
     HISTORIES = "histories"
-    STYLES = "styles"
     TARGET_WORDS = "target_words"
     PREFERENCE_WORDS = "preference_words"
 
@@ -96,7 +94,6 @@ class References:
         truths: `Input.TRUTHS` of each example, `(T_i, 3, H, W)` in [-1, 1], T_i >= 1.
         histories: `Input.HISTORIES` of each example, `(N_i, 3, H, W)` in [-1, 1]; N_i is 0
             for users who liked no image, as in conversations.
-        styles: `Input.STYLES` of each example.
         target_words: `Input.TARGET_WORDS` of each example.
         preference_words: `Input.PREFERENCE_WORDS` of each example, whichever user's preference its image was made
             with; empty where no method was given words.
@@ -105,7 +102,6 @@ class References:
     examples: Sequence[Example]
     truths: Sequence[Tensor] = ()
     histories: Sequence[Tensor] = ()
-    styles: Sequence[Collection[str]] = ()
     target_words: Sequence[tuple[str, ...]] = ()
     preference_words: Sequence[tuple[str, ...]] = ()
     _computed: dict[Hashable, Any] = field(default_factory=dict, repr=False, compare=False)

@@ -39,7 +39,6 @@ class ReferenceReader:
             examples,
             truths=self._read(Input.TRUTHS, examples, lambda e: self._pixels(self._truths(e))),
             histories=self._read(Input.HISTORIES, examples, lambda e: history_pixels(self.images, e)),
-            styles=self._read(Input.STYLES, examples, self._styles),
             target_words=self._read(
                 Input.TARGET_WORDS, examples, lambda e: records[e.id][0].target_keywords or (e.target.title,)
             ),
@@ -61,12 +60,6 @@ class ReferenceReader:
                 f"example '{example.id}' has no true image. Choose metrics that need none (docs/metrics.md)"
             )
         return example.truth
-
-    def _styles(self, example: Example) -> set[str]:
-        style: Mapping[str, str] | None = getattr(self.images, "style", None)
-        if style is None:
-            raise PmgError("metrics: one compares styles, and these data have none. Choose metrics=distances")
-        return {style[item.id] for item in self._truths(example)}
 
 
 def preference_words(records: Sequence[Record], comparison: Comparison) -> tuple[str, ...]:

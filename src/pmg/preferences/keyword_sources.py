@@ -72,26 +72,6 @@ class CountedKeywords(KeywordSource):
         return [budget.fit(count_keywords(example, scenario, self.limit)) for example in context.examples]
 
 
-@dataclass(frozen=True)
-class TrueKeywords(KeywordSource):
-    """The true taste in words, an upper bound: only data of simulated users has it.
-
-    Attributes:
-        label: of the examples that has the words, separated by commas.
-    """
-
-    label: str = "words"
-
-    @property
-    def requires(self) -> Requirements:
-        """The label."""
-        return Requirements(labels=(self.label,))
-
-    def __call__(self, context: SourceContext) -> Sequence[Keywords]:
-        """Returns the words of the label, without scores."""
-        return [Keywords(tuple(example.labels[self.label].split(", "))) for example in context.examples]
-
-
 def negative_prompt(text: str) -> Keywords:
     """Returns a scenario's negative prompt as a single keyword; no words where it is empty."""
     return Keywords((text,)) if text else NO_WORDS

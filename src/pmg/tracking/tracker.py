@@ -24,7 +24,7 @@ class Label:
         id: identifier of the run, the same after a resume.
         name: display name.
         command: the verb, e.g. ``"train"``.
-        tags: chosen options by config group, e.g. ``{"data": ["emoji"], "method": ["soft", "pmg"]}``.
+        tags: chosen options by config group, e.g. ``{"data": ["looks"], "method": ["soft", "pmg"]}``.
     """
 
     id: str

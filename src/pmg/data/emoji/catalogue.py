@@ -1,4 +1,4 @@
-"""The catalogue: items with their images, read from one checksummed parquet file."""
+"""The catalogue: rows of items with their images, in one checksummed parquet file."""
 
 from __future__ import annotations
 
@@ -12,66 +12,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import torch
 from PIL import Image, UnidentifiedImageError
-from torch import Tensor
 
-from pmg.data.memory_images import MemoryImages
-from pmg.domain import Item, PmgError
+from pmg.domain import PmgError
 from pmg.installation import restore_assets
 
 TABLE = "catalogue.parquet"
 MANIFEST = "manifest.json"
-
-
-class Catalogue(MemoryImages):
-    """The images of the emoji with their styles, in memory.
-
-    Args:
-        items: the items, in a fixed order.
-        styles: style of each item, same order.
-        images: uint8 `(N, 3, H, W)`, same order.
-    """
-
-    def __init__(self, items: Sequence[Item], styles: Sequence[str], images: Tensor) -> None:
-        super().__init__(items, images)
-        self.style = {item.id: style for item, style in zip(self.items, styles, strict=True)}
-
-    @classmethod
-    def load(
-        cls, folder: str, styles: Mapping[str, Mapping[str, str]], topics: Sequence[str] | None = None
-    ) -> Catalogue:
-        """Reads a catalogue folder and checks its checksum.
-
-        Args:
-            folder: holds the parquet file and its manifest.
-            styles: what words can say about each style; becomes each item's facts (without `artist_style`).
-            topics: subgroups to keep, or all.
-
-        Raises:
-            PmgError: a file is missing or damaged, a topic or a style is unknown, an image can't be read.
-        """
-        rows = read_rows(folder, topics)
-        for row in rows:
-            if row["style"] not in styles:
-                raise PmgError(
-                    f"{Path(folder, TABLE)}, row '{row['id']}': data.styles has no '{row['style']}'. Add it"
-                )
-        images = np.stack([decode(row["image"], Path(folder, TABLE), row["id"]) for row in rows])
-        items = [as_item(row, styles[row["style"]]) for row in rows]
-        pixels = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()
-        return cls(items, [row["style"] for row in rows], pixels)
-
-    @property
-    def concepts(self) -> list[str]:
-        """All concepts, sorted."""
-        return sorted({item.concept for item in self.items})
-
-
-def as_item(row: Mapping, facts: Mapping[str, str]) -> Item:
-    """Returns a catalogue row as an item; `artist_style` is no fact that models may read."""
-    visible = {name: value for name, value in facts.items() if name != "artist_style"}
-    return Item(row["id"], row["concept"], row["title"], tuple(row["keywords"]), row["subgroup"], visible)
 
 
 def decode(data: bytes, path: Path, row: str, mode: str = "RGB") -> np.ndarray:

@@ -1,6 +1,6 @@
 """Autoencoders of diffusers as latent codecs: images to normalised latents and back.
 
-codec = AutoencoderKLCodec.from_folder("assets/generator/vae")
+codec = AutoencoderKLCodec.from_folder("stable-diffusion/vae")
 latents = codec.encode(images)   # (B, C, h, w), each channel of mean 0 and deviation 1 over the training images
 images = codec.decode(latents)   # (B, 3, H, W) in [-1, 1]
 """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
@@ -35,7 +35,6 @@ from pmg.models.diffusion.transformer.stable_diffusion_3 import compose_sd3
 from pmg.models.diffusion.transformer.text_encoder import SD3TextEncoder
 from pmg.models.diffusion.unet.stable_diffusion import compose_generator
 from pmg.models.language.language_model import LanguageModel
-from pmg.models.vision.judge import Judge, JudgeConfig
 from pmg.models.vision.scorer import Scorer, ScorerConfig
 
 CORPUS = (
@@ -166,10 +165,3 @@ def tiny_scorer(width: Count = 32, seed: Seed = 0) -> Scorer:
     """Returns a scorer with a two-stage image encoder, frozen."""
     with seeded(seed):
         return Scorer(ScorerConfig(widths=(4, 8), depths=(1, 1), width=width)).requires_grad_(False).eval()
-
-
-def tiny_judge(styles: Sequence[str], concepts: Sequence[str], seed: int = 0) -> Judge:
-    """Returns a judge of small images over given classes, frozen; AlexNet has one size."""
-    config = JudgeConfig(size=64, hidden=8, bins=4, styles=tuple(styles), concepts=tuple(concepts))
-    with seeded(seed):
-        return Judge(config).requires_grad_(False).eval()

@@ -20,7 +20,7 @@ from pmg.models.vision.efficientnet_lite import (
     EfficientNetLiteConfig,
 )
 from pmg.models.vision.embedded_model import EmbeddedModel
-from pmg.models.vision.judge import statistics
+from pmg.models.vision.layer_statistics import statistics
 
 COLOUR_STRIDE, TEXTURE = 4, (16, 64)  # a third of the default branches' time
 

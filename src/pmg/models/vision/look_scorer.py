@@ -11,7 +11,7 @@ from transformers import PreTrainedConfig
 from pmg.configuration.ranges import Count, CountOrZero
 from pmg.models.vision.backbones import PALETTE, ColourBranch, ImageEncoder, TextureBranch
 from pmg.models.vision.efficientnet_lite import CHANNELS, EfficientNetLite, EfficientNetLiteConfig
-from pmg.models.vision.judge import statistics
+from pmg.models.vision.layer_statistics import statistics
 from pmg.models.vision.scorer import Scorer
 
 STAGES = 6  # of seven: the last one has a fifth of the weights
