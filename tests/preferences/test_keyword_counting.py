@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 from pmg.domain import Example, Interaction, Item
 from pmg.preferences.keyword_counting import count_keywords
+from pmg.preferences.scenarios import Attribute
 
 
 def example(*interactions):
@@ -16,7 +17,9 @@ def seen(number, liked=True, keywords=(), **facts):
     return Interaction(Item(f"i{number}", f"c{number}", "title", keywords, facts=facts), liked=liked)
 
 
-ATTRIBUTES = SimpleNamespace(attributes={"colour": None, "shading": None})
+ATTRIBUTES = SimpleNamespace(
+    attributes={"colour": Attribute("colour", ("red", "blue")), "shading": Attribute("shading", ("flat", "soft"))}
+)
 
 
 def test_majority_of_each_attribute_that_the_items_know():
@@ -32,6 +35,13 @@ def test_majority_of_each_attribute_that_the_items_know():
 def test_disliked_items_do_not_count():
     history = [seen(0, colour="red"), seen(1, liked=False, colour="blue"), seen(2, liked=False, colour="blue")]
     assert count_keywords(example(*history), ATTRIBUTES).words == ("red",)
+
+
+def test_options_in_captions_are_counted_part_by_part():
+    captions = {"i0": "colour: red, shading: soft", "i1": "red; soft", "i2": "dark red, flat", "i3": "red ground"}
+    words = count_keywords(example(*map(seen, range(4))), ATTRIBUTES, captions)
+    assert words.words == ("red", "soft")
+    assert words.scores == (0.5, 0.5)
 
 
 def test_items_without_known_attributes_give_their_most_frequent_keywords():

@@ -108,7 +108,9 @@ def _read(
             )
             targets = extractor.targets(examples)
         with run.ledger.phase("build preferences"):
-            context = build_context(cfg, data, examples, extractor, extracted, generator)
+            context = build_context(
+                cfg, data, examples, captions, extractor=extractor, extracted=extracted, generator=generator
+            )
             preferences = build_preferences(sources, context)
     avoided = negative_prompt(extractor.scenario.negative_prompt)
     return RequestBuilder(targets, instantiate(cfg.balance.alpha_rule), cfg.seed or 0, avoided), preferences

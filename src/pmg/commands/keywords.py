@@ -97,7 +97,7 @@ def read(
     with open_extractor(cfg, run, instantiate(cfg.text_encoder)) as extractor, run.ledger.phase("read histories"):
         decoding = instantiate(cfg.decoding)
         found = extractor.extract(examples, captions, [decoding], pixels=item_pixels(data))
-    counted = {example.user: count_keywords(example, extractor.scenario) for example in examples}
+    counted = {example.user: count_keywords(example, extractor.scenario, captions) for example in examples}
     return {"counting": counted, "keywords": dict(zip(found.profiles, found.keywords(decoding), strict=True))}
 
 

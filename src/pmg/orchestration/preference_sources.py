@@ -128,8 +128,8 @@ def gather_requirements(sources: Mapping[str, PreferenceSource]) -> Requirements
 
 
 def build_context(
-    cfg: DictConfig, data: Dataset, examples: Sequence[Example], extractor: PreferenceExtractor,
-    extracted: ExtractedPreferences, generator: Generator,
+    cfg: DictConfig, data: Dataset, examples: Sequence[Example], captions: Mapping[str, str], *,
+    extractor: PreferenceExtractor, extracted: ExtractedPreferences, generator: Generator,
 ) -> SourceContext:  # fmt: skip
     """Returns what the sources get.
 
@@ -137,6 +137,7 @@ def build_context(
         cfg: of the command.
         data: holds the items' images.
         examples: of all users; the first of each profile is taken.
+        captions: of the items in their histories, by id.
         extractor: with the language model.
         extracted: of all profiles.
         generator: the frozen generator.
@@ -147,6 +148,7 @@ def build_context(
     return SourceContext(
         examples=[first[profile] for profile in extracted.profiles],
         images=data.images,
+        captions=captions,
         extracted=extracted,
         extractor=extractor,
         generator=generator,

@@ -69,7 +69,8 @@ class CountedKeywords(KeywordSource):
     def __call__(self, context: SourceContext) -> Sequence[Keywords]:
         """Returns the counted keywords, see `count_keywords`."""
         scenario, budget = context.extractor.scenario, context.extractor.budget
-        return [budget.fit(count_keywords(example, scenario, self.limit)) for example in context.examples]
+        counted = (count_keywords(each, scenario, context.captions, self.limit) for each in context.examples)
+        return [budget.fit(words) for words in counted]
 
 
 def negative_prompt(text: str) -> Keywords:

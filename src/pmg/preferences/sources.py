@@ -46,6 +46,7 @@ class SourceContext:
     Attributes:
         examples: one of each of `U` profiles, in the order of `extracted.profiles`.
         images: the images of the data set's items.
+        captions: of the items in the histories, by id.
         extracted: prefilled histories and decoded keywords.
         extractor: the language model, the scenario and the budget of keywords.
         generator: the frozen generator.
@@ -57,6 +58,7 @@ class SourceContext:
 
     examples: Sequence[Example]
     images: ImageStore
+    captions: Mapping[str, str]
     extracted: ExtractedPreferences
     extractor: PreferenceExtractor
     generator: Generator
