@@ -24,7 +24,7 @@ from pmg.data.emoji.drawings import LookData
 from pmg.data.emoji.look_targets import GROUPS, REFERENCES, LookTarget, draw_targets, reference_pictures, true_pictures
 from pmg.evaluation.look_judging import LookJudging
 from pmg.evaluation.statistics import interval
-from pmg.generation.guidance import Scales
+from pmg.generation.guidance import LeaveOneOutScales
 from pmg.generation.look_sampling import LookGenerator
 from pmg.models.vision.look_judge import LookJudge
 from pmg.models.vision.perceptual import PerceptualDistance
@@ -49,7 +49,7 @@ def draw_arms(
     titles = [f"{data.drawings.items[one.row].title}, {options.scene}" for one in targets]
     style = generator.read_style(reference_pictures(data, targets))
     seeds = [target.seed for target in targets]
-    scales = Scales(options.target_scale, options.target_scale, options.style_scale)
+    scales = LeaveOneOutScales(options.target_scale, options.target_scale, options.style_scale)
 
     def draw(style: Tensor | None, steps: int) -> Tensor:
         parts = []
@@ -79,7 +79,7 @@ def draw_grid(generator: LookGenerator, data: LookData, options: Any) -> Image.I
         pictures = data.drawings.pictures(torch.tensor(rng.sample(shown, REFERENCES)), [finish] * REFERENCES)
         style = generator.read_style(pictures[None]).expand(len(GRID), -1, -1)
         titles = [f"{title}, {options.scene}" for title in GRID]
-        scales = Scales(options.target_scale, options.target_scale, options.style_scale)
+        scales = LeaveOneOutScales(options.target_scale, options.target_scale, options.style_scale)
         drawn = generator(titles, None, style, scales, options.steps, list(range(len(GRID))))
         rows.append(torch.cat([pictures[:1], drawn]))
     return contact_sheet([torch.stack(column) for column in zip(*rows, strict=True)])
@@ -180,7 +180,7 @@ if __name__ == "__main__":
     parser.add_argument("--groups", nargs="+", default=list(GROUPS), choices=GROUPS)
     parser.add_argument("--count", type=int, default=300, help="targets of each group")
     parser.add_argument("--steps", type=int, default=12)
-    parser.add_argument("--target-scale", type=float, default=2.5)
-    parser.add_argument("--style-scale", type=float, default=2.0)
+    parser.add_argument("--target-scale", type=float, default=4.0)
+    parser.add_argument("--style-scale", type=float, default=2.5)
     parser.add_argument("--into", type=Path, default=HERE / "world")
     main(parser.parse_args())
