@@ -10,18 +10,17 @@ from pathlib import Path
 
 import torch
 
-from pmg import PersonalizedPipeline
+from pmg import PersonalizedPipeline, compose, instantiate
+from pmg.generation.item_arguments import with_pictures
 from pmg.generation.selection import balance_z
-
-TITLES = ("dog face", "red apple", "sailboat", "guitar", "rose")
-FACTS = {"pack": "Noto", "colour": "full colour", "outline": "no outline", "shading": "soft gradients"}
 
 
 def main(folder: Path = Path("outputs/examples")) -> None:
     """Prints the candidates of an image, and which of them each alpha selects."""
     pipe = PersonalizedPipeline.from_pretrained("assets/pipeline")
-    history = [{"title": title, "facts": FACTS} for title in TITLES]
-    output = pipe(history, "rocket", generator=torch.Generator().manual_seed(0))
+    data = instantiate(compose("generate").data)
+    (user,) = data.examples("test", users=1, targets=1)
+    output = pipe(with_pictures(user.liked, data.images), "rocket", generator=torch.Generator().manual_seed(0))
     candidates = output.records[0]["candidates"]
     for each in candidates:
         print(f"w_p {each['w_p']}, w_t {each['w_t']}: d_p {each['preference']:.3f}, d_t {each['accuracy']:.3f}")

@@ -10,17 +10,18 @@ from pathlib import Path
 
 from PIL import Image
 
-from pmg import PersonalizedPipeline
+from pmg import PersonalizedPipeline, compose, instantiate
+from pmg.generation.item_arguments import with_pictures
 
-TITLES = ("dog face", "red apple", "sailboat", "guitar", "rose")
-FACTS = {"pack": "OpenMoji", "colour": "full colour", "outline": "thick black outline", "shading": "flat"}
 SCALES = (0.0, 1.5, 3.0, 5.0, 8.0)
 
 
 def main(folder: Path = Path("outputs/examples")) -> None:
     """Draws one target under five guidance scales and writes ``guidance.png``."""
     pipe = PersonalizedPipeline.from_pretrained("assets/pipeline")
-    request = pipe.read([{"title": title, "facts": FACTS} for title in TITLES], "banana")
+    data = instantiate(compose("generate").data)
+    (user,) = data.examples("test", users=1, targets=1)
+    request = pipe.read(with_pictures(user.liked, data.images), "banana")
     sheet = Image.new("RGB", (128 * len(SCALES), 128), "white")
     for column, scale in enumerate(SCALES):
         output = pipe.draw([request], guidance_scale={"keywords": scale, "soft": scale})  # the request has the seed

@@ -11,17 +11,19 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from pmg import PersonalizedPipeline
+from pmg import PersonalizedPipeline, compose, instantiate
+from pmg.generation.item_arguments import with_pictures
 
-TITLES = ("dog face", "red apple", "sailboat", "guitar", "rose", "fire engine", "penguin", "hamburger")
-FACTS = {"pack": "Noto", "colour": "full colour", "outline": "no outline", "shading": "soft gradients"}
 LENGTHS = (1, 2, 4, 8)
 
 
 def main(folder: Path = Path("outputs/examples")) -> None:
     """Draws one target for histories of four lengths and writes ``history_length.png``."""
     pipe = PersonalizedPipeline.from_pretrained("assets/pipeline")
-    history = [{"title": title, "facts": FACTS} for title in TITLES]
+    data = instantiate(compose("generate").data)
+    users = data.examples("test", users=20, targets=1)
+    liked = next(user.liked for user in users if len(user.liked) >= LENGTHS[-1])
+    history = with_pictures(liked, data.images)
     noise = [torch.Generator().manual_seed(4) for _ in LENGTHS]
     output = pipe([history[:length] for length in LENGTHS], "rocket", generator=noise)
     sheet = Image.new("RGB", (128 * len(LENGTHS), 128), "white")

@@ -1,6 +1,6 @@
 """Two users, the same targets.
 
-The history of each user is in one artist's style. All images of a column start from the same noise: what differs
+The history of each user shows the look that they like. All images of a column start from the same noise: what differs
 between the rows is the user.
 """
 
@@ -11,11 +11,9 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from pmg import PersonalizedPipeline
+from pmg import PersonalizedPipeline, compose, instantiate
+from pmg.generation.item_arguments import with_pictures
 
-TITLES = ("dog face", "red apple", "sailboat", "guitar", "rose")
-OUTLINES = {"pack": "OpenMoji", "colour": "full colour", "outline": "thick black outline", "shading": "flat"}
-STENCILS = {"pack": "Stencil", "colour": "black and white", "outline": "no outline", "shading": "flat"}
 TARGETS = ("rocket", "cat face", "delivery truck", "cherry blossom")
 
 
@@ -23,11 +21,12 @@ def main(folder: Path = Path("outputs/examples")) -> None:
     """Draws the targets for both users and writes ``two_users.png``: a row for each user."""
     pipe = PersonalizedPipeline.from_pretrained("assets/pipeline")
     sheet = Image.new("RGB", (128 * len(TARGETS), 256), "white")
-    for row, facts in enumerate((OUTLINES, STENCILS)):
-        history = [{"title": title, "facts": facts} for title in TITLES]
+    data = instantiate(compose("generate").data)
+    for row, user in enumerate(data.examples("test", users=2, targets=1)):
+        history = with_pictures(user.liked, data.images)
         noise = [torch.Generator().manual_seed(seed) for seed in range(len(TARGETS))]
         output = pipe(history, list(TARGETS), generator=noise)
-        print(facts["pack"], "->", ", ".join(output.records[0]["preference_keywords"]))
+        print(user.labels["look"], "->", ", ".join(output.records[0]["preference_keywords"]))
         for column, image in enumerate(output.images):
             sheet.paste(image.resize((128, 128)), (128 * column, 128 * row))
     folder.mkdir(parents=True, exist_ok=True)

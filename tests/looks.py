@@ -6,7 +6,6 @@ import torch
 from diffusers import AutoencoderDC
 
 from pmg.models.diffusion.latent_codec import AutoencoderDCCodec
-from pmg.preferences.captioning import to_picture
 
 FEW = ["data.topics=[animal-mammal,food-fruit,musical-instrument]", "data.users.targets=1"]
 """Overrides for the fewest drawings with a target of each split by each artist."""
@@ -21,15 +20,6 @@ SHARES = {
     "outline": {"none": 1, "contrast": 1, "coloured": 1},
     "surface": {"flat": 1, "halftone": 1, "pixels": 1, "paper": 1},
 }
-
-
-def pictured(items, images):
-    """Returns items of a data set with their pictures, as the inference API takes them."""
-    pixels = images.pixels(images.rows(items))
-    return [
-        {"title": item.title, "id": item.id, "image": to_picture(image)}
-        for item, image in zip(items, pixels, strict=True)
-    ]
 
 
 def deep_codec(pictures, widths=(8, 16)):

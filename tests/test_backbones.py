@@ -24,7 +24,7 @@ from checkpoints import (
     write_sdxl,
     write_z_image,
 )
-from looks import FEW, pictured
+from looks import FEW
 from pmg import PersonalizedPipeline
 from pmg.commands.estimate import body as estimate
 from pmg.commands.evaluate import body as evaluate
@@ -32,6 +32,7 @@ from pmg.commands.export import body as export
 from pmg.commands.generate import body as generate
 from pmg.commands.train import body as train
 from pmg.domain import PmgError
+from pmg.generation.item_arguments import with_pictures
 from pmg.orchestration.run import execute
 from pmg.seeding import stable_number
 
@@ -96,7 +97,7 @@ def check_export(pmg_here, few_looks, tmp_path):
             for original in ("llama", "sd", "clip"):
                 shutil.rmtree(tmp_path / original)
         pipe = PersonalizedPipeline.from_pretrained(tmp_path / folder, "cpu", str(tmp_path / "other"))
-        request = pipe.read(pictured(example.liked, few_looks.images), example.target)
+        request = pipe.read(with_pictures(example.liked, few_looks.images), example.target)
         assert list(request.keywords.words) == record["preference_keywords"]
         seed = stable_number("noise", 0, example.id) % 2**62
         images.append(np.asarray(pipe.draw([replace(request, seed=seed)]).images[0]).astype(int))
@@ -106,7 +107,7 @@ def check_export(pmg_here, few_looks, tmp_path):
     card = (tmp_path / "named" / "README.md").read_text()
     assert "| seed | 0 |" in card
     assert "lpips_truth" in card
-    output = pipe(pictured(example.liked, few_looks.images), example.target, num_images_per_prompt=2)
+    output = pipe(with_pictures(example.liked, few_looks.images), example.target, num_images_per_prompt=2)
     assert len(output.images) == len(output.records) == 2
 
 
@@ -139,7 +140,7 @@ def test_a_flow_matching_transformer(pmg_here, few_looks, tmp_path):
     assert done.returncode == 0, done.stderr[-2000:]
     pipe = PersonalizedPipeline.from_pretrained(tmp_path / "pipeline", "cpu", str(tmp_path / "cache"))
     example = few_looks.examples("test", 2, 1)[0]
-    output = pipe(pictured(example.liked, few_looks.images), example.target)
+    output = pipe(with_pictures(example.liked, few_looks.images), example.target)
     assert output.images[0].size == (64, 64)
 
 
@@ -175,7 +176,7 @@ def test_families_of_transformers(family, compose, few_looks, tmp_path, monkeypa
     execute(compose("export", *exported, "run_dir=e"), "export", export)
     pipe = PersonalizedPipeline.from_pretrained(tmp_path / "pipeline", "cpu", str(tmp_path / "cache"))
     example = few_looks.examples("test", 2, 1)[0]
-    output = pipe(pictured(example.liked, few_looks.images), example.target)
+    output = pipe(with_pictures(example.liked, few_looks.images), example.target)
     assert output.images[0].size == (64, 64)
 
 
@@ -201,7 +202,7 @@ def test_a_generator_of_image_tokens(compose, few_looks, tmp_path, monkeypatch):
     execute(compose("export", "train_run=a", "folder=pipeline", "sampling=janus", "run_dir=e"), "export", export)
     pipe = PersonalizedPipeline.from_pretrained(tmp_path / "pipeline", "cpu", str(tmp_path / "cache"))
     example = few_looks.examples("test", 2, 1)[0]
-    history = pictured(example.liked, few_looks.images)
+    history = with_pictures(example.liked, few_looks.images)
     assert pipe(history, example.target).images[0].size == (32, 32)
     with pytest.raises(PmgError, match="num_inference_steps is 4, and this generator has no solver steps"):
         pipe(history, example.target, num_inference_steps=4)

@@ -99,7 +99,8 @@ def test_a_pipeline_with_a_component_of_the_plugin_is_exported_and_loaded_by_who
     node = {"_target_": "pmg_plugin_example.decoder.LikelyOptions", "threshold": 0.1}
     targets.allow_plugin("pmg_plugin_example")
     cfg = public.compose(
-        "study", ["scenario=items", "encoder=tiny", "text_encoder=tiny", "generator=tiny", "scorer=tiny"]
+        "study",
+        ["scenario=items", "captioner=metadata", "encoder=tiny", "text_encoder=tiny", "generator=tiny", "scorer=tiny"],
     )
     parts = {name: to_plain((cfg.encoder if name in cfg.encoder else cfg)[name]) for name in (*PARTS, *SECTIONS)}
     write_index(tmp_path, to_index(parts | {"decoding": node}) | name_encoder(PreferenceEncoder))

@@ -7,7 +7,7 @@ import json
 import pytest
 import torch
 
-from pipelines import write_pipeline
+from pipelines import shipped_pipeline, write_pipeline
 from pmg.configuration.instantiate import to_plain
 from pmg.domain import PmgError
 from pmg.generation.export import to_index
@@ -20,17 +20,9 @@ from shops import write_shop
 SMALL = ["split_sizes.test=3", "sampling.steps=2", "balance.weights.preference=[1.0]", "sheet_users=1", "logger=none"]
 
 
-def shipped_looks(root):
-    """Returns the folder of the shipped pipeline."""
-    folder = root / "assets" / "pipeline"
-    if json.loads((folder / INDEX).read_text())["scenario"]["name"] != "looks":
-        pytest.skip("the shipped pipeline is not of looks yet")
-    return folder
-
-
 def test_parts_of_the_shipped_pipeline_are_those_of_the_default_config(root, compose):
     """A config that adopts the pipeline, exported again, is the pipeline."""
-    folder = shipped_looks(root)
+    folder = shipped_pipeline(root)
     cfg = compose("generate", f"pipeline={folder}")
     expected = to_plain(cfg)
     adopt_pipeline(cfg, "generate", [])

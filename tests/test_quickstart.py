@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import re
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from pipelines import shipped_pipeline
 from pmg import PersonalizedPipeline
 from pmg.commands.export import push
 from pmg.configuration.precision import has_bfloat16
 from pmg.domain import PmgError
-from pmg.generation.serialization import INDEX, in_float32, read_index
+from pmg.generation.serialization import in_float32, read_index
 
 pytestmark = pytest.mark.slow  # draws eleven batches with the shipped models
 
@@ -21,8 +21,7 @@ pytestmark = pytest.mark.slow  # draws eleven batches with the shipped models
 @pytest.fixture(scope="module")
 def told(root, tmp_path_factory):
     """What the document's code leaves behind, and the folder with its pictures."""
-    if json.loads((root / "assets" / "pipeline" / INDEX).read_text())["scenario"]["name"] != "looks":
-        pytest.skip("the shipped pipeline is not of looks yet")
+    shipped_pipeline(root)
     folder = tmp_path_factory.mktemp("quickstart")
     (folder / "assets").symlink_to(root / "assets")
     blocks = re.findall(r"^```python\n(.*?)^```", (root / "docs/quickstart.md").read_text(), re.MULTILINE | re.DOTALL)

@@ -13,7 +13,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from checkpoints import write_gemma3, write_qwen2_vl, write_qwen3_vl, write_qwen25_vl, write_smolvlm
-from looks import FEW, pictured
+from looks import FEW
 from pmg import PersonalizedPipeline
 from pmg.commands.estimate import empty_models
 from pmg.commands.export import body as export
@@ -21,6 +21,7 @@ from pmg.commands.generate import body as generate
 from pmg.commands.train import body as train
 from pmg.configuration.instantiate import instantiate, instantiate_by_name
 from pmg.domain import PmgError
+from pmg.generation.item_arguments import with_pictures
 from pmg.orchestration.run import execute
 from pmg.seeding import stable_number
 from pmg.training.memory_forecast import estimate_training
@@ -57,7 +58,7 @@ def test_histories_of_pictures(family, compose, tmp_path, monkeypatch):
     data = instantiate(compose("generate", *shared).data)
     example = next(e for e in data.examples("test", 2, 1) if e.id == record["example"])
     pipe = PersonalizedPipeline.from_pretrained(tmp_path / "p", "cpu", str(tmp_path / "other"))
-    history = pictured(example.liked, data.images)
+    history = with_pictures(example.liked, data.images)
     blank = [{**one, "image": Image.new("RGB", (64, 64))} for one in history]
     seed = stable_number("noise", 0, example.id) % 2**62
     requests = [replace(pipe.read(some, example.target), seed=seed) for some in (history, blank)]

@@ -9,7 +9,9 @@ from PIL import Image
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from pmg.configuration.instantiate import nearest
+from pmg.data.dataset import ImageStore
 from pmg.domain import Item, PmgError
+from pmg.preferences.captioning import to_picture
 
 ItemLike = Item | Mapping[str, Any] | str
 Pictured = tuple[Item, Image.Image | None]
@@ -30,6 +32,20 @@ class _ItemFields(BaseModel):
 
 
 FIELDS = ", ".join(_ItemFields.model_fields)
+
+
+def with_pictures(items: Sequence[Item], images: ImageStore) -> list[dict[str, Any]]:
+    """Returns items of a data set with their pictures, as arguments of an inference pipeline.
+
+    Args:
+        items: of the data set.
+        images: its images.
+    """
+    pixels = images.pixels(images.rows(items))
+    return [
+        {"title": item.title, "id": item.id, "image": to_picture(image)}
+        for item, image in zip(items, pixels, strict=True)
+    ]
 
 
 def read_item(argument: str, value: ItemLike, default_id: str, facts: Sequence[str] | None = None) -> Pictured:
