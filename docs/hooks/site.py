@@ -89,7 +89,7 @@ def _sources() -> dict[str, str]:
     """Returns the pages and pictures whose source is a file outside of ``docs/``, with that file."""
     studies = {f"studies/{folder.name}.md": f"experiments/{folder.name}/README.md" for folder in _studies()}
     pictures = [path for name in ("assets", "experiments", "examples") for path in (ROOT / name).rglob("*.png")]
-    kept = [path.relative_to(ROOT).as_posix() for path in pictures if "emoji" not in path.parts]
+    kept = [path.relative_to(ROOT).as_posix() for path in pictures]
     return PAGES | studies | {f"images/{name}": name for name in sorted(kept)}
 
 

@@ -292,3 +292,15 @@ def test_a_generator_without_a_folder_is_measured_as_it_is_made(compose):
     _, generator, weights, _ = empty_models(compose("estimate", "experiment=faults"))
     assert generator.denoiser.model.config.cross_attention_dim == 384
     assert all(size > 0 for size in weights.values())
+
+
+def test_the_shipped_generator_is_forecast(compose):
+    from pmg.commands.estimate import empty_models
+    from pmg.configuration.instantiate import instantiate_by_name
+
+    cfg = compose("estimate", "encoder=tiny")
+    language_model, generator, weights, sizes = empty_models(cfg)
+    terms = instantiate_by_name(cfg.objective.module.terms)
+    estimate = estimate_training(language_model, generator, weights, sizes, terms)
+    assert estimate.phases["encode images"] > 0
+    assert estimate.device > sum(weights.values())

@@ -80,7 +80,8 @@ class DiffusionGenerator(ImagePasses):
 
     def frozen_models(self) -> dict[str, nn.Module]:
         """Returns the models beside the text encoder by name, first the one that runs once a step."""
-        return {"denoiser": self.denoiser.model, "autoencoder": self.codec.autoencoder}
+        codec = self.codec if isinstance(self.codec, nn.Module) else self.codec.autoencoder  # with its statistics
+        return {"denoiser": self.denoiser.model, "autoencoder": codec}
 
     def decode_pass(self, latents: Tensor) -> Tensor:
         """Returns images `(B, 3, size, size)` of normalised latents, both on the weights' device."""
