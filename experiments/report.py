@@ -68,7 +68,7 @@ STUDIES = {
     "guidance": Study(
         {"formula": "sampling.scales._target_", "target": "sampling.scales.target"},
         ("keywords", "soft", "pmg"),
-        base="formula = LeaveOneOutScales, target = 4.0",
+        base="formula = LeaveOneOutScales, target = 5.0",
         front=True,
     ),
     "history": Study({"items": "history_items.test"}, ("keywords", "soft", "pmg"), base="items = 12"),
