@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 
-import pytest
 import torch
 
 from pmg.generation.serialization import INDEX
@@ -52,14 +51,6 @@ SEEING = {
     "preference_encoder": {"_class_name": "VisualPreferenceEncoder"},
 }
 SIZES = {"llm_width": 32, "llm_layers": 2, "kv_heads": 2, "head_dim": 8, "text_width": 32}
-
-
-def shipped_pipeline(root):
-    """Returns the folder of the shipped pipeline; skips a test where it isn't one of looks yet."""
-    folder = root / "assets" / "pipeline"
-    if json.loads((folder / INDEX).read_text())["scenario"]["name"] != "looks":
-        pytest.skip("the shipped pipeline is not of looks yet")
-    return folder
 
 
 def write_pipeline(folder, seeing=False):

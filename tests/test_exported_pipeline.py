@@ -7,7 +7,7 @@ import json
 import pytest
 import torch
 
-from pipelines import shipped_pipeline, write_pipeline
+from pipelines import write_pipeline
 from pmg.configuration.instantiate import to_plain
 from pmg.domain import PmgError
 from pmg.generation.export import to_index
@@ -22,7 +22,7 @@ SMALL = ["split_sizes.test=3", "sampling.steps=2", "balance.weights.preference=[
 
 def test_parts_of_the_shipped_pipeline_are_those_of_the_default_config(root, compose):
     """A config that adopts the pipeline, exported again, is the pipeline."""
-    folder = shipped_pipeline(root)
+    folder = root / "assets" / "pipeline"
     cfg = compose("generate", f"pipeline={folder}")
     expected = to_plain(cfg)
     adopt_pipeline(cfg, "generate", [])

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipelines import shipped_pipeline
 from pmg import PersonalizedPipeline
 from pmg.commands.export import push
 from pmg.configuration.precision import has_bfloat16
@@ -21,7 +20,6 @@ pytestmark = pytest.mark.slow  # draws eleven batches with the shipped models
 @pytest.fixture(scope="module")
 def told(root, tmp_path_factory):
     """What the document's code leaves behind, and the folder with its pictures."""
-    shipped_pipeline(root)
     folder = tmp_path_factory.mktemp("quickstart")
     (folder / "assets").symlink_to(root / "assets")
     blocks = re.findall(r"^```python\n(.*?)^```", (root / "docs/quickstart.md").read_text(), re.MULTILINE | re.DOTALL)

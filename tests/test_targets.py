@@ -117,7 +117,6 @@ def test_arguments_by_which_libraries_run_code_are_refused(name):
         "pytorch_lightning.callbacks.EarlyStopping",
         "pytorch_lightning.loggers.CSVLogger",
         "pytorch_lightning.strategies.DDPStrategy",
-        "pmg.models.diffusion.unet.stable_diffusion.load_generator",
         "pmg.models.loading.weight_sources.resolve_source",
     ],
 )

@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from checkpoints import LLAMA, SCHEDULE, clip_tokenizer, text_config, write_clip, write_language_model, write_sd15
 from pmg.domain import PmgError
 from pmg.models.diffusion.text_encoder import TextEncoder
-from pmg.models.diffusion.unet.stable_diffusion import load_generator, load_stable_diffusion
+from pmg.models.diffusion.unet.stable_diffusion import load_stable_diffusion
 from pmg.models.language.language_model import load_language_model
 from pmg.models.loading.checkpoints import find_variant, load_checkpoint
 from pmg.models.loading.tiny_models import tiny_generator, tiny_scorer, tiny_text_encoder, tiny_tokenizer
@@ -82,7 +82,6 @@ LOADERS = {
     "clip": lambda home: ClipScorer.from_source(str(home / "clip")),
     "siglip": lambda home: ClipScorer.from_source(str(home / "siglip")),
     "sd": lambda home: load_stable_diffusion(str(home / "sd")),
-    "generator": lambda home: load_generator(str(home / "generator"), tiny_text_encoder()),
     "scorer": lambda home: Scorer.from_folder(str(home / "scorer")),
 }
 FILES = {
@@ -93,8 +92,6 @@ FILES = {
     "sd/text_encoder": ("model.safetensors", "encoder.layers.1."),
     "sd/unet": (UNET, "mid_block.attentions.0."),
     "sd/vae": (UNET, "decoder.mid_block.resnets.0."),
-    "generator/unet": (UNET, "mid_block.attentions.0."),
-    "generator/vae": (UNET, "decoder.mid_block.resnets.0."),
     "scorer": ("model.safetensors", "content."),
 }
 

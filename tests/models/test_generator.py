@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import pytest
 import torch
 
-from pmg.domain import PmgError
 from pmg.models.diffusion.conditioning import join
 from pmg.models.diffusion.sampling import combine
-from pmg.models.diffusion.unet.stable_diffusion import load_generator
 
 TEXTS = ["red apple", "a much longer text about a dog", "cat"]
 
@@ -83,24 +80,3 @@ def test_latent_statistics_are_undone(generator):
     before = generator.decode(generator.encode_images(images))
     generator.codec.autoencoder.register_to_config(latents_mean=[0.5] * 8, latents_std=[2.0] * 8)
     assert torch.allclose(generator.decode(generator.encode_images(images)), before, atol=1e-4)
-
-
-def test_missing_and_damaged_folders_are_named(tmp_path, text_encoder, generator):
-    with pytest.raises(PmgError, match=r"vae can't be loaded.*make pretrain"):
-        load_generator(str(tmp_path), text_encoder)
-    generator.codec.autoencoder.save_pretrained(tmp_path / "vae")
-    weights = tmp_path / "vae" / "diffusion_pytorch_model.safetensors"
-    weights.write_bytes(weights.read_bytes()[:100])
-    with pytest.raises(PmgError, match=r"vae can't be loaded"):
-        load_generator(str(tmp_path), text_encoder)
-
-
-def test_saved_generator_is_the_same(tmp_path, text_encoder, generator):
-    generator.codec.autoencoder.save_pretrained(tmp_path / "vae")
-    generator.denoiser.model.save_pretrained(tmp_path / "unet")
-    generator.process.scheduler.save_pretrained(tmp_path / "scheduler")
-    again = load_generator(str(tmp_path), text_encoder)
-    condition = join(text_encoder.encode(TEXTS))
-    timesteps = torch.tensor([1, 2, 3])
-    outputs = [model.predict(noise(generator, 3), timesteps, condition) for model in (again, generator)]
-    assert torch.equal(*outputs)

@@ -43,7 +43,7 @@ from pmg.models.diffusion.transformer.shared_language_model import SharedLanguag
 from pmg.models.diffusion.transformer.stable_diffusion_3 import load_stable_diffusion_3
 from pmg.models.diffusion.transformer.z_image import ZImage
 from pmg.models.diffusion.unet.denoiser import UNetDenoiser
-from pmg.models.diffusion.unet.stable_diffusion import load_generator, load_stable_diffusion
+from pmg.models.diffusion.unet.stable_diffusion import load_stable_diffusion
 from pmg.models.language.language_model import load_language_model
 from pmg.models.language.vision.gemma3 import Gemma3
 from pmg.models.language.vision.qwen2_vl import Qwen2VL, Qwen25VL
@@ -101,7 +101,6 @@ COMPONENTS: dict[str, dict[str, Callable[..., Any]]] = {
     "decoding": {"Choose": Choose, "Generate": Generate},
     "text_encoder": {"TextEncoder": TextEncoder.from_source, "TinyTextEncoder": tiny_text_encoder},
     "generator": {
-        "Generator": load_generator,
         "StableDiffusion": load_stable_diffusion,
         "StableDiffusion3": load_stable_diffusion_3,
         "Flux1": Flux1.load,

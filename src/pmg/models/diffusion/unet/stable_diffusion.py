@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, cast
 
 import diffusers
@@ -33,7 +32,7 @@ from pmg.models.diffusion.unet.condition_adapter import UNetConditionAdapter
 from pmg.models.diffusion.unet.denoiser import UNetDenoiser
 from pmg.models.loading.checkpoints import load_checkpoint, load_tokenizer
 from pmg.models.loading.device import torch_type
-from pmg.models.loading.weight_sources import load_part, loading, resolve_source
+from pmg.models.loading.weight_sources import loading, resolve_source
 
 XL = "StableDiffusionXLPipeline"
 PIPELINES = {
@@ -90,25 +89,6 @@ def compose_generator(
     adapter = UNetConditionAdapter(unet, sample_size * codec.downsampling)
     denoiser = UNetDenoiser(unet, sample_size, channels_last=False, adapter=adapter)
     return DiffusionGenerator(codec, denoiser, process, text_encoder).freeze()
-
-
-def load_generator(folder: str, text_encoder: PromptEncoder, snr_gamma: Positive | None = 5.0) -> DiffusionGenerator:
-    """Loads a folder with ``vae``, ``unet`` and ``scheduler`` in the layout of diffusers, frozen, in float32.
-
-    Args:
-        folder: what ``pmg-pretrain stage=denoiser`` wrote.
-        text_encoder: the one that the UNet was trained with.
-        snr_gamma: ceiling of min-SNR loss weights; None: the plain error.
-
-    Raises:
-        PmgError: a part is missing or damaged.
-    """
-    return compose_generator(
-        load_part(AutoencoderKL, Path(folder, "vae")).float(),
-        load_part(UNet2DConditionModel, Path(folder, "unet")).float(),
-        VariancePreserving(load_part(DDPMScheduler, Path(folder, "scheduler")), snr_gamma),
-        text_encoder,
-    )
 
 
 def _load(path: str, dtype: torch.dtype) -> DiffusionPipeline:
