@@ -5,11 +5,9 @@ from __future__ import annotations
 import importlib.util
 import json
 from functools import cache
-from pathlib import Path
 
 import pytest
 
-from pipelines import shipped_pipeline
 from pmg import PersonalizedPipeline
 
 SCRIPTS = {  # what each script prints a part of
@@ -40,7 +38,6 @@ def in_checkout(root, monkeypatch):
 
 @cache
 def load_once(source):
-    shipped_pipeline(Path())
     return LOAD(source)
 
 

@@ -30,8 +30,9 @@ def test_parts_of_the_shipped_pipeline_are_those_of_the_default_config(root, com
     for group in ("text_encoder", "generator", "captioner", "scorer"):
         assert plain[group] == expected[group]
     index, parts = json.loads((folder / INDEX).read_text()), read_parts(str(folder))
-    assert to_index({**parts, **{name: {} for name in SECTIONS}})["inputs"] == index["inputs"]
     exported = to_index({**parts, **{name: {} for name in SECTIONS}})
+    inputs = json.dumps(exported["inputs"]).replace("${paths.assets_dir}", "<assets_dir>")
+    assert json.loads(inputs) == index["inputs"]
     for name in ("scenario", "decoding"):
         assert exported[name] == index[name]
     assert set(parts) == set(PARTS)

@@ -109,7 +109,7 @@ def test_the_same_call_gives_the_same_images(told):
     ("change", "message"),
     [
         ({"history": []}, "empty history: nothing to read"),
-        ({"history": ["a title alone"]}, "item 'a title alone' has no image"),
+        ({"history": ["a title alone"]}, "MeasuringCaptioner needs images"),
         ({"alpha": 1.5}, r"alpha must be in \[0, 1\]"),
         ({"num_images_per_prompt": 0}, "must be at least 1"),
     ],

@@ -35,7 +35,7 @@ def clip(tmp_path_factory):
 def build(truths, histories, targets, preferences):
     item = Item("i", "i", "i")
     examples = [Example(str(n), str(n), (), item, (item,)) for n in range(len(truths))]
-    return References(examples, truths, histories, (), targets, preferences)
+    return References(examples, truths, histories, targets, preferences)
 
 
 @pytest.fixture
