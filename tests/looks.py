@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import pytorch_lightning as pl
 import torch
 from diffusers import AutoencoderDC
 
 from pmg.models.diffusion.latent_codec import AutoencoderDCCodec
+from pmg.training.callbacks import LastCheckpoint
 
 FEW = ["data.topics=[animal-mammal,food-fruit,musical-instrument]", "data.users.targets=1"]
 """Overrides for the fewest drawings with a target of each split by each artist."""
@@ -32,3 +34,15 @@ def deep_codec(pictures, widths=(8, 16)):
         downsample_block_type="Conv", upsample_block_type="interpolate",
     )  # fmt: skip
     return AutoencoderDCCodec.measure(autoencoder.eval(), pictures)
+
+
+def fit_stage(stage, data, folder, steps, *callbacks):
+    """Trains a stage of `pmg-pretrain`, resumed from a folder's checkpoint, without validation; returns its module."""
+    module, batches = stage.build(data, 0)
+    batches.validation = batches.validation[:0]
+    path = folder / "last.ckpt"
+    pl.Trainer(
+        max_steps=steps, max_epochs=-1, logger=False, enable_progress_bar=False, enable_model_summary=False,
+        accelerator="cpu", callbacks=[LastCheckpoint(str(folder)), *callbacks], limit_val_batches=0,
+    ).fit(module, batches, ckpt_path=path if path.exists() else None, weights_only=True)  # fmt: skip
+    return module

@@ -6,12 +6,11 @@ import math
 from dataclasses import replace
 
 import pytest
-import pytorch_lightning as pl
 import torch
 from safetensors.torch import load_file
 from transformers import JanusForConditionalGeneration
 
-from looks import SHARES, deep_codec
+from looks import SHARES, deep_codec, fit_stage
 from pmg.configuration.instantiate import check_targets
 from pmg.data.emoji.drawings import LookData
 from pmg.data.emoji.finish_space import FinishSpace
@@ -24,7 +23,6 @@ from pmg.models.diffusion.conditioning import SoftBlock, join
 from pmg.models.diffusion.style_encoder import StyleEncoder
 from pmg.models.loading.tiny_models import tiny_text_encoder
 from pmg.preferences.measured_captions import MeasuringCaptioner
-from pmg.training.callbacks import LastCheckpoint
 from pmg.training.optim import adamw, constant
 from pmg.training.pretraining.look_denoiser import Drop, LookBatches
 from pmg.training.pretraining.look_janus import LookJanusTraining, LookTokenBatches, read_tokens, tokenize_pool
@@ -162,21 +160,11 @@ def generator_folder(codec, tmp_path_factory):
     return folder
 
 
-def fit(stage, data, folder, steps, *callbacks):
-    module, made = stage.build(data, 0)
-    path = folder / "last.ckpt"
-    pl.Trainer(
-        max_steps=steps, max_epochs=-1, logger=False, enable_progress_bar=False, enable_model_summary=False,
-        accelerator="cpu", callbacks=[LastCheckpoint(str(folder)), *callbacks], limit_val_batches=0,
-    ).fit(module, made, ckpt_path=path if path.exists() else None, weights_only=True)  # fmt: skip
-    return module
-
-
 @pytest.mark.ci
 @pytest.mark.slow
 def test_the_stage_saves_what_the_generator_loads(data, training, generator_folder, tmp_path):
     stage = make_stage(tmp_path, training, generator_folder)
-    fit(stage, data, tmp_path / "checkpoints", 2)
+    fit_stage(stage, data, tmp_path / "checkpoints", 2)
     assert stage.save_and_evaluate(data).keys() == {"nats"}
     folder = tmp_path / "model"
     (weights,) = (folder / "janus").glob("*.safetensors")
@@ -197,7 +185,7 @@ def test_a_resumed_training_equals_an_uninterrupted_one(data, tokenizer_folder, 
     def run(folder, *limits):
         for limit in limits:
             stage = make_stage(tmp_path, make_training(tokenizer_folder), generator_folder)
-            module = fit(stage, data, folder, 4, stop_at(limit))
+            module = fit_stage(stage, data, folder, 4, stop_at(limit))
         return module.state_dict()
 
     whole, parts = run(tmp_path / "whole", 4), run(tmp_path / "parts", 2, 4)

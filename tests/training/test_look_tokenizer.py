@@ -5,13 +5,12 @@ from __future__ import annotations
 from functools import partial
 
 import pytest
-import pytorch_lightning as pl
 import torch
 from safetensors.torch import load_file
 from torch.nn.functional import cosine_similarity, normalize
 from transformers import JanusVQVAE
 
-from looks import SHARES
+from looks import SHARES, fit_stage
 from pmg.configuration.instantiate import check_targets, instantiate
 from pmg.data.emoji.drawings import LookData
 from pmg.data.emoji.finish_space import FinishSpace
@@ -21,7 +20,6 @@ from pmg.models.autoregressive.image_tokenizer import ImageTokenizer
 from pmg.models.autoregressive.quantization import CodeUse, quantize
 from pmg.models.autoregressive.untrained_tokenizer import build_tokenizer
 from pmg.models.vision.perceptual import PerceptualDistance
-from pmg.training.callbacks import LastCheckpoint
 from pmg.training.optim import adamw, constant
 from pmg.training.pretraining.look_token_stages import LookTokenizerStage
 from pmg.training.pretraining.look_tokenizer import LookTokenizerTraining
@@ -110,17 +108,6 @@ def make_stage(folder, perceptual, start=None, width=8, continuous_steps=1):
     return LookTokenizerStage(str(folder), tokenizer, perceptual, training, 2, start)
 
 
-def fit(stage, data, folder, steps, *callbacks):
-    module, batches = stage.build(data, 0)
-    batches.validation = batches.validation[:0]
-    path = folder / "last.ckpt"
-    pl.Trainer(
-        max_steps=steps, max_epochs=-1, logger=False, enable_progress_bar=False, enable_model_summary=False,
-        accelerator="cpu", callbacks=[LastCheckpoint(str(folder)), *callbacks], limit_val_batches=0,
-    ).fit(module, batches, ckpt_path=path if path.exists() else None, weights_only=True)  # fmt: skip
-    return module
-
-
 def first_steps(stage, data, steps=1):
     """Returns the losses of the first steps, without an optimizer."""
     module, batches = stage.build(data, 0)
@@ -144,7 +131,7 @@ def test_nothing_is_quantised_at_first(data, perceptual, tmp_path):
 @pytest.mark.slow
 def test_the_stage_trains_saves_and_measures(data, perceptual, tmp_path):
     stage = make_stage(tmp_path / "model", perceptual)
-    fit(stage, data, tmp_path / "checkpoints", 4)
+    fit_stage(stage, data, tmp_path / "checkpoints", 4)
     quality = stage.save_and_evaluate(data)
     assert quality.keys() == {"l1", "lpips", "used_codes"}
     assert 0 < quality["used_codes"] <= 1
@@ -169,7 +156,7 @@ def test_the_library_finds_the_same_codes(perceptual, tmp_path):
 def test_a_resumed_training_equals_an_uninterrupted_one(data, perceptual, tmp_path, stop_at):
     def run(folder, *limits):
         for limit in limits:
-            module = fit(make_stage(tmp_path / "model", perceptual), data, folder, 4, stop_at(limit))
+            module = fit_stage(make_stage(tmp_path / "model", perceptual), data, folder, 4, stop_at(limit))
         return module.state_dict()
 
     whole, parts = run(tmp_path / "whole", 4), run(tmp_path / "parts", 2, 4)

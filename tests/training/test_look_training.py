@@ -29,12 +29,12 @@ from pmg.training.pretraining.look_denoiser import (
     Drop,
     LookBatches,
     LookDenoiserTraining,
-    reference_rows,
     some_references,
 )
 from pmg.training.pretraining.look_judge import contrast
 from pmg.training.pretraining.look_pool import ITEMS, LookPool, build_pool, say
 from pmg.training.pretraining.look_scorer import ScorerBatches
+from pmg.training.pretraining.look_training import reference_rows
 
 WIDTH = 32
 SPACE = FinishSpace(**SHARES, unseen_hues=[[80, 120]], unseen_pairs=[["dark", "pixels"]])

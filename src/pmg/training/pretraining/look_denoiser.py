@@ -5,23 +5,20 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
-import pytorch_lightning as pl
 import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from pmg.configuration.ranges import Decay, Fraction
+from pmg.configuration.ranges import Fraction
 from pmg.data.emoji.captions import target_captions
 from pmg.data.picture_groups import PictureGroups
 from pmg.models.autocast import processor_autocast
-from pmg.models.diffusion.conditioning import Block, SoftBlock, drop_target
-from pmg.models.diffusion.look_denoiser import LookDenoiser
+from pmg.models.diffusion.conditioning import Block, drop_target
 from pmg.models.diffusion.noise_processes import NoiseProcess, denoising_loss
 from pmg.models.diffusion.text_encoder import TextEncoder
 from pmg.training.datamodule import Batch
-from pmg.training.ema import AveragedWeights
-from pmg.training.optim import OptimizerPartial, SchedulerPartial, configure_optimizers
 from pmg.training.pretraining.look_pool import ITEMS, LookPool, say
+from pmg.training.pretraining.look_training import LookTraining
 
 REFERENCES = ITEMS - 1
 
@@ -73,6 +70,10 @@ class LookBatches:
         self.titles = text_encoder.encode(texts)
         self.captions = [[place[text] for text in some] for some in captions]
         self.empty = text_encoder.encode([""])
+
+    def __len__(self) -> int:
+        """Returns the number of looks."""
+        return len(self.pool.latents)
 
     def __call__(self, looks: Tensor, rng: torch.Generator) -> Batch:
         """Returns a batch of all drawings of `looks` `(N,)`: `B = N * ITEMS` rows."""
@@ -129,64 +130,18 @@ def some_references(count: int, rng: torch.Generator) -> Tensor:
     return order < torch.randint(1, REFERENCES + 1, (count, 1), generator=rng)
 
 
-def reference_rows(count: int) -> Tensor:
-    """Returns the rows of each row's references, int64 `(count, REFERENCES)`: the other drawings of its look."""
-    rows = torch.arange(count)
-    place, first = rows % ITEMS, rows - rows % ITEMS
-    steps = torch.arange(1, ITEMS)
-    return first[:, None] + (place[:, None] + steps) % ITEMS
+class LookDenoiserTraining(LookTraining):
+    """Trains a `LookDenoiser`: the denoising error, see `LookTraining`."""
 
-
-class LookDenoiserTraining(pl.LightningModule):
-    """Trains denoiser and style encoder together; their moving average is the model.
-
-    Args:
-        model: both.
-        optimizer: makes the optimizer.
-        lr_scheduler: makes the learning rate's schedule.
-        ema_decay: decay of the moving average.
-    """
-
-    def __init__(
-        self, model: LookDenoiser, optimizer: OptimizerPartial, lr_scheduler: SchedulerPartial, ema_decay: Decay
-    ) -> None:
-        super().__init__()
-        self.model, self.optimizer, self.lr_scheduler = model, optimizer, lr_scheduler
-        self.average = AveragedWeights(model, ema_decay, power=0.75)
+    loss_name = "denoise"
 
     def losses(self, batch: Batch) -> Tensor:
         """Returns the denoising error of each drawing, `(B,)`."""
-        latents = batch["latents"]
-        features = self.model.style_encoder.encode_pictures(latents)
-        references = features[reference_rows(len(latents))]
-        tokens = self.model.style_encoder.summarise(references, batch["present"])
-        visible = batch["keep_style"][:, None].expand(tokens.shape[:2])
-        target = Block(batch["target"], batch["target_mask"], batch["target_pooled"])
-        words, style = Block(batch["words"], batch["words_mask"]), SoftBlock(tokens, visible)
-        sample = self.model.process.add_noise(latents, batch["noise"], batch["times"])
-        output = self.model(sample.noisy, batch["times"], target, words, style)
+        sample = self.model.process.add_noise(batch["latents"], batch["noise"], batch["times"])
+        output = self.model(sample.noisy, batch["times"], *self.blocks(batch))
         return denoising_loss(output.float(), sample)
 
-    def held_out_losses(self, batch: Batch) -> Tensor:
-        """Returns the errors of the first drawing of each look, the held-out one, `(B / ITEMS,)`."""
-        return self.losses(batch)[::ITEMS]
-
-    def training_step(self, batch: Batch, _: int) -> Tensor:
-        """One denoising step."""
+    def training_step(self, batch: Batch, number: int) -> Tensor:
+        """Returns the mean loss of a batch."""
         with sdpa_kernel(SDPBackend.MATH):  # the fused kernel's backward takes three times as long for so few tokens
-            loss = self.losses(batch).mean()
-        self.log("train/denoise", loss, prog_bar=True, batch_size=len(batch["latents"]))
-        return loss
-
-    def validation_step(self, batch: Batch, _: int) -> None:
-        """The error on held-out cells with fixed noise and times."""
-        losses = self.held_out_losses(batch)
-        self.log("val/denoise", losses.mean(), prog_bar=True, batch_size=len(losses))
-
-    def configure_callbacks(self) -> list[pl.Callback]:
-        """Returns the moving average."""
-        return [self.average]
-
-    def configure_optimizers(self) -> dict:
-        """Returns optimizer and schedule of the model's parameters."""
-        return configure_optimizers(self, self.model, self.optimizer, self.lr_scheduler)
+            return super().training_step(batch, number)

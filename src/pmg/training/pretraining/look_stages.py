@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import random
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from diffusers import AutoencoderDC, ModelMixin
 from torch import Tensor
+from transformers import PreTrainedModel
 
 from pmg.configuration.ranges import Count, CountOrZero, Fraction, NotNegative
 from pmg.data.emoji.drawings import LookData
@@ -27,9 +27,10 @@ from pmg.preferences.captioning import PictureDescriber
 from pmg.seeding import stable_number
 from pmg.training.datamodule import Batch, RowsDataModule, ShuffledRows, seeded
 from pmg.training.pretraining.look_autoencoder import LookAutoencoderTraining
-from pmg.training.pretraining.look_denoiser import Drop, LookBatches, LookDenoiserTraining
+from pmg.training.pretraining.look_denoiser import LookBatches
 from pmg.training.pretraining.look_judge import CONCEPTS, FINISHES, JudgeBatches, LookJudgeTraining, style_accuracy
-from pmg.training.pretraining.look_pool import ITEMS, LookPool, Pool
+from pmg.training.pretraining.look_pool import LookPool
+from pmg.training.pretraining.look_pool_stage import LookPoolStage
 from pmg.training.pretraining.look_scorer import LookScorerTraining, ScorerBatches
 from pmg.training.pretraining.stages import VALIDATION_BATCH, Built, load_weights, save_half
 
@@ -64,16 +65,7 @@ class LookAutoencoderStage:
 
     def build(self, data: PictureGroups, seed: int) -> Built:
         """L1 + LPIPS on pictures as the data set varies them."""
-        train = data.picture_source("train")
-
-        def collate(rows: Tensor, rng: torch.Generator) -> Batch:
-            """Returns the pictures of `rows` `(B,)`, each as the data set varies it."""
-            return {"images": train.draw(rows, rng)}
-
-        fixed = [{"images": images} for images in fixed_pictures(data, seed).split(VALIDATION_BATCH)]
-        return self.module, RowsDataModule(
-            ShuffledRows(torch.arange(len(train)), self.batch_size, seed, collate), fixed
-        )
+        return self.module, picture_batches(data, self.batch_size, seed)
 
     def save_and_evaluate(self, data: PictureGroups) -> dict[str, float]:
         """Measures the latents' statistics, saves, and restores held-out pictures."""
@@ -85,10 +77,27 @@ class LookAutoencoderStage:
         codec.save_statistics(self.folder)
         images = fixed_pictures(data, 0)
         restored = codec.decode(codec.encode(images))
-        with torch.no_grad():
-            pairs = zip(restored.split(VALIDATION_BATCH), images.split(VALIDATION_BATCH), strict=True)
-            distance = torch.cat([self.perceptual(a, b) for a, b in pairs])
-        return {"l1": float((restored - images).abs().mean()), "lpips": float(distance.mean())}
+        return measure_restored(self.perceptual, restored, images)
+
+
+def picture_batches(data: PictureGroups, batch_size: int, seed: int) -> RowsDataModule:
+    """Returns batches of ``images``: of training pictures, each as the data set varies it, and of held-out ones."""
+    train = data.picture_source("train")
+
+    def collate(rows: Tensor, rng: torch.Generator) -> Batch:
+        """Returns the pictures of `rows` `(B,)`."""
+        return {"images": train.draw(rows, rng)}
+
+    fixed = [{"images": images} for images in fixed_pictures(data, seed).split(VALIDATION_BATCH)]
+    return RowsDataModule(ShuffledRows(torch.arange(len(train)), batch_size, seed, collate), fixed)
+
+
+@torch.no_grad()
+def measure_restored(perceptual: PerceptualDistance, restored: Tensor, images: Tensor) -> dict[str, float]:
+    """Returns mean L1 and LPIPS of restored pictures to the pictures, `(N, 3, H, W)` in [-1, 1] each."""
+    pairs = zip(restored.split(VALIDATION_BATCH), images.split(VALIDATION_BATCH), strict=True)
+    distance = torch.cat([perceptual(a, b) for a, b in pairs])
+    return {"l1": float((restored - images).abs().mean()), "lpips": float(distance.mean())}
 
 
 def fixed_pictures(data: PictureGroups, seed: int) -> Tensor:
@@ -97,71 +106,27 @@ def fixed_pictures(data: PictureGroups, seed: int) -> Tensor:
     return source.draw(torch.arange(min(len(source), 2 * VALIDATION_BATCH)), seeded(seed, "validation pictures"))
 
 
-class LookDenoiserStage:
-    """A denoiser and its style encoder, on a pool of looks.
+class LookDenoiserStage(LookPoolStage):
+    """A denoiser and its style encoder, on a pool of looks; see `LookPoolStage`."""
 
-    Args:
-        folder: gets the denoiser, ``style_encoder`` and a copy of ``vae``.
-        generator_folder: holds ``vae``, whose latents are denoised.
-        training: of the untrained model, with its optimizer, schedule and moving average.
-        text_encoder: frozen.
-        captioner: describes pictures in words.
-        scene: words that target captions may end with.
-        drop: chances to drop each block.
-        pool: ``folder``, and the number of ``looks``.
-        batch_size: drawings a step, a multiple of four.
-        start: folder of an earlier training, whose weights are trained further; None: from scratch.
+    quality = "denoise"
 
-    Raises:
-        PmgError: `start` is missing, or holds models of other sizes.
-    """
-
-    def __init__(
-        self, folder: str, generator_folder: str, training: LookDenoiserTraining, text_encoder: TextEncoder,
-        captioner: PictureDescriber, *, scene: str, drop: Drop, pool: Pool, batch_size: Count,
-        start: str | None = None,
-    ) -> None:  # fmt: skip
-        self.folder, self.generator_folder = Path(folder), Path(generator_folder)
-        self.module, self.model = training, training.model
-        self.text_encoder, self.captioner, self.scene, self.drop = text_encoder, captioner, scene, drop
-        self.pool, self.batch_size = pool, batch_size
-        if start is not None:
-            for model, name in self._parts():
-                load_weights(model, Path(start, name))
-
-    def _parts(self) -> list[tuple[ModelMixin, str]]:
-        """Returns the trained models and the names of their folders."""
+    def _parts(self) -> list[tuple[ModelMixin | PreTrainedModel, str]]:
         return [(self.model.denoiser.model, self.model.denoiser.folder), (self.model.style_encoder, "style_encoder")]
 
-    def build(self, data: PictureGroups, seed: int) -> Built:
-        """Denoising loss on the pool; validation on held-out cells."""
-        held_out = self.pool.get(data, "validation", seed, self.captioner, self.generator_folder)
-        shape, wanted = tuple(held_out.latents.shape[2:]), tuple(self.model.denoiser.latent_shape)
+    def _collate(self, pool: LookPool, data: PictureGroups, split: str) -> LookBatches:
+        """Returns batches of latents, noise and times.
+
+        Raises:
+            PmgError: the denoiser takes other latents.
+        """
+        shape, wanted = tuple(pool.latents.shape[2:]), tuple(self.model.denoiser.latent_shape)
         if shape != wanted:
             raise PmgError(
                 f"the pictures' latents are {shape}, the denoiser takes {wanted}: prepare pictures of another size "
                 "(pmg-prepare pictures.size=64 for 8 x 8), or change stage.training.model.denoiser.model.sample_size"
             )
-        train = self.pool.get(data, "train", seed, self.captioner, self.generator_folder)
-        collate = self._batches(train, data, self.drop)
-        fixed = self._batches(held_out, data, Drop(0.0, 0.0, 0.0, 0.0))
-        parts = torch.arange(len(held_out.latents)).split(VALIDATION_BATCH // ITEMS)
-        self.fixed = [fixed(looks, seeded(seed, "validation", number)) for number, looks in enumerate(parts)]
-        rows = torch.arange(len(train.latents))
-        return self.module, RowsDataModule(ShuffledRows(rows, self.batch_size // ITEMS, seed, collate), self.fixed)
-
-    def _batches(self, pool: LookPool, data: PictureGroups, drop: Drop) -> LookBatches:
-        return LookBatches(pool, data, self.text_encoder, self.model.process, drop, self.scene)
-
-    def save_and_evaluate(self, data: PictureGroups) -> dict[str, float]:
-        """Saves denoiser and style encoder; the loss on held-out drawings."""
-        self.model.eval()
-        for model, name in self._parts():
-            save_half(model, str(self.folder / name))
-        shutil.copytree(self.generator_folder / "vae", self.folder / "vae", dirs_exist_ok=True)
-        with torch.no_grad():
-            losses = [self.module.held_out_losses(batch) for batch in self.fixed]
-        return {"denoise": float(torch.cat(losses).mean())}
+        return self._look_batches(pool, data, split, self.model.process)
 
 
 class LookJudgeStage:
