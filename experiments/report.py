@@ -108,7 +108,8 @@ def _value(config: Any, key: str) -> Any:
 
 def _shown(value: Any) -> str:
     """Returns a value of the config for tables: a class by its name alone."""
-    return str(value).removeprefix("pmg.generation.guidance.")
+    text = str(value)
+    return text.rpartition(".")[2] if text.startswith("pmg.") else text
 
 
 def speeds(results: Sequence[Mapping[str, Any]]) -> dict[str, list[float]]:

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import numpy as np
 from annotated_types import Ge, Le
+from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 from torch import nn
 from torch.nn.modules.module import register_module_forward_pre_hook
@@ -18,12 +19,11 @@ from pmg.app.jobs import Job
 from pmg.app.pictures import from_data_uri, to_data_uri
 from pmg.data.dataset import Dataset
 from pmg.domain import Example, Item, PmgError
-from pmg.generation.item_arguments import ItemLike
+from pmg.generation.item_arguments import ItemLike, with_pictures
 from pmg.generation.pareto import pareto_front
 from pmg.generation.pipeline_personalized import PersonalizedPipeline
 from pmg.generation.user_preference import UserPreference
 from pmg.models.language.picture_marks import name_pictures
-from pmg.preferences.captioning import to_picture
 
 Text = Annotated[str, Field(min_length=1, max_length=120)]
 
@@ -162,8 +162,8 @@ class Studio:
 
     def _given(self, item: Item) -> dict[str, Any]:
         """Returns an item of the data set as an argument of the pipeline, with its picture."""
-        picture = to_picture(self._pixels(item))
-        return {"title": item.title, "id": item.id, "facts": _facts(item, self.pipe), "image": picture}
+        (given,) = with_pictures([item], self.store)
+        return {**given, "facts": _facts(item, self.pipe)}
 
     def _history(self, wish: Wish) -> list[ItemLike]:
         history: list[ItemLike] = [self._given(self.items[index]) for index in wish.liked]
@@ -188,11 +188,9 @@ class Studio:
             "dropped": record["dropped_keywords"],
         }
 
-    def _pixels(self, item: Item) -> Any:
-        return self.store.pixels(self.store.rows([item]))[0]
-
     def _picture(self, item: Item) -> str:
-        picture = to_picture(self._pixels(item))
+        (given,) = with_pictures([item], self.store)
+        picture: Image.Image = given["image"]
         picture.thumbnail((96, 96))
         return to_data_uri(picture)
 
