@@ -100,10 +100,10 @@ class LeaveOneOutScales(Scales):
         e(all) + sum over blocks of (scale - 1) (e(all) - e(all but the block))
                - negative (e(negative words) - e(∅))
 
-    The nested formula asks what the target adds to the empty text, whatever the preference: its step makes a
-    picture of the target without the preference. Here the target's step is what it adds to the user's style, so that
-    a strong preference costs less of the target. One block alone is plain classifier-free guidance in both; several
-    blocks take a prediction each, and one of all.
+    In the nested formula the target's scale multiplies e(target) - e(∅), the same whatever the preference is. Here it
+    multiplies the difference that the target makes beside the preference, so that a strong preference lowers the
+    accuracy less. One block alone is plain classifier-free guidance in both. A step takes a prediction for each block
+    whose scale isn't 1, and one with all blocks.
     """
 
     def coefficients(self, blocks: Sequence[str], negative: bool) -> dict[Branch, float]:
