@@ -118,7 +118,7 @@ chat-encoders: $(STAMP) ## the encoders of the study of conversations
 	$(BIN)/pmg-train experiment=chat_encoders $(ARGS)
 
 components baselines sight guidance balance history: encoders
-baselines: image-prompts
+baselines history: image-prompts
 chats: chat-encoders
 $(STUDIES): $(STAMP)
 	$(BIN)/pmg-study experiment=$@ $(ARGS)

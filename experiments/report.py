@@ -64,14 +64,14 @@ STUDIES = {
         by="group",
     ),
     "placement": Study({"placement": "encoder.preference_encoder.placement"}, ("soft", "pmg")),
-    "balance": Study({"alpha": "balance.alpha"}, ("keywords", "pmg"), base="alpha = 0.5", front=True),
+    "balance": Study({"alpha": "balance.alpha"}, ("pmg",), base="alpha = 0.5", front=True),
     "guidance": Study(
         {"formula": "sampling.scales._target_", "target": "sampling.scales.target"},
         ("keywords", "soft", "pmg"),
         base="formula = LeaveOneOutScales, target = 5.0",
         front=True,
     ),
-    "history": Study({"items": "history_items.test"}, ("keywords", "soft", "pmg"), base="items = 12"),
+    "history": Study({"items": "history_items.test"}, ("image_prompt", "keywords", "soft", "pmg"), base="items = 12"),
     "sight": Study(
         {"sees": "encoder.preference_encoder.sees"}, ("none", "soft", "pmg", "oracle"), base="sees = both", by="group"
     ),
