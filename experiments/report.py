@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import pandas as pd
 from figures import SHOWN, draw_front
 from matplotlib.figure import Figure
 from record import fill
+from studies import STUDIES, Study
 
 from pmg.evaluation.comparison import Comparison
 from pmg.evaluation.metric_interface import MetricInfo, read_infos
@@ -31,57 +32,6 @@ from pmg.runs.provenance import git_state
 HERE = Path(__file__).resolve().parent
 IN_README = "components"  # its first table, shortened, is in the project's README
 LEGEND = "Mean [95 % bootstrap interval over users]; ↑ higher and ↓ lower is better; bold: the best method."
-
-
-@dataclass(frozen=True)
-class Study:
-    """How a study is reported.
-
-    Attributes:
-        factors: what it varies: dotted key of the config by the name that it has in tables; none: seeds alone.
-        methods: rows of the table for each variant; none: all.
-        base: the variant that all others are compared with in pairs; empty: the first.
-        front: whether the figure draws accuracy against preference instead of metrics against the factor.
-        by: column of the rows whose values have tables of their own, after that of all users; empty: none.
-        generators: whether a table has the cost of each variant's generator.
-    """
-
-    factors: Mapping[str, str] | None = None
-    methods: tuple[str, ...] = ()
-    base: str = ""
-    front: bool = False
-    by: str = ""
-    generators: bool = False
-
-
-STUDIES = {
-    "components": Study(),
-    "baselines": Study(),
-    "tokens": Study(
-        {"copies": "encoder.preference_encoder.copies", "m": "encoder.preference_encoder.prefix_length"},
-        ("soft", "pmg"),
-        base="copies = True, m = 4",
-        by="group",
-    ),
-    "placement": Study({"placement": "encoder.preference_encoder.placement"}, ("soft", "pmg")),
-    "balance": Study({"alpha": "balance.alpha"}, ("pmg",), base="alpha = 0.5", front=True),
-    "guidance": Study(
-        {"formula": "sampling.scales._target_", "target": "sampling.scales.target"},
-        ("keywords", "soft", "pmg"),
-        base="formula = LeaveOneOutScales, target = 5.0",
-        front=True,
-    ),
-    "history": Study({"items": "history_items.test"}, ("image_prompt", "keywords", "soft", "pmg"), base="items = 12"),
-    "sight": Study(
-        {"sees": "encoder.preference_encoder.sees"}, ("none", "soft", "pmg", "oracle"), base="sees = both", by="group"
-    ),
-    "families": Study(
-        {"generator": "name"}, ("none", "soft", "pmg", "style", "oracle"), base="generator = looks", generators=True
-    ),
-    "chats": Study(
-        {"said by": "data.said_by"}, ("none", "keywords", "soft", "pmg"), base="said by = own", by="behaviour"
-    ),
-}
 
 
 def read_runs(folder: Path, study: Study) -> tuple[pd.DataFrame, list[dict[str, Any]]]:

@@ -94,3 +94,18 @@ def test_leaks_are_found(data):
         check_look_leaks(data, [replace(sample, history=(Picture(sample.target, held_out.finish),))], "test")
     with pytest.raises(PmgError, match="belongs to"):
         check_look_leaks(data, [sample], "validation")
+
+
+def test_the_control_draws_the_same_finishes_by_another_artist(data):
+    """Tastes, targets and truths stay, so do finishes, their order, and the pictures outside the taste."""
+    samples = USERS.samples(data, "test", drawn_by="other")
+    check_look_leaks(data, samples, "test")
+    for own, other in zip(USERS.samples(data, "test"), samples, strict=True):
+        assert replace(other, history=own.history) == own
+        artists = {artist for artist, _ in own.taste.looks}
+        for a, b in zip(own.history, other.history, strict=True):
+            assert a.finish == b.finish
+            liked = data.drawings.artists[a.row] in artists
+            assert (data.drawings.artists[b.row] not in artists) if liked else a == b
+        concepts = [data.drawings.items[picture.row].concept for picture in other.history]
+        assert len(concepts) == len(set(concepts))

@@ -66,7 +66,7 @@ def test_results_have_their_one_form(results):
     assert set(results["paired"]["pmg-none"]["lpips_truth"]) == {"mean", "low", "high", "p"}
     assert set(results["control"]["pmg"]["lpips_truth"]) == {"own", "mismatched", "p"}
     assert set(results["groups"]["kind"]) == {"describable", "indescribable"}
-    assert set(results["groups"]["kind"]["describable"]) == {"arms", "paired"}
+    assert set(results["groups"]["kind"]["describable"]) == {"arms", "paired", "control"}
     assert (results["revision"], results["config"], results["cost"]) == ("abc", {"seed": 0}, {"seconds": 1.0})
 
 

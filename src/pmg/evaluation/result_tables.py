@@ -62,13 +62,17 @@ class ResultTables:
         return replace(self, metrics=shown, compact=True).arms("All users", arms), note
 
     def build(self, results: Mapping[str, Any]) -> list[Table]:
-        """Returns all tables with rows: arms, groups, differences, control, gap, sets."""
+        """Returns all tables with rows: arms, differences and control, each also by group, gap, sets."""
         tables = [
             self.arms("All users", results["arms"]),
             *(self.arms(f"Users with {name}", part["arms"]) for name, part in _groups(results)),
             self.paired("Paired differences, all users", results["paired"]),
             *(self.paired(f"Paired differences, {name}", part["paired"]) for name, part in _groups(results)),
-            self.control(results["control"]),
+            self.control("Own / mismatched user's preference", results["control"]),
+            *(
+                self.control(f"Own / mismatched user's preference, {name}", part["control"])
+                for name, part in _groups(results)
+            ),
             self.gap(results["gap_closed"]),
             self.sets(results.get("sets", {})),
         ]
@@ -124,7 +128,7 @@ class ResultTables:
         named = {pair.replace("-", f" {MINUS} "): values for pair, values in paired.items()}
         return self._evidence(title, "pair", named, cell)
 
-    def control(self, control: Mapping[str, Mapping]) -> Table:
+    def control(self, title: str, control: Mapping[str, Mapping]) -> Table:
         """Returns one row an arm: means with the own and with a mismatched user's preference, and p."""
 
         def cell(values: Mapping[str, float], digits: int) -> Cell:
@@ -132,7 +136,7 @@ class ResultTables:
             own, other = (_number(values[name], digits=digits) for name in ("own", "mismatched"))
             return Cell(f"{own} / {other}, {_p(values['p'])}")
 
-        return self._evidence("Own / mismatched user's preference", "method", control, cell)
+        return self._evidence(title, "method", control, cell)
 
     def _evidence(self, title: str, first: str, found: Mapping[str, Mapping], cell: Any) -> Table:
         """Returns a table without the scores that select."""

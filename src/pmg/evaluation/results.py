@@ -69,7 +69,7 @@ class ResultBuilder:
 
         Returns:
             ``metrics`` (descriptions by name) and ``comparison``; ``arms``, ``paired`` (a-b) and ``control`` by arm
-            and metric; ``groups`` (arms and paired by label and value); ``gap_closed`` (share of the way from baseline
+            and metric; ``groups`` (the same three by label and value); ``gap_closed`` (share of the way from baseline
             to oracle); cost, revision and config; ``sets`` where there are any, methods in the order of the arms.
 
         Raises:
@@ -84,7 +84,7 @@ class ResultBuilder:
             "arms": self._arms(own),
             "paired": self._paired(own),
             "control": self._control(rows),
-            "groups": {label: self._split(own, label) for label in self.groups},
+            "groups": {label: self._split(rows, label) for label in self.groups},
             "gap_closed": {self.comparison.gap_metric: self._gap_closed(own)},
             "cost": dict(origin.cost),
             "revision": origin.revision,
@@ -111,10 +111,14 @@ class ResultBuilder:
     def _ordered(self, rows: pd.DataFrame, found: Mapping[str, Any]) -> dict[str, Any]:
         return {method: found[method] for method in self._arms_in_order(rows) if method in found}
 
-    def _split(self, own: pd.DataFrame, label: str) -> dict[str, dict]:
-        """Returns arms and paired differences for each value of a label."""
-        parts = {str(value): own[own[label] == value] for value in sorted(own[label].unique())}
-        return {value: {"arms": self._arms(part), "paired": self._paired(part)} for value, part in parts.items()}
+    def _split(self, rows: pd.DataFrame, label: str) -> dict[str, dict]:
+        """Returns arms, paired differences and the control for each value of a label."""
+        found = {}
+        for value in sorted(rows[label].unique()):
+            part = rows[rows[label] == value]
+            own = part[part["control"] == "own"]
+            found[str(value)] = {"arms": self._arms(own), "paired": self._paired(own), "control": self._control(part)}
+        return found
 
     def _measured(self, frame: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
         """Yields each metric that `frame` holds, with the rows that have it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from functools import cached_property
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -103,6 +104,7 @@ class LookDataset(LookData, Dataset):
         seed: of the held-out cells.
         users: draws users.
         group_spread: see `LookData`.
+        drawn_by: who drew the histories, see `LookUsers.samples`.
     """
 
     groups = ("group", "looks")
@@ -110,10 +112,10 @@ class LookDataset(LookData, Dataset):
 
     def __init__(
         self, folder: str, topics: Sequence[str] | None, space: FinishSpace, unseen_artists: Sequence[str], seed: Seed,
-        users: LookUsers, *, group_spread: NotNegative = 0.02,
+        users: LookUsers, *, group_spread: NotNegative = 0.02, drawn_by: Literal["own", "other"] = "own",
     ) -> None:  # fmt: skip
         super().__init__(folder, topics, space, unseen_artists, seed, group_spread=group_spread)
-        self.users = users
+        self.users, self.drawn_by = users, drawn_by
 
     @cached_property
     def images(self) -> FinishedImages:
@@ -131,7 +133,7 @@ class LookDataset(LookData, Dataset):
             PmgError: there is no such split, it has fewer users, or it leaks.
         """
         check_split(split, users, self.users.sizes)
-        samples = self.users.samples(self, split, users, targets)
+        samples = self.users.samples(self, split, users, targets, self.drawn_by)
         check_look_leaks(self, samples, split)
         number: dict[str, int] = {}
         return [self._example(sample, _count(number, sample.user)) for sample in samples]

@@ -6,6 +6,7 @@ import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from typing import Literal
 
 from pmg.configuration.ranges import Count, Fraction, NotNegative, Seed
 from pmg.data.emoji.drawings import LookData
@@ -102,8 +103,9 @@ class LookUsers:
         self.several, self.spread, self.seed = several, spread, seed
 
     def samples(
-        self, data: LookData, split: str, users: int | None = None, targets: int | None = None
-    ) -> list[LookSample]:
+        self, data: LookData, split: str, users: int | None = None, targets: int | None = None,
+        drawn_by: Literal["own", "other"] = "own",
+    ) -> list[LookSample]:  # fmt: skip
         """Returns the samples of a split, user by user.
 
         Args:
@@ -111,18 +113,24 @@ class LookUsers:
             split: ``train``, ``validation`` or ``test``.
             users: the first so many users; None: all.
             targets: the first so many samples of each user; None: all.
+            drawn_by: who drew what users like in histories: ``own``, the artists of their looks, or, as a control,
+                ``other``: for each of them another artist, with the same finishes. Targets and truths stay the same.
         """
         index = DrawingIndex(data)
         numbers = range(self.sizes[split] if users is None else users)
-        return [sample for number in numbers for sample in islice(self._user(index, split, number), targets)]
+        found = (self._user(index, split, number, drawn_by) for number in numbers)
+        return [sample for samples in found for sample in islice(samples, targets)]
 
-    def _user(self, index: DrawingIndex, split: str, number: int) -> Iterator[LookSample]:
+    def _user(self, index: DrawingIndex, split: str, number: int, drawn_by: str) -> Iterator[LookSample]:
         rng = random.Random(stable_number(self.seed, "look user", split, number))
         group = "met" if split == "train" else GROUPS[number % len(GROUPS)]
         taste = self._taste(index, group, rng)
         targets = index.choose_targets(split, taste, self.targets, rng)
         used = {index.concept(row) for row in targets}
         history = self._history(index, taste, used, rng)
+        if drawn_by == "other":
+            other = random.Random(stable_number(self.seed, "other artist", split, number))
+            history = index.redraw(history, taste, used, other)
         for target in targets:
             truth = index.truth(target, taste)
             references = self._references(index, taste, used, rng)
@@ -222,6 +230,38 @@ class DrawingIndex:
         """Returns a drawing for a history: by `artist`, of a concept that is not in `used`, never a held-out cell."""
         split = "unseen_artists" if artist in self.rows["unseen_artists"] else "train"
         return rng.choice([row for row in self.rows[split][artist] if self.concept(row) not in used])
+
+    def redraw(
+        self, history: Sequence[Picture], taste: LookTaste, used: set[str], rng: random.Random
+    ) -> tuple[Picture, ...]:
+        """Returns a history in which another artist drew what those of the taste had drawn, with the same finishes.
+
+        Concepts stay where the other artist drew them and no training is kept from it; elsewhere they are others.
+
+        Args:
+            history: pictures, oldest first.
+            taste: whose artists are replaced, each by one other artist.
+            used: concepts that no history may show.
+            rng: chooses artists and concepts.
+        """
+        own = {artist for artist, _ in taste.looks}
+        others = sorted({*self.rows["train"], *self.rows["unseen_artists"]} - own)
+        instead = {artist: rng.choice(others) for artist in sorted(own)}
+        used = used | {self.concept(picture.row) for picture in history}
+        redrawn = []
+        for picture in history:
+            artist = instead.get(self.data.drawings.artists[picture.row])
+            row = picture.row if artist is None else self._same_concept(picture.row, artist)
+            if row is None:
+                row = self.choose(str(artist), used, rng)
+                used.add(self.concept(row))
+            redrawn.append(Picture(row, picture.finish))
+        return tuple(redrawn)
+
+    def _same_concept(self, row: int, artist: str) -> int | None:
+        """Returns the artist's drawing of a drawing's concept, if there is one that histories may show."""
+        found = self.data.drawings.row.get((self.concept(row), artist))
+        return found if found is not None and self._split(found) in ("train", "unseen_artists") else None
 
 
 def check_look_leaks(data: LookData, samples: Sequence[LookSample], split: str) -> None:

@@ -1,0 +1,63 @@
+"""What each study varies, and which of its methods are reported: experiments/report.py reads it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Study:
+    """How a study is reported.
+
+    Attributes:
+        factors: what it varies: dotted key of the config by the name that it has in tables; none: seeds alone.
+        methods: rows of the table for each variant; none: all.
+        base: the variant that all others are compared with in pairs; empty: the first.
+        front: whether the figure draws accuracy against preference instead of metrics against the factor.
+        by: column of the rows whose values have tables of their own, after that of all users; empty: none.
+        generators: whether a table has the cost of each variant's generator.
+    """
+
+    factors: Mapping[str, str] | None = None
+    methods: tuple[str, ...] = ()
+    base: str = ""
+    front: bool = False
+    by: str = ""
+    generators: bool = False
+
+
+STUDIES = {
+    "components": Study(),
+    "baselines": Study(),
+    "tokens": Study(
+        {"copies": "encoder.preference_encoder.copies", "m": "encoder.preference_encoder.prefix_length"},
+        ("soft", "pmg"),
+        base="copies = True, m = 4",
+        by="group",
+    ),
+    "placement": Study({"placement": "encoder.preference_encoder.placement"}, ("soft", "pmg")),
+    "balance": Study({"alpha": "balance.alpha"}, ("pmg",), base="alpha = 0.5", front=True),
+    "guidance": Study(
+        {"formula": "sampling.scales._target_", "target": "sampling.scales.target"},
+        ("keywords", "soft", "pmg"),
+        base="formula = LeaveOneOutScales, target = 5.0",
+        front=True,
+    ),
+    "history": Study({"items": "history_items.test"}, ("image_prompt", "keywords", "soft", "pmg"), base="items = 12"),
+    "sight": Study(
+        {"sees": "encoder.preference_encoder.sees"}, ("none", "soft", "pmg", "oracle"), base="sees = both", by="group"
+    ),
+    "artists": Study(
+        {"history drawn by": "data.drawn_by"},
+        ("style", "soft", "pmg"),
+        base="history drawn by = own",
+        by="group",
+    ),
+    "families": Study(
+        {"generator": "name"}, ("none", "soft", "pmg", "style", "oracle"), base="generator = looks", generators=True
+    ),
+    "chats": Study(
+        {"said by": "data.said_by"}, ("none", "keywords", "soft", "pmg"), base="said by = own", by="behaviour"
+    ),
+}
