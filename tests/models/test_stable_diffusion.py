@@ -12,7 +12,7 @@ import torch
 from checkpoints import SCHEDULE, write_sd15, write_sdxl
 from pmg.domain import PmgError
 from pmg.models.diffusion.conditioning import join
-from pmg.models.diffusion.unet.cross_attention import FusedWeightedAttention, WeightedAttention
+from pmg.models.diffusion.cross_attention import FusedWeightedAttention, WeightedAttention
 from pmg.models.diffusion.unet.stable_diffusion import load_stable_diffusion
 
 TEXTS = ["red apple", "a dog, thick black outline"]

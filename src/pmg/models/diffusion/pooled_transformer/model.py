@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.functional import silu
 
 from pmg.configuration.ranges import Count
+from pmg.models.diffusion.cross_attention import CrossAttentionCache, precompute_keys_values
 
 
 class PooledTransformer2DModel(ModelMixin, ConfigMixin):
@@ -72,7 +73,7 @@ class PooledTransformer2DModel(ModelMixin, ConfigMixin):
 
     def forward(
         self, hidden_states: Tensor, timestep: Tensor, encoder_hidden_states: Tensor, pooled_projections: Tensor,
-        token_bias: Tensor,
+        token_bias: Tensor, cache: CrossAttentionCache | None = None,
     ) -> Tensor:  # fmt: skip
         """Returns the prediction `(B, C, h, w)`.
 
@@ -82,15 +83,24 @@ class PooledTransformer2DModel(ModelMixin, ConfigMixin):
             encoder_hidden_states: tokens of the condition, `(B, L, caption_channels)`.
             pooled_projections: `(B, pooled_projection_dim)`.
             token_bias: `(B, L)`, added to the tokens' attention logits.
+            cache: of `precompute`, for a `WeightedAttention`; None: keys and values are computed.
         """
         time = silu(self.time_embed(timestep, pooled_projections))
         modulation = self.modulation(time)
-        tokens = self.caption_projection(encoder_hidden_states)
+        tokens = encoder_hidden_states if cache else self.caption_projection(encoder_hidden_states)
         states, bias = self.pos_embed(hidden_states), token_bias[:, None]
+        cached = {"cache": cache} if cache else None
         for block in self.transformer_blocks:
-            states = block(states, encoder_hidden_states=tokens, encoder_attention_mask=bias, timestep=modulation)
+            states = block(
+                states, encoder_hidden_states=tokens, encoder_attention_mask=bias, timestep=modulation,
+                cross_attention_kwargs=cached,
+            )  # fmt: skip
         shift, scale = self.modulation_out(time)[:, None].chunk(2, -1)
         return self._unpatch(self.proj_out(self.norm_out(states) * (1 + scale) + shift))
+
+    def precompute(self, tokens: Tensor) -> CrossAttentionCache:
+        """Returns keys and values of a condition's tokens `(B, L, caption_channels)`, the same at each time."""
+        return precompute_keys_values(self, self.caption_projection(tokens))
 
     def _unpatch(self, patches: Tensor) -> Tensor:
         """Returns patches `(B, N, patch_size ** 2 * C)` as latents `(B, C, h, w)`."""

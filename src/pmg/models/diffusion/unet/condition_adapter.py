@@ -11,8 +11,8 @@ from torch import Tensor
 
 from pmg.domain import PmgError
 from pmg.models.diffusion.conditioning import Condition
+from pmg.models.diffusion.cross_attention import precompute_keys_values
 from pmg.models.diffusion.interfaces import Capabilities
-from pmg.models.diffusion.unet.cross_attention import precompute_keys_values
 
 
 class UNetConditionAdapter:

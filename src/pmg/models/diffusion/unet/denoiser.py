@@ -10,10 +10,10 @@ import torch
 from diffusers import UNet2DConditionModel
 from torch import Tensor
 
+from pmg.models.diffusion.cross_attention import attention_for
 from pmg.models.diffusion.diffusers_denoiser import DiffusersDenoiser
 from pmg.models.diffusion.interfaces import ConditionAdapter
 from pmg.models.diffusion.unet.condition_adapter import UNetConditionAdapter
-from pmg.models.diffusion.unet.cross_attention import attention_for
 from pmg.models.loading.weight_sources import load_frozen
 
 
@@ -42,7 +42,7 @@ class UNetDenoiser(DiffusersDenoiser):
         self.channels_last = channels_last
         if channels_last:
             self.model.to(memory_format=torch.channels_last)
-        self.model.set_attn_processor(attention_for(self.latent_shape))
+        self.model.set_attn_processor(attention_for(self.sample_size**2))
 
     def forward(self, noisy: Tensor, times: Tensor, inputs: Mapping[str, Any]) -> Tensor:
         """Returns the prediction `(B, C, h, w)`, see `Denoiser`."""

@@ -1,10 +1,9 @@
-"""Cross-attention of a UNet with a bias for each token of the condition, and with cached keys and values."""
+"""Cross-attention with a bias for each token of the condition, and with cached keys and values."""
 
 from __future__ import annotations
 
-from diffusers import UNet2DConditionModel
 from diffusers.models.attention_processor import Attention, AttnProcessor2_0
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
 SMALL = 256  # latent positions up to which plain matrix products beat the fused kernel (2.35x at 8 x 8, on a CPU)
@@ -76,13 +75,12 @@ class FusedWeightedAttention(WeightedAttention):
         return attended.transpose(1, 2).flatten(2).to(query.dtype)
 
 
-def attention_for(latent_shape: tuple[int, int, int]) -> WeightedAttention:
-    """Returns the faster attention for latents `(C, h, w)`."""
-    _, height, width = latent_shape
-    return WeightedAttention() if height * width <= SMALL else FusedWeightedAttention()
+def attention_for(positions: int) -> WeightedAttention:
+    """Returns the faster attention for so many positions of latents."""
+    return WeightedAttention() if positions <= SMALL else FusedWeightedAttention()
 
 
-def precompute_keys_values(model: UNet2DConditionModel, tokens: Tensor) -> CrossAttentionCache:
-    """Returns keys and values of the tokens `(B, L, D)` for each cross-attention layer of a UNet."""
+def precompute_keys_values(model: nn.Module, tokens: Tensor) -> CrossAttentionCache:
+    """Returns keys and values of the tokens `(B, L, D)` for each cross-attention layer of a denoiser."""
     layers = (layer for layer in model.modules() if isinstance(layer, Attention) and layer.is_cross_attention)
     return {attn: attn.processor.keys_values(attn, tokens) for attn in layers}
