@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from benchmarks import generation, growth, kernels, keywords, limit, startup, training
+from benchmarks import diffusers_loop, generation, growth, kernels, keywords, limit, startup, training
 from benchmarks.report import write_report
 from benchmarks.stack import Plan, full, smoke
 from record import fill
@@ -34,6 +34,7 @@ HERE = Path(__file__).resolve().parent
 PARTS = {
     "training": training.measure,
     "generation": generation.measure,
+    "diffusers": diffusers_loop.measure,
     "keywords": keywords.measure,
     "startup": startup.measure,
     "kernels": kernels.measure,

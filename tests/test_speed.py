@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,6 +16,7 @@ ROOT = Path(__file__).resolve().parents[1]
 def bench(monkeypatch):
     """The package experiments/benchmarks."""
     monkeypatch.syspath_prepend(str(ROOT / "experiments"))
+    import benchmarks.diffusers_loop
     import benchmarks.generation
     import benchmarks.kernels
     import benchmarks.keywords
@@ -30,43 +30,56 @@ def bench(monkeypatch):
 
 @pytest.fixture
 def plan(bench, tmp_path):
-    """The smoke plan with steps of four users."""
-    made = bench.stack.smoke(tmp_path)
-    return replace(made, overrides=(*made.overrides, "objective.users_per_step=4"))
+    """The smoke plan."""
+    return bench.stack.smoke(tmp_path)
 
 
-def test_naive_training_has_the_loss_and_the_gradients_of_a_prefix_in_front(bench, plan):
+def test_naive_training_has_the_loss_and_the_gradients_of_pmg(bench, plan):
     drop = "objective.batches.drop={target: 0.5, keywords: 0.5, soft: 0.3}"
-    front = "encoder.preference_encoder.placement=front"
     torch.manual_seed(0)
-    training = bench.stack.build_training(bench.stack.Study(plan, "train", drop, front))
-    batch = training.batches.train.batch(0)
+    training = bench.stack.build_training(bench.stack.Study(plan, "train", *bench.training.OVERRIDES, drop))
+    encoder = training.module.encoder
+    with torch.no_grad():  # at its start an encoder copies: what the language model says has no effect yet
+        for weight in (encoder.map.weight, encoder.picture_mean.query.weight, encoder.picture_mean.query.bias):
+            weight.normal_(std=0.1)
+    batches = bench.training.NaiveBatches(training, 8)
+    batch = batches.batches.batch(0)
     for part in ("target", "keywords", "soft"):
         assert set(batch[f"keep_{part}"].tolist()) == {True, False}, "the batch must drop some and keep some"
     naive = bench.training.build_naive(training)
-    ours = training.module.step_outputs(batch).own.loss.mean()
-    theirs = naive.training_step(bench.training.NaiveBatches(training).translate(batch), 0)
+    ours = training.module.step_outputs(training.batches.train.collate.read(batch)).own.loss.mean()
+    theirs = naive.training_step(batches.translate(batch), 0)
     assert theirs.item() == pytest.approx(ours.item(), rel=1e-5)
     ours.backward()
     theirs.backward()
-    expected = dict(training.module.encoder.named_parameters())
+    expected = dict(encoder.named_parameters())
     for name, parameter in naive.encoder.named_parameters():
         gradient = expected[name].grad
-        assert gradient.abs().max() > 1e-6, name
-        assert (parameter.grad - gradient).norm() < 1e-3 * gradient.norm(), name
+        assert (parameter.grad - gradient).norm() < 1e-3 * gradient.norm() + 1e-7, name
+    assert sum(float(p.grad.abs().max()) > 1e-6 for p in expected.values()) > len(expected) - 2
 
 
-@pytest.mark.slow
-def test_naive_generation_draws_what_the_pipeline_draws(bench, plan):
-    study = bench.stack.build_study(plan, "sampling.bfloat16=false", "sampling.scales.target=2.0")
+def test_plain_generation_draws_what_the_pipeline_draws(bench, plan):
+    study = bench.stack.build_study(plan, "sampling.bfloat16=false")
     requests = bench.stack.build_requests(study, study.examples("test"))
     pipeline = bench.stack.build_drawing(study)
-    assert pipeline.scales.target != pipeline.scales.soft
-    ours, naive = pipeline(requests), bench.generation.build_naive(pipeline, plan.steps)
-    theirs = bench.generation.draw_each(naive, pipeline, requests)
-    assert torch.allclose(ours.images, theirs, atol=2e-3)
-    other = bench.generation.build_naive(pipeline, plan.steps + 2)
-    assert not torch.allclose(ours.images, bench.generation.draw_each(other, pipeline, requests), atol=2e-3)
+    plain = bench.plain_models.plain_models(pipeline.generator)
+    ours, make = pipeline(requests).images, bench.plain_generation.plain_generator
+    alike = make(pipeline, plain, pipeline.steps)
+    assert torch.allclose(ours, alike(requests), atol=2e-3)
+    assert torch.allclose(ours, bench.generation.draw_each(alike, pipeline, requests), atol=2e-3)
+    other = make(pipeline, plain, pipeline.steps + 2)
+    assert not torch.allclose(ours, other(requests), atol=2e-3)
+
+
+def test_quality_is_equal_unless_ours_is_worse(bench):
+    users, better = [f"u{n}" for n in range(30)], torch.ones(30).numpy()
+    worse = better - 0.5
+    for name, ours, naive, equal in (
+        ("style_accuracy", better, worse, True), ("style_accuracy", worse, better, False),
+        ("lpips_truth", worse, better, True), ("lpips_truth", better, worse, False),
+    ):  # fmt: skip
+        assert bench.generation.compare({name: ours}, {name: naive}, users)["equal"] is equal
 
 
 def test_naive_keywords_are_written_behind_the_same_texts(bench, plan):
@@ -74,7 +87,7 @@ def test_naive_keywords_are_written_behind_the_same_texts(bench, plan):
     histories = study.histories(study.examples("test"))
     language_model, attributes = study.extractor.language_model, study.extractor.scenario.attributes.values()
     questions, longest = [attribute.question for attribute in attributes], bench.keywords.longest_answer(study)
-    model = bench.training.plain_language_model(language_model)
+    model = bench.plain_models.plain_language_model(language_model)
     ask = bench.keywords.ask_each
     naive = ask(model, language_model.tokenizer, histories, questions, longest)
     context = language_model.prefill(histories)

@@ -1,4 +1,4 @@
-"""How cost grows with users, history, candidates and tokens, and memory with users."""
+"""How cost grows with users, history and candidates, and memory with users."""
 
 from __future__ import annotations
 
@@ -11,14 +11,11 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-import torch
 from rich.progress import track
 
-from benchmarks.stack import Plan, Study, build_drawing, build_requests, build_study, build_training
+from benchmarks.stack import Plan, build_drawing, build_requests, build_study
 from benchmarks.startup import scripts
 from benchmarks.timing import exponent, timed
-from benchmarks.training import OVERRIDES
-from pmg.training.preference import PreferenceTraining
 
 REPEATS = 3
 
@@ -73,29 +70,6 @@ def history(plan: Plan) -> dict[str, Any]:
     return curve(plan.growth["history"], prepare, "History")
 
 
-def tokens(plan: Plan) -> dict[str, Any]:
-    """Seconds of a training step with so many soft tokens."""
-
-    def prepare(count: int) -> tuple[float, Callable[[], Any]]:
-        option = f"encoder.preference_encoder.soft_tokens={count}"
-        training = build_training(Study(plan, "train", *OVERRIDES, option))
-        return count, partial(learn, training.module, training.batches.train.batch(0), "bf16" in _precision(training))
-
-    return curve(plan.growth["tokens"], prepare, "Tokens")
-
-
-def _precision(training: Any) -> str:
-    return str(training.study.cfg.trainer.precision)
-
-
-def learn(module: PreferenceTraining, batch: dict, bfloat16: bool) -> None:
-    """One forward and backward pass."""
-    module.zero_grad()
-    with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
-        loss = module.step_outputs(batch).own.loss.mean()
-    loss.backward()
-
-
 def memory(plan: Plan) -> dict[str, Any]:
     """Peak memory in MiB of ``pmg-train`` with so many users, each in a process of its own; histories are cached."""
     peaks = []
@@ -114,7 +88,7 @@ def memory(plan: Plan) -> dict[str, Any]:
     return {**_grown(counts, peaks), "mib_per_user": per_user}
 
 
-CURVES = {"users": users, "history": history, "candidates": candidates, "tokens": tokens, "memory": memory}
+CURVES = {"users": users, "history": history, "candidates": candidates, "memory": memory}
 
 
 def measure(plan: Plan) -> dict[str, Any]:

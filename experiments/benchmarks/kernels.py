@@ -129,7 +129,7 @@ def profiled(work: Callable[[], Any]) -> dict[str, Any]:
 
 def of_training(plan: Plan, compiled: bool) -> dict[str, Any]:
     """Shares of training steps in Lightning's loop."""
-    training = build_training(Study(plan, "train", *OVERRIDES, "objective.users_per_step=32"))
+    training = build_training(Study(plan, "train", *OVERRIDES))
     extractor, generator = training.study.extractor, training.study.generator
     if compiled:
         compile_models(generator, extractor.language_model, plan.folder / "compiled")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from benchmarks.naive_keywords import ask_each
+from benchmarks.plain_models import plain_language_model
 from benchmarks.stack import Plan, Study, build_study
 from benchmarks.timing import alternate, speedup, timed
-from benchmarks.training import plain_language_model
 from pmg.configuration.instantiate import instantiate
 
 

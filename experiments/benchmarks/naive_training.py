@@ -1,115 +1,135 @@
-"""PMG's training as one would write it down first: every step reads, encodes and draws everything anew.
+"""PMG's training as one would write it down first: every example reads, encodes and draws everything anew.
 
-The prefix stands in front of the history, which is therefore read again with gradients; pictures go through the
-autoencoder and texts through the text encoder in each step. Plain calls of transformers and diffusers.
+History, pictures and multimodal tokens go through the language model in one pass with gradients; pictures of the
+history and the target's picture go through the autoencoder, and texts through the text encoder, in each step. Plain
+calls of transformers and diffusers; nothing is kept between steps, and each example reads its user's history.
+
+Shapes: `B` examples, `H` pictures of a history, `N` tokens of the longest sequence, `n` multimodal tokens.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
-from diffusers.training_utils import compute_snr
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from transformers import DynamicCache
 
-from pmg.models.preference.preference_encoder import PreferenceEncoder
+from benchmarks.plain_models import PlainModels, Texts
+from pmg.models.diffusion.style_encoder import StyleEncoder
+from pmg.models.preference.visual_encoder import VisualPreferenceEncoder
 from pmg.training.optim import adamw, configure_optimizers, one_cycle
 
 
 class NaiveTraining(pl.LightningModule):
-    """Trains a preference encoder.
+    """Trains an encoder that sees pictures.
 
     Args:
         encoder: what is trained.
         language_model: of transformers, frozen, as are all others.
         tokenizer: its tokenizer.
-        autoencoder: of diffusers.
-        denoiser: of diffusers.
-        scheduler: adds the noise.
-        text_model: of transformers.
-        text_tokenizer: its tokenizer.
+        style_encoder: turns a picture's latents into its vector.
+        plain: the generator's models.
         learning_rate: the cycle's peak.
-        snr_gamma: min-SNR ceiling.
     """
 
     def __init__(
-        self, encoder: PreferenceEncoder, language_model: Any, tokenizer: Any, autoencoder: Any, denoiser: Any,
-        scheduler: Any, text_model: Any, text_tokenizer: Any, learning_rate: float, snr_gamma: float,
+        self, encoder: VisualPreferenceEncoder, language_model: Any, tokenizer: Any, style_encoder: StyleEncoder,
+        plain: PlainModels, learning_rate: float,
     ) -> None:  # fmt: skip
         super().__init__()
-        self.encoder = encoder
-        self._frozen = (language_model, autoencoder, denoiser, text_model)  # in a tuple: not sub-modules
-        self.tokenizer, self.text_tokenizer, self.scheduler = tokenizer, text_tokenizer, scheduler
-        self.learning_rate, self.snr_gamma = learning_rate, snr_gamma
-        tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
+        self.encoder, self.tokenizer, self.learning_rate = encoder, tokenizer, learning_rate
+        self._frozen = (language_model, style_encoder, plain)  # in a tuple: not sub-modules
 
-    def read(self, histories: list[str]) -> Tensor:
-        """Soft tokens `(U, n, D)` of histories."""
-        language_model, encoder = self._frozen[0], self.encoder
-        texts = self.tokenizer(histories, padding=True, padding_side="left", return_tensors="pt")
-        past = DynamicCache()
-        prefix = encoder.prefix().to(language_model.dtype)
-        for layer, (keys, values) in enumerate(prefix):
-            past.update(*(part.expand(len(histories), -1, -1, -1) for part in (keys, values)), layer)
-        history = language_model.get_input_embeddings()(texts.input_ids)
-        soft = encoder.multimodal_tokens.to(history.dtype).expand(len(histories), -1, -1)
-        before, behind = (
-            torch.ones(len(histories), count, dtype=torch.long) for count in (prefix.shape[3], len(soft[0]))
-        )
-        seen = torch.cat([before, texts.attention_mask, behind], dim=1)
-        states = language_model.get_decoder()(
-            inputs_embeds=torch.cat([history, soft], dim=1), attention_mask=seen, cache=past, use_cache=True,
-            position_ids=(seen.cumsum(1) - 1)[:, prefix.shape[3] :],
-        ).last_hidden_state[:, -len(soft[0]) :].float()  # fmt: skip
-        standardized = encoder.standardize(states.flatten(1)).view_as(states)
-        return encoder.map(standardized) * encoder.output_std + encoder.output_mean
-
-    def write(self, texts: list[str]) -> tuple[Tensor, Tensor, Tensor]:
-        """Tokens `(B, L, D)`, mask `(B, L)` and pooled vectors `(B, D)` of texts."""
-        batch = self.text_tokenizer(texts, padding=True, return_tensors="pt")
-        tokens = self._frozen[3](**batch).last_hidden_state
-        mask = batch.attention_mask
-        pooled = (tokens * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
-        return tokens, mask, F.normalize(pooled, dim=-1) * tokens.shape[-1] ** 0.5
-
-    def encode(self, pictures: Tensor) -> Tensor:
-        """Normalised latents of pictures."""
-        autoencoder = self._frozen[1]
-        latents = autoencoder.encode(pictures).latent_dist.mean
-        if autoencoder.config.latents_mean is None:
-            return latents * autoencoder.config.scaling_factor
-        mean, std = (
-            latents.new_tensor(autoencoder.config[f"latents_{name}"])[:, None, None] for name in ("mean", "std")
-        )
-        return (latents - mean) / std
-
-    def training_step(self, batch: dict[str, Any], _: int) -> Tensor:
-        """One step.
+    def read(self, histories: Sequence[str], pictures: Sequence[Tensor], liked: Sequence[Tensor]) -> Tensor:
+        """Returns soft tokens `(B, n, D)`.
 
         Args:
-            batch: `histories` of U users, and of their B questions `targets`, `keywords` (texts), `pictures`, `noise`,
-                `times`, `keep_keywords` and `keep_soft`; a dropped target is an empty text.
+            histories: B texts.
+            pictures: of each history, `(H_i, 3, height, width)`.
+            liked: which of them were liked, bool `(H_i,)`.
         """
+        encoder, count = self.encoder, len(self.encoder.multimodal_tokens)
+        vectors = [self.see(some) for some in pictures]
+        sequences = [self.embed(*one) for one in zip(histories, vectors, liked, strict=True)]
+        shown = torch.tensor([len(some) for some in pictures])
+        states = self.states(sequences, shown + count)
+        seen = [row[-count - number : -count] for row, number in zip(states, shown.tolist(), strict=True)]
+        counted = pad_sequence(list(liked), batch_first=True)
+        padded = (pad_sequence(part, batch_first=True) for part in (seen, vectors))
+        means = encoder.picture_mean(states[:, -count:], *padded, counted)
+        return encoder.to_tokens(states[:, -count:]) + means
+
+    @torch.no_grad()
+    def see(self, pictures: Tensor) -> Tensor:
+        """Returns the vectors of pictures, `(H, F)`."""
+        _, style_encoder, plain = self._frozen
+        return style_encoder(plain.encode(pictures)[:, None]).flatten(1).float()
+
+    def embed(self, history: str, vectors: Tensor, liked: Tensor) -> Tensor:
+        """Returns the embeddings of a history's text, pictures and the multimodal tokens, `(N_i, width)`."""
+        encoder, embeddings = self.encoder, self._frozen[0].get_input_embeddings()
+        text = embeddings(torch.tensor(self.tokenizer(history).input_ids))
+        projected = encoder.projector((vectors - encoder.feature_mean) / encoder.feature_std)
+        visual = (projected + encoder.roles(liked.long())) * encoder.embedding_std
+        return torch.cat([text, visual.to(text), encoder.multimodal_tokens.to(text)])
+
+    def states(self, sequences: Sequence[Tensor], new: Tensor) -> Tensor:
+        """Returns last hidden states, float32 `(B, N, width)`, of sequences padded in front.
+
+        Args:
+            sequences: embeddings of each, `(N_i, width)`.
+            new: number of tokens of each, from its end, that attend to the prefix.
+        """
+        language_model = self._frozen[0]
+        inputs = pad_sequence(list(sequences), batch_first=True, padding_side="left")
+        batch, length = inputs.shape[:2]
+        real = torch.arange(length) >= length - torch.tensor([len(one) for one in sequences])[:, None]
+        prefix, past = self.encoder.prefix().to(inputs), DynamicCache()
+        for layer, pair in enumerate(prefix):
+            past.update(*(part.expand(batch, -1, -1, -1) for part in pair), layer)
+        behind = torch.arange(length) >= length - new[:, None]  # tokens that see the prefix
+        causal = torch.ones(length, length, dtype=torch.bool).tril() & real[:, None]
+        visible = torch.cat([behind[..., None].expand(-1, -1, prefix.shape[3]), causal], 2)
+        visible = visible | ~real[..., None]  # padding sees anything: a row without a key gives no number
+        mask = torch.zeros(visible.shape, dtype=inputs.dtype).masked_fill(~visible, torch.finfo(inputs.dtype).min)
+        places = (real.cumsum(1) - 1).clamp(min=0)
+        read = language_model.get_decoder()(
+            inputs_embeds=inputs,
+            attention_mask=mask[:, None],
+            position_ids=places,
+            past_key_values=past,
+            use_cache=True,
+        )
+        return read.last_hidden_state.float()
+
+    def training_step(self, batch: dict[str, Any], _: int) -> Tensor:
+        """Returns the denoising loss of B examples.
+
+        Args:
+            batch: `histories`, `pictures` and `liked`, see `read`; `targets` and `keywords` (texts; a dropped target
+                is an empty one), `truths` `(B, 3, height, width)`, `noise`, `times`, `keep_keywords` and `keep_soft`.
+        """
+        plain = self._frozen[2]
         with torch.no_grad():
-            latents = self.encode(batch["pictures"])
-            target, target_mask, pooled = self.write(batch["targets"])
-            words, words_mask, _ = self.write(batch["keywords"])
-        soft = self.read(batch["histories"]).repeat_interleave(len(latents) // len(batch["histories"]), 0)
-        soft_mask = batch["keep_soft"][:, None].expand(soft.shape[:2])
-        mask = [target_mask.bool(), words_mask.bool() & batch["keep_keywords"][:, None], soft_mask]
+            latents = plain.encode(batch["truths"]).float()
+            target, words = plain.write(batch["targets"]), plain.write(batch["keywords"])
+        soft = self.read(batch["histories"], batch["pictures"], batch["liked"])
+        keep, words_mask = batch["keep_soft"][:, None], words.mask & batch["keep_keywords"][:, None]
+        texts = Texts(
+            torch.cat([target.tokens, words.tokens * words_mask[..., None], soft * keep[..., None]], dim=1),
+            torch.cat([target.mask, words_mask, keep.expand(soft.shape[:2])], dim=1),
+            target.pooled,
+        )
         noise, times = batch["noise"], batch["times"]
-        predicted = self._frozen[2](
-            self.scheduler.add_noise(latents, noise, times), times, torch.cat([target, words, soft], dim=1),
-            encoder_attention_mask=torch.cat(mask, dim=1), class_labels=pooled,
-        ).sample  # fmt: skip
-        wanted = self.scheduler.get_velocity(latents, noise, times)
-        snr = compute_snr(self.scheduler, times)
-        weight = snr.clamp(max=self.snr_gamma) / (snr + 1)
-        return (F.mse_loss(predicted.float(), wanted.float(), reduction="none").mean((1, 2, 3)) * weight).mean()
+        noisy = torch.lerp(latents, noise, times[:, None, None, None])
+        predicted = plain.predict(noisy, 1000 * times, texts, soft.mean(1) * keep)
+        return F.mse_loss(predicted, noise - latents)
 
     def configure_optimizers(self) -> dict:
-        """As in our way."""
+        """Returns what PMG's module returns."""
         return configure_optimizers(self, self.encoder, adamw(self.learning_rate), one_cycle)

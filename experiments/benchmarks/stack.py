@@ -20,7 +20,7 @@ from pmg.generation.requests import Request
 from pmg.models.diffusion.generator import DiffusionGenerator
 from pmg.models.loading.device import to_device
 from pmg.models.loading.weight_sources import load_frozen
-from pmg.models.preference.preference_encoder import PreferenceEncoder
+from pmg.models.preference.visual_encoder import VisualPreferenceEncoder
 from pmg.orchestration.builders import build_captions, build_examples, open_extractor
 from pmg.orchestration.run import Run
 from pmg.preferences.extraction import ExtractedPreferences, PreferenceExtractor
@@ -28,9 +28,13 @@ from pmg.preferences.keyword_decoding import Decoding
 from pmg.preferences.scenarios import verbalize_history
 from pmg.training.datamodule import RowsDataModule
 from pmg.training.preference import FrozenModels, PreferenceTraining
-from pmg.training.preference_setup import build_batches, build_module, encode_texts, list_samples
+from pmg.training.preference_setup import TrainingSamples, build_batches, build_module, encode_texts, list_samples
+from pmg.training.visual_inputs import UsersPictures, VisualHistories
 
-TINY = ("encoder=tiny", "text_encoder=tiny", "generator=tiny", "scorer=tiny")
+TINY = (  # the language model alone: all others are small
+    "encoder.language_model._target_=pmg.models.loading.tiny_models.tiny_language_model",
+    "~encoder.language_model.source", "~encoder.language_model.dtype", "~encoder.language_model.cache_dir",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -43,10 +47,10 @@ class Plan:
         users: training users.
         test_users: users that images are made for.
         batch: of them at once.
-        steps: of the solver, in our way.
         naive_steps: of the solver, in the naive way.
         rounds: repetitions of each way.
         training_steps: timed in a round, in our way and in the naive one.
+        naive_examples: of a training step in the naive way, which takes much memory.
         keyword_users: read in a round.
         commands: that are started, by verb; none: all.
         warm_up: runs of a command that fill the cache before it is measured.
@@ -61,10 +65,10 @@ class Plan:
     users: int
     test_users: int
     batch: int
-    steps: int
     naive_steps: int
     rounds: int
     training_steps: tuple[int, int]
+    naive_examples: int
     keyword_users: int
     commands: tuple[str, ...]
     warm_up: int
@@ -79,21 +83,21 @@ class Plan:
 
 
 def full(folder: Path) -> Plan:
-    """The recorded benchmark."""
+    """Returns the plan of the recorded benchmark. 28 steps are those of diffusers' pipelines of flow matching."""
     growth = {
-        "users": (5, 10, 20, 40), "history": (2, 4, 8, 12), "candidates": (1, 2, 4, 8), "tokens": (1, 2, 4, 8, 16),
-        "memory": (100, 200, 400, 800),  # from more users than one step has
+        "users": (5, 10, 20, 40), "history": (2, 4, 8, 12), "candidates": (1, 2, 4, 8),
+        "memory": (50, 100, 200, 400),  # from more users than one step has
     }  # fmt: skip
-    return Plan(folder, (), 50, 100, 25, 10, 50, 5, (8, 2), 16, (), 1, 5, growth, (1024, 2048, 4096), True)
+    return Plan(folder, (), 50, 100, 25, 28, 5, (8, 1), 8, 8, (), 1, 3, growth, (1024, 2048, 4096), True)
 
 
 def smoke(folder: Path) -> Plan:
-    """The same at toy length on tiny models: nothing that it measures means anything."""
+    """Returns the same at toy length with a tiny language model: nothing that it measures means anything."""
     few = ("data.topics=[animal-mammal,food-fruit,musical-instrument]", "data.users.targets=1")
-    sizes = ("objective.users_per_step=2", "trainer=cpu", "method=real")
+    sizes = ("objective.users_per_step=2", "trainer=cpu", "sampling.steps=2")
     overrides = (*TINY, f"paths.cache_dir={folder / 'cache'}", *few, *sizes)
-    growth = {"users": (2, 4), "history": (2, 4), "candidates": (1, 2), "tokens": (1, 2), "memory": (2, 4)}
-    return Plan(folder, overrides, 4, 4, 2, 2, 3, 2, (2, 1), 2, ("train",), 0, 1, growth, (64,), False)
+    growth = {"users": (2, 4), "history": (2, 4), "candidates": (1, 2), "memory": (2, 4)}
+    return Plan(folder, overrides, 4, 4, 2, 3, 2, (2, 1), 2, 2, ("train",), 0, 1, growth, (64,), False)
 
 
 class Study:
@@ -127,6 +131,11 @@ class Study:
             return extractor
 
     @cached_property
+    def inputs(self) -> VisualHistories:
+        """Prepares what the encoder takes of a user."""
+        return instantiate(self.cfg.encoder.inputs)
+
+    @cached_property
     def decoding(self) -> Decoding:
         """Makes keywords of attributes."""
         return instantiate(self.cfg.decoding)
@@ -155,15 +164,17 @@ class Training:
 
     Attributes:
         study: its config and models.
-        train: training examples.
-        extracted: of training and validation users.
+        examples: of training and validation users.
+        extracted: of these users.
+        samples: what is drawn from.
         module: what is trained.
         batches: of the training.
     """
 
     study: Study
-    train: list[Example]
+    examples: list[Example]
     extracted: ExtractedPreferences
+    samples: TrainingSamples
     module: PreferenceTraining
     batches: RowsDataModule
 
@@ -178,28 +189,30 @@ def build_training(study: Study) -> Training:
     texts, text_embeddings = encode_texts(
         extracted.keywords(study.decoding), list(targets.values()), study.generator.text_encoder
     )
+    inputs: UsersPictures = study.inputs(extracted, examples, study.data.images)
+    samples = list_samples(train, validation, extracted, list(targets), study.data.taste_label)
     batches = build_batches(
-        list_samples(train, validation, extracted, list(targets), study.data.taste_label), extracted.context,
-        study.data.images, study.generator, instantiate(cfg.objective.batches),
+        samples, inputs, study.data.images, study.generator, instantiate(cfg.objective.batches),
         users_per_step=cfg.objective.users_per_step, seed=0,
     )  # fmt: skip
     module = build_module(
-        FrozenModels(extractor.language_model, study.generator), extracted.context, texts, text_embeddings,
+        FrozenModels(extractor.language_model, study.generator), inputs, texts, text_embeddings,
         instantiate(cfg.encoder.preference_encoder), build_objective(cfg),
     )  # fmt: skip
-    return Training(study, train, extracted, module, batches)
+    return Training(study, examples, extracted, samples, module, batches)
 
 
 def build_study(plan: Plan, *overrides: str) -> Study:
-    """A ``pmg-generate`` with the settings of the recorded studies."""
-    return Study(plan, "study", "experiment=components", f"sampling.steps={plan.steps}", *overrides)
+    """Returns a ``pmg-study`` with the settings of the recorded studies, one target a test user."""
+    return Study(plan, "study", "experiment=components", "targets.test=1", *overrides)
 
 
 def build_requests(study: Study, examples: Sequence[Example]) -> list[Request]:
     """What PMG asks for, with the encoder that ships with the checkout (in a smoke run: an untrained one)."""
     extracted = study.extract(examples)
     targets = study.extractor.describe([example.target for example in examples])
-    soft = _encoder(study, extracted).encode(study.extractor.language_model, extracted.context)
+    inputs: UsersPictures = study.inputs(extracted, examples, study.data.images)
+    soft = _encoder(study, inputs).encode(study.extractor.language_model, inputs)
     rows, keywords = extracted.rows([example.profile for example in examples]), extracted.keywords(study.decoding)
     return [
         Request(targets[example.target.concept], keywords[row], True, soft[row], seed)
@@ -207,12 +220,11 @@ def build_requests(study: Study, examples: Sequence[Example]) -> list[Request]:
     ]
 
 
-def _encoder(study: Study, extracted: ExtractedPreferences) -> PreferenceEncoder:
+def _encoder(study: Study, inputs: UsersPictures) -> VisualPreferenceEncoder:
     if not set(TINY) & set(study.plan.overrides):
-        return load_frozen(PreferenceEncoder, Path(find_assets(), "pipeline", "preference_encoder"))
+        return load_frozen(VisualPreferenceEncoder, Path(find_assets(), "pipeline", "preference_encoder"))
     block = study.generator.text_encoder.encode(["a picture"])
-    make = instantiate(study.cfg.encoder.preference_encoder)
-    sample = extracted.context.select(range(len(extracted.context)))
+    make, sample = instantiate(study.cfg.encoder.preference_encoder), inputs.select(range(len(inputs)))
     return make(study.extractor.language_model, block.tokens[block.mask], sample)
 
 

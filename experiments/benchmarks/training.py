@@ -9,17 +9,17 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytorch_lightning as pl
-from diffusers.models.attention_processor import AttnProcessor2_0
+import torch
 from torch.utils.data import DataLoader, IterableDataset
 
 from benchmarks.naive_training import NaiveTraining
+from benchmarks.plain_models import plain_language_model, plain_models
 from benchmarks.stack import Plan, Study, Training, build_training
 from benchmarks.timing import alternate, speedup
 from pmg.configuration.instantiate import instantiate
-from pmg.models.diffusion.generator import DiffusionGenerator
-from pmg.models.language.language_model import LanguageModel
+from pmg.training.datamodule import ShuffledRows
 
-OVERRIDES = ("experiment=placement",)  # its 16 users a step: with a prefix in front more of them take much memory
+OVERRIDES = ("experiment=encoders",)
 
 
 class StepTimes(pl.Callback):
@@ -49,80 +49,66 @@ def run_steps(training: Training, module: pl.LightningModule, batches: Any, step
 
 
 class NaiveBatches(IterableDataset):
-    """The batches of `training` as texts and pictures.
+    """Batches of `training`'s examples as texts and pictures, one draw an example.
 
     Args:
-        training: whose batches.
+        training: whose examples, in the order of its batches.
+        examples: of a batch.
     """
 
-    def __init__(self, training: Training) -> None:
-        self.training = training
-        study = training.study
-        examples = [*training.train, *study.examples("validation")]
-        first = {example.profile: example for example in reversed(examples)}
-        self.histories = study.histories([first[profile] for profile in training.extracted.profiles])
+    def __init__(self, training: Training, examples: int) -> None:
+        study, collate = training.study, copy.copy(training.batches.train.collate)
+        collate.draws, self.collate = 1, collate
+        self.batches = ShuffledRows(training.batches.train.rows, examples, 0, collate)
+        profiles = training.extracted.profiles
+        first = {example.profile: example for example in reversed(training.examples)}
+        self.histories = study.histories([first[profile] for profile in profiles])
         self.keywords = training.extracted.keywords(study.decoding)
-        described = study.extractor.describe([example.target for example in examples])
+        described = study.extractor.describe([example.target for example in training.examples])
         self.targets = [str(words) for words in described.values()]
-        truths = list({item.id: item for example in examples for item in example.truth}.values())
-        self.pictures = study.data.images.pixels(study.data.images.rows(truths))
-        self.rows = {
-            latent.numpy().tobytes(): row for row, latent in enumerate(training.batches.train.collate.latents)
-        }
+        store, most = study.data.images, study.inputs.pictures
+        seen = [first[profile].history[-most:] for profile in profiles]
+        self.liked = [torch.tensor([one.liked for one in some]) for some in seen]
+        self.pictures = [store.pixels(store.rows([one.item for one in some])) for some in seen]
+        self.truths = store.pixels(store.rows(training.samples.truths))
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         step = 0
         while True:
-            yield self.translate(self.training.batches.train.batch(step))
+            yield self.translate(self.batches.batch(step))
             step += 1
 
     def translate(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """One of our batches, the same questions."""
-        draws = len(batch["target"]) // len(batch["users"])
-        truths = [self.rows[latent.numpy().tobytes()] for latent in batch["latents"]]
-        users = batch["users"].tolist()
-        kept = zip(batch["target"].tolist(), batch["keep_target"].tolist(), strict=True)
-        asked = {name: batch[name] for name in ("noise", "times", "keep_keywords", "keep_soft")}
+        """Returns one of `batches` as the naive way takes it."""
+        users, kept = (
+            batch["users"].tolist(),
+            zip(batch["target"].tolist(), batch["keep_target"].tolist(), strict=True),
+        )
         return {
             "histories": [self.histories[user] for user in users],
+            "pictures": [self.pictures[user] for user in users],
+            "liked": [self.liked[user] for user in users],
             "targets": [self.targets[target] if keep else "" for target, keep in kept],
-            "keywords": [str(self.keywords[user]) for user in users for _ in range(draws)],
-            "pictures": self.pictures[truths],
-            **asked,
+            "keywords": [str(self.keywords[user]) for user in users],
+            "truths": self.truths[batch["image"]],
+            **{name: batch[name] for name in ("noise", "times", "keep_keywords", "keep_soft")},
         }
 
 
-def plain_language_model(language_model: LanguageModel) -> Any:
-    """The model of transformers alone, with its own attention."""
-    model = copy.deepcopy(language_model.model)
-    model.set_attn_implementation("sdpa")
-    return model
-
-
-def plain_denoiser(generator: DiffusionGenerator) -> Any:
-    """The denoiser of diffusers alone, with its own attention."""
-    denoiser = copy.deepcopy(generator.denoiser.model)
-    denoiser.set_attn_processor(AttnProcessor2_0())
-    return denoiser
-
-
 def build_naive(training: Training) -> NaiveTraining:
-    """The naive way of the same training, on copies of the same weights."""
-    study, module = training.study, training.module
-    language_model, generator = study.extractor.language_model, study.generator
+    """Returns the naive way of the same training, on copies of the same weights."""
+    study, language_model = training.study, training.study.extractor.language_model
     return NaiveTraining(
-        copy.deepcopy(module.encoder), plain_language_model(language_model), language_model.tokenizer,
-        generator.codec.autoencoder, plain_denoiser(generator), generator.process.scheduler,
-        generator.text_encoder.model, generator.text_encoder.tokenizer, study.cfg.optimizer.lr,
-        generator.process.snr_gamma,
+        copy.deepcopy(training.module.encoder), plain_language_model(language_model), language_model.tokenizer,
+        study.inputs.tower.encoder, plain_models(study.generator), study.cfg.optimizer.lr,
     )  # fmt: skip
 
 
 def measure(plan: Plan) -> dict[str, Any]:
-    """Examples (questions) a second; both ways see the same batches and read each user once a step."""
+    """Returns examples a second of both ways, in steps of so many examples as each can take."""
     training = build_training(Study(plan, "train", *OVERRIDES))
     naive = build_naive(training)
-    plain = DataLoader(NaiveBatches(training), batch_size=None)
+    plain = DataLoader(NaiveBatches(training, plan.naive_examples), batch_size=None)
 
     def ours_way() -> float:
         run_steps(training, training.module, training.batches, plan.training_steps[0] + 1, times := StepTimes())
@@ -134,7 +120,7 @@ def measure(plan: Plan) -> dict[str, Any]:
 
     times = alternate({"ours": ours_way, "naive": naive_way}, plan.rounds, "Training")
     objective = training.study.cfg.objective
-    examples = objective.users_per_step * objective.batches.draws
-    rates = [[examples / seconds for seconds in times[way]] for way in ("ours", "naive")]
-    sizes = {"users_per_step": objective.users_per_step, "draws": objective.batches.draws}
+    examples = {"ours": objective.users_per_step * objective.batches.draws, "naive": plan.naive_examples}
+    rates = [[count / seconds for seconds in times[way]] for way, count in examples.items()]
+    sizes = {"users_per_step": objective.users_per_step, "draws": objective.batches.draws, "examples": examples}
     return {"speedup": speedup(*rates), **sizes, "precision": str(training.study.cfg.trainer.precision)}
