@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from omegaconf import DictConfig
 
-    from pmg.data.dataset import Dataset
+    from pmg.data.dataset import Dataset, Timeline
     from pmg.domain import Example
 
 
@@ -42,10 +42,12 @@ def body(cfg: DictConfig, run: Run) -> float | None:
 
     check_device(cfg.device)
     vocabulary, data = _vocabulary(cfg), instantiate(cfg.data)
-    examples = cut_later(data.timelines(cfg.split), cfg.history_items, cfg.later_items)[: cfg.users]
+    timelines = [timeline for split in cfg.splits for timeline in data.timelines(split)]
+    examples = cut_later(timelines, cfg.history_items, cfg.later_items)[: cfg.users]
     if not examples:
-        raise PmgError(f"no user of the split '{cfg.split}' liked {cfg.history_items + cfg.later_items} items or more")
-    methods = {"popularity": popular(data, examples, vocabulary), **read(cfg, run, data, examples)}
+        needed = cfg.history_items + cfg.later_items
+        raise PmgError(f"no user of {' and '.join(cfg.splits) or 'no split'} liked {needed} items or more")
+    methods = {"popularity": popular(data.timelines("train"), examples, vocabulary), **read(cfg, run, data, examples)}
     later = {example.user: example.truth for example in examples}
     others = mismatch({user: user for user in later}, cfg.seed or 0)
     rows = agreement_rows(methods, others, later, vocabulary, cfg.seed or 0, ["popularity"])
@@ -74,13 +76,26 @@ def _vocabulary(cfg: DictConfig) -> Sequence[str]:
     return attributes[cfg.attribute].options
 
 
-def popular(data: Dataset, examples: Sequence[Example], vocabulary: Sequence[str]) -> dict[str, Keywords]:
-    """Returns the most frequent words of training users' likes, the same for every user."""
+def popular(
+    timelines: Sequence[Timeline], examples: Sequence[Example], vocabulary: Sequence[str]
+) -> dict[str, Keywords]:
+    """Returns the most frequent words of other users' likes for each user.
+
+    Args:
+        timelines: whose likes are counted, for each user without their own.
+        examples: one a user.
+        vocabulary: the words.
+    """
     from pmg.evaluation.faithfulness import count_words
 
-    counts = count_words([item for timeline in data.timelines("train") for item in timeline.liked], vocabulary)
-    words = Keywords(tuple(vocabulary[place] for place in counts.argsort(descending=True, stable=True)))
-    return {example.user: words for example in examples}
+    counts = {timeline.user: count_words(timeline.liked, vocabulary) for timeline in timelines}
+    every = count_words([item for timeline in timelines for item in timeline.liked], vocabulary)
+    found = {}
+    for example in examples:
+        others = every - counts.get(example.user, 0)
+        words = tuple(vocabulary[place] for place in others.argsort(descending=True, stable=True))
+        found[example.user] = Keywords(words)
+    return found
 
 
 def read(

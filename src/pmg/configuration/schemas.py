@@ -84,7 +84,7 @@ class KeywordsConfig(ReadingConfig):
     """``pmg-keywords``: extracts keywords of real users and measures how well they predict later likes.
 
     Attributes:
-        split: split of the users.
+        splits: splits whose users are compared.
         users: number of users; null: all.
         attribute: attribute of the scenario whose options are the vocabulary of the comparison.
         history_items: number of likes in the history.
@@ -92,7 +92,7 @@ class KeywordsConfig(ReadingConfig):
         results_dir: folder of results and keywords.
     """
 
-    split: str = "test"
+    splits: list[str] = field(default_factory=list)
     users: int | None = ranged(None, Count | None)
     attribute: str = ""
     history_items: int = ranged(12, Count)
