@@ -30,7 +30,6 @@ from pmg.models.diffusion.transformer.qwen_image import QwenImage
 from pmg.models.diffusion.transformer.z_image import ZImage
 from pmg.models.diffusion.unet.stable_diffusion import load_stable_diffusion
 from pmg.models.language.language_model import load_language_model
-from pmg.models.language.quantization import quantized_bytes
 from pmg.models.loading.memory_tracker import LiveBytes, weight_bytes
 from pmg.models.loading.meta_models import (
     empty_generator,
@@ -40,6 +39,7 @@ from pmg.models.loading.meta_models import (
     language_model_config,
     prompt_sizes,
 )
+from pmg.models.loading.quantization import quantized_bytes
 from pmg.models.preference.preference_encoder import PreferenceEncoder
 from pmg.training.flops import count_operations
 from pmg.training.memory_forecast import READ_AT_ONCE, Sizes, estimate_training

@@ -33,8 +33,8 @@ def body(cfg: DictConfig, run: Run) -> float | None:
 
 def empty_models(cfg: DictConfig) -> tuple[LanguageModel, MeasurableGenerator, dict[str, int], Sizes]:
     """Returns language model and generator without weights, the bytes of frozen weights, and the training's sizes."""
-    from pmg.models.language.quantization import quantized_bytes
     from pmg.models.loading.memory_tracker import weight_bytes
+    from pmg.models.loading.quantization import quantized_bytes
     from pmg.training.memory_forecast import Sizes
 
     node, drawn = to_plain(cfg.encoder.language_model), to_plain(cfg.generator)
@@ -43,10 +43,14 @@ def empty_models(cfg: DictConfig) -> tuple[LanguageModel, MeasurableGenerator, d
     mixed = "bf16" in str(cfg.trainer.precision) and kept == "float32"  # computed in bfloat16, from a copy
     generator, text_bytes, prompt = _empty_generator(cfg, kept, "bfloat16" if mixed else kept)
     drawing = {name: weight_bytes(model) for name, model in generator.frozen_models().items()}
-    stepping = next(iter(drawing))
+    stepping, few_bits = next(iter(drawing)), drawn.get("quantization")
+    if few_bits is not None:
+        drawing[stepping] = quantized_bytes(generator.frozen_models()[stepping], few_bits)
+    elif mixed:
+        drawing[stepping] *= 3
     weights = {
         "language model": quantized_bytes(language_model.model, node.get("quantization")) if loaded else 0,
-        **{name: size * 3 if mixed and name == stepping else size for name, size in drawing.items()},
+        **drawing,
         "text encoder": text_bytes,
     }
     encoder = cfg.encoder.preference_encoder
@@ -96,12 +100,15 @@ def _empty_generator(cfg: DictConfig, dtype: str, computed: str) -> tuple[Measur
         measure_prompts,
         prompt_sizes,
     )
+    from pmg.models.loading.quantization import quantized_bytes
 
     target, size = cfg.generator._target_, cfg.generator.get("size")
     source = cfg.generator.get("source") or cfg.generator.get("folder")
     if family := find_family(target):
         configs = family.read_configs(source)
-        text_bytes = sum(map(weight_bytes, family.empty_text_models(configs, dtype)))
+        models, few_bits = family.empty_text_models(configs, dtype), cfg.generator.get("quantization")
+        aside = cfg.generator.get("text_on_cpu", False)
+        text_bytes = 0 if aside else sum(quantized_bytes(model, few_bits) for model in models)
         generator = family.empty(configs, computed, size, cfg.generator.get("gradient_checkpointing", False))
         return generator, text_bytes, family.prompt_sizes(configs, cfg.generator.get("max_length", 512))
     if source is None or not is_reserved(target.partition(".")[0]):

@@ -114,7 +114,7 @@ COMMANDS: dict[str, dict[str, Role]] = {
     "keywords": EVERY
     | READING
     | _roles(
-        result="split users attribute history_items later_items",
+        result="splits users attribute history_items later_items",
         unused="encoder.preference_encoder encoder.inputs",
     ),
     "train": TRAIN,

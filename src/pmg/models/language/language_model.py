@@ -16,7 +16,6 @@ from pmg.models.language.compatibility import logits_of
 from pmg.models.language.context import Context
 from pmg.models.language.context_decoder import ContextDecoder
 from pmg.models.language.option_scoring import BatchedOptionTree, Question, pack_options
-from pmg.models.language.quantization import loading_options
 from pmg.models.language.text_generation import (
     IncrementalDecoder,
     collect_end_tokens,
@@ -26,6 +25,7 @@ from pmg.models.language.text_generation import (
 )
 from pmg.models.loading.checkpoints import load_with_tokenizer
 from pmg.models.loading.gguf import unpack_gguf
+from pmg.models.loading.quantization import Quantization, loading_options
 from pmg.models.loading.weight_sources import loading, resolve_source
 
 TREE_TOKENS = 4096  # tokens of questions and options in one pass, over all its histories; bounds memory
@@ -164,7 +164,7 @@ class LanguageModel(ContextDecoder):
 
 
 def load_language_model(
-    source: str, dtype: str, cache_dir: str, chat: bool = False, quantization: str | None = None
+    source: str, dtype: str, cache_dir: str, chat: bool = False, quantization: Quantization | None = None
 ) -> LanguageModel:
     """Loads a language model and its tokenizer.
 

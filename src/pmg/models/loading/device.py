@@ -43,7 +43,7 @@ def emulates_bfloat16(device: str) -> bool:
 
 
 def to_device(module: Module, device: str) -> Module:
-    """Moves a frozen model to a device; quantised models keep their device.
+    """Moves a frozen model to a device; its parts that are quantised or told to (`keep_device`) keep theirs.
 
     Logs a warning about bfloat16 on a CPU that emulates it.
 
@@ -54,11 +54,33 @@ def to_device(module: Module, device: str) -> Module:
     Raises:
         PmgError: the device isn't available.
     """
-    if getattr(getattr(module, "model", None), "quantization_method", None):
-        return module
     if emulates_bfloat16(device) and any(weight.dtype == torch.bfloat16 for weight in module.parameters()):
         log.warning("this processor only emulates bfloat16, which is many times slower than dtype=float32")
     try:
-        return module.to(device_name(device))
+        _move(module, device_name(device))
     except (RuntimeError, AssertionError) as error:  # of devices that torch was built without
         raise PmgError(f"device={device}: {str(error).splitlines()[0]}") from error
+    return module
+
+
+def keep_device(model: object) -> None:
+    """Tells a model to stay where it is when `to_device` moves what it is a part of."""
+    model.keeps_device = True  # type: ignore[attr-defined]
+
+
+def _move(module: nn.Module, device: str) -> None:
+    if _stays(module):
+        return
+    if not any(map(_stays, module.modules())):
+        module.to(device)
+        return
+    for name, weight in list(module.named_parameters(recurse=False)):
+        setattr(module, name, nn.Parameter(weight.to(device), weight.requires_grad))
+    for name, buffer in list(module.named_buffers(recurse=False)):
+        setattr(module, name, buffer.to(device))
+    for part in module.children():
+        _move(part, device)
+
+
+def _stays(module: nn.Module) -> bool:
+    return bool(getattr(module, "quantization_method", None) or getattr(module, "keeps_device", False))

@@ -24,10 +24,11 @@ from pmg.domain import PmgError
 from pmg.models.diffusion.generator import DiffusionGenerator
 from pmg.models.diffusion.interfaces import PromptEncoder
 from pmg.models.loading.checkpoints import load_checkpoint, load_tokenizer
-from pmg.models.loading.device import torch_type
+from pmg.models.loading.device import keep_device, torch_type
 from pmg.models.loading.generator_family import Configs, GeneratorFamily
 from pmg.models.loading.memory_tracker import checkpoint_contexts
 from pmg.models.loading.meta_models import NoTextEncoder
+from pmg.models.loading.quantization import Quantization, loading_options, transformer_options
 from pmg.models.loading.weight_sources import loading, resolve_source
 
 TextModels = Mapping[str, tuple[PreTrainedModel, PreTrainedTokenizerBase]]
@@ -92,7 +93,7 @@ class TransformerFamily(GeneratorFamily):
     @classmethod
     def load(
         cls, source: str, dtype: str = "float32", size: Count | None = None, max_length: Count = 512,
-        gradient_checkpointing: bool = False,
+        gradient_checkpointing: bool = False, *, quantization: Quantization | None = None, text_on_cpu: bool = False,
     ) -> DiffusionGenerator:  # fmt: skip
         """Loads a checkpoint, frozen; the sampler and the shift of its times are the checkpoint's own.
 
@@ -102,25 +103,33 @@ class TransformerFamily(GeneratorFamily):
             size: of the images in pixels; None: 1024.
             max_length: longest text in tokens.
             gradient_checkpointing: whether activations of the transformer are computed again in the backward pass.
+            quantization: ``4bit`` or ``8bit`` quantizes transformer and text encoders (bitsandbytes, on a GPU), or
+                None.
+            text_on_cpu: whether text encoders stay in the computer's memory, and encode there.
 
         Raises:
-            PmgError: the source is missing or damaged, or of another kind.
+            PmgError: the source is missing or damaged, or of another kind, or it can't be quantized here.
         """
-        return cls._load(source, dtype, size, max_length, gradient_checkpointing)
+        return cls._load(
+            source, dtype, size, max_length, gradient_checkpointing, quantization=quantization, text_on_cpu=text_on_cpu
+        )
 
     @classmethod
     def _load(
-        cls, source: str, dtype: str, size: int | None, max_length: int, gradient_checkpointing: bool, **options: Any
+        cls, source: str, dtype: str, size: int | None, max_length: int, gradient_checkpointing: bool, *,
+        quantization: Quantization | None, text_on_cpu: bool, **options: Any,
     ) -> DiffusionGenerator:  # fmt: skip
+        drawing, reading = transformer_options(dtype, quantization), loading_options(dtype, quantization)
+        if quantization and text_on_cpu:
+            reading["device_map"] = {"": "cpu"}
         path = resolve_source(source)
-        weights: dict[str, Any] = {"dtype": torch_type(dtype)}
         hint = "; generator.source is a hub id or a folder in the layout of diffusers (model_index.json, transformer)"
         with loading("a generator", path, hint):
             index = cls._read_index(path)
             cls._check_text_models(path)
-            transformer = load_checkpoint(cls.transformer, path, "transformer", **weights)
+            transformer = load_checkpoint(cls.transformer, path, "transformer", **drawing)
             scheduler = FlowMatchEulerDiscreteScheduler.from_pretrained(path, subfolder="scheduler")
-            models = {name: cls._load_text_model(path, name, weights) for name in cls.text_models}
+            models = {name: cls._load_text_model(path, name, reading) for name in cls.text_models}
             text_encoder = cls.encode_with(models, max_length)
             autoencoder = load_checkpoint(cls.autoencoder, path, "vae")
         width = cls.text_width(transformer.config)
@@ -132,6 +141,8 @@ class TransformerFamily(GeneratorFamily):
         if gradient_checkpointing:
             transformer.enable_gradient_checkpointing()
         options = {**cls.read_options(index), **options}
+        if text_on_cpu:
+            keep_device(text_encoder)
         return cls.compose(autoencoder, transformer, scheduler, text_encoder, size, **options)
 
     @classmethod

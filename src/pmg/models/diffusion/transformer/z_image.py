@@ -25,6 +25,7 @@ from pmg.models.diffusion.transformer.pipeline_flow import PipelineFlow, linear_
 from pmg.models.diffusion.transformer.sequences import PATCH, grid_positions, hide, token_bias, visible_first
 from pmg.models.loading.generator_family import WORDS, Configs
 from pmg.models.loading.meta_models import PromptSizes
+from pmg.models.loading.quantization import Quantization
 
 MULTIPLE = 32  # to which the lengths of target and image are padded
 LAYER = f"{PATCH}-1"  # name of the embedding of 2 x 2 latents of one frame
@@ -184,7 +185,8 @@ class ZImage(TransformerFamily):
     @classmethod
     def load(
         cls, source: str, dtype: str = "float32", size: Count | None = None, max_length: Count = 512,
-        gradient_checkpointing: bool = False, distilled: bool = False,
+        gradient_checkpointing: bool = False, *, quantization: Quantization | None = None, text_on_cpu: bool = False,
+        distilled: bool = False,
     ) -> DiffusionGenerator:  # fmt: skip
         """Loads a checkpoint, see `TransformerFamily.load`.
 
@@ -194,9 +196,20 @@ class ZImage(TransformerFamily):
             size: of the images in pixels; None: 1024.
             max_length: longest text in tokens.
             gradient_checkpointing: whether activations of the transformer are computed again in the backward pass.
+            quantization: see `TransformerFamily.load`.
+            text_on_cpu: see `TransformerFamily.load`.
             distilled: whether the checkpoint is distilled into few steps, which its config doesn't say.
         """
-        return cls._load(source, dtype, size, max_length, gradient_checkpointing, distilled=distilled)
+        return cls._load(
+            source,
+            dtype,
+            size,
+            max_length,
+            gradient_checkpointing,
+            quantization=quantization,
+            text_on_cpu=text_on_cpu,
+            distilled=distilled,
+        )
 
     @classmethod
     def compose(

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from PIL import Image
@@ -35,8 +35,8 @@ from pmg.models.language.context_decoder import Pictures
 from pmg.models.language.grouped_attention import causal_mask
 from pmg.models.language.language_model import LanguageModel
 from pmg.models.language.picture_marks import split_at_pictures
-from pmg.models.language.quantization import loading_options
 from pmg.models.loading.checkpoints import load_with_tokenizer
+from pmg.models.loading.quantization import Quantization, loading_options
 from pmg.models.loading.weight_sources import loading, resolve_source
 from pmg.models.vision.pixels import to_uint8
 
@@ -81,7 +81,7 @@ class VisionLanguageModel(LanguageModel, ABC):
     @classmethod
     def load(
         cls, source: str, dtype: str, tokens_per_picture: Count, chat: bool = True,
-        quantization: Literal["4bit", "8bit"] | None = None,
+        quantization: Quantization | None = None,
     ) -> Self:  # fmt: skip
         """Loads a checkpoint of the family with its tokenizer and image processor.
 

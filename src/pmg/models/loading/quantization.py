@@ -1,10 +1,12 @@
-"""Quantization of language models to 4 or 8 bits."""
+"""Quantization of language models and diffusion transformers to 4 or 8 bits."""
 
 from __future__ import annotations
 
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, Literal
 
+import torch
+from diffusers import BitsAndBytesConfig as DiffusersConfig
 from torch import nn
 from transformers import BitsAndBytesConfig, PreTrainedModel
 
@@ -15,14 +17,16 @@ from pmg.models.loading.memory_tracker import weight_bytes
 
 BYTES = {"4bit": 0.516, "8bit": 1.0}  # a weight of a linear layer; NF4 with double quantisation has 4.127 bits
 KINDS = tuple(BYTES)
+Quantization = Literal["4bit", "8bit"]
 
 
-def loading_options(dtype: str, quantization: str | None) -> dict[str, Any]:
+def loading_options(dtype: str, quantization: str | None, kind: Any = BitsAndBytesConfig) -> dict[str, Any]:
     """Returns arguments of ``from_pretrained`` for a floating point type and a quantization.
 
     Args:
         dtype: name of the type of the computation.
         quantization: ``4bit`` (NF4 with double quantisation, as in QLoRA, Dettmers et al. 2023), ``8bit`` or None.
+        kind: class of the quantization's config, that of the library whose model is loaded.
 
     Raises:
         PmgError: the kind or the type is unknown, or bitsandbytes is missing.
@@ -31,13 +35,13 @@ def loading_options(dtype: str, quantization: str | None) -> dict[str, Any]:
     if quantization is None:
         return {"dtype": computed}
     if quantization not in KINDS:
-        raise PmgError(f"encoder.language_model.quantization is '{quantization}'. Use one of {', '.join(KINDS)}, null")
+        raise PmgError(f"quantization is '{quantization}'. Use one of {', '.join(KINDS)}, null")
     if find_spec("bitsandbytes") is None:
         raise PmgError(f"quantization={quantization} needs bitsandbytes: {install_extra('quantization')}")
     if quantization == "8bit":
-        config = BitsAndBytesConfig(load_in_8bit=True)
+        config = kind(load_in_8bit=True)
     else:
-        config = BitsAndBytesConfig(
+        config = kind(
             load_in_4bit=True,
             bnb_4bit_quant_type="nf4",
             bnb_4bit_use_double_quant=True,
@@ -46,12 +50,24 @@ def loading_options(dtype: str, quantization: str | None) -> dict[str, Any]:
     return {"dtype": computed, "quantization_config": config}
 
 
-def quantized_bytes(model: PreTrainedModel, quantization: str | None) -> int:
+def transformer_options(dtype: str, quantization: str | None) -> dict[str, Any]:
+    """Returns `loading_options` for a diffusion transformer.
+
+    Raises:
+        PmgError: as `loading_options`, or there is no GPU, which diffusers asks for.
+    """
+    options = loading_options(dtype, quantization, DiffusersConfig)
+    if quantization is not None and not torch.cuda.is_available():
+        raise PmgError(f"generator.quantization={quantization} needs a GPU: set generator.quantization=null here")
+    return options
+
+
+def quantized_bytes(model: nn.Module, quantization: str | None) -> int:
     """Returns the bytes of a model's weights: linear layers quantized, embeddings and the head as they are."""
     whole = weight_bytes(model)
     if quantization is None:
         return whole
-    head = model.get_output_embeddings()
+    head = model.get_output_embeddings() if isinstance(model, PreTrainedModel) else None
     packed = [part.weight for part in model.modules() if isinstance(part, nn.Linear) and part is not head]
     numbers = sum(weight.numel() for weight in packed)
     return whole - sum(weight.nbytes for weight in packed) + round(BYTES[quantization] * numbers)
