@@ -31,7 +31,8 @@ from pmg.runs.provenance import git_state
 STUDY = "selection"
 COUNTS = (1, 2, 4, 8)
 ALPHAS = tuple(number / 10 for number in range(11))
-GUIDE = "lpips_truth"  # what the best possible choice, and alpha on validation users, are chosen by
+GUIDE = "lpips_truth"  # what the best possible choice is chosen by
+AIMS = ["style_accuracy", "concept_accuracy"]  # alpha on validation users is chosen by their sum
 Choose = Callable[[pd.DataFrame], Tensor]  # candidates to scores, of which the highest is kept
 
 
@@ -80,12 +81,12 @@ def example_means(rows: pd.DataFrame, metric: str) -> pd.Series:
 
 
 def find_alpha(rows: pd.DataFrame, calibration: NormalCalibration, rule: str) -> float:
-    """Returns the alpha by which the best of four has the lowest `GUIDE`."""
+    """Returns the alpha by which the best of four have the largest sum of `AIMS`."""
     reached = {
-        alpha: keep_best(rows, 4, rules(calibration, {"z": alpha, "calibrated z": alpha})[rule])[GUIDE].mean()
+        alpha: keep_best(rows, 4, rules(calibration, {"z": alpha, "calibrated z": alpha})[rule])[AIMS].mean().sum()
         for alpha in ALPHAS
     }
-    return min(reached, key=reached.__getitem__)
+    return max(reached, key=reached.__getitem__)
 
 
 def measure(rows: pd.DataFrame, metrics: list[str], chosen: Mapping[str, Choose]) -> dict[str, Any]:

@@ -30,6 +30,7 @@ class Study:
 STUDIES = {
     "components": Study(),
     "baselines": Study(),
+    "accuracy": Study({"candidates": "balance.weights.noises"}, ("none", "pmg"), base="candidates = 1"),
     "tokens": Study(
         {"copies": "encoder.preference_encoder.copies", "m": "encoder.preference_encoder.prefix_length"},
         ("soft", "pmg"),
