@@ -23,14 +23,18 @@ def study(monkeypatch):
 
 @pytest.fixture
 def rows():
-    """Eight draws of six examples of three users; d_t falls as LPIPS rises, d_p is noise at another scale."""
+    """Eight draws of six examples of three users; d_t falls as LPIPS rises, d_p is noise at another scale.
+
+    The concept is right where LPIPS is low, the style everywhere.
+    """
     torch.manual_seed(0)
     lpips = torch.rand(48)
     return pd.DataFrame(
         {
             "user": [f"u{place // 16}" for place in range(48)], "example": [f"e{place // 8}" for place in range(48)],
             "draw": list(range(8)) * 6, "lpips_truth": lpips, "selection_accuracy": 0.9 - 0.1 * lpips,
-            "selection_preference": -0.2 - 0.01 * torch.rand(48),
+            "selection_preference": -0.2 - 0.01 * torch.rand(48), "concept_accuracy": (lpips < 0.3).float(),
+            "style_accuracy": 1.0,
         }
     )  # fmt: skip
 
@@ -49,13 +53,16 @@ def test_the_best_possible_choice_keeps_the_lowest_of_each_part(study, rows, cou
 
 
 def test_alpha_follows_what_validation_users_gain_by(study, rows):
-    """Accuracy orders the candidates rightly here, so that all weight belongs to it."""
+    """Where the score of accuracy finds concepts all weight belongs to it, where that of preference does, to that."""
     calibration = study.calibrate(rows)
     alpha = study.find_alpha(rows, calibration, "calibrated z")
     chosen = study.rules(calibration, {"calibrated z": alpha, "z": 0.5})
-    best = study.keep_best(rows, 4, chosen["best possible"])["lpips_truth"].mean()
-    assert study.keep_best(rows, 4, chosen["calibrated z"])["lpips_truth"].mean() == pytest.approx(best)
+    best = study.keep_best(rows, 4, chosen["best possible"])["concept_accuracy"].mean()
+    assert study.keep_best(rows, 4, chosen["calibrated z"])["concept_accuracy"].mean() == pytest.approx(best)
     assert alpha < 0.5
+    swapped = {"selection_accuracy": "selection_preference", "selection_preference": "selection_accuracy"}
+    rows = rows.rename(columns=swapped)
+    assert study.find_alpha(rows, study.calibrate(rows), "calibrated z") > 0.5
 
 
 def test_gains_are_paired_with_one_candidate(study, rows):
