@@ -102,7 +102,7 @@ class NaiveTraining(pl.LightningModule):
             inputs_embeds=inputs,
             attention_mask=mask[:, None],
             position_ids=places,
-            past_key_values=past,
+            cache=past,
             use_cache=True,
         )
         return read.last_hidden_state.float()

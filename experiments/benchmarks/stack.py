@@ -86,9 +86,9 @@ def full(folder: Path) -> Plan:
     """Returns the plan of the recorded benchmark. 28 steps are those of diffusers' pipelines of flow matching."""
     growth = {
         "users": (5, 10, 20, 40), "history": (2, 4, 8, 12), "candidates": (1, 2, 4, 8),
-        "memory": (50, 100, 200, 400),  # from more users than one step has
+        "memory": (40, 80, 160, 320),  # from more users than one step has
     }  # fmt: skip
-    return Plan(folder, (), 50, 100, 25, 28, 5, (8, 1), 8, 8, (), 1, 3, growth, (1024, 2048, 4096), True)
+    return Plan(folder, (), 50, 100, 25, 28, 5, (4, 1), 4, 8, (), 1, 3, growth, (1024, 2048, 4096), True)
 
 
 def smoke(folder: Path) -> Plan:
