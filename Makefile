@@ -152,7 +152,7 @@ reproduce-smoke: $(STAMP) ## every study at toy length: does it run? (5 minutes)
 	$(foreach study,$(STUDIES),$(BIN)/pmg-study experiment=$(study) $(SMOKE) $(SMOKE_$(study)) && \
 		$(BIN)/python experiments/report.py $(study) --runs outputs/smoke/studies/$(study) --into outputs/smoke/$(study) &&) true
 
-benchmark: $(STAMP) ## how much faster than the naive ways, into experiments/speed (20 to 45 minutes, on an idle machine)
+benchmark: $(STAMP) ## how much faster than the naive ways, into experiments/speed (half an hour, on an idle machine)
 	$(BIN)/python experiments/speed.py $(ARGS)
 
 benchmark-smoke: $(STAMP) ## the benchmark at toy length: does it make its figures? (2 minutes)

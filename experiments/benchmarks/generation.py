@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from pmg.evaluation.statistics import paired_difference
 from pmg.generation.pipeline import Pipeline
 from pmg.generation.requests import Request
 
+Draw = Callable[[Sequence[Request]], Tensor]
 LOWER = ("finish_error", "lpips_truth")  # better where they are lower
 
 
@@ -53,27 +55,41 @@ def compare(ours: dict[str, np.ndarray], naive: dict[str, np.ndarray], users: Se
 
 
 def measure(plan: Plan) -> dict[str, Any]:
-    """Returns candidates a second, batch by batch in turn; every image of both ways is judged."""
+    """Returns candidates a second, batch by batch in turn; every image of all ways is judged."""
     study = build_study(plan)
     examples = study.examples("test")
     requests, pipeline = build_requests(study, examples), build_drawing(study)
-    naive = plain_generator(pipeline, plain_models(pipeline.generator), plan.naive_steps)
-    ways = {"ours": lambda batch: pipeline(batch).images, "naive": lambda batch: draw_each(naive, pipeline, batch)}
+    plain = plain_models(pipeline.generator)
+    ways: dict[int, Draw] = {
+        steps: partial(draw_each, plain_generator(pipeline, plain, steps), pipeline) for steps in plan.naive_steps
+    }
+    rates, images = run_ways({0: lambda batch: pipeline(batch).images, **ways}, requests, plan.batch)
+    judged = {steps: judge(study, examples, drawn) for steps, drawn in images.items()}
+    users = [example.user for example in examples]
+    naive = {
+        steps: {"speedup": speedup(rates[0], rates[steps]), "quality": compare(judged[0], judged[steps], users)}
+        for steps in ways
+    }
+    most, *fewer = plan.naive_steps
+    return {
+        **naive[most], "naive_steps": most, "fewer_steps": {steps: naive[steps] for steps in fewer},
+        "users": len(requests), "candidates": len(pipeline.pairs), "steps": pipeline.steps,
+        "scales": asdict(pipeline.scales), "bfloat16": pipeline.bfloat16,
+    }  # fmt: skip
+
+
+def run_ways(
+    ways: Mapping[int, Draw], requests: Sequence[Request], size: int
+) -> tuple[dict[int, list[float]], dict[int, Tensor]]:
+    """Returns images a second of each way, one value a batch of `size`, and its images; a first call is left out."""
     for way in ways.values():
         way(requests[:1])
-    rates: dict[str, list[float]] = {name: [] for name in ways}
-    images: dict[str, list[Tensor]] = {name: [] for name in ways}
-    starts = range(0, len(requests), plan.batch)
-    for start in track(starts, description="Generation"):
-        batch = requests[start : start + plan.batch]
+    rates: dict[int, list[float]] = {name: [] for name in ways}
+    images: dict[int, list[Tensor]] = {name: [] for name in ways}
+    for start in track(range(0, len(requests), size), description="Generation"):
+        batch = requests[start : start + size]
         for name, way in ways.items():
             began = time.perf_counter()
             images[name].append(way(batch))
-            rates[name].append(len(batch) * len(pipeline.pairs) / (time.perf_counter() - began))
-    judged = {name: judge(study, examples, torch.cat(parts)) for name, parts in images.items()}
-    return {
-        "speedup": speedup(rates["ours"], rates["naive"]),
-        "quality": compare(judged["ours"], judged["naive"], [example.user for example in examples]),
-        "users": len(requests), "candidates": len(pipeline.pairs), "steps": pipeline.steps,
-        "naive_steps": plan.naive_steps, "scales": asdict(pipeline.scales), "bfloat16": pipeline.bfloat16,
-    }  # fmt: skip
+            rates[name].append(len(batch) / (time.perf_counter() - began))
+    return rates, {name: torch.cat(parts) for name, parts in images.items()}

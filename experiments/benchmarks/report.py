@@ -34,6 +34,9 @@ def ratios(parts: Mapping[str, Mapping]) -> dict[str, Any]:
     if "generation" in parts:
         found["generation"]["equal_quality"] = parts["generation"]["quality"]["equal"]
         found["generation"]["met"] &= parts["generation"]["quality"]["equal"]
+        for steps, part in parts["generation"]["fewer_steps"].items():
+            ends = {end: part["speedup"][end] for end in ("low", "high")}
+            found[f"generation_naive_way_with_{steps}_steps"] = {"value": part["speedup"]["ratio"], **ends}
     for name, most in OUTSIDE.items() if "kernels" in parts else ():
         best = parts["kernels"].get(f"{name}_compiled", parts["kernels"][name])
         found[f"outside_kernels_{name}"] = _bounded(best["outside"], at_most=most)
@@ -105,7 +108,7 @@ def _details(parts: Mapping[str, Mapping]) -> Iterator[tuple[str, str]]:
         rows = [_rates(WHAT[name], part["speedup"]) for name, part in faster.items()]
         yield "Rates, median [quartiles]", table(["", "PMG", "naive", "times faster"], rows)
     if "generation" in parts:
-        yield "Quality of generation, PMG − naive", _quality_table(parts["generation"]["quality"])
+        yield from _qualities(parts["generation"])
     if "diffusers" in parts:
         yield "Against a loop of diffusers, same batch, solver, steps and guidance", _loop_table(parts["diffusers"])
     if "startup" in parts:
@@ -121,6 +124,12 @@ def _details(parts: Mapping[str, Mapping]) -> Iterator[tuple[str, str]]:
     if "limit" in parts:
         yield "Arithmetic, billions of operations a second", _limit_table(parts["limit"])
     yield "Machine", _machine_table(parts)
+
+
+def _qualities(part: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    compared = {part["naive_steps"]: part, **part["fewer_steps"]}
+    for steps, one in compared.items():
+        yield f"Quality of generation, PMG − naive with {steps} steps", _quality_table(one["quality"])
 
 
 def _rates(what: str, ratio: Mapping[str, Any]) -> list[str]:
