@@ -103,7 +103,7 @@ def report(name: str, runs: Path, folder: Path) -> None:
     if study.factors:
         parts = split_users(rows, study)
         groups = {title: summarize(part, study, builder) for title, part in parts.items()}
-        speed = speeds(results)
+        speed = speeds(results) if study.trains else {}
         costs = generator_costs(results) if study.generators else {}
         table = _variant_tables(groups, builder) + _speed_table(speed) + _cost_table(costs)
         _write(folder, rows, {"users": groups, "speed": speed, "generators": costs, **_origin(results)}, table)

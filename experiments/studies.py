@@ -16,6 +16,7 @@ class Study:
         base: the variant that all others are compared with in pairs; empty: the first.
         front: whether the figure draws accuracy against preference instead of metrics against the factor.
         by: column of the rows whose values have tables of their own, after that of all users; empty: none.
+        trains: whether each variant trains its own encoder: a table has how fast.
         generators: whether a table has the cost of each variant's generator.
     """
 
@@ -24,6 +25,7 @@ class Study:
     base: str = ""
     front: bool = False
     by: str = ""
+    trains: bool = False
     generators: bool = False
 
 
@@ -36,8 +38,9 @@ STUDIES = {
         ("soft", "pmg"),
         base="copies = True, m = 4",
         by="group",
+        trains=True,
     ),
-    "placement": Study({"placement": "encoder.preference_encoder.placement"}, ("soft", "pmg")),
+    "placement": Study({"placement": "encoder.preference_encoder.placement"}, ("soft", "pmg"), trains=True),
     "balance": Study({"alpha": "balance.alpha"}, ("pmg",), base="alpha = 0.5", front=True),
     "guidance": Study(
         {"formula": "sampling.scales._target_", "target": "sampling.scales.target"},
