@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from pmg.domain import PmgError
 from pmg.models.preference.batch_norm import SharedBatchNorm1d
 
 SPLIT = (3, 5)  # rows of each process
@@ -60,3 +61,10 @@ def test_one_process_is_torchs_own():
     mine, theirs = (kind(6, affine=False).train() for kind in (SharedBatchNorm1d, nn.BatchNorm1d))
     assert torch.equal(mine(rows), theirs(rows))
     assert torch.equal(mine.running_var, theirs.running_var)
+
+
+def test_one_row_is_refused_in_training_with_the_key_to_change():
+    norm = SharedBatchNorm1d(3, affine=False)
+    with pytest.raises(PmgError, match=r"set objective\.users_per_step=2 or more"):
+        norm(torch.zeros(1, 3))
+    assert norm.eval()(torch.zeros(1, 3)).shape == (1, 3)

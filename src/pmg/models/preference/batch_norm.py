@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, distributed, nn
 
+from pmg.domain import PmgError
+
 
 class _Sum(torch.autograd.Function):
     """Sums a tensor over the processes; each part of the sum gets the sum of all processes' gradients."""
@@ -37,7 +39,16 @@ class SharedBatchNorm1d(nn.BatchNorm1d):
     momentum: float
 
     def forward(self, values: Tensor) -> Tensor:
-        """Standardises rows `(B, features)`."""
+        """Standardises rows `(B, features)`.
+
+        Raises:
+            PmgError: there is one row in training, which has no deviation.
+        """
+        if self.training and len(values) < 2 and not distributed.is_initialized():
+            raise PmgError(
+                "a training step standardises its users' states, so that it needs two or more: set "
+                "objective.users_per_step=2 or more, or encoder.preference_encoder.map_start=identity"
+            )
         if not (self.training and distributed.is_initialized() and distributed.get_world_size() > 1):
             return super().forward(values)
         rows = _Sum.apply(values.new_tensor([len(values)]))
