@@ -107,8 +107,8 @@ def _empty_generator(cfg: DictConfig, dtype: str, computed: str) -> tuple[Measur
     if family := find_family(target):
         configs = family.read_configs(source)
         models, few_bits = family.empty_text_models(configs, dtype), cfg.generator.get("quantization")
-        aside = cfg.generator.get("text_on_cpu", False)
-        text_bytes = 0 if aside else sum(quantized_bytes(model, few_bits) for model in models)
+        on_cpu = cfg.generator.get("text_on_cpu", False)
+        text_bytes = 0 if on_cpu else sum(quantized_bytes(model, few_bits) for model in models)
         generator = family.empty(configs, computed, size, cfg.generator.get("gradient_checkpointing", False))
         return generator, text_bytes, family.prompt_sizes(configs, cfg.generator.get("max_length", 512))
     if source is None or not is_reserved(target.partition(".")[0]):

@@ -119,17 +119,17 @@ class TransformerFamily(GeneratorFamily):
         cls, source: str, dtype: str, size: int | None, max_length: int, gradient_checkpointing: bool, *,
         quantization: Quantization | None, text_on_cpu: bool, **options: Any,
     ) -> DiffusionGenerator:  # fmt: skip
-        drawing, reading = transformer_options(dtype, quantization), loading_options(dtype, quantization)
+        denoising, encoding = transformer_options(dtype, quantization), loading_options(dtype, quantization)
         if quantization and text_on_cpu:
-            reading["device_map"] = {"": "cpu"}
+            encoding["device_map"] = {"": "cpu"}
         path = resolve_source(source)
         hint = "; generator.source is a hub id or a folder in the layout of diffusers (model_index.json, transformer)"
         with loading("a generator", path, hint):
             index = cls._read_index(path)
             cls._check_text_models(path)
-            transformer = load_checkpoint(cls.transformer, path, "transformer", **drawing)
+            transformer = load_checkpoint(cls.transformer, path, "transformer", **denoising)
             scheduler = FlowMatchEulerDiscreteScheduler.from_pretrained(path, subfolder="scheduler")
-            models = {name: cls._load_text_model(path, name, reading) for name in cls.text_models}
+            models = {name: cls._load_text_model(path, name, encoding) for name in cls.text_models}
             text_encoder = cls.encode_with(models, max_length)
             autoencoder = load_checkpoint(cls.autoencoder, path, "vae")
         width = cls.text_width(transformer.config)

@@ -201,15 +201,9 @@ class ZImage(TransformerFamily):
             distilled: whether the checkpoint is distilled into few steps, which its config doesn't say.
         """
         return cls._load(
-            source,
-            dtype,
-            size,
-            max_length,
-            gradient_checkpointing,
-            quantization=quantization,
-            text_on_cpu=text_on_cpu,
-            distilled=distilled,
-        )
+            source, dtype, size, max_length, gradient_checkpointing,
+            quantization=quantization, text_on_cpu=text_on_cpu, distilled=distilled,
+        )  # fmt: skip
 
     @classmethod
     def compose(
