@@ -154,15 +154,22 @@ def summarize(rows: pd.DataFrame, study: Study, builder: ResultBuilder) -> dict[
     parts = {label: part.drop(columns="variant") for label, part in rows.groupby("variant", sort=False)}
     variants = {label: builder.build(part) for label, part in parts.items()}
     base = study.base if study.base in parts else next(iter(parts))
+
+    def own(label: str, method: str) -> pd.DataFrame:
+        """Returns the rows of a variant's method with users' own preferences."""
+        part = parts[label]
+        return part[(part["method"] == method) & (part["control"] == "own")]
+
     pairs = {
-        f"{method}: {label} \N{MINUS SIGN} {base}": differences(
-            *(part[(part["method"] == method) & (part["control"] == "own")] for part in (parts[label], parts[base])),
-            builder.metrics,
-        )
+        f"{method}: {label} \N{MINUS SIGN} {base}": differences(own(label, method), own(base, method), builder.metrics)
         for method in rows["method"].unique()
         for label in parts
         if label != base
     }
+    for one, other in study.across:
+        if one[0] in parts and other[0] in parts:
+            name = " \N{MINUS SIGN} ".join(": ".join(each) for each in (one, other))
+            pairs[name] = differences(own(*one), own(*other), builder.metrics)
     shown = ("arms", "paired", "control")
     return {"variants": {label: {key: r[key] for key in shown} for label, r in variants.items()}, "paired": pairs}
 

@@ -16,6 +16,7 @@ class Study:
         base: the variant that all others are compared with in pairs; empty: the first.
         front: whether the figure draws accuracy against preference instead of metrics against the factor.
         by: column of the rows whose values have tables of their own, after that of all users; empty: none.
+        across: further pairs that are compared, each two times a variant and a method.
         trains: whether each variant trains its own encoder: a table has how fast.
         generators: whether a table has the cost of each variant's generator.
     """
@@ -25,6 +26,7 @@ class Study:
     base: str = ""
     front: bool = False
     by: str = ""
+    across: tuple[tuple[tuple[str, str], tuple[str, str]], ...] = ()
     trains: bool = False
     generators: bool = False
 
@@ -32,7 +34,12 @@ class Study:
 STUDIES = {
     "components": Study(),
     "baselines": Study(),
-    "accuracy": Study({"candidates": "balance.weights.noises"}, ("none", "pmg"), base="candidates = 1"),
+    "accuracy": Study(
+        {"candidates": "balance.weights.noises"},
+        ("none", "pmg"),
+        base="candidates = 1",
+        across=tuple((("candidates = 4", "pmg"), (f"candidates = {number}", "none")) for number in (1, 4)),
+    ),
     "tokens": Study(
         {"copies": "encoder.preference_encoder.copies", "m": "encoder.preference_encoder.prefix_length"},
         ("soft", "pmg"),
