@@ -60,8 +60,8 @@ def test_train_generate_evaluate(pmg_here, tmp_path):
     assert ledger["llm_tokens_computed"] > 0
     assert ledger["llm_tokens_reused"] > 0
     assert ledger["trainable_parameters"] > 0
-    # 6 users, 9 arms, 2 candidates, 2 steps, with and without the condition
-    assert metrics(tmp_path / "b")["ledger"]["denoiser_evaluations"] == 6 * 9 * 2 * 2 * 2
+    # 6 users, 9 arms, 4 candidates, 2 steps, with and without the condition
+    assert metrics(tmp_path / "b")["ledger"]["denoiser_evaluations"] == 6 * 9 * 4 * 2 * 2
     assert "contact_sheet.png" in done.stdout
 
     assert pmg_here("generate", *SHARED, "run_dir=b").returncode == 0
