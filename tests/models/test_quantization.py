@@ -49,7 +49,7 @@ def test_a_quantized_part_keeps_its_device(tmp_path):
     assert not any(weight.is_meta for weight in packed.parameters())
 
 
-def test_text_encoders_stay_in_the_computers_memory_where_they_are_told_to(tmp_path):
+def test_text_encoders_on_the_cpu_are_not_moved(tmp_path):
     folder = write_flux1(tmp_path)
     moved, kept = (Flux1.load(folder, size=64, text_on_cpu=on_cpu) for on_cpu in (False, True))
     expected = kept.text_encoder.encode(["red apple"])

@@ -86,10 +86,12 @@ def popular(
         examples: one a user.
         vocabulary: the words.
     """
+    import torch
+
     from pmg.evaluation.faithfulness import count_words
 
     counts = {timeline.user: count_words(timeline.liked, vocabulary) for timeline in timelines}
-    every = count_words([item for timeline in timelines for item in timeline.liked], vocabulary)
+    every = torch.zeros(len(vocabulary)) + sum(counts.values())
     found = {}
     for example in examples:
         others = every - counts.get(example.user, 0)

@@ -43,7 +43,7 @@ def emulates_bfloat16(device: str) -> bool:
 
 
 def to_device(module: Module, device: str) -> Module:
-    """Moves a frozen model to a device; its parts that are quantised or told to (`keep_device`) keep theirs.
+    """Moves a frozen model to a device, except quantised parts and those marked by `keep_device`.
 
     Logs a warning about bfloat16 on a CPU that emulates it.
 
@@ -64,7 +64,7 @@ def to_device(module: Module, device: str) -> Module:
 
 
 def keep_device(model: object) -> None:
-    """Tells a model to stay where it is when `to_device` moves what it is a part of."""
+    """Marks a model that `to_device` leaves on its device, also when it is a part of another model."""
     model.keeps_device = True  # type: ignore[attr-defined]
 
 

@@ -54,7 +54,7 @@ def transformer_options(dtype: str, quantization: str | None) -> dict[str, Any]:
     """Returns `loading_options` for a diffusion transformer.
 
     Raises:
-        PmgError: as `loading_options`, or there is no GPU, which diffusers asks for.
+        PmgError: as `loading_options`, or no GPU is available; diffusers requires one.
     """
     options = loading_options(dtype, quantization, DiffusersConfig)
     if quantization is not None and not torch.cuda.is_available():
