@@ -81,9 +81,7 @@ class ResultBuilder:
         return {
             "metrics": describe(self.metrics),
             "comparison": self.comparison.as_dict(),
-            "arms": self._arms(own),
-            "paired": self._paired(own),
-            "control": self._control(rows),
+            **self._summarize(rows),
             "groups": {label: self._split(rows, label) for label in self.groups},
             "gap_closed": {self.comparison.gap_metric: self._gap_closed(own)},
             "cost": dict(origin.cost),
@@ -112,13 +110,13 @@ class ResultBuilder:
         return {method: found[method] for method in self._arms_in_order(rows) if method in found}
 
     def _split(self, rows: pd.DataFrame, label: str) -> dict[str, dict]:
-        """Returns arms, paired differences and the control for each value of a label."""
-        found = {}
-        for value in sorted(rows[label].unique()):
-            part = rows[rows[label] == value]
-            own = part[part["control"] == "own"]
-            found[str(value)] = {"arms": self._arms(own), "paired": self._paired(own), "control": self._control(part)}
-        return found
+        """Returns the summary of each part of the rows by a label."""
+        return {str(value): self._summarize(rows[rows[label] == value]) for value in sorted(rows[label].unique())}
+
+    def _summarize(self, rows: pd.DataFrame) -> dict[str, dict]:
+        """Returns arms, paired differences and the control of rows."""
+        own = rows[rows["control"] == "own"]
+        return {"arms": self._arms(own), "paired": self._paired(own), "control": self._control(rows)}
 
     def _measured(self, frame: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
         """Yields each metric that `frame` holds, with the rows that have it."""

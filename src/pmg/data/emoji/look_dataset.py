@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from functools import cached_property
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -15,7 +14,7 @@ from pmg.data.emoji.catalogue import read_digest
 from pmg.data.emoji.drawings import Drawings, LookData
 from pmg.data.emoji.finish_space import FinishSpace, traits
 from pmg.data.emoji.finishes import AS_DRAWN, Finish, decode_finish, encode_finish
-from pmg.data.emoji.look_users import LookSample, LookUsers, Picture, check_look_leaks
+from pmg.data.emoji.look_users import DrawnBy, LookSample, LookUsers, Picture, check_look_leaks
 from pmg.domain import Example, Interaction, Item, PmgError
 from pmg.seeding import stable_number
 
@@ -112,7 +111,7 @@ class LookDataset(LookData, Dataset):
 
     def __init__(
         self, folder: str, topics: Sequence[str] | None, space: FinishSpace, unseen_artists: Sequence[str], seed: Seed,
-        users: LookUsers, *, group_spread: NotNegative = 0.02, drawn_by: Literal["own", "other"] = "own",
+        users: LookUsers, *, group_spread: NotNegative = 0.02, drawn_by: DrawnBy = "own",
     ) -> None:  # fmt: skip
         super().__init__(folder, topics, space, unseen_artists, seed, group_spread=group_spread)
         self.users, self.drawn_by = users, drawn_by

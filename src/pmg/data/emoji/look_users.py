@@ -14,6 +14,7 @@ from pmg.data.emoji.finishes import Finish
 from pmg.domain import PmgError
 from pmg.seeding import stable_number
 
+DrawnBy = Literal["own", "other"]
 GROUPS = ("met", "unseen_region", "unseen_artist")
 REFERENCES = 4  # pictures that show the first look exactly
 
@@ -104,7 +105,7 @@ class LookUsers:
 
     def samples(
         self, data: LookData, split: str, users: int | None = None, targets: int | None = None,
-        drawn_by: Literal["own", "other"] = "own",
+        drawn_by: DrawnBy = "own",
     ) -> list[LookSample]:  # fmt: skip
         """Returns the samples of a split, user by user.
 
@@ -121,7 +122,7 @@ class LookUsers:
         found = (self._user(index, split, number, drawn_by) for number in numbers)
         return [sample for samples in found for sample in islice(samples, targets)]
 
-    def _user(self, index: DrawingIndex, split: str, number: int, drawn_by: str) -> Iterator[LookSample]:
+    def _user(self, index: DrawingIndex, split: str, number: int, drawn_by: DrawnBy) -> Iterator[LookSample]:
         rng = random.Random(stable_number(self.seed, "look user", split, number))
         group = "met" if split == "train" else GROUPS[number % len(GROUPS)]
         taste = self._taste(index, group, rng)
