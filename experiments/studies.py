@@ -47,7 +47,12 @@ STUDIES = {
         by="group",
         trains=True,
     ),
-    "placement": Study({"placement": "encoder.preference_encoder.placement"}, ("soft", "pmg"), trains=True),
+    "placement": Study(
+        {"placement": "encoder.preference_encoder.placement", "m": "encoder.preference_encoder.prefix_length"},
+        ("soft", "pmg"),
+        base="placement = front, m = 4",
+        trains=True,
+    ),
     "balance": Study({"alpha": "balance.alpha"}, ("pmg",), base="alpha = 0.5", front=True),
     "guidance": Study(
         {"formula": "sampling.scales._target_", "target": "sampling.scales.target"},

@@ -67,11 +67,11 @@ def test_variants_stand_in_the_order_of_their_values_and_are_compared_in_pairs(s
 
 def test_variants_that_train_have_their_speed(studies, tmp_path):
     for placement in ("late", "front"):
-        config = {"encoder": {"preference_encoder": {"placement": placement}}}
+        config = {"encoder": {"preference_encoder": {"placement": placement, "prefix_length": 4}}}
         write_run(tmp_path / "runs" / placement, config, dict.fromkeys(("flat", "ink", "clay"), 0.3))
     studies.report("placement", tmp_path / "runs", tmp_path / "into")
     results = json.loads((tmp_path / "into" / "results.json").read_text())
-    assert results["speed"] == {key: [10 * 4 * 2 / 20.0] for key in ("placement = front", "placement = late")}
+    assert results["speed"] == {key: [10 * 4 * 2 / 20.0] for key in ("placement = front, m = 4", "placement = late, m = 4")}
 
 
 def test_users_who_chat_and_users_who_click_have_their_own_tables(studies, tmp_path):
