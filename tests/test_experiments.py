@@ -71,7 +71,8 @@ def test_variants_that_train_have_their_speed(studies, tmp_path):
         write_run(tmp_path / "runs" / placement, config, dict.fromkeys(("flat", "ink", "clay"), 0.3))
     studies.report("placement", tmp_path / "runs", tmp_path / "into")
     results = json.loads((tmp_path / "into" / "results.json").read_text())
-    assert results["speed"] == {key: [10 * 4 * 2 / 20.0] for key in ("placement = front, m = 4", "placement = late, m = 4")}
+    names = ("placement = front, m = 4", "placement = late, m = 4")
+    assert results["speed"] == {name: [10 * 4 * 2 / 20.0] for name in names}
 
 
 def test_users_who_chat_and_users_who_click_have_their_own_tables(studies, tmp_path):

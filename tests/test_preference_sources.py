@@ -20,6 +20,7 @@ from pmg.configuration.instantiate import built_class
 from pmg.configuration.portable import portable
 from pmg.configuration.trees import leaves
 from pmg.domain import PmgError
+from pmg.generation.dataset_generation import list_arms
 from pmg.generation.records import read_records
 from pmg.models.preference.visual_encoder import VisualPreferenceEncoder
 from pmg.orchestration.preference_sources import (
@@ -49,6 +50,15 @@ def trained(folder):
 
 def build(cfg):
     return build_sources(cfg, build_methods(cfg))
+
+
+def test_one_key_leaves_out_every_mismatched_control(compose):
+    every, own = (
+        [control for _, _, control in list_arms(build_methods(compose("generate", f"mismatched={mismatched}")))]
+        for mismatched in ("true", "false")
+    )
+    assert every.count("mismatched") > 1
+    assert own == [control for control in every if control == "own"]
 
 
 def test_sources_in_use_alone_are_built_and_decide(compose):

@@ -77,7 +77,7 @@ GENERATE = {
     **EVERY,
     **READING,
     **_roles(
-        result="generator scorer method preference balance sampling shard.index pipeline split",
+        result="generator scorer method mismatched preference balance sampling shard.index pipeline split",
         execution="sheet_users",
         unused="split_sizes targets history_items train_run",
     ),

@@ -157,6 +157,7 @@ class GenerateConfig(ExamplesConfig):
         train_run: folder of the ``pmg-train`` run that ``preference.soft`` takes its encoder from.
         pipeline: folder of ``pmg-export``, in place of a training run.
         split: split of the users: test, or validation, on whom choices are made.
+        mismatched: whether methods are also run with another user's preference, as a control.
         sheet_users: number of users in the images for loggers.
         shard: the images that this process generates.
     """
@@ -168,6 +169,7 @@ class GenerateConfig(ExamplesConfig):
     train_run: str | None = None
     pipeline: str | None = None
     split: str = "test"
+    mismatched: bool = True
     sheet_users: int = ranged(20, Count)
     shard: Shard = field(default_factory=Shard)
 

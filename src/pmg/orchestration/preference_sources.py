@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from pmg.cache import Cache
@@ -27,12 +28,17 @@ METHOD = "pmg.generation.requests.Method"
 def build_methods(cfg: DictConfig) -> dict[str, Method]:
     """Returns the configured methods by name; a node without ``_target_`` is a `Method`.
 
+    With ``mismatched: false`` none has a mismatched control.
+
     Raises:
         PmgError: a method has an unknown argument.
     """
     nodes = {name: {"_target_": METHOD, **node} for name, node in to_plain(cfg.method).items() if node}
     check_targets({"method": nodes})
-    return {name: instantiate(node) for name, node in nodes.items()}
+    methods = {name: instantiate(node) for name, node in nodes.items()}
+    if cfg.mismatched:
+        return methods
+    return {name: replace(method, mismatch=False) for name, method in methods.items()}
 
 
 def build_sources(cfg: DictConfig, methods: Mapping[str, Method]) -> dict[str, PreferenceSource]:
