@@ -24,8 +24,19 @@ def draw_front(variants: Mapping[str, Mapping]) -> Figure:
         "the scores that select": (by_aspect["accuracy"], by_aspect["preference"]),
         "classifiers that select nothing": find_plane(SHOWN, variants.values()),
     }
+    proposed = next(name for arms in by_last_factor(variants).values() for name in arms if name.startswith("pmg"))
     for axis, (title, plane) in zip(axes, planes.items(), strict=True):
-        draw_plane(axis, {label.removeprefix("alpha = "): arms for label, arms in variants.items()}, plane, "pmg")
+        draw_plane(axis, by_last_factor(variants), plane, proposed)
         axis.set_title(title)
-    axes[0].legend()
+    axes[0].legend(fontsize=7)
     return figure
+
+
+def by_last_factor(variants: Mapping[str, Mapping]) -> dict[str, dict[str, Mapping]]:
+    """Returns the arms by the value of the last factor alone; those of other factors follow the methods' names."""
+    found: dict[str, dict[str, Mapping]] = {}
+    for label, arms in variants.items():
+        *others, last = (part.split(" = ")[-1] for part in label.split(", "))
+        for method, values in arms.items():
+            found.setdefault(last, {})[", ".join([method, *others])] = values
+    return found

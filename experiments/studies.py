@@ -59,6 +59,14 @@ STUDIES = {
         ("keywords", "soft", "pmg"),
         base="formula = LeaveOneOutScales, target = 5.0",
         front=True,
+        across=tuple(
+            (
+                (f"formula = LeaveOneOutScales, target = {scale}", method),
+                (f"formula = Scales, target = {scale}", method),
+            )
+            for scale in (3.0, 5.0, 7.0)
+            for method in ("keywords", "soft", "pmg")
+        ),
     ),
     "history": Study({"items": "history_items.test"}, ("image_prompt", "keywords", "soft", "pmg"), base="items = 12"),
     "sight": Study(
