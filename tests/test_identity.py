@@ -55,7 +55,7 @@ def test_training_does_not_mind_what_it_does_not_use(compose):
 DECIDING = {
     "seed=1": "seed", "data.users.seed=1": "data.users.seed", "trainer.max_steps=3": "trainer.max_steps",
     "trainer.precision=64-true": "trainer.precision", "split_sizes.train=7": "split_sizes.train",
-    "objective.users_per_step=3": "objective.users_per_step", "unseen=[hand_noto]": "unseen",
+    "objective.users_per_step=3": "objective.users_per_step",
     "encoder.preference_encoder.soft_tokens=3": "encoder.preference_encoder.soft_tokens",
     "trainer.gradient_clip_val=2": "trainer.gradient_clip_val", "history_items.train=3": "history_items.train",
     "~callbacks.seed": "callbacks.seed.seed", "captioner=tagger": "captioner.scorer.folder",

@@ -7,7 +7,7 @@ import torch
 import yaml
 from hydra.utils import get_class
 
-from pmg.data.dataset import Dataset, check_split, exclude_by_label
+from pmg.data.dataset import Dataset, check_split
 from pmg.data.memory_images import MemoryImages
 from pmg.domain import Example, Item, PmgError
 
@@ -29,21 +29,9 @@ class Least(Dataset):
 
 def test_defaults_refuse_what_the_data_do_not_have():
     data = Least()
-    examples = data.examples("test", 1)
     assert (data.groups, data.taste_label, data.identity) == ((), None, "")
-    assert data.exclude(examples, []) == examples
-    with pytest.raises(PmgError, match=r"unseen: \['red'\]. The users of this data set have no named tastes"):
-        data.exclude(examples, ["red"])
     with pytest.raises(PmgError, match="no likes in time, which pmg-keywords compares"):
         data.timelines("test")
-
-
-def test_examples_are_excluded_by_label():
-    examples = Least().examples("test")
-    assert exclude_by_label(examples, "taste", ["red"], ["red", "blue"]) == []
-    assert exclude_by_label(examples, "taste", ["blue"], ["red", "blue"]) == examples
-    with pytest.raises(PmgError, match=r"unseen: no taste 'bleu'; did you mean 'blue'\?"):
-        exclude_by_label(examples, "taste", ["bleu"], ["red", "blue"])
 
 
 def test_images_in_memory_are_found_by_item():

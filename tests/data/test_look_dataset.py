@@ -71,13 +71,11 @@ def test_encoded_finishes_keep_every_number():
         assert decode_finish(code).hue == pytest.approx(finish.hue, rel=1e-6)
 
 
-def test_wrong_splits_and_tastes_are_named(data):
+def test_wrong_splits_are_named(data):
     with pytest.raises(PmgError, match=r"no split 'tset'; did you mean 'test'\?"):
         data.examples("tset")
     with pytest.raises(PmgError, match="has 6 users, 7 were requested: lower split_sizes"):
         data.examples("test", 7)
-    with pytest.raises(PmgError, match="no named tastes: leave it empty"):
-        data.exclude([], ["noto"])
     with pytest.raises(PmgError, match="no likes in time"):
         data.timelines("test")
     with pytest.raises(PmgError, match="min_history must be at most"):

@@ -65,7 +65,7 @@ EXAMPLES = {
 TRAIN = {
     **EVERY,
     **_roles(
-        result="generator objective optimizer lr_scheduler unseen init_from",
+        result="generator objective optimizer lr_scheduler init_from",
         unused="split_sizes targets history_items data.users.test",
     ),
     **READING,

@@ -136,7 +136,6 @@ class TrainConfig(ExamplesConfig):
     """``pmg-train``: trains the preference encoder.
 
     Attributes:
-        unseen: tastes that are removed from training and validation users.
         init_from: folder of a ``pmg-train`` run with the initial weights.
     """
 
@@ -145,7 +144,6 @@ class TrainConfig(ExamplesConfig):
     lr_scheduler: Any = None
     trainer: Any = None
     callbacks: Any = None
-    unseen: Any = None
     init_from: str | None = None
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -113,16 +113,6 @@ class Dataset(Protocol):
         """
         ...
 
-    def exclude(self, examples: Sequence[Example], tastes: Sequence[str]) -> list[Example]:
-        """Returns the examples of users who have none of `tastes` (the config key ``unseen``).
-
-        Raises:
-            PmgError: the data set has no taste of this name.
-        """
-        if tastes:
-            raise PmgError(f"unseen: {list(tastes)}. The users of this data set have no named tastes: leave it empty")
-        return list(examples)
-
     def timelines(self, split: str) -> list[Timeline]:
         """Returns the users of a split with all that they did, as ``pmg-keywords`` compares it.
 
@@ -135,26 +125,6 @@ class Dataset(Protocol):
     def identity(self) -> str:
         """A hash of the files that the data set was read from; empty: its config says all."""
         return ""
-
-
-def exclude_by_label(
-    examples: Sequence[Example], label: str, values: Sequence[str], allowed: Sequence[str]
-) -> list[Example]:
-    """Returns the examples whose label has none of `values`.
-
-    Args:
-        examples: of any users.
-        label: name of the label.
-        values: of the label, from the config key ``unseen``.
-        allowed: all values that the data set has.
-
-    Raises:
-        PmgError: a value is not in `allowed`.
-    """
-    unknown = [value for value in values if value not in allowed]
-    if unknown:
-        raise PmgError(f"unseen: no {label} '{unknown[0]}'{nearest(unknown[0], allowed)}")
-    return [example for example in examples if example.labels[label] not in values]
 
 
 def check_split(split: str, users: int | None, sizes: Mapping[str, int]) -> None:

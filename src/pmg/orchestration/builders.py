@@ -37,15 +37,12 @@ def build_examples(cfg: Mapping[str, Any] | DictConfig, data: Dataset, split: st
     """Returns the examples of a split that this config uses.
 
     Raises:
-        PmgError: a number is below 1, `unseen` names no taste, or leaves no training users.
+        PmgError: a number is below 1, or the split has fewer users.
     """
     require_positive(**{f"{key}.{split}": cfg[key][split] for key in ("split_sizes", "targets", "history_items")})
     examples = data.examples(split, cfg["split_sizes"][split], cfg["targets"][split])
-    kept = data.exclude(examples, () if split == "test" else cfg.get("unseen") or ())
-    if not kept:
-        raise PmgError(f"unseen leaves no users in the split '{split}'")
     latest = cfg["history_items"][split]
-    return [replace(example, history=example.history[-latest:]) for example in kept] if latest else kept
+    return [replace(example, history=example.history[-latest:]) for example in examples] if latest else examples
 
 
 def build_captions(cfg: DictConfig, run: Run, data: Dataset, examples: Sequence[Example]) -> dict[str, str]:

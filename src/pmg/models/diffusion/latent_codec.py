@@ -12,7 +12,6 @@ from pathlib import Path
 
 import torch
 from diffusers import AutoencoderDC, AutoencoderKL
-from rich.progress import track
 from torch import Tensor, nn
 
 from pmg.cache import atomic_write_json
@@ -163,10 +162,3 @@ def restore(codec: LatentCodec, pictures: Tensor) -> Tensor:
     """Returns what a codec decodes of the latents of pictures `(B, 3, H, W)` in [-1, 1]."""
     with processor_autocast():
         return codec.decode(codec.encode(pictures)).float()
-
-
-@torch.no_grad()
-def reconstruct(autoencoder: AutoencoderKL, images: Tensor, batch_size: int = 128) -> Tensor:
-    """Returns what an autoencoder decodes of the latents of images `(B, 3, H, W)` in [-1, 1]."""
-    parts = track(images.split(batch_size), description="Reconstructing images")
-    return torch.cat([autoencoder.decode(autoencoder.encode(x).latent_dist.mean).sample for x in parts]).clamp(-1, 1)

@@ -4,7 +4,6 @@
     times = process.sample_times(len(latents), rng)
     sample = process.add_noise(latents, noise, times)
     loss = denoising_loss(denoiser(sample.noisy, process.model_times(times), inputs), sample)
-    clean = process.predict_clean(output, sample.noisy, times)
 
 Shapes: `B` batch, `C, h, w` latents.
 """
@@ -51,10 +50,6 @@ class NoiseProcess(Protocol):
 
     def model_times(self, times: Tensor) -> Tensor:
         """Returns `times` `(B,)` in the unit of the denoiser's time embedding."""
-        ...
-
-    def predict_clean(self, output: Tensor, noisy: Tensor, times: Tensor) -> Tensor:
-        """Returns the clean latents that the denoiser's output implies, `(B, C, h, w)`."""
         ...
 
     def new_sampler(self) -> SchedulerMixin:
@@ -106,10 +101,6 @@ class FlowMatching:
         """Returns the times in [0, 1000]."""
         return times * self.UNIT
 
-    def predict_clean(self, output: Tensor, noisy: Tensor, times: Tensor) -> Tensor:
-        """Returns ``noisy - t output``."""
-        return noisy - times.view(-1, 1, 1, 1) * output
-
     def new_sampler(self) -> SchedulerMixin:
         """Returns the sampler in its initial state."""
         return type(self.sampler).from_config(self.sampler.config)
@@ -149,16 +140,6 @@ class VariancePreserving:
     def model_times(self, times: Tensor) -> Tensor:
         """Returns the time steps as they are."""
         return times
-
-    def predict_clean(self, output: Tensor, noisy: Tensor, times: Tensor) -> Tensor:
-        """Returns the clean latents for the scheduler's ``prediction_type``."""
-        kind = self.scheduler.config.prediction_type
-        alpha = self.scheduler.alphas_cumprod.to(times.device)[times].view(-1, 1, 1, 1)
-        if kind == "sample":
-            return output
-        if kind == "epsilon":
-            return (noisy - (1 - alpha).sqrt() * output) / alpha.sqrt()
-        return alpha.sqrt() * noisy - (1 - alpha).sqrt() * output
 
     def new_sampler(self) -> SchedulerMixin:
         """Returns the sampler in its initial state."""
