@@ -41,11 +41,13 @@ from pmg.models.loading.meta_models import (
 )
 from pmg.models.loading.quantization import quantized_bytes
 from pmg.models.preference.preference_encoder import PreferenceEncoder
+from pmg.models.preference.visual_encoder import VisualPreferenceEncoder
 from pmg.training.flops import count_operations
 from pmg.training.memory_forecast import READ_AT_ONCE, Sizes, estimate_training
 from pmg.training.objective import Denoise
 from pmg.training.optim import adamw, constant
 from pmg.training.preference import PARTS, EncodedTexts, FrozenModels, PreferenceTraining
+from pmg.training.visual_inputs import UsersPictures
 
 SIZES = Sizes(
     users=100, history_tokens=60, users_per_step=8, draws=3, soft_tokens=4, prefix_length=3, placement="late",
@@ -91,11 +93,20 @@ def real_step(language_model, generator, placement, sizes=SIZES):
     torch.manual_seed(0)
     users, questions = sizes.users_per_step, sizes.users_per_step * sizes.draws
     context = language_model.prefill_tokens([torch.randint(300, (SIZES.history_tokens,)) for _ in range(users)])
-    encoder = PreferenceEncoder(
-        llm_width=language_model.width, llm_layers=language_model.layers, kv_heads=language_model.kv_heads,
-        head_dim=language_model.head_dim, text_width=sizes.text_width, soft_tokens=SIZES.soft_tokens,
-        prefix_length=SIZES.prefix_length, placement=placement,
-    ).train()  # fmt: skip
+    shared = {
+        "llm_width": language_model.width, "llm_layers": language_model.layers, "kv_heads": language_model.kv_heads,
+        "head_dim": language_model.head_dim, "text_width": sizes.text_width, "soft_tokens": sizes.soft_tokens,
+        "prefix_length": sizes.prefix_length,
+    }  # fmt: skip
+    if sizes.pictures:
+        vectors = torch.randn(users * sizes.pictures, sizes.feature_width)
+        rows = torch.arange(len(vectors)).split(sizes.pictures)
+        inputs = UsersPictures(context, vectors, rows, [torch.arange(sizes.pictures) > 0] * users)
+        encoder = VisualPreferenceEncoder(
+            feature_width=sizes.feature_width, sees="both", copies=sizes.copies, **shared
+        ).train()
+    else:
+        inputs, encoder = context, PreferenceEncoder(placement=placement, **shared).train()
     targets, words, empty = (
         Block(
             torch.randn(rows, tokens, sizes.text_width),
@@ -109,7 +120,7 @@ def real_step(language_model, generator, placement, sizes=SIZES):
         )
     )
     module = PreferenceTraining(
-        encoder=encoder, frozen=FrozenModels(language_model, generator), user_inputs=context,
+        encoder=encoder, frozen=FrozenModels(language_model, generator), user_inputs=inputs,
         texts=EncodedTexts(targets, words, empty), terms=TERMS, optimizer=adamw(0.1), lr_scheduler=constant,
     )  # fmt: skip
     latents = torch.zeros(questions, *generator.latent_shape)
@@ -126,6 +137,16 @@ def test_a_step_takes_what_was_forecast(forecast, real, placement):
     measured = allocated(real_step(*real, placement))
     told = forecast(replace(SIZES, placement=placement)).phases["training step"]
     assert told == pytest.approx(measured, rel=0.2)
+
+
+@pytest.mark.parametrize("copies", [False, True])
+def test_a_step_with_pictures_takes_what_was_forecast(forecast, real, copies):
+    sizes = replace(SIZES, pictures=40, feature_width=SIZES.soft_tokens * SIZES.text_width, copies=copies)
+    measured = allocated(real_step(*real, "late", sizes))
+    told = forecast(sizes)
+    assert told.phases["training step"] == pytest.approx(measured, rel=0.2)
+    assert told.phases["training step"] > 1.1 * forecast().phases["training step"]
+    assert told.trained > forecast().trained
 
 
 def test_reading_and_encoding_take_what_was_forecast(forecast, real):

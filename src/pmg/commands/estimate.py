@@ -54,13 +54,16 @@ def empty_models(cfg: DictConfig) -> tuple[LanguageModel, MeasurableGenerator, d
         "text encoder": text_bytes,
     }
     encoder = cfg.encoder.preference_encoder
+    soft_tokens, pictures = encoder.get("soft_tokens", 4), cfg.encoder.inputs.get("pictures", 0)
     users = sum(cfg.split_sizes[split] * cfg.profiles_per_user for split in ("train", "validation"))
     sizes = Sizes(
         users=users, history_tokens=cfg.history_tokens, users_per_step=cfg.objective.users_per_step,
-        draws=cfg.objective.batches.draws, soft_tokens=encoder.get("soft_tokens", 4),
+        draws=cfg.objective.batches.draws, soft_tokens=soft_tokens,
         prefix_length=encoder.get("prefix_length", 0), placement=encoder.get("placement", "late"),
         target_tokens=prompt.tokens, keyword_tokens=prompt.words or prompt.tokens, text_width=prompt.width,
         pooled_width=prompt.pooled, map_start=encoder.get("map_start", "scaled"),
+        pictures=0 if encoder.get("sees") == "text" else pictures, feature_width=soft_tokens * prompt.width,
+        copies=encoder.get("copies", False),
     )  # fmt: skip
     return language_model, generator, weights, sizes
 

@@ -18,9 +18,12 @@ from pmg.models.language.language_model import LanguageModel
 from pmg.models.loading.generator_family import MeasurableGenerator
 from pmg.models.loading.memory_tracker import FusedAttention, LiveBytes, weight_bytes
 from pmg.models.preference.preference_encoder import PreferenceEncoder
+from pmg.models.preference.visual_encoder import VisualPreferenceEncoder
+from pmg.training.encoder_inputs import UserInputs
 from pmg.training.objective import ObjectiveTerm
 from pmg.training.optim import adamw, constant
 from pmg.training.preference import PARTS, EncodedTexts, FrozenModels, PreferenceTraining
+from pmg.training.visual_inputs import UsersPictures
 
 READ_AT_ONCE = 32  # histories in one pass, as `LanguageModel.prefill` reads them on a GPU; a processor takes fewer
 ENCODE_AT_ONCE = 32  # images in one pass, as `encode_item_images` gives them
@@ -44,6 +47,9 @@ class Sizes:
         text_width: D.
         pooled_width: of the text encoder's pooled vectors.
         map_start: see `PreferenceEncoder`.
+        pictures: of a history, each a visual token; 0: the encoder reads text alone.
+        feature_width: F, of a picture's vector.
+        copies: see `VisualPreferenceEncoder`.
     """
 
     users: int
@@ -58,6 +64,9 @@ class Sizes:
     text_width: int
     pooled_width: int
     map_start: str = "scaled"
+    pictures: int = 0
+    feature_width: int = 0
+    copies: bool = False
 
 
 @dataclass(frozen=True)
@@ -106,11 +115,17 @@ def estimate_training(
 
 def empty_encoder(language_model: LanguageModel, sizes: Sizes) -> PreferenceEncoder:
     """What is trained, without weights."""
-    return PreferenceEncoder(
-        llm_width=language_model.width, llm_layers=language_model.layers, kv_heads=language_model.kv_heads,
-        head_dim=language_model.head_dim, text_width=sizes.text_width, soft_tokens=sizes.soft_tokens,
-        prefix_length=sizes.prefix_length, placement=sizes.placement, map_start=sizes.map_start,
-    ).to("meta").train()  # fmt: skip
+    shared = {
+        "llm_width": language_model.width, "llm_layers": language_model.layers, "kv_heads": language_model.kv_heads,
+        "head_dim": language_model.head_dim, "text_width": sizes.text_width, "soft_tokens": sizes.soft_tokens,
+        "prefix_length": sizes.prefix_length,
+    }  # fmt: skip
+    encoder = (
+        VisualPreferenceEncoder(feature_width=sizes.feature_width, sees="both", copies=sizes.copies, **shared)
+        if sizes.pictures
+        else PreferenceEncoder(placement=sizes.placement, map_start=sizes.map_start, **shared)
+    )
+    return encoder.to("meta").train()
 
 
 def context_bytes(language_model: LanguageModel, tokens: int) -> int:
@@ -159,9 +174,9 @@ def _step(
     users, questions = sizes.users_per_step, sizes.users_per_step * sizes.draws
     target, words = _block(questions, sizes.target_tokens, sizes), _block(users, sizes.keyword_tokens, sizes)
     empty = _block(1, sizes.target_tokens, sizes)
-    context = _context(language_model, users, sizes.history_tokens)
+    inputs = _inputs(language_model, sizes)
     module = PreferenceTraining(
-        encoder=encoder, frozen=FrozenModels(language_model, generator), user_inputs=context,
+        encoder=encoder, frozen=FrozenModels(language_model, generator), user_inputs=inputs,
         texts=EncodedTexts(target, words, empty), terms=terms, optimizer=adamw(1e-3), lr_scheduler=constant,
     )  # fmt: skip
     latents = torch.zeros(questions, *generator.latent_shape)
@@ -179,6 +194,16 @@ def _block(rows: int, tokens: int, sizes: Sizes) -> TextBlock:
     """Encoded texts, on the processor, as a training holds them."""
     pooled = torch.zeros(rows, sizes.pooled_width)
     return TextBlock(torch.zeros(rows, tokens, sizes.text_width), torch.ones(rows, tokens, dtype=torch.bool), pooled)
+
+
+def _inputs(language_model: LanguageModel, sizes: Sizes) -> UserInputs:
+    """The encoder's inputs of one step's users."""
+    context = _context(language_model, sizes.users_per_step, sizes.history_tokens)
+    if not sizes.pictures:
+        return context
+    rows = (torch.zeros(sizes.pictures, dtype=torch.long),) * sizes.users_per_step
+    liked = tuple(row == 0 for row in rows)
+    return UsersPictures(context, torch.zeros(1, sizes.feature_width), rows, liked)
 
 
 def _context(language_model: LanguageModel, users: int, tokens: int) -> Context:

@@ -14,6 +14,7 @@ from torch.nn.utils.rnn import pad_sequence
 from pmg.configuration.ranges import Count
 from pmg.data.dataset import ImageStore
 from pmg.domain import Example, PmgError
+from pmg.models.language.context import Context
 from pmg.models.preference.visual_encoder import SeenHistories
 from pmg.preferences.contexts import Contexts
 from pmg.preferences.extraction import ExtractedPreferences
@@ -40,7 +41,7 @@ class UsersPictures:
         liked: for each user which of them were liked, bool.
     """
 
-    contexts: Contexts
+    contexts: Contexts | Context
     vectors: Tensor
     pictures: Sequence[Tensor]
     liked: Sequence[Tensor]
