@@ -36,7 +36,7 @@ def language_model():
 
 @pytest.fixture
 def scenario(compose):
-    return instantiate(compose("train", "scenario=look_chats").scenario)
+    return instantiate(compose("train", "scenario=look_chats", "scenario.match=null").scenario)
 
 
 def test_opinions_are_measured_from_the_references(language_model, scenario):
@@ -146,13 +146,14 @@ def real(compose, root):
     cfg = compose("train", "data=look_chats", "scenario=look_chats", "encoder=smollm2", "decoding=choose_calibrated",
                   "data.conversations.shares={clicks: 0, chat: 1, both: 0}",
                   f"paths.cache_dir={root / 'outputs' / 'cache'}")  # fmt: skip
-    return [instantiate(node) for node in (cfg.encoder.language_model, cfg.scenario, cfg.data, cfg.decoding)]
+    nodes = (cfg.encoder.language_model, cfg.scenario, cfg.data, cfg.decoding, cfg.text_encoder)
+    return [instantiate(node) for node in nodes]
 
 
 @pytest.mark.slow
 def test_real_language_model_judges_test_users_sentences(real):
     """Not untouched: questions and references were compared with results of all phrases in sight."""
-    language_model, scenario, data, _ = real
+    language_model, scenario, data, *_ = real
     phrases, rng = data.conversations.phrases["test"], random.Random(0)
     right = []
     for sign, sentences in ((1, phrases.likes), (-1, phrases.dislikes)):
@@ -167,16 +168,24 @@ def test_real_language_model_judges_test_users_sentences(real):
 
 
 @pytest.mark.slow
-def test_judged_messages_keep_dislikes_out_of_positive_keywords(real):
-    language_model, scenario, data, calibrated = real
+def test_judged_and_matched_messages_keep_dislikes_out_of_positive_keywords(real):
+    language_model, scenario, data, calibrated, text_encoder = real
     examples = data.examples("test", 24, 1)
     found = {}
-    for judged, own in ((True, scenario), (False, replace(scenario, opinion=None, dislike_chat_template=""))):
-        extractor = PreferenceExtractor(language_model, own, NoCache(), "real", Budget(len, 10_000), False)
+    judged = replace(scenario, match=None)
+    plain = replace(judged, opinion=None, dislike_chat_template="")
+    for name, own in (("matched", scenario), ("judged", judged), ("plain", plain)):
+        extractor = PreferenceExtractor(
+            language_model, own, NoCache(), "real", Budget(len, 10_000), False, text_encoder=text_encoder
+        )
         words = extractor.extract(examples, {}, [calibrated], progress=iter).keywords(calibrated)
         for key in ("said_likes", "said_dislikes"):
             said = [(word, chosen.words) for example, chosen in zip(examples, words, strict=True)
                     for word in example.labels[key].split(", ") if word]  # fmt: skip
-            found[judged, key] = sum(word in chosen for word, chosen in said) / len(said)
+            found[name, key] = sum(word in chosen for word, chosen in said) / len(said)
+        found[name, "words"] = sum(len(chosen.words) for chosen in words) / len(words)
     print("found among positive keywords:", found)
-    assert found[True, "said_dislikes"] < found[False, "said_dislikes"]
+    assert found["judged", "said_dislikes"] < found["plain", "said_dislikes"]
+    assert found["matched", "said_dislikes"] < found["judged", "said_dislikes"]
+    assert found["matched", "said_likes"] > found["judged", "said_likes"]
+    assert found["matched", "words"] < found["judged", "words"]  # nothing of what wasn't mentioned

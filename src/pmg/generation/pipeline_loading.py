@@ -48,7 +48,9 @@ def load_components(
         captioner = replace(captioner, arguments={"template": scenario.caption})
     templates = scenario or parts["scenario"].create()
     return {
-        "extractor": PreferenceExtractor(language_model, templates, NoCache(), str(folder), budget),
+        "extractor": PreferenceExtractor(
+            language_model, templates, NoCache(), str(folder), budget, text_encoder=text_encoder
+        ),
         "captioner": captioner.create(),
         "decoding": parts["decoding"].create(),
         "inputs": parts["inputs"].create(),

@@ -77,7 +77,10 @@ def open_extractor(cfg: DictConfig, run: Run, text_encoder: PromptEncoder) -> It
     owner = {} if language_model is built else {"generator": to_plain(cfg.generator)}  # whose weights it shares
     identity = Cache.key(model=_identity(cfg), **owner)
     budget = Budget(text_encoder.count_tokens, text_encoder.max_length)
-    yield PreferenceExtractor(language_model, instantiate(cfg.scenario), cache, identity, budget, cfg.keep_contexts)
+    scenario = instantiate(cfg.scenario)
+    yield PreferenceExtractor(
+        language_model, scenario, cache, identity, budget, cfg.keep_contexts, text_encoder=text_encoder
+    )
     run.ledger.count("llm_tokens_computed", language_model.tokens_computed)
     run.ledger.count("llm_tokens_reused", language_model.tokens_reused)
 

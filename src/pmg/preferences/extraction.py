@@ -15,6 +15,7 @@ from torch import Tensor
 
 from pmg.cache import Cache
 from pmg.domain import Example, Item, Keywords, PmgError, Turn
+from pmg.models.diffusion.interfaces import PromptEncoder
 from pmg.models.language.context import Context
 from pmg.models.language.language_model import LanguageModel
 from pmg.models.language.picture_marks import find_pictures
@@ -29,6 +30,7 @@ from pmg.preferences.keywords import KEPT, RANKED, target_keywords, without
 from pmg.preferences.opinions import judge_messages, own_messages, split_messages
 from pmg.preferences.picture_features import PictureFeatures
 from pmg.preferences.scenarios import Scenario
+from pmg.preferences.stated_keywords import build_matcher
 
 Progress = Callable[[Iterable[Any]], Iterable[Any]]
 SHOW_PROGRESS: Progress = partial(track, description="Reading histories")
@@ -75,14 +77,16 @@ class PreferenceExtractor:
         identity: names the model in cache keys, e.g. its source and dtype.
         budget: what the text encoder can read; keywords beyond it are dropped, and named in `Keywords.dropped`.
         keep: whether contexts stay in the cache; else each is computed when it is needed.
+        text_encoder: the generator's, which a scenario with `match` compares messages with.
     """
 
     def __init__(
         self, language_model: LanguageModel, scenario: Scenario, cache: Cache, identity: str, budget: Budget,
-        keep: bool = True,
+        keep: bool = True, *, text_encoder: PromptEncoder | None = None,
     ) -> None:  # fmt: skip
         self.language_model, self.scenario, self.cache, self.identity = language_model, scenario, cache, identity
         self.budget, self.keep = budget, keep
+        self.matcher = build_matcher(scenario, text_encoder)
 
     def extract(
         self, examples: Sequence[Example], captions: Mapping[str, str] | None = None,
@@ -119,9 +123,15 @@ class PreferenceExtractor:
             ]
             likes = self._keywords(wanted, stated, pictures, parts[-1] if stated == texts else None)
             against = [writer.dislikes(one, captions) for _, one in pairs]
+            if self.matcher:
+                likes = self.matcher.overlay(likes, [(own_messages(one.conversation), one.liked) for one, _ in pairs])
             for name, keywords in likes.items():
                 liked[name] += map(self.budget.fit, keywords)
-            for name, keywords in self._keywords({name: wanted[name] for name in disliked}, against, pictures).items():
+            bad_words = self._keywords({name: wanted[name] for name in disliked}, against, pictures)
+            if self.matcher:
+                said = [(own_messages(one.conversation), one.disliked) for _, one in pairs]
+                bad_words = self.matcher.overlay(bad_words, said)
+            for name, keywords in bad_words.items():
                 both = zip(keywords, likes[name], strict=True)
                 disliked[name] += [self.budget.fit(without(bad, good.words)) for bad, good in both]
         writer.warn()

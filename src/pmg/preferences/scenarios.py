@@ -7,7 +7,7 @@ from dataclasses import MISSING, dataclass, field, fields
 from typing import Any
 
 from pmg.configuration.instantiate import nearest
-from pmg.configuration.ranges import Count, CountOrZero
+from pmg.configuration.ranges import Count, CountOrZero, Fraction
 from pmg.domain import Example, Item, PmgError, Turn
 from pmg.preferences.captioning import MetadataCaptioner
 from pmg.preferences.prompt_checks import check_options, check_placeholders, check_question, check_template
@@ -63,6 +63,9 @@ class Scenario:
         message_template: text before this question, with ``{message}``.
         dislike_chat_template: as `chat_template`, for the messages that state a dislike; needs an `opinion`. Empty:
             they are not used.
+        match: cosine from which a sentence states the option that it resembles most, by the generator's text encoder;
+            stated options take the place of decoded keywords (`pmg.preferences.stated_keywords`). None: they are not
+            compared.
 
     Raises:
         PmgError: `lint` finds problems; one line names them all.
@@ -88,6 +91,7 @@ class Scenario:
     opinion: Attribute | None = None
     message_template: str = ""
     dislike_chat_template: str = ""
+    match: Fraction | None = None
 
     def __post_init__(self) -> None:
         problems = lint(self)
@@ -264,6 +268,8 @@ def lint(scenario: Scenario) -> list[str]:
     if scenario.caption and "{caption}" not in scenario.line:
         problems.append("the caption is never used: line has no {caption}")
     problems += [f"{name} must be at least 1" for name in ("max_items", "max_turns") if getattr(scenario, name) < 1]
+    if scenario.match is not None and not 0 <= scenario.match <= 1:
+        problems.append(f"match is a cosine of at least 0 and at most 1, or null; it is {scenario.match}")
     return problems
 
 

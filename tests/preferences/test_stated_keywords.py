@@ -1,0 +1,98 @@
+"""What messages state: matched with options by the embedded sentence encoder, and laid over decoded keywords."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+import pmg
+from pmg.cache import NoCache
+from pmg.configuration.instantiate import instantiate
+from pmg.domain import Example, Item, Keywords, PmgError, Turn
+from pmg.models.loading.tiny_models import tiny_language_model
+from pmg.preferences.extraction import PreferenceExtractor
+from pmg.preferences.keyword_budget import Budget
+from pmg.preferences.keyword_decoding import Choose
+from pmg.preferences.scenarios import Attribute
+from pmg.preferences.stated_keywords import MessageMatcher, add_stated, split_sentences
+
+ATTRIBUTES = {
+    "colour": Attribute("Colour:", ("blue", "red")),
+    "surface": Attribute("Surface:", ("pixel art", "paper grain")),
+    "mood": Attribute("Mood:"),
+}
+DECODED = Keywords(("blue", "paper grain", "calm"), (-0.1, -0.2, -0.3))
+
+
+@pytest.fixture(scope="module")
+def text_encoder(root):
+    return instantiate(pmg.compose("train", ["run_dir=unused"]).text_encoder)
+
+
+@pytest.fixture(scope="module")
+def matcher(text_encoder):
+    return MessageMatcher(text_encoder, ATTRIBUTES, 0.4)
+
+
+def test_sentences_state_the_options_that_they_resemble(matcher):
+    said = [
+        "I had noodles for lunch.",
+        "I adore retro video game pixels. Everything crimson red!",
+        "Pixel art, always.",
+    ]
+    assert matcher(said) == ["pixel art", "red"]
+    assert matcher(["I had noodles for lunch."]) == matcher([]) == matcher(["\n"]) == []
+    assert matcher([" ".join(["blue"] * 500)]) == ["blue"]  # longer than the encoder reads
+    assert replace(matcher, least=1.0)(["Everything crimson red!"]) == []
+    assert replace(matcher, least=1.0 - 1e-5)(["red"]) == ["red"]
+
+
+def test_sentences_that_do_not_fit_are_halved():
+    assert split_sentences("One two. Three?\nFour five six seven", lambda text: len(text.split()) <= 3) == [
+        "One two.", "Three?", "Four five", "six seven",
+    ]  # fmt: skip
+    assert split_sentences("short incomprehensibilities", lambda text: len(text) < 8) == ["short"]
+
+
+def test_stated_words_replace_decoded_ones_of_the_same_attribute():
+    assert add_stated(DECODED, [], ATTRIBUTES) == DECODED
+    assert add_stated(DECODED, ["red"], ATTRIBUTES) == Keywords(("red", "paper grain", "calm"), (0.0, -0.2, -0.3))
+    assert add_stated(DECODED, ["red", "pixel art", "blue"], ATTRIBUTES).words == ("red", "pixel art", "blue", "calm")
+
+
+def test_users_without_items_have_stated_words_alone(matcher):
+    item = Item("a", "a", "dog")
+    said = [(["Everything crimson red!"], [item]), (["Everything crimson red!"], []), ([], [item]), ([], [])]
+    found = matcher.overlay({"any": [DECODED] * 4}, said)["any"]
+    assert [words.words for words in found] == [("red", "paper grain", "calm"), ("red",), DECODED.words, ()]
+
+
+def test_the_extractor_lays_them_over_its_keywords(compose, text_encoder, monkeypatch):
+    scenario = instantiate(compose("train", "scenario=look_chats").scenario)
+    assert scenario.match is not None
+    chat = (
+        Turn("me", "I adore retro video game pixels."),
+        Turn("assistant", "Red?"),
+        Turn("me", "Not violet, please."),
+    )
+    monkeypatch.setattr("pmg.preferences.extraction.judge_messages", lambda *_: torch.tensor([1.0, -1.0]))
+    choose, budget = Choose(), Budget(len, 1000)
+    extractor = PreferenceExtractor(
+        tiny_language_model(), scenario, NoCache(), "tiny", budget, text_encoder=text_encoder
+    )
+    example = Example("e", "u", (), Item("a", "a", "dog"), (), {}, chat)
+    extracted = extractor.extract([example], {}, [choose], [choose], progress=iter)
+    assert extracted.keywords(choose)[0].words == ("pixel art",)
+    assert extracted.negative(choose)[0].words == ("violet",)
+
+
+def test_a_matcher_without_what_it_needs_is_refused(compose, text_encoder):
+    with pytest.raises(PmgError, match="the scenario's attributes have none"):
+        MessageMatcher(text_encoder, {"mood": ATTRIBUTES["mood"]}, 0.4)(["Hello."])
+    scenario = instantiate(compose("train", "scenario=look_chats").scenario)
+    with pytest.raises(PmgError, match="scenario 'look_chats' has match, which needs the generator's text encoder"):
+        PreferenceExtractor(tiny_language_model(), scenario, NoCache(), "tiny", Budget(len, 1000))
+    with pytest.raises(PmgError, match=r"match is a cosine of at least 0 and at most 1, or null; it is 1\.5"):
+        replace(scenario, match=1.5)
