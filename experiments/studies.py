@@ -45,6 +45,9 @@ STUDIES = {
         ("soft", "pmg"),
         base="copies = True, m = 4",
         by="group",
+        across=tuple(
+            (("copies = False, m = 4", method), ("copies = False, m = 0", method)) for method in ("soft", "pmg")
+        ),
         trains=True,
     ),
     "placement": Study(
