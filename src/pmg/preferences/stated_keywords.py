@@ -124,8 +124,8 @@ def add_stated(decoded: Keywords, stated: Sequence[str], attributes: Mapping[str
         attributes: of both.
     """
     about = [attribute.options for attribute in attributes.values() if set(stated) & set(attribute.options)]
-    spoken = {option for options in about for option in options}
-    rest = [(word, score) for word, score in scored(decoded) if word not in spoken]
+    replaced = {option for options in about for option in options}
+    rest = [(word, score) for word, score in scored(decoded) if word not in replaced]
     pairs = [*((word, 0.0) for word in stated), *rest][:LIMIT]
     return Keywords(tuple(word for word, _ in pairs), tuple(score for _, score in pairs))
 
