@@ -22,8 +22,8 @@ SENTENCE = re.compile(r"(?<=[.!?;])\s+|\n+")
 class MessageMatcher:
     """Finds what messages state among the options of attributes.
 
-    A sentence states the option that it resembles most, by the cosine of their pooled vectors.
-    Nothing is trained, so that phrases need not be known.
+    A sentence states the option that it resembles most, by the cosine of their pooled vectors. Nothing is
+    trained for this.
 
     Attributes:
         text_encoder: gives pooled vectors of sentences.
