@@ -147,11 +147,9 @@ def test_multimodal_tokens_take_the_place_of_the_answer(tmp_path, placement):
         none = torch.zeros(2, 0, dtype=torch.bool)
         seen, expected = (SeenHistories(one, torch.zeros(2, 0, 6), none, none) for one in (context, whole))
         encoder = VisualPreferenceEncoder(feature_width=6, sees="both", prefix_length=0,
-                                          **model_sizes(plain, torch.zeros(1, 8)))  # fmt: skip
+                                          **model_sizes(plain, 8))  # fmt: skip
         got, wanted = encoder.states(framed, seen), encoder.states(plain, expected)
-        copying = VisualPreferenceEncoder(
-            feature_width=32, sees="both", copies=True, **model_sizes(plain, torch.zeros(1, 8))
-        )
+        copying = VisualPreferenceEncoder(feature_width=32, sees="both", copies=True, **model_sizes(plain, 8))
         some = torch.tensor([[True, True], [True, False]])
         soft = copying.eval()(framed, SeenHistories(context, torch.randn(2, 2, 32), some, some))
         assert soft.shape == (2, 4, 8)  # the end of the turn is no picture

@@ -17,7 +17,7 @@ from pmg.models.language.grouped_attention import additive_mask
 from pmg.models.language.language_model import LanguageModel
 from pmg.models.loading.generator_family import MeasurableGenerator
 from pmg.models.loading.memory_tracker import FusedAttention, LiveBytes, weight_bytes
-from pmg.models.preference.preference_encoder import PreferenceEncoder
+from pmg.models.preference.preference_encoder import PreferenceEncoder, model_sizes
 from pmg.models.preference.visual_encoder import VisualPreferenceEncoder
 from pmg.training.encoder_inputs import UserInputs
 from pmg.training.objective import ObjectiveTerm
@@ -115,11 +115,8 @@ def estimate_training(
 
 def empty_encoder(language_model: LanguageModel, sizes: Sizes) -> PreferenceEncoder:
     """What is trained, without weights."""
-    shared = {
-        "llm_width": language_model.width, "llm_layers": language_model.layers, "kv_heads": language_model.kv_heads,
-        "head_dim": language_model.head_dim, "text_width": sizes.text_width, "soft_tokens": sizes.soft_tokens,
-        "prefix_length": sizes.prefix_length,
-    }  # fmt: skip
+    shared = model_sizes(language_model, sizes.text_width)
+    shared |= {"soft_tokens": sizes.soft_tokens, "prefix_length": sizes.prefix_length}
     encoder = (
         VisualPreferenceEncoder(feature_width=sizes.feature_width, sees="both", copies=sizes.copies, **shared)
         if sizes.pictures

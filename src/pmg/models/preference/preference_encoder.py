@@ -166,7 +166,7 @@ def build_preference_encoder(
     """
     _check_width(language_model, text_embeddings.shape[-1], map_start)
     encoder = PreferenceEncoder(
-        **model_sizes(language_model, text_embeddings),
+        **model_sizes(language_model, text_embeddings.shape[-1]),
         soft_tokens=soft_tokens,
         prefix_length=prefix_length,
         prefix_hidden=prefix_hidden,
@@ -177,14 +177,14 @@ def build_preference_encoder(
     return encoder.eval()
 
 
-def model_sizes(language_model: LanguageModel, text_embeddings: Tensor) -> dict[str, int]:
+def model_sizes(language_model: LanguageModel, text_width: int) -> dict[str, int]:
     """Returns the sizes of an encoder that the two frozen models give, by the names of its arguments."""
     return {
         "llm_width": language_model.width,
         "llm_layers": language_model.layers,
         "kv_heads": language_model.kv_heads,
         "head_dim": language_model.head_dim,
-        "text_width": text_embeddings.shape[-1],
+        "text_width": text_width,
     }
 
 

@@ -167,7 +167,7 @@ def build_visual_encoder(
         feature_width=width,
         sees=sees,
         copies=copies,
-        **model_sizes(language_model, text_embeddings),
+        **model_sizes(language_model, text_embeddings.shape[-1]),
         soft_tokens=soft_tokens,
         prefix_length=prefix_length,
     )
