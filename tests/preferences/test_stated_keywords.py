@@ -10,11 +10,12 @@ import torch
 import pmg
 from pmg.cache import NoCache
 from pmg.configuration.instantiate import instantiate
-from pmg.domain import Example, Item, Keywords, PmgError, Turn
+from pmg.domain import Example, Interaction, Item, Keywords, PmgError, Turn
 from pmg.models.loading.tiny_models import tiny_language_model
 from pmg.preferences.extraction import PreferenceExtractor
 from pmg.preferences.keyword_budget import Budget
 from pmg.preferences.keyword_decoding import Choose
+from pmg.preferences.keywords import NO_WORDS
 from pmg.preferences.scenarios import Attribute
 from pmg.preferences.stated_keywords import MessageMatcher, add_stated, split_sentences
 
@@ -63,9 +64,8 @@ def test_stated_words_replace_decoded_ones_of_the_same_attribute():
 
 
 def test_users_without_items_have_stated_words_alone(matcher):
-    item = Item("a", "a", "dog")
-    said = [(["Everything crimson red!"], [item]), (["Everything crimson red!"], []), ([], [item]), ([], [])]
-    found = matcher.overlay({"any": [DECODED] * 4}, said)["any"]
+    said = [["Everything crimson red!"], ["Everything crimson red!"], [], []]
+    found = matcher.overlay({"any": [DECODED, NO_WORDS, DECODED, NO_WORDS]}, said)["any"]
     assert [words.words for words in found] == [("red", "paper grain", "calm"), ("red",), DECODED.words, ()]
 
 
@@ -86,6 +86,10 @@ def test_the_extractor_lays_them_over_its_keywords(compose, text_encoder, monkey
     extracted = extractor.extract([example], {}, [choose], [choose], progress=iter)
     assert extracted.keywords(choose)[0].words == ("pixel art",)
     assert extracted.negative(choose)[0].words == ("violet",)
+    both = replace(example, history=(Interaction(Item("b", "b", "cat"), True),))
+    words = extractor.extract([both], {"b": "a caption"}, [choose], progress=iter).keywords(choose)[0].words
+    assert words[0] == "pixel art"
+    assert len(words) == len(scenario.attributes)  # the others are decoded from what was clicked
 
 
 def test_a_matcher_without_what_it_needs_is_refused(compose, text_encoder):

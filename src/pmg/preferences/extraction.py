@@ -118,19 +118,18 @@ class PreferenceExtractor:
             parts.append(self._contexts(texts, pictures))
             pairs = self._split(chunk)
             stated = [
-                (text if one is example else writer.likes(one, captions)) if one.liked or one.conversation else None
+                (text if one is example else writer.likes(one, captions)) if self._decodes(one, one.liked) else None
                 for text, example, (one, _) in zip(texts, chunk, pairs, strict=True)
             ]
             likes = self._keywords(wanted, stated, pictures, parts[-1] if stated == texts else None)
-            against = [writer.dislikes(one, captions) for _, one in pairs]
-            if self.matcher:
-                likes = self.matcher.overlay(likes, [(own_messages(one.conversation), one.liked) for one, _ in pairs])
+            likes = self._add_stated(likes, [one for one, _ in pairs])
+            against = [
+                writer.dislikes(one, captions) if self._decodes(one, one.disliked) else None for _, one in pairs
+            ]
             for name, keywords in likes.items():
                 liked[name] += map(self.budget.fit, keywords)
             bad_words = self._keywords({name: wanted[name] for name in disliked}, against, pictures)
-            if self.matcher:
-                said = [(own_messages(one.conversation), one.disliked) for _, one in pairs]
-                bad_words = self.matcher.overlay(bad_words, said)
+            bad_words = self._add_stated(bad_words, [one for _, one in pairs])
             for name, keywords in bad_words.items():
                 both = zip(keywords, likes[name], strict=True)
                 disliked[name] += [self.budget.fit(without(bad, good.words)) for bad, good in both]
@@ -204,6 +203,21 @@ class PreferenceExtractor:
             words = iter(self._decode(decoding, present, context) if present else ())
             found[name] = [Keywords(()) if text is None else next(words) for text in texts]
         return found
+
+    def _decodes(self, example: Example, items: Sequence[Item]) -> bool:
+        """Returns whether keywords of an example are decoded, from items and messages.
+
+        Messages alone are not where they are matched: the rest would be guesses about what they don't mention.
+        """
+        return bool(items or (example.conversation and not self.matcher))
+
+    def _add_stated(
+        self, decoded: dict[str, list[Keywords]], examples: Sequence[Example]
+    ) -> dict[str, list[Keywords]]:
+        """Returns keywords by decoding, with what the messages of the examples state where they are matched."""
+        if self.matcher is None:
+            return decoded
+        return self.matcher.overlay(decoded, [own_messages(example.conversation) for example in examples])
 
     def _split(self, examples: Sequence[Example]) -> list[tuple[Example, Example]]:
         """Returns each example with the messages that its positive keywords are decoded from, and with the others.

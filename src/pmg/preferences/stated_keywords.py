@@ -10,9 +10,9 @@ from functools import cached_property
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from pmg.domain import Item, Keywords, PmgError
+from pmg.domain import Keywords, PmgError
 from pmg.models.diffusion.interfaces import PromptEncoder
-from pmg.preferences.keywords import LIMIT, NO_WORDS, scored
+from pmg.preferences.keywords import LIMIT, scored
 from pmg.preferences.scenarios import Attribute, Scenario
 
 SENTENCE = re.compile(r"(?<=[.!?;])\s+|\n+")
@@ -73,22 +73,17 @@ class MessageMatcher:
         return normalize(pooled, dim=-1)
 
     def overlay(
-        self, decoded: Mapping[str, list[Keywords]], said: Sequence[tuple[Sequence[str], Sequence[Item]]]
+        self, decoded: Mapping[str, list[Keywords]], messages: Sequence[Sequence[str]]
     ) -> dict[str, list[Keywords]]:
         """Returns keywords of U users by decoding, with what their messages state, see `add_stated`.
 
-        Of users without items only stated words: what is decoded of them are guesses about what they didn't mention.
-
         Args:
             decoded: U keywords by decoding.
-            said: messages and items of each user.
+            messages: of each user.
         """
-        stated = [self(messages) for messages, _ in said]
+        stated = [self(own) for own in messages]
         return {
-            name: [
-                add_stated(words if items else NO_WORDS, own, self.attributes)
-                for words, own, (_, items) in zip(each, stated, said, strict=True)
-            ]
+            name: [add_stated(words, own, self.attributes) for words, own in zip(each, stated, strict=True)]
             for name, each in decoded.items()
         }
 
