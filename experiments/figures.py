@@ -24,9 +24,10 @@ def draw_front(variants: Mapping[str, Mapping]) -> Figure:
         "the scores that select": (by_aspect["accuracy"], by_aspect["preference"]),
         "classifiers that select nothing": find_plane(SHOWN, variants.values()),
     }
-    proposed = next(name for arms in by_last_factor(variants).values() for name in arms if name.startswith("pmg"))
+    arranged = by_last_factor(variants)
+    proposed = next(name for arms in arranged.values() for name in arms if name.startswith("pmg"))
     for axis, (title, plane) in zip(axes, planes.items(), strict=True):
-        draw_plane(axis, by_last_factor(variants), plane, proposed)
+        draw_plane(axis, arranged, plane, proposed)
         axis.set_title(title)
     axes[0].legend(fontsize=7)
     return figure

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -110,11 +111,14 @@ class Plan:
         branches = 1 if self.generator.supports.guidance_input else branches
         self.evaluations = candidates * steps * branches
         self.candidates = candidates
-        self.operations: Operations = count_operations(
-            self.language_model, self.generator, replace(self.sizes, users_per_step=8), self.terms
-        )
         self.trained = sum(p.numel() for p in empty_encoder(self.language_model, self.sizes).parameters())
         self.context = context_bytes(self.language_model, self.sizes.history_tokens)
+
+    @cached_property
+    def operations(self) -> Operations:
+        """Of the task's parts."""
+        sizes = replace(self.sizes, users_per_step=8)
+        return count_operations(self.language_model, self.generator, sizes, self.terms)
 
     def share(self, users: int) -> Sizes:
         """Sizes of a GPU's part of a step; of two users at least, whose statistics a single process can compute."""

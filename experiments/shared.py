@@ -24,7 +24,6 @@ from scaling import GIB, Machine, Plan, compose_all, table
 from pmg.models.language.chat_template import NO_TEMPLATE
 from pmg.models.language.grouped_attention import PACKED
 from pmg.models.language.language_model import LanguageModel
-from pmg.training.flops import count_operations
 
 ROOT = Path(__file__).resolve().parents[1]
 FAMILIES = ("z_image", "flux2_klein", "qwen_image")
@@ -45,8 +44,6 @@ def published_plan(family: str, two: bool) -> Plan:
         plan.language_model = LanguageModel(plan.language_model.model, None, NO_TEMPLATE, PACKED)
         plan.weights = {**plan.weights, "language model": plan.weights["text encoder"]}
         plan.sizes = replace(plan.sizes, map_start="scaled")
-        sizes = replace(plan.sizes, users_per_step=8)
-        plan.operations = count_operations(plan.language_model, plan.generator, sizes, plan.terms)
     return plan
 
 
