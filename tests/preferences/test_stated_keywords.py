@@ -86,7 +86,7 @@ def test_the_extractor_lays_them_over_its_keywords(compose, text_encoder, monkey
     extracted = extractor.extract([example], {}, [choose], [choose], progress=iter)
     assert extracted.keywords(choose)[0].words == ("pixel art",)
     assert extracted.negative(choose)[0].words == ("violet",)
-    both = replace(example, history=(Interaction(Item("b", "b", "cat"), True),))
+    both = replace(example, history=(Interaction(Item("b", "b", "cat")),))
     words = extractor.extract([both], {"b": "a caption"}, [choose], progress=iter).keywords(choose)[0].words
     assert words[0] == "pixel art"
     assert len(words) == len(scenario.attributes)  # the others are decoded from what was clicked
