@@ -192,10 +192,9 @@ def qwen3(layers, template=CHAT):
     return sharpen(tf.Qwen3ForCausalLM(config)), tokenizer
 
 
-def write_qwen_image(folder):
-    """Qwen-Image: a double-stream transformer, Qwen2.5-VL, an autoencoder for videos."""
+def qwen_image_parts(tokenizer, numbers=None, **transformer):
+    """The parts of Qwen-Image; `numbers` of the special tokens of pictures."""
     torch.manual_seed(0)
-    tokenizer = tiny_tokenizer()
     text = {
         "vocab_size": len(tokenizer), "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2,
         "num_attention_heads": 2, "num_key_value_heads": 1, "max_position_embeddings": 1024,
@@ -205,22 +204,42 @@ def write_qwen_image(folder):
         "depth": 1, "hidden_size": 16, "intermediate_size": 32, "num_heads": 2, "out_hidden_size": 16,
         "fullatt_block_indexes": [0],
     }  # fmt: skip
-    config = tf.Qwen2_5_VLConfig(text_config=text, vision_config=vision)
+    config = tf.Qwen2_5_VLConfig(text_config=text, vision_config=vision, **(numbers or {}))
     transformer = df.QwenImageTransformer2DModel(
         in_channels=16, out_channels=4, num_layers=2, attention_head_dim=16, num_attention_heads=2,
-        joint_attention_dim=16, axes_dims_rope=(4, 6, 6),
+        joint_attention_dim=16, axes_dims_rope=(4, 6, 6), **transformer,
     )  # fmt: skip
     vae = df.AutoencoderKLQwenImage(
         base_dim=8, z_dim=4, dim_mult=[1, 1, 1, 1], num_res_blocks=1, latents_mean=[0.1, 0.2, -0.1, 0.0],
         latents_std=[1.5, 1.0, 0.5, 2.0],
     )  # fmt: skip
-    df.QwenImagePipeline(
-        scheduler=df.FlowMatchEulerDiscreteScheduler(
-            use_dynamic_shifting=True, max_shift=0.9, max_image_seq_len=8192, shift_terminal=0.02
-        ),
-        vae=vae, text_encoder=sharpen(tf.Qwen2_5_VLForConditionalGeneration(config)), tokenizer=tokenizer,
-        transformer=sharpen(transformer),
-    ).save_pretrained(folder)  # fmt: skip
+    scheduler = df.FlowMatchEulerDiscreteScheduler(
+        use_dynamic_shifting=True, max_shift=0.9, max_image_seq_len=8192, shift_terminal=0.02
+    )
+    text_encoder = sharpen(tf.Qwen2_5_VLForConditionalGeneration(config))
+    return {
+        "scheduler": scheduler, "vae": vae, "text_encoder": text_encoder, "tokenizer": tokenizer,
+        "transformer": sharpen(transformer),
+    }  # fmt: skip
+
+
+def write_qwen_image(folder):
+    """Qwen-Image: a double-stream transformer, Qwen2.5-VL, an autoencoder for videos."""
+    df.QwenImagePipeline(**qwen_image_parts(tiny_tokenizer())).save_pretrained(folder)
+    return str(folder)
+
+
+def write_qwen_image_edit(folder, zero_cond_t=True):
+    """Qwen-Image-Edit 2511, or 2509 without a time of its own for reference images."""
+    names = ("vision_start", "vision_end", "image_pad", "video_pad")
+    tokenizer, (start, end, image, video) = tokenizer_with(*(f"<|{name}|>" for name in names))
+    numbers = {
+        "image_token_id": image, "video_token_id": video, "vision_start_token_id": start, "vision_end_token_id": end,
+    }  # fmt: skip
+    video_processor = tf.Qwen2VLVideoProcessor()
+    processor = tf.Qwen2VLProcessor(tf.Qwen2VLImageProcessor(), tokenizer, video_processor)
+    parts = qwen_image_parts(tokenizer, numbers, zero_cond_t=zero_cond_t)
+    df.QwenImageEditPlusPipeline(**parts, processor=processor).save_pretrained(folder)
     return str(folder)
 
 

@@ -20,6 +20,7 @@ from checkpoints import (
     write_janus,
     write_language_model,
     write_qwen_image,
+    write_qwen_image_edit,
     write_sd15,
     write_sdxl,
     write_z_image,
@@ -147,6 +148,7 @@ def test_a_flow_matching_transformer(pmg_here, few_looks, tmp_path):
 FAMILIES = {  # its writer, width of its text tokens, longest text, further overrides
     "flux1": (write_flux1, 32, 512, ["balance/weighting=scale"]),
     "qwen_image": (write_qwen_image, 16, 512, ["balance/weighting=attention"]),
+    "qwen_image_edit": (write_qwen_image_edit, 16, 512, ["balance/weighting=attention"]),
     "z_image": (write_z_image, 16, 128, ["balance/weighting=attention"]),
     "flux2_klein": (write_flux2_klein, 48, 128, ["balance/weighting=attention"]),
 }
@@ -164,7 +166,8 @@ def test_families_of_transformers(family, compose, few_looks, tmp_path, monkeypa
     sizes = ["method=[none,pmg]", "split_sizes={train: 4, validation: 2, test: 2}", "sheet_users=2"]
     shared = [*short, *models, *sizes]
     execute(compose("train", *shared, "run_dir=a"), "train", train)
-    execute(compose("generate", *shared, *extra, "run_dir=b"), "generate", generate)
+    methods = "method=[none,pmg,references]" if family == "qwen_image_edit" else "method=[none,pmg]"
+    execute(compose("generate", *shared, *extra, methods, "run_dir=b"), "generate", generate)
     if family == "qwen_image":  # with an autoencoder of its own; these commands are the same for all families
         execute(compose("evaluate", *shared, "run_dir=c"), "evaluate", evaluate)
         execute(compose("estimate", *shared, "run_dir=d"), "estimate", estimate)

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from safetensors.torch import load_file
 
-from checkpoints import write_flux1, write_flux2_klein, write_qwen_image, write_z_image
+from checkpoints import write_flux1, write_flux2_klein, write_qwen_image, write_qwen_image_edit, write_z_image
 from looks import FEW
 from pmg import PersonalizedPipeline
 from pmg.commands.estimate import body as estimate
@@ -20,6 +20,7 @@ from pmg.commands.generate import body as generate
 from pmg.commands.train import body as train
 from pmg.configuration.instantiate import instantiate
 from pmg.domain import PmgError
+from pmg.generation.item_arguments import with_pictures
 from pmg.orchestration.run import execute
 from pmg.seeding import stable_number
 
@@ -27,7 +28,9 @@ FAMILIES = {  # its writer, width of its text tokens, longest text
     "z_image": (write_z_image, 16, 128),
     "flux2_klein": (write_flux2_klein, 48, 128),
     "qwen_image": (write_qwen_image, 16, 512),
+    "qwen_image_edit": (write_qwen_image_edit, 16, 512),
 }
+WITH_REFERENCES = ("flux2_klein", "qwen_image_edit")
 SHORT = [
     "encoder=shared", "text_encoder=tiny", "scorer=tiny", "generator.size=64", "dtype=float32",
     "split_sizes={train: 4, validation: 2, test: 2}", "objective.users_per_step=2", "objective.batches.draws=2",
@@ -45,7 +48,7 @@ def test_one_language_model_for_two_jobs(family, compose, tmp_path, monkeypatch)
     generator = [f"generator={family}", f"generator.source={write(tmp_path / family)}"]
     shared = [*SHORT, *generator, f"generator.max_length={length}"]
     execute(compose("train", *shared, "run_dir=a"), "train", train)
-    methods = "method=[pmg,references]" if family == "flux2_klein" else "method=pmg"
+    methods = "method=[pmg,references]" if family in WITH_REFERENCES else "method=pmg"
     execute(compose("generate", *shared, methods, "balance/weighting=attention", "run_dir=b"), "generate", generate)
     execute(compose("estimate", *shared, "run_dir=d"), "estimate", estimate)
     weights = load_file(tmp_path / "a" / "encoder" / "diffusion_pytorch_model.safetensors")
@@ -56,11 +59,11 @@ def test_one_language_model_for_two_jobs(family, compose, tmp_path, monkeypatch)
     shares = {weight.data_ptr() for weight in pipe.pipeline.generator.text_encoder.parameters()}
     assert {weight.data_ptr() for weight in pipe.extractor.language_model.model.get_decoder().parameters()} <= shares
     records = [json.loads(line) for line in (tmp_path / "b" / "records.jsonl").read_text().splitlines()]
-    assert {row["method"] for row in records} == ({"pmg", "references"} if family == "flux2_klein" else {"pmg"})
+    assert {row["method"] for row in records} == ({"pmg", "references"} if family in WITH_REFERENCES else {"pmg"})
     record = next(row for row in records if row["method"] == "pmg" and row["control"] == "own")
     data = instantiate(compose("train", *shared).data)
     example = next(e for e in data.examples("test", 2, 1) if e.id == record["example"])
-    request = pipe.read(list(example.liked), example.target)
+    request = pipe.read(with_pictures(example.liked, data.images), example.target)
     assert list(request.keywords.words) == record["preference_keywords"]
     image = pipe.draw([replace(request, seed=stable_number("noise", 0, example.id) % 2**62)]).images[0]
     made = np.asarray(Image.open(tmp_path / "b" / record["image"])).astype(int)

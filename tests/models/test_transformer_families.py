@@ -11,7 +11,7 @@ import diffusers as df
 import pytest
 import torch
 
-from checkpoints import write_flux1, write_flux2_klein, write_qwen_image, write_z_image
+from checkpoints import write_flux1, write_flux2_klein, write_qwen_image, write_qwen_image_edit, write_z_image
 from pmg.domain import PmgError
 from pmg.generation.condition_weighting import AttentionWeighting, ScaleWeighting
 from pmg.generation.guidance import Scales
@@ -21,6 +21,7 @@ from pmg.models.diffusion.conditioning import Block, join
 from pmg.models.diffusion.transformer.flux1 import Flux1
 from pmg.models.diffusion.transformer.flux2_klein import Flux2Klein
 from pmg.models.diffusion.transformer.qwen_image import QwenImage
+from pmg.models.diffusion.transformer.qwen_image_edit import QwenImageEdit
 from pmg.models.diffusion.transformer.sequences import pack
 from pmg.models.diffusion.transformer.z_image import ZImage
 from pmg.models.loading.memory_tracker import weight_bytes
@@ -42,7 +43,7 @@ class Case:
     Attributes:
         family: loads a checkpoint.
         write: writes one.
-        pipeline: of diffusers.
+        pipeline: of diffusers; None: it needs pictures.
         length: longest text.
         guidance: the pipeline's argument for a guidance scale of 3.
         arguments: further ones.
@@ -62,6 +63,7 @@ NEGATIVE = {"negative_prompt": ["", ""]}
 CASES = {
     "flux1": Case(Flux1, write_flux1, df.FluxPipeline, 72, {"guidance_scale": 3.0}, {}),
     "qwen_image": Case(QwenImage, write_qwen_image, df.QwenImagePipeline, 200, {"true_cfg_scale": 3.0}, NEGATIVE),
+    "qwen_image_edit": Case(QwenImageEdit, write_qwen_image_edit, None, 300, {}, {}),  # see test_reference_images.py
     "z_image": Case(ZImage, write_z_image, df.ZImagePipeline, 96, {"guidance_scale": 2.0}, NEGATIVE, lambda x: x),
     "flux2_klein": Case(
         Flux2Klein, write_flux2_klein, df.Flux2KleinPipeline, 80, {"guidance_scale": 3.0}, {}, lambda x: x
@@ -89,12 +91,14 @@ def noise(generator, count=2):
 
 
 def test_images_are_those_of_the_librarys_pipeline(generator, folder, name):
+    case = CASES[name]
+    if case.pipeline is None:
+        pytest.skip("needs pictures")
     start, encode = noise(generator), generator.text_encoder.encode
     branches, coefficients, guidance = [join(encode([""]).expand(2)), join(encode(TEXTS))], [-2.0, 3.0], None
     if generator.supports.guidance_input:
         branches, coefficients, guidance = branches[1:], [1.0], 3.0
     got = generator.decode(generator.sample_from(start, branches, coefficients, [0, 1], 3, guidance))
-    case = CASES[name]
     pipe = case.pipeline.from_pretrained(folder)
     pipe.set_progress_bar_config(disable=True)
     images = pipe(
@@ -274,5 +278,6 @@ def test_published_sizes_are_the_known_ones():
         sizes[name] = weight_bytes(case.family.empty(configs, "bfloat16").denoiser) / 2e9
     assert sizes == {
         "flux1": pytest.approx(11.9, abs=0.1), "qwen_image": pytest.approx(20.4, abs=0.1),
+        "qwen_image_edit": pytest.approx(20.4, abs=0.1),
         "z_image": pytest.approx(6.15, abs=0.1), "flux2_klein": pytest.approx(3.88, abs=0.1),
     }  # fmt: skip

@@ -39,6 +39,7 @@ from pmg.models.diffusion.text_encoder import TextEncoder
 from pmg.models.diffusion.transformer.flux1 import Flux1
 from pmg.models.diffusion.transformer.flux2_klein import Flux2Klein
 from pmg.models.diffusion.transformer.qwen_image import QwenImage
+from pmg.models.diffusion.transformer.qwen_image_edit import QwenImageEdit
 from pmg.models.diffusion.transformer.shared_language_model import SharedLanguageModel
 from pmg.models.diffusion.transformer.stable_diffusion_3 import load_stable_diffusion_3
 from pmg.models.diffusion.transformer.z_image import ZImage
@@ -106,6 +107,7 @@ COMPONENTS: dict[str, dict[str, Callable[..., Any]]] = {
         "Flux1": Flux1.load,
         "Flux2Klein": Flux2Klein.load,
         "QwenImage": QwenImage.load,
+        "QwenImageEdit": QwenImageEdit.load,
         "ZImage": ZImage.load,
         "Janus": Janus.load,
         "LookJanus": load_look_janus,

@@ -18,8 +18,9 @@ from pmg.generation.guidance import NEGATIVE, Branch, Scales
 from pmg.generation.records import Candidate
 from pmg.generation.requests import Request
 from pmg.generation.selection import Weights, balance_z, noise_seeds, pick
-from pmg.models.diffusion.conditioning import Block, Condition, References, SoftBlock, join, join_seen
+from pmg.models.diffusion.conditioning import Block, Condition, References, SoftBlock, TextBlock, join, join_seen
 from pmg.models.diffusion.interfaces import Capabilities, Generator
+from pmg.models.diffusion.reference_images import ReferenceImages, encode_prompts
 from pmg.models.diffusion.text_encoder import TextEncoder
 from pmg.models.loading.device import device_of, to_device
 from pmg.models.vision.scorer import Scorer
@@ -124,7 +125,11 @@ class Pipeline:
         soft = [request.soft_tokens for request in requests if request.soft_tokens is not None]
         if soft:
             preference["soft"] = SoftBlock.of(torch.stack(soft))
-        return encode([str(request.target) for request in requests]), preference
+        return self._encode_prompts(requests, [str(request.target) for request in requests]), preference
+
+    def _encode_prompts(self, requests: Sequence[Request], texts: Sequence[str]) -> TextBlock:
+        """Returns a prompt of each request, behind its reference images where the text encoder reads these."""
+        return encode_prompts(self.generator, texts, _references(requests))
 
     def weigh(self, target: Block, preference: dict[str, Block]) -> dict[str, Block]:
         """Returns each request's blocks under every pair of weights, `(B * C)` rows, those of a request together."""
@@ -137,21 +142,22 @@ class Pipeline:
         self, requests: Sequence[Request], blocks: dict[str, Block], branches: Sequence[Branch]
     ) -> list[Condition]:
         """Returns the condition of each branch of the guidance, `(B * C)` rows each."""
-        encode = self.generator.text_encoder.encode
-        empty = encode([""]).expand(len(blocks["target"]))
+        empty = self._encode_prompts(requests, [""] * len(requests)).repeat(len(self.pairs))
         joined = [
             self._negative(requests) if seen == NEGATIVE else join_seen(blocks, empty, seen) for seen in branches
         ]
-        images = [request.references for request in requests if request.references is not None]
+        images = _references(requests)
         if not images:
             return joined
-        references = References.of(images).repeat(len(self.pairs))  # all branches see them, as in diffusers' pipelines
+        references = References.of([each.latents for each in images]).repeat(
+            len(self.pairs)
+        )  # all branches see them, as in diffusers' pipelines
         return [replace(condition, references=references) for condition in joined]
 
     def _negative(self, requests: Sequence[Request]) -> Condition:
         """Returns the negative words alone, `(B * C)` rows."""
         words = [str(request.negative) for request in requests]
-        return join(self.generator.text_encoder.encode(words).repeat(len(self.pairs)))
+        return join(self._encode_prompts(requests, words).repeat(len(self.pairs)))
 
     def select(self, requests: Sequence[Request], images: Tensor) -> Generated:
         """Returns the candidate `(B * C, 3, H, W)` of the best z of each request, with all scores d_p and d_t."""
@@ -181,6 +187,11 @@ class Pipeline:
         accuracy = (content.view(shape) * target[:, None]).sum(-1)
         d_p, d_t = self.calibration((style.view(shape) * words[:, None]).sum(-1), accuracy)
         return d_t, d_p
+
+
+def _references(requests: Sequence[Request]) -> list[ReferenceImages]:
+    """Returns the reference images of each request; an empty list where requests have none."""
+    return [request.references for request in requests if request.references is not None]
 
 
 def _check_weighting(weighting: Weighting, weights: Weights, generator: Generator) -> None:

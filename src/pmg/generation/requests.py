@@ -9,6 +9,7 @@ from torch import Tensor
 
 from pmg.domain import Example, Keywords
 from pmg.generation.alpha import AlphaRule
+from pmg.models.diffusion.reference_images import ReferenceImages
 from pmg.preferences.keywords import NO_WORDS
 from pmg.seeding import stable_number
 
@@ -53,14 +54,14 @@ class Preference:
         keywords: keywords, e.g. of the source ``keywords``.
         soft_tokens: soft tokens `(n, D)`, e.g. of the source ``soft``.
         history: number of the user's interactions.
-        references: latents of reference images `(R, C, h, w)`, e.g. of the source ``references``.
+        references: reference images, e.g. of the source ``references``.
     """
 
     user: str
     keywords: Mapping[str, Keywords]
     soft_tokens: Mapping[str, Tensor]
     history: int = 0
-    references: Mapping[str, Tensor] = field(default_factory=dict)
+    references: Mapping[str, ReferenceImages] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ class Request:
         seed: seed of the noise.
         negative: negative keywords; empty for none.
         alpha: share of the preference score in z, in [0, 1]; see `share`.
-        references: latents of reference images `(R, C, h, w)`, or None.
+        references: reference images, or None.
     """
 
     target: Keywords
@@ -85,7 +86,7 @@ class Request:
     seed: int
     negative: Keywords = field(default=NO_WORDS, kw_only=True)
     alpha: float = field(default=0.5, kw_only=True)
-    references: Tensor | None = field(default=None, kw_only=True)
+    references: ReferenceImages | None = field(default=None, kw_only=True)
 
     @property
     def share(self) -> float:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from torch import Tensor
-
 from pmg.configuration.ranges import Count
 from pmg.domain import Example, PmgError
+from pmg.models.diffusion.reference_images import ReferenceImages, encode_references
 from pmg.preferences.sources import PictureSource, SourceContext
 
 
@@ -21,21 +20,21 @@ class LikedPictures(PictureSource):
 
     pictures: Count = 4
 
-    def __call__(self, context: SourceContext) -> list[Tensor]:
-        """Returns the latents of each user's pictures, oldest first, `(R, C, h, w)`.
+    def __call__(self, context: SourceContext) -> list[ReferenceImages]:
+        """Returns each user's pictures as the generator sees them, oldest first.
 
         Raises:
             PmgError: the generator takes no reference images, or a user liked nothing that has a picture.
         """
         if not context.generator.supports.references:
             raise PmgError(
-                f"this {type(context.generator).__name__} takes no reference images. Use generator=flux2_klein, or "
-                "leave out the methods with references"
+                f"this {type(context.generator).__name__} takes no reference images. Use generator=flux2_klein or "
+                "qwen_image_edit, or leave out the methods with references"
             )
         return [self._encode(user, context) for user in context.examples]
 
-    def _encode(self, user: Example, context: SourceContext) -> Tensor:
+    def _encode(self, user: Example, context: SourceContext) -> ReferenceImages:
         items = [item for item in user.liked if context.images.has(item)][-self.pictures :]
         if not items:
             raise PmgError(f"user {user.user} liked nothing that has a picture, which reference images are")
-        return context.generator.encode_images(context.images.pixels(context.images.rows(items)))
+        return encode_references(context.generator, context.images.pixels(context.images.rows(items)))

@@ -20,6 +20,7 @@ from pmg.configuration.identity import Values
 from pmg.data.dataset import ImageStore
 from pmg.domain import Example, Keywords
 from pmg.models.diffusion.interfaces import Generator
+from pmg.models.diffusion.reference_images import ReferenceImages
 from pmg.preferences.extraction import ExtractedPreferences, PreferenceExtractor
 from pmg.preferences.keyword_decoding import Decoding
 
@@ -105,7 +106,7 @@ class PreferenceSource(ABC):
         """
 
     @abstractmethod
-    def __call__(self, context: SourceContext) -> Sequence[Keywords] | Sequence[Tensor] | Tensor:
+    def __call__(self, context: SourceContext) -> Sequence[Keywords] | Sequence[ReferenceImages] | Tensor:
         """Returns one row for each of the `U` profiles, in the order of `SourceContext.examples`."""
 
 
@@ -135,5 +136,5 @@ class PictureSource(PreferenceSource):
     kind = "reference images"
 
     @abstractmethod
-    def __call__(self, context: SourceContext) -> Sequence[Tensor]:
-        """Returns the latents of each profile's pictures, `(R, C, h, w)`, R at least 1, of the generator's size."""
+    def __call__(self, context: SourceContext) -> Sequence[ReferenceImages]:
+        """Returns each profile's pictures as the generator sees them, at least one, see `encode_references`."""

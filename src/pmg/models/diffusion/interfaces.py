@@ -34,6 +34,7 @@ class Capabilities:
         embedding_scale: whether the scale of a token has an effect; False: the model normalises its text tokens.
         distilled_from: the checkpoint that a step-distilled model was made from, which has no guidance; "": none.
         references: whether it sees `Condition.references`.
+        prompts_with_references: whether its text encoder reads a prompt behind them, see `PicturePromptEncoder`.
         fixed_steps: evaluations of a sampling, e.g. image tokens, where the model has no solver steps; None: it has.
     """
 
@@ -42,6 +43,7 @@ class Capabilities:
     embedding_scale: bool = True
     distilled_from: str = ""
     references: bool = False
+    prompts_with_references: bool = False
     fixed_steps: int | None = None
 
 

@@ -70,13 +70,8 @@ class FrozenTextEncoder(nn.Module, ABC):
         unique = list(dict.fromkeys(texts))
         encode, size = self._encode if padded else self._encode_unpadded, batch_size or self.texts_at_once
         parts = [encode(unique[i : i + size]) for i in range(0, len(unique), size)]
-        length = max(part.tokens.shape[1] for part in parts)
-        parts = [part.padded(length) for part in parts]
-        whole = TextBlock(
-            *(torch.cat(column) for column in zip(*((p.tokens, p.mask, p.pooled) for p in parts), strict=True))
-        )
         index = {text: row for row, text in enumerate(unique)}
-        return whole.to("cpu")[torch.tensor([index[text] for text in texts])]
+        return concatenate_texts(parts).to("cpu")[torch.tensor([index[text] for text in texts])]
 
     def check_lengths(self, texts: Sequence[str]) -> None:
         """Checks that no text would have to be truncated.
@@ -98,6 +93,13 @@ class FrozenTextEncoder(nn.Module, ABC):
     def _encode_unpadded(self, texts: list[str]) -> TextBlock:
         """Returns what `_encode` does, without visible padding where the family of the generator allows that."""
         return self._encode(texts)
+
+
+def concatenate_texts(parts: Sequence[TextBlock]) -> TextBlock:
+    """Returns the rows of blocks as one block, padded to the longest."""
+    length = max(part.tokens.shape[1] for part in parts)
+    columns = zip(*((part.tokens, part.mask, part.pooled) for part in (p.padded(length) for p in parts)), strict=True)
+    return TextBlock(*(torch.cat(column) for column in columns))
 
 
 class TextEncoder(FrozenTextEncoder):

@@ -11,13 +11,13 @@ from abc import abstractmethod
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from diffusers import DiffusionPipeline, FlowMatchEulerDiscreteScheduler, ModelMixin
 from torch import nn
 from torch.utils.checkpoint import checkpoint
-from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoConfig, BaseImageProcessor, PreTrainedConfig, PreTrainedModel
 
 from pmg.configuration.ranges import Count
 from pmg.domain import PmgError
@@ -31,7 +31,16 @@ from pmg.models.loading.meta_models import NoTextEncoder
 from pmg.models.loading.quantization import Quantization, loading_options, transformer_options
 from pmg.models.loading.weight_sources import loading, resolve_source
 
-TextModels = Mapping[str, tuple[PreTrainedModel, PreTrainedTokenizerBase]]
+
+class TextModel(NamedTuple):
+    """A text model of a checkpoint with its tokenizer, and with its image processor where it reads pictures."""
+
+    model: Any
+    tokenizer: Any
+    image_processor: BaseImageProcessor | None = None
+
+
+TextModels = Mapping[str, TextModel]
 
 
 class TransformerFamily(GeneratorFamily):
@@ -43,12 +52,14 @@ class TransformerFamily(GeneratorFamily):
         autoencoder: class of the autoencoder.
         text_models: classes of the text models by their folders, e.g. ``text_encoder``; the folder of the tokenizer
             is called alike.
+        further: folders of a checkpoint beside those of all families.
     """
 
     pipeline: ClassVar[str]
     transformer: ClassVar[type[ModelMixin]]
     autoencoder: ClassVar[type[ModelMixin]]
     text_models: ClassVar[Mapping[str, type[PreTrainedModel]]]
+    further: ClassVar[tuple[str, ...]] = ()
 
     @classmethod
     @abstractmethod
@@ -76,7 +87,7 @@ class TransformerFamily(GeneratorFamily):
         """Returns the text encoder.
 
         Args:
-            models: text models and tokenizers by folder.
+            models: by folder.
             max_length: longest text in tokens.
         """
 
@@ -129,7 +140,7 @@ class TransformerFamily(GeneratorFamily):
             cls._check_text_models(path)
             transformer = load_checkpoint(cls.transformer, path, "transformer", **denoising)
             scheduler = FlowMatchEulerDiscreteScheduler.from_pretrained(path, subfolder="scheduler")
-            models = {name: cls._load_text_model(path, name, encoding) for name in cls.text_models}
+            models = {name: cls.load_text_model(path, name, encoding) for name in cls.text_models}
             text_encoder = cls.encode_with(models, max_length)
             autoencoder = load_checkpoint(cls.autoencoder, path, "vae")
         width = cls.text_width(transformer.config)
@@ -151,7 +162,7 @@ class TransformerFamily(GeneratorFamily):
         index = DiffusionPipeline.load_config(path)
         if index.get("_class_name") != cls.pipeline:
             raise PmgError(f"{path} holds a {index.get('_class_name')}. Name a {cls.pipeline}.")
-        folders = ("transformer", "vae", "scheduler", *cls.text_models)
+        folders = ("transformer", "vae", "scheduler", *cls.text_models, *cls.further)
         missing = [name for name in folders if not index.get(name) or None in index[name]]
         missing = missing or [name for name in folders if Path(path).is_dir() and not Path(path, name).is_dir()]
         if missing:
@@ -172,9 +183,16 @@ class TransformerFamily(GeneratorFamily):
                 raise PmgError(f"{path}/{name} is a {config.model_type}, and {cls.pipeline} needs a {expected}.")
 
     @classmethod
-    def _load_text_model(cls, path: str, name: str, weights: Mapping[str, Any]) -> Any:
+    def load_text_model(cls, path: str, name: str, weights: Mapping[str, Any]) -> TextModel:
+        """Returns a text model and its tokenizer.
+
+        Args:
+            path: folder or hub id.
+            name: the model's folder.
+            weights: arguments of ``from_pretrained`` for its weights.
+        """
         model = load_checkpoint(cls.text_models[name], path, name, **weights)
-        return model, load_tokenizer(path, model, subfolder=name.replace("text_encoder", "tokenizer"))
+        return TextModel(model, load_tokenizer(path, model, subfolder=name.replace("text_encoder", "tokenizer")))
 
     @classmethod
     def read_configs(cls, source: str) -> Configs:

@@ -153,9 +153,9 @@ class Flux1(TransformerFamily):
     @classmethod
     def encode_with(cls, models: TextModels, max_length: int) -> PromptEncoder:
         """Returns the text encoder, see `TransformerFamily.encode_with`; `max_length` is T5's."""
-        (clip, tokenizer), t5 = models["text_encoder"], models["text_encoder_2"]
+        (clip, tokenizer, _), (t5, long, _) = models["text_encoder"], models["text_encoder_2"]
         tower = TextTower(clip, tokenizer, tokenizer.model_max_length, pooled="pooler_output")
-        return Flux1TextEncoder(tower, TextTower(*t5, max_length))
+        return Flux1TextEncoder(tower, TextTower(t5, long, max_length))
 
     @classmethod
     def prompt_sizes(cls, configs: Configs, max_length: int) -> PromptSizes:

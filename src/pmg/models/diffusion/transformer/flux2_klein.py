@@ -181,7 +181,7 @@ class Flux2Klein(TransformerFamily):
     @classmethod
     def encode_with(cls, models: TextModels, max_length: int) -> PromptEncoder:
         """Returns the text encoder, see `TransformerFamily.encode_with`."""
-        model, tokenizer = models["text_encoder"]
+        model, tokenizer, _ = models["text_encoder"]
         template = partial(chat, tokenizer=tokenizer, thinking=False)
         return Flux2TextEncoder(model, tokenizer, max_length, template, LAYERS)
 

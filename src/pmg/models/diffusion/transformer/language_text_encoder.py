@@ -74,13 +74,24 @@ class LanguageTextEncoder(FrozenTextEncoder):
         padding = {"padding": True} if length is None else {"padding": "max_length", "max_length": length}
         batch = self.tokenizer([self.template(text) for text in texts], return_tensors="pt", **padding)
         ids, mask = (batch[name].to(self.device) for name in ("input_ids", "attention_mask"))
-        states = self.model(input_ids=ids, attention_mask=mask, output_hidden_states=True, use_cache=False)
-        tokens = torch.cat([states.hidden_states[layer] for layer in self.layers], dim=-1).float()
         if length is not None:  # padding is read by the generator, too
-            return Block(tokens, mask.bool())
+            return Block(self._hidden_states(mask, input_ids=ids), mask.bool())
+        return self.read_states(mask, input_ids=ids)
+
+    def read_states(self, mask: Tensor, **inputs: Tensor) -> Block:
+        """Returns hidden states `(B, L, D)`, float32, visible ones first, without `skipped` ones.
+
+        Args:
+            mask: int64 `(B, S)`, 1 at tokens that are no padding.
+            **inputs: of the model.
+        """
         order = order_visible_first(mask.bool())
-        tokens, mask = tokens.take_along_dim(order[..., None], 1), mask.bool().take_along_dim(order, 1)
-        return Block(tokens[:, self.skipped :], mask[:, self.skipped :])
+        tokens = self._hidden_states(mask, **inputs).take_along_dim(order[..., None], 1)
+        return Block(tokens[:, self.skipped :], mask.bool().take_along_dim(order, 1)[:, self.skipped :])
+
+    def _hidden_states(self, mask: Tensor, **inputs: Tensor) -> Tensor:
+        states = self.model(attention_mask=mask, output_hidden_states=True, use_cache=False, **inputs)
+        return torch.cat([states.hidden_states[layer] for layer in self.layers], dim=-1).float()
 
     def _encode(self, texts: list[str]) -> TextBlock:
         return as_text(self.states(texts))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
+import torch
 from diffusers import AutoencoderKLQwenImage, FlowMatchEulerDiscreteScheduler, QwenImageTransformer2DModel
 from diffusers.models.attention_processor import Attention
 from diffusers.models.transformers.transformer_qwenimage import QwenDoubleStreamAttnProcessor2_0
@@ -114,26 +115,41 @@ class QwenImageDenoiser(PackedDenoiser):
         model: the transformer.
         sample_size: side of the latents.
 
+    Attributes:
+        adapter_type: class of the adapter.
+        refused: settings of a checkpoint that takes inputs which this class doesn't give it.
+
     Raises:
-        PmgError: the checkpoint edits images, or the latents can't be cut into patches.
+        PmgError: the checkpoint takes more than a text, or the latents can't be cut into patches.
     """
 
+    adapter_type: ClassVar[type[QwenImageConditionAdapter]] = QwenImageConditionAdapter
+    refused: ClassVar[tuple[str, ...]] = (
+        "zero_cond_t", "use_additional_t_cond", "use_layer3d_rope", "guidance_embeds",
+    )  # fmt: skip
+
     def __init__(self, model: QwenImageTransformer2DModel, sample_size: int) -> None:
-        super().__init__(model, QwenImageConditionAdapter(), sample_size)
-        config = model.config
-        if config.zero_cond_t or config.use_additional_t_cond or config.use_layer3d_rope or config.guidance_embeds:
+        super().__init__(model, self.adapter_type(), sample_size)
+        if any(model.config[name] for name in self.refused):
             raise PmgError("this Qwen-Image checkpoint takes more than a text. Use a text-to-image checkpoint.")
         for block in model.transformer_blocks:
             block.attn.set_processor(BiasedDoubleStreamAttention())
 
     def forward(self, noisy: Tensor, times: Tensor, inputs: Mapping[str, Any]) -> Tensor:
         """Returns the prediction `(B, C, h, w)`, see `Denoiser`."""
+        return self.denoise(noisy, times, inputs)
+
+    def denoise(
+        self, noisy: Tensor, times: Tensor, inputs: Mapping[str, Any], frames: Sequence[Tensor] = ()
+    ) -> Tensor:
+        """Returns the prediction, with further frames `(B, C, h, w)` behind the noisy image."""
         height, width = (side // PATCH for side in noisy.shape[-2:])
+        shown = (noisy, *frames)
         tokens = self.model(
-            hidden_states=pack(noisy), timestep=times / PipelineFlow.UNIT, img_shapes=[[(1, height, width)]],
-            return_dict=False, **inputs,
+            hidden_states=torch.cat([pack(frame) for frame in shown], dim=1), timestep=times / PipelineFlow.UNIT,
+            img_shapes=[[(1, height, width)] * len(shown)] * len(noisy), return_dict=False, **inputs,
         )[0]  # fmt: skip
-        return unpack(tokens, noisy.shape[-2])
+        return unpack(tokens[:, : height * width], noisy.shape[-2])
 
 
 def mix_rescaled(outputs: Sequence[Tensor], coefficients: Sequence[float]) -> Tensor:
@@ -169,6 +185,7 @@ class QwenImage(TransformerFamily):
 
     pipeline = "QwenImagePipeline"
     transformer = QwenImageTransformer2DModel
+    denoiser: ClassVar[type[QwenImageDenoiser]] = QwenImageDenoiser
     autoencoder = AutoencoderKLQwenImage
     text_models: ClassVar[Mapping[str, type[PreTrainedModel]]] = {"text_encoder": Qwen2_5_VLForConditionalGeneration}
     published: ClassVar[Mapping[str, Configs]] = {
@@ -189,7 +206,7 @@ class QwenImage(TransformerFamily):
         """Returns the generator of its parts, see `TransformerFamily.compose`."""
         codec = QwenImageCodec(autoencoder)
         side = latent_side(codec, size)
-        denoiser = QwenImageDenoiser(transformer, side)
+        denoiser = cls.denoiser(transformer, side)
         shift = linear_mu(scheduler, (side // PATCH) ** 2)
         process = PipelineFlow(scheduler, lambda _: shift)
         return DiffusionGenerator(codec, denoiser, process, text_encoder, mix_rescaled).freeze()
@@ -197,7 +214,7 @@ class QwenImage(TransformerFamily):
     @classmethod
     def encode_with(cls, models: TextModels, max_length: int) -> PromptEncoder:
         """Returns the text encoder, see `TransformerFamily.encode_with`."""
-        model, tokenizer = models["text_encoder"]
+        model, tokenizer, _ = models["text_encoder"]
         return LanguageTextEncoder(
             model.model, tokenizer, max_length, TEMPLATE.format, (-1,), SKIPPED, head=model.lm_head
         )

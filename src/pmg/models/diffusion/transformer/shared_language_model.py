@@ -12,7 +12,7 @@ from torch import nn
 
 from pmg.domain import PmgError
 from pmg.models.diffusion.interfaces import PromptEncoder
-from pmg.models.diffusion.transformer.family import TransformerFamily
+from pmg.models.diffusion.transformer.family import TextModel, TransformerFamily
 from pmg.models.diffusion.transformer.language_text_encoder import LanguageTextEncoder
 from pmg.models.language.chat_template import NO_TEMPLATE, split_chat_template
 from pmg.models.language.compatibility import auto_class
@@ -62,13 +62,13 @@ class SharedLanguageModel:
         if source is None or len(family.text_models) > 1:
             raise _no_language_model()
         (name,), (model,) = family.text_models, family.empty_text_models(family.read_configs(source), dtype)
-        return self.of(family.encode_with({name: (model, None)}, 1), PACKED)
+        return self.of(family.encode_with({name: TextModel(model, None)}, 1), PACKED)
 
 
 def _no_language_model() -> PmgError:
     return PmgError(
         "encoder=shared reads histories with the generator's text encoder, and this generator's is no language model. "
-        "Use generator=z_image, flux2_klein or qwen_image, or another encoder"
+        "Use generator=z_image, flux2_klein, qwen_image or qwen_image_edit, or another encoder"
     )
 
 

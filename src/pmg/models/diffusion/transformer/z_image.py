@@ -221,7 +221,7 @@ class ZImage(TransformerFamily):
     @classmethod
     def encode_with(cls, models: TextModels, max_length: int) -> PromptEncoder:
         """Returns the text encoder, see `TransformerFamily.encode_with`."""
-        model, tokenizer = models["text_encoder"]
+        model, tokenizer, _ = models["text_encoder"]
         template = partial(chat, tokenizer=tokenizer, thinking=True)
         return ZImageTextEncoder(model, tokenizer, max_length, template, (-2,))
 

@@ -1,0 +1,67 @@
+"""Reference images of a user, and prompts that are read beside them.
+
+Shapes: `B` prompts, `R` images of a user, `C, h, w` latents, `P` tokens of an image of width `D`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, cast
+
+from torch import Tensor
+
+from pmg.models.diffusion.conditioning import TextBlock
+from pmg.models.diffusion.interfaces import Generator, PromptEncoder
+
+
+@dataclass(frozen=True)
+class ReferenceImages:
+    """Reference images of one user, encoded once.
+
+    Attributes:
+        latents: what the denoiser sees, `(R, C, h, w)`.
+        features: what the text encoder reads in front of a prompt, `(R, P, D)`; None: it reads the prompt alone.
+    """
+
+    latents: Tensor
+    features: Tensor | None = None
+
+
+class PicturePromptEncoder(PromptEncoder, Protocol):
+    """The text encoder of a generator with `Capabilities.prompts_with_references`."""
+
+    def encode_pictures(self, images: Tensor) -> Tensor:
+        """Returns features `(B, P, D)`, on the CPU, of images `(B, 3, H, W)` in [-1, 1]."""
+        ...
+
+    def encode_with_pictures(self, texts: Sequence[str], pictures: Sequence[Tensor]) -> TextBlock:
+        """Returns what `encode` does of texts behind pictures.
+
+        Args:
+            texts: B of them.
+            pictures: features of each text's pictures, `(R, P, D)`.
+        """
+        ...
+
+
+def encode_references(generator: Generator, images: Tensor) -> ReferenceImages:
+    """Returns a user's images `(R, 3, H, W)` in [-1, 1], as a generator sees them."""
+    latents = generator.encode_images(images)
+    if not generator.supports.prompts_with_references:
+        return ReferenceImages(latents)
+    return ReferenceImages(latents, cast(PicturePromptEncoder, generator.text_encoder).encode_pictures(images))
+
+
+def encode_prompts(generator: Generator, texts: Sequence[str], references: Sequence[ReferenceImages]) -> TextBlock:
+    """Returns encoded prompts, behind their references where the text encoder reads these.
+
+    Args:
+        generator: has the text encoder.
+        texts: B prompts.
+        references: of each prompt; none: there are none.
+    """
+    features = [images.features for images in references if images.features is not None]
+    if not features:
+        return generator.text_encoder.encode(texts)
+    return cast(PicturePromptEncoder, generator.text_encoder).encode_with_pictures(texts, features)
