@@ -12,11 +12,13 @@ import torch
 import pmg
 from plugins import write_examples
 from pmg.configuration import targets
+from pmg.domain import Item
 from pmg.evaluation.comparison import Comparison
 from pmg.evaluation.image_evaluation import compute
 from pmg.evaluation.metric_builders import build_metrics
 from pmg.evaluation.references import ReferenceReader
 from pmg.generation.records import Candidate, Record
+from pmg.preferences.captioning import caption_items
 from pmg.preferences.scenarios import Attribute
 
 
@@ -45,6 +47,13 @@ def test_module_in_the_current_folder_decodes_keywords(examples, tmp_path):
     assert keywords.words
     (all_of_one,) = type(names["decoding"])(5)(None, range(1), {"few": Attribute("", ("one", "two"))})
     assert all_of_one.words == ("one", "two")
+
+
+def test_a_captioner_of_one_file_is_built_from_its_config(examples):
+    (command,) = re.findall(r"^    pmg-train (plugins=\[my_captions\] .*)$", examples, re.MULTILINE)
+    captioner = pmg.instantiate(pmg.compose("train", command.split()).captioner)
+    items = [Item("1", "1", "a very red apple"), Item("2", "2", "dog")]
+    assert caption_items(captioner, items) == {"1": "a very red", "2": "dog"}
 
 
 def test_a_metric_of_one_file_is_a_column_of_the_results(examples, looks):

@@ -31,11 +31,11 @@ class Captioner(Protocol):
     """Writes captions of items.
 
     Attributes:
-        looks: whether `images` are required.
+        needs_images: whether it reads images.
         facts: names of the facts that every item needs; None: facts are not used.
     """
 
-    looks: bool
+    needs_images: bool
 
     @property
     def facts(self) -> Sequence[str] | None:
@@ -67,13 +67,13 @@ def caption_items(
     Raises:
         PmgError: the captioner needs images and `pixels` is None.
     """
-    if captioner.looks and pixels is None and items:
+    if captioner.needs_images and pixels is None and items:
         raise PmgError(f"{type(captioner).__name__} needs images and this data has none. Use captioner=metadata.")
     unique = list({item.id: item for item in items}.values())
     captions: dict[str, str] = {}
     for start in range(0, len(unique), batch_size):
         batch = unique[start : start + batch_size]
-        images = pixels(batch) if captioner.looks and pixels else None
+        images = pixels(batch) if captioner.needs_images and pixels else None
         captions |= zip((item.id for item in batch), captioner(batch, images), strict=True)
     return captions
 
@@ -85,7 +85,7 @@ class MetadataCaptioner:
         template: format string over the names of facts, e.g. ``"{pack}, {colour}"``.
     """
 
-    looks = False
+    needs_images = False
 
     def __init__(self, template: str) -> None:
         self.template = template
@@ -117,7 +117,7 @@ class MetadataCaptioner:
 class PictureCaptioner:
     """Puts an item's picture itself in the place of a caption, for language models that see."""
 
-    looks = True
+    needs_images = True
     facts = None
 
     def __call__(self, items: Sequence[Item], images: Tensor | None = None) -> list[str]:
@@ -141,7 +141,7 @@ class TaggerCaptioner:
         PmgError: a group has less than two words, or the template or `content` names an unknown group.
     """
 
-    looks = True
+    needs_images = True
     facts = None
 
     def __init__(
@@ -191,7 +191,7 @@ class ImageToTextCaptioner:
         PmgError: the source is missing, damaged, or no image-to-text model.
     """
 
-    looks = True
+    needs_images = True
     facts = None
 
     def __init__(

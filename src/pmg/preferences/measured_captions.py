@@ -59,7 +59,7 @@ class MeasuringCaptioner:
         thresholds: between words.
     """
 
-    looks = True
+    needs_images = True
     facts = None
 
     def __init__(self, template: str, thresholds: Thresholds | None = None) -> None:

@@ -161,7 +161,8 @@ def build_visual_encoder(
     if copies and width != needed:
         raise PmgError(
             f"encoder.preference_encoder.copies needs a tower whose vectors are {soft_tokens} soft tokens, {needed} "
-            f"numbers; encoder.inputs.tower gives {width}. With this generator, add encoder/tower=scorer."
+            f"numbers; encoder.inputs.tower gives {width}. With another number of soft tokens, set "
+            "encoder.preference_encoder.copies=false; with another generator, add encoder/tower=scorer."
         )
     encoder = VisualPreferenceEncoder(
         feature_width=width,
