@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from pmg.generation.exported_tokens import ExportedTokens, read_parts
 from pmg.generation.records import read_images, read_records
 from pmg.generation.serialization import INDEX, PARTS, SECTIONS
 from pmg.orchestration.exported_pipeline import adopt_pipeline
+from pmg.runs.run_folder import identify
 from shops import write_shop
 
 SMALL = ["split_sizes.test=3", "sampling.steps=2", "balance.weights.preference=[1.0]", "sheet_users=1", "logger=none"]
@@ -97,3 +99,12 @@ def test_a_pipeline_generates_for_a_catalogue_of_ones_own(tmp_path, pmg_here):
     done = pmg_here("evaluate", "experiment=real_users", "generate_run=made", "results_dir=results", "logger=none")
     assert done.returncode == 0, done.stderr[-2000:]
     assert {"soft", "pmg"} <= set(json.loads((tmp_path / "results" / "results.json").read_text())["arms"])
+
+
+def test_another_encoder_in_the_same_folder_is_another_run(compose, tmp_path):
+    folder = write_pipeline(tmp_path)
+    first = identify(compose("generate", f"pipeline={folder}"), "generate")
+    weights = Path(folder) / "preference_encoder" / "diffusion_pytorch_model.safetensors"
+    weights.write_bytes(bytes(reversed(weights.read_bytes())))
+    second = identify(compose("generate", f"pipeline={folder}"), "generate")
+    assert {key for key in first if first[key] != second[key]} == {"pipeline.weights"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import subprocess
@@ -14,6 +15,7 @@ import torch
 from safetensors.torch import load_file
 
 from launchers import LAUNCHERS, launched_by
+from pmg.runs.process_state import log_file
 from test_interrupt import STUDY, finish, interrupt, made, metrics, start
 
 pytestmark = pytest.mark.slow
@@ -237,3 +239,11 @@ def _opens(pid, folder):
     """Whether a process holds a file in `folder` open."""
     links = [os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")]
     return any(link.startswith(str(folder)) for link in links)
+
+
+def test_a_log_that_is_open_already_gets_each_record_once(tmp_path):
+    path = tmp_path / "generate.log"
+    with log_file(path), log_file(path) as begin:
+        begin()
+        logging.getLogger("pmg.test").info("drawn")
+    assert path.read_text().count("drawn") == 1

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+UNKNOWN = "unknown"  # in the place of a fact that an item lacks
+
 
 class PmgError(Exception):
     """An error that users can resolve: commands print its message in one line and exit with code 1."""

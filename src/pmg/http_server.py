@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import socket
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 from pmg.domain import PmgError
@@ -22,7 +22,7 @@ HEADERS = {
 }
 
 
-def create_app(host: str, largest: int, policy: str | None = None) -> FastAPI:
+def create_app(host: str, largest: int) -> FastAPI:
     """Returns an application whose errors are JSON: ``{"error": one line}``.
 
     It answers requests to its own address alone, and refuses others' pages: a request that changes something must be
@@ -31,7 +31,6 @@ def create_app(host: str, largest: int, policy: str | None = None) -> FastAPI:
     Args:
         host: address that it is bound to; a public one accepts every name.
         largest: bytes of a request's body.
-        policy: Content-Security-Policy of all responses; None: none.
     """
     from fastapi import FastAPI
 
@@ -42,7 +41,7 @@ def create_app(host: str, largest: int, policy: str | None = None) -> FastAPI:
         """Refuses what is not allowed, and adds headers."""
         refused = _refuse(request, host, largest)
         response = _error(*refused) if refused else await respond(request)
-        response.headers.update(HEADERS | ({"Content-Security-Policy": policy} if policy else {}))
+        response.headers.update(HEADERS)
         return response
 
     _report_errors(app)
@@ -115,18 +114,15 @@ def bind(host: str, port: int) -> socket.socket:
     return listener
 
 
-def serve(app: Any, listener: socket.socket, ready: Sequence[Callable[[], object]] = ()) -> None:
+def serve(app: Any, listener: socket.socket) -> None:
     """Runs an application until it is interrupted.
 
     Args:
         app: ASGI application.
         listener: of `bind`.
-        ready: called before the first request.
     """
     import uvicorn
 
-    for act in ready:
-        act()
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, server_header=False))
     server.run(sockets=[listener])
 

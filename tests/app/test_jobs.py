@@ -49,6 +49,17 @@ def test_jobs_run_one_by_one_and_too_many_are_refused(gate):
     assert order == ["a", "b", "c"]
 
 
+def test_cancelled_jobs_leave_their_place(gate):
+    jobs = JobQueue(2)
+    running = jobs.add(lambda job: gate.wait(5))
+    wait(jobs, running.id, "running")
+    for _ in range(5):
+        jobs.cancel(jobs.add(lambda job: None).id)
+    last = jobs.add(lambda job: job.results.update(made=True))
+    gate.set()
+    assert wait(jobs, last.id, "done")["results"] == {"made": True}
+
+
 def test_a_job_is_cancelled_while_it_waits_and_while_it_runs(gate):
     jobs, reached = JobQueue(), []
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import struct
 import zlib
 
+import numpy as np
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 from PIL.PngImagePlugin import PngInfo
 
 from apps import encode
@@ -27,6 +29,15 @@ def bomb():
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "GIF", "BMP"])
 def test_pictures_of_every_format_are_read(kind):
     assert read_picture(encode(kind)).size == (20, 10)
+
+
+def test_pictures_are_upright_and_deep_ones_keep_their_levels():
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    assert read_picture(encode("JPEG", exif=exif)).size == (10, 20)
+    deep = io.BytesIO()
+    Image.fromarray(np.full((4, 4), 20000, np.uint16)).save(deep, "PNG")
+    assert read_picture(deep.getvalue()).getpixel((0, 0)) == (77, 77, 77)
 
 
 def test_pictures_are_small_opaque_and_without_metadata():

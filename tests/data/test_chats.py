@@ -44,6 +44,7 @@ def test_rows_become_examples(tmp_path):
             "row 2: unknown key 'history.0.fact'; did you mean 'facts'?",
         ),
         ({**ROW, "id": ""}, "row 2: 'id' must be text that isn't empty, got ''"),
+        ({**ROW, "id": "b" * 101}, "row 2: 'id' "),
         ({"id": "b", "target": "cat"}, "row 2: 'messages' is missing"),
         ({**ROW, "id": "b", "user": 7}, "row 2: 'user' must be text, got 7"),
         ({**ROW, "id": "b", "messages": []}, "row 2: 'messages' must have at least one message"),
@@ -65,6 +66,13 @@ def test_bad_row_names_file_and_row(tmp_path, row, message):
     with pytest.raises(PmgError) as caught:
         load_chats(file)
     assert str(caught.value).startswith(f"{file}, {message}")
+
+
+def test_line_separators_inside_of_messages_end_no_row(tmp_path):
+    text = "one\u2028two\u0085three"
+    row = {**ROW, "messages": [{"role": "user", "content": text}]}
+    (found,) = load_chats(write(tmp_path, json.dumps(row, ensure_ascii=False)))
+    assert found.conversation == (Turn("me", text),)
 
 
 def test_missing_and_empty_files_are_refused(tmp_path):

@@ -73,7 +73,7 @@ def test_prepared_clicks_keep_repetitions_and_pictures(publisher, tmp_path):
 
 def test_bad_lines_are_counted_and_named(publisher, tmp_path):
     source = publisher(
-        items=ITEMS + "i1,c53,//x,again\nbroken\ni9,c1,//x, \n",
+        items=ITEMS + "i1,c53,//x,again\ni2,c7\ni3,c1,//x, \nbroken\n",
         users=USERS + "u4,i1;gone\n,i1,o1\nu5,i1;;i3;,o9\n",
     )
     counts = prepare(source(outfits=True), str(tmp_path / "made"), max_dropped=0.9, pictures=Packing(16))
@@ -101,3 +101,8 @@ def test_missing_and_wrongly_encoded_files_are_named(publisher, tmp_path):
         source(outfits=True)()
     with pytest.raises(PmgError, match=r"nowhere is no folder of pictures; it should hold a picture an item"):
         Pog(str(tmp_path), "nowhere")()
+
+
+def test_bad_lines_of_items_that_nobody_clicked_do_not_count(publisher):
+    tables = publisher(items=ITEMS + "never2,c1\n" * 50)()()
+    assert set(tables.items["id"]) == {"i1", "i2", "i3"}

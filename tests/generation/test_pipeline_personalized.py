@@ -14,9 +14,10 @@ import pmg
 from pipelines import write_pipeline
 from pmg import PersonalizedPipeline
 from pmg.domain import Item, PmgError
+from pmg.generation.call_arguments import read_users
 from pmg.generation.output import PersonalizedPipelineOutput
 from pmg.generation.user_preference import GivenPictures
-from pmg.preferences.captioning import to_picture
+from pmg.models.vision.pictures import to_picture
 
 COLOURED = {"pack": "Noto", "colour": "full colour", "outline": "no outline", "shading": "flat"}
 DRAWN = {"pack": "Stencil", "colour": "black and white", "outline": "thick black outline", "shading": "soft gradients"}
@@ -284,3 +285,21 @@ def test_notebooks_display_images_and_escaped_texts(pipe):
     assert output[0] is output["images"] is output.images
     many = PersonalizedPipelineOutput(output.images * 3, output.records * 3)
     assert Image.open(io.BytesIO(many._repr_png_())).size == (256, 128)
+
+
+def test_images_for_nobody_avoid_what_the_scenario_does(pipe, monkeypatch):
+    scenario = replace(pipe.extractor.scenario, negative_prompt="blurry, dark")
+    monkeypatch.setattr(pipe.extractor, "scenario", scenario)
+    records = [
+        pipe.draw_candidates(None, "rocket", 0)[1],
+        pipe.draw_candidates(pipe.extract_preference(ONE, "rocket"), "rocket", 0)[1],
+    ]
+    assert [record["negative_keywords"] for record in records] == [["blurry, dark"]] * 2
+
+
+def test_a_pair_of_the_user_is_the_users_message(pipe):
+    pairs, mappings = (
+        read_users([], [], said, None)[0][0].conversation
+        for said in ([("user", "I hate neon")], [{"role": "user", "content": "I hate neon"}])
+    )
+    assert pairs == mappings

@@ -174,3 +174,12 @@ def test_bad_shapes_and_picks_are_refused(tmp_path):
         RecordWriter(tmp_path).add(pictures(2), [record()])
     with pytest.raises(ValueError, match="candidate 0 of 0"):
         Record("e", "u", "pmg", "own", "u", 0, ())
+
+
+def test_an_id_with_slashes_stays_in_the_folder(tmp_path):
+    folder, written = tmp_path / "run", record("../../../evil")
+    RecordWriter(folder).add(pictures(1), [written])
+    (found,) = read_records(folder)
+    assert found.example == "../../../evil"
+    assert [path.parent for path in tmp_path.rglob("*.png")] == [folder / "images" / "pmg" / "own"]
+    assert read_images(folder, [found]).shape == (1, 3, 8, 8)

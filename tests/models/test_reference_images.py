@@ -20,7 +20,7 @@ from pmg.models.diffusion.transformer.flux2_klein import Flux2Klein
 from pmg.models.diffusion.transformer.qwen_image_edit import QwenImageEdit
 from pmg.models.diffusion.transformer.sequences import pack
 from pmg.models.loading.tiny_models import tiny_generator, tiny_text_encoder
-from pmg.preferences.captioning import to_picture
+from pmg.models.vision.pictures import to_picture
 from pmg.preferences.picture_sources import LikedPictures
 
 pytestmark = [pytest.mark.slow, pytest.mark.ci]

@@ -49,3 +49,8 @@ def test_items_without_known_attributes_give_their_most_frequent_keywords():
     words = count_keywords(example(*history), ATTRIBUTES, at_most=2)
     assert words.words == ("love", "war")
     assert words.scores == (2 / 3, 1 / 3)
+
+
+def test_missing_facts_are_no_taste():
+    history = [seen(0, colour="unknown"), seen(1, colour="unknown"), seen(2, colour="blue", shading="unknown")]
+    assert count_keywords(example(*history), ATTRIBUTES).words == ("blue",)

@@ -63,9 +63,15 @@ def test_stated_words_replace_decoded_ones_of_the_same_attribute():
     assert add_stated(DECODED, ["red", "pixel art", "blue"], ATTRIBUTES).words == ("red", "pixel art", "blue", "calm")
 
 
+def test_a_decodings_limit_holds(matcher):
+    said = [["Everything crimson red!"]]
+    for limit, expected in ((2, ("red", "paper grain")), (1, ("red",)), (8, ("red", "paper grain", "calm"))):
+        assert matcher.overlay({"any": [DECODED]}, said, {"any": limit})["any"][0].words == expected
+
+
 def test_users_without_items_have_stated_words_alone(matcher):
     said = [["Everything crimson red!"], ["Everything crimson red!"], [], []]
-    found = matcher.overlay({"any": [DECODED, NO_WORDS, DECODED, NO_WORDS]}, said)["any"]
+    found = matcher.overlay({"any": [DECODED, NO_WORDS, DECODED, NO_WORDS]}, said, {"any": 8})["any"]
     assert [words.words for words in found] == [("red", "paper grain", "calm"), ("red",), DECODED.words, ()]
 
 

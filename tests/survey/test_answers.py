@@ -138,3 +138,10 @@ def test_a_raters_answers_are_deleted_everywhere(tmp_path):
     assert code(0).encode() not in (tmp_path / DATABASE).read_bytes()
     with pytest.raises(PmgError, match="no rater has the code"):
         delete_rater([tmp_path], code(0))
+
+
+def test_the_task_list_of_a_deleted_rater_is_given_again(tmp_path):
+    store = AnswerStore(tmp_path / DATABASE, KEY)
+    assert [store.join(code(number))["slot"] for number in range(3)] == [0, 1, 2]
+    delete_rater([tmp_path], code(0))
+    assert store.join(code(5))["slot"] == 0

@@ -24,6 +24,7 @@ from pmg.training.callbacks import (
     LastCheckpoint,
     Signature,
     StepBar,
+    StepSeed,
     StopBetweenSteps,
     ValidationLog,
     resume_point,
@@ -174,6 +175,36 @@ def test_the_best_weights_are_kept_and_the_last_ones_resumed_from(tmp_path):
     assert trainer.global_step == 8
     assert float(again.line.bias) == 2  # the best of both parts
     assert sorted(path.name for path in tmp_path.iterdir()) == ["best.ckpt", "last.ckpt"]
+
+
+def test_the_best_weights_follow_a_run_that_was_moved(tmp_path):
+    validated(tmp_path / "first", Rises(), BestCheckpoint(str(tmp_path / "first")))
+    moved = (tmp_path / "first").rename(tmp_path / "second")
+    again = Rises()
+    validated(moved, again, BestCheckpoint(str(moved)), steps=8, last=moved / "last.ckpt")
+    assert float(again.line.bias) == 2
+    assert sorted(path.name for path in tmp_path.rglob("*.ckpt")) == ["best.ckpt", "last.ckpt"]
+
+
+@pytest.mark.parametrize("accumulate", [1, 3])
+def test_each_batch_has_a_seed_of_its_own(tmp_path, accumulate):
+    drawn = []
+
+    class Draws(Rises):
+        def training_step(self, batch, index):
+            drawn.append(float(torch.rand(())))
+            return super().training_step(batch, index)
+
+    def train(steps, last=None):
+        validated(tmp_path, Draws(), StepSeed(0), steps=steps, last=last, accumulate_grad_batches=accumulate)
+        return drawn[-4 * accumulate :]
+
+    whole = train(4)
+    assert len(set(whole)) == len(whole)
+    drawn.clear()
+    train(2)
+    train(4, tmp_path / "last.ckpt")
+    assert drawn == whole
 
 
 class Seen(StepBar):

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from itertools import islice
+from types import SimpleNamespace
 
 import pytest
 import torch
 
-from pmg.training.datamodule import ShuffledRows, rank_slice
+from pmg.training.datamodule import RowsDataModule, ShuffledRows, rank_slice
 
 
 def batches(start=0, seed=0):
@@ -50,3 +51,11 @@ def test_each_process_draws_its_own_share():
     expected = [batch["rows"] for batch in islice(whole, 4)]
     whole.rank, whole.ranks = 1, 2
     assert all(torch.equal(batch["rows"], rows[2:]) for batch, rows in zip(islice(whole, 4), expected, strict=True))
+
+
+@pytest.mark.parametrize("accumulate", [1, 3])
+def test_a_resumed_training_begins_at_the_batch_of_its_step(accumulate):
+    data = RowsDataModule(batches(), [])
+    data.trainer = SimpleNamespace(global_step=2, accumulate_grad_batches=accumulate, global_rank=0, world_size=1)
+    data.train_dataloader()
+    assert data.train.start_step == 2 * accumulate

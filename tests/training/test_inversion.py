@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from pmg.cache import Cache
+from pmg.domain import PmgError
 from pmg.models.diffusion.conditioning import Block, join
 from pmg.training.inversion import HistoryImages, TextualInversion, invert_histories
 
@@ -59,3 +62,13 @@ def test_kept_tokens_are_those_of_the_same_captions(looks, generator, tmp_path):
     first = learn("sticker")
     assert torch.equal(first, learn("sticker"))
     assert not torch.equal(first, learn("film poster"))
+
+
+def test_a_user_without_a_liked_picture_is_named(looks, generator, tmp_path):
+    first, second = looks.examples("test", users=2, targets=1)
+    empty = replace(second, history=tuple(replace(one, liked=False) for one in second.history))
+    inversion = TextualInversion(generator, tokens=1, steps=1, draws=1)
+    with pytest.raises(
+        PmgError, match=f"user {second.user} liked nothing that has a picture, which textual inversion"
+    ):
+        invert_histories(inversion, [first, empty], looks.images, [], Cache(tmp_path), identity="tiny", seed=0)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -117,6 +119,22 @@ def test_drawings_are_encoded_the_same_into_memory_and_into_an_array(tmp_path, l
     stored = encode_item_images(generator, looks.images, items, str(tmp_path), batch_size=2)
     rows = torch.tensor([5, 0, 2])
     assert torch.equal(stored[rows], held[rows])
-    assert len(list(tmp_path.iterdir())) == 1  # named after the items: others lie beside it
+    assert (
+        len([path for path in tmp_path.iterdir() if path.is_dir()]) == 1
+    )  # named after the items: others lie beside it
     encode_item_images(generator, looks.images, items[:3], str(tmp_path))
-    assert len(list(tmp_path.iterdir())) == 2
+    assert len([path for path in tmp_path.iterdir() if path.is_dir()]) == 2
+
+
+def test_of_several_processes_one_encodes(tmp_path):
+    encoded = []
+
+    def encode(run):
+        encoded.append(run.start)
+        time.sleep(0.05)
+        return VALUES[run]
+
+    with ThreadPoolExecutor(3) as pool:
+        stores = list(pool.map(lambda _: store_latents(place(tmp_path, "folder"), 10, SHAPE, encode), range(3)))
+    assert encoded == [0, 4, 8]
+    assert all(torch.equal(stored[torch.arange(10)], VALUES) for stored in stores)

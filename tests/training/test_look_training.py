@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from torch.nn.functional import avg_pool2d
 from looks import SHARES, deep_codec
 from pmg.data.emoji.drawings import LookData
 from pmg.data.emoji.finish_space import FinishSpace
+from pmg.domain import PmgError
 from pmg.installation import find_assets
 from pmg.models.diffusion.conditioning import Block, SoftBlock, join, stack
 from pmg.models.diffusion.look_denoiser import LookDenoiser
@@ -32,7 +34,7 @@ from pmg.training.pretraining.look_denoiser import (
     some_references,
 )
 from pmg.training.pretraining.look_judge import contrast
-from pmg.training.pretraining.look_pool import ITEMS, LookPool, build_pool, say
+from pmg.training.pretraining.look_pool import ITEMS, LookPool, Pool, build_pool, say
 from pmg.training.pretraining.look_scorer import ScorerBatches
 from pmg.training.pretraining.look_training import reference_rows
 
@@ -110,6 +112,21 @@ def test_a_pool_is_read_as_it_was_written(pool, tmp_path):
     again = LookPool.load(tmp_path)
     assert torch.equal(again.latents, pool.latents)
     assert (again.words, again.remarks) == (pool.words, pool.remarks)
+
+
+@pytest.mark.parametrize(
+    "change", [{"seed": 1}, {"captioner": SimpleNamespace(describe=lambda images: [{}] * len(images))}]
+)
+def test_a_pool_of_other_looks_is_refused(data, tmp_path, monkeypatch, change):
+    codec = SimpleNamespace(encode=encode, autoencoder=torch.nn.Identity())
+    monkeypatch.setattr("pmg.training.pretraining.look_pool.AutoencoderDCCodec.from_folder", lambda folder: codec)
+    given = {"seed": 0, "captioner": SimpleNamespace(describe=describe), "generator_folder": tmp_path}
+    made, again = (Pool(str(tmp_path / "pool"), 3, 2).get(data, "train", **given) for _ in range(2))
+    assert torch.equal(made.latents, again.latents)
+    with pytest.raises(PmgError, match="holds other looks: of another seed, data set, captioner or autoencoder"):
+        Pool(str(tmp_path / "pool"), 3, 2).get(data, "train", **(given | change))
+    with pytest.raises(PmgError, match="or another number"):
+        Pool(str(tmp_path / "pool"), 4, 2).get(data, "train", **given)
 
 
 def test_mirrored_looks_are_the_same_looks_mirrored_and_captions_say_so(pool, data):

@@ -69,7 +69,8 @@ class JobQueue:
     """
 
     def __init__(self, largest: int = 8) -> None:
-        self.waiting: queue.Queue[tuple[Job, Callable[[Job], None]]] = queue.Queue(largest)
+        self.largest = largest
+        self.waiting: queue.Queue[tuple[Job, Callable[[Job], None]]] = queue.Queue()  # cancelled ones, too
         self.jobs: OrderedDict[str, Job] = OrderedDict()
         self._lock = threading.Lock()
         threading.Thread(target=self._run, daemon=True, name="jobs").start()
@@ -81,15 +82,14 @@ class JobQueue:
             PmgError: too many wait.
         """
         job = Job()
-        try:
-            self.waiting.put_nowait((job, work))
-        except queue.Full:
-            raise PmgError(f"{self.waiting.maxsize} jobs are waiting already. Try again in a minute.") from None
         with self._lock:
+            if sum(one.status == "waiting" for one in self.jobs.values()) >= self.largest:
+                raise PmgError(f"{self.largest} jobs are waiting already. Try again in a minute.")
             self.jobs[job.id] = job
             finished = [one.id for one in self.jobs.values() if one.status not in ("waiting", "running")]
             for old in finished[: max(0, len(finished) - KEPT)]:
                 del self.jobs[old]
+        self.waiting.put((job, work))
         return job
 
     def find(self, code: str) -> Job:

@@ -11,6 +11,7 @@ from PIL import Image
 
 from pmg.data_uri import data_uri
 from pmg.domain import PmgError
+from pmg.models.vision.pictures import to_rgb
 
 LARGEST = 10 * 2**20  # bytes
 PIXELS = 40_000_000
@@ -40,17 +41,15 @@ def read_picture(content: bytes) -> Image.Image:
                 if getattr(picture, "n_frames", 1) > 1:
                     raise PmgError("the picture is animated. Upload a still one.")
                 picture.draft("RGB", (SIDE, SIDE))
-                rgba = picture.convert("RGBA")
+                rgb = to_rgb(picture)
     except PmgError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise PmgError("the picture has too many pixels. At most 40 million are allowed.") from None
     except Exception:  # decoders of Pillow raise errors of many types
         raise PmgError(f"the file is no picture that can be read. Use {', '.join(FORMATS)}.") from None
-    rgba.thumbnail((SIDE, SIDE))
-    paper = Image.new("RGBA", rgba.size, "white")
-    paper.alpha_composite(rgba)
-    return paper.convert("RGB")
+    rgb.thumbnail((SIDE, SIDE))
+    return rgb
 
 
 def to_data_uri(picture: Image.Image) -> str:

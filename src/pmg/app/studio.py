@@ -17,7 +17,7 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 
 from pmg.app.jobs import Job
 from pmg.app.pictures import from_data_uri, to_data_uri
-from pmg.data.dataset import Dataset
+from pmg.data.dataset import Dataset, liked_with_image
 from pmg.domain import Example, Item, PmgError
 from pmg.generation.item_arguments import ItemLike, with_pictures
 from pmg.generation.pareto import pareto_front
@@ -219,4 +219,4 @@ def _facts(item: Item, pipe: PersonalizedPipeline) -> Mapping[str, str]:
 
 def _shown(example: Example, store: Any) -> tuple[str, list[Item]]:
     """Returns a user's id, and liked items with pictures."""
-    return example.user, [item for item in example.liked if store.has(item)][-12:]
+    return example.user, liked_with_image(store, example)[-12:]

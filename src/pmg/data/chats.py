@@ -12,6 +12,7 @@ from torch import Tensor
 
 from pmg.configuration.instantiate import nearest
 from pmg.data.dataset import Dataset, check_split
+from pmg.data.publishers.published_files import read_lines
 from pmg.domain import Example, Interaction, Item, PmgError, Turn
 
 USER = "me"  # the user's name in prompts, as the shipped scenarios' questions expect it
@@ -20,6 +21,7 @@ EXPLANATIONS = {  # of pydantic's types of errors
     "missing": "is missing",
     "string_type": "must be text",
     "string_pattern_mismatch": "must be text that isn't empty",
+    "string_too_long": "has more than 100 characters",
     "list_type": "must be a list",
     "too_short": "must have at least one message",
     "model_type": "must be an object",
@@ -69,7 +71,7 @@ class Chat(BaseModel):
     """
 
     model_config = ConfigDict(extra="forbid")
-    id: Text
+    id: Annotated[Text, StringConstraints(max_length=100)]
     messages: Annotated[list[Message], Field(min_length=1)]
     target: Text | None = None
     user: Text | None = None
@@ -168,7 +170,7 @@ def load_chats(file: str | Path) -> list[Example]:
     if not path.is_file():
         raise PmgError(f"{path} is missing; name a file of chats, one JSON object a line")
     examples: dict[str, Example] = {}
-    for row, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for row, line in read_lines(path, "save it as UTF-8"):
         if not line.strip():
             continue
         try:

@@ -47,6 +47,28 @@ class ImageStore(Protocol):
         ...
 
 
+def liked_with_image(images: ImageStore, example: Example) -> list[Item]:
+    """Returns the items that an example's user liked and that have an image, oldest first; there may be none."""
+    return [item for item in example.liked if images.has(item)]
+
+
+def require_liked(images: ImageStore, example: Example, need: str) -> list[Item]:
+    """Returns `liked_with_image`, of which there is at least one.
+
+    Args:
+        images: of all items.
+        example: of the user.
+        need: what needs them, for the message.
+
+    Raises:
+        PmgError: there is none.
+    """
+    found = liked_with_image(images, example)
+    if not found:
+        raise PmgError(f"user {example.user} liked nothing that has a picture, which {need} needs")
+    return found
+
+
 @dataclass(frozen=True)
 class Timeline:
     """The interaction history of one user.

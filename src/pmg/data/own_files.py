@@ -15,7 +15,7 @@ import pandas as pd
 from pmg.configuration.instantiate import nearest
 from pmg.data.prepared_tables import INTERACTIONS, ITEMS, Drops, Tables, as_rows
 from pmg.data.publishers.published_files import digest, read_rows, require_columns
-from pmg.domain import PmgError
+from pmg.domain import UNKNOWN, PmgError
 
 WHERE = "docs/own_data.md has the schema"
 METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
@@ -147,7 +147,7 @@ def _text(value: Any) -> str | None:
 def _items(table: pd.DataFrame, names: Mapping[str, str]) -> pd.DataFrame:
     others = [name for name in table.columns if name not in names.values()]
     facts = [
-        {str(name): _text(value) or "unknown" for name, value in zip(others, row, strict=True)}
+        {str(name): _text(value) or UNKNOWN for name, value in zip(others, row, strict=True)}
         for row in table[others].to_numpy().tolist()
     ]
     keywords = table[names["keywords"]].map(_words) if "keywords" in names else [[] for _ in range(len(table))]

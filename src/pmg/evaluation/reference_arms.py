@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
-from pmg.data.dataset import ImageStore
+from pmg.data.dataset import ImageStore, liked_with_image
 from pmg.domain import Example, Item, PmgError
 from pmg.evaluation.comparison import RECONSTRUCTION, TRUTH
 from pmg.evaluation.set_comparison import ArmImages
@@ -16,11 +16,6 @@ from pmg.models.diffusion.interfaces import Generator
 from pmg.models.vision.image_sizes import fit_size
 
 NEAREST = "nearest"
-
-
-def liked_with_image(images: ImageStore, example: Example) -> list[Item]:
-    """Returns the items that an example's user liked and that have an image, oldest first; there may be none."""
-    return [item for item in example.liked if images.has(item)]
 
 
 def history_pixels(images: ImageStore, example: Example) -> Tensor:

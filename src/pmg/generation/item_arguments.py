@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from pmg.configuration.instantiate import nearest
 from pmg.data.dataset import ImageStore
 from pmg.domain import Item, PmgError
-from pmg.preferences.captioning import to_picture
+from pmg.models.vision.pictures import to_picture
 
 ItemLike = Item | Mapping[str, Any] | str
 Pictured = tuple[Item, Image.Image | None]

@@ -18,7 +18,7 @@ from pmg.data_uri import data_uri
 from pmg.domain import PmgError
 from pmg.generation.records import Candidate
 from pmg.generation.requests import Request
-from pmg.preferences.captioning import to_picture
+from pmg.models.vision.pictures import to_picture
 
 COLUMNS = 4  # images a row, in notebooks
 Images = list[Image.Image] | Tensor | np.ndarray

@@ -21,17 +21,18 @@ def pareto_front(points: Sequence[Point]) -> tuple[int, ...]:
     return tuple(sorted(front))
 
 
-def hypervolume(points: Sequence[Point], reference: Point = (0.0, 0.0)) -> float:
+def hypervolume(points: Sequence[Point]) -> float:
     """Returns the area that the points dominate (Zitzler & Thiele 1999), in closed form for two objectives.
 
     Args:
-        points: scores of the candidates; those below the reference dominate no area.
-        reference: lower bound of the scores. The default is a cosine of 0, at which an image is unrelated to the
-            words, and gives areas in [0, 1].
+        points: scores of the candidates; those below 0 dominate no area.
+
+    Returns:
+        An area in [0, 1] from scores of 0, where a cosine says that an image is unrelated to the words.
     """
-    area, covered = 0.0, reference[1]
+    area, covered = 0.0, 0.0
     for place in sorted(pareto_front(points), key=lambda place: -points[place][0]):
-        width, height = points[place][0] - reference[0], points[place][1] - covered
+        width, height = points[place][0], points[place][1] - covered
         if width > 0 and height > 0:
             area += width * height
             covered = points[place][1]

@@ -37,9 +37,11 @@ from pmg.generation.serialization import ENCODER
 from pmg.generation.user_preference import UserPreference, build_request, extract_preference
 from pmg.models.loading.device import to_device
 from pmg.models.preference.token_encoder import TokenEncoder
-from pmg.preferences.captioning import Captioner, to_picture
+from pmg.models.vision.pictures import to_picture
+from pmg.preferences.captioning import Captioner
 from pmg.preferences.extraction import PreferenceExtractor
 from pmg.preferences.keyword_decoding import Decoding
+from pmg.preferences.keyword_sources import negative_prompt
 from pmg.preferences.keywords import NO_WORDS
 from pmg.preferences.scenarios import Scenario
 from pmg.training.encoder_inputs import EncoderInputs
@@ -251,7 +253,8 @@ class PersonalizedPipeline:
         pairs = list(weights or self.pipeline.pairs)
         if preference is None:
             (words,) = self.extractor.describe([item]).values()
-            request = Request(words, NO_WORDS, False, None, seed)
+            avoided = self.extractor.budget.fit(negative_prompt(self.extractor.scenario.negative_prompt))
+            request = Request(words, NO_WORDS, False, None, seed, negative=avoided)
             pairs = [(1.0, w_t) for w_t in dict.fromkeys(w_t for _, w_t in pairs)]
         else:
             request = replace(self._request(preference, item, None), seed=seed)

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
+from urllib.parse import quote
 
 import numpy as np
 import torch
@@ -179,7 +180,8 @@ class RecordWriter:
 
     def _write_image(self, pixels: np.ndarray, record: Record) -> str:
         """Writes the PNG and returns the record's line."""
-        name = f"{IMAGES}/{record.method}/{record.control}/{record.example}-{record.seed}.png"
+        example = quote(record.example, safe="")  # ids of own data may hold any characters
+        name = f"{IMAGES}/{record.method}/{record.control}/{example}-{record.seed}.png"
         buffer = io.BytesIO()
         Image.fromarray(pixels).save(buffer, format="PNG")
         atomic_write_bytes(self.folder / name, buffer.getvalue())

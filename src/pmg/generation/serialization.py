@@ -24,9 +24,10 @@ from pmg.generation.guidance import Scales
 from pmg.generation.selection import Weights
 from pmg.generation.weight_locations import Locations, check_folder
 from pmg.installation import find_assets
+from pmg.runs.run_folder import EXPORTED_ENCODER
 
+ENCODER = EXPORTED_ENCODER
 INDEX = "model_index.json"
-ENCODER = "preference_encoder"
 PIPELINE = "PersonalizedPipeline"
 PARTS = ("language_model", "scenario", "captioner", "decoding", "inputs", "text_encoder", "generator", "scorer")
 

@@ -20,6 +20,7 @@ from pmg.models.language.picture_marks import mark_picture
 from pmg.models.loading.checkpoints import load_checkpoint
 from pmg.models.loading.device import torch_type
 from pmg.models.loading.weight_sources import loading, resolve_source
+from pmg.models.vision.pictures import to_picture, to_rgb
 from pmg.models.vision.pixels import from_uint8, to_uint8
 from pmg.models.vision.scorer import Scorer
 
@@ -247,14 +248,7 @@ def load_image_to_text(source: str, dtype: str, device: str) -> tuple[Any, Any]:
     return processor, model.to(device).requires_grad_(False).eval()
 
 
-def to_picture(image: Tensor) -> Image.Image:
-    """Converts an image `(3, H, W)` in [-1, 1] into an 8-bit RGB picture."""
-    return Image.fromarray(to_uint8(image).permute(1, 2, 0).cpu().numpy())
-
-
 def from_picture(picture: Image.Image, size: int = PICTURE_SIZE) -> Tensor:
-    """Converts a picture into an image `(3, size, size)` in [-1, 1], with a white background."""
-    paper = Image.new("RGBA", picture.size, "white")
-    paper.alpha_composite(picture.convert("RGBA"))
-    levels = torch.from_numpy(np.array(paper.convert("RGB").resize((size, size))))
+    """Converts a picture into an image `(3, size, size)` in [-1, 1], see `to_rgb`."""
+    levels = torch.from_numpy(np.array(to_rgb(picture).resize((size, size))))
     return from_uint8(levels.permute(2, 0, 1))

@@ -26,7 +26,7 @@ from pmg.preferences.conversation import chat_keywords
 from pmg.preferences.history_budget import HistoryWriter
 from pmg.preferences.keyword_budget import Budget
 from pmg.preferences.keyword_decoding import Decoding
-from pmg.preferences.keywords import KEPT, RANKED, target_keywords, without
+from pmg.preferences.keywords import KEPT, LIMIT, RANKED, target_keywords, without
 from pmg.preferences.opinions import judge_messages, own_messages, split_messages
 from pmg.preferences.picture_features import PictureFeatures
 from pmg.preferences.scenarios import Scenario
@@ -122,14 +122,14 @@ class PreferenceExtractor:
                 for text, example, (one, _) in zip(texts, chunk, pairs, strict=True)
             ]
             likes = self._keywords(wanted, stated, pictures, parts[-1] if stated == texts else None)
-            likes = self._add_stated(likes, [one for one, _ in pairs])
+            likes = self._add_stated(likes, [one for one, _ in pairs], wanted)
             against = [
                 writer.dislikes(one, captions) if self._decodes(one, one.disliked) else None for _, one in pairs
             ]
             for name, keywords in likes.items():
                 liked[name] += map(self.budget.fit, keywords)
             bad_words = self._keywords({name: wanted[name] for name in disliked}, against, pictures)
-            bad_words = self._add_stated(bad_words, [one for _, one in pairs])
+            bad_words = self._add_stated(bad_words, [one for _, one in pairs], wanted)
             for name, keywords in bad_words.items():
                 both = zip(keywords, likes[name], strict=True)
                 disliked[name] += [self.budget.fit(without(bad, good.words)) for bad, good in both]
@@ -212,12 +212,13 @@ class PreferenceExtractor:
         return bool(items or (example.conversation and not self.matcher))
 
     def _add_stated(
-        self, decoded: dict[str, list[Keywords]], examples: Sequence[Example]
+        self, decoded: dict[str, list[Keywords]], examples: Sequence[Example], wanted: Mapping[str, Decoding]
     ) -> dict[str, list[Keywords]]:
         """Returns keywords by decoding, with what the messages of the examples state where they are matched."""
         if self.matcher is None:
             return decoded
-        return self.matcher.overlay(decoded, [own_messages(example.conversation) for example in examples])
+        limits = {name: getattr(wanted[name], "limit", LIMIT) for name in decoded}  # a decoding needs none
+        return self.matcher.overlay(decoded, [own_messages(example.conversation) for example in examples], limits)
 
     def _split(self, examples: Sequence[Example]) -> list[tuple[Example, Example]]:
         """Returns each example with the messages that its positive keywords are decoded from, and with the others.

@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from pmg.domain import Example, Keywords
+from pmg.domain import UNKNOWN, Example, Keywords
 from pmg.preferences.scenarios import Scenario
 
 PARTS = re.compile(r"[,;]\s*")  # of a caption
@@ -34,7 +34,7 @@ def count_keywords(
     items = [interaction.item for interaction in example.history if interaction.liked]
     parts = [_parts((captions or {}).get(item.id, "")) for item in items]
     counted = [
-        _most_frequent([item.facts[name] for item in items if name in item.facts])
+        _most_frequent([item.facts[name] for item in items if item.facts.get(name, UNKNOWN) != UNKNOWN])
         or _most_frequent([option for each in parts for option in attribute.options if option in each])
         for name, attribute in scenario.attributes.items()
     ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pmg.configuration.ranges import Count
+from pmg.data.dataset import require_liked
 from pmg.domain import Example, PmgError
 from pmg.models.diffusion.reference_images import ReferenceImages, encode_references
 from pmg.preferences.sources import PictureSource, SourceContext
@@ -34,7 +35,5 @@ class LikedPictures(PictureSource):
         return [self._encode(user, context) for user in context.examples]
 
     def _encode(self, user: Example, context: SourceContext) -> ReferenceImages:
-        items = [item for item in user.liked if context.images.has(item)][-self.pictures :]
-        if not items:
-            raise PmgError(f"user {user.user} liked nothing that has a picture, which reference images are")
+        items = require_liked(context.images, user, "a reference image")[-self.pictures :]
         return encode_references(context.generator, context.images.pixels(context.images.rows(items)))

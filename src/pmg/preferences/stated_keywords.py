@@ -73,17 +73,20 @@ class MessageMatcher:
         return normalize(pooled, dim=-1)
 
     def overlay(
-        self, decoded: Mapping[str, list[Keywords]], messages: Sequence[Sequence[str]]
+        self, decoded: Mapping[str, list[Keywords]], messages: Sequence[Sequence[str]], limits: Mapping[str, int]
     ) -> dict[str, list[Keywords]]:
         """Returns keywords of U users by decoding, with what their messages state, see `add_stated`.
 
         Args:
             decoded: U keywords by decoding.
             messages: of each user.
+            limits: most keywords a user, by decoding.
         """
         stated = [self(own) for own in messages]
         return {
-            name: [add_stated(words, own, self.attributes) for words, own in zip(each, stated, strict=True)]
+            name: [
+                add_stated(words, own, self.attributes, limits[name]) for words, own in zip(each, stated, strict=True)
+            ]
             for name, each in decoded.items()
         }
 
@@ -110,18 +113,21 @@ def split_sentences(message: str, fits: Callable[[str], bool]) -> list[str]:
     return found
 
 
-def add_stated(decoded: Keywords, stated: Sequence[str], attributes: Mapping[str, Attribute]) -> Keywords:
-    """Returns stated words, then the decoded ones of attributes that no message is about; `LIMIT` at most.
+def add_stated(
+    decoded: Keywords, stated: Sequence[str], attributes: Mapping[str, Attribute], limit: int = LIMIT
+) -> Keywords:
+    """Returns stated words, then the decoded ones of attributes that no message is about; `limit` at most.
 
     Args:
         decoded: words of a language model.
         stated: options that messages state; their score is 0, that of a certain word.
         attributes: of both.
+        limit: most words.
     """
     about = [attribute.options for attribute in attributes.values() if set(stated) & set(attribute.options)]
     replaced = {option for options in about for option in options}
     rest = [(word, score) for word, score in scored(decoded) if word not in replaced]
-    pairs = [*((word, 0.0) for word in stated), *rest][:LIMIT]
+    pairs = [*((word, 0.0) for word in stated), *rest][:limit]
     return Keywords(tuple(word for word, _ in pairs), tuple(score for _, score in pairs))
 
 

@@ -14,7 +14,7 @@ from PIL import Image
 from pmg.configuration.instantiate import instantiate
 from pmg.data.dataset import Dataset
 from pmg.domain import Example, Item, PmgError
-from pmg.preferences.captioning import to_picture
+from pmg.models.vision.pictures import to_picture
 from pmg.reporting.runs import LOADER
 from pmg.runs.run_folder import CONFIG_FILE
 

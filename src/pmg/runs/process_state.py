@@ -65,6 +65,10 @@ def log_file(path: Path, at_once: bool = True) -> Iterator[Callable[[], None]]:
         at_once: whether records are written immediately; else they are buffered until the yielded function is called,
             and dropped if it never is.
     """
+    open_files = {one.baseFilename for one in logging.getLogger().handlers if isinstance(one, _SilentFileHandler)}
+    if os.path.abspath(path) in open_files:  # a process of a pool has opened it
+        yield lambda: None
+        return
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handler = _SilentFileHandler(path, delay=not at_once)

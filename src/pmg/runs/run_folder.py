@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import time
@@ -25,6 +26,7 @@ CONFIG_FILE = "config.yaml"
 METRICS_FILE = "metrics.json"
 SIGNATURE = "encoder/models.json"  # of a trained encoder, in the folder of its run
 WEIGHTS = "diffusion_pytorch_model.safetensors"
+EXPORTED_ENCODER = "preference_encoder"  # folder in that of an exported pipeline
 OWN = "<run_dir>"  # placeholder of the run folder in `portable`
 OUTPUTS = {
     "evaluate": "results_dir",
@@ -53,7 +55,19 @@ def identify(cfg: DictConfig, command: str) -> dict[str, Any]:
         if folder and not str(folder).startswith(OWN):
             read = _read_identity(Path(OmegaConf.select(cfg, key)))
             values |= {f"{key}.{name}": value for name, value in read.items()}
+    if values.get("pipeline"):  # its parts are in the config, but for the trained weights
+        values["pipeline.weights"] = _read_checksum(
+            Path(OmegaConf.select(cfg, "pipeline")) / EXPORTED_ENCODER / WEIGHTS
+        )
     return values
+
+
+def _read_checksum(path: Path) -> str | None:
+    """Returns the SHA-256 of a file; None for a missing one, for which the command raises an error."""
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError:
+        return None
 
 
 def _read_identity(folder: Path) -> dict[str, Any]:

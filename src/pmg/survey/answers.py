@@ -92,10 +92,10 @@ class AnswerStore:
             raise PmgError(f"{path} has answers to another survey. Move it, and start again.")
 
     def join(self, rater: str) -> dict[str, Any]:
-        """Adds a rater with the next task list; returns its state, see `state`."""
+        """Adds a rater with the task list that fewest have; returns its state, see `state`."""
         with self._transaction() as connection:
-            (count,) = connection.execute("SELECT count(*) FROM raters").fetchone()
-            slot = count % len(self.key["plans"])
+            taken = dict(connection.execute("SELECT slot, count(*) FROM raters GROUP BY slot").fetchall())
+            slot = min(range(len(self.key["plans"])), key=lambda plan: taken.get(plan, 0))
             connection.execute("INSERT INTO raters VALUES (?, ?, ?)", (rater, self.key["survey"], slot))
         return {"rater": rater, "slot": slot, "answers": {}}
 

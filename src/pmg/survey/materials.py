@@ -19,7 +19,7 @@ from pmg.data_uri import data_uri
 from pmg.domain import Example, PmgError
 from pmg.evaluation.reference_arms import history_pixels
 from pmg.generation.records import Key, Record
-from pmg.preferences.captioning import to_picture
+from pmg.models.vision.pictures import to_picture
 from pmg.preferences.opinions import own_messages
 from pmg.survey.design import Design, Task
 from pmg.survey.page import render_page

@@ -119,9 +119,16 @@ class BestCheckpoint(AtomicCheckpoint):
         return {**super().state_dict(), "metrics": self.metrics}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restores the state of a checkpoint."""
+        """Restores the state of a checkpoint, also where the run's folder was moved."""
         self.metrics = state_dict["metrics"]
-        super().load_state_dict(state_dict)
+        state = {**state_dict, "dirpath": self.dirpath}
+        for name in ("best_model_path", "kth_best_model_path", "last_model_path"):
+            state[name] = self._here(state[name])
+        state["best_k_models"] = {self._here(path): score for path, score in state["best_k_models"].items()}
+        super().load_state_dict(state)
+
+    def _here(self, path: str) -> str:
+        return str(Path(self.dirpath, Path(path).name)) if path else ""
 
 
 class StopBetweenSteps(Callback):
@@ -209,7 +216,7 @@ class ValidationLog(Callback):
 
 
 class StepSeed(Callback):
-    """Seeds torch before every training step from the step's number, so that dropout is the same after a resume.
+    """Seeds torch before every training batch from the batch's number, so that dropout is the same after a resume.
 
     Each of several processes has its own seeds: dropout differs between their users.
 
@@ -220,10 +227,12 @@ class StepSeed(Callback):
     def __init__(self, seed: Seed | None) -> None:
         self.seed = seed
 
-    def on_train_batch_start(self, trainer: Trainer, *_: object) -> None:
-        """Seeds the step."""
+    def on_train_batch_start(self, trainer: Trainer, module: LightningModule, batch: object, batch_idx: int) -> None:
+        """Seeds the batch, one of several where gradients are accumulated."""
         if self.seed is not None:
-            torch.manual_seed(self.seed * 1_000_003 + trainer.global_step + trainer.global_rank * 1_000_000_007)
+            batches = trainer.accumulate_grad_batches
+            number = trainer.global_step * batches + batch_idx % batches
+            torch.manual_seed(self.seed * 1_000_003 + number + trainer.global_rank * 1_000_000_007)
 
 
 class FiniteGradients(Callback):

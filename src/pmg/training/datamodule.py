@@ -114,7 +114,7 @@ class RowsDataModule(pl.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader:
         """Returns batches from the trainer's current step on."""
-        self.train.start_step = self.trainer.global_step
+        self.train.start_step = self.trainer.global_step * self.trainer.accumulate_grad_batches
         self.train.rank, self.train.ranks = self.trainer.global_rank, self.trainer.world_size
         return DataLoader(self.train, batch_size=None)
 

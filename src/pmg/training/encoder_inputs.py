@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-from pmg.data.dataset import ImageStore
+from pmg.data.dataset import ImageStore, require_liked
 from pmg.domain import Example
 from pmg.models.preference.image_prompt import history_features
 from pmg.models.preference.token_encoder import UserFeatures
@@ -68,6 +68,10 @@ class ImageFeatures:
     def __call__(
         self, extracted: ExtractedPreferences, examples: Sequence[Example], images: ImageStore
     ) -> UserFeatures:
-        """Returns the features of each user's liked images."""
-        liked = {example.profile: [item for item in example.liked if images.has(item)] for example in examples}
+        """Returns the features of each user's liked images.
+
+        Raises:
+            PmgError: a user has none.
+        """
+        liked = {one.profile: require_liked(images, one, "an image prompt") for one in examples}
         return history_features(self.scorer, [images.pixels(images.rows(liked[p])) for p in extracted.profiles])

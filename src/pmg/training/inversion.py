@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from pmg.cache import Cache
 from pmg.configuration.ranges import Count, Positive
-from pmg.data.dataset import ImageStore
+from pmg.data.dataset import ImageStore, require_liked
 from pmg.domain import Example, Item
 from pmg.models.diffusion.conditioning import Block, SoftBlock, join
 from pmg.models.diffusion.interfaces import Generator
@@ -141,8 +141,8 @@ def invert_histories(
     encode = inversion.generator.text_encoder.encode
 
     def liked(example: Example) -> list[Item]:
-        """Returns the liked items that have an image."""
-        return [item for item in example.liked if images.has(item)]
+        """Returns the liked items that have an image, at least one."""
+        return require_liked(images, example, "textual inversion")
 
     def learn(part: Sequence[Example]) -> Tensor:
         """Returns the tokens of a chunk of users, `(C, n, D)`."""

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
+from filelock import FileLock
 from rich.progress import track
 from torch import Tensor
 
@@ -82,7 +85,19 @@ def store_latents(place: str, count: int, shape: tuple[int, ...], encode: Encode
     Raises:
         PmgError: zarr is not installed, or `place` holds something else.
     """
-    array = _open(place, (count, *shape))
+    with _one_process(place):  # of several that train together, the first encodes and the others find the rest
+        return StoredLatents(_fill(_open(place, (count, *shape)), place, count, encode))
+
+
+def _one_process(place: str) -> contextlib.AbstractContextManager[object]:
+    """Returns a lock beside a local folder; none for stores of other kinds."""
+    if "://" in place:
+        return contextlib.nullcontext()
+    Path(place).parent.mkdir(parents=True, exist_ok=True)
+    return FileLock(f"{place}.lock")
+
+
+def _fill(array: zarr.Array, place: str, count: int, encode: Encode) -> zarr.Array:
     written = array.attrs.get("written", 0)
     lost = [start for start in range(0, written, SHARD) if _is_lost(array, start)]
     if lost:
@@ -92,7 +107,7 @@ def store_latents(place: str, count: int, shape: tuple[int, ...], encode: Encode
         run = slice(start, min(start + SHARD, count))
         array[run] = encode(run).numpy()
         array.attrs["written"] = max(written, run.stop)
-    return StoredLatents(array)
+    return array
 
 
 def _is_lost(array: zarr.Array, start: int) -> bool:

@@ -9,7 +9,8 @@ from rich.progress import track
 from torch import Tensor
 
 from pmg.configuration.ranges import Count
-from pmg.domain import Example, Item, PmgError
+from pmg.data.dataset import require_liked
+from pmg.domain import Example, Item
 from pmg.models.diffusion.interfaces import LatentCodec
 from pmg.models.diffusion.style_encoder import StyleEncoder
 from pmg.models.loading.weight_sources import load_frozen
@@ -38,10 +39,7 @@ class StyleTokens(TokenSource):
         Raises:
             PmgError: the user liked no item that has a picture.
         """
-        found = [item for item in example.liked if context.images.has(item)][-self.pictures :]
-        if not found:
-            raise PmgError(f"user {example.user} liked nothing that has a picture, which style tokens are read from")
-        return found
+        return require_liked(context.images, example, "a style token")[-self.pictures :]
 
     def __call__(self, context: SourceContext) -> Tensor:
         """Returns the style tokens of all users, `(U, n, D)`.

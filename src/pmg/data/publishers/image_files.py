@@ -6,9 +6,10 @@ import struct
 from pathlib import Path
 
 import numpy as np
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from pmg.domain import PmgError
+from pmg.models.vision.pictures import is_deep, to_rgb
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp")
 MISSING, EMPTY = "picture file is missing", "picture file has 0 bytes"
@@ -82,13 +83,7 @@ def _as_rgb(image: Image.Image) -> tuple[Image.Image, list[str]]:
     changes = [ANIMATED] if getattr(image, "is_animated", False) else []
     changes += [CMYK] if image.mode == "CMYK" else []
     changes += [TURNED] if image.getexif().get(ExifTags.Base.Orientation, 1) != 1 else []
-    image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I"):  # Pillow would clip the values at 255
-        changes.append(DEEP)
-        image = Image.fromarray((np.asarray(image) // 257).clip(0, 255).astype(np.uint8))
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        if np.asarray(image.getchannel("A")).min() < 255:
-            changes.append(CLEAR)
-            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return image.convert("RGB"), changes
+    changes += [DEEP] if is_deep(image) else []
+    if image.has_transparency_data and np.asarray(image.convert("RGBA").getchannel("A")).min() < 255:
+        changes.append(CLEAR)
+    return to_rgb(image), changes

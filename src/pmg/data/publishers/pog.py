@@ -87,11 +87,13 @@ class Pog:
         found: dict[str, tuple[str, str]] = {}
         for number, line in read_lines(self.source / ITEM_FILE, WHERE):
             item, *fields = line.split(",", 3)
+            if item not in wanted:
+                continue
             if len(fields) < 3 or not fields[2].strip():
                 drops.add_line(f"is a line of {ITEM_FILE} without its 4 fields", number, line)
-            elif item in wanted and item in found:
+            elif item in found:
                 drops.add_line("is an item that repeats an earlier id", number, line)
-            elif item in wanted:
+            else:
                 found[item] = fields[0], fields[2].strip()
         categories, titles = ([values[place] for values in found.values()] for place in (0, 1))
         facts = [{"category": category} for category in categories]

@@ -22,13 +22,13 @@ from pmg.configuration.instantiate import nearest
 from pmg.data.prepared_tables import INTERACTIONS, ITEMS, Drops, Tables, as_rows
 from pmg.data.publishers.image_files import ENDINGS, picture_folder
 from pmg.data.publishers.published_files import digest, read_table
-from pmg.domain import PmgError
+from pmg.domain import UNKNOWN, PmgError
 from pmg.natural_order import natural_key
 
 WHERE = "ask for it at https://github.com/nku-shengzheliu/SER30K"
 USERS_ARE = "themes: one pseudo user a theme, who likes its stickers in the order of their names; no personal taste"
 COLUMNS = ("topic", "file_name", "text", "emotion")
-UNKNOWN = {"emotion": "unknown", "text": "none"}
+NO_FACTS = {"emotion": UNKNOWN, "text": "none"}
 
 
 class Stickers:
@@ -57,7 +57,7 @@ class Stickers:
         items = as_rows(
             ITEMS, id=names, concept=names, title=[_title(_theme(name)) for name in names],
             keywords=[[facts[name]["emotion"]] if name in facts else [] for name in names],
-            topic=[_theme(name) for name in names], facts=[facts.get(name, UNKNOWN) for name in names],
+            topic=[_theme(name) for name in names], facts=[facts.get(name, NO_FACTS) for name in names],
         )  # fmt: skip
         users = "theme:" + items["topic"]
         places = items.groupby("topic").cumcount()
@@ -74,7 +74,7 @@ class Stickers:
             raise PmgError(f"{path} is no file of annotations; {WHERE}, or set source.read.annotations=null")
         rows = self._json(path) if path.suffix == ".json" else _csv(path)
         facts = {
-            f"{row['topic']}/{row['file_name']}": {"emotion": row["emotion"], "text": row["text"] or UNKNOWN["text"]}
+            f"{row['topic']}/{row['file_name']}": {"emotion": row["emotion"], "text": row["text"] or NO_FACTS["text"]}
             for row in rows
         }
         return facts, {path.name: digest(path)}
@@ -117,7 +117,7 @@ def _csv(path: Path) -> list[dict[str, Any]]:
     nameless = table[["topic", "file_name"]].isna().any(axis=1)
     if nameless.any():
         raise PmgError(f"{path}: row {nameless.idxmax()} has no topic or no file_name")
-    table["emotion"] = table["emotion"].fillna(UNKNOWN["emotion"])
+    table["emotion"] = table["emotion"].fillna(UNKNOWN)
     return table.fillna("").to_dict("records")
 
 

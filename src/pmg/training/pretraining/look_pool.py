@@ -25,6 +25,7 @@ from pmg.models.diffusion.latent_codec import AutoencoderDCCodec
 from pmg.preferences.captioning import PictureDescriber
 from pmg.seeding import stable_number
 
+ROUNDING = 0.05  # mean difference of latents of unit variance
 ITEMS = 4  # drawings of a look: each is the target once, with the others as references
 Describe = Callable[[Tensor], list[dict[str, str]]]  # pictures (B, 3, H, W) in [-1, 1] to words by name
 Encode = Callable[[Tensor], Tensor]  # pictures to normalised latents (B, C, h, w)
@@ -129,15 +130,37 @@ class Pool:
     def get(
         self, data: PictureGroups, split: str, seed: int, captioner: PictureDescriber, generator_folder: Path
     ) -> LookPool:
-        """Returns the pool of a split."""
+        """Returns the pool of a split.
+
+        Raises:
+            PmgError: the folder holds a pool of other looks; the first one is made again and compared.
+        """
         folder = self.folder / split
-        if not (folder / "pool.safetensors").is_file():
+
+        def build(looks: int) -> LookPool:
+            """Returns the first looks of the pool."""
             codec = AutoencoderDCCodec.from_folder(generator_folder / "vae")
             codec.autoencoder.to(memory_format=torch.channels_last)
-            encode = processor_autocast()(codec.encode)
-            pool = build_pool(
-                data, split, self.looks[split], seed=seed, describe=captioner.describe, encode=encode,
+            return build_pool(
+                data, split, looks, seed=seed, describe=captioner.describe, encode=processor_autocast()(codec.encode),
                 mirrored=self.mirrored[split], remark=self.remark,
             )  # fmt: skip
-            pool.save(folder)
-        return LookPool.load(folder)
+
+        if not (folder / "pool.safetensors").is_file():
+            build(self.looks[split]).save(folder)
+            return LookPool.load(folder)
+        pool = LookPool.load(folder)
+        if len(pool.remarks) != self.looks[split] or not _begins_with(pool, build(1)):
+            raise PmgError(
+                f"{folder} holds other looks: of another seed, data set, captioner or autoencoder, or another number. "
+                "Remove it, or name another stage.pool.folder"
+            )
+        return pool
+
+
+def _begins_with(pool: LookPool, first: LookPool) -> bool:
+    """Returns whether the first look of a pool is a given one; latents may differ by the rounding of other batches."""
+    same = (
+        torch.equal(pool.rows[:1], first.rows) and pool.words[:1] == first.words and pool.remarks[:1] == first.remarks
+    )
+    return same and (pool.latents[:1] - first.latents).float().abs().mean().item() < ROUNDING

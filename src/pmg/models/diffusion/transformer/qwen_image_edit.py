@@ -23,7 +23,7 @@ from pmg.models.diffusion.transformer.qwen_image import (
     QwenImageDenoiser,
 )
 from pmg.models.loading.generator_family import Configs
-from pmg.models.vision.pixels import to_uint8
+from pmg.models.vision.pictures import to_pictures
 
 TEMPLATE = (
     "<|im_start|>system\nDescribe the key features of the input image (color, shape, size, texture, objects, "
@@ -54,10 +54,9 @@ class QwenImageEditTextEncoder(LanguageTextEncoder):
     @torch.no_grad()
     def encode_pictures(self, images: Tensor) -> Tensor:
         """Returns features `(B, P, D)`, on the CPU, of images `(B, 3, H, W)` in [-1, 1]."""
-        pictures = [Image.fromarray(levels.permute(1, 2, 0).cpu().numpy()) for levels in to_uint8(images)]
         size = (PICTURE_SIZE, PICTURE_SIZE)
         found = self.image_processor(
-            [picture.resize(size, Image.Resampling.LANCZOS) for picture in pictures], return_tensors="pt"
+            [picture.resize(size, Image.Resampling.LANCZOS) for picture in to_pictures(images)], return_tensors="pt"
         )
         patches, grids = (found[name].to(self.device) for name in ("pixel_values", "image_grid_thw"))
         return torch.stack(self.model.get_image_features(patches, grids).pooler_output).cpu()

@@ -38,7 +38,7 @@ from pmg.models.language.picture_marks import split_at_pictures
 from pmg.models.loading.checkpoints import load_with_tokenizer
 from pmg.models.loading.quantization import Quantization, loading_options
 from pmg.models.loading.weight_sources import loading, resolve_source
-from pmg.models.vision.pixels import to_uint8
+from pmg.models.vision.pictures import to_pictures
 
 ENCODED_AT_ONCE = 16  # pictures
 
@@ -194,9 +194,8 @@ class VisionLanguageModel(LanguageModel, ABC):
         return torch.cat([self.features(self._processed(batch)).to("cpu", self.model.dtype) for batch in batches])
 
     def _processed(self, images: Tensor) -> dict[str, Tensor]:
-        pictures = [Image.fromarray(levels.permute(1, 2, 0).cpu().numpy()) for levels in to_uint8(images)]
         size, resample = (self.side, self.side), self.image_processor.resample
-        inputs = self.processed([picture.resize(size, resample) for picture in pictures])
+        inputs = self.processed([picture.resize(size, resample) for picture in to_pictures(images)])
         return {name: part.to(self.model.device) for name, part in inputs.items()}
 
     def _history_inputs(self, padded: Tensor, real: Tensor, pictures: list[Pictures]) -> HistoryInputs:

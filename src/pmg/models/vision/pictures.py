@@ -1,0 +1,36 @@
+"""Pictures of Pillow: as tensors' counterparts, and in one form whatever a file holds."""
+
+from __future__ import annotations
+
+import numpy as np
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from pmg.models.vision.pixels import to_uint8
+
+
+def to_pictures(images: Tensor) -> list[Image.Image]:
+    """Returns images `(B, 3, H, W)` in [-1, 1] as 8-bit RGB pictures."""
+    return [Image.fromarray(levels.permute(1, 2, 0).cpu().numpy()) for levels in to_uint8(images)]
+
+
+def to_picture(image: Tensor) -> Image.Image:
+    """Returns an image `(3, H, W)` in [-1, 1] as an 8-bit RGB picture."""
+    (picture,) = to_pictures(image[None])
+    return picture
+
+
+def to_rgb(picture: Image.Image) -> Image.Image:
+    """Returns a picture as 8-bit RGB: upright, as its metadata say, and on white where it is transparent."""
+    picture = ImageOps.exif_transpose(picture)
+    if is_deep(picture):  # Pillow would clip the values at 255
+        picture = Image.fromarray((np.asarray(picture) // 257).clip(0, 255).astype(np.uint8))
+    if picture.has_transparency_data:
+        picture = picture.convert("RGBA")
+        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
+    return picture.convert("RGB")
+
+
+def is_deep(picture: Image.Image) -> bool:
+    """Returns whether a picture has 16 or more bits a pixel."""
+    return picture.mode.startswith("I")
