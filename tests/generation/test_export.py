@@ -12,7 +12,7 @@ from looks import deep_codec
 from plugins import write_plugin
 from pmg.commands.export import body
 from pmg.configuration import targets
-from pmg.configuration.instantiate import built_class, to_plain
+from pmg.configuration.instantiate import built_class, instantiate, to_plain
 from pmg.domain import PmgError
 from pmg.generation.export import copy_weights, name_encoder, name_weights, to_index, write_index
 from pmg.generation.pipeline_card import write_pipeline_card
@@ -53,6 +53,13 @@ def test_measured_words_are_exported(compose, tmp_path):
     captioner = read_index(tmp_path, "")["captioner"].create()
     assert captioner.thresholds.grain == 0.3
     assert captioner(list("ab"), torch.ones(2, 3, 16, 16))[0].startswith("ground: white ground, ")
+
+
+def test_a_scenario_that_lets_models_write_is_exported(compose, tmp_path):
+    cfg = compose("study", "scenario=chat_sticker", "captioner=metadata")
+    nodes, _ = name_weights(nodes_of(cfg), {"<assets_dir>": cfg.paths.assets_dir}, copy_all=False)
+    write_index(tmp_path, nodes)
+    assert read_index(tmp_path, "")["scenario"].create() == instantiate(cfg.scenario)
 
 
 def test_weights_of_this_machine_alone_are_copied_and_each_once(compose, tmp_path):

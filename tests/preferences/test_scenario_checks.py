@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 import yaml
+from omegaconf import OmegaConf
 
+from pmg.configuration.instantiate import instantiate
 from pmg.domain import PmgError
-from pmg.preferences.scenarios import Attribute, Scenario, build_scenario, lint
+from pmg.preferences.scenarios import Attribute, Scenario, lint
 
 CONF = Path(__file__).parents[2] / "conf"
 SHIPPED = sorted(path.stem for path in (CONF / "scenario").glob("*.yaml"))
@@ -77,9 +79,7 @@ def test_attribute_without_options_is_open():
 
 
 def load(name: str) -> Scenario:
-    spec = read(name)
-    assert spec.pop("_target_") == "pmg.preferences.scenarios.build_scenario"
-    return build_scenario(**spec)
+    return instantiate(OmegaConf.create(read(name)))
 
 
 def read(name: str) -> dict:

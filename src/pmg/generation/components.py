@@ -67,6 +67,7 @@ from pmg.preferences.captioning import ImageToTextCaptioner, MetadataCaptioner, 
 from pmg.preferences.keyword_decoding import Choose, Generate
 from pmg.preferences.measured_captions import MeasuringCaptioner, Thresholds
 from pmg.preferences.scenarios import Scenario, build_scenario
+from pmg.preferences.target_writing import build_target_writing
 from pmg.training.encoder_inputs import HistoryContexts
 from pmg.training.visual_inputs import VisualHistories
 
@@ -91,6 +92,7 @@ COMPONENTS: dict[str, dict[str, Callable[..., Any]]] = {
         "Gemma3": Gemma3.load,
     },
     "scenario": {"Scenario": build_scenario},
+    "target_writing": {"TargetWriting": build_target_writing},
     "captioner": {
         "MetadataCaptioner": MetadataCaptioner,
         "TaggerCaptioner": TaggerCaptioner,

@@ -1,4 +1,4 @@
-"""Target keywords of a conversation, chosen by the language model's likelihood."""
+"""Target keywords of a conversation: chosen by the language model's likelihood, or written by a model that can."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from pmg.data.chats import USER
 from pmg.domain import Keywords, PmgError, Turn
 from pmg.models.language.context import Context
 from pmg.models.language.language_model import LanguageModel
 from pmg.preferences.keywords import ask_options
 from pmg.preferences.scenarios import Attribute, Scenario, verbalize_conversation
+from pmg.preferences.target_writing import TargetWriting
 
 
 def chat_keywords(
@@ -35,7 +37,7 @@ def chat_keywords(
         PmgError: the scenario has no target attributes, or an open one; a conversation is empty.
     """
     _check(scenario)
-    references = [(Turn("me", message),) for message in scenario.reference_messages]
+    references = [(Turn(USER, message),) for message in scenario.reference_messages]
     texts = [verbalize_conversation(turns, scenario) for turns in (*references, *conversations)]
     context = language_model.prefill(texts)
     stories = [""] * len(texts)
@@ -49,6 +51,33 @@ def chat_keywords(
             rows[row].append((answer, float(gain)))
     scene = [(word, 0.0) for word in scenario.scene_words]
     return [Keywords(*zip(*row, *scene, strict=True)) for row in rows[len(references) :]]
+
+
+def written_keywords(
+    language_model: LanguageModel, conversations: Sequence[Sequence[Turn]], scenario: Scenario, writing: TargetWriting
+) -> list[Keywords | None]:
+    """Returns what the image that answers each conversation shows, in the model's own words, and the scene words.
+
+    Args:
+        language_model: writes.
+        conversations: B conversations, none empty.
+        scenario: has templates and scene words.
+        writing: has the question.
+
+    Returns:
+        B keywords, each with score 0; None where the model wrote nothing that can be used.
+    """
+    context = language_model.prefill([verbalize_conversation(turns, scenario) for turns in conversations])
+    answers = writing.write(language_model, context)
+    words = [(answer, *scenario.scene_words) if answer else None for answer in answers]
+    return [None if row is None else Keywords(row, (0.0,) * len(row)) for row in words]
+
+
+def probe_writing(language_model: LanguageModel, scenario: Scenario, writing: TargetWriting) -> float:
+    """Returns the share of the probe that a language model passes, see `TargetWriting`."""
+    messages = [(Turn(USER, message),) for message in writing.probes]
+    context = language_model.prefill([verbalize_conversation(turns, scenario) for turns in messages])
+    return writing.share_passed(writing.write(language_model, context))
 
 
 def _scores(language_model: LanguageModel, context: Context, stories: Sequence[str], attribute: Attribute) -> Tensor:

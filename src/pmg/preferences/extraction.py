@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cache, partial
 from itertools import islice
 from typing import Any
 
-import torch
 from rich.progress import track
-from torch import Tensor
 
 from pmg.cache import Cache
-from pmg.domain import Example, Item, Keywords, PmgError, Turn
+from pmg.domain import Example, Item, Keywords, PmgError
 from pmg.models.diffusion.interfaces import PromptEncoder
 from pmg.models.language.context import Context
 from pmg.models.language.language_model import LanguageModel
@@ -22,15 +19,16 @@ from pmg.models.language.picture_marks import find_pictures
 from pmg.models.language.vision.vision_language_model import VisionLanguageModel
 from pmg.preferences.captioning import Pixels
 from pmg.preferences.contexts import CachedContexts, Contexts, LazyContexts, PictureLookup, no_pictures
-from pmg.preferences.conversation import chat_keywords
 from pmg.preferences.history_budget import HistoryWriter
 from pmg.preferences.keyword_budget import Budget
 from pmg.preferences.keyword_decoding import Decoding
-from pmg.preferences.keywords import KEPT, LIMIT, RANKED, target_keywords, without
+from pmg.preferences.keyword_tensors import from_tensors, to_tensors
+from pmg.preferences.keywords import LIMIT, without
 from pmg.preferences.opinions import judge_messages, own_messages, split_messages
 from pmg.preferences.picture_features import PictureFeatures
 from pmg.preferences.scenarios import Scenario
 from pmg.preferences.stated_keywords import build_matcher
+from pmg.preferences.target_extraction import TargetExtractor
 
 Progress = Callable[[Iterable[Any]], Iterable[Any]]
 SHOW_PROGRESS: Progress = partial(track, description="Reading histories")
@@ -67,7 +65,7 @@ class ExtractedPreferences:
         return self.disliked[repr(decoding)]
 
 
-class PreferenceExtractor:
+class PreferenceExtractor(TargetExtractor):
     """Extracts preferences, and keywords of targets, with a frozen language model.
 
     Args:
@@ -84,8 +82,8 @@ class PreferenceExtractor:
         self, language_model: LanguageModel, scenario: Scenario, cache: Cache, identity: str, budget: Budget,
         keep: bool = True, *, text_encoder: PromptEncoder | None = None,
     ) -> None:  # fmt: skip
-        self.language_model, self.scenario, self.cache, self.identity = language_model, scenario, cache, identity
-        self.budget, self.keep = budget, keep
+        super().__init__(language_model, scenario, cache, identity, budget)
+        self.keep = keep
         self.matcher = build_matcher(scenario, text_encoder)
 
     def extract(
@@ -243,51 +241,3 @@ class PreferenceExtractor:
             liked, disliked = split_messages(example.conversation, own)
             pairs.append((replace(example, conversation=liked), replace(example, conversation=disliked)))
         return pairs
-
-    def targets(self, examples: Sequence[Example]) -> dict[str, Keywords]:
-        """Returns the keywords of each different target, by concept; those without a title answer the conversation.
-
-        Raises:
-            PmgError: an example has neither a target's title nor a conversation.
-        """
-        unnamed = [example for example in examples if not example.target.title]
-        for example in unnamed:
-            if not example.conversation:
-                raise PmgError(f"example '{example.id}' has no target, and no conversation that an image could answer")
-        made = self.answer([example.conversation for example in unnamed]) if unnamed else []
-        proposed = {example.target.concept: words for example, words in zip(unnamed, made, strict=True)}
-        return self.describe([example.target for example in examples if example.target.title]) | proposed
-
-    def answer(self, conversations: Sequence[Sequence[Turn]]) -> list[Keywords]:
-        """Returns the keywords of an image that answers each conversation, see `chat_keywords`."""
-        return [self.budget.fit(words) for words in chat_keywords(self.language_model, conversations, self.scenario)]
-
-    def describe(self, items: Sequence[Item]) -> dict[str, Keywords]:
-        """Returns target keywords of each different concept among `items`, by concept."""
-        unique = {item.concept: item for item in items}
-        found = {concept: self.cache.load(self._key(item)) for concept, item in unique.items()}
-        missing = [item for concept, item in unique.items() if found[concept] is None]
-        made = target_keywords(self.language_model, missing, self.scenario) if missing else []
-        for item, keywords in zip(missing, made, strict=True):
-            tensors = to_tensors([keywords])
-            found[item.concept] = tensors
-            self.cache.save(self._key(item), tensors)
-        return {concept: self.budget.fit(from_tensors(kept)[0]) for concept, kept in found.items() if kept}
-
-    def _key(self, item: Item) -> str:
-        scenario = self.scenario
-        prompts = [scenario.target_prefix, scenario.target_question, *scenario.scene_words]
-        parts = {"model": self.identity, "prompts": prompts, "title": item.title, "keywords": item.keywords}
-        return Cache.key(kind="target", ranked=RANKED, kept=KEPT, **parts)
-
-
-def to_tensors(keywords: Sequence[Keywords]) -> dict[str, Tensor]:
-    """Returns keywords in the form that the cache keeps."""
-    text = json.dumps([asdict(words) for words in keywords], ensure_ascii=False)
-    return {"json": torch.tensor(list(text.encode()), dtype=torch.uint8)}
-
-
-def from_tensors(tensors: Mapping[str, Tensor]) -> list[Keywords]:
-    """Returns the keywords that `to_tensors` encoded."""
-    rows = json.loads(bytes(tensors["json"].tolist()))
-    return [Keywords(**{name: tuple(values) for name, values in row.items()}) for row in rows]

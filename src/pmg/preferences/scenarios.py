@@ -11,6 +11,7 @@ from pmg.configuration.ranges import Count, CountOrZero, Fraction
 from pmg.domain import Example, Item, PmgError, Turn
 from pmg.preferences.captioning import MetadataCaptioner
 from pmg.preferences.prompt_checks import check_options, check_placeholders, check_question, check_template
+from pmg.preferences.target_writing import TargetWriting, check_target_writing
 
 LINE_PLACES = ("title", "topic", "keywords", "caption")
 TURN_PLACES = ("speaker", "text")
@@ -56,6 +57,7 @@ class Scenario:
         max_turns: number of latest messages in the prompt.
         target_attributes: attributes of the image that answers a conversation, by name; each question follows the
             earlier answers.
+        target_writing: lets a language model that passes a probe write it in its own words. None: options are ranked.
         reference_messages: neutral messages, or as many of one kind as of another; an answer's score is reduced by
             its mean score after these. Empty: the most likely answer is chosen.
         opinion: a question about one message of the user with two options: they like what it is about, or dislike it.
@@ -92,6 +94,7 @@ class Scenario:
     message_template: str = ""
     dislike_chat_template: str = ""
     match: Fraction | None = None
+    target_writing: TargetWriting | None = None
 
     def __post_init__(self) -> None:
         problems = lint(self)
@@ -253,24 +256,30 @@ def lint(scenario: Scenario) -> list[str]:
         problems += check_template("dislike_template", scenario.dislike_template, "history")
     if scenario.chat_template:
         problems += check_template("chat_template", scenario.chat_template, "conversation")
-    if scenario.dislike_chat_template:
-        problems += check_template("dislike_chat_template", scenario.dislike_chat_template, "conversation")
-        if scenario.opinion is None:
-            problems.append("dislike_chat_template needs an opinion, by which messages are judged")
-    if scenario.opinion is not None:
-        problems += check_question("opinion.question", scenario.opinion.question)
-        problems += check_options("opinion", scenario.opinion.options)
-        problems += check_placeholders("message_template", scenario.message_template, ("message",))
-        if len(scenario.opinion.options) != 2:
-            problems.append("opinion needs two options: the first for a like, the second for a dislike")
-        if "{message}" not in scenario.message_template:
-            problems.append("message_template needs {message}")
+    problems += _opinions(scenario)
+    if scenario.target_writing is not None:
+        problems += check_target_writing(scenario.target_writing)
     if scenario.caption and "{caption}" not in scenario.line:
         problems.append("the caption is never used: line has no {caption}")
     problems += [f"{name} must be at least 1" for name in ("max_items", "max_turns") if getattr(scenario, name) < 1]
     if scenario.match is not None and not 0 <= scenario.match <= 1:
         problems.append(f"match is a cosine of at least 0 and at most 1, or null; it is {scenario.match}")
     return problems
+
+
+def _opinions(scenario: Scenario) -> Iterator[str]:
+    if scenario.dislike_chat_template:
+        yield from check_template("dislike_chat_template", scenario.dislike_chat_template, "conversation")
+        if scenario.opinion is None:
+            yield "dislike_chat_template needs an opinion, by which messages are judged"
+    if scenario.opinion is not None:
+        yield from check_question("opinion.question", scenario.opinion.question)
+        yield from check_options("opinion", scenario.opinion.options)
+        yield from check_placeholders("message_template", scenario.message_template, ("message",))
+        if len(scenario.opinion.options) != 2:
+            yield "opinion needs two options: the first for a like, the second for a dislike"
+        if "{message}" not in scenario.message_template:
+            yield "message_template needs {message}"
 
 
 def _attributes(key: str, attributes: Mapping[str, Attribute]) -> Iterator[str]:

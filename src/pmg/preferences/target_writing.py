@@ -1,0 +1,81 @@
+"""What an image shows, in a language model's own words; a probe says whether a model can."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pmg.configuration.ranges import Count, Fraction
+from pmg.domain import PmgError
+from pmg.models.language.context import Context
+from pmg.models.language.language_model import LanguageModel
+from pmg.preferences.prompt_checks import check_question
+
+END = re.compile(r"[.!?*\"\n]")  # behind the written target
+WORD = re.compile(r"\w+")
+
+
+@dataclass(frozen=True)
+class TargetWriting:
+    """Writes what an image shows that answers a conversation.
+
+    Attributes:
+        question: text between conversation and answer.
+        probes: messages with the words of which an answer has to have one: the probe.
+        least: share of the probe that a language model has to pass before its answers are used.
+        max_words: of an answer; longer ones are not used.
+        max_new_tokens: of the generation; what hasn't ended then is not used.
+    """
+
+    question: str
+    probes: Mapping[str, tuple[str, ...]]
+    least: Fraction = 0.75
+    max_words: Count = 6
+    max_new_tokens: Count = 16
+
+    def write(self, language_model: LanguageModel, context: Context) -> list[str]:
+        """Returns an answer to each of B prefilled conversations; an empty text where there is none to use."""
+        texts = language_model.generate(context, self.question, self.max_new_tokens)
+        return [self.parse(text, len(language_model.token_ids(text)) >= self.max_new_tokens) for text in texts]
+
+    def parse(self, text: str, cut: bool) -> str:
+        """Returns the answer in a generated text, or an empty one.
+
+        Args:
+            text: begins with the answer.
+            cut: whether it was cut at `max_new_tokens`, so that an answer without a mark or line behind it goes on.
+        """
+        answer, *rest = END.split(text.lstrip(), maxsplit=1)
+        short = len(answer.split()) <= self.max_words
+        return answer.strip(" ,;:") if short and (rest or not cut) and WORD.search(answer) else ""
+
+    def share_passed(self, answers: Sequence[str]) -> float:
+        """Returns the share of answers to the probe, in its order, that have one of the words."""
+        found = [set(WORD.findall(answer.lower())) for answer in answers]
+        passed = [bool(words.intersection(own)) for words, own in zip(found, self.probes.values(), strict=True)]
+        return sum(passed) / len(passed)
+
+
+def build_target_writing(
+    question: str, probes: Sequence[Mapping[str, Any]], least: Fraction = 0.75, max_words: Count = 6,
+    max_new_tokens: Count = 16,
+) -> TargetWriting:  # fmt: skip
+    """Builds it from the plain values of a config, in which each of the `probes` has a ``message`` and ``words``.
+
+    Raises:
+        PmgError: one of them has other keys.
+    """
+    for probe in probes:
+        if {*probe} != {"message", "words"}:
+            raise PmgError(f"target_writing.probes need a message and words each; one has {', '.join(probe)}")
+    accepted = {probe["message"]: tuple(probe["words"]) for probe in probes}
+    return TargetWriting(question, accepted, least, max_words, max_new_tokens)
+
+
+def check_target_writing(writing: TargetWriting) -> Iterator[str]:
+    """Checks the question, and that there is a probe."""
+    yield from check_question("target_writing.question", writing.question)
+    if not writing.probes or not all(writing.probes.values()):
+        yield "target_writing.probes needs messages, each with words of which an answer has one"
