@@ -50,6 +50,13 @@ STUDIES = {
         ),
         trains=True,
     ),
+    "prefix": Study(
+        {"m": "encoder.preference_encoder.prefix_length"},
+        ("soft", "pmg"),
+        base="m = 0",
+        by="group",
+        trains=True,
+    ),
     "placement": Study(
         {"placement": "encoder.preference_encoder.placement", "m": "encoder.preference_encoder.prefix_length"},
         ("soft", "pmg"),
