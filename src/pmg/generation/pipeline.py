@@ -149,9 +149,8 @@ class Pipeline:
         images = _references(requests)
         if not images:
             return joined
-        references = References.of([each.latents for each in images]).repeat(
-            len(self.pairs)
-        )  # all branches see them, as in diffusers' pipelines
+        # all branches see them, as in diffusers' pipelines
+        references = References.of([each.latents for each in images]).repeat(len(self.pairs))
         return [replace(condition, references=references) for condition in joined]
 
     def _negative(self, requests: Sequence[Request]) -> Condition:
