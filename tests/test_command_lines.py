@@ -24,6 +24,7 @@ from pmg.orchestration.command_lines import next_command, resume_command
             "pmg-evaluate experiment=demo metrics=distances generate_run=outputs/n8_made",
         ),
         ("generate", "experiment=demo shard.index=0 shard.count=2", None),
+        ("generate", "experiment=chat_stickers", None),
         ("evaluate", "experiment=demo", "pmg-report outputs/demo"),
         ("evaluate", "generate_run=made run_dir=outputs/judged", "pmg-report outputs/judged"),
         ("study", "experiment=components run_dir=outputs/one", "pmg-report outputs/one"),

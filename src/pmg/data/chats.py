@@ -121,6 +121,8 @@ class ChatDataset(Dataset):
         file: see `load_chats`.
     """
 
+    has_truth = False
+
     def __init__(self, file: str) -> None:
         self.file = file
 

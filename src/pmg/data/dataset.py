@@ -101,11 +101,13 @@ class Dataset(Protocol):
         groups: names of the labels by which results are split; `Example.labels` has a value for each of them.
         taste_label: name of the label that holds the user's taste; users with equal values like the same. None: tastes
             are not labelled, as of real users.
+        has_truth: whether examples have true images, which images are compared with.
         pictures_of: the option of the config group ``data`` whose pictures these are, if it is another one.
     """
 
     groups: tuple[str, ...] = ()
     taste_label: str | None = None
+    has_truth: bool = True
     pictures_of: str = ""
 
     @property

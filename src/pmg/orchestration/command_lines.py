@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from pmg.configuration.composition import read_keys
+from pmg.configuration.instantiate import import_target
 from pmg.paths import display_path, is_same_folder
 
 READERS = {"train": ("generate", "train_run"), "generate": ("evaluate", "generate_run")}
@@ -40,6 +41,8 @@ def next_command(command: str, cfg: DictConfig, overrides: Sequence[str]) -> str
         return _train_on_prepared(cfg, overrides)
     if command not in READERS or _select(cfg, "shard.index") is not None:
         return None
+    if command == "generate" and not _has_truth(cfg):
+        return None
     reader, key = READERS[command]
     following = _kept(overrides, reader, key)
     if not is_same_folder(_select(cfg, key), cfg.run_dir):  # an experiment may name the run
@@ -55,6 +58,12 @@ def _train_on_prepared(cfg: DictConfig, overrides: Sequence[str]) -> str | None:
     if not any(override_root(override) == "experiment" for override in following):
         following.insert(0, f"experiment={REAL_USERS}")
     return shlex.join(["pmg-train", *_config_folder(), *following])
+
+
+def _has_truth(cfg: DictConfig) -> bool:
+    """Returns whether images of a config's data set can be evaluated."""
+    target = _select(cfg, "data._target_")
+    return target is None or getattr(import_target("data._target_", target), "has_truth", True)
 
 
 def _kept(overrides: Sequence[str], reader: str, *given: str) -> list[str]:
