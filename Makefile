@@ -75,11 +75,11 @@ demo: $(STAMP) ## train, generate and evaluate on looks (10 minutes on two cores
 	$(BIN)/pmg-generate experiment=demo $(ARGS)
 	$(BIN)/pmg-evaluate experiment=demo $(ARGS)
 
-pretrain-families: $(STAMP) ## train generators of three families on looks with equal operations (hours); run it again to resume
-	$(BIN)/pmg-pretrain stage=look_denoiser run_dir=outputs/families/transformer into=$(FAMILIES) $(ARGS)
-	$(BIN)/pmg-pretrain stage=look_unet run_dir=outputs/families/unet into=$(FAMILIES) $(POOL) $(ARGS)
+pretrain-families: $(STAMP) ## train generators of three families on looks with equal operations (five hours of a core); run it again to resume
+	$(BIN)/pmg-pretrain stage=look_denoiser full_steps=8000 run_dir=outputs/families/transformer into=$(FAMILIES) $(ARGS)
+	$(BIN)/pmg-pretrain stage=look_unet full_steps=8000 run_dir=outputs/families/unet into=$(FAMILIES) $(POOL) $(ARGS)
 	$(BIN)/pmg-pretrain stage=look_tokenizer run_dir=outputs/families/tokenizer into=$(FAMILIES) $(ARGS)
-	$(BIN)/pmg-pretrain stage=look_janus run_dir=outputs/families/janus models_dir=$(FAMILIES) into=$(FAMILIES) $(POOL) $(ARGS)
+	$(BIN)/pmg-pretrain stage=look_janus full_steps=1280 run_dir=outputs/families/janus models_dir=$(FAMILIES) into=$(FAMILIES) $(POOL) $(ARGS)
 
 world: $(STAMP) ## draw and judge held-out concepts in looks, into experiments/world
 	$(BIN)/python experiments/world.py $(ARGS)
