@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 
 import pytest
-import yaml
 
+import pmg
 from apps import encode, load_tiny
 from browsers import IN_BROWSER, barriers, served
-from pmg.preferences.scenarios import build_scenario
 
 pytestmark = IN_BROWSER
 
@@ -68,12 +67,11 @@ def test_from_a_history_to_saved_files(chromium, url, tmp_path, width, height):
     assert not [sent for sent in asked if not sent.startswith((url, "data:", "blob:"))]
 
 
-def test_messages_are_added_removed_and_read(chromium, root, tmp_path, looks):
+def test_messages_are_added_removed_and_read(chromium, tmp_path, looks):
     from pmg.app.server import build_app
     from pmg.app.studio import Studio
 
-    values = yaml.safe_load((root / "conf" / "scenario" / "chat_sticker.yaml").read_text())
-    scenario = build_scenario(**{key: value for key, value in values.items() if key != "_target_"})
+    scenario = pmg.instantiate(pmg.compose("generate", ["scenario=chat_sticker", "run_dir=unused"]).scenario)
     studio = Studio(load_tiny(tmp_path / "pipeline", scenario), looks, 2, 4, [1.0], 0)
     with served(build_app(studio)) as url:
         page = chromium.new_page(viewport={"width": 390, "height": 844})

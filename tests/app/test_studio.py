@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 
 import pytest
-import yaml
 from fastapi.testclient import TestClient
 
+import pmg
 from apps import encode, load_tiny
 from pmg.app.jobs import CancelledError, Job
 from pmg.app.pictures import read_picture, to_data_uri
@@ -15,7 +15,6 @@ from pmg.app.server import build_app
 from pmg.app.studio import Studio, Upload, Wish
 from pmg.commands.app import find_pipeline
 from pmg.domain import PmgError
-from pmg.preferences.scenarios import build_scenario
 
 EVIL = "<img src=x onerror=alert(1)>"
 
@@ -61,10 +60,9 @@ def test_an_uploaded_picture_is_an_item_of_the_history(studio):
 
 
 @pytest.fixture(scope="module")
-def talking(root, tmp_path_factory, looks):
+def talking(tmp_path_factory, looks):
     """A studio whose scenario reads messages."""
-    values = yaml.safe_load((root / "conf" / "scenario" / "chat_sticker.yaml").read_text())
-    scenario = build_scenario(**{key: value for key, value in values.items() if key != "_target_"})
+    scenario = pmg.instantiate(pmg.compose("generate", ["scenario=chat_sticker", "run_dir=unused"]).scenario)
     return Studio(load_tiny(tmp_path_factory.mktemp("chats"), scenario), looks, 3, 5, [0.5], 0)
 
 
