@@ -90,11 +90,9 @@ def noise(generator, count=2):
     return torch.randn(count, *generator.latent_shape, generator=torch.Generator().manual_seed(3))
 
 
+@pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.pipeline], indirect=True)
 def test_images_are_those_of_the_librarys_pipeline(generator, folder, name):
-    case = CASES[name]
-    if case.pipeline is None:
-        pytest.skip("needs pictures")
-    start, encode = noise(generator), generator.text_encoder.encode
+    case, start, encode = CASES[name], noise(generator), generator.text_encoder.encode
     branches, coefficients, guidance = [join(encode([""]).expand(2)), join(encode(TEXTS))], [-2.0, 3.0], None
     if generator.supports.guidance_input:
         branches, coefficients, guidance = branches[1:], [1.0], 3.0

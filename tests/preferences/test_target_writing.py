@@ -16,7 +16,9 @@ from pmg.preferences.extraction import PreferenceExtractor
 from pmg.preferences.keyword_budget import Budget
 from pmg.preferences.target_writing import TargetWriting, build_target_writing
 
-WRITING = TargetWriting("It shows", {"Happy!": ("sun",), "Sad.": ("rain", "tear")}, least=1.0, max_words=3)
+WRITING = TargetWriting(
+    "It shows", {"Happy!": ("sun",), "Sad.": ("rain", "tear")}, least=1.0, max_words=3, max_new_tokens=16
+)
 
 
 @pytest.mark.parametrize(
@@ -81,7 +83,7 @@ def test_a_model_that_fails_ranks_options_and_is_probed_once(extractor, tmp_path
 @pytest.mark.parametrize("probe", [{"message": "m"}, {"message": "m", "words": ["x"], "word": 1}])
 def test_a_probe_of_other_keys_is_refused(probe):
     with pytest.raises(PmgError, match=r"target_writing\.probes need a message and words each; one has message"):
-        build_target_writing("It shows", [probe])
+        build_target_writing("It shows", [probe], 1.0, 3, 16)
 
 
 def test_a_scenario_without_a_probe_is_refused(extractor):

@@ -50,9 +50,10 @@ def _find_sample_size(cfg: DictConfig, run: Run) -> None:
     from pmg.survey.sample_size import SampleSize
 
     wanted = to_plain(cfg.sample_size)
-    if len(cfg.methods or ("a", "b")) < 2:
-        raise PmgError(f"methods={list(cfg.methods)} names one method, and a survey compares two. Name another")
-    pairs = max(1, round(cfg.design.pairs / comb(len(cfg.methods or ("a", "b")), 2)))
+    methods = list(cfg.methods or ("a", "b"))
+    if len(methods) < 2:
+        raise PmgError(f"methods={methods} names one method, and a survey compares two. Name another")
+    pairs = max(1, round(cfg.design.pairs / comb(len(methods), 2)))
     size = SampleSize(**wanted, pairs=pairs, items=max(1, cfg.design.examples - 1), seed=cfg.seed or 0)
     run.begin()
     with run.ledger.phase("simulate"):

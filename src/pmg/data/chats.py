@@ -17,16 +17,22 @@ from pmg.domain import Example, Interaction, Item, PmgError, Turn
 
 USER = "me"  # the user's name in prompts, as the shipped scenarios' questions expect it
 Text = Annotated[str, StringConstraints(strict=True, pattern=r"\S")]
+LONGEST_ID = 100  # characters; images are named by it
 EXPLANATIONS = {  # of pydantic's types of errors
     "missing": "is missing",
     "string_type": "must be text",
     "string_pattern_mismatch": "must be text that isn't empty",
-    "string_too_long": "has more than 100 characters",
+    "string_too_long": f"has more than {LONGEST_ID} characters",
     "list_type": "must be a list",
     "too_short": "must have at least one message",
     "model_type": "must be an object",
     "dict_type": "must map names to words",
 }
+
+
+def name_speaker(role: str, name: str | None = None) -> str:
+    """Returns the name of a message's writer in prompts: `USER` for the user, else the given name, or the role."""
+    return USER if role == "user" else name or role
 
 
 class Message(BaseModel):
@@ -45,7 +51,7 @@ class Message(BaseModel):
 
     def as_turn(self) -> Turn:
         """Returns the message as a turn, in which the user is `USER`."""
-        return Turn(USER if self.role == "user" else self.name or self.role, self.content)
+        return Turn(name_speaker(self.role, self.name), self.content)
 
 
 class Click(BaseModel):
@@ -71,7 +77,7 @@ class Chat(BaseModel):
     """
 
     model_config = ConfigDict(extra="forbid")
-    id: Annotated[Text, StringConstraints(max_length=100)]
+    id: Annotated[Text, StringConstraints(max_length=LONGEST_ID)]
     messages: Annotated[list[Message], Field(min_length=1)]
     target: Text | None = None
     user: Text | None = None

@@ -12,7 +12,7 @@ import torch
 from pydantic import ValidationError
 
 from pmg.configuration.instantiate import nearest
-from pmg.data.chats import USER, Message, explain
+from pmg.data.chats import Message, explain, name_speaker
 from pmg.domain import Item, PmgError, Turn
 from pmg.generation.guidance import Scales
 from pmg.generation.item_arguments import ItemLike, Pictured, check_facts, read_item
@@ -99,7 +99,7 @@ def _read_turns(argument: str, messages: Any) -> tuple[Turn, ...]:
     for row, message in enumerate(messages):
         match message:
             case [str(speaker), str(text)]:
-                turns.append(Turn(USER if speaker == "user" else speaker, text))
+                turns.append(Turn(name_speaker(speaker), text))
             case Mapping():
                 turns.append(_read_message(f"{argument}[{row}]", message))
             case _:

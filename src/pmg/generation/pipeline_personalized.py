@@ -34,15 +34,13 @@ from pmg.generation.pipeline import Pipeline, check_steps
 from pmg.generation.pipeline_loading import load_components
 from pmg.generation.requests import Request
 from pmg.generation.serialization import ENCODER
-from pmg.generation.user_preference import UserPreference, build_request, extract_preference
+from pmg.generation.user_preference import UserPreference, build_plain_request, build_request, extract_preference
 from pmg.models.loading.device import to_device
 from pmg.models.preference.token_encoder import TokenEncoder
 from pmg.models.vision.pictures import to_picture
 from pmg.preferences.captioning import Captioner
 from pmg.preferences.extraction import PreferenceExtractor
 from pmg.preferences.keyword_decoding import Decoding
-from pmg.preferences.keyword_sources import negative_prompt
-from pmg.preferences.keywords import NO_WORDS
 from pmg.preferences.scenarios import Scenario
 from pmg.training.encoder_inputs import EncoderInputs
 
@@ -252,12 +250,11 @@ class PersonalizedPipeline:
         steps, scales = self._settings(num_inference_steps, None)
         pairs = list(weights or self.pipeline.pairs)
         if preference is None:
-            (words,) = self.extractor.describe([item]).values()
-            avoided = self.extractor.budget.fit(negative_prompt(self.extractor.scenario.negative_prompt))
-            request = Request(words, NO_WORDS, False, None, seed, negative=avoided)
+            request = build_plain_request(item, self.extractor)
             pairs = [(1.0, w_t) for w_t in dict.fromkeys(w_t for _, w_t in pairs)]
         else:
-            request = replace(self._request(preference, item, None), seed=seed)
+            request = self._request(preference, item, None)
+        request = replace(request, seed=seed)
         pipeline = self.pipeline.with_pairs(pairs)
         with torch.no_grad():
             images = pipeline.generator.decode(pipeline.denoise([request], steps, scales))

@@ -19,7 +19,7 @@ from pmg.preferences.captioning import PICTURE_SIZE, Captioner, caption_items, f
 from pmg.preferences.extraction import PreferenceExtractor
 from pmg.preferences.keyword_decoding import Decoding
 from pmg.preferences.keyword_sources import negative_prompt
-from pmg.preferences.keywords import join_words
+from pmg.preferences.keywords import NO_WORDS, join_words
 from pmg.training.encoder_inputs import EncoderInputs
 
 
@@ -95,6 +95,13 @@ def build_request(
     return Request(
         words, preference.keywords, True, preference.soft_tokens, 0, negative=preference.negative, alpha=share
     )
+
+
+def build_plain_request(target: Item, extractor: PreferenceExtractor) -> Request:
+    """Returns the request for an image of `target` without a preference, with the seed 0."""
+    (words,) = extractor.describe([target]).values()
+    avoided = extractor.budget.fit(negative_prompt(extractor.scenario.negative_prompt))
+    return Request(words, NO_WORDS, False, None, 0, negative=avoided)
 
 
 class GivenPictures:

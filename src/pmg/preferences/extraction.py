@@ -215,7 +215,7 @@ class PreferenceExtractor(TargetExtractor):
         """Returns keywords by decoding, with what the messages of the examples state where they are matched."""
         if self.matcher is None:
             return decoded
-        limits = {name: getattr(wanted[name], "limit", LIMIT) for name in decoded}  # a decoding needs none
+        limits = {name: getattr(wanted[name], "limit", LIMIT) for name in decoded}  # not every decoding has one
         return self.matcher.overlay(decoded, [own_messages(example.conversation) for example in examples], limits)
 
     def _split(self, examples: Sequence[Example]) -> list[tuple[Example, Example]]:

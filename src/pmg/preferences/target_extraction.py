@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import cached_property
 
 import torch
 
@@ -16,7 +17,6 @@ from pmg.preferences.keyword_budget import Budget
 from pmg.preferences.keyword_tensors import from_tensors, to_tensors
 from pmg.preferences.keywords import KEPT, RANKED, target_keywords
 from pmg.preferences.scenarios import Scenario
-from pmg.preferences.target_writing import TargetWriting
 
 log = logging.getLogger(__name__)
 
@@ -60,26 +60,32 @@ class TargetExtractor:
         """
         model, scenario, writing = self.language_model, self.scenario, self.scenario.target_writing
         found: list[Keywords | None] = [None] * len(conversations)
-        if writing is not None and self._passes(writing):
+        if writing is not None and self._probed >= writing.least:
             found = written_keywords(model, conversations, scenario, writing)
         rest = [turns for turns, words in zip(conversations, found, strict=True) if words is None]
         ranked = iter(chat_keywords(model, rest, scenario) if rest else [])
         return [self.budget.fit(next(ranked) if words is None else words) for words in found]
 
-    def _passes(self, writing: TargetWriting) -> bool:
-        """Returns whether the language model passes the probe; says so once."""
+    @cached_property
+    def _probed(self) -> float:
+        """Share of the probe of `target_writing` that the language model passes; 0 where there is no probe."""
+        scenario, writing = self.scenario, self.scenario.target_writing
+        if writing is None:
+            return 0.0
 
         def compute() -> dict:
             """Returns the share as a tensor."""
-            return {"share": torch.tensor(probe_writing(self.language_model, self.scenario, writing))}
+            return {"share": torch.tensor(probe_writing(self.language_model, scenario, writing))}
 
-        templates = [self.scenario.chat_template, self.scenario.turn, asdict(writing)]
+        templates = [scenario.chat_template, scenario.turn, asdict(writing)]
         key = Cache.key(kind="target probe", model=self.identity, templates=templates)
         share = float(self.cache.fetch(key, compute)["share"])
-        passed = share >= writing.least
-        way = "they are written" if passed else "options are ranked"
-        log.info("the language model passes %.2f of the probe of targets: %s", share, way)
-        return passed
+        log.info(
+            "the language model passes %.2f of the probe of targets; %.2f are needed to write them",
+            share,
+            writing.least,
+        )
+        return share
 
     def describe(self, items: Sequence[Item]) -> dict[str, Keywords]:
         """Returns target keywords of each different concept among `items`, by concept."""

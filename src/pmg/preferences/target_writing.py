@@ -1,4 +1,4 @@
-"""What an image shows, in a language model's own words; a probe says whether a model can."""
+"""What an image shows, in a language model's own words; used for models that pass a probe."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ class TargetWriting:
 
     question: str
     probes: Mapping[str, tuple[str, ...]]
-    least: Fraction = 0.75
-    max_words: Count = 6
-    max_new_tokens: Count = 16
+    least: Fraction
+    max_words: Count
+    max_new_tokens: Count
 
     def write(self, language_model: LanguageModel, context: Context) -> list[str]:
         """Returns an answer to each of B prefilled conversations; an empty text where there is none to use."""
@@ -45,7 +45,8 @@ class TargetWriting:
 
         Args:
             text: begins with the answer.
-            cut: whether it was cut at `max_new_tokens`, so that an answer without a mark or line behind it goes on.
+            cut: whether the generation ended at `max_new_tokens`: an answer without a mark or a line break after it is
+                incomplete then.
         """
         answer, *rest = END.split(text.lstrip(), maxsplit=1)
         short = len(answer.split()) <= self.max_words
@@ -59,9 +60,8 @@ class TargetWriting:
 
 
 def build_target_writing(
-    question: str, probes: Sequence[Mapping[str, Any]], least: Fraction = 0.75, max_words: Count = 6,
-    max_new_tokens: Count = 16,
-) -> TargetWriting:  # fmt: skip
+    question: str, probes: Sequence[Mapping[str, Any]], least: Fraction, max_words: Count, max_new_tokens: Count
+) -> TargetWriting:
     """Builds it from the plain values of a config, in which each of the `probes` has a ``message`` and ``words``.
 
     Raises:

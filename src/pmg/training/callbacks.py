@@ -39,6 +39,17 @@ class AtomicCheckpoint(ModelCheckpoint):
             os.replace(part, filepath)
         self._last_checkpoint_saved = filepath
 
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restores the state of a checkpoint, with the paths of today's folder where the run was moved."""
+        state = {**state_dict, "dirpath": self.dirpath}
+        for name in ("best_model_path", "kth_best_model_path", "last_model_path"):
+            state[name] = self._here(state[name])
+        state["best_k_models"] = {self._here(path): score for path, score in state["best_k_models"].items()}
+        super().load_state_dict(state)
+
+    def _here(self, path: str) -> str:
+        return str(Path(self.dirpath, Path(path).name)) if path else ""
+
 
 class LastCheckpoint(AtomicCheckpoint):
     """Saves ``last.ckpt``, the state from which an interrupted training is resumed.
@@ -119,16 +130,9 @@ class BestCheckpoint(AtomicCheckpoint):
         return {**super().state_dict(), "metrics": self.metrics}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restores the state of a checkpoint, also where the run's folder was moved."""
+        """Restores the state of a checkpoint."""
         self.metrics = state_dict["metrics"]
-        state = {**state_dict, "dirpath": self.dirpath}
-        for name in ("best_model_path", "kth_best_model_path", "last_model_path"):
-            state[name] = self._here(state[name])
-        state["best_k_models"] = {self._here(path): score for path, score in state["best_k_models"].items()}
-        super().load_state_dict(state)
-
-    def _here(self, path: str) -> str:
-        return str(Path(self.dirpath, Path(path).name)) if path else ""
+        super().load_state_dict(state_dict)
 
 
 class StopBetweenSteps(Callback):

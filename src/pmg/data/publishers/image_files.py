@@ -9,7 +9,7 @@ import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from pmg.domain import PmgError
-from pmg.models.vision.pictures import is_deep, to_rgb
+from pmg.models.vision.pictures import is_deep, on_white, upright
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp")
 MISSING, EMPTY = "picture file is missing", "picture file has 0 bytes"
@@ -84,6 +84,8 @@ def _as_rgb(image: Image.Image) -> tuple[Image.Image, list[str]]:
     changes += [CMYK] if image.mode == "CMYK" else []
     changes += [TURNED] if image.getexif().get(ExifTags.Base.Orientation, 1) != 1 else []
     changes += [DEEP] if is_deep(image) else []
-    if image.has_transparency_data and np.asarray(image.convert("RGBA").getchannel("A")).min() < 255:
-        changes.append(CLEAR)
-    return to_rgb(image), changes
+    image = upright(image)
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        changes += [CLEAR] if np.asarray(image.getchannel("A")).min() < 255 else []
+    return on_white(image), changes

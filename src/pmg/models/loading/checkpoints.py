@@ -12,7 +12,13 @@ import torch
 from diffusers.utils import logging as diffusers_logging
 from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 from torch import nn
-from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoImageProcessor,
+    AutoTokenizer,
+    BaseImageProcessor,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 from transformers.utils import logging as transformers_logging
 
 from pmg.domain import PmgError
@@ -86,6 +92,26 @@ def load_tokenizer(
         raise PmgError(f"{where} has no tokenizer that can be read ({name}: {reason}). {RESTORE}") from error
     check_vocabulary(tokenizer, model, where)
     return tokenizer
+
+
+def load_image_processor(path: str | Path, subfolder: str = "") -> BaseImageProcessor:
+    """Loads the image processor of a model.
+
+    Args:
+        path: folder or hub id.
+        subfolder: inside `path`.
+
+    Raises:
+        PmgError: it is missing or damaged.
+    """
+    try:
+        return AutoImageProcessor.from_pretrained(path, subfolder=subfolder, trust_remote_code=False)
+    except Exception as error:  # the types for missing files and other formats differ
+        reason = " ".join(str(error).split())[:160]
+        raise PmgError(
+            f"{path} has no image processor that can be read ({type(error).__name__}: {reason}). Save it beside the "
+            "model's weights"
+        ) from error
 
 
 def load_with_tokenizer(kind: Any, path: str | Path, **options: Any) -> tuple[Any, PreTrainedTokenizerBase]:

@@ -22,9 +22,19 @@ def to_picture(image: Tensor) -> Image.Image:
 
 def to_rgb(picture: Image.Image) -> Image.Image:
     """Returns a picture as 8-bit RGB: upright, as its metadata say, and on white where it is transparent."""
+    return on_white(upright(picture))
+
+
+def upright(picture: Image.Image) -> Image.Image:
+    """Returns a picture as its metadata say it stands, with 8 bits a channel."""
     picture = ImageOps.exif_transpose(picture)
     if is_deep(picture):  # Pillow would clip the values at 255
         picture = Image.fromarray((np.asarray(picture) // 257).clip(0, 255).astype(np.uint8))
+    return picture
+
+
+def on_white(picture: Image.Image) -> Image.Image:
+    """Returns a picture of 8 bits a channel as RGB, on white where it is transparent."""
     if picture.has_transparency_data:
         picture = picture.convert("RGBA")
         picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)

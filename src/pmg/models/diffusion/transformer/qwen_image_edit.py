@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from math import isqrt
 from typing import Any, ClassVar
 
 import torch
 from PIL import Image
 from torch import Tensor
-from transformers import AutoImageProcessor
 
 from pmg.models.diffusion.conditioning import Condition, TextBlock
-from pmg.models.diffusion.interfaces import Capabilities, PromptEncoder
+from pmg.models.diffusion.interfaces import PromptEncoder
 from pmg.models.diffusion.text_encoder import concatenate_texts
 from pmg.models.diffusion.transformer.family import TextModel, TextModels
 from pmg.models.diffusion.transformer.language_text_encoder import LanguageTextEncoder, as_text
@@ -22,6 +22,7 @@ from pmg.models.diffusion.transformer.qwen_image import (
     QwenImageConditionAdapter,
     QwenImageDenoiser,
 )
+from pmg.models.loading.checkpoints import load_image_processor
 from pmg.models.loading.generator_family import Configs
 from pmg.models.vision.pictures import to_pictures
 
@@ -99,7 +100,7 @@ def _show(pictures: Tensor) -> str:
 class QwenImageEditConditionAdapter(QwenImageConditionAdapter):
     """Conditions for Qwen-Image-Edit, with reference images."""
 
-    supports = Capabilities(attention_bias=True, embedding_scale=False, references=True, prompts_with_references=True)
+    supports = replace(QwenImageConditionAdapter.supports, references=True, prompts_with_references=True)
 
     def prepare(self, condition: Condition, guidance: float | None = None, reused: bool = False) -> dict[str, Any]:
         """Returns keyword arguments of the transformer, see `ConditionAdapter`."""
@@ -148,8 +149,8 @@ class QwenImageEdit(QwenImage):
     @classmethod
     def load_text_model(cls, path: str, name: str, weights: Mapping[str, Any]) -> TextModel:
         """Returns the text model with tokenizer and image processor, see `TransformerFamily.load_text_model`."""
-        processor = AutoImageProcessor.from_pretrained(path, subfolder="processor", trust_remote_code=False)
-        return super().load_text_model(path, name, weights)._replace(image_processor=processor)
+        loaded = super().load_text_model(path, name, weights)
+        return loaded._replace(image_processor=load_image_processor(path, "processor"))
 
     @classmethod
     def encode_with(cls, models: TextModels, max_length: int) -> PromptEncoder:

@@ -19,7 +19,6 @@ from PIL import Image
 from torch import Tensor
 from transformers import (
     AutoConfig,
-    AutoImageProcessor,
     AutoModelForImageTextToText,
     BaseImageProcessor,
     PreTrainedModel,
@@ -35,7 +34,7 @@ from pmg.models.language.context_decoder import Pictures
 from pmg.models.language.grouped_attention import causal_mask
 from pmg.models.language.language_model import LanguageModel
 from pmg.models.language.picture_marks import split_at_pictures
-from pmg.models.loading.checkpoints import load_with_tokenizer
+from pmg.models.loading.checkpoints import load_image_processor, load_with_tokenizer
 from pmg.models.loading.quantization import Quantization, loading_options
 from pmg.models.loading.weight_sources import loading, resolve_source
 from pmg.models.vision.pictures import to_pictures
@@ -105,7 +104,7 @@ class VisionLanguageModel(LanguageModel, ABC):
                 )
             options = loading_options(dtype, quantization)
             model, tokenizer = load_with_tokenizer(AutoModelForImageTextToText, path, **options)
-            image_processor = _load_image_processor(path)
+            image_processor = load_image_processor(path)
             template = load_chat_template(tokenizer, path) if chat else NO_TEMPLATE
             return cls(model, tokenizer, image_processor, tokens_per_picture, template)
 
@@ -236,14 +235,3 @@ def token_number(tokenizer: PreTrainedTokenizerBase, token: str) -> int:
     if number is None:
         raise PmgError(f"the tokenizer has no token '{token}', which frames pictures. Use the model's own tokenizer")
     return number
-
-
-def _load_image_processor(path: str) -> BaseImageProcessor:
-    try:
-        return AutoImageProcessor.from_pretrained(path, trust_remote_code=False)
-    except Exception as error:  # the types for missing files and other formats differ
-        reason = " ".join(str(error).split())[:160]
-        raise PmgError(
-            f"{path} has no image processor that can be read ({type(error).__name__}: {reason}). Save it beside the "
-            "model's weights"
-        ) from error
