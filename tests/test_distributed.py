@@ -7,9 +7,10 @@ import torch
 
 from pmg.configuration.identity import hash_values
 from pmg.domain import PmgError
-from pmg.orchestration.distributed import run_distributed, world_size
+from pmg.orchestration.distributed import _select_gpu, run_distributed, world_size
 from pmg.orchestration.hardware import check_hardware
 from pmg.orchestration.run import Run
+from pmg.orchestration.sharding import _gpu_environment
 from pmg.runs.run_folder import identify
 
 CPU = "trainer.accelerator=cpu"
@@ -18,10 +19,37 @@ CPU = "trainer.accelerator=cpu"
 @pytest.mark.parametrize(
     ("overrides", "count"),
     [([], 1), (["trainer=ddp", CPU], 1), (["trainer=ddp", CPU, "trainer.devices=3"], 3),
-     (["trainer=multi_node"], 16), (["trainer=ddp", "trainer.devices=[0,2]"], 2)],
+     (["trainer=multi_node"], 16), (["trainer=ddp", "trainer.devices=[0,2]"], 2),
+     (["trainer=ddp", "trainer.devices='0,2,3'"], 3), (["trainer=ddp", "trainer.devices='2'"], 2),
+     (["trainer=ddp", "trainer.devices='1,'"], 1)],
 )  # fmt: skip
 def test_processes_are_devices_times_machines(compose, overrides, count):
     assert world_size(compose("train", *overrides).trainer) == count
+
+
+@pytest.mark.parametrize(
+    ("variables", "chosen"),
+    [({}, []), ({"LOCAL_RANK": "1"}, [1]), ({"SLURM_LOCALID": "2"}, [2]), ({"SLURM_LOCALID": "5"}, [])],
+)
+def test_a_rank_takes_the_gpu_of_its_place_on_the_machine(monkeypatch, variables, chosen):
+    for name in ("LOCAL_RANK", "SLURM_LOCALID"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    taken = []
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    monkeypatch.setattr(torch.cuda, "set_device", taken.append)
+    _select_gpu()
+    assert taken == chosen
+
+
+@pytest.mark.parametrize(("visible", "given"), [(None, ["0", "1", "0"]), ("2,GPU-a1", ["2", "GPU-a1", "2"])])
+def test_shards_take_turns_on_the_visible_gpus(monkeypatch, visible, given):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert [_gpu_environment(index)["CUDA_VISIBLE_DEVICES"] for index in range(3)] == given
 
 
 def test_uneven_shares_are_refused(compose, tmp_path):

@@ -150,9 +150,9 @@ def test_what_can_not_be_asked_is_refused(prepared):
 
 def test_groups_of_pictures_share_a_look_and_start_in_their_split(prepared):
     names = [f"i{number}" for number in range(60)]
-    likes = {f"u{first}": names[first : first + 20] for first in (0, 20, 40)}
+    likes = {f"u{first}": names[first : first + 6] for first in range(0, 60, 6)}
     facts = {name: {"glaze": "red" if number % 2 else "blue"} for number, name in enumerate(names)}
-    data = prepared(likes, {}, facts, look="glaze")
+    data = prepared(likes, {}, facts, look="glaze", shares=SHARES)
     train, held_out = (data.rows(split).tolist() for split in ("train", "validation"))
     assert sorted([*train, *held_out]) == list(range(60))
     assert 0 < len(held_out) < 10
@@ -166,8 +166,10 @@ def test_groups_of_pictures_share_a_look_and_start_in_their_split(prepared):
             assert rows[0] in (train if split == "train" else held_out)
     data.look, user_of = None, {name: user for user, liked in likes.items() for name in liked}
     del data._looks
-    rows, _ = data.draw_group("train", 4, random.Random(0))
-    assert len({user_of[data.picture_items[row].id] for row in rows}) == 1
+    groups = [data.draw_group("train", 4, random.Random(number))[0] for number in range(20)]
+    users = [{user_of[data.picture_items[row].id] for row in rows} for rows in groups]
+    assert all(len(one) == 1 for one in users)
+    assert set.union(*users) <= {line.user for line in data.timelines("train")} < set(likes)
     data.look = "shape"
     del data._looks
     with pytest.raises(PmgError, match=r"data.look=shape: no value has 4 pictures"):

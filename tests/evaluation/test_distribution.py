@@ -149,9 +149,26 @@ def test_every_arm_is_compared_with_the_reference(examples):
     assert set(found["kid_colours"]["pmg"]) == {"value", "std", "n"}
 
 
-def test_too_few_examples_are_refused_before_an_image_is_made(examples):
+def test_an_arm_with_too_few_images_is_left_out(examples, caplog):
+    noise = torch.rand(70, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+
+    def show(some, users=70):
+        numbers = torch.tensor([int(example.id) for example in some])
+        return torch.where((numbers < users)[:, None, None, None], noise[numbers], torch.nan)
+
+    metrics = [Kid("colours", colours, 2, 40), Cmmd("colours", colours)]
+    found = compare_sets(metrics, examples, {"pmg": show, "nearest": lambda some: show(some, 39), "truth": show})
+    assert list(found["kid_colours"]) == ["pmg"]
+    assert found["cmmd_colours"]["nearest"]["n"] == 39
+    assert "kid_colours of nearest is left out" in caplog.text
+    table = ResultTables([metric.outputs[0] for metric in metrics], Comparison()).sets(found)
+    assert "39 to 70 images" in table.title
+    assert table.rows[1][1].text == "–"
+
+
+def test_too_few_examples_are_refused(examples):
     with pytest.raises(PmgError, match="subset_size"):
-        compare_sets([Kid("colours", colours)], examples, {})
+        compare_sets([Kid("colours", colours)], examples, {"truth": lambda some: torch.zeros(len(some), 3, 8, 8)})
     with pytest.raises(PmgError, match=r"metrics\.kid_dino\.features: not set"):
         compare_sets([Kid("dino")], examples, {})
     assert compare_sets([], examples, {}) == {}

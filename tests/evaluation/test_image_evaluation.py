@@ -135,6 +135,16 @@ def test_the_other_sets_of_metrics_measure_what_they_declare(compose, looks, gen
     assert "Sets of" not in to_markdown(ResultTables.of(results).build(results), "")
 
 
+def test_sets_alone_are_compared(compose, checkpoints, looks, generator, made):
+    small = ["metrics.kid_dino.subset_size=3", "metrics.kid_dino.subsets=2"]
+    cfg = compose("evaluate", "metrics=[kid_dino]", f"metrics.kid_dino.features.source={checkpoints['dino']}", *small)
+    metrics, rows, sets = judge(cfg, looks, generator, made)
+    assert len(rows) == 24  # four users, three arms of images and three references
+    assert list(sets["kid_dino"]) == ["none", "pmg", "nearest", "vae_reconstruction"]
+    results = ResultBuilder(metrics.outputs).build(rows, sets=sets)
+    assert "KID (dino)" in to_markdown(ResultTables.of(results).build(results), "")
+
+
 def test_what_selects_never_reports(config, checkpoints, tmp_path):
     cfg = config("scorer=clip", f"scorer.source={checkpoints['clip']}/.")
     with pytest.raises(

@@ -144,7 +144,8 @@ class InteractionData(Dataset):
     def draw_group(self, split: str, size: int, rng: random.Random) -> tuple[list[int], Tensor]:
         """Returns rows and pictures of items of one look, see `PictureGroups`.
 
-        A look is the value of the fact `look`, or without one what a user liked.
+        A look is the value of the fact `look`, or without one what a user liked in the examples to train on: no group
+        holds what a test user chose.
 
         Raises:
             PmgError: no look has so many pictures.
@@ -168,9 +169,9 @@ class InteractionData(Dataset):
                 members.setdefault(item.facts.get(self.look, ""), {})[row] = None
             members.pop("", None)
         else:
-            for line in self.users:
-                liked = [item for item in line.liked if self.images.has(item)]
-                members[line.user] = dict.fromkeys(self.images.rows(liked).tolist())
+            for example in (sample.example for sample in self.samples.get("train", [])):
+                liked = [item for item in (*example.liked, *example.truth) if self.images.has(item)]
+                members.setdefault(example.user, {}).update(dict.fromkeys(self.images.rows(liked).tolist()))
         looks = []
         for rows in members.values():
             look: dict[str, list[int]] = {split: [] for split in PICTURE_SHARES}

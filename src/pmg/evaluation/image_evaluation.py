@@ -136,7 +136,7 @@ class ImageEvaluation:
         ]
         there = images.isfinite().all((1, 2, 3))  # an arm may have no image of some users
         blank = torch.where(there[:, None, None, None], images, 0.0)
-        columns = pd.DataFrame(compute(self.metrics, blank, references))
+        columns = pd.DataFrame(compute(self.metrics, blank, references), index=range(len(images)))
         columns.loc[~there.numpy()] = float("nan")
         return pd.concat([pd.DataFrame(who), pd.DataFrame(facts), columns], axis=1)
 

@@ -40,7 +40,7 @@ class ResultTables:
         """How to read the tables."""
         return (
             "Mean over users [95 % bootstrap interval over users]; ↑ higher and ↓ lower is better; bold: the best "
-            f"method, references aside ({self.comparison.oracle}: the true taste in words; {RECONSTRUCTION}: the "
+            f"method, references aside ({self.comparison.oracle}: told the true taste exactly; {RECONSTRUCTION}: the "
             f"truth through the autoencoder; {TRUTH}: the truth itself). {NEAREST}: the liked item of the history "
             "with the nearest title. † used for selection, not evidence."
         )
@@ -163,16 +163,18 @@ class ResultTables:
 
         def cell(method: str, metric: MetricInfo) -> Cell:
             """Returns a metric of a method's images, marked where it is the best."""
-            values = sets[metric.name][method]
+            values = sets[metric.name].get(method)
+            if values is None:
+                return Cell(NOTHING)
             shown = _significant(values["value"])
             deviation = f" ± {_significant(values['std'])}" if "std" in values else ""
             is_best = self.comparison.competes(method) and shown == best[metric.name]
             return Cell(f"{shown}{deviation}".replace("-", MINUS), is_best)
 
-        methods = list(next(iter(sets.values()), ()))
-        count = max((values["n"] for found in sets.values() for values in found.values()), default=0)
+        methods = list(dict.fromkeys(method for found in sets.values() for method in found))
+        counts = sorted({values["n"] for found in sets.values() for values in found.values()})
         rows = tuple((Cell(method), *(cell(method, metric) for metric in metrics)) for method in methods)
-        title = f"Sets of {count} images, from the set of truths (± deviation over subsets)"
+        title = f"Sets of {' to '.join(map(str, counts[:1] + counts[1:][-1:]))} images, from the set of truths (± deviation over subsets)"
         return Table(title, ("method", *map(heading, metrics)), rows)
 
     def _best_set(self, metric: MetricInfo, found: Mapping[str, Mapping[str, float]]) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -14,6 +15,8 @@ from pmg.evaluation.comparison import TRUTH
 from pmg.evaluation.metric_interface import SetMetric
 from pmg.models.vision.features import ImageFeatures, encode_images
 
+log = logging.getLogger(__name__)
+
 CHUNK = 32  # examples whose images are in memory at once
 
 ArmImages = Callable[[Sequence[Example]], Tensor]
@@ -25,7 +28,8 @@ def compare_sets(
 ) -> dict[str, dict[str, Any]]:
     """Computes the distance of every arm's images from the reference.
 
-    Images are made or read in chunks, and encoded once by each encoder; vectors of two arms are held at a time.
+    Images are made or read in chunks, and encoded once by each encoder; vectors of two arms are held at a time. An arm
+    that has images of some examples only, too few for a metric, is left out there with a warning.
 
     Args:
         metrics: of sets, each with its encoder.
@@ -37,24 +41,34 @@ def compare_sets(
         ``{metric: {method: {"value": …, "n": images}}}``, with ``std`` where a metric has one; empty without metrics.
 
     Raises:
-        PmgError: a set is too small, or a metric has no encoder.
+        PmgError: the reference is too small, or a metric has no encoder.
     """
     by_name = {metric.outputs[0].name: metric for metric in metrics}
     encoders = {name: _encoder(name, metric) for name, metric in by_name.items()}
-    for metric in metrics:
-        metric.check(len(examples))
     found: dict[str, dict[str, Any]] = {name: {} for name in by_name}
     if not metrics:
         return found
     used = list(dict.fromkeys(encoders.values()))
     truth = _encode(used, examples, arms[reference])
+    for name, metric in by_name.items():
+        metric.check(len(truth[encoders[name]]))
     for method, images in track(arms.items(), description="Comparing sets"):
         if method != reference:
             made = _encode(used, examples, images)
             for name, metric in by_name.items():
-                encoder = encoders[name]
-                found[name][method] = {**metric(made[encoder], truth[encoder]), "n": len(made[encoder])}
+                vectors, true = made[encoders[name]], truth[encoders[name]]
+                if _is_enough(metric, len(vectors), f"{name} of {method}"):
+                    found[name][method] = {**metric(vectors, true), "n": len(vectors)}
     return found
+
+
+def _is_enough(metric: SetMetric, count: int, what: str) -> bool:
+    try:
+        metric.check(count)
+    except PmgError as error:
+        log.warning("%s is left out: %s", what, error)
+        return False
+    return True
 
 
 def _encoder(name: str, metric: SetMetric) -> ImageFeatures:

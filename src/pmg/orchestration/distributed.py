@@ -12,6 +12,7 @@ from pmg.domain import PmgError
 from pmg.orchestration.process_pool import Task, run_ranks
 from pmg.orchestration.run import Body, Run
 from pmg.runs.ledger import Ledger
+from pmg.runs.process_state import local_rank
 from pmg.tracking.tracker import Tracking
 
 if TYPE_CHECKING:
@@ -61,13 +62,18 @@ def run_distributed(body: Body, cfg: DictConfig, run: Run) -> float | None:
 
 
 def world_size(trainer: DictConfig) -> int:
-    """Returns the number of ranks: devices times machines."""
+    """Returns the number of ranks: devices times machines.
+
+    Devices are a count, a list, a string of either, or all.
+    """
     devices = trainer.devices
     if devices in ("auto", -1, "-1"):
         import torch
 
         devices = 1 if trainer.accelerator == "cpu" else max(1, torch.cuda.device_count())
-    return (int(devices) if isinstance(devices, (int, str)) else len(devices)) * int(trainer.get("num_nodes") or 1)
+    if isinstance(devices, str):  # as Lightning reads them: "2" is a count, "0,1" and "1," are lists
+        devices = [part for part in devices.split(",") if part.strip()] if "," in devices else int(devices)
+    return (devices if isinstance(devices, int) else len(devices)) * int(trainer.get("num_nodes") or 1)
 
 
 def _rank_tasks(body: Body, cfg: DictConfig, run: Run, count: int) -> list[Task]:
@@ -104,11 +110,12 @@ def _destroy_process_group() -> None:
 
 
 def _select_gpu() -> None:
-    """Makes the GPU of this process's local rank the default one."""
+    """Makes the GPU of this process's local rank the default one, where it sees those of other ranks as well."""
     import torch
 
-    if torch.cuda.is_available() and "LOCAL_RANK" in os.environ:
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    number = local_rank()
+    if number is not None and number < torch.cuda.device_count():
+        torch.cuda.set_device(number)
 
 
 def _free_port() -> str:

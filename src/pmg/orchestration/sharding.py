@@ -7,6 +7,7 @@ them.
 
 from __future__ import annotations
 
+import os
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -72,8 +73,10 @@ def _shard_task(cfg: DictConfig, command: str, body: Body) -> Task:
 
 
 def _gpu_environment(index: int) -> dict[str, str]:
-    """Returns the variable that assigns a GPU to a shard, round robin; nothing on a machine without GPUs."""
+    """Returns the variable that assigns one of the visible GPUs to a shard, round robin; nothing without GPUs."""
     import torch
 
-    gpus = torch.cuda.device_count()
-    return {"CUDA_VISIBLE_DEVICES": str(index % gpus)} if gpus else {}
+    count = torch.cuda.device_count()
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    gpus = visible.split(",")[:count] if visible else list(map(str, range(count)))
+    return {"CUDA_VISIBLE_DEVICES": gpus[index % count]} if count else {}

@@ -36,6 +36,12 @@ def rank() -> int:
     return int(os.environ.get("RANK") or os.environ.get("SLURM_PROCID") or 0)
 
 
+def local_rank() -> int | None:
+    """Returns this process's rank on its machine, as set by torchrun or SLURM; None without a launcher."""
+    number = os.environ.get("LOCAL_RANK") or os.environ.get("SLURM_LOCALID")
+    return int(number) if number else None
+
+
 def is_main_process(command: str) -> bool:
     """Returns whether this process writes files: rank 0 in commands that train, else every process."""
     return rank() == 0 or command not in ("train", "study")
