@@ -20,8 +20,8 @@ from torch import Tensor
 
 import pmg
 from pmg.configuration.instantiate import instantiate
-from pmg.data.emoji.drawings import LookData
-from pmg.data.emoji.look_targets import GROUPS, REFERENCES, LookTarget, draw_targets, reference_pictures, true_pictures
+from pmg.data.emoji.drawings import GROUPS, REFERENCES, LookData
+from pmg.data.emoji.look_targets import LookTarget, draw_targets, reference_pictures, true_pictures
 from pmg.evaluation.look_judging import LookJudging
 from pmg.evaluation.statistics import interval
 from pmg.generation.guidance import LeaveOneOutScales

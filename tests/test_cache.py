@@ -13,7 +13,7 @@ from uuid import uuid4
 import pytest
 import torch
 
-from pmg.cache import Cache, atomic_write_json, atomic_write_text, open_cache
+from pmg.cache import Cache, atomic_write_json, atomic_write_text, find_replaced, open_cache, replace_folder
 from pmg.domain import PmgError
 
 
@@ -31,6 +31,20 @@ def test_failed_write_keeps_the_old_content(tmp_path):
     with pytest.raises(ValueError, match="JSON"):
         atomic_write_json(path, {"a": float("nan")})
     assert path.read_text() == "old"
+
+
+def test_replacing_a_folder_leaves_its_neighbours_alone(tmp_path):
+    source, target = tmp_path / "source", tmp_path / "models"
+    source.mkdir()
+    (source / "a").write_text("new")
+    left, other = tmp_path / ".models.replaced-x" / "old", tmp_path / ".models.v2.replaced-y" / "old"
+    left.mkdir(parents=True)
+    other.mkdir(parents=True)
+    assert find_replaced(target) == left
+    replace_folder(source, target)
+    assert (target / "a").read_text() == "new"
+    assert other.exists()
+    assert not left.exists()
 
 
 def test_key_depends_on_content_not_on_order():

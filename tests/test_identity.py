@@ -183,6 +183,15 @@ def test_a_run_that_left_nothing_gives_its_folder_to_another(tmp_path):
         refuse_other(tmp_path, "train", {"seed": 1})
 
 
+@pytest.mark.parametrize("split", ["train", "validation", "test"])
+def test_users_of_other_splits_are_no_part_of_a_generations_identity(compose, split):
+    same = identify(compose("generate", f"split={split}"), "generate")
+    for other in ("train", "validation", "test"):
+        for change in (f"split_sizes.{other}=3", f"targets.{other}=2", f"history_items.{other}=3"):
+            changed = identify(compose("generate", f"split={split}", change), "generate")
+            assert (changed == same) == (other != split), change
+
+
 @pytest.fixture(scope="module")
 def generated(tmp_path_factory):
     """The folder of a finished generation."""

@@ -8,10 +8,11 @@ import pytest
 import torch
 
 from looks import SHARES
+from pmg.data.emoji.drawings import REFERENCES
 from pmg.data.emoji.finish_space import FinishSpace
 from pmg.data.emoji.finish_targets import SIZE
 from pmg.data.emoji.look_dataset import LookDataset
-from pmg.data.emoji.look_users import REFERENCES, LookUsers
+from pmg.data.emoji.look_users import LookUsers
 from pmg.domain import Example, PmgError
 from pmg.evaluation.metric_interface import References
 from pmg.evaluation.metrics.looks import LookAccuracy

@@ -48,14 +48,14 @@ def replace_folder(source: Path, target: Path) -> None:
     """Copies a folder over another: readers find the old files together or the new ones together.
 
     The copy is made beside `target` and takes its place when it is complete. A process that is killed between the
-    two renames leaves no `target` and the old files in ``.NAME.*/old`` beside it, see `find_replaced`; the next
-    replacement removes what was left. One process at a time may replace a folder.
+    two renames leaves no `target` and the old files in ``.NAME.replaced-*/old`` beside it, see `find_replaced`; the
+    next replacement removes what was left. One process at a time may replace a folder.
     """
     # os.replace takes no folder with content as its target, and Python has no function for Linux's exchange of two
     # names (renameat2), which some file systems lack: hence two renames
     target.parent.mkdir(parents=True, exist_ok=True)
-    abandoned = list(target.parent.glob(f".{target.name}.*"))
-    beside = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
+    abandoned = list(target.parent.glob(f".{target.name}.replaced-*"))
+    beside = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.replaced-"))
     new, old = beside / "new", beside / "old"
     try:
         shutil.copytree(source, new)
@@ -75,7 +75,7 @@ def replace_folder(source: Path, target: Path) -> None:
 
 def find_replaced(target: Path) -> Path | None:
     """Returns the old files of a missing folder whose replacement was killed between its two renames, or None."""
-    return None if target.exists() else next(target.parent.glob(f".{target.name}.*/old"), None)
+    return None if target.exists() else next(target.parent.glob(f".{target.name}.replaced-*/old"), None)
 
 
 def remove_abandoned(folder: Path, after_s: float = 3600) -> None:

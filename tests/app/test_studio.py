@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from fastapi.testclient import TestClient
@@ -42,6 +44,14 @@ def test_own_images_beside_those_of_another_user_and_nobody(studio):
     assert set(own["front"]) <= {0, 1}
     assert len(own["captions"]) == len(wish.liked) + 1
     assert own["record"]["seed"] == nobody["record"]["seed"]
+
+
+def test_users_without_pictures_are_not_offered(studio, looks):
+    examples = [replace(e, history=()) if place in (0, 2) else e for place, e in enumerate(looks.examples("test"))]
+    some = SimpleNamespace(images=looks.images, examples=lambda *_: examples)
+    users = Studio(studio.pipe, some, 3, 5, [0.5], 0).users
+    assert [name for name, _ in users] == [examples[place].user for place in (1, 3, 4)]
+    assert all(items for _, items in users)
 
 
 def test_the_same_wish_gives_the_same_images(studio):

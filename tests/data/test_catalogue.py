@@ -67,6 +67,8 @@ def test_unreadable_image_names_file_and_row(folder):
 def test_unknown_topic_is_named(root):
     with pytest.raises(PmgError, match="animal-unicorn"):
         Drawings.load(str(root / "assets" / "drawings"), ["plant-flower", "animal-unicorn"])
+    with pytest.raises(PmgError, match=r"data.topics=\[\] leaves no drawing"):
+        Drawings.load(str(root / "assets" / "drawings"), [])
 
 
 def test_same_rows_are_written_bit_for_bit(tmp_path, root):

@@ -72,12 +72,24 @@ def test_the_same_seed_gives_the_same_finishes():
         ({"palette": {"duo": 1}}, r"data.space.palette: 'duo'; did you mean 'duotone'\?"),
         ({"surface": {"flat": 0}}, "data.space.surface: all weights are 0"),
         ({"unseen_pairs": [["dark", "pixel"]]}, r"data.space.unseen_pairs: 'pixel'; did you mean 'pixels'\?"),
+        ({"unseen_hues": [[80, 120, 140]]}, r"data.space.unseen_hues: an arc has two ends"),
     ],
 )
 def test_unknown_kinds_are_refused(changes, message):
     regions = {"unseen_hues": [[80, 120]], "unseen_pairs": []}
     with pytest.raises(PmgError, match=message):
         FinishSpace(**{**SHARES, **regions, **changes})
+
+
+@pytest.mark.parametrize("arc", [[350, 10], [350, 370]])
+def test_an_arc_may_go_through_zero(arc):
+    space = FinishSpace(**SHARES, unseen_hues=[arc], unseen_pairs=[])
+    for hue, seen in [(349, True), (350, False), (359, False), (0, False), (9, False), (10, True), (180, True)]:
+        assert space.is_seen(Finish(hue=hue)) == seen
+    rng = random.Random(0)
+    hues = [space.sample(rng, seen=False).hue % 360 for _ in range(50)]
+    assert all(hue >= 350 or hue < 10 for hue in hues)
+    assert min(hues) < 10 < 350 < max(hues)
 
 
 def test_a_space_without_unseen_regions_has_no_unseen_finish():

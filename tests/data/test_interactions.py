@@ -138,7 +138,7 @@ def test_fewer_users_are_the_first_of_more_and_no_alphabetical_sample(prepared):
 
 def test_what_can_not_be_asked_is_refused(prepared):
     data = prepared({"u": ["a", "b", "c"]}, {}, shares={"test": 1.0, "train": 0.0})
-    with pytest.raises(PmgError, match=r"has 1 users with examples, 2 were requested: lower split_sizes\.test"):
+    with pytest.raises(PmgError, match=r"has 1 users, 2 were requested: lower split_sizes\.test"):
         data.examples("test", 2)
     with pytest.raises(PmgError, match=r"no user of the split 'train' has 2 likes and a later one with a picture"):
         data.examples("train")

@@ -109,3 +109,11 @@ def test_the_control_draws_the_same_finishes_by_another_artist(data):
             assert (data.drawings.artists[b.row] not in artists) if liked else a == b
         concepts = [data.drawings.items[picture.row].concept for picture in other.history]
         assert len(concepts) == len(set(concepts))
+
+
+def test_too_few_drawings_for_a_history_name_the_way_out():
+    space = FinishSpace(**SHARES, unseen_hues=[], unseen_pairs=[])
+    few = LookData(f"{find_assets()}/drawings", ["food-fruit"], space, ["twemoji", "noto-line"], 0)
+    users = LookUsers(60, 12, 30, 1, 30, 30, noise=0.2, several=0.0, spread=0.03, seed=0)
+    with pytest.raises(PmgError, match=r"no drawing by .* beside .* add topics, or lower data.users.max_history"):
+        users.samples(few, "train")

@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from looks import SHARES
-from pmg.data.emoji.drawings import LookData
+from pmg.data.emoji.drawings import REFERENCES, LookData
 from pmg.data.emoji.finish_space import FinishSpace
 from pmg.data.emoji.finish_targets import SIZE, finish_errors, finish_values
 from pmg.data.emoji.finishes import Finish
-from pmg.data.emoji.look_choice import CANDIDATES, REFERENCES, LookChoice
+from pmg.data.emoji.look_choice import CANDIDATES, LookChoice
 from pmg.domain import PmgError
 from pmg.installation import find_assets
 

@@ -192,6 +192,19 @@ def test_results_need_no_groups_and_split_by_any_label(rows):
     assert "Paired differences, half = 1" in titles
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"proposed": "pgm"}, "comparison.proposed=pgm: there is no such arm; did you mean 'pmg'?"),
+        ({"gap_metric": "lpips"}, "comparison.gap_metric=lpips: there is no such metric"),
+    ],
+)
+def test_names_of_no_arm_or_metric_are_told(changes, message):
+    (problem,) = Comparison(**changes).unknown({"none", "pmg"}, ["lpips_truth"])
+    assert message in problem
+    assert not Comparison(proposed="none").unknown({"none"}, [])
+
+
 def test_arms_are_compared_with_those_that_are_named(rows):
     comparison = Comparison(baseline="keywords", oracle="truth", proposed="oracle", references=("vae_reconstruction",))
     found = ResultBuilder(METRICS[:2], comparison).build(rows)

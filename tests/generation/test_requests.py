@@ -76,5 +76,6 @@ def test_alpha_comes_from_what_is_known_of_the_preferences_user(build, example, 
 
 
 def test_joined_words_keep_their_scores():
+    assert join_words(Keywords(("a",), (), ("x",)), NO_WORDS, Keywords(("b",), (), ("y",))).dropped == ("x", "y")
     joined = join_words(Keywords(("blurry",)), NO_WORDS, Keywords(("flat", "dark"), (-0.1, -0.2)))
     assert joined == Keywords(("blurry", "flat", "dark"), (0.0, -0.1, -0.2))

@@ -18,7 +18,8 @@ def seen(number, liked=True, keywords=(), **facts):
 
 
 ATTRIBUTES = SimpleNamespace(
-    attributes={"colour": Attribute("colour", ("red", "blue")), "shading": Attribute("shading", ("flat", "soft"))}
+    attributes={"colour": Attribute("colour", ("red", "blue")), "shading": Attribute("shading", ("flat", "soft"))},
+    max_items=4,
 )
 
 
@@ -35,6 +36,13 @@ def test_majority_of_each_attribute_that_the_items_know():
 def test_disliked_items_do_not_count():
     history = [seen(0, colour="red"), seen(1, liked=False, colour="blue"), seen(2, liked=False, colour="blue")]
     assert count_keywords(example(*history), ATTRIBUTES).words == ("red",)
+
+
+def test_only_the_items_of_a_prompt_are_counted():
+    history = [*(seen(number, colour="blue") for number in range(5)), *(seen(5 + n, colour="red") for n in range(3))]
+    words = count_keywords(example(*history), ATTRIBUTES)
+    assert words.words == ("red",)
+    assert words.scores == (0.75,)
 
 
 def test_options_in_captions_are_counted_part_by_part():

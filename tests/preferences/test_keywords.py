@@ -88,6 +88,7 @@ def test_what_is_liked_is_left_out_of_dislikes():
     assert without(SHAPE, ["ROUND", "red"]) == Keywords(("Gold", "square"), (-4.0, -5.0))
     assert without(Keywords(("a",)), ["b"]).words == ("a",)
     assert without(Keywords(("a",)), ["a"]) == Keywords(())
+    assert without(Keywords(("a", "b"), (), ("long",)), ["a"]).dropped == ("long",)
 
 
 def test_the_best_come_first_and_of_equals_the_earlier():

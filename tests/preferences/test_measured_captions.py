@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from pmg.data.emoji.finishes import Finish, FinishBatch, apply_finishes
+from pmg.domain import PmgError
 from pmg.preferences.colour_names import COLOURS, name_colours
 from pmg.preferences.measured_captions import MeasuringCaptioner
 
@@ -98,3 +99,8 @@ def test_the_caption_is_the_template_and_labels_are_not_read():
 )  # fmt: skip
 def test_colour_names(colour, name):
     assert COLOURS[int(name_colours(torch.tensor([colour]))[0])] == name
+
+
+def test_an_unknown_name_in_the_template_is_refused():
+    with pytest.raises(PmgError, match=r"captioner.template: 'colours' is not measured; did you mean 'colour'\?"):
+        MeasuringCaptioner("{ground}, {colours}")

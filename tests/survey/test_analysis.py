@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,7 @@ from pmg.domain import PmgError
 from pmg.evaluation.comparison import Comparison
 from pmg.evaluation.metric_interface import MetricInfo, describe
 from pmg.evaluation.results import Origin
+from pmg.survey.agreement import shown_rows
 from pmg.survey.analysis import Analysis, write_analysis
 from pmg.survey.answers import RaterAnswers
 from pmg.survey.observations import observe
@@ -73,6 +75,23 @@ def test_people_agree_with_the_metric_that_sees_what_they_see(results):
     assert "flat" not in agreement
 
 
+def test_the_seconds_are_those_of_raters_who_count(results, key):
+    found = observed(key)
+    assert len(found.seconds) > len(found.without([f"{11:032x}"]).seconds) > 0
+    slow = found.seconds.assign(seconds=np.where(found.seconds["rater"] == f"{11:032x}", 1e6, 2.0))
+    analysed = Analysis(METHODS).build(replace(found, seconds=slow), Origin())
+    assert analysed["survey"]["median_seconds"] == 2.0
+
+
+def test_only_evaluated_images_are_compared_with_the_raters(key):
+    images = list(key["images"].values())
+    rows = pd.DataFrame(images).assign(control="own", good=1.0)
+    again = rows.assign(seed=rows["seed"] + 1, good=0.0)
+    assert shown_rows(pd.concat([again, rows]), images)["good"].eq(1.0).all()
+    with pytest.raises(PmgError, match=r"evaluation: it has no image of example 'secret\d+' by .* with seed 0"):
+        shown_rows(again, images)
+
+
 def test_alpha_is_that_of_the_library_on_a_known_table():
     from pmg.survey.agreement import agreement_of_raters
     from pmg.survey.observations import Observations
@@ -80,16 +99,16 @@ def test_alpha_is_that_of_the_library_on_a_known_table():
     pairs = pd.DataFrame({"rater": ["a", "b"] * 4, "example": list("11223344"), "left": "x", "right": "y"})
     none = pd.DataFrame(columns=["rater", "example", "method", "accuracy_rating", "preference_rating"])
     same = pairs.assign(score=[1, 1, 0, 0, 1, 1, 0, 0])
-    found = agreement_of_raters(Observations(same, none, none, np.array([])))
+    found = agreement_of_raters(Observations(same, none, none, none))
     assert found == {"comparisons": 1.0, "accuracy_rating": None, "preference_rating": None}
     swapped = same.copy()  # the same judgements, seen from the other side
     swapped.loc[::2, ["left", "right"]] = ["y", "x"]
     swapped.loc[::2, "score"] = 1 - swapped.loc[::2, "score"]
-    assert agreement_of_raters(Observations(swapped, none, none, np.array([])))["comparisons"] == 1.0
+    assert agreement_of_raters(Observations(swapped, none, none, none))["comparisons"] == 1.0
 
 
 def test_files_are_those_of_a_study(tmp_path, results, key):
-    write_analysis(tmp_path, results, observed(key).rows)
+    write_analysis(tmp_path, results, observed(key))
     read = json.loads((tmp_path / "results.json").read_text())
     assert {"metrics", "comparison", "arms", "paired", "control", "gap_closed", "cost", "revision", "config"} <= set(
         read
@@ -97,12 +116,13 @@ def test_files_are_those_of_a_study(tmp_path, results, key):
     assert "Krippendorff" in (tmp_path / "table.md").read_text()
     rows = pd.read_parquet(tmp_path / "rows.parquet")
     assert {"example", "user", "method", "control", "seed", "win_rate"} <= set(rows.columns)
+    assert rows["user"].nunique() == results["survey"]["raters"] == 11
 
 
 def test_few_answers_have_no_interval_but_a_table(tmp_path, key):
     few = observe([RaterAnswers.model_validate(answer(key, 0, BEST))], key)
     results = Analysis(METHODS).build(few, Origin())
-    write_analysis(tmp_path, results, few.rows)
+    write_analysis(tmp_path, results, few)
     text = (tmp_path / "results.json").read_text()
     assert "NaN" not in text
     assert json.loads(text)["arms"][BEST]["win_rate"]["low"] is None

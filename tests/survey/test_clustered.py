@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from pmg.domain import PmgError
 from pmg.survey.clustered import bradley_terry, clustered_intervals, clustered_means
 from pmg.survey.design import Design
 from pmg.survey.sample_size import SampleSize
@@ -92,3 +93,6 @@ def test_larger_effects_need_fewer_raters():
     sizes = [SampleSize(rate, simulations=200).find()[0] for rate in (0.6, 0.65, 0.8)]
     assert sizes == sorted(sizes, reverse=True)
     assert SampleSize(0.501, simulations=50).find(16)[0] is None
+    assert SampleSize(0.99, simulations=50, pairs=200, items=100, deviation=0.0).find()[0] == 2
+    with pytest.raises(PmgError, match=r"needs two items or more, got 1: raise design.examples"):
+        SampleSize(items=1)

@@ -18,7 +18,7 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 from pmg.app.jobs import Job
 from pmg.app.pictures import from_data_uri, to_data_uri
 from pmg.data.dataset import Dataset, liked_with_image
-from pmg.domain import Example, Item, PmgError
+from pmg.domain import Item, PmgError
 from pmg.generation.item_arguments import ItemLike, with_pictures
 from pmg.generation.pareto import pareto_front
 from pmg.generation.pipeline_personalized import PersonalizedPipeline
@@ -70,7 +70,7 @@ class Studio:
     Args:
         pipe: the pipeline.
         data: with images and test users.
-        users: number of users to choose from.
+        users: number of users to choose from, of those who liked something that has a picture.
         pictures: number of pictures to choose from, beside those of the users.
         weights: preference weights of the candidates.
         seed: of the choice of pictures.
@@ -82,9 +82,11 @@ class Studio:
         self.pipe, self.store = pipe, data.images
         self.weights = [(weight, 1.0) for weight in weights]
         examples = data.examples("test", None, 1)
-        self.users = [_shown(example, self.store) for example in examples[:users]]
+        people = [(example.user, liked_with_image(self.store, example)[-12:]) for example in examples]
+        people = [(name, items) for name, items in people if items]  # others only talk
+        self.users = people[:users]
         liked = [item for _, items in self.users for item in items]
-        others = [item for example in examples[users:] for item in _shown(example, self.store)[1]]
+        others = [item for _, items in people[users:] for item in items]
         order = np.random.default_rng(seed).permutation(len(others))
         chosen = [*liked, *(others[place] for place in order)]
         self.items = list({item.id: item for item in chosen}.values())[: len({item.id for item in liked}) + pictures]
@@ -215,8 +217,3 @@ def stops_within(job: Job) -> Iterator[None]:
 def _facts(item: Item, pipe: PersonalizedPipeline) -> Mapping[str, str]:
     """Returns the facts that the captioner uses."""
     return {name: item.facts[name] for name in pipe.captioner.facts or () if name in item.facts}
-
-
-def _shown(example: Example, store: Any) -> tuple[str, list[Item]]:
-    """Returns a user's id, and liked items with pictures."""
-    return example.user, liked_with_image(store, example)[-12:]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ from pmg.configuration.instantiate import instantiate, to_plain
 from pmg.configuration.portable import portable
 from pmg.configuration.precision import ANY_DTYPE
 from pmg.configuration.trees import leaves
+from pmg.data.dataset import require_truth
 from pmg.domain import PmgError
 from pmg.evaluation.metric_builders import build_metrics, check_independent
 from pmg.orchestration.builders import build_examples
@@ -47,6 +49,8 @@ if TYPE_CHECKING:
     from pmg.evaluation.metric_interface import Metrics
     from pmg.generation.records import Key, Record
 
+log = logging.getLogger(__name__)
+
 
 @tracked
 def body(cfg: DictConfig, run: Run) -> float | None:
@@ -64,10 +68,14 @@ def body(cfg: DictConfig, run: Run) -> float | None:
     )
     data = instantiate(made.config["data"])
     examples = build_examples(made.config, data, made.config["split"])
+    for example in examples:
+        require_truth(example)
     metrics, comparison = build_metrics(cfg.metrics, cfg.device), _build_comparison(cfg)
     for metric in metrics.per_set:
         metric.check(len(examples))
     records, images = _read_images(cfg, made, data)
+    for problem in comparison.unknown({record.method for record in records}, [info.name for info in metrics.outputs]):
+        log.warning(problem)
     evaluation = _build_evaluation(cfg, run, made, data, metrics)
     run.begin()
     own = {(record.example, record.method): images[record.key] for record in records if record.control == "own"}

@@ -36,7 +36,7 @@ def body(cfg: DictConfig, run: Run) -> float | None:
     steps = 0 if cfg.trainer.get("fast_dev_run") else cfg.trainer.max_steps
     earlier = earlier_model(cfg)
     before = read_steps(earlier) if earlier else 0
-    refuse_short(cfg, cfg.full_steps if steps == -1 else steps + before)
+    refuse_short(cfg, steps + before)
     with run.ledger.phase("load"):
         data = instantiate(cfg.data)
         stage = instantiate(cfg.stage)

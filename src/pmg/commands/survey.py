@@ -54,7 +54,7 @@ def _find_sample_size(cfg: DictConfig, run: Run) -> None:
     if len(methods) < 2:
         raise PmgError(f"methods={methods} names one method, and a survey compares two. Name another")
     pairs = max(1, round(cfg.design.pairs / comb(len(methods), 2)))
-    size = SampleSize(**wanted, pairs=pairs, items=max(1, cfg.design.examples - 1), seed=cfg.seed or 0)
+    size = SampleSize(**wanted, pairs=pairs, items=cfg.design.examples - 1, seed=cfg.seed or 0)
     run.begin()
     with run.ledger.phase("simulate"):
         raters, tried = size.find()
@@ -139,13 +139,14 @@ def _write_results(cfg: DictConfig, run: Run, key: dict[str, Any], answers: list
     from pmg.evaluation.results import Origin, read_rows
     from pmg.evaluation.table_rendering import print_table
     from pmg.runs.provenance import git_state
+    from pmg.survey.agreement import shown_rows
     from pmg.survey.analysis import FOOTNOTE, Analysis, survey_tables, write_analysis
     from pmg.survey.observations import observe
 
     observed = observe(answers, key)
     rows = metrics = None
     if cfg.evaluation:
-        rows = read_rows(cfg.evaluation)
+        rows = shown_rows(read_rows(cfg.evaluation), key["images"].values())
         metrics = _read_metrics(Path(cfg.evaluation, "results.json"))
     run.begin()
     with run.ledger.phase("analyse"):
@@ -153,7 +154,7 @@ def _write_results(cfg: DictConfig, run: Run, key: dict[str, Any], answers: list
         config = {"survey": key["survey"], "allowed_failures": cfg.allowed_failures}
         cost = {"survey": run.ledger.as_dict()}
         results = analysis.build(observed, Origin((git_state() or {}).get("revision"), config, cost), rows, metrics)
-    write_analysis(Path(cfg.results_dir), results, observed.rows)
+    write_analysis(Path(cfg.results_dir), results, observed)
     tables = ResultTables.of(results)
     console = Console()
     print_table(tables.arms("All raters", results["arms"]), FOOTNOTE, console)

@@ -81,8 +81,7 @@ GENERATE = {
         execution="sheet_users",
         unused="split_sizes targets history_items train_run",
     ),
-    **EXAMPLES["validation"],
-    **EXAMPLES["test"],
+    **{key: role for keys in EXAMPLES.values() for key, role in keys.items()},  # of `split` alone, see `select_result`
 }
 EVALUATE = EVERY | _roles(result="metrics comparison generate_run sheet_users shard.index")
 
@@ -170,6 +169,9 @@ def select_result(command: str, values: Values) -> dict[str, Any]:
     kept = {key: value for key, value in values.items() if find_role(command, key) in (None, Role.RESULT)}
     if values.get("shard.index") is not None:
         kept["shard.count"] = values.get("shard.count")  # the shard's content depends on it
+    if command == "generate":
+        others = {key for split, keys in EXAMPLES.items() if split != values.get("split") for key in keys}
+        kept = {key: value for key, value in kept.items() if key not in others}
     used = used_sources(values)
     return {
         key: value

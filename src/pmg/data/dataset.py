@@ -69,6 +69,20 @@ def require_liked(images: ImageStore, example: Example, need: str) -> list[Item]
     return found
 
 
+def require_truth(example: Example) -> tuple[Item, ...]:
+    """Returns the true images of an example, of which there is at least one.
+
+    Raises:
+        PmgError: there is none.
+    """
+    if not example.truth:
+        raise PmgError(
+            f"example '{example.id}' has no true image, which an evaluation compares with. Look at the images "
+            "themselves, or let people judge them: pmg-survey (docs/survey.md)"
+        )
+    return example.truth
+
+
 @dataclass(frozen=True)
 class Timeline:
     """The interaction history of one user.
@@ -128,7 +142,7 @@ class Dataset(Protocol):
         """Returns the examples of a split, user by user; the same arguments give the same examples.
 
         Args:
-            split: ``train``, ``validation`` or ``test``; no two of them share a user.
+            split: ``train``, ``validation`` or ``test``; no two of them share an example.
             users: the first so many users; None: all.
             targets: the first so many examples of each user; None: all.
 
@@ -151,7 +165,7 @@ class Dataset(Protocol):
         return ""
 
 
-def check_split(split: str, users: int | None, sizes: Mapping[str, int]) -> None:
+def check_split(split: str, users: int | None, sizes: Mapping[str, float]) -> None:
     """Checks the arguments of `Dataset.examples`.
 
     Args:

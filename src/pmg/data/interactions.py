@@ -13,9 +13,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from pmg.configuration.instantiate import nearest
 from pmg.configuration.ranges import Count, Fraction, Seed
-from pmg.data.dataset import Dataset, Timeline
+from pmg.data.dataset import Dataset, Timeline, check_split
 from pmg.data.duplicates import Hashes, NearCopies
 from pmg.data.feedback import Feedback
 from pmg.data.picture_groups import StoredPictures
@@ -102,21 +101,16 @@ class InteractionData(Dataset):
         Raises:
             PmgError: there are no images, the split is unknown, empty or has fewer users, or it leaks.
         """
-        samples = self.samples
-        self._check_split(split)
+        check_split(split, None, self.shares)
         by_user: dict[str, list[Example]] = {}
-        for sample in samples[split]:
+        for sample in self.samples[split]:
             by_user.setdefault(sample.example.user, []).append(sample.example)
         if not by_user:
             likes = f"{self.windows.history} likes and a later one with a picture"
             raise PmgError(
                 f"data={self.name}: no user of the split '{split}' has {likes}; see data.shares, data.windows"
             )
-        if users is not None and users > len(by_user):
-            raise PmgError(
-                f"split '{split}' has {len(by_user)} users with examples, {users} were requested: lower "
-                f"split_sizes.{split}"
-            )
+        check_split(split, users, {split: len(by_user)})
         order = sorted(by_user, key=lambda user: stable_number(self.seed, "order", user))
         return [example for user in order[:users] for example in by_user[user][:targets]]
 
@@ -219,17 +213,11 @@ class InteractionData(Dataset):
         Raises:
             PmgError: there is no such split.
         """
-        self._check_split(split)
+        check_split(split, None, self.shares)
         return [timeline for timeline in self.users if self._split(timeline.user) == split]
 
     def _split(self, user: str) -> str:
         return split_by_hash(self.shares, self.seed, "user", user)
-
-    def _check_split(self, split: str) -> None:
-        if split not in self.shares:
-            raise PmgError(
-                f"data has no split '{split}'{nearest(split, self.shares)} (known: {', '.join(self.shares)})"
-            )
 
 
 def as_item(row: Mapping) -> Item:

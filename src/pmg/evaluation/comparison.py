@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
+
+from pmg.configuration.instantiate import nearest
 
 RECONSTRUCTION = "vae_reconstruction"
 TRUTH = "truth"
@@ -44,6 +46,20 @@ class Comparison:
         ends = (self.proposed, self.baseline)
         with_others = [(self.proposed, arm) for arm in real if arm not in ends and self.proposed in real]
         return with_baseline + with_others
+
+    def unknown(self, arms: Collection[str], metrics: Collection[str]) -> list[str]:
+        """Returns a message for each name that was set to no arm or metric of an evaluation.
+
+        Names that an evaluation has only with further methods or metrics are the defaults, and no mistakes.
+        """
+        given = {"baseline": arms, "oracle": arms, "proposed": arms, "gap_metric": metrics}
+        default, ours = Comparison().as_dict(), self.as_dict()
+        return [
+            f"comparison.{key}={ours[key]}: there is no such {'metric' if known is metrics else 'arm'}"
+            f"{nearest(ours[key], known)} (known: {', '.join(sorted(known))})"
+            for key, known in given.items()
+            if ours[key] != default[key] and ours[key] not in known
+        ]
 
     def as_dict(self) -> dict[str, Any]:
         """Returns the section ``comparison`` of ``results.json``."""

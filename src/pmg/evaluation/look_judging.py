@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from pmg.data.emoji.drawings import LookData, has_colours
+from pmg.data.emoji.drawings import REFERENCES, LookData, has_colours
 from pmg.data.emoji.finish_targets import finish_errors, finish_values
-from pmg.data.emoji.look_choice import CANDIDATES, REFERENCES, LookChoice
+from pmg.data.emoji.look_choice import CANDIDATES, LookChoice
 from pmg.data.emoji.look_targets import LookTarget, candidate_pictures
 from pmg.models.vision.look_judge import LookJudge, pick_looks
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
-from pmg.data.dataset import ImageStore, liked_with_image
+from pmg.data.dataset import ImageStore, liked_with_image, require_truth
 from pmg.domain import Example, Item, PmgError
 from pmg.evaluation.comparison import RECONSTRUCTION, TRUTH
 from pmg.evaluation.set_comparison import ArmImages
@@ -42,7 +42,7 @@ class ReferenceArms:
 
     def truth(self, examples: Sequence[Example]) -> Tensor:
         """Returns the first true image of each example."""
-        return self.images.pixels(self.images.rows([example.truth[0] for example in examples]))
+        return self.images.pixels(self.images.rows([require_truth(example)[0] for example in examples]))
 
     @torch.no_grad()
     def reconstruction(self, examples: Sequence[Example]) -> Tensor:

@@ -7,8 +7,8 @@ from typing import TypeVar
 
 from torch import Tensor
 
-from pmg.data.dataset import ImageStore
-from pmg.domain import Example, Item, PmgError
+from pmg.data.dataset import ImageStore, require_truth
+from pmg.domain import Example, Item
 from pmg.evaluation.comparison import Comparison
 from pmg.evaluation.metric_interface import Input, References
 from pmg.evaluation.reference_arms import history_pixels
@@ -33,11 +33,11 @@ class ReferenceReader:
         """Returns the references of examples; their records by the example's id.
 
         Raises:
-            PmgError: an example has no truth, and a metric compares with it; or the data have no styles.
+            PmgError: an example has no truth, and a metric compares with it.
         """
         return References(
             examples,
-            truths=self._read(Input.TRUTHS, examples, lambda e: self._pixels(self._truths(e))),
+            truths=self._read(Input.TRUTHS, examples, lambda e: self._pixels(require_truth(e))),
             histories=self._read(Input.HISTORIES, examples, lambda e: history_pixels(self.images, e)),
             target_words=self._read(
                 Input.TARGET_WORDS, examples, lambda e: records[e.id][0].target_keywords or (e.target.title,)
@@ -54,19 +54,12 @@ class ReferenceReader:
     def _pixels(self, items: Sequence[Item]) -> Tensor:
         return self.images.pixels(self.images.rows(items))
 
-    def _truths(self, example: Example) -> Sequence[Item]:
-        if not example.truth:
-            raise PmgError(
-                f"example '{example.id}' has no true image. Choose metrics that need none (docs/metrics.md)"
-            )
-        return example.truth
-
 
 def preference_words(records: Sequence[Record], comparison: Comparison) -> tuple[str, ...]:
     """Returns the keywords of one example's own user; empty where no method was given any.
 
     All arms are compared with the same words: those of the proposed method, or else of the first method that was
-    given some. Those of the oracle are left out, since only a simulation has them.
+    given some. Those of the oracle are left out, since it was told the true taste.
     """
     with_words = [r for r in records if r.control == "own" and r.method != comparison.oracle and r.preference_keywords]
     with_words.sort(key=lambda record: record.method != comparison.proposed)

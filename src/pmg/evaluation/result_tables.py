@@ -174,7 +174,8 @@ class ResultTables:
         methods = list(dict.fromkeys(method for found in sets.values() for method in found))
         counts = sorted({values["n"] for found in sets.values() for values in found.values()})
         rows = tuple((Cell(method), *(cell(method, metric) for metric in metrics)) for method in methods)
-        title = f"Sets of {' to '.join(map(str, counts[:1] + counts[1:][-1:]))} images, from the set of truths (± deviation over subsets)"
+        images = " to ".join(map(str, sorted({counts[0], counts[-1]}))) if counts else "no"
+        title = f"Sets of {images} images, from the set of truths (± deviation over subsets)"
         return Table(title, ("method", *map(heading, metrics)), rows)
 
     def _best_set(self, metric: MetricInfo, found: Mapping[str, Mapping[str, float]]) -> str | None:

@@ -35,7 +35,7 @@ FIELDS = ", ".join(_ItemFields.model_fields)
 
 
 def with_pictures(items: Sequence[Item], images: ImageStore) -> list[dict[str, Any]]:
-    """Returns items of a data set with their pictures, as arguments of an inference pipeline.
+    """Returns items of a data set with their pictures, as arguments of an inference pipeline; facts are left out.
 
     Args:
         items: of the data set.
@@ -43,7 +43,8 @@ def with_pictures(items: Sequence[Item], images: ImageStore) -> list[dict[str, A
     """
     pixels = images.pixels(images.rows(items))
     return [
-        {"title": item.title, "id": item.id, "image": to_picture(image)}
+        {"title": item.title, "id": item.id, "concept": item.concept, "keywords": item.keywords, "topic": item.topic}
+        | {"image": to_picture(image)}
         for item, image in zip(items, pixels, strict=True)
     ]
 

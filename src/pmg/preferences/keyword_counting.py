@@ -23,7 +23,7 @@ def count_keywords(
     items.
 
     Args:
-        example: has the history.
+        example: has the history, of which the latest `scenario.max_items` liked items count, as in prompts.
         scenario: has the attributes, in order.
         captions: each item's caption by its id; None: there are none.
         at_most: maximum number of words.
@@ -31,7 +31,7 @@ def count_keywords(
     Returns:
         Words with their relative frequency as scores; of equals the earliest one.
     """
-    items = [interaction.item for interaction in example.history if interaction.liked]
+    items = example.liked[-scenario.max_items :]
     parts = [_parts((captions or {}).get(item.id, "")) for item in items]
     counted = [
         _most_frequent([item.facts[name] for item in items if item.facts.get(name, UNKNOWN) != UNKNOWN])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -28,7 +29,8 @@ def scored(keywords: Keywords) -> list[tuple[str, float]]:
 def join_words(*parts: Keywords) -> Keywords:
     """Returns all words one after another; words without a score count as chosen for certain (0)."""
     pairs = [pair for part in parts for pair in scored(part)]
-    return Keywords(tuple(word for word, _ in pairs), tuple(score for _, score in pairs))
+    dropped = tuple(word for part in parts for word in part.dropped)
+    return Keywords(tuple(word for word, _ in pairs), tuple(score for _, score in pairs), dropped)
 
 
 def rank(words: Sequence[str], scores: Sequence[float], count: int) -> Keywords:
@@ -72,7 +74,7 @@ def without(keywords: Keywords, others: Collection[str]) -> Keywords:
     """Returns the keywords that are not among `others`, whatever their case: what is liked is no dislike."""
     taken = {word.casefold() for word in others}
     kept = [(word, score) for word, score in scored(keywords) if word.casefold() not in taken]
-    return Keywords(tuple(word for word, _ in kept), tuple(score for _, score in kept))
+    return replace(keywords, words=tuple(word for word, _ in kept), scores=tuple(score for _, score in kept))
 
 
 def attribute_scores(

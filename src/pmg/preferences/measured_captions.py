@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from string import Formatter
 
 import torch
 from torch import Tensor
 
+from pmg.configuration.instantiate import nearest
 from pmg.data.emoji.finishes import luma, rgb_to_hsl
 from pmg.domain import Item, PmgError
 from pmg.models.vision.image_sizes import fit_size
@@ -49,20 +51,32 @@ class Thresholds:
     soft: float = 9.0
 
 
+MEASURED = ("ground", "palette", "colour", "outline", "surface", "shading")
+
+
 class MeasuringCaptioner:
     """Describes a picture on a plain ground by ground, palette, main colour, outline, surface and shading.
 
     The words depend on the pixels only; no trained model and no label is used. Larger pictures are measured at `SIZE`.
 
     Args:
-        template: format string over ``ground``, ``palette``, ``colour``, ``outline``, ``surface`` and ``shading``.
+        template: format string over the names in `MEASURED`.
         thresholds: between words.
+
+    Raises:
+        PmgError: the template has another name.
     """
 
     needs_images = True
     facts = None
 
     def __init__(self, template: str, thresholds: Thresholds | None = None) -> None:
+        unknown = [name for _, name, _, _ in Formatter().parse(template) if name is not None and name not in MEASURED]
+        if unknown:
+            raise PmgError(
+                f"captioner.template: '{unknown[0]}' is not measured{nearest(unknown[0], MEASURED)} "
+                f"(measured: {', '.join(MEASURED)})"
+            )
         self.template, self.thresholds = template, thresholds or Thresholds()
 
     def __call__(self, items: Sequence[Item], images: Tensor | None = None) -> list[str]:
@@ -141,7 +155,10 @@ class MeasuringCaptioner:
 
 
 def main_colour(pixels: Tensor) -> str:
-    """Returns the most frequent colour name of pixels `(N, 3)` in [0, 1]; a neutral one only where nothing else is."""
+    """Returns the most frequent colour name of pixels `(N, 3)` in [0, 1].
+
+    A neutral one only where at most a fifth of the pixels has another colour.
+    """
     counts = torch.bincount(name_colours(pixels), minlength=len(COLOURS)).float()
     coloured = counts.clone()
     coloured[[COLOURS.index(name) for name in NEUTRAL]] = 0

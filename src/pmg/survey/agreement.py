@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from pmg.domain import PmgError
 from pmg.evaluation.metric_interface import MetricInfo
 from pmg.survey.clustered import clustered_means
 from pmg.survey.observations import RATINGS, Observations, number_names
@@ -43,6 +44,29 @@ def _alpha(judged: pd.DataFrame) -> float | None:
     return float(krippendorff.alpha(table.to_numpy(dtype=float), level_of_measurement="ordinal"))
 
 
+def shown_rows(rows: pd.DataFrame, images: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
+    """Returns the rows of the images that a survey shows.
+
+    Args:
+        rows: of an evaluation.
+        images: ``example``, ``method`` and ``seed`` of each.
+
+    Raises:
+        PmgError: one of them was not evaluated.
+    """
+    keys = ["example", "method", "seed"]
+    shown = pd.DataFrame(images, columns=keys).drop_duplicates()
+    found = shown.merge(rows[rows["control"] == "own"], on=keys, how="left", indicator=True)
+    missing = found[found["_merge"] == "left_only"]
+    if len(missing):
+        first = missing.iloc[0]
+        raise PmgError(
+            f"evaluation: it has no image of example '{first['example']}' by '{first['method']}' with seed "
+            f"{first['seed']}, which the survey shows. Name the evaluation of the survey's generate_run"
+        )
+    return found.drop(columns="_merge")
+
+
 def agreement_with_metrics(
     pairs: pd.DataFrame, rows: pd.DataFrame | None, metrics: Sequence[MetricInfo]
 ) -> dict[str, dict[str, Any]]:
@@ -52,7 +76,7 @@ def agreement_with_metrics(
 
     Args:
         pairs: see `Observations`.
-        rows: of an evaluation; the first seed of each method and example was shown.
+        rows: `shown_rows` of an evaluation; None: there is none.
         metrics: their descriptions.
 
     Returns:
@@ -60,12 +84,12 @@ def agreement_with_metrics(
     """
     if rows is None or not len(pairs):
         return {}
-    first = rows[rows["control"] == "own"].groupby(["example", "method"], sort=False).first()
+    judged = rows.set_index(["example", "method"])
     found = {}
     for metric in metrics:
-        if metric.name not in first.columns:
+        if metric.name not in judged.columns:
             continue
-        values = [_lookup(first[metric.name], pairs["example"], pairs[side]) for side in ("left", "right")]
+        values = [_lookup(judged[metric.name], pairs["example"], pairs[side]) for side in ("left", "right")]
         sign = np.sign((values[0] - values[1]) * (1 if metric.higher_is_better else -1))
         chosen = np.sign(pairs["score"].to_numpy(dtype=float) - 0.5)
         kept = np.isfinite(sign) & (sign != 0) & (chosen != 0)

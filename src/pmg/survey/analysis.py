@@ -56,7 +56,7 @@ class Analysis:
         Args:
             observed: all answers.
             origin: where they come from.
-            rows: of an evaluation of the same images, whose metrics are compared with the raters; None: none.
+            rows: `shown_rows` of an evaluation, whose metrics are compared with the raters; None: there is none.
             metrics: the section ``metrics`` of its ``results.json``.
 
         Raises:
@@ -92,7 +92,7 @@ class Analysis:
                 "comparisons": len(kept.pairs),
                 "ties": _mean(kept.pairs["score"] == 0.5),
                 "left_wins": _mean(kept.pairs["score"]),
-                "median_seconds": float(np.median(observed.seconds)) if len(observed.seconds) else None,
+                "median_seconds": float(kept.seconds["seconds"].median()) if len(kept.seconds) else None,
                 "krippendorff_alpha": agreement_of_raters(kept),
                 "agreement": agreement_with_metrics(kept.pairs, rows, read_infos(metrics or {})),
             },
@@ -151,9 +151,16 @@ def _mean(values: pd.Series) -> float | None:
     return float(values.mean()) if len(values) else None
 
 
-def write_analysis(folder: Path, results: Mapping[str, Any], rows: pd.DataFrame) -> None:
-    """Writes ``results.json``, ``rows.parquet`` and ``table.md``; an interval that doesn't exist is null."""
-    write_rows(folder, rows)
+def write_analysis(folder: Path, results: Mapping[str, Any], observed: Observations) -> None:
+    """Writes ``results.json``, ``rows.parquet`` and ``table.md``; an interval that doesn't exist is null.
+
+    Args:
+        folder: where to.
+        results: of `Analysis.build`.
+        observed: all answers; the rows are those of raters that results count.
+    """
+    excluded = [rater for rater, found in results["survey"]["attention"].items() if found["excluded"]]
+    write_rows(folder, observed.without(excluded).rows)
     tables = ResultTables.of(results).build(results)
     atomic_write_text(folder / "table.md", to_markdown([*tables, *survey_tables(results)], FOOTNOTE))
     atomic_write_json(folder / "results.json", _without_nan(results))

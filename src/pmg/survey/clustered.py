@@ -11,7 +11,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.stats import t
 
-LEVEL = 0.95
+from pmg.evaluation.statistics import LEVEL
 
 
 @dataclass(frozen=True)

@@ -17,24 +17,24 @@ SCORES = {"left": 1.0, "tie": 0.5, "right": 0.0}
 
 @dataclass(frozen=True)
 class Observations:
-    """Answers as tables, a row each; columns ``rater`` and ``example`` in all of them.
+    """Answers as tables, a row each; columns ``rater`` and ``example`` in all of them, practice left out.
 
     Attributes:
         pairs: ``left`` and ``right`` (methods), ``score`` of the left image: 1, 0.5 or 0.
         ratings: ``method`` and `RATINGS`.
         checks: ``passed``.
-        seconds: of each answer that counts.
+        seconds: ``seconds`` of each answer.
     """
 
     pairs: pd.DataFrame
     ratings: pd.DataFrame
     checks: pd.DataFrame
-    seconds: np.ndarray
+    seconds: pd.DataFrame
 
     def without(self, raters: Sequence[str]) -> Observations:
         """Returns the observations of all other raters."""
-        pairs, ratings = (table[~table["rater"].isin(raters)] for table in (self.pairs, self.ratings))
-        return Observations(pairs, ratings, self.checks, self.seconds)
+        tables = (self.pairs, self.ratings, self.checks, self.seconds)
+        return Observations(*(table[~table["rater"].isin(raters)] for table in tables))
 
     @property
     def rows(self) -> pd.DataFrame:
@@ -72,15 +72,16 @@ def observe(answers: Sequence[RaterAnswers], key: Mapping[str, Any]) -> Observat
                 grades = answer.model_dump()["value"]
                 ratings.append({**row, "method": made[0], **{name: float(grades[name[:-7]]) for name in RATINGS}})
             if kind != "practice":
-                seconds.append(answer.seconds)
+                seconds.append({**row, "seconds": answer.seconds})
     columns: dict[str, list[str]] = {
         "pairs": ["left", "right", "score"],
         "ratings": ["method", *RATINGS],
         "checks": ["passed"],
+        "seconds": ["seconds"],
     }
-    listed = {"pairs": pairs, "ratings": ratings, "checks": checks}
+    listed = {"pairs": pairs, "ratings": ratings, "checks": checks, "seconds": seconds}
     tables = {name: pd.DataFrame(listed[name], columns=["rater", "example", *columns[name]]) for name in columns}
-    return Observations(**tables, seconds=np.array(seconds))
+    return Observations(**tables)
 
 
 def number_names(names: pd.Series) -> np.ndarray:

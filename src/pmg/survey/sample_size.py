@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import brentq
 
+from pmg.domain import PmgError
 from pmg.survey.clustered import clustered_intervals
 from pmg.survey.simulation import Comparisons, Raters
 
@@ -19,7 +20,7 @@ class SampleSize:
         win_rate: wanted effect: the share of comparisons that the better method wins, ties as half; in (0.5, 1).
         power: wanted probability that the interval excludes 0.5.
         pairs: comparisons of this pair by each rater.
-        items: number of items.
+        items: number of items, two at least.
         deviation: standard deviation of utilities between raters, and between items.
         simulations: of each number of raters.
         seed: of the simulation.
@@ -32,6 +33,18 @@ class SampleSize:
     deviation: float = 0.4
     simulations: int = 1000
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Checks the number of items.
+
+        Raises:
+            PmgError: there are too few for an interval.
+        """
+        if self.items < 2:
+            raise PmgError(
+                f"an interval needs two items or more, got {self.items}: raise design.examples, one of which is for "
+                "practice"
+            )
 
     def power_at(self, raters: int) -> float:
         """Returns the share of simulated surveys of `raters` whose interval excludes 0.5."""
@@ -55,7 +68,7 @@ class SampleSize:
             tried[raters] = self.power_at(raters)
             return tried[raters] >= self.power
 
-        low, high = 2, 4
+        low, high = 1, 2
         while not enough(high):
             low, high = high, min(2 * high, largest)
             if low == largest:

@@ -76,12 +76,14 @@ def read_rows(folder: str, topics: Sequence[str] | None) -> list[dict[str, Any]]
         topics: subgroups to keep; None: all.
 
     Raises:
-        PmgError: a file is missing or damaged, or a topic is unknown.
+        PmgError: a file is missing or damaged, a topic is unknown, or there are no rows.
     """
     rows = [row for row in read_table(Path(folder)).to_pylist() if topics is None or row["subgroup"] in topics]
     unknown = set(topics or ()) - {row["subgroup"] for row in rows}
     if unknown:
         raise PmgError(f"data.topics names no subgroup of {folder}/{TABLE}: {sorted(unknown)}")
+    if not rows:
+        raise PmgError(f"data.topics={topics} leaves no drawing of {folder}: null takes all topics")
     return rows
 
 

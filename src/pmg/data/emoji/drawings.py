@@ -19,6 +19,9 @@ from pmg.data.image_source import mirror_half
 from pmg.domain import Item, PmgError
 from pmg.seeding import stable_number
 
+GROUPS = ("met", "unseen_region", "unseen_artist")  # of looks that models are tested on
+REFERENCES = 4  # drawings of other concepts that show a look
+
 
 class Drawings:
     """Items with their drawings.

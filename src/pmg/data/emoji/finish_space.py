@@ -28,11 +28,12 @@ class FinishSpace:
         ground: weights of white, tint and dark.
         outline: weights of none, contrast and coloured.
         surface: weights of flat, halftone, pixels and paper.
-        unseen_hues: arcs of the hue turn, in degrees, kept from training: ``[[80, 120], ...]``.
+        unseen_hues: arcs of the hue turn, in degrees, kept from training: ``[[80, 120], ...]``; ``[350, 10]`` goes
+            through 0.
         unseen_pairs: pairs of traits that training never sees together: ``[["dark", "pixels"], ...]``.
 
     Raises:
-        PmgError: a kind or trait is unknown, or all weights of a part are 0.
+        PmgError: a kind or trait is unknown, all weights of a part are 0, or an arc is no pair.
     """
 
     def __init__(
@@ -50,7 +51,7 @@ class FinishSpace:
         for pair in unseen_pairs:
             _check_names("unseen_pairs", pair, TRAITS)
         self.shares = {"palette": palette, "ground": ground, "outline": outline, "surface": surface}
-        self.unseen_hues = [(float(low), float(high)) for low, high in unseen_hues]
+        self.unseen_hues = [_read_arc(arc) for arc in unseen_hues]
         self.unseen_pairs = [frozenset(pair) for pair in unseen_pairs]
 
     def sample(self, rng: random.Random, seen: bool = True) -> Finish:
@@ -92,11 +93,11 @@ class FinishSpace:
 
     def _in_unseen_arc(self, finish: Finish) -> bool:
         coloured = "duotone" not in traits(finish) and "grey" not in traits(finish)
-        return coloured and any(low <= finish.hue % 360 < high for low, high in self.unseen_hues)
+        return coloured and any((finish.hue - low) % 360 < high - low for low, high in self.unseen_hues)
 
     def _into_unseen_hue(self, finish: Finish, rng: random.Random) -> Finish:
         low, high = rng.choice(self.unseen_hues)
-        return replace(finish, hue=rng.uniform(low, high), duotone=0.0, saturation=rng.uniform(0.7, 1.5))
+        return replace(finish, hue=rng.uniform(low, high) % 360, duotone=0.0, saturation=rng.uniform(0.7, 1.5))
 
     def _choose(self, name: str, rng: random.Random) -> str:
         options = self.shares[name]
@@ -120,6 +121,14 @@ class FinishSpace:
             degree=rng.random(),
         )
         return PALETTES[palette](finish, dark, rng)
+
+
+def _read_arc(arc: Sequence[float]) -> tuple[float, float]:
+    """Returns the ends of an arc, in degrees, the second one above the first."""
+    if len(arc) != 2:
+        raise PmgError(f"data.space.unseen_hues: an arc has two ends, in degrees, got {list(arc)}")
+    low, high = map(float, arc)
+    return low, high if high > low else high + 360
 
 
 def _check_weights(name: str, weights: Mapping[str, float], kinds: Sequence[str]) -> None:

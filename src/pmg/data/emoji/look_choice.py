@@ -7,12 +7,11 @@ import random
 import torch
 from torch import Tensor
 
-from pmg.data.emoji.drawings import LookData
+from pmg.data.emoji.drawings import REFERENCES, LookData
 from pmg.data.emoji.finishes import Finish
 
 SAME_ARTIST, SAME_FINISH, OTHER = 3, 3, 3  # rivals of each kind
 CANDIDATES = 1 + SAME_ARTIST + SAME_FINISH + OTHER
-REFERENCES = 4  # drawings that show a look
 
 Look = tuple[str, Finish]
 

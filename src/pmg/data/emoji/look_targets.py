@@ -8,13 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pmg.data.emoji.drawings import LookData
+from pmg.data.emoji.drawings import REFERENCES, LookData
 from pmg.data.emoji.finishes import Finish
 from pmg.data.emoji.look_choice import LookChoice
 from pmg.seeding import stable_number
-
-GROUPS = ("met", "unseen_region", "unseen_artist")
-REFERENCES = 4  # real drawings of other concepts that show the look to the oracle
 
 
 @dataclass(frozen=True)

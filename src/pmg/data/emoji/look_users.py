@@ -9,14 +9,12 @@ from itertools import islice
 from typing import Literal
 
 from pmg.configuration.ranges import Count, Fraction, NotNegative, Seed
-from pmg.data.emoji.drawings import LookData
+from pmg.data.emoji.drawings import GROUPS, REFERENCES, LookData
 from pmg.data.emoji.finishes import Finish
 from pmg.domain import PmgError
 from pmg.seeding import stable_number
 
 DrawnBy = Literal["own", "other"]
-GROUPS = ("met", "unseen_region", "unseen_artist")
-REFERENCES = 4  # pictures that show the first look exactly
 
 
 @dataclass(frozen=True)
@@ -228,9 +226,19 @@ class DrawingIndex:
         return self.data.split_of(self.data.drawings.items[row], self.data.drawings.artists[row])
 
     def choose(self, artist: str, used: set[str], rng: random.Random) -> int:
-        """Returns a drawing for a history: by `artist`, of a concept that is not in `used`, never a held-out cell."""
+        """Returns a drawing for a history: by `artist`, of a concept that is not in `used`, never a held-out cell.
+
+        Raises:
+            PmgError: `used` holds all that the artist drew.
+        """
         split = "unseen_artists" if artist in self.rows["unseen_artists"] else "train"
-        return rng.choice([row for row in self.rows[split][artist] if self.concept(row) not in used])
+        rows = [row for row in self.rows[split][artist] if self.concept(row) not in used]
+        if not rows:
+            raise PmgError(
+                f"data.topics leaves no drawing by {artist} for a history beside {len(used)} others: add topics, or "
+                "lower data.users.max_history"
+            )
+        return rng.choice(rows)
 
     def redraw(
         self, history: Sequence[Picture], taste: LookTaste, used: set[str], rng: random.Random

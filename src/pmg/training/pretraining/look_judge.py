@@ -10,10 +10,10 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, smooth_l1_loss
 
 from pmg.configuration.ranges import NotNegative, Positive
-from pmg.data.emoji.drawings import LookData, has_colours
+from pmg.data.emoji.drawings import REFERENCES, LookData, has_colours
 from pmg.data.emoji.finish_targets import finish_errors, finish_values
 from pmg.data.emoji.finishes import Finish
-from pmg.data.emoji.look_choice import CANDIDATES, REFERENCES, LookChoice
+from pmg.data.emoji.look_choice import CANDIDATES, LookChoice
 from pmg.models.diffusion.interfaces import LatentCodec
 from pmg.models.diffusion.latent_codec import restore
 from pmg.models.vision.look_judge import LookJudge, pick_looks
