@@ -10,10 +10,19 @@ import pytest
 import torch
 
 from checkpoints import SCHEDULE, write_sd15, write_sdxl
+from pmg.configuration.compose import compose
+from pmg.configuration.instantiate import instantiate
 from pmg.domain import PmgError
+from pmg.generation.condition_weighting import AttentionWeighting
+from pmg.generation.guidance import Scales
+from pmg.generation.pipeline import Pipeline
+from pmg.generation.selection import WeightGrid
 from pmg.models.diffusion.conditioning import join
 from pmg.models.diffusion.cross_attention import FusedWeightedAttention, WeightedAttention
+from pmg.models.diffusion.sampling import sample_latents
 from pmg.models.diffusion.unet.stable_diffusion import load_stable_diffusion
+from pmg.models.loading.tiny_models import tiny_scorer
+from pmg.seeding import stable_number
 
 TEXTS = ["red apple", "a dog, thick black outline"]
 VELOCITY = {"scheduler": df.DDIMScheduler(**SCHEDULE, prediction_type="v_prediction", clip_sample=False)}
@@ -54,7 +63,7 @@ def test_distilled_guidance_is_an_input(tmp_path):
     got = [generator.decode(generator.sample_from(start, [told], [1.0], [7, 8], 3, guidance)) for guidance in (8, 2)]
     assert not torch.allclose(*got)
     pipe = df.DiffusionPipeline.from_pretrained(tmp_path)
-    draws = [torch.Generator().manual_seed(seed) for seed in (7, 8)]
+    draws = [torch.Generator().manual_seed(stable_number("steps", seed) % 2**62) for seed in (7, 8)]
     torch.testing.assert_close(got[0], own_images(pipe, start, 8.0, generator=draws), atol=2e-4, rtol=1e-3)
 
 
@@ -64,6 +73,35 @@ def test_noise_on_the_way_does_not_depend_on_the_batch(tmp_path):
     together = generator.sample_from(start, [join(told)], [1.0], [7, 8], 3, 8.0)
     alone = generator.sample_from(start[1:], [join(told[1:])], [1.0], [8], 3, 8.0)
     torch.testing.assert_close(together[1:], alone, atol=1e-4, rtol=1e-4)
+
+
+def test_noise_on_the_way_is_not_the_initial_noise_again():
+    """A model that predicts black leaves the second step the first one's noise alone."""
+    noise, seen = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(7)), []
+    scheduler = df.LCMScheduler(**SCHEDULE, prediction_type="sample")
+    scheduler.set_timesteps(2)
+    sample_latents(lambda latents, _: seen.append(latents) or torch.zeros_like(latents), scheduler, noise, [7])
+    assert seen[1].std() > 0.5
+    assert abs(torch.cosine_similarity(seen[1].flatten(), noise.flatten(), 0)) < 0.3
+
+
+def test_seeds_have_no_effect_where_steps_add_no_noise():
+    noise, ends = torch.randn(1, 4, 8, 8), []
+    for seed in (7, 8):
+        scheduler = df.EulerDiscreteScheduler(**SCHEDULE)
+        scheduler.set_timesteps(3)
+        ends.append(sample_latents(lambda latents, _: latents.sin(), scheduler, noise, [seed]))
+    assert torch.equal(*ends)
+
+
+@pytest.mark.parametrize(("name", "write"), [("sd_turbo", write_sd15), ("sdxl_turbo", write_sdxl)])
+def test_turbo_refuses_guidance_and_names_its_base(name, write, tmp_path):
+    config = compose("train", [f"generator={name}", f"generator.source={write(tmp_path)}"])
+    generator = instantiate(config.generator)
+    parts = generator, tiny_scorer(), WeightGrid((1.0,)), AttentionWeighting()
+    Pipeline(*parts, Scales(1.0, 1.0, 1.0), steps=1)
+    with pytest.raises(PmgError, match=r"distilled from \S+ into few steps"):
+        Pipeline(*parts, Scales(3.0, 3.0, 3.0), steps=1)
 
 
 def test_every_text_has_the_towers_full_length(tmp_path):

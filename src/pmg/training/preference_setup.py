@@ -143,7 +143,7 @@ def build_module(
     """
     if base := frozen.generator.supports.distilled_from:
         log.warning(
-            "the generator is distilled into few steps, and flow matching may undo that: train with "
+            "the generator is distilled into few steps, and the denoising loss may undo that: train with "
             "generator.source=%s, and generate with either",
             base,
         )

@@ -9,6 +9,8 @@ import torch
 from diffusers import SchedulerMixin
 from torch import Tensor
 
+from pmg.seeding import stable_number
+
 
 def combine(outputs: Sequence[Tensor], coefficients: Sequence[float]) -> Tensor:
     """Returns predictions mixed by coefficients that sum to 1, computed as steps away from the first of them.
@@ -43,7 +45,11 @@ def sample_latents(
 
 
 def _step_rngs(scheduler: SchedulerMixin, seeds: Sequence[int]) -> dict[str, list[torch.Generator]]:
-    """Returns a generator for each latent, whose noise then doesn't depend on the batch, where steps take some."""
+    """Returns a generator for each latent, whose noise then doesn't depend on the batch, where steps take some.
+
+    The seeds themselves make the initial noise: with the same stream, the first step would add that noise again.
+    """
     if "generator" not in inspect.signature(scheduler.step).parameters:
         return {}
-    return {"generator": [torch.Generator().manual_seed(seed) for seed in seeds]}
+    streams = (stable_number("steps", seed) % 2**62 for seed in seeds)
+    return {"generator": [torch.Generator().manual_seed(stream) for stream in streams]}

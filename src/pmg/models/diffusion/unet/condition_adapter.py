@@ -21,23 +21,22 @@ class UNetConditionAdapter:
     Args:
         model: the UNet, with a `WeightedAttention`.
         image_size: side of the images in pixels, which SDXL takes as an input.
+        distilled_from: see `Capabilities`.
 
     Raises:
         PmgError: the UNet takes other inputs than a text-to-image request has.
     """
 
-    def __init__(self, model: UNet2DConditionModel, image_size: int) -> None:
+    def __init__(self, model: UNet2DConditionModel, image_size: int, distilled_from: str = "") -> None:
         if model.config.addition_embed_type not in (None, "text_time"):
             raise PmgError(
                 f"UNets with addition_embed_type={model.config.addition_embed_type} are not supported: they take more "
                 "than a text. Use a text-to-image checkpoint."
             )
         self.model, self.image_size = model, image_size
-
-    @property
-    def supports(self) -> Capabilities:
-        """What the UNet supports."""
-        return Capabilities(attention_bias=True, guidance_input=bool(self.model.config.time_cond_proj_dim))
+        self.supports = Capabilities(
+            attention_bias=True, guidance_input=bool(model.config.time_cond_proj_dim), distilled_from=distilled_from
+        )
 
     def prepare(self, condition: Condition, guidance: float | None = None, reused: bool = False) -> dict[str, Any]:
         """Returns keyword arguments of the UNet, see `ConditionAdapter`."""

@@ -44,7 +44,7 @@ SAMPLERS = ("dpm", "checkpoint")
 
 def load_stable_diffusion(
     source: str, dtype: str = "float32", sampler: str = "dpm", size: Count | None = None,
-    snr_gamma: Positive | None = 5.0,
+    snr_gamma: Positive | None = 5.0, distilled_from: str = "",
 ) -> DiffusionGenerator:  # fmt: skip
     """Loads a checkpoint, frozen; the prediction type and the noise schedule are the checkpoint's own.
 
@@ -55,6 +55,7 @@ def load_stable_diffusion(
             which distilled models (LCM, Turbo) need.
         size: of the images in pixels; None: what the denoiser was trained at.
         snr_gamma: ceiling of min-SNR loss weights; None: the plain error.
+        distilled_from: see `Capabilities`; the checkpoint's config doesn't say it.
 
     Raises:
         PmgError: the source is missing or damaged, or of another kind.
@@ -65,12 +66,12 @@ def load_stable_diffusion(
     text_encoder = ClipTextEncoder(_towers(pipe), bool(pipe.config.get("force_zeros_for_empty_prompt")))
     own = pipe.scheduler if sampler == "checkpoint" else None
     process = VariancePreserving(DDPMScheduler.from_config(pipe.scheduler.config), snr_gamma, own)
-    return compose_generator(pipe.vae, pipe.unet, process, text_encoder, size)
+    return compose_generator(pipe.vae, pipe.unet, process, text_encoder, size, distilled_from)
 
 
 def compose_generator(
     autoencoder: AutoencoderKL, unet: UNet2DConditionModel, process: NoiseProcess,
-    text_encoder: PromptEncoder, size: int | None = None,
+    text_encoder: PromptEncoder, size: int | None = None, distilled_from: str = "",
 ) -> DiffusionGenerator:  # fmt: skip
     """Returns a frozen generator of a UNet in the latent space of an `AutoencoderKL`.
 
@@ -80,13 +81,14 @@ def compose_generator(
         process: the noise process that the UNet was trained with.
         text_encoder: encodes prompts.
         size: of the images in pixels; None: what the UNet was trained at.
+        distilled_from: see `Capabilities`.
 
     Raises:
         PmgError: the UNet is none that makes images from text, or `size` is none that it can make.
     """
     codec = AutoencoderKLCodec(autoencoder)
     sample_size = latent_size(codec, size) or unet.config.sample_size
-    adapter = UNetConditionAdapter(unet, sample_size * codec.downsampling)
+    adapter = UNetConditionAdapter(unet, sample_size * codec.downsampling, distilled_from)
     denoiser = UNetDenoiser(unet, sample_size, channels_last=False, adapter=adapter)
     return DiffusionGenerator(codec, denoiser, process, text_encoder).freeze()
 
