@@ -22,6 +22,7 @@ from pmg.configuration.instantiate import instantiate
 from pmg.domain import PmgError
 from pmg.generation.item_arguments import with_pictures
 from pmg.orchestration.run import execute
+from pmg.runs.process_state import RunFailedError
 from pmg.seeding import stable_number
 
 FAMILIES = {  # its writer, width of its text tokens, longest text
@@ -69,6 +70,18 @@ def test_one_language_model_for_two_jobs(family, compose, tmp_path, monkeypatch)
     made = np.asarray(Image.open(tmp_path / "b" / record["image"])).astype(int)
     difference = abs(np.asarray(image).astype(int) - made)  # in another batch, sums are rounded in another order
     assert difference.mean() < 1 < made.std()
+
+
+@pytest.mark.slow
+@pytest.mark.ci
+def test_compiling_is_refused_before_histories_are_read(compose, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    generator = ["generator=z_image", f"generator.source={write_z_image(tmp_path / 'z')}", "generator.max_length=128"]
+    cfg = compose("train", *SHORT, *generator, "compile=true", "run_dir=a")
+    with pytest.raises(RunFailedError):
+        execute(cfg, "train", train)
+    assert "encoder=shared reads states between them: leave compile=false" in capsys.readouterr().err
+    assert not list(tmp_path.glob("cache/contexts/*"))
 
 
 @pytest.mark.slow

@@ -66,6 +66,7 @@ def open_extractor(cfg: DictConfig, run: Run, text_encoder: PromptEncoder) -> It
     Afterwards the run's ledger has the number of tokens that the language model computed.
     """
     from pmg.models.diffusion.transformer.shared_language_model import resolve_language_model
+    from pmg.models.loading.compilation import check_layers
     from pmg.models.loading.device import to_device
     from pmg.preferences.extraction import PreferenceExtractor
     from pmg.preferences.keyword_budget import Budget
@@ -73,6 +74,8 @@ def open_extractor(cfg: DictConfig, run: Run, text_encoder: PromptEncoder) -> It
     with run.ledger.phase("load language model"):
         built = instantiate(cfg.encoder.language_model)
         language_model = to_device(resolve_language_model(built, text_encoder), cfg.device)
+    if run.command == "train" and cfg.compile:
+        check_layers(language_model)  # before histories and images are read
     cache = open_cache(cfg.paths.contexts_dir)
     owner = {} if language_model is built else {"generator": to_plain(cfg.generator)}  # whose weights it shares
     identity = Cache.key(model=_identity(cfg), **owner)

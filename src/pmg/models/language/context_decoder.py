@@ -43,6 +43,7 @@ class ContextDecoder(nn.Module):
 
     Attributes:
         reads_pictures: whether texts may hold the marks of pictures, see `pmg.models.language.picture_marks`.
+        adds_between_layers: whether features of pictures are added to the states behind single layers.
         width: width of embeddings and hidden states.
         layers: number of transformer layers.
         kv_heads: number of key/value heads.
@@ -56,6 +57,7 @@ class ContextDecoder(nn.Module):
     """
 
     reads_pictures: ClassVar[bool] = False
+    adds_between_layers: ClassVar[bool] = False
 
     def __init__(
         self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, chat_template: ChatTemplate = NO_TEMPLATE,

@@ -42,8 +42,9 @@ def compile_models(generator: Generator, language_model: LanguageModel | None, f
         folder: of compiled code, unless ``TORCHINDUCTOR_CACHE_DIR`` names another.
 
     Raises:
-        PmgError: there is no C++ compiler, which processors need.
+        PmgError: there is no C++ compiler, which processors need; or see `check_layers`.
     """
+    check_layers(language_model)
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(folder))
     if generator.device.type == "cpu" and not any(map(shutil.which, (os.environ.get("CXX", ""), *COMPILERS))):
         raise PmgError("compile=true needs a C++ compiler: install g++, name one in CXX, or leave compile=false")
@@ -52,10 +53,15 @@ def compile_models(generator: Generator, language_model: LanguageModel | None, f
     inductor.freezing = True  # weights become constants; in effect where there are no gradients
     # batches of a training have one size, which is compiled for; generation has batches of any size
     generator.compile_model(dynamic=None if language_model else True)
+    if language_model is not None:
+        decoder, single = language_model.model.get_decoder(), language_model.adds_between_layers
+        join_layers(decoder, language_model.cache_argument, single)
+
+
+def check_layers(language_model: LanguageModel | None) -> None:
+    """Raises a `PmgError` where states between the layers of a language model are read; None: there is none."""
     if language_model is not None and language_model.read_layers:
         raise PmgError("compile=true groups layers, and encoder=shared reads states between them: leave compile=false")
-    if language_model is not None:
-        join_layers(language_model.model.get_decoder(), language_model.cache_argument)
 
 
 class LayerGroup(nn.Module):
@@ -100,10 +106,15 @@ def run_behind(
     return states
 
 
-def join_layers(decoder: nn.Module, argument: str) -> None:
+def join_layers(decoder: nn.Module, argument: str, single: bool = False) -> None:
     """Replaces a decoder's layers by groups of them.
 
     Layers of several kinds make groups of one layer, since the decoder passes each kind its own mask or rotation.
+
+    Args:
+        decoder: of transformers.
+        argument: see `LayerGroup`.
+        single: whether all groups have one layer, see `ContextDecoder.adds_between_layers`.
 
     Raises:
         PmgError: the decoder has no list of layers.
@@ -112,6 +123,7 @@ def join_layers(decoder: nn.Module, argument: str) -> None:
     if not layers:
         raise PmgError(f"{type(decoder).__name__} has no list of layers to compile: leave compile=false")
     uniform = len(set(getattr(decoder.config, "layer_types", None) or ())) < 2
-    size = max(n for n in range(1, GROUP_SIZE + 1) if len(layers) % n == 0) if uniform else 1
+    joined = uniform and not single
+    size = max(n for n in range(1, GROUP_SIZE + 1) if len(layers) % n == 0) if joined else 1
     starts = range(0, len(layers), size)
     decoder.layers = nn.ModuleList(LayerGroup(layers[first : first + size], first, argument) for first in starts)

@@ -15,6 +15,7 @@ class Qwen3VL(Qwen2VL):
     """Qwen3-VL: positions as in Qwen2-VL; a picture's features are S - 1 more than its embeddings."""
 
     model_type = "qwen3_vl"
+    adds_between_layers = True
 
     def features(self, inputs: Mapping[str, Tensor]) -> Tensor:
         """Returns embeddings and what is added behind the first layers, `(B, S, T, width)`."""
