@@ -34,6 +34,12 @@ def test_each_user_alone_as_in_the_batch_and_after_saving(features, tmp_path):
     assert torch.equal(again.encode(None, found), together)
 
 
+def test_features_follow_the_encoder_to_its_device(features):
+    _, found = features
+    encoder = build_image_prompt(None, torch.randn(50, 16), found).to("meta")
+    assert encoder.states(None, found).device == encoder(None, found).device == torch.device("meta")
+
+
 def test_tokens_start_on_the_scale_of_words(features):
     _, found = features
     words = torch.randn(500, 16) * 3 + 5

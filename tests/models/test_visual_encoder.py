@@ -123,6 +123,26 @@ def test_a_tower_that_gives_no_soft_tokens_is_refused(language_model, histories)
         build_visual_encoder(language_model, REAL, histories, "favourite style", copies=True)
 
 
+@pytest.mark.parametrize("sees", ["text", "pictures", "both"])
+def test_all_that_is_trained_gets_a_gradient(sees, language_model, histories, build):
+    """Several processes wait for the gradients of all trained weights."""
+    encoder = build(sees).train()
+    encoder(language_model, histories).pow(2).sum().backward()
+    assert all(part.grad is not None for part in encoder.parameters() if part.requires_grad)
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_fewer_than_two_pictures_leave_vectors_as_they_are(count, language_model, histories):
+    few = SeenHistories(
+        histories.context, torch.ones(3, count, 48), torch.eye(3, dtype=torch.bool)[:, :count],
+        torch.ones(3, count, dtype=torch.bool),
+    )  # fmt: skip
+    encoder = build_visual_encoder(language_model, REAL, few, "favourite style", copies=True)
+    assert encoder(language_model, few).isfinite().all()
+    assert torch.equal(encoder.feature_mean, torch.zeros(48))
+    assert torch.equal(encoder.feature_std, torch.ones(48))
+
+
 def test_all_that_sees_is_trained_and_saved(language_model, histories, build, tmp_path):
     encoder = build("both").train()
     encoder(language_model, histories).pow(2).sum().backward()

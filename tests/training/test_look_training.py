@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from diffusers import UNet2DConditionModel
+from torch import nn
 from torch.nn.functional import avg_pool2d
 
 from looks import SHARES, deep_codec
@@ -26,6 +27,7 @@ from pmg.models.diffusion.unet.denoiser import UNetDenoiser
 from pmg.models.loading.tiny_models import tiny_text_encoder
 from pmg.preferences.measured_captions import MeasuringCaptioner
 from pmg.training.optim import adamw, constant
+from pmg.training.pretraining.look_autoencoder import LookAutoencoderTraining
 from pmg.training.pretraining.look_denoiser import (
     REFERENCES,
     Drop,
@@ -208,6 +210,14 @@ def test_the_contrast_prefers_looks_that_keep_together():
     together = torch.tensor([[1.0, 0], [1, 0], [0, 1], [0, 1]])
     assert contrast(together, look, 0.1) < 0.01
     assert contrast(together[[0, 2, 1, 3]], look, 0.1) > 5
+
+
+def test_random_numbers_and_masks_of_a_step_are_made_on_its_device():
+    """On torch's device without content, which refuses others as a GPU does."""
+    style, look = torch.zeros(4, 8, device="meta"), torch.zeros(4, dtype=torch.long, device="meta")
+    assert contrast(style, look, 0.1).device.type == "meta"
+    training = LookAutoencoderTraining(nn.Identity(), nn.Identity(), adamw(1e-3), constant)
+    assert training._disturb(torch.zeros(2, 3, 4, 4, device="meta")).device.type == "meta"
 
 
 class OneConceptEach:

@@ -51,17 +51,17 @@ class ImagePromptEncoder(TokenEncoder):
 
     def states(self, _: nn.Module, features: UserFeatures) -> Tensor:
         """Returns the features, `(B, 1, F)`, to which the statistics are fitted."""
-        return features.vectors[:, None]
+        return features.vectors.to(self.map.weight.device)[:, None]
 
     def forward(self, _: nn.Module, features: UserFeatures) -> Tensor:
         """Returns tokens `(B, n, D)` of B users (in train mode at least 2); the language model is not used."""
-        mapped = self.map(self.standardize(features.vectors))
+        mapped = self.map(self.standardize(features.vectors.to(self.map.weight.device)))
         return mapped.unflatten(1, (self.config.soft_tokens, -1)) * self.output_std + self.output_mean
 
     @torch.no_grad()
     def encode(self, _: nn.Module, features: UserFeatures, batch_size: int = 50) -> Tensor:
-        """Returns the tokens of any number of users, `(U, n, D)`, without gradients, in one batch."""
-        return self(_, features)
+        """Returns the tokens of any number of users, `(U, n, D)`, without gradients, in one batch, on the CPU."""
+        return self(_, features).cpu()
 
     @torch.no_grad()
     def fit_statistics(self, states: Tensor) -> None:

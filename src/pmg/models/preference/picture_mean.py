@@ -53,5 +53,6 @@ class PictureMean(nn.Module):
 
     @torch.no_grad()
     def start(self, vectors: Tensor) -> None:
-        """Sets `base` to the mean of pictures' vectors `(N, n D)`."""
-        self.base.copy_(vectors.mean(0).view_as(self.base))
+        """Sets `base` to the mean of pictures' vectors `(N, n D)`; without pictures it stays 0."""
+        if len(vectors):
+            self.base.copy_(vectors.mean(0).view_as(self.base))

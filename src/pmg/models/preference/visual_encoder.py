@@ -69,6 +69,8 @@ class VisualPreferenceEncoder(PreferenceEncoder):
             nn.LayerNorm(llm_width, elementwise_affine=False),
         )  # fmt: skip
         self.roles = nn.Embedding(2, llm_width)  # disliked, liked
+        for part in (self.projector, self.roles):
+            part.requires_grad_(sees != "text")  # several processes need a gradient of all that is trained
         self.picture_mean = PictureMean(llm_width, soft_tokens, text_width) if copies else None
         self.register_buffer("feature_mean", torch.zeros(feature_width))
         self.register_buffer("feature_std", torch.ones(feature_width))
@@ -115,10 +117,14 @@ class VisualPreferenceEncoder(PreferenceEncoder):
 
     @torch.no_grad()
     def fit_features(self, histories: SeenHistories, embedding_std: float) -> None:
-        """Sets the mean and deviation of the pictures' vectors, and the scale of the visual tokens."""
+        """Sets the mean and deviation of the pictures' vectors, and the scale of the visual tokens.
+
+        With fewer than two pictures, e.g. where all histories are conversations, vectors are left as they are.
+        """
         vectors = histories.vectors[histories.present]
-        self.feature_mean.copy_(vectors.mean(0))
-        self.feature_std.copy_(vectors.std(0).clamp(min=1e-4))
+        if len(vectors) > 1:
+            self.feature_mean.copy_(vectors.mean(0))
+            self.feature_std.copy_(vectors.std(0).clamp(min=1e-4))
         self.embedding_std.fill_(embedding_std)
 
     @torch.no_grad()

@@ -57,9 +57,9 @@ class LookAutoencoderTraining(pl.LightningModule):
         Gradients go through the deviation: a constant one is outgrown by latents of ever larger scale.
         """
         deviation = latents.float().std((0, 2, 3), keepdim=True)
-        shape = (len(latents), 1, 1, 1)
-        strength = torch.rand(shape) * self.latent_noise * (torch.rand(shape) < 0.5)
-        return latents + (strength * deviation * torch.randn(latents.shape)).to(latents.dtype)
+        shape, device = (len(latents), 1, 1, 1), latents.device
+        strength = torch.rand(shape, device=device) * self.latent_noise * (torch.rand(shape, device=device) < 0.5)
+        return latents + (strength * deviation * torch.randn(latents.shape, device=device)).to(latents.dtype)
 
     def training_step(self, batch: dict[str, Tensor], _: int) -> Tensor:
         """One step on ``images`` `(B, 3, H, W)` in [-1, 1]."""

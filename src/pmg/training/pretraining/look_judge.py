@@ -14,6 +14,7 @@ from pmg.data.emoji.drawings import REFERENCES, LookData, has_colours
 from pmg.data.emoji.finish_targets import finish_errors, finish_values
 from pmg.data.emoji.finishes import Finish
 from pmg.data.emoji.look_choice import CANDIDATES, LookChoice
+from pmg.losses import contrastive_loss
 from pmg.models.diffusion.interfaces import LatentCodec
 from pmg.models.diffusion.latent_codec import restore
 from pmg.models.vision.look_judge import LookJudge, pick_looks
@@ -76,12 +77,10 @@ class JudgeBatches:
 
 
 def contrast(style: Tensor, look: Tensor, temperature: float) -> Tensor:
-    """Returns the supervised contrastive loss (Khosla et al. 2020) of unit vectors `(B, E)` with labels `(B,)`."""
-    logits = style @ style.T / temperature
-    logits = logits.masked_fill(torch.eye(len(style), dtype=torch.bool), float("-inf"))
-    same = (look[:, None] == look) & ~torch.eye(len(style), dtype=torch.bool)
-    logs = logits.log_softmax(1).masked_fill(~same, 0.0)
-    return -(logs.sum(1) / same.sum(1).clamp(min=1)).mean()
+    """Returns supervised contrast (Khosla et al. 2020) of unit vectors `(B, E)`; each label `(B,)` twice or more."""
+    itself = torch.eye(len(style), dtype=torch.bool, device=style.device)
+    logits = (style @ style.T / temperature).masked_fill(itself, float("-inf"))
+    return contrastive_loss(logits, (look[:, None] == look) & ~itself).mean()
 
 
 class LookJudgeTraining(pl.LightningModule):
