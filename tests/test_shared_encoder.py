@@ -21,6 +21,7 @@ from pmg.commands.train import body as train
 from pmg.configuration.instantiate import instantiate
 from pmg.domain import PmgError
 from pmg.generation.item_arguments import with_pictures
+from pmg.models.diffusion.transformer.shared_language_model import resolve_language_model
 from pmg.orchestration.run import execute
 from pmg.runs.process_state import RunFailedError
 from pmg.seeding import stable_number
@@ -93,6 +94,17 @@ def test_a_shared_model_takes_no_memory_of_its_own(compose, tmp_path):
     assert one[2]["language model"] == 0 < two[2]["language model"]
     assert one[2]["text encoder"] == two[2]["text encoder"] > 0
     assert one[0].state_width == one[3].text_width == 16
+
+
+@pytest.mark.slow
+@pytest.mark.ci
+def test_a_text_encoder_that_stays_on_the_cpu_is_not_shared(compose, tmp_path):
+    generator = ["generator=z_image", f"generator.source={write_z_image(tmp_path)}", "generator.text_on_cpu=true"]
+    cfg = compose("estimate", *SHORT, *generator)
+    with pytest.raises(PmgError, match=r"Set generator\.text_on_cpu=false, or use another encoder"):
+        empty_models(cfg)
+    with pytest.raises(PmgError, match=r"Set generator\.text_on_cpu=false, or use another encoder"):
+        resolve_language_model(instantiate(cfg.encoder.language_model), instantiate(cfg.generator).text_encoder)
 
 
 @pytest.mark.slow

@@ -79,7 +79,8 @@ def _empty_language_model(cfg: DictConfig) -> tuple[LanguageModel, bool]:
         return empty_language_model(language_model_config(source), node.get("dtype", "float32")), True
     match instantiate(node):
         case SharedLanguageModel() as shared:
-            return shared.empty(find_family(cfg.generator._target_), cfg.generator.get("source"), dtype), False
+            drawn, on_cpu = cfg.generator, cfg.generator.get("text_on_cpu", False)
+            return shared.empty(find_family(drawn._target_), drawn.get("source"), dtype, on_cpu), False
         case built:
             return empty_language_model(built.model.config, node.get("dtype", "float32")), True
 

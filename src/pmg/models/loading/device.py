@@ -68,6 +68,11 @@ def keep_device(model: object) -> None:
     model.keeps_device = True  # type: ignore[attr-defined]
 
 
+def is_kept(model: object) -> bool:
+    """Returns whether `keep_device` marked a model."""
+    return bool(getattr(model, "keeps_device", False))
+
+
 def _move(module: nn.Module, device: str) -> None:
     if _stays(module):
         return
@@ -83,4 +88,4 @@ def _move(module: nn.Module, device: str) -> None:
 
 
 def _stays(module: nn.Module) -> bool:
-    return bool(getattr(module, "quantization_method", None) or getattr(module, "keeps_device", False))
+    return bool(getattr(module, "quantization_method", None)) or is_kept(module)

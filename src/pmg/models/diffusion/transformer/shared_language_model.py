@@ -18,6 +18,7 @@ from pmg.models.language.chat_template import NO_TEMPLATE, split_chat_template
 from pmg.models.language.compatibility import auto_class
 from pmg.models.language.grouped_attention import PACKED
 from pmg.models.language.language_model import LanguageModel
+from pmg.models.loading.device import is_kept, keep_device
 from pmg.models.loading.generator_family import GeneratorFamily
 
 
@@ -41,8 +42,14 @@ class SharedLanguageModel:
             attention: see `LanguageModel`.
 
         Raises:
-            PmgError: the text encoder is no language model, or has no head and embeddings that aren't tied to one.
+            PmgError: the text encoder is no language model, has no head and embeddings that aren't tied to one, or
+                stays on the CPU.
         """
+        if is_kept(text_encoder):
+            raise PmgError(
+                "encoder=shared reads histories with the generator's text encoder on the device, where "
+                "generator.text_on_cpu=true doesn't load it. Set generator.text_on_cpu=false, or use another encoder"
+            )
         match text_encoder:
             case LanguageTextEncoder():
                 model = with_head(share_weights(text_encoder.model), text_encoder.head)
@@ -51,8 +58,16 @@ class SharedLanguageModel:
                 return LanguageModel(model, tokenizer, template, attention, text_encoder.layers)
         raise _no_language_model()
 
-    def empty(self, family: type[GeneratorFamily] | None, source: str | None, dtype: str) -> LanguageModel:
+    def empty(
+        self, family: type[GeneratorFamily] | None, source: str | None, dtype: str, text_on_cpu: bool = False
+    ) -> LanguageModel:  # fmt: skip
         """Returns the language model of a family's checkpoint without weights, on torch's meta device.
+
+        Args:
+            family: of the generator.
+            source: its checkpoint.
+            dtype: name of the type of the weights.
+            text_on_cpu: whether the generator's text encoder stays on the CPU.
 
         Raises:
             PmgError: see `of`, or the configs of the checkpoint can't be read.
@@ -62,7 +77,10 @@ class SharedLanguageModel:
         if source is None or len(family.text_models) > 1:
             raise _no_language_model()
         (name,), (model,) = family.text_models, family.empty_text_models(family.read_configs(source), dtype)
-        return self.of(family.encode_with({name: TextModel(model, None)}, 1), PACKED)
+        text_encoder = family.encode_with({name: TextModel(model, None)}, 1)
+        if text_on_cpu:
+            keep_device(text_encoder)
+        return self.of(text_encoder, PACKED)
 
 
 def _no_language_model() -> PmgError:
