@@ -40,10 +40,12 @@ from pmg.models.loading.meta_models import (
     prompt_sizes,
 )
 from pmg.models.loading.quantization import quantized_bytes
+from pmg.models.preference.image_prompt import ImagePromptEncoder
 from pmg.models.preference.preference_encoder import PreferenceEncoder
+from pmg.models.preference.token_encoder import UserFeatures
 from pmg.models.preference.visual_encoder import VisualPreferenceEncoder
 from pmg.training.flops import count_operations
-from pmg.training.memory_forecast import READ_AT_ONCE, Sizes, estimate_training
+from pmg.training.memory_forecast import READ_AT_ONCE, Sizes, empty_encoder, estimate_training, trained_bytes
 from pmg.training.objective import Denoise
 from pmg.training.optim import adamw, constant
 from pmg.training.preference import PARTS, EncodedTexts, FrozenModels, PreferenceTraining
@@ -98,15 +100,19 @@ def real_step(language_model, generator, placement, sizes=SIZES):
         "head_dim": language_model.head_dim, "text_width": sizes.text_width, "soft_tokens": sizes.soft_tokens,
         "prefix_length": sizes.prefix_length,
     }  # fmt: skip
-    if sizes.pictures:
+    if sizes.image_prompt:
+        inputs = UserFeatures(torch.randn(users, sizes.feature_width))
+        encoder = ImagePromptEncoder(sizes.feature_width, sizes.text_width, sizes.soft_tokens).train()
+    elif sizes.sees:
         vectors = torch.randn(users * sizes.pictures, sizes.feature_width)
         rows = torch.arange(len(vectors)).split(sizes.pictures)
         inputs = UsersPictures(context, vectors, rows, [torch.arange(sizes.pictures) > 0] * users)
         encoder = VisualPreferenceEncoder(
-            feature_width=sizes.feature_width, sees="both", copies=sizes.copies, **shared
+            feature_width=sizes.feature_width, sees=sizes.sees, copies=sizes.copies, **shared
         ).train()
     else:
-        inputs, encoder = context, PreferenceEncoder(placement=placement, **shared).train()
+        encoder = PreferenceEncoder(placement=placement, prefix_hidden=sizes.prefix_hidden, **shared).train()
+        inputs = context
     targets, words, empty = (
         Block(
             torch.randn(rows, tokens, sizes.text_width),
@@ -141,12 +147,26 @@ def test_a_step_takes_what_was_forecast(forecast, real, placement):
 
 @pytest.mark.parametrize("copies", [False, True])
 def test_a_step_with_pictures_takes_what_was_forecast(forecast, real, copies):
-    sizes = replace(SIZES, pictures=40, feature_width=SIZES.soft_tokens * SIZES.text_width, copies=copies)
+    sizes = replace(SIZES, sees="both", pictures=40, feature_width=SIZES.soft_tokens * SIZES.text_width, copies=copies)
     measured = allocated(real_step(*real, "late", sizes))
     told = forecast(sizes)
     assert told.phases["training step"] == pytest.approx(measured, rel=0.2)
     assert told.phases["training step"] > 1.1 * forecast().phases["training step"]
     assert told.trained > forecast().trained
+
+
+PICTURES = {"pictures": 40, "feature_width": SIZES.soft_tokens * SIZES.text_width}
+
+
+@pytest.mark.parametrize(
+    "encoder",
+    [{"prefix_hidden": 200}, {"sees": "text", **PICTURES}, {"sees": "pictures", **PICTURES},
+     {"image_prompt": True, "feature_width": 48}],
+)  # fmt: skip
+def test_every_encoder_takes_what_was_forecast(encoder, forecast, real):
+    sizes = replace(SIZES, **encoder)
+    measured = allocated(real_step(*real, "late", sizes))
+    assert forecast(sizes).phases["training step"] == pytest.approx(measured, rel=0.2)
 
 
 def test_reading_and_encoding_take_what_was_forecast(forecast, real):
@@ -325,3 +345,22 @@ def test_the_shipped_generator_is_forecast(compose):
     estimate = estimate_training(language_model, generator, weights, sizes, terms)
     assert estimate.phases["encode images"] > 0
     assert estimate.device > sum(weights.values())
+
+
+@pytest.mark.parametrize(
+    ("overrides", "kind"),
+    [(["encoder=tiny", "encoder.preference_encoder.prefix_hidden=64"], PreferenceEncoder),
+     (["encoder=smollm2_visual", "encoder.preference_encoder.sees=text"], VisualPreferenceEncoder),
+     (["encoder=image_prompt"], ImagePromptEncoder)],
+)  # fmt: skip
+def test_the_encoder_of_a_config_is_forecast(overrides, kind, compose):
+    from pmg.commands.estimate import empty_models
+
+    language_model, _, _, sizes = empty_models(compose("estimate", *overrides))
+    encoder = empty_encoder(language_model, sizes)
+    assert isinstance(encoder, kind)
+    frozen = weight_bytes(encoder.projector) + encoder.roles.weight.nbytes if kind is VisualPreferenceEncoder else 0
+    weights = sum(weight.nbytes for weight in encoder.parameters())
+    assert trained_bytes(encoder) == weight_bytes(encoder) + 3 * (weights - frozen)
+    if kind is PreferenceEncoder:
+        assert encoder.prefix.pairs.shape == (sizes.prefix_length, 64)

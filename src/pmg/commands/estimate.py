@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pmg.configuration.instantiate import instantiate, instantiate_by_name, to_plain
+from pmg.configuration.instantiate import import_target, instantiate, instantiate_by_name, to_plain
 from pmg.configuration.targets import is_reserved
 from pmg.domain import PmgError
 from pmg.orchestration.launcher import launch
@@ -35,6 +35,7 @@ def empty_models(cfg: DictConfig) -> tuple[LanguageModel, MeasurableGenerator, d
     """Returns language model and generator without weights, the bytes of frozen weights, and the training's sizes."""
     from pmg.models.loading.memory_tracker import weight_bytes
     from pmg.models.loading.quantization import quantized_bytes
+    from pmg.models.preference.image_prompt import build_image_prompt
     from pmg.training.memory_forecast import Sizes
 
     node, drawn = to_plain(cfg.encoder.language_model), to_plain(cfg.generator)
@@ -54,7 +55,8 @@ def empty_models(cfg: DictConfig) -> tuple[LanguageModel, MeasurableGenerator, d
         "text encoder": text_bytes,
     }
     encoder = cfg.encoder.preference_encoder
-    soft_tokens, pictures = encoder.get("soft_tokens", 4), cfg.encoder.inputs.get("pictures", 0)
+    image_prompt = import_target("encoder.preference_encoder._target_", encoder["_target_"]) is build_image_prompt
+    soft_tokens = encoder.get("soft_tokens", 4)
     users = sum(cfg.split_sizes[split] * cfg.profiles_per_user for split in ("train", "validation"))
     sizes = Sizes(
         users=users, history_tokens=cfg.history_tokens, users_per_step=cfg.objective.users_per_step,
@@ -62,8 +64,9 @@ def empty_models(cfg: DictConfig) -> tuple[LanguageModel, MeasurableGenerator, d
         prefix_length=encoder.get("prefix_length", 0), placement=encoder.get("placement", "late"),
         target_tokens=prompt.tokens, keyword_tokens=prompt.words or prompt.tokens, text_width=prompt.width,
         pooled_width=prompt.pooled, map_start=encoder.get("map_start", "scaled"),
-        pictures=0 if encoder.get("sees") == "text" else pictures, feature_width=soft_tokens * prompt.width,
-        copies=encoder.get("copies", False),
+        prefix_hidden=encoder.get("prefix_hidden"), sees=encoder.get("sees"),
+        pictures=cfg.encoder.inputs.get("pictures", 0), copies=encoder.get("copies", False),
+        feature_width=prompt.pooled if image_prompt else soft_tokens * prompt.width, image_prompt=image_prompt,
     )  # fmt: skip
     return language_model, generator, weights, sizes
 

@@ -17,8 +17,10 @@ from pmg.models.language.grouped_attention import additive_mask
 from pmg.models.language.language_model import LanguageModel
 from pmg.models.loading.generator_family import MeasurableGenerator
 from pmg.models.loading.memory_tracker import FusedAttention, LiveBytes, weight_bytes
+from pmg.models.preference.image_prompt import ImagePromptEncoder
 from pmg.models.preference.preference_encoder import PreferenceEncoder, model_sizes
-from pmg.models.preference.visual_encoder import VisualPreferenceEncoder
+from pmg.models.preference.token_encoder import TokenEncoder, UserFeatures
+from pmg.models.preference.visual_encoder import Sees, VisualPreferenceEncoder
 from pmg.training.encoder_inputs import UserInputs
 from pmg.training.objective import ObjectiveTerm
 from pmg.training.optim import adamw, constant
@@ -47,9 +49,12 @@ class Sizes:
         text_width: D.
         pooled_width: of the text encoder's pooled vectors.
         map_start: see `PreferenceEncoder`.
-        pictures: of a history, each a visual token; 0: the encoder reads text alone.
+        prefix_hidden: see `PreferenceEncoder`.
+        sees: see `VisualPreferenceEncoder`; None: the encoder is none.
+        pictures: of a history, each a visual token.
         feature_width: F, of a picture's vector.
         copies: see `VisualPreferenceEncoder`.
+        image_prompt: whether the encoder is an `ImagePromptEncoder`.
     """
 
     users: int
@@ -64,9 +69,12 @@ class Sizes:
     text_width: int
     pooled_width: int
     map_start: str = "scaled"
+    prefix_hidden: int | None = None
+    sees: Sees | None = None
     pictures: int = 0
     feature_width: int = 0
     copies: bool = False
+    image_prompt: bool = False
 
 
 @dataclass(frozen=True)
@@ -107,22 +115,34 @@ def estimate_training(
     encoder = empty_encoder(language_model, sizes)
     return Estimate(
         weights,
-        ADAM * weight_bytes(encoder),
+        trained_bytes(encoder),
         {name: _peak(phase) for name, phase in build_phases(encoder, language_model, generator, sizes, terms).items()},
         context_bytes(language_model, sizes.history_tokens) * sizes.users,
     )
 
 
-def empty_encoder(language_model: LanguageModel, sizes: Sizes) -> PreferenceEncoder:
+def empty_encoder(language_model: LanguageModel, sizes: Sizes) -> TokenEncoder:
     """What is trained, without weights."""
     shared = model_sizes(language_model, sizes.text_width)
     shared |= {"soft_tokens": sizes.soft_tokens, "prefix_length": sizes.prefix_length}
-    encoder = (
-        VisualPreferenceEncoder(feature_width=sizes.feature_width, sees="both", copies=sizes.copies, **shared)
-        if sizes.pictures
-        else PreferenceEncoder(placement=sizes.placement, map_start=sizes.map_start, **shared)
-    )
+    encoder: TokenEncoder
+    if sizes.image_prompt:
+        encoder = ImagePromptEncoder(sizes.feature_width, sizes.text_width, sizes.soft_tokens)
+    elif sizes.sees is not None:
+        encoder = VisualPreferenceEncoder(
+            feature_width=sizes.feature_width, sees=sizes.sees, copies=sizes.copies, **shared
+        )
+    else:
+        encoder = PreferenceEncoder(
+            placement=sizes.placement, map_start=sizes.map_start, prefix_hidden=sizes.prefix_hidden, **shared
+        )
     return encoder.to("meta").train()
+
+
+def trained_bytes(encoder: TokenEncoder) -> int:
+    """Bytes of an encoder with the gradients and moments of what is trained."""
+    trained = sum(weight.nbytes for weight in encoder.parameters() if weight.requires_grad)
+    return weight_bytes(encoder) + (ADAM - 1) * trained
 
 
 def context_bytes(language_model: LanguageModel, tokens: int) -> int:
@@ -132,7 +152,7 @@ def context_bytes(language_model: LanguageModel, tokens: int) -> int:
 
 
 def build_phases(
-    encoder: PreferenceEncoder, language_model: LanguageModel, generator: MeasurableGenerator, sizes: Sizes,
+    encoder: TokenEncoder, language_model: LanguageModel, generator: MeasurableGenerator, sizes: Sizes,
     terms: Mapping[str, ObjectiveTerm],
 ) -> dict[str, Callable[[], object]]:  # fmt: skip
     """What a training does, by name: `READ_AT_ONCE` histories, a batch of images, one step."""
@@ -164,7 +184,7 @@ def _encode(generator: MeasurableGenerator) -> None:
 
 
 def _step(
-    encoder: PreferenceEncoder, language_model: LanguageModel, generator: MeasurableGenerator, sizes: Sizes,
+    encoder: TokenEncoder, language_model: LanguageModel, generator: MeasurableGenerator, sizes: Sizes,
     terms: Mapping[str, ObjectiveTerm],
 ) -> None:  # fmt: skip
     """One step of the true module, forward and backward."""
@@ -196,7 +216,9 @@ def _block(rows: int, tokens: int, sizes: Sizes) -> TextBlock:
 def _inputs(language_model: LanguageModel, sizes: Sizes) -> UserInputs:
     """The encoder's inputs of one step's users."""
     context = _context(language_model, sizes.users_per_step, sizes.history_tokens)
-    if not sizes.pictures:
+    if sizes.image_prompt:
+        return UserFeatures(torch.zeros(sizes.users_per_step, sizes.feature_width))
+    if sizes.sees is None:
         return context
     rows = (torch.zeros(sizes.pictures, dtype=torch.long),) * sizes.users_per_step
     liked = tuple(row == 0 for row in rows)
