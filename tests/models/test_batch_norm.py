@@ -65,6 +65,6 @@ def test_one_process_is_torchs_own():
 
 def test_one_row_is_refused_in_training_with_the_key_to_change():
     norm = SharedBatchNorm1d(3, affine=False)
-    with pytest.raises(PmgError, match=r"set objective\.users_per_step=2 or more"):
+    with pytest.raises(PmgError, match=r"set objective\.users_per_step=2 or more$"):
         norm(torch.zeros(1, 3))
     assert norm.eval()(torch.zeros(1, 3)).shape == (1, 3)

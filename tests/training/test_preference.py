@@ -51,6 +51,15 @@ def test_only_the_encoder_moves(training, tmp_path, placement):
     assert all(not torch.equal(before[name], value) for name, value in module.encoder.named_parameters())
 
 
+def test_a_single_training_profile_is_refused_before_the_first_step(training, tmp_path):
+    module, batches = training()
+    batches.train.rows = batches.train.rows[:1]
+    one = trainer(tmp_path, 3)
+    with pytest.raises(PmgError, match=r"a single training profile.* set split_sizes\.train=2 or more"):
+        one.fit(module, batches)
+    assert one.global_step == 0
+
+
 def test_loss_falls_when_one_batch_is_learned_by_heart(training):
     module, batches = training()
     batch = batches.train.batch(0)

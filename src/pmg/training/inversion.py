@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from pmg.cache import Cache
 from pmg.configuration.ranges import Count, Positive
 from pmg.data.dataset import ImageStore, require_liked
-from pmg.domain import Example, Item
+from pmg.domain import Example, Item, PmgError
 from pmg.models.diffusion.conditioning import Block, SoftBlock, join
 from pmg.models.diffusion.interfaces import Generator
 from pmg.preferences.sources import SourceContext, TokenSource
@@ -80,9 +80,19 @@ class TextualInversion:
         return tokens.detach()
 
     def start(self, users: int) -> Tensor:
-        """Returns the word's embedding for every token of `users` users, `(users, n, D)`."""
-        encoded = self.generator.text_encoder.encode([self.word])
-        return encoded.tokens[:, 1:2].repeat(users, self.tokens, 1)  # place 0 is the start of the text
+        """Returns the word's embedding, the mean of its tokens', for every token of `users` users, `(users, n, D)`.
+
+        Raises:
+            PmgError: the word has no tokens.
+        """
+        text_encoder = self.generator.text_encoder
+        ids, empty = (text_encoder.token_ids(text) for text in (self.word, ""))
+        before = [*(one == other for one, other in zip(ids, empty, strict=False)), False].index(False)
+        count = len(ids) - len(empty)
+        if count < 1:
+            raise PmgError(f"preference.inversion.word is {self.word!r}, which has no tokens. Name a word, e.g. style")
+        encoded = text_encoder.encode([self.word])
+        return encoded.tokens[:, before : before + count].mean(1, keepdim=True).repeat(users, self.tokens, 1)
 
     def _draw(self, user: HistoryImages, rng: torch.Generator) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """Returns latents and caption rows of random history images, and the random inputs of their loss."""

@@ -21,6 +21,7 @@ from pmg.models.diffusion.interfaces import Generator
 from pmg.models.diffusion.text_encoder import LazyTextEncodings
 from pmg.models.language.language_model import LanguageModel
 from pmg.models.loading.compilation import uncompiled
+from pmg.models.preference.batch_norm import SharedBatchNorm1d
 from pmg.models.preference.token_encoder import TokenEncoder
 from pmg.training.datamodule import Batch
 from pmg.training.ema import AveragedWeights
@@ -228,6 +229,19 @@ class PreferenceTraining(pl.LightningModule):
     def configure_optimizers(self) -> dict:
         """Returns optimizer and schedule of the encoder's parameters."""
         return configure_optimizers(self, self.encoder, self.optimizer, self.lr_scheduler)
+
+    def on_fit_start(self) -> None:
+        """Refuses a single training profile where states are standardised over users.
+
+        Raises:
+            PmgError: there is one.
+        """
+        standardised = any(isinstance(part, SharedBatchNorm1d) for part in self.encoder.modules())
+        if standardised and len(self.trainer.datamodule.train.rows) < 2:
+            raise PmgError(
+                "there is a single training profile, and the encoder standardises states over profiles: set "
+                "split_sizes.train=2 or more"
+            )
 
     def recalibrate_statistics(self, users: Tensor, batch_size: int = 50) -> None:
         """Fits the running statistics to `users` `(U,)`, once training is over."""

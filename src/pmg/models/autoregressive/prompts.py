@@ -81,9 +81,9 @@ class PromptEmbeddings(FrozenTextEncoder):
         """Width `D` of the tokens."""
         return self.embedding.embedding_dim
 
-    def count_tokens(self, text: str) -> int:
-        """Returns the length of a prompt in tokens, with the start of the template."""
-        return len(self.tokenizer(self.prefix + text).input_ids)
+    def token_ids(self, text: str) -> list[int]:
+        """Returns the tokens of a prompt, with the start of the template."""
+        return list(self.tokenizer(self.prefix + text).input_ids)
 
     def _encode(self, texts: list[str]) -> TextBlock:
         self.check_lengths(texts)

@@ -31,9 +31,9 @@ class ClipTextEncoder(FrozenTextEncoder):
         """Width `D` of the tokens, over all models."""
         return self._width
 
-    def count_tokens(self, text: str) -> int:
-        """Returns the length of a text in tokens, special tokens included."""
-        return len(self.tokenizer(text)["input_ids"])
+    def token_ids(self, text: str) -> list[int]:
+        """Returns the tokens of a text, special tokens included."""
+        return list(self.tokenizer(text)["input_ids"])
 
     def _encode(self, texts: list[str]) -> TextBlock:
         self.check_lengths(texts)

@@ -63,6 +63,10 @@ class PromptEncoder(Protocol):
         """Device of the weights."""
         ...
 
+    def token_ids(self, text: str) -> list[int]:
+        """Returns the tokens of a text, special tokens included, whose vectors are the first ones of `encode`."""
+        ...
+
     def count_tokens(self, text: str) -> int:
         """Returns the length of a text in tokens, special tokens included."""
         ...

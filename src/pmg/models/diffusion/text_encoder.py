@@ -50,8 +50,12 @@ class FrozenTextEncoder(nn.Module, ABC):
         return device_of(self)
 
     @abstractmethod
+    def token_ids(self, text: str) -> list[int]:
+        """Returns the tokens of a text, special tokens included, whose vectors are the first ones of `encode`."""
+
     def count_tokens(self, text: str) -> int:
         """Returns the length of a text in tokens, special tokens included."""
+        return len(self.token_ids(text))
 
     @torch.no_grad()
     def encode(self, texts: Sequence[str], batch_size: int | None = None, *, padded: bool = True) -> TextBlock:
@@ -132,9 +136,9 @@ class TextEncoder(FrozenTextEncoder):
         """Width `D` of the tokens."""
         return self.model.config.hidden_size
 
-    def count_tokens(self, text: str) -> int:
-        """Returns the length of a text in tokens, special tokens included."""
-        return len(self.tokenizer(text)["input_ids"])
+    def token_ids(self, text: str) -> list[int]:
+        """Returns the tokens of a text, special tokens included."""
+        return list(self.tokenizer(text)["input_ids"])
 
     def _encode(self, texts: list[str]) -> TextBlock:
         self.check_lengths(texts)

@@ -98,6 +98,10 @@ class NoTextEncoder:
 
     max_length, width, device = 0, 0, torch.device("meta")
 
+    def token_ids(self, text: str) -> list[int]:
+        """Raises NotImplementedError."""
+        raise NotImplementedError("a generator without weights has no tokenizer")
+
     def count_tokens(self, text: str) -> int:
         """Raises NotImplementedError."""
         raise NotImplementedError("a generator without weights has no tokenizer")

@@ -47,7 +47,7 @@ class SharedBatchNorm1d(nn.BatchNorm1d):
         if self.training and len(values) < 2 and not distributed.is_initialized():
             raise PmgError(
                 "a training step standardises its users' states, so that it needs two or more: set "
-                "objective.users_per_step=2 or more, or encoder.preference_encoder.map_start=identity"
+                "objective.users_per_step=2 or more"
             )
         if not (self.training and distributed.is_initialized() and distributed.get_world_size() > 1):
             return super().forward(values)

@@ -45,6 +45,10 @@ class Flux1TextEncoder(FrozenTextEncoder):
         """Width `D` of the tokens."""
         return self.t5.width
 
+    def token_ids(self, text: str) -> list[int]:
+        """Returns the tokens of a text by T5, special tokens included."""
+        return list(self.t5.tokenizer(text)["input_ids"])
+
     def count_tokens(self, text: str) -> int:
         """Returns the length of a text in tokens of CLIP, special tokens included."""
         return self.clip.count_tokens(text)

@@ -56,9 +56,9 @@ class LanguageTextEncoder(FrozenTextEncoder):
         """Width `D` of the tokens, over all layers."""
         return int(self.model.config.get_text_config().hidden_size) * len(self.layers)
 
-    def count_tokens(self, text: str) -> int:
-        """Returns the length of a text in tokens, inside the template."""
-        return len(self.tokenizer(self.template(text))["input_ids"]) - self.skipped
+    def token_ids(self, text: str) -> list[int]:
+        """Returns the tokens of a text inside the template, without `skipped` ones."""
+        return list(self.tokenizer(self.template(text))["input_ids"])[self.skipped :]
 
     def states(self, texts: Sequence[str], length: int | None = None) -> Block:
         """Returns hidden states `(B, L, D)`, float32, visible ones first.

@@ -39,9 +39,9 @@ class SD3TextEncoder(FrozenTextEncoder):
         """Width `D` of the tokens."""
         return self._width
 
-    def count_tokens(self, text: str) -> int:
-        """Returns the length of a text in tokens of CLIP, special tokens included; T5 takes longer texts."""
-        return len(self.tokenizer(text)["input_ids"])
+    def token_ids(self, text: str) -> list[int]:
+        """Returns the tokens of a text by CLIP, special tokens included; T5 takes longer texts."""
+        return list(self.tokenizer(text)["input_ids"])
 
     def _encode(self, texts: list[str]) -> TextBlock:
         self.check_lengths(texts)
