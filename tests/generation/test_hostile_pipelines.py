@@ -290,7 +290,7 @@ def test_each_text_of_a_constructor_is_known_to_be_a_path_or_not():
         "dtype", "name", "template", "line", "caption", "target_prefix", "target_question", "negative_prompt",
         "dislike_template", "dislike_chat_template", "message_template", "chat_template", "turn", "prompt",
         "example", "quantization", "sampler", "device", "question",
-        "placement", "map_start",
+        "placement", "map_start", "distilled_from",
     }  # fmt: skip
     from pmg.generation.components import _parameters
 

@@ -15,6 +15,7 @@ from pipelines import write_pipeline
 from pmg import PersonalizedPipeline
 from pmg.domain import Item, PmgError
 from pmg.generation.call_arguments import read_users
+from pmg.generation.condition_weighting import ScaleWeighting
 from pmg.generation.output import PersonalizedPipelineOutput
 from pmg.generation.user_preference import GivenPictures
 from pmg.models.vision.pictures import to_picture
@@ -290,11 +291,36 @@ def test_notebooks_display_images_and_escaped_texts(pipe):
 def test_images_for_nobody_avoid_what_the_scenario_does(pipe, monkeypatch):
     scenario = replace(pipe.extractor.scenario, negative_prompt="blurry, dark")
     monkeypatch.setattr(pipe.extractor, "scenario", scenario)
-    records = [
-        pipe.draw_candidates(None, "rocket", 0)[1],
-        pipe.draw_candidates(pipe.extract_preference(ONE, "rocket"), "rocket", 0)[1],
-    ]
-    assert [record["negative_keywords"] for record in records] == [["blurry, dark"]] * 2
+
+    def avoided():
+        preference = pipe.extract_preference(ONE, "rocket")
+        return [pipe.draw_candidates(whose, "rocket", 0)[1]["negative_keywords"] for whose in (None, preference)]
+
+    assert avoided() == [[], []]  # without a scale they have no effect
+    assert pipe(ONE, "rocket", guidance_scale={"negative": 1.0}).records[0]["negative_keywords"] == ["blurry, dark"]
+    monkeypatch.setattr(pipe.pipeline, "scales", replace(pipe.pipeline.scales, negative=1.0))
+    assert avoided() == [["blurry, dark"]] * 2
+
+
+@pytest.mark.parametrize("alpha", [2, -0.1, "half"])
+def test_an_alpha_out_of_range_is_refused_before_a_history_is_read(pipe, alpha):
+    with pytest.raises(PmgError, match=r"alpha must be in \[0, 1\], got"):
+        pipe.read(ONE, "rocket", alpha=alpha)
+    with pytest.raises(PmgError, match=r"alpha must be in \[0, 1\], got"):
+        pipe.draw([replace(pipe.read(ONE, "rocket"), alpha=alpha)])
+
+
+def test_no_requests_are_refused(pipe):
+    with pytest.raises(PmgError, match="requests is an empty list"):
+        pipe.draw([])
+
+
+def test_weights_without_effect_are_refused_for_candidates_too(pipe, monkeypatch):
+    supports = replace(pipe.pipeline.generator.supports, embedding_scale=False, attention_bias=False)
+    monkeypatch.setattr(type(pipe.pipeline.generator), "supports", supports)
+    monkeypatch.setattr(pipe.pipeline, "weighting", ScaleWeighting())
+    with pytest.raises(PmgError, match="its text tokens, so that their scale has no"):
+        pipe.draw_candidates(None, "rocket", 0, weights=[(1.0, 0.5)])
 
 
 def test_a_pair_of_the_user_is_the_users_message(pipe):

@@ -16,6 +16,7 @@ from pmg.data.chats import Message, explain, name_speaker
 from pmg.domain import Item, PmgError, Turn
 from pmg.generation.guidance import Scales
 from pmg.generation.item_arguments import ItemLike, Pictured, check_facts, read_item
+from pmg.generation.requests import Request
 
 History = Sequence[ItemLike]
 Conversation = Sequence[Mapping[str, str] | Sequence[str]]
@@ -189,6 +190,24 @@ def draw_seeds(generator: torch.Generator | Sequence[torch.Generator] | None, co
             raise PmgError(f"{allowed}; the list has {len(generators)} entries: {generators!r:.80}")
         case _:
             raise PmgError(f"{allowed}: {generator!r:.80}")
+
+
+def check_alpha(alpha: float | None) -> None:
+    """Raises a `PmgError` if an alpha is given that is no number in [0, 1]."""
+    match alpha:
+        case None:
+            return
+        case Real() if 0 <= alpha <= 1:
+            return
+    raise PmgError(f"alpha must be in [0, 1], got {alpha!r:.80}")
+
+
+def check_requests(requests: Sequence[Request]) -> None:
+    """Raises a `PmgError` if there are no requests, or the alpha of one is no number in [0, 1]."""
+    if not requests:
+        raise PmgError("requests is an empty list. Give at least one request of `read`.")
+    for request in requests:
+        check_alpha(request.alpha)
 
 
 def check_count(argument: str, value: Any) -> None:

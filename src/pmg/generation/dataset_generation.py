@@ -11,12 +11,12 @@ from rich.progress import Progress, TimeElapsedColumn
 
 from pmg.cache import Cache
 from pmg.domain import Example, require_positive
+from pmg.generation.output import record_image
 from pmg.generation.pareto import hypervolume, pareto_front
-from pmg.generation.pipeline import Generated, Pipeline
+from pmg.generation.pipeline import Pipeline
 from pmg.generation.record_shards import WHOLE, Shard
 from pmg.generation.records import Candidate, Control, Key, Record, RecordWriter
-from pmg.generation.requests import Method, Preference, Request, RequestBuilder
-from pmg.preferences.keywords import NO_WORDS
+from pmg.generation.requests import Method, Preference, RequestBuilder
 
 
 def mismatch(users: Mapping[str, str], seed: int) -> dict[str, str]:
@@ -113,28 +113,15 @@ class DatasetGenerator:
         records = [
             Record(
                 example=example.id, user=example.user, method=name, control=control, preference_from=source,
-                seed=self.builder.seed, hashes=hashes, **self._how(request, generated, row),
+                seed=self.builder.seed, hashes=hashes, **trade_off(candidates),
+                **record_image(request, picked, candidates, self.pipeline.scales),
             )
-            for row, (example, source, request) in enumerate(zip(examples, sources, requests, strict=True))
+            for example, source, request, picked, candidates in zip(
+                examples, sources, requests, generated.picked, generated.candidates, strict=True
+            )
         ]  # fmt: skip
         self.writer.add(generated.images, records)
         self.made += len(missing)
-
-    def _how(self, request: Request, generated: Generated, row: int) -> dict[str, Any]:
-        """Returns the fields of a record that describe the request and its candidates."""
-        candidates = generated.candidates[row]
-        shown = request.keywords if request.show_keywords else NO_WORDS
-        avoided = request.negative if self.pipeline.scales.negative else NO_WORDS
-        return {
-            "candidates": candidates,
-            "picked": generated.picked[row],
-            "target_keywords": request.target.words,
-            "preference_keywords": shown.words,
-            "negative_keywords": avoided.words,
-            "dropped_keywords": (*request.target.dropped, *shown.dropped, *avoided.dropped),
-            "alpha": request.share,
-            **trade_off(candidates),
-        }
 
 
 def trade_off(candidates: Sequence[Candidate]) -> dict[str, Any]:

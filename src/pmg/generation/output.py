@@ -16,9 +16,11 @@ from torch import Tensor
 
 from pmg.data_uri import data_uri
 from pmg.domain import PmgError
+from pmg.generation.guidance import Scales
 from pmg.generation.records import Candidate
 from pmg.generation.requests import Request
 from pmg.models.vision.pictures import to_picture
+from pmg.preferences.keywords import NO_WORDS
 
 COLUMNS = 4  # images a row, in notebooks
 Images = list[Image.Image] | Tensor | np.ndarray
@@ -79,18 +81,37 @@ CONVERTERS: dict[str, Callable[[Tensor], Images]] = {
 }
 
 
-def describe_image(request: Request, picked: int, candidates: Sequence[Candidate]) -> dict[str, Any]:
-    """Returns how an image was made, JSON-able."""
+def record_image(
+    request: Request, picked: int, candidates: Sequence[Candidate], scales: Scales
+) -> dict[str, Any]:  # fmt: skip
+    """Returns how an image was made, as fields of a `Record`, without words that had no effect on it.
+
+    Args:
+        request: of the image.
+        picked: index of the selected candidate.
+        candidates: with their scores.
+        scales: guidance scales that the image was made with.
+    """
+    shown = request.keywords if request.show_keywords else NO_WORDS
+    avoided = request.negative if scales.negative else NO_WORDS
     return {
-        "target_keywords": list(request.target.words),
-        "preference_keywords": list(request.keywords.words),
-        "negative_keywords": list(request.negative.words),
-        "dropped_keywords": [*request.target.dropped, *request.keywords.dropped],
-        "seed": request.seed,
+        "target_keywords": request.target.words,
+        "preference_keywords": shown.words,
+        "negative_keywords": avoided.words,
+        "dropped_keywords": (*request.target.dropped, *shown.dropped, *avoided.dropped),
         "alpha": request.share,
         "picked": picked,
-        "candidates": [asdict(candidate) for candidate in candidates],
+        "candidates": tuple(candidates),
     }
+
+
+def describe_image(
+    request: Request, picked: int, candidates: Sequence[Candidate], scales: Scales
+) -> dict[str, Any]:  # fmt: skip
+    """Returns what `record_image` does, with the noise's seed, JSON-able."""
+    fields = record_image(request, picked, candidates, scales)
+    lists = {name: list(value) for name, value in fields.items() if isinstance(value, tuple)}
+    return {**fields, **lists, "seed": request.seed, "candidates": [asdict(candidate) for candidate in candidates]}
 
 
 def _figure(image: Image.Image, record: Mapping[str, Any]) -> str:

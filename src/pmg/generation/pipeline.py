@@ -62,7 +62,7 @@ class Pipeline:
         calibration: Calibration | None = None,
     ) -> None:  # fmt: skip
         check_steps("sampling.steps", steps, generator.supports)
-        _check_weighting(weighting, weights, generator)
+        _check_weighting(weighting, weights.pairs, generator)
         _check_scales(scales, generator.supports)
         self.generator, self.scorer = generator, scorer
         self.texts = scorer.text_encoder or texts or generator.text_encoder
@@ -71,7 +71,12 @@ class Pipeline:
         self.evaluations = 0
 
     def with_pairs(self, pairs: Sequence[tuple[float, float]]) -> Pipeline:
-        """Returns the same pipeline with other pairs (w_p, w_t)."""
+        """Returns the same pipeline with other pairs (w_p, w_t).
+
+        Raises:
+            PmgError: they would have no effect on the generator.
+        """
+        _check_weighting(self.weighting, pairs, self.generator)
         other = copy.copy(self)
         other.pairs = list(pairs)
         return other
@@ -193,7 +198,7 @@ def _references(requests: Sequence[Request]) -> list[ReferenceImages]:
     return [request.references for request in requests if request.references is not None]
 
 
-def _check_weighting(weighting: Weighting, weights: Weights, generator: Generator) -> None:
+def _check_weighting(weighting: Weighting, pairs: Sequence[tuple[float, float]], generator: Generator) -> None:
     """Raises a `PmgError` where weights would have no effect on a generator."""
     supports, name = generator.supports, type(weighting).__name__
     if weighting.attention_bias and not supports.attention_bias:
@@ -201,7 +206,7 @@ def _check_weighting(weighting: Weighting, weights: Weights, generator: Generato
             f"balance.weighting is {name}, and a {type(generator).__name__} has no attention bias. Use "
             "pmg.generation.condition_weighting.ScaleWeighting."
         )
-    equal = all(weight == 1 for pair in weights.pairs for weight in pair)
+    equal = all(weight == 1 for pair in pairs for weight in pair)
     if not (weighting.attention_bias or supports.embedding_scale or equal):
         raise PmgError(
             f"balance.weighting is {name}, and this generator normalises its text tokens, so that their scale has no "

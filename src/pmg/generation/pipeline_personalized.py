@@ -19,7 +19,9 @@ from pmg.generation.call_arguments import (
     Conversation,
     History,
     UserInput,
+    check_alpha,
     check_count,
+    check_requests,
     draw_seeds,
     read_scales,
     read_targets,
@@ -202,8 +204,7 @@ class PersonalizedPipeline:
         Raises:
             PmgError: there is nothing to read, an item lacks a fact, or an argument is out of range.
         """
-        if alpha is not None and not 0 <= alpha <= 1:
-            raise PmgError(f"alpha must be in [0, 1], got {alpha}")
+        check_alpha(alpha)
         check_count("num_images_per_prompt", num_images_per_prompt)
         convert = find_converter(output_type)
         users, batched = read_users(history, dislikes, conversation, self.captioner.facts)
@@ -223,6 +224,7 @@ class PersonalizedPipeline:
         conversation: Conversation = (), alpha: float | None = None,
     ) -> Request:  # fmt: skip
         """Returns the request of one user and target that `draw` takes, with the seed 0; see `__call__`."""
+        check_alpha(alpha)
         user, item = read_user(history, target, dislikes, conversation, self.captioner.facts)
         (user,) = self.progress_bar([user])
         return self._request(self._extract(user, item), item, alpha)
@@ -259,9 +261,8 @@ class PersonalizedPipeline:
         with torch.no_grad():
             images = pipeline.generator.decode(pipeline.denoise([request], steps, scales))
             generated = pipeline.select([request], images)
-        return [to_picture(image) for image in images], describe_image(
-            request, generated.picked[0], generated.candidates[0]
-        )
+        record = describe_image(request, generated.picked[0], generated.candidates[0], scales)
+        return [to_picture(image) for image in images], record
 
     def _extract(self, user: UserInput, target: Item) -> UserPreference:
         return extract_preference(
@@ -285,6 +286,7 @@ class PersonalizedPipeline:
         guidance_scale: float | Mapping[str, float] | None = None,
     ) -> PersonalizedPipelineOutput:  # fmt: skip
         """Generates the images of requests that `read` returned, in one batch; other arguments as in `__call__`."""
+        check_requests(requests)
         return self._draw(requests, *self._settings(num_inference_steps, guidance_scale), find_converter("pil"))
 
     def _draw(
@@ -292,7 +294,7 @@ class PersonalizedPipeline:
     ) -> PersonalizedPipelineOutput:
         generated = self.pipeline(requests, steps, scales)
         records = [
-            describe_image(request, picked, candidates)
+            describe_image(request, picked, candidates, scales)
             for request, picked, candidates in zip(requests, generated.picked, generated.candidates, strict=True)
         ]
         return PersonalizedPipelineOutput(convert(generated.images), records)

@@ -47,8 +47,9 @@ class Candidate:
     Attributes:
         w_p: weight of the preference block.
         w_t: weight of the target block.
-        preference: d_p, cosine of image and preference keywords; None for a method that has no preference.
-        accuracy: d_t, cosine of image and target keywords.
+        preference: d_p, cosine of image and preference keywords, with ``balance/calibration=normal`` its share, see
+            `NormalCalibration`; None for a method that has no preference.
+        accuracy: d_t, cosine of image and target keywords, or its share likewise.
         z: balance of both, by which a candidate is selected.
     """
 
@@ -68,7 +69,7 @@ class Record:
         user: id of the example's user.
         method: the arm, e.g. ``"pmg"``.
         control: ``own`` preference, or that of a ``mismatched`` user.
-        preference_from: id of the user whose preference was used.
+        preference_from: id of the profile whose preference was used: a user's, or ``user@moment``.
         seed: of the noise.
         candidates: all candidates, never empty.
         picked: index of the selected candidate.

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pmg.configuration.trees import mappings
+from pmg.configuration.trees import replace_values
 from pmg.domain import PmgError
 from pmg.generation.alpha import AlphaRule
 from pmg.generation.calibration import Calibration
@@ -121,11 +121,6 @@ def read_nodes(nodes: Mapping[str, Any], reader: ComponentReader) -> dict[str, A
 
 
 def in_float32(nodes: Mapping[str, Any]) -> dict[str, Any]:
-    """The nodes of an index without bfloat16, for a processor that only emulates it."""
-    changed = {"language_model": ("dtype", "bfloat16", "float32"), "sampling": ("bfloat16", True, False)}
-    found = dict(mappings(nodes))
-    return dict(nodes) | {
-        name: {**found[name], argument: plain}
-        for name, (argument, half, plain) in changed.items()
-        if found.get(name, {}).get(argument) == half
-    }
+    """The nodes of an index without bfloat16, for a processor that only emulates it: types of all their models."""
+    plain = {("dtype", "bfloat16"): "float32", ("bfloat16", True): False}
+    return dict(replace_values(nodes, lambda name, value: plain.get((name, value), value)))
