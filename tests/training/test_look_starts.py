@@ -22,7 +22,7 @@ from pmg.training.pretraining.look_autoencoder import LookAutoencoderTraining
 from pmg.training.pretraining.look_judge import LookJudgeTraining
 from pmg.training.pretraining.look_scorer import LookScorerTraining
 from pmg.training.pretraining.look_stages import LookAutoencoderStage, LookJudgeStage, LookScorerStage
-from pmg.training.pretraining.stages import save_half
+from pmg.training.pretraining.stages import count_groups, save_half
 
 FIT = {"optimizer": adamw(1e-3), "lr_scheduler": constant}
 SPACE = FinishSpace(**SHARES, unseen_hues=[[80, 120]], unseen_pairs=[["dark", "pixels"]])
@@ -112,13 +112,17 @@ def test_a_scorer_of_another_width_than_the_text_encoder_is_refused(trunk, gener
         scorer_stage(generator_folder, trunk, width=16)
 
 
+def judge_stage(trunk, generator_folder, folder, batch_size, start=None):
+    return LookJudgeStage(
+        str(folder), str(generator_folder), trunk, frozen_stages=2, size=64, restored=0.0, spread=0.02,
+        training=partial(LookJudgeTraining, **FIT), batch_size=batch_size, start=start,
+    )  # fmt: skip
+
+
 def test_a_judge_of_other_concepts_is_refused(data, trunk, generator_folder, tmp_path):
     def stage(start=None):
         """Returns a stage whose judge begins there."""
-        return LookJudgeStage(
-            str(tmp_path / "judge"), str(generator_folder), trunk, frozen_stages=2, size=64, restored=0.0,
-            spread=0.02, training=partial(LookJudgeTraining, **FIT), batch_size=16, start=start,
-        )  # fmt: skip
+        return judge_stage(trunk, generator_folder, tmp_path / "judge", 16, start)
 
     first = stage()
     first.build(data, seed=0)
@@ -129,20 +133,44 @@ def test_a_judge_of_other_concepts_is_refused(data, trunk, generator_folder, tmp
     assert "\n" not in str(error.value)
 
 
+def test_batches_that_are_no_whole_groups_or_have_too_many_artists_are_refused(
+    data, trunk, generator_folder, tmp_path
+):
+    with pytest.raises(PmgError, match=r"stage\.batch_size must be a multiple of 16, got 24: set it to 16 or 32"):
+        judge_stage(trunk, generator_folder, tmp_path, 24)
+    with pytest.raises(PmgError, match=r"must be a multiple of 4, got 3: set it to 4"):
+        count_groups(3, 4)
+    artists = len(data.rows_by_artist("train", "unseen_artists"))
+    judge_stage(trunk, generator_folder, tmp_path, 16 * artists).build(data, seed=0)
+    with pytest.raises(PmgError, match=rf"the data has {artists}: set stage\.batch_size={16 * artists} or less"):
+        judge_stage(trunk, generator_folder, tmp_path, 16 * (artists + 1)).build(data, seed=0)
+
+
+def test_the_scorers_accuracy_is_that_of_all_pictures_whatever_their_batches(data, trunk, generator_folder, tmp_path):
+    stage = scorer_stage(generator_folder, trunk)
+    stage.build(data, seed=0)
+    whole, stage.folder = {**stage.fixed[0]}, str(tmp_path)
+    save_half(stage.scorer.eval(), stage.folder)  # which rounds the weights
+    with torch.no_grad():
+        whole["concept"] = stage.module.logits(whole)["title"].argmax(1)
+    whole["concept"][-1] = (whole["concept"][-1] + 1) % len(whole["titles"])  # wrong for the last picture alone
+    rows = len(whole["images"])
+    per_picture = ("images", "concept", "words", "fits")
+    stage.fixed = [
+        {name: part[some] if name in per_picture else part for name, part in whole.items()}
+        for some in (slice(rows - 1), slice(rows - 1, None))
+    ]
+    assert stage.save_and_evaluate(data)["title_accuracy"] == pytest.approx(1 - 1 / rows)
+
+
 def test_a_judge_of_pictures_without_finishes_is_refused(trunk, generator_folder, tmp_path):
-    stage = LookJudgeStage(
-        str(tmp_path), str(generator_folder), trunk, frozen_stages=2, size=64, restored=0.0, spread=0.02,
-        training=partial(LookJudgeTraining, **FIT), batch_size=16,
-    )  # fmt: skip
+    stage = judge_stage(trunk, generator_folder, tmp_path, 16)
     with pytest.raises(PmgError, match=r"stage=look_judge learns the finishes .* metrics=distances"):
         stage.build(object(), seed=0)
 
 
 def test_a_judge_keeps_the_first_stages_of_its_trunk(data, trunk, generator_folder, tmp_path):
-    stage = LookJudgeStage(
-        str(tmp_path), str(generator_folder), trunk, frozen_stages=2, size=64, restored=0.0, spread=0.02,
-        training=partial(LookJudgeTraining, **FIT), batch_size=16,
-    )  # fmt: skip
+    stage = judge_stage(trunk, generator_folder, tmp_path, 16)
     module, batches = stage.build(data, seed=0)
     module.log_dict = lambda *values, **options: None
     module.training_step(batches.train.batch(0), 0).backward()

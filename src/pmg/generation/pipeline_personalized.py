@@ -142,7 +142,7 @@ class PersonalizedPipeline:
         return self.pipeline.generator.device
 
     def to(self, device: str | torch.device) -> PersonalizedPipeline:
-        """Moves the models to a device, in place; quantised models and the captioner's models keep theirs.
+        """Moves the models to a device, in place; quantised models and those of captioner and inputs keep theirs.
 
         Args:
             device: e.g. ``"cuda"``; ``"auto"``: a GPU if one is available. Types of weights are set by the export.

@@ -35,7 +35,8 @@ def fit_keywords(keywords: Keywords, count_tokens: Callable[[str], int], limit: 
     if dropped and not kept:
         raise PmgError(
             f"none of the keywords '{keywords}' fits into the {limit} tokens that the text encoder reads; "
-            "shorten them, or raise text_encoder.max_length"
+            "shorten them, or raise generator.max_length where there is one, or text_encoder.max_length with a "
+            "generator without a text encoder of its own"
         )
     return Keywords(
         tuple(word for word, _ in kept),

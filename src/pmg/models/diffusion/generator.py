@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 
 from pmg.domain import PmgError
-from pmg.losses import per_sample_mse
 from pmg.models.diffusion.conditioning import Condition, stack
 from pmg.models.diffusion.interfaces import (
     Capabilities,
@@ -21,7 +20,7 @@ from pmg.models.diffusion.interfaces import (
     LatentCodec,
     PromptEncoder,
 )
-from pmg.models.diffusion.noise_processes import NoiseProcess
+from pmg.models.diffusion.noise_processes import NoiseProcess, denoising_loss
 from pmg.models.diffusion.sampling import combine, sample_latents
 from pmg.models.image_passes import ImagePasses
 
@@ -129,8 +128,7 @@ class DiffusionGenerator(ImagePasses):
         clean, noise, times = (part.to(self.device) for part in (latents, inputs["noise"], inputs["times"]))
         sample = self.process.add_noise(clean, noise, times)
         prediction = self.predict(sample.noisy, self.process.model_times(times), condition)
-        loss = per_sample_mse(prediction, sample.target) * sample.weight
-        return DenoisingOutputs(loss, sample.noisy, prediction, sample.target)
+        return DenoisingOutputs(denoising_loss(prediction, sample), sample.noisy, prediction, sample.target)
 
     @torch.no_grad()
     def sample(

@@ -87,7 +87,8 @@ class FrozenTextEncoder(nn.Module, ABC):
         if self.count_tokens(longest) > self.max_length:
             raise PmgError(
                 f"the text '{longest}' has {self.count_tokens(longest)} tokens, the text encoder reads "
-                f"{self.max_length}; shorten it, or raise text_encoder.max_length where the encoder has that key"
+                f"{self.max_length}; shorten it, or raise generator.max_length where there is one, or "
+                "text_encoder.max_length with a generator without a text encoder of its own"
             )
 
     @abstractmethod

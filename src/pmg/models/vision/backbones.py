@@ -87,24 +87,20 @@ class DrawingEncoder(ImageEncoder):
     Args:
         widths: channels of the residual network's stages.
         depths: blocks of each stage.
-        bins: levels a channel of the colour histogram; 0: no histogram branch.
     """
 
-    def __init__(self, widths: Sequence[int], depths: Sequence[int], bins: int = 0) -> None:
+    def __init__(self, widths: Sequence[int], depths: Sequence[int]) -> None:
         super().__init__()
         config = ResNetConfig(
             embedding_size=widths[0], hidden_sizes=list(widths), depths=list(depths), layer_type="basic"
         )
         self.shape = ResNetModel(config)
         self.colour, self.texture = ColourBranch(), TextureBranch()
-        self.histogram = HistogramBranch(bins, 2 * PALETTE) if bins else None
-        self.norm = nn.BatchNorm1d(widths[-1] + (4 if bins else 2) * PALETTE)
+        self.norm = nn.BatchNorm1d(widths[-1] + 2 * PALETTE)
 
     def forward(self, images: Tensor) -> Tensor:
         """Returns vectors `(B, width)` of images `(B, 3, H, W)` in [-1, 1]."""
         parts = [self.shape(images).pooler_output.flatten(1), self.colour(images), self.texture(images)]
-        if self.histogram is not None:
-            parts.append(self.histogram(images))
         return self.norm(torch.cat(parts, dim=1).float())
 
 

@@ -14,6 +14,7 @@ from pmg.data.emoji.drawings import REFERENCES, LookData, has_colours
 from pmg.data.emoji.finish_targets import finish_errors, finish_values
 from pmg.data.emoji.finishes import Finish
 from pmg.data.emoji.look_choice import CANDIDATES, LookChoice
+from pmg.domain import PmgError
 from pmg.losses import contrastive_loss
 from pmg.models.diffusion.interfaces import LatentCodec
 from pmg.models.diffusion.latent_codec import restore
@@ -37,6 +38,9 @@ class JudgeBatches:
         restored: that share.
         spread: of a look's finishes.
         artists: in a batch.
+
+    Raises:
+        PmgError: the data has fewer artists.
     """
 
     def __init__(self, data: LookData, codec: LatentCodec, restored: float, spread: float, artists: int) -> None:
@@ -45,6 +49,12 @@ class JudgeBatches:
         self.concept = {name: place for place, name in enumerate(data.drawings.concepts)}
         self.rows = data.rows_by_artist("train", "unseen_artists")
         self.coloured = has_colours(data.drawings.pixels)
+        if artists > len(self.rows):
+            most = len(self.rows) * FINISHES * CONCEPTS
+            raise PmgError(
+                f"stage.batch_size asks for {artists} artists, 16 pictures each, and the data has {len(self.rows)}: "
+                f"set stage.batch_size={most} or less"
+            )
 
     def __call__(self, _: Tensor, rng: torch.Generator) -> Batch:
         """Returns a batch of `artists * FINISHES * CONCEPTS` pictures with their labels."""

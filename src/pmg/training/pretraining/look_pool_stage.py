@@ -22,7 +22,7 @@ from pmg.training.datamodule import Batch, RowsDataModule, ShuffledRows, seeded
 from pmg.training.pretraining.look_denoiser import Drop, LookBatches
 from pmg.training.pretraining.look_pool import ITEMS, LookPool, Pool
 from pmg.training.pretraining.look_training import LookTraining
-from pmg.training.pretraining.stages import VALIDATION_BATCH, Built, load_weights, save_half
+from pmg.training.pretraining.stages import VALIDATION_BATCH, Built, count_groups, load_weights, save_half
 
 KEEP_ALL = Drop(0.0, 0.0, 0.0, 0.0)
 
@@ -58,7 +58,7 @@ class LookPoolStage(ABC):
         quality: name of the loss on held-out drawings in the model's card.
 
     Raises:
-        PmgError: `start` is missing, or holds models of other sizes.
+        PmgError: `start` is missing, or holds models of other sizes; or `batch_size` is no multiple of four.
     """
 
     quality: str
@@ -71,7 +71,7 @@ class LookPoolStage(ABC):
         self.folder, self.generator_folder = Path(folder), Path(generator_folder)
         self.module, self.model = training, training.model
         self.text_encoder, self.captioner, self.scene, self.drop = text_encoder, captioner, scene, drop
-        self.pool, self.batch_size = pool, batch_size
+        self.pool, self.looks_a_step = pool, count_groups(batch_size, ITEMS)
         if start is not None:
             for model, name in self._parts():
                 load_weights(model, Path(start, name))
@@ -90,7 +90,7 @@ class LookPoolStage(ABC):
         train = self._read(data, "train", seed)
         parts = torch.arange(len(held_out)).split(VALIDATION_BATCH // ITEMS)
         self.fixed = [held_out(looks, seeded(seed, "validation", number)) for number, looks in enumerate(parts)]
-        rows = ShuffledRows(torch.arange(len(train)), self.batch_size // ITEMS, seed, train)
+        rows = ShuffledRows(torch.arange(len(train)), self.looks_a_step, seed, train)
         return self.module, RowsDataModule(rows, self.fixed)
 
     def _read(self, data: PictureGroups, split: str, seed: int) -> Collate:

@@ -32,7 +32,7 @@ from pmg.training.pretraining.look_judge import CONCEPTS, FINISHES, JudgeBatches
 from pmg.training.pretraining.look_pool import LookPool
 from pmg.training.pretraining.look_pool_stage import LookPoolStage
 from pmg.training.pretraining.look_scorer import LookScorerTraining, ScorerBatches
-from pmg.training.pretraining.stages import VALIDATION_BATCH, Built, load_weights, save_half
+from pmg.training.pretraining.stages import VALIDATION_BATCH, Built, count_groups, load_weights, save_half
 
 STATISTICS_PICTURES = 4096  # of the latents' mean and deviation
 
@@ -143,6 +143,9 @@ class LookJudgeStage:
         training: makes the LightningModule of these models, with its optimizer and schedule.
         batch_size: pictures a step, 16 of each artist.
         start: folder of an earlier judge of the same concepts, which is trained further; None: `trunk`.
+
+    Raises:
+        PmgError: `batch_size` is no multiple of 16.
     """
 
     def __init__(
@@ -150,7 +153,7 @@ class LookJudgeStage:
         size: Count, restored: Fraction, spread: NotNegative, training: Callable[[LookJudge], LookJudgeTraining],
         batch_size: Count, start: str | None = None,
     ) -> None:  # fmt: skip
-        self.batch_size, self.start = batch_size, start
+        self.artists, self.start = count_groups(batch_size, FINISHES * CONCEPTS), start
         self.folder, self.generator_folder, self.trunk = folder, Path(generator_folder), trunk
         self.frozen_stages = frozen_stages
         self.size, self.restored, self.spread, self.training = size, restored, spread, training
@@ -159,7 +162,8 @@ class LookJudgeStage:
         """Batches of looks with their hardest rivals; validation on held-out drawings.
 
         Raises:
-            PmgError: the data has no finishes; `start` is missing, or a judge of other sizes or concepts.
+            PmgError: the data has no finishes, or fewer artists than a batch; `start` is missing, or a judge of other
+                sizes or concepts.
         """
         if not isinstance(data, LookData):
             raise PmgError(
@@ -173,7 +177,7 @@ class LookJudgeStage:
             if started.config.concepts != config.concepts:
                 raise PmgError(f"{self.start} judges other concepts than the data has. Set stage.start=null.")
         codec = AutoencoderDCCodec.from_folder(self.generator_folder / "vae")
-        batches = JudgeBatches(data, codec, self.restored, self.spread, self.batch_size // (FINISHES * CONCEPTS))
+        batches = JudgeBatches(data, codec, self.restored, self.spread, self.artists)
         self.module = self.training(self.judge)
         rng = random.Random(stable_number(seed, "judge validation"))
         held_out = data.rows("validation").tolist()
@@ -255,5 +259,6 @@ class LookScorerStage:
         """Saves the scorer; its accuracy on held-out drawings."""
         save_half(self.scorer.eval(), self.folder)
         with torch.no_grad():
-            parts = [self.module.accuracy(batch) for batch in self.fixed]
-        return {name: sum(part[name] for part in parts) / len(parts) for name in parts[0]}
+            parts = [(self.module.accuracy(batch), len(batch["images"])) for batch in self.fixed]
+        count = sum(size for _, size in parts)
+        return {name: sum(part[name] * size for part, size in parts) / count for name in parts[0][0]}

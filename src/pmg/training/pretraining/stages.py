@@ -35,6 +35,19 @@ class Stage(Protocol):
         ...
 
 
+def count_groups(batch_size: int, size: int) -> int:
+    """Returns the number of groups of `size` pictures in a batch.
+
+    Raises:
+        PmgError: the batch is no multiple of it.
+    """
+    if batch_size % size:
+        below = batch_size // size * size
+        near = f"{below} or {below + size}" if below else str(size)
+        raise PmgError(f"stage.batch_size must be a multiple of {size}, got {batch_size}: set it to {near}")
+    return batch_size // size
+
+
 def save_half(model: ModelMixin | PreTrainedModel, folder: str) -> None:
     """Saves a diffusers or transformers model as fp16 safetensors; the model keeps the rounded weights."""
     if isinstance(model, ModelMixin):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from diffusers import SD3Transformer2DModel
@@ -14,7 +13,6 @@ from pmg.models.diffusion.diffusers_denoiser import DiffusersDenoiser
 from pmg.models.diffusion.interfaces import ConditionAdapter
 from pmg.models.diffusion.transformer.condition_adapter import SD3ConditionAdapter
 from pmg.models.diffusion.transformer.joint_attention import BiasedJointAttention
-from pmg.models.loading.weight_sources import load_frozen
 
 
 class SD3Denoiser(DiffusersDenoiser):
@@ -30,11 +28,6 @@ class SD3Denoiser(DiffusersDenoiser):
     """
 
     folder = "transformer"
-
-    @classmethod
-    def from_folder(cls, folder: str | Path) -> SD3Denoiser:
-        """Loads a diffusers folder, frozen, in float32."""
-        return cls(load_frozen(SD3Transformer2DModel, folder))
 
     def __init__(
         self, model: SD3Transformer2DModel, sample_size: int | None = None, adapter: ConditionAdapter | None = None
