@@ -36,6 +36,7 @@ def empty_models(cfg: DictConfig) -> tuple[LanguageModel, MeasurableGenerator, d
     from pmg.models.loading.memory_tracker import weight_bytes
     from pmg.models.loading.quantization import quantized_bytes
     from pmg.models.preference.image_prompt import build_image_prompt
+    from pmg.models.preference.visual_encoder import build_visual_encoder
     from pmg.training.memory_forecast import Sizes
 
     node, drawn = to_plain(cfg.encoder.language_model), to_plain(cfg.generator)
@@ -55,8 +56,9 @@ def empty_models(cfg: DictConfig) -> tuple[LanguageModel, MeasurableGenerator, d
         "text encoder": text_bytes,
     }
     encoder = cfg.encoder.preference_encoder
-    image_prompt = import_target("encoder.preference_encoder._target_", encoder["_target_"]) is build_image_prompt
-    soft_tokens = encoder.get("soft_tokens", 4)
+    builder = import_target("encoder.preference_encoder._target_", encoder["_target_"])
+    sees = encoder.get("sees", "both") if builder is build_visual_encoder else None
+    image_prompt, soft_tokens = builder is build_image_prompt, encoder.get("soft_tokens", 4)
     users = sum(cfg.split_sizes[split] * cfg.profiles_per_user for split in ("train", "validation"))
     sizes = Sizes(
         users=users, history_tokens=cfg.history_tokens, users_per_step=cfg.objective.users_per_step,
@@ -64,7 +66,7 @@ def empty_models(cfg: DictConfig) -> tuple[LanguageModel, MeasurableGenerator, d
         prefix_length=encoder.get("prefix_length", 0), placement=encoder.get("placement", "late"),
         target_tokens=prompt.tokens, keyword_tokens=prompt.words or prompt.tokens, text_width=prompt.width,
         pooled_width=prompt.pooled, map_start=encoder.get("map_start", "scaled"),
-        prefix_hidden=encoder.get("prefix_hidden"), sees=encoder.get("sees"),
+        prefix_hidden=encoder.get("prefix_hidden"), sees=sees,
         pictures=cfg.encoder.inputs.get("pictures", 0), copies=encoder.get("copies", False),
         feature_width=prompt.pooled if image_prompt else soft_tokens * prompt.width, image_prompt=image_prompt,
     )  # fmt: skip
