@@ -50,7 +50,7 @@ def test_a_short_training_never_replaces_a_shipped_model(compose, pmg, tmp_path,
 
 
 def test_a_model_whose_replacement_was_killed_is_named_with_the_command_that_restores_it(tmp_path):
-    old, folder = tmp_path / ".look_judge.ab12" / "old", tmp_path / "look_judge"
+    old, folder = tmp_path / ".look_judge.replaced-ab12" / "old", tmp_path / "look_judge"
     old.mkdir(parents=True)
     with pytest.raises(PmgError, match=re.escape(f"its replacement was killed: restore it with `mv {old} {folder}`")):
         LookJudge.from_folder(str(folder))
@@ -68,7 +68,7 @@ def test_an_installed_model_replaces_the_old_one_as_a_whole(tmp_path):
     install(tmp_path / "run/model", tmp_path / "assets")
     assert sorted(path.name for path in (tmp_path / "assets/generator/vae").iterdir()) == ["config.json", "new.json"]
     assert sorted(path.name for path in (tmp_path / "assets/generator").iterdir()) == ["unet", "vae"]
-    (tmp_path / "fresh/generator/.vae.killed/new").mkdir(parents=True)  # left by a process that was killed
+    (tmp_path / "fresh/generator/.vae.replaced-killed/new").mkdir(parents=True)  # left by a process that was killed
     install(tmp_path / "run/model", tmp_path / "fresh")
     assert [path.name for path in (tmp_path / "fresh/generator").iterdir()] == ["vae"]
     assert (tmp_path / "fresh/generator/vae/new.json").read_text() == "new"
