@@ -74,8 +74,13 @@ def speeds(results: Sequence[Mapping[str, Any]]) -> dict[str, list[float]]:
     return found
 
 
-def generator_costs(results: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float | None]]:
-    """Returns the seconds and evaluations of an image, and the operations of its generator's training, by variant."""
+def generator_costs(results: Sequence[Mapping[str, Any]], outputs: Path) -> dict[str, dict[str, float | None]]:
+    """Returns the seconds and evaluations of an image, and the operations of its generator's training, by variant.
+
+    Args:
+        results: of the runs.
+        outputs: folder of what commands write, which may hold the generators.
+    """
     found: dict[str, dict[str, float | None]] = {}
     for variant in dict.fromkeys(result["variant"] for result in results):
         own = [result for result in results if result["variant"] == variant]
@@ -84,15 +89,15 @@ def generator_costs(results: Sequence[Mapping[str, Any]]) -> dict[str, dict[str,
         found[variant] = {
             "seconds": sum(cost["seconds"]["generate"] for cost in costs) / images,
             "evaluations": sum(cost["denoiser_evaluations"] for cost in costs) / images,
-            "operations": read_operations(model_folder(own[0]["config"]["generator"])),
+            "operations": read_operations(model_folder(own[0]["config"]["generator"], outputs)),
         }
     return found
 
 
-def model_folder(generator: Mapping[str, Any]) -> Path:
+def model_folder(generator: Mapping[str, Any], outputs: Path) -> Path:
     """Returns the folder of the model that runs once a step, with its card."""
     folder: str = generator["denoiser"]["folder"] if "denoiser" in generator else generator["folder"]
-    return HERE.parent / folder.replace("<assets_dir>", "assets")
+    return HERE.parent / folder.replace("<assets_dir>", "assets").replace("<output_dir>", str(outputs.resolve()))
 
 
 def report(name: str, runs: Path, folder: Path) -> None:
@@ -104,7 +109,7 @@ def report(name: str, runs: Path, folder: Path) -> None:
         parts = split_users(rows, study)
         groups = {title: summarize(part, study, builder) for title, part in parts.items()}
         speed = speeds(results) if study.trains else {}
-        costs = generator_costs(results) if study.generators else {}
+        costs = generator_costs(results, runs.parents[1]) if study.generators else {}
         table = _variant_tables(groups, builder) + _speed_table(speed) + _cost_table(costs)
         _write(folder, rows, {"users": groups, "speed": speed, "generators": costs, **_origin(results)}, table)
         arms = {label: found["arms"] for label, found in next(iter(groups.values()))["variants"].items()}
@@ -171,7 +176,11 @@ def summarize(rows: pd.DataFrame, study: Study, builder: ResultBuilder) -> dict[
             name = " \N{MINUS SIGN} ".join(": ".join(each) for each in (one, other))
             pairs[name] = differences(own(*one), own(*other), builder.metrics)
     shown = ("arms", "paired", "control")
-    return {"variants": {label: {key: r[key] for key in shown} for label, r in variants.items()}, "paired": pairs}
+    found = {label: {key: result[key] for key in shown} for label, result in variants.items()}
+    if study.mismatched:
+        for label, part in parts.items():
+            found[label]["own_minus_mismatched"] = own_minus_mismatched(part, builder.metrics)
+    return {"variants": found, "paired": pairs}
 
 
 def differences(one: pd.DataFrame, other: pd.DataFrame, metrics: Sequence[MetricInfo]) -> dict[str, dict[str, float]]:
@@ -188,6 +197,15 @@ def differences(one: pd.DataFrame, other: pd.DataFrame, metrics: Sequence[Metric
                     *(pairs[column].to_numpy() for column in (metric.name, f"{metric.name}_base", "user"))
                 )
             )
+    return found
+
+
+def own_minus_mismatched(rows: pd.DataFrame, metrics: Sequence[MetricInfo]) -> dict[str, dict[str, dict[str, float]]]:
+    """Returns paired differences of images under a user's own and another's preference, by method and metric."""
+    found: dict[str, dict[str, dict[str, float]]] = {}
+    for method, part in rows[rows["control"] == "mismatched"].groupby("method", sort=False):
+        own = rows[(rows["method"] == method) & (rows["control"] == "own")]
+        found[str(method)] = differences(own, part, metrics)
     return found
 
 
@@ -215,8 +233,14 @@ def _variant_tables(groups: Mapping[str, Mapping[str, Any]], builder: ResultBuil
             for pair, metrics in result["paired"].items()
             if pair.startswith(f"{proposed}-") and pair != f"{proposed}-{baseline}"
         }
+        own = {
+            f"{label}: {method}": metrics
+            for label, result in group["variants"].items()
+            for method, metrics in result.get("own_minus_mismatched", {}).items()
+        }
         tables += [
             shown.arms(title, arms),
+            shown.paired(f"{title}: own minus another user's preference", own),
             shown.paired(f"{title}: differences between variants", group["paired"]),
             shown.paired(f"{title}: differences between methods", within),
         ]

@@ -7,27 +7,17 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 from record import HERE, OVERVIEW, SHOWN, fill, record
-from report import differences
+from report import own_minus_mismatched
 
-from pmg.evaluation.metric_interface import MetricInfo, read_infos
+from pmg.evaluation.metric_interface import read_infos
 from pmg.evaluation.result_tables import ResultTables
 from pmg.evaluation.table_rendering import to_markdown
 
 STUDY = "shop"
-
-
-def own_minus_mismatched(rows: pd.DataFrame, metrics: Sequence[MetricInfo]) -> dict[str, dict[str, dict[str, float]]]:
-    """Returns paired differences of images under a customer's own and another's preference, by method and metric."""
-    found: dict[str, dict[str, dict[str, float]]] = {}
-    for method, part in rows[rows["control"] == "mismatched"].groupby("method", sort=False):
-        own = rows[(rows["method"] == method) & (rows["control"] == "own")]
-        found[str(method)] = differences(own, part, metrics)
-    return found
 
 
 def main(source: Path) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import pandas as pd
 from record import HERE, fill
-from shop_results import own_minus_mismatched
+from report import own_minus_mismatched
 
 from pmg.evaluation.metric_interface import MetricInfo, read_infos
 from pmg.evaluation.statistics import interval

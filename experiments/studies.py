@@ -19,6 +19,7 @@ class Study:
         across: further pairs that are compared, each two times a variant and a method.
         trains: whether each variant trains its own encoder: a table has how fast.
         generators: whether a table has the cost of each variant's generator.
+        mismatched: whether a table has what each method gains from a user's own preference over another user's.
     """
 
     factors: Mapping[str, str] | None = None
@@ -29,6 +30,7 @@ class Study:
     across: tuple[tuple[tuple[str, str], tuple[str, str]], ...] = ()
     trains: bool = False
     generators: bool = False
+    mismatched: bool = False
 
 
 STUDIES = {
@@ -89,7 +91,11 @@ STUDIES = {
         by="group",
     ),
     "families": Study(
-        {"generator": "name"}, ("none", "soft", "pmg", "style", "oracle"), base="generator = looks", generators=True
+        {"generator": "name"},
+        ("none", "soft", "pmg", "style", "oracle"),
+        base="generator = looks",
+        generators=True,
+        mismatched=True,
     ),
     "chats": Study(
         {"said by": "data.said_by"}, ("none", "keywords", "soft", "pmg"), base="said by = own", by="behaviour"

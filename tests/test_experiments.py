@@ -96,27 +96,35 @@ def test_users_who_chat_and_users_who_click_have_their_own_tables(studies, tmp_p
 
 
 def test_families_have_the_cost_of_their_generators(studies, tmp_path):
-    (tmp_path / "unet").mkdir()
+    unet, runs = tmp_path / "models" / "unet", tmp_path / "studies" / "families"
+    unet.mkdir(parents=True)
     card = "| steps | 100 |\n| steps before | 50 |\n| GFLOP a step | 70.00 |\n"
-    (tmp_path / "unet" / "README.md").write_text(card)
+    (unet / "README.md").write_text(card)
     generators = {
         "looks": {"denoiser": {"folder": "<assets_dir>/none"}},
-        "looks_unet": {"denoiser": {"folder": f"{tmp_path}/unet"}},
+        "looks_unet": {"denoiser": {"folder": "<output_dir>/models/unet"}},
         "janus_looks": {"folder": "<assets_dir>/none"},
     }
     for name, generator in generators.items():
         for seed in (0, 1):
-            folder = tmp_path / "runs" / f"{name}{seed}"
+            folder = runs / f"{name}{seed}"
             own = {"name": name, "generator": generator}
             write_run(folder, own, dict.fromkeys(("flat", "ink", "clay"), 0.3), seed)
             results = json.loads((folder / "results.json").read_text())
             made = {"seconds": {"generate": 10.0 + seed}, "images": 42, "denoiser_evaluations": 84}
             results["cost"]["generate"] = made
             (folder / "results.json").write_text(json.dumps(results))
-    studies.report("families", tmp_path / "runs", tmp_path / "into")
-    found = json.loads((tmp_path / "into" / "results.json").read_text())["generators"]["generator = looks_unet"]
+            rows = pd.read_parquet(folder / "rows.parquet")
+            others = rows[rows["method"] == "pmg"].assign(control="mismatched", lpips_truth=0.4)
+            pd.concat([rows, others]).to_parquet(folder / "rows.parquet")
+    studies.report("families", runs, tmp_path / "into")
+    results = json.loads((tmp_path / "into" / "results.json").read_text())
+    gained = results["users"]["All users"]["variants"]["generator = janus_looks"]["own_minus_mismatched"]
+    assert gained["pmg"]["lpips_truth"]["mean"] == pytest.approx(-0.1)
+    found = results["generators"]["generator = looks_unet"]
     assert found == {"seconds": 0.25, "evaluations": 2.0, "operations": 150 * 70e9}
     table = (tmp_path / "into" / "table.md").read_text()
+    assert "own minus another user's preference" in table
     assert "| generator = looks_unet | 0.250 | 2 | 0.01 |" in table
     assert "| generator = looks | 0.250 | 2 | not recorded |" in table
 
