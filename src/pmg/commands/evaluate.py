@@ -24,7 +24,6 @@ from pmg.configuration.instantiate import instantiate, to_plain
 from pmg.configuration.portable import portable
 from pmg.configuration.precision import ANY_DTYPE
 from pmg.configuration.trees import leaves
-from pmg.data.dataset import require_truth
 from pmg.domain import PmgError
 from pmg.evaluation.metric_builders import build_metrics, check_independent
 from pmg.orchestration.builders import build_examples
@@ -55,6 +54,7 @@ log = logging.getLogger(__name__)
 @tracked
 def body(cfg: DictConfig, run: Run) -> float | None:
     """Judges generated images and writes the results table."""
+    from pmg.data.dataset import require_truth
     from pmg.evaluation.image_evaluation import in_order
     from pmg.evaluation.results import Origin, ResultBuilder, read_rows, write_results, write_rows
     from pmg.evaluation.selection_scores import SELECTION_SCORES

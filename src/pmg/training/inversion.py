@@ -87,17 +87,23 @@ class TextualInversion:
         """
         text_encoder = self.generator.text_encoder
         ids, empty = (text_encoder.token_ids(text) for text in (self.word, ""))
-        before = [*(one == other for one, other in zip(ids, empty, strict=False)), False].index(False)
-        count = len(ids) - len(empty)
-        if count < 1:
+        before = _shared(ids, empty)
+        after = _shared(ids[before:][::-1], empty[before:][::-1])
+        if before + after == len(ids):
             raise PmgError(f"preference.inversion.word is {self.word!r}, which has no tokens. Name a word, e.g. style")
         encoded = text_encoder.encode([self.word])
-        return encoded.tokens[:, before : before + count].mean(1, keepdim=True).repeat(users, self.tokens, 1)
+        own = encoded.tokens[:, before : len(ids) - after]  # one may be a word and the space that a template ends with
+        return own.mean(1, keepdim=True).repeat(users, self.tokens, 1)
 
     def _draw(self, user: HistoryImages, rng: torch.Generator) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """Returns latents and caption rows of random history images, and the random inputs of their loss."""
         picks = torch.randint(len(user.latents), (self.draws,), generator=rng)
         return user.latents[picks], user.captions[picks], self.generator.sample_inputs(self.draws, rng)
+
+
+def _shared(one: Sequence[int], other: Sequence[int]) -> int:
+    """Returns how many tokens both begin with."""
+    return [*(a == b for a, b in zip(one, other, strict=False)), False].index(False)
 
 
 @dataclass(frozen=True)
