@@ -59,7 +59,7 @@ def preference_words(records: Sequence[Record], comparison: Comparison) -> tuple
     """Returns the keywords of one example's own user; empty where no method was given any.
 
     All arms are compared with the same words: those of the proposed method, or else of the first method that was
-    given some. Those of the oracle are left out, since it was told the true taste.
+    given some. Those of the oracle are left out, since its images are generated from the true taste.
     """
     with_words = [r for r in records if r.control == "own" and r.method != comparison.oracle and r.preference_keywords]
     with_words.sort(key=lambda record: record.method != comparison.proposed)

@@ -40,8 +40,8 @@ class ResultTables:
         """How to read the tables."""
         return (
             "Mean over users [95 % bootstrap interval over users]; ↑ higher and ↓ lower is better; bold: the best "
-            f"method, references aside ({self.comparison.oracle}: told the true taste exactly; {RECONSTRUCTION}: the "
-            f"truth through the autoencoder; {TRUTH}: the truth itself). {NEAREST}: the liked item of the history "
+            f"method, references aside ({self.comparison.oracle}: generated from the true taste; {RECONSTRUCTION}: "
+            f"the truth through the autoencoder; {TRUTH}: the truth itself). {NEAREST}: the liked item of the history "
             "with the nearest title. † used for selection, not evidence."
         )
 

@@ -43,8 +43,14 @@ def with_pictures(items: Sequence[Item], images: ImageStore) -> list[dict[str, A
     """
     pixels = images.pixels(images.rows(items))
     return [
-        {"title": item.title, "id": item.id, "concept": item.concept, "keywords": item.keywords, "topic": item.topic}
-        | {"image": to_picture(image)}
+        {
+            "title": item.title,
+            "id": item.id,
+            "concept": item.concept,
+            "keywords": item.keywords,
+            "topic": item.topic,
+            "image": to_picture(image),
+        }
         for item, image in zip(items, pixels, strict=True)
     ]
 

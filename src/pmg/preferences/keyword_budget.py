@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from pmg.domain import Keywords, PmgError
+from pmg.models.diffusion.interfaces import ALLOW_MORE
 from pmg.preferences.keywords import scored
 
 
@@ -35,8 +36,7 @@ def fit_keywords(keywords: Keywords, count_tokens: Callable[[str], int], limit: 
     if dropped and not kept:
         raise PmgError(
             f"none of the keywords '{keywords}' fits into the {limit} tokens that the text encoder reads; "
-            "shorten them, or raise generator.max_length where there is one, or text_encoder.max_length with a "
-            "generator without a text encoder of its own"
+            f"shorten them, or {ALLOW_MORE}"
         )
     return Keywords(
         tuple(word for word, _ in kept),

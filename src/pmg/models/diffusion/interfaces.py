@@ -23,6 +23,11 @@ from torch import Tensor
 
 from pmg.models.diffusion.conditioning import Condition, TextBlock
 
+ALLOW_MORE = (
+    "raise generator.max_length where there is one, or text_encoder.max_length with a generator without a text "
+    "encoder of its own"
+)  # the way out for a text that is longer than a `PromptEncoder` reads
+
 
 @dataclass(frozen=True)
 class Capabilities:

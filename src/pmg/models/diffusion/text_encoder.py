@@ -13,7 +13,7 @@ from transformers import AutoModel, PreTrainedModel, PreTrainedTokenizerBase
 from pmg.configuration.ranges import Count
 from pmg.domain import PmgError
 from pmg.models.diffusion.conditioning import TextBlock
-from pmg.models.diffusion.interfaces import PromptEncoder
+from pmg.models.diffusion.interfaces import ALLOW_MORE, PromptEncoder
 from pmg.models.loading.checkpoints import load_with_tokenizer
 from pmg.models.loading.device import device_of
 from pmg.models.loading.weight_sources import loading, resolve_source
@@ -87,8 +87,7 @@ class FrozenTextEncoder(nn.Module, ABC):
         if self.count_tokens(longest) > self.max_length:
             raise PmgError(
                 f"the text '{longest}' has {self.count_tokens(longest)} tokens, the text encoder reads "
-                f"{self.max_length}; shorten it, or raise generator.max_length where there is one, or "
-                "text_encoder.max_length with a generator without a text encoder of its own"
+                f"{self.max_length}; shorten it, or {ALLOW_MORE}"
             )
 
     @abstractmethod

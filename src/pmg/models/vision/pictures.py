@@ -21,12 +21,12 @@ def to_picture(image: Tensor) -> Image.Image:
 
 
 def to_rgb(picture: Image.Image) -> Image.Image:
-    """Returns a picture as 8-bit RGB: upright, as its metadata say, and on white where it is transparent."""
+    """Returns a picture as 8-bit RGB, rotated according to its EXIF orientation, on white where it is transparent."""
     return on_white(upright(picture))
 
 
 def upright(picture: Image.Image) -> Image.Image:
-    """Returns a picture as its metadata say it stands, with 8 bits a channel."""
+    """Returns a picture rotated according to its EXIF orientation, with 8 bits a channel."""
     picture = ImageOps.exif_transpose(picture)
     if is_deep(picture):  # Pillow would clip the values at 255
         picture = Image.fromarray((np.asarray(picture) // 257).clip(0, 255).astype(np.uint8))

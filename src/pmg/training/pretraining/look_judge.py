@@ -52,7 +52,8 @@ class JudgeBatches:
         if artists > len(self.rows):
             most = len(self.rows) * FINISHES * CONCEPTS
             raise PmgError(
-                f"stage.batch_size asks for {artists} artists, 16 pictures each, and the data has {len(self.rows)}: "
+                f"stage.batch_size needs {artists} artists with {FINISHES * CONCEPTS} pictures each, and the data has "
+                f"{len(self.rows)} artists: "
                 f"set stage.batch_size={most} or less"
             )
 
