@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
+from record import QUALITY
 from torch import Tensor
 
 import pmg
@@ -170,7 +171,7 @@ def judge_group(
     }
     shown = reference_pictures(data, targets[:SHEET])[:, 0]
     sheet = contact_sheet([shown, *(pictures[:SHEET] for pictures in arms.values())])
-    sheet.save(options.into / f"{group}.png")
+    sheet.save(options.into / f"{group}.webp", quality=QUALITY)
     table = {name: {metric: summarise(values[metric]) for metric in METRICS} for name, values in measured.items()}
     return {"arms": table, "shares": shares(measured), "seconds_a_picture": seconds}
 
@@ -217,7 +218,7 @@ def main(options: Any) -> None:
     parts = (data, generator, judge, PerceptualDistance.from_folder(f"{cfg.paths.assets_dir}/lpips"))
     options.scene = cfg.scenario.scene_words[0]
     options.into.mkdir(parents=True, exist_ok=True)
-    draw_grid(generator, data, options).save(options.into / "grid.png")
+    draw_grid(generator, data, options).save(options.into / "grid.webp", quality=QUALITY)
     results = {
         "revision": (git_state() or {}).get("revision"),
         "settings": {name: str(value) for name, value in vars(options).items() if name != "into"},

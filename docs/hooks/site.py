@@ -30,6 +30,7 @@ PAGES = {  # page of the site: file of the repository
     "gallery/plugin.md": "examples/plugin/README.md",
     "assets.md": "assets/README.md",
 }
+PICTURES = (".png", ".webp")
 LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^)\s]+)\)")
 FENCE = re.compile(r"^```.*?^```\n", re.MULTILINE | re.DOTALL)
 
@@ -88,8 +89,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 def _sources() -> dict[str, str]:
     """Returns the pages and pictures whose source is a file outside of ``docs/``, with that file."""
     studies = {f"studies/{folder.name}.md": f"experiments/{folder.name}/README.md" for folder in _studies()}
-    pictures = [path for name in ("assets", "experiments", "examples") for path in (ROOT / name).rglob("*.png")]
-    kept = [path.relative_to(ROOT).as_posix() for path in pictures]
+    found = (path for name in ("assets", "experiments", "examples") for path in (ROOT / name).rglob("*"))
+    kept = [path.relative_to(ROOT).as_posix() for path in found if path.suffix in PICTURES]
     return PAGES | studies | {f"images/{name}": name for name in sorted(kept)}
 
 
