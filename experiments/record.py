@@ -17,7 +17,7 @@ HERE = Path(__file__).resolve().parent
 FILES = ("results.json", "rows.parquet", "table.md")
 OVERVIEW = "overview.webp"  # the README's picture
 SHOWN = "contact_sheet.webp"  # of a study that generates images
-QUALITY = 90  # of recorded pictures: an eighth of the bytes of PNG, drawings and letters stay sharp
+QUALITY = 90  # of recorded pictures: a fifth of the bytes of PNG, drawings and letters stay sharp
 
 
 def record(source: Path, study: str) -> None:

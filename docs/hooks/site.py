@@ -144,8 +144,8 @@ def _gallery() -> Iterator[str]:
 
 def _repository_path(page: str) -> str:
     """Returns the file of the repository that a page is written from."""
-    if page in _sources():
-        return _sources()[page]
+    if source := _sources().get(page):
+        return source
     return f"examples/{posixpath.basename(page)}" if page.startswith("gallery/") else f"docs/{page}"
 
 

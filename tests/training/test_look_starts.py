@@ -142,7 +142,8 @@ def test_batches_that_are_no_whole_groups_or_have_too_many_artists_are_refused(
         count_groups(3, 4)
     artists = len(data.rows_by_artist("train", "unseen_artists"))
     judge_stage(trunk, generator_folder, tmp_path, 16 * artists).build(data, seed=0)
-    with pytest.raises(PmgError, match=rf"has {artists} artists: set stage\.batch_size={16 * artists} or less"):
+    wanted = rf"the data has {artists} artists: set stage\.batch_size={16 * artists} or less"
+    with pytest.raises(PmgError, match=wanted):
         judge_stage(trunk, generator_folder, tmp_path, 16 * (artists + 1)).build(data, seed=0)
 
 

@@ -53,8 +53,7 @@ class JudgeBatches:
             most = len(self.rows) * FINISHES * CONCEPTS
             raise PmgError(
                 f"stage.batch_size needs {artists} artists with {FINISHES * CONCEPTS} pictures each, and the data has "
-                f"{len(self.rows)} artists: "
-                f"set stage.batch_size={most} or less"
+                f"{len(self.rows)} artists: set stage.batch_size={most} or less"
             )
 
     def __call__(self, _: Tensor, rng: torch.Generator) -> Batch:
