@@ -2,6 +2,7 @@
 
 python experiments/world.py --models assets --into experiments/world
 python experiments/world.py --split validation --count 100 --groups met --into outputs/world
+python experiments/world.py --models outputs/families/models --generator looks_unet --judge assets --into outputs/world
 """
 
 from __future__ import annotations
@@ -209,11 +210,11 @@ def write_table(results: dict[str, Any], into: Path) -> str:
 
 def main(options: Any) -> None:
     """Draws, judges and writes everything."""
-    folder = f"{options.models}/look_generator"
-    overrides = [f"generator.codec.folder={folder}/vae", f"generator.denoiser.folder={folder}/transformer"]
-    cfg = pmg.compose("generate", overrides=["data=looks", "scenario=looks", "generator=looks", *overrides])
+    cfg = pmg.compose("generate", overrides=["data=looks", "scenario=looks", f"generator={options.generator}"])
+    denoiser = Path(options.models, *Path(cfg.generator.denoiser.folder).parts[-2:])
+    cfg.generator.denoiser.folder, cfg.generator.codec.folder = str(denoiser), str(denoiser.parent / "vae")
     data = instantiate(cfg.data)
-    generator = LookGenerator.from_folder(folder, instantiate(cfg.generator))
+    generator = LookGenerator.from_folder(str(denoiser.parent), instantiate(cfg.generator))
     judge = LookJudge.from_folder(f"{options.judge or options.models}/look_judge").float()
     parts = (data, generator, judge, PerceptualDistance.from_folder(f"{cfg.paths.assets_dir}/lpips"))
     options.scene = cfg.scenario.scene_words[0]
@@ -231,7 +232,8 @@ def main(options: Any) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--models", default="assets", help="folder of look_generator and look_judge")
+    parser.add_argument("--models", default="assets", help="folder of look_judge and look_generator, or look_unet")
+    parser.add_argument("--generator", default="looks", choices=("looks", "looks_unet"))
     parser.add_argument("--judge", help="folder of look_judge, where it is another one")
     parser.add_argument("--split", default="test", choices=("validation", "test"))
     parser.add_argument("--groups", nargs="+", default=list(GROUPS), choices=GROUPS)

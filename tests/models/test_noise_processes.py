@@ -53,9 +53,10 @@ def test_the_flow_is_a_straight_path_from_latents_to_noise():
     assert float(times.median()) == pytest.approx(0.5, abs=0.02)
 
 
+@pytest.mark.parametrize("flow", [FlowMatching(), FlowMatching(sampling_shift=2.0)])
 @pytest.mark.parametrize("steps", [1, 4, 12])
-def test_the_flows_sampler_follows_a_straight_path_exactly(steps):
-    sampler = FlowMatching().new_sampler()
+def test_the_flows_sampler_follows_a_straight_path_exactly(flow, steps):
+    sampler = flow.new_sampler()
     sampler.set_timesteps(steps)
     latents = NOISE * sampler.init_noise_sigma
     for time in sampler.timesteps:
@@ -68,3 +69,15 @@ def test_the_samplers_times_are_those_of_training():
     sampler.set_timesteps(8)
     assert 990 < float(sampler.timesteps[0]) <= 1000
     assert float(FlowMatching().model_times(torch.tensor([0.5]))) == 500
+
+
+@pytest.mark.parametrize(
+    ("flow", "shift"),
+    [(FlowMatching(), 1), (FlowMatching(shift=3.0), 3), (FlowMatching(shift=3.0, sampling_shift=2.0), 2)],
+)
+def test_the_samplers_times_are_shifted_as_in_training_or_by_their_own_shift(flow, shift):
+    sampler = flow.new_sampler()
+    sampler.set_timesteps(4)
+    times = torch.tensor([1.0, 0.75, 0.5, 0.25])
+    wanted = shift * times / (1 + (shift - 1) * times)  # Esser et al. 2024, equation 23
+    assert (sampler.timesteps / 1000 - wanted).abs().max() < 2e-3

@@ -119,7 +119,7 @@ COMPONENTS: dict[str, dict[str, Callable[..., Any]]] = {
     },
     "codec": {"AutoencoderDCCodec": AutoencoderDCCodec.from_folder},
     "denoiser": {one.__name__: one.from_folder for one in (PooledTransformerDenoiser, UNetDenoiser)},
-    "process": {"FlowMatching": FlowMatching.with_euler_sampler},
+    "process": {"FlowMatching": FlowMatching},
     "scorer": SCORERS,
     "inputs": {"HistoryContexts": HistoryContexts, "VisualHistories": VisualHistories},
     "tower": {"StyleTower": StyleTower, **SCORERS},

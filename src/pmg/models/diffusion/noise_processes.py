@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import torch
-from diffusers import DDPMScheduler, DPMSolverMultistepScheduler, FlowMatchEulerDiscreteScheduler, SchedulerMixin
+from diffusers import DDPMScheduler, DPMSolverMultistepScheduler, SchedulerMixin
 from diffusers.training_utils import compute_snr
 from torch import Tensor
 
@@ -69,23 +69,21 @@ class FlowMatching:
         mean: of the normal distribution whose sigmoid the times follow (Esser et al. 2024, equation 19).
         deviation: of that distribution.
         shift: of the times towards noise, larger for larger images (Esser et al. 2024, equation 23); 1: none.
-        sampler: scheduler that solves the flow; None: DPM-Solver++ with the same shift.
+        sampling_shift: of the times at which DPM-Solver++ evaluates the flow; None: as in training.
+        sampler: another scheduler that solves the flow, with a shift of its own; None: DPM-Solver++.
     """
 
     UNIT = 1000.0  # diffusers' time embeddings expect times up to 1000
 
     def __init__(
-        self, mean: float = 0.0, deviation: float = 1.0, shift: float = 1.0, sampler: SchedulerMixin | None = None
-    ) -> None:
+        self, mean: float = 0.0, deviation: float = 1.0, shift: Positive = 1.0, sampling_shift: Positive | None = None,
+        sampler: SchedulerMixin | None = None,
+    ) -> None:  # fmt: skip
         self.mean, self.deviation, self.shift = mean, deviation, shift
         self.sampler = sampler or DPMSolverMultistepScheduler(
-            prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=shift, algorithm_type="dpmsolver++"
-        )
-
-    @classmethod
-    def with_euler_sampler(cls, mean: float = 0.0, deviation: float = 1.0, shift: Positive = 1.0) -> FlowMatching:
-        """Returns a flow that Euler's method solves; arguments as of the class."""
-        return cls(mean, deviation, shift, FlowMatchEulerDiscreteScheduler(shift=shift))
+            prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=sampling_shift or shift,
+            algorithm_type="dpmsolver++",
+        )  # fmt: skip
 
     def sample_times(self, count: int, rng: torch.Generator) -> Tensor:
         """Returns times in (0, 1), 1 is pure noise, `(count,)`."""
