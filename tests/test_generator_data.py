@@ -70,6 +70,6 @@ def test_a_card_counts_the_steps_of_earlier_runs_too(tmp_path):
 def test_a_stage_finds_the_card_of_the_model_that_it_trains_further(compose):
     assert earlier_model(compose("pretrain", "stage=look_judge", "data=looks")) is None
     judge = compose("pretrain", "stage=look_judge", "data=looks", "stage.start=assets/look_judge")
-    denoiser = compose("pretrain", "stage=look_denoiser", "data=looks", "stage.start=models/look_generator")
+    denoiser = compose("pretrain", "stage=look_unet", "data=looks", "stage.start=models/look_generator")
     assert earlier_model(judge) == Path("assets/look_judge")
-    assert earlier_model(denoiser) == Path("models/look_generator/transformer")
+    assert earlier_model(denoiser) == Path("models/look_generator/unet")

@@ -44,7 +44,7 @@ def write_janus(folder):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("experiment", "write"), [("families_unet", write_unet), ("families_janus", write_janus)])
+@pytest.mark.parametrize(("experiment", "write"), [("families", write_unet), ("families_janus", write_janus)])
 def test_every_method_works_with_every_family(pmg_here, tmp_path, experiment, write):
     topics = "[food-fruit,food-prepared,animal-mammal,animal-bird,face-smiling,tool,sport,event]"
     done = pmg_here(
@@ -57,7 +57,7 @@ def test_every_method_works_with_every_family(pmg_here, tmp_path, experiment, wr
     results = json.loads((tmp_path / "run" / "results.json").read_text())
     for method in ("none", "keywords", "soft", "pmg", "style", "oracle"):
         assert results["arms"][method]["lpips_truth"]["n"] == 3
-    assert results["config"]["name"] in ("looks_unet", "janus_looks")
+    assert results["config"]["name"] in ("looks", "janus_looks")
 
 
 def test_exported_pipelines_may_have_them():

@@ -57,15 +57,15 @@ def test_own_pictures_train_a_generator_and_a_scorer(shop, pmg):
     options = ["data=own_files", "paths.data_dir=data", "data.seed=1", "trainer.max_steps=1", "stage.batch_size=4"]
     for stage, own in (
         ("look_autoencoder", []),
-        ("look_denoiser", ["stage.pool.looks=4", "stage.pool.held_out_looks=2"]),
+        ("look_unet", ["stage.pool.looks=4", "stage.pool.held_out_looks=2"]),
         ("look_scorer", []),
         ("look_tokenizer", []),
     ):
         done = pmg("pretrain", f"stage={stage}", f"run_dir={stage}", *options, *own)
         assert done.returncode == 0, done.stderr[-3000:]
-    assert (shop / "look_denoiser" / "model" / "look_generator" / "style_encoder" / "config.json").is_file()
+    assert (shop / "look_unet" / "model" / "look_generator" / "style_encoder" / "config.json").is_file()
     done = pmg(
-        "pretrain", "stage=look_denoiser", "run_dir=further", *options, "stage.pool.looks=4",
-        "stage.pool.held_out_looks=2", "stage.start=look_denoiser/model/look_generator",
+        "pretrain", "stage=look_unet", "run_dir=further", *options, "stage.pool.looks=4",
+        "stage.pool.held_out_looks=2", "stage.start=look_unet/model/look_generator",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]

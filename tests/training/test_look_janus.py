@@ -252,7 +252,7 @@ def test_a_missing_folder_is_named(tmp_path):
         load_look_janus(tmp_path / "none", tiny_text_encoder(width=WIDTH))
 
 
-@pytest.mark.parametrize("stage", ["look_janus", "look_unet"])
+@pytest.mark.parametrize("stage", ["look_janus", "look_transformer"])
 def test_the_stages_of_the_families_compose(compose, stage):
     check_targets(cfg := compose("pretrain", "data=looks", f"stage={stage}"))
     assert cfg.stage.training.optimizer.matrices

@@ -27,7 +27,7 @@ def test_augmentation_keeps_white_white_and_depends_on_its_seed():
     assert not torch.equal(one, other)
 
 
-@pytest.mark.parametrize("stage", ["look_autoencoder", "look_denoiser", "look_scorer", "look_judge"])
+@pytest.mark.parametrize("stage", ["look_autoencoder", "look_unet", "look_scorer", "look_judge"])
 def test_a_stage_reads_the_named_models_and_writes_into_its_run_folder_alone(compose, tmp_path, stage):
     cfg = compose("pretrain", f"stage={stage}", f"models_dir={tmp_path}/earlier")
     for folder in (cfg.stage.folder, cfg.card.folder):
@@ -78,7 +78,7 @@ def test_an_installed_model_replaces_the_old_one_as_a_whole(tmp_path):
     ("given", "decay"), [([], 0.2), (["lr_scheduler.decay=0"], 0), (["lr_scheduler=constant"], None)]
 )
 def test_a_stage_has_a_schedule_of_its_own_which_the_command_line_replaces(compose, given, decay):
-    cfg = compose("pretrain", "stage=look_denoiser", *given)
+    cfg = compose("pretrain", "stage=look_unet", *given)
     check_targets(cfg)
     assert cfg.stage.training.lr_scheduler.get("decay") == decay
 
@@ -88,7 +88,7 @@ def test_a_stage_has_a_schedule_of_its_own_which_the_command_line_replaces(compo
     [([], "transformer_blocks"), (["optimizer.matrices=attn"], "attn"), (["optimizer=adamw"], None)],
 )
 def test_a_stage_has_an_optimizer_of_its_own_which_the_command_line_replaces(compose, given, matrices):
-    cfg = compose("pretrain", "stage=look_denoiser", *given)
+    cfg = compose("pretrain", "stage=look_unet", *given)
     check_targets(cfg)
     assert cfg.stage.training.optimizer.get("matrices") == matrices
 

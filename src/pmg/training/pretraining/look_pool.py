@@ -62,7 +62,7 @@ class LookPool:
             PmgError: there is none.
         """
         if not (folder / "pool.safetensors").is_file():
-            raise PmgError(f"{folder} holds no pool of looks; it is made by pmg-pretrain stage=look_denoiser")
+            raise PmgError(f"{folder} holds no pool of looks; it is made by pmg-pretrain stage=look_unet")
         tensors = load_file(folder / "pool.safetensors")
         return cls(tensors["latents"], tensors["rows"], **json.loads((folder / "words.json").read_text()))
 
