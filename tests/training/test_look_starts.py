@@ -136,15 +136,15 @@ def test_a_judge_of_other_concepts_is_refused(data, trunk, generator_folder, tmp
 def test_batches_that_are_no_whole_groups_or_have_too_many_artists_are_refused(
     data, trunk, generator_folder, tmp_path
 ):
-    with pytest.raises(PmgError, match=r"stage\.batch_size must be a multiple of 16, got 24: set it to 16 or 32"):
-        judge_stage(trunk, generator_folder, tmp_path, 24)
+    with pytest.raises(PmgError, match=r"stage\.batch_size must be a multiple of 8, got 12: set it to 8 or 16"):
+        judge_stage(trunk, generator_folder, tmp_path, 12)
     with pytest.raises(PmgError, match=r"must be a multiple of 4, got 3: set it to 4"):
         count_groups(3, 4)
     artists = len(data.rows_by_artist("train", "unseen_artists"))
-    judge_stage(trunk, generator_folder, tmp_path, 16 * artists).build(data, seed=0)
-    wanted = rf"the data has {artists} artists: set stage\.batch_size={16 * artists} or less"
+    judge_stage(trunk, generator_folder, tmp_path, 8 * artists).build(data, seed=0)
+    wanted = rf"the data has {artists} artists: set stage\.batch_size={8 * artists} or less"
     with pytest.raises(PmgError, match=wanted):
-        judge_stage(trunk, generator_folder, tmp_path, 16 * (artists + 1)).build(data, seed=0)
+        judge_stage(trunk, generator_folder, tmp_path, 8 * (artists + 1)).build(data, seed=0)
 
 
 def test_the_scorers_accuracy_is_that_of_all_pictures_whatever_their_batches(data, trunk, generator_folder, tmp_path):

@@ -24,7 +24,7 @@ from pmg.training.datamodule import Batch
 from pmg.training.optim import OptimizerPartial, SchedulerPartial, configure_optimizers
 from pmg.training.pretraining.augmentation import random_affine
 
-FINISHES, CONCEPTS = 4, 4  # of a batch: every artist in every finish, each look by four concepts
+FINISHES, CONCEPTS = 4, 2  # of a batch: every artist in every finish, each look by two concepts
 
 
 class JudgeBatches:

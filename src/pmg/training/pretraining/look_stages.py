@@ -141,11 +141,11 @@ class LookJudgeStage:
         restored: share of the pictures that go through the autoencoder.
         spread: of a look's finishes.
         training: makes the LightningModule of these models, with its optimizer and schedule.
-        batch_size: pictures a step, 16 of each artist.
+        batch_size: pictures a step, eight of each artist.
         start: folder of an earlier judge of the same concepts, which is trained further; None: `trunk`.
 
     Raises:
-        PmgError: `batch_size` is no multiple of 16.
+        PmgError: `batch_size` is no multiple of eight.
     """
 
     def __init__(
