@@ -96,13 +96,13 @@ def test_users_who_chat_and_users_who_click_have_their_own_tables(studies, tmp_p
 
 
 def test_families_have_the_cost_of_their_generators(studies, tmp_path):
-    unet, runs = tmp_path / "models" / "unet", tmp_path / "studies" / "families"
-    unet.mkdir(parents=True)
+    model, runs = tmp_path / "models" / "transformer", tmp_path / "studies" / "families"
+    model.mkdir(parents=True)
     card = "| steps | 100 |\n| steps before | 50 |\n| GFLOP a step | 70.00 |\n"
-    (unet / "README.md").write_text(card)
+    (model / "README.md").write_text(card)
     generators = {
         "looks": {"denoiser": {"folder": "<assets_dir>/none"}},
-        "looks_unet": {"denoiser": {"folder": "<output_dir>/models/unet"}},
+        "looks_transformer": {"denoiser": {"folder": "<output_dir>/models/transformer"}},
         "janus_looks": {"folder": "<assets_dir>/none"},
     }
     for name, generator in generators.items():
@@ -121,11 +121,11 @@ def test_families_have_the_cost_of_their_generators(studies, tmp_path):
     results = json.loads((tmp_path / "into" / "results.json").read_text())
     gained = results["users"]["All users"]["variants"]["generator = janus_looks"]["own_minus_mismatched"]
     assert gained["pmg"]["lpips_truth"]["mean"] == pytest.approx(-0.1)
-    found = results["generators"]["generator = looks_unet"]
+    found = results["generators"]["generator = looks_transformer"]
     assert found == {"seconds": 0.25, "evaluations": 2.0, "operations": 150 * 70e9}
     table = (tmp_path / "into" / "table.md").read_text()
     assert "own minus another user's preference" in table
-    assert "| generator = looks_unet | 0.250 | 2 | 0.01 |" in table
+    assert "| generator = looks_transformer | 0.250 | 2 | 0.01 |" in table
     assert "| generator = looks | 0.250 | 2 | not recorded |" in table
 
 
