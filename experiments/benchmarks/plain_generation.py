@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from diffusers import FlowMatchEulerDiscreteScheduler
+from diffusers import SchedulerMixin
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
@@ -27,12 +27,14 @@ class PlainGenerator:
     Attributes:
         plain: the generator's models.
         scales: guidance scales of target, keywords and soft tokens.
+        sampler: solver of the flow.
         steps: of the solver.
         bfloat16: whether matrix products run in bfloat16.
     """
 
     plain: PlainModels
     scales: LeaveOneOutScales
+    sampler: SchedulerMixin
     steps: int
     bfloat16: bool
 
@@ -40,7 +42,7 @@ class PlainGenerator:
     def __call__(self, requests: Sequence[Request]) -> Tensor:
         """Returns an image of each request, `(B, 3, H, W)` in [-1, 1]."""
         texts, soft_means = self.conditions(requests)
-        scheduler = FlowMatchEulerDiscreteScheduler(shift=1.0)
+        scheduler = type(self.sampler).from_config(self.sampler.config)
         scheduler.set_timesteps(self.steps)
         config, scales = self.plain.denoiser.config, self.scales
         shape = (config.in_channels, config.sample_size, config.sample_size)
@@ -88,4 +90,4 @@ def plain_generator(pipeline: Pipeline, plain: PlainModels, steps: int) -> Plain
         raise SystemExit(
             "the plain way has leave-one-out guidance and one candidate: sampling=looks, experiment=study"
         )
-    return PlainGenerator(plain, pipeline.scales, steps, pipeline.bfloat16)
+    return PlainGenerator(plain, pipeline.scales, pipeline.generator.process.sampler, steps, pipeline.bfloat16)

@@ -33,7 +33,7 @@ class PlainModels:
         autoencoder: of diffusers.
         mean: of each channel of its latents, `(1, C, 1, 1)`.
         deviation: of each channel.
-        denoiser: built from blocks of diffusers, with diffusers' own attention; predicts the velocity of a flow.
+        denoiser: UNet of diffusers, with diffusers' own attention; predicts the velocity of a flow.
         text_model: of transformers.
         tokenizer: of the text model.
     """
@@ -69,9 +69,8 @@ class PlainModels:
             texts: all tokens of a row in one sequence, and the target's pooled vector.
             soft_mean: mean of the soft tokens, `(B, D)`; zero where there are none.
         """
-        bias = torch.zeros(texts.mask.shape).masked_fill(~texts.mask, float("-inf"))
         pooled = torch.cat([texts.pooled, soft_mean], 1)
-        return self.denoiser(noisy, times, texts.tokens, pooled, bias).float()
+        return self.denoiser(noisy, times, texts.tokens, pooled, encoder_attention_mask=texts.mask).sample.float()
 
 
 def plain_models(generator: DiffusionGenerator) -> PlainModels:
