@@ -21,7 +21,7 @@ SMOKE := paths.output_dir=outputs/smoke hydra.sweeper.params.seed=0 'split_sizes
 SMOKE_tokens := encoder.preference_encoder.prefix_length=0
 SMOKE_balance := balance.alpha=0.0,1.0
 SMOKE_history := history_items.test=1,4
-SMOKE_guidance := sampling.scales.target=5.0
+SMOKE_guidance := sampling.scales.target=3.0
 SMOKE_sight := encoder.preference_encoder.sees=both
 
 .DEFAULT_GOAL := help
