@@ -2,7 +2,7 @@
 
 python experiments/world.py --models assets --into experiments/world
 python experiments/world.py --split validation --count 100 --groups met --into outputs/world
-python experiments/world.py --models outputs/families/models --generator looks_transformer --judge assets --into outputs/world
+python experiments/world.py --models outputs/families/models --generator looks_transformer --judge assets --into NAME
 """
 
 from __future__ import annotations
@@ -232,7 +232,7 @@ def main(options: Any) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--models", default="assets", help="folder of look_judge and look_generator, or look_transformer")
+    parser.add_argument("--models", default="assets", help="folder of look_judge and the generator")
     parser.add_argument("--generator", default="looks", choices=("looks", "looks_transformer"))
     parser.add_argument("--judge", help="folder of look_judge, where it is another one")
     parser.add_argument("--split", default="test", choices=("validation", "test"))

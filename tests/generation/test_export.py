@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 
 import pytest
 import torch
+from diffusers import UNet2DConditionModel
 from omegaconf import OmegaConf
 
 from looks import deep_codec
@@ -120,17 +122,29 @@ def test_a_plug_ins_component_is_exported_where_the_command_names_the_plug_in(co
     )
 
 
-def test_the_generator_of_looks_is_exported_with_its_weights(compose, tmp_path):
-    vae, transformer = tmp_path / "vae", tmp_path / "transformer"
+SIZES = {"sample_size": 8, "in_channels": 4, "attention_head_dim": 8}
+DENOISERS = {
+    "looks": partial(
+        UNet2DConditionModel, **SIZES, layers_per_block=1, block_out_channels=[16], norm_num_groups=4,
+        mid_block_type=None, down_block_types=["CrossAttnDownBlock2D"], up_block_types=["CrossAttnUpBlock2D"],
+        cross_attention_dim=32, class_embed_type="projection", projection_class_embeddings_input_dim=64,
+    ),
+    "looks_transformer": partial(
+        PooledTransformer2DModel, **SIZES, num_layers=1, num_attention_heads=2, caption_channels=32,
+        pooled_projection_dim=64,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", DENOISERS)
+def test_a_generator_of_looks_is_exported_with_its_weights(compose, tmp_path, name):
+    vae, denoiser = tmp_path / "vae", tmp_path / "denoiser"
     codec = deep_codec(torch.rand(4, 3, 16, 16) * 2 - 1)
     codec.autoencoder.save_pretrained(vae)
     codec.save_statistics(vae)
-    PooledTransformer2DModel(
-        sample_size=8, in_channels=4, num_layers=1, num_attention_heads=2, attention_head_dim=8, caption_channels=32,
-        pooled_projection_dim=64,
-    ).save_pretrained(transformer)  # fmt: skip
-    folders = [f"generator.codec.folder={vae}", f"generator.denoiser.folder={transformer}"]
-    cfg = compose("study", "generator=looks", "text_encoder=tiny", "text_encoder.width=32", *folders)
+    DENOISERS[name]().save_pretrained(denoiser)
+    folders = [f"generator.codec.folder={vae}", f"generator.denoiser.folder={denoiser}"]
+    cfg = compose("study", f"generator={name}", "text_encoder=tiny", "text_encoder.width=32", *folders)
     nodes, copies = name_weights(nodes_of(cfg), {"<assets_dir>": cfg.paths.assets_dir}, copy_all=False)
     folder = tmp_path / "pipeline"
     copy_weights(folder, copies)
