@@ -21,7 +21,7 @@ def main(folder: Path = Path("outputs/examples")) -> None:
     pipe = PersonalizedPipeline.from_pretrained("assets/pipeline")
     data = instantiate(compose("generate").data)
     (user,) = data.examples("test", users=1, targets=1)
-    request = pipe.read(with_pictures(user.liked, data.images), "banana")
+    request = pipe.read(with_pictures(user.liked, data.images), "penguin")
     sheet = Image.new("RGB", (128 * len(SCALES), 128), "white")
     for column, scale in enumerate(SCALES):
         output = pipe.draw([request], guidance_scale={"keywords": scale, "soft": scale})  # the request has the seed

@@ -32,6 +32,7 @@ def main(folder: Path = Path("outputs/examples")) -> None:
     axes.axvline(0, color="grey", linewidth=1)
     axes.set_yticks(range(len(PAIRS)), [f"{method} − {other}" for method, other in PAIRS])
     axes.invert_yaxis()
+    axes.locator_params(axis="x", nbins=6)
     axes.set_xlabel("difference of LPIPS to truth (negative: the first is better)")
     folder.mkdir(parents=True, exist_ok=True)
     figure.savefig(folder / "paired_differences.png", dpi=100)

@@ -108,8 +108,6 @@ def warmup_stable_decay(
 ) -> LRScheduler:
     """Returns a schedule that rises linearly, stays, and falls at the end (Hu et al. 2024).
 
-    A checkpoint from before the fall can be trained for longer without loss.
-
     Args:
         optimizer: its learning rate is the peak.
         total_steps: of the training.
