@@ -69,14 +69,14 @@ STUDIES = {
     "guidance": Study(
         {"formula": "sampling.scales._target_", "target": "sampling.scales.target"},
         ("keywords", "soft", "pmg"),
-        base="formula = LeaveOneOutScales, target = 5.0",
+        base="formula = LeaveOneOutScales, target = 3.0",
         front=True,
         across=tuple(
             (
                 (f"formula = LeaveOneOutScales, target = {scale}", method),
                 (f"formula = Scales, target = {scale}", method),
             )
-            for scale in (3.0, 5.0, 7.0)
+            for scale in (2.0, 3.0, 5.0)
             for method in ("keywords", "soft", "pmg")
         ),
     ),
