@@ -8,12 +8,14 @@ import pytest
 import torch
 
 from looks import SHARES
+from pmg.cache import Cache
 from pmg.data.emoji.drawings import REFERENCES
 from pmg.data.emoji.finish_space import FinishSpace
 from pmg.data.emoji.finish_targets import SIZE
 from pmg.data.emoji.look_dataset import LookDataset
 from pmg.data.emoji.look_users import LookUsers
 from pmg.domain import Example, PmgError
+from pmg.evaluation.look_judging import StyleReader
 from pmg.evaluation.metric_interface import References
 from pmg.evaluation.metrics.looks import LookAccuracy
 from pmg.installation import find_assets
@@ -98,3 +100,18 @@ def test_the_best_of_several_truths_counts(data):
         ]
         assert values["finish_error"][number] == pytest.approx(min(float(one["finish_error"]) for one in alone))
         assert values["style_accuracy"][number] == max(float(one["style_accuracy"]) for one in alone)
+
+
+def test_style_is_read_once_for_a_judge_and_pictures(tmp_path):
+    torch.manual_seed(0)
+    judge, other = (LookJudge(LookJudgeConfig(size=48, values=SIZE, concepts=("cat",))).eval() for _ in range(2))
+    first, second = torch.rand(2, 3, 3, 64, 64)
+    read = StyleReader(judge, Cache(tmp_path))
+    styles = read(first)
+    assert torch.equal(styles, StyleReader(judge, None)(first))
+    assert not torch.equal(read(second), styles)
+    assert not torch.equal(StyleReader(other, Cache(tmp_path))(first), styles)
+    again = LookJudge(judge.config)
+    again.load_state_dict(judge.state_dict())
+    again.forward = None  # it can't read
+    assert torch.equal(StyleReader(again, Cache(tmp_path))(first), styles)

@@ -7,6 +7,7 @@ from collections.abc import Collection, Sequence
 import torch
 from torch import Tensor
 
+from pmg.cache import open_cache
 from pmg.configuration.ranges import NotNegative
 from pmg.data.emoji.drawings import LookData
 from pmg.data.emoji.look_dataset import FinishedImages
@@ -27,6 +28,8 @@ class LookAccuracy:
         judge: never the model that selects.
         data: the drawings; examples are of this data set, of all topics or of some.
         spread: of the finishes of the pictures that show a candidate look.
+        cache_dir: folder or URL of what the judge read of these pictures, which are the same for each method; None:
+            they are read anew.
     """
 
     outputs = (
@@ -36,8 +39,11 @@ class LookAccuracy:
     )
     inputs: Collection[Input] = ()
 
-    def __init__(self, judge: LookJudge, data: LookData, spread: NotNegative = 0.02) -> None:
+    def __init__(
+        self, judge: LookJudge, data: LookData, spread: NotNegative = 0.02, cache_dir: str | None = None
+    ) -> None:
         self.judge, self.data, self.spread = judge, data, spread
+        self.cache = None if cache_dir is None else open_cache(cache_dir)
         self.images = FinishedImages(data.drawings)
 
     def __call__(self, images: Tensor, references: References) -> dict[str, Tensor]:
@@ -60,4 +66,4 @@ class LookAccuracy:
             for picture, (_, item) in zip(pictures, truths, strict=True)
         ]
         owners = torch.tensor([number for number, _ in truths])
-        return LookJudging(self.data, self.judge, targets, self.spread), owners
+        return LookJudging(self.data, self.judge, targets, self.spread, self.cache), owners
