@@ -4,7 +4,7 @@ python experiments/selection.py
 python experiments/selection.py --runs outputs/studies/selection --into experiments/selection
 
 Each run drew one candidate of every example, from its own noise. Validation users give the mean and deviation of the
-scores, and alpha; test users are reported.
+scores, and alpha; test users are reported, also for the alpha that commands have.
 """
 
 from __future__ import annotations
@@ -132,7 +132,9 @@ def main(runs: Path, into: Path) -> None:
     titles = {name: info.title for name, info in infos.items() if not info.selects and name in test}
     calibration = calibrate(validation)
     alphas = {rule: find_alpha(validation, calibration, rule) for rule in ("z", "calibrated z")}
-    found = measure(test, list(titles), rules(calibration, alphas))
+    default = result["config"]["balance"]["alpha"]
+    chosen = rules(calibration, alphas) | {f"z, alpha {default}": rules(calibration, {**alphas, "z": default})["z"]}
+    found = measure(test, list(titles), chosen)
     into.mkdir(parents=True, exist_ok=True)
     record = {
         "revision": (git_state() or {}).get("revision"), "calibration": asdict(calibration), "alphas": alphas,
