@@ -25,7 +25,7 @@ import pmg
 from pmg.configuration.instantiate import instantiate
 from pmg.data.emoji.drawings import GROUPS, REFERENCES, LookData
 from pmg.data.emoji.look_targets import LookTarget, draw_targets, reference_pictures, true_pictures
-from pmg.evaluation.look_judging import LookJudging
+from pmg.evaluation.look_judging import LookJudging, StyleReader
 from pmg.evaluation.statistics import interval
 from pmg.generation.guidance import LeaveOneOutScales, Scales
 from pmg.models.autocast import processor_autocast
@@ -162,7 +162,7 @@ def judge_group(
     """Returns the results of one group of targets and writes its contact sheet."""
     data, generator, judge, perceptual = parts
     targets = draw_targets(data, options.split, group, options.count)
-    judging, truth = LookJudging(data, judge, targets), true_pictures(data, targets)
+    judging, truth = LookJudging(data, StyleReader(judge), targets), true_pictures(data, targets)
     arms, seconds = draw_arms(generator, data, targets, options)
     arms["vae_reconstruction"] = generator.generator.decode(generator.generator.encode_images(truth))
     arms["truth"] = truth

@@ -110,6 +110,12 @@ def pack(tensors: Mapping[str, Tensor]) -> bytes:
     return _seal(save(plain, {_SEAL: _OPEN}))
 
 
+def hash_tensor(tensor: Tensor) -> str:
+    """Returns a sha256 of a tensor's shape and bytes, the same on every device."""
+    shape = ",".join(map(str, tensor.shape))
+    return hashlib.sha256(shape.encode() + tensor.cpu().contiguous().numpy().tobytes()).hexdigest()
+
+
 def unpack(content: bytes) -> dict[str, Tensor] | None:
     """Returns the tensors of `pack`, or None if the content doesn't match its checksum."""
     from safetensors.torch import load

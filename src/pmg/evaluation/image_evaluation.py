@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from hashlib import sha256
 from typing import Any
 
 import pandas as pd
@@ -12,7 +11,7 @@ import torch
 from rich.progress import track
 from torch import Tensor
 
-from pmg.cache import Cache
+from pmg.cache import Cache, hash_tensor
 from pmg.domain import Example
 from pmg.evaluation.metric_interface import ImageMetric, References
 from pmg.evaluation.reference_arms import ReferenceArms
@@ -107,8 +106,8 @@ class ImageEvaluation:
         if self.cache is None:
             return self._evaluate(examples, by_example, images)
         records = [record for example in examples for record in by_example[example.id]]
-        pixels = sha256(b"".join(images[record.key].numpy().tobytes() for record in records))
-        key = Cache.key(records=list(map(as_line, records)), pixels=pixels.hexdigest())
+        pixels = [hash_tensor(images[record.key]) for record in records]
+        key = Cache.key(records=list(map(as_line, records)), pixels=pixels)
         return self.cache.fetch(key, lambda: self._evaluate(examples, by_example, images))
 
     def _evaluate(

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from hashlib import sha256
-
 import torch
 from torch import Tensor
 
-from pmg.cache import Cache
+from pmg.cache import Cache, hash_tensor
 from pmg.data.emoji.drawings import REFERENCES, LookData, has_colours
 from pmg.data.emoji.finish_targets import finish_errors, finish_values
 from pmg.data.emoji.look_choice import CANDIDATES, LookChoice
@@ -25,16 +23,15 @@ class StyleReader:
         cache: of style vectors, by the pictures' pixels and the judge's weights; None: nothing is kept.
     """
 
-    def __init__(self, judge: LookJudge, cache: Cache | None) -> None:
-        self.judge, self.cache = judge, cache
+    def __init__(self, judge: LookJudge, cache: Cache | None = None) -> None:
+        self.judge, self.cache = judge.eval(), cache
         self.identity = "" if cache is None else _identity(judge)
 
     def __call__(self, pictures: Tensor) -> Tensor:
         """Returns style vectors `(B, E)` of pictures `(B, 3, H, W)` in [-1, 1]."""
         if self.cache is None:
             return self._read(pictures)
-        pixels = sha256(pictures.cpu().numpy().tobytes()).hexdigest()
-        key = Cache.key(kind="style", judge=self.identity, pictures=pixels)
+        key = Cache.key(kind="style", judge=self.identity, pictures=hash_tensor(pictures))
         return self.cache.fetch(key, lambda: {"style": self._read(pictures)})["style"]
 
     @torch.no_grad()
@@ -44,10 +41,8 @@ class StyleReader:
 
 def _identity(judge: LookJudge) -> str:
     """Returns a sha256 of a model's config and weights."""
-    found = sha256(judge.config.to_json_string().encode())
-    for name, weights in judge.state_dict().items():
-        found.update(name.encode() + weights.cpu().numpy().tobytes())
-    return found.hexdigest()
+    weights = {name: hash_tensor(tensor) for name, tensor in judge.state_dict().items()}
+    return Cache.key(config=judge.config.to_json_string(), weights=weights)
 
 
 class LookJudging:
@@ -55,27 +50,21 @@ class LookJudging:
 
     Args:
         data: drawings and the space of finishes.
-        judge: of looks.
+        read_style: of the drawings that show candidate looks; its judge reads the pictures, too.
         targets: of the pictures.
         spread: of the finishes of the drawings that show a candidate look.
-        cache: of what the judge read of these drawings, which is most of the work; None: they are read again.
     """
 
     def __init__(
-        self,
-        data: LookData,
-        judge: LookJudge,
-        targets: list[LookTarget],
-        spread: float = 0.02,
-        cache: Cache | None = None,
+        self, data: LookData, read_style: StyleReader, targets: list[LookTarget], spread: float = 0.02
     ) -> None:
-        self.judge = judge.eval()
-        concepts = {name: place for place, name in enumerate(judge.config.concepts)}
+        self.judge = read_style.judge
+        concepts = {name: place for place, name in enumerate(self.judge.config.concepts)}
         self.concept = torch.tensor([concepts[data.drawings.items[one.row].concept] for one in targets])
         has_colour = has_colours(data.drawings.pixels[torch.tensor([target.row for target in targets])]).tolist()
         self.values, self.traces = finish_values([target.finish for target in targets], has_colour)
-        choice, read = LookChoice(data, spread), StyleReader(self.judge, cache)
-        shown = [read(candidate_pictures(choice, target)).view(CANDIDATES, REFERENCES, -1) for target in targets]
+        choice = LookChoice(data, spread)
+        shown = [read_style(candidate_pictures(choice, target)).view(CANDIDATES, REFERENCES, -1) for target in targets]
         self.references = torch.stack(shown)
 
     @torch.no_grad()

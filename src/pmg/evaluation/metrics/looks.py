@@ -13,7 +13,7 @@ from pmg.data.emoji.drawings import LookData
 from pmg.data.emoji.look_dataset import FinishedImages
 from pmg.data.emoji.look_targets import LookTarget
 from pmg.domain import Example
-from pmg.evaluation.look_judging import LookJudging
+from pmg.evaluation.look_judging import LookJudging, StyleReader
 from pmg.evaluation.metric_interface import Input, MetricInfo, References
 from pmg.models.vision.look_judge import LookJudge
 from pmg.seeding import stable_number
@@ -42,8 +42,8 @@ class LookAccuracy:
     def __init__(
         self, judge: LookJudge, data: LookData, spread: NotNegative = 0.02, cache_dir: str | None = None
     ) -> None:
-        self.judge, self.data, self.spread = judge, data, spread
-        self.cache = None if cache_dir is None else open_cache(cache_dir)
+        self.read_style = StyleReader(judge, None if cache_dir is None else open_cache(cache_dir))
+        self.data, self.spread = data, spread
         self.images = FinishedImages(data.drawings)
 
     def __call__(self, images: Tensor, references: References) -> dict[str, Tensor]:
@@ -66,4 +66,4 @@ class LookAccuracy:
             for picture, (_, item) in zip(pictures, truths, strict=True)
         ]
         owners = torch.tensor([number for number, _ in truths])
-        return LookJudging(self.data, self.judge, targets, self.spread, self.cache), owners
+        return LookJudging(self.data, self.read_style, targets, self.spread), owners

@@ -6,10 +6,11 @@ once.
 
 from __future__ import annotations
 
-import hashlib
 import re
 
 from torch import Tensor
+
+from pmg.cache import hash_tensor
 
 SIGN = "\ufffc"  # Unicode's object replacement character
 MARK = re.compile(f"{SIGN}([0-9a-f]{{64}}){SIGN}")
@@ -17,9 +18,7 @@ MARK = re.compile(f"{SIGN}([0-9a-f]{{64}}){SIGN}")
 
 def mark_picture(pixels: Tensor) -> str:
     """Returns the mark of a picture, uint8 `(3, H, W)`."""
-    shape = ",".join(map(str, pixels.shape))
-    digest = hashlib.sha256(shape.encode() + pixels.cpu().contiguous().numpy().tobytes()).hexdigest()
-    return f"{SIGN}{digest}{SIGN}"
+    return f"{SIGN}{hash_tensor(pixels)}{SIGN}"
 
 
 def find_pictures(text: str) -> list[str]:
