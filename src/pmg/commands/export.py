@@ -28,8 +28,9 @@ def body(cfg: DictConfig, run: Run) -> float | None:
         write_index,
     )
     from pmg.generation.pipeline_card import write_pipeline_card
-    from pmg.generation.serialization import ENCODER, PARTS, SECTIONS
+    from pmg.generation.serialization import PARTS, SECTIONS
     from pmg.generation.weight_locations import ASSETS, CACHE
+    from pmg.runs.run_folder import EXPORTED_ENCODER
 
     trained, metrics = _trained(cfg)
     homes = {name: trained.encoder if name in trained.encoder else trained for name in PARTS}
@@ -43,7 +44,7 @@ def body(cfg: DictConfig, run: Run) -> float | None:
     run.begin()
     begin_folder(folder)
     with run.ledger.phase("export"):
-        encoder.save_pretrained(folder / ENCODER)
+        encoder.save_pretrained(folder / EXPORTED_ENCODER)
         copy_weights(folder, copies)
         write_index(folder, nodes)
         write_pipeline_card(folder, cfg.title, cfg.license, nodes, metrics, cfg.results)

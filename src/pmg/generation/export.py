@@ -17,10 +17,11 @@ from pmg.configuration.targets import allowed_plugins, is_reserved
 from pmg.configuration.trees import replace_values, texts
 from pmg.domain import PmgError
 from pmg.generation.components import CLASS, COMPONENTS, ComponentReader
-from pmg.generation.serialization import ENCODER, INDEX, PARTS, PIPELINE, SECTIONS, read_nodes
+from pmg.generation.serialization import INDEX, PARTS, PIPELINE, SECTIONS, read_nodes
 from pmg.generation.weight_locations import CACHE, HERE, Locations
 from pmg.installation import find_assets
 from pmg.models.loading.weight_sources import download, load_frozen, resolve_source
+from pmg.runs.run_folder import EXPORTED_ENCODER
 
 FROZEN, CARD = "frozen", "README.md"
 SOURCES = ("source", "folder")  # arguments that name weights
@@ -137,7 +138,7 @@ def copy_pipeline(source: Path, folder: Path, encoder: ModelMixin) -> None:
     for name in sorted({*inner, CARD}):
         _copy(source / name, folder / name)
     encoder.register_to_config(_name_or_path="")  # the folder that it came from is this machine's
-    encoder.save_pretrained(folder / ENCODER)
+    encoder.save_pretrained(folder / EXPORTED_ENCODER)
     atomic_write_json(folder / INDEX, nodes)
 
 
@@ -193,7 +194,7 @@ def name_encoder(kind: type[ModelMixin]) -> dict[str, Any]:
     Raises:
         PmgError: the class is none that pipeline folders can name.
     """
-    return {ENCODER: {CLASS: _class_of(ENCODER, dotted_name(kind))}}
+    return {EXPORTED_ENCODER: {CLASS: _class_of(EXPORTED_ENCODER, dotted_name(kind))}}
 
 
 def _locate(source: str) -> Path:

@@ -16,11 +16,11 @@ from pmg.configuration.trees import replace_texts
 from pmg.domain import PmgError
 from pmg.generation.components import CLASS, COMPONENTS
 from pmg.generation.export import dotted_name
-from pmg.generation.serialization import ENCODER, INDEX, PARTS, read_index
+from pmg.generation.serialization import INDEX, PARTS, read_index
 from pmg.generation.weight_locations import ASSETS, CACHE, HERE
 from pmg.models.loading.weight_sources import load_frozen
 from pmg.preferences.sources import SourceContext, TokenSource
-from pmg.runs.run_folder import WEIGHTS
+from pmg.runs.run_folder import EXPORTED_ENCODER, WEIGHTS
 
 FOLDERS = {HERE: "${pipeline}", ASSETS: "${paths.assets_dir}", CACHE: "${paths.cache_dir}"}
 """The folders of an index as a config of ``pmg-generate`` names them."""
@@ -73,7 +73,7 @@ class ExportedTokens(TokenSource):
         Raises:
             PmgError: the pipeline has no weights.
         """
-        path = Path(self.pipeline, ENCODER, WEIGHTS)
+        path = Path(self.pipeline, EXPORTED_ENCODER, WEIGHTS)
         if not path.is_file():
             raise PmgError(f"{path} is missing: export the pipeline again with pmg-export")
         index = json.loads(Path(self.pipeline, INDEX).read_text())
@@ -82,7 +82,7 @@ class ExportedTokens(TokenSource):
     def __call__(self, context: SourceContext) -> Tensor:
         """Loads the encoder and encodes all users, `(U, n, D)`."""
         parts = read_index(Path(self.pipeline), "cache", trust=allowed_plugins())
-        encoder = load_frozen(parts[ENCODER], Path(self.pipeline, ENCODER))
+        encoder = load_frozen(parts[EXPORTED_ENCODER], Path(self.pipeline, EXPORTED_ENCODER))
         inputs = parts["inputs"].create()(context.extracted, context.examples, context.images)
         tokens: Tensor = encoder.encode(context.extractor.language_model, inputs)
         return tokens

@@ -11,7 +11,7 @@ from pmg.cache import NoCache
 from pmg.configuration.targets import check_plugin
 from pmg.generation.components import Component
 from pmg.generation.pipeline import build_pipeline
-from pmg.generation.serialization import ENCODER, read_index
+from pmg.generation.serialization import read_index
 from pmg.models.diffusion.transformer.shared_language_model import resolve_language_model
 from pmg.models.loading.device import emulates_bfloat16, to_device
 from pmg.models.loading.weight_sources import download, load_frozen
@@ -19,6 +19,7 @@ from pmg.preferences.captioning import MetadataCaptioner
 from pmg.preferences.extraction import PreferenceExtractor
 from pmg.preferences.keyword_budget import Budget
 from pmg.preferences.scenarios import Scenario
+from pmg.runs.run_folder import EXPORTED_ENCODER
 
 
 def load_components(
@@ -54,7 +55,7 @@ def load_components(
         "captioner": captioner.create(),
         "decoding": parts["decoding"].create(),
         "inputs": parts["inputs"].create(),
-        "encoder": load_frozen(parts[ENCODER], folder / ENCODER),
+        "encoder": load_frozen(parts[EXPORTED_ENCODER], folder / EXPORTED_ENCODER),
         "pipeline": pipeline,
         "alpha_rule": parts["balance"]["alpha_rule"].create(),
         "source": None if scenario else folder,

@@ -35,7 +35,6 @@ from pmg.generation.output import Images, PersonalizedPipelineOutput, describe_i
 from pmg.generation.pipeline import Pipeline, check_steps
 from pmg.generation.pipeline_loading import load_components
 from pmg.generation.requests import Request
-from pmg.generation.serialization import ENCODER
 from pmg.generation.user_preference import UserPreference, build_plain_request, build_request, extract_preference
 from pmg.models.loading.device import to_device
 from pmg.models.preference.token_encoder import TokenEncoder
@@ -44,6 +43,7 @@ from pmg.preferences.captioning import Captioner
 from pmg.preferences.extraction import PreferenceExtractor
 from pmg.preferences.keyword_decoding import Decoding
 from pmg.preferences.scenarios import Scenario
+from pmg.runs.run_folder import EXPORTED_ENCODER
 from pmg.training.encoder_inputs import EncoderInputs
 
 
@@ -125,7 +125,7 @@ class PersonalizedPipeline:
             "captioner": self.captioner,
             "decoding": self.decoding,
             "inputs": self.inputs,
-            ENCODER: self.encoder,
+            EXPORTED_ENCODER: self.encoder,
             "text_encoder": self.pipeline.texts,
             "generator": self.pipeline.generator,
             "scorer": self.pipeline.scorer,
@@ -155,7 +155,7 @@ class PersonalizedPipeline:
         """
         match device:
             case str() | torch.device():
-                for name in ("language_model", ENCODER, "text_encoder", "generator", "scorer"):
+                for name in ("language_model", EXPORTED_ENCODER, "text_encoder", "generator", "scorer"):
                     to_device(self.components[name], str(device))
                 return self
         raise PmgError(f"device must be a device, e.g. 'cuda': {device!r:.80}. The export sets types of weights.")

@@ -26,7 +26,6 @@ from pmg.generation.weight_locations import Locations, check_folder
 from pmg.installation import find_assets
 from pmg.runs.run_folder import EXPORTED_ENCODER
 
-ENCODER = EXPORTED_ENCODER
 INDEX = "model_index.json"
 PIPELINE = "PersonalizedPipeline"
 PARTS = ("language_model", "scenario", "captioner", "decoding", "inputs", "text_encoder", "generator", "scorer")
@@ -84,7 +83,7 @@ def read_index(folder: Path, cache_dir: str, float32: bool = False, trust: Seque
 
     Returns:
         A `Component` for each of `PARTS`, for each of `SECTIONS` a mapping of components and values, and the class of
-        the trained encoder under `ENCODER`.
+        the trained encoder under `EXPORTED_ENCODER`.
 
     Raises:
         PmgError: the folder holds no such pipeline, or one that would build or read something foreign.
@@ -110,13 +109,13 @@ def read_index(folder: Path, cache_dir: str, float32: bool = False, trust: Seque
 
 def read_nodes(nodes: Mapping[str, Any], reader: ComponentReader) -> dict[str, Any]:
     """Checks the nodes of an index; returns what `read_index` returns."""
-    expected = (*PARTS, ENCODER, *SECTIONS)
+    expected = (*PARTS, EXPORTED_ENCODER, *SECTIONS)
     wrong = [f"{name} is missing" for name in expected if name not in nodes]
     wrong += [f"{str(name)[:80]!r} is no part of a pipeline" for name in nodes if name not in expected]
     if wrong:
         raise PmgError(wrong[0])
     parts: dict[str, Any] = {name: reader.read_component(name, name, nodes[name]) for name in PARTS}
-    parts[ENCODER] = reader.read_class(ENCODER, nodes[ENCODER])
+    parts[EXPORTED_ENCODER] = reader.read_class(EXPORTED_ENCODER, nodes[EXPORTED_ENCODER])
     return parts | {name: reader.read_arguments(section, name, nodes[name]) for name, section in SECTIONS.items()}
 
 
