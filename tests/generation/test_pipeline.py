@@ -12,7 +12,7 @@ from pmg.domain import Keywords, PmgError
 from pmg.generation.alpha import FixedAlpha
 from pmg.generation.condition_weighting import AttentionWeighting, ScaleWeighting
 from pmg.generation.dataset_generation import DatasetGenerator, list_arms, mismatch
-from pmg.generation.guidance import Scales
+from pmg.generation.guidance import LeaveOneOutScales, Scales
 from pmg.generation.pareto import hypervolume, pareto_front
 from pmg.generation.pipeline import Pipeline
 from pmg.generation.records import RecordWriter, read_images, read_records
@@ -121,6 +121,15 @@ def test_batch_equals_loop_with_every_branch_and_weighting(build):
 def test_scale_of_an_absent_block_does_not_matter(build):
     images = [build(Scales(2, 2, soft, 0.0))([request(soft=False)]).images for soft in (2.0, 5.0)]
     assert torch.equal(*images)
+
+
+@pytest.mark.parametrize("formula", [Scales, LeaveOneOutScales])
+def test_no_keywords_are_no_preference(build, formula):
+    pipeline = build(formula(2.0, 3.0, 4.0))
+    absent = pipeline([request(words=(), show=False, soft=False)])
+    empty, other = pipeline([request(words=(), soft=False), request(1, soft=False)]).images
+    assert torch.allclose(empty, absent.images[0], atol=1e-3)
+    assert not torch.allclose(other, pipeline([request(1, show=False, soft=False)]).images[0], atol=1e-3)
 
 
 def test_keywords_at_no_weight_in_attention_are_absent(build):

@@ -21,7 +21,7 @@ from pmg.generation.selection import Weights, balance_z, noise_seeds, pick
 from pmg.models.diffusion.conditioning import Block, Condition, References, SoftBlock, TextBlock, join, join_seen
 from pmg.models.diffusion.interfaces import Capabilities, Generator
 from pmg.models.diffusion.reference_images import ReferenceImages, encode_prompts
-from pmg.models.diffusion.text_encoder import TextEncoder
+from pmg.models.diffusion.text_encoder import TextEncoder, encode_keywords
 from pmg.models.loading.device import device_of, to_device
 from pmg.models.vision.scorer import Scorer
 
@@ -122,11 +122,10 @@ class Pipeline:
 
     def encode_blocks(self, requests: Sequence[Request]) -> tuple[Block, dict[str, Block]]:
         """Returns the target block, and the preference blocks in use by name, in their order."""
-        encode = self.generator.text_encoder.encode
         preference: dict[str, Block] = {}
         if requests[0].show_keywords:
             words = [str(request.keywords) for request in requests]
-            preference["keywords"] = encode(words, padded=False)
+            preference["keywords"] = encode_keywords(self.generator.text_encoder, words)
         soft = [request.soft_tokens for request in requests if request.soft_tokens is not None]
         if soft:
             preference["soft"] = SoftBlock.of(torch.stack(soft))
