@@ -21,7 +21,7 @@ from pmg.generation.selection import Weights, balance_z, noise_seeds, pick
 from pmg.models.diffusion.conditioning import Block, Condition, References, SoftBlock, TextBlock, join, join_seen
 from pmg.models.diffusion.interfaces import Capabilities, Generator
 from pmg.models.diffusion.reference_images import ReferenceImages, encode_prompts
-from pmg.models.diffusion.text_encoder import TextEncoder, encode_keywords
+from pmg.models.diffusion.text_encoder import TextEncoder, hide_empty
 from pmg.models.loading.device import device_of, to_device
 from pmg.models.vision.scorer import Scorer
 
@@ -125,7 +125,7 @@ class Pipeline:
         preference: dict[str, Block] = {}
         if requests[0].show_keywords:
             words = [str(request.keywords) for request in requests]
-            preference["keywords"] = encode_keywords(self.generator.text_encoder, words)
+            preference["keywords"] = hide_empty(self.generator.text_encoder.encode(words, padded=False), words)
         soft = [request.soft_tokens for request in requests if request.soft_tokens is not None]
         if soft:
             preference["soft"] = SoftBlock.of(torch.stack(soft))

@@ -12,7 +12,7 @@ from torch import Tensor
 from pmg.data.dataset import ImageStore
 from pmg.domain import Example, Item, Keywords, require_positive
 from pmg.models.diffusion.interfaces import Generator, PromptEncoder
-from pmg.models.diffusion.text_encoder import LazyTextEncodings, encode_keywords
+from pmg.models.diffusion.text_encoder import LazyTextEncodings, hide_empty
 from pmg.models.preference.token_encoder import TokenEncoder
 from pmg.preferences.extraction import ExtractedPreferences
 from pmg.training.datamodule import RowsDataModule, ShuffledRows
@@ -86,10 +86,10 @@ def encode_texts(
         The texts, and tokens `(N, D)` of the keywords of all profiles, or of some, which set the scale of soft tokens.
     """
     texts = [str(words) for words in keywords]
-    encoded = encode_keywords(text_encoder, texts if keep else texts[:SAMPLE])
+    encoded = text_encoder.encode(texts if keep else texts[:SAMPLE], padded=False)
     whole = EncodedTexts(
         targets=text_encoder.encode([str(words) for words in targets]),
-        keywords=encoded if keep else LazyTextEncodings(text_encoder, texts),
+        keywords=hide_empty(encoded, texts) if keep else LazyTextEncodings(text_encoder, texts),
         empty=text_encoder.encode([""]),
     )
     return whole, encoded.tokens[encoded.mask]

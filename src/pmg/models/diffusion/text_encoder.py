@@ -162,15 +162,16 @@ class LazyTextEncodings:
     def __getitem__(self, rows: Tensor) -> TextBlock:
         """Returns the block of `rows`, computed in the encoder's own precision, as blocks in memory are."""
         with torch.autocast(self.encoder.device.type, enabled=False):
-            return encode_keywords(self.encoder, [self.texts[row] for row in rows.tolist()])
+            texts = [self.texts[row] for row in rows.tolist()]
+            return hide_empty(self.encoder.encode(texts, padded=False), texts)
 
 
-def encode_keywords(encoder: PromptEncoder, texts: Sequence[str]) -> TextBlock:
-    """Returns the keyword block of B texts; it is hidden where a text is empty, so that no keywords change nothing.
+def hide_empty(block: TextBlock, texts: Sequence[str]) -> TextBlock:
+    """Returns the keyword block of B texts, hidden where a text is empty, so that no keywords change nothing.
 
     An encoder's special tokens (the start and the end of an empty text) would condition the image otherwise.
     """
-    return encoder.encode(texts, padded=False).masked(torch.tensor([bool(text) for text in texts]))
+    return block.masked(torch.tensor([bool(text) for text in texts]))
 
 
 def pool(tokens: Tensor, mask: Tensor) -> Tensor:
