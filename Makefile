@@ -68,7 +68,7 @@ catalogue: $(STAMP) ## build assets/drawings again from its npm packages (needs 
 
 pretrain: $(STAMP) ## train the embedded models from scratch (hours) into outputs/pretrain/models; run it again to resume
 	$(foreach stage,$(STAGES),$(BIN)/pmg-pretrain stage=$(stage) run_dir=outputs/pretrain/$(stage) \
-		models_dir=outputs/pretrain/models into=outputs/pretrain/models $(ARGS) &&) true
+		paths.models_dir=outputs/pretrain/models into=outputs/pretrain/models $(ARGS) &&) true
 
 demo: $(STAMP) ## train, generate and evaluate on looks (10 minutes on two cores)
 	$(BIN)/pmg-train experiment=demo $(ARGS)
@@ -79,7 +79,7 @@ pretrain-families: $(STAMP) ## train generators of three families on looks with 
 	$(BIN)/pmg-pretrain stage=look_unet full_steps=8000 run_dir=outputs/families/unet into=$(FAMILIES) $(ARGS)
 	$(BIN)/pmg-pretrain stage=look_transformer full_steps=8000 run_dir=outputs/families/transformer into=$(FAMILIES) $(POOL) $(ARGS)
 	$(BIN)/pmg-pretrain stage=look_tokenizer run_dir=outputs/families/tokenizer into=$(FAMILIES) $(ARGS)
-	$(BIN)/pmg-pretrain stage=look_janus full_steps=1280 run_dir=outputs/families/janus models_dir=$(FAMILIES) into=$(FAMILIES) $(POOL) $(ARGS)
+	$(BIN)/pmg-pretrain stage=look_janus full_steps=1280 run_dir=outputs/families/janus paths.models_dir=$(FAMILIES) into=$(FAMILIES) $(POOL) $(ARGS)
 
 world: $(STAMP) ## draw and judge held-out concepts in looks, into experiments/world
 	$(BIN)/python experiments/world.py $(ARGS)

@@ -89,3 +89,26 @@ def test_a_dataset_of_one_file_trains_generates_and_is_evaluated(examples, pmg_h
         assert done.returncode == 0, done.stderr[-3000:]
     results = json.loads((tmp_path / "results" / "results.json").read_text())
     assert results["arms"]["pmg"]["lpips_truth"]["n"] == 3
+
+
+@pytest.mark.slow
+def test_a_denoiser_of_ones_own_is_trained_and_then_draws(examples, pmg_here, tmp_path):
+    lines = re.findall(r"^    pmg-(pretrain|train) (plugins=\[my_denoiser\] .*)$", examples, re.MULTILINE)
+    (_, pretrain), (_, train) = lines
+    topics = "data.topics=[food-fruit,food-prepared,animal-mammal,animal-bird,face-smiling,tool,sport,event]"
+    done = pmg_here(
+        "pretrain", *pretrain.split(), topics, "stage.pool.looks=4", "stage.pool.held_out_looks=2",
+        "stage.batch_size=4", "trainer.max_steps=2",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    made = tmp_path / "outputs" / "models" / "my_generator"
+    assert {path.name for path in made.iterdir()} == {"convolutions", "style_encoder", "vae"}
+    tiny = (
+        topics, "data.users.targets=1", "split_sizes={train: 8, validation: 3, test: 3}", "objective.users_per_step=4",
+        "targets={train: 1, validation: 1, test: 1}", "trainer.max_steps=2", "trainer.val_check_interval=1",
+    )  # fmt: skip
+    done = pmg_here("train", *train.split(), *tiny, "run_dir=trained")
+    assert done.returncode == 0, done.stderr[-3000:]
+    done = pmg_here("generate", *train.split(), *tiny[:3], "train_run=trained", "run_dir=drawn", "method=[none,pmg]")
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert len(list((tmp_path / "drawn" / "images" / "pmg" / "own").glob("*.png"))) == 3

@@ -15,7 +15,7 @@ from pmg.data.emoji.finish_targets import SIZE
 from pmg.data.emoji.look_dataset import LookDataset
 from pmg.data.emoji.look_users import LookUsers
 from pmg.domain import Example, PmgError
-from pmg.evaluation.look_judging import StyleReader
+from pmg.evaluation.look_judging import LookJudging, StyleReader
 from pmg.evaluation.metric_interface import References
 from pmg.evaluation.metrics.looks import LookAccuracy
 from pmg.installation import find_assets
@@ -100,6 +100,12 @@ def test_the_best_of_several_truths_counts(data):
         ]
         assert values["finish_error"][number] == pytest.approx(min(float(one["finish_error"]) for one in alone))
         assert values["style_accuracy"][number] == max(float(one["style_accuracy"]) for one in alone)
+
+
+def test_a_judge_of_other_parameters_than_finishes_have_is_refused(data):
+    judge = LookJudge(LookJudgeConfig(size=48, values=SIZE - 1, concepts=("cat",)))
+    with pytest.raises(PmgError, match=f"reads {SIZE - 1} values of a finish, and a finish has {SIZE}. Train one"):
+        LookJudging(data, StyleReader(judge), [])
 
 
 def test_style_is_read_once_for_a_judge_and_pictures(tmp_path):

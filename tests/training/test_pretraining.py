@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from pmg.commands.pretrain import body, install, refuse_short
+from pmg.commands.pretrain import body, describe_data, install, refuse_short
 from pmg.configuration.instantiate import check_targets, instantiate, to_plain
 from pmg.configuration.trees import leaves
 from pmg.domain import PmgError
@@ -29,12 +29,20 @@ def test_augmentation_keeps_white_white_and_depends_on_its_seed():
 
 @pytest.mark.parametrize("stage", ["look_autoencoder", "look_unet", "look_scorer", "look_judge"])
 def test_a_stage_reads_the_named_models_and_writes_into_its_run_folder_alone(compose, tmp_path, stage):
-    cfg = compose("pretrain", f"stage={stage}", f"models_dir={tmp_path}/earlier")
+    cfg = compose("pretrain", f"stage={stage}", f"paths.models_dir={tmp_path}/earlier")
     for folder in (cfg.stage.folder, cfg.card.folder):
         assert folder.startswith(f"{tmp_path}/run/model/")
     read = {value for _, value in leaves(to_plain(cfg.stage)) if "look_" in str(value)}
     assert not [value for value in read if str(value).startswith(cfg.paths.assets_dir)]
     assert cfg.trainer.max_steps == cfg.full_steps
+
+
+def test_a_card_says_which_data_a_model_learned_from(compose):
+    cfg = compose("pretrain", "stage=look_unet")
+    assert "emoji" in describe_data(cfg, "looks")
+    assert describe_data(cfg, "own_files") == "Pictures of `data=own_files`."
+    cfg.stage.start = "assets/looks"
+    assert describe_data(cfg, "own_files") == "Pictures of `data=own_files`, from the weights in `assets/looks`."
 
 
 @pytest.mark.parametrize("short", ["debug=fast_dev_run", "trainer.max_steps=10"])

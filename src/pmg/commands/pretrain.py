@@ -53,12 +53,14 @@ def body(cfg: DictConfig, run: Run) -> float | None:
         **({STEPS_BEFORE: before} if earlier else {}),
         "batch size": cfg.stage.batch_size,
         **({OPERATIONS: f"{operations.counted / 1e9:.2f}"} if operations.counted else {}),
-        "minutes of this run": round(run.ledger.seconds["train"] / 60, 1),
+        "minutes of the last process": round(run.ledger.seconds["train"] / 60, 1),
         "trainable parameters": f"{run.ledger.counts['trainable_parameters']:,}",
         "hardware": hardware()["processor"],
     }
     picture = instantiate(cfg.picture, data=data) if cfg.picture else None
-    write_model_card(Path(cfg.card.folder), cfg.card, quality, facts, picture, run.choices.get("data"))
+    name = run.choices.get("data")
+    card = {**cfg.card, "data": describe_data(cfg, name)}
+    write_model_card(Path(cfg.card.folder), card, quality, facts, picture, name)
     run.tracking.record_artifact(Path(cfg.card.folder).name, "model", Path(cfg.card.folder))
     if cfg.into:
         refuse_short(cfg, trainer.global_step + before)
@@ -69,6 +71,14 @@ def body(cfg: DictConfig, run: Run) -> float | None:
 def destination(cfg: DictConfig) -> Path:
     """Returns the folder that `cfg.into` names."""
     return Path(cfg.paths.assets_dir if cfg.into == "assets" else cfg.into)
+
+
+def describe_data(cfg: DictConfig, name: str | None) -> str:
+    """Returns what a model learned from: the card's sentence for the option of ``data``, or that option's name."""
+    if name in cfg.card.data:
+        return str(cfg.card.data[name])
+    start = cfg.stage.get("start")
+    return f"Pictures of `data={name}`" + (f", from the weights in `{start}`." if start else ".")
 
 
 def earlier_model(cfg: DictConfig) -> Path | None:

@@ -105,7 +105,7 @@ COMMANDS: dict[str, dict[str, Role]] = {
     "pretrain": EVERY
     | TRAINING
     | _roles(
-        result="data stage optimizer lr_scheduler models_dir",
+        result="data stage optimizer lr_scheduler",
         destination="card into full_steps",
         execution="picture",
         unused="text_encoder",

@@ -34,12 +34,10 @@ class PretrainConfig(RunConfig):
     """``pmg-pretrain``: trains one embedded model (`stage`).
 
     Attributes:
-        models_dir: folder of the earlier stages' models, in the layout of the assets.
         into: second destination of the trained model: ``assets``, or a folder of that layout; null: none.
         full_steps: steps of the whole stage; the model of a shorter training is not copied to the assets.
     """
 
-    models_dir: str | None = None
     into: str | None = None
     full_steps: int = ranged(0, Count)
     dtype: str = "auto"

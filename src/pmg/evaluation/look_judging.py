@@ -7,9 +7,10 @@ from torch import Tensor
 
 from pmg.cache import Cache, hash_tensor
 from pmg.data.emoji.drawings import REFERENCES, LookData, has_colours
-from pmg.data.emoji.finish_targets import finish_errors, finish_values
+from pmg.data.emoji.finish_targets import SIZE, finish_errors, finish_values
 from pmg.data.emoji.look_choice import CANDIDATES, LookChoice
 from pmg.data.emoji.look_targets import LookTarget, candidate_pictures
+from pmg.domain import PmgError
 from pmg.models.vision.look_judge import LookJudge, pick_looks
 
 AT_ONCE = 50  # pictures in one pass of the judge
@@ -53,12 +54,20 @@ class LookJudging:
         read_style: of the drawings that show candidate looks; its judge reads the pictures, too.
         targets: of the pictures.
         spread: of the finishes of the drawings that show a candidate look.
+
+    Raises:
+        PmgError: the judge reads other parameters than finishes have.
     """
 
     def __init__(
         self, data: LookData, read_style: StyleReader, targets: list[LookTarget], spread: float = 0.02
     ) -> None:
         self.judge = read_style.judge
+        if self.judge.config.values != SIZE:
+            raise PmgError(
+                f"the judge reads {self.judge.config.values} values of a finish, and a finish has {SIZE}. Train one: "
+                "pmg-pretrain stage=look_judge stage.start=null"
+            )
         concepts = {name: place for place, name in enumerate(self.judge.config.concepts)}
         self.concept = torch.tensor([concepts[data.drawings.items[one.row].concept] for one in targets])
         has_colour = has_colours(data.drawings.pixels[torch.tensor([target.row for target in targets])]).tolist()

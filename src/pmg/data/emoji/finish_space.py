@@ -10,7 +10,20 @@ from typing import cast
 
 from pmg.configuration.instantiate import nearest
 from pmg.configuration.ranges import NotNegative
-from pmg.data.emoji.finishes import BLACK, LUMA, MAX_OUTLINE, MIN_OUTLINE, SURFACES, WHITE, Colour, Finish, Surface
+from pmg.data.emoji.finishes import (
+    BLACK,
+    CONTRAST,
+    LIGHTNESS,
+    LUMA,
+    MAX_OUTLINE,
+    MIN_OUTLINE,
+    SATURATION,
+    SURFACES,
+    WHITE,
+    Colour,
+    Finish,
+    Surface,
+)
 from pmg.domain import PmgError
 
 DARK_GROUND = 0.35  # luma; darker grounds are called dark
@@ -112,8 +125,8 @@ class FinishSpace:
             outline = "contrast"  # black drawings would vanish
         colour = _outline_colour(outline, dark, rng)
         finish = Finish(
-            lightness=rng.uniform(-0.2, 0.3),
-            contrast=rng.uniform(0.7, 1.3),
+            lightness=rng.uniform(*LIGHTNESS),
+            contrast=rng.uniform(*CONTRAST),
             outline=0.0 if outline == "none" else rng.uniform(MIN_OUTLINE, MAX_OUTLINE),
             outline_colour=colour,
             ground=ground,
@@ -176,11 +189,11 @@ def _outline_colour(kind: str, dark_ground: bool, rng: random.Random) -> Colour:
 
 
 def _as_drawn(finish: Finish, dark: bool, rng: random.Random) -> Finish:
-    return replace(finish, hue=0.0, saturation=rng.uniform(0.5, 1.6))
+    return replace(finish, hue=0.0, saturation=rng.uniform(0.5, SATURATION[1]))
 
 
 def _turned(finish: Finish, dark: bool, rng: random.Random) -> Finish:
-    return replace(finish, hue=rng.uniform(20, 340), saturation=rng.uniform(0.5, 1.6))
+    return replace(finish, hue=rng.uniform(20, 340), saturation=rng.uniform(0.5, SATURATION[1]))
 
 
 def _grey(finish: Finish, dark: bool, rng: random.Random) -> Finish:
@@ -218,9 +231,9 @@ def _jitter(centre: Finish, rng: random.Random, spread: float) -> Finish:
     return replace(
         centre,
         hue=rng.gauss(centre.hue, spread * 180) % 360 if centre.hue else 0.0,
-        saturation=near(centre.saturation, 0.0, 1.6),
-        lightness=near(centre.lightness, -0.2, 0.3),
-        contrast=near(centre.contrast, 0.7, 1.3),
+        saturation=near(centre.saturation, *SATURATION),
+        lightness=near(centre.lightness, *LIGHTNESS),
+        contrast=near(centre.contrast, *CONTRAST),
         dark=tint(centre.dark) if centre.duotone else centre.dark,
         light=tint(centre.light) if centre.duotone else centre.light,
         outline=near(centre.outline, MIN_OUTLINE, MAX_OUTLINE) if centre.outline else 0.0,

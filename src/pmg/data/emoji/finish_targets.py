@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from pmg.data.emoji.finish_space import GREY
-from pmg.data.emoji.finishes import MAX_OUTLINE, SURFACES, Finish
+from pmg.data.emoji.finishes import CONTRAST, LIGHTNESS, MAX_OUTLINE, SATURATION, SURFACES, Finish
 
 # name -> number of values; a reading's error is one number a parameter
 PARAMETERS = {
@@ -21,7 +21,6 @@ PARAMETERS = {
     "outline": 1, "outline_colour": 3, "ground": 3, "surface": len(SURFACES), "degree": 1,
 }  # fmt: skip
 SIZE = sum(PARAMETERS.values())
-SATURATION, LIGHTNESS, CONTRAST = (0.0, 1.6), (-0.2, 0.3), (0.7, 1.3)  # ranges
 
 
 def finish_values(finishes: Sequence[Finish], coloured: Sequence[bool]) -> tuple[Tensor, Tensor]:
@@ -32,29 +31,30 @@ def finish_values(finishes: Sequence[Finish], coloured: Sequence[bool]) -> tuple
         coloured: whether each drawing has colours before it is finished; hue and saturation of others leave no trace.
     """
     rows = [_values(finish, has_colour) for finish, has_colour in zip(finishes, coloured, strict=True)]
-    values = torch.tensor([[value for part, _ in row for value in part] for row in rows])
-    traces = torch.tensor([[trace for part, trace in row for _ in part] for row in rows])
+    values = torch.tensor([[value for name in PARAMETERS for value in row[name][0]] for row in rows])
+    traces = torch.tensor([[row[name][1] for name, size in PARAMETERS.items() for _ in range(size)] for row in rows])
     return values.float(), traces
 
 
-def _values(finish: Finish, coloured: bool) -> list[tuple[tuple[float, ...], bool]]:
+def _values(finish: Finish, coloured: bool) -> dict[str, tuple[tuple[float, ...], bool]]:
+    """Returns each parameter's values, as many as `PARAMETERS` says, and whether they leave a trace."""
     duotone = finish.duotone > 0.5
     hue = math.radians(finish.hue)
     surface = tuple(float(name == finish.surface) for name in SURFACES)
-    return [
-        ((math.cos(hue), math.sin(hue)), coloured and not duotone and finish.saturation >= GREY),
-        ((_share(finish.saturation, SATURATION),), coloured and not duotone),
-        ((_share(finish.lightness, LIGHTNESS),), not duotone),
-        ((_share(finish.contrast, CONTRAST),), not duotone and coloured),
-        ((float(duotone),), True),
-        (finish.dark, duotone),
-        (finish.light, duotone and coloured),
-        ((finish.outline / MAX_OUTLINE,), True),
-        (finish.outline_colour, finish.outline > 0),
-        (finish.ground, True),
-        (surface, True),
-        ((finish.degree,), finish.surface != "flat"),
-    ]
+    return {
+        "hue": ((math.cos(hue), math.sin(hue)), coloured and not duotone and finish.saturation >= GREY),
+        "saturation": ((_share(finish.saturation, SATURATION),), coloured and not duotone),
+        "lightness": ((_share(finish.lightness, LIGHTNESS),), not duotone),
+        "contrast": ((_share(finish.contrast, CONTRAST),), not duotone and coloured),
+        "duotone": ((float(duotone),), True),
+        "dark": (finish.dark, duotone),
+        "light": (finish.light, duotone and coloured),
+        "outline": ((finish.outline / MAX_OUTLINE,), True),
+        "outline_colour": (finish.outline_colour, finish.outline > 0),
+        "ground": (finish.ground, True),
+        "surface": (surface, True),
+        "degree": ((finish.degree,), finish.surface != "flat"),
+    }
 
 
 def _share(value: float, limits: tuple[float, float]) -> float:

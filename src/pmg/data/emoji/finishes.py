@@ -29,6 +29,8 @@ LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 GRAIN_GREY = 0.4  # the grain darkens light grounds and lightens dark ones
 MIN_OUTLINE = 1.5  # pixels, of a drawing of 64
 MAX_OUTLINE = 4.0  # pixels, of a drawing of 64
+# what a `FinishSpace` draws, and what readings are normalised by
+SATURATION, LIGHTNESS, CONTRAST = (0.0, 1.6), (-0.2, 0.3), (0.7, 1.3)
 BASE_SIZE = 64  # pixels a side for which widths are given; other sizes scale them
 
 
@@ -38,9 +40,9 @@ class Finish:
 
     Attributes:
         hue: turn of the hue circle, in degrees.
-        saturation: factor, 0 (grey) to 2.
-        lightness: -1 (black) to 1 (white), 0: as drawn.
-        contrast: factor around middle grey, 0 to 2.
+        saturation: factor, 0: grey; drawn from `SATURATION`.
+        lightness: -1 (black) to 1 (white), 0: as drawn; drawn from `LIGHTNESS`.
+        contrast: factor around middle grey; drawn from `CONTRAST`.
         duotone: 0 or 1: whether luma is mapped to the colours from `dark` to `light`.
         dark: colour of black in a duotone.
         light: colour of white in a duotone.

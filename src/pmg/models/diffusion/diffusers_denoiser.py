@@ -6,6 +6,7 @@ import torch
 from diffusers import ModelMixin
 from torch import nn
 
+from pmg.domain import PmgError
 from pmg.models.diffusion.interfaces import ConditionAdapter
 
 
@@ -16,10 +17,19 @@ class DiffusersDenoiser(nn.Module):
         model: its config has ``in_channels`` and ``sample_size``.
         adapter: translates conditions.
         sample_size: side of the latents; None: what the model was trained at.
+
+    Raises:
+        PmgError: the model is none of diffusers'.
     """
 
     def __init__(self, model: ModelMixin, adapter: ConditionAdapter, sample_size: int | None = None) -> None:
         super().__init__()
+        if not isinstance(model, ModelMixin):
+            raise PmgError(
+                f"{type(self).__name__} takes a model of diffusers, which saves and loads itself, and a "
+                f"{type(model).__name__} is none. Derive it from ModelMixin and ConfigMixin; its config has "
+                "`in_channels` and `sample_size`"
+            )
         self.model = model
         self.adapter = adapter
         self.sample_size: int = sample_size or model.config.sample_size

@@ -124,7 +124,8 @@ class LookDenoiserStage(LookPoolStage):
         if shape != wanted:
             raise PmgError(
                 f"the pictures' latents are {shape}, the denoiser takes {wanted}: prepare pictures of another size "
-                "(pmg-prepare pictures.size=64 for 8 x 8), or change stage.training.model.denoiser.model.sample_size"
+                "(pmg-prepare source.pictures.size=64 for 8 x 8), or change "
+                "stage.training.model.denoiser.model.sample_size"
             )
         return self._look_batches(pool, data, split, self.model.process)
 
