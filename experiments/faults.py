@@ -20,7 +20,7 @@ import pandas as pd
 from damage import break_all
 from hostile import attack
 from inputs import ask, read_inputs
-from kills import kill_all
+from kills import kill_all, run_undisturbed
 from record import fill
 from rich.progress import track
 from stages import furnish
@@ -31,13 +31,11 @@ HERE = Path(__file__).resolve().parent
 
 
 def try_inputs(place: Path, whole: Path) -> list[dict[str, Any]]:
-    """What every bad input was answered with; those to finished runs only where `whole` holds these."""
+    """What every bad input was answered with; `whole` holds finished runs, which some of them name."""
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir(parents=True)
-    cases = list(read_inputs())
-    if whole.exists():
-        furnish(place, whole, ["train", "generate", "evaluate", "cache"])
-        cases += read_inputs("folders")
+    cases = [*read_inputs(), *read_inputs("folders")]
+    furnish(place, whole, ["train", "generate", "evaluate", "cache"])
     before = Path.cwd()
     os.chdir(place)
     try:
@@ -105,6 +103,8 @@ def main(kills: int, place: Path, into: Path, jobs: int) -> None:
         killed = pd.DataFrame(kill_all(kills, place, jobs=jobs))
         revision, faults = now, break_all(place, place / "whole", jobs)
     else:
+        shutil.rmtree(place, ignore_errors=True)
+        run_undisturbed(place / "whole")
         killed = pd.read_csv(into / "kills.csv")
         revision, faults = itemgetter("revision", "faults")(json.loads((into / "results.json").read_text()))
     inputs = try_inputs(place / "inputs", place / "whole")

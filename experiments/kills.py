@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from rich.progress import Progress
+from rich.progress import Progress, track
 from stages import STAGES, Pieces, Stage, age, furnish, is_mixed, last_line, made, open_shop, start, start_watched
 
 MOST = 4  # kills of one run: what is left of a run may always end before the moment that is drawn
@@ -63,10 +63,9 @@ def kill_all(
     """
     whole = place / "whole"
     shutil.rmtree(place, ignore_errors=True)
-    open_shop(whole)
+    spans = run_undisturbed(whole, stages)
     with Progress() as progress, ThreadPoolExecutor(jobs) as pool:
         tasks = [progress.add_task(stage.name, total=kills) for stage in stages]
-        spans = [_undisturbed(whole, stage) for stage in stages]
 
         def kill(number: int) -> list[Killing]:
             stage, rng, rows = stages[number], random.Random(f"{seed} {stages[number].name}"), []
@@ -77,6 +76,12 @@ def kill_all(
             return rows
 
         return [asdict(row) for rows in pool.map(kill, range(len(stages))) for row in rows]
+
+
+def run_undisturbed(whole: Path, stages: Sequence[Stage] = STAGES) -> list[float]:
+    """Runs each stage to its end in the folder `whole`, which is new; returns what `_undisturbed` does of each."""
+    open_shop(whole)
+    return [_undisturbed(whole, stage) for stage in track(stages, "undisturbed runs")]
 
 
 def _undisturbed(whole: Path, stage: Stage) -> float:
