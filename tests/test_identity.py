@@ -13,13 +13,13 @@ from omegaconf import OmegaConf
 import pmg
 from pmg.commands.evaluate import find_other_runs, read_generation
 from pmg.configuration.identity import COMMANDS, Role, find_differences, find_role, format_differences, hash_images
-from pmg.configuration.portable import take_out, unread_keys
+from pmg.configuration.portable import portable, take_out, unread_keys
 from pmg.configuration.schemas import SCHEMAS
 from pmg.domain import PmgError
 from pmg.generation.records import refuse_mixtures
 from pmg.orchestration.run import Run, completed_metrics, execute
 from pmg.runs.process_state import RunFailedError
-from pmg.runs.run_folder import identify, refuse_other
+from pmg.runs.run_folder import identify, read_portable, refuse_other
 from runs import record, write_run
 
 UNUSED_BY_TRAINING = [
@@ -227,6 +227,21 @@ def test_evaluation_takes_the_values_of_its_generation(compose, generated, tmp_p
     assert made.config["data"]["users"]["seed"] == 0
     assert made.config["generator"]["codec"]["folder"] == f"{cfg.paths.assets_dir}/look_generator/vae"
     assert "trainer" not in made.facts
+
+
+def test_models_of_another_folder_are_other_models(compose, tmp_path):
+    usual, same, other = (
+        compose("train", *chosen) for chosen in ([], ["paths.cache_dir=c"], ["paths.models_dir=outputs/mine"])
+    )
+    assert portable(usual)["generator"]["codec"]["folder"] == "<assets_dir>/look_generator/vae"
+    assert portable(other)["generator"]["codec"]["folder"] == "outputs/mine/look_generator/vae"
+    assert identify(usual, "train") == identify(same, "train")
+    differ = find_differences("train", identify(usual, "train"), identify(other, "train"))
+    assert {"generator.codec.folder", "generator.denoiser.folder", "encoder.inputs.tower.folder"} <= set(differ)
+    assets = usual.paths.assets_dir
+    values = {"paths.assets_dir": assets, "paths.models_dir": assets, "scorer.folder": f"{assets}/look_scorer"}
+    read, _ = read_portable(write_run(tmp_path / "run", config=values), "train")
+    assert read["scorer"]["folder"] == "<assets_dir>/look_scorer"
 
 
 OTHER_RUNS = [

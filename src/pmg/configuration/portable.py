@@ -16,6 +16,8 @@ from pmg.configuration.composition import other_keys, read_keys
 from pmg.configuration.instantiate import to_plain
 from pmg.configuration.precision import ANY_DTYPE
 
+MODELS_DIR = "models_dir"  # of `paths`: its folder says which models, not only where they are, and is part of results
+
 
 def portable(cfg: DictConfig, dtype: str | None = None) -> dict[str, Any]:
     """Returns the config resolved, in built-in types, with ``<name>`` for each of this machine's folders.
@@ -36,7 +38,8 @@ def _neutral(cfg: DictConfig, dtype: str | None) -> DictConfig:
     if dtype and "dtype" in neutral:
         neutral.dtype = dtype
     for name in neutral.get("paths") or {}:
-        neutral.paths[name] = f"<{name}>"
+        if name != MODELS_DIR:
+            neutral.paths[name] = f"<{name}>"
     neutral.run_dir = "<run_dir>"
     return neutral
 
