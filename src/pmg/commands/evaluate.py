@@ -21,7 +21,7 @@ from pmg.configuration.identity import (
     used_sources,
 )
 from pmg.configuration.instantiate import instantiate, to_plain
-from pmg.configuration.portable import portable
+from pmg.configuration.portable import named_folders, portable
 from pmg.configuration.precision import ANY_DTYPE
 from pmg.configuration.trees import leaves
 from pmg.domain import PmgError
@@ -128,7 +128,7 @@ def read_generation(cfg: DictConfig, run: Run) -> Generation:
         raise PmgError("generate_run is not set: name the folder of a pmg-generate run")
     plain, metrics = read_portable(cfg.generate_run, "generate")
     identity = metrics.get("identity") or {}
-    places = {f"<{name}>": str(place) for name, place in cfg.paths.items() if place}
+    places = named_folders(cfg.paths)
     config = replace_folders(plain, places)
     differ = find_contradictions(run.stated, identity) | find_other_runs(replace_folders(run.stated, places), config)
     if differ:

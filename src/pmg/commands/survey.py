@@ -11,6 +11,7 @@ from omegaconf import ListConfig
 
 from pmg.cache import atomic_write_json
 from pmg.configuration.instantiate import instantiate, to_plain
+from pmg.configuration.portable import named_folders
 from pmg.domain import PmgError
 from pmg.installation import install_extra
 from pmg.orchestration.builders import build_examples
@@ -74,7 +75,7 @@ def _make(cfg: DictConfig, run: Run) -> None:
     from pmg.survey.materials import PAGE, Texts, build_content, choose_records, write_survey
 
     plain, _ = read_portable(cfg.generate_run, "generate")
-    made = replace_folders(plain, {f"<{name}>": str(place) for name, place in cfg.paths.items() if place})
+    made = replace_folders(plain, named_folders(cfg.paths))
     design = to_plain(cfg.design)
     chosen = choose_records(read_records(cfg.generate_run), cfg.methods, design.pop("examples"))
     records = [record for methods in chosen.values() for record in methods.values()]

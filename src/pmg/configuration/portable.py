@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf, open_dict
@@ -16,7 +16,7 @@ from pmg.configuration.composition import other_keys, read_keys
 from pmg.configuration.instantiate import to_plain
 from pmg.configuration.precision import ANY_DTYPE
 
-MODELS_DIR = "models_dir"  # of `paths`: its folder says which models, not only where they are, and is part of results
+_MODELS_DIR = "models_dir"  # of `paths`: its folder says which models, not only where they are, and is part of results
 
 
 def portable(cfg: DictConfig, dtype: str | None = None) -> dict[str, Any]:
@@ -38,10 +38,19 @@ def _neutral(cfg: DictConfig, dtype: str | None) -> DictConfig:
     if dtype and "dtype" in neutral:
         neutral.dtype = dtype
     for name in neutral.get("paths") or {}:
-        if name != MODELS_DIR:
+        if name != _MODELS_DIR:
             neutral.paths[name] = f"<{name}>"
     neutral.run_dir = "<run_dir>"
     return neutral
+
+
+def named_folders(paths: Mapping[str, Any]) -> dict[str, str]:
+    """Returns this machine's folders by the names that `portable` gives them, e.g. ``<assets_dir>``.
+
+    Args:
+        paths: the config's; null ones are left out.
+    """
+    return {f"<{name}>": str(folder) for name, folder in paths.items() if folder and name != _MODELS_DIR}
 
 
 def hash_groups(cfg: DictConfig, *keys: str) -> str:

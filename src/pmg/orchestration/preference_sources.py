@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pmg.cache import Cache
 from pmg.configuration.identity import used_sources
 from pmg.configuration.instantiate import check_targets, instantiate, nearest, to_plain
-from pmg.configuration.portable import hash_groups, portable
+from pmg.configuration.portable import hash_groups, named_folders, portable
 from pmg.configuration.trees import leaves
 from pmg.domain import Example, PmgError
 
@@ -161,7 +161,7 @@ def build_context(
         cache=Cache(f"{cfg.paths.cache_dir}/preference"),
         identity=Cache.key(config=hash_groups(cfg, "data", "generator", "text_encoder", "seed"), data=data.identity),
         seed=cfg.seed or 0,
-        folders={f"<{name}>": str(folder) for name, folder in cfg.paths.items() if folder},
+        folders=named_folders(cfg.paths),
     )
 
 

@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from pmg.cache import atomic_write_json, atomic_write_text
 from pmg.configuration.identity import find_differences, format_differences, names_run, select_result
-from pmg.configuration.portable import MODELS_DIR, portable
+from pmg.configuration.portable import named_folders, portable
 from pmg.configuration.precision import ANY_DTYPE, settle_dtype
 from pmg.configuration.trees import leaves, replace_texts
 from pmg.domain import PmgError
@@ -162,8 +162,7 @@ def read_finished(folder: Path | str, command: str) -> tuple[DictConfig, dict[st
 def read_portable(folder: Path | str, command: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """Returns the same as `read_finished`, with ``<name>`` for each folder in the config, in built-in types."""
     config, metrics = read_finished(folder, command)
-    folders = (config.get("paths") or {}).items()
-    places = {str(place): f"<{name}>" for name, place in folders if place and name != MODELS_DIR}
+    places = {folder: name for name, folder in named_folders(config.get("paths") or {}).items()}
     return replace_folders(OmegaConf.to_container(config), places), metrics
 
 
