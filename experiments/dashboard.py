@@ -14,9 +14,9 @@ import wandb_workspaces.reports.v2 as wr
 import wandb_workspaces.workspaces as ws
 
 from pmg.cache import atomic_write_text
-from pmg.evaluation.metrics.looks import LookAccuracy
 from pmg.evaluation.metrics.lpips import LpipsToHistory, LpipsToTruth
 from pmg.evaluation.metrics.ssim import SsimToTruth
+from pmg.looks.metrics import LookAccuracy
 
 METHODS = ("none", "keywords", "soft", "pmg", "oracle")
 SHOWN = [info for each in (LookAccuracy, LpipsToTruth, LpipsToHistory, SsimToTruth) for info in each.outputs]

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from pmg.evaluation.metrics.looks import LookAccuracy
 from pmg.evaluation.metrics.lpips import LpipsToTruth
 from pmg.evaluation.selection_scores import SELECTION_SCORES
+from pmg.looks.metrics import LookAccuracy
 from pmg.reporting.figures import draw_plane, find_plane, panels
 
 if TYPE_CHECKING:

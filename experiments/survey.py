@@ -16,10 +16,10 @@ import numpy as np
 
 from pmg.domain import PmgError
 from pmg.runs.provenance import git_state
-from pmg.survey.clustered import Estimates, bradley_terry
-from pmg.survey.design import SIDES, Design
-from pmg.survey.sample_size import SampleSize
-from pmg.survey.simulation import Comparisons, Raters
+from pmg.studio.survey.clustered import Estimates, bradley_terry
+from pmg.studio.survey.design import SIDES, Design
+from pmg.studio.survey.sample_size import SampleSize
+from pmg.studio.survey.simulation import Comparisons, Raters
 
 HERE = Path(__file__).resolve().parent
 METHODS = ["a", "b", "c", "d"]

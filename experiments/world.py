@@ -23,17 +23,17 @@ from torch import Tensor
 
 import pmg
 from pmg.configuration.instantiate import instantiate
-from pmg.data.emoji.drawings import GROUPS, REFERENCES, LookData
-from pmg.data.emoji.look_targets import LookTarget, draw_targets, reference_pictures, true_pictures
-from pmg.evaluation.look_judging import LookJudging, StyleReader
 from pmg.evaluation.statistics import interval
 from pmg.generation.guidance import LeaveOneOutScales, Scales
+from pmg.looks.drawings import GROUPS, REFERENCES, LookData
+from pmg.looks.judging import LookJudging, StyleReader
+from pmg.looks.models.judge import LookJudge
+from pmg.looks.targets import LookTarget, draw_targets, reference_pictures, true_pictures
 from pmg.models.autocast import processor_autocast
 from pmg.models.diffusion.conditioning import Block, SoftBlock, join_seen
 from pmg.models.diffusion.generator import DiffusionGenerator
 from pmg.models.diffusion.style_encoder import StyleEncoder
 from pmg.models.loading.weight_sources import load_frozen
-from pmg.models.vision.look_judge import LookJudge
 from pmg.models.vision.perceptual import PerceptualDistance
 from pmg.models.vision.pixels import to_uint8
 from pmg.runs.provenance import git_state

@@ -192,7 +192,7 @@ def few_looks(shipped):
 @pytest.fixture(scope="session")
 def text_encoder():
     """A tiny BERT, 32 wide."""
-    from pmg.models.loading.tiny_models import tiny_text_encoder
+    from pmg.models.tiny_models import tiny_text_encoder
 
     return tiny_text_encoder(width=32)
 
@@ -200,6 +200,6 @@ def text_encoder():
 @pytest.fixture
 def generator(text_encoder):
     """A tiny latent diffusion model, frozen."""
-    from pmg.models.loading.tiny_models import tiny_generator
+    from pmg.models.tiny_models import tiny_generator
 
     return tiny_generator(text_encoder)

@@ -32,7 +32,7 @@ from pmg.training.preference_setup import TrainingSamples, build_batches, build_
 from pmg.training.visual_inputs import UsersPictures, VisualHistories
 
 TINY = (  # the language model alone: all others are small
-    "encoder.language_model._target_=pmg.models.loading.tiny_models.tiny_language_model",
+    "encoder.language_model._target_=pmg.models.tiny_models.tiny_language_model",
     "~encoder.language_model.source", "~encoder.language_model.dtype", "~encoder.language_model.cache_dir",
 )  # fmt: skip
 

@@ -12,11 +12,11 @@ import pytest
 import torch
 from PIL import Image
 
+from pmg.data import image_files as picture_files
 from pmg.data.image_shards import FITS, Packing
 from pmg.data.interactions import as_item
 from pmg.data.prepared_images import PreparedImages
 from pmg.data.prepared_tables import Drops, Tables, load, prepare
-from pmg.data.publishers import image_files as picture_files
 from pmg.domain import PmgError
 
 

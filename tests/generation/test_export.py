@@ -19,8 +19,8 @@ from pmg.domain import PmgError
 from pmg.generation.export import copy_weights, name_encoder, name_weights, to_index, write_index
 from pmg.generation.pipeline_card import write_pipeline_card
 from pmg.generation.serialization import INDEX, PARTS, SECTIONS, read_index
+from pmg.looks.models.pooled_transformer import PooledTransformer2DModel
 from pmg.models.diffusion.conditioning import Block, join
-from pmg.models.diffusion.pooled_transformer.model import PooledTransformer2DModel
 from pmg.models.preference.preference_encoder import PreferenceEncoder
 from pmg.orchestration.run import Run
 from runs import write_run
@@ -48,7 +48,7 @@ def test_the_shipped_config_gives_the_index_of_the_shipped_pipeline(compose, roo
 
 
 def test_measured_words_are_exported(compose, tmp_path):
-    thresholds = "{_target_:pmg.preferences.measured_captions.Thresholds,grain:0.3}"
+    thresholds = "{_target_:pmg.looks.measured_captions.Thresholds,grain:0.3}"
     cfg = compose("study", "scenario=looks", "captioner=measured", f"+captioner.thresholds={thresholds}")
     nodes, _ = name_weights(nodes_of(cfg), {"<assets_dir>": cfg.paths.assets_dir}, copy_all=False)
     write_index(tmp_path, nodes)

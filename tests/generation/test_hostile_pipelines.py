@@ -13,8 +13,10 @@ import pytest
 
 from plugins import write_plugin
 from pmg import PersonalizedPipeline
+from pmg.configuration.instantiate import import_target
+from pmg.configuration.plugins import component_targets
 from pmg.domain import PmgError
-from pmg.generation.components import COMPONENTS, LOCATIONS
+from pmg.generation.components import LOCATIONS
 from pmg.generation.serialization import INDEX, PARTS, SECTIONS, read_index
 
 CANARY = "pmg_canary"  # a module of the hostile folder, which writes a file where it is imported
@@ -294,8 +296,9 @@ def test_each_text_of_a_constructor_is_known_to_be_a_path_or_not():
     }  # fmt: skip
     from pmg.generation.components import _parameters
 
-    for known in COMPONENTS.values():
-        for build in known.values():
+    for part, registered in component_targets().items():
+        for target in registered.values():
+            build = import_target(part, target)
             found = {
                 name for name, parameter in _parameters(build).items() if parameter.annotation in (str, str | None)
             }

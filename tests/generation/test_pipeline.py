@@ -18,7 +18,7 @@ from pmg.generation.pipeline import Pipeline
 from pmg.generation.records import RecordWriter, read_images, read_records
 from pmg.generation.requests import Method, Preference, Request, RequestBuilder
 from pmg.generation.selection import WeightGrid
-from pmg.models.loading.tiny_models import tiny_scorer
+from pmg.models.tiny_models import tiny_scorer
 
 PMG = Method(keywords="keywords", soft_tokens="soft", negative="dislikes")
 METHODS = {"none": Method(), "keywords": Method(keywords="keywords"), "pmg": PMG}

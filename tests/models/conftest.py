@@ -7,7 +7,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
 from pmg.models.language.language_model import LanguageModel
-from pmg.models.loading.tiny_models import tiny_tokenizer
+from pmg.models.tiny_models import tiny_tokenizer
 
 
 def build_family(family: str) -> LanguageModel:

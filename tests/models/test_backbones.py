@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from pmg.models.loading.tiny_models import tiny_scorer
+from pmg.models.tiny_models import tiny_scorer
 from pmg.models.vision.backbones import OCTAVES, colour_waves
 
 

@@ -21,8 +21,8 @@ from pmg.models.diffusion.text_encoder import TextEncoder
 from pmg.models.diffusion.unet.stable_diffusion import load_stable_diffusion
 from pmg.models.language.language_model import load_language_model
 from pmg.models.loading.checkpoints import find_variant, load_checkpoint
-from pmg.models.loading.tiny_models import tiny_generator, tiny_scorer, tiny_text_encoder, tiny_tokenizer
 from pmg.models.loading.weight_sources import resolve_source
+from pmg.models.tiny_models import tiny_generator, tiny_scorer, tiny_text_encoder, tiny_tokenizer
 from pmg.models.vision.clip_scorer import ClipScorer
 from pmg.models.vision.features import VisionFeatures
 from pmg.models.vision.scorer import Scorer

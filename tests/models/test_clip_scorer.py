@@ -9,7 +9,7 @@ from PIL import Image
 
 from checkpoints import write_clip, write_language_model
 from pmg.domain import PmgError
-from pmg.models.loading.tiny_models import tiny_tokenizer
+from pmg.models.tiny_models import tiny_tokenizer
 from pmg.models.vision.clip_scorer import ClipScorer
 
 TEXTS = ["red apple", "a dog, thick black outline"]

@@ -9,11 +9,11 @@ from torch import nn
 
 from checkpoints import write_language_model, write_qwen3_vl
 from pmg.domain import PmgError
+from pmg.families.qwen3_vl import Qwen3VL
 from pmg.models.diffusion.conditioning import join
 from pmg.models.language.context import ContextLayer
 from pmg.models.language.language_model import load_language_model
 from pmg.models.language.picture_marks import mark_picture
-from pmg.models.language.vision.qwen3_vl import Qwen3VL
 from pmg.models.loading.compilation import LayerGroup, compile_models, join_layers, uncompiled
 from pmg.models.preference.prefix import Prefix
 

@@ -19,9 +19,9 @@ from pmg.generation.guidance import Scales
 from pmg.generation.pipeline import Pipeline
 from pmg.generation.requests import Request
 from pmg.generation.selection import WeightGrid
+from pmg.looks.models.pooled_denoiser import PooledTransformerDenoiser
 from pmg.models.diffusion.conditioning import Block, join
-from pmg.models.diffusion.pooled_transformer.denoiser import PooledTransformerDenoiser
-from pmg.models.loading.tiny_models import tiny_scorer, tiny_text_encoder
+from pmg.models.tiny_models import tiny_scorer, tiny_text_encoder
 from pmg.training.inversion import HistoryImages, TextualInversion
 from pmg.training.memory_forecast import estimate_training
 from pmg.training.objective import Denoise

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from pmg.models.loading.tiny_models import tiny_scorer
 from pmg.models.preference.image_prompt import ImagePromptEncoder, build_image_prompt, history_features
+from pmg.models.tiny_models import tiny_scorer
 
 
 @pytest.fixture

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from pmg.domain import PmgError
-from pmg.models.loading.tiny_models import tiny_language_model
 from pmg.models.preference.preference_encoder import PreferenceEncoder, build_preference_encoder
 from pmg.models.preference.prefix_placement import PLACEMENTS
+from pmg.models.tiny_models import tiny_language_model
 
 TEXTS = [f"{title}: {look}" for title in ("red apple", "dog", "ghost") for look in ("flat", "thick outline")]
 

@@ -9,8 +9,8 @@ from torch import nn
 
 from checkpoints import write_flux1, write_language_model
 from pmg.domain import PmgError
+from pmg.families.flux1 import BASE, Flux1
 from pmg.models.diffusion.conditioning import Block, join
-from pmg.models.diffusion.transformer.flux1 import BASE, Flux1
 from pmg.models.language.language_model import load_language_model
 from pmg.models.loading.device import to_device
 from pmg.models.loading.quantization import quantized_bytes

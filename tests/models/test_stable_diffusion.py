@@ -21,7 +21,7 @@ from pmg.models.diffusion.conditioning import join
 from pmg.models.diffusion.cross_attention import FusedWeightedAttention, WeightedAttention
 from pmg.models.diffusion.sampling import sample_latents
 from pmg.models.diffusion.unet.stable_diffusion import load_stable_diffusion
-from pmg.models.loading.tiny_models import tiny_scorer
+from pmg.models.tiny_models import tiny_scorer
 from pmg.seeding import stable_number
 
 TEXTS = ["red apple", "a dog, thick black outline"]

@@ -18,7 +18,7 @@ from transformers import (
 
 from pmg.configuration.instantiate import instantiate
 from pmg.domain import Item, PmgError
-from pmg.models.loading.tiny_models import seeded, tiny_scorer, tiny_tokenizer
+from pmg.models.tiny_models import seeded, tiny_scorer, tiny_tokenizer
 from pmg.preferences.captioning import (
     ImageToTextCaptioner,
     MetadataCaptioner,

@@ -10,7 +10,7 @@ import torch
 from pmg.cache import Cache, NoCache, open_cache
 from pmg.domain import PmgError
 from pmg.models.language.context import Context
-from pmg.models.loading.tiny_models import tiny_language_model
+from pmg.models.tiny_models import tiny_language_model
 from pmg.preferences.contexts import CachedContexts, LazyContexts
 
 TEXTS = ["a red apple", "dog", "a rocket that flies to the moon", "two cats"]

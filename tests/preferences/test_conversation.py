@@ -10,7 +10,7 @@ import torch
 from pmg.configuration.instantiate import instantiate
 from pmg.data.chats import load_chats
 from pmg.domain import PmgError, Turn
-from pmg.models.loading.tiny_models import tiny_language_model
+from pmg.models.tiny_models import tiny_language_model
 from pmg.preferences.conversation import chat_keywords
 from pmg.preferences.keywords import attribute_scores
 from pmg.preferences.scenarios import Attribute, verbalize_conversation, verbalize_history

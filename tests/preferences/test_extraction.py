@@ -9,7 +9,7 @@ import torch
 
 from pmg.cache import Cache
 from pmg.domain import Example, Interaction, Item, Keywords
-from pmg.models.loading.tiny_models import tiny_language_model
+from pmg.models.tiny_models import tiny_language_model
 from pmg.preferences.extraction import PreferenceExtractor
 from pmg.preferences.keyword_budget import Budget
 from pmg.preferences.keyword_decoding import Choose

@@ -7,7 +7,7 @@ import torch
 
 from pmg.configuration.instantiate import instantiate
 from pmg.domain import PmgError
-from pmg.models.loading.tiny_models import tiny_language_model
+from pmg.models.tiny_models import tiny_language_model
 from pmg.preferences.keyword_decoding import Choose, Generate
 from pmg.preferences.scenarios import Attribute
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from pmg.domain import Item, Keywords
-from pmg.models.loading.tiny_models import tiny_language_model
+from pmg.models.tiny_models import tiny_language_model
 from pmg.preferences.keywords import attribute_scores, merge_keywords, rank, scored, target_keywords, without
 from pmg.preferences.scenarios import Attribute, Scenario
 

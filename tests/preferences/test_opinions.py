@@ -10,9 +10,9 @@ import torch
 
 from pmg.cache import Cache, NoCache
 from pmg.configuration.instantiate import instantiate
-from pmg.data.emoji.look_phrases import SUBJECT
 from pmg.domain import Example, Item, PmgError, Turn
-from pmg.models.loading.tiny_models import tiny_language_model
+from pmg.looks.phrases import SUBJECT
+from pmg.models.tiny_models import tiny_language_model
 from pmg.preferences.extraction import PreferenceExtractor
 from pmg.preferences.keyword_budget import Budget
 from pmg.preferences.keyword_decoding import Choose, ChooseCalibrated

@@ -11,7 +11,7 @@ import pmg
 from pmg.cache import NoCache
 from pmg.configuration.instantiate import instantiate
 from pmg.domain import Example, Interaction, Item, Keywords, PmgError, Turn
-from pmg.models.loading.tiny_models import tiny_language_model
+from pmg.models.tiny_models import tiny_language_model
 from pmg.preferences.extraction import PreferenceExtractor
 from pmg.preferences.keyword_budget import Budget
 from pmg.preferences.keyword_decoding import Choose

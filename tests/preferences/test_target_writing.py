@@ -10,7 +10,7 @@ from pmg.cache import Cache, NoCache
 from pmg.configuration.instantiate import instantiate
 from pmg.domain import Example, Item, PmgError, Turn
 from pmg.models.language.language_model import LanguageModel
-from pmg.models.loading.tiny_models import tiny_language_model
+from pmg.models.tiny_models import tiny_language_model
 from pmg.preferences.conversation import probe_writing
 from pmg.preferences.extraction import PreferenceExtractor
 from pmg.preferences.keyword_budget import Budget

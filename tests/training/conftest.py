@@ -6,7 +6,7 @@ import pytest
 import pytorch_lightning as pl
 
 from pmg.cache import Cache
-from pmg.models.loading.tiny_models import tiny_language_model
+from pmg.models.tiny_models import tiny_language_model
 from pmg.preferences.extraction import PreferenceExtractor
 from pmg.preferences.keyword_budget import Budget
 from pmg.preferences.keyword_decoding import Choose

@@ -12,11 +12,11 @@ import torch
 from checkpoints import qwen3
 from pmg.cache import Cache
 from pmg.domain import PmgError
+from pmg.families.flux1 import Flux1TextEncoder
+from pmg.families.z_image import ZImageTextEncoder
 from pmg.models.diffusion.conditioning import Block, join
-from pmg.models.diffusion.transformer.flux1 import Flux1TextEncoder
-from pmg.models.diffusion.transformer.language_text_encoder import chat
-from pmg.models.diffusion.transformer.z_image import ZImageTextEncoder
-from pmg.models.loading.tiny_models import _tiny_clip, _tiny_t5
+from pmg.models.diffusion.language_text_encoder import chat
+from pmg.models.tiny_models import _tiny_clip, _tiny_t5
 from pmg.training.inversion import HistoryImages, TextualInversion, invert_histories
 
 

@@ -22,16 +22,17 @@ from checkpoints import (
     write_z_image,
 )
 from pmg.domain import PmgError
-from pmg.models.autoregressive.janus import Janus
+from pmg.families.flux1 import Flux1
+from pmg.families.flux2_klein import Flux2Klein
+from pmg.families.janus import Janus
+from pmg.families.qwen_image import QwenImage
+from pmg.families.z_image import ZImage
 from pmg.models.diffusion.conditioning import Block
-from pmg.models.diffusion.transformer.flux1 import Flux1
-from pmg.models.diffusion.transformer.flux2_klein import Flux2Klein
-from pmg.models.diffusion.transformer.qwen_image import QwenImage
-from pmg.models.diffusion.transformer.z_image import ZImage
 from pmg.models.diffusion.unet.stable_diffusion import load_stable_diffusion
 from pmg.models.language.language_model import load_language_model
 from pmg.models.loading.memory_tracker import LiveBytes, weight_bytes
-from pmg.models.loading.meta_models import (
+from pmg.models.loading.quantization import quantized_bytes
+from pmg.models.meta_models import (
     empty_generator,
     empty_language_model,
     empty_towers,
@@ -39,7 +40,6 @@ from pmg.models.loading.meta_models import (
     language_model_config,
     prompt_sizes,
 )
-from pmg.models.loading.quantization import quantized_bytes
 from pmg.models.preference.image_prompt import ImagePromptEncoder
 from pmg.models.preference.preference_encoder import PreferenceEncoder
 from pmg.models.preference.token_encoder import UserFeatures

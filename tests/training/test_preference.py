@@ -10,7 +10,8 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
-from pmg.configuration.identity import COMMANDS, Role
+from pmg.configuration.keys import Role, schema_roles
+from pmg.configuration.schemas import find_schemas
 from pmg.domain import PmgError
 from pmg.models.diffusion.conditioning import Block, join
 from pmg.orchestration.builders import start_from
@@ -134,7 +135,7 @@ def test_a_training_starts_from_the_weights_of_another(training, tmp_path):
         start_from(lambda: fresh, str(run))
 
 
-ELSEWHERE = {"devices", "num_nodes", "strategy", "use_distributed_sampler"}  # tests/test_processes.py
+ELSEWHERE = {"devices", "num_nodes", "strategy", "use_distributed_sampler"}  # tests/orchestration/test_processes.py
 EXECUTION = {
     "val_check_interval": 1, "check_val_every_n_epoch": None, "num_sanity_val_steps": 1, "log_every_n_steps": 1,
     "enable_model_summary": True, "deterministic": True, "detect_anomaly": True, "accelerator": "cpu",
@@ -144,8 +145,14 @@ EXECUTION = {
 @pytest.mark.ci
 @pytest.mark.slow
 def test_values_classed_as_execution_change_no_trained_weight(training, tmp_path):
-    classed = {key.removeprefix("trainer.") for key, role in COMMANDS["train"].items() if role is Role.EXECUTION}
-    assert {key for key in classed if f"trainer.{key}" in COMMANDS["train"]} == EXECUTION.keys() | ELSEWHERE
+    classed = {
+        key.removeprefix("trainer.")
+        for key, role in schema_roles(find_schemas()["train"]).items()
+        if role is Role.EXECUTION
+    }
+    assert {
+        key for key in classed if f"trainer.{key}" in schema_roles(find_schemas()["train"])
+    } == EXECUTION.keys() | ELSEWHERE
     plain, batches = training()
     trainer(tmp_path / "plain", 3).fit(plain, batches)
     other, batches = training(keep=False)  # keep_contexts

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from pmg.models.language.language_model import LanguageModel
     from pmg.models.loading.generator_family import MeasurableGenerator
-    from pmg.models.loading.meta_models import PromptSizes
+    from pmg.models.meta_models import PromptSizes
     from pmg.orchestration.run import Run
     from pmg.training.memory_forecast import Estimate, Sizes
 
@@ -75,9 +75,9 @@ def empty_models(cfg: DictConfig) -> tuple[LanguageModel, MeasurableGenerator, d
 
 def _empty_language_model(cfg: DictConfig) -> tuple[LanguageModel, bool]:
     """Returns the language model without weights, and whether it has weights of its own."""
-    from pmg.models.diffusion.transformer.shared_language_model import SharedLanguageModel
+    from pmg.families.shared_language_model import SharedLanguageModel
     from pmg.models.loading.generator_family import find_family
-    from pmg.models.loading.meta_models import empty_language_model, language_model_config
+    from pmg.models.meta_models import empty_language_model, language_model_config
 
     node, dtype = cfg.encoder.language_model, cfg.generator.get("dtype", "float32")
     if source := node.get("source"):
@@ -102,14 +102,14 @@ def _empty_generator(cfg: DictConfig, dtype: str, computed: str) -> tuple[Measur
     """
     from pmg.models.loading.generator_family import find_family
     from pmg.models.loading.memory_tracker import weight_bytes
-    from pmg.models.loading.meta_models import (
+    from pmg.models.loading.quantization import quantized_bytes
+    from pmg.models.meta_models import (
         empty_generator,
         empty_towers,
         generator_configs,
         measure_prompts,
         prompt_sizes,
     )
-    from pmg.models.loading.quantization import quantized_bytes
 
     target, size = cfg.generator._target_, cfg.generator.get("size")
     source = cfg.generator.get("source") or cfg.generator.get("folder")
@@ -137,7 +137,7 @@ def _without_weights(generator: Any) -> tuple[MeasurableGenerator, int, PromptSi
         PmgError: it is no `MeasurableGenerator`.
     """
     from pmg.models.loading.memory_tracker import weight_bytes
-    from pmg.models.loading.meta_models import measure_prompts
+    from pmg.models.meta_models import measure_prompts
 
     missing = [name for name in ("images_at_once", "encode_pass", "frozen_models") if not hasattr(generator, name)]
     if missing:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pmg import __version__
 
-PREFIX, PACKAGE = "pmg-", "pmg.commands."
+PREFIX, PACKAGE = "pmg-", "pmg."
 USAGE = """usage: pmg COMMAND [group=option | key=value ...]
 
 {commands}

@@ -14,12 +14,11 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from pmg.configuration.composition import deletes_other
 from pmg.configuration.explanations import explain
 from pmg.configuration.instantiate import allow_plugins, check_targets, nearest, register_configs
 from pmg.configuration.plugins import read_override, searched
 from pmg.configuration.portable import take_out
-from pmg.configuration.schemas import SCHEMAS
+from pmg.configuration.schemas import find_schemas
 from pmg.configuration.search_path import CONFIG_MODULE
 from pmg.configuration.trees import texts
 from pmg.domain import PmgError
@@ -47,10 +46,10 @@ def compose(command: str, overrides: Sequence[str] = ()) -> DictConfig:
     Raises:
         PmgError: there is no such command, an override is not valid, or a ``_target_`` or value is refused.
     """
-    if command not in SCHEMAS:
-        raise PmgError(f"no such command: '{command}'{nearest(command, SCHEMAS)}. Name one of {', '.join(SCHEMAS)}.")
+    if command not in (schemas := find_schemas()):
+        raise PmgError(f"no such command: '{command}'{nearest(command, schemas)}. Name one of {', '.join(schemas)}.")
     register_configs()
-    given = [text for text in overrides if not deletes_other(text, command)]
+    given = list(overrides)
     try:
         with searched(read_override(given)), own_hydra(command):
             cfg = hydra.compose(command, overrides=given, return_hydra_config=True)

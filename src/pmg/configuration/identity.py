@@ -1,141 +1,20 @@
-"""The role of each config value in a command: a table of the values that decide its result.
-
-Hashes, resuming, skipping of completed runs, messages of refusals, and varied keys of reports depend on it.
-"""
+"""The identity of a run: the values that decide its result, by their roles (`pmg.configuration.keys`)."""
 
 from __future__ import annotations
 
 import json
 import re
 from collections.abc import Mapping
-from enum import StrEnum
 from typing import Any
 
 from pmg.cache import Cache
-from pmg.configuration.composition import other_keys
+from pmg.configuration.keys import Role, find_key
+from pmg.configuration.schemas import find_roles, other_keys
 
 Values = Mapping[str, Any]
 """Values of a config by dotted key."""
 
 
-class Role(StrEnum):
-    """The role of a config value in a command.
-
-    Attributes:
-        RESULT: decides the command's result.
-        EXECUTION: decides how and where the result is computed, and what is logged.
-        DESTINATION: a folder, or the name of the run.
-        UNUSED: has no effect: it is read by another command, or through interpolations only.
-    """
-
-    RESULT = "result"
-    EXECUTION = "execution"
-    DESTINATION = "destination"
-    UNUSED = "unused"
-
-
-def _roles(**keys: str) -> dict[str, Role]:
-    return {key: Role[role.upper()] for role, listed in keys.items() for key in listed.split()}
-
-
-EVERY = _roles(
-    result="seed dtype",
-    execution="device compile keep_contexts shard.count logger plugins",  # the classes that it allows are in the rest
-    destination="""name run_dir results_dir paths encoder.language_model.cache_dir trainer.default_root_dir
-        callbacks.checkpoint.dirpath callbacks.best_checkpoint.dirpath""",
-)
-READING = _roles(
-    result="data scenario captioner decoding text_encoder encoder",
-    execution="captioner.device",
-    unused="scorer",  # captioners and encoders that look hold it themselves
-)
-TRAINING = _roles(
-    result="""callbacks.seed callbacks.early_stopping callbacks.best_checkpoint trainer._target_ trainer.precision
-        trainer.max_epochs trainer.max_steps trainer.max_time trainer.limit_val_batches trainer.gradient_clip_val
-        trainer.accumulate_grad_batches trainer.fast_dev_run""",
-    execution="""callbacks trainer.accelerator trainer.devices trainer.num_nodes trainer.strategy
-        trainer.use_distributed_sampler trainer.deterministic trainer.detect_anomaly trainer.val_check_interval
-        trainer.check_val_every_n_epoch trainer.num_sanity_val_steps trainer.log_every_n_steps
-        trainer.enable_model_summary""",
-)
-EXAMPLES = {
-    split: {f"{key}.{split}": Role.RESULT for key in ("split_sizes", "targets", "history_items")}
-    for split in ("train", "validation", "test")
-}
-TRAIN = {
-    **EVERY,
-    **_roles(
-        result="generator objective optimizer lr_scheduler init_from",
-        unused="split_sizes targets history_items data.users.test",
-    ),
-    **READING,
-    **TRAINING,
-    **EXAMPLES["train"],
-    **EXAMPLES["validation"],
-}
-GENERATE = {
-    **EVERY,
-    **READING,
-    **_roles(
-        result="generator scorer method mismatched preference balance sampling shard.index pipeline split",
-        execution="sheet_users",
-        unused="split_sizes targets history_items train_run",
-    ),
-    **{key: role for keys in EXAMPLES.values() for key, role in keys.items()},  # of `split` alone, see `select_result`
-}
-EVALUATE = EVERY | _roles(result="metrics comparison generate_run sheet_users shard.index")
-
-
-def _find(table: Mapping[str, Role], key: str) -> Role | None:
-    """Returns the role of a dotted key or of its nearest parent in the table; None without either."""
-    while key and key not in table:
-        key = key.rpartition(".")[0]
-    return table.get(key)
-
-
-def _together(*tables: Mapping[str, Role]) -> dict[str, Role]:
-    """Returns the roles in a command that runs several others: of each key the first role in the order of `Role`."""
-    keys = {key for table in tables for key in table}
-    found = {key: [role for table in tables if (role := _find(table, key))] for key in keys}
-    return {key: min(roles, key=list(Role).index) for key, roles in found.items()}
-
-
-COMMANDS: dict[str, dict[str, Role]] = {
-    "prepare": EVERY | _roles(result="source", destination="source.folder source.downloads", unused="data seed"),
-    "pretrain": EVERY
-    | TRAINING
-    | _roles(
-        result="data stage optimizer lr_scheduler",
-        destination="card into full_steps",
-        execution="picture",
-        unused="text_encoder",
-    ),
-    "keywords": EVERY
-    | READING
-    | _roles(
-        result="splits users attribute history_items later_items",
-        unused="encoder.preference_encoder encoder.inputs",
-    ),
-    "train": TRAIN,
-    "generate": GENERATE,
-    "evaluate": EVALUATE,
-    "study": _together(TRAIN, GENERATE, EVALUATE),
-    "export": EVERY
-    | _roles(
-        result="train_run copy_frozen half results title license balance sampling",
-        destination="folder push_to private",
-        unused="seed",
-    ),
-    "survey": EVERY
-    | _roles(
-        result="""generate_run methods design texts sample_size analyse survey evaluation comparison allowed_failures
-            export delete serve""",
-        execution="host port",
-    ),
-    "app": EVERY
-    | _roles(result="data scenario pipeline users pictures preference_weights", execution="host port waiting"),
-    "estimate": TRAIN | _roles(result="history_tokens profiles_per_user"),
-}
 RUNS = ("train_run", "generate_run", "init_from")
 """Keys of the root that name runs."""
 _REFERENCE = re.compile(r"method\.[^.]+\.(?:keywords|soft_tokens|negative|references)")
@@ -153,10 +32,10 @@ def used_sources(values: Values) -> set[str]:
 
 
 def find_role(command: str, key: str) -> Role | None:
-    """Returns the role of a dotted key in a command; None if its table doesn't have it."""
+    """Returns the role of a dotted key in a command; None if its schema doesn't have it."""
     if key.partition(".")[0] in other_keys(command):
         return Role.UNUSED
-    return _find(COMMANDS[command], key)
+    return find_key(find_roles(command), key)
 
 
 def select_result(command: str, values: Values) -> dict[str, Any]:
@@ -170,14 +49,20 @@ def select_result(command: str, values: Values) -> dict[str, Any]:
     if values.get("shard.index") is not None:
         kept["shard.count"] = values.get("shard.count")  # the shard's content depends on it
     if command == "generate":
-        others = {key for split, keys in EXAMPLES.items() if split != values.get("split") for key in keys}
-        kept = {key: value for key, value in kept.items() if key not in others}
+        others = {"train", "validation", "test"} - {values.get("split")}
+        kept = {key: value for key, value in kept.items() if not _is_of_split(key, others)}
     used = used_sources(values)
     return {
         key: value
         for key, value in kept.items()
         if value is not None and not (key.startswith("preference.") and key.split(".")[1] not in used)
     }
+
+
+def _is_of_split(key: str, splits: set[Any]) -> bool:
+    """Returns whether a key is a number of users, targets or interactions of one of these splits."""
+    group, _, split = key.rpartition(".")
+    return group in ("split_sizes", "targets", "history_items") and split in splits
 
 
 def hash_values(values: Values) -> str:

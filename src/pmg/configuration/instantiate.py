@@ -13,11 +13,11 @@ from typing import Any
 from hydra.errors import InstantiationException
 from omegaconf import DictConfig, OmegaConf
 
+from pmg.configuration.keys import schema_ranges
 from pmg.configuration.plugins import add_current_folder, installed_plugins
 from pmg.configuration.precision import is_bfloat16, settle_dtype, to_precision
 from pmg.configuration.prepared_folders import find_prepared
 from pmg.configuration.ranges import argument_hints, find_infinite, find_problems
-from pmg.configuration.schema_base import schema_ranges
 from pmg.configuration.search_path import register_schemas, register_search_path
 from pmg.configuration.targets import allow_plugin, check_arguments, check_object, check_package, is_reserved
 from pmg.configuration.trees import leaves, targets

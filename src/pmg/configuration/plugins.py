@@ -1,9 +1,13 @@
-"""Discovery of plug-ins: packages outside of pmg whose classes a config may build, and their config folders.
+"""Discovery of plug-ins: packages whose classes a config may build, their config folders, commands, components.
 
-A package declares itself by an entry point::
+A package declares itself by entry points::
 
     [project.entry-points."pmg.plugins"]
     my_package = "my_package"
+
+Optional further groups: ``pmg.commands`` (the config's dataclass of a command, by its name without ``pmg-``), and
+``pmg.components`` (what a pipeline folder may name, as ``PART.NAME``). pmg's own leaves (`pmg.looks`,
+`pmg.families`, `pmg.studio`) declare themselves in the same way; the core imports none of them.
 
 A module that is not installed is named on the command line: ``plugins=[my_module]``. Nothing here imports a plug-in:
 entry points are read from package metadata, folders from import specs.
@@ -16,28 +20,58 @@ import importlib.util
 import os
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from functools import lru_cache
 from importlib import metadata
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
 from pmg.domain import PmgError
 
-GROUP = "pmg.plugins"
+GROUP, COMPONENTS, COMMANDS = "pmg.plugins", "pmg.components", "pmg.commands"
+OWN = "pmg"
 _OVERRIDE = re.compile(r"\+{0,2}plugins=(.*)", re.DOTALL)
 _searched: ContextVar[tuple[str, ...]] = ContextVar("searched", default=())
 
 
 def installed_plugins() -> tuple[str, ...]:
     """Returns the names of the packages that declare an entry point of the group ``pmg.plugins``, sorted."""
-    return _read_entry_points(tuple(sys.path))
+    roots = {entry.module.partition(".")[0] for entry in _read_entry_points(GROUP, tuple(sys.path))}
+    return tuple(sorted(roots - {OWN}))
+
+
+def leaves() -> tuple[str, ...]:
+    """Returns pmg's own packages that are registered as plug-ins, e.g. ``pmg.looks``, sorted."""
+    return tuple(sorted(e.module for e in _read_entry_points(GROUP, tuple(sys.path)) if e.module.startswith("pmg.")))
+
+
+def command_schemas() -> Mapping[str, EntryPoint]:
+    """Returns the entry points of the commands that plug-ins bring, by name; each loads a dataclass."""
+    return {entry.name: entry for entry in _read_entry_points(COMMANDS, tuple(sys.path))}
+
+
+def component_targets() -> Mapping[str, Mapping[str, str]]:
+    """Returns the dotted names of pmg's own components that a pipeline folder may name, by part and short name."""
+    targets: dict[str, dict[str, str]] = {}
+    for entry in _read_entry_points(COMPONENTS, tuple(sys.path)):
+        part, _, name = entry.name.partition(".")
+        if entry.module.partition(".")[0] == OWN:
+            targets.setdefault(part, {})[name] = entry.value.replace(":", ".")
+    return targets
 
 
 @lru_cache
-def _read_entry_points(path: tuple[str, ...]) -> tuple[str, ...]:
-    """Returns the packages that metadata on an import path names; each path is read once a process."""
-    return tuple(sorted({entry.module.partition(".")[0] for entry in metadata.entry_points(group=GROUP)}))
+def _read_entry_points(group: str, path: tuple[str, ...]) -> tuple[EntryPoint, ...]:
+    """Returns the entry points on an import path, but those of pmg's own modules that are gone; each is read once."""
+    return tuple(entry for entry in metadata.entry_points(group=group) if _exists(entry.module))
+
+
+def _exists(module: str) -> bool:
+    """Returns whether a module of pmg's own has a file; others' are imported only when their names are used."""
+    root, _, inner = module.partition(".")
+    path = Path(__file__).parents[1].joinpath(*inner.split("."))
+    return root != OWN or path.is_dir() or path.with_suffix(".py").is_file()
 
 
 def find_module(name: str) -> Path:

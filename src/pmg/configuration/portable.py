@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf, open_dict
-from omegaconf.errors import OmegaConfBaseException
 
 from pmg.cache import Cache
-from pmg.configuration.composition import other_keys, read_keys
 from pmg.configuration.instantiate import to_plain
 from pmg.configuration.precision import ANY_DTYPE
+from pmg.configuration.schemas import other_keys, read_keys
+from pmg.configuration.trees import leaves
 
 _MODELS_DIR = "models_dir"  # of `paths`: its folder says which models, not only where they are, and is part of results
 
@@ -71,15 +70,14 @@ def take_out(cfg: DictConfig, command: str, overrides: Sequence[str]) -> dict[st
         The removed values that the command line itself gave, by dotted key, with names for folders as in `portable`.
     """
     given = [_key(text) for text in overrides]
+    others = other_keys(command)
     stated: dict[str, Any] = {}
-    neutral = _neutral(cfg, ANY_DTYPE)
-    for name in other_keys(command):
-        if not any(key.partition(".")[0] == name for key in given):
-            continue
-        found = _resolvable_leaves(neutral, name)
-        stated |= {key: value for key, value in found if any(_gives(one, key) for one in given)}
+    if any(key.partition(".")[0] in others for key in given):
+        plain = to_plain(_neutral(cfg, ANY_DTYPE))
+        found = leaves({name: plain[name] for name in others if name in plain})
+        stated = {key: value for key, value in found if any(_gives(one, key) for one in given)}
     with open_dict(cfg):
-        for name in other_keys(command):
+        for name in others:
             cfg.pop(name, None)
     return stated
 
@@ -98,17 +96,6 @@ def _key(override: str) -> str:
 def _gives(key: str, leaf: str) -> bool:
     """Returns whether an override of `key` gives the value of a leaf."""
     return f"{leaf}.".startswith(f"{key}.")
-
-
-def _resolvable_leaves(node: DictConfig, name: str, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yields the leaves below a key as `leaves` does, without values that refer to keys which are not composed."""
-    with contextlib.suppress(OmegaConfBaseException):
-        value = node[name]
-        if isinstance(value, DictConfig):
-            for child in value:
-                yield from _resolvable_leaves(value, str(child), f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", to_plain(value)
 
 
 def fixed_folders(cfg: DictConfig) -> DictConfig:

@@ -2,31 +2,38 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Annotated, Any
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from functools import cache
+from typing import Any
 
-from annotated_types import Ge, Le
+from pmg.configuration.keys import ComparisonConfig, Role, RunConfig, destination, execution, key, schema_roles
+from pmg.configuration.plugins import command_schemas
+from pmg.configuration.ranges import Count, CountOrZero, Fraction, NotNegative, Seed
 
-from pmg.configuration.ranges import Count, CountOrZero, Fraction, NotNegative
-from pmg.configuration.schema_base import ComparisonConfig, RunConfig, ranged
-from pmg.configuration.survey_schema import SurveyConfig
+# of Lightning's trainer and of the callbacks
+TRAINER_EXECUTION = """accelerator devices num_nodes strategy use_distributed_sampler deterministic detect_anomaly
+    val_check_interval check_val_every_n_epoch num_sanity_val_steps log_every_n_steps enable_model_summary"""
+CALLBACKS_RESULT = "seed early_stopping best_checkpoint"
+CALLBACKS_FOLDERS = "checkpoint.dirpath best_checkpoint.dirpath"
 
 
 @dataclass
 class CountsConfig:
     """A number for each split; null: all."""
 
-    train: int | None = ranged(None, Count | None)
-    validation: int | None = ranged(None, Count | None)
-    test: int | None = ranged(None, Count | None)
+    train: int | None = key(None, Count | None)
+    validation: int | None = key(None, Count | None)
+    test: int | None = key(None, Count | None)
 
 
 @dataclass
 class PrepareConfig(RunConfig):
     """``pmg-prepare``: makes a data set (`data`) from its published files (`source`)."""
 
-    data: Any = None
-    source: Any = None
+    data: Any = key(role="unused")
+    source: Any = key(destination="folder downloads")
+    seed: int | None = key(0, Seed | None, "unused")
 
 
 @dataclass
@@ -38,19 +45,19 @@ class PretrainConfig(RunConfig):
         full_steps: steps of the whole stage; the model of a shorter training is not copied to the assets.
     """
 
-    into: str | None = None
-    full_steps: int = ranged(0, Count)
+    into: str | None = destination()
+    full_steps: int = key(0, Count, "destination")
     dtype: str = "auto"
     stage: Any = None
     optimizer: Any = None
     lr_scheduler: Any = None
-    card: Any = None
-    picture: Any = None
+    card: Any = destination()
+    picture: Any = execution()
     data: Any = None
-    text_encoder: Any = None
-    trainer: Any = None
-    callbacks: Any = None
-    logger: Any = None
+    text_encoder: Any = key(role="unused")
+    trainer: Any = key(execution=TRAINER_EXECUTION, destination="default_root_dir")
+    callbacks: Any = key(role="execution", result=CALLBACKS_RESULT, destination=CALLBACKS_FOLDERS)
+    logger: Any = execution()
 
 
 @dataclass
@@ -64,17 +71,17 @@ class ReadingConfig(RunConfig):
             batch, for very many users.
     """
 
-    device: str = "auto"
+    device: str = execution("auto")
     dtype: str = "auto"
     data: Any = None
     scenario: Any = None
-    captioner: Any = None
+    captioner: Any = key(execution="device")
     decoding: Any = None
     text_encoder: Any = None
-    encoder: Any = None
-    scorer: Any = None
-    logger: Any = None
-    keep_contexts: bool = True
+    encoder: Any = key(destination="language_model.cache_dir")
+    scorer: Any = key(role="unused")  # captioners and encoders that look hold it themselves
+    logger: Any = execution()
+    keep_contexts: bool = execution(True)
 
 
 @dataclass
@@ -91,11 +98,11 @@ class KeywordsConfig(ReadingConfig):
     """
 
     splits: list[str] = field(default_factory=list)
-    users: int | None = ranged(None, Count | None)
+    users: int | None = key(None, Count | None)
     attribute: str = ""
-    history_items: int = ranged(12, Count)
-    later_items: int = ranged(5, Count)
-    results_dir: str | None = None
+    history_items: int = key(12, Count)
+    later_items: int = key(5, Count)
+    results_dir: str | None = destination()
 
 
 @dataclass
@@ -107,8 +114,8 @@ class Shard:
         count: number of shards.
     """
 
-    index: int | None = ranged(None, CountOrZero | None)
-    count: int = ranged(1, Count)
+    index: int | None = key(None, CountOrZero | None)
+    count: int = key(1, Count)
 
 
 @dataclass
@@ -123,10 +130,10 @@ class ExamplesConfig(ReadingConfig):
     """
 
     generator: Any = None
-    compile: bool = False
-    split_sizes: CountsConfig = field(default_factory=CountsConfig)
-    targets: CountsConfig = field(default_factory=CountsConfig)
-    history_items: CountsConfig = field(default_factory=CountsConfig)
+    compile: bool = execution(False)
+    split_sizes: CountsConfig = key(CountsConfig)
+    targets: CountsConfig = key(CountsConfig)
+    history_items: CountsConfig = key(CountsConfig)
 
 
 @dataclass
@@ -137,11 +144,15 @@ class TrainConfig(ExamplesConfig):
         init_from: folder of a ``pmg-train`` run with the initial weights.
     """
 
-    objective: Any = ranged(None, users_per_step=Count)
+    data: Any = key(unused="users.test")
+    split_sizes: CountsConfig = key(CountsConfig, unused="test")
+    targets: CountsConfig = key(CountsConfig, unused="test")
+    history_items: CountsConfig = key(CountsConfig, unused="test")
+    objective: Any = key(users_per_step=Count)
     optimizer: Any = None
     lr_scheduler: Any = None
-    trainer: Any = None
-    callbacks: Any = None
+    trainer: Any = key(execution=TRAINER_EXECUTION, destination="default_root_dir")
+    callbacks: Any = key(role="execution", result=CALLBACKS_RESULT, destination=CALLBACKS_FOLDERS)
     init_from: str | None = None
 
 
@@ -159,15 +170,16 @@ class GenerateConfig(ExamplesConfig):
     """
 
     method: Any = None
-    balance: Any = ranged(None, alpha=Fraction)
-    sampling: Any = ranged(None, steps=Count | None, guidance=NotNegative, batch_size=Count)
+    balance: Any = key(None, alpha=Fraction)
+    sampling: Any = key(None, steps=Count | None, guidance=NotNegative, batch_size=Count)
     preference: Any = None
-    train_run: str | None = None
+    scorer: Any = None
+    train_run: str | None = key(role="unused")
     pipeline: str | None = None
     split: str = "test"
     mismatched: bool = True
-    sheet_users: int = ranged(20, Count)
-    shard: Shard = field(default_factory=Shard)
+    sheet_users: int = key(20, Count, "execution")
+    shard: Shard = key(Shard, execution="count")
 
 
 @dataclass
@@ -184,14 +196,14 @@ class EvaluateConfig(RunConfig):
         shard: the images that this process evaluates.
     """
 
-    device: str = "auto"
+    device: str = execution("auto")
     metrics: Any = None
-    comparison: ComparisonConfig = field(default_factory=ComparisonConfig)
-    logger: Any = None
+    comparison: ComparisonConfig = key(ComparisonConfig)
+    logger: Any = execution()
     generate_run: str | None = None
-    results_dir: str | None = None
-    sheet_users: int = ranged(20, Count)
-    shard: Shard = field(default_factory=Shard)
+    results_dir: str | None = destination()
+    sheet_users: int = key(20, Count)
+    shard: Shard = key(Shard, execution="count")
 
 
 @dataclass
@@ -217,17 +229,18 @@ class ExportConfig(RunConfig):
     """
 
     train_run: str | None = None
-    folder: str | None = None
+    folder: str | None = destination()
     copy_frozen: bool = False
     dtype: str = "auto"
     half: bool = False
     results: str | None = None
     title: str = ""
     license: str = "apache-2.0"
-    push_to: str | None = None
-    private: bool = True
-    balance: Any = ranged(None, alpha=Fraction)
-    sampling: Any = ranged(None, steps=Count | None, guidance=NotNegative, batch_size=Count)
+    push_to: str | None = destination()
+    private: bool = destination(True)
+    seed: int | None = key(0, Seed | None, "unused")
+    balance: Any = key(None, alpha=Fraction)
+    sampling: Any = key(None, steps=Count | None, guidance=NotNegative, batch_size=Count)
 
 
 @dataclass
@@ -239,40 +252,16 @@ class EstimateConfig(TrainConfig):
         profiles_per_user: number of histories of each user.
     """
 
-    history_tokens: int = ranged(250, Count)
-    profiles_per_user: int = ranged(1, Count)
+    history_tokens: int = key(250, Count)
+    profiles_per_user: int = key(1, Count)
 
 
 @dataclass
-class AppConfig(RunConfig):
-    """``pmg-app``: serves a web app.
-
-    Attributes:
-        device: device of the models; auto: a GPU if available.
-        data: users and pictures to choose from.
-        scenario: in place of the pipeline's, e.g. one that reads conversations; None: the pipeline's.
-        pipeline: folder of ``pmg-export``, or of an exported ``pmg-train`` run.
-        host: address of the server.
-        port: of the server; 0: a free one.
-        waiting: number of jobs that wait.
-        users: number of users to choose from.
-        pictures: number of pictures to choose from, beside those of the users.
-        preference_weights: preference weights of the candidates.
-    """
-
-    device: str = "auto"
-    data: Any = None
-    scenario: Any = None
-    pipeline: str = "assets/pipeline"
-    host: str = "127.0.0.1"
-    port: int = ranged(7860, Annotated[int, Ge(0), Le(65535)])
-    waiting: int = ranged(8, Count)
-    users: int = ranged(8, Count)
-    pictures: int = ranged(48, CountOrZero)
-    preference_weights: Any = ranged(None, list[NotNegative])
+class PipelineConfig(StudyConfig, ExportConfig, EstimateConfig):
+    """Keys of all commands of the pipeline, which are composed together: an experiment may give values for each."""
 
 
-SCHEMAS: dict[str, type[RunConfig]] = {
+CORE = {
     "prepare": PrepareConfig,
     "pretrain": PretrainConfig,
     "keywords": KeywordsConfig,
@@ -282,6 +271,31 @@ SCHEMAS: dict[str, type[RunConfig]] = {
     "study": StudyConfig,
     "export": ExportConfig,
     "estimate": EstimateConfig,
-    "survey": SurveyConfig,
-    "app": AppConfig,
 }
+
+
+@cache
+def find_schemas() -> Mapping[str, type[RunConfig]]:
+    """Returns the schema of each command by its name without ``pmg-``: those of the core, and of plug-ins."""
+    return CORE | {name: entry.load() for name, entry in command_schemas().items()}
+
+
+@cache
+def find_roles(command: str) -> Mapping[str, Role]:
+    """Returns the role of each key that a command's schema declares one for, by dotted key."""
+    return schema_roles(find_schemas()[command])
+
+
+def is_pipeline(command: str) -> bool:
+    """Returns whether a command shares experiments and overrides with others; each reads its own keys."""
+    return issubclass(PipelineConfig, find_schemas()[command])
+
+
+def read_keys(command: str) -> set[str]:
+    """Returns the top-level keys that a command reads."""
+    return {part.name for part in fields(find_schemas()[command])}
+
+
+def other_keys(command: str) -> set[str]:
+    """Returns the top-level keys of a command's composed config that only other commands of the pipeline read."""
+    return {part.name for part in fields(PipelineConfig)} - read_keys(command) if is_pipeline(command) else set()

@@ -1,4 +1,4 @@
-"""What Hydra composes from besides ``pmg.conf``: the commands' schemas, and the config folders of plug-ins."""
+"""What Hydra composes from beside ``pmg.conf``: the commands' schemas, and the config folders of plug-ins."""
 
 from __future__ import annotations
 
@@ -6,10 +6,9 @@ from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.config_store import ConfigStore
 from hydra.core.plugins import Plugins
 from hydra.plugins.search_path_plugin import SearchPathPlugin
-from omegaconf import OmegaConf
 
-from pmg.configuration.composition import WHOLE_SCHEMAS, other_keys
 from pmg.configuration.plugins import GROUP, find_config_folders
+from pmg.configuration.schemas import PipelineConfig, find_schemas, is_pipeline
 
 CONFIG_MODULE = "pmg.conf"
 
@@ -36,15 +35,7 @@ def register_search_path() -> None:
 def register_schemas() -> None:
     """Stores the schema of each command where Hydra finds it, unless it is stored already."""
     store = ConfigStore.instance()
-    # Hydra 1.3 copies the whole store for each group that --help lists and TAB completes, and changes no copy: 0.9 s
-    # of 1.5, of which its own nodes and its launchers' are the most. No public setting turns that off, and the source
-    # that holds the store can't be replaced (`SourcesRegistry.register` keeps the first)
-    ConfigStore.__deepcopy__ = lambda self, memo: self
-    for command, schema in WHOLE_SCHEMAS.items():
-        if f"{command}_schema.yaml" in store.repo:
-            continue
-        node = OmegaConf.structured(schema)
-        for name, value in other_keys(command).items():
-            if value is not None:
-                OmegaConf.set_struct(node[name], False)  # values for other commands have no schema here
-        store.store(name=f"{command}_schema", node=node, provider="pmg")
+    for command, schema in find_schemas().items():
+        if f"{command}_schema.yaml" not in store.repo:
+            node = PipelineConfig if is_pipeline(command) else schema
+            store.store(name=f"{command}_schema", node=node, provider="pmg")

@@ -12,12 +12,12 @@ from collections.abc import Mapping, Sequence
 from types import FunctionType
 from typing import Any
 
-from pmg.configuration.plugins import find_module, installed_plugins
+from pmg.configuration.plugins import find_module, installed_plugins, leaves
 from pmg.domain import PmgError
 
-# modules whose classes, class methods and functions configs build; what reads and writes files is left out
-OWN = [f"pmg.{name}" for name in ("data", "domain", "evaluation", "generation", "models", "preferences")]
-OWN += ["pmg.tracking", "pmg.training"]
+# modules of the core whose classes, class methods and functions configs build; what reads and writes files is left out
+CORE = [f"pmg.{name}" for name in ("data", "domain", "evaluation", "generation", "models", "preferences")]
+CORE += ["pmg.tracking", "pmg.training"]
 # modules whose classes and class methods configs build
 LIBRARIES = [
     "diffusers.configuration_utils",
@@ -106,7 +106,7 @@ def check_package(key: str, target: Any) -> str:
     Raises:
         PmgError: the target is no dotted name, a part of it is private, or its package is not allowed.
     """
-    packages = list(dict.fromkeys(module.split(".")[0] for module in (*OWN, *LIBRARIES, *_allowed)))
+    packages = list(dict.fromkeys(module.split(".")[0] for module in (*CORE, *LIBRARIES, *_allowed)))
     parts = str(target).split(".")
     if parts[0] in installed_plugins() and parts[0] not in packages:
         raise PmgError(
@@ -147,7 +147,7 @@ def check_object(key: str, target: str, found: Any, package: str | None = None) 
         PmgError: it is no class, class method or function of the allowed modules.
     """
     where = f"{key or 'node'}: target '{target}'"
-    own, libraries = ([package], []) if package else ([*OWN, *_allowed], LIBRARIES)
+    own, libraries = ([package], []) if package else ([*CORE, *leaves(), *_allowed], LIBRARIES)
     if inspect.isclass(found):
         modules, allowed = [found.__module__], [*own, *libraries]
     elif inspect.ismethod(found) and inspect.isclass(found.__self__):

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from pmg.configuration.instantiate import nearest
 from pmg.data.dataset import Dataset, check_split
-from pmg.data.publishers.published_files import read_lines
+from pmg.data.published_files import read_lines
 from pmg.domain import Example, Interaction, Item, PmgError, Turn
 
 USER = "me"  # the user's name in prompts, as the shipped scenarios' questions expect it

@@ -22,8 +22,8 @@ from pmg.cache import Cache, atomic_write_bytes
 from pmg.configuration.instantiate import nearest
 from pmg.configuration.ranges import Count
 from pmg.data.duplicates import mean_colours
+from pmg.data.image_files import MISSING, UnusableError, is_file, read_picture
 from pmg.data.packing_state import FOLDER, PackingReport, PackingState
-from pmg.data.publishers.image_files import MISSING, UnusableError, is_file, read_picture
 from pmg.domain import PmgError
 from pmg.installation import install_extra
 

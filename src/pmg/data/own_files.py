@@ -14,7 +14,7 @@ import pandas as pd
 
 from pmg.configuration.instantiate import nearest
 from pmg.data.prepared_tables import INTERACTIONS, ITEMS, Drops, Tables, as_rows
-from pmg.data.publishers.published_files import digest, read_rows, require_columns
+from pmg.data.published_files import digest, read_rows, require_columns
 from pmg.domain import UNKNOWN, PmgError
 
 WHERE = "docs/own_data.md has the schema"

@@ -1,9 +1,9 @@
 """The closed set of classes that a pipeline folder may name, and the check of their arguments.
 
 A node of ``model_index.json`` is ``{"_class_name": NAME, ARGUMENT: VALUE, ...}``, as diffusers writes configs. The
-name is looked up among those of its part and never imported; arguments are compared with the constructor's
-annotations. A plug-in's component has its dotted name there, which is imported only for a caller who trusts the
-plug-in.
+name is looked up among the entry points ``pmg.components`` of its part, and only what is registered there is imported;
+arguments are compared with the constructor's annotations. An argument that is called like a part is a component of
+that part. A plug-in's component has its dotted name there, which is imported only for a caller who trusts the plug-in.
 """
 
 from __future__ import annotations
@@ -20,116 +20,14 @@ from diffusers import ModelMixin
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 from pmg.configuration.instantiate import import_target, nearest
+from pmg.configuration.plugins import component_targets
 from pmg.configuration.targets import check_object, is_public, is_reserved
 from pmg.configuration.trees import mappings, texts
 from pmg.domain import PmgError
-from pmg.generation.alpha import ConfidentAlpha, FixedAlpha, HistoryAlpha
-from pmg.generation.calibration import NoCalibration, NormalCalibration
-from pmg.generation.condition_weighting import AttentionWeighting, ScaleWeighting
-from pmg.generation.guidance import LeaveOneOutScales, Scales
-from pmg.generation.selection import WeightGrid, WeightSample
 from pmg.generation.weight_locations import LOCATIONS, Locations
-from pmg.models.autoregressive.janus import Janus
-from pmg.models.autoregressive.look_janus import load_look_janus
-from pmg.models.diffusion.generator import DiffusionGenerator
-from pmg.models.diffusion.latent_codec import AutoencoderDCCodec
-from pmg.models.diffusion.noise_processes import FlowMatching
-from pmg.models.diffusion.pooled_transformer.denoiser import PooledTransformerDenoiser
-from pmg.models.diffusion.text_encoder import TextEncoder
-from pmg.models.diffusion.transformer.flux1 import Flux1
-from pmg.models.diffusion.transformer.flux2_klein import Flux2Klein
-from pmg.models.diffusion.transformer.qwen_image import QwenImage
-from pmg.models.diffusion.transformer.qwen_image_edit import QwenImageEdit
-from pmg.models.diffusion.transformer.shared_language_model import SharedLanguageModel
-from pmg.models.diffusion.transformer.stable_diffusion_3 import load_stable_diffusion_3
-from pmg.models.diffusion.transformer.z_image import ZImage
-from pmg.models.diffusion.unet.denoiser import UNetDenoiser
-from pmg.models.diffusion.unet.stable_diffusion import load_stable_diffusion
-from pmg.models.language.language_model import load_language_model
-from pmg.models.language.vision.gemma3 import Gemma3
-from pmg.models.language.vision.qwen2_vl import Qwen2VL, Qwen25VL
-from pmg.models.language.vision.qwen3_vl import Qwen3VL
-from pmg.models.language.vision.smolvlm import SmolVLM
-from pmg.models.loading.tiny_models import (
-    tiny_generator,
-    tiny_language_model,
-    tiny_scorer,
-    tiny_sd3,
-    tiny_text_encoder,
-)
-from pmg.models.preference.preference_encoder import PreferenceEncoder
-from pmg.models.preference.visual_encoder import VisualPreferenceEncoder
-from pmg.models.vision.clip_scorer import ClipScorer
-from pmg.models.vision.look_scorer import LookScorer
-from pmg.models.vision.scorer import Scorer
-from pmg.models.vision.style_tower import StyleTower
-from pmg.preferences.captioning import ImageToTextCaptioner, MetadataCaptioner, PictureCaptioner, TaggerCaptioner
-from pmg.preferences.keyword_decoding import Choose, Generate
-from pmg.preferences.measured_captions import MeasuringCaptioner, Thresholds
 from pmg.preferences.scenarios import Scenario, build_scenario
-from pmg.preferences.target_writing import build_target_writing
-from pmg.training.encoder_inputs import HistoryContexts
-from pmg.training.visual_inputs import VisualHistories
 
 CLASS = "_class_name"
-SCORERS: dict[str, Callable[..., Any]] = {
-    "Scorer": Scorer.from_folder,
-    "LookScorer": LookScorer.from_folder,
-    "ClipScorer": ClipScorer.from_source,
-    "TinyScorer": tiny_scorer,
-}
-
-# constructors by part and name; an argument that is called like a part is a component of that part
-COMPONENTS: dict[str, dict[str, Callable[..., Any]]] = {
-    "language_model": {
-        "LanguageModel": load_language_model,
-        "TinyLanguageModel": tiny_language_model,
-        "SharedLanguageModel": SharedLanguageModel,
-        "SmolVLM": SmolVLM.load,
-        "Qwen2VL": Qwen2VL.load,
-        "Qwen25VL": Qwen25VL.load,
-        "Qwen3VL": Qwen3VL.load,
-        "Gemma3": Gemma3.load,
-    },
-    "scenario": {"Scenario": build_scenario},
-    "target_writing": {"TargetWriting": build_target_writing},
-    "captioner": {
-        "MetadataCaptioner": MetadataCaptioner,
-        "TaggerCaptioner": TaggerCaptioner,
-        "ImageToTextCaptioner": ImageToTextCaptioner,
-        "PictureCaptioner": PictureCaptioner,
-        "MeasuringCaptioner": MeasuringCaptioner,
-    },
-    "thresholds": {"Thresholds": Thresholds},
-    "decoding": {"Choose": Choose, "Generate": Generate},
-    "text_encoder": {"TextEncoder": TextEncoder.from_source, "TinyTextEncoder": tiny_text_encoder},
-    "generator": {
-        "StableDiffusion": load_stable_diffusion,
-        "StableDiffusion3": load_stable_diffusion_3,
-        "Flux1": Flux1.load,
-        "Flux2Klein": Flux2Klein.load,
-        "QwenImage": QwenImage.load,
-        "QwenImageEdit": QwenImageEdit.load,
-        "ZImage": ZImage.load,
-        "Janus": Janus.load,
-        "LookJanus": load_look_janus,
-        "DiffusionGenerator": DiffusionGenerator,
-        "TinyGenerator": tiny_generator,
-        "TinySD3": tiny_sd3,
-    },
-    "codec": {"AutoencoderDCCodec": AutoencoderDCCodec.from_folder},
-    "denoiser": {one.__name__: one.from_folder for one in (PooledTransformerDenoiser, UNetDenoiser)},
-    "process": {"FlowMatching": FlowMatching},
-    "scorer": SCORERS,
-    "inputs": {"HistoryContexts": HistoryContexts, "VisualHistories": VisualHistories},
-    "tower": {"StyleTower": StyleTower, **SCORERS},
-    "weights": {"WeightGrid": WeightGrid, "WeightSample": WeightSample},
-    "weighting": {"ScaleWeighting": ScaleWeighting, "AttentionWeighting": AttentionWeighting},
-    "calibration": {"NoCalibration": NoCalibration, "NormalCalibration": NormalCalibration},
-    "alpha_rule": {"FixedAlpha": FixedAlpha, "ConfidentAlpha": ConfidentAlpha, "HistoryAlpha": HistoryAlpha},
-    "scales": {one.__name__: one for one in (Scales, LeaveOneOutScales)},
-    "preference_encoder": {one.__name__: one for one in (PreferenceEncoder, VisualPreferenceEncoder)},
-}
 
 
 @dataclass(frozen=True)
@@ -146,7 +44,9 @@ class Component:
 
     def create(self) -> Any:
         """Builds it, nested components first."""
-        built = {name: value.create() if name in COMPONENTS else value for name, value in self.arguments.items()}
+        built = {
+            name: value.create() if name in component_targets() else value for name, value in self.arguments.items()
+        }
         return self.build(**built)
 
 
@@ -200,11 +100,12 @@ class ComponentReader:
 
     def _find_constructor(self, part: str, key: str, name: str) -> Callable[..., Any]:
         """Returns a part's constructor by its name, or a plug-in's by its dotted name."""
-        if name in COMPONENTS[part]:
-            return COMPONENTS[part][name]
+        registered = component_targets()[part]
+        if name in registered:
+            return import_target(key, registered[name])
         package, dot, _ = name.partition(".")
         if not (dot and is_public(name)) or is_reserved(package):
-            allowed = ", ".join(COMPONENTS[part])
+            allowed = ", ".join(registered)
             raise PmgError(f"{key} is not allowed: {name[:80]!r}. A shared pipeline builds {allowed}.")
         if package not in self.trust:
             raise PmgError(
@@ -224,7 +125,11 @@ class ComponentReader:
         _check_mapping(node, f"{key} is no mapping: {str(node)[:80]!r}")
         parameters = _parameters(build)
         _check_names(key, node, parameters)
-        nested = {name: self.read_component(name, f"{key}.{name}", node[name]) for name in node if name in COMPONENTS}
+        nested = {
+            name: self.read_component(name, f"{key}.{name}", node[name])
+            for name in node
+            if name in component_targets()
+        }
         plain = {name: value for name, value in node.items() if name not in nested}
         _check_keys(key, plain)
         for place, text in texts(plain, key):
@@ -261,7 +166,7 @@ def _schema(build: Callable[..., Any]) -> type[BaseModel]:
     """The constructor's annotations, but for components, which are checked one by one."""
     # arbitrary types: a plug-in's own, which no JSON value is
     strict = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, arbitrary_types_allowed=True)
-    plain = {name: parameter for name, parameter in _parameters(build).items() if name not in COMPONENTS}
+    plain = {name: parameter for name, parameter in _parameters(build).items() if name not in component_targets()}
     fields: Any = {
         name: (Any if parameter.annotation is parameter.empty else parameter.annotation, None)
         for name, parameter in plain.items()

@@ -13,10 +13,11 @@ from diffusers import ModelMixin
 
 from pmg import __version__
 from pmg.cache import atomic_write_json
+from pmg.configuration.plugins import component_targets
 from pmg.configuration.targets import allowed_plugins, is_reserved
 from pmg.configuration.trees import replace_values, texts
 from pmg.domain import PmgError
-from pmg.generation.components import CLASS, COMPONENTS, ComponentReader
+from pmg.generation.components import CLASS, ComponentReader
 from pmg.generation.serialization import INDEX, PARTS, PIPELINE, SECTIONS, read_nodes
 from pmg.generation.weight_locations import CACHE, HERE, Locations
 from pmg.installation import find_assets
@@ -51,9 +52,9 @@ def _to_node(part: str, node: Any) -> Any:
 
 def _class_of(part: str, target: str) -> str:
     """Returns the name in an index of what a config's ``_target_`` builds: for a plug-in's its dotted name."""
-    known = COMPONENTS.get(part, {})
-    for name, build in known.items():
-        if target == dotted_name(build):
+    registered = component_targets().get(part, {})
+    for name, registered_target in registered.items():
+        if target == registered_target:
             return name
     package = target.partition(".")[0]
     if package in allowed_plugins():
@@ -61,15 +62,7 @@ def _class_of(part: str, target: str) -> str:
     if not is_reserved(package):
         raise PmgError(f"{part} is of a plug-in: {target}. If its code may run, add plugins=[{package}].")
     raise PmgError(
-        f"{part} can't be exported: {target}. A pipeline folder holds {', '.join(known) or 'no such part'}."
-    )
-
-
-def dotted_name(build: Any) -> str:
-    """Returns the dotted name of a function, class or class method."""
-    owner = getattr(build, "__self__", None)  # of a class method
-    return ".".join(
-        (owner.__module__, owner.__qualname__, build.__name__) if owner else (build.__module__, build.__name__)
+        f"{part} can't be exported: {target}. A pipeline folder holds {', '.join(registered) or 'no such part'}."
     )
 
 
@@ -194,7 +187,7 @@ def name_encoder(kind: type[ModelMixin]) -> dict[str, Any]:
     Raises:
         PmgError: the class is none that pipeline folders can name.
     """
-    return {EXPORTED_ENCODER: {CLASS: _class_of(EXPORTED_ENCODER, dotted_name(kind))}}
+    return {EXPORTED_ENCODER: {CLASS: _class_of(EXPORTED_ENCODER, f"{kind.__module__}.{kind.__qualname__}")}}
 
 
 def _locate(source: str) -> Path:

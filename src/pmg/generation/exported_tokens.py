@@ -11,11 +11,11 @@ from typing import Any
 
 from torch import Tensor
 
+from pmg.configuration.plugins import component_targets
 from pmg.configuration.targets import allowed_plugins
 from pmg.configuration.trees import replace_texts
 from pmg.domain import PmgError
-from pmg.generation.components import CLASS, COMPONENTS
-from pmg.generation.export import dotted_name
+from pmg.generation.components import CLASS
 from pmg.generation.serialization import INDEX, PARTS, read_index
 from pmg.generation.weight_locations import ASSETS, CACHE, HERE
 from pmg.models.loading.weight_sources import load_frozen
@@ -47,8 +47,7 @@ def _to_config(part: str, node: Any) -> Any:
     inner = {key: _to_config(key, value) for key, value in node.items() if key != CLASS}
     if CLASS not in node:
         return inner
-    build = COMPONENTS.get(part, {}).get(node[CLASS])
-    return {"_target_": dotted_name(build) if build else node[CLASS], **inner}
+    return {"_target_": component_targets().get(part, {}).get(node[CLASS], node[CLASS]), **inner}
 
 
 def _name_folder(text: str) -> str:

@@ -12,7 +12,7 @@ from pmg.configuration.targets import check_plugin
 from pmg.generation.components import Component
 from pmg.generation.pipeline import build_pipeline
 from pmg.generation.serialization import read_index
-from pmg.models.diffusion.transformer.shared_language_model import resolve_language_model
+from pmg.models.language_model_source import resolve_language_model
 from pmg.models.loading.device import emulates_bfloat16, to_device
 from pmg.models.loading.weight_sources import download, load_frozen
 from pmg.preferences.captioning import MetadataCaptioner

@@ -13,8 +13,8 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from pmg.configuration.composition import read_keys
 from pmg.configuration.instantiate import import_target
+from pmg.configuration.schemas import read_keys
 from pmg.paths import display_path, is_same_folder
 
 READERS = {"train": ("generate", "train_run"), "generate": ("evaluate", "generate_run")}

@@ -19,7 +19,6 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from pmg import __version__
-from pmg.configuration.composition import deletes_other
 from pmg.configuration.explanations import explain
 from pmg.configuration.instantiate import register_configs
 from pmg.configuration.plugins import read_command_line, searched
@@ -67,7 +66,6 @@ def launch(command: str, body: Body) -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # disables Ray's usage reports
     show_trace = os.environ.get("HYDRA_FULL_ERROR") == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises errors instead of printing them
-    sys.argv[1:] = [text for text in sys.argv[1:] if not deletes_other(text, command)]
     codes: list[int] = []
 
     @hydra.main(version_base="1.3", config_path=f"pkg://{CONFIG_MODULE}", config_name=command)

@@ -16,7 +16,7 @@ from pmg.models.diffusion.interfaces import PromptEncoder
 from pmg.models.language.context import Context
 from pmg.models.language.language_model import LanguageModel
 from pmg.models.language.picture_marks import find_pictures
-from pmg.models.language.vision.vision_language_model import VisionLanguageModel
+from pmg.models.language.vision_language_model import VisionLanguageModel
 from pmg.preferences.captioning import Pixels
 from pmg.preferences.contexts import CachedContexts, Contexts, LazyContexts, PictureLookup, no_pictures
 from pmg.preferences.history_budget import HistoryWriter

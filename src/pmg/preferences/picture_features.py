@@ -10,7 +10,7 @@ from torch import Tensor
 from pmg.cache import Cache
 from pmg.domain import Item
 from pmg.models.language.picture_marks import find_pictures
-from pmg.models.language.vision.vision_language_model import VisionLanguageModel
+from pmg.models.language.vision_language_model import VisionLanguageModel
 from pmg.preferences.captioning import Pixels
 
 READ_AT_ONCE = 32  # pictures whose pixels are in memory

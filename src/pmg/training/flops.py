@@ -55,7 +55,7 @@ class Operations:
 def count_operations(
     language_model: LanguageModel, generator: CountableGenerator, sizes: Sizes, terms: Mapping[str, ObjectiveTerm]
 ) -> Operations:
-    """Counts on models without weights (`pmg.models.loading.meta_models`).
+    """Counts on models without weights (`pmg.models.meta_models`).
 
     Args:
         language_model: frozen.

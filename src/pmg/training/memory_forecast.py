@@ -106,7 +106,7 @@ def estimate_training(
     """Forecasts a ``pmg-train``.
 
     Args:
-        language_model: without weights (`pmg.models.loading.meta_models`).
+        language_model: without weights (`pmg.models.meta_models`).
         generator: without weights.
         weights: bytes of each frozen model on the device, by name.
         sizes: of the training.

@@ -7,7 +7,7 @@ from pmg.configuration.ranges import Seed
 from pmg.models.diffusion.generator import DiffusionGenerator
 from pmg.models.diffusion.noise_processes import FlowMatching
 from pmg.models.diffusion.text_encoder import TextEncoder
-from pmg.models.loading.tiny_models import tiny_generator
+from pmg.models.tiny_models import tiny_generator
 
 
 class UniformFlow(FlowMatching):

@@ -11,9 +11,9 @@ from hashlib import sha256
 
 import pandas as pd
 
+from pmg.data.image_files import picture_folder
 from pmg.data.prepared_tables import INTERACTIONS, ITEMS, Drops, Tables, as_rows
-from pmg.data.publishers.image_files import picture_folder
-from pmg.data.publishers.published_files import read_files, read_table
+from pmg.data.published_files import read_files, read_table
 
 FILE = "FLICKR-AES_image_labeled_by_each_worker.csv"
 COLUMNS = ("worker", "imagePair", "score")

@@ -15,9 +15,9 @@ from pathlib import Path
 import pandas as pd
 
 from pmg.configuration.instantiate import nearest
+from pmg.data.image_files import find_pictures
 from pmg.data.prepared_tables import INTERACTIONS, ITEMS, Drops, Tables, as_rows
-from pmg.data.publishers.image_files import find_pictures
-from pmg.data.publishers.published_files import read_files, read_table
+from pmg.data.published_files import read_files, read_table
 from pmg.domain import PmgError
 from pmg.installation import install_extra
 

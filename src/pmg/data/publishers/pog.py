@@ -15,9 +15,9 @@ import numpy as np
 import pandas as pd
 
 from pmg.configuration.ranges import Count
+from pmg.data.image_files import find_pictures
 from pmg.data.prepared_tables import INTERACTIONS, ITEMS, Drops, Tables, as_rows
-from pmg.data.publishers.image_files import find_pictures
-from pmg.data.publishers.published_files import digest, read_lines
+from pmg.data.published_files import digest, read_lines
 
 WHERE = "get it from https://github.com/wenyuer/POG"
 ITEM_FILE, USER_FILE, OUTFIT_FILE = "item_data.txt", "user_data.txt", "outfit_data.txt"

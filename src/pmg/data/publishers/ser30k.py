@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 
 from pmg.configuration.instantiate import nearest
+from pmg.data.image_files import ENDINGS, picture_folder
 from pmg.data.prepared_tables import INTERACTIONS, ITEMS, Drops, Tables, as_rows
-from pmg.data.publishers.image_files import ENDINGS, picture_folder
-from pmg.data.publishers.published_files import digest, read_table
+from pmg.data.published_files import digest, read_table
 from pmg.domain import UNKNOWN, PmgError
 from pmg.natural_order import natural_key
 

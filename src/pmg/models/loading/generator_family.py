@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 
 from pmg.configuration.instantiate import import_target
 from pmg.models.diffusion.interfaces import Generator
-from pmg.models.loading.meta_models import PromptSizes
+from pmg.models.meta_models import PromptSizes
 
 WORDS = 64  # tokens of unpadded keywords, for forecasts
 Configs = Mapping[str, Mapping[str, Any]]

@@ -1,0 +1,137 @@
+"""Keys of the commands' configs: default, range and role, declared together in a dataclass; and keys of every command.
+
+Hashes, resuming, skipping of completed runs, messages of refusals, and varied keys of reports depend on the roles.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, is_dataclass
+from enum import StrEnum
+from typing import Any
+
+from pmg.configuration.ranges import Seed
+
+
+class Role(StrEnum):
+    """The role of a config value in a command.
+
+    Attributes:
+        RESULT: decides the command's result.
+        EXECUTION: decides how and where the result is computed, and what is logged.
+        DESTINATION: a folder, or the name of the run.
+        UNUSED: has no effect: it is read by another command, or through interpolations only.
+    """
+
+    RESULT = "result"
+    EXECUTION = "execution"
+    DESTINATION = "destination"
+    UNUSED = "unused"
+
+
+_ROLES, _RANGES = "roles", "ranges"  # of a field's metadata
+
+
+def key(
+    default: Any = None, values: Any = None, role: str = "result", *,
+    result: str = "", execution: str = "", destination: str = "", unused: str = "", **inner: Any,
+) -> Any:  # fmt: skip
+    """Returns a dataclass field of a config with its role, and a range of values, which OmegaConf's types lack.
+
+    Args:
+        default: value; a class is called for each config.
+        values: the type of its values, e.g. ``Count | None``.
+        role: of the key, and of the keys below it that the next arguments don't name.
+        result: keys below it that decide the result, dotted, separated by spaces.
+        execution: likewise, see `Role`.
+        destination: likewise.
+        unused: likewise.
+        **inner: types of the values of a group without a ``_target_``, by name.
+    """
+    roles = {"": Role(role)}
+    for name, listed in zip(Role, (result, execution, destination, unused), strict=True):
+        roles |= dict.fromkeys(listed.split(), name)
+    metadata = {_ROLES: roles, _RANGES: {"": values, **inner}}
+    if isinstance(default, type):
+        return field(default_factory=default, metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+def execution(default: Any = None, values: Any = None) -> Any:
+    """Returns a field that decides how a result is computed, see `key`."""
+    return key(default, values, "execution")
+
+
+def destination(default: Any = None, **roles: str) -> Any:
+    """Returns a field that names a folder or the run, see `key`."""
+    return key(default, role="destination", **roles)
+
+
+def schema_ranges(schema: Any) -> dict[str, Any]:
+    """Returns the type of each value that a schema limits, by dotted key."""
+    found: dict[str, Any] = {}
+    for part in fields(schema) if is_dataclass(schema) else ():
+        ranges: Mapping[str, Any] = part.metadata.get(_RANGES, {})
+        found |= {f"{part.name}.{name}".rstrip("."): values for name, values in ranges.items() if values is not None}
+        inner = schema_ranges(part.default_factory)
+        found |= {f"{part.name}.{name}": values for name, values in inner.items()}
+    return found
+
+
+def schema_roles(schema: type[RunConfig]) -> Mapping[str, Role]:
+    """Returns the role of each key that a schema declares one for, by dotted key.
+
+    A schema of several others, a command that runs several, has of each key the first role in the order of `Role`.
+    """
+    found: dict[str, Role] = {}
+    for part in fields(schema):
+        roles: Mapping[str, Role] = part.metadata.get(_ROLES, {"": Role.RESULT})
+        found |= {f"{part.name}.{name}".rstrip("."): role for name, role in roles.items()}
+    if len(schema.__bases__) == 1:
+        return found
+    tables = [schema_roles(base) for base in schema.__bases__]
+    together = {name: [role for table in tables if (role := find_key(table, name))] for name in set().union(*tables)}
+    return {name: min(roles, key=list(Role).index) for name, roles in together.items()}
+
+
+def find_key(table: Mapping[str, Role], name: str) -> Role | None:
+    """Returns the role of a dotted key, or of its nearest parent in the table; None without either."""
+    while name and name not in table:
+        name = name.rpartition(".")[0]
+    return table.get(name)
+
+
+@dataclass
+class RunConfig:
+    """Keys of every command. Groups have no schema; `check_targets` checks their keys.
+
+    Attributes:
+        name: name of the run; part of its folder.
+        seed: seed of every random number generator; null leaves them unseeded.
+        run_dir: the run folder; the folder of an interrupted run resumes it.
+        paths: folders of assets, outputs and cached results.
+        plugins: modules of your own whose classes the config may build, see docs/extending.md.
+    """
+
+    name: str = key("default", role="destination")
+    seed: int | None = key(0, Seed | None)
+    run_dir: str | None = key(role="destination")
+    paths: Any = key(role="destination")
+    plugins: list[str] = key(list, role="execution")  # the classes that it allows are in the rest
+
+
+@dataclass
+class ComparisonConfig:
+    """The arms that all others are compared with.
+
+    Attributes:
+        baseline: the arm to improve on.
+        oracle: the arm with the true taste.
+        proposed: the method under study.
+        gap_metric: name of the metric for the share of the gap from baseline to oracle that an arm closes.
+    """
+
+    baseline: str = "none"
+    oracle: str = "oracle"
+    proposed: str = "pmg"
+    gap_metric: str = "lpips_truth"

@@ -1,1 +1,0 @@
-"""The emoji data set: artwork, finishes, simulated users, and held-out cells."""

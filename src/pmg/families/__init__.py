@@ -1,0 +1,1 @@
+"""Published generators and language models that see, a file a family."""

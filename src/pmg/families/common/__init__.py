@@ -1,0 +1,1 @@
+"""What families of diffusion transformers have in common."""

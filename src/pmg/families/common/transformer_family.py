@@ -1,0 +1,241 @@
+"""Families of diffusion transformers: how a published checkpoint becomes a generator.
+
+    generator = Flux1.load("black-forest-labs/FLUX.1-dev", dtype="bfloat16")
+
+A family is a subclass of `TransformerFamily` in a file of its own, and a config whose ``_target_`` is its `load`.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from diffusers import DiffusionPipeline, FlowMatchEulerDiscreteScheduler, ModelMixin
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+from transformers import AutoConfig, BaseImageProcessor, PreTrainedConfig, PreTrainedModel
+
+from pmg.configuration.ranges import Count
+from pmg.domain import PmgError
+from pmg.models.diffusion.generator import DiffusionGenerator
+from pmg.models.diffusion.interfaces import PromptEncoder
+from pmg.models.loading.checkpoints import load_checkpoint, load_tokenizer
+from pmg.models.loading.device import keep_device, torch_type
+from pmg.models.loading.generator_family import Configs, GeneratorFamily
+from pmg.models.loading.memory_tracker import checkpoint_contexts
+from pmg.models.loading.quantization import Quantization, loading_options, transformer_options
+from pmg.models.loading.weight_sources import loading, resolve_source
+from pmg.models.meta_models import NoTextEncoder
+
+
+class TextModel(NamedTuple):
+    """A text model of a checkpoint with its tokenizer, and with its image processor where it reads pictures."""
+
+    model: Any
+    tokenizer: Any
+    image_processor: BaseImageProcessor | None = None
+
+
+TextModels = Mapping[str, TextModel]
+
+
+class TransformerFamily(GeneratorFamily):
+    """Loads and composes the checkpoints of one pipeline of diffusers.
+
+    Attributes:
+        pipeline: name of the pipeline's class.
+        transformer: class of the denoiser.
+        autoencoder: class of the autoencoder.
+        text_models: classes of the text models by their folders, e.g. ``text_encoder``; the folder of the tokenizer
+            is called alike.
+        further: folders of a checkpoint beside those of all families.
+    """
+
+    pipeline: ClassVar[str]
+    transformer: ClassVar[type[ModelMixin]]
+    autoencoder: ClassVar[type[ModelMixin]]
+    text_models: ClassVar[Mapping[str, type[PreTrainedModel]]]
+    further: ClassVar[tuple[str, ...]] = ()
+
+    @classmethod
+    @abstractmethod
+    def compose(
+        cls, autoencoder: Any, transformer: Any, scheduler: FlowMatchEulerDiscreteScheduler,
+        text_encoder: PromptEncoder, size: int | None, **options: Any,
+    ) -> DiffusionGenerator:  # fmt: skip
+        """Returns the generator of its parts.
+
+        Args:
+            autoencoder: images <-> latents.
+            transformer: the denoiser.
+            scheduler: the sampler.
+            text_encoder: encodes prompts.
+            size: of the images in pixels; None: 1024.
+            **options: of `read_options`.
+
+        Raises:
+            PmgError: `size` is none that the models can make.
+        """
+
+    @classmethod
+    @abstractmethod
+    def encode_with(cls, models: TextModels, max_length: int) -> PromptEncoder:
+        """Returns the text encoder.
+
+        Args:
+            models: by folder.
+            max_length: longest text in tokens.
+        """
+
+    @classmethod
+    def read_options(cls, index: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns what a pipeline's index says beyond the names of its parts, as arguments of `compose`."""
+        return {}
+
+    @classmethod
+    def text_width(cls, config: Mapping[str, Any]) -> int:
+        """Returns the width of the text tokens that a transformer of a config reads."""
+        return int(config["joint_attention_dim"])
+
+    @classmethod
+    def load(
+        cls, source: str, dtype: str = "float32", size: Count | None = None, max_length: Count = 512,
+        gradient_checkpointing: bool = False, *, quantization: Quantization | None = None, text_on_cpu: bool = False,
+    ) -> DiffusionGenerator:  # fmt: skip
+        """Loads a checkpoint, frozen; the sampler and the shift of its times are the checkpoint's own.
+
+        Args:
+            source: hub id or folder, in the layout of diffusers.
+            dtype: name of the type of denoiser and text encoders; the autoencoder stays in float32.
+            size: of the images in pixels; None: 1024.
+            max_length: longest text in tokens.
+            gradient_checkpointing: whether activations of the transformer are computed again in the backward pass.
+            quantization: ``4bit`` or ``8bit`` quantizes transformer and text encoders (bitsandbytes, on a GPU), or
+                None.
+            text_on_cpu: whether text encoders stay in the computer's memory, and encode there.
+
+        Raises:
+            PmgError: the source is missing or damaged, or of another kind, or it can't be quantized here.
+        """
+        return cls._load(
+            source, dtype, size, max_length, gradient_checkpointing, quantization=quantization, text_on_cpu=text_on_cpu
+        )
+
+    @classmethod
+    def _load(
+        cls, source: str, dtype: str, size: int | None, max_length: int, gradient_checkpointing: bool, *,
+        quantization: Quantization | None, text_on_cpu: bool, **options: Any,
+    ) -> DiffusionGenerator:  # fmt: skip
+        denoising, encoding = transformer_options(dtype, quantization), loading_options(dtype, quantization)
+        if quantization and text_on_cpu:
+            encoding["device_map"] = {"": "cpu"}
+        path = resolve_source(source)
+        hint = "; generator.source is a hub id or a folder in the layout of diffusers (model_index.json, transformer)"
+        with loading("a generator", path, hint):
+            index = cls._read_index(path)
+            cls._check_text_models(path)
+            transformer = load_checkpoint(cls.transformer, path, "transformer", **denoising)
+            scheduler = FlowMatchEulerDiscreteScheduler.from_pretrained(path, subfolder="scheduler")
+            models = {name: cls.load_text_model(path, name, encoding) for name in cls.text_models}
+            text_encoder = cls.encode_with(models, max_length)
+            autoencoder = load_checkpoint(cls.autoencoder, path, "vae")
+        width = cls.text_width(transformer.config)
+        if text_encoder.width != width:
+            raise PmgError(
+                f"{path}: the text encoder gives tokens {text_encoder.width} wide, and the transformer reads {width}. "
+                "Use the text encoder that the transformer was trained with."
+            )
+        if gradient_checkpointing:
+            transformer.enable_gradient_checkpointing()
+        options = {**cls.read_options(index), **options}
+        if text_on_cpu:
+            keep_device(text_encoder)
+        return cls.compose(autoencoder, transformer, scheduler, text_encoder, size, **options)
+
+    @classmethod
+    def _read_index(cls, path: str) -> Mapping[str, Any]:
+        """Returns a pipeline's index, after a check that the pipeline is this family's and has its parts."""
+        index = DiffusionPipeline.load_config(path)
+        if index.get("_class_name") != cls.pipeline:
+            raise PmgError(f"{path} holds a {index.get('_class_name')}. Name a {cls.pipeline}.")
+        folders = ("transformer", "vae", "scheduler", *cls.text_models, *cls.further)
+        missing = [name for name in folders if not index.get(name) or None in index[name]]
+        missing = missing or [name for name in folders if Path(path).is_dir() and not Path(path, name).is_dir()]
+        if missing:
+            raise PmgError(f"{path} has no {', '.join(missing)}. Load the whole pipeline again.")
+        return index
+
+    @classmethod
+    def _check_text_models(cls, path: str) -> None:
+        """Raises a `PmgError` if a text model is of another architecture than the family's."""
+        for name, kind in cls.text_models.items():
+            config = AutoConfig.from_pretrained(path, subfolder=name, trust_remote_code=False)
+            expected = kind.config_class.model_type
+            if config.model_type not in (
+                expected,
+                expected.removesuffix("_text_model"),
+                expected.removesuffix("_text"),
+            ):
+                raise PmgError(f"{path}/{name} is a {config.model_type}, and {cls.pipeline} needs a {expected}.")
+
+    @classmethod
+    def load_text_model(cls, path: str, name: str, weights: Mapping[str, Any]) -> TextModel:
+        """Returns a text model and its tokenizer.
+
+        Args:
+            path: folder or hub id.
+            name: the model's folder.
+            weights: arguments of ``from_pretrained`` for its weights.
+        """
+        model = load_checkpoint(cls.text_models[name], path, name, **weights)
+        return TextModel(model, load_tokenizer(path, model, subfolder=name.replace("text_encoder", "tokenizer")))
+
+    @classmethod
+    def read_configs(cls, source: str) -> Configs:
+        """Returns the configs of a checkpoint's parts, from the hub only if `published` has none.
+
+        Raises:
+            PmgError: one can't be read, or the pipeline is of another family.
+        """
+        if source in cls.published:
+            return cls.published[source]
+        path = resolve_source(source)
+        with loading("a config", path):
+            index = cls._read_index(path)
+            models = {"transformer": cls.transformer, "vae": cls.autoencoder}
+            parts = {name: dict(kind.load_config(path, subfolder=name)) for name, kind in models.items()}
+            for name in cls.text_models:
+                parts[name] = AutoConfig.from_pretrained(path, subfolder=name, trust_remote_code=False).to_dict()
+            scheduler = FlowMatchEulerDiscreteScheduler.load_config(path, subfolder="scheduler")
+        return {**parts, "scheduler": dict(scheduler), "options": cls.read_options(index)}
+
+    @classmethod
+    def empty(
+        cls, configs: Configs, dtype: str, size: int | None = None, gradient_checkpointing: bool = False
+    ) -> DiffusionGenerator:  # fmt: skip
+        """Returns a generator without weights, see `GeneratorFamily.empty`."""
+        with torch.device("meta"):
+            autoencoder = cls.autoencoder.from_config(dict(configs["vae"]))
+            transformer = cls.transformer.from_config(dict(configs["transformer"]))
+        nn.Module.to(transformer, torch_type(dtype))
+        if gradient_checkpointing:
+            recompute = partial(checkpoint, use_reentrant=False, context_fn=checkpoint_contexts)
+            transformer.enable_gradient_checkpointing(recompute)
+        scheduler = FlowMatchEulerDiscreteScheduler.from_config(dict(configs.get("scheduler", {})))
+        options = configs.get("options", {})
+        return cls.compose(autoencoder, transformer, scheduler, NoTextEncoder(), size, **options)
+
+    @classmethod
+    def empty_text_models(cls, configs: Configs, dtype: str) -> list[PreTrainedModel]:
+        """Returns text models of configs' sizes on torch's meta device."""
+        with torch.device("meta"):
+            models = [kind(_config(kind, configs[name])) for name, kind in cls.text_models.items()]
+        return [model.to(torch_type(dtype)) for model in models]
+
+
+def _config(kind: type[PreTrainedModel], values: Mapping[str, Any]) -> PreTrainedConfig:
+    return kind.config_class.from_dict(dict(values))

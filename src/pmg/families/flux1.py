@@ -1,0 +1,168 @@
+"""FLUX.1 (Black Forest Labs 2024): CLIP's pooled vector, T5's tokens, guidance as an input of the dev checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import torch
+from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, FluxTransformer2DModel
+from torch import Tensor
+from transformers import CLIPTextModel, PreTrainedModel, T5EncoderModel
+
+from pmg.families.common.packed_denoiser import PackedDenoiser, latent_side
+from pmg.families.common.pipeline_flow import PipelineFlow, linear_mu
+from pmg.families.common.transformer_family import TextModels, TransformerFamily
+from pmg.models.diffusion.conditioning import Condition, TextBlock
+from pmg.models.diffusion.generator import DiffusionGenerator
+from pmg.models.diffusion.interfaces import Capabilities, PromptEncoder
+from pmg.models.diffusion.latent_codec import AutoencoderKLCodec
+from pmg.models.diffusion.sequences import PATCH, grid_positions, hide, joint_bias, pack, unpack
+from pmg.models.diffusion.text_encoder import FrozenTextEncoder
+from pmg.models.diffusion.text_tower import TextTower
+from pmg.models.loading.generator_family import WORDS, Configs
+from pmg.models.meta_models import PromptSizes
+
+BASE = "black-forest-labs/FLUX.1-dev"
+
+
+class Flux1TextEncoder(FrozenTextEncoder):
+    """Tokens of T5, all visible, and the pooled vector of CLIP, whose length limits texts.
+
+    Args:
+        clip: gives the pooled vector.
+        t5: gives the tokens.
+    """
+
+    texts_at_once: ClassVar[int] = 32  # of T5 with 512 tokens each
+
+    def __init__(self, clip: TextTower, t5: TextTower) -> None:
+        super().__init__(clip.max_length)
+        self.clip, self.t5, self.tokenizer = clip, t5, clip.tokenizer
+
+    @property
+    def width(self) -> int:
+        """Width `D` of the tokens."""
+        return self.t5.width
+
+    def token_ids(self, text: str) -> list[int]:
+        """Returns the tokens of a text by T5, special tokens included."""
+        return list(self.t5.tokenizer(text)["input_ids"])
+
+    def count_tokens(self, text: str) -> int:
+        """Returns the length of a text in tokens of CLIP, special tokens included."""
+        return self.clip.count_tokens(text)
+
+    def _encode(self, texts: list[str]) -> TextBlock:
+        return self._combine(texts, padded=True)
+
+    def _encode_unpadded(self, texts: list[str]) -> TextBlock:
+        return self._combine(texts, padded=False)
+
+    def _combine(self, texts: list[str], padded: bool) -> TextBlock:
+        self.check_lengths(texts)
+        block, pooled = self.t5(texts, padded), self.clip(texts).pooled
+        return TextBlock(block.tokens, block.mask, pooled)
+
+
+class Flux1ConditionAdapter:
+    """Conditions for FLUX.1, whose text tokens have no positions.
+
+    Args:
+        guidance_input: whether the transformer takes the guidance scale as an input; others are step-distilled.
+        image_tokens: number of them.
+    """
+
+    def __init__(self, guidance_input: bool, image_tokens: int) -> None:
+        distilled = "" if guidance_input else BASE
+        self.supports = Capabilities(attention_bias=True, guidance_input=guidance_input, distilled_from=distilled)
+        self.image_tokens = image_tokens
+
+    def prepare(self, condition: Condition, guidance: float | None = None, reused: bool = False) -> dict[str, Any]:
+        """Returns keyword arguments of the transformer, see `ConditionAdapter`."""
+        tokens = hide(condition)
+        inputs: dict[str, Any] = {
+            "encoder_hidden_states": tokens,
+            "pooled_projections": condition.pooled,
+            "txt_ids": tokens.new_zeros(tokens.shape[1], 3, dtype=torch.float32),
+            "joint_attention_kwargs": {"attention_mask": joint_bias(condition, self.image_tokens)},
+        }
+        if self.supports.guidance_input:
+            scale = 1.0 if guidance is None else guidance
+            inputs["guidance"] = tokens.new_full((len(tokens),), scale, dtype=torch.float32)
+        return inputs
+
+
+class Flux1Denoiser(PackedDenoiser):
+    """The transformer of FLUX.1."""
+
+    def forward(self, noisy: Tensor, times: Tensor, inputs: Mapping[str, Any]) -> Tensor:
+        """Returns the prediction `(B, C, h, w)`, see `Denoiser`."""
+        height, width = (side // PATCH for side in noisy.shape[-2:])
+        positions = torch.nn.functional.pad(grid_positions(height, width, noisy.device).float(), (1, 0))
+        tokens = self.model(
+            hidden_states=pack(noisy), timestep=times / PipelineFlow.UNIT, img_ids=positions, return_dict=False,
+            **inputs,
+        )[0]  # fmt: skip
+        return unpack(tokens, noisy.shape[-2])
+
+
+CLIP_LARGE = {
+    "model_type": "clip_text_model", "hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12,
+    "num_attention_heads": 12, "vocab_size": 49408, "max_position_embeddings": 77, "projection_dim": 768,
+}  # fmt: skip
+T5_XXL = {
+    "model_type": "t5", "d_model": 4096, "d_kv": 64, "d_ff": 10240, "num_layers": 24, "num_heads": 64,
+    "vocab_size": 32128, "feed_forward_proj": "gated-gelu",
+}  # fmt: skip
+AUTOENCODER = {
+    "block_out_channels": [128, 256, 512, 512], "latent_channels": 16, "layers_per_block": 2, "sample_size": 1024,
+    "down_block_types": ["DownEncoderBlock2D"] * 4, "up_block_types": ["UpDecoderBlock2D"] * 4,
+    "scaling_factor": 0.3611, "shift_factor": 0.1159, "use_quant_conv": False, "use_post_quant_conv": False,
+}  # fmt: skip
+
+
+class Flux1(TransformerFamily):
+    """FLUX.1 dev, which takes the guidance scale as an input, and schnell, which is distilled into few steps."""
+
+    pipeline = "FluxPipeline"
+    transformer = FluxTransformer2DModel
+    autoencoder = AutoencoderKL
+    text_models: ClassVar[Mapping[str, type[PreTrainedModel]]] = {
+        "text_encoder": CLIPTextModel,
+        "text_encoder_2": T5EncoderModel,
+    }
+    published: ClassVar[Mapping[str, Configs]] = {
+        BASE: {
+            "transformer": {"guidance_embeds": True}, "vae": AUTOENCODER, "text_encoder": CLIP_LARGE,
+            "text_encoder_2": T5_XXL, "scheduler": {"use_dynamic_shifting": True, "shift": 3.0},
+        }
+    }  # fmt: skip
+
+    @classmethod
+    def compose(
+        cls, autoencoder: AutoencoderKL, transformer: FluxTransformer2DModel,
+        scheduler: FlowMatchEulerDiscreteScheduler, text_encoder: PromptEncoder, size: int | None, **options: Any,
+    ) -> DiffusionGenerator:  # fmt: skip
+        """Returns the generator of its parts, see `TransformerFamily.compose`."""
+        codec = AutoencoderKLCodec(autoencoder)
+        side = latent_side(codec, size)
+        image_tokens = (side // PATCH) ** 2
+        adapter = Flux1ConditionAdapter(transformer.config.guidance_embeds, image_tokens)
+        denoiser = Flux1Denoiser(transformer, adapter, side)
+        shift = linear_mu(scheduler, image_tokens)
+        process = PipelineFlow(scheduler, lambda _: shift)
+        return DiffusionGenerator(codec, denoiser, process, text_encoder).freeze()
+
+    @classmethod
+    def encode_with(cls, models: TextModels, max_length: int) -> PromptEncoder:
+        """Returns the text encoder, see `TransformerFamily.encode_with`; `max_length` is T5's."""
+        (clip, tokenizer, _), (t5, long, _) = models["text_encoder"], models["text_encoder_2"]
+        tower = TextTower(clip, tokenizer, tokenizer.model_max_length, pooled="pooler_output")
+        return Flux1TextEncoder(tower, TextTower(t5, long, max_length))
+
+    @classmethod
+    def prompt_sizes(cls, configs: Configs, max_length: int) -> PromptSizes:
+        """Returns the sizes of encoded texts: always of full length."""
+        width, pooled = configs["text_encoder_2"]["d_model"], configs["text_encoder"]["hidden_size"]
+        return PromptSizes(max_length, width, pooled, min(WORDS, max_length))

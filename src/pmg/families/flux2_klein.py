@@ -1,0 +1,192 @@
+"""FLUX.2 klein (Black Forest Labs 2026): three layers of Qwen3's hidden states, latents of unit variance."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from functools import partial
+from typing import Any, ClassVar
+
+import torch
+from diffusers import AutoencoderKLFlux2, FlowMatchEulerDiscreteScheduler, Flux2Transformer2DModel
+from diffusers.pipelines.flux2.pipeline_flux2_klein import compute_empirical_mu
+from torch import Tensor, nn
+from torch.nn.functional import pad, pixel_shuffle, pixel_unshuffle
+from transformers import PreTrainedModel, Qwen3Model
+
+from pmg.families.common.packed_denoiser import latent_side
+from pmg.families.common.pipeline_flow import PipelineFlow
+from pmg.families.common.transformer_family import TextModels, TransformerFamily
+from pmg.models.diffusion.conditioning import Block, Condition, TextBlock
+from pmg.models.diffusion.diffusers_denoiser import DiffusersDenoiser
+from pmg.models.diffusion.generator import DiffusionGenerator
+from pmg.models.diffusion.interfaces import Capabilities, PromptEncoder
+from pmg.models.diffusion.language_text_encoder import LanguageTextEncoder, as_text, chat
+from pmg.models.diffusion.sequences import PATCH, grid_positions, hide, joint_bias, visible_first
+from pmg.models.loading.generator_family import WORDS, Configs
+from pmg.models.meta_models import PromptSizes
+
+STRIDE = 10  # between the times of reference images, as in diffusers' pipeline
+LAYERS = (9, 18, 27)  # of the hidden states, as in diffusers' pipeline
+BASE = "black-forest-labs/FLUX.2-klein-base-4B"
+
+
+class Flux2Codec(nn.Module):
+    """The autoencoder of FLUX.2: 2 x 2 latents are one, and batch statistics normalise them.
+
+    Args:
+        autoencoder: images <-> latents.
+    """
+
+    def __init__(self, autoencoder: AutoencoderKLFlux2) -> None:
+        super().__init__()
+        self.autoencoder = autoencoder
+
+    @property
+    def channels(self) -> int:
+        """Channels `C` of the latents."""
+        return self.autoencoder.config.latent_channels * PATCH**2
+
+    @property
+    def downsampling(self) -> int:
+        """Pixels a side of one latent."""
+        return PATCH * 2 ** (len(self.autoencoder.config.block_out_channels) - 1)
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Returns normalised latents `(B, C, h, w)` of images `(B, 3, H, W)` in [-1, 1]."""
+        latents = pixel_unshuffle(self.autoencoder.encode(images).latent_dist.mode().float(), PATCH)
+        mean, deviation = self._statistics()
+        return (latents - mean) / deviation
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Returns images `(B, 3, H, W)` in [-1, 1] of normalised latents `(B, C, h, w)`."""
+        mean, deviation = self._statistics()
+        return self.autoencoder.decode(pixel_shuffle(latents * deviation + mean, PATCH)).sample.float().clamp(-1, 1)
+
+    def _statistics(self) -> tuple[Tensor, Tensor]:
+        norm, view = self.autoencoder.bn, (1, -1, 1, 1)
+        deviation = torch.sqrt(norm.running_var + self.autoencoder.config.batch_norm_eps)
+        return norm.running_mean.view(view), deviation.view(view)
+
+
+class Flux2TextEncoder(LanguageTextEncoder):
+    """Hidden states of three layers; targets are padded to `max_length`, and the padding is visible."""
+
+    def _encode(self, texts: list[str]) -> TextBlock:
+        block = self.states(texts, self.max_length)
+        return as_text(Block(block.tokens, torch.ones_like(block.mask)), block.mask)
+
+    def _encode_unpadded(self, texts: list[str]) -> TextBlock:
+        return as_text(self.states(texts))
+
+
+class Flux2ConditionAdapter:
+    """Conditions for FLUX.2 klein; a text token's position is its place among visible ones, on an axis of its own.
+
+    Args:
+        image_tokens: number of them.
+        distilled_from: see `Capabilities`.
+    """
+
+    def __init__(self, image_tokens: int, distilled_from: str = "") -> None:
+        self.supports = Capabilities(attention_bias=True, distilled_from=distilled_from, references=True)
+        self.image_tokens = image_tokens
+
+    def prepare(self, condition: Condition, guidance: float | None = None, reused: bool = False) -> dict[str, Any]:
+        """Returns keyword arguments of the transformer, see `ConditionAdapter`."""
+        condition = visible_first(condition)
+        tokens, bias, images = hide(condition), joint_bias(condition, self.image_tokens), condition.references
+        if images is not None:  # behind the image, hidden where a row has fewer
+            hidden = torch.zeros_like(images.mask, dtype=bias.dtype).masked_fill(~images.mask, -math.inf)
+            places = images.latents[0, 0, 0].numel()
+            bias = torch.cat([bias, hidden.repeat_interleave(places, 1)[:, None, None]], dim=-1)
+        return {
+            "encoder_hidden_states": tokens,
+            "txt_ids": pad(torch.arange(tokens.shape[1], device=tokens.device)[:, None], (3, 0)),
+            "joint_attention_kwargs": {"attention_mask": bias},
+            "references": None if images is None else images.latents,
+        }
+
+
+class Flux2Denoiser(DiffusersDenoiser):
+    """The transformer of FLUX.2 klein; reference images follow the image as further tokens.
+
+    Args:
+        model: the transformer.
+        sample_size: side of the latents.
+        distilled_from: see `Capabilities`.
+    """
+
+    folder = "transformer"
+
+    def __init__(self, model: Flux2Transformer2DModel, sample_size: int, distilled_from: str = "") -> None:
+        super().__init__(model, Flux2ConditionAdapter(sample_size**2, distilled_from), sample_size)
+
+    def forward(self, noisy: Tensor, times: Tensor, inputs: Mapping[str, Any]) -> Tensor:
+        """Returns the prediction `(B, C, h, w)`, see `Denoiser`."""
+        height, width = noisy.shape[-2:]
+        grid = pad(grid_positions(height, width, noisy.device), (1, 1))
+        references, rest = inputs["references"], {name: part for name, part in inputs.items() if name != "references"}
+        images, positions = [noisy], [grid]
+        if references is not None:  # each at a time of its own
+            images += references.to(noisy.dtype).unbind(1)
+            positions += [grid + grid.new_tensor([STRIDE * (place + 1), 0, 0, 0]) for place in range(len(images) - 1)]
+        tokens = self.model(
+            hidden_states=torch.cat([image.flatten(2).mT for image in images], dim=1), guidance=None,
+            timestep=times / PipelineFlow.UNIT, img_ids=torch.cat(positions), return_dict=False, **rest,
+        )[0]  # fmt: skip
+        return tokens[:, : height * width].mT.unflatten(2, (height, width))
+
+
+class Flux2Klein(TransformerFamily):
+    """FLUX.2 klein: the base checkpoints, and those that are distilled into few steps."""
+
+    pipeline = "Flux2KleinPipeline"
+    transformer = Flux2Transformer2DModel
+    autoencoder = AutoencoderKLFlux2
+    text_models: ClassVar[Mapping[str, type[PreTrainedModel]]] = {"text_encoder": Qwen3Model}
+    published: ClassVar[Mapping[str, Configs]] = {
+        BASE: {
+            "transformer": {
+                "num_layers": 5, "num_single_layers": 20, "num_attention_heads": 24, "joint_attention_dim": 7680,
+                "guidance_embeds": False,
+            },
+            "vae": {},
+            "text_encoder": {
+                "hidden_size": 2560, "intermediate_size": 9728, "num_hidden_layers": 36, "num_attention_heads": 32,
+                "num_key_value_heads": 8, "head_dim": 128, "vocab_size": 151936, "tie_word_embeddings": True,
+            },
+            "scheduler": {"use_dynamic_shifting": True, "shift": 3.0},
+        }
+    }  # fmt: skip
+
+    @classmethod
+    def read_options(cls, index: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns whether the checkpoint is distilled."""
+        return {"distilled": bool(index.get("is_distilled"))}
+
+    @classmethod
+    def compose(
+        cls, autoencoder: AutoencoderKLFlux2, transformer: Flux2Transformer2DModel,
+        scheduler: FlowMatchEulerDiscreteScheduler, text_encoder: PromptEncoder, size: int | None, **options: Any,
+    ) -> DiffusionGenerator:  # fmt: skip
+        """Returns the generator of its parts, see `TransformerFamily.compose`."""
+        codec = Flux2Codec(autoencoder)
+        side = latent_side(codec, size)
+        distilled = BASE if options.get("distilled") else ""
+        process = PipelineFlow(scheduler, partial(compute_empirical_mu, side**2))
+        denoiser = Flux2Denoiser(transformer, side, distilled)
+        return DiffusionGenerator(codec, denoiser, process, text_encoder).freeze()
+
+    @classmethod
+    def encode_with(cls, models: TextModels, max_length: int) -> PromptEncoder:
+        """Returns the text encoder, see `TransformerFamily.encode_with`."""
+        model, tokenizer, _ = models["text_encoder"]
+        template = partial(chat, tokenizer=tokenizer, thinking=False)
+        return Flux2TextEncoder(model, tokenizer, max_length, template, LAYERS)
+
+    @classmethod
+    def prompt_sizes(cls, configs: Configs, max_length: int) -> PromptSizes:
+        """Returns the sizes of encoded texts: always of full length."""
+        width = configs["text_encoder"]["hidden_size"] * len(LAYERS)
+        return PromptSizes(max_length, width, width, min(WORDS, max_length))

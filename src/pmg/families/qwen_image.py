@@ -1,0 +1,227 @@
+"""Qwen-Image (Wu et al. 2025): a double-stream transformer over Qwen2.5-VL's last hidden states."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import torch
+from diffusers import AutoencoderKLQwenImage, FlowMatchEulerDiscreteScheduler, QwenImageTransformer2DModel
+from diffusers.models.attention_processor import Attention
+from diffusers.models.transformers.transformer_qwenimage import QwenDoubleStreamAttnProcessor2_0
+from torch import Tensor, nn
+from transformers import PreTrainedModel, Qwen2_5_VLForConditionalGeneration
+
+from pmg.domain import PmgError
+from pmg.families.common.packed_denoiser import PackedDenoiser, latent_side
+from pmg.families.common.pipeline_flow import PipelineFlow, linear_mu
+from pmg.families.common.transformer_family import TextModels, TransformerFamily
+from pmg.models.diffusion.conditioning import Condition
+from pmg.models.diffusion.generator import DiffusionGenerator
+from pmg.models.diffusion.interfaces import Capabilities, PromptEncoder
+from pmg.models.diffusion.language_text_encoder import LanguageTextEncoder
+from pmg.models.diffusion.sampling import combine
+from pmg.models.diffusion.sequences import PATCH, hide, pack, token_bias, unpack, visible_first
+from pmg.models.loading.generator_family import WORDS, Configs
+from pmg.models.meta_models import PromptSizes
+
+TEMPLATE = (
+    "<|im_start|>system\nDescribe the image by detailing the color, shape, size, texture, quantity, text, spatial "
+    "relationships of the objects and background:<|im_end|>\n<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n"
+)
+SKIPPED = 34  # tokens of the template before the text, as in diffusers' pipeline
+QWEN_IMAGE = "Qwen/Qwen-Image"
+
+
+class QwenImageCodec(nn.Module):
+    """The autoencoder of Qwen-Image, which is made for videos, on single images.
+
+    Args:
+        autoencoder: its config has the mean and deviation of each channel of the latents.
+    """
+
+    def __init__(self, autoencoder: AutoencoderKLQwenImage) -> None:
+        super().__init__()
+        self.autoencoder = autoencoder
+
+    @property
+    def channels(self) -> int:
+        """Channels `C` of the latents."""
+        return self.autoencoder.config.z_dim
+
+    @property
+    def downsampling(self) -> int:
+        """Pixels a side of one latent."""
+        return self.autoencoder.spatial_compression_ratio
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Returns normalised latents `(B, C, h, w)` of images `(B, 3, H, W)` in [-1, 1]."""
+        latents = self.autoencoder.encode(images[:, :, None]).latent_dist.mode()[:, :, 0].float()
+        mean, deviation = self._statistics(latents)
+        return (latents - mean) / deviation
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Returns images `(B, 3, H, W)` in [-1, 1] of normalised latents `(B, C, h, w)`."""
+        mean, deviation = self._statistics(latents)
+        return self.autoencoder.decode((latents * deviation + mean)[:, :, None]).sample[:, :, 0].float().clamp(-1, 1)
+
+    def _statistics(self, latents: Tensor) -> tuple[Tensor, ...]:
+        config = self.autoencoder.config
+        return tuple(latents.new_tensor(x).view(1, -1, 1, 1) for x in (config.latents_mean, config.latents_std))
+
+
+class BiasedDoubleStreamAttention(QwenDoubleStreamAttnProcessor2_0):
+    """Attention with a bias on the logits of text tokens as keys; the published one takes a mask of booleans."""
+
+    def __call__(
+        self, attn: Attention, hidden_states: Tensor, encoder_hidden_states: Tensor, *,
+        encoder_hidden_states_mask: Tensor | None = None, attention_mask: Tensor | None = None,
+        image_rotary_emb: Any = None, token_bias: Tensor | None = None,
+    ) -> Any:  # fmt: skip
+        """Returns image and text tokens, as the parent class does.
+
+        Args:
+            attn: the layer.
+            hidden_states: image tokens.
+            encoder_hidden_states: text tokens `(B, L, D)`.
+            encoder_hidden_states_mask: unused.
+            attention_mask: unused.
+            image_rotary_emb: of the positions.
+            token_bias: `(B, L)`, added to the logits of the text tokens.
+        """
+        # the parent appends a mask of ones for the image, which as a bias is 1: the text's is relative to that
+        relative = None if token_bias is None else token_bias + 1
+        return super().__call__(attn, hidden_states, encoder_hidden_states, relative, None, image_rotary_emb)
+
+
+class QwenImageConditionAdapter:
+    """Conditions for Qwen-Image, which normalises text tokens; a token's position is its place among visible ones."""
+
+    supports = Capabilities(attention_bias=True, embedding_scale=False)
+
+    def prepare(self, condition: Condition, guidance: float | None = None, reused: bool = False) -> dict[str, Any]:
+        """Returns keyword arguments of the transformer, see `ConditionAdapter`."""
+        condition = visible_first(condition)
+        return {
+            "encoder_hidden_states": hide(condition),
+            "attention_kwargs": {"token_bias": token_bias(condition)},
+        }
+
+
+class QwenImageDenoiser(PackedDenoiser):
+    """The transformer of Qwen-Image.
+
+    Args:
+        model: the transformer.
+        sample_size: side of the latents.
+
+    Attributes:
+        adapter_type: class of the adapter.
+        refused: settings of a checkpoint that takes inputs which this class doesn't give it.
+
+    Raises:
+        PmgError: the checkpoint takes more than a text, or the latents can't be cut into patches.
+    """
+
+    adapter_type: ClassVar[type[QwenImageConditionAdapter]] = QwenImageConditionAdapter
+    refused: ClassVar[tuple[str, ...]] = (
+        "zero_cond_t", "use_additional_t_cond", "use_layer3d_rope", "guidance_embeds",
+    )  # fmt: skip
+
+    def __init__(self, model: QwenImageTransformer2DModel, sample_size: int) -> None:
+        super().__init__(model, self.adapter_type(), sample_size)
+        if any(model.config[name] for name in self.refused):
+            raise PmgError("this Qwen-Image checkpoint takes more than a text. Use a text-to-image checkpoint.")
+        for block in model.transformer_blocks:
+            block.attn.set_processor(BiasedDoubleStreamAttention())
+
+    def forward(self, noisy: Tensor, times: Tensor, inputs: Mapping[str, Any]) -> Tensor:
+        """Returns the prediction `(B, C, h, w)`, see `Denoiser`."""
+        return self.denoise(noisy, times, inputs)
+
+    def denoise(
+        self, noisy: Tensor, times: Tensor, inputs: Mapping[str, Any], frames: Sequence[Tensor] = ()
+    ) -> Tensor:
+        """Returns the prediction, with further frames `(B, C, h, w)` behind the noisy image."""
+        height, width = (side // PATCH for side in noisy.shape[-2:])
+        shown = (noisy, *frames)
+        tokens = self.model(
+            hidden_states=torch.cat([pack(frame) for frame in shown], dim=1), timestep=times / PipelineFlow.UNIT,
+            img_shapes=[[(1, height, width)] * len(shown)] * len(noisy), return_dict=False, **inputs,
+        )[0]  # fmt: skip
+        return unpack(tokens[:, : height * width], noisy.shape[-2])
+
+
+def mix_rescaled(outputs: Sequence[Tensor], coefficients: Sequence[float]) -> Tensor:
+    """Returns `combine`, with each image token at the length that it has in the last branch of positive coefficient.
+
+    That branch sees all blocks of the condition. Diffusers' pipeline guides so.
+
+    Args:
+        outputs: predictions `(B, C, h, w)` of each branch.
+        coefficients: of each branch, summing to 1.
+    """
+    mixed = combine(outputs, coefficients)
+    if len(outputs) == 1:
+        return mixed
+    whole = [output for output, share in zip(outputs, coefficients, strict=True) if share > 0][-1]
+    tokens, lengths = pack(mixed), pack(whole).norm(dim=-1, keepdim=True)
+    return unpack(tokens * (lengths / tokens.norm(dim=-1, keepdim=True)), mixed.shape[-2])
+
+
+QWEN25_VL_7B = {
+    "text_config": {
+        "hidden_size": 3584, "intermediate_size": 18944, "num_hidden_layers": 28, "num_attention_heads": 28,
+        "num_key_value_heads": 4, "vocab_size": 152064, "max_position_embeddings": 128000,
+        "rope_scaling": {"type": "default", "mrope_section": [16, 24, 24], "rope_type": "default"},
+    },
+    "vision_config": {"depth": 32, "hidden_size": 1280, "out_hidden_size": 3584, "intermediate_size": 3420},
+    "tie_word_embeddings": False,
+}  # fmt: skip
+
+
+class QwenImage(TransformerFamily):
+    """Qwen-Image."""
+
+    pipeline = "QwenImagePipeline"
+    transformer = QwenImageTransformer2DModel
+    denoiser: ClassVar[type[QwenImageDenoiser]] = QwenImageDenoiser
+    autoencoder = AutoencoderKLQwenImage
+    text_models: ClassVar[Mapping[str, type[PreTrainedModel]]] = {"text_encoder": Qwen2_5_VLForConditionalGeneration}
+    published: ClassVar[Mapping[str, Configs]] = {
+        QWEN_IMAGE: {
+            "transformer": {}, "vae": {}, "text_encoder": QWEN25_VL_7B,
+            "scheduler": {
+                "use_dynamic_shifting": True, "base_shift": 0.5, "max_shift": 0.9, "max_image_seq_len": 8192,
+                "shift_terminal": 0.02,
+            },
+        }
+    }  # fmt: skip
+
+    @classmethod
+    def compose(
+        cls, autoencoder: AutoencoderKLQwenImage, transformer: QwenImageTransformer2DModel,
+        scheduler: FlowMatchEulerDiscreteScheduler, text_encoder: PromptEncoder, size: int | None, **options: Any,
+    ) -> DiffusionGenerator:  # fmt: skip
+        """Returns the generator of its parts, see `TransformerFamily.compose`."""
+        codec = QwenImageCodec(autoencoder)
+        side = latent_side(codec, size)
+        denoiser = cls.denoiser(transformer, side)
+        shift = linear_mu(scheduler, (side // PATCH) ** 2)
+        process = PipelineFlow(scheduler, lambda _: shift)
+        return DiffusionGenerator(codec, denoiser, process, text_encoder, mix_rescaled).freeze()
+
+    @classmethod
+    def encode_with(cls, models: TextModels, max_length: int) -> PromptEncoder:
+        """Returns the text encoder, see `TransformerFamily.encode_with`."""
+        model, tokenizer, _ = models["text_encoder"]
+        return LanguageTextEncoder(
+            model.model, tokenizer, max_length, TEMPLATE.format, (-1,), SKIPPED, head=model.lm_head
+        )
+
+    @classmethod
+    def prompt_sizes(cls, configs: Configs, max_length: int) -> PromptSizes:
+        """Returns the sizes of encoded texts of full length."""
+        config = Qwen2_5_VLForConditionalGeneration.config_class(**configs["text_encoder"])
+        width = config.get_text_config().hidden_size
+        return PromptSizes(max_length, width, width, min(WORDS, max_length))

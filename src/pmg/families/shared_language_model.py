@@ -1,0 +1,122 @@
+"""One language model for two jobs: the generator's own text encoder reads histories, too, and is loaded once."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+import torch
+from torch import nn
+
+from pmg.domain import PmgError
+from pmg.families.common.transformer_family import TextModel, TransformerFamily
+from pmg.models.diffusion.interfaces import PromptEncoder
+from pmg.models.diffusion.language_text_encoder import LanguageTextEncoder
+from pmg.models.language.chat_template import NO_TEMPLATE, split_chat_template
+from pmg.models.language.compatibility import auto_class
+from pmg.models.language.grouped_attention import PACKED
+from pmg.models.language.language_model import LanguageModel
+from pmg.models.loading.device import is_kept, keep_device
+from pmg.models.loading.generator_family import GeneratorFamily
+
+
+@dataclass(frozen=True)
+class SharedLanguageModel:
+    """In the place of a language model: takes the weights of the generator's text encoder.
+
+    Soft tokens are read at the layers that the pipeline reads prompts at.
+
+    Attributes:
+        chat: whether histories and questions are put into the tokenizer's chat template, if it has one.
+    """
+
+    chat: bool = True
+
+    def of(self, text_encoder: PromptEncoder, attention: str | None = None) -> LanguageModel:
+        """Returns the language model that shares the weights of a text encoder.
+
+        Args:
+            text_encoder: of the generator.
+            attention: see `LanguageModel`.
+
+        Raises:
+            PmgError: the text encoder is no language model, has no head and embeddings that aren't tied to one, or
+                stays on the CPU.
+        """
+        if is_kept(text_encoder):
+            raise PmgError(
+                "encoder=shared reads histories with the generator's text encoder on the device, where "
+                "generator.text_on_cpu=true doesn't load it. Set generator.text_on_cpu=false, or use another encoder"
+            )
+        match text_encoder:
+            case LanguageTextEncoder():
+                model = with_head(share_weights(text_encoder.model), text_encoder.head)
+                tokenizer = text_encoder.tokenizer
+                template = split_chat_template(tokenizer) if self.chat and tokenizer else NO_TEMPLATE
+                return LanguageModel(model, tokenizer, template, attention, text_encoder.layers)
+        raise _no_language_model()
+
+    def empty(
+        self, family: type[GeneratorFamily] | None, source: str | None, dtype: str, text_on_cpu: bool = False
+    ) -> LanguageModel:  # fmt: skip
+        """Returns the language model of a family's checkpoint without weights, on torch's meta device.
+
+        Args:
+            family: of the generator.
+            source: its checkpoint.
+            dtype: name of the type of the weights.
+            text_on_cpu: whether the generator's text encoder stays on the CPU.
+
+        Raises:
+            PmgError: see `of`, or the configs of the checkpoint can't be read.
+        """
+        if family is None or not issubclass(family, TransformerFamily):
+            raise _no_language_model()
+        if source is None or len(family.text_models) > 1:
+            raise _no_language_model()
+        (name,), (model,) = family.text_models, family.empty_text_models(family.read_configs(source), dtype)
+        text_encoder = family.encode_with({name: TextModel(model, None)}, 1)
+        if text_on_cpu:
+            keep_device(text_encoder)
+        return self.of(text_encoder, PACKED)
+
+
+def _no_language_model() -> PmgError:
+    return PmgError(
+        "encoder=shared reads histories with the generator's text encoder, and this generator's is no language model. "
+        "Use generator=z_image, flux2_klein, qwen_image or qwen_image_edit, or another encoder"
+    )
+
+
+def share_weights(model: Any) -> Any:
+    """Returns a copy of a model with settings of its own, e.g. the attention, and the very weights of the model."""
+    tensors = chain(model.parameters(), model.buffers())
+    return copy.deepcopy(model, {id(tensor): tensor for tensor in tensors})
+
+
+def with_head(model: Any, head: nn.Module | None) -> Any:
+    """Returns a causal language model around a model without a head.
+
+    Args:
+        model: of transformers.
+        head: maps hidden states to logits; None: the input embeddings, where the config ties them to the head.
+
+    Raises:
+        PmgError: there is no head, and the embeddings aren't tied.
+    """
+    if head is None and not model.config.tie_word_embeddings:
+        raise PmgError(
+            "encoder=shared: the generator's text encoder has no head, and its embeddings aren't tied to one, so that "
+            "keywords can't be scored. Use another encoder"
+        )
+    with torch.device("meta"):
+        whole = auto_class(model.config).from_config(model.config)
+    whole.config = model.config  # of both, so that the attention is set once
+    setattr(whole, whole.base_model_prefix, model)
+    if head is None:
+        whole.get_output_embeddings().weight = model.get_input_embeddings().weight
+    else:
+        whole.set_output_embeddings(head)
+    return whole.eval()

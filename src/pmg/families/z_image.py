@@ -1,0 +1,237 @@
+"""Z-Image (Alibaba 2025): a single-stream transformer over Qwen3's hidden states, with time and sign reversed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any, ClassVar
+
+import torch
+from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, ZImageTransformer2DModel
+from torch import Tensor, nn
+from torch.nn.functional import pad
+from transformers import PreTrainedModel, Qwen3Model
+
+from pmg.configuration.ranges import Count
+from pmg.families.common.packed_denoiser import check_patches, latent_side
+from pmg.families.common.pipeline_flow import PipelineFlow, linear_mu
+from pmg.families.common.transformer_family import TextModels, TransformerFamily
+from pmg.models.diffusion.conditioning import Condition, TextBlock
+from pmg.models.diffusion.diffusers_denoiser import DiffusersDenoiser
+from pmg.models.diffusion.generator import DiffusionGenerator
+from pmg.models.diffusion.interfaces import Capabilities, PromptEncoder
+from pmg.models.diffusion.language_text_encoder import LanguageTextEncoder, as_text, chat
+from pmg.models.diffusion.latent_codec import AutoencoderKLCodec
+from pmg.models.diffusion.sequences import PATCH, grid_positions, hide, token_bias, visible_first
+from pmg.models.loading.generator_family import WORDS, Configs
+from pmg.models.loading.quantization import Quantization
+from pmg.models.meta_models import PromptSizes
+
+MULTIPLE = 32  # to which the lengths of target and image are padded
+LAYER = f"{PATCH}-1"  # name of the embedding of 2 x 2 latents of one frame
+Z_IMAGE = "Tongyi-MAI/Z-Image"
+
+
+class ZImageTextEncoder(LanguageTextEncoder):
+    """The last hidden states but one; targets are padded with visible zeros, where the transformer has its own token.
+
+    The pipeline pads a text to a multiple of 32 tokens.
+    """
+
+    def _encode(self, texts: list[str]) -> TextBlock:
+        block = as_text(self.states(texts))
+        length = block.mask.shape[1]
+        padded = block.padded(length + -length % MULTIPLE)
+        visible = block.mask.sum(1, keepdim=True)
+        shown = torch.arange(padded.mask.shape[1], device=visible.device) < visible + -visible % MULTIPLE
+        return TextBlock(padded.tokens, shown, block.pooled)
+
+    def _encode_unpadded(self, texts: list[str]) -> TextBlock:
+        return as_text(self.states(texts))
+
+
+class ZImageConditionAdapter:
+    """Conditions for Z-Image, which normalises text tokens.
+
+    The text's length shifts the image's positions. Here the target's does, and blocks behind the target have
+    positions behind the image: so the image has the same positions in all branches of the guidance and whatever
+    blocks are hidden.
+
+    Args:
+        distilled_from: see `Capabilities`.
+    """
+
+    def __init__(self, distilled_from: str = "") -> None:
+        self.supports = Capabilities(attention_bias=True, embedding_scale=False, distilled_from=distilled_from)
+
+    def prepare(self, condition: Condition, guidance: float | None = None, reused: bool = False) -> dict[str, Any]:
+        """Returns keyword arguments of `MaskedZImageTransformer`, see `ConditionAdapter`."""
+        condition = visible_first(condition)
+        tokens, length = hide(condition), condition.target_length
+        length = condition.mask.sum(1) if length is None else length
+        order = torch.arange(1, tokens.shape[1] + 1, device=tokens.device)
+        behind = order > length[:, None]
+        return {
+            "tokens": tokens,
+            "padding": (tokens == 0).all(-1) & ~behind,
+            "positions": order + behind.long(),
+            "image_position": length + 1,
+            "token_bias": token_bias(condition),
+        }
+
+
+class MaskedZImageTransformer(ZImageTransformer2DModel):
+    """The transformer of Z-Image on batches, with a bias for each text token.
+
+    The published `forward` takes lists, pads each text to a multiple of 32 and has neither mask nor positions.
+    """
+
+    def forward(
+        self, latents: Tensor, times: Tensor, *, tokens: Tensor, padding: Tensor, positions: Tensor,
+        image_position: Tensor, token_bias: Tensor,
+    ) -> Tensor:  # fmt: skip
+        """Returns the velocity `(B, C, h, w)` from noise to image.
+
+        Args:
+            latents: noisy, `(B, C, h, w)`.
+            times: in [0, 1], 1 is the image, `(B,)`.
+            tokens: of the text, `(B, L, D)`.
+            padding: which of them are the learned padding, `(B, L)`.
+            positions: of them on the first axis, `(B, L)`.
+            image_position: of the image on the first axis, `(B,)`.
+            token_bias: added to the logits of text tokens as keys, `(B, L)`.
+        """
+        height, width = (side // PATCH for side in latents.shape[-2:])
+        count, extra = height * width, -height * width % MULTIPLE
+        time = self.t_embedder(times * self.t_scale).type_as(latents)
+        patches = latents.unflatten(3, (width, PATCH)).unflatten(2, (height, PATCH)).permute(0, 2, 4, 3, 5, 1)
+        image = self.all_x_embedder[LAYER](patches.flatten(3).flatten(1, 2))
+        image = torch.cat([image, self.x_pad_token.to(image).expand(len(image), extra, -1)], 1)
+        text = torch.where(padding[..., None], self.cap_pad_token.to(tokens), self.cap_embedder(tokens))
+        grid = grid_positions(height, width, latents.device).expand(len(latents), -1, -1)
+        first = image_position[:, None, None].expand(-1, count, -1)
+        image_places = self._rotations(pad(torch.cat([first, grid], -1), (0, 0, 0, extra)))
+        text_places = self._rotations(pad(positions[..., None], (0, 2)))
+        for layer in self.noise_refiner:
+            image = self._run(layer, image, None, image_places, time)
+        for layer in self.context_refiner:
+            text = self._run(layer, text, token_bias[:, None, None], text_places)
+        joint, places = torch.cat([image, text], 1), torch.cat([image_places, text_places], 1)
+        bias = pad(token_bias, (count + extra, 0))[:, None, None]
+        for layer in self.layers:
+            joint = self._run(layer, joint, bias, places, time)
+        patches = self.all_final_layer[LAYER](joint, c=time)[:, :count]
+        patches = patches.unflatten(1, (height, width)).unflatten(3, (PATCH, PATCH, -1)).permute(0, 5, 1, 3, 2, 4)
+        return patches.flatten(4).flatten(2, 3)
+
+    def _run(self, layer: nn.Module, *inputs: Tensor | None) -> Tensor:
+        """Returns a layer's output; its activations are computed again in the backward pass under checkpointing."""
+        if torch.is_grad_enabled() and self.gradient_checkpointing:
+            return self._gradient_checkpointing_func(layer, *inputs)
+        return layer(*inputs)
+
+    def _rotations(self, positions: Tensor) -> Tensor:
+        """Returns the rotary embedding, complex `(B, n, head_dim / 2)`, of positions `(B, n, 3)`."""
+        return self.rope_embedder(positions.flatten(0, 1)).unflatten(0, positions.shape[:2])
+
+
+class ZImageDenoiser(DiffusersDenoiser):
+    """The transformer of Z-Image, whose time runs from noise to image, as does its velocity.
+
+    Args:
+        model: the transformer.
+        sample_size: side of the latents.
+        distilled_from: see `Capabilities`.
+
+    Raises:
+        PmgError: the latents can't be cut into patches.
+    """
+
+    folder = "transformer"
+
+    def __init__(self, model: MaskedZImageTransformer, sample_size: int, distilled_from: str = "") -> None:
+        super().__init__(model, ZImageConditionAdapter(distilled_from), sample_size)
+        check_patches(sample_size)
+
+    def forward(self, noisy: Tensor, times: Tensor, inputs: Mapping[str, Any]) -> Tensor:
+        """Returns the prediction `(B, C, h, w)`, see `Denoiser`."""
+        return -self.model(noisy, (PipelineFlow.UNIT - times) / PipelineFlow.UNIT, **inputs)
+
+
+class ZImage(TransformerFamily):
+    """Z-Image, and Z-Image-Turbo, which is distilled into few steps."""
+
+    pipeline = "ZImagePipeline"
+    transformer = MaskedZImageTransformer
+    autoencoder = AutoencoderKL
+    text_models: ClassVar[Mapping[str, type[PreTrainedModel]]] = {"text_encoder": Qwen3Model}
+    published: ClassVar[Mapping[str, Configs]] = {
+        Z_IMAGE: {
+            "transformer": {},
+            "vae": {
+                "block_out_channels": [128, 256, 512, 512], "latent_channels": 16, "layers_per_block": 2,
+                "down_block_types": ["DownEncoderBlock2D"] * 4, "up_block_types": ["UpDecoderBlock2D"] * 4,
+                "sample_size": 1024, "scaling_factor": 0.3611, "shift_factor": 0.1159, "use_quant_conv": False,
+                "use_post_quant_conv": False,
+            },
+            "text_encoder": {
+                "hidden_size": 2560, "intermediate_size": 9728, "num_hidden_layers": 36, "num_attention_heads": 32,
+                "num_key_value_heads": 8, "head_dim": 128, "vocab_size": 151936, "tie_word_embeddings": True,
+            },
+            "scheduler": {"shift": 6.0},
+        }
+    }  # fmt: skip
+
+    @classmethod
+    def load(
+        cls, source: str, dtype: str = "float32", size: Count | None = None, max_length: Count = 512,
+        gradient_checkpointing: bool = False, *, quantization: Quantization | None = None, text_on_cpu: bool = False,
+        distilled: bool = False,
+    ) -> DiffusionGenerator:  # fmt: skip
+        """Loads a checkpoint, see `TransformerFamily.load`.
+
+        Args:
+            source: hub id or folder, in the layout of diffusers.
+            dtype: name of the type of denoiser and text encoder; the autoencoder stays in float32.
+            size: of the images in pixels; None: 1024.
+            max_length: longest text in tokens.
+            gradient_checkpointing: whether activations of the transformer are computed again in the backward pass.
+            quantization: see `TransformerFamily.load`.
+            text_on_cpu: see `TransformerFamily.load`.
+            distilled: whether the checkpoint is distilled into few steps, which its config doesn't say.
+        """
+        return cls._load(
+            source, dtype, size, max_length, gradient_checkpointing,
+            quantization=quantization, text_on_cpu=text_on_cpu, distilled=distilled,
+        )  # fmt: skip
+
+    @classmethod
+    def compose(
+        cls, autoencoder: AutoencoderKL, transformer: MaskedZImageTransformer,
+        scheduler: FlowMatchEulerDiscreteScheduler, text_encoder: PromptEncoder, size: int | None, **options: Any,
+    ) -> DiffusionGenerator:  # fmt: skip
+        """Returns the generator of its parts, see `TransformerFamily.compose`."""
+        codec = AutoencoderKLCodec(autoencoder)
+        side = latent_side(codec, size)
+        denoiser = ZImageDenoiser(transformer, side, Z_IMAGE if options.get("distilled") else "")
+        shift = linear_mu(scheduler, (side // PATCH) ** 2)
+        process = PipelineFlow(scheduler, lambda _: shift)
+        return DiffusionGenerator(codec, denoiser, process, text_encoder).freeze()
+
+    @classmethod
+    def encode_with(cls, models: TextModels, max_length: int) -> PromptEncoder:
+        """Returns the text encoder, see `TransformerFamily.encode_with`."""
+        model, tokenizer, _ = models["text_encoder"]
+        template = partial(chat, tokenizer=tokenizer, thinking=True)
+        return ZImageTextEncoder(model, tokenizer, max_length, template, (-2,))
+
+    @classmethod
+    def text_width(cls, config: Mapping[str, Any]) -> int:
+        """Returns the width of the text tokens that a transformer of a config reads."""
+        return int(config["cap_feat_dim"])
+
+    @classmethod
+    def prompt_sizes(cls, configs: Configs, max_length: int) -> PromptSizes:
+        """Returns the sizes of encoded texts of full length."""
+        width = configs["text_encoder"]["hidden_size"]
+        return PromptSizes(max_length, width, width, min(WORDS, max_length))

@@ -1,0 +1,125 @@
+"""The judge of looks: style vector, finish and concept of an image; used for metrics only, never for selection.
+
+Shapes: `B` images, `E` width of a style vector, `K` concepts, `P` values of a finish.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import interpolate, normalize
+from transformers import PreTrainedConfig
+
+from pmg.looks.models.efficientnet_lite import (
+    CHANNELS,
+    FEATURES,
+    EfficientNetLite,
+    EfficientNetLiteConfig,
+)
+from pmg.looks.models.layer_statistics import statistics
+from pmg.models.vision.backbones import PALETTE, ColourBranch, HistogramBranch, TextureBranch
+from pmg.models.vision.embedded_model import EmbeddedModel
+
+COLOUR_STRIDE, TEXTURE = 4, (16, 64)  # a third of the default branches' time
+
+
+@dataclass(frozen=True)
+class LookReading:
+    """Outputs of the judge.
+
+    Attributes:
+        style: unit vectors `(B, E)`; those of one look are similar.
+        finish: values of the finish, `(B, P)`, see `pmg.looks.finish_targets`.
+        concept: logits `(B, K)`.
+    """
+
+    style: Tensor
+    finish: Tensor
+    concept: Tensor
+
+
+class LookJudgeConfig(PreTrainedConfig):
+    """Sizes and classes of a `LookJudge`.
+
+    Args:
+        size: the network's input size in pixels; images are resized to it.
+        hidden: width of the heads' hidden layers.
+        width: of a style vector.
+        bins: levels a channel of the colour histogram.
+        values: numbers `P` that describe a finish.
+        concepts: names of the concept classes.
+    """
+
+    model_type = "pmg_look_judge"
+
+    def __init__(
+        self, size: int = 112, hidden: int = 256, width: int = 128, bins: int = 8, values: int = 24,
+        concepts: tuple[str, ...] = ("concept",), **kwargs: object,
+    ) -> None:  # fmt: skip
+        self.size, self.hidden, self.width, self.bins, self.values = size, hidden, width, bins, values
+        self.concepts = list(concepts)
+        super().__init__(**kwargs)
+
+
+class LookJudge(EmbeddedModel):
+    """EfficientNet-Lite0 with three heads.
+
+    The heads of style and finish get each stage's mean and standard deviation over positions (Huang & Belongie 2017)
+    and the colour, texture and histogram branches; the concept head gets the mean of the last features.
+    """
+
+    config_class = LookJudgeConfig
+
+    def __init__(self, config: LookJudgeConfig) -> None:
+        super().__init__(config)
+        self.trunk = EfficientNetLite(EfficientNetLiteConfig())
+        self.colour, self.texture = ColourBranch(COLOUR_STRIDE), TextureBranch(*TEXTURE)
+        self.histogram = HistogramBranch(config.bins, PALETTE)
+        looks = 2 * sum(CHANNELS) + 2 * PALETTE + TEXTURE[1]
+        self.style_head = build_look_head(looks, config.hidden, config.width)
+        self.finish_head = build_look_head(looks, config.hidden, config.values)
+        self.concept_head = nn.Sequential(nn.Dropout(0.2), nn.Linear(FEATURES, len(config.concepts)))
+        self.post_init()
+
+    def start_from(self, trunk: EfficientNetLite, frozen: int = 0) -> LookJudge:
+        """Initialises the convolutions with those of `trunk`; returns self.
+
+        Args:
+            trunk: trained.
+            frozen: how many of the first stages, and the convolution before them, are not trained on; 0: none.
+        """
+        self.trunk.load_state_dict(trunk.state_dict())
+        self.trunk.freeze(frozen)
+        return self
+
+    def forward(self, images: Tensor) -> LookReading:
+        """Returns style, finish and concept of images `(B, 3, H, W)` in [-1, 1]."""
+        large = interpolate(images, size=(self.config.size,) * 2, mode="bilinear", align_corners=False)
+        stages, features = self.trunk(large)
+        branches = [branch(images).float() for branch in (self.colour, self.texture, self.histogram)]
+        looks = torch.cat([*(statistics(stage.float()) for stage in stages), *branches], dim=1)
+        return LookReading(
+            normalize(self.style_head(looks).float(), dim=1),
+            self.finish_head(looks).float(),
+            self.concept_head(features.float().mean((2, 3))).float(),
+        )
+
+
+def build_look_head(width: int, hidden: int, out: int) -> nn.Sequential:
+    """Returns a head on vectors `(B, width)`."""
+    return nn.Sequential(
+        nn.BatchNorm1d(width), nn.Dropout(0.1), nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, out)
+    )
+
+
+def pick_looks(pictures: Tensor, references: Tensor) -> Tensor:
+    """Returns the index of the candidate look nearest to each image, int64 `(B,)`.
+
+    Args:
+        pictures: style vectors `(B, E)`.
+        references: style vectors of `R` images of each candidate look, `(B, candidates, R, E)`.
+    """
+    centres = normalize(references.mean(2), dim=-1)
+    return (centres @ pictures[..., None]).squeeze(-1).argmax(1)

@@ -1,0 +1,110 @@
+"""Trains a language model of image tokens that follows looks: by words, by style tokens of pictures, or by both."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from rich.progress import track
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from pmg.configuration.ranges import Decay
+from pmg.looks.models.janus import LookJanus
+from pmg.looks.stages.denoiser import LookBatches
+from pmg.looks.stages.pool import ITEMS, LookPool
+from pmg.looks.stages.training import LookTraining
+from pmg.models.autocast import processor_autocast
+from pmg.models.autoregressive.image_tokenizer import ImageTokenizer
+from pmg.models.diffusion.conditioning import join
+from pmg.models.diffusion.interfaces import LatentCodec, PromptEncoder
+from pmg.training.datamodule import Batch
+from pmg.training.optim import OptimizerPartial, SchedulerPartial
+
+AT_ONCE = 16  # pictures in one pass of autoencoder and tokenizer
+
+
+TOKENS = "tokens.safetensors"  # beside the pool: its image tokens, and the codebook of the tokenizer that made them
+
+
+def read_tokens(folder: Path, tokenizer: ImageTokenizer, make: Callable[[], Tensor]) -> Tensor:
+    """Returns the image tokens of a pool, those of an interrupted training where it had the same tokenizer.
+
+    Args:
+        folder: of the pool.
+        tokenizer: of pictures.
+        make: computes the tokens, int16 `(N, ITEMS, T)`.
+    """
+    path, codebook = folder / TOKENS, tokenizer.model.quantize.embedding.weight.detach()
+    stored = load_file(path) if path.is_file() else {}
+    if "codes" in stored and torch.equal(stored["codebook"], codebook):
+        return stored["codes"]
+    codes = make()
+    part = path.with_suffix(".part")
+    save_file({"codes": codes, "codebook": codebook.contiguous()}, part)
+    part.replace(path)
+    return codes
+
+
+@torch.no_grad()
+def tokenize_pool(pool: LookPool, codec: LatentCodec, tokenizer: ImageTokenizer) -> Tensor:
+    """Returns the image tokens of a pool's pictures, int16 `(N, ITEMS, T)`, as its latents restore them.
+
+    Args:
+        pool: of N looks.
+        codec: whose latents they are.
+        tokenizer: of pictures.
+    """
+    parts = pool.latents.flatten(0, 1).split(AT_ONCE)
+    with processor_autocast():
+        codes = [
+            tokenizer.encode(codec.decode(part.float())).short() for part in track(parts, description="Image tokens")
+        ]
+    return torch.cat(codes).unflatten(0, (-1, ITEMS))
+
+
+class LookTokenBatches:
+    """Collates looks of a pool into batches of image tokens.
+
+    Args:
+        batches: give the blocks of the condition.
+        codes: image tokens of the pool's pictures, `(N, ITEMS, T)`.
+    """
+
+    def __init__(self, batches: LookBatches, codes: Tensor) -> None:
+        self.batches, self.codes = batches, codes
+
+    def __len__(self) -> int:
+        """Returns the number of looks."""
+        return len(self.codes)
+
+    def __call__(self, looks: Tensor, rng: torch.Generator) -> Batch:
+        """Returns a batch of all drawings of `looks` `(N,)`: `B = N * ITEMS` rows."""
+        return {**self.batches(looks, rng), "codes": self.codes[looks].flatten(0, 1).long()}
+
+
+class LookJanusTraining(LookTraining):
+    """Trains a language model of image tokens and its style encoder together, see `LookTraining`.
+
+    Args:
+        model: both.
+        text_encoder: frozen, of the prompts' width.
+        optimizer: makes the optimizer.
+        lr_scheduler: makes the learning rate's schedule.
+        ema_decay: decay of the moving average.
+    """
+
+    loss_name = "tokens"
+
+    def __init__(
+        self, model: LookJanus, text_encoder: PromptEncoder, optimizer: OptimizerPartial,
+        lr_scheduler: SchedulerPartial, ema_decay: Decay,
+    ) -> None:  # fmt: skip
+        super().__init__(model, optimizer, lr_scheduler, ema_decay)
+        self._generator = (model.generator(text_encoder),)  # in a tuple: frozen parts stay out of checkpoints
+
+    def losses(self, batch: Batch) -> Tensor:
+        """Returns the mean cross-entropy of each drawing's image tokens, in nats, `(B,)`."""
+        (generator,) = self._generator
+        return generator.loss(batch["codes"], join(*self.blocks(batch)), {})

@@ -1,0 +1,162 @@
+"""Pretraining of the judge of looks: style by contrast, finish by regression, concept by classification."""
+
+from __future__ import annotations
+
+import random
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy, smooth_l1_loss
+
+from pmg.configuration.ranges import NotNegative, Positive
+from pmg.domain import PmgError
+from pmg.looks.choices import CANDIDATES, LookChoice
+from pmg.looks.drawings import REFERENCES, LookData, has_colours
+from pmg.looks.finish_targets import finish_errors, finish_values
+from pmg.looks.finishes import Finish
+from pmg.looks.models.judge import LookJudge, pick_looks
+from pmg.looks.stages.augmentation import random_affine
+from pmg.losses import contrastive_loss
+from pmg.models.diffusion.interfaces import LatentCodec
+from pmg.models.diffusion.latent_codec import restore
+from pmg.seeding import stable_number
+from pmg.training.datamodule import Batch
+from pmg.training.optim import OptimizerPartial, SchedulerPartial, configure_optimizers
+
+FINISHES, CONCEPTS = 4, 2  # of a batch: every artist in every finish, each look by two concepts
+
+
+class JudgeBatches:
+    """Draws batches that hold the hardest negatives of each look: same artist, other finish, and the reverse.
+
+    The judge may see unseen regions and artists; held-out drawings it may not.
+
+    Args:
+        data: drawings and the space of finishes.
+        codec: a share of the pictures goes through it, as generated ones do.
+        restored: that share.
+        spread: of a look's finishes.
+        artists: in a batch.
+
+    Raises:
+        PmgError: the data has fewer artists.
+    """
+
+    def __init__(self, data: LookData, codec: LatentCodec, restored: float, spread: float, artists: int) -> None:
+        self.artists = artists
+        self.data, self.codec, self.restored, self.spread = data, codec, restored, spread
+        self.concept = {name: place for place, name in enumerate(data.drawings.concepts)}
+        self.rows = data.rows_by_artist("train", "unseen_artists")
+        self.coloured = has_colours(data.drawings.pixels)
+        if artists > len(self.rows):
+            most = len(self.rows) * FINISHES * CONCEPTS
+            raise PmgError(
+                f"stage.batch_size needs {artists} artists with {FINISHES * CONCEPTS} pictures each, and the data has "
+                f"{len(self.rows)} artists: set stage.batch_size={most} or less"
+            )
+
+    def __call__(self, _: Tensor, rng: torch.Generator) -> Batch:
+        """Returns a batch of `artists * FINISHES * CONCEPTS` pictures with their labels."""
+        chance = random.Random(int(torch.randint(2**62, (), generator=rng)))
+        artists = chance.sample(sorted(self.rows), self.artists)
+        centres = [self.data.space.sample(chance, seen=chance.random() < 0.75) for _ in range(FINISHES)]
+        rows, finishes = [], []
+        for artist in artists:
+            for centre in centres:
+                rows += chance.sample(self.rows[artist], CONCEPTS)
+                finishes += [self.data.space.vary(centre, chance, self.spread) for _ in range(CONCEPTS)]
+        return self.label(rows, finishes, rng)
+
+    def label(self, rows: list[int], finishes: list[Finish], rng: torch.Generator | None) -> Batch:
+        """Returns pictures of `rows`, varied by `rng` where there is one, with looks, finishes and concepts."""
+        pictures = self.data.drawings.pictures(torch.tensor(rows), finishes)
+        if rng is not None:
+            through = torch.rand(len(rows), generator=rng) < self.restored
+            if through.any():
+                pictures[through] = restore(self.codec, pictures[through])
+            pictures = random_affine(pictures, rng)
+        values, traces = finish_values(finishes, [bool(self.coloured[row]) for row in rows])
+        return {
+            "images": pictures,
+            "look": torch.arange(len(rows)) // CONCEPTS,
+            "values": values,
+            "traces": traces,
+            "concept": torch.tensor([self.concept[self.data.drawings.items[row].concept] for row in rows]),
+        }
+
+
+def contrast(style: Tensor, look: Tensor, temperature: float) -> Tensor:
+    """Returns supervised contrast (Khosla et al. 2020) of unit vectors `(B, E)`; each label `(B,)` twice or more."""
+    itself = torch.eye(len(style), dtype=torch.bool, device=style.device)
+    logits = (style @ style.T / temperature).masked_fill(itself, float("-inf"))
+    return contrastive_loss(logits, (look[:, None] == look) & ~itself).mean()
+
+
+class LookJudgeTraining(pl.LightningModule):
+    """Contrast of looks, regression of finishes, cross-entropy of concepts.
+
+    Args:
+        judge: the model to train.
+        optimizer: makes the optimizer.
+        lr_scheduler: makes the learning rate's schedule.
+        temperature: of the contrast.
+        finish_weight: of the regression.
+    """
+
+    def __init__(
+        self, judge: LookJudge, optimizer: OptimizerPartial, lr_scheduler: SchedulerPartial,
+        temperature: Positive = 0.1, finish_weight: NotNegative = 10.0,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.judge, self.optimizer, self.lr_scheduler = judge, optimizer, lr_scheduler
+        self.temperature, self.finish_weight = temperature, finish_weight
+
+    def training_step(self, batch: Batch, _: int) -> Tensor:
+        """One step on a batch of `JudgeBatches`."""
+        reading = self.judge(batch["images"])
+        traces = batch["traces"].float()
+        errors = smooth_l1_loss(reading.finish, batch["values"], reduction="none", beta=0.1) * traces
+        losses = {
+            "train/style": contrast(reading.style, batch["look"], self.temperature),
+            "train/finish": errors.sum() / traces.sum(),
+            "train/concept": cross_entropy(reading.concept, batch["concept"], label_smoothing=0.1),
+        }
+        self.log_dict(losses, prog_bar=True)
+        return losses["train/style"] + self.finish_weight * losses["train/finish"] + losses["train/concept"]
+
+    def validation_step(self, batch: Batch, _: int) -> None:
+        """Accuracy on held-out drawings."""
+        reading = self.judge(batch["images"])
+        values = {
+            "val/concept_accuracy": (reading.concept.argmax(1) == batch["concept"]).float().mean(),
+            "val/finish_error": finish_errors(reading.finish, batch["values"], batch["traces"]).mean(),
+        }
+        self.log_dict(values, prog_bar=True, batch_size=len(reading.style))
+
+    def configure_optimizers(self) -> dict:
+        """Returns optimizer and schedule of the model's parameters."""
+        return configure_optimizers(self, self.judge, self.optimizer, self.lr_scheduler)
+
+
+@torch.no_grad()
+def style_accuracy(judge: LookJudge, data: LookData, choice: LookChoice, count: int = 200, seed: int = 0) -> float:
+    """Returns how often the judge picks the true look of a real held-out drawing among ten.
+
+    Args:
+        judge: in evaluation mode.
+        data: drawings and the space of finishes.
+        choice: draws the rivals.
+        count: of drawings.
+        seed: of finishes and rivals.
+    """
+    rows = data.rows("validation").tolist()[:count]
+    hits = 0
+    for row in rows:
+        rng = random.Random(stable_number(seed, "style accuracy", row))
+        look = (data.drawings.artists[row], data.space.sample(rng))
+        picture = data.drawings.pictures(torch.tensor([row]), [look[1]])
+        shown = choice.references(choice.candidates(look, rng), data.drawings.items[row].concept, rng)
+        references = judge(shown).style.view(1, CANDIDATES, REFERENCES, -1)
+        hits += int(pick_looks(judge(picture).style, references)[0] == 0)
+    return hits / len(rows)

@@ -1,0 +1,121 @@
+"""Pretraining of the scorer on looks: pictures against titles, and against what a captioner says of them."""
+
+from __future__ import annotations
+
+import random
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+
+from pmg.data.picture_groups import PictureGroups
+from pmg.looks.captions import target_captions
+from pmg.looks.stages.augmentation import random_affine
+from pmg.losses import contrastive_loss
+from pmg.models.autocast import processor_autocast
+from pmg.models.diffusion.interfaces import LatentCodec
+from pmg.models.diffusion.latent_codec import restore
+from pmg.models.diffusion.text_encoder import TextEncoder
+from pmg.models.vision.scorer import Scorer
+from pmg.preferences.captioning import PictureDescriber
+from pmg.training.datamodule import Batch
+from pmg.training.optim import OptimizerPartial, SchedulerPartial, configure_optimizers
+
+
+class ScorerBatches:
+    """Draws pictures with a title and some of the captioner's words.
+
+    Args:
+        data: the pictures.
+        rows: of those that are used, int64 `(N,)`.
+        captioner: describes pictures.
+        text_encoder: the one that the scorer reads texts by.
+        codec: a share of the pictures goes through it, as generated ones do.
+        restored: that share.
+        scene: words that titles may end with.
+    """
+
+    def __init__(
+        self, data: PictureGroups, rows: Tensor, captioner: PictureDescriber, text_encoder: TextEncoder,
+        codec: LatentCodec, *, restored: float, scene: str,
+    ) -> None:  # fmt: skip
+        self.data, self.rows, self.captioner, self.text_encoder = data, rows, captioner, text_encoder
+        self.codec, self.restored = codec, restored
+        titled = {item.title: item for item in data.picture_items}  # items of one's own have a concept each
+        self.title = {name: place for place, name in enumerate(sorted(titled))}
+        texts = [target_captions(titled[name], scene) for name in sorted(titled)]
+        self.titles = [text_encoder.encode(list(column)).pooled for column in zip(*texts, strict=True)]
+
+    def __call__(self, places: Tensor, rng: torch.Generator) -> Batch:
+        """Returns pictures of ``rows[places]`` with all titles, words, and which of both fit which picture."""
+        chance = random.Random(int(torch.randint(2**62, (), generator=rng)))
+        rows = self.rows[places]
+        pictures = self.data.draw_pictures(rows, chance)
+        words = [set(said.values()) for said in self.captioner.describe(pictures)]
+        some = [set(chance.sample(sorted(said), chance.randint(1, len(said)))) for said in words]
+        through = torch.rand(len(rows), generator=rng) < self.restored
+        if bool(through.any()):
+            pictures[through] = restore(self.codec, pictures[through])
+        items = [self.data.picture_items[row] for row in rows.tolist()]
+        texts = [", ".join(chance.sample(sorted(said), len(said))) for said in some]
+        with processor_autocast():
+            encoded = self.text_encoder.encode(texts)
+        return {
+            "images": random_affine(pictures, rng),
+            "concept": torch.tensor([self.title[item.title] for item in items]),
+            "titles": chance.choice(self.titles),
+            "words": encoded.pooled.float(),
+            "fits": torch.tensor([[text <= said for text in some] for said in words]),
+        }
+
+
+class LookScorerTraining(pl.LightningModule):
+    """Contrast of each picture with every title, and with the words said of all pictures of its batch.
+
+    Words that are said of one picture and fit another are right for both.
+
+    Args:
+        scorer: the model to train.
+        optimizer: makes the optimizer.
+        lr_scheduler: makes the learning rate's schedule.
+    """
+
+    def __init__(self, scorer: Scorer, optimizer: OptimizerPartial, lr_scheduler: SchedulerPartial) -> None:
+        super().__init__()
+        self.scorer, self.optimizer, self.lr_scheduler = scorer, optimizer, lr_scheduler
+
+    def logits(self, batch: Batch) -> dict[str, Tensor]:
+        """Returns the scaled cosines of pictures `(B,)` with titles `(B, K)` and words `(B, B)`."""
+        content, style = self.scorer(batch["images"])
+        scale = self.scorer.temperature.exp()
+        titles, words = self.scorer.encode_target(batch["titles"]), self.scorer.encode_preference(batch["words"])
+        return {"title": scale * content @ titles.T, "words": scale * style @ words.T}
+
+    def training_step(self, batch: Batch, _: int) -> Tensor:
+        """One step on a batch of `ScorerBatches`."""
+        logits = self.logits(batch)
+        concept = torch.nn.functional.one_hot(batch["concept"], logits["title"].shape[1]).bool()
+        losses = {
+            "train/title": contrastive_loss(logits["title"], concept).mean(),
+            "train/words": contrastive_loss(logits["words"], batch["fits"]).mean(),
+        }
+        self.log_dict(losses, prog_bar=True)
+        return torch.stack(list(losses.values())).sum()
+
+    def accuracy(self, batch: Batch) -> dict[str, float]:
+        """Returns how often a picture's best title is its own, and its best words fit it."""
+        logits = self.logits(batch)
+        best = logits["words"].argmax(1, keepdim=True)
+        return {
+            "title_accuracy": float((logits["title"].argmax(1) == batch["concept"]).float().mean()),
+            "words_accuracy": float(batch["fits"].gather(1, best).float().mean()),
+        }
+
+    def validation_step(self, batch: Batch, _: int) -> None:
+        """Accuracy on held-out drawings."""
+        values = {f"val/{name}": value for name, value in self.accuracy(batch).items()}
+        self.log_dict(values, prog_bar=True, batch_size=len(batch["images"]))
+
+    def configure_optimizers(self) -> dict:
+        """Returns optimizer and schedule of the model's parameters."""
+        return configure_optimizers(self, self.scorer, self.optimizer, self.lr_scheduler)

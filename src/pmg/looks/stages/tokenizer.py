@@ -1,0 +1,93 @@
+"""Pretraining of an image tokenizer: pictures to the codes of a vector-quantised autoencoder, and back."""
+
+from __future__ import annotations
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+from transformers import JanusVQVAE
+
+from pmg.configuration.ranges import CountOrZero, NotNegative
+from pmg.looks.models.quantization import CodeUse, Quantized, quantize
+from pmg.models.vision.perceptual import PerceptualDistance
+from pmg.training.datamodule import seeded
+from pmg.training.optim import OptimizerPartial, SchedulerPartial, configure_optimizers
+
+
+class LookTokenizerTraining(pl.LightningModule):
+    """L1 + LPIPS on pictures, and the distances between latents and codebook (van den Oord et al. 2017).
+
+    Latents and entries of the codebook have length 1 (Yu et al. 2022). At first nothing is quantised; then the
+    codebook starts from latents, and entries that stay unused are replaced by latents again.
+
+    Args:
+        tokenizer: the model to train.
+        perceptual: frozen LPIPS.
+        optimizer: makes the optimizer.
+        lr_scheduler: makes the learning rate's schedule.
+        use: counts codes.
+        perceptual_weight: weight of LPIPS beside L1.
+        commitment_weight: weight of the distance that moves latents, beside the one that moves the codebook.
+        continuous_steps: steps before anything is quantised.
+    """
+
+    def __init__(
+        self, tokenizer: JanusVQVAE, perceptual: PerceptualDistance, optimizer: OptimizerPartial,
+        lr_scheduler: SchedulerPartial, *, use: CodeUse, perceptual_weight: NotNegative = 0.5,
+        commitment_weight: NotNegative = 0.25, continuous_steps: CountOrZero = 300,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.tokenizer, self.perceptual, self.use = tokenizer, perceptual, use
+        self.optimizer, self.lr_scheduler = optimizer, lr_scheduler
+        self.perceptual_weight, self.commitment_weight = perceptual_weight, commitment_weight
+        self.continuous_steps = continuous_steps
+
+    def latents(self, images: Tensor) -> Tensor:
+        """Returns latents of length 1, `(B, C, h, w)`, float32, of images `(B, 3, H, W)` in [-1, 1]."""
+        return normalize(self.tokenizer.quant_conv(self.tokenizer.encoder(images)).float(), dim=1)
+
+    def restore(self, latents: Tensor) -> Tensor:
+        """Returns the images `(B, 3, H, W)`, float32, of latents `(B, C, h, w)`."""
+        return self.tokenizer.decoder(self.tokenizer.post_quant_conv(latents)).float()
+
+    def training_step(self, batch: dict[str, Tensor], _: int) -> Tensor:
+        """One step on ``images`` `(B, 3, H, W)` in [-1, 1]."""
+        images = batch["images"]
+        latents = self.latents(images)
+        if self.global_step < self.continuous_steps:
+            return self._compare(self.restore(latents), images, "train")
+        quantized = self._quantize(latents)
+        distance = quantized.codebook + self.commitment_weight * quantized.commitment
+        self.log_dict({"train/distance": quantized.codebook, "train/codes": self.use.used}, prog_bar=True)
+        return self._compare(self.restore(quantized.latents), images, "train") + distance
+
+    def _quantize(self, latents: Tensor) -> Quantized:
+        """Returns quantised latents; from time to time unused entries are replaced first."""
+        weight = self.tokenizer.quantize.embedding.weight
+        if (self.global_step - self.continuous_steps) % self.use.every == 0:
+            self.use.replace(weight, latents, seeded("codes", self.global_step))
+        quantized = quantize(latents, weight)
+        self.use.count(quantized.codes)
+        return quantized
+
+    def _compare(self, restored: Tensor, images: Tensor, split: str) -> Tensor:
+        terms = {"l1": (restored - images).abs().mean(), "lpips": self.perceptual(restored, images).float().mean()}
+        self.log_dict({f"{split}/{name}": value for name, value in terms.items()}, prog_bar=True)
+        return terms["l1"] + self.perceptual_weight * terms["lpips"]
+
+    def validation_step(self, batch: dict[str, Tensor], _: int) -> None:
+        """Logs L1 and LPIPS of held-out pictures that are decoded from codes."""
+        codes = quantize(self.latents(batch["images"]), self.tokenizer.quantize.embedding.weight)
+        self._compare(self.restore(codes.latents), batch["images"], "val")
+
+    @torch.no_grad()
+    def finish(self) -> JanusVQVAE:
+        """Gives the codebook entries of length 1; returns the tokenizer, whose own ``encode`` finds the same codes."""
+        weight = self.tokenizer.quantize.embedding.weight
+        weight.copy_(normalize(weight, dim=-1))
+        return self.tokenizer.eval()
+
+    def configure_optimizers(self) -> dict:
+        """Returns optimizer and schedule of the model's parameters."""
+        return configure_optimizers(self, self.tokenizer, self.optimizer, self.lr_scheduler)

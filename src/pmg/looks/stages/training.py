@@ -1,0 +1,84 @@
+"""What the trainings on pools of looks share: the blocks of the condition, logs, moving average, optimizer."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+
+from pmg.configuration.ranges import Decay
+from pmg.looks.stages.pool import ITEMS
+from pmg.models.diffusion.conditioning import Block, SoftBlock
+from pmg.training.datamodule import Batch
+from pmg.training.ema import AveragedWeights
+from pmg.training.optim import OptimizerPartial, SchedulerPartial, configure_optimizers
+
+
+class LookTraining(pl.LightningModule):
+    """Trains a generator and its style encoder together; their moving average is the model.
+
+    Args:
+        model: both; its ``style_encoder`` reads the references.
+        optimizer: makes the optimizer.
+        lr_scheduler: makes the learning rate's schedule.
+        ema_decay: decay of the moving average.
+
+    Attributes:
+        loss_name: of the loss in logs.
+    """
+
+    loss_name: str
+
+    def __init__(
+        self, model: Any, optimizer: OptimizerPartial, lr_scheduler: SchedulerPartial, ema_decay: Decay
+    ) -> None:
+        super().__init__()
+        self.model, self.optimizer, self.lr_scheduler = model, optimizer, lr_scheduler
+        self.average = AveragedWeights(model, ema_decay, power=0.75)
+
+    @abstractmethod
+    def losses(self, batch: Batch) -> Tensor:
+        """Returns the loss of each drawing, `(B,)`."""
+
+    def blocks(self, batch: Batch) -> tuple[Block, Block, SoftBlock]:
+        """Returns what a batch is conditioned on: target, words, and style tokens of each look's other drawings."""
+        latents = batch["latents"]
+        features = self.model.style_encoder.encode_pictures(latents)
+        tokens = self.model.style_encoder.summarise(features[reference_rows(len(latents))], batch["present"])
+        target = Block(batch["target"], batch["target_mask"], batch["target_pooled"])
+        words = Block(batch["words"], batch["words_mask"])
+        return target, words, SoftBlock(tokens, batch["keep_style"][:, None].expand(tokens.shape[:2]))
+
+    def held_out_losses(self, batch: Batch) -> Tensor:
+        """Returns the losses of the first drawing of each look, the held-out one, `(B / ITEMS,)`."""
+        return self.losses(batch)[::ITEMS]
+
+    def training_step(self, batch: Batch, _: int) -> Tensor:
+        """Returns the mean loss of a batch."""
+        loss = self.losses(batch).mean()
+        self.log(f"train/{self.loss_name}", loss, prog_bar=True, batch_size=len(batch["latents"]))
+        return loss
+
+    def validation_step(self, batch: Batch, _: int) -> None:
+        """Logs the loss on held-out cells."""
+        losses = self.held_out_losses(batch)
+        self.log(f"val/{self.loss_name}", losses.mean(), prog_bar=True, batch_size=len(losses))
+
+    def configure_callbacks(self) -> list[pl.Callback]:
+        """Returns the moving average."""
+        return [self.average]
+
+    def configure_optimizers(self) -> dict:
+        """Returns optimizer and schedule of the model's parameters."""
+        return configure_optimizers(self, self.model, self.optimizer, self.lr_scheduler)
+
+
+def reference_rows(count: int) -> Tensor:
+    """Returns the rows of each row's references, int64 `(count, ITEMS - 1)`: the other drawings of its look."""
+    rows = torch.arange(count)
+    place, first = rows % ITEMS, rows - rows % ITEMS
+    steps = torch.arange(1, ITEMS)
+    return first[:, None] + (place[:, None] + steps) % ITEMS

@@ -1,0 +1,295 @@
+"""Simulated users who like looks: one or several, each a point with a spread, and a fifth of anything else."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Literal
+
+from pmg.configuration.ranges import Count, Fraction, NotNegative, Seed
+from pmg.domain import PmgError
+from pmg.looks.drawings import GROUPS, REFERENCES, LookData
+from pmg.looks.finishes import Finish
+from pmg.seeding import stable_number
+
+DrawnBy = Literal["own", "other"]
+
+
+@dataclass(frozen=True)
+class LookTaste:
+    """What a user likes.
+
+    Attributes:
+        looks: artist and centre of the finishes, the most liked first.
+        shares: of the liked pictures, one a look; they sum to 1.
+        group: ``met``, ``unseen_region`` or ``unseen_artist``.
+    """
+
+    looks: tuple[tuple[str, Finish], ...]
+    shares: tuple[float, ...]
+    group: str
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A drawing under a finish.
+
+    Attributes:
+        row: of the drawing.
+        finish: its own.
+    """
+
+    row: int
+    finish: Finish
+
+
+@dataclass(frozen=True)
+class LookSample:
+    """One target of a user.
+
+    Attributes:
+        user: their name.
+        taste: what they like; no model may read it.
+        history: what they used, oldest first.
+        target: row of a drawing of the concept to draw, by the artist of the first look.
+        truth: the target at the centre of each of their looks.
+        references: other concepts at the centre of their first look, for the oracle alone.
+    """
+
+    user: str
+    taste: LookTaste
+    history: tuple[Picture, ...]
+    target: int
+    truth: tuple[Picture, ...]
+    references: tuple[Picture, ...]
+
+
+class LookUsers:
+    """Draws users; each depends on the seed and their own number alone.
+
+    Training users like looks that training may see. Validation and test users are drawn from three groups in turn:
+    looks that training may see, finishes of unseen regions, unseen artists. Their targets are cells that no training
+    sees, and validation and test share no concept.
+
+    Args:
+        train: users of the training split.
+        validation: users of the validation split.
+        test: users of the test split.
+        targets: targets a user.
+        min_history: shortest history, in pictures.
+        max_history: longest history, in pictures.
+        noise: share of a history outside the taste.
+        several: share of users who like two or three looks.
+        spread: of the finishes around a look's centre, as a share of each parameter's range.
+        seed: of it all.
+
+    Raises:
+        PmgError: the shortest history is longer than the longest.
+    """
+
+    def __init__(
+        self, train: Count, validation: Count, test: Count, targets: Count, min_history: Count, max_history: Count,
+        *, noise: Fraction, several: Fraction, spread: NotNegative, seed: Seed,
+    ) -> None:  # fmt: skip
+        if min_history > max_history:
+            raise PmgError(
+                f"data.users.min_history must be at most data.users.max_history ({max_history}), got {min_history}"
+            )
+        self.sizes = {"train": train, "validation": validation, "test": test}
+        self.targets, self.lengths, self.noise = targets, (min_history, max_history), noise
+        self.several, self.spread, self.seed = several, spread, seed
+
+    def samples(
+        self, data: LookData, split: str, users: int | None = None, targets: int | None = None,
+        drawn_by: DrawnBy = "own",
+    ) -> list[LookSample]:  # fmt: skip
+        """Returns the samples of a split, user by user.
+
+        Args:
+            data: drawings and the space of finishes.
+            split: ``train``, ``validation`` or ``test``.
+            users: the first so many users; None: all.
+            targets: the first so many samples of each user; None: all.
+            drawn_by: who drew what users like in histories: ``own``, the artists of their looks, or, as a control,
+                ``other``: for each of them another artist, with the same finishes. Targets and truths stay the same.
+        """
+        index = DrawingIndex(data)
+        numbers = range(self.sizes[split] if users is None else users)
+        found = (self._user(index, split, number, drawn_by) for number in numbers)
+        return [sample for samples in found for sample in islice(samples, targets)]
+
+    def _user(self, index: DrawingIndex, split: str, number: int, drawn_by: DrawnBy) -> Iterator[LookSample]:
+        rng = random.Random(stable_number(self.seed, "look user", split, number))
+        group = "met" if split == "train" else GROUPS[number % len(GROUPS)]
+        taste = self._taste(index, group, rng)
+        targets = index.choose_targets(split, taste, self.targets, rng)
+        used = {index.concept(row) for row in targets}
+        history = self._history(index, taste, used, rng)
+        if drawn_by == "other":
+            other = random.Random(stable_number(self.seed, "other artist", split, number))
+            history = index.redraw(history, taste, used, other)
+        for target in targets:
+            truth = index.truth(target, taste)
+            references = self._references(index, taste, used, rng)
+            yield LookSample(f"{split}-{number:05d}", taste, history, target, truth, references)
+
+    def _taste(self, index: DrawingIndex, group: str, rng: random.Random) -> LookTaste:
+        count = rng.choice((2, 3)) if rng.random() < self.several else 1
+        looks = tuple(index.sample_look(group, rng) for _ in range(count))
+        weights = sorted((rng.uniform(0.5, 1.5) for _ in looks), reverse=True)
+        return LookTaste(looks, tuple(weight / sum(weights) for weight in weights), group)
+
+    def _references(
+        self, index: DrawingIndex, taste: LookTaste, used: set[str], rng: random.Random
+    ) -> tuple[Picture, ...]:
+        artist, finish = taste.looks[0]
+        return tuple(Picture(index.choose(artist, used, rng), finish) for _ in range(REFERENCES))
+
+    def _history(
+        self, index: DrawingIndex, taste: LookTaste, used: set[str], rng: random.Random
+    ) -> tuple[Picture, ...]:
+        length = rng.randint(*self.lengths)
+        outside = min(sum(rng.random() < self.noise for _ in range(length)), (length - 1) // 3)
+        used = set(used)
+        history = []
+        for number in range(length):
+            if number < outside:
+                look = index.sample_look("met", rng)
+                finish = look[1]
+            else:
+                look = rng.choices(taste.looks, weights=taste.shares)[0]
+                finish = index.data.space.vary(look[1], rng, self.spread)
+            row = index.choose(look[0], used, rng)
+            used.add(index.concept(row))
+            history.append(Picture(row, finish))
+        rng.shuffle(history)
+        return tuple(history)
+
+
+class DrawingIndex:
+    """The drawings by split and artist, from which users' histories and targets are sampled.
+
+    Args:
+        data: drawings and the space of finishes.
+    """
+
+    def __init__(self, data: LookData) -> None:
+        self.data = data
+        splits = ("train", "validation", "test", "unseen_artists")
+        self.rows = {split: data.rows_by_artist(split) for split in splits}
+
+    def concept(self, row: int) -> str:
+        """Returns the concept of a drawing."""
+        return self.data.drawings.items[row].concept
+
+    def sample_look(self, group: str, rng: random.Random) -> tuple[str, Finish]:
+        """Returns an artist and a finish of a group."""
+        artists = self.rows["unseen_artists" if group == "unseen_artist" else "train"]
+        return rng.choice(sorted(artists)), self.data.space.sample(rng, seen=group != "unseen_region")
+
+    def choose_targets(self, split: str, taste: LookTaste, count: int, rng: random.Random) -> list[int]:
+        """Returns rows of different concepts that are targets of the split, drawn by the artist of the first look.
+
+        Raises:
+            PmgError: the catalogue's topics leave too few of them.
+        """
+        artist = taste.looks[0][0]
+        rows = self._candidates(split, artist)
+        if split == "train":  # every look must have its truth among what training may see
+            rows = [row for row in rows if len(self.truth(row, taste)) == len(taste.looks)]
+        if len(rows) < count:
+            raise PmgError(
+                f"data.topics leaves {len(rows)} {split} targets by {artist}, {count} are needed: add topics, or "
+                "lower data.users.targets"
+            )
+        return rng.sample(rows, count)
+
+    def _candidates(self, split: str, artist: str) -> list[int]:
+        if artist in self.rows["unseen_artists"]:
+            rows = self.rows["unseen_artists"][artist]
+            return [row for row in rows if self.data.cells.split(self.concept(row)) == split]
+        return self.rows[split].get(artist, [])
+
+    def truth(self, target: int, taste: LookTaste) -> tuple[Picture, ...]:
+        """Returns the target at the centre of each look whose artist drew it; in training, of seen drawings alone."""
+        concept, training = self.concept(target), self._split(target) == "train"
+        rows = [(self.data.drawings.row.get((concept, artist)), finish) for artist, finish in taste.looks]
+        return tuple(
+            Picture(row, finish)
+            for row, finish in rows
+            if row is not None and (not training or self._split(row) == "train")
+        )
+
+    def _split(self, row: int) -> str:
+        return self.data.split_of(self.data.drawings.items[row], self.data.drawings.artists[row])
+
+    def choose(self, artist: str, used: set[str], rng: random.Random) -> int:
+        """Returns a drawing for a history: by `artist`, of a concept that is not in `used`, never a held-out cell.
+
+        Raises:
+            PmgError: `used` holds all that the artist drew.
+        """
+        split = "unseen_artists" if artist in self.rows["unseen_artists"] else "train"
+        rows = [row for row in self.rows[split][artist] if self.concept(row) not in used]
+        if not rows:
+            raise PmgError(
+                f"data.topics leaves no drawing by {artist} for a history beside {len(used)} others: add topics, or "
+                "lower data.users.max_history"
+            )
+        return rng.choice(rows)
+
+    def redraw(
+        self, history: Sequence[Picture], taste: LookTaste, used: set[str], rng: random.Random
+    ) -> tuple[Picture, ...]:
+        """Returns a history in which another artist drew what those of the taste had drawn, with the same finishes.
+
+        Concepts stay where the other artist drew them and no training is kept from it; elsewhere they are others.
+
+        Args:
+            history: pictures, oldest first.
+            taste: whose artists are replaced, each by one other artist.
+            used: concepts that no history may show.
+            rng: chooses artists and concepts.
+        """
+        own = {artist for artist, _ in taste.looks}
+        others = sorted({*self.rows["train"], *self.rows["unseen_artists"]} - own)
+        instead = {artist: rng.choice(others) for artist in sorted(own)}
+        used = used | {self.concept(picture.row) for picture in history}
+        redrawn = []
+        for picture in history:
+            artist = instead.get(self.data.drawings.artists[picture.row])
+            row = picture.row if artist is None else self._same_concept(picture.row, artist)
+            if row is None:
+                row = self.choose(str(artist), used, rng)
+                used.add(self.concept(row))
+            redrawn.append(Picture(row, picture.finish))
+        return tuple(redrawn)
+
+    def _same_concept(self, row: int, artist: str) -> int | None:
+        """Returns the artist's drawing of a drawing's concept, if there is one that histories may show."""
+        found = self.data.drawings.row.get((self.concept(row), artist))
+        return found if found is not None and self._split(found) in ("train", "unseen_artists") else None
+
+
+def check_look_leaks(data: LookData, samples: Sequence[LookSample], split: str) -> None:
+    """Checks that no sample leaks what training must not see, or shows the target.
+
+    Raises:
+        PmgError: a history holds a held-out cell or the target's concept, or a target is of another split.
+    """
+    for sample in samples:
+        concepts = {data.drawings.items[picture.row].concept for picture in sample.history}
+        if data.drawings.items[sample.target].concept in concepts:
+            raise PmgError(f"leak: the target of {sample.user} is a concept of their history")
+        for picture in sample.history:
+            item, artist = data.drawings.items[picture.row], data.drawings.artists[picture.row]
+            if data.split_of(item, artist) in ("validation", "test"):
+                raise PmgError(f"leak: the history of {sample.user} holds the held-out drawing {item.id}")
+        target = data.drawings.items[sample.target]
+        found = data.split_of(target, data.drawings.artists[sample.target])
+        if found == "unseen_artists":
+            found = data.cells.split(target.concept)
+        if found != split:
+            raise PmgError(f"leak: {target.id}, a target of {sample.user} in '{split}', belongs to '{found}'")

@@ -1,1 +1,0 @@
-"""A small diffusion transformer: cross-attention to tokens, modulation by a pooled vector."""

@@ -1,1 +1,0 @@
-"""Diffusion transformers with joint attention: denoiser, condition adapter, Stable Diffusion 3."""

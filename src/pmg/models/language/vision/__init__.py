@@ -1,1 +1,0 @@
-"""Language models that read pictures in their places in a text; one file a family."""

@@ -1,0 +1,40 @@
+"""Config of ``pmg-app``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from annotated_types import Ge, Le
+
+from pmg.configuration.keys import RunConfig, execution, key
+from pmg.configuration.ranges import Count, CountOrZero, NotNegative
+
+
+@dataclass
+class AppConfig(RunConfig):
+    """``pmg-app``: serves a web app.
+
+    Attributes:
+        device: device of the models; auto: a GPU if available.
+        data: users and pictures to choose from.
+        scenario: in place of the pipeline's, e.g. one that reads conversations; None: the pipeline's.
+        pipeline: folder of ``pmg-export``, or of an exported ``pmg-train`` run.
+        host: address of the server.
+        port: of the server; 0: a free one.
+        waiting: number of jobs that wait.
+        users: number of users to choose from.
+        pictures: number of pictures to choose from, beside those of the users.
+        preference_weights: preference weights of the candidates.
+    """
+
+    device: str = execution("auto")
+    data: Any = None
+    scenario: Any = None
+    pipeline: str = "assets/pipeline"
+    host: str = execution("127.0.0.1")
+    port: int = execution(7860, Annotated[int, Ge(0), Le(65535)])
+    waiting: int = execution(8, Count)
+    users: int = key(8, Count)
+    pictures: int = key(48, CountOrZero)
+    preference_weights: Any = key(None, list[NotNegative])

@@ -1,0 +1,219 @@
+"""What the app does: users and pictures to choose from, and the generation for a history."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import lru_cache
+from typing import Annotated, Any
+
+import numpy as np
+from annotated_types import Ge, Le
+from PIL import Image
+from pydantic import BaseModel, ConfigDict, Field
+from torch import nn
+from torch.nn.modules.module import register_module_forward_pre_hook
+
+from pmg.data.dataset import Dataset, liked_with_image
+from pmg.domain import Item, PmgError
+from pmg.generation.item_arguments import ItemLike, with_pictures
+from pmg.generation.pareto import pareto_front
+from pmg.generation.pipeline_personalized import PersonalizedPipeline
+from pmg.generation.user_preference import UserPreference
+from pmg.models.language.picture_marks import name_pictures
+from pmg.studio.app.jobs import Job
+from pmg.studio.app.pictures import from_data_uri, to_data_uri
+
+Text = Annotated[str, Field(min_length=1, max_length=120)]
+
+
+class Upload(BaseModel):
+    """An uploaded picture as an item."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    title: Text
+    picture: Annotated[str, Field(max_length=2**20)]
+    facts: dict[Text, Text] = {}
+
+
+class Wish(BaseModel):
+    """What is generated.
+
+    Attributes:
+        liked: indices of pictures.
+        disliked: likewise.
+        uploads: liked pictures of the user.
+        said: the user's messages to an assistant, oldest first.
+        target: what the images show.
+        other: index of the user whose preference is compared; None: no comparison.
+        seed: of the noise.
+        steps: solver steps; None: the pipeline's.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    liked: Annotated[list[Annotated[int, Ge(0)]], Field(max_length=60)] = []
+    disliked: Annotated[list[Annotated[int, Ge(0)]], Field(max_length=60)] = []
+    uploads: Annotated[list[Upload], Field(max_length=6)] = []
+    said: Annotated[list[Annotated[str, Field(min_length=1, max_length=500)]], Field(max_length=24)] = []
+    target: Text
+    other: Annotated[int, Ge(0)] | None = None
+    seed: Annotated[int, Ge(0), Le(2**53)] = 0
+    steps: Annotated[int, Ge(1), Le(200)] | None = None
+
+
+class Studio:
+    """Pictures and users of a data set, and a pipeline that generates for them.
+
+    Args:
+        pipe: the pipeline.
+        data: with images and test users.
+        users: number of users to choose from, of those who liked something that has a picture.
+        pictures: number of pictures to choose from, beside those of the users.
+        weights: preference weights of the candidates.
+        seed: of the choice of pictures.
+    """
+
+    def __init__(
+        self, pipe: PersonalizedPipeline, data: Dataset, users: int, pictures: int, weights: Sequence[float], seed: int
+    ) -> None:
+        self.pipe, self.store = pipe, data.images
+        self.weights = [(weight, 1.0) for weight in weights]
+        examples = data.examples("test", None, 1)
+        people = [(example.user, liked_with_image(self.store, example)[-12:]) for example in examples]
+        people = [(name, items) for name, items in people if items]  # others only talk
+        self.users = people[:users]
+        liked = [item for _, items in self.users for item in items]
+        others = [item for _, items in people[users:] for item in items]
+        order = np.random.default_rng(seed).permutation(len(others))
+        chosen = [*liked, *(others[place] for place in order)]
+        self.items = list({item.id: item for item in chosen}.values())[: len({item.id for item in liked}) + pictures]
+        self.index = {item.id: place for place, item in enumerate(self.items)}
+        self.targets = list(dict.fromkeys(example.target.title for example in examples))[:60]
+        self.chats = bool(pipe.components["scenario"].chat_template)
+        self._other = lru_cache(users)(self._extract_other)
+
+    def describe(self) -> dict[str, Any]:
+        """Returns what the page shows before a generation, JSON-able."""
+        facts: dict[str, list[str]] = {}
+        for name in self.pipe.captioner.facts or ():
+            facts[name] = sorted({item.facts[name] for item in self.items if name in item.facts})
+        return {
+            "users": [{"name": name, "liked": [self.index[item.id] for item in items]} for name, items in self.users],
+            "pictures": [{"title": item.title, "picture": self._picture(item)} for item in self.items],
+            "targets": self.targets,
+            "facts": facts,
+            "chats": self.chats,
+            "alpha": 0.5,
+            "steps": self.pipe.pipeline.steps,
+        }
+
+    def check(self, wish: Wish) -> None:
+        """Checks a wish before it waits in the queue.
+
+        Raises:
+            PmgError: there is nothing to read, a picture or user doesn't exist, or the pipeline reads no messages.
+        """
+        if not wish.liked and not wish.uploads and not wish.said:
+            raise PmgError("the history is empty. Choose a user, click pictures, or upload one.")
+        if wish.said and not self.chats:
+            raise PmgError(
+                "this pipeline reads no messages. Start the app with one that does: pmg-app scenario=chat_sticker"
+            )
+        if any(not text.strip() for text in wish.said):
+            raise PmgError("a message is empty. Write what you like, or remove it.")
+        for index in (*wish.liked, *wish.disliked):
+            if index >= len(self.items):
+                raise PmgError(f"picture {index} doesn't exist. Reload the page.")
+        if wish.other is not None and wish.other >= len(self.users):
+            raise PmgError(f"user {wish.other} doesn't exist. Reload the page.")
+        if not wish.target.strip():
+            raise PmgError("the target is empty. Name what the picture should show.")
+        for upload in wish.uploads:
+            from_data_uri(upload.picture)
+
+    def generate(self, wish: Wish, job: Job) -> None:
+        """Generates images for the user, without a preference, and for another user; each is shown once it is done.
+
+        Raises:
+            CancelledError: the job was cancelled; inside of a draw, too.
+        """
+        with stops_within(job):
+            self._generate(wish, job)
+
+    def _generate(self, wish: Wish, job: Job) -> None:
+        total = 5 if wish.other is not None else 3
+        job.report("reading the history", 0)
+        dislikes = [self._given(self.items[index]) for index in wish.disliked]
+        said = [{"role": "user", "content": text} for text in wish.said]
+        preference = self.pipe.extract_preference(self._history(wish), wish.target, dislikes, said)
+        job.report("drawing for you", 1 / total)
+        job.results["own"] = self._draw(preference, wish) | {"captions": self._captions(preference)}
+        job.report("drawing without a preference", 2 / total)
+        job.results["nobody"] = self._draw(None, wish)
+        if wish.other is not None:
+            job.report("reading the other user's history", 3 / total)
+            other = self._other(wish.other)
+            job.report("drawing for the other user", 4 / total)
+            job.results["other"] = self._draw(other, wish) | {"user": self.users[wish.other][0]}
+
+    def _extract_other(self, user: int) -> UserPreference:
+        return self.pipe.extract_preference([self._given(item) for item in self.users[user][1]], "picture")
+
+    def _given(self, item: Item) -> dict[str, Any]:
+        """Returns an item of the data set as an argument of the pipeline, with its picture."""
+        (given,) = with_pictures([item], self.store)
+        return {**given, "facts": _facts(item, self.pipe)}
+
+    def _history(self, wish: Wish) -> list[ItemLike]:
+        history: list[ItemLike] = [self._given(self.items[index]) for index in wish.liked]
+        for upload in wish.uploads:
+            history.append({"title": upload.title, "facts": upload.facts, "image": from_data_uri(upload.picture)})
+        return history
+
+    def _captions(self, preference: UserPreference) -> list[str]:
+        titles = {item.id: item.title for item in self.items}
+        captions = {name: name_pictures(caption) for name, caption in preference.captions.items()}
+        return [f"{titles.get(name, 'your picture')}: {caption}" for name, caption in captions.items()]
+
+    def _draw(self, preference: UserPreference | None, wish: Wish) -> dict[str, Any]:
+        images, record = self.pipe.draw_candidates(preference, wish.target, wish.seed, wish.steps, self.weights)
+        points = [(one["preference"] or 0.0, one["accuracy"]) for one in record["candidates"]]
+        keywords = preference.keywords if preference else None
+        return {
+            "images": [to_data_uri(image) for image in images],
+            "record": record,
+            "front": list(pareto_front(points)),
+            "scores": list(keywords.scores) if keywords else [],
+            "dropped": record["dropped_keywords"],
+        }
+
+    def _picture(self, item: Item) -> str:
+        (given,) = with_pictures([item], self.store)
+        picture: Image.Image = given["image"]
+        picture.thumbnail((96, 96))
+        return to_data_uri(picture)
+
+
+@contextmanager
+def stops_within(job: Job) -> Iterator[None]:
+    """Checks before each layer of a network that runs in this thread whether the job was cancelled."""
+    own = threading.get_ident()
+
+    def check(module: nn.Module, inputs: Any) -> None:
+        """Checks the job, in its own thread alone."""
+        if threading.get_ident() == own:
+            job.check()
+
+    hook = register_module_forward_pre_hook(check)
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
+def _facts(item: Item, pipe: PersonalizedPipeline) -> Mapping[str, str]:
+    """Returns the facts that the captioner uses."""
+    return {name: item.facts[name] for name in pipe.captioner.facts or () if name in item.facts}

@@ -1,0 +1,211 @@
+"""Analysis of a survey: win rates, utilities, ratings, attention checks, agreement of raters and with metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from pmg.cache import atomic_write_json, atomic_write_text
+from pmg.domain import PmgError
+from pmg.evaluation.comparison import Comparison
+from pmg.evaluation.metric_interface import MetricInfo, describe, read_infos
+from pmg.evaluation.result_tables import ResultTables
+from pmg.evaluation.results import Origin, write_rows
+from pmg.evaluation.table_rendering import NOTHING, Cell, Table, to_markdown
+from pmg.studio.survey.agreement import agreement_of_raters, agreement_with_metrics
+from pmg.studio.survey.clustered import Estimates, bradley_terry, clustered_means, is_comparable
+from pmg.studio.survey.observations import RATINGS, Observations, number_names
+
+METRICS = (
+    MetricInfo("win_rate", "wins", range=(0.0, 1.0), aspect="preference"),
+    MetricInfo("utility", "utility (Bradley-Terry)"),
+    MetricInfo("accuracy_rating", "rated accuracy", range=(1.0, 5.0), aspect="accuracy", digits=2),
+    MetricInfo("preference_rating", "rated preference", range=(1.0, 5.0), digits=2),
+)
+FOOTNOTE = (
+    "Mean [95 % interval, clustered by rater and item]. wins: share of comparisons with any other method that an "
+    "image won, a tie as half; utility: of the Bradley-Terry model, sum zero."
+)
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """Computes the results of a survey.
+
+    Attributes:
+        methods: in the order of tables.
+        comparison: the arms that all others are compared with.
+        allowed_failures: raters who fail more attention checks are left out.
+    """
+
+    methods: Sequence[str]
+    comparison: Comparison = field(default_factory=Comparison)
+    allowed_failures: int = 1
+
+    def build(
+        self, observed: Observations, origin: Origin, rows: pd.DataFrame | None = None,
+        metrics: Mapping[str, Mapping[str, Any]] | None = None,
+    ) -> dict[str, Any]:  # fmt: skip
+        """Returns results in the form of all studies, with the section ``survey``.
+
+        Args:
+            observed: all answers.
+            origin: where they come from.
+            rows: `shown_rows` of an evaluation, whose metrics are compared with the raters; None: there is none.
+            metrics: the section ``metrics`` of its ``results.json``.
+
+        Raises:
+            PmgError: no rater is left.
+        """
+        attention = self.attention(observed)
+        failed = [rater for rater, found in attention.items() if found["excluded"]]
+        kept = observed.without(failed)
+        if not len(kept.pairs) and not len(kept.ratings):
+            raise PmgError(
+                f"no answers are left: {len(failed)} of {len(attention)} raters failed the attention checks"
+            )
+        estimates = self._estimates(kept)
+        arms: dict[str, dict[str, Any]] = {
+            arm: {name: self._summarize(found, arm, kept) for name, found in estimates.items() if arm in found[0]}
+            for arm in self.methods
+        }
+        return {
+            "metrics": describe(METRICS),
+            "comparison": self.comparison.as_dict(),
+            "arms": {arm: arms[arm] for arm in self.comparison.order(self.methods)},
+            "paired": self._paired(estimates),
+            "control": {},
+            "groups": {},
+            "gap_closed": {self.comparison.gap_metric: {}},
+            "cost": dict(origin.cost),
+            "revision": origin.revision,
+            "config": dict(origin.config),
+            "survey": {
+                "raters": len({*kept.pairs["rater"], *kept.ratings["rater"]}),
+                "excluded": len(failed),
+                "attention": attention,
+                "comparisons": len(kept.pairs),
+                "ties": _mean(kept.pairs["score"] == 0.5),
+                "left_wins": _mean(kept.pairs["score"]),
+                "median_seconds": float(kept.seconds["seconds"].median()) if len(kept.seconds) else None,
+                "krippendorff_alpha": agreement_of_raters(kept),
+                "agreement": agreement_with_metrics(kept.pairs, rows, read_infos(metrics or {})),
+            },
+        }
+
+    def attention(self, observed: Observations) -> dict[str, dict[str, Any]]:
+        """Returns for each rater the numbers of checks and failures, and whether the rater is left out."""
+        found = {}
+        for rater in dict.fromkeys([*observed.checks["rater"], *observed.pairs["rater"], *observed.ratings["rater"]]):
+            passed = observed.checks.loc[observed.checks["rater"] == rater, "passed"]
+            failures = int((~passed.astype(bool)).sum())
+            found[rater] = {"checks": len(passed), "failures": failures, "excluded": failures > self.allowed_failures}
+        return found
+
+    def _estimates(self, kept: Observations) -> dict[str, tuple[list[str], Estimates]]:
+        """Returns methods and their values by metric."""
+        found = {}
+        rows = kept.rows
+        for name in ("win_rate", *RATINGS):
+            part = rows[rows[name].notna()] if name in rows else rows[:0]
+            present = [method for method in self.methods if method in set(part["method"])]
+            if present:
+                values = part[name].to_numpy(dtype=float)
+                codes = _indices(part["method"], present), number_names(part["user"]), number_names(part["example"])
+                found[name] = (present, clustered_means(values, *codes, len(present)))
+        pairs = kept.pairs
+        present = [method for method in self.methods if method in {*pairs["left"], *pairs["right"]}]
+        if present:
+            left, right, score = _indices(pairs["left"], present), _indices(pairs["right"], present), pairs["score"]
+            if is_comparable(left, right, score.to_numpy(), len(present)):
+                groups = number_names(pairs["rater"]), number_names(pairs["example"])
+                found["utility"] = (present, bradley_terry(left, right, score.to_numpy(), *groups, len(present)))
+        return found
+
+    def _summarize(self, found: tuple[list[str], Estimates], arm: str, kept: Observations) -> dict[str, Any]:
+        methods, estimates = found
+        raters = len({*kept.pairs["rater"], *kept.ratings["rater"]})
+        return {**estimates.value(methods.index(arm)), "n": raters, "seeds": 1}
+
+    def _paired(self, estimates: Mapping[str, tuple[list[str], Estimates]]) -> dict[str, dict[str, Any]]:
+        paired: dict[str, dict[str, Any]] = {}
+        for a, b in self.comparison.pairs(self.comparison.order(self.methods)):
+            for name, (methods, found) in estimates.items():
+                if found.freedom and a in methods and b in methods:
+                    weights = np.eye(len(methods))
+                    contrast = found.contrast(weights[methods.index(a)] - weights[methods.index(b)])
+                    paired.setdefault(f"{a}-{b}", {})[name] = contrast
+        return paired
+
+
+def _indices(names: pd.Series, order: Sequence[str]) -> np.ndarray:
+    return names.map({name: number for number, name in enumerate(order)}).to_numpy(dtype=int)
+
+
+def _mean(values: pd.Series) -> float | None:
+    return float(values.mean()) if len(values) else None
+
+
+def write_analysis(folder: Path, results: Mapping[str, Any], observed: Observations) -> None:
+    """Writes ``results.json``, ``rows.parquet`` and ``table.md``; an interval that doesn't exist is null.
+
+    Args:
+        folder: where to.
+        results: of `Analysis.build`.
+        observed: all answers; the rows are those of raters that results count.
+    """
+    excluded = [rater for rater, found in results["survey"]["attention"].items() if found["excluded"]]
+    write_rows(folder, observed.without(excluded).rows)
+    tables = ResultTables.of(results).build(results)
+    atomic_write_text(folder / "table.md", to_markdown([*tables, *survey_tables(results)], FOOTNOTE))
+    atomic_write_json(folder / "results.json", _without_nan(results))
+
+
+def survey_tables(results: Mapping[str, Any]) -> list[Table]:
+    """Returns tables of the raters and of their agreement with metrics."""
+    found = results["survey"]
+    alpha = found["krippendorff_alpha"]
+    facts: dict[str, Any] = {
+        "raters": found["raters"],
+        "left out for failed attention checks": found["excluded"],
+        "comparisons": found["comparisons"],
+        "ties": found["ties"],
+        "wins of the left image, ties as half": found["left_wins"],
+        "median seconds of an answer": found["median_seconds"],
+        **{f"Krippendorff's alpha, {name.replace('_', ' ')}": value for name, value in alpha.items()},
+    }
+    rows = tuple((Cell(name), Cell(_show(value))) for name, value in facts.items())
+    agreement = tuple(
+        (
+            Cell(name),
+            Cell(f"{_show(each['mean'])} [{_show(each['low'])}, {_show(each['high'])}]"),
+            Cell(str(each["n"])),
+        )
+        for name, each in sorted(found["agreement"].items(), key=lambda item: -item[1]["mean"])
+    )
+    tables = [
+        Table("Raters", ("what", "value"), rows),
+        Table(
+            "Comparisons in which a metric prefers the raters' choice", ("metric", "share", "comparisons"), agreement
+        ),
+    ]
+    return [table for table in tables if table.rows]
+
+
+def _show(value: float | None) -> str:
+    return NOTHING if value is None or value != value else f"{value:.3f}" if value % 1 else f"{value:.0f}"
+
+
+def _without_nan(node: Any) -> Any:
+    """Returns a tree of JSON with None for what is not a number."""
+    match node:
+        case Mapping():
+            return {name: _without_nan(value) for name, value in node.items()}
+        case float() if not np.isfinite(node):
+            return None
+    return node

@@ -1,0 +1,183 @@
+"""Content of a survey: blinded tasks with their images, and the key that says which method made which image."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from pmg.cache import atomic_write_json, atomic_write_text
+from pmg.data.dataset import ImageStore
+from pmg.data_uri import data_uri
+from pmg.domain import Example, PmgError
+from pmg.evaluation.reference_arms import history_pixels
+from pmg.generation.records import Key, Record
+from pmg.models.vision.pictures import to_picture
+from pmg.preferences.opinions import own_messages
+from pmg.studio.survey.design import Design, Task
+from pmg.studio.survey.page import render_page
+
+CONTENT, KEY, PAGE = "content.json", "key.json", "survey.html"
+HISTORY = 12  # shown images of a history, the latest
+
+
+@dataclass(frozen=True)
+class Texts:
+    """Texts of the page that a study's organiser changes.
+
+    Attributes:
+        title: of the page.
+        consent: paragraphs that a rater agrees to.
+        question: of a pairwise task.
+        accuracy: first question of a rating; ``{target}`` is what the image should show.
+        preference: second question of a rating.
+    """
+
+    title: str
+    consent: Sequence[str]
+    question: str
+    accuracy: str
+    preference: str
+
+
+def choose_records(
+    records: Sequence[Record], methods: Sequence[str] | None, items: int
+) -> dict[str, dict[str, Record]]:
+    """Returns one record of each method by example: those of a user's own preference and of the first seed.
+
+    Args:
+        records: of the generation.
+        methods: names of those that are compared; None: all.
+        items: most examples that are used; those without an image of each method are left out.
+
+    Raises:
+        PmgError: a method has no images.
+    """
+    own = [record for record in records if record.control == "own"]
+    present = list(dict.fromkeys(record.method for record in own))
+    wanted = list(methods or present)
+    if missing := [name for name in wanted if name not in present]:
+        raise PmgError(f"methods: the run has no images of '{missing[0]}'. It has {', '.join(present)}.")
+    found: dict[str, dict[str, Record]] = {}
+    for record in own:
+        if record.method in wanted:
+            found.setdefault(record.example, {}).setdefault(record.method, record)
+    whole = {name: {each: found[name][each] for each in wanted} for name in found if set(found[name]) == set(wanted)}
+    return dict(list(whole.items())[:items])
+
+
+def build_content(
+    chosen: Mapping[str, Mapping[str, Record]], examples: Sequence[Example], store: ImageStore,
+    images: Mapping[Key, Tensor], design: Design, texts: Texts,
+) -> tuple[dict[str, Any], dict[str, Any]]:  # fmt: skip
+    """Returns the content of the page, which names no method, and the key.
+
+    Args:
+        chosen: records by example and method.
+        examples: of the generation.
+        store: of the histories' images.
+        images: `(3, H, W)` in [-1, 1] by record.
+        design: of the survey.
+        texts: of the page.
+
+    Raises:
+        PmgError: there are too few examples or methods, or a history has no images.
+    """
+    names = list(chosen)
+    methods = list(chosen[names[0]]) if names else []
+    plan = design.plan(len(names), methods)
+    by_id = {example.id: example for example in examples}
+    pairs = [(example, method) for example in names for method in methods]
+    order = np.random.default_rng([design.seed, 1]).permutation(len(pairs))
+    code = {pairs[place]: f"p{number}" for number, place in enumerate(order)}
+    shown = {
+        code[pair]: _data_uri(images[chosen[pair[0]][pair[1]].key]) for pair in sorted(code, key=code.__getitem__)
+    }
+    content = {
+        "title": texts.title,
+        "consent": list(texts.consent),
+        "question": texts.question,
+        "accuracy": texts.accuracy,
+        "preference": texts.preference,
+        "items": [_item(by_id[name], store) for name in names],
+        "images": shown,
+        "plans": [[_public(task, names, code) for task in tasks] for tasks in plan],
+    }
+    content = {"id": hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16], **content}
+    made = {code[pair]: chosen[pair[0]][pair[1]] for pair in pairs}
+    key = {
+        "survey": content["id"],
+        "methods": methods,
+        "items": names,
+        "images": {
+            name: {"example": record.example, "method": record.method, "seed": record.seed}
+            for name, record in made.items()
+        },
+        "plans": content["plans"],
+    }
+    return content, key
+
+
+def write_survey(folder: Path, content: Mapping[str, Any], key: Mapping[str, Any]) -> None:
+    """Writes the page that works from disk, what a server shows, and the key."""
+    atomic_write_text(folder / PAGE, render_page(content, served=False))
+    atomic_write_json(folder / CONTENT, content)
+    atomic_write_json(folder / KEY, key)
+
+
+def read_survey(folder: Path | str, name: str = KEY) -> dict[str, Any]:
+    """Returns the content or the key of a survey.
+
+    Args:
+        folder: that `write_survey` wrote.
+        name: `CONTENT` or `KEY`.
+
+    Raises:
+        PmgError: it is missing or damaged.
+    """
+    path = Path(folder, name)
+    try:
+        read: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return {**read, "plans": read["plans"]}
+    except FileNotFoundError:
+        raise PmgError(
+            f"{folder} is no folder of a survey (no {name}). Make one: pmg-survey generate_run=RUN"
+        ) from None
+    except (OSError, ValueError, KeyError, TypeError):
+        raise PmgError(f"{path} can't be read. Make the survey again: pmg-survey generate_run=RUN") from None
+
+
+def _public(task: Task, names: Sequence[str], code: Mapping[tuple[str, str], str]) -> list[Any]:
+    """Returns a task for the page: kind, item, codes of its images, and the expected answer of a check."""
+    images = [code[names[task.item], method] for method in task.methods]
+    return [task.kind, task.item, images, *([task.expected] if task.expected else [])]
+
+
+def _item(example: Example, store: ImageStore) -> dict[str, Any]:
+    """Returns what a rater sees of an example: the target's title, images of liked items, and the user's messages.
+
+    Raises:
+        PmgError: there are neither.
+    """
+    liked, said = history_pixels(store, example)[-HISTORY:], own_messages(example.conversation)
+    if not len(liked) and not said:
+        raise PmgError(f"example '{example.id}': no liked item has an image to show, and nothing was said")
+    return {
+        "target": example.target.title,
+        "history": [_data_uri(image) for image in liked],
+        "said": said,
+    }
+
+
+def _data_uri(image: Tensor) -> str:
+    """Returns an image `(3, H, W)` in [-1, 1] as an address that contains it, encoded anew without metadata."""
+    file = io.BytesIO()
+    to_picture(image).save(file, "WEBP", quality=90, method=4)
+    return data_uri(file.getvalue(), "image/webp")

@@ -1,0 +1,89 @@
+"""The answers of a survey as tables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from pmg.studio.survey.answers import RaterAnswers, check_answer
+
+RATINGS = ("accuracy_rating", "preference_rating")
+SCORES = {"left": 1.0, "tie": 0.5, "right": 0.0}
+
+
+@dataclass(frozen=True)
+class Observations:
+    """Answers as tables, a row each; columns ``rater`` and ``example`` in all of them, practice left out.
+
+    Attributes:
+        pairs: ``left`` and ``right`` (methods), ``score`` of the left image: 1, 0.5 or 0.
+        ratings: ``method`` and `RATINGS`.
+        checks: ``passed``.
+        seconds: ``seconds`` of each answer.
+    """
+
+    pairs: pd.DataFrame
+    ratings: pd.DataFrame
+    checks: pd.DataFrame
+    seconds: pd.DataFrame
+
+    def without(self, raters: Sequence[str]) -> Observations:
+        """Returns the observations of all other raters."""
+        tables = (self.pairs, self.ratings, self.checks, self.seconds)
+        return Observations(*(table[~table["rater"].isin(raters)] for table in tables))
+
+    @property
+    def rows(self) -> pd.DataFrame:
+        """One row an image and answer, with the columns of results: ``example, user, method, control, seed``."""
+        left = self.pairs.rename(columns={"left": "method", "right": "opponent", "score": "win_rate"})
+        right = self.pairs.rename(columns={"right": "method", "left": "opponent"})
+        right = right.assign(win_rate=1 - right["score"]).drop(columns="score")
+        rows = pd.concat([left, right, self.ratings], ignore_index=True).rename(columns={"rater": "user"})
+        return rows.assign(control="own", seed=0)
+
+
+def observe(answers: Sequence[RaterAnswers], key: Mapping[str, Any]) -> Observations:
+    """Returns the answers as tables; those to practice tasks are left out.
+
+    Args:
+        answers: of all raters.
+        key: of the survey.
+
+    Raises:
+        PmgError: an answer doesn't fit the survey.
+    """
+    pairs, ratings, checks, seconds = [], [], [], []
+    for rater in answers:
+        plan = key["plans"][rater.slot % len(key["plans"])]
+        for answer in rater.answers:
+            check_answer(answer, plan)
+            kind, item, codes, *expected = plan[answer.task]
+            made = [key["images"][code]["method"] for code in codes]
+            row = {"rater": rater.rater, "example": key["items"][item]}
+            if kind == "check":
+                checks.append({**row, "passed": answer.value == expected[0]})
+            elif kind == "pair":
+                pairs.append({**row, "left": made[0], "right": made[1], "score": SCORES[str(answer.value)]})
+            elif kind == "rating":
+                grades = answer.model_dump()["value"]
+                ratings.append({**row, "method": made[0], **{name: float(grades[name[:-7]]) for name in RATINGS}})
+            if kind != "practice":
+                seconds.append({**row, "seconds": answer.seconds})
+    columns: dict[str, list[str]] = {
+        "pairs": ["left", "right", "score"],
+        "ratings": ["method", *RATINGS],
+        "checks": ["passed"],
+        "seconds": ["seconds"],
+    }
+    listed = {"pairs": pairs, "ratings": ratings, "checks": checks, "seconds": seconds}
+    tables = {name: pd.DataFrame(listed[name], columns=["rater", "example", *columns[name]]) for name in columns}
+    return Observations(**tables)
+
+
+def number_names(names: pd.Series) -> np.ndarray:
+    """Returns the number of each name, in the order of their first occurrence."""
+    return pd.factorize(names)[0]

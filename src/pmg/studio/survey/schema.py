@@ -1,0 +1,97 @@
+"""Schema of the config of ``pmg-survey``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+from annotated_types import Ge, Gt, Le, Lt
+
+from pmg.configuration.keys import ComparisonConfig, RunConfig, destination, execution, key
+from pmg.configuration.ranges import Count, CountOrZero, NotNegative
+
+
+@dataclass
+class SurveyDesignConfig:
+    """Size of a survey.
+
+    Attributes:
+        examples: number of examples that are shown; the last is that of the practice task.
+        raters: different task lists; further raters start again with the first.
+        pairs: comparisons of each rater.
+        ratings: rated images of each rater.
+        checks: attention checks of each rater.
+    """
+
+    examples: int = key(25, Count)
+    raters: int = key(30, Count)
+    pairs: int = key(24, Count)
+    ratings: int = key(8, CountOrZero)
+    checks: int = key(5, CountOrZero)
+
+
+@dataclass
+class SurveyTextsConfig:
+    """Texts of a survey's page, see `pmg.studio.survey.materials.Texts`."""
+
+    title: str = ""
+    consent: list[str] = field(default_factory=list)
+    question: str = ""
+    accuracy: str = ""
+    preference: str = ""
+
+
+@dataclass
+class SampleSizeConfig:
+    """The effect that a survey should find.
+
+    Attributes:
+        win_rate: share of comparisons that the better of two methods wins; null: no sample size is computed.
+        power: probability that the interval excludes 0.5.
+        deviation: standard deviation of utilities between raters, and between items.
+    """
+
+    win_rate: float | None = key(None, Annotated[float, Gt(0.5), Lt(1)] | None)
+    power: float = key(0.8, Annotated[float, Gt(0), Lt(1)])
+    deviation: float = key(0.4, NotNegative)
+
+
+@dataclass
+class SurveyConfig(RunConfig):
+    """``pmg-survey``: makes, serves or analyses a survey; one of `generate_run`, `serve`, `analyse`, … names the work.
+
+    Attributes:
+        generate_run: folder of the ``pmg-generate`` run that a survey is made of.
+        methods: methods that are compared; null: all of the run.
+        design: size of the survey.
+        texts: texts of the page.
+        sample_size: the effect that a survey should find.
+        serve: folder of the survey that is served.
+        host: address of the server.
+        port: of the server; 0: a free one.
+        analyse: files or folders of answers.
+        survey: folder of the survey that `analyse` belongs to; null: the folder of the first answers.
+        evaluation: folder of results of ``pmg-evaluate``, whose metrics are compared with the raters; null: none.
+        comparison: the arms that all others are compared with.
+        allowed_failures: raters who fail more attention checks are left out.
+        export: code of the rater whose answers are written to the run folder.
+        delete: code of the rater whose answers are deleted.
+        results_dir: folder of results and tables.
+    """
+
+    generate_run: str | None = None
+    methods: list[str] | None = None
+    design: SurveyDesignConfig = field(default_factory=SurveyDesignConfig)
+    texts: SurveyTextsConfig = field(default_factory=SurveyTextsConfig)
+    sample_size: SampleSizeConfig = field(default_factory=SampleSizeConfig)
+    serve: str | None = None
+    host: str = execution("127.0.0.1")
+    port: int = execution(8000, Annotated[int, Ge(0), Le(65535)])
+    analyse: Any = None
+    survey: str | None = None
+    evaluation: str | None = None
+    comparison: ComparisonConfig = field(default_factory=ComparisonConfig)
+    allowed_failures: int = key(1, CountOrZero)
+    export: str | None = None
+    delete: str | None = None
+    results_dir: str | None = destination()

@@ -1,0 +1,87 @@
+"""Server of a survey: the page, and answers into SQLite."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from pmg.domain import PmgError
+from pmg.studio.http_server import create_app
+from pmg.studio.survey.answers import DATABASE, Answer, AnswerStore, Code
+from pmg.studio.survey.materials import CONTENT, KEY, read_survey
+from pmg.studio.survey.page import render_page
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+LARGEST = 4096  # bytes of an answer
+
+
+class Join(BaseModel):
+    """A rater begins."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    survey: str
+    consent: Literal[True]
+
+
+class Resume(BaseModel):
+    """A rater continues."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    rater: Code
+
+
+class Submission(Answer):
+    """An answer with the rater's code."""
+
+    rater: Code
+
+
+def build_server(folder: Path, host: str = "127.0.0.1") -> FastAPI:
+    """Returns the application that serves a survey; its database is in the survey's folder.
+
+    Args:
+        folder: of the survey.
+        host: address that the server is bound to.
+
+    Raises:
+        PmgError: there is no such survey, or its database can't be used.
+    """
+    from fastapi.responses import HTMLResponse
+
+    content, key = read_survey(folder, CONTENT), read_survey(folder, KEY)
+    store = AnswerStore(folder / DATABASE, key)
+    page = render_page(content, served=True)
+    app = create_app(host, LARGEST)
+
+    @app.get("/", response_class=HTMLResponse)
+    def show() -> str:
+        """Returns the page."""
+        return page
+
+    @app.post("/api/join")
+    def join(body: Join) -> Mapping[str, Any]:
+        """Adds a rater with a random code."""
+        if body.survey != key["survey"]:
+            raise PmgError("this page is of another survey. Reload it.")
+        return store.join(secrets.token_hex(16))
+
+    @app.post("/api/state")
+    def state(body: Resume) -> Mapping[str, Any]:
+        """Returns a rater's answers."""
+        return store.state(body.rater)
+
+    @app.post("/api/answer")
+    def answer(body: Submission) -> Mapping[str, Any]:
+        """Writes an answer."""
+        store.add(body.rater, Answer(task=body.task, value=body.value, seconds=body.seconds))
+        return {"saved": body.task}
+
+    return app

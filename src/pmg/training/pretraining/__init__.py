@@ -1,1 +1,0 @@
-"""LightningModules and stages that train the embedded models."""

@@ -1,0 +1,154 @@
+"""The command line: light, and with one clear line for each mistake."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import tomllib
+
+import pytest
+
+from commands import run_here
+from pmg import __version__
+from pmg.commands import pmg as umbrella
+from pmg.configuration.schemas import find_schemas
+
+PROBE = """
+import contextlib, io, json, os, sys
+os.environ.update(COMP_LINE="pmg logger=", COMP_POINT="11")
+from importlib import import_module
+heavy = {"torch", "pytorch_lightning", "transformers", "diffusers", "pandas", "pydantic"}
+for command in sys.argv[1:]:
+    main = import_module(f"pmg.commands.{command}").main
+    ways = [["--help"], ["--cfg", "job"]] if command != "report" else [["--help"]]
+    for arguments in ways + [["-sc", "query=bash"]] * (command == "train"):
+        sys.argv = ["pmg", *arguments]
+        text = io.StringIO()
+        with contextlib.redirect_stdout(text), contextlib.suppress(SystemExit):
+            main()
+        assert text.getvalue() or arguments[0] == "-sc", (command, arguments)
+    print(command, *sorted(heavy & set(sys.modules)))
+"""
+
+
+@pytest.mark.ci
+@pytest.mark.slow
+def test_help_config_and_completion_are_light(shell):
+    """Of all commands in one process, to import once: what one loads is seen with the next ones, too."""
+    commands = [*sorted(find_schemas()), "report"]
+    done = shell(sys.executable, "-c", PROBE, *commands)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split("\n") == [*commands, ""]
+
+
+LIST = """
+import sys
+from pmg.commands.pmg import main
+sys.argv = ["pmg"]
+main()
+assert not {"hydra", "omegaconf", "torch", "rich"} & set(sys.modules)
+"""
+
+
+def test_umbrella_lists_all_commands_in_80_columns_without_an_import_of_them(shell, root):
+    scripts = tomllib.loads((root / "pyproject.toml").read_text())["project"]["scripts"]
+    done = shell(sys.executable, "-c", LIST)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    listed = [line.split()[0] for line in lines if line.startswith("  ")]
+    assert listed == sorted(name.removeprefix("pmg-") for name in scripts if name != "pmg")
+    assert all(len(line.split()) > 3 for line in lines if line.startswith("  "))
+    assert max(map(len, lines)) <= 80
+
+
+def run_umbrella(monkeypatch, *arguments):
+    monkeypatch.setattr(sys, "argv", ["/bin/pmg", *arguments])
+    with contextlib.suppress(SystemExit):  # of argparse
+        umbrella.main()
+
+
+def test_umbrella_runs_a_command(monkeypatch, capsys):
+    run_umbrella(monkeypatch, "report", "--help")
+    assert capsys.readouterr().out.startswith("usage: pmg-report")
+
+
+def test_umbrella_names_the_nearest_command(monkeypatch, capsys):
+    run_umbrella(monkeypatch, "trian")
+    assert capsys.readouterr().err == "error: unknown command 'trian'; did you mean 'train'?\n"
+
+
+@pytest.mark.parametrize("arguments", [["--version"], ["train", "--version"], ["report", "--version"]], ids=" ".join)
+def test_version_is_that_of_pmg(monkeypatch, capsys, arguments):
+    run_umbrella(monkeypatch, *arguments)
+    assert capsys.readouterr().out == f"pmg {__version__}\n"
+
+
+def test_completion_names_options(pmg):
+    done = pmg("train", "-sc", "query=bash", COMP_LINE="pmg-train logger=", COMP_POINT="17")
+    assert "logger=wandb" in done.stdout.split()
+
+
+def test_help_says_what_the_command_does(pmg):
+    done = pmg("train", "--help")
+    assert done.returncode == 0
+    assert done.stdout.startswith("pmg-train: trains")
+    assert "TAB completion" in done.stdout
+
+
+def test_a_reader_that_goes_away_ends_the_help_in_silence(shell):
+    program = f"{sys.executable} -m pmg.commands.train --help"
+    done = shell("bash", "-c", f"{program} | true; exit ${{PIPESTATUS[0]}}")
+    assert (done.returncode, done.stderr) == (141, "")
+
+
+MISTAKES = [
+    (["seeed=3"], "unknown key 'seeed'; did you mean 'seed'?"),
+    (["ckpt_path=last.ckpt"], "unknown key 'ckpt_path'. run_dir=FOLDER resumes a training"),
+    (["print_config=true"], "unknown key 'print_config'. --cfg job prints the composed config"),
+    (["trainer.max_stepz=3"], "did you mean 'trainer.max_steps'?"),
+    (["trainer=gpuu"], "unknown option trainer=gpuu; did you mean 'gpu'?"),
+    (["loger=csv"], "unknown key 'loger'; did you mean 'logger'?"),
+    (["~callbacks.progresss"], "did you mean 'callbacks.progress'?"),
+    (["seed=abc"], "could not be converted to Integer (key 'seed')"),
+    (["seed=[1"], "can't read the override 'seed=[1'"),
+    (["paths.output_dir=${oops}"], "Interpolation key 'oops' not found"),
+    (["run_dir=/proc/nope"], "can't use the run folder /proc/nope"),
+    (["-m", "trainer=cpu,gpuu"], "unknown option trainer=gpuu"),
+    (
+        ["-cd", "mine", "experiment=typo"],
+        "unknown key 'seeed' in experiment/typo.yaml; did you mean 'seed'?",
+    ),
+    (["-cd", "mine", "experiment=option"], "unknown option trainer=gpuu"),
+    (["-cd", "mine", "experiment=broken"], "broken.yaml"),
+    (["-cd", "mine", "experiment=typoo"], "did you mean 'typo'?"),
+]
+
+
+@pytest.fixture(scope="module")
+def answers(tmp_path_factory):
+    """What `pmg-train` answers to each mistake."""
+    folder = tmp_path_factory.mktemp("mistakes")
+    experiments = folder / "mine" / "experiment"
+    experiments.mkdir(parents=True)
+    for name, text in {
+        "typo": "seeed: 3",
+        "option": "defaults:\n  - override /trainer: gpuu",
+        "broken": "seed: [",
+    }.items():
+        (experiments / f"{name}.yaml").write_text(f"# @package _global_\n{text}\n")
+    with contextlib.chdir(folder):
+        return [run_here("train", *arguments) for arguments, _ in MISTAKES]
+
+
+@pytest.mark.parametrize("number", range(len(MISTAKES)), ids=[" ".join(arguments) for arguments, _ in MISTAKES])
+def test_mistake_gets_one_line_and_exit_code_1(answers, number):
+    assert answers[number].returncode == 1
+    (line,) = answers[number].stderr.splitlines()
+    assert line.startswith("error: ")
+    assert MISTAKES[number][1] in line
+
+
+def test_stack_trace_on_request(pmg):
+    done = pmg("train", "seeed=3", HYDRA_FULL_ERROR="1")
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr

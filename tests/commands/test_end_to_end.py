@@ -1,0 +1,136 @@
+"""The whole road through the public commands, with the real catalogue and tiny models."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+from looks import FEW
+from pmg.commands.evaluate import body as evaluate
+from pmg.commands.generate import body as generate
+from pmg.configuration.keys import Role, schema_roles
+from pmg.configuration.schemas import find_schemas
+from pmg.generation.records import read_images, read_records
+from pmg.orchestration.run import execute
+
+ROOT = Path(__file__).resolve().parents[2]
+TINY = [
+    "encoder=tiny", "text_encoder=tiny", "generator=tiny", "scorer=tiny",
+    "split_sizes={train: 8, validation: 4, test: 6}", "objective.users_per_step=4", "objective.batches.draws=2",
+    "sampling.steps=2", "sheet_users=4", "trainer.max_steps=3",
+    "trainer.val_check_interval=1", "method=[none,counting,keywords,soft,pmg]", *FEW,
+]  # fmt: skip
+TINY_IMAGE_PROMPT = [
+    "encoder=image_prompt", "encoder.language_model._target_=pmg.models.tiny_models.tiny_language_model",
+    "~encoder.language_model.source", "~encoder.language_model.dtype", "~encoder.language_model.cache_dir",
+]  # fmt: skip
+
+
+PLACES = {"train": "a", "generate": "b", "evaluate": "c"}
+SHARED = [*TINY, "train_run=a", "generate_run=b", "paths.cache_dir=cache"]
+
+
+def metrics(folder):
+    return json.loads((folder / "metrics.json").read_text())
+
+
+@pytest.mark.ci
+@pytest.mark.slow
+def test_train_generate_evaluate(pmg_here, tmp_path):
+    for verb, folder in PLACES.items():
+        done = pmg_here(verb, *SHARED, f"run_dir={folder}")
+        assert done.returncode == 0, done.stderr[-2000:]
+    results = json.loads((tmp_path / "c" / "results.json").read_text())
+    assert {"none", "counting", "keywords", "soft", "pmg", "nearest", "truth", "vae_reconstruction"} <= set(
+        results["arms"]
+    )
+    assert {"mean", "low", "high", "n"} <= set(results["arms"]["pmg"]["lpips_truth"])
+    assert results["arms"]["truth"]["lpips_truth"]["mean"] == pytest.approx(0, abs=1e-6)
+    assert {"own", "mismatched", "p"} <= set(results["control"]["pmg"]["style_accuracy"])
+    assert set(results["groups"]["group"]) == {"met", "unseen_region", "unseen_artist"}
+    assert results["metrics"]["lpips_truth"]["higher_is_better"] is False
+    assert results["config"]["generate_run"] == "b"
+    assert str(ROOT) not in json.dumps(results)
+    assert (tmp_path / "c" / "contact_sheet.png").stat().st_size > 1000
+    ledger = metrics(tmp_path / "a")["ledger"]
+    assert ledger["llm_tokens_computed"] > 0
+    assert ledger["llm_tokens_reused"] > 0
+    assert ledger["trainable_parameters"] > 0
+    # 6 users, 9 arms, 4 candidates, 2 steps, with and without the condition
+    assert metrics(tmp_path / "b")["ledger"]["denoiser_evaluations"] == 6 * 9 * 4 * 2 * 2
+    assert "contact_sheet.png" in done.stdout
+
+    assert pmg_here("generate", *SHARED, "run_dir=b").returncode == 0
+    assert metrics(tmp_path / "b")["ledger"]["denoiser_evaluations"] == 0
+    failed = pmg_here("generate", *SHARED, "run_dir=b", "encoder.preference_encoder.soft_tokens=3")
+    assert failed.returncode == 1
+    assert "holds a run of other values: encoder.preference_encoder.soft_tokens: 2 -> 3. Name a new" in failed.stderr
+    assert "Traceback" not in failed.stderr
+
+
+@pytest.mark.slow
+def test_study_with_every_baseline_in_one_command(pmg_here, shell, tmp_path):
+    """Trains both encoders, runs all methods, is resumed, and is reported."""
+    shared = [
+        *TINY[:-3],
+        *FEW,
+        "paths.cache_dir=cache",
+        "method=[none,counting,inversion,image_prompt,keywords,soft,pmg]",
+        "preference.inversion.steps=2",
+    ]
+    done = pmg_here("train", *shared, *TINY_IMAGE_PROMPT, "run_dir=prompt")
+    assert done.returncode == 0, done.stderr[-2000:]
+    study = [*shared, "run_dir=runs/one", "preference.image_prompt.run=prompt"]
+    done = pmg_here("study", *study)
+    assert done.returncode == 0, done.stderr[-2000:]
+    results = json.loads((tmp_path / "runs" / "one" / "results.json").read_text())
+    assert {"counting", "inversion", "image_prompt", "pmg", "nearest"} <= set(results["arms"])
+    assert "pmg-inversion" in results["paired"]
+    assert results["cost"]["train"]["trainable_parameters"] > 0
+
+    started = metrics(tmp_path / "runs" / "one" / "train")["started"]
+    assert pmg_here("study", *study).returncode == 0
+    assert metrics(tmp_path / "runs" / "one" / "train")["started"] == started
+
+    report = ROOT / "experiments" / "report.py"
+    done = shell(sys.executable, report, "components", "--runs", "runs", "--into", "report")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "report" / "figure.png").stat().st_size > 1000
+    assert "inversion" in (tmp_path / "report" / "table.md").read_text()
+
+
+EXECUTION = {  # a value of each command's leaves beside the default
+    "generate": {"keep_contexts": "false", "logger": "csv", "sheet_users": "1"},
+    "evaluate": {"logger": "csv"},
+}
+ELSEWHERE = {  # accelerators; compiled models; processes (tests/orchestration/test_processes.py); classes (tests/configuration/test_plugins.py)
+    "device", "captioner.device", "compile", "shard.count", "plugins",
+}  # fmt: skip
+NOT_READ = {"generate": set(), "evaluate": {"keep_contexts"}}
+
+
+def test_every_value_classed_as_execution_is_sampled():
+    for command, values in EXECUTION.items():
+        classed = {key for key, role in schema_roles(find_schemas()[command]).items() if role is Role.EXECUTION}
+        assert classed - ELSEWHERE == values.keys() | NOT_READ[command]
+
+
+@pytest.mark.slow
+def test_values_classed_as_execution_change_no_image_and_no_verdict(compose, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    sizes = ["split_sizes.test=2", "targets.test=1", "sampling.steps=1", "method=[keywords]", "metrics=distances"]
+    shared = [*TINY, *sizes, "logger=none", "paths.cache_dir=cache", "generate_run=generate_0"]
+    for command, body in (("generate", generate), ("evaluate", evaluate)):
+        for number, values in enumerate(({}, EXECUTION[command])):
+            given = [*shared, *(f"{key}={value}" for key, value in values.items()), f"run_dir={command}_{number}"]
+            execute(compose(command, *given), command, body)
+    one, other = (read_records(f"generate_{number}") for number in (0, 1))
+    assert one == other
+    torch.testing.assert_close(read_images("generate_0", one), read_images("generate_1", other), rtol=0, atol=0)
+    one, other = (pd.read_parquet(tmp_path / f"evaluate_{number}" / "rows.parquet") for number in (0, 1))
+    pd.testing.assert_frame_equal(one, other)

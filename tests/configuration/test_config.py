@@ -1,0 +1,308 @@
+"""Every option composes and fits its target's signature; typos are refused; the funnel keeps its promises."""
+
+from __future__ import annotations
+
+import pkgutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import hydra
+import pytest
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import ConfigCompositionException
+from hydra.types import RunMode
+from omegaconf import OmegaConf
+
+from pmg.configuration.identity import find_role
+from pmg.configuration.instantiate import check_targets, instantiate, instantiate_all, register_configs, to_plain
+from pmg.configuration.keys import schema_ranges
+from pmg.configuration.portable import hash_groups, portable, take_out
+from pmg.configuration.precision import has_bfloat16
+from pmg.configuration.ranges import argument_hints, describe
+from pmg.configuration.schemas import find_schemas
+from pmg.configuration.trees import leaves
+from pmg.domain import PmgError
+from pmg.orchestration.preference_sources import build_methods, build_sources, check_sources, hash_sources
+from pmg.runs.run_folder import identify
+from runs import write_trained
+
+ROOT = Path(__file__).resolve().parents[2]
+CONF = ROOT / "conf"
+ANY_NUMBER = {"pmg.data.feedback.Feedback.like_from", "pmg.data.feedback.Feedback.dislike_to"}  # ratings of any scale
+OPTIONS = sorted(
+    str(path.relative_to(CONF).with_suffix(""))
+    for path in CONF.rglob("*.yaml")
+    if path.parent != CONF and path.relative_to(CONF).parts[0] not in ("local", "base") and path.parent.name != "tower"
+)
+TOWERS = sorted(path.stem for path in (CONF / "encoder" / "tower").glob("*.yaml"))  # of encoder=smollm2_visual alone
+
+
+@pytest.fixture(scope="module")
+def groups():
+    """The groups that each command's defaults list chooses from."""
+    register_configs()
+    GlobalHydra.instance().clear()
+    with hydra.initialize_config_module("pmg.conf", version_base="1.3"):
+        loader = GlobalHydra.instance().config_loader()
+        trees = {command: loader.compute_defaults_list(command, [], RunMode.RUN) for command in find_schemas()}
+    return {command: {key.split("@")[0] for key in tree.overrides.known_choices} for command, tree in trees.items()}
+
+
+def fill_missing(cfg):
+    """Gives every mandatory value (`???`) a stand-in: a test asks for structure alone."""
+    for key in OmegaConf.missing_keys(cfg):
+        OmegaConf.update(cfg, key, 0.5 if key.startswith("balance.calibration.") else "given-by-the-user")
+    return cfg
+
+
+def check(cfg, command):
+    """Checks a config, that each value is classed in the command's table, and that each number in it has a range."""
+    take_out(cfg, command, [])
+    fill_missing(cfg)
+    check_targets(cfg)
+    assert not [key for key, _ in leaves(portable(cfg)) if find_role(command, key) is None]
+    hints = schema_ranges(OmegaConf.get_type(cfg))
+    unranged = []
+    for key in numbers(to_plain(cfg)):
+        target, _, name = key.rpartition("!")
+        hint = argument_hints(target, pkgutil.resolve_name(target)).get(name) if target else hints.get(name)
+        if hint is None or not ("least" in describe(hint) or "more" in describe(hint)):
+            unranged.append(f"{target}.{name}".lstrip("."))
+    assert set(unranged) <= ANY_NUMBER
+
+
+def numbers(node, key=""):
+    """Yields ``TARGET!argument``, or the dotted key where there is no target, of each number of a config."""
+    for name, value in node.items() if isinstance(node, dict) else ():
+        inner = f"{node['_target_']}!{name}" if "_target_" in node else f"{key}.{name}".lstrip(".")
+        values = [*value.values()] if isinstance(value, dict) else value if isinstance(value, list) else [value]
+        if isinstance(value, dict) and ("_target_" in value or "!" not in inner):
+            yield from numbers(value, inner)
+        elif any(isinstance(inner_node, dict) for inner_node in values):
+            yield from (found for inner_node in values for found in numbers(inner_node, inner))
+        elif any(isinstance(number, (int, float)) and not isinstance(number, bool) for number in values):
+            yield inner
+
+
+def test_root_files_are_the_commands():
+    assert {path.stem for path in CONF.glob("*.yaml")} == set(find_schemas())
+
+
+def test_options_are_found():
+    assert len(OPTIONS) > 10
+
+
+@pytest.mark.parametrize("command", sorted(find_schemas()))
+def test_command_composes(compose, command):
+    check(compose(command), command)
+
+
+def readers(groups, option):
+    """The commands that an option is for."""
+    group = option.rpartition("/")[0]
+    commands = [command for command in find_schemas() if group in groups[command]]
+    named = [command for command in commands if f"pmg-{command}" in (CONF / f"{option}.yaml").read_text()]
+    # an experiment is written for some commands, and says which; data without pictures, too
+    return named if group == "experiment" or (group == "data" and named) else commands
+
+
+@pytest.mark.parametrize("experiment", [option for option in OPTIONS if option.startswith("experiment/")])
+def test_experiment_composes(groups, compose, experiment):
+    """With each command that it is written for."""
+    commands = readers(groups, experiment)
+    assert commands, f"conf/{experiment}.yaml names no command to run it with"
+    for command in commands:
+        check(compose(command, experiment.replace("/", "=")), command)
+
+
+FOLLOWS = {"prepare": "source", "pretrain": "data"}  # a source fits the data of its name, a stage the data it names
+
+
+def rounds(groups, command):
+    """Overrides that choose the first option of each of a command's groups, then the second, and so on."""
+    choices = {}
+    for option in OPTIONS:
+        group, _, name = option.rpartition("/")
+        if group not in ("experiment", FOLLOWS.get(command)) and command in readers(groups, option):
+            choices.setdefault(group, []).append(name)
+    return [
+        [f"{group}={names[number % len(names)]}" for group, names in choices.items()]
+        for number in range(max(map(len, choices.values()), default=0))
+    ]
+
+
+def test_every_option_composes(groups, compose):
+    """Each with one of the commands that read it; with all of them in a slow test."""
+    left = {option: readers(groups, option) for option in OPTIONS if not option.startswith("experiment/")}
+    assert not [option for option, commands in left.items() if not commands], "no command reads them"
+    while left:
+        commands = next(iter(left.values()))
+        command = commands[len(left) % len(commands)]
+        chosen = {}
+        for option in [option for option in left if command in left[option]]:
+            group, _, name = option.rpartition("/")
+            if group not in chosen:
+                chosen[group] = name
+                del left[option]
+        check(compose(command, *(f"{group}={name}" for group, name in chosen.items())), command)
+
+
+@pytest.mark.parametrize("tower", TOWERS)
+def test_every_tower_composes(compose, tower):
+    check(compose("train", f"encoder/tower={tower}"), "train")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", sorted(find_schemas()))
+def test_options_compose_with_every_command_that_reads_them(groups, compose, command):
+    for overrides in rounds(groups, command):
+        check(compose(command, *overrides), command)
+
+
+def user_configs(compose_dir, **experiments):
+    """Writes experiment files and returns the override that puts their folder on the search path."""
+    for name, text in experiments.items():
+        file = compose_dir / "experiment" / f"{name}.yaml"
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(f"# @package _global_\n{text}\n")
+    return f"hydra.searchpath=[file://{compose_dir}]"
+
+
+def test_experiment_beats_root_and_command_line_beats_experiment(compose, tmp_path):
+    path = user_configs(tmp_path, mine="seed: 7")
+    assert compose("train", path, "experiment=mine").seed == 7
+    assert compose("train", path, "experiment=mine", "seed=8").seed == 8
+
+
+def test_typo_at_the_top_of_an_experiment_is_refused(compose, tmp_path):
+    path = user_configs(tmp_path, typo="seeed: 7")
+    with pytest.raises(ConfigCompositionException, match="seeed"):
+        compose("train", path, "experiment=typo")
+
+
+def test_all_problems_of_all_targets_at_once(compose, tmp_path):
+    typos = """
+trainer: {max_stepz: 3}
+logger: {csv: {save_dirr: x}}
+callbacks: {progress: {_target_: os.system}}
+"""
+    cfg = compose("train", user_configs(tmp_path, typos=typos), "experiment=typos")
+    with pytest.raises(PmgError) as caught:
+        check_targets(cfg)
+    message = str(caught.value)
+    assert "trainer.max_stepz" in message
+    assert "did you mean 'max_steps'" in message
+    assert "logger.csv.save_dirr" in message
+    assert "os.system" in message
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("node", "expected"),
+    [
+        ({"_target_": "torch.nn.Linearr"}, "did you mean 'Linear'"),
+        ({"_target_": "torch.nnn.Linear"}, "torch.nnn.Linear"),
+        ({"_target_": "torch.optim.AdamW", "_partial_": True, "lrr": 1e-3}, "did you mean 'lr'"),
+        ({"outer": [{"_target_": "torch.nn.Linear", "biass": True}]}, "outer.0.biass"),
+        ({"path": "???"}, "path is missing a value"),
+    ],
+)
+def test_problem_is_named(node, expected):
+    with pytest.raises(PmgError) as caught:
+        check_targets(OmegaConf.create(node))
+    assert expected in str(caught.value)
+
+
+def test_late_arguments_may_be_absent():
+    check_targets(OmegaConf.create({"_target_": "torch.optim.AdamW", "_partial_": True, "lr": 1e-3}))
+    check_targets(OmegaConf.create({"_target_": "torch.nn.Linear", "in_features": 3}))
+
+
+def test_foreign_targets_are_refused():
+    with pytest.raises(PmgError, match=r"outside the allowed packages .* own: see docs/extending\.md"):
+        instantiate({"_target_": "subprocess.run", "args": "true"})
+    with pytest.raises(PmgError, match=r"outside the allowed packages .* add plugins=\[lion_pytorch\]"):
+        instantiate({"_target_": "lion_pytorch.Lion", "_partial_": True})
+    with pytest.raises(PmgError, match="outside the allowed packages"):
+        instantiate({"_target_": "torch.nn.Sequential", "inner": {"_target_": "os.getcwd"}})
+
+
+@dataclass(frozen=True)
+class Thing:
+    """A plain object, as `domain` has them."""
+
+    values: tuple[int, ...] = (1, 2)
+
+
+def test_built_objects_pass_by_identity_and_config_becomes_builtin_types():
+    thing = Thing()
+    node = OmegaConf.create({"_target_": "pmg.domain.Interaction", "action": {"a": [1, 2]}})
+    built = instantiate(node, item=thing)
+    assert built.item is thing
+    assert type(built.action) is dict
+    assert type(built.action["a"]) is list
+
+
+def test_partial_takes_late_arguments_now_and_at_the_call():
+    node = OmegaConf.create({"_target_": "pmg.domain.Interaction", "_partial_": True, "action": "sent"})
+    build = instantiate(node, timestamp=3)
+    thing = Thing()
+    assert build(item=thing).item is thing
+    assert build(item=thing).timestamp == 3
+
+
+def test_node_without_target_is_refused():
+    with pytest.raises(PmgError, match="_target_"):
+        instantiate({"a": 1})
+
+
+def test_instantiate_all_leaves_out_null():
+    nodes = OmegaConf.create({"a": {"_target_": "torch.nn.Identity"}, "b": None})
+    assert len(instantiate_all(nodes)) == 1
+    assert instantiate_all(None) == []
+
+
+def test_error_of_a_nested_target_keeps_its_type(tmp_path):
+    missing = {"_target_": "pmg.models.loading.weight_sources.resolve_source", "source": "package:no_such_package/x"}
+    with pytest.raises(PmgError, match="no_such_package"):
+        instantiate({"_target_": "pmg.domain.Interaction", "item": missing})
+
+
+def test_interpolation_is_resolved_against_the_whole_config():
+    cfg = OmegaConf.create({"size": 3, "node": {"_target_": "pmg.domain.Interaction", "item": "${size}"}})
+    assert instantiate(cfg.node).item == 3
+
+
+def test_identity_sees_what_decides_results_alone(compose, tmp_path):
+    plain = identify(compose("train"), "train")
+    assert identify(compose("train", "paths.output_dir=elsewhere", "run_dir=x", "logger=none"), "train") == plain
+    assert identify(compose("train", "seed=5"), "train") != plain
+    assert hash_groups(compose("train", "seed=5"), "objective") == hash_groups(compose("train"), "objective")
+    other = compose("train", "objective.users_per_step=5")
+    assert hash_groups(other, "objective") != hash_groups(compose("train"), "objective")
+
+
+def test_weights_type_is_the_processors_and_an_encoder_fits_both(compose, tmp_path):
+    def check(cfg):
+        sources = build_sources(cfg, build_methods(cfg))
+        check_sources(cfg, sources)
+        return hash_sources(cfg, sources)
+
+    bfloat16 = compose("train", "encoder.language_model.dtype=bfloat16")
+    chosen = compose("train").encoder.language_model.dtype
+    assert chosen == ("bfloat16" if has_bfloat16() else "float32")
+    run = write_trained(tmp_path / "trained", bfloat16)
+    for name in ("float32", "bfloat16"):
+        assert check(compose("generate", f"train_run={run}", f"dtype={name}", "method=soft"))["soft"]
+    other = compose("generate", f"train_run={run}", "encoder.preference_encoder.soft_tokens=2")
+    with pytest.raises(
+        PmgError,
+        match=r"preference.soft: .* other values: encoder.preference_encoder.soft_tokens: 4 -> 2. Train again",
+    ):
+        check(other)
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in (ROOT / "conf" / "source").glob("*.yaml")))
+def test_pmg_prepare_writes_where_the_data_are_then_read(compose, name):
+    cfg = compose("prepare", f"data={name}", "data.folder=elsewhere")
+    assert cfg.source.folder == "elsewhere"

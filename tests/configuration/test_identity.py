@@ -1,0 +1,351 @@
+"""What decides a result: every value of every command is classed, and a folder keeps to what it was begun with."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from dataclasses import fields, replace
+from hashlib import sha256
+
+import pytest
+from omegaconf import OmegaConf
+
+import pmg
+from pmg.commands.evaluate import find_other_runs, read_generation
+from pmg.configuration.identity import find_differences, find_role, format_differences, hash_images
+from pmg.configuration.keys import Role, schema_roles
+from pmg.configuration.portable import portable, take_out, unread_keys
+from pmg.configuration.schemas import find_schemas
+from pmg.domain import PmgError
+from pmg.generation.records import refuse_mixtures
+from pmg.orchestration.run import Run, completed_metrics, execute
+from pmg.runs.process_state import RunFailedError
+from pmg.runs.run_folder import identify, read_portable, refuse_other
+from runs import record, write_run
+
+UNUSED_BY_TRAINING = [
+    "sheet_users=3", "sampling.steps=3", "metrics=distances", "split_sizes.test=7", "balance.alpha=0.3", "method=none",
+    "scorer=tiny", "results_dir=elsewhere", "trainer.log_every_n_steps=3", "trainer.accelerator=cpu",
+    "trainer.val_check_interval=7", "trainer.deterministic=true", "trainer.num_sanity_val_steps=1", "device=cpu",
+    "compile=true", "callbacks.checkpoint.every_s=1", "~callbacks.progress", "train_run=x", "data.users.test=300",
+    "preference.inversion.steps=3", "keep_contexts=false", "targets.test=2", "logger=none", "paths.cache_dir=x",
+    "name=x",
+]  # fmt: skip
+
+
+def snapshot(folder):
+    """Every file of a folder with its content and time."""
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    return {path: (sha256(path.read_bytes()).hexdigest(), path.stat().st_mtime_ns) for path in files}
+
+
+def test_a_value_that_no_table_classes_counts_as_a_result(compose):
+    cfg = compose("train", "+trainer.limit_train_batches=3")
+    assert find_role("train", "trainer.limit_train_batches") is Role.RESULT
+    assert identify(cfg, "train")["trainer.limit_train_batches"] == 3
+
+
+def test_training_does_not_mind_what_it_does_not_use(compose):
+    assert identify(compose("train", *UNUSED_BY_TRAINING), "train") == identify(compose("train"), "train")
+
+
+DECIDING = {
+    "seed=1": "seed", "data.users.seed=1": "data.users.seed", "trainer.max_steps=3": "trainer.max_steps",
+    "trainer.precision=64-true": "trainer.precision", "split_sizes.train=7": "split_sizes.train",
+    "objective.users_per_step=3": "objective.users_per_step",
+    "encoder.preference_encoder.soft_tokens=3": "encoder.preference_encoder.soft_tokens",
+    "trainer.gradient_clip_val=2": "trainer.gradient_clip_val", "history_items.train=3": "history_items.train",
+    "~callbacks.seed": "callbacks.seed.seed", "captioner=tagger": "captioner.scorer.folder",
+}  # fmt: skip
+
+
+def test_training_minds_what_decides_it(compose):
+    differ = find_differences(
+        "train", identify(compose("train"), "train"), identify(compose("train", *DECIDING), "train")
+    )
+    assert set(DECIDING.values()) <= set(differ)
+
+
+def test_scorer_decides_a_training_that_looks_through_it(compose):
+    plain, tiny = (compose("train", "captioner=tagger", f"scorer={name}") for name in ("looks", "tiny"))
+    assert identify(plain, "train") != identify(tiny, "train")
+
+
+def test_encoders_decide_images_by_their_weights(compose, tmp_path):
+    write_run(tmp_path / "a", identity={"seed": 0})
+    write_run(tmp_path / "b", identity={"seed": 0})
+    for name, weights in (("a", "1"), ("b", "2")):
+        signature = tmp_path / name / "encoder" / "models.json"
+        signature.parent.mkdir()
+        signature.write_text(json.dumps({"diffusion_pytorch_model.safetensors": weights}))
+    first, other = (identify(compose("generate", f"train_run={tmp_path / name}"), "generate") for name in "ab")
+    assert find_differences("generate", first, other) == {"preference.soft.run.weights": ("1", "2")}
+    unused = [
+        identify(compose("generate", f"train_run={tmp_path / name}", "method=none"), "generate") for name in "ab"
+    ]
+    assert unused[0] == unused[1]
+
+
+@pytest.mark.parametrize(("schedule", "steps", "allowed"), [
+    ("constant", 200, True), ("constant", 50, False), ("one_cycle", 200, False)],
+)  # fmt: skip
+def test_a_longer_training_goes_on_where_the_learning_rate_does_not_depend_on_its_length(schedule, steps, allowed):
+    old, new = (
+        {"trainer.max_steps": n, "lr_scheduler._target_": f"pmg.training.optim.{schedule}"} for n in (100, steps)
+    )
+    assert (find_differences("train", old, new) == {}) is allowed
+
+
+def test_methods_may_join_a_generation_and_not_change():
+    old = {"method.none.keywords": "x", "method.pmg.keywords": "keywords"}
+    assert not find_differences("generate", old, {"method.none.keywords": "x", "method.soft.soft_tokens": "soft"})
+    assert find_differences("generate", old, {"method.pmg.keywords": "truth"}) == {
+        "method.pmg.keywords": ("keywords", "truth")
+    }
+
+
+def test_refusal_names_keys_with_old_and_new_value():
+    old, new = {"seed": 0, "a.b": [1]}, {"seed": 1, "c": "x"}
+    told = format_differences(find_differences("train", old, new))
+    assert told == 'seed: 0 -> 1, a.b: [1] -> null, c: null -> "x"'
+
+
+def config(folder, **keys):
+    return OmegaConf.create({"run_dir": str(folder), "seed": 0, **keys})
+
+
+@pytest.mark.parametrize("change", [{"seed": 1}, {"seed": 0, "data": {"x": 1}}])
+def test_refused_command_leaves_a_finished_run_as_it_was(tmp_path, capsys, change):
+    execute(config(tmp_path), "train", lambda cfg, run: 0.5)
+    before = snapshot(tmp_path)
+    with pytest.raises(RunFailedError):
+        execute(config(tmp_path, **change), "train", lambda cfg, run: pytest.fail("the body must not start"))
+    assert snapshot(tmp_path) == before
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert "seed: 0 -> 1" in line or "data.x: null -> 1" in line
+    assert "Name a new run_dir" in line
+    assert f"init_from={tmp_path}" in line
+
+
+def test_a_value_out_of_its_range_is_refused_as_such_by_a_finished_run(tmp_path, capsys, compose):
+    cfg = compose("evaluate", "sheet_users=4")
+    execute(cfg, "evaluate", lambda cfg, run: 0.5)
+    before = snapshot(tmp_path)
+    with pytest.raises(RunFailedError):
+        execute(compose("evaluate", "sheet_users=0"), "evaluate", lambda cfg, run: pytest.fail("must not start"))
+    assert snapshot(tmp_path) == before
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line == "error: config: sheet_users must be a whole number of at least 1, got 0"
+
+
+@pytest.mark.parametrize("error", [PmgError("there is no such file"), ValueError("a fault"), KeyboardInterrupt()])
+def test_a_finished_run_stays_finished_when_the_same_command_fails(tmp_path, error):
+    execute(config(tmp_path), "train", lambda cfg, run: 0.5)
+    before = snapshot(tmp_path)
+
+    def body(cfg, run):
+        raise error
+
+    with pytest.raises(RunFailedError):
+        execute(config(tmp_path, device="cuda:9"), "train", body)
+    after = snapshot(tmp_path)
+    changed = {path.name for path in after if after[path] != before.get(path)}
+    assert changed <= ({"train.log"} if isinstance(error, ValueError) else set())
+    assert completed_metrics(config(tmp_path), "train")
+
+
+def test_an_unfinished_run_is_left_as_it_was_until_its_body_begins(tmp_path):
+    def body(cfg, run):
+        if cfg.device == "begin":
+            run.begin()
+        raise PmgError("refused")
+
+    (tmp_path / "checkpoints").mkdir(parents=True)
+    (tmp_path / "checkpoints" / "last.ckpt").write_bytes(b"state")
+    write_run(tmp_path, status="interrupted", identity={"seed": 0})
+    before = snapshot(tmp_path)
+    with pytest.raises(RunFailedError):
+        execute(config(tmp_path, device="cpu"), "train", body)
+    assert snapshot(tmp_path) == before
+    with pytest.raises(RunFailedError):
+        execute(config(tmp_path, device="begin"), "train", body)
+    assert json.loads((tmp_path / "metrics.json").read_text())["status"] == "failed"
+
+
+def test_a_run_that_left_nothing_gives_its_folder_to_another(tmp_path):
+    write_run(tmp_path, status="failed", identity={"seed": 0})
+    assert refuse_other(tmp_path, "train", {"seed": 1})["status"] == "failed"
+    (tmp_path / "records.jsonl").write_text("{}\n")
+    with pytest.raises(PmgError, match="seed: 0 -> 1"):
+        refuse_other(tmp_path, "train", {"seed": 1})
+
+
+@pytest.mark.parametrize("split", ["train", "validation", "test"])
+def test_users_of_other_splits_are_no_part_of_a_generations_identity(compose, split):
+    same = identify(compose("generate", f"split={split}"), "generate")
+    for other in ("train", "validation", "test"):
+        for change in (f"split_sizes.{other}=3", f"targets.{other}=2", f"history_items.{other}=3"):
+            changed = identify(compose("generate", f"split={split}", change), "generate")
+            assert (changed == same) == (other != split), change
+
+
+@pytest.fixture(scope="module")
+def generated(tmp_path_factory):
+    """The folder of a finished generation."""
+    cfg = pmg.compose("generate", ["method=none"])
+    take_out(cfg, "generate", [])
+    folder = write_run(tmp_path_factory.mktemp("run") / "generate", "generate", identity=identify(cfg, "generate"))
+    (folder / "config.yaml").write_text(OmegaConf.to_yaml(cfg, resolve=True))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [("data.users.seed=3", "data.users.seed: 0 -> 3"), ("data.users.noise=0.4", "data.users.noise: 0.2 -> 0.4"),
+     ("data.topics=[drink]", "data.topics: "), ("generator=tiny", "generator._target_: "),
+     ("split_sizes.test=3", "split_sizes.test: 200 -> 3"), ("split_sizes.test=300", "split_sizes.test: 200 -> 300"),
+     ("method=soft", 'method.soft.soft_tokens: null -> "soft"')],
+)  # fmt: skip
+def test_evaluation_refuses_what_contradicts_its_generation(compose, generated, tmp_path, override, told):
+    cfg = compose("evaluate", f"generate_run={generated}", override)
+    run = Run(tmp_path / "evaluate", "evaluate", stated=take_out(cfg, "evaluate", [override]))
+    with pytest.raises(PmgError, match="was generated with other values: ") as caught:
+        read_generation(cfg, run)
+    assert told in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "override", ["data=looks", "trainer.max_steps=3", "dtype=float32", "method=none", "preference.inversion.steps=3"]
+)
+def test_evaluation_takes_the_values_of_its_generation(compose, generated, tmp_path, override):
+    cfg = compose("evaluate", f"generate_run={generated}", override)
+    run = Run(tmp_path / "evaluate", "evaluate", stated=take_out(cfg, "evaluate", [override]))
+    made = read_generation(cfg, run)
+    assert made.config["data"]["users"]["seed"] == 0
+    assert made.config["generator"]["codec"]["folder"] == f"{cfg.paths.assets_dir}/look_generator/vae"
+    assert "trainer" not in made.facts
+
+
+def test_models_of_another_folder_are_other_models(compose, tmp_path):
+    usual, same, other = (
+        compose("train", *chosen) for chosen in ([], ["paths.cache_dir=c"], ["paths.models_dir=outputs/mine"])
+    )
+    assert portable(usual)["generator"]["codec"]["folder"] == "<assets_dir>/look_generator/vae"
+    assert portable(other)["generator"]["codec"]["folder"] == "outputs/mine/look_generator/vae"
+    assert identify(usual, "train") == identify(same, "train")
+    differ = find_differences("train", identify(usual, "train"), identify(other, "train"))
+    assert {"generator.codec.folder", "generator.denoiser.folder", "encoder.inputs.tower.folder"} <= set(differ)
+    assets = usual.paths.assets_dir
+    values = {"paths.assets_dir": assets, "paths.models_dir": assets, "scorer.folder": f"{assets}/look_scorer"}
+    read, _ = read_portable(write_run(tmp_path / "run", config=values), "train")
+    assert read["scorer"]["folder"] == "<assets_dir>/look_scorer"
+
+
+OTHER_RUNS = [
+    ({"train_run": "b"}, {"train_run": ("a", "b")}), ({"train_run": None}, {"train_run": ("a", None)}),
+    ({"preference.soft.run": "b"}, {"preference.soft.run": ("a", "b")}), ({"train_run": "./a/"}, {}),
+    ({"preference.soft.run": "c/../a", "init_from": "b"}, {}), ({"preference.image_prompt.run": "b"}, {}),
+    ({"preference.soft.run": None, "preference.soft.same_as_training": []}, {}),  # of preference=soft
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("stated", "differ"), OTHER_RUNS)
+def test_other_trainings_than_those_of_a_generation(stated, differ):
+    sources = {"soft": {"run": "a"}, "image_prompt": {"run": None}}
+    config = {"train_run": "a", "preference": sources, "method": {"soft": {"soft_tokens": "soft"}}}
+    assert find_other_runs(stated, config) == differ
+    assert find_other_runs(stated, {**config, "method": {"none": {}}}) == {}
+
+
+def test_evaluation_refuses_another_training_than_that_of_its_generation(compose, tmp_path):
+    generated = compose("generate", "method=soft", "train_run=own")
+    folder = write_run(tmp_path / "generate", "generate", identity=identify(generated, "generate"))
+    (folder / "config.yaml").write_text(OmegaConf.to_yaml(generated, resolve=True))
+    cfg = compose("evaluate", f"generate_run={folder}", "train_run=other")
+    run = Run(tmp_path / "evaluate", "evaluate", stated=take_out(cfg, "evaluate", ["train_run=other"]))
+    with pytest.raises(PmgError, match='was generated with other values: train_run: "own" -> "other"'):
+        read_generation(cfg, run)
+
+
+def test_values_of_other_commands_groups_are_compared(compose):
+    given = ["captioner=metadata"]
+    cfg = compose("evaluate", *given)
+    template = cfg.captioner.template
+    stated = take_out(cfg, "evaluate", given)
+    assert stated == {
+        "captioner._target_": "pmg.preferences.captioning.MetadataCaptioner",
+        "captioner.template": template,
+    }
+
+
+def test_unread_values_of_a_group_are_named_by_its_key(compose):
+    given = ["data=own_files", "sampling.steps=3", "seed=1"]
+    stated = take_out(compose("evaluate", *given), "evaluate", given)
+    assert len(stated) > 10
+    assert unread_keys(stated, given) == ["data", "sampling.steps"]
+
+
+def test_records_of_two_ways_are_refused(tmp_path):
+    records = [replace(record(f"u{n}", [(0.2, 0.4)]), hashes={"config": "a", "method": "m"}) for n in range(2)]
+    refuse_mixtures(tmp_path, records, "a")
+    with pytest.raises(PmgError, match="made in different ways"):
+        refuse_mixtures(tmp_path, records, "b")
+    other = replace(records[1], hashes={"config": "a", "method": "n"})
+    with pytest.raises(PmgError, match="made in different ways"):
+        refuse_mixtures(tmp_path, [records[0], other], "a")
+
+
+def test_seed_and_scorer_decide_every_image_and_methods_only_theirs(compose):
+    def made_by(*overrides):
+        return hash_images(identify(compose("generate", *overrides), "generate"))
+
+    assert made_by("method=none", "shard.count=2", "sheet_users=3") == made_by()
+    assert len({made_by(), made_by("seed=1"), made_by("scorer=tiny")}) == 3
+
+
+def test_a_command_leaves_out_what_it_does_not_read(compose):
+    given = ["experiment=real_users", "sampling.steps=3", "metrics=distances", "seed=4"]
+    cfg = compose("train", *given)
+    assert take_out(cfg, "train", given)["sampling.steps"] == 3
+    assert set(cfg) == {part.name for part in fields(find_schemas()["train"])}
+    assert cfg.targets.train == 8
+
+
+@pytest.mark.parametrize("command", ["train", "generate", "keywords", "pretrain"])
+def test_identity_is_equal_on_every_processor(compose, monkeypatch, command):
+    found = []
+    for has in (True, False):
+        monkeypatch.setattr("pmg.configuration.precision.has_bfloat16", lambda has=has: has)
+        found.append(identify(compose(command), command))
+    assert found[0] == found[1]
+    assert any("<dtype>" in str(value) for value in found[0].values())
+
+
+def test_a_run_keeps_its_floating_point_type_on_another_processor(tmp_path, compose, monkeypatch, capsys):
+    def body(cfg, run):
+        types.append((cfg.encoder.language_model.dtype, cfg.trainer.precision))
+
+    types: list = []
+    for has in (True, False):
+        monkeypatch.setattr("pmg.configuration.precision.has_bfloat16", lambda has=has: has)
+        execute(compose("train", "logger=none"), "train", body)
+    assert types == [("bfloat16", "bf16-mixed")] * 2
+    assert json.loads((tmp_path / "run" / "metrics.json").read_text())["dtype"] == "bfloat16"
+    with pytest.raises(RunFailedError):
+        execute(compose("train", "logger=none", "dtype=float32"), "train", body)
+    assert 'dtype: "bfloat16" -> "float32"' in capsys.readouterr().err
+    assert completed_metrics(compose("train", "logger=none"), "train")
+    assert not completed_metrics(compose("train", "logger=none", "dtype=float32"), "train")
+
+
+def test_roles_are_all_used():
+    assert {role for schema in find_schemas().values() for role in schema_roles(schema).values()} == set(Role)
+
+
+@pytest.mark.parametrize("command", ["train", "generate"])
+def test_a_config_can_be_sent_to_another_process(compose, command):
+    """Ranks and shards are started with it; its type is found by name."""
+    cfg = compose(command)
+    again = pickle.loads(pickle.dumps(cfg))
+    assert again == cfg
+    assert OmegaConf.get_type(again) is OmegaConf.get_type(cfg)

@@ -1,0 +1,67 @@
+"""EfficientNet-Lite0: sizes, padding, order of the published weights, and features that differ between concepts."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.nn.functional import avg_pool2d, normalize
+
+from looks import SHARES
+from pmg.installation import find_assets
+from pmg.looks.drawings import LookData
+from pmg.looks.finish_space import FinishSpace
+from pmg.looks.models.efficientnet_lite import (
+    CHANNELS,
+    FEATURES,
+    EfficientNetLite,
+    EfficientNetLiteConfig,
+    SamePadding,
+)
+from pmg.looks.models.layer_statistics import statistics
+
+
+@pytest.fixture(scope="module")
+def trunk(root):
+    return EfficientNetLite.from_folder(str(root / "assets" / "efficientnet_lite0"))
+
+
+@pytest.mark.parametrize(("kernel", "stride", "size"), [(3, 2, 8), (3, 2, 7), (5, 2, 14), (5, 2, 9), (3, 1, 6)])
+def test_same_padding_gives_an_output_of_the_size_over_the_stride(kernel, stride, size):
+    padded = SamePadding(kernel, stride)(torch.ones(1, 1, size, size + 1))
+    shape = avg_pool2d(padded, kernel, stride).shape
+    assert shape[2:] == (-(-size // stride), -(-(size + 1) // stride))
+    first, last = padded[0, 0].sum(1).nonzero()[[0, -1]].flatten().tolist()
+    assert 0 <= (padded.shape[2] - 1 - last) - first <= 1  # the odd row is at the bottom
+
+
+def test_published_weights_are_taken_in_their_order(trunk):
+    published = {f"_layer{place}": value for place, value in enumerate(trunk.state_dict().values())}
+    copy = EfficientNetLite(EfficientNetLiteConfig()).load_published({**published, "_fc.weight": torch.zeros(1)})
+    images = torch.rand(1, 3, 32, 32) * 2 - 1
+    assert torch.equal(copy.eval()(images)[1], trunk(images)[1])
+    with pytest.raises(ValueError, match=r"shorter|longer"):
+        copy.load_published(dict(list(published.items())[1:]))
+
+
+def test_it_has_the_published_size_and_a_shape_for_each_stage(trunk):
+    assert sum(one.numel() for one in trunk.parameters()) == 3_371_008
+    stages, features = trunk(torch.zeros(2, 3, 64, 64))
+    assert [tuple(one.shape[1:]) for one in stages] == list(zip(CHANNELS, *2 * [(32, 16, 8, 4, 4, 2, 2)], strict=True))
+    assert features.shape == (2, FEATURES, 2, 2)
+    assert torch.cat([statistics(one) for one in stages], 1).shape == (2, 2 * sum(CHANNELS))
+
+
+def test_drawings_of_one_concept_are_nearer_than_others(trunk):
+    drawings = LookData(
+        f"{find_assets()}/drawings", ["tool"], FinishSpace(**SHARES, unseen_hues=[], unseen_pairs=[]), [], 0
+    ).drawings
+    concepts = drawings.concepts[:8]
+    rows = [row for row, item in enumerate(drawings.items) if item.concept in concepts]
+    pixels = drawings.pixels[rows].float() / 127.5 - 1
+    ground = pixels[:, 3:] / 2 + 0.5
+    vectors = normalize(trunk(pixels[:, :3] * ground + 1 - ground)[1].mean((2, 3)), dim=1)
+    names = [drawings.items[row].concept for row in rows]
+    same = torch.tensor([[one == other for other in names] for one in names])
+    alike = vectors @ vectors.T
+    others = ~torch.eye(len(rows), dtype=torch.bool)
+    assert alike[same & others].mean() > alike[~same].mean() + 0.1

@@ -1,0 +1,110 @@
+"""``pmg-generate pipeline=FOLDER``: an exported pipeline on a data set that its encoder was not trained on."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from pipelines import write_pipeline
+from shops import write_shop
+
+from pmg.configuration.instantiate import to_plain
+from pmg.domain import PmgError
+from pmg.generation.export import to_index
+from pmg.generation.exported_tokens import ExportedTokens, read_parts
+from pmg.generation.records import read_images, read_records
+from pmg.generation.serialization import INDEX, PARTS, SECTIONS
+from pmg.orchestration.exported_pipeline import adopt_pipeline
+from pmg.runs.run_folder import identify
+
+SMALL = ["split_sizes.test=3", "sampling.steps=2", "balance.weights.preference=[1.0]", "sheet_users=1", "logger=none"]
+
+
+def test_parts_of_the_shipped_pipeline_are_those_of_the_default_config(root, compose):
+    """A config that adopts the pipeline, exported again, is the pipeline."""
+    folder = root / "assets" / "pipeline"
+    cfg = compose("generate", f"pipeline={folder}")
+    expected = to_plain(cfg)
+    adopt_pipeline(cfg, "generate", [])
+    plain = to_plain(cfg)
+    for group in ("text_encoder", "generator", "captioner", "scorer"):
+        assert plain[group] == expected[group]
+    index, parts = json.loads((folder / INDEX).read_text()), read_parts(str(folder))
+    exported = to_index({**parts, **{name: {} for name in SECTIONS}})
+    inputs = json.dumps(exported["inputs"]).replace("${paths.assets_dir}", "<assets_dir>")
+    assert json.loads(inputs) == index["inputs"]
+    for name in ("scenario", "decoding"):
+        assert exported[name] == index[name]
+    assert set(parts) == set(PARTS)
+    assert plain["preference"]["soft"]["pipeline"] == str(folder)
+
+
+def test_words_of_the_command_line_remain(tmp_path, compose):
+    own = ["scenario=items", "decoding=generate", "captioner=metadata"]
+    cfg = compose("generate", f"pipeline={write_pipeline(tmp_path)}", *own)
+    adopt_pipeline(cfg, "generate", own)
+    assert cfg.scenario.name == "items"
+    assert cfg.captioner.template == ""  # the scenario's
+    assert cfg.decoding._target_.endswith(".Generate")
+    assert cfg.scorer.folder.endswith("frozen/0-scorer")
+
+
+@pytest.mark.parametrize(
+    ("command", "overrides", "message"),
+    [
+        ("generate", ["generator=sd15"], r"generator=sd15: pipeline=.* has its own"),
+        ("generate", ["encoder.language_model.source=x"], "encoder.language_model.source=x: pipeline="),
+        ("generate", ["train_run=outputs/a"], "train_run=outputs/a: pipeline="),
+        ("study", [], "pmg-study trains its own encoder"),
+    ],
+)
+def test_contradictions_are_refused(tmp_path, compose, command, overrides, message):
+    cfg = compose(command, f"pipeline={write_pipeline(tmp_path)}")
+    with pytest.raises(PmgError, match=message):
+        adopt_pipeline(cfg, command, overrides)
+
+
+def test_folders_without_a_pipeline_are_refused(compose, tmp_path):
+    with pytest.raises(PmgError, match="holds no pipeline"):
+        adopt_pipeline(compose("generate", f"pipeline={tmp_path}"), "generate", [])
+    with pytest.raises(PmgError, match="is missing: export the pipeline again"):
+        _ = ExportedTokens(str(tmp_path)).identity
+
+
+@pytest.mark.ci
+@pytest.mark.slow
+def test_a_pipeline_generates_for_a_catalogue_of_ones_own(tmp_path, pmg_here):
+    write_shop(tmp_path)
+    write_pipeline(tmp_path / "pipeline")
+    done = pmg_here(
+        "prepare", "data=own_files", "source.read.items=shop/items.csv", "source.read.interactions=shop/chosen.csv",
+        "source.pictures.size=64", "source.max_missing_pictures=0.1",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    run = ["experiment=real_users", "pipeline=pipeline", "scenario=items", *SMALL, "run_dir=made"]
+    done = pmg_here("generate", *run)
+    assert done.returncode == 0, done.stderr[-2000:]
+    records = read_records("made")
+    assert {record.method for record in records} == {"none", "keywords", "soft", "pmg"}
+    images = read_images("made", records)
+    own = [row for row, record in enumerate(records) if record.control == "own"]
+    by_key = {(records[row].example, records[row].method): images[row] for row in own}
+    examples = {example for example, _ in by_key}
+    assert all(not torch.equal(by_key[one, "none"], by_key[one, "soft"]) for one in examples)
+    again = pmg_here("generate", *run)
+    assert again.returncode == 0
+    assert json.loads((tmp_path / "made" / "metrics.json").read_text())["ledger"]["denoiser_evaluations"] == 0
+    done = pmg_here("evaluate", "experiment=real_users", "generate_run=made", "results_dir=results", "logger=none")
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert {"soft", "pmg"} <= set(json.loads((tmp_path / "results" / "results.json").read_text())["arms"])
+
+
+def test_another_encoder_in_the_same_folder_is_another_run(compose, tmp_path):
+    folder = write_pipeline(tmp_path)
+    first = identify(compose("generate", f"pipeline={folder}"), "generate")
+    weights = Path(folder) / "preference_encoder" / "diffusion_pytorch_model.safetensors"
+    weights.write_bytes(bytes(reversed(weights.read_bytes())))
+    second = identify(compose("generate", f"pipeline={folder}"), "generate")
+    assert {key for key in first if first[key] != second[key]} == {"pipeline.weights"}

@@ -1,0 +1,144 @@
+"""Reports of studies, from runs of known rows."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from pmg.evaluation.comparison import Comparison
+from pmg.evaluation.metric_interface import describe
+from pmg.evaluation.metrics.lpips import LpipsToTruth
+from pmg.looks.metrics import LookAccuracy
+
+ROOT = Path(__file__).resolve().parents[2]
+SHOWN = [*LookAccuracy.outputs[:2], *LpipsToTruth.outputs]
+
+
+@pytest.fixture
+def studies(monkeypatch):
+    """The module experiments/report.py."""
+    monkeypatch.syspath_prepend(str(ROOT / "experiments"))
+    import report
+
+    yield report
+    for name in ("report", "record", "figures"):
+        sys.modules.pop(name, None)
+
+
+def write_run(folder, config, lpips, seed=0):
+    """A finished run of six users, two of each taste; `lpips` by taste, pmg's; the others' is 0.5."""
+    rows = [
+        {"example": f"u{user}-0", "user": f"u{user}", "kind": "describable", "taste": taste, "method": method,
+         "control": "own", "seed": seed, "style_accuracy": 1.0, "concept_accuracy": float(user % 2),
+         "lpips_truth": lpips[taste] if method == "pmg" else 0.5}
+        for user, taste in enumerate(["flat", "ink", "clay"] * 2)
+        for method in ("none", "soft", "pmg")
+    ]  # fmt: skip
+    folder.mkdir(parents=True)
+    pd.DataFrame(rows).to_parquet(folder / "rows.parquet")
+    cost = {"train": {"seconds": {"train": 20.0}}}
+    sizes = {"trainer": {"max_steps": 10}, "objective": {"users_per_step": 4, "batches": {"draws": 2}}}
+    described = {"metrics": describe(SHOWN), "comparison": Comparison().as_dict(), "groups": {"kind": {}}}
+    results = {**described, "revision": "abc", "cost": cost, "config": {"seed": seed, **sizes, **config}}
+    (folder / "results.json").write_text(json.dumps(results))
+
+
+def test_variants_stand_in_the_order_of_their_values_and_are_compared_in_pairs(studies, tmp_path):
+    for items, lpips in ((12, 0.2), (2, 0.4), (1, 0.5)):
+        config = {"history_items": {"test": items}}
+        write_run(tmp_path / "runs" / f"items={items}", config, dict.fromkeys(("flat", "ink", "clay"), lpips))
+    studies.report("history", tmp_path / "runs", tmp_path / "into")
+    results = json.loads((tmp_path / "into" / "results.json").read_text())
+    (group,) = results["users"].values()
+    assert list(group["variants"]) == ["items = 1", "items = 2", "items = 12"]
+    found = group["paired"]["pmg: items = 2 \N{MINUS SIGN} items = 12"]["lpips_truth"]
+    assert found["mean"] == pytest.approx(0.2) == found["low"] == found["high"]
+    assert not results["speed"]  # the encoders are other runs'
+    table = (tmp_path / "into" / "table.md").read_text()
+    assert "| pmg: items = 2 \N{MINUS SIGN} items = 12 |" in table
+    assert "| items = 2: pmg \N{MINUS SIGN} soft |" in table
+    assert "pmg \N{MINUS SIGN} none" not in table
+    assert (tmp_path / "into" / "figure.png").stat().st_size > 1000
+
+
+def test_variants_that_train_have_their_speed(studies, tmp_path):
+    for placement in ("late", "front"):
+        config = {"encoder": {"preference_encoder": {"placement": placement, "prefix_length": 4}}}
+        write_run(tmp_path / "runs" / placement, config, dict.fromkeys(("flat", "ink", "clay"), 0.3))
+    studies.report("placement", tmp_path / "runs", tmp_path / "into")
+    results = json.loads((tmp_path / "into" / "results.json").read_text())
+    names = ("placement = front, m = 4", "placement = late, m = 4")
+    assert results["speed"] == {name: [10 * 4 * 2 / 20.0] for name in names}
+
+
+def test_users_who_chat_and_users_who_click_have_their_own_tables(studies, tmp_path):
+    for said_by, lpips in (("other", 0.4), ("own", 0.2)):
+        tastes = {"flat": lpips, "ink": 0.3, "clay": 0.3}
+        write_run(tmp_path / "runs" / said_by, {"data": {"said_by": said_by}}, tastes)
+        path = tmp_path / "runs" / said_by / "rows.parquet"
+        rows = pd.read_parquet(path)
+        rows = rows.assign(behaviour=rows["taste"].map({"flat": "chat"}).fillna("both"))
+        rows.assign(concept_accuracy=rows["concept_accuracy"].where(rows["behaviour"] != "chat")).to_parquet(path)
+    studies.report("chats", tmp_path / "runs", tmp_path / "into")
+    users = json.loads((tmp_path / "into" / "results.json").read_text())["users"]
+    pair = "pmg: said by = other \N{MINUS SIGN} said by = own"
+    means = {title: group["paired"][pair]["lpips_truth"]["mean"] for title, group in users.items()}
+    assert means == {
+        "All users": pytest.approx(0.2 / 3),
+        "Users with behaviour = chat": pytest.approx(0.2),
+        "Users with behaviour = both": pytest.approx(0.0),
+    }
+    assert "concept_accuracy" not in users["Users with behaviour = chat"]["paired"][pair]  # no value of any user
+
+
+def test_families_have_the_cost_of_their_generators(studies, tmp_path):
+    model, runs = tmp_path / "models" / "transformer", tmp_path / "studies" / "families"
+    model.mkdir(parents=True)
+    card = "| steps | 100 |\n| steps before | 50 |\n| GFLOP a step | 70.00 |\n"
+    (model / "README.md").write_text(card)
+    generators = {
+        "looks": {"denoiser": {"folder": "<assets_dir>/none"}},
+        "looks_transformer": {"denoiser": {"folder": "<output_dir>/models/transformer"}},
+        "janus_looks": {"folder": "<assets_dir>/none"},
+    }
+    for name, generator in generators.items():
+        for seed in (0, 1):
+            folder = runs / f"{name}{seed}"
+            own = {"name": name, "generator": generator}
+            write_run(folder, own, dict.fromkeys(("flat", "ink", "clay"), 0.3), seed)
+            results = json.loads((folder / "results.json").read_text())
+            made = {"seconds": {"generate": 10.0 + seed}, "images": 42, "denoiser_evaluations": 84}
+            results["cost"]["generate"] = made
+            (folder / "results.json").write_text(json.dumps(results))
+            rows = pd.read_parquet(folder / "rows.parquet")
+            others = rows[rows["method"] == "pmg"].assign(control="mismatched", lpips_truth=0.4)
+            pd.concat([rows, others]).to_parquet(folder / "rows.parquet")
+    studies.report("families", runs, tmp_path / "into")
+    results = json.loads((tmp_path / "into" / "results.json").read_text())
+    gained = results["users"]["All users"]["variants"]["generator = janus_looks"]["own_minus_mismatched"]
+    assert gained["pmg"]["lpips_truth"]["mean"] == pytest.approx(-0.1)
+    found = results["generators"]["generator = looks_transformer"]
+    assert found == {"seconds": 0.25, "evaluations": 2.0, "operations": 150 * 70e9}
+    table = (tmp_path / "into" / "table.md").read_text()
+    assert "own minus another user's preference" in table
+    assert "| generator = looks_transformer | 0.250 | 2 | 0.01 |" in table
+    assert "| generator = looks | 0.250 | 2 | not recorded |" in table
+
+
+def test_seeds_of_a_study_without_factors_are_one_table(studies, tmp_path):
+    for seed in (0, 1):
+        config = {"generate_run": f"{ROOT}/outputs/generate"}
+        write_run(tmp_path / "runs" / f"seed={seed}", config, dict.fromkeys(("flat", "ink", "clay"), 0.3), seed)
+    studies.report("components", tmp_path / "runs", tmp_path / "into")
+    results = json.loads((tmp_path / "into" / "results.json").read_text())
+    assert results["arms"]["pmg"]["lpips_truth"] == {"mean": 0.3, "low": 0.3, "high": 0.3, "n": 6, "seeds": 2}
+    assert [run["config"]["generate_run"] for run in results["runs"]] == ["outputs/generate"] * 2
+
+
+def test_folder_without_finished_runs_is_one_clear_line(studies, tmp_path):
+    with pytest.raises(SystemExit, match="no finished run; run the study first"):
+        studies.report("history", tmp_path, tmp_path / "into")

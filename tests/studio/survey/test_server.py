@@ -1,0 +1,134 @@
+"""The served survey: state, repeated requests, and requests that are refused in one line."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+
+import pytest
+from fastapi.testclient import TestClient
+from surveys import METHODS, answer, code, make_survey
+
+from pmg.domain import PmgError
+from pmg.studio.http_server import bind
+from pmg.studio.survey.answers import DATABASE, read_answers
+from pmg.studio.survey.materials import write_survey
+from pmg.studio.survey.server import build_server
+
+
+@pytest.fixture
+def survey(tmp_path):
+    content, key = make_survey()
+    write_survey(tmp_path, content, key)
+    return tmp_path, key
+
+
+@pytest.fixture
+def client(survey):
+    with TestClient(
+        build_server(survey[0]), base_url="http://127.0.0.1:8000", raise_server_exceptions=False
+    ) as client:
+        yield client
+
+
+def join(client, key):
+    return client.post("/api/join", json={"survey": key["survey"], "consent": True}).json()
+
+
+def test_a_rater_answers_all_tasks_and_continues_after_a_reload(client, survey):
+    folder, key = survey
+    state = join(client, key)
+    given = answer(key, state["slot"])["answers"]
+    for each in given[:3]:
+        for _ in range(2):  # a double click
+            assert client.post("/api/answer", json={"rater": state["rater"], **each}).json() == {"saved": each["task"]}
+    reloaded = client.post("/api/state", json={"rater": state["rater"]}).json()
+    assert list(reloaded["answers"]) == ["0", "1", "2"]
+    for each in given[3:]:
+        client.post("/api/answer", json={"rater": state["rater"], **each})
+    (found,) = read_answers([folder], key["survey"])
+    assert [each.model_dump() for each in found.answers] == given
+
+
+def test_the_page_is_complete_and_names_no_method(client):
+    page = client.get("/")
+    assert page.status_code == 200
+    assert "connect-src &#39;self&#39;" in page.text or "connect-src 'self'" in page.text
+    assert not [name for name in METHODS if name in page.text]
+    assert page.headers["x-frame-options"] == "DENY"
+
+
+GOOD = {"task": 0, "value": "left", "seconds": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status"),
+    [
+        ("/api/answer", {**GOOD, "rater": code(99)}, 404),  # another browser's state
+        ("/api/state", {"rater": code(99)}, 404),
+        ("/api/state", {"rater": "' OR 1=1 --"}, 422),
+        ("/api/answer", {**GOOD, "rater": "<script>"}, 422),
+        ("/api/answer", {**GOOD, "rater": "JOINED", "task": 999}, 400),
+        ("/api/answer", {**GOOD, "rater": "JOINED", "task": -1}, 422),
+        ("/api/answer", {**GOOD, "rater": "JOINED", "value": {"accuracy": 1, "preference": 1}}, 400),
+        ("/api/answer", {**GOOD, "rater": "JOINED", "value": "<img src=x>"}, 422),
+        ("/api/answer", {**GOOD, "rater": "JOINED", "seconds": "fast"}, 422),
+        ("/api/join", {"survey": "another", "consent": True}, 400),
+        ("/api/join", {"survey": "SURVEY", "consent": False}, 422),
+        ("/api/answer", "x" * 5000, 413),
+        ("/../key.json", None, 404),
+        ("/key.json", None, 404),
+        ("/answers.sqlite", None, 404),
+        ("/%2e%2e/key.json", None, 404),
+    ],
+)
+def test_bad_requests_get_one_line(client, survey, path, body, status):
+    folder, key = survey
+    rater = join(client, key)["rater"]
+    if isinstance(body, dict):
+        body = {
+            name: {"JOINED": rater, "SURVEY": key["survey"]}.get(str(value), value) for name, value in body.items()
+        }
+    reply = client.get(path) if body is None else client.post(path, json=body)
+    assert reply.status_code == status
+    assert "\n" not in reply.text
+    assert METHODS[0] not in reply.text
+    assert read_answers([folder], key["survey"])[0].answers == []
+
+
+def test_forms_of_other_pages_are_refused(client, survey):
+    text = json.dumps({"survey": survey[1]["survey"], "consent": True})
+    assert client.post("/api/join", content=text, headers={"content-type": "text/plain"}).status_code == 415
+    assert client.post("/api/join", content="{", headers={"content-type": "application/json"}).status_code == 422
+    assert client.get("/", headers={"host": "evil.example"}).status_code == 403
+    assert client.delete("/api/join").status_code == 405
+
+
+def test_a_locked_database_is_reported_and_the_answer_can_be_sent_again(client, survey, monkeypatch):
+    monkeypatch.setattr("pmg.studio.survey.answers.BUSY_S", 0.05)
+    folder, key = survey
+    state = join(client, key)
+    body = {"rater": state["rater"], **GOOD}
+    other = sqlite3.connect(folder / DATABASE, isolation_level=None)
+    other.execute("BEGIN EXCLUSIVE")
+    refused = client.post("/api/answer", json=body)
+    assert (refused.status_code, "locked" in refused.json()["error"]) == (503, True)
+    other.execute("ROLLBACK")
+    other.close()
+    assert client.post("/api/answer", json=body).status_code == 200
+
+
+def test_a_used_port_is_named():
+    listener = bind("127.0.0.1", 0)
+    with listener, pytest.raises(PmgError, match="can't listen"):
+        bind("127.0.0.1", listener.getsockname()[1])
+    with pytest.raises(PmgError, match="can't listen"):
+        bind("192.0.2.1", 0)
+
+
+def test_a_folder_without_a_survey_is_named(tmp_path):
+    with pytest.raises(PmgError, match="no folder of a survey"):
+        build_server(tmp_path)
+    (tmp_path / "content.json").write_text("{")
+    with pytest.raises(PmgError, match="can't be read"):
+        build_server(tmp_path)
