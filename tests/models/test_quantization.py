@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 import transformers as tf
+from checkpoints import write_flux1, write_language_model
 from torch import nn
 
-from checkpoints import write_flux1, write_language_model
 from pmg.domain import PmgError
 from pmg.families.flux1 import BASE, Flux1
 from pmg.models.diffusion.conditioning import Block, join
@@ -65,7 +65,13 @@ def test_text_encoders_on_the_cpu_are_not_moved(tmp_path):
 def test_a_quantized_generator_is_forecast_with_fewer_bytes(compose, tmp_path):
     from pmg.commands.estimate import empty_models
 
-    short = ["generator=flux1", f"generator.source={write_flux1(tmp_path)}", "generator.size=64", "encoder=tiny"]
+    short = [
+        "generator=flux1",
+        f"generator.source={write_flux1(tmp_path)}",
+        "generator.size=64",
+        "language_model=tiny",
+        "preference_encoder=text",
+    ]
     whole = empty_models(compose("estimate", *short))[2]
     packed = empty_models(compose("estimate", *short, "generator.quantization=4bit"))[2]
     assert packed["denoiser"] < whole["denoiser"]

@@ -55,7 +55,7 @@ def test_words_of_the_command_line_remain(tmp_path, compose):
     ("command", "overrides", "message"),
     [
         ("generate", ["generator=sd15"], r"generator=sd15: pipeline=.* has its own"),
-        ("generate", ["encoder.language_model.source=x"], "encoder.language_model.source=x: pipeline="),
+        ("generate", ["language_model.source=x"], "language_model.source=x: pipeline="),
         ("generate", ["train_run=outputs/a"], "train_run=outputs/a: pipeline="),
         ("study", [], "pmg-study trains its own encoder"),
     ],

@@ -7,10 +7,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.profiler import ProfilerActivity, profile
-from torch.utils.flop_counter import FlopCounterMode
-
 from checkpoints import (
     LLAMA,
     write_flux1,
@@ -21,6 +17,10 @@ from checkpoints import (
     write_sd15,
     write_z_image,
 )
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.profiler import ProfilerActivity, profile
+from torch.utils.flop_counter import FlopCounterMode
+
 from pmg.domain import PmgError
 from pmg.families.flux1 import Flux1
 from pmg.families.flux2_klein import Flux2Klein
@@ -339,7 +339,7 @@ def test_the_shipped_generator_is_forecast(compose):
     from pmg.commands.estimate import empty_models
     from pmg.configuration.instantiate import instantiate_by_name
 
-    cfg = compose("estimate", "encoder=tiny")
+    cfg = compose("estimate", "language_model=tiny")
     language_model, generator, weights, sizes = empty_models(cfg)
     terms = instantiate_by_name(cfg.objective.module.terms)
     estimate = estimate_training(language_model, generator, weights, sizes, terms)
@@ -349,9 +349,9 @@ def test_the_shipped_generator_is_forecast(compose):
 
 @pytest.mark.parametrize(
     ("overrides", "kind"),
-    [(["encoder=tiny", "encoder.preference_encoder.prefix_hidden=64"], PreferenceEncoder),
-     (["encoder=smollm2_visual", "encoder.preference_encoder.sees=text"], VisualPreferenceEncoder),
-     (["encoder=image_prompt"], ImagePromptEncoder)],
+    [(["language_model=tiny", "preference_encoder.prefix_hidden=64"], PreferenceEncoder),
+     (["preference_encoder=visual", "preference_encoder.sees=text"], VisualPreferenceEncoder),
+     (["preference_encoder=image_prompt"], ImagePromptEncoder)],
 )  # fmt: skip
 def test_the_encoder_of_a_config_is_forecast(overrides, kind, compose):
     from pmg.commands.estimate import empty_models

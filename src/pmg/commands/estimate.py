@@ -39,7 +39,7 @@ def empty_models(cfg: DictConfig) -> tuple[LanguageModel, MeasurableGenerator, d
     from pmg.models.preference.visual_encoder import build_visual_encoder
     from pmg.training.memory_forecast import Sizes
 
-    node, drawn = to_plain(cfg.encoder.language_model), to_plain(cfg.generator)
+    node, drawn = to_plain(cfg.language_model), to_plain(cfg.generator)
     language_model, loaded = _empty_language_model(cfg)
     kept = drawn.get("dtype", "float32")
     mixed = "bf16" in str(cfg.trainer.precision) and kept == "float32"  # computed in bfloat16, from a copy
@@ -55,8 +55,8 @@ def empty_models(cfg: DictConfig) -> tuple[LanguageModel, MeasurableGenerator, d
         **drawing,
         "text encoder": text_bytes,
     }
-    encoder = cfg.encoder.preference_encoder
-    builder = import_target("encoder.preference_encoder._target_", encoder["_target_"])
+    encoder = cfg.preference_encoder
+    builder = import_target("preference_encoder._target_", encoder["_target_"])
     sees = encoder.get("sees", "both") if builder is build_visual_encoder else None
     image_prompt, soft_tokens = builder is build_image_prompt, encoder.get("soft_tokens", 4)
     users = sum(cfg.split_sizes[split] * cfg.profiles_per_user for split in ("train", "validation"))
@@ -67,7 +67,7 @@ def empty_models(cfg: DictConfig) -> tuple[LanguageModel, MeasurableGenerator, d
         target_tokens=prompt.tokens, keyword_tokens=prompt.words or prompt.tokens, text_width=prompt.width,
         pooled_width=prompt.pooled, map_start=encoder.get("map_start", "scaled"),
         prefix_hidden=encoder.get("prefix_hidden"), sees=sees,
-        pictures=cfg.encoder.inputs.get("pictures", 0), copies=encoder.get("copies", False),
+        pictures=cfg.inputs.get("pictures", 0), copies=encoder.get("copies", False),
         feature_width=prompt.pooled if image_prompt else soft_tokens * prompt.width, image_prompt=image_prompt,
     )  # fmt: skip
     return language_model, generator, weights, sizes
@@ -79,7 +79,7 @@ def _empty_language_model(cfg: DictConfig) -> tuple[LanguageModel, bool]:
     from pmg.models.loading.generator_family import find_family
     from pmg.models.meta_models import empty_language_model, language_model_config
 
-    node, dtype = cfg.encoder.language_model, cfg.generator.get("dtype", "float32")
+    node, dtype = cfg.language_model, cfg.generator.get("dtype", "float32")
     if source := node.get("source"):
         return empty_language_model(language_model_config(source), node.get("dtype", "float32")), True
     match instantiate(node):

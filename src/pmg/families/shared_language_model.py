@@ -47,8 +47,8 @@ class SharedLanguageModel:
         """
         if is_kept(text_encoder):
             raise PmgError(
-                "encoder=shared reads histories with the generator's text encoder on the device, where "
-                "generator.text_on_cpu=true doesn't load it. Set generator.text_on_cpu=false, or use another encoder"
+                "language_model=shared reads histories with the generator's text encoder on the device, where "
+                "generator.text_on_cpu=true doesn't load it. Set it to false, or use another language_model"
             )
         match text_encoder:
             case LanguageTextEncoder():
@@ -85,8 +85,8 @@ class SharedLanguageModel:
 
 def _no_language_model() -> PmgError:
     return PmgError(
-        "encoder=shared reads histories with the generator's text encoder, and this generator's is no language model. "
-        "Use generator=z_image, flux2_klein, qwen_image or qwen_image_edit, or another encoder"
+        "language_model=shared reads histories with the generator's text encoder, and this generator's is no language "
+        "model. Use generator=z_image, flux2_klein, qwen_image or qwen_image_edit, or another language_model"
     )
 
 
@@ -108,8 +108,8 @@ def with_head(model: Any, head: nn.Module | None) -> Any:
     """
     if head is None and not model.config.tie_word_embeddings:
         raise PmgError(
-            "encoder=shared: the generator's text encoder has no head, and its embeddings aren't tied to one, so that "
-            "keywords can't be scored. Use another encoder"
+            "language_model=shared: the generator's text encoder has no head, and its embeddings aren't tied to one, "
+            "so that keywords can't be scored. Use another language_model"
         )
     with torch.device("meta"):
         whole = auto_class(model.config).from_config(model.config)

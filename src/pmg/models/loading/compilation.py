@@ -61,7 +61,9 @@ def compile_models(generator: Generator, language_model: LanguageModel | None, f
 def check_layers(language_model: LanguageModel | None) -> None:
     """Raises a `PmgError` where states between the layers of a language model are read; None: there is none."""
     if language_model is not None and language_model.read_layers:
-        raise PmgError("compile=true groups layers, and encoder=shared reads states between them: leave compile=false")
+        raise PmgError(
+            "compile=true groups layers, and language_model=shared reads states between them: leave compile=false"
+        )
 
 
 class LayerGroup(nn.Module):

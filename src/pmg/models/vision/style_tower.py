@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -28,6 +29,7 @@ class StyleTower:
     folder: str
     codec: LatentCodec
     size: Count = 64
+    are_tokens: ClassVar[bool] = True
 
     @cached_property
     def encoder(self) -> StyleEncoder:
