@@ -10,9 +10,9 @@ import sys
 import pandas as pd
 import pytest
 import yaml
-from tracked import Mlflow, curves, last, of_type, tensorboard, text_of, wandb_records
 
 from looks import FEW
+from tracked import Mlflow, curves, last, of_type, tensorboard, text_of, wandb_records
 
 ALL = "logger=[csv,tensorboard,wandb,mlflow]"
 TINY = [

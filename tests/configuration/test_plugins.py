@@ -11,9 +11,9 @@ import pytest
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
-from plugins import write_metadata, write_plugin
 
 import pmg
+from plugins import write_metadata, write_plugin
 from pmg.configuration import targets
 from pmg.configuration.identity import find_role
 from pmg.configuration.instantiate import allow_plugins, check_targets, instantiate

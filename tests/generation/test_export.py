@@ -9,9 +9,9 @@ import pytest
 import torch
 from diffusers import UNet2DConditionModel
 from omegaconf import OmegaConf
-from plugins import write_plugin
 
 from looks import deep_codec
+from plugins import write_plugin
 from pmg.commands.export import body
 from pmg.configuration import targets
 from pmg.configuration.instantiate import built_class, instantiate, to_plain

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 import transformers as tf
-from checkpoints import write_language_model
 
+from checkpoints import write_language_model
 from pmg.domain import PmgError
 from pmg.models.language.compatibility import DecoderShape
 from pmg.models.language.language_model import load_language_model

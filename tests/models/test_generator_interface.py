@@ -9,8 +9,8 @@ import pytest
 import torch
 from diffusers import AutoencoderKL, ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
-from plugins import write_examples
 
+from plugins import write_examples
 from pmg.commands.estimate import empty_models
 from pmg.configuration import targets
 from pmg.domain import Keywords, PmgError

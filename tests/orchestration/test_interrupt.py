@@ -8,6 +8,7 @@ import signal
 
 import pandas as pd
 import pytest
+
 from interrupts import SIGNS, finish, interrupt, made, metrics, options, start
 
 pytestmark = pytest.mark.slow

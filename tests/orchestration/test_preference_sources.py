@@ -8,10 +8,10 @@ import sys
 
 import pytest
 import torch
-from plugins import write_examples
 
 import pmg
 from looks import FEW
+from plugins import write_examples
 from pmg.commands.generate import body as generate
 from pmg.commands.train import body as train
 from pmg.configuration import targets

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 from hydra.errors import MissingConfigException
-from launchers import LAUNCHERS, launched_by
 from omegaconf import OmegaConf
 
+from launchers import LAUNCHERS, launched_by
 from looks import FEW
 from pmg.configuration.explanations import explain
 from pmg.orchestration.search import format_best_trial, resume_study

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 import torch
-from checkpoints import write_qwen2_vl
 
+from checkpoints import write_qwen2_vl
 from pmg.cache import Cache
 from pmg.domain import Example, Interaction, Item, PmgError
 from pmg.families.qwen2_vl import Qwen2VL

@@ -10,9 +10,9 @@ import sys
 
 import pytest
 import torch
-from plugins import write_metadata
 
 import pmg as public
+from plugins import write_metadata
 from pmg import PersonalizedPipeline, PmgError
 from pmg.configuration import targets
 from pmg.configuration.instantiate import to_plain

@@ -8,9 +8,9 @@ import sys
 
 import pytest
 import torch
-from plugins import write_examples
 
 import pmg
+from plugins import write_examples
 from pmg.configuration import targets
 from pmg.domain import Item
 from pmg.evaluation.comparison import Comparison

@@ -8,8 +8,8 @@ import re
 from pathlib import Path
 
 import pytest
-from browsers import IN_BROWSER, barriers
 
+from browsers import IN_BROWSER, barriers
 from commands import run_here
 from looks import FEW
 from pmg.reporting.html_page import render

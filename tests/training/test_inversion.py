@@ -8,8 +8,8 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from checkpoints import qwen3
 
+from checkpoints import qwen3
 from pmg.cache import Cache
 from pmg.domain import PmgError
 from pmg.families.flux1 import Flux1TextEncoder

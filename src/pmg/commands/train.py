@@ -39,7 +39,7 @@ def body(cfg: DictConfig, run: Run) -> float | None:
 @tracked
 def train(cfg: DictConfig, run: Run) -> float | None:
     """Trains the preference encoder in this process, alone or as one of several."""
-    from pmg.models.loading.compilation import compile_models
+    from pmg.models.compilation import compile_models
     from pmg.models.loading.device import to_device
     from pmg.training.preference import FrozenModels
     from pmg.training.preference_setup import build_batches, build_module, encode_texts, list_samples

@@ -12,7 +12,7 @@ from torch import Tensor
 from pmg.data.dataset import ImageStore
 from pmg.data.image_source import PictureSource, mirror_half
 from pmg.domain import Item
-from pmg.models.vision.image_sizes import fit_size
+from pmg.models.image_sizes import fit_size
 
 
 class PictureGroups(Protocol):

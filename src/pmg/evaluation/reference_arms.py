@@ -13,7 +13,7 @@ from pmg.domain import Example, Item, PmgError
 from pmg.evaluation.comparison import RECONSTRUCTION, TRUTH
 from pmg.evaluation.set_comparison import ArmImages
 from pmg.models.diffusion.interfaces import Generator
-from pmg.models.vision.image_sizes import fit_size
+from pmg.models.image_sizes import fit_size
 
 NEAREST = "nearest"
 

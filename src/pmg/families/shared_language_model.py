@@ -11,15 +11,12 @@ import torch
 from torch import nn
 
 from pmg.domain import PmgError
-from pmg.families.common.transformer_family import TextModel, TransformerFamily
 from pmg.models.diffusion.interfaces import PromptEncoder
 from pmg.models.diffusion.language_text_encoder import LanguageTextEncoder
 from pmg.models.language.chat_template import NO_TEMPLATE, split_chat_template
 from pmg.models.language.compatibility import auto_class
-from pmg.models.language.grouped_attention import PACKED
 from pmg.models.language.language_model import LanguageModel
-from pmg.models.loading.device import is_kept, keep_device
-from pmg.models.loading.generator_family import GeneratorFamily
+from pmg.models.loading.device import is_kept
 
 
 @dataclass(frozen=True)
@@ -57,30 +54,6 @@ class SharedLanguageModel:
                 template = split_chat_template(tokenizer) if self.chat and tokenizer else NO_TEMPLATE
                 return LanguageModel(model, tokenizer, template, attention, text_encoder.layers)
         raise _no_language_model()
-
-    def empty(
-        self, family: type[GeneratorFamily] | None, source: str | None, dtype: str, text_on_cpu: bool = False
-    ) -> LanguageModel:  # fmt: skip
-        """Returns the language model of a family's checkpoint without weights, on torch's meta device.
-
-        Args:
-            family: of the generator.
-            source: its checkpoint.
-            dtype: name of the type of the weights.
-            text_on_cpu: whether the generator's text encoder stays on the CPU.
-
-        Raises:
-            PmgError: see `of`, or the configs of the checkpoint can't be read.
-        """
-        if family is None or not issubclass(family, TransformerFamily):
-            raise _no_language_model()
-        if source is None or len(family.text_models) > 1:
-            raise _no_language_model()
-        (name,), (model,) = family.text_models, family.empty_text_models(family.read_configs(source), dtype)
-        text_encoder = family.encode_with({name: TextModel(model, None)}, 1)
-        if text_on_cpu:
-            keep_device(text_encoder)
-        return self.of(text_encoder, PACKED)
 
 
 def _no_language_model() -> PmgError:

@@ -14,7 +14,7 @@ from pmg.domain import Item, PmgError
 from pmg.looks.colour_names import COLOURS, name_colours
 from pmg.looks.finishes import luma, rgb_to_hsl
 from pmg.looks.image_measures import Measures, measure_pictures
-from pmg.models.vision.image_sizes import fit_size
+from pmg.models.image_sizes import fit_size
 
 GROUND_CHROMA = 0.05  # lower than elsewhere, since a large area shows its colour more clearly
 NEUTRAL = ("black", "white", "grey")

@@ -65,8 +65,8 @@ def open_extractor(cfg: DictConfig, run: Run, text_encoder: PromptEncoder) -> It
 
     Afterwards the run's ledger has the number of tokens that the language model computed.
     """
+    from pmg.models.compilation import check_layers
     from pmg.models.language_model_source import resolve_language_model
-    from pmg.models.loading.compilation import check_layers
     from pmg.models.loading.device import to_device
     from pmg.preferences.extraction import PreferenceExtractor
     from pmg.preferences.keyword_budget import Budget

@@ -12,8 +12,8 @@ from torch import Tensor
 from pmg.configuration.ranges import Count
 from pmg.models.diffusion.interfaces import LatentCodec
 from pmg.models.diffusion.style_encoder import StyleEncoder
+from pmg.models.image_sizes import fit_size
 from pmg.models.loading.weight_sources import load_frozen
-from pmg.models.vision.image_sizes import fit_size
 
 
 @dataclass
