@@ -11,17 +11,15 @@ from typing import Any
 from omegaconf import DictConfig
 
 import pmg
-from pmg.commands.train import build_objective
 from pmg.configuration.instantiate import find_assets, instantiate
 from pmg.data.dataset import Dataset
 from pmg.domain import Example
 from pmg.generation.pipeline import Pipeline, build_pipeline
 from pmg.generation.requests import Request
 from pmg.models.diffusion.generator import DiffusionGenerator
-from pmg.models.loading.device import to_device
 from pmg.models.loading.weight_sources import load_frozen
 from pmg.models.preference.visual_encoder import VisualPreferenceEncoder
-from pmg.orchestration.builders import build_captions, build_examples, open_extractor
+from pmg.orchestration.builders import Builder
 from pmg.orchestration.run import Run
 from pmg.preferences.extraction import ExtractedPreferences, PreferenceExtractor
 from pmg.preferences.keyword_decoding import Decoding
@@ -116,21 +114,22 @@ class Study:
         sizes = f"split_sizes={{train: {plan.users}, validation: 2, test: {plan.test_users}}}"
         self.plan, self.cfg = plan, plan.compose(command, *overrides, sizes)
         self.run = Run(Path(self.cfg.run_dir), command)
+        self.builder = Builder(self.cfg, self.run)
 
-    @cached_property
+    @property
     def data(self) -> Dataset:
         """Pictures and users."""
-        return instantiate(self.cfg.data)
+        return self.builder.data
 
-    @cached_property
+    @property
     def generator(self) -> DiffusionGenerator:
         """The frozen generator."""
-        return to_device(instantiate(self.cfg.generator), self.cfg.device)
+        return self.builder.generator
 
     @cached_property
     def extractor(self) -> PreferenceExtractor:
         """Reads histories."""
-        with open_extractor(self.cfg, self.run, self.generator.text_encoder) as extractor:
+        with self.builder.extractor(self.generator.text_encoder) as extractor:
             return extractor
 
     @cached_property
@@ -145,11 +144,11 @@ class Study:
 
     def examples(self, split: str) -> list[Example]:
         """The examples of a split."""
-        return build_examples(self.cfg, self.data, split)
+        return self.builder.examples(split)
 
     def looks(self, examples: Sequence[Example]) -> dict[str, str]:
         """Captions of the items in histories, by id."""
-        return build_captions(self.cfg, self.run, self.data, examples)
+        return self.builder.captions(examples)
 
     def histories(self, examples: Sequence[Example]) -> list[str]:
         """What the language model reads of each example."""
@@ -198,9 +197,12 @@ def build_training(study: Study) -> Training:
         samples, inputs, study.data.images, study.generator, instantiate(cfg.objective.batches),
         users_per_step=cfg.objective.users_per_step, seed=0,
     )  # fmt: skip
+    objective = instantiate(
+        cfg.objective.module, optimizer=instantiate(cfg.optimizer), lr_scheduler=instantiate(cfg.lr_scheduler)
+    )
     module = build_module(
         FrozenModels(extractor.language_model, study.generator), inputs, texts, text_embeddings,
-        instantiate(cfg.preference_encoder), build_objective(cfg),
+        instantiate(cfg.preference_encoder), objective,
     )  # fmt: skip
     return Training(study, examples, extracted, samples, module, batches)
 

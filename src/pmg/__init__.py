@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pmg.generation.pipeline_personalized import PersonalizedPipeline as PersonalizedPipeline
     from pmg.installation import find_assets as find_assets
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = ["PersonalizedPipeline", "PmgError", "compose", "find_assets", "instantiate"]
 
 # a warning at its import that a kernel can't be downloaded, although no model with weights of 4 bits is used

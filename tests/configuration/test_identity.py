@@ -13,11 +13,11 @@ import pmg
 from pmg.commands.evaluate import find_other_runs, read_generation
 from pmg.configuration.identity import find_differences, find_role, format_differences, hash_images
 from pmg.configuration.keys import Role, schema_roles
-from pmg.configuration.portable import portable, take_out, unread_keys
+from pmg.configuration.portable import named_folders, portable, take_out, unread_keys
 from pmg.configuration.schemas import find_schemas
 from pmg.domain import PmgError
 from pmg.generation.records import refuse_mixtures
-from pmg.orchestration.run import Run, completed_metrics, execute
+from pmg.orchestration.run import completed_metrics, execute
 from pmg.runs.process_state import RunFailedError
 from pmg.runs.run_folder import identify, read_portable, refuse_other
 from runs import record, snapshot, write_run
@@ -198,9 +198,9 @@ def generated(tmp_path_factory):
 )  # fmt: skip
 def test_evaluation_refuses_what_contradicts_its_generation(compose, generated, tmp_path, override, told):
     cfg = compose("evaluate", f"generate_run={generated}", override)
-    run = Run(tmp_path / "evaluate", "evaluate", stated=take_out(cfg, "evaluate", [override]))
+    stated, places = take_out(cfg, "evaluate", [override]), named_folders(cfg.paths)
     with pytest.raises(PmgError, match="was generated with other values: ") as caught:
-        read_generation(cfg, run)
+        read_generation(cfg.generate_run, stated, places)
     assert told in str(caught.value)
 
 
@@ -209,8 +209,8 @@ def test_evaluation_refuses_what_contradicts_its_generation(compose, generated, 
 )
 def test_evaluation_takes_the_values_of_its_generation(compose, generated, tmp_path, override):
     cfg = compose("evaluate", f"generate_run={generated}", override)
-    run = Run(tmp_path / "evaluate", "evaluate", stated=take_out(cfg, "evaluate", [override]))
-    made = read_generation(cfg, run)
+    stated, places = take_out(cfg, "evaluate", [override]), named_folders(cfg.paths)
+    made = read_generation(cfg.generate_run, stated, places)
     assert made.config["data"]["users"]["seed"] == 0
     assert made.config["generator"]["codec"]["folder"] == f"{cfg.paths.assets_dir}/look_generator/vae"
     assert "trainer" not in made.facts
@@ -252,9 +252,9 @@ def test_evaluation_refuses_another_training_than_that_of_its_generation(compose
     folder = write_run(tmp_path / "generate", "generate", identity=identify(generated, "generate"))
     (folder / "config.yaml").write_text(OmegaConf.to_yaml(generated, resolve=True))
     cfg = compose("evaluate", f"generate_run={folder}", "train_run=other")
-    run = Run(tmp_path / "evaluate", "evaluate", stated=take_out(cfg, "evaluate", ["train_run=other"]))
+    stated, places = take_out(cfg, "evaluate", ["train_run=other"]), named_folders(cfg.paths)
     with pytest.raises(PmgError, match='was generated with other values: train_run: "own" -> "other"'):
-        read_generation(cfg, run)
+        read_generation(cfg.generate_run, stated, places)
 
 
 def test_values_of_other_commands_groups_are_compared(compose):

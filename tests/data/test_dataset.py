@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-import yaml
 from hydra.utils import get_class
 
 from pmg.data.dataset import Dataset, check_split
@@ -47,11 +46,11 @@ def test_images_in_memory_are_found_by_item():
         MemoryImages(ITEMS, UINT8.float())
 
 
-def test_every_option_of_data_is_a_dataset(root):
+def test_every_option_of_data_is_a_dataset(root, compose):
     options = sorted((root / "conf" / "data").glob("*.yaml"))
     assert len(options) >= 7
     for option in options:
-        target = get_class(yaml.safe_load(option.read_text())["_target_"])
+        target = get_class(compose("prepare", f"data={option.stem}").data._target_)
         assert Dataset in target.__mro__, option.name
 
 

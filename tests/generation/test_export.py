@@ -27,7 +27,7 @@ from runs import write_run
 
 
 def parts_of(cfg):
-    homes = {name: cfg.encoder if name in cfg.encoder else cfg for name in (*PARTS, *SECTIONS)}
+    homes = dict.fromkeys((*PARTS, *SECTIONS), cfg)
     return {name: to_plain(home[name]) for name, home in homes.items()}
 
 
@@ -157,6 +157,7 @@ def test_a_generator_of_looks_is_exported_with_its_weights(compose, tmp_path, na
     assert not any(weight.requires_grad for weight in generator.parameters())
 
 
+SCORER_TOWER = "{_target_:pmg.training.visual_inputs.ScorerTower,scorer:'${scorer}'}"
 STYLE_TOWER = (
     "{_target_:pmg.models.vision.style_tower.StyleTower,folder:'${paths.assets_dir}/look_generator/style_encoder',"
     "codec:{_target_:pmg.models.diffusion.latent_codec.AutoencoderDCCodec.from_folder,"
@@ -191,7 +192,7 @@ def test_inputs_of_a_plug_in_are_exported_where_the_command_names_the_plug_in(co
 
 
 def test_the_inputs_of_an_encoder_that_reads_pictures_are_exported(compose, tmp_path):
-    for tower in ("${scorer}", STYLE_TOWER):
+    for tower in (SCORER_TOWER, STYLE_TOWER):
         cfg = compose("study", "preference_encoder=visual", f"inputs.tower={tower}", "inputs.pictures=3")
         nodes, _ = name_weights(nodes_of(cfg), {"<assets_dir>": cfg.paths.assets_dir}, copy_all=False)
         assert nodes["preference_encoder"] == {"_class_name": "VisualPreferenceEncoder"}

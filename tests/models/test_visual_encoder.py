@@ -14,7 +14,7 @@ from pmg.models.preference.picture_mean import NO_PICTURE
 from pmg.models.preference.preference_encoder import build_preference_encoder
 from pmg.models.preference.visual_encoder import SeenHistories, VisualPreferenceEncoder, build_visual_encoder
 from pmg.models.tiny_models import tiny_language_model, tiny_scorer
-from pmg.training.visual_inputs import VisualHistories
+from pmg.training.visual_inputs import ScorerTower, VisualHistories
 
 TEXTS = ["red apple: flat", "dog: thick outline and dark ground", "ghost"]
 REAL = torch.randn(200, 12, generator=torch.Generator().manual_seed(1))
@@ -183,7 +183,7 @@ def example(user, ids, disliked=()):
 
 
 def test_each_picture_is_seen_once_and_the_latest_are_kept(language_model):
-    images, tower = Pictures(), tiny_scorer()
+    images, tower = Pictures(), ScorerTower(tiny_scorer())
     examples = [example("a", ["1", "2", "lost", "3"], disliked=["2"]), example("b", ["3", "1"])]
     extracted = Extracted(language_model.prefill(TEXTS[:2]), ["a", "b"])
     users = VisualHistories(tower, pictures=2)(extracted, examples, images)
@@ -192,6 +192,6 @@ def test_each_picture_is_seen_once_and_the_latest_are_kept(language_model):
     assert seen.present.tolist() == [[True, True], [True, True]]
     assert seen.liked.tolist() == [[True, True], [False, True]]
     assert torch.allclose(seen.vectors[1, 1], seen.vectors[0, 0])
-    assert torch.allclose(seen.vectors[0, 0], torch.cat(tower(images.pixels(torch.tensor([3]))), 1)[0], atol=1e-5)
+    assert torch.allclose(seen.vectors[0, 0], tower(images.pixels(torch.tensor([3])))[0], atol=1e-5)
     with pytest.raises(PmgError, match="no item of the histories has a picture"):
         VisualHistories(tower)(extracted, [example("a", ["lost"]), example("b", [])], images)

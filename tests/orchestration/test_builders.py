@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pmg.domain import PmgError
-from pmg.orchestration.builders import build_examples
+from pmg.orchestration.builders import select_examples
 from pmg.runs.finished_training import read_signature
 from pmg.runs.run_folder import WEIGHTS
 from runs import write_trained
@@ -14,15 +14,15 @@ SIZES = "split_sizes={train: 20, validation: 10, test: 10}"
 
 
 def test_latest_behaviours_are_kept(compose, looks):
-    whole = build_examples(compose("train", SIZES), looks, "test")
-    short = build_examples(compose("train", SIZES, "history_items.test=2"), looks, "test")
+    whole = select_examples(looks, "test", compose("train", SIZES))
+    short = select_examples(looks, "test", compose("train", SIZES, "history_items.test=2"))
     assert [example.history for example in short] == [example.history[-2:] for example in whole]
 
 
 @pytest.mark.parametrize("key", ["split_sizes", "targets", "history_items"])
 def test_counts_below_one_are_refused(compose, looks, key):
     with pytest.raises(PmgError, match=rf"{key}\.train must be at least 1, got 0"):
-        build_examples(compose("train", f"{key}.train=0"), looks, "train")
+        select_examples(looks, "train", compose("train", f"{key}.train=0"))
 
 
 def test_damaged_encoder_is_refused(compose, tmp_path):

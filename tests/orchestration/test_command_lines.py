@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from pmg.configuration.instantiate import to_plain
+from pmg.configuration.trees import leaves
 from pmg.orchestration.command_lines import next_command, resume_command
 
 
@@ -44,7 +46,7 @@ def test_next_command_keeps_what_it_reads_and_names_the_run(compose, command, ov
     cfg = compose(command, "paths.output_dir=outputs", "hydra.job.name=" + command, *given)
     if cfg.run_dir.endswith("/run"):
         cfg.run_dir = f"outputs/demo/{command}"
-    assert next_command(command, cfg, given) == expected
+    assert next_command(command, dict(leaves(to_plain(cfg))), given) == expected
 
 
 @pytest.mark.parametrize("option", [["--config-dir", "mine"], ["-cd", "mine"], ["--config-dir=mine"]], ids=" ".join)
@@ -53,4 +55,7 @@ def test_the_folder_of_own_configs_is_kept(compose, monkeypatch, option):
     kept = "--config-dir mine seed=1"
     assert resume_command("train", Path("run"), ["seed=1", "run_dir=old"]) == f"pmg-train {kept} run_dir=run"
     cfg = compose("train")
-    assert next_command("train", cfg, ["seed=1"]) == f"pmg-generate {kept} train_run={cfg.run_dir}"
+    assert (
+        next_command("train", dict(leaves(to_plain(cfg))), ["seed=1"])
+        == f"pmg-generate {kept} train_run={cfg.run_dir}"
+    )

@@ -55,7 +55,7 @@ def test_shards_take_turns_on_the_visible_gpus(monkeypatch, visible, given):
 def test_uneven_shares_are_refused(compose, tmp_path):
     cfg = compose("train", "trainer=ddp", CPU, "trainer.devices=3")
     with pytest.raises(PmgError, match=r"users_per_step=32 is no multiple of the 3 processes .*Use 33\."):
-        run_distributed(lambda cfg, run: None, cfg, Run(tmp_path, "train"))
+        run_distributed(lambda run: None, Run(tmp_path, "train"), cfg.trainer, users=32, seed=0)
 
 
 def test_other_machines_are_started_from_outside(compose, tmp_path, monkeypatch):
@@ -63,7 +63,7 @@ def test_other_machines_are_started_from_outside(compose, tmp_path, monkeypatch)
         monkeypatch.delenv(name, raising=False)
     cfg = compose("train", "trainer=multi_node")
     with pytest.raises(PmgError, match="torchrun or srun"):
-        run_distributed(lambda cfg, run: None, cfg, Run(tmp_path, "train"))
+        run_distributed(lambda run: None, Run(tmp_path, "train"), cfg.trainer, users=32, seed=0)
 
 
 def test_how_many_share_the_work_is_no_part_of_a_runs_identity(compose):
@@ -81,5 +81,5 @@ def test_how_many_share_the_work_is_no_part_of_a_runs_identity(compose):
 
 def test_looking_at_the_hardware_draws_no_random_number(compose):
     before = torch.get_rng_state()
-    check_hardware(compose("train", CPU, "device=cpu"))
+    check_hardware("cpu", compose("train", CPU).trainer)
     assert torch.equal(torch.get_rng_state(), before)

@@ -10,7 +10,6 @@ from pmg.commands.pretrain import earlier_model
 from pmg.domain import Example, Interaction
 from pmg.evaluation.model_card import read_operations, read_steps, read_trained_on, write_model_card
 from pmg.orchestration.generator_data import warn_of_other_pictures
-from pmg.orchestration.run import Run
 
 CARD = {"title": "Denoiser", "text": "Small.", "data": "Pictures.", "license": "cc0-1.0"}
 
@@ -29,9 +28,8 @@ def test_shipped_generators_have_their_data_set(root):
 @pytest.mark.parametrize(("generator", "data", "lines"), [("looks", "own_files", 1), ("looks", "looks", 0),
                                                           ("sd15", "own_files", 0)])  # fmt: skip
 def test_another_data_set_is_warned_of(compose, looks, tmp_path, caplog, generator, data, lines):
-    run = Run(tmp_path, "train", choices={"data": data})
     examples = looks.examples("test", 2)
-    warn_of_other_pictures(compose("train", f"generator={generator}"), run, looks, examples)
+    warn_of_other_pictures(compose("train", f"generator={generator}").generator, data, looks, examples)
     assert len(caplog.messages) == lines
     if lines:
         assert "trained on pictures of looks, not of data=own_files" in caplog.text
@@ -43,7 +41,7 @@ def test_data_without_pictures_are_not_warned_of(compose, tmp_path, caplog):
 
     cfg = compose("generate", "experiment=chat_stickers")
     data = instantiate(cfg.data)
-    warn_of_other_pictures(cfg, Run(tmp_path, "generate", choices={"data": "chats"}), data, data.examples("test"))
+    warn_of_other_pictures(cfg.generator, "chats", data, data.examples("test"))
     assert not caplog.messages
 
 
@@ -53,7 +51,7 @@ def test_users_who_talk_about_looks_have_the_pictures_of_looks(compose, tmp_path
     cfg = compose("generate", "data=look_chats", "generator=looks", "data.looks.topics=[food-fruit]")
     data = instantiate(cfg.data)
     example = Example("a", "a", (Interaction(data.looks.drawings.items[0]),), data.looks.drawings.items[1], ())
-    warn_of_other_pictures(cfg, Run(tmp_path, "train", choices={"data": "look_chats"}), data, [example])
+    warn_of_other_pictures(cfg.generator, "look_chats", data, [example])
     assert not caplog.messages
 
 
@@ -68,8 +66,10 @@ def test_a_card_counts_the_steps_of_earlier_runs_too(tmp_path):
 
 
 def test_a_stage_finds_the_card_of_the_model_that_it_trains_further(compose):
-    assert earlier_model(compose("pretrain", "stage=look_judge", "data=looks")) is None
-    judge = compose("pretrain", "stage=look_judge", "data=looks", "stage.start=assets/look_judge")
-    denoiser = compose("pretrain", "stage=look_unet", "data=looks", "stage.start=models/look_generator")
-    assert earlier_model(judge) == Path("assets/look_judge")
-    assert earlier_model(denoiser) == Path("models/look_generator/unet")
+    def found(stage, start):
+        cfg = compose("pretrain", f"stage={stage}", "data=looks")
+        return earlier_model(start, Path(cfg.card.folder), cfg.stage.folder)
+
+    assert found("look_judge", None) is None
+    assert found("look_judge", "assets/look_judge") == Path("assets/look_judge")
+    assert found("look_unet", "models/look_generator") == Path("models/look_generator/unet")

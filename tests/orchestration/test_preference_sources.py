@@ -16,7 +16,7 @@ from pmg.commands.generate import body as generate
 from pmg.commands.train import body as train
 from pmg.configuration import targets
 from pmg.configuration.identity import used_sources
-from pmg.configuration.instantiate import built_class
+from pmg.configuration.instantiate import built_class, to_plain
 from pmg.configuration.portable import portable
 from pmg.configuration.trees import leaves
 from pmg.domain import PmgError
@@ -49,13 +49,13 @@ def trained(folder):
 
 
 def build(cfg):
-    return build_sources(cfg, build_methods(cfg))
+    return build_sources(cfg.preference, build_methods(cfg.method, cfg.mismatched))
 
 
 def test_one_key_leaves_out_every_mismatched_control(compose):
     every, own = (
-        [control for _, _, control in list_arms(build_methods(compose("generate", f"mismatched={mismatched}")))]
-        for mismatched in ("true", "false")
+        [control for _, _, control in list_arms(build_methods(compose("generate").method, mismatched))]
+        for mismatched in (True, False)
     )
     assert every.count("mismatched") > 1
     assert own == [control for control in every if control == "own"]
@@ -64,10 +64,10 @@ def test_one_key_leaves_out_every_mismatched_control(compose):
 def test_sources_in_use_alone_are_built_and_decide(compose):
     cfg = compose("generate", "method=[counting,pmg]", "train_run=elsewhere")
     assert set(build(cfg)) == {"counting", "dislikes", "keywords", "soft"} == used_sources(dict(leaves(portable(cfg))))
-    assert runs_in_use(cfg) == {"elsewhere": "soft"}
+    assert runs_in_use(to_plain(cfg)) == {"elsewhere": "soft"}
     both = compose("generate", "method=baselines", "train_run=a", "preference.image_prompt.run=b")
-    assert list(runs_in_use(both).items()) == [("a", "soft"), ("b", "image_prompt")]
-    assert runs_in_use(compose("generate", "method=counting", "train_run=elsewhere")) == {}
+    assert list(runs_in_use(to_plain(both)).items()) == [("a", "soft"), ("b", "image_prompt")]
+    assert runs_in_use(to_plain(compose("generate", "method=counting", "train_run=elsewhere"))) == {}
 
 
 def test_two_keyword_decoders_and_two_encoders_are_told_apart(compose, tmp_path):
@@ -78,8 +78,8 @@ def test_two_keyword_decoders_and_two_encoders_are_told_apart(compose, tmp_path)
         f"+preference.three={THREE}", "+method.soft_b={keywords: three, soft_tokens: soft_b}",
     )  # fmt: skip
     sources = build(cfg)
-    check_sources(cfg, sources)
-    hashes = hash_sources(cfg, sources)
+    check_sources(portable(cfg), sources)
+    hashes = hash_sources(portable(cfg)["preference"], sources)
     assert {"soft", "soft_b", "keywords", "three"} <= set(hashes)
     assert len(set(hashes.values())) == len(hashes)
 
@@ -109,14 +109,14 @@ def test_two_keyword_decoders_and_two_encoders_are_told_apart(compose, tmp_path)
 def test_refusals_name_the_key_and_the_way_out(compose, overrides, message):
     cfg = compose("generate", *overrides)
     with pytest.raises(PmgError, match=message.replace("?", r"\?")):
-        check_sources(cfg, build(cfg))
+        check_sources(portable(cfg), build(cfg))
 
 
 def test_groups_that_have_to_agree_exist(compose, tmp_path):
     run = write_trained(tmp_path / "a", compose("train"))
     cfg = compose("generate", "method=soft", f"train_run={run}", "preference.soft.same_as_training=[dat]")
     with pytest.raises(PmgError, match=r"preference.soft: no config group 'dat'; did you mean 'data'\?"):
-        check_sources(cfg, build(cfg))
+        check_sources(portable(cfg), build(cfg))
 
 
 def test_the_true_taste_is_refused_where_examples_lack_it(compose, looks):
@@ -129,7 +129,7 @@ def test_the_true_taste_is_refused_where_examples_lack_it(compose, looks):
 
 
 def test_class_of_an_encoder_is_that_of_its_builder(compose):
-    assert built_class(compose("train").encoder.preference_encoder) is VisualPreferenceEncoder
+    assert built_class(compose("train").preference_encoder) is VisualPreferenceEncoder
     assert built_class({"_target_": "pmg.models.vision.scorer.Scorer.from_folder"}).__name__ == "Scorer"
     with pytest.raises(PmgError, match="doesn't say what it builds: annotate its result with a class"):
         built_class({"_target_": "pmg.models.loading.weight_sources.load_frozen"})

@@ -110,7 +110,7 @@ def test_a_pipeline_with_a_component_of_the_plugin_is_exported_and_loaded_by_who
             "scorer=tiny",
         ],
     )
-    parts = {name: to_plain((cfg.encoder if name in cfg.encoder else cfg)[name]) for name in (*PARTS, *SECTIONS)}
+    parts = {name: to_plain(cfg[name]) for name in (*PARTS, *SECTIONS)}
     write_index(tmp_path, to_index(parts | {"decoding": node}) | name_encoder(PreferenceEncoder))
     encoder = PreferenceEncoder(llm_width=32, llm_layers=2, kv_heads=2, head_dim=8, text_width=32)
     encoder.save_pretrained(tmp_path / "preference_encoder")

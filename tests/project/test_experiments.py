@@ -67,7 +67,7 @@ def test_variants_stand_in_the_order_of_their_values_and_are_compared_in_pairs(s
 
 def test_variants_that_train_have_their_speed(studies, tmp_path):
     for placement in ("late", "front"):
-        config = {"encoder": {"preference_encoder": {"placement": placement, "prefix_length": 4}}}
+        config = {"preference_encoder": {"placement": placement, "prefix_length": 4}}
         write_run(tmp_path / "runs" / placement, config, dict.fromkeys(("flat", "ink", "clay"), 0.3))
     studies.report("placement", tmp_path / "runs", tmp_path / "into")
     results = json.loads((tmp_path / "into" / "results.json").read_text())

@@ -6,7 +6,6 @@ import subprocess
 import sys
 
 import pytest
-from omegaconf import OmegaConf
 
 from pmg.domain import PmgError
 from pmg.orchestration.run import execute
@@ -82,8 +81,7 @@ def test_a_folder_that_can_not_be_written_is_named(tmp_path):
 
 
 def test_results_and_data_elsewhere_are_locked_and_not_by_shards():
-    cfg = OmegaConf.create({"run_dir": "a", "results_dir": "b", "shard": {"index": None}, "source": {"folder": "c"}})
-    assert [str(path) for path in written_folders(cfg, "evaluate")] == ["a", "b"]
-    assert [str(path) for path in written_folders(cfg, "prepare")] == ["a", "c"]
-    cfg.shard.index = 0
-    assert [str(path) for path in written_folders(cfg, "evaluate")] == ["a"]
+    values = {"run_dir": "a", "results_dir": "b", "shard.index": None, "source.folder": "c"}
+    assert [str(path) for path in written_folders(values, "evaluate")] == ["a", "b"]
+    assert [str(path) for path in written_folders(values, "prepare")] == ["a", "c"]
+    assert [str(path) for path in written_folders({**values, "shard.index": 0}, "evaluate")] == ["a"]

@@ -47,7 +47,11 @@ TINY = {
 MEASURED = "{ground}, {palette}, {colour}, {outline}, {surface}, {shading}"
 SEEING = {
     "captioner": {"_class_name": "MeasuringCaptioner", "template": MEASURED},
-    "inputs": {"_class_name": "VisualHistories", "tower": SCORER, "pictures": 12},
+    "inputs": {
+        "_class_name": "VisualHistories",
+        "tower": {"_class_name": "ScorerTower", "scorer": SCORER},
+        "pictures": 12,
+    },
     "preference_encoder": {"_class_name": "VisualPreferenceEncoder"},
 }
 SIZES = {"llm_width": 32, "llm_layers": 2, "kv_heads": 2, "head_dim": 8, "text_width": 32}

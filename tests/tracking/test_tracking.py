@@ -14,6 +14,7 @@ from PIL import Image
 
 from pmg.orchestration.run import execute, execute_nested, tracked
 from pmg.tracking.factory import HIDDEN, open_tracking, public_config, run_name, tags
+from pmg.tracking.tracker import Label
 from tracked import Mlflow, last, of_type, tensorboard, text_of, wandb_records
 
 JOB = """
@@ -80,8 +81,9 @@ class Stopped(Exception):  # noqa: N818
 
 def track(folder, table, **loggers):
     """One of each kind, through the door that commands use, until the run is stopped."""
-    cfg = OmegaConf.create({"paths": {"output_dir": str(folder)}, "seed": 3, "logger": loggers, "hf_token": "hf_123"})
-    with open_tracking(cfg, folder / "run", "generate", "abc", {"data": "looks"}, lambda error: 130) as tracking:
+    config = {"paths": {"output_dir": str(folder)}, "seed": 3, "logger": loggers, "hf_token": "hf_123"}
+    label = Label("abc", run_name(folder / "run", folder), "generate", tags(None, {"data": "looks"}, "generate"))
+    with open_tracking(config, label, lambda error: 130) as tracking:
         tracking.record_metrics({"a/b": 0.25})
         tracking.record_image("grid", folder / "1.png")
         tracking.record_table("samples", table)
@@ -143,8 +145,7 @@ def test_run_of_wandb_is_ended_where_another_logger_cannot_begin(tmp_path):
         "wandb": {"_target_": "pmg.tracking.wandb_tracker.WandbTracker", "save_dir": str(tmp_path)},
         "broken": {"_target_": "pmg.tracking.csv_tracker.CsvTracker"},
     }
-    cfg = OmegaConf.create({"paths": {"output_dir": "."}, "logger": loggers})
-    opening = open_tracking(cfg, tmp_path / "run", "train", "abc", {}, lambda error: 1)
+    opening = open_tracking({"logger": loggers}, Label("abc", "run", "train", {}), lambda error: 1)
     with pytest.raises(TypeError, match="save_dir"), opening:
         pass
     (records,) = wandb_records(tmp_path)
@@ -152,11 +153,11 @@ def test_run_of_wandb_is_ended_where_another_logger_cannot_begin(tmp_path):
 
 
 def test_config_is_logged_without_secrets():
-    cfg = OmegaConf.create({
+    config = {
         "logger": {"mlflow": {"store": "postgresql://me:word@host/db"}},
         "soft_tokens": 4, "api_key": "k", "hub": {"token": "t", "empty_secret": None, "urls": ["http://me:word@host/x"]},
-    })  # fmt: skip
-    assert public_config(cfg) == {
+    }  # fmt: skip
+    assert public_config(config) == {
         "soft_tokens": 4, "api_key": HIDDEN,
         "hub": {"token": HIDDEN, "empty_secret": None, "urls": [f"http://{HIDDEN}@host/x"]},
     }  # fmt: skip
@@ -201,7 +202,7 @@ def test_parts_of_a_run_share_its_trackers(tmp_path):
 
 
 def test_no_logger_costs_nothing(tmp_path):
-    with open_tracking(OmegaConf.create({"logger": None}), tmp_path, "train", "abc", {}, lambda error: 1) as tracking:
+    with open_tracking({"logger": None}, Label("abc", "run", "train", {}), lambda error: 1) as tracking:
         assert not tracking
         tracking.record_metrics({"a": 1.0})
         tracking.record_artifact("x", "model", tmp_path / "nowhere")

@@ -26,7 +26,7 @@ from pmg.configuration.precision import ANY_DTYPE
 from pmg.configuration.trees import leaves
 from pmg.domain import PmgError
 from pmg.evaluation.metric_builders import build_metrics, check_independent
-from pmg.orchestration.builders import build_examples
+from pmg.orchestration.builders import select_examples
 from pmg.orchestration.hardware import check_device
 from pmg.orchestration.launcher import launch
 from pmg.orchestration.preference_sources import runs_in_use
@@ -43,9 +43,6 @@ if TYPE_CHECKING:
 
     from pmg.data.dataset import Dataset
     from pmg.domain import Example
-    from pmg.evaluation.comparison import Comparison
-    from pmg.evaluation.image_evaluation import ImageEvaluation
-    from pmg.evaluation.metric_interface import Metrics
     from pmg.generation.records import Key, Record
 
 log = logging.getLogger(__name__)
@@ -55,37 +52,48 @@ log = logging.getLogger(__name__)
 def body(cfg: DictConfig, run: Run) -> float | None:
     """Judges generated images and writes the results table."""
     from pmg.data.dataset import require_truth
-    from pmg.evaluation.image_evaluation import in_order
+    from pmg.evaluation.comparison import Comparison
+    from pmg.evaluation.image_evaluation import ImageEvaluation, in_order
+    from pmg.evaluation.reference_arms import ReferenceArms
+    from pmg.evaluation.references import ReferenceReader
     from pmg.evaluation.results import Origin, ResultBuilder, read_rows, write_results, write_rows
+    from pmg.evaluation.row_cache import RowCache
     from pmg.evaluation.selection_scores import SELECTION_SCORES
     from pmg.evaluation.set_comparison import compare_sets
+    from pmg.models.loading.device import to_device
     from pmg.runs.provenance import git_state
 
     check_device(cfg.device)
-    made = read_generation(cfg, run)
+    made = read_generation(cfg.generate_run, run.stated, named_folders(cfg.paths))
+    check_independent(cfg.metrics, made.config.get("scorer"), f"the scorer of {cfg.generate_run}")
     parts = (
-        [read_rows(folder) for folder in run_missing_shards(cfg, run, "evaluate", body)] if is_sharded(cfg) else None
+        [read_rows(folder) for folder in run_missing_shards(cfg, run, "evaluate", body)]
+        if is_sharded(cfg.shard)
+        else None
     )
     data = instantiate(made.config["data"])
-    examples = build_examples(made.config, data, made.config["split"])
+    examples = select_examples(data, made.config["split"], made.config)
     for example in examples:
         require_truth(example)
-    metrics, comparison = build_metrics(cfg.metrics, cfg.device), _build_comparison(cfg)
+    metrics, comparison = build_metrics(cfg.metrics, cfg.device), Comparison(**to_plain(cfg.comparison))
     for metric in metrics.per_set:
         metric.check(len(examples))
-    records, images = _read_images(cfg, made, data)
+    records, images = _read_images(cfg.generate_run, made, data)
     for problem in comparison.unknown({record.method for record in records}, [info.name for info in metrics.outputs]):
         log.warning(problem)
-    evaluation = _build_evaluation(cfg, run, made, data, metrics)
+    judged = RowCache(run.folder / "judged" / hash_values(identify(cfg, "evaluate")))
+    generator = to_device(instantiate(made.config["generator"]), cfg.device)  # its autoencoder reconstructs the truth
+    reader = ReferenceReader(data.images, metrics.inputs, comparison)
+    evaluation = ImageEvaluation(metrics.per_image, reader, ReferenceArms(data.images, generator), data.labels, judged)
     run.begin()
     own = {(record.example, record.method): images[record.key] for record in records if record.control == "own"}
     with run.ledger.phase("judge"):
-        judged = parts or [evaluation.rows(examples, records, images, own_shard(cfg))]
+        tables = parts or [evaluation.rows(examples, records, images, own_shard(cfg.shard))]
         if cfg.shard.index is not None:
-            write_rows(run.folder, judged[0])
+            write_rows(run.folder, tables[0])
             evaluation.drop_cache()
             return None
-        rows = in_order(judged)
+        rows = in_order(tables)
         sets = compare_sets(metrics.per_set, examples, evaluation.arm_images(examples, own))
     with run.ledger.phase("statistics"):
         config = {**made.facts, **portable(cfg)}
@@ -117,26 +125,28 @@ class Generation:
     cost: Mapping[str, Any]
 
 
-def read_generation(cfg: DictConfig, run: Run) -> Generation:
+def read_generation(folder: str | None, stated: Mapping[str, Any], places: Mapping[str, str]) -> Generation:
     """Reads the run that is judged: its data, users and models are those of the evaluation.
 
+    Args:
+        folder: of the ``pmg-generate`` run.
+        stated: values of the command line that an evaluation does not read, by dotted key.
+        places: this machine's folders by name.
+
     Raises:
-        PmgError: no run is named, it did not finish, the command line contradicts it, or the model that selected its
-            images is to judge them.
+        PmgError: no run is named, it did not finish, or the command line contradicts it.
     """
-    if not cfg.generate_run:
+    if not folder:
         raise PmgError("generate_run is not set: name the folder of a pmg-generate run")
-    plain, metrics = read_portable(cfg.generate_run, "generate")
+    plain, metrics = read_portable(folder, "generate")
     identity = metrics.get("identity") or {}
-    places = named_folders(cfg.paths)
     config = replace_folders(plain, places)
-    differ = find_contradictions(run.stated, identity) | find_other_runs(replace_folders(run.stated, places), config)
+    differ = find_contradictions(stated, identity) | find_other_runs(replace_folders(stated, places), config)
     if differ:
         raise PmgError(
-            f"{cfg.generate_run} was generated with other values: {format_differences(differ)}. Leave them out (data, "
+            f"{folder} was generated with other values: {format_differences(differ)}. Leave them out (data, "
             "users and models of an evaluation are the generation's), or generate again"
         )
-    check_independent(cfg.metrics, config.get("scorer"), f"the scorer of {cfg.generate_run}")
     facts, cost = keep_used("generate", plain), {"generate": metrics["ledger"]}
     for folder, name in runs_in_use(config).items():
         trained, of_training = read_portable(folder, "train")
@@ -195,35 +205,15 @@ def keep_used(command: str, config: Mapping[str, Any], prefix: str = "") -> dict
     return kept
 
 
-def _build_comparison(cfg: DictConfig) -> Comparison:
-    from pmg.evaluation.comparison import Comparison
-
-    return Comparison(**to_plain(cfg.comparison))
-
-
-def _read_images(cfg: DictConfig, made: Generation, data: Dataset) -> tuple[list[Record], dict[Key, Tensor]]:
+def _read_images(folder: str, made: Generation, data: Dataset) -> tuple[list[Record], dict[Key, Tensor]]:
     """Reads the records of the generation, and its images at the size of the data's."""
     from pmg.generation.records import read_images, read_records, refuse_mixtures
     from pmg.models.image_sizes import fit_size
 
-    records = read_records(cfg.generate_run)
-    refuse_mixtures(cfg.generate_run, records, hash_images(made.identity))
-    pixels = fit_size(read_images(cfg.generate_run, records), data.images.size)
+    records = read_records(folder)
+    refuse_mixtures(folder, records, hash_images(made.identity))
+    pixels = fit_size(read_images(folder, records), data.images.size)
     return records, {record.key: image for record, image in zip(records, pixels, strict=True)}
-
-
-def _build_evaluation(cfg: DictConfig, run: Run, made: Generation, data: Dataset, metrics: Metrics) -> ImageEvaluation:
-    """Loads the generator, whose autoencoder reconstructs the truth."""
-    from pmg.evaluation.image_evaluation import ImageEvaluation
-    from pmg.evaluation.reference_arms import ReferenceArms
-    from pmg.evaluation.references import ReferenceReader
-    from pmg.evaluation.row_cache import RowCache
-    from pmg.models.loading.device import to_device
-
-    cache = RowCache(run.folder / "judged" / hash_values(identify(cfg, "evaluate")))
-    reader = ReferenceReader(data.images, metrics.inputs, _build_comparison(cfg))
-    arms = ReferenceArms(data.images, to_device(instantiate(made.config["generator"]), cfg.device))
-    return ImageEvaluation(metrics.per_image, reader, arms, data.labels, cache)
 
 
 def _draw_sheet(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pmg.configuration.instantiate import built_class, to_plain
 from pmg.domain import PmgError
@@ -32,10 +32,13 @@ def body(cfg: DictConfig, run: Run) -> float | None:
     from pmg.generation.weight_locations import ASSETS, CACHE
     from pmg.runs.run_folder import EXPORTED_ENCODER
 
-    trained, metrics = _trained(cfg)
-    homes = {name: trained.encoder if name in trained.encoder else trained for name in PARTS}
-    homes |= dict.fromkeys(SECTIONS, cfg)  # a training's config has no settings of the generation
+    for key, example in (("train_run", "outputs/demo/train"), ("folder", "outputs/pipeline")):
+        if not cfg[key]:
+            raise PmgError(f"{key} is not set: name a folder, e.g. {key}={example}")
+    trained, metrics = read_finished(cfg.train_run, "train")
     kind = built_class(trained.preference_encoder)
+    # a training's config has no settings of the generation
+    homes = dict.fromkeys(PARTS, trained) | dict.fromkeys(SECTIONS, cfg)
     nodes = to_index({name: to_plain(home[name]) for name, home in homes.items()}) | name_encoder(kind)
     encoder = load_encoder(Path(cfg.train_run, "encoder"), kind, cfg.half)
     folder, places = Path(cfg.folder), {ASSETS: trained.paths.assets_dir, CACHE: trained.paths.cache_dir}
@@ -53,18 +56,6 @@ def body(cfg: DictConfig, run: Run) -> float | None:
         with run.ledger.phase("push"):
             print(push(folder, cfg.push_to, cfg.private))
     return None
-
-
-def _trained(cfg: DictConfig) -> tuple[DictConfig, dict[str, Any]]:
-    """Config and metrics of the training run.
-
-    Raises:
-        PmgError: none is named, or it did not finish.
-    """
-    for key, example in (("train_run", "outputs/demo/train"), ("folder", "outputs/pipeline")):
-        if not cfg[key]:
-            raise PmgError(f"{key} is not set: name a folder, e.g. {key}={example}")
-    return read_finished(cfg.train_run, "train")
 
 
 def push(folder: Path, repository: str, private: bool) -> str:

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING
 
 from pmg.cache import atomic_write_text
 from pmg.configuration.instantiate import instantiate, nearest
-from pmg.configuration.portable import portable
 from pmg.domain import Keywords, PmgError
-from pmg.orchestration.builders import build_captions, item_pixels, open_extractor
+from pmg.orchestration.builders import Builder
 from pmg.orchestration.hardware import check_device
 from pmg.orchestration.launcher import launch
 from pmg.orchestration.run import Run, tracked
@@ -21,8 +20,11 @@ if TYPE_CHECKING:
 
     from omegaconf import DictConfig
 
-    from pmg.data.dataset import Dataset, Timeline
+    from pmg.data.dataset import Timeline
     from pmg.domain import Example
+    from pmg.models.diffusion.interfaces import PromptEncoder
+    from pmg.preferences.keyword_decoding import Decoding
+    from pmg.preferences.scenarios import Scenario
 
 
 @tracked
@@ -41,21 +43,25 @@ def body(cfg: DictConfig, run: Run) -> float | None:
     from pmg.runs.provenance import git_state
 
     check_device(cfg.device)
-    vocabulary, data = _vocabulary(cfg), instantiate(cfg.data)
+    builder, vocabulary = Builder(cfg, run), _vocabulary(instantiate(cfg.scenario), cfg.attribute)
+    data = builder.data
     timelines = [timeline for split in cfg.splits for timeline in data.timelines(split)]
     examples = cut_later(timelines, cfg.history_items, cfg.later_items)[: cfg.users]
     if not examples:
         needed = cfg.history_items + cfg.later_items
         raise PmgError(f"no user of {' and '.join(cfg.splits) or 'no split'} liked {needed} items or more")
-    methods = {"popularity": popular(data.timelines("train"), examples, vocabulary), **read(cfg, run, data, examples)}
+    methods = {
+        "popularity": popular(data.timelines("train"), examples, vocabulary),
+        **read(builder, examples, instantiate(cfg.text_encoder), instantiate(cfg.decoding)),
+    }
     later = {example.user: example.truth for example in examples}
-    others = mismatch({user: user for user in later}, cfg.seed or 0)
-    rows = agreement_rows(methods, others, later, vocabulary, cfg.seed or 0, ["popularity"])
+    others = mismatch({user: user for user in later}, builder.seed)
+    rows = agreement_rows(methods, others, later, vocabulary, builder.seed, ["popularity"])
     with run.ledger.phase("statistics"):
         revision, cost = (git_state() or {}).get("revision"), {"keywords": run.ledger.as_dict()}
         comparison = Comparison(baseline="popularity", proposed="keywords", gap_metric=METRICS[0].name)
-        builder = ResultBuilder(METRICS, comparison, seed=cfg.seed or 0)
-        results = builder.build(rows, Origin(revision, portable(cfg), cost))
+        origin = Origin(revision, builder.portable, cost)
+        results = ResultBuilder(METRICS, comparison, seed=builder.seed).build(rows, origin)
     run.begin()
     write_results(cfg.results_dir, results, rows)
     lines = [json.dumps({"user": u, **{name: found[u].words for name, found in methods.items()}}) for u in later]
@@ -67,13 +73,13 @@ def body(cfg: DictConfig, run: Run) -> float | None:
     return None
 
 
-def _vocabulary(cfg: DictConfig) -> Sequence[str]:
+def _vocabulary(scenario: Scenario, attribute: str) -> Sequence[str]:
     """Returns the options of the attribute that is compared."""
-    attributes = instantiate(cfg.scenario).attributes
-    if cfg.attribute not in attributes or not attributes[cfg.attribute].options:
-        hint = nearest(cfg.attribute, attributes)
-        raise PmgError(f"attribute: the scenario '{cfg.scenario.name}' has no '{cfg.attribute}' with options{hint}")
-    return attributes[cfg.attribute].options
+    attributes = scenario.attributes
+    if attribute not in attributes or not attributes[attribute].options:
+        hint = nearest(attribute, attributes)
+        raise PmgError(f"attribute: the scenario '{scenario.name}' has no '{attribute}' with options{hint}")
+    return attributes[attribute].options
 
 
 def popular(
@@ -101,7 +107,7 @@ def popular(
 
 
 def read(
-    cfg: DictConfig, run: Run, data: Dataset, examples: Sequence[Example]
+    builder: Builder, examples: Sequence[Example], text_encoder: PromptEncoder, decoding: Decoding
 ) -> Mapping[str, Mapping[str, Keywords]]:
     """Returns each user's keywords, counted and by the language model."""
     from pmg.preferences.keyword_counting import count_keywords
@@ -110,10 +116,9 @@ def read(
     examples = [
         replace(e, history=tuple(interaction for interaction in e.history if interaction.liked)) for e in examples
     ]
-    captions = build_captions(cfg, run, data, examples)
-    with open_extractor(cfg, run, instantiate(cfg.text_encoder)) as extractor, run.ledger.phase("read histories"):
-        decoding = instantiate(cfg.decoding)
-        found = extractor.extract(examples, captions, [decoding], pixels=item_pixels(data))
+    captions = builder.captions(examples)
+    with builder.extractor(text_encoder) as extractor, builder.run.ledger.phase("read histories"):
+        found = extractor.extract(examples, captions, [decoding], pixels=builder.pixels())
     counted = {example.user: count_keywords(example, extractor.scenario, captions) for example in examples}
     return {"counting": counted, "keywords": dict(zip(found.profiles, found.keywords(decoding), strict=True))}
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pmg.cache import replace_folder
 from pmg.configuration.instantiate import instantiate
 from pmg.domain import PmgError
-from pmg.orchestration.builders import fit
+from pmg.orchestration.builders import Builder
 from pmg.orchestration.distributed import world_size
 from pmg.orchestration.hardware import check_hardware
 from pmg.orchestration.launcher import launch
@@ -32,18 +33,22 @@ def body(cfg: DictConfig, run: Run) -> float | None:
 
     if world_size(cfg.trainer) > 1:
         raise PmgError("pmg-pretrain trains in one process: trainer.devices=1")
-    check_hardware(cfg)
+    check_hardware(None, cfg.trainer)
     steps = 0 if cfg.trainer.get("fast_dev_run") else cfg.trainer.max_steps
-    earlier = earlier_model(cfg)
+    start, card = cfg.stage.get("start"), Path(cfg.card.folder)
+    earlier = earlier_model(start, card, cfg.stage.folder)
     before = read_steps(earlier) if earlier else 0
-    refuse_short(cfg, steps + before)
+    into = Path(cfg.paths.assets_dir if cfg.into == "assets" else cfg.into) if cfg.into else None
+    replaces_assets = into is not None and is_same_folder(into, cfg.paths.assets_dir)
+    if replaces_assets:
+        refuse_short(steps + before, cfg.full_steps, cfg.run_dir)
+    builder = Builder(cfg, run)
     with run.ledger.phase("load"):
-        data = instantiate(cfg.data)
-        stage = instantiate(cfg.stage)
-        module, batches = stage.build(data, cfg.seed or 0)
+        data, stage = builder.data, instantiate(cfg.stage)
+        module, batches = stage.build(data, builder.seed)
     run.begin()
     operations = StepOperations()
-    trainer = fit(cfg, run, module, batches, operations)
+    trainer = builder.fit(module, batches, operations)
     run.ledger.count("operations_a_step", operations.counted)
     with run.ledger.phase("measure"):
         quality = stage.save_and_evaluate(data)
@@ -59,46 +64,55 @@ def body(cfg: DictConfig, run: Run) -> float | None:
     }
     picture = instantiate(cfg.picture, data=data) if cfg.picture else None
     name = run.choices.get("data")
-    card = {**cfg.card, "data": describe_data(cfg, name)}
-    write_model_card(Path(cfg.card.folder), card, quality, facts, picture, name)
-    run.tracking.record_artifact(Path(cfg.card.folder).name, "model", Path(cfg.card.folder))
-    if cfg.into:
-        refuse_short(cfg, trainer.global_step + before)
-        install(run.folder / "model", destination(cfg))
+    learned_from = describe_data(cfg.card.data, name, start)
+    write_model_card(card, {**cfg.card, "data": learned_from}, quality, facts, picture, name)
+    run.tracking.record_artifact(card.name, "model", card)
+    if replaces_assets:
+        refuse_short(trainer.global_step + before, cfg.full_steps, cfg.run_dir)
+    if into:
+        install(run.folder / "model", into)
     return None
 
 
-def destination(cfg: DictConfig) -> Path:
-    """Returns the folder that `cfg.into` names."""
-    return Path(cfg.paths.assets_dir if cfg.into == "assets" else cfg.into)
+def describe_data(sentences: Mapping[str, str], option: str | None, start: str | None) -> str:
+    """Returns what a model learned from.
+
+    Args:
+        sentences: by option of ``data``.
+        option: the chosen one.
+        start: folder of the weights that the training started from; None: from scratch.
+    """
+    if option and option in sentences:
+        return str(sentences[option])
+    return f"Pictures of `data={option}`" + (f", from the weights in `{start}`." if start else ".")
 
 
-def describe_data(cfg: DictConfig, name: str | None) -> str:
-    """Returns what a model learned from: the card's sentence for the option of ``data``, or that option's name."""
-    if name in cfg.card.data:
-        return str(cfg.card.data[name])
-    start = cfg.stage.get("start")
-    return f"Pictures of `data={name}`" + (f", from the weights in `{start}`." if start else ".")
+def earlier_model(start: str | None, card: Path, folder: str) -> Path | None:
+    """Returns the folder of the model that is trained further.
+
+    Args:
+        start: folder with the earlier models; None: the training is from scratch.
+        card: folder of the new model.
+        folder: of all models that the stage writes.
+    """
+    return Path(start, card.relative_to(folder)) if start else None
 
 
-def earlier_model(cfg: DictConfig) -> Path | None:
-    """Returns the folder of the model that ``stage.start`` trains further; None for a training from scratch."""
-    start = cfg.stage.get("start")
-    return Path(start, Path(cfg.card.folder).relative_to(cfg.stage.folder)) if start else None
+def refuse_short(steps: int, full: int, run_dir: str) -> None:
+    """Checks that a training is long enough to replace a shipped model.
 
-
-def refuse_short(cfg: DictConfig, steps: int) -> None:
-    """Checks that a training of so many steps may replace the models in `cfg.into`.
+    Args:
+        steps: of the training.
+        full: of the whole stage.
+        run_dir: the run folder, for the message.
 
     Raises:
-        PmgError: `cfg.into` is the assets folder and the training is shorter than the whole stage.
+        PmgError: the training is shorter than the whole stage.
     """
-    if not cfg.into or not is_same_folder(destination(cfg), cfg.paths.assets_dir):
-        return
-    if steps < cfg.full_steps:
+    if steps < full:
         raise PmgError(
-            f"into={cfg.into} would replace a shipped model after {steps} of {cfg.full_steps} steps. "
-            f"Leave `into` out (the model goes to {cfg.run_dir}/model), or name another folder."
+            f"into=assets would replace a shipped model after {steps} of {full} steps. "
+            f"Leave `into` out (the model goes to {run_dir}/model), or name another folder."
         )
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pmg.commands import evaluate, generate, train
-from pmg.configuration.portable import fixed_folders, select_config
+from pmg.configuration.instantiate import to_plain
+from pmg.configuration.portable import part_config
 from pmg.evaluation.metric_builders import check_independent
 from pmg.orchestration.launcher import launch
 from pmg.orchestration.preference_sources import runs_in_use
@@ -26,25 +27,19 @@ def body(cfg: DictConfig, run: Run) -> float | None:
         "generate": (cfg.generate_run, generate.body),
         "evaluate": (f"{run.folder}/evaluate", evaluate.body),
     }
-    if cfg.train_run not in runs_in_use(cfg):
+    if cfg.train_run not in runs_in_use(to_plain(cfg)):
         del places["train"]
     # folders outside of the study belong to other runs, whose results are used unchanged
     own = {verb: place for verb, place in places.items() if Path(place[0]).is_relative_to(run.folder)}
+    parts = {}
     for verb, (folder, _) in own.items():
-        part = part_config(cfg, verb, folder)
+        part = parts[verb] = part_config(cfg, verb, folder)
         refuse_other(Path(folder), verb, identify(part, verb), part.get("dtype"))
     run.begin()
-    for verb, (folder, work) in own.items():
+    for verb, (_, work) in own.items():
         with run.ledger.phase(verb):
-            execute_nested(part_config(cfg, verb, folder), verb, work, run.tracking)
+            execute_nested(parts[verb], verb, work, run.tracking)
     return None
-
-
-def part_config(cfg: DictConfig, verb: str, folder: str) -> DictConfig:
-    """The config of a part of the run, with the folder that it writes."""
-    part = select_config(fixed_folders(cfg), verb)
-    part.run_dir = folder
-    return part
 
 
 def main() -> None:

@@ -115,7 +115,7 @@ def built_class(node: Any) -> type:
     return found
 
 
-def check_targets(cfg: Any) -> None:
+def check_targets(node: Any) -> None:
     """Compares every ``_target_`` node with the signature of its target, and every value with its range.
 
     Required arguments may be absent, since the code supplies some of them late.
@@ -124,14 +124,14 @@ def check_targets(cfg: Any) -> None:
         PmgError: one line with every unknown argument, foreign or unknown target, missing value, and value that its
             key does not take.
     """
-    plain = to_plain(cfg)
+    plain = to_plain(node)
     problems = [f"{key} is missing a value" for key, value in leaves(plain) if value == "???"]
     problems += find_infinite(leaves(plain))
-    if OmegaConf.is_config(cfg):
-        problems += find_problems("", dict(leaves(plain)), schema_ranges(OmegaConf.get_type(cfg)))
-    for key, node in targets(plain):
+    if OmegaConf.is_config(node):
+        problems += find_problems("", dict(leaves(plain)), schema_ranges(OmegaConf.get_type(node)))
+    for key, target in targets(plain):
         try:
-            problems += _check_signature(key, node)
+            problems += _check_signature(key, target)
         except PmgError as error:
             problems.append(str(error))
     if problems:
@@ -159,13 +159,13 @@ def allow_plugins(cfg: DictConfig) -> None:
         allow_plugin(name)
 
 
-def refuse_infinite(cfg: Any) -> None:
-    """Checks that every number of a config is finite.
+def refuse_infinite(config: Mapping[str, Any]) -> None:
+    """Checks that every number of a config in built-in types is finite.
 
     Raises:
         PmgError: one line with every one that is not.
     """
-    if problems := find_infinite(leaves(to_plain(cfg))):
+    if problems := find_infinite(leaves(config)):
         raise PmgError("config: " + " · ".join(problems))
 
 

@@ -9,7 +9,6 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from pmg.cache import Cache
 from pmg.configuration.instantiate import to_plain
 from pmg.configuration.precision import ANY_DTYPE
 from pmg.configuration.schemas import other_keys, read_keys
@@ -25,13 +24,6 @@ def portable(cfg: DictConfig, dtype: str | None = None) -> dict[str, Any]:
         cfg: of a command.
         dtype: a name for the floating point type, where it is to be left open.
     """
-    plain = to_plain(_neutral(cfg, dtype))
-    if (plain.get("shard") or {}).get("index") is None:
-        plain.pop("shard", None)  # in how many parts the whole is made doesn't change it
-    return plain
-
-
-def _neutral(cfg: DictConfig, dtype: str | None) -> DictConfig:
     neutral = copy.deepcopy(cfg)
     OmegaConf.set_readonly(neutral, False)
     if dtype and "dtype" in neutral:
@@ -40,7 +32,10 @@ def _neutral(cfg: DictConfig, dtype: str | None) -> DictConfig:
         if name != _MODELS_DIR:
             neutral.paths[name] = f"<{name}>"
     neutral.run_dir = "<run_dir>"
-    return neutral
+    plain: dict[str, Any] = to_plain(neutral)
+    if (plain.get("shard") or {}).get("index") is None:
+        plain.pop("shard", None)  # in how many parts the whole is made doesn't change it
+    return plain
 
 
 def named_folders(paths: Mapping[str, Any]) -> dict[str, str]:
@@ -50,12 +45,6 @@ def named_folders(paths: Mapping[str, Any]) -> dict[str, str]:
         paths: the config's; null ones are left out.
     """
     return {f"<{name}>": str(folder) for name, folder in paths.items() if folder and name != _MODELS_DIR}
-
-
-def hash_groups(cfg: DictConfig, *keys: str) -> str:
-    """Returns a sha256 of top-level keys of a config, equal on every machine and in every run folder."""
-    plain = portable(cfg)
-    return Cache.key(config={key: plain[key] for key in keys})
 
 
 def take_out(cfg: DictConfig, command: str, overrides: Sequence[str]) -> dict[str, Any]:
@@ -73,7 +62,7 @@ def take_out(cfg: DictConfig, command: str, overrides: Sequence[str]) -> dict[st
     others = other_keys(command)
     stated: dict[str, Any] = {}
     if any(key.partition(".")[0] in others for key in given):
-        plain = to_plain(_neutral(cfg, ANY_DTYPE))
+        plain = portable(cfg, ANY_DTYPE)
         found = leaves({name: plain[name] for name in others if name in plain})
         stated = {key: value for key, value in found if any(_gives(one, key) for one in given)}
     with open_dict(cfg):
@@ -98,21 +87,23 @@ def _gives(key: str, leaf: str) -> bool:
     return f"{leaf}.".startswith(f"{key}.")
 
 
-def fixed_folders(cfg: DictConfig) -> DictConfig:
-    """Returns a copy whose folders stay those of the whole run when its `run_dir` becomes a part's."""
+def part_config(cfg: DictConfig, command: str, run_dir: str, changes: Mapping[str, Any] | None = None) -> DictConfig:
+    """Returns the config of a part of a run: the keys that its command reads, in a folder of its own.
+
+    Args:
+        cfg: of the whole run, whose other folders stay as they are.
+        command: the verb of the part.
+        run_dir: the folder that the part writes.
+        changes: further values, by dotted key.
+    """
     part = cfg.copy()
     OmegaConf.set_readonly(part, False)
     for name in ("train_run", "generate_run", "results_dir"):
         if name in cfg:
             part[name] = cfg[name]
-    return part
-
-
-def select_config(cfg: DictConfig, command: str) -> DictConfig:
-    """Returns the part of a config that a command reads, e.g. of a study's for one of its parts."""
-    part = cfg.copy()
-    kept = read_keys(command)
     with open_dict(part):
-        for name in [name for name in part if name not in kept]:
+        for name in [str(name) for name in part if name not in read_keys(command)]:
             part.pop(name)
+    for key, value in {"run_dir": run_dir, **(changes or {})}.items():
+        OmegaConf.update(part, key, value)
     return part

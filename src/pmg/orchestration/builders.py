@@ -1,4 +1,4 @@
-"""Builders that several commands share: examples, captions, extractor, trainer."""
+"""Builds the parts of a command from its config, each once: data, captions, language model, generator, trainer."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pmg.cache import Cache, open_cache
-from pmg.configuration.instantiate import instantiate, instantiate_all, to_plain
-from pmg.configuration.portable import hash_groups
+from pmg.configuration.instantiate import instantiate, instantiate_all
+from pmg.configuration.portable import named_folders, portable
 from pmg.domain import PmgError, require_positive
 from pmg.orchestration.library_messages import quiet_lightning
 from pmg.orchestration.run import Run
@@ -24,122 +25,185 @@ if TYPE_CHECKING:
 
     from pmg.data.dataset import Dataset
     from pmg.domain import Example
-    from pmg.models.diffusion.interfaces import PromptEncoder
+    from pmg.models.diffusion.interfaces import Generator, PromptEncoder
     from pmg.preferences.captioning import Pixels
-    from pmg.preferences.extraction import PreferenceExtractor
+    from pmg.preferences.extraction import ExtractedPreferences, PreferenceExtractor
+    from pmg.preferences.sources import SourceContext
 
 log = logging.getLogger(__name__)
 
 Encoder = TypeVar("Encoder", bound="ModelMixin")
 
 
-def build_examples(cfg: Mapping[str, Any] | DictConfig, data: Dataset, split: str) -> list[Example]:
-    """Returns the examples of a split that this config uses.
+class Builder:
+    """Builds the parts of a command when they are first used, each from its own node of the config.
+
+    Args:
+        cfg: of the command, resolved when a part is built.
+        run: its record, whose ledger gets seconds and counts.
+    """
+
+    def __init__(self, cfg: DictConfig, run: Run) -> None:
+        self._nodes, self.run = cfg, run
+        self.seed = int(cfg.get("seed") or 0)
+
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """The values that decide the result, see `identify`."""
+        return identify(self._nodes, self.run.command)
+
+    @cached_property
+    def portable(self) -> dict[str, Any]:
+        """The config without this machine's folders."""
+        return portable(self._nodes)
+
+    @cached_property
+    def data(self) -> Dataset:
+        """The data set."""
+        dataset: Dataset = instantiate(self._nodes.data)
+        return dataset
+
+    @cached_property
+    def generator(self) -> Generator:
+        """The frozen generator, on the device."""
+        from pmg.models.loading.device import to_device
+
+        generator: Generator = to_device(instantiate(self._nodes.generator), self._nodes.device)
+        return generator
+
+    def examples(self, split: str) -> list[Example]:
+        """Returns the examples of a split, see `select_examples`."""
+        return select_examples(self.data, split, self._nodes)
+
+    def pixels(self) -> Pixels:
+        """Returns a function from items to their images."""
+        images = self.data.images
+        return lambda items: images.pixels(images.rows(items))
+
+    def captions(self, examples: Sequence[Example]) -> dict[str, str]:
+        """Returns captions of the items in the examples' histories, by id."""
+        from pmg.preferences.captioning import caption_items
+
+        items = [interaction.item for example in examples for interaction in example.history]
+        with self.run.ledger.phase("describe histories"):
+            return caption_items(instantiate(self._nodes.captioner), items, self.pixels())
+
+    @contextmanager
+    def extractor(self, text_encoder: PromptEncoder) -> Iterator[PreferenceExtractor]:
+        """Builds an extractor with its language model; its keywords fit into what `text_encoder` reads.
+
+        Afterwards the run's ledger has the number of tokens that the language model computed.
+        """
+        from pmg.models.compilation import check_layers
+        from pmg.models.language_model_source import resolve_language_model
+        from pmg.models.loading.device import to_device
+        from pmg.preferences.extraction import PreferenceExtractor
+        from pmg.preferences.keyword_budget import Budget
+
+        nodes, run = self._nodes, self.run
+        with run.ledger.phase("load language model"):
+            built = instantiate(nodes.language_model)
+            language_model = to_device(resolve_language_model(built, text_encoder), nodes.device)
+        if run.command == "train" and nodes.compile:
+            check_layers(language_model)  # before histories and images are read
+        model = {name: value for name, value in self.portable["language_model"].items() if name != "cache_dir"}
+        owner = {} if language_model is built else {"generator": self.portable["generator"]}  # whose weights it shares
+        yield PreferenceExtractor(
+            language_model, instantiate(nodes.scenario), open_cache(nodes.paths.contexts_dir),
+            Cache.key(model=model, **owner), Budget(text_encoder.count_tokens, text_encoder.max_length),
+            nodes.keep_contexts, text_encoder=text_encoder,
+        )  # fmt: skip
+        run.ledger.count("llm_tokens_computed", language_model.tokens_computed)
+        run.ledger.count("llm_tokens_reused", language_model.tokens_reused)
+
+    def latents_folder(self) -> str | None:
+        """Returns where the latents of the data set's images are kept, by generator and content; None: in memory."""
+        home = self._nodes.paths.latents_dir
+        if home is None:
+            return None
+        return f"{home}/{Cache.key(config=self._hash('data', 'generator'), data=self.data.identity)}"
+
+    def source_context(
+        self, examples: Sequence[Example], captions: Mapping[str, str], extractor: PreferenceExtractor,
+        extracted: ExtractedPreferences,
+    ) -> SourceContext:  # fmt: skip
+        """Returns what preference sources get.
+
+        Args:
+            examples: of all users; the first of each profile is taken.
+            captions: of the items in their histories, by id.
+            extractor: with the language model.
+            extracted: of all profiles.
+        """
+        from pmg.preferences.sources import SourceContext
+
+        first = {example.profile: example for example in reversed(examples)}
+        decided = self._hash("data", "generator", "text_encoder", "seed")
+        return SourceContext(
+            examples=[first[profile] for profile in extracted.profiles],
+            images=self.data.images,
+            captions=captions,
+            extracted=extracted,
+            extractor=extractor,
+            generator=self.generator,
+            cache=Cache(f"{self._nodes.paths.cache_dir}/preference"),
+            identity=Cache.key(config=decided, data=self.data.identity),
+            seed=self.seed,
+            folders=named_folders(self._nodes.paths),
+        )
+
+    def _hash(self, *keys: str) -> str:
+        """Returns a sha256 of top-level keys of the config, equal on every machine and in every run folder."""
+        return Cache.key(config={key: self.portable[key] for key in keys})
+
+    def fit(self, module: LightningModule, batches: LightningDataModule, *callbacks: Callback) -> Trainer:
+        """Trains a module, resumed from the run folder's last checkpoint if there is one.
+
+        Args:
+            module: is trained.
+            batches: for training and validation.
+            *callbacks: beside those of the config.
+
+        Returns:
+            The Lightning trainer.
+
+        Raises:
+            PmgError: the checkpoint is damaged or belongs to another config.
+        """
+        from pmg.training.callbacks import Signature, StopBetweenSteps, ValidationLog, resume_point
+
+        quiet_lightning()
+        run = self.run
+        configured = [*instantiate_all(self._nodes.callbacks), Signature(self.identity)]
+        trainer = instantiate(self._nodes.trainer, callbacks=configured, logger=run.tracking.trackers or False)
+        trainer.callbacks[:0] = [StopBetweenSteps(), ValidationLog(), *callbacks]
+        run.ledger.count("trainable_parameters", sum(p.numel() for p in module.parameters() if p.requires_grad))
+        checkpoint = resume_point(run.folder / "checkpoints" / "last.ckpt", run.command, self.identity)
+        if checkpoint:
+            log.info("resuming from %s", checkpoint)
+        with run.ledger.phase("train"):
+            trainer.fit(module, batches, ckpt_path=checkpoint, weights_only=True)
+        if trainer.interrupted:
+            raise KeyboardInterrupt
+        run.metrics.update({name: float(value) for name, value in trainer.callback_metrics.items()})
+        return trainer
+
+
+def select_examples(data: Dataset, split: str, numbers: Mapping[str, Any]) -> list[Example]:
+    """Returns the examples of a split that a command uses.
+
+    Args:
+        data: the data set.
+        split: its name.
+        numbers: ``split_sizes``, ``targets`` and ``history_items``, each by split; None: all.
 
     Raises:
         PmgError: a number is below 1, or the split has fewer users.
     """
-    require_positive(**{f"{key}.{split}": cfg[key][split] for key in ("split_sizes", "targets", "history_items")})
-    examples = data.examples(split, cfg["split_sizes"][split], cfg["targets"][split])
-    latest = cfg["history_items"][split]
+    require_positive(**{f"{key}.{split}": numbers[key][split] for key in ("split_sizes", "targets", "history_items")})
+    examples = data.examples(split, numbers["split_sizes"][split], numbers["targets"][split])
+    latest = numbers["history_items"][split]
     return [replace(example, history=example.history[-latest:]) for example in examples] if latest else examples
-
-
-def build_captions(cfg: DictConfig, run: Run, data: Dataset, examples: Sequence[Example]) -> dict[str, str]:
-    """Returns captions of the items in the examples' histories, by id, from `cfg.captioner`."""
-    from pmg.preferences.captioning import caption_items
-
-    items = [interaction.item for example in examples for interaction in example.history]
-    with run.ledger.phase("describe histories"):
-        return caption_items(instantiate(cfg.captioner), items, item_pixels(data))
-
-
-def item_pixels(data: Dataset) -> Pixels:
-    """Returns a function from items to their images."""
-    return lambda items: data.images.pixels(data.images.rows(items))
-
-
-@contextmanager
-def open_extractor(cfg: DictConfig, run: Run, text_encoder: PromptEncoder) -> Iterator[PreferenceExtractor]:
-    """Builds an extractor with its language model; its keywords fit into what `text_encoder` reads.
-
-    Afterwards the run's ledger has the number of tokens that the language model computed.
-    """
-    from pmg.models.compilation import check_layers
-    from pmg.models.language_model_source import resolve_language_model
-    from pmg.models.loading.device import to_device
-    from pmg.preferences.extraction import PreferenceExtractor
-    from pmg.preferences.keyword_budget import Budget
-
-    with run.ledger.phase("load language model"):
-        built = instantiate(cfg.language_model)
-        language_model = to_device(resolve_language_model(built, text_encoder), cfg.device)
-    if run.command == "train" and cfg.compile:
-        check_layers(language_model)  # before histories and images are read
-    cache = open_cache(cfg.paths.contexts_dir)
-    owner = {} if language_model is built else {"generator": to_plain(cfg.generator)}  # whose weights it shares
-    identity = Cache.key(model=_identity(cfg), **owner)
-    budget = Budget(text_encoder.count_tokens, text_encoder.max_length)
-    scenario = instantiate(cfg.scenario)
-    yield PreferenceExtractor(
-        language_model, scenario, cache, identity, budget, cfg.keep_contexts, text_encoder=text_encoder
-    )
-    run.ledger.count("llm_tokens_computed", language_model.tokens_computed)
-    run.ledger.count("llm_tokens_reused", language_model.tokens_reused)
-
-
-def _identity(cfg: DictConfig) -> dict[str, Any]:
-    """Returns the language model's config without the folder that it is unpacked into."""
-    return {name: value for name, value in to_plain(cfg.language_model).items() if name != "cache_dir"}
-
-
-def latents_place(cfg: DictConfig, data: Dataset) -> str | None:
-    """Returns where the latents of this data set's images are kept, by generator and content; None: in memory."""
-    home = cfg.paths.latents_dir
-    if home is None:
-        return None
-    return f"{home}/{Cache.key(config=hash_groups(cfg, 'data', 'generator'), data=data.identity)}"
-
-
-def build_trainer(cfg: DictConfig, run: Run, *more: Callback) -> Trainer:
-    """Returns the Lightning trainer with its callbacks, `more` of them, and the run's trackers."""
-    from pmg.training.callbacks import Signature, StopBetweenSteps, ValidationLog
-
-    quiet_lightning()
-    callbacks = [*instantiate_all(cfg.callbacks), Signature(identify(cfg, run.command))]
-    trainer = instantiate(cfg.trainer, callbacks=callbacks, logger=run.tracking.trackers or False)
-    trainer.callbacks[:0] = [StopBetweenSteps(), ValidationLog(), *more]
-    return trainer
-
-
-def fit(
-    cfg: DictConfig, run: Run, module: LightningModule, batches: LightningDataModule, *callbacks: Callback
-) -> Trainer:  # fmt: skip
-    """Trains a module, resumed from the run folder's last checkpoint if there is one.
-
-    Args:
-        cfg: of the command.
-        run: its folder.
-        module: is trained.
-        batches: for training and validation.
-        *callbacks: beside those of the config.
-
-    Raises:
-        PmgError: the checkpoint is damaged or belongs to another config.
-    """
-    from pmg.training.callbacks import resume_point
-
-    trainer = build_trainer(cfg, run, *callbacks)
-    run.ledger.count("trainable_parameters", sum(p.numel() for p in module.parameters() if p.requires_grad))
-    checkpoint = resume_point(run.folder / "checkpoints" / "last.ckpt", run.command, identify(cfg, run.command))
-    if checkpoint:
-        log.info("resuming from %s", checkpoint)
-    with run.ledger.phase("train"):
-        trainer.fit(module, batches, ckpt_path=checkpoint, weights_only=True)
-    if trainer.interrupted:
-        raise KeyboardInterrupt
-    run.metrics.update({name: float(value) for name, value in trainer.callback_metrics.items()})
-    return trainer
 
 
 def start_from(build: Callable[..., Encoder], folder: str) -> Callable[..., Encoder]:

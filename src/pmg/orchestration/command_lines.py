@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import re
 import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-
+from pmg.configuration.identity import Values
 from pmg.configuration.instantiate import import_target
 from pmg.configuration.schemas import read_keys
 from pmg.paths import display_path, is_same_folder
@@ -25,34 +22,36 @@ OVERLAYS = {"experiment", "debug"}
 """Groups that are no keys of a config."""
 
 
-def next_command(command: str, cfg: DictConfig, overrides: Sequence[str]) -> str | None:
+def next_command(command: str, values: Values, overrides: Sequence[str]) -> str | None:
     """Returns the command line that continues a completed run, or None at the end of the chain.
 
     Args:
         command: the verb of the completed run.
-        cfg: its composed config, with the keys of other commands, which an experiment may give.
+        values: of its composed config by dotted key, with those of other commands, which an experiment may give.
         overrides: of its command line.
     """
     if command in ("evaluate", "study"):
-        return shlex.join(["pmg-report", str(_reported(cfg))])
+        return shlex.join(["pmg-report", str(_reported(values))])
     if command == "export":
-        return shlex.join(["pmg-app", f"pipeline={display_path(cfg.folder)}"]) if cfg.folder else None
+        return (
+            shlex.join(["pmg-app", f"pipeline={display_path(folder)}"]) if (folder := values.get("folder")) else None
+        )
     if command == "prepare":
-        return _train_on_prepared(cfg, overrides)
-    if command not in READERS or _select(cfg, "shard.index") is not None:
+        return _train_on_prepared(values, overrides)
+    if command not in READERS or values.get("shard.index") is not None:
         return None
-    if command == "generate" and not _has_truth(cfg):
+    if command == "generate" and not _has_truth(values):
         return None
     reader, key = READERS[command]
     following = _kept(overrides, reader, key)
-    if not is_same_folder(_select(cfg, key), cfg.run_dir):  # an experiment may name the run
-        following.append(f"{key}={display_path(cfg.run_dir)}")
+    if not is_same_folder(values.get(key), values["run_dir"]):  # an experiment may name the run
+        following.append(f"{key}={display_path(values['run_dir'])}")
     return shlex.join([f"pmg-{reader}", *_config_folder(), *following])
 
 
-def _train_on_prepared(cfg: DictConfig, overrides: Sequence[str]) -> str | None:
+def _train_on_prepared(values: Values, overrides: Sequence[str]) -> str | None:
     """Returns the command line that trains on prepared interactions; None for catalogues of drawings."""
-    if _select(cfg, "data.name") is None:
+    if values.get("data.name") is None:
         return None
     following = _kept(overrides, "train")
     if not any(override_root(override) == "experiment" for override in following):
@@ -60,9 +59,9 @@ def _train_on_prepared(cfg: DictConfig, overrides: Sequence[str]) -> str | None:
     return shlex.join(["pmg-train", *_config_folder(), *following])
 
 
-def _has_truth(cfg: DictConfig) -> bool:
+def _has_truth(values: Values) -> bool:
     """Returns whether images of a config's data set can be evaluated."""
-    target = _select(cfg, "data._target_")
+    target = values.get("data._target_")
     return target is None or getattr(import_target("data._target_", target), "has_truth", True)
 
 
@@ -86,21 +85,14 @@ def _config_folder() -> list[str]:
     return ["--config-dir", folder] if folder else []
 
 
-def _reported(cfg: DictConfig) -> Path:
+def _reported(values: Values) -> Path:
     """Returns the folder of results where it contains the run, and others of the same chain; else the run's."""
-    results = _select(cfg, "results_dir")
-    if results is not None and Path(cfg.run_dir).resolve().is_relative_to(Path(results).resolve()):
+    results, folder = values.get("results_dir"), values["run_dir"]
+    if results is not None and Path(folder).resolve().is_relative_to(Path(results).resolve()):
         return display_path(results)
-    return display_path(cfg.run_dir)
+    return display_path(folder)
 
 
 def override_root(override: str) -> str:
     """Returns the top-level key of an override."""
     return re.split(r"[./@=]", override.lstrip("+~"))[0]
-
-
-def _select(cfg: DictConfig, key: str) -> str | None:
-    with contextlib.suppress(OmegaConfBaseException):  # a value may refer to a key that this command lacks
-        value: str | None = OmegaConf.select(cfg, key)
-        return value
-    return None

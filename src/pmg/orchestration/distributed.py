@@ -4,55 +4,53 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pmg.domain import PmgError
 from pmg.orchestration.process_pool import Task, run_ranks
-from pmg.orchestration.run import Body, Run
+from pmg.orchestration.run import Run, seed_everything
 from pmg.runs.ledger import Ledger
 from pmg.runs.process_state import local_rank
 from pmg.tracking.tracker import Tracking
 
-if TYPE_CHECKING:
-    from omegaconf import DictConfig
+Work = Callable[[Run], float | None]
 
 
-def run_distributed(body: Body, cfg: DictConfig, run: Run) -> float | None:
+def run_distributed(work: Work, run: Run, trainer: Mapping[str, Any], *, users: int, seed: int | None) -> float | None:
     """Runs a training in `trainer.devices` times `trainer.num_nodes` processes.
 
     Args:
-        body: the training; a function of a module, since it is pickled.
-        cfg: its config.
+        work: the training; a partial of a module's function, since it is pickled.
         run: its record; receives the metrics, seconds and counts of rank 0.
+        trainer: its config node.
+        users: users a step, which the processes share.
+        seed: of each rank's random number generators.
 
     Returns:
-        The value that `body` returned in rank 0.
+        The value that `work` returned in rank 0.
 
     Raises:
-        PmgError: `objective.users_per_step` is no multiple of the number of processes, a process failed, or the
-            training spans several machines and no launcher started the ranks.
+        PmgError: `users` is no multiple of the number of processes, a process failed, or the training spans several
+            machines and no launcher started the ranks.
     """
-    count = world_size(cfg.trainer)
-    if cfg.objective.users_per_step % count:
-        users = cfg.objective.users_per_step
+    count = world_size(trainer)
+    if users % count:
         raise PmgError(
             f"objective.users_per_step={users} is no multiple of the {count} processes (trainer.devices times "
             f"trainer.num_nodes). Use {max(1, round(users / count)) * count}."
         )
     if count == 1 or "RANK" in os.environ or "SLURM_PROCID" in os.environ:
-        _select_gpu()
-        result = body(cfg, run)
-        _destroy_process_group()
-        return result
-    if cfg.trainer.get("num_nodes", 1) > 1:
+        return _run_alone(work, run)
+    if trainer.get("num_nodes", 1) > 1:
         raise PmgError(
-            f"trainer.num_nodes={cfg.trainer.num_nodes}: no launcher has started the ranks of the other machines. "
+            f"trainer.num_nodes={trainer['num_nodes']}: no launcher has started the ranks of the other machines. "
             "Start the command with torchrun or srun, see docs/scaling.md."
         )
     run.begin()
-    first, *_ = run_ranks(_rank_tasks(body, cfg, run, count))
+    first, *_ = run_ranks(_rank_tasks(work, run, count, seed))
     result, metrics, seconds, counts = first
     run.metrics.update(metrics)
     run.ledger.seconds.update(seconds)
@@ -61,22 +59,22 @@ def run_distributed(body: Body, cfg: DictConfig, run: Run) -> float | None:
     return result
 
 
-def world_size(trainer: DictConfig) -> int:
+def world_size(trainer: Mapping[str, Any]) -> int:
     """Returns the number of ranks: devices times machines.
 
     Devices are a count, a list, a string of either, or all.
     """
-    devices = trainer.devices
+    devices = trainer["devices"]
     if devices in ("auto", -1, "-1"):
         import torch
 
-        devices = 1 if trainer.accelerator == "cpu" else max(1, torch.cuda.device_count())
+        devices = 1 if trainer["accelerator"] == "cpu" else max(1, torch.cuda.device_count())
     if isinstance(devices, str):  # as Lightning reads them: "2" is a count, "0,1" and "1," are lists
         devices = [part for part in devices.split(",") if part.strip()] if "," in devices else int(devices)
     return (devices if isinstance(devices, int) else len(devices)) * int(trainer.get("num_nodes") or 1)
 
 
-def _rank_tasks(body: Body, cfg: DictConfig, run: Run, count: int) -> list[Task]:
+def _rank_tasks(work: Work, run: Run, count: int, seed: int | None) -> list[Task]:
     """Returns the task of each rank, with torch's rendezvous variables."""
     rendezvous = {"WORLD_SIZE": str(count), "NODE_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": _free_port()}
     tasks = []
@@ -85,20 +83,24 @@ def _rank_tasks(body: Body, cfg: DictConfig, run: Run, count: int) -> list[Task]
         own.begun = True
         log = run.folder / (f"{run.command}.rank{rank}.log" if rank else f"{run.command}.log")
         environment = {**rendezvous, "RANK": str(rank), "LOCAL_RANK": str(rank)}
-        work = partial(_run_rank, body, cfg, own)
-        tasks.append(Task(f"process {rank} of {count}", work, log, environment, console=rank == 0))
+        train = partial(_run_rank, work, own, seed)
+        tasks.append(Task(f"process {rank} of {count}", train, log, environment, console=rank == 0))
     return tasks
 
 
-def _run_rank(body: Body, cfg: DictConfig, run: Run) -> tuple[Any, ...]:
+def _run_rank(work: Work, run: Run, seed: int | None) -> tuple[Any, ...]:
     """Runs one rank's training and returns its result, metrics, seconds and counts."""
-    from pmg.orchestration.run import seed_everything
-
-    seed_everything(cfg.seed)
-    _select_gpu()
-    result = body(cfg, run)
-    _destroy_process_group()
+    seed_everything(seed)
+    result = _run_alone(work, run)
     return result, run.metrics, run.ledger.seconds, run.ledger.counts
+
+
+def _run_alone(work: Work, run: Run) -> float | None:
+    """Runs the training of this process, on its own GPU if there is one."""
+    _select_gpu()
+    result = work(run)
+    _destroy_process_group()
+    return result
 
 
 def _destroy_process_group() -> None:

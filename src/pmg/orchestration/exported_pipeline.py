@@ -10,7 +10,7 @@ from pmg.configuration.instantiate import allow_plugins
 from pmg.domain import PmgError
 from pmg.orchestration.command_lines import override_root
 
-FIXED = ("encoder", "text_encoder", "generator")
+FIXED = ("language_model", "preference_encoder", "inputs", "tower", "text_encoder", "generator")
 """Groups that the trained encoder belongs to."""
 WORDS = {"scenario": ("scenario",), "captioner": ("scenario", "captioner"), "decoding": ("decoding",)}
 """By group, the groups of the command line that keep it: a captioner's template may be its scenario's."""

@@ -5,35 +5,31 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pmg.configuration.instantiate import to_plain
 from pmg.configuration.trees import texts
 
 if TYPE_CHECKING:
-    from omegaconf import DictConfig
-
     from pmg.data.dataset import Dataset
     from pmg.domain import Example
-    from pmg.orchestration.run import Run
 
 log = logging.getLogger(__name__)
 
 
-def warn_of_other_pictures(cfg: DictConfig, run: Run, data: Dataset, examples: Sequence[Example]) -> None:
+def warn_of_other_pictures(generator: Any, option: str | None, data: Dataset, examples: Sequence[Example]) -> None:
     """Logs a warning if the generator's model cards name data sets, and the configured one isn't among them.
 
     Args:
-        cfg: of the command.
-        run: names the chosen data set.
+        generator: its config node.
+        option: of the group ``data``; None: unknown.
         data: the data set; one without pictures gets no warning.
         examples: of the data set.
     """
     from pmg.evaluation.model_card import read_trained_on
 
-    folders = [Path(text) for key, text in texts(to_plain(cfg.generator)) if key.endswith("folder")]
+    folders = [Path(text) for key, text in texts(to_plain(generator)) if key.endswith("folder")]
     trained_on = set().union(*map(read_trained_on, folders))
-    option = run.choices.get("data")
     if not trained_on or not option or trained_on & {option, data.pictures_of}:
         return
     if any(data.images.has(one.item) for example in examples for one in example.history):

@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pmg.configuration.instantiate import instantiate, to_plain
 from pmg.domain import PmgError
 from pmg.orchestration.library_messages import quiet_lightning
 
-if TYPE_CHECKING:
-    from omegaconf import DictConfig
-
 MINIMAL = {"logger": False, "callbacks": None, "enable_progress_bar": False, "enable_checkpointing": False}
 
 
-def check_hardware(cfg: DictConfig) -> None:
-    """Checks `cfg.device`, the device of frozen models, and `cfg.trainer`; either may be absent.
+def check_hardware(device: str | None, trainer: Any) -> None:
+    """Checks the device of frozen models, and the trainer.
+
+    Args:
+        device: None: there are no frozen models.
+        trainer: its config node.
 
     Raises:
         PmgError: there is no such device or accelerator, or Lightning refuses the trainer's arguments.
     """
-    if cfg.get("device"):
-        check_device(cfg.device)
-    if cfg.get("trainer"):
-        check_trainer(to_plain(cfg.trainer))
+    if device:
+        check_device(device)
+    check_trainer(to_plain(trainer))
 
 
 def check_device(device: str) -> None:

@@ -20,9 +20,10 @@ from yaml import YAMLError
 
 from pmg import __version__
 from pmg.configuration.explanations import explain
-from pmg.configuration.instantiate import register_configs
+from pmg.configuration.instantiate import register_configs, to_plain
 from pmg.configuration.plugins import read_command_line, searched
 from pmg.configuration.search_path import CONFIG_MODULE
+from pmg.configuration.trees import leaves
 from pmg.domain import PmgError
 from pmg.orchestration import sweep_jobs
 from pmg.orchestration.command_lines import next_command
@@ -160,7 +161,10 @@ def _run_job(cfg: DictConfig, command: str, body: Body) -> float | None:
             raise RunFailedError(1) from error
     if hydra_config.mode == RunMode.MULTIRUN and (done := completed_metrics(cfg, command)):
         return done["result"]  # a repeated sweep runs missing jobs only
-    following = next_command(command, cfg, overrides)  # before the keys of other commands are removed
+    following = None
+    with contextlib.suppress(OmegaConfBaseException):  # the command's checks tell which value is missing
+        values = dict(leaves(to_plain(cfg)))
+        following = next_command(command, values, overrides)  # before the keys of other commands are removed
     result = execute(cfg, command, body, overrides, hydra_config.runtime.choices)
     if following and hydra_config.mode == RunMode.RUN and is_main_process(command):
         print(f"next: {following}", flush=True)

@@ -2,52 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from pmg.cache import Cache
 from pmg.configuration.identity import used_sources
 from pmg.configuration.instantiate import check_targets, instantiate, nearest, to_plain
-from pmg.configuration.portable import hash_groups, named_folders, portable
 from pmg.configuration.trees import leaves
 from pmg.domain import Example, PmgError
 
 if TYPE_CHECKING:
-    from omegaconf import DictConfig
-
-    from pmg.data.dataset import Dataset
     from pmg.generation.requests import Method, Preference
-    from pmg.models.diffusion.interfaces import Generator
-    from pmg.preferences.extraction import ExtractedPreferences, PreferenceExtractor
     from pmg.preferences.sources import PreferenceSource, Requirements, SourceContext
 
 METHOD = "pmg.generation.requests.Method"
 
 
-def build_methods(cfg: DictConfig) -> dict[str, Method]:
+def build_methods(method: Any, mismatched: bool) -> dict[str, Method]:
     """Returns the configured methods by name; a node without ``_target_`` is a `Method`.
 
-    With ``mismatched: false`` none has a mismatched control.
+    Args:
+        method: the config's nodes by name; null ones are left out.
+        mismatched: whether methods have a mismatched control.
 
     Raises:
         PmgError: a method has an unknown argument.
     """
-    nodes = {name: {"_target_": METHOD, **node} for name, node in to_plain(cfg.method).items() if node}
+    nodes = {name: {"_target_": METHOD, **node} for name, node in to_plain(method).items() if node}
     check_targets({"method": nodes})
     methods = {name: instantiate(node) for name, node in nodes.items()}
-    if cfg.mismatched:
+    if mismatched:
         return methods
     return {name: replace(method, mismatch=False) for name, method in methods.items()}
 
 
-def build_sources(cfg: DictConfig, methods: Mapping[str, Method]) -> dict[str, PreferenceSource]:
+def build_sources(preference: Any, methods: Mapping[str, Method]) -> dict[str, PreferenceSource]:
     """Returns the sources that methods use, by name; nothing is loaded.
+
+    Args:
+        preference: the config's nodes of sources by name.
+        methods: by name.
 
     Raises:
         PmgError: there is no such source, or it gives soft tokens where keywords are needed, or the reverse.
     """
-    nodes = {name: node for name, node in (cfg.preference or {}).items() if node}
+    nodes = {name: node for name, node in (preference or {}).items() if node}
     built: dict[str, PreferenceSource] = {}
     for key, name, kind in _references(methods):
         if name not in nodes:
@@ -76,9 +76,12 @@ def _references(methods: Mapping[str, Method]) -> Iterator[tuple[str, str, str]]
             yield f"{name}.references", method.references, "reference images"
 
 
-def runs_in_use(cfg: DictConfig | Mapping[str, Any]) -> dict[str, str]:
-    """Returns the folders of the training runs that used sources name, each with the first source that names it."""
-    plain = to_plain(cfg)
+def runs_in_use(plain: Mapping[str, Any]) -> dict[str, str]:
+    """Returns the folders of the training runs that used sources name, each with the first source that names it.
+
+    Args:
+        plain: a config in built-in types.
+    """
     nodes, used = plain.get("preference") or {}, used_sources(dict(leaves(plain)))
     found: dict[str, str] = {}
     for name, node in nodes.items():
@@ -87,13 +90,17 @@ def runs_in_use(cfg: DictConfig | Mapping[str, Any]) -> dict[str, str]:
     return found
 
 
-def check_sources(cfg: DictConfig, sources: Mapping[str, PreferenceSource]) -> None:
+def check_sources(config: Mapping[str, Any], sources: Mapping[str, PreferenceSource]) -> None:
     """Checks, before data and models are loaded, that the sources can be used.
+
+    Args:
+        config: without this machine's folders, see `portable`.
+        sources: by name.
 
     Raises:
         PmgError: see `PreferenceSource.check`.
     """
-    values = dict(leaves(portable(cfg)))
+    values = dict(leaves(config))
     for name, source in sources.items():
         source.check(f"preference.{name}", values)
 
@@ -114,9 +121,13 @@ def check_labels(sources: Mapping[str, PreferenceSource], examples: Iterable[Exa
                 )
 
 
-def hash_sources(cfg: DictConfig, sources: Mapping[str, PreferenceSource]) -> dict[str, str]:
-    """Returns a hash of what decides each source's result: its arguments, and its own identity, but no folder."""
-    nodes = portable(cfg)["preference"]
+def hash_sources(nodes: Mapping[str, Any], sources: Mapping[str, PreferenceSource]) -> dict[str, str]:
+    """Returns a hash of what decides each source's result: its arguments, and its own identity, but no folder.
+
+    Args:
+        nodes: of all sources, without this machine's folders.
+        sources: by name.
+    """
     arguments = {name: {key: value for key, value in nodes[name].items() if key != "run"} for name in sources}
     return {name: Cache.key(config=arguments[name], identity=source.identity) for name, source in sources.items()}
 
@@ -130,38 +141,6 @@ def gather_requirements(sources: Mapping[str, PreferenceSource]) -> Requirements
         tuple(label for one in needed for label in one.labels),
         tuple(decoding for one in needed for decoding in one.decodings),
         tuple(decoding for one in needed for decoding in one.dislikes),
-    )
-
-
-def build_context(
-    cfg: DictConfig, data: Dataset, examples: Sequence[Example], captions: Mapping[str, str], *,
-    extractor: PreferenceExtractor, extracted: ExtractedPreferences, generator: Generator,
-) -> SourceContext:  # fmt: skip
-    """Returns what the sources get.
-
-    Args:
-        cfg: of the command.
-        data: holds the items' images.
-        examples: of all users; the first of each profile is taken.
-        captions: of the items in their histories, by id.
-        extractor: with the language model.
-        extracted: of all profiles.
-        generator: the frozen generator.
-    """
-    from pmg.preferences.sources import SourceContext
-
-    first = {example.profile: example for example in reversed(examples)}
-    return SourceContext(
-        examples=[first[profile] for profile in extracted.profiles],
-        images=data.images,
-        captions=captions,
-        extracted=extracted,
-        extractor=extractor,
-        generator=generator,
-        cache=Cache(f"{cfg.paths.cache_dir}/preference"),
-        identity=Cache.key(config=hash_groups(cfg, "data", "generator", "text_encoder", "seed"), data=data.identity),
-        seed=cfg.seed or 0,
-        folders=named_folders(cfg.paths),
     )
 
 

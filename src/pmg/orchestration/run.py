@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from pmg import __version__
-from pmg.configuration.instantiate import allow_plugins, check_targets, refuse_infinite
+from pmg.configuration.instantiate import allow_plugins, check_targets, refuse_infinite, to_plain
 from pmg.configuration.portable import take_out, unread_keys
 from pmg.configuration.trees import leaves
 from pmg.domain import PmgError
@@ -35,8 +35,8 @@ from pmg.runs.run_folder import (
     resolve_dtype,
     written_folders,
 )
-from pmg.tracking.factory import open_tracking
-from pmg.tracking.tracker import Tracking
+from pmg.tracking.factory import open_tracking, run_name, tags
+from pmg.tracking.tracker import Label, Tracking
 
 log = logging.getLogger(__name__)
 
@@ -182,7 +182,7 @@ def _open_record(cfg: DictConfig, run: Run, locks: contextlib.ExitStack) -> RunR
     Raises:
         PmgError: see `refuse_other`; or a number is not finite, or another process writes into the folder.
     """
-    refuse_infinite(cfg)  # the identity is stored as JSON, which has no infinite numbers
+    refuse_infinite(to_plain(cfg))  # the identity is stored as JSON, which has no infinite numbers
     identity = identify(cfg, run.command)
     earlier = None
     if run.is_main:
@@ -191,11 +191,11 @@ def _open_record(cfg: DictConfig, run: Run, locks: contextlib.ExitStack) -> RunR
         except PmgError:
             check_targets(cfg)  # a value outside of its range is the cause in every folder
             raise
-        locks.enter_context(locked(written_folders(cfg, run.command), run.command))
+        locks.enter_context(locked(written_folders(dict(leaves(to_plain(cfg))), run.command), run.command))
         earlier = refuse_other(run.folder, run.command, identity, cfg.get("dtype"))
     facts = {"command": run.command, "seed": cfg.get("seed"), "overrides": run.overrides, "identity": identity}
     facts["dtype"] = resolve_dtype(cfg)
-    record = RunRecord(cfg, run.folder, facts, earlier)
+    record = RunRecord(OmegaConf.to_yaml(cfg, resolve=True), run.folder, facts, earlier)
     run.id = record.facts["id"]
     if run.is_main:
         run.when_begun(record.begin)
@@ -251,7 +251,10 @@ def tracked(body: Body) -> Body:
         """Runs `body` with trackers; returns its result."""
         if run.tracking or not run.is_main:
             return body(cfg, run)
-        opening = open_tracking(cfg, run.folder, run.command, run.id, run.choices, exit_code)
+        plain = to_plain(cfg)
+        name = run_name(run.folder, Path(plain["paths"]["output_dir"]))
+        label = Label(run.id, name, run.command, tags(plain.get("method"), run.choices, run.command))
+        opening = open_tracking(plain, label, exit_code)
         with contextlib.ExitStack() as stack:
             run.when_begun(lambda: setattr(run, "tracking", stack.enter_context(opening)))
             result = body(cfg, run)

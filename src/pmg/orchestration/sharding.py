@@ -8,11 +8,12 @@ them.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from pmg.configuration.portable import fixed_folders
+from pmg.configuration.portable import part_config
 from pmg.orchestration.process_pool import Task, run_shards
 from pmg.orchestration.run import Body, Run, completed_metrics, execute_nested
 from pmg.runs.run_folder import identify, read_run, refuse_other
@@ -24,16 +25,16 @@ if TYPE_CHECKING:
     from pmg.generation.record_shards import Shard
 
 
-def is_sharded(cfg: DictConfig) -> bool:
-    """Returns whether the command computes all shards and merges them."""
-    return cfg.shard.count > 1 and cfg.shard.index is None
+def is_sharded(shard: Any) -> bool:
+    """Returns whether the command computes all shards and merges them, by its config's `shard`."""
+    return bool(shard.count > 1 and shard.index is None)
 
 
-def own_shard(cfg: DictConfig) -> Shard:
+def own_shard(shard: Any) -> Shard:
     """Returns the shard of this process; without sharding, the single shard that contains everything."""
     from pmg.generation.record_shards import Shard
 
-    return Shard(cfg.shard.index or 0, cfg.shard.count)
+    return Shard(shard.index or 0, shard.count)
 
 
 def run_missing_shards(cfg: DictConfig, run: Run, command: str, body: Body) -> list[Path]:
@@ -44,32 +45,31 @@ def run_missing_shards(cfg: DictConfig, run: Run, command: str, body: Body) -> l
     """
     from pmg.generation.record_shards import sum_counts
 
-    shards = [_shard_config(cfg, run, index) for index in range(cfg.shard.count)]
+    shards = [  # without loggers: the merged run is tracked
+        part_config(cfg, command, f"{run.folder}/shards/{index}", {"shard.index": index, "logger": None})
+        for index in range(cfg.shard.count)
+    ]
     folders = [Path(shard.run_dir) for shard in shards]
     for shard in shards:
         refuse_other(Path(shard.run_dir), command, identify(shard, command), shard.get("dtype"))
     run.begin()
     with run.ledger.phase("shards"):
-        run_shards([_shard_task(shard, command, body) for shard in shards if not completed_metrics(shard, command)])
+        missing = [shard for shard in shards if not completed_metrics(shard, command)]
+        works = [partial(execute_nested, shard, command, body, Tracking()) for shard in missing]
+        run_shards(
+            [
+                _shard_task(one.shard, work, Path(one.run_dir, f"{command}.log"))
+                for one, work in zip(missing, works, strict=True)
+            ]
+        )
     for name, amount in sum_counts([read_run(folder, command)[1]["ledger"] for folder in folders]).items():
         run.ledger.count(name, amount)
     return folders
 
 
-def _shard_config(cfg: DictConfig, run: Run, index: int) -> DictConfig:
-    """Returns the config of one shard, which has no loggers: the merged run is tracked."""
-    shard = fixed_folders(cfg)
-    shard.run_dir = str(run.folder / "shards" / str(index))
-    shard.shard.index = index
-    shard.logger = None
-    return shard
-
-
-def _shard_task(cfg: DictConfig, command: str, body: Body) -> Task:
-    index, folder = cfg.shard.index, Path(cfg.run_dir)
-    environment = _gpu_environment(index)
-    work = partial(execute_nested, cfg, command, body, Tracking())
-    return Task(f"shard {index} of {cfg.shard.count}", work, folder / f"{command}.log", environment)
+def _shard_task(shard: Any, work: Callable[[], None], log: Path) -> Task:
+    """Returns the task of one shard, by its config's `shard`."""
+    return Task(f"shard {shard.index} of {shard.count}", work, log, _gpu_environment(shard.index))
 
 
 def _gpu_environment(index: int) -> dict[str, str]:

@@ -45,23 +45,42 @@ class SweepJob:
         return self.metrics.get("process", 0)
 
 
+@dataclass(frozen=True)
+class Sweep:
+    """A sweep of this process.
+
+    Attributes:
+        folder: with a folder for each job.
+        command: the verb.
+        launcher: dotted name of Hydra's launcher.
+        pinned: value of `run_dir` that a repetition needs; None: the folder is the same each time.
+    """
+
+    folder: Path
+    command: str
+    launcher: str
+    pinned: Path | None
+
+
 class SweepSummary(Callback):
     """Hydra callback that summarises a sweep from the folders of its jobs, which every launcher writes alike."""
 
-    current: ClassVar[DictConfig | None] = None
+    current: ClassVar[Sweep | None] = None
     failed: ClassVar[bool] = False
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
-        """Stores the config: Hydra doesn't call `on_multirun_end` after a failure or an interruption."""
-        SweepSummary.current = config
+        """Stores the sweep: Hydra doesn't call `on_multirun_end` after a failure or an interruption."""
+        folder = Path(config.hydra.sweep.dir)
+        pinned = folder if Path(config.run_dir) == folder else None  # studies have a folder of their own
+        SweepSummary.current = Sweep(folder, config.hydra.job.name, config.hydra.launcher._target_, pinned)
         search.resume_study(config)
         if config.hydra.launcher._target_.endswith(".RayLauncher"):
             sweep_jobs.init_ray(to_plain(config.hydra.launcher.ray.init))
 
-    def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
+    def on_multirun_end(self, **_: Any) -> None:
         """Prints the table."""
-        SweepSummary.current = None
-        SweepSummary.failed = summarize(config)
+        sweep, SweepSummary.current = SweepSummary.current, None
+        SweepSummary.failed = sweep is not None and summarize(sweep)
 
     @classmethod
     def close(cls) -> bool:
@@ -75,23 +94,22 @@ class SweepSummary(Callback):
     def stop(cls) -> None:
         """Interrupts the jobs in other processes of this machine and waits until they have saved."""
         if cls.current is not None:
-            folder, command = Path(cls.current.hydra.sweep.dir), cls.current.hydra.job.name
-            if "Slurm" in cls.current.hydra.launcher._target_:
-                print(f"SLURM still runs the jobs; before a rerun: scancel {_slurm_ids(folder)}", file=sys.stderr)
-            sweep_jobs.interrupt_jobs(partial(_unfinished_processes, folder, command))
+            if "Slurm" in cls.current.launcher:
+                ids = _slurm_ids(cls.current.folder)
+                print(f"SLURM still runs the jobs; before a rerun: scancel {ids}", file=sys.stderr)
+            sweep_jobs.interrupt_jobs(partial(_unfinished_processes, cls.current.folder, cls.current.command))
 
 
-def summarize(config: DictConfig) -> bool:
+def summarize(sweep: Sweep) -> bool:
     """Prints a sweep's table, and the command that completes it; returns whether a job failed."""
-    folder, command = Path(config.hydra.sweep.dir), config.hydra.job.name
-    jobs = find_jobs(folder, command)
+    folder = sweep.folder
+    jobs = find_jobs(folder, sweep.command)
     if not jobs:
         return False  # an error stopped the sweep before its first job
     print_table(jobs, folder)
     failed, interrupted = any(job.status != "completed" for job in jobs), SweepSummary.current is not None
     if failed or interrupted:
-        pinned = folder if Path(config.run_dir) == folder else None  # studies have a folder of their own
-        rerun = rerun_command(command, sys.argv[1:], pinned)
+        rerun = rerun_command(sweep.command, sys.argv[1:], sweep.pinned)
         print(f"run only failed and missing jobs: {rerun}", file=sys.stderr, flush=True)
     if not interrupted and (line := search.format_best_trial(folder)):
         print(line, flush=True)

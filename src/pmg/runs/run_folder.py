@@ -108,14 +108,18 @@ def _earlier_dtype(folder: Path) -> str | None:
         return None
 
 
-def written_folders(cfg: DictConfig, command: str) -> list[Path]:
+def written_folders(values: Mapping[str, Any], command: str) -> list[Path]:
     """Returns the folders that a run writes: its run folder, and the folder of results that other commands read.
 
     A shard of an evaluation doesn't write the latter; the merging command does.
+
+    Args:
+        values: of the config, by dotted key.
+        command: the verb.
     """
-    found = [cfg.run_dir]
-    if (key := OUTPUTS.get(command)) and OmegaConf.select(cfg, "shard.index") is None:
-        found.append(OmegaConf.select(cfg, key))
+    found = [values["run_dir"]]
+    if (key := OUTPUTS.get(command)) and values.get("shard.index") is None:
+        found.append(values.get(key))
     return [Path(folder) for folder in dict.fromkeys(found) if folder]
 
 
@@ -239,17 +243,14 @@ class RunRecord:
     completed run of the same identity keeps its record until the new run completes.
 
     Args:
-        cfg: of the run.
+        config: of the run, as YAML.
         folder: the run folder.
         facts: entries of ``metrics.json``.
         earlier: the earlier ``metrics.json``, or None in a new folder.
     """
 
-    def __init__(
-        self, cfg: DictConfig, folder: Path, facts: Mapping[str, Any], earlier: Mapping[str, Any] | None
-    ) -> None:
-        self.folder = folder
-        self.config = OmegaConf.to_yaml(cfg, resolve=True)
+    def __init__(self, config: str, folder: Path, facts: Mapping[str, Any], earlier: Mapping[str, Any] | None) -> None:
+        self.folder, self.config = folder, config
         self.earlier = earlier or {}
         self.facts = {
             **facts,

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pmg.configuration.identity import Role, find_role
-from pmg.configuration.instantiate import instantiate, to_plain
+from pmg.configuration.instantiate import instantiate
 from pmg.configuration.trees import replace_texts, replace_values
 from pmg.tracking.tracker import Label, Tracking
 
@@ -20,17 +20,13 @@ HIDDEN = "<hidden>"
 
 @contextmanager
 def open_tracking(
-    cfg: Any, folder: Path, command: str, run_id: str, choices: Mapping[str, Any],
-    exit_code: Callable[[BaseException], int],
-) -> Iterator[Tracking]:  # fmt: skip
-    """Builds the trackers of `cfg.logger`, records the config in them, and closes them with the run's exit code.
+    config: Mapping[str, Any], label: Label, exit_code: Callable[[BaseException], int]
+) -> Iterator[Tracking]:
+    """Builds the trackers of ``logger``, records the config in them, and closes them with the run's exit code.
 
     Args:
-        cfg: of the run.
-        folder: the run folder.
-        command: the verb.
-        run_id: identifier of the run, by which it is resumed.
-        choices: option by config group, from Hydra.
+        config: of the run, in built-in types.
+        label: of the run.
         exit_code: returns the exit code of an error.
 
     Raises:
@@ -38,12 +34,10 @@ def open_tracking(
     """
     tracking = Tracking()
     try:
-        if cfg.get("logger"):
-            name = run_name(folder, Path(cfg.paths.output_dir))
-            label = Label(run_id, name, command, tags(cfg.get("method"), choices, command))
-            for node in filter(None, cfg.logger.values()):
+        if config.get("logger"):
+            for node in filter(None, config["logger"].values()):
                 tracking.trackers.append(instantiate(node, label=label))
-            tracking.record_config(public_config(cfg))
+            tracking.record_config(public_config(config))
         yield tracking
     except BaseException as error:
         tracking.close(exit_code(error))
@@ -64,8 +58,8 @@ def run_name(folder: Path, outputs: Path) -> str:
     return str(folder.relative_to(outputs) if folder.is_relative_to(outputs) else Path(*folder.parts[-2:]))
 
 
-def public_config(cfg: Any) -> dict[str, Any]:
-    """Returns the resolved config without secrets and without the loggers."""
-    shown: dict[str, Any] = {name: value for name, value in to_plain(cfg).items() if name != "logger"}
+def public_config(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a config in built-in types without secrets and without the loggers."""
+    shown: dict[str, Any] = {name: value for name, value in config.items() if name != "logger"}
     shown = replace_values(shown, lambda name, value: HIDDEN if value and _SECRET.search(name) else value)
     return dict(replace_texts(shown, lambda text: _LOGIN.sub(f"{HIDDEN}@", text)))

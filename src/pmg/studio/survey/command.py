@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from math import comb
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
-from omegaconf import ListConfig
+from omegaconf import OmegaConf
 
 from pmg.cache import atomic_write_json
-from pmg.configuration.instantiate import instantiate, to_plain
+from pmg.configuration.instantiate import instantiate
 from pmg.configuration.portable import named_folders
 from pmg.domain import PmgError
 from pmg.installation import install_extra
-from pmg.orchestration.builders import build_examples
+from pmg.orchestration.builders import select_examples
 from pmg.orchestration.launcher import launch
 from pmg.runs.run_folder import read_portable, replace_folders
+from pmg.studio.survey.schema import SurveyConfig
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -33,29 +35,30 @@ def body(cfg: DictConfig, run: Run) -> float | None:
         import statsmodels  # noqa: F401
     except ModuleNotFoundError as error:
         raise PmgError(f"pmg-survey needs {error.name}: {install_extra('survey')}") from error
-    named = {"generate_run": cfg.generate_run, "serve": cfg.serve, "analyse": cfg.analyse}
+    settings = cast(SurveyConfig, OmegaConf.to_object(cfg))
+    named = {"generate_run": settings.generate_run, "serve": settings.serve, "analyse": settings.analyse}
     chosen = [name for name, value in named.items() if value]
-    if len(chosen) > 1 or (not chosen and cfg.sample_size.win_rate is None):
+    if len(chosen) > 1 or (not chosen and settings.sample_size.win_rate is None):
         found = f"both {' and '.join(chosen)} are set" if chosen else "nothing to do"
         raise PmgError(f"{found}: set one of generate_run, serve, analyse or sample_size.win_rate")
-    if cfg.sample_size.win_rate is not None:
-        _find_sample_size(cfg, run)
+    if settings.sample_size.win_rate is not None:
+        _find_sample_size(settings, run)
     works = {"generate_run": _make, "serve": _serve, "analyse": _analyse}
     for name in chosen:
-        works[name](cfg, run)
+        works[name](settings, run)
     return None
 
 
-def _find_sample_size(cfg: DictConfig, run: Run) -> None:
+def _find_sample_size(settings: SurveyConfig, run: Run) -> None:
     """Prints and records the number of raters for the wanted effect."""
     from pmg.studio.survey.sample_size import SampleSize
 
-    wanted = to_plain(cfg.sample_size)
-    methods = list(cfg.methods or ("a", "b"))
+    wanted = asdict(settings.sample_size)
+    methods = list(settings.methods or ("a", "b"))
     if len(methods) < 2:
         raise PmgError(f"methods={methods} names one method, and a survey compares two. Name another")
-    pairs = max(1, round(cfg.design.pairs / comb(len(methods), 2)))
-    size = SampleSize(**wanted, pairs=pairs, items=cfg.design.examples - 1, seed=cfg.seed or 0)
+    pairs = max(1, round(settings.design.pairs / comb(len(methods), 2)))
+    size = SampleSize(**wanted, pairs=pairs, items=settings.design.examples - 1, seed=settings.seed or 0)
     run.begin()
     with run.ledger.phase("simulate"):
         raters, tried = size.find()
@@ -68,70 +71,78 @@ def _find_sample_size(cfg: DictConfig, run: Run) -> None:
     atomic_write_json(run.folder / "sample_size.json", {**wanted, "raters": raters, "power_by_raters": powers})
 
 
-def _make(cfg: DictConfig, run: Run) -> None:
+def _make(settings: SurveyConfig, run: Run) -> None:
     """Writes the page, its content and its key."""
     from pmg.generation.records import read_images, read_records
     from pmg.studio.survey.design import Design
     from pmg.studio.survey.materials import PAGE, Texts, build_content, choose_records, write_survey
 
-    plain, _ = read_portable(cfg.generate_run, "generate")
-    made = replace_folders(plain, named_folders(cfg.paths))
-    design = to_plain(cfg.design)
-    chosen = choose_records(read_records(cfg.generate_run), cfg.methods, design.pop("examples"))
+    folder = str(settings.generate_run)
+    plain, _ = read_portable(folder, "generate")
+    made = replace_folders(plain, named_folders(settings.paths))
+    design = asdict(settings.design)
+    chosen = choose_records(read_records(folder), settings.methods, design.pop("examples"))
     records = [record for methods in chosen.values() for record in methods.values()]
     if not records:
-        raise PmgError(f"{cfg.generate_run} has no example with an image of every method. Name fewer methods.")
+        raise PmgError(f"{settings.generate_run} has no example with an image of every method. Name fewer methods.")
     data = instantiate(made["data"])
-    examples = build_examples(made, data, made["split"])
-    images = dict(zip([record.key for record in records], read_images(cfg.generate_run, records), strict=True))
+    examples = select_examples(data, made["split"], made)
+    images = dict(zip([record.key for record in records], read_images(folder, records), strict=True))
     content, key = build_content(
-        chosen, examples, data.images, images, Design(**design, seed=cfg.seed or 0), Texts(**to_plain(cfg.texts))
+        chosen,
+        examples,
+        data.images,
+        images,
+        Design(**design, seed=settings.seed or 0),
+        Texts(**asdict(settings.texts)),
     )
     run.begin()
     write_survey(run.folder, content, key)
     print(f"page: {run.folder / PAGE}\nserve it: pmg-survey serve={run.folder}")
 
 
-def _serve(cfg: DictConfig, run: Run) -> None:
+def _serve(settings: SurveyConfig, run: Run) -> None:
     """Serves a survey until it is interrupted."""
     from pmg.studio import http_server
     from pmg.studio.survey.server import build_server
 
-    app = build_server(Path(cfg.serve), cfg.host)
-    listener = http_server.bind(cfg.host, cfg.port)
+    app = build_server(Path(str(settings.serve)), settings.host)
+    listener = http_server.bind(settings.host, settings.port)
     run.begin()
     print(f"survey: {http_server.address(listener)} (Ctrl-C ends it)", flush=True)
     http_server.serve(app, listener)
 
 
-def _analyse(cfg: DictConfig, run: Run) -> None:
+def _analyse(settings: SurveyConfig, run: Run) -> None:
     """Writes results, or exports or deletes a rater's answers."""
     from pmg.studio.survey.answers import check_code, delete_rater, read_answers
     from pmg.studio.survey.materials import read_survey
 
-    listed = list(cfg.analyse) if isinstance(cfg.analyse, ListConfig) else [cfg.analyse]
+    listed = list(settings.analyse) if isinstance(settings.analyse, list) else [settings.analyse]
     paths = [Path(str(path)) for path in listed]
-    if cfg.delete:
-        check_code(cfg.delete)
+    if settings.delete:
+        check_code(settings.delete)
         run.begin()
-        print(f"deleted answers: {delete_rater(paths, cfg.delete)}")
+        print(f"deleted answers: {delete_rater(paths, settings.delete)}")
         return
-    key = read_survey(cfg.survey or (paths[0] if paths[0].is_dir() else paths[0].parent))
+    key = read_survey(settings.survey or (paths[0] if paths[0].is_dir() else paths[0].parent))
     answers = read_answers(paths, key["survey"])
-    if cfg.export:
-        check_code(cfg.export)
-        found = [rater for rater in answers if rater.rater == cfg.export]
+    if settings.export:
+        check_code(settings.export)
+        found = [rater for rater in answers if rater.rater == settings.export]
         if not found:
-            raise PmgError(f"no rater has the code '{cfg.export}'. The last page of a survey shows a rater's code.")
+            raise PmgError(
+                f"no rater has the code '{settings.export}'. The last page of a survey shows a rater's code."
+            )
         run.begin()
-        path = run.folder / f"answers-{cfg.export}.json"
+        path = run.folder / f"answers-{settings.export}.json"
         atomic_write_json(path, found[0].model_dump())
         print(path)
         return
-    _write_results(cfg, run, key, answers)
+    _write_results(settings, run, key, answers)
 
 
-def _write_results(cfg: DictConfig, run: Run, key: dict[str, Any], answers: list[Any]) -> None:
+def _write_results(settings: SurveyConfig, run: Run, key: dict[str, Any], answers: list[Any]) -> None:
     """Analyses answers and writes the results."""
     from rich.console import Console
 
@@ -146,22 +157,22 @@ def _write_results(cfg: DictConfig, run: Run, key: dict[str, Any], answers: list
 
     observed = observe(answers, key)
     rows = metrics = None
-    if cfg.evaluation:
-        rows = shown_rows(read_rows(cfg.evaluation), key["images"].values())
-        metrics = _read_metrics(Path(cfg.evaluation, "results.json"))
+    if settings.evaluation:
+        rows = shown_rows(read_rows(settings.evaluation), key["images"].values())
+        metrics = _read_metrics(Path(settings.evaluation, "results.json"))
     run.begin()
     with run.ledger.phase("analyse"):
-        analysis = Analysis(key["methods"], Comparison(**to_plain(cfg.comparison)), cfg.allowed_failures)
-        config = {"survey": key["survey"], "allowed_failures": cfg.allowed_failures}
+        analysis = Analysis(key["methods"], Comparison(**asdict(settings.comparison)), settings.allowed_failures)
+        config = {"survey": key["survey"], "allowed_failures": settings.allowed_failures}
         cost = {"survey": run.ledger.as_dict()}
         results = analysis.build(observed, Origin((git_state() or {}).get("revision"), config, cost), rows, metrics)
-    write_analysis(Path(cfg.results_dir), results, observed)
+    write_analysis(Path(str(settings.results_dir)), results, observed)
     tables = ResultTables.of(results)
     console = Console()
     print_table(tables.arms("All raters", results["arms"]), FOOTNOTE, console)
     for table in survey_tables(results):
         print_table(table, "", console)
-    print(f"all tables: {Path(cfg.results_dir, 'table.md')}")
+    print(f"all tables: {Path(str(settings.results_dir), 'table.md')}")
 
 
 def _read_metrics(path: Path) -> dict[str, Any]:
