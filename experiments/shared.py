@@ -21,8 +21,6 @@ from pathlib import Path
 from record import fill
 from scaling import GIB, Machine, Plan, compose_all, table
 
-from pmg.models.language.chat_template import NO_TEMPLATE
-from pmg.models.language.grouped_attention import PACKED
 from pmg.models.language.language_model import LanguageModel
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -41,8 +39,9 @@ def published_plan(family: str, two: bool) -> Plan:
     overrides = [*FULL, f"generator={family}", f"sampling={family}", "generator.gradient_checkpointing=true"]
     plan = Plan(compose_all(overrides), Machine())
     if two:  # its soft tokens are read at the last layer, behind a map that starts at random
-        plan.language_model = LanguageModel(plan.language_model.model, None, NO_TEMPLATE, PACKED)
-        plan.weights = {**plan.weights, "language model": plan.weights["text encoder"]}
+        plan.language_model = LanguageModel(plan.language_model.model, plan.language_model.tokenizer)
+        head, body = (plan.weights[name] for name in ("language model", "text encoder"))
+        plan.weights = {**plan.weights, "language model": head + body}
         plan.sizes = replace(plan.sizes, map_start="scaled")
     return plan
 

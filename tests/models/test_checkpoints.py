@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from checkpoints import LLAMA, SCHEDULE, clip_tokenizer, text_config, write_clip, write_language_model, write_sd15
 from pmg.domain import PmgError
 from pmg.models.diffusion.text_encoder import TextEncoder
-from pmg.models.diffusion.unet.stable_diffusion import load_stable_diffusion
+from pmg.models.diffusion.unet.stable_diffusion import StableDiffusion
 from pmg.models.language.language_model import load_language_model
 from pmg.models.loading.checkpoints import find_variant, load_checkpoint
 from pmg.models.loading.weight_sources import resolve_source
@@ -81,7 +81,7 @@ LOADERS = {
     "qwen": lambda home: load_language_model(str(home / "qwen"), "float32", str(home)),
     "clip": lambda home: ClipScorer.from_source(str(home / "clip")),
     "siglip": lambda home: ClipScorer.from_source(str(home / "siglip")),
-    "sd": lambda home: load_stable_diffusion(str(home / "sd")),
+    "sd": lambda home: StableDiffusion.load(str(home / "sd")),
     "scorer": lambda home: Scorer.from_folder(str(home / "scorer")),
 }
 FILES = {
@@ -263,7 +263,7 @@ def test_other_pipelines_and_schedulers_are_refused(home):
 def test_the_checkpoints_own_corrections_are_kept(tmp_path):
     """diffusers corrects schedules of old checkpoints where a pipeline is made."""
     write_sd15(tmp_path, df.PNDMScheduler(**SCHEDULE, skip_prk_steps=True, steps_offset=0))
-    assert load_stable_diffusion(str(tmp_path), sampler="checkpoint").process.sampler.config.steps_offset == 1
+    assert StableDiffusion.load(str(tmp_path), sampler="checkpoint").process.sampler.config.steps_offset == 1
 
 
 class Bomb:
@@ -314,7 +314,7 @@ def test_pickled_weights_run_nothing(home, tmp_path, name):
 
 def test_unknown_types_and_models_without_code_of_their_own_are_refused(tmp_path):
     with pytest.raises(PmgError, match="'load' is no type of torch"):
-        load_stable_diffusion(str(tmp_path), "load")
+        StableDiffusion.load(str(tmp_path), "load")
     (tmp_path / "config.json").write_text('{"model_type": "evil", "auto_map": {"AutoProcessor": "evil.Evil"}}')
     with pytest.raises(PmgError, match="can't load an image-to-text model"):
         load_image_to_text(str(tmp_path), "float32", "cpu")

@@ -20,7 +20,7 @@ from pmg.generation.selection import WeightGrid
 from pmg.models.diffusion.conditioning import join
 from pmg.models.diffusion.cross_attention import FusedWeightedAttention, WeightedAttention
 from pmg.models.diffusion.sampling import sample_latents
-from pmg.models.diffusion.unet.stable_diffusion import load_stable_diffusion
+from pmg.models.diffusion.unet.stable_diffusion import StableDiffusion
 from pmg.models.tiny_models import tiny_scorer
 from pmg.seeding import stable_number
 
@@ -46,7 +46,7 @@ def own_images(pipe, start, guidance, **call):
 def test_images_are_those_of_the_librarys_pipeline(family, tmp_path):
     """Text encoders, empty prompt, guidance, time ids, scaling of latents: all as diffusers has them."""
     folder = write_sdxl(tmp_path) if family == "sdxl" else write_sd15(tmp_path, **VELOCITY if family == "sd21" else {})
-    generator = load_stable_diffusion(folder)
+    generator = StableDiffusion.load(folder)
     start, encode = noise(generator), generator.text_encoder.encode
     empty, told = join(encode([""]).expand(2)), join(encode(TEXTS))
     got = generator.decode(generator.sample_from(start, [empty, told], [-2.0, 3.0], [0, 1], 3))
@@ -57,7 +57,7 @@ def test_images_are_those_of_the_librarys_pipeline(family, tmp_path):
 
 
 def test_distilled_guidance_is_an_input(tmp_path):
-    generator = load_stable_diffusion(write_sd15(tmp_path, **DISTILLED), sampler="checkpoint")
+    generator = StableDiffusion.load(write_sd15(tmp_path, **DISTILLED), sampler="checkpoint")
     assert generator.supports.guidance_input
     told, start = join(generator.text_encoder.encode(TEXTS)), noise(generator)
     got = [generator.decode(generator.sample_from(start, [told], [1.0], [7, 8], 3, guidance)) for guidance in (8, 2)]
@@ -68,7 +68,7 @@ def test_distilled_guidance_is_an_input(tmp_path):
 
 
 def test_noise_on_the_way_does_not_depend_on_the_batch(tmp_path):
-    generator = load_stable_diffusion(write_sd15(tmp_path, **DISTILLED), sampler="checkpoint")
+    generator = StableDiffusion.load(write_sd15(tmp_path, **DISTILLED), sampler="checkpoint")
     told, start = generator.text_encoder.encode(TEXTS), noise(generator)
     together = generator.sample_from(start, [join(told)], [1.0], [7, 8], 3, 8.0)
     alone = generator.sample_from(start[1:], [join(told[1:])], [1.0], [8], 3, 8.0)
@@ -105,7 +105,7 @@ def test_turbo_refuses_guidance_and_names_its_base(name, write, tmp_path):
 
 
 def test_every_text_has_the_towers_full_length(tmp_path):
-    encoder = load_stable_diffusion(write_sdxl(tmp_path)).text_encoder
+    encoder = StableDiffusion.load(write_sdxl(tmp_path)).text_encoder
     block = encoder.encode(["red apple", ""])
     assert block.tokens.shape == (2, 77, 48)
     assert block.pooled.shape == (2, 16)
@@ -119,20 +119,20 @@ def test_every_text_has_the_towers_full_length(tmp_path):
 def test_images_of_any_size_become_latents_of_the_models(tmp_path):
     folder = write_sd15(tmp_path)
     images = torch.rand(2, 3, 40, 40) * 2 - 1
-    assert load_stable_diffusion(folder).encode_images(images).shape == (2, 4, 8, 8)
-    larger = load_stable_diffusion(folder, size=96)
+    assert StableDiffusion.load(folder).encode_images(images).shape == (2, 4, 8, 8)
+    larger = StableDiffusion.load(folder, size=96)
     latents = larger.encode_images(images)
     assert latents.shape == (2, 4, 12, 12)
     assert larger.decode(latents).shape == (2, 3, 96, 96)
     with pytest.raises(PmgError, match=r"generator.size is 100; it must be a multiple of 8"):
-        load_stable_diffusion(folder, size=100)
+        StableDiffusion.load(folder, size=100)
 
 
 def test_losses_follow_the_checkpoints_prediction_type(tmp_path):
     latents, timesteps = torch.randn(2, 4, 8, 8), torch.tensor([10, 900])
     for prediction in ("epsilon", "v_prediction", "sample"):
         scheduler = df.DDIMScheduler(**SCHEDULE, prediction_type=prediction, clip_sample=False)
-        generator = load_stable_diffusion(write_sd15(tmp_path / prediction, scheduler), snr_gamma=None)
+        generator = StableDiffusion.load(write_sd15(tmp_path / prediction, scheduler), snr_gamma=None)
         told, start = join(generator.text_encoder.encode(TEXTS)), noise(generator)
         noisy = scheduler.add_noise(latents, start, timesteps)
         wanted = {"epsilon": start, "sample": latents}.get(prediction)
@@ -143,13 +143,13 @@ def test_losses_follow_the_checkpoints_prediction_type(tmp_path):
 
 
 def test_attention_follows_the_size_of_latents(tmp_path):
-    small, large = (load_stable_diffusion(write_sd15(tmp_path), size=size) for size in (64, 256))
+    small, large = (StableDiffusion.load(write_sd15(tmp_path), size=size) for size in (64, 256))
     kinds = [type(next(iter(g.denoiser.model.attn_processors.values()))) for g in (small, large)]
     assert kinds == [WeightedAttention, FusedWeightedAttention]
 
 
 def test_both_attentions_weigh_tokens_alike(tmp_path):
-    generator = load_stable_diffusion(write_sd15(tmp_path))
+    generator = StableDiffusion.load(write_sd15(tmp_path))
     block = generator.text_encoder.encode(TEXTS)
     weighed = block.with_attention_bias(torch.tensor([0.5, 4.0]))
     told, start, timesteps = join(block[[1, 0]], weighed), noise(generator), torch.tensor([9, 500])
@@ -161,7 +161,7 @@ def test_both_attentions_weigh_tokens_alike(tmp_path):
 
 @pytest.mark.parametrize("attention", [WeightedAttention(), FusedWeightedAttention()])
 def test_kept_keys_give_what_reading_them_again_gives(tmp_path, attention):
-    generator = load_stable_diffusion(write_sd15(tmp_path))
+    generator = StableDiffusion.load(write_sd15(tmp_path))
     generator.denoiser.model.set_attn_processor(attention)
     block, start = generator.text_encoder.encode(TEXTS), noise(generator)
     told = join(block[[1, 0]], block.with_attention_bias(torch.tensor([0.5, 4.0])))
@@ -175,12 +175,12 @@ def test_kept_keys_give_what_reading_them_again_gives(tmp_path, attention):
 
 def test_what_is_no_text_to_image_checkpoint_is_refused(tmp_path):
     with pytest.raises(PmgError, match=r"takes 9 channels and the autoencoder gives 4.*inpainting"):
-        load_stable_diffusion(write_sd15(tmp_path / "inpainting", in_channels=9))
+        StableDiffusion.load(write_sd15(tmp_path / "inpainting", in_channels=9))
     folder = Path(write_sdxl(tmp_path / "refiner"))
     index = json.loads((folder / "model_index.json").read_text())
     (folder / "model_index.json").write_text(json.dumps({**index, "_class_name": "StableDiffusionXLImg2ImgPipeline"}))
     with pytest.raises(PmgError, match="holds a StableDiffusionXLImg2ImgPipeline"):
-        load_stable_diffusion(str(folder))
+        StableDiffusion.load(str(folder))
 
 
 @pytest.mark.parametrize("damage", ["missing", "kind", "weights"])
@@ -193,9 +193,9 @@ def test_damaged_folders_are_named(damage, tmp_path):
     else:
         next((folder / "unet").glob("*.safetensors")).write_bytes(b"cut")
     with pytest.raises(PmgError, match=f"{folder}"):
-        load_stable_diffusion(str(folder))
+        StableDiffusion.load(str(folder))
 
 
 def test_unknown_samplers_are_refused():
     with pytest.raises(PmgError, match=r"generator.sampler is 'ddim'; known: dpm, checkpoint"):
-        load_stable_diffusion("anywhere", sampler="ddim")
+        StableDiffusion.load("anywhere", sampler="ddim")

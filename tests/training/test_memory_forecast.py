@@ -18,6 +18,7 @@ from checkpoints import (
     write_janus,
     write_language_model,
     write_qwen_image,
+    write_sd3,
     write_sd15,
     write_z_image,
 )
@@ -29,7 +30,7 @@ from pmg.families.qwen_image import QwenImage
 from pmg.families.stable_diffusion_3 import StableDiffusion3
 from pmg.families.z_image import ZImage
 from pmg.models.diffusion.conditioning import Block
-from pmg.models.diffusion.unet.stable_diffusion import load_stable_diffusion
+from pmg.models.diffusion.unet.stable_diffusion import StableDiffusion
 from pmg.models.language.language_model import load_language_model
 from pmg.models.loading.checkpoints import without_weights
 from pmg.models.loading.memory_tracker import LiveBytes, weight_bytes
@@ -87,14 +88,14 @@ def read_generator(load, folder, **options):
 @pytest.fixture
 def forecast(checkpoints):
     llama, sd = checkpoints
-    language_model, generator = read_language_model(llama), read_generator(load_stable_diffusion, sd)
+    language_model, generator = read_language_model(llama), read_generator(StableDiffusion.load, sd)
     return lambda sizes=SIZES: estimate_training(language_model, generator, {}, sizes, TERMS)
 
 
 @pytest.fixture
 def real(checkpoints):
     """The true models with weights."""
-    return load_language_model(checkpoints[0], "float32", "unused"), load_stable_diffusion(checkpoints[1])
+    return load_language_model(checkpoints[0], "float32", "unused"), StableDiffusion.load(checkpoints[1])
 
 
 def real_step(language_model, generator, placement, sizes=SIZES):
@@ -199,7 +200,7 @@ def test_the_cache_takes_what_was_forecast(forecast, real):
 def test_weights_are_those_of_the_loaded_models(checkpoints, real):
     llama, sd = checkpoints
     language_model, generator = real
-    empty, drawn = read_language_model(llama), read_generator(load_stable_diffusion, sd)
+    empty, drawn = read_language_model(llama), read_generator(StableDiffusion.load, sd)
     assert weight_bytes(empty.model) == pytest.approx(weight_bytes(language_model.model), rel=0.01)
     assert weight_bytes(drawn.denoiser) == weight_bytes(generator.denoiser)
     assert weight_bytes(drawn.codec) == weight_bytes(generator.codec)
@@ -210,7 +211,7 @@ def test_weights_are_those_of_the_loaded_models(checkpoints, real):
 @pytest.mark.slow
 def test_operations_are_those_of_the_true_models(checkpoints, real):
     language_model, generator = real
-    empty = read_language_model(checkpoints[0]), read_generator(load_stable_diffusion, checkpoints[1])
+    empty = read_language_model(checkpoints[0]), read_generator(StableDiffusion.load, checkpoints[1])
     told = count_operations(*empty, SIZES, TERMS)
 
     def count(work):
@@ -231,7 +232,7 @@ def test_operations_are_those_of_the_true_models(checkpoints, real):
 @pytest.mark.slow
 def test_a_large_model_reads_a_token_with_two_operations_a_weight(tmp_path):
     language_model = read_language_model(write_configs(tmp_path / "llama", LLAMA_2), "bfloat16")
-    drawn = read_generator(load_stable_diffusion, write_configs(tmp_path / "sd", SD15), dtype="bfloat16")
+    drawn = read_generator(StableDiffusion.load, write_configs(tmp_path / "sd", SD15), dtype="bfloat16")
     sizes = replace(SIZES, text_width=768, pooled_width=768)
     told = count_operations(language_model, drawn, sizes, TERMS)
     assert told.history == pytest.approx(2 * 6.6e9 * sizes.history_tokens, rel=0.03)
@@ -245,7 +246,7 @@ def test_published_sizes_are_the_known_ones(tmp_path):
         for name in (LLAMA_2, QWEN)
     ]
     assert counts == [pytest.approx(6.74e9, rel=1e-3), pytest.approx(494e6, rel=1e-3)]
-    drawn = read_generator(load_stable_diffusion, write_configs(tmp_path / "sd", SD15))
+    drawn = read_generator(StableDiffusion.load, write_configs(tmp_path / "sd", SD15))
     sizes = [weight_bytes(part) / 4e6 for part in (drawn.denoiser, drawn.codec, drawn.text_encoder)]
     assert sizes == [pytest.approx(size, abs=0.1) for size in (859.5, 83.7, 123.1)]
 
@@ -279,6 +280,7 @@ def test_few_bits_shrink_linear_layers_alone(checkpoints):
 
 
 FAMILIES = {  # its writer, longest text
+    "sd3": (StableDiffusion3, write_sd3, 256),
     "flux1": (Flux1, write_flux1, 72), "qwen_image": (QwenImage, write_qwen_image, 72),
     "z_image": (ZImage, write_z_image, 96), "flux2_klein": (Flux2Klein, write_flux2_klein, 72),
     "janus": (Janus, write_janus, 72),
@@ -329,7 +331,7 @@ def test_storages_count_once_and_until_they_are_gone():
 
 def test_unknown_sources_are_named(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "nothing"}))
-    for read in (read_language_model, partial(read_generator, load_stable_diffusion)):
+    for read in (read_language_model, partial(read_generator, StableDiffusion.load)):
         with pytest.raises(PmgError, match=f"can't load .* from {tmp_path} .*go online once, or name a folder"):
             read(str(tmp_path))
 

@@ -9,12 +9,12 @@ from typing import Any
 
 import torch
 from torch import nn
+from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 
 from pmg.domain import PmgError
 from pmg.models.diffusion.interfaces import PromptEncoder
 from pmg.models.diffusion.language_text_encoder import LanguageTextEncoder
 from pmg.models.language.chat_template import NO_TEMPLATE, split_chat_template
-from pmg.models.language.compatibility import auto_class
 from pmg.models.language.language_model import LanguageModel
 from pmg.models.loading.device import is_kept
 
@@ -31,12 +31,11 @@ class SharedLanguageModel:
 
     chat: bool = True
 
-    def of(self, text_encoder: PromptEncoder, attention: str | None = None) -> LanguageModel:
+    def of(self, text_encoder: PromptEncoder) -> LanguageModel:
         """Returns the language model that shares the weights of a text encoder.
 
         Args:
             text_encoder: of the generator.
-            attention: see `LanguageModel`.
 
         Raises:
             PmgError: the text encoder is no language model, has no head and embeddings that aren't tied to one, or
@@ -47,20 +46,15 @@ class SharedLanguageModel:
                 "language_model=shared reads histories with the generator's text encoder on the device, where "
                 "generator.text_on_cpu=true doesn't load it. Set it to false, or use another language_model"
             )
-        match text_encoder:
-            case LanguageTextEncoder():
-                model = with_head(share_weights(text_encoder.model), text_encoder.head)
-                tokenizer = text_encoder.tokenizer
-                template = split_chat_template(tokenizer) if self.chat and tokenizer else NO_TEMPLATE
-                return LanguageModel(model, tokenizer, template, attention, text_encoder.layers)
-        raise _no_language_model()
-
-
-def _no_language_model() -> PmgError:
-    return PmgError(
-        "language_model=shared reads histories with the generator's text encoder, and this generator's is no language "
-        "model. Use generator=z_image, flux2_klein, qwen_image or qwen_image_edit, or another language_model"
-    )
+        if not isinstance(text_encoder, LanguageTextEncoder):
+            raise PmgError(
+                "language_model=shared reads histories with the generator's text encoder, and this generator's is no "
+                "language model. Use generator=z_image, flux2_klein, qwen_image or qwen_image_edit, or another "
+                "language_model"
+            )
+        model, tokenizer = with_head(share_weights(text_encoder.model), text_encoder.head), text_encoder.tokenizer
+        template = split_chat_template(tokenizer) if self.chat else NO_TEMPLATE
+        return LanguageModel(model, tokenizer, template, read_layers=text_encoder.layers)
 
 
 def share_weights(model: Any) -> Any:
@@ -84,8 +78,9 @@ def with_head(model: Any, head: nn.Module | None) -> Any:
             "language_model=shared: the generator's text encoder has no head, and its embeddings aren't tied to one, "
             "so that keywords can't be scored. Use another language_model"
         )
+    sees = "vision_config" in model.config.sub_configs
     with torch.device("meta"):
-        whole = auto_class(model.config).from_config(model.config)
+        whole = (AutoModelForImageTextToText if sees else AutoModelForCausalLM).from_config(model.config)
     whole.config = model.config  # of both, so that the attention is set once
     setattr(whole, whole.base_model_prefix, model)
     if head is None:

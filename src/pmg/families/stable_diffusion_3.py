@@ -14,6 +14,7 @@ from transformers import CLIPTextModelWithProjection, PreTrainedModel, T5Encoder
 
 from pmg.configuration.ranges import Count
 from pmg.domain import PmgError
+from pmg.families.common.packed_denoiser import check_patches
 from pmg.families.common.transformer_family import TextModels, TransformerFamily
 from pmg.models.diffusion.conditioning import Block, Condition, TextBlock
 from pmg.models.diffusion.diffusers_denoiser import DiffusersDenoiser
@@ -120,11 +121,7 @@ class SD3Denoiser(DiffusersDenoiser):
 
     def __init__(self, model: SD3Transformer2DModel, sample_size: int | None = None) -> None:
         super().__init__(model, SD3ConditionAdapter(), sample_size)
-        if self.sample_size % model.config.patch_size:
-            raise PmgError(
-                f"latents of {self.sample_size} a side can't be cut into patches of {model.config.patch_size}: "
-                "set generator.size to a multiple of the patches' size in pixels"
-            )
+        check_patches(self.sample_size)
         self.model.set_attn_processor(BiasedJointAttention())
 
     def forward(self, noisy: Tensor, times: Tensor, inputs: Mapping[str, Any]) -> Tensor:

@@ -24,7 +24,7 @@ from pmg.configuration.ranges import Count, Positive, Seed
 from pmg.models.diffusion.generator import DiffusionGenerator
 from pmg.models.diffusion.noise_processes import VariancePreserving
 from pmg.models.diffusion.text_encoder import TextEncoder
-from pmg.models.diffusion.unet.stable_diffusion import compose_generator
+from pmg.models.diffusion.unet.stable_diffusion import StableDiffusion
 from pmg.models.language.language_model import LanguageModel
 from pmg.models.vision.scorer import Scorer, ScorerConfig
 
@@ -99,7 +99,7 @@ def tiny_generator(text_encoder: TextEncoder, seed: Seed = 0, snr_gamma: Positiv
         prediction_type="v_prediction",
         clip_sample=False,
     )
-    return compose_generator(autoencoder, denoiser, VariancePreserving(scheduler, snr_gamma), text_encoder)
+    return StableDiffusion.compose(autoencoder, denoiser, VariancePreserving(scheduler, snr_gamma), text_encoder)
 
 
 def tiny_autoencoder() -> AutoencoderKL:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, PreTrainedConfig, PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from pmg.domain import PmgError
 from pmg.models.language.context import Context
@@ -98,11 +98,6 @@ def _limit(config: PreTrainedConfig) -> int | None:
     window = getattr(config, "sliding_window", None) if slides else None
     limits = [length for length in (window, getattr(config, "max_position_embeddings", None)) if length]
     return min(limits, default=None)
-
-
-def auto_class(config: PreTrainedConfig) -> Any:
-    """Returns the class of transformers that builds language models of a config, with or without a vision encoder."""
-    return AutoModelForImageTextToText if "vision_config" in config.sub_configs else AutoModelForCausalLM
 
 
 def logits_of(model: PreTrainedModel, states: Tensor) -> Tensor:

@@ -37,7 +37,6 @@ class ContextDecoder(nn.Module):
         model: any transformers causal language model whose layers keep keys and values.
         tokenizer: its tokenizer.
         chat_template: text around histories and questions.
-        attention: name of the attention implementation, if it was checked before; None checks it.
         read_layers: indices into the hidden states at which soft tokens are read, joined along their width; none: the
             last.
 
@@ -61,7 +60,7 @@ class ContextDecoder(nn.Module):
 
     def __init__(
         self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, chat_template: ChatTemplate = NO_TEMPLATE,
-        attention: str | None = None, read_layers: Sequence[int] = (),
+        read_layers: Sequence[int] = (),
     ) -> None:  # fmt: skip
         super().__init__()
         self.read_layers = tuple(read_layers)
@@ -73,7 +72,7 @@ class ContextDecoder(nn.Module):
         self.tokens_computed = self.tokens_reused = 0
         self.cache_argument = find_cache_argument(model.get_decoder())
         self.train(False)
-        self.set_attention(attention or select_attention(self))
+        self.set_attention(select_attention(self))
         self.tokens_computed = self.tokens_reused = 0
 
     def longest(self, config: PreTrainedConfig) -> int | None:

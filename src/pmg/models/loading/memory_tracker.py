@@ -79,7 +79,7 @@ def weight_bytes(module: torch.nn.Module, counted: set[int] | None = None) -> in
     counted = set() if counted is None else counted
     tensors = {storage_of(t): t.untyped_storage().nbytes() for t in (*module.parameters(), *module.buffers())}
     total = sum(size for storage, size in tensors.items() if storage not in counted)
-    counted |= tensors.keys()
+    counted.update(tensors)
     return total
 
 

@@ -17,7 +17,6 @@ from pmg.models.loading.device import torch_type
 from pmg.models.loading.memory_tracker import weight_bytes
 
 BYTES = {"4bit": 0.516, "8bit": 1.0}  # a weight of a linear layer; NF4 with double quantisation has 4.127 bits
-KINDS = tuple(BYTES)
 Quantization = Literal["4bit", "8bit"]
 
 
@@ -37,8 +36,8 @@ def loading_options(dtype: str, quantization: str | None, kind: Any = BitsAndByt
     computed = torch_type(dtype)
     if quantization is None:
         return {"dtype": computed}
-    if quantization not in KINDS:
-        raise PmgError(f"quantization is '{quantization}'. Use one of {', '.join(KINDS)}, null")
+    if quantization not in BYTES:
+        raise PmgError(f"quantization is '{quantization}'. Use one of {', '.join(BYTES)}, null")
     if leaves_out_weights():
         return {"dtype": computed}
     if find_spec("bitsandbytes") is None:

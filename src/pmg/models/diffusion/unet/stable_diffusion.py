@@ -42,55 +42,59 @@ PIPELINES = {
 SAMPLERS = ("dpm", "checkpoint")
 
 
-def load_stable_diffusion(
-    source: str, dtype: str = "float32", sampler: str = "dpm", size: Count | None = None,
-    snr_gamma: Positive | None = 5.0, distilled_from: str = "",
-) -> DiffusionGenerator:  # fmt: skip
-    """Loads a checkpoint, frozen; the prediction type and the noise schedule are the checkpoint's own.
+class StableDiffusion:
+    """Stable Diffusion 1, 2 and XL, latent consistency models, and other distilled relatives."""
 
-    Args:
-        source: hub id or folder, in the layout of diffusers.
-        dtype: name of the type of denoiser and text encoders; the autoencoder stays in float32, in which it was made.
-        sampler: ``dpm``: DPM-Solver++ on the checkpoint's schedule; ``checkpoint``: the checkpoint's own sampler,
-            which distilled models (LCM, Turbo) need.
-        size: of the images in pixels; None: what the denoiser was trained at.
-        snr_gamma: ceiling of min-SNR loss weights; None: the plain error.
-        distilled_from: see `Capabilities`; the checkpoint's config doesn't say it.
+    @classmethod
+    def load(
+        cls, source: str, dtype: str = "float32", sampler: str = "dpm", size: Count | None = None,
+        snr_gamma: Positive | None = 5.0, distilled_from: str = "",
+    ) -> DiffusionGenerator:  # fmt: skip
+        """Loads a checkpoint, frozen; the prediction type and the noise schedule are the checkpoint's own.
 
-    Raises:
-        PmgError: the source is missing or damaged, or of another kind.
-    """
-    if sampler not in SAMPLERS:
-        raise PmgError(f"generator.sampler is '{sampler}'; known: {', '.join(SAMPLERS)}")
-    pipe = _load(resolve_source(source), torch_type(dtype))
-    text_encoder = ClipTextEncoder(_towers(pipe), bool(pipe.config.get("force_zeros_for_empty_prompt")))
-    own = pipe.scheduler if sampler == "checkpoint" else None
-    process = VariancePreserving(DDPMScheduler.from_config(pipe.scheduler.config), snr_gamma, own)
-    return compose_generator(pipe.vae, pipe.unet, process, text_encoder, size, distilled_from)
+        Args:
+            source: hub id or folder, in the layout of diffusers.
+            dtype: name of the type of denoiser and text encoders; the autoencoder stays in float32.
+            sampler: ``dpm``: DPM-Solver++ on the checkpoint's schedule; ``checkpoint``: the checkpoint's own sampler,
+                which distilled models (LCM, Turbo) need.
+            size: of the images in pixels; None: what the denoiser was trained at.
+            snr_gamma: ceiling of min-SNR loss weights; None: the plain error.
+            distilled_from: see `Capabilities`; the checkpoint's config doesn't say it.
 
+        Raises:
+            PmgError: the source is missing or damaged, or of another kind.
+        """
+        if sampler not in SAMPLERS:
+            raise PmgError(f"generator.sampler is '{sampler}'; known: {', '.join(SAMPLERS)}")
+        pipe = _load(resolve_source(source), torch_type(dtype))
+        text_encoder = ClipTextEncoder(_towers(pipe), bool(pipe.config.get("force_zeros_for_empty_prompt")))
+        own = pipe.scheduler if sampler == "checkpoint" else None
+        process = VariancePreserving(DDPMScheduler.from_config(pipe.scheduler.config), snr_gamma, own)
+        return cls.compose(pipe.vae, pipe.unet, process, text_encoder, size, distilled_from)
 
-def compose_generator(
-    autoencoder: AutoencoderKL, unet: UNet2DConditionModel, process: NoiseProcess,
-    text_encoder: PromptEncoder, size: int | None = None, distilled_from: str = "",
-) -> DiffusionGenerator:  # fmt: skip
-    """Returns a frozen generator of a UNet in the latent space of an `AutoencoderKL`.
+    @classmethod
+    def compose(
+        cls, autoencoder: AutoencoderKL, unet: UNet2DConditionModel, process: NoiseProcess,
+        text_encoder: PromptEncoder, size: int | None = None, distilled_from: str = "",
+    ) -> DiffusionGenerator:  # fmt: skip
+        """Returns a frozen generator of a UNet in the latent space of an `AutoencoderKL`.
 
-    Args:
-        autoencoder: images <-> latents.
-        unet: the denoiser.
-        process: the noise process that the UNet was trained with.
-        text_encoder: encodes prompts.
-        size: of the images in pixels; None: what the UNet was trained at.
-        distilled_from: see `Capabilities`.
+        Args:
+            autoencoder: images <-> latents.
+            unet: the denoiser.
+            process: the noise process that the UNet was trained with.
+            text_encoder: encodes prompts.
+            size: of the images in pixels; None: what the UNet was trained at.
+            distilled_from: see `Capabilities`.
 
-    Raises:
-        PmgError: the UNet is none that makes images from text, or `size` is none that it can make.
-    """
-    codec = AutoencoderKLCodec(autoencoder)
-    sample_size = latent_size(codec, size) or unet.config.sample_size
-    adapter = UNetConditionAdapter(unet, sample_size * codec.downsampling, distilled_from)
-    denoiser = UNetDenoiser(unet, sample_size, channels_last=False, adapter=adapter)
-    return DiffusionGenerator(codec, denoiser, process, text_encoder).freeze()
+        Raises:
+            PmgError: the UNet is none that makes images from text, or `size` is none that it can make.
+        """
+        codec = AutoencoderKLCodec(autoencoder)
+        sample_size = latent_size(codec, size) or unet.config.sample_size
+        adapter = UNetConditionAdapter(unet, sample_size * codec.downsampling, distilled_from)
+        denoiser = UNetDenoiser(unet, sample_size, channels_last=False, adapter=adapter)
+        return DiffusionGenerator(codec, denoiser, process, text_encoder).freeze()
 
 
 def _load(path: str, dtype: torch.dtype) -> DiffusionPipeline:
