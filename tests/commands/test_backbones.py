@@ -9,6 +9,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import transformers as tf
+from PIL import Image
+from safetensors.torch import load_file
+
 from checkpoints import (
     LLAMA,
     write_clip,
@@ -22,9 +25,6 @@ from checkpoints import (
     write_sdxl,
     write_z_image,
 )
-from PIL import Image
-from safetensors.torch import load_file
-
 from looks import FEW
 from pmg import PersonalizedPipeline
 from pmg.commands.estimate import body as estimate
@@ -33,7 +33,7 @@ from pmg.commands.export import body as export
 from pmg.commands.generate import body as generate
 from pmg.commands.train import body as train
 from pmg.domain import PmgError
-from pmg.generation.item_arguments import with_pictures
+from pmg.generation.call_arguments import with_pictures
 from pmg.orchestration.run import execute
 from pmg.seeding import stable_number
 

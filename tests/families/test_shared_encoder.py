@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from checkpoints import write_flux1, write_flux2_klein, write_qwen_image, write_qwen_image_edit, write_z_image
 from PIL import Image
 from safetensors.torch import load_file
 
+from checkpoints import write_flux1, write_flux2_klein, write_qwen_image, write_qwen_image_edit, write_z_image
 from looks import FEW
 from pmg import PersonalizedPipeline
 from pmg.commands.estimate import body as estimate
@@ -20,7 +20,7 @@ from pmg.commands.generate import body as generate
 from pmg.commands.train import body as train
 from pmg.configuration.instantiate import instantiate
 from pmg.domain import PmgError
-from pmg.generation.item_arguments import with_pictures
+from pmg.generation.call_arguments import with_pictures
 from pmg.models.language_model_source import resolve_language_model
 from pmg.orchestration.run import execute
 from pmg.runs.process_state import RunFailedError

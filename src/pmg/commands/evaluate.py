@@ -55,9 +55,8 @@ log = logging.getLogger(__name__)
 def body(cfg: DictConfig, run: Run) -> float | None:
     """Judges generated images and writes the results table."""
     from pmg.data.dataset import require_truth
-    from pmg.evaluation.image_evaluation import in_order
+    from pmg.evaluation.image_evaluation import SELECTION_SCORES, in_order
     from pmg.evaluation.results import Origin, ResultBuilder, read_rows, write_results, write_rows
-    from pmg.evaluation.selection_scores import SELECTION_SCORES
     from pmg.evaluation.set_comparison import compare_sets
     from pmg.runs.provenance import git_state
 

@@ -13,14 +13,30 @@ from torch import Tensor
 
 from pmg.cache import Cache, hash_tensor
 from pmg.domain import Example
-from pmg.evaluation.metric_interface import ImageMetric, References
+from pmg.evaluation.metric_interface import ImageMetric, MetricInfo, References
 from pmg.evaluation.reference_arms import ReferenceArms
 from pmg.evaluation.references import ReferenceReader
 from pmg.evaluation.row_cache import RowCache
-from pmg.evaluation.selection_scores import selection_scores
 from pmg.evaluation.set_comparison import ArmImages
 from pmg.generation.record_shards import WHOLE, Shard
 from pmg.generation.records import Key, Record, as_line
+
+SELECTION_SCORES = (
+    MetricInfo("selection_preference", "d_p", range=(-1.0, 1.0), aspect="preference", selects=True),
+    MetricInfo("selection_accuracy", "d_t", range=(-1.0, 1.0), aspect="accuracy", selects=True),
+    MetricInfo("selection_z", "z", selects=True),
+)
+
+
+def selection_scores(record: Record) -> dict[str, float]:
+    """Returns the scores of the chosen candidate by name; NaN for a preference score that the method has not."""
+    chosen = record.chosen
+    values = (chosen.preference, chosen.accuracy, chosen.z)
+    return {
+        info.name: float("nan") if value is None else value
+        for info, value in zip(SELECTION_SCORES, values, strict=True)
+    }
+
 
 CHUNK = 25  # examples whose references are in memory at once
 

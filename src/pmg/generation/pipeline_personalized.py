@@ -13,11 +13,14 @@ from PIL import Image
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from pmg.cache import NoCache
+from pmg.configuration.targets import check_plugin
 from pmg.domain import Item, PmgError
 from pmg.generation.alpha import AlphaRule
 from pmg.generation.call_arguments import (
     Conversation,
     History,
+    ItemLike,
     UserInput,
     check_alpha,
     check_count,
@@ -28,19 +31,22 @@ from pmg.generation.call_arguments import (
     read_user,
     read_users,
 )
+from pmg.generation.components import Component
 from pmg.generation.export import copy_pipeline
 from pmg.generation.guidance import Scales
-from pmg.generation.item_arguments import ItemLike
 from pmg.generation.output import Images, PersonalizedPipelineOutput, describe_image, find_converter
-from pmg.generation.pipeline import Pipeline, check_steps
-from pmg.generation.pipeline_loading import load_components
+from pmg.generation.pipeline import Pipeline, build_pipeline, check_steps
 from pmg.generation.requests import Request
+from pmg.generation.serialization import read_index
 from pmg.generation.user_preference import UserPreference, build_plain_request, build_request, extract_preference
-from pmg.models.loading.device import to_device
+from pmg.models.language_model_source import resolve_language_model
+from pmg.models.loading.device import emulates_bfloat16, to_device
+from pmg.models.loading.weight_sources import download, load_frozen
 from pmg.models.preference.token_encoder import TokenEncoder
 from pmg.models.vision.pictures import to_picture
-from pmg.preferences.captioning import Captioner
+from pmg.preferences.captioning import Captioner, MetadataCaptioner
 from pmg.preferences.extraction import PreferenceExtractor
+from pmg.preferences.keyword_budget import Budget
 from pmg.preferences.keyword_decoding import Decoding
 from pmg.preferences.scenarios import Scenario
 from pmg.runs.run_folder import EXPORTED_ENCODER
@@ -298,3 +304,43 @@ class PersonalizedPipeline:
             for request, picked, candidates in zip(requests, generated.picked, generated.candidates, strict=True)
         ]
         return PersonalizedPipelineOutput(convert(generated.images), records)
+
+
+def load_components(
+    source: str, device: str, cache_dir: str, trust: Sequence[str], scenario: Scenario | None = None
+) -> dict[str, Any]:
+    """Returns the arguments of `PersonalizedPipeline`.
+
+    Args:
+        source: a folder, or an id on the hub.
+        device: of the models; ``auto``: a GPU where there is one.
+        cache_dir: of unpacked weights.
+        trust: modules whose classes the folder may name.
+        scenario: in place of the folder's, with its caption for a captioner of facts; None: the folder's.
+
+    Raises:
+        PmgError: there is no such pipeline, a part of it is missing, or of a plug-in that `trust` does not name.
+    """
+    trusted = [check_plugin(name) for name in trust]
+    folder = Path(source) if Path(source).is_dir() else download(source, f"'{source}' is no folder here")
+    parts = read_index(folder, cache_dir, float32=emulates_bfloat16(device), trust=trusted)
+    pipeline = build_pipeline(parts, device, Component.create)
+    text_encoder = pipeline.generator.text_encoder
+    language_model = to_device(resolve_language_model(parts["language_model"].create(), text_encoder), device)
+    budget = Budget(text_encoder.count_tokens, text_encoder.max_length)
+    captioner = parts["captioner"]
+    if scenario and captioner.build is MetadataCaptioner:
+        captioner = replace(captioner, arguments={"template": scenario.caption})
+    templates = scenario or parts["scenario"].create()
+    return {
+        "extractor": PreferenceExtractor(
+            language_model, templates, NoCache(), str(folder), budget, text_encoder=text_encoder
+        ),
+        "captioner": captioner.create(),
+        "decoding": parts["decoding"].create(),
+        "inputs": parts["inputs"].create(),
+        "encoder": load_frozen(parts[EXPORTED_ENCODER], folder / EXPORTED_ENCODER),
+        "pipeline": pipeline,
+        "alpha_rule": parts["balance"]["alpha_rule"].create(),
+        "source": None if scenario else folder,
+    }

@@ -11,8 +11,7 @@ from torch import Tensor
 
 from pmg.domain import Example, Interaction, Item, Keywords, PmgError, Turn
 from pmg.generation.alpha import AlphaRule
-from pmg.generation.call_arguments import UserInput
-from pmg.generation.item_arguments import Pictured
+from pmg.generation.call_arguments import Pictured, UserInput
 from pmg.generation.requests import Request
 from pmg.models.preference.token_encoder import TokenEncoder
 from pmg.preferences.captioning import PICTURE_SIZE, Captioner, caption_items, from_picture

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image, UnidentifiedImageError
 
-from pmg.domain import PmgError
+from pmg.domain import Item, PmgError
 from pmg.installation import restore_assets
 
 TABLE = "catalogue.parquet"
@@ -103,3 +103,11 @@ def write_table(folder: Path, rows: Sequence[Mapping], manifest: Mapping) -> str
         part.write_bytes(data)
         part.replace(folder / name)
     return digest
+
+
+def target_captions(item: Item, scene: str, keywords: int = 3) -> list[str]:
+    """Returns captions of what an image shows, from the title alone to title, keywords and scene words."""
+    words = [item.title, *item.keywords[:keywords]]
+    longer = ", ".join(words)
+    turned = ", ".join([item.title, *reversed(item.keywords[:keywords])])
+    return [item.title, f"{item.title}, {scene}", f"{longer}, {scene}", f"{turned}, {scene}"]

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from pmg.configuration.ranges import NotNegative, Seed
-from pmg.data.image_source import mirror_half
+from pmg.data.picture_groups import mirror_half
 from pmg.domain import Item, PmgError
 from pmg.looks.catalogue import TABLE, decode, read_rows
 from pmg.looks.finish_space import FinishSpace

@@ -18,14 +18,19 @@ from pmg.models.language.language_model import LanguageModel
 from pmg.models.language.picture_marks import find_pictures
 from pmg.models.language.vision_language_model import VisionLanguageModel
 from pmg.preferences.captioning import Pixels
-from pmg.preferences.contexts import CachedContexts, Contexts, LazyContexts, PictureLookup, no_pictures
+from pmg.preferences.contexts import (
+    CachedContexts,
+    Contexts,
+    LazyContexts,
+    PictureFeatures,
+    PictureLookup,
+    no_pictures,
+)
 from pmg.preferences.history_budget import HistoryWriter
 from pmg.preferences.keyword_budget import Budget
 from pmg.preferences.keyword_decoding import Decoding
-from pmg.preferences.keyword_tensors import from_tensors, to_tensors
-from pmg.preferences.keywords import LIMIT, without
+from pmg.preferences.keywords import LIMIT, from_tensors, to_tensors, without
 from pmg.preferences.opinions import judge_messages, own_messages, split_messages
-from pmg.preferences.picture_features import PictureFeatures
 from pmg.preferences.scenarios import Scenario
 from pmg.preferences.stated_keywords import build_matcher
 from pmg.preferences.target_extraction import TargetExtractor

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections import deque
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import torch
 from torch import Tensor
@@ -131,3 +132,15 @@ def target_keywords(
         Keywords((item.title, *own.words, *scene), (0.0, *own.scores, *[0.0] * len(scene)))
         for item, own in zip(items, likeliest, strict=True)
     ]
+
+
+def to_tensors(keywords: Sequence[Keywords]) -> dict[str, Tensor]:
+    """Returns keywords in the form that the cache keeps."""
+    text = json.dumps([asdict(words) for words in keywords], ensure_ascii=False)
+    return {"json": torch.tensor(list(text.encode()), dtype=torch.uint8)}
+
+
+def from_tensors(tensors: Mapping[str, Tensor]) -> list[Keywords]:
+    """Returns the keywords that `to_tensors` encoded."""
+    rows = json.loads(bytes(tensors["json"].tolist()))
+    return [Keywords(**{name: tuple(values) for name, values in row.items()}) for row in rows]

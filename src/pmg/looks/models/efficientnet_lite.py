@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import partial
 
+import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 from torchvision.ops.misc import Conv2dNormActivation
@@ -132,3 +133,9 @@ def build_stage(before: int, blocks: int, kernel: int, stride: int, expansion: i
     """Returns the blocks of a stage; the first one changes size and channels."""
     first = Block(before, kernel, stride, expansion, after)
     return nn.Sequential(first, *(Block(after, kernel, 1, expansion, after) for _ in range(blocks - 1)))
+
+
+def statistics(layer: Tensor) -> Tensor:
+    """Returns mean and standard deviation `(B, 2 * C)` over the positions of `(B, C, h, w)`."""
+    mean, variance = layer.mean((2, 3)), layer.var((2, 3), unbiased=False)
+    return torch.cat([mean, (variance + 1e-5).sqrt()], dim=1)

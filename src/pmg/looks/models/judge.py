@@ -17,8 +17,8 @@ from pmg.looks.models.efficientnet_lite import (
     FEATURES,
     EfficientNetLite,
     EfficientNetLiteConfig,
+    statistics,
 )
-from pmg.looks.models.layer_statistics import statistics
 from pmg.models.vision.backbones import PALETTE, ColourBranch, HistogramBranch, TextureBranch
 from pmg.models.vision.embedded_model import EmbeddedModel
 

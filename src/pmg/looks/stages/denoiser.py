@@ -11,7 +11,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from pmg.configuration.ranges import Fraction
 from pmg.data.picture_groups import PictureGroups
-from pmg.looks.captions import target_captions
+from pmg.looks.catalogue import target_captions
 from pmg.looks.stages.pool import ITEMS, LookPool, say
 from pmg.looks.stages.training import LookTraining
 from pmg.models.autocast import processor_autocast

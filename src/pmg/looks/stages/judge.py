@@ -11,12 +11,12 @@ from torch.nn.functional import cross_entropy, smooth_l1_loss
 
 from pmg.configuration.ranges import NotNegative, Positive
 from pmg.domain import PmgError
-from pmg.looks.choices import CANDIDATES, LookChoice
 from pmg.looks.drawings import REFERENCES, LookData, has_colours
 from pmg.looks.finish_targets import finish_errors, finish_values
 from pmg.looks.finishes import Finish
 from pmg.looks.models.judge import LookJudge, pick_looks
 from pmg.looks.stages.augmentation import random_affine
+from pmg.looks.targets import CANDIDATES, LookChoice
 from pmg.losses import contrastive_loss
 from pmg.models.diffusion.interfaces import LatentCodec
 from pmg.models.diffusion.latent_codec import restore

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from pmg.data.picture_groups import PictureGroups
-from pmg.looks.captions import target_captions
+from pmg.looks.catalogue import target_captions
 from pmg.looks.stages.augmentation import random_affine
 from pmg.losses import contrastive_loss
 from pmg.models.autocast import processor_autocast

@@ -14,7 +14,6 @@ from transformers import PreTrainedModel
 from pmg.configuration.ranges import Count, CountOrZero, Fraction, NotNegative
 from pmg.data.picture_groups import PictureGroups
 from pmg.domain import PmgError
-from pmg.looks.choices import LookChoice
 from pmg.looks.drawings import LookData
 from pmg.looks.finish_targets import SIZE, finish_errors
 from pmg.looks.models.efficientnet_lite import EfficientNetLite
@@ -26,6 +25,7 @@ from pmg.looks.stages.judge import CONCEPTS, FINISHES, JudgeBatches, LookJudgeTr
 from pmg.looks.stages.pool import LookPool
 from pmg.looks.stages.pool_stage import LookPoolStage
 from pmg.looks.stages.scorer import LookScorerTraining, ScorerBatches
+from pmg.looks.targets import LookChoice
 from pmg.models.diffusion.latent_codec import AutoencoderDCCodec
 from pmg.models.diffusion.text_encoder import TextEncoder
 from pmg.models.vision.perceptual import PerceptualDistance

@@ -13,8 +13,7 @@ from pmg.domain import PmgError
 from pmg.models.language.context import Context
 from pmg.models.language.language_model import LanguageModel
 from pmg.models.preference.batch_norm import SharedBatchNorm1d
-from pmg.models.preference.prefix import Prefix
-from pmg.models.preference.prefix_placement import PLACEMENTS
+from pmg.models.preference.prefix_placement import PLACEMENTS, Prefix
 from pmg.models.preference.token_encoder import TokenEncoder
 
 

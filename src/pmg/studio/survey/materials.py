@@ -19,10 +19,10 @@ from pmg.data_uri import data_uri
 from pmg.domain import Example, PmgError
 from pmg.evaluation.reference_arms import history_pixels
 from pmg.generation.records import Key, Record
+from pmg.html_document import render_document
 from pmg.models.vision.pictures import to_picture
 from pmg.preferences.opinions import own_messages
 from pmg.studio.survey.design import Design, Task
-from pmg.studio.survey.page import render_page
 
 CONTENT, KEY, PAGE = "content.json", "key.json", "survey.html"
 HISTORY = 12  # shown images of a history, the latest
@@ -181,3 +181,14 @@ def _data_uri(image: Tensor) -> str:
     file = io.BytesIO()
     to_picture(image).save(file, "WEBP", quality=90, method=4)
     return data_uri(file.getvalue(), "image/webp")
+
+
+def render_page(content: Mapping[str, Any], served: bool) -> str:
+    """Returns the page. Texts are escaped, and its policy allows no script but its own and no other address.
+
+    Args:
+        content: see `pmg.studio.survey.materials.build_content`.
+        served: whether answers are sent to the server of the page; else the page saves them as a file.
+    """
+    connect = "'self'" if served else "'none'"
+    return render_document("pmg.studio.survey", "survey", content={**content, "served": served}, connect=connect)

@@ -12,8 +12,7 @@ from pydantic import BaseModel, ConfigDict
 from pmg.domain import PmgError
 from pmg.studio.http_server import create_app
 from pmg.studio.survey.answers import DATABASE, Answer, AnswerStore, Code
-from pmg.studio.survey.materials import CONTENT, KEY, read_survey
-from pmg.studio.survey.page import render_page
+from pmg.studio.survey.materials import CONTENT, KEY, read_survey, render_page
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
