@@ -9,9 +9,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import transformers as tf
-from PIL import Image
-from safetensors.torch import load_file
-
 from checkpoints import (
     LLAMA,
     write_clip,
@@ -25,6 +22,9 @@ from checkpoints import (
     write_sdxl,
     write_z_image,
 )
+from PIL import Image
+from safetensors.torch import load_file
+
 from looks import FEW
 from pmg import PersonalizedPipeline
 from pmg.commands.estimate import body as estimate

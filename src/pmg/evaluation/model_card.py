@@ -97,7 +97,7 @@ def _read_facts(folder: Path) -> dict[str, str]:
     return {values[0]: values[1] for values in cells if len(values) == 2}
 
 
-def _table(title: str, values: Mapping[str, Any]) -> str:
+def _table(title: str, values: Mapping[Any, Any]) -> str:
     rows = "\n".join(f"| {name} | {value} |" for name, value in values.items())
     return f"| {title} | |\n|---|---|\n{rows}\n"
 

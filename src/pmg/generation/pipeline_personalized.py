@@ -18,18 +18,15 @@ from pmg.configuration.targets import check_plugin
 from pmg.domain import Item, PmgError
 from pmg.generation.alpha import AlphaRule
 from pmg.generation.call_arguments import (
+    CallReader,
     Conversation,
     History,
     ItemLike,
     UserInput,
     check_alpha,
     check_count,
-    check_requests,
     draw_seeds,
     read_scales,
-    read_targets,
-    read_user,
-    read_users,
 )
 from pmg.generation.components import Component
 from pmg.generation.export import copy_pipeline
@@ -76,6 +73,7 @@ class PersonalizedPipeline:
     ) -> None:  # fmt: skip
         self.extractor, self.captioner, self.decoding, self.encoder = extractor, captioner, decoding, encoder
         self.pipeline, self.alpha_rule, self.inputs, self.source = pipeline, alpha_rule, inputs, source
+        self.arguments = CallReader(captioner.facts)
         self._progress_bar_config: dict[str, Any] = {}
 
     @classmethod
@@ -213,8 +211,8 @@ class PersonalizedPipeline:
         check_alpha(alpha)
         check_count("num_images_per_prompt", num_images_per_prompt)
         convert = find_converter(output_type)
-        users, batched = read_users(history, dislikes, conversation, self.captioner.facts)
-        targets, _ = read_targets(target, len(users) if batched else None, self.captioner.facts)
+        users, batched = self.arguments.users(history, dislikes, conversation)
+        targets, _ = self.arguments.targets(target, len(users) if batched else None)
         seeds = draw_seeds(generator, len(targets) * num_images_per_prompt)
         steps, scales = self._settings(num_inference_steps, guidance_scale)
         preferences = [self._extract(user, targets[0]) for user in self.progress_bar(users)]
@@ -231,7 +229,7 @@ class PersonalizedPipeline:
     ) -> Request:  # fmt: skip
         """Returns the request of one user and target that `draw` takes, with the seed 0; see `__call__`."""
         check_alpha(alpha)
-        user, item = read_user(history, target, dislikes, conversation, self.captioner.facts)
+        user, item = self.arguments.user(history, target, dislikes, conversation)
         (user,) = self.progress_bar([user])
         return self._request(self._extract(user, item), item, alpha)
 
@@ -239,7 +237,7 @@ class PersonalizedPipeline:
         self, history: History, target: ItemLike, dislikes: History = (), conversation: Conversation = ()
     ) -> UserPreference:
         """Returns the preference of one user; arguments as in `__call__`."""
-        return self._extract(*read_user(history, target, dislikes, conversation, self.captioner.facts))
+        return self._extract(*self.arguments.user(history, target, dislikes, conversation))
 
     def draw_candidates(
         self, preference: UserPreference | None, target: ItemLike, seed: int,
@@ -254,7 +252,7 @@ class PersonalizedPipeline:
             num_inference_steps: solver steps; None: the pipeline's.
             weights: pairs (w_p, w_t); None: the pipeline's.
         """
-        (item,), _ = read_targets(target, None, self.captioner.facts)
+        (item,), _ = self.arguments.targets(target)
         steps, scales = self._settings(num_inference_steps, None)
         pairs = list(weights or self.pipeline.pairs)
         if preference is None:
@@ -292,7 +290,10 @@ class PersonalizedPipeline:
         guidance_scale: float | Mapping[str, float] | None = None,
     ) -> PersonalizedPipelineOutput:  # fmt: skip
         """Generates the images of requests that `read` returned, in one batch; other arguments as in `__call__`."""
-        check_requests(requests)
+        if not requests:
+            raise PmgError("requests is an empty list. Give at least one request of `read`.")
+        for request in requests:
+            check_alpha(request.alpha)
         return self._draw(requests, *self._settings(num_inference_steps, guidance_scale), find_converter("pil"))
 
     def _draw(
