@@ -301,7 +301,7 @@ def read_scales(scales: Scales, guidance_scale: float | Mapping[str, float] | No
         if name not in names:
             hint = nearest(str(name), names) or "."
             raise PmgError(f"guidance_scale has no '{name}'{hint} Scales: {', '.join(names)}.")
-        if not (isinstance(value, Real) and 0 <= value < math.inf):
+        if not (isinstance(value, Real) and 0 <= float(value) < math.inf):
             allowed = f"a number of at least 0, or a mapping of {', '.join(names)}"
             raise PmgError(f"guidance_scale must be {allowed}: {value!r}")
     return replace(scales, **changes)
