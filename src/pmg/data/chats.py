@@ -121,11 +121,7 @@ class NoImages:
 
 
 class ChatDataset(Dataset):
-    """Conversations as the users of the split ``test``: images are generated for them, and nothing is trained on them.
-
-    Args:
-        file: see `load_chats`.
-    """
+    """Conversations as users of the split ``test``: images are generated for them, and nothing is trained on them."""
 
     has_truth = False
 

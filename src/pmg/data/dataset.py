@@ -53,12 +53,7 @@ def liked_with_image(images: ImageStore, example: Example) -> list[Item]:
 
 
 def require_liked(images: ImageStore, example: Example, need: str) -> list[Item]:
-    """Returns `liked_with_image`, of which there is at least one.
-
-    Args:
-        images: of all items.
-        example: of the user.
-        need: what needs them, for the message.
+    """Returns `liked_with_image`, of which there is at least one; errors name what has a `need` of it.
 
     Raises:
         PmgError: there is none.
@@ -85,12 +80,7 @@ def require_truth(example: Example) -> tuple[Item, ...]:
 
 @dataclass(frozen=True)
 class Timeline:
-    """The interaction history of one user.
-
-    Attributes:
-        user: their id.
-        interactions: likes and dislikes, oldest first.
-    """
+    """The interaction history of one user: likes and dislikes, oldest first."""
 
     user: str
     interactions: tuple[Interaction, ...]
@@ -167,11 +157,6 @@ class Dataset(Protocol):
 
 def check_split(split: str, users: int | None, sizes: Mapping[str, float]) -> None:
     """Checks the arguments of `Dataset.examples`.
-
-    Args:
-        split: name of a split.
-        users: number of users; None: all.
-        sizes: number of users in each split.
 
     Raises:
         PmgError: there is no such split, or it has fewer users.

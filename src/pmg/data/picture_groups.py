@@ -75,13 +75,7 @@ class PictureGroups(Protocol):
 
 
 class StoredPictures:
-    """Some pictures of an `ImageStore`, half of them mirrored: a `PictureSource`.
-
-    Args:
-        images: all of them.
-        rows: those used, int64 `(N,)`.
-        size: pixels a side.
-    """
+    """The pictures of some rows, int64 `(N,)`, of an `ImageStore`, half of them mirrored: a `PictureSource`."""
 
     def __init__(self, images: ImageStore, rows: Tensor, size: int) -> None:
         self.images, self.rows, self.size = images, rows, size

@@ -42,12 +42,6 @@ class PreparedImages:
     def load(cls, folder: str, name: str, table: pd.DataFrame, items: Mapping[str, Item]) -> PreparedImages | None:
         """Opens the images of prepared data.
 
-        Args:
-            folder: of the prepared data.
-            name: of the data set, for errors.
-            table: the items' table.
-            items: its items by id.
-
         Returns:
             The images, or None where the data have none.
         """

@@ -186,10 +186,6 @@ def check(tables: Tables) -> Tables:
 def load(folder: str, name: str) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Reads prepared tables and verifies their checksums.
 
-    Args:
-        folder: of the tables.
-        name: of the data set, for errors.
-
     Returns:
         Items and interactions.
 
@@ -204,10 +200,6 @@ def load(folder: str, name: str) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 def read_manifest(folder: str, name: str) -> dict[str, Any]:
     """Returns the manifest of prepared data.
-
-    Args:
-        folder: of the tables.
-        name: of the data set, for errors.
 
     Raises:
         PmgError: it is missing or damaged.

@@ -106,15 +106,9 @@ def write_pipeline_card(
     folder: Path, title: str, license_name: str, parts: Mapping[str, Any], metrics: Mapping[str, Any],
     results: str | None,
 ) -> None:  # fmt: skip
-    """Writes ``README.md``.
+    """Writes ``README.md`` of a pipeline.
 
-    Args:
-        folder: of the pipeline.
-        title: the card's.
-        license_name: of the trained weights.
-        parts: nodes of its index.
-        metrics: ``metrics.json`` of the training run.
-        results: file of ``pmg-evaluate``, or None.
+    It holds ``metrics.json`` of the training run, and what ``pmg-evaluate`` measured where `results` names its file.
 
     Raises:
         PmgError: there is no such file of results.

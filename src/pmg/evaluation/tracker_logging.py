@@ -81,13 +81,7 @@ def headline(results: Mapping[str, Any]) -> dict[str, float]:
 
 
 def record_results(tracking: Tracking, results: Mapping[str, Any], folder: Path) -> None:
-    """Gives trackers the tables of results, one row a method and metric, and their files.
-
-    Args:
-        tracking: where to.
-        results: of `ResultBuilder.build`.
-        folder: where `write_results` has put them.
-    """
+    """Gives trackers the tables of results, one row a method and metric, and their files."""
     for part in ("arms", "paired"):
         rows = [
             {"method": row, "metric": column, **values}

@@ -22,10 +22,6 @@ from pmg.generation.selection import hypervolume, pareto_front
 def mismatch(users: Mapping[str, str], seed: int) -> dict[str, str]:
     """Returns another user's profile for each profile, from a random cycle through all of them.
 
-    Args:
-        users: each profile's user.
-        seed: of the cycle.
-
     Returns:
         The next profile on the cycle that is not the same user's; with one profile a user this is a permutation. A
         single user gets their own.

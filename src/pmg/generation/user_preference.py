@@ -47,17 +47,7 @@ def extract_preference(
     user: UserInput, target: Item, extractor: PreferenceExtractor, captioner: Captioner, decoding: Decoding, *,
     inputs: EncoderInputs, encoder: TokenEncoder,
 ) -> UserPreference:  # fmt: skip
-    """Returns the preference of a user.
-
-    Args:
-        user: history and conversation.
-        target: completes the example; the preference doesn't depend on it.
-        extractor: of preferences, with its language model.
-        captioner: describes items in words.
-        decoding: selects keywords for the attributes.
-        inputs: prepares what the encoder reads.
-        encoder: computes soft tokens.
-    """
+    """Returns the preference of a user, which doesn't depend on the target: it completes the example."""
     interactions = [Interaction(item) for item, _ in user.liked]
     interactions += [Interaction(item, "disliked", liked=False) for item, _ in user.disliked]
     images = GivenPictures([*user.liked, *user.disliked])
@@ -82,12 +72,7 @@ def build_request(
 ) -> Request:
     """Returns the request for an image of `target` under a preference, with the seed 0.
 
-    Args:
-        preference: of `extract_preference`.
-        target: what the image shows.
-        extractor: extracts the target's keywords.
-        alpha_rule: share of the preference score where `alpha` is None.
-        alpha: that share, in [0, 1].
+    `alpha` is the share of the preference score, in [0, 1]; where it is None the rule computes it.
     """
     (words,) = extractor.targets([Example("0", "user", (), target, (), {}, preference.conversation)]).values()
     share = alpha_rule(preference.keywords, preference.history) if alpha is None else alpha
@@ -105,9 +90,6 @@ def build_plain_request(target: Item, extractor: PreferenceExtractor) -> Request
 
 class GivenPictures:
     """The pictures that a caller gave with items: an `ImageStore`.
-
-    Args:
-        items: with their pictures, or None.
 
     Attributes:
         size: pixels a side of all pictures: the longest side of any, at most `PICTURE_SIZE`.

@@ -24,12 +24,6 @@ MANIFEST = "manifest.json"
 def decode(data: bytes, path: Path, row: str, mode: str = "RGB") -> np.ndarray:
     """Decodes image bytes to uint8 `(H, W, C)`.
 
-    Args:
-        data: of the image file.
-        path: of the table, for errors.
-        row: id, for errors.
-        mode: ``RGB`` or ``RGBA``.
-
     Raises:
         PmgError: the bytes are not an image; names file and row.
     """
@@ -69,11 +63,7 @@ def read_digest(folder: str | Path) -> str:
 
 
 def read_rows(folder: str, topics: Sequence[str] | None) -> list[dict[str, Any]]:
-    """Reads the rows of some topics from a catalogue folder and checks its checksum.
-
-    Args:
-        folder: holds the parquet file and its manifest.
-        topics: subgroups to keep; None: all.
+    """Reads the rows of some topics, None: of all, from a catalogue folder and checks its checksum.
 
     Raises:
         PmgError: a file is missing or damaged, a topic is unknown, or there are no rows.

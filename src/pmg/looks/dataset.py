@@ -25,9 +25,6 @@ class FinishedImages:
     """An `ImageStore` of drawings under finishes: the id of an item determines its image.
 
     An id is that of a drawing, alone (as drawn, on white) or with an encoded finish behind a tilde.
-
-    Args:
-        drawings: all of them.
     """
 
     def __init__(self, drawings: Drawings) -> None:

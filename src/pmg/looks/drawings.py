@@ -40,11 +40,7 @@ class Drawings:
 
     @classmethod
     def load(cls, folder: str, topics: Sequence[str] | None = None) -> Drawings:
-        """Reads a catalogue folder and checks its checksum.
-
-        Args:
-            folder: holds the parquet file and its manifest.
-            topics: subgroups to keep; None: all.
+        """Reads the drawings of some topics, None: of all, from a catalogue folder and checks its checksum.
 
         Raises:
             PmgError: a file is missing or damaged, a topic is unknown, an image can't be read.

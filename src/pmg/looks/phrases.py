@@ -86,11 +86,6 @@ class PhraseSet:
 class Phrases:
     """Phrases of the three splits, of which no two have one in common.
 
-    Args:
-        train: of training users.
-        validation: of validation users.
-        test: of test users.
-
     Raises:
         PmgError: a phrase is in two of them.
     """

@@ -77,11 +77,6 @@ class LazyContexts:
     """Contexts that are recomputed for each batch, for more users than memory or disks have room for.
 
     A context of a large model takes longer to load than to compute (docs/scaling.md has the numbers).
-
-    Args:
-        language_model: computes the contexts.
-        texts: the histories.
-        pictures: looks up the features of their pictures.
     """
 
     def __init__(

@@ -16,12 +16,7 @@ log = logging.getLogger(__name__)
 
 
 class HistoryWriter:
-    """Writes histories as prompts; for language models that see, whose pictures have many tokens, those that fit.
-
-    Args:
-        language_model: reads the prompts.
-        scenario: templates.
-    """
+    """Writes histories as prompts; for language models that see, whose pictures have many tokens, those that fit."""
 
     def __init__(self, language_model: LanguageModel, scenario: Scenario) -> None:
         self.language_model, self.scenario = language_model, scenario

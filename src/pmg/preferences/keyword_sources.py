@@ -17,11 +17,7 @@ from pmg.preferences.sources import KeywordSource, Requirements, SourceContext
 
 @dataclass(frozen=True)
 class LikedKeywords(KeywordSource):
-    """Keywords that the language model extracts from the liked items of a history.
-
-    Attributes:
-        decoding: from attributes to keywords.
-    """
+    """Keywords that the language model extracts from the liked items of a history."""
 
     decoding: Decoding
 
@@ -40,9 +36,6 @@ class DislikedKeywords(KeywordSource):
     """The scenario's negative prompt, and keywords that the language model extracts from the disliked items.
 
     Words that are liked, too, are left out.
-
-    Attributes:
-        decoding: from attributes to keywords.
     """
 
     decoding: Decoding
@@ -60,11 +53,7 @@ class DislikedKeywords(KeywordSource):
 
 @dataclass(frozen=True)
 class CountedKeywords(KeywordSource):
-    """The most frequent attributes of a history, counted without a language model: a baseline.
-
-    Attributes:
-        limit: keywords at most.
-    """
+    """The most frequent attributes of a history, counted without a language model: a baseline."""
 
     limit: Count = LIMIT
 

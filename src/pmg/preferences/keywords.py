@@ -46,10 +46,6 @@ def merge_keywords(groups: Sequence[Keywords], limit: int = LIMIT) -> Keywords:
     A word counts once, whatever its case: an attribute whose next word was given already gives the one after it.
     Within a turn words are in the order of the attributes; where a turn has more words than there is room for,
     those with the best scores stay.
-
-    Args:
-        groups: keywords of each attribute.
-        limit: so many at most.
     """
     queues = [deque(sorted(scored(group), key=lambda pair: -pair[1])) for group in groups]
     seen: set[str] = set()
@@ -109,13 +105,6 @@ def target_keywords(
     language_model: LanguageModel, items: Sequence[Item], scenario: Scenario, ranked: int = RANKED, kept: int = KEPT
 ) -> list[Keywords]:
     """Returns the keywords of targets: title, the most likely ones of its own keywords, and scene words.
-
-    Args:
-        language_model: ranks the keywords, of many items in one pass.
-        items: the targets.
-        scenario: the question, and the scene words.
-        ranked: number of an item's keywords that are ranked.
-        kept: number of keywords that are kept, most likely first.
 
     Returns:
         One `Keywords` an item; scores of title and scene words are 0 (they were not chosen).

@@ -19,11 +19,6 @@ def judge_messages(language_model: LanguageModel, messages: Sequence[str], scena
     less its mean over the scenario's reference messages (contextual calibration, Zhao et al. 2021): small language
     models answer every message alike without it.
 
-    Args:
-        language_model: scores the options.
-        messages: N messages, at least one.
-        scenario: with an `opinion`.
-
     Raises:
         PmgError: the scenario has no `opinion`.
     """

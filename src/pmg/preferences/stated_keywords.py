@@ -75,13 +75,7 @@ class MessageMatcher:
     def overlay(
         self, decoded: Mapping[str, list[Keywords]], messages: Sequence[Sequence[str]], limits: Mapping[str, int]
     ) -> dict[str, list[Keywords]]:
-        """Returns keywords of U users by decoding, with what their messages state, see `add_stated`.
-
-        Args:
-            decoded: U keywords by decoding.
-            messages: of each user.
-            limits: most keywords a user, by decoding.
-        """
+        """Returns keywords of U users by decoding, with what their messages state, see `add_stated`."""
         stated = [self(own) for own in messages]
         return {
             name: [

@@ -63,12 +63,6 @@ def written_keywords(
 ) -> list[Keywords | None]:
     """Returns what the image that answers each conversation shows, in the model's own words, and the scene words.
 
-    Args:
-        language_model: writes.
-        conversations: B conversations, none empty.
-        scenario: has templates and scene words.
-        writing: has the question.
-
     Returns:
         B keywords, each with score 0; None where the model wrote nothing that can be used.
     """

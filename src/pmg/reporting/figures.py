@@ -173,14 +173,7 @@ def _alpha_panel(axis: Any, groups: Mapping[str, Sequence[Point]], names: Sequen
 
 
 def draw_plane(axis: Any, variants: Mapping[str, Arms], plane: Plane, proposed: str = "") -> None:
-    """Draws methods' means in the plane of accuracy and preference, joined where the variants are numbers.
-
-    Args:
-        axis: of matplotlib.
-        variants: means by label.
-        plane: the metrics of the axes.
-        proposed: the method whose points are labelled.
-    """
+    """Draws methods' means in a plane, joined where the variants are numbers; points of `proposed` are labelled."""
     across, up = (metric.name for metric in plane)
     found: dict[str, dict[str, Point]] = {}
     for label, arms in variants.items():

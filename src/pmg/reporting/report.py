@@ -22,10 +22,6 @@ from pmg.runs.provenance import git_state
 def build_report(paths: Sequence[Path], command: str) -> tuple[Report, pd.DataFrame]:
     """Reads all runs in and below `paths`; returns what the page shows, and the tidy table.
 
-    Args:
-        paths: run folders, or folders of many.
-        command: that makes the report, to be named in it.
-
     Raises:
         PmgError: a path is no folder, holds no run, or none can be read.
     """

@@ -50,12 +50,7 @@ class References:
         self._data: dict[str, tuple[Dataset, dict[str, Example]] | None] = {}
 
     def find(self, folder: Path, names: Iterable[str]) -> dict[str, Reference]:
-        """Returns the references of examples by name; none where the data set of the run can't be read any more.
-
-        Args:
-            folder: of the ``pmg-generate`` run.
-            names: of examples.
-        """
+        """Returns the references of examples by name; none where the data set of the run can't be read any more."""
         try:
             config = yaml.load((folder / CONFIG_FILE).read_text(), LOADER)
             key = json.dumps([config[name] for name in ("data", "split", "split_sizes", "targets")], sort_keys=True)
@@ -148,13 +143,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Grid:
-    """Samples of one run.
-
-    Attributes:
-        name: of the run.
-        methods: the columns.
-        rows: one for each example.
-    """
+    """Samples of one run: a row an example, a column a method."""
 
     name: str
     methods: tuple[str, ...]

@@ -25,14 +25,6 @@ def open_tracking(
 ) -> Iterator[Tracking]:  # fmt: skip
     """Builds the trackers of `cfg.logger`, records the config in them, and closes them with the run's exit code.
 
-    Args:
-        cfg: of the run.
-        folder: the run folder.
-        command: the verb.
-        run_id: identifier of the run, by which it is resumed.
-        choices: option by config group, from Hydra.
-        exit_code: returns the exit code of an error.
-
     Raises:
         PmgError: a tracker's package is missing, or its service isn't reachable.
     """

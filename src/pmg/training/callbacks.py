@@ -59,10 +59,6 @@ class LastCheckpoint(AtomicCheckpoint):
 
     Saved every `every_s` seconds, at the end of the training, and when an exception or Ctrl-C stops it. With several
     processes an exception saves nothing: the other processes may be anywhere, and saving waits for them.
-
-    Args:
-        dirpath: folder of ``last.ckpt``.
-        every_s: seconds between saves, above 0.
     """
 
     def __init__(self, dirpath: str, every_s: NotNegative = 60.0) -> None:
@@ -92,11 +88,6 @@ class BestCheckpoint(AtomicCheckpoint):
 
     With a moving average of the weights, the average of that step is taken, too; the metrics of its validation replace
     those of the last one.
-
-    Args:
-        dirpath: folder of ``best.ckpt``.
-        monitor: a logged metric.
-        mode: whether the smallest or the largest value is best.
     """
 
     def __init__(self, dirpath: str, monitor: str = "val/total", mode: Literal["min", "max"] = "min") -> None:
@@ -260,11 +251,7 @@ class FiniteGradients(Callback):
 
 
 class Signature(Callback):
-    """Writes the run's identity into every checkpoint, so that no training of another identity resumes from it.
-
-    Args:
-        identity: values of the config by dotted key.
-    """
+    """Writes the run's identity into every checkpoint, so that no training of another identity resumes from it."""
 
     def __init__(self, identity: Mapping[str, Any]) -> None:
         self.identity = dict(identity)
@@ -276,11 +263,6 @@ class Signature(Callback):
 
 def resume_point(path: Path, command: str, identity: Mapping[str, Any]) -> Path | None:
     """Returns the checkpoint to resume from, or None where nothing was saved yet.
-
-    Args:
-        path: of ``last.ckpt``.
-        command: the verb of the training.
-        identity: of the run, values of the config by dotted key.
 
     Raises:
         PmgError: the checkpoint is damaged, or was made by a training of other values.

@@ -22,10 +22,7 @@ def seeded(*parts: str | int) -> torch.Generator:
 def rank_slice(batch: Batch, rank: int, ranks: int) -> Batch:
     """Returns the rows of a batch that one process computes: consecutive ones, in the order of the whole batch.
 
-    Args:
-        batch: tensors whose numbers of rows `ranks` divides.
-        rank: number of the process, from 0.
-        ranks: number of processes that train together.
+    `ranks` processes train together, from number 0; they divide the rows of the batch.
     """
     return {name: values.chunk(ranks)[rank] for name, values in batch.items()} if ranks > 1 else batch
 

@@ -107,12 +107,7 @@ class PreferenceBatches:
 
 @dataclass(frozen=True)
 class FrozenModels:
-    """The models through which the loss is computed; never trained, never in a checkpoint.
-
-    Attributes:
-        language_model: computes soft tokens behind cached histories.
-        generator: its denoising loss is the objective.
-    """
+    """The models through which the loss is computed; never trained, never in a checkpoint."""
 
     language_model: LanguageModel
     generator: Generator

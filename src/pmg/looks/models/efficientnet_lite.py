@@ -77,15 +77,7 @@ class EfficientNetLite(EmbeddedModel):
 
 
 class Block(nn.Module):
-    """An inverted residual block (Sandler et al. 2018): wider, a convolution of each channel, narrower.
-
-    Args:
-        before: channels in.
-        kernel: of the convolution.
-        stride: of the convolution.
-        expansion: factor of the width between.
-        after: channels out.
-    """
+    """An inverted residual block (Sandler et al. 2018): wider, a convolution of each channel, narrower."""
 
     def __init__(self, before: int, kernel: int, stride: int, expansion: int, after: int) -> None:
         super().__init__()
@@ -101,12 +93,7 @@ class Block(nn.Module):
 
 
 class SamePadding(nn.Module):
-    """Pads as TensorFlow's ``SAME``: an output of `H / stride`, the odd row and column at bottom and right.
-
-    Args:
-        kernel: of the convolution that follows.
-        stride: of it.
-    """
+    """Pads for a convolution as TensorFlow's ``SAME``: an output of `H / stride`, the odd row and column last."""
 
     def __init__(self, kernel: int, stride: int) -> None:
         super().__init__()

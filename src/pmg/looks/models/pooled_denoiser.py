@@ -19,11 +19,7 @@ from pmg.models.loading.weight_sources import load_frozen
 
 
 class PooledTransformerAdapter:
-    """Conditions as keyword arguments of a `PooledTransformer2DModel`: hidden tokens have a bias of minus infinity.
-
-    Args:
-        model: the transformer.
-    """
+    """Conditions as keyword arguments of a `PooledTransformer2DModel`: hidden tokens have a bias of minus infinity."""
 
     supports = Capabilities(attention_bias=True)
 
@@ -42,11 +38,7 @@ class PooledTransformerAdapter:
 
 
 class PooledTransformerDenoiser(DiffusersDenoiser):
-    """A `PooledTransformer2DModel` with its adapter.
-
-    Args:
-        model: the transformer.
-    """
+    """A `PooledTransformer2DModel` with its adapter."""
 
     folder = "transformer"
 

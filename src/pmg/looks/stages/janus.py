@@ -54,13 +54,7 @@ def read_tokens(folder: Path, tokenizer: ImageTokenizer, make: Callable[[], Tens
 
 @torch.no_grad()
 def tokenize_pool(pool: LookPool, codec: LatentCodec, tokenizer: ImageTokenizer) -> Tensor:
-    """Returns the image tokens of a pool's pictures, int16 `(N, ITEMS, T)`, as its latents restore them.
-
-    Args:
-        pool: of N looks.
-        codec: whose latents they are.
-        tokenizer: of pictures.
-    """
+    """Returns the image tokens of a pool's pictures, int16 `(N, ITEMS, T)`, as its latents restore them."""
     parts = pool.latents.flatten(0, 1).split(AT_ONCE)
     with processor_autocast():
         codes = [
@@ -90,15 +84,7 @@ class LookTokenBatches:
 
 
 class LookJanusTraining(LookTraining):
-    """Trains a language model of image tokens and its style encoder together, see `LookTraining`.
-
-    Args:
-        model: both.
-        text_encoder: frozen, of the prompts' width.
-        optimizer: makes the optimizer.
-        lr_scheduler: makes the learning rate's schedule.
-        ema_decay: decay of the moving average.
-    """
+    """Trains a language model of image tokens and its style encoder together, see `LookTraining`."""
 
     loss_name = "tokens"
 

@@ -99,15 +99,7 @@ def contrast(style: Tensor, look: Tensor, temperature: float) -> Tensor:
 
 
 class LookJudgeTraining(pl.LightningModule):
-    """Contrast of looks, regression of finishes, cross-entropy of concepts.
-
-    Args:
-        judge: the model to train.
-        optimizer: makes the optimizer.
-        lr_scheduler: makes the learning rate's schedule.
-        temperature: of the contrast.
-        finish_weight: of the regression.
-    """
+    """Contrast of looks, with a temperature; regression of finishes, with a weight; cross-entropy of concepts."""
 
     def __init__(
         self, judge: LookJudge, optimizer: OptimizerPartial, lr_scheduler: SchedulerPartial,
@@ -146,15 +138,7 @@ class LookJudgeTraining(pl.LightningModule):
 
 @torch.no_grad()
 def style_accuracy(judge: LookJudge, data: LookData, choice: LookChoice, count: int = 200, seed: int = 0) -> float:
-    """Returns how often the judge picks the true look of a real held-out drawing among ten.
-
-    Args:
-        judge: in evaluation mode.
-        data: drawings and the space of finishes.
-        choice: draws the rivals.
-        count: of drawings.
-        seed: of finishes and rivals.
-    """
+    """Returns how often the judge picks the true look of a real held-out drawing among ten."""
     rows = data.rows("validation").tolist()[:count]
     hits = 0
     for row in rows:

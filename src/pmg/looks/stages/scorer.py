@@ -79,11 +79,6 @@ class LookScorerTraining(pl.LightningModule):
     """Contrast of each picture with every title, and with the words said of all pictures of its batch.
 
     Words that are said of one picture and fit another are right for both.
-
-    Args:
-        scorer: the model to train.
-        optimizer: makes the optimizer.
-        lr_scheduler: makes the learning rate's schedule.
     """
 
     def __init__(self, scorer: Scorer, optimizer: OptimizerPartial, lr_scheduler: SchedulerPartial) -> None:

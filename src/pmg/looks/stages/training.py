@@ -25,9 +25,6 @@ class LookTraining(pl.LightningModule):
         optimizer: makes the optimizer.
         lr_scheduler: makes the learning rate's schedule.
         ema_decay: decay of the moving average.
-
-    Attributes:
-        loss_name: of the loss in logs.
     """
 
     loss_name: str

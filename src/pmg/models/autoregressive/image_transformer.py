@@ -84,10 +84,6 @@ class ImageTransformer(nn.Module):
 class TokenDecoding:
     """Predicts the tokens of images one after another; keys and values of earlier ones are cached.
 
-    Args:
-        transformer: predicts.
-        sequence: what precedes the first token.
-
     Attributes:
         logits: of the next token, `(B, N)`, float32.
     """

@@ -125,12 +125,7 @@ class ImageTokenGenerator(ImagePasses):
         return InputSequence.of(embeds, torch.ones(embeds.shape[:2], dtype=torch.bool, device=embeds.device))
 
     def predict(self, tokens: Tensor, condition: Condition) -> Tensor:
-        """Returns the logits of all tokens of images, each under those before it, `(B, T, N)`, float32.
-
-        Args:
-            tokens: `(B, T)`.
-            condition: of the same batch.
-        """
+        """Returns float32 logits `(B, T, N)` of the tokens `(B, T)` of images, each under those before it."""
         before = self._visible(self.transformer.embed_images(tokens[:, :-1].to(self.device)))
         whole = InputSequence.join([self.sequence(condition), before])
         return self.transformer.predict(whole.embeds, whole.attention_mask(), whole.positions, tokens.shape[1])

@@ -1,6 +1,7 @@
 """A preference encoder that reads pictures: visual tokens of a history's items follow its text.
 
-Shapes: `B` users, `H` pictures of a user, `F` width of a picture's vector, `n` multimodal tokens.
+Shapes: `B` users, `H` pictures of a user, `F` width of a picture's vector, `n` multimodal tokens and so
+soft tokens, `D` their width.
 """
 
 from __future__ import annotations
@@ -29,11 +30,6 @@ class PictureMean(nn.Module):
 
     Each soft token weighs the pictures by its state and theirs, so that a picture outside of the user's taste can be
     left out. Before training all have the same weight.
-
-    Args:
-        llm_width: width of the language model's states.
-        tokens: n.
-        width: D.
     """
 
     def __init__(self, llm_width: int, tokens: int, width: int) -> None:

@@ -133,11 +133,7 @@ def write_survey(folder: Path, content: Mapping[str, Any], key: Mapping[str, Any
 
 
 def read_survey(folder: Path | str, name: str = KEY) -> dict[str, Any]:
-    """Returns the content or the key of a survey.
-
-    Args:
-        folder: that `write_survey` wrote.
-        name: `CONTENT` or `KEY`.
+    """Returns the content or the key of a survey: `name` is `CONTENT` or `KEY`.
 
     Raises:
         PmgError: it is missing or damaged.

@@ -46,10 +46,6 @@ class Submission(Answer):
 def build_server(folder: Path, host: str = "127.0.0.1") -> FastAPI:
     """Returns the application that serves a survey; its database is in the survey's folder.
 
-    Args:
-        folder: of the survey.
-        host: address that the server is bound to.
-
     Raises:
         PmgError: there is no such survey, or its database can't be used.
     """
