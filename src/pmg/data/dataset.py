@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
 from pmg.configuration.instantiate import nearest
@@ -45,6 +46,39 @@ class ImageStore(Protocol):
             PmgError: an image is missing or damaged.
         """
         ...
+
+
+class ItemRows:
+    """Base of an `ImageStore`: the rows of the items that have an image.
+
+    Args:
+        items: one an image, in the order of their rows.
+
+    Attributes:
+        missing: format of the error for an item without an image, over ``{item}`` and ``{store}``.
+    """
+
+    missing = "item '{item.id}' has no image: use items of the data set"
+
+    def __init__(self, items: Iterable[Item]) -> None:
+        self.items = list(items)
+        self._row = {item.id: row for row, item in enumerate(self.items)}
+
+    def has(self, item: Item) -> bool:
+        """Returns whether there is an image of `item`."""
+        return item.id in self._row
+
+    def rows(self, items: Iterable[Item]) -> Tensor:
+        """Returns the row numbers of items, int64 `(B,)`.
+
+        Raises:
+            PmgError: one of them has no image.
+        """
+        wanted = list(items)
+        for item in wanted:
+            if not self.has(item):
+                raise PmgError(self.missing.format(item=item, store=self))
+        return torch.tensor([self._row[item.id] for item in wanted], dtype=torch.int64)
 
 
 def liked_with_image(images: ImageStore, example: Example) -> list[Item]:
