@@ -19,7 +19,7 @@ from pmg.domain import PmgError
 from pmg.evaluation.model_card import write_pipeline_card
 from pmg.generation.export import copy_weights, name_encoder, name_weights, to_index, write_index
 from pmg.generation.serialization import INDEX, PARTS, SECTIONS, read_index
-from pmg.looks.models.pooled_transformer import PooledTransformer2DModel
+from pmg.looks.models.pooled_denoiser import PooledTransformer2DModel
 from pmg.models.diffusion.conditioning import Block, join
 from pmg.models.preference.preference_encoder import PreferenceEncoder
 from pmg.orchestration.run import Run

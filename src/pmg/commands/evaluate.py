@@ -213,10 +213,8 @@ def _read_images(cfg: DictConfig, made: Generation, data: Dataset) -> tuple[list
 
 def _build_evaluation(cfg: DictConfig, run: Run, made: Generation, data: Dataset, metrics: Metrics) -> ImageEvaluation:
     """Loads the generator, whose autoencoder reconstructs the truth."""
-    from pmg.evaluation.image_evaluation import ImageEvaluation
-    from pmg.evaluation.reference_arms import ReferenceArms
-    from pmg.evaluation.references import ReferenceReader
-    from pmg.evaluation.row_cache import RowCache
+    from pmg.evaluation.image_evaluation import ImageEvaluation, RowCache
+    from pmg.evaluation.references import ReferenceArms, ReferenceReader
     from pmg.models.loading.device import to_device
 
     cache = RowCache(run.folder / "judged" / hash_values(identify(cfg, "evaluate")))

@@ -15,8 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from pmg.data.dataset import ItemRows
-from pmg.data.image_shards import PER_SHARD
-from pmg.data.packing_state import FOLDER
+from pmg.data.image_shards import FOLDER, PER_SHARD
 from pmg.data.prepared_tables import NO_IMAGE, read_manifest
 from pmg.domain import Item, PmgError
 from pmg.models.vision.pixels import from_uint8

@@ -17,8 +17,7 @@ import pandas as pd
 
 from pmg.cache import atomic_write_bytes, atomic_write_json
 from pmg.configuration.ranges import Fraction
-from pmg.data.image_shards import PER_SHARD, Packing
-from pmg.data.packing_state import FOLDER, STATE, PackingReport
+from pmg.data.image_shards import FOLDER, PER_SHARD, STATE, Packing, PackingReport
 from pmg.domain import PmgError
 from pmg.paths import display_path
 

@@ -43,8 +43,8 @@ from pmg.models.preference.token_encoder import TokenEncoder
 from pmg.models.vision.pictures import to_picture
 from pmg.preferences.captioning import Captioner, MetadataCaptioner
 from pmg.preferences.extraction import PreferenceExtractor
-from pmg.preferences.keyword_budget import Budget
 from pmg.preferences.keyword_decoding import Decoding
+from pmg.preferences.keywords import Budget
 from pmg.preferences.scenarios import Scenario
 from pmg.runs.run_folder import EXPORTED_ENCODER
 from pmg.training.encoder_inputs import EncoderInputs

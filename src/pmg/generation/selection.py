@@ -16,6 +16,7 @@ from pmg.domain import PmgError
 from pmg.seeding import stable_number
 
 SMALLEST_COSINE = 1e-3  # a cosine of zero or less has no logarithm
+Point = tuple[float, float]  # (d_p, d_t), both better when larger
 
 
 class Weights(Protocol):
@@ -136,9 +137,6 @@ def pick(z: Tensor) -> Tensor:
         raise ValueError("a z is not a number: the scorer gave a broken score")
     best = z == z.max(dim=1, keepdim=True).values
     return best.int().argmax(dim=1)  # of a 0/1 tensor argmax gives the first maximum on every device
-
-
-Point = tuple[float, float]  # (d_p, d_t), both better when larger
 
 
 def pareto_front(points: Sequence[Point]) -> tuple[int, ...]:

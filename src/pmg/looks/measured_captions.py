@@ -21,6 +21,9 @@ COLOURS = (
 # upper ends of the hues, in degrees, from red on; pink and brown follow from lightness
 HUES = ((15.0, "red"), (42.0, "orange"), (70.0, "yellow"), (160.0, "green"), (195.0, "turquoise"), (250.0, "blue"),
         (290.0, "violet"), (340.0, "pink"), (361.0, "red"))  # fmt: skip
+GROUND_CHROMA = 0.05  # lower than elsewhere, since a large area shows its colour more clearly
+NEUTRAL = ("black", "white", "grey")
+SIZE = 64  # pixels a side of the pictures that the thresholds were chosen on
 
 
 def name_colours(colours: Tensor, plain_below: float = 0.12) -> Tensor:
@@ -42,12 +45,6 @@ def name_colours(colours: Tensor, plain_below: float = 0.12) -> Tensor:
     neutral = torch.where(lightness > 0.88, COLOURS.index("white"), neutral)
     plain = (chroma < plain_below) | (lightness < 0.04) | (lightness > 0.985)
     return torch.where(plain, neutral, named)
-
-
-GROUND_CHROMA = 0.05  # lower than elsewhere, since a large area shows its colour more clearly
-NEUTRAL = ("black", "white", "grey")
-
-SIZE = 64  # pixels a side of the pictures that the thresholds were chosen on
 
 
 @dataclass(frozen=True)

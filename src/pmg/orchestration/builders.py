@@ -69,7 +69,7 @@ def open_extractor(cfg: DictConfig, run: Run, text_encoder: PromptEncoder) -> It
     from pmg.models.loading.compilation import check_layers
     from pmg.models.loading.device import to_device
     from pmg.preferences.extraction import PreferenceExtractor
-    from pmg.preferences.keyword_budget import Budget
+    from pmg.preferences.keywords import Budget
 
     with run.ledger.phase("load language model"):
         built = instantiate(cfg.encoder.language_model)

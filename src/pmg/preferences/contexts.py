@@ -21,6 +21,7 @@ from pmg.preferences.captioning import Pixels
 PictureLookup = Callable[[Sequence[str]], Sequence[Pictures]]
 """Returns of each text the features of its pictures, in their order."""
 AHEAD = 2  # batches that are prefetched at a time
+READ_AT_ONCE = 32  # pictures whose pixels are in memory
 
 
 def no_pictures(texts: Sequence[str]) -> list[Pictures]:
@@ -105,9 +106,6 @@ class LazyContexts:
 
 Contexts = CachedContexts | LazyContexts
 """The contexts of all users of a run; `select` returns those of a batch."""
-
-
-READ_AT_ONCE = 32  # pictures whose pixels are in memory
 
 
 class PictureFeatures:

@@ -14,6 +14,9 @@ from pmg.preferences.keywords import LIMIT, NO_WORDS, join_words
 from pmg.preferences.scenarios import Scenario
 from pmg.preferences.sources import KeywordSource, Requirements, SourceContext
 
+PARTS = re.compile(r"[,;]\s*")  # of a caption
+LABEL = re.compile(r"^[^:]*:\s*")  # in front of a part, as in "ground: white ground"
+
 
 @dataclass(frozen=True)
 class LikedKeywords(KeywordSource):
@@ -67,10 +70,6 @@ class CountedKeywords(KeywordSource):
 def negative_prompt(text: str) -> Keywords:
     """Returns a scenario's negative prompt as a single keyword; no words where it is empty."""
     return Keywords((text,)) if text else NO_WORDS
-
-
-PARTS = re.compile(r"[,;]\s*")  # of a caption
-LABEL = re.compile(r"^[^:]*:\s*")  # in front of a part, as in "ground: white ground"
 
 
 def count_keywords(

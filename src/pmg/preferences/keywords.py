@@ -1,16 +1,17 @@
-"""Explicit keywords: ranking, merging, and target keywords."""
+"""Explicit keywords: ranking, merging, target keywords, and what fits a text encoder; nothing is cut silently."""
 
 from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 
 import torch
 from torch import Tensor
 
 from pmg.domain import Item, Keywords, PmgError
+from pmg.models.diffusion.interfaces import ALLOW_MORE
 from pmg.models.language.context import Context
 from pmg.models.language.language_model import LanguageModel
 from pmg.models.language.option_scoring import Question
@@ -133,3 +134,45 @@ def from_tensors(tensors: Mapping[str, Tensor]) -> list[Keywords]:
     """Returns the keywords that `to_tensors` encoded."""
     rows = json.loads(bytes(tensors["json"].tolist()))
     return [Keywords(**{name: tuple(values) for name, values in row.items()}) for row in rows]
+
+
+@dataclass(frozen=True)
+class Budget:
+    """A text encoder's measure: how it counts, and how much it reads.
+
+    Attributes:
+        count_tokens: length of a text in tokens, special tokens included.
+        limit: longest text.
+    """
+
+    count_tokens: Callable[[str], int]
+    limit: int
+
+    def fit(self, keywords: Keywords) -> Keywords:
+        """Drops the keywords of least weight (their scores) until the rest can be read whole.
+
+        First go words that are too long by themselves, then the lowest score, of equal scores the later word.
+
+        Returns:
+            The kept keywords in their order; `dropped` names the others, first dropped first.
+
+        Raises:
+            PmgError: no keyword fits.
+        """
+        pairs = scored(keywords)
+        dropped = [pair for pair in pairs if self.count_tokens(pair[0]) > self.limit]
+        kept = [pair for pair in pairs if pair not in dropped]
+        while kept and self.count_tokens(", ".join(word for word, _ in kept)) > self.limit:
+            # of equals `min` takes the first, so look from the end
+            weakest = min(range(len(kept) - 1, -1, -1), key=lambda row: kept[row][1])
+            dropped.append(kept.pop(weakest))
+        if dropped and not kept:
+            raise PmgError(
+                f"none of the keywords '{keywords}' fits into the {self.limit} tokens that the text encoder reads; "
+                f"shorten them, or {ALLOW_MORE}"
+            )
+        return Keywords(
+            tuple(word for word, _ in kept),
+            tuple(score for _, score in kept) if keywords.scores else (),
+            (*keywords.dropped, *(word for word, _ in dropped)),
+        )

@@ -66,7 +66,7 @@ class Scenario:
         dislike_chat_template: as `chat_template`, for the messages that state a dislike; needs an `opinion`. Empty:
             they are not used.
         match: cosine from which a sentence states the option that it resembles most, by the generator's text encoder;
-            stated options take the place of decoded keywords (`pmg.preferences.stated_keywords`). None: they are not
+            stated options take the place of decoded keywords (`pmg.preferences.opinions`). None: they are not
             compared.
 
     Raises:

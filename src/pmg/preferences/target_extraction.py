@@ -15,10 +15,11 @@ from pmg.data.chats import USER
 from pmg.domain import Example, Item, Keywords, PmgError, Turn
 from pmg.models.language.context import Context
 from pmg.models.language.language_model import LanguageModel
-from pmg.preferences.keyword_budget import Budget
-from pmg.preferences.keywords import KEPT, RANKED, ask_options, from_tensors, target_keywords, to_tensors
+from pmg.preferences.keywords import KEPT, RANKED, Budget, ask_options, from_tensors, target_keywords, to_tensors
 from pmg.preferences.scenarios import Attribute, Scenario, verbalize_conversation
 from pmg.preferences.target_writing import TargetWriting
+
+log = logging.getLogger(__name__)
 
 
 def chat_keywords(
@@ -91,9 +92,6 @@ def _check(scenario: Scenario) -> None:
     free = [name for name, attribute in scenario.target_attributes.items() if not attribute.options]
     if free:
         raise PmgError(f"scenario '{scenario.name}': target_attributes {', '.join(free)} need options to choose from")
-
-
-log = logging.getLogger(__name__)
 
 
 class TargetExtractor:

@@ -26,6 +26,10 @@ from pmg.runs.run_folder import CONFIG_FILE
 SHOWN = 6  # latest liked items of a history
 COLUMNS = 3
 TILE = 48  # pixels of a side of a history's image
+SIDE = 96  # pixels of the longer side of a thumbnail
+QUALITY = 82  # of its WebP
+MOST_USERS = 8  # of one run
+BUDGET = 900  # images of all runs together, so that the page stays below some 5 MB
 
 
 @dataclass(frozen=True)
@@ -97,12 +101,6 @@ def _tile(pictures: Sequence[Image.Image]) -> Image.Image | None:
     for place, picture in enumerate(pictures):
         sheet.paste(picture.resize((TILE, TILE)), (TILE * (place % COLUMNS), TILE * (place // COLUMNS)))
     return sheet
-
-
-SIDE = 96  # pixels of the longer side of a thumbnail
-QUALITY = 82  # of its WebP
-MOST_USERS = 8  # of one run
-BUDGET = 900  # images of all runs together, so that the page stays below some 5 MB
 
 
 @dataclass(frozen=True)

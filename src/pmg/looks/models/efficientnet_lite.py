@@ -15,7 +15,7 @@ from torch.nn.functional import pad
 from torchvision.ops.misc import Conv2dNormActivation
 from transformers import PreTrainedConfig
 
-from pmg.models.vision.embedded_model import EmbeddedModel
+from pmg.models.vision.backbones import EmbeddedModel
 
 STEM = 32
 # blocks, kernel, stride of the first, expansion, channels

@@ -19,6 +19,7 @@ from pmg.training.optim import OptimizerPartial, SchedulerPartial, configure_opt
 from pmg.training.pretraining import VALIDATION_BATCH, Built, load_weights, save_half
 
 SCALE_WEIGHT = 0.01  # of the squared logarithm of the latents' scale: keeps it near 1
+STATISTICS_PICTURES = 4096  # of the latents' mean and deviation
 
 
 class LookAutoencoderTraining(pl.LightningModule):
@@ -79,9 +80,6 @@ class LookAutoencoderTraining(pl.LightningModule):
     def configure_optimizers(self) -> dict:
         """Returns optimizer and schedule of the model's parameters."""
         return configure_optimizers(self, self.autoencoder, self.optimizer, self.lr_scheduler)
-
-
-STATISTICS_PICTURES = 4096  # of the latents' mean and deviation
 
 
 class LookAutoencoderStage:

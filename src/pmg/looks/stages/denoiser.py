@@ -11,7 +11,7 @@ from typing import Protocol
 
 import torch
 from diffusers import ModelMixin
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import PreTrainedModel
 
@@ -22,8 +22,10 @@ from pmg.looks.catalogue import target_captions
 from pmg.looks.stages.pool import ITEMS, LookPool, Pool, say
 from pmg.looks.stages.training import LookTraining
 from pmg.models.autocast import processor_autocast
-from pmg.models.diffusion.conditioning import Block, drop_target
+from pmg.models.diffusion.conditioning import Block, drop_target, join
+from pmg.models.diffusion.interfaces import Denoiser
 from pmg.models.diffusion.noise_processes import NoiseProcess, denoising_loss
+from pmg.models.diffusion.style_encoder import StyleEncoder
 from pmg.models.diffusion.text_encoder import TextEncoder
 from pmg.models.loading.checkpoints import quiet_libraries
 from pmg.preferences.captioning import PictureDescriber
@@ -271,3 +273,29 @@ class LookDenoiserStage(LookPoolStage):
                 "stage.training.model.denoiser.model.sample_size"
             )
         return self._look_batches(pool, data, split, self.model.process)
+
+
+class LookDenoiser(nn.Module):
+    """A denoiser with its style encoder.
+
+    Args:
+        denoiser: takes target, words and style as one sequence, and the pooled vectors of target and style.
+        style_encoder: reads reference pictures.
+        process: the noise process.
+    """
+
+    def __init__(self, denoiser: Denoiser, style_encoder: StyleEncoder, process: NoiseProcess) -> None:
+        super().__init__()
+        self.denoiser, self.style_encoder, self.process = denoiser, style_encoder, process
+
+    def forward(self, noisy: Tensor, times: Tensor, target: Block, *preference: Block) -> Tensor:
+        """Returns the denoiser's output `(B, C, h, w)`.
+
+        Args:
+            noisy: latents `(B, C, h, w)`.
+            times: of the process, `(B,)`.
+            target: what is drawn.
+            preference: words and style tokens.
+        """
+        inputs = self.denoiser.adapter.prepare(join(target, *preference))
+        return self.denoiser(noisy, self.process.model_times(times), inputs)

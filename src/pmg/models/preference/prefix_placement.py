@@ -25,6 +25,13 @@ from pmg.domain import PmgError
 from pmg.models.language.context import Context
 from pmg.models.language.language_model import LanguageModel
 
+Placement = Callable[[LanguageModel, Context, Tensor, Tensor | None], Tensor]
+"""Returns the last hidden states `(B, n, width)`, in the model's dtype, of multimodal tokens behind B histories.
+
+Takes the frozen language model, the histories, the tokens' embeddings `(n, width)`, and the prefix `(layers, 2,
+kv_heads, m, head_dim)` or None; differentiable in the last two.
+"""
+
 
 class Prefix(nn.Module):
     """m key/value pairs for every layer.
@@ -65,14 +72,6 @@ class Prefix(nn.Module):
         """Returns `(layers, 2, kv_heads, length, head_dim)`; index 0 of axis 1 are keys, 1 values."""
         pairs = self.network(self.pairs).view(self.length, self.layers, 2, self.kv_heads, self.head_dim)
         return pairs.permute(1, 2, 3, 0, 4)
-
-
-Placement = Callable[[LanguageModel, Context, Tensor, Tensor | None], Tensor]
-"""Returns the last hidden states `(B, n, width)`, in the model's dtype, of multimodal tokens behind B histories.
-
-Takes the frozen language model, the histories, the tokens' embeddings `(n, width)`, and the prefix `(layers, 2,
-kv_heads, m, head_dim)` or None; differentiable in the last two.
-"""
 
 
 def late(language_model: LanguageModel, context: Context, embeds: Tensor, prefix: Tensor | None) -> Tensor:

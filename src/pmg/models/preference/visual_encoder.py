@@ -23,6 +23,8 @@ from pmg.models.preference.prefix_placement import causal_layout
 
 WIDTH = 64  # of queries and keys
 NO_PICTURE = -4.0  # logit of the tokens for users without pictures, beside 0 for each picture at the start
+Sees = Literal["text", "pictures", "both"]
+CORRECTION = 0.05  # scale of what is added to copied tokens of unit variance: at 1, the first steps drown the copy
 
 
 class PictureMean(nn.Module):
@@ -63,10 +65,6 @@ class PictureMean(nn.Module):
         """Sets `base` to the mean of pictures' vectors `(N, n D)`; without pictures it stays 0."""
         if len(vectors):
             self.base.copy_(vectors.mean(0).view_as(self.base))
-
-
-Sees = Literal["text", "pictures", "both"]
-CORRECTION = 0.05  # scale of what is added to copied tokens of unit variance: at 1, the first steps drown the copy
 
 
 @dataclass(frozen=True)

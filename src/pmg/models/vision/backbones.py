@@ -4,13 +4,32 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Self
 
 import torch
 from torch import Tensor, nn
-from transformers import ResNetConfig, ResNetModel
+from transformers import PreTrainedModel, ResNetConfig, ResNetModel
+
+from pmg.models.loading.weight_sources import load_frozen
 
 OCTAVES = 6  # finest wave of the colour code: 8 levels of 255
 PALETTE = 128
+
+
+class EmbeddedModel(PreTrainedModel):
+    """A model that `pmg-pretrain` trains or begins with."""
+
+    def _init_weights(self, module: nn.Module) -> None:
+        """Keeps torch's initialisation: transformers' standard deviation of 0.02 is too small for shallow branches."""
+
+    @classmethod
+    def from_folder(cls, folder: str) -> Self:
+        """Loads a frozen model.
+
+        Raises:
+            PmgError: the folder is missing or damaged.
+        """
+        return load_frozen(cls, folder)
 
 
 class ColourBranch(nn.Sequential):

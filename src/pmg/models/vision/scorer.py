@@ -8,8 +8,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedConfig
 
-from pmg.models.vision.backbones import DrawingEncoder, ImageEncoder
-from pmg.models.vision.embedded_model import EmbeddedModel
+from pmg.models.vision.backbones import DrawingEncoder, EmbeddedModel, ImageEncoder
 from pmg.models.vision.image_sizes import fit_size
 
 

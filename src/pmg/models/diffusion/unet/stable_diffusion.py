@@ -36,6 +36,13 @@ from pmg.models.loading.checkpoints import load_checkpoint, load_tokenizer
 from pmg.models.loading.device import torch_type
 from pmg.models.loading.weight_sources import loading, resolve_source
 
+XL = "StableDiffusionXLPipeline"
+PIPELINES = {
+    kind.__name__: kind
+    for kind in (StableDiffusionPipeline, StableDiffusionXLPipeline, LatentConsistencyModelPipeline)
+}
+SAMPLERS = ("dpm", "checkpoint")
+
 
 class ClipTextEncoder(FrozenTextEncoder):
     """Tokens of one or several text models, concatenated along their width; the last model pools.
@@ -66,14 +73,6 @@ class ClipTextEncoder(FrozenTextEncoder):
         tokens, pooled = torch.cat([block.tokens for block in blocks], dim=-1), blocks[-1].pooled
         shown = torch.tensor([bool(text) or not self.zero_empty for text in texts], device=tokens.device)
         return TextBlock(tokens * shown[:, None, None], blocks[0].mask, pooled * shown[:, None])
-
-
-XL = "StableDiffusionXLPipeline"
-PIPELINES = {
-    kind.__name__: kind
-    for kind in (StableDiffusionPipeline, StableDiffusionXLPipeline, LatentConsistencyModelPipeline)
-}
-SAMPLERS = ("dpm", "checkpoint")
 
 
 def load_stable_diffusion(
