@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from checkpoints import write_flux1, write_flux2_klein, write_qwen_image, write_qwen_image_edit, write_z_image
 from PIL import Image
 from safetensors.torch import load_file
 
-from checkpoints import write_flux1, write_flux2_klein, write_qwen_image, write_qwen_image_edit, write_z_image
 from looks import FEW
 from pmg import PersonalizedPipeline
 from pmg.commands.estimate import body as estimate

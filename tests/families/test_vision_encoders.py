@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from checkpoints import write_gemma3, write_qwen2_vl, write_qwen3_vl, write_qwen25_vl, write_smolvlm
 from PIL import Image
 from safetensors.torch import load_file
 
-from checkpoints import write_gemma3, write_qwen2_vl, write_qwen3_vl, write_qwen25_vl, write_smolvlm
 from looks import FEW
 from pmg import PersonalizedPipeline
 from pmg.commands.estimate import empty_models

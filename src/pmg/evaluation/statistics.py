@@ -147,12 +147,7 @@ def share_of_gap(
 ) -> Interval:
     """Returns the share of the gap that an arm closes: (baseline - arm) / (baseline - oracle).
 
-    Args:
-        baseline: values of the arm to improve on, `(N,)`; rows of all three are of the same examples and seeds.
-        arm: values of the arm that is compared.
-        oracle: values of the arm to reach.
-        users: the user of each row.
-        seed: of the resampling.
+    Values are `(N,)`; those of all three arms are of the same examples and seeds.
 
     Returns:
         Ratio of means over users with its bootstrap interval; not finite where there is no gap.

@@ -24,15 +24,9 @@ def record_samples(
     users: int,
     labels: Sequence[str] = (),
 ) -> None:
-    """Gives trackers a grid of generated images, and a table of them with their records.
+    """Gives trackers, where there are some, a grid of generated images, and a table of them with their records.
 
-    Args:
-        tracking: nothing is read or drawn where it is empty.
-        folder: of the generation; the grid is written there.
-        examples: all that were generated for.
-        methods: columns of the grid.
-        users: so many of the examples are shown, the same as on the contact sheet.
-        labels: names of labels, see `choose_examples`.
+    The grid is written into the folder of the generation; a method a column, an example of `choose_examples` a row.
     """
     if not tracking:
         return

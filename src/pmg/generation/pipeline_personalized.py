@@ -310,14 +310,7 @@ class PersonalizedPipeline:
 def load_components(
     source: str, device: str, cache_dir: str, trust: Sequence[str], scenario: Scenario | None = None
 ) -> dict[str, Any]:
-    """Returns the arguments of `PersonalizedPipeline`.
-
-    Args:
-        source: a folder, or an id on the hub.
-        device: of the models; ``auto``: a GPU where there is one.
-        cache_dir: of unpacked weights.
-        trust: modules whose classes the folder may name.
-        scenario: in place of the folder's, with its caption for a captioner of facts; None: the folder's.
+    """Returns the arguments of `PersonalizedPipeline`; its own are those of `PersonalizedPipeline.from_pretrained`.
 
     Raises:
         PmgError: there is no such pipeline, a part of it is missing, or of a plug-in that `trust` does not name.

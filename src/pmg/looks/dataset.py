@@ -93,14 +93,9 @@ class LookDataset(LookData, Dataset):
     """Simulated users who like looks. Results are split by whether training saw the look, and by how many they like.
 
     Args:
-        folder: catalogue folder.
-        topics: subgroups to keep; None: all.
-        space: draws finishes.
-        unseen_artists: artists that no training sees, except the judge's.
-        seed: of the held-out cells.
         users: draws users.
-        group_spread: see `LookData`.
         drawn_by: who drew the histories, see `LookUsers.samples`.
+        others: as of `LookData`.
     """
 
     groups = ("group", "looks")

@@ -54,12 +54,6 @@ def _identity(judge: LookJudge) -> str:
 class LookJudging:
     """Style among ten, concept and finish error, for pictures of the same targets.
 
-    Args:
-        data: drawings and the space of finishes.
-        read_style: of the drawings that show candidate looks; its judge reads the pictures, too.
-        targets: of the pictures.
-        spread: of the finishes of the drawings that show a candidate look.
-
     Raises:
         PmgError: the judge reads other parameters than finishes have.
     """

@@ -121,13 +121,9 @@ class PreferenceExtractor(TargetExtractor):
     """Extracts preferences, and keywords of targets, with a frozen language model.
 
     Args:
-        language_model: the model.
-        scenario: prompts.
-        cache: keeps contexts and keywords between runs.
-        identity: names the model in cache keys, e.g. its source and dtype.
-        budget: what the text encoder can read; keywords beyond it are dropped, and named in `Keywords.dropped`.
         keep: whether contexts stay in the cache; else each is computed when it is needed.
         text_encoder: the generator's, which a scenario with `match` compares messages with.
+        others: as of `TargetExtractor`; the cache keeps contexts, too.
     """
 
     def __init__(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 
 import torch
@@ -110,12 +110,7 @@ def _shared(one: Sequence[int], other: Sequence[int]) -> int:
 class InvertedTokens(TokenSource):
     """Soft tokens that textual inversion learns from each user's liked images; kept in the cache: they take minutes.
 
-    Attributes:
-        word: every token starts from this word's embedding.
-        tokens: n, tokens a user.
-        steps: optimiser steps a user.
-        draws: noisy history images a step.
-        learning_rate: Adam's.
+    Attributes are those of `TextualInversion`.
     """
 
     word: str = "style"
@@ -126,9 +121,7 @@ class InvertedTokens(TokenSource):
 
     def __call__(self, context: SourceContext) -> Tensor:
         """Returns the learned tokens `(U, n, D)`."""
-        inversion = TextualInversion(
-            context.generator, self.word, self.tokens, self.steps, self.draws, self.learning_rate
-        )
+        inversion = TextualInversion(context.generator, **asdict(self))
         scene = context.extractor.scenario.scene_words
         examples, identity = context.examples, f"{context.identity} {self!r}"
         return invert_histories(
@@ -141,15 +134,6 @@ def invert_histories(
     cache: Cache, *, identity: str, seed: int,
 ) -> Tensor:  # fmt: skip
     """Returns tokens learned from the liked images of each example's history; chunks of users are cached.
-
-    Args:
-        inversion: learns.
-        examples: one a user, U of them.
-        images: the images of the items.
-        scene_words: appended to every caption.
-        cache: keeps tokens between runs.
-        identity: names everything else that decides the result.
-        seed: of the draws, which depend on the user, too.
 
     Returns:
         `(U, n, D)`.

@@ -137,8 +137,6 @@ class PreferenceTraining(pl.LightningModule):
         user_inputs: the encoder's inputs of all users, of training and validation.
         texts: encoded targets and keywords.
         terms: of the objective, by name; each is logged under its name.
-        optimizer: makes the optimizer.
-        lr_scheduler: makes the learning-rate schedule.
         ema_decay: decay of the moving average of the encoder's weights, which is validated and kept; None keeps
             the last weights.
 

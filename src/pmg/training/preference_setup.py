@@ -74,13 +74,9 @@ def list_samples(
 def encode_texts(
     keywords: Sequence[Keywords], targets: Sequence[Keywords], text_encoder: PromptEncoder, keep: bool = True
 ) -> tuple[EncodedTexts, Tensor]:
-    """Encodes all texts of a training.
+    """Encodes all texts of a training: preference keywords, one a profile, and target keywords, one a concept.
 
-    Args:
-        keywords: preference keywords, one a profile.
-        targets: target keywords, one a concept.
-        text_encoder: frozen.
-        keep: whether encoded keywords stay in memory; else each is encoded when a batch needs it.
+    Encoded keywords stay in memory, or, without `keep`, each is encoded when a batch needs it.
 
     Returns:
         The texts, and tokens `(N, D)` of the keywords of all profiles, or of some, which set the scale of soft tokens.
@@ -132,14 +128,8 @@ def build_module(
 ) -> PreferenceTraining:  # fmt: skip
     """Builds the untrained encoder and the module around it.
 
-    Args:
-        frozen: language model and generator.
-        inputs: of the encoder, one row a profile.
-        texts: encoded targets and keywords.
-        text_embeddings: `(N, D)`, tokens of real keywords, which set the scale of soft tokens.
-        encoder: builds the encoder.
-        module: builds the module.
-        sample: users whose inputs set the encoder's starting scale.
+    The scale of soft tokens is that of `text_embeddings`, `(N, D)`, tokens of real keywords; the encoder's starting
+    scale is that of the inputs of `sample` users.
     """
     if base := frozen.generator.supports.distilled_from:
         log.warning(

@@ -29,10 +29,6 @@ class LookAutoencoderTraining(pl.LightningModule):
     [0, `latent_noise`] times that of the latents, for half of each batch, and restores the clean picture.
 
     Args:
-        autoencoder: the model to train.
-        perceptual: frozen LPIPS.
-        optimizer: makes the optimizer.
-        lr_scheduler: makes the learning rate's schedule.
         perceptual_weight: weight of LPIPS beside L1.
         latent_noise: largest deviation of the noise on latents, in deviations of the latents.
     """
@@ -86,11 +82,6 @@ class LookAutoencoderStage:
     """Pixels <-> latents, on every picture that is not held out.
 
     Args:
-        folder: where the model goes.
-        autoencoder: untrained.
-        perceptual: frozen LPIPS.
-        training: makes the LightningModule of these models, with its optimizer and schedule.
-        batch_size: pictures a step.
         start: folder of an earlier training, whose weights are trained further; None: from scratch.
 
     Raises:

@@ -53,16 +53,7 @@ class Drop:
 
 
 class LookBatches:
-    """Collates looks of a pool into denoising batches.
-
-    Args:
-        pool: the looks.
-        data: their pictures' titles.
-        text_encoder: encodes titles and words.
-        process: gives the times; None: there is no noise.
-        drop: chances to drop each block.
-        scene: words that target captions may end with.
-    """
+    """Collates looks of a pool into denoising batches."""
 
     def __init__(
         self,
@@ -181,8 +172,6 @@ class LookPoolStage(ABC):
         folder: gets the generator, ``style_encoder`` and a copy of ``vae``.
         generator_folder: holds ``vae``, whose latents the pool holds and the style encoder reads.
         training: of the untrained model, with its optimizer, schedule and moving average.
-        text_encoder: frozen.
-        captioner: describes pictures in words.
         scene: words that target captions may end with.
         drop: chances to drop each block.
         pool: ``folder``, and the number of ``looks``.

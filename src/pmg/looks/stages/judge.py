@@ -155,14 +155,12 @@ class LookJudgeStage:
     """The judge of looks.
 
     Args:
-        folder: where the model goes.
         generator_folder: holds ``vae``: a share of the pictures goes through it.
         trunk: whose convolutions are the start.
         frozen_stages: of the first ones, which are not trained on.
         size: pixels a side that they see.
         restored: share of the pictures that go through the autoencoder.
         spread: of a look's finishes.
-        training: makes the LightningModule of these models, with its optimizer and schedule.
         batch_size: pictures a step, eight of each artist.
         start: folder of an earlier judge of the same concepts, which is trained further; None: `trunk`.
 

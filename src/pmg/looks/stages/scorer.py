@@ -29,17 +29,7 @@ from pmg.training.pretraining import VALIDATION_BATCH, Built, load_weights, save
 
 
 class ScorerBatches:
-    """Draws pictures with a title and some of the captioner's words.
-
-    Args:
-        data: the pictures.
-        rows: of those that are used, int64 `(N,)`.
-        captioner: describes pictures.
-        text_encoder: the one that the scorer reads texts by.
-        codec: a share of the pictures goes through it, as generated ones do.
-        restored: that share.
-        scene: words that titles may end with.
-    """
+    """Draws pictures with a title and some of the captioner's words."""
 
     def __init__(
         self, data: PictureGroups, rows: Tensor, captioner: PictureDescriber, text_encoder: TextEncoder,
@@ -126,15 +116,10 @@ class LookScorerStage:
     """The dual encoder that selects among candidates.
 
     Args:
-        folder: where the model goes.
         generator_folder: holds ``vae``: a share of the pictures goes through it.
-        text_encoder: frozen.
-        captioner: describes pictures in words.
         scorer: to train, of vectors as wide as the text encoder's.
         scene: words that titles may end with.
         restored: share of the pictures that go through the autoencoder.
-        training: makes the LightningModule of these models, with its optimizer and schedule.
-        batch_size: pictures a step.
         start: folder of an earlier scorer of the same text encoder, which is trained further; None: `scorer` as it is.
 
     Raises:

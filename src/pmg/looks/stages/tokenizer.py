@@ -30,10 +30,6 @@ class LookTokenizerTraining(pl.LightningModule):
     codebook starts from latents, and entries that stay unused are replaced by latents again.
 
     Args:
-        tokenizer: the model to train.
-        perceptual: frozen LPIPS.
-        optimizer: makes the optimizer.
-        lr_scheduler: makes the learning rate's schedule.
         use: counts codes.
         perceptual_weight: weight of LPIPS beside L1.
         commitment_weight: weight of the distance that moves latents, beside the one that moves the codebook.
@@ -105,11 +101,6 @@ class LookTokenizerStage:
     """Pixels <-> image tokens, on every picture that is not held out.
 
     Args:
-        folder: where the model goes.
-        tokenizer: untrained.
-        perceptual: frozen LPIPS.
-        training: makes the LightningModule of these models, with its optimizer and schedule.
-        batch_size: pictures a step.
         start: folder of an earlier training, whose weights are trained further; None: from scratch.
 
     Raises:

@@ -22,8 +22,6 @@ class LookTraining(pl.LightningModule):
 
     Args:
         model: both; its ``style_encoder`` reads the references.
-        optimizer: makes the optimizer.
-        lr_scheduler: makes the learning rate's schedule.
         ema_decay: decay of the moving average.
     """
 

@@ -191,17 +191,7 @@ def build_visual_encoder(
     soft_tokens: Count = 4,
     prefix_length: CountOrZero = 4,
 ) -> VisualPreferenceEncoder:
-    """Returns an untrained encoder; has the arguments of `build_preference_encoder`.
-
-    Args:
-        language_model: the frozen model that computes the hidden states.
-        text_embeddings: `(N, text_width)`, the text encoder's embeddings of real tokens, which set the scale.
-        sample: histories of at least two users, which set the initial statistics.
-        words: the multimodal tokens start from these words' embeddings.
-        sees: ``text``, ``pictures`` or ``both``.
-        copies: see `VisualPreferenceEncoder`.
-        soft_tokens: n, soft tokens.
-        prefix_length: m, pairs of the prefix a layer.
+    """Returns an untrained encoder; arguments are those of `build_preference_encoder` and `VisualPreferenceEncoder`.
 
     Raises:
         PmgError: vectors of pictures that are to be copied are no soft tokens.

@@ -79,13 +79,7 @@ def build_content(
 ) -> tuple[dict[str, Any], dict[str, Any]]:  # fmt: skip
     """Returns the content of the page, which names no method, and the key.
 
-    Args:
-        chosen: records by example and method.
-        examples: of the generation.
-        store: of the histories' images.
-        images: `(3, H, W)` in [-1, 1] by record.
-        design: of the survey.
-        texts: of the page.
+    Records are by example and method, images `(3, H, W)` in [-1, 1] by record.
 
     Raises:
         PmgError: there are too few examples or methods, or a history has no images.
