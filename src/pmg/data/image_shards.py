@@ -179,9 +179,6 @@ class Packing:
             folder: of the prepared data.
             max_missing: the largest share of items that may be without an image.
 
-        Returns:
-            The report.
-
         Raises:
             PmgError: more items are without an image, or the package ImageHash is missing.
         """

@@ -41,11 +41,7 @@ class PreparedImages(ItemRows):
 
     @classmethod
     def load(cls, folder: str, name: str, table: pd.DataFrame, items: Mapping[str, Item]) -> PreparedImages | None:
-        """Opens the images of prepared data.
-
-        Returns:
-            The images, or None where the data have none.
-        """
+        """Opens the images of prepared data; None where the data have none."""
         manifest = read_manifest(folder, name)
         if "packing" not in manifest:
             return None

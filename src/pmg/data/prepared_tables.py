@@ -87,7 +87,7 @@ def prepare(
     pictures: Packing | None = None,
     max_missing_pictures: Fraction = 0.0,
 ) -> dict[str, Any]:
-    """Reads a source, validates every row and every image, and writes tables, images and manifest.
+    """Reads a source, validates rows and images, and writes tables, images and manifest; returns counts.
 
     Args:
         read: the source.
@@ -97,9 +97,6 @@ def prepare(
         pictures: how images are made equal.
         max_missing_pictures: the largest share of items that may be without an image: they stay in histories and are
             no targets.
-
-    Returns:
-        Counts.
 
     Raises:
         PmgError: too many rows or images can't be used (how many, why, and the first of each reason), none is left,
@@ -183,10 +180,7 @@ def check(tables: Tables) -> Tables:
 
 
 def load(folder: str, name: str) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Reads prepared tables and verifies their checksums.
-
-    Returns:
-        Items and interactions.
+    """Reads prepared tables, items and interactions, and verifies their checksums.
 
     Raises:
         PmgError: a file is missing or damaged.

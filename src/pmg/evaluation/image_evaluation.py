@@ -100,16 +100,13 @@ class ImageEvaluation:
         self, examples: Sequence[Example], records: Sequence[Record], images: Mapping[Key, Tensor],
         shard: Shard = WHOLE,
     ) -> pd.DataFrame:  # fmt: skip
-        """Returns one row an image, and one for each reference arm.
+        """Returns one row an image and one for each reference arm, with the number of its ``chunk``, see `in_order`.
 
         Args:
             examples: what images were generated for.
             records: how each image was made.
             images: `(3, H, W)` in [-1, 1] by `Record.key`.
             shard: the part of the examples that is judged.
-
-        Returns:
-            The rows, each with the number of its ``chunk``, see `in_order`.
 
         Raises:
             PmgError: a metric compares with what an example does not have.

@@ -129,7 +129,7 @@ def build_catalogue(
     packs: Mapping[str, Mapping[str, Any]],
     ground: str | None = None,
 ) -> dict[str, int]:
-    """Builds the catalogue and its manifest; bit-identical for the same sources.
+    """Builds the catalogue and its manifest, bit-identical for the same sources; returns counts.
 
     Args:
         folder: where the catalogue goes.
@@ -143,9 +143,6 @@ def build_catalogue(
         packs: of each style its package, version, author, license and url, and `read`: builds the `IconPack` of the
             package's archive.
         ground: colour behind the drawings; None: they keep their transparency.
-
-    Returns:
-        Counts of images, concepts and styles.
     """
     archives = Path(downloads)
     sources, sets = [], {}

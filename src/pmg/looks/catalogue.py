@@ -78,11 +78,7 @@ def read_rows(folder: str, topics: Sequence[str] | None) -> list[dict[str, Any]]
 
 
 def write_table(folder: Path, rows: Sequence[Mapping], manifest: Mapping) -> str:
-    """Writes the parquet file and a manifest that holds its checksum, atomically.
-
-    Returns:
-        The file's SHA-256.
-    """
+    """Writes the parquet file and a manifest that holds its checksum, atomically; returns the checksum."""
     folder.mkdir(parents=True, exist_ok=True)
     buffer = io.BytesIO()
     pq.write_table(pa.Table.from_pylist(list(rows)), buffer, compression="zstd")

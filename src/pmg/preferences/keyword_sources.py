@@ -75,7 +75,7 @@ def negative_prompt(text: str) -> Keywords:
 def count_keywords(
     example: Example, scenario: Scenario, captions: Mapping[str, str] | None = None, at_most: int = 8
 ) -> Keywords:
-    """Returns the most frequent attributes of a user's liked items.
+    """Returns the most frequent attributes of a user's liked items, with relative frequencies as scores.
 
     For each attribute of the scenario its most frequent value: of the items' facts of that name, or of the attribute's
     options among the parts of their captions. Where there is none of any attribute, the most frequent keywords of the
@@ -86,9 +86,6 @@ def count_keywords(
         scenario: has the attributes, in order.
         captions: each item's caption by its id; None: there are none.
         at_most: maximum number of words.
-
-    Returns:
-        Words with their relative frequency as scores; of equals the earliest one.
     """
     items = example.liked[-scenario.max_items :]
     parts = [_parts((captions or {}).get(item.id, "")) for item in items]

@@ -78,10 +78,7 @@ def without(keywords: Keywords, others: Collection[str]) -> Keywords:
 def attribute_scores(
     language_model: LanguageModel, context: Context, attributes: Mapping[str, Attribute]
 ) -> dict[str, Tensor]:
-    """Returns the log-probability of every option of every attribute, in one pass over the histories.
-
-    Returns:
-        For each attribute float32 `(B, n_options)`, in the order of its options.
+    """Returns the log-probabilities of the options of every attribute, float32 `(B, n_options)`, in one pass.
 
     Raises:
         PmgError: an attribute has no options to choose from.

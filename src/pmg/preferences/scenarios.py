@@ -153,15 +153,12 @@ def build_scenario(
 
 
 def verbalize_history(example: Example, scenario: Scenario, captions: Mapping[str, str] | None = None) -> str:
-    """Returns the prompt before the first question: liked items, then the conversation.
+    """Returns the prompt before the first question, up to ``{instruction}``: liked items, then the conversation.
 
     Args:
         example: has the history and the conversation.
         scenario: templates.
         captions: caption by the item's id; by default the scenario's caption, formatted with the item's facts.
-
-    Returns:
-        The filled templates up to ``{instruction}``.
 
     Raises:
         PmgError: history and conversation are empty, or the scenario has no template for the conversation.

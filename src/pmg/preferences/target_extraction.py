@@ -64,8 +64,7 @@ def written_keywords(
 ) -> list[Keywords | None]:
     """Returns what the image that answers each conversation shows, in the model's own words, and the scene words.
 
-    Returns:
-        B keywords, each with score 0; None where the model wrote nothing that can be used.
+    Scores are 0; None where the model wrote nothing that can be used.
     """
     context = language_model.prefill([verbalize_conversation(turns, scenario) for turns in conversations])
     answers = writing.write(language_model, context)

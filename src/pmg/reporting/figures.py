@@ -131,16 +131,13 @@ def draw_trade(
     plane: Plane | None,
     names: tuple[str, str] = ("", ""),
 ) -> Figure | None:
-    """Draws accuracy against preference: what each alpha would select, and the means of independent metrics.
+    """Draws accuracy against preference: what each alpha would select, and means of independent metrics, if any.
 
     Args:
         curves: points of `ALPHAS` by method and group; a panel a method.
         variants: means by group, in one last panel.
         plane: the metrics of that panel; None: no such panel.
         names: of the factor that separates the groups, and of the proposed method.
-
-    Returns:
-        None where there is neither.
     """
     name, proposed = names
     if not curves and plane is None:

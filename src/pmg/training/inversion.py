@@ -55,15 +55,12 @@ class TextualInversion:
         self.steps, self.draws, self.learning_rate = steps, draws, learning_rate
 
     def __call__(self, users: Sequence[HistoryImages], captions: Block, seeds: Sequence[int]) -> Tensor:
-        """Learns the tokens of all users in one batch.
+        """Returns learned tokens `(U, n, D)` of all users, in one batch.
 
         Args:
             users: histories of U users.
             captions: encoded captions of the history's items.
             seeds: of each user's images, noise and times.
-
-        Returns:
-            `(U, n, D)`.
         """
         tokens = nn.Parameter(self.start(len(users)))
         optimizer = torch.optim.Adam([tokens], lr=self.learning_rate)  # elementwise: users are independent
@@ -133,11 +130,7 @@ def invert_histories(
     inversion: TextualInversion, examples: Sequence[Example], images: ImageStore, scene_words: Sequence[str],
     cache: Cache, *, identity: str, seed: int,
 ) -> Tensor:  # fmt: skip
-    """Returns tokens learned from the liked images of each example's history; chunks of users are cached.
-
-    Returns:
-        `(U, n, D)`.
-    """
+    """Returns tokens `(U, n, D)` learned from the liked images of histories, one a user; chunks are cached."""
     encode = inversion.generator.text_encoder.encode
 
     def liked(example: Example) -> list[Item]:

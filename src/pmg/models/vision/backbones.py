@@ -130,12 +130,9 @@ def colour_waves(images: Tensor) -> Tensor:
 
 
 def colour_histogram(images: Tensor, bins: int) -> Tensor:
-    """Returns square roots of the colour histograms of images `(B, 3, H, W)` in [-1, 1].
+    """Returns square roots of colour histograms, `(B, bins ** 3)`, of images `(B, 3, H, W)` in [-1, 1].
 
     The square root reduces the weight of the white background, half of most images.
-
-    Returns:
-        Vectors `(B, bins ** 3)` of norm `bins ** 1.5`.
     """
     level = ((images.float() + 1) / 2 * bins).long().clamp(0, bins - 1)
     place = ((level[:, 0] * bins + level[:, 1]) * bins + level[:, 2]).flatten(1)

@@ -195,10 +195,7 @@ def read_answers(paths: Sequence[Path], survey: str) -> list[RaterAnswers]:
 
 
 def delete_rater(paths: Sequence[Path], rater: str) -> int:
-    """Deletes a rater's files and rows; the database's freed pages are overwritten.
-
-    Returns:
-        The number of deleted answers.
+    """Deletes a rater's files and rows, freed pages overwritten; returns the number of deleted answers.
 
     Raises:
         PmgError: there is no such rater, or a database can't be written.
