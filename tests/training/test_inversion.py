@@ -13,10 +13,10 @@ from checkpoints import qwen3
 from pmg.cache import Cache
 from pmg.domain import PmgError
 from pmg.families.flux1 import Flux1TextEncoder
+from pmg.families.tiny_sd3 import _tiny_clip, _tiny_t5
 from pmg.families.z_image import ZImageTextEncoder
 from pmg.models.diffusion.conditioning import Block, join
 from pmg.models.diffusion.language_text_encoder import chat
-from pmg.models.tiny_models import _tiny_clip, _tiny_t5
 from pmg.training.inversion import HistoryImages, TextualInversion, invert_histories
 
 
