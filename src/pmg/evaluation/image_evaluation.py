@@ -186,12 +186,7 @@ class ImageEvaluation:
 
 
 def compute(metrics: Sequence[ImageMetric], images: Tensor, references: References) -> dict[str, list[float]]:
-    """Returns the values of all outputs by name, in the order of the metrics.
-
-    Args:
-        metrics: of single images.
-        images: `(B, 3, H, W)` in [-1, 1].
-        references: of the same B examples.
+    """Returns the values of all outputs by name, in the order of the metrics, for images `(B, 3, H, W)` in [-1, 1].
 
     Raises:
         ValueError: a metric computes other outputs than it declares, or not one value an image.

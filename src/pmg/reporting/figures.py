@@ -202,13 +202,7 @@ def _name_points(axis: Any, points: Mapping[str, Point]) -> None:
 
 
 def draw_curves(curves: Sequence[tuple[str, pd.DataFrame]], metrics: Sequence[MetricInfo], name: str = "") -> Figure:
-    """Draws learning curves, a panel a metric.
-
-    Args:
-        curves: group and metrics by ``step`` of each run; runs of one group have one colour.
-        metrics: one a panel.
-        name: of the factor that separates the groups.
-    """
+    """Draws learning curves, by ``step``, a panel a metric; runs of one group have one colour."""
     figure, axes = panels(len(metrics), 4.4, 3.2)
     groups = list(dict.fromkeys(group for group, _ in curves))
     for axis, metric in zip(axes, metrics, strict=True):

@@ -26,18 +26,7 @@ GENERATOR = "pmg-report"
 
 @dataclass(frozen=True)
 class Report:
-    """All that a page shows.
-
-    Attributes:
-        title: of the page.
-        summary: tables of means.
-        pictures: figures.
-        grids: samples of runs.
-        runs: table of all runs.
-        problems: table of runs that count in no mean, with the reason.
-        footnote: how to read the tables of means.
-        origin: how the page was made, by name.
-    """
+    """All that a page shows; `problems` are the runs that count in no mean, `origin` is how the page was made."""
 
     title: str
     summary: Sequence[Table]

@@ -13,8 +13,7 @@ from torch.nn.functional import cross_entropy
 
 from pmg.domain import PmgError
 from pmg.models.autoregressive.image_tokenizer import ImageTokenizer
-from pmg.models.autoregressive.image_transformer import ImageTransformer, TokenDecoding
-from pmg.models.autoregressive.input_sequence import InputSequence
+from pmg.models.autoregressive.image_transformer import ImageTransformer, InputSequence, TokenDecoding
 from pmg.models.autoregressive.prompts import PromptFrame
 from pmg.models.diffusion.conditioning import Condition, stack
 from pmg.models.diffusion.interfaces import Capabilities, DenoisingOutputs, PromptEncoder

@@ -30,8 +30,7 @@ from pmg.models.diffusion.latent_codec import AutoencoderKLCodec, latent_size
 from pmg.models.diffusion.noise_processes import NoiseProcess, VariancePreserving
 from pmg.models.diffusion.text_encoder import FrozenTextEncoder
 from pmg.models.diffusion.text_tower import TextTower
-from pmg.models.diffusion.unet.condition_adapter import UNetConditionAdapter
-from pmg.models.diffusion.unet.denoiser import UNetDenoiser
+from pmg.models.diffusion.unet.denoiser import UNetConditionAdapter, UNetDenoiser
 from pmg.models.loading.checkpoints import load_checkpoint, load_tokenizer
 from pmg.models.loading.device import torch_type
 from pmg.models.loading.weight_sources import loading, resolve_source
