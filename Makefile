@@ -18,11 +18,11 @@ STUDIES := components baselines accuracy sight artists tokens prefix placement g
 # toy length: does every study run? SMOKE_NAME keeps few of a study's variants
 SMOKE := paths.output_dir=outputs/smoke hydra.sweeper.params.seed=0 'split_sizes={train: 20, validation: 4, test: 6}' \
 	objective.users_per_step=4 trainer.max_steps=2 trainer.val_check_interval=2 sampling.steps=2 preference.inversion.steps=2
-SMOKE_tokens := encoder.preference_encoder.prefix_length=0
+SMOKE_tokens := preference_encoder.prefix_length=0
 SMOKE_balance := balance.alpha=0.0,1.0
 SMOKE_history := history_items.test=1,4
 SMOKE_guidance := sampling.scales.target=3.0
-SMOKE_sight := encoder.preference_encoder.sees=both
+SMOKE_sight := preference_encoder.sees=both
 
 .DEFAULT_GOAL := help
 .PHONY: app build docs dashboard record pretrain-families world help setup test test-slow lint typecheck format catalogue pretrain demo demo-smoke clean \

@@ -1,7 +1,7 @@
 """The dashboard of a Weights & Biases project as code: built and checked anywhere, published where W&B is at hand.
 
 python experiments/dashboard.py
-python experiments/dashboard.py --entity me --vary encoder.preference_encoder.soft_tokens
+python experiments/dashboard.py --entity me --vary preference_encoder.soft_tokens
 """
 
 from __future__ import annotations

@@ -16,7 +16,14 @@ from pathlib import Path
 import yaml
 
 INPUTS = Path(__file__).resolve().parent / "faults" / "inputs.yaml"
-TINY = ["encoder=tiny", "text_encoder=tiny", "generator=tiny", "scorer=tiny", "paths.cache_dir=cache"]
+TINY = [
+    "language_model=tiny",
+    "preference_encoder=text",
+    "text_encoder=tiny",
+    "generator=tiny",
+    "scorer=tiny",
+    "paths.cache_dir=cache",
+]
 
 
 @dataclass(frozen=True)

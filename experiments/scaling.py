@@ -26,11 +26,17 @@ from pmg.training.memory_forecast import Sizes, context_bytes, empty_encoder, es
 HERE = Path(__file__).resolve().parent
 DOCUMENT = HERE.parent / "docs" / "scaling.md"
 MODELS = [
-    "encoder=llama2_7b", "generator=sd15", "trainer=gpu", "generator.dtype=bfloat16", "objective.batches.draws=2",
-    "sampling.steps=25",
+    "language_model=llama2_7b", "generator=sd15", "trainer=gpu", "generator.dtype=bfloat16",
+    "objective.batches.draws=2", "sampling.steps=25",
 ]  # fmt: skip
 FAMILIES = ("sd3", "flux1", "qwen_image", "z_image", "flux2_klein", "janus")
-FAMILY = ["encoder=qwen25_05b", "trainer=gpu", "generator.dtype=bfloat16", "objective.batches.draws=1"]
+FAMILY = [
+    "language_model=qwen25_05b",
+    "preference_encoder=text",
+    "trainer=gpu",
+    "generator.dtype=bfloat16",
+    "objective.batches.draws=1",
+]
 EMBEDDED = ["experiment=demo"]  # of which experiments/demo holds the measured seconds
 GPUS = (1, 8, 64)
 GIB, TIB = 2**30, 2**40

@@ -1,4 +1,4 @@
-"""Fills the table of docs/configuration.md on ``encoder=shared``: one language model against two, memory and time.
+"""Fills the table of docs/configuration.md on ``language_model=shared``: one language model against two.
 
 python experiments/shared.py
 
@@ -27,7 +27,7 @@ from pmg.models.language.language_model import LanguageModel
 
 ROOT = Path(__file__).resolve().parents[1]
 FAMILIES = ("z_image", "flux2_klein", "qwen_image")
-FULL = ["encoder=shared", "trainer=gpu", "generator.dtype=bfloat16", "objective.batches.draws=1"]
+FULL = ["language_model=shared", "trainer=gpu", "generator.dtype=bfloat16", "objective.batches.draws=1"]
 TOY = [
     "text_encoder=tiny", "scorer=tiny", "generator.size=64", "dtype=float32", "trainer=cpu", "logger=none",
     "split_sizes={train: 32, validation: 8, test: 2}", "objective.users_per_step=8", "objective.batches.draws=2",
@@ -62,12 +62,12 @@ def toy_ratio(family: str, write: Callable[[Path], str]) -> tuple[float, float, 
         source = Path(write(Path(folder) / family))
         shutil.copytree(source / "tokenizer", source / "text_encoder", dirs_exist_ok=True)
         generator = [f"generator={family}", f"generator.source={source}"]
-        two = ["encoder=hub", f"encoder.language_model.source={source / 'text_encoder'}"]
+        two = ["language_model=hub", f"language_model.source={source / 'text_encoder'}"]
         ratios = []
         for turn in range(TURNS):
             seconds = [
                 step_seconds([*generator, *encoder], Path(folder) / f"{turn}_{name}")
-                for name, encoder in (("shared", ["encoder=shared"]), ("two", two))
+                for name, encoder in (("shared", ["language_model=shared"]), ("two", two))
             ]
             ratios.append(seconds[0] / seconds[1])
     return statistics.median(ratios), min(ratios), max(ratios)
@@ -81,7 +81,7 @@ def main() -> None:
     body = []
     for family in FAMILIES:
         one, two = (published_plan(family, number) for number in (False, True))
-        ratio = "–"  # encoder=hub reads no Qwen2.5-VL
+        ratio = "–"  # language_model=hub reads no Qwen2.5-VL
         if family != "qwen_image":
             middle, low, high = toy_ratio(family, getattr(checkpoints, f"write_{family}"))
             ratio = f"{middle:.2f} [{low:.2f}, {high:.2f}]"

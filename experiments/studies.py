@@ -43,7 +43,7 @@ STUDIES = {
         across=tuple((("candidates = 4", "pmg"), (f"candidates = {number}", "none")) for number in (1, 4)),
     ),
     "tokens": Study(
-        {"copies": "encoder.preference_encoder.copies", "m": "encoder.preference_encoder.prefix_length"},
+        {"copies": "preference_encoder.copies", "m": "preference_encoder.prefix_length"},
         ("soft", "pmg"),
         base="copies = True, m = 4",
         by="group",
@@ -53,14 +53,14 @@ STUDIES = {
         trains=True,
     ),
     "prefix": Study(
-        {"m": "encoder.preference_encoder.prefix_length"},
+        {"m": "preference_encoder.prefix_length"},
         ("soft", "pmg"),
         base="m = 0",
         by="group",
         trains=True,
     ),
     "placement": Study(
-        {"placement": "encoder.preference_encoder.placement", "m": "encoder.preference_encoder.prefix_length"},
+        {"placement": "preference_encoder.placement", "m": "preference_encoder.prefix_length"},
         ("soft", "pmg"),
         base="placement = front, m = 4",
         trains=True,
@@ -82,7 +82,7 @@ STUDIES = {
     ),
     "history": Study({"items": "history_items.test"}, ("image_prompt", "keywords", "soft", "pmg"), base="items = 12"),
     "sight": Study(
-        {"sees": "encoder.preference_encoder.sees"}, ("none", "soft", "pmg", "oracle"), base="sees = both", by="group"
+        {"sees": "preference_encoder.sees"}, ("none", "soft", "pmg", "oracle"), base="sees = both", by="group"
     ),
     "artists": Study(
         {"history drawn by": "data.drawn_by"},

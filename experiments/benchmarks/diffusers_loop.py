@@ -19,7 +19,7 @@ from benchmarks.stack import Plan, build_drawing, build_requests, build_study
 from benchmarks.timing import alternate, speedup, timed
 from pmg.generation.pipeline import Pipeline
 from pmg.generation.requests import Request
-from pmg.models.loading.compilation import compile_models
+from pmg.models.compilation import compile_models
 
 Draw = Callable[[list[Request]], Tensor]
 

@@ -15,7 +15,7 @@ from torch.profiler import ProfilerActivity, profile, record_function
 from benchmarks.stack import Plan, Study, build_drawing, build_requests, build_study, build_training
 from benchmarks.timing import timed
 from benchmarks.training import OVERRIDES, run_steps
-from pmg.models.loading.compilation import compile_models
+from pmg.models.compilation import compile_models
 
 KERNELS = {
     "matrix": ("mm", "addmm", "bmm", "baddbmm", "addbmm", "dot", "mv", "addmv", "mkldnn_linear", "linear_pointwise"),

@@ -32,8 +32,8 @@ from pmg.training.preference_setup import TrainingSamples, build_batches, build_
 from pmg.training.visual_inputs import UsersPictures, VisualHistories
 
 TINY = (  # the language model alone: all others are small
-    "encoder.language_model._target_=pmg.models.tiny_models.tiny_language_model",
-    "~encoder.language_model.source", "~encoder.language_model.dtype", "~encoder.language_model.cache_dir",
+    "language_model._target_=pmg.models.tiny_models.tiny_language_model",
+    "~language_model.source", "~language_model.dtype", "~language_model.cache_dir",
 )  # fmt: skip
 
 
@@ -136,7 +136,7 @@ class Study:
     @cached_property
     def inputs(self) -> VisualHistories:
         """Prepares what the encoder takes of a user."""
-        return instantiate(self.cfg.encoder.inputs)
+        return instantiate(self.cfg.inputs)
 
     @cached_property
     def decoding(self) -> Decoding:
@@ -200,7 +200,7 @@ def build_training(study: Study) -> Training:
     )  # fmt: skip
     module = build_module(
         FrozenModels(extractor.language_model, study.generator), inputs, texts, text_embeddings,
-        instantiate(cfg.encoder.preference_encoder), build_objective(cfg),
+        instantiate(cfg.preference_encoder), build_objective(cfg),
     )  # fmt: skip
     return Training(study, examples, extracted, samples, module, batches)
 
@@ -227,7 +227,7 @@ def _encoder(study: Study, inputs: UsersPictures) -> VisualPreferenceEncoder:
     if not set(TINY) & set(study.plan.overrides):
         return load_frozen(VisualPreferenceEncoder, Path(find_assets(), "pipeline", "preference_encoder"))
     block = study.generator.text_encoder.encode(["a picture"])
-    make, sample = instantiate(study.cfg.encoder.preference_encoder), inputs.select(range(len(inputs)))
+    make, sample = instantiate(study.cfg.preference_encoder), inputs.select(range(len(inputs)))
     return make(study.extractor.language_model, block.tokens[block.mask], sample)
 
 

@@ -9,6 +9,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import transformers as tf
+from PIL import Image
+from safetensors.torch import load_file
+
 from checkpoints import (
     LLAMA,
     write_clip,
@@ -22,9 +25,6 @@ from checkpoints import (
     write_sdxl,
     write_z_image,
 )
-from PIL import Image
-from safetensors.torch import load_file
-
 from looks import FEW
 from pmg import PersonalizedPipeline
 from pmg.commands.estimate import body as estimate
@@ -40,7 +40,7 @@ from pmg.seeding import stable_number
 QWEN = tf.Qwen2Config(**{**LLAMA.to_dict(), "model_type": "qwen2", "tie_word_embeddings": True})
 CHAT = "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}<end>{% endfor %}<|assistant|>"
 SHORT = [
-    "encoder=hub", "generator=stable_diffusion", "scorer=clip", "method=[none,keywords,soft,pmg]",
+    "language_model=hub", "generator=stable_diffusion", "scorer=clip", "method=[none,keywords,soft,pmg]",
     "split_sizes={train: 8, validation: 4, test: 6}", "objective.users_per_step=4", "objective.batches.draws=2",
     "sampling.steps=2", "sheet_users=4", "trainer.max_steps=2", "trainer.val_check_interval=1",
     "train_run=a", "generate_run=b", "paths.cache_dir=cache", "paths.output_dir=out", "metrics=distances",
@@ -54,7 +54,7 @@ def road(pmg_here, tmp_path):
 
     def run(language_model, generator, *extra):
         sources = [
-            f"encoder.language_model.source={language_model}", f"generator.source={generator}",
+            f"language_model.source={language_model}", f"generator.source={generator}",
             f"scorer.source={write_clip(tmp_path / 'clip')}",
         ]  # fmt: skip
         for verb, folder in (("train", "a"), ("generate", "b"), ("evaluate", "c")):
@@ -127,7 +127,13 @@ def test_qwen_in_its_chat_template_and_sdxl(road, tmp_path):
 @pytest.mark.slow
 def test_a_flow_matching_transformer(pmg_here, few_looks, tmp_path):
     """Stable Diffusion 3 at toy size, with random weights, through every command that uses a generator."""
-    models = ["encoder=tiny", "text_encoder=tiny", "scorer=tiny", "generator=tiny_sd3"]
+    models = [
+        "language_model=tiny",
+        "preference_encoder=text",
+        "text_encoder=tiny",
+        "scorer=tiny",
+        "generator=tiny_sd3",
+    ]
     short = [override for override in SHORT if override.partition("=")[0] not in ("encoder", "generator", "scorer")]
     sizes = ["method=[none,pmg]", "split_sizes={train: 4, validation: 2, test: 2}", "sheet_users=2"]
     for verb, folder in (("train", "a"), ("generate", "b"), ("evaluate", "c"), ("estimate", "d")):
@@ -161,7 +167,14 @@ def test_families_of_transformers(family, compose, few_looks, tmp_path, monkeypa
     write, width, length, extra = FAMILIES[family]
     monkeypatch.chdir(tmp_path)
     generator = [f"generator={family}", f"generator.source={write(tmp_path / family)}", "generator.size=64"]
-    models = ["encoder=tiny", "text_encoder=tiny", "scorer=tiny", *generator, f"generator.max_length={length}"]
+    models = [
+        "language_model=tiny",
+        "preference_encoder=text",
+        "text_encoder=tiny",
+        "scorer=tiny",
+        *generator,
+        f"generator.max_length={length}",
+    ]
     short = [override for override in SHORT if override.partition("=")[0] not in ("encoder", "generator", "scorer")]
     sizes = ["method=[none,pmg]", "split_sizes={train: 4, validation: 2, test: 2}", "sheet_users=2"]
     shared = [*short, *models, *sizes]
@@ -188,7 +201,14 @@ def test_families_of_transformers(family, compose, few_looks, tmp_path, monkeypa
 def test_a_generator_of_image_tokens(compose, few_looks, tmp_path, monkeypatch):
     """Janus: trained, forecast, generated with by several methods, judged, exported and loaded, in this process."""
     monkeypatch.chdir(tmp_path)
-    models = ["encoder=tiny", "text_encoder=tiny", "scorer=tiny", "generator=janus", "sampling=janus"]
+    models = [
+        "language_model=tiny",
+        "preference_encoder=text",
+        "text_encoder=tiny",
+        "scorer=tiny",
+        "generator=janus",
+        "sampling=janus",
+    ]
     models += [f"generator.source={write_janus(tmp_path / 'janus')}", "sampling.bfloat16=false"]
     changed = ("encoder", "generator", "scorer", "sampling.steps", "method")
     short = [override for override in SHORT if override.partition("=")[0] not in changed]

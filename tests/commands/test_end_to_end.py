@@ -20,14 +20,14 @@ from pmg.orchestration.run import execute
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = [
-    "encoder=tiny", "text_encoder=tiny", "generator=tiny", "scorer=tiny",
+    "language_model=tiny", "text_encoder=tiny", "generator=tiny", "scorer=tiny",
     "split_sizes={train: 8, validation: 4, test: 6}", "objective.users_per_step=4", "objective.batches.draws=2",
     "sampling.steps=2", "sheet_users=4", "trainer.max_steps=3",
     "trainer.val_check_interval=1", "method=[none,counting,keywords,soft,pmg]", *FEW,
 ]  # fmt: skip
 TINY_IMAGE_PROMPT = [
-    "encoder=image_prompt", "encoder.language_model._target_=pmg.models.tiny_models.tiny_language_model",
-    "~encoder.language_model.source", "~encoder.language_model.dtype", "~encoder.language_model.cache_dir",
+    "preference_encoder=image_prompt", "language_model._target_=pmg.models.tiny_models.tiny_language_model",
+    "~language_model.source", "~language_model.dtype", "~language_model.cache_dir",
 ]  # fmt: skip
 
 
@@ -67,9 +67,9 @@ def test_train_generate_evaluate(pmg_here, tmp_path):
 
     assert pmg_here("generate", *SHARED, "run_dir=b").returncode == 0
     assert metrics(tmp_path / "b")["ledger"]["denoiser_evaluations"] == 0
-    failed = pmg_here("generate", *SHARED, "run_dir=b", "encoder.preference_encoder.soft_tokens=3")
+    failed = pmg_here("generate", *SHARED, "run_dir=b", "preference_encoder.soft_tokens=3")
     assert failed.returncode == 1
-    assert "holds a run of other values: encoder.preference_encoder.soft_tokens: 2 -> 3. Name a new" in failed.stderr
+    assert "holds a run of other values: preference_encoder.soft_tokens: 2 -> 3. Name a new" in failed.stderr
     assert "Traceback" not in failed.stderr
 
 
@@ -108,16 +108,16 @@ EXECUTION = {  # a value of each command's leaves beside the default
     "generate": {"keep_contexts": "false", "logger": "csv", "sheet_users": "1"},
     "evaluate": {"logger": "csv"},
 }
-ELSEWHERE = {  # accelerators; compiled models; processes (tests/orchestration/test_processes.py); classes (tests/configuration/test_plugins.py)
+# accelerators; compiled models; processes (orchestration/test_processes.py); classes (configuration/test_plugins.py)
+ELSEWHERE = {
     "device", "captioner.device", "compile", "shard.count", "plugins",
 }  # fmt: skip
-NOT_READ = {"generate": set(), "evaluate": {"keep_contexts"}}
 
 
 def test_every_value_classed_as_execution_is_sampled():
     for command, values in EXECUTION.items():
         classed = {key for key, role in schema_roles(find_schemas()[command]).items() if role is Role.EXECUTION}
-        assert classed - ELSEWHERE == values.keys() | NOT_READ[command]
+        assert classed - ELSEWHERE == values.keys()
 
 
 @pytest.mark.slow

@@ -12,7 +12,14 @@ from pmg.data.dataset import Timeline
 from pmg.domain import Example, Interaction, Item
 
 GENRES = ("Action", "Comedy", "Drama", "War", "Western")
-TINY = ["data=movielens", "encoder=tiny", "text_encoder=tiny", "paths.cache_dir=cache", "paths.data_dir=data"]
+TINY = [
+    "data=movielens",
+    "language_model=tiny",
+    "preference_encoder=text",
+    "text_encoder=tiny",
+    "paths.cache_dir=cache",
+    "paths.data_dir=data",
+]
 
 
 @pytest.fixture

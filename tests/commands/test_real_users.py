@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+
 from shops import write_shop
 
 
@@ -24,8 +25,9 @@ def test_prepare_train_generate_evaluate(shop, pmg_here):
     assert "data=own_files reads kept/shop from now on" in done.stdout
     assert "'picture file is missing': 2" in done.stdout
     options = [
-        "experiment=real_users", "paths.data_dir=data", "paths.output_dir=out", "encoder=tiny", "generator=tiny",
-        "text_encoder=tiny", "scorer=tiny", "objective.users_per_step=4", "sampling.steps=2", "trainer.max_steps=2",
+        "experiment=real_users", "paths.data_dir=data", "paths.output_dir=out", "language_model=tiny",
+        "generator=tiny", "text_encoder=tiny",
+        "objective.users_per_step=4", "sampling.steps=2", "trainer.max_steps=2",
         "trainer.val_check_interval=1", "targets.train=3", "sheet_users=3",
     ]  # fmt: skip
     for verb in ("train", "generate", "evaluate"):

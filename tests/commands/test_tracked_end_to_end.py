@@ -10,13 +10,13 @@ import sys
 import pandas as pd
 import pytest
 import yaml
-from tracked import Mlflow, curves, last, of_type, tensorboard, text_of, wandb_records
 
 from looks import FEW
+from tracked import Mlflow, curves, last, of_type, tensorboard, text_of, wandb_records
 
 ALL = "logger=[csv,tensorboard,wandb,mlflow]"
 TINY = [
-    ALL, "encoder=tiny", "text_encoder=tiny", "generator=tiny", "scorer=tiny", "name=toy", "trainer=cpu",
+    ALL, "language_model=tiny", "text_encoder=tiny", "generator=tiny", "scorer=tiny", "name=toy", "trainer=cpu",
     "split_sizes={train: 8, validation: 4, test: 6}", "objective.users_per_step=4", "objective.batches.draws=2",
     "sampling.steps=2", "sheet_users=4", "trainer.max_steps=3", "trainer.val_check_interval=1",
     "trainer.log_every_n_steps=1", "method=[none,counting,keywords,soft,pmg]", *FEW, "paths.cache_dir=cache",
@@ -69,7 +69,13 @@ def test_wandb_run_is_labelled(road):
         ids.add(run["run_id"])
         assert run["run_id"] == json.loads((road / verb / "metrics.json").read_text())["id"]
         assert (run["project"], run["run_group"], run["job_type"], run["display_name"]) == ("pmg", "toy", verb, verb)
-        assert {"data=looks", "encoder=tiny", "generator=tiny", *(f"method={m}" for m in METHODS)} <= set(run["tags"])
+        assert {
+            "data=looks",
+            "language_model=tiny",
+            "preference_encoder=text",
+            "generator=tiny",
+            *(f"method={m}" for m in METHODS),
+        } <= set(run["tags"])
         assert of_type(records, "exit")[0].get("exit_code", 0) == 0
         assert last(records, "config")["split_sizes"]["test"] == 6
         assert "logger" not in last(records, "config")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import pickle
 from dataclasses import fields, replace
-from hashlib import sha256
 
 import pytest
 from omegaconf import OmegaConf
@@ -21,7 +20,8 @@ from pmg.generation.records import refuse_mixtures
 from pmg.orchestration.run import Run, completed_metrics, execute
 from pmg.runs.process_state import RunFailedError
 from pmg.runs.run_folder import identify, read_portable, refuse_other
-from runs import record, write_run
+from runs import record, snapshot, write_run
+from runs import run_config as config
 
 UNUSED_BY_TRAINING = [
     "sheet_users=3", "sampling.steps=3", "metrics=distances", "split_sizes.test=7", "balance.alpha=0.3", "method=none",
@@ -31,12 +31,6 @@ UNUSED_BY_TRAINING = [
     "preference.inversion.steps=3", "keep_contexts=false", "targets.test=2", "logger=none", "paths.cache_dir=x",
     "name=x",
 ]  # fmt: skip
-
-
-def snapshot(folder):
-    """Every file of a folder with its content and time."""
-    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
-    return {path: (sha256(path.read_bytes()).hexdigest(), path.stat().st_mtime_ns) for path in files}
 
 
 def test_a_value_that_no_table_classes_counts_as_a_result(compose):
@@ -53,7 +47,7 @@ DECIDING = {
     "seed=1": "seed", "data.users.seed=1": "data.users.seed", "trainer.max_steps=3": "trainer.max_steps",
     "trainer.precision=64-true": "trainer.precision", "split_sizes.train=7": "split_sizes.train",
     "objective.users_per_step=3": "objective.users_per_step",
-    "encoder.preference_encoder.soft_tokens=3": "encoder.preference_encoder.soft_tokens",
+    "preference_encoder.soft_tokens=3": "preference_encoder.soft_tokens",
     "trainer.gradient_clip_val=2": "trainer.gradient_clip_val", "history_items.train=3": "history_items.train",
     "~callbacks.seed": "callbacks.seed.seed", "captioner=tagger": "captioner.scorer.folder",
 }  # fmt: skip
@@ -108,10 +102,6 @@ def test_refusal_names_keys_with_old_and_new_value():
     old, new = {"seed": 0, "a.b": [1]}, {"seed": 1, "c": "x"}
     told = format_differences(find_differences("train", old, new))
     assert told == 'seed: 0 -> 1, a.b: [1] -> null, c: null -> "x"'
-
-
-def config(folder, **keys):
-    return OmegaConf.create({"run_dir": str(folder), "seed": 0, **keys})
 
 
 @pytest.mark.parametrize("change", [{"seed": 1}, {"seed": 0, "data": {"x": 1}}])
@@ -234,7 +224,7 @@ def test_models_of_another_folder_are_other_models(compose, tmp_path):
     assert portable(other)["generator"]["codec"]["folder"] == "outputs/mine/look_generator/vae"
     assert identify(usual, "train") == identify(same, "train")
     differ = find_differences("train", identify(usual, "train"), identify(other, "train"))
-    assert {"generator.codec.folder", "generator.denoiser.folder", "encoder.inputs.tower.folder"} <= set(differ)
+    assert {"generator.codec.folder", "generator.denoiser.folder", "inputs.tower.folder"} <= set(differ)
     assets = usual.paths.assets_dir
     values = {"paths.assets_dir": assets, "paths.models_dir": assets, "scorer.folder": f"{assets}/look_scorer"}
     read, _ = read_portable(write_run(tmp_path / "run", config=values), "train")
@@ -323,7 +313,7 @@ def test_identity_is_equal_on_every_processor(compose, monkeypatch, command):
 
 def test_a_run_keeps_its_floating_point_type_on_another_processor(tmp_path, compose, monkeypatch, capsys):
     def body(cfg, run):
-        types.append((cfg.encoder.language_model.dtype, cfg.trainer.precision))
+        types.append((cfg.language_model.dtype, cfg.trainer.precision))
 
     types: list = []
     for has in (True, False):

@@ -11,9 +11,9 @@ import pytest
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
-from plugins import write_metadata, write_plugin
 
 import pmg
+from plugins import write_metadata, write_plugin
 from pmg.configuration import targets
 from pmg.configuration.identity import find_role
 from pmg.configuration.instantiate import allow_plugins, check_targets, instantiate
@@ -52,7 +52,10 @@ def installed(place):
 def test_installed_plugin_is_found_without_an_import(installed):
     assert "pmg_test_plugin" in installed_plugins()
     assert find_config_folders()["pmg_test_plugin"].name == "conf"
-    pmg.compose("train", ["text_encoder=tiny", "generator=tiny", "encoder=tiny", "scorer=tiny"])
+    pmg.compose(
+        "train",
+        ["text_encoder=tiny", "generator=tiny", "language_model=tiny", "scorer=tiny"],
+    )
     with pytest.raises(PmgError, match="options: choose, choose_calibrated, choose_three, generate, pmg_test_plugin"):
         pmg.compose("train", ["decoding=pmg_test_plugn"])
     assert not installed.exists()
@@ -189,7 +192,7 @@ def test_processes_of_a_command_may_build_what_it_may(installed, tmp_path):
 
 def test_compose_gives_the_config_of_the_command(compose, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    tiny = ["text_encoder=tiny", "generator=tiny", "encoder=tiny", "scorer=tiny"]
+    tiny = ["text_encoder=tiny", "generator=tiny", "language_model=tiny", "scorer=tiny"]
     for _ in range(2):
         cfg = pmg.compose("train", [*tiny, f"run_dir={tmp_path / 'run'}"])
         assert identify(cfg, "train") == identify(compose("train", *tiny), "train")
@@ -215,7 +218,7 @@ def test_compose_leaves_the_processs_own_hydra_as_it_was(tmp_path):
     ("command", "overrides", "message"),
     [
         ("trian", [], "no such command: 'trian'; did you mean 'train'"),
-        ("train", ["encoder=tinny"], "unknown option encoder=tinny; did you mean 'tiny'"),
+        ("train", ["language_model=tinny"], "unknown option language_model=tinny; did you mean 'tiny'"),
         ("train", ["sede=1"], "unknown key 'sede'; did you mean 'seed'"),
         ("train", ["seed=="], "can't read the override 'seed=='"),
         ("train", ["trainer.max_steps=0"], "trainer.max_steps must be a whole number of at least 1"),
@@ -229,6 +232,9 @@ def test_compose_refuses_in_one_line(command, overrides, message):
 
 
 def test_instantiate_builds_a_part():
-    cfg = pmg.compose("train", ["text_encoder=tiny", "generator=tiny", "encoder=tiny", "scorer=tiny"])
+    cfg = pmg.compose(
+        "train",
+        ["text_encoder=tiny", "generator=tiny", "language_model=tiny", "scorer=tiny"],
+    )
     assert pmg.instantiate(cfg.decoding).per_attribute == 1
     assert json.dumps(OmegaConf.to_container(cfg.decoding))

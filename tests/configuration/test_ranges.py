@@ -52,7 +52,7 @@ def shipped_study():
         ("scenario.max_items", 0, "a whole number of at least 1"),
         ("data.users.noise", 1.1, "a number of at least 0 and at most 1"),
         ("data.users.train", None, "a whole number of at least 1"),
-        ("encoder.preference_encoder.soft_tokens", "2", "a whole number of at least 1"),
+        ("preference_encoder.soft_tokens", "2", "a whole number of at least 1"),
         ("text_encoder.max_length", 0, "a whole number of at least 1"),
         ("trainer.max_steps", 0, "a whole number of at least 1"),
         ("trainer.max_steps", 1e3, "a whole number of at least 1"),

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 import transformers as tf
-from checkpoints import write_janus, write_language_model
 from safetensors.torch import load_file, save_file
 
+from checkpoints import write_janus, write_language_model
 from pmg.domain import Keywords, PmgError
 from pmg.families.janus import JANUS_PRO_1B, Janus
 from pmg.generation.condition_weighting import AttentionWeighting, ScaleWeighting
@@ -21,8 +21,10 @@ from pmg.generation.pipeline import Pipeline
 from pmg.generation.requests import Request
 from pmg.generation.selection import WeightGrid
 from pmg.models.diffusion.conditioning import SoftBlock, join
+from pmg.models.loading.checkpoints import without_weights
 from pmg.models.loading.memory_tracker import weight_bytes
 from pmg.models.tiny_models import tiny_scorer
+from published import write_configs
 
 TEXTS = ["red apple", "a dog with a thick black outline and no shading, 12 of them"]
 TOKENS = 16
@@ -281,18 +283,19 @@ def test_other_models_and_pictures_are_refused(copy, tmp_path):
 
 
 def test_sizes_without_weights_are_those_of_the_loaded_models(generator, folder):
-    configs = Janus.read_configs(folder)
-    empty = Janus.empty(configs, "float32")
+    with without_weights():
+        empty = Janus.load(folder)
     for name, model in generator.frozen_models().items():
         assert weight_bytes(empty.frozen_models()[name]) == weight_bytes(model)
-    prompt, text = Janus.prompt_sizes(configs, 512), generator.text_encoder.encode(TEXTS)
-    assert (prompt.width, prompt.pooled) == (text.tokens.shape[-1], text.pooled.shape[-1])
+    longest, text = empty.text_encoder.longest(), generator.text_encoder.encode(TEXTS)
+    assert (longest.width, longest.pooled) == (text.tokens.shape[-1], text.pooled.shape[-1])
     assert (empty.supports, empty.latent_shape, empty.size) == (generator.supports, generator.latent_shape, 32)
 
 
-def test_published_sizes_are_the_known_ones():
+def test_published_sizes_are_the_known_ones(tmp_path):
     """Janus-Pro-1B: a language model of 1.5 billion weights with its head, and pictures of 384 pixels."""
-    empty = Janus.empty(Janus.read_configs(JANUS_PRO_1B), "bfloat16")
+    with without_weights():
+        empty = Janus.load(write_configs(tmp_path, JANUS_PRO_1B), "bfloat16")
     sizes = {name: weight_bytes(model) / 2e9 for name, model in empty.frozen_models().items()}
     assert sizes["image transformer"] == pytest.approx(1.49, abs=0.02)
     assert sizes["image tokenizer"] == pytest.approx(0.14, abs=0.02)  # in float32

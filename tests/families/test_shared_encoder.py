@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from checkpoints import write_flux1, write_flux2_klein, write_qwen_image, write_qwen_image_edit, write_z_image
 from PIL import Image
 from safetensors.torch import load_file
 
+from checkpoints import write_flux1, write_flux2_klein, write_qwen_image, write_qwen_image_edit, write_z_image
 from looks import FEW
 from pmg import PersonalizedPipeline
 from pmg.commands.estimate import body as estimate
@@ -34,7 +34,7 @@ FAMILIES = {  # its writer, width of its text tokens, longest text
 }
 WITH_REFERENCES = ("flux2_klein", "qwen_image_edit")
 SHORT = [
-    "encoder=shared", "text_encoder=tiny", "scorer=tiny", "generator.size=64", "dtype=float32",
+    "language_model=shared", "text_encoder=tiny", "scorer=tiny", "generator.size=64", "dtype=float32",
     "split_sizes={train: 4, validation: 2, test: 2}", "objective.users_per_step=2", "objective.batches.draws=2",
     "sampling.steps=2", "sheet_users=2", "trainer.max_steps=1", "trainer.val_check_interval=1", "train_run=a",
     "paths.cache_dir=cache", "paths.output_dir=out", *FEW,
@@ -81,7 +81,7 @@ def test_compiling_is_refused_before_histories_are_read(compose, tmp_path, monke
     cfg = compose("train", *SHORT, *generator, "compile=true", "run_dir=a")
     with pytest.raises(RunFailedError):
         execute(cfg, "train", train)
-    assert "encoder=shared reads states between them: leave compile=false" in capsys.readouterr().err
+    assert "language_model=shared reads states between them: leave compile=false" in capsys.readouterr().err
     assert not list(tmp_path.glob("cache/contexts/*"))
 
 
@@ -90,7 +90,7 @@ def test_compiling_is_refused_before_histories_are_read(compose, tmp_path, monke
 def test_a_shared_model_takes_no_memory_of_its_own(compose, tmp_path):
     generator = ["generator=z_image", f"generator.source={write_z_image(tmp_path)}"]
     one = empty_models(compose("estimate", *SHORT, *generator))
-    two = empty_models(compose("estimate", *SHORT, *generator, "encoder=tiny"))
+    two = empty_models(compose("estimate", *SHORT, *generator, "language_model=tiny"))
     assert one[2]["language model"] == 0 < two[2]["language model"]
     assert one[2]["text encoder"] == two[2]["text encoder"] > 0
     assert one[0].state_width == one[3].text_width == 16
@@ -104,7 +104,7 @@ def test_a_text_encoder_that_stays_on_the_cpu_is_not_shared(compose, tmp_path):
     with pytest.raises(PmgError, match=r"Set generator\.text_on_cpu=false, or use another encoder"):
         empty_models(cfg)
     with pytest.raises(PmgError, match=r"Set generator\.text_on_cpu=false, or use another encoder"):
-        resolve_language_model(instantiate(cfg.encoder.language_model), instantiate(cfg.generator).text_encoder)
+        resolve_language_model(instantiate(cfg.language_model), instantiate(cfg.generator).text_encoder)
 
 
 @pytest.mark.slow

@@ -6,14 +6,14 @@ from itertools import chain
 
 import pytest
 import torch
-from checkpoints import qwen3, write_flux2_klein, write_janus, write_qwen_image, write_sd3, write_z_image
 
+from checkpoints import qwen3, write_flux2_klein, write_janus, write_qwen_image, write_sd3, write_z_image
 from pmg.domain import PmgError
 from pmg.families.flux2_klein import Flux2Klein
 from pmg.families.janus import Janus
 from pmg.families.qwen_image import QwenImage
 from pmg.families.shared_language_model import SharedLanguageModel
-from pmg.families.stable_diffusion_3 import load_stable_diffusion_3
+from pmg.families.stable_diffusion_3 import StableDiffusion3
 from pmg.families.z_image import ZImage, ZImageTextEncoder
 from pmg.models.language.language_model import LanguageModel
 from pmg.models.language_model_source import resolve_language_model
@@ -116,7 +116,7 @@ def test_gradients_reach_embeddings_and_prefix_and_no_weight(lm):
 
 
 def test_a_text_encoder_that_is_no_language_model_is_refused(tmp_path):
-    generator = load_stable_diffusion_3(write_sd3(tmp_path))
+    generator = StableDiffusion3.load(write_sd3(tmp_path))
     with pytest.raises(PmgError, match=r"this generator's is no language model\. Use generator=z_image"):
         SharedLanguageModel().of(generator.text_encoder)
 

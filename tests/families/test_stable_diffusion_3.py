@@ -8,10 +8,10 @@ from pathlib import Path
 import diffusers as df
 import pytest
 import torch
-from checkpoints import write_sd3, write_sd15
 
+from checkpoints import write_sd3, write_sd15
 from pmg.domain import PmgError
-from pmg.families.stable_diffusion_3 import load_stable_diffusion_3
+from pmg.families.stable_diffusion_3 import StableDiffusion3
 from pmg.families.tiny_sd3 import tiny_sd3
 from pmg.models.diffusion.conditioning import Block, join
 
@@ -42,7 +42,7 @@ def noise(generator, count=2):
 @pytest.mark.parametrize("t5", [True, False])
 def test_images_are_those_of_the_librarys_pipeline(folder, t5):
     """Text encoders, zeros in place of T5, guidance, sampler, shift of times and latents are those of diffusers."""
-    generator = load_stable_diffusion_3(folder, t5=t5)
+    generator = StableDiffusion3.load(folder, t5=t5)
     start, encode = noise(generator), generator.text_encoder.encode
     branches = [join(encode([""]).expand(2)), join(encode(TEXTS))]
     got = generator.decode(generator.sample_from(start, branches, [-2.0, 3.0], [0, 1], 3))
@@ -86,13 +86,13 @@ def test_a_batch_equals_single_images_and_gradients_reach_the_condition(tiny):
 
 
 def test_sizes_and_kinds_that_do_not_fit_are_refused(folder, tmp_path):
-    assert load_stable_diffusion_3(folder, size=80).latent_shape == (4, 10, 10)
+    assert StableDiffusion3.load(folder, size=80).latent_shape == (4, 10, 10)
     with pytest.raises(PmgError, match=r"latents of 9 a side can't be cut into patches of 2"):
-        load_stable_diffusion_3(folder, size=72)
+        StableDiffusion3.load(folder, size=72)
     with pytest.raises(PmgError, match="holds a StableDiffusionPipeline"):
-        load_stable_diffusion_3(write_sd15(tmp_path / "sd15"))
+        StableDiffusion3.load(write_sd15(tmp_path / "sd15"))
     scheduler = df.FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True)
     moved = Path(write_sd3(tmp_path / "sd3"))
     scheduler.save_pretrained(moved / "scheduler")
     with pytest.raises(PmgError, match="use_dynamic_shifting"):
-        load_stable_diffusion_3(str(moved))
+        StableDiffusion3.load(str(moved))

@@ -10,24 +10,27 @@ from typing import Any
 import diffusers as df
 import pytest
 import torch
-from checkpoints import write_flux1, write_flux2_klein, write_qwen_image, write_qwen_image_edit, write_z_image
 
+from checkpoints import write_flux1, write_flux2_klein, write_qwen_image, write_qwen_image_edit, write_z_image
 from pmg.domain import PmgError
+from pmg.families import flux1, flux2_klein
 from pmg.families.flux1 import Flux1
 from pmg.families.flux2_klein import Flux2Klein
 from pmg.families.qwen_image import QwenImage
 from pmg.families.qwen_image_edit import QwenImageEdit
-from pmg.families.z_image import ZImage
+from pmg.families.z_image import Z_IMAGE, ZImage
 from pmg.generation.condition_weighting import AttentionWeighting, ScaleWeighting
 from pmg.generation.guidance import Scales
 from pmg.generation.pipeline import Pipeline
 from pmg.generation.selection import WeightGrid
 from pmg.models.diffusion.conditioning import Block, join
 from pmg.models.diffusion.sequences import pack
+from pmg.models.loading.checkpoints import without_weights
 from pmg.models.loading.memory_tracker import weight_bytes
 from pmg.models.tiny_models import tiny_scorer
 from pmg.training.preference import FrozenModels
 from pmg.training.preference_setup import build_module
+from published import write_configs
 
 pytestmark = [pytest.mark.slow, pytest.mark.ci]
 
@@ -44,6 +47,7 @@ class Case:
         family: loads a checkpoint.
         write: writes one.
         pipeline: of diffusers; None: it needs pictures.
+        published: hub id of a checkpoint.
         length: longest text.
         guidance: the pipeline's argument for a guidance scale of 3.
         arguments: further ones.
@@ -53,6 +57,7 @@ class Case:
     family: Any
     write: Any
     pipeline: Any
+    published: str
     length: int
     guidance: Any
     arguments: Any
@@ -61,12 +66,25 @@ class Case:
 
 NEGATIVE = {"negative_prompt": ["", ""]}
 CASES = {
-    "flux1": Case(Flux1, write_flux1, df.FluxPipeline, 72, {"guidance_scale": 3.0}, {}),
-    "qwen_image": Case(QwenImage, write_qwen_image, df.QwenImagePipeline, 200, {"true_cfg_scale": 3.0}, NEGATIVE),
-    "qwen_image_edit": Case(QwenImageEdit, write_qwen_image_edit, None, 300, {}, {}),  # see test_reference_images.py
-    "z_image": Case(ZImage, write_z_image, df.ZImagePipeline, 96, {"guidance_scale": 2.0}, NEGATIVE, lambda x: x),
+    "flux1": Case(Flux1, write_flux1, df.FluxPipeline, flux1.BASE, 72, {"guidance_scale": 3.0}, {}),
+    "qwen_image": Case(
+        QwenImage, write_qwen_image, df.QwenImagePipeline, "Qwen/Qwen-Image", 200, {"true_cfg_scale": 3.0}, NEGATIVE
+    ),
+    "qwen_image_edit": Case(  # see test_reference_images.py
+        QwenImageEdit, write_qwen_image_edit, None, "Qwen/Qwen-Image-Edit-2511", 300, {}, {}
+    ),
+    "z_image": Case(
+        ZImage, write_z_image, df.ZImagePipeline, Z_IMAGE, 96, {"guidance_scale": 2.0}, NEGATIVE, lambda x: x
+    ),
     "flux2_klein": Case(
-        Flux2Klein, write_flux2_klein, df.Flux2KleinPipeline, 80, {"guidance_scale": 3.0}, {}, lambda x: x
+        Flux2Klein,
+        write_flux2_klein,
+        df.Flux2KleinPipeline,
+        flux2_klein.BASE,
+        80,
+        {"guidance_scale": 3.0},
+        {},
+        lambda x: x,
     ),
 }
 
@@ -235,20 +253,20 @@ DISTILLED = {
 @pytest.mark.parametrize("family", DISTILLED)
 def test_step_distilled_checkpoints_refuse_guidance_and_name_their_base(family, tmp_path):
     generator = DISTILLED[family](tmp_path / "distilled")
-    assert generator.supports.distilled_from in CASES[family].family.published
+    assert generator.supports.distilled_from == CASES[family].published
     tiny_pipeline(generator, AttentionWeighting(), 1.0)
     with pytest.raises(PmgError, match=f"distilled from {generator.supports.distilled_from} into few steps"):
         tiny_pipeline(generator, AttentionWeighting(), 3.0)
 
 
 def test_sizes_without_weights_are_those_of_the_loaded_models(generator, folder, name):
-    family = CASES[name].family
-    configs = family.read_configs(folder)
-    empty = family.empty(configs, "float32", SIZE)
+    with without_weights():
+        empty = load(name, folder)
     assert weight_bytes(empty.denoiser) == weight_bytes(generator.denoiser)
     assert weight_bytes(empty.codec) == weight_bytes(generator.codec)
-    prompt, text = family.prompt_sizes(configs, CASES[name].length), generator.text_encoder.encode(TEXTS)
-    assert (prompt.width, prompt.pooled) == (text.tokens.shape[-1], text.pooled.shape[-1])
+    longest, text = empty.text_encoder.longest(), generator.text_encoder.encode(TEXTS)
+    assert (longest.width, longest.pooled) == (text.tokens.shape[-1], text.pooled.shape[-1])
+    assert text.tokens.shape[1] <= longest.target == CASES[name].length
     assert empty.process.shift == generator.process.shift
     assert empty.supports == generator.supports
 
@@ -268,12 +286,13 @@ def test_training_on_a_distilled_checkpoint_warns_and_names_its_base(tmp_path, c
 
 
 @pytest.mark.slow
-def test_published_sizes_are_the_known_ones():
+def test_published_sizes_are_the_known_ones(tmp_path):
     """Parameters of the transformers as their publishers state them, in billions: 12, 20, 6 and 4."""
     sizes = {}
     for name, case in CASES.items():
-        (configs,) = case.family.published.values()
-        sizes[name] = weight_bytes(case.family.empty(configs, "bfloat16").denoiser) / 2e9
+        with without_weights():
+            empty = case.family.load(write_configs(tmp_path / name, case.published), dtype="bfloat16")
+        sizes[name] = weight_bytes(empty.denoiser) / 2e9
     assert sizes == {
         "flux1": pytest.approx(11.9, abs=0.1), "qwen_image": pytest.approx(20.4, abs=0.1),
         "qwen_image_edit": pytest.approx(20.4, abs=0.1),

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from checkpoints import write_gemma3, write_qwen2_vl, write_qwen3_vl, write_qwen25_vl, write_smolvlm
 from PIL import Image
 from safetensors.torch import load_file
 
+from checkpoints import write_gemma3, write_qwen2_vl, write_qwen3_vl, write_qwen25_vl, write_smolvlm
 from looks import FEW
 from pmg import PersonalizedPipeline
 from pmg.commands.estimate import empty_models
@@ -35,11 +35,11 @@ FAMILIES = {
 }
 SHORT = [
     "text_encoder=tiny", "scorer=tiny", "generator=tiny", "method=pmg", "dtype=float32",
-    "encoder.language_model.dtype=float32",
+    "language_model.dtype=float32",
     "split_sizes={train: 4, validation: 2, test: 2}", "objective.users_per_step=2", "objective.batches.draws=2",
     "sampling.steps=2", "sheet_users=2", "trainer.max_steps=1", "trainer.val_check_interval=1", "train_run=a",
     "paths.cache_dir=cache", "paths.output_dir=out", *FEW,
-    "encoder.language_model.tokens_per_picture=4",
+    "language_model.tokens_per_picture=4",
 ]  # fmt: skip
 
 
@@ -48,7 +48,7 @@ SHORT = [
 def test_histories_of_pictures(family, compose, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     source = FAMILIES[family](tmp_path / family)
-    shared = [*SHORT, f"encoder={family}", f"encoder.language_model.source={source}"]
+    shared = [*SHORT, f"encoder={family}", f"language_model.source={source}"]
     execute(compose("train", *shared, "run_dir=a"), "train", train)
     execute(compose("generate", *shared, "run_dir=b"), "generate", generate)
     exported = ["train_run=a", "folder=p", "sampling.steps=2", "dtype=float32"]
@@ -76,7 +76,7 @@ def test_histories_of_pictures(family, compose, tmp_path, monkeypatch):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_training_is_forecast_with_the_weights_of_both_encoders(family, compose, tmp_path):
     source = FAMILIES[family](tmp_path)
-    models = [f"encoder={family}", f"encoder.language_model.source={source}", "generator=tiny"]
+    models = [f"encoder={family}", f"language_model.source={source}", "generator=tiny"]
     cfg = compose("estimate", *SHORT, *models)
     language_model, generator, weights, sizes = empty_models(cfg)
     kept = load_file(Path(source, "model.safetensors"))

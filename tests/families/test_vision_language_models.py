@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+
 from checkpoints import (
     write_gemma3,
     write_language_model,
@@ -17,7 +18,6 @@ from checkpoints import (
     write_qwen25_vl,
     write_smolvlm,
 )
-
 from pmg.domain import PmgError
 from pmg.families.gemma3 import Gemma3
 from pmg.families.qwen2_vl import Qwen2VL, Qwen25VL

@@ -32,11 +32,11 @@ def parts_of(cfg):
 
 
 def nodes_of(cfg):
-    return to_index(parts_of(cfg)) | name_encoder(built_class(cfg.encoder.preference_encoder))
+    return to_index(parts_of(cfg)) | name_encoder(built_class(cfg.preference_encoder))
 
 
 def test_the_shipped_config_gives_the_index_of_the_shipped_pipeline(compose, root, tmp_path):
-    cfg = compose("study", "encoder.language_model.dtype=bfloat16", "sampling.bfloat16=true")
+    cfg = compose("study", "language_model.dtype=bfloat16", "sampling.bfloat16=true")
     places = {"<assets_dir>": cfg.paths.assets_dir, "<cache_dir>": cfg.paths.cache_dir}
     nodes, copies = name_weights(nodes_of(cfg), places, copy_all=False)
     write_index(tmp_path, nodes)
@@ -70,7 +70,7 @@ def test_weights_of_this_machine_alone_are_copied_and_each_once(compose, tmp_pat
     (weights / "sub" / "model.safetensors").write_text("weights")
     folder.mkdir()
     cfg = compose(
-        "study", "encoder=hub", f"encoder.language_model.source={weights}", "generator=stable_diffusion",
+        "study", "language_model=hub", f"language_model.source={weights}", "generator=stable_diffusion",
         f"generator.source={weights}", "scorer=clip",
     )  # fmt: skip
     nodes, copies = name_weights(nodes_of(cfg), {}, copy_all=False)
@@ -87,7 +87,7 @@ def test_weights_of_this_machine_alone_are_copied_and_each_once(compose, tmp_pat
 
 
 def test_what_could_not_be_loaded_is_not_written(compose, tmp_path):
-    cfg = compose("study", "encoder=hub", "encoder.language_model.source=/gone/llama")
+    cfg = compose("study", "language_model=hub", "language_model.source=/gone/llama")
     nodes, _ = name_weights(nodes_of(cfg), {"<assets_dir>": cfg.paths.assets_dir}, copy_all=False)
     with pytest.raises(PmgError, match=r"language_model.source leads elsewhere: '/gone/llama'"):
         write_index(tmp_path, nodes)
@@ -175,8 +175,8 @@ def test_inputs_of_a_plug_in_are_exported_where_the_command_names_the_plug_in(co
     monkeypatch.setattr(targets, "_allowed", {})
     name = f"pmg_own_inputs_{allowed}"
     (tmp_path / f"{name}.py").write_text(INPUTS)
-    cfg = compose("train", "encoder=tiny", "text_encoder=tiny", "generator=tiny")
-    cfg.encoder.inputs._target_ = f"{name}.Own"
+    cfg = compose("train", "language_model=tiny", "text_encoder=tiny", "generator=tiny")
+    cfg.inputs._target_ = f"{name}.Own"
     folder = write_earlier(tmp_path, cfg)
     write_encoder(tmp_path)
     export = compose("export", f"train_run={tmp_path}/train", f"folder={folder}")
@@ -192,7 +192,7 @@ def test_inputs_of_a_plug_in_are_exported_where_the_command_names_the_plug_in(co
 
 def test_the_inputs_of_an_encoder_that_reads_pictures_are_exported(compose, tmp_path):
     for tower in ("${scorer}", STYLE_TOWER):
-        cfg = compose("study", "encoder=smollm2_visual", f"encoder.inputs.tower={tower}", "encoder.inputs.pictures=3")
+        cfg = compose("study", "preference_encoder=visual", f"inputs.tower={tower}", "inputs.pictures=3")
         nodes, _ = name_weights(nodes_of(cfg), {"<assets_dir>": cfg.paths.assets_dir}, copy_all=False)
         assert nodes["preference_encoder"] == {"_class_name": "VisualPreferenceEncoder"}
         write_index(tmp_path, nodes)
@@ -202,7 +202,7 @@ def test_the_inputs_of_an_encoder_that_reads_pictures_are_exported(compose, tmp_
 
 def test_a_refused_export_leaves_the_earlier_one(compose, tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    folder = write_earlier(tmp_path, compose("train", "encoder=smollm2", "encoder.language_model.source=/gone/llama"))
+    folder = write_earlier(tmp_path, compose("train", "preference_encoder=text", "language_model.source=/gone/llama"))
     cfg = compose("export", f"train_run={tmp_path}/train", f"folder={folder}")
     with pytest.raises(PmgError, match="no such folder"):
         body(cfg, Run(tmp_path / "run", "export"))
@@ -215,7 +215,7 @@ def test_a_refused_export_leaves_the_earlier_one(compose, tmp_path, monkeypatch)
 
 
 def test_an_export_that_is_cut_short_can_not_be_loaded(compose, tmp_path, monkeypatch):
-    folder = write_earlier(tmp_path, compose("train", "encoder=smollm2"))
+    folder = write_earlier(tmp_path, compose("train", "preference_encoder=text"))
     write_encoder(tmp_path)
 
     def end(folder, copies):

@@ -15,7 +15,7 @@ def test_train_generate_evaluate(pmg_here, tmp_path, data):
     options = [
         f"data={data}", f"scenario={data}", "captioner=measured", f"{users}.topics={topics}",
         f"{users}.users.targets=1",
-        "split_sizes={train: 8, validation: 3, test: 3}", "encoder=tiny", "generator=tiny", "text_encoder=tiny",
+        "split_sizes={train: 8, validation: 3, test: 3}", "language_model=tiny", "generator=tiny", "text_encoder=tiny",
         "scorer=tiny", "method=real", "metrics=distances", "objective.users_per_step=4", "sampling.steps=2",
         "trainer.max_steps=2", "trainer.val_check_interval=1", "sheet_users=3", "paths.output_dir=out",
     ]  # fmt: skip

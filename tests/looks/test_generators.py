@@ -51,7 +51,7 @@ def test_every_method_works_with_every_family(pmg_here, tmp_path, experiment, wr
         "study", f"experiment={experiment}", "hydra.mode=RUN", write(tmp_path / "model"), "run_dir=run", "seed=0",
         f"data.topics={topics}", "data.users.targets=1", "split_sizes={train: 8, validation: 3, test: 3}",
         "targets={train: 1, validation: 1, test: 1}", "objective.users_per_step=4", "trainer.max_steps=2",
-        "trainer.val_check_interval=1", "sheet_users=3", "encoder.preference_encoder.copies=true",
+        "trainer.val_check_interval=1", "sheet_users=3", "preference_encoder.copies=true",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
     results = json.loads((tmp_path / "run" / "results.json").read_text())

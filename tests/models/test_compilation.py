@@ -10,11 +10,11 @@ from torch import nn
 from checkpoints import write_language_model, write_qwen3_vl
 from pmg.domain import PmgError
 from pmg.families.qwen3_vl import Qwen3VL
+from pmg.models.compilation import LayerGroup, compile_models, join_layers, uncompiled
 from pmg.models.diffusion.conditioning import join
 from pmg.models.language.context import ContextLayer
 from pmg.models.language.language_model import load_language_model
 from pmg.models.language.picture_marks import mark_picture
-from pmg.models.loading.compilation import LayerGroup, compile_models, join_layers, uncompiled
 from pmg.models.preference.prefix_placement import Prefix
 
 TEXTS = ("red apple, flat", "dog: thick black outline, black and white, flat", "ghost")
@@ -72,7 +72,7 @@ def test_features_that_enter_behind_a_layer_enter_there_between_groups(tmp_path,
 @pytest.mark.slow
 def test_compiled_layers_give_the_same_states_and_gradients_in_one_compilation(tmp_path, generator, monkeypatch):
     torch._dynamo.reset()
-    monkeypatch.setattr("pmg.models.loading.compilation.GROUP_SIZE", 1)
+    monkeypatch.setattr("pmg.models.compilation.GROUP_SIZE", 1)
     lm = load(tmp_path, tf.LlamaConfig(**SIZES, num_hidden_layers=2))
     plain = {texts: multimodal_states(lm, texts) for texts in (TEXTS, (*TEXTS[::-1], "red dog, black outline"))}
     compile_models(generator, lm, tmp_path / "compiled")
@@ -108,7 +108,7 @@ def test_only_layers_behind_kept_histories_are_compiled(tmp_path, monkeypatch):
         seen.append(parts)
         return states
 
-    monkeypatch.setattr("pmg.models.loading.compilation.run_behind", run)
+    monkeypatch.setattr("pmg.models.compilation.run_behind", run)
     context = lm.prefill(TEXTS)
     assert not seen
     lm.multimodal_states(context, torch.randn(2, lm.width))

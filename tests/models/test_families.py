@@ -168,7 +168,7 @@ def test_a_tokenizer_without_a_template_is_told_the_bare_text(tmp_path):
 
 
 def test_a_template_that_hides_the_message_is_refused(tmp_path):
-    with pytest.raises(PmgError, match=r"changes the user's message. Set encoder.language_model.chat=false"):
+    with pytest.raises(PmgError, match=r"changes the user's message. Set language_model.chat=false"):
         load(write_language_model(tmp_path, FAMILIES["llama"], "nothing of it"), chat=True)
 
 

@@ -86,7 +86,7 @@ def plugged(root, tmp_path, monkeypatch):
 
 
 def test_a_training_with_it_is_forecast(plugged, compose):
-    cfg = compose("estimate", "encoder=tiny", "text_encoder=tiny", "generator=tiny")
+    cfg = compose("estimate", "language_model=tiny", "text_encoder=tiny", "generator=tiny")
     cfg.generator = {"_target_": "grey_levels.GreyLevels", "text_encoder": cfg.text_encoder, "levels": 4}
     language_model, generator, weights, sizes = empty_models(cfg)
     assert generator.device.type == "meta"

@@ -12,8 +12,10 @@ from pmg.domain import PmgError
 from pmg.families.flux1 import BASE, Flux1
 from pmg.models.diffusion.conditioning import Block, join
 from pmg.models.language.language_model import load_language_model
+from pmg.models.loading.checkpoints import without_weights
 from pmg.models.loading.device import to_device
 from pmg.models.loading.quantization import quantized_bytes
+from published import write_configs
 
 FOUR_BITS = 0.516
 LLAMA = tf.LlamaConfig(
@@ -31,9 +33,10 @@ def test_a_generator_is_quantized_on_a_gpu_alone(tmp_path):
         Flux1.load(write_flux1(tmp_path / "b"), size=64, quantization="3bit")
 
 
-def test_flux1_in_few_bits_has_the_published_size():
+def test_flux1_in_few_bits_has_the_published_size(tmp_path):
     """11.9 billion parameters, nearly all of linear layers: 6.2 GB of NF4, 11.9 GB of integers."""
-    transformer = Flux1.empty(Flux1.published[BASE], "bfloat16").frozen_models()["denoiser"]
+    with without_weights():
+        transformer = Flux1.load(write_configs(tmp_path, BASE), "bfloat16").frozen_models()["denoiser"]
     assert quantized_bytes(transformer, "4bit") == pytest.approx(6.2e9, rel=0.02)
     assert quantized_bytes(transformer, "8bit") == pytest.approx(11.9e9, rel=0.01)
 
@@ -65,7 +68,12 @@ def test_text_encoders_on_the_cpu_are_not_moved(tmp_path):
 def test_a_quantized_generator_is_forecast_with_fewer_bytes(compose, tmp_path):
     from pmg.commands.estimate import empty_models
 
-    short = ["generator=flux1", f"generator.source={write_flux1(tmp_path)}", "generator.size=64", "encoder=tiny"]
+    short = [
+        "generator=flux1",
+        f"generator.source={write_flux1(tmp_path)}",
+        "generator.size=64",
+        "language_model=tiny",
+    ]
     whole = empty_models(compose("estimate", *short))[2]
     packed = empty_models(compose("estimate", *short, "generator.quantization=4bit"))[2]
     assert packed["denoiser"] < whole["denoiser"]

@@ -15,8 +15,8 @@ from pmg.orchestration.command_lines import next_command, resume_command
         ("train", "experiment=demo", "pmg-generate experiment=demo"),
         (
             "train",
-            "experiment=demo trainer.max_steps=9 encoder.preference_encoder.soft_tokens=8 seed=1 run_dir=outputs/n8",
-            "pmg-generate experiment=demo encoder.preference_encoder.soft_tokens=8 seed=1 train_run=outputs/n8",
+            "experiment=demo trainer.max_steps=9 preference_encoder.soft_tokens=8 seed=1 run_dir=outputs/n8",
+            "pmg-generate experiment=demo preference_encoder.soft_tokens=8 seed=1 train_run=outputs/n8",
         ),
         (
             "generate",

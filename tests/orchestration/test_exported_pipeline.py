@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from pipelines import write_pipeline
-from shops import write_shop
 
+from pipelines import write_pipeline
 from pmg.configuration.instantiate import to_plain
 from pmg.domain import PmgError
 from pmg.generation.export import to_index
@@ -18,6 +17,7 @@ from pmg.generation.records import read_images, read_records
 from pmg.generation.serialization import INDEX, PARTS, SECTIONS
 from pmg.orchestration.exported_pipeline import adopt_pipeline
 from pmg.runs.run_folder import identify
+from shops import write_shop
 
 SMALL = ["split_sizes.test=3", "sampling.steps=2", "balance.weights.preference=[1.0]", "sheet_users=1", "logger=none"]
 
@@ -55,7 +55,7 @@ def test_words_of_the_command_line_remain(tmp_path, compose):
     ("command", "overrides", "message"),
     [
         ("generate", ["generator=sd15"], r"generator=sd15: pipeline=.* has its own"),
-        ("generate", ["encoder.language_model.source=x"], "encoder.language_model.source=x: pipeline="),
+        ("generate", ["language_model.source=x"], "language_model.source=x: pipeline="),
         ("generate", ["train_run=outputs/a"], "train_run=outputs/a: pipeline="),
         ("study", [], "pmg-study trains its own encoder"),
     ],

@@ -8,10 +8,10 @@ import sys
 
 import pytest
 import torch
-from plugins import write_examples
 
 import pmg
 from looks import FEW
+from plugins import write_examples
 from pmg.commands.generate import body as generate
 from pmg.commands.train import body as train
 from pmg.configuration import targets
@@ -35,7 +35,7 @@ from pmg.orchestration.run import execute
 from runs import write_trained
 
 TINY = [
-    "encoder=tiny", "text_encoder=tiny", "generator=tiny", "scorer=tiny", "logger=none", "paths.cache_dir=cache",
+    "language_model=tiny", "text_encoder=tiny", "generator=tiny", "logger=none", "paths.cache_dir=cache",
     "split_sizes={train: 4, validation: 2, test: 2}", "objective.users_per_step=2", "objective.batches.draws=1",
     "sampling.steps=1", "trainer=cpu", "trainer.max_steps=1", "trainer.val_check_interval=1", "sheet_users=1",
     *FEW,
@@ -72,7 +72,7 @@ def test_sources_in_use_alone_are_built_and_decide(compose):
 
 def test_two_keyword_decoders_and_two_encoders_are_told_apart(compose, tmp_path):
     first = write_trained(tmp_path / "a", compose("train"))
-    other = write_trained(tmp_path / "b", compose("train", "encoder.preference_encoder.soft_tokens=8"))
+    other = write_trained(tmp_path / "b", compose("train", "preference_encoder.soft_tokens=8"))
     cfg = compose(
         "generate", f"preference.soft.run={first}", f"+preference.soft_b={trained(other)}",
         f"+preference.three={THREE}", "+method.soft_b={keywords: three, soft_tokens: soft_b}",
@@ -153,7 +153,7 @@ def test_own_encoder_and_own_source_are_arms_beside_shipped_ones(extensions, com
     """A module and its config each: a training of the encoder, and a generation that adds arms to a folder."""
     plain = compose("train", *TINY, "run_dir=a")
     mine = pmg.compose("train", overrides=[*TINY[1:], "encoder=topics", "plugins=[my_encoder]", "run_dir=mine"])
-    mine.encoder.language_model = plain.encoder.language_model
+    mine.language_model = plain.language_model
     execute(mine, "train", train)
     execute(plain, "train", train)
     shutil.copytree("a", "b")
@@ -177,6 +177,6 @@ def test_own_encoder_and_own_source_are_arms_beside_shipped_ones(extensions, com
     assert len(chosen["three"].preference_keywords) > len(chosen["keywords"].preference_keywords)
     assert chosen["latest"].preference_keywords not in [(), chosen["keywords"].preference_keywords]
     identity = json.loads((extensions / "out" / "metrics.json").read_text())["identity"]
-    assert identity["preference.mine.run.encoder.inputs.size"] == 64
+    assert identity["preference.mine.run.inputs.size"] == 64
     assert "preference.inversion.steps" not in identity
     assert torch.isfinite(torch.tensor([c.z for record in made.values() for c in record.candidates])).all()

@@ -12,10 +12,10 @@ import time
 import pandas as pd
 import pytest
 import torch
-from launchers import LAUNCHERS, launched_by
 from safetensors.torch import load_file
-from test_interrupt import STUDY, finish, interrupt, made, metrics, start
 
+from interrupts import STUDY, finish, interrupt, made, metrics, start
+from launchers import LAUNCHERS, launched_by
 from pmg.runs.process_state import log_file
 
 pytestmark = pytest.mark.slow

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 from hydra.errors import MissingConfigException
-from launchers import LAUNCHERS, launched_by
 from omegaconf import OmegaConf
 
+from launchers import LAUNCHERS, launched_by
 from looks import FEW
 from pmg.configuration.explanations import explain
 from pmg.orchestration.search import format_best_trial, resume_study
@@ -25,7 +25,7 @@ from pmg.runs.process_state import RunFailedError
 
 SEARCHES = sorted(path.stem for path in (Path(__file__).resolve().parents[2] / "conf" / "hparams_search").glob("*"))
 TINY = [
-    "trainer=cpu", "trainer.max_steps=2", "trainer.val_check_interval=2", "encoder=tiny", "text_encoder=tiny",
+    "trainer=cpu", "trainer.max_steps=2", "trainer.val_check_interval=2", "language_model=tiny", "text_encoder=tiny",
     "generator=tiny", "scorer=tiny", *FEW, "paths.cache_dir=cache",
     "split_sizes={train: 8, validation: 4, test: 4}", "objective.users_per_step=4", "objective.batches.draws=2",
 ]  # fmt: skip
@@ -140,7 +140,7 @@ def test_sweep_without_a_study_is_left_alone(tmp_path):
 @pytest.mark.parametrize("launcher", LAUNCHERS)
 def test_launcher_runs_every_job_and_runs_again_only_what_failed(pmg, tmp_path, launcher):
     options = [*launched_by(launcher), *TINY, "run_dir=sweep", "logger=none"]
-    done = pmg("train", "-m", "encoder.preference_encoder.placement=late,nowhere,front", *options)
+    done = pmg("train", "-m", "preference_encoder.placement=late,nowhere,front", *options)
     assert done.returncode == 1, done.stderr[-2000:]
     assert statuses(tmp_path / "sweep") == {"0": "completed", "1": "failed", "2": "completed"}
     assert "3 jobs in sweep" in done.stdout
@@ -187,7 +187,7 @@ def test_slurm_gets_what_was_asked_for(pmg, tmp_path):
     asked = ["partition=gpu", "gpus_per_node=1", "mem_gb=32", "timeout_min=240", "max_num_timeout=3"]
     launcher = ["hydra/launcher=submitit_slurm", *(f"hydra.launcher.{text}" for text in asked)]
     done = pmg(
-        "train", "-m", "encoder.preference_encoder.placement=nowhere,late", *launcher, *TINY, "run_dir=sweep",
+        "train", "-m", "preference_encoder.placement=nowhere,late", *launcher, *TINY, "run_dir=sweep",
         "logger=none", PATH=f"{tmp_path / 'bin'}:{os.environ['PATH']}",
     )  # fmt: skip
     submitted = (tmp_path / "submitted.sh").read_text()
@@ -258,7 +258,7 @@ def test_search_runs_and_goes_on_to_its_number_of_trials(pmg, tmp_path, search):
     if search == "optuna":
         options += ["optimizer.lr=tag(log, interval(1e-4, 1e-2))"]
     options += (
-        ["encoder=tiny", "objective.module.terms.contrast.weight=0,1"]
+        ["language_model=tiny", "objective.module.terms.contrast.weight=0,1"]
         if search == "grid"
         else ["hydra.sweeper.n_trials=2"]
     )
@@ -277,7 +277,7 @@ def test_search_runs_and_goes_on_to_its_number_of_trials(pmg, tmp_path, search):
 @pytest.mark.slow
 def test_failed_trial_costs_no_other_and_is_tried_again(pmg, tmp_path):
     pytest.importorskip("optuna")
-    space = "encoder.preference_encoder.placement=choice(late, nowhere)"
+    space = "preference_encoder.placement=choice(late, nowhere)"
     sampler = ["hydra/sweeper/sampler=random", "hydra.sweeper.n_trials=4"]
     options = ["hparams_search=optuna", *TINY, "run_dir=sweep", "logger=none", *sampler]
     done = pmg("train", *options, space)

@@ -176,7 +176,15 @@ def test_options_build_what_they_name(compose, tmp_path, images):
     cases = {"metadata": MetadataCaptioner, "tagger": TaggerCaptioner, "image_to_text": ImageToTextCaptioner}
     for name, kind in cases.items():
         extra = [f"captioner.source={tmp_path}"] if name == "image_to_text" else []
-        cfg = compose("train", f"captioner={name}", "scorer=tiny", "text_encoder=tiny", "encoder=tiny", *extra)
+        cfg = compose(
+            "train",
+            f"captioner={name}",
+            "scorer=tiny",
+            "text_encoder=tiny",
+            "language_model=tiny",
+            "preference_encoder=text",
+            *extra,
+        )
         captioner = instantiate(cfg.captioner)
         assert isinstance(captioner, kind)
     items = compose("train", "scenario=movie_poster", "captioner=metadata")

@@ -92,8 +92,8 @@ def test_scenario_that_cannot_answer_is_refused(language_model, scenario):
 
 @pytest.mark.slow
 def test_real_language_model_reads_all_example_chats(compose, scenario, root):
-    cfg = compose("train", "encoder=smollm2", f"paths.cache_dir={root / 'outputs' / 'cache'}")
-    language_model = instantiate(cfg.encoder.language_model)
+    cfg = compose("train", "preference_encoder=text", f"paths.cache_dir={root / 'outputs' / 'cache'}")
+    language_model = instantiate(cfg.language_model)
     chats = load_chats(root / "assets" / "chats" / "chats.jsonl")
     targets = chat_keywords(language_model, [chat.conversation for chat in chats], scenario)
     emotions = [words.words[0] for words in targets]

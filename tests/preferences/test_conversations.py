@@ -17,7 +17,7 @@ def test_each_conversation_gets_an_image(pmg, tmp_path):
     (tmp_path / "chats.jsonl").write_text("\n".join(map(json.dumps, rows)))
     done = pmg(
         "generate", "experiment=chat_stickers", "data.file=chats.jsonl", "generator=tiny", "scorer=tiny",
-        "text_encoder=tiny", "encoder=tiny", "sampling.steps=1", "run_dir=made",
+        "text_encoder=tiny", "language_model=tiny", "sampling.steps=1", "run_dir=made",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
     records = [json.loads(line) for line in (tmp_path / "made" / "records.jsonl").read_text().splitlines()]

@@ -142,10 +142,11 @@ def test_calibrated_scores_are_less_those_of_texts_without_content(language_mode
 @pytest.fixture
 def real(compose, root):
     """The real language model, the scenario, the data set, and both decodings."""
-    cfg = compose("train", "data=look_chats", "scenario=look_chats", "encoder=smollm2", "decoding=choose_calibrated",
+    cfg = compose("train", "data=look_chats", "scenario=look_chats", "preference_encoder=text",
+                  "decoding=choose_calibrated",
                   "data.conversations.shares={clicks: 0, chat: 1, both: 0}",
                   f"paths.cache_dir={root / 'outputs' / 'cache'}")  # fmt: skip
-    nodes = (cfg.encoder.language_model, cfg.scenario, cfg.data, cfg.decoding, cfg.text_encoder)
+    nodes = (cfg.language_model, cfg.scenario, cfg.data, cfg.decoding, cfg.text_encoder)
     return [instantiate(node) for node in nodes]
 
 

@@ -137,7 +137,7 @@ def test_the_oldest_items_that_do_not_fit_are_left_out_and_named(extractor, capl
 
 def test_a_model_that_reads_words_alone_refuses_pictures(tmp_path):
     reader = PreferenceExtractor(tiny_language_model(), SCENARIO, Cache(tmp_path), "tiny", Budget(len, 1000))
-    with pytest.raises(PmgError, match=r"LlamaForCausalLM reads no pictures\. .* encoder=smolvlm") as caught:
+    with pytest.raises(PmgError, match=r"LlamaForCausalLM reads no pictures\. .* language_model=smolvlm") as caught:
         reader.extract(EXAMPLES, CAPTIONS, pixels=Counted())
     assert "\n" not in str(caught.value)
 

@@ -95,7 +95,7 @@ def test_a_scenario_without_a_probe_is_refused(extractor):
 def test_the_embedded_model_does_not_pass(compose, capsys):
     """What docs/conversations.md says: three of eight."""
     cfg = compose("generate", "experiment=chat_stickers")
-    scenario, model = instantiate(cfg.scenario), instantiate(cfg.encoder.language_model)
+    scenario, model = instantiate(cfg.scenario), instantiate(cfg.language_model)
     share = probe_writing(model, scenario, scenario.target_writing)
     with capsys.disabled():
         print(f"\nshare of the probe: {share:.3f}")

@@ -10,9 +10,9 @@ from pathlib import Path
 import hydra
 import pytest
 import yaml
-from plugins import write_examples
 
 import pmg
+from plugins import write_examples
 from pmg.configuration.compose import own_hydra
 from pmg.configuration.plugins import read_override, searched
 from pmg.configuration.schemas import find_schemas

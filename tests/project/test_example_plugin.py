@@ -10,9 +10,9 @@ import sys
 
 import pytest
 import torch
-from plugins import write_metadata
 
 import pmg as public
+from plugins import write_metadata
 from pmg import PersonalizedPipeline, PmgError
 from pmg.configuration import targets
 from pmg.configuration.instantiate import to_plain
@@ -22,8 +22,8 @@ from pmg.generation.serialization import PARTS, SECTIONS
 from pmg.models.preference.preference_encoder import PreferenceEncoder
 
 TINY = [
-    "encoder.language_model._target_=pmg.models.tiny_models.tiny_language_model",
-    *(f"~encoder.language_model.{key}" for key in ("source", "dtype", "cache_dir")),
+    "language_model._target_=pmg.models.tiny_models.tiny_language_model",
+    *(f"~language_model.{key}" for key in ("source", "dtype", "cache_dir")),
     "text_encoder=tiny", "generator=example_flow", "scorer=tiny", "data.size=32",
     "split_sizes={train: 4, validation: 2, test: 3}", "objective.users_per_step=2", "objective.batches.draws=1",
     "trainer.max_steps=1", "trainer.val_check_interval=1", "sampling.steps=1", "sheet_users=2", "logger=none",
@@ -100,7 +100,15 @@ def test_a_pipeline_with_a_component_of_the_plugin_is_exported_and_loaded_by_who
     targets.allow_plugin("pmg_plugin_example")
     cfg = public.compose(
         "study",
-        ["scenario=items", "captioner=metadata", "encoder=tiny", "text_encoder=tiny", "generator=tiny", "scorer=tiny"],
+        [
+            "scenario=items",
+            "captioner=metadata",
+            "language_model=tiny",
+            "preference_encoder=text",
+            "text_encoder=tiny",
+            "generator=tiny",
+            "scorer=tiny",
+        ],
     )
     parts = {name: to_plain((cfg.encoder if name in cfg.encoder else cfg)[name]) for name in (*PARTS, *SECTIONS)}
     write_index(tmp_path, to_index(parts | {"decoding": node}) | name_encoder(PreferenceEncoder))

@@ -8,9 +8,9 @@ import sys
 
 import pytest
 import torch
-from plugins import write_examples
 
 import pmg
+from plugins import write_examples
 from pmg.configuration import targets
 from pmg.domain import Item
 from pmg.evaluation.comparison import Comparison
@@ -76,7 +76,7 @@ def test_a_metric_of_one_file_is_a_column_of_the_results(examples, looks):
 def test_a_dataset_of_one_file_trains_generates_and_is_evaluated(examples, pmg_here, tmp_path):
     few = "{train: 6, validation: 3, test: 3}"
     small = [
-        "encoder=tiny", "generator=tiny", "text_encoder=tiny", "scorer=tiny", f"data.users={few}",
+        "language_model=tiny", "generator=tiny", "text_encoder=tiny", "scorer=tiny", f"data.users={few}",
         f"split_sizes={few}", "objective.users_per_step=3", "sampling.steps=2", "sheet_users=3", "trainer.max_steps=2",
         "trainer.val_check_interval=1", "paths.output_dir=out",
     ]  # fmt: skip

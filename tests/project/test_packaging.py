@@ -190,7 +190,7 @@ def test_the_demo_begins_in_an_empty_folder(shell, root, equipped, tmp_path):
     assert version == pmg.__version__
     done = shell(
         equipped / "bin" / "pmg-train", "experiment=demo_smoke", "split_sizes={train: 4, validation: 2, test: 2}",
-        "objective.users_per_step=4", "trainer.max_steps=1", "trainer.val_check_interval=1", "encoder=tiny",
+        "objective.users_per_step=4", "trainer.max_steps=1", "trainer.val_check_interval=1", "language_model=tiny",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "next: pmg-generate experiment=demo_smoke" in done.stdout

@@ -10,6 +10,7 @@ import threading
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+
 from browsers import barriers
 
 PAGES = ("index.html", "studies/components.html", "reference/config/encoder.html", "reference/api/pmg.tracking.html")

@@ -17,7 +17,7 @@ from runs import write_rows, write_run
 
 pytestmark = IN_BROWSER
 TINY = [
-    "encoder=tiny", "text_encoder=tiny", "generator=tiny", "scorer=tiny", "trainer=cpu", "trainer.max_steps=2",
+    "language_model=tiny", "text_encoder=tiny", "generator=tiny", "scorer=tiny", "trainer=cpu", "trainer.max_steps=2",
     "trainer.val_check_interval=1", "split_sizes={train: 8, validation: 4, test: 4}", "objective.users_per_step=4",
     "objective.batches.draws=2", "sampling.steps=2", "sampling.batch_size=4", "sheet_users=4",
     "paths.cache_dir=cache", "method=real", "metrics=distances",
@@ -134,8 +134,8 @@ def wide(tmp_path_factory):
     place = tmp_path_factory.mktemp("wide")
     for number, (tokens, length) in enumerate(itertools.product((2, 4, 8), (0, 6))):
         config = {
-            "encoder.preference_encoder.soft_tokens": tokens,
-            "encoder.preference_encoder.prefix_length": length,
+            "preference_encoder.soft_tokens": tokens,
+            "preference_encoder.prefix_length": length,
             "objective.module.ema_decay": [0.9, 0.99][number % 2],
             "scenario.name": ["looks", "other", "third"][number % 3],
             "trainer.max_steps": [100, 200, 400, 800][number % 4],

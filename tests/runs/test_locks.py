@@ -7,13 +7,14 @@ import sys
 
 import pytest
 from omegaconf import OmegaConf
-from test_identity import config, snapshot
 
 from pmg.domain import PmgError
 from pmg.orchestration.run import execute
 from pmg.runs.locks import LOCK, locked
 from pmg.runs.process_state import RunFailedError
 from pmg.runs.run_folder import written_folders
+from runs import run_config as config
+from runs import snapshot
 
 HOLD = """
 import sys, time

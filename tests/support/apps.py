@@ -5,8 +5,8 @@ from __future__ import annotations
 import io
 
 from PIL import Image
-from pipelines import write_pipeline
 
+from pipelines import write_pipeline
 from pmg import PersonalizedPipeline
 
 

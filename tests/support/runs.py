@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from hashlib import sha256
 
 import pandas as pd
 import torch
@@ -84,3 +85,14 @@ def write_curve(folder, steps, version=0, name="val/denoise"):
     pd.DataFrame({"epoch": 0, "step": steps, name: [1 / (1 + step) + version for step in steps]}).to_csv(
         path, index=False
     )
+
+
+def snapshot(folder):
+    """Every file of a folder with its content and time."""
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    return {path: (sha256(path.read_bytes()).hexdigest(), path.stat().st_mtime_ns) for path in files}
+
+
+def run_config(folder, **keys):
+    """Returns the least config of a run in a folder."""
+    return OmegaConf.create({"run_dir": str(folder), "seed": 0, **keys})

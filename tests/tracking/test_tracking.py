@@ -11,10 +11,10 @@ import pytest
 import yaml
 from omegaconf import OmegaConf
 from PIL import Image
-from tracked import Mlflow, last, of_type, tensorboard, text_of, wandb_records
 
 from pmg.orchestration.run import execute, execute_nested, tracked
 from pmg.tracking.factory import HIDDEN, open_tracking, public_config, run_name, tags
+from tracked import Mlflow, last, of_type, tensorboard, text_of, wandb_records
 
 JOB = """
 from pmg.orchestration.launcher import launch

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -12,7 +13,6 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
 from checkpoints import (
-    LLAMA,
     write_flux1,
     write_flux2_klein,
     write_janus,
@@ -26,20 +26,14 @@ from pmg.families.flux1 import Flux1
 from pmg.families.flux2_klein import Flux2Klein
 from pmg.families.janus import Janus
 from pmg.families.qwen_image import QwenImage
+from pmg.families.stable_diffusion_3 import StableDiffusion3
 from pmg.families.z_image import ZImage
 from pmg.models.diffusion.conditioning import Block
 from pmg.models.diffusion.unet.stable_diffusion import load_stable_diffusion
 from pmg.models.language.language_model import load_language_model
+from pmg.models.loading.checkpoints import without_weights
 from pmg.models.loading.memory_tracker import LiveBytes, weight_bytes
 from pmg.models.loading.quantization import quantized_bytes
-from pmg.models.meta_models import (
-    empty_generator,
-    empty_language_model,
-    empty_towers,
-    generator_configs,
-    language_model_config,
-    prompt_sizes,
-)
 from pmg.models.preference.image_prompt import ImagePromptEncoder
 from pmg.models.preference.preference_encoder import PreferenceEncoder
 from pmg.models.preference.token_encoder import UserFeatures
@@ -50,13 +44,15 @@ from pmg.training.objective import Denoise
 from pmg.training.optim import adamw, constant
 from pmg.training.preference import PARTS, EncodedTexts, FrozenModels, PreferenceTraining
 from pmg.training.visual_inputs import UsersPictures
+from published import write_configs
 
 SIZES = Sizes(
     users=100, history_tokens=60, users_per_step=8, draws=3, soft_tokens=4, prefix_length=3, placement="late",
     target_tokens=77, keyword_tokens=77, text_width=32, pooled_width=32,
 )  # fmt: skip
 TERMS = {"denoise": Denoise(1.0)}
-SD3 = "stabilityai/stable-diffusion-3.5-medium"
+LLAMA_2, QWEN = "meta-llama/Llama-2-7b-chat-hf", "Qwen/Qwen2.5-0.5B-Instruct"
+SD15, SD3 = "stable-diffusion-v1-5/stable-diffusion-v1-5", "stabilityai/stable-diffusion-3.5-medium"
 
 
 def allocated(work):
@@ -76,12 +72,23 @@ def checkpoints(tmp_path):
     return write_language_model(tmp_path / "llama"), write_sd15(tmp_path / "sd")
 
 
+def read_language_model(folder, dtype="float32"):
+    """A language model without weights."""
+    with without_weights():
+        return load_language_model(folder, dtype, "unused")
+
+
+def read_generator(load, folder, **options):
+    """A generator without weights."""
+    with without_weights():
+        return load(folder, **options)
+
+
 @pytest.fixture
 def forecast(checkpoints):
     llama, sd = checkpoints
-    parts = generator_configs(sd)
-    language_model = empty_language_model(language_model_config(llama), "float32")
-    return lambda sizes=SIZES: estimate_training(language_model, empty_generator(parts, "float32"), {}, sizes, TERMS)
+    language_model, generator = read_language_model(llama), read_generator(load_stable_diffusion, sd)
+    return lambda sizes=SIZES: estimate_training(language_model, generator, {}, sizes, TERMS)
 
 
 @pytest.fixture
@@ -192,20 +199,19 @@ def test_the_cache_takes_what_was_forecast(forecast, real):
 def test_weights_are_those_of_the_loaded_models(checkpoints, real):
     llama, sd = checkpoints
     language_model, generator = real
-    empty, parts = empty_language_model(language_model_config(llama), "float32"), generator_configs(sd)
+    empty, drawn = read_language_model(llama), read_generator(load_stable_diffusion, sd)
     assert weight_bytes(empty.model) == pytest.approx(weight_bytes(language_model.model), rel=0.01)
-    drawn = empty_generator(parts, "float32")
     assert weight_bytes(drawn.denoiser) == weight_bytes(generator.denoiser)
     assert weight_bytes(drawn.codec) == weight_bytes(generator.codec)
-    (tower,) = empty_towers(parts, "float32")
-    assert weight_bytes(tower) == pytest.approx(weight_bytes(generator.text_encoder.towers[0].model), rel=0.01)
+    (tower,) = drawn.text_encoder.towers
+    assert weight_bytes(tower.model) == pytest.approx(weight_bytes(generator.text_encoder.towers[0].model), rel=0.01)
 
 
 @pytest.mark.slow
 def test_operations_are_those_of_the_true_models(checkpoints, real):
     language_model, generator = real
-    empty = empty_language_model(language_model_config(checkpoints[0]), "float32")
-    told = count_operations(empty, empty_generator(generator_configs(checkpoints[1]), "float32"), SIZES, TERMS)
+    empty = read_language_model(checkpoints[0]), read_generator(load_stable_diffusion, checkpoints[1])
+    told = count_operations(*empty, SIZES, TERMS)
 
     def count(work):
         # the kernel that torch takes apart, as it does on tensors without content
@@ -223,48 +229,49 @@ def test_operations_are_those_of_the_true_models(checkpoints, real):
 
 
 @pytest.mark.slow
-def test_a_large_model_reads_a_token_with_two_operations_a_weight():
-    language_model = empty_language_model(language_model_config("meta-llama/Llama-2-7b-chat-hf"), "bfloat16")
-    parts = generator_configs("stable-diffusion-v1-5/stable-diffusion-v1-5")
+def test_a_large_model_reads_a_token_with_two_operations_a_weight(tmp_path):
+    language_model = read_language_model(write_configs(tmp_path / "llama", LLAMA_2), "bfloat16")
+    drawn = read_generator(load_stable_diffusion, write_configs(tmp_path / "sd", SD15), dtype="bfloat16")
     sizes = replace(SIZES, text_width=768, pooled_width=768)
-    told = count_operations(language_model, empty_generator(parts, "bfloat16"), sizes, TERMS)
+    told = count_operations(language_model, drawn, sizes, TERMS)
     assert told.history == pytest.approx(2 * 6.6e9 * sizes.history_tokens, rel=0.03)
     assert told.evaluation == pytest.approx(2 * 0.4e12, rel=0.1)  # 400 GMAC at 512 px with three blocks of words
 
 
-def test_published_sizes_are_the_known_ones():
+def test_published_sizes_are_the_known_ones(tmp_path):
     """Parameters as their publishers state them: 6.74 and 0.494 billion, and 859.5, 83.7 and 123.1 million."""
     counts = [
-        weight_bytes(empty_language_model(language_model_config(name), "bfloat16").model) / 2
-        for name in ("meta-llama/Llama-2-7b-chat-hf", "Qwen/Qwen2.5-0.5B-Instruct")
+        weight_bytes(read_language_model(write_configs(tmp_path / name, name), "bfloat16").model) / 2
+        for name in (LLAMA_2, QWEN)
     ]
     assert counts == [pytest.approx(6.74e9, rel=1e-3), pytest.approx(494e6, rel=1e-3)]
-    parts = generator_configs("stable-diffusion-v1-5/stable-diffusion-v1-5")
-    drawn = empty_generator(parts, "float32")
-    sizes = [weight_bytes(part) / 4e6 for part in (drawn.denoiser, drawn.codec, *empty_towers(parts, "float32"))]
+    drawn = read_generator(load_stable_diffusion, write_configs(tmp_path / "sd", SD15))
+    sizes = [weight_bytes(part) / 4e6 for part in (drawn.denoiser, drawn.codec, drawn.text_encoder)]
     assert sizes == [pytest.approx(size, abs=0.1) for size in (859.5, 83.7, 123.1)]
-    assert LLAMA.model_type == "llama"
 
 
 @pytest.mark.slow
-def test_a_transformer_of_published_size_is_forecast_without_weights():
+def test_a_transformer_of_published_size_is_forecast_without_weights(tmp_path):
     """Parameters as published: 2.47 billion of the transformer, 4.76 billion of T5's encoder."""
-    parts = generator_configs(SD3)
-    drawn, towers = empty_generator(parts, "bfloat16", size=256), empty_towers(parts, "bfloat16")
-    sizes = [weight_bytes(model) / 2e9 for model in (drawn.denoiser, towers[-1])]
-    assert sizes == [pytest.approx(size, rel=1e-3) for size in (2.470, 4.762)]
-    assert parts.keys() - generator_configs(SD3, t5=False).keys() == {"text_encoder_3"}
-    prompt = prompt_sizes(parts, towers)
-    sizes = replace(
-        SIZES, text_width=prompt.width, pooled_width=prompt.pooled, target_tokens=prompt.tokens, users_per_step=2
+    folder = write_configs(tmp_path / "sd3", SD3)
+    drawn, short = (
+        read_generator(StableDiffusion3.load, folder, dtype="bfloat16", size=256, t5=t5) for t5 in (True, False)
     )
-    language_model = empty_language_model(language_model_config("Qwen/Qwen2.5-0.5B-Instruct"), "bfloat16")
+    sizes = [weight_bytes(model) / 2e9 for model in (drawn.denoiser, drawn.text_encoder.t5)]
+    assert sizes == [pytest.approx(size, rel=1e-3) for size in (2.470, 4.762)]
+    assert short.text_encoder.t5 is None
+    texts = drawn.text_encoder.longest()
+    assert texts == short.text_encoder.longest() == (77 + 256, 77 + 256, 4096, 2048)
+    sizes = replace(
+        SIZES, text_width=texts.width, pooled_width=texts.pooled, target_tokens=texts.target, users_per_step=2
+    )
+    language_model = read_language_model(write_configs(tmp_path / "qwen", QWEN), "bfloat16")
     told = estimate_training(language_model, drawn, {}, sizes, TERMS)
     assert told.phases["training step"] > told.phases["encode images"] > 0
 
 
 def test_few_bits_shrink_linear_layers_alone(checkpoints):
-    model = empty_language_model(language_model_config(checkpoints[0]), "float32").model
+    model = read_language_model(checkpoints[0]).model
     linear = sum(p.numel() for name, p in model.named_parameters() if "proj" in name)
     rest = weight_bytes(model) - 4 * linear
     assert quantized_bytes(model, "8bit") == rest + linear
@@ -294,18 +301,18 @@ def test_a_step_of_a_transformer_takes_what_was_forecast(name, checkpointing, tm
     family, write, length = FAMILIES[name]
     size = None if name == "janus" else 64
     folder = write(tmp_path / name)
-    generator = family.load(folder, size=size, max_length=length, gradient_checkpointing=checkpointing)
-    configs = family.read_configs(folder)
-    prompt = family.prompt_sizes(configs, length)
+    options = {"size": size, "max_length": length, "gradient_checkpointing": checkpointing}
+    generator = family.load(folder, **options)
+    texts = generator.text_encoder.longest()
     sizes = replace(
-        SIZES, text_width=prompt.width, pooled_width=prompt.pooled, target_tokens=prompt.tokens,
-        keyword_tokens=prompt.words or 0,
+        SIZES, text_width=texts.width, pooled_width=texts.pooled, target_tokens=texts.target,
+        keyword_tokens=texts.keywords,
     )  # fmt: skip
     llama = write_language_model(tmp_path / "llama")
     language_model = load_language_model(llama, "float32", "unused")
     measured = allocated(real_step(language_model, generator, "late", sizes))
-    empty = empty_language_model(language_model_config(llama), "float32")
-    told = estimate_training(empty, family.empty(configs, "float32", size, checkpointing), {}, sizes, TERMS)
+    empty = read_language_model(llama), read_generator(family.load, folder, **options)
+    told = estimate_training(*empty, {}, sizes, TERMS)
     share = 0.1 if checkpointing else 0.05
     assert told.phases["training step"] == pytest.approx(measured, rel=share)
 
@@ -322,8 +329,8 @@ def test_storages_count_once_and_until_they_are_gone():
 
 def test_unknown_sources_are_named(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "nothing"}))
-    for read in (language_model_config, generator_configs):
-        with pytest.raises(PmgError, match=f"can't read the config of {tmp_path}"):
+    for read in (read_language_model, partial(read_generator, load_stable_diffusion)):
+        with pytest.raises(PmgError, match=f"can't load .* from {tmp_path} .*go online once, or name a folder"):
             read(str(tmp_path))
 
 
@@ -339,7 +346,7 @@ def test_the_shipped_generator_is_forecast(compose):
     from pmg.commands.estimate import empty_models
     from pmg.configuration.instantiate import instantiate_by_name
 
-    cfg = compose("estimate", "encoder=tiny")
+    cfg = compose("estimate", "language_model=tiny")
     language_model, generator, weights, sizes = empty_models(cfg)
     terms = instantiate_by_name(cfg.objective.module.terms)
     estimate = estimate_training(language_model, generator, weights, sizes, terms)
@@ -349,9 +356,9 @@ def test_the_shipped_generator_is_forecast(compose):
 
 @pytest.mark.parametrize(
     ("overrides", "kind"),
-    [(["encoder=tiny", "encoder.preference_encoder.prefix_hidden=64"], PreferenceEncoder),
-     (["encoder=smollm2_visual", "encoder.preference_encoder.sees=text"], VisualPreferenceEncoder),
-     (["encoder=image_prompt"], ImagePromptEncoder)],
+    [(["language_model=tiny", "preference_encoder.prefix_hidden=64"], PreferenceEncoder),
+     (["preference_encoder=visual", "preference_encoder.sees=text"], VisualPreferenceEncoder),
+     (["preference_encoder=image_prompt"], ImagePromptEncoder)],
 )  # fmt: skip
 def test_the_encoder_of_a_config_is_forecast(overrides, kind, compose):
     from pmg.commands.estimate import empty_models

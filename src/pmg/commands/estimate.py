@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pmg.configuration.instantiate import import_target, instantiate, instantiate_by_name, to_plain
-from pmg.configuration.targets import is_reserved
+from pmg.configuration.instantiate import built_class, import_target, instantiate, instantiate_by_name
 from pmg.domain import PmgError
 from pmg.orchestration.launcher import launch
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
+    from pmg.models.diffusion.interfaces import PromptEncoder
+    from pmg.models.diffusion.text_encoder import TextSizes
     from pmg.models.language.language_model import LanguageModel
-    from pmg.models.loading.generator_family import MeasurableGenerator
-    from pmg.models.meta_models import PromptSizes
     from pmg.orchestration.run import Run
-    from pmg.training.memory_forecast import Estimate, Sizes
+    from pmg.training.memory_forecast import Estimate, MeasurableGenerator, Sizes
 
 GIB = 2**30
 
@@ -32,123 +31,95 @@ def body(cfg: DictConfig, run: Run) -> float | None:
 
 
 def empty_models(cfg: DictConfig) -> tuple[LanguageModel, MeasurableGenerator, dict[str, int], Sizes]:
-    """Returns language model and generator without weights, the bytes of frozen weights, and the training's sizes."""
-    from pmg.models.loading.memory_tracker import weight_bytes
-    from pmg.models.loading.quantization import quantized_bytes
+    """Returns language model and generator without weights, the bytes of frozen weights, and the training's sizes.
+
+    Both are built as for a training, from configs and tokenizers alone. What is made at random, and a plug-in's
+    weights that pmg doesn't load, are discarded.
+    """
+    import torch
+
+    from pmg.models.language_model_source import resolve_language_model
+    from pmg.models.loading.checkpoints import without_weights
     from pmg.models.preference.image_prompt import build_image_prompt
     from pmg.models.preference.visual_encoder import build_visual_encoder
     from pmg.training.memory_forecast import Sizes
 
-    node, drawn = to_plain(cfg.encoder.language_model), to_plain(cfg.generator)
-    language_model, loaded = _empty_language_model(cfg)
-    kept = drawn.get("dtype", "float32")
-    mixed = "bf16" in str(cfg.trainer.precision) and kept == "float32"  # computed in bfloat16, from a copy
-    generator, text_bytes, prompt = _empty_generator(cfg, kept, "bfloat16" if mixed else kept)
-    drawing = {name: weight_bytes(model) for name, model in generator.frozen_models().items()}
-    stepping, few_bits = next(iter(drawing)), drawn.get("quantization")
-    if few_bits is not None:
-        drawing[stepping] = quantized_bytes(generator.frozen_models()[stepping], few_bits)
-    elif mixed:
-        drawing[stepping] *= 3
-    weights = {
-        "language model": quantized_bytes(language_model.model, node.get("quantization")) if loaded else 0,
-        **drawing,
-        "text encoder": text_bytes,
-    }
-    encoder = cfg.encoder.preference_encoder
-    builder = import_target("encoder.preference_encoder._target_", encoder["_target_"])
+    with without_weights():
+        generator = instantiate(cfg.generator)
+        _check_measurable(generator)
+        language_model = resolve_language_model(instantiate(cfg.language_model), generator.text_encoder)
+    few_bits = cfg.language_model.get("quantization"), cfg.generator.get("quantization")
+    mixed, models = "bf16" in str(cfg.trainer.precision), list(generator.frozen_models().values())
+    weights = _weigh(language_model, generator, few_bits, mixed)
+    if mixed and cfg.generator.get("dtype") == "float32":
+        torch.nn.Module.to(models[0], torch.bfloat16)
+    for model in (language_model.model, *models):
+        model.to("meta")
+    texts = _measure_texts(generator.text_encoder)
+    encoder = cfg.preference_encoder
+    builder = import_target("preference_encoder._target_", encoder["_target_"])
     sees = encoder.get("sees", "both") if builder is build_visual_encoder else None
     image_prompt, soft_tokens = builder is build_image_prompt, encoder.get("soft_tokens", 4)
+    copies = encoder.get("copies")
+    if copies is None and sees:
+        copies = getattr(built_class(cfg.inputs.tower), "are_tokens", False)
     users = sum(cfg.split_sizes[split] * cfg.profiles_per_user for split in ("train", "validation"))
     sizes = Sizes(
         users=users, history_tokens=cfg.history_tokens, users_per_step=cfg.objective.users_per_step,
         draws=cfg.objective.batches.draws, soft_tokens=soft_tokens,
         prefix_length=encoder.get("prefix_length", 0), placement=encoder.get("placement", "late"),
-        target_tokens=prompt.tokens, keyword_tokens=prompt.words or prompt.tokens, text_width=prompt.width,
-        pooled_width=prompt.pooled, map_start=encoder.get("map_start", "scaled"),
+        target_tokens=texts.target, keyword_tokens=texts.keywords, text_width=texts.width,
+        pooled_width=texts.pooled, map_start=encoder.get("map_start", "scaled"),
         prefix_hidden=encoder.get("prefix_hidden"), sees=sees,
-        pictures=cfg.encoder.inputs.get("pictures", 0), copies=encoder.get("copies", False),
-        feature_width=prompt.pooled if image_prompt else soft_tokens * prompt.width, image_prompt=image_prompt,
+        pictures=cfg.inputs.get("pictures", 0), copies=bool(copies),
+        feature_width=texts.pooled if image_prompt else soft_tokens * texts.width, image_prompt=image_prompt,
     )  # fmt: skip
     return language_model, generator, weights, sizes
 
 
-def _empty_language_model(cfg: DictConfig) -> tuple[LanguageModel, bool]:
-    """Returns the language model without weights, and whether it has weights of its own."""
-    from pmg.families.shared_language_model import SharedLanguageModel
-    from pmg.models.loading.generator_family import find_family
-    from pmg.models.meta_models import empty_language_model, language_model_config
-
-    node, dtype = cfg.encoder.language_model, cfg.generator.get("dtype", "float32")
-    if source := node.get("source"):
-        return empty_language_model(language_model_config(source), node.get("dtype", "float32")), True
-    match instantiate(node):
-        case SharedLanguageModel() as shared:
-            drawn, on_cpu = cfg.generator, cfg.generator.get("text_on_cpu", False)
-            return shared.empty(find_family(drawn._target_), drawn.get("source"), dtype, on_cpu), False
-        case built:
-            return empty_language_model(built.model.config, node.get("dtype", "float32")), True
-
-
-def _empty_generator(cfg: DictConfig, dtype: str, computed: str) -> tuple[MeasurableGenerator, int, PromptSizes]:
-    """Returns the generator without weights, bytes of its text encoders, and the sizes of encoded texts.
-
-    What pmg loads from somewhere is described by its configs alone. What is made at random, and a plug-in's, is made.
+def _weigh(
+    language_model: LanguageModel, generator: MeasurableGenerator, few_bits: tuple[str | None, str | None], mixed: bool
+) -> dict[str, int]:  # fmt: skip
+    """Returns the bytes of each frozen model on the device of a training; shared weights count once.
 
     Args:
-        cfg: the command's config.
-        dtype: name of the type of the weights.
-        computed: name of the type in which the denoiser computes.
+        language_model: in its own type.
+        generator: in its own type.
+        few_bits: quantization of the language model, and of the generator's denoiser and text encoder.
+        mixed: whether the denoiser computes in bfloat16; one in float32 is cast in each step, and takes both.
     """
-    from pmg.models.loading.generator_family import find_family
-    from pmg.models.loading.memory_tracker import weight_bytes
+    from pmg.models.loading.device import is_kept
     from pmg.models.loading.quantization import quantized_bytes
-    from pmg.models.meta_models import (
-        empty_generator,
-        empty_towers,
-        generator_configs,
-        measure_prompts,
-        prompt_sizes,
-    )
 
-    target, size = cfg.generator._target_, cfg.generator.get("size")
-    source = cfg.generator.get("source") or cfg.generator.get("folder")
-    if family := find_family(target):
-        configs = family.read_configs(source)
-        models, few_bits = family.empty_text_models(configs, dtype), cfg.generator.get("quantization")
-        on_cpu = cfg.generator.get("text_on_cpu", False)
-        text_bytes = 0 if on_cpu else sum(quantized_bytes(model, few_bits) for model in models)
-        generator = family.empty(configs, computed, size, cfg.generator.get("gradient_checkpointing", False))
-        return generator, text_bytes, family.prompt_sizes(configs, cfg.generator.get("max_length", 512))
-    if source is None or not is_reserved(target.partition(".")[0]):
-        return _without_weights(instantiate(cfg.generator))
-    parts = generator_configs(source, cfg.generator.get("t5", True))
-    generator = empty_generator(parts, computed, size)
-    if towers := empty_towers(parts, dtype):
-        return generator, sum(map(weight_bytes, towers)), prompt_sizes(parts, towers)
-    text_encoder = instantiate(cfg.text_encoder)
-    return generator, weight_bytes(text_encoder), measure_prompts(text_encoder)
+    (own_bits, bits), counted, sizes = few_bits, set[int](), {}
+    text_encoder: Any = generator.text_encoder
+    for number, (name, model) in enumerate(generator.frozen_models().items()):
+        sizes[name] = quantized_bytes(model, None if number else bits, counted)
+        if mixed and not number and bits is None and next(model.parameters()).itemsize == 4:
+            sizes[name] = sizes[name] * 3 // 2
+    text_bytes = 0 if is_kept(text_encoder) else quantized_bytes(text_encoder, bits, counted)
+    own = quantized_bytes(language_model.model, own_bits, counted)
+    return {"language model": own, **sizes, "text encoder": text_bytes}
 
 
-def _without_weights(generator: Any) -> tuple[MeasurableGenerator, int, PromptSizes]:
-    """Returns a generator in memory after its weights are gone; else as `_empty_generator`.
+def _measure_texts(text_encoder: PromptEncoder) -> TextSizes:
+    """Returns the sizes of the longest encoded texts; of a plug-in's text encoder those of an empty one."""
+    from pmg.models.diffusion.text_encoder import FrozenTextEncoder, TextSizes
 
-    Raises:
-        PmgError: it is no `MeasurableGenerator`.
-    """
-    from pmg.models.loading.memory_tracker import weight_bytes
-    from pmg.models.meta_models import measure_prompts
+    if isinstance(text_encoder, FrozenTextEncoder):
+        return text_encoder.longest()
+    length, pooled = text_encoder.max_length, text_encoder.encode([""]).pooled
+    return TextSizes(length, length, text_encoder.width, pooled.shape[-1])
 
+
+def _check_measurable(generator: Any) -> None:
+    """Raises a `PmgError` if a generator can't be forecast."""
     missing = [name for name in ("images_at_once", "encode_pass", "frozen_models") if not hasattr(generator, name)]
     if missing:
         raise PmgError(
             f"generator can't be forecast: {type(generator).__name__} lacks {', '.join(missing)}. Add what "
-            "pmg.models.loading.generator_family.MeasurableGenerator asks for."
+            "pmg.training.memory_forecast.MeasurableGenerator asks for."
         )
-    text_bytes, prompt = weight_bytes(generator.text_encoder), measure_prompts(generator.text_encoder)
-    for model in generator.frozen_models().values():
-        model.to("meta")
-    return generator, text_bytes, prompt
 
 
 def _show(estimate: Estimate) -> None:

@@ -203,7 +203,7 @@ def _build_comparison(cfg: DictConfig) -> Comparison:
 def _read_images(cfg: DictConfig, made: Generation, data: Dataset) -> tuple[list[Record], dict[Key, Tensor]]:
     """Reads the records of the generation, and its images at the size of the data's."""
     from pmg.generation.records import read_images, read_records, refuse_mixtures
-    from pmg.models.vision.image_sizes import fit_size
+    from pmg.models.image_sizes import fit_size
 
     records = read_records(cfg.generate_run)
     refuse_mixtures(cfg.generate_run, records, hash_images(made.identity))

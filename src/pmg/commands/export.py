@@ -35,7 +35,7 @@ def body(cfg: DictConfig, run: Run) -> float | None:
     trained, metrics = _trained(cfg)
     homes = {name: trained.encoder if name in trained.encoder else trained for name in PARTS}
     homes |= dict.fromkeys(SECTIONS, cfg)  # a training's config has no settings of the generation
-    kind = built_class(trained.encoder.preference_encoder)
+    kind = built_class(trained.preference_encoder)
     nodes = to_index({name: to_plain(home[name]) for name, home in homes.items()}) | name_encoder(kind)
     encoder = load_encoder(Path(cfg.train_run, "encoder"), kind, cfg.half)
     folder, places = Path(cfg.folder), {ASSETS: trained.paths.assets_dir, CACHE: trained.paths.cache_dir}

@@ -71,7 +71,7 @@ def _generate(
     from pmg.generation.dataset_generation import DatasetGenerator
     from pmg.generation.pipeline import build_pipeline
     from pmg.generation.records import RecordWriter
-    from pmg.models.loading.compilation import compile_models
+    from pmg.models.compilation import compile_models
 
     hashes = {"config": hash_images(identify(cfg, "generate")), "dtype": str(cfg.dtype)}
     pipeline = build_pipeline(cfg, cfg.device)

@@ -39,12 +39,12 @@ def body(cfg: DictConfig, run: Run) -> float | None:
 @tracked
 def train(cfg: DictConfig, run: Run) -> float | None:
     """Trains the preference encoder in this process, alone or as one of several."""
-    from pmg.models.loading.compilation import compile_models
+    from pmg.models.compilation import compile_models
     from pmg.models.loading.device import to_device
     from pmg.training.preference import FrozenModels
     from pmg.training.preference_setup import build_batches, build_module, encode_texts, list_samples
 
-    encoder = instantiate(cfg.encoder.preference_encoder)
+    encoder = instantiate(cfg.preference_encoder)
     if cfg.init_from:
         encoder = start_from(encoder, cfg.init_from)
     data = instantiate(cfg.data)
@@ -58,7 +58,7 @@ def train(cfg: DictConfig, run: Run) -> float | None:
             decoding = instantiate(cfg.decoding)
             extracted = extractor.extract([*train, *validation], captions, [decoding], pixels=item_pixels(data))
             targets = extractor.describe([example.target for example in (*train, *validation)])
-        inputs = instantiate(cfg.encoder.inputs)(extracted, [*train, *validation], data.images)
+        inputs = instantiate(cfg.inputs)(extracted, [*train, *validation], data.images)
         with run.ledger.phase("encode catalogue"):
             texts, text_embeddings = encode_texts(
                 extracted.keywords(decoding), list(targets.values()), generator.text_encoder, cfg.keep_contexts

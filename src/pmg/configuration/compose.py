@@ -31,7 +31,7 @@ def compose(command: str, overrides: Sequence[str] = ()) -> DictConfig:
 
     Example::
 
-        cfg = pmg.compose("train", overrides=["encoder=tiny", "plugins=[my_module]"])
+        cfg = pmg.compose("train", overrides=["language_model=tiny", "plugins=[my_module]"])
         data = pmg.instantiate(cfg.data)
 
     The process's own Hydra, where there is one, is left as it was.

@@ -78,7 +78,7 @@ class ReadingConfig(RunConfig):
     captioner: Any = key(execution="device")
     decoding: Any = None
     text_encoder: Any = None
-    encoder: Any = key(destination="language_model.cache_dir")
+    language_model: Any = key(destination="cache_dir")
     scorer: Any = key(role="unused")  # captioners and encoders that look hold it themselves
     logger: Any = execution()
     keep_contexts: bool = execution(True)
@@ -129,6 +129,9 @@ class ExamplesConfig(ReadingConfig):
         history_items: number of latest interactions in a history; null: all.
     """
 
+    preference_encoder: Any = None
+    inputs: Any = None
+    tower: Any = key(role="unused")  # as `scorer`
     generator: Any = None
     compile: bool = execution(False)
     split_sizes: CountsConfig = key(CountsConfig)

@@ -18,10 +18,8 @@ from pmg.models.diffusion.generator import DiffusionGenerator
 from pmg.models.diffusion.interfaces import Capabilities, PromptEncoder
 from pmg.models.diffusion.latent_codec import AutoencoderKLCodec
 from pmg.models.diffusion.sequences import PATCH, grid_positions, hide, joint_bias, pack, unpack
-from pmg.models.diffusion.text_encoder import FrozenTextEncoder
+from pmg.models.diffusion.text_encoder import WORDS, FrozenTextEncoder, TextSizes
 from pmg.models.diffusion.text_tower import TextTower
-from pmg.models.loading.generator_family import WORDS, Configs
-from pmg.models.meta_models import PromptSizes
 
 BASE = "black-forest-labs/FLUX.1-dev"
 
@@ -52,6 +50,11 @@ class Flux1TextEncoder(FrozenTextEncoder):
     def count_tokens(self, text: str) -> int:
         """Returns the length of a text in tokens of CLIP, special tokens included."""
         return self.clip.count_tokens(text)
+
+    def longest(self) -> TextSizes:
+        """Returns the sizes of a full target and of usual keywords, see `FrozenTextEncoder.longest`."""
+        length = self.t5.max_length
+        return TextSizes(length, min(WORDS, length), self.width, self.clip.pooled_width)
 
     def _encode(self, texts: list[str]) -> TextBlock:
         return self._combine(texts, padded=True)
@@ -107,21 +110,6 @@ class Flux1Denoiser(PackedDenoiser):
         return unpack(tokens, noisy.shape[-2])
 
 
-CLIP_LARGE = {
-    "model_type": "clip_text_model", "hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12,
-    "num_attention_heads": 12, "vocab_size": 49408, "max_position_embeddings": 77, "projection_dim": 768,
-}  # fmt: skip
-T5_XXL = {
-    "model_type": "t5", "d_model": 4096, "d_kv": 64, "d_ff": 10240, "num_layers": 24, "num_heads": 64,
-    "vocab_size": 32128, "feed_forward_proj": "gated-gelu",
-}  # fmt: skip
-AUTOENCODER = {
-    "block_out_channels": [128, 256, 512, 512], "latent_channels": 16, "layers_per_block": 2, "sample_size": 1024,
-    "down_block_types": ["DownEncoderBlock2D"] * 4, "up_block_types": ["UpDecoderBlock2D"] * 4,
-    "scaling_factor": 0.3611, "shift_factor": 0.1159, "use_quant_conv": False, "use_post_quant_conv": False,
-}  # fmt: skip
-
-
 class Flux1(TransformerFamily):
     """FLUX.1 dev, which takes the guidance scale as an input, and schnell, which is distilled into few steps."""
 
@@ -132,12 +120,6 @@ class Flux1(TransformerFamily):
         "text_encoder": CLIPTextModel,
         "text_encoder_2": T5EncoderModel,
     }
-    published: ClassVar[Mapping[str, Configs]] = {
-        BASE: {
-            "transformer": {"guidance_embeds": True}, "vae": AUTOENCODER, "text_encoder": CLIP_LARGE,
-            "text_encoder_2": T5_XXL, "scheduler": {"use_dynamic_shifting": True, "shift": 3.0},
-        }
-    }  # fmt: skip
 
     @classmethod
     def compose(
@@ -155,14 +137,8 @@ class Flux1(TransformerFamily):
         return DiffusionGenerator(codec, denoiser, process, text_encoder).freeze()
 
     @classmethod
-    def encode_with(cls, models: TextModels, max_length: int) -> PromptEncoder:
+    def encode_with(cls, models: TextModels, max_length: int, width: int) -> PromptEncoder:
         """Returns the text encoder, see `TransformerFamily.encode_with`; `max_length` is T5's."""
         (clip, tokenizer, _), (t5, long, _) = models["text_encoder"], models["text_encoder_2"]
         tower = TextTower(clip, tokenizer, tokenizer.model_max_length, pooled="pooler_output")
         return Flux1TextEncoder(tower, TextTower(t5, long, max_length))
-
-    @classmethod
-    def prompt_sizes(cls, configs: Configs, max_length: int) -> PromptSizes:
-        """Returns the sizes of encoded texts: always of full length."""
-        width, pooled = configs["text_encoder_2"]["d_model"], configs["text_encoder"]["hidden_size"]
-        return PromptSizes(max_length, width, pooled, min(WORDS, max_length))

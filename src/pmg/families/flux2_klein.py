@@ -23,8 +23,6 @@ from pmg.models.diffusion.generator import DiffusionGenerator
 from pmg.models.diffusion.interfaces import Capabilities, PromptEncoder
 from pmg.models.diffusion.language_text_encoder import LanguageTextEncoder, as_text, chat
 from pmg.models.diffusion.sequences import PATCH, grid_positions, hide, joint_bias, visible_first
-from pmg.models.loading.generator_family import WORDS, Configs
-from pmg.models.meta_models import PromptSizes
 
 STRIDE = 10  # between the times of reference images, as in diffusers' pipeline
 LAYERS = (9, 18, 27)  # of the hidden states, as in diffusers' pipeline
@@ -145,20 +143,6 @@ class Flux2Klein(TransformerFamily):
     transformer = Flux2Transformer2DModel
     autoencoder = AutoencoderKLFlux2
     text_models: ClassVar[Mapping[str, type[PreTrainedModel]]] = {"text_encoder": Qwen3Model}
-    published: ClassVar[Mapping[str, Configs]] = {
-        BASE: {
-            "transformer": {
-                "num_layers": 5, "num_single_layers": 20, "num_attention_heads": 24, "joint_attention_dim": 7680,
-                "guidance_embeds": False,
-            },
-            "vae": {},
-            "text_encoder": {
-                "hidden_size": 2560, "intermediate_size": 9728, "num_hidden_layers": 36, "num_attention_heads": 32,
-                "num_key_value_heads": 8, "head_dim": 128, "vocab_size": 151936, "tie_word_embeddings": True,
-            },
-            "scheduler": {"use_dynamic_shifting": True, "shift": 3.0},
-        }
-    }  # fmt: skip
 
     @classmethod
     def read_options(cls, index: Mapping[str, Any]) -> dict[str, Any]:
@@ -179,14 +163,8 @@ class Flux2Klein(TransformerFamily):
         return DiffusionGenerator(codec, denoiser, process, text_encoder).freeze()
 
     @classmethod
-    def encode_with(cls, models: TextModels, max_length: int) -> PromptEncoder:
+    def encode_with(cls, models: TextModels, max_length: int, width: int) -> PromptEncoder:
         """Returns the text encoder, see `TransformerFamily.encode_with`."""
         model, tokenizer, _ = models["text_encoder"]
         template = partial(chat, tokenizer=tokenizer, thinking=False)
         return Flux2TextEncoder(model, tokenizer, max_length, template, LAYERS)
-
-    @classmethod
-    def prompt_sizes(cls, configs: Configs, max_length: int) -> PromptSizes:
-        """Returns the sizes of encoded texts: always of full length."""
-        width = configs["text_encoder"]["hidden_size"] * len(LAYERS)
-        return PromptSizes(max_length, width, width, min(WORDS, max_length))

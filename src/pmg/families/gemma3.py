@@ -33,7 +33,7 @@ class Gemma3(VisionLanguageModel):
         tokens = config.mm_tokens_per_image
         if tokens_per_picture < tokens:
             raise PmgError(
-                f"encoder.language_model.tokens_per_picture is {tokens_per_picture}, and this Gemma 3 reads each "
+                f"language_model.tokens_per_picture is {tokens_per_picture}, and this Gemma 3 reads each "
                 f"picture as {tokens} tokens: raise it to {tokens}"
             )
         return config.vision_config.image_size, tokens

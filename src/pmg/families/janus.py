@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
-import torch
-from transformers import AutoConfig, JanusConfig, JanusForConditionalGeneration, PreTrainedModel
+from transformers import AutoConfig, JanusConfig, JanusForConditionalGeneration
 
 from pmg.configuration.ranges import Count, NotNegative
 from pmg.domain import PmgError
@@ -17,29 +15,14 @@ from pmg.models.autoregressive.token_generator import ImageTokenGenerator
 from pmg.models.language.chat_template import load_chat_template
 from pmg.models.loading.checkpoints import load_with_tokenizer
 from pmg.models.loading.device import torch_type
-from pmg.models.loading.generator_family import WORDS, Configs, GeneratorFamily
 from pmg.models.loading.weight_sources import loading, resolve_source
-from pmg.models.meta_models import NoTextEncoder, PromptSizes
 
 JANUS_PRO_1B = "deepseek-community/Janus-Pro-1B"
-EMPTY_FRAME = PromptFrame(suffix=(0,) * 6, start=0, padding=0)  # of the length of the published template's end
 MODEL_TYPE = JanusConfig.model_type
 
 
-class Janus(GeneratorFamily):
+class Janus:
     """Janus, in the layout of transformers; deepseek-ai's own needs code of the checkpoint."""
-
-    published: ClassVar[Mapping[str, Configs]] = {
-        JANUS_PRO_1B: {
-            "config": {
-                "text_config": {
-                    "model_type": "llama", "vocab_size": 102400, "hidden_size": 2048, "intermediate_size": 5632,
-                    "num_hidden_layers": 24, "num_attention_heads": 16, "num_key_value_heads": 16,
-                    "max_position_embeddings": 16384,
-                }
-            }
-        }
-    }  # fmt: skip
 
     @classmethod
     def load(
@@ -89,38 +72,6 @@ class Janus(GeneratorFamily):
         if config.model_type != MODEL_TYPE:
             raise PmgError(f"{path} is a {config.model_type}, and generator=janus needs a {MODEL_TYPE}.")
         return config
-
-    @classmethod
-    def read_configs(cls, source: str) -> Configs:
-        """Returns the config of a checkpoint under ``config``, see `GeneratorFamily.read_configs`."""
-        if source in cls.published:
-            return cls.published[source]
-        path = resolve_source(source)
-        with loading("a config", path):
-            return {"config": cls._read_config(path).to_dict()}
-
-    @classmethod
-    def empty(
-        cls, configs: Configs, dtype: str, size: int | None = None, gradient_checkpointing: bool = False
-    ) -> ImageTokenGenerator:  # fmt: skip
-        """Returns a generator without weights, see `GeneratorFamily.empty`."""
-        config = JanusConfig(**configs["config"])
-        check_sizes("this config", config, size)
-        with torch.device("meta"):
-            model = JanusForConditionalGeneration(config).to(torch_type(dtype))
-        parts = cls._parts(model, gradient_checkpointing)
-        return ImageTokenGenerator(*parts, NoTextEncoder(), EMPTY_FRAME).freeze()
-
-    @classmethod
-    def empty_text_models(cls, configs: Configs, dtype: str) -> list[PreTrainedModel]:
-        """Returns none: prompts are the language model's own input embeddings."""
-        return []
-
-    @classmethod
-    def prompt_sizes(cls, configs: Configs, max_length: int) -> PromptSizes:
-        """Returns the sizes of encoded texts of full length."""
-        width = JanusConfig(**configs["config"]).text_config.hidden_size
-        return PromptSizes(max_length, width, width, min(WORDS, max_length))
 
 
 def check_sizes(path: str, config: JanusConfig, size: int | None) -> None:

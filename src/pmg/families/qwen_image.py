@@ -22,15 +22,12 @@ from pmg.models.diffusion.interfaces import Capabilities, PromptEncoder
 from pmg.models.diffusion.language_text_encoder import LanguageTextEncoder
 from pmg.models.diffusion.sampling import combine
 from pmg.models.diffusion.sequences import PATCH, hide, pack, token_bias, unpack, visible_first
-from pmg.models.loading.generator_family import WORDS, Configs
-from pmg.models.meta_models import PromptSizes
 
 TEMPLATE = (
     "<|im_start|>system\nDescribe the image by detailing the color, shape, size, texture, quantity, text, spatial "
     "relationships of the objects and background:<|im_end|>\n<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n"
 )
 SKIPPED = 34  # tokens of the template before the text, as in diffusers' pipeline
-QWEN_IMAGE = "Qwen/Qwen-Image"
 
 
 class QwenImageCodec(nn.Module):
@@ -169,17 +166,6 @@ def mix_rescaled(outputs: Sequence[Tensor], coefficients: Sequence[float]) -> Te
     return unpack(tokens * (lengths / tokens.norm(dim=-1, keepdim=True)), mixed.shape[-2])
 
 
-QWEN25_VL_7B = {
-    "text_config": {
-        "hidden_size": 3584, "intermediate_size": 18944, "num_hidden_layers": 28, "num_attention_heads": 28,
-        "num_key_value_heads": 4, "vocab_size": 152064, "max_position_embeddings": 128000,
-        "rope_scaling": {"type": "default", "mrope_section": [16, 24, 24], "rope_type": "default"},
-    },
-    "vision_config": {"depth": 32, "hidden_size": 1280, "out_hidden_size": 3584, "intermediate_size": 3420},
-    "tie_word_embeddings": False,
-}  # fmt: skip
-
-
 class QwenImage(TransformerFamily):
     """Qwen-Image."""
 
@@ -188,15 +174,6 @@ class QwenImage(TransformerFamily):
     denoiser: ClassVar[type[QwenImageDenoiser]] = QwenImageDenoiser
     autoencoder = AutoencoderKLQwenImage
     text_models: ClassVar[Mapping[str, type[PreTrainedModel]]] = {"text_encoder": Qwen2_5_VLForConditionalGeneration}
-    published: ClassVar[Mapping[str, Configs]] = {
-        QWEN_IMAGE: {
-            "transformer": {}, "vae": {}, "text_encoder": QWEN25_VL_7B,
-            "scheduler": {
-                "use_dynamic_shifting": True, "base_shift": 0.5, "max_shift": 0.9, "max_image_seq_len": 8192,
-                "shift_terminal": 0.02,
-            },
-        }
-    }  # fmt: skip
 
     @classmethod
     def compose(
@@ -212,16 +189,9 @@ class QwenImage(TransformerFamily):
         return DiffusionGenerator(codec, denoiser, process, text_encoder, mix_rescaled).freeze()
 
     @classmethod
-    def encode_with(cls, models: TextModels, max_length: int) -> PromptEncoder:
+    def encode_with(cls, models: TextModels, max_length: int, width: int) -> PromptEncoder:
         """Returns the text encoder, see `TransformerFamily.encode_with`."""
         model, tokenizer, _ = models["text_encoder"]
         return LanguageTextEncoder(
             model.model, tokenizer, max_length, TEMPLATE.format, (-1,), SKIPPED, head=model.lm_head
         )
-
-    @classmethod
-    def prompt_sizes(cls, configs: Configs, max_length: int) -> PromptSizes:
-        """Returns the sizes of encoded texts of full length."""
-        config = Qwen2_5_VLForConditionalGeneration.config_class(**configs["text_encoder"])
-        width = config.get_text_config().hidden_size
-        return PromptSizes(max_length, width, width, min(WORDS, max_length))

@@ -13,7 +13,6 @@ from torch import Tensor
 
 from pmg.families.common.transformer_family import TextModel, TextModels
 from pmg.families.qwen_image import (
-    QWEN_IMAGE,
     QwenImage,
     QwenImageConditionAdapter,
     QwenImageDenoiser,
@@ -23,7 +22,6 @@ from pmg.models.diffusion.interfaces import PromptEncoder
 from pmg.models.diffusion.language_text_encoder import LanguageTextEncoder, as_text
 from pmg.models.diffusion.text_encoder import concatenate_texts
 from pmg.models.loading.checkpoints import load_image_processor
-from pmg.models.loading.generator_family import Configs
 from pmg.models.vision.pictures import to_pictures
 
 TEMPLATE = (
@@ -36,7 +34,6 @@ SKIPPED = 64  # tokens of the template before the text, as in diffusers' pipelin
 PICTURE = "Picture {}: <|vision_start|>{}<|vision_end|>"
 PICTURE_TOKEN = "<|image_pad|>"
 PICTURE_SIZE = 384  # pixels a side of what the text encoder sees, as in diffusers' pipeline
-QWEN_IMAGE_EDIT = "Qwen/Qwen-Image-Edit-2511"
 
 
 class QwenImageEditTextEncoder(LanguageTextEncoder):
@@ -142,9 +139,6 @@ class QwenImageEdit(QwenImage):
     pipeline = "QwenImageEditPlusPipeline"
     denoiser = QwenImageEditDenoiser
     further = ("processor",)
-    published: ClassVar[Mapping[str, Configs]] = {
-        QWEN_IMAGE_EDIT: {**QwenImage.published[QWEN_IMAGE], "transformer": {"zero_cond_t": True}}
-    }
 
     @classmethod
     def load_text_model(cls, path: str, name: str, weights: Mapping[str, Any]) -> TextModel:
@@ -153,7 +147,7 @@ class QwenImageEdit(QwenImage):
         return loaded._replace(image_processor=load_image_processor(path, "processor"))
 
     @classmethod
-    def encode_with(cls, models: TextModels, max_length: int) -> PromptEncoder:
+    def encode_with(cls, models: TextModels, max_length: int, width: int) -> PromptEncoder:
         """Returns the text encoder, see `TransformerFamily.encode_with`."""
         model, tokenizer, image_processor = models["text_encoder"]
         return QwenImageEditTextEncoder(

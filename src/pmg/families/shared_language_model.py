@@ -11,15 +11,12 @@ import torch
 from torch import nn
 
 from pmg.domain import PmgError
-from pmg.families.common.transformer_family import TextModel, TransformerFamily
 from pmg.models.diffusion.interfaces import PromptEncoder
 from pmg.models.diffusion.language_text_encoder import LanguageTextEncoder
 from pmg.models.language.chat_template import NO_TEMPLATE, split_chat_template
 from pmg.models.language.compatibility import auto_class
-from pmg.models.language.grouped_attention import PACKED
 from pmg.models.language.language_model import LanguageModel
-from pmg.models.loading.device import is_kept, keep_device
-from pmg.models.loading.generator_family import GeneratorFamily
+from pmg.models.loading.device import is_kept
 
 
 @dataclass(frozen=True)
@@ -47,8 +44,8 @@ class SharedLanguageModel:
         """
         if is_kept(text_encoder):
             raise PmgError(
-                "encoder=shared reads histories with the generator's text encoder on the device, where "
-                "generator.text_on_cpu=true doesn't load it. Set generator.text_on_cpu=false, or use another encoder"
+                "language_model=shared reads histories with the generator's text encoder on the device, where "
+                "generator.text_on_cpu=true doesn't load it. Set it to false, or use another language_model"
             )
         match text_encoder:
             case LanguageTextEncoder():
@@ -58,35 +55,11 @@ class SharedLanguageModel:
                 return LanguageModel(model, tokenizer, template, attention, text_encoder.layers)
         raise _no_language_model()
 
-    def empty(
-        self, family: type[GeneratorFamily] | None, source: str | None, dtype: str, text_on_cpu: bool = False
-    ) -> LanguageModel:  # fmt: skip
-        """Returns the language model of a family's checkpoint without weights, on torch's meta device.
-
-        Args:
-            family: of the generator.
-            source: its checkpoint.
-            dtype: name of the type of the weights.
-            text_on_cpu: whether the generator's text encoder stays on the CPU.
-
-        Raises:
-            PmgError: see `of`, or the configs of the checkpoint can't be read.
-        """
-        if family is None or not issubclass(family, TransformerFamily):
-            raise _no_language_model()
-        if source is None or len(family.text_models) > 1:
-            raise _no_language_model()
-        (name,), (model,) = family.text_models, family.empty_text_models(family.read_configs(source), dtype)
-        text_encoder = family.encode_with({name: TextModel(model, None)}, 1)
-        if text_on_cpu:
-            keep_device(text_encoder)
-        return self.of(text_encoder, PACKED)
-
 
 def _no_language_model() -> PmgError:
     return PmgError(
-        "encoder=shared reads histories with the generator's text encoder, and this generator's is no language model. "
-        "Use generator=z_image, flux2_klein, qwen_image or qwen_image_edit, or another encoder"
+        "language_model=shared reads histories with the generator's text encoder, and this generator's is no language "
+        "model. Use generator=z_image, flux2_klein, qwen_image or qwen_image_edit, or another language_model"
     )
 
 
@@ -108,8 +81,8 @@ def with_head(model: Any, head: nn.Module | None) -> Any:
     """
     if head is None and not model.config.tie_word_embeddings:
         raise PmgError(
-            "encoder=shared: the generator's text encoder has no head, and its embeddings aren't tied to one, so that "
-            "keywords can't be scored. Use another encoder"
+            "language_model=shared: the generator's text encoder has no head, and its embeddings aren't tied to one, "
+            "so that keywords can't be scored. Use another language_model"
         )
     with torch.device("meta"):
         whole = auto_class(model.config).from_config(model.config)

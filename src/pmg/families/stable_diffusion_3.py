@@ -1,95 +1,253 @@
-"""Stable Diffusion 3 and 3.5, from a hub id or a diffusers folder."""
+"""Stable Diffusion 3 and 3.5 (Esser et al. 2024): a transformer over the tokens of two CLIP models and T5."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
-from diffusers import AutoencoderKL, DiffusionPipeline, FlowMatchEulerDiscreteScheduler, SD3Transformer2DModel
-from transformers import CLIPTextModelWithProjection, T5EncoderModel
+import torch
+from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, SD3Transformer2DModel
+from diffusers.models.attention_processor import Attention
+from torch import Tensor, nn
+from torch.nn.functional import pad, scaled_dot_product_attention
+from transformers import CLIPTextModelWithProjection, PreTrainedModel, T5EncoderModel
 
 from pmg.configuration.ranges import Count
 from pmg.domain import PmgError
-from pmg.families.common.sd3_denoiser import SD3Denoiser
-from pmg.families.common.sd3_text_encoder import SD3TextEncoder
+from pmg.families.common.transformer_family import TextModels, TransformerFamily
+from pmg.models.diffusion.conditioning import Block, Condition, TextBlock
+from pmg.models.diffusion.diffusers_denoiser import DiffusersDenoiser
 from pmg.models.diffusion.generator import DiffusionGenerator
-from pmg.models.diffusion.interfaces import PromptEncoder
+from pmg.models.diffusion.interfaces import Capabilities, PromptEncoder
 from pmg.models.diffusion.latent_codec import AutoencoderKLCodec, latent_size
 from pmg.models.diffusion.noise_processes import FlowMatching
+from pmg.models.diffusion.sequences import hide, token_bias
+from pmg.models.diffusion.text_encoder import FrozenTextEncoder, TextSizes
 from pmg.models.diffusion.text_tower import TextTower
-from pmg.models.loading.checkpoints import load_checkpoint, load_tokenizer
-from pmg.models.loading.device import torch_type
-from pmg.models.loading.weight_sources import loading, resolve_source
+from pmg.models.loading.quantization import Quantization
 
-PIPELINE = "StableDiffusion3Pipeline"
 T5_LENGTH = 256  # tokens, as in diffusers' pipeline
+CLIPS = {"text_encoder": CLIPTextModelWithProjection, "text_encoder_2": CLIPTextModelWithProjection}
 
 
-def load_stable_diffusion_3(
-    source: str, dtype: str = "float32", t5: bool = True, size: Count | None = None
-) -> DiffusionGenerator:
-    """Loads a checkpoint, frozen; the shift of the times and the sampler are the checkpoint's own.
+class SD3ConditionAdapter:
+    """Conditions for transformers with a `BiasedJointAttention`.
+
+    The mask becomes a part of the bias: minus infinity for hidden tokens. Text tokens change from layer to layer and
+    with the time, so that nothing can be computed in advance.
+    """
+
+    supports = Capabilities(attention_bias=True)
+
+    def prepare(self, condition: Condition, guidance: float | None = None, reused: bool = False) -> dict[str, Any]:
+        """Returns keyword arguments of the transformer, see `ConditionAdapter`."""
+        return {
+            "encoder_hidden_states": hide(condition),
+            "pooled_projections": condition.pooled,
+            "joint_attention_kwargs": {"token_bias": token_bias(condition)},
+        }
+
+
+class BiasedJointAttention:
+    """Attention of image and text tokens to each other, with a bias on the logits of text tokens as keys.
+
+    The published attention has no mask: all text tokens count. Here hidden tokens get a bias of minus infinity as
+    keys, in all layers, so that neither the image nor the other text tokens depend on them. What hidden tokens compute
+    themselves is never read.
+    """
+
+    def __call__(
+        self, attn: Attention, hidden_states: Tensor, encoder_hidden_states: Tensor | None = None,
+        attention_mask: Tensor | None = None, token_bias: Tensor | None = None,
+    ) -> Tensor | tuple[Tensor, Tensor]:  # fmt: skip
+        """Returns image tokens `(B, N, D)`, and text tokens `(B, L, D)` where there are some.
+
+        Args:
+            attn: the layer.
+            hidden_states: image tokens, `(B, N, D)`.
+            encoder_hidden_states: text tokens, `(B, L, D)`; None is self-attention of the image.
+            attention_mask: unused; part of diffusers' signature.
+            token_bias: `(B, L)`, added to the logits of the text tokens; None adds nothing.
+        """
+        places = hidden_states.shape[1]
+        image = _heads(attn, hidden_states, (attn.to_q, attn.to_k, attn.to_v), (attn.norm_q, attn.norm_k))
+        if encoder_hidden_states is None:
+            query, key, value = image
+            return _project(attn, _merge(scaled_dot_product_attention(query, key, value)))
+        text = _heads(
+            attn, encoder_hidden_states, (attn.add_q_proj, attn.add_k_proj, attn.add_v_proj),
+            (attn.norm_added_q, attn.norm_added_k),
+        )  # fmt: skip
+        query, key, value = (torch.cat(pair, dim=2) for pair in zip(image, text, strict=True))
+        bias = None if token_bias is None else pad(token_bias, (places, 0))[:, None, None].to(query.dtype)
+        merged = _merge(scaled_dot_product_attention(query, key, value, bias))
+        image_states, text_states = merged[:, :places], merged[:, places:]
+        last = attn.context_pre_only  # the last layer drops the text
+        return _project(attn, image_states), text_states if last else attn.to_add_out(text_states)
+
+
+def _heads(
+    attn: Attention, states: Tensor, projections: tuple[nn.Module, ...], norms: tuple[nn.Module | None, ...]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Returns query, key and value in heads, `(B, heads, N, head_dim)` each; query and key normalised."""
+    query, key, value = (project(states).unflatten(-1, (attn.heads, -1)).transpose(1, 2) for project in projections)
+    norm_query, norm_key = norms
+    return norm_query(query) if norm_query else query, norm_key(key) if norm_key else key, value
+
+
+def _merge(heads: Tensor) -> Tensor:
+    """Returns heads `(B, heads, N, head_dim)` concatenated, `(B, N, D)`."""
+    return heads.transpose(1, 2).flatten(2)
+
+
+def _project(attn: Attention, states: Tensor) -> Tensor:
+    """Returns the output projection, with dropout."""
+    return attn.to_out[1](attn.to_out[0](states))
+
+
+class SD3Denoiser(DiffusersDenoiser):
+    """The multimodal diffusion transformer (Esser et al. 2024), with hidden and weighted text tokens.
 
     Args:
-        source: hub id or folder, in the layout of diffusers.
-        dtype: name of the type of denoiser and text encoders; the autoencoder stays in float32.
-        t5: whether texts go through T5, too: half of the memory, for long prompts.
-        size: of the images in pixels; None: what the denoiser was trained at.
+        model: the transformer; the width of pooled vectors is its ``pooled_projection_dim``.
+        sample_size: side of the latents; None: what the transformer was trained at.
 
     Raises:
-        PmgError: the source is missing or damaged, or of another kind.
+        PmgError: the latents can't be cut into patches.
     """
-    path = resolve_source(source)
-    weights: dict[str, Any] = {"dtype": torch_type(dtype)}
-    hint = "; generator.source is a hub id or a folder in the layout of diffusers (model_index.json, transformer, …)"
-    with loading("a generator", path, hint):
-        index = DiffusionPipeline.load_config(path)
-        if index.get("_class_name") != PIPELINE:
-            raise PmgError(f"{path} holds a {index.get('_class_name')}. Name a {PIPELINE}.")
-        transformer = load_checkpoint(SD3Transformer2DModel, path, "transformer", **weights)
-        scheduler = FlowMatchEulerDiscreteScheduler.from_pretrained(path, subfolder="scheduler")
-        text_encoder = _load_text_encoder(path, transformer.config.joint_attention_dim, t5, weights)
-        autoencoder = load_checkpoint(AutoencoderKL, path, "vae")
-    return compose_sd3(autoencoder, transformer, scheduler, text_encoder, size)
+
+    folder = "transformer"
+
+    def __init__(self, model: SD3Transformer2DModel, sample_size: int | None = None) -> None:
+        super().__init__(model, SD3ConditionAdapter(), sample_size)
+        if self.sample_size % model.config.patch_size:
+            raise PmgError(
+                f"latents of {self.sample_size} a side can't be cut into patches of {model.config.patch_size}: "
+                "set generator.size to a multiple of the patches' size in pixels"
+            )
+        self.model.set_attn_processor(BiasedJointAttention())
+
+    def forward(self, noisy: Tensor, times: Tensor, inputs: Mapping[str, Any]) -> Tensor:
+        """Returns the prediction `(B, C, h, w)`, see `Denoiser`."""
+        return self.model(hidden_states=noisy, timestep=times, **inputs).sample
 
 
-def compose_sd3(
-    autoencoder: AutoencoderKL, transformer: SD3Transformer2DModel, scheduler: FlowMatchEulerDiscreteScheduler,
-    text_encoder: PromptEncoder, size: int | None = None,
-) -> DiffusionGenerator:  # fmt: skip
-    """Returns a frozen generator of a transformer in the latent space of an `AutoencoderKL`.
+class SD3TextEncoder(FrozenTextEncoder):
+    """Tokens of the CLIP models, concatenated along their width and padded with zeros, followed by those of T5.
+
+    The pooled vectors of the CLIP models are concatenated (Esser et al. 2024, section 4).
 
     Args:
-        autoencoder: images <-> latents.
-        transformer: the denoiser.
-        scheduler: the sampler, whose shift the times of training take.
-        text_encoder: encodes prompts.
-        size: of the images in pixels; None: what the transformer was trained at.
-
-    Raises:
-        PmgError: `size` is none that the models can make, or the scheduler shifts each image size differently.
+        clips: CLIP models with projections, of one token length.
+        t5: of the transformer's width; None: `t5_length` visible tokens of zeros, with which the transformer was
+            trained, too.
+        width: width `D` of the transformer's text tokens.
+        t5_length: tokens in place of T5's.
     """
-    if scheduler.config.use_dynamic_shifting:
-        raise PmgError("schedulers with use_dynamic_shifting=true are not supported. Set it to false, and a shift.")
-    codec = AutoencoderKLCodec(autoencoder)
-    denoiser = SD3Denoiser(transformer, latent_size(codec, size))
-    process = FlowMatching(shift=scheduler.config.shift, sampler=scheduler)
-    return DiffusionGenerator(codec, denoiser, process, text_encoder).freeze()
+
+    t5: TextTower | None
+
+    def __init__(self, clips: Sequence[TextTower], t5: TextTower | None, width: int, t5_length: int = 256) -> None:
+        super().__init__(clips[0].max_length)
+        self.clips, self.tokenizer = nn.ModuleList(clips), clips[0].tokenizer
+        self.t5 = t5
+        self._width, self.t5_length = width, t5_length
+        long = t5_length if t5 is None else t5.max_length
+        self._longest = self.max_length + (long if clips[0].padded else 0)
+        self._pooled_width = sum(clip.pooled_width for clip in clips)
+
+    @property
+    def width(self) -> int:
+        """Width `D` of the tokens."""
+        return self._width
+
+    def token_ids(self, text: str) -> list[int]:
+        """Returns the tokens of a text by CLIP, special tokens included; T5 takes longer texts."""
+        return list(self.tokenizer(text)["input_ids"])
+
+    def longest(self) -> TextSizes:
+        """Returns the sizes of all texts, which are padded, see `FrozenTextEncoder.longest`."""
+        return TextSizes(self._longest, self._longest, self.width, self._pooled_width)
+
+    def _encode(self, texts: list[str]) -> TextBlock:
+        self.check_lengths(texts)
+        blocks = [clip(texts) for clip in self.clips]
+        clip_tokens = torch.cat([block.tokens for block in blocks], dim=-1)
+        long = self._encode_long(texts, clip_tokens)
+        tokens = torch.cat([pad(clip_tokens, (0, self.width - clip_tokens.shape[-1])), long.tokens], dim=1)
+        mask = torch.cat([blocks[0].mask, long.mask], dim=1)
+        return TextBlock(tokens, mask, torch.cat([block.pooled for block in blocks], dim=-1))
+
+    def _encode_long(self, texts: list[str], like: Tensor) -> Block:
+        """Returns T5's tokens `(B, L, D)`, or zeros in their place."""
+        if self.t5 is not None:
+            return self.t5(texts)
+        zeros = like.new_zeros(len(texts), self.t5_length, self.width)
+        return Block(zeros, torch.ones(zeros.shape[:2], dtype=torch.bool, device=like.device))
 
 
-def _load_text_encoder(path: str, width: int, t5: bool, weights: Mapping[str, Any]) -> SD3TextEncoder:
-    clips = [
-        _load_tower(path, number, CLIPTextModelWithProjection, weights, layer=-2, pooled="text_embeds")
-        for number in ("", "_2")
-    ]
-    long = _load_tower(path, "_3", T5EncoderModel, weights, max_length=T5_LENGTH) if t5 else None
-    return SD3TextEncoder(clips, long, width, T5_LENGTH)
+class StableDiffusion3(TransformerFamily):
+    """Stable Diffusion 3 and 3.5."""
+
+    pipeline = "StableDiffusion3Pipeline"
+    transformer = SD3Transformer2DModel
+    autoencoder = AutoencoderKL
+    text_models: ClassVar[Mapping[str, type[PreTrainedModel]]] = {**CLIPS, "text_encoder_3": T5EncoderModel}
+
+    @classmethod
+    def load(
+        cls, source: str, dtype: str = "float32", size: Count | None = None, max_length: Count = T5_LENGTH,
+        gradient_checkpointing: bool = False, *, quantization: Quantization | None = None, text_on_cpu: bool = False,
+        t5: bool = True,
+    ) -> DiffusionGenerator:  # fmt: skip
+        """Loads a checkpoint, see `TransformerFamily.load`.
+
+        Args:
+            source: hub id or folder, in the layout of diffusers.
+            dtype: name of the type of denoiser and text encoders; the autoencoder stays in float32.
+            size: of the images in pixels; None: what the denoiser was trained at.
+            max_length: tokens that T5 pads texts to; a text is as long as CLIP takes.
+            gradient_checkpointing: whether activations of the transformer are computed again in the backward pass.
+            quantization: see `TransformerFamily.load`.
+            text_on_cpu: see `TransformerFamily.load`.
+            t5: whether texts go through T5, too: half of the memory, for long prompts.
+        """
+        return (cls if t5 else StableDiffusion3WithoutT5)._load(
+            source, dtype, size, max_length, gradient_checkpointing, quantization=quantization, text_on_cpu=text_on_cpu
+        )
+
+    @classmethod
+    def compose(
+        cls, autoencoder: AutoencoderKL, transformer: SD3Transformer2DModel,
+        scheduler: FlowMatchEulerDiscreteScheduler, text_encoder: PromptEncoder, size: int | None, **options: Any,
+    ) -> DiffusionGenerator:  # fmt: skip
+        """Returns the generator of its parts, see `TransformerFamily.compose`.
+
+        Raises:
+            PmgError: `size` is none that the models can make, or the scheduler shifts each image size differently.
+        """
+        if scheduler.config.use_dynamic_shifting:
+            raise PmgError(
+                "schedulers with use_dynamic_shifting=true are not supported. Set it to false, and a shift."
+            )
+        codec = AutoencoderKLCodec(autoencoder)
+        denoiser = SD3Denoiser(transformer, latent_size(codec, size))
+        process = FlowMatching(shift=scheduler.config.shift, sampler=scheduler)
+        return DiffusionGenerator(codec, denoiser, process, text_encoder).freeze()
+
+    @classmethod
+    def encode_with(cls, models: TextModels, max_length: int, width: int) -> PromptEncoder:
+        """Returns the text encoder, see `TransformerFamily.encode_with`; `max_length` is T5's."""
+        clips = [
+            TextTower(model, tokenizer, tokenizer.model_max_length, layer=-2, pooled="text_embeds")
+            for model, tokenizer, _ in (models[name] for name in CLIPS)
+        ]
+        long = models.get("text_encoder_3")
+        t5 = None if long is None else TextTower(long.model, long.tokenizer, max_length)
+        return SD3TextEncoder(clips, t5, width, max_length)
 
 
-def _load_tower(
-    path: str, number: str, kind: Any, weights: Mapping[str, Any], max_length: int | None = None, **options: Any
-) -> TextTower:
-    """Loads one of the text models, by the names that diffusers gives them."""
-    model = load_checkpoint(kind, path, f"text_encoder{number}", **weights)
-    tokenizer = load_tokenizer(path, model, subfolder=f"tokenizer{number}")
-    return TextTower(model, tokenizer, max_length or tokenizer.model_max_length, **options)
+class StableDiffusion3WithoutT5(StableDiffusion3):
+    """The same with the CLIP models alone."""
+
+    text_models: ClassVar[Mapping[str, type[PreTrainedModel]]] = CLIPS

@@ -7,8 +7,7 @@ from tokenizers import processors
 from transformers import CLIPTextConfig, CLIPTextModelWithProjection, PreTrainedTokenizerFast, T5Config, T5EncoderModel
 
 from pmg.configuration.ranges import Seed
-from pmg.families.common.sd3_text_encoder import SD3TextEncoder
-from pmg.families.stable_diffusion_3 import compose_sd3
+from pmg.families.stable_diffusion_3 import SD3TextEncoder, StableDiffusion3
 from pmg.models.diffusion.generator import DiffusionGenerator
 from pmg.models.diffusion.text_tower import TextTower
 from pmg.models.tiny_models import seeded, tiny_autoencoder, tiny_tokenizer
@@ -25,7 +24,8 @@ def tiny_sd3(seed: Seed = 0) -> DiffusionGenerator:
             pos_embed_max_size=8, dual_attention_layers=(0,), qk_norm="rms_norm",
         )  # fmt: skip
         autoencoder = tiny_autoencoder()
-    return compose_sd3(autoencoder, transformer, FlowMatchEulerDiscreteScheduler(shift=3.0), text_encoder)
+    scheduler = FlowMatchEulerDiscreteScheduler(shift=3.0)
+    return StableDiffusion3.compose(autoencoder, transformer, scheduler, text_encoder, None)
 
 
 def _tokenizer_with_end() -> PreTrainedTokenizerFast:

@@ -23,9 +23,7 @@ from pmg.models.diffusion.interfaces import Capabilities, PromptEncoder
 from pmg.models.diffusion.language_text_encoder import LanguageTextEncoder, as_text, chat
 from pmg.models.diffusion.latent_codec import AutoencoderKLCodec
 from pmg.models.diffusion.sequences import PATCH, grid_positions, hide, token_bias, visible_first
-from pmg.models.loading.generator_family import WORDS, Configs
 from pmg.models.loading.quantization import Quantization
-from pmg.models.meta_models import PromptSizes
 
 MULTIPLE = 32  # to which the lengths of target and image are padded
 LAYER = f"{PATCH}-1"  # name of the embedding of 2 x 2 latents of one frame
@@ -165,22 +163,6 @@ class ZImage(TransformerFamily):
     transformer = MaskedZImageTransformer
     autoencoder = AutoencoderKL
     text_models: ClassVar[Mapping[str, type[PreTrainedModel]]] = {"text_encoder": Qwen3Model}
-    published: ClassVar[Mapping[str, Configs]] = {
-        Z_IMAGE: {
-            "transformer": {},
-            "vae": {
-                "block_out_channels": [128, 256, 512, 512], "latent_channels": 16, "layers_per_block": 2,
-                "down_block_types": ["DownEncoderBlock2D"] * 4, "up_block_types": ["UpDecoderBlock2D"] * 4,
-                "sample_size": 1024, "scaling_factor": 0.3611, "shift_factor": 0.1159, "use_quant_conv": False,
-                "use_post_quant_conv": False,
-            },
-            "text_encoder": {
-                "hidden_size": 2560, "intermediate_size": 9728, "num_hidden_layers": 36, "num_attention_heads": 32,
-                "num_key_value_heads": 8, "head_dim": 128, "vocab_size": 151936, "tie_word_embeddings": True,
-            },
-            "scheduler": {"shift": 6.0},
-        }
-    }  # fmt: skip
 
     @classmethod
     def load(
@@ -219,7 +201,7 @@ class ZImage(TransformerFamily):
         return DiffusionGenerator(codec, denoiser, process, text_encoder).freeze()
 
     @classmethod
-    def encode_with(cls, models: TextModels, max_length: int) -> PromptEncoder:
+    def encode_with(cls, models: TextModels, max_length: int, width: int) -> PromptEncoder:
         """Returns the text encoder, see `TransformerFamily.encode_with`."""
         model, tokenizer, _ = models["text_encoder"]
         template = partial(chat, tokenizer=tokenizer, thinking=True)
@@ -229,9 +211,3 @@ class ZImage(TransformerFamily):
     def text_width(cls, config: Mapping[str, Any]) -> int:
         """Returns the width of the text tokens that a transformer of a config reads."""
         return int(config["cap_feat_dim"])
-
-    @classmethod
-    def prompt_sizes(cls, configs: Configs, max_length: int) -> PromptSizes:
-        """Returns the sizes of encoded texts of full length."""
-        width = configs["text_encoder"]["hidden_size"]
-        return PromptSizes(max_length, width, width, min(WORDS, max_length))

@@ -11,7 +11,7 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
-from pmg.models.vision.image_sizes import fit_size
+from pmg.models.image_sizes import fit_size
 
 MAX_PIXELS = 2**21  # in one pass: 512 images of 64 pixels a side, 8 of 512, 2 of 1024
 MAX_PIXELS_CPU = 2**15  # 8 images of 64 pixels a side fit caches: 1.5 times faster than 50 of them

@@ -65,14 +65,14 @@ def open_extractor(cfg: DictConfig, run: Run, text_encoder: PromptEncoder) -> It
 
     Afterwards the run's ledger has the number of tokens that the language model computed.
     """
+    from pmg.models.compilation import check_layers
     from pmg.models.language_model_source import resolve_language_model
-    from pmg.models.loading.compilation import check_layers
     from pmg.models.loading.device import to_device
     from pmg.preferences.extraction import PreferenceExtractor
     from pmg.preferences.keywords import Budget
 
     with run.ledger.phase("load language model"):
-        built = instantiate(cfg.encoder.language_model)
+        built = instantiate(cfg.language_model)
         language_model = to_device(resolve_language_model(built, text_encoder), cfg.device)
     if run.command == "train" and cfg.compile:
         check_layers(language_model)  # before histories and images are read
@@ -90,7 +90,7 @@ def open_extractor(cfg: DictConfig, run: Run, text_encoder: PromptEncoder) -> It
 
 def _identity(cfg: DictConfig) -> dict[str, Any]:
     """Returns the language model's config without the folder that it is unpacked into."""
-    return {name: value for name, value in to_plain(cfg.encoder.language_model).items() if name != "cache_dir"}
+    return {name: value for name, value in to_plain(cfg.language_model).items() if name != "cache_dir"}
 
 
 def latents_place(cfg: DictConfig, data: Dataset) -> str | None:
@@ -165,7 +165,7 @@ def start_from(build: Callable[..., Encoder], folder: str) -> Callable[..., Enco
         except RuntimeError as error:
             raise PmgError(
                 f"init_from: the encoder of {folder} has other sizes or parts. Name a run of the same "
-                "encoder.preference_encoder"
+                "preference_encoder"
             ) from error
         return encoder
 

@@ -46,7 +46,7 @@ def adopt_pipeline(cfg: DictConfig, command: str, overrides: Sequence[str]) -> N
     if model.get("dtype") in DTYPES:  # that of the machine which exported it
         model["dtype"] = "${pmg.dtype:${dtype}}"
     with open_dict(cfg):
-        cfg.encoder.language_model = model
+        cfg.language_model = model
         cfg.text_encoder, cfg.generator = parts["text_encoder"], parts["generator"]
         for group, keeping in {**WORDS, "scorer": ("scorer",)}.items():
             if not named.keys() & set(keeping):

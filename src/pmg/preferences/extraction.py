@@ -64,7 +64,7 @@ class HistoryWriter:
             user, most = max(self.left_out.items(), key=lambda pair: pair[1])
             log.warning(
                 "%d histories are longer than the %d tokens that the language model reads: the oldest items are left "
-                "out, up to %d (user '%s'). Lower encoder.language_model.tokens_per_picture or scenario.max_items",
+                "out, up to %d (user '%s'). Lower language_model.tokens_per_picture or scenario.max_items",
                 len(self.left_out), self.language_model.limit, most, user,
             )  # fmt: skip
 

@@ -49,7 +49,7 @@ class TrainingRun:
 
         Args:
             config: the other command's values, by dotted key.
-            groups: dotted keys, e.g. ``data`` or ``encoder.language_model``.
+            groups: dotted keys, e.g. ``data`` or ``language_model``.
 
         Raises:
             PmgError: names the keys whose values differ, or a group that the config doesn't have.

@@ -34,7 +34,7 @@ class UserInputs(Protocol):
 
 
 class EncoderInputs(Protocol):
-    """Prepares the inputs of an encoder; named by ``encoder.inputs`` in the config and ``inputs`` in a pipeline."""
+    """Prepares the inputs of an encoder; named by ``inputs`` in the config and ``inputs`` in a pipeline."""
 
     def __call__(self, extracted: ExtractedPreferences, examples: Sequence[Example], images: ImageStore) -> UserInputs:
         """Returns the inputs of all users, one row a profile of `extracted`.

@@ -12,8 +12,14 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from pmg.models.diffusion.conditioning import Block, Condition, join
 from pmg.models.language.language_model import LanguageModel
-from pmg.models.loading.generator_family import MeasurableGenerator
-from pmg.training.memory_forecast import ENCODE_AT_ONCE, READ_AT_ONCE, Sizes, build_phases, empty_encoder
+from pmg.training.memory_forecast import (
+    ENCODE_AT_ONCE,
+    READ_AT_ONCE,
+    MeasurableGenerator,
+    Sizes,
+    build_phases,
+    empty_encoder,
+)
 from pmg.training.objective import ObjectiveTerm
 
 
@@ -55,7 +61,7 @@ class Operations:
 def count_operations(
     language_model: LanguageModel, generator: CountableGenerator, sizes: Sizes, terms: Mapping[str, ObjectiveTerm]
 ) -> Operations:
-    """Counts on models without weights (`pmg.models.meta_models`).
+    """Counts on models without weights (`pmg.models.loading.checkpoints.without_weights`).
 
     Args:
         language_model: frozen.

@@ -8,14 +8,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from typing import Protocol
 
 import torch
+from torch import Tensor, nn
 
 from pmg.models.diffusion.conditioning import TextBlock
+from pmg.models.diffusion.interfaces import Generator
 from pmg.models.language.context import Context
 from pmg.models.language.grouped_attention import additive_mask
 from pmg.models.language.language_model import LanguageModel
-from pmg.models.loading.generator_family import MeasurableGenerator
 from pmg.models.loading.memory_tracker import FusedAttention, LiveBytes, weight_bytes
 from pmg.models.preference.image_prompt import ImagePromptEncoder
 from pmg.models.preference.preference_encoder import PreferenceEncoder, model_sizes
@@ -30,6 +32,23 @@ from pmg.training.visual_inputs import UsersPictures
 READ_AT_ONCE = 32  # histories in one pass, as `LanguageModel.prefill` reads them on a GPU; a processor takes fewer
 ENCODE_AT_ONCE = 32  # images in one pass, as `encode_item_images` gives them
 ADAM = 4  # a trained weight, its gradient, and Adam's two moments
+
+
+class MeasurableGenerator(Generator, Protocol):
+    """A generator whose training can be forecast without weights: it computes on torch's device ``meta``."""
+
+    @property
+    def images_at_once(self) -> int:
+        """Images in one pass of `encode_pass`."""
+        ...
+
+    def encode_pass(self, images: Tensor) -> Tensor:
+        """Returns latents `(B, *latent_shape)` of images `(B, 3, size, size)`, both on the device of the weights."""
+        ...
+
+    def frozen_models(self) -> Mapping[str, nn.Module]:
+        """Returns the models beside the text encoder by name, first the one that runs once a step."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -106,7 +125,7 @@ def estimate_training(
     """Forecasts a ``pmg-train``.
 
     Args:
-        language_model: without weights (`pmg.models.meta_models`).
+        language_model: without weights (`pmg.models.loading.checkpoints.without_weights`).
         generator: without weights.
         weights: bytes of each frozen model on the device, by name.
         sizes: of the training.

@@ -16,11 +16,11 @@ from torch import Tensor
 
 from pmg.configuration.ranges import Count, Decay, Fraction
 from pmg.domain import PmgError
+from pmg.models.compilation import uncompiled
 from pmg.models.diffusion.conditioning import Condition, SoftBlock, TextBlock, drop_target, join
 from pmg.models.diffusion.interfaces import Generator
 from pmg.models.diffusion.text_encoder import LazyTextEncodings
 from pmg.models.language.language_model import LanguageModel
-from pmg.models.loading.compilation import uncompiled
 from pmg.models.preference.batch_norm import SharedBatchNorm1d
 from pmg.models.preference.token_encoder import TokenEncoder
 from pmg.training.datamodule import Batch

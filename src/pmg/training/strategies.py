@@ -38,7 +38,7 @@ def shard_layers(language_model: LanguageModel, device: str, processes: int) -> 
     model = language_model.model
     if getattr(model, "quantization_method", None):
         raise PmgError(
-            "trainer=fsdp can't shard quantized weights. Set encoder.language_model.quantization=null, or trainer=ddp"
+            "trainer=fsdp can't shard quantized weights. Set language_model.quantization=null, or trainer=ddp"
         )
     mesh = init_device_mesh(device, (processes,))
     for layer in model.get_decoder().layers:

@@ -17,7 +17,7 @@ from pmg.runs.finished_training import ENCODER, TrainingRun
 from pmg.runs.run_folder import replace_folders
 
 # the encoder itself may be any: it is read from its run
-SAME = ("data", "scenario", "captioner", "text_encoder", "encoder.language_model", "generator")
+SAME = ("data", "scenario", "captioner", "text_encoder", "language_model", "generator")
 
 
 @dataclass(frozen=True)
@@ -59,14 +59,14 @@ class TrainedTokens(TokenSource):
             PmgError: the run's encoder is no `TokenEncoder`, or of a module that configs can't build.
         """
         run = TrainingRun.open(str(self.run))
-        node = replace_folders(run.config["encoder"], context.folders)
-        inputs = instantiate(node["inputs"])(context.extracted, context.examples, context.images)
-        encoder = load_frozen(encoder_class(node["preference_encoder"]), run.folder / ENCODER)
+        node = replace_folders(run.config["inputs"], context.folders)
+        inputs = instantiate(node)(context.extracted, context.examples, context.images)
+        encoder = load_frozen(encoder_class(run.config["preference_encoder"]), run.folder / ENCODER)
         return encoder.encode(context.extractor.language_model, inputs)
 
 
 def encoder_class(node: object) -> type[TokenEncoder]:
-    """Returns the class that ``encoder.preference_encoder`` builds.
+    """Returns the class that ``preference_encoder`` builds.
 
     Raises:
         PmgError: it is no `TokenEncoder`.
@@ -74,7 +74,7 @@ def encoder_class(node: object) -> type[TokenEncoder]:
     found = built_class(node)
     if not issubclass(found, TokenEncoder):
         raise PmgError(
-            f"encoder.preference_encoder builds a {found.__name__}, which is no encoder of soft tokens. Derive it "
+            f"preference_encoder builds a {found.__name__}, which is no encoder of soft tokens. Derive it "
             "from pmg.models.preference.token_encoder.TokenEncoder"
         )
     return found

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import torch
 from rich.progress import track
@@ -23,11 +23,31 @@ BATCH = 64  # pictures in one pass
 
 
 class PictureTower(Protocol):
-    """A frozen model that turns pictures into vectors: a scorer, or any other."""
+    """A frozen model that turns pictures into vectors."""
 
-    def __call__(self, pictures: Tensor) -> Tensor | tuple[Tensor, ...]:
-        """Returns vectors `(B, F)` of pictures `(B, 3, H, W)` in [-1, 1]; several are taken side by side."""
+    are_tokens: ClassVar[bool]
+    """Whether a vector holds tokens of the generator side by side, so that soft tokens can start from their mean."""
+
+    def __call__(self, pictures: Tensor) -> Tensor:
+        """Returns vectors `(B, F)` of pictures `(B, 3, H, W)` in [-1, 1]."""
         ...
+
+
+@dataclass(frozen=True)
+class ScorerTower:
+    """The vectors of a scorer's image encoders, side by side.
+
+    Attributes:
+        scorer: the model that selects images.
+    """
+
+    scorer: Callable[[Tensor], Tensor | tuple[Tensor, ...]]
+    are_tokens: ClassVar[bool] = False
+
+    def __call__(self, pictures: Tensor) -> Tensor:
+        """Returns vectors `(B, F)` of pictures `(B, 3, H, W)` in [-1, 1]."""
+        vectors = self.scorer(pictures)
+        return vectors if isinstance(vectors, Tensor) else torch.cat(vectors, 1)
 
 
 @dataclass(frozen=True)
@@ -39,12 +59,14 @@ class UsersPictures:
         vectors: of all pictures, each once, `(N, F)`.
         pictures: for each user rows of `vectors`, oldest first.
         liked: for each user which of them were liked, bool.
+        are_tokens: see `PictureTower`.
     """
 
     contexts: Contexts | Context
     vectors: Tensor
     pictures: Sequence[Tensor]
     liked: Sequence[Tensor]
+    are_tokens: bool = False
 
     def __len__(self) -> int:
         return len(self.contexts)
@@ -58,7 +80,8 @@ class UsersPictures:
         users = torch.as_tensor(rows).tolist()
         pictures = pad_sequence([self.pictures[user] for user in users], batch_first=True, padding_value=-1)
         liked = pad_sequence([self.liked[user] for user in users], batch_first=True)
-        return SeenHistories(self.contexts.select(rows), self.vectors[pictures.clamp(min=0)], pictures >= 0, liked)
+        vectors = self.vectors[pictures.clamp(min=0)]
+        return SeenHistories(self.contexts.select(rows), vectors, pictures >= 0, liked, self.are_tokens)
 
 
 @dataclass(frozen=True)
@@ -88,7 +111,7 @@ class VisualHistories:
         ]
         items = list({one.item.id: one.item for some in seen for one in some}.values())
         if not items and any(histories.values()):
-            raise PmgError("no item of the histories has a picture; an encoder without pictures is encoder=smollm2")
+            raise PmgError("no item of the histories has a picture; without pictures use preference_encoder=text")
         place = {item.id: row for row, item in enumerate(items)}
         parts = [items[start : start + BATCH] for start in range(0, len(items), BATCH)]
         vectors = [self._see(images.pixels(images.rows(part))) for part in track(parts, description="Seeing pictures")]
@@ -99,10 +122,10 @@ class VisualHistories:
             torch.cat(vectors),
             [torch.tensor([place[one.item.id] for one in some], dtype=torch.long) for some in seen],
             [torch.tensor([one.liked for one in some], dtype=torch.bool) for some in seen],
+            self.tower.are_tokens,
         )
 
     @torch.no_grad()
     def _see(self, pictures: Tensor) -> Tensor:
         """Returns the vectors of pictures, `(B, F)`."""
-        found = self.tower(pictures)
-        return found if isinstance(found, Tensor) else torch.cat(found, 1)
+        return self.tower(pictures)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 
 import pytest
-from apps import encode, load_tiny
-from browsers import IN_BROWSER, barriers, served
 
 import pmg
+from apps import encode, load_tiny
+from browsers import IN_BROWSER, barriers, served
 
 pytestmark = IN_BROWSER
 

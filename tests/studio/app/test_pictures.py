@@ -8,10 +8,10 @@ import zlib
 
 import numpy as np
 import pytest
-from apps import encode
 from PIL import ExifTags, Image
 from PIL.PngImagePlugin import PngInfo
 
+from apps import encode
 from pmg.domain import PmgError
 from pmg.studio.app.pictures import LARGEST, from_data_uri, read_picture, to_data_uri
 

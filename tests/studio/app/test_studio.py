@@ -7,10 +7,10 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
-from apps import encode, load_tiny
 from fastapi.testclient import TestClient
 
 import pmg
+from apps import encode, load_tiny
 from pmg.domain import PmgError
 from pmg.studio.app.command import find_pipeline
 from pmg.studio.app.jobs import CancelledError, Job

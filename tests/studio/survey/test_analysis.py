@@ -9,7 +9,6 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-from surveys import METHODS, answer, make_survey
 
 from pmg.domain import PmgError
 from pmg.evaluation.comparison import Comparison
@@ -19,6 +18,7 @@ from pmg.studio.survey.agreement import shown_rows
 from pmg.studio.survey.analysis import Analysis, write_analysis
 from pmg.studio.survey.answers import RaterAnswers
 from pmg.studio.survey.observations import observe
+from surveys import METHODS, answer, make_survey
 
 pytestmark = [pytest.mark.slow, pytest.mark.ci]
 

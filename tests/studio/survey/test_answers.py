@@ -7,10 +7,10 @@ import sqlite3
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from surveys import answer, code, make_survey
 
 from pmg.domain import PmgError
 from pmg.studio.survey.answers import DATABASE, Answer, AnswerStore, delete_rater, read_answers
+from surveys import answer, code, make_survey
 
 KEY = make_survey()[1]
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 
 import pytest
-from browsers import IN_BROWSER, served
-from surveys import EVIL, make_survey
 
+from browsers import IN_BROWSER, served
 from pmg.studio.survey.answers import DATABASE, read_answers
 from pmg.studio.survey.materials import write_survey
+from surveys import EVIL, make_survey
 
 pytestmark = IN_BROWSER
 SIZES = {"desk": {"width": 1280, "height": 900}, "phone": {"width": 390, "height": 844}}

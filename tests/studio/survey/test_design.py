@@ -6,11 +6,11 @@ import json
 from collections import Counter
 
 import pytest
-from surveys import METHODS, make_survey
 
 from pmg.domain import PmgError
 from pmg.studio.survey.design import Design
 from pmg.studio.survey.materials import render_page
+from surveys import METHODS, make_survey
 
 ABCD = ["a", "b", "c", "d"]
 

@@ -7,13 +7,13 @@ import sqlite3
 
 import pytest
 from fastapi.testclient import TestClient
-from surveys import METHODS, answer, code, make_survey
 
 from pmg.domain import PmgError
 from pmg.studio.http_server import bind
 from pmg.studio.survey.answers import DATABASE, read_answers
 from pmg.studio.survey.materials import write_survey
 from pmg.studio.survey.server import build_server
+from surveys import METHODS, answer, code, make_survey
 
 
 @pytest.fixture

@@ -7,29 +7,25 @@ A family is a subclass of `TransformerFamily` in a file of its own, and a config
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
-import torch
 from diffusers import DiffusionPipeline, FlowMatchEulerDiscreteScheduler, ModelMixin
-from torch import nn
 from torch.utils.checkpoint import checkpoint
-from transformers import AutoConfig, BaseImageProcessor, PreTrainedConfig, PreTrainedModel
+from transformers import AutoConfig, BaseImageProcessor, PreTrainedModel
 
 from pmg.configuration.ranges import Count
 from pmg.domain import PmgError
 from pmg.models.diffusion.generator import DiffusionGenerator
 from pmg.models.diffusion.interfaces import PromptEncoder
 from pmg.models.loading.checkpoints import load_checkpoint, load_tokenizer
-from pmg.models.loading.device import keep_device, torch_type
-from pmg.models.loading.generator_family import Configs, GeneratorFamily
+from pmg.models.loading.device import keep_device
 from pmg.models.loading.memory_tracker import checkpoint_contexts
 from pmg.models.loading.quantization import Quantization, loading_options, transformer_options
 from pmg.models.loading.weight_sources import loading, resolve_source
-from pmg.models.meta_models import NoTextEncoder
 
 
 class TextModel(NamedTuple):
@@ -43,7 +39,7 @@ class TextModel(NamedTuple):
 TextModels = Mapping[str, TextModel]
 
 
-class TransformerFamily(GeneratorFamily):
+class TransformerFamily(ABC):
     """Loads and composes the checkpoints of one pipeline of diffusers.
 
     Attributes:
@@ -74,7 +70,7 @@ class TransformerFamily(GeneratorFamily):
             transformer: the denoiser.
             scheduler: the sampler.
             text_encoder: encodes prompts.
-            size: of the images in pixels; None: 1024.
+            size: of the images in pixels; None: the family's own, of most 1024.
             **options: of `read_options`.
 
         Raises:
@@ -83,12 +79,13 @@ class TransformerFamily(GeneratorFamily):
 
     @classmethod
     @abstractmethod
-    def encode_with(cls, models: TextModels, max_length: int) -> PromptEncoder:
+    def encode_with(cls, models: TextModels, max_length: int, width: int) -> PromptEncoder:
         """Returns the text encoder.
 
         Args:
             models: by folder.
             max_length: longest text in tokens.
+            width: of the text tokens that the transformer reads.
         """
 
     @classmethod
@@ -141,16 +138,17 @@ class TransformerFamily(GeneratorFamily):
             transformer = load_checkpoint(cls.transformer, path, "transformer", **denoising)
             scheduler = FlowMatchEulerDiscreteScheduler.from_pretrained(path, subfolder="scheduler")
             models = {name: cls.load_text_model(path, name, encoding) for name in cls.text_models}
-            text_encoder = cls.encode_with(models, max_length)
+            width = cls.text_width(transformer.config)
+            text_encoder = cls.encode_with(models, max_length, width)
             autoencoder = load_checkpoint(cls.autoencoder, path, "vae")
-        width = cls.text_width(transformer.config)
         if text_encoder.width != width:
             raise PmgError(
                 f"{path}: the text encoder gives tokens {text_encoder.width} wide, and the transformer reads {width}. "
                 "Use the text encoder that the transformer was trained with."
             )
         if gradient_checkpointing:
-            transformer.enable_gradient_checkpointing()
+            recompute = partial(checkpoint, use_reentrant=False, context_fn=checkpoint_contexts)
+            transformer.enable_gradient_checkpointing(recompute)
         options = {**cls.read_options(index), **options}
         if text_on_cpu:
             keep_device(text_encoder)
@@ -193,49 +191,3 @@ class TransformerFamily(GeneratorFamily):
         """
         model = load_checkpoint(cls.text_models[name], path, name, **weights)
         return TextModel(model, load_tokenizer(path, model, subfolder=name.replace("text_encoder", "tokenizer")))
-
-    @classmethod
-    def read_configs(cls, source: str) -> Configs:
-        """Returns the configs of a checkpoint's parts, from the hub only if `published` has none.
-
-        Raises:
-            PmgError: one can't be read, or the pipeline is of another family.
-        """
-        if source in cls.published:
-            return cls.published[source]
-        path = resolve_source(source)
-        with loading("a config", path):
-            index = cls._read_index(path)
-            models = {"transformer": cls.transformer, "vae": cls.autoencoder}
-            parts = {name: dict(kind.load_config(path, subfolder=name)) for name, kind in models.items()}
-            for name in cls.text_models:
-                parts[name] = AutoConfig.from_pretrained(path, subfolder=name, trust_remote_code=False).to_dict()
-            scheduler = FlowMatchEulerDiscreteScheduler.load_config(path, subfolder="scheduler")
-        return {**parts, "scheduler": dict(scheduler), "options": cls.read_options(index)}
-
-    @classmethod
-    def empty(
-        cls, configs: Configs, dtype: str, size: int | None = None, gradient_checkpointing: bool = False
-    ) -> DiffusionGenerator:  # fmt: skip
-        """Returns a generator without weights, see `GeneratorFamily.empty`."""
-        with torch.device("meta"):
-            autoencoder = cls.autoencoder.from_config(dict(configs["vae"]))
-            transformer = cls.transformer.from_config(dict(configs["transformer"]))
-        nn.Module.to(transformer, torch_type(dtype))
-        if gradient_checkpointing:
-            recompute = partial(checkpoint, use_reentrant=False, context_fn=checkpoint_contexts)
-            transformer.enable_gradient_checkpointing(recompute)
-        scheduler = FlowMatchEulerDiscreteScheduler.from_config(dict(configs.get("scheduler", {})))
-        options = configs.get("options", {})
-        return cls.compose(autoencoder, transformer, scheduler, NoTextEncoder(), size, **options)
-
-    @classmethod
-    def empty_text_models(cls, configs: Configs, dtype: str) -> list[PreTrainedModel]:
-        """Returns text models of configs' sizes on torch's meta device."""
-        with torch.device("meta"):
-            models = [kind(_config(kind, configs[name])) for name, kind in cls.text_models.items()]
-        return [model.to(torch_type(dtype)) for model in models]
-
-
-def _config(kind: type[PreTrainedModel], values: Mapping[str, Any]) -> PreTrainedConfig:
-    return kind.config_class.from_dict(dict(values))

@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerBase
 from pmg.domain import PmgError
 from pmg.models.diffusion.conditioning import Block, TextBlock
 from pmg.models.diffusion.language_text_encoder import as_text
-from pmg.models.diffusion.text_encoder import FrozenTextEncoder
+from pmg.models.diffusion.text_encoder import WORDS, FrozenTextEncoder, TextSizes
 from pmg.models.language.chat_template import ChatTemplate
 
 SEPARATOR = ", "  # before words behind the prompt
@@ -84,6 +84,10 @@ class PromptEmbeddings(FrozenTextEncoder):
     def token_ids(self, text: str) -> list[int]:
         """Returns the tokens of a prompt, with the start of the template."""
         return list(self.tokenizer(self.prefix + text).input_ids)
+
+    def longest(self) -> TextSizes:
+        """Returns the sizes of a full target and of usual keywords, see `FrozenTextEncoder.longest`."""
+        return super().longest()._replace(keywords=min(WORDS, self.max_length))
 
     def _encode(self, texts: list[str]) -> TextBlock:
         self.check_lengths(texts)

@@ -11,7 +11,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from pmg.models.diffusion.conditioning import Block, TextBlock
 from pmg.models.diffusion.sequences import order_visible_first
-from pmg.models.diffusion.text_encoder import FrozenTextEncoder, pool
+from pmg.models.diffusion.text_encoder import WORDS, FrozenTextEncoder, TextSizes, pool
 
 
 def chat(text: str, tokenizer: PreTrainedTokenizerBase, thinking: bool) -> str:
@@ -59,6 +59,10 @@ class LanguageTextEncoder(FrozenTextEncoder):
     def token_ids(self, text: str) -> list[int]:
         """Returns the tokens of a text inside the template, without `skipped` ones."""
         return list(self.tokenizer(self.template(text))["input_ids"])[self.skipped :]
+
+    def longest(self) -> TextSizes:
+        """Returns the sizes of a full target and of usual keywords, see `FrozenTextEncoder.longest`."""
+        return super().longest()._replace(keywords=min(WORDS, self.max_length))
 
     def states(self, texts: Sequence[str], length: int | None = None) -> Block:
         """Returns hidden states `(B, L, D)`, float32, visible ones first.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,24 @@ from pmg.models.diffusion.interfaces import ALLOW_MORE, PromptEncoder
 from pmg.models.loading.checkpoints import load_with_tokenizer
 from pmg.models.loading.device import device_of
 from pmg.models.loading.weight_sources import loading, resolve_source
+
+WORDS = 64  # tokens of unpadded keywords, for forecasts
+
+
+class TextSizes(NamedTuple):
+    """Sizes of the longest encoded texts.
+
+    Attributes:
+        target: tokens of a target.
+        keywords: tokens of keywords.
+        width: width `D` of a token.
+        pooled: width of a pooled vector.
+    """
+
+    target: int
+    keywords: int
+    width: int
+    pooled: int
 
 
 class FrozenTextEncoder(nn.Module, ABC):
@@ -53,6 +71,10 @@ class FrozenTextEncoder(nn.Module, ABC):
     def count_tokens(self, text: str) -> int:
         """Returns the length of a text in tokens, special tokens included."""
         return len(self.token_ids(text))
+
+    def longest(self) -> TextSizes:
+        """Returns the sizes of the longest texts that `encode` returns, which forecasts assume."""
+        return TextSizes(self.max_length, self.max_length, self.width, self.width)
 
     @torch.no_grad()
     def encode(self, texts: Sequence[str], batch_size: int | None = None, *, padded: bool = True) -> TextBlock:

@@ -39,6 +39,12 @@ class TextTower(nn.Module):
         """Width of the hidden states."""
         return self.model.config.hidden_size
 
+    @property
+    def pooled_width(self) -> int:
+        """Width of the pooled vectors."""
+        config = self.model.config
+        return config.projection_dim if self.pooled == "text_embeds" else config.hidden_size
+
     def count_tokens(self, text: str) -> int:
         """Returns the length of a text in tokens, special tokens included."""
         return len(self.tokenizer(text)["input_ids"])

@@ -53,9 +53,7 @@ def split_chat_template(tokenizer: PreTrainedTokenizerBase, in_parts: bool = Fal
     text = tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True, enable_thinking=False)
     before, mark, after = text.partition(MARK)
     if not mark:
-        raise PmgError(
-            "the tokenizer's chat template changes the user's message. Set encoder.language_model.chat=false"
-        )
+        raise PmgError("the tokenizer's chat template changes the user's message. Set language_model.chat=false")
     return ChatTemplate(before, after)
 
 

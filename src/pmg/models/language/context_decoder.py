@@ -115,7 +115,7 @@ class ContextDecoder(nn.Module):
         """
         if find_pictures(text):
             raise PmgError(
-                f"{type(self.model).__name__} reads no pictures. Use an encoder that does, e.g. encoder=smolvlm, or "
+                f"{type(self.model).__name__} reads no pictures. Use one that does, e.g. language_model=smolvlm, or "
                 "describe pictures in words, e.g. captioner=metadata"
             )
         return torch.tensor(self.first_ids(text), dtype=torch.long)

@@ -93,7 +93,7 @@ class VisionLanguageModel(LanguageModel, ABC):
             if found != cls.model_type:
                 raise PmgError(
                     f"{path} is a {found}, and this encoder reads a {cls.model_type}. Name a {cls.model_type} in "
-                    "encoder.language_model.source, or use the encoder of the other family"
+                    "language_model.source, or use the encoder of the other family"
                 )
             options = loading_options(dtype, quantization)
             model, tokenizer = load_with_tokenizer(AutoModelForImageTextToText, path, **options)

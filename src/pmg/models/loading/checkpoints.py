@@ -5,14 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
 import torch
+from diffusers import ModelMixin
 from diffusers.utils import logging as diffusers_logging
 from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 from torch import nn
 from transformers import (
+    AutoConfig,
     AutoImageProcessor,
     AutoTokenizer,
     BaseImageProcessor,
@@ -30,6 +33,22 @@ WEIGHTS = re.compile(r"(?:pytorch_|diffusion_pytorch_)?model(?:\.(?P<variant>\w+
 RESTORE = "Save it beside the model's weights."
 SHOWN = 3  # names in a message
 SUMMED = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
+_leaves_out_weights: ContextVar[bool] = ContextVar("leaves_out_weights", default=False)
+
+
+@contextmanager
+def without_weights() -> Iterator[None]:
+    """Loads models by their configs alone inside: parameters are on torch's meta device and have no values."""
+    token = _leaves_out_weights.set(True)
+    try:
+        yield
+    finally:
+        _leaves_out_weights.reset(token)
+
+
+def leaves_out_weights() -> bool:
+    """Returns whether models are loaded inside `without_weights`."""
+    return _leaves_out_weights.get()
 
 
 def load_checkpoint(
@@ -37,7 +56,8 @@ def load_checkpoint(
 ) -> Any:
     """Loads a model with ``from_pretrained``, without code of the checkpoint, and checks its weights.
 
-    A folder with a single variant of the weights (``model.fp16.safetensors``) is supported.
+    A folder with a single variant of the weights (``model.fp16.safetensors``) is supported. Inside `without_weights`
+    the model is created from its config.
 
     Args:
         kind: class of transformers or diffusers, or an ``Auto`` class.
@@ -49,6 +69,8 @@ def load_checkpoint(
     Raises:
         PmgError: weights are missing, superfluous, of another shape, or not finite; with their names.
     """
+    if leaves_out_weights():
+        return _create(kind, path, subfolder, options)
     where = f"{path}/{subfolder}" if subfolder else str(path)
     if kind.__module__.startswith("transformers.") or issubclass(kind, PreTrainedModel):
         options |= {"trust_remote_code": False, "ignore_mismatched_sizes": True}  # `_check_names` raises for them
@@ -59,6 +81,23 @@ def load_checkpoint(
     _check_names(model, info, where, unused)
     check_finite(model, where)
     return model
+
+
+def _create(kind: Any, path: str | Path, subfolder: str, options: Mapping[str, Any]) -> Any:
+    """Returns a model of a config's sizes on torch's meta device, whole also where `options` quantize it."""
+    if issubclass(kind, ModelMixin):
+        values, dtype = kind.load_config(path, subfolder=subfolder), None
+        with torch.device("meta"):
+            model = kind.from_config(values)
+    else:
+        own = kind.config_class if issubclass(kind, PreTrainedModel) else AutoConfig
+        where = {"gguf_file": options["gguf_file"]} if "gguf_file" in options else {}
+        config = own.from_pretrained(path, subfolder=subfolder, trust_remote_code=False, **where)
+        dtype = config.dtype
+        with torch.device("meta"):
+            model = kind(config) if issubclass(kind, PreTrainedModel) else kind.from_config(config)
+    # some buffers are computed on the CPU
+    return nn.Module.to(model, torch.device("meta"), options.get("dtype", dtype)).eval()
 
 
 def find_variant(folder: str | Path) -> str | None:

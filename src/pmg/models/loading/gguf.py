@@ -11,11 +11,11 @@ from collections.abc import Iterator
 from contextlib import redirect_stderr
 from pathlib import Path
 
-from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from pmg.domain import PmgError
 from pmg.installation import install_weights
-from pmg.models.loading.checkpoints import load_checkpoint, load_tokenizer, quiet_libraries
+from pmg.models.loading.checkpoints import leaves_out_weights, load_checkpoint, load_tokenizer, quiet_libraries
 from pmg.models.loading.device import torch_type
 
 log = logging.getLogger(__name__)
@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 
 def unpack_gguf(file: Path, dtype: str, cache_dir: Path) -> Path:
     """Returns the folder of safetensors of a quantised GGUF file, which is converted at the first call.
+
+    Inside `without_weights` config and tokenizer alone are converted, where the whole file hasn't been.
 
     Args:
         file: GGUF file of a language model.
@@ -37,6 +39,8 @@ def unpack_gguf(file: Path, dtype: str, cache_dir: Path) -> Path:
     with file.open("rb") as content:  # the name and size of different files may be equal
         digest = hashlib.file_digest(content, "sha256").hexdigest()[:16]
     folder = cache_dir / f"{file.stem}-{dtype}-{digest}"
+    if leaves_out_weights() and not folder.is_dir():
+        folder = folder.with_name(f"{folder.name}-config")
     if folder.is_dir():
         return folder
     cache_dir.mkdir(parents=True, exist_ok=True)
@@ -50,7 +54,7 @@ def unpack_gguf(file: Path, dtype: str, cache_dir: Path) -> Path:
     return folder
 
 
-def _read_gguf(file: Path, dtype: str) -> Iterator[PreTrainedModel | PreTrainedTokenizerBase]:
+def _read_gguf(file: Path, dtype: str) -> Iterator[PreTrainedModel | PreTrainedConfig | PreTrainedTokenizerBase]:
     try:
         from transformers import GgufConfig
     except ImportError:  # transformers without GgufConfig always dequantises
@@ -61,5 +65,5 @@ def _read_gguf(file: Path, dtype: str) -> Iterator[PreTrainedModel | PreTrainedT
         model = load_checkpoint(
             AutoModelForCausalLM, file.parent, gguf_file=file.name, **dense, dtype=torch_type(dtype)
         )
-    yield model
+    yield model.config if leaves_out_weights() else model
     yield load_tokenizer(file.parent, model, gguf_file=file.name)

@@ -69,10 +69,18 @@ def storage_of(tensor: Tensor) -> int:
     return tensor.untyped_storage()._cdata
 
 
-def weight_bytes(module: torch.nn.Module) -> int:
-    """Returns the bytes of a module's parameters and buffers; shared ones count once."""
+def weight_bytes(module: torch.nn.Module, counted: set[int] | None = None) -> int:
+    """Returns the bytes of a module's parameters and buffers; shared ones count once.
+
+    Args:
+        module: on any device.
+        counted: storages of models counted before, which don't count again; those of this one are added.
+    """
+    counted = set() if counted is None else counted
     tensors = {storage_of(t): t.untyped_storage().nbytes() for t in (*module.parameters(), *module.buffers())}
-    return sum(tensors.values())
+    total = sum(size for storage, size in tensors.items() if storage not in counted)
+    counted |= tensors.keys()
+    return total
 
 
 class FusedAttention(TorchFunctionMode):

@@ -12,6 +12,7 @@ from transformers import BitsAndBytesConfig, PreTrainedModel
 
 from pmg.domain import PmgError
 from pmg.installation import install_extra
+from pmg.models.loading.checkpoints import leaves_out_weights
 from pmg.models.loading.device import torch_type
 from pmg.models.loading.memory_tracker import weight_bytes
 
@@ -22,6 +23,8 @@ Quantization = Literal["4bit", "8bit"]
 
 def loading_options(dtype: str, quantization: str | None, kind: Any = BitsAndBytesConfig) -> dict[str, Any]:
     """Returns arguments of ``from_pretrained`` for a floating point type and a quantization.
+
+    Models without weights (`without_weights`) aren't quantized; `quantized_bytes` counts what they would take.
 
     Args:
         dtype: name of the type of the computation.
@@ -36,6 +39,8 @@ def loading_options(dtype: str, quantization: str | None, kind: Any = BitsAndByt
         return {"dtype": computed}
     if quantization not in KINDS:
         raise PmgError(f"quantization is '{quantization}'. Use one of {', '.join(KINDS)}, null")
+    if leaves_out_weights():
+        return {"dtype": computed}
     if find_spec("bitsandbytes") is None:
         raise PmgError(f"quantization={quantization} needs bitsandbytes: {install_extra('quantization')}")
     if quantization == "8bit":
@@ -57,14 +62,20 @@ def transformer_options(dtype: str, quantization: str | None) -> dict[str, Any]:
         PmgError: as `loading_options`, or no GPU is available; diffusers requires one.
     """
     options = loading_options(dtype, quantization, DiffusersConfig)
-    if quantization is not None and not torch.cuda.is_available():
+    if "quantization_config" in options and not torch.cuda.is_available():
         raise PmgError(f"generator.quantization={quantization} needs a GPU: set generator.quantization=null here")
     return options
 
 
-def quantized_bytes(model: nn.Module, quantization: str | None) -> int:
-    """Returns the bytes of a model's weights: linear layers quantized, embeddings and the head as they are."""
-    whole = weight_bytes(model)
+def quantized_bytes(model: nn.Module, quantization: str | None, counted: set[int] | None = None) -> int:
+    """Returns the bytes of a model's weights: linear layers quantized, embeddings and the head as they are.
+
+    Args:
+        model: not quantized; shared weights of a quantized model are counted each time.
+        quantization: ``4bit``, ``8bit`` or None.
+        counted: see `weight_bytes`.
+    """
+    whole = weight_bytes(model, counted)
     if quantization is None:
         return whole
     head = model.get_output_embeddings() if isinstance(model, PreTrainedModel) else None

@@ -14,9 +14,10 @@ import torch
 from pmg.cache import find_replaced
 from pmg.domain import PmgError
 from pmg.installation import install_weights, restore_assets
-from pmg.models.loading.checkpoints import load_checkpoint
+from pmg.models.loading.checkpoints import leaves_out_weights, load_checkpoint
 
 PACKAGE_SCHEME = "package:"
+CONFIGS = "; pmg-estimate reads configs and tokenizers from the hub or a folder: go online once, or name a folder"
 
 
 def resolve_source(source: str) -> str:
@@ -81,6 +82,7 @@ def loading(what: str, path: str, hint: str = "") -> Iterator[None]:
         raise
     except Exception as error:
         reason = " ".join(str(error).split())[:200]
+        hint += CONFIGS if leaves_out_weights() else ""
         raise PmgError(f"can't load {what} from {path} ({type(error).__name__}: {reason}){hint}") from error
 
 

@@ -202,6 +202,6 @@ def _check_width(language_model: LanguageModel, text_width: int, map_start: str)
     if language_model.state_width != state_width(language_model.width, text_width, map_start):
         other = "scaled" if map_start == "identity" else "identity"
         raise PmgError(
-            f"encoder.preference_encoder.map_start is {map_start}, and the language model's states are "
+            f"preference_encoder.map_start is {map_start}, and the language model's states are "
             f"{language_model.state_width} wide, the text tokens {text_width}. Use map_start={other}"
         )

@@ -83,7 +83,7 @@ def front(language_model: LanguageModel, context: Context, embeds: Tensor, prefi
     """A `Placement`: the prefix precedes the history, which is computed again."""
     if language_model.reads_pictures:
         raise PmgError(
-            "encoder.preference_encoder.placement=front reads histories again in each step, and a language model that "
+            "preference_encoder.placement=front reads histories again in each step, and a language model that "
             "sees reads each picture once. Use placement=late"
         )
     first = 0 if prefix is None else prefix.shape[3]

@@ -76,12 +76,14 @@ class SeenHistories:
         vectors: `(B, H, F)`, oldest first.
         present: bool `(B, H)`: false where a user has fewer pictures.
         liked: bool `(B, H)`: false at pictures that the user disliked.
+        are_tokens: whether a vector holds tokens of the generator side by side.
     """
 
     context: Context
     vectors: Tensor
     present: Tensor
     liked: Tensor
+    are_tokens: bool = False
 
 
 class VisualPreferenceEncoder(PreferenceEncoder):
@@ -187,7 +189,7 @@ def build_visual_encoder(
     words: str,
     *,
     sees: Sees = "both",
-    copies: bool = False,
+    copies: bool | None = None,
     soft_tokens: Count = 4,
     prefix_length: CountOrZero = 4,
 ) -> VisualPreferenceEncoder:
@@ -197,11 +199,12 @@ def build_visual_encoder(
         PmgError: vectors of pictures that are to be copied are no soft tokens.
     """
     width, needed = sample.vectors.shape[-1], soft_tokens * text_embeddings.shape[-1]
+    copies = sample.are_tokens if copies is None else copies
     if copies and width != needed:
         raise PmgError(
-            f"encoder.preference_encoder.copies needs a tower whose vectors are {soft_tokens} soft tokens, {needed} "
-            f"numbers; encoder.inputs.tower gives {width}. With another number of soft tokens, set "
-            "encoder.preference_encoder.copies=false; with another generator, add encoder/tower=scorer."
+            f"preference_encoder.copies needs a tower whose vectors are {soft_tokens} soft tokens, {needed} numbers; "
+            f"inputs.tower gives {width}. With another number of soft tokens, set "
+            "preference_encoder.copies=false; with another generator, add tower=scorer."
         )
     encoder = VisualPreferenceEncoder(
         feature_width=width,

@@ -9,10 +9,10 @@ from transformers import AutoImageProcessor, AutoModel, PreTrainedModel, PreTrai
 from pmg.domain import PmgError
 from pmg.models.diffusion.conditioning import TextBlock
 from pmg.models.diffusion.text_encoder import TextEncoder
+from pmg.models.image_sizes import fit_size
 from pmg.models.loading.checkpoints import load_with_tokenizer
 from pmg.models.loading.device import torch_type
 from pmg.models.loading.weight_sources import loading, resolve_source
-from pmg.models.vision.image_sizes import fit_size
 from pmg.models.vision.pixels import ChannelNormalization
 from pmg.models.vision.scorer import unit
 

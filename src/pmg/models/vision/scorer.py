@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedConfig
 
+from pmg.models.image_sizes import fit_size
 from pmg.models.vision.backbones import DrawingEncoder, EmbeddedModel, ImageEncoder
-from pmg.models.vision.image_sizes import fit_size
 
 
 class ScorerConfig(PreTrainedConfig):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -11,8 +12,8 @@ from torch import Tensor
 from pmg.configuration.ranges import Count
 from pmg.models.diffusion.interfaces import LatentCodec
 from pmg.models.diffusion.style_encoder import StyleEncoder
+from pmg.models.image_sizes import fit_size
 from pmg.models.loading.weight_sources import load_frozen
-from pmg.models.vision.image_sizes import fit_size
 
 
 @dataclass
@@ -28,6 +29,7 @@ class StyleTower:
     folder: str
     codec: LatentCodec
     size: Count = 64
+    are_tokens: ClassVar[bool] = True
 
     @cached_property
     def encoder(self) -> StyleEncoder:

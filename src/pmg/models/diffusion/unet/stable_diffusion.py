@@ -28,7 +28,7 @@ from pmg.models.diffusion.generator import DiffusionGenerator
 from pmg.models.diffusion.interfaces import PromptEncoder
 from pmg.models.diffusion.latent_codec import AutoencoderKLCodec, latent_size
 from pmg.models.diffusion.noise_processes import NoiseProcess, VariancePreserving
-from pmg.models.diffusion.text_encoder import FrozenTextEncoder
+from pmg.models.diffusion.text_encoder import FrozenTextEncoder, TextSizes
 from pmg.models.diffusion.text_tower import TextTower
 from pmg.models.diffusion.unet.denoiser import UNetConditionAdapter, UNetDenoiser
 from pmg.models.loading.checkpoints import load_checkpoint, load_tokenizer
@@ -54,6 +54,7 @@ class ClipTextEncoder(FrozenTextEncoder):
     def __init__(self, towers: Sequence[TextTower], zero_empty: bool = False) -> None:
         super().__init__(towers[0].max_length)
         self.towers, self.tokenizer = nn.ModuleList(towers), towers[0].tokenizer
+        self._pooled_width = towers[-1].pooled_width
         self.zero_empty = zero_empty
         self._width = sum(tower.width for tower in towers)
 
@@ -65,6 +66,10 @@ class ClipTextEncoder(FrozenTextEncoder):
     def token_ids(self, text: str) -> list[int]:
         """Returns the tokens of a text, special tokens included."""
         return list(self.tokenizer(text)["input_ids"])
+
+    def longest(self) -> TextSizes:
+        """Returns the sizes of all texts, which are padded, see `FrozenTextEncoder.longest`."""
+        return super().longest()._replace(pooled=self._pooled_width)
 
     def _encode(self, texts: list[str]) -> TextBlock:
         self.check_lengths(texts)
