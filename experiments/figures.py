@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from pmg.evaluation.image_evaluation import SELECTION_SCORES
 from pmg.evaluation.metrics.lpips import LpipsToTruth
-from pmg.evaluation.selection_scores import SELECTION_SCORES
 from pmg.looks.metrics import LookAccuracy
 from pmg.reporting.figures import draw_plane, find_plane, panels
 

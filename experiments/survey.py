@@ -18,8 +18,7 @@ from pmg.domain import PmgError
 from pmg.runs.provenance import git_state
 from pmg.studio.survey.clustered import Estimates, bradley_terry
 from pmg.studio.survey.design import SIDES, Design
-from pmg.studio.survey.sample_size import SampleSize
-from pmg.studio.survey.simulation import Comparisons, Raters
+from pmg.studio.survey.sample_size import Comparisons, Raters, SampleSize
 
 HERE = Path(__file__).resolve().parent
 METHODS = ["a", "b", "c", "d"]

@@ -26,7 +26,7 @@ from pmg.configuration.instantiate import instantiate
 from pmg.evaluation.statistics import interval
 from pmg.generation.guidance import LeaveOneOutScales, Scales
 from pmg.looks.drawings import GROUPS, REFERENCES, LookData
-from pmg.looks.judging import LookJudging, StyleReader
+from pmg.looks.metrics import LookJudging, StyleReader
 from pmg.looks.models.judge import LookJudge
 from pmg.looks.targets import LookTarget, draw_targets, reference_pictures, true_pictures
 from pmg.models.autocast import processor_autocast

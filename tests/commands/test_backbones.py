@@ -33,7 +33,7 @@ from pmg.commands.export import body as export
 from pmg.commands.generate import body as generate
 from pmg.commands.train import body as train
 from pmg.domain import PmgError
-from pmg.generation.item_arguments import with_pictures
+from pmg.generation.call_arguments import with_pictures
 from pmg.orchestration.run import execute
 from pmg.seeding import stable_number
 

@@ -11,15 +11,13 @@ from omegaconf import OmegaConf
 from checkpoints import write_clip, write_dinov2
 from pmg.domain import Interaction, PmgError, Turn
 from pmg.evaluation.comparison import Comparison
-from pmg.evaluation.image_evaluation import ImageEvaluation, in_order
+from pmg.evaluation.image_evaluation import ImageEvaluation, RowCache, in_order
 from pmg.evaluation.metric_builders import build_metrics, check_independent
 from pmg.evaluation.metric_interface import Input, MetricInfo
 from pmg.evaluation.metrics.lpips import LpipsToHistory
-from pmg.evaluation.reference_arms import ReferenceArms
-from pmg.evaluation.references import ReferenceReader, preference_words
+from pmg.evaluation.references import ReferenceArms, ReferenceReader, preference_words
 from pmg.evaluation.result_tables import ResultTables
 from pmg.evaluation.results import ResultBuilder, write_results
-from pmg.evaluation.row_cache import RowCache
 from pmg.evaluation.set_comparison import compare_sets
 from pmg.evaluation.table_rendering import to_markdown
 from pmg.generation.records import Candidate, Record

@@ -10,10 +10,10 @@ from rich.console import Console
 
 from pmg.domain import PmgError
 from pmg.evaluation.comparison import Comparison
+from pmg.evaluation.image_evaluation import SELECTION_SCORES
 from pmg.evaluation.metric_interface import MetricInfo, describe
 from pmg.evaluation.result_tables import ResultTables
 from pmg.evaluation.results import Origin, ResultBuilder, write_results
-from pmg.evaluation.selection_scores import SELECTION_SCORES
 from pmg.evaluation.table_rendering import print_table, to_markdown
 
 METRICS = [

@@ -20,7 +20,7 @@ from pmg.commands.generate import body as generate
 from pmg.commands.train import body as train
 from pmg.configuration.instantiate import instantiate
 from pmg.domain import PmgError
-from pmg.generation.item_arguments import with_pictures
+from pmg.generation.call_arguments import with_pictures
 from pmg.models.language_model_source import resolve_language_model
 from pmg.orchestration.run import execute
 from pmg.runs.process_state import RunFailedError

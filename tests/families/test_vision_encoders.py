@@ -21,7 +21,7 @@ from pmg.commands.generate import body as generate
 from pmg.commands.train import body as train
 from pmg.configuration.instantiate import instantiate, instantiate_by_name
 from pmg.domain import PmgError
-from pmg.generation.item_arguments import with_pictures
+from pmg.generation.call_arguments import with_pictures
 from pmg.orchestration.run import execute
 from pmg.seeding import stable_number
 from pmg.training.memory_forecast import estimate_training

@@ -16,10 +16,10 @@ from pmg.commands.export import body
 from pmg.configuration import targets
 from pmg.configuration.instantiate import built_class, instantiate, to_plain
 from pmg.domain import PmgError
+from pmg.evaluation.model_card import write_pipeline_card
 from pmg.generation.export import copy_weights, name_encoder, name_weights, to_index, write_index
-from pmg.generation.pipeline_card import write_pipeline_card
 from pmg.generation.serialization import INDEX, PARTS, SECTIONS, read_index
-from pmg.looks.models.pooled_transformer import PooledTransformer2DModel
+from pmg.looks.models.pooled_denoiser import PooledTransformer2DModel
 from pmg.models.diffusion.conditioning import Block, join
 from pmg.models.preference.preference_encoder import PreferenceEncoder
 from pmg.orchestration.run import Run
@@ -181,7 +181,7 @@ def test_inputs_of_a_plug_in_are_exported_where_the_command_names_the_plug_in(co
     folder = write_earlier(tmp_path, cfg)
     write_encoder(tmp_path)
     export = compose("export", f"train_run={tmp_path}/train", f"folder={folder}")
-    monkeypatch.setattr("pmg.generation.pipeline_card.write_pipeline_card", lambda *facts: None)
+    monkeypatch.setattr("pmg.evaluation.model_card.write_pipeline_card", lambda *facts: None)
     if allowed:
         targets.allow_plugin(name)
         body(export, Run(tmp_path / "run", "export"))

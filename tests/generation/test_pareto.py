@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from pmg.generation.pareto import hypervolume, pareto_front
+from pmg.generation.selection import hypervolume, pareto_front
 
 
 def beats(one, other):

@@ -13,11 +13,10 @@ from pmg.generation.alpha import FixedAlpha
 from pmg.generation.condition_weighting import AttentionWeighting, ScaleWeighting
 from pmg.generation.dataset_generation import DatasetGenerator, list_arms, mismatch
 from pmg.generation.guidance import LeaveOneOutScales, Scales
-from pmg.generation.pareto import hypervolume, pareto_front
 from pmg.generation.pipeline import Pipeline
 from pmg.generation.records import RecordWriter, read_images, read_records
 from pmg.generation.requests import Method, Preference, Request, RequestBuilder
-from pmg.generation.selection import WeightGrid
+from pmg.generation.selection import WeightGrid, hypervolume, pareto_front
 from pmg.models.tiny_models import tiny_scorer
 
 PMG = Method(keywords="keywords", soft_tokens="soft", negative="dislikes")

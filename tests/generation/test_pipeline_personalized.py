@@ -14,7 +14,7 @@ import pmg
 from pipelines import write_pipeline
 from pmg import PersonalizedPipeline
 from pmg.domain import Item, PmgError
-from pmg.generation.call_arguments import read_users
+from pmg.generation.call_arguments import CallReader
 from pmg.generation.condition_weighting import ScaleWeighting
 from pmg.generation.output import PersonalizedPipelineOutput
 from pmg.generation.user_preference import GivenPictures
@@ -325,7 +325,7 @@ def test_weights_without_effect_are_refused_for_candidates_too(pipe, monkeypatch
 
 def test_a_pair_of_the_user_is_the_users_message(pipe):
     pairs, mappings = (
-        read_users([], [], said, None)[0][0].conversation
+        CallReader(None).users([], [], said)[0][0].conversation
         for said in ([("user", "I hate neon")], [{"role": "user", "content": "I hate neon"}])
     )
     assert pairs == mappings

@@ -10,11 +10,11 @@ import torch
 from looks import SHARES
 from pmg.domain import PmgError
 from pmg.installation import find_assets
-from pmg.looks.choices import CANDIDATES, LookChoice
 from pmg.looks.drawings import REFERENCES, LookData
 from pmg.looks.finish_space import FinishSpace
 from pmg.looks.finish_targets import SIZE, finish_errors, finish_values
 from pmg.looks.finishes import Finish
+from pmg.looks.targets import CANDIDATES, LookChoice
 
 SPACE = FinishSpace(**SHARES, unseen_hues=[[80, 120], [240, 280]], unseen_pairs=[["dark", "pixels"]])
 FOLDER = f"{find_assets()}/drawings"

@@ -16,8 +16,8 @@ from pmg.looks.models.efficientnet_lite import (
     EfficientNetLite,
     EfficientNetLiteConfig,
     SamePadding,
+    statistics,
 )
-from pmg.looks.models.layer_statistics import statistics
 
 
 @pytest.fixture(scope="module")

@@ -20,9 +20,8 @@ from pmg.looks.measured_captions import MeasuringCaptioner
 from pmg.looks.models.janus import LookJanus, build_janus, load_look_janus
 from pmg.looks.models.untrained_tokenizer import build_tokenizer
 from pmg.looks.stages.denoiser import Drop, LookBatches
-from pmg.looks.stages.janus import LookJanusTraining, LookTokenBatches, read_tokens, tokenize_pool
+from pmg.looks.stages.janus import LookJanusStage, LookJanusTraining, LookTokenBatches, read_tokens, tokenize_pool
 from pmg.looks.stages.pool import ITEMS, Pool, build_pool
-from pmg.looks.stages.token_stages import LookJanusStage
 from pmg.models.autoregressive.image_tokenizer import ImageTokenizer
 from pmg.models.diffusion.conditioning import SoftBlock, join
 from pmg.models.diffusion.style_encoder import StyleEncoder

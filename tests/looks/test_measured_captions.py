@@ -6,9 +6,8 @@ import pytest
 import torch
 
 from pmg.domain import PmgError
-from pmg.looks.colour_names import COLOURS, name_colours
 from pmg.looks.finishes import Finish, FinishBatch, apply_finishes
-from pmg.looks.measured_captions import MeasuringCaptioner
+from pmg.looks.measured_captions import COLOURS, MeasuringCaptioner, name_colours
 
 CAPTIONER = MeasuringCaptioner("{ground}, {palette}, {colour}, {outline}, {surface}, {shading}")
 

@@ -16,8 +16,7 @@ from pmg.looks.dataset import LookDataset
 from pmg.looks.drawings import REFERENCES
 from pmg.looks.finish_space import FinishSpace
 from pmg.looks.finish_targets import SIZE
-from pmg.looks.judging import LookJudging, StyleReader
-from pmg.looks.metrics import LookAccuracy
+from pmg.looks.metrics import LookAccuracy, LookJudging, StyleReader
 from pmg.looks.models.judge import LookJudge, LookJudgeConfig
 from pmg.looks.users import LookUsers
 from pmg.models.diffusion.style_encoder import StyleEncoder

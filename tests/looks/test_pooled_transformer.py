@@ -8,8 +8,7 @@ import pytest
 import torch
 from diffusers.models.attention_processor import Attention, AttnProcessor2_0
 
-from pmg.looks.models.pooled_denoiser import PooledTransformerDenoiser
-from pmg.looks.models.pooled_transformer import PooledTransformer2DModel
+from pmg.looks.models.pooled_denoiser import PooledTransformer2DModel, PooledTransformerDenoiser
 from pmg.models.diffusion.conditioning import Block, Condition
 
 WIDTH = 24

@@ -15,10 +15,9 @@ from pmg.looks.finish_space import FinishSpace
 from pmg.looks.measured_captions import MeasuringCaptioner
 from pmg.looks.models.efficientnet_lite import EfficientNetLite
 from pmg.looks.models.scorer import LookScorer, LookScorerConfig
-from pmg.looks.stages.autoencoder import LookAutoencoderTraining
-from pmg.looks.stages.judge import LookJudgeTraining
-from pmg.looks.stages.scorer import LookScorerTraining
-from pmg.looks.stages.stages import LookAutoencoderStage, LookJudgeStage, LookScorerStage
+from pmg.looks.stages.autoencoder import LookAutoencoderStage, LookAutoencoderTraining
+from pmg.looks.stages.judge import LookJudgeStage, LookJudgeTraining
+from pmg.looks.stages.scorer import LookScorerStage, LookScorerTraining
 from pmg.models.tiny_models import tiny_text_encoder
 from pmg.models.vision.perceptual import PerceptualDistance
 from pmg.training.optim import adamw, constant

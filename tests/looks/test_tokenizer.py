@@ -18,8 +18,7 @@ from pmg.looks.drawings import LookData
 from pmg.looks.finish_space import FinishSpace
 from pmg.looks.models.quantization import CodeUse, quantize
 from pmg.looks.models.untrained_tokenizer import build_tokenizer
-from pmg.looks.stages.token_stages import LookTokenizerStage
-from pmg.looks.stages.tokenizer import LookTokenizerTraining
+from pmg.looks.stages.tokenizer import LookTokenizerStage, LookTokenizerTraining
 from pmg.models.autoregressive.image_tokenizer import ImageTokenizer
 from pmg.models.vision.perceptual import PerceptualDistance
 from pmg.training.optim import adamw, constant

@@ -18,14 +18,13 @@ from pmg.installation import find_assets
 from pmg.looks.drawings import LookData
 from pmg.looks.finish_space import FinishSpace
 from pmg.looks.measured_captions import MeasuringCaptioner
-from pmg.looks.models.denoiser import LookDenoiser
-from pmg.looks.models.pooled_denoiser import PooledTransformerDenoiser
-from pmg.looks.models.pooled_transformer import PooledTransformer2DModel
+from pmg.looks.models.pooled_denoiser import PooledTransformer2DModel, PooledTransformerDenoiser
 from pmg.looks.stages.autoencoder import LookAutoencoderTraining
 from pmg.looks.stages.denoiser import (
     REFERENCES,
     Drop,
     LookBatches,
+    LookDenoiser,
     LookDenoiserTraining,
     some_references,
 )

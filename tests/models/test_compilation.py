@@ -15,7 +15,7 @@ from pmg.models.diffusion.conditioning import join
 from pmg.models.language.context import ContextLayer
 from pmg.models.language.language_model import load_language_model
 from pmg.models.language.picture_marks import mark_picture
-from pmg.models.preference.prefix import Prefix
+from pmg.models.preference.prefix_placement import Prefix
 
 TEXTS = ("red apple, flat", "dog: thick black outline, black and white, flat", "ghost")
 SIZES = {

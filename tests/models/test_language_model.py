@@ -9,7 +9,7 @@ from pmg.models.language.context import Context
 from pmg.models.language.grouped_attention import PACKED
 from pmg.models.language.language_model import LanguageModel, load_language_model
 from pmg.models.language.option_scoring import Question
-from pmg.models.preference.prefix import Prefix
+from pmg.models.preference.prefix_placement import Prefix
 from pmg.models.tiny_models import tiny_language_model
 
 TEXTS = ("red apple, flat", "dog: thick black outline, black and white, flat", "ghost")

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from pmg.models.preference.prefix import Prefix
+from pmg.models.preference.prefix_placement import Prefix
 
 
 @pytest.mark.parametrize("hidden", [None, 16])

@@ -9,8 +9,7 @@ import torch
 from transformers import DynamicCache
 
 from pmg.models.language.context import Context
-from pmg.models.preference.prefix import Prefix
-from pmg.models.preference.prefix_placement import PLACEMENTS
+from pmg.models.preference.prefix_placement import PLACEMENTS, Prefix
 
 TEXTS = ("red apple, flat", "dog: thick black outline, black and white, flat", "ghost")
 M, N = 5, 3

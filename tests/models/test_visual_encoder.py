@@ -10,9 +10,13 @@ import torch
 from torch.nn.functional import layer_norm
 
 from pmg.domain import Example, Interaction, Item, PmgError
-from pmg.models.preference.picture_mean import NO_PICTURE
 from pmg.models.preference.preference_encoder import build_preference_encoder
-from pmg.models.preference.visual_encoder import SeenHistories, VisualPreferenceEncoder, build_visual_encoder
+from pmg.models.preference.visual_encoder import (
+    NO_PICTURE,
+    SeenHistories,
+    VisualPreferenceEncoder,
+    build_visual_encoder,
+)
 from pmg.models.tiny_models import tiny_language_model, tiny_scorer
 from pmg.training.visual_inputs import ScorerTower, VisualHistories
 

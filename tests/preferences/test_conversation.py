@@ -11,9 +11,9 @@ from pmg.configuration.instantiate import instantiate
 from pmg.data.chats import load_chats
 from pmg.domain import PmgError, Turn
 from pmg.models.tiny_models import tiny_language_model
-from pmg.preferences.conversation import chat_keywords
 from pmg.preferences.keywords import attribute_scores
 from pmg.preferences.scenarios import Attribute, verbalize_conversation, verbalize_history
+from pmg.preferences.target_extraction import chat_keywords
 
 CHATS = [
     (Turn("Lena", "Did you pass?"), Turn("me", "Yes!")),

@@ -11,10 +11,8 @@ from pmg.cache import Cache
 from pmg.domain import Example, Interaction, Item, Keywords
 from pmg.models.tiny_models import tiny_language_model
 from pmg.preferences.extraction import PreferenceExtractor
-from pmg.preferences.keyword_budget import Budget
 from pmg.preferences.keyword_decoding import Choose
-from pmg.preferences.keyword_tensors import from_tensors, to_tensors
-from pmg.preferences.keywords import scored, target_keywords
+from pmg.preferences.keywords import Budget, from_tensors, scored, target_keywords, to_tensors
 from pmg.preferences.scenarios import Attribute, Scenario
 
 SCENARIO = Scenario(

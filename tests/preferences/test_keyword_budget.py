@@ -6,7 +6,7 @@ import pytest
 
 from pmg.domain import Keywords, PmgError
 from pmg.models.diffusion.text_encoder import TextEncoder
-from pmg.preferences.keyword_budget import Budget, fit_keywords
+from pmg.preferences.keywords import Budget
 
 
 def count(text):
@@ -27,7 +27,7 @@ WORDS = Keywords(("apple", "red fruit", "sweet", "emoji"), (0.0, -3.0, -1.0, 0.0
     ],
 )
 def test_words_go_in_order_of_weight(limit, kept, dropped):
-    fitted = fit_keywords(WORDS, count, limit)
+    fitted = Budget(count, limit).fit(WORDS)
     assert fitted.words == kept
     assert sorted(fitted.dropped) == sorted(dropped)
     assert fitted.scores == tuple(dict(zip(WORDS.words, WORDS.scores, strict=True))[word] for word in kept)
@@ -35,29 +35,29 @@ def test_words_go_in_order_of_weight(limit, kept, dropped):
 
 
 def test_a_word_too_long_by_itself_does_not_push_the_others_out():
-    fitted = fit_keywords(Keywords(("a b c d e", "red", "gold"), (0.0, -1.0, -2.0)), count, 4)
+    fitted = Budget(count, 4).fit(Keywords(("a b c d e", "red", "gold"), (0.0, -1.0, -2.0)))
     assert (fitted.words, fitted.dropped) == (("red", "gold"), ("a b c d e",))
 
 
 def test_words_without_scores_go_from_the_end():
-    assert fit_keywords(Keywords(("a", "b", "c")), count, 4) == Keywords(("a", "b"), (), ("c",))
+    assert Budget(count, 4).fit(Keywords(("a", "b", "c"))) == Keywords(("a", "b"), (), ("c",))
 
 
 def test_what_fits_and_nothing_at_all_stay_as_they_are():
-    assert fit_keywords(WORDS, count, 100) == WORDS
-    assert fit_keywords(Keywords(()), count, 1) == Keywords(())
+    assert Budget(count, 100).fit(WORDS) == WORDS
+    assert Budget(count, 1).fit(Keywords(())) == Keywords(())
 
 
 def test_fitting_twice_changes_nothing():
-    once = fit_keywords(WORDS, count, 4)
-    assert fit_keywords(once, count, 4) == once
+    once = Budget(count, 4).fit(WORDS)
+    assert Budget(count, 4).fit(once) == once
 
 
 def test_where_nothing_fits_the_way_out_is_named():
     with pytest.raises(
         PmgError, match=r"'a b' fits into the 3 tokens .* generator\.max_length .* text_encoder\.max_length"
     ):
-        fit_keywords(Keywords(("a b",)), count, 3)
+        Budget(count, 3).fit(Keywords(("a b",)))
 
 
 def test_text_encoder_reads_what_fits_and_refuses_more(text_encoder):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 from pmg.domain import Example, Interaction, Item
-from pmg.preferences.keyword_counting import count_keywords
+from pmg.preferences.keyword_sources import count_keywords
 from pmg.preferences.scenarios import Attribute
 
 

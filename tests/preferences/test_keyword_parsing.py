@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pmg.preferences.keyword_parsing import parse_list
+from pmg.preferences.keyword_decoding import parse_list
 
 
 @pytest.mark.parametrize(

@@ -14,9 +14,8 @@ from pmg.domain import Example, Item, PmgError, Turn
 from pmg.looks.phrases import SUBJECT
 from pmg.models.tiny_models import tiny_language_model
 from pmg.preferences.extraction import PreferenceExtractor
-from pmg.preferences.keyword_budget import Budget
 from pmg.preferences.keyword_decoding import Choose, ChooseCalibrated
-from pmg.preferences.keywords import attribute_scores
+from pmg.preferences.keywords import Budget, attribute_scores
 from pmg.preferences.opinions import judge_messages, split_messages
 from pmg.preferences.scenarios import verbalize_conversation, verbalize_dislikes
 

@@ -15,10 +15,9 @@ from pmg.families.qwen2_vl import Qwen2VL
 from pmg.models.language.picture_marks import find_pictures
 from pmg.models.tiny_models import tiny_language_model
 from pmg.preferences.captioning import PictureCaptioner, caption_items
-from pmg.preferences.extraction import PreferenceExtractor
-from pmg.preferences.history_budget import RESERVED, HistoryWriter
-from pmg.preferences.keyword_budget import Budget
+from pmg.preferences.extraction import RESERVED, HistoryWriter, PreferenceExtractor
 from pmg.preferences.keyword_decoding import Choose
+from pmg.preferences.keywords import Budget
 from pmg.preferences.scenarios import Attribute, Scenario
 
 pytestmark = [pytest.mark.slow, pytest.mark.ci]

@@ -13,11 +13,10 @@ from pmg.configuration.instantiate import instantiate
 from pmg.domain import Example, Interaction, Item, Keywords, PmgError, Turn
 from pmg.models.tiny_models import tiny_language_model
 from pmg.preferences.extraction import PreferenceExtractor
-from pmg.preferences.keyword_budget import Budget
 from pmg.preferences.keyword_decoding import Choose
-from pmg.preferences.keywords import NO_WORDS
+from pmg.preferences.keywords import NO_WORDS, Budget
+from pmg.preferences.opinions import MessageMatcher, add_stated, split_sentences
 from pmg.preferences.scenarios import Attribute
-from pmg.preferences.stated_keywords import MessageMatcher, add_stated, split_sentences
 
 ATTRIBUTES = {
     "colour": Attribute("Colour:", ("blue", "red")),

@@ -11,9 +11,9 @@ from pmg.configuration.instantiate import instantiate
 from pmg.domain import Example, Item, PmgError, Turn
 from pmg.models.language.language_model import LanguageModel
 from pmg.models.tiny_models import tiny_language_model
-from pmg.preferences.conversation import probe_writing
 from pmg.preferences.extraction import PreferenceExtractor
-from pmg.preferences.keyword_budget import Budget
+from pmg.preferences.keywords import Budget
+from pmg.preferences.target_extraction import probe_writing
 from pmg.preferences.target_writing import TargetWriting, build_target_writing
 
 WRITING = TargetWriting(

@@ -70,10 +70,6 @@ def test_a_metric_of_one_file_is_a_column_of_the_results(examples, looks):
     assert column[0] == pytest.approx(
         float((images[0].mean((1, 2)) - references.truths[0].mean((2, 3))).norm(dim=1).min())
     )
-    names = {"images": images, "examples": some, "truths": references.truths}
-    (snippet,) = re.findall(r"```python\n(from colours import MeanColour.*?)```", examples, re.DOTALL)
-    exec(snippet, names)
-    assert float(names["metric"].compute()["colour_truth"]) == pytest.approx(sum(column) / 3)
 
 
 @pytest.mark.slow

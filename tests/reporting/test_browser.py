@@ -12,8 +12,7 @@ import pytest
 from browsers import IN_BROWSER, barriers
 from commands import run_here
 from looks import FEW
-from pmg.reporting.html_page import render
-from pmg.reporting.report import build_report
+from pmg.reporting.report import build_report, render
 from runs import write_rows, write_run
 
 pytestmark = IN_BROWSER

@@ -8,8 +8,8 @@ import pytorch_lightning as pl
 from pmg.cache import Cache
 from pmg.models.tiny_models import tiny_language_model
 from pmg.preferences.extraction import PreferenceExtractor
-from pmg.preferences.keyword_budget import Budget
 from pmg.preferences.keyword_decoding import Choose
+from pmg.preferences.keywords import Budget
 from pmg.training.objective import Denoise
 from pmg.training.optim import adamw, one_cycle
 from pmg.training.preference import FrozenModels, PreferenceBatches, PreferenceTraining

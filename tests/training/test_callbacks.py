@@ -24,12 +24,12 @@ from pmg.training.callbacks import (
     LastCheckpoint,
     Signature,
     StepBar,
+    StepOperations,
     StepSeed,
     StopBetweenSteps,
     ValidationLog,
     resume_point,
 )
-from pmg.training.step_operations import StepOperations
 
 
 class Line(LightningModule):

@@ -53,12 +53,9 @@ def body(cfg: DictConfig, run: Run) -> float | None:
     """Judges generated images and writes the results table."""
     from pmg.data.dataset import require_truth
     from pmg.evaluation.comparison import Comparison
-    from pmg.evaluation.image_evaluation import ImageEvaluation, in_order
-    from pmg.evaluation.reference_arms import ReferenceArms
-    from pmg.evaluation.references import ReferenceReader
+    from pmg.evaluation.image_evaluation import SELECTION_SCORES, ImageEvaluation, RowCache, in_order
+    from pmg.evaluation.references import ReferenceArms, ReferenceReader
     from pmg.evaluation.results import Origin, ResultBuilder, read_rows, write_results, write_rows
-    from pmg.evaluation.row_cache import RowCache
-    from pmg.evaluation.selection_scores import SELECTION_SCORES
     from pmg.evaluation.set_comparison import compare_sets
     from pmg.models.loading.device import to_device
     from pmg.runs.provenance import git_state

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 def body(cfg: DictConfig, run: Run) -> float | None:
     """Makes a pipeline folder of a training run."""
+    from pmg.evaluation.model_card import write_pipeline_card
     from pmg.generation.export import (
         begin_folder,
         check_index,
@@ -27,7 +28,6 @@ def body(cfg: DictConfig, run: Run) -> float | None:
         to_index,
         write_index,
     )
-    from pmg.generation.pipeline_card import write_pipeline_card
     from pmg.generation.serialization import PARTS, SECTIONS
     from pmg.generation.weight_locations import ASSETS, CACHE
     from pmg.runs.run_folder import EXPORTED_ENCODER

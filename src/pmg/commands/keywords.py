@@ -110,7 +110,7 @@ def read(
     builder: Builder, examples: Sequence[Example], text_encoder: PromptEncoder, decoding: Decoding
 ) -> Mapping[str, Mapping[str, Keywords]]:
     """Returns each user's keywords, counted and by the language model."""
-    from pmg.preferences.keyword_counting import count_keywords
+    from pmg.preferences.keyword_sources import count_keywords
 
     # dislikes would be read for negative keywords, which nothing here compares
     examples = [

@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 def body(cfg: DictConfig, run: Run) -> float | None:
     """Trains one embedded model: autoencoder, denoiser, scorer or judge."""
     from pmg.evaluation.model_card import OPERATIONS, STEPS, STEPS_BEFORE, read_steps, write_model_card
-    from pmg.training.step_operations import StepOperations
+    from pmg.training.callbacks import StepOperations
 
     if world_size(cfg.trainer) > 1:
         raise PmgError("pmg-pretrain trains in one process: trainer.devices=1")

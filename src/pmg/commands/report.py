@@ -23,7 +23,7 @@ from pmg.runs.locks import LOCK, locked
 if TYPE_CHECKING:
     import pandas as pd
 
-    from pmg.reporting.html_page import Report
+    from pmg.reporting.report import Report
 
 ABOUT = """pmg-report: makes one table, figures and a page of any set of runs.
 
@@ -65,7 +65,7 @@ def write_report(paths: Sequence[Path], into: Path, command: str) -> None:
 
 def _write_texts(report: Report, table: pd.DataFrame, into: Path) -> None:
     from pmg.evaluation.table_rendering import to_markdown
-    from pmg.reporting.html_page import render
+    from pmg.reporting.report import render
 
     buffer = io.BytesIO()
     table.to_parquet(buffer, index=False)

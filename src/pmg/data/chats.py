@@ -121,11 +121,7 @@ class NoImages:
 
 
 class ChatDataset(Dataset):
-    """Conversations as the users of the split ``test``: images are generated for them, and nothing is trained on them.
-
-    Args:
-        file: see `load_chats`.
-    """
+    """Conversations as users of the split ``test``: images are generated for them, and nothing is trained on them."""
 
     has_truth = False
 
@@ -162,14 +158,11 @@ class ChatDataset(Dataset):
 
 
 def load_chats(file: str | Path) -> list[Example]:
-    """Reads conversations.
+    """Returns the conversations of a file as examples without a truth.
 
     Args:
         file: one JSON object a line, ``{"id", "messages": [{"role", "content"}, …]}``, and optionally ``"target"``,
             ``"user"``, ``"history"`` and ``"labels"``, see `Chat`.
-
-    Returns:
-        Examples with a conversation and without a truth.
 
     Raises:
         PmgError: the file is missing, or one of its rows can't be used; names file and row.

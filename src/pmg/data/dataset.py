@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
 from pmg.configuration.instantiate import nearest
@@ -47,18 +48,46 @@ class ImageStore(Protocol):
         ...
 
 
+class ItemRows:
+    """Base of an `ImageStore`: the rows of the items that have an image.
+
+    Args:
+        items: one an image, in the order of their rows.
+
+    Attributes:
+        missing: format of the error for an item without an image, over ``{item}`` and ``{store}``.
+    """
+
+    missing = "item '{item.id}' has no image: use items of the data set"
+
+    def __init__(self, items: Iterable[Item]) -> None:
+        self.items = list(items)
+        self._row = {item.id: row for row, item in enumerate(self.items)}
+
+    def has(self, item: Item) -> bool:
+        """Returns whether there is an image of `item`."""
+        return item.id in self._row
+
+    def rows(self, items: Iterable[Item]) -> Tensor:
+        """Returns the row numbers of items, int64 `(B,)`.
+
+        Raises:
+            PmgError: one of them has no image.
+        """
+        wanted = list(items)
+        for item in wanted:
+            if not self.has(item):
+                raise PmgError(self.missing.format(item=item, store=self))
+        return torch.tensor([self._row[item.id] for item in wanted], dtype=torch.int64)
+
+
 def liked_with_image(images: ImageStore, example: Example) -> list[Item]:
     """Returns the items that an example's user liked and that have an image, oldest first; there may be none."""
     return [item for item in example.liked if images.has(item)]
 
 
 def require_liked(images: ImageStore, example: Example, need: str) -> list[Item]:
-    """Returns `liked_with_image`, of which there is at least one.
-
-    Args:
-        images: of all items.
-        example: of the user.
-        need: what needs them, for the message.
+    """Returns `liked_with_image`, of which there is at least one; errors name what has a `need` of it.
 
     Raises:
         PmgError: there is none.
@@ -85,12 +114,7 @@ def require_truth(example: Example) -> tuple[Item, ...]:
 
 @dataclass(frozen=True)
 class Timeline:
-    """The interaction history of one user.
-
-    Attributes:
-        user: their id.
-        interactions: likes and dislikes, oldest first.
-    """
+    """The interaction history of one user: likes and dislikes, oldest first."""
 
     user: str
     interactions: tuple[Interaction, ...]
@@ -167,11 +191,6 @@ class Dataset(Protocol):
 
 def check_split(split: str, users: int | None, sizes: Mapping[str, float]) -> None:
     """Checks the arguments of `Dataset.examples`.
-
-    Args:
-        split: name of a split.
-        users: number of users; None: all.
-        sizes: number of users in each split.
 
     Raises:
         PmgError: there is no such split, or it has fewer users.

@@ -10,9 +10,34 @@ import torch
 from torch import Tensor
 
 from pmg.data.dataset import ImageStore
-from pmg.data.image_source import PictureSource, mirror_half
 from pmg.domain import Item
 from pmg.models.image_sizes import fit_size
+
+
+def mirror_half(pictures: Tensor, rng: torch.Generator) -> Tensor:
+    """Returns pictures `(B, 3, H, W)`, each mirrored with a chance of one half."""
+    mirrored = torch.rand(len(pictures), generator=rng) < 0.5
+    return torch.where(mirrored.view(-1, 1, 1, 1), pictures.flip(-1), pictures)
+
+
+class PictureSource(Protocol):
+    """Pictures that a model is trained or measured on, as the data set varies them."""
+
+    def __len__(self) -> int:
+        """Returns the number of different pictures before variation."""
+        ...
+
+    def draw(self, rows: Tensor, rng: torch.Generator) -> Tensor:
+        """Returns varied pictures.
+
+        Args:
+            rows: row numbers in ``[0, len(self))``, int64 `(B,)`.
+            rng: decides the variation; the same state gives the same pictures.
+
+        Returns:
+            Float32 in [-1, 1], `(B, 3, H, W)`.
+        """
+        ...
 
 
 class PictureGroups(Protocol):
@@ -50,13 +75,7 @@ class PictureGroups(Protocol):
 
 
 class StoredPictures:
-    """Some pictures of an `ImageStore`, half of them mirrored: a `PictureSource`.
-
-    Args:
-        images: all of them.
-        rows: those used, int64 `(N,)`.
-        size: pixels a side.
-    """
+    """The pictures of some rows, int64 `(N,)`, of an `ImageStore`, half of them mirrored: a `PictureSource`."""
 
     def __init__(self, images: ImageStore, rows: Tensor, size: int) -> None:
         self.images, self.rows, self.size = images, rows, size

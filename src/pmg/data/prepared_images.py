@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 
@@ -14,14 +14,14 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from pmg.data.image_shards import PER_SHARD
-from pmg.data.packing_state import FOLDER
+from pmg.data.dataset import ItemRows
+from pmg.data.image_shards import FOLDER, PER_SHARD
 from pmg.data.prepared_tables import NO_IMAGE, read_manifest
 from pmg.domain import Item, PmgError
 from pmg.models.vision.pixels import from_uint8
 
 
-class PreparedImages:
+class PreparedImages(ItemRows):
     """An `ImageStore` of packed images.
 
     Args:
@@ -32,25 +32,16 @@ class PreparedImages:
         remake: the command that prepares them, for errors.
     """
 
+    missing = "item '{item.id}' of {store.folder} has no picture; ask for items that have one"
+
     def __init__(self, folder: Path, items: Sequence[Item], size: int, sha256: Mapping[str, str], remake: str) -> None:
-        self.folder, self.items, self.size = folder, list(items), size
-        self.sha256, self.remake = dict(sha256), remake
-        self.index = {item.id: row for row, item in enumerate(self.items)}
+        super().__init__(items)
+        self.folder, self.size, self.sha256, self.remake = folder, size, dict(sha256), remake
         self._shards: dict[int, pa.ChunkedArray] = {}
 
     @classmethod
     def load(cls, folder: str, name: str, table: pd.DataFrame, items: Mapping[str, Item]) -> PreparedImages | None:
-        """Opens the images of prepared data.
-
-        Args:
-            folder: of the prepared data.
-            name: of the data set, for errors.
-            table: the items' table.
-            items: its items by id.
-
-        Returns:
-            The images, or None where the data have none.
-        """
+        """Opens the images of prepared data; None where the data have none."""
         manifest = read_manifest(folder, name)
         if "packing" not in manifest:
             return None
@@ -58,22 +49,6 @@ class PreparedImages:
         shards = {path: digest for path, digest in manifest["sha256"].items() if path.startswith(FOLDER)}
         chosen = [items[item] for item in with_image["id"]]
         return cls(Path(folder), chosen, manifest["packing"]["size"], shards, f"pmg-prepare data={name}")
-
-    def has(self, item: Item) -> bool:
-        """Returns whether there is an image of `item`."""
-        return item.id in self.index
-
-    def rows(self, items: Iterable[Item]) -> Tensor:
-        """Returns the row numbers of `items`, int64 `(B,)`.
-
-        Raises:
-            PmgError: one of them has no image.
-        """
-        wanted = list(items)
-        without = [item.id for item in wanted if item.id not in self.index]
-        if without:
-            raise PmgError(f"item '{without[0]}' of {self.folder} has no picture; ask for items that have one")
-        return torch.tensor([self.index[item.id] for item in wanted], dtype=torch.int64)
 
     def pixels(self, rows: Tensor) -> Tensor:
         """Returns the images of `rows` as float32 in [-1, 1], `(B, 3, H, W)`.

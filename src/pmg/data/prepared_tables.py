@@ -17,8 +17,7 @@ import pandas as pd
 
 from pmg.cache import atomic_write_bytes, atomic_write_json
 from pmg.configuration.ranges import Fraction
-from pmg.data.image_shards import PER_SHARD, Packing
-from pmg.data.packing_state import FOLDER, STATE, PackingReport
+from pmg.data.image_shards import FOLDER, PER_SHARD, STATE, Packing, PackingReport
 from pmg.domain import PmgError
 from pmg.paths import display_path
 
@@ -88,7 +87,7 @@ def prepare(
     pictures: Packing | None = None,
     max_missing_pictures: Fraction = 0.0,
 ) -> dict[str, Any]:
-    """Reads a source, validates every row and every image, and writes tables, images and manifest.
+    """Reads a source, validates rows and images, and writes tables, images and manifest; returns counts.
 
     Args:
         read: the source.
@@ -98,9 +97,6 @@ def prepare(
         pictures: how images are made equal.
         max_missing_pictures: the largest share of items that may be without an image: they stay in histories and are
             no targets.
-
-    Returns:
-        Counts.
 
     Raises:
         PmgError: too many rows or images can't be used (how many, why, and the first of each reason), none is left,
@@ -184,14 +180,7 @@ def check(tables: Tables) -> Tables:
 
 
 def load(folder: str, name: str) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Reads prepared tables and verifies their checksums.
-
-    Args:
-        folder: of the tables.
-        name: of the data set, for errors.
-
-    Returns:
-        Items and interactions.
+    """Reads prepared tables, items and interactions, and verifies their checksums.
 
     Raises:
         PmgError: a file is missing or damaged.
@@ -204,10 +193,6 @@ def load(folder: str, name: str) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 def read_manifest(folder: str, name: str) -> dict[str, Any]:
     """Returns the manifest of prepared data.
-
-    Args:
-        folder: of the tables.
-        name: of the data set, for errors.
 
     Raises:
         PmgError: it is missing or damaged.

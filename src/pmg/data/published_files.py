@@ -19,12 +19,7 @@ from pmg.domain import PmgError
 
 
 def read_files(source: str, names: Sequence[str], where: str) -> dict[str, bytes]:
-    """Returns the bytes of files in a folder, or at any depth in a .zip.
-
-    Args:
-        source: the folder or .zip.
-        names: of the files.
-        where: source of the files, for errors.
+    """Returns the bytes of files in a folder, or at any depth in a .zip; errors say `where` they come from.
 
     Raises:
         PmgError: a file is missing, or the .zip is damaged.

@@ -13,7 +13,7 @@ from torch import Tensor
 from pmg.data.dataset import ImageStore
 from pmg.domain import Example
 from pmg.evaluation.metrics.images import check_images
-from pmg.evaluation.reference_arms import history_pixels
+from pmg.evaluation.references import history_pixels
 from pmg.generation.records import to_arrays
 from pmg.preferences.opinions import own_messages
 
@@ -71,13 +71,9 @@ def choose_examples(examples: Sequence[Example], labels: Sequence[str], count: i
 def build_rows(
     examples: Sequence[Example], labels: Sequence[str], store: ImageStore, images: Mapping[tuple[str, str], Tensor]
 ) -> list[SheetRow]:
-    """Returns the sheet's rows.
+    """Returns the sheet's rows, an example each, with its images `(3, H, W)` by example and method.
 
-    Args:
-        examples: a row each.
-        labels: names of labels; the first is the heading of a section, the others describe the user.
-        store: of the history's images and the truth's.
-        images: `(3, H, W)` by example and method.
+    The first label is the heading of a section, the others describe the user.
     """
     return [
         SheetRow(

@@ -72,18 +72,9 @@ def agreement_rows(
     seed: int,
     impersonal: Collection[str] = (),
 ) -> pd.DataFrame:
-    """Returns every method's agreement for every user, by their own keywords and by another user's.
+    """Returns rows for `ResultBuilder`: each method's agreement for each user, by their own keywords and another's.
 
-    Args:
-        methods: keywords by user, by method.
-        others: another user for each user.
-        later: the items that each user liked later.
-        vocabulary: words that count.
-        seed: for the rows.
-        impersonal: methods with the same keywords for all users, which are not swapped.
-
-    Returns:
-        Rows for `pmg.evaluation.results.ResultBuilder`, with the columns of `METRICS`.
+    `methods` are keywords by user, by method; those of `impersonal` ones are the same for all users, and not swapped.
     """
     rows = []
     for method, keywords in methods.items():

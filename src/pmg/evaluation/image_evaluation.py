@@ -1,28 +1,76 @@
-"""From generated images to one row of metrics an image."""
+"""From generated images to one row of metrics an image; rows that were computed before are read from files."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import io
+import logging
+import shutil
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
 from rich.progress import track
 from torch import Tensor
 
-from pmg.cache import Cache, hash_tensor
+from pmg.cache import Cache, atomic_write_bytes, hash_tensor
 from pmg.domain import Example
-from pmg.evaluation.metric_interface import ImageMetric, References
-from pmg.evaluation.reference_arms import ReferenceArms
-from pmg.evaluation.references import ReferenceReader
-from pmg.evaluation.row_cache import RowCache
-from pmg.evaluation.selection_scores import selection_scores
+from pmg.evaluation.metric_interface import ImageMetric, MetricInfo, References
+from pmg.evaluation.references import ReferenceArms, ReferenceReader
 from pmg.evaluation.set_comparison import ArmImages
 from pmg.generation.record_shards import WHOLE, Shard
 from pmg.generation.records import Key, Record, as_line
 
+log = logging.getLogger(__name__)
+SELECTION_SCORES = (
+    MetricInfo("selection_preference", "d_p", range=(-1.0, 1.0), aspect="preference", selects=True),
+    MetricInfo("selection_accuracy", "d_t", range=(-1.0, 1.0), aspect="accuracy", selects=True),
+    MetricInfo("selection_z", "z", selects=True),
+)
 CHUNK = 25  # examples whose references are in memory at once
+
+
+class RowCache:
+    """Stores tables by key, one checksummed file each; a damaged one is computed again.
+
+    Args:
+        folder: of the files; made when first needed.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def fetch(self, key: str, compute: Callable[[], pd.DataFrame]) -> pd.DataFrame:
+        """Returns the rows of `key`, computed and stored first where they are absent."""
+        path = self.folder / f"{key}.parquet"
+        try:
+            return pq.read_table(path, page_checksum_verification=True).to_pandas()
+        except FileNotFoundError:
+            pass
+        except (OSError, pa.ArrowException) as error:
+            log.warning("%s is damaged (%s): judged again", path, type(error).__name__)
+        rows, buffer = compute(), io.BytesIO()
+        rows.to_parquet(buffer, index=False, write_page_checksum=True)
+        atomic_write_bytes(path, buffer.getvalue())
+        return rows
+
+    def drop(self) -> None:
+        """Removes the stored rows; they belong to one version of the code."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def selection_scores(record: Record) -> dict[str, float]:
+    """Returns the scores of the chosen candidate by name; NaN for a preference score that the method has not."""
+    chosen = record.chosen
+    values = (chosen.preference, chosen.accuracy, chosen.z)
+    return {
+        info.name: float("nan") if value is None else value
+        for info, value in zip(SELECTION_SCORES, values, strict=True)
+    }
 
 
 class ImageEvaluation:
@@ -52,16 +100,13 @@ class ImageEvaluation:
         self, examples: Sequence[Example], records: Sequence[Record], images: Mapping[Key, Tensor],
         shard: Shard = WHOLE,
     ) -> pd.DataFrame:  # fmt: skip
-        """Returns one row an image, and one for each reference arm.
+        """Returns one row an image and one for each reference arm, with the number of its ``chunk``, see `in_order`.
 
         Args:
             examples: what images were generated for.
             records: how each image was made.
             images: `(3, H, W)` in [-1, 1] by `Record.key`.
             shard: the part of the examples that is judged.
-
-        Returns:
-            The rows, each with the number of its ``chunk``, see `in_order`.
 
         Raises:
             PmgError: a metric compares with what an example does not have.
@@ -141,12 +186,7 @@ class ImageEvaluation:
 
 
 def compute(metrics: Sequence[ImageMetric], images: Tensor, references: References) -> dict[str, list[float]]:
-    """Returns the values of all outputs by name, in the order of the metrics.
-
-    Args:
-        metrics: of single images.
-        images: `(B, 3, H, W)` in [-1, 1].
-        references: of the same B examples.
+    """Returns the values of all outputs by name, in the order of the metrics, for images `(B, 3, H, W)` in [-1, 1].
 
     Raises:
         ValueError: a metric computes other outputs than it declares, or not one value an image.

@@ -9,7 +9,7 @@ from typing import Any
 
 from pmg.evaluation.comparison import RECONSTRUCTION, TRUTH, Comparison
 from pmg.evaluation.metric_interface import MetricInfo, read_infos
-from pmg.evaluation.reference_arms import NEAREST
+from pmg.evaluation.references import NEAREST
 from pmg.evaluation.table_rendering import MINUS, NOTHING, Cell, Table
 
 SIGNIFICANT = 4  # digits of metrics of sets

@@ -27,13 +27,7 @@ COLUMNS = ("example", "user", "method", "control", "seed")
 
 @dataclass(frozen=True)
 class Origin:
-    """Where results come from.
-
-    Attributes:
-        revision: of the code.
-        config: what was run, JSON-able.
-        cost: what it cost, JSON-able.
-    """
+    """Where results come from: the code's revision, what was run and what it cost, JSON-able."""
 
     revision: str | None = None
     config: Mapping[str, Any] = field(default_factory=dict)

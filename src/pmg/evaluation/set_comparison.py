@@ -31,12 +31,6 @@ def compare_sets(
     Images are made or read in chunks, and encoded once by each encoder; vectors of two arms are held at a time. An arm
     that has images of some examples only, too few for a metric, is left out there with a warning.
 
-    Args:
-        metrics: of sets, each with its encoder.
-        examples: an image of each belongs to every set.
-        arms: images by method, the reference among them.
-        reference: the arm that all others are compared with.
-
     Returns:
         ``{metric: {method: {"value": …, "n": images}}}``, with ``std`` where a metric has one; empty without metrics.
 

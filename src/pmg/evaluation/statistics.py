@@ -49,14 +49,11 @@ def user_means(values: np.ndarray, users: np.ndarray) -> np.ndarray:
 
 
 def bootstrap_users(columns: np.ndarray, seed: int) -> np.ndarray:
-    """Returns means of `columns` over resampled users.
+    """Returns means of `columns` over resampled users, `(RESAMPLES, K)`.
 
     Args:
         columns: one row a user, `(U, K)`; columns are resampled together, so that pairs stay pairs.
         seed: of the resampling.
-
-    Returns:
-        `(RESAMPLES, K)`.
     """
     rng, count = np.random.default_rng(seed), len(columns)
     centre = columns.mean(axis=0)
@@ -147,15 +144,8 @@ def share_of_gap(
 ) -> Interval:
     """Returns the share of the gap that an arm closes: (baseline - arm) / (baseline - oracle).
 
-    Args:
-        baseline: values of the arm to improve on, `(N,)`; rows of all three are of the same examples and seeds.
-        arm: values of the arm that is compared.
-        oracle: values of the arm to reach.
-        users: the user of each row.
-        seed: of the resampling.
-
-    Returns:
-        Ratio of means over users with its bootstrap interval; not finite where there is no gap.
+    Values are `(N,)`; those of all three arms are of the same examples and seeds. The ratio
+    is of means over users, its interval a bootstrap one; it is not finite where there is no gap.
     """
     columns = np.stack([user_means(values, users) for values in (baseline, arm, oracle)], axis=1)
     samples = np.concatenate([columns.mean(axis=0, keepdims=True), bootstrap_users(columns, seed)])

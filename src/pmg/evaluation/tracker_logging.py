@@ -24,15 +24,9 @@ def record_samples(
     users: int,
     labels: Sequence[str] = (),
 ) -> None:
-    """Gives trackers a grid of generated images, and a table of them with their records.
+    """Gives trackers, where there are some, a grid of generated images, and a table of them with their records.
 
-    Args:
-        tracking: nothing is read or drawn where it is empty.
-        folder: of the generation; the grid is written there.
-        examples: all that were generated for.
-        methods: columns of the grid.
-        users: so many of the examples are shown, the same as on the contact sheet.
-        labels: names of labels, see `choose_examples`.
+    The grid is written into the folder of the generation; a method a column, an example of `choose_examples` a row.
     """
     if not tracking:
         return
@@ -81,13 +75,7 @@ def headline(results: Mapping[str, Any]) -> dict[str, float]:
 
 
 def record_results(tracking: Tracking, results: Mapping[str, Any], folder: Path) -> None:
-    """Gives trackers the tables of results, one row a method and metric, and their files.
-
-    Args:
-        tracking: where to.
-        results: of `ResultBuilder.build`.
-        folder: where `write_results` has put them.
-    """
+    """Gives trackers the tables of results, one row a method and metric, and their files."""
     for part in ("arms", "paired"):
         rows = [
             {"method": row, "metric": column, **values}

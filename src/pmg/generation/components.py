@@ -63,12 +63,7 @@ class ComponentReader:
     trust: tuple[str, ...] = ()
 
     def read_component(self, part: str, key: str, node: Any) -> Component:
-        """Checks one component.
-
-        Args:
-            part: which set its class must be of.
-            key: dotted place in the index, for messages.
-            node: its mapping.
+        """Checks one component, whose class must be of the set of a part; messages name the key.
 
         Raises:
             PmgError: the class is none of the part's nor a trusted plug-in's, or an argument is unknown, missing, of

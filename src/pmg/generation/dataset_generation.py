@@ -12,19 +12,15 @@ from rich.progress import Progress, TimeElapsedColumn
 from pmg.cache import Cache
 from pmg.domain import Example, require_positive
 from pmg.generation.output import record_image
-from pmg.generation.pareto import hypervolume, pareto_front
 from pmg.generation.pipeline import Pipeline
 from pmg.generation.record_shards import WHOLE, Shard
 from pmg.generation.records import Candidate, Control, Key, Record, RecordWriter
 from pmg.generation.requests import Method, Preference, RequestBuilder
+from pmg.generation.selection import hypervolume, pareto_front
 
 
 def mismatch(users: Mapping[str, str], seed: int) -> dict[str, str]:
     """Returns another user's profile for each profile, from a random cycle through all of them.
-
-    Args:
-        users: each profile's user.
-        seed: of the cycle.
 
     Returns:
         The next profile on the cycle that is not the same user's; with one profile a user this is a permutation. A

@@ -102,23 +102,13 @@ def begin_folder(folder: Path) -> None:
 
 
 def copy_weights(folder: Path, copies: Mapping[str, Path]) -> None:
-    """Copies weights into a pipeline's folder.
-
-    Args:
-        folder: of the pipeline.
-        copies: as `name_weights` returns them.
-    """
+    """Copies weights into a pipeline's folder."""
     for name, path in copies.items():
         _copy(path, folder / FROZEN / name)
 
 
 def copy_pipeline(source: Path, folder: Path, encoder: ModelMixin) -> None:
     """Writes a copy of a pipeline's folder with another encoder of the same class.
-
-    Args:
-        source: folder of the pipeline.
-        folder: of the copy.
-        encoder: is written instead of the one in `source`.
 
     Raises:
         PmgError: both folders are the same.
@@ -152,10 +142,6 @@ def weight_sources(nodes: Any) -> Iterator[str]:
 def check_index(folder: Path, nodes: Mapping[str, Any]) -> None:
     """Checks that a pipeline of these nodes can be loaded; writes nothing.
 
-    Args:
-        folder: of the pipeline.
-        nodes: as `name_weights` returns them.
-
     Raises:
         PmgError: a path leads elsewhere.
     """
@@ -169,13 +155,7 @@ def write_index(folder: Path, nodes: Mapping[str, Any]) -> None:
 
 
 def load_encoder(trained: Path, kind: type[ModelMixin], half: bool) -> ModelMixin:
-    """Loads the trained weights, as they are or in float16.
-
-    Args:
-        trained: folder of the weights.
-        kind: class of the encoder.
-        half: whether they become float16.
-    """
+    """Loads the trained weights, as they are or in float16."""
     encoder = load_frozen(kind, trained)
     encoder.register_to_config(_name_or_path="")  # the folder that it came from is this machine's
     return encoder.half() if half else encoder

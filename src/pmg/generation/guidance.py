@@ -35,12 +35,6 @@ class Scales:
     Equal scales telescope to plain classifier-free guidance by the joint condition. `negative` = `target` - 1 is the
     negative prompt of Stable Diffusion, in which the negative words replace ∅.
 
-    Attributes:
-        target: of the target block.
-        keywords: of the keyword block.
-        soft: of the soft block.
-        negative: of the negative words; 0 leaves them out.
-
     Raises:
         PmgError: a scale is negative or not finite.
     """

@@ -84,14 +84,7 @@ CONVERTERS: dict[str, Callable[[Tensor], Images]] = {
 def record_image(
     request: Request, picked: int, candidates: Sequence[Candidate], scales: Scales
 ) -> dict[str, Any]:  # fmt: skip
-    """Returns how an image was made, as fields of a `Record`, without words that had no effect on it.
-
-    Args:
-        request: of the image.
-        picked: index of the selected candidate.
-        candidates: with their scores.
-        scales: guidance scales that the image was made with.
-    """
+    """Returns how an image was made, as fields of a `Record`, without words that had no effect on it."""
     shown = request.keywords if request.show_keywords else NO_WORDS
     avoided = request.negative if scales.negative else NO_WORDS
     return {

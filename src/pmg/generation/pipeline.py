@@ -214,12 +214,7 @@ def _check_weighting(weighting: Weighting, pairs: Sequence[tuple[float, float]],
 
 
 def check_steps(key: str, steps: int | None, supports: Capabilities) -> int:
-    """Returns the evaluations of a sampling: the solver steps, or the generator's own number.
-
-    Args:
-        key: of the steps, for messages.
-        steps: solver steps; None: there are none.
-        supports: of the generator.
+    """Returns the evaluations of a sampling: the solver steps, or the generator's own number; messages name the key.
 
     Raises:
         PmgError: there are no steps for a solver, or steps for a generator without one.

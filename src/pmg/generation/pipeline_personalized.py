@@ -13,35 +13,38 @@ from PIL import Image
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from pmg.cache import NoCache
+from pmg.configuration.targets import check_plugin
 from pmg.domain import Item, PmgError
 from pmg.generation.alpha import AlphaRule
 from pmg.generation.call_arguments import (
+    CallReader,
     Conversation,
     History,
+    ItemLike,
     UserInput,
     check_alpha,
     check_count,
-    check_requests,
     draw_seeds,
     read_scales,
-    read_targets,
-    read_user,
-    read_users,
 )
+from pmg.generation.components import Component
 from pmg.generation.export import copy_pipeline
 from pmg.generation.guidance import Scales
-from pmg.generation.item_arguments import ItemLike
 from pmg.generation.output import Images, PersonalizedPipelineOutput, describe_image, find_converter
-from pmg.generation.pipeline import Pipeline, check_steps
-from pmg.generation.pipeline_loading import load_components
+from pmg.generation.pipeline import Pipeline, build_pipeline, check_steps
 from pmg.generation.requests import Request
+from pmg.generation.serialization import read_index
 from pmg.generation.user_preference import UserPreference, build_plain_request, build_request, extract_preference
-from pmg.models.loading.device import to_device
+from pmg.models.language_model_source import resolve_language_model
+from pmg.models.loading.device import emulates_bfloat16, to_device
+from pmg.models.loading.weight_sources import download, load_frozen
 from pmg.models.preference.token_encoder import TokenEncoder
 from pmg.models.vision.pictures import to_picture
-from pmg.preferences.captioning import Captioner
+from pmg.preferences.captioning import Captioner, MetadataCaptioner
 from pmg.preferences.extraction import PreferenceExtractor
 from pmg.preferences.keyword_decoding import Decoding
+from pmg.preferences.keywords import Budget
 from pmg.preferences.scenarios import Scenario
 from pmg.runs.run_folder import EXPORTED_ENCODER
 from pmg.training.encoder_inputs import EncoderInputs
@@ -70,6 +73,7 @@ class PersonalizedPipeline:
     ) -> None:  # fmt: skip
         self.extractor, self.captioner, self.decoding, self.encoder = extractor, captioner, decoding, encoder
         self.pipeline, self.alpha_rule, self.inputs, self.source = pipeline, alpha_rule, inputs, source
+        self.arguments = CallReader(captioner.facts)
         self._progress_bar_config: dict[str, Any] = {}
 
     @classmethod
@@ -207,8 +211,8 @@ class PersonalizedPipeline:
         check_alpha(alpha)
         check_count("num_images_per_prompt", num_images_per_prompt)
         convert = find_converter(output_type)
-        users, batched = read_users(history, dislikes, conversation, self.captioner.facts)
-        targets, _ = read_targets(target, len(users) if batched else None, self.captioner.facts)
+        users, batched = self.arguments.users(history, dislikes, conversation)
+        targets, _ = self.arguments.targets(target, len(users) if batched else None)
         seeds = draw_seeds(generator, len(targets) * num_images_per_prompt)
         steps, scales = self._settings(num_inference_steps, guidance_scale)
         preferences = [self._extract(user, targets[0]) for user in self.progress_bar(users)]
@@ -225,7 +229,7 @@ class PersonalizedPipeline:
     ) -> Request:  # fmt: skip
         """Returns the request of one user and target that `draw` takes, with the seed 0; see `__call__`."""
         check_alpha(alpha)
-        user, item = read_user(history, target, dislikes, conversation, self.captioner.facts)
+        user, item = self.arguments.user(history, target, dislikes, conversation)
         (user,) = self.progress_bar([user])
         return self._request(self._extract(user, item), item, alpha)
 
@@ -233,7 +237,7 @@ class PersonalizedPipeline:
         self, history: History, target: ItemLike, dislikes: History = (), conversation: Conversation = ()
     ) -> UserPreference:
         """Returns the preference of one user; arguments as in `__call__`."""
-        return self._extract(*read_user(history, target, dislikes, conversation, self.captioner.facts))
+        return self._extract(*self.arguments.user(history, target, dislikes, conversation))
 
     def draw_candidates(
         self, preference: UserPreference | None, target: ItemLike, seed: int,
@@ -248,7 +252,7 @@ class PersonalizedPipeline:
             num_inference_steps: solver steps; None: the pipeline's.
             weights: pairs (w_p, w_t); None: the pipeline's.
         """
-        (item,), _ = read_targets(target, None, self.captioner.facts)
+        (item,), _ = self.arguments.targets(target)
         steps, scales = self._settings(num_inference_steps, None)
         pairs = list(weights or self.pipeline.pairs)
         if preference is None:
@@ -286,7 +290,10 @@ class PersonalizedPipeline:
         guidance_scale: float | Mapping[str, float] | None = None,
     ) -> PersonalizedPipelineOutput:  # fmt: skip
         """Generates the images of requests that `read` returned, in one batch; other arguments as in `__call__`."""
-        check_requests(requests)
+        if not requests:
+            raise PmgError("requests is an empty list. Give at least one request of `read`.")
+        for request in requests:
+            check_alpha(request.alpha)
         return self._draw(requests, *self._settings(num_inference_steps, guidance_scale), find_converter("pil"))
 
     def _draw(
@@ -298,3 +305,36 @@ class PersonalizedPipeline:
             for request, picked, candidates in zip(requests, generated.picked, generated.candidates, strict=True)
         ]
         return PersonalizedPipelineOutput(convert(generated.images), records)
+
+
+def load_components(
+    source: str, device: str, cache_dir: str, trust: Sequence[str], scenario: Scenario | None = None
+) -> dict[str, Any]:
+    """Returns the arguments of `PersonalizedPipeline`; its own are those of `PersonalizedPipeline.from_pretrained`.
+
+    Raises:
+        PmgError: there is no such pipeline, a part of it is missing, or of a plug-in that `trust` does not name.
+    """
+    trusted = [check_plugin(name) for name in trust]
+    folder = Path(source) if Path(source).is_dir() else download(source, f"'{source}' is no folder here")
+    parts = read_index(folder, cache_dir, float32=emulates_bfloat16(device), trust=trusted)
+    pipeline = build_pipeline(parts, device, Component.create)
+    text_encoder = pipeline.generator.text_encoder
+    language_model = to_device(resolve_language_model(parts["language_model"].create(), text_encoder), device)
+    budget = Budget(text_encoder.count_tokens, text_encoder.max_length)
+    captioner = parts["captioner"]
+    if scenario and captioner.build is MetadataCaptioner:
+        captioner = replace(captioner, arguments={"template": scenario.caption})
+    templates = scenario or parts["scenario"].create()
+    return {
+        "extractor": PreferenceExtractor(
+            language_model, templates, NoCache(), str(folder), budget, text_encoder=text_encoder
+        ),
+        "captioner": captioner.create(),
+        "decoding": parts["decoding"].create(),
+        "inputs": parts["inputs"].create(),
+        "encoder": load_frozen(parts[EXPORTED_ENCODER], folder / EXPORTED_ENCODER),
+        "pipeline": pipeline,
+        "alpha_rule": parts["balance"]["alpha_rule"].create(),
+        "source": None if scenario else folder,
+    }

@@ -50,11 +50,6 @@ def merge_records(parts: Sequence[Path], folder: Path, keys: Sequence[Key]) -> N
 
     Images are hard-linked if the file system supports it, else copied; the shards are unchanged.
 
-    Args:
-        parts: folders of the shards.
-        folder: folder of the merged generation.
-        keys: keys of all records, in their order.
-
     Raises:
         PmgError: a shard has no records, images are missing, or hashes of a method differ.
     """

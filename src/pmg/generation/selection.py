@@ -16,6 +16,7 @@ from pmg.domain import PmgError
 from pmg.seeding import stable_number
 
 SMALLEST_COSINE = 1e-3  # a cosine of zero or less has no logarithm
+Point = tuple[float, float]  # (d_p, d_t), both better when larger
 
 
 class Weights(Protocol):
@@ -136,3 +137,34 @@ def pick(z: Tensor) -> Tensor:
         raise ValueError("a z is not a number: the scorer gave a broken score")
     best = z == z.max(dim=1, keepdim=True).values
     return best.int().argmax(dim=1)  # of a 0/1 tensor argmax gives the first maximum on every device
+
+
+def pareto_front(points: Sequence[Point]) -> tuple[int, ...]:
+    """Returns the indices of the non-dominated points, in their order; of equal points the first.
+
+    They include the candidate with the highest z for any alpha between 0 and 1, since z increases with both scores.
+    """
+    front: list[int] = []
+    best = float("-inf")
+    for place in sorted(range(len(points)), key=lambda place: (-points[place][0], -points[place][1], place)):
+        if points[place][1] > best:
+            best = points[place][1]
+            front.append(place)
+    return tuple(sorted(front))
+
+
+def hypervolume(points: Sequence[Point]) -> float:
+    """Returns the area that the points dominate (Zitzler & Thiele 1999), in closed form for two objectives.
+
+    It is in [0, 1], from scores of 0, where a cosine says that an image is unrelated to the words.
+
+    Args:
+        points: scores of the candidates; those below 0 dominate no area.
+    """
+    area, covered = 0.0, 0.0
+    for place in sorted(pareto_front(points), key=lambda place: -points[place][0]):
+        width, height = points[place][0], points[place][1] - covered
+        if width > 0 and height > 0:
+            area += width * height
+            covered = points[place][1]
+    return area

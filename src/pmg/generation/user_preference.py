@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
 from PIL import Image
 from torch import Tensor
 
+from pmg.data.dataset import ItemRows
 from pmg.domain import Example, Interaction, Item, Keywords, PmgError, Turn
 from pmg.generation.alpha import AlphaRule
-from pmg.generation.call_arguments import UserInput
-from pmg.generation.item_arguments import Pictured
+from pmg.generation.call_arguments import Pictured, UserInput
 from pmg.generation.requests import Request
 from pmg.models.preference.token_encoder import TokenEncoder
 from pmg.preferences.captioning import PICTURE_SIZE, Captioner, caption_items, from_picture
@@ -48,17 +48,7 @@ def extract_preference(
     user: UserInput, target: Item, extractor: PreferenceExtractor, captioner: Captioner, decoding: Decoding, *,
     inputs: EncoderInputs, encoder: TokenEncoder,
 ) -> UserPreference:  # fmt: skip
-    """Returns the preference of a user.
-
-    Args:
-        user: history and conversation.
-        target: completes the example; the preference doesn't depend on it.
-        extractor: of preferences, with its language model.
-        captioner: describes items in words.
-        decoding: selects keywords for the attributes.
-        inputs: prepares what the encoder reads.
-        encoder: computes soft tokens.
-    """
+    """Returns the preference of a user, which doesn't depend on the target: it completes the example."""
     interactions = [Interaction(item) for item, _ in user.liked]
     interactions += [Interaction(item, "disliked", liked=False) for item, _ in user.disliked]
     images = GivenPictures([*user.liked, *user.disliked])
@@ -83,12 +73,7 @@ def build_request(
 ) -> Request:
     """Returns the request for an image of `target` under a preference, with the seed 0.
 
-    Args:
-        preference: of `extract_preference`.
-        target: what the image shows.
-        extractor: extracts the target's keywords.
-        alpha_rule: share of the preference score where `alpha` is None.
-        alpha: that share, in [0, 1].
+    `alpha` is the share of the preference score, in [0, 1]; where it is None the rule computes it.
     """
     (words,) = extractor.targets([Example("0", "user", (), target, (), {}, preference.conversation)]).values()
     share = alpha_rule(preference.keywords, preference.history) if alpha is None else alpha
@@ -104,41 +89,24 @@ def build_plain_request(target: Item, extractor: PreferenceExtractor) -> Request
     return Request(words, NO_WORDS, False, None, 0, negative=avoided)
 
 
-class GivenPictures:
+class GivenPictures(ItemRows):
     """The pictures that a caller gave with items: an `ImageStore`.
-
-    Args:
-        items: with their pictures, or None.
 
     Attributes:
         size: pixels a side of all pictures: the longest side of any, at most `PICTURE_SIZE`.
     """
 
+    missing = "item '{item.title}' has no image, and the captioner requires images. Give it an image."
+
     def __init__(self, items: Sequence[Pictured]) -> None:
         self._pictures = [(item, picture) for item, picture in items if picture is not None]
+        super().__init__(item for item, _ in self._pictures)
         self.size = min(PICTURE_SIZE, max((max(picture.size) for _, picture in self._pictures), default=PICTURE_SIZE))
-        self._row = {item.id: row for row, (item, _) in enumerate(self._pictures)}
 
     @property
     def is_empty(self) -> bool:
         """Whether no item has a picture."""
         return not self._pictures
-
-    def has(self, item: Item) -> bool:
-        """Returns whether `item` came with a picture."""
-        return item.id in self._row
-
-    def rows(self, items: Iterable[Item]) -> Tensor:
-        """Returns the row numbers of items, int64 `(B,)`.
-
-        Raises:
-            PmgError: one of them came without a picture.
-        """
-        wanted = list(items)
-        missing = [item.title for item in wanted if not self.has(item)]
-        if missing:
-            raise PmgError(f"item '{missing[0]}' has no image, and the captioner requires images. Give it an image.")
-        return torch.tensor([self._row[item.id] for item in wanted], dtype=torch.int64)
 
     def pixels(self, rows: Tensor) -> Tensor:
         """Returns the pictures of rows, float32 in [-1, 1], `(B, 3, size, size)`.

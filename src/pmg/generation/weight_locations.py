@@ -25,13 +25,7 @@ ADAPTER = "adapter_config.json"  # names other weights, which transformers would
 
 @dataclass(frozen=True)
 class Locations:
-    """This machine's folders for the names in an index.
-
-    Attributes:
-        here: the pipeline's folder.
-        assets: the embedded models.
-        cache: unpacked weights.
-    """
+    """This machine's folders for the names in an index."""
 
     here: Path
     assets: Path

@@ -24,16 +24,7 @@ from pmg.looks.icon_packs import Concept, IconPack, read_member
 
 @dataclass(frozen=True)
 class PackSource:
-    """One published set of drawings: its npm package and the facts that its licence demands.
-
-    Attributes:
-        style: name of the artist in the catalogue.
-        package: npm package.
-        version: of the package.
-        author: who drew it.
-        license: SPDX identifier.
-        url: home of the set.
-    """
+    """One published set of drawings: its npm package and the facts that its licence demands."""
 
     style: str
     package: str
@@ -106,16 +97,7 @@ def draw_rows(
     margin: int = 0,
     ground: str | None = None,
 ) -> Iterator[dict[str, Any]]:
-    """Yields one catalogue row an image, for concepts that at least `min_packs` packs draw.
-
-    Args:
-        packs: by style.
-        concepts: what to draw.
-        size: pixels a side.
-        min_packs: fewer drawings than that: the concept is left out.
-        margin: pixels on each side.
-        ground: colour behind the drawings; None: they keep their transparency.
-    """
+    """Yields one catalogue row an image, for concepts that at least `min_packs` packs draw."""
     for concept in concepts:
         drawn = {style: pack.draw(concept, size - 2 * margin) for style, pack in packs.items() if pack.draws(concept)}
         drawn = {style: image for style, image in drawn.items() if image.getchannel("A").getextrema()[1] > 0}
@@ -147,7 +129,7 @@ def build_catalogue(
     packs: Mapping[str, Mapping[str, Any]],
     ground: str | None = None,
 ) -> dict[str, int]:
-    """Builds the catalogue and its manifest; bit-identical for the same sources.
+    """Builds the catalogue and its manifest, bit-identical for the same sources; returns counts.
 
     Args:
         folder: where the catalogue goes.
@@ -161,9 +143,6 @@ def build_catalogue(
         packs: of each style its package, version, author, license and url, and `read`: builds the `IconPack` of the
             package's archive.
         ground: colour behind the drawings; None: they keep their transparency.
-
-    Returns:
-        Counts of images, concepts and styles.
     """
     archives = Path(downloads)
     sources, sets = [], {}

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image, UnidentifiedImageError
 
-from pmg.domain import PmgError
+from pmg.domain import Item, PmgError
 from pmg.installation import restore_assets
 
 TABLE = "catalogue.parquet"
@@ -23,12 +23,6 @@ MANIFEST = "manifest.json"
 
 def decode(data: bytes, path: Path, row: str, mode: str = "RGB") -> np.ndarray:
     """Decodes image bytes to uint8 `(H, W, C)`.
-
-    Args:
-        data: of the image file.
-        path: of the table, for errors.
-        row: id, for errors.
-        mode: ``RGB`` or ``RGBA``.
 
     Raises:
         PmgError: the bytes are not an image; names file and row.
@@ -69,11 +63,7 @@ def read_digest(folder: str | Path) -> str:
 
 
 def read_rows(folder: str, topics: Sequence[str] | None) -> list[dict[str, Any]]:
-    """Reads the rows of some topics from a catalogue folder and checks its checksum.
-
-    Args:
-        folder: holds the parquet file and its manifest.
-        topics: subgroups to keep; None: all.
+    """Reads the rows of some topics, None: of all, from a catalogue folder and checks its checksum.
 
     Raises:
         PmgError: a file is missing or damaged, a topic is unknown, or there are no rows.
@@ -88,11 +78,7 @@ def read_rows(folder: str, topics: Sequence[str] | None) -> list[dict[str, Any]]
 
 
 def write_table(folder: Path, rows: Sequence[Mapping], manifest: Mapping) -> str:
-    """Writes the parquet file and a manifest that holds its checksum, atomically.
-
-    Returns:
-        The file's SHA-256.
-    """
+    """Writes the parquet file and a manifest that holds its checksum, atomically; returns the checksum."""
     folder.mkdir(parents=True, exist_ok=True)
     buffer = io.BytesIO()
     pq.write_table(pa.Table.from_pylist(list(rows)), buffer, compression="zstd")
@@ -103,3 +89,11 @@ def write_table(folder: Path, rows: Sequence[Mapping], manifest: Mapping) -> str
         part.write_bytes(data)
         part.replace(folder / name)
     return digest
+
+
+def target_captions(item: Item, scene: str, keywords: int = 3) -> list[str]:
+    """Returns captions of what an image shows, from the title alone to title, keywords and scene words."""
+    words = [item.title, *item.keywords[:keywords]]
+    longer = ", ".join(words)
+    turned = ", ".join([item.title, *reversed(item.keywords[:keywords])])
+    return [item.title, f"{item.title}, {scene}", f"{longer}, {scene}", f"{turned}, {scene}"]

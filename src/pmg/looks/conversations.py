@@ -76,13 +76,7 @@ class Conversations:
         return rng.choices(list(self.shares), weights=list(self.shares.values()))[0]
 
     def write(self, user: str, split: str, words: Mapping[str, str]) -> Said:
-        """Returns the conversation of a user; without words nothing is said about taste.
-
-        Args:
-            user: their id.
-            split: whose phrases are used.
-            words: of the user's look by attribute.
-        """
+        """Returns the conversation of a user; without `words` of their look, nothing is said about taste."""
         rng, phrases = random.Random(stable_number(self.seed, "conversation", user)), self.phrases[split]
         liked = rng.sample(sorted(words), min(self.likes, len(words)))
         disliked = [rng.choice(sorted(words)) for _ in range(self.dislikes if words else 0)]

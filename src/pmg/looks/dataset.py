@@ -25,9 +25,6 @@ class FinishedImages:
     """An `ImageStore` of drawings under finishes: the id of an item determines its image.
 
     An id is that of a drawing, alone (as drawn, on white) or with an encoded finish behind a tilde.
-
-    Args:
-        drawings: all of them.
     """
 
     def __init__(self, drawings: Drawings) -> None:
@@ -96,14 +93,9 @@ class LookDataset(LookData, Dataset):
     """Simulated users who like looks. Results are split by whether training saw the look, and by how many they like.
 
     Args:
-        folder: catalogue folder.
-        topics: subgroups to keep; None: all.
-        space: draws finishes.
-        unseen_artists: artists that no training sees, except the judge's.
-        seed: of the held-out cells.
         users: draws users.
-        group_spread: see `LookData`.
         drawn_by: who drew the histories, see `LookUsers.samples`.
+        others: as of `LookData`.
     """
 
     groups = ("group", "looks")

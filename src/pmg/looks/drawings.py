@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from pmg.configuration.ranges import NotNegative, Seed
-from pmg.data.image_source import mirror_half
+from pmg.data.picture_groups import mirror_half
 from pmg.domain import Item, PmgError
 from pmg.looks.catalogue import TABLE, decode, read_rows
 from pmg.looks.finish_space import FinishSpace
@@ -40,11 +40,7 @@ class Drawings:
 
     @classmethod
     def load(cls, folder: str, topics: Sequence[str] | None = None) -> Drawings:
-        """Reads a catalogue folder and checks its checksum.
-
-        Args:
-            folder: holds the parquet file and its manifest.
-            topics: subgroups to keep; None: all.
+        """Reads the drawings of some topics, None: of all, from a catalogue folder and checks its checksum.
 
         Raises:
             PmgError: a file is missing or damaged, a topic is unknown, an image can't be read.

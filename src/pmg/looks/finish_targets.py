@@ -63,13 +63,7 @@ def _share(value: float, limits: tuple[float, float]) -> float:
 
 
 def finish_errors(read: Tensor, values: Tensor, traces: Tensor) -> Tensor:
-    """Returns the mean error over the parameters that leave a trace, in [0, 1], `(B,)`.
-
-    Args:
-        read: the reading, `(B, SIZE)`.
-        values: the truth, `(B, SIZE)`.
-        traces: bool `(B, SIZE)`.
-    """
+    """Returns the mean error over the parameters that leave a trace, in [0, 1], `(B,)`; arguments are `(B, SIZE)`."""
     errors, counts = torch.zeros(len(read)), torch.zeros(len(read))
     start = 0
     for name, size in PARAMETERS.items():

@@ -132,14 +132,11 @@ class FinishBatch:
 
 
 def apply_finishes(drawings: Tensor, finishes: FinishBatch) -> Tensor:
-    """Returns finished pictures.
+    """Returns finished pictures, float32 in [0, 1], `(B, 3, H, W)`, rounded to 256 levels.
 
     Args:
         drawings: uint8 or float in [0, 255], red, green, blue (not premultiplied) and alpha, `(B, 4, H, W)`.
         finishes: one a drawing.
-
-    Returns:
-        Float32 in [0, 1], `(B, 3, H, W)`, rounded to 256 levels.
     """
     values = drawings.float() / 255
     colour, alpha = values[:, :3], values[:, 3:]

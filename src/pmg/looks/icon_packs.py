@@ -64,11 +64,7 @@ class IconPack(Protocol):
 
 
 class IconifyPack:
-    """A set in Iconify's JSON format.
-
-    Args:
-        archive: the npm package.
-    """
+    """A set in Iconify's JSON format."""
 
     def __init__(self, archive: Path) -> None:
         self.icons: Mapping[str, Any] = json.loads(read_member(archive, "icons.json"))

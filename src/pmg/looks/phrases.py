@@ -10,8 +10,7 @@ from itertools import combinations
 from string import Formatter
 
 from pmg.domain import PmgError
-from pmg.looks.colour_names import COLOURS
-from pmg.looks.measured_captions import NEUTRAL
+from pmg.looks.measured_captions import COLOURS, NEUTRAL
 
 NAMES = {"{colour}": COLOURS, "{hue}": tuple(name for name in COLOURS if name not in NEUTRAL)}
 """Places of a colour's name in a measured word and in what people call it, with the names that they may have."""
@@ -86,11 +85,6 @@ class PhraseSet:
 
 class Phrases:
     """Phrases of the three splits, of which no two have one in common.
-
-    Args:
-        train: of training users.
-        validation: of validation users.
-        test: of test users.
 
     Raises:
         PmgError: a phrase is in two of them.

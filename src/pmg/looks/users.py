@@ -34,12 +34,7 @@ class LookTaste:
 
 @dataclass(frozen=True)
 class Picture:
-    """A drawing under a finish.
-
-    Attributes:
-        row: of the drawing.
-        finish: its own.
-    """
+    """A drawing under a finish."""
 
     row: int
     finish: Finish
@@ -169,11 +164,7 @@ class LookUsers:
 
 
 class DrawingIndex:
-    """The drawings by split and artist, from which users' histories and targets are sampled.
-
-    Args:
-        data: drawings and the space of finishes.
-    """
+    """The drawings by split and artist, from which users' histories and targets are sampled."""
 
     def __init__(self, data: LookData) -> None:
         self.data = data

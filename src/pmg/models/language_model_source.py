@@ -14,9 +14,6 @@ class LanguageModelSource(Protocol):
     def of(self, text_encoder: PromptEncoder) -> LanguageModel:
         """Returns the language model.
 
-        Args:
-            text_encoder: of the generator.
-
         Raises:
             PmgError: the text encoder is no language model.
         """

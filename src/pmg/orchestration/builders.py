@@ -98,7 +98,7 @@ class Builder:
         from pmg.models.language_model_source import resolve_language_model
         from pmg.models.loading.device import to_device
         from pmg.preferences.extraction import PreferenceExtractor
-        from pmg.preferences.keyword_budget import Budget
+        from pmg.preferences.keywords import Budget
 
         nodes, run = self._nodes, self.run
         with run.ledger.phase("load language model"):

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import chain
 
 import torch
 from torch import Tensor
 
-from pmg.cache import TensorLoader
+from pmg.cache import Cache, TensorLoader
+from pmg.domain import Item
 from pmg.models.language.context import Context, tensor_names
 from pmg.models.language.context_decoder import Pictures
 from pmg.models.language.language_model import LanguageModel
+from pmg.models.language.picture_marks import find_pictures
+from pmg.models.language.vision_language_model import VisionLanguageModel
+from pmg.preferences.captioning import Pixels
 
 PictureLookup = Callable[[Sequence[str]], Sequence[Pictures]]
 """Returns of each text the features of its pictures, in their order."""
 AHEAD = 2  # batches that are prefetched at a time
+READ_AT_ONCE = 32  # pictures whose pixels are in memory
 
 
 def no_pictures(texts: Sequence[str]) -> list[Pictures]:
@@ -72,11 +78,6 @@ class LazyContexts:
     """Contexts that are recomputed for each batch, for more users than memory or disks have room for.
 
     A context of a large model takes longer to load than to compute (docs/scaling.md has the numbers).
-
-    Args:
-        language_model: computes the contexts.
-        texts: the histories.
-        pictures: looks up the features of their pictures.
     """
 
     def __init__(
@@ -105,3 +106,50 @@ class LazyContexts:
 
 Contexts = CachedContexts | LazyContexts
 """The contexts of all users of a run; `select` returns those of a batch."""
+
+
+class PictureFeatures:
+    """Looks up the pictures that texts mark.
+
+    Args:
+        language_model: encodes pictures.
+        cache: keeps the features of each.
+        identity: names the model in cache keys.
+        items: with pictures.
+        captions: of items by id, see `pmg.preferences.captioning.PictureCaptioner`.
+        pixels: returns the items' images.
+    """
+
+    def __init__(
+        self, language_model: VisionLanguageModel, cache: Cache, identity: str, items: Sequence[Item],
+        captions: Mapping[str, str], pixels: Pixels,
+    ) -> None:  # fmt: skip
+        self.language_model, self.cache, self.identity, self.pixels = language_model, cache, identity, pixels
+        self.items = {digest: item for item in items for digest in find_pictures(captions[item.id])}
+
+    def __call__(self, texts: Sequence[str]) -> list[list[Tensor]]:
+        """Returns of each text the features of its pictures, in their order.
+
+        Raises:
+            PmgError: a picture can't be read.
+        """
+        wanted = [find_pictures(text) for text in texts]
+        digests = list(dict.fromkeys(chain.from_iterable(wanted)))
+        kept = {digest: self.cache.load(self._key(digest)) for digest in digests}
+        found = {digest: tensors["features"] for digest, tensors in kept.items() if tensors}
+        missing = [digest for digest in digests if digest not in found]
+        found |= zip(missing, self._encode(missing), strict=True)
+        return [[found[digest] for digest in row] for row in wanted]
+
+    def _encode(self, digests: Sequence[str]) -> list[Tensor]:
+        made: list[Tensor] = []
+        for start in range(0, len(digests), READ_AT_ONCE):
+            some = digests[start : start + READ_AT_ONCE]
+            images = self.pixels([self.items[digest] for digest in some])
+            made += self.language_model.encode_pictures(images)
+            for digest, features in zip(some, made[start:], strict=True):
+                self.cache.save(self._key(digest), {"features": features})
+        return made
+
+    def _key(self, digest: str) -> str:
+        return Cache.key(kind="picture", model=self.identity, picture=digest)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cache, partial
@@ -18,21 +19,72 @@ from pmg.models.language.language_model import LanguageModel
 from pmg.models.language.picture_marks import find_pictures
 from pmg.models.language.vision_language_model import VisionLanguageModel
 from pmg.preferences.captioning import Pixels
-from pmg.preferences.contexts import CachedContexts, Contexts, LazyContexts, PictureLookup, no_pictures
-from pmg.preferences.history_budget import HistoryWriter
-from pmg.preferences.keyword_budget import Budget
+from pmg.preferences.contexts import (
+    CachedContexts,
+    Contexts,
+    LazyContexts,
+    PictureFeatures,
+    PictureLookup,
+    no_pictures,
+)
 from pmg.preferences.keyword_decoding import Decoding
-from pmg.preferences.keyword_tensors import from_tensors, to_tensors
-from pmg.preferences.keywords import LIMIT, without
-from pmg.preferences.opinions import judge_messages, own_messages, split_messages
-from pmg.preferences.picture_features import PictureFeatures
-from pmg.preferences.scenarios import Scenario
-from pmg.preferences.stated_keywords import build_matcher
+from pmg.preferences.keywords import LIMIT, Budget, from_tensors, to_tensors, without
+from pmg.preferences.opinions import build_matcher, judge_messages, own_messages, split_messages
+from pmg.preferences.scenarios import Scenario, verbalize_dislikes, verbalize_history
 from pmg.preferences.target_extraction import TargetExtractor
 
+RESERVED = 256  # tokens for the question behind a history and its answer, or for soft tokens
+
+log = logging.getLogger(__name__)
 Progress = Callable[[Iterable[Any]], Iterable[Any]]
 SHOW_PROGRESS: Progress = partial(track, description="Reading histories")
 CHUNK = 50  # users a cache entry: small enough that little is lost when a run is stopped
+
+
+class HistoryWriter:
+    """Writes histories as prompts; for language models that see, whose pictures have many tokens, those that fit."""
+
+    def __init__(self, language_model: LanguageModel, scenario: Scenario) -> None:
+        self.language_model, self.scenario = language_model, scenario
+        self.left_out: dict[str, int] = {}
+
+    def likes(self, example: Example, captions: Mapping[str, str] | None) -> str:
+        """Returns the prompt of an example's likes, see `verbalize_history`, with at least the latest item."""
+        scenario = self._fit(verbalize_history, example, len(example.liked), captions)
+        return verbalize_history(example, scenario, captions)
+
+    def dislikes(self, example: Example, captions: Mapping[str, str] | None) -> str | None:
+        """Returns the prompt of an example's dislikes, see `verbalize_dislikes`, with at least the latest item."""
+        scenario = self._fit(verbalize_dislikes, example, len(example.disliked), captions)
+        return verbalize_dislikes(example, scenario, captions)
+
+    def warn(self) -> None:
+        """Logs how many histories lost how many items."""
+        if self.left_out:
+            user, most = max(self.left_out.items(), key=lambda pair: pair[1])
+            log.warning(
+                "%d histories are longer than the %d tokens that the language model reads: the oldest items are left "
+                "out, up to %d (user '%s'). Lower language_model.tokens_per_picture or scenario.max_items",
+                len(self.left_out), self.language_model.limit, most, user,
+            )  # fmt: skip
+
+    def _fit(
+        self, write: Callable[..., str | None], example: Example, items: int, captions: Mapping[str, str] | None
+    ) -> Scenario:
+        """Returns the scenario with as many items as fit."""
+        scenario, limit = self.scenario, self.language_model.limit
+        if not self.language_model.reads_pictures or limit is None:
+            return scenario
+        most = kept = min(items, scenario.max_items)
+        while kept > 1 and self._length(write(example, scenario, captions)) > limit - RESERVED:
+            kept -= 1
+            scenario = replace(scenario, max_items=kept)
+        if kept < most:
+            self.left_out[example.profile] = self.left_out.get(example.profile, 0) + most - kept
+        return scenario
+
+    def _length(self, text: str | None) -> int:
+        return len(self.language_model.tokenize(text)) if text else 0
 
 
 @dataclass(frozen=True)
@@ -69,13 +121,9 @@ class PreferenceExtractor(TargetExtractor):
     """Extracts preferences, and keywords of targets, with a frozen language model.
 
     Args:
-        language_model: the model.
-        scenario: prompts.
-        cache: keeps contexts and keywords between runs.
-        identity: names the model in cache keys, e.g. its source and dtype.
-        budget: what the text encoder can read; keywords beyond it are dropped, and named in `Keywords.dropped`.
         keep: whether contexts stay in the cache; else each is computed when it is needed.
         text_encoder: the generator's, which a scenario with `match` compares messages with.
+        others: as of `TargetExtractor`; the cache keeps contexts, too.
     """
 
     def __init__(

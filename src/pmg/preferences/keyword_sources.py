@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pmg.configuration.ranges import Count
-from pmg.domain import Keywords
-from pmg.preferences.keyword_counting import count_keywords
+from pmg.domain import UNKNOWN, Example, Keywords
 from pmg.preferences.keyword_decoding import Decoding
 from pmg.preferences.keywords import LIMIT, NO_WORDS, join_words
+from pmg.preferences.scenarios import Scenario
 from pmg.preferences.sources import KeywordSource, Requirements, SourceContext
+
+PARTS = re.compile(r"[,;]\s*")  # of a caption
+LABEL = re.compile(r"^[^:]*:\s*")  # in front of a part, as in "ground: white ground"
 
 
 @dataclass(frozen=True)
 class LikedKeywords(KeywordSource):
-    """Keywords that the language model extracts from the liked items of a history.
-
-    Attributes:
-        decoding: from attributes to keywords.
-    """
+    """Keywords that the language model extracts from the liked items of a history."""
 
     decoding: Decoding
 
@@ -38,9 +39,6 @@ class DislikedKeywords(KeywordSource):
     """The scenario's negative prompt, and keywords that the language model extracts from the disliked items.
 
     Words that are liked, too, are left out.
-
-    Attributes:
-        decoding: from attributes to keywords.
     """
 
     decoding: Decoding
@@ -58,11 +56,7 @@ class DislikedKeywords(KeywordSource):
 
 @dataclass(frozen=True)
 class CountedKeywords(KeywordSource):
-    """The most frequent attributes of a history, counted without a language model: a baseline.
-
-    Attributes:
-        limit: keywords at most.
-    """
+    """The most frequent attributes of a history, counted without a language model: a baseline."""
 
     limit: Count = LIMIT
 
@@ -76,3 +70,44 @@ class CountedKeywords(KeywordSource):
 def negative_prompt(text: str) -> Keywords:
     """Returns a scenario's negative prompt as a single keyword; no words where it is empty."""
     return Keywords((text,)) if text else NO_WORDS
+
+
+def count_keywords(
+    example: Example, scenario: Scenario, captions: Mapping[str, str] | None = None, at_most: int = 8
+) -> Keywords:
+    """Returns the most frequent attributes of a user's liked items, with relative frequencies as scores.
+
+    For each attribute of the scenario its most frequent value: of the items' facts of that name, or of the attribute's
+    options among the parts of their captions. Where there is none of any attribute, the most frequent keywords of the
+    items.
+
+    Args:
+        example: has the history, of which the latest `scenario.max_items` liked items count, as in prompts.
+        scenario: has the attributes, in order.
+        captions: each item's caption by its id; None: there are none.
+        at_most: maximum number of words.
+    """
+    items = example.liked[-scenario.max_items :]
+    parts = [_parts((captions or {}).get(item.id, "")) for item in items]
+    counted = [
+        _most_frequent([item.facts[name] for item in items if item.facts.get(name, UNKNOWN) != UNKNOWN])
+        or _most_frequent([option for each in parts for option in attribute.options if option in each])
+        for name, attribute in scenario.attributes.items()
+    ]
+    found = [pair for pair in counted if pair] or Counter(
+        word for item in items for word in dict.fromkeys(item.keywords)
+    ).most_common(at_most)
+    return Keywords(
+        words=tuple(word for word, _ in found[:at_most]),
+        scores=tuple(count / len(items) for _, count in found[:at_most]),
+    )
+
+
+def _parts(caption: str) -> set[str]:
+    """Returns the parts of a caption between commas or semicolons, without their labels."""
+    return {LABEL.sub("", part).strip() for part in PARTS.split(caption)}
+
+
+def _most_frequent(values: Sequence[str]) -> tuple[str, int] | None:
+    counted = Counter(values).most_common(1)
+    return counted[0] if counted else None

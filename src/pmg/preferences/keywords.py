@@ -1,15 +1,17 @@
-"""Explicit keywords: ranking, merging, and target keywords."""
+"""Explicit keywords: ranking, merging, target keywords, and what fits a text encoder; nothing is cut silently."""
 
 from __future__ import annotations
 
+import json
 from collections import deque
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 
 import torch
 from torch import Tensor
 
 from pmg.domain import Item, Keywords, PmgError
+from pmg.models.diffusion.interfaces import ALLOW_MORE
 from pmg.models.language.context import Context
 from pmg.models.language.language_model import LanguageModel
 from pmg.models.language.option_scoring import Question
@@ -45,10 +47,6 @@ def merge_keywords(groups: Sequence[Keywords], limit: int = LIMIT) -> Keywords:
     A word counts once, whatever its case: an attribute whose next word was given already gives the one after it.
     Within a turn words are in the order of the attributes; where a turn has more words than there is room for,
     those with the best scores stay.
-
-    Args:
-        groups: keywords of each attribute.
-        limit: so many at most.
     """
     queues = [deque(sorted(scored(group), key=lambda pair: -pair[1])) for group in groups]
     seen: set[str] = set()
@@ -80,10 +78,7 @@ def without(keywords: Keywords, others: Collection[str]) -> Keywords:
 def attribute_scores(
     language_model: LanguageModel, context: Context, attributes: Mapping[str, Attribute]
 ) -> dict[str, Tensor]:
-    """Returns the log-probability of every option of every attribute, in one pass over the histories.
-
-    Returns:
-        For each attribute float32 `(B, n_options)`, in the order of its options.
+    """Returns the log-probabilities of the options of every attribute, float32 `(B, n_options)`, in one pass.
 
     Raises:
         PmgError: an attribute has no options to choose from.
@@ -109,13 +104,6 @@ def target_keywords(
 ) -> list[Keywords]:
     """Returns the keywords of targets: title, the most likely ones of its own keywords, and scene words.
 
-    Args:
-        language_model: ranks the keywords, of many items in one pass.
-        items: the targets.
-        scenario: the question, and the scene words.
-        ranked: number of an item's keywords that are ranked.
-        kept: number of keywords that are kept, most likely first.
-
     Returns:
         One `Keywords` an item; scores of title and scene words are 0 (they were not chosen).
     """
@@ -131,3 +119,57 @@ def target_keywords(
         Keywords((item.title, *own.words, *scene), (0.0, *own.scores, *[0.0] * len(scene)))
         for item, own in zip(items, likeliest, strict=True)
     ]
+
+
+def to_tensors(keywords: Sequence[Keywords]) -> dict[str, Tensor]:
+    """Returns keywords in the form that the cache keeps."""
+    text = json.dumps([asdict(words) for words in keywords], ensure_ascii=False)
+    return {"json": torch.tensor(list(text.encode()), dtype=torch.uint8)}
+
+
+def from_tensors(tensors: Mapping[str, Tensor]) -> list[Keywords]:
+    """Returns the keywords that `to_tensors` encoded."""
+    rows = json.loads(bytes(tensors["json"].tolist()))
+    return [Keywords(**{name: tuple(values) for name, values in row.items()}) for row in rows]
+
+
+@dataclass(frozen=True)
+class Budget:
+    """A text encoder's measure: how it counts, and how much it reads.
+
+    Attributes:
+        count_tokens: length of a text in tokens, special tokens included.
+        limit: longest text.
+    """
+
+    count_tokens: Callable[[str], int]
+    limit: int
+
+    def fit(self, keywords: Keywords) -> Keywords:
+        """Drops the keywords of least weight (their scores) until the rest can be read whole.
+
+        First go words that are too long by themselves, then the lowest score, of equal scores the later word.
+
+        Returns:
+            The kept keywords in their order; `dropped` names the others, first dropped first.
+
+        Raises:
+            PmgError: no keyword fits.
+        """
+        pairs = scored(keywords)
+        dropped = [pair for pair in pairs if self.count_tokens(pair[0]) > self.limit]
+        kept = [pair for pair in pairs if pair not in dropped]
+        while kept and self.count_tokens(", ".join(word for word, _ in kept)) > self.limit:
+            # of equals `min` takes the first, so look from the end
+            weakest = min(range(len(kept) - 1, -1, -1), key=lambda row: kept[row][1])
+            dropped.append(kept.pop(weakest))
+        if dropped and not kept:
+            raise PmgError(
+                f"none of the keywords '{keywords}' fits into the {self.limit} tokens that the text encoder reads; "
+                f"shorten them, or {ALLOW_MORE}"
+            )
+        return Keywords(
+            tuple(word for word, _ in kept),
+            tuple(score for _, score in kept) if keywords.scores else (),
+            (*keywords.dropped, *(word for word, _ in dropped)),
+        )

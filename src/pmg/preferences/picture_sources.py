@@ -13,11 +13,7 @@ from pmg.preferences.sources import PictureSource, SourceContext
 
 @dataclass(frozen=True)
 class LikedPictures(PictureSource):
-    """The pictures that a user liked last, as reference images: a baseline without any training.
-
-    Attributes:
-        pictures: most pictures a user.
-    """
+    """The pictures that a user liked last, `pictures` at most, as reference images: a baseline without training."""
 
     pictures: Count = 4
 

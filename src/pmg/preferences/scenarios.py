@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
+from string import Formatter
 from typing import Any
 
 from pmg.configuration.instantiate import nearest
 from pmg.configuration.ranges import Count, CountOrZero, Fraction
 from pmg.domain import Example, Item, PmgError, Turn
 from pmg.preferences.captioning import MetadataCaptioner
-from pmg.preferences.prompt_checks import check_options, check_placeholders, check_question, check_template
-from pmg.preferences.target_writing import TargetWriting, check_target_writing
+from pmg.preferences.target_writing import TargetWriting
 
 LINE_PLACES = ("title", "topic", "keywords", "caption")
 TURN_PLACES = ("speaker", "text")
@@ -66,7 +66,7 @@ class Scenario:
         dislike_chat_template: as `chat_template`, for the messages that state a dislike; needs an `opinion`. Empty:
             they are not used.
         match: cosine from which a sentence states the option that it resembles most, by the generator's text encoder;
-            stated options take the place of decoded keywords (`pmg.preferences.stated_keywords`). None: they are not
+            stated options take the place of decoded keywords (`pmg.preferences.opinions`). None: they are not
             compared.
 
     Raises:
@@ -153,15 +153,12 @@ def build_scenario(
 
 
 def verbalize_history(example: Example, scenario: Scenario, captions: Mapping[str, str] | None = None) -> str:
-    """Returns the prompt before the first question: liked items, then the conversation.
+    """Returns the prompt before the first question, up to ``{instruction}``: liked items, then the conversation.
 
     Args:
         example: has the history and the conversation.
         scenario: templates.
         captions: caption by the item's id; by default the scenario's caption, formatted with the item's facts.
-
-    Returns:
-        The filled templates up to ``{instruction}``.
 
     Raises:
         PmgError: history and conversation are empty, or the scenario has no template for the conversation.
@@ -286,3 +283,60 @@ def _attributes(key: str, attributes: Mapping[str, Attribute]) -> Iterator[str]:
     for name, attribute in attributes.items():
         yield from check_question(f"{key}.{name}.question", attribute.question)
         yield from check_options(f"{key}.{name}", attribute.options)
+
+
+def check_target_writing(writing: TargetWriting) -> Iterator[str]:
+    """Checks the question, and that there is a probe."""
+    yield from check_question("target_writing.question", writing.question)
+    if not writing.probes or not all(writing.probes.values()):
+        yield "target_writing.probes needs messages, each with words of which an answer has one"
+
+
+def check_template(key: str, template: str, content: str) -> Iterator[str]:
+    """Checks that the placeholder `content` comes first and once, and ``{instruction}`` last and once."""
+    yield from check_placeholders(key, template, (content, "instruction"))
+    place = f"{{{content}}}"
+    counts = [template.count(word) for word in (place, "{instruction}")]
+    if 0 in counts:
+        yield f"{key} needs {place} and {{instruction}}"
+    elif counts != [1, 1]:
+        yield f"{key} may name {place} and {{instruction}} only once"
+    elif template.find("{instruction}") < template.find(place) or not template.endswith("{instruction}"):
+        yield (
+            f"{key}: the instruction must come last, after the {content}, so that the {content} is read only once "
+            "for all questions"
+        )
+
+
+def check_placeholders(key: str, text: str, names: Collection[str] | None = None) -> Iterator[str]:
+    """Checks that placeholders are identifiers and, unless `names` is None, among `names`."""
+    try:
+        parts = [(name, spec, conversion) for _, name, spec, conversion in Formatter().parse(text) if name is not None]
+    except ValueError as error:
+        yield f"{key} has unpaired braces ({error})"
+        return
+    for name, spec, conversion in parts:
+        if not name.isidentifier() or spec or conversion:
+            yield f"{key}: placeholders are plain names, not {{{name}}}"
+        elif names is not None and name not in names:
+            listed = ", ".join(f"{{{word}}}" for word in names) or "none"
+            yield f"{key} has no placeholder {{{name}}}{nearest(name, names)} (known: {listed})"
+
+
+def check_question(key: str, question: str) -> Iterator[str]:
+    """Checks that a question isn't empty and doesn't end with a space."""
+    if not question.strip():
+        yield f"{key} is empty"
+    elif question[-1] == " ":  # tokenizers attach a space to the next word
+        yield f"{key} ends with a space; the answer begins with one"
+
+
+def check_options(key: str, options: tuple[str, ...]) -> Iterator[str]:
+    """Checks that options are distinct, not empty, and at least two."""
+    twice = sorted({option for option in options if options.count(option) > 1})
+    if twice:
+        yield f"{key} has options twice: {', '.join(twice)}"
+    if any(not option.strip() or option != option.strip() for option in options):
+        yield f"{key} has an option that is empty or starts or ends with a space"
+    if len(options) == 1:
+        yield f"{key} has one option, which is no choice; add another, or leave `options` out for free text"

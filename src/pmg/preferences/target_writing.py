@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,6 @@ from pmg.configuration.ranges import Count, Fraction
 from pmg.domain import PmgError
 from pmg.models.language.context import Context
 from pmg.models.language.language_model import LanguageModel
-from pmg.preferences.prompt_checks import check_question
 
 END = re.compile(r"[.!?*\"\n]")  # behind the written target
 WORD = re.compile(r"\w+")
@@ -72,10 +71,3 @@ def build_target_writing(
             raise PmgError(f"target_writing.probes need a message and words each; one has {', '.join(probe)}")
     accepted = {probe["message"]: tuple(probe["words"]) for probe in probes}
     return TargetWriting(question, accepted, least, max_words, max_new_tokens)
-
-
-def check_target_writing(writing: TargetWriting) -> Iterator[str]:
-    """Checks the question, and that there is a probe."""
-    yield from check_question("target_writing.question", writing.question)
-    if not writing.probes or not all(writing.probes.values()):
-        yield "target_writing.probes needs messages, each with words of which an answer has one"

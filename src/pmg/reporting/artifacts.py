@@ -12,9 +12,9 @@ import pandas as pd
 
 from pmg.domain import PmgError
 from pmg.evaluation.comparison import Comparison
+from pmg.evaluation.image_evaluation import SELECTION_SCORES, selection_scores
 from pmg.evaluation.metric_interface import MetricInfo, read_infos
 from pmg.evaluation.results import COLUMNS
-from pmg.evaluation.selection_scores import SELECTION_SCORES, selection_scores
 from pmg.generation.records import RECORDS, Record, read_records
 from pmg.natural_order import natural_key
 from pmg.reporting.runs import RunFolder, progress

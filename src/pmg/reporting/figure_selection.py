@@ -5,16 +5,16 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from matplotlib.figure import Figure
 
 from pmg.configuration.identity import Role, find_role
 from pmg.evaluation.metric_interface import MetricInfo
-from pmg.evaluation.reference_arms import NEAREST
+from pmg.evaluation.references import NEAREST
 from pmg.reporting.alpha_tradeoff import alpha_curves
 from pmg.reporting.artifacts import Artifacts
 from pmg.reporting.figures import draw_arms, draw_curves, draw_effect, draw_trade, find_plane, png
-from pmg.reporting.html_page import Picture
 from pmg.reporting.runs import RunFolder, progress
 from pmg.reporting.summary import Arms, Group, drop_repeats, effects, scalar_metric
 from pmg.reporting.tables import trained_metrics
@@ -117,3 +117,25 @@ def _curves(runs: Sequence[RunFolder], factors: Factors, artifacts: Artifacts) -
     if metrics:
         text = f"{len(curves)} trainings by step; those that differ in the seed alone share a colour."
         yield "curves", "Learning curves", text, draw_curves(curves, metrics[:PANELS], factors.name)
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure of the page.
+
+    Attributes:
+        name: of its file, without ending.
+        title: of its section.
+        text: what it shows, also for those who don't see it.
+        content: PNG.
+    """
+
+    name: str
+    title: str
+    text: str
+    content: bytes
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Returns width and height in pixels from the header of a PNG."""
+        return int.from_bytes(self.content[16:20], "big"), int.from_bytes(self.content[20:24], "big")

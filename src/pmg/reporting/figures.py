@@ -131,16 +131,13 @@ def draw_trade(
     plane: Plane | None,
     names: tuple[str, str] = ("", ""),
 ) -> Figure | None:
-    """Draws accuracy against preference: what each alpha would select, and the means of independent metrics.
+    """Draws accuracy against preference: what each alpha would select, and means of independent metrics, if any.
 
     Args:
         curves: points of `ALPHAS` by method and group; a panel a method.
         variants: means by group, in one last panel.
         plane: the metrics of that panel; None: no such panel.
         names: of the factor that separates the groups, and of the proposed method.
-
-    Returns:
-        None where there is neither.
     """
     name, proposed = names
     if not curves and plane is None:
@@ -173,14 +170,7 @@ def _alpha_panel(axis: Any, groups: Mapping[str, Sequence[Point]], names: Sequen
 
 
 def draw_plane(axis: Any, variants: Mapping[str, Arms], plane: Plane, proposed: str = "") -> None:
-    """Draws methods' means in the plane of accuracy and preference, joined where the variants are numbers.
-
-    Args:
-        axis: of matplotlib.
-        variants: means by label.
-        plane: the metrics of the axes.
-        proposed: the method whose points are labelled.
-    """
+    """Draws methods' means in a plane, joined where the variants are numbers; points of `proposed` are labelled."""
     across, up = (metric.name for metric in plane)
     found: dict[str, dict[str, Point]] = {}
     for label, arms in variants.items():
@@ -212,13 +202,7 @@ def _name_points(axis: Any, points: Mapping[str, Point]) -> None:
 
 
 def draw_curves(curves: Sequence[tuple[str, pd.DataFrame]], metrics: Sequence[MetricInfo], name: str = "") -> Figure:
-    """Draws learning curves, a panel a metric.
-
-    Args:
-        curves: group and metrics by ``step`` of each run; runs of one group have one colour.
-        metrics: one a panel.
-        name: of the factor that separates the groups.
-    """
+    """Draws learning curves, by ``step``, a panel a metric; runs of one group have one colour."""
     figure, axes = panels(len(metrics), 4.4, 3.2)
     groups = list(dict.fromkeys(group for group, _ in curves))
     for axis, metric in zip(axes, metrics, strict=True):

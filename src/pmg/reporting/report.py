@@ -1,30 +1,50 @@
-"""Everything that a report of a set of runs holds."""
+"""The report of a set of runs: what it holds, and its HTML page, which needs no server, no network, no other file."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
+from pmg.data_uri import data_uri
+from pmg.evaluation.table_rendering import Table
+from pmg.html_document import render_document
 from pmg.reporting.artifacts import gather
-from pmg.reporting.figure_selection import draw_pictures
-from pmg.reporting.html_page import Report
+from pmg.reporting.figure_selection import Picture, draw_pictures
 from pmg.reporting.runs import RunFolder, read_runs
-from pmg.reporting.samples import build_grids
+from pmg.reporting.samples import Grid, build_grids
 from pmg.reporting.summary import group, tidy
 from pmg.reporting.tables import footnote, problems_table, runs_table, summary_tables
 from pmg.reporting.variants import Factors, find_factors
 from pmg.runs.provenance import git_state
 
+GENERATOR = "pmg-report"
+
+
+@dataclass(frozen=True)
+class Report:
+    """All that a page shows; `problems` are the runs that count in no mean, `origin` is how the page was made."""
+
+    title: str
+    summary: Sequence[Table]
+    pictures: Sequence[Picture]
+    grids: Sequence[Grid]
+    runs: Table
+    problems: Table
+    footnote: str
+    origin: Mapping[str, str]
+
+
+def render(report: Report) -> str:
+    """The page. Texts of runs are escaped, and its policy lets no script run but its own."""
+    return render_document("pmg.reporting", "page", report=report, generator=GENERATOR, data_uri=data_uri)
+
 
 def build_report(paths: Sequence[Path], command: str) -> tuple[Report, pd.DataFrame]:
     """Reads all runs in and below `paths`; returns what the page shows, and the tidy table.
-
-    Args:
-        paths: run folders, or folders of many.
-        command: that makes the report, to be named in it.
 
     Raises:
         PmgError: a path is no folder, holds no run, or none can be read.

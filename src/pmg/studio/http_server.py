@@ -93,11 +93,7 @@ def _report_errors(app: FastAPI) -> None:
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """Returns a listening socket.
-
-    Args:
-        host: its address.
-        port: 0: a free one.
+    """Returns a listening socket; port 0: a free one.
 
     Raises:
         PmgError: the address is not of this machine, or the port is in use.
@@ -115,12 +111,7 @@ def bind(host: str, port: int) -> socket.socket:
 
 
 def serve(app: Any, listener: socket.socket) -> None:
-    """Runs an application until it is interrupted.
-
-    Args:
-        app: ASGI application.
-        listener: of `bind`.
-    """
+    """Runs an application until it is interrupted."""
     import uvicorn
 
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, server_header=False))

@@ -20,12 +20,7 @@ from pmg.tracking.tracker import IMAGE, Label, files_of
 class CsvTracker(CSVLogger):
     """Writes ``metrics.csv``, ``hparams.yaml``, ``NAME.csv`` of each table, and the list ``artifacts.csv``.
 
-    Args:
-        label: unused.
-        save_dir: the run folder.
-        name: subfolder of `save_dir`.
-        version: subfolder of that; null: ``version_0``, and the next number at each resume.
-        flush_logs_every_n_steps: steps between writes.
+    They are in ``save_dir/name/version``; without a version in ``version_0``, and the next number at each resume.
     """
 
     def __init__(

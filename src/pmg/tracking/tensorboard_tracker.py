@@ -16,14 +16,7 @@ from pmg.tracking.tracker import IMAGE, Label, files_of
 
 
 class TensorBoardTracker(TensorBoardLogger):
-    """Writes event files; artifacts, which TensorBoard doesn't support, are listed as text.
-
-    Args:
-        label: name, id and tags of the run, logged as text.
-        save_dir: the run folder.
-        name: subfolder of `save_dir`.
-        version: subfolder of that.
-    """
+    """Writes event files into ``save_dir/name/version``; artifacts are listed as text."""
 
     def __init__(self, label: Label, save_dir: str, name: str = "tensorboard", version: str = "") -> None:
         super().__init__(save_dir, name, version, default_hp_metric=False)

@@ -8,6 +8,7 @@ import signal
 import threading
 import zipfile
 from collections.abc import Mapping
+from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal
@@ -15,7 +16,9 @@ from typing import Any, Literal
 import torch
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint, RichProgressBar
-from torch.optim import Optimizer
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.optim.optimizer import Optimizer
+from torch.utils.flop_counter import FlopCounterMode
 
 from pmg.configuration.identity import find_differences, format_differences
 from pmg.configuration.ranges import NotNegative, Seed
@@ -56,10 +59,6 @@ class LastCheckpoint(AtomicCheckpoint):
 
     Saved every `every_s` seconds, at the end of the training, and when an exception or Ctrl-C stops it. With several
     processes an exception saves nothing: the other processes may be anywhere, and saving waits for them.
-
-    Args:
-        dirpath: folder of ``last.ckpt``.
-        every_s: seconds between saves, above 0.
     """
 
     def __init__(self, dirpath: str, every_s: NotNegative = 60.0) -> None:
@@ -89,11 +88,6 @@ class BestCheckpoint(AtomicCheckpoint):
 
     With a moving average of the weights, the average of that step is taken, too; the metrics of its validation replace
     those of the last one.
-
-    Args:
-        dirpath: folder of ``best.ckpt``.
-        monitor: a logged metric.
-        mode: whether the smallest or the largest value is best.
     """
 
     def __init__(self, dirpath: str, monitor: str = "val/total", mode: Literal["min", "max"] = "min") -> None:
@@ -257,11 +251,7 @@ class FiniteGradients(Callback):
 
 
 class Signature(Callback):
-    """Writes the run's identity into every checkpoint, so that no training of another identity resumes from it.
-
-    Args:
-        identity: values of the config by dotted key.
-    """
+    """Writes the run's identity into every checkpoint, so that no training of another identity resumes from it."""
 
     def __init__(self, identity: Mapping[str, Any]) -> None:
         self.identity = dict(identity)
@@ -273,11 +263,6 @@ class Signature(Callback):
 
 def resume_point(path: Path, command: str, identity: Mapping[str, Any]) -> Path | None:
     """Returns the checkpoint to resume from, or None where nothing was saved yet.
-
-    Args:
-        path: of ``last.ckpt``.
-        command: the verb of the training.
-        identity: of the run, values of the config by dotted key.
 
     Raises:
         PmgError: the checkpoint is damaged, or was made by a training of other values.
@@ -297,3 +282,32 @@ def resume_point(path: Path, command: str, identity: Mapping[str, Any]) -> Path 
             "delete the folder to start again"
         )
     return path
+
+
+class StepOperations(Callback):
+    """Counts the forward and backward passes of a run's first step, without the optimizer's own operations.
+
+    Attributes:
+        counted: operations of a step, a multiplication and an addition being two; 0 before the first one.
+    """
+
+    def __init__(self) -> None:
+        self.counted = 0
+        self._open = ExitStack()
+        self._counter: FlopCounterMode | None = None
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: object, _: int) -> None:
+        """Begins to count; attention is taken apart, since the fused kernel of processors isn't counted."""
+        if not self.counted and self._counter is None:  # batches of one step are counted together
+            self._open.enter_context(sdpa_kernel(SDPBackend.MATH))
+            self._counter = self._open.enter_context(FlopCounterMode(display=False))
+
+    def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
+        """Ends the count."""
+        if self._counter is not None:
+            self._open.close()
+            self.counted, self._counter = int(self._counter.get_total_flops()), None
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Ends a count that an error interrupted."""
+        self._open.close()

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, IterableDataset
+from torch.utils.data import DataLoader, IterableDataset
 
 from pmg.seeding import stable_number
 
@@ -22,10 +22,7 @@ def seeded(*parts: str | int) -> torch.Generator:
 def rank_slice(batch: Batch, rank: int, ranks: int) -> Batch:
     """Returns the rows of a batch that one process computes: consecutive ones, in the order of the whole batch.
 
-    Args:
-        batch: tensors whose numbers of rows `ranks` divides.
-        rank: number of the process, from 0.
-        ranks: number of processes that train together.
+    `ranks` processes train together, from number 0; they divide the rows of the batch.
     """
     return {name: values.chunk(ranks)[rank] for name, values in batch.items()} if ranks > 1 else batch
 
@@ -80,23 +77,6 @@ class ShuffledRows(IterableDataset):
             step += 1
 
 
-class Batches(Dataset):
-    """Fixed validation batches.
-
-    Args:
-        batches: the batches, in order.
-    """
-
-    def __init__(self, batches: list[Batch]) -> None:
-        self.batches = batches
-
-    def __len__(self) -> int:
-        return len(self.batches)
-
-    def __getitem__(self, index: int) -> Batch:
-        return self.batches[index]
-
-
 class RowsDataModule(pl.LightningDataModule):
     """Endless training batches and fixed validation batches over rows held in memory.
 
@@ -120,4 +100,4 @@ class RowsDataModule(pl.LightningDataModule):
 
     def val_dataloader(self) -> DataLoader:
         """Returns the validation batches."""
-        return DataLoader(Batches(self.validation), batch_size=None)
+        return DataLoader(self.validation, batch_size=None)  # type: ignore[arg-type] # a list will do

@@ -57,11 +57,7 @@ class HistoryContexts:
 
 @dataclass(frozen=True)
 class ImageFeatures:
-    """A scorer's features of the liked images: a baseline without a language model.
-
-    Attributes:
-        scorer: frozen.
-    """
+    """A frozen scorer's features of the liked images: a baseline without a language model."""
 
     scorer: Scorer
 

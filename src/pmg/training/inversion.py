@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 
 import torch
@@ -55,15 +55,12 @@ class TextualInversion:
         self.steps, self.draws, self.learning_rate = steps, draws, learning_rate
 
     def __call__(self, users: Sequence[HistoryImages], captions: Block, seeds: Sequence[int]) -> Tensor:
-        """Learns the tokens of all users in one batch.
+        """Returns learned tokens `(U, n, D)` of all users, in one batch.
 
         Args:
             users: histories of U users.
             captions: encoded captions of the history's items.
             seeds: of each user's images, noise and times.
-
-        Returns:
-            `(U, n, D)`.
         """
         tokens = nn.Parameter(self.start(len(users)))
         optimizer = torch.optim.Adam([tokens], lr=self.learning_rate)  # elementwise: users are independent
@@ -110,12 +107,7 @@ def _shared(one: Sequence[int], other: Sequence[int]) -> int:
 class InvertedTokens(TokenSource):
     """Soft tokens that textual inversion learns from each user's liked images; kept in the cache: they take minutes.
 
-    Attributes:
-        word: every token starts from this word's embedding.
-        tokens: n, tokens a user.
-        steps: optimiser steps a user.
-        draws: noisy history images a step.
-        learning_rate: Adam's.
+    Attributes are those of `TextualInversion`.
     """
 
     word: str = "style"
@@ -126,9 +118,7 @@ class InvertedTokens(TokenSource):
 
     def __call__(self, context: SourceContext) -> Tensor:
         """Returns the learned tokens `(U, n, D)`."""
-        inversion = TextualInversion(
-            context.generator, self.word, self.tokens, self.steps, self.draws, self.learning_rate
-        )
+        inversion = TextualInversion(context.generator, **asdict(self))
         scene = context.extractor.scenario.scene_words
         examples, identity = context.examples, f"{context.identity} {self!r}"
         return invert_histories(
@@ -140,20 +130,7 @@ def invert_histories(
     inversion: TextualInversion, examples: Sequence[Example], images: ImageStore, scene_words: Sequence[str],
     cache: Cache, *, identity: str, seed: int,
 ) -> Tensor:  # fmt: skip
-    """Returns tokens learned from the liked images of each example's history; chunks of users are cached.
-
-    Args:
-        inversion: learns.
-        examples: one a user, U of them.
-        images: the images of the items.
-        scene_words: appended to every caption.
-        cache: keeps tokens between runs.
-        identity: names everything else that decides the result.
-        seed: of the draws, which depend on the user, too.
-
-    Returns:
-        `(U, n, D)`.
-    """
+    """Returns tokens `(U, n, D)` learned from the liked images of histories, one a user; chunks are cached."""
     encode = inversion.generator.text_encoder.encode
 
     def liked(example: Example) -> list[Item]:

@@ -43,12 +43,6 @@ def configure_optimizers(
 ) -> Any:  # fmt: skip
     """Returns what `LightningModule.configure_optimizers` returns: an optimizer, and its schedule stepped each step.
 
-    Args:
-        module: attached to a trainer.
-        trained: the part whose parameters are trained.
-        optimizer: makes the optimizer.
-        lr_scheduler: makes the schedule.
-
     Raises:
         PmgError: the trainer has no steps, or no end.
     """
@@ -66,13 +60,10 @@ def adamw(learning_rate: float, weight_decay: float = 0.01) -> OptimizerPartial:
 def one_cycle(optimizer: Optimizer, *, total_steps: int, warmup: Fraction = 0.05) -> LRScheduler:
     """Returns a schedule that rises to the optimizer's learning rate and anneals to almost 0 (Smith & Topin 2018).
 
+    It rises in a share `warmup` of the steps.
+
     A momentum, or AdamW's first beta, is cycled between 0.85 and 0.95 the other way, where the optimizer has one for
     all parameters.
-
-    Args:
-        optimizer: its learning rate is the peak.
-        total_steps: of the training.
-        warmup: share of the steps in which the rate rises.
     """
     peak = [group["lr"] for group in optimizer.param_groups]
     cycled = not optimizer.defaults.keys().isdisjoint(("momentum", "betas"))
@@ -80,25 +71,13 @@ def one_cycle(optimizer: Optimizer, *, total_steps: int, warmup: Fraction = 0.05
 
 
 def constant(optimizer: Optimizer, *, total_steps: int, warmup_steps: CountOrZero = 20) -> LRScheduler:
-    """Returns a schedule that rises linearly and stays: a resumed training may have more steps.
-
-    Args:
-        optimizer: its learning rate is the peak.
-        total_steps: not used.
-        warmup_steps: steps in which the rate rises.
-    """
+    """Returns a schedule that rises linearly in `warmup_steps` and stays: a resumed training may have more steps."""
     schedule: LRScheduler = get_constant_schedule_with_warmup(optimizer, warmup_steps)
     return schedule
 
 
 def cosine(optimizer: Optimizer, *, total_steps: int, warmup: Fraction = 0.05) -> LRScheduler:
-    """Returns a schedule that rises linearly and falls to 0 as half a cosine (Loshchilov & Hutter 2017).
-
-    Args:
-        optimizer: its learning rate is the peak.
-        total_steps: of the training.
-        warmup: share of the steps in which the rate rises.
-    """
+    """Returns a linear rise in a share of the steps, then half a cosine to 0 (Loshchilov & Hutter 2017)."""
     schedule: LRScheduler = get_cosine_schedule_with_warmup(optimizer, round(total_steps * warmup), total_steps)
     return schedule
 
@@ -108,11 +87,7 @@ def warmup_stable_decay(
 ) -> LRScheduler:
     """Returns a schedule that rises linearly, stays, and falls at the end (Hu et al. 2024).
 
-    Args:
-        optimizer: its learning rate is the peak.
-        total_steps: of the training.
-        warmup: share of the steps in which the rate rises, at least one step.
-        decay: share of the steps in which it falls.
+    It rises in a share `warmup` of the steps, at least in one, and falls in a share `decay`.
     """
     rising, falling = max(1, round(total_steps * warmup)), round(total_steps * decay)
     schedule: LRScheduler = get_wsd_schedule(

@@ -107,12 +107,7 @@ class PreferenceBatches:
 
 @dataclass(frozen=True)
 class FrozenModels:
-    """The models through which the loss is computed; never trained, never in a checkpoint.
-
-    Attributes:
-        language_model: computes soft tokens behind cached histories.
-        generator: its denoising loss is the objective.
-    """
+    """The models through which the loss is computed; never trained, never in a checkpoint."""
 
     language_model: LanguageModel
     generator: Generator
@@ -142,8 +137,6 @@ class PreferenceTraining(pl.LightningModule):
         user_inputs: the encoder's inputs of all users, of training and validation.
         texts: encoded targets and keywords.
         terms: of the objective, by name; each is logged under its name.
-        optimizer: makes the optimizer.
-        lr_scheduler: makes the learning-rate schedule.
         ema_decay: decay of the moving average of the encoder's weights, which is validated and kept; None keeps
             the last weights.
 

@@ -48,14 +48,10 @@ def list_samples(
     train: Sequence[Example], validation: Sequence[Example], extracted: ExtractedPreferences, concepts: Sequence[str],
     taste_label: str | None = None,
 ) -> TrainingSamples:  # fmt: skip
-    """Returns the samples of all users.
+    """Returns the samples of all users; no validation example is of a training user.
 
-    Args:
-        train: training examples.
-        validation: validation examples, of other users.
-        extracted: prefilled histories and keywords of both.
-        concepts: of the targets, in the order of the target texts.
-        taste_label: name of the examples' label that holds a user's taste; None: each user has a taste of their own.
+    `concepts` are those of the targets, in the order of the target texts. `taste_label` names the label that holds a
+    user's taste; without it each user has a taste of their own.
     """
     examples = [*train, *validation]
     truths = list({item.id: item for example in examples for item in example.truth}.values())
@@ -74,13 +70,9 @@ def list_samples(
 def encode_texts(
     keywords: Sequence[Keywords], targets: Sequence[Keywords], text_encoder: PromptEncoder, keep: bool = True
 ) -> tuple[EncodedTexts, Tensor]:
-    """Encodes all texts of a training.
+    """Encodes all texts of a training: preference keywords, one a profile, and target keywords, one a concept.
 
-    Args:
-        keywords: preference keywords, one a profile.
-        targets: target keywords, one a concept.
-        text_encoder: frozen.
-        keep: whether encoded keywords stay in memory; else each is encoded when a batch needs it.
+    Encoded keywords stay in memory, or, without `keep`, each is encoded when a batch needs it.
 
     Returns:
         The texts, and tokens `(N, D)` of the keywords of all profiles, or of some, which set the scale of soft tokens.
@@ -101,15 +93,8 @@ def build_batches(
 ) -> RowsDataModule:  # fmt: skip
     """Encodes the truths' images and returns the batches of training and validation.
 
-    Args:
-        samples: of all users.
-        inputs: of the encoder, one row a profile; prepared a batch ahead.
-        images: of the data set.
-        generator: encodes images.
-        collate: makes the batches from samples, tastes, latents and the generator.
-        users_per_step: users a batch.
-        seed: of the batches.
-        latents_place: where latents are kept for this and later runs, see `store_latents`; None: in memory.
+    Inputs are prepared a batch ahead. Latents are kept in `latents_place` for later runs, see `store_latents`; None:
+    in memory.
 
     Raises:
         PmgError: `users_per_step` is below 1.
@@ -132,14 +117,8 @@ def build_module(
 ) -> PreferenceTraining:  # fmt: skip
     """Builds the untrained encoder and the module around it.
 
-    Args:
-        frozen: language model and generator.
-        inputs: of the encoder, one row a profile.
-        texts: encoded targets and keywords.
-        text_embeddings: `(N, D)`, tokens of real keywords, which set the scale of soft tokens.
-        encoder: builds the encoder.
-        module: builds the module.
-        sample: users whose inputs set the encoder's starting scale.
+    The scale of soft tokens is that of `text_embeddings`, `(N, D)`, tokens of real keywords; the encoder's starting
+    scale is that of the inputs of `sample` users.
     """
     if base := frozen.generator.supports.distilled_from:
         log.warning(

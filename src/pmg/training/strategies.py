@@ -32,11 +32,6 @@ class ShardedLanguageModel(DDPStrategy):
 def shard_layers(language_model: LanguageModel, device: str, processes: int) -> None:
     """Keeps a shard of every layer's weights in each process; all processes have to call it, and the model, together.
 
-    Args:
-        language_model: frozen.
-        device: type of the device, e.g. ``cuda``.
-        processes: number of processes.
-
     Raises:
         PmgError: the weights are quantized.
     """

@@ -8,8 +8,7 @@ import pytest
 from pmg.domain import PmgError
 from pmg.studio.survey.clustered import bradley_terry, clustered_intervals, clustered_means
 from pmg.studio.survey.design import Design
-from pmg.studio.survey.sample_size import SampleSize
-from pmg.studio.survey.simulation import Comparisons, Raters
+from pmg.studio.survey.sample_size import Comparisons, Raters, SampleSize
 
 pytestmark = [pytest.mark.slow, pytest.mark.ci]
 

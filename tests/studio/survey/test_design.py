@@ -9,7 +9,7 @@ import pytest
 
 from pmg.domain import PmgError
 from pmg.studio.survey.design import Design
-from pmg.studio.survey.page import render_page
+from pmg.studio.survey.materials import render_page
 from surveys import METHODS, make_survey
 
 ABCD = ["a", "b", "c", "d"]

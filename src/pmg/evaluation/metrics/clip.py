@@ -12,7 +12,7 @@ from pmg.domain import Keywords, PmgError
 from pmg.evaluation.metric_interface import Input, MetricInfo, References
 from pmg.evaluation.metrics.cosines import group_cosines, largest, truth_vectors
 from pmg.models.vision.features import TextFeatures, encode_images
-from pmg.preferences.keyword_budget import Budget
+from pmg.preferences.keywords import Budget
 
 
 class ClipSimilarity:

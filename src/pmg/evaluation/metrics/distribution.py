@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -23,41 +24,41 @@ SCALE = 1_000  # of CMMD
 
 
 @dataclass(frozen=True)
-class _Distance:
-    """What the distances of sets share.
+class SetDistance:
+    """Base of the distances of sets.
 
     Attributes:
+        name: of the distance, which the encoder's follows.
+        least: its smallest value; None: unbounded.
         encoder: name of the encoder, in the metric's name and title.
         features: encoder of images; None: for vectors that are made elsewhere.
     """
 
+    name: ClassVar[str]
+    least: ClassVar[float | None] = None
     encoder: str = "features"
     features: ImageFeatures | None = None
 
-    def _info(self, name: str, low: float | None) -> MetricInfo:
-        title = f"{name.upper()} ({self.encoder})"
-        return MetricInfo(f"{name}_{self.encoder}", title, False, range=(low, None), digits=4, per_set=True)
+    @property
+    def outputs(self) -> Sequence[MetricInfo]:
+        """See `SetMetric`."""
+        name, title = f"{self.name}_{self.encoder}", f"{self.name.upper()} ({self.encoder})"
+        return (MetricInfo(name, title, False, range=(self.least, None), digits=4, per_set=True),)
 
 
 @dataclass(frozen=True)
-class Fid(_Distance):
+class Fid(SetDistance):
     """Fréchet distance (Heusel et al. 2017) of Gaussians that are fitted to both sets: 0 for equal ones.
 
     With few images it depends on their number more than on the images: its bias falls with the number and differs
     between models (Chong & Forsyth 2020), so that `ENOUGH` are required.
 
     Attributes:
-        encoder: name of the encoder, in the metric's name and title.
-        features: encoder of images; None: for vectors that are made elsewhere.
         allow_few: whether fewer are allowed all the same.
     """
 
+    name, least = "fid", 0.0
     allow_few: bool = False
-
-    @property
-    def outputs(self) -> Sequence[MetricInfo]:
-        """See `SetMetric`."""
-        return (self._info("fid", 0.0),)
 
     def check(self, count: int) -> None:
         """See `SetMetric`.
@@ -80,25 +81,19 @@ class Fid(_Distance):
 
 
 @dataclass(frozen=True)
-class Kid(_Distance):
+class Kid(SetDistance):
     """Squared MMD with a cubic kernel (Bińkowski et al. 2018): unbiased, so that equal sets may come out below 0.
 
     Attributes:
-        encoder: name of the encoder, in the metric's name and title.
-        features: encoder of images; None: for vectors that are made elsewhere.
         subsets: how many subsets are drawn; the result is their mean, and their deviation is ``std``.
         subset_size: images of a subset.
         seed: of the draw.
     """
 
+    name = "kid"
     subsets: Count = 100
     subset_size: Count = 100
     seed: Seed = 0
-
-    @property
-    def outputs(self) -> Sequence[MetricInfo]:
-        """See `SetMetric`."""
-        return (self._info("kid", None),)
 
     def check(self, count: int) -> None:
         """See `SetMetric`.
@@ -128,7 +123,7 @@ class Kid(_Distance):
 
 
 @dataclass(frozen=True)
-class Cmmd(_Distance):
+class Cmmd(SetDistance):
     """CMMD (Jayasumana et al. 2024): squared MMD of unit vectors of CLIP with a Gaussian kernel, times 1,000.
 
     This is the unbiased estimate (Gretton et al. 2012, equation 3), as in the paper: equal sets come out below 0. The
@@ -136,17 +131,11 @@ class Cmmd(_Distance):
     for 200 images, and next to nothing for the paper's 30,000.
 
     Attributes:
-        encoder: name of the encoder, in the metric's name and title.
-        features: encoder of images; None: for vectors that are made elsewhere.
         sigma: width of the kernel.
     """
 
+    name = "cmmd"
     sigma: Positive = 10.0
-
-    @property
-    def outputs(self) -> Sequence[MetricInfo]:
-        """See `SetMetric`."""
-        return (self._info("cmmd", None),)
 
     def check(self, count: int) -> None:
         """See `SetMetric`.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -76,18 +77,14 @@ def truths_of(perceptual: PerceptualDistance, references: References) -> Percept
     return references.once(("truths", perceptual), lambda: PerceptualReferences(perceptual, references.truths))
 
 
+@dataclass(frozen=True)
 class LpipsToTruth:
-    """LPIPS with AlexNet to the nearest true image.
+    """LPIPS with AlexNet to the nearest true image."""
 
-    Args:
-        perceptual: LPIPS.
-    """
+    perceptual: PerceptualDistance
 
     outputs = (MetricInfo("lpips_truth", "LPIPS to truth", higher_is_better=False, range=(0.0, None)),)
     inputs = (Input.TRUTHS,)
-
-    def __init__(self, perceptual: PerceptualDistance) -> None:
-        self.perceptual = perceptual
 
     def __call__(self, images: Tensor, references: References) -> dict[str, Tensor]:
         """See `ImageMetric`.
@@ -98,18 +95,14 @@ class LpipsToTruth:
         return {"lpips_truth": truths_of(self.perceptual, references).nearest(images)[0]}
 
 
+@dataclass(frozen=True)
 class LpipsToHistory:
-    """Mean LPIPS with AlexNet to the images of the history; no value without such images.
+    """Mean LPIPS with AlexNet to the images of the history; no value without such images."""
 
-    Args:
-        perceptual: LPIPS.
-    """
+    perceptual: PerceptualDistance
 
     outputs = (MetricInfo("lpips_history", "LPIPS to history", higher_is_better=False, range=(0.0, None)),)
     inputs = (Input.HISTORIES,)
-
-    def __init__(self, perceptual: PerceptualDistance) -> None:
-        self.perceptual = perceptual
 
     def __call__(self, images: Tensor, references: References) -> dict[str, Tensor]:
         """See `ImageMetric`.
@@ -128,20 +121,17 @@ class LpipsToHistory:
         return {"lpips_history": values}
 
 
+@dataclass(frozen=True)
 class LpipsVggToTruth:
     """LPIPS with VGG to the nearest true image; papers report either backbone.
 
     Features of the truths are not kept, since VGG's take 32 MiB an image of 256 pixels.
-
-    Args:
-        perceptual: LPIPS with VGG.
     """
+
+    perceptual: PerceptualDistance
 
     outputs = (MetricInfo("lpips_vgg_truth", "LPIPS (VGG) to truth", higher_is_better=False, range=(0.0, None)),)
     inputs = (Input.TRUTHS,)
-
-    def __init__(self, perceptual: PerceptualDistance) -> None:
-        self.perceptual = perceptual
 
     @torch.no_grad()
     def __call__(self, images: Tensor, references: References) -> dict[str, Tensor]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 from torchmetrics.functional.image import (
@@ -67,18 +69,14 @@ def ms_ssim(images: Tensor, references: Tensor) -> Tensor:
     return values.reshape(-1)  # as in `ssim`
 
 
+@dataclass(frozen=True)
 class SsimToTruth:
-    """SSIM to the true image that is nearest by LPIPS.
+    """SSIM to the true image that is nearest by LPIPS."""
 
-    Args:
-        perceptual: LPIPS.
-    """
+    perceptual: PerceptualDistance
 
     outputs = (MetricInfo("ssim_truth", "SSIM to truth", range=(-1.0, 1.0)),)
     inputs = (Input.TRUTHS,)
-
-    def __init__(self, perceptual: PerceptualDistance) -> None:
-        self.perceptual = perceptual
 
     @torch.no_grad()
     def __call__(self, images: Tensor, references: References) -> dict[str, Tensor]:
@@ -87,18 +85,14 @@ class SsimToTruth:
         return {"ssim_truth": ssim(to_unit(images), to_unit(nearest))}
 
 
+@dataclass(frozen=True)
 class MsSsimToTruth:
-    """MS-SSIM to the true image that is nearest by LPIPS.
+    """MS-SSIM to the true image that is nearest by LPIPS."""
 
-    Args:
-        perceptual: LPIPS.
-    """
+    perceptual: PerceptualDistance
 
     outputs = (MetricInfo("ms_ssim_truth", "MS-SSIM to truth", range=(0.0, 1.0)),)
     inputs = (Input.TRUTHS,)
-
-    def __init__(self, perceptual: PerceptualDistance) -> None:
-        self.perceptual = perceptual
 
     @torch.no_grad()
     def __call__(self, images: Tensor, references: References) -> dict[str, Tensor]:

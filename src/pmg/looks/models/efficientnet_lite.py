@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import partial
 
+import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 from torchvision.ops.misc import Conv2dNormActivation
 from transformers import PreTrainedConfig
 
-from pmg.models.vision.embedded_model import EmbeddedModel
+from pmg.models.vision.backbones import EmbeddedModel
 
 STEM = 32
 # blocks, kernel, stride of the first, expansion, channels
@@ -76,15 +77,7 @@ class EfficientNetLite(EmbeddedModel):
 
 
 class Block(nn.Module):
-    """An inverted residual block (Sandler et al. 2018): wider, a convolution of each channel, narrower.
-
-    Args:
-        before: channels in.
-        kernel: of the convolution.
-        stride: of the convolution.
-        expansion: factor of the width between.
-        after: channels out.
-    """
+    """An inverted residual block (Sandler et al. 2018): wider, a convolution of each channel, narrower."""
 
     def __init__(self, before: int, kernel: int, stride: int, expansion: int, after: int) -> None:
         super().__init__()
@@ -100,12 +93,7 @@ class Block(nn.Module):
 
 
 class SamePadding(nn.Module):
-    """Pads as TensorFlow's ``SAME``: an output of `H / stride`, the odd row and column at bottom and right.
-
-    Args:
-        kernel: of the convolution that follows.
-        stride: of it.
-    """
+    """Pads for a convolution as TensorFlow's ``SAME``: an output of `H / stride`, the odd row and column last."""
 
     def __init__(self, kernel: int, stride: int) -> None:
         super().__init__()
@@ -132,3 +120,9 @@ def build_stage(before: int, blocks: int, kernel: int, stride: int, expansion: i
     """Returns the blocks of a stage; the first one changes size and channels."""
     first = Block(before, kernel, stride, expansion, after)
     return nn.Sequential(first, *(Block(after, kernel, 1, expansion, after) for _ in range(blocks - 1)))
+
+
+def statistics(layer: Tensor) -> Tensor:
+    """Returns mean and standard deviation `(B, 2 * C)` over the positions of `(B, C, h, w)`."""
+    mean, variance = layer.mean((2, 3)), layer.var((2, 3), unbiased=False)
+    return torch.cat([mean, (variance + 1e-5).sqrt()], dim=1)

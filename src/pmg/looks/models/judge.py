@@ -17,10 +17,9 @@ from pmg.looks.models.efficientnet_lite import (
     FEATURES,
     EfficientNetLite,
     EfficientNetLiteConfig,
+    statistics,
 )
-from pmg.looks.models.layer_statistics import statistics
-from pmg.models.vision.backbones import PALETTE, ColourBranch, HistogramBranch, TextureBranch
-from pmg.models.vision.embedded_model import EmbeddedModel
+from pmg.models.vision.backbones import PALETTE, ColourBranch, EmbeddedModel, HistogramBranch, TextureBranch
 
 COLOUR_STRIDE, TEXTURE = 4, (16, 64)  # a third of the default branches' time
 

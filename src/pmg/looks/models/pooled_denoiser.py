@@ -1,4 +1,10 @@
-"""The small diffusion transformer as a denoiser."""
+"""The small diffusion transformer, and the transformer as a denoiser.
+
+It is PixArt-alpha's (Chen et al. 2024), but its modulation also depends on a pooled vector. It is built from blocks of
+diffusers, whose own `PixArtTransformer2DModel` takes no pooled vector.
+
+Shapes: `B` batch, `C, h, w` latents, `L` tokens of the condition, `D` the transformer's width.
+"""
 
 from __future__ import annotations
 
@@ -6,24 +12,117 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
+from diffusers import ConfigMixin, ModelMixin
+from diffusers.configuration_utils import register_to_config
+from diffusers.models.attention import BasicTransformerBlock
 from diffusers.models.attention_processor import Attention
-from torch import Tensor
+from diffusers.models.embeddings import CombinedTimestepTextProjEmbeddings, PatchEmbed, PixArtAlphaTextProjection
+from torch import Tensor, nn
+from torch.nn.functional import silu
 
-from pmg.looks.models.pooled_transformer import PooledTransformer2DModel
+from pmg.configuration.ranges import Count
 from pmg.models.diffusion.conditioning import Condition
-from pmg.models.diffusion.cross_attention import attention_for
+from pmg.models.diffusion.cross_attention import CrossAttentionCache, attention_for, precompute_keys_values
 from pmg.models.diffusion.diffusers_denoiser import DiffusersDenoiser
 from pmg.models.diffusion.interfaces import Capabilities
 from pmg.models.diffusion.sequences import hide, token_bias
 from pmg.models.loading.weight_sources import load_frozen
 
 
-class PooledTransformerAdapter:
-    """Conditions as keyword arguments of a `PooledTransformer2DModel`: hidden tokens have a bias of minus infinity.
+class PooledTransformer2DModel(ModelMixin, ConfigMixin):
+    """Cross-attends to tokens in each block; time and pooled vector give one modulation for all blocks.
 
     Args:
-        model: the transformer.
+        sample_size: side `h = w` of the latents.
+        patch_size: side of a patch, which becomes one token.
+        in_channels: channels `C` of the latents, in and out.
+        num_layers: blocks.
+        num_attention_heads: of self- and cross-attention.
+        attention_head_dim: width of a head; `D` is both multiplied.
+        caption_channels: width of the condition's tokens.
+        pooled_projection_dim: width of the pooled vector.
     """
+
+    @register_to_config
+    def __init__(
+        self, sample_size: Count = 8, patch_size: Count = 2, in_channels: Count = 16, *, num_layers: Count = 8,
+        num_attention_heads: Count = 8, attention_head_dim: Count = 32, caption_channels: Count = 384,
+        pooled_projection_dim: Count = 768,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        width = num_attention_heads * attention_head_dim
+        self.pos_embed = PatchEmbed(sample_size, sample_size, patch_size, in_channels, width)
+        self.time_embed = CombinedTimestepTextProjEmbeddings(width, pooled_projection_dim)
+        self.modulation = nn.Linear(width, 6 * width)
+        self.caption_projection = PixArtAlphaTextProjection(caption_channels, width)
+        self.transformer_blocks = nn.ModuleList(
+            BasicTransformerBlock(
+                width, num_attention_heads, attention_head_dim, cross_attention_dim=width, attention_bias=True,
+                activation_fn="gelu-approximate", norm_type="ada_norm_single", norm_elementwise_affine=False,
+            )
+            for _ in range(num_layers)
+        )  # fmt: skip
+        self.norm_out = nn.LayerNorm(width, elementwise_affine=False, eps=1e-6)
+        self.modulation_out = nn.Linear(width, 2 * width)
+        self.proj_out = nn.Linear(width, patch_size**2 * in_channels)
+        self._initialise()
+
+    def _initialise(self) -> None:
+        """As PixArt-alpha: cross-attention adds nothing at the start; the last layer is small, not zero."""
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.xavier_uniform_(module.weight)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+        for name, weight in self.named_parameters():
+            if name.endswith("attn2.to_out.0.weight"):
+                nn.init.zeros_(weight)
+        nn.init.zeros_(self.modulation_out.weight)
+        for layer in (self.modulation, self.proj_out):
+            nn.init.normal_(layer.weight, std=0.02)
+
+    def forward(
+        self, hidden_states: Tensor, timestep: Tensor, encoder_hidden_states: Tensor, pooled_projections: Tensor,
+        token_bias: Tensor, cache: CrossAttentionCache | None = None,
+    ) -> Tensor:  # fmt: skip
+        """Returns the prediction `(B, C, h, w)`.
+
+        Args:
+            hidden_states: noisy latents, `(B, C, h, w)`.
+            timestep: `(B,)`, 0 to 1000.
+            encoder_hidden_states: tokens of the condition, `(B, L, caption_channels)`.
+            pooled_projections: `(B, pooled_projection_dim)`.
+            token_bias: `(B, L)`, added to the tokens' attention logits.
+            cache: of `precompute`, for a `WeightedAttention`; None: keys and values are computed.
+        """
+        time = silu(self.time_embed(timestep, pooled_projections))
+        modulation = self.modulation(time)
+        tokens = encoder_hidden_states if cache else self.caption_projection(encoder_hidden_states)
+        states, bias = self.pos_embed(hidden_states), token_bias[:, None]
+        cached = {"cache": cache} if cache else None
+        for block in self.transformer_blocks:
+            states = block(
+                states, encoder_hidden_states=tokens, encoder_attention_mask=bias, timestep=modulation,
+                cross_attention_kwargs=cached,
+            )  # fmt: skip
+        shift, scale = self.modulation_out(time)[:, None].chunk(2, -1)
+        return self._unpatch(self.proj_out(self.norm_out(states) * (1 + scale) + shift))
+
+    def precompute(self, tokens: Tensor) -> CrossAttentionCache:
+        """Returns keys and values of a condition's tokens `(B, L, caption_channels)`, the same at each time."""
+        return precompute_keys_values(self, self.caption_projection(tokens))
+
+    def _unpatch(self, patches: Tensor) -> Tensor:
+        """Returns patches `(B, N, patch_size ** 2 * C)` as latents `(B, C, h, w)`."""
+        size = self.config.patch_size
+        places = self.config.sample_size // size
+        grid = patches.unflatten(2, (size, size, -1)).unflatten(1, (places, places))
+        return torch.einsum("nhwpqc->nchpwq", grid).flatten(4, 5).flatten(2, 3)
+
+
+class PooledTransformerAdapter:
+    """Conditions as keyword arguments of a `PooledTransformer2DModel`: hidden tokens have a bias of minus infinity."""
 
     supports = Capabilities(attention_bias=True)
 
@@ -42,11 +141,7 @@ class PooledTransformerAdapter:
 
 
 class PooledTransformerDenoiser(DiffusersDenoiser):
-    """A `PooledTransformer2DModel` with its adapter.
-
-    Args:
-        model: the transformer.
-    """
+    """A `PooledTransformer2DModel` with its adapter."""
 
     folder = "transformer"
 

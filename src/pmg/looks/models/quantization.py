@@ -81,13 +81,7 @@ class CodeUse(nn.Module):
 
     @torch.no_grad()
     def replace(self, codebook: Tensor, latents: Tensor, rng: torch.Generator) -> int:
-        """Replaces unused entries of a codebook by latents that are drawn at random; returns their number.
-
-        Args:
-            codebook: `(N, C)`.
-            latents: `(B, C, h, w)`.
-            rng: draws.
-        """
+        """Replaces unused entries of a codebook by latents that are drawn at random; returns their number."""
         mean = self.uses.mean()
         unused = (self.uses <= self.least * mean).nonzero()[:, 0]
         places = latents.permute(0, 2, 3, 1).flatten(0, 2)

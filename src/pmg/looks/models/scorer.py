@@ -9,8 +9,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedConfig
 
 from pmg.configuration.ranges import Count, CountOrZero
-from pmg.looks.models.efficientnet_lite import CHANNELS, EfficientNetLite, EfficientNetLiteConfig
-from pmg.looks.models.layer_statistics import statistics
+from pmg.looks.models.efficientnet_lite import CHANNELS, EfficientNetLite, EfficientNetLiteConfig, statistics
 from pmg.models.vision.backbones import PALETTE, ColourBranch, ImageEncoder, TextureBranch
 from pmg.models.vision.scorer import Scorer
 

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+
 import pytorch_lightning as pl
 import torch
 from diffusers import AutoencoderDC
 from torch import Tensor
 
-from pmg.configuration.ranges import NotNegative
+from pmg.configuration.ranges import Count, NotNegative
+from pmg.data.picture_groups import PictureGroups
+from pmg.models.diffusion.latent_codec import AutoencoderDCCodec
 from pmg.models.vision.perceptual import PerceptualDistance
+from pmg.training.datamodule import Batch, RowsDataModule, ShuffledRows, seeded
 from pmg.training.optim import OptimizerPartial, SchedulerPartial, configure_optimizers
+from pmg.training.pretraining import VALIDATION_BATCH, Built, load_weights, save_half
 
 SCALE_WEIGHT = 0.01  # of the squared logarithm of the latents' scale: keeps it near 1
+STATISTICS_PICTURES = 4096  # of the latents' mean and deviation
 
 
 class LookAutoencoderTraining(pl.LightningModule):
@@ -21,10 +29,6 @@ class LookAutoencoderTraining(pl.LightningModule):
     [0, `latent_noise`] times that of the latents, for half of each batch, and restores the clean picture.
 
     Args:
-        autoencoder: the model to train.
-        perceptual: frozen LPIPS.
-        optimizer: makes the optimizer.
-        lr_scheduler: makes the learning rate's schedule.
         perceptual_weight: weight of LPIPS beside L1.
         latent_noise: largest deviation of the noise on latents, in deviations of the latents.
     """
@@ -72,3 +76,67 @@ class LookAutoencoderTraining(pl.LightningModule):
     def configure_optimizers(self) -> dict:
         """Returns optimizer and schedule of the model's parameters."""
         return configure_optimizers(self, self.autoencoder, self.optimizer, self.lr_scheduler)
+
+
+class LookAutoencoderStage:
+    """Pixels <-> latents, on every picture that is not held out.
+
+    Args:
+        start: folder of an earlier training, whose weights are trained further; None: from scratch.
+
+    Raises:
+        PmgError: `start` is missing, or holds a model of other sizes.
+    """
+
+    def __init__(
+        self, folder: str, autoencoder: AutoencoderDC, perceptual: PerceptualDistance,
+        training: Callable[[AutoencoderDC, PerceptualDistance], LookAutoencoderTraining], batch_size: Count,
+        start: str | None = None,
+    ) -> None:  # fmt: skip
+        self.folder, self.perceptual, self.batch_size = folder, perceptual, batch_size
+        if start is not None:
+            load_weights(autoencoder, Path(start))
+        self.autoencoder = autoencoder.to(memory_format=torch.channels_last)  # 1.1 times faster on processors
+        self.module = training(self.autoencoder, perceptual)
+
+    def build(self, data: PictureGroups, seed: int) -> Built:
+        """L1 + LPIPS on pictures as the data set varies them."""
+        return self.module, picture_batches(data, self.batch_size, seed)
+
+    def save_and_evaluate(self, data: PictureGroups) -> dict[str, float]:
+        """Measures the latents' statistics, saves, and restores held-out pictures."""
+        self.autoencoder.eval()
+        train = data.picture_source("train")
+        some = torch.arange(0, len(train), max(1, len(train) // STATISTICS_PICTURES))
+        codec = AutoencoderDCCodec.measure(self.autoencoder, train.draw(some, seeded("latent statistics")))
+        save_half(self.autoencoder, self.folder)
+        codec.save_statistics(self.folder)
+        images = fixed_pictures(data, 0)
+        restored = codec.decode(codec.encode(images))
+        return measure_restored(self.perceptual, restored, images)
+
+
+def picture_batches(data: PictureGroups, batch_size: int, seed: int) -> RowsDataModule:
+    """Returns batches of ``images``: of training pictures, each as the data set varies it, and of held-out ones."""
+    train = data.picture_source("train")
+
+    def collate(rows: Tensor, rng: torch.Generator) -> Batch:
+        """Returns the pictures of `rows` `(B,)`."""
+        return {"images": train.draw(rows, rng)}
+
+    fixed = [{"images": images} for images in fixed_pictures(data, seed).split(VALIDATION_BATCH)]
+    return RowsDataModule(ShuffledRows(torch.arange(len(train)), batch_size, seed, collate), fixed)
+
+
+@torch.no_grad()
+def measure_restored(perceptual: PerceptualDistance, restored: Tensor, images: Tensor) -> dict[str, float]:
+    """Returns mean L1 and LPIPS of restored pictures to the pictures, `(N, 3, H, W)` in [-1, 1] each."""
+    pairs = zip(restored.split(VALIDATION_BATCH), images.split(VALIDATION_BATCH), strict=True)
+    distance = torch.cat([perceptual(a, b) for a, b in pairs])
+    return {"l1": float((restored - images).abs().mean()), "lpips": float(distance.mean())}
+
+
+def fixed_pictures(data: PictureGroups, seed: int) -> Tensor:
+    """Returns held-out pictures for validation, `(N, 3, H, W)`: the same for the same seed."""
+    source = data.picture_source("validation")
+    return source.draw(torch.arange(min(len(source), 2 * VALIDATION_BATCH)), seeded(seed, "validation pictures"))

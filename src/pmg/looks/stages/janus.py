@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
+from diffusers import ModelMixin
 from rich.progress import track
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from transformers import PreTrainedModel
 
 from pmg.configuration.ranges import Decay
+from pmg.data.picture_groups import PictureGroups
 from pmg.looks.models.janus import LookJanus
-from pmg.looks.stages.denoiser import LookBatches
+from pmg.looks.stages.denoiser import LookBatches, LookPoolStage
 from pmg.looks.stages.pool import ITEMS, LookPool
 from pmg.looks.stages.training import LookTraining
 from pmg.models.autocast import processor_autocast
 from pmg.models.autoregressive.image_tokenizer import ImageTokenizer
 from pmg.models.diffusion.conditioning import join
 from pmg.models.diffusion.interfaces import LatentCodec, PromptEncoder
+from pmg.models.diffusion.latent_codec import AutoencoderDCCodec
 from pmg.training.datamodule import Batch
 from pmg.training.optim import OptimizerPartial, SchedulerPartial
 
@@ -49,13 +54,7 @@ def read_tokens(folder: Path, tokenizer: ImageTokenizer, make: Callable[[], Tens
 
 @torch.no_grad()
 def tokenize_pool(pool: LookPool, codec: LatentCodec, tokenizer: ImageTokenizer) -> Tensor:
-    """Returns the image tokens of a pool's pictures, int16 `(N, ITEMS, T)`, as its latents restore them.
-
-    Args:
-        pool: of N looks.
-        codec: whose latents they are.
-        tokenizer: of pictures.
-    """
+    """Returns the image tokens of a pool's pictures, int16 `(N, ITEMS, T)`, as its latents restore them."""
     parts = pool.latents.flatten(0, 1).split(AT_ONCE)
     with processor_autocast():
         codes = [
@@ -85,15 +84,7 @@ class LookTokenBatches:
 
 
 class LookJanusTraining(LookTraining):
-    """Trains a language model of image tokens and its style encoder together, see `LookTraining`.
-
-    Args:
-        model: both.
-        text_encoder: frozen, of the prompts' width.
-        optimizer: makes the optimizer.
-        lr_scheduler: makes the learning rate's schedule.
-        ema_decay: decay of the moving average.
-    """
+    """Trains a language model of image tokens and its style encoder together, see `LookTraining`."""
 
     loss_name = "tokens"
 
@@ -108,3 +99,20 @@ class LookJanusTraining(LookTraining):
         """Returns the mean cross-entropy of each drawing's image tokens, in nats, `(B,)`."""
         (generator,) = self._generator
         return generator.loss(batch["codes"], join(*self.blocks(batch)), {})
+
+
+class LookJanusStage(LookPoolStage):
+    """A language model of image tokens and its style encoder, on a pool of looks; see `LookPoolStage`."""
+
+    quality = "nats"
+
+    def _parts(self) -> list[tuple[ModelMixin | PreTrainedModel, str]]:
+        return [(self.model.janus, "janus"), (self.model.style_encoder, "style_encoder")]
+
+    def _collate(self, pool: LookPool, data: PictureGroups, split: str) -> LookTokenBatches:
+        """Returns batches of image tokens, which are computed once and kept beside the pool."""
+        codec = AutoencoderDCCodec.from_folder(self.generator_folder / "vae")
+        codec.autoencoder.to(memory_format=torch.channels_last)
+        tokenizer = ImageTokenizer(self.model.janus.model.vqmodel)
+        codes = read_tokens(self.pool.folder / split, tokenizer, partial(tokenize_pool, pool, codec, tokenizer))
+        return LookTokenBatches(self._look_batches(pool, data, split, None), codes)

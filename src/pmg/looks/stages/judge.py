@@ -3,26 +3,31 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
+from pathlib import Path
 
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, smooth_l1_loss
 
-from pmg.configuration.ranges import NotNegative, Positive
+from pmg.configuration.ranges import Count, CountOrZero, Fraction, NotNegative, Positive
+from pmg.data.picture_groups import PictureGroups
 from pmg.domain import PmgError
-from pmg.looks.choices import CANDIDATES, LookChoice
 from pmg.looks.drawings import REFERENCES, LookData, has_colours
-from pmg.looks.finish_targets import finish_errors, finish_values
+from pmg.looks.finish_targets import SIZE, finish_errors, finish_values
 from pmg.looks.finishes import Finish
-from pmg.looks.models.judge import LookJudge, pick_looks
+from pmg.looks.models.efficientnet_lite import EfficientNetLite
+from pmg.looks.models.judge import LookJudge, LookJudgeConfig, pick_looks
 from pmg.looks.stages.augmentation import random_affine
+from pmg.looks.targets import CANDIDATES, LookChoice
 from pmg.losses import contrastive_loss
 from pmg.models.diffusion.interfaces import LatentCodec
-from pmg.models.diffusion.latent_codec import restore
+from pmg.models.diffusion.latent_codec import AutoencoderDCCodec, restore
 from pmg.seeding import stable_number
-from pmg.training.datamodule import Batch
+from pmg.training.datamodule import Batch, RowsDataModule, ShuffledRows
 from pmg.training.optim import OptimizerPartial, SchedulerPartial, configure_optimizers
+from pmg.training.pretraining import VALIDATION_BATCH, Built, count_groups, load_weights, save_half
 
 FINISHES, CONCEPTS = 4, 2  # of a batch: every artist in every finish, each look by two concepts
 
@@ -94,15 +99,7 @@ def contrast(style: Tensor, look: Tensor, temperature: float) -> Tensor:
 
 
 class LookJudgeTraining(pl.LightningModule):
-    """Contrast of looks, regression of finishes, cross-entropy of concepts.
-
-    Args:
-        judge: the model to train.
-        optimizer: makes the optimizer.
-        lr_scheduler: makes the learning rate's schedule.
-        temperature: of the contrast.
-        finish_weight: of the regression.
-    """
+    """Contrast of looks, with a temperature; regression of finishes, with a weight; cross-entropy of concepts."""
 
     def __init__(
         self, judge: LookJudge, optimizer: OptimizerPartial, lr_scheduler: SchedulerPartial,
@@ -141,15 +138,7 @@ class LookJudgeTraining(pl.LightningModule):
 
 @torch.no_grad()
 def style_accuracy(judge: LookJudge, data: LookData, choice: LookChoice, count: int = 200, seed: int = 0) -> float:
-    """Returns how often the judge picks the true look of a real held-out drawing among ten.
-
-    Args:
-        judge: in evaluation mode.
-        data: drawings and the space of finishes.
-        choice: draws the rivals.
-        count: of drawings.
-        seed: of finishes and rivals.
-    """
+    """Returns how often the judge picks the true look of a real held-out drawing among ten."""
     rows = data.rows("validation").tolist()[:count]
     hits = 0
     for row in rows:
@@ -160,3 +149,77 @@ def style_accuracy(judge: LookJudge, data: LookData, choice: LookChoice, count: 
         references = judge(shown).style.view(1, CANDIDATES, REFERENCES, -1)
         hits += int(pick_looks(judge(picture).style, references)[0] == 0)
     return hits / len(rows)
+
+
+class LookJudgeStage:
+    """The judge of looks.
+
+    Args:
+        generator_folder: holds ``vae``: a share of the pictures goes through it.
+        trunk: whose convolutions are the start.
+        frozen_stages: of the first ones, which are not trained on.
+        size: pixels a side that they see.
+        restored: share of the pictures that go through the autoencoder.
+        spread: of a look's finishes.
+        batch_size: pictures a step, eight of each artist.
+        start: folder of an earlier judge of the same concepts, which is trained further; None: `trunk`.
+
+    Raises:
+        PmgError: `batch_size` is no multiple of eight.
+    """
+
+    def __init__(
+        self, folder: str, generator_folder: str, trunk: EfficientNetLite, *, frozen_stages: CountOrZero,
+        size: Count, restored: Fraction, spread: NotNegative, training: Callable[[LookJudge], LookJudgeTraining],
+        batch_size: Count, start: str | None = None,
+    ) -> None:  # fmt: skip
+        self.artists, self.start = count_groups(batch_size, FINISHES * CONCEPTS), start
+        self.folder, self.generator_folder, self.trunk = folder, Path(generator_folder), trunk
+        self.frozen_stages = frozen_stages
+        self.size, self.restored, self.spread, self.training = size, restored, spread, training
+
+    def build(self, data: PictureGroups, seed: int) -> Built:
+        """Batches of looks with their hardest rivals; validation on held-out drawings.
+
+        Raises:
+            PmgError: the data has no finishes, or fewer artists than a batch; `start` is missing, or a judge of other
+                sizes or concepts.
+        """
+        if not isinstance(data, LookData):
+            raise PmgError(
+                "stage=look_judge learns the finishes that data=looks draws, and other data has none. "
+                "Compare pictures of your own with metrics=distances, which needs no judge."
+            )
+        config = LookJudgeConfig(size=self.size, values=SIZE, concepts=tuple(data.drawings.concepts))
+        self.judge = LookJudge(config).start_from(self.trunk, self.frozen_stages).to(memory_format=torch.channels_last)
+        if self.start is not None:
+            started = load_weights(self.judge, Path(self.start))
+            if started.config.concepts != config.concepts:
+                raise PmgError(f"{self.start} judges other concepts than the data has. Set stage.start=null.")
+        codec = AutoencoderDCCodec.from_folder(self.generator_folder / "vae")
+        batches = JudgeBatches(data, codec, self.restored, self.spread, self.artists)
+        self.module = self.training(self.judge)
+        rng = random.Random(stable_number(seed, "judge validation"))
+        held_out = data.rows("validation").tolist()
+        fixed = [
+            batches.label(rows, [data.space.sample(rng, seen=rng.random() < 0.75) for _ in rows], None)
+            for rows in (
+                held_out[start : start + VALIDATION_BATCH] for start in range(0, len(held_out), VALIDATION_BATCH)
+            )
+        ]
+        self.fixed = fixed
+        return self.module, RowsDataModule(ShuffledRows(torch.arange(1), 1, seed, batches), fixed)
+
+    def save_and_evaluate(self, data: LookData) -> dict[str, float]:
+        """Saves the judge; its accuracy on held-out drawings."""
+        save_half(self.judge.eval(), self.folder)
+        with torch.no_grad():
+            readings = [self.judge(batch["images"]) for batch in self.fixed]
+        pairs = list(zip(readings, self.fixed, strict=True))
+        concept = torch.cat([reading.concept.argmax(1) == batch["concept"] for reading, batch in pairs])
+        errors = torch.cat([finish_errors(r.finish, batch["values"], batch["traces"]) for r, batch in pairs])
+        return {
+            "real_concept_accuracy": float(concept.float().mean()),
+            "real_finish_error": float(errors.mean()),
+            "real_style_accuracy": style_accuracy(self.judge, data, LookChoice(data, self.spread)),
+        }

@@ -73,16 +73,8 @@ def build_pool(
 ) -> LookPool:  # fmt: skip
     """Returns a pool of looks: groups of pictures, varied as the data set varies them.
 
-    Args:
-        data: draws the groups.
-        split: ``train``; or ``validation``, whose looks begin with a held-out picture.
-        looks: how many.
-        seed: another one gives other looks.
-        describe: the captioner.
-        encode: the autoencoder.
-        mirrored: share of looks whose pictures are mirrored.
-        remark: of mirrored looks.
-        at_once: looks in one pass.
+    Looks of the split ``validation`` begin with a held-out picture. A share of the looks is `mirrored`; captions of
+    these end with `remark`.
     """
     latents, rows, words, remarks = [], [], [], []
     for start in track(range(0, looks, at_once), description="Making looks"):

@@ -3,37 +3,33 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
+from pathlib import Path
 
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
+from pmg.configuration.ranges import Count, Fraction
 from pmg.data.picture_groups import PictureGroups
-from pmg.looks.captions import target_captions
+from pmg.domain import PmgError
+from pmg.looks.catalogue import target_captions
+from pmg.looks.models.scorer import LookScorer
 from pmg.looks.stages.augmentation import random_affine
 from pmg.losses import contrastive_loss
 from pmg.models.autocast import processor_autocast
 from pmg.models.diffusion.interfaces import LatentCodec
-from pmg.models.diffusion.latent_codec import restore
+from pmg.models.diffusion.latent_codec import AutoencoderDCCodec, restore
 from pmg.models.diffusion.text_encoder import TextEncoder
 from pmg.models.vision.scorer import Scorer
 from pmg.preferences.captioning import PictureDescriber
-from pmg.training.datamodule import Batch
+from pmg.training.datamodule import Batch, RowsDataModule, ShuffledRows, seeded
 from pmg.training.optim import OptimizerPartial, SchedulerPartial, configure_optimizers
+from pmg.training.pretraining import VALIDATION_BATCH, Built, load_weights, save_half
 
 
 class ScorerBatches:
-    """Draws pictures with a title and some of the captioner's words.
-
-    Args:
-        data: the pictures.
-        rows: of those that are used, int64 `(N,)`.
-        captioner: describes pictures.
-        text_encoder: the one that the scorer reads texts by.
-        codec: a share of the pictures goes through it, as generated ones do.
-        restored: that share.
-        scene: words that titles may end with.
-    """
+    """Draws pictures with a title and some of the captioner's words."""
 
     def __init__(
         self, data: PictureGroups, rows: Tensor, captioner: PictureDescriber, text_encoder: TextEncoder,
@@ -73,11 +69,6 @@ class LookScorerTraining(pl.LightningModule):
     """Contrast of each picture with every title, and with the words said of all pictures of its batch.
 
     Words that are said of one picture and fit another are right for both.
-
-    Args:
-        scorer: the model to train.
-        optimizer: makes the optimizer.
-        lr_scheduler: makes the learning rate's schedule.
     """
 
     def __init__(self, scorer: Scorer, optimizer: OptimizerPartial, lr_scheduler: SchedulerPartial) -> None:
@@ -119,3 +110,57 @@ class LookScorerTraining(pl.LightningModule):
     def configure_optimizers(self) -> dict:
         """Returns optimizer and schedule of the model's parameters."""
         return configure_optimizers(self, self.scorer, self.optimizer, self.lr_scheduler)
+
+
+class LookScorerStage:
+    """The dual encoder that selects among candidates.
+
+    Args:
+        generator_folder: holds ``vae``: a share of the pictures goes through it.
+        scorer: to train, of vectors as wide as the text encoder's.
+        scene: words that titles may end with.
+        restored: share of the pictures that go through the autoencoder.
+        start: folder of an earlier scorer of the same text encoder, which is trained further; None: `scorer` as it is.
+
+    Raises:
+        PmgError: `start` is missing, or holds a scorer of other sizes; or the text encoder has another width.
+    """
+
+    def __init__(
+        self, folder: str, generator_folder: str, text_encoder: TextEncoder, captioner: PictureDescriber,
+        scorer: LookScorer, *, scene: str, restored: Fraction, training: Callable[[LookScorer], LookScorerTraining],
+        batch_size: Count, start: str | None = None,
+    ) -> None:  # fmt: skip
+        self.folder, self.generator_folder, self.batch_size = folder, Path(generator_folder), batch_size
+        self.text_encoder, self.captioner, self.scene, self.restored = text_encoder, captioner, scene, restored
+        if scorer.config.width != (width := text_encoder.width):
+            raise PmgError(f"the text encoder's vectors are {width} wide. Set stage.scorer.width={width}.")
+        self.scorer = scorer.to(memory_format=torch.channels_last)
+        if start is not None:
+            load_weights(self.scorer, Path(start))
+        self.module = training(self.scorer)
+
+    def build(self, data: PictureGroups, seed: int) -> Built:
+        """Contrast with titles and words; validation on held-out drawings."""
+        codec = AutoencoderDCCodec.from_folder(self.generator_folder / "vae")
+
+        def batches(split: str) -> ScorerBatches:
+            """Returns what makes the batches of a split."""
+            rows = data.rows(split)
+            return ScorerBatches(
+                data, rows, self.captioner, self.text_encoder, codec, restored=self.restored, scene=self.scene
+            )
+
+        train, held_out = batches("train"), batches("validation")
+        parts = torch.arange(len(held_out.rows)).split(VALIDATION_BATCH)
+        self.fixed = [held_out(part, seeded(seed, "validation", number)) for number, part in enumerate(parts)]
+        rows = torch.arange(len(train.rows))
+        return self.module, RowsDataModule(ShuffledRows(rows, self.batch_size, seed, train), self.fixed)
+
+    def save_and_evaluate(self, data: PictureGroups) -> dict[str, float]:
+        """Saves the scorer; its accuracy on held-out drawings."""
+        save_half(self.scorer.eval(), self.folder)
+        with torch.no_grad():
+            parts = [(self.module.accuracy(batch), len(batch["images"])) for batch in self.fixed]
+        count = sum(size for _, size in parts)
+        return {name: sum(part[name] * size for part, size in parts) / count for name in parts[0][0]}

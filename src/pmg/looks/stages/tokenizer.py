@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 from transformers import JanusVQVAE
 
-from pmg.configuration.ranges import CountOrZero, NotNegative
+from pmg.configuration.ranges import Count, CountOrZero, NotNegative
+from pmg.data.picture_groups import PictureGroups
 from pmg.looks.models.quantization import CodeUse, Quantized, quantize
+from pmg.looks.stages.autoencoder import fixed_pictures, measure_restored, picture_batches
+from pmg.models.autoregressive.image_tokenizer import ImageTokenizer
+from pmg.models.loading.checkpoints import quiet_libraries
 from pmg.models.vision.perceptual import PerceptualDistance
 from pmg.training.datamodule import seeded
 from pmg.training.optim import OptimizerPartial, SchedulerPartial, configure_optimizers
+from pmg.training.pretraining import VALIDATION_BATCH, Built, load_weights, save_half
 
 
 class LookTokenizerTraining(pl.LightningModule):
@@ -22,10 +30,6 @@ class LookTokenizerTraining(pl.LightningModule):
     codebook starts from latents, and entries that stay unused are replaced by latents again.
 
     Args:
-        tokenizer: the model to train.
-        perceptual: frozen LPIPS.
-        optimizer: makes the optimizer.
-        lr_scheduler: makes the learning rate's schedule.
         use: counts codes.
         perceptual_weight: weight of LPIPS beside L1.
         commitment_weight: weight of the distance that moves latents, beside the one that moves the codebook.
@@ -91,3 +95,40 @@ class LookTokenizerTraining(pl.LightningModule):
     def configure_optimizers(self) -> dict:
         """Returns optimizer and schedule of the model's parameters."""
         return configure_optimizers(self, self.tokenizer, self.optimizer, self.lr_scheduler)
+
+
+class LookTokenizerStage:
+    """Pixels <-> image tokens, on every picture that is not held out.
+
+    Args:
+        start: folder of an earlier training, whose weights are trained further; None: from scratch.
+
+    Raises:
+        PmgError: `start` is missing, or holds a model of other sizes.
+    """
+
+    def __init__(
+        self, folder: str, tokenizer: JanusVQVAE, perceptual: PerceptualDistance,
+        training: Callable[[JanusVQVAE, PerceptualDistance], LookTokenizerTraining], batch_size: Count,
+        start: str | None = None,
+    ) -> None:  # fmt: skip
+        self.folder, self.perceptual, self.batch_size = folder, perceptual, batch_size
+        if start is not None:
+            load_weights(tokenizer, Path(start))
+        self.module = training(tokenizer.train(), perceptual)
+
+    def build(self, data: PictureGroups, seed: int) -> Built:
+        """L1, LPIPS and the distances to the codebook, on pictures as the data set varies them."""
+        return self.module, picture_batches(data, self.batch_size, seed)
+
+    def save_and_evaluate(self, data: PictureGroups) -> dict[str, float]:
+        """Saves; restores held-out pictures from their tokens, and counts the codes that they use."""
+        tokenizer = self.module.finish()
+        with quiet_libraries():
+            save_half(tokenizer, self.folder)
+        images, model = fixed_pictures(data, 0), ImageTokenizer(tokenizer)
+        with torch.no_grad():
+            codes = torch.cat([model.encode(part) for part in images.split(VALIDATION_BATCH)])
+            restored = torch.cat([model.decode(part) for part in codes.split(VALIDATION_BATCH)])
+        used = float(len(codes.unique())) / model.codes
+        return {**measure_restored(self.perceptual, restored, images), "used_codes": used}

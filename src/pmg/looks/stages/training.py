@@ -22,12 +22,7 @@ class LookTraining(pl.LightningModule):
 
     Args:
         model: both; its ``style_encoder`` reads the references.
-        optimizer: makes the optimizer.
-        lr_scheduler: makes the learning rate's schedule.
         ema_decay: decay of the moving average.
-
-    Attributes:
-        loss_name: of the loss in logs.
     """
 
     loss_name: str

@@ -12,9 +12,6 @@ from torch.nn.functional import normalize
 class ImageTokenizer(nn.Module):
     """The image tokenizer of Janus: an autoencoder whose latents are entries of a codebook.
 
-    Args:
-        model: `JanusVQVAE` of transformers.
-
     Attributes:
         side: tokens a side.
     """

@@ -13,8 +13,7 @@ from torch.nn.functional import cross_entropy
 
 from pmg.domain import PmgError
 from pmg.models.autoregressive.image_tokenizer import ImageTokenizer
-from pmg.models.autoregressive.image_transformer import ImageTransformer, TokenDecoding
-from pmg.models.autoregressive.input_sequence import InputSequence
+from pmg.models.autoregressive.image_transformer import ImageTransformer, InputSequence, TokenDecoding
 from pmg.models.autoregressive.prompts import PromptFrame
 from pmg.models.diffusion.conditioning import Condition, stack
 from pmg.models.diffusion.interfaces import Capabilities, DenoisingOutputs, PromptEncoder
@@ -125,12 +124,7 @@ class ImageTokenGenerator(ImagePasses):
         return InputSequence.of(embeds, torch.ones(embeds.shape[:2], dtype=torch.bool, device=embeds.device))
 
     def predict(self, tokens: Tensor, condition: Condition) -> Tensor:
-        """Returns the logits of all tokens of images, each under those before it, `(B, T, N)`, float32.
-
-        Args:
-            tokens: `(B, T)`.
-            condition: of the same batch.
-        """
+        """Returns float32 logits `(B, T, N)` of the tokens `(B, T)` of images, each under those before it."""
         before = self._visible(self.transformer.embed_images(tokens[:, :-1].to(self.device)))
         whole = InputSequence.join([self.sequence(condition), before])
         return self.transformer.predict(whole.embeds, whole.attention_mask(), whole.positions, tokens.shape[1])

@@ -42,9 +42,6 @@ class AutoencoderKLCodec(nn.Module):
 
     The config holds ``latents_mean`` and ``latents_std`` of each channel, or one ``shift_factor`` and
     ``scaling_factor``.
-
-    Args:
-        autoencoder: images <-> latents.
     """
 
     def __init__(self, autoencoder: AutoencoderKL) -> None:

@@ -86,11 +86,7 @@ class StyleEncoder(ModelMixin, ConfigMixin):
 
 
 class ResidualConvolutions(nn.Module):
-    """Two convolutions beside a skip connection.
-
-    Args:
-        channels: in and out.
-    """
+    """Two convolutions beside a skip connection."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()

@@ -42,9 +42,6 @@ class FrozenTextEncoder(nn.Module, ABC):
 
     Args:
         max_length: longest text, in tokens, special tokens included.
-
-    Attributes:
-        texts_at_once: texts in one pass.
     """
 
     texts_at_once: ClassVar[int] = 256
@@ -171,12 +168,7 @@ class TextEncoder(FrozenTextEncoder):
 
 
 class LazyTextEncodings:
-    """Keyword texts that are encoded when rows of them are read: in place of a `TextBlock` that would not fit memory.
-
-    Args:
-        encoder: encodes them.
-        texts: B texts.
-    """
+    """Keyword texts that are encoded when rows of them are read, where their `TextBlock` would not fit memory."""
 
     def __init__(self, encoder: PromptEncoder, texts: Sequence[str]) -> None:
         self.encoder, self.texts = encoder, list(texts)

@@ -61,10 +61,6 @@ def load_chat_template(tokenizer: PreTrainedTokenizerBase, path: str) -> ChatTem
     """Returns the template of a checkpoint that takes messages in parts, see `split_chat_template`.
 
     Older checkpoints have it in a file beside the tokenizer, which then gets it.
-
-    Args:
-        tokenizer: of the checkpoint.
-        path: folder or hub id.
     """
     if not tokenizer.chat_template:
         found = cached_file(path, "chat_template.json", _raise_exceptions_for_missing_entries=False)

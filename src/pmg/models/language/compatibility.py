@@ -127,13 +127,10 @@ def check_length(length: int, limit: int | None) -> None:
 
 
 def select_attention(model: CachedDecoder) -> str:
-    """Selects an attention implementation for which a cached history gives the same states as one uncached pass.
+    """Selects the attention, by name, by which a cached history gives the same states as one uncached pass.
 
     Candidates are the packed one and transformers' eager one, which supports soft caps and sinks; the reference is the
     model's own forward pass without a cache. Recurrent layers and positions relative to the end fail with both.
-
-    Returns:
-        The name of the attention, which the model now uses; the packed one for models without weights.
 
     Raises:
         PmgError: neither gives the same states.

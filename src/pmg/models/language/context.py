@@ -153,13 +153,7 @@ def _bits(tensor: Tensor) -> np.ndarray:
 
 
 class PastKeyValues:
-    """Keys and values of a padded batch, gathered a few layers at a time and moved to a device.
-
-    Args:
-        context: the histories, B of them.
-        device: of the language model.
-        dtype: floating point type of the result.
-    """
+    """Keys and values of a padded batch, gathered a few layers at a time and moved to a device."""
 
     def __init__(self, context: Context, device: torch.device, dtype: torch.dtype) -> None:
         self.context, self.device, self.dtype = context, device, dtype

@@ -38,7 +38,7 @@ class LanguageModel(ContextDecoder):
     """
 
     def multimodal_states(self, context: Context, embeds: Tensor, prefix: Tensor | None = None) -> Tensor:
-        """Returns the hidden states, at `read_layers`, of multimodal tokens appended to each history.
+        """Returns the states `(B, n, state_width)`, at `read_layers`, of multimodal tokens behind each history.
 
         With a chat template they take the place of the answer: the end of the user's turn precedes them.
 
@@ -47,9 +47,6 @@ class LanguageModel(ContextDecoder):
             embeds: `(B, n, width)` or `(n, width)`, shared by all histories. Differentiable.
             prefix: late prefix `(layers, 2, kv_heads, m, head_dim)`, keys and values that only
                 the multimodal tokens and the end of the turn attend to, not rotated. Differentiable.
-
-        Returns:
-            `(B, n, state_width)` in the model's dtype.
         """
         tokens = self.end_turn(embeds.expand(len(context), -1, -1))
         count = tokens.shape[1]
@@ -75,11 +72,7 @@ class LanguageModel(ContextDecoder):
     def score_shared_options(
         self, context: Context, prompt: str, options: Sequence[str], batch_size: int = 32
     ) -> Tensor:
-        """Returns the score of every option of one question for all histories, see `score_options`.
-
-        Returns:
-            float32 `(B, n_options)`.
-        """
+        """Returns the scores of the options of one question, float32 `(B, n_options)`, see `score_options`."""
         questions = [[Question(prompt, tuple(options))]] * len(context)
         return torch.stack([scores for (scores,) in self.score_options(context, questions, batch_size)])
 
@@ -123,7 +116,7 @@ class LanguageModel(ContextDecoder):
         self, context: Context, prompt: str, max_new_tokens: int, temperature: float = 0.0, seed: int = 0,
         batch_size: int = 32,
     ) -> list[str]:  # fmt: skip
-        """Generates an answer behind each history and the prompt.
+        """Generates an answer behind each history and the prompt, without special tokens.
 
         Args:
             context: B histories.
@@ -132,9 +125,6 @@ class LanguageModel(ContextDecoder):
             temperature: 0 takes the most likely token each time; above 0 tokens are sampled.
             seed: of the samples; the answer to one history does not depend on the others.
             batch_size: histories in one batch.
-
-        Returns:
-            B texts, without special tokens.
 
         Raises:
             PmgError: the prompt is empty.

@@ -126,15 +126,12 @@ class BatchedOptionTree:
         return cls(tokens, steps, visible, torch.cat([rows[None], torch.cat([t.targets for t in trees], 1)]))
 
     def score(self, states: Tensor, head: Callable[[Tensor], Tensor], rows_at_once: int = 1024) -> Tensor:
-        """Returns the sum of the log-probabilities of each option's tokens.
+        """Returns the log-probability of each option, float32 `(B, most options)`; 0 where a tree has fewer.
 
         Args:
             states: last hidden states `(B, N, width)`.
             head: gives logits over the vocabulary, `(S, width)` to `(S, V)`.
             rows_at_once: S, states in one call of `head`, whose output is large.
-
-        Returns:
-            float32 `(B, most options)`; 0 where a tree has fewer.
         """
         row, option, position, token = self.targets
         # each state once, also where several options begin at it

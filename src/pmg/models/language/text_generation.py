@@ -43,7 +43,7 @@ def sampled(temperature: float, seed: int) -> Pick:
 def generate_tokens(
     forward: Callable[[Tensor], Tensor], prompts: Tensor, ends: Collection[int], max_new_tokens: int, pick: Pick
 ) -> list[list[int]]:
-    """Generates tokens until each row has ended or has the maximal length.
+    """Generates the tokens of each row, without the one that ends it, up to the maximal length.
 
     Args:
         forward: appends tokens `(B, N)` to the sequence; returns the logits of the next token, `(B, V)`.
@@ -51,9 +51,6 @@ def generate_tokens(
         ends: tokens that end a row.
         max_new_tokens: the longest row.
         pick: chooses tokens.
-
-    Returns:
-        The tokens of each row, without the one that ended it.
     """
     rows: list[list[int]] = [[] for _ in prompts]
     unfinished, tokens = set(range(len(rows))), prompts

@@ -82,14 +82,7 @@ class VisionLanguageModel(LanguageModel, ABC):
         cls, source: str, dtype: str, tokens_per_picture: Count, chat: bool = True,
         quantization: Quantization | None = None,
     ) -> Self:  # fmt: skip
-        """Loads a checkpoint of the family with its tokenizer and image processor.
-
-        Args:
-            source: hub id, folder, or ``package:NAME/path``.
-            dtype: name of a floating point type.
-            tokens_per_picture: see the class.
-            chat: whether histories and questions are put into the chat template, if there is one.
-            quantization: ``4bit`` or ``8bit`` quantizes the weights (bitsandbytes), or None.
+        """Loads a checkpoint of the family with its tokenizer and image processor; arguments as `load_language_model`.
 
         Raises:
             PmgError: the source is missing, damaged, or of another family, or see the class.

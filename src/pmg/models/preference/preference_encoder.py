@@ -13,8 +13,7 @@ from pmg.domain import PmgError
 from pmg.models.language.context import Context
 from pmg.models.language.language_model import LanguageModel
 from pmg.models.preference.batch_norm import SharedBatchNorm1d
-from pmg.models.preference.prefix import Prefix
-from pmg.models.preference.prefix_placement import PLACEMENTS
+from pmg.models.preference.prefix_placement import PLACEMENTS, Prefix
 from pmg.models.preference.token_encoder import TokenEncoder
 
 
@@ -82,12 +81,7 @@ class PreferenceEncoder(TokenEncoder):
         self.register_buffer("output_std", torch.ones(text_width))
 
     def states(self, language_model: LanguageModel, inputs: Any) -> Tensor:
-        """Returns the hidden states of the multimodal tokens behind each history: float32 `(B, n, state_width)`.
-
-        Args:
-            language_model: frozen.
-            inputs: the `Context` of B histories.
-        """
+        """Returns the hidden states of the multimodal tokens behind each history: float32 `(B, n, state_width)`."""
         prefix = None if self.prefix is None else self.prefix()
         compute = PLACEMENTS[self.config.placement]
         return compute(language_model, inputs, self.multimodal_tokens, prefix).float().to(self.map.weight.device)

@@ -15,11 +15,7 @@ from pmg.models.language.language_model import LanguageModel
 
 @dataclass(frozen=True)
 class UserFeatures:
-    """One feature vector for each of `U` users, in memory: the inputs of encoders that read no history.
-
-    Attributes:
-        vectors: features `(U, F)`.
-    """
+    """One feature vector for each of `U` users, `(U, F)`, in memory: the inputs of encoders that read no history."""
 
     vectors: Tensor
 

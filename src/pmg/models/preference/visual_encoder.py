@@ -1,6 +1,7 @@
 """A preference encoder that reads pictures: visual tokens of a history's items follow its text.
 
-Shapes: `B` users, `H` pictures of a user, `F` width of a picture's vector, `n` multimodal tokens.
+Shapes: `B` users, `H` pictures of a user, `F` width of a picture's vector, `n` multimodal tokens and so
+soft tokens, `D` their width.
 """
 
 from __future__ import annotations
@@ -11,17 +12,59 @@ from typing import Literal
 import torch
 from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
+from torch.nn.functional import layer_norm
 
 from pmg.configuration.ranges import Count, CountOrZero
 from pmg.domain import PmgError
 from pmg.models.language.context import Context
 from pmg.models.language.language_model import LanguageModel
-from pmg.models.preference.picture_mean import PictureMean
 from pmg.models.preference.preference_encoder import PreferenceEncoder, model_sizes, start_encoder
 from pmg.models.preference.prefix_placement import causal_layout
 
+WIDTH = 64  # of queries and keys
+NO_PICTURE = -4.0  # logit of the tokens for users without pictures, beside 0 for each picture at the start
 Sees = Literal["text", "pictures", "both"]
 CORRECTION = 0.05  # scale of what is added to copied tokens of unit variance: at 1, the first steps drown the copy
+
+
+class PictureMean(nn.Module):
+    """Attention whose values are the pictures' own tokens, e.g. those of the generator's style encoder.
+
+    Each soft token weighs the pictures by its state and theirs, so that a picture outside of the user's taste can be
+    left out. Before training all have the same weight.
+    """
+
+    def __init__(self, llm_width: int, tokens: int, width: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(llm_width, elementwise_affine=False)
+        self.query, self.key = nn.Linear(llm_width, WIDTH), nn.Linear(llm_width, WIDTH)
+        nn.init.zeros_(self.query.weight)
+        nn.init.zeros_(self.query.bias)
+        self.base = nn.Parameter(torch.zeros(tokens, width))
+
+    def forward(self, states: Tensor, pictures: Tensor, vectors: Tensor, counted: Tensor) -> Tensor:
+        """Returns soft tokens of unit variance, `(B, n, D)`.
+
+        Args:
+            states: of the multimodal tokens, `(B, n, llm_width)`.
+            pictures: states of the visual tokens, `(B, H, llm_width)`.
+            vectors: tokens of the pictures, side by side, `(B, H, n D)`.
+            counted: bool `(B, H)`: pictures that the mean is of; users without any get `base`.
+        """
+        queries, keys = self.query(self.norm(states)), self.key(self.norm(pictures))
+        scores = queries @ keys.transpose(1, 2) * WIDTH**-0.5  # (B, n, H)
+        scores = scores.masked_fill(~counted[:, None], float("-inf"))
+        none = scores.new_full((*scores.shape[:2], 1), NO_PICTURE)
+        weights = torch.cat([none, scores], dim=2).softmax(dim=2)
+        base = self.base.expand(len(states), 1, *self.base.shape)
+        values = torch.cat([base, vectors.unflatten(2, tuple(self.base.shape))], dim=1)  # (B, 1 + H, n, D)
+        return layer_norm(torch.einsum("bnh,bhnd->bnd", weights, values), self.base.shape[1:])
+
+    @torch.no_grad()
+    def start(self, vectors: Tensor) -> None:
+        """Sets `base` to the mean of pictures' vectors `(N, n D)`; without pictures it stays 0."""
+        if len(vectors):
+            self.base.copy_(vectors.mean(0).view_as(self.base))
 
 
 @dataclass(frozen=True)
@@ -150,17 +193,7 @@ def build_visual_encoder(
     soft_tokens: Count = 4,
     prefix_length: CountOrZero = 4,
 ) -> VisualPreferenceEncoder:
-    """Returns an untrained encoder; has the arguments of `build_preference_encoder`.
-
-    Args:
-        language_model: the frozen model that computes the hidden states.
-        text_embeddings: `(N, text_width)`, the text encoder's embeddings of real tokens, which set the scale.
-        sample: histories of at least two users, which set the initial statistics.
-        words: the multimodal tokens start from these words' embeddings.
-        sees: ``text``, ``pictures`` or ``both``.
-        copies: see `VisualPreferenceEncoder`; None: whether the pictures' vectors are tokens.
-        soft_tokens: n, soft tokens.
-        prefix_length: m, pairs of the prefix a layer.
+    """Returns an untrained encoder; arguments are those of `build_preference_encoder` and `VisualPreferenceEncoder`.
 
     Raises:
         PmgError: vectors of pictures that are to be copied are no soft tokens.

@@ -4,13 +4,32 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Self
 
 import torch
 from torch import Tensor, nn
-from transformers import ResNetConfig, ResNetModel
+from transformers import PreTrainedModel, ResNetConfig, ResNetModel
+
+from pmg.models.loading.weight_sources import load_frozen
 
 OCTAVES = 6  # finest wave of the colour code: 8 levels of 255
 PALETTE = 128
+
+
+class EmbeddedModel(PreTrainedModel):
+    """A model that `pmg-pretrain` trains or begins with."""
+
+    def _init_weights(self, module: nn.Module) -> None:
+        """Keeps torch's initialisation: transformers' standard deviation of 0.02 is too small for shallow branches."""
+
+    @classmethod
+    def from_folder(cls, folder: str) -> Self:
+        """Loads a frozen model.
+
+        Raises:
+            PmgError: the folder is missing or damaged.
+        """
+        return load_frozen(cls, folder)
 
 
 class ColourBranch(nn.Sequential):
@@ -111,12 +130,9 @@ def colour_waves(images: Tensor) -> Tensor:
 
 
 def colour_histogram(images: Tensor, bins: int) -> Tensor:
-    """Returns square roots of the colour histograms of images `(B, 3, H, W)` in [-1, 1].
+    """Returns square roots of colour histograms, `(B, bins ** 3)`, of images `(B, 3, H, W)` in [-1, 1].
 
     The square root reduces the weight of the white background, half of most images.
-
-    Returns:
-        Vectors `(B, bins ** 3)` of norm `bins ** 1.5`.
     """
     level = ((images.float() + 1) / 2 * bins).long().clamp(0, bins - 1)
     place = ((level[:, 0] * bins + level[:, 1]) * bins + level[:, 2]).flatten(1)

@@ -18,12 +18,7 @@ from pmg.models.vision.scorer import unit
 
 
 class ClipTexts(TextEncoder):
-    """The text tower of CLIP or SigLIP: pooled vectors are features in the space shared with images.
-
-    Args:
-        model: CLIP or SigLIP.
-        tokenizer: its tokenizer.
-    """
+    """The text tower of CLIP or SigLIP: pooled vectors are features in the space shared with images."""
 
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
         length = model.config.text_config.max_position_embeddings
@@ -57,9 +52,6 @@ class ClipScorer(nn.Module):
         tokenizer: its tokenizer.
         mean: mean of each channel in [0, 1], for normalisation.
         std: standard deviation of each channel.
-
-    Attributes:
-        text_encoder: the text tower.
     """
 
     def __init__(

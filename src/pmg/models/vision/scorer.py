@@ -9,8 +9,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedConfig
 
 from pmg.models.image_sizes import fit_size
-from pmg.models.vision.backbones import DrawingEncoder, ImageEncoder
-from pmg.models.vision.embedded_model import EmbeddedModel
+from pmg.models.vision.backbones import DrawingEncoder, EmbeddedModel, ImageEncoder
 
 
 class ScorerConfig(PreTrainedConfig):

@@ -62,11 +62,7 @@ class Job:
 
 
 class JobQueue:
-    """Runs jobs one by one.
-
-    Args:
-        largest: number of jobs that wait.
-    """
+    """Runs jobs one by one; `largest` is the number of jobs that may wait."""
 
     def __init__(self, largest: int = 8) -> None:
         self.largest = largest

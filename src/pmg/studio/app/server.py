@@ -27,13 +27,7 @@ class JobCode(BaseModel):
 
 
 def build_app(studio: Studio, host: str = "127.0.0.1", waiting: int = 8) -> FastAPI:
-    """Returns the application.
-
-    Args:
-        studio: generates.
-        host: address that the server is bound to.
-        waiting: number of jobs that wait.
-    """
+    """Returns the application."""
     from fastapi import Request
     from fastapi.responses import HTMLResponse
 

@@ -17,9 +17,9 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 
 from pmg.data.dataset import Dataset, liked_with_image
 from pmg.domain import Item, PmgError
-from pmg.generation.item_arguments import ItemLike, with_pictures
-from pmg.generation.pareto import pareto_front
+from pmg.generation.call_arguments import ItemLike, with_pictures
 from pmg.generation.pipeline_personalized import PersonalizedPipeline
+from pmg.generation.selection import pareto_front
 from pmg.generation.user_preference import UserPreference
 from pmg.models.language.picture_marks import name_pictures
 from pmg.studio.app.jobs import Job

@@ -58,10 +58,6 @@ class RaterAnswers(_Strict):
 def check_answer(answer: Answer, plan: Sequence[Sequence[Any]]) -> None:
     """Checks that an answer fits its task.
 
-    Args:
-        answer: of a rater.
-        plan: the rater's tasks, see `pmg.studio.survey.materials.build_content`.
-
     Raises:
         PmgError: there is no such task, or it is of the other kind.
     """
@@ -199,14 +195,7 @@ def read_answers(paths: Sequence[Path], survey: str) -> list[RaterAnswers]:
 
 
 def delete_rater(paths: Sequence[Path], rater: str) -> int:
-    """Deletes a rater's files and rows; the database's freed pages are overwritten.
-
-    Args:
-        paths: as in `read_answers`.
-        rater: the code.
-
-    Returns:
-        The number of deleted answers.
+    """Deletes a rater's files and rows, freed pages overwritten; returns the number of deleted answers.
 
     Raises:
         PmgError: there is no such rater, or a database can't be written.

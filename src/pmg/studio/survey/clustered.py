@@ -29,12 +29,9 @@ class Estimates:
     freedom: int
 
     def contrast(self, weights: np.ndarray) -> dict[str, float]:
-        """Returns mean, 95 % interval and two-sided p-value of a weighted sum of the values.
+        """Returns mean, 95 % interval and two-sided p-value of a sum of the values with weights `(K,)`.
 
         The variance is the largest of the three: the two-way estimate may be smaller than one-way ones by chance.
-
-        Args:
-            weights: `(K,)`.
         """
         mean = float(weights @ self.values)
         error = float(np.sqrt(max(0.0, *(weights @ one @ weights for one in self.covariances))))

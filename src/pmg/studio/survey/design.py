@@ -92,13 +92,7 @@ class Design:
 
 
 class _Balance:
-    """Counts what was shown, and chooses what was shown least.
-
-    Args:
-        items: indices of items in their order.
-        methods: their names.
-        rng: breaks ties.
-    """
+    """Counts what was shown, and chooses what was shown least."""
 
     def __init__(self, items: Sequence[int], methods: Sequence[str], rng: np.random.Generator) -> None:
         self.items, self.methods, self.rng = items, methods, rng

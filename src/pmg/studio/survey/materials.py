@@ -17,12 +17,12 @@ from pmg.cache import atomic_write_json, atomic_write_text
 from pmg.data.dataset import ImageStore
 from pmg.data_uri import data_uri
 from pmg.domain import Example, PmgError
-from pmg.evaluation.reference_arms import history_pixels
+from pmg.evaluation.references import history_pixels
 from pmg.generation.records import Key, Record
+from pmg.html_document import render_document
 from pmg.models.vision.pictures import to_picture
 from pmg.preferences.opinions import own_messages
 from pmg.studio.survey.design import Design, Task
-from pmg.studio.survey.page import render_page
 
 CONTENT, KEY, PAGE = "content.json", "key.json", "survey.html"
 HISTORY = 12  # shown images of a history, the latest
@@ -79,13 +79,7 @@ def build_content(
 ) -> tuple[dict[str, Any], dict[str, Any]]:  # fmt: skip
     """Returns the content of the page, which names no method, and the key.
 
-    Args:
-        chosen: records by example and method.
-        examples: of the generation.
-        store: of the histories' images.
-        images: `(3, H, W)` in [-1, 1] by record.
-        design: of the survey.
-        texts: of the page.
+    Records are by example and method, images `(3, H, W)` in [-1, 1] by record.
 
     Raises:
         PmgError: there are too few examples or methods, or a history has no images.
@@ -133,11 +127,7 @@ def write_survey(folder: Path, content: Mapping[str, Any], key: Mapping[str, Any
 
 
 def read_survey(folder: Path | str, name: str = KEY) -> dict[str, Any]:
-    """Returns the content or the key of a survey.
-
-    Args:
-        folder: that `write_survey` wrote.
-        name: `CONTENT` or `KEY`.
+    """Returns the content or the key of a survey: `name` is `CONTENT` or `KEY`.
 
     Raises:
         PmgError: it is missing or damaged.
@@ -181,3 +171,14 @@ def _data_uri(image: Tensor) -> str:
     file = io.BytesIO()
     to_picture(image).save(file, "WEBP", quality=90, method=4)
     return data_uri(file.getvalue(), "image/webp")
+
+
+def render_page(content: Mapping[str, Any], served: bool) -> str:
+    """Returns the page. Texts are escaped, and its policy allows no script but its own and no other address.
+
+    Args:
+        content: see `pmg.studio.survey.materials.build_content`.
+        served: whether answers are sent to the server of the page; else the page saves them as a file.
+    """
+    connect = "'self'" if served else "'none'"
+    return render_document("pmg.studio.survey", "survey", content={**content, "served": served}, connect=connect)

@@ -49,10 +49,6 @@ class Observations:
 def observe(answers: Sequence[RaterAnswers], key: Mapping[str, Any]) -> Observations:
     """Returns the answers as tables; those to practice tasks are left out.
 
-    Args:
-        answers: of all raters.
-        key: of the survey.
-
     Raises:
         PmgError: an answer doesn't fit the survey.
     """

@@ -12,8 +12,7 @@ from pydantic import BaseModel, ConfigDict
 from pmg.domain import PmgError
 from pmg.studio.http_server import create_app
 from pmg.studio.survey.answers import DATABASE, Answer, AnswerStore, Code
-from pmg.studio.survey.materials import CONTENT, KEY, read_survey
-from pmg.studio.survey.page import render_page
+from pmg.studio.survey.materials import CONTENT, KEY, read_survey, render_page
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -46,10 +45,6 @@ class Submission(Answer):
 
 def build_server(folder: Path, host: str = "127.0.0.1") -> FastAPI:
     """Returns the application that serves a survey; its database is in the survey's folder.
-
-    Args:
-        folder: of the survey.
-        host: address that the server is bound to.
 
     Raises:
         PmgError: there is no such survey, or its database can't be used.

@@ -1,7 +1,8 @@
-"""UNets of diffusers as denoisers."""
+"""UNets of diffusers as denoisers, and conditions as their keyword arguments, which differ between families."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,65 @@ import torch
 from diffusers import UNet2DConditionModel
 from torch import Tensor
 
-from pmg.models.diffusion.cross_attention import attention_for
+from pmg.domain import PmgError
+from pmg.models.diffusion.conditioning import Condition
+from pmg.models.diffusion.cross_attention import attention_for, precompute_keys_values
 from pmg.models.diffusion.diffusers_denoiser import DiffusersDenoiser
-from pmg.models.diffusion.interfaces import ConditionAdapter
-from pmg.models.diffusion.unet.condition_adapter import UNetConditionAdapter
+from pmg.models.diffusion.interfaces import Capabilities, ConditionAdapter
 from pmg.models.loading.weight_sources import load_frozen
+
+
+class UNetConditionAdapter:
+    """Conditions for UNets of Stable Diffusion 1, 2 and XL, and of pmg's embedded generator.
+
+    Args:
+        model: the UNet, with a `WeightedAttention`.
+        image_size: side of the images in pixels, which SDXL takes as an input.
+        distilled_from: see `Capabilities`.
+
+    Raises:
+        PmgError: the UNet takes other inputs than a text-to-image request has.
+    """
+
+    def __init__(self, model: UNet2DConditionModel, image_size: int, distilled_from: str = "") -> None:
+        if model.config.addition_embed_type not in (None, "text_time"):
+            raise PmgError(
+                f"UNets with addition_embed_type={model.config.addition_embed_type} are not supported: they take more "
+                "than a text. Use a text-to-image checkpoint."
+            )
+        self.model, self.image_size = model, image_size
+        self.supports = Capabilities(
+            attention_bias=True, guidance_input=bool(model.config.time_cond_proj_dim), distilled_from=distilled_from
+        )
+
+    def prepare(self, condition: Condition, guidance: float | None = None, reused: bool = False) -> dict[str, Any]:
+        """Returns keyword arguments of the UNet, see `ConditionAdapter`."""
+        config, tokens = self.model.config, condition.tokens
+        cache = precompute_keys_values(self.model, tokens) if reused else None
+        inputs: dict[str, Any] = {
+            "encoder_hidden_states": tokens,
+            "encoder_attention_mask": condition.mask,
+            "cross_attention_kwargs": {"token_bias": condition.bias, "cache": cache},
+        }
+        if config.class_embed_type == "projection":
+            both = config.projection_class_embeddings_input_dim == 2 * tokens.shape[-1]
+            inputs["class_labels"] = condition.pooled_with_soft_mean() if both else condition.pooled
+        if config.addition_embed_type == "text_time":  # original size, corner of the crop, target size
+            times = tokens.new_tensor([self.image_size, self.image_size, 0, 0, self.image_size, self.image_size])
+            added = {"text_embeds": condition.pooled, "time_ids": times.expand(len(condition), -1)}
+            inputs["added_cond_kwargs"] = added
+        if config.time_cond_proj_dim:
+            scale = torch.full((len(condition),), (1.0 if guidance is None else guidance) - 1.0)
+            inputs["timestep_cond"] = scale_embedding(scale, config.time_cond_proj_dim).to(tokens)
+        return inputs
+
+
+def scale_embedding(scale: Tensor, width: int) -> Tensor:
+    """Returns the sinusoidal embedding `(B, width)` of guidance scales minus 1 `(B,)` (Luo et al. 2023)."""
+    half = width // 2
+    frequencies = torch.exp(torch.arange(half) * -math.log(10000.0) / (half - 1))
+    angles = scale[:, None] * 1000.0 * frequencies
+    return torch.nn.functional.pad(torch.cat([angles.sin(), angles.cos()], dim=1), (0, width % 2))
 
 
 class UNetDenoiser(DiffusersDenoiser):
