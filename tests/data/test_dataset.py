@@ -50,7 +50,7 @@ def test_every_option_of_data_is_a_dataset(root, compose):
     options = sorted((root / "conf" / "data").glob("*.yaml"))
     assert len(options) >= 7
     for option in options:
-        target = get_class(compose("prepare", f"data={option.stem}").data._target_)
+        target = get_class(compose("train", f"data={option.stem}").data._target_)
         assert Dataset in target.__mro__, option.name
 
 
