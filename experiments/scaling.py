@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, open_dict
+from operations import Operations, count_operations
 from record import fill
 
 import pmg
 from pmg.commands.estimate import empty_models
 from pmg.configuration.instantiate import instantiate, instantiate_by_name
-from pmg.training.flops import Operations, count_operations
 from pmg.training.memory_forecast import Sizes, context_bytes, empty_encoder, estimate_training
 
 HERE = Path(__file__).resolve().parent

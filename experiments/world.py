@@ -28,11 +28,11 @@ from pmg.generation.guidance import LeaveOneOutScales, Scales
 from pmg.looks.drawings import GROUPS, REFERENCES, LookData
 from pmg.looks.metrics import LookJudging, StyleReader
 from pmg.looks.models.judge import LookJudge
+from pmg.looks.models.style_encoder import StyleEncoder
 from pmg.looks.targets import LookTarget, draw_targets, reference_pictures, true_pictures
 from pmg.models.autocast import processor_autocast
 from pmg.models.diffusion.conditioning import Block, SoftBlock, join_seen
 from pmg.models.diffusion.generator import DiffusionGenerator
-from pmg.models.diffusion.style_encoder import StyleEncoder
 from pmg.models.loading.weight_sources import load_frozen
 from pmg.models.vision.perceptual import PerceptualDistance
 from pmg.models.vision.pixels import to_uint8

@@ -20,7 +20,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import DynamicCache
 
 from benchmarks.plain_models import PlainModels, Texts
-from pmg.models.diffusion.style_encoder import StyleEncoder
+from pmg.looks.models.style_encoder import StyleEncoder
 from pmg.models.preference.visual_encoder import VisualPreferenceEncoder
 from pmg.training.optim import adamw, configure_optimizers, one_cycle
 

@@ -18,13 +18,13 @@ from pmg.looks.drawings import LookData
 from pmg.looks.finish_space import FinishSpace
 from pmg.looks.measured_captions import MeasuringCaptioner
 from pmg.looks.models.janus import LookJanus, build_janus, load_look_janus
+from pmg.looks.models.style_encoder import StyleEncoder
 from pmg.looks.models.untrained_tokenizer import build_tokenizer
 from pmg.looks.stages.denoiser import Drop, LookBatches
 from pmg.looks.stages.janus import LookJanusStage, LookJanusTraining, LookTokenBatches, read_tokens, tokenize_pool
 from pmg.looks.stages.pool import ITEMS, Pool, build_pool
 from pmg.models.autoregressive.image_tokenizer import ImageTokenizer
 from pmg.models.diffusion.conditioning import SoftBlock, join
-from pmg.models.diffusion.style_encoder import StyleEncoder
 from pmg.models.tiny_models import tiny_text_encoder
 from pmg.training.optim import adamw, constant
 from pmg.training.pretraining import save_half

@@ -18,9 +18,9 @@ from pmg.looks.finish_space import FinishSpace
 from pmg.looks.finish_targets import SIZE
 from pmg.looks.metrics import LookAccuracy, LookJudging, StyleReader
 from pmg.looks.models.judge import LookJudge, LookJudgeConfig
+from pmg.looks.models.style_encoder import StyleEncoder
+from pmg.looks.style_tokens import StyleTokens, TrueStyleTokens
 from pmg.looks.users import LookUsers
-from pmg.models.diffusion.style_encoder import StyleEncoder
-from pmg.training.style_tokens import StyleTokens, TrueStyleTokens
 
 SPACE = FinishSpace(**SHARES, unseen_hues=[[80, 120]], unseen_pairs=[["dark", "pixels"]])
 USERS = LookUsers(4, 4, 4, 1, 4, 6, noise=0.2, several=0.5, spread=0.03, seed=0)

@@ -19,6 +19,7 @@ from pmg.looks.drawings import LookData
 from pmg.looks.finish_space import FinishSpace
 from pmg.looks.measured_captions import MeasuringCaptioner
 from pmg.looks.models.pooled_denoiser import PooledTransformer2DModel, PooledTransformerDenoiser
+from pmg.looks.models.style_encoder import StyleEncoder
 from pmg.looks.stages.autoencoder import LookAutoencoderTraining
 from pmg.looks.stages.denoiser import (
     REFERENCES,
@@ -34,7 +35,6 @@ from pmg.looks.stages.scorer import ScorerBatches
 from pmg.looks.stages.training import reference_rows
 from pmg.models.diffusion.conditioning import Block, SoftBlock, join, stack
 from pmg.models.diffusion.noise_processes import FlowMatching
-from pmg.models.diffusion.style_encoder import StyleEncoder
 from pmg.models.diffusion.unet.denoiser import UNetDenoiser
 from pmg.models.tiny_models import tiny_text_encoder
 from pmg.training.optim import adamw, constant

@@ -7,7 +7,7 @@ import torch
 
 from looks import deep_codec
 from pmg.domain import PmgError
-from pmg.models.diffusion.latent_codec import AutoencoderDCCodec
+from pmg.looks.models.codec import AutoencoderDCCodec
 
 
 @pytest.fixture(scope="module")

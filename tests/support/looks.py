@@ -6,7 +6,7 @@ import pytorch_lightning as pl
 import torch
 from diffusers import AutoencoderDC
 
-from pmg.models.diffusion.latent_codec import AutoencoderDCCodec
+from pmg.looks.models.codec import AutoencoderDCCodec
 from pmg.training.callbacks import LastCheckpoint
 
 FEW = ["data.topics=[animal-mammal,food-fruit,musical-instrument]", "data.users.targets=1"]

@@ -39,7 +39,6 @@ from pmg.models.preference.image_prompt import ImagePromptEncoder
 from pmg.models.preference.preference_encoder import PreferenceEncoder
 from pmg.models.preference.token_encoder import UserFeatures
 from pmg.models.preference.visual_encoder import VisualPreferenceEncoder
-from pmg.training.flops import count_operations
 from pmg.training.memory_forecast import READ_AT_ONCE, Sizes, empty_encoder, estimate_training, trained_bytes
 from pmg.training.objective import Denoise
 from pmg.training.optim import adamw, constant
@@ -208,8 +207,17 @@ def test_weights_are_those_of_the_loaded_models(checkpoints, real):
     assert weight_bytes(tower.model) == pytest.approx(weight_bytes(generator.text_encoder.towers[0].model), rel=0.01)
 
 
+@pytest.fixture
+def count_operations(root, monkeypatch):
+    """The function of experiments/operations.py."""
+    monkeypatch.syspath_prepend(str(root / "experiments"))
+    from operations import count_operations
+
+    return count_operations
+
+
 @pytest.mark.slow
-def test_operations_are_those_of_the_true_models(checkpoints, real):
+def test_operations_are_those_of_the_true_models(count_operations, checkpoints, real):
     language_model, generator = real
     empty = read_language_model(checkpoints[0]), read_generator(StableDiffusion.load, checkpoints[1])
     told = count_operations(*empty, SIZES, TERMS)
@@ -230,7 +238,7 @@ def test_operations_are_those_of_the_true_models(checkpoints, real):
 
 
 @pytest.mark.slow
-def test_a_large_model_reads_a_token_with_two_operations_a_weight(tmp_path):
+def test_a_large_model_reads_a_token_with_two_operations_a_weight(count_operations, tmp_path):
     language_model = read_language_model(write_configs(tmp_path / "llama", LLAMA_2), "bfloat16")
     drawn = read_generator(StableDiffusion.load, write_configs(tmp_path / "sd", SD15), dtype="bfloat16")
     sizes = replace(SIZES, text_width=768, pooled_width=768)

@@ -10,8 +10,8 @@ from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
 from pmg.domain import PmgError
+from pmg.families.common.vision_language_model import VisionLanguageModel
 from pmg.models.language.grouped_attention import additive_mask, causal_mask
-from pmg.models.language.vision_language_model import VisionLanguageModel
 
 
 class Gemma3(VisionLanguageModel):

@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from pmg.models.language.vision_language_model import VisionLanguageModel
+from pmg.families.common.vision_language_model import VisionLanguageModel
 
 
 class Qwen2VL(VisionLanguageModel):

@@ -15,7 +15,6 @@ from pmg.models.language.context import Context, tensor_names
 from pmg.models.language.context_decoder import Pictures
 from pmg.models.language.language_model import LanguageModel
 from pmg.models.language.picture_marks import find_pictures
-from pmg.models.language.vision_language_model import VisionLanguageModel
 from pmg.preferences.captioning import Pixels
 
 PictureLookup = Callable[[Sequence[str]], Sequence[Pictures]]
@@ -121,7 +120,7 @@ class PictureFeatures:
     """
 
     def __init__(
-        self, language_model: VisionLanguageModel, cache: Cache, identity: str, items: Sequence[Item],
+        self, language_model: LanguageModel, cache: Cache, identity: str, items: Sequence[Item],
         captions: Mapping[str, str], pixels: Pixels,
     ) -> None:  # fmt: skip
         self.language_model, self.cache, self.identity, self.pixels = language_model, cache, identity, pixels

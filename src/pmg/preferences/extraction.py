@@ -17,7 +17,6 @@ from pmg.models.diffusion.interfaces import PromptEncoder
 from pmg.models.language.context import Context
 from pmg.models.language.language_model import LanguageModel
 from pmg.models.language.picture_marks import find_pictures
-from pmg.models.language.vision_language_model import VisionLanguageModel
 from pmg.preferences.captioning import Pixels
 from pmg.preferences.contexts import (
     CachedContexts,
@@ -198,11 +197,10 @@ class PreferenceExtractor(TargetExtractor):
                 f"captioner=pictures puts pictures in the place of {{caption}}, and scenario.line is "
                 f"'{self.scenario.line}': add {{caption}} to it, or choose another captioner"
             )
-        match self.language_model:
-            case VisionLanguageModel() if pixels and captions:
-                items = [interaction.item for example in examples for interaction in example.history]
-                return PictureFeatures(self.language_model, self.cache, self.identity, items, captions, pixels)
-        return no_pictures
+        if not (self.language_model.reads_pictures and pixels and captions):
+            return no_pictures
+        items = [interaction.item for example in examples for interaction in example.history]
+        return PictureFeatures(self.language_model, self.cache, self.identity, items, captions, pixels)
 
     def _contexts(self, texts: list[str], pictures: PictureLookup) -> Contexts:
         if not self.keep:

@@ -14,12 +14,12 @@ from transformers import JanusConfig, JanusForConditionalGeneration, JanusVQVAE
 
 from pmg.configuration.ranges import Count, NotNegative
 from pmg.domain import PmgError
+from pmg.looks.models.style_encoder import StyleEncoder
 from pmg.models.autoregressive.image_tokenizer import ImageTokenizer
 from pmg.models.autoregressive.image_transformer import ImageTransformer
 from pmg.models.autoregressive.prompts import PromptFrame
 from pmg.models.autoregressive.token_generator import ImageTokenGenerator
 from pmg.models.diffusion.interfaces import PromptEncoder
-from pmg.models.diffusion.style_encoder import StyleEncoder
 from pmg.models.loading.weight_sources import load_frozen
 
 FRAME = PromptFrame(suffix=(), start=0, padding=None)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from pmg.configuration.ranges import Count, NotNegative
 from pmg.data.picture_groups import PictureGroups
-from pmg.models.diffusion.latent_codec import AutoencoderDCCodec
+from pmg.looks.models.codec import AutoencoderDCCodec
 from pmg.models.vision.perceptual import PerceptualDistance
 from pmg.training.datamodule import Batch, RowsDataModule, ShuffledRows, seeded
 from pmg.training.optim import OptimizerPartial, SchedulerPartial, configure_optimizers

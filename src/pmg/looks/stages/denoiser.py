@@ -19,13 +19,13 @@ from pmg.configuration.ranges import Count, Fraction
 from pmg.data.picture_groups import PictureGroups
 from pmg.domain import PmgError
 from pmg.looks.catalogue import target_captions
+from pmg.looks.models.style_encoder import StyleEncoder
 from pmg.looks.stages.pool import ITEMS, LookPool, Pool, say
 from pmg.looks.stages.training import LookTraining
 from pmg.models.autocast import processor_autocast
 from pmg.models.diffusion.conditioning import Block, drop_target, join
 from pmg.models.diffusion.interfaces import Denoiser
 from pmg.models.diffusion.noise_processes import NoiseProcess, denoising_loss
-from pmg.models.diffusion.style_encoder import StyleEncoder
 from pmg.models.diffusion.text_encoder import TextEncoder
 from pmg.models.loading.checkpoints import quiet_libraries
 from pmg.preferences.captioning import PictureDescriber

@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 
 from pmg.configuration.ranges import Decay
 from pmg.data.picture_groups import PictureGroups
+from pmg.looks.models.codec import AutoencoderDCCodec
 from pmg.looks.models.janus import LookJanus
 from pmg.looks.stages.denoiser import LookBatches, LookPoolStage
 from pmg.looks.stages.pool import ITEMS, LookPool
@@ -23,7 +24,6 @@ from pmg.models.autocast import processor_autocast
 from pmg.models.autoregressive.image_tokenizer import ImageTokenizer
 from pmg.models.diffusion.conditioning import join
 from pmg.models.diffusion.interfaces import LatentCodec, PromptEncoder
-from pmg.models.diffusion.latent_codec import AutoencoderDCCodec
 from pmg.training.datamodule import Batch
 from pmg.training.optim import OptimizerPartial, SchedulerPartial
 

@@ -17,13 +17,13 @@ from pmg.domain import PmgError
 from pmg.looks.drawings import REFERENCES, LookData, has_colours
 from pmg.looks.finish_targets import SIZE, finish_errors, finish_values
 from pmg.looks.finishes import Finish
+from pmg.looks.models.codec import AutoencoderDCCodec, restore
 from pmg.looks.models.efficientnet_lite import EfficientNetLite
 from pmg.looks.models.judge import LookJudge, LookJudgeConfig, pick_looks
 from pmg.looks.stages.augmentation import random_affine
 from pmg.looks.targets import CANDIDATES, LookChoice
 from pmg.losses import contrastive_loss
 from pmg.models.diffusion.interfaces import LatentCodec
-from pmg.models.diffusion.latent_codec import AutoencoderDCCodec, restore
 from pmg.seeding import stable_number
 from pmg.training.datamodule import Batch, RowsDataModule, ShuffledRows
 from pmg.training.optim import OptimizerPartial, SchedulerPartial, configure_optimizers

@@ -20,8 +20,8 @@ from torch import Tensor
 from pmg.configuration.ranges import Count, Fraction
 from pmg.data.picture_groups import PictureGroups
 from pmg.domain import PmgError
+from pmg.looks.models.codec import AutoencoderDCCodec
 from pmg.models.autocast import processor_autocast
-from pmg.models.diffusion.latent_codec import AutoencoderDCCodec
 from pmg.preferences.captioning import PictureDescriber
 from pmg.seeding import stable_number
 

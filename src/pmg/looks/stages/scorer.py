@@ -14,12 +14,12 @@ from pmg.configuration.ranges import Count, Fraction
 from pmg.data.picture_groups import PictureGroups
 from pmg.domain import PmgError
 from pmg.looks.catalogue import target_captions
+from pmg.looks.models.codec import AutoencoderDCCodec, restore
 from pmg.looks.models.scorer import LookScorer
 from pmg.looks.stages.augmentation import random_affine
 from pmg.losses import contrastive_loss
 from pmg.models.autocast import processor_autocast
 from pmg.models.diffusion.interfaces import LatentCodec
-from pmg.models.diffusion.latent_codec import AutoencoderDCCodec, restore
 from pmg.models.diffusion.text_encoder import TextEncoder
 from pmg.models.vision.scorer import Scorer
 from pmg.preferences.captioning import PictureDescriber

@@ -37,6 +37,14 @@ class LanguageModel(ContextDecoder):
     It is never trained: parameters frozen, always in eval mode. Arguments and attributes: see `ContextDecoder`.
     """
 
+    def encode_pictures(self, images: Tensor) -> Tensor:
+        """Returns the features of pictures `(B, 3, H, W)` in [-1, 1], one row each, for `prefill`.
+
+        Raises:
+            PmgError: the model reads no pictures, see `reads_pictures`.
+        """
+        raise PmgError(f"{type(self.model).__name__} reads no pictures. Use one that does: language_model=smolvlm")
+
     def multimodal_states(self, context: Context, embeds: Tensor, prefix: Tensor | None = None) -> Tensor:
         """Returns the states `(B, n, state_width)`, at `read_layers`, of multimodal tokens behind each history.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from pmg.models.diffusion.style_encoder import StyleEncoder
+from pmg.looks.models.style_encoder import StyleEncoder
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from pmg.configuration.ranges import Count
+from pmg.looks.models.style_encoder import StyleEncoder
 from pmg.models.diffusion.interfaces import LatentCodec
-from pmg.models.diffusion.style_encoder import StyleEncoder
 from pmg.models.image_sizes import fit_size
 from pmg.models.loading.weight_sources import load_frozen
 

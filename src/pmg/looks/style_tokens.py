@@ -11,8 +11,8 @@ from torch import Tensor
 from pmg.configuration.ranges import Count
 from pmg.data.dataset import require_liked
 from pmg.domain import Example, Item
+from pmg.looks.models.style_encoder import StyleEncoder
 from pmg.models.diffusion.interfaces import LatentCodec
-from pmg.models.diffusion.style_encoder import StyleEncoder
 from pmg.models.loading.weight_sources import load_frozen
 from pmg.preferences.sources import Requirements, SourceContext, TokenSource
 

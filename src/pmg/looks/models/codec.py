@@ -1,0 +1,95 @@
+"""The autoencoder of looks as a latent codec."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderDC
+from torch import Tensor, nn
+
+from pmg.cache import atomic_write_json
+from pmg.domain import PmgError
+from pmg.models.autocast import processor_autocast
+from pmg.models.diffusion.interfaces import LatentCodec
+from pmg.models.diffusion.latent_codec import AT_ONCE
+from pmg.models.loading.weight_sources import load_frozen
+
+STATISTICS = "latent_statistics.json"  # beside the weights; AutoencoderDC's config has no place for them
+
+
+class AutoencoderDCCodec(nn.Module):
+    """An `AutoencoderDC` with the mean and deviation of each channel of its latents.
+
+    Args:
+        autoencoder: pixels <-> latents.
+        mean: of each channel, `(C,)`.
+        deviation: of each channel, `(C,)`.
+    """
+
+    mean: Tensor
+    deviation: Tensor
+
+    @property
+    def channels(self) -> int:
+        """Channels `C` of the latents."""
+        return self.autoencoder.config.latent_channels
+
+    @property
+    def downsampling(self) -> int:
+        """Pixels a side of one latent."""
+        return self.autoencoder.spatial_compression_ratio
+
+    def __init__(self, autoencoder: AutoencoderDC, mean: Tensor, deviation: Tensor) -> None:
+        super().__init__()
+        self.autoencoder = autoencoder
+        self.register_buffer("mean", mean.float().view(1, -1, 1, 1))
+        self.register_buffer("deviation", deviation.float().view(1, -1, 1, 1))
+
+    @classmethod
+    @torch.no_grad()
+    def measure(cls, autoencoder: AutoencoderDC, pictures: Tensor) -> AutoencoderDCCodec:
+        """Returns a codec normalised by the latents of `pictures` `(N, 3, H, W)` in [-1, 1]."""
+        latents = torch.cat([autoencoder.encode(part).latent for part in pictures.split(AT_ONCE)]).float()
+        return cls(autoencoder, latents.mean((0, 2, 3)), latents.std((0, 2, 3)))
+
+    @classmethod
+    def from_folder(cls, folder: str | Path) -> AutoencoderDCCodec:
+        """Loads the autoencoder of a diffusers folder and its latents' statistics, frozen, in float32.
+
+        Raises:
+            PmgError: either is missing or damaged.
+        """
+        path = Path(folder, STATISTICS)
+        autoencoder = load_frozen(AutoencoderDC, folder).float()
+        try:
+            statistics = json.loads(path.read_text())
+            mean, deviation = (torch.tensor(statistics[name]) for name in ("mean", "deviation"))
+        except (OSError, ValueError, KeyError) as error:
+            raise PmgError(f"{path} is missing or damaged ({error}); train the autoencoder again") from None
+        autoencoder.to(memory_format=torch.channels_last)  # 1.2 times as fast on a processor
+        return cls(autoencoder, mean, deviation).requires_grad_(False).eval()
+
+    def save_statistics(self, folder: str | Path) -> None:
+        """Writes the statistics beside the autoencoder's weights."""
+        values = {"mean": self.mean.flatten().tolist(), "deviation": self.deviation.flatten().tolist()}
+        atomic_write_json(Path(folder, STATISTICS), values)
+
+    @torch.no_grad()
+    def encode(self, pictures: Tensor) -> Tensor:
+        """Returns normalised latents `(B, C, h, w)` of pictures `(B, 3, H, W)` in [-1, 1]."""
+        parts = [self.autoencoder.encode(part).latent.float() for part in pictures.split(AT_ONCE)]
+        return (torch.cat(parts) - self.mean) / self.deviation
+
+    @torch.no_grad()
+    def decode(self, latents: Tensor) -> Tensor:
+        """Returns pictures `(B, 3, H, W)` in [-1, 1] of normalised latents `(B, C, h, w)`."""
+        raw = latents * self.deviation + self.mean
+        return torch.cat([self.autoencoder.decode(part).sample.float() for part in raw.split(AT_ONCE)]).clamp(-1, 1)
+
+
+def restore(codec: LatentCodec, pictures: Tensor) -> Tensor:
+    """Returns what a codec decodes of the latents of pictures `(B, 3, H, W)` in [-1, 1]."""
+    with processor_autocast():
+        return codec.decode(codec.encode(pictures)).float()
