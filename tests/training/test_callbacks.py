@@ -6,13 +6,13 @@ import os
 import signal
 from pathlib import Path
 
+import pmg.conf
 import pytest
 import torch
 from omegaconf import OmegaConf
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.loggers import CSVLogger
 
-import pmg.conf
 from pmg.configuration.identity import find_differences
 from pmg.configuration.instantiate import instantiate
 from pmg.domain import PmgError

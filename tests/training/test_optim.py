@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pmg.conf
 import pytest
 import torch
 from omegaconf import OmegaConf
 from pytorch_lightning import LightningModule, Trainer
 
-import pmg.conf
 from pmg.configuration.instantiate import instantiate
 from pmg.domain import PmgError
 from pmg.training.optim import adamw, configure_optimizers, constant, cosine, one_cycle, warmup_stable_decay
