@@ -47,8 +47,12 @@ def leaves() -> tuple[str, ...]:
 
 
 def command_schemas() -> Mapping[str, EntryPoint]:
-    """Returns the entry points of the commands that plug-ins bring, by name; each loads a dataclass."""
-    return {entry.name: entry for entry in _read_entry_points(COMMANDS, tuple(sys.path))}
+    """Returns the entry points of the commands that plug-ins bring, by name; each loads a dataclass.
+
+    Those of a package that nothing has imported yet are left out: a command of pmg's runs no code of others.
+    """
+    found = _read_entry_points(COMMANDS, tuple(sys.path))
+    return {entry.name: entry for entry in found if entry.module.partition(".")[0] in sys.modules}
 
 
 def component_targets() -> Mapping[str, Mapping[str, str]]:
