@@ -50,10 +50,10 @@ test: $(STAMP) ## run the test suite (a few minutes)
 test-slow: $(STAMP) ## run the slow tests too: wheel, sweeps, end to end
 	$(BIN)/python -m pytest -m 'not gpu and not network' $(CORES) $(ARGS)
 
-lint: $(STAMP) typecheck ## check style, types, and the words of docstrings and comments
+lint: $(STAMP) typecheck ## check style, types and structure
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/python .ci/words.py
+	$(BIN)/python .ci/structure.py
 
 typecheck: $(STAMP) ## check types by mypy
 	$(BIN)/mypy
