@@ -33,7 +33,9 @@ def test_each_option_is_of_one_leaf_at_most(root):
         assert sum(is_of(leaf, option) for leaf in LEAVES) <= 1, option
 
 
-@pytest.mark.parametrize("deleted", [[leaf] for leaf in LEAVES] + [LEAVES], ids="-".join)
+@pytest.mark.parametrize(
+    "deleted", [LEAVES, *(pytest.param([leaf], marks=pytest.mark.slow) for leaf in LEAVES)], ids="-".join
+)
 def test_the_core_composes_without_leaves(root, tmp_path, deleted):
     leave_out = shutil.ignore_patterns("__pycache__", "conf")
     shutil.copytree(root / "src" / "pmg", tmp_path / "pmg", ignore=leave_out)
