@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from pmg import compose, instantiate
-from pmg.evaluation.metrics.images import to_unit
+from pmg.evaluation.image_checks import to_unit
 from pmg.evaluation.metrics.ssim import ssim
 
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from pmg.domain import Example, Item, PmgError
+from pmg.evaluation.image_checks import check_images, to_unit
 from pmg.evaluation.image_evaluation import compute
 from pmg.evaluation.metric_interface import MetricInfo, Metrics, References, describe, read_infos
-from pmg.evaluation.metrics.images import check_images, to_unit
 from pmg.evaluation.metrics.lpips import LpipsToHistory, LpipsToTruth, PerceptualReferences
 from pmg.evaluation.metrics.ssim import MsSsimToTruth, SsimToTruth, ssim
 from pmg.models.vision.perceptual import PerceptualDistance

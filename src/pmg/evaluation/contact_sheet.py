@@ -12,7 +12,7 @@ from torch import Tensor
 
 from pmg.data.dataset import ImageStore
 from pmg.domain import Example
-from pmg.evaluation.metrics.images import check_images
+from pmg.evaluation.image_checks import check_images
 from pmg.evaluation.references import history_pixels
 from pmg.generation.records import to_arrays
 from pmg.preferences.opinions import own_messages

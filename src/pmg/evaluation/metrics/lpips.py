@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from pmg.evaluation.image_checks import check_images
 from pmg.evaluation.metric_interface import Input, MetricInfo, References
-from pmg.evaluation.metrics.images import check_images
 from pmg.models.vision.perceptual import PerceptualDistance, feature_distance
 
 

@@ -12,8 +12,8 @@ from torchmetrics.functional.image import (
 )
 
 from pmg.domain import PmgError
+from pmg.evaluation.image_checks import check_images, to_unit
 from pmg.evaluation.metric_interface import Input, MetricInfo, References
-from pmg.evaluation.metrics.images import check_images, to_unit
 from pmg.evaluation.metrics.lpips import truths_of
 from pmg.models.vision.perceptual import PerceptualDistance
 
