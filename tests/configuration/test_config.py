@@ -110,12 +110,16 @@ def test_command_composes(compose, command):
 def readers(groups, option):
     """The commands that an option is for."""
     group = option.rpartition("/")[0]
-    commands = [command for command in ROOTS if group in groups[command]]
-    if group in ("experiment", "hparams_search", "debug"):
-        commands = [command for command in find_schemas() if group in groups[command]]
-    named = [command for command in commands if f"pmg-{command}" in (CONF / f"{option}.yaml").read_text()]
+    every = [command for command in find_schemas() if group in groups[command]]
+    named = [command for command in every if f"pmg-{command}" in (CONF / f"{option}.yaml").read_text()]
     # an experiment is written for some commands, and says which; data without pictures, too
-    return named if group == "experiment" or (group == "data" and named) else commands
+    commands = named if group == "experiment" or (group == "data" and named) else every
+    if group in ("experiment", "hparams_search", "debug"):
+        return commands
+    if group == "data" and not (CONF / "source" / f"{option.rpartition('/')[2]}.yaml").exists():
+        commands = [command for command in commands if command != "prepare"]  # what is made from no published files
+    found = list(dict.fromkeys("study" if is_pipeline(command) else command for command in commands))
+    return sorted(found, key=lambda command: command != "study")
 
 
 @pytest.mark.parametrize("experiment", [option for option in OPTIONS if option.startswith("experiment/")])
@@ -127,7 +131,8 @@ def test_experiment_composes(groups, compose, experiment):
         check(compose(command, experiment.replace("/", "=")), command)
 
 
-FOLLOWS = {"prepare": "source", "pretrain": "data"}  # a source fits the data of its name, a stage the data it names
+# a source fits the data of its name, a stage the data and the optimizer that it names
+FOLLOWS = {"prepare": ("source",), "pretrain": ("data", "optimizer")}
 
 
 def rounds(groups, command):
@@ -135,7 +140,7 @@ def rounds(groups, command):
     choices = {}
     for option in OPTIONS:
         group, _, name = option.rpartition("/")
-        if group not in ("experiment", FOLLOWS.get(command)) and command in readers(groups, option):
+        if group not in ("experiment", *FOLLOWS.get(command, ())) and command in readers(groups, option):
             choices.setdefault(group, []).append(name)
     return [
         [f"{group}={names[number % len(names)]}" for group, names in choices.items()]
@@ -164,6 +169,17 @@ def test_every_option_composes(groups, compose):
 def test_options_compose_with_every_command_that_reads_them(groups, compose, command):
     for overrides in rounds(groups, command):
         check(compose(command, *overrides), command)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", [name for name in ROOTS if name != "prepare"])  # whose source follows the data
+def test_tests_compose_as_commands_do(groups, compose, command):
+    """The fixture keeps what it composed, and changes values itself; Hydra does it for each command line anew."""
+    value = {"study": "sampling.batch_size=3", "pretrain": "trainer.max_steps=3"}.get(command, "seed=3")
+    for overrides in rounds(groups, command):
+        kept = OmegaConf.to_container(compose(command, *overrides, value), resolve=False)
+        anew = OmegaConf.to_container(hydra.compose(command, ["run_dir=run", *overrides, value]), resolve=False)
+        assert {key for key in kept | anew if kept.get(key) != anew.get(key)} == {"run_dir"}, overrides
 
 
 def user_configs(compose_dir, **experiments):

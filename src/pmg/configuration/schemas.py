@@ -98,6 +98,9 @@ class KeywordsConfig(ReadingConfig):
     """
 
     splits: list[str] = field(default_factory=list)
+    preference_encoder: Any = key(role="unused")
+    inputs: Any = key(role="unused")
+    tower: Any = key(role="unused")
     users: int | None = key(None, Count | None)
     attribute: str = ""
     history_items: int = key(12, Count)

@@ -77,8 +77,8 @@ class Builder:
 
     def pixels(self) -> Pixels:
         """Returns a function from items to their images."""
-        images = self.data.images
-        return lambda items: images.pixels(images.rows(items))
+        data = self.data  # which may have no pictures, and is then never asked for them
+        return lambda items: data.images.pixels(data.images.rows(items))
 
     def captions(self, examples: Sequence[Example]) -> dict[str, str]:
         """Returns captions of the items in the examples' histories, by id."""
