@@ -1,4 +1,4 @@
-"""Schemas of the commands' configs, by which Hydra refuses unknown top-level keys; `conf/` says what each key means."""
+"""Schemas of the commands' configs, by which Hydra refuses unknown top-level keys; `conf` explains each."""
 
 from __future__ import annotations
 

@@ -127,8 +127,7 @@ class Builder:
         self, examples: Sequence[Example], captions: Mapping[str, str], extractor: PreferenceExtractor,
         extracted: ExtractedPreferences,
     ) -> SourceContext:  # fmt: skip
-        """Returns what preference sources get: of the examples, the first of each profile, and captions of items by id.
-        """
+        """Returns what preference sources get: the first example of each profile, and captions of items by id."""
         from pmg.preferences.sources import SourceContext
 
         first = {example.profile: example for example in reversed(examples)}

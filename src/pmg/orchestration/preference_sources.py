@@ -17,8 +17,12 @@ if TYPE_CHECKING:
     from pmg.preferences.sources import PreferenceSource, Requirements, SourceContext
 
 METHOD = "pmg.generation.requests.Method"
-KINDS = {"keywords": "keywords", "soft_tokens": "soft tokens", "negative": "keywords", "references": "reference images"}
-"""What the source that an argument of a method names has to give."""
+KINDS = {  # what the source that an argument of a method names has to give
+    "keywords": "keywords",
+    "soft_tokens": "soft tokens",
+    "negative": "keywords",
+    "references": "reference images",
+}
 
 
 def build_methods(method: Any, mismatched: bool) -> dict[str, Method]:
