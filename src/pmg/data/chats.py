@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from hashlib import sha256
 from pathlib import Path
 from typing import Annotated
@@ -10,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from torch import Tensor
 
 from pmg.configuration.instantiate import nearest
-from pmg.data.dataset import Dataset, ItemRows, check_split
+from pmg.data.dataset import Dataset, check_split
 from pmg.data.published_files import read_lines
 from pmg.domain import Example, Interaction, Item, PmgError, Turn
 
@@ -97,18 +98,26 @@ class Chat(BaseModel):
         return Example(self.id, self.user or self.id, history, target, (), self.labels, turns, moment=self.id)
 
 
-class NoImages(ItemRows):
+class NoImages:
     """The `ImageStore` of data without pictures."""
 
     size = 1
-    missing = "conversations have no pictures: use captioner=metadata, and sources that read texts alone"
 
-    def __init__(self) -> None:
-        super().__init__(())
+    def has(self, item: Item) -> bool:
+        """Returns False."""
+        return False
+
+    def rows(self, items: Iterable[Item]) -> Tensor:
+        """Refuses.
+
+        Raises:
+            PmgError: always.
+        """
+        raise PmgError("conversations have no pictures: use captioner=metadata, and sources that read texts alone")
 
     def pixels(self, rows: Tensor) -> Tensor:
-        """Raises a `PmgError`."""
-        raise PmgError(self.missing)
+        """Refuses, as `rows`."""
+        raise PmgError("conversations have no pictures")
 
 
 class ChatDataset(Dataset):

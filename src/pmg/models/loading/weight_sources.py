@@ -59,12 +59,9 @@ def download(source: str, problem: str) -> Path:
 
 @contextmanager
 def loading(what: str, path: str, hint: str = "") -> Iterator[None]:
-    """Converts errors of missing or damaged weights into a `PmgError` of one line.
+    """Converts errors of missing or damaged weights into a `PmgError` of one line, which ends with the hint.
 
-    Args:
-        what: the model, with its article.
-        path: its source.
-        hint: remedy, appended to the message.
+    `what` is the model, with its article, and `path` its source.
 
     Raises:
         PmgError: an error was raised inside; a `PmgError` is raised unchanged.
