@@ -88,7 +88,7 @@ def body(cfg: DictConfig, run: Run) -> float | None:
         tables = parts or [evaluation.rows(examples, records, images, own_shard(cfg.shard))]
         if cfg.shard.index is not None:
             write_rows(run.folder, tables[0])
-            evaluation.drop_cache()
+            judged.drop()
             return None
         rows = in_order(tables)
         sets = compare_sets(metrics.per_set, examples, evaluation.arm_images(examples, own))
@@ -99,7 +99,7 @@ def body(cfg: DictConfig, run: Run) -> float | None:
         builder = ResultBuilder([*metrics.outputs, *SELECTION_SCORES], comparison, data.groups, cfg.seed or 0)
         results = builder.build(rows, origin, sets)
     write_results(cfg.results_dir, results, rows)
-    evaluation.drop_cache()
+    judged.drop()
     _draw_sheet(Path(cfg.results_dir), examples, data, own, cfg.sheet_users)
     _publish(Path(cfg.results_dir), run, results)
     return None
@@ -157,9 +157,7 @@ def read_generation(folder: str | None, stated: Mapping[str, Any], places: Mappi
 def find_contradictions(stated: Mapping[str, Any], identity: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
     """Returns the values of the command line that are not those which images were generated with, old and new.
 
-    Args:
-        stated: values of the command line that an evaluation does not read, by dotted key.
-        identity: of the generation.
+    `stated` are the values that an evaluation does not read, by dotted key.
     """
     used = select_result("generate", {**identity, **stated})
     return {
@@ -175,10 +173,7 @@ def find_contradictions(stated: Mapping[str, Any], identity: Mapping[str, Any]) 
 def find_other_runs(stated: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
     """Returns the training runs of the command line that are not those which images were generated with, old and new.
 
-    Args:
-        stated: values of the command line that an evaluation does not read, by dotted key, with this machine's
-            folders.
-        config: of the generation, with this machine's folders.
+    Both have this machine's folders; `stated` are the values that an evaluation does not read, by dotted key.
     """
     values = dict(leaves(config))
     keys = sorted(f"preference.{name}.run" for name in used_sources(values))

@@ -85,13 +85,7 @@ def _vocabulary(scenario: Scenario, attribute: str) -> Sequence[str]:
 def popular(
     timelines: Sequence[Timeline], examples: Sequence[Example], vocabulary: Sequence[str]
 ) -> dict[str, Keywords]:
-    """Returns the most frequent words of other users' likes for each user.
-
-    Args:
-        timelines: whose likes are counted, for each user without their own.
-        examples: one a user.
-        vocabulary: the words.
-    """
+    """Returns the most frequent words of other users' likes for each user; an example a user."""
     import torch
 
     from pmg.evaluation.faithfulness import count_words

@@ -75,36 +75,22 @@ def body(cfg: DictConfig, run: Run) -> float | None:
 
 
 def describe_data(sentences: Mapping[str, str], option: str | None, start: str | None) -> str:
-    """Returns what a model learned from.
-
-    Args:
-        sentences: by option of ``data``.
-        option: the chosen one.
-        start: folder of the weights that the training started from; None: from scratch.
-    """
+    """Returns what a model learned from, by the chosen option of ``data``, after the weights in `start`, if any."""
     if option and option in sentences:
         return str(sentences[option])
     return f"Pictures of `data={option}`" + (f", from the weights in `{start}`." if start else ".")
 
 
 def earlier_model(start: str | None, card: Path, folder: str) -> Path | None:
-    """Returns the folder of the model that is trained further.
+    """Returns the folder, below `start`, of the model that is trained further; None: the training is from scratch.
 
-    Args:
-        start: folder with the earlier models; None: the training is from scratch.
-        card: folder of the new model.
-        folder: of all models that the stage writes.
+    `card` is the folder of the new model, below that of all models of the stage.
     """
     return Path(start, card.relative_to(folder)) if start else None
 
 
 def refuse_short(steps: int, full: int, run_dir: str) -> None:
-    """Checks that a training is long enough to replace a shipped model.
-
-    Args:
-        steps: of the training.
-        full: of the whole stage.
-        run_dir: the run folder, for the message.
+    """Checks that a training's steps are the full ones of the stage, so that its model may replace a shipped one.
 
     Raises:
         PmgError: the training is shorter than the whole stage.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import io
 import os
 import shlex
 import signal
@@ -67,9 +66,7 @@ def _write_texts(report: Report, table: pd.DataFrame, into: Path) -> None:
     from pmg.evaluation.table_rendering import to_markdown
     from pmg.reporting.report import render
 
-    buffer = io.BytesIO()
-    table.to_parquet(buffer, index=False)
-    atomic_write_bytes(into / "table.parquet", buffer.getvalue())
+    atomic_write_bytes(into / "table.parquet", table.to_parquet(index=False))
     atomic_write_text(into / "table.csv", table.to_csv(index=False))
     tables = [table for table in (*report.summary, report.problems, report.runs) if table.rows]
     atomic_write_text(into / SUMMARY, f"# {report.title}\n\n{to_markdown(tables, report.footnote)}")

@@ -16,6 +16,7 @@ from pmg.configuration.search_path import CONFIG_MODULE
 from pmg.configuration.trees import nodes
 from pmg.installation import install_extra
 
+FULL_KEY = re.compile(r"^\s*full_key: (\S+)", re.MULTILINE)  # in messages of OmegaConf
 HYDRA_EXTRAS = {  # launchers and sweepers of other packages, with our extra that brings them
     "hydra/launcher/joblib": "sweep",
     "hydra/launcher/submitit_local": "sweep",
@@ -49,7 +50,7 @@ def explain(error: BaseException, command: str) -> str:
     unknown = re.search(r"Key '([^']+)' (?:is )?not in|Could not (?:override|delete from config\.) '([^']+)'", text)
     if unknown:
         return _explain_key(text, unknown.group(1) or unknown.group(2), command)
-    value = re.search(r"^\s*full_key: (\S+)", text, re.MULTILINE)
+    value = FULL_KEY.search(text)
     where = f" (key '{value.group(1)}')" if value else ""
     lines = dict.fromkeys(_first_line(cause) for cause in _chain(error))
     return ": ".join(line for line in lines if line) + where
@@ -80,17 +81,13 @@ def _explain_key(text: str, key: str, command: str) -> str:
     """Explains a key that the config doesn't have, on the command line or in a file."""
     override = re.search(r"Could not override '([^']+)'", text)
     source = re.search(r"In '([^']+)': (?!Could not find)", text)
-    full = override.group(1) if override else _full_key(text, key)
+    found = override or FULL_KEY.search(text)
+    full = found.group(1) if found else key
     known = _known_keys(command)
     instead = ELSEWHERE.get(full.partition(".")[0])
     hint = f". {instead}" if instead else nearest(full, known)
     where = f" in {source.group(1)}.yaml" if source else ""
     return f"unknown key '{full}'{where}{hint}"
-
-
-def _full_key(text: str, key: str) -> str:
-    full = re.search(r"^\s*full_key: (\S+)", text, re.MULTILINE)
-    return full.group(1) if full else key
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

@@ -39,12 +39,7 @@ def find_role(command: str, key: str) -> Role | None:
 
 
 def select_result(command: str, values: Values) -> dict[str, Any]:
-    """Returns the values that decide a command's result; keys without a role count as such.
-
-    Args:
-        command: the verb.
-        values: of the whole config; null ones are left out.
-    """
+    """Returns the values of a whole config that decide a result, keys without a role included, null values not."""
     kept = {key: value for key, value in values.items() if find_role(command, key) in (None, Role.RESULT)}
     if values.get("shard.index") is not None:
         kept["shard.count"] = values.get("shard.count")  # the shard's content depends on it
@@ -71,11 +66,7 @@ def hash_values(values: Values) -> str:
 
 
 def hash_images(values: Values) -> str:
-    """Returns a hash of what decides every image of a generation, beside its method and preference sources.
-
-    Args:
-        values: that decide the generation's result.
-    """
+    """Returns a hash of what decides every image of a generation, beside its method and preference sources."""
     kinds = ("method", "preference", "shard", *RUNS)
     return hash_values({key: value for key, value in values.items() if key.partition(".")[0] not in kinds})
 

@@ -143,9 +143,6 @@ def allow_plugins(cfg: DictConfig) -> None:
 
     What files of runs and pipelines name is not allowed by this: it is read later.
 
-    Args:
-        cfg: as composed, with the keys of other commands.
-
     Raises:
         PmgError: `plugins` names no plug-in.
     """

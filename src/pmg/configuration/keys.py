@@ -122,14 +122,7 @@ class RunConfig:
 
 @dataclass
 class ComparisonConfig:
-    """The arms that all others are compared with.
-
-    Attributes:
-        baseline: the arm to improve on.
-        oracle: the arm with the true taste.
-        proposed: the method under study.
-        gap_metric: name of the metric for the share of the gap from baseline to oracle that an arm closes.
-    """
+    """The arms that all others are compared with, see `pmg.evaluation.comparison.Comparison`."""
 
     baseline: str = "none"
     oracle: str = "oracle"

@@ -79,10 +79,7 @@ def _exists(module: str) -> bool:
 
 
 def find_module(name: str) -> Path:
-    """Returns the folder of a top-level package, or of a module's file, without importing it.
-
-    Args:
-        name: of the package or module, which Python's path holds.
+    """Returns the folder of a top-level package or of a module's file on Python's path, without importing it.
 
     Raises:
         PmgError: there is no such module.

@@ -20,9 +20,7 @@ _MODELS_DIR = "models_dir"  # of `paths`: its folder says which models, not only
 def portable(cfg: DictConfig, dtype: str | None = None) -> dict[str, Any]:
     """Returns the config resolved, in built-in types, with ``<name>`` for each of this machine's folders.
 
-    Args:
-        cfg: of a command.
-        dtype: a name for the floating point type, where it is to be left open.
+    `dtype` is a name for the floating point type, where it is to be left open.
     """
     neutral = copy.deepcopy(cfg)
     OmegaConf.set_readonly(neutral, False)
@@ -39,11 +37,7 @@ def portable(cfg: DictConfig, dtype: str | None = None) -> dict[str, Any]:
 
 
 def named_folders(paths: Mapping[str, Any]) -> dict[str, str]:
-    """Returns this machine's folders by the names that `portable` gives them, e.g. ``<assets_dir>``.
-
-    Args:
-        paths: the config's; null ones are left out.
-    """
+    """Returns this machine's folders by the names that `portable` gives them, e.g. ``<assets_dir>``."""
     return {f"<{name}>": str(folder) for name, folder in paths.items() if folder and name != _MODELS_DIR}
 
 
@@ -88,13 +82,9 @@ def _gives(key: str, leaf: str) -> bool:
 
 
 def part_config(cfg: DictConfig, command: str, run_dir: str, changes: Mapping[str, Any] | None = None) -> DictConfig:
-    """Returns the config of a part of a run: the keys that its command reads, in a folder of its own.
+    """Returns the config of a part of a run: the keys that its command reads, with `changes` by dotted key.
 
-    Args:
-        cfg: of the whole run, whose other folders stay as they are.
-        command: the verb of the part.
-        run_dir: the folder that the part writes.
-        changes: further values, by dotted key.
+    The part writes the folder `run_dir`; the other folders are those of the whole run.
     """
     part = cfg.copy()
     OmegaConf.set_readonly(part, False)

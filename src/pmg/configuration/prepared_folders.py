@@ -14,11 +14,7 @@ RECORD = "prepared.json"
 
 
 def find_prepared(option: str, data_dir: str) -> str:
-    """Returns the folder of prepared data: the recorded one, else the one below `data_dir` that has the option's name.
-
-    Args:
-        option: of the config group ``data``.
-        data_dir: folder of prepared data and of the record.
+    """Returns the recorded folder of an option of ``data``, else the one below `data_dir` that has its name.
 
     Raises:
         PmgError: the record is damaged.

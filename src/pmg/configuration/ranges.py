@@ -130,7 +130,7 @@ def find_problems(key: str, node: Mapping[str, Any], hints: Mapping[str, Any]) -
     """
     problems = []
     for name, value in node.items():
-        if name not in hints or value == _SKIPPED or _is_built(value):
+        if name not in hints or value == _SKIPPED or any(targets(value)):
             continue
         where = f"{key}.{name}" if key else str(name)
         problems += _compare(where, value, hints[name])
@@ -221,11 +221,6 @@ def _is_plain(hint: Any) -> bool:
     if inspect.isclass(origin) and issubclass(origin, (Mapping, Sequence)):
         return all(map(_is_plain, (argument for argument in arguments if argument is not ...)))
     return hint in _WORDS or hint is type(None)
-
-
-def _is_built(value: Any) -> bool:
-    """Whether a value holds a node that is built first."""
-    return any(targets(value))
 
 
 def _is_finite(value: Any) -> bool:

@@ -1,4 +1,4 @@
-"""Schemas of the commands' configs, by which Hydra refuses unknown top-level keys."""
+"""Schemas of the commands' configs, by which Hydra refuses unknown top-level keys; `conf` explains each."""
 
 from __future__ import annotations
 
@@ -38,12 +38,7 @@ class PrepareConfig(RunConfig):
 
 @dataclass
 class PretrainConfig(RunConfig):
-    """``pmg-pretrain``: trains one embedded model (`stage`).
-
-    Attributes:
-        into: second destination of the trained model: ``assets``, or a folder of that layout; null: none.
-        full_steps: steps of the whole stage; the model of a shorter training is not copied to the assets.
-    """
+    """``pmg-pretrain``: trains one embedded model (`stage`)."""
 
     into: str | None = destination()
     full_steps: int = key(0, Count, "destination")
@@ -86,16 +81,7 @@ class ReadingConfig(RunConfig):
 
 @dataclass
 class KeywordsConfig(ReadingConfig):
-    """``pmg-keywords``: extracts keywords of real users and measures how well they predict later likes.
-
-    Attributes:
-        splits: splits whose users are compared.
-        users: number of users; null: all.
-        attribute: attribute of the scenario whose options are the vocabulary of the comparison.
-        history_items: number of likes in the history.
-        later_items: minimum number of later likes; users with fewer are left out.
-        results_dir: folder of results and keywords.
-    """
+    """``pmg-keywords``: extracts keywords of real users and measures how well they predict later likes."""
 
     splits: list[str] = field(default_factory=list)
     preference_encoder: Any = key(role="unused")
@@ -123,14 +109,7 @@ class Shard:
 
 @dataclass
 class ExamplesConfig(ReadingConfig):
-    """Keys of training and generation: users of each split, with their targets and histories.
-
-    Attributes:
-        compile: whether to compile the frozen models by ``torch.compile``, which saves time in long runs.
-        split_sizes: number of users of each split.
-        targets: number of targets of each user.
-        history_items: number of latest interactions in a history; null: all.
-    """
+    """Keys of training and generation: users of each split, with their targets and histories."""
 
     preference_encoder: Any = None
     inputs: Any = None
@@ -144,11 +123,7 @@ class ExamplesConfig(ReadingConfig):
 
 @dataclass
 class TrainConfig(ExamplesConfig):
-    """``pmg-train``: trains the preference encoder.
-
-    Attributes:
-        init_from: folder of a ``pmg-train`` run with the initial weights.
-    """
+    """``pmg-train``: trains the preference encoder."""
 
     data: Any = key(unused="users.test")
     split_sizes: CountsConfig = key(CountsConfig, unused="test")
@@ -164,16 +139,7 @@ class TrainConfig(ExamplesConfig):
 
 @dataclass
 class GenerateConfig(ExamplesConfig):
-    """``pmg-generate``: generates personalised images.
-
-    Attributes:
-        train_run: folder of the ``pmg-train`` run that ``preference.soft`` takes its encoder from.
-        pipeline: folder of ``pmg-export``, in place of a training run.
-        split: split of the users: test, or validation, on whom choices are made.
-        mismatched: whether methods are also run with another user's preference, as a control.
-        sheet_users: number of users in the images for loggers.
-        shard: the images that this process generates.
-    """
+    """``pmg-generate``: generates personalised images."""
 
     method: Any = None
     balance: Any = key(None, alpha=Fraction)
@@ -190,17 +156,7 @@ class GenerateConfig(ExamplesConfig):
 
 @dataclass
 class EvaluateConfig(RunConfig):
-    """``pmg-evaluate``: computes metrics of generated images; data, users and models are those of the generation.
-
-    Attributes:
-        device: device of frozen models; auto: a GPU if available.
-        metrics: metrics by name.
-        comparison: the arms that all others are compared with.
-        generate_run: folder of the ``pmg-generate`` run.
-        results_dir: folder of results and tables.
-        sheet_users: number of users on the contact sheet.
-        shard: the images that this process evaluates.
-    """
+    """``pmg-evaluate``: computes metrics of generated images; data, users and models are those of the generation."""
 
     device: str = execution("auto")
     metrics: Any = None
@@ -219,20 +175,7 @@ class StudyConfig(TrainConfig, GenerateConfig, EvaluateConfig):
 
 @dataclass
 class ExportConfig(RunConfig):
-    """``pmg-export``: exports a training run as a pipeline folder.
-
-    Attributes:
-        train_run: folder of the ``pmg-train`` run.
-        folder: of the pipeline.
-        copy_frozen: whether to copy the frozen models' weights into it; else it contains their sources.
-        dtype: of sampling: auto, bfloat16 or float32.
-        half: whether the trained weights are written in float16.
-        results: ``results.json`` of ``pmg-evaluate``, for the model card; null: none.
-        title: of the model card.
-        license: of the trained weights, in the hub's notation.
-        push_to: id of a hub repository to upload to; null: none.
-        private: whether a new repository is private.
-    """
+    """``pmg-export``: exports a training run as a pipeline folder."""
 
     train_run: str | None = None
     folder: str | None = destination()
@@ -251,12 +194,7 @@ class ExportConfig(RunConfig):
 
 @dataclass
 class EstimateConfig(TrainConfig):
-    """``pmg-estimate``: forecasts the memory of a ``pmg-train`` with the same overrides.
-
-    Attributes:
-        history_tokens: tokens of a history.
-        profiles_per_user: number of histories of each user.
-    """
+    """``pmg-estimate``: forecasts the memory of a ``pmg-train`` with the same overrides."""
 
     history_tokens: int = key(250, Count)
     profiles_per_user: int = key(1, Count)

@@ -47,13 +47,9 @@ _allowed: dict[str, None] = {}
 
 
 def allow_plugin(name: str) -> str:
-    """Lets configs build the classes and functions of a plug-in; nothing is imported yet.
+    """Lets configs build the classes and functions of a top-level package or module; returns its name.
 
-    Args:
-        name: of its top-level package or module.
-
-    Returns:
-        The name.
+    Nothing is imported yet.
 
     Raises:
         PmgError: see `check_plugin`.
@@ -94,14 +90,7 @@ def _library_packages() -> set[str]:
 
 
 def check_package(key: str, target: Any) -> str:
-    """Checks a ``_target_`` before anything is imported.
-
-    Args:
-        key: of the node, for the message.
-        target: its ``_target_``.
-
-    Returns:
-        The target.
+    """Returns the ``_target_`` of the node at `key`, checked before anything is imported.
 
     Raises:
         PmgError: the target is no dotted name, a part of it is private, or its package is not allowed.

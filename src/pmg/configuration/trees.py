@@ -49,13 +49,7 @@ def leaves(node: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, Any
 
 
 def replace_values(node: Any, change: Callable[[str, Any], Any], name: str = "") -> Any:
-    """Returns a copy of the tree with other values.
-
-    Args:
-        node: the tree.
-        change: returns the new value from the key of the innermost mapping around a value, and the value.
-        name: the key of the tree itself.
-    """
+    """Returns a copy with other values, changed by the key of the innermost mapping around each, and the value."""
     if isinstance(node, Mapping):
         return {key: replace_values(value, change, str(key)) for key, value in node.items()}
     if isinstance(node, list):

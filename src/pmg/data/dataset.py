@@ -34,13 +34,7 @@ class ImageStore(Protocol):
         ...
 
     def pixels(self, rows: Tensor) -> Tensor:
-        """Returns the images of rows.
-
-        Args:
-            rows: int64 `(B,)`.
-
-        Returns:
-            Float32 in [-1, 1], `(B, 3, size, size)`.
+        """Returns the images of rows `(B,)`, float32 in [-1, 1], `(B, 3, size, size)`.
 
         Raises:
             PmgError: an image is missing or damaged.

@@ -37,12 +37,7 @@ class NearCopies:
 
 
 class Hashes:
-    """Hashes and colours of the items' images.
-
-    Args:
-        items: the items' table, with the columns ``phash`` and ``colours``.
-        limits: when two images are near copies.
-    """
+    """Hashes and colours of the items' images: the columns ``phash`` and ``colours`` of the items' table."""
 
     def __init__(self, items: pd.DataFrame, limits: NearCopies) -> None:
         rows = [row for row in zip(items["id"], items["phash"], items["colours"], strict=True) if row[1]]

@@ -28,14 +28,9 @@ class PictureSource(Protocol):
         ...
 
     def draw(self, rows: Tensor, rng: torch.Generator) -> Tensor:
-        """Returns varied pictures.
+        """Returns varied pictures, float32 in [-1, 1], `(B, 3, H, W)`, of rows `(B,)` in ``[0, len(self))``.
 
-        Args:
-            rows: row numbers in ``[0, len(self))``, int64 `(B,)`.
-            rng: decides the variation; the same state gives the same pictures.
-
-        Returns:
-            Float32 in [-1, 1], `(B, 3, H, W)`.
+        The same state of `rng` gives the same pictures.
         """
         ...
 

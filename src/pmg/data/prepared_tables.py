@@ -31,12 +31,7 @@ NO_IMAGE = -1  # row number of items without an image
 
 @dataclass
 class Drops:
-    """Rows that are left out, by reason.
-
-    Attributes:
-        counts: number of rows, by reason.
-        first: the first row as text, by reason.
-    """
+    """Rows that are left out: their number, and the first as text, by reason."""
 
     counts: dict[str, int] = field(default_factory=dict)
     first: dict[str, str] = field(default_factory=dict)
@@ -224,10 +219,9 @@ def check_columns(items: pd.DataFrame, folder: str, name: str) -> None:
 
 
 def _write(path: Path, table: pd.DataFrame) -> str:
-    buffer = io.BytesIO()
-    table.to_parquet(buffer, index=False, compression="zstd")
-    atomic_write_bytes(path, buffer.getvalue())
-    return sha256(buffer.getvalue()).hexdigest()
+    content = table.to_parquet(index=False, compression="zstd")
+    atomic_write_bytes(path, content)
+    return sha256(content).hexdigest()
 
 
 def _read(path: Path, expected: str, name: str) -> pd.DataFrame:

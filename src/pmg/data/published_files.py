@@ -117,9 +117,7 @@ def digest(path: Path) -> str:
 def read_rows(path: Path, where: str) -> pd.DataFrame:
     """Returns a table with unchanged values (strings for a CSV file), indexed by the row number in the file.
 
-    Args:
-        path: of a ``.csv``, ``.jsonl`` or ``.parquet`` file.
-        where: source of the file or remedy, for errors.
+    `path` is a ``.csv``, ``.jsonl`` or ``.parquet`` file; `where` is its source or a remedy, for errors.
 
     Raises:
         PmgError: the file doesn't exist, has another format, or is damaged.

@@ -13,12 +13,7 @@ from pmg.domain import Example, Interaction, Item, PmgError
 
 @dataclass(frozen=True)
 class Sample:
-    """An example with its time.
-
-    Attributes:
-        example: the example; its truth is its target.
-        time: when the target was liked.
-    """
+    """An example, whose truth is its target, with the time when the target was liked."""
 
     example: Example
     time: int
@@ -54,12 +49,9 @@ class Windows:
     def cut(
         self, user: str, interactions: Sequence[Interaction], has_image: Callable[[Item], bool]
     ) -> Iterator[Sample]:
-        """Yields the samples of one user, earliest window first.
+        """Yields the samples of a user's interactions, earliest window first; their ids begin with the user's.
 
-        Args:
-            user: their id; ids of samples begin with it, in a form that is fit for file names.
-            interactions: likes and dislikes, oldest first.
-            has_image: whether an item has an image. Likes without one stay in histories and are no targets.
+        Likes without an image stay in histories and are no targets.
         """
         likes = [place for place, interaction in enumerate(interactions) if interaction.liked]
         possible = [place for place in likes if has_image(interactions[place].item)]

@@ -90,11 +90,7 @@ def build_rows(
 
 
 def contact_sheet(rows: Sequence[SheetRow], methods: Sequence[str]) -> Image.Image:
-    """Draws for each user the history, the truth and each method's image side by side.
-
-    Args:
-        rows: the users; each has an image of every method, all of one size.
-        methods: columns, in this order.
+    """Draws for each user the history, the truth and each method's image side by side; all have one size.
 
     Raises:
         ValueError: there is nothing to draw, or an image is missing or out of range.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import logging
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -53,9 +52,8 @@ class RowCache:
             pass
         except (OSError, pa.ArrowException) as error:
             log.warning("%s is damaged (%s): judged again", path, type(error).__name__)
-        rows, buffer = compute(), io.BytesIO()
-        rows.to_parquet(buffer, index=False, write_page_checksum=True)
-        atomic_write_bytes(path, buffer.getvalue())
+        rows = compute()
+        atomic_write_bytes(path, rows.to_parquet(index=False, write_page_checksum=True))
         return rows
 
     def drop(self) -> None:
@@ -126,9 +124,7 @@ class ImageEvaluation:
     def arm_images(self, examples: Sequence[Example], own: Mapping[tuple[str, str], Tensor]) -> dict[str, ArmImages]:
         """Returns the sets of images by method, reference arms among them.
 
-        Args:
-            examples: what images were generated for.
-            own: images `(3, H, W)` in [-1, 1] by example and method, made with the users' own preferences.
+        `own` are images `(3, H, W)` in [-1, 1] by example and method, made with the users' own preferences.
         """
 
         def read(some: Sequence[Example], method: str) -> Tensor:
@@ -138,11 +134,6 @@ class ImageEvaluation:
         known = {example.id for example in examples}
         methods = dict.fromkeys(method for example, method in own if example in known)
         return {method: partial(read, method=method) for method in methods} | self.arms.images_by_arm
-
-    def drop_cache(self) -> None:
-        """Removes the stored rows, once they are part of results."""
-        if self.cache is not None:
-            self.cache.drop()
 
     def _fetch(
         self, examples: Sequence[Example], by_example: Mapping[str, list[Record]], images: Mapping[Key, Tensor]

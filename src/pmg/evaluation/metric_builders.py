@@ -20,10 +20,7 @@ PLACED = "features"  # the argument whose model runs on the device of the config
 def check_independent(metrics: Any, scorer: Any, where: str = "scorer") -> None:
     """Refuses a metric by the model that selects images: a score that was searched for is no evidence.
 
-    Args:
-        metrics: of the config.
-        scorer: of the config that images were, or will be, selected by.
-        where: what the scorer is called in the error.
+    `where` is what the scorer is called in the error.
 
     Raises:
         PmgError: a model of a metric has the scorer's source.
@@ -40,11 +37,9 @@ def check_independent(metrics: Any, scorer: Any, where: str = "scorer") -> None:
 
 
 def build_metrics(metrics: Any, device: str = "cpu") -> Metrics:
-    """Builds the metrics of a config; equal models are loaded once.
+    """Builds metrics of config nodes by name; equal models are loaded once.
 
-    Args:
-        metrics: nodes by name; null ones are left out.
-        device: of the models that are given as `PLACED`; all others run on the CPU.
+    Models that are given as `PLACED` run on `device`, all others on the CPU.
 
     Raises:
         PmgError: a model can't be loaded, or two outputs have one name.

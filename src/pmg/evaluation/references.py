@@ -29,12 +29,7 @@ def history_pixels(images: ImageStore, example: Example) -> Tensor:
 
 
 class ReferenceArms:
-    """Makes the images of the reference arms.
-
-    Args:
-        images: of all items.
-        generator: its autoencoder reconstructs the truth, and its text encoder compares titles.
-    """
+    """Makes the images of the reference arms, with the generator's autoencoder and text encoder."""
 
     def __init__(self, images: ImageStore, generator: Generator) -> None:
         self.images, self.generator = images, generator

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -192,9 +191,7 @@ def write_results(folder: str | Path, results: Mapping[str, Any], rows: pd.DataF
 
 def write_rows(folder: str | Path, rows: pd.DataFrame) -> None:
     """Writes ``rows.parquet`` into `folder`, whole or not at all."""
-    buffer = io.BytesIO()
-    rows.to_parquet(buffer, index=False)
-    atomic_write_bytes(Path(folder, ROWS), buffer.getvalue())
+    atomic_write_bytes(Path(folder, ROWS), rows.to_parquet(index=False))
 
 
 def read_rows(folder: str | Path) -> pd.DataFrame:

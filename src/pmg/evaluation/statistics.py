@@ -76,13 +76,7 @@ def limits(samples: np.ndarray) -> tuple[float, float]:
 
 
 def interval(values: np.ndarray, users: np.ndarray, seed: int = 0) -> Interval:
-    """Returns the mean over users and its cluster-bootstrap interval.
-
-    Args:
-        values: one a row, `(N,)`.
-        users: the user of each row, `(N,)`.
-        seed: of the resampling.
-    """
+    """Returns the mean over users of values `(N,)`, one a row, and its cluster-bootstrap interval."""
     means = user_means(values, users)
     low, high = limits(bootstrap_users(means[:, None], seed)[:, 0])
     return Interval(float(means.mean()), low, high, len(means))

@@ -29,10 +29,7 @@ SOURCES = ("source", "folder")  # arguments that name weights
 
 
 def to_index(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Translates the config of a pipeline's parts into the nodes of an index.
-
-    Args:
-        config: of `PARTS` and `SECTIONS`, in built-in types.
+    """Translates the config of `PARTS` and `SECTIONS`, in built-in types, into the nodes of an index.
 
     Raises:
         PmgError: a part is of a class that pipeline folders can't name.

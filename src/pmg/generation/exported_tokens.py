@@ -29,8 +29,7 @@ FOLDERS = {HERE: "${pipeline}", ASSETS: "${paths.assets_dir}", CACHE: "${paths.c
 def read_parts(folder: str) -> dict[str, Any]:
     """Returns the parts of a pipeline as config nodes, by their names in the index; nothing is built.
 
-    Args:
-        folder: of the pipeline, which may come from anybody: classes of plug-ins are refused unless they are allowed.
+    The folder may come from anybody: classes of plug-ins are refused unless they are allowed.
 
     Raises:
         PmgError: the folder holds no pipeline, or one that would build or read something foreign.
@@ -57,11 +56,7 @@ def _name_folder(text: str) -> str:
 
 @dataclass(frozen=True)
 class ExportedTokens(TokenSource):
-    """Soft tokens of the encoder of an exported pipeline.
-
-    Attributes:
-        pipeline: folder of ``pmg-export``.
-    """
+    """Soft tokens of the encoder of an exported pipeline, in a folder of ``pmg-export``."""
 
     pipeline: str
 

@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from html import escape
-from io import BytesIO
 from typing import Any
 
 import numpy as np
@@ -19,7 +18,7 @@ from pmg.domain import PmgError
 from pmg.generation.guidance import Scales
 from pmg.generation.records import Candidate
 from pmg.generation.requests import Request
-from pmg.models.vision.pictures import to_picture
+from pmg.models.vision.pictures import to_picture, to_png
 from pmg.preferences.keywords import NO_WORDS
 
 COLUMNS = 4  # images a row, in notebooks
@@ -52,7 +51,7 @@ class PersonalizedPipelineOutput(BaseOutput):
         """Returns all pictures as one PNG, `COLUMNS` a row; None without pictures."""
         match self.images:
             case list():
-                return _png(_grid(self.images))
+                return to_png(_grid(self.images))
         return None
 
 
@@ -117,7 +116,7 @@ def _figure(image: Image.Image, record: Mapping[str, Any]) -> str:
         "seed": str(record["seed"]),
     }
     texts = "".join(f"<div><b>{name}</b> {escape(text)}</div>" for name, text in lines.items())
-    source = data_uri(_png(image), "image/png")
+    source = data_uri(to_png(image), "image/png")
     alt = escape(f"{lines['target']}: {lines['preference']}", quote=True)
     caption = f'<figcaption style="font-size:small">{texts}</figcaption>'
     return f'<figure style="margin:0;max-width:240px"><img alt="{alt}" src="{source}">{caption}</figure>'
@@ -132,10 +131,3 @@ def _grid(images: list[Image.Image]) -> Image.Image:
     for number, image in enumerate(images):
         sheet.paste(image, (number % COLUMNS * width, number // COLUMNS * height))
     return sheet
-
-
-def _png(image: Image.Image) -> bytes:
-    """Returns a picture as the bytes of a PNG file."""
-    file = BytesIO()
-    image.save(file, "PNG")
-    return file.getvalue()

@@ -87,10 +87,7 @@ class Pipeline:
     ) -> Generated:
         """Returns one image a request; all requests of a batch use the same kinds of blocks.
 
-        Args:
-            requests: B of them.
-            steps: solver steps; None: the pipeline's.
-            scales: guidance scales; None: the pipeline's.
+        Where `steps` or `scales` are None, they are the pipeline's.
 
         Raises:
             PmgError: the generator doesn't support the scales or the steps.
@@ -244,12 +241,9 @@ def _check_scales(scales: Scales, supports: Capabilities) -> None:
 
 
 def build_pipeline(parts: Mapping[str, Any], device: str, create: Callable[[Any], Any] = instantiate) -> Pipeline:
-    """Returns the pipeline that a config describes.
+    """Returns the pipeline of ``generator``, ``scorer``, ``text_encoder``, ``balance`` and ``sampling`` of a config.
 
-    Args:
-        parts: ``generator``, ``scorer``, ``text_encoder``, ``balance`` and ``sampling``.
-        device: of the models, see `to_device`.
-        create: builds a part of what `parts` holds.
+    `create` builds a part of what `parts` holds.
     """
     scorer = create(parts["scorer"])  # with its own text encoder, or the one that it was trained with
     texts = None if scorer.text_encoder else to_device(create(parts["text_encoder"]), device)

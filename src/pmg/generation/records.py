@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import logging
 import os
@@ -20,6 +19,7 @@ from torch import Tensor
 
 from pmg.cache import atomic_write_bytes
 from pmg.domain import PmgError
+from pmg.models.vision.pictures import to_png
 from pmg.models.vision.pixels import from_uint8, to_uint8
 
 log = logging.getLogger(__name__)
@@ -183,9 +183,7 @@ class RecordWriter:
         """Writes the PNG and returns the record's line."""
         example = quote(record.example, safe="")  # ids of own data may hold any characters
         name = f"{IMAGES}/{record.method}/{record.control}/{example}-{record.seed}.png"
-        buffer = io.BytesIO()
-        Image.fromarray(pixels).save(buffer, format="PNG")
-        atomic_write_bytes(self.folder / name, buffer.getvalue())
+        atomic_write_bytes(self.folder / name, to_png(Image.fromarray(pixels)))
         return as_line(replace(record, image=name))
 
     def _append(self, lines: Sequence[str]) -> None:
@@ -222,12 +220,7 @@ def read_records(folder: str | Path) -> list[Record]:
 
 
 def refuse_mixtures(folder: str | Path, records: Iterable[Record], config: str) -> None:
-    """Checks that all records of a method have equal hashes.
-
-    Args:
-        folder: of the generation.
-        records: all of its records.
-        config: hash of the values that decide every image, which all records must have.
+    """Checks that all records of a method have equal hashes, and all that of `config`, the values of every image.
 
     Raises:
         PmgError: hashes differ; with the image of one such record.

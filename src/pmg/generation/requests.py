@@ -111,13 +111,7 @@ class RequestBuilder:
     negative: Keywords = NO_WORDS
 
     def __call__(self, example: Example, method: Method, preference: Preference) -> Request:
-        """Returns the request for an example's target by `method`.
-
-        Args:
-            example: its target and id are used.
-            method: names the sources.
-            preference: has what each of the method's sources gave for the user.
-        """
+        """Returns the request for an example's target by `method`, with what its sources gave for the user."""
         keywords = preference.keywords[method.keywords] if method.keywords else NO_WORDS
         return Request(
             target=self.targets[example.target.concept],

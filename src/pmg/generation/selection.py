@@ -156,10 +156,9 @@ def pareto_front(points: Sequence[Point]) -> tuple[int, ...]:
 def hypervolume(points: Sequence[Point]) -> float:
     """Returns the area that the points dominate (Zitzler & Thiele 1999), in closed form for two objectives.
 
-    It is in [0, 1], from scores of 0, where a cosine says that an image is unrelated to the words.
+    Points below 0 dominate no area.
 
-    Args:
-        points: scores of the candidates; those below 0 dominate no area.
+    It is in [0, 1], from scores of 0, where a cosine says that an image is unrelated to the words.
     """
     area, covered = 0.0, 0.0
     for place in sorted(pareto_front(points), key=lambda place: -points[place][0]):

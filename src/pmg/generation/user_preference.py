@@ -52,7 +52,7 @@ def extract_preference(
     interactions = [Interaction(item) for item, _ in user.liked]
     interactions += [Interaction(item, "disliked", liked=False) for item, _ in user.disliked]
     images = GivenPictures([*user.liked, *user.disliked])
-    pixels = None if images.is_empty else images.of_items
+    pixels = images.of_items if images.items else None
     captions = caption_items(captioner, [one.item for one in interactions], pixels)
     example = Example("0", "user", tuple(interactions), target, (), {}, user.conversation)
     extracted = extractor.extract([example], captions, [decoding], [decoding], pixels=pixels, progress=iter)
@@ -102,11 +102,6 @@ class GivenPictures(ItemRows):
         self._pictures = [(item, picture) for item, picture in items if picture is not None]
         super().__init__(item for item, _ in self._pictures)
         self.size = min(PICTURE_SIZE, max((max(picture.size) for _, picture in self._pictures), default=PICTURE_SIZE))
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether no item has a picture."""
-        return not self._pictures
 
     def pixels(self, rows: Tensor) -> Tensor:
         """Returns the pictures of rows, float32 in [-1, 1], `(B, 3, size, size)`.

@@ -32,12 +32,9 @@ class Locations:
     cache: Path
 
     def resolve(self, kind: str, key: str, text: Any) -> str:
-        """Returns what a constructor takes for a location in an index.
+        """Returns what a constructor takes for a location in an index, of a kind of `LOCATIONS`.
 
-        Args:
-            kind: ``weights``, ``folder`` or ``cache``, see `LOCATIONS`.
-            key: of the argument, for messages.
-            text: e.g. ``<here>/frozen/0-vae``, ``package:NAME/path`` or a hub id.
+        `text` is e.g. ``<here>/frozen/0-vae``, ``package:NAME/path`` or a hub id; messages name the argument `key`.
 
         Raises:
             PmgError: it leads elsewhere.

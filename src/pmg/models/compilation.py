@@ -34,12 +34,9 @@ uncompiled = partial(torch.compiler.set_stance, "force_eager")
 
 
 def compile_models(generator: Generator, language_model: LanguageModel | None, folder: Path) -> None:
-    """Compiles a generator on its next call, and a language model's layers behind cached histories.
+    """Compiles a frozen generator on its next call, and a language model's layers behind cached histories.
 
-    Args:
-        generator: frozen.
-        language_model: frozen; None: the generator alone.
-        folder: of compiled code, unless ``TORCHINDUCTOR_CACHE_DIR`` names another.
+    Compiled code is kept in `folder`, unless ``TORCHINDUCTOR_CACHE_DIR`` names another.
 
     Raises:
         PmgError: there is no C++ compiler, which processors need; or see `check_layers`.

@@ -127,14 +127,7 @@ class Builder:
         self, examples: Sequence[Example], captions: Mapping[str, str], extractor: PreferenceExtractor,
         extracted: ExtractedPreferences,
     ) -> SourceContext:  # fmt: skip
-        """Returns what preference sources get.
-
-        Args:
-            examples: of all users; the first of each profile is taken.
-            captions: of the items in their histories, by id.
-            extractor: with the language model.
-            extracted: of all profiles.
-        """
+        """Returns what preference sources get: the first example of each profile, and captions of items by id."""
         from pmg.preferences.sources import SourceContext
 
         first = {example.profile: example for example in reversed(examples)}
@@ -157,15 +150,9 @@ class Builder:
         return Cache.key(config={key: self.portable[key] for key in keys})
 
     def fit(self, module: LightningModule, batches: LightningDataModule, *callbacks: Callback) -> Trainer:
-        """Trains a module, resumed from the run folder's last checkpoint if there is one.
+        """Trains a module, resumed from the run folder's last checkpoint if there is one; returns the trainer.
 
-        Args:
-            module: is trained.
-            batches: for training and validation.
-            *callbacks: beside those of the config.
-
-        Returns:
-            The Lightning trainer.
+        `callbacks` are further ones, beside those of the config.
 
         Raises:
             PmgError: the checkpoint is damaged or belongs to another config.
@@ -207,11 +194,7 @@ def select_examples(data: Dataset, split: str, numbers: Mapping[str, Any]) -> li
 
 
 def start_from(build: Callable[..., Encoder], folder: str) -> Callable[..., Encoder]:
-    """Returns a builder of encoders whose initial weights another run trained.
-
-    Args:
-        build: of an encoder with new weights.
-        folder: of the other ``pmg-train`` run.
+    """Returns a builder of encoders whose initial weights the ``pmg-train`` run in a folder trained.
 
     Raises:
         PmgError: the run did not finish, is damaged, or trained an encoder of another kind or size.

@@ -25,10 +25,7 @@ OVERLAYS = {"experiment", "debug"}
 def next_command(command: str, values: Values, overrides: Sequence[str]) -> str | None:
     """Returns the command line that continues a completed run, or None at the end of the chain.
 
-    Args:
-        command: the verb of the completed run.
-        values: of its composed config by dotted key, with those of other commands, which an experiment may give.
-        overrides: of its command line.
+    `values` are those of its composed config by dotted key, those of other commands included.
     """
     if command in ("evaluate", "study"):
         return shlex.join(["pmg-report", str(_reported(values))])

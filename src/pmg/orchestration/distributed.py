@@ -97,18 +97,13 @@ def _run_rank(work: Work, run: Run, seed: int | None) -> tuple[Any, ...]:
 
 def _run_alone(work: Work, run: Run) -> float | None:
     """Runs the training of this process, on its own GPU if there is one."""
-    _select_gpu()
-    result = work(run)
-    _destroy_process_group()
-    return result
-
-
-def _destroy_process_group() -> None:
-    """Destroys the process group. Without this, watchdog threads of NCCL or Gloo may abort the process at exit."""
     from torch import distributed
 
-    if distributed.is_initialized():
+    _select_gpu()
+    result = work(run)
+    if distributed.is_initialized():  # else watchdog threads of NCCL or Gloo may abort the process at exit
         distributed.destroy_process_group()
+    return result
 
 
 def _select_gpu() -> None:

@@ -20,11 +20,7 @@ log = logging.getLogger(__name__)
 def warn_of_other_pictures(generator: Any, option: str | None, data: Dataset, examples: Sequence[Example]) -> None:
     """Logs a warning if the generator's model cards name data sets, and the configured one isn't among them.
 
-    Args:
-        generator: its config node.
-        option: of the group ``data``; None: unknown.
-        data: the data set; one without pictures gets no warning.
-        examples: of the data set.
+    `option` is that of the group ``data``; None: unknown. A data set without pictures gets no warning.
     """
     from pmg.evaluation.model_card import read_trained_on
 

@@ -72,7 +72,7 @@ def launch(command: str, body: Body) -> None:
     @hydra.main(version_base="1.3", config_path=f"pkg://{CONFIG_MODULE}", config_name=command)
     def job(cfg: DictConfig) -> float | None:
         """Runs one job; returns its result, which a sweeper reads."""
-        if _in_worker():
+        if HydraConfig.get().mode == RunMode.MULTIRUN and SweepSummary.current is None:  # another process's sweep
             return _run_job_in_child(cfg, command, body)
         try:
             return _run_job(cfg, command, body)
@@ -131,11 +131,6 @@ def terminated(signum: int, frame: FrameType | None) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a second Ctrl-C doesn't wait
     SweepSummary.stop()
     raise KeyboardInterrupt
-
-
-def _in_worker() -> bool:
-    """Returns whether this process is a worker of a launcher, whose sweep was started by another process."""
-    return HydraConfig.get().mode == RunMode.MULTIRUN and SweepSummary.current is None
 
 
 def _run_job_in_child(cfg: DictConfig, command: str, body: Body) -> float | None:

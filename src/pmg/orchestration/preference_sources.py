@@ -17,14 +17,18 @@ if TYPE_CHECKING:
     from pmg.preferences.sources import PreferenceSource, Requirements, SourceContext
 
 METHOD = "pmg.generation.requests.Method"
+KINDS = {  # what the source that an argument of a method names has to give
+    "keywords": "keywords",
+    "soft_tokens": "soft tokens",
+    "negative": "keywords",
+    "references": "reference images",
+}
 
 
 def build_methods(method: Any, mismatched: bool) -> dict[str, Method]:
-    """Returns the configured methods by name; a node without ``_target_`` is a `Method`.
+    """Returns the configured methods by name, but null ones; a node without ``_target_`` is a `Method`.
 
-    Args:
-        method: the config's nodes by name; null ones are left out.
-        mismatched: whether methods have a mismatched control.
+    Without `mismatched`, no method has a mismatched control.
 
     Raises:
         PmgError: a method has an unknown argument.
@@ -38,11 +42,7 @@ def build_methods(method: Any, mismatched: bool) -> dict[str, Method]:
 
 
 def build_sources(preference: Any, methods: Mapping[str, Method]) -> dict[str, PreferenceSource]:
-    """Returns the sources that methods use, by name; nothing is loaded.
-
-    Args:
-        preference: the config's nodes of sources by name.
-        methods: by name.
+    """Returns the sources that methods use, built of the config's nodes, by name; nothing is loaded.
 
     Raises:
         PmgError: there is no such source, or it gives soft tokens where keywords are needed, or the reverse.
@@ -66,22 +66,13 @@ def build_sources(preference: Any, methods: Mapping[str, Method]) -> dict[str, P
 def _references(methods: Mapping[str, Method]) -> Iterator[tuple[str, str, str]]:
     """Yields (key below ``method``, name of a source, the kind that it has to be)."""
     for name, method in methods.items():
-        if method.keywords:
-            yield f"{name}.keywords", method.keywords, "keywords"
-        if method.soft_tokens:
-            yield f"{name}.soft_tokens", method.soft_tokens, "soft tokens"
-        if method.negative:
-            yield f"{name}.negative", method.negative, "keywords"
-        if method.references:
-            yield f"{name}.references", method.references, "reference images"
+        for argument, kind in KINDS.items():
+            if source := getattr(method, argument):
+                yield f"{name}.{argument}", source, kind
 
 
 def runs_in_use(plain: Mapping[str, Any]) -> dict[str, str]:
-    """Returns the folders of the training runs that used sources name, each with the first source that names it.
-
-    Args:
-        plain: a config in built-in types.
-    """
+    """Returns the folders of the training runs that used sources name, each with the first source that names it."""
     nodes, used = plain.get("preference") or {}, used_sources(dict(leaves(plain)))
     found: dict[str, str] = {}
     for name, node in nodes.items():
@@ -91,11 +82,7 @@ def runs_in_use(plain: Mapping[str, Any]) -> dict[str, str]:
 
 
 def check_sources(config: Mapping[str, Any], sources: Mapping[str, PreferenceSource]) -> None:
-    """Checks, before data and models are loaded, that the sources can be used.
-
-    Args:
-        config: without this machine's folders, see `portable`.
-        sources: by name.
+    """Checks, before data and models are loaded, that sources can be used with a config, see `portable`.
 
     Raises:
         PmgError: see `PreferenceSource.check`.
@@ -122,12 +109,7 @@ def check_labels(sources: Mapping[str, PreferenceSource], examples: Iterable[Exa
 
 
 def hash_sources(nodes: Mapping[str, Any], sources: Mapping[str, PreferenceSource]) -> dict[str, str]:
-    """Returns a hash of what decides each source's result: its arguments, and its own identity, but no folder.
-
-    Args:
-        nodes: of all sources, without this machine's folders.
-        sources: by name.
-    """
+    """Returns a hash of what decides each source's result: its node's arguments and its identity, but no folder."""
     arguments = {name: {key: value for key, value in nodes[name].items() if key != "run"} for name in sources}
     return {name: Cache.key(config=arguments[name], identity=source.identity) for name, source in sources.items()}
 

@@ -142,11 +142,7 @@ def execute(
 def execute_nested(cfg: DictConfig, command: str, body: Body, tracking: Tracking) -> None:
     """Runs `body` inside another run, unless its folder contains a completed run of the same identity.
 
-    Args:
-        cfg: as for `execute`.
-        command: the verb of the nested run.
-        body: the work; its errors are raised to the outer run, which reports them.
-        tracking: of the outer run; not closed here.
+    Errors are raised to the outer run, whose trackers stay open.
     """
     if completed_metrics(cfg, command):
         return
@@ -174,10 +170,7 @@ def completed_metrics(cfg: DictConfig, command: str) -> dict[str, Any] | None:
 def _open_record(cfg: DictConfig, run: Run, locks: contextlib.ExitStack) -> RunRecord:
     """Checks that the run may write into its folder and returns its record; begins the run in a new folder.
 
-    Args:
-        cfg: of the run.
-        run: the run.
-        locks: receives the locks of the folders that the run writes.
+    `locks` receives the locks of the folders that the run writes.
 
     Raises:
         PmgError: see `refuse_other`; or a number is not finite, or another process writes into the folder.

@@ -24,12 +24,7 @@ MAX_ERROR_LENGTH = 200  # characters of an error in the table: the way out is at
 
 @dataclass(frozen=True)
 class SweepJob:
-    """One job of a sweep.
-
-    Attributes:
-        folder: its run folder.
-        metrics: its ``metrics.json``.
-    """
+    """One job of a sweep: its run folder and its ``metrics.json``."""
 
     folder: Path
     metrics: dict[str, Any]
@@ -95,7 +90,8 @@ class SweepSummary(Callback):
         """Interrupts the jobs in other processes of this machine and waits until they have saved."""
         if cls.current is not None:
             if "Slurm" in cls.current.launcher:
-                ids = _slurm_ids(cls.current.folder)
+                arrays = {path.name.partition("_")[0] for path in cls.current.folder.glob(".submitit/[0-9]*")}
+                ids = " ".join(sorted(arrays))
                 print(f"SLURM still runs the jobs; before a rerun: scancel {ids}", file=sys.stderr)
             sweep_jobs.interrupt_jobs(partial(_unfinished_processes, cls.current.folder, cls.current.command))
 
@@ -120,11 +116,6 @@ def summarize(sweep: Sweep) -> bool:
 
 def _unfinished_processes(folder: Path, command: str) -> set[int]:
     return {job.process for job in find_jobs(folder, command) if job.status == "unfinished"}
-
-
-def _slurm_ids(folder: Path) -> str:
-    """Returns the ids of the job arrays that submitit has submitted to SLURM."""
-    return " ".join(sorted({path.name.partition("_")[0] for path in folder.glob(".submitit/[0-9]*")}))
 
 
 def find_jobs(folder: Path, command: str) -> list[SweepJob]:
@@ -181,10 +172,7 @@ def print_table(jobs: Sequence[SweepJob], folder: Path) -> None:
 def rerun_command(command: str, arguments: Sequence[str], folder: Path | None = None) -> str:
     """Returns the command that repeats a sweep in its folder, where completed jobs are skipped.
 
-    Args:
-        command: the verb, e.g. ``"train"``.
-        arguments: of the command line.
-        folder: value of `run_dir`; None if the sweep's folder is the same each time.
+    `folder` is the value of `run_dir`; None: the sweep's folder is the same each time.
     """
     if folder is not None:
         arguments = [*(text for text in arguments if not text.startswith("run_dir=")), f"run_dir={folder}"]

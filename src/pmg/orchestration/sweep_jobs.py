@@ -80,8 +80,7 @@ def _interrupt_once(signum: int, frame: FrameType | None) -> None:
 def interrupt_jobs(running: Callable[[], set[int]]) -> None:
     """Interrupts jobs in descendants of this process and waits until they have saved; launchers don't wait.
 
-    Args:
-        running: returns the process ids of the running jobs, of this machine and others.
+    `running` returns the process ids of the running jobs, of this machine and others.
     """
     import psutil
 
@@ -102,9 +101,6 @@ def init_ray(options: dict[str, Any]) -> None:
     """Connects to a Ray cluster, or starts one, and restores the SIGTERM handler that Ray replaces.
 
     Hydra's launcher can only start one.
-
-    Args:
-        options: of ``ray.init``.
     """
     import ray
 

@@ -48,13 +48,7 @@ def is_interrupt(error: BaseException) -> bool:
 
 @singledispatch
 def one_line(error: BaseException, folder: Path, log: Path) -> str:
-    """Returns an error in one line; for errors that users can't resolve, with type and log file.
-
-    Args:
-        error: the error that ended the run.
-        folder: the run folder.
-        log: the log with the traceback.
-    """
+    """Returns an error in one line; for errors that users can't resolve, with type and log file."""
     if any(words in str(error) for words in _FULL):  # libraries in Rust and C++ don't raise OSError
         return _write_failure(errno.ENOSPC, _fullest(folder))
     first = next(iter(str(error).splitlines()), "")

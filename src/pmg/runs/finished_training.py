@@ -45,11 +45,7 @@ class TrainingRun:
         return cls(Path(folder), config, metrics.get("identity") or {}, read_signature(Path(folder)))
 
     def check_same(self, config: Values, groups: Sequence[str]) -> None:
-        """Checks that the values of some groups are those of this training, except the dtype of frozen weights.
-
-        Args:
-            config: the other command's values, by dotted key.
-            groups: dotted keys, e.g. ``data`` or ``language_model``.
+        """Checks that a command's values of some groups are those of this training, except dtypes of frozen weights.
 
         Raises:
             PmgError: names the keys whose values differ, or a group that the config doesn't have.

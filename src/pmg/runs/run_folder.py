@@ -40,13 +40,9 @@ PARTIAL_RESULTS = ("checkpoints/last.ckpt", "records.jsonl", "shards/*/records.j
 
 
 def identify(cfg: DictConfig, command: str) -> dict[str, Any]:
-    """Returns a run's identity: the values that decide its result, by dotted key.
+    """Returns the identity of a run of a whole config: the values that decide its result, by dotted key.
 
     The identity of a run that it reads, e.g. `generate_run`, is included with the prefix ``generate_run.``.
-
-    Args:
-        cfg: the whole config of `command`.
-        command: the verb.
     """
     values = select_result(command, dict(leaves(portable(cfg, ANY_DTYPE))))
     values.pop("dtype", None)  # a resumed run keeps its dtype on any CPU, see `resolve_dtype`
@@ -72,21 +68,23 @@ def _read_checksum(path: Path) -> str | None:
 
 def _read_identity(folder: Path) -> dict[str, Any]:
     """Returns the identity of the run in `folder`, with the checksum of its trained weights."""
+    identity, signature = _read_json(folder / METRICS_FILE).get("identity"), _read_json(folder / SIGNATURE)
+    if not isinstance(identity, dict):
+        return {"folder": str(folder)}
+    return {**identity, "weights": signature[WEIGHTS]} if WEIGHTS in signature else identity
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    """Returns a mapping; empty for a file that is missing or damaged, for which the command raises an error."""
     try:
-        identity = dict(json.loads((folder / METRICS_FILE).read_text())["identity"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return {"folder": str(folder)}  # the command raises an error for it
-    try:
-        return {**identity, "weights": json.loads((folder / SIGNATURE).read_text())[WEIGHTS]}
-    except (OSError, ValueError, KeyError):
-        return identity
+        found = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def resolve_dtype(cfg: DictConfig) -> str | None:
-    """Replaces ``dtype: auto`` by the dtype of the run in the folder, or by this CPU's best one.
-
-    Returns:
-        The dtype, or None for a command without one.
+    """Replaces ``dtype: auto`` by the run's in the folder, or by this CPU's best; returns it, None without a dtype.
 
     Raises:
         PmgError: the dtype is unknown.
@@ -95,27 +93,17 @@ def resolve_dtype(cfg: DictConfig) -> str | None:
         return None
     if cfg.dtype not in ("auto", "bfloat16", "float32"):
         raise PmgError(f"dtype: no type '{cfg.dtype}'. Use auto, bfloat16 or float32")
-    dtype = settle_dtype(_earlier_dtype(Path(cfg.run_dir)) if cfg.dtype == "auto" else cfg.dtype)
-    cfg.dtype = dtype
+    earlier = _read_json(Path(cfg.run_dir, METRICS_FILE)).get("dtype")
+    cfg.dtype = dtype = settle_dtype(earlier if cfg.dtype == "auto" else cfg.dtype)
     return dtype
-
-
-def _earlier_dtype(folder: Path) -> str | None:
-    try:
-        dtype: str | None = json.loads((folder / METRICS_FILE).read_text()).get("dtype")
-        return dtype
-    except (OSError, ValueError, AttributeError):
-        return None
 
 
 def written_folders(values: Mapping[str, Any], command: str) -> list[Path]:
     """Returns the folders that a run writes: its run folder, and the folder of results that other commands read.
 
-    A shard of an evaluation doesn't write the latter; the merging command does.
+    `values` are those of the config, by dotted key.
 
-    Args:
-        values: of the config, by dotted key.
-        command: the verb.
+    A shard of an evaluation doesn't write the latter; the merging command does.
     """
     found = [values["run_dir"]]
     if (key := OUTPUTS.get(command)) and values.get("shard.index") is None:
@@ -171,12 +159,7 @@ def read_portable(folder: Path | str, command: str) -> tuple[dict[str, Any], dic
 
 
 def replace_folders(node: Any, places: Mapping[str, str]) -> Any:
-    """Returns a config in built-in types in which the beginnings of paths are replaced.
-
-    Args:
-        node: of the config.
-        places: replacement by folder; for nested folders, the innermost is used.
-    """
+    """Returns a config in built-in types with other folders at the beginnings of paths, the innermost first."""
     innermost_first = sorted(places, key=len, reverse=True)
 
     def change(text: str) -> str:

@@ -55,13 +55,7 @@ class TextualInversion:
         self.steps, self.draws, self.learning_rate = steps, draws, learning_rate
 
     def __call__(self, users: Sequence[HistoryImages], captions: Block, seeds: Sequence[int]) -> Tensor:
-        """Returns learned tokens `(U, n, D)` of all users, in one batch.
-
-        Args:
-            users: histories of U users.
-            captions: encoded captions of the history's items.
-            seeds: of each user's images, noise and times.
-        """
+        """Returns learned tokens `(U, n, D)` of all users, in one batch; seeds are of the images, noise and times."""
         tokens = nn.Parameter(self.start(len(users)))
         optimizer = torch.optim.Adam([tokens], lr=self.learning_rate)  # elementwise: users are independent
         generators = [torch.Generator().manual_seed(seed) for seed in seeds]
@@ -137,24 +131,21 @@ def invert_histories(
         """Returns the liked items that have an image, at least one."""
         return require_liked(images, example, "textual inversion")
 
-    def learn(part: Sequence[Example]) -> Tensor:
-        """Returns the tokens of a chunk of users, `(C, n, D)`."""
+    def learn(part: Sequence[Example]) -> dict[str, Tensor]:
+        """Returns the tokens of a chunk of users, `(C, n, D)`, in the form that the cache keeps."""
         items = list({item.id: item for example in part for item in liked(example)}.values())
         row = {item.id: number for number, item in enumerate(items)}
         captions = encode([", ".join([item.title, *scene_words]) for item in items])
         latents = inversion.generator.encode_images(images.pixels(images.rows(items)))
         rows = [torch.tensor([row[item.id] for item in liked(example)]) for example in part]
         histories = [HistoryImages(latents[own], own) for own in rows]
-        return inversion(histories, captions, [stable_number("inversion", seed, e.profile) % 2**62 for e in part])
-
-    def compute(part: Sequence[Example]) -> dict[str, Tensor]:
-        """Returns `learn` in the form that the cache keeps."""
-        return {"tokens": learn(part)}
+        seeds = [stable_number("inversion", seed, example.profile) % 2**62 for example in part]
+        return {"tokens": inversion(histories, captions, seeds)}
 
     chunks = [examples[start : start + CHUNK] for start in range(0, len(examples), CHUNK)]
     learned = []
     for part in track(chunks, description="Textual inversion"):
         histories = {example.profile: [item.id for item in liked(example)] for example in part}
         key = Cache.key(kind="inversion", identity=identity, scene=list(scene_words), histories=histories)
-        learned.append(cache.fetch(key, partial(compute, part))["tokens"])
+        learned.append(cache.fetch(key, partial(learn, part))["tokens"])
     return torch.cat(learned)

@@ -44,11 +44,7 @@ class Latents(Protocol):
 
 
 class StoredLatents:
-    """Latents in a zarr array on a disk or an object store, for more than memory holds.
-
-    Args:
-        array: of zarr, `(N, C, h, w)`; reading rows of it that are damaged raises PmgError.
-    """
+    """Latents in a zarr array `(N, C, h, w)`, for more than memory holds; reading damaged rows raises PmgError."""
 
     def __init__(self, array: zarr.Array) -> None:
         self.array = array

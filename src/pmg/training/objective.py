@@ -120,9 +120,6 @@ class Denoise(ObjectiveTerm):
     """The generator's loss on images that the user likes: how the soft tokens learn a preference.
 
     The denoising error, or the cross-entropy of image tokens.
-
-    Attributes:
-        weight: its factor in the sum.
     """
 
     weight: NotNegative

@@ -237,17 +237,14 @@ class PreferenceTraining(pl.LightningModule):
             )
 
     def recalibrate_statistics(self, users: Tensor, batch_size: int = 50) -> None:
-        """Fits the running statistics to `users` `(U,)`, once training is over."""
-        self._fit(users, batch_size)
-
-    def _fit_to_sample(self, size: int = 50) -> None:
-        """Fits the statistics to some of the training users."""
-        self._fit(self.trainer.datamodule.train.rows[:size], size)
-
-    def _fit(self, users: Tensor, batch_size: int) -> None:
+        """Fits the running statistics to `users` `(U,)`."""
         self.encoder.eval()
         with torch.no_grad(), uncompiled():
             parts = [
                 self.encoder.states(self.language_model, self.user_inputs.select(u)) for u in users.split(batch_size)
             ]
         self.encoder.fit_statistics(torch.cat(parts))
+
+    def _fit_to_sample(self, size: int = 50) -> None:
+        """Fits the statistics to some of the training users."""
+        self.recalibrate_statistics(self.trainer.datamodule.train.rows[:size], size)

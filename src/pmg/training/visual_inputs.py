@@ -35,11 +35,7 @@ class PictureTower(Protocol):
 
 @dataclass(frozen=True)
 class ScorerTower:
-    """The vectors of a scorer's image encoders, side by side.
-
-    Attributes:
-        scorer: the model that selects images.
-    """
+    """The vectors of a scorer's image encoders, side by side."""
 
     scorer: Callable[[Tensor], Tensor | tuple[Tensor, ...]]
     are_tokens: ClassVar[bool] = False

@@ -13,9 +13,6 @@ class DinoSimilarity:
     """Cosines of class tokens: to the nearest true image, and the mean over the history.
 
     DINO separates things of one kind, which CLIP takes for the same.
-
-    Args:
-        features: DINOv2 or another encoder of images.
     """
 
     outputs = (

@@ -10,11 +10,7 @@ from torch.nn.functional import normalize
 
 
 class ImageTokenizer(nn.Module):
-    """The image tokenizer of Janus: an autoencoder whose latents are entries of a codebook.
-
-    Attributes:
-        side: tokens a side.
-    """
+    """The image tokenizer of Janus: an autoencoder whose latents are entries of a codebook, `side` tokens a side."""
 
     def __init__(self, model: Any) -> None:
         super().__init__()

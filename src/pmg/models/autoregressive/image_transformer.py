@@ -34,13 +34,7 @@ class InputSequence:
 
     @classmethod
     def of(cls, embeds: Tensor, visible: Tensor, bias: Tensor | None = None) -> InputSequence:
-        """Returns a sequence whose hidden tokens have no effect, whatever they hold.
-
-        Args:
-            embeds: `(B, L, D)`.
-            visible: bool `(B, L)`.
-            bias: of visible tokens, `(B, L)`; None: 0.
-        """
+        """Returns a sequence whose hidden tokens have no effect, whatever they hold; without `bias` it is 0."""
         weights = torch.zeros_like(embeds[..., 0]) if bias is None else bias.to(embeds)
         lowest = torch.finfo(embeds.dtype).min
         hidden = ~visible

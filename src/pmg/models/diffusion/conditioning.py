@@ -85,11 +85,7 @@ class Block:
 
 @dataclass(frozen=True)
 class TextBlock(Block):
-    """An encoded text.
-
-    Attributes:
-        pooled: one vector for the whole text, `(B, D)`.
-    """
+    """An encoded text, with one vector for the whole text, `(B, D)`."""
 
     pooled: Tensor
 
@@ -184,12 +180,9 @@ def join(target: Block, *preference: Block) -> Condition:
 
 
 def join_seen(blocks: Mapping[str, Block], empty: Block, seen: Collection[str]) -> Condition:
-    """Returns the blocks that are `seen` as one sequence.
+    """Returns the blocks that are `seen`, by name, as one sequence; the first is the target.
 
-    Args:
-        blocks: the target first.
-        empty: the empty text, which takes the target's place where the target isn't seen.
-        seen: names of blocks.
+    The empty text takes the target's place where the target isn't seen.
     """
     target, *preference = blocks
     shown = [blocks[name] for name in preference if name in seen]
@@ -229,12 +222,9 @@ def _concatenate(parts: Sequence[tuple[Tensor | None, Tensor]], dim: int) -> Ten
 
 
 def drop_target(target: TextBlock, empty: TextBlock, keep: Tensor) -> TextBlock:
-    """Returns the target, replaced by the empty text where `keep`, bool `(B,)`, is false (classifier-free guidance).
+    """Returns the target `(B, L, D)`, the empty text where `keep`, bool `(B,)`, is false (classifier-free guidance).
 
-    Args:
-        target: `(B, L, D)`.
-        empty: the encoded empty text, one row, at most `L` tokens.
-        keep: rows that stay.
+    `empty` has one row, of at most `L` tokens.
     """
     blank = empty.padded(target.tokens.shape[1]).expand(len(target))
     choose = keep[:, None]

@@ -99,13 +99,9 @@ class DiffusionGenerator(ImagePasses):
     def predict(
         self, noisy: Tensor, times: Tensor, condition: Condition, guidance: float | None = None
     ) -> Tensor:  # fmt: skip
-        """Returns the denoiser's output `(B, C, h, w)`, float32, on its device.
+        """Returns the denoiser's output for noisy latents, both `(B, C, h, w)`, float32, on its device.
 
-        Args:
-            noisy: latents `(B, C, h, w)`.
-            times: in the unit of the time embedding, `(B,)`.
-            condition: of the same batch.
-            guidance: scale for denoisers that take it as an input.
+        `times` `(B,)` are in the unit of the time embedding; some denoisers take `guidance`, a scale, as an input.
         """
         return self._predict(noisy, times, self.prepare(condition, guidance))
 

@@ -102,12 +102,7 @@ class LanguageTextEncoder(FrozenTextEncoder):
 
 
 def as_text(block: Block, mask: Tensor | None = None) -> TextBlock:
-    """Returns a block with the mean of its visible tokens as pooled vectors.
-
-    Args:
-        block: encoded texts.
-        mask: of the tokens that count to the mean, `(B, L)`; None: the block's.
-    """
+    """Returns a block with the mean of its visible tokens, or of those in `mask` `(B, L)`, as pooled vectors."""
     hidden = ~block.mask[..., None]
     pooled = pool(block.tokens, block.mask if mask is None else mask)
     return TextBlock(block.tokens.masked_fill(hidden, 0.0), block.mask, pooled)

@@ -54,13 +54,7 @@ def encode_references(generator: Generator, images: Tensor) -> ReferenceImages:
 
 
 def encode_prompts(generator: Generator, texts: Sequence[str], references: Sequence[ReferenceImages]) -> TextBlock:
-    """Returns encoded prompts, behind their references where the text encoder reads these.
-
-    Args:
-        generator: has the text encoder.
-        texts: B prompts.
-        references: of each prompt; none: there are none.
-    """
+    """Returns encoded prompts, behind their references, if any, where the text encoder reads these."""
     features = [images.features for images in references if images.features is not None]
     if not features:
         return generator.text_encoder.encode(texts)

@@ -38,11 +38,7 @@ class TextSizes(NamedTuple):
 
 
 class FrozenTextEncoder(nn.Module, ABC):
-    """Encodes each different text once, in batches; subclasses implement `_encode`.
-
-    Args:
-        max_length: longest text, in tokens, special tokens included.
-    """
+    """Encodes each different text once, in batches, up to `max_length` tokens; subclasses implement `_encode`."""
 
     texts_at_once: ClassVar[int] = 256
 
@@ -126,13 +122,7 @@ def concatenate_texts(parts: Sequence[TextBlock]) -> TextBlock:
 
 
 class TextEncoder(FrozenTextEncoder):
-    """One transformers text model; the pooled vector is the mean of the tokens at length `sqrt(D)`.
-
-    Args:
-        model: gives ``last_hidden_state``.
-        tokenizer: its tokenizer.
-        max_length: longest text, in tokens, special tokens included.
-    """
+    """One transformers text model; the pooled vector is the mean of the tokens at length `sqrt(D)`."""
 
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, max_length: int = 32) -> None:
         super().__init__(max_length)

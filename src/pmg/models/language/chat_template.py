@@ -38,9 +38,7 @@ NO_TEMPLATE = ChatTemplate()
 def split_chat_template(tokenizer: PreTrainedTokenizerBase, in_parts: bool = False) -> ChatTemplate:
     """Returns the two parts of the tokenizer's template; both empty where it has none.
 
-    Args:
-        tokenizer: with the template.
-        in_parts: whether the template takes a message as a list of texts and pictures.
+    The template takes a message as a text, or `in_parts`, as a list of texts and pictures.
 
     Raises:
         PmgError: the template changes the user's message.

@@ -63,13 +63,9 @@ class LanguageModel(ContextDecoder):
         return states[:, -embeds.shape[-2] :]
 
     def end_turn(self, embeds: Tensor) -> Tensor:
-        """Returns the embeddings of the tokens that end the user's turn, followed by others.
+        """Returns `(B, E + n, width)`: embeddings of E tokens that end the user's turn, and others `(B, n, width)`.
 
-        Args:
-            embeds: of the tokens that follow, `(B, n, width)`.
-
-        Returns:
-            `(B, E + n, width)`, E the tokens of `ChatTemplate.assistant_prefix`: none without a chat template.
+        E are the tokens of `ChatTemplate.assistant_prefix`: none without a chat template.
         """
         ids = self.token_ids(self.chat_template.assistant_prefix) if self.chat_template.assistant_prefix else []
         if not ids:

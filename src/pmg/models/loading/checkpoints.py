@@ -110,14 +110,7 @@ def find_variant(folder: str | Path) -> str | None:
 def load_tokenizer(
     path: str | Path, model: nn.Module, kind: Any = AutoTokenizer, subfolder: str = "", **options: Any
 ) -> PreTrainedTokenizerBase:
-    """Loads the tokenizer of a model.
-
-    Args:
-        path: folder or hub id.
-        model: the model.
-        kind: class of transformers.
-        subfolder: inside `path`.
-        **options: further arguments of ``from_pretrained``.
+    """Loads the tokenizer of a model, of a class of transformers, from a folder or hub id.
 
     Raises:
         PmgError: it is missing or damaged, or has tokens without an embedding in the model.
@@ -134,11 +127,7 @@ def load_tokenizer(
 
 
 def load_image_processor(path: str | Path, subfolder: str = "") -> BaseImageProcessor:
-    """Loads the image processor of a model.
-
-    Args:
-        path: folder or hub id.
-        subfolder: inside `path`.
+    """Loads the image processor of a model from a folder or hub id.
 
     Raises:
         PmgError: it is missing or damaged.

@@ -47,10 +47,6 @@ def to_device(module: Module, device: str) -> Module:
 
     Logs a warning about bfloat16 on a CPU that emulates it.
 
-    Args:
-        module: the model.
-        device: torch's name of a device, or ``auto``: a GPU if one is available.
-
     Raises:
         PmgError: the device isn't available.
     """

@@ -22,14 +22,9 @@ log = logging.getLogger(__name__)
 
 
 def unpack_gguf(file: Path, dtype: str, cache_dir: Path) -> Path:
-    """Returns the folder of safetensors of a quantised GGUF file, which is converted at the first call.
+    """Returns the folder in `cache_dir` with the safetensors of a quantised GGUF file, converted at the first call.
 
     Inside `without_weights` config and tokenizer alone are converted, where the whole file hasn't been.
-
-    Args:
-        file: GGUF file of a language model.
-        dtype: name of the floating point type of the converted weights.
-        cache_dir: parent of the folder.
 
     Raises:
         PmgError: the file doesn't exist.

@@ -72,9 +72,7 @@ def storage_of(tensor: Tensor) -> int:
 def weight_bytes(module: torch.nn.Module, counted: set[int] | None = None) -> int:
     """Returns the bytes of a module's parameters and buffers; shared ones count once.
 
-    Args:
-        module: on any device.
-        counted: storages of models counted before, which don't count again; those of this one are added.
+    `counted` are storages of models counted before, which don't count again; those of this one are added.
     """
     counted = set() if counted is None else counted
     tensors = {storage_of(t): t.untyped_storage().nbytes() for t in (*module.parameters(), *module.buffers())}

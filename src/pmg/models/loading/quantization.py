@@ -69,10 +69,8 @@ def transformer_options(dtype: str, quantization: str | None) -> dict[str, Any]:
 def quantized_bytes(model: nn.Module, quantization: str | None, counted: set[int] | None = None) -> int:
     """Returns the bytes of a model's weights: linear layers quantized, embeddings and the head as they are.
 
-    Args:
-        model: not quantized; shared weights of a quantized model are counted each time.
-        quantization: ``4bit``, ``8bit`` or None.
-        counted: see `weight_bytes`.
+    The model is not quantized yet. Storages `counted` before don't count again, see `weight_bytes`, but quantized ones
+    do.
     """
     whole = weight_bytes(model, counted)
     if quantization is None:

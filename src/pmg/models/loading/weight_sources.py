@@ -21,14 +21,9 @@ CONFIGS = "; pmg-estimate reads configs and tokenizers from the hub or a folder:
 
 
 def resolve_source(source: str) -> str:
-    """Returns a path or hub id that ``from_pretrained`` accepts.
+    """Returns a local path or hub id that ``from_pretrained`` accepts.
 
-    Args:
-        source: ``package:NAME/path`` (a path inside an installed package, found without an import), a folder, or a
-            hub id.
-
-    Returns:
-        A local path for package sources, otherwise `source` unchanged.
+    ``package:NAME/path`` is a path inside an installed package, found without an import; other sources are unchanged.
 
     Raises:
         PmgError: the package or the path inside it is missing.
@@ -48,9 +43,7 @@ def resolve_source(source: str) -> str:
 def download(source: str, problem: str) -> Path:
     """Returns the folder of a repository of the hub, which is downloaded into the hub's cache.
 
-    Args:
-        source: id of the repository.
-        problem: begins the message of a failure.
+    `problem` begins the message of a failure.
 
     Raises:
         PmgError: the hub doesn't give it.
@@ -66,12 +59,9 @@ def download(source: str, problem: str) -> Path:
 
 @contextmanager
 def loading(what: str, path: str, hint: str = "") -> Iterator[None]:
-    """Converts errors of missing or damaged weights into a `PmgError` of one line.
+    """Converts errors of missing or damaged weights into a `PmgError` of one line, which ends with the hint.
 
-    Args:
-        what: the model, with its article.
-        path: its source.
-        hint: remedy, appended to the message.
+    `what` is the model, with its article, and `path` its source.
 
     Raises:
         PmgError: an error was raised inside; a `PmgError` is raised unchanged.
@@ -87,11 +77,7 @@ def loading(what: str, path: str, hint: str = "") -> Iterator[None]:
 
 
 def load_part(kind: Any, folder: str | Path) -> Any:
-    """Loads one model or scheduler of diffusers or transformers from its folder.
-
-    Args:
-        kind: the class.
-        folder: written by ``save_pretrained``.
+    """Loads one model or scheduler of diffusers or transformers from a folder of ``save_pretrained``.
 
     Raises:
         PmgError: the folder is missing or damaged; with the commands that restore it.

@@ -16,13 +16,7 @@ from pmg.models.vision.scorer import Scorer
 
 @torch.no_grad()
 def history_features(scorer: Scorer, histories: Sequence[Tensor], batch_size: int = 128) -> UserFeatures:
-    """Returns the mean of the scorer's style vectors over each user's history images.
-
-    Args:
-        scorer: frozen.
-        histories: each user's images `(H, 3, H, W)` in [-1, 1], at least one.
-        batch_size: images at once.
-    """
+    """Returns the mean of the scorer's style vectors over each user's history images `(H, 3, H, W)`, at least one."""
     images = torch.cat(list(histories))
     style = torch.cat([scorer(part)[1] for part in images.split(batch_size)])
     return UserFeatures(torch.stack([part.mean(0) for part in style.split([len(h) for h in histories])]))
@@ -73,14 +67,7 @@ class ImagePromptEncoder(TokenEncoder):
 def build_image_prompt(
     language_model: nn.Module, text_embeddings: Tensor, sample: UserFeatures, soft_tokens: Count = 4
 ) -> ImagePromptEncoder:
-    """Returns an untrained encoder; has the arguments of `build_preference_encoder`.
-
-    Args:
-        language_model: not used.
-        text_embeddings: `(N, D)`, the text encoder's embeddings of real tokens, which set the scale.
-        sample: features of at least two users, which set the initial statistics.
-        soft_tokens: n.
-    """
+    """Returns an untrained encoder; has the arguments of `build_preference_encoder`, with features as the sample."""
     encoder = ImagePromptEncoder(sample.vectors.shape[1], text_embeddings.shape[-1], soft_tokens)
     encoder.fit_statistics(encoder.states(language_model, sample))
     encoder.output_mean.copy_(text_embeddings.mean(0))

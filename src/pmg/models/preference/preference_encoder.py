@@ -87,12 +87,7 @@ class PreferenceEncoder(TokenEncoder):
         return compute(language_model, inputs, self.multimodal_tokens, prefix).float().to(self.map.weight.device)
 
     def forward(self, language_model: LanguageModel, inputs: Any) -> Tensor:
-        """Returns the soft preference tokens of B histories (in train mode at least 2), `(B, n, text_width)`.
-
-        Args:
-            language_model: frozen; passed in so that checkpoints hold trained parts alone.
-            inputs: of the histories, see `states`.
-        """
+        """Returns the soft preference tokens of B histories (in train mode at least 2), `(B, n, text_width)`."""
         return self.to_tokens(self.states(language_model, inputs))
 
     def to_tokens(self, states: Tensor) -> Tensor:

@@ -50,12 +50,7 @@ class ColourBranch(nn.Sequential):
 
 
 class TextureBranch(nn.Sequential):
-    """Encodes texture at full resolution as `(B, out)`.
-
-    Args:
-        hidden: channels of the first layer.
-        out: of the second.
-    """
+    """Encodes texture at full resolution as `(B, out)`."""
 
     def __init__(self, hidden: int = 32, out: int = PALETTE) -> None:
         super().__init__(
@@ -69,12 +64,7 @@ class TextureBranch(nn.Sequential):
 
 
 class HistogramBranch(nn.Sequential):
-    """Encodes a colour histogram as `(B, width)`.
-
-    Args:
-        bins: levels a channel.
-        width: of the output.
-    """
+    """Encodes a colour histogram of `bins` levels a channel as `(B, width)`."""
 
     def __init__(self, bins: int, width: int) -> None:
         # dropout: images of one artist have few exact colours in common

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from io import BytesIO
+
 import numpy as np
 from PIL import Image, ImageOps
 from torch import Tensor
@@ -18,6 +20,13 @@ def to_picture(image: Tensor) -> Image.Image:
     """Returns an image `(3, H, W)` in [-1, 1] as an 8-bit RGB picture."""
     (picture,) = to_pictures(image[None])
     return picture
+
+
+def to_png(picture: Image.Image) -> bytes:
+    """Returns a picture as the bytes of a PNG file."""
+    file = BytesIO()
+    picture.save(file, "PNG")
+    return file.getvalue()
 
 
 def to_rgb(picture: Image.Image) -> Image.Image:

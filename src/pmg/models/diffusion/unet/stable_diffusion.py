@@ -114,15 +114,9 @@ class StableDiffusion:
         cls, autoencoder: AutoencoderKL, unet: UNet2DConditionModel, process: NoiseProcess,
         text_encoder: PromptEncoder, size: int | None = None, distilled_from: str = "",
     ) -> DiffusionGenerator:  # fmt: skip
-        """Returns a frozen generator of a UNet in the latent space of an `AutoencoderKL`.
+        """Returns a frozen generator of a UNet in the latent space of an `AutoencoderKL`; other arguments: see `load`.
 
-        Args:
-            autoencoder: images <-> latents.
-            unet: the denoiser.
-            process: the noise process that the UNet was trained with.
-            text_encoder: encodes prompts.
-            size: of the images in pixels; None: what the UNet was trained at.
-            distilled_from: see `Capabilities`.
+        `process` is the noise process that the UNet was trained with.
 
         Raises:
             PmgError: the UNet is none that makes images from text, or `size` is none that it can make.
