@@ -6,18 +6,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
-from diffusers import AutoencoderKLQwenImage, FlowMatchEulerDiscreteScheduler, QwenImageTransformer2DModel
+from diffusers import AutoencoderKLQwenImage, QwenImageTransformer2DModel
 from diffusers.models.attention_processor import Attention
 from diffusers.models.transformers.transformer_qwenimage import QwenDoubleStreamAttnProcessor2_0
 from torch import Tensor, nn
 from transformers import PreTrainedModel, Qwen2_5_VLForConditionalGeneration
 
 from pmg.domain import PmgError
-from pmg.families.common.packed_denoiser import PackedDenoiser, latent_side
-from pmg.families.common.pipeline_flow import PipelineFlow, linear_mu
+from pmg.families.common.flow_transformer import PackedDenoiser, PipelineFlow
 from pmg.families.common.transformer_family import TextModels, TransformerFamily
 from pmg.models.diffusion.conditioning import Condition
-from pmg.models.diffusion.generator import DiffusionGenerator
 from pmg.models.diffusion.interfaces import Capabilities, PromptEncoder
 from pmg.models.diffusion.language_text_encoder import LanguageTextEncoder
 from pmg.models.diffusion.sampling import combine
@@ -171,22 +169,9 @@ class QwenImage(TransformerFamily):
 
     pipeline = "QwenImagePipeline"
     transformer = QwenImageTransformer2DModel
-    denoiser: ClassVar[type[QwenImageDenoiser]] = QwenImageDenoiser
     autoencoder = AutoencoderKLQwenImage
+    codec, denoiser, mix = QwenImageCodec, QwenImageDenoiser, mix_rescaled
     text_models: ClassVar[Mapping[str, type[PreTrainedModel]]] = {"text_encoder": Qwen2_5_VLForConditionalGeneration}
-
-    @classmethod
-    def compose(
-        cls, autoencoder: AutoencoderKLQwenImage, transformer: QwenImageTransformer2DModel,
-        scheduler: FlowMatchEulerDiscreteScheduler, text_encoder: PromptEncoder, size: int | None, **options: Any,
-    ) -> DiffusionGenerator:  # fmt: skip
-        """Returns the generator of its parts, see `TransformerFamily.compose`."""
-        codec = QwenImageCodec(autoencoder)
-        side = latent_side(codec, size)
-        denoiser = cls.denoiser(transformer, side)
-        shift = linear_mu(scheduler, (side // PATCH) ** 2)
-        process = PipelineFlow(scheduler, lambda _: shift)
-        return DiffusionGenerator(codec, denoiser, process, text_encoder, mix_rescaled).freeze()
 
     @classmethod
     def encode_with(cls, models: TextModels, max_length: int, width: int) -> PromptEncoder:
