@@ -23,12 +23,7 @@ BASE = "black-forest-labs/FLUX.1-dev"
 
 
 class Flux1TextEncoder(FrozenTextEncoder):
-    """Tokens of T5, all visible, and the pooled vector of CLIP, whose length limits texts.
-
-    Args:
-        clip: gives the pooled vector.
-        t5: gives the tokens.
-    """
+    """Tokens of T5, all visible, and the pooled vector of CLIP, whose length limits texts."""
 
     texts_at_once: ClassVar[int] = 32  # of T5 with 512 tokens each
 

@@ -28,11 +28,7 @@ BASE = "black-forest-labs/FLUX.2-klein-base-4B"
 
 
 class Flux2Codec(nn.Module):
-    """The autoencoder of FLUX.2: 2 x 2 latents are one, and batch statistics normalise them.
-
-    Args:
-        autoencoder: images <-> latents.
-    """
+    """The autoencoder of FLUX.2: 2 x 2 latents are one, and batch statistics normalise them."""
 
     def __init__(self, autoencoder: AutoencoderKLFlux2) -> None:
         super().__init__()
@@ -76,12 +72,7 @@ class Flux2TextEncoder(LanguageTextEncoder):
 
 
 class Flux2ConditionAdapter:
-    """Conditions for FLUX.2 klein; a text token's position is its place among visible ones, on an axis of its own.
-
-    Args:
-        image_tokens: number of them.
-        distilled_from: see `Capabilities`.
-    """
+    """Conditions for FLUX.2 klein; a text token's position is its place among visible ones, on an axis of its own."""
 
     def __init__(self, image_tokens: int, distilled_from: str = "") -> None:
         self.supports = Capabilities(attention_bias=True, distilled_from=distilled_from, references=True)
@@ -104,13 +95,7 @@ class Flux2ConditionAdapter:
 
 
 class Flux2Denoiser(DiffusersDenoiser):
-    """The transformer of FLUX.2 klein; reference images follow the image as further tokens.
-
-    Args:
-        model: the transformer.
-        sample_size: side of the latents.
-        distilled_from: see `Capabilities`.
-    """
+    """The transformer of FLUX.2 klein; reference images follow the image as further tokens."""
 
     folder = "transformer"
 

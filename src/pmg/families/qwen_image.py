@@ -29,11 +29,7 @@ SKIPPED = 34  # tokens of the template before the text, as in diffusers' pipelin
 
 
 class QwenImageCodec(nn.Module):
-    """The autoencoder of Qwen-Image, which is made for videos, on single images.
-
-    Args:
-        autoencoder: its config has the mean and deviation of each channel of the latents.
-    """
+    """The autoencoder of Qwen-Image, which is made for videos, on single images; its config normalises latents."""
 
     def __init__(self, autoencoder: AutoencoderKLQwenImage) -> None:
         super().__init__()
@@ -105,10 +101,6 @@ class QwenImageConditionAdapter:
 
 class QwenImageDenoiser(PackedDenoiser):
     """The transformer of Qwen-Image.
-
-    Args:
-        model: the transformer.
-        sample_size: side of the latents.
 
     Attributes:
         adapter_type: class of the adapter.

@@ -51,9 +51,6 @@ class ZImageConditionAdapter:
     The text's length shifts the image's positions. Here the target's does, and blocks behind the target have
     positions behind the image: so the image has the same positions in all branches of the guidance and whatever
     blocks are hidden.
-
-    Args:
-        distilled_from: see `Capabilities`.
     """
 
     def __init__(self, distilled_from: str = "") -> None:
@@ -131,13 +128,7 @@ class MaskedZImageTransformer(ZImageTransformer2DModel):
 
 
 class ZImageDenoiser(PatchDenoiser):
-    """The transformer of Z-Image, whose time runs from noise to image, as does its velocity.
-
-    Args:
-        model: the transformer.
-        sample_size: side of the latents.
-        distilled_from: see `Capabilities`.
-    """
+    """The transformer of Z-Image, whose time runs from noise to image, as does its velocity."""
 
     def __init__(self, model: MaskedZImageTransformer, sample_size: int, distilled_from: str = "") -> None:
         super().__init__(model, ZImageConditionAdapter(distilled_from), sample_size)

@@ -150,9 +150,7 @@ class TargetExtractor:
             key, lambda: {"share": torch.tensor(probe_writing(self.language_model, scenario, writing))}
         )
         share, least = float(passed["share"]), writing.least
-        log.info(
-            "the language model passes %.2f of the probe of targets; %.2f are needed to write them", share, needed
-        )
+        log.info("the language model passes %.2f of the probe of targets; %.2f are needed to write them", share, least)
         return share
 
     def describe(self, items: Sequence[Item]) -> dict[str, Keywords]:

@@ -105,13 +105,7 @@ class TransformerFamily(ABC):
     @classmethod
     @abstractmethod
     def encode_with(cls, models: TextModels, max_length: int, width: int) -> PromptEncoder:
-        """Returns the text encoder.
-
-        Args:
-            models: by folder.
-            max_length: longest text in tokens.
-            width: of the text tokens that the transformer reads.
-        """
+        """Returns the text encoder of models by folder, for texts of `max_length` tokens; `width` is the transformer's."""
 
     @classmethod
     def read_options(cls, index: Mapping[str, Any]) -> dict[str, Any]:
@@ -207,12 +201,6 @@ class TransformerFamily(ABC):
 
     @classmethod
     def load_text_model(cls, path: str, name: str, weights: Mapping[str, Any]) -> TextModel:
-        """Returns a text model and its tokenizer.
-
-        Args:
-            path: folder or hub id.
-            name: the model's folder.
-            weights: arguments of ``from_pretrained`` for its weights.
-        """
+        """Returns the text model in the folder `name` and its tokenizer; `weights` are for ``from_pretrained``."""
         model = load_checkpoint(cls.text_models[name], path, name, **weights)
         return TextModel(model, load_tokenizer(path, model, subfolder=name.replace("text_encoder", "tokenizer")))
