@@ -105,7 +105,7 @@ class TransformerFamily(ABC):
     @classmethod
     @abstractmethod
     def encode_with(cls, models: TextModels, max_length: int, width: int) -> PromptEncoder:
-        """Returns the text encoder of models by folder: of `max_length` tokens, for a transformer that reads `width`."""
+        """Returns the text encoder of models by folder, for a transformer of tokens of `width`; see `load`."""
 
     @classmethod
     def read_options(cls, index: Mapping[str, Any]) -> dict[str, Any]:
