@@ -14,8 +14,7 @@ from pmg.domain import PmgError
 from pmg.evaluation.comparison import Comparison
 from pmg.evaluation.metric_interface import MetricInfo, describe
 from pmg.evaluation.results import Origin
-from pmg.studio.survey.analysis import shown_rows
-from pmg.studio.survey.analysis import Analysis, write_analysis
+from pmg.studio.survey.analysis import Analysis, shown_rows, write_analysis
 from pmg.studio.survey.answers import RaterAnswers
 from pmg.studio.survey.observations import observe
 from surveys import METHODS, answer, make_survey
