@@ -21,8 +21,7 @@ from checkpoints import (
 from pmg.domain import PmgError
 from pmg.families.common.vision_language_model import VisionLanguageModel
 from pmg.families.gemma3 import Gemma3
-from pmg.families.qwen2_vl import Qwen2VL, Qwen25VL
-from pmg.families.qwen3_vl import Qwen3VL
+from pmg.families.qwen_vl import Qwen2VL, Qwen3VL, Qwen25VL
 from pmg.families.smolvlm import SmolVLM
 from pmg.models.language.context import Context
 from pmg.models.language.picture_marks import mark_picture

@@ -159,7 +159,7 @@ def test_a_generator_of_looks_is_exported_with_its_weights(compose, tmp_path, na
 
 SCORER_TOWER = "{_target_:pmg.training.visual_inputs.ScorerTower,scorer:'${scorer}'}"
 STYLE_TOWER = (
-    "{_target_:pmg.looks.models.style_tower.StyleTower,folder:'${paths.assets_dir}/look_generator/style_encoder',"
+    "{_target_:pmg.looks.models.style_encoder.StyleTower,folder:'${paths.assets_dir}/look_generator/style_encoder',"
     "codec:{_target_:pmg.looks.models.codec.AutoencoderDCCodec.from_folder,"
     "folder:'${paths.assets_dir}/look_generator/vae'}}"
 )

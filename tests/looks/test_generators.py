@@ -13,7 +13,7 @@ from pmg.configuration.plugins import component_targets
 from pmg.installation import find_assets
 from pmg.looks.models.janus import build_janus
 from pmg.looks.models.style_encoder import StyleEncoder
-from pmg.looks.models.untrained_tokenizer import build_tokenizer
+from pmg.looks.models.tokenizer import build_tokenizer
 
 WIDTH = 384  # of the text encoder
 

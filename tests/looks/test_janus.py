@@ -19,9 +19,9 @@ from pmg.looks.finish_space import FinishSpace
 from pmg.looks.measured_captions import MeasuringCaptioner
 from pmg.looks.models.janus import LookJanus, build_janus, load_look_janus
 from pmg.looks.models.style_encoder import StyleEncoder
-from pmg.looks.models.untrained_tokenizer import build_tokenizer
+from pmg.looks.models.tokenizer import build_tokenizer
 from pmg.looks.stages.denoiser import Drop, LookBatches
-from pmg.looks.stages.janus import LookJanusStage, LookJanusTraining, LookTokenBatches, read_tokens, tokenize_pool
+from pmg.looks.stages.janus import LookJanusStage, LookJanusTraining, read_tokens, tokenize_pool
 from pmg.looks.stages.pool import ITEMS, Pool, build_pool
 from pmg.models.autoregressive.image_tokenizer import ImageTokenizer
 from pmg.models.diffusion.conditioning import SoftBlock, join
@@ -78,7 +78,7 @@ def training(tokenizer_folder):
 
 def batches(pool, data, codec, training, drop):
     codes = tokenize_pool(pool, codec, ImageTokenizer(training.model.janus.model.vqmodel))
-    return LookTokenBatches(LookBatches(pool, data, tiny_text_encoder(width=WIDTH), None, drop, "sticker"), codes)
+    return LookBatches(pool, data, tiny_text_encoder(width=WIDTH), None, drop, "sticker", codes=codes)
 
 
 def test_a_pool_has_the_tokens_of_its_pictures(pool, data, codec, training):

@@ -16,8 +16,7 @@ from pmg.domain import PmgError
 from pmg.installation import find_assets
 from pmg.looks.drawings import LookData
 from pmg.looks.finish_space import FinishSpace
-from pmg.looks.models.quantization import CodeUse, quantize
-from pmg.looks.models.untrained_tokenizer import build_tokenizer
+from pmg.looks.models.tokenizer import CodeUse, build_tokenizer, quantize
 from pmg.looks.stages.tokenizer import LookTokenizerStage, LookTokenizerTraining
 from pmg.models.autoregressive.image_tokenizer import ImageTokenizer
 from pmg.models.vision.perceptual import PerceptualDistance

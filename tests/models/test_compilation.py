@@ -9,7 +9,7 @@ from torch import nn
 
 from checkpoints import write_language_model, write_qwen3_vl
 from pmg.domain import PmgError
-from pmg.families.qwen3_vl import Qwen3VL
+from pmg.families.qwen_vl import Qwen3VL
 from pmg.models.compilation import LayerGroup, compile_models, join_layers, uncompiled
 from pmg.models.diffusion.conditioning import join
 from pmg.models.language.context import ContextLayer

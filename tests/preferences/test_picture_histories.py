@@ -11,7 +11,7 @@ import torch
 from checkpoints import write_qwen2_vl
 from pmg.cache import Cache
 from pmg.domain import Example, Interaction, Item, PmgError
-from pmg.families.qwen2_vl import Qwen2VL
+from pmg.families.qwen_vl import Qwen2VL
 from pmg.models.language.picture_marks import find_pictures
 from pmg.models.tiny_models import tiny_language_model
 from pmg.preferences.captioning import PictureCaptioner, caption_items

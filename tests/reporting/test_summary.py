@@ -10,8 +10,7 @@ from pmg.evaluation.table_rendering import to_markdown
 from pmg.reporting.alpha_tradeoff import ALPHAS, alpha_curves
 from pmg.reporting.artifacts import gather
 from pmg.reporting.runs import read_runs
-from pmg.reporting.summary import effects, group, tidy
-from pmg.reporting.tables import summary_tables
+from pmg.reporting.summary import effects, group, summary_tables, tidy
 from pmg.reporting.variants import find_factors
 from runs import METRICS, record, write_results, write_rows, write_run
 

@@ -9,7 +9,8 @@ import torch
 from pmg.domain import Example, Interaction, Item
 from pmg.generation.records import Candidate, Record
 from pmg.studio.survey.design import Design
-from pmg.studio.survey.materials import Texts, build_content
+from pmg.studio.survey.materials import build_content
+from pmg.studio.survey.schema import Texts
 
 METHODS = ("method_zeta", "method_eta", "method_theta")
 EVIL = "<script>document.title = 'broken'</script><img src=x onerror=\"document.title='broken'\">"

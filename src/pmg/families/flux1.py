@@ -6,15 +6,13 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
-from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, FluxTransformer2DModel
+from diffusers import AutoencoderKL, FluxTransformer2DModel
 from torch import Tensor
 from transformers import CLIPTextModel, PreTrainedModel, T5EncoderModel
 
-from pmg.families.common.packed_denoiser import PackedDenoiser, latent_side
-from pmg.families.common.pipeline_flow import PipelineFlow, linear_mu
+from pmg.families.common.flow_transformer import PackedDenoiser, PipelineFlow
 from pmg.families.common.transformer_family import TextModels, TransformerFamily
 from pmg.models.diffusion.conditioning import Condition, TextBlock
-from pmg.models.diffusion.generator import DiffusionGenerator
 from pmg.models.diffusion.interfaces import Capabilities, PromptEncoder
 from pmg.models.diffusion.latent_codec import AutoencoderKLCodec
 from pmg.models.diffusion.sequences import PATCH, grid_positions, hide, joint_bias, pack, unpack
@@ -25,12 +23,7 @@ BASE = "black-forest-labs/FLUX.1-dev"
 
 
 class Flux1TextEncoder(FrozenTextEncoder):
-    """Tokens of T5, all visible, and the pooled vector of CLIP, whose length limits texts.
-
-    Args:
-        clip: gives the pooled vector.
-        t5: gives the tokens.
-    """
+    """Tokens of T5, all visible, and the pooled vector of CLIP, whose length limits texts."""
 
     texts_at_once: ClassVar[int] = 32  # of T5 with 512 tokens each
 
@@ -56,16 +49,13 @@ class Flux1TextEncoder(FrozenTextEncoder):
         length = self.t5.max_length
         return TextSizes(length, min(WORDS, length), self.width, self.clip.pooled_width)
 
-    def _encode(self, texts: list[str]) -> TextBlock:
-        return self._combine(texts, padded=True)
-
-    def _encode_unpadded(self, texts: list[str]) -> TextBlock:
-        return self._combine(texts, padded=False)
-
-    def _combine(self, texts: list[str], padded: bool) -> TextBlock:
+    def _encode(self, texts: list[str], padded: bool = True) -> TextBlock:
         self.check_lengths(texts)
         block, pooled = self.t5(texts, padded), self.clip(texts).pooled
         return TextBlock(block.tokens, block.mask, pooled)
+
+    def _encode_unpadded(self, texts: list[str]) -> TextBlock:
+        return self._encode(texts, padded=False)
 
 
 class Flux1ConditionAdapter:
@@ -99,6 +89,10 @@ class Flux1ConditionAdapter:
 class Flux1Denoiser(PackedDenoiser):
     """The transformer of FLUX.1."""
 
+    def __init__(self, model: FluxTransformer2DModel, sample_size: int) -> None:
+        adapter = Flux1ConditionAdapter(model.config.guidance_embeds, (sample_size // PATCH) ** 2)
+        super().__init__(model, adapter, sample_size)
+
     def forward(self, noisy: Tensor, times: Tensor, inputs: Mapping[str, Any]) -> Tensor:
         """Returns the prediction `(B, C, h, w)`, see `Denoiser`."""
         height, width = (side // PATCH for side in noisy.shape[-2:])
@@ -116,25 +110,11 @@ class Flux1(TransformerFamily):
     pipeline = "FluxPipeline"
     transformer = FluxTransformer2DModel
     autoencoder = AutoencoderKL
+    codec, denoiser = AutoencoderKLCodec, Flux1Denoiser
     text_models: ClassVar[Mapping[str, type[PreTrainedModel]]] = {
         "text_encoder": CLIPTextModel,
         "text_encoder_2": T5EncoderModel,
     }
-
-    @classmethod
-    def compose(
-        cls, autoencoder: AutoencoderKL, transformer: FluxTransformer2DModel,
-        scheduler: FlowMatchEulerDiscreteScheduler, text_encoder: PromptEncoder, size: int | None, **options: Any,
-    ) -> DiffusionGenerator:  # fmt: skip
-        """Returns the generator of its parts, see `TransformerFamily.compose`."""
-        codec = AutoencoderKLCodec(autoencoder)
-        side = latent_side(codec, size)
-        image_tokens = (side // PATCH) ** 2
-        adapter = Flux1ConditionAdapter(transformer.config.guidance_embeds, image_tokens)
-        denoiser = Flux1Denoiser(transformer, adapter, side)
-        shift = linear_mu(scheduler, image_tokens)
-        process = PipelineFlow(scheduler, lambda _: shift)
-        return DiffusionGenerator(codec, denoiser, process, text_encoder).freeze()
 
     @classmethod
     def encode_with(cls, models: TextModels, max_length: int, width: int) -> PromptEncoder:

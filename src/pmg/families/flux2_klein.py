@@ -14,12 +14,10 @@ from torch import Tensor, nn
 from torch.nn.functional import pad, pixel_shuffle, pixel_unshuffle
 from transformers import PreTrainedModel, Qwen3Model
 
-from pmg.families.common.packed_denoiser import latent_side
-from pmg.families.common.pipeline_flow import PipelineFlow
+from pmg.families.common.flow_transformer import PipelineFlow
 from pmg.families.common.transformer_family import TextModels, TransformerFamily
 from pmg.models.diffusion.conditioning import Block, Condition, TextBlock
 from pmg.models.diffusion.diffusers_denoiser import DiffusersDenoiser
-from pmg.models.diffusion.generator import DiffusionGenerator
 from pmg.models.diffusion.interfaces import Capabilities, PromptEncoder
 from pmg.models.diffusion.language_text_encoder import LanguageTextEncoder, as_text, chat
 from pmg.models.diffusion.sequences import PATCH, grid_positions, hide, joint_bias, visible_first
@@ -30,11 +28,7 @@ BASE = "black-forest-labs/FLUX.2-klein-base-4B"
 
 
 class Flux2Codec(nn.Module):
-    """The autoencoder of FLUX.2: 2 x 2 latents are one, and batch statistics normalise them.
-
-    Args:
-        autoencoder: images <-> latents.
-    """
+    """The autoencoder of FLUX.2: 2 x 2 latents are one, and batch statistics normalise them."""
 
     def __init__(self, autoencoder: AutoencoderKLFlux2) -> None:
         super().__init__()
@@ -74,17 +68,11 @@ class Flux2TextEncoder(LanguageTextEncoder):
         block = self.states(texts, self.max_length)
         return as_text(Block(block.tokens, torch.ones_like(block.mask)), block.mask)
 
-    def _encode_unpadded(self, texts: list[str]) -> TextBlock:
-        return as_text(self.states(texts))
+    _encode_unpadded = LanguageTextEncoder._encode
 
 
 class Flux2ConditionAdapter:
-    """Conditions for FLUX.2 klein; a text token's position is its place among visible ones, on an axis of its own.
-
-    Args:
-        image_tokens: number of them.
-        distilled_from: see `Capabilities`.
-    """
+    """Conditions for FLUX.2 klein; a text token's position is its place among visible ones, on an axis of its own."""
 
     def __init__(self, image_tokens: int, distilled_from: str = "") -> None:
         self.supports = Capabilities(attention_bias=True, distilled_from=distilled_from, references=True)
@@ -107,13 +95,7 @@ class Flux2ConditionAdapter:
 
 
 class Flux2Denoiser(DiffusersDenoiser):
-    """The transformer of FLUX.2 klein; reference images follow the image as further tokens.
-
-    Args:
-        model: the transformer.
-        sample_size: side of the latents.
-        distilled_from: see `Capabilities`.
-    """
+    """The transformer of FLUX.2 klein; reference images follow the image as further tokens."""
 
     folder = "transformer"
 
@@ -142,25 +124,18 @@ class Flux2Klein(TransformerFamily):
     pipeline = "Flux2KleinPipeline"
     transformer = Flux2Transformer2DModel
     autoencoder = AutoencoderKLFlux2
+    codec, denoiser = Flux2Codec, Flux2Denoiser
     text_models: ClassVar[Mapping[str, type[PreTrainedModel]]] = {"text_encoder": Qwen3Model}
 
     @classmethod
     def read_options(cls, index: Mapping[str, Any]) -> dict[str, Any]:
-        """Returns whether the checkpoint is distilled."""
-        return {"distilled": bool(index.get("is_distilled"))}
+        """Returns what the checkpoint is distilled from."""
+        return {"distilled_from": BASE if index.get("is_distilled") else ""}
 
-    @classmethod
-    def compose(
-        cls, autoencoder: AutoencoderKLFlux2, transformer: Flux2Transformer2DModel,
-        scheduler: FlowMatchEulerDiscreteScheduler, text_encoder: PromptEncoder, size: int | None, **options: Any,
-    ) -> DiffusionGenerator:  # fmt: skip
-        """Returns the generator of its parts, see `TransformerFamily.compose`."""
-        codec = Flux2Codec(autoencoder)
-        side = latent_side(codec, size)
-        distilled = BASE if options.get("distilled") else ""
-        process = PipelineFlow(scheduler, partial(compute_empirical_mu, side**2))
-        denoiser = Flux2Denoiser(transformer, side, distilled)
-        return DiffusionGenerator(codec, denoiser, process, text_encoder).freeze()
+    @staticmethod
+    def noise_process(scheduler: FlowMatchEulerDiscreteScheduler, side: int) -> PipelineFlow:
+        """Returns the noise process, whose shift depends on the number of steps."""
+        return PipelineFlow(scheduler, partial(compute_empirical_mu, side**2))
 
     @classmethod
     def encode_with(cls, models: TextModels, max_length: int, width: int) -> PromptEncoder:

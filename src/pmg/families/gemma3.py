@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from PIL import Image
@@ -48,10 +47,6 @@ class Gemma3(VisionLanguageModel):
         """Returns pixels, see `VisionLanguageModel.processed`."""
         found = self.image_processor(pictures, do_resize=False, do_pan_and_scan=False, return_tensors="pt")
         return {"pixel_values": found["pixel_values"]}
-
-    def features(self, inputs: Mapping[str, Tensor]) -> Tensor:
-        """Returns the embeddings, `(B, 1, T, width)`."""
-        return self.model.get_image_features(**inputs).pooler_output[:, None]
 
     def reference_inputs(self, shows: Tensor) -> dict[str, Tensor]:
         """Returns the types of tokens, by which those of a picture attend to each other."""

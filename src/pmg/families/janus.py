@@ -75,12 +75,7 @@ class Janus:
 
 
 def check_sizes(path: str, config: JanusConfig, size: int | None) -> None:
-    """Checks that a checkpoint's image tokenizer decodes what the language model predicts, in pictures of a size.
-
-    Args:
-        path: of the checkpoint, for messages.
-        config: of the checkpoint.
-        size: of the images in pixels; None: the checkpoint's.
+    """Checks that an image tokenizer decodes what the language model predicts, in pictures of `size` pixels, if given.
 
     Raises:
         PmgError: it doesn't.

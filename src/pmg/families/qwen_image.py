@@ -6,18 +6,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
-from diffusers import AutoencoderKLQwenImage, FlowMatchEulerDiscreteScheduler, QwenImageTransformer2DModel
+from diffusers import AutoencoderKLQwenImage, QwenImageTransformer2DModel
 from diffusers.models.attention_processor import Attention
 from diffusers.models.transformers.transformer_qwenimage import QwenDoubleStreamAttnProcessor2_0
 from torch import Tensor, nn
 from transformers import PreTrainedModel, Qwen2_5_VLForConditionalGeneration
 
 from pmg.domain import PmgError
-from pmg.families.common.packed_denoiser import PackedDenoiser, latent_side
-from pmg.families.common.pipeline_flow import PipelineFlow, linear_mu
+from pmg.families.common.flow_transformer import PackedDenoiser, PipelineFlow
 from pmg.families.common.transformer_family import TextModels, TransformerFamily
 from pmg.models.diffusion.conditioning import Condition
-from pmg.models.diffusion.generator import DiffusionGenerator
 from pmg.models.diffusion.interfaces import Capabilities, PromptEncoder
 from pmg.models.diffusion.language_text_encoder import LanguageTextEncoder
 from pmg.models.diffusion.sampling import combine
@@ -31,11 +29,7 @@ SKIPPED = 34  # tokens of the template before the text, as in diffusers' pipelin
 
 
 class QwenImageCodec(nn.Module):
-    """The autoencoder of Qwen-Image, which is made for videos, on single images.
-
-    Args:
-        autoencoder: its config has the mean and deviation of each channel of the latents.
-    """
+    """The autoencoder of Qwen-Image, which is made for videos, on single images; its config normalises latents."""
 
     def __init__(self, autoencoder: AutoencoderKLQwenImage) -> None:
         super().__init__()
@@ -108,10 +102,6 @@ class QwenImageConditionAdapter:
 class QwenImageDenoiser(PackedDenoiser):
     """The transformer of Qwen-Image.
 
-    Args:
-        model: the transformer.
-        sample_size: side of the latents.
-
     Attributes:
         adapter_type: class of the adapter.
         refused: settings of a checkpoint that takes inputs which this class doesn't give it.
@@ -171,22 +161,9 @@ class QwenImage(TransformerFamily):
 
     pipeline = "QwenImagePipeline"
     transformer = QwenImageTransformer2DModel
-    denoiser: ClassVar[type[QwenImageDenoiser]] = QwenImageDenoiser
     autoencoder = AutoencoderKLQwenImage
+    codec, denoiser, mix = QwenImageCodec, QwenImageDenoiser, mix_rescaled
     text_models: ClassVar[Mapping[str, type[PreTrainedModel]]] = {"text_encoder": Qwen2_5_VLForConditionalGeneration}
-
-    @classmethod
-    def compose(
-        cls, autoencoder: AutoencoderKLQwenImage, transformer: QwenImageTransformer2DModel,
-        scheduler: FlowMatchEulerDiscreteScheduler, text_encoder: PromptEncoder, size: int | None, **options: Any,
-    ) -> DiffusionGenerator:  # fmt: skip
-        """Returns the generator of its parts, see `TransformerFamily.compose`."""
-        codec = QwenImageCodec(autoencoder)
-        side = latent_side(codec, size)
-        denoiser = cls.denoiser(transformer, side)
-        shift = linear_mu(scheduler, (side // PATCH) ** 2)
-        process = PipelineFlow(scheduler, lambda _: shift)
-        return DiffusionGenerator(codec, denoiser, process, text_encoder, mix_rescaled).freeze()
 
     @classmethod
     def encode_with(cls, models: TextModels, max_length: int, width: int) -> PromptEncoder:

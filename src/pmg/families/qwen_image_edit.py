@@ -37,13 +37,7 @@ PICTURE_SIZE = 384  # pixels a side of what the text encoder sees, as in diffuse
 
 
 class QwenImageEditTextEncoder(LanguageTextEncoder):
-    """A text encoder that also reads prompts behind pictures; implements `PicturePromptEncoder`.
-
-    Args:
-        *arguments: of `LanguageTextEncoder`.
-        image_processor: makes patches of pictures.
-        **options: of `LanguageTextEncoder`.
-    """
+    """A `LanguageTextEncoder` that also reads prompts behind pictures; implements `PicturePromptEncoder`."""
 
     def __init__(self, *arguments: Any, image_processor: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)

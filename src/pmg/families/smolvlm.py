@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from math import isqrt
 from typing import Any
 
-import torch
 from PIL import Image
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
@@ -39,7 +37,3 @@ class SmolVLM(VisionLanguageModel):
             max_image_size={"longest_edge": self.side}, return_tensors="pt",
         )  # fmt: skip
         return {name: found[name] for name in ("pixel_values", "pixel_attention_mask")}
-
-    def features(self, inputs: Mapping[str, Tensor]) -> Tensor:
-        """Returns the embeddings, `(B, 1, T, width)`."""
-        return torch.stack(self.model.get_image_features(**inputs).pooler_output)[:, None]

@@ -14,12 +14,11 @@ from transformers import CLIPTextModelWithProjection, PreTrainedModel, T5Encoder
 
 from pmg.configuration.ranges import Count
 from pmg.domain import PmgError
-from pmg.families.common.packed_denoiser import check_patches
+from pmg.families.common.flow_transformer import PatchDenoiser
 from pmg.families.common.transformer_family import TextModels, TransformerFamily
 from pmg.models.diffusion.conditioning import Block, Condition, TextBlock
-from pmg.models.diffusion.diffusers_denoiser import DiffusersDenoiser
 from pmg.models.diffusion.generator import DiffusionGenerator
-from pmg.models.diffusion.interfaces import Capabilities, PromptEncoder
+from pmg.models.diffusion.interfaces import Capabilities, LatentCodec, PromptEncoder
 from pmg.models.diffusion.latent_codec import AutoencoderKLCodec, latent_size
 from pmg.models.diffusion.noise_processes import FlowMatching
 from pmg.models.diffusion.sequences import hide, token_bias
@@ -106,22 +105,16 @@ def _project(attn: Attention, states: Tensor) -> Tensor:
     return attn.to_out[1](attn.to_out[0](states))
 
 
-class SD3Denoiser(DiffusersDenoiser):
+class SD3Denoiser(PatchDenoiser):
     """The multimodal diffusion transformer (Esser et al. 2024), with hidden and weighted text tokens.
 
     Args:
         model: the transformer; the width of pooled vectors is its ``pooled_projection_dim``.
         sample_size: side of the latents; None: what the transformer was trained at.
-
-    Raises:
-        PmgError: the latents can't be cut into patches.
     """
-
-    folder = "transformer"
 
     def __init__(self, model: SD3Transformer2DModel, sample_size: int | None = None) -> None:
         super().__init__(model, SD3ConditionAdapter(), sample_size)
-        check_patches(self.sample_size)
         self.model.set_attn_processor(BiasedJointAttention())
 
     def forward(self, noisy: Tensor, times: Tensor, inputs: Mapping[str, Any]) -> Tensor:
@@ -189,6 +182,7 @@ class StableDiffusion3(TransformerFamily):
     pipeline = "StableDiffusion3Pipeline"
     transformer = SD3Transformer2DModel
     autoencoder = AutoencoderKL
+    codec, denoiser = AutoencoderKLCodec, SD3Denoiser
     text_models: ClassVar[Mapping[str, type[PreTrainedModel]]] = {**CLIPS, "text_encoder_3": T5EncoderModel}
 
     @classmethod
@@ -197,40 +191,32 @@ class StableDiffusion3(TransformerFamily):
         gradient_checkpointing: bool = False, *, quantization: Quantization | None = None, text_on_cpu: bool = False,
         t5: bool = True,
     ) -> DiffusionGenerator:  # fmt: skip
-        """Loads a checkpoint, see `TransformerFamily.load`.
+        """Loads a checkpoint, see `TransformerFamily.load`; without a `size`, images are as large as in its training.
 
-        Args:
-            source: hub id or folder, in the layout of diffusers.
-            dtype: name of the type of denoiser and text encoders; the autoencoder stays in float32.
-            size: of the images in pixels; None: what the denoiser was trained at.
-            max_length: tokens that T5 pads texts to; a text is as long as CLIP takes.
-            gradient_checkpointing: whether activations of the transformer are computed again in the backward pass.
-            quantization: see `TransformerFamily.load`.
-            text_on_cpu: see `TransformerFamily.load`.
-            t5: whether texts go through T5, too: half of the memory, for long prompts.
+        T5 pads texts to `max_length` tokens; a text is as long as CLIP takes. `t5` is whether texts go through T5,
+        too: half of the memory, for long prompts.
         """
         return (cls if t5 else StableDiffusion3WithoutT5)._load(
             source, dtype, size, max_length, gradient_checkpointing, quantization=quantization, text_on_cpu=text_on_cpu
         )
 
-    @classmethod
-    def compose(
-        cls, autoencoder: AutoencoderKL, transformer: SD3Transformer2DModel,
-        scheduler: FlowMatchEulerDiscreteScheduler, text_encoder: PromptEncoder, size: int | None, **options: Any,
-    ) -> DiffusionGenerator:  # fmt: skip
-        """Returns the generator of its parts, see `TransformerFamily.compose`.
+    @staticmethod
+    def latent_side(codec: LatentCodec, size: int | None) -> int:
+        """Returns the side of the latents of images of a size in pixels; 0 for None: as in the training."""
+        return latent_size(codec, size) or 0
+
+    @staticmethod
+    def noise_process(scheduler: FlowMatchEulerDiscreteScheduler, side: int) -> FlowMatching:
+        """Returns the noise process.
 
         Raises:
-            PmgError: `size` is none that the models can make, or the scheduler shifts each image size differently.
+            PmgError: the scheduler shifts each image size differently.
         """
         if scheduler.config.use_dynamic_shifting:
             raise PmgError(
                 "schedulers with use_dynamic_shifting=true are not supported. Set it to false, and a shift."
             )
-        codec = AutoencoderKLCodec(autoencoder)
-        denoiser = SD3Denoiser(transformer, latent_size(codec, size))
-        process = FlowMatching(shift=scheduler.config.shift, sampler=scheduler)
-        return DiffusionGenerator(codec, denoiser, process, text_encoder).freeze()
+        return FlowMatching(shift=scheduler.config.shift, sampler=scheduler)
 
     @classmethod
     def encode_with(cls, models: TextModels, max_length: int, width: int) -> PromptEncoder:

@@ -7,17 +7,15 @@ from functools import partial
 from typing import Any, ClassVar
 
 import torch
-from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, ZImageTransformer2DModel
+from diffusers import AutoencoderKL, ZImageTransformer2DModel
 from torch import Tensor, nn
 from torch.nn.functional import pad
 from transformers import PreTrainedModel, Qwen3Model
 
 from pmg.configuration.ranges import Count
-from pmg.families.common.packed_denoiser import check_patches, latent_side
-from pmg.families.common.pipeline_flow import PipelineFlow, linear_mu
+from pmg.families.common.flow_transformer import PatchDenoiser, PipelineFlow
 from pmg.families.common.transformer_family import TextModels, TransformerFamily
 from pmg.models.diffusion.conditioning import Condition, TextBlock
-from pmg.models.diffusion.diffusers_denoiser import DiffusersDenoiser
 from pmg.models.diffusion.generator import DiffusionGenerator
 from pmg.models.diffusion.interfaces import Capabilities, PromptEncoder
 from pmg.models.diffusion.language_text_encoder import LanguageTextEncoder, as_text, chat
@@ -44,8 +42,7 @@ class ZImageTextEncoder(LanguageTextEncoder):
         shown = torch.arange(padded.mask.shape[1], device=visible.device) < visible + -visible % MULTIPLE
         return TextBlock(padded.tokens, shown, block.pooled)
 
-    def _encode_unpadded(self, texts: list[str]) -> TextBlock:
-        return as_text(self.states(texts))
+    _encode_unpadded = LanguageTextEncoder._encode
 
 
 class ZImageConditionAdapter:
@@ -54,9 +51,6 @@ class ZImageConditionAdapter:
     The text's length shifts the image's positions. Here the target's does, and blocks behind the target have
     positions behind the image: so the image has the same positions in all branches of the guidance and whatever
     blocks are hidden.
-
-    Args:
-        distilled_from: see `Capabilities`.
     """
 
     def __init__(self, distilled_from: str = "") -> None:
@@ -133,23 +127,11 @@ class MaskedZImageTransformer(ZImageTransformer2DModel):
         return self.rope_embedder(positions.flatten(0, 1)).unflatten(0, positions.shape[:2])
 
 
-class ZImageDenoiser(DiffusersDenoiser):
-    """The transformer of Z-Image, whose time runs from noise to image, as does its velocity.
-
-    Args:
-        model: the transformer.
-        sample_size: side of the latents.
-        distilled_from: see `Capabilities`.
-
-    Raises:
-        PmgError: the latents can't be cut into patches.
-    """
-
-    folder = "transformer"
+class ZImageDenoiser(PatchDenoiser):
+    """The transformer of Z-Image, whose time runs from noise to image, as does its velocity."""
 
     def __init__(self, model: MaskedZImageTransformer, sample_size: int, distilled_from: str = "") -> None:
         super().__init__(model, ZImageConditionAdapter(distilled_from), sample_size)
-        check_patches(sample_size)
 
     def forward(self, noisy: Tensor, times: Tensor, inputs: Mapping[str, Any]) -> Tensor:
         """Returns the prediction `(B, C, h, w)`, see `Denoiser`."""
@@ -162,6 +144,7 @@ class ZImage(TransformerFamily):
     pipeline = "ZImagePipeline"
     transformer = MaskedZImageTransformer
     autoencoder = AutoencoderKL
+    codec, denoiser = AutoencoderKLCodec, ZImageDenoiser
     text_models: ClassVar[Mapping[str, type[PreTrainedModel]]] = {"text_encoder": Qwen3Model}
 
     @classmethod
@@ -172,33 +155,13 @@ class ZImage(TransformerFamily):
     ) -> DiffusionGenerator:  # fmt: skip
         """Loads a checkpoint, see `TransformerFamily.load`.
 
-        Args:
-            source: hub id or folder, in the layout of diffusers.
-            dtype: name of the type of denoiser and text encoder; the autoencoder stays in float32.
-            size: of the images in pixels; None: 1024.
-            max_length: longest text in tokens.
-            gradient_checkpointing: whether activations of the transformer are computed again in the backward pass.
-            quantization: see `TransformerFamily.load`.
-            text_on_cpu: see `TransformerFamily.load`.
-            distilled: whether the checkpoint is distilled into few steps, which its config doesn't say.
+        `distilled` is whether it is distilled into few steps, which its config doesn't say.
         """
         return cls._load(
             source, dtype, size, max_length, gradient_checkpointing,
-            quantization=quantization, text_on_cpu=text_on_cpu, distilled=distilled,
+            quantization=quantization, text_on_cpu=text_on_cpu,
+            distilled_from=Z_IMAGE if distilled else "",
         )  # fmt: skip
-
-    @classmethod
-    def compose(
-        cls, autoencoder: AutoencoderKL, transformer: MaskedZImageTransformer,
-        scheduler: FlowMatchEulerDiscreteScheduler, text_encoder: PromptEncoder, size: int | None, **options: Any,
-    ) -> DiffusionGenerator:  # fmt: skip
-        """Returns the generator of its parts, see `TransformerFamily.compose`."""
-        codec = AutoencoderKLCodec(autoencoder)
-        side = latent_side(codec, size)
-        denoiser = ZImageDenoiser(transformer, side, Z_IMAGE if options.get("distilled") else "")
-        shift = linear_mu(scheduler, (side // PATCH) ** 2)
-        process = PipelineFlow(scheduler, lambda _: shift)
-        return DiffusionGenerator(codec, denoiser, process, text_encoder).freeze()
 
     @classmethod
     def encode_with(cls, models: TextModels, max_length: int, width: int) -> PromptEncoder:

@@ -90,13 +90,9 @@ def framed(image: Image.Image, margin: int, ground: str | None = None) -> Image.
 
 
 def draw_rows(
-    packs: Mapping[str, IconPack],
-    concepts: Iterable[Concept],
-    size: int,
-    min_packs: int,
-    margin: int = 0,
+    packs: Mapping[str, IconPack], concepts: Iterable[Concept], size: int, min_packs: int, margin: int = 0,
     ground: str | None = None,
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[dict[str, Any]]:  # fmt: skip
     """Yields one catalogue row an image, for concepts that at least `min_packs` packs draw."""
     for concept in concepts:
         drawn = {style: pack.draw(concept, size - 2 * margin) for style, pack in packs.items() if pack.draws(concept)}
@@ -117,18 +113,9 @@ def draw_rows(
 
 
 def build_catalogue(
-    folder: str,
-    downloads: str,
-    size: Count,
-    margin: CountOrZero,
-    min_packs: Count,
-    *,
-    concepts: Mapping[str, str],
-    skip_groups: Sequence[str],
-    skip_titles: str,
-    packs: Mapping[str, Mapping[str, Any]],
-    ground: str | None = None,
-) -> dict[str, int]:
+    folder: str, downloads: str, size: Count, margin: CountOrZero, min_packs: Count, *, concepts: Mapping[str, str],
+    skip_groups: Sequence[str], skip_titles: str, packs: Mapping[str, Mapping[str, Any]], ground: str | None = None,
+) -> dict[str, int]:  # fmt: skip
     """Builds the catalogue and its manifest, bit-identical for the same sources; returns counts.
 
     Args:

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image, UnidentifiedImageError
 
+from pmg.cache import atomic_write_bytes, atomic_write_text
 from pmg.domain import Item, PmgError
 from pmg.installation import restore_assets
 
@@ -31,14 +32,8 @@ def decode(data: bytes, path: Path, row: str, mode: str = "RGB") -> np.ndarray:
         with Image.open(io.BytesIO(data)) as image:
             return np.asarray(image.convert(mode))
     except (UnidentifiedImageError, OSError) as error:
-        raise PmgError(
-            f"{path}: the image of row '{row}' can't be read ({error}); {restore_hint(path.parent)}"
-        ) from None
-
-
-def restore_hint(folder: Path) -> str:
-    """Returns how a shipped catalogue is brought back."""
-    return restore_assets(folder.name, "catalogue")
+        hint = restore_assets(path.parent.name, "catalogue")
+        raise PmgError(f"{path}: the image of row '{row}' can't be read ({error}); {hint}") from None
 
 
 def read_table(folder: Path) -> pa.Table:
@@ -47,13 +42,14 @@ def read_table(folder: Path) -> pa.Table:
     Raises:
         PmgError: either file is missing or damaged.
     """
+    hint = restore_assets(folder.name, "catalogue")
     for name in (TABLE, MANIFEST):
         if not (folder / name).is_file():
-            raise PmgError(f"{folder / name} is missing; {restore_hint(folder)}")
+            raise PmgError(f"{folder / name} is missing; {hint}")
     expected = read_digest(folder)
     data = (folder / TABLE).read_bytes()
     if sha256(data).hexdigest() != expected:
-        raise PmgError(f"{folder / TABLE} does not match the checksum in {MANIFEST}; {restore_hint(folder)}")
+        raise PmgError(f"{folder / TABLE} does not match the checksum in {MANIFEST}; {hint}")
     return pq.read_table(pa.BufferReader(data))
 
 
@@ -79,15 +75,12 @@ def read_rows(folder: str, topics: Sequence[str] | None) -> list[dict[str, Any]]
 
 def write_table(folder: Path, rows: Sequence[Mapping], manifest: Mapping) -> str:
     """Writes the parquet file and a manifest that holds its checksum, atomically; returns the checksum."""
-    folder.mkdir(parents=True, exist_ok=True)
     buffer = io.BytesIO()
     pq.write_table(pa.Table.from_pylist(list(rows)), buffer, compression="zstd")
     digest = sha256(buffer.getvalue()).hexdigest()
     text = json.dumps({**manifest, "sha256": digest, "rows": len(rows)}, indent=1, ensure_ascii=False) + "\n"
-    for name, data in ((TABLE, buffer.getvalue()), (MANIFEST, text.encode())):
-        part = folder / f".{name}.part"
-        part.write_bytes(data)
-        part.replace(folder / name)
+    atomic_write_bytes(folder / TABLE, buffer.getvalue())
+    atomic_write_text(folder / MANIFEST, text)
     return digest
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
+from itertools import count
 
 import torch
 from torch import Tensor
@@ -126,8 +128,8 @@ class LookDataset(LookData, Dataset):
         check_split(split, users, self.users.sizes)
         samples = self.users.samples(self, split, users, targets, self.drawn_by)
         check_look_leaks(self, samples, split)
-        number: dict[str, int] = {}
-        return [self._example(sample, _count(number, sample.user)) for sample in samples]
+        numbers: defaultdict[str, Iterator[int]] = defaultdict(count)
+        return [self._example(sample, next(numbers[sample.user])) for sample in samples]
 
     def _example(self, sample: LookSample, number: int) -> Example:
         item = self.images.item
@@ -152,9 +154,3 @@ def name_look(artist: str, finish: Finish) -> str:
     """Returns a name for people: the artist, the finish's traits, and four digits that distinguish similar looks."""
     digits = stable_number(encode_finish(finish)) % 10_000
     return f"{artist}: {', '.join(sorted(traits(finish)))} ({digits:04d})"
-
-
-def _count(numbers: dict[str, int], user: str) -> int:
-    """Returns how often a user was counted before."""
-    numbers[user] = numbers.get(user, -1) + 1
-    return numbers[user]

@@ -50,20 +50,15 @@ class FinishSpace:
     """
 
     def __init__(
-        self,
-        palette: Mapping[str, NotNegative],
-        ground: Mapping[str, NotNegative],
-        outline: Mapping[str, NotNegative],
-        surface: Mapping[str, NotNegative],
-        unseen_hues: Sequence[Sequence[NotNegative]],
-        unseen_pairs: Sequence[Sequence[str]],
-    ) -> None:
-        kinds = {"palette": PALETTES, "ground": GROUNDS, "outline": OUTLINES, "surface": SURFACES}
-        for name, weights in (("palette", palette), ("ground", ground), ("outline", outline), ("surface", surface)):
-            _check_weights(name, weights, tuple(kinds[name]))
+        self, palette: Mapping[str, NotNegative], ground: Mapping[str, NotNegative],
+        outline: Mapping[str, NotNegative], surface: Mapping[str, NotNegative],
+        unseen_hues: Sequence[Sequence[NotNegative]], unseen_pairs: Sequence[Sequence[str]],
+    ) -> None:  # fmt: skip
+        self.shares = {"palette": palette, "ground": ground, "outline": outline, "surface": surface}
+        for (name, weights), kinds in zip(self.shares.items(), (PALETTES, GROUNDS, OUTLINES, SURFACES), strict=True):
+            _check_weights(name, weights, tuple(kinds))
         for pair in unseen_pairs:
             _check_names("unseen_pairs", pair, TRAITS)
-        self.shares = {"palette": palette, "ground": ground, "outline": outline, "surface": surface}
         self.unseen_hues = [_read_arc(arc) for arc in unseen_hues]
         self.unseen_pairs = [frozenset(pair) for pair in unseen_pairs]
 

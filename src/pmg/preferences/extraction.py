@@ -205,25 +205,21 @@ class PreferenceExtractor(TargetExtractor):
     def _contexts(self, texts: list[str], pictures: PictureLookup) -> Contexts:
         if not self.keep:
             return LazyContexts(self.language_model, texts, pictures)
-
-        def compute() -> dict:
-            """Returns the prefill of the texts as tensors."""
-            return self.language_model.prefill(texts, pictures=pictures(texts)).to_tensors()
-
         key = Cache.key(kind="contexts with ends", model=self.identity, texts=texts)
-        tensors = self.cache.fetch(key, compute)
+        tensors = self.cache.fetch(
+            key, lambda: self.language_model.prefill(texts, pictures=pictures(texts)).to_tensors()
+        )
         return CachedContexts([(self.cache.lazy(key, tensors), len(texts))])
 
     def _decode(self, decoding: Decoding, texts: list[str], context: Callable[[], Context]) -> list[Keywords]:
         """Returns the keywords of texts; `context` gives their prefill where the cache doesn't hold them."""
-
-        def compute() -> dict:
-            """Returns the keywords of the texts as tensors."""
-            return to_tensors(decoding(self.language_model, context(), self.scenario.attributes))
-
         attributes = [asdict(attribute) for attribute in self.scenario.attributes.values()]
         parts = {"model": self.identity, "texts": texts, "attributes": attributes, "decoding": repr(decoding)}
-        return from_tensors(self.cache.fetch(Cache.key(kind="keywords", **parts), compute))
+        tensors = self.cache.fetch(
+            Cache.key(kind="keywords", **parts),
+            lambda: to_tensors(decoding(self.language_model, context(), self.scenario.attributes)),
+        )
+        return from_tensors(tensors)
 
     def _keywords(
         self, decodings: Mapping[str, Decoding], texts: Sequence[str | None], pictures: PictureLookup,
@@ -273,14 +269,10 @@ class PreferenceExtractor(TargetExtractor):
         messages = [text for example in examples for text in own_messages(example.conversation)]
         if scenario.opinion is None or not messages:
             return [(example, replace(example, conversation=())) for example in examples]
-
-        def compute() -> dict:
-            """Returns the opinions of all messages as tensors."""
-            return {"opinions": judge_messages(self.language_model, messages, scenario)}
-
         question = [scenario.message_template, asdict(scenario.opinion), scenario.reference_messages]
         key = Cache.key(kind="opinions", model=self.identity, messages=messages, question=question)
-        opinions = iter(self.cache.fetch(key, compute)["opinions"].tolist())
+        judged = self.cache.fetch(key, lambda: {"opinions": judge_messages(self.language_model, messages, scenario)})
+        opinions = iter(judged["opinions"].tolist())
         pairs = []
         for example in examples:
             own = list(islice(opinions, len(own_messages(example.conversation))))

@@ -124,13 +124,10 @@ def build_attributes(specs: Mapping[str, Mapping[str, Any]]) -> dict[str, Attrib
 
 
 def build_scenario(
-    attributes: Mapping[str, Mapping[str, Any]] | None = None,
-    scene_words: Sequence[str] = (),
-    target_attributes: Mapping[str, Mapping[str, Any]] | None = None,
-    reference_messages: Sequence[str] = (),
-    opinion: Mapping[str, Any] | None = None,
-    **rest: Any,
-) -> Scenario:
+    attributes: Mapping[str, Mapping[str, Any]] | None = None, scene_words: Sequence[str] = (),
+    target_attributes: Mapping[str, Mapping[str, Any]] | None = None, reference_messages: Sequence[str] = (),
+    opinion: Mapping[str, Any] | None = None, **rest: Any,
+) -> Scenario:  # fmt: skip
     """Builds a scenario from the plain values of a config.
 
     Raises:

@@ -144,19 +144,13 @@ class TargetExtractor:
         scenario, writing = self.scenario, self.scenario.target_writing
         if writing is None:
             return 0.0
-
-        def compute() -> dict:
-            """Returns the share as a tensor."""
-            return {"share": torch.tensor(probe_writing(self.language_model, scenario, writing))}
-
         templates = [scenario.chat_template, scenario.turn, asdict(writing)]
         key = Cache.key(kind="target probe", model=self.identity, templates=templates)
-        share = float(self.cache.fetch(key, compute)["share"])
-        log.info(
-            "the language model passes %.2f of the probe of targets; %.2f are needed to write them",
-            share,
-            writing.least,
+        passed = self.cache.fetch(
+            key, lambda: {"share": torch.tensor(probe_writing(self.language_model, scenario, writing))}
         )
+        share, least = float(passed["share"]), writing.least
+        log.info("the language model passes %.2f of the probe of targets; %.2f are needed to write them", share, least)
         return share
 
     def describe(self, items: Sequence[Item]) -> dict[str, Keywords]:

@@ -16,8 +16,7 @@ from pmg.reporting.alpha_tradeoff import alpha_curves
 from pmg.reporting.artifacts import Artifacts
 from pmg.reporting.figures import draw_arms, draw_curves, draw_effect, draw_trade, find_plane, png
 from pmg.reporting.runs import RunFolder, progress
-from pmg.reporting.summary import Arms, Group, drop_repeats, effects, scalar_metric
-from pmg.reporting.tables import trained_metrics
+from pmg.reporting.summary import Arms, Group, drop_repeats, effects, scalar_metric, trained_metrics
 from pmg.reporting.variants import Factors
 
 PANELS = 6  # of a figure at most

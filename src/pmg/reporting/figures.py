@@ -126,11 +126,9 @@ def find_plane(metrics: Sequence[MetricInfo], variants: Iterable[Arms]) -> Plane
 
 
 def draw_trade(
-    curves: Mapping[str, Mapping[str, Sequence[Point]]],
-    variants: Mapping[str, Arms],
-    plane: Plane | None,
+    curves: Mapping[str, Mapping[str, Sequence[Point]]], variants: Mapping[str, Arms], plane: Plane | None,
     names: tuple[str, str] = ("", ""),
-) -> Figure | None:
+) -> Figure | None:  # fmt: skip
     """Draws accuracy against preference: what each alpha would select, and means of independent metrics, if any.
 
     Args:

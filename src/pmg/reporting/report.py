@@ -16,8 +16,7 @@ from pmg.reporting.artifacts import gather
 from pmg.reporting.figure_selection import Picture, draw_pictures
 from pmg.reporting.runs import RunFolder, read_runs
 from pmg.reporting.samples import Grid, build_grids
-from pmg.reporting.summary import group, tidy
-from pmg.reporting.tables import footnote, problems_table, runs_table, summary_tables
+from pmg.reporting.summary import footnote, group, problems_table, runs_table, summary_tables, tidy
 from pmg.reporting.variants import Factors, find_factors
 from pmg.runs.provenance import git_state
 

@@ -156,7 +156,8 @@ class Grid:
 def build_grids(runs: Sequence[RunFolder], artifacts: Artifacts, factors: Factors) -> list[Grid]:
     """Samples of every run that has some."""
     methods = max((len({r.method for r in records}) for _, records in artifacts.records.values()), default=1)
-    users = users_of_each(len(artifacts.records), methods + 2)  # history and truth
+    images = max(1, len(artifacts.records) * (methods + 2))  # of a user of each run: history and truth, too
+    users = max(1, min(MOST_USERS, BUDGET // images))
     found = progress(list(artifacts.records.items()), "Collecting samples")
     references = References()
     return [
@@ -191,11 +192,6 @@ def build_grid(name: str, folder: Path, records: Sequence[Record], users: int, r
         history, truth = (_encode(image) if image else "" for image in (beside.history, beside.truth))
         rows.append(Row(asked, record.user, history, beside.titles, truth, samples))
     return Grid(name, methods, tuple(rows))
-
-
-def users_of_each(runs: int, methods: int) -> int:
-    """How many users of each run the page has room for."""
-    return max(1, min(MOST_USERS, BUDGET // max(1, runs * methods)))
 
 
 def build_sample(folder: Path, record: Record) -> Sample:

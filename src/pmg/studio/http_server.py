@@ -22,8 +22,8 @@ HEADERS = {
 }
 
 
-def create_app(host: str, largest: int) -> FastAPI:
-    """Returns an application whose errors are JSON: ``{"error": one line}``.
+def create_app(host: str, largest: int, page: str) -> FastAPI:
+    """Returns an application that serves a page, and whose errors are JSON: ``{"error": one line}``.
 
     It answers requests to its own address alone, and refuses others' pages: a request that changes something must be
     JSON or bytes, which a page of another origin can't send without the server's permission.
@@ -31,8 +31,10 @@ def create_app(host: str, largest: int) -> FastAPI:
     Args:
         host: address that it is bound to; a public one accepts every name.
         largest: bytes of a request's body.
+        page: HTML document.
     """
     from fastapi import FastAPI
+    from fastapi.responses import HTMLResponse
 
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
 
@@ -43,6 +45,11 @@ def create_app(host: str, largest: int) -> FastAPI:
         response = _error(*refused) if refused else await respond(request)
         response.headers.update(HEADERS)
         return response
+
+    @app.get("/", response_class=HTMLResponse)
+    def show() -> str:
+        """Returns the page."""
+        return page
 
     _report_errors(app)
     return app

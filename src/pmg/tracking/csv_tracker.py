@@ -24,13 +24,9 @@ class CsvTracker(CSVLogger):
     """
 
     def __init__(
-        self,
-        label: Label,
-        save_dir: str,
-        name: str = "csv",
-        version: str | None = None,
+        self, label: Label, save_dir: str, name: str = "csv", version: str | None = None,
         flush_logs_every_n_steps: Count = 100,
-    ) -> None:
+    ) -> None:  # fmt: skip
         super().__init__(save_dir, name, version, flush_logs_every_n_steps=flush_logs_every_n_steps)
         self._artifacts: list[tuple[str, str, str, int]] = []
         self._step = 0

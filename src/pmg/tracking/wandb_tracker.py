@@ -36,17 +36,9 @@ class WandbTracker(WandbLogger):
     """
 
     def __init__(
-        self,
-        label: Label,
-        save_dir: str,
-        *,
-        project: str = "pmg",
-        entity: str | None = None,
-        group: str | None = None,
-        tags: Sequence[str] = (),
-        notes: str | None = None,
-        offline: bool = True,
-    ) -> None:
+        self, label: Label, save_dir: str, *, project: str = "pmg", entity: str | None = None,
+        group: str | None = None, tags: Sequence[str] = (), notes: str | None = None, offline: bool = True,
+    ) -> None:  # fmt: skip
         chosen = [f"{group}={option}" for group, options in label.tags.items() for option in options]
         os.environ.setdefault("WANDB_DATA_DIR", os.path.join(save_dir, "wandb"))  # not the user's home
         try:

@@ -14,8 +14,7 @@ from pmg.domain import PmgError
 from pmg.evaluation.comparison import Comparison
 from pmg.evaluation.metric_interface import MetricInfo, describe
 from pmg.evaluation.results import Origin
-from pmg.studio.survey.agreement import shown_rows
-from pmg.studio.survey.analysis import Analysis, write_analysis
+from pmg.studio.survey.analysis import Analysis, shown_rows, write_analysis
 from pmg.studio.survey.answers import RaterAnswers
 from pmg.studio.survey.observations import observe
 from surveys import METHODS, answer, make_survey
@@ -93,7 +92,7 @@ def test_only_evaluated_images_are_compared_with_the_raters(key):
 
 
 def test_alpha_is_that_of_the_library_on_a_known_table():
-    from pmg.studio.survey.agreement import agreement_of_raters
+    from pmg.studio.survey.analysis import agreement_of_raters
     from pmg.studio.survey.observations import Observations
 
     pairs = pd.DataFrame({"rater": ["a", "b"] * 4, "example": list("11223344"), "left": "x", "right": "y"})

@@ -8,19 +8,24 @@ A family is a subclass of `TransformerFamily` in a file of its own, and a config
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 from diffusers import DiffusionPipeline, FlowMatchEulerDiscreteScheduler, ModelMixin
+from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 from transformers import AutoConfig, BaseImageProcessor, PreTrainedModel
 
 from pmg.configuration.ranges import Count
 from pmg.domain import PmgError
+from pmg.families.common.flow_transformer import PipelineFlow, latent_side, linear_mu
 from pmg.models.diffusion.generator import DiffusionGenerator
-from pmg.models.diffusion.interfaces import PromptEncoder
+from pmg.models.diffusion.interfaces import LatentCodec, PromptEncoder
+from pmg.models.diffusion.noise_processes import NoiseProcess
+from pmg.models.diffusion.sampling import combine
+from pmg.models.diffusion.sequences import PATCH
 from pmg.models.loading.checkpoints import load_checkpoint, load_tokenizer
 from pmg.models.loading.device import keep_device
 from pmg.models.loading.memory_tracker import checkpoint_contexts
@@ -44,21 +49,26 @@ class TransformerFamily(ABC):
 
     Attributes:
         pipeline: name of the pipeline's class.
-        transformer: class of the denoiser.
+        transformer: class of the denoiser's model.
         autoencoder: class of the autoencoder.
         text_models: classes of the text models by their folders, e.g. ``text_encoder``; the folder of the tokenizer
             is called alike.
+        codec: class of the `LatentCodec`, built of an autoencoder.
+        denoiser: class of the `Denoiser`, built of a transformer, the side of the latents and options.
         further: folders of a checkpoint beside those of all families.
+        mix: guides, see `DiffusionGenerator`.
     """
 
     pipeline: ClassVar[str]
     transformer: ClassVar[type[ModelMixin]]
     autoencoder: ClassVar[type[ModelMixin]]
     text_models: ClassVar[Mapping[str, type[PreTrainedModel]]]
+    codec: ClassVar[type[Any]]
+    denoiser: ClassVar[type[Any]]
     further: ClassVar[tuple[str, ...]] = ()
+    mix: ClassVar[Callable[[Sequence[Tensor], Sequence[float]], Tensor]] = combine
 
     @classmethod
-    @abstractmethod
     def compose(
         cls, autoencoder: Any, transformer: Any, scheduler: FlowMatchEulerDiscreteScheduler,
         text_encoder: PromptEncoder, size: int | None, **options: Any,
@@ -71,26 +81,35 @@ class TransformerFamily(ABC):
             scheduler: the sampler.
             text_encoder: encodes prompts.
             size: of the images in pixels; None: the family's own, of most 1024.
-            **options: of `read_options`.
+            **options: of the denoiser.
 
         Raises:
             PmgError: `size` is none that the models can make.
         """
+        codec = cls.codec(autoencoder)
+        side = cls.latent_side(codec, size)
+        denoiser, process = cls.denoiser(transformer, side, **options), cls.noise_process(scheduler, side)
+        return DiffusionGenerator(codec, denoiser, process, text_encoder, cls.mix).freeze()
+
+    @staticmethod
+    def latent_side(codec: LatentCodec, size: int | None) -> int:
+        """Returns the side of the latents of images of a size in pixels, of 1024 for None."""
+        return latent_side(codec, size)
+
+    @staticmethod
+    def noise_process(scheduler: FlowMatchEulerDiscreteScheduler, side: int) -> NoiseProcess:
+        """Returns the noise process at a side of the latents."""
+        shift = linear_mu(scheduler, (side // PATCH) ** 2)
+        return PipelineFlow(scheduler, lambda _: shift)
 
     @classmethod
     @abstractmethod
     def encode_with(cls, models: TextModels, max_length: int, width: int) -> PromptEncoder:
-        """Returns the text encoder.
-
-        Args:
-            models: by folder.
-            max_length: longest text in tokens.
-            width: of the text tokens that the transformer reads.
-        """
+        """Returns the text encoder of models by folder, for a transformer of tokens of `width`; see `load`."""
 
     @classmethod
     def read_options(cls, index: Mapping[str, Any]) -> dict[str, Any]:
-        """Returns what a pipeline's index says beyond the names of its parts, as arguments of `compose`."""
+        """Returns what a pipeline's index says beyond the names of its parts, as arguments of `denoiser`."""
         return {}
 
     @classmethod
@@ -182,12 +201,6 @@ class TransformerFamily(ABC):
 
     @classmethod
     def load_text_model(cls, path: str, name: str, weights: Mapping[str, Any]) -> TextModel:
-        """Returns a text model and its tokenizer.
-
-        Args:
-            path: folder or hub id.
-            name: the model's folder.
-            weights: arguments of ``from_pretrained`` for its weights.
-        """
+        """Returns the text model in the folder `name` and its tokenizer; `weights` are for ``from_pretrained``."""
         model = load_checkpoint(cls.text_models[name], path, name, **weights)
         return TextModel(model, load_tokenizer(path, model, subfolder=name.replace("text_encoder", "tokenizer")))

@@ -123,9 +123,9 @@ class VisionLanguageModel(LanguageModel, ABC):
     def processed(self, pictures: list[Image.Image]) -> dict[str, Tensor]:
         """Returns what the vision encoder takes of pictures of `side` pixels, by its own names."""
 
-    @abstractmethod
     def features(self, inputs: Mapping[str, Tensor]) -> Tensor:
-        """Returns the features `(B, S, T, width)` of `processed` pictures, see `encode_pictures`."""
+        """Returns the features `(B, S, T, width)` of `processed` pictures, see `encode_pictures`; S is 1 here."""
+        return torch.stack(list(self.model.get_image_features(**inputs).pooler_output))[:, None]
 
     def reference_inputs(self, shows: Tensor) -> dict[str, Tensor]:
         """Returns what the whole model needs of tokens beside themselves and `processed` pictures, by its own names.

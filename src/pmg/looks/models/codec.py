@@ -20,13 +20,7 @@ STATISTICS = "latent_statistics.json"  # beside the weights; AutoencoderDC's con
 
 
 class AutoencoderDCCodec(nn.Module):
-    """An `AutoencoderDC` with the mean and deviation of each channel of its latents.
-
-    Args:
-        autoencoder: pixels <-> latents.
-        mean: of each channel, `(C,)`.
-        deviation: of each channel, `(C,)`.
-    """
+    """An `AutoencoderDC` with the mean and deviation `(C,)` of each channel of its latents."""
 
     mean: Tensor
     deviation: Tensor

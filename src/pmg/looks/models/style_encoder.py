@@ -1,4 +1,4 @@
-"""The style encoder: how pictures look, as a few tokens that the denoiser reads; trained with the denoiser.
+"""The style encoder: how pictures look, as a few tokens; trained with the denoiser, which reads them. As a tower, too.
 
 Shapes: `B` batch, `R` reference pictures, `C, h, w` latents, `N` patches of them, `n` tokens, `D` their width.
 """
@@ -6,6 +6,9 @@ Shapes: `B` batch, `R` reference pictures, `C, h, w` latents, `N` patches of the
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import ClassVar
 
 import torch
 from diffusers import ConfigMixin, ModelMixin
@@ -13,6 +16,9 @@ from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
 from pmg.configuration.ranges import Count
+from pmg.models.diffusion.interfaces import LatentCodec
+from pmg.models.image_sizes import fit_size
+from pmg.models.loading.weight_sources import load_frozen
 
 
 class StyleEncoder(ModelMixin, ConfigMixin):
@@ -98,3 +104,34 @@ class ResidualConvolutions(nn.Module):
     def forward(self, states: Tensor) -> Tensor:
         """Returns `(B, channels, h, w)`."""
         return states + self.layers(states)
+
+
+@dataclass
+class StyleTower:
+    """A vision tower: the style tokens of single pictures, side by side.
+
+    Attributes:
+        folder: of the style encoder.
+        codec: of the generator whose latents it reads.
+        size: pixels a side that it was trained on.
+    """
+
+    folder: str
+    codec: LatentCodec
+    size: Count = 64
+    are_tokens: ClassVar[bool] = True
+
+    @cached_property
+    def encoder(self) -> StyleEncoder:
+        """The style encoder.
+
+        Raises:
+            PmgError: the folder is missing or damaged.
+        """
+        return load_frozen(StyleEncoder, self.folder)
+
+    @torch.no_grad()
+    def __call__(self, pictures: Tensor) -> Tensor:
+        """Returns the tokens of pictures `(B, 3, H, W)` in [-1, 1], as vectors `(B, n D)`."""
+        latents = self.codec.encode(fit_size(pictures, self.size))
+        return self.encoder(latents[:, None]).flatten(1)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from diffusers import AutoencoderDC
-from torch import Tensor
+from torch import Tensor, nn
 
 from pmg.configuration.ranges import Count, NotNegative
 from pmg.data.picture_groups import PictureGroups
@@ -78,8 +79,8 @@ class LookAutoencoderTraining(pl.LightningModule):
         return configure_optimizers(self, self.autoencoder, self.optimizer, self.lr_scheduler)
 
 
-class LookAutoencoderStage:
-    """Pixels <-> latents, on every picture that is not held out.
+class PictureStage:
+    """A model of single pictures, on every picture that is not held out.
 
     Args:
         start: folder of an earlier training, whose weights are trained further; None: from scratch.
@@ -88,20 +89,39 @@ class LookAutoencoderStage:
         PmgError: `start` is missing, or holds a model of other sizes.
     """
 
+    module: Any
+
+    def __init__(
+        self, folder: str, model: nn.Module, perceptual: PerceptualDistance, batch_size: int, start: str | None
+    ) -> None:
+        self.folder, self.perceptual, self.batch_size = folder, perceptual, batch_size
+        if start is not None:
+            load_weights(model, Path(start))
+
+    def build(self, data: PictureGroups, seed: int) -> Built:
+        """Returns the training and batches of ``images``: each as the data set varies it, and of held-out ones."""
+        train = data.picture_source("train")
+
+        def collate(rows: Tensor, rng: torch.Generator) -> Batch:
+            """Returns the pictures of `rows` `(B,)`."""
+            return {"images": train.draw(rows, rng)}
+
+        fixed = [{"images": images} for images in fixed_pictures(data, seed).split(VALIDATION_BATCH)]
+        rows = ShuffledRows(torch.arange(len(train)), self.batch_size, seed, collate)
+        return self.module, RowsDataModule(rows, fixed)
+
+
+class LookAutoencoderStage(PictureStage):
+    """Pixels <-> latents by L1 + LPIPS, see `PictureStage`."""
+
     def __init__(
         self, folder: str, autoencoder: AutoencoderDC, perceptual: PerceptualDistance,
         training: Callable[[AutoencoderDC, PerceptualDistance], LookAutoencoderTraining], batch_size: Count,
         start: str | None = None,
     ) -> None:  # fmt: skip
-        self.folder, self.perceptual, self.batch_size = folder, perceptual, batch_size
-        if start is not None:
-            load_weights(autoencoder, Path(start))
+        super().__init__(folder, autoencoder, perceptual, batch_size, start)
         self.autoencoder = autoencoder.to(memory_format=torch.channels_last)  # 1.1 times faster on processors
         self.module = training(self.autoencoder, perceptual)
-
-    def build(self, data: PictureGroups, seed: int) -> Built:
-        """L1 + LPIPS on pictures as the data set varies them."""
-        return self.module, picture_batches(data, self.batch_size, seed)
 
     def save_and_evaluate(self, data: PictureGroups) -> dict[str, float]:
         """Measures the latents' statistics, saves, and restores held-out pictures."""
@@ -114,18 +134,6 @@ class LookAutoencoderStage:
         images = fixed_pictures(data, 0)
         restored = codec.decode(codec.encode(images))
         return measure_restored(self.perceptual, restored, images)
-
-
-def picture_batches(data: PictureGroups, batch_size: int, seed: int) -> RowsDataModule:
-    """Returns batches of ``images``: of training pictures, each as the data set varies it, and of held-out ones."""
-    train = data.picture_source("train")
-
-    def collate(rows: Tensor, rng: torch.Generator) -> Batch:
-        """Returns the pictures of `rows` `(B,)`."""
-        return {"images": train.draw(rows, rng)}
-
-    fixed = [{"images": images} for images in fixed_pictures(data, seed).split(VALIDATION_BATCH)]
-    return RowsDataModule(ShuffledRows(torch.arange(len(train)), batch_size, seed, collate), fixed)
 
 
 @torch.no_grad()

@@ -7,7 +7,6 @@ import shutil
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import torch
 from diffusers import ModelMixin
@@ -53,21 +52,22 @@ class Drop:
 
 
 class LookBatches:
-    """Collates looks of a pool into denoising batches."""
+    """Collates looks of a pool into batches: conditions, with noise for a `process` or with image tokens.
+
+    Args:
+        codes: image tokens of the pool's pictures, `(N, ITEMS, T)`; None: batches have none.
+    """
 
     def __init__(
-        self,
-        pool: LookPool,
-        data: PictureGroups,
-        text_encoder: TextEncoder,
-        process: NoiseProcess | None,
-        drop: Drop,
-        scene: str,
-    ) -> None:
+        self, pool: LookPool, data: PictureGroups, text_encoder: TextEncoder, process: NoiseProcess | None, drop: Drop,
+        scene: str, *, codes: Tensor | None = None,
+    ) -> None:  # fmt: skip
         self.pool, self.text_encoder, self.process, self.drop = pool, text_encoder, process, drop
+        self.codes = codes
         captions = [target_captions(item, scene) for item in data.picture_items]
         self.remarks, self.pictures = sorted(set(pool.remarks)), len(captions)
-        captions = [[_remark(text, remark) for text in some] for remark in self.remarks for some in captions]
+        suffixes = [f", {remark}" if remark else "" for remark in self.remarks]
+        captions = [[text + suffix for text in some] for suffix in suffixes for some in captions]
         texts = list(dict.fromkeys(text for some in captions for text in some))
         place = {text: row for row, text in enumerate(texts)}
         self.titles = text_encoder.encode(texts)
@@ -86,11 +86,12 @@ class LookBatches:
         titles = [chance.choice(some) for look in looks.tolist() for some in self._captions(look)]
         keep = torch.rand(count, generator=rng) >= self.drop.target
         target = drop_target(self.titles[torch.tensor(titles)], self.empty, keep).trimmed()
-        words = self._encode(self._say(looks, chance)).repeat(ITEMS)
+        said = [say(chance.choice(self.pool.words[look]), chance, 1 - self.drop.word) for look in looks.tolist()]
+        words = self._encode(said).repeat(ITEMS)  # of each look, some of what was said of one of its drawings
         words = words.masked(torch.rand(count, generator=rng) >= self.drop.words)
         return {
             "latents": latents,
-            **self._noise(latents, rng),
+            **self._targets(latents, looks, rng),
             "target": target.tokens,
             "target_mask": target.mask,
             "target_pooled": target.pooled,
@@ -100,8 +101,10 @@ class LookBatches:
             "keep_style": torch.rand(count, generator=rng) >= self.drop.style,
         }
 
-    def _noise(self, latents: Tensor, rng: torch.Generator) -> Batch:
-        """Returns noise like `latents` and times `(B,)`, where there is a process."""
+    def _targets(self, latents: Tensor, looks: Tensor, rng: torch.Generator) -> Batch:
+        """Returns image tokens `(B, T)`, or noise like `latents` and times `(B,)`."""
+        if self.codes is not None:
+            return {"codes": self.codes[looks].flatten(0, 1).long()}
         if self.process is None:
             return {}
         noise = torch.randn(latents.shape, generator=rng)
@@ -112,19 +115,11 @@ class LookBatches:
         first = self.remarks.index(self.pool.remarks[look]) * self.pictures
         return [self.captions[first + row] for row in self.pool.rows[look].tolist()]
 
-    def _say(self, looks: Tensor, chance: random.Random) -> list[str]:
-        """Returns a text for each look: some of what the captioner said of one of its drawings."""
-        return [say(chance.choice(self.pool.words[look]), chance, 1 - self.drop.word) for look in looks.tolist()]
-
     def _encode(self, texts: list[str]) -> Block:
         """Returns the encoded texts, computed in bfloat16 where that is fast."""
         with processor_autocast():
             block = self.text_encoder.encode(texts)
         return Block(block.tokens.float(), block.mask, None)
-
-
-def _remark(text: str, remark: str) -> str:
-    return f"{text}, {remark}" if remark else text
 
 
 def some_references(count: int, rng: torch.Generator) -> Tensor:
@@ -151,18 +146,6 @@ class LookDenoiserTraining(LookTraining):
 
 
 KEEP_ALL = Drop(0.0, 0.0, 0.0, 0.0)
-
-
-class Collate(Protocol):
-    """Makes batches of the looks of a pool."""
-
-    def __len__(self) -> int:
-        """Returns the number of looks."""
-        ...
-
-    def __call__(self, looks: Tensor, rng: torch.Generator) -> Batch:
-        """Returns a batch of all drawings of `looks` `(N,)`."""
-        ...
 
 
 class LookPoolStage(ABC):
@@ -205,7 +188,7 @@ class LookPoolStage(ABC):
         """Returns the trained models and the names of their folders."""
 
     @abstractmethod
-    def _collate(self, pool: LookPool, data: PictureGroups, split: str) -> Collate:
+    def _collate(self, pool: LookPool, data: PictureGroups, split: str) -> LookBatches:
         """Returns what makes batches of the pool of a split."""
 
     def build(self, data: PictureGroups, seed: int) -> Built:
@@ -217,16 +200,17 @@ class LookPoolStage(ABC):
         rows = ShuffledRows(torch.arange(len(train)), self.looks_a_step, seed, train)
         return self.module, RowsDataModule(rows, self.fixed)
 
-    def _read(self, data: PictureGroups, split: str, seed: int) -> Collate:
+    def _read(self, data: PictureGroups, split: str, seed: int) -> LookBatches:
         pool = self.pool.get(data, split, seed, self.captioner, self.generator_folder)
         return self._collate(pool, data, split)
 
     def _look_batches(
-        self, pool: LookPool, data: PictureGroups, split: str, process: NoiseProcess | None
-    ) -> LookBatches:
+        self, pool: LookPool, data: PictureGroups, split: str, process: NoiseProcess | None = None,
+        codes: Tensor | None = None,
+    ) -> LookBatches:  # fmt: skip
         """Returns batches of a pool; nothing is dropped from held-out ones."""
         drop = self.drop if split == "train" else KEEP_ALL
-        return LookBatches(pool, data, self.text_encoder, process, drop, self.scene)
+        return LookBatches(pool, data, self.text_encoder, process, drop, self.scene, codes=codes)
 
     def save_and_evaluate(self, data: PictureGroups) -> dict[str, float]:
         """Saves generator and style encoder; returns the loss on held-out drawings."""

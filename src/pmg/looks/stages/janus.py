@@ -63,26 +63,6 @@ def tokenize_pool(pool: LookPool, codec: LatentCodec, tokenizer: ImageTokenizer)
     return torch.cat(codes).unflatten(0, (-1, ITEMS))
 
 
-class LookTokenBatches:
-    """Collates looks of a pool into batches of image tokens.
-
-    Args:
-        batches: give the blocks of the condition.
-        codes: image tokens of the pool's pictures, `(N, ITEMS, T)`.
-    """
-
-    def __init__(self, batches: LookBatches, codes: Tensor) -> None:
-        self.batches, self.codes = batches, codes
-
-    def __len__(self) -> int:
-        """Returns the number of looks."""
-        return len(self.codes)
-
-    def __call__(self, looks: Tensor, rng: torch.Generator) -> Batch:
-        """Returns a batch of all drawings of `looks` `(N,)`: `B = N * ITEMS` rows."""
-        return {**self.batches(looks, rng), "codes": self.codes[looks].flatten(0, 1).long()}
-
-
 class LookJanusTraining(LookTraining):
     """Trains a language model of image tokens and its style encoder together, see `LookTraining`."""
 
@@ -109,10 +89,10 @@ class LookJanusStage(LookPoolStage):
     def _parts(self) -> list[tuple[ModelMixin | PreTrainedModel, str]]:
         return [(self.model.janus, "janus"), (self.model.style_encoder, "style_encoder")]
 
-    def _collate(self, pool: LookPool, data: PictureGroups, split: str) -> LookTokenBatches:
+    def _collate(self, pool: LookPool, data: PictureGroups, split: str) -> LookBatches:
         """Returns batches of image tokens, which are computed once and kept beside the pool."""
         codec = AutoencoderDCCodec.from_folder(self.generator_folder / "vae")
         codec.autoencoder.to(memory_format=torch.channels_last)
         tokenizer = ImageTokenizer(self.model.janus.model.vqmodel)
         codes = read_tokens(self.pool.folder / split, tokenizer, partial(tokenize_pool, pool, codec, tokenizer))
-        return LookTokenBatches(self._look_batches(pool, data, split, None), codes)
+        return self._look_batches(pool, data, split, codes=codes)

@@ -20,7 +20,7 @@ from pmg.looks.finishes import Finish
 from pmg.looks.models.codec import AutoencoderDCCodec, restore
 from pmg.looks.models.efficientnet_lite import EfficientNetLite
 from pmg.looks.models.judge import LookJudge, LookJudgeConfig, pick_looks
-from pmg.looks.stages.augmentation import random_affine
+from pmg.looks.stages.training import random_affine
 from pmg.looks.targets import CANDIDATES, LookChoice
 from pmg.losses import contrastive_loss
 from pmg.models.diffusion.interfaces import LatentCodec
@@ -200,15 +200,11 @@ class LookJudgeStage:
         batches = JudgeBatches(data, codec, self.restored, self.spread, self.artists)
         self.module = self.training(self.judge)
         rng = random.Random(stable_number(seed, "judge validation"))
-        held_out = data.rows("validation").tolist()
-        fixed = [
-            batches.label(rows, [data.space.sample(rng, seen=rng.random() < 0.75) for _ in rows], None)
-            for rows in (
-                held_out[start : start + VALIDATION_BATCH] for start in range(0, len(held_out), VALIDATION_BATCH)
-            )
+        self.fixed = [
+            batches.label(rows.tolist(), [data.space.sample(rng, seen=rng.random() < 0.75) for _ in rows], None)
+            for rows in data.rows("validation").split(VALIDATION_BATCH)
         ]
-        self.fixed = fixed
-        return self.module, RowsDataModule(ShuffledRows(torch.arange(1), 1, seed, batches), fixed)
+        return self.module, RowsDataModule(ShuffledRows(torch.arange(1), 1, seed, batches), self.fixed)
 
     def save_and_evaluate(self, data: LookData) -> dict[str, float]:
         """Saves the judge; its accuracy on held-out drawings."""

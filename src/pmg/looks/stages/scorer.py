@@ -16,7 +16,7 @@ from pmg.domain import PmgError
 from pmg.looks.catalogue import target_captions
 from pmg.looks.models.codec import AutoencoderDCCodec, restore
 from pmg.looks.models.scorer import LookScorer
-from pmg.looks.stages.augmentation import random_affine
+from pmg.looks.stages.training import random_affine
 from pmg.losses import contrastive_loss
 from pmg.models.autocast import processor_autocast
 from pmg.models.diffusion.interfaces import LatentCodec

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 import pytorch_lightning as pl
 import torch
@@ -13,14 +12,14 @@ from transformers import JanusVQVAE
 
 from pmg.configuration.ranges import Count, CountOrZero, NotNegative
 from pmg.data.picture_groups import PictureGroups
-from pmg.looks.models.quantization import CodeUse, Quantized, quantize
-from pmg.looks.stages.autoencoder import fixed_pictures, measure_restored, picture_batches
+from pmg.looks.models.tokenizer import CodeUse, Quantized, quantize
+from pmg.looks.stages.autoencoder import PictureStage, fixed_pictures, measure_restored
 from pmg.models.autoregressive.image_tokenizer import ImageTokenizer
 from pmg.models.loading.checkpoints import quiet_libraries
 from pmg.models.vision.perceptual import PerceptualDistance
 from pmg.training.datamodule import seeded
 from pmg.training.optim import OptimizerPartial, SchedulerPartial, configure_optimizers
-from pmg.training.pretraining import VALIDATION_BATCH, Built, load_weights, save_half
+from pmg.training.pretraining import VALIDATION_BATCH, save_half
 
 
 class LookTokenizerTraining(pl.LightningModule):
@@ -97,29 +96,16 @@ class LookTokenizerTraining(pl.LightningModule):
         return configure_optimizers(self, self.tokenizer, self.optimizer, self.lr_scheduler)
 
 
-class LookTokenizerStage:
-    """Pixels <-> image tokens, on every picture that is not held out.
-
-    Args:
-        start: folder of an earlier training, whose weights are trained further; None: from scratch.
-
-    Raises:
-        PmgError: `start` is missing, or holds a model of other sizes.
-    """
+class LookTokenizerStage(PictureStage):
+    """Pixels <-> image tokens by L1, LPIPS and the distances to the codebook, see `PictureStage`."""
 
     def __init__(
         self, folder: str, tokenizer: JanusVQVAE, perceptual: PerceptualDistance,
         training: Callable[[JanusVQVAE, PerceptualDistance], LookTokenizerTraining], batch_size: Count,
         start: str | None = None,
     ) -> None:  # fmt: skip
-        self.folder, self.perceptual, self.batch_size = folder, perceptual, batch_size
-        if start is not None:
-            load_weights(tokenizer, Path(start))
+        super().__init__(folder, tokenizer, perceptual, batch_size, start)
         self.module = training(tokenizer.train(), perceptual)
-
-    def build(self, data: PictureGroups, seed: int) -> Built:
-        """L1, LPIPS and the distances to the codebook, on pictures as the data set varies them."""
-        return self.module, picture_batches(data, self.batch_size, seed)
 
     def save_and_evaluate(self, data: PictureGroups) -> dict[str, float]:
         """Saves; restores held-out pictures from their tokens, and counts the codes that they use."""

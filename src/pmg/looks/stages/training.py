@@ -1,13 +1,15 @@
-"""What the trainings on pools of looks share: the blocks of the condition, logs, moving average, optimizer."""
+"""What the trainings of looks share: random geometry, and on pools blocks of the condition, logs, moving average."""
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
+from torch.nn.functional import affine_grid, grid_sample
 
 from pmg.configuration.ranges import Decay
 from pmg.looks.stages.pool import ITEMS
@@ -15,6 +17,10 @@ from pmg.models.diffusion.conditioning import Block, SoftBlock
 from pmg.training.datamodule import Batch
 from pmg.training.ema import AveragedWeights
 from pmg.training.optim import OptimizerPartial, SchedulerPartial, configure_optimizers
+
+ANGLE = math.radians(4)  # of augmented pictures
+SCALE = 0.06
+SHIFT = 0.1  # of half the image
 
 
 class LookTraining(pl.LightningModule):
@@ -77,3 +83,24 @@ def reference_rows(count: int) -> Tensor:
     place, first = rows % ITEMS, rows - rows % ITEMS
     steps = torch.arange(1, ITEMS)
     return first[:, None] + (place[:, None] + steps) % ITEMS
+
+
+def uniform(count: int, limit: float, generator: torch.Generator) -> Tensor:
+    """Returns `count` numbers in [-limit, limit]."""
+    return (torch.rand(count, generator=generator) * 2 - 1) * limit
+
+
+def random_affine(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Turns, scales, shifts and (half of the time) mirrors each image `(B, 3, H, W)` by its own amount.
+
+    For small drawings on white. Colours are left alone, since they belong to a style.
+    """
+    count = len(images)
+    angle = uniform(count, ANGLE, generator)
+    scale = 1 + uniform(count, SCALE, generator)
+    mirror = torch.where(torch.rand(count, generator=generator) < 0.5, -1.0, 1.0)
+    cos, sin = torch.cos(angle) * scale, torch.sin(angle) * scale
+    shift_x, shift_y = uniform(count, SHIFT, generator), uniform(count, SHIFT, generator)
+    rows = [torch.stack([cos * mirror, -sin, shift_x], 1), torch.stack([sin * mirror, cos, shift_y], 1)]
+    grid = affine_grid(torch.stack(rows, 1), list(images.shape), align_corners=False)
+    return grid_sample(images, grid, padding_mode="border", align_corners=False)

@@ -130,7 +130,5 @@ class JobQueue:
                 job.error, job.status = " ".join(str(error).split()), "failed"
             except Exception as error:
                 log.exception("a job failed")
-                job.error, job.status = (
-                    f"the generation failed ({type(error).__name__}). The log has the reason.",
-                    "failed",
-                )
+                job.error = f"the generation failed ({type(error).__name__}). The log has the reason."
+                job.status = "failed"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from pmg.domain import PmgError
 from pmg.html_document import render_document
@@ -18,10 +18,8 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
 
 
-class JobCode(BaseModel):
+class JobCode(BaseModel, extra="forbid"):
     """Names a job."""
-
-    model_config = ConfigDict(extra="forbid")
 
     id: str
 
@@ -29,15 +27,9 @@ class JobCode(BaseModel):
 def build_app(studio: Studio, host: str = "127.0.0.1", waiting: int = 8) -> FastAPI:
     """Returns the application."""
     from fastapi import Request
-    from fastapi.responses import HTMLResponse
 
-    jobs, page = JobQueue(waiting), render_document("pmg.studio.app", "app", content=studio.describe())
-    app = create_app(host, LARGEST)
-
-    @app.get("/", response_class=HTMLResponse)
-    def show() -> str:
-        """Returns the page."""
-        return page
+    jobs = JobQueue(waiting)
+    app = create_app(host, LARGEST, render_document("pmg.studio.app", "app", content=studio.describe()))
 
     async def upload(request: Request) -> Mapping[str, str]:
         """Returns an uploaded picture, small and encoded anew."""

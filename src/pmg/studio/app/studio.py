@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from typing import Annotated, Any
@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import numpy as np
 from annotated_types import Ge, Le
 from PIL import Image
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 from torch import nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 
@@ -28,17 +28,15 @@ from pmg.studio.app.pictures import from_data_uri, to_data_uri
 Text = Annotated[str, Field(min_length=1, max_length=120)]
 
 
-class Upload(BaseModel):
+class Upload(BaseModel, extra="forbid"):
     """An uploaded picture as an item."""
-
-    model_config = ConfigDict(extra="forbid")
 
     title: Text
     picture: Annotated[str, Field(max_length=2**20)]
     facts: dict[Text, Text] = {}
 
 
-class Wish(BaseModel):
+class Wish(BaseModel, extra="forbid"):
     """What is generated.
 
     Attributes:
@@ -51,8 +49,6 @@ class Wish(BaseModel):
         seed: of the noise.
         steps: solver steps; None: the pipeline's.
     """
-
-    model_config = ConfigDict(extra="forbid")
 
     liked: Annotated[list[Annotated[int, Ge(0)]], Field(max_length=60)] = []
     disliked: Annotated[list[Annotated[int, Ge(0)]], Field(max_length=60)] = []
@@ -140,32 +136,30 @@ class Studio:
         Raises:
             CancelledError: the job was cancelled; inside of a draw, too.
         """
-        with stops_within(job):
-            self._generate(wish, job)
-
-    def _generate(self, wish: Wish, job: Job) -> None:
         total = 5 if wish.other is not None else 3
-        job.report("reading the history", 0)
-        dislikes = [self._given(self.items[index]) for index in wish.disliked]
-        said = [{"role": "user", "content": text} for text in wish.said]
-        preference = self.pipe.extract_preference(self._history(wish), wish.target, dislikes, said)
-        job.report("drawing for you", 1 / total)
-        job.results["own"] = self._draw(preference, wish) | {"captions": self._captions(preference)}
-        job.report("drawing without a preference", 2 / total)
-        job.results["nobody"] = self._draw(None, wish)
-        if wish.other is not None:
-            job.report("reading the other user's history", 3 / total)
-            other = self._other(wish.other)
-            job.report("drawing for the other user", 4 / total)
-            job.results["other"] = self._draw(other, wish) | {"user": self.users[wish.other][0]}
+        with stops_within(job):
+            job.report("reading the history", 0)
+            dislikes = [self._given(self.items[index]) for index in wish.disliked]
+            said = [{"role": "user", "content": text} for text in wish.said]
+            preference = self.pipe.extract_preference(self._history(wish), wish.target, dislikes, said)
+            job.report("drawing for you", 1 / total)
+            job.results["own"] = self._draw(preference, wish) | {"captions": self._captions(preference)}
+            job.report("drawing without a preference", 2 / total)
+            job.results["nobody"] = self._draw(None, wish)
+            if wish.other is not None:
+                job.report("reading the other user's history", 3 / total)
+                other = self._other(wish.other)
+                job.report("drawing for the other user", 4 / total)
+                job.results["other"] = self._draw(other, wish) | {"user": self.users[wish.other][0]}
 
     def _extract_other(self, user: int) -> UserPreference:
         return self.pipe.extract_preference([self._given(item) for item in self.users[user][1]], "picture")
 
     def _given(self, item: Item) -> dict[str, Any]:
-        """Returns an item of the data set as an argument of the pipeline, with its picture."""
+        """Returns an item as an argument of the pipeline, with its picture and the facts that the captioner uses."""
         (given,) = with_pictures([item], self.store)
-        return {**given, "facts": _facts(item, self.pipe)}
+        names = self.pipe.captioner.facts or ()
+        return {**given, "facts": {name: item.facts[name] for name in names if name in item.facts}}
 
     def _history(self, wish: Wish) -> list[ItemLike]:
         history: list[ItemLike] = [self._given(self.items[index]) for index in wish.liked]
@@ -212,8 +206,3 @@ def stops_within(job: Job) -> Iterator[None]:
         yield
     finally:
         hook.remove()
-
-
-def _facts(item: Item, pipe: PersonalizedPipeline) -> Mapping[str, str]:
-    """Returns the facts that the captioner uses."""
-    return {name: item.facts[name] for name in pipe.captioner.facts or () if name in item.facts}

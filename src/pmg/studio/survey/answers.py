@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Le
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from pmg.domain import PmgError
 
@@ -26,8 +26,8 @@ Grade = Annotated[int, Ge(1), Le(5)]
 Code = Annotated[str, Field(pattern="^[0-9a-f]{32}$")]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+class _Strict(BaseModel, extra="forbid", strict=True, allow_inf_nan=False):
+    """Takes no value of another type, and no further one."""
 
 
 class Rating(_Strict):

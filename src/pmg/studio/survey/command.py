@@ -75,7 +75,7 @@ def _make(settings: SurveyConfig, run: Run) -> None:
     """Writes the page, its content and its key."""
     from pmg.generation.records import read_images, read_records
     from pmg.studio.survey.design import Design
-    from pmg.studio.survey.materials import PAGE, Texts, build_content, choose_records, write_survey
+    from pmg.studio.survey.materials import PAGE, build_content, choose_records, write_survey
 
     folder = str(settings.generate_run)
     plain, _ = read_portable(folder, "generate")
@@ -88,14 +88,8 @@ def _make(settings: SurveyConfig, run: Run) -> None:
     data = instantiate(made["data"])
     examples = select_examples(data, made["split"], made)
     images = dict(zip([record.key for record in records], read_images(folder, records), strict=True))
-    content, key = build_content(
-        chosen,
-        examples,
-        data.images,
-        images,
-        Design(**design, seed=settings.seed or 0),
-        Texts(**asdict(settings.texts)),
-    )
+    whole = Design(**design, seed=settings.seed or 0)
+    content, key = build_content(chosen, examples, data.images, images, whole, settings.texts)
     run.begin()
     write_survey(run.folder, content, key)
     print(f"page: {run.folder / PAGE}\nserve it: pmg-survey serve={run.folder}")
@@ -151,8 +145,7 @@ def _write_results(settings: SurveyConfig, run: Run, key: dict[str, Any], answer
     from pmg.evaluation.results import Origin, read_rows
     from pmg.evaluation.table_rendering import print_table
     from pmg.runs.provenance import git_state
-    from pmg.studio.survey.agreement import shown_rows
-    from pmg.studio.survey.analysis import FOOTNOTE, Analysis, survey_tables, write_analysis
+    from pmg.studio.survey.analysis import FOOTNOTE, Analysis, shown_rows, survey_tables, write_analysis
     from pmg.studio.survey.observations import observe
 
     observed = observe(answers, key)

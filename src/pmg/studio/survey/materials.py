@@ -6,7 +6,7 @@ import hashlib
 import io
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -23,28 +23,10 @@ from pmg.html_document import render_document
 from pmg.models.vision.pictures import to_picture
 from pmg.preferences.opinions import own_messages
 from pmg.studio.survey.design import Design, Task
+from pmg.studio.survey.schema import Texts
 
 CONTENT, KEY, PAGE = "content.json", "key.json", "survey.html"
 HISTORY = 12  # shown images of a history, the latest
-
-
-@dataclass(frozen=True)
-class Texts:
-    """Texts of the page that a study's organiser changes.
-
-    Attributes:
-        title: of the page.
-        consent: paragraphs that a rater agrees to.
-        question: of a pairwise task.
-        accuracy: first question of a rating; ``{target}`` is what the image should show.
-        preference: second question of a rating.
-    """
-
-    title: str
-    consent: Sequence[str]
-    question: str
-    accuracy: str
-    preference: str
 
 
 def choose_records(
@@ -95,11 +77,7 @@ def build_content(
         code[pair]: _data_uri(images[chosen[pair[0]][pair[1]].key]) for pair in sorted(code, key=code.__getitem__)
     }
     content = {
-        "title": texts.title,
-        "consent": list(texts.consent),
-        "question": texts.question,
-        "accuracy": texts.accuracy,
-        "preference": texts.preference,
+        **asdict(texts),
         "items": [_item(by_id[name], store) for name in names],
         "images": shown,
         "plans": [[_public(task, names, code) for task in tasks] for tasks in plan],

@@ -31,8 +31,16 @@ class SurveyDesignConfig:
 
 
 @dataclass
-class SurveyTextsConfig:
-    """Texts of a survey's page, see `pmg.studio.survey.materials.Texts`."""
+class Texts:
+    """Texts of the page that a study's organiser changes.
+
+    Attributes:
+        title: of the page.
+        consent: paragraphs that a rater agrees to.
+        question: of a pairwise task.
+        accuracy: first question of a rating; ``{target}`` is what the image should show.
+        preference: second question of a rating.
+    """
 
     title: str = ""
     consent: list[str] = field(default_factory=list)
@@ -82,7 +90,7 @@ class SurveyConfig(RunConfig):
     generate_run: str | None = None
     methods: list[str] | None = None
     design: SurveyDesignConfig = field(default_factory=SurveyDesignConfig)
-    texts: SurveyTextsConfig = field(default_factory=SurveyTextsConfig)
+    texts: Texts = field(default_factory=Texts)
     sample_size: SampleSizeConfig = field(default_factory=SampleSizeConfig)
     serve: str | None = None
     host: str = execution("127.0.0.1")

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from pmg.domain import PmgError
 from pmg.studio.http_server import create_app
@@ -20,19 +20,15 @@ if TYPE_CHECKING:
 LARGEST = 4096  # bytes of an answer
 
 
-class Join(BaseModel):
+class Join(BaseModel, extra="forbid"):
     """A rater begins."""
-
-    model_config = ConfigDict(extra="forbid")
 
     survey: str
     consent: Literal[True]
 
 
-class Resume(BaseModel):
+class Resume(BaseModel, extra="forbid"):
     """A rater continues."""
-
-    model_config = ConfigDict(extra="forbid")
 
     rater: Code
 
@@ -49,17 +45,9 @@ def build_server(folder: Path, host: str = "127.0.0.1") -> FastAPI:
     Raises:
         PmgError: there is no such survey, or its database can't be used.
     """
-    from fastapi.responses import HTMLResponse
-
     content, key = read_survey(folder, CONTENT), read_survey(folder, KEY)
     store = AnswerStore(folder / DATABASE, key)
-    page = render_page(content, served=True)
-    app = create_app(host, LARGEST)
-
-    @app.get("/", response_class=HTMLResponse)
-    def show() -> str:
-        """Returns the page."""
-        return page
+    app = create_app(host, LARGEST, render_page(content, served=True))
 
     @app.post("/api/join")
     def join(body: Join) -> Mapping[str, Any]:

@@ -1,4 +1,4 @@
-"""Rectified flow with the sampling steps and time shifts of diffusers' pipelines of transformers."""
+"""Denoisers that are transformers over patches of latents, and the flow of diffusers' pipelines of them."""
 
 from __future__ import annotations
 
@@ -10,9 +10,51 @@ import numpy as np
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
 
+from pmg.domain import PmgError
+from pmg.models.diffusion.diffusers_denoiser import DiffusersDenoiser
+from pmg.models.diffusion.interfaces import ConditionAdapter, LatentCodec
+from pmg.models.diffusion.latent_codec import latent_size
 from pmg.models.diffusion.noise_processes import FlowMatching
+from pmg.models.diffusion.sequences import PATCH
 
+DEFAULT_SIZE = 1024  # pixels, as in diffusers' pipelines: configs of these transformers have no size
 TRAINING_STEPS = 50  # for whose shift times are sampled, where the shift depends on the number of solver steps
+
+
+class PatchDenoiser(DiffusersDenoiser):
+    """A transformer whose image tokens are 2 x 2 latents; subclasses call the model.
+
+    Raises:
+        PmgError: the latents can't be cut into patches.
+    """
+
+    folder = "transformer"
+
+    def __init__(self, model: Any, adapter: ConditionAdapter, sample_size: int | None) -> None:
+        super().__init__(model, adapter, sample_size)
+        if self.sample_size % PATCH:
+            raise PmgError(
+                f"latents of {self.sample_size} a side can't be cut into patches of {PATCH}: set generator.size to a "
+                "multiple of the patches' size in pixels"
+            )
+
+
+class PackedDenoiser(PatchDenoiser):
+    """A `PatchDenoiser` whose model has ``in_channels`` of an image token, not of a latent."""
+
+    @property
+    def latent_shape(self) -> tuple[int, int, int]:
+        """Shape `(C, h, w)` of the latents."""
+        return self.model.config.in_channels // PATCH**2, self.sample_size, self.sample_size
+
+
+def latent_side(codec: LatentCodec, size: int | None) -> int:
+    """Returns the side of the latents of images of a size in pixels, of `DEFAULT_SIZE` for None.
+
+    Raises:
+        PmgError: the size isn't a multiple of the codec's downsampling.
+    """
+    return latent_size(codec, size or DEFAULT_SIZE) or 0
 
 
 class PipelineEuler(FlowMatchEulerDiscreteScheduler):

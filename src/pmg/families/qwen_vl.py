@@ -1,4 +1,4 @@
-"""Qwen2-VL (Wang et al. 2024), Qwen2.5-VL (Bai et al. 2025): positions in pictures are rows and columns (M-RoPE)."""
+"""Qwen2-VL (Wang et al. 2024), 2.5-VL (Bai et al. 2025), 3-VL (Qwen 2025): positions are rows and columns (M-RoPE)."""
 
 from __future__ import annotations
 
@@ -35,10 +35,6 @@ class Qwen2VL(VisionLanguageModel):
         found = self.image_processor(pictures, do_resize=False, return_tensors="pt")
         return {name: found[name] for name in ("pixel_values", "image_grid_thw")}
 
-    def features(self, inputs: Mapping[str, Tensor]) -> Tensor:
-        """Returns the embeddings, `(B, 1, T, width)`."""
-        return torch.stack(self.model.get_image_features(**inputs).pooler_output)[:, None]
-
     def reference_inputs(self, shows: Tensor) -> dict[str, Tensor]:
         """Returns the types of tokens, from which the model computes positions."""
         return {"mm_token_type_ids": shows.int()}
@@ -57,3 +53,20 @@ class Qwen25VL(Qwen2VL):
     """Qwen2.5-VL: as Qwen2-VL, with a vision encoder that attends in windows."""
 
     model_type = "qwen2_5_vl"
+
+
+class Qwen3VL(Qwen2VL):
+    """Qwen3-VL: several layers of the vision encoder enter the first decoder layers (DeepStack), S - 1 of them."""
+
+    model_type = "qwen3_vl"
+    adds_between_layers = True
+
+    def features(self, inputs: Mapping[str, Tensor]) -> Tensor:
+        """Returns embeddings and what is added behind the first layers, `(B, S, T, width)`."""
+        found = self.model.get_image_features(**inputs)
+        stacked = [found.pooler_output, *found.deepstack_features]
+        return torch.stack([torch.stack(part) for part in stacked], dim=1)
+
+    def layer_inputs(self, shows: Tensor, features: Tensor) -> dict[str, Any]:
+        """Returns what is added to the states of pictures, layer by layer."""
+        return {"visual_pos_masks": shows, "deepstack_visual_embeds": list(features)}
