@@ -203,3 +203,20 @@ def generator(text_encoder):
     from pmg.models.tiny_models import tiny_generator
 
     return tiny_generator(text_encoder)
+
+
+@pytest.fixture
+def stop_at():
+    """Makes callbacks that end a training after a step, with a schedule meant for more."""
+
+    from pytorch_lightning import Callback
+
+    class StopAt(Callback):
+        def __init__(self, step):
+            self.step = step
+
+        def on_train_batch_end(self, trainer, *_):
+            if trainer.global_step == self.step:
+                trainer.should_stop = True
+
+    return StopAt

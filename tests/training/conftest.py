@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-import pytorch_lightning as pl
 
 from pmg.cache import Cache
 from pmg.models.tiny_models import tiny_language_model
@@ -57,18 +56,3 @@ def training(looks, scenario, generator, tmp_path):
         return build_module(frozen, extracted.context, texts, embeddings, encoder, module), batches
 
     return build
-
-
-@pytest.fixture
-def stop_at():
-    """Makes callbacks that end a training after a step, with a schedule meant for more."""
-
-    class StopAt(pl.Callback):
-        def __init__(self, step):
-            self.step = step
-
-        def on_train_batch_end(self, trainer, *_):
-            if trainer.global_step == self.step:
-                trainer.should_stop = True
-
-    return StopAt
