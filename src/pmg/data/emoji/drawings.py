@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pmg.configuration.ranges import NotNegative, Seed
+from pmg.configuration.ranges import Fraction, NotNegative, Seed
 from pmg.data.emoji.catalogue import TABLE, decode, read_rows
 from pmg.data.emoji.finish_space import FinishSpace
-from pmg.data.emoji.finishes import Finish, FinishBatch, apply_finishes
+from pmg.data.emoji.finishes import AS_DRAWN, Finish, FinishBatch, apply_finishes
 from pmg.data.image_source import mirror_half
 from pmg.domain import Item, PmgError
 from pmg.seeding import stable_number
@@ -139,13 +139,14 @@ class LookData:
         unseen_artists: artists that no training sees, except the judge's.
         seed: of the held-out cells.
         group_spread: of the finishes in a group of pictures of one look, as a share of each parameter's range.
+        as_drawn: share of the groups around the drawings' own colours on white, as histories of plain pictures are.
     """
 
     def __init__(
         self, folder: str, topics: Sequence[str] | None, space: FinishSpace, unseen_artists: Sequence[str], seed: Seed,
-        *, group_spread: NotNegative = 0.02,
+        *, group_spread: NotNegative = 0.02, as_drawn: Fraction = 0.0,
     ) -> None:  # fmt: skip
-        self.folder, self.group_spread = folder, group_spread
+        self.folder, self.group_spread, self.as_drawn = folder, group_spread, as_drawn
         self.drawings, self.space = Drawings.load(folder, topics), space
         self.unseen_artists = frozenset(unseen_artists)
         artists = set(self.drawings.artists)
@@ -176,7 +177,7 @@ class LookData:
         """Returns rows and pictures of different concepts by one artist near one finish, see `PictureGroups`."""
         by_artist = {name: self._artist_rows[name] for name in ("train", split)}
         artist = rng.choice(sorted(by_artist[split]))
-        centre = self.space.sample(rng)
+        centre = AS_DRAWN if self.as_drawn and rng.random() < self.as_drawn else self.space.sample(rng)
         first = rng.choice(by_artist[split][artist])
         others = rng.sample([row for row in by_artist["train"][artist] if row != first], size - 1)
         rows = [first, *others]

@@ -8,7 +8,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from pmg.configuration.ranges import NotNegative, Seed
+from pmg.configuration.ranges import Fraction, NotNegative, Seed
 from pmg.data.dataset import Dataset, check_split
 from pmg.data.emoji.catalogue import read_digest
 from pmg.data.emoji.drawings import Drawings, LookData
@@ -103,6 +103,7 @@ class LookDataset(LookData, Dataset):
         seed: of the held-out cells.
         users: draws users.
         group_spread: see `LookData`.
+        as_drawn: see `LookData`.
         drawn_by: who drew the histories, see `LookUsers.samples`.
     """
 
@@ -111,9 +112,9 @@ class LookDataset(LookData, Dataset):
 
     def __init__(
         self, folder: str, topics: Sequence[str] | None, space: FinishSpace, unseen_artists: Sequence[str], seed: Seed,
-        users: LookUsers, *, group_spread: NotNegative = 0.02, drawn_by: DrawnBy = "own",
+        users: LookUsers, *, group_spread: NotNegative = 0.02, as_drawn: Fraction = 0.0, drawn_by: DrawnBy = "own",
     ) -> None:  # fmt: skip
-        super().__init__(folder, topics, space, unseen_artists, seed, group_spread=group_spread)
+        super().__init__(folder, topics, space, unseen_artists, seed, group_spread=group_spread, as_drawn=as_drawn)
         self.users, self.drawn_by = users, drawn_by
 
     @cached_property

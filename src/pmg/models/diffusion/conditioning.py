@@ -96,7 +96,17 @@ class TextBlock(Block):
 
 @dataclass(frozen=True)
 class SoftBlock(Block):
-    """Soft tokens, whose mean generators may take as a second pooled vector."""
+    """Soft tokens, whose mean generators may take as a second pooled vector.
+
+    Attributes:
+        references: tokens that only reference attention reads, `(B, M, E)`, hidden where all soft tokens are; or None.
+    """
+
+    references: Tensor | None = None
+
+    def _map(self, change: Callable[[Tensor], Tensor]) -> Self:
+        mapped = super()._map(change)
+        return mapped if self.references is None else replace(mapped, references=change(self.references))
 
     @classmethod
     def of(cls, tokens: Tensor) -> SoftBlock:
@@ -144,6 +154,8 @@ class Condition:
         soft_mean: the mean of the soft tokens `(B, D)`, see `SoftBlock`; None: there are none.
         target_length: visible tokens of the target block of each row, which come first, `(B,)`; None: all.
         references: reference images, for generators that take some; None: there are none.
+        reference_tokens: tokens for reference attention, `(B, M, E)`, see `SoftBlock`; None: there are none.
+        reference_mask: bool `(B,)`, true where a row has reference tokens; or None.
     """
 
     tokens: Tensor
@@ -153,19 +165,24 @@ class Condition:
     soft_mean: Tensor | None = None
     target_length: Tensor | None = None
     references: References | None = None
+    reference_tokens: Tensor | None = None
+    reference_mask: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.tokens)
 
     def to(self, device: torch.device, dtype: torch.dtype) -> Condition:
         """Returns the condition on a device, with floating point values of a type."""
-        pooled, bias, soft_mean = (
-            None if part is None else part.to(device, dtype) for part in (self.pooled, self.bias, self.soft_mean)
+        pooled, bias, soft_mean, details = (
+            None if part is None else part.to(device, dtype)
+            for part in (self.pooled, self.bias, self.soft_mean, self.reference_tokens)
         )
+        shown = None if self.reference_mask is None else self.reference_mask.to(device)
         length = None if self.target_length is None else self.target_length.to(device)
         images = self.references
         moved = None if images is None else References(images.latents.to(device, dtype), images.mask.to(device))
-        return Condition(self.tokens.to(device, dtype), self.mask.to(device), pooled, bias, soft_mean, length, moved)
+        tokens, mask = self.tokens.to(device, dtype), self.mask.to(device)
+        return Condition(tokens, mask, pooled, bias, soft_mean, length, moved, details, shown)
 
     def pooled_with_soft_mean(self) -> Tensor:
         """Returns the pooled vector with the mean of the soft tokens behind it, or zeros, `(B, 2 * D)`."""
@@ -180,7 +197,11 @@ def join(target: Block, *preference: Block) -> Condition:
     mask = torch.cat([block.mask for block in blocks], dim=1)
     means = [block.mean() for block in blocks if isinstance(block, SoftBlock)]
     mean = sum(means[1:], means[0]) if means else None
-    return Condition(tokens, mask, target.pooled, _biases(blocks, 1), mean, target.mask.sum(1))
+    soft = [block for block in blocks if isinstance(block, SoftBlock) and block.references is not None]
+    details, shown = (soft[0].references, soft[0].mask.any(1)) if soft else (None, None)
+    return Condition(
+        tokens, mask, target.pooled, _biases(blocks, 1), mean, target.mask.sum(1), None, details, shown
+    )  # fmt: skip
 
 
 def join_seen(blocks: Mapping[str, Block], empty: Block, seen: Collection[str]) -> Condition:
@@ -207,7 +228,21 @@ def stack(conditions: Sequence[Condition]) -> Condition:
         tokens, mask, torch.cat(pooled) if pooled else None, _biases(blocks, 0), _concatenate(means, 0),
         torch.cat([c.mask.sum(1) if c.target_length is None else c.target_length for c in conditions]),
         _stack_references([c.references for c in conditions if c.references is not None]),
+        *_stack_reference_tokens(conditions),
     )  # fmt: skip
+
+
+def _stack_reference_tokens(conditions: Sequence[Condition]) -> tuple[Tensor | None, Tensor | None]:
+    """Returns all reference tokens and their mask; zeros and false for conditions without."""
+    found = [c.reference_tokens for c in conditions if c.reference_tokens is not None]
+    if not found:
+        return None, None
+    tokens, masks = [], []
+    for condition in conditions:
+        own, seen = condition.reference_tokens, condition.reference_mask
+        tokens.append(found[0].new_zeros(len(condition), *found[0].shape[1:]) if own is None else own)
+        masks.append(condition.mask.new_zeros(len(condition)) if seen is None else seen)
+    return torch.cat(tokens), torch.cat(masks)
 
 
 def _stack_references(parts: Sequence[References]) -> References | None:

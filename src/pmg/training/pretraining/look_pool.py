@@ -33,11 +33,11 @@ Encode = Callable[[Tensor], Tensor]  # pictures to normalised latents (B, C, h, 
 
 @dataclass
 class LookPool:
-    """`N` looks of `ITEMS` drawings.
+    """`N` looks of `K` drawings (`ITEMS`, or more to read a look from).
 
     Attributes:
-        latents: normalised, float16 `(N, ITEMS, C, h, w)`.
-        rows: of the drawings in the catalogue, int64 `(N, ITEMS)`.
+        latents: normalised, float16 `(N, K, C, h, w)`.
+        rows: of the drawings in the catalogue, int64 `(N, K)`.
         words: of each look and drawing what the captioner said, by name.
         remarks: of each look words that captions of its pictures end with, e.g. ``mirrored``; often empty.
     """
@@ -69,7 +69,7 @@ class LookPool:
 
 def build_pool(
     data: PictureGroups, split: str, looks: int, *, seed: int, describe: Describe, encode: Encode,
-    mirrored: float = 0.0, remark: str = "mirrored", at_once: int = 16,
+    mirrored: float = 0.0, remark: str = "mirrored", at_once: int = 16, items: int = ITEMS,
 ) -> LookPool:  # fmt: skip
     """Returns a pool of looks: groups of pictures, varied as the data set varies them.
 
@@ -83,17 +83,18 @@ def build_pool(
         mirrored: share of looks whose pictures are mirrored.
         remark: of mirrored looks.
         at_once: looks in one pass.
+        items: pictures of a look.
     """
     latents, rows, words, remarks = [], [], [], []
     for start in track(range(0, looks, at_once), description="Making looks"):
         numbers = range(start, min(start + at_once, looks))
-        groups = [data.draw_group(split, ITEMS, look_rng(seed, split, number)) for number in numbers]
+        groups = [data.draw_group(split, items, look_rng(seed, split, number)) for number in numbers]
         flips = [look_rng(seed, f"{split} mirrored", number).random() < mirrored for number in numbers]
         pictures = torch.cat([seen.flip(-1) if flip else seen for (_, seen), flip in zip(groups, flips, strict=True)])
-        latents.append(encode(pictures).half().unflatten(0, (-1, ITEMS)))
+        latents.append(encode(pictures).half().unflatten(0, (-1, items)))
         rows.append(torch.tensor([chosen for chosen, _ in groups]))
         said = describe(pictures)
-        words += [said[place : place + ITEMS] for place in range(0, len(said), ITEMS)]
+        words += [said[place : place + items] for place in range(0, len(said), items)]
         remarks += [remark if flip else "" for flip in flips]
     return LookPool(torch.cat(latents), torch.cat(rows), words, remarks)
 
