@@ -77,10 +77,14 @@ class LookBatches:
 
     def __call__(self, looks: Tensor, rng: torch.Generator) -> Batch:
         """Returns a batch of all drawings of `looks` `(N,)`: `B = N * ITEMS` rows."""
-        latents = self.pool.latents[looks].float().flatten(0, 1)
+        return self.collate(self.pool.take(looks), rng)
+
+    def collate(self, looks: LookPool, rng: torch.Generator) -> Batch:
+        """Returns a batch of all drawings of some looks of the pool."""
+        latents = looks.latents.float().flatten(0, 1)
         count = len(latents)
         chance = random.Random(int(torch.randint(2**62, (), generator=rng)))
-        titles = [chance.choice(some) for look in looks.tolist() for some in self._captions(look)]
+        titles = [chance.choice(some) for some in self._captions(looks)]
         keep = torch.rand(count, generator=rng) >= self.drop.target
         target = drop_target(self.titles[torch.tensor(titles)], self.empty, keep).trimmed()
         words = self._encode(self._say(looks, chance)).repeat(ITEMS)
@@ -104,14 +108,15 @@ class LookBatches:
         noise = torch.randn(latents.shape, generator=rng)
         return {"noise": noise, "times": self.process.sample_times(len(latents), rng)}
 
-    def _captions(self, look: int) -> list[list[int]]:
-        """Returns for each drawing of a look the places of its captions."""
-        first = self.remarks.index(self.pool.remarks[look]) * self.pictures
-        return [self.captions[first + row] for row in self.pool.rows[look].tolist()]
+    def _captions(self, looks: LookPool) -> list[list[int]]:
+        """Returns for each drawing of looks the places of its captions."""
+        firsts = [self.remarks.index(remark) * self.pictures for remark in looks.remarks]
+        pairs = zip(firsts, looks.rows.tolist(), strict=True)
+        return [self.captions[first + row] for first, rows in pairs for row in rows]
 
-    def _say(self, looks: Tensor, chance: random.Random) -> list[str]:
+    def _say(self, looks: LookPool, chance: random.Random) -> list[str]:
         """Returns a text for each look: some of what the captioner said of one of its drawings."""
-        return [say(chance.choice(self.pool.words[look]), chance, 1 - self.drop.word) for look in looks.tolist()]
+        return [say(chance.choice(words), chance, 1 - self.drop.word) for words in looks.words]
 
     def _encode(self, texts: list[str]) -> Block:
         """Returns the encoded texts, computed in bfloat16 where that is fast."""

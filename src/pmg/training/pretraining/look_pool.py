@@ -47,6 +47,12 @@ class LookPool:
     words: list[list[dict[str, str]]]
     remarks: list[str]
 
+    def take(self, looks: Tensor) -> LookPool:
+        """Returns some looks, int64 `(M,)`."""
+        chosen = looks.tolist()
+        words, remarks = [self.words[look] for look in chosen], [self.remarks[look] for look in chosen]
+        return LookPool(self.latents[looks], self.rows[looks], words, remarks)
+
     def save(self, folder: Path) -> None:
         """Writes the pool; a reader never sees half of it."""
         folder.mkdir(parents=True, exist_ok=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -104,21 +105,12 @@ class ReferenceBatches(LookBatches):
 
     def __call__(self, looks: Tensor, rng: torch.Generator) -> Batch:
         """Returns a batch of `ITEMS` drawings of each of `looks` `(N,)`, with the drawings that show the look."""
-        size = self.pool.rows.shape[1]
+        found, size = self.pool.take(looks), self.pool.rows.shape[1]
         order = torch.rand(len(looks), size, generator=rng).argsort(1) if self.shuffled else torch.arange(size)[None]
-        rows, order = looks[:, None], order[:, : self.shown]
-        latents, drawn = self.pool.latents[rows, order], self.pool.rows[rows, order]
-        chosen = LookPool(
-            latents[:, :ITEMS], drawn[:, :ITEMS], [self.pool.words[look] for look in looks.tolist()],
-            [self.pool.remarks[look] for look in looks.tolist()],
-        )  # fmt: skip
-        whole, self.pool = self.pool, chosen
-        try:
-            batch = super().__call__(torch.arange(len(looks)), rng)
-        finally:
-            self.pool = whole
-        present = some_of(len(batch["latents"]), self.shown - 1, rng)
-        return batch | {"shown": latents.float(), "present": present}
+        places = torch.arange(len(looks))[:, None], order[:, : self.shown]
+        shown, rows = found.latents[places], found.rows[places]
+        batch = self.collate(replace(found, latents=shown[:, :ITEMS], rows=rows[:, :ITEMS]), rng)
+        return batch | {"shown": shown.float(), "present": some_of(len(batch["latents"]), self.shown - 1, rng)}
 
 
 def some_of(count: int, size: int, rng: torch.Generator) -> Tensor:
