@@ -20,7 +20,6 @@ from pmg.models.autocast import processor_autocast
 from pmg.models.diffusion.latent_codec import AutoencoderDCCodec
 from pmg.models.diffusion.style_encoder import StyleEncoder
 from pmg.models.loading.weight_sources import load_frozen
-from pmg.models.vision.look_judge import LookJudge
 from pmg.seeding import stable_number
 
 PICTURES = 12  # of a look
@@ -47,9 +46,9 @@ def draw_looks(data: LookData, count: int, held_out: bool, seed: int, as_drawn: 
 
 
 @torch.no_grad()
-def features(pictures: Tensor, parts: tuple[AutoencoderDCCodec, StyleEncoder, LookJudge]) -> dict[str, Tensor]:
+def features(pictures: Tensor, parts: tuple[AutoencoderDCCodec, StyleEncoder]) -> dict[str, Tensor]:
     """Returns vectors of each look by what they are computed of."""
-    codec, encoder, judge = parts
+    codec, encoder = parts
     count = len(pictures)
     with processor_autocast():
         latents = torch.cat([codec.encode(part) for part in pictures.flatten(0, 1).split(192)]).float()
@@ -59,7 +58,6 @@ def features(pictures: Tensor, parts: tuple[AutoencoderDCCodec, StyleEncoder, Lo
     flat = latents.flatten(2)
     covariance = (flat @ flat.transpose(1, 2) / flat.shape[-1]).flatten(1)
     statistics = torch.cat([flat.mean(2), flat.std(2), covariance], 1)
-    style = torch.cat([judge(part).style for part in pictures.flatten(0, 1).split(192)])
 
     def mean(values: Tensor, number: int) -> Tensor:
         """Returns the mean over the first pictures of each look."""
@@ -73,7 +71,7 @@ def features(pictures: Tensor, parts: tuple[AutoencoderDCCodec, StyleEncoder, Lo
     found = {f"joint tokens of {number}": joint(number) for number in (4, 12)}
     for name, values in (
         ("style tokens", single), ("mean style token", single.unflatten(1, (-1, 384)).mean(1)),
-        ("patch features", both), ("latent statistics", statistics), ("judge", style),
+        ("patch features", both), ("latent statistics", statistics),
     ):  # fmt: skip
         found |= {f"{name}, {number}": mean(values, number) for number in (1, 4, 12)}
     return found
@@ -105,7 +103,7 @@ def main(options: Any) -> None:
     folder = f"{options.models}/look_generator"
     codec = AutoencoderDCCodec.from_folder(f"{folder}/vae")
     encoder = load_frozen(StyleEncoder, f"{folder}/style_encoder")
-    parts = (codec, encoder, LookJudge.from_folder(f"{options.judge}/look_judge").float().eval())
+    parts = (codec, encoder)
     sets = {
         "train": (options.train, False, False), "choice": (options.test, False, False),
         "test": (options.test, True, False), "as drawn": (options.test, True, True),
@@ -114,7 +112,8 @@ def main(options: Any) -> None:
     for seed, (name, (count, held_out, as_drawn)) in enumerate(sets.items()):
         pictures, labels[name] = draw_looks(data, count, held_out, seed, as_drawn)
         found[name] = features(pictures, parts)
-    print("| features | dimensions | held-out concepts | as drawn |\n|---|---:|---:|---:|")
+        print(name, flush=True)
+    print("| features | dimensions | held-out concepts | as drawn |\n|---|---:|---:|---:|", flush=True)
     for kind, values in found["train"].items():
         accuracies = {
             penalty: float((probe(values, labels["train"], found["choice"][kind], penalty) == labels["choice"]).float().mean())
@@ -130,7 +129,6 @@ def main(options: Any) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--models", default="assets")
-    parser.add_argument("--judge", default="assets")
-    parser.add_argument("--train", type=int, default=1300, help="looks to fit on")
-    parser.add_argument("--test", type=int, default=520, help="looks of held-out concepts")
+    parser.add_argument("--train", type=int, default=780, help="looks to fit on")
+    parser.add_argument("--test", type=int, default=260, help="looks of held-out concepts")
     main(parser.parse_args())

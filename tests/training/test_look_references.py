@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 import torch
 from diffusers import UNet2DConditionModel
@@ -160,7 +162,7 @@ def batches(pool, data, shown=DRAWINGS, drop=KEEP_ALL):
 
 
 def test_groups_as_drawn_are_on_white(data):
-    _, pictures = data.draw_group("train", 3, __import__("random").Random(0))
+    _, pictures = data.draw_group("train", 3, random.Random(0))
     assert torch.allclose(pictures[:, :, 0, 0], torch.ones(3, 3), atol=1e-3)
     assert AS_DRAWN.outline == 0
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import ModelMixin
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel
 
-from pmg.configuration.ranges import Count
+from pmg.configuration.ranges import Count, CountOrZero, NotNegative
+from pmg.data.emoji.drawings import LookData
 from pmg.data.picture_groups import PictureGroups
 from pmg.domain import PmgError
 from pmg.models.diffusion.conditioning import Block, SoftBlock
@@ -27,6 +30,8 @@ from pmg.training.pretraining.look_pool_stage import KEEP_ALL
 from pmg.training.pretraining.look_stages import LookDenoiserStage
 from pmg.training.pretraining.stages import load_weights
 
+SMOOTHING = 0.1  # of the artists' labels
+
 
 class ReferenceLookDenoiser(LookDenoiser):
     """A UNet with its style encoder and reference attention.
@@ -37,11 +42,12 @@ class ReferenceLookDenoiser(LookDenoiser):
         process: the noise process.
         tokens: reference tokens; 0: no reference attention.
         patches: of a picture.
+        artists: that an auxiliary head tells apart by the mean style token, in training alone; 0: there is no head.
     """
 
     def __init__(
-        self, denoiser: UNetDenoiser, style_encoder: StyleEncoder, process: NoiseProcess, tokens: int = 32,
-        patches: Count = 16,
+        self, denoiser: UNetDenoiser, style_encoder: StyleEncoder, process: NoiseProcess,
+        tokens: CountOrZero = 32, patches: Count = 16, artists: CountOrZero = 0,
     ) -> None:  # fmt: skip
         reader = None
         if tokens:
@@ -50,6 +56,7 @@ class ReferenceLookDenoiser(LookDenoiser):
             denoiser = with_references(denoiser, reader)
         super().__init__(denoiser, style_encoder, process)
         self.references = reader
+        self.artist_head = nn.Linear(style_encoder.config.width, artists) if artists else None
 
     def read_style(self, features: Tensor, present: Tensor, references: Tensor | None = None) -> SoftBlock:
         """Returns what is read from pictures, visible in all rows.
@@ -98,10 +105,12 @@ class ReferenceBatches(LookBatches):
     Attributes:
         shown: drawings of a look in a batch, those that are drawn among them; at least `ITEMS`.
         shuffled: whether a look's drawings are shuffled first; not in validation, where the held-out one comes first.
+        artists: number of each picture's artist, int64 `(rows,)`; None: unknown.
     """
 
     shown: int = ITEMS
     shuffled: bool = True
+    artists: Tensor | None = None
 
     def __call__(self, looks: Tensor, rng: torch.Generator) -> Batch:
         """Returns a batch of `ITEMS` drawings of each of `looks` `(N,)`, with the drawings that show the look."""
@@ -110,7 +119,9 @@ class ReferenceBatches(LookBatches):
         places = torch.arange(len(looks))[:, None], order[:, : self.shown]
         shown, rows = found.latents[places], found.rows[places]
         batch = self.collate(replace(found, latents=shown[:, :ITEMS], rows=rows[:, :ITEMS]), rng)
-        return batch | {"shown": shown.float(), "present": some_of(len(batch["latents"]), self.shown - 1, rng)}
+        known = {} if self.artists is None else {"artist": self.artists[rows[:, :ITEMS]].flatten()}
+        present = some_of(len(batch["latents"]), self.shown - 1, rng)
+        return {**batch, **known, "shown": shown.float(), "present": present}
 
 
 def some_of(count: int, size: int, rng: torch.Generator) -> Tensor:
@@ -126,7 +137,26 @@ def other_places(count: int, shown: int) -> tuple[Tensor, Tensor]:
 
 
 class LookReferencesTraining(LookDenoiserTraining):
-    """Trains a `ReferenceLookDenoiser`, see `LookDenoiserTraining`."""
+    """Trains a `ReferenceLookDenoiser`, see `LookDenoiserTraining`.
+
+    Args:
+        *args: see `LookDenoiserTraining`.
+        artist_weight: of the loss of the artist head, which makes the style tokens tell artists apart.
+        **options: see `LookDenoiserTraining`.
+    """
+
+    def __init__(self, *args: Any, artist_weight: NotNegative = 0.0, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.artist_weight = artist_weight
+
+    def training_step(self, batch: Batch, number: int) -> Tensor:
+        """Returns the mean loss of a batch."""
+        loss = super().training_step(batch, number)
+        if self.model.artist_head is None:
+            return loss
+        guesses = self.model.artist_head(self._style.mean())
+        self.log("train/artist", (guesses.argmax(1) == batch["artist"]).float().mean(), batch_size=len(guesses))
+        return loss + self.artist_weight * cross_entropy(guesses, batch["artist"], label_smoothing=SMOOTHING)
 
     def blocks(self, batch: Batch) -> tuple[Block, Block, SoftBlock]:
         """Returns what a batch is conditioned on; the style is read from other drawings of the look."""
@@ -134,7 +164,8 @@ class LookReferencesTraining(LookDenoiserTraining):
         features = model.style_encoder.encode_pictures(shown.flatten(0, 1)).unflatten(0, shown.shape[:2])
         places = other_places(len(batch["latents"]), shown.shape[1])
         encoded = None if model.references is None else model.references.encode_pictures(features)[places]
-        soft = model.read_style(features[places], batch["present"], encoded).masked(batch["keep_style"])
+        self._style = model.read_style(features[places], batch["present"], encoded)
+        soft = self._style.masked(batch["keep_style"])
         target = Block(batch["target"], batch["target_mask"], batch["target_pooled"])
         return target, Block(batch["words"], batch["words_mask"]), soft
 
@@ -172,4 +203,7 @@ class LookReferencesStage(LookDenoiserStage):
         drop = self.drop if split == "train" else KEEP_ALL
         batches = ReferenceBatches(pool, data, self.text_encoder, self.model.process, drop, self.scene)
         batches.shown, batches.shuffled = self.shown, split == "train"
+        if isinstance(data, LookData):
+            names = sorted(set(data.drawings.artists))
+            batches.artists = torch.tensor([names.index(artist) for artist in data.drawings.artists])
         return batches
