@@ -46,8 +46,8 @@ from pmg.training.datamodule import seeded
 from pmg.training.pretraining.look_pool import LookPool
 
 GROUPS = {
-    "met": ("met", False, 300), "unseen_region": ("unseen_region", False, 150), "unseen_artist": ("unseen_artist", False, 150),
-    "met_as_drawn": ("met", True, 150), "unseen_artist_as_drawn": ("unseen_artist", True, 150),
+    "met": ("met", False, 300), "unseen_region": ("unseen_region", False, 100), "unseen_artist": ("unseen_artist", False, 120),
+    "met_as_drawn": ("met", True, 100), "unseen_artist_as_drawn": ("unseen_artist", True, 120),
 }  # fmt: skip
 """Group of targets, whether its finishes are as drawn on white, number of targets."""
 PICTURES = 12  # that show a look

@@ -191,3 +191,21 @@ def test_a_step_trains_all_parts(pool, data, tokens):
     loss.mean().backward()
     assert loss.shape == (4 * ITEMS,)
     assert model.style_encoder.queries.grad.abs().max() > 0
+
+
+def test_the_artist_head_trains_the_style_encoder_and_nothing_of_the_denoiser(pool, data):
+    names = sorted(set(data.drawings.artists))
+    model = ReferenceLookDenoiser(
+        unet(), style_encoder(), FlowMatching(), tokens=8, patches=PATCHES, artists=len(names)
+    )
+    training = LookReferencesTraining(model, adamw(1e-3), constant, 0.9, artist_weight=0.5)
+    training.log = lambda *_, **__: None
+    made = batches(pool, data)
+    made.artists = torch.tensor([names.index(artist) for artist in data.drawings.artists])
+    batch = made(torch.arange(4), torch.Generator().manual_seed(0))
+    plain = training.losses(batch).mean()
+    extra = training.training_step(batch, 0) - plain
+    extra.backward()
+    assert torch.equal(batch["artist"].view(4, ITEMS)[:, 0], batch["artist"].view(4, ITEMS)[:, -1])
+    assert model.style_encoder.queries.grad.abs().max() > 0
+    assert all(p.grad is None or p.grad.abs().max() < 1e-6 for p in model.denoiser.parameters())
