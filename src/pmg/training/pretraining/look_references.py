@@ -178,7 +178,12 @@ class LookReferencesStage(LookDenoiserStage):
         shown: drawings of a look in a batch, see `ReferenceBatches`.
         start: folder of an earlier training; one without reference reader begins a new one.
         **options: see `LookPoolStage`.
+
+    Attributes:
+        batches: class of the batches.
     """
+
+    batches: type[ReferenceBatches] = ReferenceBatches
 
     def __init__(self, *args: object, shown: Count = 12, start: str | None = None, **options: object) -> None:
         super().__init__(*args, **options)  # type: ignore[arg-type]
@@ -201,7 +206,7 @@ class LookReferencesStage(LookDenoiserStage):
         if pool.rows.shape[1] < self.shown:
             raise PmgError(f"stage.shown is {self.shown}: the pool has {pool.rows.shape[1]} drawings of a look")
         drop = self.drop if split == "train" else KEEP_ALL
-        batches = ReferenceBatches(pool, data, self.text_encoder, self.model.process, drop, self.scene)
+        batches = self.batches(pool, data, self.text_encoder, self.model.process, drop, self.scene)
         batches.shown, batches.shuffled = self.shown, split == "train"
         if isinstance(data, LookData):
             names = sorted(set(data.drawings.artists))
