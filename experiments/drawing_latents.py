@@ -27,7 +27,7 @@ def main(options: Any) -> None:
     encode = processor_autocast()(AutoencoderDCCodec.from_folder(f"{options.models}/look_generator/vae").encode)
     parts = torch.arange(len(data.drawings)).split(AT_ONCE)
     latents = [encode(data.drawings.pictures(rows, [AS_DRAWN] * len(rows))).half() for rows in parts]
-    save_file({"latents": torch.cat(latents)}, options.into)
+    save_file({"latents": torch.cat(latents).contiguous()}, options.into)
 
 
 if __name__ == "__main__":

@@ -5,12 +5,14 @@ python experiments/look_arms.py compare --base shipped:joint-4 --arms plain:join
 python experiments/look_arms.py sheet --arms shipped:joint-4 plain:joint-4 --group met --into FOLDER
 
 A reading is ``joint-K`` (K pictures read together), ``mean-K`` (style tokens of K pictures, each read alone, averaged)
-or ``other-K`` (pictures of another artist under the same finish, read together).
+or ``other-K`` (pictures of another artist under the same finish, read together). ``+picture`` behind it also shows a
+picture of the target by another family of artists as drawn; ``retrieve`` is that drawing under the true finish.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import random
 from collections.abc import Sequence
 from dataclasses import replace
@@ -33,17 +35,19 @@ from pmg.evaluation.look_judging import LookJudging, StyleReader
 from pmg.evaluation.statistics import interval, paired_difference
 from pmg.generation.guidance import LeaveOneOutScales
 from pmg.models.autocast import processor_autocast
-from pmg.models.diffusion.conditioning import SoftBlock, join_seen
+from pmg.models.diffusion.conditioning import References, SoftBlock, join_seen
 from pmg.models.diffusion.generator import DiffusionGenerator
 from pmg.models.diffusion.noise_processes import denoising_loss
 from pmg.models.diffusion.reference_attention import ReferenceReader, with_references
 from pmg.models.diffusion.style_encoder import StyleEncoder
+from pmg.models.diffusion.target_picture import TargetPictureDenoiser
 from pmg.models.loading.weight_sources import load_frozen
 from pmg.models.vision.look_judge import LookJudge, pick_looks
 from pmg.models.vision.perceptual import PerceptualDistance
 from pmg.seeding import stable_number
 from pmg.training.datamodule import seeded
 from pmg.training.pretraining.look_pool import LookPool
+from pmg.training.pretraining.look_target_pictures import drawings_elsewhere
 
 GROUPS = {
     "met": ("met", False, 300), "unseen_region": ("unseen_region", False, 100), "unseen_artist": ("unseen_artist", False, 120),
@@ -52,6 +56,7 @@ GROUPS = {
 """Group of targets, whether its finishes are as drawn on white, number of targets."""
 PICTURES = 12  # that show a look
 BATCH = 50
+PICTURE = "+picture"  # behind a reading
 METRICS = ("style", "artist", "concept", "lpips", "finish_error")
 NOISES = 4  # of each held-out picture, for the denoising loss
 
@@ -79,6 +84,18 @@ def shown_pictures(data: LookData, targets: Sequence[LookTarget], other: bool) -
     return data.drawings.pictures(torch.tensor(rows), finishes).unflatten(0, (-1, PICTURES))
 
 
+def target_pictures(data: LookData, targets: Sequence[LookTarget]) -> list[int]:
+    """Returns for each target the row of a training drawing of its concept by another family of artists."""
+    elsewhere = drawings_elsewhere(data)
+    return [random.Random(stable_number("picture", one.seed)).choice(elsewhere[one.row]) for one in targets]
+
+
+def drawn_pictures(data: LookData, targets: Sequence[LookTarget], as_drawn: bool) -> Tensor:
+    """Returns the target pictures on white, or under the targets' finishes, `(B, 3, H, W)`."""
+    finishes = [AS_DRAWN if as_drawn else target.finish for target in targets]
+    return data.drawings.pictures(torch.tensor(target_pictures(data, targets)), finishes)
+
+
 class Arm:
     """A generator with its style encoder and, where it has one, its reference reader.
 
@@ -98,7 +115,7 @@ class Arm:
     @torch.no_grad()
     def read(self, latents: Tensor, reading: str) -> SoftBlock:
         """Returns what a reading finds in latents of pictures, `(B, PICTURES, C, h, w)`."""
-        kind, count = reading.split("-")
+        kind, count = reading.removesuffix(PICTURE).split("-")
         latents = latents[:, : int(count)]
         present = torch.ones(latents.shape[:2], dtype=torch.bool)
         features = self.style_encoder.encode_pictures(latents.flatten(0, 1)).unflatten(0, latents.shape[:2])
@@ -114,8 +131,10 @@ class Arm:
         return SoftBlock(soft.tokens, soft.mask, references=details)
 
     @torch.no_grad()
-    def draw(self, titles: Sequence[str], style: SoftBlock, seeds: Sequence[int], options: Any) -> Tensor:
-        """Returns pictures `(B, 3, H, W)` in [-1, 1]."""
+    def draw(
+        self, titles: Sequence[str], style: SoftBlock, seeds: Sequence[int], options: Any, pictures: Tensor | None
+    ) -> Tensor:  # fmt: skip
+        """Returns pictures `(B, 3, H, W)` in [-1, 1]; `pictures` are latents of the targets' own, or None."""
         encode = self.generator.text_encoder.encode
         scales = LeaveOneOutScales(options.target_scale, options.target_scale, options.style_scale)
         coefficients = scales.coefficients(["soft"], negative=False)
@@ -125,6 +144,11 @@ class Arm:
             blocks = {"target": encode(titles[rows]), "soft": style[rows]}
             empty = encode([""]).expand(len(titles[rows]))
             branches = [join_seen(blocks, empty, seen) for seen in coefficients]
+            if pictures is not None:
+                shown = pictures[rows, None]
+                masks = [torch.full(shown.shape[:2], "target" in seen) for seen in coefficients]
+                pairs = zip(branches, masks, strict=True)
+                branches = [replace(branch, references=References(shown, mask)) for branch, mask in pairs]
             with processor_autocast():
                 latents = self.generator.sample(branches, list(coefficients.values()), seeds[rows], options.steps)
             parts.append(self.generator.decode(latents.float()))
@@ -184,6 +208,9 @@ def load(options: Any) -> tuple[LookData, DiffusionGenerator, str]:
     cfg = pmg.compose("generate", overrides=["data=looks", "scenario=looks", "generator=looks"])
     cfg.generator.denoiser.folder = f"{options.models}/unet"
     cfg.generator.codec.folder = "assets/look_generator/vae"
+    sizes = json.loads(Path(options.models, "unet", "config.json").read_text())
+    if sizes["in_channels"] > sizes["out_channels"]:
+        cfg.generator.denoiser._target_ = f"{TargetPictureDenoiser.__module__}.TargetPictureDenoiser.from_folder"
     return instantiate(cfg.data), instantiate(cfg.generator), cfg.scenario.scene_words[0]
 
 
@@ -201,12 +228,17 @@ def draw(options: Any) -> None:
         titles = [f"{data.drawings.items[target.row].title}, {scene}" for target in targets]
         for reading in options.readings:
             latents = encode(generator, shown_pictures(data, targets, reading.startswith("other")))
-            pictures = arm.draw(titles, arm.read(latents, reading), [target.seed for target in targets], options)
+            shown = None
+            if reading.endswith(PICTURE):
+                shown = encode(generator, drawn_pictures(data, targets, True)[:, None])[:, 0]
+            seeds = [target.seed for target in targets]
+            pictures = arm.draw(titles, arm.read(latents, reading), seeds, options, shown)
             save(options, group, f"{options.name}:{reading}", targets, judging, pictures)
         if options.name == "shipped":
             restored = generator.decode(generator.encode_images(judging.truth))
             save(options, group, "autoencoder:-", targets, judging, restored)
             save(options, group, "truth:-", targets, judging, judging.truth)
+            save(options, group, "retrieve:-", targets, judging, drawn_pictures(data, targets, False))
     if options.held_out:
         pool = LookPool.load(options.held_out)
         titles = [f"{data.drawings.items[row].title}, {scene}" for row in pool.rows[:, 0].tolist()]
@@ -281,7 +313,7 @@ def main() -> None:
     one = commands.add_parser("draw")
     one.add_argument("--name", required=True)
     one.add_argument("--models", type=Path, required=True)
-    one.add_argument("--readings", nargs="+", default=["joint-4", "joint-12", "mean-12"])
+    one.add_argument("--readings", nargs="*", default=["joint-4", "joint-12", "mean-12"])
     one.add_argument("--held-out", type=Path, help="pool of held-out looks for the denoising loss")
     one.add_argument("--steps", type=int, default=4)
     one.add_argument("--target-scale", type=float, default=3.0)
