@@ -96,6 +96,11 @@ def probe(train: Tensor, labels: Tensor, test: Tensor, penalty: float) -> Tensor
     return (test @ weight + bias).argmax(1).detach()
 
 
+def hit_rate(found: Tensor, wanted: Tensor) -> float:
+    """Returns the share of equal labels."""
+    return float((found == wanted).float().mean())
+
+
 def main(options: Any) -> None:
     """Prints the accuracy of each kind of features."""
     cfg = pmg.compose("pretrain", overrides=["stage=look_unet", "run_dir=/unused"])
@@ -116,7 +121,7 @@ def main(options: Any) -> None:
     print("| features | dimensions | held-out concepts | as drawn |\n|---|---:|---:|---:|", flush=True)
     for kind, values in found["train"].items():
         accuracies = {
-            penalty: float((probe(values, labels["train"], found["choice"][kind], penalty) == labels["choice"]).float().mean())
+            penalty: hit_rate(probe(values, labels["train"], found["choice"][kind], penalty), labels["choice"])
             for penalty in PENALTIES
         }  # fmt: skip
         best = max(accuracies, key=lambda penalty: accuracies[penalty])

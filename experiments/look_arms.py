@@ -50,8 +50,8 @@ from pmg.training.pretraining.look_pool import LookPool
 from pmg.training.pretraining.look_target_pictures import drawings_elsewhere
 
 GROUPS = {
-    "met": ("met", False, 300), "unseen_region": ("unseen_region", False, 100), "unseen_artist": ("unseen_artist", False, 120),
-    "met_as_drawn": ("met", True, 100), "unseen_artist_as_drawn": ("unseen_artist", True, 120),
+    "met": ("met", False, 300), "unseen_region": ("unseen_region", False, 100),
+    "unseen_artist": ("unseen_artist", False, 120), "met_as_drawn": ("met", True, 100), "unseen_artist_as_drawn": ("unseen_artist", True, 120),
 }  # fmt: skip
 """Group of targets, whether its finishes are as drawn on white, number of targets."""
 PICTURES = 12  # that show a look
@@ -177,7 +177,9 @@ class Arm:
 class Judge(LookJudging):
     """A `LookJudging` that also says which of the ten looks it picks, and how far a picture is from the truth."""
 
-    def __init__(self, data: LookData, reader: StyleReader, perceptual: PerceptualDistance, targets: list[LookTarget]) -> None:
+    def __init__(
+        self, data: LookData, reader: StyleReader, perceptual: PerceptualDistance, targets: list[LookTarget]
+    ) -> None:
         super().__init__(data, reader, targets)
         self.perceptual, self.truth = perceptual, true_pictures(data, targets)
 
@@ -185,7 +187,7 @@ class Judge(LookJudging):
     def measure(self, pictures: Tensor) -> dict[str, Tensor]:
         """Returns each metric's value a picture, `(B,)`.
 
-        ``artist`` is 1 where the true artist is picked and 0 where another one is under the true finish; NaN elsewhere.
+        ``artist`` is 1 where the true artist is picked, 0 where another one is under the true finish, else NaN.
         """
         readings = [self.judge(part) for part in pictures.split(BATCH)]
         style, finish, concept = (
@@ -244,7 +246,11 @@ def draw(options: Any) -> None:
         titles = [f"{data.drawings.items[row].title}, {scene}" for row in pool.rows[:, 0].tolist()]
         for count in (3, 11):
             losses = arm.losses(pool, titles, count)
-            np.savez(options.into / f"loss,{options.name}:joint-{count}.npz", cells=pool.rows[:, 0].numpy(), loss=losses.numpy())
+            np.savez(
+                options.into / f"loss,{options.name}:joint-{count}.npz",
+                cells=pool.rows[:, 0].numpy(),
+                loss=losses.numpy(),
+            )
             print(options.name, count, "pictures: held-out loss", round(float(losses.mean()), 4), flush=True)
 
 
@@ -278,11 +284,15 @@ def compare(options: Any) -> None:
             cells = [describe(found, base, metric, name == options.base) for metric in METRICS]
             print(f"| {group} | {name} | {' | '.join(cells)} |")
     for count in (3, 11):
-        files = {name: options.into / f"loss,{name.split(':')[0]}:joint-{count}.npz" for name in (options.base, *options.arms)}
+        files = {
+            name: options.into / f"loss,{name.split(':')[0]}:joint-{count}.npz"
+            for name in (options.base, *options.arms)
+        }
         base = np.load(files[options.base]) if files[options.base].is_file() else None
         for name, file in files.items():
             if base is not None and file.is_file():
-                print(f"held-out loss, {count} pictures, {name}: {describe(np.load(file), base, 'loss', name == options.base)}")
+                values = describe(np.load(file), base, "loss", name == options.base)
+                print(f"held-out loss, {count} pictures, {name}: {values}")
 
 
 def describe(found: Any, base: Any, metric: str, alone: bool) -> str:

@@ -1,4 +1,4 @@
-"""Reference attention: a new one changes nothing, tokens reach the denoiser, hidden ones don't; batches of many drawings."""
+"""Reference attention: new layers change nothing, hidden tokens are not read; batches of many drawings."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pmg.data.emoji.drawings import LookData
 from pmg.data.emoji.finish_space import FinishSpace
 from pmg.data.emoji.finishes import AS_DRAWN
 from pmg.installation import find_assets
-from pmg.models.diffusion.conditioning import Block, SoftBlock, TextBlock, join, stack
+from pmg.models.diffusion.conditioning import SoftBlock, TextBlock, join, stack
 from pmg.models.diffusion.look_denoiser import LookDenoiser
 from pmg.models.diffusion.noise_processes import FlowMatching
 from pmg.models.diffusion.reference_attention import ReferenceReader
@@ -60,7 +60,9 @@ def model():
 @pytest.fixture(scope="module")
 def inputs():
     rng = torch.Generator().manual_seed(2)
-    target = TextBlock(torch.randn(3, 5, WIDTH, generator=rng), torch.ones(3, 5) > 0, torch.randn(3, WIDTH, generator=rng))
+    target = TextBlock(
+        torch.randn(3, 5, WIDTH, generator=rng), torch.ones(3, 5) > 0, torch.randn(3, WIDTH, generator=rng)
+    )
     return {
         "noisy": torch.randn(3, 4, 8, 8, generator=rng), "times": torch.rand(3, generator=rng), "target": target,
         "shown": torch.randn(3, 4, 4, 8, 8, generator=rng), "present": torch.ones(3, 4) > 0,
@@ -139,9 +141,7 @@ def test_a_reader_is_saved_and_loaded_without_loss(model, tmp_path):
 
 @pytest.fixture(scope="module")
 def data():
-    return LookData(
-        f"{find_assets()}/drawings", ["food-fruit", "animal-mammal"], SPACE, ["twemoji"], 0, as_drawn=1.0
-    )
+    return LookData(f"{find_assets()}/drawings", ["food-fruit", "animal-mammal"], SPACE, ["twemoji"], 0, as_drawn=1.0)
 
 
 @pytest.fixture(scope="module")
@@ -187,7 +187,9 @@ def test_a_picture_is_never_its_own_reference():
 def test_a_step_trains_all_parts(pool, data, tokens):
     model = ReferenceLookDenoiser(unet(), style_encoder(), FlowMatching(), tokens=tokens, patches=PATCHES)
     training = LookReferencesTraining(model, adamw(1e-3), constant, 0.9)
-    loss = training.losses(batches(pool, data, drop=Drop(0.1, 0.4, 0.3, 0.3))(torch.arange(4), torch.Generator().manual_seed(0)))
+    loss = training.losses(
+        batches(pool, data, drop=Drop(0.1, 0.4, 0.3, 0.3))(torch.arange(4), torch.Generator().manual_seed(0))
+    )
     loss.mean().backward()
     assert loss.shape == (4 * ITEMS,)
     assert model.style_encoder.queries.grad.abs().max() > 0

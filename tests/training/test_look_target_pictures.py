@@ -8,6 +8,7 @@ import pytest
 import torch
 from diffusers import UNet2DConditionModel
 
+from looks import SHARES
 from pmg.data.emoji.drawings import LookData
 from pmg.data.emoji.finish_space import FinishSpace
 from pmg.installation import find_assets
@@ -27,7 +28,6 @@ from pmg.training.pretraining.look_target_pictures import (
     drawings_elsewhere,
     family,
 )
-from looks import SHARES
 
 WIDTH = 32
 SPACE = FinishSpace(**SHARES, unseen_hues=[[80, 120]], unseen_pairs=[["dark", "pixels"]])
@@ -47,7 +47,9 @@ def unet():
 @pytest.fixture
 def condition():
     rng = torch.Generator().manual_seed(1)
-    target = TextBlock(torch.randn(3, 5, WIDTH, generator=rng), torch.ones(3, 5) > 0, torch.randn(3, WIDTH, generator=rng))
+    target = TextBlock(
+        torch.randn(3, 5, WIDTH, generator=rng), torch.ones(3, 5) > 0, torch.randn(3, WIDTH, generator=rng)
+    )
     pictures = torch.randn(3, 1, 4, 8, 8, generator=rng)
     return replace(join(target), references=References(pictures, torch.tensor([[True], [True], [False]])))
 

@@ -167,7 +167,9 @@ class ReferenceConditionAdapter(UNetConditionAdapter):
 def cross_attention_layers(unet: UNet2DConditionModel) -> Mapping[str, Attention]:
     """Returns the layers of a UNet that read its condition, by name."""
     return {
-        name: layer for name, layer in unet.named_modules() if isinstance(layer, Attention) and layer.is_cross_attention
+        name: layer
+        for name, layer in unet.named_modules()
+        if isinstance(layer, Attention) and layer.is_cross_attention
     }
 
 

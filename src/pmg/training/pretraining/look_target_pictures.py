@@ -1,4 +1,4 @@
-"""Trains a look denoiser that may see a picture of the target: a drawing of the concept by another family of artists."""
+"""Trains a look denoiser that may see the target's own picture: a drawing by another family of artists."""
 
 from __future__ import annotations
 
@@ -124,7 +124,9 @@ class LookTargetPicturesStage(LookReferencesStage):
         self.drawn, self.without = drawn, without
         for model, name in self._parts() if start is not None else []:
             folder = Path(str(start), name)
-            found = TargetPictureDenoiser.from_folder(folder).model if name == "unet" else load_part(type(model), folder)
+            found = (
+                TargetPictureDenoiser.from_folder(folder).model if name == "unet" else load_part(type(model), folder)
+            )
             model.load_state_dict(found.state_dict())
 
     def _collate(self, pool: LookPool, data: PictureGroups, split: str) -> ReferenceBatches:
