@@ -51,7 +51,8 @@ from pmg.training.pretraining.look_target_pictures import drawings_elsewhere
 
 GROUPS = {
     "met": ("met", False, 300), "unseen_region": ("unseen_region", False, 100),
-    "unseen_artist": ("unseen_artist", False, 120), "met_as_drawn": ("met", True, 100), "unseen_artist_as_drawn": ("unseen_artist", True, 120),
+    "unseen_artist": ("unseen_artist", False, 120), "met_as_drawn": ("met", True, 100),
+    "unseen_artist_as_drawn": ("unseen_artist", True, 120),
 }  # fmt: skip
 """Group of targets, whether its finishes are as drawn on white, number of targets."""
 PICTURES = 12  # that show a look
