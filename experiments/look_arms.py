@@ -32,7 +32,7 @@ from pmg.data.emoji.finish_targets import finish_errors
 from pmg.data.emoji.finishes import AS_DRAWN
 from pmg.data.emoji.look_targets import LookTarget, draw_targets, true_pictures
 from pmg.evaluation.look_judging import LookJudging, StyleReader
-from pmg.evaluation.statistics import interval, paired_difference
+from pmg.evaluation.statistics import interval
 from pmg.generation.guidance import LeaveOneOutScales
 from pmg.models.autocast import processor_autocast
 from pmg.models.diffusion.conditioning import References, SoftBlock, join_seen
@@ -303,7 +303,7 @@ def describe(found: Any, base: Any, metric: str, alone: bool) -> str:
     if alone:
         mean = interval(values[usable], cells[usable])
         return f"{values[usable].mean():.3f} [{mean.low:.3f}, {mean.high:.3f}]"
-    gap = paired_difference(values[usable], base[metric][usable], cells[usable])
+    gap = interval(values[usable] - base[metric][usable], cells[usable])
     return f"{np.nanmean(values):.3f}; {gap.mean:+.3f} [{gap.low:+.3f}, {gap.high:+.3f}]"
 
 
