@@ -163,15 +163,16 @@ def generator_folder(codec, tmp_path_factory):
 @pytest.mark.slow
 def test_the_stage_saves_what_the_generator_loads(data, training, generator_folder, tmp_path):
     stage = make_stage(tmp_path, training, generator_folder)
-    fit_stage(stage, data, tmp_path / "checkpoints", 2)
-    assert stage.save_and_evaluate(data).keys() == {"nats"}
+    module = fit_stage(stage, data, tmp_path / "checkpoints", 2)
+    batches = stage.build(data, 0)[1]
+    assert stage.save_and_evaluate((module, batches), data).keys() == {"nats"}
     folder = tmp_path / "model"
     (weights,) = (folder / "janus").glob("*.safetensors")
     assert {tensor.dtype for tensor in load_file(weights).values()} == {torch.float16}
     assert isinstance(JanusForConditionalGeneration.from_pretrained(folder / "janus"), JanusForConditionalGeneration)
     assert {path.name for path in folder.iterdir()} == {"janus", "style_encoder", "vae"}
     generator = load_look_janus(folder / "janus", tiny_text_encoder(width=WIDTH))
-    batch = stage.fixed[0]
+    batch = batches.validation[0]
     condition = join(generator.text_encoder.encode(["apple"] * len(batch["codes"])))
     with torch.no_grad():
         same = training.model.generator(tiny_text_encoder(width=WIDTH)).loss(batch["codes"], condition, {})

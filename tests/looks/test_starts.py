@@ -124,9 +124,9 @@ def test_a_judge_of_other_concepts_is_refused(data, trunk, generator_folder, tmp
         return judge_stage(trunk, generator_folder, tmp_path / "judge", 16, start)
 
     first = stage()
-    first.build(data, seed=0)
-    first.judge.config.concepts = list(reversed(first.judge.config.concepts))
-    save_half(first.judge, first.folder)
+    judge = first.build(data, seed=0)[0].judge
+    judge.config.concepts = list(reversed(judge.config.concepts))
+    save_half(judge, first.folder)
     with pytest.raises(PmgError, match="judges other concepts than the data has") as error:
         stage(first.folder).build(data, seed=0)
     assert "\n" not in str(error.value)
@@ -148,19 +148,19 @@ def test_batches_that_are_no_whole_groups_or_have_too_many_artists_are_refused(
 
 def test_the_scorers_accuracy_is_that_of_all_pictures_whatever_their_batches(data, trunk, generator_folder, tmp_path):
     stage = scorer_stage(generator_folder, trunk)
-    stage.build(data, seed=0)
-    whole, stage.folder = {**stage.fixed[0]}, str(tmp_path)
+    module, batches = stage.build(data, seed=0)
+    whole, stage.folder = {**batches.validation[0]}, str(tmp_path)
     save_half(stage.scorer.eval(), stage.folder)  # which rounds the weights
     with torch.no_grad():
         whole["concept"] = stage.module.logits(whole)["title"].argmax(1)
     whole["concept"][-1] = (whole["concept"][-1] + 1) % len(whole["titles"])  # wrong for the last picture alone
     rows = len(whole["images"])
     per_picture = ("images", "concept", "words", "fits")
-    stage.fixed = [
+    batches.validation = [
         {name: part[some] if name in per_picture else part for name, part in whole.items()}
         for some in (slice(rows - 1), slice(rows - 1, None))
     ]
-    assert stage.save_and_evaluate(data)["title_accuracy"] == pytest.approx(1 - 1 / rows)
+    assert stage.save_and_evaluate((module, batches), data)["title_accuracy"] == pytest.approx(1 - 1 / rows)
 
 
 def test_a_judge_of_pictures_without_finishes_is_refused(trunk, generator_folder, tmp_path):
@@ -174,8 +174,8 @@ def test_a_judge_keeps_the_first_stages_of_its_trunk(data, trunk, generator_fold
     module, batches = stage.build(data, seed=0)
     module.log_dict = lambda *values, **options: None
     module.training_step(batches.train.batch(0), 0).backward()
-    trained = {name for name, one in stage.judge.trunk.named_parameters() if one.grad is not None}
-    frozen = {name for name, _ in stage.judge.trunk.named_parameters()} - trained
+    trained = {name for name, one in module.judge.trunk.named_parameters() if one.grad is not None}
+    frozen = {name for name, _ in module.judge.trunk.named_parameters()} - trained
     assert {name.split(".")[0] for name in frozen} == {"stem", "stages"}
     assert {name.split(".")[1] for name in frozen if name.startswith("stages")} == {"0", "1"}
-    assert all(torch.equal(one, trunk.state_dict()[name]) for name, one in stage.judge.trunk.named_parameters())
+    assert all(torch.equal(one, trunk.state_dict()[name]) for name, one in module.judge.trunk.named_parameters())

@@ -129,8 +129,8 @@ def test_nothing_is_quantised_at_first(data, perceptual, tmp_path):
 @pytest.mark.slow
 def test_the_stage_trains_saves_and_measures(data, perceptual, tmp_path):
     stage = make_stage(tmp_path / "model", perceptual)
-    fit_stage(stage, data, tmp_path / "checkpoints", 4)
-    quality = stage.save_and_evaluate(data)
+    module = fit_stage(stage, data, tmp_path / "checkpoints", 4)
+    quality = stage.save_and_evaluate((module, stage.build(data, 0)[1]), data)
     assert quality.keys() == {"l1", "lpips", "used_codes"}
     assert 0 < quality["used_codes"] <= 1
     (weights,) = (tmp_path / "model").glob("*.safetensors")

@@ -51,7 +51,7 @@ def body(cfg: DictConfig, run: Run) -> float | None:
     trainer = builder.fit(module, batches, operations)
     run.ledger.count("operations_a_step", operations.counted)
     with run.ledger.phase("measure"):
-        quality = stage.save_and_evaluate(data)
+        quality = stage.save_and_evaluate((module, batches), data)
     run.measure(quality)
     facts = {
         STEPS: trainer.global_step,

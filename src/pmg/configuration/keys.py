@@ -19,7 +19,7 @@ class Role(StrEnum):
     Attributes:
         RESULT: decides the command's result.
         EXECUTION: decides how and where the result is computed, and what is logged.
-        DESTINATION: a folder, or the name of the run.
+        DESTINATION: a folder, or the name or a note of the run.
         UNUSED: has no effect: it is read by another command, or through interpolations only.
     """
 

@@ -128,6 +128,8 @@ def balance_z(d_p: Tensor, d_t: Tensor, alpha: float | Tensor) -> Tensor:
 def pick(z: Tensor) -> Tensor:
     """Index of the best candidate of each user, int64 `(B,)`, from z `(B, C)`; the first one of equals.
 
+    The app's page has the same rule in JavaScript (`studio/app/page/app.js`), for the slider of alpha.
+
     Raises:
         ValueError: there is no candidate, or a z is not a number.
     """

@@ -1,7 +1,7 @@
 """What the stages of `pmg-pretrain` share: their interface, and saving and loading of weights.
 
-A stage's `build` gives a LightningModule and its batches; `save_and_evaluate` saves the model as fp16 safetensors in
-the library's own folder layout and measures it on held-out drawings.
+A stage's `build` returns a LightningModule and its batches; `save_and_evaluate` takes both after the training, saves
+the model as fp16 safetensors in the library's own folder layout and measures it on the batches of validation.
 """
 
 from __future__ import annotations
@@ -30,8 +30,13 @@ class Stage(Protocol):
         """The module to train and its batches."""
         ...
 
-    def save_and_evaluate(self, data: Any) -> dict[str, float]:
-        """Saves the trained model; returns its measured quality."""
+    def save_and_evaluate(self, built: Built, data: Any) -> dict[str, float]:
+        """Saves the trained model; returns its measured quality.
+
+        Args:
+            built: the trained module and its batches.
+            data: as of `build`.
+        """
         ...
 
 

@@ -123,7 +123,7 @@ class LookAutoencoderStage(PictureStage):
         self.autoencoder = autoencoder.to(memory_format=torch.channels_last)  # 1.1 times faster on processors
         self.module = training(self.autoencoder, perceptual)
 
-    def save_and_evaluate(self, data: PictureGroups) -> dict[str, float]:
+    def save_and_evaluate(self, built: Built, data: PictureGroups) -> dict[str, float]:
         """Measures the latents' statistics, saves, and restores held-out pictures."""
         self.autoencoder.eval()
         train = data.picture_source("train")

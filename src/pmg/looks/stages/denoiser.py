@@ -196,9 +196,9 @@ class LookPoolStage(ABC):
         held_out = self._read(data, "validation", seed)
         train = self._read(data, "train", seed)
         parts = torch.arange(len(held_out)).split(VALIDATION_BATCH // ITEMS)
-        self.fixed = [held_out(looks, seeded(seed, "validation", number)) for number, looks in enumerate(parts)]
+        fixed = [held_out(looks, seeded(seed, "validation", number)) for number, looks in enumerate(parts)]
         rows = ShuffledRows(torch.arange(len(train)), self.looks_a_step, seed, train)
-        return self.module, RowsDataModule(rows, self.fixed)
+        return self.module, RowsDataModule(rows, fixed)
 
     def _read(self, data: PictureGroups, split: str, seed: int) -> LookBatches:
         pool = self.pool.get(data, split, seed, self.captioner, self.generator_folder)
@@ -212,7 +212,7 @@ class LookPoolStage(ABC):
         drop = self.drop if split == "train" else KEEP_ALL
         return LookBatches(pool, data, self.text_encoder, process, drop, self.scene, codes=codes)
 
-    def save_and_evaluate(self, data: PictureGroups) -> dict[str, float]:
+    def save_and_evaluate(self, built: Built, data: PictureGroups) -> dict[str, float]:
         """Saves generator and style encoder; returns the loss on held-out drawings."""
         self.model.eval()
         with quiet_libraries():
@@ -220,7 +220,7 @@ class LookPoolStage(ABC):
                 save_half(model, str(self.folder / name))
         shutil.copytree(self.generator_folder / "vae", self.folder / "vae", dirs_exist_ok=True)
         with torch.no_grad():
-            losses = [self.module.held_out_losses(batch) for batch in self.fixed]
+            losses = [self.module.held_out_losses(batch) for batch in built[1].validation]
         return {self.quality: float(torch.cat(losses).mean())}
 
 

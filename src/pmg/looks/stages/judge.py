@@ -191,31 +191,31 @@ class LookJudgeStage:
                 "Compare pictures of your own with metrics=distances, which needs no judge."
             )
         config = LookJudgeConfig(size=self.size, values=SIZE, concepts=tuple(data.drawings.concepts))
-        self.judge = LookJudge(config).start_from(self.trunk, self.frozen_stages).to(memory_format=torch.channels_last)
+        judge = LookJudge(config).start_from(self.trunk, self.frozen_stages).to(memory_format=torch.channels_last)
         if self.start is not None:
-            started = load_weights(self.judge, Path(self.start))
+            started = load_weights(judge, Path(self.start))
             if started.config.concepts != config.concepts:
                 raise PmgError(f"{self.start} judges other concepts than the data has. Set stage.start=null.")
         codec = AutoencoderDCCodec.from_folder(self.generator_folder / "vae")
         batches = JudgeBatches(data, codec, self.restored, self.spread, self.artists)
-        self.module = self.training(self.judge)
         rng = random.Random(stable_number(seed, "judge validation"))
-        self.fixed = [
+        fixed = [
             batches.label(rows.tolist(), [data.space.sample(rng, seen=rng.random() < 0.75) for _ in rows], None)
             for rows in data.rows("validation").split(VALIDATION_BATCH)
         ]
-        return self.module, RowsDataModule(ShuffledRows(torch.arange(1), 1, seed, batches), self.fixed)
+        return self.training(judge), RowsDataModule(ShuffledRows(torch.arange(1), 1, seed, batches), fixed)
 
-    def save_and_evaluate(self, data: LookData) -> dict[str, float]:
+    def save_and_evaluate(self, built: tuple[LookJudgeTraining, RowsDataModule], data: LookData) -> dict[str, float]:
         """Saves the judge; its accuracy on held-out drawings."""
-        save_half(self.judge.eval(), self.folder)
+        judge, fixed = built[0].judge, built[1].validation
+        save_half(judge.eval(), self.folder)
         with torch.no_grad():
-            readings = [self.judge(batch["images"]) for batch in self.fixed]
-        pairs = list(zip(readings, self.fixed, strict=True))
+            readings = [judge(batch["images"]) for batch in fixed]
+        pairs = list(zip(readings, fixed, strict=True))
         concept = torch.cat([reading.concept.argmax(1) == batch["concept"] for reading, batch in pairs])
         errors = torch.cat([finish_errors(r.finish, batch["values"], batch["traces"]) for r, batch in pairs])
         return {
             "real_concept_accuracy": float(concept.float().mean()),
             "real_finish_error": float(errors.mean()),
-            "real_style_accuracy": style_accuracy(self.judge, data, LookChoice(data, self.spread)),
+            "real_style_accuracy": style_accuracy(judge, data, LookChoice(data, self.spread)),
         }

@@ -153,14 +153,14 @@ class LookScorerStage:
 
         train, held_out = batches("train"), batches("validation")
         parts = torch.arange(len(held_out.rows)).split(VALIDATION_BATCH)
-        self.fixed = [held_out(part, seeded(seed, "validation", number)) for number, part in enumerate(parts)]
+        fixed = [held_out(part, seeded(seed, "validation", number)) for number, part in enumerate(parts)]
         rows = torch.arange(len(train.rows))
-        return self.module, RowsDataModule(ShuffledRows(rows, self.batch_size, seed, train), self.fixed)
+        return self.module, RowsDataModule(ShuffledRows(rows, self.batch_size, seed, train), fixed)
 
-    def save_and_evaluate(self, data: PictureGroups) -> dict[str, float]:
+    def save_and_evaluate(self, built: Built, data: PictureGroups) -> dict[str, float]:
         """Saves the scorer; its accuracy on held-out drawings."""
         save_half(self.scorer.eval(), self.folder)
         with torch.no_grad():
-            parts = [(self.module.accuracy(batch), len(batch["images"])) for batch in self.fixed]
+            parts = [(self.module.accuracy(batch), len(batch["images"])) for batch in built[1].validation]
         count = sum(size for _, size in parts)
         return {name: sum(part[name] * size for part, size in parts) / count for name in parts[0][0]}

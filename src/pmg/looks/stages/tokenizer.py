@@ -19,7 +19,7 @@ from pmg.models.loading.checkpoints import quiet_libraries
 from pmg.models.vision.perceptual import PerceptualDistance
 from pmg.training.datamodule import seeded
 from pmg.training.optim import OptimizerPartial, SchedulerPartial, configure_optimizers
-from pmg.training.pretraining import VALIDATION_BATCH, save_half
+from pmg.training.pretraining import VALIDATION_BATCH, Built, save_half
 
 
 class LookTokenizerTraining(pl.LightningModule):
@@ -107,7 +107,7 @@ class LookTokenizerStage(PictureStage):
         super().__init__(folder, tokenizer, perceptual, batch_size, start)
         self.module = training(tokenizer.train(), perceptual)
 
-    def save_and_evaluate(self, data: PictureGroups) -> dict[str, float]:
+    def save_and_evaluate(self, built: Built, data: PictureGroups) -> dict[str, float]:
         """Saves; restores held-out pictures from their tokens, and counts the codes that they use."""
         tokenizer = self.module.finish()
         with quiet_libraries():

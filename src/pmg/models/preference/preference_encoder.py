@@ -68,6 +68,7 @@ class PreferenceEncoder(TokenEncoder):
             )
         self.multimodal_tokens = nn.Parameter(torch.randn(soft_tokens, llm_width) * llm_width**-0.5)
         self.prefix = Prefix(llm_layers, kv_heads, head_dim, prefix_length, prefix_hidden) if prefix_length else None
+        # one linear layer, also for `VisualPreferenceEncoder`, which begins with a zero weight
         self.map = nn.Linear(state_width(llm_width, text_width, map_start), text_width)
         nn.init.zeros_(self.map.bias)
         self.standardize: SharedBatchNorm1d | nn.Identity
