@@ -10,10 +10,11 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import sha256
-from importlib import import_module
 from pathlib import Path
 
 import yaml
+
+from pmg.commands.pmg import find_commands
 
 INPUTS = Path(__file__).resolve().parent / "faults" / "inputs.yaml"
 TINY = [
@@ -86,7 +87,7 @@ def ask(verb: str, arguments: list[str], expected: str) -> Answer:
     before = contents(folder)
     with contextlib.redirect_stderr(stderr), contextlib.redirect_stdout(io.StringIO()):
         try:
-            import_module(f"pmg.commands.{verb}").main()
+            find_commands()[verb].load()()
         except SystemExit as end:
             code = end.code if isinstance(end.code, int) else 1
     lines = tuple(line for line in stderr.getvalue().splitlines() if line.strip() and "Loading weights" not in line)

@@ -26,6 +26,7 @@ from omegaconf import grammar_parser
 from browsers import BROWSER, launched
 from commands import run_here
 from looks import FEW, TOPICS
+from pmg.commands.pmg import find_commands
 from pmg.configuration.instantiate import register_configs
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -132,8 +133,8 @@ def shell(tmp_path):
 
 @pytest.fixture
 def pmg(shell):
-    """Runs ``python -m pmg.commands.VERB``; returns the finished process."""
-    return lambda verb, *args, **env: shell(sys.executable, "-m", f"pmg.commands.{verb}", *args, **env)
+    """Runs a command's module by ``python -m``; returns the finished process."""
+    return lambda verb, *args, **env: shell(sys.executable, "-m", find_commands()[verb].module, *args, **env)
 
 
 @pytest.fixture

@@ -16,10 +16,10 @@ from pmg.configuration.schemas import find_schemas
 PROBE = """
 import contextlib, io, json, os, sys
 os.environ.update(COMP_LINE="pmg logger=", COMP_POINT="11")
-from importlib import import_module
+from pmg.commands.pmg import find_commands
 heavy = {"torch", "pytorch_lightning", "transformers", "diffusers", "pandas", "pydantic"}
 for command in sys.argv[1:]:
-    main = import_module(f"pmg.commands.{command}").main
+    main = find_commands()[command].load()
     ways = [["--help"], ["--cfg", "job"]] if command != "report" else [["--help"]]
     for arguments in ways + [["-sc", "query=bash"]] * (command == "train"):
         sys.argv = ["pmg", *arguments]

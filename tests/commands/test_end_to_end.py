@@ -69,7 +69,7 @@ def test_train_generate_evaluate(pmg_here, tmp_path):
     assert metrics(tmp_path / "b")["ledger"]["denoiser_evaluations"] == 0
     failed = pmg_here("generate", *SHARED, "run_dir=b", "preference_encoder.soft_tokens=3")
     assert failed.returncode == 1
-    assert "holds a run of other values: preference_encoder.soft_tokens: 2 -> 3. Name a new" in failed.stderr
+    assert "holds a run of other values: preference_encoder.soft_tokens: 4 -> 3. Name a new" in failed.stderr
     assert "Traceback" not in failed.stderr
 
 

@@ -48,10 +48,10 @@ SHORT = [
 def test_histories_of_pictures(family, compose, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     source = FAMILIES[family](tmp_path / family)
-    shared = [*SHORT, f"encoder={family}", f"language_model.source={source}"]
+    shared = [*SHORT, f"language_model={family}", f"language_model.source={source}"]
     execute(compose("train", *shared, "run_dir=a"), "train", train)
     execute(compose("generate", *shared, "run_dir=b"), "generate", generate)
-    exported = ["train_run=a", "folder=p", "sampling.steps=2", "dtype=float32"]
+    exported = ["train_run=a", "folder=p", "generator=tiny", "sampling.steps=2", "dtype=float32"]
     execute(compose("export", *exported, "run_dir=e"), "export", export)
     records = [json.loads(line) for line in (tmp_path / "b" / "records.jsonl").read_text().splitlines()]
     record = next(row for row in records if row["method"] == "pmg" and row["control"] == "own")
@@ -76,7 +76,7 @@ def test_histories_of_pictures(family, compose, tmp_path, monkeypatch):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_training_is_forecast_with_the_weights_of_both_encoders(family, compose, tmp_path):
     source = FAMILIES[family](tmp_path)
-    models = [f"encoder={family}", f"language_model.source={source}", "generator=tiny"]
+    models = [f"language_model={family}", f"language_model.source={source}", "generator=tiny"]
     cfg = compose("estimate", *SHORT, *models)
     language_model, generator, weights, sizes = empty_models(cfg)
     kept = load_file(Path(source, "model.safetensors"))

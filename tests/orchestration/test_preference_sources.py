@@ -152,7 +152,9 @@ def extensions(root, tmp_path, monkeypatch):
 def test_own_encoder_and_own_source_are_arms_beside_shipped_ones(extensions, compose):
     """A module and its config each: a training of the encoder, and a generation that adds arms to a folder."""
     plain = compose("train", *TINY, "run_dir=a")
-    mine = pmg.compose("train", overrides=[*TINY[1:], "encoder=topics", "plugins=[my_encoder]", "run_dir=mine"])
+    mine = pmg.compose(
+        "train", overrides=[*TINY[1:], "preference_encoder=topics", "plugins=[my_encoder]", "run_dir=mine"]
+    )
     mine.language_model = plain.language_model
     execute(mine, "train", train)
     execute(plain, "train", train)

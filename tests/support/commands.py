@@ -7,12 +7,12 @@ import io
 import logging
 import subprocess
 import sys
-from importlib import import_module
 
 import pytest
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 
+from pmg.commands.pmg import find_commands
 from pmg.orchestration.sweep import SweepSummary
 from pmg.runs.process_state import restored_state
 
@@ -20,7 +20,7 @@ from pmg.runs.process_state import restored_state
 def run_here(verb, *args):
     """Runs a command's `main` in the current folder and returns its exit code and texts."""
     out, err, code = io.StringIO(), io.StringIO(), 0
-    main = import_module(f"pmg.commands.{verb}").main
+    main = find_commands()[verb].load()
     with contextlib.ExitStack() as stack:
         stack.enter_context(pytest.MonkeyPatch.context()).setattr(sys, "argv", [f"pmg-{verb}", *map(str, args)])
         stack.enter_context(restored_state())

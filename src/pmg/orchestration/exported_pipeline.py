@@ -1,14 +1,16 @@
-"""``pmg-generate pipeline=FOLDER``: the parts of an exported pipeline in place of the configured ones."""
+"""What a command takes from an exported pipeline, or from the training that it exports, in place of its own config."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict
 
+from pmg.configuration.compose import compose
 from pmg.configuration.instantiate import allow_plugins
 from pmg.domain import PmgError
 from pmg.orchestration.command_lines import override_root
+from pmg.runs.run_folder import read_run
 
 FIXED = ("language_model", "preference_encoder", "inputs", "tower", "text_encoder", "generator")
 """Groups that the trained encoder belongs to."""
@@ -54,3 +56,20 @@ def adopt_pipeline(cfg: DictConfig, command: str, overrides: Sequence[str]) -> N
         if "soft" in (cfg.preference or {}):
             target = "pmg.generation.exported_tokens.ExportedTokens"
             cfg.preference.soft = {"_target_": target, "pipeline": "${pipeline}"}
+
+
+def adopt_generator(cfg: DictConfig, overrides: Sequence[str]) -> None:
+    """Replaces ``sampling`` and ``balance`` of an export by those that the training's generator brings.
+
+    Args:
+        cfg: of ``pmg-export``; changed.
+        overrides: of the command line; one of ``generator`` comes first.
+    """
+    if not cfg.train_run or any(override_root(override) == "generator" for override in overrides):
+        return
+    _, metrics = read_run(cfg.train_run, "train")
+    option = (metrics.get("choices") or {}).get("generator")
+    if option:
+        trained = compose("export", [f"generator={option}", *overrides])
+        for group in ("sampling", "balance"):
+            cfg[group] = OmegaConf.to_container(trained[group], resolve=False)

@@ -187,6 +187,7 @@ def _open_record(cfg: DictConfig, run: Run, locks: contextlib.ExitStack) -> RunR
         locks.enter_context(locked(written_folders(dict(leaves(to_plain(cfg))), run.command), run.command))
         earlier = refuse_other(run.folder, run.command, identity, cfg.get("dtype"))
     facts = {"command": run.command, "seed": cfg.get("seed"), "overrides": run.overrides, "identity": identity}
+    facts["choices"] = {str(group): option for group, option in run.choices.items()}
     facts["dtype"] = resolve_dtype(cfg)
     record = RunRecord(OmegaConf.to_yaml(cfg, resolve=True), run.folder, facts, earlier)
     run.id = record.facts["id"]
