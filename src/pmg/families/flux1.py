@@ -28,8 +28,8 @@ class Flux1TextEncoder(FrozenTextEncoder):
     texts_at_once: ClassVar[int] = 32  # of T5 with 512 tokens each
 
     def __init__(self, clip: TextTower, t5: TextTower) -> None:
-        super().__init__(clip.max_length)
-        self.clip, self.t5, self.tokenizer = clip, t5, clip.tokenizer
+        super().__init__(clip.max_length, clip.tokenizer)
+        self.clip, self.t5 = clip, t5
 
     @property
     def width(self) -> int:

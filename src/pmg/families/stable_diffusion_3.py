@@ -138,9 +138,8 @@ class SD3TextEncoder(FrozenTextEncoder):
     t5: TextTower | None
 
     def __init__(self, clips: Sequence[TextTower], t5: TextTower | None, width: int, t5_length: int = 256) -> None:
-        super().__init__(clips[0].max_length)
-        self.clips, self.tokenizer = nn.ModuleList(clips), clips[0].tokenizer
-        self.t5 = t5
+        super().__init__(clips[0].max_length, clips[0].tokenizer)
+        self.clips, self.t5 = nn.ModuleList(clips), t5
         self._width, self.t5_length = width, t5_length
         long = t5_length if t5 is None else t5.max_length
         self._longest = self.max_length + (long if clips[0].padded else 0)
@@ -150,10 +149,6 @@ class SD3TextEncoder(FrozenTextEncoder):
     def width(self) -> int:
         """Width `D` of the tokens."""
         return self._width
-
-    def token_ids(self, text: str) -> list[int]:
-        """Returns the tokens of a text by CLIP, special tokens included; T5 takes longer texts."""
-        return list(self.tokenizer(text)["input_ids"])
 
     def longest(self) -> TextSizes:
         """Returns the sizes of all texts, which are padded, see `FrozenTextEncoder.longest`."""

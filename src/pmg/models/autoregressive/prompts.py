@@ -73,8 +73,8 @@ class PromptEmbeddings(FrozenTextEncoder):
     def __init__(
         self, embedding: nn.Embedding, tokenizer: PreTrainedTokenizerBase, max_length: int, prefix: str
     ) -> None:
-        super().__init__(max_length)
-        self.embedding, self.tokenizer, self.prefix = embedding, tokenizer, prefix
+        super().__init__(max_length, tokenizer)
+        self.embedding, self.prefix = embedding, prefix
 
     @property
     def width(self) -> int:

@@ -41,10 +41,10 @@ class LanguageTextEncoder(FrozenTextEncoder):
         self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, max_length: int,
         template: Callable[[str], str], layers: Sequence[int], skipped: int = 0, *, head: nn.Module | None = None,
     ) -> None:  # fmt: skip
-        super().__init__(max_length)
+        super().__init__(max_length, tokenizer)
         self._head = (head,)  # no submodule: it is neither moved nor counted with the encoder
         self.model = model.requires_grad_(False).eval()
-        self.tokenizer, self.template, self.layers, self.skipped = tokenizer, template, tuple(layers), skipped
+        self.template, self.layers, self.skipped = template, tuple(layers), skipped
 
     @property
     def head(self) -> nn.Module | None:

@@ -42,9 +42,9 @@ class FrozenTextEncoder(nn.Module, ABC):
 
     texts_at_once: ClassVar[int] = 256
 
-    def __init__(self, max_length: int) -> None:
+    def __init__(self, max_length: int, tokenizer: PreTrainedTokenizerBase) -> None:
         super().__init__()
-        self.max_length = max_length
+        self.max_length, self.tokenizer = max_length, tokenizer
 
     def train(self, mode: bool = True) -> FrozenTextEncoder:
         """Keeps evaluation mode: the encoder is frozen."""
@@ -60,9 +60,9 @@ class FrozenTextEncoder(nn.Module, ABC):
         """Device of the weights."""
         return device_of(self)
 
-    @abstractmethod
     def token_ids(self, text: str) -> list[int]:
         """Returns the tokens of a text, special tokens included, whose vectors are the first ones of `encode`."""
+        return list(self.tokenizer(text)["input_ids"])
 
     def count_tokens(self, text: str) -> int:
         """Returns the length of a text in tokens, special tokens included."""
@@ -125,9 +125,8 @@ class TextEncoder(FrozenTextEncoder):
     """One transformers text model; the pooled vector is the mean of the tokens at length `sqrt(D)`."""
 
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, max_length: int = 32) -> None:
-        super().__init__(max_length)
+        super().__init__(max_length, tokenizer)
         self.model = model.requires_grad_(False).eval()
-        self.tokenizer = tokenizer
 
     @classmethod
     def from_source(cls, source: str, max_length: Count = 32) -> TextEncoder:
@@ -144,10 +143,6 @@ class TextEncoder(FrozenTextEncoder):
     def width(self) -> int:
         """Width `D` of the tokens."""
         return self.model.config.hidden_size
-
-    def token_ids(self, text: str) -> list[int]:
-        """Returns the tokens of a text, special tokens included."""
-        return list(self.tokenizer(text)["input_ids"])
 
     def _encode(self, texts: list[str]) -> TextBlock:
         self.check_lengths(texts)

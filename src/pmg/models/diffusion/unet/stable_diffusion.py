@@ -52,8 +52,8 @@ class ClipTextEncoder(FrozenTextEncoder):
     """
 
     def __init__(self, towers: Sequence[TextTower], zero_empty: bool = False) -> None:
-        super().__init__(towers[0].max_length)
-        self.towers, self.tokenizer = nn.ModuleList(towers), towers[0].tokenizer
+        super().__init__(towers[0].max_length, towers[0].tokenizer)
+        self.towers = nn.ModuleList(towers)
         self._pooled_width = towers[-1].pooled_width
         self.zero_empty = zero_empty
         self._width = sum(tower.width for tower in towers)
@@ -62,10 +62,6 @@ class ClipTextEncoder(FrozenTextEncoder):
     def width(self) -> int:
         """Width `D` of the tokens, over all models."""
         return self._width
-
-    def token_ids(self, text: str) -> list[int]:
-        """Returns the tokens of a text, special tokens included."""
-        return list(self.tokenizer(text)["input_ids"])
 
     def longest(self) -> TextSizes:
         """Returns the sizes of all texts, which are padded, see `FrozenTextEncoder.longest`."""
