@@ -77,7 +77,7 @@ class Builder:
 
     def pixels(self) -> Pixels:
         """Returns a function from items to their images."""
-        data = self.data  # which may have no pictures, and is then never asked for them
+        data = self.data  # may have no pictures, which the returned function alone reads
         return lambda items: data.images.pixels(data.images.rows(items))
 
     def captions(self, examples: Sequence[Example]) -> dict[str, str]:

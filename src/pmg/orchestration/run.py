@@ -175,7 +175,8 @@ def _open_record(cfg: DictConfig, run: Run, locks: contextlib.ExitStack) -> RunR
     Raises:
         PmgError: see `refuse_other`; or a number is not finite, or another process writes into the folder.
     """
-    refuse_infinite(to_plain(cfg))  # the identity is stored as JSON, which has no infinite numbers
+    plain = to_plain(cfg)
+    refuse_infinite(plain)  # the identity is stored as JSON, which has no infinite numbers
     identity = identify(cfg, run.command)
     earlier = None
     if run.is_main:
@@ -184,7 +185,7 @@ def _open_record(cfg: DictConfig, run: Run, locks: contextlib.ExitStack) -> RunR
         except PmgError:
             check_targets(cfg)  # a value outside of its range is the cause in every folder
             raise
-        locks.enter_context(locked(written_folders(dict(leaves(to_plain(cfg))), run.command), run.command))
+        locks.enter_context(locked(written_folders(dict(leaves(plain)), run.command), run.command))
         earlier = refuse_other(run.folder, run.command, identity, cfg.get("dtype"))
     facts = {"command": run.command, "seed": cfg.get("seed"), "overrides": run.overrides, "identity": identity}
     facts["choices"] = {str(group): option for group, option in run.choices.items()}
