@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 
 from pipelines import write_pipeline
 from pmg.configuration.instantiate import to_plain
@@ -15,7 +16,7 @@ from pmg.generation.export import to_index
 from pmg.generation.exported_tokens import ExportedTokens, read_parts
 from pmg.generation.records import read_images, read_records
 from pmg.generation.serialization import INDEX, PARTS, SECTIONS
-from pmg.orchestration.exported_pipeline import adopt_pipeline
+from pmg.orchestration.exported_pipeline import adopt, adopt_pipeline
 from pmg.runs.run_folder import identify
 from shops import write_shop
 
@@ -108,3 +109,16 @@ def test_another_encoder_in_the_same_folder_is_another_run(compose, tmp_path):
     weights.write_bytes(bytes(reversed(weights.read_bytes())))
     second = identify(compose("generate", f"pipeline={folder}"), "generate")
     assert {key for key in first if first[key] != second[key]} == {"pipeline.weights"}
+
+
+def test_an_export_takes_the_sampling_that_its_trainings_generator_brings(compose, tmp_path):
+    OmegaConf.save({}, tmp_path / "config.yaml")
+    (tmp_path / "metrics.json").write_text(json.dumps({"command": "train", "choices": {"generator": "sd15"}}))
+    cfg, named = [compose("export", f"train_run={tmp_path}") for _ in range(2)]
+    assert cfg.sampling != compose("export", "generator=sd15").sampling
+    adopt(cfg, "export", [])
+    assert cfg.sampling == compose("export", "generator=sd15").sampling
+    adopt(named, "export", ["generator=looks"])
+    assert named.sampling == compose("export", "generator=looks").sampling
+    with pytest.raises(PmgError, match="is not a run folder"):
+        adopt(compose("export", f"train_run={tmp_path / 'none'}"), "export", [])

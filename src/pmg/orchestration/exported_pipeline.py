@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 
@@ -17,6 +18,19 @@ FIXED = ("language_model", "preference_encoder", "inputs", "tower", "text_encode
 WORDS = {"scenario": ("scenario",), "captioner": ("scenario", "captioner"), "decoding": ("decoding",)}
 """By group, the groups of the command line that keep it: a captioner's template may be its scenario's."""
 DTYPES = ("bfloat16", "float32")
+
+
+def adopt(cfg: DictConfig, command: str, overrides: Sequence[str]) -> None:
+    """Replaces what a command takes from its pipeline or training, if anything, see the functions below.
+
+    Raises:
+        PmgError: see `adopt_pipeline`; or there is no such training.
+    """
+    if command == "export":
+        if cfg.train_run and not any(override_root(override) == "generator" for override in overrides):
+            cfg.update(read_generator_defaults(cfg.train_run, overrides))
+    elif command in ("generate", "study") and cfg.get("pipeline"):
+        adopt_pipeline(cfg, command, overrides)
 
 
 def adopt_pipeline(cfg: DictConfig, command: str, overrides: Sequence[str]) -> None:
@@ -58,18 +72,22 @@ def adopt_pipeline(cfg: DictConfig, command: str, overrides: Sequence[str]) -> N
             cfg.preference.soft = {"_target_": target, "pipeline": "${pipeline}"}
 
 
-def adopt_generator(cfg: DictConfig, overrides: Sequence[str]) -> None:
-    """Replaces ``sampling`` and ``balance`` of an export by those that the training's generator brings.
+def read_generator_defaults(train_run: str, overrides: Sequence[str]) -> dict[str, Any]:
+    """Returns the nodes ``sampling`` and ``balance`` that the generator of a training brings.
 
     Args:
-        cfg: of ``pmg-export``; changed.
-        overrides: of the command line; one of ``generator`` comes first.
+        train_run: folder of the training.
+        overrides: of ``pmg-export``; without one of ``generator``.
+
+    Returns:
+        Unresolved nodes; none for a training that didn't record its generator.
+
+    Raises:
+        PmgError: there is no such training.
     """
-    if not cfg.train_run or any(override_root(override) == "generator" for override in overrides):
-        return
-    _, metrics = read_run(cfg.train_run, "train")
+    _, metrics = read_run(train_run, "train")
     option = (metrics.get("choices") or {}).get("generator")
-    if option:
-        trained = compose("export", [f"generator={option}", *overrides])
-        for group in ("sampling", "balance"):
-            cfg[group] = OmegaConf.to_container(trained[group], resolve=False)
+    if not option:
+        return {}
+    trained = compose("export", [f"generator={option}", *overrides])
+    return {group: OmegaConf.to_container(trained[group], resolve=False) for group in ("sampling", "balance")}

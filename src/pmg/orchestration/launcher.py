@@ -27,7 +27,7 @@ from pmg.configuration.trees import leaves
 from pmg.domain import PmgError
 from pmg.orchestration import sweep_jobs
 from pmg.orchestration.command_lines import next_command
-from pmg.orchestration.exported_pipeline import adopt_generator, adopt_pipeline
+from pmg.orchestration.exported_pipeline import adopt
 from pmg.orchestration.run import Body, completed_metrics, execute
 from pmg.orchestration.sweep import SweepSummary
 from pmg.runs.exit_codes import CLOSED_PIPE, INTERRUPTED
@@ -148,15 +148,11 @@ def _run_job(cfg: DictConfig, command: str, body: Body) -> float | None:
         cfg.run_dir = hydra_config.runtime.output_dir
     # unresolved: interpolations in overrides can be resolved in the job's config only
     overrides: Any = OmegaConf.to_container(hydra_config.overrides.task, resolve=False)
-    if command == "export" or (command in ("generate", "study") and cfg.get("pipeline")):
-        try:
-            if command == "export":
-                adopt_generator(cfg, overrides)
-            else:
-                adopt_pipeline(cfg, command, overrides)
-        except PmgError as error:
-            print(f"error: {error}", file=sys.stderr)
-            raise RunFailedError(1) from error
+    try:
+        adopt(cfg, command, overrides)
+    except PmgError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise RunFailedError(1) from error
     if hydra_config.mode == RunMode.MULTIRUN and (done := completed_metrics(cfg, command)):
         return done["result"]  # a repeated sweep runs missing jobs only
     following = None
