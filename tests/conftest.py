@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import functools
 import os
@@ -25,9 +26,9 @@ from omegaconf import grammar_parser
 
 from browsers import BROWSER, launched
 from commands import run_here
-from looks import FEW, TOPICS
 from pmg.commands.pmg import find_commands
 from pmg.configuration.instantiate import register_configs
+from shops import write_shop
 
 ROOT = Path(__file__).resolve().parents[1]
 # files whose tests take longest, which start first, so that no core waits for another at the end
@@ -171,23 +172,21 @@ def shipped():
 
 
 @pytest.fixture(scope="session")
-def looks(shipped):
-    """The shipped data set with an eighth of its drawings: held-out cells and simulated users."""
+def shop(tmp_path_factory):
+    """A data set of the core: a shop's things and what sixty people chose, read by data=own_files."""
     from pmg.configuration.instantiate import instantiate
 
-    data = copy.deepcopy(shipped.data)
-    data.topics = TOPICS
-    return instantiate(data)
-
-
-@pytest.fixture(scope="session")
-def few_looks(shipped):
-    """The shipped data set with the overrides `FEW`."""
-    from pmg.configuration.instantiate import instantiate
-
-    data = copy.deepcopy(shipped.data)
-    data.merge_with_dotlist([override.removeprefix("data.") for override in FEW])
-    return instantiate(data)
+    folder = write_shop(tmp_path_factory.mktemp("shop"), people=60, without=())
+    files = ["items=shop/items.csv", "interactions=shop/chosen.csv"]
+    register_configs()
+    GlobalHydra.instance().clear()
+    with hydra.initialize_config_module("pmg.conf", version_base="1.3"), contextlib.chdir(folder):
+        read = [f"source.read.{file}" for file in files]
+        cfg = hydra.compose("prepare", ["data=own_files", "paths.data_dir=.", "source.pictures.size=64", *read])
+        cfg.data.folder = str(folder / "prepared")
+        instantiate(cfg.source)
+    GlobalHydra.instance().clear()
+    return instantiate(cfg.data)
 
 
 @pytest.fixture(scope="session")

@@ -25,7 +25,7 @@ from checkpoints import (
     write_sdxl,
     write_z_image,
 )
-from looks import FEW
+from commands import FEW
 from pmg import PersonalizedPipeline
 from pmg.commands.estimate import body as estimate
 from pmg.commands.evaluate import body as evaluate

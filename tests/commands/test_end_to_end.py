@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import torch
 
-from looks import FEW
+from commands import FEW
 from pmg.commands.evaluate import body as evaluate
 from pmg.commands.generate import body as generate
 from pmg.configuration.keys import Role, schema_roles

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from looks import FEW
+from commands import FEW
 from tracked import Mlflow, curves, last, of_type, tensorboard, text_of, wandb_records
 
 ALL = "logger=[csv,tensorboard,wandb,mlflow]"

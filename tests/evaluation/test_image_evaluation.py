@@ -1,4 +1,4 @@
-"""From images to results with every judge, over the real catalogue with tiny models."""
+"""From images to results with every judge, over a shop with tiny models."""
 
 from __future__ import annotations
 
@@ -26,7 +26,6 @@ from pmg.models.vision.perceptual import PerceptualDistance
 
 NEW = {"ms_ssim_truth", "dino_truth", "dino_history", "clip_i_truth", "clip_t_target", "clip_t_preference"}
 DISTANCES = {"lpips_truth", "lpips_history", "ssim_truth"}
-LOOKS = DISTANCES | {"style_accuracy", "concept_accuracy", "finish_error"}
 NO_SETS = ["~metrics.kid_dino", "~metrics.cmmd_clip"]
 
 
@@ -54,41 +53,41 @@ def record(example, method, control="own", words=()):
 
 
 @pytest.fixture(scope="module")
-def made(looks):
+def made(shop):
     """Four users' questions, records of three arms, and an image for each: their own truth, or noise."""
-    examples = looks.examples("test", 4, 1)
+    examples = shop.examples("test", 4, 1)
     arms = [("none", "own", ()), ("pmg", "own", ("blue",)), ("pmg", "mismatched", ("outline",))]
     records = [record(example, *arm) for arm in arms for example in examples]
     noise = torch.rand(4, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1
-    truths = looks.images.pixels(looks.images.rows([example.truth[0] for example in examples]))
+    truths = shop.images.pixels(shop.images.rows([example.truth[0] for example in examples]))
     pictures = {("pmg", "own"): truths}
     number = {example.id: place for place, example in enumerate(examples)}
     images = {r.key: pictures.get((r.method, r.control), noise)[number[r.example]] for r in records}
     return examples, records, images
 
 
-def build(metrics, looks, generator, cache=None):
+def build(metrics, shop, generator, cache=None):
     """The evaluation of these metrics, built as the command builds it."""
-    reader = ReferenceReader(looks.images, metrics.inputs, Comparison())
-    return ImageEvaluation(metrics.per_image, reader, ReferenceArms(looks.images, generator), looks.labels, cache)
+    reader = ReferenceReader(shop.images, metrics.inputs, Comparison())
+    return ImageEvaluation(metrics.per_image, reader, ReferenceArms(shop.images, generator), shop.labels, cache)
 
 
-def judge(cfg, looks, generator, made):
+def judge(cfg, shop, generator, made):
     """Metrics, rows and sets."""
     examples, records, images = made
     metrics = build_metrics(cfg.metrics)
-    evaluation = build(metrics, looks, generator)
+    evaluation = build(metrics, shop, generator)
     own = {(r.example, r.method): images[r.key] for r in records if r.control == "own"}
     rows = in_order([evaluation.rows(examples, records, images)])
     return metrics, rows, compare_sets(metrics.per_set, examples, evaluation.arm_images(examples, own))
 
 
-def test_results_hold_the_new_columns_and_sets(config, checkpoints, looks, generator, made, tmp_path):
+def test_results_hold_the_new_columns_and_sets(config, checkpoints, shop, generator, made, tmp_path):
     place = f"metrics.fid_dino.features.source={checkpoints['dino']}"
     cfg = config("metrics.fid_dino.allow_few=true", place, group="[real,fid_dino]")
-    metrics, rows, sets = judge(cfg, looks, generator, made)
+    metrics, rows, sets = judge(cfg, shop, generator, made)
     assert set(rows.columns) >= NEW
-    results = ResultBuilder(metrics.outputs, groups=looks.groups).build(rows, sets=sets)
+    results = ResultBuilder(metrics.outputs, groups=shop.groups).build(rows, sets=sets)
     for name in NEW - {"clip_t_target", "clip_t_preference", "dino_history"}:  # pmg drew the truth itself here
         assert results["arms"]["pmg"][name]["mean"] == pytest.approx(1, abs=1e-4)
         assert results["arms"]["truth"][name]["mean"] == pytest.approx(1, abs=1e-4)
@@ -104,8 +103,8 @@ def test_results_hold_the_new_columns_and_sets(config, checkpoints, looks, gener
     assert "| method | KID (dino) ↓ | CMMD (clip) ↓ | FID (dino) ↓ |" in table
 
 
-def test_all_arms_are_compared_with_the_own_users_words(looks, generator, made, config):
-    _, rows, _ = judge(config("metrics.dino=null", *NO_SETS), looks, generator, made)
+def test_all_arms_are_compared_with_the_own_users_words(shop, generator, made, config):
+    _, rows, _ = judge(config("metrics.dino=null", *NO_SETS), shop, generator, made)
     none, other = (
         rows[(rows["method"] == m) & (rows["control"] == c)] for m, c in (("none", "own"), ("pmg", "mismatched"))
     )
@@ -113,8 +112,8 @@ def test_all_arms_are_compared_with_the_own_users_words(looks, generator, made, 
     assert "dino_truth" not in rows
 
 
-def test_own_words_are_those_of_pmg_and_never_the_true_taste(looks):
-    (example,) = looks.examples("test", 1, 1)
+def test_own_words_are_those_of_pmg_and_never_the_true_taste(shop):
+    (example,) = shop.examples("test", 1, 1)
     oracle, counting = record(example, "oracle", words=("true",)), record(example, "counting", words=("counted",))
     pmg, other = record(example, "pmg", words=("read",)), record(example, "pmg", "mismatched", ("other",))
     assert preference_words([oracle, counting, other, pmg], Comparison()) == ("read",)
@@ -122,21 +121,20 @@ def test_own_words_are_those_of_pmg_and_never_the_true_taste(looks):
     assert preference_words([oracle, record(example, "none")], Comparison()) == ()
 
 
-@pytest.mark.parametrize(("name", "columns"), [("looks", LOOKS), ("distances", DISTANCES)])
-def test_the_other_sets_of_metrics_measure_what_they_declare(compose, looks, generator, made, name, columns):
-    metrics, rows, sets = judge(compose("evaluate", f"metrics={name}"), looks, generator, made)
-    assert set(rows.columns) & (LOOKS | NEW) == columns == {info.name for info in metrics.outputs}
-    assert list(rows.columns[:7]) == ["example", "user", "group", "looks", "look", "method", "control"]
+def test_distances_measure_what_they_declare(compose, shop, generator, made):
+    metrics, rows, sets = judge(compose("evaluate", "metrics=distances"), shop, generator, made)
+    assert set(rows.columns) & (DISTANCES | NEW) == DISTANCES == {info.name for info in metrics.outputs}
+    assert list(rows.columns[:4]) == ["example", "user", "method", "control"]
     assert sets == {}
     results = ResultBuilder(metrics.outputs).build(rows[rows["method"] == "none"], sets=sets)
     assert "sets" not in results
     assert "Sets of" not in to_markdown(ResultTables.of(results).build(results), "")
 
 
-def test_sets_alone_are_compared(compose, checkpoints, looks, generator, made):
+def test_sets_alone_are_compared(compose, checkpoints, shop, generator, made):
     small = ["metrics.kid_dino.subset_size=3", "metrics.kid_dino.subsets=2"]
     cfg = compose("evaluate", "metrics=[kid_dino]", f"metrics.kid_dino.features.source={checkpoints['dino']}", *small)
-    metrics, rows, sets = judge(cfg, looks, generator, made)
+    metrics, rows, sets = judge(cfg, shop, generator, made)
     assert len(rows) == 24  # four users, three arms of images and three references
     assert list(sets["kid_dino"]) == ["none", "pmg", "nearest", "vae_reconstruction"]
     results = ResultBuilder(metrics.outputs).build(rows, sets=sets)
@@ -180,12 +178,12 @@ def test_models_that_can_not_be_used_are_named_by_their_key(config):
         build_metrics({"clip": cfg.metrics.clip})
 
 
-def test_rows_are_resumed_from_the_cache(looks, generator, made, compose, tmp_path, monkeypatch, caplog):
+def test_rows_are_resumed_from_the_cache(shop, generator, made, compose, tmp_path, monkeypatch, caplog):
     examples, records, images = made
     monkeypatch.setattr("pmg.evaluation.image_evaluation.CHUNK", 2)
     metrics = build_metrics(compose("evaluate", "metrics=lpips_truth").metrics)
-    whole = build(metrics, looks, generator).rows(examples, records, images)
-    evaluation = build(metrics, looks, generator, RowCache(tmp_path))
+    whole = build(metrics, shop, generator).rows(examples, records, images)
+    evaluation = build(metrics, shop, generator, RowCache(tmp_path))
     assert evaluation.rows(examples[:2], records, images).equals(whole[whole["chunk"] == 0])
     judged, judge = [], ImageEvaluation._evaluate
     monkeypatch.setattr(
@@ -201,20 +199,20 @@ def test_rows_are_resumed_from_the_cache(looks, generator, made, compose, tmp_pa
     assert not evaluation.rows(examples, records, other).equals(whole)
 
 
-def read(looks, example, *inputs):
-    return ReferenceReader(looks.images, inputs, Comparison()).read([example], {example.id: [record(example, "none")]})
+def read(shop, example, *inputs):
+    return ReferenceReader(shop.images, inputs, Comparison()).read([example], {example.id: [record(example, "none")]})
 
 
-def test_disliked_images_are_no_history(looks, generator):
-    (example,) = looks.examples("test", 1, 1)
-    liked, other = example.liked, looks.drawings.items[0]
+def test_disliked_images_are_no_history(shop, generator):
+    (example,) = shop.examples("test", 1, 1)
+    liked, other = example.liked, shop.picture_items[0]
     mixed = replace(example, history=(*example.history, Interaction(other, "hid", liked=False)))
-    (history,) = read(looks, mixed, Input.HISTORIES).histories
-    assert torch.equal(history, looks.images.pixels(looks.images.rows(liked)))
+    (history,) = read(shop, mixed, Input.HISTORIES).histories
+    assert torch.equal(history, shop.images.pixels(shop.images.rows(liked)))
     disliked = replace(example, history=tuple(replace(b, liked=False) for b in example.history))
-    (none,) = read(looks, disliked, Input.HISTORIES).histories
+    (none,) = read(shop, disliked, Input.HISTORIES).histories
     assert none.shape == (0, *history.shape[1:])
-    nearest = ReferenceArms(looks.images, generator).nearest([example, disliked])
+    nearest = ReferenceArms(shop.images, generator).nearest([example, disliked])
     assert nearest[0].isfinite().all()
     assert nearest[1].isnan().all()
 
@@ -230,12 +228,12 @@ class Brightness:
         return {"brightness": images.mean((1, 2, 3))}
 
 
-def test_metrics_of_users_without_clicks_are_missing(looks, generator):
-    examples = looks.examples("test", 2, 1)
+def test_metrics_of_users_without_clicks_are_missing(shop, generator):
+    examples = shop.examples("test", 2, 1)
     chat = replace(examples[1], history=(), conversation=(Turn("me", "I love neon."),))
     some, perceptual = [examples[0], chat], PerceptualDistance.from_folder(f"{find_assets()}/lpips")
-    reader = ReferenceReader(looks.images, {Input.HISTORIES}, Comparison())
-    arms = ReferenceArms(looks.images, generator)
+    reader = ReferenceReader(shop.images, {Input.HISTORIES}, Comparison())
+    arms = ReferenceArms(shop.images, generator)
     records = [record(one, "none") for one in some]
     images = dict(zip([one.key for one in records], arms.truth(some), strict=True))
     rows = ImageEvaluation([LpipsToHistory(perceptual), Brightness()], reader, arms).rows(some, records, images)
@@ -245,9 +243,9 @@ def test_metrics_of_users_without_clicks_are_missing(looks, generator):
     assert nearest["brightness"].notna().tolist() == [True, False]
 
 
-def test_only_declared_inputs_are_prepared_and_missing_ones_refused(looks):
-    (example,) = looks.examples("test", 1, 1)
+def test_only_declared_inputs_are_prepared_and_missing_ones_refused(shop):
+    (example,) = shop.examples("test", 1, 1)
     bare = replace(example, truth=(), history=())
-    assert read(looks, bare, Input.TARGET_WORDS).target_words == [("red apple",)]
+    assert read(shop, bare, Input.TARGET_WORDS).target_words == [("red apple",)]
     with pytest.raises(PmgError, match="has no true image"):
-        read(looks, bare, Input.TRUTHS)
+        read(shop, bare, Input.TRUTHS)

@@ -11,7 +11,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from checkpoints import write_flux1, write_flux2_klein, write_qwen_image, write_qwen_image_edit, write_z_image
-from looks import FEW
+from commands import FEW
 from pmg import PersonalizedPipeline
 from pmg.commands.estimate import body as estimate
 from pmg.commands.estimate import empty_models

@@ -13,7 +13,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from checkpoints import write_gemma3, write_qwen2_vl, write_qwen3_vl, write_qwen25_vl, write_smolvlm
-from looks import FEW
+from commands import FEW
 from pmg import PersonalizedPipeline
 from pmg.commands.estimate import empty_models
 from pmg.commands.export import body as export

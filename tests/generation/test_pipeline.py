@@ -173,17 +173,17 @@ def test_another_window_of_the_same_user_is_no_other_user():
 
 
 @pytest.fixture
-def study(looks, build, tmp_path):
+def study(shop, build, tmp_path):
     """Builds a study over the same folder again and again."""
-    examples = looks.examples("test", users=4, targets=1)
+    examples = shop.examples("test", users=4, targets=1)
     targets = {example.target.concept: Keywords((example.target.title,), (), ("left out",)) for example in examples}
     builder = RequestBuilder(targets, FixedAlpha(0.4), 0)
     preferences = {
-        example.user: Preference(
-            example.user,
+        example.profile: Preference(
+            example.profile,
             {
                 "keywords": Keywords(("flat",)),
-                "truth": Keywords((example.labels["look"],)),
+                "truth": Keywords((example.liked[0].title,)),
                 "dislikes": Keywords(("gradients",)),
             },
             {"soft": torch.randn(2, 32)},
@@ -211,7 +211,9 @@ def test_study_makes_own_and_mismatched_images_of_each_method(study):
     personal = {(method, control) for method in ("keywords", "pmg") for control in ("own", "mismatched")}
     assert arms == {("none", "own"), *personal}
     assert len(records) == len(arms) * len(examples)
-    assert all((r.preference_from == r.user) == (r.control == "own") for r in records)
+    assert all(
+        (r.preference_from == r.example) == (r.control == "own") for r in records
+    )  # each has a history of its own
     assert read_images(folder, records).shape == (len(records), 3, 64, 64)
 
 

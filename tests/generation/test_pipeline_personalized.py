@@ -189,10 +189,10 @@ def test_an_encoder_that_reads_pictures(tmp_path):
     assert torch.equal(again.read(pictured(9, 250), "rocket").soft_tokens, other.soft_tokens)
 
 
-def test_pictures_of_a_data_set_keep_their_pixels(looks):
+def test_pictures_of_a_data_set_keep_their_pixels(shop):
     """As an encoder was trained with them; beside a larger picture they are enlarged."""
-    (example,) = looks.examples("test", 1, 1)
-    pixels = looks.images.pixels(looks.images.rows(example.liked))
+    (example,) = shop.examples("test", 1, 1)
+    pixels = shop.images.pixels(shop.images.rows(example.liked))
     given = [(item, to_picture(image)) for item, image in zip(example.liked, pixels, strict=True)]
     assert GivenPictures(given).of_items(example.liked).sub(pixels).abs().max() < 1 / 127
     larger = GivenPictures([*given, (Item("up", "up", "up"), Image.new("L", (900, 300)))])

@@ -24,8 +24,8 @@ METHODS = {
 
 
 @pytest.fixture(scope="module")
-def example(looks):
-    return looks.examples("test", users=1, targets=1)[0]
+def example(shop):
+    return shop.examples("test", users=1, targets=1)[0]
 
 
 @pytest.fixture

@@ -10,8 +10,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from pmg.domain import PmgError
+from pmg.installation import find_assets
 from pmg.looks.catalogue import MANIFEST, TABLE, write_table
 from pmg.looks.drawings import Drawings
+from pmg.models.vision.perceptual import PerceptualDistance
 
 
 @pytest.fixture
@@ -74,3 +76,15 @@ def test_unknown_topic_is_named(root):
 def test_same_rows_are_written_bit_for_bit(tmp_path, root):
     rows = pq.read_table(root / "assets" / "drawings" / TABLE).slice(0, 20).to_pylist()
     assert write_table(tmp_path / "a", rows, {}) == write_table(tmp_path / "b", rows, {})
+
+
+def test_real_artwork_is_nearer_to_itself_in_another_hand_than_to_other_things(looks):
+    perceptual = PerceptualDistance.from_folder(f"{find_assets()}/lpips")
+    by_id = {item.id: item for item in looks.drawings.items}
+
+    def picture(concept, artist):
+        return looks.images.pixels(looks.images.rows([by_id[f"{concept}@{artist}"]]))
+
+    same = perceptual(picture("red-apple", "noto"), picture("red-apple", "twemoji"))
+    other = perceptual(picture("red-apple", "noto"), picture("banana", "twemoji"))
+    assert same < other

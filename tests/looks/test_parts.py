@@ -21,6 +21,7 @@ from pmg.looks.models.judge import LookJudge, LookJudgeConfig
 from pmg.looks.models.style_encoder import StyleEncoder
 from pmg.looks.style_tokens import StyleTokens, TrueStyleTokens
 from pmg.looks.users import LookUsers
+from pmg.orchestration.preference_sources import build_methods, build_sources, check_labels
 
 SPACE = FinishSpace(**SHARES, unseen_hues=[[80, 120]], unseen_pairs=[["dark", "pixels"]])
 USERS = LookUsers(4, 4, 4, 1, 4, 6, noise=0.2, several=0.5, spread=0.03, seed=0)
@@ -120,3 +121,13 @@ def test_style_is_read_once_for_a_judge_and_pictures(tmp_path):
     again.load_state_dict(judge.state_dict())
     again.forward = None  # it can't read
     assert torch.equal(StyleReader(again, Cache(tmp_path))(first), styles)
+
+
+def test_the_true_taste_is_refused_where_examples_lack_it(compose, looks):
+    cfg = compose("generate", "method=true_style")
+    sources = build_sources(cfg.preference, build_methods(cfg.method, cfg.mismatched))
+    examples = looks.examples("test", users=2, targets=1)
+    check_labels(sources, examples)
+    missing = r"preference.true_style needs the label 'look_references', .* method=real or ~method.oracle"
+    with pytest.raises(PmgError, match=missing):
+        check_labels(sources, [type(examples[0])("0", "u", (), examples[0].target, ())])

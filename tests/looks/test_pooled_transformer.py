@@ -8,6 +8,7 @@ import pytest
 import torch
 from diffusers.models.attention_processor import Attention, AttnProcessor2_0
 
+from pmg.domain import PmgError
 from pmg.looks.models.pooled_denoiser import PooledTransformer2DModel, PooledTransformerDenoiser
 from pmg.models.diffusion.conditioning import Block, Condition
 
@@ -54,3 +55,8 @@ def test_attention_is_that_of_diffusers(denoiser, condition):
     noisy, times = torch.randn(3, *denoiser.latent_shape), torch.tensor([900.0, 500.0, 10.0])
     inputs = denoiser.adapter.prepare(condition)
     torch.testing.assert_close(denoiser(noisy, times, inputs), plain(noisy, times, **inputs), atol=1e-5, rtol=1e-4)
+
+
+def test_a_denoiser_of_another_library_is_refused_with_what_it_has_to_be():
+    with pytest.raises(PmgError, match=r"a Linear is none\. Derive it from ModelMixin and ConfigMixin"):
+        PooledTransformerDenoiser(torch.nn.Linear(2, 2))

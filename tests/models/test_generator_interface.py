@@ -19,7 +19,6 @@ from pmg.generation.guidance import Scales
 from pmg.generation.pipeline import Pipeline
 from pmg.generation.requests import Request
 from pmg.generation.selection import WeightGrid
-from pmg.looks.models.pooled_denoiser import PooledTransformerDenoiser
 from pmg.models.diffusion.conditioning import Block, join
 from pmg.models.tiny_models import tiny_scorer, tiny_text_encoder
 from pmg.training.inversion import HistoryImages, TextualInversion
@@ -67,11 +66,6 @@ def test_a_transformer_of_ones_own_is_a_generator(root, tmp_path, monkeypatch):
     assert generator.loss(torch.zeros(2, *generator.latent_shape), condition, inputs).shape == (2,)
     latents = generator.sample([condition], [1.0], [0, 1], steps=3)
     assert generator.decode(latents).shape == (2, 3, generator.size, generator.size)
-
-
-def test_a_denoiser_of_another_library_is_refused_with_what_it_has_to_be():
-    with pytest.raises(PmgError, match=r"a Linear is none\. Derive it from ModelMixin and ConfigMixin"):
-        PooledTransformerDenoiser(torch.nn.Linear(2, 2))
 
 
 @pytest.fixture

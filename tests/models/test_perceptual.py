@@ -49,17 +49,6 @@ def test_equals_the_reference_package_with_the_same_backbone(perceptual, root):
         assert torch.allclose(reference(images(0), images(1)).flatten(), perceptual(images(0), images(1)), atol=1e-6)
 
 
-def test_real_artwork_is_nearer_to_itself_in_another_hand_than_to_other_things(perceptual, looks):
-    by_id = {item.id: item for item in looks.drawings.items}
-
-    def picture(concept, artist):
-        return looks.images.pixels(looks.images.rows([by_id[f"{concept}@{artist}"]]))
-
-    same = perceptual(picture("red-apple", "noto"), picture("red-apple", "twemoji"))
-    other = perceptual(picture("red-apple", "noto"), picture("banana", "twemoji"))
-    assert same < other
-
-
 def test_stays_in_evaluation_mode(perceptual):
     assert not perceptual.train().training
 

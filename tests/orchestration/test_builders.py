@@ -10,19 +10,19 @@ from pmg.runs.finished_training import read_signature
 from pmg.runs.run_folder import WEIGHTS
 from runs import write_trained
 
-SIZES = "split_sizes={train: 20, validation: 10, test: 10}"
+SIZES = "split_sizes={train: 20, validation: 10, test: 8}"
 
 
-def test_latest_behaviours_are_kept(compose, looks):
-    whole = select_examples(looks, "test", compose("train", SIZES))
-    short = select_examples(looks, "test", compose("train", SIZES, "history_items.test=2"))
+def test_latest_behaviours_are_kept(compose, shop):
+    whole = select_examples(shop, "test", compose("train", SIZES))
+    short = select_examples(shop, "test", compose("train", SIZES, "history_items.test=2"))
     assert [example.history for example in short] == [example.history[-2:] for example in whole]
 
 
 @pytest.mark.parametrize("key", ["split_sizes", "targets", "history_items"])
-def test_counts_below_one_are_refused(compose, looks, key):
+def test_counts_below_one_are_refused(compose, shop, key):
     with pytest.raises(PmgError, match=rf"{key}\.train must be at least 1, got 0"):
-        select_examples(looks, "train", compose("train", f"{key}.train=0"))
+        select_examples(shop, "train", compose("train", f"{key}.train=0"))
 
 
 def test_damaged_encoder_is_refused(compose, tmp_path):

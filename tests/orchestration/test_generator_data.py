@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
-from pmg.commands.pretrain import earlier_model
-from pmg.domain import Example, Interaction
 from pmg.evaluation.model_card import read_operations, read_steps, read_trained_on, write_model_card
 from pmg.orchestration.generator_data import warn_of_other_pictures
 
@@ -21,37 +17,12 @@ def test_cards_record_the_data_set(tmp_path, trained_on):
     assert read_trained_on(tmp_path) == read_trained_on(tmp_path / "unet") == ({trained_on} if trained_on else set())
 
 
-def test_shipped_generators_have_their_data_set(root):
-    assert read_trained_on(root / "assets" / "look_generator" / "vae") == {"looks"}
-
-
-@pytest.mark.parametrize(("generator", "data", "lines"), [("looks", "own_files", 1), ("looks", "looks", 0),
-                                                          ("sd15", "own_files", 0)])  # fmt: skip
-def test_another_data_set_is_warned_of(compose, looks, tmp_path, caplog, generator, data, lines):
-    examples = looks.examples("test", 2)
-    warn_of_other_pictures(compose("train", f"generator={generator}").generator, data, looks, examples)
-    assert len(caplog.messages) == lines
-    if lines:
-        assert "trained on pictures of looks, not of data=own_files" in caplog.text
-        assert "pmg-pretrain data=own_files" in caplog.text
-
-
 def test_data_without_pictures_are_not_warned_of(compose, tmp_path, caplog):
     from pmg.configuration.instantiate import instantiate
 
     cfg = compose("generate", "experiment=chat_stickers")
     data = instantiate(cfg.data)
     warn_of_other_pictures(cfg.generator, "chats", data, data.examples("test"))
-    assert not caplog.messages
-
-
-def test_users_who_talk_about_looks_have_the_pictures_of_looks(compose, tmp_path, caplog):
-    from pmg.configuration.instantiate import instantiate
-
-    cfg = compose("generate", "data=look_chats", "generator=looks", "data.looks.topics=[food-fruit]")
-    data = instantiate(cfg.data)
-    example = Example("a", "a", (Interaction(data.looks.drawings.items[0]),), data.looks.drawings.items[1], ())
-    warn_of_other_pictures(cfg.generator, "look_chats", data, [example])
     assert not caplog.messages
 
 
@@ -63,13 +34,3 @@ def test_a_card_counts_the_steps_of_earlier_runs_too(tmp_path):
     facts = {"steps": 300, "steps before": 1200, "GFLOP a step": "72.50"}
     write_model_card(tmp_path, CARD, {"loss": 0.5}, facts)
     assert read_operations(tmp_path) == 1500 * 72.5e9
-
-
-def test_a_stage_finds_the_card_of_the_model_that_it_trains_further(compose):
-    def found(stage, start):
-        cfg = compose("pretrain", f"stage={stage}", "data=looks")
-        return earlier_model(start, Path(cfg.card.folder), cfg.stage.folder)
-
-    assert found("look_judge", None) is None
-    assert found("look_judge", "assets/look_judge") == Path("assets/look_judge")
-    assert found("look_unet", "models/look_generator") == Path("models/look_generator/unet")

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import pmg
-from looks import FEW
+from commands import FEW
 from plugins import write_examples
 from pmg.commands.generate import body as generate
 from pmg.commands.train import body as train
@@ -26,7 +26,6 @@ from pmg.models.preference.visual_encoder import VisualPreferenceEncoder
 from pmg.orchestration.preference_sources import (
     build_methods,
     build_sources,
-    check_labels,
     check_sources,
     hash_sources,
     runs_in_use,
@@ -117,15 +116,6 @@ def test_groups_that_have_to_agree_exist(compose, tmp_path):
     cfg = compose("generate", "method=soft", f"train_run={run}", "preference.soft.same_as_training=[dat]")
     with pytest.raises(PmgError, match=r"preference.soft: no config group 'dat'; did you mean 'data'\?"):
         check_sources(portable(cfg), build(cfg))
-
-
-def test_the_true_taste_is_refused_where_examples_lack_it(compose, looks):
-    sources = build(compose("generate", "method=true_style"))
-    examples = looks.examples("test", users=2, targets=1)
-    check_labels(sources, examples)
-    missing = r"preference.true_style needs the label 'look_references', .* method=real or ~method.oracle"
-    with pytest.raises(PmgError, match=missing):
-        check_labels(sources, [type(examples[0])("0", "u", (), examples[0].target, ())])
 
 
 def test_class_of_an_encoder_is_that_of_its_builder(compose):

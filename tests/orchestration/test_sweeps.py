@@ -15,8 +15,8 @@ import pytest
 from hydra.errors import MissingConfigException
 from omegaconf import OmegaConf
 
+from commands import FEW
 from launchers import LAUNCHERS, launched_by
-from looks import FEW
 from pmg.configuration.explanations import explain
 from pmg.orchestration.search import format_best_trial, resume_study
 from pmg.orchestration.sweep import rerun_command

@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 from browsers import IN_BROWSER, barriers
-from commands import run_here
-from looks import FEW
+from commands import FEW, run_here
 from pmg.reporting.report import build_report, render
 from runs import write_rows, write_run
 

@@ -7,12 +7,14 @@ import pytest
 from PIL import Image
 
 from pmg.evaluation.metric_interface import MetricInfo
-from pmg.looks.metrics import LookAccuracy
 from pmg.reporting.alpha_tradeoff import ALPHAS
 from pmg.reporting.figures import draw_arms, draw_curves, draw_effect, draw_trade, find_plane, numbers_of, png
 from pmg.reporting.summary import scalar_metric
 
-JUDGED = list(LookAccuracy.outputs[:2])
+JUDGED = [
+    MetricInfo("style_accuracy", "style accuracy", range=(0.0, 1.0), aspect="preference"),
+    MetricInfo("concept_accuracy", "concept accuracy", range=(0.0, 1.0), aspect="accuracy"),
+]
 CURVE = [(0.5 + alpha / 10, 0.5 - alpha / 10) for alpha in ALPHAS]
 
 

@@ -16,6 +16,9 @@ from pmg.commands.pmg import find_commands
 from pmg.orchestration.sweep import SweepSummary
 from pmg.runs.process_state import restored_state
 
+FEW = ["data.topics=[animal-mammal,food-fruit,musical-instrument]", "data.users.targets=1"]
+"""Overrides for the fewest drawings of the shipped data set, with a target of each split by each artist."""
+
 
 def run_here(verb, *args):
     """Runs a command's `main` in the current folder and returns its exit code and texts."""

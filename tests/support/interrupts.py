@@ -10,7 +10,7 @@ import sys
 import time
 from hashlib import sha256
 
-from looks import FEW
+from commands import FEW
 
 # each command, in a run folder of its own name, with the file in it that shows that its work has begun
 SIGNS = {

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import copy
+
+import pytest
 import pytorch_lightning as pl
 import torch
 from diffusers import AutoencoderDC
 
+from commands import FEW
 from pmg.looks.models.codec import AutoencoderDCCodec
 from pmg.training.callbacks import LastCheckpoint
 
-FEW = ["data.topics=[animal-mammal,food-fruit,musical-instrument]", "data.users.targets=1"]
-"""Overrides for the fewest drawings with a target of each split by each artist."""
 TOPICS = [
     "animal-bird", "animal-bug", "award-medal", "food-fruit", "food-sweet", "hand-fingers-partial", "hotel",
     "musical-instrument", "person-activity", "plant-flower", "plant-other", "time",
@@ -22,6 +24,27 @@ SHARES = {
     "outline": {"none": 1, "contrast": 1, "coloured": 1},
     "surface": {"flat": 1, "halftone": 1, "pixels": 1, "paper": 1},
 }
+
+
+def build_looks(cfg, overrides):
+    """Returns the data set of a config with overrides of it."""
+    from pmg.configuration.instantiate import instantiate
+
+    data = copy.deepcopy(cfg)
+    data.merge_with_dotlist([override.removeprefix("data.") for override in overrides])
+    return instantiate(data)
+
+
+@pytest.fixture(scope="session")
+def looks(shipped):
+    """The shipped data set with an eighth of its drawings: held-out cells and simulated users."""
+    return build_looks(shipped.data, [f"data.topics=[{','.join(TOPICS)}]"])
+
+
+@pytest.fixture(scope="session")
+def few_looks(shipped):
+    """The shipped data set with the overrides `FEW`."""
+    return build_looks(shipped.data, FEW)
 
 
 def deep_codec(pictures, widths=(8, 16)):

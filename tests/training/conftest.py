@@ -1,4 +1,4 @@
-"""A tiny preference training on the real catalogue."""
+"""A tiny preference training on a shop."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from pmg.training.objective import Denoise
 from pmg.training.optim import adamw, one_cycle
 from pmg.training.preference import FrozenModels, PreferenceBatches, PreferenceTraining
 from pmg.training.preference_setup import build_batches, build_module, encode_texts, list_samples
+from shops import with_tastes
 
 
 @pytest.fixture(scope="session")
@@ -24,7 +25,7 @@ def scenario(shipped):
 
 
 @pytest.fixture
-def training(looks, scenario, generator, tmp_path):
+def training(shop, scenario, generator, tmp_path):
     """Makes module and batches; every call with the same options builds the same ones."""
     from functools import partial
 
@@ -34,7 +35,9 @@ def training(looks, scenario, generator, tmp_path):
         import torch
 
         torch.manual_seed(0)
-        train, validation = looks.examples("train", users=8), looks.examples("validation", users=4)
+        train, validation = (
+            with_tastes(shop.examples(split, users)) for split, users in (("train", 8), ("validation", 4))
+        )
         budget = Budget(generator.text_encoder.count_tokens, generator.text_encoder.max_length)
         extractor = PreferenceExtractor(
             tiny_language_model(), scenario, Cache(tmp_path / "cache"), "tiny", budget, keep
@@ -45,8 +48,8 @@ def training(looks, scenario, generator, tmp_path):
         collate = partial(PreferenceBatches, draws=2, drop=drop)
         keywords = extracted.keywords(Choose())
         texts, embeddings = encode_texts(keywords, list(words.values()), generator.text_encoder, keep)
-        samples = list_samples(train, validation, extracted, list(words), looks.taste_label)
-        batches = build_batches(samples, extracted.context, looks.images, generator, collate, users_per_step=4, seed=0)
+        samples = list_samples(train, validation, extracted, list(words), "taste")
+        batches = build_batches(samples, extracted.context, shop.images, generator, collate, users_per_step=4, seed=0)
         encoder = partial(
             build_preference_encoder, words="favourite style", soft_tokens=2, prefix_length=2, placement=placement
         )

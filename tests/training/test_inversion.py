@@ -88,23 +88,23 @@ def test_a_word_without_tokens_is_refused(text_encoder):
         start(text_encoder, "")
 
 
-def test_kept_tokens_are_those_of_the_same_captions(looks, generator, tmp_path):
+def test_kept_tokens_are_those_of_the_same_captions(shop, generator, tmp_path):
     inversion, cache = TextualInversion(generator, tokens=1, steps=1, draws=1), Cache(tmp_path)
-    examples = looks.examples("test", users=2, targets=1)
+    examples = shop.examples("test", users=2, targets=1)
 
     def learn(scene):
-        return invert_histories(inversion, examples, looks.images, [scene], cache, identity="tiny", seed=0)
+        return invert_histories(inversion, examples, shop.images, [scene], cache, identity="tiny", seed=0)
 
     first = learn("sticker")
     assert torch.equal(first, learn("sticker"))
     assert not torch.equal(first, learn("film poster"))
 
 
-def test_a_user_without_a_liked_picture_is_named(looks, generator, tmp_path):
-    first, second = looks.examples("test", users=2, targets=1)
+def test_a_user_without_a_liked_picture_is_named(shop, generator, tmp_path):
+    first, second = shop.examples("test", users=2, targets=1)
     empty = replace(second, history=tuple(replace(one, liked=False) for one in second.history))
     inversion = TextualInversion(generator, tokens=1, steps=1, draws=1)
     with pytest.raises(
         PmgError, match=f"user {second.user} liked nothing that has a picture, which textual inversion"
     ):
-        invert_histories(inversion, [first, empty], looks.images, [], Cache(tmp_path), identity="tiny", seed=0)
+        invert_histories(inversion, [first, empty], shop.images, [], Cache(tmp_path), identity="tiny", seed=0)

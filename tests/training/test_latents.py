@@ -113,16 +113,16 @@ def test_batches_and_shares_of_them_are_those_of_latents_in_memory(generator, tm
     torch.testing.assert_close(next(iter(rows[1])), rank_slice(whole, 1, 2), rtol=0, atol=0)
 
 
-def test_drawings_are_encoded_the_same_into_memory_and_into_an_array(tmp_path, looks, generator):
-    items = looks.drawings.items[:6]
-    held = encode_item_images(generator, looks.images, items, batch_size=2)
-    stored = encode_item_images(generator, looks.images, items, str(tmp_path), batch_size=2)
+def test_drawings_are_encoded_the_same_into_memory_and_into_an_array(tmp_path, shop, generator):
+    items = shop.picture_items[:6]
+    held = encode_item_images(generator, shop.images, items, batch_size=2)
+    stored = encode_item_images(generator, shop.images, items, str(tmp_path), batch_size=2)
     rows = torch.tensor([5, 0, 2])
     assert torch.equal(stored[rows], held[rows])
     assert (
         len([path for path in tmp_path.iterdir() if path.is_dir()]) == 1
     )  # named after the items: others lie beside it
-    encode_item_images(generator, looks.images, items[:3], str(tmp_path))
+    encode_item_images(generator, shop.images, items[:3], str(tmp_path))
     assert len([path for path in tmp_path.iterdir() if path.is_dir()]) == 2
 
 

@@ -21,6 +21,7 @@ from pmg.training.objective import Contrast, Denoise, ObjectiveTerm
 from pmg.training.optim import constant
 from pmg.training.preference import PARTS, PreferenceBatches, find_other_users
 from runs import write_run
+from shops import with_tastes
 
 
 def trainer(folder, steps, signature="a"):
@@ -259,9 +260,9 @@ def test_a_user_of_the_same_taste_is_no_negative(tastes, others):
     assert find_other_users(tastes) == others
 
 
-def test_examples_of_one_taste_share_their_code(training, looks):
+def test_examples_of_one_taste_share_their_code(training, shop):
     _, batches = training()
-    names = {example.user: example.labels["look"] for example in looks.examples("train", users=8)}
+    names = {example.profile: example.labels["taste"] for example in with_tastes(shop.examples("train", users=8))}
     pairs = list(zip(names.values(), batches.train.collate.tastes[: len(names)], strict=True))
     assert all((a == b) == (x == y) for a, x in pairs for b, y in pairs)
 
