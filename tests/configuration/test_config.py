@@ -49,10 +49,14 @@ def groups():
     return {command: {key.split("@")[0] for key in tree.overrides.known_choices} for command, tree in trees.items()}
 
 
+CALIBRATION = ("preference_mean", "preference_deviation", "accuracy_mean", "accuracy_deviation")
+
+
 def fill_missing(cfg):
     """Gives every mandatory value (`???`) a stand-in: a test asks for structure alone."""
     for key in OmegaConf.missing_keys(cfg):
-        OmegaConf.update(cfg, key, 0.5 if key.startswith("balance.calibration.") else "given-by-the-user")
+        number = {"full_steps": 1, **dict.fromkeys(CALIBRATION, 0.5)}.get(key.rpartition(".")[2])
+        OmegaConf.update(cfg, key, "given-by-the-user" if number is None else number)
     return cfg
 
 

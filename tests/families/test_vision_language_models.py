@@ -23,6 +23,7 @@ from pmg.families.common.vision_language_model import VisionLanguageModel
 from pmg.families.gemma3 import Gemma3
 from pmg.families.qwen_vl import Qwen2VL, Qwen3VL, Qwen25VL
 from pmg.families.smolvlm import SmolVLM
+from pmg.models.compilation import compile_models, uncompiled
 from pmg.models.language.context import Context
 from pmg.models.language.picture_marks import mark_picture
 from pmg.models.preference.prefix_placement import PLACEMENTS
@@ -249,3 +250,16 @@ def test_another_family_is_refused_in_one_line(write, tmp_path):
     with pytest.raises(PmgError, match=r"is a (llama|qwen2_vl), and this encoder reads a smolvlm\.") as caught:
         SmolVLM.load(write(tmp_path), "float32", 4)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.slow
+def test_features_that_enter_behind_a_layer_enter_there_between_groups(tmp_path, generator):
+    lm = Qwen3VL.load(write_qwen3_vl(tmp_path), "float32", 4, chat=False)
+    features = list(lm.encode_pictures(torch.linspace(-1, 1, 3 * 40**2).view(1, 3, 40, 40)))
+    text = f"Stickers: {mark_picture(torch.zeros(3, 40, 40, dtype=torch.uint8))}"
+    before = lm.prefill([text], pictures=[features])
+    compile_models(generator, lm, tmp_path / "compiled")
+    with uncompiled():
+        after = lm.prefill([text], pictures=[features])
+    for got, kept in zip((*after.keys, *after.values), (*before.keys, *before.values), strict=True):
+        assert torch.equal(got, kept)

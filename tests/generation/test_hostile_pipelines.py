@@ -11,6 +11,7 @@ import sys
 
 import pytest
 
+from pipelines import TINY
 from plugins import write_plugin
 from pmg import PersonalizedPipeline
 from pmg.configuration.instantiate import import_target
@@ -54,21 +55,21 @@ TEMPLATES = [
 
 
 @pytest.fixture(scope="module")
-def shipped_index(root):
-    return json.loads((root / "assets" / "pipeline" / INDEX).read_text())
+def tiny_index():
+    return copy.deepcopy(TINY)
 
 
 @pytest.fixture(scope="module")
-def other_index(shipped_index):
-    """One of the classes that the shipped pipeline doesn't use."""
-    return other_classes(shipped_index)
+def other_index(tiny_index):
+    """One of the classes that the tiny pipeline doesn't use."""
+    return other_classes(tiny_index)
 
 
-def other_classes(shipped_index):
-    """An index of the classes that the shipped pipeline doesn't use."""
+def other_classes(tiny_index):
+    """An index of the classes that the tiny pipeline doesn't use."""
     hub, tiny = {"source": "openai/clip", "dtype": "float32"}, {"_class_name": "TinyTextEncoder", "seed": 0}
     return {
-        **shipped_index,
+        **tiny_index,
         "language_model": {"_class_name": "TinyLanguageModel", "seed": 0},
         "captioner": {
             "_class_name": "TaggerCaptioner", "scorer": {"_class_name": "ClipScorer", **hub}, "text_encoder": tiny,
@@ -78,7 +79,7 @@ def other_classes(shipped_index):
         "generator": {"_class_name": "StableDiffusion", **hub, "sampler": "dpm", "size": None},
         "scorer": {"_class_name": "ClipScorer", **hub},
         "balance": {
-            **shipped_index["balance"], "weighting": {"_class_name": "AttentionWeighting"},
+            **tiny_index["balance"], "weighting": {"_class_name": "AttentionWeighting"},
             "alpha_rule": {"_class_name": "HistoryAlpha", "alpha": 0.5, "half": 2},
         },
     }  # fmt: skip
@@ -197,7 +198,7 @@ class Bomb:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("base", [pytest.param("shipped_index", marks=pytest.mark.ci), "other_index"])
+@pytest.mark.parametrize("base", [pytest.param("tiny_index", marks=pytest.mark.ci), "other_index"])
 def test_hostile_indices_build_read_and_write_nothing(request, base, folder, watch):
     base = request.getfixturevalue(base)
     (folder / INDEX).write_text(json.dumps(base))
@@ -241,14 +242,14 @@ def test_what_is_no_index_is_refused(tmp_path, text, message):
         read_index(tmp_path, "")
 
 
-def test_links_out_of_the_folder_are_refused_and_those_of_the_hubs_cache_are_not(shipped_index, tmp_path):
+def test_links_out_of_the_folder_are_refused_and_those_of_the_hubs_cache_are_not(tiny_index, tmp_path):
     secret = tmp_path / "secret"
     secret.mkdir()
     (secret / "x").write_text("x")
     folder, blobs = tmp_path / "hub" / "snapshots" / "0", tmp_path / "hub" / "blobs"
     for path in (folder, blobs):
         path.mkdir(parents=True)
-    (blobs / "1").write_text(json.dumps(shipped_index))
+    (blobs / "1").write_text(json.dumps(tiny_index))
     (folder / INDEX).symlink_to("../../blobs/1")
     read_index(folder, "")
     for target in (secret, secret / "x", "../../../secret/x", "/etc/passwd", "link"):
@@ -270,8 +271,8 @@ def test_a_folder_here_is_not_taken_for_an_id_of_the_hub(other_index, tmp_path, 
         read_index(tmp_path, "")
 
 
-def test_adapters_and_shards_from_elsewhere_are_refused(shipped_index, tmp_path):
-    (tmp_path / INDEX).write_text(json.dumps(shipped_index))
+def test_adapters_and_shards_from_elsewhere_are_refused(tiny_index, tmp_path):
+    (tmp_path / INDEX).write_text(json.dumps(tiny_index))
     for name in ("model.safetensors.index.json", "model.safetensors.index.fp16.json"):
         shards = tmp_path / name
         for names, message in (({"a": "../x.safetensors"}, "outside its folder"), ("x", "is damaged")):
@@ -318,8 +319,8 @@ def with_decoder(index, folder, name, **arguments):
     return folder
 
 
-def test_a_plug_ins_component_needs_the_callers_trust(shipped_index, tmp_path, plugin):
-    folder = with_decoder(shipped_index, tmp_path, "pmg_test_plugin.LastOptions", count=2)
+def test_a_plug_ins_component_needs_the_callers_trust(tiny_index, tmp_path, plugin):
+    folder = with_decoder(tiny_index, tmp_path, "pmg_test_plugin.LastOptions", count=2)
     with pytest.raises(PmgError, match=r"decoding\._class_name is code of another.*trust=\['pmg_test_plugin'\]"):
         PersonalizedPipeline.from_pretrained(folder, "cpu")
     with pytest.raises(PmgError, match="is code of another package"):
@@ -333,8 +334,8 @@ def test_a_plug_ins_component_needs_the_callers_trust(shipped_index, tmp_path, p
 @pytest.mark.parametrize(
     "name", ["run.__globals__", "Path.write_text", "Path", "dataclass", "os.system", "nothing", "LastOptions.__call__"]
 )
-def test_trust_reaches_the_plug_ins_own_classes_and_no_further(shipped_index, tmp_path, plugin, name):
-    folder = with_decoder(shipped_index, tmp_path, f"pmg_test_plugin.{name}")
+def test_trust_reaches_the_plug_ins_own_classes_and_no_further(tiny_index, tmp_path, plugin, name):
+    folder = with_decoder(tiny_index, tmp_path, f"pmg_test_plugin.{name}")
     with pytest.raises(PmgError, match=r"is not allowed|outside the allowed|is no class|can't find"):
         read_index(folder, "", trust=["pmg_test_plugin"])
 
@@ -347,8 +348,8 @@ def test_trust_reaches_the_plug_ins_own_classes_and_no_further(shipped_index, tm
         ({"count": {"_target_": "os.system"}}, "decoding.count can't hold a key that begins with '_'"),
     ],
 )
-def test_arguments_of_a_plug_in_are_checked(shipped_index, tmp_path, plugin, arguments, message):
-    folder = with_decoder(shipped_index, tmp_path, "pmg_test_plugin.LastOptions", **arguments)
+def test_arguments_of_a_plug_in_are_checked(tiny_index, tmp_path, plugin, arguments, message):
+    folder = with_decoder(tiny_index, tmp_path, "pmg_test_plugin.LastOptions", **arguments)
     with pytest.raises(PmgError, match=message):
         read_index(folder, "", trust=["pmg_test_plugin"])
 
@@ -366,8 +367,8 @@ def test_arguments_of_a_plug_in_are_checked(shipped_index, tmp_path, plugin, arg
         ("PreferenceEncoder", "with _class_name alone"),
     ],
 )
-def test_class_of_the_encoder_is_pmgs_or_a_trusted_plug_ins(shipped_index, tmp_path, plugin, node, message):
-    (tmp_path / INDEX).write_text(json.dumps({**shipped_index, "preference_encoder": node}))
+def test_class_of_the_encoder_is_pmgs_or_a_trusted_plug_ins(tiny_index, tmp_path, plugin, node, message):
+    (tmp_path / INDEX).write_text(json.dumps({**tiny_index, "preference_encoder": node}))
     if message is None:
         name = node["_class_name"].rpartition(".")[2]
         assert read_index(tmp_path, "", trust=["pmg_test_plugin"])["preference_encoder"].__name__ == name
@@ -382,8 +383,8 @@ def test_only_plug_ins_are_trusted(tmp_path, name):
         PersonalizedPipeline.from_pretrained(tmp_path, "cpu", trust=[name])
 
 
-def test_trust_opens_no_other_door(shipped_index, folder, watch, plugin):
-    for number, index in enumerate(hostile_indices(shipped_index, str(folder))):
+def test_trust_opens_no_other_door(tiny_index, folder, watch, plugin):
+    for number, index in enumerate(hostile_indices(tiny_index, str(folder))):
         if number % 40:
             continue
         (folder / INDEX).write_text(json.dumps(index))

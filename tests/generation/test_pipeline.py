@@ -211,9 +211,8 @@ def test_study_makes_own_and_mismatched_images_of_each_method(study):
     personal = {(method, control) for method in ("keywords", "pmg") for control in ("own", "mismatched")}
     assert arms == {("none", "own"), *personal}
     assert len(records) == len(arms) * len(examples)
-    assert all(
-        (r.preference_from == r.example) == (r.control == "own") for r in records
-    )  # each has a history of its own
+    own = {example.id: example.profile for example in examples}
+    assert all((r.preference_from == own[r.example]) == (r.control == "own") for r in records)
     assert read_images(folder, records).shape == (len(records), 3, 64, 64)
 
 

@@ -124,8 +124,12 @@ def test_style_is_read_once_for_a_judge_and_pictures(tmp_path):
 
 
 def test_the_true_taste_is_refused_where_examples_lack_it(compose, looks):
-    cfg = compose("generate", "method=true_style")
-    sources = build_sources(cfg.preference, build_methods(cfg.method, cfg.mismatched))
+    cfg = compose("generate", "method=[style,true_style]")
+    methods = build_methods(cfg.method, cfg.mismatched)
+    assert {name: (method.soft_tokens, method.mismatch) for name, method in methods.items()} == {
+        "style": ("style", True), "oracle": ("true_style", False),
+    }  # fmt: skip
+    sources = build_sources(cfg.preference, methods)
     examples = looks.examples("test", users=2, targets=1)
     check_labels(sources, examples)
     missing = r"preference.true_style needs the label 'look_references', .* method=real or ~method.oracle"

@@ -7,14 +7,12 @@ import torch
 import transformers as tf
 from torch import nn
 
-from checkpoints import write_language_model, write_qwen3_vl
+from checkpoints import write_language_model
 from pmg.domain import PmgError
-from pmg.families.qwen_vl import Qwen3VL
 from pmg.models.compilation import LayerGroup, compile_models, join_layers, uncompiled
 from pmg.models.diffusion.conditioning import join
 from pmg.models.language.context import ContextLayer
 from pmg.models.language.language_model import load_language_model
-from pmg.models.language.picture_marks import mark_picture
 from pmg.models.preference.prefix_placement import Prefix
 
 TEXTS = ("red apple, flat", "dog: thick black outline, black and white, flat", "ghost")
@@ -54,19 +52,6 @@ def test_joined_layers_are_the_same_model(family, tmp_path):
         for got, expected in zip(multimodal_states(lm), before, strict=True):
             assert torch.equal(got, expected)
         assert lm.generate(lm.prefill(TEXTS), " It is", 5) == written
-
-
-@pytest.mark.slow
-def test_features_that_enter_behind_a_layer_enter_there_between_groups(tmp_path, generator):
-    lm = Qwen3VL.load(write_qwen3_vl(tmp_path), "float32", 4, chat=False)
-    features = list(lm.encode_pictures(torch.linspace(-1, 1, 3 * 40**2).view(1, 3, 40, 40)))
-    text = f"Stickers: {mark_picture(torch.zeros(3, 40, 40, dtype=torch.uint8))}"
-    before = lm.prefill([text], pictures=[features])
-    compile_models(generator, lm, tmp_path / "compiled")
-    with uncompiled():
-        after = lm.prefill([text], pictures=[features])
-    for got, kept in zip((*after.keys, *after.values), (*before.keys, *before.values), strict=True):
-        assert torch.equal(got, kept)
 
 
 @pytest.mark.slow

@@ -29,16 +29,14 @@ from pmg.orchestration.command_lines import next_command, resume_command
         ("generate", "experiment=chat_stickers", None),
         ("evaluate", "experiment=demo", "pmg-report outputs/demo"),
         ("evaluate", "generate_run=made run_dir=outputs/judged", "pmg-report outputs/judged"),
-        ("study", "experiment=components run_dir=outputs/one", "pmg-report outputs/one"),
+        ("study", "experiment=tokens run_dir=outputs/one", "pmg-report outputs/one"),
         (
             "prepare",
             "data=own_files data.folder=data/shop source.read.items=items.csv source.read.interactions=sales.csv",
             "pmg-train experiment=real_users data=own_files data.folder=data/shop",
         ),
-        ("prepare", "data=looks", None),
         ("export", "experiment=demo folder=outputs/pipeline", "pmg-app pipeline=outputs/pipeline"),
         ("export", "experiment=demo", "pmg-app pipeline=outputs/demo/train/pipeline"),
-        ("pretrain", "stage=look_autoencoder", None),
     ],
 )
 def test_next_command_keeps_what_it_reads_and_names_the_run(compose, command, overrides, expected):

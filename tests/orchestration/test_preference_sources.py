@@ -53,7 +53,12 @@ def build(cfg):
 
 def test_one_key_leaves_out_every_mismatched_control(compose):
     every, own = (
-        [control for _, _, control in list_arms(build_methods(compose("generate").method, mismatched))]
+        [
+            control
+            for _, _, control in list_arms(
+                build_methods(compose("generate", "method=[none,soft,pmg]").method, mismatched)
+            )
+        ]
         for mismatched in (True, False)
     )
     assert every.count("mismatched") > 1
@@ -64,7 +69,7 @@ def test_sources_in_use_alone_are_built_and_decide(compose):
     cfg = compose("generate", "method=[counting,pmg]", "train_run=elsewhere")
     assert set(build(cfg)) == {"counting", "dislikes", "keywords", "soft"} == used_sources(dict(leaves(portable(cfg))))
     assert runs_in_use(to_plain(cfg)) == {"elsewhere": "soft"}
-    both = compose("generate", "method=baselines", "train_run=a", "preference.image_prompt.run=b")
+    both = compose("generate", "method=[soft,image_prompt]", "train_run=a", "preference.image_prompt.run=b")
     assert list(runs_in_use(to_plain(both)).items()) == [("a", "soft"), ("b", "image_prompt")]
     assert runs_in_use(to_plain(compose("generate", "method=counting", "train_run=elsewhere"))) == {}
 

@@ -8,8 +8,6 @@ import threading
 
 import pytest
 
-from pmg.studio.http_server import address, bind
-
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 IN_BROWSER = [
     pytest.mark.slow,
@@ -33,6 +31,8 @@ def launched():
 def served(app):
     """Serves an ASGI application on a free port and yields its address."""
     import uvicorn
+
+    from pmg.studio.http_server import address, bind
 
     listener = bind("127.0.0.1", 0)
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))

@@ -44,16 +44,18 @@ TINY = {
     },
     "sampling": {"steps": 2, "scales": {"_class_name": "Scales", "target": 2.0, "keywords": 2.0, "soft": 2.0}},
 }  # fmt: skip
-MEASURED = "{ground}, {palette}, {colour}, {outline}, {surface}, {shading}"
 SEEING = {
-    "captioner": {"_class_name": "MeasuringCaptioner", "template": MEASURED},
+    "captioner": {
+        "_class_name": "TaggerCaptioner", "scorer": SCORER, "text_encoder": {"_class_name": "TinyTextEncoder"},
+        "vocabulary": {"shading": ["flat", "soft"], "outline": ["thin", "thick"]}, "template": "{shading}, {outline}",
+    },
     "inputs": {
         "_class_name": "VisualHistories",
         "tower": {"_class_name": "ScorerTower", "scorer": SCORER},
         "pictures": 12,
     },
     "preference_encoder": {"_class_name": "VisualPreferenceEncoder"},
-}
+}  # fmt: skip
 SIZES = {"llm_width": 32, "llm_layers": 2, "kv_heads": 2, "head_dim": 8, "text_width": 32}
 
 

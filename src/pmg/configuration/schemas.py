@@ -7,6 +7,8 @@ from dataclasses import dataclass, field, fields
 from functools import cache
 from typing import Any
 
+from omegaconf import MISSING
+
 from pmg.configuration.keys import ComparisonConfig, Role, RunConfig, destination, execution, key, schema_roles
 from pmg.configuration.plugins import command_schemas
 from pmg.configuration.ranges import Count, CountOrZero, Fraction, NotNegative, Seed
@@ -41,7 +43,7 @@ class PretrainConfig(RunConfig):
     """``pmg-pretrain``: trains one embedded model (`stage`)."""
 
     into: str | None = destination()
-    full_steps: int = key(0, Count, "destination")
+    full_steps: int = key(MISSING, Count, "destination")
     dtype: str = "auto"
     stage: Any = None
     optimizer: Any = None

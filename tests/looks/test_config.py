@@ -1,0 +1,65 @@
+"""Looks in the config: what decides a run, ranges, and the shipped pipeline."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from pmg.configuration.identity import find_differences
+from pmg.configuration.instantiate import to_plain
+from pmg.configuration.portable import portable
+from pmg.configuration.trees import leaves
+from pmg.generation.export import to_index
+from pmg.generation.exported_tokens import read_parts
+from pmg.generation.serialization import INDEX, PARTS, SECTIONS
+from pmg.orchestration.command_lines import next_command
+from pmg.orchestration.exported_pipeline import adopt_pipeline
+from pmg.runs.run_folder import identify, read_portable
+from runs import write_run
+
+
+def test_parts_of_the_shipped_pipeline_are_those_of_the_default_config(root, compose):
+    """A config that adopts the pipeline, exported again, is the pipeline."""
+    folder = root / "assets" / "pipeline"
+    cfg = compose("generate", f"pipeline={folder}")
+    expected = to_plain(cfg)
+    adopt_pipeline(cfg, "generate", [])
+    plain = to_plain(cfg)
+    for group in ("text_encoder", "generator", "captioner", "scorer"):
+        assert plain[group] == expected[group]
+    index, parts = json.loads((folder / INDEX).read_text()), read_parts(str(folder))
+    exported = to_index({**parts, **{name: {} for name in SECTIONS}})
+    inputs = json.dumps(exported["inputs"]).replace("${paths.assets_dir}", "<assets_dir>")
+    assert json.loads(inputs) == index["inputs"]
+    for name in ("scenario", "decoding"):
+        assert exported[name] == index[name]
+    assert set(parts) == set(PARTS)
+    assert plain["preference"]["soft"]["pipeline"] == str(folder)
+
+
+def test_models_of_another_folder_are_other_models(compose, tmp_path):
+    usual, same, other = (
+        compose("train", *chosen) for chosen in ([], ["paths.cache_dir=c"], ["paths.models_dir=outputs/mine"])
+    )
+    assert portable(usual)["generator"]["codec"]["folder"] == "<assets_dir>/look_generator/vae"
+    assert portable(other)["generator"]["codec"]["folder"] == "outputs/mine/look_generator/vae"
+    assert identify(usual, "train") == identify(same, "train")
+    differ = find_differences("train", identify(usual, "train"), identify(other, "train"))
+    assert {"generator.codec.folder", "generator.denoiser.folder", "inputs.tower.folder"} <= set(differ)
+    assets = usual.paths.assets_dir
+    values = {"paths.assets_dir": assets, "paths.models_dir": assets, "scorer.folder": f"{assets}/look_scorer"}
+    read, _ = read_portable(write_run(tmp_path / "run", config=values), "train")
+    assert read["scorer"]["folder"] == "<assets_dir>/look_scorer"
+
+
+def test_users_of_other_splits_are_no_part_of_a_trainings_identity(compose):
+    assert identify(compose("train", "data.users.test=300"), "train") == identify(compose("train"), "train")
+    other = identify(compose("train", "data.users.seed=1"), "train")
+    assert set(find_differences("train", identify(compose("train"), "train"), other)) == {"data.users.seed"}
+
+
+@pytest.mark.parametrize(("command", "overrides"), [("prepare", ["data=looks"]), ("pretrain", ["stage=look_judge"])])
+def test_no_command_follows(compose, command, overrides):
+    cfg = compose(command, "paths.output_dir=outputs", "hydra.job.name=" + command, *overrides)
+    assert next_command(command, dict(leaves(to_plain(cfg))), overrides) is None
