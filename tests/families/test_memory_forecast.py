@@ -83,7 +83,7 @@ def test_a_step_of_a_transformer_takes_what_was_forecast(name, checkpointing, tm
     )  # fmt: skip
     llama = write_language_model(tmp_path / "llama")
     language_model = load_language_model(llama, "float32", "unused")
-    measured = allocated(real_step(language_model, generator, "late", sizes))
+    measured = allocated(real_step(language_model, generator, sizes))
     empty = read_language_model(llama), read_generator(family.load, folder, **options)
     told = estimate_training(*empty, {}, sizes, TERMS)
     share = 0.1 if checkpointing else 0.05

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch.profiler import ProfilerActivity, profile
 
 from pmg.models.diffusion.conditioning import Block
 from pmg.models.language.language_model import load_language_model
 from pmg.models.loading.checkpoints import without_weights
-from pmg.models.preference.image_prompt import ImagePromptEncoder
 from pmg.models.preference.preference_encoder import PreferenceEncoder
-from pmg.models.preference.token_encoder import UserFeatures
-from pmg.models.preference.visual_encoder import VisualPreferenceEncoder
 from pmg.training.memory_forecast import Sizes
 from pmg.training.objective import Denoise
 from pmg.training.optim import adamw, constant
 from pmg.training.preference import PARTS, EncodedTexts, FrozenModels, PreferenceTraining
-from pmg.training.visual_inputs import UsersPictures
 
+ENCODER = {"soft_tokens": 4, "prefix_length": 3}
 SIZES = Sizes(
-    users=100, history_tokens=60, users_per_step=8, draws=3, soft_tokens=4, prefix_length=3, placement="late",
-    target_tokens=77, keyword_tokens=77, text_width=32, pooled_width=32,
+    users=100, history_tokens=60, users_per_step=8, draws=3, soft_tokens=4, target_tokens=77, keyword_tokens=77,
+    text_width=32, pooled_width=32, inputs=lambda context: context, encoder=partial(PreferenceEncoder.sized, **ENCODER),
 )  # fmt: skip
 TERMS = {"denoise": Denoise(1.0)}
 
@@ -49,29 +48,13 @@ def read_generator(load, folder, **options):
         return load(folder, **options)
 
 
-def real_step(language_model, generator, placement, sizes=SIZES):
+def real_step(language_model, generator, sizes=SIZES):
     """A training step on real tensors, made ready."""
     torch.manual_seed(0)
     users, questions = sizes.users_per_step, sizes.users_per_step * sizes.draws
     context = language_model.prefill_tokens([torch.randint(300, (SIZES.history_tokens,)) for _ in range(users)])
-    shared = {
-        "llm_width": language_model.width, "llm_layers": language_model.layers, "kv_heads": language_model.kv_heads,
-        "head_dim": language_model.head_dim, "text_width": sizes.text_width, "soft_tokens": sizes.soft_tokens,
-        "prefix_length": sizes.prefix_length,
-    }  # fmt: skip
-    if sizes.image_prompt:
-        inputs = UserFeatures(torch.randn(users, sizes.feature_width))
-        encoder = ImagePromptEncoder(sizes.feature_width, sizes.text_width, sizes.soft_tokens).train()
-    elif sizes.sees:
-        vectors = torch.randn(users * sizes.pictures, sizes.feature_width)
-        rows = torch.arange(len(vectors)).split(sizes.pictures)
-        inputs = UsersPictures(context, vectors, rows, [torch.arange(sizes.pictures) > 0] * users)
-        encoder = VisualPreferenceEncoder(
-            feature_width=sizes.feature_width, sees=sizes.sees, copies=sizes.copies, **shared
-        ).train()
-    else:
-        encoder = PreferenceEncoder(placement=placement, prefix_hidden=sizes.prefix_hidden, **shared).train()
-        inputs = context
+    inputs = sizes.inputs(context)
+    encoder = sizes.encoder(language_model, sizes.text_width, inputs.select(range(2))).train()
     targets, words, empty = (
         Block(
             torch.randn(rows, tokens, sizes.text_width),

@@ -12,7 +12,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from checkpoints import write_language_model, write_sd15
-from forecasts import SIZES, TERMS, allocated, read_generator, read_language_model, real_step
+from forecasts import ENCODER, SIZES, TERMS, allocated, read_generator, read_language_model, real_step
 from pmg.domain import PmgError
 from pmg.models.diffusion.unet.stable_diffusion import StableDiffusion
 from pmg.models.language.language_model import load_language_model
@@ -21,7 +21,9 @@ from pmg.models.loading.quantization import quantized_bytes
 from pmg.models.preference.image_prompt import ImagePromptEncoder
 from pmg.models.preference.preference_encoder import PreferenceEncoder
 from pmg.models.preference.visual_encoder import VisualPreferenceEncoder
+from pmg.training.encoder_inputs import ImageFeatures, Widths
 from pmg.training.memory_forecast import READ_AT_ONCE, empty_encoder, estimate_training, trained_bytes
+from pmg.training.visual_inputs import VisualHistories
 from published import write_configs
 
 LLAMA_2, QWEN = "meta-llama/Llama-2-7b-chat-hf", "Qwen/Qwen2.5-0.5B-Instruct"
@@ -48,33 +50,47 @@ def real(checkpoints):
 
 @pytest.mark.parametrize("placement", ["late", "front"])
 def test_a_step_takes_what_was_forecast(forecast, real, placement):
-    measured = allocated(real_step(*real, placement))
-    told = forecast(replace(SIZES, placement=placement)).phases["training step"]
-    assert told == pytest.approx(measured, rel=0.2)
+    sizes = with_encoder(PreferenceEncoder, placement=placement)
+    assert forecast(sizes).phases["training step"] == pytest.approx(allocated(real_step(*real, sizes)), rel=0.2)
+
+
+def with_encoder(kind, inputs=SIZES.inputs, **options):
+    """Sizes with another encoder."""
+    return replace(SIZES, inputs=inputs, encoder=partial(kind.sized, **{**ENCODER, **options}))
+
+
+def pictures(context):
+    """Inputs of users with forty pictures each."""
+    tower = {"_target_": "pmg.training.visual_inputs.ScorerTower"}
+    widths = Widths(ENCODER["soft_tokens"] * SIZES.text_width, ENCODER["soft_tokens"] * SIZES.text_width // 2)
+    return VisualHistories.blank(context, widths, {"tower": tower, "pictures": 40})
 
 
 @pytest.mark.parametrize("copies", [False, True])
 def test_a_step_with_pictures_takes_what_was_forecast(forecast, real, copies):
-    sizes = replace(SIZES, sees="both", pictures=40, feature_width=SIZES.soft_tokens * SIZES.text_width, copies=copies)
-    measured = allocated(real_step(*real, "late", sizes))
+    sizes = with_encoder(VisualPreferenceEncoder, pictures, sees="both", copies=copies)
     told = forecast(sizes)
-    assert told.phases["training step"] == pytest.approx(measured, rel=0.2)
+    assert told.phases["training step"] == pytest.approx(allocated(real_step(*real, sizes)), rel=0.2)
     assert told.phases["training step"] > 1.1 * forecast().phases["training step"]
     assert told.trained > forecast().trained
 
 
-PICTURES = {"pictures": 40, "feature_width": SIZES.soft_tokens * SIZES.text_width}
+def features(context):
+    """A vector of each user."""
+    return ImageFeatures.blank(context, Widths(1, 48), {})
 
 
 @pytest.mark.parametrize(
-    "encoder",
-    [{"prefix_hidden": 200}, {"sees": "text", **PICTURES}, {"sees": "pictures", **PICTURES},
-     {"image_prompt": True, "feature_width": 48}],
-)  # fmt: skip
-def test_every_encoder_takes_what_was_forecast(encoder, forecast, real):
-    sizes = replace(SIZES, **encoder)
-    measured = allocated(real_step(*real, "late", sizes))
-    assert forecast(sizes).phases["training step"] == pytest.approx(measured, rel=0.2)
+    "sizes",
+    [
+        with_encoder(PreferenceEncoder, prefix_hidden=200),
+        with_encoder(VisualPreferenceEncoder, pictures, sees="text"),
+        with_encoder(VisualPreferenceEncoder, pictures, sees="pictures"),
+        replace(SIZES, inputs=features, encoder=partial(ImagePromptEncoder.sized, soft_tokens=4)),
+    ],
+)
+def test_every_encoder_takes_what_was_forecast(sizes, forecast, real):
+    assert forecast(sizes).phases["training step"] == pytest.approx(allocated(real_step(*real, sizes)), rel=0.2)
 
 
 def test_reading_and_encoding_take_what_was_forecast(forecast, real):
@@ -130,7 +146,7 @@ def test_operations_are_those_of_the_true_models(count_operations, checkpoints, 
         return counter.get_total_flops()
 
     questions = SIZES.users_per_step * SIZES.draws
-    assert told.question * questions == pytest.approx(count(real_step(*real, "late")), rel=0.01)
+    assert told.question * questions == pytest.approx(count(real_step(*real)), rel=0.01)
     history = [torch.randint(300, (SIZES.history_tokens,))]
     assert told.history == pytest.approx(count(lambda: language_model.prefill_tokens(history)), rel=0.01)
     assert told.drawing == pytest.approx(count(lambda: generator.encode_images(torch.zeros(1, 3, 64, 64))), rel=0.01)
@@ -221,4 +237,4 @@ def test_the_encoder_of_a_config_is_forecast(overrides, kind, compose):
     weights = sum(weight.nbytes for weight in encoder.parameters())
     assert trained_bytes(encoder) == weight_bytes(encoder) + 3 * (weights - frozen)
     if kind is PreferenceEncoder:
-        assert encoder.prefix.pairs.shape == (sizes.prefix_length, 64)
+        assert encoder.prefix.pairs.shape == (4, 64)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from pmg.configuration.instantiate import built_class, import_target, instantiate, instantiate_by_name
+from pmg.configuration.instantiate import built_class, instantiate, instantiate_by_name, to_plain
 from pmg.domain import PmgError
 from pmg.orchestration.launcher import launch
 
@@ -14,7 +16,9 @@ if TYPE_CHECKING:
     from pmg.models.diffusion.interfaces import PromptEncoder
     from pmg.models.diffusion.text_encoder import TextSizes
     from pmg.models.language.language_model import LanguageModel
+    from pmg.models.preference.token_encoder import TokenEncoder
     from pmg.orchestration.run import Run
+    from pmg.training.encoder_inputs import UserInputs
     from pmg.training.memory_forecast import Estimate, MeasurableGenerator, Sizes
 
 GIB = 2**30
@@ -40,8 +44,7 @@ def empty_models(cfg: DictConfig) -> tuple[LanguageModel, MeasurableGenerator, d
 
     from pmg.models.language_model_source import resolve_language_model
     from pmg.models.loading.checkpoints import without_weights
-    from pmg.models.preference.image_prompt import build_image_prompt
-    from pmg.models.preference.visual_encoder import build_visual_encoder
+    from pmg.training.encoder_inputs import Widths
     from pmg.training.memory_forecast import Sizes
 
     with without_weights():
@@ -56,23 +59,16 @@ def empty_models(cfg: DictConfig) -> tuple[LanguageModel, MeasurableGenerator, d
     for model in (language_model.model, *models):
         model.to("meta")
     texts = _measure_texts(generator.text_encoder)
-    encoder = cfg.preference_encoder
-    builder = import_target("preference_encoder._target_", encoder["_target_"])
-    sees = encoder.get("sees", "both") if builder is build_visual_encoder else None
-    image_prompt, soft_tokens = builder is build_image_prompt, encoder.get("soft_tokens", 4)
-    copies = encoder.get("copies")
-    if copies is None and sees:
-        copies = getattr(built_class(cfg.inputs.tower), "are_tokens", False)
+    encoder, inputs = (to_plain(cfg[part]) for part in ("preference_encoder", "inputs"))
+    soft_tokens = encoder.get("soft_tokens", 4)
+    widths = Widths(soft_tokens * texts.width, texts.pooled)
     users = sum(cfg.split_sizes[split] * cfg.profiles_per_user for split in ("train", "validation"))
     sizes = Sizes(
         users=users, history_tokens=cfg.history_tokens, users_per_step=cfg.objective.users_per_step,
-        draws=cfg.objective.batches.draws, soft_tokens=soft_tokens,
-        prefix_length=encoder.get("prefix_length", 0), placement=encoder.get("placement", "late"),
-        target_tokens=texts.target, keyword_tokens=texts.keywords, text_width=texts.width,
-        pooled_width=texts.pooled, map_start=encoder.get("map_start", "scaled"),
-        prefix_hidden=encoder.get("prefix_hidden"), sees=sees,
-        pictures=cfg.inputs.get("pictures", 0), copies=bool(copies),
-        feature_width=texts.pooled if image_prompt else soft_tokens * texts.width, image_prompt=image_prompt,
+        draws=cfg.objective.batches.draws, soft_tokens=soft_tokens, target_tokens=texts.target,
+        keyword_tokens=texts.keywords, text_width=texts.width, pooled_width=texts.pooled,
+        inputs=partial(_measurable_inputs(inputs), widths=widths, options=inputs),
+        encoder=partial(_encoder_class(encoder).sized, **_options(encoder)),
     )  # fmt: skip
     return language_model, generator, weights, sizes
 
@@ -110,6 +106,34 @@ def _measure_texts(text_encoder: PromptEncoder) -> TextSizes:
         return text_encoder.longest()
     length, pooled = text_encoder.max_length, text_encoder.encode([""]).pooled
     return TextSizes(length, length, text_encoder.width, pooled.shape[-1])
+
+
+def _encoder_class(encoder: dict[str, Any]) -> type[TokenEncoder]:
+    """Returns the class of an encoder's node."""
+    from pmg.models.preference.token_encoder import TokenEncoder
+
+    kind = built_class(encoder)
+    if not issubclass(kind, TokenEncoder):
+        raise PmgError(f"preference_encoder can't be forecast: {kind.__name__} is no TokenEncoder")
+    return kind
+
+
+def _options(encoder: dict[str, Any]) -> dict[str, Any]:
+    """Returns what decides an encoder's shape: not its class, nor the words that it starts from."""
+    return {name: value for name, value in encoder.items() if not name.startswith("_") and name != "words"}
+
+
+def _measurable_inputs(inputs: dict[str, Any]) -> Callable[..., UserInputs]:
+    """Returns the function that makes inputs without content.
+
+    Raises:
+        PmgError: the class of the inputs has none.
+    """
+    kind = built_class(inputs)
+    if not hasattr(kind, "blank"):
+        needed = "pmg.training.memory_forecast.MeasurableInputs"
+        raise PmgError(f"inputs can't be forecast: {kind.__name__} lacks blank. Add what {needed} asks for.")
+    return kind.blank
 
 
 def _check_measurable(generator: Any) -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor
 
 from pmg.data.dataset import ImageStore, require_liked
 from pmg.domain import Example
+from pmg.models.language.context import Context
 from pmg.models.preference.image_prompt import history_features
 from pmg.models.preference.token_encoder import UserFeatures
 from pmg.models.vision.scorer import Scorer
@@ -47,8 +49,26 @@ class EncoderInputs(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Widths:
+    """Numbers in what a generator reads.
+
+    Attributes:
+        tokens: n D, of a user's soft tokens.
+        pooled: of the text encoder's pooled vectors, with which a scorer's vectors are compared.
+    """
+
+    tokens: int
+    pooled: int
+
+
 class HistoryContexts:
     """The language model's prefilled histories: PMG."""
+
+    @staticmethod
+    def blank(context: Context, widths: Widths, options: Mapping[str, Any]) -> Context:
+        """Returns inputs without content, see `pmg.training.memory_forecast.MeasurableInputs`."""
+        return context
 
     def __call__(self, extracted: ExtractedPreferences, examples: Sequence[Example], images: ImageStore) -> Contexts:
         """Returns the prefilled histories."""
@@ -60,6 +80,11 @@ class ImageFeatures:
     """A frozen scorer's features of the liked images: a baseline without a language model."""
 
     scorer: Scorer
+
+    @staticmethod
+    def blank(context: Context, widths: Widths, options: Mapping[str, Any]) -> UserFeatures:
+        """Returns features without content, see `pmg.training.memory_forecast.MeasurableInputs`."""
+        return UserFeatures(torch.zeros(len(context), widths.pooled))
 
     def __call__(
         self, extracted: ExtractedPreferences, examples: Sequence[Example], images: ImageStore

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -19,15 +19,11 @@ from pmg.models.language.context import Context
 from pmg.models.language.grouped_attention import additive_mask
 from pmg.models.language.language_model import LanguageModel
 from pmg.models.loading.memory_tracker import FusedAttention, LiveBytes, weight_bytes
-from pmg.models.preference.image_prompt import ImagePromptEncoder
-from pmg.models.preference.preference_encoder import PreferenceEncoder, model_sizes
-from pmg.models.preference.token_encoder import TokenEncoder, UserFeatures
-from pmg.models.preference.visual_encoder import Sees, VisualPreferenceEncoder
-from pmg.training.encoder_inputs import UserInputs
+from pmg.models.preference.token_encoder import TokenEncoder
+from pmg.training.encoder_inputs import UserInputs, Widths
 from pmg.training.objective import ObjectiveTerm
 from pmg.training.optim import adamw, constant
 from pmg.training.preference import PARTS, EncodedTexts, FrozenModels, PreferenceTraining
-from pmg.training.visual_inputs import UsersPictures
 
 READ_AT_ONCE = 32  # histories in one pass, as `LanguageModel.prefill` reads them on a GPU; a processor takes fewer
 ENCODE_AT_ONCE = 32  # images in one pass, as `encode_item_images` gives them
@@ -51,29 +47,37 @@ class MeasurableGenerator(Generator, Protocol):
         ...
 
 
+class MeasurableInputs(Protocol):
+    """A class of `pmg.training.encoder_inputs.EncoderInputs` for which a training can be forecast."""
+
+    @staticmethod
+    def blank(context: Context, widths: Widths, options: Mapping[str, Any]) -> UserInputs:
+        """Returns inputs of the same shapes as real ones, without content.
+
+        Args:
+            context: histories without content, one a user.
+            widths: of the generator.
+            options: of the config's ``inputs``.
+        """
+        ...
+
+
 @dataclass(frozen=True)
 class Sizes:
-    """What decides memory, beside the models.
+    """What decides memory, beside the frozen models.
 
     Attributes:
         users: number of profiles, whose contexts are in the cache.
         history_tokens: tokens of a history.
         users_per_step: U.
         draws: K, questions a user and step.
-        soft_tokens: n.
-        prefix_length: m.
-        placement: of the prefix.
+        soft_tokens: n, of a user.
         target_tokens: of the target block.
         keyword_tokens: of the keyword block.
         text_width: D.
         pooled_width: of the text encoder's pooled vectors.
-        map_start: see `PreferenceEncoder`.
-        prefix_hidden: see `PreferenceEncoder`.
-        sees: see `VisualPreferenceEncoder`; None: the encoder is none.
-        pictures: of a history, each a visual token.
-        feature_width: F, of a picture's vector.
-        copies: see `VisualPreferenceEncoder`.
-        image_prompt: whether the encoder is an `ImagePromptEncoder`.
+        inputs: gives what the encoder reads, for histories without content.
+        encoder: gives the encoder for a language model, D, and some users' inputs (`TokenEncoder.sized`).
     """
 
     users: int
@@ -81,19 +85,12 @@ class Sizes:
     users_per_step: int
     draws: int
     soft_tokens: int
-    prefix_length: int
-    placement: str
     target_tokens: int
     keyword_tokens: int
     text_width: int
     pooled_width: int
-    map_start: str = "scaled"
-    prefix_hidden: int | None = None
-    sees: Sees | None = None
-    pictures: int = 0
-    feature_width: int = 0
-    copies: bool = False
-    image_prompt: bool = False
+    inputs: Callable[[Context], UserInputs]
+    encoder: Callable[[LanguageModel, int, Any], TokenEncoder]
 
 
 @dataclass(frozen=True)
@@ -142,20 +139,8 @@ def estimate_training(
 
 def empty_encoder(language_model: LanguageModel, sizes: Sizes) -> TokenEncoder:
     """What is trained, without weights."""
-    shared = model_sizes(language_model, sizes.text_width)
-    shared |= {"soft_tokens": sizes.soft_tokens, "prefix_length": sizes.prefix_length}
-    encoder: TokenEncoder
-    if sizes.image_prompt:
-        encoder = ImagePromptEncoder(sizes.feature_width, sizes.text_width, sizes.soft_tokens)
-    elif sizes.sees is not None:
-        encoder = VisualPreferenceEncoder(
-            feature_width=sizes.feature_width, sees=sizes.sees, copies=sizes.copies, **shared
-        )
-    else:
-        encoder = PreferenceEncoder(
-            placement=sizes.placement, map_start=sizes.map_start, prefix_hidden=sizes.prefix_hidden, **shared
-        )
-    return encoder.to("meta").train()
+    some = sizes.inputs(_context(language_model, 2, sizes.history_tokens)).select(range(2))
+    return sizes.encoder(language_model, sizes.text_width, some).to("meta").train()
 
 
 def trained_bytes(encoder: TokenEncoder) -> int:
@@ -210,7 +195,7 @@ def _step(
     users, questions = sizes.users_per_step, sizes.users_per_step * sizes.draws
     target, words = _block(questions, sizes.target_tokens, sizes), _block(users, sizes.keyword_tokens, sizes)
     empty = _block(1, sizes.target_tokens, sizes)
-    inputs = _inputs(language_model, sizes)
+    inputs = sizes.inputs(_context(language_model, users, sizes.history_tokens))
     module = PreferenceTraining(
         encoder=encoder, frozen=FrozenModels(language_model, generator), user_inputs=inputs,
         texts=EncodedTexts(target, words, empty), terms=terms, optimizer=adamw(1e-3), lr_scheduler=constant,
@@ -230,18 +215,6 @@ def _block(rows: int, tokens: int, sizes: Sizes) -> TextBlock:
     """Encoded texts, on the processor, as a training holds them."""
     pooled = torch.zeros(rows, sizes.pooled_width)
     return TextBlock(torch.zeros(rows, tokens, sizes.text_width), torch.ones(rows, tokens, dtype=torch.bool), pooled)
-
-
-def _inputs(language_model: LanguageModel, sizes: Sizes) -> UserInputs:
-    """The encoder's inputs of one step's users."""
-    context = _context(language_model, sizes.users_per_step, sizes.history_tokens)
-    if sizes.image_prompt:
-        return UserFeatures(torch.zeros(sizes.users_per_step, sizes.feature_width))
-    if sizes.sees is None:
-        return context
-    rows = (torch.zeros(sizes.pictures, dtype=torch.long),) * sizes.users_per_step
-    liked = tuple(row == 0 for row in rows)
-    return UsersPictures(context, torch.zeros(1, sizes.feature_width), rows, liked)
 
 
 def _context(language_model: LanguageModel, users: int, tokens: int) -> Context:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 from rich.progress import track
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from pmg.configuration.instantiate import built_class
 from pmg.configuration.ranges import Count
 from pmg.data.dataset import ImageStore
 from pmg.domain import Example, PmgError
@@ -18,6 +19,7 @@ from pmg.models.language.context import Context
 from pmg.models.preference.visual_encoder import SeenHistories
 from pmg.preferences.contexts import Contexts
 from pmg.preferences.extraction import ExtractedPreferences
+from pmg.training.encoder_inputs import Widths
 
 BATCH = 64  # pictures in one pass
 
@@ -91,6 +93,15 @@ class VisualHistories:
 
     tower: PictureTower
     pictures: Count = 12
+
+    @staticmethod
+    def blank(context: Context, widths: Widths, options: Mapping[str, Any]) -> UsersPictures:
+        """Returns histories without content, see `pmg.training.memory_forecast.MeasurableInputs`."""
+        are_tokens = getattr(built_class(options["tower"]), "are_tokens", False)
+        width = widths.tokens if are_tokens else 2 * widths.pooled  # content and style
+        rows = (torch.zeros(options.get("pictures", 12), dtype=torch.long),) * len(context)
+        liked = tuple(row == 0 for row in rows)
+        return UsersPictures(context, torch.zeros(1, width), rows, liked, are_tokens)
 
     def __call__(
         self, extracted: ExtractedPreferences, examples: Sequence[Example], images: ImageStore

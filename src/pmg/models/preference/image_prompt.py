@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, Self
 
 import torch
 from diffusers.configuration_utils import register_to_config
@@ -43,6 +44,11 @@ class ImagePromptEncoder(TokenEncoder):
         self.register_buffer("output_mean", torch.zeros(text_width))
         self.register_buffer("output_std", torch.ones(text_width))
 
+    @classmethod
+    def sized(cls, language_model: nn.Module, text_width: int, inputs: UserFeatures, **options: Any) -> Self:
+        """Returns an untrained encoder that fits a text encoder and features, see `TokenEncoder`."""
+        return cls(inputs.vectors.shape[1], text_width, **options)
+
     def states(self, _: nn.Module, features: UserFeatures) -> Tensor:
         """Returns the features, `(B, 1, F)`, to which the statistics are fitted."""
         return features.vectors.to(self.map.weight.device)[:, None]
@@ -68,7 +74,7 @@ def build_image_prompt(
     language_model: nn.Module, text_embeddings: Tensor, sample: UserFeatures, soft_tokens: Count = 4
 ) -> ImagePromptEncoder:
     """Returns an untrained encoder; has the arguments of `build_preference_encoder`, with features as the sample."""
-    encoder = ImagePromptEncoder(sample.vectors.shape[1], text_embeddings.shape[-1], soft_tokens)
+    encoder = ImagePromptEncoder.sized(language_model, text_embeddings.shape[-1], sample, soft_tokens=soft_tokens)
     encoder.fit_statistics(encoder.states(language_model, sample))
     encoder.output_mean.copy_(text_embeddings.mean(0))
     encoder.output_std.copy_(text_embeddings.std(0))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import torch
 from diffusers.configuration_utils import register_to_config
@@ -81,6 +81,11 @@ class PreferenceEncoder(TokenEncoder):
         self.register_buffer("output_mean", torch.zeros(text_width))
         self.register_buffer("output_std", torch.ones(text_width))
 
+    @classmethod
+    def sized(cls, language_model: LanguageModel, text_width: int, inputs: Any, **options: Any) -> Self:
+        """Returns an untrained encoder that fits two models, see `TokenEncoder`."""
+        return cls(**model_sizes(language_model, text_width), **options)
+
     def states(self, language_model: LanguageModel, inputs: Any) -> Tensor:
         """Returns the hidden states of the multimodal tokens behind each history: float32 `(B, n, state_width)`."""
         prefix = None if self.prefix is None else self.prefix()
@@ -155,14 +160,10 @@ def build_preference_encoder(
         PmgError: there is no such placement, or the map doesn't fit the states' width.
     """
     _check_width(language_model, text_embeddings.shape[-1], map_start)
-    encoder = PreferenceEncoder(
-        **model_sizes(language_model, text_embeddings.shape[-1]),
-        soft_tokens=soft_tokens,
-        prefix_length=prefix_length,
-        prefix_hidden=prefix_hidden,
-        placement=placement,
-        map_start=map_start,
-    )
+    encoder = PreferenceEncoder.sized(
+        language_model, text_embeddings.shape[-1], sample, soft_tokens=soft_tokens, prefix_length=prefix_length,
+        prefix_hidden=prefix_hidden, placement=placement, map_start=map_start,
+    )  # fmt: skip
     start_encoder(encoder, language_model, text_embeddings, sample, words)
     return encoder.eval()
 

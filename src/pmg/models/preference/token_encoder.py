@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import torch
 from diffusers import ConfigMixin, ModelMixin
 from torch import Tensor
 
+from pmg.domain import PmgError
 from pmg.models.language.language_model import LanguageModel
 
 
@@ -36,6 +37,18 @@ class TokenEncoder(ModelMixin, ConfigMixin):
     A subclass decorates its constructor with diffusers' ``register_to_config`` and implements `forward`. An encoder
     that standardises over users implements `states` and `fit_statistics`, too.
     """
+
+    @classmethod
+    def sized(cls, language_model: LanguageModel, text_width: int, inputs: Any, **options: Any) -> Self:
+        """Returns an untrained encoder that fits two models and inputs; `pmg-estimate` measures one without weights.
+
+        Args:
+            language_model: whose sizes count alone.
+            text_width: D, of the generator's text encoder.
+            inputs: of some users, whose shapes count alone.
+            **options: of the config.
+        """
+        raise PmgError(f"{cls.__name__} can't be forecast: implement its class method `sized`")
 
     def forward(self, language_model: LanguageModel, inputs: Any) -> Tensor:
         """Returns the soft tokens `(B, n, D)` of B users, differentiable in the encoder's parameters.

@@ -7,7 +7,7 @@ soft tokens, `D` their width.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, Self
 
 import torch
 from diffusers.configuration_utils import register_to_config
@@ -121,6 +121,27 @@ class VisualPreferenceEncoder(PreferenceEncoder):
         self.register_buffer("feature_std", torch.ones(feature_width))
         self.register_buffer("embedding_std", torch.ones(()))
 
+    @classmethod
+    def sized(
+        cls, language_model: LanguageModel, text_width: int, inputs: SeenHistories, *, copies: bool | None = None,
+        soft_tokens: int = 4, **options: Any,
+    ) -> Self:  # fmt: skip
+        """Returns an untrained encoder that fits two models and pictures' vectors, see `TokenEncoder`.
+
+        Raises:
+            PmgError: vectors of pictures that are to be copied are no soft tokens.
+        """
+        width, needed = inputs.vectors.shape[-1], soft_tokens * text_width
+        copies = inputs.are_tokens if copies is None else copies
+        if copies and width != needed:
+            raise PmgError(
+                f"preference_encoder.copies needs a tower whose vectors are {soft_tokens} soft tokens, {needed} "
+                f"numbers; inputs.tower gives {width}. With another number of soft tokens, set "
+                "preference_encoder.copies=false; with another generator, add tower=scorer."
+            )
+        sizes = model_sizes(language_model, text_width)
+        return cls(feature_width=width, copies=copies, soft_tokens=soft_tokens, **sizes, **options)
+
     def visual_tokens(self, histories: SeenHistories) -> Tensor:
         """Returns the embeddings of the pictures, `(B, H, llm_width)`, on the scale of the model's own embeddings."""
         vectors = (histories.vectors.to(self.feature_mean.device) - self.feature_mean) / self.feature_std
@@ -198,22 +219,10 @@ def build_visual_encoder(
     Raises:
         PmgError: vectors of pictures that are to be copied are no soft tokens.
     """
-    width, needed = sample.vectors.shape[-1], soft_tokens * text_embeddings.shape[-1]
-    copies = sample.are_tokens if copies is None else copies
-    if copies and width != needed:
-        raise PmgError(
-            f"preference_encoder.copies needs a tower whose vectors are {soft_tokens} soft tokens, {needed} numbers; "
-            f"inputs.tower gives {width}. With another number of soft tokens, set "
-            "preference_encoder.copies=false; with another generator, add tower=scorer."
-        )
-    encoder = VisualPreferenceEncoder(
-        feature_width=width,
-        sees=sees,
-        copies=copies,
-        **model_sizes(language_model, text_embeddings.shape[-1]),
-        soft_tokens=soft_tokens,
+    encoder = VisualPreferenceEncoder.sized(
+        language_model, text_embeddings.shape[-1], sample, sees=sees, copies=copies, soft_tokens=soft_tokens,
         prefix_length=prefix_length,
-    )
+    )  # fmt: skip
     encoder.fit_features(sample, float(language_model.embeddings.float().std()))
     start_encoder(encoder, language_model, text_embeddings, sample, words)
     encoder.start_copying(sample)
