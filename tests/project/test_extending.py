@@ -56,17 +56,17 @@ def test_a_captioner_of_one_file_is_built_from_its_config(examples):
     assert caption_items(captioner, items) == {"1": "a very red", "2": "dog"}
 
 
-def test_a_metric_of_one_file_is_a_column_of_the_results(examples, looks):
+def test_a_metric_of_one_file_is_a_column_of_the_results(examples, shop):
     (command,) = re.findall(r"^    pmg-evaluate (plugins=\[colours\] .*)$", examples, re.MULTILINE)
     metrics = build_metrics(pmg.compose("evaluate", command.split()).metrics)
     assert [info.title for info in metrics.outputs][-2:] == ["SSIM to truth", "colour to truth"]
-    some = looks.examples("test", 3, 1)
-    reader = ReferenceReader(looks.images, metrics.inputs, Comparison())
+    some = shop.examples("test", 3, 1)
+    reader = ReferenceReader(shop.images, metrics.inputs, Comparison())
     record = Record("", "", "none", "own", "", 0, (Candidate(1.0, 1.0, None, 0.5, 0.1),))
     references = reader.read(some, {example.id: [record] for example in some})
     images = torch.stack([truth[0] for truth in references.truths]).flip(0)
     (column,) = compute(metrics.per_image[-1:], images, references).values()
-    assert column[1] == 0
+    assert column[1] == pytest.approx(0, abs=1e-6)
     assert column[0] == pytest.approx(
         float((images[0].mean((1, 2)) - references.truths[0].mean((2, 3))).norm(dim=1).min())
     )

@@ -29,8 +29,9 @@ def test_each_option_is_of_one_leaf_at_most(root):
         assert sum(f"pmg.{leaf}." in option.read_text() for leaf in LEAVES) <= 1, option
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    "deleted", [LEAVES, *(pytest.param([leaf], marks=pytest.mark.slow) for leaf in LEAVES)], ids="-".join
+    "deleted", [pytest.param(LEAVES, marks=pytest.mark.ci), *([leaf] for leaf in LEAVES)], ids="-".join
 )
 def test_the_core_composes_without_leaves(root, tmp_path, deleted):
     copy_without(root, tmp_path, deleted)

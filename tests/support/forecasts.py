@@ -19,7 +19,8 @@ from pmg.training.preference import PARTS, EncodedTexts, FrozenModels, Preferenc
 ENCODER = {"soft_tokens": 4, "prefix_length": 3}
 SIZES = Sizes(
     users=100, history_tokens=60, users_per_step=8, draws=3, soft_tokens=4, target_tokens=77, keyword_tokens=77,
-    text_width=32, pooled_width=32, inputs=lambda context: context, encoder=partial(PreferenceEncoder.sized, **ENCODER),
+    text_width=32, pooled_width=32, inputs=lambda context: context,
+    encoder=partial(PreferenceEncoder.sized, **ENCODER),
 )  # fmt: skip
 TERMS = {"denoise": Denoise(1.0)}
 

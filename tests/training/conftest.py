@@ -36,7 +36,7 @@ def training(shop, scenario, generator, tmp_path):
 
         torch.manual_seed(0)
         train, validation = (
-            with_tastes(shop.examples(split, users)) for split, users in (("train", 8), ("validation", 4))
+            with_tastes(shop.examples(split, users, 1)) for split, users in (("train", 8), ("validation", 4))
         )
         budget = Budget(generator.text_encoder.count_tokens, generator.text_encoder.max_length)
         extractor = PreferenceExtractor(

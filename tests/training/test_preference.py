@@ -262,7 +262,7 @@ def test_a_user_of_the_same_taste_is_no_negative(tastes, others):
 
 def test_examples_of_one_taste_share_their_code(training, shop):
     _, batches = training()
-    names = {example.profile: example.labels["taste"] for example in with_tastes(shop.examples("train", users=8))}
+    names = {example.profile: example.labels["taste"] for example in with_tastes(shop.examples("train", 8, 1))}
     pairs = list(zip(names.values(), batches.train.collate.tastes[: len(names)], strict=True))
     assert all((a == b) == (x == y) for a, x in pairs for b, y in pairs)
 
