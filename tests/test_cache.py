@@ -78,6 +78,18 @@ def test_damaged_entry_is_computed_again(tmp_path, caplog):
     assert torch.equal(cache.fetch(key, lambda: {"a": torch.ones(4)})["a"], torch.ones(4))
 
 
+def test_exchanged_entries_are_computed_again(tmp_path, caplog):
+    cache, keys = Cache(tmp_path), [Cache.key(x=1), Cache.key(x=2)]
+    for number, key in enumerate(keys):
+        cache.save(key, {"a": torch.full((4,), float(number))})
+    first, second = (tmp_path / key[:2] / f"{key}.safetensors" for key in keys)
+    content = first.read_bytes()
+    first.write_bytes(second.read_bytes())
+    second.write_bytes(content)
+    assert [cache.load(key) for key in keys] == [None, None]
+    assert caplog.text.count("damaged") == 2
+
+
 # writes and reads the same keys as others do, and one of its own; no read may see anything but an entry
 WRITER = """
 import sys

@@ -102,12 +102,12 @@ def _umask() -> int:
     return mask
 
 
-def pack(tensors: Mapping[str, Tensor]) -> bytes:
-    """Returns named tensors as a safetensors file with a checksum in its metadata."""
+def pack(tensors: Mapping[str, Tensor], key: str) -> bytes:
+    """Returns named tensors as a safetensors file with a checksum of it and of its cache key in the metadata."""
     from safetensors.torch import save
 
     plain = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
-    return _seal(save(plain, {_SEAL: _OPEN}))
+    return _seal(save(plain, {_SEAL: _OPEN}), key)
 
 
 def hash_tensor(tensor: Tensor) -> str:
@@ -116,19 +116,19 @@ def hash_tensor(tensor: Tensor) -> str:
     return hashlib.sha256(shape.encode() + tensor.cpu().contiguous().numpy().tobytes()).hexdigest()
 
 
-def unpack(content: bytes) -> dict[str, Tensor] | None:
-    """Returns the tensors of `pack`, or None if the content doesn't match its checksum."""
+def unpack(content: bytes, key: str) -> dict[str, Tensor] | None:
+    """Returns the tensors of `pack`, or None if the content doesn't match its checksum, or is of another key."""
     from safetensors.torch import load
 
-    return load(content) if _is_sealed(BytesIO(content)) else None
+    return load(content) if _is_sealed(BytesIO(content), key) else None
 
 
 class Cache:
     """Content-addressed store: the key is a hash of everything that the value depends on.
 
     Several processes may write at once: entries are written atomically, and writers of one key write equal content.
-    Every entry has a checksum; a damaged one is removed with a warning and recomputed. Temporary files of killed
-    writers are removed after an hour.
+    Every entry has a checksum of its key and content; a damaged or exchanged one is removed with a warning and
+    recomputed. Temporary files of killed writers are removed after an hour.
 
     Args:
         folder: folder of the entries, one safetensors file each; created at the first write.
@@ -148,7 +148,7 @@ class Cache:
         path = self._path(key)
         try:
             with path.open("rb") as file:
-                sound = _is_sealed(file)
+                sound = _is_sealed(file, key)
         except FileNotFoundError:
             return None
         if not sound:
@@ -176,7 +176,7 @@ class Cache:
     def save(self, key: str, tensors: Mapping[str, Tensor]) -> None:
         """Stores named tensors under `key`; views and shared storage are copied, devices forgotten."""
         path = self._path(key)
-        atomic_write_bytes(path, pack(tensors))
+        atomic_write_bytes(path, pack(tensors, key))
         remove_abandoned(path.parent)
 
     def fetch(self, key: str, compute: Callable[[], Mapping[str, Tensor]]) -> dict[str, Tensor]:
@@ -209,7 +209,7 @@ class ObjectCache(Cache):
     def load(self, key: str) -> dict[str, Tensor] | None:
         """Returns the tensors stored under `key`, or None if they are missing or damaged."""
         try:
-            found = unpack(self.store.cat_file(self._name(key)))
+            found = unpack(self.store.cat_file(self._name(key)), key)
         except FileNotFoundError:
             return None
         if found is None:
@@ -218,7 +218,7 @@ class ObjectCache(Cache):
 
     def save(self, key: str, tensors: Mapping[str, Tensor]) -> None:
         """Stores named tensors under `key`."""
-        self.store.pipe_file(self._name(key), pack(tensors))
+        self.store.pipe_file(self._name(key), pack(tensors, key))
 
     def lazy(self, key: str, tensors: Mapping[str, Tensor]) -> TensorLoader:
         """Returns a function that returns `tensors`, without another download."""
@@ -263,16 +263,16 @@ _BLOCK = 2**20
 _SEAL, _OPEN = "crc32", "--------"  # safetensors has no checksum of its own
 
 
-def _seal(content: bytes) -> bytes:
-    """Replaces the placeholder `_OPEN` in a safetensors file's metadata by the checksum of the file."""
-    return content.replace(_field(_OPEN), _field(f"{zlib.crc32(content):08x}"), 1)
+def _seal(content: bytes, key: str) -> bytes:
+    """Replaces the placeholder `_OPEN` in a safetensors file's metadata by the checksum of the key and the file."""
+    return content.replace(_field(_OPEN), _field(f"{zlib.crc32(content, zlib.crc32(key.encode())):08x}"), 1)
 
 
-def _is_sealed(file: BinaryIO) -> bool:
-    """Returns whether the content matches its checksum."""
+def _is_sealed(file: BinaryIO, key: str) -> bool:
+    """Returns whether the content is that of the key, and matches its checksum."""
     head = file.read(_BLOCK)  # contains the header, and the checksum in it
     before, name, rest = head.partition(_field("")[:-1])
-    found = zlib.crc32(before + name + _OPEN.encode() + rest[len(_OPEN) :])
+    found = zlib.crc32(before + name + _OPEN.encode() + rest[len(_OPEN) :], zlib.crc32(key.encode()))
     while block := file.read(_BLOCK):
         found = zlib.crc32(block, found)
     return bool(name) and rest[: len(_OPEN)] == f"{found:08x}".encode()

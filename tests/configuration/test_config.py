@@ -23,6 +23,7 @@ from pmg.configuration.schemas import find_schemas, is_pipeline
 from pmg.configuration.trees import leaves
 from pmg.domain import PmgError
 from pmg.orchestration.preference_sources import build_methods, build_sources, check_sources, hash_sources
+from pmg.runs.content import select_content
 from pmg.runs.run_folder import identify
 from runs import write_trained
 
@@ -310,7 +311,7 @@ def test_identity_sees_what_decides_results_alone(compose, tmp_path):
 def test_weights_type_is_the_processors_and_an_encoder_fits_both(compose, tmp_path):
     def check(cfg):
         sources = build_sources(cfg.preference, build_methods(cfg.method, cfg.mismatched))
-        check_sources(portable(cfg), sources)
+        check_sources(portable(cfg) | select_content(identify(cfg, "generate")), sources)
         return hash_sources(portable(cfg)["preference"], sources)
 
     bfloat16 = compose("train", "language_model.dtype=bfloat16")

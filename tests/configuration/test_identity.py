@@ -19,7 +19,7 @@ from pmg.domain import PmgError
 from pmg.generation.records import refuse_mixtures
 from pmg.orchestration.run import completed_metrics, execute
 from pmg.runs.process_state import RunFailedError
-from pmg.runs.run_folder import identify, refuse_other
+from pmg.runs.run_folder import TRAINED, identify, refuse_other
 from runs import record, snapshot, write_run
 from runs import run_config as config
 
@@ -66,12 +66,8 @@ def test_scorer_decides_a_training_that_looks_through_it(compose):
 
 
 def test_encoders_decide_images_by_their_weights(compose, tmp_path):
-    write_run(tmp_path / "a", identity={"seed": 0})
-    write_run(tmp_path / "b", identity={"seed": 0})
     for name, weights in (("a", "1"), ("b", "2")):
-        signature = tmp_path / name / "encoder" / "models.json"
-        signature.parent.mkdir()
-        signature.write_text(json.dumps({"diffusion_pytorch_model.safetensors": weights}))
+        write_run(tmp_path / name, identity={"seed": 0}, made={TRAINED: weights})
     first, other = (identify(compose("generate", f"train_run={tmp_path / name}"), "generate") for name in "ab")
     assert find_differences("generate", first, other) == {"preference.soft.run.weights": ("1", "2")}
     unused = [

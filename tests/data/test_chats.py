@@ -105,6 +105,3 @@ def test_conversations_are_test_users_without_pictures(tmp_path):
         data.examples("train")
     with pytest.raises(PmgError, match="no pictures: use captioner=metadata"):
         data.images.rows([])
-    before = data.identity
-    write(tmp_path, ROW)
-    assert data.identity != before

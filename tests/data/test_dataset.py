@@ -28,7 +28,7 @@ class Least(Dataset):
 
 def test_defaults_refuse_what_the_data_do_not_have():
     data = Least()
-    assert (data.groups, data.taste_label, data.identity) == ((), None, "")
+    assert (data.groups, data.taste_label) == ((), None)
     with pytest.raises(PmgError, match="no likes in time, which pmg-keywords compares"):
         data.timelines("test")
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from PIL import Image
 
 from pmg.domain import PmgError
 from pmg.generation.records import (
@@ -51,8 +52,24 @@ def test_round_trip(tmp_path):
     assert [entry.key for entry in found] == [entry.key for entry in records]
     assert found[0].chosen == Candidate(1.0, 1.0, 0.6, 0.7, -0.4)
     assert found[0].target_keywords == ("apple", "fruit")
-    assert replace(found[0], image="") == record("e0")
+    assert replace(found[0], image="", sha256="") == record("e0")
     torch.testing.assert_close(read_images(tmp_path, found), images, atol=1 / 255, rtol=0)
+
+
+@pytest.mark.parametrize("attack", ["swapped", "red", "another seed"])
+def test_a_picture_that_was_not_made_for_its_record_is_refused(tmp_path, attack):
+    RecordWriter(tmp_path / "a").add(pictures(2), [record("e0"), record("e1")])
+    first, second = read_records(tmp_path / "a")
+    path = tmp_path / "a" / first.image
+    if attack == "swapped":
+        path.write_bytes((tmp_path / "a" / second.image).read_bytes())
+    elif attack == "red":
+        Image.new("RGB", (16, 16), "red").save(path)
+    else:
+        RecordWriter(tmp_path / "b").add(pictures(2).flip(0), [record("e0"), record("e1")])
+        path.write_bytes((tmp_path / "b" / first.image).read_bytes())
+    with pytest.raises(PmgError, match=r"e0-0\.png is not the picture that was made .*run pmg-generate again"):
+        read_images(tmp_path / "a", [first, second])
 
 
 def unsealed(line):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 
 from pmg.domain import PmgError
 from pmg.orchestration.builders import select_examples
-from pmg.runs.finished_training import read_signature
-from pmg.runs.run_folder import WEIGHTS
+from pmg.runs.finished_training import TrainingRun
+from pmg.runs.run_folder import TRAINED
 from runs import write_trained
 
 SIZES = "split_sizes={train: 20, validation: 10, test: 8}"
@@ -26,11 +28,13 @@ def test_counts_below_one_are_refused(compose, shop, key):
 
 
 def test_damaged_encoder_is_refused(compose, tmp_path):
-    run = write_trained(tmp_path, compose("train"))
-    assert len(read_signature(run)) == 64
-    (tmp_path / "encoder" / WEIGHTS).write_bytes(b"weighty")
-    with pytest.raises(PmgError, match="is damaged or not complete"):
-        read_signature(tmp_path)
-    (tmp_path / "encoder" / WEIGHTS).unlink()
-    with pytest.raises(PmgError, match="is damaged or not complete"):
-        read_signature(tmp_path)
+    run = write_trained(tmp_path / "run", compose("train"))
+    assert len(TrainingRun.open(run).weights) == 64
+    other = write_trained(tmp_path / "other", compose("train"))
+    (other / TRAINED).write_bytes(b"others")
+    shutil.copy(other / TRAINED, run / TRAINED)
+    with pytest.raises(PmgError, match="is not what this run made: it is damaged, or another run's"):
+        TrainingRun.open(run)
+    (run / TRAINED).unlink()
+    with pytest.raises(PmgError, match="is missing"):
+        TrainingRun.open(run)

@@ -31,6 +31,8 @@ from pmg.orchestration.preference_sources import (
     runs_in_use,
 )
 from pmg.orchestration.run import execute
+from pmg.runs.content import select_content
+from pmg.runs.run_folder import identify
 from runs import write_trained
 
 TINY = [
@@ -82,7 +84,7 @@ def test_two_keyword_decoders_and_two_encoders_are_told_apart(compose, tmp_path)
         f"+preference.three={THREE}", "+method.soft_b={keywords: three, soft_tokens: soft_b}",
     )  # fmt: skip
     sources = build(cfg)
-    check_sources(portable(cfg), sources)
+    check_sources(portable(cfg) | select_content(identify(cfg, "generate")), sources)
     hashes = hash_sources(portable(cfg)["preference"], sources)
     assert {"soft", "soft_b", "keywords", "three"} <= set(hashes)
     assert len(set(hashes.values())) == len(hashes)
@@ -113,14 +115,14 @@ def test_two_keyword_decoders_and_two_encoders_are_told_apart(compose, tmp_path)
 def test_refusals_name_the_key_and_the_way_out(compose, overrides, message):
     cfg = compose("generate", *overrides)
     with pytest.raises(PmgError, match=message.replace("?", r"\?")):
-        check_sources(portable(cfg), build(cfg))
+        check_sources(portable(cfg) | select_content(identify(cfg, "generate")), build(cfg))
 
 
 def test_groups_that_have_to_agree_exist(compose, tmp_path):
     run = write_trained(tmp_path / "a", compose("train"))
     cfg = compose("generate", "method=soft", f"train_run={run}", "preference.soft.same_as_training=[dat]")
     with pytest.raises(PmgError, match=r"preference.soft: no config group 'dat'; did you mean 'data'\?"):
-        check_sources(portable(cfg), build(cfg))
+        check_sources(portable(cfg) | select_content(identify(cfg, "generate")), build(cfg))
 
 
 def test_class_of_an_encoder_is_that_of_its_builder(compose):

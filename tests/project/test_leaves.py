@@ -16,7 +16,6 @@ import pmg
 from pmg.configuration.plugins import command_schemas, component_targets, leaves
 assert pmg.__file__.startswith(sys.argv[1]), pmg.__file__
 pmg.compose("train", ["data=own_files", "scenario=items", "generator=sd15", "language_model=qwen25_05b"])
-pmg.compose("train", ["experiment=real_users", "preference=default", "generator=sd15", "language_model=qwen25_05b"])
 pmg.compose("generate", ["experiment=real_users", "preference=default", "generator=sd15", "language_model=qwen25_05b"])
 named = [*leaves(), *(entry.module for entry in command_schemas().values())]
 named += [target for part in component_targets().values() for target in part.values()]

@@ -13,8 +13,8 @@ from pmg.configuration.identity import names_run, select_result
 from pmg.evaluation.comparison import Comparison
 from pmg.evaluation.metric_interface import MetricInfo, describe
 from pmg.generation.records import Candidate, Record, RecordWriter
-from pmg.runs.finished_training import sign_encoder
-from pmg.runs.run_folder import WEIGHTS, identify
+from pmg.runs.content import digest_file
+from pmg.runs.run_folder import TRAINED, identify
 
 METRICS = [MetricInfo("style_accuracy", "style accuracy"), MetricInfo("lpips_truth", "LPIPS to truth", False)]
 
@@ -37,11 +37,9 @@ def write_run(folder, command="train", status="completed", seed=0, config=None, 
 
 def write_trained(folder, cfg):
     """A completed training of `cfg` whose weights are a few bytes."""
-    write_run(folder, "train", identity=identify(cfg, "train"))
-    (folder / "encoder").mkdir()
-    (folder / "encoder" / WEIGHTS).write_bytes(b"weights")
-    sign_encoder(folder)
-    return folder
+    (folder / "encoder").mkdir(parents=True)
+    (folder / TRAINED).write_bytes(b"weights")
+    return write_run(folder, "train", identity=identify(cfg, "train"), made={TRAINED: digest_file(folder / TRAINED)})
 
 
 def write_rows(folder, values, seed=0):

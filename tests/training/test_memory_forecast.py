@@ -21,7 +21,7 @@ from pmg.models.loading.quantization import quantized_bytes
 from pmg.models.preference.image_prompt import ImagePromptEncoder
 from pmg.models.preference.preference_encoder import PreferenceEncoder
 from pmg.models.preference.visual_encoder import VisualPreferenceEncoder
-from pmg.training.encoder_inputs import ImageFeatures, Widths
+from pmg.training.encoder_inputs import ImageFeatures
 from pmg.training.memory_forecast import READ_AT_ONCE, empty_encoder, estimate_training, trained_bytes
 from pmg.training.visual_inputs import VisualHistories
 from published import write_configs
@@ -62,8 +62,8 @@ def with_encoder(kind, inputs=SIZES.inputs, **options):
 def pictures(context):
     """Inputs of users with forty pictures each."""
     tower = {"_target_": "pmg.training.visual_inputs.ScorerTower"}
-    widths = Widths(ENCODER["soft_tokens"] * SIZES.text_width, ENCODER["soft_tokens"] * SIZES.text_width // 2)
-    return VisualHistories.blank(context, widths, {"tower": tower, "pictures": 40})
+    width = ENCODER["soft_tokens"] * SIZES.text_width
+    return VisualHistories.blank(context, width, width // 2, {"tower": tower, "pictures": 40})
 
 
 @pytest.mark.parametrize("copies", [False, True])
@@ -77,7 +77,7 @@ def test_a_step_with_pictures_takes_what_was_forecast(forecast, real, copies):
 
 def features(context):
     """A vector of each user."""
-    return ImageFeatures.blank(context, Widths(1, 48), {})
+    return ImageFeatures.blank(context, 1, 48, {})
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -16,9 +15,7 @@ if TYPE_CHECKING:
     from pmg.models.diffusion.interfaces import PromptEncoder
     from pmg.models.diffusion.text_encoder import TextSizes
     from pmg.models.language.language_model import LanguageModel
-    from pmg.models.preference.token_encoder import TokenEncoder
     from pmg.orchestration.run import Run
-    from pmg.training.encoder_inputs import UserInputs
     from pmg.training.memory_forecast import Estimate, MeasurableGenerator, Sizes
 
 GIB = 2**30
@@ -44,8 +41,8 @@ def empty_models(cfg: DictConfig) -> tuple[LanguageModel, MeasurableGenerator, d
 
     from pmg.models.language_model_source import resolve_language_model
     from pmg.models.loading.checkpoints import without_weights
-    from pmg.training.encoder_inputs import Widths
     from pmg.training.memory_forecast import Sizes
+    from pmg.training.token_sources import encoder_class
 
     with without_weights():
         generator = instantiate(cfg.generator)
@@ -60,15 +57,19 @@ def empty_models(cfg: DictConfig) -> tuple[LanguageModel, MeasurableGenerator, d
         model.to("meta")
     texts = _measure_texts(generator.text_encoder)
     encoder, inputs = (to_plain(cfg[part]) for part in ("preference_encoder", "inputs"))
-    soft_tokens = encoder.get("soft_tokens", 4)
-    widths = Widths(soft_tokens * texts.width, texts.pooled)
+    soft_tokens, kind = encoder.get("soft_tokens", 4), built_class(inputs)
+    if not hasattr(kind, "blank"):
+        raise PmgError(f"inputs can't be forecast: {kind.__name__} lacks blank (memory_forecast.MeasurableInputs)")
+    shape = {name: value for name, value in encoder.items() if not name.startswith("_") and name != "words"}
     users = sum(cfg.split_sizes[split] * cfg.profiles_per_user for split in ("train", "validation"))
     sizes = Sizes(
         users=users, history_tokens=cfg.history_tokens, users_per_step=cfg.objective.users_per_step,
         draws=cfg.objective.batches.draws, soft_tokens=soft_tokens, target_tokens=texts.target,
         keyword_tokens=texts.keywords, text_width=texts.width, pooled_width=texts.pooled,
-        inputs=partial(_measurable_inputs(inputs), widths=widths, options=inputs),
-        encoder=partial(_encoder_class(encoder).sized, **_options(encoder)),
+        inputs=partial(
+            kind.blank, token_width=soft_tokens * texts.width, pooled_width=texts.pooled, options=inputs
+        ),
+        encoder=partial(encoder_class(encoder).sized, **shape),
     )  # fmt: skip
     return language_model, generator, weights, sizes
 
@@ -106,34 +107,6 @@ def _measure_texts(text_encoder: PromptEncoder) -> TextSizes:
         return text_encoder.longest()
     length, pooled = text_encoder.max_length, text_encoder.encode([""]).pooled
     return TextSizes(length, length, text_encoder.width, pooled.shape[-1])
-
-
-def _encoder_class(encoder: dict[str, Any]) -> type[TokenEncoder]:
-    """Returns the class of an encoder's node."""
-    from pmg.models.preference.token_encoder import TokenEncoder
-
-    kind = built_class(encoder)
-    if not issubclass(kind, TokenEncoder):
-        raise PmgError(f"preference_encoder can't be forecast: {kind.__name__} is no TokenEncoder")
-    return kind
-
-
-def _options(encoder: dict[str, Any]) -> dict[str, Any]:
-    """Returns what decides an encoder's shape: not its class, nor the words that it starts from."""
-    return {name: value for name, value in encoder.items() if not name.startswith("_") and name != "words"}
-
-
-def _measurable_inputs(inputs: dict[str, Any]) -> Callable[..., UserInputs]:
-    """Returns the function that makes inputs without content.
-
-    Raises:
-        PmgError: the class of the inputs has none.
-    """
-    kind = built_class(inputs)
-    if not hasattr(kind, "blank"):
-        needed = "pmg.training.memory_forecast.MeasurableInputs"
-        raise PmgError(f"inputs can't be forecast: {kind.__name__} lacks blank. Add what {needed} asks for.")
-    return kind.blank
 
 
 def _check_measurable(generator: Any) -> None:

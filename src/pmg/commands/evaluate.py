@@ -29,10 +29,11 @@ from pmg.evaluation.metric_builders import build_metrics, check_independent
 from pmg.orchestration.builders import select_examples
 from pmg.orchestration.hardware import check_device
 from pmg.orchestration.launcher import launch
-from pmg.orchestration.preference_sources import runs_in_use
+from pmg.orchestration.preference_sources import build_methods, runs_in_use
 from pmg.orchestration.run import Run, tracked
 from pmg.orchestration.sharding import is_sharded, own_shard, run_missing_shards
 from pmg.paths import is_same_folder
+from pmg.runs.content import CONTENT, check_made, digest_content, select_content
 from pmg.runs.run_folder import identify, read_portable, replace_folders
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ def body(cfg: DictConfig, run: Run) -> float | None:
     metrics, comparison = build_metrics(cfg.metrics, cfg.device), Comparison(**to_plain(cfg.comparison))
     for metric in metrics.per_set:
         metric.check(len(examples))
-    records, images = _read_images(cfg.generate_run, made, data)
+    records, images = _read_images(Path(cfg.generate_run), made, data, examples)
     for problem in comparison.unknown({record.method for record in records}, [info.name for info in metrics.outputs]):
         log.warning(problem)
     judged = RowCache(run.folder / "judged" / hash_values(identify(cfg, "evaluate")))
@@ -111,12 +112,14 @@ class Generation:
 
     Attributes:
         config: of the run, with this machine's folders.
+        metrics: its ``metrics.json``.
         identity: what decided its images.
         facts: its config and those of the trainings whose encoders it used, for ``results.json``.
         cost: of it and of the trainings.
     """
 
     config: Mapping[str, Any]
+    metrics: Mapping[str, Any]
     identity: Mapping[str, Any]
     facts: Mapping[str, Any]
     cost: Mapping[str, Any]
@@ -144,6 +147,7 @@ def read_generation(folder: str | None, stated: Mapping[str, Any], places: Mappi
             f"{folder} was generated with other values: {format_differences(differ)}. Leave them out (data, "
             "users and models of an evaluation are the generation's), or generate again"
         )
+    refuse_changed(folder, config, identity)
     facts, cost = keep_used("generate", plain), {"generate": metrics["ledger"]}
     for folder, name in runs_in_use(config).items():
         trained, of_training = read_portable(folder, "train")
@@ -151,7 +155,24 @@ def read_generation(folder: str | None, stated: Mapping[str, Any], places: Mappi
         merged: Any = OmegaConf.to_container(OmegaConf.merge(keep_used("train", trained), facts))
         facts = merged
         cost = {**cost, verb: of_training["ledger"]}
-    return Generation(config, identity, facts, cost)
+    return Generation(config, metrics, identity, facts, cost)
+
+
+def refuse_changed(folder: str, config: Mapping[str, Any], identity: Mapping[str, Any]) -> None:
+    """Checks that data and generator are still those of a generation, whose config has this machine's folders.
+
+    Raises:
+        PmgError: files have changed since; with their keys and folders.
+    """
+    values, recorded = dict(leaves(config)), select_content(identity, ("data", "generator"))
+    places = {key: str(values[key]) for key in values if f"{key}.{CONTENT}" in recorded}
+    found = digest_content(places)
+    changed = [key for key in places if found.get(f"{key}.{CONTENT}") != recorded[f"{key}.{CONTENT}"]]
+    if changed:
+        named = ", ".join(f"{key} ({places[key]})" for key in changed)
+        raise PmgError(
+            f"{folder} was generated with other files than are there now: {named}. Generate again elsewhere"
+        )
 
 
 def find_contradictions(stated: Mapping[str, Any], identity: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
@@ -197,12 +218,29 @@ def keep_used(command: str, config: Mapping[str, Any], prefix: str = "") -> dict
     return kept
 
 
-def _read_images(folder: str, made: Generation, data: Dataset) -> tuple[list[Record], dict[Key, Tensor]]:
-    """Reads the records of the generation, and its images at the size of the data's."""
-    from pmg.generation.records import read_images, read_records, refuse_mixtures
+def _read_images(
+    folder: Path, made: Generation, data: Dataset, examples: Sequence[Example]
+) -> tuple[list[Record], dict[Key, Tensor]]:  # fmt: skip
+    """Reads the records of the generation, and its images at the size of the data's.
+
+    Raises:
+        PmgError: the records are not those that the run made, or a picture of an example is missing.
+    """
+    from pmg.generation.dataset_generation import list_keys
+    from pmg.generation.records import RECORDS, read_images, read_records, refuse_mixtures
     from pmg.models.image_sizes import fit_size
 
+    check_made(folder, made.metrics, RECORDS)
     records = read_records(folder)
+    methods = build_methods(made.config["method"], made.config["mismatched"])
+    known = {record.key for record in records}
+    missing = [key for key in list_keys(examples, methods, made.config["seed"] or 0) if key not in known]
+    if missing:
+        arms = ", ".join(dict.fromkeys(f"{key.method} ({key.control})" for key in missing))
+        raise PmgError(
+            f"{folder} lacks {len(missing)} pictures of {arms}, e.g. of {missing[0].example}. Run the same "
+            "pmg-generate command again"
+        )
     refuse_mixtures(folder, records, hash_images(made.identity))
     pixels = fit_size(read_images(folder, records), data.images.size)
     return records, {record.key: image for record, image in zip(records, pixels, strict=True)}

@@ -41,14 +41,14 @@ def body(cfg: DictConfig, run: Run) -> float | None:
     from pmg.generation.dataset_generation import DatasetGenerator, list_keys
     from pmg.generation.pipeline import build_pipeline
     from pmg.generation.record_shards import merge_records
-    from pmg.generation.records import RecordWriter
+    from pmg.generation.records import RECORDS, RecordWriter
     from pmg.models.compilation import compile_models
 
     check_device(cfg.device)
     builder = Builder(cfg, run)
     methods = build_methods(cfg.method, cfg.mismatched)
     sources = build_sources(cfg.preference, methods)
-    check_sources(builder.portable, sources)
+    check_sources(builder.portable | builder.content, sources)
     examples, data = builder.examples(cfg.split), builder.data
     check_labels(sources, examples)
     if cfg.shard.index is None:
@@ -74,6 +74,7 @@ def body(cfg: DictConfig, run: Run) -> float | None:
             finally:
                 run.ledger.count("images", dataset_generator.made)
                 run.ledger.count("denoiser_evaluations", pipeline.evaluations)
+    run.seal(RECORDS)
     if cfg.shard.index is None:
         record_samples(run.tracking, run.folder, examples, list(methods), cfg.sheet_users, data.labels)
     return None

@@ -13,7 +13,7 @@ from pmg.orchestration.generator_data import warn_of_other_pictures
 from pmg.orchestration.hardware import check_hardware
 from pmg.orchestration.launcher import launch
 from pmg.orchestration.run import Run, tracked
-from pmg.runs.finished_training import ENCODER, sign_encoder
+from pmg.runs.run_folder import ENCODER, TRAINED
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -70,7 +70,7 @@ def train(cfg: DictConfig, run: Run) -> float | None:
     if not run.is_main:
         return None
     module.encoder.save_pretrained(run.folder / ENCODER)
-    sign_encoder(run.folder)
+    run.seal(TRAINED)
     run.tracking.record_artifact("encoder", "model", run.folder / ENCODER)
     return run.metrics.get("val/denoise")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from hashlib import sha256
 from pathlib import Path
 from typing import Annotated
 
@@ -150,11 +149,6 @@ class ChatDataset(Dataset):
         check_split(split, users, {"test": len(by_user)})
         chosen = list(by_user.values())[:users]
         return [example for own in chosen for example in own[:targets]]
-
-    @property
-    def identity(self) -> str:
-        """The checksum of the file."""
-        return sha256(Path(self.file).read_bytes()).hexdigest()
 
 
 def load_chats(file: str | Path) -> list[Example]:

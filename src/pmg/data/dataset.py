@@ -177,11 +177,6 @@ class Dataset(Protocol):
         """
         raise PmgError("this data set has no likes in time, which pmg-keywords compares: use data=movielens")
 
-    @property
-    def identity(self) -> str:
-        """A hash of the files that the data set was read from; empty: its config says all."""
-        return ""
-
 
 def check_split(split: str, users: int | None, sizes: Mapping[str, float]) -> None:
     """Checks the arguments of `Dataset.examples`.

@@ -6,8 +6,6 @@ import logging
 import random
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from hashlib import sha256
-from pathlib import Path
 
 import pandas as pd
 import torch
@@ -19,7 +17,7 @@ from pmg.data.duplicates import Hashes, NearCopies
 from pmg.data.feedback import Feedback
 from pmg.data.picture_groups import StoredPictures
 from pmg.data.prepared_images import PreparedImages
-from pmg.data.prepared_tables import MANIFEST, load
+from pmg.data.prepared_tables import load
 from pmg.data.splitting import check_split_by, split_by_hash, split_samples
 from pmg.data.windowing import Sample, Windows
 from pmg.domain import Example, Interaction, Item, PmgError
@@ -84,11 +82,6 @@ class InteractionData(Dataset):
         if self.pictures is None:
             raise PmgError(f"data={self.name} has no pictures to learn from or to compare with; pmg-keywords reads it")
         return self.pictures
-
-    @property
-    def identity(self) -> str:
-        """The checksum of the prepared data's manifest, which holds those of its files."""
-        return sha256(Path(self.folder, MANIFEST).read_bytes()).hexdigest()
 
     def examples(self, split: str, users: int | None = None, targets: int | None = None) -> list[Example]:
         """Returns the examples of a split, checked for leaks: windows of likes, and the next like as target.

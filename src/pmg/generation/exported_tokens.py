@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
+from pmg.cache import Cache
 from pmg.configuration.plugins import component_targets
 from pmg.configuration.targets import allowed_plugins
 from pmg.configuration.trees import replace_texts
@@ -20,6 +20,7 @@ from pmg.generation.serialization import INDEX, PARTS, read_index
 from pmg.generation.weight_locations import ASSETS, CACHE, HERE
 from pmg.models.loading.weight_sources import load_frozen
 from pmg.preferences.sources import SourceContext, TokenSource
+from pmg.runs.content import digest_file
 from pmg.runs.run_folder import EXPORTED_ENCODER, WEIGHTS
 
 FOLDERS = {HERE: "${pipeline}", ASSETS: "${paths.assets_dir}", CACHE: "${paths.cache_dir}"}
@@ -71,7 +72,7 @@ class ExportedTokens(TokenSource):
         if not path.is_file():
             raise PmgError(f"{path} is missing: export the pipeline again with pmg-export")
         index = json.loads(Path(self.pipeline, INDEX).read_text())
-        return sha256(path.read_bytes() + json.dumps(index["inputs"]).encode()).hexdigest()
+        return Cache.key(weights=digest_file(path), inputs=index["inputs"])
 
     def __call__(self, context: SourceContext) -> Tensor:
         """Loads the encoder and encodes all users, `(U, n, D)`."""

@@ -8,6 +8,8 @@ import os
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from hashlib import sha256
+from io import BytesIO
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 from urllib.parse import quote
@@ -81,7 +83,8 @@ class Record:
         front: indices of the candidates on the Pareto front of preference and accuracy score.
         hypervolume: area that the candidates' two scores dominate, from (0, 0); None without a preference score.
         hashes: of the values that decide the image, e.g. ``{"encoder": …, "config": …}``.
-        image: file relative to the folder; set by `RecordWriter`.
+        image: file relative to the folder; set by `RecordWriter`, as is the next.
+        sha256: of that file.
     """
 
     example: str
@@ -101,6 +104,7 @@ class Record:
     hypervolume: float | None = None
     hashes: Mapping[str, str] = field(default_factory=dict)
     image: str = ""
+    sha256: str = ""
 
     def __post_init__(self) -> None:
         if not 0 <= self.picked < len(self.candidates):
@@ -183,8 +187,9 @@ class RecordWriter:
         """Writes the PNG and returns the record's line."""
         example = quote(record.example, safe="")  # ids of own data may hold any characters
         name = f"{IMAGES}/{record.method}/{record.control}/{example}-{record.seed}.png"
-        atomic_write_bytes(self.folder / name, to_png(Image.fromarray(pixels)))
-        return as_line(replace(record, image=name))
+        content = to_png(Image.fromarray(pixels))
+        atomic_write_bytes(self.folder / name, content)
+        return as_line(replace(record, image=name, sha256=sha256(content).hexdigest()))
 
     def _append(self, lines: Sequence[str]) -> None:
         with self._path.open("ab") as file:
@@ -239,20 +244,26 @@ def read_images(folder: str | Path, records: Iterable[Record]) -> Tensor:
     """Returns the records' images as floats `(B, 3, H, W)` in [-1, 1].
 
     Raises:
-        PmgError: an image is missing, can't be read or has another size; with file and row.
+        PmgError: an image is missing, can't be read, isn't what was made, or has another size; with file and row.
     """
     arrays: list[np.ndarray] = []
     for record in records:
         path = Path(folder, record.image)
         row = "/".join(map(str, record.key))
         try:
-            with Image.open(path) as image:
+            content = path.read_bytes()
+            with Image.open(BytesIO(content), formats=["PNG"]) as image:
                 arrays.append(np.asarray(image.convert("RGB")))
         except (OSError, SyntaxError):  # Pillow raises SyntaxError for a broken PNG chunk
             reason = "can't be read" if path.exists() else "is missing"
             raise PmgError(
                 f"{path} (row '{row}' of {RECORDS}) {reason}; remove that row and run pmg-generate again"
             ) from None
+        if sha256(content).hexdigest() != record.sha256:
+            raise PmgError(
+                f"{path} is not the picture that was made (row '{row}' of {RECORDS}): it was changed or exchanged; "
+                "remove that row and run pmg-generate again"
+            )
         if arrays[-1].shape != arrays[0].shape:
             sizes = [f"{array.shape[1]}x{array.shape[0]}" for array in (arrays[-1], arrays[0])]
             raise PmgError(f"{path} (row '{row}' of {RECORDS}) is {sizes[0]} pixels, others are {sizes[1]}")

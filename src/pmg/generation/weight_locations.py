@@ -12,7 +12,8 @@ from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
 from pmg.domain import PmgError
-from pmg.models.loading.weight_sources import PACKAGE_SCHEME, resolve_source
+from pmg.installation import PACKAGE_SCHEME
+from pmg.models.loading.weight_sources import resolve_source
 
 HERE, ASSETS, CACHE = "<here>", "<assets_dir>", "<cache_dir>"
 # arguments of components that name files: weights anywhere, weights in a folder, or where unpacked files are written

@@ -134,11 +134,6 @@ class LookChatDataset(Dataset):
         """Those of the looks."""
         return self.looks.images
 
-    @property
-    def identity(self) -> str:
-        """That of the looks."""
-        return self.looks.identity
-
     def examples(self, split: str, users: int | None = None, targets: int | None = None) -> list[Example]:
         """Returns the examples of a split; arguments and errors as `LookDataset.examples`."""
         examples = self.looks.examples(split, users, targets)

@@ -13,7 +13,6 @@ from torch import Tensor
 from pmg.configuration.ranges import NotNegative, Seed
 from pmg.data.dataset import Dataset, check_split
 from pmg.domain import Example, Interaction, Item, PmgError
-from pmg.looks.catalogue import read_digest
 from pmg.looks.drawings import Drawings, LookData
 from pmg.looks.finish_space import FinishSpace, traits
 from pmg.looks.finishes import AS_DRAWN, Finish, decode_finish, encode_finish
@@ -143,11 +142,6 @@ class LookDataset(LookData, Dataset):
             "look_references": " ".join(item(picture).id for picture in sample.references),
         }
         return Example(f"{sample.user}-{number}", sample.user, history, truth[0], truth, labels)
-
-    @property
-    def identity(self) -> str:
-        """The checksum of the catalogue's file."""
-        return read_digest(self.folder)
 
 
 def name_look(artist: str, finish: Finish) -> str:

@@ -15,8 +15,9 @@ from pmg.configuration.portable import named_folders, portable
 from pmg.domain import PmgError, require_positive
 from pmg.orchestration.library_messages import quiet_lightning
 from pmg.orchestration.run import Run
-from pmg.runs.finished_training import ENCODER, TrainingRun
-from pmg.runs.run_folder import identify
+from pmg.runs.content import select_content
+from pmg.runs.finished_training import TrainingRun
+from pmg.runs.run_folder import ENCODER, identify
 
 if TYPE_CHECKING:
     from diffusers import ModelMixin
@@ -51,6 +52,11 @@ class Builder:
     def identity(self) -> dict[str, Any]:
         """The values that decide the result, see `identify`."""
         return identify(self._nodes, self.run.command)
+
+    @property
+    def content(self) -> dict[str, Any]:
+        """Digests of the data and weights that the config names, by key."""
+        return select_content(self.identity)
 
     @cached_property
     def portable(self) -> dict[str, Any]:
@@ -110,7 +116,8 @@ class Builder:
         owner = {} if language_model is built else {"generator": self.portable["generator"]}  # whose weights it shares
         yield PreferenceExtractor(
             language_model, instantiate(nodes.scenario), open_cache(nodes.paths.contexts_dir),
-            Cache.key(model=model, **owner), Budget(text_encoder.count_tokens, text_encoder.max_length),
+            Cache.key(model=model, content=select_content(self.identity, ("language_model", *owner)), **owner),
+            Budget(text_encoder.count_tokens, text_encoder.max_length),
             nodes.keep_contexts, text_encoder=text_encoder,
         )  # fmt: skip
         run.ledger.count("llm_tokens_computed", language_model.tokens_computed)
@@ -121,7 +128,7 @@ class Builder:
         home = self._nodes.paths.latents_dir
         if home is None:
             return None
-        return f"{home}/{Cache.key(config=self._hash('data', 'generator'), data=self.data.identity)}"
+        return f"{home}/{self._hash('data', 'generator')}"
 
     def source_context(
         self, examples: Sequence[Example], captions: Mapping[str, str], extractor: PreferenceExtractor,
@@ -131,7 +138,6 @@ class Builder:
         from pmg.preferences.sources import SourceContext
 
         first = {example.profile: example for example in reversed(examples)}
-        decided = self._hash("data", "generator", "text_encoder", "seed")
         return SourceContext(
             examples=[first[profile] for profile in extracted.profiles],
             images=self.data.images,
@@ -140,14 +146,14 @@ class Builder:
             extractor=extractor,
             generator=self.generator,
             cache=Cache(f"{self._nodes.paths.cache_dir}/preference"),
-            identity=Cache.key(config=decided, data=self.data.identity),
+            identity=self._hash("data", "generator", "text_encoder", "seed"),
             seed=self.seed,
             folders=named_folders(self._nodes.paths),
         )
 
     def _hash(self, *keys: str) -> str:
-        """Returns a sha256 of top-level keys of the config, equal on every machine and in every run folder."""
-        return Cache.key(config={key: self.portable[key] for key in keys})
+        """Returns a sha256 of top-level keys of the config and of what they name, equal on every machine."""
+        return Cache.key(config={key: self.portable[key] for key in keys}, content=select_content(self.identity, keys))
 
     def fit(self, module: LightningModule, batches: LightningDataModule, *callbacks: Callback) -> Trainer:
         """Trains a module, resumed from the run folder's last checkpoint if there is one; returns the trainer.

@@ -22,6 +22,7 @@ from pmg.configuration.trees import leaves
 from pmg.domain import PmgError
 from pmg.orchestration.command_lines import resume_command
 from pmg.paths import display_path
+from pmg.runs.content import digest_file
 from pmg.runs.exit_codes import INTERRUPTED, exit_code, one_line
 from pmg.runs.ledger import TOTAL, Ledger
 from pmg.runs.locks import locked
@@ -50,6 +51,7 @@ class Run:
         command: the verb, e.g. ``"train"``.
         ledger: seconds and counts.
         metrics: results by name, e.g. ``{"val/loss": 0.1}``; written to ``metrics.json``.
+        made: sha256 of files that other runs read, by name in the run folder; written to ``metrics.json``.
         tracking: loggers of metrics, images, tables and artifacts.
         overrides: of the command line.
         choices: option by config group.
@@ -64,6 +66,7 @@ class Run:
     command: str
     ledger: Ledger = field(default_factory=Ledger)
     metrics: dict[str, Any] = field(default_factory=dict)
+    made: dict[str, str] = field(default_factory=dict)
     tracking: Tracking = field(default_factory=Tracking)
     overrides: list[str] = field(default_factory=list)
     choices: Mapping[str, Any] = field(default_factory=dict)
@@ -90,6 +93,10 @@ class Run:
     def log(self) -> Path:
         """The log file of this process."""
         return self.folder / (f"{self.command}.log" if self.is_main else f"{self.command}.rank{rank()}.log")
+
+    def seal(self, name: str) -> None:
+        """Records the digest of a file of the run folder, by which other runs know whose it is."""
+        self.made[name] = digest_file(self.folder / name)
 
     def measure(self, values: Mapping[str, float]) -> None:
         """Records results in ``metrics.json`` and in every tracker."""
@@ -229,6 +236,7 @@ def _measured(run: Run, error: BaseException | None = None) -> dict[str, Any]:
     """Returns the metrics and costs so far, for ``metrics.json``."""
     return {
         "ledger": run.ledger.as_dict(),
+        "made": run.made,
         "result": None if run.result is None else _jsonable(run.result),
         "metrics": {name: _jsonable(value) for name, value in run.metrics.items()},
         "error": None if error is None else f"{type(error).__name__}: {error}",

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from pmg.cache import atomic_write_json
 from pmg.configuration.identity import Role, Values, find_role, format_differences
 from pmg.configuration.instantiate import nearest
 from pmg.domain import PmgError
-from pmg.runs.run_folder import SIGNATURE, WEIGHTS, read_portable
-
-ENCODER = "encoder"  # the folder of the trained weights in that of their run
+from pmg.runs.content import check_made
+from pmg.runs.run_folder import TRAINED, read_portable
 
 
 @dataclass(frozen=True)
@@ -39,10 +35,11 @@ class TrainingRun:
         """Reads a run.
 
         Raises:
-            PmgError: there is no such run, it did not complete, or its encoder is damaged.
+            PmgError: there is no such run, it did not complete, or its encoder is damaged or another run's.
         """
         config, metrics = read_portable(folder, "train")
-        return cls(Path(folder), config, metrics.get("identity") or {}, read_signature(Path(folder)))
+        weights = check_made(Path(folder), metrics, TRAINED)
+        return cls(Path(folder), config, metrics.get("identity") or {}, weights)
 
     def check_same(self, config: Values, groups: Sequence[str]) -> None:
         """Checks that a command's values of some groups are those of this training, except dtypes of frozen weights.
@@ -75,26 +72,3 @@ def _deciding(values: Values, groups: Sequence[str]) -> dict[str, Any]:
 def _is_below(key: str, groups: Sequence[str]) -> bool:
     """Whether a dotted key is one of `groups`, or below one."""
     return any(f"{key}.".startswith(f"{group}.") for group in groups)
-
-
-def sign_encoder(folder: Path) -> None:
-    """Writes the checksum of a run's trained encoder beside its weights."""
-    weights = (folder / SIGNATURE).with_name(WEIGHTS)
-    atomic_write_json(folder / SIGNATURE, {WEIGHTS: sha256(weights.read_bytes()).hexdigest()})
-
-
-def read_signature(folder: Path) -> str:
-    """Returns the checksum that `sign_encoder` wrote, after comparing it with the weights.
-
-    Raises:
-        PmgError: a file is missing or damaged.
-    """
-    path = folder / SIGNATURE
-    try:
-        signed = json.loads(path.read_text())[WEIGHTS]
-        intact = signed == sha256(path.with_name(WEIGHTS).read_bytes()).hexdigest()
-    except (OSError, ValueError, KeyError):
-        intact = False
-    if not intact:
-        raise PmgError(f"{path.parent} is damaged or not complete: run the same pmg-train command in another run_dir")
-    return str(signed)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import time
@@ -16,16 +15,19 @@ from omegaconf import DictConfig, OmegaConf
 
 from pmg.cache import atomic_write_json, atomic_write_text
 from pmg.configuration.identity import find_differences, format_differences, names_run, select_result
+from pmg.configuration.instantiate import to_plain
 from pmg.configuration.portable import named_folders, portable
 from pmg.configuration.precision import ANY_DTYPE, settle_dtype
 from pmg.configuration.trees import leaves, replace_texts
 from pmg.domain import PmgError
+from pmg.runs.content import digest_content, digest_path, names_content
 from pmg.runs.provenance import git_state, hardware, versions
 
 CONFIG_FILE = "config.yaml"
 METRICS_FILE = "metrics.json"
-SIGNATURE = "encoder/models.json"  # of a trained encoder, in the folder of its run
 WEIGHTS = "diffusion_pytorch_model.safetensors"
+ENCODER = "encoder"  # the folder of the trained weights in that of their run
+TRAINED = f"{ENCODER}/{WEIGHTS}"
 EXPORTED_ENCODER = "preference_encoder"  # folder in that of an exported pipeline
 OWN = "<run_dir>"  # placeholder of the run folder in `portable`
 OUTPUTS = {
@@ -42,9 +44,13 @@ PARTIAL_RESULTS = ("checkpoints/last.ckpt", "records.jsonl", "shards/*/records.j
 def identify(cfg: DictConfig, command: str) -> dict[str, Any]:
     """Returns the identity of a run of a whole config: the values that decide its result, by dotted key.
 
-    The identity of a run that it reads, e.g. `generate_run`, is included with the prefix ``generate_run.``.
+    The identity of a run that it reads, e.g. `generate_run`, is included with the prefix ``generate_run.``, and the
+    digests of data and weights that it names, e.g. ``data.folder.content``.
     """
     values = select_result(command, dict(leaves(portable(cfg, ANY_DTYPE))))
+    plain = dict(leaves(to_plain(cfg)))
+    places = {key: str(plain[key]) for key in values if names_content(key) and plain.get(key)}
+    values |= digest_content(places, plain.get("paths.cache_dir"), written_folders(plain, command))
     values.pop("dtype", None)  # a resumed run keeps its dtype on any CPU, see `resolve_dtype`
     for key in [key for key in values if names_run(key)]:
         folder = values.pop(key)
@@ -52,26 +58,17 @@ def identify(cfg: DictConfig, command: str) -> dict[str, Any]:
             read = _read_identity(Path(OmegaConf.select(cfg, key)))
             values |= {f"{key}.{name}": value for name, value in read.items()}
     if values.get("pipeline"):  # its parts are in the config, but for the trained weights
-        values["pipeline.weights"] = _read_checksum(
-            Path(OmegaConf.select(cfg, "pipeline")) / EXPORTED_ENCODER / WEIGHTS
-        )
+        values["pipeline.weights"] = digest_path(Path(plain["pipeline"]) / EXPORTED_ENCODER / WEIGHTS)
     return values
-
-
-def _read_checksum(path: Path) -> str | None:
-    """Returns the SHA-256 of a file; None for a missing one, for which the command raises an error."""
-    try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError:
-        return None
 
 
 def _read_identity(folder: Path) -> dict[str, Any]:
     """Returns the identity of the run in `folder`, with the checksum of its trained weights."""
-    identity, signature = _read_json(folder / METRICS_FILE).get("identity"), _read_json(folder / SIGNATURE)
+    metrics = _read_json(folder / METRICS_FILE)
+    identity, made = metrics.get("identity"), metrics.get("made") or {}
     if not isinstance(identity, dict):
         return {"folder": str(folder)}
-    return {**identity, "weights": signature[WEIGHTS]} if WEIGHTS in signature else identity
+    return {**identity, "weights": made[TRAINED]} if TRAINED in made else identity
 
 
 def _read_json(path: Path) -> dict[str, Any]:

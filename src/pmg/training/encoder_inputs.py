@@ -49,24 +49,11 @@ class EncoderInputs(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class Widths:
-    """Numbers in what a generator reads.
-
-    Attributes:
-        tokens: n D, of a user's soft tokens.
-        pooled: of the text encoder's pooled vectors, with which a scorer's vectors are compared.
-    """
-
-    tokens: int
-    pooled: int
-
-
 class HistoryContexts:
     """The language model's prefilled histories: PMG."""
 
     @staticmethod
-    def blank(context: Context, widths: Widths, options: Mapping[str, Any]) -> Context:
+    def blank(context: Context, token_width: int, pooled_width: int, options: Mapping[str, Any]) -> Context:
         """Returns inputs without content, see `pmg.training.memory_forecast.MeasurableInputs`."""
         return context
 
@@ -82,9 +69,9 @@ class ImageFeatures:
     scorer: Scorer
 
     @staticmethod
-    def blank(context: Context, widths: Widths, options: Mapping[str, Any]) -> UserFeatures:
+    def blank(context: Context, token_width: int, pooled_width: int, options: Mapping[str, Any]) -> UserFeatures:
         """Returns features without content, see `pmg.training.memory_forecast.MeasurableInputs`."""
-        return UserFeatures(torch.zeros(len(context), widths.pooled))
+        return UserFeatures(torch.zeros(len(context), pooled_width))
 
     def __call__(
         self, extracted: ExtractedPreferences, examples: Sequence[Example], images: ImageStore

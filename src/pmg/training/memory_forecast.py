@@ -20,7 +20,7 @@ from pmg.models.language.grouped_attention import additive_mask
 from pmg.models.language.language_model import LanguageModel
 from pmg.models.loading.memory_tracker import FusedAttention, LiveBytes, weight_bytes
 from pmg.models.preference.token_encoder import TokenEncoder
-from pmg.training.encoder_inputs import UserInputs, Widths
+from pmg.training.encoder_inputs import UserInputs
 from pmg.training.objective import ObjectiveTerm
 from pmg.training.optim import adamw, constant
 from pmg.training.preference import PARTS, EncodedTexts, FrozenModels, PreferenceTraining
@@ -51,12 +51,13 @@ class MeasurableInputs(Protocol):
     """A class of `pmg.training.encoder_inputs.EncoderInputs` for which a training can be forecast."""
 
     @staticmethod
-    def blank(context: Context, widths: Widths, options: Mapping[str, Any]) -> UserInputs:
+    def blank(context: Context, token_width: int, pooled_width: int, options: Mapping[str, Any]) -> UserInputs:
         """Returns inputs of the same shapes as real ones, without content.
 
         Args:
             context: histories without content, one a user.
-            widths: of the generator.
+            token_width: n D, of a user's soft tokens.
+            pooled_width: of the text encoder's pooled vectors, with which a scorer's are compared.
             options: of the config's ``inputs``.
         """
         ...

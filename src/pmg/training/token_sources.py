@@ -13,8 +13,8 @@ from pmg.domain import PmgError
 from pmg.models.loading.weight_sources import load_frozen
 from pmg.models.preference.token_encoder import TokenEncoder
 from pmg.preferences.sources import SourceContext, TokenSource
-from pmg.runs.finished_training import ENCODER, TrainingRun
-from pmg.runs.run_folder import replace_folders
+from pmg.runs.finished_training import TrainingRun
+from pmg.runs.run_folder import ENCODER, replace_folders
 
 # the encoder itself may be any: it is read from its run
 SAME = ("data", "scenario", "captioner", "text_encoder", "language_model", "generator")

@@ -19,7 +19,6 @@ from pmg.models.language.context import Context
 from pmg.models.preference.visual_encoder import SeenHistories
 from pmg.preferences.contexts import Contexts
 from pmg.preferences.extraction import ExtractedPreferences
-from pmg.training.encoder_inputs import Widths
 
 BATCH = 64  # pictures in one pass
 
@@ -95,10 +94,10 @@ class VisualHistories:
     pictures: Count = 12
 
     @staticmethod
-    def blank(context: Context, widths: Widths, options: Mapping[str, Any]) -> UsersPictures:
+    def blank(context: Context, token_width: int, pooled_width: int, options: Mapping[str, Any]) -> UsersPictures:
         """Returns histories without content, see `pmg.training.memory_forecast.MeasurableInputs`."""
         are_tokens = getattr(built_class(options["tower"]), "are_tokens", False)
-        width = widths.tokens if are_tokens else 2 * widths.pooled  # content and style
+        width = token_width if are_tokens else 2 * pooled_width  # content and style
         rows = (torch.zeros(options.get("pictures", 12), dtype=torch.long),) * len(context)
         liked = tuple(row == 0 for row in rows)
         return UsersPictures(context, torch.zeros(1, width), rows, liked, are_tokens)

@@ -17,7 +17,9 @@ from pmg.domain import PmgError
 from pmg.installation import install_weights
 from pmg.models.loading.checkpoints import leaves_out_weights, load_checkpoint, load_tokenizer, quiet_libraries
 from pmg.models.loading.device import torch_type
+from pmg.runs.content import digest_path
 
+SEAL = "content.sha256"  # of the other files
 log = logging.getLogger(__name__)
 
 
@@ -37,16 +39,28 @@ def unpack_gguf(file: Path, dtype: str, cache_dir: Path) -> Path:
     if leaves_out_weights() and not folder.is_dir():
         folder = folder.with_name(f"{folder.name}-config")
     if folder.is_dir():
-        return folder
+        if _is_whole(folder):
+            return folder
+        log.warning("%s is damaged: removed, to be converted again", folder)
+        shutil.rmtree(folder)
     cache_dir.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=cache_dir, prefix=".unpacking-") as temporary:
         log.info("converting %s once, into %s", file.name, folder)
         with quiet_libraries():
             for part in _read_gguf(file, dtype):
                 part.save_pretrained(Path(temporary, "model"))
+        Path(temporary, "model", SEAL).write_text(digest_path(Path(temporary, "model")) or "")
         if not folder.is_dir():  # another process may have created it meanwhile
             shutil.move(Path(temporary, "model"), folder)
     return folder
+
+
+def _is_whole(folder: Path) -> bool:
+    """Returns whether a converted folder holds what was written."""
+    try:
+        return (folder / SEAL).read_text() == digest_path(folder)
+    except OSError:
+        return False
 
 
 def _read_gguf(file: Path, dtype: str) -> Iterator[PreTrainedModel | PreTrainedConfig | PreTrainedTokenizerBase]:

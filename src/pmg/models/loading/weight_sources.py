@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,10 +12,9 @@ import torch
 
 from pmg.cache import find_replaced
 from pmg.domain import PmgError
-from pmg.installation import install_weights, restore_assets
+from pmg.installation import PACKAGE_SCHEME, find_in_package, install_weights, restore_assets
 from pmg.models.loading.checkpoints import leaves_out_weights, load_checkpoint
 
-PACKAGE_SCHEME = "package:"
 CONFIGS = "; pmg-estimate reads configs and tokenizers from the hub or a folder: go online once, or name a folder"
 
 
@@ -30,11 +28,9 @@ def resolve_source(source: str) -> str:
     """
     if not source.startswith(PACKAGE_SCHEME):
         return source
-    name, _, inner = source.removeprefix(PACKAGE_SCHEME).partition("/")
-    spec = importlib.util.find_spec(name) if name.isidentifier() else None  # a dotted name would import the parent
-    if spec is None or not spec.submodule_search_locations:
+    name, path = source.removeprefix(PACKAGE_SCHEME).partition("/")[0], find_in_package(source)
+    if path is None:
         raise PmgError(f"package '{name}' with the embedded weights is not installed; run `{install_weights()}`")
-    path = Path(spec.submodule_search_locations[0], inner)
     if not path.exists():
         raise PmgError(f"{path} is missing from package '{name}'; run `{install_weights()}` to install it again")
     return str(path)

@@ -1,0 +1,118 @@
+"""Digests of files that a config names: data sets and weights decide a result as much as the config's values."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+from pmg.cache import atomic_write_json
+from pmg.domain import PmgError
+from pmg.installation import PACKAGE_SCHEME, find_in_package
+
+CONTENT = "content"  # last part of a digest's key, behind that of the path: generator.codec.folder.content
+PATHS = ("folder", "file", "source", "items", "interactions", "images")
+"""Last parts of keys whose value may name a file or folder that is read."""
+WRITTEN = ("stage", "card", "paths", "plugins")
+"""Groups whose folders a command writes, or that are no models and data."""
+NO_CONTENT = (".md", ".lock", ".log", ".sha256")  # a model's card says how it was made, and may be written anew
+MEMO = "digests.json"  # in `paths.cache_dir`
+_known: dict[str, tuple[tuple[int, ...], str]] = {}
+
+
+def digest_content(
+    places: Mapping[str, str], cache_dir: str | None = None, written: Collection[Path] = ()
+) -> dict[str, str]:  # fmt: skip
+    """Returns the digests of the files and folders on this machine that values of a config name, by key.
+
+    A file is read once, and again when its size, times or inode change; digests are kept in the cache's folder.
+
+    Args:
+        places: values that may name what a command reads, by dotted key, see `names_content`.
+        cache_dir: of ``paths``; digests are kept there if it exists.
+        written: folders of the command's own results, whose content is none of its inputs.
+    """
+    memo = None if cache_dir is None else Path(cache_dir, MEMO)
+    if memo is not None and not _known:
+        _known.update(_read_memo(memo))
+    before, found = dict(_known), {}
+    for key, value in places.items():
+        path = find_in_package(value) if value.startswith(PACKAGE_SCHEME) else Path(value)
+        own = path is None or any(path.resolve().is_relative_to(folder.resolve()) for folder in written)
+        if path is not None and path.exists() and not own:
+            found[f"{key}.{CONTENT}"] = digest_path(path) or ""
+    if memo is not None and memo.parent.is_dir() and _known != before:
+        with contextlib.suppress(OSError):  # what can't be kept costs time alone
+            atomic_write_json(memo, {name: [list(stamp), digest] for name, (stamp, digest) in _known.items()})
+    return found
+
+
+def names_content(key: str) -> bool:
+    """Returns whether a dotted key may name a file or folder that decides a result."""
+    return key.rpartition(".")[2] in PATHS and key.partition(".")[0] not in WRITTEN
+
+
+def check_made(folder: Path, metrics: Mapping[str, Any], name: str) -> str:
+    """Returns the digest of a file of a run, compared with that in the run's ``metrics.json``.
+
+    Raises:
+        PmgError: the file is missing, damaged, or another run's.
+    """
+    recorded = (metrics.get("made") or {}).get(name)
+    again = f"Run pmg-{metrics.get('command')} again in another run_dir"
+    try:
+        found = digest_file(folder / name)
+    except OSError as error:
+        raise PmgError(f"{folder / name} is missing. {again}") from error
+    if found != recorded:
+        raise PmgError(f"{folder / name} is not what this run made: it is damaged, or another run's. {again}")
+    return found
+
+
+def select_content(values: Mapping[str, Any], groups: Collection[str] | None = None) -> dict[str, Any]:
+    """Returns the digests among the values of an identity; of some groups of the config, or all."""
+    digests = {key: value for key, value in values.items() if key.endswith(f".{CONTENT}")}
+    return {key: value for key, value in digests.items() if groups is None or key.partition(".")[0] in groups}
+
+
+def digest_path(path: Path) -> str | None:
+    """Returns a sha256 of a file, or of the names and contents of a folder's files; None: there is none."""
+    if path.is_file():
+        return digest_file(path)
+    whole = hashlib.sha256()
+    files = sorted(file for file in path.rglob("*") if file.suffix not in NO_CONTENT and file.is_file())
+    for file in files:
+        name = file.relative_to(path)
+        if not any(part.startswith(".") or part == "__pycache__" for part in name.parts):
+            whole.update(f"{name.as_posix()} {digest_file(file)}\n".encode())
+    return whole.hexdigest() if files else None
+
+
+def digest_file(path: Path) -> str:
+    """Returns the sha256 of a file, read again only if its size, times or inode have changed.
+
+    Raises:
+        OSError: it can't be read.
+    """
+    real = os.path.realpath(path)
+    stat = os.stat(real)
+    stamp = (stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino)
+    if (found := _known.get(real)) is not None and found[0] == stamp:
+        return found[1]
+    with open(real, "rb") as content:
+        digest = hashlib.file_digest(content, "sha256").hexdigest()
+    _known[real] = (stamp, digest)
+    return digest
+
+
+def _read_memo(path: Path) -> dict[str, tuple[tuple[int, ...], str]]:
+    """Returns the digests of an earlier process; empty without a readable memo."""
+    try:
+        found = json.loads(path.read_text())
+        return {str(name): (tuple(stamp), str(digest)) for name, (stamp, digest) in found.items()}
+    except (OSError, ValueError, TypeError, AttributeError):
+        return {}
