@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from PIL import Image
 
 from shops import write_shop
 
@@ -17,10 +18,11 @@ def shop(tmp_path):
 @pytest.mark.ci
 @pytest.mark.slow
 def test_prepare_train_generate_evaluate(shop, pmg_here):
-    done = pmg_here(
-        "prepare", "data=own_files", "source.read.items=shop/items.csv", "source.read.interactions=shop/chosen.csv",
+    prepare = [
+        "data=own_files", "source.read.items=shop/items.csv", "source.read.interactions=shop/chosen.csv",
         "source.pictures.size=64", "source.max_missing_pictures=0.1", "paths.data_dir=data", "data.folder=kept/shop",
-    )  # fmt: skip
+    ]  # fmt: skip
+    done = pmg_here("prepare", *prepare, "run_dir=first")
     assert done.returncode == 0, done.stderr[-2000:]
     assert "data=own_files reads kept/shop from now on" in done.stdout
     assert "'picture file is missing': 2" in done.stdout
@@ -46,6 +48,19 @@ def test_prepare_train_generate_evaluate(shop, pmg_here):
         in done.stderr
     )
     assert "Traceback" not in done.stderr
+
+    assert pmg_here("prepare", *prepare, "run_dir=again").returncode == 0
+    done = pmg_here("evaluate", *options, "run_dir=again_judged", "results_dir=again_judged")
+    assert done.returncode == 0, "the same data, prepared again, are the same data"
+    Image.new("RGB", (80, 60), "red").save(shop / "shop" / "1.png")
+    assert pmg_here("prepare", *prepare, "run_dir=changed").returncode == 0
+    for verb, told in {
+        "train": "holds a run of other values: data.folder.content", "generate": "data.folder.content",
+        "evaluate": "was made from other files than are there now: data.folder (kept/shop)",
+    }.items():  # fmt: skip
+        done = pmg_here(verb, *options, *(["results_dir=elsewhere"] if verb == "evaluate" else []))
+        assert done.returncode == 1
+        assert told in done.stderr, done.stderr
 
 
 @pytest.mark.slow

@@ -32,7 +32,7 @@ from pmg.orchestration.launcher import launch
 from pmg.orchestration.preference_sources import build_methods, runs_in_use
 from pmg.orchestration.run import Run, tracked
 from pmg.orchestration.sharding import is_sharded, own_shard, run_missing_shards
-from pmg.paths import is_same_folder
+from pmg.paths import display_path, is_same_folder
 from pmg.runs.content import CONTENT, check_made, digest_content, select_content
 from pmg.runs.run_folder import identify, read_portable, replace_folders
 
@@ -169,10 +169,8 @@ def refuse_changed(folder: str, config: Mapping[str, Any], identity: Mapping[str
     found = digest_content(places)
     changed = [key for key in places if found.get(f"{key}.{CONTENT}") != recorded[f"{key}.{CONTENT}"]]
     if changed:
-        named = ", ".join(f"{key} ({places[key]})" for key in changed)
-        raise PmgError(
-            f"{folder} was generated with other files than are there now: {named}. Generate again elsewhere"
-        )
+        named = ", ".join(f"{key} ({display_path(places[key])})" for key in changed)
+        raise PmgError(f"{folder} was made from other files than are there now: {named}; generate again")
 
 
 def find_contradictions(stated: Mapping[str, Any], identity: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
