@@ -17,6 +17,7 @@ from pmg.orchestration.launcher import launch
 from pmg.orchestration.run import Run, tracked
 from pmg.paths import is_same_folder
 from pmg.runs.locks import locked
+from pmg.runs.owned_folders import refuse_assets
 from pmg.runs.provenance import hardware
 
 if TYPE_CHECKING:
@@ -36,6 +37,11 @@ def body(cfg: DictConfig, run: Run) -> float | None:
     check_hardware(None, cfg.trainer)
     steps = 0 if cfg.trainer.get("fast_dev_run") else cfg.trainer.max_steps
     start, card = cfg.stage.get("start"), Path(cfg.card.folder)
+    for key, folder in (("stage.folder", Path(cfg.stage.folder)), ("card.folder", card)):
+        if not folder.resolve().is_relative_to(run.folder.resolve()):
+            raise PmgError(f"{key}={folder} lies outside of run_dir: leave it out; `into` puts the model elsewhere")
+    if cfg.into and cfg.into != "assets":
+        refuse_assets(Path(cfg.into), cfg.paths.assets_dir, "into")
     earlier = earlier_model(start, card, cfg.stage.folder)
     before = read_steps(earlier) if earlier else 0
     into = Path(cfg.paths.assets_dir if cfg.into == "assets" else cfg.into) if cfg.into else None

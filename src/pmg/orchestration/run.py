@@ -26,6 +26,7 @@ from pmg.runs.content import digest_file
 from pmg.runs.exit_codes import INTERRUPTED, exit_code, one_line
 from pmg.runs.ledger import TOTAL, Ledger
 from pmg.runs.locks import locked
+from pmg.runs.owned_folders import own, refuse_foreign
 from pmg.runs.process_state import RunFailedError, file_only, is_main_process, log_file, rank, restored_state
 from pmg.runs.run_folder import (
     RunRecord,
@@ -183,6 +184,8 @@ def _open_record(cfg: DictConfig, run: Run, locks: contextlib.ExitStack) -> RunR
         PmgError: see `refuse_other`; or a number is not finite, or another process writes into the folder.
     """
     plain = to_plain(cfg)
+    if not plain["run_dir"]:
+        raise PmgError("run_dir is empty: name a folder, or leave it out")
     refuse_infinite(plain)  # the identity is stored as JSON, which has no infinite numbers
     identity = identify(cfg, run.command)
     earlier = None
@@ -192,7 +195,9 @@ def _open_record(cfg: DictConfig, run: Run, locks: contextlib.ExitStack) -> RunR
         except PmgError:
             check_targets(cfg)  # a value outside of its range is the cause in every folder
             raise
-        locks.enter_context(locked(written_folders(dict(leaves(plain)), run.command), run.command))
+        folders = written_folders(dict(leaves(plain)), run.command)
+        refuse_foreign(folders, run.command, identity, (plain.get("paths") or {}).get("assets_dir"))
+        locks.enter_context(locked(folders, run.command))
         earlier = refuse_other(run.folder, run.command, identity, cfg.get("dtype"))
     facts = {"command": run.command, "seed": cfg.get("seed"), "overrides": run.overrides, "identity": identity}
     facts["choices"] = {str(group): option for group, option in run.choices.items()}
@@ -201,6 +206,7 @@ def _open_record(cfg: DictConfig, run: Run, locks: contextlib.ExitStack) -> RunR
     run.id = record.facts["id"]
     if run.is_main:
         run.when_begun(record.begin)
+        run.when_begun(lambda: own(folders, run.command, identity))
     if earlier is None:
         run.begin()
     return record

@@ -39,10 +39,10 @@ def unpack_gguf(file: Path, dtype: str, cache_dir: Path) -> Path:
     if leaves_out_weights() and not folder.is_dir():
         folder = folder.with_name(f"{folder.name}-config")
     if folder.is_dir():
-        if _is_whole(folder):
+        if leaves_out_weights() or _is_whole(folder):
             return folder
         log.warning("%s is damaged: removed, to be converted again", folder)
-        shutil.rmtree(folder)
+        shutil.rmtree(folder, ignore_errors=True)  # another process may do the same
     cache_dir.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=cache_dir, prefix=".unpacking-") as temporary:
         log.info("converting %s once, into %s", file.name, folder)

@@ -1,0 +1,77 @@
+"""Whose a folder is: a command writes into one that is new, empty or its own, and never into the assets."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pmg.cache import Cache, atomic_write_json
+from pmg.domain import PmgError
+from pmg.installation import find_assets
+from pmg.paths import display_path
+
+OWNER = ".pmg.json"  # in each folder that a run writes: its command, and a hash of its identity
+RESULTS = "results.json"  # finished results, which only the same run may replace
+RECORD = "metrics.json"  # of a run folder, see `refuse_other`
+
+
+def refuse_foreign(folders: Sequence[Path], command: str, identity: Mapping[str, Any], assets: str | None) -> None:
+    """Checks, before anything is written, that folders are new, empty, or this command's own.
+
+    Args:
+        folders: that the run writes, first its run folder.
+        command: the verb.
+        identity: of the run; finished results of another one are not replaced.
+        assets: folder of the embedded models and data in the config.
+
+    Raises:
+        PmgError: a folder holds files that aren't this command's, or results of another run, or lies in the assets.
+    """
+    for folder in folders:
+        refuse_assets(folder, assets)
+        owner, shown = _read_owner(folder), display_path(folder)
+        if (folder / RECORD).is_file():
+            if folder is folders[0]:
+                continue  # whose record says whose it is, see `refuse_other`
+            raise PmgError(f"{shown} is the folder of a run; name another one for results")
+        if owner.get("command") not in (None, command):
+            raise PmgError(f"{shown} belongs to pmg-{owner['command']}; name another folder")
+        if not owner and (files := _files(folder)):
+            raise PmgError(f"{shown} holds files that aren't pmg's, e.g. {files[0]}; name a new or empty folder")
+        if owner and owner.get("identity") != Cache.key(**identity) and (folder / RESULTS).exists():
+            raise PmgError(f"{shown} holds the results of another run of pmg-{command}; name another folder")
+
+
+def own(folders: Iterable[Path], command: str, identity: Mapping[str, Any]) -> None:
+    """Records in folders whose they are."""
+    for folder in folders:
+        atomic_write_json(folder / OWNER, {"command": command, "identity": Cache.key(**identity)})
+
+
+def refuse_assets(folder: Path, assets: str | None, key: str = "a folder of this run") -> None:
+    """Checks that a folder lies in no folder of embedded models and data.
+
+    Raises:
+        PmgError: it does; `key` names it.
+    """
+    for place in filter(None, (assets, find_assets())):
+        if folder.resolve().is_relative_to(Path(place).resolve()):
+            raise PmgError(f"{key}, {display_path(folder)}, lies in the assets, which only into=assets replaces")
+
+
+def _read_owner(folder: Path) -> dict[str, Any]:
+    """Returns what `own` recorded; empty without a record."""
+    try:
+        found = json.loads((folder / OWNER).read_text())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _files(folder: Path) -> list[str]:
+    """Returns the names of the files of a folder, those that begin with a dot and those of its folders not."""
+    if not folder.is_dir():
+        return []
+    return sorted(path.name for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))

@@ -1,0 +1,82 @@
+"""Nobody's files are overwritten: a command writes into a folder that is new, empty, or its own."""
+
+from __future__ import annotations
+
+import pytest
+
+from pmg.domain import PmgError
+from pmg.orchestration.run import execute
+from pmg.runs.owned_folders import own, refuse_assets, refuse_foreign
+from pmg.runs.process_state import RunFailedError
+from runs import run_config, snapshot, write_run
+
+MINE, OTHER = {"seed": 0}, {"seed": 1}
+
+
+def refuse(folder, command="evaluate", identity=MINE):
+    refuse_foreign([folder / "run", folder / "results"], command, identity, None)
+
+
+@pytest.fixture
+def place(tmp_path):
+    (tmp_path / "results").mkdir()
+    return tmp_path
+
+
+def test_new_empty_and_own_folders_are_written(place):
+    refuse(place)
+    (place / "results" / "another run").mkdir()
+    (place / "results" / ".hidden").touch()
+    refuse(place)
+    own([place / "results"], "evaluate", MINE)
+    (place / "results" / "results.json").touch()
+    refuse(place)
+
+
+def test_files_of_others_are_refused(place):
+    (place / "results" / "README.md").write_text("my project")
+    with pytest.raises(PmgError, match=r"results holds files that aren't pmg's, e\.g\. README\.md"):
+        refuse(place)
+
+
+def test_folders_of_another_command_or_run_are_refused(place):
+    own([place / "results"], "prepare", MINE)
+    with pytest.raises(PmgError, match="results belongs to pmg-prepare"):
+        refuse(place)
+    own([place / "results"], "evaluate", OTHER)
+    refuse(place)  # whose results aren't finished
+    (place / "results" / "results.json").touch()
+    with pytest.raises(PmgError, match="results holds the results of another run of pmg-evaluate"):
+        refuse(place)
+    write_run(place / "results", "train")
+    with pytest.raises(PmgError, match="results is the folder of a run"):
+        refuse(place)
+
+
+def test_assets_are_written_by_one_spelling_alone(root, tmp_path, monkeypatch):
+    for folder in (root / "assets", root / "assets" / "look_generator" / "unet"):
+        with pytest.raises(PmgError, match="lies in the assets, which only into=assets replaces"):
+            refuse_assets(folder, None)
+    (tmp_path / "link").symlink_to(root / "assets")
+    with pytest.raises(PmgError, match="lies in the assets"):
+        refuse_assets(tmp_path / "link" / "lpips", None)
+    monkeypatch.setenv("PMG_ASSETS", str(tmp_path / "others"))
+    with pytest.raises(PmgError, match="lies in the assets"):
+        refuse_assets(tmp_path / "others" / "lpips", None)
+    with pytest.raises(PmgError, match="lies in the assets"):
+        refuse_assets(tmp_path / "third", str(tmp_path / "third"))
+    refuse_assets(tmp_path / "elsewhere", None)
+
+
+@pytest.mark.parametrize("run_dir", ["", "project"])
+def test_nothing_is_written_into_what_is_not_the_runs(tmp_path, monkeypatch, capsys, run_dir):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "project").mkdir()
+    for folder in (tmp_path, tmp_path / "project"):
+        (folder / "config.yaml").write_text("mine: true")
+    before = snapshot(tmp_path)
+    with pytest.raises(RunFailedError):
+        execute(run_config(run_dir), "train", lambda cfg, run: run.begin())
+    assert snapshot(tmp_path) == before
+    told = "project holds files that aren't pmg's, e.g. config.yaml" if run_dir else "run_dir is empty: name a folder"
+    assert told in capsys.readouterr().err
