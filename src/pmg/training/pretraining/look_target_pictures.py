@@ -15,7 +15,7 @@ from pmg.configuration.ranges import Fraction
 from pmg.data.emoji.drawings import LookData
 from pmg.data.picture_groups import PictureGroups
 from pmg.domain import PmgError
-from pmg.models.diffusion.conditioning import Block, References, join
+from pmg.models.diffusion.conditioning import Block, References, drop_target, join
 from pmg.models.diffusion.noise_processes import denoising_loss
 from pmg.models.diffusion.target_picture import TargetPictureDenoiser
 from pmg.models.loading.weight_sources import load_part
@@ -28,6 +28,8 @@ from pmg.training.pretraining.look_references import (
     ReferenceLookDenoiser,
 )
 
+LINE_ART = ("fluent-emoji-high-contrast", "emojione-monotone", "openmoji-black", "noto-line")
+"""Artists whose drawings have no colours, which say nothing of a thing's."""
 FAMILIES = ("fluent-emoji", "noto-line", "noto", "openmoji", "emojione", "twemoji")
 """Artists of one family draw alike: the first one that an artist's name begins with is theirs."""
 
@@ -41,6 +43,8 @@ def drawings_elsewhere(data: LookData) -> list[list[int]]:
     """Returns for each drawing the training drawings of its concept by artists of other families."""
     by_concept: dict[str, list[int]] = {}
     for row in data.rows("train").tolist():
+        if data.drawings.artists[row] in LINE_ART:
+            continue
         by_concept.setdefault(data.drawings.items[row].concept, []).append(row)
     artists = data.drawings.artists
     return [
@@ -56,11 +60,13 @@ class TargetPictureBatches(ReferenceBatches):
         elsewhere: of each drawing, see `drawings_elsewhere`.
         drawn: latents of all drawings as drawn on white, `(rows, C, h, w)`.
         without: share of the drawings that have none; mirrored ones never have one.
+        untitled: share of the drawings with one whose title is dropped, so that the picture alone says what it is.
     """
 
     elsewhere: Sequence[Sequence[int]]
     drawn: Tensor
     without: float
+    untitled: float
 
     def collate(self, looks: LookPool, rng: torch.Generator) -> Batch:
         """Returns a batch of all drawings of some looks of the pool."""
@@ -74,7 +80,12 @@ class TargetPictureBatches(ReferenceBatches):
             row >= 0 and upright and drop >= self.without
             for row, upright, (_, drop) in zip(chosen, plain, draws, strict=True)
         ]
-        return {**batch, "picture": self.drawn[torch.tensor(chosen)].float(), "keep_picture": torch.tensor(seen)}
+        keep_picture = torch.tensor(seen)
+        titled = ~keep_picture | (torch.rand(len(rows), generator=rng) >= self.untitled)
+        target = Block(batch["target"], batch["target_mask"], batch["target_pooled"])
+        target = drop_target(target, self.empty, titled)
+        batch |= {"target": target.tokens, "target_mask": target.mask, "target_pooled": target.pooled}
+        return {**batch, "picture": self.drawn[torch.tensor(chosen)].float(), "keep_picture": keep_picture}
 
 
 class TargetPictureLookDenoiser(ReferenceLookDenoiser):
@@ -118,10 +129,10 @@ class LookTargetPicturesStage(LookReferencesStage):
     batches = TargetPictureBatches
 
     def __init__(
-        self, *args: Any, drawn: str, without: Fraction = 0.15, start: str | None = None, **options: Any
+        self, *args: Any, drawn: str, without: Fraction = 0.15, untitled: Fraction = 0.0, start: str | None = None, **options: Any
     ) -> None:
         super().__init__(*args, start=None, **options)
-        self.drawn, self.without = drawn, without
+        self.drawn, self.without, self.untitled = drawn, without, untitled
         for model, name in self._parts() if start is not None else []:
             folder = Path(str(start), name)
             found = (
@@ -139,5 +150,5 @@ class LookTargetPicturesStage(LookReferencesStage):
             raise PmgError("stage=look_target_pictures needs artists who draw the same concepts: data=looks")
         made = super()._collate(pool, data, split)
         made.elsewhere, made.drawn = drawings_elsewhere(data), load_file(self.drawn)["latents"]
-        made.without = self.without if split == "train" else 0.0
+        made.without, made.untitled = (self.without, self.untitled) if split == "train" else (0.0, 0.0)
         return made
