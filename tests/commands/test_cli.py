@@ -21,6 +21,8 @@ heavy = {"torch", "pytorch_lightning", "transformers", "diffusers", "pandas", "p
 for command in sys.argv[1:]:
     main = find_commands()[command].load()
     ways = [["--help"], ["--cfg", "job"]] if command in ("train", "app") else [["--help"]]
+    if command in ("generate", "evaluate", "study", "estimate", "export"):
+        ways = []  # composed as train is; that they import nothing heavy is seen behind them
     for arguments in ways + [["-sc", "query=bash"]] * (command == "train"):
         sys.argv = ["pmg", *arguments]
         text = io.StringIO()

@@ -51,7 +51,7 @@ def test_a_short_training_never_replaces_a_shipped_model(compose, pmg, tmp_path,
     cfg = compose(
         "pretrain", short, f"paths.assets_dir={tmp_path}/assets", f"into={into.format(assets=tmp_path / 'assets')}"
     )
-    with pytest.raises(PmgError, match="would replace a shipped model after|which only into=assets replaces"):
+    with pytest.raises(PmgError, match=r"would replace a shipped model after|which only into=assets replaces"):
         body(cfg, Run(tmp_path, "pretrain"))
     refuse_short(10, 10, "run")
 

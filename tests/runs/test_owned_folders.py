@@ -46,7 +46,7 @@ def test_folders_of_another_command_or_run_are_refused(place):
     own([place / "results"], "evaluate", OTHER)
     refuse(place)  # whose results aren't finished
     (place / "results" / "results.json").touch()
-    with pytest.raises(PmgError, match="results holds the results of another run of pmg-evaluate"):
+    with pytest.raises(PmgError, match="results holds results of another run of pmg-evaluate"):
         refuse(place)
     write_run(place / "results", "train")
     with pytest.raises(PmgError, match="results is the folder of a run"):

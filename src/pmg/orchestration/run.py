@@ -25,7 +25,7 @@ from pmg.paths import display_path
 from pmg.runs.content import digest_file
 from pmg.runs.exit_codes import INTERRUPTED, exit_code, one_line
 from pmg.runs.ledger import TOTAL, Ledger
-from pmg.runs.locks import locked
+from pmg.runs.locks import is_locked, locked
 from pmg.runs.owned_folders import own, refuse_foreign
 from pmg.runs.process_state import RunFailedError, file_only, is_main_process, log_file, rank, restored_state
 from pmg.runs.run_folder import (
@@ -195,7 +195,8 @@ def _open_record(cfg: DictConfig, run: Run, locks: contextlib.ExitStack) -> RunR
         except PmgError:
             check_targets(cfg)  # a value outside of its range is the cause in every folder
             raise
-        folders = written_folders(dict(leaves(plain)), run.command)
+        # those of an outer run, which has locked them, are its own
+        folders = [path for path in written_folders(dict(leaves(plain)), run.command) if not is_locked(path)]
         refuse_foreign(folders, run.command, identity, (plain.get("paths") or {}).get("assets_dir"))
         locks.enter_context(locked(folders, run.command))
         earlier = refuse_other(run.folder, run.command, identity, cfg.get("dtype"))

@@ -33,6 +33,11 @@ def locked(folders: Iterable[Path], command: str) -> Iterator[None]:
         yield
 
 
+def is_locked(folder: Path) -> bool:
+    """Returns whether this process has locked a folder, for an outer run."""
+    return folder.resolve() / LOCK in _held
+
+
 @contextlib.contextmanager
 def _lock(folder: Path, command: str) -> Iterator[None]:
     from filelock import FileLock, Timeout

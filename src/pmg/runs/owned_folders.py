@@ -29,11 +29,11 @@ def refuse_foreign(folders: Sequence[Path], command: str, identity: Mapping[str,
     Raises:
         PmgError: a folder holds files that aren't this command's, or results of another run, or lies in the assets.
     """
-    for folder in folders:
+    for number, folder in enumerate(folders):
         refuse_assets(folder, assets)
         owner, shown = _read_owner(folder), display_path(folder)
         if (folder / RECORD).is_file():
-            if folder is folders[0]:
+            if number == 0:
                 continue  # whose record says whose it is, see `refuse_other`
             raise PmgError(f"{shown} is the folder of a run; name another one for results")
         if owner.get("command") not in (None, command):
@@ -41,7 +41,7 @@ def refuse_foreign(folders: Sequence[Path], command: str, identity: Mapping[str,
         if not owner and (files := _files(folder)):
             raise PmgError(f"{shown} holds files that aren't pmg's, e.g. {files[0]}; name a new or empty folder")
         if owner and owner.get("identity") != Cache.key(**identity) and (folder / RESULTS).exists():
-            raise PmgError(f"{shown} holds the results of another run of pmg-{command}; name another folder")
+            raise PmgError(f"{shown} holds results of another run of pmg-{command}: name another results_dir")
 
 
 def own(folders: Iterable[Path], command: str, identity: Mapping[str, Any]) -> None:
