@@ -64,7 +64,8 @@ format: $(STAMP) ## repair style where a tool can
 
 catalogue: $(STAMP) ## build assets/drawings again from its npm packages (needs npm and a network)
 	$(BIN)/python -m pip install -c constraints.txt -e '.[catalogue]'
-	$(BIN)/pmg-prepare $(ARGS)
+	$(BIN)/pmg-prepare data.folder=outputs/catalogue $(ARGS)
+	cp outputs/catalogue/*.* assets/drawings/
 
 pretrain: $(STAMP) ## train the embedded models from scratch (hours) into outputs/pretrain/models; run it again to resume
 	$(foreach stage,$(STAGES),$(BIN)/pmg-pretrain stage=$(stage) run_dir=outputs/pretrain/$(stage) \

@@ -312,7 +312,7 @@ def test_weights_type_is_the_processors_and_an_encoder_fits_both(compose, tmp_pa
     def check(cfg):
         sources = build_sources(cfg.preference, build_methods(cfg.method, cfg.mismatched))
         check_sources(portable(cfg) | select_content(identify(cfg, "generate")), sources)
-        return hash_sources(portable(cfg)["preference"], sources)
+        return hash_sources(portable(cfg)["preference"], sources, {})
 
     bfloat16 = compose("train", "language_model.dtype=bfloat16")
     chosen = compose("train").language_model.dtype

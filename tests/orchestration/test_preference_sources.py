@@ -85,7 +85,7 @@ def test_two_keyword_decoders_and_two_encoders_are_told_apart(compose, tmp_path)
     )  # fmt: skip
     sources = build(cfg)
     check_sources(portable(cfg) | select_content(identify(cfg, "generate")), sources)
-    hashes = hash_sources(portable(cfg)["preference"], sources)
+    hashes = hash_sources(portable(cfg)["preference"], sources, {})
     assert {"soft", "soft_b", "keywords", "three"} <= set(hashes)
     assert len(set(hashes.values())) == len(hashes)
 

@@ -54,6 +54,14 @@ def test_files_are_read_once_until_they_change(weights, tmp_path, monkeypatch):
     assert digest_content({"generator.folder": str(weights)}, str(cache)).keys() == digests.keys()
 
 
+def test_files_behind_links_count(weights, tmp_path):
+    (tmp_path / "pipeline").mkdir()
+    (tmp_path / "pipeline" / "unet").symlink_to(weights)
+    first = digest_path(tmp_path / "pipeline")
+    (weights / "weights.safetensors").write_bytes(b"tuned")
+    assert digest_path(tmp_path / "pipeline") != first
+
+
 def test_keys_that_name_what_is_read():
     assert all(map(names_content, ("data.folder", "generator.denoiser.folder", "language_model.source")))
     assert not any(map(names_content, ("stage.folder", "run_dir", "paths.cache_dir", "scenario.name")))
@@ -76,8 +84,10 @@ def test_a_run_on_other_weights_or_data_is_another_run(compose, weights, tmp_pat
 def test_the_commands_own_folder_is_none_of_its_inputs(compose, tmp_path):
     (tmp_path / "run" / "made").mkdir(parents=True)
     (tmp_path / "run" / "made" / "a").write_text("a")
-    cfg = compose("train", f"run_dir={tmp_path}/run", f"+data.source={tmp_path}/run/made")
+    cfg = compose("train", f"run_dir={tmp_path}/run", "+data.source=${run_dir}/made")
     assert "data.source.content" not in identify(cfg, "train")
+    cfg = compose("train", f"run_dir={tmp_path}/run", f"+data.source={tmp_path}/run/made")
+    assert "data.source.content" in identify(cfg, "train")  # data that lie in the run folder
 
 
 def test_a_file_of_another_run_is_refused(tmp_path):

@@ -14,7 +14,7 @@ MINE, OTHER = {"seed": 0}, {"seed": 1}
 
 
 def refuse(folder, command="evaluate", identity=MINE):
-    refuse_foreign([folder / "run", folder / "results"], command, identity, None)
+    refuse_foreign([folder / "run", folder / "results"], folder / "run", command, identity, None)
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def test_new_empty_and_own_folders_are_written(place):
     (place / "results" / "another run").mkdir()
     (place / "results" / ".hidden").touch()
     refuse(place)
-    own([place / "results"], "evaluate", MINE)
+    own([place / "results"], place / "elsewhere", "evaluate", MINE)
     (place / "results" / "results.json").touch()
     refuse(place)
 
@@ -40,14 +40,16 @@ def test_files_of_others_are_refused(place):
 
 
 def test_folders_of_another_command_or_run_are_refused(place):
-    own([place / "results"], "prepare", MINE)
+    own([place / "results"], place, "prepare", MINE)
     with pytest.raises(PmgError, match="results belongs to pmg-prepare"):
         refuse(place)
-    own([place / "results"], "evaluate", OTHER)
+    own([place / "results"], place / "elsewhere", "evaluate", OTHER)
     refuse(place)  # whose results aren't finished
     (place / "results" / "results.json").touch()
     with pytest.raises(PmgError, match="results holds results of another run of pmg-evaluate"):
         refuse(place)
+    own([place / "results"], place / "run", "evaluate", OTHER)
+    refuse(place)  # the same run, with more methods than before
     write_run(place / "results", "train")
     with pytest.raises(PmgError, match="results is the folder of a run"):
         refuse(place)

@@ -164,7 +164,7 @@ def refuse_changed(folder: str, config: Mapping[str, Any], identity: Mapping[str
     Raises:
         PmgError: files have changed since; with their keys and folders.
     """
-    values, recorded = dict(leaves(config)), select_content(identity, ("data", "generator"))
+    values, recorded = dict(leaves(config)), select_content(identity, "data", "generator")
     places = {key: str(values[key]) for key in values if f"{key}.{CONTENT}" in recorded}
     found = digest_content(places)
     changed = [key for key in places if found.get(f"{key}.{CONTENT}") != recorded[f"{key}.{CONTENT}"]]

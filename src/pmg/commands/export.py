@@ -9,6 +9,7 @@ from pmg.configuration.instantiate import built_class, to_plain
 from pmg.domain import PmgError
 from pmg.orchestration.launcher import launch
 from pmg.orchestration.run import Run
+from pmg.runs.owned_folders import OWNER
 from pmg.runs.run_folder import read_finished
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def push(folder: Path, repository: str, private: bool) -> str:
     try:
         api = HfApi()
         address = api.create_repo(repository, private=private, exist_ok=True)
-        api.upload_folder(repo_id=repository, folder_path=folder)
+        api.upload_folder(repo_id=repository, folder_path=folder, ignore_patterns=[OWNER])
     except Exception as error:  # the hub raises whatever it likes
         reason = " ".join(str(error).split())[:200]
         raise PmgError(f"can't push to '{repository}' ({reason}); the folder is in {folder}") from error

@@ -66,7 +66,8 @@ def body(cfg: DictConfig, run: Run) -> float | None:
         run.begin()
         dataset_generator = DatasetGenerator(
             pipeline, requests, preferences, RecordWriter(run.folder), batch_size=cfg.sampling.batch_size,
-            hashes=hashes, sources=hash_sources(builder.portable["preference"], sources), shard=own_shard(cfg.shard),
+            hashes=hashes, sources=hash_sources(builder.portable["preference"], sources, builder.content),
+            shard=own_shard(cfg.shard),
         )  # fmt: skip
         with run.ledger.phase("generate"):
             try:

@@ -76,7 +76,7 @@ def body(cfg: DictConfig, run: Run) -> float | None:
     if replaces_assets:
         refuse_short(trainer.global_step + before, cfg.full_steps, cfg.run_dir)
     if into:
-        install(run.folder / "model", into)
+        install(run.folder / "model", into, None if cfg.into == "assets" else str(cfg.paths.assets_dir))
     return None
 
 
@@ -108,14 +108,16 @@ def refuse_short(steps: int, full: int, run_dir: str) -> None:
         )
 
 
-def install(models: Path, folder: Path) -> None:
+def install(models: Path, folder: Path, protected: str | None = None) -> None:
     """Puts each model of a folder in place of the one of the same name in another, each as a whole.
 
     Raises:
-        PmgError: another process writes into the other folder.
+        PmgError: another process writes into the other folder, or a link leads into the `protected` assets.
     """
     with locked([folder], "pretrain"):
         for model in sorted({path.parent for path in models.rglob("*.json")}):
+            if protected:
+                refuse_assets(folder / model.relative_to(models), protected, "into")
             replace_folder(model, folder / model.relative_to(models))
             log.info("%s is now that of %s", folder / model.relative_to(models), models)
 

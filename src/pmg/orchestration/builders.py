@@ -116,7 +116,7 @@ class Builder:
         owner = {} if language_model is built else {"generator": self.portable["generator"]}  # whose weights it shares
         yield PreferenceExtractor(
             language_model, instantiate(nodes.scenario), open_cache(nodes.paths.contexts_dir),
-            Cache.key(model=model, content=select_content(self.identity, ("language_model", *owner)), **owner),
+            Cache.key(model=model, content=select_content(self.identity, "language_model", *owner), **owner),
             Budget(text_encoder.count_tokens, text_encoder.max_length),
             nodes.keep_contexts, text_encoder=text_encoder,
         )  # fmt: skip
@@ -153,7 +153,10 @@ class Builder:
 
     def _hash(self, *keys: str) -> str:
         """Returns a sha256 of top-level keys of the config and of what they name, equal on every machine."""
-        return Cache.key(config={key: self.portable[key] for key in keys}, content=select_content(self.identity, keys))
+        return Cache.key(
+            config={key: self.portable[key] for key in keys},
+            content=select_content(self.identity, *keys),
+        )
 
     def fit(self, module: LightningModule, batches: LightningDataModule, *callbacks: Callback) -> Trainer:
         """Trains a module, resumed from the run folder's last checkpoint if there is one; returns the trainer.

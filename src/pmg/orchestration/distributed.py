@@ -51,8 +51,9 @@ def run_distributed(work: Work, run: Run, trainer: Mapping[str, Any], *, users: 
         )
     run.begin()
     first, *_ = run_ranks(_rank_tasks(work, run, count, seed))
-    result, metrics, seconds, counts = first
+    result, metrics, made, seconds, counts = first
     run.metrics.update(metrics)
+    run.made.update(made)
     run.ledger.seconds.update(seconds)
     for name, amount in counts.items():
         run.ledger.count(name, amount)
@@ -79,7 +80,7 @@ def _rank_tasks(work: Work, run: Run, count: int, seed: int | None) -> list[Task
     rendezvous = {"WORLD_SIZE": str(count), "NODE_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": _free_port()}
     tasks = []
     for rank in range(count):
-        own = replace(run, ledger=Ledger(), metrics={}, tracking=Tracking(), is_main=rank == 0)
+        own = replace(run, ledger=Ledger(), metrics={}, made={}, tracking=Tracking(), is_main=rank == 0)
         own.begun = True
         log = run.folder / (f"{run.command}.rank{rank}.log" if rank else f"{run.command}.log")
         environment = {**rendezvous, "RANK": str(rank), "LOCAL_RANK": str(rank)}
@@ -89,10 +90,10 @@ def _rank_tasks(work: Work, run: Run, count: int, seed: int | None) -> list[Task
 
 
 def _run_rank(work: Work, run: Run, seed: int | None) -> tuple[Any, ...]:
-    """Runs one rank's training and returns its result, metrics, seconds and counts."""
+    """Runs one rank's training and returns its result, metrics, digests of what it made, seconds and counts."""
     seed_everything(seed)
     result = _run_alone(work, run)
-    return result, run.metrics, run.ledger.seconds, run.ledger.counts
+    return result, run.metrics, run.made, run.ledger.seconds, run.ledger.counts
 
 
 def _run_alone(work: Work, run: Run) -> float | None:

@@ -145,7 +145,8 @@ def _run_job(cfg: DictConfig, command: str, body: Body) -> float | None:
     """Runs one job in Hydra's output folder (in a sweep: one for each job)."""
     hydra_config = HydraConfig.get()
     with open_dict(cfg):
-        cfg.run_dir = hydra_config.runtime.output_dir
+        if cfg.run_dir:  # else it is refused
+            cfg.run_dir = hydra_config.runtime.output_dir
     # unresolved: interpolations in overrides can be resolved in the job's config only
     overrides: Any = OmegaConf.to_container(hydra_config.overrides.task, resolve=False)
     try:

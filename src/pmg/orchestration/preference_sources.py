@@ -11,6 +11,7 @@ from pmg.configuration.identity import used_sources
 from pmg.configuration.instantiate import check_targets, instantiate, nearest, to_plain
 from pmg.configuration.trees import leaves
 from pmg.domain import Example, PmgError
+from pmg.runs.content import select_content
 
 if TYPE_CHECKING:
     from pmg.generation.requests import Method, Preference
@@ -108,10 +109,16 @@ def check_labels(sources: Mapping[str, PreferenceSource], examples: Iterable[Exa
                 )
 
 
-def hash_sources(nodes: Mapping[str, Any], sources: Mapping[str, PreferenceSource]) -> dict[str, str]:
-    """Returns a hash of what decides each source's result: its node's arguments and its identity, but no folder."""
+def hash_sources(
+    nodes: Mapping[str, Any], sources: Mapping[str, PreferenceSource], content: Mapping[str, str]
+) -> dict[str, str]:  # fmt: skip
+    """Returns a hash of what decides each source's result: its node's arguments, its identity, digests of files."""
     arguments = {name: {key: value for key, value in nodes[name].items() if key != "run"} for name in sources}
-    return {name: Cache.key(config=arguments[name], identity=source.identity) for name, source in sources.items()}
+    digests = {name: select_content(content, f"preference.{name}") for name in sources}
+    return {
+        name: Cache.key(config=arguments[name], identity=source.identity, content=digests[name])
+        for name, source in sources.items()
+    }
 
 
 def gather_requirements(sources: Mapping[str, PreferenceSource]) -> Requirements:

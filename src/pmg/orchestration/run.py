@@ -197,7 +197,7 @@ def _open_record(cfg: DictConfig, run: Run, locks: contextlib.ExitStack) -> RunR
             raise
         # those of an outer run, which has locked them, are its own
         folders = [path for path in written_folders(dict(leaves(plain)), run.command) if not is_locked(path)]
-        refuse_foreign(folders, run.command, identity, (plain.get("paths") or {}).get("assets_dir"))
+        refuse_foreign(folders, run.folder, run.command, identity, (plain.get("paths") or {}).get("assets_dir"))
         locks.enter_context(locked(folders, run.command))
         earlier = refuse_other(run.folder, run.command, identity, cfg.get("dtype"))
     facts = {"command": run.command, "seed": cfg.get("seed"), "overrides": run.overrides, "identity": identity}
@@ -207,7 +207,7 @@ def _open_record(cfg: DictConfig, run: Run, locks: contextlib.ExitStack) -> RunR
     run.id = record.facts["id"]
     if run.is_main:
         run.when_begun(record.begin)
-        run.when_begun(lambda: own(folders, run.command, identity))
+        run.when_begun(lambda: own(folders, run.folder, run.command, identity))
     if earlier is None:
         run.begin()
     return record

@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +15,16 @@ from pmg.domain import PmgError
 from pmg.installation import PACKAGE_SCHEME, find_in_package
 
 CONTENT = "content"  # last part of a digest's key, behind that of the path: generator.codec.folder.content
-PATHS = ("folder", "file", "source", "items", "interactions", "images")
+PATHS = ("folder", "file", "source", "weights", "items", "interactions", "images", "posters", "annotations")
 """Last parts of keys whose value may name a file or folder that is read."""
-WRITTEN = ("stage", "card", "paths", "plugins")
-"""Groups whose folders a command writes, or that are no models and data."""
+NO_INPUTS = ("stage.", "card.", "paths.", "plugins.", "source.packs.")
+"""Beginnings of keys whose folders a command writes, or that lie in archives; a stage's inputs are among them."""
 NO_CONTENT = (".md", ".lock", ".log", ".sha256")  # a model's card says how it was made, and may be written anew
 MEMO = "digests.json"  # in `paths.cache_dir`
 _known: dict[str, tuple[tuple[int, ...], str]] = {}
 
 
-def digest_content(
-    places: Mapping[str, str], cache_dir: str | None = None, written: Collection[Path] = ()
-) -> dict[str, str]:  # fmt: skip
+def digest_content(places: Mapping[str, str], cache_dir: str | None = None) -> dict[str, str]:
     """Returns the digests of the files and folders on this machine that values of a config name, by key.
 
     A file is read once, and again when its size, times or inode change; digests are kept in the cache's folder.
@@ -34,7 +32,9 @@ def digest_content(
     Args:
         places: values that may name what a command reads, by dotted key, see `names_content`.
         cache_dir: of ``paths``; digests are kept there if it exists.
-        written: folders of the command's own results, whose content is none of its inputs.
+
+    Raises:
+        PmgError: a file can't be read.
     """
     memo = None if cache_dir is None else Path(cache_dir, MEMO)
     if memo is not None and not _known:
@@ -42,9 +42,11 @@ def digest_content(
     before, found = dict(_known), {}
     for key, value in places.items():
         path = find_in_package(value) if value.startswith(PACKAGE_SCHEME) else Path(value)
-        own = path is None or any(path.resolve().is_relative_to(folder.resolve()) for folder in written)
-        if path is not None and path.exists() and not own:
-            found[f"{key}.{CONTENT}"] = digest_path(path) or ""
+        try:
+            if path is not None and path.exists():
+                found[f"{key}.{CONTENT}"] = digest_path(path) or ""
+        except OSError as error:
+            raise PmgError(f"{key}: can't read {error.filename or path} ({error.strerror})") from error
     if memo is not None and memo.parent.is_dir() and _known != before:
         with contextlib.suppress(OSError):  # what can't be kept costs time alone
             atomic_write_json(memo, {name: [list(stamp), digest] for name, (stamp, digest) in _known.items()})
@@ -53,7 +55,7 @@ def digest_content(
 
 def names_content(key: str) -> bool:
     """Returns whether a dotted key may name a file or folder that decides a result."""
-    return key.rpartition(".")[2] in PATHS and key.partition(".")[0] not in WRITTEN
+    return key.rpartition(".")[2] in PATHS and not key.startswith(NO_INPUTS)
 
 
 def check_made(folder: Path, metrics: Mapping[str, Any], name: str) -> str:
@@ -73,10 +75,11 @@ def check_made(folder: Path, metrics: Mapping[str, Any], name: str) -> str:
     return found
 
 
-def select_content(values: Mapping[str, Any], groups: Collection[str] | None = None) -> dict[str, Any]:
-    """Returns the digests among the values of an identity; of some groups of the config, or all."""
+def select_content(values: Mapping[str, Any], *groups: str) -> dict[str, Any]:
+    """Returns the digests among the values of an identity; those of some groups, e.g. ``data``, or all."""
     digests = {key: value for key, value in values.items() if key.endswith(f".{CONTENT}")}
-    return {key: value for key, value in digests.items() if groups is None or key.partition(".")[0] in groups}
+    beginnings = tuple(f"{group}." for group in groups) or ("",)
+    return {key: value for key, value in digests.items() if key.startswith(beginnings)}
 
 
 def digest_path(path: Path) -> str | None:
@@ -84,7 +87,9 @@ def digest_path(path: Path) -> str | None:
     if path.is_file():
         return digest_file(path)
     whole = hashlib.sha256()
-    files = sorted(file for file in path.rglob("*") if file.suffix not in NO_CONTENT and file.is_file())
+    folders = os.walk(path, followlinks=True)
+    files = sorted(Path(where, name) for where, _, names in folders for name in names)
+    files = [file for file in files if file.suffix not in NO_CONTENT and file.is_file()]
     for file in files:
         name = file.relative_to(path)
         if not any(part.startswith(".") or part == "__pycache__" for part in name.parts):

@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from pmg.cache import Cache, atomic_write_json
 from pmg.domain import PmgError
 from pmg.installation import find_assets
-from pmg.paths import display_path
+from pmg.paths import display_path, is_same_folder
 
-OWNER = ".pmg.json"  # in each folder that a run writes: its command, and a hash of its identity
+OWNER = ".pmg.json"  # in each folder that a run writes: its command and folder, and a hash of its identity
 RESULTS = "results.json"  # finished results, which only the same run may replace
 RECORD = "metrics.json"  # of a run folder, see `refuse_other`
 
 
-def refuse_foreign(folders: Sequence[Path], command: str, identity: Mapping[str, Any], assets: str | None) -> None:
+def refuse_foreign(
+    folders: Iterable[Path], run_dir: Path, command: str, identity: Mapping[str, Any], assets: str | None
+) -> None:  # fmt: skip
     """Checks, before anything is written, that folders are new, empty, or this command's own.
 
     Args:
-        folders: that the run writes, first its run folder.
+        folders: that the run writes.
+        run_dir: its run folder.
         command: the verb.
         identity: of the run; finished results of another one are not replaced.
         assets: folder of the embedded models and data in the config.
@@ -29,25 +32,28 @@ def refuse_foreign(folders: Sequence[Path], command: str, identity: Mapping[str,
     Raises:
         PmgError: a folder holds files that aren't this command's, or results of another run, or lies in the assets.
     """
-    for number, folder in enumerate(folders):
+    for folder in folders:
         refuse_assets(folder, assets)
         owner, shown = _read_owner(folder), display_path(folder)
         if (folder / RECORD).is_file():
-            if number == 0:
+            if is_same_folder(folder, run_dir):
                 continue  # whose record says whose it is, see `refuse_other`
             raise PmgError(f"{shown} is the folder of a run; name another one for results")
         if owner.get("command") not in (None, command):
             raise PmgError(f"{shown} belongs to pmg-{owner['command']}; name another folder")
         if not owner and (files := _files(folder)):
             raise PmgError(f"{shown} holds files that aren't pmg's, e.g. {files[0]}; name a new or empty folder")
-        if owner and owner.get("identity") != Cache.key(**identity) and (folder / RESULTS).exists():
+        same = owner.get("identity") == Cache.key(**identity) or is_same_folder(owner.get("run"), run_dir)
+        if owner and not same and (folder / RESULTS).exists():
             raise PmgError(f"{shown} holds results of another run of pmg-{command}: name another results_dir")
 
 
-def own(folders: Iterable[Path], command: str, identity: Mapping[str, Any]) -> None:
+def own(folders: Iterable[Path], run_dir: Path, command: str, identity: Mapping[str, Any]) -> None:
     """Records in folders whose they are."""
     for folder in folders:
-        atomic_write_json(folder / OWNER, {"command": command, "identity": Cache.key(**identity)})
+        atomic_write_json(
+            folder / OWNER, {"command": command, "run": str(run_dir.absolute()), "identity": Cache.key(**identity)}
+        )
 
 
 def refuse_assets(folder: Path, assets: str | None, key: str = "a folder of this run") -> None:
@@ -71,7 +77,8 @@ def _read_owner(folder: Path) -> dict[str, Any]:
 
 
 def _files(folder: Path) -> list[str]:
-    """Returns the names of the files of a folder, those that begin with a dot and those of its folders not."""
+    """Returns the names of the files of a folder; not those of its folders, hidden ones and logs."""
     if not folder.is_dir():
         return []
-    return sorted(path.name for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
+    names = sorted(path.name for path in folder.iterdir() if path.is_file())
+    return [name for name in names if not name.startswith(".") and not name.endswith(".log")]

@@ -49,8 +49,11 @@ def identify(cfg: DictConfig, command: str) -> dict[str, Any]:
     """
     values = select_result(command, dict(leaves(portable(cfg, ANY_DTYPE))))
     plain = dict(leaves(to_plain(cfg)))
-    places = {key: str(plain[key]) for key in values if names_content(key) and plain.get(key)}
-    values |= digest_content(places, plain.get("paths.cache_dir"), written_folders(plain, command))
+    named = {
+        key: plain.get(key) for key, value in values.items() if names_content(key) and not str(value).startswith(OWN)
+    }
+    places = {key: value for key, value in named.items() if isinstance(value, str) and value}
+    values |= digest_content(places, plain.get("paths.cache_dir"))
     values.pop("dtype", None)  # a resumed run keeps its dtype on any CPU, see `resolve_dtype`
     for key in [key for key in values if names_run(key)]:
         folder = values.pop(key)
@@ -105,7 +108,7 @@ def written_folders(values: Mapping[str, Any], command: str) -> list[Path]:
     found = [values["run_dir"]]
     if (key := OUTPUTS.get(command)) and values.get("shard.index") is None:
         found.append(values.get(key))
-    return [Path(folder) for folder in dict.fromkeys(found) if folder]
+    return list({os.path.abspath(folder): Path(folder) for folder in found if folder}.values())
 
 
 def read_run(folder: Path | str, command: str) -> tuple[DictConfig, dict[str, Any]]:
