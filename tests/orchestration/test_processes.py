@@ -16,7 +16,9 @@ from safetensors.torch import load_file
 
 from interrupts import STUDY, finish, interrupt, made, metrics, start
 from launchers import LAUNCHERS, launched_by
+from pmg.runs.finished_training import TrainingRun
 from pmg.runs.process_state import log_file
+from pmg.runs.run_folder import TRAINED
 
 pytestmark = pytest.mark.slow
 
@@ -120,6 +122,7 @@ def test_two_processes_train_as_one_does(alone, tmp_path, trainer):
     facts, other = metrics(folder), metrics(alone / "train")
     assert facts["status"] == "completed"
     assert facts["identity"] == other["identity"]
+    assert TrainingRun.open(folder).weights == facts["made"][TRAINED]
     assert facts["ledger"]["trainable_parameters"] == other["ledger"]["trainable_parameters"]
     assert facts["metrics"].keys() == other["metrics"].keys()
 
