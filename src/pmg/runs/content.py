@@ -18,7 +18,7 @@ CONTENT = "content"  # last part of a digest's key, behind that of the path: gen
 PATHS = ("folder", "file", "source", "weights", "items", "interactions", "images", "posters", "annotations")
 """Last parts of keys whose value may name a file or folder that is read."""
 NO_INPUTS = ("stage.", "card.", "paths.", "plugins.", "source.packs.")
-"""Beginnings of keys whose folders a command writes, or that lie in archives; a stage's inputs are among them."""
+"""Beginnings of keys that are left out: folders that a command writes or that lie in archives, and all of a stage."""
 NO_CONTENT = (".md", ".lock", ".log", ".sha256")  # a model's card says how it was made, and may be written anew
 MEMO = "digests.json"  # in `paths.cache_dir`
 _known: dict[str, tuple[tuple[int, ...], str]] = {}

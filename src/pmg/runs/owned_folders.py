@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,10 +10,10 @@ from pmg.cache import Cache, atomic_write_json
 from pmg.domain import PmgError
 from pmg.installation import find_assets
 from pmg.paths import display_path, is_same_folder
+from pmg.runs.run_folder import METRICS_FILE, read_json
 
 OWNER = ".pmg.json"  # in each folder that a run writes: its command and folder, and a hash of its identity
 RESULTS = "results.json"  # finished results, which only the same run may replace
-RECORD = "metrics.json"  # of a run folder, see `refuse_other`
 
 
 def refuse_foreign(
@@ -34,8 +33,8 @@ def refuse_foreign(
     """
     for folder in folders:
         refuse_assets(folder, assets)
-        owner, shown = _read_owner(folder), display_path(folder)
-        if (folder / RECORD).is_file():
+        owner, shown = read_json(folder / OWNER), display_path(folder)
+        if (folder / METRICS_FILE).is_file():
             if is_same_folder(folder, run_dir):
                 continue  # whose record says whose it is, see `refuse_other`
             raise PmgError(f"{shown} is the folder of a run; name another one for results")
@@ -65,15 +64,6 @@ def refuse_assets(folder: Path, assets: str | None, key: str = "a folder of this
     for place in filter(None, (assets, find_assets())):
         if folder.resolve().is_relative_to(Path(place).resolve()):
             raise PmgError(f"{key}, {display_path(folder)}, lies in the assets, which only into=assets replaces")
-
-
-def _read_owner(folder: Path) -> dict[str, Any]:
-    """Returns what `own` recorded; empty without a record."""
-    try:
-        found = json.loads((folder / OWNER).read_text())
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def _files(folder: Path) -> list[str]:

@@ -49,10 +49,8 @@ def identify(cfg: DictConfig, command: str) -> dict[str, Any]:
     """
     values = select_result(command, dict(leaves(portable(cfg, ANY_DTYPE))))
     plain = dict(leaves(to_plain(cfg)))
-    named = {
-        key: plain.get(key) for key, value in values.items() if names_content(key) and not str(value).startswith(OWN)
-    }
-    places = {key: value for key, value in named.items() if isinstance(value, str) and value}
+    named = [key for key, value in values.items() if names_content(key) and not str(value).startswith(OWN)]
+    places = {key: plain[key] for key in named if isinstance(plain.get(key), str) and plain[key]}
     values |= digest_content(places, plain.get("paths.cache_dir"))
     values.pop("dtype", None)  # a resumed run keeps its dtype on any CPU, see `resolve_dtype`
     for key in [key for key in values if names_run(key)]:
@@ -67,15 +65,15 @@ def identify(cfg: DictConfig, command: str) -> dict[str, Any]:
 
 def _read_identity(folder: Path) -> dict[str, Any]:
     """Returns the identity of the run in `folder`, with the checksum of its trained weights."""
-    metrics = _read_json(folder / METRICS_FILE)
+    metrics = read_json(folder / METRICS_FILE)
     identity, made = metrics.get("identity"), metrics.get("made") or {}
     if not isinstance(identity, dict):
         return {"folder": str(folder)}
     return {**identity, "weights": made[TRAINED]} if TRAINED in made else identity
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    """Returns a mapping; empty for a file that is missing or damaged, for which the command raises an error."""
+def read_json(path: Path) -> dict[str, Any]:
+    """Returns the mapping in a JSON file; empty for a file that is missing or damaged."""
     try:
         found = json.loads(path.read_text())
     except (OSError, ValueError):
@@ -93,7 +91,7 @@ def resolve_dtype(cfg: DictConfig) -> str | None:
         return None
     if cfg.dtype not in ("auto", "bfloat16", "float32"):
         raise PmgError(f"dtype: no type '{cfg.dtype}'. Use auto, bfloat16 or float32")
-    earlier = _read_json(Path(cfg.run_dir, METRICS_FILE)).get("dtype")
+    earlier = read_json(Path(cfg.run_dir, METRICS_FILE)).get("dtype")
     cfg.dtype = dtype = settle_dtype(earlier if cfg.dtype == "auto" else cfg.dtype)
     return dtype
 

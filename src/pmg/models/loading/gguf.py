@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import logging
 import shutil
@@ -17,7 +16,7 @@ from pmg.domain import PmgError
 from pmg.installation import install_weights
 from pmg.models.loading.checkpoints import leaves_out_weights, load_checkpoint, load_tokenizer, quiet_libraries
 from pmg.models.loading.device import torch_type
-from pmg.runs.content import digest_path
+from pmg.runs.content import digest_file, digest_path
 
 SEAL = "content.sha256"  # of the other files
 log = logging.getLogger(__name__)
@@ -33,9 +32,8 @@ def unpack_gguf(file: Path, dtype: str, cache_dir: Path) -> Path:
     """
     if not file.is_file():
         raise PmgError(f"language model file {file} does not exist; run `{install_weights()}` or name another source")
-    with file.open("rb") as content:  # the name and size of different files may be equal
-        digest = hashlib.file_digest(content, "sha256").hexdigest()[:16]
-    folder = cache_dir / f"{file.stem}-{dtype}-{digest}"
+    # the name and size of different files may be equal
+    folder = cache_dir / f"{file.stem}-{dtype}-{digest_file(file)[:16]}"
     if leaves_out_weights() and not folder.is_dir():
         folder = folder.with_name(f"{folder.name}-config")
     if folder.is_dir():
