@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import subprocess
 import sys
 
 import numpy as np
@@ -101,6 +102,13 @@ def test_unusable_pictures_are_counted_named_and_keep_their_items(source, tmp_pa
         pictures.rows([items["cut"]])
 
 
+def test_an_eps_that_is_called_png_starts_no_program(source, tmp_path, monkeypatch):
+    monkeypatch.setattr(subprocess, "check_call", pytest.fail)  # by which Pillow starts Ghostscript
+    drawing = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage\n%%EOF\n"
+    counts = prepare(source(good=noise(1), other=drawing), str(tmp_path / "made"), max_missing_pictures=0.8)
+    assert counts["pictures_left_out"] == {picture_files.NO_IMAGE: 1}
+
+
 def test_too_many_missing_pictures_are_refused_and_nothing_is_left(source, tmp_path):
     made = tmp_path / "made"
     with pytest.raises(
@@ -127,7 +135,7 @@ def test_unusual_pictures_are_converted_and_counted(source, tmp_path):
     frames = [Image.new("RGB", (20, 20), color) for color in ("lime", "black")]
     counts = prepare(
         source(
-            cmyk=encoded(Image.new("CMYK", (20, 20), (0, 255, 255, 0)), format="TIFF"),
+            cmyk=encoded(Image.new("CMYK", (20, 20), (0, 255, 255, 0)), format="JPEG"),
             clear=clear,
             opaque=Image.new("RGBA", (20, 20), "blue"),
             palette=encoded(Image.new("P", (20, 20)), format="GIF", transparency=0),

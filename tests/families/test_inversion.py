@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import torch
 
 from checkpoints import qwen3
@@ -11,7 +9,7 @@ from inversions import start_of
 from pmg.families.flux1 import Flux1TextEncoder
 from pmg.families.tiny_sd3 import _tiny_clip, _tiny_t5
 from pmg.families.z_image import ZImageTextEncoder
-from pmg.models.diffusion.language_text_encoder import chat
+from pmg.models.language.chat_template import split_chat_template
 
 
 def test_tokens_start_as_the_word_and_not_as_what_surrounds_it():
@@ -20,7 +18,7 @@ def test_tokens_start_as_the_word_and_not_as_what_surrounds_it():
     t5 = Flux1TextEncoder(_tiny_clip(16, 8), _tiny_t5(16))
     torch.testing.assert_close(start_of(t5, word), t5.encode([word]).tokens[0, : len(t5.token_ids(word)) - 1].mean(0))
 
-    template = partial(chat, tokenizer=tokenizer, thinking=True)
+    template = split_chat_template(tokenizer, thinking=True).wrap
     chatting = ZImageTextEncoder(model.model, tokenizer, 96, template, (-2,))
     told, empty = (chatting.encode([text], padded=False).tokens[0] for text in (word, ""))
     count = len(tokenizer(word).input_ids)

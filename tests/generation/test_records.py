@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import replace
+from urllib.parse import quote
 
 import pytest
 import torch
@@ -191,6 +192,16 @@ def test_bad_shapes_and_picks_are_refused(tmp_path):
         RecordWriter(tmp_path).add(pictures(2), [record()])
     with pytest.raises(ValueError, match="candidate 0 of 0"):
         Record("e", "u", "pmg", "own", "u", 0, ())
+
+
+@pytest.mark.parametrize("user", ["ж" * 30, "好" * 16, "a" * 3000])
+def test_long_ids_of_any_letters_are_files(tmp_path, user):
+    ids = [f"{quote(user, safe='')}-0-{number}" for number in range(2)]
+    RecordWriter(tmp_path).add(pictures(2), [record(name) for name in ids])
+    found = read_records(tmp_path)
+    assert [each.example for each in found] == ids
+    assert len({each.image for each in found}) == 2
+    assert read_images(tmp_path, found).shape == (2, 3, 8, 8)
 
 
 def test_an_id_with_slashes_stays_in_the_folder(tmp_path):

@@ -11,6 +11,7 @@ from pmg.orchestration.distributed import _select_gpu, run_distributed, world_si
 from pmg.orchestration.hardware import check_hardware
 from pmg.orchestration.run import Run
 from pmg.orchestration.sharding import _gpu_environment
+from pmg.runs.process_state import check_rank
 from pmg.runs.run_folder import identify
 
 CPU = "trainer.accelerator=cpu"
@@ -50,6 +51,26 @@ def test_shards_take_turns_on_the_visible_gpus(monkeypatch, visible, given):
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     assert [_gpu_environment(index)["CUDA_VISIBLE_DEVICES"] for index in range(3)] == given
+
+
+@pytest.mark.parametrize(
+    ("variables", "said"),
+    [
+        ({"RANK": "1"}, "RANK=1 is set, with WORLD_SIZE=unset"),
+        ({"RANK": "2", "WORLD_SIZE": "2"}, "RANK=2 is set, with WORLD_SIZE=2"),
+        ({"RANK": "one"}, "RANK=one"),
+        ({"SLURM_PROCID": "1", "SLURM_NTASKS": "1"}, "SLURM_PROCID=1"),
+    ],
+)
+def test_a_rank_of_no_launcher_is_refused(monkeypatch, variables, said):
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(PmgError, match=said):
+        check_rank()
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    monkeypatch.setenv("RANK", "2")
+    monkeypatch.delenv("SLURM_PROCID", raising=False)
+    check_rank()
 
 
 def test_uneven_shares_are_refused(compose, tmp_path):

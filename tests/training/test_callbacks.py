@@ -287,6 +287,33 @@ def test_callbacks_are_chosen_as_a_list(compose):
     assert {key.split(".")[1] for key in differ} == {"early_stopping", "best_checkpoint"}
 
 
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda saved: saved["optimizer_states"].clear(), r"optimizer_states\.\S+ is missing"),
+        (lambda saved: saved["optimizer_states"][0]["state"].clear(), r"state\.0\.step is missing"),
+        (lambda saved: saved["state_dict"].pop("line.bias"), r"state_dict\.line\.bias is missing"),
+        (lambda saved: saved["state_dict"].update(more=torch.ones(1)), r"state_dict\.more is .*, not there"),
+        (
+            lambda saved: saved["state_dict"].update({"line.bias": torch.ones(1, dtype=torch.int8)}),
+            r"line\.bias is torch\.int8 \(1,\), not torch\.float32 \(1,\)",
+        ),
+    ],
+)
+def test_a_checkpoint_without_some_of_its_tensors_is_refused(tmp_path, change, said):
+    class Adaptive(Line):
+        def configure_optimizers(self):
+            return torch.optim.Adam(self.parameters(), 0.1)
+
+    fit(tmp_path, Adaptive())
+    path = tmp_path / "last.ckpt"
+    saved = torch.load(path, weights_only=True)
+    change(saved)
+    torch.save(saved, path)
+    with pytest.raises(PmgError, match=rf"last\.ckpt was changed: .*{said}.*; delete it"):
+        resume_point(path, "train", {"seed": 0})
+
+
 @pytest.mark.parametrize("damage", ["cut", "bit"])
 def test_damaged_checkpoint_is_refused(tmp_path, damage):
     fit(tmp_path, Line())

@@ -34,6 +34,10 @@ Seed = Annotated[int, Ge(0), Le(2**32 - 1)]
 Fraction = Annotated[float, Ge(0), Le(1)]
 Cosine = Annotated[float, Ge(-1), Le(1)]
 Decay = Annotated[float, Ge(0), Lt(1)]
+Repeats = Annotated[int, Ge(1), Le(10_000)]  # of what one image takes: steps, noises
+Side = Annotated[int, Ge(1), Le(8192)]  # of an image, in pixels
+LARGEST_SCALE = 1000
+Scale = Annotated[float, Ge(0), Le(LARGEST_SCALE)]  # of guidance
 Positive = Annotated[float, Gt(0)]
 NotNegative = Annotated[float, Ge(0)]
 

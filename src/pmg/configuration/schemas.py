@@ -11,7 +11,7 @@ from omegaconf import MISSING
 
 from pmg.configuration.keys import ComparisonConfig, Role, RunConfig, destination, execution, key, schema_roles
 from pmg.configuration.plugins import command_schemas
-from pmg.configuration.ranges import Count, CountOrZero, Fraction, NotNegative, Seed
+from pmg.configuration.ranges import Count, CountOrZero, Fraction, Repeats, Scale, Seed
 
 # of Lightning's trainer and of the callbacks
 TRAINER_EXECUTION = """accelerator devices num_nodes strategy use_distributed_sampler deterministic detect_anomaly
@@ -145,7 +145,7 @@ class GenerateConfig(ExamplesConfig):
 
     method: Any = None
     balance: Any = key(None, alpha=Fraction)
-    sampling: Any = key(None, steps=Count | None, guidance=NotNegative, batch_size=Count)
+    sampling: Any = key(None, steps=Repeats | None, guidance=Scale, batch_size=Count)
     preference: Any = None
     scorer: Any = None
     train_run: str | None = key(role="unused")
@@ -191,7 +191,7 @@ class ExportConfig(RunConfig):
     private: bool = destination(True)
     seed: int | None = key(0, Seed | None, "unused")
     balance: Any = key(None, alpha=Fraction)
-    sampling: Any = key(None, steps=Count | None, guidance=NotNegative, batch_size=Count)
+    sampling: Any = key(None, steps=Repeats | None, guidance=Scale, batch_size=Count)
 
 
 @dataclass

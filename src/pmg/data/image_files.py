@@ -9,7 +9,7 @@ import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from pmg.domain import PmgError
-from pmg.models.vision.pictures import is_deep, on_white, upright
+from pmg.models.vision.pictures import FORMATS, is_deep, on_white, upright
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp")
 MISSING, EMPTY = "picture file is missing", "picture file has 0 bytes"
@@ -69,7 +69,7 @@ def read_picture(path: Path | None) -> tuple[Image.Image, list[str]]:
     if not path.stat().st_size:
         raise UnusableError(EMPTY)
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=FORMATS) as image:
             return _as_rgb(image)
     except UnidentifiedImageError:
         raise UnusableError(NO_IMAGE) from None

@@ -24,7 +24,7 @@ from rich.progress import track
 
 from pmg.cache import Cache, atomic_write_bytes, atomic_write_json
 from pmg.configuration.instantiate import nearest
-from pmg.configuration.ranges import Count
+from pmg.configuration.ranges import Side
 from pmg.data.duplicates import mean_colours
 from pmg.data.image_files import MISSING, UnusableError, is_file, read_picture
 from pmg.domain import PmgError
@@ -160,7 +160,7 @@ class Packing:
         PmgError: there is no such fit, or no pixel.
     """
 
-    size: Count = 256
+    size: Side = 256
     fit: str = "crop"
 
     def __post_init__(self) -> None:

@@ -18,6 +18,7 @@ from pmg.data.dataset import ItemRows
 from pmg.data.image_shards import FOLDER, PER_SHARD
 from pmg.data.prepared_tables import NO_IMAGE, read_manifest
 from pmg.domain import Item, PmgError
+from pmg.models.vision.pictures import FORMATS
 from pmg.models.vision.pixels import from_uint8
 
 
@@ -65,7 +66,7 @@ class PreparedImages(ItemRows):
         shard, place = divmod(row, PER_SHARD)
         if shard not in self._shards:
             self._shards[shard] = self._open(shard)
-        with Image.open(io.BytesIO(self._shards[shard][place].as_buffer())) as image:
+        with Image.open(io.BytesIO(self._shards[shard][place].as_buffer()), formats=FORMATS) as image:
             return np.array(image)
 
     def _open(self, shard: int) -> pa.ChunkedArray:

@@ -19,8 +19,9 @@ from pmg.families.common.transformer_family import TextModels, TransformerFamily
 from pmg.models.diffusion.conditioning import Block, Condition, TextBlock
 from pmg.models.diffusion.diffusers_denoiser import DiffusersDenoiser
 from pmg.models.diffusion.interfaces import Capabilities, PromptEncoder
-from pmg.models.diffusion.language_text_encoder import LanguageTextEncoder, as_text, chat
+from pmg.models.diffusion.language_text_encoder import LanguageTextEncoder, as_text
 from pmg.models.diffusion.sequences import PATCH, grid_positions, hide, joint_bias, visible_first
+from pmg.models.language.chat_template import split_chat_template
 
 STRIDE = 10  # between the times of reference images, as in diffusers' pipeline
 LAYERS = (9, 18, 27)  # of the hidden states, as in diffusers' pipeline
@@ -141,5 +142,5 @@ class Flux2Klein(TransformerFamily):
     def encode_with(cls, models: TextModels, max_length: int, width: int) -> PromptEncoder:
         """Returns the text encoder, see `TransformerFamily.encode_with`."""
         model, tokenizer, _ = models["text_encoder"]
-        template = partial(chat, tokenizer=tokenizer, thinking=False)
+        template = split_chat_template(tokenizer, thinking=False).wrap
         return Flux2TextEncoder(model, tokenizer, max_length, template, LAYERS)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
 from typing import Any, ClassVar
 
 import torch
@@ -18,9 +17,10 @@ from pmg.families.common.transformer_family import TextModels, TransformerFamily
 from pmg.models.diffusion.conditioning import Condition, TextBlock
 from pmg.models.diffusion.generator import DiffusionGenerator
 from pmg.models.diffusion.interfaces import Capabilities, PromptEncoder
-from pmg.models.diffusion.language_text_encoder import LanguageTextEncoder, as_text, chat
+from pmg.models.diffusion.language_text_encoder import LanguageTextEncoder, as_text
 from pmg.models.diffusion.latent_codec import AutoencoderKLCodec
 from pmg.models.diffusion.sequences import PATCH, grid_positions, hide, token_bias, visible_first
+from pmg.models.language.chat_template import split_chat_template
 from pmg.models.loading.quantization import Quantization
 
 MULTIPLE = 32  # to which the lengths of target and image are padded
@@ -167,7 +167,7 @@ class ZImage(TransformerFamily):
     def encode_with(cls, models: TextModels, max_length: int, width: int) -> PromptEncoder:
         """Returns the text encoder, see `TransformerFamily.encode_with`."""
         model, tokenizer, _ = models["text_encoder"]
-        template = partial(chat, tokenizer=tokenizer, thinking=True)
+        template = split_chat_template(tokenizer, thinking=True).wrap
         return ZImageTextEncoder(model, tokenizer, max_length, template, (-2,))
 
     @classmethod

@@ -22,12 +22,13 @@ from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 from pmg.configuration.instantiate import import_target, nearest
 from pmg.configuration.plugins import component_targets
 from pmg.configuration.targets import check_object, is_public, is_reserved
-from pmg.configuration.trees import mappings, texts
+from pmg.configuration.trees import mappings, nodes, texts
 from pmg.domain import PmgError
 from pmg.generation.weight_locations import LOCATIONS, Locations
 from pmg.preferences.scenarios import Scenario, build_scenario
 
 CLASS = "_class_name"
+LARGEST = 1_000_000  # number of an index
 
 
 @dataclass(frozen=True)
@@ -177,6 +178,9 @@ def _check_types(build: Callable[..., Any], key: str, values: Mapping[str, Any])
         first = error.errors(include_url=False)[0]
         where = ".".join(map(str, (key, *first["loc"])))
         raise PmgError(f"{where} can't be {str(first['input'])[:80]!r}: {first['msg']}") from None
+    for place, value in nodes(values, key):
+        if isinstance(value, (int, float)) and abs(value) > LARGEST and place.rpartition(".")[2] != "seed":
+            raise PmgError(f"{place} is {value}; a shared pipeline can have numbers up to {LARGEST}")
 
 
 def _check_text(key: str, text: str) -> None:

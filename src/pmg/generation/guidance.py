@@ -6,12 +6,11 @@ Only linear mixtures of predictions: another one is a class with the method `coe
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 
-from pmg.configuration.ranges import NotNegative
+from pmg.configuration.ranges import LARGEST_SCALE, Scale
 from pmg.domain import PmgError
 
 SMALLEST_COEFFICIENT = 1e-9  # what rounding leaves of coefficients that cancel
@@ -36,18 +35,18 @@ class Scales:
     negative prompt of Stable Diffusion, in which the negative words replace ∅.
 
     Raises:
-        PmgError: a scale is negative or not finite.
+        PmgError: a scale is out of its range.
     """
 
-    target: NotNegative
-    keywords: NotNegative
-    soft: NotNegative
-    negative: NotNegative = 0.0
+    target: Scale
+    keywords: Scale
+    soft: Scale
+    negative: Scale = 0.0
 
     def __post_init__(self) -> None:
         for name, scale in asdict(self).items():
-            if not 0 <= scale < math.inf:
-                raise PmgError(f"sampling.scales.{name} needs a number of at least 0, got {scale}")
+            if not 0 <= scale <= LARGEST_SCALE:
+                raise PmgError(f"sampling.scales.{name} needs a number from 0 to {LARGEST_SCALE}, got {scale}")
 
     def single(self) -> float:
         """The one scale of all blocks, for generators that take it as an input (LCM).

@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 RECORDS = "records.jsonl"
 SEAL = "crc32"  # checksum of each line
 IMAGES = "images"
+LONGEST_NAME = 150  # characters of an id in a file's name
 
 Control = Literal["own", "mismatched"]
 
@@ -185,8 +186,7 @@ class RecordWriter:
 
     def _write_image(self, pixels: np.ndarray, record: Record) -> str:
         """Writes the PNG and returns the record's line."""
-        example = quote(record.example, safe="")  # ids of own data may hold any characters
-        name = f"{IMAGES}/{record.method}/{record.control}/{example}-{record.seed}.png"
+        name = f"{IMAGES}/{record.method}/{record.control}/{_file_name(record.example)}-{record.seed}.png"
         content = to_png(Image.fromarray(pixels))
         atomic_write_bytes(self.folder / name, content)
         return as_line(replace(record, image=name, sha256=sha256(content).hexdigest()))
@@ -196,6 +196,12 @@ class RecordWriter:
             file.write("".join(lines).encode())
             file.flush()
             os.fsync(file.fileno())
+
+
+def _file_name(example: str) -> str:
+    """Returns an example's id as a file name: ids of own data may be of any characters and length."""
+    name = quote(example, safe="")
+    return name if len(name) <= LONGEST_NAME else f"{name[:LONGEST_NAME]}-{sha256(example.encode()).hexdigest()[:16]}"
 
 
 def as_line(record: Record) -> str:

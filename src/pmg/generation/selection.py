@@ -11,7 +11,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from pmg.configuration.ranges import Count, NotNegative, Positive, Seed
+from pmg.configuration.ranges import Count, NotNegative, Positive, Repeats, Seed
 from pmg.domain import PmgError
 from pmg.seeding import stable_number
 
@@ -43,7 +43,7 @@ class WeightGrid:
 
     preference: Sequence[NotNegative]
     target: Sequence[NotNegative] = (1.0,)
-    noises: Count = 1
+    noises: Repeats = 1
 
     def __post_init__(self) -> None:
         for name, weights in (("preference", self.preference), ("target", self.target)):

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pmg.configuration.ranges import Repeats, Scale
 from pmg.configuration.trees import replace_values
 from pmg.domain import PmgError
 from pmg.generation.alpha import AlphaRule
@@ -63,10 +64,10 @@ class Sampling:
     """
 
     scales: Scales
-    steps: int | None
+    steps: Repeats | None
     bfloat16: bool = False
     batch_size: int | None = None
-    guidance: float | None = None
+    guidance: Scale | None = None
 
 
 SECTIONS = {"balance": Balance, "sampling": Sampling}

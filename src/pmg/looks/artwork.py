@@ -16,7 +16,7 @@ from typing import Any
 from PIL import Image
 from rich.progress import track
 
-from pmg.configuration.ranges import Count, CountOrZero
+from pmg.configuration.ranges import Count, CountOrZero, Side
 from pmg.domain import PmgError
 from pmg.looks.catalogue import write_table
 from pmg.looks.icon_packs import Concept, IconPack, read_member
@@ -113,7 +113,7 @@ def draw_rows(
 
 
 def build_catalogue(
-    folder: str, downloads: str, size: Count, margin: CountOrZero, min_packs: Count, *, concepts: Mapping[str, str],
+    folder: str, downloads: str, size: Side, margin: CountOrZero, min_packs: Count, *, concepts: Mapping[str, str],
     skip_groups: Sequence[str], skip_titles: str, packs: Mapping[str, Mapping[str, Any]], ground: str | None = None,
 ) -> dict[str, int]:  # fmt: skip
     """Builds the catalogue and its manifest, bit-identical for the same sources; returns counts.

@@ -17,6 +17,7 @@ from PIL import Image, UnidentifiedImageError
 from pmg.cache import atomic_write_bytes, atomic_write_text
 from pmg.domain import Item, PmgError
 from pmg.installation import restore_assets
+from pmg.models.vision.pictures import FORMATS
 
 TABLE = "catalogue.parquet"
 MANIFEST = "manifest.json"
@@ -29,7 +30,7 @@ def decode(data: bytes, path: Path, row: str, mode: str = "RGB") -> np.ndarray:
         PmgError: the bytes are not an image; names file and row.
     """
     try:
-        with Image.open(io.BytesIO(data)) as image:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             return np.asarray(image.convert(mode))
     except (UnidentifiedImageError, OSError) as error:
         hint = restore_assets(path.parent.name, "catalogue")

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from PIL import Image, ImageDraw, ImageFont
 
 from pmg.domain import PmgError
+from pmg.models.vision.pictures import FORMATS
 
 SVG_ROOT = (
     '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
@@ -129,7 +130,7 @@ class BitmapFilesPack(FilesPack):
 
     def draw(self, concept: Concept, size: int) -> Image.Image:
         """Returns the drawing, reduced to `size`."""
-        with Image.open(io.BytesIO(self.find(concept) or b"")) as image:
+        with Image.open(io.BytesIO(self.find(concept) or b""), formats=FORMATS) as image:
             return image.convert("RGBA").resize((size, size), Image.Resampling.LANCZOS)
 
 
@@ -210,7 +211,9 @@ def rasterise(svg: str, size: int) -> Image.Image:
     """Returns an SVG drawing as an RGBA image of `size` x `size` pixels."""
     import resvg_py
 
-    drawn = Image.open(io.BytesIO(bytes(resvg_py.svg_to_bytes(svg_string=svg, width=size, height=size))))
+    drawn = Image.open(
+        io.BytesIO(bytes(resvg_py.svg_to_bytes(svg_string=svg, width=size, height=size))), formats=FORMATS
+    )
     sheet = Image.new("RGBA", (size, size))
     sheet.alpha_composite(drawn.convert("RGBA"))
     return sheet

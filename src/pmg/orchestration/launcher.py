@@ -31,7 +31,7 @@ from pmg.orchestration.exported_pipeline import adopt
 from pmg.orchestration.run import Body, completed_metrics, execute
 from pmg.orchestration.sweep import SweepSummary
 from pmg.runs.exit_codes import CLOSED_PIPE, INTERRUPTED
-from pmg.runs.process_state import RunFailedError, is_main_process, keep_freed_memory
+from pmg.runs.process_state import RunFailedError, check_rank, is_main_process, keep_freed_memory
 from pmg.runs.run_folder import read_run
 
 # here, not in `launch`: a launcher's worker imports this module with its job, whose config it resolves first
@@ -94,6 +94,7 @@ def launch(command: str, body: Body) -> None:
 def _run(job: Callable[[], Any], command: str, show_trace: bool) -> int:
     """Runs a command's job or sweep; prints an error of its config and returns the exit code, raises pmg's own."""
     try:
+        check_rank()
         with searched(read_command_line()):
             job()
     except RunFailedError as failure:  # its message was printed

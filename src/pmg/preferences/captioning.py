@@ -16,6 +16,7 @@ from pmg.configuration.instantiate import nearest
 from pmg.configuration.ranges import Count
 from pmg.domain import Item, PmgError
 from pmg.models.diffusion.text_encoder import TextEncoder
+from pmg.models.language.chat_template import render_chat_template
 from pmg.models.language.picture_marks import mark_picture
 from pmg.models.loading.checkpoints import load_checkpoint
 from pmg.models.loading.device import torch_type
@@ -206,7 +207,7 @@ class ImageToTextCaptioner:
         if not getattr(self.processor, "chat_template", None):
             return prompt
         message = {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": prompt}]}
-        return self.processor.apply_chat_template([message], add_generation_prompt=True)
+        return render_chat_template(self.processor, [message])
 
     @torch.no_grad()
     def __call__(self, items: Sequence[Item], images: Tensor | None = None) -> list[str]:

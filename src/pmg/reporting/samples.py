@@ -17,7 +17,7 @@ from pmg.data.dataset import Dataset
 from pmg.data_uri import data_uri
 from pmg.domain import Example, Item, PmgError
 from pmg.generation.records import Record
-from pmg.models.vision.pictures import to_picture
+from pmg.models.vision.pictures import FORMATS, to_picture
 from pmg.reporting.artifacts import Artifacts
 from pmg.reporting.runs import LOADER, RunFolder, progress
 from pmg.reporting.variants import Factors, short
@@ -224,7 +224,7 @@ def facts(record: Record) -> dict[str, str]:
 
 def _thumbnail(path: Path) -> str:
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=FORMATS) as image:
             small = image.convert("RGB")
     except (OSError, SyntaxError):  # a broken PNG chunk is a SyntaxError to Pillow
         return ""

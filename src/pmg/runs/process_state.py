@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator
 from logging.handlers import MemoryHandler
 from pathlib import Path
 
+from pmg.domain import PmgError
+
 # of glibc's mallopt (malloc.h)
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
 LARGEST_BLOCK = 2**30  # bytes
@@ -34,6 +36,21 @@ def keep_freed_memory() -> None:
 def rank() -> int:
     """Returns this process's rank, as set by torchrun or SLURM; 0 without a launcher."""
     return int(os.environ.get("RANK") or os.environ.get("SLURM_PROCID") or 0)
+
+
+def check_rank() -> None:
+    """Checks the variables of a launcher: a process alone must not believe that another one writes its results.
+
+    Raises:
+        PmgError: a rank is no number, or belongs to no process of `WORLD_SIZE`.
+    """
+    for rank_name, count_name in (("RANK", "WORLD_SIZE"), ("SLURM_PROCID", "SLURM_NTASKS")):
+        number, count = os.environ.get(rank_name) or "0", os.environ.get(count_name) or "1"
+        if not (number.isdigit() and count.isdigit() and int(number) < int(count)):
+            raise PmgError(
+                f"{rank_name}={number} is set, with {count_name}={os.environ.get(count_name) or 'unset'}: unset it, "
+                "or start the processes by torchrun or srun"
+            )
 
 
 def local_rank() -> int | None:

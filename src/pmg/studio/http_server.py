@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import socket
 from collections.abc import Awaitable, Callable
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 LOCAL = ("127.0.0.1", "localhost", "::1")
+HEADERS_WITHIN = 10  # seconds; a connection that doesn't send a request's headers by then is closed
 HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
@@ -25,8 +27,8 @@ HEADERS = {
 def create_app(host: str, largest: int, page: str) -> FastAPI:
     """Returns an application that serves a page, and whose errors are JSON: ``{"error": one line}``.
 
-    It answers requests to its own address alone, and refuses others' pages: a request that changes something must be
-    JSON or bytes, which a page of another origin can't send without the server's permission.
+    It answers requests to its own address alone, and refuses those of other origins' pages, whose browsers name the
+    origin; a request that changes something must be JSON or bytes, which such a page can't send without permission.
 
     Args:
         host: address that it is bound to; a public one accepts every name.
@@ -46,7 +48,7 @@ def create_app(host: str, largest: int, page: str) -> FastAPI:
         response.headers.update(HEADERS)
         return response
 
-    @app.get("/", response_class=HTMLResponse)
+    @app.api_route("/", methods=["GET", "HEAD"], response_class=HTMLResponse)
     def show() -> str:
         """Returns the page."""
         return page
@@ -65,6 +67,9 @@ def _refuse(request: Request, host: str, largest: int) -> tuple[int, str] | None
     """Returns status and reason for a request that is not allowed; else None."""
     if host in LOCAL and (request.url.hostname or "") not in LOCAL:
         return 403, f"the host {request.url.hostname} is not this server"
+    origin = request.headers.get("origin")
+    if origin is not None and origin.partition("://")[2] != request.headers.get("host"):
+        return 403, f"a page of {origin[:60]} can't use this server"
     if request.method not in ("GET", "HEAD", "POST"):
         return 405, f"the method {request.method} is not supported"
     if request.method == "POST":
@@ -80,6 +85,12 @@ def _refuse(request: Request, host: str, largest: int) -> tuple[int, str] | None
 def _report_errors(app: FastAPI) -> None:
     """Makes every error of an application one line of JSON."""
     from fastapi.exceptions import RequestValidationError
+    from starlette.exceptions import HTTPException
+
+    @app.exception_handler(HTTPException)
+    async def absent(request: Request, raised: HTTPException) -> Response:
+        """Names the address: it doesn't exist, or takes another method."""
+        return _error(raised.status_code, f"{request.method} {request.url.path[:60]}: {raised.detail}")
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, raised: RequestValidationError) -> Response:
@@ -121,8 +132,46 @@ def serve(app: Any, listener: socket.socket) -> None:
     """Runs an application until it is interrupted."""
     import uvicorn
 
-    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, server_header=False))
+    options = {"log_level": "warning", "access_log": False, "server_header": False}
+    server = uvicorn.Server(uvicorn.Config(app, http=_limited_protocol(), **options))
     server.run(sockets=[listener])
+
+
+def _limited_protocol() -> type[asyncio.Protocol]:
+    """Returns uvicorn's HTTP protocol, which closes connections whose headers take too long."""
+    import h11
+    from uvicorn.protocols.http.h11_impl import H11Protocol
+
+    class LimitedProtocol(H11Protocol):
+        """A connection."""
+
+        waiting: asyncio.TimerHandle | None = None
+
+        def connection_made(self, transport: Any) -> None:
+            """Expects the headers of a first request."""
+            super().connection_made(transport)
+            self._expect_headers()
+
+        def data_received(self, data: bytes) -> None:
+            """Reads a part of a request; whole headers end the waiting."""
+            super().data_received(data)
+            if self.conn.their_state is h11.IDLE:
+                self._expect_headers()
+            elif self.waiting is not None:
+                self.waiting.cancel()
+                self.waiting = None
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            """Expects nothing any more."""
+            if self.waiting is not None:
+                self.waiting.cancel()
+            super().connection_lost(exc)
+
+        def _expect_headers(self) -> None:
+            if self.waiting is None:
+                self.waiting = self.loop.call_later(HEADERS_WITHIN, self.transport.close)
+
+    return LimitedProtocol
 
 
 def address(listener: socket.socket) -> str:

@@ -14,6 +14,7 @@ from PIL import Image
 from pytorch_lightning.loggers import MLFlowLogger
 
 from pmg.configuration.trees import leaves
+from pmg.models.vision.pictures import FORMATS
 from pmg.tracking.tracker import IMAGE, Label, files_of
 
 ID = "pmg.id"  # tag by which a run is resumed
@@ -62,7 +63,7 @@ class MlflowTracker(MLFlowLogger):
         if IMAGE in table:
             places = [f"tables/{name}/{row:04d}.png" for row in range(len(table))]
             for path, place in zip(table[IMAGE], places, strict=True):
-                with Image.open(path) as picture:
+                with Image.open(path, formats=FORMATS) as picture:
                     self.experiment.log_image(self.run_id, picture, place)
             table = table.assign(**{IMAGE: places})
         self.experiment.log_text(self.run_id, table.to_csv(index=False), f"tables/{name}.csv")

@@ -12,6 +12,7 @@ import yaml
 from PIL import Image
 from pytorch_lightning.loggers import TensorBoardLogger
 
+from pmg.models.vision.pictures import FORMATS
 from pmg.tracking.tracker import IMAGE, Label, files_of
 
 
@@ -55,5 +56,5 @@ class TensorBoardTracker(TensorBoardLogger):
         self.experiment.add_text(name, text)
 
     def _picture(self, name: str, path: Path, step: int) -> None:
-        with Image.open(path) as picture:
+        with Image.open(path, formats=FORMATS) as picture:
             self.experiment.add_image(name, np.asarray(picture.convert("RGB")), step, dataformats="HWC")

@@ -16,12 +16,14 @@ from typing import Any, Literal
 import torch
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint, RichProgressBar
+from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.optim.optimizer import Optimizer
 from torch.utils.flop_counter import FlopCounterMode
 
 from pmg.configuration.identity import find_differences, format_differences
 from pmg.configuration.ranges import NotNegative, Seed
+from pmg.configuration.trees import nodes
 from pmg.domain import PmgError
 from pmg.runs.exit_codes import is_interrupt
 from pmg.runs.process_state import file_only
@@ -251,14 +253,22 @@ class FiniteGradients(Callback):
 
 
 class Signature(Callback):
-    """Writes the run's identity into every checkpoint, so that no training of another identity resumes from it."""
+    """Writes the run's identity into every checkpoint, and a list of the tensors that a resumed training needs."""
 
     def __init__(self, identity: Mapping[str, Any]) -> None:
         self.identity = dict(identity)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict) -> None:
-        """Adds the identity."""
-        checkpoint["identity"] = self.identity
+        """Adds the identity and the list."""
+        checkpoint |= {"identity": self.identity, "tensors": _list_tensors(checkpoint)}
+
+
+def _list_tensors(checkpoint: Mapping[str, Any]) -> dict[str, str]:
+    """Returns type and shape of each tensor of a checkpoint, by dotted key."""
+    parts = {
+        name: part for name, part in checkpoint.items() if name in ("state_dict", "optimizer_states", "callbacks")
+    }
+    return {key: f"{value.dtype} {tuple(value.shape)}" for key, value in nodes(parts) if isinstance(value, Tensor)}
 
 
 def resume_point(path: Path, command: str, identity: Mapping[str, Any]) -> Path | None:
@@ -273,7 +283,8 @@ def resume_point(path: Path, command: str, identity: Mapping[str, Any]) -> Path 
         with zipfile.ZipFile(path) as archive:  # torch doesn't compare the checksums that it writes
             if damaged := archive.testzip():
                 raise zipfile.BadZipFile(damaged)
-        signature = torch.load(path, map_location="cpu", weights_only=True).get("identity")
+        saved = torch.load(path, map_location="cpu", weights_only=True)
+        signature, wanted, found = saved.get("identity"), saved["tensors"], _list_tensors(saved)
     except Exception as error:  # a truncated file raises whatever its damage leads to
         raise PmgError(f"{path} is damaged ({type(error).__name__}); delete it to start this stage again") from error
     if differ := find_differences(command, signature or {}, identity):
@@ -281,6 +292,9 @@ def resume_point(path: Path, command: str, identity: Mapping[str, Any]) -> Path 
             f"{path} belongs to a training of other values: {format_differences(differ)}. Name a new run_dir, or "
             "delete the folder to start again"
         )
+    if wrong := [key for key in {**wanted, **found} if wanted.get(key) != found.get(key)]:
+        pair = f"{found.get(wrong[0], 'missing')}, not {wanted.get(wrong[0], 'there')}"
+        raise PmgError(f"{path} was changed: {wrong[0]} is {pair}; delete it to start this stage again")
     return path
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import socket
 import sqlite3
+import threading
 
 import pytest
 from fastapi.testclient import TestClient
 
 from pmg.domain import PmgError
-from pmg.studio.http_server import bind
+from pmg.studio.http_server import bind, serve
 from pmg.studio.survey.answers import DATABASE, read_answers
 from pmg.studio.survey.materials import write_survey
 from pmg.studio.survey.server import build_server
@@ -102,6 +104,37 @@ def test_forms_of_other_pages_are_refused(client, survey):
     assert client.post("/api/join", content="{", headers={"content-type": "application/json"}).status_code == 422
     assert client.get("/", headers={"host": "evil.example"}).status_code == 403
     assert client.delete("/api/join").status_code == 405
+
+
+def test_pages_of_other_origins_are_refused_and_one_own_answers(client, survey):
+    body = {"survey": survey[1]["survey"], "consent": True}
+    for origin in ("http://evil.example", "http://127.0.0.1:8001", "null"):
+        refused = client.post("/api/join", json=body, headers={"origin": origin})
+        assert (refused.status_code, origin in refused.json()["error"]) == (403, True)
+    assert client.post("/api/join", json=body, headers={"origin": "http://127.0.0.1:8000"}).status_code == 200
+
+
+def test_all_errors_have_one_form_and_the_page_has_a_head(client):
+    for reply in (client.get("/nothing"), client.post("/"), client.get("/api/join"), client.put("/")):
+        assert list(reply.json()) == ["error"]
+    head = client.head("/")
+    assert (head.status_code, head.text) == (200, "")
+    assert head.headers["content-length"] == str(len(client.get("/").content))
+
+
+def test_a_connection_without_whole_headers_is_closed(survey, monkeypatch):
+    monkeypatch.setattr("pmg.studio.http_server.HEADERS_WITHIN", 0.3)
+    listener = bind("127.0.0.1", 0)
+    server = threading.Thread(target=serve, args=(build_server(survey[0]), listener), daemon=True)
+    server.start()
+    page = b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+    for slow in (b"", b"GET / HTTP/1.1\r\nHost: 127"):
+        with socket.create_connection(listener.getsockname(), timeout=10) as connection:
+            connection.sendall(page)  # a whole request is answered, and the connection stays
+            assert connection.recv(12) == b"HTTP/1.1 200"
+            connection.sendall(slow)
+            while connection.recv(2**16):
+                pass  # to the end of the answer, and then of the connection
 
 
 def test_a_locked_database_is_reported_and_the_answer_can_be_sent_again(client, survey, monkeypatch):

@@ -14,14 +14,6 @@ from pmg.models.diffusion.sequences import order_visible_first
 from pmg.models.diffusion.text_encoder import WORDS, FrozenTextEncoder, TextSizes, pool
 
 
-def chat(text: str, tokenizer: PreTrainedTokenizerBase, thinking: bool) -> str:
-    """Returns a text as a user's turn in the tokenizer's chat template."""
-    turn = [{"role": "user", "content": text}]
-    return str(
-        tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True, enable_thinking=thinking)
-    )
-
-
 class LanguageTextEncoder(FrozenTextEncoder):
     """Hidden states of chosen layers, concatenated along their width; the pooled vector is their mean.
 

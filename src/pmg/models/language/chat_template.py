@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import resource
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NoReturn
 
 from transformers import PreTrainedTokenizerBase
 from transformers.utils import cached_file
@@ -12,6 +17,7 @@ from transformers.utils import cached_file
 from pmg.domain import PmgError
 
 MARK = "@message@"
+SECONDS, MEMORY, LONGEST = 5, 2**28, 2**20  # of processor time, bytes, and bytes of text that a template may take
 
 
 @dataclass(frozen=True)
@@ -31,24 +37,37 @@ class ChatTemplate:
         """Returns an answer as it follows `assistant_prefix`: a message doesn't begin with a space."""
         return text.lstrip() if self.assistant_prefix else text
 
+    def wrap(self, text: str) -> str:
+        """Returns a text as a user's message.
+
+        Raises:
+            PmgError: there is no template.
+        """
+        if self == NO_TEMPLATE:
+            raise PmgError("the tokenizer has no chat template. Load the whole checkpoint again.")
+        return f"{self.user_prefix}{text}{self.assistant_prefix}"
+
 
 NO_TEMPLATE = ChatTemplate()
 
 
-def split_chat_template(tokenizer: PreTrainedTokenizerBase, in_parts: bool = False) -> ChatTemplate:
+def split_chat_template(
+    tokenizer: PreTrainedTokenizerBase, in_parts: bool = False, thinking: bool = False
+) -> ChatTemplate:
     """Returns the two parts of the tokenizer's template; both empty where it has none.
 
-    The template takes a message as a text, or `in_parts`, as a list of texts and pictures.
+    Args:
+        tokenizer: of transformers.
+        in_parts: whether the template takes a message as a list of texts and pictures, not as a text.
+        thinking: whether an answer may begin with reasoning, which Qwen 3 writes; other templates ignore it.
 
     Raises:
-        PmgError: the template changes the user's message.
+        PmgError: the template fails, takes too long, or changes the user's message.
     """
     if not tokenizer.chat_template:
         return NO_TEMPLATE
     content = [{"type": "text", "text": MARK}] if in_parts else MARK
-    message = [{"role": "user", "content": content}]
-    # Qwen 3 writes its reasoning first by default; other templates ignore the switch
-    text = tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True, enable_thinking=False)
+    text = render_chat_template(tokenizer, [{"role": "user", "content": content}], thinking)
     before, mark, after = text.partition(MARK)
     if not mark:
         raise PmgError("the tokenizer's chat template changes the user's message. Set language_model.chat=false")
@@ -64,3 +83,46 @@ def load_chat_template(tokenizer: PreTrainedTokenizerBase, path: str) -> ChatTem
         found = cached_file(path, "chat_template.json", _raise_exceptions_for_missing_entries=False)
         tokenizer.chat_template = json.loads(Path(found).read_text())["chat_template"] if found else None
     return split_chat_template(tokenizer, in_parts=True)
+
+
+def render_chat_template(owner: Any, messages: Sequence[Mapping[str, Any]], thinking: bool = False) -> str:
+    """Returns messages in a chat template, with the beginning of an answer.
+
+    A template is a program that comes with a checkpoint. It runs in a child process whose time and memory are limited.
+
+    Args:
+        owner: a tokenizer or processor of transformers.
+        messages: with ``role`` and ``content``.
+        thinking: see `split_chat_template`.
+
+    Raises:
+        PmgError: the template fails, takes too long, or writes too much.
+    """
+    reading, writing = os.pipe()
+    if (child := os.fork()) == 0:
+        _render_and_exit(owner, messages, thinking, writing)
+    os.close(writing)
+    with open(reading, "rb") as pipe:
+        kind, text = pipe.read(1), pipe.read(LONGEST + 1).decode(errors="replace")
+    os.waitpid(child, 0)
+    if kind == b"+" and len(text) <= LONGEST:
+        return text
+    reason = " ".join(text[:160].split()) if kind == b"!" else "it takes too much time or memory"
+    raise PmgError(f"the chat template of the tokenizer can't be used ({reason}). Set language_model.chat=false")
+
+
+def _render_and_exit(owner: Any, messages: Sequence[Mapping[str, Any]], thinking: bool, writing: int) -> NoReturn:
+    """Writes ``+`` and the text, or ``!`` and an error, into a pipe, and ends the process."""
+    with contextlib.suppress(BaseException):  # the parent sees that nothing was written
+        resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
+        with contextlib.suppress(OSError):  # /proc: Linux alone
+            pages = int(Path("/proc/self/statm").read_text().split()[0])
+            resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + MEMORY,) * 2)
+        try:
+            options = {"tokenize": False, "add_generation_prompt": True, "enable_thinking": thinking}
+            said = "+" + str(owner.apply_chat_template(messages, **options))
+        except Exception as error:  # templates raise what they like
+            said = f"!{type(error).__name__}: {error}"
+        with open(writing, "wb") as pipe:
+            pipe.write(said.encode()[: LONGEST + 2])
+    os._exit(0)

@@ -25,9 +25,8 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from pmg.domain import PmgError
+from pmg.models.loading.weight_files import COMPUTED, SPARE, check_files
 
-# buffers in older checkpoints that are computed by newer classes
-COMPUTED = re.compile(r"(^|\.)(position_ids|inv_freq|masked_bias|num_batches_tracked)$")
 SHARD = re.compile(r"-\d+-of-\d+")
 WEIGHTS = re.compile(r"(?:pytorch_|diffusion_pytorch_)?model(?:\.(?P<variant>\w+))?\.(?:safetensors|bin)")
 RESTORE = "Save it beside the model's weights."
@@ -67,11 +66,17 @@ def load_checkpoint(
         **options: further arguments of ``from_pretrained``.
 
     Raises:
-        PmgError: weights are missing, superfluous, of another shape, or not finite; with their names.
+        PmgError: weights are missing, superfluous, of another shape, or not finite; with their names. Or see
+            `check_files`; or the config describes a much larger model than the weights are of.
     """
+    where = f"{path}/{subfolder}" if subfolder else str(path)
+    limit = check_files(Path(where))
     if leaves_out_weights():
         return _create(kind, path, subfolder, options)
-    where = f"{path}/{subfolder}" if subfolder else str(path)
+    if limit is not None and "quantization_config" not in options:
+        described = sum(part.numel() for part in _create(kind, path, subfolder, options).state_dict().values())
+        if described > limit:
+            raise PmgError(f"{where}: config.json describes {described} numbers, its weights hold {limit // SPARE}")
     if kind.__module__.startswith("transformers.") or issubclass(kind, PreTrainedModel):
         options |= {"trust_remote_code": False, "ignore_mismatched_sizes": True}  # `_check_names` raises for them
     if subfolder:

@@ -10,6 +10,9 @@ from torch import Tensor
 
 from pmg.models.vision.pixels import to_uint8
 
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
+"""Formats that are read, by their names in Pillow; decoders of others start programs, as that of EPS does."""
+
 
 def to_pictures(images: Tensor) -> list[Image.Image]:
     """Returns images `(B, 3, H, W)` in [-1, 1] as 8-bit RGB pictures."""

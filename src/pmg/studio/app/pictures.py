@@ -11,12 +11,11 @@ from PIL import Image
 
 from pmg.data_uri import data_uri
 from pmg.domain import PmgError
-from pmg.models.vision.pictures import to_rgb
+from pmg.models.vision.pictures import FORMATS, to_rgb
 
 LARGEST = 10 * 2**20  # bytes
 PIXELS = 40_000_000
 SIDE = 256
-FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
 PREFIX = "data:image/png;base64,"
 
 

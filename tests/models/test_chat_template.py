@@ -1,0 +1,56 @@
+"""Chat templates are programs: they run with limits, and what they write is what transformers has them write."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from pmg.domain import PmgError
+from pmg.models.language.chat_template import SECONDS, render_chat_template, split_chat_template
+from pmg.models.tiny_models import tiny_tokenizer
+
+TURNS = "{% for message in messages %}<{{ message.role }}>{{ message.content }}{% endfor %}"
+END = "{% if add_generation_prompt %}<model>{% if enable_thinking %}<think>{% endif %}{% endif %}"
+
+
+def tokenizer_with(template):
+    tokenizer = tiny_tokenizer()
+    tokenizer.chat_template = template
+    return tokenizer
+
+
+@pytest.mark.parametrize("thinking", [True, False])
+def test_a_template_writes_what_transformers_has_it_write(thinking):
+    tokenizer = tokenizer_with(TURNS + END)
+    messages = [{"role": "user", "content": "größe\n{{ 7 * 6 }}"}]
+    said = tokenizer.apply_chat_template(
+        messages, tokenize=False, add_generation_prompt=True, enable_thinking=thinking
+    )
+    assert render_chat_template(tokenizer, messages, thinking) == said
+    assert split_chat_template(tokenizer, thinking=thinking).wrap("größe\n{{ 7 * 6 }}") == said
+
+
+@pytest.mark.parametrize(
+    ("template", "said"),
+    [
+        ("{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}", "too much time or memory"),
+        ("{{ (9 ** 9) ** (9 ** 9) }}", "too much time or memory"),
+        ("{{ 'a' * 10 ** 10 }}", "MemoryError"),
+        ("{{ '%10000000000d' | format(1) }}", "MemoryError|OverflowError|ValueError"),
+        ("{{ 'ab' * 10 ** 6 }}", "too much time or memory"),
+        ("{{ raise_exception('no\nroles') }}", "TemplateError: no roles"),
+        ("{% for %}", "TemplateSyntaxError"),
+        ("no message", "changes the user's message"),
+    ],
+)
+def test_hostile_templates_are_refused_in_time(template, said):
+    before = time.monotonic()
+    with pytest.raises(PmgError, match=said):
+        split_chat_template(tokenizer_with(template))
+    assert time.monotonic() - before < 4 * SECONDS
+
+
+def test_a_text_needs_a_template():
+    with pytest.raises(PmgError, match="no chat template"):
+        split_chat_template(tokenizer_with(None)).wrap("a cat")

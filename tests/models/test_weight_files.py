@@ -1,0 +1,51 @@
+"""A model folder from anybody: refused before a model of its sizes is built, and in one line."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from checkpoints import write_language_model
+from pmg.domain import PmgError
+from pmg.models.language.language_model import load_language_model
+
+WEIGHTS = "model.safetensors"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    write_language_model(tmp_path)
+    return tmp_path
+
+
+def load(folder):
+    return load_language_model(str(folder), "float32", str(folder / "cache"))
+
+
+@pytest.mark.parametrize("kind", [torch.int8, torch.bool, torch.float8_e4m3fn, torch.int64])
+def test_weights_that_are_no_floating_point_numbers_are_refused(folder, kind):
+    weights = load_file(folder / WEIGHTS)
+    name = sorted(weights)[0]
+    save_file({**weights, name: weights[name].to(kind)}, folder / WEIGHTS, {"format": "pt"})
+    with pytest.raises(PmgError, match=rf"model\.safetensors: {name} is stored as \w+, not as one of F64"):
+        load(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"num_hidden_layers": 10**7}, "num_hidden_layers is 10000000; at most 10000"),
+        ({"num_labels": 10**9}, "num_labels is 1000000000; at most 10000"),
+        ({"vocab_size": 10**12}, "vocab_size is 1000000000000; at most"),
+        ({"nested": {"layers": [2, 10**6]}}, r"nested.layers is \[2, 1000000\]"),
+        ({"hidden_size": 10**6, "intermediate_size": 10**6}, "describes [0-9]+ numbers, its weights hold [0-9]+"),
+    ],
+)
+def test_a_config_of_a_giant_is_refused(folder, change, said):
+    path = folder / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    with pytest.raises(PmgError, match=said):
+        load(folder)
