@@ -63,8 +63,10 @@ def test_files_behind_links_count(weights, tmp_path):
 
 
 def test_keys_that_name_what_is_read():
-    assert all(map(names_content, ("data.folder", "generator.denoiser.folder", "language_model.source")))
-    assert not any(map(names_content, ("stage.folder", "run_dir", "paths.cache_dir", "scenario.name")))
+    assert all(map(names_content, ("data.folder", "generator.denoiser.folder", "stage.start", "stage.trunk.folder")))
+    assert not any(
+        map(names_content, ("stage.folder", "stage.pool.folder", "run_dir", "paths.cache_dir", "scenario.name"))
+    )
 
 
 @pytest.mark.parametrize("command", ["train", "generate"])
@@ -88,6 +90,13 @@ def test_the_commands_own_folder_is_none_of_its_inputs(compose, tmp_path):
     assert "data.source.content" not in identify(cfg, "train")
     cfg = compose("train", f"run_dir={tmp_path}/run", f"+data.source={tmp_path}/run/made")
     assert "data.source.content" in identify(cfg, "train")  # data that lie in the run folder
+
+
+def test_what_a_training_starts_from_counts_unless_it_replaces_it(compose, weights, tmp_path):
+    given = ["stage=look_unet", f"stage.start={weights}", f"run_dir={tmp_path}/run"]
+    assert "stage.start.content" in identify(compose("pretrain", *given), "pretrain")
+    cfg = compose("pretrain", *given, f"into={weights.parent}")
+    assert "stage.start.content" not in identify(cfg, "pretrain")
 
 
 def test_a_file_of_another_run_is_refused(tmp_path):

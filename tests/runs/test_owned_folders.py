@@ -39,6 +39,16 @@ def test_files_of_others_are_refused(place):
         refuse(place)
 
 
+def test_folders_of_others_are_refused_and_folders_of_runs_are_not(place):
+    write_run(place / "results" / "sweep" / "0", "train")
+    refuse(place)
+    (place / "results" / "src" / "inner").mkdir(parents=True)
+    refuse(place)
+    (place / "results" / "src" / "inner" / "code.py").touch()
+    with pytest.raises(PmgError, match=r"results holds files that aren't pmg's, e\.g\. src"):
+        refuse(place)
+
+
 def test_folders_of_another_command_or_run_are_refused(place):
     own([place / "results"], place, "prepare", MINE)
     with pytest.raises(PmgError, match="results belongs to pmg-prepare"):

@@ -32,8 +32,8 @@ from pmg.orchestration.launcher import launch
 from pmg.orchestration.preference_sources import build_methods, runs_in_use
 from pmg.orchestration.run import Run, tracked
 from pmg.orchestration.sharding import is_sharded, own_shard, run_missing_shards
-from pmg.paths import display_path, is_same_folder
-from pmg.runs.content import CONTENT, check_made, digest_content, select_content
+from pmg.paths import is_same_folder
+from pmg.runs.content import check_made, refuse_changed
 from pmg.runs.run_folder import identify, read_portable, replace_folders
 
 if TYPE_CHECKING:
@@ -147,7 +147,7 @@ def read_generation(folder: str | None, stated: Mapping[str, Any], places: Mappi
             f"{folder} was generated with other values: {format_differences(differ)}. Leave them out (data, "
             "users and models of an evaluation are the generation's), or generate again"
         )
-    refuse_changed(folder, config, identity)
+    refuse_changed(folder, config, metrics, "data", "generator")
     facts, cost = keep_used("generate", plain), {"generate": metrics["ledger"]}
     for folder, name in runs_in_use(config).items():
         trained, of_training = read_portable(folder, "train")
@@ -156,21 +156,6 @@ def read_generation(folder: str | None, stated: Mapping[str, Any], places: Mappi
         facts = merged
         cost = {**cost, verb: of_training["ledger"]}
     return Generation(config, metrics, identity, facts, cost)
-
-
-def refuse_changed(folder: str, config: Mapping[str, Any], identity: Mapping[str, Any]) -> None:
-    """Checks that data and generator are still those of a generation, whose config has this machine's folders.
-
-    Raises:
-        PmgError: files have changed since; with their keys and folders.
-    """
-    values, recorded = dict(leaves(config)), select_content(identity, "data", "generator")
-    places = {key: str(values[key]) for key in values if f"{key}.{CONTENT}" in recorded}
-    found = digest_content(places)
-    changed = [key for key in places if found.get(f"{key}.{CONTENT}") != recorded[f"{key}.{CONTENT}"]]
-    if changed:
-        named = ", ".join(f"{key} ({display_path(places[key])})" for key in changed)
-        raise PmgError(f"{folder} was made from other files than are there now: {named}; generate again")
 
 
 def find_contradictions(stated: Mapping[str, Any], identity: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:

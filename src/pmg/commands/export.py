@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 
 from pmg.configuration.instantiate import built_class, to_plain
 from pmg.domain import PmgError
+from pmg.orchestration.exported_pipeline import FIXED
 from pmg.orchestration.launcher import launch
 from pmg.orchestration.run import Run
+from pmg.runs.content import check_made, refuse_changed
 from pmg.runs.owned_folders import OWNER
-from pmg.runs.run_folder import read_finished
+from pmg.runs.run_folder import TRAINED, read_finished
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -37,6 +39,8 @@ def body(cfg: DictConfig, run: Run) -> float | None:
         if not cfg[key]:
             raise PmgError(f"{key} is not set: name a folder, e.g. {key}={example}")
     trained, metrics = read_finished(cfg.train_run, "train")
+    check_made(Path(cfg.train_run), metrics, TRAINED)
+    refuse_changed(cfg.train_run, to_plain(trained), metrics, *FIXED)
     kind = built_class(trained.preference_encoder)
     # a training's config has no settings of the generation
     homes = dict.fromkeys(PARTS, trained) | dict.fromkeys(SECTIONS, cfg)

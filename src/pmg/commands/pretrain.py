@@ -40,6 +40,8 @@ def body(cfg: DictConfig, run: Run) -> float | None:
     for key, folder in (("stage.folder", Path(cfg.stage.folder)), ("card.folder", card)):
         if not folder.resolve().is_relative_to(run.folder.resolve()):
             raise PmgError(f"{key}={folder} lies outside of run_dir: leave it out; `into` puts the model elsewhere")
+    if pool := (cfg.stage.get("pool") or {}).get("folder"):
+        refuse_assets(Path(pool), cfg.paths.assets_dir, "stage.pool.folder")
     if cfg.into and cfg.into != "assets":
         refuse_assets(Path(cfg.into), cfg.paths.assets_dir, "into")
     earlier = earlier_model(start, card, cfg.stage.folder)

@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from pmg.configuration.explanations import explain
+from pmg.configuration.explanations import explain, refuse_overrides
 from pmg.configuration.instantiate import allow_plugins, check_targets, nearest, register_configs
 from pmg.configuration.plugins import read_override, searched
 from pmg.configuration.portable import take_out
@@ -50,6 +50,7 @@ def compose(command: str, overrides: Sequence[str] = ()) -> DictConfig:
         raise PmgError(f"no such command: '{command}'{nearest(command, schemas)}. Name one of {', '.join(schemas)}.")
     register_configs()
     given = list(overrides)
+    refuse_overrides(given)
     try:
         with searched(read_override(given)), own_hydra(command):
             cfg = hydra.compose(command, overrides=given, return_hydra_config=True)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from importlib.resources import files
 
 import hydra
 from hydra.core.global_hydra import GlobalHydra
@@ -14,6 +15,7 @@ from yaml import YAMLError
 from pmg.configuration.instantiate import nearest
 from pmg.configuration.search_path import CONFIG_MODULE
 from pmg.configuration.trees import nodes
+from pmg.domain import PmgError
 from pmg.installation import install_extra
 
 FULL_KEY = re.compile(r"^\s*full_key: (\S+)", re.MULTILINE)  # in messages of OmegaConf
@@ -35,6 +37,24 @@ ELSEWHERE = {  # keys of lightning-hydra-template, with what has their purpose h
     "test": "pmg-generate and pmg-evaluate test a trained encoder",
     "model": "encoder, text_encoder, generator and scorer are the models",
 }
+
+
+def refuse_overrides(overrides: Sequence[str]) -> None:
+    """Checks for overrides that Hydra can't use, or would use in silence.
+
+    Raises:
+        PmgError: a group without an option, an empty run folder, or two experiments.
+    """
+    groups = {entry.name for entry in files(CONFIG_MODULE).iterdir() if entry.is_dir()}
+    experiments = [override for override in overrides if override.startswith("experiment=")]
+    if len(experiments) > 1 or any(override.startswith("experiment=[") for override in experiments):
+        raise PmgError(f"{' '.join(experiments)}: name one experiment; keys of another can be given one by one")
+    for override in overrides:
+        key, _, value = override.partition("=")
+        if key in groups and value in ("null", "[]"):
+            raise PmgError(f"{override}: name at least one option of {key}")
+        if override == "run_dir=":
+            raise PmgError("run_dir is empty: name a folder, or leave it out")
 
 
 def explain(error: BaseException, command: str) -> str:

@@ -19,7 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from pmg import __version__
-from pmg.configuration.explanations import explain
+from pmg.configuration.explanations import explain, refuse_overrides
 from pmg.configuration.instantiate import register_configs, to_plain
 from pmg.configuration.plugins import read_command_line, searched
 from pmg.configuration.search_path import CONFIG_MODULE
@@ -95,6 +95,7 @@ def _run(job: Callable[[], Any], command: str, show_trace: bool) -> int:
     """Runs a command's job or sweep; prints an error of its config and returns the exit code, raises pmg's own."""
     try:
         check_rank()
+        refuse_overrides(sys.argv[1:])
         with searched(read_command_line()):
             job()
     except RunFailedError as failure:  # its message was printed

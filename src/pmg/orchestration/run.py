@@ -186,6 +186,9 @@ def _open_record(cfg: DictConfig, run: Run, locks: contextlib.ExitStack) -> RunR
     plain = to_plain(cfg)
     if not plain["run_dir"]:
         raise PmgError("run_dir is empty: name a folder, or leave it out")
+    for name, path in (plain.get("paths") or {}).items():
+        if path and Path(path).is_file():
+            raise PmgError(f"paths.{name}={path} is a file; name a folder")
     refuse_infinite(plain)  # the identity is stored as JSON, which has no infinite numbers
     identity = identify(cfg, run.command)
     earlier = None

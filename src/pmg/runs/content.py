@@ -11,14 +11,19 @@ from pathlib import Path
 from typing import Any
 
 from pmg.cache import atomic_write_json
+from pmg.configuration.trees import leaves
 from pmg.domain import PmgError
 from pmg.installation import PACKAGE_SCHEME, find_in_package
+from pmg.paths import display_path
 
 CONTENT = "content"  # last part of a digest's key, behind that of the path: generator.codec.folder.content
-PATHS = ("folder", "file", "source", "weights", "items", "interactions", "images", "posters", "annotations")
+PATHS = (
+    "folder", "file", "source", "weights", "items", "interactions", "images", "posters", "annotations", "start",
+    "generator_folder", "tokenizer",
+)  # fmt: skip
 """Last parts of keys whose value may name a file or folder that is read."""
-NO_INPUTS = ("stage.", "card.", "paths.", "plugins.", "source.packs.")
-"""Beginnings of keys that are left out: folders that a command writes or that lie in archives, and all of a stage."""
+NO_INPUTS = ("stage.folder", "stage.pool.folder", "card.", "paths.", "plugins.", "source.packs.")
+"""Beginnings of keys that are left out: folders that a command writes, or that lie in archives."""
 NO_CONTENT = (".md", ".lock", ".log", ".sha256")  # a model's card says how it was made, and may be written anew
 MEMO = "digests.json"  # in `paths.cache_dir`
 _known: dict[str, tuple[tuple[int, ...], str]] = {}
@@ -73,6 +78,28 @@ def check_made(folder: Path, metrics: Mapping[str, Any], name: str) -> str:
     if found != recorded:
         raise PmgError(f"{folder / name} is not what this run made: it is damaged, or another run's. {again}")
     return found
+
+
+def refuse_changed(folder: Path | str, config: Mapping[str, Any], metrics: Mapping[str, Any], *groups: str) -> None:
+    """Checks that the files that some groups of a run's config name are still those that the run read.
+
+    Args:
+        folder: of the run.
+        config: of the run, with this machine's folders.
+        metrics: its ``metrics.json``.
+        *groups: e.g. ``data``.
+
+    Raises:
+        PmgError: files have changed since; with their keys and folders.
+    """
+    values, recorded = dict(leaves(config)), select_content(metrics["identity"], *groups)
+    places = {key: str(values[key]) for key in values if f"{key}.{CONTENT}" in recorded}
+    found = digest_content(places)
+    changed = [key for key in places if found.get(f"{key}.{CONTENT}") != recorded[f"{key}.{CONTENT}"]]
+    if changed:
+        named = ", ".join(f"{key} ({display_path(places[key])})" for key in changed)
+        again = f"run pmg-{metrics['command']} again in another run_dir"
+        raise PmgError(f"{folder} was made from other files than are there now: {named}; {again}")
 
 
 def select_content(values: Mapping[str, Any], *groups: str) -> dict[str, Any]:

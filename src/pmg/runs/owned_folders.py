@@ -40,8 +40,8 @@ def refuse_foreign(
             raise PmgError(f"{shown} is the folder of a run; name another one for results")
         if owner.get("command") not in (None, command):
             raise PmgError(f"{shown} belongs to pmg-{owner['command']}; name another folder")
-        if not owner and (files := _files(folder)):
-            raise PmgError(f"{shown} holds files that aren't pmg's, e.g. {files[0]}; name a new or empty folder")
+        if not owner and (name := _find_foreign(folder)):
+            raise PmgError(f"{shown} holds files that aren't pmg's, e.g. {name}; name a new or empty folder")
         same = owner.get("identity") == Cache.key(**identity) or is_same_folder(owner.get("run"), run_dir)
         if owner and not same and (folder / RESULTS).exists():
             raise PmgError(f"{shown} holds results of another run of pmg-{command}: name another results_dir")
@@ -66,9 +66,18 @@ def refuse_assets(folder: Path, assets: str | None, key: str = "a folder of this
             raise PmgError(f"{key}, {display_path(folder)}, lies in the assets, which only into=assets replaces")
 
 
-def _files(folder: Path) -> list[str]:
-    """Returns the names of the files of a folder; not those of its folders, hidden ones and logs."""
+def _find_foreign(folder: Path) -> str | None:
+    """Returns the name of a file, or of a folder with files, that no run wrote; hidden ones and logs don't count."""
     if not folder.is_dir():
-        return []
-    names = sorted(path.name for path in folder.iterdir() if path.is_file())
-    return [name for name in names if not name.startswith(".") and not name.endswith(".log")]
+        return None
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith(".") or path.suffix == ".log":
+            continue
+        if path.is_file() or (any(map(Path.is_file, path.rglob("*"))) and not _holds_run(path)):
+            return path.name
+    return None
+
+
+def _holds_run(folder: Path) -> bool:
+    """Returns whether a folder is a run's, or holds folders of runs, as those of studies and sweeps do."""
+    return any(any(folder.glob(f"{depth}{name}")) for depth in ("", "*/", "*/*/") for name in (OWNER, METRICS_FILE))

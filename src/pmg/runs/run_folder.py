@@ -51,6 +51,9 @@ def identify(cfg: DictConfig, command: str) -> dict[str, Any]:
     plain = dict(leaves(to_plain(cfg)))
     named = [key for key, value in values.items() if names_content(key) and not str(value).startswith(OWN)]
     places = {key: plain[key] for key in named if isinstance(plain.get(key), str) and plain[key]}
+    if into := plain.get("into"):  # where the run itself replaces models: a killed one goes on
+        into = os.path.abspath(plain["paths.assets_dir"] if into == "assets" else into)
+        places = {key: path for key, path in places.items() if not Path(os.path.abspath(path)).is_relative_to(into)}
     values |= digest_content(places, plain.get("paths.cache_dir"))
     values.pop("dtype", None)  # a resumed run keeps its dtype on any CPU, see `resolve_dtype`
     for key in [key for key in values if names_run(key)]:

@@ -132,9 +132,9 @@ def serve(app: Any, listener: socket.socket) -> None:
     """Runs an application until it is interrupted."""
     import uvicorn
 
-    options = {"log_level": "warning", "access_log": False, "server_header": False}
-    server = uvicorn.Server(uvicorn.Config(app, http=_limited_protocol(), **options))
-    server.run(sockets=[listener])
+    protocol = _limited_protocol()
+    config = uvicorn.Config(app, http=protocol, log_level="warning", access_log=False, server_header=False)
+    uvicorn.Server(config).run(sockets=[listener])
 
 
 def _limited_protocol() -> type[asyncio.Protocol]:

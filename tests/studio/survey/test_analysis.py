@@ -17,7 +17,7 @@ from pmg.evaluation.results import Origin
 from pmg.studio.survey.analysis import Analysis, shown_rows, write_analysis
 from pmg.studio.survey.answers import RaterAnswers
 from pmg.studio.survey.observations import observe
-from surveys import METHODS, answer, make_survey
+from surveys import METHODS, answer, code, make_survey
 
 pytestmark = [pytest.mark.slow, pytest.mark.ci]
 
@@ -131,3 +131,22 @@ def test_a_survey_of_clickers_alone_is_refused(key):
     given = [RaterAnswers.model_validate(answer(key, slot, clicker=True, rng=random.Random(3))) for slot in (11,)]
     with pytest.raises(PmgError, match="failed the attention checks"):
         Analysis(METHODS).build(observe(given, key), Origin())
+
+
+def test_unanimous_raters_have_a_table(tmp_path):
+    key = make_survey()[1]
+
+    def answers(slot, value):
+        given = []
+        for number, (kind, _, _, *expected) in enumerate(key["plans"][slot]):
+            said = {"rating": {"accuracy": 5, "preference": 5}, "check": (expected or [None])[0]}.get(kind, value)
+            given.append({"task": number, "value": said, "seconds": 1.0})
+        return RaterAnswers(survey=key["survey"], rater=code(slot), slot=slot, consent=True, answers=given)
+
+    for value in ("tie", "left"):
+        unanimous = observe([answers(slot, value) for slot in range(6)], key)
+        results = Analysis(METHODS).build(unanimous, Origin())
+        write_analysis(tmp_path, results, unanimous)
+        assert (results["survey"]["raters"], results["survey"]["ties"]) == (6, float(value == "tie"))
+        assert "utility" not in results["arms"][BEST]  # they would be infinite, or without a deviation
+        assert "NaN" not in (tmp_path / "results.json").read_text()

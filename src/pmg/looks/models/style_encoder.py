@@ -16,6 +16,7 @@ from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
 from pmg.configuration.ranges import Count
+from pmg.domain import PmgError
 from pmg.models.diffusion.interfaces import LatentCodec
 from pmg.models.image_sizes import fit_size
 from pmg.models.loading.weight_sources import load_frozen
@@ -85,8 +86,16 @@ class StyleEncoder(ModelMixin, ConfigMixin):
         Args:
             encode: pictures `(B, 3, H, W)` to the latents that the encoder was trained with.
             pictures: R of each row.
+
+        Raises:
+            PmgError: the latents are of another autoencoder.
         """
         latents = encode(pictures.flatten(0, 1))
+        if latents.shape[1] != self.config.in_channels:
+            raise PmgError(
+                f"the style encoder reads latents of {self.config.in_channels} channels, and this generator's have "
+                f"{latents.shape[1]}. Name methods that don't use it, e.g. method=[none,keywords,soft,pmg]"
+            )
         read: Tensor = self(latents.unflatten(0, pictures.shape[:2]))
         return read
 

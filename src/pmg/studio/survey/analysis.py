@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +18,7 @@ from pmg.evaluation.metric_interface import MetricInfo, describe, read_infos
 from pmg.evaluation.result_tables import ResultTables
 from pmg.evaluation.results import Origin, write_rows
 from pmg.evaluation.table_rendering import NOTHING, Cell, Table, to_markdown
-from pmg.studio.survey.clustered import Estimates, bradley_terry, clustered_means, is_comparable
+from pmg.studio.survey.clustered import Estimates, bradley_terry, clustered_means
 from pmg.studio.survey.observations import RATINGS, Observations, number_names
 
 METRICS = (
@@ -121,8 +122,8 @@ class Analysis:
         present = [method for method in self.methods if method in {*pairs["left"], *pairs["right"]}]
         if present:
             left, right, score = _indices(pairs["left"], present), _indices(pairs["right"], present), pairs["score"]
-            if is_comparable(left, right, score.to_numpy(), len(present)):
-                groups = number_names(pairs["rater"]), number_names(pairs["example"])
+            groups = number_names(pairs["rater"]), number_names(pairs["example"])
+            with contextlib.suppress(ValueError):  # utilities would be infinite
                 found["utility"] = (present, bradley_terry(left, right, score.to_numpy(), *groups, len(present)))
         return found
 
@@ -175,7 +176,7 @@ def _alpha(judged: pd.DataFrame) -> float | None:
 
     table = judged.groupby(["rater", "unit"])["value"].first().unstack() if len(judged) else pd.DataFrame()
     overlapping = table.notna().sum() > 1 if len(table) else pd.Series(dtype=bool)
-    if not overlapping.any() or len(np.unique(table.loc[:, overlapping].stack())) < 2:
+    if not overlapping.any() or len(np.unique(table.loc[:, overlapping].stack().dropna())) < 2:
         return None
     return float(krippendorff.alpha(table.to_numpy(dtype=float), level_of_measurement="ordinal"))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -64,9 +65,10 @@ def bradley_terry(
         methods: their number K.
 
     Raises:
-        ValueError: utilities are not finite, because a group of methods never lost against the others.
+        ValueError: utilities are not finite, because a group of methods, or a side, never lost.
     """
     import statsmodels.api as sm
+    from statsmodels.tools.sm_exceptions import PerfectSeparationWarning
 
     if not is_comparable(left, right, score, methods):
         raise ValueError("a method, or a group of them, won or lost all of its comparisons")
@@ -75,7 +77,12 @@ def bradley_terry(
     design[rows, left] += 1
     design[rows, right] -= 1
     design[:, methods] = 1
-    fitted = sm.GLM(score, design[:, 1:], family=sm.families.Binomial()).fit()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", PerfectSeparationWarning)
+            fitted = sm.GLM(score, design[:, 1:], family=sm.families.Binomial()).fit()
+    except PerfectSeparationWarning as error:
+        raise ValueError("the methods and their sides tell all answers") from error
     centre = np.eye(methods)[:, 1:] - 1 / methods
     covariances = [
         centre @ one[: methods - 1, : methods - 1] @ centre.T for one in _covariances(fitted, raters, items)

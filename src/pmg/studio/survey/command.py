@@ -17,6 +17,7 @@ from pmg.domain import PmgError
 from pmg.installation import install_extra
 from pmg.orchestration.builders import select_examples
 from pmg.orchestration.launcher import launch
+from pmg.runs.content import check_made, refuse_changed
 from pmg.runs.run_folder import read_portable, replace_folders
 from pmg.studio.survey.schema import SurveyConfig
 
@@ -73,18 +74,18 @@ def _find_sample_size(settings: SurveyConfig, run: Run) -> None:
 
 def _make(settings: SurveyConfig, run: Run) -> None:
     """Writes the page, its content and its key."""
-    from pmg.generation.records import read_images, read_records
+    from pmg.generation.records import RECORDS, read_images, read_records
     from pmg.studio.survey.design import Design
     from pmg.studio.survey.materials import PAGE, build_content, choose_records, write_survey
 
     folder = str(settings.generate_run)
-    plain, _ = read_portable(folder, "generate")
+    plain, metrics = read_portable(folder, "generate")
     made = replace_folders(plain, named_folders(settings.paths))
+    check_made(Path(folder), metrics, RECORDS)
+    refuse_changed(folder, made, metrics, "data")
     design = asdict(settings.design)
     chosen = choose_records(read_records(folder), settings.methods, design.pop("examples"))
     records = [record for methods in chosen.values() for record in methods.values()]
-    if not records:
-        raise PmgError(f"{settings.generate_run} has no example with an image of every method. Name fewer methods.")
     data = instantiate(made["data"])
     examples = select_examples(data, made["split"], made)
     images = dict(zip([record.key for record in records], read_images(folder, records), strict=True))

@@ -37,10 +37,10 @@ def choose_records(
     Args:
         records: of the generation.
         methods: names of those that are compared; None: all.
-        items: most examples that are used; those without an image of each method are left out.
+        items: examples that are used; those without an image of each method are left out.
 
     Raises:
-        PmgError: a method has no images.
+        PmgError: a method has no images, or too few examples have one of each.
     """
     own = [record for record in records if record.control == "own"]
     present = list(dict.fromkeys(record.method for record in own))
@@ -52,6 +52,11 @@ def choose_records(
         if record.method in wanted:
             found.setdefault(record.example, {}).setdefault(record.method, record)
     whole = {name: {each: found[name][each] for each in wanted} for name in found if set(found[name]) == set(wanted)}
+    if len(whole) < items:
+        raise PmgError(
+            f"design.examples={items}, and the run has images of every method for {len(whole)} examples: ask for "
+            "fewer, or name fewer methods"
+        )
     return dict(list(whole.items())[:items])
 
 
