@@ -26,3 +26,23 @@ def test_negative_actions_are_dislikes():
 def test_no_rating_is_both():
     with pytest.raises(PmgError, match=r"dislike_to \(4\) must be below like_from \(4\.0\)"):
         Feedback(dislike_to=4)
+
+
+def test_known_verbs_have_their_sign_and_others_are_asked_for():
+    feedback = Feedback(positive=["gifted"], negative=["bought"])
+    assert [feedback.likes(action) for action in ("Added to cart", "gifted", "bought", "RETURN", "pondered")] == [
+        True, True, False, False, None,
+    ]  # fmt: skip
+    feedback.check({"gifted": 3, "bought": 2, "return": 1})
+    with pytest.raises(PmgError, match=r"is 'pondered' a like or a dislike\? Set data.feedback.positive=\[pondered\]"):
+        Feedback().check({"bought": 2, "pondered": 1})
+
+
+def test_a_verb_that_never_occurs_is_refused():
+    said = (
+        r"data.feedback.negative: no interaction is 'retrun'; did you mean 'return'\?; there are bought \(2\), return"
+    )
+    with pytest.raises(PmgError, match=said):
+        Feedback(negative=["retrun"]).check({"bought": 2, "return": 1})
+    with pytest.raises(PmgError, match="'bought' is both positive and negative"):
+        Feedback(positive=["bought"], negative=["bought"])

@@ -81,8 +81,18 @@ def test_near_copies_of_the_history_are_not_asked_for(prepared, caplog):
     data = prepared({"u": ["a", "c", "b", "a", "d"]}, copies)
     with caplog.at_level(logging.INFO):
         assert asked(data) == ["ba>d"]
-    assert "2 left out, as their target is a near copy of a picture of its history" in caplog.text
+    assert "2 of 3 examples left out: the target's picture is a near copy" in caplog.text
+    assert "data.duplicates.bits and .colour" in caplog.text
     assert data.images.has(data.item["b"])
+    assert data.describe() == {
+        "actions": "sent 5 (like)", "users with enough likes": "1 of 1 (data.min_likes=1)", "examples": "test 1",
+    }  # fmt: skip
+
+
+def test_copies_may_be_kept_but_no_item_itself(prepared):
+    photo = noise(1)
+    data = prepared({"u": ["a", "c", "b", "a"]}, {"a": photo, "b": photo, "c": noise(2)}, duplicates=None)
+    assert asked(data) == ["ac>b", "cb>a"]
 
 
 def mug(colour):

@@ -30,6 +30,9 @@ def body(cfg: DictConfig, run: Run) -> float | None:
     run.metrics.update(counts)
     for name, value in counts.items():
         print(f"{name}: {value}")
+    if "name" in cfg.data:
+        for name, value in instantiate(cfg.data).describe().items():
+            print(f"{name}: {value}")
     return None
 
 

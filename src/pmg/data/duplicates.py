@@ -37,9 +37,12 @@ class NearCopies:
 
 
 class Hashes:
-    """Hashes and colours of the items' images: the columns ``phash`` and ``colours`` of the items' table."""
+    """Hashes and colours of the items' images: the columns ``phash`` and ``colours`` of the items' table.
 
-    def __init__(self, items: pd.DataFrame, limits: NearCopies) -> None:
+    Without `limits` only an item itself is its copy.
+    """
+
+    def __init__(self, items: pd.DataFrame, limits: NearCopies | None) -> None:
         rows = [row for row in zip(items["id"], items["phash"], items["colours"], strict=True) if row[1]]
         self.by_item = {item: int(phash, 16) for item, phash, _ in rows}
         self.colours = {item: colours for item, _, colours in rows}
@@ -54,7 +57,9 @@ class Hashes:
 
     def _is_near(self, one: str, other: str) -> bool:
         hashes = self.by_item
-        if one not in hashes or other not in hashes or (hashes[one] ^ hashes[other]).bit_count() > self.limits.bits:
+        if self.limits is None or one not in hashes or other not in hashes:
+            return False
+        if (hashes[one] ^ hashes[other]).bit_count() > self.limits.bits:
             return False
         return colour_distance(self.colours[one], self.colours[other]) <= self.limits.colour
 

@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
+from pmg.configuration.instantiate import nearest
 from pmg.domain import Interaction, Item, PmgError
+
+LIKES = {
+    "added", "added_to_cart", "bought", "buy", "cart", "chose", "click", "clicked", "favorite", "favorited",
+    "favourite", "favourited", "like", "liked", "loved", "order", "ordered", "purchase", "purchased", "read", "save",
+    "saved", "sent", "share", "shared", "used", "view", "viewed", "watched",
+}  # fmt: skip
+DISLIKES = {
+    "blocked", "cancelled", "dislike", "disliked", "hidden", "hide", "refund", "refunded", "removed", "report",
+    "reported", "return", "returned", "skip", "skipped", "unliked",
+}  # fmt: skip
+"""Actions whose sign is known; upper case doesn't matter."""
 
 
 @dataclass(frozen=True)
@@ -15,19 +27,49 @@ class Feedback:
     Attributes:
         like_from: ratings from here up are likes.
         dislike_to: ratings up to here are dislikes; those between are left out.
-        negative: actions that are dislikes, e.g. ``{"hidden", "returned"}``.
+        positive: actions that are likes, beside `LIKES`.
+        negative: actions that are dislikes, beside `DISLIKES`.
 
     Raises:
-        PmgError: a rating would be both.
+        PmgError: a rating or an action would be both.
     """
 
     like_from: float = 4.0
     dislike_to: float = 2.0
-    negative: Collection[str] = ("hidden", "returned", "reported")
+    positive: Collection[str] = ()
+    negative: Collection[str] = ()
 
     def __post_init__(self) -> None:
         if self.dislike_to >= self.like_from:
             raise PmgError(f"feedback: dislike_to ({self.dislike_to}) must be below like_from ({self.like_from})")
+        if both := sorted({*self.positive} & {*self.negative}):
+            raise PmgError(f"data.feedback: '{both[0]}' is both positive and negative")
+
+    def likes(self, action: str) -> bool | None:
+        """Returns whether an action is a like, or a dislike; None: neither is known."""
+        if action in self.positive or action in self.negative:
+            return action in self.positive
+        name = action.lower().replace(" ", "_")
+        return name in LIKES if name in LIKES | DISLIKES else None
+
+    def check(self, counts: Mapping[str, int]) -> None:
+        """Compares the config with the actions of a data set, given with their numbers.
+
+        Raises:
+            PmgError: an action's sign is not known, or the config names an action that never occurs.
+        """
+        found = ", ".join(f"{action} ({count})" for action, count in counts.items())
+        for key, actions in (("positive", self.positive), ("negative", self.negative)):
+            for action in actions:
+                if action not in counts:
+                    hint = nearest(action, counts)
+                    raise PmgError(f"data.feedback.{key}: no interaction is '{action}'{hint}; there are {found}")
+        if unknown := [action for action in counts if self.likes(action) is None]:
+            names = ",".join(unknown)
+            raise PmgError(
+                f"is '{unknown[0]}' a like or a dislike? Set data.feedback.positive=[{names}] or "
+                f"data.feedback.negative=[{names}]; there are {found}"
+            )
 
     def from_ratings(self, ratings: Iterable[tuple[Item, float, int]]) -> list[Interaction]:
         """Returns (item, rating, timestamp) as behaviours, oldest first; without ratings that are neither."""
@@ -40,4 +82,4 @@ class Feedback:
     def from_actions(self, actions: Iterable[tuple[Item, str, int]]) -> list[Interaction]:
         """Returns (item, action, timestamp) as behaviours, oldest first."""
         ordered = sorted(actions, key=lambda row: row[2])
-        return [Interaction(item, action, time, liked=action not in self.negative) for item, action, time in ordered]
+        return [Interaction(item, action, time, bool(self.likes(action))) for item, action, time in ordered]

@@ -6,6 +6,7 @@ import logging
 import random
 from collections.abc import Mapping, Sequence
 from functools import cached_property
+from typing import Any
 
 import pandas as pd
 import torch
@@ -25,6 +26,7 @@ from pmg.seeding import stable_number
 
 log = logging.getLogger(__name__)
 
+NEAR_COPIES = NearCopies()
 PICTURE_SHARES = {"train": 0.95, "validation": 0.05}  # of the pictures that models are pretrained on
 
 
@@ -40,7 +42,8 @@ class InteractionData(Dataset):
         seed: of the split.
         windows: how samples are cut from a user's interactions, where there are images.
         split_by: what no two splits share: ``user``, ``item``, or a span of ``time``.
-        duplicates: a sample is left out if its target's image is a near copy of one of its history; None: defaults.
+        duplicates: a sample is left out if its target's image is a near copy of one of its history; None: only if
+            it is the same item.
         look: name of the fact that says which look an item has, for pretraining; None: what one user liked.
 
     Raises:
@@ -58,7 +61,7 @@ class InteractionData(Dataset):
         *,
         windows: Windows | None = None,
         split_by: str = "user",
-        duplicates: NearCopies | None = None,
+        duplicates: NearCopies | None = NEAR_COPIES,
         look: str | None = None,
     ) -> None:
         if abs(sum(shares.values()) - 1) > 1e-6 or min(shares.values()) < 0:
@@ -67,10 +70,17 @@ class InteractionData(Dataset):
         self.name, self.feedback, self.shares = name, feedback, dict(shares)
         self.min_likes, self.seed = min_likes, seed
         self.windows, self.split_by = windows or Windows(), split_by
-        self.duplicates = duplicates or NearCopies()
+        self.duplicates = duplicates
         self.folder, self.look = folder, look
         self.items, self.interactions = load(folder, name)
+        feedback.check(self.actions)
         self.pictures = PreparedImages.load(folder, name, self.items, self.item)
+
+    @property
+    def actions(self) -> dict[str, int]:
+        """How often each action occurs, the most frequent one first; interactions with a rating don't count."""
+        unrated = self.interactions.loc[self.interactions["rating"].isna(), "action"]
+        return {str(action): int(count) for action, count in unrated.value_counts().items()}
 
     @property
     def images(self) -> PreparedImages:
@@ -175,9 +185,25 @@ class InteractionData(Dataset):
         new = [sample for sample in cut if not hashes.is_copy(*sample.target_and_history)]
         splits = split_samples(new, self.shares, self.split_by, self.seed, hashes.image_key)
         sizes = ", ".join(f"{len(samples)} {split}" for split, samples in splits.items())
-        copies = f"{len(cut) - len(new)} left out, as their target is a near copy of a picture of its history"
-        log.info("data=%s: examples: %s; %s", self.name, sizes, copies)
+        log.info("data=%s: examples: %s", self.name, sizes)
+        if copies := len(cut) - len(new):
+            log.info(
+                "data=%s: %d of %d examples left out: the target's picture is a near copy of one of the history (see "
+                "data.duplicates.bits and .colour; data.duplicates=null keeps them)", self.name, copies, len(cut)
+            )  # fmt: skip
         return splits
+
+    def describe(self) -> dict[str, Any]:
+        """Returns what the interactions became, by name: the sign of each action, users, and examples by split."""
+        signs = {True: "like", False: "dislike"}
+        facts: dict[str, Any] = {
+            "actions": ", ".join(f"{a} {n} ({signs[bool(self.feedback.likes(a))]})" for a, n in self.actions.items()),
+            "users with enough likes": f"{len(self.users)} of {self.interactions['user'].nunique()} "
+            f"(data.min_likes={self.min_likes})",
+        }
+        if self.pictures is not None:
+            facts["examples"] = ", ".join(f"{split} {len(samples)}" for split, samples in self.samples.items())
+        return {name: fact for name, fact in facts.items() if fact}
 
     @cached_property
     def item(self) -> dict[str, Item]:
