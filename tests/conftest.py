@@ -21,8 +21,9 @@ import pytest
 from hydra._internal import defaults_list
 from hydra._internal.sources_registry import SourcesRegistry
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from omegaconf import grammar_parser
+from omegaconf import OmegaConf, grammar_parser
 
 from browsers import BROWSER, launched
 from commands import run_here
@@ -100,6 +101,7 @@ def compose(composed, tmp_path):
         options = tuple(filter(chooses, overrides))
         if (command, *options) not in composed:
             composed[command, *options] = hydra.compose(command, ["run_dir=run", *options])
+        HydraConfig.instance().cfg = OmegaConf.create({"hydra": {"job": {"name": command}}})  # for ${hydra:job.name}
         cfg = copy.deepcopy(composed[command, *options])
         values = OverridesParser.create().parse_overrides([text for text in overrides if text not in options])
         GlobalHydra.instance().config_loader()._apply_overrides_to_config(values, cfg)  # as Hydra does, at the end
@@ -112,6 +114,7 @@ def compose(composed, tmp_path):
     with hydra.initialize_config_module("pmg.conf", version_base="1.3"):
         yield compose
     GlobalHydra.instance().clear()
+    HydraConfig.instance().cfg = None
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from pmg.configuration.compose import compose
 from pmg.evaluation.comparison import Comparison
 from pmg.evaluation.metric_interface import describe
 from pmg.evaluation.metrics.lpips import LpipsToTruth
@@ -142,3 +143,11 @@ def test_seeds_of_a_study_without_factors_are_one_table(studies, tmp_path):
 def test_folder_without_finished_runs_is_one_clear_line(studies, tmp_path):
     with pytest.raises(SystemExit, match="no finished run; run the study first"):
         studies.report("history", tmp_path, tmp_path / "into")
+
+
+@pytest.mark.parametrize("name", ["demo", "demo_smoke", "look_chats", "real_users", "shop"])
+def test_a_study_has_folders_of_its_own_and_single_commands_find_each_other(name):
+    study = compose("study", [f"experiment={name}", "run_dir=sweep/0"])
+    assert (study.train_run, study.generate_run, study.results_dir) == ("sweep/0/train", "sweep/0/generate", "sweep/0")
+    train, generate, evaluate = (compose(verb, [f"experiment={name}"]) for verb in ("train", "generate", "evaluate"))
+    assert (generate.train_run, evaluate.generate_run) == (train.run_dir, generate.run_dir)

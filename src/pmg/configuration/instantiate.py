@@ -8,6 +8,7 @@ import inspect
 import pkgutil
 from collections.abc import Iterable, Mapping
 from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
 from hydra.errors import InstantiationException
@@ -37,6 +38,19 @@ def register_configs() -> None:
     OmegaConf.register_new_resolver("pmg.bfloat16", is_bfloat16, replace=True)
     OmegaConf.register_new_resolver("pmg.dtype", settle_dtype, replace=True)
     OmegaConf.register_new_resolver("pmg.precision", to_precision, replace=True)
+    OmegaConf.register_new_resolver("pmg.run", name_run, replace=True)
+
+
+def name_run(command: str, folder: str, run_dir: str, running: str) -> str:
+    """Returns the folder of an experiment's run of a command; empty: of its results.
+
+    Args:
+        command: whose run it is.
+        folder: of the experiment.
+        run_dir: of the running command.
+        running: the running command; the runs of ``pmg-study`` lie in its own folder, one for each job of a sweep.
+    """
+    return str(Path(run_dir if running == "study" else folder, command))
 
 
 def nearest(word: str, choices: Iterable[str]) -> str:

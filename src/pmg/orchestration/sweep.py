@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
+from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
@@ -65,6 +66,7 @@ class SweepSummary(Callback):
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         """Stores the sweep: Hydra doesn't call `on_multirun_end` after a failure or an interruption."""
+        HydraConfig.instance().set_config(config)  # an experiment's folder may name the command: ${hydra:job.name}
         folder = Path(config.hydra.sweep.dir)
         pinned = folder if Path(config.run_dir) == folder else None  # studies have a folder of their own
         SweepSummary.current = Sweep(folder, config.hydra.job.name, config.hydra.launcher._target_, pinned)
@@ -147,7 +149,7 @@ def _short(value: str) -> str:
 
 
 def print_table(jobs: Sequence[SweepJob], folder: Path) -> None:
-    """Prints one row a job."""
+    """Prints one row a job; results and errors only where there are some."""
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
@@ -155,17 +157,23 @@ def print_table(jobs: Sequence[SweepJob], folder: Path) -> None:
     table = Table(title=f"{len(jobs)} jobs in {folder}", title_justify="left", header_style="dim")
     rows = varied(jobs)
     keys = list(dict.fromkeys(key for row in rows for key in row))
-    for name in ("job", *keys, "status", "result", "seconds", "error"):
-        table.add_column(name, overflow="fold")
+    last = [name for name in ("result", "error") if any(job.metrics.get(name) is not None for job in jobs)]
+    for name in ("job", *keys, "status", "seconds", *last):
+        table.add_column(name, overflow="fold", no_wrap=name in ("status", "seconds"))
     for job, row in zip(jobs, rows, strict=True):
         result, error = job.metrics.get("result"), job.metrics.get("error") or ""
         seconds = job.metrics.get("ledger", {}).get("seconds", {}).get("total")
+        shown = {
+            "result": "" if result is None else f"{result:.4g}",
+            "error": escape(" ".join(error.split())[:MAX_ERROR_LENGTH]),
+        }
         table.add_row(
             str(job.folder.relative_to(folder)), *(escape(_short(row.get(key, ""))) for key in keys), job.status,
-            "" if result is None else f"{result:.4g}", "" if seconds is None else f"{seconds:.0f}",
-            escape(" ".join(error.split())[:MAX_ERROR_LENGTH]),
+            "" if seconds is None else f"{seconds:.0f}", *(shown[name] for name in last),
             style="red" if job.status != "completed" else "",
         )  # fmt: skip
+    if "result" not in last:
+        table.caption = f"without a column of results: {jobs[0].metrics['command']} returns none to a sweeper"
     Console().print(table)
 
 
