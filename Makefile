@@ -97,7 +97,7 @@ demo-smoke: $(STAMP) ## the demo at toy length: does the whole way run?
 	$(BIN)/pmg-evaluate experiment=demo_smoke $(ARGS)
 
 docs: $(STAMP) ## build the documentation site into outputs/site (half a minute); warnings are errors
-	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet $(ARGS)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict $(ARGS)
 	@echo "outputs/site/index.html; with search: $(BIN)/python -m http.server -d outputs/site"
 
 dashboard: $(STAMP) ## the Weights & Biases dashboard: checked; ARGS='--entity NAME' publishes it

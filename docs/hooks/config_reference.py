@@ -215,8 +215,15 @@ def _listed(names: tuple[str, ...]) -> str:
 
 
 def _link(target: str) -> str:
-    """Returns a class or function of pmg as a reference to its documentation, another one as code."""
-    return f"[`{target}`][{target}]" if target.startswith("pmg.") else f"`{target}`"
+    """Returns classes and functions of pmg as references to their documentation, others as code.
+
+    A method, which a class may inherit, leads to its class; targets of a sweep are separated by commas.
+    """
+    if "," in target:
+        return ", ".join(map(_link, target.split(",")))
+    owner = target.rpartition(".")[0]
+    home = owner if owner.rpartition(".")[2][:1].isupper() else target
+    return f"[`{target}`][{home}]" if target.startswith("pmg.") and not target.endswith("…") else f"`{target}`"
 
 
 def _prose(comment: str) -> str:

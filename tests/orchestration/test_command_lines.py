@@ -9,6 +9,7 @@ import pytest
 from pmg.configuration.instantiate import to_plain
 from pmg.configuration.trees import leaves
 from pmg.orchestration.command_lines import next_command, resume_command
+from runs import write_run
 
 
 @pytest.mark.parametrize(
@@ -57,3 +58,11 @@ def test_the_folder_of_own_configs_is_kept(compose, monkeypatch, option):
         next_command("train", dict(leaves(to_plain(cfg))), ["seed=1"])
         == f"pmg-generate {kept} train_run={cfg.run_dir}"
     )
+
+
+def test_an_exported_pipeline_is_tried_out_on_its_own_data(tmp_path):
+    write_run(tmp_path / "train", choices={"data": "own_files"}, config={"data.folder": "data/mugs"})
+    values = {"folder": "pipeline", "train_run": str(tmp_path / "train")}
+    assert next_command("export", values, []) == "pmg-app pipeline=pipeline data=own_files data.folder=data/mugs"
+    write_run(tmp_path / "train", choices={"data": "looks"}, config={"data.folder": "assets/drawings"})
+    assert next_command("export", values, []) == "pmg-app pipeline=pipeline"

@@ -13,14 +13,14 @@ import pytest
 
 from browsers import barriers
 
-PAGES = ("index.html", "studies/components.html", "reference/config/encoder.html", "reference/api/pmg.tracking.html")
+PAGES = ("index.html", "studies/components.html", "reference/config/tower.html", "reference/api/pmg.tracking.html")
 pytestmark = [pytest.mark.slow, pytest.mark.ci]
 
 
 @pytest.fixture(scope="module")
 def site(root, tmp_path_factory):
     folder = tmp_path_factory.mktemp("site")
-    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", folder]
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", folder]
     done = subprocess.run(command, cwd=root, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     return folder

@@ -93,10 +93,11 @@ class FinishedImages:
 class LookDataset(LookData, Dataset):
     """Simulated users who like looks. Results are split by whether training saw the look, and by how many they like.
 
+    Further arguments are those of `LookData`.
+
     Args:
         users: draws users.
         drawn_by: who drew the histories, see `LookUsers.samples`.
-        others: as of `LookData`.
     """
 
     groups = ("group", "looks")

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import re
 import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
 from pmg.configuration.identity import Values
 from pmg.configuration.instantiate import import_target
 from pmg.configuration.schemas import read_keys
 from pmg.paths import display_path, is_same_folder
+from pmg.runs.run_folder import CONFIG_FILE, METRICS_FILE, read_json
 
 READERS = {"train": ("generate", "train_run"), "generate": ("evaluate", "generate_run")}
 """By command, the one that reads its run, and the key that names the run."""
+DEFAULT_DATA = "looks"
+"""The option of ``data`` that ``pmg-app`` has by itself."""
 REAL_USERS = "real_users"
 """The experiment that trains on data of real users."""
 OVERLAYS = {"experiment", "debug"}
@@ -30,9 +37,7 @@ def next_command(command: str, values: Values, overrides: Sequence[str]) -> str 
     if command in ("evaluate", "study"):
         return shlex.join(["pmg-report", str(_reported(values))])
     if command == "export":
-        return (
-            shlex.join(["pmg-app", f"pipeline={display_path(folder)}"]) if (folder := values.get("folder")) else None
-        )
+        return _try_out(values) if values.get("folder") else None
     if command == "prepare":
         return _train_on_prepared(values, overrides)
     if command not in READERS or values.get("shard.index") is not None:
@@ -44,6 +49,17 @@ def next_command(command: str, values: Values, overrides: Sequence[str]) -> str 
     if not is_same_folder(values.get(key), values["run_dir"]):  # an experiment may name the run
         following.append(f"{key}={display_path(values['run_dir'])}")
     return shlex.join([f"pmg-{reader}", *_config_folder(), *following])
+
+
+def _try_out(values: Values) -> str:
+    """Returns the command line that opens the app on an exported pipeline, with the data that it was trained on."""
+    run = Path(str(values["train_run"]))
+    data = read_json(run / METRICS_FILE).get("choices", {}).get("data", DEFAULT_DATA)
+    given = [] if data == DEFAULT_DATA else [f"data={data}"]
+    with contextlib.suppress(OSError, OmegaConfBaseException):  # data in a folder of their own
+        folder = OmegaConf.select(OmegaConf.load(run / CONFIG_FILE), "data.folder") if given else None
+        given += [f"data.folder={display_path(folder)}"] if folder else []
+    return shlex.join(["pmg-app", *_config_folder(), f"pipeline={display_path(values['folder'])}", *given])
 
 
 def _train_on_prepared(values: Values, overrides: Sequence[str]) -> str | None:

@@ -119,10 +119,11 @@ class ExtractedPreferences:
 class PreferenceExtractor(TargetExtractor):
     """Extracts preferences, and keywords of targets, with a frozen language model.
 
+    Further arguments are those of `TargetExtractor`; the cache keeps contexts, too.
+
     Args:
         keep: whether contexts stay in the cache; else each is computed when it is needed.
         text_encoder: the generator's, which a scenario with `match` compares messages with.
-        others: as of `TargetExtractor`; the cache keeps contexts, too.
     """
 
     def __init__(

@@ -93,11 +93,12 @@ class VisualPreferenceEncoder(PreferenceEncoder):
     is added that differs between liked and disliked pictures. The cached text comes first, then the visual tokens,
     then the end of a chat template's turn.
 
+    Further arguments are those of `PreferenceEncoder`; the prefix is a late one, since the text is cached.
+
     Args:
         feature_width: F.
         sees: ``text`` leaves the pictures out, ``pictures`` the text, ``both`` nothing.
         copies: whether soft tokens are added to a `PictureMean` of the vectors of liked pictures.
-        sizes: see `PreferenceEncoder`; the prefix is a late one, since the text is cached.
     """
 
     @register_to_config
