@@ -42,7 +42,8 @@ def authors(tmp_path):
 def test_ratings_become_likes_in_the_order_of_their_rows(authors, tmp_path):
     counts = prepare(authors(), str(tmp_path / "made"), pictures=Packing(32))
     assert counts == {
-        "users": 2, "items": 4, "interactions": 5, "dropped": {}, "pictures": 4, "pictures_left_out": {},
+        "users": 2, "items": 4, "interactions": 5, "dropped": {}, "items_without_interactions": 0,
+        "pictures": 4, "pictures_left_out": {},
         "pictures_changed": {},
     }  # fmt: skip
     data = InteractionData("flickr_aes", str(tmp_path / "made"), Feedback(), {"test": 1.0}, 1, 0, windows=Windows(2))

@@ -77,7 +77,7 @@ def test_folder_and_zip_give_the_same_tables(publisher, genres, tmp_path):
 
 def test_prepared_tables_come_back_as_users_in_time(publisher, genres, tmp_path):
     counts = prepare(MovieLens(str(publisher()), genres), str(tmp_path / "made"))
-    assert counts == {"users": 2, "items": 4, "interactions": 5, "dropped": {}}
+    assert counts == {"users": 2, "items": 4, "interactions": 5, "dropped": {}, "items_without_interactions": 1}
     data = InteractionData("movielens", str(tmp_path / "made"), Feedback(), {"test": 1.0}, 1, 0)
     one, two = data.timelines("test")
     assert [(b.item.title, b.liked, b.action) for b in one.interactions] == [

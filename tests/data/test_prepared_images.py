@@ -247,7 +247,7 @@ def test_data_without_pictures_have_none(source, tmp_path):
     tables = source(a=noise(0))()
     plain = Tables(tables.items, tables.interactions, Drops(), {})
     counts = prepare(lambda: plain, str(tmp_path / "made"))
-    assert set(counts) == {"users", "items", "interactions", "dropped"}
+    assert set(counts) == {"users", "items", "interactions", "dropped", "items_without_interactions"}
     assert opened(tmp_path / "made")[0] is None
     assert not (tmp_path / "made" / "pictures").exists()
 

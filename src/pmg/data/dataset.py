@@ -187,4 +187,6 @@ def check_split(split: str, users: int | None, sizes: Mapping[str, float]) -> No
     if split not in sizes:
         raise PmgError(f"data has no split '{split}'{nearest(split, sizes)} (known: {', '.join(sizes)})")
     if users is not None and users > sizes[split]:
-        raise PmgError(f"split '{split}' has {sizes[split]} users, {users} were requested: lower split_sizes.{split}")
+        raise PmgError(
+            f"split '{split}' has {sizes[split]} users, {users} were requested: lower split_sizes.{split} (null: all)"
+        )

@@ -151,7 +151,8 @@ class InteractionData(Dataset):
         wide = [group for group in groups if len(group["train"]) >= size]
         if not wide:
             key = f"data.look={self.look}: no value" if self.look else "data.look=null: no user"
-            raise PmgError(f"{key} has {size} pictures to learn a look from. Name a fact, or add pictures")
+            facts = ", ".join(dict.fromkeys(name for item in self.picture_items for name in item.facts)) or "none"
+            raise PmgError(f"{key} has {size} pictures to learn a look from. Name a fact ({facts}), or add pictures")
         group = rng.choice(wide)
         first = rng.choice(group[split])
         rows = [first, *rng.sample([row for row in group["train"] if row != first], size - 1)]

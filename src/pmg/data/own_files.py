@@ -14,7 +14,7 @@ import pandas as pd
 
 from pmg.configuration.instantiate import nearest
 from pmg.data.prepared_tables import INTERACTIONS, ITEMS, Drops, Tables, as_rows
-from pmg.data.published_files import digest, read_rows, require_columns
+from pmg.data.published_files import digest, read_rows
 from pmg.domain import UNKNOWN, PmgError
 
 WHERE = "docs/own_data.md has the schema"
@@ -63,7 +63,7 @@ class OwnFiles:
         columns = dict(self.item_columns)
         if self.items.is_dir() and FILE_NAME in table:
             columns |= {name: FILE_NAME for name in ("id", "image") if columns[name] not in table}
-        names = _found(table, str(path), columns, ("id", "title"))
+        names = _found(table, str(path), "item_columns", columns, ("id", "title"))
         table = _with_text(table, [names["id"], names["title"]])
         table = drops.take(
             table, table[[names["id"], names["title"]]].isna().any(axis=1), "is an item without id or title"
@@ -91,7 +91,7 @@ class OwnFiles:
     def _interactions(self, drops: Drops) -> pd.DataFrame:
         path = self.interactions
         table = read_rows(path, WHERE)
-        names = _found(table, str(path), self.interaction_columns, ("user", "item"))
+        names = _found(table, str(path), "interaction_columns", self.interaction_columns, ("user", "item"))
         table = table[list(names.values())].set_axis(list(names), axis=1)
         table = _with_text(table, ["user", "item"])
         table = drops.take(table, table[["user", "item"]].isna().any(axis=1), "lacks a user or an item")
@@ -121,14 +121,21 @@ def _check_columns(key: str, given: Mapping[str, str | None], known: Sequence[st
     return {name: given.get(name, name) for name in known}
 
 
-def _found(table: pd.DataFrame, path: str, names: Mapping[str, str | None], needed: Sequence[str]) -> dict[str, str]:
-    """Returns the columns of `names` that the table has.
+def _found(
+    table: pd.DataFrame, path: str, key: str, names: Mapping[str, str | None], needed: Sequence[str]
+) -> dict[str, str]:
+    """Returns the columns of `names`, which `key` of the config gives, that the table has.
 
     Raises:
         PmgError: it lacks one that is needed or that the config renames.
     """
-    chosen = [column or name for name, column in names.items() if name in needed or (column or name) != name]
-    require_columns(table, path, chosen)
+    chosen = {name: column or name for name, column in names.items() if name in needed or (column or name) != name}
+    for name, column in chosen.items():
+        if column not in table:
+            raise PmgError(
+                f"{path} has no column {column} for {name}: name it, source.read.{key}.{name}=COLUMN; it has "
+                f"{', '.join(map(str, table.columns))}"
+            )
     return {name: column for name, column in names.items() if column is not None and column in table}
 
 

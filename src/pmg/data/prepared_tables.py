@@ -31,10 +31,11 @@ NO_IMAGE = -1  # row number of items without an image
 
 @dataclass
 class Drops:
-    """Rows that are left out: their number, and the first as text, by reason."""
+    """Rows that are left out: their number, and the first as text, by reason; and how many items nobody has."""
 
     counts: dict[str, int] = field(default_factory=dict)
     first: dict[str, str] = field(default_factory=dict)
+    unused: int = 0
 
     def add(self, reason: str, rows: pd.DataFrame) -> None:
         """Counts `rows`, whose index holds their numbers in the file."""
@@ -155,6 +156,7 @@ def _count(tables: Tables, packed: PackingReport) -> dict[str, Any]:
         "items": len(tables.items),
         "interactions": len(tables.interactions),
         "dropped": dict(tables.drops.counts),
+        "items_without_interactions": tables.drops.unused,
     }
     if tables.pictures is None:
         return counts
@@ -171,6 +173,7 @@ def check(tables: Tables) -> Tables:
     rows = drops.take(rows, rows.duplicated(["user", "item", "action", "timestamp"]), "repeats an earlier row")
     rows = rows.astype({"timestamp": "int64"}).sort_values(["user", "timestamp", "item"], kind="stable")
     used = items[items["id"].isin(rows["item"])]
+    drops.unused = len(items) - len(used)
     return replace(tables, items=used.reset_index(drop=True), interactions=rows.reset_index(drop=True))
 
 

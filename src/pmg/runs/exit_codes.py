@@ -9,7 +9,9 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import sys
 import tempfile
+import traceback
 from functools import singledispatch
 from pathlib import Path
 
@@ -20,6 +22,7 @@ from pmg.domain import PmgError
 INTERRUPTED = 130  # 128 + SIGINT: a shell's code for Ctrl-C
 CLOSED_PIPE = 141  # 128 + SIGPIPE: a shell's code for a closed pipe
 REMEDIES = {errno.ENOSPC: "make room", errno.EDQUOT: "make room", errno.EROFS: "make it writable"}
+PACKAGE = str(Path(__file__).resolve().parents[1])
 _FULL = ("No space left on device", "os error 28", "disk is full", "PytorchStreamWriter failed")
 
 
@@ -52,7 +55,10 @@ def one_line(error: BaseException, folder: Path, log: Path) -> str:
     if any(words in str(error) for words in _FULL):  # libraries in Rust and C++ don't raise OSError
         return _write_failure(errno.ENOSPC, _fullest(folder))
     first = next(iter(str(error).splitlines()), "")
-    return f"{type(error).__name__}: {first} (traceback in {log})"
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if not frame.filename.startswith((sys.prefix, sys.base_prefix, PACKAGE, "<"))]
+    where = f" in {own[-1].filename}, line {own[-1].lineno}" if own else ""  # of a plug-in
+    return f"{type(error).__name__}: {first}{where} (traceback in {log})"
 
 
 @one_line.register
