@@ -92,7 +92,7 @@ def _read(
     with builder.extractor(builder.generator.text_encoder) as extractor:
         with ledger.phase("read histories"):
             extracted = extractor.extract(
-                examples, captions, needed.decodings, needed.dislikes, pixels=builder.pixels()
+                examples, captions, needed.decodings, needed.dislikes, pixels=builder.pixels(), prefill=needed.contexts
             )
             targets = extractor.targets(examples)
         with ledger.phase("build preferences"):

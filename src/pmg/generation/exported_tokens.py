@@ -19,7 +19,7 @@ from pmg.generation.components import CLASS
 from pmg.generation.serialization import INDEX, PARTS, read_index
 from pmg.generation.weight_locations import ASSETS, CACHE, HERE
 from pmg.models.loading.weight_sources import load_frozen
-from pmg.preferences.sources import SourceContext, TokenSource
+from pmg.preferences.sources import Requirements, SourceContext, TokenSource
 from pmg.runs.content import digest_file
 from pmg.runs.run_folder import EXPORTED_ENCODER, WEIGHTS
 
@@ -60,6 +60,11 @@ class ExportedTokens(TokenSource):
     """Soft tokens of the encoder of an exported pipeline, in a folder of ``pmg-export``."""
 
     pipeline: str
+
+    @property
+    def requires(self) -> Requirements:
+        """The prefilled histories."""
+        return Requirements(contexts=True)
 
     @property
     def identity(self) -> str:

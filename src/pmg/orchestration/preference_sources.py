@@ -130,6 +130,7 @@ def gather_requirements(sources: Mapping[str, PreferenceSource]) -> Requirements
         tuple(label for one in needed for label in one.labels),
         tuple(decoding for one in needed for decoding in one.decodings),
         tuple(decoding for one in needed for decoding in one.dislikes),
+        any(one.contexts for one in needed),
     )
 
 

@@ -137,7 +137,7 @@ class PreferenceExtractor(TargetExtractor):
     def extract(
         self, examples: Sequence[Example], captions: Mapping[str, str] | None = None,
         decodings: Sequence[Decoding] = (), dislikes: Sequence[Decoding] = (), *, pixels: Pixels | None = None,
-        progress: Progress = SHOW_PROGRESS,
+        progress: Progress = SHOW_PROGRESS, prefill: bool = True,
     ) -> ExtractedPreferences:  # fmt: skip
         """Prefills the history of each profile of `examples` once, and decodes keywords from it.
 
@@ -148,6 +148,7 @@ class PreferenceExtractor(TargetExtractor):
             dislikes: decode the keywords of the dislikes; those of the likes are decoded, too.
             pixels: returns the images of items whose captions are pictures, for language models that see.
             progress: iterates over chunks of profiles and displays how many are read; ``iter`` displays nothing.
+            prefill: whether contexts are computed now, for who reads them more than once; else when they are read.
 
         Returns:
             One row a profile, in the order of `examples`.
@@ -161,7 +162,7 @@ class PreferenceExtractor(TargetExtractor):
         chunks = [firsts[start : start + CHUNK] for start in range(0, len(firsts), CHUNK)]
         for chunk in progress(chunks):
             texts = [writer.likes(example, captions) for example in chunk]
-            parts.append(self._contexts(texts, pictures))
+            parts.append(self._contexts(texts, pictures, prefill))
             pairs = self._split(chunk)
             stated = [
                 (text if one is example else writer.likes(one, captions)) if self._decodes(one, one.liked) else None
@@ -203,8 +204,8 @@ class PreferenceExtractor(TargetExtractor):
         items = [interaction.item for example in examples for interaction in example.history]
         return PictureFeatures(self.language_model, self.cache, self.identity, items, captions, pixels)
 
-    def _contexts(self, texts: list[str], pictures: PictureLookup) -> Contexts:
-        if not self.keep:
+    def _contexts(self, texts: list[str], pictures: PictureLookup, prefill: bool) -> Contexts:
+        if not (self.keep and prefill):
             return LazyContexts(self.language_model, texts, pictures)
         key = Cache.key(kind="contexts with ends", model=self.identity, texts=texts)
         tensors = self.cache.fetch(

@@ -33,11 +33,13 @@ class Requirements:
         labels: labels of each example; a data set without them is refused.
         decodings: decode the likes while histories are prefilled; `ExtractedPreferences.keywords` has the results.
         dislikes: decode the dislikes, likewise for `ExtractedPreferences.negative`.
+        contexts: whether histories are prefilled once for the source; else a context is computed when it is read.
     """
 
     labels: tuple[str, ...] = ()
     decodings: tuple[Decoding, ...] = ()
     dislikes: tuple[Decoding, ...] = ()
+    contexts: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,7 @@ from pmg.configuration.instantiate import built_class, instantiate
 from pmg.domain import PmgError
 from pmg.models.loading.weight_sources import load_frozen
 from pmg.models.preference.token_encoder import TokenEncoder
-from pmg.preferences.sources import SourceContext, TokenSource
+from pmg.preferences.sources import Requirements, SourceContext, TokenSource
 from pmg.runs.finished_training import TrainingRun
 from pmg.runs.run_folder import ENCODER, replace_folders
 
@@ -31,6 +31,11 @@ class TrainedTokens(TokenSource):
 
     run: str | None = None
     same_as_training: Sequence[str] = SAME
+
+    @property
+    def requires(self) -> Requirements:
+        """The prefilled histories."""
+        return Requirements(contexts=True)
 
     def check(self, key: str, config: Values) -> None:
         """Checks the run.
