@@ -48,6 +48,8 @@ def test_from_a_history_to_saved_files(chromium, url, tmp_path, width, height):
     page.click("#generate")
     page.locator("#step", has_text="done").wait_for(timeout=60_000)
     assert page.locator("#owners img").count() == 3
+    assert "None of these pictures is called" in page.text_content("#remark")
+    page.click("#details summary >> nth=0")
     before, requests = page.get_attribute("img[data-owner=own]", "src"), len(asked)
     shown = set()
     for alpha in ("0", "0.5", "1"):

@@ -46,6 +46,17 @@ def test_own_images_beside_those_of_another_user_and_nobody(studio):
     assert own["record"]["seed"] == nobody["record"]["seed"]
 
 
+def test_a_target_that_is_no_title_is_remarked_on(studio):
+    title = studio.titles[0]
+    assert studio.advise(f" {title.upper()} ") == ""
+    assert studio.advise("coffee mug with a lid").startswith(
+        "None of these pictures is called “coffee mug with a lid”"
+    )
+    nearest = studio.advise(f"a {title}").partition("Nearest: ")[2]
+    assert len(nearest.split(", ")) == 3
+    assert set(nearest.rstrip(".").split(", ")) <= set(studio.titles)
+
+
 def test_users_without_pictures_are_not_offered(studio, looks):
     examples = [replace(e, history=()) if place in (0, 2) else e for place, e in enumerate(looks.examples("test"))]
     some = SimpleNamespace(images=looks.images, examples=lambda *_: examples)

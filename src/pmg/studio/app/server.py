@@ -47,7 +47,7 @@ def build_app(studio: Studio, host: str = "127.0.0.1", waiting: int = 8) -> Fast
     def generate(wish: Wish) -> Mapping[str, str]:
         """Adds a job."""
         studio.check(wish)
-        return {"id": jobs.add(lambda job: studio.generate(wish, job)).id}
+        return {"id": jobs.add(lambda job: studio.generate(wish, job)).id, "remark": studio.advise(wish.target)}
 
     @app.post("/api/job")
     def job(code: JobCode) -> Mapping[str, Any]:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Annotated, Any
 
 import numpy as np
 from annotated_types import Ge, Le
 from PIL import Image
 from pydantic import BaseModel, Field
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.functional import normalize
 from torch.nn.modules.module import register_module_forward_pre_hook
 
 from pmg.data.dataset import Dataset, liked_with_image
@@ -25,6 +26,7 @@ from pmg.models.language.picture_marks import name_pictures
 from pmg.studio.app.jobs import Job
 from pmg.studio.app.pictures import from_data_uri, to_data_uri
 
+NEAREST, SHOWN = 3, 3  # titles in a remark, and behind a user's number
 Text = Annotated[str, Field(min_length=1, max_length=120)]
 
 
@@ -87,7 +89,8 @@ class Studio:
         chosen = [*liked, *(others[place] for place in order)]
         self.items = list({item.id: item for item in chosen}.values())[: len({item.id for item in liked}) + pictures]
         self.index = {item.id: place for place, item in enumerate(self.items)}
-        self.targets = list(dict.fromkeys(example.target.title for example in examples))[:60]
+        self.targets = list(dict.fromkeys(example.target.title for example in examples))
+        self.titles = sorted({*self.targets, *(item.title for _, items in people for item in items)})
         self.chats = bool(pipe.components["scenario"].chat_template)
         self._other = lru_cache(users)(self._extract_other)
 
@@ -97,9 +100,13 @@ class Studio:
         for name in self.pipe.captioner.facts or ():
             facts[name] = sorted({item.facts[name] for item in self.items if name in item.facts})
         return {
-            "users": [{"name": name, "liked": [self.index[item.id] for item in items]} for name, items in self.users],
+            "users": [
+                {"name": _describe_user(number, items), "liked": [self.index[item.id] for item in items]}
+                for number, (_, items) in enumerate(self.users, 1)
+            ],
             "pictures": [{"title": item.title, "picture": self._picture(item)} for item in self.items],
-            "targets": self.targets,
+            "target": self.targets[0] if self.targets else "",
+            "titles": self.titles,
             "facts": facts,
             "chats": self.chats,
             "alpha": 0.5,
@@ -130,6 +137,23 @@ class Studio:
         for upload in wish.uploads:
             from_data_uri(upload.picture)
 
+    def advise(self, target: str) -> str:
+        """Returns a remark on a target that no picture of the data set is called, with the titles nearest in meaning.
+
+        Empty for the title of a picture. Other words are drawn, too; how well depends on the generator.
+        """
+        if target.strip().lower() in map(str.lower, self.titles):
+            return ""
+        own = normalize(self.pipe.pipeline.generator.text_encoder.encode([target]).pooled, dim=1)
+        nearest = (self._title_vectors @ own[0]).topk(min(NEAREST, len(self.titles))).indices.tolist()
+        listed = ", ".join(self.titles[place] for place in nearest)
+        return f"None of these pictures is called “{target}”, which may be drawn badly. Nearest: {listed}."
+
+    @cached_property
+    def _title_vectors(self) -> Tensor:
+        """Unit vectors of the titles, `(N, D)`."""
+        return normalize(self.pipe.pipeline.generator.text_encoder.encode(self.titles).pooled, dim=1)
+
     def generate(self, wish: Wish, job: Job) -> None:
         """Generates images for the user, without a preference, and for another user; each is shown once it is done.
 
@@ -150,7 +174,7 @@ class Studio:
                 job.report("reading the other user's history", 3 / total)
                 other = self._other(wish.other)
                 job.report("drawing for the other user", 4 / total)
-                job.results["other"] = self._draw(other, wish) | {"user": self.users[wish.other][0]}
+                job.results["other"] = self._draw(other, wish) | {"user": f"person {wish.other + 1}"}
 
     def _extract_other(self, user: int) -> UserPreference:
         return self.pipe.extract_preference([self._given(item) for item in self.users[user][1]], "picture")
@@ -189,6 +213,11 @@ class Studio:
         picture: Image.Image = given["image"]
         picture.thumbnail((96, 96))
         return to_data_uri(picture)
+
+
+def _describe_user(number: int, items: Sequence[Item]) -> str:
+    """Returns a name for one of the data set's users: its own is an id."""
+    return f"person {number}: {', '.join(dict.fromkeys(item.title for item in items[-SHOWN:]))}"
 
 
 @contextmanager

@@ -5,7 +5,7 @@ const choice = new Map(); /* picture index -> "like" or "dislike" */
 const uploads = [];
 const said = [];
 let job = null, shown = null;
-const OWNERS = {own: "For you", other: "For user ", nobody: "For nobody"};
+const OWNERS = {own: "For you", other: "For ", nobody: "Without a history"};
 const SMALLEST = 1e-3; /* as in pmg.generation.selection */
 
 /* Texts are set as text alone, never as HTML. */
@@ -68,8 +68,9 @@ function build() {
     at("other").append(make("option", {value: index}, user.name));
   });
   at("other").value = content.users.length > 1 ? "1" : "";
-  at("targets").append(...content.targets.map(target => make("option", {value: target})));
-  at("target").value = content.targets[0] || "";
+  at("targets").append(...content.titles.map(title => make("option", {value: title})));
+  at("target").value = content.target;
+  at("knows").textContent = `It has seen ${content.titles.length} things by name, which are suggested as you type.`;
   at("steps").value = content.steps;
   at("alpha").value = content.alpha;
   at("chat").hidden = !content.chats;
@@ -144,13 +145,16 @@ function busy(on) {
 
 at("generate").addEventListener("click", async () => {
   report();
+  at("remark").textContent = "";
   const chosen = state => [...choice].filter(each => each[1] === state).map(each => each[0]);
   const wish = {liked: chosen("like"), disliked: chosen("dislike"), uploads, said, target: at("target").value.trim(),
     other: at("other").value === "" ? null : Number(at("other").value), seed: Number(at("seed").value), steps: at("steps").value === "" ? null : Number(at("steps").value)};
   busy(true);
   try {
     if (!wish.target) throw new Error("The target is empty. Name what the picture should show.");
-    job = (await send("api/generate", wish)).id;
+    const reply = await send("api/generate", wish);
+    at("remark").textContent = reply.remark;
+    job = reply.id;
     await follow(job);
   } catch (error) {
     report(error);
@@ -169,7 +173,13 @@ async function follow(id) {
     at("progress").value = state.progress;
     at("step").textContent = state.status === "waiting" ? `waiting, ${state.before} jobs before` : state.status === "running" ? state.step : state.status;
     const names = Object.keys(state.results).join();
-    if (names !== seen) { seen = names; shown = state.results; show(); }
+    if (names !== seen) {
+      seen = names;
+      shown = state.results;
+      show();
+      const hidden = at("results").getBoundingClientRect().bottom > innerHeight; /* as on a phone */
+      if (hidden) at("results").scrollIntoView({behavior: "smooth", block: "start"});
+    }
     if (state.status === "failed") throw new Error(state.error);
     if (state.status === "done" || state.status === "cancelled") return;
     await new Promise(resolve => setTimeout(resolve, 250));
@@ -182,6 +192,11 @@ function pick(result, alpha) {
   const share = result.record.preference_keywords.length ? alpha : 0;
   const z = result.record.candidates.map(each => share * log(each.preference ?? SMALLEST) + (1 - share) * log(each.accuracy));
   return z.indexOf(Math.max(...z));
+}
+
+/* Scores of chosen keywords are log-probabilities; others, such as counts, aren't shown. */
+function probability(score) {
+  return score === undefined || score > 0 ? "–" : `${Math.round(100 * Math.exp(score))} %`;
 }
 
 function show() {
@@ -199,7 +214,7 @@ function show() {
   plane(own, picked);
   const words = own.record.preference_keywords;
   at("keywords").tBodies[0].replaceChildren(...words.map((word, place) => make("tr", {}, make("td", {}, word),
-    make("td", {}, place < own.scores.length ? own.scores[place].toFixed(2) : "–"))));
+    make("td", {}, probability(own.scores[place])))));
   const negative = own.record.negative_keywords;
   at("dropped").textContent = [own.dropped.length ? `Dropped: ${own.dropped.join(", ")}.` : "No keyword was dropped.",
     negative.length ? `Negative: ${negative.join(", ")}.` : ""].join(" ");
