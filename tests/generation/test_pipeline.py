@@ -69,6 +69,29 @@ def test_a_repeated_pair_is_drawn_from_another_noise(pipeline):
     assert not torch.allclose(first, again, atol=0.1)
 
 
+def test_noises_are_drawn_until_one_shows_the_target(generator):
+    def pipeline(enough):
+        weights = WeightGrid([0.5, 1.0], noises=3)
+        scales, steps = Scales(2.0, 2.0, 2.0), 3
+        return Pipeline(generator, tiny_scorer(), weights, ScaleWeighting(), scales, steps=steps, enough=enough)
+
+    requests, full = [request(seed) for seed in range(4)], pipeline(None)
+    whole = full(requests)
+    best = [max(each.accuracy for each in candidates[:2]) for candidates in whole.candidates]
+    for enough, counts in ((-1.0, [2] * 4), (1.0, [6] * 4), (sum(sorted(best)[1:3]) / 2, None)):
+        sparing = pipeline(enough)
+        drawn = sparing(requests)
+        for number, (some, every) in enumerate(zip(drawn.candidates, whole.candidates, strict=True)):
+            for one, other in zip(some, every, strict=False):
+                assert one.accuracy == pytest.approx(other.accuracy, abs=1e-4)
+            assert max(each.accuracy for each in some[:-2] or [every[0]]) < enough or len(some) == 2
+            assert drawn.picked[number] == max(range(len(some)), key=lambda place: some[place].z)
+        found = [len(candidates) for candidates in drawn.candidates]
+        assert found == (counts or [2 if each >= enough else found[row] for row, each in enumerate(best)])
+        assert sparing.evaluations == full.evaluations * sum(found) / 24
+    torch.testing.assert_close(pipeline(1.0)(requests).images, whole.images, atol=1e-3, rtol=0)
+
+
 def test_images_are_in_range(pipeline):
     images = pipeline([request()]).images
     assert images.shape == (1, 3, 64, 64)

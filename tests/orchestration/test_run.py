@@ -89,7 +89,7 @@ def test_the_log_names_command_phases_and_seconds(tmp_path):
     ("error", "line"),
     [
         (PmgError("row 3 is empty"), "error: row 3 is empty"),
-        (ValueError("bug"), "error: ValueError: bug (traceback in"),
+        (ValueError("bug"), "error: ValueError: bug in "),
     ],
 )
 def test_failed_run(tmp_path, capsys, error, line):

@@ -48,6 +48,7 @@ class Pipeline:
         bfloat16: whether the denoiser's matrix products run in bfloat16.
         texts: encodes what the scorer compares images with; None: the scorer's own, or the generator's.
         calibration: of the scores; None: they are cosines.
+        enough: accuracy score d_t from which no further noise is drawn for an image; None: all noises are.
 
     Raises:
         PmgError: the generator doesn't support the scales, the weighting or the steps.
@@ -59,7 +60,7 @@ class Pipeline:
     def __init__(
         self, generator: Generator, scorer: Scorer, weights: Weights, weighting: Weighting, scales: Scales,
         *, steps: int | None, bfloat16: bool = False, texts: TextEncoder | None = None,
-        calibration: Calibration | None = None,
+        calibration: Calibration | None = None, enough: float | None = None,
     ) -> None:  # fmt: skip
         check_steps("sampling.steps", steps, generator.supports)
         _check_weighting(weighting, weights.pairs, generator)
@@ -68,7 +69,7 @@ class Pipeline:
         self.texts = scorer.text_encoder or texts or generator.text_encoder
         self.pairs, self.weighting, self.scales = weights.pairs, weighting, scales
         self.steps, self.bfloat16, self.calibration = steps, bfloat16, calibration or NoCalibration()
-        self.evaluations = 0
+        self.evaluations, self.enough = 0, enough
 
     def with_pairs(self, pairs: Sequence[tuple[float, float]]) -> Pipeline:
         """Returns the same pipeline with other pairs (w_p, w_t).
@@ -92,7 +93,34 @@ class Pipeline:
         Raises:
             PmgError: the generator doesn't support the scales or the steps.
         """
+        if self.enough is not None:
+            return self._draw_until_enough(requests, self.enough, steps, scales)
         return self.select(requests, self.generator.decode(self.denoise(requests, steps, scales)))
+
+    def _draw_until_enough(
+        self, requests: Sequence[Request], enough: float, steps: int | None, scales: Scales | None
+    ) -> Generated:
+        """Draws the pairs from one noise after the other; a request whose accuracy suffices takes part no more.
+
+        Noises are those that all candidates are drawn from without `enough`, in their order.
+        """
+        seeds, once = [noise_seeds(request.seed, self.pairs) for request in requests], list(dict.fromkeys(self.pairs))
+        images: list[list[Tensor]] = [[] for _ in requests]
+        candidates: list[list[Candidate]] = [[] for _ in requests]
+        waiting, drawing = list(range(len(requests))), self.with_pairs(once)
+        for first in range(0, len(self.pairs), len(once)):
+            some = [replace(requests[row], seed=seeds[row][first]) for row in waiting]
+            drawn = self.generator.decode(drawing.denoise(some, steps, scales))
+            for row, pictures, rated in zip(waiting, drawn.split(len(once)), drawing.rate(some, drawn), strict=True):
+                images[row] += pictures
+                candidates[row] += rated
+            waiting = [row for row in waiting if max(each.accuracy for each in candidates[row]) < enough]
+            if not waiting:
+                break
+        self.evaluations = drawing.evaluations
+        picked = [_pick(rated) for rated in candidates]
+        kept = torch.stack([pictures[place] for pictures, place in zip(images, picked, strict=True)])
+        return Generated(kept, [tuple(rated) for rated in candidates], picked)
 
     @torch.no_grad()
     def denoise(self, requests: Sequence[Request], steps: int | None = None, scales: Scales | None = None) -> Tensor:
@@ -161,19 +189,22 @@ class Pipeline:
 
     def select(self, requests: Sequence[Request], images: Tensor) -> Generated:
         """Returns the candidate `(B * C, 3, H, W)` of the best z of each request, with all scores d_p and d_t."""
+        candidates = self.rate(requests, images)
+        picked = [_pick(rated) for rated in candidates]
+        rows = [number * len(self.pairs) + place for number, place in enumerate(picked)]
+        return Generated(images[rows], candidates, picked)
+
+    def rate(self, requests: Sequence[Request], images: Tensor) -> list[tuple[Candidate, ...]]:
+        """Returns each request's candidates `(B * C, 3, H, W)` with their scores and z."""
         accuracy, preference = self.score(requests, images)
-        alpha = torch.tensor([request.share for request in requests])[:, None]
-        z = balance_z(preference, accuracy, alpha)
-        best = pick(z)
-        candidates = [
+        z = balance_z(preference, accuracy, torch.tensor([request.share for request in requests])[:, None])
+        return [
             tuple(
                 Candidate(w_p, w_t, float(p) if request.keywords.words else None, float(t), float(score))
                 for (w_p, w_t), p, t, score in zip(self.pairs, *row, strict=True)
             )
             for request, *row in zip(requests, preference, accuracy, z, strict=True)
         ]
-        rows = torch.arange(len(best)) * len(self.pairs) + best
-        return Generated(images[rows], candidates, best.tolist())
 
     def score(self, requests: Sequence[Request], images: Tensor) -> tuple[Tensor, Tensor]:
         """Returns the scores d_t and d_p of each candidate, `(B, C)` each: calibrated cosines with its keywords."""
@@ -187,6 +218,11 @@ class Pipeline:
         accuracy = (content.view(shape) * target[:, None]).sum(-1)
         d_p, d_t = self.calibration((style.view(shape) * words[:, None]).sum(-1), accuracy)
         return d_t, d_p
+
+
+def _pick(candidates: Sequence[Candidate]) -> int:
+    """Returns the place of the candidate of the highest z, the first one of equals."""
+    return int(pick(torch.tensor([[candidate.z for candidate in candidates]])))
 
 
 def _references(requests: Sequence[Request]) -> list[ReferenceImages]:
@@ -252,4 +288,5 @@ def build_pipeline(parts: Mapping[str, Any], device: str, create: Callable[[Any]
         to_device(create(parts["generator"]), device), to_device(scorer, device), create(balance["weights"]),
         create(balance["weighting"]), create(sampling["scales"]), steps=sampling["steps"],
         bfloat16=sampling.get("bfloat16", False), texts=texts, calibration=create(balance["calibration"]),
+        enough=balance.get("enough"),
     )  # fmt: skip

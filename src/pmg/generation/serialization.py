@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pmg.configuration.ranges import Repeats, Scale
+from pmg.configuration.ranges import Cosine, Repeats, Scale
 from pmg.configuration.trees import replace_values
 from pmg.domain import PmgError
 from pmg.generation.alpha import AlphaRule
@@ -42,6 +42,7 @@ class Balance:
         calibration: of the scores.
         alpha_rule: share of the preference score.
         alpha: the value that the rule was made of.
+        enough: accuracy score from which no further noise is drawn; None: all are.
     """
 
     weights: Weights
@@ -49,6 +50,7 @@ class Balance:
     calibration: Calibration
     alpha_rule: AlphaRule
     alpha: float | None = None
+    enough: Cosine | None = None
 
 
 @dataclass(frozen=True)
