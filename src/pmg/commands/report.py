@@ -69,7 +69,8 @@ def _write_texts(report: Report, table: pd.DataFrame, into: Path) -> None:
     atomic_write_bytes(into / "table.parquet", table.to_parquet(index=False))
     atomic_write_text(into / "table.csv", table.to_csv(index=False))
     tables = [table for table in (*report.summary, report.problems, report.runs) if table.rows]
-    atomic_write_text(into / SUMMARY, f"# {report.title}\n\n{to_markdown(tables, report.footnote)}")
+    opening = f"{report.answer}\n\n" if report.answer else ""
+    atomic_write_text(into / SUMMARY, f"# {report.title}\n\n{opening}{to_markdown(tables, report.footnote)}")
     atomic_write_text(into / INDEX, render(report))
 
 

@@ -12,6 +12,7 @@ import pandas as pd
 from pmg.data_uri import data_uri
 from pmg.evaluation.table_rendering import Table
 from pmg.html_document import render_document
+from pmg.reporting.answer import answer
 from pmg.reporting.artifacts import gather
 from pmg.reporting.figure_selection import Picture, draw_pictures
 from pmg.reporting.runs import RunFolder, read_runs
@@ -28,6 +29,7 @@ class Report:
     """All that a page shows; `problems` are the runs that count in no mean, `origin` is how the page was made."""
 
     title: str
+    answer: str
     summary: Sequence[Table]
     pictures: Sequence[Picture]
     grids: Sequence[Grid]
@@ -54,6 +56,7 @@ def build_report(paths: Sequence[Path], command: str) -> tuple[Report, pd.DataFr
     summary = summary_tables(groups, factors, artifacts)
     report = Report(
         title=f"{len(runs)} run{'s' if len(runs) > 1 else ''}: {', '.join(path.name or str(path) for path in paths)}",
+        answer=answer(artifacts),
         summary=summary,
         pictures=draw_pictures(runs, factors, artifacts, groups),
         grids=build_grids(runs, artifacts, factors),
