@@ -18,7 +18,7 @@ from pmg.generation.export import copy_weights, name_encoder, name_weights, writ
 from pmg.generation.serialization import INDEX, read_index
 from pmg.models.preference.preference_encoder import PreferenceEncoder
 from pmg.orchestration.run import Run
-from pmg.runs.content import digest_file
+from pmg.runs.content import digest_path
 from pmg.runs.run_folder import TRAINED
 from runs import write_run
 
@@ -129,7 +129,7 @@ def test_a_refused_export_leaves_the_earlier_one(compose, tmp_path, monkeypatch)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     folder = write_earlier(tmp_path, compose("train", "preference_encoder=text", "language_model.source=/gone/llama"))
     cfg = compose("export", f"train_run={tmp_path}/train", f"folder={folder}")
-    with pytest.raises(PmgError, match=r"safetensors is missing\. Run pmg-train again"):
+    with pytest.raises(PmgError, match=r"encoder is missing\. Run pmg-train again"):
         body(cfg, Run(tmp_path / "run", "export"))
     write_encoder(tmp_path)
     for cfg.copy_frozen, told in ((False, "leads elsewhere: '/gone/llama'"), (True, "can't copy '/gone/llama'")):
@@ -167,5 +167,5 @@ def write_encoder(folder):
     sizes = {"llm_width": 8, "llm_layers": 1, "kv_heads": 1, "head_dim": 4, "text_width": 8}
     PreferenceEncoder(**sizes, soft_tokens=1, prefix_length=0).save_pretrained(folder / "train" / "encoder")
     metrics = json.loads((folder / "train" / "metrics.json").read_text())
-    metrics["made"] = {TRAINED: digest_file(folder / "train" / TRAINED)}
+    metrics["made"] = {TRAINED: digest_path(folder / "train" / TRAINED)}
     (folder / "train" / "metrics.json").write_text(json.dumps(metrics))

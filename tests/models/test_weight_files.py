@@ -37,10 +37,15 @@ def test_weights_that_are_no_floating_point_numbers_are_refused(folder, kind):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"num_hidden_layers": 10**7}, "num_hidden_layers is 10000000; at most 10000"),
-        ({"num_labels": 10**9}, "num_labels is 1000000000; at most 10000"),
+        ({"num_hidden_layers": 10**7}, "num_hidden_layers is 10000000; at most 1000"),
+        ({"num_labels": 10**9}, "num_labels is 1000000000; at most 100000"),
         ({"vocab_size": 10**12}, "vocab_size is 1000000000000; at most"),
         ({"nested": {"layers": [2, 10**6]}}, r"nested.layers is \[2, 1000000\]"),
+        ({"blocks": [1] * 500, "layers_per_block": 900}, "up to 500 times 900 layers; at most 20000"),
+        (
+            {"hidden_size": 10**6, "intermediate_size": 10**6, "quantization_config": {"quant_method": "fp8"}},
+            "describes [0-9]+ numbers|FP8|fp8|quantiz",
+        ),
         ({"hidden_size": 10**6, "intermediate_size": 10**6}, "describes [0-9]+ numbers, its weights hold [0-9]+"),
     ],
 )
@@ -48,4 +53,31 @@ def test_a_config_of_a_giant_is_refused(folder, change, said):
     path = folder / "config.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
     with pytest.raises(PmgError, match=said):
+        load(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"type": "Replace", "pattern": {"String": "e"}, "content": "e" * 10**6}, "texts up to 1000000 times as long"),
+        (
+            {
+                "type": "Sequence",
+                "normalizers": [{"type": "Replace", "pattern": {"String": "e"}, "content": "e" * 200}] * 4,
+            },
+            "texts up to 1600000000 times as long",
+        ),
+    ],
+)
+def test_a_normalizer_that_makes_giants_of_texts_is_refused(folder, change, said):
+    path = folder / "tokenizer.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "normalizer": change}))
+    with pytest.raises(PmgError, match=said):
+        load(folder)
+
+
+def test_a_giant_tokenizer_is_refused(folder):
+    with (folder / "tokenizer.json").open("r+b") as file:
+        file.truncate(2**26 + 1)
+    with pytest.raises(PmgError, match=r"tokenizer.json has 67108865 bytes; at most 67108864"):
         load(folder)

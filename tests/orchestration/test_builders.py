@@ -9,7 +9,7 @@ import pytest
 from pmg.domain import PmgError
 from pmg.orchestration.builders import select_examples
 from pmg.runs.finished_training import TrainingRun
-from pmg.runs.run_folder import TRAINED
+from pmg.runs.run_folder import ENCODER, WEIGHTS
 from runs import write_trained
 
 SIZES = "split_sizes={train: 20, validation: 10, test: 8}"
@@ -31,10 +31,10 @@ def test_damaged_encoder_is_refused(compose, tmp_path):
     run = write_trained(tmp_path / "run", compose("train"))
     assert len(TrainingRun.open(run).weights) == 64
     other = write_trained(tmp_path / "other", compose("train"))
-    (other / TRAINED).write_bytes(b"others")
-    shutil.copy(other / TRAINED, run / TRAINED)
+    (other / ENCODER / WEIGHTS).write_bytes(b"others")
+    shutil.copy(other / ENCODER / WEIGHTS, run / ENCODER / WEIGHTS)
     with pytest.raises(PmgError, match="is not what this run made: it is damaged, or another run's"):
         TrainingRun.open(run)
-    (run / TRAINED).unlink()
+    (run / ENCODER / WEIGHTS).unlink()
     with pytest.raises(PmgError, match="is missing"):
         TrainingRun.open(run)

@@ -74,6 +74,7 @@ def test_report_holds_all_and_refers_to_nothing_outside(run, runs, tmp_path):
         "index.html",
         "summary.md",
         "table.parquet",
+        ".pmg.json",
         "table.csv",
         "figures",
     }

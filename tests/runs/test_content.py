@@ -10,7 +10,7 @@ import pytest
 from pmg.domain import PmgError
 from pmg.runs import content
 from pmg.runs.content import check_made, digest_content, digest_path, names_content, select_content
-from pmg.runs.run_folder import identify, refuse_other
+from pmg.runs.run_folder import RunRecord, identify, read_finished, refuse_other
 
 
 @pytest.fixture(autouse=True)
@@ -109,3 +109,16 @@ def test_a_file_of_another_run_is_refused(tmp_path):
     (tmp_path / "weights").unlink()
     with pytest.raises(PmgError, match=r"weights is missing. Run pmg-train again in another run_dir"):
         check_made(tmp_path, made, "weights")
+
+
+def test_a_config_that_was_changed_is_refused(tmp_path):
+    record = RunRecord("seed: 0\n", tmp_path, {"command": "train", "identity": {}}, None)
+    record.begin()
+    record.write("completed", {})
+    assert read_finished(tmp_path, "train")[0].seed == 0
+    (tmp_path / "config.yaml").write_text("seed: 1\n")
+    with pytest.raises(PmgError, match=r"config\.yaml was changed; run `pmg-train` again"):
+        read_finished(tmp_path, "train")
+    (tmp_path / "config.yaml").write_text("seed: [")
+    with pytest.raises(PmgError, match="is damaged"):
+        read_finished(tmp_path, "train")

@@ -6,7 +6,7 @@ import pytest
 
 from pmg.domain import PmgError
 from pmg.orchestration.run import execute
-from pmg.runs.owned_folders import own, refuse_assets, refuse_foreign
+from pmg.runs.owned_folders import own, refuse_assets, refuse_cache, refuse_foreign, refuse_sweep
 from pmg.runs.process_state import RunFailedError
 from runs import run_config, snapshot, write_run
 
@@ -92,3 +92,34 @@ def test_nothing_is_written_into_what_is_not_the_runs(tmp_path, monkeypatch, cap
     assert snapshot(tmp_path) == before
     told = "project holds files that aren't pmg's, e.g. config.yaml" if run_dir else "run_dir is empty: name a folder"
     assert told in capsys.readouterr().err
+
+
+def test_a_file_of_any_content_makes_no_folder_a_runs(place):
+    (place / "results" / "src").mkdir()
+    (place / "results" / "src" / "metrics.json").write_text('{"loss": 1}')
+    with pytest.raises(PmgError, match=r"results holds files that aren't pmg's, e\.g\. src"):
+        refuse(place)
+
+
+def test_caches_lie_in_folders_of_caches(root, tmp_path):
+    for name in ("contexts", "3f", "digests.json", "models"):
+        (tmp_path / "cache" / name).mkdir(parents=True)
+    refuse_cache("paths.cache_dir", str(tmp_path / "cache"), None)
+    refuse_cache("paths.cache_dir", str(tmp_path / "new"), None)
+    (tmp_path / "cache" / "setup.py").touch()
+    with pytest.raises(PmgError, match=r"paths.cache_dir=.*holds something else than caches, e\.g\. setup\.py"):
+        refuse_cache("paths.cache_dir", str(tmp_path / "cache"), None)
+    with pytest.raises(PmgError, match="lies in the assets"):
+        refuse_cache("paths.cache_dir", str(root / "assets"), None)
+
+
+def test_a_sweep_has_a_folder_of_its_own(tmp_path):
+    refuse_sweep(tmp_path / "new")
+    write_run(tmp_path / "sweep" / "0", "train")
+    (tmp_path / "sweep" / "multirun.yaml").touch()
+    refuse_sweep(tmp_path / "sweep")
+    with pytest.raises(PmgError, match="0 is the folder of a run; name another one for the sweep"):
+        refuse_sweep(tmp_path / "sweep" / "0")
+    (tmp_path / "sweep" / "README.md").touch()
+    with pytest.raises(PmgError, match=r"holds files that aren't pmg's, e\.g\. README\.md"):
+        refuse_sweep(tmp_path / "sweep")

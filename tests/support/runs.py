@@ -13,8 +13,8 @@ from pmg.configuration.identity import names_run, select_result
 from pmg.evaluation.comparison import Comparison
 from pmg.evaluation.metric_interface import MetricInfo, describe
 from pmg.generation.records import Candidate, Record, RecordWriter
-from pmg.runs.content import digest_file
-from pmg.runs.run_folder import TRAINED, identify
+from pmg.runs.content import digest_path
+from pmg.runs.run_folder import ENCODER, TRAINED, WEIGHTS, identify
 
 METRICS = [MetricInfo("style_accuracy", "style accuracy"), MetricInfo("lpips_truth", "LPIPS to truth", False)]
 
@@ -38,8 +38,8 @@ def write_run(folder, command="train", status="completed", seed=0, config=None, 
 def write_trained(folder, cfg):
     """A completed training of `cfg` whose weights are a few bytes."""
     (folder / "encoder").mkdir(parents=True)
-    (folder / TRAINED).write_bytes(b"weights")
-    return write_run(folder, "train", identity=identify(cfg, "train"), made={TRAINED: digest_file(folder / TRAINED)})
+    (folder / ENCODER / WEIGHTS).write_bytes(b"weights")
+    return write_run(folder, "train", identity=identify(cfg, "train"), made={TRAINED: digest_path(folder / TRAINED)})
 
 
 def write_rows(folder, values, seed=0):

@@ -15,7 +15,7 @@ from pmg.configuration.schemas import find_schemas
 from pmg.domain import PmgError
 from pmg.models.diffusion.conditioning import Block, join
 from pmg.orchestration.builders import start_from
-from pmg.runs.content import digest_file
+from pmg.runs.content import digest_path
 from pmg.runs.run_folder import TRAINED
 from pmg.training.callbacks import BestCheckpoint, LastCheckpoint, Signature, resume_point
 from pmg.training.objective import Contrast, Denoise, ObjectiveTerm
@@ -122,7 +122,7 @@ def test_a_training_starts_from_the_weights_of_another(training, tmp_path):
     trainer(tmp_path, 2).fit(trained, batches)
     run = tmp_path / "run"
     trained.encoder.save_pretrained(run / "encoder")
-    write_run(run, "train", made={TRAINED: digest_file(run / TRAINED)})
+    write_run(run, "train", made={TRAINED: digest_path(run / TRAINED)})
     fresh = training()[0].encoder
     assert not all(map(torch.equal, fresh.state_dict().values(), trained.encoder.state_dict().values()))
     started = start_from(lambda: fresh, str(run))()

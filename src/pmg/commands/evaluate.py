@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,7 +35,8 @@ from pmg.orchestration.run import Run, tracked
 from pmg.orchestration.sharding import is_sharded, own_shard, run_missing_shards
 from pmg.paths import is_same_folder
 from pmg.runs.content import check_made, refuse_changed
-from pmg.runs.run_folder import identify, read_portable, replace_folders
+from pmg.runs.owned_folders import RESULTS
+from pmg.runs.run_folder import identify, read_identity, read_portable, replace_folders
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -100,6 +102,7 @@ def body(cfg: DictConfig, run: Run) -> float | None:
         builder = ResultBuilder([*metrics.outputs, *SELECTION_SCORES], comparison, data.groups, cfg.seed or 0)
         results = builder.build(rows, origin, sets)
     write_results(cfg.results_dir, results, rows)
+    run.seal(os.path.relpath(Path(cfg.results_dir, RESULTS), run.folder))
     judged.drop()
     _draw_sheet(Path(cfg.results_dir), examples, data, own, cfg.sheet_users)
     _publish(Path(cfg.results_dir), run, results)
@@ -138,6 +141,7 @@ def read_generation(folder: str | None, stated: Mapping[str, Any], places: Mappi
     """
     if not folder:
         raise PmgError("generate_run is not set: name the folder of a pmg-generate run")
+    generation = folder
     plain, metrics = read_portable(folder, "generate")
     identity = metrics.get("identity") or {}
     config = replace_folders(plain, places)
@@ -151,6 +155,10 @@ def read_generation(folder: str | None, stated: Mapping[str, Any], places: Mappi
     facts, cost = keep_used("generate", plain), {"generate": metrics["ledger"]}
     for folder, name in runs_in_use(config).items():
         trained, of_training = read_portable(folder, "train")
+        beginning = f"preference.{name}.run."
+        used = {key: value for key, value in identity.items() if key.startswith(beginning)}
+        if used != {f"{beginning}{key}": value for key, value in read_identity(Path(folder)).items()}:
+            raise PmgError(f"{generation} was made with another training than is in {folder} now; generate again")
         verb = "train" if "train" not in cost else f"train {name}"
         merged: Any = OmegaConf.to_container(OmegaConf.merge(keep_used("train", trained), facts))
         facts = merged

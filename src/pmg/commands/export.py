@@ -40,7 +40,7 @@ def body(cfg: DictConfig, run: Run) -> float | None:
             raise PmgError(f"{key} is not set: name a folder, e.g. {key}={example}")
     trained, metrics = read_finished(cfg.train_run, "train")
     check_made(Path(cfg.train_run), metrics, TRAINED)
-    refuse_changed(cfg.train_run, to_plain(trained), metrics, *FIXED)
+    refuse_changed(cfg.train_run, to_plain(trained), metrics, *FIXED, *PARTS)
     kind = built_class(trained.preference_encoder)
     # a training's config has no settings of the generation
     homes = dict.fromkeys(PARTS, trained) | dict.fromkeys(SECTIONS, cfg)

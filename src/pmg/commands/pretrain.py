@@ -17,7 +17,7 @@ from pmg.orchestration.launcher import launch
 from pmg.orchestration.run import Run, tracked
 from pmg.paths import is_same_folder
 from pmg.runs.locks import locked
-from pmg.runs.owned_folders import refuse_assets
+from pmg.runs.owned_folders import own, refuse_assets, refuse_foreign
 from pmg.runs.provenance import hardware
 
 if TYPE_CHECKING:
@@ -40,10 +40,14 @@ def body(cfg: DictConfig, run: Run) -> float | None:
     for key, folder in (("stage.folder", Path(cfg.stage.folder)), ("card.folder", card)):
         if not folder.resolve().is_relative_to(run.folder.resolve()):
             raise PmgError(f"{key}={folder} lies outside of run_dir: leave it out; `into` puts the model elsewhere")
-    if pool := (cfg.stage.get("pool") or {}).get("folder"):
-        refuse_assets(Path(pool), cfg.paths.assets_dir, "stage.pool.folder")
-    if cfg.into and cfg.into != "assets":
-        refuse_assets(Path(cfg.into), cfg.paths.assets_dir, "into")
+    pool = (cfg.stage.get("pool") or {}).get("folder")
+    others = {"stage.pool.folder": pool, "into": None if cfg.into == "assets" else cfg.into}
+    for key, named in others.items():
+        if named:
+            refuse_assets(Path(named), cfg.paths.assets_dir, key)
+    folders = [Path(named) for named in others.values() if named]
+    folders = [folder for folder in folders if not folder.resolve().is_relative_to(run.folder.resolve())]
+    refuse_foreign(folders, run.folder, run.command, {}, cfg.paths.assets_dir)
     earlier = earlier_model(start, card, cfg.stage.folder)
     before = read_steps(earlier) if earlier else 0
     into = Path(cfg.paths.assets_dir if cfg.into == "assets" else cfg.into) if cfg.into else None
@@ -51,6 +55,7 @@ def body(cfg: DictConfig, run: Run) -> float | None:
     if replaces_assets:
         refuse_short(steps + before, cfg.full_steps, cfg.run_dir)
     builder = Builder(cfg, run)
+    own(folders, run.folder, run.command, builder.identity)  # before a pool is made
     with run.ledger.phase("load"):
         data, stage = builder.data, instantiate(cfg.stage)
         module, batches = stage.build(data, builder.seed)

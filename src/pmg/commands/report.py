@@ -18,6 +18,8 @@ from pmg.installation import install_extra
 from pmg.orchestration.launcher import reader_may_leave, terminated
 from pmg.runs.exit_codes import INTERRUPTED
 from pmg.runs.locks import LOCK, locked
+from pmg.runs.owned_folders import OWNER, own
+from pmg.runs.run_folder import read_json
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -55,6 +57,7 @@ def write_report(paths: Sequence[Path], into: Path, command: str) -> None:
 
     report, table = build_report(paths, command)
     with locked([into], "report"):
+        own([into], into, "report", {})
         for figure in (into / FIGURES).glob("*.png"):
             figure.unlink()  # of an earlier report
         for picture in report.pictures:
@@ -82,11 +85,9 @@ def check_place(into: Path) -> None:
     """
     if into.exists() and not into.is_dir():
         raise PmgError(f"--into {into} is a file; name a folder")
-    if (
-        into.is_dir()
-        and any(path.name != LOCK for path in into.iterdir())
-        and not ((into / INDEX).is_file() and (into / SUMMARY).is_file())
-    ):
+    if read_json(into / OWNER).get("command") == "report":
+        return
+    if into.is_dir() and any(path.name != LOCK for path in into.iterdir()):
         raise PmgError(f"--into {into} holds something else than a report; name a new folder")
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from pmg.commands import evaluate, generate, train
 from pmg.configuration.instantiate import to_plain
 from pmg.configuration.portable import part_config
+from pmg.domain import PmgError
 from pmg.evaluation.metric_builders import check_independent
 from pmg.orchestration.launcher import launch
 from pmg.orchestration.preference_sources import runs_in_use
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 def body(cfg: DictConfig, run: Run) -> float | None:
     """Trains, generates and evaluates in one go."""
     check_independent(cfg.metrics, cfg.scorer)  # before anything is trained
+    for key in ("train_run", "generate_run", "results_dir"):
+        if not cfg[key]:
+            raise PmgError(f"{key} is not set: name a folder, or leave it out")
     places = {
         "train": (cfg.train_run, train.body),
         "generate": (cfg.generate_run, generate.body),
@@ -30,7 +34,11 @@ def body(cfg: DictConfig, run: Run) -> float | None:
     if cfg.train_run not in runs_in_use(to_plain(cfg)):
         del places["train"]
     # folders outside of the study belong to other runs, whose results are used unchanged
-    own = {verb: place for verb, place in places.items() if Path(place[0]).is_relative_to(run.folder)}
+    own = {
+        verb: place
+        for verb, place in places.items()
+        if Path(place[0]).absolute().is_relative_to(run.folder.absolute())
+    }
     parts = {}
     for verb, (folder, _) in own.items():
         part = parts[verb] = part_config(cfg, verb, folder)

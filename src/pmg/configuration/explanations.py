@@ -53,6 +53,8 @@ def refuse_overrides(overrides: Sequence[str]) -> None:
         key, _, value = override.partition("=")
         if key in groups and value in ("null", "[]"):
             raise PmgError(f"{override}: name at least one option of {key}")
+        if key.lstrip("+") == "hydra.output_subdir" and value != "null":
+            raise PmgError("hydra.output_subdir: leave it out; config.yaml in the run folder has the config")
         if override == "run_dir=":
             raise PmgError("run_dir is empty: name a folder, or leave it out")
 

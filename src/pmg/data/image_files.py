@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import struct
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,8 @@ ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp")
 MISSING, EMPTY = "picture file is missing", "picture file has 0 bytes"
 NO_IMAGE, DAMAGED = "picture file is no image", "picture file is truncated or damaged"
 TOO_LARGE = "picture has too many pixels to be decoded safely"
+MOST_PIXELS, LARGE = 64_000_000, 10_000_000
+LARGE_ONES = threading.Lock()  # one large picture is decoded at a time: each takes up to a gigabyte
 CMYK, DEEP = "CMYK, converted", "16 bits, reduced to 8"
 TURNED = "taken with a turned camera, set upright"
 ANIMATED, CLEAR = "animated, first frame taken", "transparent, laid on white"
@@ -70,7 +74,11 @@ def read_picture(path: Path | None) -> tuple[Image.Image, list[str]]:
         raise UnusableError(EMPTY)
     try:
         with Image.open(path, formats=FORMATS) as image:
-            return _as_rgb(image)
+            pixels = image.width * image.height
+            if pixels > MOST_PIXELS:
+                raise UnusableError(TOO_LARGE)
+            with LARGE_ONES if pixels > LARGE else contextlib.nullcontext():
+                return _as_rgb(image)
     except UnidentifiedImageError:
         raise UnusableError(NO_IMAGE) from None
     except Image.DecompressionBombError:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -35,6 +36,7 @@ FOLDER = "pictures"
 STATE = ".packing.json"
 COUNTERS = ("left_out", "changed")
 PER_SHARD = 1000
+MOST_THREADS = 8  # each has a picture in memory
 AT_ONCE = 64  # images that are decoded concurrently
 FITS: dict[str, Callable[..., Image.Image]] = {"crop": ImageOps.fit, "pad": ImageOps.pad}
 Hasher = Callable[[Image.Image], object]  # its text is the hash
@@ -200,9 +202,13 @@ class Packing:
         return state.packed
 
     def _identity(self, items: Sequence[str], paths: Mapping[str, Path]) -> str:
-        """Returns a hash of everything that determines the shards; of the images, size and time of change."""
+        """Returns a hash of everything that determines the shards; of the images, size, times and inode.
+
+        An image that replaces another, of the same size and date, has another inode, or time of change.
+        """
         present = (paths[item] for item in items if is_file(paths.get(item)))
-        files = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in present]
+        stats = [(path, path.stat()) for path in present]
+        files = [(str(path), stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino) for path, stat in stats]
         return Cache.key(
             items=list(items), files=files, packing=asdict(self), per_shard=PER_SHARD, hashes=["phash", "colours"]
         )
@@ -240,7 +246,7 @@ class Packing:
             except UnusableError as error:
                 return None, str(error)
 
-        with ThreadPoolExecutor() as pool:
+        with ThreadPoolExecutor(min(MOST_THREADS, os.cpu_count() or 1)) as pool:
             for start in range(0, len(items), AT_ONCE):
                 some = items[start : start + AT_ONCE]
                 yield from zip(some, pool.map(make, some), strict=True)

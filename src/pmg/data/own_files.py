@@ -83,6 +83,10 @@ class OwnFiles:
 
     def _pictures(self, table: pd.DataFrame, names: Mapping[str, str], folder: Path) -> dict[str, Path] | None:
         if "image" not in names:
+            if self.images:
+                raise PmgError(
+                    f"source.read.images={self.images}, and {self.items} has no column of pictures: name it"
+                )
             return None
         base = Path(self.images) if self.images else folder
         pairs = table[[names["id"], names["image"]]].dropna().to_numpy().tolist()
@@ -129,6 +133,9 @@ def _found(
     Raises:
         PmgError: it lacks one that is needed or that the config renames.
     """
+    for name in needed:
+        if names[name] is None:
+            raise PmgError(f"source.read.{key}.{name} is null, and every table needs one: name its column")
     chosen = {name: column or name for name, column in names.items() if name in needed or (column or name) != name}
     for name, column in chosen.items():
         if column not in table:

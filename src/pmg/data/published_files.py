@@ -17,6 +17,8 @@ import pyarrow.parquet as pq
 
 from pmg.domain import PmgError
 
+MOST_ROWS = 20_000_000  # of a table
+
 
 def read_files(source: str, names: Sequence[str], where: str) -> dict[str, bytes]:
     """Returns the bytes of files in a folder, or at any depth in a .zip; errors say `where` they come from.
@@ -62,6 +64,8 @@ def read_table(content: bytes, path: str, columns: Sequence[str], where: str) ->
         raise PmgError(f"{path} is not UTF-8 ({_first_bad(content)}); {where}") from None
     except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         raise PmgError(f"{path} can't be read ({' '.join(str(error).split())}); {where}") from None
+    if not isinstance(table.index, pd.RangeIndex):
+        raise PmgError(f"{path} has rows of more values than its header has names; {where}")
     table.columns = table.columns.str.strip()
     require_columns(table, path, columns)
     others = [name for name in table.columns if name not in columns]
@@ -132,6 +136,8 @@ def read_rows(path: Path, where: str) -> pd.DataFrame:
     if path.suffix != ".parquet":
         raise PmgError(f"{path} is neither .csv nor .jsonl nor .parquet; {where}")
     try:
+        if (rows := pq.read_metadata(path).num_rows) > MOST_ROWS:
+            raise PmgError(f"{path} has {rows} rows; at most {MOST_ROWS} are read")
         table = pq.read_table(path)
     except (pa.ArrowInvalid, OSError) as error:
         raise PmgError(f"{path} is damaged ({' '.join(str(error).split())}); {where}") from None
@@ -143,6 +149,8 @@ def _as_object(path: Path, number: int, line: str) -> dict[str, Any]:
         value = json.loads(line)
     except json.JSONDecodeError as error:
         raise PmgError(f"{path}: line {number} is no JSON ({error.msg}, column {error.colno})") from None
+    except RecursionError:
+        raise PmgError(f"{path}: line {number} is nested too deeply") from None
     if not isinstance(value, dict):
         raise PmgError(f"{path}: line {number} is no JSON object; write one object of named values a line")
     return value

@@ -20,7 +20,7 @@ from pmg.generation.serialization import INDEX, PARTS, read_index
 from pmg.generation.weight_locations import ASSETS, CACHE, HERE
 from pmg.models.loading.weight_sources import load_frozen
 from pmg.preferences.sources import Requirements, SourceContext, TokenSource
-from pmg.runs.content import digest_file
+from pmg.runs.content import digest_path
 from pmg.runs.run_folder import EXPORTED_ENCODER, WEIGHTS
 
 FOLDERS = {HERE: "${pipeline}", ASSETS: "${paths.assets_dir}", CACHE: "${paths.cache_dir}"}
@@ -73,11 +73,11 @@ class ExportedTokens(TokenSource):
         Raises:
             PmgError: the pipeline has no weights.
         """
-        path = Path(self.pipeline, EXPORTED_ENCODER, WEIGHTS)
-        if not path.is_file():
-            raise PmgError(f"{path} is missing: export the pipeline again with pmg-export")
+        path = Path(self.pipeline, EXPORTED_ENCODER)
+        if not (path / WEIGHTS).is_file():
+            raise PmgError(f"{path / WEIGHTS} is missing: export the pipeline again with pmg-export")
         index = json.loads(Path(self.pipeline, INDEX).read_text())
-        return Cache.key(weights=digest_file(path), inputs=index["inputs"])
+        return Cache.key(weights=digest_path(path), inputs=index["inputs"])
 
     def __call__(self, context: SourceContext) -> Tensor:
         """Loads the encoder and encodes all users, `(U, n, D)`."""

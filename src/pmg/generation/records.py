@@ -288,8 +288,7 @@ def _read(path: Path) -> tuple[list[Record], int]:
 def _parse(line: bytes, path: Path, row: int) -> Record:
     try:
         values = json.loads(line)
-        seal = values.pop(SEAL, None)
-        if seal is not None and seal != _checksum(values):
+        if values.pop(SEAL, None) != _checksum(values):
             raise ValueError("it is not what was written")
         values["candidates"] = tuple(Candidate(**candidate) for candidate in values["candidates"])
         lists = {name: tuple(value) for name, value in values.items() if isinstance(value, list)}

@@ -34,6 +34,11 @@ def build_methods(method: Any, mismatched: bool) -> dict[str, Method]:
     Raises:
         PmgError: a method has an unknown argument.
     """
+    for name, node in to_plain(method).items():
+        if node and not isinstance(node, Mapping):
+            raise PmgError(
+                f"method.{name} is {node!r}; a method is a mapping, e.g. method.{name}={{keywords: keywords}}"
+            )
     nodes = {name: {"_target_": METHOD, **node} for name, node in to_plain(method).items() if node}
     check_targets({"method": nodes})
     methods = {name: instantiate(node) for name, node in nodes.items()}

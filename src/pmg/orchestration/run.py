@@ -22,11 +22,11 @@ from pmg.configuration.trees import leaves
 from pmg.domain import PmgError
 from pmg.orchestration.command_lines import resume_command
 from pmg.paths import display_path
-from pmg.runs.content import digest_file
+from pmg.runs.content import digest_path
 from pmg.runs.exit_codes import INTERRUPTED, exit_code, one_line
 from pmg.runs.ledger import TOTAL, Ledger
 from pmg.runs.locks import is_locked, locked
-from pmg.runs.owned_folders import own, refuse_foreign
+from pmg.runs.owned_folders import CACHES, own, refuse_cache, refuse_foreign
 from pmg.runs.process_state import RunFailedError, file_only, is_main_process, log_file, rank, restored_state
 from pmg.runs.run_folder import (
     RunRecord,
@@ -96,8 +96,8 @@ class Run:
         return self.folder / (f"{self.command}.log" if self.is_main else f"{self.command}.rank{rank()}.log")
 
     def seal(self, name: str) -> None:
-        """Records the digest of a file of the run folder, by which other runs know whose it is."""
-        self.made[name] = digest_file(self.folder / name)
+        """Records the digest of a file or folder of the run folder, by which other runs know whose it is."""
+        self.made[name] = digest_path(self.folder / name) or ""
 
     def measure(self, values: Mapping[str, float]) -> None:
         """Records results in ``metrics.json`` and in every tracker."""
@@ -163,13 +163,19 @@ def execute_nested(cfg: DictConfig, command: str, body: Body, tracking: Tracking
 
 
 def completed_metrics(cfg: DictConfig, command: str) -> dict[str, Any] | None:
-    """Returns the ``metrics.json`` of a completed run of the same identity in `cfg.run_dir`; None without one."""
+    """Returns the ``metrics.json`` of a completed run of the same identity in `cfg.run_dir`; None without one.
+
+    What the run made has to be there, and as it was made.
+    """
     try:
         _, metrics = read_run(cfg.run_dir, command)
     except PmgError:
         return None
     same = metrics.get("identity") == identify(cfg, command) and matches_dtype(metrics, cfg.get("dtype"))
     if metrics["status"] != "completed" or not same:
+        return None
+    folder = Path(cfg.run_dir)
+    if any(digest_path(folder / name) != digest for name, digest in (metrics.get("made") or {}).items()):
         return None
     log.info("%s is complete", cfg.run_dir)
     return metrics
@@ -189,6 +195,8 @@ def _open_record(cfg: DictConfig, run: Run, locks: contextlib.ExitStack) -> RunR
     for name, path in (plain.get("paths") or {}).items():
         if path and Path(path).is_file():
             raise PmgError(f"paths.{name}={path} is a file; name a folder")
+        if name in CACHES and path and "://" not in path:
+            refuse_cache(f"paths.{name}", path, (plain.get("paths") or {}).get("assets_dir"))
     refuse_infinite(plain)  # the identity is stored as JSON, which has no infinite numbers
     identity = identify(cfg, run.command)
     earlier = None

@@ -16,8 +16,10 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
 from pmg.configuration.instantiate import to_plain
+from pmg.domain import PmgError
 from pmg.natural_order import natural_key
 from pmg.orchestration import search, sweep_jobs
+from pmg.runs.owned_folders import refuse_sweep
 from pmg.runs.run_folder import METRICS_FILE
 
 MAX_ERROR_LENGTH = 200  # characters of an error in the table: the way out is at its end
@@ -68,6 +70,11 @@ class SweepSummary(Callback):
         """Stores the sweep: Hydra doesn't call `on_multirun_end` after a failure or an interruption."""
         HydraConfig.instance().set_config(config)  # an experiment's folder may name the command: ${hydra:job.name}
         folder = Path(config.hydra.sweep.dir)
+        try:
+            refuse_sweep(folder)
+        except PmgError as error:  # Hydra warns of errors in callbacks, and goes on
+            print(f"error: {error}", file=sys.stderr)
+            raise SystemExit(1) from error
         pinned = folder if Path(config.run_dir) == folder else None  # studies have a folder of their own
         SweepSummary.current = Sweep(folder, config.hydra.job.name, config.hydra.launcher._target_, pinned)
         search.resume_study(config)

@@ -6,6 +6,7 @@ import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -197,7 +198,8 @@ def build_grid(name: str, folder: Path, records: Sequence[Record], users: int, r
 def build_sample(folder: Path, record: Record) -> Sample:
     """Thumbnail and facts of a record."""
     asked = ", ".join(record.target_keywords[:2]) or record.example
-    return Sample(_thumbnail(folder / record.image), f"{asked} for {record.user} by {record.method}", facts(record))
+    picture = _thumbnail(folder / record.image, record.sha256)
+    return Sample(picture, f"{asked} for {record.user} by {record.method}", facts(record))
 
 
 def facts(record: Record) -> dict[str, str]:
@@ -222,9 +224,13 @@ def facts(record: Record) -> dict[str, str]:
     return {name: text for name, text in named.items() if text}
 
 
-def _thumbnail(path: Path) -> str:
+def _thumbnail(path: Path, expected: str) -> str:
+    """Returns a picture as a data URI; empty for one that can't be read, or isn't the one that was made."""
     try:
-        with Image.open(path, formats=FORMATS) as image:
+        content = path.read_bytes()
+        if sha256(content).hexdigest() != expected:
+            return ""
+        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
             small = image.convert("RGB")
     except (OSError, SyntaxError):  # a broken PNG chunk is a SyntaxError to Pillow
         return ""

@@ -64,17 +64,16 @@ def names_content(key: str) -> bool:
 
 
 def check_made(folder: Path, metrics: Mapping[str, Any], name: str) -> str:
-    """Returns the digest of a file of a run, compared with that in the run's ``metrics.json``.
+    """Returns the digest of a file or folder of a run, compared with that in the run's ``metrics.json``.
 
     Raises:
-        PmgError: the file is missing, damaged, or another run's.
+        PmgError: it is missing, damaged, or another run's.
     """
     recorded = (metrics.get("made") or {}).get(name)
     again = f"Run pmg-{metrics.get('command')} again in another run_dir"
-    try:
-        found = digest_file(folder / name)
-    except OSError as error:
-        raise PmgError(f"{folder / name} is missing. {again}") from error
+    found = digest_path(folder / name)
+    if found is None:
+        raise PmgError(f"{folder / name} is missing. {again}")
     if found != recorded:
         raise PmgError(f"{folder / name} is not what this run made: it is damaged, or another run's. {again}")
     return found

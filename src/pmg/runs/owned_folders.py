@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,12 @@ from pmg.paths import display_path, is_same_folder
 from pmg.runs.run_folder import METRICS_FILE, read_json
 
 OWNER = ".pmg.json"  # in each folder that a run writes: its command and folder, and a hash of its identity
+OF_SWEEPS = ("multirun.yaml", "optimization_results.yaml")  # that Hydra writes
+CACHED = re.compile(
+    r"[0-9a-f]{2}|[0-9a-f]{64}|\..*|.*\.lock|contexts|preference|latents|models|compiled|looks|npm|digests\.json"
+)
+"""Names in folders of caches."""
+CACHES = ("cache_dir", "contexts_dir", "latents_dir")  # keys of `paths`
 RESULTS = "results.json"  # finished results, which only the same run may replace
 
 
@@ -47,6 +54,30 @@ def refuse_foreign(
             raise PmgError(f"{shown} holds results of another run of pmg-{command}: name another results_dir")
 
 
+def refuse_cache(key: str, folder: str, assets: str | None) -> None:
+    """Checks that a folder of caches is new, empty, or holds caches alone, and lies in no assets.
+
+    Raises:
+        PmgError: it does not; `key` names it.
+    """
+    refuse_assets(Path(folder), assets, key)
+    if Path(folder).is_dir() and (other := [p.name for p in Path(folder).iterdir() if not CACHED.fullmatch(p.name)]):
+        raise PmgError(f"{key}={folder} holds something else than caches, e.g. {min(other)}; name a new folder")
+
+
+def refuse_sweep(folder: Path) -> None:
+    """Checks that the folder of a sweep is new, empty, or holds folders of runs alone.
+
+    Raises:
+        PmgError: it does not.
+    """
+    shown = display_path(folder)
+    if (folder / METRICS_FILE).is_file():
+        raise PmgError(f"{shown} is the folder of a run; name another one for the sweep")
+    if name := _find_foreign(folder):
+        raise PmgError(f"{shown} holds files that aren't pmg's, e.g. {name}; name a new or empty folder")
+
+
 def own(folders: Iterable[Path], run_dir: Path, command: str, identity: Mapping[str, Any]) -> None:
     """Records in folders whose they are."""
     for folder in folders:
@@ -71,7 +102,7 @@ def _find_foreign(folder: Path) -> str | None:
     if not folder.is_dir():
         return None
     for path in sorted(folder.iterdir()):
-        if path.name.startswith(".") or path.suffix == ".log":
+        if path.name.startswith(".") or path.suffix == ".log" or path.name in OF_SWEEPS:
             continue
         if path.is_file() or (any(map(Path.is_file, path.rglob("*"))) and not _holds_run(path)):
             return path.name
@@ -80,4 +111,5 @@ def _find_foreign(folder: Path) -> str | None:
 
 def _holds_run(folder: Path) -> bool:
     """Returns whether a folder is a run's, or holds folders of runs, as those of studies and sweeps do."""
-    return any(any(folder.glob(f"{depth}{name}")) for depth in ("", "*/", "*/*/") for name in (OWNER, METRICS_FILE))
+    patterns = [f"{depth}{name}" for depth in ("", "*/", "*/*/") for name in (OWNER, METRICS_FILE)]
+    return any("command" in read_json(place) for pattern in patterns for place in folder.glob(pattern))

@@ -7,11 +7,14 @@ import os
 import time
 import uuid
 from collections.abc import Mapping
+from hashlib import sha256
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from pmg.cache import atomic_write_json, atomic_write_text
 from pmg.configuration.identity import find_differences, format_differences, names_run, select_result
@@ -27,7 +30,7 @@ CONFIG_FILE = "config.yaml"
 METRICS_FILE = "metrics.json"
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 ENCODER = "encoder"  # the folder of the trained weights in that of their run
-TRAINED = f"{ENCODER}/{WEIGHTS}"
+TRAINED = ENCODER  # whose digest a training's record has
 EXPORTED_ENCODER = "preference_encoder"  # folder in that of an exported pipeline
 OWN = "<run_dir>"  # placeholder of the run folder in `portable`
 OUTPUTS = {
@@ -59,14 +62,14 @@ def identify(cfg: DictConfig, command: str) -> dict[str, Any]:
     for key in [key for key in values if names_run(key)]:
         folder = values.pop(key)
         if folder and not str(folder).startswith(OWN):
-            read = _read_identity(Path(OmegaConf.select(cfg, key)))
+            read = read_identity(Path(OmegaConf.select(cfg, key)))
             values |= {f"{key}.{name}": value for name, value in read.items()}
     if values.get("pipeline"):  # its parts are in the config, but for the trained weights
-        values["pipeline.weights"] = digest_path(Path(plain["pipeline"]) / EXPORTED_ENCODER / WEIGHTS)
+        values["pipeline.weights"] = digest_path(Path(plain["pipeline"]) / EXPORTED_ENCODER)
     return values
 
 
-def _read_identity(folder: Path) -> dict[str, Any]:
+def read_identity(folder: Path) -> dict[str, Any]:
     """Returns the identity of the run in `folder`, with the checksum of its trained weights."""
     metrics = read_json(folder / METRICS_FILE)
     identity, made = metrics.get("identity"), metrics.get("made") or {}
@@ -121,12 +124,15 @@ def read_run(folder: Path | str, command: str) -> tuple[DictConfig, dict[str, An
     folder = Path(folder)
     try:
         metrics = json.loads((folder / METRICS_FILE).read_text())
-        config = OmegaConf.load(folder / CONFIG_FILE)
-    except FileNotFoundError as error:
+        text = (folder / CONFIG_FILE).read_bytes()
+        config = OmegaConf.create(text.decode())
+    except OSError as error:
         missing = f"{folder} is not a run folder (no {Path(error.filename).name} in it)"
         raise PmgError(f"{missing}. Run {_command_of(folder, command)} first") from error
-    except ValueError as error:
+    except (ValueError, YAMLError, OmegaConfBaseException) as error:
         raise PmgError(f"{folder / METRICS_FILE} is damaged; run `pmg-{command}` again") from error
+    if metrics.get("config", sha256(text).hexdigest()) != sha256(text).hexdigest():
+        raise PmgError(f"{folder / CONFIG_FILE} was changed; run `pmg-{command}` again in another run_dir")
     owner = metrics.get("command")
     if owner != command or not isinstance(config, DictConfig):
         raise PmgError(f"{folder} belongs to pmg-{owner}; a folder of pmg-{command} is needed")
@@ -238,6 +244,7 @@ class RunRecord:
         self.earlier = earlier or {}
         self.facts = {
             **facts,
+            "config": sha256(config.encode()).hexdigest(),
             "id": self.earlier.get("id") or uuid.uuid4().hex[:12],
             "process": os.getpid(),
             "versions": versions(),

@@ -6,6 +6,7 @@ training module supplies the parameters and the number of steps.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from functools import partial
 from typing import Any, Protocol
@@ -67,6 +68,8 @@ def one_cycle(optimizer: Optimizer, *, total_steps: int, warmup: Fraction = 0.05
     """
     peak = [group["lr"] for group in optimizer.param_groups]
     cycled = not optimizer.defaults.keys().isdisjoint(("momentum", "betas"))
+    if warmup * total_steps == 1:
+        warmup = math.nextafter(warmup, 1)  # torch divides by the steps of the rise less one
     return OneCycleLR(optimizer, max_lr=peak, total_steps=total_steps, pct_start=warmup, cycle_momentum=cycled)
 
 

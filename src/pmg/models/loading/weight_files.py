@@ -11,7 +11,7 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-from pmg.configuration.trees import leaves
+from pmg.configuration.trees import leaves, mappings
 from pmg.domain import PmgError
 
 COMPUTED = re.compile(r"(^|\.)(position_ids|inv_freq|masked_bias|num_batches_tracked)$")
@@ -19,10 +19,13 @@ COMPUTED = re.compile(r"(^|\.)(position_ids|inv_freq|masked_bias|num_batches_tra
 
 FLOATS = ("F64", "F32", "F16", "BF16")  # types of weights, as safetensors files name them
 QUANTIZED = "quantization_config"  # a config's key: weights are whole numbers, which its library reads
-REPEATED = re.compile(r"layers|labels|blocks|depth|experts")  # of keys whose number is the length of a loop
-MOST_REPEATED = 10_000
+REPEATED = re.compile(r"layers|blocks|depth")  # of keys whose number is the length of a loop
+NAMED = re.compile(r"labels|experts")  # and of longer ones
+MOST_REPEATED, MOST_NAMED, MOST_LAYERS = 1_000, 100_000, 20_000
+LARGEST_TOKENIZER = 2**26  # bytes of tokenizer.json
+MOST_GROWTH = 10_000  # times that a normalizer may lengthen a text
 LARGEST = 2**31 - 1  # of a config's other numbers
-SPARE = 4  # times the weights of a file that a model may have: tied ones are saved once
+SPARE, PACKED = 4, 16  # times the numbers of a file that a model may have: tied ones are saved once, 4 bits packed
 
 
 def check_files(folder: Path) -> int | None:
@@ -34,22 +37,45 @@ def check_files(folder: Path) -> int | None:
     Raises:
         PmgError: a number of the config is too large, or weights are not stored as floating-point numbers.
     """
-    values = _read_config(folder)
+    values, most_layers, longest = _read_config(folder), 1, 1
     for key, value in leaves(values):
-        most = MOST_REPEATED if REPEATED.search(key) else LARGEST
-        if any(isinstance(part, int) and abs(part) > most for part in (value if isinstance(value, list) else [value])):
+        numbers = [part for part in (value if isinstance(value, list) else [value]) if isinstance(part, int)]
+        most = MOST_REPEATED if REPEATED.search(key) else MOST_NAMED if NAMED.search(key) else LARGEST
+        if numbers and max(map(abs, numbers)) > most:
             raise PmgError(f"{folder / 'config.json'}: {key} is {str(value)[:80]}; at most {most} is allowed")
-    if QUANTIZED in values:
-        return None
-    total = 0
+        longest = max(longest, len(value) if isinstance(value, list) else 1)
+        most_layers = max([most_layers, *(numbers if REPEATED.search(key) else ())])
+    if longest * most_layers > MOST_LAYERS:
+        raise PmgError(
+            f"{folder / 'config.json'} describes up to {longest} times {most_layers} layers; at most {MOST_LAYERS}"
+        )
+    _check_tokenizer(folder / "tokenizer.json")
+    total, quantized = 0, QUANTIZED in values
     for file in sorted(folder.glob("*.safetensors")):
         for name, kind, count in _read_header(file):
             total += count
-            if kind not in FLOATS and not COMPUTED.search(name):
+            if kind not in FLOATS and not (quantized or COMPUTED.search(name)):
                 raise PmgError(
                     f"{file}: {name} is stored as {kind}, not as one of {', '.join(FLOATS)}. Load it again."
                 )
-    return SPARE * total or None
+    return (PACKED if quantized else SPARE) * total or None
+
+
+def _check_tokenizer(file: Path) -> None:
+    """Checks the size of a tokenizer, and that its normalizer doesn't lengthen texts beyond measure."""
+    try:
+        size = file.stat().st_size
+        if size > LARGEST_TOKENIZER:
+            raise PmgError(f"{file} has {size} bytes; at most {LARGEST_TOKENIZER} are read")
+        normalizer = json.loads(file.read_text(encoding="utf-8"))["normalizer"] or {}
+    except (OSError, ValueError, RecursionError, KeyError, TypeError):  # the loader says what is wrong
+        return
+    growth = 1
+    for _, node in mappings(normalizer):
+        if node.get("type") in ("Replace", "Prepend"):
+            growth *= max(1, len(str(node.get("content") or node.get("prepend") or "")))
+    if growth > MOST_GROWTH:
+        raise PmgError(f"{file}: its normalizer makes texts up to {growth} times as long; at most {MOST_GROWTH}")
 
 
 def _read_config(folder: Path) -> Mapping[str, Any]:

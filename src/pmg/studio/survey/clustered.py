@@ -87,7 +87,11 @@ def bradley_terry(
     covariances = [
         centre @ one[: methods - 1, : methods - 1] @ centre.T for one in _covariances(fitted, raters, items)
     ]
-    return Estimates(centre @ fitted.params[: methods - 1], np.stack(covariances), _freedom(raters, items))
+    return Estimates(
+        centre @ fitted.params[: methods - 1],
+        np.stack(covariances),
+        _freedom(raters, items) if fitted.df_resid > 0 else 0,
+    )
 
 
 def clustered_means(
@@ -105,7 +109,11 @@ def clustered_means(
     import statsmodels.api as sm
 
     fitted = sm.OLS(values, np.eye(count)[methods]).fit()
-    return Estimates(fitted.params, np.stack(_covariances(fitted, raters, items)), _freedom(raters, items))
+    return Estimates(
+        fitted.params,
+        np.stack(_covariances(fitted, raters, items)),
+        _freedom(raters, items) if fitted.df_resid > 0 else 0,
+    )
 
 
 def clustered_intervals(values: np.ndarray, raters: np.ndarray, items: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -152,7 +160,7 @@ def _covariances(fitted: Any, raters: np.ndarray, items: np.ndarray) -> list[np.
     """Returns covariances clustered by both, by rater and by item."""
     from statsmodels.stats.sandwich_covariance import cov_cluster_2groups
 
-    if not _freedom(raters, items):
+    if not _freedom(raters, items) or fitted.df_resid <= 0:
         return [np.zeros_like(fitted.cov_params())] * 3
     return list(cov_cluster_2groups(fitted, raters, items))
 

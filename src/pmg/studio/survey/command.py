@@ -56,7 +56,7 @@ def _find_sample_size(settings: SurveyConfig, run: Run) -> None:
 
     wanted = asdict(settings.sample_size)
     methods = list(settings.methods or ("a", "b"))
-    if len(methods) < 2:
+    if len(set(methods)) < 2:
         raise PmgError(f"methods={methods} names one method, and a survey compares two. Name another")
     pairs = max(1, round(settings.design.pairs / comb(len(methods), 2)))
     size = SampleSize(**wanted, pairs=pairs, items=settings.design.examples - 1, seed=settings.seed or 0)

@@ -87,10 +87,8 @@ def build_content(
         "images": shown,
         "plans": [[_public(task, names, code) for task in tasks] for tasks in plan],
     }
-    content = {"id": hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16], **content}
     made = {code[pair]: chosen[pair[0]][pair[1]] for pair in pairs}
     key = {
-        "survey": content["id"],
         "methods": methods,
         "items": names,
         "images": {
@@ -99,7 +97,13 @@ def build_content(
         },
         "plans": content["plans"],
     }
-    return content, key
+    survey = _name(content, key)
+    return {"id": survey, **content}, {"survey": survey, **key}
+
+
+def _name(content: Mapping[str, Any], key: Mapping[str, Any]) -> str:
+    """Returns the survey's id, of both: answers to a page count for the methods that its key names."""
+    return hashlib.sha256(json.dumps([content, key]).encode()).hexdigest()[:16]
 
 
 def write_survey(folder: Path, content: Mapping[str, Any], key: Mapping[str, Any]) -> None:
@@ -118,6 +122,13 @@ def read_survey(folder: Path | str, name: str = KEY) -> dict[str, Any]:
     path = Path(folder, name)
     try:
         read: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        if name == KEY and Path(folder, CONTENT).is_file():
+            shown = json.loads(Path(folder, CONTENT).read_text(encoding="utf-8"))
+            if (
+                _name(*({k: v for k, v in one.items() if k not in ("id", "survey")} for one in (shown, read)))
+                != (read["survey"])
+            ):
+                raise ValueError("the key is not the one that was made")
         return {**read, "plans": read["plans"]}
     except FileNotFoundError:
         raise PmgError(
