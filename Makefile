@@ -26,7 +26,7 @@ SMOKE_sight := preference_encoder.sees=both
 
 .DEFAULT_GOAL := help
 .PHONY: app build docs dashboard record pretrain-families world help setup test test-slow lint typecheck format catalogue pretrain demo demo-smoke clean \
-	encoders image-prompts chat-encoders $(STUDIES) selection families faithfulness faults reproduce reproduce-smoke benchmark benchmark-smoke
+	encoders image-prompts chat-encoders $(STUDIES) selection redraw families faithfulness faults reproduce reproduce-smoke benchmark benchmark-smoke
 
 help: ## print every target
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -76,7 +76,12 @@ demo: $(STAMP) ## train, generate and evaluate on looks (10 minutes on two cores
 	$(BIN)/pmg-generate experiment=demo $(ARGS)
 	$(BIN)/pmg-evaluate experiment=demo $(ARGS)
 
-pretrain-families: $(STAMP) ## train generators of three families on looks with equal operations (five hours of a core); run it again to resume
+pretrain-redraw: $(STAMP) ## what does keeping the accuracy cost? (half an hour)
+	$(BIN)/python experiments/redraw.py draw --split validation
+	$(BIN)/python experiments/redraw.py draw --split test
+	$(BIN)/python experiments/redraw.py report
+
+families: $(STAMP) ## train generators of three families on looks with equal operations (five hours of a core); run it again to resume
 	$(BIN)/pmg-pretrain stage=look_unet full_steps=8000 run_dir=outputs/families/unet into=$(FAMILIES) $(ARGS)
 	$(BIN)/pmg-pretrain stage=look_transformer full_steps=8000 run_dir=outputs/families/transformer into=$(FAMILIES) $(POOL) $(ARGS)
 	$(BIN)/pmg-pretrain stage=look_tokenizer run_dir=outputs/families/tokenizer into=$(FAMILIES) $(ARGS)

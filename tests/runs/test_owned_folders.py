@@ -39,6 +39,12 @@ def test_files_of_others_are_refused(place):
         refuse(place)
 
 
+def test_a_file_is_no_folder(place):
+    (place / "file").touch()
+    with pytest.raises(PmgError, match="file is a file; name a folder"):
+        refuse_foreign([place / "file"], place / "run", "pretrain", MINE, None)
+
+
 def test_folders_of_others_are_refused_and_folders_of_runs_are_not(place):
     write_run(place / "results" / "sweep" / "0", "train")
     refuse(place)

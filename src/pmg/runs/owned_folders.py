@@ -14,7 +14,7 @@ from pmg.paths import display_path, is_same_folder
 from pmg.runs.run_folder import METRICS_FILE, read_json
 
 OWNER = ".pmg.json"  # in each folder that a run writes: its command and folder, and a hash of its identity
-OF_SWEEPS = ("multirun.yaml", "optimization_results.yaml")  # that Hydra writes
+OF_SWEEPS = ("multirun.yaml", "optimization_results.yaml", "study.db")  # that Hydra and its sweepers write
 CACHED = re.compile(
     r"[0-9a-f]{2}|[0-9a-f]{64}|\..*|.*\.lock|contexts|preference|latents|models|compiled|looks|npm|digests\.json"
 )
@@ -41,6 +41,8 @@ def refuse_foreign(
     for folder in folders:
         refuse_assets(folder, assets)
         owner, shown = read_json(folder / OWNER), display_path(folder)
+        if folder.is_file():
+            raise PmgError(f"{shown} is a file; name a folder")
         if (folder / METRICS_FILE).is_file():
             if is_same_folder(folder, run_dir):
                 continue  # whose record says whose it is, see `refuse_other`
