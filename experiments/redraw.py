@@ -110,20 +110,31 @@ def make_requests(
 
 
 def keep(rows: pd.DataFrame, most: int, enough: float | None) -> pd.DataFrame:
-    """Returns the kept candidate of each example of one method, with the number of draws that it took.
+    """Returns the means of the kept candidates of each example of one method, and of the draws that they took.
+
+    The means are over the orders in which the noises may be drawn: each is the first of one.
 
     Args:
         rows: of one method.
         most: noises that may be drawn.
         enough: d_t from which no other is drawn; None: all are drawn. The candidate of the highest z is kept.
     """
-    rows = rows[rows["draw"] < most].sort_values(["example", "draw"], kind="stable")
+    orders = [
+        _keep_in_order(rows.assign(draw=(rows["draw"] - first) % NOISES), most, enough) for first in range(NOISES)
+    ]
+    found = pd.concat(orders)
+    return found.groupby(level="example")[[*METRICS, "draws"]].mean().join(orders[0]["user"])
+
+
+def _keep_in_order(rows: pd.DataFrame, most: int, enough: float | None) -> pd.DataFrame:
+    """Returns the kept candidate of each example, with the number of draws, for one order of the noises."""
+    rows = rows[rows["draw"] < most].sort_values(["example", "draw"], kind="stable").reset_index(drop=True)
     if enough is not None:
-        reached = (rows["d_t"] >= enough).groupby(rows["example"]).cumsum() - (rows["d_t"] >= enough)
-        rows = rows[reached == 0]
+        suffices = rows["d_t"] >= enough
+        earlier = suffices.groupby(rows["example"]).cumsum() - suffices
+        rows = rows[earlier == 0]
     draws = rows.groupby("example")["draw"].count()
-    kept = rows.loc[rows.groupby("example")["z"].idxmax()].set_index("example")
-    return kept.assign(draws=draws)
+    return rows.loc[rows.groupby("example")["z"].idxmax()].set_index("example").assign(draws=draws)
 
 
 def choose_threshold(rows: pd.DataFrame, most: int) -> float:
