@@ -76,12 +76,7 @@ demo: $(STAMP) ## train, generate and evaluate on looks (10 minutes on two cores
 	$(BIN)/pmg-generate experiment=demo $(ARGS)
 	$(BIN)/pmg-evaluate experiment=demo $(ARGS)
 
-pretrain-redraw: $(STAMP) ## what does keeping the accuracy cost? (half an hour)
-	$(BIN)/python experiments/redraw.py draw --split validation
-	$(BIN)/python experiments/redraw.py draw --split test
-	$(BIN)/python experiments/redraw.py report
-
-families: $(STAMP) ## train generators of three families on looks with equal operations (five hours of a core); run it again to resume
+pretrain-families: $(STAMP) ## train generators of three families on looks with equal operations (five hours of a core); run it again to resume
 	$(BIN)/pmg-pretrain stage=look_unet full_steps=8000 run_dir=outputs/families/unet into=$(FAMILIES) $(ARGS)
 	$(BIN)/pmg-pretrain stage=look_transformer full_steps=8000 run_dir=outputs/families/transformer into=$(FAMILIES) $(POOL) $(ARGS)
 	$(BIN)/pmg-pretrain stage=look_tokenizer run_dir=outputs/families/tokenizer into=$(FAMILIES) $(ARGS)
@@ -133,6 +128,11 @@ $(STUDIES): $(STAMP)
 selection: encoders ## does choosing among candidates pay?
 	$(BIN)/pmg-study experiment=selection $(ARGS)
 	$(BIN)/python experiments/selection.py
+
+redraw: $(STAMP) ## what does keeping the accuracy cost? (half an hour)
+	$(BIN)/python experiments/redraw.py draw --split validation
+	$(BIN)/python experiments/redraw.py draw --split test
+	$(BIN)/python experiments/redraw.py report
 
 families: $(STAMP) ## UNet, transformer and language model as generators of looks (after pretrain-families; two hours)
 	$(BIN)/pmg-study experiment=families $(ARGS)

@@ -46,8 +46,8 @@ def body(cfg: DictConfig, run: Run) -> float | None:
         if named:
             refuse_assets(Path(named), cfg.paths.assets_dir, key)
     folders = [Path(named) for named in others.values() if named]
-    folders = [folder for folder in folders if not folder.resolve().is_relative_to(run.folder.resolve())]
-    refuse_foreign(folders, run.folder, run.command, {}, cfg.paths.assets_dir)
+    outside = [folder for folder in folders if not folder.resolve().is_relative_to(run.folder.resolve())]
+    refuse_foreign(outside, run.folder, run.command, {}, cfg.paths.assets_dir)
     earlier = earlier_model(start, card, cfg.stage.folder)
     before = read_steps(earlier) if earlier else 0
     into = Path(cfg.paths.assets_dir if cfg.into == "assets" else cfg.into) if cfg.into else None
@@ -55,7 +55,7 @@ def body(cfg: DictConfig, run: Run) -> float | None:
     if replaces_assets:
         refuse_short(steps + before, cfg.full_steps, cfg.run_dir)
     builder = Builder(cfg, run)
-    own(folders, run.folder, run.command, builder.identity)  # before a pool is made
+    own(folders, run.folder, run.command, builder.identity)  # before a pool is made, which others may read
     with run.ledger.phase("load"):
         data, stage = builder.data, instantiate(cfg.stage)
         module, batches = stage.build(data, builder.seed)
