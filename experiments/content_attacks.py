@@ -64,7 +64,8 @@ PIPED = [
     "pipeline=export/pipeline", "run_dir=piped",
 ]  # fmt: skip
 PRETRAIN = [
-    "stage=look_unet", "data=own_files", "paths.data_dir=data", "paths.models_dir=models", "into=installed", "name=deep",
+    "stage=look_unet", "data=own_files", "paths.data_dir=data", "paths.models_dir=models", "into=installed",
+    "name=deep",
     "run_dir=pretrain", "trainer=cpu", "trainer.precision=32-true", "trainer.max_steps=40", "stage.pool.looks=8",
     "stage.pool.held_out_looks=4", "stage.batch_size=8", "trainer.val_check_interval=10", "text_encoder=minilm",
     "stage.training.model.denoiser.model.block_out_channels=[16,16]", "trainer.log_every_n_steps=1",

@@ -3,21 +3,26 @@
 python experiments/faults.py
 python experiments/faults.py --kills 2 --into outputs/faults --jobs 4
 python experiments/faults.py --kills 0
+python experiments/faults.py --attacks
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import os
 import shutil
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from content_attacks import attack_contents
 from damage import break_all
+from foreign_folders import attack_folders
 from hostile import attack
 from inputs import ask, read_inputs
 from kills import kill_all, run_undisturbed
@@ -93,6 +98,32 @@ def _portable(text: str, place: Path) -> str:
     return text.replace(f"{place}/", "").replace(f"{HERE.parent}/", "")
 
 
+def attacks_table(contents: Sequence[dict[str, Any]], folders: Sequence[dict[str, Any]]) -> str:
+    """One row a kind of attack, and below it those that succeeded."""
+    mixed, changed = [row for row in contents if row["mixed"]], [row for row in folders if row["changed"]]
+    head = ("attack", "tried", "refused or without effect", "succeeded")
+    rows = [
+        ("what a run read or made is exchanged", len(contents), len(contents) - len(mixed), len(mixed)),
+        ("a command is told to write into a foreign folder", len(folders), len(folders) - len(changed), len(changed)),
+    ]
+    names = [(row["command"], row["attack"], row["said"] or "nothing") for row in mixed]
+    names += [(row["command"], row["target"], row["said"] or "nothing") for row in changed]
+    return f"{_table(head, rows)}\n\n{_table(('command', 'that succeeded', 'what it said'), names)}"
+
+
+def record_attacks(place: Path, into: Path) -> None:
+    """Runs content attacks and foreign folders, and records them; the folder `place` is made anew."""
+    shutil.rmtree(place, ignore_errors=True)
+    run_undisturbed(place / "whole")
+    with ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as pool:
+        made = pool.submit(attack_contents, place / "contents", place / "whole")
+        folders = pool.submit(attack_folders, place / "folders").result()
+        contents = made.result()
+    found = {"revision": (git_state() or {}).get("revision"), "contents": contents, "folders": folders}
+    (into / "attacks.json").write_text(_portable(json.dumps(found, indent=1, ensure_ascii=False), place) + "\n")
+    fill(into / "README.md", "attacks", _portable(attacks_table(contents, folders), place))
+
+
 def main(kills: int, place: Path, into: Path, jobs: int) -> None:
     """Does it all, `jobs` commands at once; the folder `place` is made anew.
 
@@ -132,5 +163,9 @@ if __name__ == "__main__":
     parser.add_argument("--place", type=Path, default=HERE.parent / "outputs" / "faults", help="folder of the runs")
     parser.add_argument("--jobs", type=int, default=2, help="commands at once")
     parser.add_argument("--into", type=Path, default=HERE / "faults", help="folder of the tables")
+    parser.add_argument("--attacks", action="store_true", help="record attacks on contents and folders alone")
     options = parser.parse_args()
-    main(options.kills, options.place.resolve(), options.into, options.jobs)
+    if options.attacks:
+        record_attacks(options.place.resolve(), options.into)
+    else:
+        main(options.kills, options.place.resolve(), options.into, options.jobs)
