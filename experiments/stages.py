@@ -189,6 +189,9 @@ def open_shop(place: Path) -> None:
     (folder / "chosen.csv").write_text(f"user,item,timestamp\n{chosen}\n")
 
 
+PLACES = ("run_dir", "train_run", "generate_run", "results_dir")
+
+
 def made(folder: Path) -> dict[str, str]:
     """A digest of all that a finished stage made: models, pictures, tables, records; costs and logs are left out."""
     kinds = (
@@ -204,7 +207,9 @@ def made(folder: Path) -> dict[str, str]:
     found = {str(p.relative_to(folder)): sha256(p.read_bytes()).hexdigest() for k in kinds for p in folder.rglob(k)}
     for path in folder.glob("results.json"):
         results = {
-            name: part for name, part in json.loads(path.read_text()).items() if name not in ("cost", "revision")
+            name: {key: value for key, value in part.items() if key not in PLACES} if name == "config" else part
+            for name, part in json.loads(path.read_text()).items()
+            if name not in ("cost", "revision")
         }
         found["results.json"] = sha256(json.dumps(results).encode()).hexdigest()
     return found

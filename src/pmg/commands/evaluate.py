@@ -60,6 +60,7 @@ def body(cfg: DictConfig, run: Run) -> float | None:
     from pmg.evaluation.references import ReferenceArms, ReferenceReader
     from pmg.evaluation.results import Origin, ResultBuilder, read_rows, write_results, write_rows
     from pmg.evaluation.set_comparison import compare_sets
+    from pmg.generation.records import RECORDS
     from pmg.models.loading.device import to_device
     from pmg.runs.provenance import git_state
 
@@ -91,6 +92,7 @@ def body(cfg: DictConfig, run: Run) -> float | None:
         tables = parts or [evaluation.rows(examples, records, images, own_shard(cfg.shard))]
         if cfg.shard.index is not None:
             write_rows(run.folder, tables[0])
+            run.seal("rows.parquet")
             judged.drop()
             return None
         rows = in_order(tables)
@@ -100,7 +102,7 @@ def body(cfg: DictConfig, run: Run) -> float | None:
         cost = {**made.cost, "evaluate": run.ledger.as_dict()}
         origin = Origin((git_state() or {}).get("revision"), config, cost)
         builder = ResultBuilder([*metrics.outputs, *SELECTION_SCORES], comparison, data.groups, cfg.seed or 0)
-        results = builder.build(rows, origin, sets)
+        results = {**builder.build(rows, origin, sets), "records": made.metrics["made"][RECORDS]}
     write_results(cfg.results_dir, results, rows)
     run.seal(os.path.relpath(Path(cfg.results_dir, RESULTS), run.folder))
     judged.drop()

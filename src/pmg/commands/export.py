@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from pmg.configuration.identity import format_differences
 from pmg.configuration.instantiate import built_class, to_plain
+from pmg.configuration.precision import ANY_DTYPE
+from pmg.configuration.trees import leaves
 from pmg.domain import PmgError
 from pmg.orchestration.exported_pipeline import FIXED
 from pmg.orchestration.launcher import launch
@@ -41,6 +46,8 @@ def body(cfg: DictConfig, run: Run) -> float | None:
     trained, metrics = read_finished(cfg.train_run, "train")
     check_made(Path(cfg.train_run), metrics, TRAINED)
     refuse_changed(cfg.train_run, to_plain(trained), metrics, *FIXED, *PARTS)
+    if cfg.results:
+        refuse_results(cfg.results, metrics["identity"])
     kind = built_class(trained.preference_encoder)
     # a training's config has no settings of the generation
     homes = dict.fromkeys(PARTS, trained) | dict.fromkeys(SECTIONS, cfg)
@@ -61,6 +68,24 @@ def body(cfg: DictConfig, run: Run) -> float | None:
         with run.ledger.phase("push"):
             print(push(folder, cfg.push_to, cfg.private))
     return None
+
+
+def refuse_results(path: str, identity: Mapping[str, Any]) -> None:
+    """Checks that the results that a card shows are of images by this training.
+
+    Raises:
+        PmgError: they can't be read, or their training had other values.
+    """
+    try:
+        facts = dict(leaves(json.loads(Path(path).read_text(encoding="utf-8"))["config"]))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise PmgError(
+            f"results={path} can't be read ({type(error).__name__}): name the results.json of an evaluation"
+        ) from None
+    known = {key: value for key, value in identity.items() if key in facts and ANY_DTYPE not in str(value)}
+    differ = {key: (value, facts[key]) for key, value in known.items() if facts[key] != value}
+    if differ:
+        raise PmgError(f"results={path} is of another training: {format_differences(differ)}")
 
 
 def push(folder: Path, repository: str, private: bool) -> str:

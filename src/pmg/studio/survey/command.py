@@ -90,7 +90,9 @@ def _make(settings: SurveyConfig, run: Run) -> None:
     examples = select_examples(data, made["split"], made)
     images = dict(zip([record.key for record in records], read_images(folder, records), strict=True))
     whole = Design(**design, seed=settings.seed or 0)
-    content, key = build_content(chosen, examples, data.images, images, whole, settings.texts)
+    content, key = build_content(
+        chosen, examples, data.images, images, whole, settings.texts, metrics["made"][RECORDS]
+    )
     run.begin()
     write_survey(run.folder, content, key)
     print(f"page: {run.folder / PAGE}\nserve it: pmg-survey serve={run.folder}")
@@ -153,7 +155,7 @@ def _write_results(settings: SurveyConfig, run: Run, key: dict[str, Any], answer
     rows = metrics = None
     if settings.evaluation:
         rows = shown_rows(read_rows(settings.evaluation), key["images"].values())
-        metrics = _read_metrics(Path(settings.evaluation, "results.json"))
+        metrics = _read_metrics(Path(settings.evaluation, "results.json"), key.get("records"))
     run.begin()
     with run.ledger.phase("analyse"):
         analysis = Analysis(key["methods"], Comparison(**asdict(settings.comparison)), settings.allowed_failures)
@@ -169,10 +171,17 @@ def _write_results(settings: SurveyConfig, run: Run, key: dict[str, Any], answer
     print(f"all tables: {Path(str(settings.results_dir), 'table.md')}")
 
 
-def _read_metrics(path: Path) -> dict[str, Any]:
-    """Returns the descriptions of an evaluation's metrics."""
+def _read_metrics(path: Path, records: str | None) -> dict[str, Any]:
+    """Returns the descriptions of an evaluation's metrics.
+
+    Raises:
+        PmgError: it can't be read, or is of other pictures than those with a digest of `records`.
+    """
     try:
-        metrics: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))["metrics"]
+        results = json.loads(path.read_text(encoding="utf-8"))
+        metrics: dict[str, Any] = results["metrics"]
+        if results.get("records") != records:
+            raise PmgError(f"{path} is of other pictures than the survey's: name the evaluation of its generate_run")
         return metrics
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise PmgError(f"{path} can't be read ({type(error).__name__}): name the results of pmg-evaluate") from None

@@ -62,11 +62,11 @@ def choose_records(
 
 def build_content(
     chosen: Mapping[str, Mapping[str, Record]], examples: Sequence[Example], store: ImageStore,
-    images: Mapping[Key, Tensor], design: Design, texts: Texts,
+    images: Mapping[Key, Tensor], design: Design, texts: Texts, made: str = "",
 ) -> tuple[dict[str, Any], dict[str, Any]]:  # fmt: skip
     """Returns the content of the page, which names no method, and the key.
 
-    Records are by example and method, images `(3, H, W)` in [-1, 1] by record.
+    Records are by example and method, images `(3, H, W)` in [-1, 1] by record; `made` is a digest of the records.
 
     Raises:
         PmgError: there are too few examples or methods, or a history has no images.
@@ -87,13 +87,14 @@ def build_content(
         "images": shown,
         "plans": [[_public(task, names, code) for task in tasks] for tasks in plan],
     }
-    made = {code[pair]: chosen[pair[0]][pair[1]] for pair in pairs}
+    of_code = {code[pair]: chosen[pair[0]][pair[1]] for pair in pairs}
     key = {
+        "records": made,
         "methods": methods,
         "items": names,
         "images": {
             name: {"example": record.example, "method": record.method, "seed": record.seed}
-            for name, record in made.items()
+            for name, record in of_code.items()
         },
         "plans": content["plans"],
     }
