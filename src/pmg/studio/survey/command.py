@@ -91,7 +91,7 @@ def _make(settings: SurveyConfig, run: Run) -> None:
     images = dict(zip([record.key for record in records], read_images(folder, records), strict=True))
     whole = Design(**design, seed=settings.seed or 0)
     content, key = build_content(
-        chosen, examples, data.images, images, whole, settings.texts, metrics["made"][RECORDS]
+        chosen, examples, data.images, images, whole, settings.texts, made=metrics["made"][RECORDS]
     )
     run.begin()
     write_survey(run.folder, content, key)

@@ -62,7 +62,7 @@ def choose_records(
 
 def build_content(
     chosen: Mapping[str, Mapping[str, Record]], examples: Sequence[Example], store: ImageStore,
-    images: Mapping[Key, Tensor], design: Design, texts: Texts, made: str = "",
+    images: Mapping[Key, Tensor], design: Design, texts: Texts, *, made: str = "",
 ) -> tuple[dict[str, Any], dict[str, Any]]:  # fmt: skip
     """Returns the content of the page, which names no method, and the key.
 
