@@ -7,7 +7,7 @@ import time
 import pytest
 
 from pmg.domain import PmgError
-from pmg.models.language.chat_template import SECONDS, render_chat_template, split_chat_template
+from pmg.models.language.chat_template import render_chat_template, split_chat_template
 from pmg.models.tiny_models import tiny_tokenizer
 
 TURNS = "{% for message in messages %}<{{ message.role }}>{{ message.content }}{% endfor %}"
@@ -44,11 +44,12 @@ def test_a_template_writes_what_transformers_has_it_write(thinking):
         ("no message", "changes the user's message"),
     ],
 )
-def test_hostile_templates_are_refused_in_time(template, said):
+def test_hostile_templates_are_refused_in_time(monkeypatch, template, said):
+    monkeypatch.setattr("pmg.models.language.chat_template.SECONDS", 1)
     before = time.monotonic()
     with pytest.raises(PmgError, match=said):
         split_chat_template(tokenizer_with(template))
-    assert time.monotonic() - before < 4 * SECONDS
+    assert time.monotonic() - before < 20
 
 
 def test_a_text_needs_a_template():
