@@ -1214,21 +1214,38 @@ def attack_contents(place: Path, whole: Path, only: str = "") -> list[dict[str, 
         only: words of the attacks that are tried; empty: all.
     """
     random.seed(0)
-    base = place / "base"
-    if not (base / "complete").exists():
-        shutil.rmtree(place, ignore_errors=True)
+
+    def furnish(base: Path) -> None:
+        """Makes the honest runs, and adds the finished ones."""
         furnish_base(base)
         for name in ("train", "generate", "evaluate", "cache"):
             shutil.copytree(whole / name, base / name, dirs_exist_ok=True)
-        (base / "complete").touch()
+
+    base = honest_runs(place, furnish)
     chosen = [attack for attack in ATTACKS if only in f"{attack.verb} {attack.attack}"]
     return [_try(attack, place, base) for attack in chosen]
 
 
-def _try(attack: Attack, place: Path, base: Path) -> dict[str, Any]:
+def honest_runs(place: Path, furnish: Callable[[Path], None]) -> Path:
+    """Returns the folder of the honest runs in `place`; `furnish` makes them where it isn't complete."""
+    base = place / "base"
+    if not (base / "complete").exists():
+        shutil.rmtree(place, ignore_errors=True)
+        furnish(base)
+        (base / "complete").touch()
+    return base
+
+
+def copy_runs(base: Path, place: Path, symlinks: bool = False) -> Path:
+    """Returns a new copy of the honest runs, which an attack may change."""
     folder = place / "attacked"
     shutil.rmtree(folder, ignore_errors=True)
-    shutil.copytree(base, folder)
+    shutil.copytree(base, folder, symlinks=symlinks)
+    return folder
+
+
+def _try(attack: Attack, place: Path, base: Path) -> dict[str, Any]:
+    folder = copy_runs(base, place)
     with inside(folder):
         attack.spoil()
         code, said = call(attack.verb, attack.arguments)

@@ -15,7 +15,20 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from content_attacks import CHAIN, EXPORT, SHOP, SURVEY, WORDS, call, find_models, inside, must, open_shop
+from content_attacks import (
+    CHAIN,
+    EXPORT,
+    SHOP,
+    SURVEY,
+    WORDS,
+    call,
+    copy_runs,
+    find_models,
+    honest_runs,
+    inside,
+    must,
+    open_shop,
+)
 
 PRETRAIN = [
     "stage=look_autoencoder", "stage.batch_size=2", "trainer=cpu", "trainer.precision=32-true", "trainer.max_steps=2",
@@ -366,19 +379,13 @@ def attack_folders(place: Path, only: str = "") -> list[dict[str, Any]]:
         place: a folder for the runs; made anew, but for its honest runs.
         only: words of the trials that are made; empty: all.
     """
-    base = place / "base"
-    if not (base / "complete").exists():
-        shutil.rmtree(place, ignore_errors=True)
-        furnish_base(base)
-        (base / "complete").touch()
+    base = honest_runs(place, furnish_base)
     chosen = [trial for trial in TRIALS if only in f"{trial.command} {trial.kind}"]
     return [_try(trial, place, base) for trial in chosen]
 
 
 def _try(trial: Trial, place: Path, base: Path) -> dict[str, Any]:
-    folder = place / "attacked"
-    shutil.rmtree(folder, ignore_errors=True)
-    shutil.copytree(base, folder, symlinks=True)
+    folder = copy_runs(base, place, symlinks=True)
     with inside(folder), _environment(trial.environment):
         trial.before()
         target = Path(trial.target).resolve()

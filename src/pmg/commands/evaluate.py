@@ -58,7 +58,7 @@ def body(cfg: DictConfig, run: Run) -> float | None:
     from pmg.evaluation.comparison import Comparison
     from pmg.evaluation.image_evaluation import SELECTION_SCORES, ImageEvaluation, RowCache, in_order
     from pmg.evaluation.references import ReferenceArms, ReferenceReader
-    from pmg.evaluation.results import Origin, ResultBuilder, read_rows, write_results, write_rows
+    from pmg.evaluation.results import ROWS, Origin, ResultBuilder, read_rows, write_results, write_rows
     from pmg.evaluation.set_comparison import compare_sets
     from pmg.generation.records import RECORDS
     from pmg.models.loading.device import to_device
@@ -92,7 +92,7 @@ def body(cfg: DictConfig, run: Run) -> float | None:
         tables = parts or [evaluation.rows(examples, records, images, own_shard(cfg.shard))]
         if cfg.shard.index is not None:
             write_rows(run.folder, tables[0])
-            run.seal("rows.parquet")
+            run.seal(ROWS)
             judged.drop()
             return None
         rows = in_order(tables)

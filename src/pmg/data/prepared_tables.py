@@ -31,7 +31,7 @@ NO_IMAGE = -1  # row number of items without an image
 
 @dataclass
 class Drops:
-    """Rows that are left out: their number, and the first as text, by reason; and how many items nobody has."""
+    """Rows that are left out: their number, and the first as text, by reason; and the number of unused items."""
 
     counts: dict[str, int] = field(default_factory=dict)
     first: dict[str, str] = field(default_factory=dict)

@@ -49,8 +49,8 @@ def refuse_foreign(
             raise PmgError(f"{shown} is the folder of a run; name another one for results")
         if owner.get("command") not in (None, command):
             raise PmgError(f"{shown} belongs to pmg-{owner['command']}; name another folder")
-        if not owner and (name := _find_foreign(folder)):
-            raise PmgError(f"{shown} holds files that aren't pmg's, e.g. {name}; name a new or empty folder")
+        if not owner:
+            _refuse_files(folder)
         same = owner.get("identity") == Cache.key(**identity) or is_same_folder(owner.get("run"), run_dir)
         if owner and not same and (folder / RESULTS).exists():
             raise PmgError(f"{shown} holds results of another run of pmg-{command}: name another results_dir")
@@ -73,11 +73,9 @@ def refuse_sweep(folder: Path) -> None:
     Raises:
         PmgError: it does not.
     """
-    shown = display_path(folder)
     if (folder / METRICS_FILE).is_file():
-        raise PmgError(f"{shown} is the folder of a run; name another one for the sweep")
-    if name := _find_foreign(folder):
-        raise PmgError(f"{shown} holds files that aren't pmg's, e.g. {name}; name a new or empty folder")
+        raise PmgError(f"{display_path(folder)} is the folder of a run; name another one for the sweep")
+    _refuse_files(folder)
 
 
 def own(folders: Iterable[Path], run_dir: Path, command: str, identity: Mapping[str, Any]) -> None:
@@ -97,6 +95,14 @@ def refuse_assets(folder: Path, assets: str | None, key: str = "a folder of this
     for place in filter(None, (assets, find_assets())):
         if folder.resolve().is_relative_to(Path(place).resolve()):
             raise PmgError(f"{key}, {display_path(folder)}, lies in the assets, which only into=assets replaces")
+
+
+def _refuse_files(folder: Path) -> None:
+    """Checks that a folder is new, empty, or holds folders of runs alone."""
+    if name := _find_foreign(folder):
+        raise PmgError(
+            f"{display_path(folder)} holds files that aren't pmg's, e.g. {name}; name a new or empty folder"
+        )
 
 
 def _find_foreign(folder: Path) -> str | None:

@@ -25,7 +25,7 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from pmg.domain import PmgError
-from pmg.models.loading.weight_files import COMPUTED, SPARE, check_files
+from pmg.models.loading.weight_files import COMPUTED, SPARE, check_files, check_tokenizer
 
 SHARD = re.compile(r"-\d+-of-\d+")
 WEIGHTS = re.compile(r"(?:pytorch_|diffusion_pytorch_)?model(?:\.(?P<variant>\w+))?\.(?:safetensors|bin)")
@@ -118,9 +118,10 @@ def load_tokenizer(
     """Loads the tokenizer of a model, of a class of transformers, from a folder or hub id.
 
     Raises:
-        PmgError: it is missing or damaged, or has tokens without an embedding in the model.
+        PmgError: it is missing or damaged, or has tokens without an embedding in the model; or see `check_tokenizer`.
     """
     where = f"{path}/{subfolder}" if subfolder else str(path)
+    check_tokenizer(Path(where, "tokenizer.json"))
     try:
         tokenizer = kind.from_pretrained(path, subfolder=subfolder, trust_remote_code=False, **options)
     except Exception as error:  # the types for missing files, other formats and remote code differ

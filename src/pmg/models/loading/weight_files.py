@@ -32,7 +32,7 @@ def check_files(folder: Path) -> int | None:
     """Checks config and weights of a folder; what isn't on this machine is passed over.
 
     Returns:
-        How many numbers a model of it may have; None: the folder has no safetensors file, or quantized weights.
+        How many numbers a model of it may have; None: the folder has no safetensors file.
 
     Raises:
         PmgError: a number of the config is too large, or weights are not stored as floating-point numbers.
@@ -49,7 +49,6 @@ def check_files(folder: Path) -> int | None:
         raise PmgError(
             f"{folder / 'config.json'} describes up to {longest} times {most_layers} layers; at most {MOST_LAYERS}"
         )
-    _check_tokenizer(folder / "tokenizer.json")
     total, quantized = 0, QUANTIZED in values
     for file in sorted(folder.glob("*.safetensors")):
         for name, kind, count in _read_header(file):
@@ -61,8 +60,12 @@ def check_files(folder: Path) -> int | None:
     return (PACKED if quantized else SPARE) * total or None
 
 
-def _check_tokenizer(file: Path) -> None:
-    """Checks the size of a tokenizer, and that its normalizer doesn't lengthen texts beyond measure."""
+def check_tokenizer(file: Path) -> None:
+    """Checks a ``tokenizer.json``; one that isn't on this machine is passed over.
+
+    Raises:
+        PmgError: it is too large, or its normalizer makes texts too long.
+    """
     try:
         size = file.stat().st_size
         if size > LARGEST_TOKENIZER:
