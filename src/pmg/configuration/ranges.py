@@ -20,7 +20,7 @@ from functools import cache
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from annotated_types import Ge, Gt, Le, Lt
+from annotated_types import Ge, Gt, Le, Lt, MinLen
 
 from pmg.configuration.targets import is_library
 from pmg.configuration.trees import nodes, targets
@@ -42,8 +42,12 @@ Positive = Annotated[float, Gt(0)]
 NotNegative = Annotated[float, Ge(0)]
 
 _WORDS: dict[Any, str] = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
-_BOUNDS = ((Ge, "ge", "at least"), (Gt, "gt", "more than"), (Le, "le", "at most"), (Lt, "lt", "less than"))
+_BOUNDS = ((Ge, "ge", "at least"), (Gt, "gt", "more than"), (Le, "le", "at most"), (Lt, "lt", "less than"),
+           (MinLen, "min_length", "a length of at least"))  # fmt: skip
 _SKIPPED = "???"
+
+
+Counts = Annotated[Sequence[Count], MinLen(1)]
 
 
 class TrainerArguments:
@@ -101,11 +105,11 @@ class LayerArguments:
     cross_attention_dim: Count
     projection_class_embeddings_input_dim: Count
     attention_head_dim: Count | Sequence[Count]
-    block_out_channels: Sequence[Count]
-    encoder_block_out_channels: Sequence[Count]
-    decoder_block_out_channels: Sequence[Count]
-    encoder_layers_per_block: Sequence[Count]
-    decoder_layers_per_block: Sequence[Count]
+    block_out_channels: Counts
+    encoder_block_out_channels: Counts
+    decoder_block_out_channels: Counts
+    encoder_layers_per_block: Counts
+    decoder_layers_per_block: Counts
     dropout: Decay
 
 

@@ -48,7 +48,7 @@ class PretrainConfig(RunConfig):
     stage: Any = None
     optimizer: Any = None
     lr_scheduler: Any = None
-    card: Any = destination()
+    card: dict[str, Any] = destination(MISSING)
     picture: Any = execution()
     data: Any = None
     text_encoder: Any = key(role="unused")

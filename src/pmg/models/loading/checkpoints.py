@@ -25,7 +25,7 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from pmg.domain import PmgError
-from pmg.models.loading.weight_files import COMPUTED, SPARE, check_files, check_tokenizer
+from pmg.models.loading.weight_files import COMPUTED, check_files, check_tokenizer
 
 SHARD = re.compile(r"-\d+-of-\d+")
 WEIGHTS = re.compile(r"(?:pytorch_|diffusion_pytorch_)?model(?:\.(?P<variant>\w+))?\.(?:safetensors|bin)")
@@ -76,7 +76,7 @@ def load_checkpoint(
     if limit is not None and "quantization_config" not in options:
         described = sum(part.numel() for part in _create(kind, path, subfolder, options).state_dict().values())
         if described > limit:
-            raise PmgError(f"{where}: config.json describes {described} numbers, its weights hold {limit // SPARE}")
+            raise PmgError(f"{where}: config.json describes {described} numbers; its weights allow {limit}")
     if kind.__module__.startswith("transformers.") or issubclass(kind, PreTrainedModel):
         options |= {"trust_remote_code": False, "ignore_mismatched_sizes": True}  # `_check_names` raises for them
     if subfolder:

@@ -117,6 +117,8 @@ def _analyse(settings: SurveyConfig, run: Run) -> None:
 
     listed = list(settings.analyse) if isinstance(settings.analyse, list) else [settings.analyse]
     paths = [Path(str(path)) for path in listed]
+    if missing := [path for path in paths if not path.exists()]:
+        raise PmgError(f"analyse: {missing[0]} is neither a file nor a folder")
     if settings.delete:
         check_code(settings.delete)
         run.begin()
