@@ -11,10 +11,12 @@ from hydra.core.global_hydra import GlobalHydra
 
 from pmg.configuration.instantiate import instantiate, register_configs, to_plain
 from pmg.data.chats import USER
-from pmg.domain import PmgError
-from pmg.looks.conversations import LookChatDataset
-from pmg.looks.phrases import SUBJECT
+from pmg.domain import Item, PmgError
+from pmg.looks.conversations import CHANNELS, LookChatDataset, Wishes
+from pmg.looks.finishes import AS_DRAWN
+from pmg.looks.phrases import OTHER, SUBJECT
 
+SHADINGS = ("line drawing", "soft shading", "flat shapes")
 TOPICS = "data.looks.topics=[food-fruit,food-prepared,animal-mammal,animal-bird,face-smiling,tool,sport,event]"
 
 
@@ -33,44 +35,135 @@ def data(config):
     return instantiate(config.data)
 
 
-def changed(data, config, said_by="own", **values):
-    """The same users, other conversations."""
-    return LookChatDataset(data.looks, data.captioner, instantiate(config.data.conversations, **values), said_by)
+def changed(data, config, channel="split", said_by="own", mixed=0.0, shown=0.0, **values):
+    """The same users, who behave in another way."""
+    conversations = instantiate(config.data.conversations, **values)
+    return LookChatDataset(
+        data.looks, data.captioner, conversations, channel, shown=shown, mixed=mixed, said_by=said_by
+    )
 
 
-def test_users_click_or_talk_or_do_both_and_keep_their_targets(data):
-    chats, looks = data.examples("test", 10, 2), data.looks.examples("test", 10, 2)
-    assert {example.labels["behaviour"] for example in chats} == {"clicks", "chat", "both"}
+def own_text(example):
+    return [turn.text for turn in example.conversation if turn.speaker == USER]
+
+
+@pytest.mark.parametrize("channel", CHANNELS)
+def test_users_behave_by_channel_and_keep_their_targets(data, config, channel):
+    chats, looks = changed(data, config, channel).examples("test", 6, 2), data.looks.examples("test", 6, 2)
     for chat, look in zip(chats, looks, strict=True):
         assert (chat.id, chat.user, chat.target, chat.truth) == (look.id, look.user, look.target, look.truth)
         assert look.labels.items() <= chat.labels.items()
         assert set(data.labels) <= set(chat.labels)
-        assert chat.history == (() if chat.labels["behaviour"] == "chat" else look.history)
-        assert bool(chat.conversation) == (chat.labels["behaviour"] != "clicks") == bool(chat.labels["said_likes"])
-    assert data.examples("test", 3, 1) == [chats[0], chats[2], chats[4]]
+        assert chat.labels["channel"] == channel
+        assert bool(chat.conversation) == (channel != "pictures") == bool(chat.labels["said_likes"])
+        assert bool(chat.history) == (channel != "words")
+        assert (chat.history == look.history) == (channel == "pictures")
+    assert changed(data, config, channel).examples("test", 3, 1) == [chats[0], chats[2], chats[4]]
+
+
+def finishes(data, example):
+    return [data.images.picture(one.item).finish for one in example.history]
+
+
+def test_clicks_are_as_drawn_where_the_finish_is_said_but_for_a_share(data, config):
+    looks = data.looks.examples("test", 6, 1)
+    for shown in (0.0, 0.5, 1.0):
+        split = changed(data, config, shown=shown).examples("test", 6, 1)
+        same = [
+            one == other
+            for chat, look in zip(split, looks, strict=True)
+            for one, other in zip(finishes(data, chat), finishes(data, look), strict=True)
+        ]
+        plain = [one == AS_DRAWN for chat in split for one in finishes(data, chat)]
+        assert sum(plain) + sum(same) == len(same)
+        assert abs(sum(same) / len(same) - shown) < 0.2
+
+
+def test_an_earlier_wish_comes_before_the_one_that_counts(data, config):
+    """In messages of their own or in one; words of the pictures are said only as what was liked before."""
+    talk, found = changed(data, config, "conflict", likes=6, dislikes=0, distractors=0), 0
+    phrases = talk.conversations.phrases["train"]
+    for example in talk.examples("train", 12, 1):
+        shown = talk.words([one.item for one in example.history])
+        likes, dislikes = (example.labels[key].split(", ") for key in ("said_likes", "said_dislikes"))
+        for word in set(shown.values()) & set(dislikes):
+            attribute = next(name for name, value in shown.items() if value == word)
+            now = talk.words(references(example)).get(attribute)
+            if now not in likes:
+                continue
+            said = own_text(example)
+            places = [
+                next(i for i, text in enumerate(said) if any(name.casefold() in text.casefold() for name in names))
+                for names in (ways(phrases, attribute, word), ways(phrases, attribute, now))
+            ]
+            found += 1
+            assert places[0] <= places[1]
+    assert found > 5
+
+
+def references(example):
+    return [Item(name, "", "") for name in example.labels["look_references"].split()]
+
+
+def ways(phrases, attribute, word):
+    return {phrases.express(attribute, word, random.Random(seed)) for seed in range(40)}
+
+
+def test_another_persons_pictures_are_named(data, config):
+    mixed = changed(data, config, mixed=1.0).examples("test", 6, 1)
+    artists = data.looks.drawings.artists
+    for example, look in zip(mixed, data.looks.examples("test", 6, 1), strict=True):
+        assert example.labels["mixed"] == "yes"
+        own = artists[data.images.picture(look.truth[0]).row]
+        mine, theirs = (
+            {one.item.title for one in example.history if (artists[data.images.picture(one.item).row] == own) == of}
+            for of in (True, False)
+        )
+        assert len(mine) == len(theirs) > 0
+        assert not {one.item.concept for one in example.history} & {look.target.concept}
+        said = " ".join(own_text(example))
+        named = [titles for titles in (mine, theirs) if all(f"the {title}" in said for title in titles)]
+        assert named, said
 
 
 def test_statements_are_about_the_measured_words_of_the_look(data, config):
     options = {name: set(node.options) for name, node in config.scenario.attributes.items()}
-    talk = changed(data, config, shares={"both": 1})
+    talk = changed(data, config, "words")
     for example in talk.examples("train", 6, 1):
-        words, said = talk.words(example), example.labels
+        words, said = talk.words(references(example)), example.labels
         assert all(word in options[name] for name, word in words.items())
         likes, dislikes = (set(said[key].split(", ")) - {""} for key in ("said_likes", "said_dislikes"))
         assert likes <= set(words.values())
-        assert 1 <= len(likes) <= 3
+        assert 1 <= len(likes) <= 5
         assert not dislikes & set(words.values())
         assert all(any(word in some for some in options.values()) for word in dislikes)
-        assert example.conversation[0].speaker == example.conversation[-1].speaker == USER
+    artist = [changed(data, config, channel, likes=6).examples("train", 6, 1) for channel in ("split", "conflict")]
+    assert not any(word in example.labels["said_likes"] for some in artist for example in some for word in SHADINGS)
+
+
+def test_pairs_don_t_say_by_their_order_which_word_is_wanted(config):
+    """Some sentences of each split have the wanted word first, some the other."""
+    for split in ("train", "validation", "test"):
+        for key in ("pairs", "changes"):
+            firsts = [
+                text.index(SUBJECT) < text.index(OTHER) for text in config.data.conversations.phrases[split][key]
+            ]
+            assert {True, False} == set(firsts), (split, key)
 
 
 def test_conversations_depend_on_the_user_alone(data, config):
-    words = {"ground": "white ground", "colour": "red", "surface": "pixel art"}
+    wishes = Wishes({"ground": "white ground", "colour": "red", "surface": "pixel art"}, {"colour": "blue"})
     first, again, other = (changed(data, config, seed=seed).conversations for seed in (0, 0, 1))
-    assert first.write("a", "test", words) == again.write("a", "test", words)
-    assert first.write("a", "test", words) != first.write("b", "test", words)
-    assert first.write("a", "test", words) != other.write("a", "test", words)
-    assert [first.behaviour(user) for user in "abcdefgh"] != [other.behaviour(user) for user in "abcdefgh"]
+    assert first.write("a", "test", wishes) == again.write("a", "test", wishes)
+    assert first.write("a", "test", wishes) != first.write("b", "test", wishes)
+    assert first.write("a", "test", wishes) != other.write("a", "test", wishes)
+
+
+def test_training_users_have_channels_by_weight(data, config):
+    assert {example.labels["channel"] for example in data.examples("train", 20, 1)} == set(CHANNELS)
+    assert {example.labels["channel"] for example in data.examples("test", 5, 1)} == {"split"}
+    with pytest.raises(PmgError, match=r"data\.train_channels: .+chat.+ Give weights to pictures, words"):
+        LookChatDataset(data.looks, data.captioner, data.conversations, "split", train_channels={"chat": 1})
 
 
 def templates(phrases):
@@ -91,7 +184,7 @@ def test_test_users_phrases_are_in_no_training_template(data, config):
         split: {
             turn.text
             for number, words in enumerate(looks)
-            for turn in data.conversations.write(f"{split}-{number}", split, words).turns
+            for turn in data.conversations.write(f"{split}-{number}", split, Wishes(words, {})).turns
             if turn.speaker == USER
         }
         for split in ("train", "test")
@@ -139,16 +232,23 @@ def test_words_without_a_phrase_are_named(data):
     assert "red" not in others
 
 
-def test_another_users_conversation_and_none_are_controls(data, config):
-    own, other, none = (
-        changed(data, config, said_by, shares={"both": 1}).examples("test", 3, 1)
-        for said_by in ("own", "other", "none")
+def test_words_and_sentences_of_another_split(data, config):
+    """So results can be told apart by seen and unseen words and sentences."""
+    phrases, wishes = data.conversations.phrases, Wishes({"surface": "pixel art"}, {})
+    seen = changed(data, config, words_from="train", sentences_from="validation", distractors=0, dislikes=0, pairs=0)
+    text = seen.conversations.write("a", "test", wishes).turns[1].text
+    assert any(name in text.casefold() for name in phrases["train"].words["surface"]["pixel art"])
+    assert any(text.endswith(one.partition(SUBJECT)[2]) for one in phrases["validation"].likes)
+
+
+def test_another_users_conversation_none_and_shuffled_words_are_controls(data, config):
+    own, other, none, shuffled = (
+        changed(data, config, said_by=said_by).examples("test", 3, 1)
+        for said_by in ("own", "other", "none", "shuffled")
     )
     assert [one.conversation for one in other] == [own[number].conversation for number in (1, 2, 0)]
-    assert all(
-        len(one.conversation) == 2 * (1 + 2) - 1 for one in none
-    )  # an opening and two distractors, with replies
-    assert not any(one.labels["said_likes"] or one.labels["said_dislikes"] for one in none)
-    assert [one.history for one in own] == [one.history for one in other] == [one.history for one in none]
-    with pytest.raises(PmgError, match=r"shares: \{'talk': 1\}\. Give weights to clicks, chat, both"):
-        changed(data, config, shares={"talk": 1})
+    assert all(len(own_text(one)) == 1 + 2 for one in none)  # an opening and two distractors
+    for one, disordered in zip(own, shuffled, strict=True):
+        assert one.conversation != disordered.conversation
+        for turn, text in zip(own_text(one), own_text(disordered), strict=True):
+            assert sorted(turn.split()) == sorted(text.split())

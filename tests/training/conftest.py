@@ -12,7 +12,7 @@ from pmg.preferences.keywords import Budget
 from pmg.training.objective import Denoise
 from pmg.training.optim import adamw, one_cycle
 from pmg.training.preference import FrozenModels, PreferenceBatches, PreferenceTraining
-from pmg.training.preference_setup import build_batches, build_module, encode_texts, list_samples
+from pmg.training.preference_setup import build_batches, build_module, encode_texts, list_samples, see_accepted
 from shops import with_tastes
 
 
@@ -31,7 +31,7 @@ def training(shop, scenario, generator, tmp_path):
 
     from pmg.models.preference.preference_encoder import build_preference_encoder
 
-    def build(drop=None, placement="late", keep=True, **objective):
+    def build(drop=None, placement="late", keep=True, tower=None, **objective):
         import torch
 
         torch.manual_seed(0)
@@ -49,7 +49,10 @@ def training(shop, scenario, generator, tmp_path):
         keywords = extracted.keywords(Choose())
         texts, embeddings = encode_texts(keywords, list(words.values()), generator.text_encoder, keep)
         samples = list_samples(train, validation, extracted, list(words), "taste")
-        batches = build_batches(samples, extracted.context, shop.images, generator, collate, users_per_step=4, seed=0)
+        accepted = tower and see_accepted(tower, shop.images, samples.truths, embeddings.shape[-1])
+        batches = build_batches(
+            samples, extracted.context, shop.images, generator, collate, users_per_step=4, seed=0, accepted=accepted
+        )
         encoder = partial(
             build_preference_encoder, words="favourite style", soft_tokens=2, prefix_length=2, placement=placement
         )

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from pmg.training.objective import Denoise
+from pmg.domain import PmgError
+from pmg.training.objective import AcceptedTokens, Align, Denoise, StepOutputs
 
 GUIDE = Path(__file__).parents[2] / "docs" / "extending.md"
 
@@ -33,3 +34,69 @@ def test_terms_of_the_guide_train_without_a_change_of_the_module(training, my_te
     for value in values.values():
         (gradient,) = torch.autograd.grad(value.mean(), module.encoder.multimodal_tokens, retain_graph=True)
         assert gradient.abs().sum() > 0
+
+
+def outputs_of(soft, tokens, samples_per_user=1):
+    variance = tokens.var(0, correction=0).sum().expand(len(tokens))
+    return StepOutputs(soft, None, samples_per_user, None, AcceptedTokens(tokens, variance))
+
+
+def test_alignment_is_the_share_of_variance_that_soft_tokens_don_t_explain():
+    tokens = torch.randn(6, 4, 5, generator=torch.Generator().manual_seed(0))
+    align = Align(1.0)
+    assert align(outputs_of(tokens, tokens)).tolist() == [0.0] * 6
+    mean = tokens.mean(0, keepdim=True).expand(6, -1, -1)
+    assert float(align(outputs_of(mean, tokens)).mean()) == pytest.approx(1.0)
+    shared = align(outputs_of(tokens[:3], tokens.repeat_interleave(2, 0)[:6], 2))
+    assert shared.tolist() == [0.0] * 6
+
+
+def test_alignment_needs_as_many_soft_tokens_as_an_image_has():
+    tokens = torch.randn(6, 4, 5)
+    with pytest.raises(PmgError, match="soft_tokens is 3, and the generator has 4 tokens of an image"):
+        Align(1.0)(outputs_of(tokens[:, :3], tokens))
+
+
+class Tower:
+    """Two tokens of a picture: its pixels, by a fixed random map."""
+
+    are_tokens = True
+
+    def __init__(self, width):
+        self.width = width
+
+    def __call__(self, pictures):
+        flat = torch.nn.functional.adaptive_avg_pool2d(pictures, 4).flatten(1)
+        return flat @ torch.randn(flat.shape[1], 2 * self.width, generator=torch.Generator().manual_seed(0))
+
+
+def test_alignment_learns_without_a_pass_of_the_generator(training):
+    width = training()[0].encoder.config.text_width
+    module, batches = training(terms={"align": Align(1.0)}, tower=Tower(width))
+    batch = batches.train.batch(0)
+    optimizer = torch.optim.Adam(module.encoder.parameters(), lr=2e-2)
+    losses = []
+    for _ in range(15):
+        outputs = module.step_outputs(batch)
+        loss = Align(1.0)(outputs).mean()
+        assert "own" not in vars(outputs)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    assert losses[-1] < losses[0]
+
+
+def test_a_tower_without_tokens_of_the_generator_is_refused(training):
+    plain = Tower(8)
+    plain.are_tokens = False
+    with pytest.raises(PmgError, match=r"objective\.tower=Tower sees no soft tokens; `align` needs tower=style"):
+        training(tower=plain)
+    with pytest.raises(PmgError, match="vectors of 14 numbers are no soft tokens of this generator"):
+        training(tower=Tower(7))
+
+
+def test_terms_that_declare_no_need_get_no_tokens(training):
+    module, batches = training()
+    with pytest.raises(PmgError, match="needs_accepted = True"):
+        Align(1.0)(module.step_outputs(batches.train.batch(0)))

@@ -30,7 +30,7 @@ def train(cfg: DictConfig, run: Run) -> float | None:
     """Trains the preference encoder in this process, alone or as one of several."""
     from pmg.models.compilation import compile_models
     from pmg.training.preference import FrozenModels
-    from pmg.training.preference_setup import build_batches, build_module, encode_texts, list_samples
+    from pmg.training.preference_setup import build_batches, build_module, encode_texts, list_samples, see_accepted
 
     builder = Builder(cfg, run)
     encoder = instantiate(cfg.preference_encoder)
@@ -51,10 +51,13 @@ def train(cfg: DictConfig, run: Run) -> float | None:
             texts, text_embeddings = encode_texts(
                 extracted.keywords(decoding), list(targets.values()), generator.text_encoder, cfg.keep_contexts
             )
+            samples = list_samples(train, validation, extracted, list(targets), data.taste_label)
+            tower = instantiate(cfg.objective.tower)
+            accepted = tower and see_accepted(tower, data.images, samples.truths, text_embeddings.shape[-1])
             batches = build_batches(
-                list_samples(train, validation, extracted, list(targets), data.taste_label), inputs, data.images,
-                generator, instantiate(cfg.objective.batches), users_per_step=cfg.objective.users_per_step,
-                seed=builder.seed, latents_place=builder.latents_folder(),
+                samples, inputs, data.images, generator, instantiate(cfg.objective.batches),
+                users_per_step=cfg.objective.users_per_step, seed=builder.seed,
+                latents_place=builder.latents_folder(), accepted=accepted,
             )  # fmt: skip
         objective = instantiate(
             cfg.objective.module, optimizer=instantiate(cfg.optimizer), lr_scheduler=instantiate(cfg.lr_scheduler)
@@ -72,7 +75,7 @@ def train(cfg: DictConfig, run: Run) -> float | None:
     module.encoder.save_pretrained(run.folder / ENCODER)
     run.seal(TRAINED)
     run.tracking.record_artifact("encoder", "model", run.folder / ENCODER)
-    return run.metrics.get("val/denoise")
+    return run.metrics.get("val/total")
 
 
 def main() -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 from itertools import combinations
 from string import Formatter
 
@@ -15,6 +16,13 @@ from pmg.looks.measured_captions import COLOURS, NEUTRAL
 NAMES = {"{colour}": COLOURS, "{hue}": tuple(name for name in COLOURS if name not in NEUTRAL)}
 """Places of a colour's name in a measured word and in what people call it, with the names that they may have."""
 SUBJECT = "{subject}"  # place of what a sentence is about
+OTHER = "{other}"  # place of what it sets against it
+TITLES = "{titles}"  # place of names of pictures
+PLACES = {
+    "likes": [{SUBJECT}], "dislikes": [{SUBJECT}], "pairs": [{SUBJECT, OTHER}], "changes": [{SUBJECT, OTHER}],
+    "mine": [{TITLES}], "theirs": [{TITLES}], "distractors": [{SUBJECT}, set()],
+}  # fmt: skip
+"""Places that a list's sentences have; one of several sets."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +33,10 @@ class PhraseSet:
         openings: first messages, which say nothing about looks.
         likes: sentences of a person who likes `SUBJECT`.
         dislikes: sentences of a person who dislikes `SUBJECT`.
+        pairs: sentences of a person who wants `SUBJECT`, and not `OTHER`; whichever comes first.
+        changes: sentences of a person who liked `OTHER` before, and likes `SUBJECT` now.
+        mine: sentences that say that pictures named `TITLES` alone are the person's own.
+        theirs: sentences that say that pictures named `TITLES` are another person's.
         distractors: sentences that say nothing about the person's own taste, with or without `SUBJECT`.
         replies: messages of the assistant.
         words: for each attribute (as measured captions name it) and each of its words what people call it; a word may
@@ -37,6 +49,10 @@ class PhraseSet:
     openings: Sequence[str]
     likes: Sequence[str]
     dislikes: Sequence[str]
+    pairs: Sequence[str]
+    changes: Sequence[str]
+    mine: Sequence[str]
+    theirs: Sequence[str]
     distractors: Sequence[str]
     replies: Sequence[str]
     words: Mapping[str, Mapping[str, Sequence[str]]]
@@ -56,7 +72,7 @@ class PhraseSet:
     @property
     def sentences(self) -> Iterator[tuple[str, Sequence[str]]]:
         """Yields the lists of phrases by their keys."""
-        for name in ("openings", "likes", "dislikes", "distractors", "replies"):
+        for name in (*PLACES, "openings", "replies"):
             yield name, getattr(self, name)
         for attribute, words in self.words.items():
             for word, phrases in words.items():
@@ -100,6 +116,11 @@ class Phrases:
                     "out of one of them"
                 )
 
+    @cache  # noqa: B019 - one object lives as long as its data set
+    def mixed(self, sentences: str, words: str) -> PhraseSet:
+        """Returns the sentences of one split with what people call the words in another."""
+        return replace(self.sets[sentences], words=self.sets[words].words)
+
     def __getitem__(self, split: str) -> PhraseSet:
         return self.sets[split]
 
@@ -126,4 +147,4 @@ def _allowed_places(name: str) -> list[set[str]]:
     """Returns the sets of places that a phrase of this key may have."""
     if name.startswith("words."):
         return [set(), *({place} for place in NAMES if place in name)]
-    return {"likes": [{SUBJECT}], "dislikes": [{SUBJECT}], "distractors": [{SUBJECT}, set()]}.get(name, [set()])
+    return PLACES.get(name, [set()])

@@ -51,6 +51,19 @@ class SampleOutputs:
         return self.details
 
 
+@dataclass(frozen=True)
+class AcceptedTokens:
+    """What the generator itself says of images that users like, in tokens that condition it.
+
+    Attributes:
+        tokens: of each sample's image, `(B, n, D)`.
+        variance: their variance over all images of the training, a sum over n and D; the same number B times.
+    """
+
+    tokens: Tensor
+    variance: Tensor
+
+
 class StepOutputs:
     """What objective terms can compute with: everything is computed once, when the first term reads it.
 
@@ -58,21 +71,36 @@ class StepOutputs:
         soft_tokens: of each user, `(U, n, D)`, with gradients.
         keywords: encoded preference keywords of each user, U rows, none dropped.
         samples_per_user: K.
+        accepted: the generator's own tokens of each sample's image, see `AcceptedTokens`; None: no term needs them.
         evaluate: runs the generator on the images of ``own`` or ``other`` users; the second argument selects the
             condition with soft tokens (else without them and without gradients).
     """
 
     def __init__(
         self, soft_tokens: Tensor, keywords: Block, samples_per_user: int,
-        evaluate: Callable[[ImageOwner, bool], SampleOutputs],
+        evaluate: Callable[[ImageOwner, bool], SampleOutputs], accepted: AcceptedTokens | None = None,
     ) -> None:  # fmt: skip
         self.soft_tokens, self.keywords, self.samples_per_user = soft_tokens, keywords, samples_per_user
-        self._evaluate = evaluate
+        self._evaluate, self._accepted = evaluate, accepted
 
     @property
     def samples(self) -> int:
         """B."""
         return len(self.soft_tokens) * self.samples_per_user
+
+    @property
+    def accepted(self) -> AcceptedTokens:
+        """The generator's own tokens of each sample's image.
+
+        Raises:
+            PmgError: no term of the objective declares that it needs them.
+        """
+        if self._accepted is None:
+            raise PmgError(
+                "an objective term reads tokens of accepted images without declaring it. Set `needs_accepted = True` "
+                "in its class"
+            )
+        return self._accepted
 
     @cached_property
     def own(self) -> SampleOutputs:
@@ -105,10 +133,12 @@ class ObjectiveTerm(Protocol):
     Attributes:
         weight: its factor in the sum.
         needs_prediction: whether it reads `SampleOutputs.denoising`, which only generators that predict noise have.
+        needs_accepted: whether it reads `StepOutputs.accepted`, which needs a tower whose vectors are soft tokens.
     """
 
     weight: float
     needs_prediction: ClassVar[bool] = False
+    needs_accepted: ClassVar[bool] = False
 
     def __call__(self, outputs: StepOutputs) -> Tensor:
         """Returns the term's value for each sample, `(B,)`, or for each user, `(U,)`; its mean is minimised."""
@@ -149,3 +179,31 @@ class Contrast(ObjectiveTerm):
     def __call__(self, outputs: StepOutputs) -> Tensor:
         """Returns the hinge of each sample, `(B,)`."""
         return margin_contrast(outputs.own.loss, outputs.other.loss, self.margin)
+
+
+@dataclass(frozen=True)
+class Align(ObjectiveTerm):
+    """Squared distance of soft tokens to the generator's own tokens of images that the user likes.
+
+    As a share of these tokens' variance: 0 where soft tokens equal them, 1 for the mean of all images, so that 1 less
+    the value is the explained variance. It reads what users accepted, as `Denoise` does, and needs no pass of the
+    generator; which of the two trains is a choice of the objective, and the sum of both is one, too.
+    """
+
+    weight: NotNegative
+    needs_accepted: ClassVar[bool] = True
+
+    def __call__(self, outputs: StepOutputs) -> Tensor:
+        """Returns the distance of each sample, `(B,)`.
+
+        Raises:
+            PmgError: there are more or fewer soft tokens than the generator has of an image.
+        """
+        accepted = outputs.accepted
+        soft = outputs.soft_tokens.repeat_interleave(outputs.samples_per_user, 0)
+        if soft.shape != accepted.tokens.shape:
+            raise PmgError(
+                f"objective=align: preference_encoder.soft_tokens is {soft.shape[1]}, and the generator has "
+                f"{accepted.tokens.shape[1]} tokens of an image"
+            )
+        return (soft - accepted.tokens.to(soft)).square().sum((1, 2)) / accepted.variance.to(soft)

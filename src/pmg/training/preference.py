@@ -27,7 +27,7 @@ from pmg.training.datamodule import Batch
 from pmg.training.ema import AveragedWeights
 from pmg.training.encoder_inputs import UserInputs
 from pmg.training.latents import Latents
-from pmg.training.objective import ImageOwner, ObjectiveTerm, SampleOutputs, StepOutputs
+from pmg.training.objective import AcceptedTokens, ImageOwner, ObjectiveTerm, SampleOutputs, StepOutputs
 from pmg.training.optim import OptimizerPartial, SchedulerPartial, configure_optimizers
 
 PARTS = ("target", "keywords", "soft")
@@ -53,6 +53,7 @@ class PreferenceBatches:
         generator: samples the random inputs of its loss.
         draws: K, samples a user.
         drop: probability to drop each of target, keywords and soft tokens.
+        accepted: the generator's own tokens of the images, `(N, n, D)`; None: no term needs them.
 
     Raises:
         PmgError: `drop` names other parts, or a value is no probability.
@@ -60,7 +61,7 @@ class PreferenceBatches:
 
     def __init__(
         self, *, samples: Sequence[Sequence[tuple[int, int]]], tastes: Sequence[str], latents: Latents,
-        generator: Generator, draws: Count, drop: Mapping[str, Fraction],
+        generator: Generator, draws: Count, drop: Mapping[str, Fraction], accepted: Tensor | None = None,
     ) -> None:  # fmt: skip
         if set(drop) != set(PARTS) or not all(0 <= chance <= 1 for chance in drop.values()):
             raise PmgError(f"objective.batches.drop needs a chance from 0 to 1 for {', '.join(PARTS)}, got {drop}")
@@ -68,6 +69,8 @@ class PreferenceBatches:
         codes = {name: code for code, name in enumerate(dict.fromkeys(tastes))}
         self.tastes = [codes[name] for name in tastes]
         self.latents, self.generator, self.draws, self.drop = latents, generator, draws, drop
+        self.accepted = accepted
+        self.variance = None if accepted is None else accepted.var(0, correction=0).sum()
 
     def __call__(self, users: Tensor, rng: torch.Generator) -> Batch:
         """Returns a batch for `users` `(U,)`, without its latents; all its randomness comes from `rng`."""
@@ -94,6 +97,8 @@ class PreferenceBatches:
         rows = [batch["image"], batch["other_image"]]
         own, other = self.latents[torch.cat(rows)].split([len(some) for some in rows])
         rest = {name: part for name, part in batch.items() if name not in ("image", "other_image")}
+        if self.accepted is not None and self.variance is not None:
+            rest |= {"accepted": self.accepted[rows[0]], "accepted_variance": self.variance.expand(len(rows[0]))}
         return {**rest, "latents": own, "other_latents": other}
 
     def fixed(self, users: Tensor, batch_size: int, seed: int) -> list[Batch]:
@@ -136,7 +141,7 @@ class PreferenceTraining(pl.LightningModule):
         frozen: language model and generator.
         user_inputs: the encoder's inputs of all users, of training and validation.
         texts: encoded targets and keywords.
-        terms: of the objective, by name; each is logged under its name.
+        terms: of the objective, by name; each is logged under its name. Those that are None are left out.
         ema_decay: decay of the moving average of the encoder's weights, which is validated and kept; None keeps
             the last weights.
 
@@ -146,18 +151,19 @@ class PreferenceTraining(pl.LightningModule):
 
     def __init__(
         self, *, encoder: TokenEncoder, frozen: FrozenModels,
-        user_inputs: UserInputs, texts: EncodedTexts, terms: Mapping[str, ObjectiveTerm],
+        user_inputs: UserInputs, texts: EncodedTexts, terms: Mapping[str, ObjectiveTerm | None],
         optimizer: OptimizerPartial, lr_scheduler: SchedulerPartial,
         ema_decay: Decay | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
-        if not terms:
+        self.terms = {name: term for name, term in terms.items() if term is not None}
+        if not self.terms:
             raise PmgError("objective.module.terms is empty: name at least one term, e.g. objective=denoise")
         self.encoder = encoder
         self.frozen = frozen  # a dataclass: its models are no sub-modules, so never saved or trained
-        self.user_inputs, self.texts, self.terms = user_inputs, texts, terms
+        self.user_inputs, self.texts = user_inputs, texts
         self.optimizer, self.lr_scheduler = optimizer, lr_scheduler
-        self.needs_prediction = any(term.needs_prediction for term in terms.values())
+        self.needs_prediction = any(term.needs_prediction for term in self.terms.values())
         decays = [] if ema_decay is None else [ema_decay]
         self.averages = [AveragedWeights(encoder, decay, refit=self._fit_to_sample) for decay in decays]
 
@@ -187,7 +193,8 @@ class PreferenceTraining(pl.LightningModule):
                 condition = join(targets, words, soft) if with_soft else join(targets, words)
                 return self._denoise(batch, batch[f"{prefix}latents"], condition)
 
-        return StepOutputs(tokens, keywords, samples_per_user, evaluate)
+        accepted = AcceptedTokens(batch["accepted"], batch["accepted_variance"]) if "accepted" in batch else None
+        return StepOutputs(tokens, keywords, samples_per_user, evaluate, accepted)
 
     def _denoise(self, batch: Batch, latents: Tensor, condition: Condition) -> SampleOutputs:
         generator = self.frozen.generator

@@ -7,10 +7,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
+from rich.progress import track
 from torch import Tensor
 
 from pmg.data.dataset import ImageStore
-from pmg.domain import Example, Item, Keywords, require_positive
+from pmg.domain import Example, Item, Keywords, PmgError, require_positive
 from pmg.models.diffusion.interfaces import Generator, PromptEncoder
 from pmg.models.diffusion.text_encoder import LazyTextEncodings, hide_empty
 from pmg.models.preference.token_encoder import TokenEncoder
@@ -19,6 +20,7 @@ from pmg.training.datamodule import RowsDataModule, ShuffledRows
 from pmg.training.encoder_inputs import UserInputs
 from pmg.training.latents import encode_item_images
 from pmg.training.preference import EncodedTexts, FrozenModels, PreferenceBatches, PreferenceTraining
+from pmg.training.visual_inputs import BATCH, PictureTower
 
 log = logging.getLogger(__name__)
 
@@ -90,11 +92,12 @@ def encode_texts(
 def build_batches(
     samples: TrainingSamples, inputs: UserInputs, images: ImageStore, generator: Generator,
     collate: Callable[..., PreferenceBatches], *, users_per_step: int, seed: int, latents_place: str | None = None,
+    accepted: Tensor | None = None,
 ) -> RowsDataModule:  # fmt: skip
     """Encodes the truths' images and returns the batches of training and validation.
 
     Inputs are prepared a batch ahead. Latents are kept in `latents_place` for later runs, see `store_latents`; None:
-    in memory.
+    in memory. `accepted` are tokens of the truths' images, see `see_accepted`; None: no term needs them.
 
     Raises:
         PmgError: `users_per_step` is below 1.
@@ -103,12 +106,38 @@ def build_batches(
     batches = collate(
         samples=samples.pairs, tastes=samples.tastes,
         latents=encode_item_images(generator, images, samples.truths, latents_place), generator=generator,
+        accepted=accepted,
     )  # fmt: skip
     fixed = batches.fixed(samples.validation, users_per_step, seed)
     rows = ShuffledRows(
         samples.train, users_per_step, seed, batches, batches.read, lambda batch: inputs.prefetch(batch["users"])
     )
     return RowsDataModule(rows, fixed)
+
+
+@torch.no_grad()
+def see_accepted(tower: PictureTower, images: ImageStore, truths: Sequence[Item], width: int) -> Tensor:
+    """Returns the generator's own tokens of the truths' images, `(N, n, D)`, for the term `Align`.
+
+    Args:
+        tower: sees them.
+        images: of the data set's items.
+        truths: N items.
+        width: D, of the generator's text encoder.
+
+    Raises:
+        PmgError: the tower's vectors are no tokens of this width.
+    """
+    parts = images.rows(truths).split(BATCH)
+    if not tower.are_tokens:
+        raise PmgError(f"objective.tower={type(tower).__name__} sees no soft tokens; `align` needs tower=style")
+    seen = [tower(images.pixels(rows)) for rows in track(parts, description="Seeing accepted images")]
+    vectors = torch.cat(seen)
+    if vectors.shape[1] % width:
+        raise PmgError(
+            f"the tower's vectors of {vectors.shape[1]} numbers are no soft tokens of this generator, of {width} each"
+        )
+    return vectors.unflatten(1, (-1, width))
 
 
 def build_module(
