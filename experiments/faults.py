@@ -1,9 +1,9 @@
 """Kills and damages runs, gives commands bad input, and writes what became of it into experiments/faults.
 
 python experiments/faults.py
-python experiments/faults.py --kills 2 --into outputs/faults --jobs 4
-python experiments/faults.py --kills 0
-python experiments/faults.py --attacks
+python experiments/faults.py kills --kills 2 --into outputs/faults --jobs 4
+python experiments/faults.py inputs hostile
+python experiments/faults.py attacks
 """
 
 from __future__ import annotations
@@ -13,9 +13,8 @@ import json
 import multiprocessing
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +32,7 @@ from stages import furnish
 from pmg.runs.provenance import git_state
 
 HERE = Path(__file__).resolve().parent
+PARTS = ("kills", "faults", "inputs", "hostile", "attacks")
 
 
 def try_inputs(place: Path, whole: Path) -> list[dict[str, Any]]:
@@ -111,61 +111,72 @@ def attacks_table(contents: Sequence[dict[str, Any]], folders: Sequence[dict[str
     return f"{_table(head, rows)}\n\n{_table(('command', 'that succeeded', 'what it said'), names)}"
 
 
-def record_attacks(place: Path, into: Path) -> None:
-    """Runs content attacks and foreign folders, and records them; the folder `place` is made anew."""
-    shutil.rmtree(place, ignore_errors=True)
-    run_undisturbed(place / "whole")
+def make_attacks(place: Path) -> dict[str, Any]:
+    """Returns what became of content attacks and foreign folders; `place` holds undisturbed runs in ``whole``."""
     with ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as pool:
         made = pool.submit(attack_contents, place / "contents", place / "whole")
         folders = pool.submit(attack_folders, place / "folders").result()
-        contents = made.result()
-    found = {"revision": (git_state() or {}).get("revision"), "contents": contents, "folders": folders}
-    (into / "attacks.json").write_text(_portable(json.dumps(found, indent=1, ensure_ascii=False), place) + "\n")
-    fill(into / "README.md", "attacks", _portable(attacks_table(contents, folders), place))
+        return {"contents": made.result(), "folders": folders}
 
 
-def main(kills: int, place: Path, into: Path, jobs: int) -> None:
-    """Does it all, `jobs` commands at once; the folder `place` is made anew.
+def main(parts: Sequence[str], kills: int, place: Path, into: Path, jobs: int) -> None:
+    """Records the parts of `PARTS` that are named, `jobs` commands at once; the folder `place` is made anew.
 
-    Without kills, earlier kills and faults stay as recorded.
+    Each is written into `into` when it is finished; the others stay as recorded.
     """
-    now = (git_state() or {}).get("revision")
-    if kills:
-        killed = pd.DataFrame(kill_all(kills, place, jobs=jobs))
-        revision, faults = now, break_all(place, place / "whole", jobs)
-    else:
-        shutil.rmtree(place, ignore_errors=True)
-        run_undisturbed(place / "whole")
-        killed = pd.read_csv(into / "kills.csv")
-        revision, faults = itemgetter("revision", "faults")(json.loads((into / "results.json").read_text()))
-    inputs = try_inputs(place / "inputs", place / "whole")
-    hostile = attack(place / "hostile")
     into.mkdir(parents=True, exist_ok=True)
-    if kills:
-        killed.to_csv(into / "kills.csv", index=False)
-    found = {
-        "revision": revision, "faults": faults, "inputs_revision": now, "inputs": inputs, "hostile": hostile,
-    }  # fmt: skip
-    text = json.dumps(found, indent=2, ensure_ascii=False)
-    (into / "results.json").write_text(_portable(text, place) + "\n")
-    tables = (kills_table(killed), faults_table(faults), hostile_table(hostile), inputs_table(inputs))
-    table = _portable("\n\n".join(tables), place)
-    (into / "table.md").write_text(table + "\n")
+    path, revision = into / "results.json", (git_state() or {}).get("revision")
+    shutil.rmtree(place, ignore_errors=True)
+    if "kills" in parts:
+        _record(path, "kills", kill_all(kills, place, jobs=jobs), revision, place)
+    else:
+        run_undisturbed(place / "whole")
+    works: dict[str, Callable[[], Any]] = {
+        "faults": lambda: break_all(place, place / "whole", jobs),
+        "inputs": lambda: try_inputs(place / "inputs", place / "whole"),
+        "hostile": lambda: attack(place / "hostile"),
+        "attacks": lambda: make_attacks(place),
+    }
+    for name, work in works.items():
+        if name in parts:
+            _record(path, name, work(), revision, place)
+    write_tables(json.loads(path.read_text()), into)
+    shutil.rmtree(place)
+
+
+def _record(path: Path, name: str, found: Any, revision: str | None, place: Path) -> None:
+    """Adds a part's result to the recorded ones."""
+    recorded = json.loads(path.read_text()) if path.exists() else {}
+    recorded[name] = {"revision": revision, "found": found}
+    path.write_text(_portable(json.dumps(recorded, indent=1, ensure_ascii=False), place) + "\n")
+
+
+def write_tables(recorded: dict[str, Any], into: Path) -> None:
+    """Writes the tables of all recorded parts into table.md and README.md."""
+    tables = {
+        "kills": lambda found: kills_table(pd.DataFrame(found)),
+        "faults": faults_table,
+        "hostile": hostile_table,
+        "inputs": inputs_table,
+        "attacks": lambda found: attacks_table(found["contents"], found["folders"]),
+    }
+    written = {name: write(recorded[name]["found"]) for name, write in tables.items() if name in recorded}
+    table = "\n\n".join(text for name, text in written.items() if name != "attacks")
+    (into / "table.md").write_text("\n\n".join(written.values()) + "\n")
     if (into / "README.md").exists():
         fill(into / "README.md", "faults", table)
-    shutil.rmtree(place)
-    print(table)
+        fill(into / "README.md", "attacks", written.get("attacks", ""))
+    print("\n\n".join(written.values()))
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--kills", type=int, default=8, help="of each stage; 0: inputs and pipelines alone")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parts", nargs="*", default=PARTS, metavar="PART", help=f"of {', '.join(PARTS)}; none: all")
+    parser.add_argument("--kills", type=int, default=8, help="of each stage")
     parser.add_argument("--place", type=Path, default=HERE.parent / "outputs" / "faults", help="folder of the runs")
     parser.add_argument("--jobs", type=int, default=2, help="commands at once")
     parser.add_argument("--into", type=Path, default=HERE / "faults", help="folder of the tables")
-    parser.add_argument("--attacks", action="store_true", help="record attacks on contents and folders alone")
     options = parser.parse_args()
-    if options.attacks:
-        record_attacks(options.place.resolve(), options.into)
-    else:
-        main(options.kills, options.place.resolve(), options.into, options.jobs)
+    if unknown := [name for name in options.parts if name not in PARTS]:
+        parser.error(f"no part '{unknown[0]}'; there are {', '.join(PARTS)}")
+    main(options.parts, options.kills, options.place.resolve(), options.into, options.jobs)

@@ -74,7 +74,7 @@ def toy_ratio(family: str, write: Callable[[Path], str]) -> tuple[float, float, 
 
 def main() -> None:
     """Fills the document."""
-    sys.path.insert(0, str(ROOT / "tests"))  # the toy checkpoints of the tests
+    sys.path.insert(0, str(ROOT / "tests" / "support"))  # the toy checkpoints of the tests
     import checkpoints
 
     body = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -55,6 +56,16 @@ def test_style_tokens_depend_on_the_latest_pictures_alone(data, source):
     nothing = Example(example.id, example.user, (), example.target, example.truth)
     with pytest.raises(PmgError, match=f"user {example.user} liked nothing that has a picture"):
         StyleTokens(str(source))(context(data, [nothing]))
+
+
+def test_the_mean_of_pictures_read_alone_is_the_mean_of_each(data, source):
+    (example,) = data.examples("test", 1)
+    mean = StyleTokens(str(source), pictures=3, alone=True)(context(data, [example]))
+    each = [
+        StyleTokens(str(source))(context(data, [replace(example, history=(one,))])) for one in example.history[-3:]
+    ]
+    assert torch.allclose(mean, torch.stack(each).mean(0), atol=1e-6)
+    assert not torch.allclose(mean, StyleTokens(str(source), pictures=3)(context(data, [example])), atol=1e-3)
 
 
 def test_style_tokens_may_read_the_latents_of_another_autoencoder(data, source):

@@ -26,12 +26,14 @@ class StyleTokens(TokenSource):
     Attributes:
         folder: of the style encoder.
         pictures: most pictures a user.
+        alone: whether each picture is read alone and the mean taken, or all are read together.
         codec: whose latents it reads; None: those of the generator.
     """
 
     folder: str
     pictures: Count = 4
     codec: LatentCodec | None = None
+    alone: bool = False
 
     def references(self, example: Example, context: SourceContext) -> list[Item]:
         """Returns the items whose pictures are encoded, at least one.
@@ -51,8 +53,13 @@ class StyleTokens(TokenSource):
         images = context.images
         chosen = [images.rows(self.references(example, context)) for example in context.examples]
         encode = context.generator.encode_images if self.codec is None else self.codec.encode
-        read = (encoder.read(encode, images.pixels(rows)[None]) for rows in chosen)
-        return torch.cat([*track(read, description="Style tokens", total=len(chosen))])
+
+        def read(rows: Tensor) -> Tensor:
+            """Returns the tokens of one user's pictures, `(1, n, D)`."""
+            pixels = images.pixels(rows)
+            return encoder.read(encode, pixels[:, None] if self.alone else pixels[None]).mean(0, keepdim=True)
+
+        return torch.cat([*track(map(read, chosen), description="Style tokens", total=len(chosen))])
 
 
 @dataclass(frozen=True)
