@@ -123,13 +123,17 @@ def test_qwen_in_its_chat_template_and_sdxl(road, tmp_path):
     assert weights["map.weight"].shape == (48, 32)
 
 
+READER = ["tower=scorer", "inputs.layer=1", "preference_encoder.width=32", "preference_encoder.layers=1"]
+
+
 @pytest.mark.ci
 @pytest.mark.slow
-def test_a_flow_matching_transformer(pmg_here, few_looks, tmp_path):
+@pytest.mark.parametrize("encoder", [["preference_encoder=text"], ["preference_encoder=reader", *READER]])
+def test_a_flow_matching_transformer(encoder, pmg_here, few_looks, tmp_path):
     """Stable Diffusion 3 at toy size, with random weights, through every command that uses a generator."""
     models = [
         "language_model=tiny",
-        "preference_encoder=text",
+        *encoder,
         "text_encoder=tiny",
         "scorer=tiny",
         "generator=tiny_sd3",

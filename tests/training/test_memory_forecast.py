@@ -20,6 +20,7 @@ from pmg.models.loading.memory_tracker import LiveBytes, weight_bytes
 from pmg.models.loading.quantization import quantized_bytes
 from pmg.models.preference.image_prompt import ImagePromptEncoder
 from pmg.models.preference.preference_encoder import PreferenceEncoder
+from pmg.models.preference.reader import PreferenceReader
 from pmg.models.preference.visual_encoder import VisualPreferenceEncoder
 from pmg.training.encoder_inputs import ImageFeatures
 from pmg.training.memory_forecast import READ_AT_ONCE, empty_encoder, estimate_training, trained_bytes
@@ -225,6 +226,7 @@ def test_the_shipped_generator_is_forecast(compose):
     ("overrides", "kind"),
     [(["language_model=tiny", "preference_encoder.prefix_hidden=64"], PreferenceEncoder),
      (["preference_encoder=visual", "preference_encoder.sees=text"], VisualPreferenceEncoder),
+     (["preference_encoder=reader", "preference_encoder.width=32"], PreferenceReader),
      (["preference_encoder=image_prompt"], ImagePromptEncoder)],
 )  # fmt: skip
 def test_the_encoder_of_a_config_is_forecast(overrides, kind, compose):

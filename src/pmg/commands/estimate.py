@@ -67,7 +67,8 @@ def empty_models(cfg: DictConfig) -> tuple[LanguageModel, MeasurableGenerator, d
         draws=cfg.objective.batches.draws, soft_tokens=soft_tokens, target_tokens=texts.target,
         keyword_tokens=texts.keywords, text_width=texts.width, pooled_width=texts.pooled,
         inputs=partial(
-            kind.blank, token_width=soft_tokens * texts.width, pooled_width=texts.pooled, options=inputs
+            kind.blank, token_width=soft_tokens * texts.width, pooled_width=texts.pooled,
+            options={**inputs, "llm_width": language_model.width},
         ),
         encoder=partial(encoder_class(encoder).sized, **shape),
     )  # fmt: skip

@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pmg.configuration.instantiate import instantiate
+from pmg.configuration.instantiate import instantiate, instantiate_all
 from pmg.orchestration.builders import Builder, start_from
 from pmg.orchestration.distributed import run_distributed
 from pmg.orchestration.generator_data import warn_of_other_pictures
@@ -29,6 +29,8 @@ def body(cfg: DictConfig, run: Run) -> float | None:
 def train(cfg: DictConfig, run: Run) -> float | None:
     """Trains the preference encoder in this process, alone or as one of several."""
     from pmg.models.compilation import compile_models
+    from pmg.preferences.keywords import NO_WORDS
+    from pmg.training.encoder_inputs import needs_contexts
     from pmg.training.preference import FrozenModels
     from pmg.training.preference_setup import build_batches, build_module, encode_texts, list_samples, see_accepted
 
@@ -43,17 +45,23 @@ def train(cfg: DictConfig, run: Run) -> float | None:
     generator, captions = builder.generator, builder.captions([*train, *validation])
     with builder.extractor(generator.text_encoder) as extractor:
         with run.ledger.phase("read histories"):
-            decoding = instantiate(cfg.decoding)
-            extracted = extractor.extract([*train, *validation], captions, [decoding], pixels=builder.pixels())
+            reads_keywords = any(term.needs_generator for term in instantiate_all(cfg.objective.module.terms))
+            decodings = [instantiate(cfg.decoding)] if reads_keywords else []
+            extracted = extractor.extract(
+                [*train, *validation], captions, decodings, pixels=builder.pixels(), prefill=needs_contexts(cfg.inputs)
+            )
             targets = extractor.describe([example.target for example in (*train, *validation)])
         inputs = instantiate(cfg.inputs)(extracted, [*train, *validation], data.images)
         with run.ledger.phase("encode catalogue"):
             texts, text_embeddings = encode_texts(
-                extracted.keywords(decoding), list(targets.values()), generator.text_encoder, cfg.keep_contexts
-            )
+                extracted.keywords(decodings[0]) if decodings else [NO_WORDS] * len(extracted.profiles),
+                list(targets.values()), generator.text_encoder, cfg.keep_contexts,
+            )  # fmt: skip
             samples = list_samples(train, validation, extracted, list(targets), data.taste_label)
-            tower = instantiate(cfg.objective.tower)
-            accepted = tower and see_accepted(tower, data.images, samples.truths, text_embeddings.shape[-1])
+            accepted = None
+            if cfg.objective.tower:
+                tower, width = instantiate(cfg.objective.tower), text_embeddings.shape[-1]
+                accepted = see_accepted(tower, data.images, samples.truths, width)
             batches = build_batches(
                 samples, inputs, data.images, generator, instantiate(cfg.objective.batches),
                 users_per_step=cfg.objective.users_per_step, seed=builder.seed,

@@ -30,6 +30,7 @@ from pmg.preferences.keyword_decoding import Decoding
 from pmg.preferences.keywords import LIMIT, Budget, from_tensors, to_tensors, without
 from pmg.preferences.opinions import build_matcher, judge_messages, own_messages, split_messages
 from pmg.preferences.scenarios import Scenario, verbalize_dislikes, verbalize_history
+from pmg.preferences.states import CHUNK, WrittenHistories
 from pmg.preferences.target_extraction import TargetExtractor
 
 RESERVED = 256  # tokens for the question behind a history and its answer, or for soft tokens
@@ -37,7 +38,6 @@ RESERVED = 256  # tokens for the question behind a history and its answer, or fo
 log = logging.getLogger(__name__)
 Progress = Callable[[Iterable[Any]], Iterable[Any]]
 SHOW_PROGRESS: Progress = partial(track, description="Reading histories")
-CHUNK = 50  # users a cache entry: small enough that little is lost when a run is stopped
 
 
 class HistoryWriter:
@@ -95,12 +95,14 @@ class ExtractedPreferences:
         context: their prefilled histories.
         liked: keywords of the likes, one a profile, by the `repr` of their decoding.
         disliked: keywords of the dislikes without those of the likes, likewise; none for users without dislikes.
+        written: their texts, for encoders that read states of all tokens.
     """
 
     profiles: list[str]
     context: Contexts
     liked: Mapping[str, list[Keywords]]
     disliked: Mapping[str, list[Keywords]]
+    written: WrittenHistories
 
     def rows(self, profiles: Sequence[str]) -> list[int]:
         """Returns the row of each of `profiles`."""
@@ -156,6 +158,7 @@ class PreferenceExtractor(TargetExtractor):
         firsts = list({example.profile: example for example in reversed(examples)}.values())[::-1]
         wanted = {repr(decoding): decoding for decoding in (*decodings, *dislikes)}
         parts: list[Contexts] = []
+        written: list[str] = []
         liked: dict[str, list[Keywords]] = {name: [] for name in wanted}
         disliked: dict[str, list[Keywords]] = {repr(decoding): [] for decoding in dislikes}
         pictures, writer = self._pictures(firsts, captions, pixels), HistoryWriter(self.language_model, self.scenario)
@@ -163,6 +166,7 @@ class PreferenceExtractor(TargetExtractor):
         for chunk in progress(chunks):
             texts = [writer.likes(example, captions) for example in chunk]
             parts.append(self._contexts(texts, pictures, prefill))
+            written += texts
             pairs = self._split(chunk)
             stated = [
                 (text if one is example else writer.likes(one, captions)) if self._decodes(one, one.liked) else None
@@ -183,8 +187,9 @@ class PreferenceExtractor(TargetExtractor):
         writer.warn()
         joined: Any = type(parts[0])  # all parts are of one type
         return ExtractedPreferences(
-            [example.profile for example in firsts], joined.concatenate(parts), liked, disliked
-        )
+            [example.profile for example in firsts], joined.concatenate(parts), liked, disliked,
+            WrittenHistories(written, self.language_model, self.cache, self.identity, pictures),
+        )  # fmt: skip
 
     def _pictures(
         self, examples: Sequence[Example], captions: Mapping[str, str] | None, pixels: Pixels | None

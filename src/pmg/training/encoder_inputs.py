@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor
 
+from pmg.configuration.instantiate import built_class
 from pmg.data.dataset import ImageStore, require_liked
 from pmg.domain import Example
 from pmg.models.language.context import Context
@@ -36,7 +37,10 @@ class UserInputs(Protocol):
 
 
 class EncoderInputs(Protocol):
-    """Prepares the inputs of an encoder; named by ``inputs`` in the config and ``inputs`` in a pipeline."""
+    """Prepares the inputs of an encoder; named by ``inputs`` in the config and ``inputs`` in a pipeline.
+
+    A class whose attribute ``needs_contexts`` is false takes no prefilled histories: they aren't computed for it.
+    """
 
     def __call__(self, extracted: ExtractedPreferences, examples: Sequence[Example], images: ImageStore) -> UserInputs:
         """Returns the inputs of all users, one row a profile of `extracted`.
@@ -47,6 +51,11 @@ class EncoderInputs(Protocol):
             images: the images of the data set's items.
         """
         ...
+
+
+def needs_contexts(node: Any) -> bool:
+    """Returns whether the inputs that a config node builds take prefilled histories."""
+    return bool(getattr(built_class(node), "needs_contexts", True))
 
 
 class HistoryContexts:
@@ -67,6 +76,7 @@ class ImageFeatures:
     """A frozen scorer's features of the liked images: a baseline without a language model."""
 
     scorer: Scorer
+    needs_contexts: ClassVar[bool] = False
 
     @staticmethod
     def blank(context: Context, token_width: int, pooled_width: int, options: Mapping[str, Any]) -> UserFeatures:

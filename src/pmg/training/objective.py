@@ -133,11 +133,14 @@ class ObjectiveTerm(Protocol):
     Attributes:
         weight: its factor in the sum.
         needs_prediction: whether it reads `SampleOutputs.denoising`, which only generators that predict noise have.
+        needs_generator: whether it reads outputs of the generator, or keywords. Where no term does, users' keywords
+            aren't decoded.
         needs_accepted: whether it reads `StepOutputs.accepted`, which needs a tower whose vectors are soft tokens.
     """
 
     weight: float
     needs_prediction: ClassVar[bool] = False
+    needs_generator: ClassVar[bool] = True
     needs_accepted: ClassVar[bool] = False
 
     def __call__(self, outputs: StepOutputs) -> Tensor:
@@ -191,6 +194,7 @@ class Align(ObjectiveTerm):
     """
 
     weight: NotNegative
+    needs_generator: ClassVar[bool] = False
     needs_accepted: ClassVar[bool] = True
 
     def __call__(self, outputs: StepOutputs) -> Tensor:

@@ -77,7 +77,8 @@ def encode_texts(
     Encoded keywords stay in memory, or, without `keep`, each is encoded when a batch needs it.
 
     Returns:
-        The texts, and tokens `(N, D)` of the keywords of all profiles, or of some, which set the scale of soft tokens.
+        The texts, and tokens `(N, D)` which set the scale of soft tokens: of the keywords of all profiles, or of some;
+        where no profile has a keyword, of the targets.
     """
     texts = [str(words) for words in keywords]
     encoded = text_encoder.encode(texts if keep else texts[:SAMPLE], padded=False)
@@ -86,7 +87,8 @@ def encode_texts(
         keywords=hide_empty(encoded, texts) if keep else LazyTextEncodings(text_encoder, texts),
         empty=text_encoder.encode([""]),
     )
-    return whole, encoded.tokens[encoded.mask]
+    known = encoded if any(texts) else whole.targets
+    return whole, known.tokens[known.mask]
 
 
 def build_batches(

@@ -15,6 +15,7 @@ from pmg.models.preference.token_encoder import TokenEncoder
 from pmg.preferences.sources import Requirements, SourceContext, TokenSource
 from pmg.runs.finished_training import TrainingRun
 from pmg.runs.run_folder import ENCODER, replace_folders
+from pmg.training.encoder_inputs import needs_contexts
 
 # the encoder itself may be any: it is read from its run
 SAME = ("data", "scenario", "captioner", "text_encoder", "language_model", "generator")
@@ -34,8 +35,8 @@ class TrainedTokens(TokenSource):
 
     @property
     def requires(self) -> Requirements:
-        """The prefilled histories."""
-        return Requirements(contexts=True)
+        """The prefilled histories, where the run's encoder takes them."""
+        return Requirements(contexts=needs_contexts(TrainingRun.open(str(self.run)).config["inputs"]))
 
     def check(self, key: str, config: Values) -> None:
         """Checks the run.

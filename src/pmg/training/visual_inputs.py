@@ -14,7 +14,7 @@ from torch.nn.utils.rnn import pad_sequence
 from pmg.configuration.instantiate import built_class
 from pmg.configuration.ranges import Count
 from pmg.data.dataset import ImageStore
-from pmg.domain import Example, PmgError
+from pmg.domain import Example, Interaction, PmgError
 from pmg.models.language.context import Context
 from pmg.models.preference.visual_encoder import SeenHistories
 from pmg.preferences.contexts import Contexts
@@ -110,28 +110,41 @@ class VisualHistories:
         Raises:
             PmgError: there are items, and none of them has a picture.
         """
-        histories = {example.profile: example.history for example in examples}
-        seen = [
-            [one for one in histories[profile] if images.has(one.item)][-self.pictures :]
-            for profile in extracted.profiles
-        ]
-        items = list({one.item.id: one.item for some in seen for one in some}.values())
-        if not items and any(histories.values()):
-            raise PmgError("no item of the histories has a picture; without pictures use preference_encoder=text")
-        place = {item.id: row for row, item in enumerate(items)}
-        parts = [items[start : start + BATCH] for start in range(0, len(items), BATCH)]
-        vectors = [self._see(images.pixels(images.rows(part))) for part in track(parts, description="Seeing pictures")]
-        if not items:  # conversations alone
-            vectors = [self._see(torch.zeros(1, 3, images.size, images.size))[:0]]
-        return UsersPictures(
-            extracted.context,
-            torch.cat(vectors),
-            [torch.tensor([place[one.item.id] for one in some], dtype=torch.long) for some in seen],
-            [torch.tensor([one.liked for one in some], dtype=torch.bool) for some in seen],
-            self.tower.are_tokens,
-        )
+        seen = see_pictures(self.tower, latest_pictures(extracted, examples, images, self.pictures), images)
+        return UsersPictures(extracted.context, *seen, self.tower.are_tokens)
 
-    @torch.no_grad()
-    def _see(self, pictures: Tensor) -> Tensor:
-        """Returns the vectors of pictures, `(B, F)`."""
-        return self.tower(pictures)
+
+def latest_pictures(
+    extracted: ExtractedPreferences, examples: Sequence[Example], images: ImageStore, most: int
+) -> list[list[Interaction]]:
+    """Returns each profile's latest interactions with items that have a picture, oldest first.
+
+    Raises:
+        PmgError: there are items, and none of them has a picture.
+    """
+    histories = {example.profile: example.history for example in examples}
+    seen = [[one for one in histories[profile] if images.has(one.item)][-most:] for profile in extracted.profiles]
+    if not any(seen) and any(histories.values()):
+        raise PmgError("no item of the histories has a picture; without pictures use preference_encoder=text")
+    return seen
+
+
+@torch.no_grad()
+def see_pictures(
+    tower: PictureTower, histories: Sequence[Sequence[Interaction]], images: ImageStore
+) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+    """Returns the vectors of all pictures, each once, and of each history their rows and whether they were liked.
+
+    Shapes: vectors `(N, F)`; rows int64 and liked bool, `(H,)` each.
+    """
+    items = list({one.item.id: one.item for some in histories for one in some}.values())
+    place = {item.id: row for row, item in enumerate(items)}
+    parts = [items[start : start + BATCH] for start in range(0, len(items), BATCH)]
+    vectors = [tower(images.pixels(images.rows(part))) for part in track(parts, description="Seeing pictures")]
+    if not items:  # conversations alone
+        vectors = [tower(torch.zeros(1, 3, images.size, images.size))[:0]]
+    return (
+        torch.cat(vectors),
+        [torch.tensor([place[one.item.id] for one in some], dtype=torch.long) for some in histories],
+        [torch.tensor([one.liked for one in some], dtype=torch.bool) for some in histories],
+    )

@@ -24,6 +24,37 @@ from pmg.models.language.context import Context, ContextLayer, HistoryInputs, Pa
 from pmg.models.language.grouped_attention import PACKED, additive_mask, causal_mask
 from pmg.models.language.picture_marks import find_pictures
 
+
+class _Reached(Exception):  # noqa: N818 - no error: the states of a layer are there
+    """Ends a pass of a decoder at a layer."""
+
+
+def states_behind(decoder: nn.Module, layer: int, **inputs: Any) -> Tensor:
+    """Returns the states `(B, L, width)` behind so many layers of a decoder; layers above aren't run."""
+    reached: list[Tensor] = []
+
+    def stop(states: Tensor) -> None:
+        """Keeps the states and ends the pass."""
+        reached.append(states)
+        raise _Reached
+
+    layers: Any = decoder.layers
+    hook = (
+        layers[layer].register_forward_pre_hook(
+            lambda _, positional, named: stop(named.get("hidden_states", *positional[:1])), with_kwargs=True
+        )
+        if layer < len(layers)
+        else layers[-1].register_forward_hook(lambda _, __, out: stop(out[0] if isinstance(out, tuple) else out))
+    )
+    try:
+        decoder(**inputs, use_cache=False)
+    except _Reached:
+        return reached[0]
+    finally:
+        hook.remove()
+    raise PmgError(f"{type(decoder).__name__} doesn't run its layers one by one, so that states can't be read")
+
+
 NEAR = 2**40  # the position of a prefix: behind all tokens, so that no sliding window hides it
 Pictures = Sequence[Tensor]
 """Features of the pictures in one text, in their order."""
@@ -158,7 +189,7 @@ class ContextDecoder(nn.Module):
         shape = (self.layers, int(ends[-1]), self.kv_heads, self.head_dim)
         keys, values = (torch.empty(shape, dtype=self.model.dtype) for _ in range(2))
         following: list[Tensor] = []
-        for batch in order.split(batch_size or PREFILL_BATCH.get(self.model.device.type, 32)):
+        for batch in order.split(batch_size or self._at_once()):
             last = ends[(order == batch[-1]).nonzero().item()]
             span = slice(int(last - lengths[batch].sum()), int(last))
             rows, seen = [tokens[row] for row in batch], [shown[row] for row in batch]
@@ -166,6 +197,40 @@ class ContextDecoder(nn.Module):
         sizes, ordered = lengths[order].tolist(), tuple(tokens[row] for row in order)
         context = Context(keys.split(sizes, 1), values.split(sizes, 1), ordered, tuple(following))
         return context.select(order.argsort())
+
+    @torch.no_grad()
+    def layer_states(
+        self, texts: Sequence[str], layer: int, pictures: Sequence[Pictures] | None = None
+    ) -> list[Tensor]:
+        """Returns the hidden states `(T, width)` of each text's tokens behind so many layers; those above aren't run.
+
+        Args:
+            texts: B texts, none empty.
+            layer: 0: the embeddings; at most `layers`.
+            pictures: as for `prefill`.
+
+        Raises:
+            PmgError: there is no such layer, or a text has no tokens, or more than the model's limit.
+        """
+        if not 0 <= layer <= self.layers:
+            raise PmgError(f"inputs.layer={layer}: the language model has {self.layers} layers; 0 is its embeddings")
+        rows, shown = [self.tokenize(text) for text in texts], pictures or [()] * len(texts)
+        found: dict[int, Tensor] = {}
+        for batch in torch.tensor([len(row) for row in rows]).argsort(stable=True).split(self._at_once()):
+            padded = nn.utils.rnn.pad_sequence([rows[row] for row in batch], batch_first=True)
+            check_length(padded.shape[1], self.limit)
+            real = torch.arange(padded.shape[1]) < torch.tensor([len(rows[row]) for row in batch])[:, None]
+            inputs = self._history_inputs(padded.to(self.model.device), real, [shown[row] for row in batch])
+            order = torch.arange(padded.shape[1]).expand(padded.shape)
+            mask = self.mask_layers(inputs.seen, order, order)
+            states = states_behind(self.model.get_decoder(), layer, attention_mask=mask, **inputs.arguments)
+            found |= {int(row): states[place, real[place]].cpu() for place, row in enumerate(batch)}
+            self.tokens_computed += int(real.sum())
+        return [found[row] for row in range(len(rows))]
+
+    def _at_once(self) -> int:
+        """Returns how many histories suit the device in one pass."""
+        return PREFILL_BATCH.get(self.model.device.type, 32)
 
     def _prefill_batch(
         self, rows: list[Tensor], pictures: list[Pictures], keys: Tensor, values: Tensor

@@ -1,0 +1,281 @@
+"""How much of the generator's own tokens of a look each reader of clicks and words explains, by channel.
+
+python experiments/channels.py outputs/channels --split validation
+python experiments/channels.py outputs/channels --runs outputs/studies/channel_encoders/layer=16,seed=0
+
+First it fits the controls, which need no language model: the mean of pictures' tokens, and ridge regressions, whose
+soft tokens are kept in files that `method=stored` draws. What a ridge is made of is chosen on validation users.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.progress import track
+from safetensors.torch import save_file
+from torch import Tensor
+
+import pmg
+from pmg.cache import open_cache
+from pmg.domain import Example, Item
+from pmg.evaluation.statistics import interval
+from pmg.looks.conversations import CHANNELS
+from pmg.models.loading.weight_sources import load_frozen
+from pmg.preferences.contexts import no_pictures
+from pmg.preferences.extraction import ExtractedPreferences, HistoryWriter
+from pmg.preferences.opinions import MessageMatcher, own_messages, split_sentences
+from pmg.preferences.states import WrittenHistories
+from pmg.runs.finished_training import TrainingRun
+from pmg.runs.provenance import git_state
+from pmg.runs.run_folder import ENCODER
+from pmg.training.token_sources import encoder_class
+
+WORD = re.compile(r"[a-z0-9']+")
+PENALTIES = (10.0, 30.0, 100.0, 300.0, 1000.0)
+COMMON = 3  # users who have to say a word, or two words in a row, for a weight of its own
+USERS = {"train": 2400, "validation": 240, "test": 600}
+
+
+@dataclass(frozen=True)
+class World:
+    """Users of a split through one channel, or of training through all, and what the generator says of their looks."""
+
+    split: str
+    channel: str
+    overrides: tuple[str, ...] = ()
+
+    @cached_property
+    def config(self) -> Any:
+        """The command's config."""
+        chosen = [] if self.split == "train" else [f"data.channel={self.channel}"]
+        return pmg.compose("train", ["experiment=channel_encoders", *chosen, *self.overrides])
+
+    @cached_property
+    def data(self) -> Any:
+        """The data set."""
+        return pmg.instantiate(self.config.data)
+
+    @cached_property
+    def users(self) -> list[list[Example]]:
+        """Each user's examples."""
+        found: dict[str, list[Example]] = {}
+        for example in self.data.examples(self.split, USERS[self.split], 3):
+            found.setdefault(example.user, []).append(example)
+        return list(found.values())
+
+    @cached_property
+    def vectors(self) -> Callable[[Sequence[Item]], Tensor]:
+        """Returns the generator's own tokens of items' pictures, `(N, n D)`; each picture is seen once."""
+        tower, images = pmg.instantiate(self.config.tower), self.data.images
+        seen: dict[str, Tensor] = {}
+
+        def see(items: Sequence[Item]) -> Tensor:
+            """Returns the tokens."""
+            new = [item for item in items if item.id not in seen]
+            for start in range(0, len(new), 64):
+                part = new[start : start + 64]
+                with torch.no_grad():
+                    seen.update(zip((one.id for one in part), tower(images.pixels(images.rows(part))), strict=True))
+            return torch.stack([seen[item.id] for item in items])
+
+        return see
+
+    def accepted(self) -> Tensor:
+        """Returns the mean tokens of each user's true images, `(U, n D)`: what training learns from."""
+        rows = track(self.users, f"{self.split} {self.channel}: accepted pictures")
+        return torch.stack([self.vectors([one for each in user for one in each.truth]).mean(0) for user in rows])
+
+    def exact(self) -> Tensor:
+        """Returns the mean tokens of other pictures of each user's exact look, `(U, n D)`: what is measured."""
+        names = [user[0].labels["look_references"].split() for user in self.users]
+        return torch.stack([self.vectors([Item(name, "", "") for name in row]).mean(0) for row in names])
+
+    def clicks(self) -> tuple[Tensor, Tensor]:
+        """Returns the mean tokens of each user's liked pictures, `(U, n D)`, and who has some, `(U, 1)`; else 0."""
+        rows = track([user[0].liked for user in self.users], f"{self.split} {self.channel}: liked pictures")
+        found = [self.vectors(liked).mean(0) if liked else None for liked in rows]
+        zero = torch.zeros_like(next((one for one in found if one is not None), torch.zeros(1536)))
+        return (
+            torch.stack([zero if one is None else one for one in found]),
+            torch.tensor([[float(one is not None)] for one in found]),
+        )
+
+    def messages(self) -> list[list[str]]:
+        """Returns what each user said, oldest first."""
+        return [own_messages(user[0].conversation) for user in self.users]
+
+
+class Words:
+    """Numbers of what people say: words, two words in a row, and sentences by a sentence encoder."""
+
+    def __init__(self, messages: Sequence[Sequence[str]], config: Any) -> None:
+        self.single, self.double = (_common(messages, grams) for grams in (_words, _pairs))
+        scenario = pmg.instantiate(config.scenario)
+        self.matcher = MessageMatcher(pmg.instantiate(config.generator).text_encoder, scenario.attributes, 0.0)
+
+    def __call__(self, messages: Sequence[Sequence[str]]) -> dict[str, Tensor]:
+        """Returns the numbers of U users by kind, `(U, K)` each."""
+        sentences = {text for own in messages for one in own for text in split_sentences(one, self.matcher._fits)}
+        known = sorted(sentences)
+        vectors = dict(zip(known, self.matcher._embed(known), strict=True)) if known else {}
+        width = self.matcher.option_vectors.shape[1]
+        rows = []
+        for own in messages:
+            said = [vectors[text] for one in own for text in split_sentences(one, self.matcher._fits)]
+            rows.append(torch.stack(said) if said else torch.zeros(1, width))
+        return {
+            "words": _count(messages, _words, self.single),
+            "pairs": _count(messages, _pairs, self.double),
+            "sentences": torch.stack([part.mean(0) for part in rows]) * 4,
+            "options": torch.stack([(part @ self.matcher.option_vectors.T).amax(0) for part in rows]) * 2,
+        }
+
+
+def _words(text: str) -> list[str]:
+    return WORD.findall(text.lower())
+
+
+def _pairs(text: str) -> list[str]:
+    return [" ".join(pair) for pair in pairwise(_words(text))]
+
+
+def _common(messages: Sequence[Sequence[str]], grams: Callable[[str], list[str]]) -> list[str]:
+    counts = Counter(gram for own in messages for gram in {one for text in own for one in grams(text)})
+    return sorted(gram for gram, count in counts.items() if count >= COMMON)
+
+
+def _count(messages: Sequence[Sequence[str]], grams: Callable[[str], list[str]], known: Sequence[str]) -> Tensor:
+    place, found = {gram: number for number, gram in enumerate(known)}, torch.zeros(len(messages), len(known))
+    for row, own in enumerate(messages):
+        for gram in (one for text in own for one in grams(text)):
+            if gram in place:
+                found[row, place[gram]] += 1
+    return found.clamp(max=2)
+
+
+def fit_ridge(inputs: Tensor, outputs: Tensor, penalty: float) -> Callable[[Tensor], Tensor]:
+    """Returns a ridge regression, in its dual form: fewer users than numbers."""
+    mean, middle = inputs.mean(0), outputs.mean(0)
+    centred = inputs - mean
+    dual = torch.linalg.solve(centred @ centred.T + penalty * torch.eye(len(centred)), outputs - middle)
+    weights = centred.T @ dual
+    return lambda others: (others - mean) @ weights + middle
+
+
+KINDS = ((), ("words",), ("words", "pairs"), ("options", "sentences"), ("words", "pairs", "options", "sentences"))
+"""What a ridge may read beside the pictures."""
+
+
+def fit_controls(into: Path, split: str) -> dict[str, Any]:
+    """Fits the controls on training users, chooses each on validation users by channel; writes soft tokens of `split`.
+
+    Returns:
+        For each channel and control the share of variance that each user's tokens leave open, and what was chosen.
+    """
+    train = World("train", "all")
+    words = Words(train.messages(), train.config)
+    inputs, outputs = {**_pictures(train), **words(train.messages())}, train.accepted()
+    own = [user[0].labels["channel"] for user in train.users]
+    variance = (outputs - outputs.mean(0)).square().sum(1).mean()
+    found: dict[str, Any] = {"variance": float(variance), "channels": {}}
+    for channel in CHANNELS:
+        chosen, best = None, float("inf")
+        validation = World("validation", channel)
+        seen, exact = {**_pictures(validation), **words(validation.messages())}, validation.exact()
+        for rows in (list(range(len(own))), [row for row, name in enumerate(own) if name == channel]):
+            for kinds in KINDS:
+                for penalty in PENALTIES:
+                    names = ("pictures", "has", *kinds)
+                    ridge = fit_ridge(_join(inputs, names)[rows], outputs[rows], penalty)
+                    error = float((ridge(_join(seen, names)) - exact).square().sum(1).mean() / variance)
+                    if error < best:
+                        chosen, best = (ridge, names, penalty, len(rows)), error
+        assert chosen is not None
+        ridge, names, penalty, users = chosen
+        world = validation
+        if split != "validation":
+            world = World(split, channel)
+            seen, exact = {**_pictures(world), **words(world.messages())}, world.exact()
+        tokens = {"ridge": ridge(_join(seen, names)), "mean_style": seen["pictures"]}
+        left = {name: ((one - exact).square().sum(1) / variance).tolist() for name, one in tokens.items()}
+        firsts = [user[0] for user in world.users]
+        found["channels"][channel] = {
+            "users": [one.user for one in firsts], "mixed": [one.labels["mixed"] for one in firsts],
+            "ridge reads": [*names], "penalty": penalty, "ridge's users": users, "open": left,
+        }  # fmt: skip
+        stored = {one.profile: row.view(4, -1).contiguous() for one, row in zip(firsts, tokens["ridge"], strict=True)}
+        save_file(stored, into / f"ridge-{split}-{channel}.safetensors")
+        print(channel, {name: round(1 - float(np.mean(values)), 3) for name, values in left.items()}, chosen[1:])
+    return found
+
+
+def _pictures(world: World) -> dict[str, Tensor]:
+    mean, has = world.clicks()
+    return {"pictures": mean, "has": has}
+
+
+def _join(parts: Mapping[str, Tensor], names: Sequence[str]) -> Tensor:
+    return torch.cat([parts[name] * (2 if name == "pictures" else 1) for name in names], 1)
+
+
+def read_run(folder: str, split: str, variance: float) -> dict[str, list[float]]:
+    """Returns the share of variance that a trained reader leaves open of each user's tokens, by channel."""
+    run = TrainingRun.open(folder)
+    encoder = load_frozen(encoder_class(run.config["preference_encoder"]), run.folder / ENCODER)
+    found = {}
+    for channel in CHANNELS:
+        world = World(split, channel, (f"inputs.layer={run.config['inputs']['layer']}",))
+        cfg, examples = world.config, [user[0] for user in world.users]
+        language_model, scenario = pmg.instantiate(cfg.language_model), pmg.instantiate(cfg.scenario)
+        writer = HistoryWriter(language_model, scenario)
+        items = {one.item.id: "" for example in examples for one in example.history}
+        written = WrittenHistories(
+            [writer.likes(example, items) for example in examples], language_model, open_cache(cfg.paths.contexts_dir),
+            f"channels {cfg.language_model.source}", no_pictures,
+        )  # fmt: skip
+        profiles: Any = [example.profile for example in examples]
+        extracted = ExtractedPreferences(profiles, None, {}, {}, written)  # type: ignore[arg-type]
+        tokens = encoder.encode(language_model, pmg.instantiate(cfg.inputs)(extracted, examples, world.data.images))
+        found[channel] = ((tokens.flatten(1) - world.exact()).square().sum(1) / variance).tolist()
+        print(folder, channel, round(1 - float(np.mean(found[channel])), 3))
+    return found
+
+
+def main(into: Path, split: str, runs: Sequence[str]) -> None:
+    """Fits the controls where they aren't there, and adds the runs; `into` gets `explained-SPLIT.json`."""
+    into.mkdir(parents=True, exist_ok=True)
+    path = into / f"explained-{split}.json"
+    if path.exists():
+        found = json.loads(path.read_text())
+    else:
+        found = fit_controls(into, split) | {"revision": (git_state() or {}).get("revision")}
+        path.write_text(json.dumps(found) + "\n")
+    for folder in runs:
+        for channel, values in read_run(folder, split, found["variance"]).items():
+            found["channels"][channel]["open"][Path(folder).name] = values
+        path.write_text(json.dumps(found) + "\n")
+    for channel, part in found["channels"].items():
+        users = np.array(part["users"])
+        for name, values in part["open"].items():
+            mean = interval(1 - np.array(values), users)
+            print(f"{channel:9} {name:20} {mean.mean:.3f} [{mean.low:.3f}, {mean.high:.3f}]")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("into", type=Path, help="folder of results and soft tokens")
+    parser.add_argument("--split", choices=("validation", "test"), default="validation")
+    parser.add_argument("--runs", nargs="*", default=[], help="folders of pmg-train experiment=channel_encoders")
+    options = parser.parse_args()
+    main(options.into, options.split, options.runs)

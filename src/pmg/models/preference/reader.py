@@ -1,0 +1,163 @@
+"""A preference encoder that reads: trained layers over a language model's states of a history, and its pictures.
+
+Shapes: `B` users, `T` tokens of a history's text, `W` width of the language model, `H` pictures of a user, `F` width
+of a picture's vector, `n` soft tokens, `D` their width.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Self
+
+import torch
+from diffusers.configuration_utils import register_to_config
+from torch import Tensor, nn
+
+from pmg.configuration.ranges import Count, Decay
+from pmg.models.language.language_model import LanguageModel
+from pmg.models.preference.token_encoder import TokenEncoder
+
+HEAD = 64  # width of an attention head
+TEXT, DISLIKED, LIKED = range(3)  # kinds of what is read
+
+
+@dataclass(frozen=True)
+class Readings:
+    """What a reader takes of B users.
+
+    Attributes:
+        states: of the text's tokens, at a layer of the language model, `(B, T, W)`.
+        words: bool `(B, T)`, false at padding.
+        titles: of each picture the mean embedding of its title's tokens, `(B, H, W)`.
+        vectors: of the pictures, `(B, H, F)`.
+        present: bool `(B, H)`, false at padding.
+        liked: bool `(B, H)`, false at pictures that the user disliked.
+    """
+
+    states: Tensor
+    words: Tensor
+    titles: Tensor
+    vectors: Tensor
+    present: Tensor
+    liked: Tensor
+
+    def __len__(self) -> int:
+        return len(self.states)
+
+
+class PreferenceReader(TokenEncoder):
+    """A small transformer that reads a history's text and its pictures in one sequence.
+
+    The text comes as hidden states of a frozen language model, which are computed once; each picture as its vector
+    and the embedding of its title, by which sentences refer to it. Learned queries read both, so that words can
+    override pictures where they speak. Positions are counted from the end: the latest is 0.
+
+    Args:
+        llm_width: W.
+        feature_width: F.
+        text_width: D.
+        soft_tokens: n.
+        width: of the trained layers.
+        layers: number of them.
+        dropout: in training.
+        longest: tokens of a text with a position of their own; older ones share the last.
+    """
+
+    @register_to_config
+    def __init__(
+        self, *, llm_width: int, feature_width: int, text_width: int, soft_tokens: int = 4, width: int = 192,
+        layers: int = 3, dropout: float = 0.1, longest: int = 1024,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.text, self.titles = nn.Linear(llm_width, width), nn.Linear(llm_width, width)
+        self.pictures = nn.Linear(feature_width, width)
+        self.queries = nn.Parameter(0.02 * torch.randn(soft_tokens, width))
+        self.kinds, self.positions = nn.Embedding(3, width), nn.Embedding(longest, width)
+        for part in (self.kinds, self.positions):
+            nn.init.normal_(part.weight, std=0.02)
+        layer = nn.TransformerEncoderLayer(
+            width, max(1, width // HEAD), 4 * width, dropout, "gelu", batch_first=True, norm_first=True
+        )
+        self.reading = nn.TransformerEncoder(layer, layers, nn.LayerNorm(width), enable_nested_tensor=False)
+        self.map = nn.Linear(width, text_width)
+        nn.init.normal_(self.map.weight, std=0.5 * width**-0.5)
+        nn.init.zeros_(self.map.bias)
+        for name, size in (("state", llm_width), ("title", llm_width), ("feature", feature_width)):
+            self.register_buffer(f"{name}_mean", torch.zeros(size))
+            self.register_buffer(f"{name}_std", torch.ones(size))
+        self.register_buffer("output_mean", torch.zeros(soft_tokens, text_width))
+        self.register_buffer("output_std", torch.ones(()))
+
+    @classmethod
+    def sized(cls, language_model: LanguageModel, text_width: int, inputs: Readings, **options: Any) -> Self:
+        """Returns an untrained reader that fits a language model and pictures' vectors, see `TokenEncoder`."""
+        return cls(
+            llm_width=language_model.width, feature_width=inputs.vectors.shape[-1], text_width=text_width, **options
+        )
+
+    def forward(self, language_model: LanguageModel, inputs: Readings) -> Tensor:
+        """Returns the soft tokens of B users, `(B, n, D)`; the language model has read before."""
+        read = self.read(inputs)
+        return self.output_mean + self.output_std * self.map(read)
+
+    def read(self, inputs: Readings) -> Tensor:
+        """Returns what the queries read, `(B, n, width)`."""
+        device = self.output_mean.device
+        words, present = inputs.words.to(device), inputs.present.to(device)
+        states = self._scaled("state", inputs.states)
+        places = (words.sum(1, keepdim=True) - 1 - torch.arange(words.shape[1], device=device)).clamp(min=0)
+        places = places.clamp(max=self.config.longest - 1)
+        text = self.text(states) + self.positions(places) + self.kinds.weight[TEXT]
+        vectors, titles = self._scaled("feature", inputs.vectors), self._scaled("title", inputs.titles)
+        seen = self.pictures(vectors) + self.titles(titles)
+        seen = seen + self.kinds(torch.where(inputs.liked.to(device), LIKED, DISLIKED))
+        queries = self.queries.expand(len(text), -1, -1)
+        padding = ~torch.cat([present.new_ones(queries.shape[:2]), present, words], 1)
+        read = self.reading(torch.cat([queries, seen, text], 1), src_key_padding_mask=padding)
+        return read[:, : len(self.queries)]
+
+    def _scaled(self, name: str, values: Tensor) -> Tensor:
+        mean, std = self.get_buffer(f"{name}_mean"), self.get_buffer(f"{name}_std")
+        return (values.to(mean) - mean) / std
+
+    @torch.no_grad()
+    def fit_scales(self, sample: Readings, are_tokens: bool, text_embeddings: Tensor) -> None:
+        """Sets the scales of inputs by those of some users, and of outputs by tokens that the generator knows.
+
+        These are the pictures' own tokens where their vectors are such, else `text_embeddings` `(N, D)`.
+        """
+        seen = {"state": sample.states[sample.words], "title": sample.titles[sample.present],
+                "feature": sample.vectors[sample.present]}  # fmt: skip
+        for name, values in seen.items():
+            if len(values) > 1:
+                self.get_buffer(f"{name}_mean").copy_(values.float().mean(0))
+                self.get_buffer(f"{name}_std").copy_(values.float().std(0).clamp(min=1e-4))
+        tokens = text_embeddings[:, None].expand(-1, len(self.queries), -1)
+        if are_tokens and len(seen["feature"]) > 1:
+            tokens = seen["feature"].view(-1, *self.output_mean.shape)
+        self.output_mean.copy_(tokens.mean(0))
+        self.output_std.copy_((tokens - tokens.mean(0)).std())
+
+
+def build_reader(
+    language_model: LanguageModel, text_embeddings: Tensor, sample: Readings, *, soft_tokens: Count = 4,
+    width: Count = 192, layers: Count = 3, dropout: Decay = 0.1,
+) -> PreferenceReader:  # fmt: skip
+    """Returns an untrained `PreferenceReader` that fits a language model, a text encoder and pictures' vectors.
+
+    Args:
+        language_model: whose states it reads.
+        text_embeddings: `(N, D)`, the text encoder's embeddings of real tokens.
+        sample: of some users, which set the scales.
+        soft_tokens: n.
+        width: of the trained layers.
+        layers: number of them.
+        dropout: in training.
+    """
+    encoder = PreferenceReader.sized(
+        language_model, text_embeddings.shape[-1], sample, soft_tokens=soft_tokens, width=width, layers=layers,
+        dropout=dropout,
+    )  # fmt: skip
+    are_tokens = sample.vectors.shape[-1] == soft_tokens * text_embeddings.shape[-1]
+    encoder.fit_scales(sample, are_tokens, text_embeddings)
+    return encoder.eval()

@@ -1,0 +1,59 @@
+"""The states that a frozen language model has of histories, token by token, for encoders that read them all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from rich.progress import track
+from torch import Tensor
+
+from pmg.cache import Cache
+from pmg.models.language.language_model import LanguageModel
+from pmg.preferences.contexts import PictureLookup, no_pictures
+
+CHUNK = 50  # users a cache entry: small enough that little is lost when a run is stopped
+
+
+@dataclass(frozen=True)
+class WrittenHistories:
+    """Histories as texts, one a profile.
+
+    Attributes:
+        texts: up to the first question, see `pmg.preferences.scenarios.verbalize_history`.
+        language_model: reads them.
+        cache: keeps the states.
+        identity: names the language model in keys of the cache.
+        pictures: looks up the features of the texts' pictures.
+    """
+
+    texts: Sequence[str]
+    language_model: LanguageModel
+    cache: Cache
+    identity: str
+    pictures: PictureLookup = no_pictures
+
+    def tokens(self) -> list[Tensor]:
+        """Returns the tokens of each text, int64 `(T,)`."""
+        return [self.language_model.tokenize(text) for text in self.texts]
+
+    def states(self, layer: int) -> list[Tensor]:
+        """Returns the hidden states of each text's tokens behind so many layers, `(T, width)` in the model's dtype.
+
+        A tenth of the room of keys and values, and less to compute the lower the layer.
+
+        Raises:
+            PmgError: the language model has no such layer, or reads shorter texts.
+        """
+        found: list[Tensor] = []
+        for start in track(range(0, len(self.texts), CHUNK), "Reading histories"):
+            texts = list(self.texts[start : start + CHUNK])
+            key = Cache.key(kind="states", model=self.identity, layer=layer, texts=texts)
+            read = self.cache.fetch(key, lambda texts=texts: self._read(texts, layer))  # type: ignore[misc]
+            found += read["states"].split(read["lengths"].tolist())
+        return found
+
+    def _read(self, texts: list[str], layer: int) -> dict[str, Tensor]:
+        states = self.language_model.layer_states(texts, layer, self.pictures(texts))
+        return {"states": torch.cat(states), "lengths": torch.tensor([len(rows) for rows in states])}

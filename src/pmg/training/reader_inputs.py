@@ -1,0 +1,110 @@
+"""Inputs of a reader: the language model's states of each history's tokens, and its pictures with their titles."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from pmg.configuration.instantiate import built_class
+from pmg.configuration.ranges import Count, CountOrZero
+from pmg.data.dataset import ImageStore
+from pmg.domain import Example
+from pmg.models.language.context import Context
+from pmg.models.language.language_model import LanguageModel
+from pmg.models.preference.reader import Readings
+from pmg.preferences.extraction import ExtractedPreferences
+from pmg.training.visual_inputs import PictureTower, latest_pictures, see_pictures
+
+
+@dataclass(frozen=True)
+class UsersReadings:
+    """Readings of `U` users: `pmg.training.encoder_inputs.UserInputs`.
+
+    Attributes:
+        states: of each user's text, `(T, W)`.
+        vectors: of all pictures, each once, `(N, F)`.
+        titles: mean embedding of each picture's title, `(N, W)`.
+        pictures: for each user rows of `vectors`, oldest first.
+        liked: for each user which of them were liked, bool.
+    """
+
+    states: Sequence[Tensor]
+    vectors: Tensor
+    titles: Tensor
+    pictures: Sequence[Tensor]
+    liked: Sequence[Tensor]
+
+    def __len__(self) -> int:
+        return len(self.states)
+
+    def prefetch(self, rows: Tensor) -> None:
+        """Does nothing: all rows are in memory."""
+
+    def select(self, rows: Sequence[int] | Tensor) -> Readings:
+        """Returns the readings of B users, in that order."""
+        users = torch.as_tensor(rows).tolist()
+        states = [self.states[user].float() for user in users]
+        words = pad_sequence([torch.ones(len(one), dtype=torch.bool) for one in states], batch_first=True)
+        pictures = pad_sequence([self.pictures[user] for user in users], batch_first=True, padding_value=-1)
+        liked = pad_sequence([self.liked[user] for user in users], batch_first=True)
+        place = pictures.clamp(min=0)
+        titles, vectors = (
+            (part[place] if len(part) else part.new_zeros(*place.shape, part.shape[1]))
+            for part in (self.titles, self.vectors)
+        )
+        return Readings(pad_sequence(states, batch_first=True), words, titles, vectors, pictures >= 0, liked)
+
+
+@dataclass(frozen=True)
+class ReadHistories:
+    """Histories whose text was read by the first layers of the language model, and their pictures.
+
+    Attributes:
+        tower: sees the pictures; each picture once, however many users have it.
+        layer: of the language model, whose states are read; 0: its word embeddings, a control without its layers.
+        pictures: most pictures a user, the latest.
+    """
+
+    tower: PictureTower
+    layer: CountOrZero = 16
+    pictures: Count = 12
+    needs_contexts: ClassVar[bool] = False
+
+    @staticmethod
+    def blank(context: Context, token_width: int, pooled_width: int, options: Mapping[str, Any]) -> UsersReadings:
+        """Returns histories without content, see `pmg.training.memory_forecast.MeasurableInputs`."""
+        are_tokens = getattr(built_class(options["tower"]), "are_tokens", False)
+        width = token_width if are_tokens else 2 * pooled_width  # content and style
+        llm_width, pictures = int(options["llm_width"]), options.get("pictures", 12)
+        rows = (torch.zeros(pictures, dtype=torch.long),) * len(context)
+        states, liked = [torch.zeros(len(tokens), llm_width) for tokens in context.tokens], [row == 0 for row in rows]
+        return UsersReadings(states, torch.zeros(1, width), torch.zeros(1, llm_width), rows, liked)
+
+    def __call__(
+        self, extracted: ExtractedPreferences, examples: Sequence[Example], images: ImageStore
+    ) -> UsersReadings:
+        """Returns the readings of all users, one row a profile of `extracted`.
+
+        Raises:
+            PmgError: there are items, and none of them has a picture; or the language model has no such layer.
+        """
+        histories = latest_pictures(extracted, examples, images, self.pictures)
+        vectors, rows, liked = see_pictures(self.tower, histories, images)
+        titles = list({one.item.id: one.item.title for some in histories for one in some}.values())
+        written = extracted.written
+        return UsersReadings(
+            written.states(self.layer), vectors, embed_titles(written.language_model, titles), rows, liked
+        )
+
+
+@torch.no_grad()
+def embed_titles(language_model: LanguageModel, titles: Sequence[str]) -> Tensor:
+    """Returns the mean embedding of each title's tokens, as behind a space, float32 `(N, W)`."""
+    rows = [torch.tensor(language_model.token_ids(f" {title}"), dtype=torch.long) for title in titles]
+    means = [language_model.embed(row).float().mean(0).cpu() for row in rows]
+    return torch.stack(means) if means else torch.zeros(0, language_model.width)
