@@ -106,7 +106,7 @@ def references(example):
 
 
 def ways(phrases, attribute, word):
-    return {phrases.express(attribute, word, random.Random(seed)) for seed in range(40)}
+    return {phrases.express(attribute, word, random.Random(seed)) for seed in range(400)}
 
 
 def test_another_persons_pictures_are_named(data, config):
