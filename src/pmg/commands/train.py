@@ -32,7 +32,14 @@ def train(cfg: DictConfig, run: Run) -> float | None:
     from pmg.preferences.keywords import NO_WORDS
     from pmg.training.encoder_inputs import needs_contexts
     from pmg.training.preference import FrozenModels
-    from pmg.training.preference_setup import build_batches, build_module, encode_texts, list_samples, see_accepted
+    from pmg.training.preference_setup import (
+        build_batches,
+        build_module,
+        describe_accepted,
+        encode_texts,
+        list_samples,
+        see_accepted,
+    )
 
     builder = Builder(cfg, run)
     encoder = instantiate(cfg.preference_encoder)
@@ -45,8 +52,8 @@ def train(cfg: DictConfig, run: Run) -> float | None:
     generator, captions = builder.generator, builder.captions([*train, *validation])
     with builder.extractor(generator.text_encoder) as extractor:
         with run.ledger.phase("read histories"):
-            reads_keywords = any(term.needs_generator for term in instantiate_all(cfg.objective.module.terms))
-            decodings = [instantiate(cfg.decoding)] if reads_keywords else []
+            terms = instantiate_all(cfg.objective.module.terms)
+            decodings = [instantiate(cfg.decoding)] if any(term.needs_generator for term in terms) else []
             extracted = extractor.extract(
                 [*train, *validation], captions, decodings, pixels=builder.pixels(), prefill=needs_contexts(cfg.inputs)
             )
@@ -62,10 +69,14 @@ def train(cfg: DictConfig, run: Run) -> float | None:
             if cfg.objective.tower:
                 tower, width = instantiate(cfg.objective.tower), text_embeddings.shape[-1]
                 accepted = see_accepted(tower, data.images, samples.truths, width)
+            described = None
+            if any(term.needs_answers for term in terms):
+                words = builder.caption(samples.truths)
+                described = describe_accepted(words, samples.truths, extractor.scenario.attributes)
             batches = build_batches(
                 samples, inputs, data.images, generator, instantiate(cfg.objective.batches),
                 users_per_step=cfg.objective.users_per_step, seed=builder.seed,
-                latents_place=builder.latents_folder(), accepted=accepted,
+                latents_place=builder.latents_folder(), accepted=accepted, described=described,
             )  # fmt: skip
         objective = instantiate(
             cfg.objective.module, optimizer=instantiate(cfg.optimizer), lr_scheduler=instantiate(cfg.lr_scheduler)

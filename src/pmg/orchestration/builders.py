@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pytorch_lightning import Callback, LightningDataModule, LightningModule, Trainer
 
     from pmg.data.dataset import Dataset
-    from pmg.domain import Example
+    from pmg.domain import Example, Item
     from pmg.models.diffusion.interfaces import Generator, PromptEncoder
     from pmg.preferences.captioning import Pixels
     from pmg.preferences.extraction import ExtractedPreferences, PreferenceExtractor
@@ -88,9 +88,12 @@ class Builder:
 
     def captions(self, examples: Sequence[Example]) -> dict[str, str]:
         """Returns captions of the items in the examples' histories, by id."""
+        return self.caption([interaction.item for example in examples for interaction in example.history])
+
+    def caption(self, items: Sequence[Item]) -> dict[str, str]:
+        """Returns captions of items, by id."""
         from pmg.preferences.captioning import caption_items
 
-        items = [interaction.item for example in examples for interaction in example.history]
         with self.run.ledger.phase("describe histories"):
             return caption_items(instantiate(self._nodes.captioner), items, self.pixels())
 

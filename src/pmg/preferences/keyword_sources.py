@@ -88,7 +88,7 @@ def count_keywords(
         at_most: maximum number of words.
     """
     items = example.liked[-scenario.max_items :]
-    parts = [_parts((captions or {}).get(item.id, "")) for item in items]
+    parts = [caption_parts((captions or {}).get(item.id, "")) for item in items]
     counted = [
         _most_frequent([item.facts[name] for item in items if item.facts.get(name, UNKNOWN) != UNKNOWN])
         or _most_frequent([option for each in parts for option in attribute.options if option in each])
@@ -103,7 +103,7 @@ def count_keywords(
     )
 
 
-def _parts(caption: str) -> set[str]:
+def caption_parts(caption: str) -> set[str]:
     """Returns the parts of a caption between commas or semicolons, without their labels."""
     return {LABEL.sub("", part).strip() for part in PARTS.split(caption)}
 

@@ -6,12 +6,14 @@ Shapes: `U` users a batch, `K` samples (target, noise, timestep) a user, `B = U 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar, Literal, Protocol
 
+import torch
 from torch import Tensor
+from torch.nn.functional import cross_entropy
 
 from pmg.configuration.ranges import NotNegative
 from pmg.domain import PmgError
@@ -64,6 +66,19 @@ class AcceptedTokens:
     variance: Tensor
 
 
+@dataclass(frozen=True)
+class Answers:
+    """What an encoder says of the scenario's attributes, and what captions say of the images that users accepted.
+
+    Attributes:
+        scores: for each attribute those of its options, `(U, K)`, before a softmax, with gradients.
+        described: the option that describes each sample's image, int64 `(B, A)`; -1 where no option does.
+    """
+
+    scores: Sequence[Tensor]
+    described: Tensor
+
+
 class StepOutputs:
     """What objective terms can compute with: everything is computed once, when the first term reads it.
 
@@ -72,6 +87,7 @@ class StepOutputs:
         keywords: encoded preference keywords of each user, U rows, none dropped.
         samples_per_user: K.
         accepted: the generator's own tokens of each sample's image, see `AcceptedTokens`; None: no term needs them.
+        answers: what the encoder says of the scenario's attributes; None: no term needs it.
         evaluate: runs the generator on the images of ``own`` or ``other`` users; the second argument selects the
             condition with soft tokens (else without them and without gradients).
     """
@@ -79,8 +95,10 @@ class StepOutputs:
     def __init__(
         self, soft_tokens: Tensor, keywords: Block, samples_per_user: int,
         evaluate: Callable[[ImageOwner, bool], SampleOutputs], accepted: AcceptedTokens | None = None,
+        answers: Answers | None = None,
     ) -> None:  # fmt: skip
         self.soft_tokens, self.keywords, self.samples_per_user = soft_tokens, keywords, samples_per_user
+        self.answers = answers
         self._evaluate, self._accepted = evaluate, accepted
 
     @property
@@ -136,12 +154,14 @@ class ObjectiveTerm(Protocol):
         needs_generator: whether it reads outputs of the generator, or keywords. Where no term does, users' keywords
             aren't decoded.
         needs_accepted: whether it reads `StepOutputs.accepted`, which needs a tower whose vectors are soft tokens.
+        needs_answers: whether it reads `StepOutputs.answers`, which needs an encoder that scores options.
     """
 
     weight: float
     needs_prediction: ClassVar[bool] = False
     needs_generator: ClassVar[bool] = True
     needs_accepted: ClassVar[bool] = False
+    needs_answers: ClassVar[bool] = False
 
     def __call__(self, outputs: StepOutputs) -> Tensor:
         """Returns the term's value for each sample, `(B,)`, or for each user, `(U,)`; its mean is minimised."""
@@ -211,3 +231,38 @@ class Align(ObjectiveTerm):
                 f"{accepted.tokens.shape[1]} tokens of an image"
             )
         return (soft - accepted.tokens.to(soft)).square().sum((1, 2)) / accepted.variance.to(soft)
+
+
+@dataclass(frozen=True)
+class Answer(ObjectiveTerm):
+    """Cross-entropy of the options that describe images which the user accepts: the encoder learns to name a taste.
+
+    The mean over attributes of the negative log-probability, so that a softmax of the scores is calibrated.
+    """
+
+    weight: NotNegative
+    needs_generator: ClassVar[bool] = False
+    needs_answers: ClassVar[bool] = True
+
+    def __call__(self, outputs: StepOutputs) -> Tensor:
+        """Returns the cross-entropy of each sample, `(B,)`; 0 where no option describes its image.
+
+        Raises:
+            PmgError: the encoder scores no options.
+        """
+        answers = outputs.answers
+        if answers is None or not answers.scores:
+            raise PmgError(
+                "objective=align_answer needs an encoder that scores the options of scenario.attributes: "
+                "preference_encoder=reader"
+            )
+        losses = [
+            cross_entropy(
+                scores.repeat_interleave(outputs.samples_per_user, 0).float(),
+                answers.described[:, place].to(scores.device),
+                ignore_index=-1,
+                reduction="none",
+            )
+            for place, scores in enumerate(answers.scores)
+        ]
+        return torch.stack(losses).mean(0)

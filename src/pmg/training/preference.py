@@ -27,7 +27,7 @@ from pmg.training.datamodule import Batch
 from pmg.training.ema import AveragedWeights
 from pmg.training.encoder_inputs import UserInputs
 from pmg.training.latents import Latents
-from pmg.training.objective import AcceptedTokens, ImageOwner, ObjectiveTerm, SampleOutputs, StepOutputs
+from pmg.training.objective import AcceptedTokens, Answers, ImageOwner, ObjectiveTerm, SampleOutputs, StepOutputs
 from pmg.training.optim import OptimizerPartial, SchedulerPartial, configure_optimizers
 
 PARTS = ("target", "keywords", "soft")
@@ -54,6 +54,7 @@ class PreferenceBatches:
         draws: K, samples a user.
         drop: probability to drop each of target, keywords and soft tokens.
         accepted: the generator's own tokens of the images, `(N, n, D)`; None: no term needs them.
+        described: the option of each attribute that describes each image, int64 `(N, A)`, -1: none; None: as above.
 
     Raises:
         PmgError: `drop` names other parts, or a value is no probability.
@@ -62,6 +63,7 @@ class PreferenceBatches:
     def __init__(
         self, *, samples: Sequence[Sequence[tuple[int, int]]], tastes: Sequence[str], latents: Latents,
         generator: Generator, draws: Count, drop: Mapping[str, Fraction], accepted: Tensor | None = None,
+        described: Tensor | None = None,
     ) -> None:  # fmt: skip
         if set(drop) != set(PARTS) or not all(0 <= chance <= 1 for chance in drop.values()):
             raise PmgError(f"objective.batches.drop needs a chance from 0 to 1 for {', '.join(PARTS)}, got {drop}")
@@ -69,7 +71,7 @@ class PreferenceBatches:
         codes = {name: code for code, name in enumerate(dict.fromkeys(tastes))}
         self.tastes = [codes[name] for name in tastes]
         self.latents, self.generator, self.draws, self.drop = latents, generator, draws, drop
-        self.accepted = accepted
+        self.accepted, self.described = accepted, described
         self.variance = None if accepted is None else accepted.var(0, correction=0).sum()
 
     def __call__(self, users: Tensor, rng: torch.Generator) -> Batch:
@@ -99,6 +101,8 @@ class PreferenceBatches:
         rest = {name: part for name, part in batch.items() if name not in ("image", "other_image")}
         if self.accepted is not None and self.variance is not None:
             rest |= {"accepted": self.accepted[rows[0]], "accepted_variance": self.variance.expand(len(rows[0]))}
+        if self.described is not None:
+            rest["described"] = self.described[rows[0]]
         return {**rest, "latents": own, "other_latents": other}
 
     def fixed(self, users: Tensor, batch_size: int, seed: int) -> list[Batch]:
@@ -178,7 +182,7 @@ class PreferenceTraining(pl.LightningModule):
 
     def step_outputs(self, batch: Batch) -> StepOutputs:
         """Returns what the terms compute with; the soft tokens are computed here, once for all of them."""
-        tokens = self.encoder(self.language_model, self.user_inputs.select(batch["users"]))
+        tokens, scores = self.encoder.respond(self.language_model, self.user_inputs.select(batch["users"]))
         keywords = self.texts.keywords[batch["users"]]
         samples_per_user = len(batch["target"]) // len(batch["users"])
         soft = SoftBlock.of(tokens).repeat(samples_per_user).masked(batch["keep_soft"].to(tokens.device))
@@ -194,7 +198,8 @@ class PreferenceTraining(pl.LightningModule):
                 return self._denoise(batch, batch[f"{prefix}latents"], condition)
 
         accepted = AcceptedTokens(batch["accepted"], batch["accepted_variance"]) if "accepted" in batch else None
-        return StepOutputs(tokens, keywords, samples_per_user, evaluate, accepted)
+        answers = Answers(scores, batch["described"]) if "described" in batch else None
+        return StepOutputs(tokens, keywords, samples_per_user, evaluate, accepted, answers)
 
     def _denoise(self, batch: Batch, latents: Tensor, condition: Condition) -> SampleOutputs:
         generator = self.frozen.generator

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -16,6 +16,8 @@ from pmg.models.diffusion.interfaces import Generator, PromptEncoder
 from pmg.models.diffusion.text_encoder import LazyTextEncodings, hide_empty
 from pmg.models.preference.token_encoder import TokenEncoder
 from pmg.preferences.extraction import ExtractedPreferences
+from pmg.preferences.keyword_sources import caption_parts
+from pmg.preferences.scenarios import Attribute
 from pmg.training.datamodule import RowsDataModule, ShuffledRows
 from pmg.training.encoder_inputs import UserInputs
 from pmg.training.latents import encode_item_images
@@ -94,12 +96,13 @@ def encode_texts(
 def build_batches(
     samples: TrainingSamples, inputs: UserInputs, images: ImageStore, generator: Generator,
     collate: Callable[..., PreferenceBatches], *, users_per_step: int, seed: int, latents_place: str | None = None,
-    accepted: Tensor | None = None,
+    accepted: Tensor | None = None, described: Tensor | None = None,
 ) -> RowsDataModule:  # fmt: skip
     """Encodes the truths' images and returns the batches of training and validation.
 
     Inputs are prepared a batch ahead. Latents are kept in `latents_place` for later runs, see `store_latents`; None:
-    in memory. `accepted` are tokens of the truths' images, see `see_accepted`; None: no term needs them.
+    in memory. `accepted` are tokens of the truths' images, see `see_accepted`, and `described` what
+    captions say of them, see `describe_accepted`; None: no term needs them.
 
     Raises:
         PmgError: `users_per_step` is below 1.
@@ -108,7 +111,7 @@ def build_batches(
     batches = collate(
         samples=samples.pairs, tastes=samples.tastes,
         latents=encode_item_images(generator, images, samples.truths, latents_place), generator=generator,
-        accepted=accepted,
+        accepted=accepted, described=described,
     )  # fmt: skip
     fixed = batches.fixed(samples.validation, users_per_step, seed)
     rows = ShuffledRows(
@@ -140,6 +143,22 @@ def see_accepted(tower: PictureTower, images: ImageStore, truths: Sequence[Item]
             f"the tower's vectors of {vectors.shape[1]} numbers are no soft tokens of this generator, of {width} each"
         )
     return vectors.unflatten(1, (-1, width))
+
+
+def describe_accepted(
+    captions: Mapping[str, str], truths: Sequence[Item], attributes: Mapping[str, Attribute]
+) -> Tensor:
+    """Returns which option of each attribute describes each truth, int64 `(N, A)`; -1 where its caption has none.
+
+    Args:
+        captions: of the truths, by id.
+        truths: N items.
+        attributes: of the scenario; those without options are left out.
+    """
+    options = [attribute.options for attribute in attributes.values() if attribute.options]
+    parts = [caption_parts(captions[item.id]) for item in truths]
+    rows = [[next((k for k, word in enumerate(words) if word in one), -1) for words in options] for one in parts]
+    return torch.tensor(rows)
 
 
 def build_module(

@@ -1,7 +1,8 @@
-"""Preference sources of trained soft tokens, see `pmg.preferences.sources`."""
+"""Preference sources of trained encoders: soft tokens and keywords, see `pmg.preferences.sources`."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -9,21 +10,22 @@ from torch import Tensor
 
 from pmg.configuration.identity import Values
 from pmg.configuration.instantiate import built_class, instantiate
-from pmg.domain import PmgError
+from pmg.configuration.ranges import Fraction
+from pmg.domain import Keywords, PmgError
 from pmg.models.loading.weight_sources import load_frozen
 from pmg.models.preference.token_encoder import TokenEncoder
-from pmg.preferences.sources import Requirements, SourceContext, TokenSource
+from pmg.preferences.sources import KeywordSource, PreferenceSource, Requirements, SourceContext, TokenSource
 from pmg.runs.finished_training import TrainingRun
 from pmg.runs.run_folder import ENCODER, replace_folders
-from pmg.training.encoder_inputs import needs_contexts
+from pmg.training.encoder_inputs import UserInputs, needs_contexts
 
 # the encoder itself may be any: it is read from its run
 SAME = ("data", "scenario", "captioner", "text_encoder", "language_model", "generator")
 
 
 @dataclass(frozen=True)
-class TrainedTokens(TokenSource):
-    """Soft tokens of an encoder that ``pmg-train`` trained; its class and its inputs are those of the run.
+class TrainedSource(PreferenceSource):
+    """Base of sources of an encoder that ``pmg-train`` trained; its class and its inputs are those of the run.
 
     Attributes:
         run: folder of the ``pmg-train`` run.
@@ -58,8 +60,8 @@ class TrainedTokens(TokenSource):
         """Checksum of the trained weights."""
         return TrainingRun.open(str(self.run)).weights
 
-    def __call__(self, context: SourceContext) -> Tensor:
-        """Loads the encoder and encodes all users, `(U, n, D)`.
+    def load(self, context: SourceContext) -> tuple[TokenEncoder, UserInputs]:
+        """Returns the trained encoder, and its inputs of all users.
 
         Raises:
             PmgError: the run's encoder is no `TokenEncoder`, or of a module that configs can't build.
@@ -67,8 +69,67 @@ class TrainedTokens(TokenSource):
         run = TrainingRun.open(str(self.run))
         node = replace_folders(run.config["inputs"], context.folders)
         inputs = instantiate(node)(context.extracted, context.examples, context.images)
-        encoder = load_frozen(encoder_class(run.config["preference_encoder"]), run.folder / ENCODER)
+        return load_frozen(encoder_class(run.config["preference_encoder"]), run.folder / ENCODER), inputs
+
+
+@dataclass(frozen=True)
+class TrainedTokens(TrainedSource, TokenSource):
+    """Soft tokens of an encoder that ``pmg-train`` trained."""
+
+    def __call__(self, context: SourceContext) -> Tensor:
+        """Encodes all users, `(U, n, D)`; errors as `load`."""
+        encoder, inputs = self.load(context)
         return encoder.encode(context.extractor.language_model, inputs)
+
+
+@dataclass(frozen=True)
+class TrainedKeywords(TrainedSource, KeywordSource):
+    """Keywords that a trained encoder names: of each attribute its likeliest option, if it is likely enough.
+
+    Attributes:
+        least: probability from which an option is named.
+    """
+
+    least: Fraction = 0.5
+
+    def __call__(self, context: SourceContext) -> Sequence[Keywords]:
+        """Returns the options of each user, with their log-probabilities, the likeliest first.
+
+        Raises:
+            PmgError: as `load`, or the encoder scores no options, or those of other attributes.
+        """
+        encoder, inputs = self.load(context)
+        attributes, budget = context.extractor.scenario.attributes, context.extractor.budget
+        own = {name: list(attribute.options) for name, attribute in attributes.items() if attribute.options}
+        config = encoder.config
+        trained = dict(zip(config.get("answered", ()), map(list, config.get("options", ())), strict=True))
+        if trained != own:
+            found = ", ".join(trained) or "none"
+            raise PmgError(
+                f"{self.run}: its encoder scores the options of {found}, and the scenario '"
+                f"{context.extractor.scenario.name}' has those of {', '.join(own)}. Train with objective=align_answer "
+                "and this scenario"
+            )
+        scores = encoder.answer(context.extractor.language_model, inputs)
+        named = name_options([one.log_softmax(1) for one in scores], list(own.values()), self.least)
+        return [budget.fit(words) for words in named]
+
+
+def name_options(scores: Sequence[Tensor], options: Sequence[Sequence[str]], least: float) -> list[Keywords]:
+    """Returns each user's likeliest option of each attribute, the likeliest first.
+
+    Args:
+        scores: for each attribute log-probabilities of its options, `(U, K)`.
+        options: of each attribute, K.
+        least: probability from which an option is named.
+    """
+    best = [part.max(1) for part in scores]
+    rows = []
+    for user in range(len(scores[0])):
+        found = [(options[a][int(part.indices[user])], float(part.values[user])) for a, part in enumerate(best)]
+        likely = sorted((one for one in found if math.exp(one[1]) >= least), key=lambda one: -one[1])
+        rows.append(Keywords(tuple(word for word, _ in likely), tuple(score for _, score in likely)))
+    return rows
 
 
 def encoder_class(node: object) -> type[TokenEncoder]:

@@ -6,6 +6,7 @@ of a picture's vector, `n` soft tokens, `D` their width.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -19,6 +20,8 @@ from pmg.models.preference.token_encoder import TokenEncoder
 
 HEAD = 64  # width of an attention head
 TEXT, DISLIKED, LIKED = range(3)  # kinds of what is read
+Attributes = Mapping[str, Mapping[str, Any]]
+"""A scenario's attributes by name; those with ``options`` can be answered."""
 
 
 @dataclass(frozen=True)
@@ -61,17 +64,22 @@ class PreferenceReader(TokenEncoder):
         layers: number of them.
         dropout: in training.
         longest: tokens of a text with a position of their own; older ones share the last.
+        answered: names of the scenario's attributes whose options the reader scores.
+        options: of each of them.
     """
 
     @register_to_config
     def __init__(
         self, *, llm_width: int, feature_width: int, text_width: int, soft_tokens: int = 4, width: int = 192,
         layers: int = 3, dropout: float = 0.1, longest: int = 1024,
+        answered: Sequence[str] = (), options: Sequence[Sequence[str]] = (),
     ) -> None:  # fmt: skip
         super().__init__()
+        counts = [len(words) for words in options]
         self.text, self.titles = nn.Linear(llm_width, width), nn.Linear(llm_width, width)
         self.pictures = nn.Linear(feature_width, width)
-        self.queries = nn.Parameter(0.02 * torch.randn(soft_tokens, width))
+        self.queries = nn.Parameter(0.02 * torch.randn(soft_tokens + len(counts), width))
+        self.answers = nn.ModuleList(nn.Linear(width, count) for count in counts)
         self.kinds, self.positions = nn.Embedding(3, width), nn.Embedding(longest, width)
         for part in (self.kinds, self.positions):
             nn.init.normal_(part.weight, std=0.02)
@@ -89,19 +97,30 @@ class PreferenceReader(TokenEncoder):
         self.register_buffer("output_std", torch.ones(()))
 
     @classmethod
-    def sized(cls, language_model: LanguageModel, text_width: int, inputs: Readings, **options: Any) -> Self:
+    def sized(
+        cls, language_model: LanguageModel, text_width: int, inputs: Readings, *, attributes: Attributes | None = None,
+        **options: Any,
+    ) -> Self:  # fmt: skip
         """Returns an untrained reader that fits a language model and pictures' vectors, see `TokenEncoder`."""
+        listed = {name: list(one["options"]) for name, one in (attributes or {}).items() if one.get("options")}
         return cls(
-            llm_width=language_model.width, feature_width=inputs.vectors.shape[-1], text_width=text_width, **options
-        )
+            llm_width=language_model.width, feature_width=inputs.vectors.shape[-1], text_width=text_width,
+            answered=list(listed), options=list(listed.values()), **options,
+        )  # fmt: skip
 
     def forward(self, language_model: LanguageModel, inputs: Readings) -> Tensor:
         """Returns the soft tokens of B users, `(B, n, D)`; the language model has read before."""
-        read = self.read(inputs)
-        return self.output_mean + self.output_std * self.map(read)
+        return self.respond(language_model, inputs)[0]
 
-    def read(self, inputs: Readings) -> Tensor:
-        """Returns what the queries read, `(B, n, width)`."""
+    def respond(self, language_model: LanguageModel, inputs: Readings) -> tuple[Tensor, list[Tensor]]:
+        """Returns soft tokens, `(B, n, D)`, and the scores of each attribute's options, `(B, K)` before a softmax."""
+        read = self._read(inputs)
+        count = len(self.output_mean)
+        scores = [answer(read[:, count + place]) for place, answer in enumerate(self.answers)]
+        return self.output_mean + self.output_std * self.map(read[:, :count]), scores
+
+    def _read(self, inputs: Readings) -> Tensor:
+        """Returns what the queries read, `(B, n + A, width)` with A attributes."""
         device = self.output_mean.device
         words, present = inputs.words.to(device), inputs.present.to(device)
         states = self._scaled("state", inputs.states)
@@ -132,7 +151,7 @@ class PreferenceReader(TokenEncoder):
             if len(values) > 1:
                 self.get_buffer(f"{name}_mean").copy_(values.float().mean(0))
                 self.get_buffer(f"{name}_std").copy_(values.float().std(0).clamp(min=1e-4))
-        tokens = text_embeddings[:, None].expand(-1, len(self.queries), -1)
+        tokens = text_embeddings[:, None].expand(-1, len(self.output_mean), -1)
         if are_tokens and len(seen["feature"]) > 1:
             tokens = seen["feature"].view(-1, *self.output_mean.shape)
         self.output_mean.copy_(tokens.mean(0))
@@ -141,7 +160,7 @@ class PreferenceReader(TokenEncoder):
 
 def build_reader(
     language_model: LanguageModel, text_embeddings: Tensor, sample: Readings, *, soft_tokens: Count = 4,
-    width: Count = 192, layers: Count = 3, dropout: Decay = 0.1,
+    width: Count = 192, layers: Count = 3, dropout: Decay = 0.1, attributes: Attributes | None = None,
 ) -> PreferenceReader:  # fmt: skip
     """Returns an untrained `PreferenceReader` that fits a language model, a text encoder and pictures' vectors.
 
@@ -153,10 +172,11 @@ def build_reader(
         width: of the trained layers.
         layers: number of them.
         dropout: in training.
+        attributes: of the scenario, whose options the reader scores.
     """
     encoder = PreferenceReader.sized(
         language_model, text_embeddings.shape[-1], sample, soft_tokens=soft_tokens, width=width, layers=layers,
-        dropout=dropout,
+        dropout=dropout, attributes=attributes,
     )  # fmt: skip
     are_tokens = sample.vectors.shape[-1] == soft_tokens * text_embeddings.shape[-1]
     encoder.fit_scales(sample, are_tokens, text_embeddings)

@@ -59,11 +59,22 @@ class TokenEncoder(ModelMixin, ConfigMixin):
         """
         raise NotImplementedError
 
+    def respond(self, language_model: LanguageModel, inputs: Any) -> tuple[Tensor, Sequence[Tensor]]:
+        """Returns soft tokens as `forward` does, and scores of each attribute's options `(B, K)`; none by default."""
+        return self(language_model, inputs), ()
+
     @torch.no_grad()
     def encode(self, language_model: LanguageModel, inputs: Any, batch_size: int = 50) -> Tensor:
         """Returns the soft tokens of any number of users, `(U, n, D)`, without gradients, on the CPU."""
         batches = torch.arange(len(inputs)).split(batch_size)
         return torch.cat([self(language_model, inputs.select(users)).cpu() for users in batches])
+
+    @torch.no_grad()
+    def answer(self, language_model: LanguageModel, inputs: Any, batch_size: int = 50) -> list[Tensor]:
+        """Returns the scores of each attribute's options for any number of users, `(U, K)`, before a softmax."""
+        batches = torch.arange(len(inputs)).split(batch_size)
+        scores = [self.respond(language_model, inputs.select(users))[1] for users in batches]
+        return [torch.cat(parts).float().cpu() for parts in zip(*scores, strict=True)]
 
     def states(self, language_model: LanguageModel, inputs: Any) -> Tensor:
         """Returns what `fit_statistics` takes, `(B, …)`; nothing by default."""
