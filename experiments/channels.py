@@ -34,6 +34,7 @@ from pmg.looks.conversations import CHANNELS
 from pmg.models.loading.weight_sources import load_frozen
 from pmg.preferences.contexts import no_pictures
 from pmg.preferences.extraction import ExtractedPreferences, HistoryWriter
+from pmg.preferences.keyword_sources import caption_parts
 from pmg.preferences.opinions import MessageMatcher, own_messages, split_sentences
 from pmg.preferences.states import WrittenHistories
 from pmg.runs.finished_training import TrainingRun
@@ -111,6 +112,37 @@ class World:
             torch.tensor([[float(one is not None)] for one in found]),
         )
 
+    def options(self) -> list[list[str]]:
+        """Returns the options of each attribute of the scenario."""
+        return [list(one["options"]) for one in self.config.scenario.attributes.values()]
+
+    def described(self) -> Tensor:
+        """Returns one-hot the option of each attribute that describes a true image, `(U, options)`: as training."""
+        captioner, found = pmg.instantiate(self.config.captioner), []
+        for user in track(self.users, f"{self.split} {self.channel}: captions"):
+            (caption,) = captioner(
+                [user[0].truth[0]], self.data.images.pixels(self.data.images.rows(user[0].truth[:1]))
+            )
+            parts = caption_parts(caption)
+            found.append([float(word in parts) for words in self.options() for word in words])
+        return torch.tensor(found)
+
+    def found(self, scores: Tensor) -> list[float]:
+        """Returns the share of the words that each user said they like which are the likeliest of their attribute.
+
+        `scores` are of all options, `(U, options)`. NaN for who said nothing.
+        """
+        shares = []
+        for user, row in zip(self.users, scores.split(1), strict=True):
+            said = set(user[0].labels["said_likes"].split(", "))
+            hits = [
+                words[int(part.argmax())] in said
+                for words, part in zip(self.options(), row[0].split([len(w) for w in self.options()]), strict=True)
+                if said & set(words)
+            ]
+            shares.append(sum(hits) / len(hits) if hits else float("nan"))
+        return shares
+
     def messages(self) -> list[list[str]]:
         """Returns what each user said, oldest first."""
         return [own_messages(user[0].conversation) for user in self.users]
@@ -122,7 +154,9 @@ class Words:
     def __init__(self, messages: Sequence[Sequence[str]], config: Any) -> None:
         self.single, self.double = (_common(messages, grams) for grams in (_words, _pairs))
         scenario = pmg.instantiate(config.scenario)
-        self.matcher = MessageMatcher(pmg.instantiate(config.generator).text_encoder, scenario.attributes, 0.0)
+        text_encoder = pmg.instantiate(config.generator).text_encoder
+        self.matcher = MessageMatcher(text_encoder, scenario.attributes, 0.0)
+        self.stated = MessageMatcher(text_encoder, scenario.attributes, scenario.match)
 
     def __call__(self, messages: Sequence[Sequence[str]]) -> dict[str, Tensor]:
         """Returns the numbers of U users by kind, `(U, K)` each."""
@@ -140,6 +174,19 @@ class Words:
             "sentences": torch.stack([part.mean(0) for part in rows]) * 4,
             "options": torch.stack([(part @ self.matcher.option_vectors.T).amax(0) for part in rows]) * 2,
         }
+
+    def latest(self, messages: Sequence[Sequence[str]]) -> Tensor:
+        """Returns scores of all options, `(U, options)`: the rule that the latest sentence about an attribute counts.
+
+        A sentence is about the option that it resembles most, from the scenario's cosine on.
+        """
+        place = {option: number for number, option in enumerate(self.matcher.options)}
+        scores = torch.zeros(len(messages), len(place))
+        for row, own in enumerate(messages):
+            for time, text in enumerate(own):
+                for option in self.stated([text]):
+                    scores[row, place[option]] = 1 + time
+        return scores
 
 
 def _words(text: str) -> list[str]:
@@ -186,6 +233,7 @@ def fit_controls(into: Path, split: str) -> dict[str, Any]:
     train = World("train", "all")
     words = Words(train.messages(), train.config)
     inputs, outputs = {**_pictures(train), **words(train.messages())}, train.accepted()
+    described = train.described()
     own = [user[0].labels["channel"] for user in train.users]
     variance = (outputs - outputs.mean(0)).square().sum(1).mean()
     found: dict[str, Any] = {"variance": float(variance), "channels": {}}
@@ -209,10 +257,13 @@ def fit_controls(into: Path, split: str) -> dict[str, Any]:
             seen, exact = {**_pictures(world), **words(world.messages())}, world.exact()
         tokens = {"ridge": ridge(_join(seen, names)), "mean_style": seen["pictures"]}
         left = {name: ((one - exact).square().sum(1) / variance).tolist() for name, one in tokens.items()}
+        said = {"ridge": world.found(fit_ridge(_join(inputs, names), described, penalty)(_join(seen, names)))}
+        said["matched"] = world.found(words.latest(world.messages()))
         firsts = [user[0] for user in world.users]
         found["channels"][channel] = {
             "users": [one.user for one in firsts], "mixed": [one.labels["mixed"] for one in firsts],
             "ridge reads": [*names], "penalty": penalty, "ridge's users": users, "open": left,
+            "found": said,
         }  # fmt: skip
         stored = {one.profile: row.view(4, -1).contiguous() for one, row in zip(firsts, tokens["ridge"], strict=True)}
         save_file(stored, into / f"ridge-{split}-{channel}.safetensors")
@@ -229,8 +280,8 @@ def _join(parts: Mapping[str, Tensor], names: Sequence[str]) -> Tensor:
     return torch.cat([parts[name] * (2 if name == "pictures" else 1) for name in names], 1)
 
 
-def read_run(folder: str, split: str, variance: float) -> dict[str, list[float]]:
-    """Returns the share of variance that a trained reader leaves open of each user's tokens, by channel."""
+def read_run(folder: str, split: str, variance: float) -> dict[str, tuple[list[float], list[float]]]:
+    """Returns what a trained reader leaves open of each user's tokens, and finds of the words they said, by channel."""
     run = TrainingRun.open(folder)
     encoder = load_frozen(encoder_class(run.config["preference_encoder"]), run.folder / ENCODER)
     found = {}
@@ -246,9 +297,11 @@ def read_run(folder: str, split: str, variance: float) -> dict[str, list[float]]
         )  # fmt: skip
         profiles: Any = [example.profile for example in examples]
         extracted = ExtractedPreferences(profiles, None, {}, {}, written)  # type: ignore[arg-type]
-        tokens = encoder.encode(language_model, pmg.instantiate(cfg.inputs)(extracted, examples, world.data.images))
-        found[channel] = ((tokens.flatten(1) - world.exact()).square().sum(1) / variance).tolist()
-        print(folder, channel, round(1 - float(np.mean(found[channel])), 3))
+        inputs = pmg.instantiate(cfg.inputs)(extracted, examples, world.data.images)
+        tokens, scores = encoder.encode(language_model, inputs), encoder.answer(language_model, inputs)
+        left = ((tokens.flatten(1) - world.exact()).square().sum(1) / variance).tolist()
+        found[channel] = left, world.found(torch.cat(scores, 1))
+        print(folder, channel, round(1 - float(np.mean(left)), 3), round(float(np.nanmean(found[channel][1])), 3))
     return found
 
 
@@ -262,14 +315,20 @@ def main(into: Path, split: str, runs: Sequence[str]) -> None:
         found = fit_controls(into, split) | {"revision": (git_state() or {}).get("revision")}
         path.write_text(json.dumps(found) + "\n")
     for folder in runs:
-        for channel, values in read_run(folder, split, found["variance"]).items():
-            found["channels"][channel]["open"][Path(folder).name] = values
+        for channel, (left, said) in read_run(folder, split, found["variance"]).items():
+            found["channels"][channel]["open"][Path(folder).name] = left
+            found["channels"][channel]["found"][Path(folder).name] = said
         path.write_text(json.dumps(found) + "\n")
     for channel, part in found["channels"].items():
         users = np.array(part["users"])
         for name, values in part["open"].items():
             mean = interval(1 - np.array(values), users)
-            print(f"{channel:9} {name:20} {mean.mean:.3f} [{mean.low:.3f}, {mean.high:.3f}]")
+            print(f"{channel:9} {name:20} explained {mean.mean:.3f} [{mean.low:.3f}, {mean.high:.3f}]")
+        for name, values in part["found"].items():
+            there = ~np.isnan(values)
+            if there.any():
+                mean = interval(np.array(values)[there], users[there])
+                print(f"{channel:9} {name:20} words found {mean.mean:.3f} [{mean.low:.3f}, {mean.high:.3f}]")
 
 
 if __name__ == "__main__":
