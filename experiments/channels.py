@@ -281,7 +281,7 @@ def _join(parts: Mapping[str, Tensor], names: Sequence[str]) -> Tensor:
 
 
 def read_run(folder: str, split: str, variance: float) -> dict[str, tuple[list[float], list[float]]]:
-    """Returns what a trained reader leaves open of each user's tokens, and finds of the words they said, by channel."""
+    """Returns what a reader leaves open of each user's tokens, and finds of words they said, by channel."""
     run = TrainingRun.open(folder)
     encoder = load_frozen(encoder_class(run.config["preference_encoder"]), run.folder / ENCODER)
     found = {}

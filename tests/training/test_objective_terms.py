@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from pmg.domain import PmgError
-from pmg.training.objective import AcceptedTokens, Align, Denoise, StepOutputs
+from pmg.domain import Item, PmgError
+from pmg.preferences.scenarios import Attribute
+from pmg.training.objective import AcceptedTokens, Align, Answer, Answers, Denoise, StepOutputs
+from pmg.training.preference_setup import describe_accepted
 
 GUIDE = Path(__file__).parents[2] / "docs" / "extending.md"
 
@@ -100,3 +102,28 @@ def test_terms_that_declare_no_need_get_no_tokens(training):
     module, batches = training()
     with pytest.raises(PmgError, match="needs_accepted = True"):
         Align(1.0)(module.step_outputs(batches.train.batch(0)))
+
+
+def test_answers_are_the_cross_entropy_of_what_describes_the_image():
+    scores = [torch.randn(3, 4), torch.randn(3, 2)]
+    described = torch.tensor([[1, 0], [3, -1], [-1, -1]])
+    outputs = StepOutputs(torch.zeros(3, 1, 1), None, 1, None, answers=Answers(scores, described))
+    value = Answer(1.0)(outputs)
+    logs = [part.log_softmax(1) for part in scores]
+    assert value[0] == pytest.approx(-float(logs[0][0, 1] + logs[1][0, 0]) / 2)
+    assert value[1] == pytest.approx(-float(logs[0][1, 3]) / 2)
+    assert value[2] == 0
+    shared = StepOutputs(
+        torch.zeros(3, 1, 1), None, 2, None, answers=Answers(scores, described.repeat_interleave(2, 0))
+    )
+    assert torch.equal(Answer(1.0)(shared), value.repeat_interleave(2))
+    with pytest.raises(PmgError, match="needs an encoder that scores the options of scenario"):
+        Answer(1.0)(StepOutputs(torch.zeros(3, 1, 1), None, 1, None, answers=Answers((), described)))
+
+
+def test_captions_say_which_option_describes_an_image():
+    attributes = {"ground": Attribute("?", ("white ground", "black ground")), "free": Attribute("?"),
+                  "colour": Attribute("?", ("red", "blue"))}  # fmt: skip
+    items = [Item(name, "", "") for name in "ab"]
+    captions = {"a": "ground: black ground, colour: blue", "b": "colour: green; white ground"}
+    assert describe_accepted(captions, items, attributes).tolist() == [[1, 1], [0, -1]]
