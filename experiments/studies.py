@@ -97,7 +97,10 @@ STUDIES = {
         generators=True,
         mismatched=True,
     ),
-    "chats": Study(
-        {"said by": "data.said_by"}, ("none", "keywords", "soft", "pmg"), base="said by = own", by="behaviour"
+    "channels": Study(
+        {"channel": "data.channel"},
+        ("none", "mean_style", "stored", "pooled", "read", "soft", "pmg", "oracle"),
+        base="channel = pictures",
+        by="mixed",
     ),
 }

@@ -122,3 +122,16 @@ def test_users_without_pictures_and_batches_of_them(users, reader):
     found: Readings = users.select([2])
     assert found.present.sum() == 0
     assert reader(None, found).isfinite().all()
+
+
+def test_without_training_a_user_s_pictures_are_half_copied(users, reader):
+    own = users.select([0, 1])
+    torch.nn.init.zeros_(reader.map.weight)
+    liked = own.present & own.liked
+    mean = torch.stack([vectors[one].mean(0) for vectors, one in zip(own.vectors, liked, strict=True)]).view(2, 4, 12)
+    torch.testing.assert_close(reader(None, own), (reader.output_mean + mean) / 2, rtol=0.1, atol=0.1)
+
+
+def test_users_without_pictures_have_finite_gradients(users, reader):
+    reader(None, users.select([0, 2])).square().sum().backward()
+    assert all(part.grad.isfinite().all() for part in reader.parameters() if part.grad is not None)

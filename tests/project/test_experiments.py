@@ -76,24 +76,24 @@ def test_variants_that_train_have_their_speed(studies, tmp_path):
     assert results["speed"] == {name: [10 * 4 * 2 / 20.0] for name in names}
 
 
-def test_users_who_chat_and_users_who_click_have_their_own_tables(studies, tmp_path):
-    for said_by, lpips in (("other", 0.4), ("own", 0.2)):
+def test_users_whose_clicks_are_mixed_have_tables_of_their_own(studies, tmp_path):
+    for channel, lpips in (("split", 0.4), ("pictures", 0.2)):
         tastes = {"flat": lpips, "ink": 0.3, "clay": 0.3}
-        write_run(tmp_path / "runs" / said_by, {"data": {"said_by": said_by}}, tastes)
-        path = tmp_path / "runs" / said_by / "rows.parquet"
+        write_run(tmp_path / "runs" / channel, {"data": {"channel": channel}}, tastes)
+        path = tmp_path / "runs" / channel / "rows.parquet"
         rows = pd.read_parquet(path)
-        rows = rows.assign(behaviour=rows["taste"].map({"flat": "chat"}).fillna("both"))
-        rows.assign(concept_accuracy=rows["concept_accuracy"].where(rows["behaviour"] != "chat")).to_parquet(path)
-    studies.report("chats", tmp_path / "runs", tmp_path / "into")
+        rows = rows.assign(mixed=rows["taste"].map({"flat": "yes"}).fillna("no"))
+        rows.assign(concept_accuracy=rows["concept_accuracy"].where(rows["mixed"] != "yes")).to_parquet(path)
+    studies.report("channels", tmp_path / "runs", tmp_path / "into")
     users = json.loads((tmp_path / "into" / "results.json").read_text())["users"]
-    pair = "pmg: said by = other \N{MINUS SIGN} said by = own"
+    pair = "pmg: channel = split \N{MINUS SIGN} channel = pictures"
     means = {title: group["paired"][pair]["lpips_truth"]["mean"] for title, group in users.items()}
     assert means == {
         "All users": pytest.approx(0.2 / 3),
-        "Users with behaviour = chat": pytest.approx(0.2),
-        "Users with behaviour = both": pytest.approx(0.0),
+        "Users with mixed = yes": pytest.approx(0.2),
+        "Users with mixed = no": pytest.approx(0.0),
     }
-    assert "concept_accuracy" not in users["Users with behaviour = chat"]["paired"][pair]  # no value of any user
+    assert "concept_accuracy" not in users["Users with mixed = yes"]["paired"][pair]  # no value of any user
 
 
 def test_families_have_the_cost_of_their_generators(studies, tmp_path):

@@ -19,6 +19,7 @@ from pmg.models.language.language_model import LanguageModel
 from pmg.models.preference.token_encoder import TokenEncoder
 
 HEAD = 64  # width of an attention head
+NO_PICTURE = -4.0  # score of what is copied of users without pictures, beside 0 for each picture at the start
 TEXT, DISLIKED, LIKED = range(3)  # kinds of what is read
 Attributes = Mapping[str, Mapping[str, Any]]
 """A scenario's attributes by name; those with ``options`` can be answered."""
@@ -53,7 +54,9 @@ class PreferenceReader(TokenEncoder):
 
     The text comes as hidden states of a frozen language model, which are computed once; each picture as its vector
     and the embedding of its title, by which sentences refer to it. Learned queries read both, so that words can
-    override pictures where they speak. Positions are counted from the end: the latest is 0.
+    override pictures where they speak. Where pictures' vectors are soft tokens themselves, a mean of them, weighed by
+    what was read, is added as far as a gate opens: nobody has to learn to copy. Positions are counted from the end:
+    the latest is 0.
 
     Args:
         llm_width: W.
@@ -87,6 +90,11 @@ class PreferenceReader(TokenEncoder):
             width, max(1, width // HEAD), 4 * width, dropout, "gelu", batch_first=True, norm_first=True
         )
         self.reading = nn.TransformerEncoder(layer, layers, nn.LayerNorm(width), enable_nested_tensor=False)
+        self.copies = feature_width == soft_tokens * text_width
+        self.match, self.gate = nn.Linear(width, width), nn.Linear(width, 1)
+        for linear in (self.match, self.gate):
+            nn.init.zeros_(linear.weight)
+            nn.init.zeros_(linear.bias)
         self.map = nn.Linear(width, text_width)
         nn.init.normal_(self.map.weight, std=0.5 * width**-0.5)
         nn.init.zeros_(self.map.bias)
@@ -114,13 +122,26 @@ class PreferenceReader(TokenEncoder):
 
     def respond(self, language_model: LanguageModel, inputs: Readings) -> tuple[Tensor, list[Tensor]]:
         """Returns soft tokens, `(B, n, D)`, and the scores of each attribute's options, `(B, K)` before a softmax."""
+        count, device = len(self.output_mean), self.output_mean.device
         read = self._read(inputs)
-        count = len(self.output_mean)
+        queries, pictures = read[:, :count], read[:, len(self.queries) : len(self.queries) + inputs.present.shape[1]]
+        tokens = self.output_mean + self.output_std * self.map(queries)
+        if self.copies:
+            weights = self._weigh(queries, pictures, inputs.present.to(device) & inputs.liked.to(device))
+            vectors = inputs.vectors.to(tokens).unflatten(2, tuple(self.output_mean.shape)) - self.output_mean
+            tokens = tokens + self.gate(queries).sigmoid() * torch.einsum("bnh,bhnd->bnd", weights, vectors)
         scores = [answer(read[:, count + place]) for place, answer in enumerate(self.answers)]
-        return self.output_mean + self.output_std * self.map(read[:, :count]), scores
+        return tokens, scores
+
+    def _weigh(self, queries: Tensor, pictures: Tensor, counted: Tensor) -> Tensor:
+        """Returns weights of pictures `(B, n, H)`, which sum to 1, or nearly; all are 0 where none is counted."""
+        scores = self.match(queries) @ pictures.transpose(1, 2) * self.config.width**-0.5
+        scores = scores.masked_fill(~counted[:, None], float("-inf"))
+        none = scores.new_full((*scores.shape[:2], 1), NO_PICTURE)
+        return torch.cat([none, scores], 2).softmax(2)[..., 1:]
 
     def _read(self, inputs: Readings) -> Tensor:
-        """Returns what the queries read, `(B, n + A, width)` with A attributes."""
+        """Returns what queries, pictures and text have read, `(B, n + A + H + T, width)` with A attributes."""
         device = self.output_mean.device
         words, present = inputs.words.to(device), inputs.present.to(device)
         states = self._scaled("state", inputs.states)
@@ -132,8 +153,8 @@ class PreferenceReader(TokenEncoder):
         seen = seen + self.kinds(torch.where(inputs.liked.to(device), LIKED, DISLIKED))
         queries = self.queries.expand(len(text), -1, -1)
         padding = ~torch.cat([present.new_ones(queries.shape[:2]), present, words], 1)
-        read = self.reading(torch.cat([queries, seen, text], 1), src_key_padding_mask=padding)
-        return read[:, : len(self.queries)]
+        read: Tensor = self.reading(torch.cat([queries, seen, text], 1), src_key_padding_mask=padding)
+        return read
 
     def _scaled(self, name: str, values: Tensor) -> Tensor:
         mean, std = self.get_buffer(f"{name}_mean"), self.get_buffer(f"{name}_std")
