@@ -55,8 +55,8 @@ class PreferenceReader(TokenEncoder):
     The text comes as hidden states of a frozen language model, which are computed once; each picture as its vector
     and the embedding of its title, by which sentences refer to it. Learned queries read both, so that words can
     override pictures where they speak. Where pictures' vectors are soft tokens themselves, a mean of them, weighed by
-    what was read, is added as far as a gate opens: nobody has to learn to copy. Positions are counted from the end:
-    the latest is 0.
+    what was read, is added as far as a gate opens, so that copying needs no training. Positions are counted from the
+    end: the latest is 0.
 
     Args:
         llm_width: W.
