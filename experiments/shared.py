@@ -1,4 +1,4 @@
-"""Fills the table of docs/configuration.md on ``language_model=shared``: one language model against two.
+"""Fills the table of docs/configuration_models.md on ``language_model=shared``: one language model against two.
 
 python experiments/shared.py
 
@@ -92,7 +92,7 @@ def main() -> None:
         "generator", "a step of 2 questions, shared", "two models", "a question, shared", "two models",
         "seconds of a step at toy size, shared / two [range]",
     ]  # fmt: skip
-    fill(ROOT / "docs" / "configuration.md", "shared", table(header, body))
+    fill(ROOT / "docs" / "configuration_models.md", "shared", table(header, body))
 
 
 if __name__ == "__main__":

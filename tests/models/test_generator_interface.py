@@ -1,4 +1,4 @@
-"""The generators of docs/extending.md: one without noise, and one around a transformer of one's own."""
+"""The generators of docs/extending_generators.md: one without noise, and one around a transformer of one's own."""
 
 from __future__ import annotations
 
@@ -31,7 +31,10 @@ WIDTH = 32
 def run_example(root, name):
     """Returns the names that a file of the document defines."""
     names = {}
-    exec((root / "docs" / "extending.md").read_text().split(f"```python\n# {name}.py\n")[1].split("```")[0], names)
+    exec(
+        (root / "docs" / "extending_generators.md").read_text().split(f"```python\n# {name}.py\n")[1].split("```")[0],
+        names,
+    )
     return names
 
 
@@ -73,7 +76,7 @@ def plugged(root, tmp_path, monkeypatch):
     """The same as a plug-in on Python's path."""
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(targets, "_allowed", {})
-    write_examples((root / "docs" / "extending.md").read_text(), tmp_path)
+    write_examples((root / "docs" / "extending_generators.md").read_text(), tmp_path)
     targets.allow_plugin("grey_levels")
     yield
     sys.modules.pop("grey_levels", None)

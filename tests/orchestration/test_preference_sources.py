@@ -134,8 +134,8 @@ def test_class_of_an_encoder_is_that_of_its_builder(compose):
 
 @pytest.fixture
 def extensions(root, tmp_path, monkeypatch):
-    """The current folder holds the modules and configs of docs/extending.md."""
-    write_examples((root / "docs" / "extending.md").read_text(), tmp_path)
+    """The current folder holds the modules and configs of docs/extending_preferences.md."""
+    write_examples((root / "docs" / "extending_preferences.md").read_text(), tmp_path)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.setattr(targets, "_allowed", {})

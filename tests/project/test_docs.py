@@ -40,14 +40,14 @@ def commands(text):
 
 
 BY_DEFAULT = ("README.md", "CONTRIBUTING.md", "quickstart.md", "Makefile")
-ALSO_IN_TEST_EXTENDING = "extending.md"
+ALSO_IN_TEST_EXTENDING = "extending"  # and its further pages
 
 
 def marks_of(path):
     """When a document's commands are composed: always, before a merge, or with the slow tests alone."""
     if path.name in BY_DEFAULT:
         return ()
-    return pytest.mark.slow if path.name == ALSO_IN_TEST_EXTENDING else (pytest.mark.slow, pytest.mark.ci)
+    return pytest.mark.slow if path.name.startswith(ALSO_IN_TEST_EXTENDING) else (pytest.mark.slow, pytest.mark.ci)
 
 
 NAMED = [
@@ -74,7 +74,7 @@ def test_named_command_composes(compose, tmp_path, monkeypatch, path, verb, over
     # where runs are found makes no difference: one config for all
     own = [re.sub(r"^(run_dir|train_run|generate_run)=.*", r"\1=run", word) for word in first]
     own = [word for word in own if not word.startswith("hydra") and word != "run_dir=run"]
-    if path.name == ALSO_IN_TEST_EXTENDING:  # its commands use files that it shows
+    if path.name.startswith(ALSO_IN_TEST_EXTENDING):  # its commands use files that it shows
         write_examples(path.read_text(), tmp_path)
         monkeypatch.chdir(tmp_path)
         monkeypatch.setattr(sys, "path", list(sys.path))

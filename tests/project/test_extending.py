@@ -1,4 +1,4 @@
-"""The examples of docs/extending.md run as they are written."""
+"""The examples of docs/extending*.md run as they are written."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from pmg.preferences.scenarios import Attribute
 @pytest.fixture
 def examples(root, tmp_path, monkeypatch):
     """The current folder holds the files of the document's first section."""
-    text = (root / "docs" / "extending.md").read_text()
+    text = "\n".join(path.read_text() for path in sorted((root / "docs").glob("extending*.md")))
     write_examples(text, tmp_path)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
