@@ -49,11 +49,11 @@ def train(cfg: DictConfig, run: Run) -> float | None:
     data = builder.data
     if run.is_main:
         warn_of_other_pictures(cfg.generator, run.choices.get("data"), data, train)
-    generator, captions = builder.generator, builder.captions([*train, *validation])
+    generator, terms = builder.generator, instantiate_all(cfg.objective.module.terms)
+    decodings = [instantiate(cfg.decoding)] if any(term.needs_generator for term in terms) else []
+    captions = builder.captions([*train, *validation], read=bool(decodings))
     with builder.extractor(generator.text_encoder) as extractor:
         with run.ledger.phase("read histories"):
-            terms = instantiate_all(cfg.objective.module.terms)
-            decodings = [instantiate(cfg.decoding)] if any(term.needs_generator for term in terms) else []
             extracted = extractor.extract(
                 [*train, *validation], captions, decodings, pixels=builder.pixels(), prefill=needs_contexts(cfg.inputs)
             )

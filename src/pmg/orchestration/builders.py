@@ -86,9 +86,15 @@ class Builder:
         data = self.data  # may have no pictures, which the returned function alone reads
         return lambda items: data.images.pixels(data.images.rows(items))
 
-    def captions(self, examples: Sequence[Example]) -> dict[str, str]:
-        """Returns captions of the items in the examples' histories, by id."""
-        return self.caption([interaction.item for example in examples for interaction in example.history])
+    def captions(self, examples: Sequence[Example], read: bool = True) -> dict[str, str]:
+        """Returns captions of the items in the examples' histories, by id.
+
+        They are empty where nobody reads them: without `read` the prompt alone does, if it has a place for them.
+        """
+        items = [interaction.item for example in examples for interaction in example.history]
+        if read or "{caption}" in self._nodes.scenario.line:
+            return self.caption(items)
+        return {item.id: "" for item in items}
 
     def caption(self, items: Sequence[Item]) -> dict[str, str]:
         """Returns captions of items, by id."""

@@ -167,7 +167,9 @@ class PreferenceExtractor(TargetExtractor):
             texts = [writer.likes(example, captions) for example in chunk]
             parts.append(self._contexts(texts, pictures, prefill))
             written += texts
-            pairs = self._split(chunk)
+            pairs = (
+                self._split(chunk) if wanted else [(example, replace(example, conversation=())) for example in chunk]
+            )
             stated = [
                 (text if one is example else writer.likes(one, captions)) if self._decodes(one, one.liked) else None
                 for text, example, (one, _) in zip(texts, chunk, pairs, strict=True)
