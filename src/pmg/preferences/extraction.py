@@ -264,7 +264,7 @@ class PreferenceExtractor(TargetExtractor):
         self, decoded: dict[str, list[Keywords]], examples: Sequence[Example], wanted: Mapping[str, Decoding]
     ) -> dict[str, list[Keywords]]:
         """Returns keywords by decoding, with what the messages of the examples state where they are matched."""
-        if self.matcher is None:
+        if self.matcher is None or not decoded:
             return decoded
         limits = {name: getattr(wanted[name], "limit", LIMIT) for name in decoded}  # not every decoding has one
         return self.matcher.overlay(decoded, [own_messages(example.conversation) for example in examples], limits)
