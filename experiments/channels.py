@@ -319,16 +319,32 @@ def main(into: Path, split: str, runs: Sequence[str]) -> None:
             found["channels"][channel]["open"][Path(folder).name] = left
             found["channels"][channel]["found"][Path(folder).name] = said
         path.write_text(json.dumps(found) + "\n")
-    for channel, part in found["channels"].items():
-        users = np.array(part["users"])
-        for name, values in part["open"].items():
-            mean = interval(1 - np.array(values), users)
-            print(f"{channel:9} {name:20} explained {mean.mean:.3f} [{mean.low:.3f}, {mean.high:.3f}]")
-        for name, values in part["found"].items():
-            there = ~np.isnan(values)
-            if there.any():
-                mean = interval(np.array(values)[there], users[there])
-                print(f"{channel:9} {name:20} words found {mean.mean:.3f} [{mean.low:.3f}, {mean.high:.3f}]")
+    table = explained_table(found)
+    (into / f"explained-{split}.md").write_text(f"{table}\n")
+    print(table)
+
+
+def explained_table(found: Mapping[str, Any]) -> str:
+    """Returns one row a reader: explained variance and words found by channel, with intervals over users."""
+    channels = found["channels"]
+    names = list(
+        dict.fromkeys(name for part in channels.values() for kind in ("open", "found") for name in part[kind])
+    )
+    head = ["reader", *(f"{channel}: {kind}" for kind in ("explained", "words found") for channel in channels)]
+    lines = [head, ["---", *["---:"] * (len(head) - 1)]]
+    for name in names:
+        cells = [name]
+        for kind in ("open", "found"):
+            for part in channels.values():
+                values = np.array(part[kind].get(name, [float("nan")] * len(part["users"])), dtype=float)
+                there, users = ~np.isnan(values), np.array(part["users"])
+                if not there.any():
+                    cells.append("")
+                    continue
+                mean = interval((1 - values if kind == "open" else values)[there], users[there])
+                cells.append(f"{mean.mean:.2f} [{mean.low:.2f}, {mean.high:.2f}]".replace("-", "\N{MINUS SIGN}"))
+        lines.append(cells)
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 if __name__ == "__main__":
