@@ -32,14 +32,7 @@ def train(cfg: DictConfig, run: Run) -> float | None:
     from pmg.preferences.keywords import NO_WORDS
     from pmg.training.encoder_inputs import needs_contexts
     from pmg.training.preference import FrozenModels
-    from pmg.training.preference_setup import (
-        build_batches,
-        build_module,
-        describe_accepted,
-        encode_texts,
-        list_samples,
-        see_accepted,
-    )
+    from pmg.training.preference_setup import build_batches, build_module, encode_texts, list_samples
 
     builder = Builder(cfg, run)
     encoder = instantiate(cfg.preference_encoder)
@@ -65,18 +58,11 @@ def train(cfg: DictConfig, run: Run) -> float | None:
                 list(targets.values()), generator.text_encoder, cfg.keep_contexts,
             )  # fmt: skip
             samples = list_samples(train, validation, extracted, list(targets), data.taste_label)
-            accepted = None
-            if cfg.objective.tower:
-                tower, width = instantiate(cfg.objective.tower), text_embeddings.shape[-1]
-                accepted = see_accepted(tower, data.images, samples.truths, width)
-            described = None
-            if any(term.needs_answers for term in terms):
-                words = builder.caption(samples.truths)
-                described = describe_accepted(words, samples.truths, extractor.scenario.attributes)
+            accepted = builder.accepted(samples.truths, terms, text_embeddings.shape[-1], extractor.scenario)
             batches = build_batches(
                 samples, inputs, data.images, generator, instantiate(cfg.objective.batches),
                 users_per_step=cfg.objective.users_per_step, seed=builder.seed,
-                latents_place=builder.latents_folder(), accepted=accepted, described=described,
+                latents_place=builder.latents_folder(), **accepted,
             )  # fmt: skip
         objective = instantiate(
             cfg.objective.module, optimizer=instantiate(cfg.optimizer), lr_scheduler=instantiate(cfg.lr_scheduler)

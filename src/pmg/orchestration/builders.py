@@ -23,13 +23,16 @@ if TYPE_CHECKING:
     from diffusers import ModelMixin
     from omegaconf import DictConfig
     from pytorch_lightning import Callback, LightningDataModule, LightningModule, Trainer
+    from torch import Tensor
 
     from pmg.data.dataset import Dataset
     from pmg.domain import Example, Item
     from pmg.models.diffusion.interfaces import Generator, PromptEncoder
     from pmg.preferences.captioning import Pixels
     from pmg.preferences.extraction import ExtractedPreferences, PreferenceExtractor
+    from pmg.preferences.scenarios import Scenario
     from pmg.preferences.sources import SourceContext
+    from pmg.training.objective import ObjectiveTerm
 
 log = logging.getLogger(__name__)
 
@@ -102,6 +105,27 @@ class Builder:
 
         with self.run.ledger.phase("describe histories"):
             return caption_items(instantiate(self._nodes.captioner), items, self.pixels())
+
+    def accepted(
+        self, truths: Sequence[Item], terms: Sequence[ObjectiveTerm], width: int, scenario: Scenario
+    ) -> dict[str, Tensor]:
+        """Returns what an objective's terms need of accepted images, by argument of `build_batches`.
+
+        Args:
+            truths: their items.
+            terms: of the objective.
+            width: of the generator's text tokens.
+            scenario: has the attributes that describe them.
+        """
+        from pmg.training.preference_setup import describe_accepted, see_accepted
+
+        found = {}
+        if any(term.needs_accepted for term in terms):
+            tower = instantiate(self._nodes.objective.tower)
+            found["accepted"] = see_accepted(tower, self.data.images, truths, width)
+        if any(term.needs_answers for term in terms):
+            found["described"] = describe_accepted(self.caption(truths), truths, scenario.attributes)
+        return found
 
     @contextmanager
     def extractor(self, text_encoder: PromptEncoder) -> Iterator[PreferenceExtractor]:
