@@ -21,7 +21,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
+from record import HERE, fill
 from rich.progress import track
 from safetensors.torch import save_file
 from torch import Tensor
@@ -29,7 +31,7 @@ from torch import Tensor
 import pmg
 from pmg.cache import open_cache
 from pmg.domain import Example, Item
-from pmg.evaluation.statistics import interval
+from pmg.evaluation.statistics import interval, paired_difference
 from pmg.looks.conversations import CHANNELS
 from pmg.models.loading.weight_sources import load_frozen
 from pmg.preferences.contexts import no_pictures
@@ -342,9 +344,56 @@ def explained_table(found: Mapping[str, Any]) -> str:
                     cells.append("")
                     continue
                 mean = interval((1 - values if kind == "open" else values)[there], users[there])
-                cells.append(f"{mean.mean:.2f} [{mean.low:.2f}, {mean.high:.2f}]".replace("-", "\N{MINUS SIGN}"))
+                cells.append(f"{mean.mean:.2f} [{mean.low:.2f}, {mean.high:.2f}]")
         lines.append(cells)
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return _table(lines)
+
+
+NAMES = {
+    "stored": "ridge",
+    "pooled": "layers over word embeddings",
+    "soft": "reader",
+    "read": "reader's words",
+    "pmg": "reader and its words",
+}
+PAIRS = (("soft", "stored"), ("soft", "pooled"), ("soft", "mean_style"), ("pmg", "soft"), ("read", "none"))
+
+
+def drawn_table(rows: pd.DataFrame) -> str:
+    """Returns the means of each method's pictures, and paired differences, of an evaluation's rows."""
+    columns = {"lpips_truth": "LPIPS to truth", "style_accuracy": "style", "concept_accuracy": "concept",
+               "finish_error": "finish error"}  # fmt: skip
+    table = rows[rows["control"] == "own"].pivot_table(index="user", columns="method", values=list(columns))
+    users = np.array(table.index)
+    lines = [["pictures", *columns.values()], ["---", *["---:"] * len(columns)]]
+    for name in [name for name in table["lpips_truth"] if name not in ("truth", "vae_reconstruction", "nearest")]:
+        means = [interval(table[column][name].to_numpy(float), users) for column in columns]
+        lines.append([NAMES.get(name, name), *(f"{one.mean:.3f}" for one in means)])
+    for first, second in PAIRS:
+        cells = [f"{NAMES.get(first, first)} - {NAMES.get(second, second)}"]
+        for column in columns:
+            pair = (table[column][name].to_numpy(float) for name in (first, second))
+            found = paired_difference(*pair, users)
+            cells.append(f"{found.mean:+.3f} [{found.low:+.3f}, {found.high:+.3f}]")
+        lines.append(cells)
+    return _table(lines)
+
+
+def _table(lines: Sequence[Sequence[str]]) -> str:
+    """Returns a table, its numbers with a true minus sign."""
+    text = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return re.sub(r"(?<=[ \[])-(?=[0-9.])", "\N{MINUS SIGN}", text)
+
+
+def record(into: Path, split: str, judged: Path) -> None:
+    """Puts both tables into the study's README, and what they are made of beside it."""
+    study = HERE / "channels"
+    found = json.loads((into / f"explained-{split}.json").read_text())
+    (study / f"explained-{split}.json").write_text(json.dumps(found) + "\n")
+    rows = pd.read_parquet(judged / "rows.parquet")
+    rows.to_parquet(study / f"rows-{split}.parquet")
+    fill(study / "README.md", "channels", explained_table(found))
+    fill(study / "README.md", "drawn", drawn_table(rows))
 
 
 if __name__ == "__main__":
@@ -352,5 +401,10 @@ if __name__ == "__main__":
     parser.add_argument("into", type=Path, help="folder of results and soft tokens")
     parser.add_argument("--split", choices=("validation", "test"), default="validation")
     parser.add_argument("--runs", nargs="*", default=[], help="folders of pmg-train experiment=channel_encoders")
+    parser.add_argument(
+        "--judged", type=Path, help="folder of a pmg-evaluate run: record both in experiments/channels"
+    )
     options = parser.parse_args()
     main(options.into, options.split, options.runs)
+    if options.judged:
+        record(options.into, options.split, options.judged)
