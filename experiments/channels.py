@@ -162,13 +162,13 @@ class Words:
 
     def __call__(self, messages: Sequence[Sequence[str]]) -> dict[str, Tensor]:
         """Returns the numbers of U users by kind, `(U, K)` each."""
-        sentences = {text for own in messages for one in own for text in split_sentences(one, self.matcher._fits)}
+        sentences = {text for own in messages for one in own for text in split_sentences(one, self.matcher.fits)}
         known = sorted(sentences)
-        vectors = dict(zip(known, self.matcher._embed(known), strict=True)) if known else {}
+        vectors = dict(zip(known, self.matcher.embed(known), strict=True)) if known else {}
         width = self.matcher.option_vectors.shape[1]
         rows = []
         for own in messages:
-            said = [vectors[text] for one in own for text in split_sentences(one, self.matcher._fits)]
+            said = [vectors[text] for one in own for text in split_sentences(one, self.matcher.fits)]
             rows.append(torch.stack(said) if said else torch.zeros(1, width))
         return {
             "words": _count(messages, _words, self.single),

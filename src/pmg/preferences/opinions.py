@@ -96,7 +96,7 @@ class MessageMatcher:
     @cached_property
     def option_vectors(self) -> Tensor:
         """Unit vectors of the options, `(N, D)`."""
-        return self._embed(self.options)
+        return self.embed(self.options)
 
     def __call__(self, messages: Sequence[str]) -> list[str]:
         """Returns the different options that messages state, in the order of the messages.
@@ -104,14 +104,14 @@ class MessageMatcher:
         Raises:
             PmgError: the attributes have no options, or the text encoder gives no pooled vectors.
         """
-        sentences = [sentence for message in messages for sentence in split_sentences(message, self._fits)]
+        sentences = [sentence for message in messages for sentence in split_sentences(message, self.fits)]
         if not sentences:
             return []
-        cosines, places = (self._embed(sentences) @ self.option_vectors.T).max(dim=1)
+        cosines, places = (self.embed(sentences) @ self.option_vectors.T).max(dim=1)
         stated = places[cosines >= self.least].tolist()
         return list(dict.fromkeys(self.options[place] for place in stated))
 
-    def _embed(self, texts: Sequence[str]) -> Tensor:
+    def embed(self, texts: Sequence[str]) -> Tensor:
         """Returns a unit vector of each text, `(N, D)`."""
         pooled = self.text_encoder.encode(texts, padded=False).pooled.float()
         if not pooled.numel():
@@ -130,7 +130,8 @@ class MessageMatcher:
             for name, each in decoded.items()
         }
 
-    def _fits(self, text: str) -> bool:
+    def fits(self, text: str) -> bool:
+        """Returns whether the text encoder reads a text whole."""
         return self.text_encoder.count_tokens(text) <= self.text_encoder.max_length
 
 
