@@ -13,6 +13,7 @@ from pmg.models.preference.reader import PreferenceReader, Readings, build_reade
 from pmg.models.tiny_models import tiny_language_model
 from pmg.preferences.states import WrittenHistories
 from pmg.training.reader_inputs import UsersReadings, embed_titles
+from pmg.training.visual_inputs import SeenPictures
 
 TEXTS = ["red apple: flat", "dog: thick outline and dark ground", "ghost"]
 REAL = torch.randn(200, 12, generator=torch.Generator().manual_seed(1))
@@ -51,17 +52,20 @@ def test_states_are_kept(tmp_path):
     again = WrittenHistories(TEXTS, written.language_model, Cache(tmp_path), "tiny").states(1)
     assert written.language_model.tokens_computed == computed
     assert all(torch.equal(one, other) for one, other in zip(first, again, strict=True))
-    assert [len(one) for one in first] == [len(one) for one in written.tokens()]
+    assert [len(one) for one in first] == [len(written.language_model.tokenize(text)) for text in TEXTS]
 
 
 @pytest.fixture(scope="module")
 def users():
     language_model, draws = tiny_language_model(), torch.Generator().manual_seed(0)
     return UsersReadings(
-        language_model.layer_states(TEXTS, 1), torch.randn(3, 48, generator=draws),
+        language_model.layer_states(TEXTS, 1),
+        SeenPictures(
+            torch.randn(3, 48, generator=draws),
+            [torch.tensor([0, 1, 2]), torch.tensor([1]), torch.tensor([], dtype=torch.long)],
+            [torch.tensor([True, False, True]), torch.tensor([True]), torch.tensor([], dtype=torch.bool)],
+        ),
         embed_titles(language_model, ["apple", "dog", "ghost"]),
-        [torch.tensor([0, 1, 2]), torch.tensor([1]), torch.tensor([], dtype=torch.long)],
-        [torch.tensor([True, False, True]), torch.tensor([True]), torch.tensor([], dtype=torch.bool)],
     )  # fmt: skip
 
 

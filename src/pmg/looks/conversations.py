@@ -319,8 +319,8 @@ class LookChatDataset(Dataset):
             return said
         rng = random.Random(stable_number(self.conversations.seed, "word order", speaker))
         orders = [rng.sample(words, len(words)) for words in (turn.text.split() for turn in said.turns)]
-        texts = zip(said.turns, orders, strict=True)
-        return replace(said, turns=tuple(replace(turn, text=" ".join(words)) for turn, words in texts))
+        turns = (replace(turn, text=" ".join(words)) for turn, words in zip(said.turns, orders, strict=True))
+        return replace(said, turns=tuple(turns))
 
     def _add(self, examples: Sequence[Example], behaviour: Behaviour, said: Said) -> list[Example]:
         """Returns a user's examples with their clicks, and their conversation where the channel has one."""

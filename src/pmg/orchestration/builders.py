@@ -92,7 +92,7 @@ class Builder:
     def captions(self, examples: Sequence[Example], read: bool = True) -> dict[str, str]:
         """Returns captions of the items in the examples' histories, by id.
 
-        They are empty where nobody reads them: without `read` the prompt alone does, if it has a place for them.
+        Without `read`, and where the scenario's line has no ``{caption}``, they are empty and no captioner is built.
         """
         items = [interaction.item for example in examples for interaction in example.history]
         if read or "{caption}" in self._nodes.scenario.line:

@@ -34,10 +34,6 @@ class WrittenHistories:
     identity: str
     pictures: PictureLookup = no_pictures
 
-    def tokens(self) -> list[Tensor]:
-        """Returns the tokens of each text, int64 `(T,)`."""
-        return [self.language_model.tokenize(text) for text in self.texts]
-
     def states(self, layer: int) -> list[Tensor]:
         """Returns the hidden states of each text's tokens behind so many layers, `(T, width)` in the model's dtype.
 

@@ -25,6 +25,10 @@ ImageOwner = Literal["own", "other"]
 """Whose image and target words a preference is evaluated on: the same user's, or another user's."""
 
 
+def _undeclared(read: str, attribute: str) -> PmgError:
+    return PmgError(f"an objective term reads {read} without declaring it. Set `{attribute} = True` in its class")
+
+
 @dataclass(frozen=True)
 class SampleOutputs:
     """The generator's outputs for one batch of samples.
@@ -47,9 +51,7 @@ class SampleOutputs:
             PmgError: no term of the objective declares that it needs them.
         """
         if self.details is None:
-            raise PmgError(
-                "an objective term reads predictions without declaring it. Set `needs_prediction = True` in its class"
-            )
+            raise _undeclared("predictions", "needs_prediction")
         return self.details
 
 
@@ -114,10 +116,7 @@ class StepOutputs:
             PmgError: no term of the objective declares that it needs them.
         """
         if self._accepted is None:
-            raise PmgError(
-                "an objective term reads tokens of accepted images without declaring it. Set `needs_accepted = True` "
-                "in its class"
-            )
+            raise _undeclared("tokens of accepted images", "needs_accepted")
         return self._accepted
 
     @cached_property

@@ -18,7 +18,7 @@ from pmg.models.language.context import Context
 from pmg.models.language.language_model import LanguageModel
 from pmg.models.preference.reader import Readings
 from pmg.preferences.extraction import ExtractedPreferences
-from pmg.training.visual_inputs import PictureTower, latest_pictures, see_pictures
+from pmg.training.visual_inputs import PictureTower, SeenPictures, latest_pictures, see_pictures
 
 
 @dataclass(frozen=True)
@@ -27,17 +27,13 @@ class UsersReadings:
 
     Attributes:
         states: of each user's text, `(T, W)`.
-        vectors: of all pictures, each once, `(N, F)`.
+        seen: their pictures, N.
         titles: mean embedding of each picture's title, `(N, W)`.
-        pictures: for each user rows of `vectors`, oldest first.
-        liked: for each user which of them were liked, bool.
     """
 
     states: Sequence[Tensor]
-    vectors: Tensor
+    seen: SeenPictures
     titles: Tensor
-    pictures: Sequence[Tensor]
-    liked: Sequence[Tensor]
 
     def __len__(self) -> int:
         return len(self.states)
@@ -50,14 +46,9 @@ class UsersReadings:
         users = torch.as_tensor(rows).tolist()
         states = [self.states[user].float() for user in users]
         words = pad_sequence([torch.ones(len(one), dtype=torch.bool) for one in states], batch_first=True)
-        pictures = pad_sequence([self.pictures[user] for user in users], batch_first=True, padding_value=-1)
-        liked = pad_sequence([self.liked[user] for user in users], batch_first=True)
-        place = pictures.clamp(min=0)
-        titles, vectors = (
-            (part[place] if len(part) else part.new_zeros(*place.shape, part.shape[1]))
-            for part in (self.titles, self.vectors)
-        )
-        return Readings(pad_sequence(states, batch_first=True), words, titles, vectors, pictures >= 0, liked)
+        places, present, liked = self.seen.select(users)
+        vectors, titles = self.seen.vectors[places], self.titles[places]
+        return Readings(pad_sequence(states, batch_first=True), words, titles, vectors, present, liked)
 
 
 @dataclass(frozen=True)
@@ -83,7 +74,7 @@ class ReadHistories:
         llm_width, pictures = int(options["llm_width"]), options.get("pictures", 12)
         rows = (torch.zeros(pictures, dtype=torch.long),) * len(context)
         states, liked = [torch.zeros(len(tokens), llm_width) for tokens in context.tokens], [row == 0 for row in rows]
-        return UsersReadings(states, torch.zeros(1, width), torch.zeros(1, llm_width), rows, liked)
+        return UsersReadings(states, SeenPictures(torch.zeros(1, width), rows, liked), torch.zeros(1, llm_width))
 
     def __call__(
         self, extracted: ExtractedPreferences, examples: Sequence[Example], images: ImageStore
@@ -94,12 +85,10 @@ class ReadHistories:
             PmgError: there are items, and none of them has a picture; or the language model has no such layer.
         """
         histories = latest_pictures(extracted, examples, images, self.pictures)
-        vectors, rows, liked = see_pictures(self.tower, histories, images)
+        seen = see_pictures(self.tower, histories, images)
         titles = list({one.item.id: one.item.title for some in histories for one in some}.values())
         written = extracted.written
-        return UsersReadings(
-            written.states(self.layer), vectors, embed_titles(written.language_model, titles), rows, liked
-        )
+        return UsersReadings(written.states(self.layer), seen, embed_titles(written.language_model, titles))
 
 
 @torch.no_grad()

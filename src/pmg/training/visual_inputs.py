@@ -48,21 +48,38 @@ class ScorerTower:
 
 
 @dataclass(frozen=True)
+class SeenPictures:
+    """The pictures in the histories of `U` users.
+
+    Attributes:
+        vectors: of all pictures, each once, `(N, F)`.
+        rows: for each user rows of `vectors`, oldest first.
+        liked: for each user which of them were liked, bool.
+    """
+
+    vectors: Tensor
+    rows: Sequence[Tensor]
+    liked: Sequence[Tensor]
+
+    def select(self, users: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
+        """Returns rows of `vectors`, 0 at padding; where there is a picture; and where it was liked, `(B, H)` each."""
+        rows = pad_sequence([self.rows[user] for user in users], batch_first=True, padding_value=-1)
+        liked = pad_sequence([self.liked[user] for user in users], batch_first=True)
+        return rows.clamp(min=0), rows >= 0, liked
+
+
+@dataclass(frozen=True)
 class UsersPictures:
     """Histories of `U` users: `pmg.training.encoder_inputs.UserInputs`.
 
     Attributes:
         contexts: of all users.
-        vectors: of all pictures, each once, `(N, F)`.
-        pictures: for each user rows of `vectors`, oldest first.
-        liked: for each user which of them were liked, bool.
+        seen: their pictures.
         are_tokens: see `PictureTower`.
     """
 
     contexts: Contexts | Context
-    vectors: Tensor
-    pictures: Sequence[Tensor]
-    liked: Sequence[Tensor]
+    seen: SeenPictures
     are_tokens: bool = False
 
     def __len__(self) -> int:
@@ -74,11 +91,8 @@ class UsersPictures:
 
     def select(self, rows: Sequence[int] | Tensor) -> SeenHistories:
         """Returns the histories of B users, in that order."""
-        users = torch.as_tensor(rows).tolist()
-        pictures = pad_sequence([self.pictures[user] for user in users], batch_first=True, padding_value=-1)
-        liked = pad_sequence([self.liked[user] for user in users], batch_first=True)
-        vectors = self.vectors[pictures.clamp(min=0)]
-        return SeenHistories(self.contexts.select(rows), vectors, pictures >= 0, liked, self.are_tokens)
+        places, present, liked = self.seen.select(torch.as_tensor(rows).tolist())
+        return SeenHistories(self.contexts.select(rows), self.seen.vectors[places], present, liked, self.are_tokens)
 
 
 @dataclass(frozen=True)
@@ -100,7 +114,7 @@ class VisualHistories:
         width = token_width if are_tokens else 2 * pooled_width  # content and style
         rows = (torch.zeros(options.get("pictures", 12), dtype=torch.long),) * len(context)
         liked = tuple(row == 0 for row in rows)
-        return UsersPictures(context, torch.zeros(1, width), rows, liked, are_tokens)
+        return UsersPictures(context, SeenPictures(torch.zeros(1, width), rows, liked), are_tokens)
 
     def __call__(
         self, extracted: ExtractedPreferences, examples: Sequence[Example], images: ImageStore
@@ -111,7 +125,7 @@ class VisualHistories:
             PmgError: there are items, and none of them has a picture.
         """
         seen = see_pictures(self.tower, latest_pictures(extracted, examples, images, self.pictures), images)
-        return UsersPictures(extracted.context, *seen, self.tower.are_tokens)
+        return UsersPictures(extracted.context, seen, self.tower.are_tokens)
 
 
 def latest_pictures(
@@ -130,20 +144,15 @@ def latest_pictures(
 
 
 @torch.no_grad()
-def see_pictures(
-    tower: PictureTower, histories: Sequence[Sequence[Interaction]], images: ImageStore
-) -> tuple[Tensor, list[Tensor], list[Tensor]]:
-    """Returns the vectors of all pictures, each once, and of each history their rows and whether they were liked.
-
-    Shapes: vectors `(N, F)`; rows int64 and liked bool, `(H,)` each.
-    """
+def see_pictures(tower: PictureTower, histories: Sequence[Sequence[Interaction]], images: ImageStore) -> SeenPictures:
+    """Returns the pictures of histories, each seen once."""
     items = list({one.item.id: one.item for some in histories for one in some}.values())
     place = {item.id: row for row, item in enumerate(items)}
     parts = [items[start : start + BATCH] for start in range(0, len(items), BATCH)]
     vectors = [tower(images.pixels(images.rows(part))) for part in track(parts, description="Seeing pictures")]
     if not items:  # conversations alone
         vectors = [tower(torch.zeros(1, 3, images.size, images.size))[:0]]
-    return (
+    return SeenPictures(
         torch.cat(vectors),
         [torch.tensor([place[one.item.id] for one in some], dtype=torch.long) for some in histories],
         [torch.tensor([one.liked for one in some], dtype=torch.bool) for some in histories],

@@ -22,38 +22,8 @@ from pmg.models.language.compatibility import (
 )
 from pmg.models.language.context import Context, ContextLayer, HistoryInputs, PastKeyValues
 from pmg.models.language.grouped_attention import PACKED, additive_mask, causal_mask
+from pmg.models.language.layer_states import states_behind
 from pmg.models.language.picture_marks import find_pictures
-
-
-class _Reached(Exception):  # noqa: N818 - no error: the states of a layer are there
-    """Ends a pass of a decoder at a layer."""
-
-
-def states_behind(decoder: nn.Module, layer: int, **inputs: Any) -> Tensor:
-    """Returns the states `(B, L, width)` behind so many layers of a decoder; layers above aren't run."""
-    reached: list[Tensor] = []
-
-    def stop(states: Tensor) -> None:
-        """Keeps the states and ends the pass."""
-        reached.append(states)
-        raise _Reached
-
-    layers: Any = decoder.layers
-    hook = (
-        layers[layer].register_forward_pre_hook(
-            lambda _, positional, named: stop(named.get("hidden_states", *positional[:1])), with_kwargs=True
-        )
-        if layer < len(layers)
-        else layers[-1].register_forward_hook(lambda _, __, out: stop(out[0] if isinstance(out, tuple) else out))
-    )
-    try:
-        decoder(**inputs, use_cache=False)
-    except _Reached:
-        return reached[0]
-    finally:
-        hook.remove()
-    raise PmgError(f"{type(decoder).__name__} doesn't run its layers one by one, so that states can't be read")
-
 
 NEAR = 2**40  # the position of a prefix: behind all tokens, so that no sliding window hides it
 Pictures = Sequence[Tensor]
@@ -217,11 +187,7 @@ class ContextDecoder(nn.Module):
         rows, shown = [self.tokenize(text) for text in texts], pictures or [()] * len(texts)
         found: dict[int, Tensor] = {}
         for batch in torch.tensor([len(row) for row in rows]).argsort(stable=True).split(self._at_once()):
-            padded = nn.utils.rnn.pad_sequence([rows[row] for row in batch], batch_first=True)
-            check_length(padded.shape[1], self.limit)
-            real = torch.arange(padded.shape[1]) < torch.tensor([len(rows[row]) for row in batch])[:, None]
-            inputs = self._history_inputs(padded.to(self.model.device), real, [shown[row] for row in batch])
-            order = torch.arange(padded.shape[1]).expand(padded.shape)
+            inputs, real, order = self._pad([rows[row] for row in batch], [shown[row] for row in batch])
             mask = self.mask_layers(inputs.seen, order, order)
             states = states_behind(self.model.get_decoder(), layer, attention_mask=mask, **inputs.arguments)
             found |= {int(row): states[place, real[place]].cpu() for place, row in enumerate(batch)}
@@ -236,17 +202,21 @@ class ContextDecoder(nn.Module):
         self, rows: list[Tensor], pictures: list[Pictures], keys: Tensor, values: Tensor
     ) -> Iterable[Tensor]:
         """Runs one batch; stores its keys and values in `(layers, T, kv_heads, head_dim)` and returns its `ends`."""
-        check_length(max(map(len, rows)), self.limit)
-        padded = nn.utils.rnn.pad_sequence(rows, batch_first=True).to(self.model.device)
-        real = torch.arange(padded.shape[1]) < torch.tensor([len(row) for row in rows])[:, None]
-        inputs, cache = self._history_inputs(padded, real, pictures), DynamicCache()
-        order = torch.arange(padded.shape[1]).expand(padded.shape)
+        (inputs, real, order), cache = self._pad(rows, pictures), DynamicCache()
         self._forward(cache, inputs.seen, (order, order), **inputs.arguments)
         for layer, part in enumerate(cache.layers):
             keys[layer] = part.keys.transpose(1, 2)[real]
             values[layer] = part.values.transpose(1, 2)[real]
         self.tokens_computed += int(real.sum())
         return inputs.ends
+
+    def _pad(self, rows: list[Tensor], pictures: list[Pictures]) -> tuple[HistoryInputs, Tensor, Tensor]:
+        """Returns the decoder's inputs, where the texts' own tokens are, bool `(B, L)`, and positions `(B, L)`."""
+        check_length(max(map(len, rows)), self.limit)
+        padded = nn.utils.rnn.pad_sequence(rows, batch_first=True).to(self.model.device)
+        real = torch.arange(padded.shape[1]) < torch.tensor([len(row) for row in rows])[:, None]
+        order = torch.arange(padded.shape[1]).expand(padded.shape)
+        return self._history_inputs(padded, real, pictures), real, order
 
     def _history_inputs(self, padded: Tensor, real: Tensor, pictures: list[Pictures]) -> HistoryInputs:
         """Returns the decoder's inputs for padded texts `(B, L)`, whose own tokens are at `real` `(B, L)`."""

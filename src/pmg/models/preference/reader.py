@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from pmg.configuration.ranges import Count, Decay
 from pmg.models.language.language_model import LanguageModel
 from pmg.models.preference.token_encoder import TokenEncoder
+from pmg.models.preference.visual_encoder import weigh_pictures
 
 HEAD = 64  # width of an attention head
-NO_PICTURE = -4.0  # score of what is copied of users without pictures, beside 0 for each picture at the start
 TEXT, DISLIKED, LIKED = range(3)  # kinds of what is read
 Attributes = Mapping[str, Mapping[str, Any]]
 """A scenario's attributes by name; those with ``options`` can be answered."""
@@ -53,10 +53,10 @@ class PreferenceReader(TokenEncoder):
     """A small transformer that reads a history's text and its pictures in one sequence.
 
     The text comes as hidden states of a frozen language model, which are computed once; each picture as its vector
-    and the embedding of its title, by which sentences refer to it. Learned queries read both, so that words can
-    override pictures where they speak. Where pictures' vectors are soft tokens themselves, a mean of them, weighed by
-    what was read, is added as far as a gate opens, so that copying needs no training. Positions are counted from the
-    end: the latest is 0.
+    and the embedding of its title, by which sentences refer to it. Learned queries attend to both, so that
+    what is said can replace what pictures show. Where pictures' vectors are soft tokens themselves, a weighted mean of
+    them is added, times a learned gate, so that copying needs no training. Positions are counted from the end: the
+    latest is 0.
 
     Args:
         llm_width: W.
@@ -127,18 +127,12 @@ class PreferenceReader(TokenEncoder):
         queries, pictures = read[:, :count], read[:, len(self.queries) : len(self.queries) + inputs.present.shape[1]]
         tokens = self.output_mean + self.output_std * self.map(queries)
         if self.copies:
-            weights = self._weigh(queries, pictures, inputs.present.to(device) & inputs.liked.to(device))
+            fit = self.match(queries) @ pictures.transpose(1, 2) * self.config.width**-0.5
+            weights = weigh_pictures(fit, (inputs.present & inputs.liked).to(device))[..., 1:]
             vectors = inputs.vectors.to(tokens).unflatten(2, tuple(self.output_mean.shape)) - self.output_mean
             tokens = tokens + self.gate(queries).sigmoid() * torch.einsum("bnh,bhnd->bnd", weights, vectors)
         scores = [answer(read[:, count + place]) for place, answer in enumerate(self.answers)]
         return tokens, scores
-
-    def _weigh(self, queries: Tensor, pictures: Tensor, counted: Tensor) -> Tensor:
-        """Returns weights of pictures `(B, n, H)`, which sum to 1, or nearly; all are 0 where none is counted."""
-        scores = self.match(queries) @ pictures.transpose(1, 2) * self.config.width**-0.5
-        scores = scores.masked_fill(~counted[:, None], float("-inf"))
-        none = scores.new_full((*scores.shape[:2], 1), NO_PICTURE)
-        return torch.cat([none, scores], 2).softmax(2)[..., 1:]
 
     def _read(self, inputs: Readings) -> Tensor:
         """Returns what queries, pictures and text have read, `(B, n + A + H + T, width)` with A attributes."""
@@ -161,8 +155,8 @@ class PreferenceReader(TokenEncoder):
         return (values.to(mean) - mean) / std
 
     @torch.no_grad()
-    def fit_scales(self, sample: Readings, are_tokens: bool, text_embeddings: Tensor) -> None:
-        """Sets the scales of inputs by those of some users, and of outputs by tokens that the generator knows.
+    def fit_scales(self, sample: Readings, text_embeddings: Tensor) -> None:
+        """Sets mean and deviation of the inputs to those of some users, and of the outputs to those of real tokens.
 
         These are the pictures' own tokens where their vectors are such, else `text_embeddings` `(N, D)`.
         """
@@ -173,7 +167,7 @@ class PreferenceReader(TokenEncoder):
                 self.get_buffer(f"{name}_mean").copy_(values.float().mean(0))
                 self.get_buffer(f"{name}_std").copy_(values.float().std(0).clamp(min=1e-4))
         tokens = text_embeddings[:, None].expand(-1, len(self.output_mean), -1)
-        if are_tokens and len(seen["feature"]) > 1:
+        if self.copies and len(seen["feature"]) > 1:
             tokens = seen["feature"].view(-1, *self.output_mean.shape)
         self.output_mean.copy_(tokens.mean(0))
         self.output_std.copy_((tokens - tokens.mean(0)).std())
@@ -199,6 +193,5 @@ def build_reader(
         language_model, text_embeddings.shape[-1], sample, soft_tokens=soft_tokens, width=width, layers=layers,
         dropout=dropout, attributes=attributes,
     )  # fmt: skip
-    are_tokens = sample.vectors.shape[-1] == soft_tokens * text_embeddings.shape[-1]
-    encoder.fit_scales(sample, are_tokens, text_embeddings)
+    encoder.fit_scales(sample, text_embeddings)
     return encoder.eval()

@@ -27,6 +27,18 @@ Sees = Literal["text", "pictures", "both"]
 CORRECTION = 0.05  # scale of what is added to copied tokens of unit variance: at 1, the first steps drown the copy
 
 
+def weigh_pictures(scores: Tensor, counted: Tensor) -> Tensor:
+    """Returns weights `(B, n, 1 + H)`, which sum to 1: first that of no picture, then those of pictures by `scores`.
+
+    Args:
+        scores: `(B, n, H)`.
+        counted: bool `(B, H)`; other pictures have the weight 0.
+    """
+    scores = scores.masked_fill(~counted[:, None], float("-inf"))
+    none = scores.new_full((*scores.shape[:2], 1), NO_PICTURE)
+    return torch.cat([none, scores], dim=2).softmax(dim=2)
+
+
 class PictureMean(nn.Module):
     """Attention whose values are the pictures' own tokens, e.g. those of the generator's style encoder.
 
@@ -53,9 +65,7 @@ class PictureMean(nn.Module):
         """
         queries, keys = self.query(self.norm(states)), self.key(self.norm(pictures))
         scores = queries @ keys.transpose(1, 2) * WIDTH**-0.5  # (B, n, H)
-        scores = scores.masked_fill(~counted[:, None], float("-inf"))
-        none = scores.new_full((*scores.shape[:2], 1), NO_PICTURE)
-        weights = torch.cat([none, scores], dim=2).softmax(dim=2)
+        weights = weigh_pictures(scores, counted)
         base = self.base.expand(len(states), 1, *self.base.shape)
         values = torch.cat([base, vectors.unflatten(2, tuple(self.base.shape))], dim=1)  # (B, 1 + H, n, D)
         return layer_norm(torch.einsum("bnh,bhnd->bnd", weights, values), self.base.shape[1:])
