@@ -37,7 +37,7 @@ from pmg.models.loading.weight_sources import load_frozen
 from pmg.preferences.contexts import no_pictures
 from pmg.preferences.extraction import ExtractedPreferences, HistoryWriter
 from pmg.preferences.keyword_sources import caption_parts
-from pmg.preferences.opinions import MessageMatcher, own_messages, split_sentences
+from pmg.preferences.stated import MessageMatcher, own_messages, split_sentences
 from pmg.preferences.states import WrittenHistories
 from pmg.runs.finished_training import TrainingRun
 from pmg.runs.provenance import git_state

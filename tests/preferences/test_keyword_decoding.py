@@ -8,7 +8,8 @@ import torch
 from pmg.configuration.instantiate import instantiate
 from pmg.domain import PmgError
 from pmg.models.tiny_models import tiny_language_model
-from pmg.preferences.keyword_decoding import Choose, Generate
+from pmg.preferences.keyword_decoding import Choose, ChooseCalibrated, Generate
+from pmg.preferences.keywords import attribute_scores
 from pmg.preferences.scenarios import Attribute
 
 ATTRIBUTES = {
@@ -78,3 +79,17 @@ def test_options_of_the_configuration_answer(compose, language_model, context, o
     decoding = instantiate(compose("train", f"decoding={option}", "scenario=items").decoding)
     assert len(decoding(language_model, context, ATTRIBUTES)) == len(TEXTS)
     assert repr(decoding) == repr(instantiate(compose("train", f"decoding={option}").decoding))
+
+
+def test_calibrated_scores_are_less_those_of_texts_without_content(language_model, context):
+    references = ["N/A\n", "me: N/A\n"]
+    scores = attribute_scores(language_model, context, ATTRIBUTES)
+    without = attribute_scores(language_model, language_model.prefill(references), ATTRIBUTES)
+    for row, words in enumerate(ChooseCalibrated(references=references)(language_model, context, ATTRIBUTES)):
+        best = [
+            attribute.options[int((scores[name][row] - without[name].mean(0)).argmax())]
+            for name, attribute in ATTRIBUTES.items()
+        ]
+        assert list(words.words) == best
+    with pytest.raises(PmgError, match=r"decoding\.references is empty"):
+        ChooseCalibrated(references=[])(language_model, context, ATTRIBUTES)

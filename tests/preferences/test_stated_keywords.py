@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-import torch
 
 import pmg
 from pmg.cache import NoCache
@@ -15,8 +14,8 @@ from pmg.models.tiny_models import tiny_language_model
 from pmg.preferences.extraction import PreferenceExtractor
 from pmg.preferences.keyword_decoding import Choose
 from pmg.preferences.keywords import NO_WORDS, Budget
-from pmg.preferences.opinions import MessageMatcher, add_stated, split_sentences
 from pmg.preferences.scenarios import Attribute
+from pmg.preferences.stated import MessageMatcher, add_stated, split_sentences
 
 ATTRIBUTES = {
     "colour": Attribute("Colour:", ("blue", "red")),
@@ -74,23 +73,19 @@ def test_users_without_items_have_stated_words_alone(matcher):
     assert [words.words for words in found] == [("red", "paper grain", "calm"), ("red",), DECODED.words, ()]
 
 
-def test_the_extractor_lays_them_over_its_keywords(compose, text_encoder, monkeypatch):
+def test_the_extractor_lays_them_over_its_keywords(compose, text_encoder):
     scenario = instantiate(compose("train", "scenario=look_chats").scenario)
     assert scenario.match is not None
     chat = (
         Turn("me", "I adore retro video game pixels."),
         Turn("assistant", "Red?"),
-        Turn("me", "Not violet, please."),
     )
-    monkeypatch.setattr("pmg.preferences.extraction.judge_messages", lambda *_: torch.tensor([1.0, -1.0]))
     choose, budget = Choose(), Budget(len, 1000)
     extractor = PreferenceExtractor(
         tiny_language_model(), scenario, NoCache(), "tiny", budget, text_encoder=text_encoder
     )
     example = Example("e", "u", (), Item("a", "a", "dog"), (), {}, chat)
-    extracted = extractor.extract([example], {}, [choose], [choose], progress=iter)
-    assert extracted.keywords(choose)[0].words == ("pixel art",)
-    assert extracted.negative(choose)[0].words == ("violet",)
+    assert extractor.extract([example], {}, [choose], progress=iter).keywords(choose)[0].words == ("pixel art",)
     both = replace(example, history=(Interaction(Item("b", "b", "cat")),))
     words = extractor.extract([both], {"b": "a caption"}, [choose], progress=iter).keywords(choose)[0].words
     assert words[0] == "pixel art"

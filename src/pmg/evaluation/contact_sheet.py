@@ -15,7 +15,7 @@ from pmg.domain import Example
 from pmg.evaluation.image_checks import check_images
 from pmg.evaluation.references import history_pixels
 from pmg.generation.records import to_arrays
-from pmg.preferences.opinions import own_messages
+from pmg.preferences.stated import own_messages
 
 TILE = 128  # pixels a side of an image
 MARGIN, GAP = 28, 10  # pixels

@@ -6,13 +6,12 @@ import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cache, partial
-from itertools import islice
 from typing import Any
 
 from rich.progress import track
 
 from pmg.cache import Cache
-from pmg.domain import Example, Item, Keywords, PmgError
+from pmg.domain import Example, Keywords, PmgError
 from pmg.models.diffusion.interfaces import PromptEncoder
 from pmg.models.language.context import Context
 from pmg.models.language.language_model import LanguageModel
@@ -28,8 +27,8 @@ from pmg.preferences.contexts import (
 )
 from pmg.preferences.keyword_decoding import Decoding
 from pmg.preferences.keywords import LIMIT, Budget, from_tensors, to_tensors, without
-from pmg.preferences.opinions import build_matcher, judge_messages, own_messages, split_messages
 from pmg.preferences.scenarios import Scenario, verbalize_dislikes, verbalize_history
+from pmg.preferences.stated import build_matcher, own_messages
 from pmg.preferences.states import CHUNK, WrittenHistories
 from pmg.preferences.target_extraction import TargetExtractor
 
@@ -167,22 +166,13 @@ class PreferenceExtractor(TargetExtractor):
             texts = [writer.likes(example, captions) for example in chunk]
             parts.append(self._contexts(texts, pictures, prefill))
             written += texts
-            pairs = (
-                self._split(chunk) if wanted else [(example, replace(example, conversation=())) for example in chunk]
-            )
-            stated = [
-                (text if one is example else writer.likes(one, captions)) if self._decodes(one, one.liked) else None
-                for text, example, (one, _) in zip(texts, chunk, pairs, strict=True)
-            ]
+            stated = [text if self._decodes(one) else None for text, one in zip(texts, chunk, strict=True)]
             likes = self._keywords(wanted, stated, pictures, parts[-1] if stated == texts else None)
-            likes = self._add_stated(likes, [one for one, _ in pairs], wanted)
-            against = [
-                writer.dislikes(one, captions) if self._decodes(one, one.disliked) else None for _, one in pairs
-            ]
+            likes = self._add_stated(likes, chunk, wanted)
+            against = [writer.dislikes(example, captions) for example in chunk]
             for name, keywords in likes.items():
                 liked[name] += map(self.budget.fit, keywords)
             bad_words = self._keywords({name: wanted[name] for name in disliked}, against, pictures)
-            bad_words = self._add_stated(bad_words, [one for _, one in pairs], wanted)
             for name, keywords in bad_words.items():
                 both = zip(keywords, likes[name], strict=True)
                 disliked[name] += [self.budget.fit(without(bad, good.words)) for bad, good in both]
@@ -253,12 +243,12 @@ class PreferenceExtractor(TargetExtractor):
             found[name] = [Keywords(()) if text is None else next(words) for text in texts]
         return found
 
-    def _decodes(self, example: Example, items: Sequence[Item]) -> bool:
-        """Returns whether keywords of an example are decoded, from items and messages.
+    def _decodes(self, example: Example) -> bool:
+        """Returns whether keywords of an example are decoded, from liked items and messages.
 
         Messages alone are not where they are matched: the rest would be guesses about what they don't mention.
         """
-        return bool(items or (example.conversation and not self.matcher))
+        return bool(example.liked or (example.conversation and not self.matcher))
 
     def _add_stated(
         self, decoded: dict[str, list[Keywords]], examples: Sequence[Example], wanted: Mapping[str, Decoding]
@@ -268,23 +258,3 @@ class PreferenceExtractor(TargetExtractor):
             return decoded
         limits = {name: getattr(wanted[name], "limit", LIMIT) for name in decoded}  # not every decoding has one
         return self.matcher.overlay(decoded, [own_messages(example.conversation) for example in examples], limits)
-
-    def _split(self, examples: Sequence[Example]) -> list[tuple[Example, Example]]:
-        """Returns each example with the messages that its positive keywords are decoded from, and with the others.
-
-        Without an `opinion` in the scenario the first are all.
-        """
-        scenario = self.scenario
-        messages = [text for example in examples for text in own_messages(example.conversation)]
-        if scenario.opinion is None or not messages:
-            return [(example, replace(example, conversation=())) for example in examples]
-        question = [scenario.message_template, asdict(scenario.opinion), scenario.reference_messages]
-        key = Cache.key(kind="opinions", model=self.identity, messages=messages, question=question)
-        judged = self.cache.fetch(key, lambda: {"opinions": judge_messages(self.language_model, messages, scenario)})
-        opinions = iter(judged["opinions"].tolist())
-        pairs = []
-        for example in examples:
-            own = list(islice(opinions, len(own_messages(example.conversation))))
-            liked, disliked = split_messages(example.conversation, own)
-            pairs.append((replace(example, conversation=liked), replace(example, conversation=disliked)))
-        return pairs

@@ -60,13 +60,8 @@ class Scenario:
         target_writing: lets a language model that passes a probe write it in its own words. None: options are ranked.
         reference_messages: neutral messages, or as many of one kind as of another; an answer's score is reduced by
             its mean score after these. Empty: the most likely answer is chosen.
-        opinion: a question about one message of the user with two options: they like what it is about, or dislike it.
-            None: messages are not judged.
-        message_template: text before this question, with ``{message}``.
-        dislike_chat_template: as `chat_template`, for the messages that state a dislike; needs an `opinion`. Empty:
-            they are not used.
         match: cosine from which a sentence states the option that it resembles most, by the generator's text encoder;
-            stated options take the place of decoded keywords (`pmg.preferences.opinions`). None: they are not
+            stated options take the place of decoded keywords (`pmg.preferences.stated`). None: they are not
             compared.
 
     Raises:
@@ -90,9 +85,6 @@ class Scenario:
     max_turns: Count = 12
     target_attributes: Mapping[str, Attribute] = field(default_factory=dict)
     reference_messages: tuple[str, ...] = ()
-    opinion: Attribute | None = None
-    message_template: str = ""
-    dislike_chat_template: str = ""
     match: Fraction | None = None
     target_writing: TargetWriting | None = None
 
@@ -126,7 +118,7 @@ def build_attributes(specs: Mapping[str, Mapping[str, Any]]) -> dict[str, Attrib
 def build_scenario(
     attributes: Mapping[str, Mapping[str, Any]] | None = None, scene_words: Sequence[str] = (),
     target_attributes: Mapping[str, Mapping[str, Any]] | None = None, reference_messages: Sequence[str] = (),
-    opinion: Mapping[str, Any] | None = None, **rest: Any,
+    **rest: Any,
 ) -> Scenario:  # fmt: skip
     """Builds a scenario from the plain values of a config.
 
@@ -144,7 +136,6 @@ def build_scenario(
         scene_words=tuple(scene_words),
         target_attributes=build_attributes(target_attributes or {}),
         reference_messages=tuple(reference_messages),
-        opinion=build_attributes({"opinion": opinion})["opinion"] if opinion else None,
         **rest,
     )
 
@@ -172,22 +163,19 @@ def verbalize_history(example: Example, scenario: Scenario, captions: Mapping[st
 
 
 def verbalize_dislikes(example: Example, scenario: Scenario, captions: Mapping[str, str] | None = None) -> str | None:
-    """Returns the prompt of negative keywords: disliked items, then messages that state a dislike.
+    """Returns the prompt of negative keywords: disliked items.
 
     Args:
-        example: has the disliked items, and as conversation these messages alone.
+        example: has the disliked items.
         scenario: templates.
         captions: see `verbalize_history`.
 
     Returns:
-        The text, or None without such items and messages, or without templates for them.
+        The text, or None without such items, or without a template for them.
     """
-    parts = []
-    if example.disliked and scenario.dislike_template:
-        parts.append(_format_items(scenario.dislike_template, example.disliked, scenario, captions))
-    if example.conversation and scenario.dislike_chat_template:
-        parts.append(_format_turns(scenario.dislike_chat_template, example.conversation, scenario))
-    return "".join(parts) or None
+    if not (example.disliked and scenario.dislike_template):
+        return None
+    return _format_items(scenario.dislike_template, example.disliked, scenario, captions)
 
 
 def verbalize_conversation(conversation: Sequence[Turn], scenario: Scenario) -> str:
@@ -200,14 +188,10 @@ def verbalize_conversation(conversation: Sequence[Turn], scenario: Scenario) -> 
         raise PmgError("the conversation has no messages")
     if not scenario.chat_template:
         raise PmgError(f"scenario '{scenario.name}' has no chat_template for conversations. Add one to its config.")
-    return _format_turns(scenario.chat_template, conversation, scenario)
-
-
-def _format_turns(template: str, conversation: Sequence[Turn], scenario: Scenario) -> str:
     # a line break inside a message could be mistaken for the next message
     turns = [(" ".join(turn.speaker.split()), " ".join(turn.text.split())) for turn in conversation]
     lines = [scenario.turn.format(speaker=who, text=text) for who, text in turns[-scenario.max_turns :]]
-    return _before_instruction(template).replace("{conversation}", "\n".join(lines))
+    return _before_instruction(scenario.chat_template).replace("{conversation}", "\n".join(lines))
 
 
 def _format_items(template: str, items: Sequence[Item], scenario: Scenario, captions: Mapping[str, str] | None) -> str:
@@ -250,7 +234,6 @@ def lint(scenario: Scenario) -> list[str]:
         problems += check_template("dislike_template", scenario.dislike_template, "history")
     if scenario.chat_template:
         problems += check_template("chat_template", scenario.chat_template, "conversation")
-    problems += _opinions(scenario)
     if scenario.target_writing is not None:
         problems += check_target_writing(scenario.target_writing)
     if scenario.caption and "{caption}" not in scenario.line:
@@ -259,21 +242,6 @@ def lint(scenario: Scenario) -> list[str]:
     if scenario.match is not None and not 0 <= scenario.match <= 1:
         problems.append(f"match is a cosine of at least 0 and at most 1, or null; it is {scenario.match}")
     return problems
-
-
-def _opinions(scenario: Scenario) -> Iterator[str]:
-    if scenario.dislike_chat_template:
-        yield from check_template("dislike_chat_template", scenario.dislike_chat_template, "conversation")
-        if scenario.opinion is None:
-            yield "dislike_chat_template needs an opinion, by which messages are judged"
-    if scenario.opinion is not None:
-        yield from check_question("opinion.question", scenario.opinion.question)
-        yield from check_options("opinion", scenario.opinion.options)
-        yield from check_placeholders("message_template", scenario.message_template, ("message",))
-        if len(scenario.opinion.options) != 2:
-            yield "opinion needs two options: the first for a like, the second for a dislike"
-        if "{message}" not in scenario.message_template:
-            yield "message_template needs {message}"
 
 
 def _attributes(key: str, attributes: Mapping[str, Attribute]) -> Iterator[str]:

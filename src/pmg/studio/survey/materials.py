@@ -21,7 +21,7 @@ from pmg.evaluation.references import history_pixels
 from pmg.generation.records import Key, Record
 from pmg.html_document import render_document
 from pmg.models.vision.pictures import to_picture
-from pmg.preferences.opinions import own_messages
+from pmg.preferences.stated import own_messages
 from pmg.studio.survey.design import Design, Task
 from pmg.studio.survey.schema import Texts
 
