@@ -288,7 +288,7 @@ def read_run(folder: str, split: str, variance: float) -> dict[str, tuple[list[f
     encoder = load_frozen(encoder_class(run.config["preference_encoder"]), run.folder / ENCODER)
     found = {}
     for channel in CHANNELS:
-        world = World(split, channel, (f"inputs.layer={run.config['inputs']['layer']}",))
+        world = World(split, channel, (f"inputs.layers={list(run.config['inputs']['layers'])}",))
         cfg, examples = world.config, [user[0] for user in world.users]
         language_model, scenario = pmg.instantiate(cfg.language_model), pmg.instantiate(cfg.scenario)
         writer = HistoryWriter(language_model, scenario)

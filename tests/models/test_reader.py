@@ -21,7 +21,7 @@ REAL = torch.randn(200, 12, generator=torch.Generator().manual_seed(1))
 
 @pytest.mark.parametrize("layer", [0, 1, 2, 3])
 def test_states_are_those_of_the_whole_model(language_model, layer):
-    states = language_model.layer_states(TEXTS, layer)
+    states = language_model.layer_states(TEXTS, [layer])
     for text, found in zip(TEXTS, states, strict=True):
         ids = language_model.tokenize(text)[None]
         decoder = language_model.model.get_decoder()
@@ -37,19 +37,30 @@ def test_states_are_those_of_the_whole_model(language_model, layer):
 def test_layers_above_are_not_run(language_model):
     count = []
     hooks = [layer.register_forward_hook(lambda *_: count.append(1)) for layer in language_model.model.model.layers]
-    language_model.layer_states(TEXTS[:1], 2)
+    language_model.layer_states(TEXTS[:1], [2])
     assert len(count) == 2
     for hook in hooks:
         hook.remove()
-    with pytest.raises(PmgError, match=r"inputs\.layer=9: the language model has 3 layers; 0 is its embeddings"):
-        language_model.layer_states(TEXTS, 9)
+    with pytest.raises(PmgError, match=r"inputs\.layers=\[0, 9\]: name at least one of the language model's 3 layers"):
+        language_model.layer_states(TEXTS, [0, 9])
+    with pytest.raises(PmgError, match=r"inputs\.layers=\[\]: name at least one"):
+        language_model.layer_states(TEXTS, [])
+
+
+def test_states_of_several_layers_are_joined_in_their_order(language_model):
+    both, single = (
+        language_model.layer_states(TEXTS, [3, 0]),
+        [language_model.layer_states(TEXTS, [k]) for k in (3, 0)],
+    )
+    for joined, *parts in zip(both, *single, strict=True):
+        assert torch.equal(joined, torch.cat(parts, 1))
 
 
 def test_states_are_kept(tmp_path):
     written = WrittenHistories(TEXTS, tiny_language_model(), Cache(tmp_path), "tiny")
-    first = written.states(1)
+    first = written.states([1])
     computed = written.language_model.tokens_computed
-    again = WrittenHistories(TEXTS, written.language_model, Cache(tmp_path), "tiny").states(1)
+    again = WrittenHistories(TEXTS, written.language_model, Cache(tmp_path), "tiny").states([1])
     assert written.language_model.tokens_computed == computed
     assert all(torch.equal(one, other) for one, other in zip(first, again, strict=True))
     assert [len(one) for one in first] == [len(written.language_model.tokenize(text)) for text in TEXTS]
@@ -59,7 +70,7 @@ def test_states_are_kept(tmp_path):
 def users():
     language_model, draws = tiny_language_model(), torch.Generator().manual_seed(0)
     return UsersReadings(
-        language_model.layer_states(TEXTS, 1),
+        language_model.layer_states(TEXTS, [0, 1]),
         SeenPictures(
             torch.randn(3, 48, generator=draws),
             [torch.tensor([0, 1, 2]), torch.tensor([1]), torch.tensor([], dtype=torch.long)],
@@ -101,8 +112,15 @@ def test_words_their_order_pictures_titles_and_likes_reach_the_tokens(users, rea
     torch.testing.assert_close(reader(None, hidden), reader(None, same))
 
 
-def test_positions_count_from_the_end_and_end_somewhere(users):
-    small = PreferenceReader(llm_width=users.states[0].shape[1], feature_width=48, text_width=12, width=32, longest=2)
+def test_positions_count_from_the_end_and_end_somewhere(users, monkeypatch):
+    monkeypatch.setattr("pmg.models.preference.reader.LONGEST", 2)
+    small = PreferenceReader(
+        llm_width=users.titles.shape[1],
+        layers_read=2,
+        feature_width=48,
+        text_width=12,
+        width=32,
+    )
     own = users.select([1])
     early = replace(own, states=own.states[:, torch.tensor([1, 0, *range(2, own.states.shape[1])])])
     late = replace(own, states=own.states[:, torch.tensor([*range(own.states.shape[1] - 2), -1, -2])])

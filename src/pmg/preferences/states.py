@@ -34,10 +34,11 @@ class WrittenHistories:
     identity: str
     pictures: PictureLookup = no_pictures
 
-    def states(self, layer: int) -> list[Tensor]:
-        """Returns the hidden states of each text's tokens behind so many layers, `(T, width)` in the model's dtype.
+    def states(self, layers: Sequence[int]) -> list[Tensor]:
+        """Returns the hidden states of each text's tokens behind so many layers, in the model's dtype.
 
-        A tenth of the room of keys and values, and less to compute the lower the layer.
+        `(T, len(layers) * width)` each. A layer takes a tenth of the room of keys and values, and less to compute the
+        lower it is.
 
         Raises:
             PmgError: the language model has no such layer, or reads shorter texts.
@@ -45,11 +46,11 @@ class WrittenHistories:
         found: list[Tensor] = []
         for start in track(range(0, len(self.texts), CHUNK), "Reading histories"):
             texts = list(self.texts[start : start + CHUNK])
-            key = Cache.key(kind="states", model=self.identity, layer=layer, texts=texts)
-            read = self.cache.fetch(key, lambda texts=texts: self._read(texts, layer))  # type: ignore[misc]
+            key = Cache.key(kind="states", model=self.identity, layers=[*layers], texts=texts)
+            read = self.cache.fetch(key, lambda texts=texts: self._read(texts, layers))  # type: ignore[misc]
             found += read["states"].split(read["lengths"].tolist())
         return found
 
-    def _read(self, texts: list[str], layer: int) -> dict[str, Tensor]:
-        states = self.language_model.layer_states(texts, layer, self.pictures(texts))
+    def _read(self, texts: list[str], layers: Sequence[int]) -> dict[str, Tensor]:
+        states = self.language_model.layer_states(texts, layers, self.pictures(texts))
         return {"states": torch.cat(states), "lengths": torch.tensor([len(rows) for rows in states])}

@@ -26,9 +26,9 @@ class UsersReadings:
     """Readings of `U` users: `pmg.training.encoder_inputs.UserInputs`.
 
     Attributes:
-        states: of each user's text, `(T, W)`.
+        states: of each user's text, `(T, W)` with those of all layers joined.
         seen: their pictures, N.
-        titles: mean embedding of each picture's title, `(N, W)`.
+        titles: mean embedding of each picture's title, `(N, E)`.
     """
 
     states: Sequence[Tensor]
@@ -57,12 +57,13 @@ class ReadHistories:
 
     Attributes:
         tower: sees the pictures; each picture once, however many users have it.
-        layer: of the language model, whose states are read; 0: its word embeddings, a control without its layers.
+        layers: of the language model, whose states are read; 0: its word embeddings, which name things in words that
+            training didn't have, where those behind layers say what is wanted of them.
         pictures: most pictures a user, the latest.
     """
 
     tower: PictureTower
-    layer: CountOrZero = 16
+    layers: Sequence[CountOrZero] = (0, 16)
     pictures: Count = 12
     needs_contexts: ClassVar[bool] = False
 
@@ -72,8 +73,9 @@ class ReadHistories:
         are_tokens = getattr(built_class(options["tower"]), "are_tokens", False)
         width = token_width if are_tokens else 2 * pooled_width  # content and style
         llm_width, pictures = int(options["llm_width"]), options.get("pictures", 12)
+        read = llm_width * len(options["layers"])
         rows = (torch.zeros(pictures, dtype=torch.long),) * len(context)
-        states, liked = [torch.zeros(len(tokens), llm_width) for tokens in context.tokens], [row == 0 for row in rows]
+        states, liked = [torch.zeros(len(tokens), read) for tokens in context.tokens], [row == 0 for row in rows]
         return UsersReadings(states, SeenPictures(torch.zeros(1, width), rows, liked), torch.zeros(1, llm_width))
 
     def __call__(
@@ -88,7 +90,7 @@ class ReadHistories:
         seen = see_pictures(self.tower, histories, images)
         titles = list({one.item.id: one.item.title for some in histories for one in some}.values())
         written = extracted.written
-        return UsersReadings(written.states(self.layer), seen, embed_titles(written.language_model, titles))
+        return UsersReadings(written.states(self.layers), seen, embed_titles(written.language_model, titles))
 
 
 @torch.no_grad()

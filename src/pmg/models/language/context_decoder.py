@@ -170,26 +170,31 @@ class ContextDecoder(nn.Module):
 
     @torch.no_grad()
     def layer_states(
-        self, texts: Sequence[str], layer: int, pictures: Sequence[Pictures] | None = None
+        self, texts: Sequence[str], layers: Sequence[int], pictures: Sequence[Pictures] | None = None
     ) -> list[Tensor]:
-        """Returns the hidden states `(T, width)` of each text's tokens behind so many layers; those above aren't run.
+        """Returns the hidden states of each text's tokens behind so many layers, `(T, len(layers) * width)`.
+
+        Layers above the last of them aren't run.
 
         Args:
             texts: B texts, none empty.
-            layer: 0: the embeddings; at most `layers`.
+            layers: 0: the embeddings; at most `self.layers`. States are joined along the width.
             pictures: as for `prefill`.
 
         Raises:
-            PmgError: there is no such layer, or a text has no tokens, or more than the model's limit.
+            PmgError: no layer is named, or one that isn't there; a text has no tokens, or more than the model's limit.
         """
-        if not 0 <= layer <= self.layers:
-            raise PmgError(f"inputs.layer={layer}: the language model has {self.layers} layers; 0 is its embeddings")
+        if not layers or not all(0 <= layer <= self.layers for layer in layers):
+            raise PmgError(
+                f"inputs.layers={[*layers]}: name at least one of the language model's {self.layers} layers; 0 is its "
+                "embeddings"
+            )
         rows, shown = [self.tokenize(text) for text in texts], pictures or [()] * len(texts)
         found: dict[int, Tensor] = {}
         for batch in torch.tensor([len(row) for row in rows]).argsort(stable=True).split(self._at_once()):
             inputs, real, order = self._pad([rows[row] for row in batch], [shown[row] for row in batch])
             mask = self.mask_layers(inputs.seen, order, order)
-            states = states_behind(self.model.get_decoder(), layer, attention_mask=mask, **inputs.arguments)
+            states = states_behind(self.model.get_decoder(), layers, attention_mask=mask, **inputs.arguments)
             found |= {int(row): states[place, real[place]].cpu() for place, row in enumerate(batch)}
             self.tokens_computed += int(real.sum())
         return [found[row] for row in range(len(rows))]

@@ -1,7 +1,7 @@
 """A preference encoder that reads: trained layers over a language model's states of a history, and its pictures.
 
-Shapes: `B` users, `T` tokens of a history's text, `W` width of the language model, `H` pictures of a user, `F` width
-of a picture's vector, `n` soft tokens, `D` their width.
+Shapes: `B` users, `T` tokens of a history's text, `E` width of the language model, `W` that of its states at k layers
+together, k E; `H` pictures of a user, `F` width of a picture's vector, `n` soft tokens, `D` their width.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from pmg.models.preference.token_encoder import TokenEncoder
 from pmg.models.preference.visual_encoder import weigh_pictures
 
 HEAD = 64  # width of an attention head
+LONGEST = 1024  # tokens of a text with a position of their own; older ones share the last
 TEXT, DISLIKED, LIKED = range(3)  # kinds of what is read
 Attributes = Mapping[str, Mapping[str, Any]]
 """A scenario's attributes by name; those with ``options`` can be answered."""
@@ -30,9 +31,9 @@ class Readings:
     """What a reader takes of B users.
 
     Attributes:
-        states: of the text's tokens, at a layer of the language model, `(B, T, W)`.
+        states: of the text's tokens, at one layer or several of the language model, `(B, T, W)`.
         words: bool `(B, T)`, false at padding.
-        titles: of each picture the mean embedding of its title's tokens, `(B, H, W)`.
+        titles: of each picture the mean embedding of its title's tokens, `(B, H, E)`.
         vectors: of the pictures, `(B, H, F)`.
         present: bool `(B, H)`, false at padding.
         liked: bool `(B, H)`, false at pictures that the user disliked.
@@ -49,47 +50,90 @@ class Readings:
         return len(self.states)
 
 
+class ReadingLayer(nn.Module):
+    """Learned queries and pictures attend to what is read, and to each other; what is read stays as it was.
+
+    The tokens of a text aren't mixed by trained layers: that learns the phrases of training by heart, at six times the
+    cost. Where a text has keys of other layers than values, a key has what a token means in its sentence, a value what
+    it names.
+
+    Args:
+        width: of all states.
+        dropout: in training.
+    """
+
+    def __init__(self, width: int, dropout: float) -> None:
+        super().__init__()
+        heads = max(1, width // HEAD)
+        self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(3))
+        self.read = nn.MultiheadAttention(width, heads, dropout, batch_first=True, add_zero_attn=True)
+        self.exchange = nn.MultiheadAttention(width, heads, dropout, batch_first=True)
+        self.change = nn.Sequential(
+            nn.Linear(width, 4 * width), nn.GELU(), nn.Dropout(dropout), nn.Linear(4 * width, width)
+        )
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, states: Tensor, hidden: Tensor, keys: Tensor, values: Tensor, padding: Tensor) -> Tensor:
+        """Returns the changed states, `(B, Q, width)`.
+
+        Args:
+            states: of queries and pictures, `(B, Q, width)`.
+            hidden: bool `(B, Q)`, true where they are padding.
+            keys: of what is read, `(B, K, width)`.
+            values: likewise.
+            padding: bool `(B, K)`, true where keys are padding.
+        """
+        first, second, third = self.norms
+        read, _ = self.read(first(states), keys, values, padding, need_weights=False)
+        states = states + self.dropout(read)
+        own = second(states)
+        exchanged, _ = self.exchange(own, own, own, hidden, need_weights=False)
+        states = states + self.dropout(exchanged)
+        changed: Tensor = states + self.dropout(self.change(third(states)))
+        return changed
+
+
 class PreferenceReader(TokenEncoder):
-    """A small transformer that reads a history's text and its pictures in one sequence.
+    """Learned queries that read a history's text and its pictures in one sequence.
 
     The text comes as hidden states of a frozen language model, which are computed once; each picture as its vector
-    and the embedding of its title, by which sentences refer to it. Learned queries attend to both, so that
-    what is said can replace what pictures show. Where pictures' vectors are soft tokens themselves, a weighted mean of
+    and the embedding of its title, by which sentences refer to it. Queries and pictures attend to both (as in the
+    Perceiver, Jaegle et al. 2021), so that what is said can replace what pictures show. Keys are made of all layers
+    that are read, values of the first alone. Where pictures' vectors are soft tokens themselves, a weighted mean of
     them is added, times a learned gate, so that copying needs no training. Positions are counted from the end: the
     latest is 0.
 
     Args:
-        llm_width: W.
+        llm_width: E.
+        layers_read: layers of the language model whose states are joined, k.
         feature_width: F.
         text_width: D.
         soft_tokens: n.
         width: of the trained layers.
         layers: number of them.
         dropout: in training.
-        longest: tokens of a text with a position of their own; older ones share the last.
         answered: names of the scenario's attributes whose options the reader scores.
         options: of each of them.
     """
 
     @register_to_config
     def __init__(
-        self, *, llm_width: int, feature_width: int, text_width: int, soft_tokens: int = 4, width: int = 192,
-        layers: int = 3, dropout: float = 0.1, longest: int = 1024,
+        self, *, llm_width: int, feature_width: int, text_width: int, layers_read: int = 1, soft_tokens: int = 4,
+        width: int = 192, layers: int = 3, dropout: float = 0.1,
         answered: Sequence[str] = (), options: Sequence[Sequence[str]] = (),
     ) -> None:  # fmt: skip
         super().__init__()
         counts = [len(words) for words in options]
-        self.text, self.titles = nn.Linear(llm_width, width), nn.Linear(llm_width, width)
+        self.text, self.titles = nn.Linear(layers_read * llm_width, width), nn.Linear(llm_width, width)
+        self.named = nn.Linear(llm_width, width)
         self.pictures = nn.Linear(feature_width, width)
         self.queries = nn.Parameter(0.02 * torch.randn(soft_tokens + len(counts), width))
         self.answers = nn.ModuleList(nn.Linear(width, count) for count in counts)
-        self.kinds, self.positions = nn.Embedding(3, width), nn.Embedding(longest, width)
+        self.kinds, self.positions = nn.Embedding(3, width), nn.Embedding(LONGEST, width)
         for part in (self.kinds, self.positions):
             nn.init.normal_(part.weight, std=0.02)
-        layer = nn.TransformerEncoderLayer(
-            width, max(1, width // HEAD), 4 * width, dropout, "gelu", batch_first=True, norm_first=True
-        )
-        self.reading = nn.TransformerEncoder(layer, layers, nn.LayerNorm(width), enable_nested_tensor=False)
+        self.reading = nn.ModuleList(ReadingLayer(width, dropout) for _ in range(layers))
+        self.key_norm, self.value_norm, self.last_norm = (nn.LayerNorm(width) for _ in range(3))
         self.copies = feature_width == soft_tokens * text_width
         self.match, self.gate = nn.Linear(width, width), nn.Linear(width, 1)
         for linear in (self.match, self.gate):
@@ -98,7 +142,7 @@ class PreferenceReader(TokenEncoder):
         self.map = nn.Linear(width, text_width)
         nn.init.normal_(self.map.weight, std=0.5 * width**-0.5)
         nn.init.zeros_(self.map.bias)
-        for name, size in (("state", llm_width), ("title", llm_width), ("feature", feature_width)):
+        for name, size in (("state", layers_read * llm_width), ("title", llm_width), ("feature", feature_width)):
             self.register_buffer(f"{name}_mean", torch.zeros(size))
             self.register_buffer(f"{name}_std", torch.ones(size))
         self.register_buffer("output_mean", torch.zeros(soft_tokens, text_width))
@@ -112,7 +156,8 @@ class PreferenceReader(TokenEncoder):
         """Returns an untrained reader that fits a language model and pictures' vectors, see `TokenEncoder`."""
         listed = {name: list(one["options"]) for name, one in (attributes or {}).items() if one.get("options")}
         return cls(
-            llm_width=language_model.width, feature_width=inputs.vectors.shape[-1], text_width=text_width,
+            llm_width=inputs.titles.shape[-1], layers_read=inputs.states.shape[-1] // inputs.titles.shape[-1],
+            feature_width=inputs.vectors.shape[-1], text_width=text_width,
             answered=list(listed), options=list(listed.values()), **options,
         )  # fmt: skip
 
@@ -124,7 +169,7 @@ class PreferenceReader(TokenEncoder):
         """Returns soft tokens, `(B, n, D)`, and the scores of each attribute's options, `(B, K)` before a softmax."""
         count, device = len(self.output_mean), self.output_mean.device
         read = self._read(inputs)
-        queries, pictures = read[:, :count], read[:, len(self.queries) : len(self.queries) + inputs.present.shape[1]]
+        queries, pictures = read[:, :count], read[:, len(self.queries) :]
         tokens = self.output_mean + self.output_std * self.map(queries)
         if self.copies:
             fit = self.match(queries) @ pictures.transpose(1, 2) * self.config.width**-0.5
@@ -135,20 +180,27 @@ class PreferenceReader(TokenEncoder):
         return tokens, scores
 
     def _read(self, inputs: Readings) -> Tensor:
-        """Returns what queries, pictures and text have read, `(B, n + A + H + T, width)` with A attributes."""
+        """Returns what queries and pictures have read, `(B, n + A + H, width)` with A attributes."""
         device = self.output_mean.device
         words, present = inputs.words.to(device), inputs.present.to(device)
         states = self._scaled("state", inputs.states)
         places = (words.sum(1, keepdim=True) - 1 - torch.arange(words.shape[1], device=device)).clamp(min=0)
-        places = places.clamp(max=self.config.longest - 1)
+        places = places.clamp(max=len(self.positions.weight) - 1)
         text = self.text(states) + self.positions(places) + self.kinds.weight[TEXT]
+        named = self.named(states[..., : self.config.llm_width]) + self.kinds.weight[TEXT]
         vectors, titles = self._scaled("feature", inputs.vectors), self._scaled("title", inputs.titles)
         seen = self.pictures(vectors) + self.titles(titles)
         seen = seen + self.kinds(torch.where(inputs.liked.to(device), LIKED, DISLIKED))
+        keys, values = (torch.cat([seen, part], 1) for part in (text, named))
+        keys, values = self.key_norm(keys), self.value_norm(values)
         queries = self.queries.expand(len(text), -1, -1)
-        padding = ~torch.cat([present.new_ones(queries.shape[:2]), present, words], 1)
-        read: Tensor = self.reading(torch.cat([queries, seen, text], 1), src_key_padding_mask=padding)
-        return read
+        hidden = ~torch.cat([present.new_ones(queries.shape[:2]), present], 1)
+        padding = ~torch.cat([present, words], 1)
+        read = torch.cat([queries, seen], 1)
+        for layer in self.reading:
+            read = layer(read, hidden, keys, values, padding)
+        final: Tensor = self.last_norm(read)
+        return final
 
     def _scaled(self, name: str, values: Tensor) -> Tensor:
         mean, std = self.get_buffer(f"{name}_mean"), self.get_buffer(f"{name}_std")
