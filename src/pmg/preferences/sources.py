@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import ClassVar, Literal
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
 
 from torch import Tensor
 
@@ -57,6 +57,7 @@ class SourceContext:
         identity: names the data, the generator and the text encoder in keys of `cache`.
         seed: of the run.
         folders: this machine's folders by their placeholders in a run's config, e.g. ``<assets_dir>``.
+        prepared: what sources prepared of all users, by its config, so that sources of one encoder share it.
     """
 
     examples: Sequence[Example]
@@ -69,6 +70,7 @@ class SourceContext:
     identity: str
     seed: int
     folders: Mapping[str, str]
+    prepared: dict[str, Any] = field(default_factory=dict)
 
 
 class PreferenceSource(ABC):

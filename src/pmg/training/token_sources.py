@@ -68,8 +68,10 @@ class TrainedSource(PreferenceSource):
         """
         run = TrainingRun.open(str(self.run))
         node = replace_folders(run.config["inputs"], context.folders)
-        inputs = instantiate(node)(context.extracted, context.examples, context.images)
-        return load_frozen(encoder_class(run.config["preference_encoder"]), run.folder / ENCODER), inputs
+        if repr(node) not in context.prepared:
+            context.prepared[repr(node)] = instantiate(node)(context.extracted, context.examples, context.images)
+        encoder = load_frozen(encoder_class(run.config["preference_encoder"]), run.folder / ENCODER)
+        return encoder, context.prepared[repr(node)]
 
 
 @dataclass(frozen=True)
