@@ -9,6 +9,7 @@ from pmg.models.tiny_models import tiny_language_model
 from pmg.preferences.extraction import PreferenceExtractor
 from pmg.preferences.keyword_decoding import Choose
 from pmg.preferences.keywords import Budget
+from pmg.training.latents import encode_item_images
 from pmg.training.objective import Denoise
 from pmg.training.optim import adamw, one_cycle
 from pmg.training.preference import FrozenModels, PreferenceBatches, PreferenceTraining
@@ -50,8 +51,16 @@ def training(shop, scenario, generator, tmp_path):
         texts, embeddings = encode_texts(keywords, list(words.values()), generator.text_encoder, keep)
         samples = list_samples(train, validation, extracted, list(words), "taste")
         accepted = tower and see_accepted(tower, shop.images, samples.truths, embeddings.shape[-1])
+        latents = encode_item_images(generator, shop.images, samples.truths, None)
         batches = build_batches(
-            samples, extracted.context, shop.images, generator, collate, users_per_step=4, seed=0, accepted=accepted
+            samples,
+            extracted.context,
+            generator,
+            collate,
+            users_per_step=4,
+            seed=0,
+            latents=latents,
+            accepted=accepted,
         )
         encoder = partial(
             build_preference_encoder, words="favourite style", soft_tokens=2, prefix_length=2, placement=placement

@@ -224,6 +224,15 @@ def test_what_is_not_kept_is_computed_to_the_same_loss(training):
         torch.testing.assert_close(one, other)
 
 
+def test_a_term_that_reads_the_generator_says_so(training):
+    module, batches = training()
+    batch = batches.train.batch(0)
+    lacks = {name: part for name, part in batch.items() if not name.endswith("latents")}
+    with pytest.raises(PmgError, match="outputs of the generator without declaring"):
+        _ = module.step_outputs(lacks).own
+    module.step_outputs(lacks).soft_tokens.sum().backward()  # what doesn't need latents runs
+
+
 def test_objective_without_terms_is_refused(training):
     with pytest.raises(PmgError, match="name at least one term"):
         training(terms={})

@@ -60,9 +60,8 @@ def train(cfg: DictConfig, run: Run) -> float | None:
             samples = list_samples(train, validation, extracted, list(targets), data.taste_label)
             accepted = builder.accepted(samples.truths, terms, text_embeddings.shape[-1], extractor.scenario)
             batches = build_batches(
-                samples, inputs, data.images, generator, instantiate(cfg.objective.batches),
-                users_per_step=cfg.objective.users_per_step, seed=builder.seed,
-                latents_place=builder.latents_folder(), **accepted,
+                samples, inputs, generator, instantiate(cfg.objective.batches),
+                users_per_step=cfg.objective.users_per_step, seed=builder.seed, **accepted,
             )  # fmt: skip
         objective = instantiate(
             cfg.objective.module, optimizer=instantiate(cfg.optimizer), lr_scheduler=instantiate(cfg.lr_scheduler)

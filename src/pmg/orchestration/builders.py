@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from diffusers import ModelMixin
     from omegaconf import DictConfig
     from pytorch_lightning import Callback, LightningDataModule, LightningModule, Trainer
-    from torch import Tensor
 
     from pmg.data.dataset import Dataset
     from pmg.domain import Example, Item
@@ -108,8 +107,10 @@ class Builder:
 
     def accepted(
         self, truths: Sequence[Item], terms: Sequence[ObjectiveTerm], width: int, scenario: Scenario
-    ) -> dict[str, Tensor]:
+    ) -> dict[str, Any]:
         """Returns what an objective's terms need of accepted images, by argument of `build_batches`.
+
+        Latents are kept in `latents_folder`, where there is one.
 
         Args:
             truths: their items.
@@ -117,9 +118,13 @@ class Builder:
             width: of the generator's text tokens.
             scenario: has the attributes that describe them.
         """
+        from pmg.training.latents import encode_item_images
         from pmg.training.preference_setup import describe_accepted, see_accepted
 
-        found = {}
+        found: dict[str, Any] = {"latents": None}
+        if any(term.needs_generator for term in terms):
+            folder = self.latents_folder()
+            found["latents"] = encode_item_images(self.generator, self.data.images, truths, folder)
         if any(term.needs_accepted for term in terms):
             tower = instantiate(self._nodes.objective.tower)
             found["accepted"] = see_accepted(tower, self.data.images, truths, width)

@@ -25,7 +25,8 @@ ImageOwner = Literal["own", "other"]
 """Whose image and target words a preference is evaluated on: the same user's, or another user's."""
 
 
-def _undeclared(read: str, attribute: str) -> PmgError:
+def undeclared(read: str, attribute: str) -> PmgError:
+    """Returns what a term that reads something must declare."""
     return PmgError(f"an objective term reads {read} without declaring it. Set `{attribute} = True` in its class")
 
 
@@ -51,7 +52,7 @@ class SampleOutputs:
             PmgError: no term of the objective declares that it needs them.
         """
         if self.details is None:
-            raise _undeclared("predictions", "needs_prediction")
+            raise undeclared("predictions", "needs_prediction")
         return self.details
 
 
@@ -116,7 +117,7 @@ class StepOutputs:
             PmgError: no term of the objective declares that it needs them.
         """
         if self._accepted is None:
-            raise _undeclared("tokens of accepted images", "needs_accepted")
+            raise undeclared("tokens of accepted images", "needs_accepted")
         return self._accepted
 
     @cached_property

@@ -27,7 +27,15 @@ from pmg.training.datamodule import Batch
 from pmg.training.ema import AveragedWeights
 from pmg.training.encoder_inputs import UserInputs
 from pmg.training.latents import Latents
-from pmg.training.objective import AcceptedTokens, Answers, ImageOwner, ObjectiveTerm, SampleOutputs, StepOutputs
+from pmg.training.objective import (
+    AcceptedTokens,
+    Answers,
+    ImageOwner,
+    ObjectiveTerm,
+    SampleOutputs,
+    StepOutputs,
+    undeclared,
+)  # fmt: skip
 from pmg.training.optim import OptimizerPartial, SchedulerPartial, configure_optimizers
 
 PARTS = ("target", "keywords", "soft")
@@ -49,7 +57,7 @@ class PreferenceBatches:
     Args:
         samples: for each user the pairs (row of an image in `latents`, row of its target in the target block).
         tastes: for each user a name of the taste; users with equal names are no negatives of each other.
-        latents: normalised latents of the images, `(N, C, h, w)`.
+        latents: normalised latents of the images, `(N, C, h, w)`; None: no term needs them.
         generator: samples the random inputs of its loss.
         draws: K, samples a user.
         drop: probability to drop each of target, keywords and soft tokens.
@@ -61,7 +69,7 @@ class PreferenceBatches:
     """
 
     def __init__(
-        self, *, samples: Sequence[Sequence[tuple[int, int]]], tastes: Sequence[str], latents: Latents,
+        self, *, samples: Sequence[Sequence[tuple[int, int]]], tastes: Sequence[str], latents: Latents | None,
         generator: Generator, draws: Count, drop: Mapping[str, Fraction], accepted: Tensor | None = None,
         described: Tensor | None = None,
     ) -> None:  # fmt: skip
@@ -97,13 +105,14 @@ class PreferenceBatches:
     def read(self, batch: Batch) -> Batch:
         """Returns the batch, or a process's part of it, with latents in place of their rows."""
         rows = [batch["image"], batch["other_image"]]
-        own, other = self.latents[torch.cat(rows)].split([len(some) for some in rows])
         rest = {name: part for name, part in batch.items() if name not in ("image", "other_image")}
         if self.accepted is not None and self.variance is not None:
             rest |= {"accepted": self.accepted[rows[0]], "accepted_variance": self.variance.expand(len(rows[0]))}
         if self.described is not None:
             rest["described"] = self.described[rows[0]]
-        return {**rest, "latents": own, "other_latents": other}
+        if self.latents is not None:
+            rest["latents"], rest["other_latents"] = self.latents[torch.cat(rows)].split([len(some) for some in rows])
+        return rest
 
     def fixed(self, users: Tensor, batch_size: int, seed: int) -> list[Batch]:
         """Returns validation batches with nothing dropped and noise that never changes."""
@@ -192,6 +201,8 @@ class PreferenceTraining(pl.LightningModule):
             """Returns the denoiser's outputs on an owner's images, with soft tokens or without."""
             with torch.set_grad_enabled(with_soft and torch.is_grad_enabled()):
                 prefix = "other_" if owner == "other" else ""
+                if f"{prefix}latents" not in batch:
+                    raise undeclared("outputs of the generator", "needs_generator")
                 targets = self.texts.targets[batch[f"{prefix}target"]]
                 targets = drop_target(targets, self.texts.empty, batch["keep_target"]).to(tokens.device)
                 condition = join(targets, words, soft) if with_soft else join(targets, words)

@@ -20,7 +20,7 @@ from pmg.preferences.keyword_sources import caption_parts
 from pmg.preferences.scenarios import Attribute
 from pmg.training.datamodule import RowsDataModule, ShuffledRows
 from pmg.training.encoder_inputs import UserInputs
-from pmg.training.latents import encode_item_images
+from pmg.training.latents import Latents
 from pmg.training.preference import EncodedTexts, FrozenModels, PreferenceBatches, PreferenceTraining
 from pmg.training.visual_inputs import BATCH, PictureTower
 
@@ -94,15 +94,14 @@ def encode_texts(
 
 
 def build_batches(
-    samples: TrainingSamples, inputs: UserInputs, images: ImageStore, generator: Generator,
-    collate: Callable[..., PreferenceBatches], *, users_per_step: int, seed: int, latents_place: str | None = None,
-    accepted: Tensor | None = None, described: Tensor | None = None,
+    samples: TrainingSamples, inputs: UserInputs, generator: Generator, collate: Callable[..., PreferenceBatches], *,
+    users_per_step: int, seed: int, latents: Latents | None, accepted: Tensor | None = None,
+    described: Tensor | None = None,
 ) -> RowsDataModule:  # fmt: skip
-    """Encodes the truths' images and returns the batches of training and validation.
+    """Returns the batches of training and validation; inputs are prepared a batch ahead.
 
-    Inputs are prepared a batch ahead. Latents are kept in `latents_place` for later runs, see `store_latents`; None:
-    in memory. `accepted` are tokens of the truths' images, see `see_accepted`, and `described` what
-    captions say of them, see `describe_accepted`; None: no term needs them.
+    Of the truths' images `latents` are what the generator denoises, `accepted` its tokens, see `see_accepted`, and
+    `described` what captions say of them, see `describe_accepted`; None: no term needs them.
 
     Raises:
         PmgError: `users_per_step` is below 1.
@@ -110,8 +109,7 @@ def build_batches(
     require_positive(**{"objective.users_per_step": users_per_step})
     batches = collate(
         samples=samples.pairs, tastes=samples.tastes,
-        latents=encode_item_images(generator, images, samples.truths, latents_place), generator=generator,
-        accepted=accepted, described=described,
+        latents=latents, generator=generator, accepted=accepted, described=described,
     )  # fmt: skip
     fixed = batches.fixed(samples.validation, users_per_step, seed)
     rows = ShuffledRows(
