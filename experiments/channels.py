@@ -145,6 +145,23 @@ class World:
             shares.append(sum(hits) / len(hits) if hits else float("nan"))
         return shares
 
+    def calibration(self, scores: Tensor, bins: int = 10) -> float:
+        """Returns the expected calibration error of the likeliest options, 0 to 1 (Guo et al. 2017).
+
+        `scores` are of all options, `(U, options)`, before a softmax over each attribute's. An option is right where
+        it describes a picture that the user accepts.
+        """
+        sizes, right, sure = [len(words) for words in self.options()], [], []
+        for row, true in zip(scores.split(sizes, 1), self.described().split(sizes, 1), strict=True):
+            some = true.sum(1) > 0
+            probability, place = row[some].softmax(1).max(1)
+            sure.append(probability)
+            right.append(true[some].gather(1, place[:, None])[:, 0])
+        probability, hit = torch.cat(sure), torch.cat(right)
+        part = (probability * bins).long().clamp(max=bins - 1)
+        gaps = [(probability[part == one] - hit[part == one]).sum().abs() for one in range(bins)]
+        return float(sum(gaps) / len(hit))
+
     def messages(self) -> list[list[str]]:
         """Returns what each user said, oldest first."""
         return [own_messages(user[0].conversation) for user in self.users]
@@ -282,8 +299,8 @@ def _join(parts: Mapping[str, Tensor], names: Sequence[str]) -> Tensor:
     return torch.cat([parts[name] * (2 if name == "pictures" else 1) for name in names], 1)
 
 
-def read_run(folder: str, split: str, variance: float) -> dict[str, tuple[list[float], list[float]]]:
-    """Returns what a reader leaves open of each user's tokens, and finds of words they said, by channel."""
+def read_run(folder: str, split: str, variance: float) -> dict[str, tuple[list[float], list[float], float]]:
+    """Returns by channel what a reader leaves open of each user's tokens, finds of words said, and its calibration."""
     run = TrainingRun.open(folder)
     encoder = load_frozen(encoder_class(run.config["preference_encoder"]), run.folder / ENCODER)
     found = {}
@@ -302,8 +319,14 @@ def read_run(folder: str, split: str, variance: float) -> dict[str, tuple[list[f
         inputs = pmg.instantiate(cfg.inputs)(extracted, examples, world.data.images)
         tokens, scores = encoder.encode(language_model, inputs), encoder.answer(language_model, inputs)
         left = ((tokens.flatten(1) - world.exact()).square().sum(1) / variance).tolist()
-        found[channel] = left, world.found(torch.cat(scores, 1))
-        print(folder, channel, round(1 - float(np.mean(left)), 3), round(float(np.nanmean(found[channel][1])), 3))
+        found[channel] = left, world.found(torch.cat(scores, 1)), world.calibration(torch.cat(scores, 1))
+        print(
+            folder,
+            channel,
+            round(1 - float(np.mean(left)), 3),
+            round(float(np.nanmean(found[channel][1])), 3),
+            round(found[channel][2], 3),
+        )
     return found
 
 
@@ -317,9 +340,11 @@ def main(into: Path, split: str, runs: Sequence[str]) -> None:
         found = fit_controls(into, split) | {"revision": (git_state() or {}).get("revision")}
         path.write_text(json.dumps(found) + "\n")
     for folder in runs:
-        for channel, (left, said) in read_run(folder, split, found["variance"]).items():
-            found["channels"][channel]["open"][Path(folder).name] = left
-            found["channels"][channel]["found"][Path(folder).name] = said
+        for channel, (left, said, error) in read_run(folder, split, found["variance"]).items():
+            part, name = found["channels"][channel], Path(folder).name
+            part["open"][name], part["found"][name] = left, said
+            part.setdefault("calibration", {})[name] = error
+        found["runs"] = list(dict.fromkeys([*found.get("runs", []), Path(folder).name]))
         path.write_text(json.dumps(found) + "\n")
     table = explained_table(found)
     (into / f"explained-{split}.md").write_text(f"{table}\n")
@@ -327,26 +352,42 @@ def main(into: Path, split: str, runs: Sequence[str]) -> None:
 
 
 def explained_table(found: Mapping[str, Any]) -> str:
-    """Returns one row a reader: explained variance and words found by channel, with intervals over users."""
+    """Returns one row a reader: explained variance and words found by channel, with intervals over users.
+
+    Below them paired differences of the first run and every other reader; last the mean calibration error.
+    """
     channels = found["channels"]
     names = list(
         dict.fromkeys(name for part in channels.values() for kind in ("open", "found") for name in part[kind])
     )
     head = ["reader", *(f"{channel}: {kind}" for kind in ("explained", "words found") for channel in channels)]
-    lines = [head, ["---", *["---:"] * (len(head) - 1)]]
-    for name in names:
-        cells = [name]
+    lines = [[*head, "calibration error"], ["---", *["---:"] * len(head)]]
+    runs = found.get("runs", [])
+    rows = [(name, None) for name in names] + [(runs[0], name) for name in names if runs and name != runs[0]]
+    for name, other in rows:
+        cells = [name if other is None else f"{name} - {other}"]
         for kind in ("open", "found"):
-            for part in channels.values():
-                values = np.array(part[kind].get(name, [float("nan")] * len(part["users"])), dtype=float)
-                there, users = ~np.isnan(values), np.array(part["users"])
-                if not there.any():
-                    cells.append("")
-                    continue
-                mean = interval((1 - values if kind == "open" else values)[there], users[there])
-                cells.append(f"{mean.mean:.2f} [{mean.low:.2f}, {mean.high:.2f}]")
+            cells += [_compare(part, kind, name, other) for part in channels.values()]
+        errors = [part.get("calibration", {}).get(name) for part in channels.values()]
+        cells.append("" if other or None in errors else f"{np.mean(errors):.2f}")
         lines.append(cells)
     return _table(lines)
+
+
+def _compare(part: Mapping[str, Any], kind: str, name: str, other: str | None) -> str:
+    """Returns a channel's mean with its interval, or that of the paired difference; '' where there is none."""
+    users, sign = np.array(part["users"]), -1 if kind == "open" else 1
+    missing = [float("nan")] * len(users)
+    values = np.array(part[kind].get(name, missing), dtype=float)
+    others = None if other is None else np.array(part[kind].get(other, missing), dtype=float)
+    there = ~np.isnan(values if others is None else values + others)
+    if not there.any():
+        return ""
+    if others is None:
+        mean = interval((1 - values if kind == "open" else values)[there], users[there])
+        return f"{mean.mean:.2f} [{mean.low:.2f}, {mean.high:.2f}]"
+    pair = paired_difference(sign * values[there], sign * others[there], users[there])
+    return f"{pair.mean:+.2f} [{pair.low:+.2f}, {pair.high:+.2f}]"
 
 
 NAMES = {
