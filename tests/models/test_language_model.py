@@ -11,6 +11,7 @@ from pmg.models.language.language_model import LanguageModel, load_language_mode
 from pmg.models.language.option_scoring import Question
 from pmg.models.preference.prefix_placement import Prefix
 from pmg.models.tiny_models import tiny_language_model
+from scores import score_shared_options
 
 TEXTS = ("red apple, flat", "dog: thick black outline, black and white, flat", "ghost")
 
@@ -75,7 +76,7 @@ def test_prefill_equals_each_text_alone_for_any_batch_size(language_model):
 @pytest.mark.parametrize("prompt", [" Their favourite is", "\nIt is"])
 def test_choices_equal_the_naive_sum_of_token_log_probabilities(language_model, prompt):
     options = [" flat", " thick black outline", " soft gradients", " red"]
-    got = language_model.score_shared_options(language_model.prefill(TEXTS), prompt, options, batch_size=2)
+    got = score_shared_options(language_model, language_model.prefill(TEXTS), prompt, options, batch_size=2)
     language_model.model.set_attn_implementation("eager")
     for row, text in enumerate(TEXTS):
         start = language_model.tokenizer(text).input_ids + language_model.token_ids(prompt)
@@ -97,7 +98,7 @@ def test_several_questions_in_one_pass_equal_one_pass_each(language_model):
     context = language_model.prefill(TEXTS)
     together = language_model.score_options(context, [QUESTIONS] * len(TEXTS))
     for column, question in enumerate(QUESTIONS):
-        alone = language_model.score_shared_options(context, question.prompt, question.options)
+        alone = score_shared_options(language_model, context, question.prompt, question.options)
         torch.testing.assert_close(torch.stack([row[column] for row in together]), alone, rtol=0, atol=1e-4)
 
 
@@ -106,7 +107,7 @@ def test_histories_with_different_questions_equal_a_loop(language_model):
     together = language_model.score_options(context, questions, batch_size=2)
     for row, asked in enumerate(questions):
         for got, question in zip(together[row], asked, strict=True):
-            alone = language_model.score_shared_options(context.select([row]), question.prompt, question.options)[0]
+            alone = score_shared_options(language_model, context.select([row]), question.prompt, question.options)[0]
             torch.testing.assert_close(got, alone, rtol=0, atol=1e-4)
 
 
@@ -206,7 +207,7 @@ def test_empty_texts_are_refused(texts):
 def test_empty_choices_are_refused(prompt, options):
     lm = tiny_language_model()
     with pytest.raises(PmgError, match="prompt and options"):
-        lm.score_shared_options(lm.prefill(TEXTS), prompt, options)
+        score_shared_options(lm, lm.prefill(TEXTS), prompt, options)
 
 
 def test_folder_loads_and_missing_or_damaged_sources_are_named(tmp_path):

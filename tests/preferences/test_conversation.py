@@ -14,6 +14,7 @@ from pmg.models.tiny_models import tiny_language_model
 from pmg.preferences.keywords import attribute_scores
 from pmg.preferences.scenarios import Attribute, verbalize_conversation, verbalize_history
 from pmg.preferences.target_extraction import chat_keywords
+from scores import score_shared_options
 
 CHATS = [
     (Turn("Lena", "Did you pass?"), Turn("me", "Yes!")),
@@ -46,7 +47,7 @@ def ranked(language_model, texts, questions, options, references):
     """The best options behind texts without the first `references`, and by how much they beat the mean of those."""
     context = language_model.prefill(texts)
     rows = [
-        language_model.score_shared_options(context.select([row]), question, [f" {word}" for word in options])[0]
+        score_shared_options(language_model, context.select([row]), question, [f" {word}" for word in options])[0]
         for row, question in enumerate(questions)
     ]
     scores = torch.stack(rows)
@@ -70,7 +71,7 @@ def test_answers_are_measured_from_the_references_and_read_before_the_next_quest
 def test_without_references_the_likeliest_option_wins(language_model, scenario):
     emotion = scenario.target_attributes["emotion"]
     context = language_model.prefill([verbalize_conversation(turns, scenario) for turns in CHATS])
-    scores = language_model.score_shared_options(context, emotion.question, [f" {word}" for word in emotion.options])
+    scores = score_shared_options(language_model, context, emotion.question, [f" {word}" for word in emotion.options])
     keywords = chat_keywords(language_model, CHATS, replace(scenario, reference_messages=()))
     assert [words.words[0] for words in keywords] == [emotion.options[place] for place in scores.argmax(1)]
 

@@ -11,6 +11,7 @@ from pmg.models.tiny_models import tiny_language_model
 from pmg.preferences.keyword_decoding import Choose, ChooseCalibrated, Generate
 from pmg.preferences.keywords import attribute_scores
 from pmg.preferences.scenarios import Attribute
+from scores import score_shared_options
 
 ATTRIBUTES = {
     "outline": Attribute("Their favourite outline is", ("none", "thick black", "thin"), "thick black"),
@@ -34,7 +35,7 @@ def test_chosen_keywords_are_the_likeliest_options(language_model, context):
     keywords = Choose()(language_model, context, ATTRIBUTES)
     for place, attribute in enumerate(ATTRIBUTES.values()):
         options = [f" {option}" for option in attribute.options]
-        scores = language_model.score_shared_options(context, attribute.question, options)
+        scores = score_shared_options(language_model, context, attribute.question, options)
         for row, chosen in enumerate(keywords):
             assert chosen.words[place] == attribute.options[int(scores[row].argmax())]
             assert chosen.scores[place] == pytest.approx(float(scores[row].log_softmax(-1).max()), abs=1e-4)

@@ -9,6 +9,7 @@ from pmg.domain import Item, Keywords
 from pmg.models.tiny_models import tiny_language_model
 from pmg.preferences.keywords import attribute_scores, merge_keywords, rank, scored, target_keywords, without
 from pmg.preferences.scenarios import Attribute, Scenario
+from scores import score_shared_options
 
 SCENARIO = Scenario(
     name="test",
@@ -36,8 +37,8 @@ def test_scores_of_all_attributes_equal_those_of_each_alone(language_model):
     scores = attribute_scores(language_model, context, SCENARIO.attributes)
     assert list(scores) == list(SCENARIO.attributes)
     for name, attribute in SCENARIO.attributes.items():
-        alone = language_model.score_shared_options(
-            context, attribute.question, [f" {option}" for option in attribute.options]
+        alone = score_shared_options(
+            language_model, context, attribute.question, [f" {option}" for option in attribute.options]
         )
         torch.testing.assert_close(scores[name], alone, rtol=0, atol=1e-4)
 
@@ -100,7 +101,7 @@ def test_target_keywords_keep_the_likeliest_of_the_items_own(language_model):
     apple, dog = target_keywords(language_model, items, SCENARIO, ranked=3, kept=2)
     context = language_model.prefill(["A sticker of: red apple"])
     options = ["fruit", "red", "food"]
-    scores = language_model.score_shared_options(context, "\nIt shows:", [f" {word}" for word in options])[0]
+    scores = score_shared_options(language_model, context, "\nIt shows:", [f" {word}" for word in options])[0]
     best = [options[i] for i in scores.argsort(descending=True)[:2]]
     assert apple.words == ("red apple", *best, "emoji")
     assert len(apple.scores) == len(apple.words)

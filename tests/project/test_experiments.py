@@ -145,7 +145,7 @@ def test_folder_without_finished_runs_is_one_clear_line(studies, tmp_path):
         studies.report("history", tmp_path, tmp_path / "into")
 
 
-@pytest.mark.parametrize("name", ["demo", "demo_smoke", "look_chats", "real_users", "shop"])
+@pytest.mark.parametrize("name", ["demo", "paper", "demo_smoke", "look_chats", "real_users", "shop"])
 def test_a_study_has_folders_of_its_own_and_single_commands_find_each_other(name):
     study = compose("study", [f"experiment={name}", "run_dir=sweep/0"])
     assert (study.train_run, study.generate_run, study.results_dir) == ("sweep/0/train", "sweep/0/generate", "sweep/0")

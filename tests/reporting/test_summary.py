@@ -62,6 +62,16 @@ def test_the_best_competing_mean_is_bold_and_a_failed_run_counts_nowhere(found):
     assert trained.rows[0][3].text.startswith("0.20000 [")
 
 
+def test_the_best_is_on_top_and_what_is_the_same_everywhere_comes_once(found):
+    _, factors, artifacts, groups = found
+    judged, _ = summary_tables(groups, factors, artifacts)
+    rows = [tuple(cell.text for cell in row[:3]) for row in judged.rows]
+    assert rows == [("pmg", "2", "2"), ("pmg", "10", "2"), ("none", "all", "2")]
+    groups[1].arms["none"] = {"lpips_truth": dict.fromkeys(("mean", "low", "high"), 0.05) | {"n": 3, "runs": 1}}
+    judged, _ = summary_tables(groups, factors, artifacts)
+    assert {row[1].text for row in judged.rows if row[0].text == "none"} == {"10", "2"}  # both, since they differ
+
+
 def test_the_truth_is_never_the_best(found):
     _, factors, artifacts, groups = found
     nothing = dict.fromkeys(("mean", "low", "high"), 0.0) | {"n": 3, "runs": 1}

@@ -20,7 +20,9 @@ from pmg.reporting.variants import Factors, order, show
 JUDGED, TRAINED = "Judged images", "Training"  # titles
 TRAINING = "Intervals of training metrics, and of metrics of whole sets: Student's, over runs; a single run has none."
 
-Arms = Mapping[str, Mapping[str, Mapping[str, float]]]  # mean, low, high, n (users), runs by method and metric
+Arm = Mapping[str, Mapping[str, float]]  # mean, low, high, n (users), runs by metric
+Arms = Mapping[str, Arm]  # by method
+Row = tuple[tuple[str, ...], str, Arm]  # values of the factors, a method, its metrics
 
 
 @dataclass(frozen=True)
@@ -190,14 +192,14 @@ def effects(
 
 
 def summary_tables(groups: Sequence[Group], factors: Factors, artifacts: Artifacts) -> list[Table]:
-    """Returns means of every group: metrics of evaluations by method, and metrics of trainings."""
-    judged = [(group, method, group.arms[method]) for group in groups for method in group.arms]
+    """Returns means of every group: metrics of evaluations by method, the best on top, and metrics of trainings."""
+    judged = _judged(groups, artifacts)
     trained = [group for group in groups if group.scalars]
     users = max((values["n"] for *_, arm in judged for values in arm.values()), default=0)
     tables = (
         ResultTables(artifacts.metrics, artifacts.comparison).means(
             f"{JUDGED} (n = {users} users)", ("method", *factors.chosen, "runs"),
-            [(method, *group.values, _count(arm)) for group, method, arm in judged],
+            [(method, *values, _count(arm)) for values, method, arm in judged],
             [arm for *_, arm in judged],
         ),
         ResultTables(trained_metrics(trained), artifacts.comparison).means(
@@ -207,6 +209,31 @@ def summary_tables(groups: Sequence[Group], factors: Factors, artifacts: Artifac
         ),
     )  # fmt: skip
     return [table for table in tables if table.rows]
+
+
+def _judged(groups: Sequence[Group], artifacts: Artifacts) -> list[Row]:
+    """Returns the rows of the summary, the best by the first metric on top, and below what doesn't compete.
+
+    A method whose metrics are the same in all of several groups, as those of references are, has one row.
+    """
+    found: dict[str, list[Row]] = {}
+    for each in groups:
+        for method, arm in each.arms.items():
+            found.setdefault(method, []).append((each.values, method, arm))
+    rows: list[Row] = []
+    for own in found.values():
+        same = len(own) > 1 and all(arm == own[0][2] for *_, arm in own)
+        rows += [(("all",) * len(own[0][0]), *own[0][1:])] if same else own
+    first = next(iter(artifacts.metrics), MetricInfo("", ""))
+
+    def place(row: Row) -> tuple[bool, float]:
+        """Returns what rows are sorted by."""
+        sign = -1 if first.higher_is_better else 1
+        return not artifacts.comparison.competes(row[1]), sign * row[2].get(first.name, {"mean": sign * np.inf})[
+            "mean"
+        ]
+
+    return sorted(rows, key=place)
 
 
 def _count(values: Mapping[str, Mapping[str, float]]) -> str:

