@@ -166,7 +166,9 @@ class PreferenceExtractor(TargetExtractor):
             texts = [writer.likes(example, captions) for example in chunk]
             parts.append(self._contexts(texts, pictures, prefill))
             written += texts
-            stated = [text if self._decodes(one) else None for text, one in zip(texts, chunk, strict=True)]
+            # of messages that are matched, the rest would be guesses about what they don't mention
+            reads = [bool(one.liked or (one.conversation and not self.matcher)) for one in chunk]
+            stated = [text if is_read else None for text, is_read in zip(texts, reads, strict=True)]
             likes = self._keywords(wanted, stated, pictures, parts[-1] if stated == texts else None)
             likes = self._add_stated(likes, chunk, wanted)
             against = [writer.dislikes(example, captions) for example in chunk]
@@ -242,13 +244,6 @@ class PreferenceExtractor(TargetExtractor):
             words = iter(self._decode(decoding, present, context) if present else ())
             found[name] = [Keywords(()) if text is None else next(words) for text in texts]
         return found
-
-    def _decodes(self, example: Example) -> bool:
-        """Returns whether keywords of an example are decoded, from liked items and messages.
-
-        Messages alone are not where they are matched: the rest would be guesses about what they don't mention.
-        """
-        return bool(example.liked or (example.conversation and not self.matcher))
 
     def _add_stated(
         self, decoded: dict[str, list[Keywords]], examples: Sequence[Example], wanted: Mapping[str, Decoding]
