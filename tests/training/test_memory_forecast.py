@@ -210,11 +210,12 @@ def test_a_generator_without_a_folder_is_measured_as_it_is_made(compose):
     assert all(size > 0 for size in weights.values())
 
 
-def test_the_shipped_generator_is_forecast(compose):
+@pytest.mark.parametrize("training", [(), ("preference_encoder=reader", "objective=align_answer")])
+def test_the_shipped_generator_is_forecast(compose, training):
     from pmg.commands.estimate import empty_models
     from pmg.configuration.instantiate import instantiate_by_name
 
-    cfg = compose("estimate", "language_model=tiny")
+    cfg = compose("estimate", "language_model=tiny", *training)
     language_model, generator, weights, sizes = empty_models(cfg)
     terms = instantiate_by_name(cfg.objective.module.terms)
     estimate = estimate_training(language_model, generator, weights, sizes, terms)

@@ -206,6 +206,9 @@ def _step(
     batch = {
         "users": torch.arange(users), "target": torch.arange(questions), "other_target": torch.arange(questions),
         "latents": latents, "other_latents": latents,
+        "accepted": torch.zeros(questions, sizes.soft_tokens, sizes.text_width),
+        "accepted_variance": torch.ones(questions),
+        "described": torch.zeros(questions, len(getattr(encoder.config, "answered", ())), dtype=torch.long),
         **generator.sample_inputs(questions, torch.Generator()), **keep,
     }  # fmt: skip
     outputs = module.step_outputs(batch)
