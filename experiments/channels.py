@@ -47,7 +47,7 @@ from pmg.training.token_sources import encoder_class
 WORD = re.compile(r"[a-z0-9']+")
 PENALTIES = (10.0, 30.0, 100.0, 300.0, 1000.0)
 COMMON = 3  # users who have to say a word, or two words in a row, for a weight of its own
-USERS = {"train": 2400, "validation": 240, "test": 600}
+USERS = {"train": 4800, "validation": 240, "test": 600}
 
 
 @dataclass(frozen=True)
