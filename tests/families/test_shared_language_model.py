@@ -19,6 +19,7 @@ from pmg.models.language.language_model import LanguageModel
 from pmg.models.language_model_source import resolve_language_model
 from pmg.models.preference.preference_encoder import build_preference_encoder
 from pmg.models.tiny_models import tiny_language_model
+from scores import score_shared_options
 
 pytestmark = [pytest.mark.slow, pytest.mark.ci]
 
@@ -98,7 +99,7 @@ def test_keywords_are_scored_by_the_models_head(text_encoder, lm):
     if text_encoder.head is None:
         head.weight = text_encoder.model.get_input_embeddings().weight
         head.bias = None
-    scores = lm.score_shared_options(lm.prefill(TEXTS[:1]), "Their shading is", [" flat"])
+    scores = score_shared_options(lm, lm.prefill(TEXTS[:1]), "Their shading is", [" flat"])
     ids = lm.tokenizer(TEXTS[0]).input_ids + lm.token_ids("Their shading is")
     answer = lm.token_ids(" flat")
     states = text_encoder.model(input_ids=torch.tensor([ids + answer]), use_cache=False).last_hidden_state[0]

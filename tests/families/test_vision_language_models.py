@@ -27,6 +27,7 @@ from pmg.models.compilation import compile_models, uncompiled
 from pmg.models.language.context import Context
 from pmg.models.language.picture_marks import mark_picture
 from pmg.models.preference.prefix_placement import PLACEMENTS
+from scores import score_shared_options
 
 pytestmark = [pytest.mark.slow, pytest.mark.ci]
 
@@ -119,7 +120,7 @@ def test_states_depend_on_pictures(lm, context):
 
 def test_options_and_texts_follow_pictures(lm, context):
     options = [" flat", " soft gradients"]
-    scores = lm.score_shared_options(context.select([0]), BEHIND, options)[0]
+    scores = score_shared_options(lm, context.select([0]), BEHIND, options)[0]
     for option, score in zip(options, scores, strict=True):
         ids = torch.tensor(lm.token_ids(option))
         behind = torch.cat([torch.tensor(lm.token_ids(BEHIND)), ids])
