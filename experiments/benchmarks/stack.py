@@ -25,6 +25,7 @@ from pmg.preferences.extraction import ExtractedPreferences, PreferenceExtractor
 from pmg.preferences.keyword_decoding import Decoding
 from pmg.preferences.scenarios import verbalize_history
 from pmg.training.datamodule import RowsDataModule
+from pmg.training.latents import encode_item_images
 from pmg.training.preference import FrozenModels, PreferenceTraining
 from pmg.training.preference_setup import TrainingSamples, build_batches, build_module, encode_texts, list_samples
 from pmg.training.visual_inputs import UsersPictures, VisualHistories
@@ -193,9 +194,10 @@ def build_training(study: Study) -> Training:
     )
     inputs: UsersPictures = study.inputs(extracted, examples, study.data.images)
     samples = list_samples(train, validation, extracted, list(targets), study.data.taste_label)
+    latents = encode_item_images(study.generator, study.data.images, samples.truths, None)
     batches = build_batches(
-        samples, inputs, study.data.images, study.generator, instantiate(cfg.objective.batches),
-        users_per_step=cfg.objective.users_per_step, seed=0,
+        samples, inputs, study.generator, instantiate(cfg.objective.batches),
+        users_per_step=cfg.objective.users_per_step, seed=0, latents=latents,
     )  # fmt: skip
     objective = instantiate(
         cfg.objective.module, optimizer=instantiate(cfg.optimizer), lr_scheduler=instantiate(cfg.lr_scheduler)
