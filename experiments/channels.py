@@ -230,13 +230,22 @@ def _count(messages: Sequence[Sequence[str]], grams: Callable[[str], list[str]],
     return found.clamp(max=2)
 
 
-def fit_ridge(inputs: Tensor, outputs: Tensor, penalty: float) -> Callable[[Tensor], Tensor]:
-    """Returns a ridge regression, in its dual form: fewer users than numbers."""
+Regression = Callable[[Tensor], Tensor]
+
+
+def fit_ridges(inputs: Tensor, outputs: Tensor, penalties: Sequence[float] = PENALTIES) -> list[Regression]:
+    """Returns a ridge regression for each penalty, in their dual form: fewer users than numbers."""
     mean, middle = inputs.mean(0), outputs.mean(0)
     centred = inputs - mean
-    dual = torch.linalg.solve(centred @ centred.T + penalty * torch.eye(len(centred)), outputs - middle)
-    weights = centred.T @ dual
-    return lambda others: (others - mean) @ weights + middle
+    products = centred @ centred.T
+
+    def fit(penalty: float) -> Regression:
+        """Returns one of them."""
+        dual = torch.linalg.solve(products + penalty * torch.eye(len(centred)), outputs - middle)
+        weights = centred.T @ dual
+        return lambda others: (others - mean) @ weights + middle
+
+    return [fit(penalty) for penalty in penalties]
 
 
 KINDS = ((), ("words",), ("words", "pairs"), ("options", "sentences"), ("words", "pairs", "options", "sentences"))
@@ -256,18 +265,23 @@ def fit_controls(into: Path, split: str) -> dict[str, Any]:
     own = [user[0].labels["channel"] for user in train.users]
     variance = (outputs - outputs.mean(0)).square().sum(1).mean()
     found: dict[str, Any] = {"variance": float(variance), "channels": {}}
+    by_all = {
+        kinds: fit_ridges(_join(inputs, ("pictures", "has", *kinds)), outputs) for kinds in track(KINDS, "ridges")
+    }
     for channel in CHANNELS:
         chosen, best = None, float("inf")
         validation = World("validation", channel)
         seen, exact = {**_pictures(validation), **words(validation.messages())}, validation.exact()
-        for rows in (list(range(len(own))), [row for row, name in enumerate(own) if name == channel]):
-            for kinds in KINDS:
-                for penalty in PENALTIES:
-                    names = ("pictures", "has", *kinds)
-                    ridge = fit_ridge(_join(inputs, names)[rows], outputs[rows], penalty)
+        rows = [row for row, name in enumerate(own) if name == channel]
+        for kinds in KINDS:
+            names = ("pictures", "has", *kinds)
+            for users, ridges in (
+                (len(own), by_all[kinds]), (len(rows), fit_ridges(_join(inputs, names)[rows], outputs[rows]))
+            ):  # fmt: skip
+                for penalty, ridge in zip(PENALTIES, ridges, strict=True):
                     error = float((ridge(_join(seen, names)) - exact).square().sum(1).mean() / variance)
                     if error < best:
-                        chosen, best = (ridge, names, penalty, len(rows)), error
+                        chosen, best = (ridge, names, penalty, users), error
         assert chosen is not None
         ridge, names, penalty, users = chosen
         world = validation
@@ -276,7 +290,7 @@ def fit_controls(into: Path, split: str) -> dict[str, Any]:
             seen, exact = {**_pictures(world), **words(world.messages())}, world.exact()
         tokens = {"ridge": ridge(_join(seen, names)), "mean_style": seen["pictures"]}
         left = {name: ((one - exact).square().sum(1) / variance).tolist() for name, one in tokens.items()}
-        said = {"ridge": world.found(fit_ridge(_join(inputs, names), described, penalty)(_join(seen, names)))}
+        said = {"ridge": world.found(fit_ridges(_join(inputs, names), described, [penalty])[0](_join(seen, names)))}
         said["matched"] = world.found(words.latest(world.messages()))
         firsts = [user[0] for user in world.users]
         found["channels"][channel] = {
