@@ -53,9 +53,9 @@ class Readings:
 class ReadingLayer(nn.Module):
     """Learned queries and pictures attend to what is read, and to each other; what is read stays as it was.
 
-    The tokens of a text aren't mixed by trained layers: that learns the phrases of training by heart, at four times the
-    cost. Where a text has keys of other layers than values, a key has what a token means in its sentence, a value what
-    it names.
+    The tokens of a text aren't mixed by trained layers: that learns the phrases of training by heart, at four times
+    the cost. Where a text has keys of other layers than values, a key has what a token means in its sentence, a value
+    what it names.
 
     Args:
         width: of all states.
