@@ -72,7 +72,7 @@ pretrain: $(STAMP) ## train the embedded models from scratch (hours) into output
 	$(foreach stage,$(STAGES),$(BIN)/pmg-pretrain stage=$(stage) run_dir=outputs/pretrain/$(stage) \
 		paths.models_dir=outputs/pretrain/models into=outputs/pretrain/models $(ARGS) &&) true
 
-demo: $(STAMP) ## train, generate and evaluate on looks (7 minutes of one core)
+demo: $(STAMP) ## train, generate and evaluate on looks (4.5 minutes on two cores)
 	$(BIN)/pmg-train experiment=demo $(ARGS)
 	$(BIN)/pmg-generate experiment=demo $(ARGS)
 	$(BIN)/pmg-evaluate experiment=demo $(ARGS)
