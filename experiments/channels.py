@@ -47,7 +47,6 @@ from pmg.training.token_sources import encoder_class
 WORD = re.compile(r"[a-z0-9']+")
 PENALTIES = (10.0, 30.0, 100.0, 300.0, 1000.0)
 COMMON = 3  # users who have to say a word, or two words in a row, for a weight of its own
-USERS = {"train": 4800, "validation": 240, "test": 600}
 
 
 @dataclass(frozen=True)
@@ -73,7 +72,7 @@ class World:
     def users(self) -> list[list[Example]]:
         """Each user's examples."""
         found: dict[str, list[Example]] = {}
-        for example in self.data.examples(self.split, USERS[self.split], 3):
+        for example in self.data.examples(self.split, self.config.split_sizes[self.split], 3):
             found.setdefault(example.user, []).append(example)
         return list(found.values())
 

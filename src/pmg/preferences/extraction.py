@@ -166,7 +166,7 @@ class PreferenceExtractor(TargetExtractor):
             texts = [writer.likes(example, captions) for example in chunk]
             parts.append(self._contexts(texts, pictures, prefill))
             written += texts
-            # of messages that are matched, the rest would be guesses about what they don't mention
+            # where messages are matched, a decoding of them alone would choose options that they don't mention, too
             reads = [bool(one.liked or (one.conversation and not self.matcher)) for one in chunk]
             stated = [text if is_read else None for text, is_read in zip(texts, reads, strict=True)]
             likes = self._keywords(wanted, stated, pictures, parts[-1] if stated == texts else None)

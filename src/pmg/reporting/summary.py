@@ -217,21 +217,21 @@ def _judged(groups: Sequence[Group], artifacts: Artifacts) -> list[Row]:
     A method whose metrics are the same in all of several groups, as those of references are, has one row.
     """
     found: dict[str, list[Row]] = {}
-    for each in groups:
+    judged = [each for each in groups if each.arms]
+    for each in judged:
         for method, arm in each.arms.items():
             found.setdefault(method, []).append((each.values, method, arm))
     rows: list[Row] = []
     for own in found.values():
-        same = len(own) > 1 and all(arm == own[0][2] for *_, arm in own)
+        same = len(own) == len(judged) > 1 and all(arm == own[0][2] for *_, arm in own)
         rows += [(("all",) * len(own[0][0]), *own[0][1:])] if same else own
     first = next(iter(artifacts.metrics), MetricInfo("", ""))
 
     def place(row: Row) -> tuple[bool, float]:
         """Returns what rows are sorted by."""
         sign = -1 if first.higher_is_better else 1
-        return not artifacts.comparison.competes(row[1]), sign * row[2].get(first.name, {"mean": sign * np.inf})[
-            "mean"
-        ]
+        value = row[2].get(first.name, {"mean": sign * np.inf})["mean"]
+        return not artifacts.comparison.competes(row[1]), sign * value
 
     return sorted(rows, key=place)
 

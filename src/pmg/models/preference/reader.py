@@ -51,11 +51,10 @@ class Readings:
 
 
 class ReadingLayer(nn.Module):
-    """Learned queries and pictures attend to what is read, and to each other; what is read stays as it was.
+    """Cross-attention of learned queries and pictures to text and pictures, then self-attention among them.
 
-    The tokens of a text aren't mixed by trained layers: that learns the phrases of training by heart, at four times
-    the cost. Where a text has keys of other layers than values, a key has what a token means in its sentence, a value
-    what it names.
+    Tokens of a text don't attend to each other in trained layers: that overfits to the phrases of training, at four
+    times the cost. Keys come from all layers that are read, values from the first alone.
 
     Args:
         width: of all states.
