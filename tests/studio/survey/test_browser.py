@@ -75,6 +75,7 @@ def test_from_disk_to_a_file_of_answers(page, survey):
     page.goto(f"{(folder / 'survey.html').as_uri()}#2")
     start(page)
     given = [do_task(page), do_task(page)]
+    assert not page.locator("text=doesn't keep answers").count()
     page.reload()
     given += [do_task(page) for _ in key["plans"][1][2:]]
     assert "Thank you" in page.text_content("h1")
@@ -87,6 +88,15 @@ def test_from_disk_to_a_file_of_answers(page, survey):
     assert (rater.slot, rater.rater in path.name) == (1, True)
     assert [answer.model_dump()["value"] for answer in rater.answers] == given
     assert json.loads(path.read_text()).keys() == {"survey", "rater", "slot", "consent", "answers"}
+
+
+@pytest.mark.parametrize("page", ["phone"], indirect=True)
+def test_who_would_lose_answers_is_told(page, survey):
+    page.add_init_script("Storage.prototype.setItem = () => { throw new DOMException('full', 'QuotaExceededError'); };")
+    page.goto(f"{(survey[0] / 'survey.html').as_uri()}#2")
+    start(page)
+    do_task(page)
+    assert page.locator("text=doesn't keep answers").is_visible()
 
 
 @both

@@ -3,7 +3,7 @@ const content = JSON.parse(document.getElementById("content").textContent);
 const main = document.getElementById("main"), progress = document.getElementById("progress");
 const STORE = "survey-" + content.id;
 const SIDES = {left: "Left", right: "Right", tie: "No preference"};
-let state = null, shownAt = 0, busy = false;
+let state = null, shownAt = 0, busy = false, kept = true;
 
 /* Texts are set as text alone, never as HTML. */
 function make(name, properties, ...children) {
@@ -19,12 +19,15 @@ function load() {
   try { return JSON.parse(localStorage.getItem(STORE)); } catch { return null; }
 }
 
+/* Keeps the answers in the browser, and looks whether it does: some browsers keep nothing of a file, or in private. */
 function store() {
-  try { localStorage.setItem(STORE, JSON.stringify(state)); return true; } catch { return false; }
+  try { localStorage.setItem(STORE, JSON.stringify(state)); } catch { /* load finds nothing */ }
+  kept = Boolean(load());
 }
 
 function show(...children) {
-  main.replaceChildren(...children);
+  const warning = "This browser doesn't keep answers: please don't reload or close this page before the end.";
+  main.replaceChildren(...children, ...(kept || content.served ? [] : [make("p", {className: "error"}, warning)]));
   main.focus({preventScroll: true});
   window.scrollTo(0, 0);
   shownAt = performance.now();
