@@ -12,7 +12,9 @@ BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil
 IN_BROWSER = [
     pytest.mark.slow,
     pytest.mark.ci,
-    pytest.mark.flaky(reruns=1, only_rerun="TimeoutError"),  # a browser on a busy machine may stall; asserts never rerun
+    pytest.mark.flaky(
+        reruns=1, only_rerun="TimeoutError"
+    ),  # a busy browser may stall; no assert reruns
     pytest.mark.skipif(BROWSER is None, reason="no chromium: apt-get install chromium"),
 ]
 

@@ -1,4 +1,4 @@
-"""Inputs of a reader: the language model's states of each history's tokens, and its pictures with their titles."""
+"""Inputs of a reader: states of each history's tokens, or vectors of its sentences, and its pictures with titles."""
 
 from __future__ import annotations
 
@@ -14,10 +14,12 @@ from pmg.configuration.instantiate import built_class
 from pmg.configuration.ranges import Count, CountOrZero
 from pmg.data.dataset import ImageStore
 from pmg.domain import Example
+from pmg.models.diffusion.interfaces import PromptEncoder
 from pmg.models.language.context import Context
 from pmg.models.language.language_model import LanguageModel
 from pmg.models.preference.reader import Readings
 from pmg.preferences.extraction import ExtractedPreferences
+from pmg.preferences.stated import MessageMatcher, own_messages, split_sentences
 from pmg.training.visual_inputs import PictureTower, SeenPictures, latest_pictures, see_pictures
 
 
@@ -91,6 +93,49 @@ class ReadHistories:
         titles = list({one.item.id: one.item.title for some in histories for one in some}.values())
         written = extracted.written
         return UsersReadings(written.states(self.layers), seen, embed_titles(written.language_model, titles))
+
+
+@dataclass(frozen=True)
+class EmbeddedSentences:
+    """Vectors of the sentences that users wrote, by a frozen sentence encoder: a control without a language model.
+
+    Attributes:
+        tower: sees the pictures.
+        text_encoder: its pooled vectors stand for sentences and titles.
+        pictures: most pictures a user, the latest.
+    """
+
+    tower: PictureTower
+    text_encoder: PromptEncoder
+    pictures: Count = 12
+    needs_contexts: ClassVar[bool] = False
+
+    @staticmethod
+    def blank(context: Context, token_width: int, pooled_width: int, options: Mapping[str, Any]) -> UsersReadings:
+        """Returns histories without content, see `pmg.training.memory_forecast.MeasurableInputs`."""
+        as_words = {**options, "layers": (0,), "llm_width": pooled_width}  # a sentence has at least one token
+        return ReadHistories.blank(context, token_width, pooled_width, as_words)
+
+    @torch.no_grad()
+    def __call__(
+        self, extracted: ExtractedPreferences, examples: Sequence[Example], images: ImageStore
+    ) -> UsersReadings:
+        """Returns the readings of all users, one row a profile of `extracted`; errors as `ReadHistories`.
+
+        Raises:
+            PmgError: the text encoder gives no pooled vectors.
+        """
+        histories = latest_pictures(extracted, examples, images, self.pictures)
+        seen = see_pictures(self.tower, histories, images)
+        encoder = MessageMatcher(self.text_encoder, {}, 0.0)
+        said = {example.profile: own_messages(example.conversation) for example in examples}
+        sentences = [[s for m in said[p] for s in split_sentences(m, encoder.fits)] for p in extracted.profiles]
+        titles = list({one.item.id: one.item.title for some in histories for one in some}.values())
+        texts = [*titles, *dict.fromkeys(text for own in sentences for text in own)]
+        vectors = encoder.embed(texts) if texts else torch.zeros(0, 1)
+        place = {text: row for row, text in enumerate(texts)}
+        states = [vectors[[place[text] for text in own]] for own in sentences]
+        return UsersReadings(states, seen, vectors[: len(titles)])
 
 
 @torch.no_grad()

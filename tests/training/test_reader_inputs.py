@@ -1,0 +1,62 @@
+"""Readings of sentences: whose vectors they are, in which order, and users who wrote nothing."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch.nn.functional import normalize
+
+from pmg.data.chats import USER
+from pmg.domain import Turn
+from pmg.models.language.context import Context
+from pmg.models.preference.reader import build_reader
+from pmg.models.tiny_models import tiny_language_model
+from pmg.preferences.extraction import ExtractedPreferences
+from pmg.training.reader_inputs import EmbeddedSentences
+
+
+class Colours:
+    """The mean colour of each half of a picture, `(B, 6)`."""
+
+    are_tokens = False
+
+    def __call__(self, pictures):
+        return torch.cat([half.mean((2, 3)) for half in pictures.chunk(2, dim=2)], 1)
+
+
+def read(shop, text_encoder, *conversations):
+    examples = [
+        replace(example, conversation=tuple(Turn(speaker, text) for speaker, text in said))
+        for example, said in zip(shop.examples("train", len(conversations), 1), conversations, strict=True)
+    ]
+    extracted = ExtractedPreferences([example.profile for example in examples], None, {}, {}, None)
+    return examples, EmbeddedSentences(Colours(), text_encoder, pictures=3)(extracted, examples, shop.images)
+
+
+def test_each_sentence_that_a_user_wrote_has_its_vector_in_their_order(shop, text_encoder):
+    first = [(USER, "Dark ground. No outline!"), ("assistant", "Sure."), (USER, "Dots")]
+    examples, readings = read(shop, text_encoder, first, [], [(USER, "Dots")])
+    assert [len(own) for own in readings.states] == [3, 0, 1]
+    encoded = text_encoder.encode(["Dark ground.", "No outline!", "Dots"], padded=False).pooled.float()
+    torch.testing.assert_close(readings.states[0], normalize(encoded, dim=-1), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(readings.states[0][2], readings.states[2][0])
+    title = examples[1].history[-1].item.title
+    last = readings.select([1])
+    encoded = normalize(text_encoder.encode([title], padded=False).pooled.float(), dim=-1)
+    torch.testing.assert_close(last.titles[0, -1:], encoded, rtol=1e-4, atol=1e-5)
+    assert last.titles.shape[1] == min(3, len(examples[1].history))
+
+
+def test_a_reader_reads_them_also_where_nobody_wrote_anything(shop, text_encoder):
+    _, readings = read(shop, text_encoder, [(USER, "Dots. Stripes.")], [])
+    model = build_reader(tiny_language_model(), torch.randn(50, 12), readings.select([0, 1]), width=32, layers=1)
+    together = model(None, readings.select([0, 1]))
+    torch.testing.assert_close(model(None, readings.select([1]))[0], together[1], rtol=1e-4, atol=1e-5)
+
+
+def test_blank_readings_have_the_width_of_a_sentence_vector():
+    context = Context((), (), (torch.zeros(5, dtype=torch.long),) * 2, ())
+    blank = EmbeddedSentences.blank(context, 48, 32, {"tower": {"_target_": "torch.nn.Identity"}, "pictures": 2})
+    assert blank.select([0, 1]).states.shape == (2, 5, 32)
+    assert blank.titles.shape == (1, 32)
