@@ -1,7 +1,7 @@
 """How much of the generator's own tokens of a look each reader of clicks and words explains, by channel.
 
 python experiments/channels.py outputs/channels --split validation
-python experiments/channels.py outputs/channels --runs outputs/studies/channel_encoders/layer=16,seed=0
+python experiments/channels.py outputs/channels --runs outputs/studies/channel_encoders/encoder=*
 
 First it fits the controls, which need no language model: the mean of pictures' tokens, and ridge regressions, whose
 soft tokens are kept in files that `method=stored` draws. What a ridge is made of is chosen on validation users.
@@ -14,8 +14,8 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,8 @@ from torch import Tensor
 
 import pmg
 from pmg.cache import open_cache
-from pmg.domain import Example, Item
+from pmg.data.chats import USER
+from pmg.domain import Example, Item, Turn
 from pmg.evaluation.statistics import interval, paired_difference
 from pmg.looks.conversations import CHANNELS
 from pmg.models.loading.weight_sources import load_frozen
@@ -46,6 +47,8 @@ from pmg.training.token_sources import encoder_class
 
 WORD = re.compile(r"[a-z0-9']+")
 PENALTIES = (10.0, 30.0, 100.0, 300.0, 1000.0)
+MESSAGES = HERE / "reader" / "messages.jsonl"
+OTHER_USERS = ("data.looks.users.seed=1", "data.mixed=0")  # those whom the messages belong to
 COMMON = 3  # users who have to say a word, or two words in a row, for a weight of its own
 
 
@@ -55,13 +58,13 @@ class World:
 
     split: str
     channel: str
-    overrides: tuple[str, ...] = ()
 
     @cached_property
     def config(self) -> Any:
         """The command's config."""
-        chosen = [] if self.split == "train" else [f"data.channel={self.channel}"]
-        return pmg.compose("train", ["experiment=channel_encoders", *chosen, *self.overrides])
+        chosen = {"all": [], "messages": ["data.channel=conflict", *OTHER_USERS]}
+        own = chosen.get(self.channel, [f"data.channel={self.channel}"])
+        return pmg.compose("train", ["experiment=channel_encoders", *own])
 
     @cached_property
     def data(self) -> Any:
@@ -70,11 +73,14 @@ class World:
 
     @cached_property
     def users(self) -> list[list[Example]]:
-        """Each user's examples."""
+        """Each user's examples; of ``messages`` with the free texts in place of their conversations."""
         found: dict[str, list[Example]] = {}
         for example in self.data.examples(self.split, self.config.split_sizes[self.split], 3):
             found.setdefault(example.user, []).append(example)
-        return list(found.values())
+        if self.channel != "messages":
+            return list(found.values())
+        written = [json.loads(line) for line in MESSAGES.read_text().splitlines()]
+        return [[_say(example, one) for example in found[one["user"]]] for one in written]
 
     @cached_property
     def vectors(self) -> Callable[[Sequence[Item]], Tensor]:
@@ -98,6 +104,7 @@ class World:
         rows = track(self.users, f"{self.split} {self.channel}: accepted pictures")
         return torch.stack([self.vectors([one for each in user for one in each.truth]).mean(0) for user in rows])
 
+    @cached_property
     def exact(self) -> Tensor:
         """Returns the mean tokens of other pictures of each user's exact look, `(U, n D)`: what is measured."""
         names = [user[0].labels["look_references"].split() for user in self.users]
@@ -144,6 +151,25 @@ class World:
             shares.append(sum(hits) / len(hits) if hits else float("nan"))
         return shares
 
+    def macro_f1(self, scores: Tensor) -> float:
+        """Returns the mean F1 of the options, as what the users like of attributes that they spoke of.
+
+        `scores` are of all options, `(U, options)`; the likeliest option of an attribute counts as named. Options that
+        nobody wants are left out.
+        """
+        sizes = [len(words) for words in self.options()]
+        wanted = [set(user[0].labels["said_likes"].split(", ")) for user in self.users]
+        values = []
+        for words, part in zip(self.options(), scores.split(sizes, 1), strict=True):
+            spoken = [row for row, own in enumerate(wanted) if own & set(words)]
+            named = [words[place] for place in part[spoken].argmax(1).tolist()]
+            for word in words:
+                true = [word in wanted[row] for row in spoken]
+                hits = sum(found == word and right for found, right in zip(named, true, strict=True))
+                if sum(true):
+                    values.append(2 * hits / (sum(true) + named.count(word)))
+        return float(np.mean(values)) if values else float("nan")
+
     def calibration(self, scores: Tensor, bins: int = 10) -> float:
         """Returns the expected calibration error of the likeliest options, 0 to 1 (Guo et al. 2017).
 
@@ -164,6 +190,12 @@ class World:
     def messages(self) -> list[list[str]]:
         """Returns what each user said, oldest first."""
         return [own_messages(user[0].conversation) for user in self.users]
+
+
+def _say(example: Example, written: Mapping[str, Any]) -> Example:
+    """Returns an example whose user wrote free messages, and wants words of them."""
+    labels = {**example.labels, "said_likes": ", ".join(written["wants"].values())}
+    return replace(example, conversation=tuple(Turn(USER, text) for text in written["messages"]), labels=labels)
 
 
 class Words:
@@ -270,7 +302,7 @@ def fit_controls(into: Path, split: str) -> dict[str, Any]:
     for channel in CHANNELS:
         chosen, best = None, float("inf")
         validation = World("validation", channel)
-        seen, exact = {**_pictures(validation), **words(validation.messages())}, validation.exact()
+        seen, exact = {**_pictures(validation), **words(validation.messages())}, validation.exact
         rows = [row for row, name in enumerate(own) if name == channel]
         for kinds in KINDS:
             names = ("pictures", "has", *kinds)
@@ -283,24 +315,33 @@ def fit_controls(into: Path, split: str) -> dict[str, Any]:
                         chosen, best = (ridge, names, penalty, users), error
         assert chosen is not None
         ridge, names, penalty, users = chosen
-        world = validation
-        if split != "validation":
-            world = World(split, channel)
-            seen, exact = {**_pictures(world), **words(world.messages())}, world.exact()
-        tokens = {"ridge": ridge(_join(seen, names)), "mean_style": seen["pictures"]}
-        left = {name: ((one - exact).square().sum(1) / variance).tolist() for name, one in tokens.items()}
-        said = {"ridge": world.found(fit_ridges(_join(inputs, names), described, [penalty])[0](_join(seen, names)))}
-        said["matched"] = world.found(words.latest(world.messages()))
-        firsts = [user[0] for user in world.users]
-        found["channels"][channel] = {
-            "users": [one.user for one in firsts], "mixed": [one.labels["mixed"] for one in firsts],
-            "ridge reads": [*names], "penalty": penalty, "ridge's users": users, "open": left,
-            "found": said,
-        }  # fmt: skip
-        stored = {one.profile: row.view(4, -1).contiguous() for one, row in zip(firsts, tokens["ridge"], strict=True)}
-        save_file(stored, into / f"ridge-{split}-{channel}.safetensors")
-        print(channel, {name: round(1 - float(np.mean(values)), 3) for name, values in left.items()}, chosen[1:])
+        named = fit_ridges(_join(inputs, names), described, [penalty])[0]
+        for world in _asked(split, channel):
+            if split != "validation":
+                seen, exact = {**_pictures(world), **words(world.messages())}, world.exact
+            tokens = {"ridge": ridge(_join(seen, names)), "mean_style": seen["pictures"]}
+            left = {name: ((one - exact).square().sum(1) / variance).tolist() for name, one in tokens.items()}
+            scores = {"ridge": named(_join(seen, names)), "matched": words.latest(world.messages())}
+            firsts = [user[0] for user in world.users]
+            found["channels"][world.channel] = {
+                "users": [one.user for one in firsts], "mixed": [one.labels["mixed"] for one in firsts],
+                "ridge reads": [*names], "penalty": penalty, "ridge's users": users, "open": left,
+                "found": {name: world.found(one) for name, one in scores.items()},
+                "macro F1": {name: world.macro_f1(one) for name, one in scores.items()},
+            }  # fmt: skip
+            pairs = zip(firsts, tokens["ridge"], strict=True)
+            stored = {one.profile: row.view(4, -1).contiguous() for one, row in pairs}
+            save_file(stored, into / f"ridge-{split}-{world.channel}.safetensors")
+            explained = {name: round(1 - float(np.mean(values)), 3) for name, values in left.items()}
+            print(world.channel, explained, chosen[1:])
     return found
+
+
+@lru_cache
+def _asked(split: str, channel: str) -> list[World]:
+    """Returns the users of a split through a channel; with ``conflict`` those who wrote free messages, too."""
+    names = [channel, "messages"] if (split, channel) == ("test", "conflict") else [channel]
+    return [World(split, name) for name in names]
 
 
 def _pictures(world: World) -> dict[str, Tensor]:
@@ -312,35 +353,41 @@ def _join(parts: Mapping[str, Tensor], names: Sequence[str]) -> Tensor:
     return torch.cat([parts[name] * (2 if name == "pictures" else 1) for name in names], 1)
 
 
-def read_run(folder: str, split: str, variance: float) -> dict[str, tuple[list[float], list[float], float]]:
+def read_run(folder: str, split: str, variance: float) -> dict[str, dict[str, Any]]:
     """Returns by channel what a reader leaves open of each user's tokens, finds of words said, and its calibration."""
     run = TrainingRun.open(folder)
     encoder = load_frozen(encoder_class(run.config["preference_encoder"]), run.folder / ENCODER)
     found = {}
-    for channel in CHANNELS:
-        world = World(split, channel, (f"inputs.layers={list(run.config['inputs']['layers'])}",))
+    node = pmg.compose("train", ["experiment=channel_encoders", f"preference_encoder={_group(run)}"]).inputs
+    for world in (world for channel in CHANNELS for world in _asked(split, channel)):
         cfg, examples = world.config, [user[0] for user in world.users]
-        language_model, scenario = pmg.instantiate(cfg.language_model), pmg.instantiate(cfg.scenario)
+        language_model, scenario = pmg.instantiate(run.config["language_model"]), pmg.instantiate(cfg.scenario)
         writer = HistoryWriter(language_model, scenario)
         items = {one.item.id: "" for example in examples for one in example.history}
         written = WrittenHistories(
             [writer.likes(example, items) for example in examples], language_model, open_cache(cfg.paths.contexts_dir),
-            f"channels {cfg.language_model.source}", no_pictures,
+            f"channels {run.config['language_model']}", no_pictures,
         )  # fmt: skip
         profiles: Any = [example.profile for example in examples]
         extracted = ExtractedPreferences(profiles, None, {}, {}, written)  # type: ignore[arg-type]
-        inputs = pmg.instantiate(cfg.inputs)(extracted, examples, world.data.images)
-        tokens, scores = encoder.encode(language_model, inputs), encoder.answer(language_model, inputs)
-        left = ((tokens.flatten(1) - world.exact()).square().sum(1) / variance).tolist()
-        found[channel] = left, world.found(torch.cat(scores, 1)), world.calibration(torch.cat(scores, 1))
-        print(
-            folder,
-            channel,
-            round(1 - float(np.mean(left)), 3),
-            round(float(np.nanmean(found[channel][1])), 3),
-            round(found[channel][2], 3),
-        )
+        inputs = pmg.instantiate(node)(extracted, examples, world.data.images)
+        tokens, answered = encoder.encode(language_model, inputs), encoder.answer(language_model, inputs)
+        scores = torch.cat(answered, 1)
+        part = found[world.channel] = {
+            "open": ((tokens.flatten(1) - world.exact).square().sum(1) / variance).tolist(),
+            "found": world.found(scores),
+            "macro F1": world.macro_f1(scores),
+            "calibration": world.calibration(scores),
+        }
+        explained, said = 1 - float(np.mean(part["open"])), float(np.nanmean(part["found"]))
+        print(f"{folder} {world.channel}: explained {explained:.3f}, words found {said:.3f}")
     return found
+
+
+def _group(run: TrainingRun) -> str:
+    """Returns the option of ``preference_encoder`` whose inputs a run had."""
+    inputs = run.config["inputs"]
+    return "reader" if inputs.get("layers") == [0, 16] else "pooled" if "layers" in inputs else "sentences"
 
 
 def main(into: Path, split: str, runs: Sequence[str]) -> None:
@@ -353,82 +400,114 @@ def main(into: Path, split: str, runs: Sequence[str]) -> None:
         found = fit_controls(into, split) | {"revision": (git_state() or {}).get("revision")}
         path.write_text(json.dumps(found) + "\n")
     for folder in runs:
-        for channel, (left, said, error) in read_run(folder, split, found["variance"]).items():
-            part, name = found["channels"][channel], Path(folder).name
-            part["open"][name], part["found"][name] = left, said
-            part.setdefault("calibration", {})[name] = error
+        for channel, values in read_run(folder, split, found["variance"]).items():
+            for kind, value in values.items():
+                found["channels"][channel].setdefault(kind, {})[Path(folder).name] = value
         found["runs"] = list(dict.fromkeys([*found.get("runs", []), Path(folder).name]))
         path.write_text(json.dumps(found) + "\n")
-    table = explained_table(found)
-    (into / f"explained-{split}.md").write_text(f"{table}\n")
-    print(table)
+    for kind in KINDS_OF_TABLES:
+        table = reader_table(found, kind)
+        (into / f"{kind}-{split}.md").write_text(f"{table}\n")
+        print(table)
 
 
-def explained_table(found: Mapping[str, Any]) -> str:
-    """Returns one row a reader: explained variance and words found by channel, with intervals over users.
+KINDS_OF_TABLES = {"open": "explained", "found": "words found"}
+SEED = re.compile(r"^(encoder=)?(?P<encoder>.*?)[-,](seed=)?\d+$")
 
-    Below them paired differences of the first run and every other reader; last the mean calibration error.
+
+def reader_table(found: Mapping[str, Any], kind: str) -> str:
+    """Returns one row a reader, by channel: explained variance (``open``) or words ``found``, each with its interval.
+
+    Runs of one encoder count as one, with the mean over its seeds for each user. Below them paired differences of the
+    first encoder and every other reader. With words found, the macro F1 and the calibration error, means over seeds.
     """
     channels = found["channels"]
-    names = list(
-        dict.fromkeys(name for part in channels.values() for kind in ("open", "found") for name in part[kind])
-    )
-    head = ["reader", *(f"{channel}: {kind}" for kind in ("explained", "words found") for channel in channels)]
-    lines = [[*head, "calibration error"], ["---", *["---:"] * len(head)]]
-    runs = found.get("runs", [])
-    rows = [(name, None) for name in names] + [(runs[0], name) for name in names if runs and name != runs[0]]
-    for name, other in rows:
+    values = {channel: _over_seeds(part[kind]) for channel, part in channels.items()}
+    names = list(dict.fromkeys(name for part in values.values() for name in part))
+    ours = _encoder(found["runs"][0]) if found.get("runs") else None
+    numbers = {"macro F1": "macro F1", "calibration": "calibration error"} if kind == "found" else {}
+    head = ["reader", *channels]
+    head += [f"{channel}: {word}" for word in numbers.values() for channel in channels if channel != "pictures"]
+    lines = [head, ["---", *["---:"] * (len(head) - 1)]]
+    for name, other in [(name, None) for name in names] + [(ours, name) for name in names if ours and name != ours]:
         cells = [name if other is None else f"{name} - {other}"]
-        for kind in ("open", "found"):
-            cells += [_compare(part, kind, name, other) for part in channels.values()]
-        errors = [part.get("calibration", {}).get(name) for part in channels.values()]
-        cells.append("" if other or None in errors else f"{np.mean(errors):.2f}")
+        for channel, part in channels.items():
+            cells.append(_compare(values[channel], part["users"], -1 if kind == "open" else 1, name, other))
+        for number in numbers:
+            for channel in (one for one in channels if one != "pictures"):
+                each = [one for run, one in channels[channel].get(number, {}).items() if _encoder(run) == name]
+                cells.append(f"{np.mean(each):.2f}" if each and other is None else "")
         lines.append(cells)
     return _table(lines)
 
 
-def _compare(part: Mapping[str, Any], kind: str, name: str, other: str | None) -> str:
-    """Returns a channel's mean with its interval, or that of the paired difference; '' where there is none."""
-    users, sign = np.array(part["users"]), -1 if kind == "open" else 1
-    missing = [float("nan")] * len(users)
-    values = np.array(part[kind].get(name, missing), dtype=float)
-    others = None if other is None else np.array(part[kind].get(other, missing), dtype=float)
-    there = ~np.isnan(values if others is None else values + others)
+def _encoder(run: str) -> str:
+    """Returns the encoder of a run's folder; of a control its own name."""
+    return match["encoder"] if (match := SEED.match(run)) else run
+
+
+def _over_seeds(runs: Mapping[str, Sequence[float]]) -> dict[str, np.ndarray]:
+    """Returns each encoder's values of each user, the mean over its runs."""
+    names = dict.fromkeys(map(_encoder, runs))
+    return {name: np.mean([runs[run] for run in runs if _encoder(run) == name], 0) for name in names}
+
+
+def _compare(
+    values: Mapping[str, np.ndarray], users: Sequence[str], sign: int, name: str | None, other: str | None
+) -> str:
+    """Returns a mean with its interval, or that of the paired difference; '' where there is none.
+
+    What is left open (`sign` -1) is shown as what is explained.
+    """
+    if name not in values or (other is not None and other not in values):
+        return ""
+    there = ~np.isnan(values[name]) & (True if other is None else ~np.isnan(values[other]))
     if not there.any():
         return ""
-    if others is None:
-        mean = interval((1 - values if kind == "open" else values)[there], users[there])
+    own = np.array(users)[there]
+    if other is None:
+        mean = interval((1 - values[name] if sign < 0 else values[name])[there], own)
         return f"{mean.mean:.2f} [{mean.low:.2f}, {mean.high:.2f}]"
-    pair = paired_difference(sign * values[there], sign * others[there], users[there])
-    return f"{pair.mean:+.2f} [{pair.low:+.2f}, {pair.high:+.2f}]"
+    pair = paired_difference(sign * values[name][there], sign * values[other][there], own)
+    return f"{pair.mean:+.2f} [{pair.low:+.2f}, {pair.high:+.2f}]{_significance(pair.p)}"
+
+
+def _significance(p: float) -> str:
+    return ", p < .001" if p < 0.001 else f", p = {p:.3f}"
 
 
 NAMES = {
     "stored": "ridge",
     "pooled": "layers over word embeddings",
+    "sentences": "layers over sentence vectors",
+    "matched": "mean_style and stated words",
     "soft": "reader",
     "read": "reader's words",
     "pmg": "reader and its words",
 }
-PAIRS = (("soft", "stored"), ("soft", "pooled"), ("soft", "mean_style"), ("pmg", "soft"), ("read", "none"))
+PAIRS = (
+    ("soft", "stored"), ("soft", "sentences"), ("soft", "pooled"), ("soft", "matched"), ("soft", "mean_style"),
+    ("pmg", "soft"), ("read", "none"),
+)  # fmt: skip
 
 
 def drawn_table(rows: pd.DataFrame) -> str:
-    """Returns the means of each method's pictures, and paired differences, of an evaluation's rows."""
+    """Returns the means of each method's pictures, and paired differences, of evaluations' rows: users' means."""
     columns = {"lpips_truth": "LPIPS to truth", "style_accuracy": "style", "concept_accuracy": "concept",
                "finish_error": "finish error"}  # fmt: skip
     table = rows[rows["control"] == "own"].pivot_table(index="user", columns="method", values=list(columns))
     users = np.array(table.index)
     lines = [["pictures", *columns.values()], ["---", *["---:"] * len(columns)]]
-    for name in [name for name in table["lpips_truth"] if name not in ("truth", "vae_reconstruction", "nearest")]:
+    drawn = [name for name in table["lpips_truth"] if name not in ("truth", "vae_reconstruction", "nearest")]
+    for name in drawn:
         means = [interval(table[column][name].to_numpy(float), users) for column in columns]
         lines.append([NAMES.get(name, name), *(f"{one.mean:.3f}" for one in means)])
-    for first, second in PAIRS:
+    for first, second in (pair for pair in PAIRS if set(pair) <= set(drawn)):
         cells = [f"{NAMES.get(first, first)} - {NAMES.get(second, second)}"]
         for column in columns:
             pair = (table[column][name].to_numpy(float) for name in (first, second))
             found = paired_difference(*pair, users)
-            cells.append(f"{found.mean:+.3f} [{found.low:+.3f}, {found.high:+.3f}]")
+            cells.append(f"{found.mean:+.3f} [{found.low:+.3f}, {found.high:+.3f}]{_significance(found.p)}")
         lines.append(cells)
     return _table(lines)
 
@@ -439,15 +518,26 @@ def _table(lines: Sequence[Sequence[str]]) -> str:
     return re.sub(r"(?<=[ \[])-(?=[0-9.])", "\N{MINUS SIGN}", text)
 
 
-def record(into: Path, split: str, judged: Path) -> None:
-    """Puts both tables into the study's README, and what they are made of beside it."""
+def record(into: Path, split: str, judged: Sequence[Path]) -> None:
+    """Puts the tables into the study's README, and what they are made of beside it.
+
+    `judged` are folders of evaluations, ``channel=CHANNEL,seed=SEED/evaluate``.
+    """
     study = HERE / "channels"
     found = json.loads((into / f"explained-{split}.json").read_text())
     (study / f"explained-{split}.json").write_text(json.dumps(found) + "\n")
-    rows = pd.read_parquet(judged / "rows.parquet")
-    rows.to_parquet(study / f"rows-{split}.parquet")
-    fill(study / "README.md", "channels", explained_table(found))
-    fill(study / "README.md", "drawn", drawn_table(rows))
+    for kind, name in KINDS_OF_TABLES.items():
+        fill(study / "README.md", name.replace(" ", "-"), reader_table(found, kind))
+    if judged:
+        parts = [pd.read_parquet(folder / "rows.parquet").assign(channel=_channel(folder)) for folder in judged]
+        rows = pd.concat(parts)
+        rows.to_parquet(study / f"rows-{split}.parquet")
+        for channel, part in rows.groupby("channel"):
+            fill(study / "README.md", f"drawn-{channel}", drawn_table(part))
+
+
+def _channel(folder: Path) -> str:
+    return dict(part.split("=") for part in folder.parent.name.split(","))["channel"]
 
 
 if __name__ == "__main__":
@@ -455,10 +545,11 @@ if __name__ == "__main__":
     parser.add_argument("into", type=Path, help="folder of results and soft tokens")
     parser.add_argument("--split", choices=("validation", "test"), default="validation")
     parser.add_argument("--runs", nargs="*", default=[], help="folders of pmg-train experiment=channel_encoders")
+    parser.add_argument("--record", action="store_true", help="write the tables into experiments/channels")
     parser.add_argument(
-        "--judged", type=Path, help="folder of a pmg-evaluate run: record both in experiments/channels"
+        "--judged", nargs="*", type=Path, default=[], help="folders of evaluations, channel=CHANNEL,seed=SEED/evaluate"
     )
     options = parser.parse_args()
     main(options.into, options.split, options.runs)
-    if options.judged:
+    if options.record:
         record(options.into, options.split, options.judged)

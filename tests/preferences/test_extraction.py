@@ -117,6 +117,19 @@ def test_dislikes_give_negative_keywords_that_are_not_liked_too(extractor):
     assert extracted.negative(Choose())[1].words == tuple(word for word in disliked if word not in liked)
 
 
+def test_for_dislikes_alone_the_likes_of_others_are_not_decoded(extractor):
+    both, alone = extractor(identity="both"), extractor(identity="alone")
+    expected = both.extract(EXAMPLES, **BOTH)
+    extracted = alone.extract(EXAMPLES, dislikes=[Choose()])
+    assert extracted.negative(Choose()) == expected.negative(Choose())
+    without_dislikes = extractor(identity="none")
+    assert without_dislikes.extract(EXAMPLES[:1], dislikes=[Choose()]).negative(Choose()) == [Keywords(())]
+    prefilled = extractor(identity="prefilled")
+    prefilled.extract(EXAMPLES[:1])
+    computed = (one.language_model.tokens_computed for one in (without_dislikes, prefilled))
+    assert len(set(computed)) == 1
+
+
 def test_users_are_read_once(extractor):
     extracted = extractor().extract([*EXAMPLES, *EXAMPLES], **BOTH)
     assert extracted.profiles == ["u0", "u1"]

@@ -155,7 +155,8 @@ class PreferenceExtractor(TargetExtractor):
             One row a profile, in the order of `examples`.
         """
         firsts = list({example.profile: example for example in reversed(examples)}.values())[::-1]
-        wanted = {repr(decoding): decoding for decoding in (*decodings, *dislikes)}
+        asked = {repr(decoding): decoding for decoding in decodings}
+        wanted = asked | {repr(decoding): decoding for decoding in dislikes}
         parts: list[Contexts] = []
         written: list[str] = []
         liked: dict[str, list[Keywords]] = {name: [] for name in wanted}
@@ -169,9 +170,12 @@ class PreferenceExtractor(TargetExtractor):
             # where messages are matched, a decoding of them alone would choose options that they don't mention, too
             reads = [bool(one.liked or (one.conversation and not self.matcher)) for one in chunk]
             stated = [text if is_read else None for text, is_read in zip(texts, reads, strict=True)]
-            likes = self._keywords(wanted, stated, pictures, parts[-1] if stated == texts else None)
-            likes = self._add_stated(likes, chunk, wanted)
             against = [writer.dislikes(example, captions) for example in chunk]
+            likes = self._keywords(asked, stated, pictures, parts[-1] if stated == texts else None)
+            # what is asked of dislikes alone is decoded of the likes of those who have some
+            compared = [None if bad is None else text for text, bad in zip(stated, against, strict=True)]
+            likes |= self._keywords({name: wanted[name] for name in wanted.keys() - asked.keys()}, compared, pictures)
+            likes = self._add_stated(likes, chunk, wanted)
             for name, keywords in likes.items():
                 liked[name] += map(self.budget.fit, keywords)
             bad_words = self._keywords({name: wanted[name] for name in disliked}, against, pictures)

@@ -1,0 +1,77 @@
+"""The study of channels: its tables, in closed form."""
+
+from __future__ import annotations
+
+import math
+import sys
+from types import SimpleNamespace
+
+import pandas as pd
+import pytest
+import torch
+
+
+@pytest.fixture
+def study(root, monkeypatch):
+    monkeypatch.syspath_prepend(str(root / "experiments"))
+    import channels
+
+    yield channels
+    for name in ("channels", "record"):
+        sys.modules.pop(name, None)
+
+
+def test_ridge_regressions_recover_a_linear_map_and_shrink_with_the_penalty(study):
+    draws = torch.Generator().manual_seed(0)
+    inputs, weights = torch.randn(50, 4, generator=draws), torch.randn(4, 3, generator=draws)
+    outputs = inputs @ weights + 1
+    exact, strong = study.fit_ridges(inputs, outputs, [1e-6, 1e9])
+    torch.testing.assert_close(exact(inputs), outputs, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(strong(inputs), outputs.mean(0).expand(50, 3), rtol=1e-3, atol=1e-3)
+
+
+def test_runs_of_one_encoder_count_as_one_and_pairs_are_of_the_first(study):
+    users = [f"user{number}" for number in range(40)]
+    part = {
+        "users": users,
+        "open": {"ridge": [0.8] * 40, "encoder=reader,seed=0": [0.5] * 40, "encoder=reader,seed=1": [0.7] * 40},
+        "found": {"ridge": [0.5] * 40, "encoder=reader,seed=0": [1.0] * 20 + [math.nan] * 20},
+        "macro F1": {"ridge": 0.25, "encoder=reader,seed=0": 0.5, "encoder=reader,seed=1": 0.7},
+        "calibration": {"encoder=reader,seed=0": 0.04},
+    }
+    found = {"channels": {"pictures": part, "split": part}, "runs": ["encoder=reader,seed=0", "encoder=reader,seed=1"]}
+    rows = [line.strip("| ").split(" | ") for line in study.reader_table(found, "open").splitlines()]
+    assert rows[2:4] == [["ridge", *["0.20 [0.20, 0.20]"] * 2], ["reader", *["0.40 [0.40, 0.40]"] * 2]]
+    assert rows[4] == ["reader - ridge", *["+0.20 [+0.20, +0.20], p < .001"] * 2]
+    table = study.reader_table(found, "found")
+    assert "| reader | 1.00 [1.00, 1.00] | 1.00 [1.00, 1.00] | 0.60 | 0.04 |" in table
+    assert "| ridge | 0.50 [0.50, 0.50] | 0.50 [0.50, 0.50] | 0.25 |  |" in table
+
+
+def test_pictures_are_compared_user_by_user(study):
+    rows = [
+        {"user": f"user{number}", "seed": seed, "method": method, "control": control, "lpips_truth": 0.3 + gain,
+         "style_accuracy": 0.5, "concept_accuracy": 1.0, "finish_error": 0.1}
+        for number in range(20)
+        for seed in (0, 1)
+        for method, gain in (("soft", 0.0), ("stored", 0.1))
+        for control in ("own", "mismatched")
+    ]  # fmt: skip
+    table = study.drawn_table(pd.DataFrame(rows))
+    assert "| reader | 0.300 | 0.500 | 1.000 | 0.100 |" in table
+    assert "| reader - ridge | \N{MINUS SIGN}0.100 [\N{MINUS SIGN}0.100, \N{MINUS SIGN}0.100], p < .001 |" in table
+
+
+def test_macro_f1_counts_named_options_of_what_users_spoke_of(study):
+    class Two(study.World):
+        @property
+        def users(self):
+            return [[SimpleNamespace(labels={"said_likes": words})] for words in ("red, flat", "red", "blue")]
+
+        def options(self):
+            return [["red", "blue"], ["flat", "dots"]]
+
+    scores = torch.tensor([[2.0, 1, 0, 1], [1, 2, 0, 1], [1, 2, 0, 1]])  # red dots; blue; blue
+    # red: found once of two, never wrongly, 2/3; blue: once of one, once wrongly, 2/3; flat: not found
+    assert Two("test", "split").macro_f1(scores) == pytest.approx((2 / 3 + 2 / 3 + 0) / 3)
+    assert Two("test", "split").found(scores) == [0.5, 0.0, 1.0]
