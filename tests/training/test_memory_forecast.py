@@ -228,6 +228,7 @@ def test_the_shipped_generator_is_forecast(compose, training):
     [(["language_model=tiny", "preference_encoder.prefix_hidden=64"], PreferenceEncoder),
      (["preference_encoder=visual", "preference_encoder.sees=text"], VisualPreferenceEncoder),
      (["preference_encoder=reader", "preference_encoder.width=32"], PreferenceReader),
+     (["preference_encoder=sentences"], PreferenceReader),
      (["preference_encoder=image_prompt"], ImagePromptEncoder)],
 )  # fmt: skip
 def test_the_encoder_of_a_config_is_forecast(overrides, kind, compose):
@@ -236,6 +237,8 @@ def test_the_encoder_of_a_config_is_forecast(overrides, kind, compose):
     language_model, _, _, sizes = empty_models(compose("estimate", *overrides))
     encoder = empty_encoder(language_model, sizes)
     assert isinstance(encoder, kind)
+    takes_contexts = kind in (PreferenceEncoder, VisualPreferenceEncoder)
+    assert bool(sizes.users) == takes_contexts  # whose contexts are on disk
     frozen = weight_bytes(encoder.projector) + encoder.roles.weight.nbytes if kind is VisualPreferenceEncoder else 0
     weights = sum(weight.nbytes for weight in encoder.parameters())
     assert trained_bytes(encoder) == weight_bytes(encoder) + 3 * (weights - frozen)

@@ -41,6 +41,7 @@ def empty_models(cfg: DictConfig) -> tuple[LanguageModel, MeasurableGenerator, d
 
     from pmg.models.language_model_source import resolve_language_model
     from pmg.models.loading.checkpoints import without_weights
+    from pmg.training.encoder_inputs import needs_contexts
     from pmg.training.memory_forecast import Sizes
     from pmg.training.token_sources import encoder_class
 
@@ -61,7 +62,8 @@ def empty_models(cfg: DictConfig) -> tuple[LanguageModel, MeasurableGenerator, d
     if not hasattr(kind, "blank"):
         raise PmgError(f"inputs can't be forecast: {kind.__name__} lacks blank (memory_forecast.MeasurableInputs)")
     shape = {name: value for name, value in encoder.items() if not name.startswith("_") and name != "words"}
-    users = sum(cfg.split_sizes[split] * cfg.profiles_per_user for split in ("train", "validation"))
+    kept = cfg.profiles_per_user if needs_contexts(inputs) else 0
+    users = kept * sum(cfg.split_sizes[split] for split in ("train", "validation"))
     sizes = Sizes(
         users=users, history_tokens=cfg.history_tokens, users_per_step=cfg.objective.users_per_step,
         draws=cfg.objective.batches.draws, soft_tokens=soft_tokens, target_tokens=texts.target,
