@@ -30,6 +30,7 @@ from torch import Tensor
 
 import pmg
 from pmg.cache import open_cache
+from pmg.configuration.portable import named_folders
 from pmg.data.chats import USER
 from pmg.domain import Example, Item, Turn
 from pmg.evaluation.statistics import interval, paired_difference
@@ -42,7 +43,7 @@ from pmg.preferences.stated import MessageMatcher, own_messages, split_sentences
 from pmg.preferences.states import WrittenHistories
 from pmg.runs.finished_training import TrainingRun
 from pmg.runs.provenance import git_state
-from pmg.runs.run_folder import ENCODER
+from pmg.runs.run_folder import ENCODER, replace_folders
 from pmg.training.token_sources import encoder_class
 
 WORD = re.compile(r"[a-z0-9']+")
@@ -358,7 +359,6 @@ def read_run(folder: str, split: str, variance: float) -> dict[str, dict[str, An
     run = TrainingRun.open(folder)
     encoder = load_frozen(encoder_class(run.config["preference_encoder"]), run.folder / ENCODER)
     found = {}
-    node = pmg.compose("train", ["experiment=channel_encoders", f"preference_encoder={_group(run)}"]).inputs
     for world in (world for channel in CHANNELS for world in _asked(split, channel)):
         cfg, examples = world.config, [user[0] for user in world.users]
         language_model, scenario = pmg.instantiate(run.config["language_model"]), pmg.instantiate(cfg.scenario)
@@ -370,6 +370,7 @@ def read_run(folder: str, split: str, variance: float) -> dict[str, dict[str, An
         )  # fmt: skip
         profiles: Any = [example.profile for example in examples]
         extracted = ExtractedPreferences(profiles, None, {}, {}, written)  # type: ignore[arg-type]
+        node = replace_folders(run.config["inputs"], named_folders(cfg.paths))
         inputs = pmg.instantiate(node)(extracted, examples, world.data.images)
         tokens, answered = encoder.encode(language_model, inputs), encoder.answer(language_model, inputs)
         scores = torch.cat(answered, 1)
@@ -382,12 +383,6 @@ def read_run(folder: str, split: str, variance: float) -> dict[str, dict[str, An
         explained, said = 1 - float(np.mean(part["open"])), float(np.nanmean(part["found"]))
         print(f"{folder} {world.channel}: explained {explained:.3f}, words found {said:.3f}")
     return found
-
-
-def _group(run: TrainingRun) -> str:
-    """Returns the option of ``preference_encoder`` whose inputs a run had."""
-    inputs = run.config["inputs"]
-    return "reader" if inputs.get("layers") == [0, 16] else "pooled" if "layers" in inputs else "sentences"
 
 
 def main(into: Path, split: str, runs: Sequence[str]) -> None:

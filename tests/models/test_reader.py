@@ -77,6 +77,7 @@ def users():
             [torch.tensor([True, False, True]), torch.tensor([True]), torch.tensor([], dtype=torch.bool)],
         ),
         embed_titles(language_model, ["apple", "dog", "ghost"]),
+        [torch.randn(count, 7, generator=draws) for count in (2, 0, 1)],
     )  # fmt: skip
 
 
@@ -101,6 +102,8 @@ def test_words_their_order_pictures_titles_and_likes_reach_the_tokens(users, rea
         "vectors": own.vectors.flip(1),
         "titles": own.titles.flip(1),
         "liked": ~own.liked,
+        "sentences": own.sentences.flip(1),
+        "said": ~own.said,
     }
     before = reader(None, own)
     for name, value in changed.items():
@@ -121,7 +124,7 @@ def test_positions_count_from_the_end_and_end_somewhere(users, monkeypatch):
         text_width=12,
         width=32,
     )
-    own = users.select([1])
+    own = replace(users.select([1]), sentences=None, said=None)
     early = replace(own, states=own.states[:, torch.tensor([1, 0, *range(2, own.states.shape[1])])])
     late = replace(own, states=own.states[:, torch.tensor([*range(own.states.shape[1] - 2), -1, -2])])
     before = small.eval()(None, own)
@@ -136,6 +139,7 @@ def test_it_starts_on_the_scale_of_the_pictures_tokens_and_is_loaded_as_it_was(u
     reader.save_pretrained(tmp_path)
     loaded = PreferenceReader.from_pretrained(tmp_path).eval()
     assert torch.equal(loaded(None, sample), reader(None, sample))
+    assert loaded.config.sentence_width == 7
     plain = build_reader(tiny_language_model(), REAL, sample, soft_tokens=3, width=32, layers=1)
     torch.testing.assert_close(plain.output_mean, REAL.mean(0).expand(3, -1))
 

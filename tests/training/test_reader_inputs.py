@@ -1,4 +1,4 @@
-"""Readings of sentences: whose vectors they are, in which order, and users who wrote nothing."""
+"""Readings with sentences: whose vectors they are, in which order, and users who wrote nothing."""
 
 from __future__ import annotations
 
@@ -7,13 +7,16 @@ from dataclasses import replace
 import torch
 from torch.nn.functional import normalize
 
+from pmg.cache import Cache
 from pmg.data.chats import USER
 from pmg.domain import Turn
 from pmg.models.language.context import Context
 from pmg.models.preference.reader import build_reader
 from pmg.models.tiny_models import tiny_language_model
+from pmg.preferences.contexts import no_pictures
 from pmg.preferences.extraction import ExtractedPreferences
-from pmg.training.reader_inputs import EmbeddedSentences
+from pmg.preferences.states import WrittenHistories
+from pmg.training.reader_inputs import EmbeddedSentences, ReadHistories
 
 
 class Colours:
@@ -57,6 +60,33 @@ def test_a_reader_reads_them_also_where_nobody_wrote_anything(shop, text_encoder
 
 def test_blank_readings_have_the_width_of_a_sentence_vector():
     context = Context((), (), (torch.zeros(5, dtype=torch.long),) * 2, ())
-    blank = EmbeddedSentences.blank(context, 48, 32, {"tower": {"_target_": "torch.nn.Identity"}, "pictures": 2})
+    options = {"tower": {"_target_": "torch.nn.Identity"}, "pictures": 2, "llm_width": 8, "layers": [0, 1]}
+    blank = EmbeddedSentences.blank(context, 48, 32, options)
     assert blank.select([0, 1]).states.shape == (2, 5, 32)
     assert blank.titles.shape == (1, 32)
+    both = ReadHistories.blank(context, 48, 32, {**options, "text_encoder": {"_target_": "x"}}).select([0, 1])
+    assert (both.states.shape, both.sentences.shape) == ((2, 5, 16), (2, 5, 32))
+    assert ReadHistories.blank(context, 48, 32, options).select([0, 1]).sentences is None
+
+
+def test_a_reader_reads_sentences_beside_the_language_model_s_states(shop, text_encoder, tmp_path):
+    said = [("me", "Dots. Stripes."), ("me", "Dots")]
+    examples, sentences = read(shop, text_encoder, said, [])
+    language_model = tiny_language_model()
+    texts = ["likes dots", "likes nothing"]
+    written = WrittenHistories(texts, language_model, Cache(tmp_path), "tiny", no_pictures)
+    extracted = ExtractedPreferences([example.profile for example in examples], None, {}, {}, written)
+    inputs = ReadHistories(Colours(), (0, 1), 3, text_encoder)(extracted, examples, shop.images)
+    readings = inputs.select([0, 1])
+    assert readings.said.sum(1).tolist() == [3, 0]
+    torch.testing.assert_close(readings.sentences, sentences.select([0, 1]).states)
+    assert torch.equal(readings.states[0, : readings.words[0].sum()], language_model.layer_states(texts, [0, 1])[0])
+    model = build_reader(language_model, torch.randn(50, 12), readings, width=32, layers=1)
+    changed = replace(readings, sentences=readings.sentences.flip(2))
+    moved = (model(None, changed) - model(None, readings)).abs().amax((1, 2))
+    assert moved[0] > 1e-5 > moved[1]
+
+
+def test_where_nobody_wrote_anything_sentences_keep_their_width(shop, text_encoder):
+    _, readings = read(shop, text_encoder, [], [])
+    assert readings.select([0, 1]).states.shape == (2, 0, 32)

@@ -31,11 +31,13 @@ class UsersReadings:
         states: of each user's text, `(T, W)` with those of all layers joined.
         seen: their pictures, N.
         titles: mean embedding of each picture's title, `(N, E)`.
+        sentences: of each user's sentences, `(S, V)`; None: they aren't read.
     """
 
     states: Sequence[Tensor]
     seen: SeenPictures
     titles: Tensor
+    sentences: Sequence[Tensor] | None = None
 
     def __len__(self) -> int:
         return len(self.states)
@@ -46,11 +48,16 @@ class UsersReadings:
     def select(self, rows: Sequence[int] | Tensor) -> Readings:
         """Returns the readings of B users, in that order."""
         users = torch.as_tensor(rows).tolist()
-        states = [self.states[user].float() for user in users]
-        words = pad_sequence([torch.ones(len(one), dtype=torch.bool) for one in states], batch_first=True)
+        states, words = _pad([self.states[user] for user in users])
         places, present, liked = self.seen.select(users)
-        vectors, titles = self.seen.vectors[places], self.titles[places]
-        return Readings(pad_sequence(states, batch_first=True), words, titles, vectors, present, liked)
+        said = (None, None) if self.sentences is None else _pad([self.sentences[user] for user in users])
+        return Readings(states, words, self.titles[places], self.seen.vectors[places], present, liked, *said)
+
+
+def _pad(rows: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Returns rows `(T, W)` of B users as one tensor `(B, T, W)`, float32, and which of it isn't padding, `(B, T)`."""
+    there = pad_sequence([torch.ones(len(one), dtype=torch.bool) for one in rows], batch_first=True)
+    return pad_sequence([one.float() for one in rows], batch_first=True), there
 
 
 @dataclass(frozen=True)
@@ -62,11 +69,13 @@ class ReadHistories:
         layers: of the language model, whose states are read; 0: its word embeddings, which name things in words that
             training didn't have, where those behind layers say what is wanted of them.
         pictures: most pictures a user, the latest.
+        text_encoder: whose vectors of users' sentences are read, too; None: none are.
     """
 
     tower: PictureTower
     layers: Sequence[CountOrZero] = (0, 16)
     pictures: Count = 12
+    text_encoder: PromptEncoder | None = None
     needs_contexts: ClassVar[bool] = False
 
     @staticmethod
@@ -78,7 +87,9 @@ class ReadHistories:
         read = llm_width * len(options["layers"])
         rows = (torch.zeros(pictures, dtype=torch.long),) * len(context)
         states, liked = [torch.zeros(len(tokens), read) for tokens in context.tokens], [row == 0 for row in rows]
-        return UsersReadings(states, SeenPictures(torch.zeros(1, width), rows, liked), torch.zeros(1, llm_width))
+        sentences = [row[:, :1].expand(-1, pooled_width) for row in states] if options.get("text_encoder") else None
+        seen = SeenPictures(torch.zeros(1, width), rows, liked)
+        return UsersReadings(states, seen, torch.zeros(1, llm_width), sentences)
 
     def __call__(
         self, extracted: ExtractedPreferences, examples: Sequence[Example], images: ImageStore
@@ -92,7 +103,12 @@ class ReadHistories:
         seen = see_pictures(self.tower, histories, images)
         titles = list({one.item.id: one.item.title for some in histories for one in some}.values())
         written = extracted.written
-        return UsersReadings(written.states(self.layers), seen, embed_titles(written.language_model, titles))
+        sentences = None
+        if self.text_encoder is not None:
+            sentences, _ = embed_sentences(self.text_encoder, extracted.profiles, examples)
+        return UsersReadings(
+            written.states(self.layers), seen, embed_titles(written.language_model, titles), sentences
+        )
 
 
 @dataclass(frozen=True)
@@ -113,7 +129,7 @@ class EmbeddedSentences:
     @staticmethod
     def blank(context: Context, token_width: int, pooled_width: int, options: Mapping[str, Any]) -> UsersReadings:
         """Returns histories without content, see `pmg.training.memory_forecast.MeasurableInputs`."""
-        as_words = {**options, "layers": (0,), "llm_width": pooled_width}  # a sentence has at least one token
+        as_words = {**options, "layers": (0,), "llm_width": pooled_width, "text_encoder": None}
         return ReadHistories.blank(context, token_width, pooled_width, as_words)
 
     @torch.no_grad()
@@ -127,15 +143,27 @@ class EmbeddedSentences:
         """
         histories = latest_pictures(extracted, examples, images, self.pictures)
         seen = see_pictures(self.tower, histories, images)
-        encoder = MessageMatcher(self.text_encoder, {}, 0.0)
-        said = {example.profile: own_messages(example.conversation) for example in examples}
-        sentences = [[s for m in said[p] for s in split_sentences(m, encoder.fits)] for p in extracted.profiles]
         titles = list({one.item.id: one.item.title for some in histories for one in some}.values())
-        texts = [*titles, *dict.fromkeys(text for own in sentences for text in own)]
-        vectors = encoder.embed(texts) if texts else torch.zeros(0, 1)
-        place = {text: row for row, text in enumerate(texts)}
-        states = [vectors[[place[text] for text in own]] for own in sentences]
-        return UsersReadings(states, seen, vectors[: len(titles)])
+        sentences, named = embed_sentences(self.text_encoder, extracted.profiles, examples, titles)
+        return UsersReadings(sentences, seen, named)
+
+
+@torch.no_grad()
+def embed_sentences(
+    text_encoder: PromptEncoder, profiles: Sequence[str], examples: Sequence[Example], titles: Sequence[str] = ()
+) -> tuple[list[Tensor], Tensor]:
+    """Returns unit vectors of the sentences that each profile's user wrote, `(S, V)`, and of titles, `(N, V)`.
+
+    Raises:
+        PmgError: the text encoder gives no pooled vectors.
+    """
+    encoder = MessageMatcher(text_encoder, {}, 0.0)  # compares with nothing here
+    said = {example.profile: own_messages(example.conversation) for example in examples}
+    sentences = [[text for one in said[name] for text in split_sentences(one, encoder.fits)] for name in profiles]
+    texts = [*titles, *dict.fromkeys(text for own in sentences for text in own)]
+    vectors = encoder.embed([*texts, ""])  # at least one, which has their width
+    place = {text: row for row, text in enumerate(texts)}
+    return [vectors[[place[text] for text in own]] for own in sentences], vectors[: len(titles)]
 
 
 @torch.no_grad()

@@ -92,7 +92,7 @@ class TrainedKeywords(TrainedSource, KeywordSource):
         least: probability from which an option is named.
     """
 
-    least: Fraction = 0.5
+    least: Fraction = 0.15
 
     def __call__(self, context: SourceContext) -> Sequence[Keywords]:
         """Returns the options of each user, with their log-probabilities, the likeliest first.

@@ -21,7 +21,7 @@ from pmg.models.preference.visual_encoder import weigh_pictures
 
 HEAD = 64  # width of an attention head
 LONGEST = 1024  # tokens of a text with a position of their own; older ones share the last
-TEXT, DISLIKED, LIKED = range(3)  # kinds of what is read
+TEXT, DISLIKED, LIKED, SENTENCE = range(4)  # kinds of what is read
 Attributes = Mapping[str, Mapping[str, Any]]
 """A scenario's attributes by name; those with ``options`` can be answered."""
 
@@ -37,6 +37,8 @@ class Readings:
         vectors: of the pictures, `(B, H, F)`.
         present: bool `(B, H)`, false at padding.
         liked: bool `(B, H)`, false at pictures that the user disliked.
+        sentences: vectors of the user's sentences by a sentence encoder, `(B, S, V)`, oldest first; None: none.
+        said: bool `(B, S)`, false at padding.
     """
 
     states: Tensor
@@ -45,6 +47,8 @@ class Readings:
     vectors: Tensor
     present: Tensor
     liked: Tensor
+    sentences: Tensor | None = None
+    said: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.states)
@@ -106,6 +110,7 @@ class PreferenceReader(TokenEncoder):
         llm_width: E.
         layers_read: layers of the language model whose states are joined, k.
         feature_width: F.
+        sentence_width: V; 0: no sentences are read.
         text_width: D.
         soft_tokens: n.
         width: of the trained layers.
@@ -117,8 +122,8 @@ class PreferenceReader(TokenEncoder):
 
     @register_to_config
     def __init__(
-        self, *, llm_width: int, feature_width: int, text_width: int, layers_read: int = 1, soft_tokens: int = 4,
-        width: int = 192, layers: int = 3, dropout: float = 0.1,
+        self, *, llm_width: int, feature_width: int, text_width: int, layers_read: int = 1, sentence_width: int = 0,
+        soft_tokens: int = 4, width: int = 192, layers: int = 3, dropout: float = 0.1,
         answered: Sequence[str] = (), options: Sequence[Sequence[str]] = (),
     ) -> None:  # fmt: skip
         super().__init__()
@@ -126,9 +131,11 @@ class PreferenceReader(TokenEncoder):
         self.text, self.titles = nn.Linear(layers_read * llm_width, width), nn.Linear(llm_width, width)
         self.named = nn.Linear(llm_width, width)
         self.pictures = nn.Linear(feature_width, width)
+        if sentence_width:
+            self.sentences, self.stated = nn.Linear(sentence_width, width), nn.Linear(sentence_width, width)
         self.queries = nn.Parameter(0.02 * torch.randn(soft_tokens + len(counts), width))
         self.answers = nn.ModuleList(nn.Linear(width, count) for count in counts)
-        self.kinds, self.positions = nn.Embedding(3, width), nn.Embedding(LONGEST, width)
+        self.kinds, self.positions = nn.Embedding(4, width), nn.Embedding(LONGEST, width)
         for part in (self.kinds, self.positions):
             nn.init.normal_(part.weight, std=0.02)
         self.reading = nn.ModuleList(ReadingLayer(width, dropout) for _ in range(layers))
@@ -157,6 +164,7 @@ class PreferenceReader(TokenEncoder):
         return cls(
             llm_width=inputs.titles.shape[-1], layers_read=inputs.states.shape[-1] // inputs.titles.shape[-1],
             feature_width=inputs.vectors.shape[-1], text_width=text_width,
+            sentence_width=0 if inputs.sentences is None else inputs.sentences.shape[-1],
             answered=list(listed), options=list(listed.values()), **options,
         )  # fmt: skip
 
@@ -183,23 +191,31 @@ class PreferenceReader(TokenEncoder):
         device = self.output_mean.device
         words, present = inputs.words.to(device), inputs.present.to(device)
         states = self._scaled("state", inputs.states)
-        places = (words.sum(1, keepdim=True) - 1 - torch.arange(words.shape[1], device=device)).clamp(min=0)
-        places = places.clamp(max=len(self.positions.weight) - 1)
-        text = self.text(states) + self.positions(places) + self.kinds.weight[TEXT]
+        text = self.text(states) + self._places(words) + self.kinds.weight[TEXT]
         named = self.named(states[..., : self.config.llm_width]) + self.kinds.weight[TEXT]
         vectors, titles = self._scaled("feature", inputs.vectors), self._scaled("title", inputs.titles)
         seen = self.pictures(vectors) + self.titles(titles)
         seen = seen + self.kinds(torch.where(inputs.liked.to(device), LIKED, DISLIKED))
-        keys, values = (torch.cat([seen, part], 1) for part in (text, named))
-        keys, values = self.key_norm(keys), self.value_norm(values)
+        keys, values, padding = [seen, text], [seen, named], [present, words]
+        if inputs.sentences is not None and inputs.said is not None:
+            sentences, said = inputs.sentences.to(text), inputs.said.to(device)
+            keys.append(self.sentences(sentences) + self._places(said) + self.kinds.weight[SENTENCE])
+            values.append(self.stated(sentences) + self.kinds.weight[SENTENCE])
+            padding.append(said)
+        read_keys, read_values = self.key_norm(torch.cat(keys, 1)), self.value_norm(torch.cat(values, 1))
         queries = self.queries.expand(len(text), -1, -1)
         hidden = ~torch.cat([present.new_ones(queries.shape[:2]), present], 1)
-        padding = ~torch.cat([present, words], 1)
         read = torch.cat([queries, seen], 1)
         for layer in self.reading:
-            read = layer(read, hidden, keys, values, padding)
+            read = layer(read, hidden, read_keys, read_values, ~torch.cat(padding, 1))
         final: Tensor = self.last_norm(read)
         return final
+
+    def _places(self, present: Tensor) -> Tensor:
+        """Returns embeddings of places, `(B, T, width)`, counted from each row's last that is `present`, `(B, T)`."""
+        places = present.sum(1, keepdim=True) - 1 - torch.arange(present.shape[1], device=present.device)
+        embedded: Tensor = self.positions(places.clamp(min=0, max=len(self.positions.weight) - 1))
+        return embedded
 
     def _scaled(self, name: str, values: Tensor) -> Tensor:
         mean, std = self.get_buffer(f"{name}_mean"), self.get_buffer(f"{name}_std")
