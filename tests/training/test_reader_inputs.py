@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
 import torch
 from torch.nn.functional import normalize
 
 from pmg.cache import Cache
 from pmg.data.chats import USER
-from pmg.domain import Turn
+from pmg.domain import PmgError, Turn
 from pmg.models.language.context import Context
 from pmg.models.preference.reader import build_reader
 from pmg.models.tiny_models import tiny_language_model
 from pmg.preferences.contexts import no_pictures
 from pmg.preferences.extraction import ExtractedPreferences
 from pmg.preferences.states import WrittenHistories
-from pmg.training.reader_inputs import EmbeddedSentences, ReadHistories
+from pmg.training.reader_inputs import ReadHistories
 
 
 class Colours:
@@ -34,16 +35,16 @@ def read(shop, text_encoder, *conversations):
         for example, said in zip(shop.examples("train", len(conversations), 1), conversations, strict=True)
     ]
     extracted = ExtractedPreferences([example.profile for example in examples], None, {}, {}, None)
-    return examples, EmbeddedSentences(Colours(), text_encoder, pictures=3)(extracted, examples, shop.images)
+    return examples, ReadHistories(Colours(), (), 3, text_encoder)(extracted, examples, shop.images)
 
 
 def test_each_sentence_that_a_user_wrote_has_its_vector_in_their_order(shop, text_encoder):
     first = [(USER, "Dark ground. No outline!"), ("assistant", "Sure."), (USER, "Dots")]
     examples, readings = read(shop, text_encoder, first, [], [(USER, "Dots")])
-    assert [len(own) for own in readings.states] == [3, 0, 1]
+    assert [len(own) for own in readings.sentences] == [3, 0, 1]
     encoded = text_encoder.encode(["Dark ground.", "No outline!", "Dots"], padded=False).pooled.float()
-    torch.testing.assert_close(readings.states[0], normalize(encoded, dim=-1), rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(readings.states[0][2], readings.states[2][0])
+    torch.testing.assert_close(readings.sentences[0], normalize(encoded, dim=-1), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(readings.sentences[0][2], readings.sentences[2][0])
     title = examples[1].history[-1].item.title
     last = readings.select([1])
     encoded = normalize(text_encoder.encode([title], padded=False).pooled.float(), dim=-1)
@@ -61,9 +62,9 @@ def test_a_reader_reads_them_also_where_nobody_wrote_anything(shop, text_encoder
 def test_blank_readings_have_the_width_of_a_sentence_vector():
     context = Context((), (), (torch.zeros(5, dtype=torch.long),) * 2, ())
     options = {"tower": {"_target_": "torch.nn.Identity"}, "pictures": 2, "llm_width": 8, "layers": [0, 1]}
-    blank = EmbeddedSentences.blank(context, 48, 32, options)
-    assert blank.select([0, 1]).states.shape == (2, 5, 32)
-    assert blank.titles.shape == (1, 32)
+    alone = ReadHistories.blank(context, 48, 32, {**options, "layers": [], "text_encoder": {"_target_": "x"}})
+    assert (alone.select([0, 1]).states.shape, alone.select([0, 1]).sentences.shape) == ((2, 0, 32), (2, 5, 32))
+    assert alone.titles.shape == (1, 32)
     both = ReadHistories.blank(context, 48, 32, {**options, "text_encoder": {"_target_": "x"}}).select([0, 1])
     assert (both.states.shape, both.sentences.shape) == ((2, 5, 16), (2, 5, 32))
     assert ReadHistories.blank(context, 48, 32, options).select([0, 1]).sentences is None
@@ -79,7 +80,7 @@ def test_a_reader_reads_sentences_beside_the_language_model_s_states(shop, text_
     inputs = ReadHistories(Colours(), (0, 1), 3, text_encoder)(extracted, examples, shop.images)
     readings = inputs.select([0, 1])
     assert readings.said.sum(1).tolist() == [3, 0]
-    torch.testing.assert_close(readings.sentences, sentences.select([0, 1]).states)
+    torch.testing.assert_close(readings.sentences, sentences.select([0, 1]).sentences)
     assert torch.equal(readings.states[0, : readings.words[0].sum()], language_model.layer_states(texts, [0, 1])[0])
     model = build_reader(language_model, torch.randn(50, 12), readings, width=32, layers=1)
     changed = replace(readings, sentences=readings.sentences.flip(2))
@@ -89,4 +90,12 @@ def test_a_reader_reads_sentences_beside_the_language_model_s_states(shop, text_
 
 def test_where_nobody_wrote_anything_sentences_keep_their_width(shop, text_encoder):
     _, readings = read(shop, text_encoder, [], [])
-    assert readings.select([0, 1]).states.shape == (2, 0, 32)
+    assert readings.select([0, 1]).sentences.shape == (2, 0, 32)
+
+
+def test_a_reader_reads_something(shop, text_encoder, tmp_path):
+    (example,) = shop.examples("train", 1, 1)
+    written = WrittenHistories(["likes dots"], tiny_language_model(), Cache(tmp_path), "tiny", no_pictures)
+    extracted = ExtractedPreferences([example.profile], None, {}, {}, written)
+    with pytest.raises(PmgError, match=r"inputs\.layers=\[\]: name at least one"):
+        ReadHistories(Colours(), (), 3)(extracted, [example], shop.images)

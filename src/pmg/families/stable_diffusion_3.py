@@ -33,7 +33,8 @@ CLIPS = {"text_encoder": CLIPTextModelWithProjection, "text_encoder_2": CLIPText
 class SD3ConditionAdapter:
     """Conditions for transformers with a `BiasedJointAttention`.
 
-    The mask becomes a part of the bias: minus infinity for hidden tokens. Text tokens change from layer to layer and
+    Soft tokens come as the last of ``condition.tokens`` (`pmg.models.diffusion.conditioning.join`). The mask becomes a
+    part of the bias: minus infinity for hidden tokens. Text tokens change from layer to layer and
     with the time, so that nothing can be computed in advance.
     """
 

@@ -1,4 +1,4 @@
-"""Inputs of a reader: states of each history's tokens, or vectors of its sentences, and its pictures with titles."""
+"""Inputs of a reader: states of each history's tokens, vectors of its sentences, and its pictures with titles."""
 
 from __future__ import annotations
 
@@ -67,7 +67,8 @@ class ReadHistories:
     Attributes:
         tower: sees the pictures; each picture once, however many users have it.
         layers: of the language model, whose states are read; 0: its word embeddings, which name things in words that
-            training didn't have, where those behind layers say what is wanted of them.
+            training didn't have, where those behind layers say what is wanted of them. None of them: sentences alone
+            are read, a control without a language model.
         pictures: most pictures a user, the latest.
         text_encoder: whose vectors of users' sentences are read, too; None: none are.
     """
@@ -83,13 +84,14 @@ class ReadHistories:
         """Returns histories without content, see `pmg.training.memory_forecast.MeasurableInputs`."""
         are_tokens = getattr(built_class(options["tower"]), "are_tokens", False)
         width = token_width if are_tokens else 2 * pooled_width  # content and style
-        llm_width, pictures = int(options["llm_width"]), options.get("pictures", 12)
-        read = llm_width * len(options["layers"])
-        rows = (torch.zeros(pictures, dtype=torch.long),) * len(context)
-        states, liked = [torch.zeros(len(tokens), read) for tokens in context.tokens], [row == 0 for row in rows]
-        sentences = [row[:, :1].expand(-1, pooled_width) for row in states] if options.get("text_encoder") else None
-        seen = SeenPictures(torch.zeros(1, width), rows, liked)
-        return UsersReadings(states, seen, torch.zeros(1, llm_width), sentences)
+        layers, lengths = len(options["layers"]), [len(tokens) for tokens in context.tokens]
+        rows = (torch.zeros(options.get("pictures", 12), dtype=torch.long),) * len(context)
+        seen = SeenPictures(torch.zeros(1, width), rows, [row == 0 for row in rows])
+        named = int(options["llm_width"]) if layers else pooled_width
+        states = [torch.zeros(length if layers else 0, named * max(1, layers)) for length in lengths]
+        # a sentence has at least one token
+        sentences = [torch.zeros(length, pooled_width) for length in lengths] if options.get("text_encoder") else None
+        return UsersReadings(states, seen, torch.zeros(1, named), sentences)
 
     def __call__(
         self, extracted: ExtractedPreferences, examples: Sequence[Example], images: ImageStore
@@ -97,60 +99,24 @@ class ReadHistories:
         """Returns the readings of all users, one row a profile of `extracted`.
 
         Raises:
-            PmgError: there are items, and none of them has a picture; or the language model has no such layer.
+            PmgError: there are items, and none of them has a picture; the language model has no such layer; or neither
+                a layer nor a text encoder is named.
         """
         histories = latest_pictures(extracted, examples, images, self.pictures)
         seen = see_pictures(self.tower, histories, images)
         titles = list({one.item.id: one.item.title for some in histories for one in some}.values())
-        written = extracted.written
-        sentences = None
+        sentences, written = None, extracted.written
         if self.text_encoder is not None:
-            sentences, _ = embed_sentences(self.text_encoder, extracted.profiles, examples)
-        return UsersReadings(
-            written.states(self.layers), seen, embed_titles(written.language_model, titles), sentences
-        )
-
-
-@dataclass(frozen=True)
-class EmbeddedSentences:
-    """Vectors of the sentences that users wrote, by a frozen sentence encoder: a control without a language model.
-
-    Attributes:
-        tower: sees the pictures.
-        text_encoder: its pooled vectors stand for sentences and titles.
-        pictures: most pictures a user, the latest.
-    """
-
-    tower: PictureTower
-    text_encoder: PromptEncoder
-    pictures: Count = 12
-    needs_contexts: ClassVar[bool] = False
-
-    @staticmethod
-    def blank(context: Context, token_width: int, pooled_width: int, options: Mapping[str, Any]) -> UsersReadings:
-        """Returns histories without content, see `pmg.training.memory_forecast.MeasurableInputs`."""
-        as_words = {**options, "layers": (0,), "llm_width": pooled_width, "text_encoder": None}
-        return ReadHistories.blank(context, token_width, pooled_width, as_words)
-
-    @torch.no_grad()
-    def __call__(
-        self, extracted: ExtractedPreferences, examples: Sequence[Example], images: ImageStore
-    ) -> UsersReadings:
-        """Returns the readings of all users, one row a profile of `extracted`; errors as `ReadHistories`.
-
-        Raises:
-            PmgError: the text encoder gives no pooled vectors.
-        """
-        histories = latest_pictures(extracted, examples, images, self.pictures)
-        seen = see_pictures(self.tower, histories, images)
-        titles = list({one.item.id: one.item.title for some in histories for one in some}.values())
-        sentences, named = embed_sentences(self.text_encoder, extracted.profiles, examples, titles)
-        return UsersReadings(sentences, seen, named)
+            sentences, named = embed_sentences(self.text_encoder, extracted.profiles, examples, titles)
+        if self.layers or self.text_encoder is None:
+            named = embed_titles(written.language_model, titles)
+            return UsersReadings(written.states(self.layers), seen, named, sentences)
+        return UsersReadings([named[:0]] * len(extracted.profiles), seen, named, sentences)
 
 
 @torch.no_grad()
 def embed_sentences(
-    text_encoder: PromptEncoder, profiles: Sequence[str], examples: Sequence[Example], titles: Sequence[str] = ()
+    text_encoder: PromptEncoder, profiles: Sequence[str], examples: Sequence[Example], titles: Sequence[str]
 ) -> tuple[list[Tensor], Tensor]:
     """Returns unit vectors of the sentences that each profile's user wrote, `(S, V)`, and of titles, `(N, V)`.
 

@@ -148,7 +148,8 @@ class PreferenceReader(TokenEncoder):
         self.map = nn.Linear(width, text_width)
         nn.init.normal_(self.map.weight, std=0.5 * width**-0.5)
         nn.init.zeros_(self.map.bias)
-        for name, size in (("state", layers_read * llm_width), ("title", llm_width), ("feature", feature_width)):
+        sizes = {"state": layers_read * llm_width, "title": llm_width, "feature": feature_width}
+        for name, size in {**sizes, "sentence": sentence_width}.items():
             self.register_buffer(f"{name}_mean", torch.zeros(size))
             self.register_buffer(f"{name}_std", torch.ones(size))
         self.register_buffer("output_mean", torch.zeros(soft_tokens, text_width))
@@ -198,7 +199,7 @@ class PreferenceReader(TokenEncoder):
         seen = seen + self.kinds(torch.where(inputs.liked.to(device), LIKED, DISLIKED))
         keys, values, padding = [seen, text], [seen, named], [present, words]
         if inputs.sentences is not None and inputs.said is not None:
-            sentences, said = inputs.sentences.to(text), inputs.said.to(device)
+            sentences, said = self._scaled("sentence", inputs.sentences), inputs.said.to(device)
             keys.append(self.sentences(sentences) + self._places(said) + self.kinds.weight[SENTENCE])
             values.append(self.stated(sentences) + self.kinds.weight[SENTENCE])
             padding.append(said)
@@ -229,6 +230,8 @@ class PreferenceReader(TokenEncoder):
         """
         seen = {"state": sample.states[sample.words], "title": sample.titles[sample.present],
                 "feature": sample.vectors[sample.present]}  # fmt: skip
+        if sample.sentences is not None:
+            seen["sentence"] = sample.sentences[sample.said]
         for name, values in seen.items():
             if len(values) > 1:
                 self.get_buffer(f"{name}_mean").copy_(values.float().mean(0))
