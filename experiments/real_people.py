@@ -148,7 +148,7 @@ def train_reader(
     sample = read(films, [one.liked[:READ] for one in people[:64]])
     reader = PreferenceReader(
         llm_width=sample.titles.shape[-1], layers_read=len(LAYERS), feature_width=1, text_width=8, soft_tokens=1,
-        width=width, layers=layers, dropout=dropout, answered=["genre"], options=[films.genres],
+        width=width, layers=layers, dropout=dropout, answered=[("genre", films.genres)],
     ).train()  # fmt: skip
     reader.fit_scales(sample, torch.randn(10, 8))
     shares = torch.stack([films.count(one.liked) for one in people]).sum(0).clamp(min=0.5)

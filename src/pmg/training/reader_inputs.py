@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
+from rich.progress import track
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
@@ -21,6 +22,8 @@ from pmg.models.preference.reader import Readings
 from pmg.preferences.extraction import ExtractedPreferences
 from pmg.preferences.stated import MessageMatcher, own_messages, split_sentences
 from pmg.training.visual_inputs import PictureTower, SeenPictures, latest_pictures, see_pictures
+
+SENTENCES = 256  # at once
 
 
 @dataclass(frozen=True)
@@ -126,10 +129,13 @@ def embed_sentences(
     encoder = MessageMatcher(text_encoder, {}, 0.0)  # compares with nothing here
     said = {example.profile: own_messages(example.conversation) for example in examples}
     sentences = [[text for one in said[name] for text in split_sentences(one, encoder.fits)] for name in profiles]
-    texts = [*titles, *dict.fromkeys(text for own in sentences for text in own)]
-    vectors = encoder.embed([*texts, ""])  # at least one, which has their width
+    different = {"", *titles, *(text for own in sentences for text in own)}
+    texts = sorted(different, key=lambda text: (len(text), text))  # those of like lengths together
+    starts = track(range(0, len(texts), SENTENCES), "Reading sentences")
+    vectors = torch.cat([encoder.embed(texts[start : start + SENTENCES]) for start in starts])
     place = {text: row for row, text in enumerate(texts)}
-    return [vectors[[place[text] for text in own]] for own in sentences], vectors[: len(titles)]
+    own = [vectors[[place[text] for text in one]] for one in sentences]
+    return own, vectors[[place[title] for title in titles]]
 
 
 @torch.no_grad()

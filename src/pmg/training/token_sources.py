@@ -103,8 +103,7 @@ class TrainedKeywords(TrainedSource, KeywordSource):
         encoder, inputs = self.load(context)
         attributes, budget = context.extractor.scenario.attributes, context.extractor.budget
         own = {name: list(attribute.options) for name, attribute in attributes.items() if attribute.options}
-        config = encoder.config
-        trained = dict(zip(config.get("answered", ()), map(list, config.get("options", ())), strict=True))
+        trained = {name: list(words) for name, words in encoder.config.get("answered", ())}
         if trained != own:
             found = ", ".join(trained) or "none"
             raise PmgError(

@@ -116,18 +116,17 @@ class PreferenceReader(TokenEncoder):
         width: of the trained layers.
         layers: number of them.
         dropout: in training.
-        answered: names of the scenario's attributes whose options the reader scores.
-        options: of each of them.
+        answered: names of the scenario's attributes whose options the reader scores, each with its options.
     """
 
     @register_to_config
     def __init__(
         self, *, llm_width: int, feature_width: int, text_width: int, layers_read: int = 1, sentence_width: int = 0,
         soft_tokens: int = 4, width: int = 192, layers: int = 3, dropout: float = 0.1,
-        answered: Sequence[str] = (), options: Sequence[Sequence[str]] = (),
+        answered: Sequence[tuple[str, Sequence[str]]] = (),
     ) -> None:  # fmt: skip
         super().__init__()
-        counts = [len(words) for words in options]
+        counts = [len(words) for _, words in answered]
         self.text, self.titles = nn.Linear(layers_read * llm_width, width), nn.Linear(llm_width, width)
         self.named = nn.Linear(llm_width, width)
         self.pictures = nn.Linear(feature_width, width)
@@ -161,12 +160,12 @@ class PreferenceReader(TokenEncoder):
         **options: Any,
     ) -> Self:  # fmt: skip
         """Returns an untrained reader that fits a language model and pictures' vectors, see `TokenEncoder`."""
-        listed = {name: list(one["options"]) for name, one in (attributes or {}).items() if one.get("options")}
+        answered = [(name, list(one["options"])) for name, one in (attributes or {}).items() if one.get("options")]
         return cls(
             llm_width=inputs.titles.shape[-1], layers_read=inputs.states.shape[-1] // inputs.titles.shape[-1],
             feature_width=inputs.vectors.shape[-1], text_width=text_width,
             sentence_width=0 if inputs.sentences is None else inputs.sentences.shape[-1],
-            answered=list(listed), options=list(listed.values()), **options,
+            answered=answered, **options,
         )  # fmt: skip
 
     def forward(self, language_model: LanguageModel, inputs: Readings) -> Tensor:
