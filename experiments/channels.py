@@ -527,8 +527,8 @@ def record(into: Path, split: str, judged: Sequence[Path]) -> None:
         parts = [pd.read_parquet(folder / "rows.parquet").assign(channel=_channel(folder)) for folder in judged]
         rows = pd.concat(parts)
         rows.to_parquet(study / f"rows-{split}.parquet")
-        for channel, part in rows.groupby("channel"):
-            fill(study / "README.md", f"drawn-{channel}", drawn_table(part))
+        tables = [f"`{channel}`\n\n{drawn_table(part)}" for channel, part in rows.groupby("channel")]
+        fill(study / "README.md", "drawn", "\n\n".join(tables))
 
 
 def _channel(folder: Path) -> str:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from pmg.evaluation.contact_sheet import STRIP, TILE, SheetRow, contact_sheet, image_grid
+from pmg.evaluation.contact_sheet import SAID_WIDTH, STRIP, TILE, SheetRow, contact_sheet, image_grid
 
 RED = torch.tensor([1.0, -1.0, -1.0])[:, None, None].expand(3, 16, 16)
 BLUE = RED.flip(0)
@@ -30,14 +30,17 @@ def test_every_image_is_on_the_sheet():
     assert count(sheet, (0, 0, 255)) == 2 * (TILE**2 + 12 * 40 * 40)  # pmg, and the latest twelve of the history
 
 
-def test_users_without_clicks_show_what_they_said():
-    empty = {"history": torch.zeros(0, 3, 16, 16)}
-    silent, said = (
-        np.asarray(contact_sheet([row(**empty, said=texts)], ["pmg"])) for texts in ((), ["I love neon."] * 20)
+@pytest.mark.parametrize("history", [torch.zeros(0, 3, 16, 16), torch.stack([BLUE] * 14)])
+def test_what_users_said_has_a_column_of_its_own(history):
+    silent, short, long = (
+        np.asarray(contact_sheet([row(history=history, said=texts)], ["pmg"]))
+        for texts in ((), ["I love neon."], ["I love neon."] * 50)
     )
-    changed = np.argwhere((silent != said).any(-1))
-    first = 28 + 190 + 10
-    assert first <= changed[:, 1].min() < changed[:, 1].max() < first + STRIP
+    start = 28 + 190 + 10 + STRIP + 10
+    assert np.array_equal(silent[:, :start], long[:, :start])
+    assert np.array_equal(silent[60:, start:], long[60:, start + SAID_WIDTH + 10 :])  # below the line of the header
+    changed = np.argwhere((short != long).any(-1))
+    assert start <= changed[:, 1].min() < changed[:, 1].max() < start + SAID_WIDTH
     assert changed[:, 0].max() - changed[:, 0].min() < TILE
 
 

@@ -36,6 +36,7 @@ def preference(example):
         "counting": Keywords(("flat",)),
         "dislikes": Keywords(("blurry", "gradients")),
         "read": Keywords(("flat",), (math.log(0.5),)),
+        "stated": Keywords(("flat",), (0.0,)),
     }
     tokens = {name: torch.zeros(2, 32) for name in TOKENS}
     return Preference(example.user, words, tokens, 6, {"references": torch.zeros(2, 8, 8, 8)})
@@ -52,7 +53,8 @@ def build(example):
 def test_methods_ask_for_their_blocks(build, example, preference):
     methods = {name: method for name, method in METHODS.items() if (method.soft_tokens or "soft") in TOKENS}
     requests = {name: build()(example, method, preference) for name, method in methods.items()}
-    assert {name for name, made in requests.items() if made.show_keywords} == {"counting", "keywords", "pmg", "read"}
+    shown = {name for name, made in requests.items() if made.show_keywords}
+    assert shown == {"counting", "keywords", "pmg", "read", "stated"}
     with_tokens = {name for name, made in requests.items() if made.soft_tokens is not None}
     assert with_tokens == {"soft", "pmg", "inversion", "image_prompt"}
     assert {name for name, made in requests.items() if made.references is not None} == {"references"}

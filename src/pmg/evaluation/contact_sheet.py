@@ -22,7 +22,7 @@ MARGIN, GAP = 28, 10  # pixels
 LABEL_WIDTH = 190
 THUMB, THUMB_GAP, THUMB_COLUMNS = 40, 4, 4
 STRIP = THUMB_COLUMNS * (THUMB + THUMB_GAP) - THUMB_GAP  # pixels, width of the history
-SAID_LINES = 9  # of a conversation
+SAID_WIDTH, SAID_LINES = 230, 9  # of a conversation
 HEADER = 34
 INK, GREY, LINE, PAPER = "#1b1b1f", "#73737c", "#dcdce2", "#ffffff"
 
@@ -36,7 +36,7 @@ class SheetRow:
         text: about the user.
         target: title of the target.
         history: images of the items that the user liked, `(T, 3, H, W)`; the latest twelve are shown.
-        said: the user's messages, shown instead where there are no such images.
+        said: the user's messages; the latest lines are shown.
         truth: one true image, `(3, H, W)`.
         images: by method, `(3, H, W)` each.
     """
@@ -98,14 +98,18 @@ def contact_sheet(rows: Sequence[SheetRow], methods: Sequence[str]) -> Image.Ima
     if not rows:
         raise ValueError("a contact sheet needs at least one row")
     tile = TILE
-    first = MARGIN + LABEL_WIDTH + STRIP + 2 * GAP
+    history = MARGIN + LABEL_WIDTH + GAP
+    said = any(row.said for row in rows)
+    first = history + STRIP + GAP + said * (SAID_WIDTH + GAP)
     sections = list(dict.fromkeys(row.section for row in rows))
     height = max(tile, 3 * (THUMB + THUMB_GAP) - THUMB_GAP) + GAP
     width = first + GAP + (len(methods) + 1) * (tile + GAP) - GAP + MARGIN
     canvas = Image.new("RGB", (width, 2 * MARGIN + HEADER + len(sections) * HEADER + len(rows) * height), PAPER)
     pen = ImageDraw.Draw(canvas)
     left = [first + GAP + number * (tile + GAP) for number in range(len(methods) + 1)]
-    _centred(pen, MARGIN + LABEL_WIDTH + GAP, STRIP, MARGIN, "history")
+    _centred(pen, history, STRIP, MARGIN, "history")
+    if said:
+        _centred(pen, history + STRIP + GAP, SAID_WIDTH, MARGIN, "said")
     for x, name in zip(left, ["truth", *methods], strict=True):
         _centred(pen, x, tile, MARGIN, name)
     y = MARGIN + HEADER
@@ -162,10 +166,9 @@ def _draw_row(canvas: Image.Image, row: SheetRow, y: int, left: Sequence[int], i
         line, column = divmod(number, THUMB_COLUMNS)
         x = MARGIN + LABEL_WIDTH + GAP + column * (THUMB + THUMB_GAP)
         canvas.paste(picture, (x, y + line * (THUMB + THUMB_GAP)))
-    if not len(shown):
-        lines = [line for text in row.said for line in _wrap(text, 11, STRIP)]
-        for number, text in enumerate(lines[-SAID_LINES:]):
-            pen.text((MARGIN + LABEL_WIDTH + GAP, y + 14 * number), text, GREY, _font(11))
+    lines = [line for text in row.said for line in _wrap(text, 11, SAID_WIDTH)]
+    for number, text in enumerate(lines[-SAID_LINES:]):
+        pen.text((MARGIN + LABEL_WIDTH + 2 * GAP + STRIP, y + 14 * number), text, GREY, _font(11))
     tile = TILE
     for x, image in zip(left, images, strict=True):
         canvas.paste(_pictures(image[None], tile)[0], (x, y))

@@ -121,12 +121,12 @@ class ComponentReader:
         _check_mapping(node, f"{key} is no mapping: {str(node)[:80]!r}")
         parameters = _parameters(build)
         _check_names(key, node, parameters)
+        parts = [name for name in node if name in component_targets()]
+        plain = {name: value for name, value in node.items() if name not in parts}
+        left_out = [name for name in parts if node[name] is None and parameters[name].default is None]
         nested = {
-            name: self.read_component(name, f"{key}.{name}", node[name])
-            for name in node
-            if name in component_targets()
+            name: self.read_component(name, f"{key}.{name}", node[name]) for name in parts if name not in left_out
         }
-        plain = {name: value for name, value in node.items() if name not in nested}
         _check_keys(key, plain)
         for place, text in texts(plain, key):
             _check_text(place, text)
