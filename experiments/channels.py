@@ -361,7 +361,9 @@ def read_run(folder: str, split: str, variance: float) -> dict[str, dict[str, An
     found = {}
     for world in (world for channel in CHANNELS for world in _asked(split, channel)):
         cfg, examples = world.config, [user[0] for user in world.users]
-        language_model, scenario = pmg.instantiate(run.config["language_model"]), pmg.instantiate(cfg.scenario)
+        places = named_folders(cfg.paths)
+        language_model = pmg.instantiate(replace_folders(run.config["language_model"], places))
+        scenario = pmg.instantiate(cfg.scenario)
         writer = HistoryWriter(language_model, scenario)
         items = {one.item.id: "" for example in examples for one in example.history}
         written = WrittenHistories(
@@ -370,8 +372,7 @@ def read_run(folder: str, split: str, variance: float) -> dict[str, dict[str, An
         )  # fmt: skip
         profiles: Any = [example.profile for example in examples]
         extracted = ExtractedPreferences(profiles, None, {}, {}, written)  # type: ignore[arg-type]
-        node = replace_folders(run.config["inputs"], named_folders(cfg.paths))
-        inputs = pmg.instantiate(node)(extracted, examples, world.data.images)
+        inputs = pmg.instantiate(replace_folders(run.config["inputs"], places))(extracted, examples, world.data.images)
         tokens, answered = encoder.encode(language_model, inputs), encoder.answer(language_model, inputs)
         scores = torch.cat(answered, 1)
         part = found[world.channel] = {
