@@ -116,7 +116,7 @@ encoders: $(STAMP) ## the preference encoders that the studies share (an hour)
 image-prompts: $(STAMP) ## the encoders of the image prompt baseline
 	$(BIN)/pmg-train experiment=image_prompts $(ARGS)
 
-channel-encoders: $(STAMP) ## readers of clicks and words, and their control without a language model (4 hours)
+channel-encoders: $(STAMP) ## readers of clicks and words, and their controls (4 hours)
 	$(BIN)/pmg-train experiment=channel_encoders $(ARGS)
 
 channels: channel-encoders ## what clicks don't say: readers and their controls, the study, its tables (6 hours)

@@ -302,7 +302,7 @@ def fit_controls(into: Path, split: str) -> dict[str, Any]:
     }
     for channel in CHANNELS:
         chosen, best = None, float("inf")
-        validation = World("validation", channel)
+        (validation,) = _asked("validation", channel)
         seen, exact = {**_pictures(validation), **words(validation.messages())}, validation.exact
         rows = [row for row, name in enumerate(own) if name == channel]
         for kinds in KINDS:
@@ -358,13 +358,12 @@ def read_run(folder: str, split: str, variance: float) -> dict[str, dict[str, An
     """Returns by channel what a reader leaves open of each user's tokens, finds of words said, and its calibration."""
     run = TrainingRun.open(folder)
     encoder = load_frozen(encoder_class(run.config["preference_encoder"]), run.folder / ENCODER)
-    found = {}
+    cfg, found = World(split, "all").config, {}
+    places = named_folders(cfg.paths)
+    language_model = pmg.instantiate(replace_folders(run.config["language_model"], places))
+    writer = HistoryWriter(language_model, pmg.instantiate(cfg.scenario))
     for world in (world for channel in CHANNELS for world in _asked(split, channel)):
-        cfg, examples = world.config, [user[0] for user in world.users]
-        places = named_folders(cfg.paths)
-        language_model = pmg.instantiate(replace_folders(run.config["language_model"], places))
-        scenario = pmg.instantiate(cfg.scenario)
-        writer = HistoryWriter(language_model, scenario)
+        examples = [user[0] for user in world.users]
         items = {one.item.id: "" for example in examples for one in example.history}
         written = WrittenHistories(
             [writer.likes(example, items) for example in examples], language_model, open_cache(cfg.paths.contexts_dir),

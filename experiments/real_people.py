@@ -20,10 +20,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from channels import fit_ridges
 from record import HERE, fill
 from rich.progress import track
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 import pmg
@@ -36,6 +36,8 @@ from pmg.models.preference.reader import PreferenceReader, Readings
 from pmg.preferences.contexts import no_pictures
 from pmg.preferences.states import WrittenHistories
 from pmg.runs.provenance import git_state
+from pmg.training.reader_inputs import UsersReadings
+from pmg.training.visual_inputs import SeenPictures
 
 READ, LATER = 12, 5  # films that are read; least number of films that are liked later
 FOLDS, SEEDS = 5, (0, 1, 2)
@@ -94,15 +96,15 @@ Scores = Callable[[Sequence[Person]], Tensor]
 """Scores the genres that people like later, by their first films, `(P, G)`."""
 
 
-def fit_popularity(films: Films, people: Sequence[Person]) -> Scores:
+def popularity(films: Films) -> Scores:
     """Returns the share of each genre among all that others liked."""
     every = torch.stack([films.count(liked) for liked in films.everybody]).sum(0)
     return lambda asked: torch.stack([(every - films.count(one.liked)) / every.sum() for one in asked])
 
 
-def fit_mixture(films: Films, people: Sequence[Person], weight: float) -> Scores:
+def mixture(films: Films, weight: float) -> Scores:
     """Returns the share of each genre among a person's first films, and popularity times a weight."""
-    popular = fit_popularity(films, people)
+    popular = popularity(films)
 
     def score(asked: Sequence[Person]) -> Tensor:
         """Returns the sum."""
@@ -117,22 +119,17 @@ def fit_ridge(films: Films, people: Sequence[Person], penalty: float) -> Scores:
     inputs = torch.stack([films.count(one.liked[:READ]) for one in people]) / 2
     outputs = torch.stack([films.count(one.liked[READ:]) for one in people])
     outputs = outputs / outputs.sum(1, keepdim=True)
-    mean, middle = inputs.mean(0), outputs.mean(0)
-    centred = inputs - mean
-    weights = torch.linalg.solve(
-        centred.T @ centred + penalty * torch.eye(centred.shape[1]), centred.T @ (outputs - middle)
-    )
-    return lambda asked: (torch.stack([films.count(one.liked[:READ]) for one in asked]) / 2 - mean) @ weights + middle
+    (ridge,) = fit_ridges(inputs, outputs, [penalty])
+    return lambda asked: ridge(torch.stack([films.count(one.liked[:READ]) for one in asked]) / 2)
 
 
 def read(films: Films, histories: Sequence[Sequence[Item]]) -> Readings:
     """Returns what a reader takes of histories."""
     states = [torch.cat([films.states[films.row[item.id]] for item in one]).float() for one in histories]
-    words = pad_sequence([torch.ones(len(one), dtype=torch.bool) for one in states], batch_first=True)
-    nothing = torch.zeros(len(states), 0, dtype=torch.bool)
-    width = states[0].shape[1] // len(LAYERS)
-    titles, vectors = torch.zeros(len(states), 0, width), torch.zeros(len(states), 0, 1)
-    return Readings(pad_sequence(states, batch_first=True), words, titles, vectors, nothing, nothing)
+    nothing = [torch.zeros(0, dtype=torch.long)] * len(states)
+    seen = SeenPictures(torch.zeros(1, 1), nothing, [rows.bool() for rows in nothing])
+    titles = torch.zeros(1, states[0].shape[1] // len(LAYERS))
+    return UsersReadings(states, seen, titles).select(range(len(states)))
 
 
 def train_reader(
@@ -203,7 +200,7 @@ def choose(films: Films) -> dict[str, float]:
         """Returns the mean of the first metric."""
         return float(judge(films, score(asked), asked)[first].mean())
 
-    weights = {weight: mean(fit_mixture(films, train, weight)) for weight in WEIGHTS}
+    weights = {weight: mean(mixture(films, weight)) for weight in WEIGHTS}
     penalties = {penalty: mean(fit_ridge(films, train, penalty)) for penalty in PENALTIES}
     runs = [train_reader(films, train, STEPS, seed) for seed in SEEDS[:2]]
     steps = {step: float(np.mean([mean(run[place]) for run in runs])) for place, step in enumerate(STEPS)}
@@ -222,9 +219,9 @@ def compare(films: Films, chosen: Mapping[str, float]) -> dict[str, dict[str, np
         names = {one.name for one in own}
         others = [one for one in films.people if one.name not in names]
         arms = {
-            "popularity": [fit_popularity(films, others)],
-            "counting": [fit_mixture(films, others, 1e-3)],
-            "counting + popularity": [fit_mixture(films, others, chosen["weight"])],
+            "popularity": [popularity(films)],
+            "counting": [mixture(films, 1e-3)],
+            "counting + popularity": [mixture(films, chosen["weight"])],
             "ridge": [fit_ridge(films, others, chosen["penalty"])],
             "reader": [train_reader(films, others, [int(chosen["steps"])], seed)[0] for seed in SEEDS],
         }

@@ -155,8 +155,9 @@ class PreferenceExtractor(TargetExtractor):
             One row a profile, in the order of `examples`.
         """
         firsts = list({example.profile: example for example in reversed(examples)}.values())[::-1]
-        asked = {repr(decoding): decoding for decoding in decodings}
-        wanted = asked | {repr(decoding): decoding for decoding in dislikes}
+        of_likes = {repr(decoding): decoding for decoding in decodings}
+        of_dislikes = {repr(decoding): decoding for decoding in dislikes if repr(decoding) not in of_likes}
+        wanted = of_likes | of_dislikes
         parts: list[Contexts] = []
         written: list[str] = []
         liked: dict[str, list[Keywords]] = {name: [] for name in wanted}
@@ -171,10 +172,10 @@ class PreferenceExtractor(TargetExtractor):
             reads = [bool(one.liked or (one.conversation and not self.matcher)) for one in chunk]
             stated = [text if is_read else None for text, is_read in zip(texts, reads, strict=True)]
             against = [writer.dislikes(example, captions) for example in chunk]
-            likes = self._keywords(asked, stated, pictures, parts[-1] if stated == texts else None)
-            # what is asked of dislikes alone is decoded of the likes of those who have some
+            likes = self._keywords(of_likes, stated, pictures, parts[-1] if stated == texts else None)
+            # negative keywords leave out words that are liked, too: only users with dislikes need those
             compared = [None if bad is None else text for text, bad in zip(stated, against, strict=True)]
-            likes |= self._keywords({name: wanted[name] for name in wanted.keys() - asked.keys()}, compared, pictures)
+            likes |= self._keywords(of_dislikes, compared, pictures)
             likes = self._add_stated(likes, chunk, wanted)
             for name, keywords in likes.items():
                 liked[name] += map(self.budget.fit, keywords)

@@ -84,9 +84,8 @@ class StatedKeywords(KeywordSource):
         owner = {option: name for name, each in scenario.attributes.items() for option in each.options}
         found = []
         for example in context.examples:
-            stated = [option for text in own_messages(example.conversation) for option in matcher([text])]
-            words = tuple({owner[option]: option for option in stated}.values())
-            found.append(budget.fit(Keywords(words, (0.0,) * len(words))))
+            latest = {owner[one]: one for text in own_messages(example.conversation) for one in matcher([text])}
+            found.append(budget.fit(Keywords(tuple(latest.values()), (0.0,) * len(latest))))
         return found
 
 

@@ -108,13 +108,13 @@ class ReadHistories:
         histories = latest_pictures(extracted, examples, images, self.pictures)
         seen = see_pictures(self.tower, histories, images)
         titles = list({one.item.id: one.item.title for some in histories for one in some}.values())
-        sentences, written = None, extracted.written
-        if self.text_encoder is not None:
-            sentences, named = embed_sentences(self.text_encoder, extracted.profiles, examples, titles)
-        if self.layers or self.text_encoder is None:
+        encoder, profiles, written, sentences = self.text_encoder, extracted.profiles, extracted.written, None
+        if encoder is not None:
+            sentences, named = embed_sentences(encoder, profiles, examples, () if self.layers else titles)
+        if self.layers or encoder is None:
             named = embed_titles(written.language_model, titles)
             return UsersReadings(written.states(self.layers), seen, named, sentences)
-        return UsersReadings([named[:0]] * len(extracted.profiles), seen, named, sentences)
+        return UsersReadings([named[:0]] * len(profiles), seen, named, sentences)
 
 
 @torch.no_grad()

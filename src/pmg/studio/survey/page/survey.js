@@ -21,8 +21,7 @@ function load() {
 
 /* Keeps the answers in the browser, and looks whether it does: some browsers keep nothing of a file, or in private. */
 function store() {
-  try { localStorage.setItem(STORE, JSON.stringify(state)); } catch { /* load finds nothing */ }
-  kept = Boolean(load());
+  try { localStorage.setItem(STORE, JSON.stringify(state)); kept = Boolean(load()); } catch { kept = false; }
 }
 
 function show(...children) {
