@@ -112,8 +112,11 @@ def pack(tensors: Mapping[str, Tensor], key: str) -> bytes:
 
 def hash_tensor(tensor: Tensor) -> str:
     """Returns a sha256 of a tensor's shape and bytes, the same on every device."""
+    import torch
+
     shape = ",".join(map(str, tensor.shape))
-    return hashlib.sha256(shape.encode() + tensor.cpu().contiguous().numpy().tobytes()).hexdigest()
+    content = tensor.cpu().reshape(-1).contiguous().view(torch.uint8).numpy()
+    return hashlib.sha256(shape.encode() + content.tobytes()).hexdigest()
 
 
 def unpack(content: bytes, key: str) -> dict[str, Tensor] | None:

@@ -13,7 +13,7 @@ from pmg.evaluation.comparison import Comparison
 from pmg.evaluation.image_evaluation import SELECTION_SCORES
 from pmg.evaluation.metric_interface import MetricInfo, describe
 from pmg.evaluation.result_tables import ResultTables
-from pmg.evaluation.results import Origin, ResultBuilder, write_results
+from pmg.evaluation.results import Origin, ResultBuilder, read_results, read_rows, write_results
 from pmg.evaluation.table_rendering import print_table, to_markdown
 
 METRICS = [
@@ -121,9 +121,25 @@ def markdown(results):
 
 def test_files_round_trip(tmp_path, results, rows):
     write_results(tmp_path, results, rows)
-    assert json.loads((tmp_path / "results.json").read_text()) == json.loads(json.dumps(results))
-    pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "rows.parquet"), rows)
+    read = read_results(tmp_path / "results.json")
+    assert {name: read[name] for name in results} == json.loads(json.dumps(results))
+    pd.testing.assert_frame_equal(read_rows(tmp_path, read["rows"]), rows)
     assert (tmp_path / "table.md").read_text() == markdown(results)
+
+
+def test_results_that_were_changed_are_refused(tmp_path, results, rows):
+    write_results(tmp_path, results, rows)
+    path = tmp_path / "results.json"
+    read = read_results(path)
+    path.write_text(path.read_text().replace('"mean": 0.', '"mean": 9.'))
+    with pytest.raises(PmgError, match=r"results\.json was changed after it was written"):
+        read_results(path)
+    path.write_text("{}")
+    with pytest.raises(PmgError, match=r"results\.json lacks comparison, metrics"):
+        read_results(path)
+    rows[::-1].to_parquet(tmp_path / "rows.parquet")
+    with pytest.raises(PmgError, match=r"rows\.parquet holds other rows"):
+        read_rows(tmp_path, read["rows"])
 
 
 def test_markdown_marks_the_best_and_the_selection_scores(results):

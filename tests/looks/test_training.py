@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import random
+import shutil
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -113,6 +115,19 @@ def test_a_pool_is_read_as_it_was_written(pool, tmp_path):
     again = LookPool.load(tmp_path)
     assert torch.equal(again.latents, pool.latents)
     assert (again.words, again.remarks) == (pool.words, pool.remarks)
+
+
+def test_a_pool_that_was_changed_is_refused(pool, tmp_path):
+    pool.save(tmp_path)
+    said = json.loads((tmp_path / "words.json").read_text())
+    (tmp_path / "words.json").write_text(json.dumps(said | {"remarks": [*said["remarks"][::-1], "other"]}))
+    with pytest.raises(PmgError, match="was changed after it was written"):
+        LookPool.load(tmp_path)
+    replace(pool, latents=pool.latents + 1).save(tmp_path / "other")
+    pool.save(tmp_path)
+    shutil.copy(tmp_path / "other" / "pool.safetensors", tmp_path)
+    with pytest.raises(PmgError, match="was changed after it was written"):
+        LookPool.load(tmp_path)
 
 
 @pytest.mark.parametrize(

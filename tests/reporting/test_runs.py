@@ -109,4 +109,4 @@ def test_damaged_results_are_named_and_cost_no_other_run(tmp_path):
     found = gather(read_runs([tmp_path]))
     assert set(found.rows) == {0}
     assert set(found.problems) == {1, 2}
-    assert "rows.parquet is missing" in found.problems[2]
+    assert "results.json can't be read (FileNotFoundError)" in found.problems[2]

@@ -296,7 +296,11 @@ def test_callbacks_are_chosen_as_a_list(compose):
         (lambda saved: saved["state_dict"].update(more=torch.ones(1)), r"state_dict\.more is .*, not there"),
         (
             lambda saved: saved["state_dict"].update({"line.bias": torch.ones(1, dtype=torch.int8)}),
-            r"line\.bias is torch\.int8 \(1,\), not torch\.float32 \(1,\)",
+            r"line\.bias is torch\.int8 \(1,\) sha256 \w+, not torch\.float32 \(1,\)",
+        ),
+        (
+            lambda saved: saved["state_dict"]["line.bias"].mul_(1.5),
+            r"line\.bias is torch\.float32 \(1,\) sha256 \w+, not torch\.float32 \(1,\) sha256",
         ),
     ],
 )

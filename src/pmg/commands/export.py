@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -76,12 +75,9 @@ def refuse_results(path: str, identity: Mapping[str, Any]) -> None:
     Raises:
         PmgError: they can't be read, or their training had other values.
     """
-    try:
-        facts = dict(leaves(json.loads(Path(path).read_text(encoding="utf-8"))["config"]))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise PmgError(
-            f"results={path} can't be read ({type(error).__name__}): name the results.json of an evaluation"
-        ) from None
+    from pmg.evaluation.results import read_results
+
+    facts = dict(leaves(read_results(path)["config"]))
     known = {key: value for key, value in identity.items() if key in facts and ANY_DTYPE not in str(value)}
     differ = {key: (value, facts[key]) for key, value in known.items() if facts[key] != value}
     if differ:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from PIL import Image
 
 from pmg.cache import atomic_write_text
 from pmg.configuration.trees import mappings
-from pmg.domain import PmgError
+from pmg.evaluation.results import read_results
 from pmg.generation.components import CLASS
 from pmg.generation.export import CARD, weight_sources
 
@@ -142,10 +141,7 @@ def _quality(results: str | None) -> list[str]:
     """Tables of the arm ``pmg`` and of ``none``."""
     if results is None:
         return []
-    try:
-        arms = json.loads(Path(results).read_text())["arms"]
-    except (OSError, ValueError, KeyError) as error:
-        raise PmgError(f"results={results} is no results.json of pmg-evaluate ({error})") from None
+    arms = read_results(results)["arms"]
     rows = {
         name: " · ".join(
             f"{arm} {arms[arm][name]['mean']:.3f} [{arms[arm][name]['low']:.3f}, {arms[arm][name]['high']:.3f}]"

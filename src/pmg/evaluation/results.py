@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -11,13 +12,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pmg.cache import atomic_write_bytes, atomic_write_json, atomic_write_text
+from pmg.cache import Cache, atomic_write_bytes, atomic_write_json, atomic_write_text
 from pmg.domain import PmgError
 from pmg.evaluation.comparison import Comparison
 from pmg.evaluation.metric_interface import MetricInfo, describe
 from pmg.evaluation.result_tables import ResultTables
 from pmg.evaluation.statistics import interval, paired_difference, share_of_gap, swap_test, user_means
 from pmg.evaluation.table_rendering import to_markdown
+from pmg.runs.content import digest_file
 
 PAIR = ["example", "seed"]  # what makes two arms' rows a pair
 ROWS = "rows.parquet"
@@ -186,7 +188,9 @@ def write_results(folder: str | Path, results: Mapping[str, Any], rows: pd.DataF
     write_rows(folder, rows)
     tables = ResultTables.of(results)
     atomic_write_text(Path(folder, "table.md"), to_markdown(tables.build(results), tables.footnote))
-    atomic_write_json(Path(folder, "results.json"), results)  # last: a folder that has it has the others
+    whole = {**results, "rows": digest_file(Path(folder, ROWS))}
+    # last: a folder that has it has the others
+    atomic_write_json(Path(folder, "results.json"), {**whole, "digest": _digest(json.loads(json.dumps(whole)))})
 
 
 def write_rows(folder: str | Path, rows: pd.DataFrame) -> None:
@@ -194,14 +198,42 @@ def write_rows(folder: str | Path, rows: pd.DataFrame) -> None:
     atomic_write_bytes(Path(folder, ROWS), rows.to_parquet(index=False))
 
 
-def read_rows(folder: str | Path) -> pd.DataFrame:
-    """Returns the rows that `write_rows` wrote.
+def read_results(path: str | Path) -> dict[str, Any]:
+    """Returns what a ``results.json`` holds.
 
     Raises:
-        PmgError: they are missing or damaged.
+        PmgError: it can't be read, isn't of an evaluation, or was changed.
+    """
+    try:
+        results = json.loads(Path(path).read_text(encoding="utf-8"))
+        missing = {"metrics", "comparison"} - results.keys()
+        changed = results.get("digest", "") not in ("", _digest(results))
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise PmgError(f"{path} can't be read ({type(error).__name__}); pmg-evaluate writes it") from None
+    if missing or changed:
+        what = f"lacks {', '.join(sorted(missing))}" if missing else "was changed after it was written"
+        raise PmgError(f"{path} {what}: evaluate again")
+    return dict(results)
+
+
+def _digest(results: Mapping[str, Any]) -> str:
+    return Cache.key(results={key: value for key, value in results.items() if key != "digest"})
+
+
+def read_rows(folder: str | Path, digest: str | None = None) -> pd.DataFrame:
+    """Returns the rows that `write_rows` wrote.
+
+    Args:
+        folder: where they are.
+        digest: of their file, as ``results.json`` has it; None: any.
+
+    Raises:
+        PmgError: they are missing, damaged or others.
     """
     path = Path(folder, ROWS)
     try:
+        if digest not in (None, digest_file(path)):
+            raise PmgError(f"{path} holds other rows than the results.json beside it: evaluate again")
         return pd.read_parquet(path)
     except (OSError, ValueError) as error:
         raise PmgError(f"{path} can't be read ({type(error).__name__}): remove its folder, evaluate again") from error

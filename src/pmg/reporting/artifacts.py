@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -14,7 +12,7 @@ from pmg.domain import PmgError
 from pmg.evaluation.comparison import Comparison
 from pmg.evaluation.image_evaluation import SELECTION_SCORES, selection_scores
 from pmg.evaluation.metric_interface import MetricInfo, read_infos
-from pmg.evaluation.results import COLUMNS
+from pmg.evaluation.results import COLUMNS, read_results, read_rows
 from pmg.generation.records import RECORDS, Record, read_records
 from pmg.natural_order import natural_key
 from pmg.reporting.runs import RunFolder, progress
@@ -59,7 +57,10 @@ class Artifacts:
         Raises:
             PmgError: one of the files is missing, or was written by another version.
         """
-        rows, results = _read_rows(file), _read_results(file.parent / "results.json")
+        results = read_results(file.parent / "results.json")
+        rows = read_rows(file.parent, results.get("rows"))
+        if missing := [name for name in COLUMNS if name not in rows]:
+            raise PmgError(f"{file} lacks the columns {', '.join(missing)}")
         if not self.rows:
             self.comparison = Comparison.from_dict(results["comparison"])
         self.infos = {info.name: info for info in read_infos(results["metrics"])} | self.infos
@@ -116,25 +117,6 @@ def _rows_file(run: RunFolder) -> Path | None:
     judges = [part for part in run.whole if part.command in JUDGES and not part.problem]
     files = [part.links.get("results_dir", part.folder) / "rows.parquet" for part in judges]
     return next((file for file in files if file.is_file()), files[0] if files else None)
-
-
-def _read_rows(file: Path) -> pd.DataFrame:
-    if not file.is_file():
-        raise PmgError(f"{file} is missing; run the same command again")
-    rows = pd.read_parquet(file)
-    missing = [name for name in COLUMNS if name not in rows]
-    if missing:
-        raise PmgError(f"{file} lacks the columns {', '.join(missing)}")
-    return rows
-
-
-def _read_results(file: Path) -> dict[str, Any]:
-    if not file.is_file():
-        raise PmgError(f"{file} is missing; run the same command again")
-    results: dict[str, Any] = json.loads(file.read_text())
-    if missing := {"metrics", "comparison"} - set(results):
-        raise PmgError(f"{file} lacks {', '.join(sorted(missing))}: evaluate again with this version of pmg")
-    return results
 
 
 def _records_folder(run: RunFolder, runs: Sequence[RunFolder]) -> Path | None:

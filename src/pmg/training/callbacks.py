@@ -21,6 +21,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.optim.optimizer import Optimizer
 from torch.utils.flop_counter import FlopCounterMode
 
+from pmg.cache import hash_tensor
 from pmg.configuration.identity import find_differences, format_differences
 from pmg.configuration.ranges import NotNegative, Seed
 from pmg.configuration.trees import nodes
@@ -264,11 +265,15 @@ class Signature(Callback):
 
 
 def _list_tensors(checkpoint: Mapping[str, Any]) -> dict[str, str]:
-    """Returns type and shape of each tensor of a checkpoint, by dotted key."""
+    """Returns type, shape and a hash of each tensor of a checkpoint, by dotted key."""
     parts = {
         name: part for name, part in checkpoint.items() if name in ("state_dict", "optimizer_states", "callbacks")
     }
-    return {key: f"{value.dtype} {tuple(value.shape)}" for key, value in nodes(parts) if isinstance(value, Tensor)}
+    return {
+        key: f"{value.dtype} {tuple(value.shape)} sha256 {hash_tensor(value)[:8]}"
+        for key, value in nodes(parts)
+        if isinstance(value, Tensor)
+    }
 
 
 def resume_point(path: Path, command: str, identity: Mapping[str, Any]) -> Path | None:

@@ -17,6 +17,7 @@ from rich.progress import track
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from pmg.cache import Cache, hash_tensor
 from pmg.configuration.ranges import Count, Fraction
 from pmg.data.picture_groups import PictureGroups
 from pmg.domain import PmgError
@@ -50,7 +51,8 @@ class LookPool:
     def save(self, folder: Path) -> None:
         """Writes the pool; a reader never sees half of it."""
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "words.json").write_text(json.dumps({"words": self.words, "remarks": self.remarks}))
+        said = {"words": self.words, "remarks": self.remarks, "digest": self._digest()}
+        (folder / "words.json").write_text(json.dumps(said))
         save_file({"latents": self.latents, "rows": self.rows}, folder / ".pool.part")
         (folder / ".pool.part").replace(folder / "pool.safetensors")
 
@@ -59,12 +61,19 @@ class LookPool:
         """Reads a pool.
 
         Raises:
-            PmgError: there is none.
+            PmgError: there is none, or it was changed.
         """
         if not (folder / "pool.safetensors").is_file():
             raise PmgError(f"{folder} holds no pool of looks; it is made by pmg-pretrain stage=look_unet")
-        tensors = load_file(folder / "pool.safetensors")
-        return cls(tensors["latents"], tensors["rows"], **json.loads((folder / "words.json").read_text()))
+        tensors, said = load_file(folder / "pool.safetensors"), json.loads((folder / "words.json").read_text())
+        pool = cls(tensors["latents"], tensors["rows"], said["words"], said["remarks"])
+        if said.get("digest") != pool._digest():
+            raise PmgError(f"{folder} was changed after it was written: remove it, or name another stage.pool.folder")
+        return pool
+
+    def _digest(self) -> str:
+        tensors = {"latents": hash_tensor(self.latents), "rows": hash_tensor(self.rows)}
+        return Cache.key(words=self.words, remarks=self.remarks, **tensors)
 
 
 def build_pool(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from math import comb
 from pathlib import Path
@@ -147,7 +146,7 @@ def _write_results(settings: SurveyConfig, run: Run, key: dict[str, Any], answer
 
     from pmg.evaluation.comparison import Comparison
     from pmg.evaluation.result_tables import ResultTables
-    from pmg.evaluation.results import Origin, read_rows
+    from pmg.evaluation.results import Origin, read_results, read_rows
     from pmg.evaluation.table_rendering import print_table
     from pmg.runs.provenance import git_state
     from pmg.studio.survey.analysis import FOOTNOTE, Analysis, shown_rows, survey_tables, write_analysis
@@ -156,8 +155,12 @@ def _write_results(settings: SurveyConfig, run: Run, key: dict[str, Any], answer
     observed = observe(answers, key)
     rows = metrics = None
     if settings.evaluation:
-        rows = shown_rows(read_rows(settings.evaluation), key["images"].values())
-        metrics = _read_metrics(Path(settings.evaluation, "results.json"), key.get("records"))
+        path = Path(settings.evaluation, "results.json")
+        evaluated = read_results(path)
+        if evaluated.get("records") != key.get("records"):
+            raise PmgError(f"{path} is of other pictures than the survey's: name the evaluation of its generate_run")
+        rows, metrics = read_rows(settings.evaluation, evaluated.get("rows")), evaluated["metrics"]
+        rows = shown_rows(rows, key["images"].values())
     run.begin()
     with run.ledger.phase("analyse"):
         analysis = Analysis(key["methods"], Comparison(**asdict(settings.comparison)), settings.allowed_failures)
@@ -171,22 +174,6 @@ def _write_results(settings: SurveyConfig, run: Run, key: dict[str, Any], answer
     for table in survey_tables(results):
         print_table(table, "", console)
     print(f"all tables: {Path(str(settings.results_dir), 'table.md')}")
-
-
-def _read_metrics(path: Path, records: str | None) -> dict[str, Any]:
-    """Returns the descriptions of an evaluation's metrics.
-
-    Raises:
-        PmgError: it can't be read, or is of other pictures than those with a digest of `records`.
-    """
-    try:
-        results = json.loads(path.read_text(encoding="utf-8"))
-        metrics: dict[str, Any] = results["metrics"]
-        if results.get("records") != records:
-            raise PmgError(f"{path} is of other pictures than the survey's: name the evaluation of its generate_run")
-        return metrics
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise PmgError(f"{path} can't be read ({type(error).__name__}): name the results of pmg-evaluate") from None
 
 
 def main() -> None:
