@@ -431,9 +431,9 @@ def shown(folder: Path) -> str:
 
 
 def results(folder: Path) -> dict[str, Any]:
-    """Results without costs."""
+    """Results without costs and digests."""
     found = json.loads((folder / "results.json").read_text())
-    return {name: part for name, part in found.items() if name not in ("cost", "revision")}
+    return {name: part for name, part in found.items() if name not in ("cost", "revision", "digest", "records")}
 
 
 def numbers(folder: Path) -> Any:
@@ -443,8 +443,19 @@ def numbers(folder: Path) -> Any:
     return measured[["method", "control", "metric", "value", "n"]].astype(str).values.tolist()
 
 
-def pictures(folder: Path) -> list[str]:
-    """The pictures of a report's page, in their order."""
+def study_results(folder: Path) -> dict[str, Any]:
+    """Results of a study without its config, which names the folder of the training."""
+    return {name: part for name, part in results(folder).items() if name != "config"}
+
+
+def shows_honest(folder: Path) -> bool:
+    """Whether a report's page shows pictures of the honest one alone, in their order; one that is refused is none."""
+    honest = folder.parents[1] / "base" / folder.name
+    found, rest = _pictures(folder), iter(_pictures(honest))
+    return all(picture in rest for picture in found)
+
+
+def _pictures(folder: Path) -> list[str]:
     text = (folder / "index.html").read_text()
     return [part.split('"')[0] for part in text.split("data:image/webp;base64,")[1:]]
 
@@ -1042,6 +1053,7 @@ ATTACKS = (
             do(shutil.rmtree, "study/evaluate"),
             do(copy_into, "other/train/encoder", "study/train/encoder"),
         ),
+        compare=study_results,
     ),
     Attack(
         "results of a study edited, run again",
@@ -1154,7 +1166,7 @@ ATTACKS = (
         ["real_users", "--into", "report"],
         "report",
         lambda: swap_all("real_users/generate/images/pmg/own/*.png"),
-        compare=pictures,
+        compare=shows_honest,
     ),
     Attack(
         "results edited, reported",

@@ -67,6 +67,7 @@ class Trial:
         before: done first, in the folder with all of them.
         environment: variables of the command.
         place: the folder that the command starts in.
+        new: a new folder in the target that may be the command's.
     """
 
     command: str
@@ -76,18 +77,17 @@ class Trial:
     before: Callable[[], object] = lambda: None
     environment: dict[str, str] = field(default_factory=dict)
     place: str = "."
+    new: str = "/"
 
 
 def contents(folder: Path) -> dict[str, str]:
-    """A digest of each file and the names of all folders; locks are left out."""
+    """A digest of each file and link; locks are left out."""
     found = {}
     for path in sorted(folder.rglob("*")):
         name = str(path.relative_to(folder))
         if path.is_symlink():
             found[name] = f"link to {os.readlink(path)}"
-        elif path.is_dir():
-            found[name] = "folder"
-        elif "lock" not in path.name:
+        elif path.is_file() and "lock" not in path.name:
             found[name] = sha256(path.read_bytes()).hexdigest()
     return found
 
@@ -238,7 +238,11 @@ TRIALS = (
         environment=ASSETS,
     ),
     Trial(
-        "prepare", [*instead(SHOP, "run_dir=new"), "paths.data_dir=project"], "project", "paths.data_dir: a project"
+        "prepare",
+        [*instead(SHOP, "run_dir=new"), "paths.data_dir=project"],
+        "project",
+        "paths.data_dir: a project",
+        new="own_files/",
     ),
     Trial(
         "prepare",
@@ -393,7 +397,9 @@ def _try(trial: Trial, place: Path, base: Path) -> dict[str, Any]:
         with inside(folder / trial.place):
             code, said = call(trial.command, trial.arguments)
         now = contents(target)
-    changed = sorted(name for name in {*earlier, *now} if earlier.get(name) != now.get(name))
+    changed = sorted(
+        name for name in {*earlier, *now} if earlier.get(name) != now.get(name) and not name.startswith(trial.new)
+    )
     return {
         "command": trial.command, "target": trial.kind, "code": code, "said": said, "changed": changed,
     }  # fmt: skip

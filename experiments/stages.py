@@ -209,7 +209,7 @@ def made(folder: Path) -> dict[str, str]:
         results = {
             name: {key: value for key, value in part.items() if key not in PLACES} if name == "config" else part
             for name, part in json.loads(path.read_text()).items()
-            if name not in ("cost", "revision")
+            if name not in ("cost", "revision", "digest")
         }
         found["results.json"] = sha256(json.dumps(results).encode()).hexdigest()
     return found

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from pmg.domain import PmgError
@@ -26,16 +28,18 @@ def place(tmp_path):
 def test_new_empty_and_own_folders_are_written(place):
     refuse(place)
     (place / "results" / "another run").mkdir()
-    (place / "results" / ".hidden").touch()
+    (place / "results" / ".DS_Store").touch()
+    (place / "results" / "evaluate.log").write_text("[2026-01-01 00:00:00,000][pmg][INFO] pmg-evaluate of pmg\n")
     refuse(place)
     own([place / "results"], place / "elsewhere", "evaluate", MINE)
     (place / "results" / "results.json").touch()
     refuse(place)
 
 
-def test_files_of_others_are_refused(place):
-    (place / "results" / "README.md").write_text("my project")
-    with pytest.raises(PmgError, match=r"results holds files that aren't pmg's, e\.g\. README\.md"):
+@pytest.mark.parametrize("name", ["README.md", ".env", "train.log"])
+def test_files_of_others_are_refused(place, name):
+    (place / "results" / name).write_text("my project")
+    with pytest.raises(PmgError, match=rf"results holds files that aren't pmg's, e\.g\. {re.escape(name)}"):
         refuse(place)
 
 
@@ -48,6 +52,8 @@ def test_a_file_is_no_folder(place):
 def test_folders_of_others_are_refused_and_folders_of_runs_are_not(place):
     write_run(place / "results" / "sweep" / "0", "train")
     refuse(place)
+    with pytest.raises(PmgError, match=r"results holds folders of runs, e\.g\. sweep; name a new one for this run"):
+        refuse_foreign([place / "results"], place / "results", "evaluate", MINE, None)
     (place / "results" / "src" / "inner").mkdir(parents=True)
     refuse(place)
     (place / "results" / "src" / "inner" / "code.py").touch()

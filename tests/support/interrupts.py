@@ -81,5 +81,5 @@ def made(folder):
         found["records"] = sorted(path.read_text().splitlines())
     for path in folder.glob("results.json"):
         results = json.loads(path.read_text())
-        found["results"] = {name: part for name, part in results.items() if name not in ("cost", "revision")}
+        found["results"] = {name: part for name, part in results.items() if name not in ("cost", "revision", "digest")}
     return found

@@ -15,6 +15,8 @@ from pmg.runs.run_folder import METRICS_FILE, read_json
 
 OWNER = ".pmg.json"  # in each folder that a run writes: its command and folder, and a hash of its identity
 OF_SWEEPS = ("multirun.yaml", "optimization_results.yaml", "study.db")  # that Hydra and its sweepers write
+OF_SYSTEMS = re.compile(r"\.(DS_Store|directory|git\w*|hydra|submitit|ipynb_checkpoints|pmg.*|.*lock)")
+"""Hidden names that make no folder somebody's: of file managers, git, Hydra, notebooks and locks."""
 CACHED = re.compile(
     r"[0-9a-f]{2}|[0-9a-f]{64}|\..*|.*\.lock|contexts|preference|latents|models|compiled|looks|npm|digests\.json"
 )
@@ -51,6 +53,8 @@ def refuse_foreign(
             raise PmgError(f"{shown} belongs to pmg-{owner['command']}; name another folder")
         if not owner:
             _refuse_files(folder)
+            if is_same_folder(folder, run_dir) and (inside := [path.name for path in _subfolders(folder)]):
+                raise PmgError(f"{shown} holds folders of runs, e.g. {min(inside)}; name a new one for this run")
         same = owner.get("identity") == Cache.key(**identity) or is_same_folder(owner.get("run"), run_dir)
         if owner and not same and (folder / RESULTS).exists():
             raise PmgError(f"{shown} holds results of another run of pmg-{command}: name another results_dir")
@@ -106,15 +110,28 @@ def _refuse_files(folder: Path) -> None:
 
 
 def _find_foreign(folder: Path) -> str | None:
-    """Returns the name of a file, or of a folder with files, that no run wrote; hidden ones and logs don't count."""
+    """Returns the name of a file, or of a folder with files, that no run wrote."""
     if not folder.is_dir():
         return None
     for path in sorted(folder.iterdir()):
-        if path.name.startswith(".") or path.suffix == ".log" or path.name in OF_SWEEPS:
+        if OF_SYSTEMS.fullmatch(path.name) or path.name in OF_SWEEPS or _is_log(path):
             continue
         if path.is_file() or (any(map(Path.is_file, path.rglob("*"))) and not _holds_run(path)):
             return path.name
     return None
+
+
+def _is_log(path: Path) -> bool:
+    """Returns whether a file is a log of pmg or Hydra, which a command that was refused leaves behind."""
+    if path.suffix != ".log" or not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return re.match(rb"\[\d{4}-\d\d-\d\d |$", file.read(12)) is not None
+
+
+def _subfolders(folder: Path) -> list[Path]:
+    """Returns the folders of runs that a folder holds."""
+    return [path for path in folder.glob("*/") if _holds_run(path)]
 
 
 def _holds_run(folder: Path) -> bool:
