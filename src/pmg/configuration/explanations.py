@@ -107,7 +107,8 @@ def _explain_key(text: str, key: str, command: str) -> str:
     full = found.group(1) if found else key
     known = _known_keys(command)
     instead = ELSEWHERE.get(full.partition(".")[0])
-    hint = f". {instead}" if instead else nearest(full, known)
+    elsewhere = f": the default option of {full.partition('.')[0]} has it, the chosen one does not"
+    hint = f". {instead}" if instead else elsewhere if full in known else nearest(full, known)
     where = f" in {source.group(1)}.yaml" if source else ""
     return f"unknown key '{full}'{where}{hint}"
 
