@@ -50,6 +50,7 @@ WORD = re.compile(r"[a-z0-9']+")
 PENALTIES = (10.0, 30.0, 100.0, 300.0, 1000.0)
 MESSAGES = HERE / "reader" / "messages.jsonl"
 OTHER_USERS = ("data.looks.users.seed=1", "data.mixed=0")  # those whom the messages belong to
+NOT_OWN = ("other", "shuffled")  # words beside one's own pictures: another user's; one's own in random order
 COMMON = 3  # users who have to say a word, or two words in a row, for a weight of its own
 
 
@@ -64,6 +65,7 @@ class World:
     def config(self) -> Any:
         """The command's config."""
         chosen = {"all": [], "messages": ["data.channel=conflict", *OTHER_USERS]}
+        chosen |= {said_by: ["data.channel=split", f"data.said_by={said_by}"] for said_by in NOT_OWN}
         own = chosen.get(self.channel, [f"data.channel={self.channel}"])
         return pmg.compose("train", ["experiment=channel_encoders", *own])
 
@@ -340,9 +342,9 @@ def fit_controls(into: Path, split: str) -> dict[str, Any]:
 
 @lru_cache
 def _asked(split: str, channel: str) -> list[World]:
-    """Returns the users of a split through a channel; with ``conflict`` those who wrote free messages, too."""
-    names = [channel, "messages"] if (split, channel) == ("test", "conflict") else [channel]
-    return [World(split, name) for name in names]
+    """Returns the users of a split through a channel; of the test's, with free messages and words not their own."""
+    more = {"conflict": ("messages",), "split": NOT_OWN} if split == "test" else {}
+    return [World(split, name) for name in (channel, *more.get(channel, ()))]
 
 
 def _pictures(world: World) -> dict[str, Tensor]:
@@ -401,13 +403,34 @@ def main(into: Path, split: str, runs: Sequence[str]) -> None:
         found["runs"] = list(dict.fromkeys([*found.get("runs", []), Path(folder).name]))
         path.write_text(json.dumps(found) + "\n")
     for kind in KINDS_OF_TABLES:
-        table = reader_table(found, kind)
+        table = make_table(found, kind)
         (into / f"{kind}-{split}.md").write_text(f"{table}\n")
         print(table)
 
 
-KINDS_OF_TABLES = {"open": "explained", "found": "words found"}
+KINDS_OF_TABLES = {"open": "explained", "found": "words found", "other": "words of others"}
 SEED = re.compile(r"^(encoder=)?(?P<encoder>.*?)[-,](seed=)?\d+$")
+
+
+def make_table(found: Mapping[str, Any], kind: str) -> str:
+    """Returns a table of `KINDS_OF_TABLES`."""
+    return words_table(found) if kind == "other" else reader_table(found, kind)
+
+
+def words_table(found: Mapping[str, Any]) -> str:
+    """Returns what each reader explains in ``split`` from a user's own words, another's, and words in random order."""
+    parts = {
+        name: _over_seeds(found["channels"][name]["open"]) for name in ("split", *NOT_OWN) if name in found["channels"]
+    }
+    users = found["channels"]["split"]["users"]
+    lines = [["reader", *parts, *(f"split - {name}" for name in NOT_OWN)], ["---", *["---:"] * (len(parts) + 2)]]
+    for reader, own in parts["split"].items() if len(parts) > 1 else ():
+        pairs = [{"own": own, "other": parts[name][reader]} for name in NOT_OWN]
+        lines.append([
+            reader, *(_compare(part, users, -1, reader, None) for part in parts.values()),
+            *(_compare(pair, users, -1, "own", "other") for pair in pairs),
+        ])  # fmt: skip
+    return _table(lines)
 
 
 def reader_table(found: Mapping[str, Any], kind: str) -> str:
@@ -416,7 +439,7 @@ def reader_table(found: Mapping[str, Any], kind: str) -> str:
     Runs of one encoder count as one, with the mean over its seeds for each user. Below them paired differences of the
     first encoder and every other reader. With words found, the macro F1 and the calibration error, means over seeds.
     """
-    channels = found["channels"]
+    channels = {name: part for name, part in found["channels"].items() if name not in NOT_OWN}
     values = {channel: _over_seeds(part[kind]) for channel, part in channels.items()}
     names = list(dict.fromkeys(name for part in values.values() for name in part))
     ours = _encoder(found["runs"][0]) if found.get("runs") else None
@@ -522,7 +545,7 @@ def record(into: Path, split: str, judged: Sequence[Path]) -> None:
     found = json.loads((into / f"explained-{split}.json").read_text())
     (study / f"explained-{split}.json").write_text(json.dumps(found) + "\n")
     for kind, name in KINDS_OF_TABLES.items():
-        fill(study / "README.md", name.replace(" ", "-"), reader_table(found, kind))
+        fill(study / "README.md", name.replace(" ", "-"), make_table(found, kind))
     if judged:
         parts = [pd.read_parquet(folder / "rows.parquet").assign(channel=_channel(folder)) for folder in judged]
         rows = pd.concat(parts)
