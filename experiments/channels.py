@@ -26,6 +26,7 @@ import torch
 from record import HERE, fill
 from rich.progress import track
 from safetensors.torch import save_file
+from statsmodels.stats.multitest import multipletests
 from torch import Tensor
 
 import pmg
@@ -33,7 +34,7 @@ from pmg.cache import open_cache
 from pmg.configuration.portable import named_folders
 from pmg.data.chats import USER
 from pmg.domain import Example, Item, Turn
-from pmg.evaluation.statistics import interval, paired_difference
+from pmg.evaluation.statistics import LEVEL, Difference, interval, paired_difference
 from pmg.looks.conversations import CHANNELS
 from pmg.models.loading.weight_sources import load_frozen
 from pmg.preferences.contexts import no_pictures
@@ -530,6 +531,87 @@ def drawn_table(rows: pd.DataFrame) -> str:
     return _table(lines)
 
 
+CONTROLS = ("stored", "sentences", "pooled", "matched", "mean_style")  # whose pictures the reader's are compared with
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """A primary endpoint: the reader beside the control that comes closest.
+
+    Attributes:
+        name: P1 to P4.
+        where: users and metric.
+        control: the closest.
+        difference: the reader's minus its, with the interval.
+        p: the largest of all controls', since each has to be beaten.
+        right: whether the difference has the right sign.
+    """
+
+    name: str
+    where: str
+    control: str
+    difference: str
+    p: float
+    right: bool
+
+    @classmethod
+    def of(cls, name: str, where: str, pairs: Mapping[str, Difference], sign: int = 1) -> Endpoint:
+        """Returns the endpoint of differences by control; `sign` -1: lower is better."""
+        control, one = min(pairs.items(), key=lambda pair: sign * pair[1].mean)
+        text = f"{one.mean:+.3f} [{one.low:+.3f}, {one.high:+.3f}]"
+        return cls(name, where, control, text, max(each.p for each in pairs.values()), sign * one.mean > 0)
+
+
+def find_endpoints(found: Mapping[str, Any], rows: pd.DataFrame, real: str) -> list[Endpoint]:
+    """Returns the primary endpoints.
+
+    Args:
+        found: of `main`.
+        rows: of evaluations, with their ``channel``.
+        real: the table of `real_people.py`.
+    """
+
+    def drawn(channel: str, column: str, ours: str, others: Sequence[str]) -> dict[str, Difference]:
+        """Returns the differences of pictures, by control."""
+        part = rows[(rows["channel"] == channel) & (rows["control"] == "own")]
+        table = part.pivot_table(index="user", columns="method", values=column)
+        values, users = {name: table[name].to_numpy(float) for name in table}, np.array(table.index)
+        names = [name for name in others if name in values]
+        return {NAMES.get(name, name): paired_difference(values[ours], values[name], users) for name in names}
+
+    def named(channel: str) -> dict[str, Difference]:
+        """Returns the differences of words found, by control."""
+        part = found["channels"][channel]
+        values, users = _over_seeds(part["found"]), np.array(part["users"])
+        own = values.pop(_encoder(found["runs"][0]))
+        said = ~np.isnan(own)
+        return {name: paired_difference(own[said], each[said], users[said]) for name, each in values.items()}
+
+    def liked(control: str) -> Endpoint:
+        """Returns the difference of the people's table."""
+        match = re.search(rf"\| reader - {control} \| (.*?), p [=<] ([0-9.]+) ", real)
+        assert match, f"the table of real people has no {control}"
+        return Endpoint("P4", "MovieLens, precision at 3", control, match[1], float(match[2]), match[1][0] == "+")
+
+    return [
+        Endpoint.of("P1", "`split`, LPIPS to truth", drawn("split", "lpips_truth", "soft", CONTROLS), -1),
+        Endpoint.of("P1", "`split`, style", drawn("split", "style_accuracy", "soft", CONTROLS)),
+        *(Endpoint.of("P2", f"`{name}`, words found", named(name)) for name in ("conflict", "messages")),
+        Endpoint.of("P3", "`pictures`, LPIPS to truth", drawn("pictures", "lpips_truth", "read", ["counting"]), -1),
+        *map(liked, ("popularity", "counting")),
+    ]
+
+
+def endpoints_table(endpoints: Sequence[Endpoint]) -> str:
+    """Returns a row an endpoint, with p after Holm's correction."""
+    corrected = multipletests([one.p for one in endpoints], method="holm")[1]
+    lines = [["endpoint", "where", "closest control", "reader - control", "p (Holm)", "holds"], ["---"] * 6]
+    for one, p in zip(endpoints, corrected, strict=True):
+        holds = "yes" if one.right and p < 1 - LEVEL else "no"
+        lines.append([one.name, one.where, one.control, one.difference, f"{p:.4f}", holds])
+    return _table(lines)
+
+
 def _table(lines: Sequence[Sequence[str]]) -> str:
     """Returns a table, its numbers with a true minus sign."""
     text = "\n".join(f"| {' | '.join(line)} |" for line in lines)
@@ -552,6 +634,8 @@ def record(into: Path, split: str, judged: Sequence[Path]) -> None:
         rows.to_parquet(study / f"rows-{split}.parquet")
         tables = [f"`{channel}`\n\n{drawn_table(part)}" for channel, part in rows.groupby("channel")]
         fill(study / "README.md", "drawn", "\n\n".join(tables))
+        real = (HERE / "faithfulness" / "README.md").read_text()
+        fill(study / "README.md", "endpoints", endpoints_table(find_endpoints(found, rows, real)))
 
 
 def _channel(folder: Path) -> str:

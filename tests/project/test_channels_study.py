@@ -75,3 +75,46 @@ def test_macro_f1_counts_named_options_of_what_users_spoke_of(study):
     # red: found once of two, never wrongly, 2/3; blue: once of one, once wrongly, 2/3; flat: not found
     assert Two("test", "split").macro_f1(scores) == pytest.approx((2 / 3 + 2 / 3 + 0) / 3)
     assert Two("test", "split").found(scores) == [0.5, 0.0, 1.0]
+
+
+def test_an_endpoint_has_to_beat_every_control_after_holms_correction(study):
+    def users(shift):
+        return [shift + 0.01 * (number % 3) for number in range(40)]
+
+    names = [f"user{number}" for number in range(40)]
+    part = {
+        "users": names,
+        "found": {"ridge": users(0.2), "encoder=reader,seed=0": users(0.7), "sentences": users(0.6)},
+    }
+    found = {"channels": {"conflict": part, "messages": part}, "runs": ["encoder=reader,seed=0"]}
+    methods = {"soft": 0.3, "stored": 0.4, "matched": 0.29, "read": 0.5, "counting": 0.6}
+    rows = [
+        {
+            "user": user,
+            "method": method,
+            "control": "own",
+            "channel": channel,
+            "lpips_truth": value,
+            "style_accuracy": 0.0,
+        }
+        for user, wobble in zip(names, users(0.0), strict=True)
+        for method, mean in methods.items()
+        for channel, value in (("split", mean + wobble), ("pictures", mean))
+    ]
+    people_table = ("popularity | +0.04 [+0.02, +0.06], p < 0.001", "counting | +0.01 [-0.02, +0.04], p = 0.4")
+    real = "\n".join(f"| reader - {row} |" for row in people_table)
+    first, style, words, _, keywords, *people = study.find_endpoints(found, pd.DataFrame(rows), real)
+    assert (first.control, first.difference, first.right) == (
+        "mean_style and stated words",
+        "+0.010 [+0.010, +0.010]",
+        False,
+    )
+    assert (style.p, style.right) == (1.0, False)
+    assert (words.control, words.right) == ("sentences", True)
+    assert (keywords.difference, keywords.right) == ("-0.100 [-0.100, -0.100]", True)
+    table = study.endpoints_table([words, *people]).splitlines()
+    assert [line.split(" | ")[-2:] for line in table[2:]] == [
+        ["0.0006", "yes |"],
+        ["0.0020", "yes |"],
+        ["0.4000", "no |"],
+    ]
