@@ -75,11 +75,7 @@ class Janus:
 
 
 def check_sizes(path: str, config: JanusConfig, size: int | None) -> None:
-    """Checks that an image tokenizer decodes what the language model predicts, in pictures of `size` pixels, if given.
-
-    Raises:
-        PmgError: it doesn't.
-    """
+    """Checks that an image tokenizer decodes what is predicted, in pictures of `size` if given, else PmgError."""
     side, predicted = config.vq_config.num_patches, config.vision_config.num_image_tokens
     own = side * 2 ** (len(config.vq_config.channel_multiplier) - 1)
     if predicted != side**2:

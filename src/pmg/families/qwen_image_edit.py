@@ -55,11 +55,7 @@ class QwenImageEditTextEncoder(LanguageTextEncoder):
 
     @torch.no_grad()
     def encode_with_pictures(self, texts: Sequence[str], pictures: Sequence[Tensor]) -> TextBlock:
-        """Returns texts behind pictures as a block on the CPU, see `PicturePromptEncoder`.
-
-        Raises:
-            PmgError: a text is longer than `max_length`.
-        """
+        """Returns texts behind pictures on the CPU, see `PicturePromptEncoder`; PmgError if one is too long."""
         self.check_lengths(texts)
         size = self.texts_at_once
         parts = [self._read(texts[i : i + size], pictures[i : i + size]) for i in range(0, len(texts), size)]

@@ -24,13 +24,7 @@ REFERENCES = 4  # drawings of other concepts that show a look
 
 
 class Drawings:
-    """Items with their drawings.
-
-    Args:
-        items: one a drawing, in a fixed order.
-        artists: who drew each, same order.
-        pixels: red, green, blue and alpha, uint8 `(N, 4, H, W)`, same order.
-    """
+    """Items, who drew each, and their drawings in the same order: red, green, blue, alpha, uint8 `(N, 4, H, W)`."""
 
     def __init__(self, items: Sequence[Item], artists: Sequence[str], pixels: Tensor) -> None:
         self.items, self.artists, self.pixels = list(items), list(artists), pixels
@@ -40,11 +34,7 @@ class Drawings:
 
     @classmethod
     def load(cls, folder: str, topics: Sequence[str] | None = None) -> Drawings:
-        """Reads the drawings of some topics, None: of all, from a catalogue folder and checks its checksum.
-
-        Raises:
-            PmgError: a file is missing or damaged, a topic is unknown, an image can't be read.
-        """
+        """Reads the drawings of a catalogue folder, see `read_rows`; PmgError, too, if an image can't be read."""
         rows = read_rows(folder, topics)
         pixels = np.stack([decode(row["image"], Path(folder, TABLE), row["id"], "RGBA") for row in rows])
         items = [Item(r["id"], r["concept"], r["title"], tuple(r["keywords"]), r["subgroup"], {}) for r in rows]
@@ -75,14 +65,9 @@ def has_colours(pixels: Tensor) -> Tensor:
 
 
 class HeldOutCells:
-    """One (concept, artist) cell of each concept that no training sees; a quarter of them for validation.
+    """One (concept, artist) cell of each concept that no training sees; a share of them for validation.
 
-    The choice follows a hash of the concept: which concepts a configuration uses does not move a cell.
-
-    Args:
-        artists: those whose drawings may be held out.
-        seed: of the hash.
-        validation_share: share of the concepts whose cell is for validation.
+    The choice follows a hash of seed and concept: which concepts a configuration uses does not move a cell.
     """
 
     def __init__(self, artists: Sequence[str], seed: int = 0, validation_share: float = 0.25) -> None:
@@ -103,14 +88,7 @@ class HeldOutCells:
 
 
 class FinishedDrawings:
-    """Some of the drawings, each time under a new random finish: a `PictureSource`.
-
-    Args:
-        drawings: all of them.
-        rows: those used, int64 `(N,)`.
-        space: draws finishes of its seen part.
-        as_drawn: share of the pictures that are left as drawn.
-    """
+    """Some `rows` `(N,)` of the drawings, each time under a new random finish, a share `as_drawn`: a `PictureSource`."""
 
     def __init__(self, drawings: Drawings, rows: Tensor, space: FinishSpace, as_drawn: float = 0.05) -> None:
         self.drawings, self.rows, self.space, self.as_drawn = drawings, rows, space, as_drawn

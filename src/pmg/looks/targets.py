@@ -19,12 +19,7 @@ Look = tuple[str, Finish]
 
 
 class LookChoice:
-    """Draws the rivals of a look and the drawings that show each candidate.
-
-    Args:
-        data: drawings and the space of finishes.
-        spread: of the finishes of the drawings that show a look.
-    """
+    """Draws the rivals of a look and the drawings that show each candidate, whose finishes have a `spread`."""
 
     def __init__(self, data: LookData, spread: float) -> None:
         self.data, self.spread = data, spread
@@ -73,12 +68,7 @@ class LookTarget:
 def draw_targets(data: LookData, split: str, group: str, count: int, seed: int = 0) -> list[LookTarget]:
     """Returns targets of a group; the same ones for the same seed, the first ones of any larger number.
 
-    Args:
-        data: drawings and the space of finishes.
-        split: ``validation`` or ``test``: whose held-out cells.
-        group: see `LookTarget`.
-        count: how many.
-        seed: another one gives other targets.
+    The split, ``validation`` or ``test``, is that of the held-out cells; groups are those of `LookTarget`.
     """
     if group == "unseen_artist":
         cells = [row for row in data.rows("unseen_artists").tolist() if data.cells.split(_concept(data, row)) == split]

@@ -181,10 +181,9 @@ class DrawingIndex:
         return rng.choice(sorted(artists)), self.data.space.sample(rng, seen=group != "unseen_region")
 
     def choose_targets(self, split: str, taste: LookTaste, count: int, rng: random.Random) -> list[int]:
-        """Returns rows of different concepts that are targets of the split, drawn by the artist of the first look.
+        """Returns rows of different concepts that are targets of the split, by the artist of the first look.
 
-        Raises:
-            PmgError: the catalogue's topics leave too few of them.
+        PmgError if the catalogue's topics leave too few of them.
         """
         artist = taste.looks[0][0]
         rows = self._candidates(split, artist)
@@ -219,8 +218,7 @@ class DrawingIndex:
     def choose(self, artist: str, used: set[str], rng: random.Random) -> int:
         """Returns a drawing for a history: by `artist`, of a concept that is not in `used`, never a held-out cell.
 
-        Raises:
-            PmgError: `used` holds all that the artist drew.
+        PmgError if `used` holds all that the artist drew.
         """
         split = "unseen_artists" if artist in self.rows["unseen_artists"] else "train"
         rows = [row for row in self.rows[split][artist] if self.concept(row) not in used]
@@ -236,13 +234,8 @@ class DrawingIndex:
     ) -> tuple[Picture, ...]:
         """Returns a history in which another artist drew what those of the taste had drawn, with the same finishes.
 
-        Concepts stay where the other artist drew them and no training is kept from it; elsewhere they are others.
-
-        Args:
-            history: pictures, oldest first.
-            taste: whose artists are replaced, each by one other artist.
-            used: concepts that no history may show.
-            rng: chooses artists and concepts.
+        Concepts stay where the other artist drew them and no training is kept from it; elsewhere they are others, and
+        none that is in `used`.
         """
         own = {artist for artist, _ in taste.looks}
         others = sorted({*self.rows["train"], *self.rows["unseen_artists"]} - own)
@@ -265,10 +258,9 @@ class DrawingIndex:
 
 
 def check_look_leaks(data: LookData, samples: Sequence[LookSample], split: str) -> None:
-    """Checks that no sample leaks what training must not see, or shows the target.
+    """Checks that histories hold no held-out cell and not the target's concept, and that targets are of the split.
 
-    Raises:
-        PmgError: a history holds a held-out cell or the target's concept, or a target is of another split.
+    Else a PmgError says what leaks.
     """
     for sample in samples:
         concepts = {data.drawings.items[picture.row].concept for picture in sample.history}

@@ -22,11 +22,7 @@ TRAINING_STEPS = 50  # for whose shift times are sampled, where the shift depend
 
 
 class PatchDenoiser(DiffusersDenoiser):
-    """A transformer whose image tokens are 2 x 2 latents; subclasses call the model.
-
-    Raises:
-        PmgError: the latents can't be cut into patches.
-    """
+    """A transformer whose image tokens are 2 x 2 latents, else PmgError; subclasses call the model."""
 
     folder = "transformer"
 
@@ -58,11 +54,7 @@ def latent_side(codec: LatentCodec, size: int | None) -> int:
 
 
 class PipelineEuler(FlowMatchEulerDiscreteScheduler):
-    """Euler steps from time 1 to 1 / n at equal distances, shifted towards noise.
-
-    Attributes:
-        mu: returns the parameter of the shift for a number of steps.
-    """
+    """Euler steps from time 1 to 1 / n at equal distances, shifted towards noise by `mu` of the number of steps."""
 
     mu: Callable[[int], float]
 
@@ -76,11 +68,8 @@ class PipelineFlow(FlowMatching):
     """A rectified flow whose times are shifted as in the family's pipeline.
 
     Training samples from a logit-normal distribution under the same shift, with all weights 1 (Esser et al. 2024).
-
-    Args:
-        scheduler: of the checkpoint.
-        mu: returns the parameter of the shift for a number of steps, at the generator's image size; used where the
-            scheduler has ``use_dynamic_shifting``.
+    `mu` returns the parameter of the shift for a number of steps, at the generator's image size; it is used where the
+    checkpoint's `scheduler` has ``use_dynamic_shifting``.
     """
 
     def __init__(self, scheduler: FlowMatchEulerDiscreteScheduler, mu: Callable[[int], float]) -> None:

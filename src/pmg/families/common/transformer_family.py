@@ -73,18 +73,9 @@ class TransformerFamily(ABC):
         cls, autoencoder: Any, transformer: Any, scheduler: FlowMatchEulerDiscreteScheduler,
         text_encoder: PromptEncoder, size: int | None, **options: Any,
     ) -> DiffusionGenerator:  # fmt: skip
-        """Returns the generator of its parts.
+        """Returns the generator of its parts, of images of `size` pixels (None: the family's own, of most 1024).
 
-        Args:
-            autoencoder: images <-> latents.
-            transformer: the denoiser.
-            scheduler: the sampler.
-            text_encoder: encodes prompts.
-            size: of the images in pixels; None: the family's own, of most 1024.
-            **options: of the denoiser.
-
-        Raises:
-            PmgError: `size` is none that the models can make.
+        PmgError if the models can't make this size; `options` are the denoiser's.
         """
         codec = cls.codec(autoencoder)
         side = cls.latent_side(codec, size)

@@ -50,11 +50,7 @@ class AutoencoderDCCodec(nn.Module):
 
     @classmethod
     def from_folder(cls, folder: str | Path) -> AutoencoderDCCodec:
-        """Loads the autoencoder of a diffusers folder and its latents' statistics, frozen, in float32.
-
-        Raises:
-            PmgError: either is missing or damaged.
-        """
+        """Loads an autoencoder and its latents' statistics, frozen, in float32; PmgError if either can't be read."""
         path = Path(folder, STATISTICS)
         autoencoder = load_frozen(AutoencoderDC, folder).float()
         try:

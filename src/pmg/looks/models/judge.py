@@ -83,12 +83,7 @@ class LookJudge(EmbeddedModel):
         self.post_init()
 
     def start_from(self, trunk: EfficientNetLite, frozen: int = 0) -> LookJudge:
-        """Initialises the convolutions with those of `trunk`; returns self.
-
-        Args:
-            trunk: trained.
-            frozen: how many of the first stages, and the convolution before them, are not trained on; 0: none.
-        """
+        """Initialises the convolutions with those of `trunk`, `frozen` by `EfficientNetLite.freeze`; returns self."""
         self.trunk.load_state_dict(trunk.state_dict())
         self.trunk.freeze(frozen)
         return self
@@ -114,11 +109,9 @@ def build_look_head(width: int, hidden: int, out: int) -> nn.Sequential:
 
 
 def pick_looks(pictures: Tensor, references: Tensor) -> Tensor:
-    """Returns the index of the candidate look nearest to each image, int64 `(B,)`.
+    """Returns the index of the candidate look nearest to each image, int64 `(B,)`, by style vectors.
 
-    Args:
-        pictures: style vectors `(B, E)`.
-        references: style vectors of `R` images of each candidate look, `(B, candidates, R, E)`.
+    They are `(B, E)`, and `(B, candidates, R, E)` of `R` images of each candidate look.
     """
     centres = normalize(references.mean(2), dim=-1)
     return (centres @ pictures[..., None]).squeeze(-1).argmax(1)

@@ -54,8 +54,7 @@ class Drop:
 class LookBatches:
     """Collates looks of a pool into batches: conditions, with noise for a `process` or with image tokens.
 
-    Args:
-        codes: image tokens of the pool's pictures, `(N, ITEMS, T)`; None: batches have none.
+    `codes` are the image tokens of the pool's pictures, `(N, ITEMS, T)`; None: batches have none.
     """
 
     def __init__(
@@ -233,11 +232,7 @@ class LookDenoiserStage(LookPoolStage):
         return [(self.model.denoiser.model, self.model.denoiser.folder), (self.model.style_encoder, "style_encoder")]
 
     def _collate(self, pool: LookPool, data: PictureGroups, split: str) -> LookBatches:
-        """Returns batches of latents, noise and times.
-
-        Raises:
-            PmgError: the denoiser takes other latents.
-        """
+        """Returns batches of latents, noise and times; PmgError if the denoiser takes other latents."""
         shape, wanted = tuple(pool.latents.shape[2:]), tuple(self.model.denoiser.latent_shape)
         if shape != wanted:
             raise PmgError(
@@ -249,26 +244,16 @@ class LookDenoiserStage(LookPoolStage):
 
 
 class LookDenoiser(nn.Module):
-    """A denoiser with its style encoder.
-
-    Args:
-        denoiser: takes target, words and style as one sequence, and the pooled vectors of target and style.
-        style_encoder: reads reference pictures.
-        process: the noise process.
-    """
+    """A denoiser of target, words and style in one sequence, with its style encoder and noise process."""
 
     def __init__(self, denoiser: Denoiser, style_encoder: StyleEncoder, process: NoiseProcess) -> None:
         super().__init__()
         self.denoiser, self.style_encoder, self.process = denoiser, style_encoder, process
 
     def forward(self, noisy: Tensor, times: Tensor, target: Block, *preference: Block) -> Tensor:
-        """Returns the denoiser's output `(B, C, h, w)`.
+        """Returns the denoiser's output `(B, C, h, w)` of noisy latents, at times `(B,)` of the process.
 
-        Args:
-            noisy: latents `(B, C, h, w)`.
-            times: of the process, `(B,)`.
-            target: what is drawn.
-            preference: words and style tokens.
+        `preference` are words and style tokens.
         """
         inputs = self.denoiser.adapter.prepare(join(target, *preference))
         return self.denoiser(noisy, self.process.model_times(times), inputs)

@@ -36,10 +36,7 @@ TOKENS = "tokens.safetensors"  # beside the pool: its image tokens, and the code
 def read_tokens(folder: Path, tokenizer: ImageTokenizer, make: Callable[[], Tensor]) -> Tensor:
     """Returns the image tokens of a pool, those of an interrupted training where it had the same tokenizer.
 
-    Args:
-        folder: of the pool.
-        tokenizer: of pictures.
-        make: computes the tokens, int16 `(N, ITEMS, T)`.
+    `make` computes them, int16 `(N, ITEMS, T)`.
     """
     path, codebook = folder / TOKENS, tokenizer.model.quantize.embedding.weight.detach()
     stored = load_file(path) if path.is_file() else {}

@@ -35,17 +35,8 @@ FINISHES, CONCEPTS = 4, 2  # of a batch: every artist in every finish, each look
 class JudgeBatches:
     """Draws batches that hold the hardest negatives of each look: same artist, other finish, and the reverse.
 
-    The judge may see unseen regions and artists; held-out drawings it may not.
-
-    Args:
-        data: drawings and the space of finishes.
-        codec: a share of the pictures goes through it, as generated ones do.
-        restored: that share.
-        spread: of a look's finishes.
-        artists: in a batch.
-
-    Raises:
-        PmgError: the data has fewer artists.
+    The judge may see unseen regions and artists; held-out drawings it may not. A share `restored` of the pictures went
+    through the codec, as generated ones do. PmgError if the data has fewer `artists` than a batch.
     """
 
     def __init__(self, data: LookData, codec: LatentCodec, restored: float, spread: float, artists: int) -> None:
@@ -181,9 +172,8 @@ class LookJudgeStage:
     def build(self, data: PictureGroups, seed: int) -> Built:
         """Batches of looks with their hardest rivals; validation on held-out drawings.
 
-        Raises:
-            PmgError: the data has no finishes, or fewer artists than a batch; `start` is missing, or a judge of other
-                sizes or concepts.
+        PmgError if the data has no finishes, or fewer artists than a batch; or `start` is missing, or a judge of other
+        sizes or concepts.
         """
         if not isinstance(data, LookData):
             raise PmgError(

@@ -114,11 +114,7 @@ class Studio:
         }
 
     def check(self, wish: Wish) -> None:
-        """Checks a wish before it waits in the queue.
-
-        Raises:
-            PmgError: there is nothing to read, a picture or user doesn't exist, or the pipeline reads no messages.
-        """
+        """Checks that a wish names something, pictures and users that exist, and fits the pipeline; else PmgError."""
         if not wish.liked and not wish.uploads and not wish.said:
             raise PmgError("the history is empty. Choose a user, click pictures, or upload one.")
         if wish.said and not self.chats:
@@ -157,8 +153,7 @@ class Studio:
     def generate(self, wish: Wish, job: Job) -> None:
         """Generates images for the user, without a preference, and for another user; each is shown once it is done.
 
-        Raises:
-            CancelledError: the job was cancelled; inside of a draw, too.
+        CancelledError if the job was cancelled; inside of a draw, too.
         """
         total = 5 if wish.other is not None else 3
         with stops_within(job):

@@ -35,13 +35,7 @@ FOOTNOTE = (
 
 @dataclass(frozen=True)
 class Analysis:
-    """Computes the results of a survey.
-
-    Attributes:
-        methods: in the order of tables.
-        comparison: the arms that all others are compared with.
-        allowed_failures: raters who fail more attention checks are left out.
-    """
+    """Computes the results of a survey; raters who fail more than `allowed_failures` attention checks are left out."""
 
     methods: Sequence[str]
     comparison: Comparison = field(default_factory=Comparison)
@@ -51,16 +45,10 @@ class Analysis:
         self, observed: Observations, origin: Origin, rows: pd.DataFrame | None = None,
         metrics: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> dict[str, Any]:  # fmt: skip
-        """Returns results in the form of all studies, with the section ``survey``.
+        """Returns results in the form of all studies, with the section ``survey``; PmgError if no rater is left.
 
-        Args:
-            observed: all answers.
-            origin: where they come from.
-            rows: `shown_rows` of an evaluation, whose metrics are compared with the raters; None: there is none.
-            metrics: the section ``metrics`` of its ``results.json``.
-
-        Raises:
-            PmgError: no rater is left.
+        `rows` are `shown_rows` of an evaluation, whose metrics (the section ``metrics`` of its ``results.json``) are
+        compared with the raters; None: there is none.
         """
         attention = self.attention(observed)
         failed = [rater for rater, found in attention.items() if found["excluded"]]
@@ -182,14 +170,9 @@ def _alpha(judged: pd.DataFrame) -> float | None:
 
 
 def shown_rows(rows: pd.DataFrame, images: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
-    """Returns the rows of the images that a survey shows.
+    """Returns an evaluation's rows of the images that a survey shows; PmgError if one of them is missing.
 
-    Args:
-        rows: of an evaluation.
-        images: ``example``, ``method`` and ``seed`` of each.
-
-    Raises:
-        PmgError: one of them was not evaluated.
+    Of each of these `images`, ``example``, ``method`` and ``seed`` are given.
     """
     keys = ["example", "method", "seed"]
     shown = pd.DataFrame(images, columns=keys).drop_duplicates()
@@ -209,15 +192,8 @@ def agreement_with_metrics(
 ) -> dict[str, dict[str, Any]]:
     """Returns how often the image that raters prefer is the one that a metric prefers, 0.5 by chance.
 
-    Comparisons without a preference, of a rater or of a metric, are left out.
-
-    Args:
-        pairs: see `Observations`.
-        rows: `shown_rows` of an evaluation; None: there is none.
-        metrics: their descriptions.
-
-    Returns:
-        Mean, interval, p-value (of 0.5) and number of comparisons by metric.
+    Comparisons without a preference, of a rater or of a metric, are left out. `rows` are `shown_rows`; None: there are
+    none. By metric there are mean, interval, p-value (of 0.5) and number of comparisons.
     """
     if rows is None or not len(pairs):
         return {}
@@ -247,10 +223,7 @@ def _lookup(values: pd.Series, examples: pd.Series, methods: pd.Series) -> np.nd
 def write_analysis(folder: Path, results: Mapping[str, Any], observed: Observations) -> None:
     """Writes ``results.json``, ``rows.parquet`` and ``table.md``; an interval that doesn't exist is null.
 
-    Args:
-        folder: where to.
-        results: of `Analysis.build`.
-        observed: all answers; the rows are those of raters that results count.
+    `observed` are all answers; rows are those of raters that results count.
     """
     excluded = [rater for rater, found in results["survey"]["attention"].items() if found["excluded"]]
     write_rows(folder, observed.without(excluded).rows)

@@ -54,18 +54,8 @@ def bradley_terry(
     """Returns the utilities of methods, which sum to zero.
 
     The probability that the left image wins is the logistic function of the difference of utilities and an advantage
-    of the left side; a tie is half a win of either.
-
-    Args:
-        left: index of the method on the left, `(N,)`.
-        right: likewise, `(N,)`.
-        score: 1 where the left image won, 0 where the right one did, 0.5 for a tie, `(N,)`.
-        raters: index of the rater, `(N,)`.
-        items: index of the item, `(N,)`.
-        methods: their number K.
-
-    Raises:
-        ValueError: utilities are not finite, because a group of methods, or a side, never lost.
+    of the left side; a tie, 0.5, is half a win of either. Arrays are `(N,)`: scores, and indices of all else.
+    ValueError if utilities are not finite, because a group of methods, or a side, never lost.
     """
     import statsmodels.api as sm
     from statsmodels.tools.sm_exceptions import PerfectSeparationWarning
@@ -97,15 +87,7 @@ def bradley_terry(
 def clustered_means(
     values: np.ndarray, methods: np.ndarray, raters: np.ndarray, items: np.ndarray, count: int
 ) -> Estimates:
-    """Returns the mean value of each method.
-
-    Args:
-        values: `(N,)`.
-        methods: index of the method, `(N,)`; each of them occurs.
-        raters: index of the rater, `(N,)`.
-        items: index of the item, `(N,)`.
-        count: number of methods K.
-    """
+    """Returns the mean of values `(N,)` by method, given the index of each; each of the `count` methods occurs."""
     import statsmodels.api as sm
 
     fitted = sm.OLS(values, np.eye(count)[methods]).fit()
@@ -119,12 +101,7 @@ def clustered_means(
 def clustered_intervals(values: np.ndarray, raters: np.ndarray, items: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Returns the means `(S,)` of many surveys of one design, and half the widths of their intervals `(S,)`.
 
-    They are those of `clustered_means` for one method, without a fit for each survey.
-
-    Args:
-        values: of S surveys, `(S, N)`.
-        raters: index of the rater, `(N,)`.
-        items: index of the item, `(N,)`.
+    They are those of `clustered_means` of values `(S, N)` for one method, without a fit for each survey.
     """
     means = values.mean(axis=1)
     _, pairs = np.unique(np.stack([raters, items]), axis=1, return_inverse=True)

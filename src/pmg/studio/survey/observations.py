@@ -47,11 +47,7 @@ class Observations:
 
 
 def observe(answers: Sequence[RaterAnswers], key: Mapping[str, Any]) -> Observations:
-    """Returns the answers as tables; those to practice tasks are left out.
-
-    Raises:
-        PmgError: an answer doesn't fit the survey.
-    """
+    """Returns the answers as tables, those to practice tasks left out; PmgError if one doesn't fit the survey."""
     pairs, ratings, checks, seconds = [], [], [], []
     for rater in answers:
         plan = key["plans"][rater.slot % len(key["plans"])]

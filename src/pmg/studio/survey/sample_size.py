@@ -116,11 +116,7 @@ class SampleSize:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Checks the number of items.
-
-        Raises:
-            PmgError: there are too few for an interval.
-        """
+        """Checks that there are enough items for an interval, else raises PmgError."""
         if self.items < 2:
             raise PmgError(
                 f"an interval needs two items or more, got {self.items}: raise design.examples, one of which is for "
@@ -137,11 +133,7 @@ class SampleSize:
         return found / self.simulations
 
     def find(self, largest: int = 400) -> tuple[int | None, dict[int, float]]:
-        """Returns the smallest number of raters with the wanted power, and the power of each number that was tried.
-
-        Args:
-            largest: number of raters that is tried; None is returned where it isn't enough.
-        """
+        """Returns the smallest number of raters with the wanted power, None above `largest`, and all powers tried."""
         tried: dict[int, float] = {}
 
         def enough(raters: int) -> bool:
