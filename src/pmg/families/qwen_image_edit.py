@@ -12,11 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from pmg.families.common.transformer_family import TextModel, TextModels
-from pmg.families.qwen_image import (
-    QwenImage,
-    QwenImageConditionAdapter,
-    QwenImageDenoiser,
-)
+from pmg.families.qwen_image import QwenImage, QwenImageConditionAdapter, QwenImageDenoiser
 from pmg.models.diffusion.conditioning import Condition, TextBlock
 from pmg.models.diffusion.interfaces import PromptEncoder
 from pmg.models.diffusion.language_text_encoder import LanguageTextEncoder, as_text

@@ -18,8 +18,8 @@ from pmg.families.common.flow_transformer import PatchDenoiser
 from pmg.families.common.transformer_family import TextModels, TransformerFamily
 from pmg.models.diffusion.conditioning import Block, Condition, TextBlock
 from pmg.models.diffusion.generator import DiffusionGenerator
-from pmg.models.diffusion.interfaces import Capabilities, LatentCodec, PromptEncoder
-from pmg.models.diffusion.latent_codec import AutoencoderKLCodec, latent_size
+from pmg.models.diffusion.interfaces import Capabilities, PromptEncoder
+from pmg.models.diffusion.latent_codec import AutoencoderKLCodec
 from pmg.models.diffusion.noise_processes import FlowMatching
 from pmg.models.diffusion.sequences import hide, token_bias
 from pmg.models.diffusion.text_encoder import FrozenTextEncoder, TextSizes
@@ -165,7 +165,7 @@ class StableDiffusion3(TransformerFamily):
     pipeline = "StableDiffusion3Pipeline"
     transformer = SD3Transformer2DModel
     autoencoder = AutoencoderKL
-    codec, denoiser = AutoencoderKLCodec, SD3Denoiser
+    codec, denoiser, default_size = AutoencoderKLCodec, SD3Denoiser, None
     text_models: ClassVar[Mapping[str, type[PreTrainedModel]]] = {**CLIPS, "text_encoder_3": T5EncoderModel}
 
     @classmethod
@@ -182,11 +182,6 @@ class StableDiffusion3(TransformerFamily):
         return (cls if t5 else StableDiffusion3WithoutT5)._load(
             source, dtype, size, max_length, gradient_checkpointing, quantization=quantization, text_on_cpu=text_on_cpu
         )
-
-    @staticmethod
-    def latent_side(codec: LatentCodec, size: int | None) -> int:
-        """Returns the side of the latents of images of a size in pixels; 0 for None: as in the training."""
-        return latent_size(codec, size) or 0
 
     @staticmethod
     def noise_process(scheduler: FlowMatchEulerDiscreteScheduler, side: int) -> FlowMatching:

@@ -39,16 +39,11 @@ def read_table(folder: Path) -> pa.Table:
     for name in (TABLE, MANIFEST):
         if not (folder / name).is_file():
             raise PmgError(f"{folder / name} is missing; {hint}")
-    expected = read_digest(folder)
+    expected = json.loads((folder / MANIFEST).read_text())["sha256"]
     data = (folder / TABLE).read_bytes()
     if sha256(data).hexdigest() != expected:
         raise PmgError(f"{folder / TABLE} does not match the checksum in {MANIFEST}; {hint}")
     return pq.read_table(pa.BufferReader(data))
-
-
-def read_digest(folder: str | Path) -> str:
-    """Returns the SHA-256 of a catalogue's parquet file, as its manifest has it."""
-    return str(json.loads(Path(folder, MANIFEST).read_text())["sha256"])
 
 
 def read_rows(folder: str, topics: Sequence[str] | None) -> list[dict[str, Any]]:

@@ -126,7 +126,7 @@ class LookAccuracy:
         truths = [(number, item) for number, example in enumerate(examples) for item in example.truth]
         pictures = [self.images.picture(item) for _, item in truths]
         targets = [
-            LookTarget(picture.row, picture.finish, "", (), stable_number("look metric", item.id) % 2**31)
+            LookTarget(picture.row, picture.finish, (), stable_number("look metric", item.id) % 2**31)
             for picture, (_, item) in zip(pictures, truths, strict=True)
         ]
         owners = torch.tensor([number for number, _ in truths])

@@ -204,16 +204,13 @@ class DrawingIndex:
 
     def truth(self, target: int, taste: LookTaste) -> tuple[Picture, ...]:
         """Returns the target at the centre of each look whose artist drew it; in training, of seen drawings alone."""
-        concept, training = self.concept(target), self._split(target) == "train"
+        concept, training = self.concept(target), self.data.split_of(target) == "train"
         rows = [(self.data.drawings.row.get((concept, artist)), finish) for artist, finish in taste.looks]
         return tuple(
             Picture(row, finish)
             for row, finish in rows
-            if row is not None and (not training or self._split(row) == "train")
+            if row is not None and (not training or self.data.split_of(row) == "train")
         )
-
-    def _split(self, row: int) -> str:
-        return self.data.split_of(self.data.drawings.items[row], self.data.drawings.artists[row])
 
     def choose(self, artist: str, used: set[str], rng: random.Random) -> int:
         """Returns a drawing for a history: by `artist`, of a concept that is not in `used`, never a held-out cell.
@@ -254,7 +251,7 @@ class DrawingIndex:
     def _same_concept(self, row: int, artist: str) -> int | None:
         """Returns the artist's drawing of a drawing's concept, if there is one that histories may show."""
         found = self.data.drawings.row.get((self.concept(row), artist))
-        return found if found is not None and self._split(found) in ("train", "unseen_artists") else None
+        return found if found is not None and self.data.split_of(found) in ("train", "unseen_artists") else None
 
 
 def check_look_leaks(data: LookData, samples: Sequence[LookSample], split: str) -> None:
@@ -267,11 +264,11 @@ def check_look_leaks(data: LookData, samples: Sequence[LookSample], split: str) 
         if data.drawings.items[sample.target].concept in concepts:
             raise PmgError(f"leak: the target of {sample.user} is a concept of their history")
         for picture in sample.history:
-            item, artist = data.drawings.items[picture.row], data.drawings.artists[picture.row]
-            if data.split_of(item, artist) in ("validation", "test"):
-                raise PmgError(f"leak: the history of {sample.user} holds the held-out drawing {item.id}")
+            if data.split_of(picture.row) in ("validation", "test"):
+                drawing = data.drawings.items[picture.row].id
+                raise PmgError(f"leak: the history of {sample.user} holds the held-out drawing {drawing}")
         target = data.drawings.items[sample.target]
-        found = data.split_of(target, data.drawings.artists[sample.target])
+        found = data.split_of(sample.target)
         if found == "unseen_artists":
             found = data.cells.split(target.concept)
         if found != split:

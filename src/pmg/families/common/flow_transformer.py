@@ -12,12 +12,10 @@ from diffusers import FlowMatchEulerDiscreteScheduler
 
 from pmg.domain import PmgError
 from pmg.models.diffusion.diffusers_denoiser import DiffusersDenoiser
-from pmg.models.diffusion.interfaces import ConditionAdapter, LatentCodec
-from pmg.models.diffusion.latent_codec import latent_size
+from pmg.models.diffusion.interfaces import ConditionAdapter
 from pmg.models.diffusion.noise_processes import FlowMatching
 from pmg.models.diffusion.sequences import PATCH
 
-DEFAULT_SIZE = 1024  # pixels, as in diffusers' pipelines: configs of these transformers have no size
 TRAINING_STEPS = 50  # for whose shift times are sampled, where the shift depends on the number of solver steps
 
 
@@ -42,15 +40,6 @@ class PackedDenoiser(PatchDenoiser):
     def latent_shape(self) -> tuple[int, int, int]:
         """Shape `(C, h, w)` of the latents."""
         return self.model.config.in_channels // PATCH**2, self.sample_size, self.sample_size
-
-
-def latent_side(codec: LatentCodec, size: int | None) -> int:
-    """Returns the side of the latents of images of a size in pixels, of `DEFAULT_SIZE` for None.
-
-    Raises:
-        PmgError: the size isn't a multiple of the codec's downsampling.
-    """
-    return latent_size(codec, size or DEFAULT_SIZE) or 0
 
 
 class PipelineEuler(FlowMatchEulerDiscreteScheduler):

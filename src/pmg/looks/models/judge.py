@@ -12,13 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate, normalize
 from transformers import PreTrainedConfig
 
-from pmg.looks.models.efficientnet_lite import (
-    CHANNELS,
-    FEATURES,
-    EfficientNetLite,
-    EfficientNetLiteConfig,
-    statistics,
-)
+from pmg.looks.models.efficientnet_lite import CHANNELS, FEATURES, EfficientNetLite, EfficientNetLiteConfig, statistics
 from pmg.models.vision.backbones import PALETTE, ColourBranch, EmbeddedModel, HistogramBranch, TextureBranch
 
 COLOUR_STRIDE, TEXTURE = 4, (16, 64)  # a third of the default branches' time

@@ -90,10 +90,7 @@ class _Balance:
         for number in range(count):
             item = self.items[(start + number) % len(self.items)]
             options = [tuple(pair) for pair in combinations(self.methods, 2)]
-            pair = self._least(
-                options,
-                lambda pair, item=item: (own[pair], self.shown[pair], self.shown[item, pair]),
-            )
+            pair = self._least(options, lambda pair, item=item: (own[pair], self.shown[pair], self.shown[item, pair]))
             sides = [pair, pair[::-1]]
             left = self._least(sides, lambda side: (self.shown["sides", side], self.shown["left", side[0]]))
             own[pair] += 1
