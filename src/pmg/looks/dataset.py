@@ -15,7 +15,7 @@ from pmg.data.dataset import Dataset, check_split
 from pmg.domain import Example, Interaction, Item, PmgError
 from pmg.looks.drawings import Drawings, LookData
 from pmg.looks.finish_space import FinishSpace, traits
-from pmg.looks.finishes import AS_DRAWN, Finish, decode_finish, encode_finish
+from pmg.looks.finishes import AS_DRAWN, decode_finish, encode_finish
 from pmg.looks.users import DrawnBy, LookSample, LookUsers, Picture, check_look_leaks
 from pmg.seeding import stable_number
 
@@ -121,16 +121,11 @@ class LookDataset(LookData, Dataset):
         history = tuple(Interaction(item(picture), "sent", time) for time, picture in enumerate(sample.history))
         truth = tuple(item(picture) for picture in sample.truth)
         artist, finish = sample.taste.looks[0]
+        digits = stable_number(encode_finish(finish)) % 10_000  # distinguish similar looks
         labels = {
             "group": sample.taste.group,
             "looks": str(len(sample.taste.looks)),
-            "look": name_look(artist, finish),
+            "look": f"{artist}: {', '.join(sorted(traits(finish)))} ({digits:04d})",
             "look_references": " ".join(item(picture).id for picture in sample.references),
         }
         return Example(f"{sample.user}-{number}", sample.user, history, truth[0], truth, labels)
-
-
-def name_look(artist: str, finish: Finish) -> str:
-    """Returns a name for people: the artist, the finish's traits, and four digits that distinguish similar looks."""
-    digits = stable_number(encode_finish(finish)) % 10_000
-    return f"{artist}: {', '.join(sorted(traits(finish)))} ({digits:04d})"

@@ -187,8 +187,8 @@ class LookPoolStage(ABC):
         """Returns the trained models and the names of their folders."""
 
     @abstractmethod
-    def _collate(self, pool: LookPool, data: PictureGroups, split: str) -> LookBatches:
-        """Returns what makes batches of the pool of a split."""
+    def _targets(self, pool: LookPool, split: str) -> tuple[NoiseProcess | None, Tensor | None]:
+        """Returns the noise process, or the image tokens `(N, ITEMS, T)`, of the pool of a split."""
 
     def build(self, data: PictureGroups, seed: int) -> Built:
         """Returns the training and its batches from the pool; validation is on held-out cells."""
@@ -200,14 +200,9 @@ class LookPoolStage(ABC):
         return self.module, RowsDataModule(rows, fixed)
 
     def _read(self, data: PictureGroups, split: str, seed: int) -> LookBatches:
+        """Returns batches of the pool of a split; nothing is dropped from held-out ones."""
         pool = self.pool.get(data, split, seed, self.captioner, self.generator_folder)
-        return self._collate(pool, data, split)
-
-    def _look_batches(
-        self, pool: LookPool, data: PictureGroups, split: str, process: NoiseProcess | None = None,
-        codes: Tensor | None = None,
-    ) -> LookBatches:  # fmt: skip
-        """Returns batches of a pool; nothing is dropped from held-out ones."""
+        process, codes = self._targets(pool, split)
         drop = self.drop if split == "train" else KEEP_ALL
         return LookBatches(pool, data, self.text_encoder, process, drop, self.scene, codes=codes)
 
@@ -231,8 +226,8 @@ class LookDenoiserStage(LookPoolStage):
     def _parts(self) -> list[tuple[ModelMixin | PreTrainedModel, str]]:
         return [(self.model.denoiser.model, self.model.denoiser.folder), (self.model.style_encoder, "style_encoder")]
 
-    def _collate(self, pool: LookPool, data: PictureGroups, split: str) -> LookBatches:
-        """Returns batches of latents, noise and times; PmgError if the denoiser takes other latents."""
+    def _targets(self, pool: LookPool, split: str) -> tuple[NoiseProcess, None]:
+        """Returns the noise process; PmgError if the denoiser takes other latents."""
         shape, wanted = tuple(pool.latents.shape[2:]), tuple(self.model.denoiser.latent_shape)
         if shape != wanted:
             raise PmgError(
@@ -240,7 +235,7 @@ class LookDenoiserStage(LookPoolStage):
                 "(pmg-prepare source.pictures.size=64 for 8 x 8), or change "
                 "stage.training.model.denoiser.model.sample_size"
             )
-        return self._look_batches(pool, data, split, self.model.process)
+        return self.model.process, None
 
 
 class LookDenoiser(nn.Module):

@@ -133,7 +133,6 @@ class Pool:
         def build(looks: int) -> LookPool:
             """Returns the first looks of the pool."""
             codec = AutoencoderDCCodec.from_folder(generator_folder / "vae")
-            codec.autoencoder.to(memory_format=torch.channels_last)
             return build_pool(
                 data, split, looks, seed=seed, describe=captioner.describe, encode=processor_autocast()(codec.encode),
                 mirrored=self.mirrored[split], remark=self.remark,

@@ -63,15 +63,9 @@ class Wish(BaseModel, extra="forbid"):
 
 
 class Studio:
-    """Pictures and users of a data set, and a pipeline that generates for them.
+    """Pictures and users of a data set, and a pipeline that generates for them; arguments as in `AppConfig`.
 
-    Args:
-        pipe: the pipeline.
-        data: with images and test users.
-        users: number of users to choose from, of those who liked something that has a picture.
-        pictures: number of pictures to choose from, beside those of the users.
-        weights: preference weights of the candidates.
-        seed: of the choice of pictures.
+    Users are those who liked something that has a picture; `seed` is of the choice of pictures.
     """
 
     def __init__(

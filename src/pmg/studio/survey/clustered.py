@@ -73,15 +73,7 @@ def bradley_terry(
             fitted = sm.GLM(score, design[:, 1:], family=sm.families.Binomial()).fit()
     except PerfectSeparationWarning as error:
         raise ValueError("the methods and their sides tell all answers") from error
-    centre = np.eye(methods)[:, 1:] - 1 / methods
-    covariances = [
-        centre @ one[: methods - 1, : methods - 1] @ centre.T for one in _covariances(fitted, raters, items)
-    ]
-    return Estimates(
-        centre @ fitted.params[: methods - 1],
-        np.stack(covariances),
-        _freedom(raters, items) if fitted.df_resid > 0 else 0,
-    )
+    return _estimates(fitted, np.eye(methods)[:, 1:] - 1 / methods, raters, items)
 
 
 def clustered_means(
@@ -91,11 +83,7 @@ def clustered_means(
     import statsmodels.api as sm
 
     fitted = sm.OLS(values, np.eye(count)[methods]).fit()
-    return Estimates(
-        fitted.params,
-        np.stack(_covariances(fitted, raters, items)),
-        _freedom(raters, items) if fitted.df_resid > 0 else 0,
-    )
+    return _estimates(fitted, np.eye(count), raters, items)
 
 
 def clustered_intervals(values: np.ndarray, raters: np.ndarray, items: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -133,13 +121,14 @@ def is_comparable(left: np.ndarray, right: np.ndarray, score: np.ndarray, method
     return bool(connected_components(graph, connection="strong")[0] == 1)
 
 
-def _covariances(fitted: Any, raters: np.ndarray, items: np.ndarray) -> list[np.ndarray]:
-    """Returns covariances clustered by both, by rater and by item."""
+def _estimates(fitted: Any, weights: np.ndarray, raters: np.ndarray, items: np.ndarray) -> Estimates:
+    """Returns weighted sums of the first parameters, of which each of K values has a row of `weights`."""
     from statsmodels.stats.sandwich_covariance import cov_cluster_2groups
 
-    if not _freedom(raters, items) or fitted.df_resid <= 0:
-        return [np.zeros_like(fitted.cov_params())] * 3
-    return list(cov_cluster_2groups(fitted, raters, items))
+    freedom, size = _freedom(raters, items) if fitted.df_resid > 0 else 0, weights.shape[1]
+    found = cov_cluster_2groups(fitted, raters, items) if freedom else [np.zeros_like(fitted.cov_params())] * 3
+    covariances = np.stack([weights @ one[:size, :size] @ weights.T for one in found])
+    return Estimates(weights @ fitted.params[:size], covariances, freedom)
 
 
 def _freedom(*groups: Sequence[int] | np.ndarray) -> int:

@@ -71,16 +71,13 @@ def build_content(
     pairs = [(example, method) for example in names for method in methods]
     order = np.random.default_rng([design.seed, 1]).permutation(len(pairs))
     code = {pairs[place]: f"p{number}" for number, place in enumerate(order)}
-    shown = {
-        code[pair]: _data_uri(images[chosen[pair[0]][pair[1]].key]) for pair in sorted(code, key=code.__getitem__)
-    }
+    of_code = {code[example, method]: chosen[example][method] for example, method in pairs}
     content = {
         **asdict(texts),
         "items": [_item(by_id[name], store) for name in names],
-        "images": shown,
+        "images": {name: _data_uri(images[of_code[name].key]) for name in sorted(of_code)},
         "plans": [[_public(task, names, code) for task in tasks] for tasks in plan],
     }
-    of_code = {code[pair]: chosen[pair[0]][pair[1]] for pair in pairs}
     key = {
         "records": made,
         "methods": methods,
@@ -114,10 +111,8 @@ def read_survey(folder: Path | str, name: str = KEY) -> dict[str, Any]:
         read: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         if name == KEY and Path(folder, CONTENT).is_file():
             shown = json.loads(Path(folder, CONTENT).read_text(encoding="utf-8"))
-            if (
-                _name(*({k: v for k, v in one.items() if k not in ("id", "survey")} for one in (shown, read)))
-                != (read["survey"])
-            ):
+            made = ({k: v for k, v in one.items() if k not in ("id", "survey")} for one in (shown, read))
+            if _name(*made) != read["survey"]:
                 raise ValueError("the key is not the one that was made")
         return {**read, "plans": read["plans"]}
     except FileNotFoundError:
