@@ -119,13 +119,6 @@ class FinishBatch:
         surface = torch.tensor([SURFACES.index(name) for name in columns.pop("surface")])
         return cls(surface=surface, **{name: torch.tensor(values).float() for name, values in columns.items()})
 
-    def __len__(self) -> int:
-        return len(self.hue)
-
-    def rows(self, rows: Tensor) -> FinishBatch:
-        """Returns the finishes at `rows`."""
-        return FinishBatch(**{field.name: getattr(self, field.name)[rows] for field in fields(self)})
-
 
 def apply_finishes(drawings: Tensor, finishes: FinishBatch) -> Tensor:
     """Returns finished pictures, float32 in [0, 1], `(B, 3, H, W)`, rounded to 256 levels.

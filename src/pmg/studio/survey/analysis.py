@@ -57,15 +57,18 @@ class Analysis:
             raise PmgError(
                 f"no answers are left: {len(failed)} of {len(attention)} raters failed the attention checks"
             )
-        estimates = self._estimates(kept)
-        arms: dict[str, dict[str, Any]] = {
-            arm: {name: self._summarize(found, arm, kept) for name, found in estimates.items() if arm in found[0]}
-            for arm in self.methods
-        }
+        estimates, raters = self._estimates(kept), len({*kept.pairs["rater"], *kept.ratings["rater"]})
         return {
             "metrics": describe(METRICS),
             "comparison": self.comparison.as_dict(),
-            "arms": {arm: arms[arm] for arm in self.comparison.order(self.methods)},
+            "arms": {
+                arm: {
+                    name: {**found.value(methods.index(arm)), "n": raters, "seeds": 1}
+                    for name, (methods, found) in estimates.items()
+                    if arm in methods
+                }
+                for arm in self.comparison.order(self.methods)
+            },
             "paired": self._paired(estimates),
             "control": {},
             "groups": {},
@@ -74,7 +77,7 @@ class Analysis:
             "revision": origin.revision,
             "config": dict(origin.config),
             "survey": {
-                "raters": len({*kept.pairs["rater"], *kept.ratings["rater"]}),
+                "raters": raters,
                 "excluded": len(failed),
                 "attention": attention,
                 "comparisons": len(kept.pairs),
@@ -114,11 +117,6 @@ class Analysis:
             with contextlib.suppress(ValueError):  # utilities would be infinite
                 found["utility"] = (present, bradley_terry(left, right, score.to_numpy(), *groups, len(present)))
         return found
-
-    def _summarize(self, found: tuple[list[str], Estimates], arm: str, kept: Observations) -> dict[str, Any]:
-        methods, estimates = found
-        raters = len({*kept.pairs["rater"], *kept.ratings["rater"]})
-        return {**estimates.value(methods.index(arm)), "n": raters, "seeds": 1}
 
     def _paired(self, estimates: Mapping[str, tuple[list[str], Estimates]]) -> dict[str, dict[str, Any]]:
         paired: dict[str, dict[str, Any]] = {}
@@ -198,13 +196,14 @@ def agreement_with_metrics(
     if rows is None or not len(pairs):
         return {}
     judged = rows.set_index(["example", "method"])
+    shown = [pd.MultiIndex.from_arrays([pairs["example"], pairs[side]]) for side in ("left", "right")]
+    chosen = np.sign(pairs["score"].to_numpy(dtype=float) - 0.5)
     found = {}
     for metric in metrics:
         if metric.name not in judged.columns:
             continue
-        values = [_lookup(judged[metric.name], pairs["example"], pairs[side]) for side in ("left", "right")]
-        sign = np.sign((values[0] - values[1]) * (1 if metric.higher_is_better else -1))
-        chosen = np.sign(pairs["score"].to_numpy(dtype=float) - 0.5)
+        left, right = (judged[metric.name].reindex(images).to_numpy(dtype=float) for images in shown)
+        sign = np.sign((left - right) * (1 if metric.higher_is_better else -1))
         kept = np.isfinite(sign) & (sign != 0) & (chosen != 0)
         if kept.any():
             agrees = (sign == chosen)[kept].astype(float)
@@ -214,10 +213,6 @@ def agreement_with_metrics(
             shifted = {name: centred[name] + 0.5 for name in ("mean", "low", "high")}
             found[metric.name] = {**shifted, "p": centred["p"], "n": len(agrees)}
     return found
-
-
-def _lookup(values: pd.Series, examples: pd.Series, methods: pd.Series) -> np.ndarray:
-    return values.reindex(pd.MultiIndex.from_arrays([examples, methods])).to_numpy(dtype=float)
 
 
 def write_analysis(folder: Path, results: Mapping[str, Any], observed: Observations) -> None:
