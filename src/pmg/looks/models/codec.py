@@ -79,7 +79,9 @@ class AutoencoderDCCodec(nn.Module):
         return torch.cat([self.autoencoder.decode(part).sample.float() for part in raw.split(AT_ONCE)]).clamp(-1, 1)
 
 
-def restore(codec: LatentCodec, pictures: Tensor) -> Tensor:
-    """Returns what a codec decodes of the latents of pictures `(B, 3, H, W)` in [-1, 1]."""
-    with processor_autocast():
-        return codec.decode(codec.encode(pictures)).float()
+def restore_some(codec: LatentCodec, pictures: Tensor, share: float, rng: torch.Generator) -> None:
+    """Replaces a share of pictures `(B, 3, H, W)` in [-1, 1] by what a codec decodes of their latents."""
+    through = torch.rand(len(pictures), generator=rng) < share
+    if through.any():
+        with processor_autocast():
+            pictures[through] = codec.decode(codec.encode(pictures[through])).float()

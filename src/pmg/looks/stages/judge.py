@@ -17,7 +17,7 @@ from pmg.domain import PmgError
 from pmg.looks.drawings import REFERENCES, LookData, has_colours
 from pmg.looks.finish_targets import SIZE, finish_errors, finish_values
 from pmg.looks.finishes import Finish
-from pmg.looks.models.codec import AutoencoderDCCodec, restore
+from pmg.looks.models.codec import AutoencoderDCCodec, restore_some
 from pmg.looks.models.efficientnet_lite import EfficientNetLite
 from pmg.looks.models.judge import LookJudge, LookJudgeConfig, pick_looks
 from pmg.looks.stages.training import random_affine
@@ -68,9 +68,7 @@ class JudgeBatches:
         """Returns pictures of `rows`, varied by `rng` where there is one, with looks, finishes and concepts."""
         pictures = self.data.drawings.pictures(torch.tensor(rows), finishes)
         if rng is not None:
-            through = torch.rand(len(rows), generator=rng) < self.restored
-            if through.any():
-                pictures[through] = restore(self.codec, pictures[through])
+            restore_some(self.codec, pictures, self.restored, rng)
             pictures = random_affine(pictures, rng)
         values, traces = finish_values(finishes, [bool(self.coloured[row]) for row in rows])
         return {
