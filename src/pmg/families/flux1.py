@@ -61,9 +61,7 @@ class Flux1TextEncoder(FrozenTextEncoder):
 class Flux1ConditionAdapter:
     """Conditions for FLUX.1, whose text tokens have no positions.
 
-    Args:
-        guidance_input: whether the transformer takes the guidance scale as an input; others are step-distilled.
-        image_tokens: number of them.
+    Transformers without a `guidance_input` (the guidance scale) are step-distilled.
     """
 
     def __init__(self, guidance_input: bool, image_tokens: int) -> None:

@@ -24,11 +24,7 @@ class Gemma3(VisionLanguageModel):
 
     @staticmethod
     def measure(config: Any, tokens_per_picture: int) -> tuple[int, int]:
-        """Returns the side of pictures in pixels, and their number of tokens: both are the checkpoint's.
-
-        Raises:
-            PmgError: the budget is smaller.
-        """
+        """Returns the checkpoint's side and number of tokens of pictures; PmgError if the budget is smaller."""
         tokens = config.mm_tokens_per_image
         if tokens_per_picture < tokens:
             raise PmgError(

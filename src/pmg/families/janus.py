@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from transformers import AutoConfig, JanusConfig, JanusForConditionalGeneration
 
 from pmg.configuration.ranges import Count, NotNegative
@@ -45,7 +43,9 @@ class Janus:
         path = resolve_source(source)
         hint = f"; generator.source is a hub id, e.g. {JANUS_PRO_1B}, or a folder in the layout of transformers"
         with loading("a generator", path, hint):
-            config = cls._read_config(path)
+            config = AutoConfig.from_pretrained(path, trust_remote_code=False)
+            if config.model_type != MODEL_TYPE:
+                raise PmgError(f"{path} is a {config.model_type}, and generator=janus needs a {MODEL_TYPE}.")
             check_sizes(path, config, size)
             kind = JanusForConditionalGeneration
             model, tokenizer = load_with_tokenizer(kind, path, dtype=torch_type(dtype))
@@ -55,31 +55,15 @@ class Janus:
             frame = PromptFrame.of(tokenizer, template)
         embedding = model.get_input_embeddings()
         text_encoder = PromptEmbeddings(embedding, tokenizer, max_length, template.user_prefix)
-        parts = cls._parts(model, gradient_checkpointing)
-        return ImageTokenGenerator(*parts, text_encoder, frame, temperature).freeze()
-
-    @staticmethod
-    def _parts(model: Any, gradient_checkpointing: bool) -> tuple[ImageTokenizer, ImageTransformer]:
-        """Returns what generates; the model's vision encoder is left out, and freed with the model."""
         if gradient_checkpointing and model.config.text_config.attention_dropout:
             raise PmgError("generator.gradient_checkpointing: the language model has dropout. Leave it at false.")
-        tokenizer = ImageTokenizer(model.model.vqmodel.float())
-        return tokenizer, ImageTransformer(model.model, gradient_checkpointing)
-
-    @staticmethod
-    def _read_config(path: str) -> JanusConfig:
-        config = AutoConfig.from_pretrained(path, trust_remote_code=False)
-        if config.model_type != MODEL_TYPE:
-            raise PmgError(f"{path} is a {config.model_type}, and generator=janus needs a {MODEL_TYPE}.")
-        return config
+        image_tokenizer = ImageTokenizer(model.model.vqmodel.float())
+        transformer = ImageTransformer(model.model, gradient_checkpointing)  # without the vision encoder
+        return ImageTokenGenerator(image_tokenizer, transformer, text_encoder, frame, temperature).freeze()
 
 
 def check_sizes(path: str, config: JanusConfig, size: int | None) -> None:
-    """Checks that an image tokenizer decodes what the language model predicts, in pictures of `size` pixels, if given.
-
-    Raises:
-        PmgError: it doesn't.
-    """
+    """Checks that an image tokenizer decodes what is predicted, in pictures of `size` if given, else PmgError."""
     side, predicted = config.vq_config.num_patches, config.vision_config.num_image_tokens
     own = side * 2 ** (len(config.vq_config.channel_multiplier) - 1)
     if predicted != side**2:

@@ -69,17 +69,7 @@ class BiasedDoubleStreamAttention(QwenDoubleStreamAttnProcessor2_0):
         encoder_hidden_states_mask: Tensor | None = None, attention_mask: Tensor | None = None,
         image_rotary_emb: Any = None, token_bias: Tensor | None = None,
     ) -> Any:  # fmt: skip
-        """Returns image and text tokens, as the parent class does.
-
-        Args:
-            attn: the layer.
-            hidden_states: image tokens.
-            encoder_hidden_states: text tokens `(B, L, D)`.
-            encoder_hidden_states_mask: unused.
-            attention_mask: unused.
-            image_rotary_emb: of the positions.
-            token_bias: `(B, L)`, added to the logits of the text tokens.
-        """
+        """Returns image and text tokens, as the parent class does; `token_bias` is `(B, L)`, of the text tokens."""
         # the parent appends a mask of ones for the image, which as a bias is 1: the text's is relative to that
         relative = None if token_bias is None else token_bias + 1
         return super().__call__(attn, hidden_states, encoder_hidden_states, relative, None, image_rotary_emb)
@@ -100,15 +90,7 @@ class QwenImageConditionAdapter:
 
 
 class QwenImageDenoiser(PackedDenoiser):
-    """The transformer of Qwen-Image.
-
-    Attributes:
-        adapter_type: class of the adapter.
-        refused: settings of a checkpoint that takes inputs which this class doesn't give it.
-
-    Raises:
-        PmgError: the checkpoint takes more than a text, or the latents can't be cut into patches.
-    """
+    """The transformer of Qwen-Image; PmgError if a checkpoint takes more than a text (its settings in `refused`)."""
 
     adapter_type: ClassVar[type[QwenImageConditionAdapter]] = QwenImageConditionAdapter
     refused: ClassVar[tuple[str, ...]] = (
@@ -142,11 +124,7 @@ class QwenImageDenoiser(PackedDenoiser):
 def mix_rescaled(outputs: Sequence[Tensor], coefficients: Sequence[float]) -> Tensor:
     """Returns `combine`, with each image token at the length that it has in the last branch of positive coefficient.
 
-    That branch sees all blocks of the condition. Diffusers' pipeline guides so.
-
-    Args:
-        outputs: predictions `(B, C, h, w)` of each branch.
-        coefficients: of each branch, summing to 1.
+    That branch sees all blocks of the condition. Diffusers' pipeline guides so. Outputs are `(B, C, h, w)`.
     """
     mixed = combine(outputs, coefficients)
     if len(outputs) == 1:

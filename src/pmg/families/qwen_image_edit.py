@@ -12,11 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from pmg.families.common.transformer_family import TextModel, TextModels
-from pmg.families.qwen_image import (
-    QwenImage,
-    QwenImageConditionAdapter,
-    QwenImageDenoiser,
-)
+from pmg.families.qwen_image import QwenImage, QwenImageConditionAdapter, QwenImageDenoiser
 from pmg.models.diffusion.conditioning import Condition, TextBlock
 from pmg.models.diffusion.interfaces import PromptEncoder
 from pmg.models.diffusion.language_text_encoder import LanguageTextEncoder, as_text
@@ -55,11 +51,7 @@ class QwenImageEditTextEncoder(LanguageTextEncoder):
 
     @torch.no_grad()
     def encode_with_pictures(self, texts: Sequence[str], pictures: Sequence[Tensor]) -> TextBlock:
-        """Returns texts behind pictures as a block on the CPU, see `PicturePromptEncoder`.
-
-        Raises:
-            PmgError: a text is longer than `max_length`.
-        """
+        """Returns texts behind pictures on the CPU, see `PicturePromptEncoder`; PmgError if one is too long."""
         self.check_lengths(texts)
         size = self.texts_at_once
         parts = [self._read(texts[i : i + size], pictures[i : i + size]) for i in range(0, len(texts), size)]

@@ -23,10 +23,8 @@ from pmg.models.loading.device import is_kept
 class SharedLanguageModel:
     """In the place of a language model: takes the weights of the generator's text encoder.
 
-    Soft tokens are read at the layers that the pipeline reads prompts at.
-
-    Attributes:
-        chat: whether histories and questions are put into the tokenizer's chat template, if it has one.
+    Soft tokens are read at the layers that the pipeline reads prompts at. With `chat`, histories and questions are put
+    into the tokenizer's chat template, if it has one.
     """
 
     chat: bool = True
@@ -34,12 +32,7 @@ class SharedLanguageModel:
     def of(self, text_encoder: PromptEncoder) -> LanguageModel:
         """Returns the language model that shares the weights of a text encoder.
 
-        Args:
-            text_encoder: of the generator.
-
-        Raises:
-            PmgError: the text encoder is no language model, has no head and embeddings that aren't tied to one, or
-                stays on the CPU.
+        PmgError if it is no language model, has no head and embeddings that aren't tied to one, or stays on the CPU.
         """
         if is_kept(text_encoder):
             raise PmgError(
@@ -64,14 +57,9 @@ def share_weights(model: Any) -> Any:
 
 
 def with_head(model: Any, head: nn.Module | None) -> Any:
-    """Returns a causal language model around a model without a head.
+    """Returns a causal language model around a model without a head; PmgError if there is no head for it.
 
-    Args:
-        model: of transformers.
-        head: maps hidden states to logits; None: the input embeddings, where the config ties them to the head.
-
-    Raises:
-        PmgError: there is no head, and the embeddings aren't tied.
+    None in place of a head stands for the input embeddings, where the config ties them to it.
     """
     if head is None and not model.config.tie_word_embeddings:
         raise PmgError(

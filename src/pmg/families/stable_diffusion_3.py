@@ -18,8 +18,8 @@ from pmg.families.common.flow_transformer import PatchDenoiser
 from pmg.families.common.transformer_family import TextModels, TransformerFamily
 from pmg.models.diffusion.conditioning import Block, Condition, TextBlock
 from pmg.models.diffusion.generator import DiffusionGenerator
-from pmg.models.diffusion.interfaces import Capabilities, LatentCodec, PromptEncoder
-from pmg.models.diffusion.latent_codec import AutoencoderKLCodec, latent_size
+from pmg.models.diffusion.interfaces import Capabilities, PromptEncoder
+from pmg.models.diffusion.latent_codec import AutoencoderKLCodec
 from pmg.models.diffusion.noise_processes import FlowMatching
 from pmg.models.diffusion.sequences import hide, token_bias
 from pmg.models.diffusion.text_encoder import FrozenTextEncoder, TextSizes
@@ -63,12 +63,7 @@ class BiasedJointAttention:
     ) -> Tensor | tuple[Tensor, Tensor]:  # fmt: skip
         """Returns image tokens `(B, N, D)`, and text tokens `(B, L, D)` where there are some.
 
-        Args:
-            attn: the layer.
-            hidden_states: image tokens, `(B, N, D)`.
-            encoder_hidden_states: text tokens, `(B, L, D)`; None is self-attention of the image.
-            attention_mask: unused; part of diffusers' signature.
-            token_bias: `(B, L)`, added to the logits of the text tokens; None adds nothing.
+        `token_bias` `(B, L)` is added to the logits of the text tokens; without these, the image attends to itself.
         """
         places = hidden_states.shape[1]
         image = _heads(attn, hidden_states, (attn.to_q, attn.to_k, attn.to_v), (attn.norm_q, attn.norm_k))
@@ -109,9 +104,7 @@ def _project(attn: Attention, states: Tensor) -> Tensor:
 class SD3Denoiser(PatchDenoiser):
     """The multimodal diffusion transformer (Esser et al. 2024), with hidden and weighted text tokens.
 
-    Args:
-        model: the transformer; the width of pooled vectors is its ``pooled_projection_dim``.
-        sample_size: side of the latents; None: what the transformer was trained at.
+    `sample_size` is the side of the latents; None: what the transformer was trained at.
     """
 
     def __init__(self, model: SD3Transformer2DModel, sample_size: int | None = None) -> None:
@@ -126,14 +119,8 @@ class SD3Denoiser(PatchDenoiser):
 class SD3TextEncoder(FrozenTextEncoder):
     """Tokens of the CLIP models, concatenated along their width and padded with zeros, followed by those of T5.
 
-    The pooled vectors of the CLIP models are concatenated (Esser et al. 2024, section 4).
-
-    Args:
-        clips: CLIP models with projections, of one token length.
-        t5: of the transformer's width; None: `t5_length` visible tokens of zeros, with which the transformer was
-            trained, too.
-        width: width `D` of the transformer's text tokens.
-        t5_length: tokens in place of T5's.
+    The pooled vectors of the CLIP models are concatenated (Esser et al. 2024, section 4). Tokens get the transformer's
+    `width`. Without `t5` there are `t5_length` visible tokens of zeros, with which the transformer was trained, too.
     """
 
     t5: TextTower | None
@@ -178,7 +165,7 @@ class StableDiffusion3(TransformerFamily):
     pipeline = "StableDiffusion3Pipeline"
     transformer = SD3Transformer2DModel
     autoencoder = AutoencoderKL
-    codec, denoiser = AutoencoderKLCodec, SD3Denoiser
+    codec, denoiser, default_size = AutoencoderKLCodec, SD3Denoiser, None
     text_models: ClassVar[Mapping[str, type[PreTrainedModel]]] = {**CLIPS, "text_encoder_3": T5EncoderModel}
 
     @classmethod
@@ -197,17 +184,8 @@ class StableDiffusion3(TransformerFamily):
         )
 
     @staticmethod
-    def latent_side(codec: LatentCodec, size: int | None) -> int:
-        """Returns the side of the latents of images of a size in pixels; 0 for None: as in the training."""
-        return latent_size(codec, size) or 0
-
-    @staticmethod
     def noise_process(scheduler: FlowMatchEulerDiscreteScheduler, side: int) -> FlowMatching:
-        """Returns the noise process.
-
-        Raises:
-            PmgError: the scheduler shifts each image size differently.
-        """
+        """Returns the noise process; PmgError if the scheduler shifts each image size differently."""
         if scheduler.config.use_dynamic_shifting:
             raise PmgError(
                 "schedulers with use_dynamic_shifting=true are not supported. Set it to false, and a shift."

@@ -35,11 +35,7 @@ class PackSource:
 
 
 def fetch_package(name: str, version: str, folder: Path) -> Path:
-    """Returns the path of an npm package's archive in `folder`, downloading it unless it is there.
-
-    Raises:
-        PmgError: npm is missing or can't bring the package.
-    """
+    """Returns the path of an npm package's archive in `folder`, downloaded if need be; PmgError if npm can't do it."""
     folder.mkdir(parents=True, exist_ok=True)
     archive = folder / f"{name.strip('@').replace('/', '-')}-{version}.tgz"
     if archive.exists():

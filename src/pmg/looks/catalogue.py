@@ -24,11 +24,7 @@ MANIFEST = "manifest.json"
 
 
 def decode(data: bytes, path: Path, row: str, mode: str = "RGB") -> np.ndarray:
-    """Decodes image bytes to uint8 `(H, W, C)`.
-
-    Raises:
-        PmgError: the bytes are not an image; names file and row.
-    """
+    """Decodes image bytes to uint8 `(H, W, C)`; PmgError, which names file and row, if they are not an image."""
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             return np.asarray(image.convert(mode))
@@ -38,32 +34,22 @@ def decode(data: bytes, path: Path, row: str, mode: str = "RGB") -> np.ndarray:
 
 
 def read_table(folder: Path) -> pa.Table:
-    """Reads the parquet file after comparing its checksum with the manifest's.
-
-    Raises:
-        PmgError: either file is missing or damaged.
-    """
+    """Reads the parquet file; PmgError if it or the manifest is missing, or its checksum is not the manifest's."""
     hint = restore_assets(folder.name, "catalogue")
     for name in (TABLE, MANIFEST):
         if not (folder / name).is_file():
             raise PmgError(f"{folder / name} is missing; {hint}")
-    expected = read_digest(folder)
+    expected = json.loads((folder / MANIFEST).read_text())["sha256"]
     data = (folder / TABLE).read_bytes()
     if sha256(data).hexdigest() != expected:
         raise PmgError(f"{folder / TABLE} does not match the checksum in {MANIFEST}; {hint}")
     return pq.read_table(pa.BufferReader(data))
 
 
-def read_digest(folder: str | Path) -> str:
-    """Returns the SHA-256 of a catalogue's parquet file, as its manifest has it."""
-    return str(json.loads(Path(folder, MANIFEST).read_text())["sha256"])
-
-
 def read_rows(folder: str, topics: Sequence[str] | None) -> list[dict[str, Any]]:
     """Reads the rows of some topics, None: of all, from a catalogue folder and checks its checksum.
 
-    Raises:
-        PmgError: a file is missing or damaged, a topic is unknown, or there are no rows.
+    PmgError if a file is missing or damaged, a topic is unknown, or there are no rows.
     """
     rows = [row for row in read_table(Path(folder)).to_pylist() if topics is None or row["subgroup"] in topics]
     unknown = set(topics or ()) - {row["subgroup"] for row in rows}

@@ -15,7 +15,7 @@ from pmg.data.dataset import Dataset, check_split
 from pmg.domain import Example, Interaction, Item, PmgError
 from pmg.looks.drawings import Drawings, LookData
 from pmg.looks.finish_space import FinishSpace, traits
-from pmg.looks.finishes import AS_DRAWN, Finish, decode_finish, encode_finish
+from pmg.looks.finishes import AS_DRAWN, decode_finish, encode_finish
 from pmg.looks.users import DrawnBy, LookSample, LookUsers, Picture, check_look_leaks
 from pmg.seeding import stable_number
 
@@ -46,11 +46,7 @@ class FinishedImages:
         return Item(name, item.concept, item.title, item.keywords, item.topic, item.facts)
 
     def picture(self, item: Item) -> Picture:
-        """Returns the drawing and the finish of an item.
-
-        Raises:
-            PmgError: the item is no drawing.
-        """
+        """Returns the drawing and the finish of an item; PmgError if it is no drawing."""
         return self._pictures[self._number(item.id)]
 
     def has(self, item: Item) -> bool:
@@ -58,11 +54,7 @@ class FinishedImages:
         return self._parse(item.id) is not None
 
     def rows(self, items: Iterable[Item]) -> Tensor:
-        """Returns the row numbers of items, int64 `(B,)`.
-
-        Raises:
-            PmgError: one of them is no drawing.
-        """
+        """Returns the row numbers of items, int64 `(B,)`; PmgError if one of them is no drawing."""
         return torch.tensor([self._number(item.id) for item in items], dtype=torch.int64)
 
     def pixels(self, rows: Tensor) -> Tensor:
@@ -93,11 +85,7 @@ class FinishedImages:
 class LookDataset(LookData, Dataset):
     """Simulated users who like looks. Results are split by whether training saw the look, and by how many they like.
 
-    Further arguments are those of `LookData`.
-
-    Args:
-        users: draws users.
-        drawn_by: who drew the histories, see `LookUsers.samples`.
+    `users` draws them; `drawn_by` is of `LookUsers.samples`, and further arguments are those of `LookData`.
     """
 
     groups = ("group", "looks")
@@ -116,14 +104,11 @@ class LookDataset(LookData, Dataset):
         return FinishedImages(self.drawings)
 
     def examples(self, split: str, users: int | None = None, targets: int | None = None) -> list[Example]:
-        """Returns the examples of a split, checked for leaks; arguments as `Dataset.examples`.
+        """Returns the examples of a split, checked for leaks; arguments and errors as `Dataset.examples`.
 
         Labels: ``group`` (``met``: looks that training may see, ``unseen_region``, ``unseen_artist``), ``looks`` (how
         many the user likes), ``look`` (names the one that they like most) and ``look_references`` (ids of pictures of
-        other concepts that show it exactly).
-
-        Raises:
-            PmgError: there is no such split, it has fewer users, or it leaks.
+        other concepts that show it exactly). A leak is a PmgError.
         """
         check_split(split, users, self.users.sizes)
         samples = self.users.samples(self, split, users, targets, self.drawn_by)
@@ -136,16 +121,11 @@ class LookDataset(LookData, Dataset):
         history = tuple(Interaction(item(picture), "sent", time) for time, picture in enumerate(sample.history))
         truth = tuple(item(picture) for picture in sample.truth)
         artist, finish = sample.taste.looks[0]
+        digits = stable_number(encode_finish(finish)) % 10_000  # distinguish similar looks
         labels = {
             "group": sample.taste.group,
             "looks": str(len(sample.taste.looks)),
-            "look": name_look(artist, finish),
+            "look": f"{artist}: {', '.join(sorted(traits(finish)))} ({digits:04d})",
             "look_references": " ".join(item(picture).id for picture in sample.references),
         }
         return Example(f"{sample.user}-{number}", sample.user, history, truth[0], truth, labels)
-
-
-def name_look(artist: str, finish: Finish) -> str:
-    """Returns a name for people: the artist, the finish's traits, and four digits that distinguish similar looks."""
-    digits = stable_number(encode_finish(finish)) % 10_000
-    return f"{artist}: {', '.join(sorted(traits(finish)))} ({digits:04d})"

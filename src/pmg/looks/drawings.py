@@ -24,13 +24,7 @@ REFERENCES = 4  # drawings of other concepts that show a look
 
 
 class Drawings:
-    """Items with their drawings.
-
-    Args:
-        items: one a drawing, in a fixed order.
-        artists: who drew each, same order.
-        pixels: red, green, blue and alpha, uint8 `(N, 4, H, W)`, same order.
-    """
+    """Items, who drew each, and their drawings in the same order: red, green, blue, alpha, uint8 `(N, 4, H, W)`."""
 
     def __init__(self, items: Sequence[Item], artists: Sequence[str], pixels: Tensor) -> None:
         self.items, self.artists, self.pixels = list(items), list(artists), pixels
@@ -40,11 +34,7 @@ class Drawings:
 
     @classmethod
     def load(cls, folder: str, topics: Sequence[str] | None = None) -> Drawings:
-        """Reads the drawings of some topics, None: of all, from a catalogue folder and checks its checksum.
-
-        Raises:
-            PmgError: a file is missing or damaged, a topic is unknown, an image can't be read.
-        """
+        """Reads the drawings of a catalogue folder, see `read_rows`; PmgError, too, if an image can't be read."""
         rows = read_rows(folder, topics)
         pixels = np.stack([decode(row["image"], Path(folder, TABLE), row["id"], "RGBA") for row in rows])
         items = [Item(r["id"], r["concept"], r["title"], tuple(r["keywords"]), r["subgroup"], {}) for r in rows]
@@ -77,16 +67,11 @@ def has_colours(pixels: Tensor) -> Tensor:
 class HeldOutCells:
     """One (concept, artist) cell of each concept that no training sees; a quarter of them for validation.
 
-    The choice follows a hash of the concept: which concepts a configuration uses does not move a cell.
-
-    Args:
-        artists: those whose drawings may be held out.
-        seed: of the hash.
-        validation_share: share of the concepts whose cell is for validation.
+    The choice follows a hash of seed and concept: which concepts a configuration uses does not move a cell.
     """
 
-    def __init__(self, artists: Sequence[str], seed: int = 0, validation_share: float = 0.25) -> None:
-        self.artists, self.seed, self.validation_share = sorted(artists), seed, validation_share
+    def __init__(self, artists: Sequence[str], seed: int) -> None:
+        self.artists, self.seed = artists, seed
 
     def artist(self, concept: str) -> str:
         """Returns the artist whose drawing of `concept` is held out."""
@@ -94,23 +79,11 @@ class HeldOutCells:
 
     def split(self, concept: str) -> str:
         """Returns ``validation`` or ``test``: which of the two uses the concept's cell."""
-        share = stable_number(self.seed, "validation", concept) % 1000 / 1000
-        return "validation" if share < self.validation_share else "test"
-
-    def covers(self, concept: str, artist: str) -> bool:
-        """Returns whether the cell is held out."""
-        return self.artist(concept) == artist
+        return "validation" if stable_number(self.seed, "validation", concept) % 1000 < 250 else "test"
 
 
 class FinishedDrawings:
-    """Some of the drawings, each time under a new random finish: a `PictureSource`.
-
-    Args:
-        drawings: all of them.
-        rows: those used, int64 `(N,)`.
-        space: draws finishes of its seen part.
-        as_drawn: share of the pictures that are left as drawn.
-    """
+    """Some `rows` `(N,)` of the drawings, each time under a new random finish or as drawn: a `PictureSource`."""
 
     def __init__(self, drawings: Drawings, rows: Tensor, space: FinishSpace, as_drawn: float = 0.05) -> None:
         self.drawings, self.rows, self.space, self.as_drawn = drawings, rows, space, as_drawn
@@ -156,8 +129,7 @@ class LookData:
             split: ``train`` (everything that training may see), ``validation`` or ``test`` (held-out cells of seen
                 artists), ``unseen_artists``.
         """
-        pairs = zip(self.drawings.items, self.drawings.artists, strict=True)
-        return torch.tensor([row for row, (item, artist) in enumerate(pairs) if self.split_of(item, artist) == split])
+        return torch.tensor([row for row in range(len(self.drawings)) if self.split_of(row) == split])
 
     @property
     def picture_items(self) -> list[Item]:
@@ -191,11 +163,12 @@ class LookData:
                 rows.setdefault(self.drawings.artists[row], []).append(row)
         return rows
 
-    def split_of(self, item: Item, artist: str) -> str:
-        """Returns the split that a drawing belongs to."""
+    def split_of(self, row: int) -> str:
+        """Returns the split that the drawing of a row belongs to."""
+        concept, artist = self.drawings.items[row].concept, self.drawings.artists[row]
         if artist in self.unseen_artists:
             return "unseen_artists"
-        return self.cells.split(item.concept) if self.cells.covers(item.concept, artist) else "train"
+        return self.cells.split(concept) if self.cells.artist(concept) == artist else "train"
 
     def picture_source(self, split: str) -> FinishedDrawings:
         """Returns the drawings of a split under finishes that training may see."""

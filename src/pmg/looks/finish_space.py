@@ -63,11 +63,7 @@ class FinishSpace:
         self.unseen_pairs = [frozenset(pair) for pair in unseen_pairs]
 
     def sample(self, rng: random.Random, seen: bool = True) -> Finish:
-        """Returns a random finish of the seen part of the space, or of the unseen part.
-
-        Raises:
-            PmgError: no such finish was found.
-        """
+        """Returns a random finish of the seen or unseen part of the space; PmgError if none was found."""
         for _ in range(MAX_DRAWS):
             finish = self._draw(rng)
             if not seen and rng.random() < 0.5 and self.unseen_hues:
@@ -85,12 +81,9 @@ class FinishSpace:
         return not (self._in_unseen_arc(finish) or any(pair <= has for pair in self.unseen_pairs))
 
     def vary(self, centre: Finish, rng: random.Random, spread: float) -> Finish:
-        """Returns a finish near `centre`, on the same side of the border between seen and unseen.
+        """Returns a finish near `centre`, of the same surface, on the same side of the border between seen and unseen.
 
-        Args:
-            centre: keeps its surface and whether it has a duotone and an outline.
-            rng: source of randomness.
-            spread: standard deviation of each parameter, as a share of its range.
+        `spread` is the standard deviation of each parameter, as a share of its range.
         """
         seen = self.is_seen(centre)
         for _ in range(100):

@@ -26,9 +26,7 @@ SIZE = sum(PARAMETERS.values())
 def finish_values(finishes: Sequence[Finish], coloured: Sequence[bool]) -> tuple[Tensor, Tensor]:
     """Returns the values `(B, SIZE)` of finishes, and bool `(B, SIZE)`: which of them leave a trace.
 
-    Args:
-        finishes: B of them.
-        coloured: whether each drawing has colours before it is finished; hue and saturation of others leave no trace.
+    Hue and saturation of drawings that weren't `coloured` before they were finished leave none.
     """
     rows = [_values(finish, has_colour) for finish, has_colour in zip(finishes, coloured, strict=True)]
     values = torch.tensor([[value for name in PARAMETERS for value in row[name][0]] for row in rows])

@@ -81,11 +81,7 @@ def encode_finish(finish: Finish) -> str:
 
 
 def decode_finish(code: str) -> Finish:
-    """Returns the finish that `encode_finish` wrote, its numbers rounded to float32.
-
-    Raises:
-        ValueError: the text is no finish.
-    """
+    """Returns the finish that `encode_finish` wrote, in float32; ValueError if the text is no finish."""
     try:
         *numbers, surface = _CODE.unpack(base64.urlsafe_b64decode(code))
         kind = SURFACES[surface]
@@ -123,20 +119,11 @@ class FinishBatch:
         surface = torch.tensor([SURFACES.index(name) for name in columns.pop("surface")])
         return cls(surface=surface, **{name: torch.tensor(values).float() for name, values in columns.items()})
 
-    def __len__(self) -> int:
-        return len(self.hue)
-
-    def rows(self, rows: Tensor) -> FinishBatch:
-        """Returns the finishes at `rows`."""
-        return FinishBatch(**{field.name: getattr(self, field.name)[rows] for field in fields(self)})
-
 
 def apply_finishes(drawings: Tensor, finishes: FinishBatch) -> Tensor:
     """Returns finished pictures, float32 in [0, 1], `(B, 3, H, W)`, rounded to 256 levels.
 
-    Args:
-        drawings: uint8 or float in [0, 255], red, green, blue (not premultiplied) and alpha, `(B, 4, H, W)`.
-        finishes: one a drawing.
+    `drawings` are red, green, blue (not premultiplied) and alpha, uint8 or float in [0, 255], `(B, 4, H, W)`.
     """
     values = drawings.float() / 255
     colour, alpha = values[:, :3], values[:, 3:]
@@ -187,13 +174,9 @@ def fill_holes(alpha: Tensor) -> Tensor:
 
 
 def outline_mask(alpha: Tensor, width: Tensor) -> Tensor:
-    """Returns the opacity of an outline around each drawing's silhouette, in [0, 1], `(B, 1, H, W)`.
+    """Returns the opacity `(B, 1, H, W)` in [0, 1] of an outline, `width` `(B,)` pixels, around each silhouette.
 
     Holes of a line drawing keep the ground's colour: a thick outline would fill them.
-
-    Args:
-        alpha: opacity of the drawing, `(B, 1, H, W)`.
-        width: pixels, `(B,)`; 0: no outline.
     """
     ring = torch.zeros_like(alpha)
     rows = torch.nonzero(width > 0).flatten()

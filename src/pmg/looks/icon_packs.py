@@ -87,12 +87,7 @@ class IconifyPack:
 
 
 class FilesPack:
-    """A package with one file a concept, named by its code points.
-
-    Args:
-        archive: the npm package.
-        folder: of the files, inside the package.
-    """
+    """A package with one file a concept in a `folder` inside of it, named by its code points."""
 
     name = "{codes}"  # of a file
 
@@ -135,12 +130,7 @@ class BitmapFilesPack(FilesPack):
 
 
 class FontPack:
-    """A package with a font whose glyphs are line drawings.
-
-    Args:
-        archive: the npm package.
-        file: of the font, inside the package; WOFF2 works.
-    """
+    """A package with a font, a `file` inside of it (WOFF2 works), whose glyphs are line drawings."""
 
     MARGIN = 0.04  # share of the picture around a glyph
 
@@ -165,11 +155,7 @@ class FontPack:
 
 
 def read_member(archive: Path, name: str) -> bytes:
-    """Returns one file of a package archive.
-
-    Raises:
-        PmgError: the archive is damaged or lacks the file.
-    """
+    """Returns one file of a package archive; PmgError if it is missing or the archive is damaged."""
     try:
         with tarfile.open(archive) as tar:
             return _extract(tar, f"package/{name}")
@@ -178,11 +164,7 @@ def read_member(archive: Path, name: str) -> bytes:
 
 
 def _extract(tar: tarfile.TarFile, member: str | tarfile.TarInfo) -> bytes:
-    """Returns a member's content.
-
-    Raises:
-        KeyError: it is missing, or no file.
-    """
+    """Returns a member's content; KeyError if it is missing, or no file."""
     file = tar.extractfile(member)
     if file is None:
         raise KeyError(f"{member} is no file")
@@ -190,11 +172,7 @@ def _extract(tar: tarfile.TarFile, member: str | tarfile.TarInfo) -> bytes:
 
 
 def read_folder(archive: Path, folder: str) -> dict[str, bytes]:
-    """Returns all files of one folder of a package archive, by name.
-
-    Raises:
-        PmgError: the archive is damaged, or the folder is empty.
-    """
+    """Returns all files of a folder of a package archive, by name; PmgError if it is damaged, or there are none."""
     prefix = f"package/{folder}/"
     try:
         with tarfile.open(archive) as tar:

@@ -27,12 +27,7 @@ SIZE = 64  # pixels a side of the pictures that the thresholds were chosen on
 
 
 def name_colours(colours: Tensor, plain_below: float = 0.12) -> Tensor:
-    """Returns places in `COLOURS`, int64 `(N,)`.
-
-    Args:
-        colours: `(N, 3)` in [0, 1].
-        plain_below: chroma below which a colour is called black, white or grey.
-    """
+    """Returns places in `COLOURS`, int64 `(N,)`, of colours `(N, 3)` in [0, 1]; neutral below a chroma."""
     hue, saturation, lightness = (part.flatten() for part in rgb_to_hsl(colours[..., None, None]))
     degrees = hue * 360
     chroma = colours.amax(1) - colours.amin(1)
@@ -83,13 +78,7 @@ class MeasuringCaptioner:
     """Describes a picture on a plain ground by ground, palette, main colour, outline, surface and shading.
 
     The words depend on the pixels only; no trained model and no label is used. Larger pictures are measured at `SIZE`.
-
-    Args:
-        template: format string over the names in `MEASURED`.
-        thresholds: between words.
-
-    Raises:
-        PmgError: the template has another name.
+    `template` is a format string over the names in `MEASURED`; PmgError if it has another name.
     """
 
     needs_images = True

@@ -22,12 +22,7 @@ AT_ONCE = 50  # pictures in one pass of the judge
 
 
 class StyleReader:
-    """Reads the style of pictures, and keeps what it read.
-
-    Args:
-        judge: of looks.
-        cache: of style vectors, by the pictures' pixels and the judge's weights; None: nothing is kept.
-    """
+    """Reads the style of pictures, and keeps it in a `cache` by the pictures' pixels and the judge's weights."""
 
     def __init__(self, judge: LookJudge, cache: Cache | None = None) -> None:
         self.judge, self.cache = judge.eval(), cache
@@ -52,10 +47,9 @@ def _identity(judge: LookJudge) -> str:
 
 
 class LookJudging:
-    """Style among ten, concept and finish error, for pictures of the same targets.
+    """Style among ten, concept and finish error, for pictures of one list of targets.
 
-    Raises:
-        PmgError: the judge reads other parameters than finishes have.
+    PmgError if the judge reads other parameters than finishes have.
     """
 
     def __init__(
@@ -132,7 +126,7 @@ class LookAccuracy:
         truths = [(number, item) for number, example in enumerate(examples) for item in example.truth]
         pictures = [self.images.picture(item) for _, item in truths]
         targets = [
-            LookTarget(picture.row, picture.finish, "", (), stable_number("look metric", item.id) % 2**31)
+            LookTarget(picture.row, picture.finish, (), stable_number("look metric", item.id) % 2**31)
             for picture, (_, item) in zip(pictures, truths, strict=True)
         ]
         owners = torch.tensor([number for number, _ in truths])

@@ -79,11 +79,7 @@ class PhraseSet:
                 yield f"words.{attribute}.{word}", phrases
 
     def express(self, attribute: str, word: str, rng: random.Random) -> str:
-        """Returns what a person calls a measured word.
-
-        Raises:
-            PmgError: there is no phrase for it.
-        """
+        """Returns what a person calls a measured word; PmgError if there is no phrase for it."""
         for kind, phrases in self.words.get(attribute, {}).items():
             found = _match(kind, word)
             if found:
@@ -100,11 +96,7 @@ class PhraseSet:
 
 
 class Phrases:
-    """Phrases of the three splits, of which no two have one in common.
-
-    Raises:
-        PmgError: a phrase is in two of them.
-    """
+    """Phrases of the three splits; PmgError if two of them have one in common."""
 
     def __init__(self, train: PhraseSet, validation: PhraseSet, test: PhraseSet) -> None:
         self.sets = {"train": train, "validation": validation, "test": test}

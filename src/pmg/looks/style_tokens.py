@@ -36,19 +36,11 @@ class StyleTokens(TokenSource):
     alone: bool = False
 
     def references(self, example: Example, context: SourceContext) -> list[Item]:
-        """Returns the items whose pictures are encoded, at least one.
-
-        Raises:
-            PmgError: the user liked no item that has a picture.
-        """
+        """Returns the items whose pictures are encoded; PmgError if the user liked none that has a picture."""
         return require_liked(context.images, example, "a style token")[-self.pictures :]
 
     def __call__(self, context: SourceContext) -> Tensor:
-        """Returns the style tokens of all users, `(U, n, D)`.
-
-        Raises:
-            PmgError: the style encoder is missing, or a user has no picture.
-        """
+        """Returns the style tokens of all users, `(U, n, D)`; PmgError if the encoder or a picture is missing."""
         encoder: StyleEncoder = load_frozen(StyleEncoder, self.folder)
         images = context.images
         chosen = [images.rows(self.references(example, context)) for example in context.examples]

@@ -19,12 +19,7 @@ Look = tuple[str, Finish]
 
 
 class LookChoice:
-    """Draws the rivals of a look and the drawings that show each candidate.
-
-    Args:
-        data: drawings and the space of finishes.
-        spread: of the finishes of the drawings that show a look.
-    """
+    """Draws the rivals of a look and the drawings that show each candidate, whose finishes have a `spread`."""
 
     def __init__(self, data: LookData, spread: float) -> None:
         self.data, self.spread = data, spread
@@ -57,15 +52,12 @@ class LookTarget:
     Attributes:
         row: of the true drawing.
         finish: of the look's centre.
-        group: ``met`` (a held-out cell of a seen artist under a seen finish), ``unseen_region`` (the same under an
-            unseen finish) or ``unseen_artist``.
         references: rows of other concepts by the same artist.
         seed: of all that is random about the target.
     """
 
     row: int
     finish: Finish
-    group: str
     references: tuple[int, ...]
     seed: int
 
@@ -73,12 +65,8 @@ class LookTarget:
 def draw_targets(data: LookData, split: str, group: str, count: int, seed: int = 0) -> list[LookTarget]:
     """Returns targets of a group; the same ones for the same seed, the first ones of any larger number.
 
-    Args:
-        data: drawings and the space of finishes.
-        split: ``validation`` or ``test``: whose held-out cells.
-        group: see `LookTarget`.
-        count: how many.
-        seed: another one gives other targets.
+    The split, ``validation`` or ``test``, is that of the held-out cells; groups are ``met`` (seen artists under a
+    seen finish), ``unseen_region`` (the same under an unseen finish) and ``unseen_artist``.
     """
     if group == "unseen_artist":
         cells = [row for row in data.rows("unseen_artists").tolist() if data.cells.split(_concept(data, row)) == split]
@@ -93,7 +81,7 @@ def _target(data: LookData, cells: list[int], shown: dict[str, list[int]], group
     row = rng.choice(cells)
     finish = data.space.sample(rng, seen=group != "unseen_region")
     others = [other for other in shown[data.drawings.artists[row]] if _concept(data, other) != _concept(data, row)]
-    return LookTarget(row, finish, group, tuple(rng.sample(others, REFERENCES)), seed % 2**31)
+    return LookTarget(row, finish, tuple(rng.sample(others, REFERENCES)), seed % 2**31)
 
 
 def _concept(data: LookData, row: int) -> str:

@@ -181,10 +181,9 @@ class DrawingIndex:
         return rng.choice(sorted(artists)), self.data.space.sample(rng, seen=group != "unseen_region")
 
     def choose_targets(self, split: str, taste: LookTaste, count: int, rng: random.Random) -> list[int]:
-        """Returns rows of different concepts that are targets of the split, drawn by the artist of the first look.
+        """Returns rows of different concepts that are targets of the split, by the artist of the first look.
 
-        Raises:
-            PmgError: the catalogue's topics leave too few of them.
+        PmgError if the catalogue's topics leave too few of them.
         """
         artist = taste.looks[0][0]
         rows = self._candidates(split, artist)
@@ -205,22 +204,18 @@ class DrawingIndex:
 
     def truth(self, target: int, taste: LookTaste) -> tuple[Picture, ...]:
         """Returns the target at the centre of each look whose artist drew it; in training, of seen drawings alone."""
-        concept, training = self.concept(target), self._split(target) == "train"
+        concept, training = self.concept(target), self.data.split_of(target) == "train"
         rows = [(self.data.drawings.row.get((concept, artist)), finish) for artist, finish in taste.looks]
         return tuple(
             Picture(row, finish)
             for row, finish in rows
-            if row is not None and (not training or self._split(row) == "train")
+            if row is not None and (not training or self.data.split_of(row) == "train")
         )
-
-    def _split(self, row: int) -> str:
-        return self.data.split_of(self.data.drawings.items[row], self.data.drawings.artists[row])
 
     def choose(self, artist: str, used: set[str], rng: random.Random) -> int:
         """Returns a drawing for a history: by `artist`, of a concept that is not in `used`, never a held-out cell.
 
-        Raises:
-            PmgError: `used` holds all that the artist drew.
+        PmgError if `used` holds all that the artist drew.
         """
         split = "unseen_artists" if artist in self.rows["unseen_artists"] else "train"
         rows = [row for row in self.rows[split][artist] if self.concept(row) not in used]
@@ -236,13 +231,8 @@ class DrawingIndex:
     ) -> tuple[Picture, ...]:
         """Returns a history in which another artist drew what those of the taste had drawn, with the same finishes.
 
-        Concepts stay where the other artist drew them and no training is kept from it; elsewhere they are others.
-
-        Args:
-            history: pictures, oldest first.
-            taste: whose artists are replaced, each by one other artist.
-            used: concepts that no history may show.
-            rng: chooses artists and concepts.
+        Concepts stay where the other artist drew them and no training is kept from it; elsewhere they are others, and
+        none that is in `used`.
         """
         own = {artist for artist, _ in taste.looks}
         others = sorted({*self.rows["train"], *self.rows["unseen_artists"]} - own)
@@ -261,25 +251,24 @@ class DrawingIndex:
     def _same_concept(self, row: int, artist: str) -> int | None:
         """Returns the artist's drawing of a drawing's concept, if there is one that histories may show."""
         found = self.data.drawings.row.get((self.concept(row), artist))
-        return found if found is not None and self._split(found) in ("train", "unseen_artists") else None
+        return found if found is not None and self.data.split_of(found) in ("train", "unseen_artists") else None
 
 
 def check_look_leaks(data: LookData, samples: Sequence[LookSample], split: str) -> None:
-    """Checks that no sample leaks what training must not see, or shows the target.
+    """Checks that histories hold no held-out cell and not the target's concept, and that targets are of the split.
 
-    Raises:
-        PmgError: a history holds a held-out cell or the target's concept, or a target is of another split.
+    Else a PmgError says what leaks.
     """
     for sample in samples:
         concepts = {data.drawings.items[picture.row].concept for picture in sample.history}
         if data.drawings.items[sample.target].concept in concepts:
             raise PmgError(f"leak: the target of {sample.user} is a concept of their history")
         for picture in sample.history:
-            item, artist = data.drawings.items[picture.row], data.drawings.artists[picture.row]
-            if data.split_of(item, artist) in ("validation", "test"):
-                raise PmgError(f"leak: the history of {sample.user} holds the held-out drawing {item.id}")
+            if data.split_of(picture.row) in ("validation", "test"):
+                drawing = data.drawings.items[picture.row].id
+                raise PmgError(f"leak: the history of {sample.user} holds the held-out drawing {drawing}")
         target = data.drawings.items[sample.target]
-        found = data.split_of(target, data.drawings.artists[sample.target])
+        found = data.split_of(sample.target)
         if found == "unseen_artists":
             found = data.cells.split(target.concept)
         if found != split:

@@ -27,13 +27,9 @@ HEADERS = {
 def create_app(host: str, largest: int, page: str) -> FastAPI:
     """Returns an application that serves a page, and whose errors are JSON: ``{"error": one line}``.
 
-    It answers requests to its own address alone, and refuses those of other origins' pages, whose browsers name the
-    origin; a request that changes something must be JSON or bytes, which such a page can't send without permission.
-
-    Args:
-        host: address that it is bound to; a public one accepts every name.
-        largest: bytes of a request's body.
-        page: HTML document.
+    It answers requests to its own address alone (a public `host` accepts every name), of `largest` bytes at most, and
+    refuses those of other origins' pages, whose browsers name the origin; a request that changes something must be
+    JSON or bytes, which such a page can't send without permission.
     """
     from fastapi import FastAPI
     from fastapi.responses import HTMLResponse
@@ -111,11 +107,7 @@ def _report_errors(app: FastAPI) -> None:
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """Returns a listening socket; port 0: a free one.
-
-    Raises:
-        PmgError: the address is not of this machine, or the port is in use.
-    """
+    """Returns a listening socket; port 0: a free one; PmgError if it isn't this machine's, or in use."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

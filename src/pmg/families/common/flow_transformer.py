@@ -12,21 +12,15 @@ from diffusers import FlowMatchEulerDiscreteScheduler
 
 from pmg.domain import PmgError
 from pmg.models.diffusion.diffusers_denoiser import DiffusersDenoiser
-from pmg.models.diffusion.interfaces import ConditionAdapter, LatentCodec
-from pmg.models.diffusion.latent_codec import latent_size
+from pmg.models.diffusion.interfaces import ConditionAdapter
 from pmg.models.diffusion.noise_processes import FlowMatching
 from pmg.models.diffusion.sequences import PATCH
 
-DEFAULT_SIZE = 1024  # pixels, as in diffusers' pipelines: configs of these transformers have no size
 TRAINING_STEPS = 50  # for whose shift times are sampled, where the shift depends on the number of solver steps
 
 
 class PatchDenoiser(DiffusersDenoiser):
-    """A transformer whose image tokens are 2 x 2 latents; subclasses call the model.
-
-    Raises:
-        PmgError: the latents can't be cut into patches.
-    """
+    """A transformer whose image tokens are 2 x 2 latents, else PmgError; subclasses call the model."""
 
     folder = "transformer"
 
@@ -48,21 +42,8 @@ class PackedDenoiser(PatchDenoiser):
         return self.model.config.in_channels // PATCH**2, self.sample_size, self.sample_size
 
 
-def latent_side(codec: LatentCodec, size: int | None) -> int:
-    """Returns the side of the latents of images of a size in pixels, of `DEFAULT_SIZE` for None.
-
-    Raises:
-        PmgError: the size isn't a multiple of the codec's downsampling.
-    """
-    return latent_size(codec, size or DEFAULT_SIZE) or 0
-
-
 class PipelineEuler(FlowMatchEulerDiscreteScheduler):
-    """Euler steps from time 1 to 1 / n at equal distances, shifted towards noise.
-
-    Attributes:
-        mu: returns the parameter of the shift for a number of steps.
-    """
+    """Euler steps from time 1 to 1 / n at equal distances, shifted towards noise by `mu` of the number of steps."""
 
     mu: Callable[[int], float]
 
@@ -76,11 +57,8 @@ class PipelineFlow(FlowMatching):
     """A rectified flow whose times are shifted as in the family's pipeline.
 
     Training samples from a logit-normal distribution under the same shift, with all weights 1 (Esser et al. 2024).
-
-    Args:
-        scheduler: of the checkpoint.
-        mu: returns the parameter of the shift for a number of steps, at the generator's image size; used where the
-            scheduler has ``use_dynamic_shifting``.
+    `mu` returns the parameter of the shift for a number of steps, at the generator's image size; it is used where the
+    checkpoint's `scheduler` has ``use_dynamic_shifting``.
     """
 
     def __init__(self, scheduler: FlowMatchEulerDiscreteScheduler, mu: Callable[[int], float]) -> None:

@@ -20,9 +20,10 @@ from transformers import AutoConfig, BaseImageProcessor, PreTrainedModel
 
 from pmg.configuration.ranges import Count
 from pmg.domain import PmgError
-from pmg.families.common.flow_transformer import PipelineFlow, latent_side, linear_mu
+from pmg.families.common.flow_transformer import PipelineFlow, linear_mu
 from pmg.models.diffusion.generator import DiffusionGenerator
-from pmg.models.diffusion.interfaces import LatentCodec, PromptEncoder
+from pmg.models.diffusion.interfaces import PromptEncoder
+from pmg.models.diffusion.latent_codec import latent_size
 from pmg.models.diffusion.noise_processes import NoiseProcess
 from pmg.models.diffusion.sampling import combine
 from pmg.models.diffusion.sequences import PATCH
@@ -56,6 +57,7 @@ class TransformerFamily(ABC):
         codec: class of the `LatentCodec`, built of an autoencoder.
         denoiser: class of the `Denoiser`, built of a transformer, the side of the latents and options.
         further: folders of a checkpoint beside those of all families.
+        default_size: of images in pixels, as in diffusers' pipelines; None: as in the transformer's config.
         mix: guides, see `DiffusionGenerator`.
     """
 
@@ -66,6 +68,7 @@ class TransformerFamily(ABC):
     codec: ClassVar[type[Any]]
     denoiser: ClassVar[type[Any]]
     further: ClassVar[tuple[str, ...]] = ()
+    default_size: ClassVar[int | None] = 1024
     mix: ClassVar[Callable[[Sequence[Tensor], Sequence[float]], Tensor]] = combine
 
     @classmethod
@@ -73,28 +76,14 @@ class TransformerFamily(ABC):
         cls, autoencoder: Any, transformer: Any, scheduler: FlowMatchEulerDiscreteScheduler,
         text_encoder: PromptEncoder, size: int | None, **options: Any,
     ) -> DiffusionGenerator:  # fmt: skip
-        """Returns the generator of its parts.
+        """Returns the generator of its parts, of images of `size` pixels (None: the family's own, of most 1024).
 
-        Args:
-            autoencoder: images <-> latents.
-            transformer: the denoiser.
-            scheduler: the sampler.
-            text_encoder: encodes prompts.
-            size: of the images in pixels; None: the family's own, of most 1024.
-            **options: of the denoiser.
-
-        Raises:
-            PmgError: `size` is none that the models can make.
+        PmgError if the models can't make this size; `options` are the denoiser's.
         """
         codec = cls.codec(autoencoder)
-        side = cls.latent_side(codec, size)
+        side = latent_size(codec, size or cls.default_size) or 0
         denoiser, process = cls.denoiser(transformer, side, **options), cls.noise_process(scheduler, side)
         return DiffusionGenerator(codec, denoiser, process, text_encoder, cls.mix).freeze()
-
-    @staticmethod
-    def latent_side(codec: LatentCodec, size: int | None) -> int:
-        """Returns the side of the latents of images of a size in pixels, of 1024 for None."""
-        return latent_side(codec, size)
 
     @staticmethod
     def noise_process(scheduler: FlowMatchEulerDiscreteScheduler, side: int) -> NoiseProcess:

@@ -45,12 +45,7 @@ ENCODED_AT_ONCE = 16  # pictures
 class VisionLanguageModel(LanguageModel, ABC):
     """A language model that sees; never trained.
 
-    Args:
-        model: of transformers, with a vision encoder.
-        tokenizer: its tokenizer.
-        image_processor: normalises pictures for its vision encoder.
-        tokens_per_picture: budget; pictures are resized so that they have at most so many tokens.
-        chat_template: text around histories and questions.
+    Pictures are resized so that they have at most `tokens_per_picture` tokens.
 
     Attributes:
         model_type: the family's name in configs of transformers.
@@ -84,8 +79,7 @@ class VisionLanguageModel(LanguageModel, ABC):
     ) -> Self:  # fmt: skip
         """Loads a checkpoint of the family with its tokenizer and image processor; arguments as `load_language_model`.
 
-        Raises:
-            PmgError: the source is missing, damaged, or of another family, or see the class.
+        PmgError if it is missing, damaged, or of another family, or see the class.
         """
         path = resolve_source(source)
         with loading("the language model", path):
@@ -104,20 +98,12 @@ class VisionLanguageModel(LanguageModel, ABC):
     @staticmethod
     @abstractmethod
     def measure(config: Any, tokens_per_picture: int) -> tuple[int, int]:
-        """Returns the side of pictures in pixels, and their number of tokens, within a budget.
-
-        Raises:
-            PmgError: the budget is too small.
-        """
+        """Returns the side of pictures in pixels, and their number of tokens; PmgError if the budget is too small."""
 
     @staticmethod
     @abstractmethod
     def frame(config: Any, tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], int, list[int]]:
-        """Returns the tokens before a picture, the one in the place of each of its tokens, and those after it.
-
-        Raises:
-            PmgError: the tokenizer lacks one.
-        """
+        """Returns the tokens before a picture, the one in place of each of its own, and those after; else PmgError."""
 
     @abstractmethod
     def processed(self, pictures: list[Image.Image]) -> dict[str, Tensor]:
@@ -128,20 +114,13 @@ class VisionLanguageModel(LanguageModel, ABC):
         return torch.stack(list(self.model.get_image_features(**inputs).pooler_output))[:, None]
 
     def reference_inputs(self, shows: Tensor) -> dict[str, Tensor]:
-        """Returns what the whole model needs of tokens beside themselves and `processed` pictures, by its own names.
-
-        Args:
-            shows: bool `(B, L)`, tokens of pictures.
-        """
+        """Returns what the whole model needs beside tokens and `processed` pictures; `shows` as in `positions`."""
         return {}
 
     def positions(self, padded: Tensor, real: Tensor, shows: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns the positions of padded texts, and of the tokens behind them, int64 `(B,)`.
+        """Returns the positions of padded texts `(B, L)`, and of the tokens behind them, int64 `(B,)`.
 
-        Args:
-            padded: tokens `(B, L)`.
-            real: bool `(B, L)`, tokens that are no padding.
-            shows: bool `(B, L)`, tokens of pictures.
+        Bool `(B, L)`: `real` tokens are no padding, and those of pictures are in `shows`.
         """
         return torch.arange(padded.shape[1]).expand(padded.shape), real.sum(1)
 
@@ -150,11 +129,9 @@ class VisionLanguageModel(LanguageModel, ABC):
         return causal_mask(real)
 
     def layer_inputs(self, shows: Tensor, features: Tensor) -> dict[str, Any]:
-        """Returns what the decoder takes of pictures beside embeddings, by its own names.
+        """Returns what the decoder takes of pictures beside embeddings, by its own names; `shows` as in `positions`.
 
-        Args:
-            shows: bool `(B, L)`, tokens of pictures.
-            features: `(S - 1, N, width)` of all these tokens, beside their embeddings.
+        `features` `(S - 1, N, width)` are those of all their tokens, beside their embeddings.
         """
         return {}
 
@@ -173,14 +150,9 @@ class VisionLanguageModel(LanguageModel, ABC):
 
     @torch.no_grad()
     def encode_pictures(self, images: Tensor) -> Tensor:
-        """Returns the features of pictures, in the model's dtype, on the CPU.
+        """Returns the features `(B, S, T, width)` of pictures `(B, 3, H, W)` in [-1, 1], in the model's dtype.
 
-        Args:
-            images: `(B, 3, H, W)` in [-1, 1].
-
-        Returns:
-            `(B, S, T, width)`: the embeddings of T tokens; with S above 1 also what is added to their states behind
-            the first S - 1 layers.
+        They are on the CPU: embeddings of T tokens, and with S above 1 what is added to their states behind layers.
         """
         batches = images.split(ENCODED_AT_ONCE)
         return torch.cat([self.features(self._processed(batch)).to("cpu", self.model.dtype) for batch in batches])
@@ -219,11 +191,7 @@ class VisionLanguageModel(LanguageModel, ABC):
 
 
 def token_number(tokenizer: PreTrainedTokenizerBase, token: str) -> int:
-    """Returns the number of a special token.
-
-    Raises:
-        PmgError: the tokenizer doesn't have it.
-    """
+    """Returns the number of a special token; PmgError if the tokenizer doesn't have it."""
     number = tokenizer.get_vocab().get(token)
     if number is None:
         raise PmgError(f"the tokenizer has no token '{token}', which frames pictures. Use the model's own tokenizer")

@@ -50,11 +50,7 @@ class AutoencoderDCCodec(nn.Module):
 
     @classmethod
     def from_folder(cls, folder: str | Path) -> AutoencoderDCCodec:
-        """Loads the autoencoder of a diffusers folder and its latents' statistics, frozen, in float32.
-
-        Raises:
-            PmgError: either is missing or damaged.
-        """
+        """Loads an autoencoder and its latents' statistics, frozen, in float32; PmgError if either can't be read."""
         path = Path(folder, STATISTICS)
         autoencoder = load_frozen(AutoencoderDC, folder).float()
         try:
@@ -83,7 +79,9 @@ class AutoencoderDCCodec(nn.Module):
         return torch.cat([self.autoencoder.decode(part).sample.float() for part in raw.split(AT_ONCE)]).clamp(-1, 1)
 
 
-def restore(codec: LatentCodec, pictures: Tensor) -> Tensor:
-    """Returns what a codec decodes of the latents of pictures `(B, 3, H, W)` in [-1, 1]."""
-    with processor_autocast():
-        return codec.decode(codec.encode(pictures)).float()
+def restore_some(codec: LatentCodec, pictures: Tensor, share: float, rng: torch.Generator) -> None:
+    """Replaces a share of pictures `(B, 3, H, W)` in [-1, 1] by what a codec decodes of their latents."""
+    through = torch.rand(len(pictures), generator=rng) < share
+    if through.any():
+        with processor_autocast():
+            pictures[through] = codec.decode(codec.encode(pictures[through])).float()

@@ -53,11 +53,7 @@ class EfficientNetLite(EmbeddedModel):
             self.stages[:stages].requires_grad_(False)
 
     def forward(self, images: Tensor) -> tuple[list[Tensor], Tensor]:
-        """Returns the output of each stage, `(B, C, h, w)`, and features `(B, FEATURES, h, w)` of the last.
-
-        Args:
-            images: `(B, 3, H, W)` in [-1, 1].
-        """
+        """Returns each stage's output, `(B, C, h, w)`, and features `(B, FEATURES, h, w)`, of images in [-1, 1]."""
         states = self.stem((images * 127.5 + 127.5 - MEAN) / DEVIATION)
         outputs = []
         for stage in self.stages:

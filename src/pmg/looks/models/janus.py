@@ -69,12 +69,7 @@ def build_janus(
 
 
 class LookJanus(nn.Module):
-    """What is trained: a language model of image tokens and its style encoder.
-
-    Args:
-        model: whose image tokenizer is trained already.
-        style_encoder: reads reference pictures.
-    """
+    """What is trained: a language model of image tokens and its style encoder; the image tokenizer is frozen."""
 
     def __init__(self, model: JanusForConditionalGeneration, style_encoder: StyleEncoder) -> None:
         super().__init__()
@@ -95,11 +90,7 @@ def compose(
     model: JanusForConditionalGeneration, transformer: ImageTransformer, text_encoder: PromptEncoder,
     temperature: float = 1.0,
 ) -> ImageTokenGenerator:  # fmt: skip
-    """Returns a generator of a Janus.
-
-    Raises:
-        PmgError: the text encoder has another width than the language model.
-    """
+    """Returns a generator of a Janus; PmgError if the text encoder has another width than the language model."""
     if text_encoder.width != transformer.width:
         raise PmgError(
             f"the text encoder's tokens are {text_encoder.width} wide, and the language model's {transformer.width}. "
@@ -113,15 +104,9 @@ def compose(
 def load_look_janus(
     folder: str | Path, text_encoder: PromptEncoder, temperature: NotNegative = 1.0
 ) -> ImageTokenGenerator:
-    """Loads a trained model, frozen, in float32.
+    """Loads a trained model with the text encoder of its training, frozen, in float32; PmgError if they don't fit.
 
-    Args:
-        folder: of a `JanusForConditionalGeneration`.
-        text_encoder: the one that it was trained with.
-        temperature: of the distribution that image tokens are drawn from; 0: the likeliest token.
-
-    Raises:
-        PmgError: the folder is missing or damaged, or the text encoder has another width.
+    `temperature` is of the distribution that image tokens are drawn from; 0: the likeliest token.
     """
     model: JanusForConditionalGeneration = load_frozen(JanusForConditionalGeneration, folder)
     return compose(model, ImageTransformer(model.model), text_encoder, temperature).freeze()

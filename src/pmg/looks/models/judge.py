@@ -12,13 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate, normalize
 from transformers import PreTrainedConfig
 
-from pmg.looks.models.efficientnet_lite import (
-    CHANNELS,
-    FEATURES,
-    EfficientNetLite,
-    EfficientNetLiteConfig,
-    statistics,
-)
+from pmg.looks.models.efficientnet_lite import CHANNELS, FEATURES, EfficientNetLite, EfficientNetLiteConfig, statistics
 from pmg.models.vision.backbones import PALETTE, ColourBranch, EmbeddedModel, HistogramBranch, TextureBranch
 
 COLOUR_STRIDE, TEXTURE = 4, (16, 64)  # a third of the default branches' time
@@ -83,12 +77,7 @@ class LookJudge(EmbeddedModel):
         self.post_init()
 
     def start_from(self, trunk: EfficientNetLite, frozen: int = 0) -> LookJudge:
-        """Initialises the convolutions with those of `trunk`; returns self.
-
-        Args:
-            trunk: trained.
-            frozen: how many of the first stages, and the convolution before them, are not trained on; 0: none.
-        """
+        """Initialises the convolutions with those of `trunk`, `frozen` by `EfficientNetLite.freeze`; returns self."""
         self.trunk.load_state_dict(trunk.state_dict())
         self.trunk.freeze(frozen)
         return self
@@ -114,11 +103,9 @@ def build_look_head(width: int, hidden: int, out: int) -> nn.Sequential:
 
 
 def pick_looks(pictures: Tensor, references: Tensor) -> Tensor:
-    """Returns the index of the candidate look nearest to each image, int64 `(B,)`.
+    """Returns the index of the candidate look nearest to each image, int64 `(B,)`, by style vectors.
 
-    Args:
-        pictures: style vectors `(B, E)`.
-        references: style vectors of `R` images of each candidate look, `(B, candidates, R, E)`.
+    They are `(B, E)`, and `(B, candidates, R, E)` of `R` images of each candidate look.
     """
     centres = normalize(references.mean(2), dim=-1)
     return (centres @ pictures[..., None]).squeeze(-1).argmax(1)

@@ -86,15 +86,10 @@ class PooledTransformer2DModel(ModelMixin, ConfigMixin):
         self, hidden_states: Tensor, timestep: Tensor, encoder_hidden_states: Tensor, pooled_projections: Tensor,
         token_bias: Tensor, cache: CrossAttentionCache | None = None,
     ) -> Tensor:  # fmt: skip
-        """Returns the prediction `(B, C, h, w)`.
+        """Returns the prediction `(B, C, h, w)` of noisy latents at a `timestep` `(B,)`, 0 to 1000.
 
-        Args:
-            hidden_states: noisy latents, `(B, C, h, w)`.
-            timestep: `(B,)`, 0 to 1000.
-            encoder_hidden_states: tokens of the condition, `(B, L, caption_channels)`.
-            pooled_projections: `(B, pooled_projection_dim)`.
-            token_bias: `(B, L)`, added to the tokens' attention logits.
-            cache: of `precompute`, for a `WeightedAttention`; None: keys and values are computed.
+        The condition's tokens are `(B, L, caption_channels)` and their `token_bias` `(B, L)`; with a `cache` of
+        `precompute`, for a `WeightedAttention`, their keys and values aren't computed.
         """
         time = silu(self.time_embed(timestep, pooled_projections))
         modulation = self.modulation(time)

@@ -18,12 +18,7 @@ COLOUR_STRIDE, TEXTURE = 4, 32  # channels of texture
 
 
 class LookScorerConfig(PreTrainedConfig):
-    """Sizes of a `LookScorer`.
-
-    Args:
-        width: width `D` of the text encoder's pooled vectors.
-        size: of the images that it reads, in pixels.
-    """
+    """Sizes of a `LookScorer`: the text encoder's pooled vectors are `width` wide, images `size` pixels a side."""
 
     model_type = "pmg_look_scorer"
 
@@ -65,13 +60,9 @@ class LookScorer(Scorer):
 
     @classmethod
     def from_trunk(cls, trunk: EfficientNetLite, width: Count, size: Count, frozen_stages: CountOrZero = 0) -> Self:
-        """Returns a scorer to train, whose convolutions are those of `trunk`.
+        """Returns a scorer to train, whose convolutions are those of `trunk`; sizes as in `LookScorerConfig`.
 
-        Args:
-            trunk: trained.
-            width: of the text encoder's pooled vectors.
-            size: of the images that it reads, in pixels.
-            frozen_stages: of the first ones, with the convolution before them, which are not trained on; 0: none.
+        The first `frozen_stages`, with the convolution before them, are not trained on; 0: none.
         """
         scorer, found = cls(LookScorerConfig(width, size)), trunk.state_dict()
         started = scorer.encoder.trunk

@@ -58,11 +58,9 @@ class StyleEncoder(ModelMixin, ConfigMixin):
         return self.norm(self.features(latents).flatten(2).transpose(1, 2))
 
     def summarise(self, features: Tensor, present: Tensor) -> Tensor:
-        """Returns style tokens, `(B, n, D)`, of unit variance.
+        """Returns style tokens, `(B, n, D)`, of unit variance, of features `(B, R, N, channels)`.
 
-        Args:
-            features: of the reference pictures, `(B, R, N, channels)`.
-            present: bool `(B, R)`: which of them count; at least one a row.
+        Bool `present` `(B, R)` says which pictures count; at least one a row.
         """
         places = features.shape[2]
         hidden = (~present).repeat_interleave(places, 1)
@@ -83,12 +81,7 @@ class StyleEncoder(ModelMixin, ConfigMixin):
     def read(self, encode: Callable[[Tensor], Tensor], pictures: Tensor) -> Tensor:
         """Returns style tokens `(B, n, D)`, without gradients, of reference pictures `(B, R, 3, H, W)` in [-1, 1].
 
-        Args:
-            encode: pictures `(B, 3, H, W)` to the latents that the encoder was trained with.
-            pictures: R of each row.
-
-        Raises:
-            PmgError: the latents are of another autoencoder.
+        `encode` turns `(B, 3, H, W)` into latents; PmgError if they are of another autoencoder.
         """
         latents = encode(pictures.flatten(0, 1))
         if latents.shape[1] != self.config.in_channels:
@@ -132,11 +125,7 @@ class StyleTower:
 
     @cached_property
     def encoder(self) -> StyleEncoder:
-        """The style encoder.
-
-        Raises:
-            PmgError: the folder is missing or damaged.
-        """
+        """The style encoder; PmgError if its folder is missing or damaged."""
         return load_frozen(StyleEncoder, self.folder)
 
     @torch.no_grad()

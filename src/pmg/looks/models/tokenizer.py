@@ -34,11 +34,9 @@ class Quantized:
 
 
 def quantize(latents: Tensor, codebook: Tensor) -> Quantized:
-    """Returns the entry of the smallest angle to each latent, with straight-through gradients.
+    """Returns the entry of a codebook `(N, C)` of the smallest angle to each latent, with straight-through gradients.
 
-    Args:
-        latents: of length 1, `(B, C, h, w)`, float32.
-        codebook: `(N, C)`.
+    Latents are `(B, C, h, w)`, of length 1, float32.
     """
     entries = normalize(codebook, dim=-1)
     places = latents.permute(0, 2, 3, 1)

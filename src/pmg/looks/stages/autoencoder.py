@@ -27,11 +27,8 @@ class LookAutoencoderTraining(pl.LightningModule):
     """L1 + LPIPS on pictures, half of them decoded from latents with noise.
 
     A denoiser's latents are never exact. The decoder sees latents with Gaussian noise whose deviation is uniform in
-    [0, `latent_noise`] times that of the latents, for half of each batch, and restores the clean picture.
-
-    Args:
-        perceptual_weight: weight of LPIPS beside L1.
-        latent_noise: largest deviation of the noise on latents, in deviations of the latents.
+    [0, `latent_noise`] times that of the latents, for half of each batch, and restores the clean picture. LPIPS has
+    `perceptual_weight` beside L1.
     """
 
     def __init__(
@@ -82,11 +79,8 @@ class LookAutoencoderTraining(pl.LightningModule):
 class PictureStage:
     """A model of single pictures, on every picture that is not held out.
 
-    Args:
-        start: folder of an earlier training, whose weights are trained further; None: from scratch.
-
-    Raises:
-        PmgError: `start` is missing, or holds a model of other sizes.
+    `start` is the folder of an earlier training, whose weights are trained further; None: from scratch. PmgError if it
+    is missing, or holds a model of other sizes.
     """
 
     module: Any

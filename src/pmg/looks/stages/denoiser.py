@@ -54,8 +54,7 @@ class Drop:
 class LookBatches:
     """Collates looks of a pool into batches: conditions, with noise for a `process` or with image tokens.
 
-    Args:
-        codes: image tokens of the pool's pictures, `(N, ITEMS, T)`; None: batches have none.
+    `codes` are the image tokens of the pool's pictures, `(N, ITEMS, T)`; None: batches have none.
     """
 
     def __init__(
@@ -188,8 +187,8 @@ class LookPoolStage(ABC):
         """Returns the trained models and the names of their folders."""
 
     @abstractmethod
-    def _collate(self, pool: LookPool, data: PictureGroups, split: str) -> LookBatches:
-        """Returns what makes batches of the pool of a split."""
+    def _targets(self, pool: LookPool, split: str) -> tuple[NoiseProcess | None, Tensor | None]:
+        """Returns the noise process, or the image tokens `(N, ITEMS, T)`, of the pool of a split."""
 
     def build(self, data: PictureGroups, seed: int) -> Built:
         """Returns the training and its batches from the pool; validation is on held-out cells."""
@@ -201,14 +200,9 @@ class LookPoolStage(ABC):
         return self.module, RowsDataModule(rows, fixed)
 
     def _read(self, data: PictureGroups, split: str, seed: int) -> LookBatches:
+        """Returns batches of the pool of a split; nothing is dropped from held-out ones."""
         pool = self.pool.get(data, split, seed, self.captioner, self.generator_folder)
-        return self._collate(pool, data, split)
-
-    def _look_batches(
-        self, pool: LookPool, data: PictureGroups, split: str, process: NoiseProcess | None = None,
-        codes: Tensor | None = None,
-    ) -> LookBatches:  # fmt: skip
-        """Returns batches of a pool; nothing is dropped from held-out ones."""
+        process, codes = self._targets(pool, split)
         drop = self.drop if split == "train" else KEEP_ALL
         return LookBatches(pool, data, self.text_encoder, process, drop, self.scene, codes=codes)
 
@@ -232,12 +226,8 @@ class LookDenoiserStage(LookPoolStage):
     def _parts(self) -> list[tuple[ModelMixin | PreTrainedModel, str]]:
         return [(self.model.denoiser.model, self.model.denoiser.folder), (self.model.style_encoder, "style_encoder")]
 
-    def _collate(self, pool: LookPool, data: PictureGroups, split: str) -> LookBatches:
-        """Returns batches of latents, noise and times.
-
-        Raises:
-            PmgError: the denoiser takes other latents.
-        """
+    def _targets(self, pool: LookPool, split: str) -> tuple[NoiseProcess, None]:
+        """Returns the noise process; PmgError if the denoiser takes other latents."""
         shape, wanted = tuple(pool.latents.shape[2:]), tuple(self.model.denoiser.latent_shape)
         if shape != wanted:
             raise PmgError(
@@ -245,30 +235,20 @@ class LookDenoiserStage(LookPoolStage):
                 "(pmg-prepare source.pictures.size=64 for 8 x 8), or change "
                 "stage.training.model.denoiser.model.sample_size"
             )
-        return self._look_batches(pool, data, split, self.model.process)
+        return self.model.process, None
 
 
 class LookDenoiser(nn.Module):
-    """A denoiser with its style encoder.
-
-    Args:
-        denoiser: takes target, words and style as one sequence, and the pooled vectors of target and style.
-        style_encoder: reads reference pictures.
-        process: the noise process.
-    """
+    """A denoiser of target, words and style in one sequence, with its style encoder and noise process."""
 
     def __init__(self, denoiser: Denoiser, style_encoder: StyleEncoder, process: NoiseProcess) -> None:
         super().__init__()
         self.denoiser, self.style_encoder, self.process = denoiser, style_encoder, process
 
     def forward(self, noisy: Tensor, times: Tensor, target: Block, *preference: Block) -> Tensor:
-        """Returns the denoiser's output `(B, C, h, w)`.
+        """Returns the denoiser's output `(B, C, h, w)` of noisy latents, at times `(B,)` of the process.
 
-        Args:
-            noisy: latents `(B, C, h, w)`.
-            times: of the process, `(B,)`.
-            target: what is drawn.
-            preference: words and style tokens.
+        `preference` are words and style tokens.
         """
         inputs = self.denoiser.adapter.prepare(join(target, *preference))
         return self.denoiser(noisy, self.process.model_times(times), inputs)

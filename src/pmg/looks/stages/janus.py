@@ -14,10 +14,9 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from pmg.configuration.ranges import Decay
-from pmg.data.picture_groups import PictureGroups
 from pmg.looks.models.codec import AutoencoderDCCodec
 from pmg.looks.models.janus import LookJanus
-from pmg.looks.stages.denoiser import LookBatches, LookPoolStage
+from pmg.looks.stages.denoiser import LookPoolStage
 from pmg.looks.stages.pool import ITEMS, LookPool
 from pmg.looks.stages.training import LookTraining
 from pmg.models.autocast import processor_autocast
@@ -36,10 +35,7 @@ TOKENS = "tokens.safetensors"  # beside the pool: its image tokens, and the code
 def read_tokens(folder: Path, tokenizer: ImageTokenizer, make: Callable[[], Tensor]) -> Tensor:
     """Returns the image tokens of a pool, those of an interrupted training where it had the same tokenizer.
 
-    Args:
-        folder: of the pool.
-        tokenizer: of pictures.
-        make: computes the tokens, int16 `(N, ITEMS, T)`.
+    `make` computes them, int16 `(N, ITEMS, T)`.
     """
     path, codebook = folder / TOKENS, tokenizer.model.quantize.embedding.weight.detach()
     stored = load_file(path) if path.is_file() else {}
@@ -89,10 +85,9 @@ class LookJanusStage(LookPoolStage):
     def _parts(self) -> list[tuple[ModelMixin | PreTrainedModel, str]]:
         return [(self.model.janus, "janus"), (self.model.style_encoder, "style_encoder")]
 
-    def _collate(self, pool: LookPool, data: PictureGroups, split: str) -> LookBatches:
-        """Returns batches of image tokens, which are computed once and kept beside the pool."""
+    def _targets(self, pool: LookPool, split: str) -> tuple[None, Tensor]:
+        """Returns image tokens, which are computed once and kept beside the pool."""
         codec = AutoencoderDCCodec.from_folder(self.generator_folder / "vae")
-        codec.autoencoder.to(memory_format=torch.channels_last)
         tokenizer = ImageTokenizer(self.model.janus.model.vqmodel)
-        codes = read_tokens(self.pool.folder / split, tokenizer, partial(tokenize_pool, pool, codec, tokenizer))
-        return self._look_batches(pool, data, split, codes=codes)
+        make = partial(tokenize_pool, pool, codec, tokenizer)
+        return None, read_tokens(self.pool.folder / split, tokenizer, make)

@@ -17,7 +17,7 @@ from pmg.domain import PmgError
 from pmg.looks.drawings import REFERENCES, LookData, has_colours
 from pmg.looks.finish_targets import SIZE, finish_errors, finish_values
 from pmg.looks.finishes import Finish
-from pmg.looks.models.codec import AutoencoderDCCodec, restore
+from pmg.looks.models.codec import AutoencoderDCCodec, restore_some
 from pmg.looks.models.efficientnet_lite import EfficientNetLite
 from pmg.looks.models.judge import LookJudge, LookJudgeConfig, pick_looks
 from pmg.looks.stages.training import random_affine
@@ -35,17 +35,8 @@ FINISHES, CONCEPTS = 4, 2  # of a batch: every artist in every finish, each look
 class JudgeBatches:
     """Draws batches that hold the hardest negatives of each look: same artist, other finish, and the reverse.
 
-    The judge may see unseen regions and artists; held-out drawings it may not.
-
-    Args:
-        data: drawings and the space of finishes.
-        codec: a share of the pictures goes through it, as generated ones do.
-        restored: that share.
-        spread: of a look's finishes.
-        artists: in a batch.
-
-    Raises:
-        PmgError: the data has fewer artists.
+    The judge may see unseen regions and artists; held-out drawings it may not. A share `restored` of the pictures went
+    through the codec, as generated ones do. PmgError if the data has fewer `artists` than a batch.
     """
 
     def __init__(self, data: LookData, codec: LatentCodec, restored: float, spread: float, artists: int) -> None:
@@ -77,9 +68,7 @@ class JudgeBatches:
         """Returns pictures of `rows`, varied by `rng` where there is one, with looks, finishes and concepts."""
         pictures = self.data.drawings.pictures(torch.tensor(rows), finishes)
         if rng is not None:
-            through = torch.rand(len(rows), generator=rng) < self.restored
-            if through.any():
-                pictures[through] = restore(self.codec, pictures[through])
+            restore_some(self.codec, pictures, self.restored, rng)
             pictures = random_affine(pictures, rng)
         values, traces = finish_values(finishes, [bool(self.coloured[row]) for row in rows])
         return {
@@ -181,9 +170,8 @@ class LookJudgeStage:
     def build(self, data: PictureGroups, seed: int) -> Built:
         """Batches of looks with their hardest rivals; validation on held-out drawings.
 
-        Raises:
-            PmgError: the data has no finishes, or fewer artists than a batch; `start` is missing, or a judge of other
-                sizes or concepts.
+        PmgError if the data has no finishes, or fewer artists than a batch; or `start` is missing, or a judge of other
+        sizes or concepts.
         """
         if not isinstance(data, LookData):
             raise PmgError(

@@ -58,11 +58,7 @@ class LookPool:
 
     @classmethod
     def load(cls, folder: Path) -> LookPool:
-        """Reads a pool.
-
-        Raises:
-            PmgError: there is none, or it was changed.
-        """
+        """Reads a pool; PmgError if there is none, or it was changed."""
         if not (folder / "pool.safetensors").is_file():
             raise PmgError(f"{folder} holds no pool of looks; it is made by pmg-pretrain stage=look_unet")
         tensors, said = load_file(folder / "pool.safetensors"), json.loads((folder / "words.json").read_text())
@@ -131,17 +127,12 @@ class Pool:
     def get(
         self, data: PictureGroups, split: str, seed: int, captioner: PictureDescriber, generator_folder: Path
     ) -> LookPool:
-        """Returns the pool of a split.
-
-        Raises:
-            PmgError: the folder holds a pool of other looks; the first one is made again and compared.
-        """
+        """Returns the pool of a split; PmgError if it is of other looks: the first one is made again and compared."""
         folder = self.folder / split
 
         def build(looks: int) -> LookPool:
             """Returns the first looks of the pool."""
             codec = AutoencoderDCCodec.from_folder(generator_folder / "vae")
-            codec.autoencoder.to(memory_format=torch.channels_last)
             return build_pool(
                 data, split, looks, seed=seed, describe=captioner.describe, encode=processor_autocast()(codec.encode),
                 mirrored=self.mirrored[split], remark=self.remark,

@@ -14,7 +14,7 @@ from pmg.configuration.ranges import Count, Fraction
 from pmg.data.picture_groups import PictureGroups
 from pmg.domain import PmgError
 from pmg.looks.catalogue import target_captions
-from pmg.looks.models.codec import AutoencoderDCCodec, restore
+from pmg.looks.models.codec import AutoencoderDCCodec, restore_some
 from pmg.looks.models.scorer import LookScorer
 from pmg.looks.stages.training import random_affine
 from pmg.losses import contrastive_loss
@@ -49,9 +49,7 @@ class ScorerBatches:
         pictures = self.data.draw_pictures(rows, chance)
         words = [set(said.values()) for said in self.captioner.describe(pictures)]
         some = [set(chance.sample(sorted(said), chance.randint(1, len(said)))) for said in words]
-        through = torch.rand(len(rows), generator=rng) < self.restored
-        if bool(through.any()):
-            pictures[through] = restore(self.codec, pictures[through])
+        restore_some(self.codec, pictures, self.restored, rng)
         items = [self.data.picture_items[row] for row in rows.tolist()]
         texts = [", ".join(chance.sample(sorted(said), len(said))) for said in some]
         with processor_autocast():

@@ -24,12 +24,7 @@ SHIFT = 0.1  # of half the image
 
 
 class LookTraining(pl.LightningModule):
-    """Trains a generator and its style encoder together; their moving average is the model.
-
-    Args:
-        model: both; its ``style_encoder`` reads the references.
-        ema_decay: decay of the moving average.
-    """
+    """Trains a `model` and its ``style_encoder``; their moving average, of decay `ema_decay`, is the model."""
 
     loss_name: str
 

@@ -45,11 +45,7 @@ def body(cfg: DictConfig, run: Run) -> float | None:
 
 
 def find_pipeline(folder: str) -> str:
-    """Returns the folder of a pipeline: itself, or the one that ``pmg-export`` wrote into a training run.
-
-    Raises:
-        PmgError: a run has none yet.
-    """
+    """Returns the folder of a pipeline: itself, or that of its export in a training run; PmgError if there is none."""
     if Path(folder, "metrics.json").is_file():
         exported = Path(folder, "pipeline")
         if not exported.is_dir():

@@ -43,20 +43,12 @@ class Job:
     stopped: threading.Event = field(default_factory=threading.Event)
 
     def report(self, step: str, progress: float) -> None:
-        """Sets step and progress.
-
-        Raises:
-            CancelledError: the job was cancelled.
-        """
+        """Sets step and progress; CancelledError if the job was cancelled."""
         self.check()
         self.step, self.progress = step, progress
 
     def check(self) -> None:
-        """Checks that the job was not cancelled.
-
-        Raises:
-            CancelledError: the job was cancelled.
-        """
+        """Checks that the job was not cancelled, else raises CancelledError."""
         if self.stopped.is_set():
             raise CancelledError
 
@@ -72,11 +64,7 @@ class JobQueue:
         threading.Thread(target=self._run, daemon=True, name="jobs").start()
 
     def add(self, work: Callable[[Job], None]) -> Job:
-        """Adds a job at the end.
-
-        Raises:
-            PmgError: too many wait.
-        """
+        """Adds a job at the end; PmgError if too many wait."""
         job = Job()
         with self._lock:
             if sum(one.status == "waiting" for one in self.jobs.values()) >= self.largest:
@@ -89,11 +77,7 @@ class JobQueue:
         return job
 
     def find(self, code: str) -> Job:
-        """Returns a job by its code.
-
-        Raises:
-            PmgError: there is none.
-        """
+        """Returns a job by its code; PmgError if there is none."""
         job = self.jobs.get(code)
         if job is None:
             raise PmgError("this job doesn't exist any more. Generate again.")

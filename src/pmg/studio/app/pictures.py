@@ -22,11 +22,7 @@ PREFIX = "data:image/png;base64,"
 def read_picture(content: bytes) -> Image.Image:
     """Returns an uploaded picture as RGB of at most `SIDE` pixels a side, transparent parts white.
 
-    Args:
-        content: of a file in one of `FORMATS`.
-
-    Raises:
-        PmgError: it is too large, no picture, damaged, or animated.
+    PmgError if the file is too large, no picture of `FORMATS`, damaged, or animated.
     """
     if len(content) > LARGEST:
         raise PmgError(f"the picture is larger than {LARGEST // 2**20} MiB. Make it smaller.")
@@ -59,11 +55,7 @@ def to_data_uri(picture: Image.Image) -> str:
 
 
 def from_data_uri(text: str) -> Image.Image:
-    """Returns the picture that `to_data_uri` encoded, checked again.
-
-    Raises:
-        PmgError: it isn't one.
-    """
+    """Returns the picture that `to_data_uri` encoded, checked again; PmgError if it isn't one."""
     if not text.startswith(PREFIX):
         raise PmgError("an uploaded picture must be PNG in a data URI. Upload it again.")
     try:

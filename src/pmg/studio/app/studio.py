@@ -63,15 +63,9 @@ class Wish(BaseModel, extra="forbid"):
 
 
 class Studio:
-    """Pictures and users of a data set, and a pipeline that generates for them.
+    """Pictures and users of a data set, and a pipeline that generates for them; arguments as in `AppConfig`.
 
-    Args:
-        pipe: the pipeline.
-        data: with images and test users.
-        users: number of users to choose from, of those who liked something that has a picture.
-        pictures: number of pictures to choose from, beside those of the users.
-        weights: preference weights of the candidates.
-        seed: of the choice of pictures.
+    Users are those who liked something that has a picture; `seed` is of the choice of pictures.
     """
 
     def __init__(
@@ -114,11 +108,7 @@ class Studio:
         }
 
     def check(self, wish: Wish) -> None:
-        """Checks a wish before it waits in the queue.
-
-        Raises:
-            PmgError: there is nothing to read, a picture or user doesn't exist, or the pipeline reads no messages.
-        """
+        """Checks that a wish names something, pictures and users that exist, and fits the pipeline; else PmgError."""
         if not wish.liked and not wish.uploads and not wish.said:
             raise PmgError("the history is empty. Choose a user, click pictures, or upload one.")
         if wish.said and not self.chats:
@@ -157,8 +147,7 @@ class Studio:
     def generate(self, wish: Wish, job: Job) -> None:
         """Generates images for the user, without a preference, and for another user; each is shown once it is done.
 
-        Raises:
-            CancelledError: the job was cancelled; inside of a draw, too.
+        CancelledError if the job was cancelled; inside of a draw, too.
         """
         total = 5 if wish.other is not None else 3
         with stops_within(job):

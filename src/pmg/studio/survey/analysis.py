@@ -35,13 +35,7 @@ FOOTNOTE = (
 
 @dataclass(frozen=True)
 class Analysis:
-    """Computes the results of a survey.
-
-    Attributes:
-        methods: in the order of tables.
-        comparison: the arms that all others are compared with.
-        allowed_failures: raters who fail more attention checks are left out.
-    """
+    """Computes the results of a survey; raters who fail more than `allowed_failures` attention checks are left out."""
 
     methods: Sequence[str]
     comparison: Comparison = field(default_factory=Comparison)
@@ -51,16 +45,10 @@ class Analysis:
         self, observed: Observations, origin: Origin, rows: pd.DataFrame | None = None,
         metrics: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> dict[str, Any]:  # fmt: skip
-        """Returns results in the form of all studies, with the section ``survey``.
+        """Returns results in the form of all studies, with the section ``survey``; PmgError if no rater is left.
 
-        Args:
-            observed: all answers.
-            origin: where they come from.
-            rows: `shown_rows` of an evaluation, whose metrics are compared with the raters; None: there is none.
-            metrics: the section ``metrics`` of its ``results.json``.
-
-        Raises:
-            PmgError: no rater is left.
+        `rows` are `shown_rows` of an evaluation, whose metrics (the section ``metrics`` of its ``results.json``) are
+        compared with the raters; None: there is none.
         """
         attention = self.attention(observed)
         failed = [rater for rater, found in attention.items() if found["excluded"]]
@@ -69,15 +57,18 @@ class Analysis:
             raise PmgError(
                 f"no answers are left: {len(failed)} of {len(attention)} raters failed the attention checks"
             )
-        estimates = self._estimates(kept)
-        arms: dict[str, dict[str, Any]] = {
-            arm: {name: self._summarize(found, arm, kept) for name, found in estimates.items() if arm in found[0]}
-            for arm in self.methods
-        }
+        estimates, raters = self._estimates(kept), len({*kept.pairs["rater"], *kept.ratings["rater"]})
         return {
             "metrics": describe(METRICS),
             "comparison": self.comparison.as_dict(),
-            "arms": {arm: arms[arm] for arm in self.comparison.order(self.methods)},
+            "arms": {
+                arm: {
+                    name: {**found.value(methods.index(arm)), "n": raters, "seeds": 1}
+                    for name, (methods, found) in estimates.items()
+                    if arm in methods
+                }
+                for arm in self.comparison.order(self.methods)
+            },
             "paired": self._paired(estimates),
             "control": {},
             "groups": {},
@@ -86,7 +77,7 @@ class Analysis:
             "revision": origin.revision,
             "config": dict(origin.config),
             "survey": {
-                "raters": len({*kept.pairs["rater"], *kept.ratings["rater"]}),
+                "raters": raters,
                 "excluded": len(failed),
                 "attention": attention,
                 "comparisons": len(kept.pairs),
@@ -126,11 +117,6 @@ class Analysis:
             with contextlib.suppress(ValueError):  # utilities would be infinite
                 found["utility"] = (present, bradley_terry(left, right, score.to_numpy(), *groups, len(present)))
         return found
-
-    def _summarize(self, found: tuple[list[str], Estimates], arm: str, kept: Observations) -> dict[str, Any]:
-        methods, estimates = found
-        raters = len({*kept.pairs["rater"], *kept.ratings["rater"]})
-        return {**estimates.value(methods.index(arm)), "n": raters, "seeds": 1}
 
     def _paired(self, estimates: Mapping[str, tuple[list[str], Estimates]]) -> dict[str, dict[str, Any]]:
         paired: dict[str, dict[str, Any]] = {}
@@ -182,14 +168,9 @@ def _alpha(judged: pd.DataFrame) -> float | None:
 
 
 def shown_rows(rows: pd.DataFrame, images: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
-    """Returns the rows of the images that a survey shows.
+    """Returns an evaluation's rows of the images that a survey shows; PmgError if one of them is missing.
 
-    Args:
-        rows: of an evaluation.
-        images: ``example``, ``method`` and ``seed`` of each.
-
-    Raises:
-        PmgError: one of them was not evaluated.
+    Of each of these `images`, ``example``, ``method`` and ``seed`` are given.
     """
     keys = ["example", "method", "seed"]
     shown = pd.DataFrame(images, columns=keys).drop_duplicates()
@@ -209,26 +190,20 @@ def agreement_with_metrics(
 ) -> dict[str, dict[str, Any]]:
     """Returns how often the image that raters prefer is the one that a metric prefers, 0.5 by chance.
 
-    Comparisons without a preference, of a rater or of a metric, are left out.
-
-    Args:
-        pairs: see `Observations`.
-        rows: `shown_rows` of an evaluation; None: there is none.
-        metrics: their descriptions.
-
-    Returns:
-        Mean, interval, p-value (of 0.5) and number of comparisons by metric.
+    Comparisons without a preference, of a rater or of a metric, are left out. `rows` are `shown_rows`; None: there are
+    none. By metric there are mean, interval, p-value (of 0.5) and number of comparisons.
     """
     if rows is None or not len(pairs):
         return {}
     judged = rows.set_index(["example", "method"])
+    shown = [pd.MultiIndex.from_arrays([pairs["example"], pairs[side]]) for side in ("left", "right")]
+    chosen = np.sign(pairs["score"].to_numpy(dtype=float) - 0.5)
     found = {}
     for metric in metrics:
         if metric.name not in judged.columns:
             continue
-        values = [_lookup(judged[metric.name], pairs["example"], pairs[side]) for side in ("left", "right")]
-        sign = np.sign((values[0] - values[1]) * (1 if metric.higher_is_better else -1))
-        chosen = np.sign(pairs["score"].to_numpy(dtype=float) - 0.5)
+        left, right = (judged[metric.name].reindex(images).to_numpy(dtype=float) for images in shown)
+        sign = np.sign((left - right) * (1 if metric.higher_is_better else -1))
         kept = np.isfinite(sign) & (sign != 0) & (chosen != 0)
         if kept.any():
             agrees = (sign == chosen)[kept].astype(float)
@@ -240,17 +215,10 @@ def agreement_with_metrics(
     return found
 
 
-def _lookup(values: pd.Series, examples: pd.Series, methods: pd.Series) -> np.ndarray:
-    return values.reindex(pd.MultiIndex.from_arrays([examples, methods])).to_numpy(dtype=float)
-
-
 def write_analysis(folder: Path, results: Mapping[str, Any], observed: Observations) -> None:
     """Writes ``results.json``, ``rows.parquet`` and ``table.md``; an interval that doesn't exist is null.
 
-    Args:
-        folder: where to.
-        results: of `Analysis.build`.
-        observed: all answers; the rows are those of raters that results count.
+    `observed` are all answers; rows are those of raters that results count.
     """
     excluded = [rater for rater, found in results["survey"]["attention"].items() if found["excluded"]]
     write_rows(folder, observed.without(excluded).rows)

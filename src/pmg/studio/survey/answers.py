@@ -56,11 +56,7 @@ class RaterAnswers(_Strict):
 
 
 def check_answer(answer: Answer, plan: Sequence[Sequence[Any]]) -> None:
-    """Checks that an answer fits its task.
-
-    Raises:
-        PmgError: there is no such task, or it is of the other kind.
-    """
+    """Checks that an answer's task exists and is of its kind, else raises PmgError."""
     if answer.task >= len(plan):
         raise PmgError(f"task {answer.task} doesn't exist: the survey has {len(plan)} tasks")
     if (plan[answer.task][0] == "rating") != (type(answer.value) is Rating):
@@ -70,12 +66,7 @@ def check_answer(answer: Answer, plan: Sequence[Sequence[Any]]) -> None:
 class AnswerStore:
     """The database of a served survey. Each answer is written and synced before `add` returns.
 
-    Args:
-        path: of the SQLite file; created if missing.
-        key: of the survey.
-
-    Raises:
-        PmgError: the file is no database, locked, or belongs to another survey.
+    The file is made if it is missing; PmgError if it is no database, locked, or belongs to another survey.
     """
 
     def __init__(self, path: Path, key: Mapping[str, Any]) -> None:
@@ -96,11 +87,7 @@ class AnswerStore:
         return {"rater": rater, "slot": slot, "answers": {}}
 
     def state(self, rater: str) -> dict[str, Any]:
-        """Returns a rater's code, number of the task list, and answers by task.
-
-        Raises:
-            PmgError: there is no such rater.
-        """
+        """Returns a rater's code, number of the task list, and answers by task; PmgError if there is no such rater."""
         with self._transaction() as connection:
             slot = self._slot(connection, rater)
             rows = connection.execute("SELECT task, value, seconds FROM answers WHERE rater = ?", (rater,)).fetchall()
@@ -108,11 +95,7 @@ class AnswerStore:
         return {"rater": rater, "slot": slot, "answers": answers}
 
     def add(self, rater: str, answer: Answer) -> None:
-        """Writes an answer; a second one to the same task is ignored.
-
-        Raises:
-            PmgError: there is no such rater or task, or the database can't be written.
-        """
+        """Writes an answer, unless its task has one; PmgError if rater or task don't exist, or it can't be written."""
         values = answer.model_dump()
         with self._transaction() as connection:
             check_answer(answer, self.key["plans"][self._slot(connection, rater)])
@@ -158,11 +141,7 @@ class DatabaseError(PmgError):
 
 @contextmanager
 def explain_database(path: Path) -> Iterator[None]:
-    """Turns errors of SQLite into one line.
-
-    Raises:
-        DatabaseError: says what is wrong with the file.
-    """
+    """Turns errors of SQLite into a DatabaseError of one line, which says what is wrong with the file."""
     try:
         yield
     except sqlite3.Error as error:
@@ -170,16 +149,10 @@ def explain_database(path: Path) -> Iterator[None]:
 
 
 def read_answers(paths: Sequence[Path], survey: str) -> list[RaterAnswers]:
-    """Returns the answers in files, databases and folders of both, each rater once.
+    """Returns the answers to a survey in files, databases and folders of both, each rater once.
 
-    Of several answers of a rater to one task the first is used: a file that was saved twice counts once.
-
-    Args:
-        paths: files ``*.json`` and ``*.sqlite``, or folders of them; other files of a folder are left out.
-        survey: id of the survey.
-
-    Raises:
-        PmgError: there are none, a file is damaged, or belongs to another survey.
+    Of several answers of a rater to one task the first is used: a file that was saved twice counts once. Of a folder
+    ``*.sqlite`` and ``answers*.json`` are read. PmgError if there are none, or one is damaged, or to another survey.
     """
     merged: dict[str, RaterAnswers] = {}
     for path in _answer_files(paths):
@@ -197,8 +170,7 @@ def read_answers(paths: Sequence[Path], survey: str) -> list[RaterAnswers]:
 def delete_rater(paths: Sequence[Path], rater: str) -> int:
     """Deletes a rater's files and rows, freed pages overwritten; returns the number of deleted answers.
 
-    Raises:
-        PmgError: there is no such rater, or a database can't be written.
+    PmgError if there is no such rater, or a database can't be written.
     """
     deleted, found = 0, False
     for path in _answer_files(paths):
@@ -260,10 +232,6 @@ def _read_database(path: Path) -> list[RaterAnswers]:
 
 
 def check_code(rater: str) -> None:
-    """Checks the form of a rater's code, before it becomes part of a file name.
-
-    Raises:
-        PmgError: it isn't one.
-    """
+    """Checks the form of a rater's code, before it becomes part of a file name; else PmgError."""
     if len(rater) != 32 or not set(rater) <= set("0123456789abcdef"):
         raise PmgError(f"'{rater[:40]}' is no code of a rater: it has 32 characters 0-9 and a-f")

@@ -54,18 +54,8 @@ def bradley_terry(
     """Returns the utilities of methods, which sum to zero.
 
     The probability that the left image wins is the logistic function of the difference of utilities and an advantage
-    of the left side; a tie is half a win of either.
-
-    Args:
-        left: index of the method on the left, `(N,)`.
-        right: likewise, `(N,)`.
-        score: 1 where the left image won, 0 where the right one did, 0.5 for a tie, `(N,)`.
-        raters: index of the rater, `(N,)`.
-        items: index of the item, `(N,)`.
-        methods: their number K.
-
-    Raises:
-        ValueError: utilities are not finite, because a group of methods, or a side, never lost.
+    of the left side; a tie, 0.5, is half a win of either. Arrays are `(N,)`: scores, and indices of all else.
+    ValueError if utilities are not finite, because a group of methods, or a side, never lost.
     """
     import statsmodels.api as sm
     from statsmodels.tools.sm_exceptions import PerfectSeparationWarning
@@ -83,48 +73,23 @@ def bradley_terry(
             fitted = sm.GLM(score, design[:, 1:], family=sm.families.Binomial()).fit()
     except PerfectSeparationWarning as error:
         raise ValueError("the methods and their sides tell all answers") from error
-    centre = np.eye(methods)[:, 1:] - 1 / methods
-    covariances = [
-        centre @ one[: methods - 1, : methods - 1] @ centre.T for one in _covariances(fitted, raters, items)
-    ]
-    return Estimates(
-        centre @ fitted.params[: methods - 1],
-        np.stack(covariances),
-        _freedom(raters, items) if fitted.df_resid > 0 else 0,
-    )
+    return _estimates(fitted, np.eye(methods)[:, 1:] - 1 / methods, raters, items)
 
 
 def clustered_means(
     values: np.ndarray, methods: np.ndarray, raters: np.ndarray, items: np.ndarray, count: int
 ) -> Estimates:
-    """Returns the mean value of each method.
-
-    Args:
-        values: `(N,)`.
-        methods: index of the method, `(N,)`; each of them occurs.
-        raters: index of the rater, `(N,)`.
-        items: index of the item, `(N,)`.
-        count: number of methods K.
-    """
+    """Returns the mean of values `(N,)` by method, given the index of each; each of the `count` methods occurs."""
     import statsmodels.api as sm
 
     fitted = sm.OLS(values, np.eye(count)[methods]).fit()
-    return Estimates(
-        fitted.params,
-        np.stack(_covariances(fitted, raters, items)),
-        _freedom(raters, items) if fitted.df_resid > 0 else 0,
-    )
+    return _estimates(fitted, np.eye(count), raters, items)
 
 
 def clustered_intervals(values: np.ndarray, raters: np.ndarray, items: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Returns the means `(S,)` of many surveys of one design, and half the widths of their intervals `(S,)`.
 
-    They are those of `clustered_means` for one method, without a fit for each survey.
-
-    Args:
-        values: of S surveys, `(S, N)`.
-        raters: index of the rater, `(N,)`.
-        items: index of the item, `(N,)`.
+    They are those of `clustered_means` of values `(S, N)` for one method, without a fit for each survey.
     """
     means = values.mean(axis=1)
     _, pairs = np.unique(np.stack([raters, items]), axis=1, return_inverse=True)
@@ -156,13 +121,14 @@ def is_comparable(left: np.ndarray, right: np.ndarray, score: np.ndarray, method
     return bool(connected_components(graph, connection="strong")[0] == 1)
 
 
-def _covariances(fitted: Any, raters: np.ndarray, items: np.ndarray) -> list[np.ndarray]:
-    """Returns covariances clustered by both, by rater and by item."""
+def _estimates(fitted: Any, weights: np.ndarray, raters: np.ndarray, items: np.ndarray) -> Estimates:
+    """Returns weighted sums of the first parameters, of which each of K values has a row of `weights`."""
     from statsmodels.stats.sandwich_covariance import cov_cluster_2groups
 
-    if not _freedom(raters, items) or fitted.df_resid <= 0:
-        return [np.zeros_like(fitted.cov_params())] * 3
-    return list(cov_cluster_2groups(fitted, raters, items))
+    freedom, size = _freedom(raters, items) if fitted.df_resid > 0 else 0, weights.shape[1]
+    found = cov_cluster_2groups(fitted, raters, items) if freedom else [np.zeros_like(fitted.cov_params())] * 3
+    covariances = np.stack([weights @ one[:size, :size] @ weights.T for one in found])
+    return Estimates(weights @ fitted.params[:size], covariances, freedom)
 
 
 def _freedom(*groups: Sequence[int] | np.ndarray) -> int:

@@ -37,15 +37,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Design:
-    """Size of a survey.
-
-    Attributes:
-        raters: number of different task lists; further raters start again with the first.
-        pairs: pairwise tasks of each rater.
-        ratings: rated images of each rater.
-        checks: attention checks of each rater.
-        seed: of all orders.
-    """
+    """Size of a survey, see `SurveyDesignConfig`; `seed` is that of all orders."""
 
     raters: int = 30
     pairs: int = 24
@@ -54,18 +46,11 @@ class Design:
     seed: int = 0
 
     def plan(self, items: int, methods: Sequence[str]) -> list[list[Task]]:
-        """Returns the tasks of each rater in their order.
+        """Returns the tasks of each rater in their order; PmgError if there are fewer than two items or methods.
 
         Every pair of methods is shown equally often, within a rater and over all, each with either method on the left
         equally often; a rater compares an item once while there are items left. Raters of even numbers compare first,
         the others rate first. The last item is that of the practice task alone.
-
-        Args:
-            items: number of items, at least 2.
-            methods: at least 2 names.
-
-        Raises:
-            PmgError: there are too few items or methods.
         """
         if items < 2 or len(methods) < 2:
             raise PmgError(
@@ -105,10 +90,7 @@ class _Balance:
         for number in range(count):
             item = self.items[(start + number) % len(self.items)]
             options = [tuple(pair) for pair in combinations(self.methods, 2)]
-            pair = self._least(
-                options,
-                lambda pair, item=item: (own[pair], self.shown[pair], self.shown[item, pair]),
-            )
+            pair = self._least(options, lambda pair, item=item: (own[pair], self.shown[pair], self.shown[item, pair]))
             sides = [pair, pair[::-1]]
             left = self._least(sides, lambda side: (self.shown["sides", side], self.shown["left", side[0]]))
             own[pair] += 1

@@ -34,13 +34,8 @@ def choose_records(
 ) -> dict[str, dict[str, Record]]:
     """Returns one record of each method by example: those of a user's own preference and of the first seed.
 
-    Args:
-        records: of the generation.
-        methods: names of those that are compared; None: all.
-        items: examples that are used; those without an image of each method are left out.
-
-    Raises:
-        PmgError: a method has no images, or too few examples have one of each.
+    `items` examples are used; those without an image of each of the methods (None: all) are left out. PmgError if a
+    method has no images, or too few examples have one of each.
     """
     own = [record for record in records if record.control == "own"]
     present = list(dict.fromkeys(record.method for record in own))
@@ -67,9 +62,7 @@ def build_content(
     """Returns the content of the page, which names no method, and the key.
 
     Records are by example and method, images `(3, H, W)` in [-1, 1] by record; `made` is a digest of the records.
-
-    Raises:
-        PmgError: there are too few examples or methods, or a history has no images.
+    PmgError if there are too few examples or methods, or a history has no images.
     """
     names = list(chosen)
     methods = list(chosen[names[0]]) if names else []
@@ -78,16 +71,13 @@ def build_content(
     pairs = [(example, method) for example in names for method in methods]
     order = np.random.default_rng([design.seed, 1]).permutation(len(pairs))
     code = {pairs[place]: f"p{number}" for number, place in enumerate(order)}
-    shown = {
-        code[pair]: _data_uri(images[chosen[pair[0]][pair[1]].key]) for pair in sorted(code, key=code.__getitem__)
-    }
+    of_code = {code[example, method]: chosen[example][method] for example, method in pairs}
     content = {
         **asdict(texts),
         "items": [_item(by_id[name], store) for name in names],
-        "images": shown,
+        "images": {name: _data_uri(images[of_code[name].key]) for name in sorted(of_code)},
         "plans": [[_public(task, names, code) for task in tasks] for tasks in plan],
     }
-    of_code = {code[pair]: chosen[pair[0]][pair[1]] for pair in pairs}
     key = {
         "records": made,
         "methods": methods,
@@ -115,20 +105,14 @@ def write_survey(folder: Path, content: Mapping[str, Any], key: Mapping[str, Any
 
 
 def read_survey(folder: Path | str, name: str = KEY) -> dict[str, Any]:
-    """Returns the content or the key of a survey: `name` is `CONTENT` or `KEY`.
-
-    Raises:
-        PmgError: it is missing or damaged.
-    """
+    """Returns the content or the key of a survey, by `name`: `CONTENT` or `KEY`; PmgError if it can't be read."""
     path = Path(folder, name)
     try:
         read: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         if name == KEY and Path(folder, CONTENT).is_file():
             shown = json.loads(Path(folder, CONTENT).read_text(encoding="utf-8"))
-            if (
-                _name(*({k: v for k, v in one.items() if k not in ("id", "survey")} for one in (shown, read)))
-                != (read["survey"])
-            ):
+            made = ({k: v for k, v in one.items() if k not in ("id", "survey")} for one in (shown, read))
+            if _name(*made) != read["survey"]:
                 raise ValueError("the key is not the one that was made")
         return {**read, "plans": read["plans"]}
     except FileNotFoundError:
@@ -146,11 +130,7 @@ def _public(task: Task, names: Sequence[str], code: Mapping[tuple[str, str], str
 
 
 def _item(example: Example, store: ImageStore) -> dict[str, Any]:
-    """Returns what a rater sees of an example: the target's title, images of liked items, and the user's messages.
-
-    Raises:
-        PmgError: there are neither.
-    """
+    """Returns what a rater sees of an example: target, liked images and messages; PmgError if there are neither."""
     liked, said = history_pixels(store, example)[-HISTORY:], own_messages(example.conversation)
     if not len(liked) and not said:
         raise PmgError(f"example '{example.id}': no liked item has an image to show, and nothing was said")
@@ -171,9 +151,7 @@ def _data_uri(image: Tensor) -> str:
 def render_page(content: Mapping[str, Any], served: bool) -> str:
     """Returns the page. Texts are escaped, and its policy allows no script but its own and no other address.
 
-    Args:
-        content: see `pmg.studio.survey.materials.build_content`.
-        served: whether answers are sent to the server of the page; else the page saves them as a file.
+    Where it is `served`, answers are sent to the server of the page; else the page saves them as a file.
     """
     connect = "'self'" if served else "'none'"
     return render_document("pmg.studio.survey", "survey", content={**content, "served": served}, connect=connect)

@@ -13,6 +13,10 @@ from pmg.studio.survey.answers import RaterAnswers, check_answer
 
 RATINGS = ("accuracy_rating", "preference_rating")
 SCORES = {"left": 1.0, "tie": 0.5, "right": 0.0}
+COLUMNS = {
+    "pairs": ["rater", "example", "left", "right", "score"], "ratings": ["rater", "example", "method", *RATINGS],
+    "checks": ["rater", "example", "passed"], "seconds": ["rater", "example", "seconds"],
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -47,12 +51,8 @@ class Observations:
 
 
 def observe(answers: Sequence[RaterAnswers], key: Mapping[str, Any]) -> Observations:
-    """Returns the answers as tables; those to practice tasks are left out.
-
-    Raises:
-        PmgError: an answer doesn't fit the survey.
-    """
-    pairs, ratings, checks, seconds = [], [], [], []
+    """Returns the answers as tables, those to practice tasks left out; PmgError if one doesn't fit the survey."""
+    found: dict[str, list[dict[str, Any]]] = {name: [] for name in COLUMNS}
     for rater in answers:
         plan = key["plans"][rater.slot % len(key["plans"])]
         for answer in rater.answers:
@@ -61,23 +61,16 @@ def observe(answers: Sequence[RaterAnswers], key: Mapping[str, Any]) -> Observat
             made = [key["images"][code]["method"] for code in codes]
             row = {"rater": rater.rater, "example": key["items"][item]}
             if kind == "check":
-                checks.append({**row, "passed": answer.value == expected[0]})
+                found["checks"].append({**row, "passed": answer.value == expected[0]})
             elif kind == "pair":
-                pairs.append({**row, "left": made[0], "right": made[1], "score": SCORES[str(answer.value)]})
+                found["pairs"].append({**row, "left": made[0], "right": made[1], "score": SCORES[str(answer.value)]})
             elif kind == "rating":
                 grades = answer.model_dump()["value"]
-                ratings.append({**row, "method": made[0], **{name: float(grades[name[:-7]]) for name in RATINGS}})
+                rated = {name: float(grades[name.removesuffix("_rating")]) for name in RATINGS}
+                found["ratings"].append({**row, "method": made[0], **rated})
             if kind != "practice":
-                seconds.append({**row, "seconds": answer.seconds})
-    columns: dict[str, list[str]] = {
-        "pairs": ["left", "right", "score"],
-        "ratings": ["method", *RATINGS],
-        "checks": ["passed"],
-        "seconds": ["seconds"],
-    }
-    listed = {"pairs": pairs, "ratings": ratings, "checks": checks, "seconds": seconds}
-    tables = {name: pd.DataFrame(listed[name], columns=["rater", "example", *columns[name]]) for name in columns}
-    return Observations(**tables)
+                found["seconds"].append({**row, "seconds": answer.seconds})
+    return Observations(**{name: pd.DataFrame(found[name], columns=columns) for name, columns in COLUMNS.items()})
 
 
 def number_names(names: pd.Series) -> np.ndarray:

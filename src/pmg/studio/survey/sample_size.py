@@ -41,13 +41,7 @@ class Raters:
     """A population of raters.
 
     The utility of a method's image is that of the method, and two normal deviations: of the rater's taste and of the
-    item. Ties follow Davidson's model.
-
-    Attributes:
-        utilities: of methods, `(K,)`.
-        rater_deviation: standard deviation between raters.
-        item_deviation: standard deviation between items.
-        tie: ties are this many times as frequent as wins between equals.
+    item. Ties follow Davidson's model: they are `tie` times as frequent as wins between equals.
     """
 
     utilities: tuple[float, ...]
@@ -95,16 +89,10 @@ class Raters:
 
 @dataclass(frozen=True)
 class SampleSize:
-    """Finds the number of raters by which a difference of two methods is found.
+    """Finds the number of raters by which a difference of two methods is found, see `SampleSizeConfig`.
 
-    Attributes:
-        win_rate: wanted effect: the share of comparisons that the better method wins, ties as half; in (0.5, 1).
-        power: wanted probability that the interval excludes 0.5.
-        pairs: comparisons of this pair by each rater.
-        items: number of items, two at least.
-        deviation: standard deviation of utilities between raters, and between items.
-        simulations: of each number of raters.
-        seed: of the simulation.
+    Each rater makes `pairs` comparisons of these two; each number of raters has so many `simulations`. PmgError if
+    there are fewer than two items: too few for an interval.
     """
 
     win_rate: float = 0.6
@@ -116,11 +104,6 @@ class SampleSize:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Checks the number of items.
-
-        Raises:
-            PmgError: there are too few for an interval.
-        """
         if self.items < 2:
             raise PmgError(
                 f"an interval needs two items or more, got {self.items}: raise design.examples, one of which is for "
@@ -137,11 +120,7 @@ class SampleSize:
         return found / self.simulations
 
     def find(self, largest: int = 400) -> tuple[int | None, dict[int, float]]:
-        """Returns the smallest number of raters with the wanted power, and the power of each number that was tried.
-
-        Args:
-            largest: number of raters that is tried; None is returned where it isn't enough.
-        """
+        """Returns the smallest number of raters with the wanted power, None above `largest`, and all powers tried."""
         tried: dict[int, float] = {}
 
         def enough(raters: int) -> bool:

@@ -40,11 +40,7 @@ class Submission(Answer):
 
 
 def build_server(folder: Path, host: str = "127.0.0.1") -> FastAPI:
-    """Returns the application that serves a survey; its database is in the survey's folder.
-
-    Raises:
-        PmgError: there is no such survey, or its database can't be used.
-    """
+    """Returns the application that serves the survey in a folder, with its database; PmgError if it can't be used."""
     content, key = read_survey(folder, CONTENT), read_survey(folder, KEY)
     store = AnswerStore(folder / DATABASE, key)
     app = create_app(host, LARGEST, render_page(content, served=True))
