@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pmg.evaluation.model_card import read_operations, read_steps, read_trained_on, write_model_card
-from pmg.orchestration.generator_data import warn_of_other_pictures
+from pmg.orchestration.builders import warn_of_other_pictures
 
 CARD = {"title": "Denoiser", "text": "Small.", "data": "Pictures.", "license": "cc0-1.0"}
 

@@ -7,11 +7,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pmg.cache import Cache, open_cache
-from pmg.configuration.instantiate import instantiate, instantiate_all
+from pmg.configuration.instantiate import instantiate, instantiate_all, to_plain
 from pmg.configuration.portable import named_folders, portable
+from pmg.configuration.trees import texts
 from pmg.domain import PmgError, require_positive
 from pmg.orchestration.library_messages import quiet_lightning
 from pmg.orchestration.run import Run
@@ -238,6 +240,25 @@ def select_examples(data: Dataset, split: str, numbers: Mapping[str, Any]) -> li
     examples = data.examples(split, numbers["split_sizes"][split], numbers["targets"][split])
     latest = numbers["history_items"][split]
     return [replace(example, history=example.history[-latest:]) for example in examples] if latest else examples
+
+
+def warn_of_other_pictures(generator: Any, option: str | None, data: Dataset, examples: Sequence[Example]) -> None:
+    """Logs a warning if the generator's model cards name data sets, and the configured one isn't among them.
+
+    `option` is that of the group ``data``; None: unknown. A data set without pictures gets no warning.
+    """
+    from pmg.evaluation.model_card import read_trained_on
+
+    folders = [Path(text) for key, text in texts(to_plain(generator)) if key.endswith("folder")]
+    trained_on = set().union(*map(read_trained_on, folders))
+    if not trained_on or not option or trained_on & {option, data.pictures_of}:
+        return
+    if any(data.images.has(one.item) for example in examples for one in example.history):
+        names = " and ".join(sorted(trained_on))
+        log.warning(
+            "the generator was trained on pictures of %s, not of data=%s, and draws the former. Train one on yours: "
+            "pmg-pretrain data=%s stage=look_autoencoder (docs/own_data.md)", names, option, option,
+        )  # fmt: skip
 
 
 def start_from(build: Callable[..., Encoder], folder: str) -> Callable[..., Encoder]:
