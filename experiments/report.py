@@ -21,7 +21,7 @@ from studies import STUDIES, Study
 
 from pmg.evaluation.comparison import Comparison
 from pmg.evaluation.metric_interface import MetricInfo, read_infos
-from pmg.evaluation.model_card import read_operations
+from pmg.evaluation.model_card import OPERATIONS, read_facts, read_steps
 from pmg.evaluation.result_tables import ResultTables
 from pmg.evaluation.results import Origin, ResultBuilder, write_results
 from pmg.evaluation.statistics import paired_difference
@@ -92,6 +92,15 @@ def generator_costs(results: Sequence[Mapping[str, Any]], outputs: Path) -> dict
             "operations": read_operations(model_folder(own[0]["config"]["generator"], outputs)),
         }
     return found
+
+
+def read_operations(folder: Path) -> float | None:
+    """Returns the floating point operations of a model's training by its card; None if it doesn't have them.
+
+    Earlier runs, whose steps the card has, count as if they had the same batches.
+    """
+    facts = read_facts(folder)
+    return read_steps(folder) * float(facts[OPERATIONS]) * 1e9 if OPERATIONS in facts else None
 
 
 def model_folder(generator: Mapping[str, Any], outputs: Path) -> Path:

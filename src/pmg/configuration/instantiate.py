@@ -11,6 +11,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from hydra.core.plugins import Plugins
 from hydra.errors import InstantiationException
 from omegaconf import DictConfig, OmegaConf
 
@@ -19,7 +20,7 @@ from pmg.configuration.plugins import add_current_folder, installed_plugins
 from pmg.configuration.precision import is_bfloat16, settle_dtype, to_precision
 from pmg.configuration.prepared_folders import find_prepared
 from pmg.configuration.ranges import argument_hints, find_infinite, find_problems
-from pmg.configuration.search_path import register_schemas, register_search_path
+from pmg.configuration.search_path import PmgSearchPath, register_schemas
 from pmg.configuration.targets import allow_plugin, check_arguments, check_object, check_package, is_reserved
 from pmg.configuration.trees import leaves, targets
 from pmg.domain import PmgError
@@ -30,7 +31,7 @@ _HYDRA_KEYS = frozenset({"_target_", "_partial_", "_convert_", "_recursive_", "_
 
 def register_configs() -> None:
     """Registers schemas and search path with Hydra, and the resolvers with OmegaConf; safe to call again."""
-    register_search_path()
+    Plugins.instance().register(PmgSearchPath)
     register_schemas()
     OmegaConf.register_new_resolver("pmg.assets", find_assets, replace=True)
     OmegaConf.register_new_resolver("pmg.prepared", find_prepared, replace=True)

@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from pmg.configuration.instantiate import to_plain
 from pmg.configuration.precision import ANY_DTYPE
 from pmg.configuration.schemas import other_keys, read_keys
-from pmg.configuration.trees import leaves
+from pmg.configuration.trees import is_below, leaves
 
 _MODELS_DIR = "models_dir"  # of `paths`: its folder says which models, not only where they are, and is part of results
 
@@ -58,7 +58,7 @@ def take_out(cfg: DictConfig, command: str, overrides: Sequence[str]) -> dict[st
     if any(key.partition(".")[0] in others for key in given):
         plain = portable(cfg, ANY_DTYPE)
         found = leaves({name: plain[name] for name in others if name in plain})
-        stated = {key: value for key, value in found if any(_gives(one, key) for one in given)}
+        stated = {key: value for key, value in found if any(is_below(key, one) for one in given)}
     with open_dict(cfg):
         for name in others:
             cfg.pop(name, None)
@@ -68,17 +68,12 @@ def take_out(cfg: DictConfig, command: str, overrides: Sequence[str]) -> dict[st
 def unread_keys(stated: Iterable[str], overrides: Sequence[str]) -> list[str]:
     """Returns the keys of overrides that gave some of the `stated` values: ``data`` for all of ``data=looks``."""
     given = dict.fromkeys(_key(text) for text in overrides)
-    return [one for one in given if any(_gives(one, key) for key in stated)]
+    return [one for one in given if any(is_below(key, one) for key in stated)]
 
 
 def _key(override: str) -> str:
     """Returns the dotted key of an override."""
     return re.sub(r"[@=].*", "", override.lstrip("+")).replace("/", ".")
-
-
-def _gives(key: str, leaf: str) -> bool:
-    """Returns whether an override of `key` gives the value of a leaf."""
-    return f"{leaf}.".startswith(f"{key}.")
 
 
 def part_config(cfg: DictConfig, command: str, run_dir: str, changes: Mapping[str, Any] | None = None) -> DictConfig:

@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 from PIL import Image, ImageOps
@@ -133,16 +133,8 @@ class PackingState:
         (self.folder / STATE).unlink(missing_ok=True)
 
 
-@dataclass(frozen=True)
-class Square:
-    """An image of the packed size.
-
-    Attributes:
-        png: the encoded image.
-        phash: its perceptual hash.
-        colours: mean colours of its cells.
-        changes: conversions other than scaling and cropping.
-    """
+class Square(NamedTuple):
+    """An image of the packed size as a PNG, with its hashes, and its conversions other than scaling and cropping."""
 
     png: bytes
     phash: str

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import random
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -219,13 +220,11 @@ class InteractionData(Dataset):
         return [timeline for timeline in found if len(timeline.liked) >= self.min_likes]
 
     def _interactions(self, rows: pd.DataFrame) -> tuple[Interaction, ...]:
-        items = [self.item[item] for item in rows["item"]]
-        rated = rows["rating"].notna().to_numpy()
-        times = rows["timestamp"].tolist()
-        ratings = [(t, r, s) for t, r, s, yes in zip(items, rows["rating"], times, rated, strict=True) if yes]
-        actions = [(t, a, s) for t, a, s, yes in zip(items, rows["action"], times, rated, strict=True) if not yes]
-        both = self.feedback.from_ratings(ratings) + self.feedback.from_actions(actions)
-        return tuple(sorted(both, key=lambda interaction: interaction.timestamp))
+        """Returns what a user did, oldest first; at one time, what they rated first."""
+        columns = (rows[name].tolist() for name in ("item", "action", "rating", "timestamp"))
+        ordered = sorted(zip(*columns, strict=True), key=lambda row: (row[3], math.isnan(row[2])))
+        found = (self.feedback.read(self.item[item], *rest) for item, *rest in ordered)
+        return tuple(interaction for interaction in found if interaction)
 
     def timelines(self, split: str) -> list[Timeline]:
         """Returns the users of a split; a hash of the id decides, so that no user moves when others come or go.

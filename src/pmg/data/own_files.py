@@ -14,8 +14,9 @@ import pandas as pd
 
 from pmg.configuration.instantiate import nearest
 from pmg.data.prepared_tables import INTERACTIONS, ITEMS, Drops, Tables, as_rows
-from pmg.data.published_files import digest, read_rows
+from pmg.data.published_files import read_rows
 from pmg.domain import UNKNOWN, PmgError
+from pmg.runs.content import digest_file
 
 WHERE = "docs/own_data.md has the schema"
 METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
@@ -70,7 +71,7 @@ class OwnFiles:
         )
         table = drops.take(table, table[names["id"]].duplicated(), "is an item that repeats an earlier id")
         interactions = self._interactions(drops)
-        files = {file.name: digest(file) for file in (path, self.interactions)}
+        files = {file.name: digest_file(file) for file in (path, self.interactions)}
         return Tables(_items(table, names), interactions, drops, files, self._pictures(table, names, path.parent))
 
     def _items_file(self) -> Path:

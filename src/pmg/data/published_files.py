@@ -7,7 +7,6 @@ import json
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
-from hashlib import file_digest
 from pathlib import Path
 from typing import Any
 
@@ -110,12 +109,6 @@ def read_lines(path: Path, where: str) -> Iterator[tuple[int, str]]:
                 raise PmgError(f"{path} is not UTF-8 (byte {start + error.start}, line {number}); {where}") from None
             start += len(line)
             yield number, text.rstrip("\r\n")
-
-
-def digest(path: Path) -> str:
-    """Returns the sha256 of a file of any size."""
-    with path.open("rb") as file:
-        return file_digest(file, "sha256").hexdigest()
 
 
 def read_rows(path: Path, where: str) -> pd.DataFrame:

@@ -13,12 +13,11 @@ from diffusers.utils import BaseOutput
 from PIL import Image
 from torch import Tensor
 
-from pmg.data_uri import data_uri
 from pmg.domain import PmgError
 from pmg.generation.guidance import Scales
 from pmg.generation.records import Candidate
 from pmg.generation.requests import Request
-from pmg.models.vision.pictures import to_picture, to_png
+from pmg.models.vision.pictures import data_uri, to_picture, to_png
 from pmg.preferences.keywords import NO_WORDS
 
 COLUMNS = 4  # images a row, in notebooks

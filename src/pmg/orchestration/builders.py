@@ -211,7 +211,7 @@ class Builder:
         quiet_lightning()
         run = self.run
         configured = [*instantiate_all(self._nodes.callbacks), Signature(self.identity)]
-        trainer = instantiate(self._nodes.trainer, callbacks=configured, logger=run.tracking.trackers or False)
+        trainer = instantiate(self._nodes.trainer, callbacks=configured, logger=list(run.tracking))
         trainer.callbacks[:0] = [StopBetweenSteps(), ValidationLog(), *callbacks]
         run.ledger.count("trainable_parameters", sum(p.numel() for p in module.parameters() if p.requires_grad))
         checkpoint = resume_point(run.folder / "checkpoints" / "last.ckpt", run.command, self.identity)

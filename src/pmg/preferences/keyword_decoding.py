@@ -14,7 +14,7 @@ from pmg.configuration.ranges import Count, CountOrZero, Positive, Seed
 from pmg.domain import Keywords, PmgError
 from pmg.models.language.context import Context
 from pmg.models.language.language_model import LanguageModel
-from pmg.preferences.keywords import LIMIT, ask_options, attribute_scores, merge_keywords, rank
+from pmg.preferences.keywords import LIMIT, attribute_scores, merge_keywords, rank, rank_words
 from pmg.preferences.scenarios import Attribute
 
 log = logging.getLogger(__name__)
@@ -211,7 +211,7 @@ class Generate:
         for name, attribute in attributes.items():
             prompt = self.write_prompt(attribute)
             lists = self._lists(language_model, context, prompt)
-            groups.append(_score(language_model, context, prompt, lists))
+            groups.append(rank_words(language_model, context, prompt, lists, self.per_attribute))
             empty = sum(not words for words in lists)
             if empty:
                 log.warning("attribute '%s': no list of keywords for %d of %d texts", name, empty, len(context))
@@ -237,15 +237,3 @@ class Generate:
                 cut = len(language_model.token_ids(text)) >= self.max_new_tokens
                 lists[row] = parse_list(text, self.max_words, cut)[: self.per_attribute]
         return lists
-
-
-def _score(
-    language_model: LanguageModel, context: Context, prompt: str, lists: list[tuple[str, ...]]
-) -> list[Keywords]:
-    """Scores each word by its log-probability as the whole answer, best first; all histories in one pass."""
-    rows = [row for row, words in enumerate(lists) if words]
-    questions = [[ask_options(prompt, lists[row])] for row in rows]
-    keywords = [Keywords(())] * len(lists)
-    for row, (scores,) in zip(rows, language_model.score_options(context.select(rows), questions), strict=True):
-        keywords[row] = rank(lists[row], scores.tolist(), len(lists[row]))
-    return keywords

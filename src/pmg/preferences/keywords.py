@@ -99,6 +99,18 @@ def ask_options(prompt: str, words: Sequence[str]) -> Question:
     return Question(prompt, tuple(f" {word}" for word in words))
 
 
+def rank_words(
+    language_model: LanguageModel, context: Context, prompt: str, lists: Sequence[Sequence[str]], count: int
+) -> list[Keywords]:
+    """Returns of each text the `count` words of its list that are the likeliest as its whole answer, best first."""
+    rows = [row for row, words in enumerate(lists) if words]
+    questions = [[ask_options(prompt, lists[row])] for row in rows]
+    keywords = [NO_WORDS] * len(lists)
+    for row, (scores,) in zip(rows, language_model.score_options(context.select(rows), questions), strict=True):
+        keywords[row] = rank(lists[row], scores.tolist(), count)
+    return keywords
+
+
 def target_keywords(
     language_model: LanguageModel, items: Sequence[Item], scenario: Scenario, ranked: int = RANKED, kept: int = KEPT
 ) -> list[Keywords]:
@@ -109,11 +121,7 @@ def target_keywords(
     """
     context = language_model.prefill([scenario.target_prefix + item.title for item in items])
     options = [list(dict.fromkeys(w for w in item.keywords if w != item.title))[:ranked] for item in items]
-    rows = [row for row, words in enumerate(options) if words]
-    questions = [[ask_options(scenario.target_question, options[row])] for row in rows]
-    likeliest = [Keywords(())] * len(items)
-    for row, (scores,) in zip(rows, language_model.score_options(context.select(rows), questions), strict=True):
-        likeliest[row] = rank(options[row], scores.tolist(), kept)
+    likeliest = rank_words(language_model, context, scenario.target_question, options, kept)
     scene = scenario.scene_words
     return [
         Keywords((item.title, *own.words, *scene), (0.0, *own.scores, *[0.0] * len(scene)))

@@ -115,30 +115,27 @@ class PreferenceSource(ABC):
 
 
 class KeywordSource(PreferenceSource):
-    """A source of keywords: a method shows them to the generator, scores candidates by them, or guides away."""
+    """A source of keywords: a method shows them to the generator, scores candidates by them, or guides away.
+
+    Called, it returns the `Keywords` of each of the `U` profiles.
+    """
 
     kind = "keywords"
 
-    @abstractmethod
-    def __call__(self, context: SourceContext) -> Sequence[Keywords]:
-        """Returns the keywords of each of the `U` profiles, in the order of `SourceContext.examples`."""
-
 
 class TokenSource(PreferenceSource):
-    """A source of soft tokens, which the generator reads behind the encoded text."""
+    """A source of soft tokens, which the generator reads behind the encoded text.
+
+    Called, it returns those of all profiles, `(U, n, D)`, D the width of the generator's text encoder.
+    """
 
     kind = "soft tokens"
 
-    @abstractmethod
-    def __call__(self, context: SourceContext) -> Tensor:
-        """Returns the soft tokens of all profiles, `(U, n, D)`, D the width of the generator's text encoder."""
-
 
 class PictureSource(PreferenceSource):
-    """A source of pictures, which generators that take reference images see beside the condition."""
+    """A source of pictures, which generators that take reference images see beside the condition.
+
+    Called, it returns each profile's pictures as the generator sees them, at least one, see `encode_references`.
+    """
 
     kind = "reference images"
-
-    @abstractmethod
-    def __call__(self, context: SourceContext) -> Sequence[ReferenceImages]:
-        """Returns each profile's pictures as the generator sees them, at least one, see `encode_references`."""

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from pmg.data_uri import data_uri
 from pmg.evaluation.table_rendering import Table
 from pmg.html_document import render_document
+from pmg.models.vision.pictures import data_uri
 from pmg.reporting.answer import answer
 from pmg.reporting.artifacts import gather
 from pmg.reporting.figure_selection import Picture, draw_pictures

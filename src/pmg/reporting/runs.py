@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.progress import track
 
 from pmg.domain import PmgError
-from pmg.natural_order import natural_key
+from pmg.paths import natural_key
 from pmg.runs.run_folder import CONFIG_FILE, METRICS_FILE
 
 # runs whose values count as those of the run that used them

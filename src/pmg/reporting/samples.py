@@ -15,10 +15,9 @@ from PIL import Image
 
 from pmg.configuration.instantiate import instantiate
 from pmg.data.dataset import Dataset
-from pmg.data_uri import data_uri
 from pmg.domain import Example, Item, PmgError
 from pmg.generation.records import Record
-from pmg.models.vision.pictures import FORMATS, to_picture
+from pmg.models.vision.pictures import FORMATS, data_uri, to_picture
 from pmg.reporting.artifacts import Artifacts
 from pmg.reporting.runs import LOADER, RunFolder, progress
 from pmg.reporting.variants import Factors, short

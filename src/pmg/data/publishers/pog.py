@@ -17,7 +17,8 @@ import pandas as pd
 from pmg.configuration.ranges import Count
 from pmg.data.image_files import find_pictures
 from pmg.data.prepared_tables import INTERACTIONS, ITEMS, Drops, Tables, as_rows
-from pmg.data.published_files import digest, read_lines
+from pmg.data.published_files import read_lines
+from pmg.runs.content import digest_file
 
 WHERE = "get it from https://github.com/wenyuer/POG"
 ITEM_FILE, USER_FILE, OUTFIT_FILE = "item_data.txt", "user_data.txt", "outfit_data.txt"
@@ -53,7 +54,7 @@ class Pog:
         items = self._items(set(interactions["item"]), drops)
         found = find_pictures(self.images, "it should hold a picture an item, named by its id, from its pic_url")
         names = [ITEM_FILE, USER_FILE, *([OUTFIT_FILE] if self.outfits else [])]
-        files = {name: digest(self.source / name) for name in names}
+        files = {name: digest_file(self.source / name) for name in names}
         pictures = {item: found[item] for item in items["id"] if item in found}
         return Tables(items, interactions, drops, files, pictures)
 
