@@ -17,14 +17,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import pyarrow as pa
 from PIL import Image, ImageOps
 from rich.progress import track
 
 from pmg.cache import Cache, atomic_write_bytes, atomic_write_json
-from pmg.configuration.instantiate import nearest
 from pmg.configuration.ranges import Side
 from pmg.data.duplicates import mean_colours
 from pmg.data.image_files import MISSING, UnusableError, is_file, read_picture
@@ -149,19 +148,10 @@ class Packing:
     Attributes:
         size: pixels a side.
         fit: ``crop`` keeps the middle square, ``pad`` keeps all and adds white.
-
-    Raises:
-        PmgError: there is no such fit, or no pixel.
     """
 
     size: Side = 256
-    fit: str = "crop"
-
-    def __post_init__(self) -> None:
-        if self.fit not in FITS:
-            raise PmgError(f"source.pictures.fit: '{self.fit}' is none of {', '.join(FITS)}{nearest(self.fit, FITS)}")
-        if self.size < 1:
-            raise PmgError(f"source.pictures.size must be a number of pixels, got {self.size}")
+    fit: Literal["crop", "pad"] = "crop"
 
     def pack(self, items: Sequence[str], paths: Mapping[str, Path], folder: Path, max_missing: float) -> PackingReport:
         """Reads, validates and packs the images of `items`; all shards are replaced at once, or none.

@@ -184,7 +184,8 @@ class InteractionData(Dataset):
         """All samples by split, without those whose history shows a near copy of the target; logs how many."""
         has, hashes = self.images.has, Hashes(self.items, self.duplicates)
         cut = [sample for line in self.users for sample in self.windows.cut(line.user, line.interactions, has)]
-        new = [sample for sample in cut if not hashes.is_copy(*sample.target_and_history)]
+        shown = [(each.example.target, [one.item for one in each.example.history]) for each in cut]
+        new = [sample for sample, pair in zip(cut, shown, strict=True) if not hashes.is_copy(*pair)]
         splits = split_samples(new, self.shares, self.split_by, self.seed, hashes.image_key)
         sizes = ", ".join(f"{len(samples)} {split}" for split, samples in splits.items())
         log.info("data=%s: examples: %s", self.name, sizes)

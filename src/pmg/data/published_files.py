@@ -66,7 +66,8 @@ def read_table(content: bytes, path: str, columns: Sequence[str], where: str) ->
     if not isinstance(table.index, pd.RangeIndex):
         raise PmgError(f"{path} has rows of more values than its header has names; {where}")
     table.columns = table.columns.str.strip()
-    require_columns(table, path, columns)
+    if missing := [name for name in columns if name not in table.columns]:
+        raise PmgError(f"{path} has no column {', '.join(missing)}; it has {', '.join(map(str, table.columns))}")
     others = [name for name in table.columns if name not in columns]
     return table.set_index(table.index + 2)[[*columns, *others]]
 
@@ -79,17 +80,6 @@ def _first_bad(content: bytes) -> str:
         line = content.count(b"\n", 0, error.start) + 1
         return f"byte {error.start}, line {line}"
     return "a byte that the parser refuses"
-
-
-def require_columns(table: pd.DataFrame, path: str, columns: Sequence[str]) -> None:
-    """Checks that a table has all columns.
-
-    Raises:
-        PmgError: columns are missing; with their names and the existing ones.
-    """
-    missing = [name for name in columns if name not in table.columns]
-    if missing:
-        raise PmgError(f"{path} has no column {', '.join(missing)}; it has {', '.join(map(str, table.columns))}")
 
 
 def read_lines(path: Path, where: str) -> Iterator[tuple[int, str]]:

@@ -19,7 +19,7 @@ from torch import Tensor
 from pmg.cache import Cache, atomic_write_bytes, hash_tensor
 from pmg.domain import Example
 from pmg.evaluation.metric_interface import ImageMetric, MetricInfo, References
-from pmg.evaluation.references import ReferenceArms, ReferenceReader
+from pmg.evaluation.references import ReferenceArms, ReferenceReader, checked
 from pmg.evaluation.set_comparison import ArmImages
 from pmg.generation.record_shards import WHOLE, Shard
 from pmg.generation.records import Key, Record, as_line
@@ -170,7 +170,7 @@ class ImageEvaluation:
             for e in references.examples
         ]
         there = images.isfinite().all((1, 2, 3))  # an arm may have no image of some users
-        blank = torch.where(there[:, None, None, None], images, 0.0)
+        blank = checked("images", torch.where(there[:, None, None, None], images, 0.0))
         columns = pd.DataFrame(compute(self.metrics, blank, references), index=range(len(images)))
         columns.loc[~there.numpy()] = float("nan")
         return pd.concat([pd.DataFrame(who), pd.DataFrame(facts), columns], axis=1)

@@ -92,7 +92,7 @@ def mean_of_runs(values: np.ndarray) -> Interval:
     return Interval(mean, float(mean - half), float(mean + half), count)
 
 
-def intervals(means: pd.DataFrame, seed: int = 0) -> dict[str, Interval]:
+def intervals(means: pd.DataFrame) -> dict[str, Interval]:
     """Returns `interval` of every column of users' means `(U, K)`, by its name; NaN where a user has none."""
     sizes: dict[int, list[Any]] = {}
     for name in means:
@@ -101,7 +101,7 @@ def intervals(means: pd.DataFrame, seed: int = 0) -> dict[str, Interval]:
     for size, names in sizes.items():
         if size:
             columns = np.stack([means[name].dropna() for name in names], axis=1)
-            samples = bootstrap_users(columns, seed)  # once for all: resampling costs more than averaging
+            samples = bootstrap_users(columns, 0)  # once for all: resampling costs more than averaging
             for place, name in enumerate(names):
                 found[name] = Interval(float(columns[:, place].mean()), *limits(samples[:, place]), size)
     return {name: found[name] for name in means if name in found}

@@ -14,7 +14,7 @@ from pmg.cache import Cache, open_cache
 from pmg.configuration.instantiate import instantiate, instantiate_all, to_plain
 from pmg.configuration.portable import named_folders, portable
 from pmg.configuration.trees import texts
-from pmg.domain import PmgError, require_positive
+from pmg.domain import PmgError
 from pmg.orchestration.library_messages import quiet_lightning
 from pmg.orchestration.run import Run
 from pmg.runs.content import select_content
@@ -226,17 +226,10 @@ class Builder:
 
 
 def select_examples(data: Dataset, split: str, numbers: Mapping[str, Any]) -> list[Example]:
-    """Returns the examples of a split that a command uses.
+    """Returns the examples of a split that a command uses; PmgError if it has fewer users.
 
-    Args:
-        data: the data set.
-        split: its name.
-        numbers: ``split_sizes``, ``targets`` and ``history_items``, each by split; None: all.
-
-    Raises:
-        PmgError: a number is below 1, or the split has fewer users.
+    `numbers` are ``split_sizes``, ``targets`` and ``history_items``, each by split; None: all.
     """
-    require_positive(**{f"{key}.{split}": numbers[key][split] for key in ("split_sizes", "targets", "history_items")})
     examples = data.examples(split, numbers["split_sizes"][split], numbers["targets"][split])
     latest = numbers["history_items"][split]
     return [replace(example, history=example.history[-latest:]) for example in examples] if latest else examples

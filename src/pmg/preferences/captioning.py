@@ -166,16 +166,12 @@ class TaggerCaptioner:
     def __call__(self, items: Sequence[Item], images: Tensor | None = None) -> list[str]:
         """Returns the captions of images `(B, 3, H, W)` in [-1, 1]; the items are not used."""
         content, style = self.scorer(images)
-        tags = [
-            self._tags(words, content if shows else style, pooled, shows)
-            for words, shows, pooled in self.groups.values()
-        ]
+        tags = []
+        for words, shows, pooled in self.groups.values():
+            encode = self.scorer.encode_target if shows else self.scorer.encode_preference
+            best = ((content if shows else style) @ encode(pooled).T).argmax(dim=1)
+            tags.append([words[place] for place in best.tolist()])
         return [self.template.format_map(dict(zip(self.groups, row, strict=True))) for row in zip(*tags, strict=True)]
-
-    def _tags(self, words: Sequence[str], images: Tensor, pooled: Tensor, shows: bool) -> list[str]:
-        encode = self.scorer.encode_target if shows else self.scorer.encode_preference
-        best = (images @ encode(pooled).T).argmax(dim=1)
-        return [words[place] for place in best.tolist()]
 
 
 class ImageToTextCaptioner:

@@ -8,15 +8,13 @@ from dataclasses import asdict
 from functools import cached_property
 
 import torch
-from torch import Tensor
 
 from pmg.cache import Cache
 from pmg.data.chats import USER
 from pmg.domain import Example, Item, Keywords, PmgError, Turn
-from pmg.models.language.context import Context
 from pmg.models.language.language_model import LanguageModel
 from pmg.preferences.keywords import KEPT, RANKED, Budget, ask_options, from_tensors, target_keywords, to_tensors
-from pmg.preferences.scenarios import Attribute, Scenario, verbalize_conversation
+from pmg.preferences.scenarios import Scenario, verbalize_conversation
 from pmg.preferences.target_writing import TargetWriting
 
 log = logging.getLogger(__name__)
@@ -49,7 +47,8 @@ def chat_keywords(
     stories = [""] * len(texts)
     rows: list[list[tuple[str, float]]] = [[] for _ in texts]
     for attribute in scenario.target_attributes.values():
-        scores = _scores(language_model, context, stories, attribute)
+        questions = [[ask_options(story + attribute.question, attribute.options)] for story in stories]
+        scores = torch.stack([scores for (scores,) in language_model.score_options(context, questions)])
         gains = scores - scores[: len(references)].mean(dim=0) if references else scores
         for row, (gain, place) in enumerate(zip(*gains.max(dim=1), strict=True)):
             answer = attribute.options[int(place)]
@@ -77,12 +76,6 @@ def probe_writing(language_model: LanguageModel, scenario: Scenario, writing: Ta
     messages = [(Turn(USER, message),) for message in writing.probes]
     context = language_model.prefill([verbalize_conversation(turns, scenario) for turns in messages])
     return writing.share_passed(writing.write(language_model, context))
-
-
-def _scores(language_model: LanguageModel, context: Context, stories: Sequence[str], attribute: Attribute) -> Tensor:
-    """Returns the log-likelihood of every option after each context and its answers, float32 `(B, n_options)`."""
-    questions = [[ask_options(story + attribute.question, attribute.options)] for story in stories]
-    return torch.stack([scores for (scores,) in language_model.score_options(context, questions)])
 
 
 def _check(scenario: Scenario) -> None:

@@ -139,19 +139,16 @@ def _read_whole(folder: Path, name: str) -> RunFolder:
     below = sorted(folder.glob(f"*/{METRICS_FILE}"))
     parts = tuple(read_folder(path.parent, f"{name}/{path.parent.name}") for path in below)
     git, status = facts.get("git") or {}, str(facts["status"])
+    own, reason = _numbers(facts.get("metrics")), " ".join((facts.get("error") or "no reason was noted").split())
     return RunFolder(
         folder, name, command, status, facts.get("seed"),
         config={**known, **_options(facts.get("overrides") or (), known)},
-        scalars=_merged([_numbers(facts.get("metrics")), *(part.scalars for part in parts)]),
+        scalars={name: value for part in reversed(parts) for name, value in part.scalars.items()} | own,
         cost=_add_costs(_cost(facts.get("ledger")), [part.cost for part in parts]),
         revision=f"{git.get('revision') or ''}{'+' if git.get('dirty') else ''}",
-        problem="" if status == "completed" else _reason(status, facts.get("error")),
+        problem="" if status == "completed" else UNFINISHED.get(status) or reason,
         links=_read_links(folder), parts=parts,
     )  # fmt: skip
-
-
-def _reason(status: str, error: str | None) -> str:
-    return UNFINISHED.get(status) or " ".join((error or "no reason was noted").split())
 
 
 def _read_links(folder: Path) -> dict[str, Path]:
@@ -194,11 +191,6 @@ def _options(overrides: Iterable[str], config: Mapping[str, Any]) -> dict[str, s
 def _numbers(values: Mapping[str, Any] | None) -> dict[str, float]:
     kinds = (int, float)
     return {name: value for name, value in (values or {}).items() if type(value) in kinds}
-
-
-def _merged(several: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """All of them; of equal names the first."""
-    return {name: value for values in reversed(several) for name, value in values.items()}
 
 
 def _cost(ledger: Mapping[str, Any] | None) -> dict[str, float]:

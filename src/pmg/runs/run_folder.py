@@ -208,7 +208,8 @@ def refuse_other(
     differ = find_differences(command, earlier.get("identity") or {}, identity)
     if not matches_dtype(earlier, dtype):
         differ["dtype"] = (earlier["dtype"], dtype)
-    if differ and (earlier.get("status") == "completed" or _has_partial_results(folder)):
+    partial = (path for pattern in PARTIAL_RESULTS for path in folder.glob(pattern))
+    if differ and (earlier.get("status") == "completed" or any(path.stat().st_size for path in partial)):
         more = f", or start from its weights in another: init_from={folder}" if command == "train" else ""
         raise PmgError(
             f"run_dir {folder} holds a run of other values: {format_differences(differ)}. Name a new run_dir{more}, "
@@ -220,10 +221,6 @@ def refuse_other(
 def matches_dtype(earlier: Mapping[str, Any], dtype: str | None) -> bool:
     """Returns whether a run of this dtype may be resumed from an earlier ``metrics.json``."""
     return dtype in (None, "auto") or earlier.get("dtype") in (None, dtype)
-
-
-def _has_partial_results(folder: Path) -> bool:
-    return any(path.stat().st_size for pattern in PARTIAL_RESULTS for path in folder.glob(pattern))
 
 
 class RunRecord:

@@ -50,7 +50,9 @@ class Pog:
         for user, clicked, outfit in lines:
             rows += [(user, item, "clicked") for item in clicked]
             rows += [(user, item, "clicked in an outfit") for item in outfits.get(outfit, ())]
-        interactions = _in_order(rows)
+        table = pd.DataFrame(rows, columns=["user", "item", "action"])
+        places = table.groupby("user").cumcount()  # in place of times
+        interactions = table.assign(rating=np.nan, timestamp=places)[list(INTERACTIONS)]
         items = self._items(set(interactions["item"]), drops)
         found = find_pictures(self.images, "it should hold a picture an item, named by its id, from its pic_url")
         names = [ITEM_FILE, USER_FILE, *([OUTFIT_FILE] if self.outfits else [])]
@@ -105,9 +107,3 @@ class Pog:
 
 def _ids(text: str) -> list[str]:
     return [part for part in text.split(";") if part]
-
-
-def _in_order(rows: list[tuple[str, str, str]]) -> pd.DataFrame:
-    """Returns interactions with their position among those of their user as timestamp."""
-    table = pd.DataFrame(rows, columns=["user", "item", "action"])
-    return table.assign(rating=np.nan, timestamp=table.groupby("user").cumcount())[list(INTERACTIONS)]
