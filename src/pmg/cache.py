@@ -225,11 +225,7 @@ class ObjectCache(Cache):
 
 
 def open_cache(place: str) -> Cache:
-    """Returns the cache in a folder, or at a URL.
-
-    Raises:
-        PmgError: fsspec's package for the URL is not installed.
-    """
+    """Returns the cache in a folder, or at a URL; PmgError if fsspec's package for the URL is not installed."""
     if "://" not in place:
         return Cache(place)
     try:

@@ -216,8 +216,7 @@ def _read_images(
 ) -> tuple[list[Record], dict[Key, Tensor]]:  # fmt: skip
     """Reads the records of the generation, and its images at the size of the data's.
 
-    Raises:
-        PmgError: the records are not those that the run made, or a picture of an example is missing.
+    PmgError if the records are not those that the run made, or a picture of an example is missing.
     """
     from pmg.generation.dataset_generation import list_keys
     from pmg.generation.records import RECORDS, read_images, read_records, refuse_mixtures

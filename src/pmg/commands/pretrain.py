@@ -95,11 +95,7 @@ def describe_data(sentences: Mapping[str, str], option: str | None, start: str |
 
 
 def refuse_short(steps: int, full: int, run_dir: str) -> None:
-    """Checks that a training's steps are the full ones of the stage, so that its model may replace a shipped one.
-
-    Raises:
-        PmgError: the training is shorter than the whole stage.
-    """
+    """Checks that a training is as long as its stage, so that it may replace a shipped model, else PmgError."""
     if steps < full:
         raise PmgError(
             f"into=assets would replace a shipped model after {steps} of {full} steps. "
@@ -110,8 +106,7 @@ def refuse_short(steps: int, full: int, run_dir: str) -> None:
 def install(models: Path, folder: Path, protected: str | None = None) -> None:
     """Puts each model of a folder in place of the one of the same name in another, each as a whole.
 
-    Raises:
-        PmgError: another process writes into the other folder, or a link leads into the `protected` assets.
+    PmgError if another process writes there, or a link leads into the `protected` assets.
     """
     with locked([folder], "pretrain"):
         for model in sorted({path.parent for path in models.rglob("*.json")}):

@@ -129,10 +129,8 @@ def find_infinite(leaves: Iterator[tuple[str, Any]]) -> list[str]:
 def argument_hints(name: str, target: Callable[..., Any]) -> dict[str, Any]:
     """Returns the types of a target's arguments, as far as a config's values can be compared with them.
 
-    Args:
-        name: the target's dotted name.
-        target: a class or a function of pmg or a plug-in; libraries' ranges are in `LibraryArguments`. What a function
-            takes as ``**rest`` belongs to the dataclass that it returns.
+    The target is a class or a function of pmg or a plug-in; libraries' ranges are in `LibraryArguments`. What a
+    function takes as ``**rest`` belongs to the dataclass that it returns.
     """
     if is_library(name):
         return get_type_hints(LibraryArguments, include_extras=True) if name in RANGED else {}

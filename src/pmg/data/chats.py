@@ -123,8 +123,7 @@ class ChatDataset(Dataset):
     def examples(self, split: str, users: int | None = None, targets: int | None = None) -> list[Example]:
         """Returns the conversations, user by user; arguments as `Dataset.examples`.
 
-        Raises:
-            PmgError: the file can't be used, has fewer users, or the split is not ``test``.
+        PmgError if the file can't be used, has fewer users, or the split is not ``test``.
         """
         if split != "test":
             raise PmgError(

@@ -56,8 +56,7 @@ class Feedback:
     def check(self, counts: Mapping[str, int]) -> None:
         """Compares the config with the actions of a data set, given with their numbers.
 
-        Raises:
-            PmgError: an action's sign is not known, or the config names an action that never occurs.
+        PmgError if an action's sign is not known, or the config names an action that never occurs.
         """
         found = ", ".join(f"{action} ({count})" for action, count in counts.items())
         for key, actions in (("positive", self.positive), ("negative", self.negative)):

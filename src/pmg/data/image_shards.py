@@ -242,11 +242,7 @@ class Packing:
 
 
 def refuse_missing(packed: PackingReport, items: int, max_missing: float) -> None:
-    """Checks that enough items have an image.
-
-    Raises:
-        PmgError: too many have none; with the number, the reasons, and the first item of each.
-    """
+    """Checks that enough items have an image, else PmgError with the number, the reasons, and the first of each."""
     missing = packed.left_out.total()
     if missing > max_missing * items:
         reasons = " · ".join(f"{count} x {why} (first: {packed.first[why]})" for why, count in packed.left_out.items())

@@ -85,25 +85,16 @@ class InteractionData(Dataset):
 
     @property
     def images(self) -> PreparedImages:
-        """The images of the items that have one.
-
-        Raises:
-            PmgError: no item has one; names the command that needs none.
-        """
+        """The images of the items that have one; PmgError with the command that needs none if no item has one."""
         if self.pictures is None:
             raise PmgError(f"data={self.name} has no pictures to learn from or to compare with; pmg-keywords reads it")
         return self.pictures
 
     def examples(self, split: str, users: int | None = None, targets: int | None = None) -> list[Example]:
-        """Returns the examples of a split, checked for leaks: windows of likes, and the next like as target.
+        """Returns windows of likes, with the next like as target, see `Dataset.examples` for the arguments.
 
-        Args:
-            split: ``train``, ``validation`` or ``test``.
-            users: the first so many users; None: all. A hash orders them, so that any number is a random sample.
-            targets: the first so many examples of each user; None: all.
-
-        Raises:
-            PmgError: there are no images, the split is unknown, empty or has fewer users, or it leaks.
+        A hash orders the users, so that any number is a random sample. PmgError if there are no images, the split is
+        unknown, empty or has fewer users, or it leaks into another.
         """
         check_split(split, None, self.shares)
         by_user: dict[str, list[Example]] = {}
@@ -143,10 +134,7 @@ class InteractionData(Dataset):
         """Returns rows and pictures of items of one look, see `PictureGroups`.
 
         A look is the value of the fact `look`, or without one what a user liked in the examples to train on: no group
-        holds what a test user chose.
-
-        Raises:
-            PmgError: no look has so many pictures.
+        holds what a test user chose. PmgError if no look has so many pictures.
         """
         groups = self._looks.get(split, [])
         wide = [group for group in groups if len(group["train"]) >= size]
@@ -228,10 +216,9 @@ class InteractionData(Dataset):
         return tuple(interaction for interaction in found if interaction)
 
     def timelines(self, split: str) -> list[Timeline]:
-        """Returns the users of a split; a hash of the id decides, so that no user moves when others come or go.
+        """Returns the users of a split; PmgError if there is no such split.
 
-        Raises:
-            PmgError: there is no such split.
+        A hash of the id decides, so that no user moves when others come or go.
         """
         check_split(split, None, self.shares)
         return [timeline for timeline in self.users if self._split(timeline.user) == split]
@@ -248,10 +235,7 @@ def as_item(row: Mapping) -> Item:
 def cut_later(timelines: Sequence[Timeline], first: int, least_later: int) -> list[Example]:
     """Returns an example of each user: their first likes as history, the next like as target, all later ones as truth.
 
-    Args:
-        timelines: one a user.
-        first: likes of the history.
-        least_later: users with fewer later likes are left out.
+    Users with fewer later likes than `least_later` are left out.
     """
     return [
         Example(timeline.user, timeline.user, timeline.until(first), later[0], later)

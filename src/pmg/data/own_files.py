@@ -54,11 +54,7 @@ class OwnFiles:
         self.interaction_columns = _check_columns("interaction_columns", interaction_columns, INTERACTIONS)
 
     def __call__(self) -> Tables:
-        """Reads items and interactions.
-
-        Raises:
-            PmgError: a file is missing, damaged or lacks a column.
-        """
+        """Reads items and interactions; PmgError if a file is missing, damaged or lacks a column."""
         drops, path = Drops(), self._items_file()
         table = read_rows(path, WHERE)
         columns = dict(self.item_columns)
@@ -131,8 +127,7 @@ def _found(
 ) -> dict[str, str]:
     """Returns the columns of `names`, which `key` of the config gives, that the table has.
 
-    Raises:
-        PmgError: it lacks one that is needed or that the config renames.
+    PmgError if it lacks one that is needed or that the config renames.
     """
     for name in needed:
         if names[name] is None:

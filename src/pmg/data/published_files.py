@@ -22,8 +22,7 @@ MOST_ROWS = 20_000_000  # of a table
 def read_files(source: str, names: Sequence[str], where: str) -> dict[str, bytes]:
     """Returns the bytes of files in a folder, or at any depth in a .zip; errors say `where` they come from.
 
-    Raises:
-        PmgError: a file is missing, or the .zip is damaged.
+    PmgError if a file is missing, or the .zip is damaged.
     """
     path = Path(source)
     if path.suffix == ".zip" and path.is_file():
@@ -85,8 +84,7 @@ def _first_bad(content: bytes) -> str:
 def read_lines(path: Path, where: str) -> Iterator[tuple[int, str]]:
     """Yields numbers from 1 and lines, without line ends, of a file of any size.
 
-    Raises:
-        PmgError: the file doesn't exist, or a line is not UTF-8.
+    PmgError if the file doesn't exist, or a line is not UTF-8.
     """
     if not path.is_file():
         raise PmgError(f"{path.parent} has no {path.name}; {where}")
@@ -104,10 +102,8 @@ def read_lines(path: Path, where: str) -> Iterator[tuple[int, str]]:
 def read_rows(path: Path, where: str) -> pd.DataFrame:
     """Returns a table with unchanged values (strings for a CSV file), indexed by the row number in the file.
 
-    `path` is a ``.csv``, ``.jsonl`` or ``.parquet`` file; `where` is its source or a remedy, for errors.
-
-    Raises:
-        PmgError: the file doesn't exist, has another format, or is damaged.
+    `path` is a ``.csv``, ``.jsonl`` or ``.parquet`` file; `where` is its source or a remedy, for errors. PmgError if
+    the file doesn't exist, has another format, or is damaged.
     """
     if not path.is_file():
         raise PmgError(f"{path} is no file; {where}")

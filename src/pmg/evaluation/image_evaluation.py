@@ -100,14 +100,8 @@ class ImageEvaluation:
     ) -> pd.DataFrame:  # fmt: skip
         """Returns one row an image and one for each reference arm, with the number of its ``chunk``, see `in_order`.
 
-        Args:
-            examples: what images were generated for.
-            records: how each image was made.
-            images: `(3, H, W)` in [-1, 1] by `Record.key`.
-            shard: the part of the examples that is judged.
-
-        Raises:
-            PmgError: a metric compares with what an example does not have.
+        Images are `(3, H, W)` in [-1, 1] by `Record.key`; only those of the shard's examples are judged. PmgError if a
+        metric compares with what an example does not have.
         """
         by_example: dict[str, list[Record]] = {example.id: [] for example in examples}
         for record in records:
@@ -179,8 +173,7 @@ class ImageEvaluation:
 def compute(metrics: Sequence[ImageMetric], images: Tensor, references: References) -> dict[str, list[float]]:
     """Returns the values of all outputs by name, in the order of the metrics, for images `(B, 3, H, W)` in [-1, 1].
 
-    Raises:
-        ValueError: a metric computes other outputs than it declares, or not one value an image.
+    ValueError if a metric computes other outputs than it declares, or not one value an image.
     """
     values: dict[str, list[float]] = {}
     for metric in metrics:

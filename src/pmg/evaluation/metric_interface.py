@@ -153,11 +153,7 @@ class SetMetric(Protocol):
         ...
 
     def check(self, count: int) -> None:
-        """Refuses sets of `count` images that are too small.
-
-        Raises:
-            PmgError: says how many are needed.
-        """
+        """Refuses sets of `count` images that are too small, by PmgError with how many are needed."""
         ...
 
     def __call__(self, made: Tensor, truth: Tensor) -> dict[str, float]:

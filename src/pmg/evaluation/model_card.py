@@ -98,10 +98,8 @@ def write_pipeline_card(
 ) -> None:  # fmt: skip
     """Writes ``README.md`` of a pipeline.
 
-    It holds ``metrics.json`` of the training run, and what ``pmg-evaluate`` measured where `results` names its file.
-
-    Raises:
-        PmgError: there is no such file of results.
+    It holds ``metrics.json`` of the training run, and what ``pmg-evaluate`` measured where `results` names its file;
+    PmgError if there is no such file.
     """
     names = [node[CLASS] for _, node in mappings(parts) if CLASS in node]
     bases = sorted(set(weight_sources(parts)))

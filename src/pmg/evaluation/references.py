@@ -99,9 +99,8 @@ class ReferenceReader:
     def read(self, examples: Sequence[Example], records: Mapping[str, Sequence[Record]]) -> References:
         """Returns the references of examples; their records by the example's id.
 
-        Raises:
-            PmgError: an example has no truth, and a metric compares with it.
-            ValueError: an image of the data set is out of range.
+        PmgError if an example lacks a truth that a metric compares with; ValueError if a reference image is out of
+        range.
         """
         return References(
             examples,

@@ -186,11 +186,7 @@ def write_rows(folder: str | Path, rows: pd.DataFrame) -> None:
 
 
 def read_results(path: str | Path) -> dict[str, Any]:
-    """Returns what a ``results.json`` holds.
-
-    Raises:
-        PmgError: it can't be read, isn't of an evaluation, or was changed.
-    """
+    """Returns what a ``results.json`` holds; PmgError if it can't be read, isn't an evaluation's, or was changed."""
     try:
         results = json.loads(Path(path).read_text(encoding="utf-8"))
         missing = {"metrics", "comparison"} - results.keys()
@@ -210,12 +206,8 @@ def _digest(results: Mapping[str, Any]) -> str:
 def read_rows(folder: str | Path, digest: str | None = None) -> pd.DataFrame:
     """Returns the rows that `write_rows` wrote.
 
-    Args:
-        folder: where they are.
-        digest: of their file, as ``results.json`` has it; None: any.
-
-    Raises:
-        PmgError: they are missing, damaged or others.
+    PmgError if they are missing, damaged, or not of the `digest` that ``results.json`` has of their file; None: of
+    any.
     """
     path = Path(folder, ROWS)
     try:

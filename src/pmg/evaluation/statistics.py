@@ -37,8 +37,7 @@ class Difference:
 def user_means(values: np.ndarray, users: np.ndarray) -> np.ndarray:
     """Returns the mean of each user's values, `(U,)`, users sorted.
 
-    Raises:
-        ValueError: there is nothing, lengths differ, or a value is not finite.
+    ValueError if there is nothing, lengths differ, or a value is not finite.
     """
     values, users = np.asarray(values, dtype=float), np.asarray(users)
     if values.ndim != 1 or values.shape != users.shape or not len(values):
@@ -51,9 +50,7 @@ def user_means(values: np.ndarray, users: np.ndarray) -> np.ndarray:
 def bootstrap_users(columns: np.ndarray, seed: int) -> np.ndarray:
     """Returns means of `columns` over resampled users, `(RESAMPLES, K)`.
 
-    Args:
-        columns: one row a user, `(U, K)`; columns are resampled together, so that pairs stay pairs.
-        seed: of the resampling.
+    Columns `(U, K)`, one row a user, are resampled together, so that pairs stay pairs.
     """
     rng, count = np.random.default_rng(seed), len(columns)
     centre = columns.mean(axis=0)

@@ -112,13 +112,8 @@ class Builder:
     ) -> dict[str, Any]:
         """Returns what an objective's terms need of accepted images, by argument of `build_batches`.
 
-        Latents are kept in `latents_folder`, where there is one.
-
-        Args:
-            truths: their items.
-            terms: of the objective.
-            width: of the generator's text tokens.
-            scenario: has the attributes that describe them.
+        The images are those of `truths`; `width` is that of the generator's text tokens. Latents are kept in
+        `latents_folder`, where there is one.
         """
         from pmg.training.latents import encode_item_images
         from pmg.training.preference_setup import describe_accepted, see_accepted
@@ -201,10 +196,8 @@ class Builder:
     def fit(self, module: LightningModule, batches: LightningDataModule, *callbacks: Callback) -> Trainer:
         """Trains a module, resumed from the run folder's last checkpoint if there is one; returns the trainer.
 
-        `callbacks` are further ones, beside those of the config.
-
-        Raises:
-            PmgError: the checkpoint is damaged or belongs to another config.
+        `callbacks` are further ones, beside those of the config. PmgError if the checkpoint is damaged or of another
+        config.
         """
         from pmg.training.callbacks import Signature, StopBetweenSteps, ValidationLog, resume_point
 
@@ -257,8 +250,7 @@ def warn_of_other_pictures(generator: Any, option: str | None, data: Dataset, ex
 def start_from(build: Callable[..., Encoder], folder: str) -> Callable[..., Encoder]:
     """Returns a builder of encoders whose initial weights the ``pmg-train`` run in a folder trained.
 
-    Raises:
-        PmgError: the run did not finish, is damaged, or trained an encoder of another kind or size.
+    PmgError if the run did not finish, is damaged, or trained an encoder of another kind or size.
     """
     from pmg.models.loading.weight_sources import load_frozen
 

@@ -184,10 +184,8 @@ def completed_metrics(cfg: DictConfig, command: str) -> dict[str, Any] | None:
 def _open_record(cfg: DictConfig, run: Run, locks: contextlib.ExitStack) -> RunRecord:
     """Checks that the run may write into its folder and returns its record; begins the run in a new folder.
 
-    `locks` receives the locks of the folders that the run writes.
-
-    Raises:
-        PmgError: see `refuse_other`; or a number is not finite, or another process writes into the folder.
+    `locks` receives the locks of the folders that the run writes. PmgError as `refuse_other`, or if a number is not
+    finite, or another process writes into the folder.
     """
     plain = to_plain(cfg)
     if not plain["run_dir"]:

@@ -39,8 +39,7 @@ def own_shard(shard: Any) -> Shard:
 def run_missing_shards(cfg: DictConfig, run: Run, command: str, body: Body) -> list[Path]:
     """Computes the shards that aren't complete, adds the counts of all to the run's ledger, and returns their folders.
 
-    Raises:
-        PmgError: shards failed; the results of the others are kept.
+    PmgError if shards failed; the results of the others are kept.
     """
     shards = [  # without loggers: the merged run is tracked
         part_config(cfg, command, f"{run.folder}/shards/{index}", {"shard.index": index, "logger": None})

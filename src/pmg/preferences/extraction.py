@@ -191,11 +191,7 @@ class PreferenceExtractor(TargetExtractor):
     def _pictures(
         self, examples: Sequence[Example], captions: Mapping[str, str] | None, pixels: Pixels | None
     ) -> PictureLookup:
-        """Returns what looks up the features of the pictures in texts.
-
-        Raises:
-            PmgError: the scenario has no place for pictures.
-        """
+        """Returns what looks up pictures in texts; PmgError if the scenario has no place for pictures."""
         if "{caption}" not in self.scenario.line and any(map(find_pictures, (captions or {}).values())):
             raise PmgError(
                 f"captioner=pictures puts pictures in the place of {{caption}}, and scenario.line is "

@@ -124,8 +124,7 @@ class Choose:
     ) -> list[Keywords]:
         """Scores all options of all attributes in one pass; a score is the log-probability among the options.
 
-        Raises:
-            PmgError: an attribute has no options.
+        PmgError if an attribute has no options.
         """
         scores = self.score(language_model, context, attributes)
         return [
@@ -164,8 +163,7 @@ class ChooseCalibrated(Choose):
     ) -> dict[str, Tensor]:
         """Returns the calibrated score of every option of every attribute, float32 `(B, n_options)` by attribute.
 
-        Raises:
-            PmgError: there are no references.
+        PmgError if there are no references.
         """
         if not self.references:
             raise PmgError("decoding.references is empty. Give it a text without content, or use decoding=choose")

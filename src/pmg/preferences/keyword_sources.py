@@ -75,8 +75,7 @@ class StatedKeywords(KeywordSource):
     def __call__(self, context: SourceContext) -> Sequence[Keywords]:
         """Returns of each attribute the option that the user's messages stated last, certain.
 
-        Raises:
-            PmgError: the scenario has no cosine from which a sentence states an option.
+        PmgError if the scenario has no cosine from which a sentence states an option.
         """
         scenario, matcher, budget = context.extractor.scenario, context.extractor.matcher, context.extractor.budget
         if matcher is None:

@@ -80,8 +80,7 @@ def attribute_scores(
 ) -> dict[str, Tensor]:
     """Returns the log-probabilities of the options of every attribute, float32 `(B, n_options)`, in one pass.
 
-    Raises:
-        PmgError: an attribute has no options to choose from.
+    PmgError if an attribute has no options to choose from.
     """
     for name, attribute in attributes.items():
         if not attribute.options:
@@ -154,15 +153,10 @@ class Budget:
     limit: int
 
     def fit(self, keywords: Keywords) -> Keywords:
-        """Drops the keywords of least weight (their scores) until the rest can be read whole.
+        """Drops the keywords of least weight (their scores) until the rest can be read whole; PmgError if none fits.
 
-        First go words that are too long by themselves, then the lowest score, of equal scores the later word.
-
-        Returns:
-            The kept keywords in their order; `dropped` names the others, first dropped first.
-
-        Raises:
-            PmgError: no keyword fits.
+        First go words that are too long by themselves, then the lowest score, of equal scores the later word. Those
+        that are kept stay in their order; `dropped` names the others, first dropped first.
         """
         pairs = scored(keywords)
         dropped = [pair for pair in pairs if self.count_tokens(pair[0]) > self.limit]

@@ -101,12 +101,8 @@ class PreferenceSource(ABC):
     def check(self, key: str, config: Values) -> None:  # noqa: B027 - optional
         """Checks, before data and models are loaded, that the source can be used; does nothing by default.
 
-        Args:
-            key: of the source in the config, for messages, e.g. ``preference.soft``.
-            config: the command's values by dotted key, with ``<name>`` for folders of this machine.
-
-        Raises:
-            PmgError: the source can't be used; names the key and the way out.
+        `key` is the source's, e.g. ``preference.soft``, and `config` has the command's values by dotted key, with
+        ``<name>`` for folders of this machine. PmgError names the key and the way out.
         """
 
     @abstractmethod

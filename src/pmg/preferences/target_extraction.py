@@ -27,18 +27,9 @@ def chat_keywords(
 
     For every target attribute, the option with the highest contextually calibrated score (Zhao et al. 2021): its
     log-likelihood after the conversation minus its mean log-likelihood after the scenario's reference messages. Each
-    question follows the earlier answers, so that the face matches the emotion.
+    question follows the earlier answers, so that the face matches the emotion. Scene words follow with score 0.
 
-    Args:
-        language_model: scores the options.
-        conversations: B conversations, none empty.
-        scenario: with target attributes, which have options, and reference messages.
-
-    Returns:
-        B keywords: one option a target attribute with its score, then the scene words with score 0.
-
-    Raises:
-        PmgError: the scenario has no target attributes, or an open one; a conversation is empty.
+    PmgError if the scenario has no target attributes, or an open one, or a conversation is empty.
     """
     _check(scenario)
     references = [(Turn(USER, message),) for message in scenario.reference_messages]
@@ -106,8 +97,7 @@ class TargetExtractor:
     def targets(self, examples: Sequence[Example]) -> dict[str, Keywords]:
         """Returns the keywords of each different target, by concept; those without a title answer the conversation.
 
-        Raises:
-            PmgError: an example has neither a target's title nor a conversation.
+        PmgError if an example has neither a target's title nor a conversation.
         """
         unnamed = [example for example in examples if not example.target.title]
         for example in unnamed:

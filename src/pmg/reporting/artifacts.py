@@ -54,8 +54,7 @@ class Artifacts:
     def add_results(self, number: int, file: Path) -> None:
         """Adds the rows of a run, and what its ``results.json`` says of them.
 
-        Raises:
-            PmgError: one of the files is missing, or was written by another version.
+        PmgError if one of the files is missing, or was written by another version.
         """
         results = read_results(file.parent / "results.json")
         rows = read_rows(file.parent, results.get("rows"))

@@ -72,8 +72,7 @@ class RunFolder:
 def read_runs(paths: Sequence[Path]) -> list[RunFolder]:
     """Reads all runs in and below `paths`, in natural order; a part of a run is no run of its own.
 
-    Raises:
-        PmgError: a path is no folder, holds no run, or nothing that was found can be read.
+    PmgError if a path is no folder, holds no run, or nothing that was found can be read.
     """
     folders = find_runs(paths)
     root = Path(os.path.commonpath([folder.parent for folder in folders]))
@@ -96,11 +95,7 @@ def progress(items: Sequence[Item], text: str) -> Iterable[Item]:
 
 
 def find_runs(paths: Sequence[Path]) -> list[Path]:
-    """The topmost run folders in and below `paths`, each once.
-
-    Raises:
-        PmgError: a path is no folder, or holds no run.
-    """
+    """The topmost run folders in and below `paths`, each once; PmgError if one is no folder, or holds no run."""
     found: dict[Path, None] = {}
     for path in paths:
         if not path.is_dir():

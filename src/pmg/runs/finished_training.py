@@ -33,11 +33,7 @@ class TrainingRun:
 
     @classmethod
     def open(cls, folder: str | Path) -> TrainingRun:
-        """Reads a run.
-
-        Raises:
-            PmgError: there is no such run, it did not complete, or its encoder is damaged or another run's.
-        """
+        """Reads a run; PmgError if there is none, it did not complete, or its encoder is damaged or another's."""
         config, metrics = read_portable(folder, "train")
         weights = check_made(Path(folder), metrics, TRAINED)
         return cls(Path(folder), config, metrics.get("identity") or {}, weights)
@@ -45,8 +41,7 @@ class TrainingRun:
     def check_same(self, config: Values, groups: Sequence[str]) -> None:
         """Checks that a command's values of some groups are those of this training, except dtypes of frozen weights.
 
-        Raises:
-            PmgError: names the keys whose values differ, or a group that the config doesn't have.
+        PmgError names the keys whose values differ, or a group that the config doesn't have.
         """
         for group in groups:
             if not any(is_below(key, group) for key in config):

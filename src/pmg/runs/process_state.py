@@ -41,8 +41,7 @@ def rank() -> int:
 def check_rank() -> None:
     """Checks the variables of a launcher: a process alone must not believe that another one writes its results.
 
-    Raises:
-        PmgError: a rank is no number, or belongs to no process of `WORLD_SIZE`.
+    PmgError if a rank is no number, or belongs to no process of `WORLD_SIZE`.
     """
     for rank_name, count_name in (("RANK", "WORLD_SIZE"), ("SLURM_PROCID", "SLURM_NTASKS")):
         number, count = os.environ.get(rank_name) or "0", os.environ.get(count_name) or "1"

@@ -90,8 +90,7 @@ def read_json(path: Path) -> dict[str, Any]:
 def resolve_dtype(cfg: DictConfig) -> str | None:
     """Replaces ``dtype: auto`` by the run's in the folder, or by this CPU's best; returns it, None without a dtype.
 
-    Raises:
-        PmgError: the dtype is unknown.
+    PmgError if the dtype is unknown.
     """
     if "dtype" not in cfg:
         return None
@@ -118,8 +117,7 @@ def written_folders(values: Mapping[str, Any], command: str) -> list[Path]:
 def read_run(folder: Path | str, command: str) -> tuple[DictConfig, dict[str, Any]]:
     """Returns the resolved config and the ``metrics.json`` of an earlier run.
 
-    Raises:
-        PmgError: `folder` is no run folder, is damaged, or belongs to another command.
+    PmgError if `folder` is no run folder, is damaged, or belongs to another command.
     """
     folder = Path(folder)
     try:
@@ -147,11 +145,7 @@ def _command_of(folder: Path, command: str) -> str:
 
 
 def read_finished(folder: Path | str, command: str) -> tuple[DictConfig, dict[str, Any]]:
-    """Returns the same as `read_run`, for a completed run.
-
-    Raises:
-        PmgError: see `read_run`, or the run did not complete.
-    """
+    """Returns the same as `read_run`, for a completed run; PmgError if it is none."""
     config, metrics = read_run(folder, command)
     if metrics["status"] != "completed":
         raise PmgError(f"{folder} is {metrics['status']}: run the same pmg-{command} command again to finish it")
@@ -184,17 +178,8 @@ def refuse_other(
 ) -> dict[str, Any] | None:
     """Checks that a folder is new or contains an earlier part of the same run; writes nothing.
 
-    Args:
-        folder: the run folder.
-        command: the verb.
-        identity: of the run, see `identify`.
-        dtype: floating point type; ``auto`` matches every earlier one.
-
-    Returns:
-        The ``metrics.json`` of the run that is resumed, or None for a new run.
-
-    Raises:
-        PmgError: the folder is another command's or damaged, or its run was made with other values.
+    Returns the ``metrics.json`` of the run that is resumed, or None for a new run; a dtype of ``auto`` matches every
+    earlier one. PmgError if the folder is another command's or damaged, or its run was made with other values.
     """
     path = folder / METRICS_FILE
     try:

@@ -38,11 +38,7 @@ class Pog:
         self.source, self.images, self.users, self.outfits = Path(source), images, users, outfits
 
     def __call__(self) -> Tables:
-        """Reads clicks, and the items that they name.
-
-        Raises:
-            PmgError: a file is missing or is not UTF-8.
-        """
+        """Reads clicks, and the items that they name; PmgError if a file is missing or is not UTF-8."""
         drops = Drops()
         lines = self._user_lines(drops)
         outfits = self._outfits({outfit for _, _, outfit in lines}, drops) if self.outfits else {}

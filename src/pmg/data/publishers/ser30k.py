@@ -48,8 +48,7 @@ class Stickers:
     def __call__(self) -> Tables:
         """Returns the tables of themes and stickers.
 
-        Raises:
-            PmgError: folder or file are missing or damaged, or an emotion has no word.
+        PmgError if folder or file are missing or damaged, or an emotion has no word.
         """
         drops, folder = Drops(), picture_folder(self.images, WHERE)
         facts, files = self._facts()

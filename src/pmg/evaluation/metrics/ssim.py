@@ -30,10 +30,7 @@ def ssim(images: Tensor, references: Tensor) -> Tensor:
 def count_scales(side: int) -> int:
     """Returns how many of MS-SSIM's five scales images of `side` pixels have: 3 for 64, 4 for 128, all five from 176.
 
-    The coarsest must still hold a window; torchmetrics needs a little more.
-
-    Raises:
-        PmgError: there is not even one.
+    The coarsest must still hold a window; torchmetrics needs a little more. PmgError if there is not even one.
     """
     fitting = [n for n in range(1, len(BETAS) + 1) if side >> n - 1 >= WINDOW and side // max(1, n - 1) ** 2 >= WINDOW]
     if not fitting:
@@ -47,10 +44,7 @@ def ms_ssim(images: Tensor, references: Tensor) -> Tensor:
     """Returns the multi-scale structural similarity `(B,)` of pairs `(B, 3, H, W)` in [0, 1]; 1 for equal ones.
 
     Small images have fewer scales (see `count_scales`): the weights of those that are left are made to sum to 1 again,
-    so that values of images of different sizes can't be compared.
-
-    Raises:
-        PmgError: the images are smaller than a window.
+    so that values of images of different sizes can't be compared. PmgError if they are smaller than a window.
     """
     betas = BETAS[: count_scales(min(images.shape[-2:]))]
     weights = tuple(beta / sum(betas) for beta in betas)
