@@ -39,7 +39,7 @@ def install_extra(extra: str) -> str:
 
 
 def restore_assets(folder: str, target: str = "") -> str:
-    """Returns what brings a folder of the embedded models or data back, for messages; an empty one: any.
+    """Returns what brings a folder of the embedded models or data back, for messages; an empty name: any.
 
     In a checkout ``make`` has a `target` that makes it anew.
     """

@@ -95,7 +95,7 @@ def describe_data(sentences: Mapping[str, str], option: str | None, start: str |
 
 
 def refuse_short(steps: int, full: int, run_dir: str) -> None:
-    """Checks that a training is as long as its stage, so that it may replace a shipped model, else PmgError."""
+    """Checks that a training is as long as its stage, to replace a shipped model by it, else raises PmgError."""
     if steps < full:
         raise PmgError(
             f"into=assets would replace a shipped model after {steps} of {full} steps. "

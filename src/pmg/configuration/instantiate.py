@@ -45,8 +45,7 @@ def register_configs() -> None:
 def name_run(command: str, folder: str, run_dir: str, running: str) -> str:
     """Returns the folder of an experiment's run of a command; empty: of its results.
 
-    The runs of a `running` ``pmg-study`` lie in its own `run_dir`, one for each job of a sweep, all others in
-    `folder`.
+    Runs of ``pmg-study``, if that is `running`, lie in its `run_dir`, one for each job of a sweep; others in `folder`.
     """
     return str(Path(run_dir if running == "study" else folder, command))
 

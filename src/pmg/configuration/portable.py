@@ -44,8 +44,7 @@ def named_folders(paths: Mapping[str, Any]) -> dict[str, str]:
 def take_out(cfg: DictConfig, command: str, overrides: Sequence[str]) -> dict[str, Any]:
     """Removes from a command's config, `cfg`, the keys that other commands of the pipeline read.
 
-    Returns the removed values that the command line itself gave, by dotted key, with names for folders as in
-    `portable`.
+    Returns the removed values that the command line itself gave, by dotted key, with folders as in `portable`.
     """
     given = [_key(text) for text in overrides]
     others = other_keys(command)

@@ -118,8 +118,8 @@ def is_public(target: str) -> bool:
 def check_object(key: str, target: str, found: Any, package: str | None = None) -> None:
     """Checks that what a ``_target_`` names, `found`, is a class, class method or function of the allowed modules.
 
-    These are `package` alone, or else those of pmg, its libraries and the allowed plug-ins. PmgError names the node's
-    key.
+    These are `package` alone, or else those of pmg, its libraries and allowed plug-ins. PmgError names the node's
+    `key`.
     """
     where = f"{key or 'node'}: target '{target}'"
     own, libraries = ([package], []) if package else ([*CORE, *leaves(), *_allowed], LIBRARIES)

@@ -127,14 +127,9 @@ class ImageMetric(Protocol):
         ...
 
     def __call__(self, images: Tensor, references: References) -> Mapping[str, Tensor]:
-        """Computes the outputs.
+        """Computes the outputs of one arm's images, `(B, 3, H, W)` in [-1, 1], on the CPU.
 
-        Args:
-            images: one arm's, `(B, 3, H, W)` in [-1, 1], on the CPU.
-            references: of the same B examples.
-
-        Returns:
-            A float tensor `(B,)` by the name of each output, NaN where an image has no value.
+        Returns a float tensor `(B,)` by the name of each output, NaN where an image has no value.
         """
         ...
 

@@ -99,8 +99,7 @@ class ReferenceReader:
     def read(self, examples: Sequence[Example], records: Mapping[str, Sequence[Record]]) -> References:
         """Returns the references of examples; their records by the example's id.
 
-        PmgError if an example lacks a truth that a metric compares with; ValueError if a reference image is out of
-        range.
+        PmgError if an example lacks a truth that a metric needs; ValueError if a reference image is out of range.
         """
         return References(
             examples,

@@ -206,8 +206,7 @@ def _digest(results: Mapping[str, Any]) -> str:
 def read_rows(folder: str | Path, digest: str | None = None) -> pd.DataFrame:
     """Returns the rows that `write_rows` wrote.
 
-    PmgError if they are missing, damaged, or not of the `digest` that ``results.json`` has of their file; None: of
-    any.
+    PmgError if they are missing, damaged, or not of the `digest` that ``results.json`` has of them; None: of any.
     """
     path = Path(folder, ROWS)
     try:

@@ -112,8 +112,8 @@ class Builder:
     ) -> dict[str, Any]:
         """Returns what an objective's terms need of accepted images, by argument of `build_batches`.
 
-        The images are those of `truths`; `width` is that of the generator's text tokens. Latents are kept in
-        `latents_folder`, where there is one.
+        These are images of `truths`; `width` is that of the generator's text tokens. Latents are kept in
+        `latents_folder`.
         """
         from pmg.training.latents import encode_item_images
         from pmg.training.preference_setup import describe_accepted, see_accepted
@@ -196,8 +196,7 @@ class Builder:
     def fit(self, module: LightningModule, batches: LightningDataModule, *callbacks: Callback) -> Trainer:
         """Trains a module, resumed from the run folder's last checkpoint if there is one; returns the trainer.
 
-        `callbacks` are further ones, beside those of the config. PmgError if the checkpoint is damaged or of another
-        config.
+        `callbacks` are further ones, beside the config's. PmgError if the checkpoint is damaged or of another config.
         """
         from pmg.training.callbacks import Signature, StopBetweenSteps, ValidationLog, resume_point
 

@@ -28,8 +28,7 @@ def refuse_foreign(
 ) -> None:  # fmt: skip
     """Checks, before anything is written, that the folders that a run writes are new, empty, or its command's own.
 
-    PmgError if one holds files that aren't this command's, or finished results of a run of another `identity`, or lies
-    in the `assets`.
+    PmgError if one holds files that aren't this command's, or results of another `identity`, or lies in the `assets`.
     """
     for folder in folders:
         refuse_assets(folder, assets)

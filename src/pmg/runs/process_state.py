@@ -82,10 +82,7 @@ class _SilentFileHandler(logging.FileHandler):
 def log_file(path: Path, at_once: bool = True) -> Iterator[Callable[[], None]]:
     """Appends log records to a file, and yields a function that starts the writing.
 
-    Args:
-        path: of the log.
-        at_once: whether records are written immediately; else they are buffered until the yielded function is called,
-            and dropped if it never is.
+    Unless they are written `at_once`, records are buffered until this function is called, and dropped if it never is.
     """
     open_files = {one.baseFilename for one in logging.getLogger().handlers if isinstance(one, _SilentFileHandler)}
     if os.path.abspath(path) in open_files:  # a process of a pool has opened it
