@@ -11,8 +11,8 @@ from pathlib import Path
 import torch
 
 from pmg import compose, instantiate
-from pmg.evaluation.image_checks import to_unit
 from pmg.evaluation.metrics.ssim import ssim
+from pmg.models.vision.pixels import to_unit
 
 
 def main(folder: Path = Path("outputs/examples")) -> None:

@@ -21,9 +21,9 @@ from studies import STUDIES, Study
 
 from pmg.evaluation.comparison import Comparison
 from pmg.evaluation.metric_interface import MetricInfo, read_infos
-from pmg.evaluation.model_card import read_operations
+from pmg.evaluation.model_card import OPERATIONS, read_facts, read_steps
 from pmg.evaluation.result_tables import ResultTables
-from pmg.evaluation.results import Origin, ResultBuilder, write_results
+from pmg.evaluation.results import ResultBuilder, write_results
 from pmg.evaluation.statistics import paired_difference
 from pmg.evaluation.table_rendering import Table, to_markdown
 from pmg.reporting.figures import draw_arms, draw_effect, save
@@ -94,6 +94,15 @@ def generator_costs(results: Sequence[Mapping[str, Any]], outputs: Path) -> dict
     return found
 
 
+def read_operations(folder: Path) -> float | None:
+    """Returns the floating point operations of a model's training by its card; None if it doesn't have them.
+
+    Earlier runs, whose steps the card has, count as if they had the same batches.
+    """
+    facts = read_facts(folder)
+    return read_steps(folder) * float(facts[OPERATIONS]) * 1e9 if OPERATIONS in facts else None
+
+
 def model_folder(generator: Mapping[str, Any], outputs: Path) -> Path:
     """Returns the folder of the model that runs once a step, with its card."""
     folder: str = generator["denoiser"]["folder"] if "denoiser" in generator else generator["folder"]
@@ -115,7 +124,7 @@ def report(name: str, runs: Path, folder: Path) -> None:
         arms = {label: found["arms"] for label, found in next(iter(groups.values()))["variants"].items()}
         save(draw_front(arms) if study.front else draw_variants(arms, study), folder / "figure.png")
     else:
-        whole = builder.build(rows.drop(columns="variant"), Origin()) | _origin(results)
+        whole = builder.build(rows.drop(columns="variant")) | _origin(results)
         write_results(folder, whole, rows.drop(columns="variant"))
         tables = ResultTables.of(whole)
         table = to_markdown(built := tables.build(whole), tables.footnote)

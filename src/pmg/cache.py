@@ -7,6 +7,7 @@ import hashlib
 import json
 import logging
 import os
+import secrets
 import shutil
 import tempfile
 import time
@@ -31,17 +32,15 @@ TensorLoader = Callable[[Iterable[str]], "Mapping[str, Tensor]"]
 def atomic_write_bytes(path: Path, content: bytes) -> None:
     """Writes a file so that readers, and a crash, see the old content or the new, never a part."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        os.chmod(temporary, 0o666 & ~_umask())  # mkstemp makes private files
+        temporary.write_bytes(content)
         os.replace(temporary, path)
     except OSError as error:
         error.filename = error.filename or str(path)  # a write that fails names no file
         raise
     finally:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
 
 
 def replace_folder(source: Path, target: Path) -> None:
@@ -78,11 +77,11 @@ def find_replaced(target: Path) -> Path | None:
     return None if target.exists() else next(target.parent.glob(f".{target.name}.replaced-*/old"), None)
 
 
-def remove_abandoned(folder: Path, after_s: float = 3600) -> None:
-    """Removes temporary files of killed writers in `folder` that are older than `after_s` seconds."""
+def remove_abandoned(folder: Path) -> None:
+    """Removes temporary files of killed writers in `folder` that are older than an hour."""
     for path in folder.glob(".*"):
         with contextlib.suppress(FileNotFoundError):  # another process removed it
-            if time.time() - path.stat().st_mtime > after_s:
+            if time.time() - path.stat().st_mtime > 3600:
                 path.unlink()
 
 
@@ -94,12 +93,6 @@ def atomic_write_text(path: Path, content: str) -> None:
 def atomic_write_json(path: Path, content: Any) -> None:
     """Writes indented JSON as `atomic_write_bytes` does; refuses NaN, which JSON can't hold."""
     atomic_write_text(path, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def pack(tensors: Mapping[str, Tensor], key: str) -> bytes:
@@ -232,11 +225,7 @@ class ObjectCache(Cache):
 
 
 def open_cache(place: str) -> Cache:
-    """Returns the cache in a folder, or at a URL.
-
-    Raises:
-        PmgError: fsspec's package for the URL is not installed.
-    """
+    """Returns the cache in a folder, or at a URL; PmgError if fsspec's package for the URL is not installed."""
     if "://" not in place:
         return Cache(place)
     try:

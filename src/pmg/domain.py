@@ -13,11 +13,7 @@ class PmgError(Exception):
 
 
 def require_positive(**counts: int | None) -> None:
-    """Checks counts, named by their config keys; None means all.
-
-    Raises:
-        PmgError: one is below 1.
-    """
+    """Checks that counts, named by their config keys, are 1 or more, or None: all; else raises PmgError."""
     for name, count in counts.items():
         if count is not None and count < 1:
             raise PmgError(f"{name} must be at least 1, got {count}")

@@ -11,12 +11,10 @@ from markupsafe import Markup
 
 
 def render_document(package: str, name: str, **values: Any) -> str:
-    """Returns a page. Texts are escaped; its policy can name the digests of its own script and style.
+    """Returns the page of a template `name` in the folder ``page`` of a package, with ``NAME.js`` and ``NAME.css``.
 
-    Args:
-        package: its folder ``page`` has ``NAME.html``, ``NAME.js`` and ``NAME.css``.
-        name: of the template.
-        values: of the template, beside ``script``, ``style``, ``script_digest`` and ``style_digest``.
+    Texts are escaped. Beside `values`, the template gets ``script``, ``style``, ``script_digest`` and
+    ``style_digest``, which its policy can name.
     """
     loader = PackageLoader(package, "page")
     environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)

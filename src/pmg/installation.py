@@ -39,11 +39,9 @@ def install_extra(extra: str) -> str:
 
 
 def restore_assets(folder: str, target: str = "") -> str:
-    """Returns what brings a folder of the embedded models or data back, for messages.
+    """Returns what brings a folder of the embedded models or data back, for messages; an empty name: any.
 
-    Args:
-        folder: its name in the assets; empty: any.
-        target: of ``make``, which makes it anew in a checkout.
+    In a checkout ``make`` has a `target` that makes it anew.
     """
     if not _is_checkout():
         return f"install the embedded models with `{install_extra('assets')}` and `{install_weights()}`"

@@ -8,6 +8,8 @@ import pytest
 
 from pmg.configuration.instantiate import check_targets, register_configs
 from pmg.configuration.ranges import Count, Fraction, Seed, argument_hints, describe, find_problems
+from pmg.data.image_shards import Packing
+from pmg.data.windowing import Windows
 from pmg.domain import PmgError
 
 CHOICES = ["run_dir=x", "objective=contrast", "balance/weights=sample", "decoding=generate"]
@@ -103,3 +105,13 @@ def test_arguments_that_hold_no_plain_value_have_no_range():
 def test_a_seed_is_what_every_generator_takes():
     assert find_problems("", {"seed": 2**32 - 1}, {"seed": Seed}) == []
     assert find_problems("", {"seed": 2**32}, {"seed": Seed})
+
+
+def test_how_pictures_and_windows_are_cut_is_checked():
+    pictures = argument_hints("pmg.data.image_shards.Packing", Packing)
+    assert find_problems("source.pictures", {"fit": "crup", "size": 0}, pictures) == [
+        "source.pictures.fit must be crop or pad, got crup",
+        "source.pictures.size must be a whole number of at least 1 and at most 8192, got 0",
+    ]
+    windows = argument_hints("pmg.data.windowing.Windows", Windows)
+    assert len(find_problems("data.windows", dict.fromkeys(("history", "targets", "stride"), 0), windows)) == 3

@@ -104,4 +104,4 @@ def test_conversations_are_test_users_without_pictures(tmp_path):
     with pytest.raises(PmgError, match="no true images to train with"):
         data.examples("train")
     with pytest.raises(PmgError, match="no pictures: use captioner=metadata"):
-        data.images.rows([])
+        data.images.rows([data.examples("test")[0].target])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from pmg.data.feedback import Feedback
@@ -11,16 +13,16 @@ ITEMS = {name: Item(name, name, name) for name in "abc"}
 
 
 def test_low_ratings_are_dislikes_and_those_between_say_nothing():
-    ratings = [(ITEMS["a"], 5.0, 30), (ITEMS["b"], 3.0, 20), (ITEMS["c"], 2.0, 10)]
-    interactions = Feedback().from_ratings(ratings)
+    ratings = [(ITEMS["c"], "rated", 2.0, 10), (ITEMS["b"], "rated", 3.0, 20), (ITEMS["a"], "rated", 5.0, 30)]
+    interactions = [found for rating in ratings if (found := Feedback().read(*rating))]
     assert [(b.item.id, b.liked, b.action) for b in interactions] == [("c", False, "rated 2"), ("a", True, "rated 5")]
     example = Example("e", "u", tuple(interactions), ITEMS["b"], ())
     assert ([i.id for i in example.liked], [i.id for i in example.disliked]) == (["a"], ["c"])
 
 
 def test_negative_actions_are_dislikes():
-    actions = [(ITEMS["a"], "bought", 2), (ITEMS["b"], "returned", 1)]
-    assert [(b.item.id, b.liked) for b in Feedback().from_actions(actions)] == [("b", False), ("a", True)]
+    read = [Feedback().read(ITEMS["a"], action, math.nan, 1) for action in ("returned", "bought")]
+    assert [(found.action, found.liked) for found in read] == [("returned", False), ("bought", True)]
 
 
 def test_no_rating_is_both():

@@ -7,12 +7,13 @@ import pytest
 import torch
 
 from pmg.domain import Example, Item, PmgError
-from pmg.evaluation.image_checks import check_images, to_unit
 from pmg.evaluation.image_evaluation import compute
 from pmg.evaluation.metric_interface import MetricInfo, Metrics, References, describe, read_infos
 from pmg.evaluation.metrics.lpips import LpipsToHistory, LpipsToTruth, PerceptualReferences
 from pmg.evaluation.metrics.ssim import MsSsimToTruth, SsimToTruth, ssim
+from pmg.evaluation.references import checked
 from pmg.models.vision.perceptual import PerceptualDistance
+from pmg.models.vision.pixels import to_unit
 
 ASSETS = Path(__file__).resolve().parents[2] / "assets" / "lpips"
 
@@ -50,15 +51,6 @@ def test_distance_to_itself_is_zero(perceptual, ragged):
     torch.testing.assert_close(chosen, own)
 
 
-def test_references_refuse_bad_input(perceptual, ragged):
-    with pytest.raises(ValueError, match=r"2 images came for the references of 3"):
-        PerceptualReferences(perceptual, ragged).nearest(pictures(2))
-    with pytest.raises(ValueError, match=r"references of example 1 holds no image"):
-        PerceptualReferences(perceptual, [ragged[0], pictures(0)])
-    with pytest.raises(ValueError, match=r"images must be in \[-1, 1\], got \[0, 255\]"):
-        PerceptualReferences(perceptual, ragged).mean(torch.tensor([0.0, 255.0]).repeat(3, 3, 64, 32))
-
-
 def test_ssim_of_constant_images_is_the_closed_form():
     a, b = torch.full((1, 3, 32, 32), 0.3), torch.full((1, 3, 32, 32), 0.6)
     expected = (2 * 0.3 * 0.6 + 0.01**2) / (0.3**2 + 0.6**2 + 0.01**2)
@@ -80,12 +72,12 @@ def test_ssim_is_taken_pair_by_pair():
         (torch.zeros(2, 1, 8, 8), "must be float"),
         (torch.zeros(2, 3, 8, 8, dtype=torch.uint8), "got torch.uint8"),
         (torch.full((2, 3, 8, 8), math.nan), "got .nan, nan"),
-        (torch.full((2, 3, 8, 8), -1.0), r"must be in \[0, 1\], got \[-1, -1\]"),
+        (torch.full((2, 3, 8, 8), 255.0), r"images must be in \[-1, 1\], got \[255, 255\]"),
     ],
 )
 def test_images_are_checked(images, message):
     with pytest.raises(ValueError, match=message):
-        check_images("images", images, 0.0, 1.0)
+        checked("images", images)
 
 
 def example(concept):

@@ -13,7 +13,7 @@ from pmg.evaluation.comparison import Comparison
 from pmg.evaluation.image_evaluation import SELECTION_SCORES
 from pmg.evaluation.metric_interface import MetricInfo, describe
 from pmg.evaluation.result_tables import ResultTables
-from pmg.evaluation.results import Origin, ResultBuilder, read_results, read_rows, write_results
+from pmg.evaluation.results import ResultBuilder, read_results, read_rows, write_results
 from pmg.evaluation.table_rendering import print_table, to_markdown
 
 METRICS = [
@@ -53,7 +53,7 @@ def rows():
 
 @pytest.fixture(scope="module")
 def results(rows):
-    return BUILDER.build(rows, Origin("abc", {"seed": 0}, {"seconds": 1.0}))
+    return BUILDER.build(rows) | {"revision": "abc", "config": {"seed": 0}, "cost": {"seconds": 1.0}}
 
 
 def test_results_have_their_one_form(results):

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from pmg.domain import PmgError
-from pmg.generation.record_shards import Shard, merge_records, sum_counts
+from pmg.generation.record_shards import Shard, merge_records
 from pmg.generation.records import RECORDS, Candidate, Key, Record, RecordWriter, read_images, read_records
 
 KEYS = [Key(f"e{number}", method, "own", 0) for method in ("none", "pmg") for number in range(5)]
@@ -68,8 +68,3 @@ def test_shards_of_different_configs_are_not_merged(tmp_path):
     parts = [write(tmp_path / "0", KEYS[::2]), write(tmp_path / "1", KEYS[1::2], config="b")]
     with pytest.raises(PmgError, match="made with another config"):
         merge_records(parts, tmp_path / "merged", KEYS)
-
-
-def test_counts_of_parts_are_summed():
-    ledgers = [{"images": 3, "seconds": {"total": 1.0}}, {"images": 4, "seconds": {"total": 2.0}}]
-    assert sum_counts(ledgers) == {"images": 7}

@@ -21,12 +21,6 @@ def test_latest_behaviours_are_kept(compose, shop):
     assert [example.history for example in short] == [example.history[-2:] for example in whole]
 
 
-@pytest.mark.parametrize("key", ["split_sizes", "targets", "history_items"])
-def test_counts_below_one_are_refused(compose, shop, key):
-    with pytest.raises(PmgError, match=rf"{key}\.train must be at least 1, got 0"):
-        select_examples(shop, "train", compose("train", f"{key}.train=0"))
-
-
 def test_damaged_encoder_is_refused(compose, tmp_path):
     run = write_trained(tmp_path / "run", compose("train"))
     assert len(TrainingRun.open(run).weights) == 64

@@ -8,7 +8,7 @@ import torch
 from pmg.configuration.identity import hash_values
 from pmg.domain import PmgError
 from pmg.orchestration.distributed import _select_gpu, run_distributed, world_size
-from pmg.orchestration.hardware import check_hardware
+from pmg.orchestration.hardware import check_device, check_trainer
 from pmg.orchestration.run import Run
 from pmg.orchestration.sharding import _gpu_environment
 from pmg.runs.process_state import check_rank
@@ -102,5 +102,6 @@ def test_how_many_share_the_work_is_no_part_of_a_runs_identity(compose):
 
 def test_looking_at_the_hardware_draws_no_random_number(compose):
     before = torch.get_rng_state()
-    check_hardware("cpu", compose("train", CPU).trainer)
+    check_device("cpu")
+    check_trainer(compose("train", CPU).trainer)
     assert torch.equal(torch.get_rng_state(), before)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from pmg.evaluation.model_card import read_operations, read_steps, read_trained_on, write_model_card
-from pmg.orchestration.generator_data import warn_of_other_pictures
+from pmg.evaluation.model_card import read_steps, read_trained_on, write_model_card
+from pmg.orchestration.builders import warn_of_other_pictures
 
 CARD = {"title": "Denoiser", "text": "Small.", "data": "Pictures.", "license": "cc0-1.0"}
 
@@ -30,7 +30,3 @@ def test_a_card_counts_the_steps_of_earlier_runs_too(tmp_path):
     assert read_steps(tmp_path) == 0
     write_model_card(tmp_path, CARD, {"loss": 0.5}, {"steps": 300, "steps before": 1200, "batch size": 64})
     assert read_steps(tmp_path) == 1500
-    assert read_operations(tmp_path) is None
-    facts = {"steps": 300, "steps before": 1200, "GFLOP a step": "72.50"}
-    write_model_card(tmp_path, CARD, {"loss": 0.5}, facts)
-    assert read_operations(tmp_path) == 1500 * 72.5e9

@@ -6,7 +6,6 @@ import logging
 
 import pytest
 
-from pmg.configuration.instantiate import to_plain
 from pmg.domain import PmgError
 from pmg.orchestration.hardware import check_device, check_trainer
 
@@ -24,7 +23,7 @@ from pmg.orchestration.hardware import check_device, check_trainer
 def test_what_lightning_refuses_is_one_line(compose, argument, expected):
     cfg = compose("train", f"++trainer.{argument}")
     with pytest.raises(PmgError, match=r"^trainer: ") as caught:
-        check_trainer(to_plain(cfg.trainer))
+        check_trainer(cfg.trainer)
     assert expected in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -33,13 +32,13 @@ def test_checking_a_trainer_prints_none_of_lightnings_tips(compose, caplog):
     source = logging.getLogger("pytorch_lightning.utilities.rank_zero")
     caplog.set_level("INFO", source.name)
     source.addHandler(caplog.handler)  # Lightning's loggers don't propagate to the root
-    check_trainer(to_plain(compose("train").trainer))
+    check_trainer(compose("train").trainer)
     source.removeHandler(caplog.handler)
     assert not caplog.messages
 
 
 def test_shipped_trainer_is_fine(compose):
-    check_trainer(to_plain(compose("train", "trainer=cpu").trainer))
+    check_trainer(compose("train", "trainer=cpu").trainer)
     check_device("auto")
 
 

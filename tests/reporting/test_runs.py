@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from pmg.domain import PmgError
-from pmg.natural_order import natural_key
+from pmg.paths import natural_key
 from pmg.reporting.artifacts import gather, read_curves
 from pmg.reporting.runs import find_runs, read_runs
 from runs import write_curve, write_records, write_rows, write_run

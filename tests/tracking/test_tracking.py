@@ -75,26 +75,22 @@ def made(tmp_path):
     return pd.DataFrame({"image": [tmp_path / "0.png", tmp_path / "1.png"], "d_p": [None, 0.5], "method": ["a", "b"]})
 
 
-class Stopped(Exception):  # noqa: N818
-    """Ends a run."""
-
-
 def track(folder, table, **loggers):
     """One of each kind, through the door that commands use, until the run is stopped."""
     config = {"paths": {"output_dir": str(folder)}, "seed": 3, "logger": loggers, "hf_token": "hf_123"}
     label = Label("abc", run_name(folder / "run", folder), "generate", tags(None, {"data": "looks"}, "generate"))
-    with open_tracking(config, label, lambda error: 130) as tracking:
+    with open_tracking(config, label) as tracking:
         tracking.record_metrics({"a/b": 0.25})
         tracking.record_image("grid", folder / "1.png")
         tracking.record_table("samples", table)
         tracking.record_artifact("encoder", "model", folder / "model")
-        raise Stopped
+        raise KeyboardInterrupt
 
 
 def test_files_of_csv_and_tensorboard(tmp_path, made):
     kinds = {"csv": "csv_tracker.CsvTracker", "tensorboard": "tensorboard_tracker.TensorBoardTracker"}
     nodes = {name: {"_target_": f"pmg.tracking.{kind}", "save_dir": str(tmp_path)} for name, kind in kinds.items()}
-    with pytest.raises(Stopped):
+    with pytest.raises(KeyboardInterrupt):
         track(tmp_path, made, **nodes)
     folder = tmp_path / "csv" / "version_0"
     assert pd.read_csv(folder / "metrics.csv")["a/b"].tolist() == [0.25]
@@ -122,7 +118,7 @@ def test_records_of_wandb_and_mlflow(tmp_path, made, monkeypatch):
         "_target_": "pmg.tracking.mlflow_tracker.MlflowTracker", "store": f"sqlite:///{tmp_path}/mlflow.db",
         "artifacts": str(tmp_path / "artifacts"), "experiment": "toy",
     }  # fmt: skip
-    with pytest.raises(Stopped):
+    with pytest.raises(KeyboardInterrupt):
         track(tmp_path, made, wandb=wandb, mlflow=mlflow)
     (records,) = wandb_records(tmp_path)
     assert of_type(records, "run")[0]["tags"] == ["mine", "data=looks"]
@@ -145,7 +141,7 @@ def test_run_of_wandb_is_ended_where_another_logger_cannot_begin(tmp_path):
         "wandb": {"_target_": "pmg.tracking.wandb_tracker.WandbTracker", "save_dir": str(tmp_path)},
         "broken": {"_target_": "pmg.tracking.csv_tracker.CsvTracker"},
     }
-    opening = open_tracking({"logger": loggers}, Label("abc", "run", "train", {}), lambda error: 1)
+    opening = open_tracking({"logger": loggers}, Label("abc", "run", "train", {}))
     with pytest.raises(TypeError, match="save_dir"), opening:
         pass
     (records,) = wandb_records(tmp_path)
@@ -202,7 +198,7 @@ def test_parts_of_a_run_share_its_trackers(tmp_path):
 
 
 def test_no_logger_costs_nothing(tmp_path):
-    with open_tracking({"logger": None}, Label("abc", "run", "train", {}), lambda error: 1) as tracking:
+    with open_tracking({"logger": None}, Label("abc", "run", "train", {})) as tracking:
         assert not tracking
         tracking.record_metrics({"a": 1.0})
         tracking.record_artifact("x", "model", tmp_path / "nowhere")

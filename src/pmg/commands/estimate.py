@@ -82,11 +82,8 @@ def _weigh(
 ) -> dict[str, int]:  # fmt: skip
     """Returns the bytes of each frozen model on the device of a training; shared weights count once.
 
-    Args:
-        language_model: in its own type.
-        generator: in its own type.
-        few_bits: quantization of the language model, and of the generator's denoiser and text encoder.
-        mixed: whether the denoiser computes in bfloat16; one in float32 is cast in each step, and takes both.
+    `few_bits` are the quantizations of the language model, and of the generator's denoiser and text encoder. With
+    `mixed`, the denoiser computes in bfloat16; one in float32 is cast in each step, and takes both.
     """
     from pmg.models.loading.device import is_kept
     from pmg.models.loading.quantization import quantized_bytes

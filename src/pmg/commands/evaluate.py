@@ -58,7 +58,7 @@ def body(cfg: DictConfig, run: Run) -> float | None:
     from pmg.evaluation.comparison import Comparison
     from pmg.evaluation.image_evaluation import SELECTION_SCORES, ImageEvaluation, RowCache, in_order
     from pmg.evaluation.references import ReferenceArms, ReferenceReader
-    from pmg.evaluation.results import ROWS, Origin, ResultBuilder, read_rows, write_results, write_rows
+    from pmg.evaluation.results import ROWS, ResultBuilder, read_rows, write_results, write_rows
     from pmg.evaluation.set_comparison import compare_sets
     from pmg.generation.records import RECORDS
     from pmg.models.loading.device import to_device
@@ -98,11 +98,13 @@ def body(cfg: DictConfig, run: Run) -> float | None:
         rows = in_order(tables)
         sets = compare_sets(metrics.per_set, examples, evaluation.arm_images(examples, own))
     with run.ledger.phase("statistics"):
-        config = {**made.facts, **portable(cfg)}
-        cost = {**made.cost, "evaluate": run.ledger.as_dict()}
-        origin = Origin((git_state() or {}).get("revision"), config, cost)
+        origin = {
+            "cost": {**made.cost, "evaluate": run.ledger.as_dict()},
+            "revision": (git_state() or {}).get("revision"),
+            "config": {**made.facts, **portable(cfg)},
+        }
         builder = ResultBuilder([*metrics.outputs, *SELECTION_SCORES], comparison, data.groups, cfg.seed or 0)
-        results = {**builder.build(rows, origin, sets), "records": made.metrics["made"][RECORDS]}
+        results = {**builder.build(rows, sets), **origin, "records": made.metrics["made"][RECORDS]}
     write_results(cfg.results_dir, results, rows)
     run.seal(os.path.relpath(Path(cfg.results_dir, RESULTS), run.folder))
     judged.drop()
@@ -118,14 +120,12 @@ class Generation:
     Attributes:
         config: of the run, with this machine's folders.
         metrics: its ``metrics.json``.
-        identity: what decided its images.
         facts: its config and those of the trainings whose encoders it used, for ``results.json``.
         cost: of it and of the trainings.
     """
 
     config: Mapping[str, Any]
     metrics: Mapping[str, Any]
-    identity: Mapping[str, Any]
     facts: Mapping[str, Any]
     cost: Mapping[str, Any]
 
@@ -165,7 +165,7 @@ def read_generation(folder: str | None, stated: Mapping[str, Any], places: Mappi
         merged: Any = OmegaConf.to_container(OmegaConf.merge(keep_used("train", trained), facts))
         facts = merged
         cost = {**cost, verb: of_training["ledger"]}
-    return Generation(config, metrics, identity, facts, cost)
+    return Generation(config, metrics, facts, cost)
 
 
 def find_contradictions(stated: Mapping[str, Any], identity: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
@@ -216,8 +216,7 @@ def _read_images(
 ) -> tuple[list[Record], dict[Key, Tensor]]:  # fmt: skip
     """Reads the records of the generation, and its images at the size of the data's.
 
-    Raises:
-        PmgError: the records are not those that the run made, or a picture of an example is missing.
+    PmgError if the records are not those that the run made, or a picture of an example is missing.
     """
     from pmg.generation.dataset_generation import list_keys
     from pmg.generation.records import RECORDS, read_images, read_records, refuse_mixtures
@@ -234,7 +233,7 @@ def _read_images(
             f"{folder} lacks {len(missing)} pictures of {arms}, e.g. of {missing[0].example}. Run the same "
             "pmg-generate command again"
         )
-    refuse_mixtures(folder, records, hash_images(made.identity))
+    refuse_mixtures(folder, records, hash_images(made.metrics["identity"]))
     pixels = fit_size(read_images(folder, records), data.images.size)
     return records, {record.key: image for record, image in zip(records, pixels, strict=True)}
 

@@ -72,8 +72,7 @@ def body(cfg: DictConfig, run: Run) -> float | None:
 def refuse_results(path: str, identity: Mapping[str, Any]) -> None:
     """Checks that the results that a card shows are of images by this training.
 
-    Raises:
-        PmgError: they can't be read, or their training had other values.
+    PmgError if they can't be read, or their training had other values.
     """
     from pmg.evaluation.results import read_results
 
@@ -85,11 +84,7 @@ def refuse_results(path: str, identity: Mapping[str, Any]) -> None:
 
 
 def push(folder: Path, repository: str, private: bool) -> str:
-    """Uploads the folder; returns its address.
-
-    Raises:
-        PmgError: the hub refuses.
-    """
+    """Uploads the folder and returns its address; PmgError if the hub refuses."""
     from huggingface_hub import HfApi
 
     try:

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 from pmg.configuration.identity import hash_images
 from pmg.configuration.instantiate import instantiate
-from pmg.orchestration.builders import Builder
-from pmg.orchestration.generator_data import warn_of_other_pictures
+from pmg.orchestration.builders import Builder, warn_of_other_pictures
 from pmg.orchestration.hardware import check_device
 from pmg.orchestration.launcher import launch
 from pmg.orchestration.preference_sources import (

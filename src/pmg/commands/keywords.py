@@ -36,7 +36,7 @@ def body(cfg: DictConfig, run: Run) -> float | None:
     from pmg.evaluation.comparison import Comparison
     from pmg.evaluation.faithfulness import METRICS, agreement_rows
     from pmg.evaluation.result_tables import ResultTables
-    from pmg.evaluation.results import Origin, ResultBuilder, write_results
+    from pmg.evaluation.results import ResultBuilder, write_results
     from pmg.evaluation.table_rendering import print_table
     from pmg.evaluation.tracker_logging import headline, record_results
     from pmg.generation.dataset_generation import mismatch
@@ -60,8 +60,8 @@ def body(cfg: DictConfig, run: Run) -> float | None:
     with run.ledger.phase("statistics"):
         revision, cost = (git_state() or {}).get("revision"), {"keywords": run.ledger.as_dict()}
         comparison = Comparison(baseline="popularity", proposed="keywords", gap_metric=METRICS[0].name)
-        origin = Origin(revision, builder.portable, cost)
-        results = ResultBuilder(METRICS, comparison, seed=builder.seed).build(rows, origin)
+        results = ResultBuilder(METRICS, comparison, seed=builder.seed).build(rows)
+        results |= {"cost": cost, "revision": revision, "config": builder.portable}
     run.begin()
     write_results(cfg.results_dir, results, rows)
     lines = [json.dumps({"user": u, **{name: found[u].words for name, found in methods.items()}}) for u in later]

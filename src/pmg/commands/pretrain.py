@@ -12,7 +12,7 @@ from pmg.configuration.instantiate import instantiate
 from pmg.domain import PmgError
 from pmg.orchestration.builders import Builder
 from pmg.orchestration.distributed import world_size
-from pmg.orchestration.hardware import check_hardware
+from pmg.orchestration.hardware import check_trainer
 from pmg.orchestration.launcher import launch
 from pmg.orchestration.run import Run, tracked
 from pmg.paths import is_same_folder
@@ -34,7 +34,7 @@ def body(cfg: DictConfig, run: Run) -> float | None:
 
     if world_size(cfg.trainer) > 1:
         raise PmgError("pmg-pretrain trains in one process: trainer.devices=1")
-    check_hardware(None, cfg.trainer)
+    check_trainer(cfg.trainer)
     steps = 0 if cfg.trainer.get("fast_dev_run") else cfg.trainer.max_steps
     start, card = cfg.stage.get("start"), Path(cfg.card.folder)
     for key, folder in (("stage.folder", Path(cfg.stage.folder)), ("card.folder", card)):
@@ -48,7 +48,7 @@ def body(cfg: DictConfig, run: Run) -> float | None:
     folders = [Path(named) for named in others.values() if named]
     outside = [folder for folder in folders if not folder.resolve().is_relative_to(run.folder.resolve())]
     refuse_foreign(outside, run.folder, run.command, {}, cfg.paths.assets_dir)
-    earlier = earlier_model(start, card, cfg.stage.folder)
+    earlier = Path(start, card.relative_to(cfg.stage.folder)) if start else None  # that is trained further
     before = read_steps(earlier) if earlier else 0
     into = Path(cfg.paths.assets_dir if cfg.into == "assets" else cfg.into) if cfg.into else None
     replaces_assets = into is not None and is_same_folder(into, cfg.paths.assets_dir)
@@ -94,20 +94,8 @@ def describe_data(sentences: Mapping[str, str], option: str | None, start: str |
     return f"Pictures of `data={option}`" + (f", from the weights in `{start}`." if start else ".")
 
 
-def earlier_model(start: str | None, card: Path, folder: str) -> Path | None:
-    """Returns the folder, below `start`, of the model that is trained further; None: the training is from scratch.
-
-    `card` is the folder of the new model, below that of all models of the stage.
-    """
-    return Path(start, card.relative_to(folder)) if start else None
-
-
 def refuse_short(steps: int, full: int, run_dir: str) -> None:
-    """Checks that a training's steps are the full ones of the stage, so that its model may replace a shipped one.
-
-    Raises:
-        PmgError: the training is shorter than the whole stage.
-    """
+    """Checks that a training is as long as its stage, to replace a shipped model by it, else raises PmgError."""
     if steps < full:
         raise PmgError(
             f"into=assets would replace a shipped model after {steps} of {full} steps. "
@@ -118,8 +106,7 @@ def refuse_short(steps: int, full: int, run_dir: str) -> None:
 def install(models: Path, folder: Path, protected: str | None = None) -> None:
     """Puts each model of a folder in place of the one of the same name in another, each as a whole.
 
-    Raises:
-        PmgError: another process writes into the other folder, or a link leads into the `protected` assets.
+    PmgError if another process writes there, or a link leads into the `protected` assets.
     """
     with locked([folder], "pretrain"):
         for model in sorted({path.parent for path in models.rglob("*.json")}):

@@ -45,8 +45,7 @@ INDEX, SUMMARY, FIGURES = "index.html", "summary.md", "figures"
 def write_report(paths: Sequence[Path], into: Path, command: str) -> None:
     """Writes the report of all runs in and below `paths`.
 
-    Raises:
-        PmgError: there is nothing to report, `into` holds something else, or matplotlib is missing.
+    PmgError if there is nothing to report, `into` holds something else, or matplotlib is missing.
     """
     check_place(into)
     try:
@@ -78,11 +77,7 @@ def _write_texts(report: Report, table: pd.DataFrame, into: Path) -> None:
 
 
 def check_place(into: Path) -> None:
-    """Refuses a folder that holds something else than an earlier report.
-
-    Raises:
-        PmgError: says so.
-    """
+    """Refuses, by PmgError, a folder that holds something else than an earlier report."""
     if into.exists() and not into.is_dir():
         raise PmgError(f"--into {into} is a file; name a folder")
     if read_json(into / OWNER).get("command") == "report":

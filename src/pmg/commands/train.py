@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pmg.configuration.instantiate import instantiate, instantiate_all
-from pmg.orchestration.builders import Builder, start_from
+from pmg.orchestration.builders import Builder, start_from, warn_of_other_pictures
 from pmg.orchestration.distributed import run_distributed
-from pmg.orchestration.generator_data import warn_of_other_pictures
-from pmg.orchestration.hardware import check_hardware
+from pmg.orchestration.hardware import check_device, check_trainer
 from pmg.orchestration.launcher import launch
 from pmg.orchestration.run import Run, tracked
 from pmg.runs.run_folder import ENCODER, TRAINED
@@ -21,7 +20,8 @@ if TYPE_CHECKING:
 
 def body(cfg: DictConfig, run: Run) -> float | None:
     """Trains the preference encoder, in as many processes as the trainer's config has."""
-    check_hardware(cfg.device, cfg.trainer)
+    check_device(cfg.device)
+    check_trainer(cfg.trainer)
     return run_distributed(partial(train, cfg), run, cfg.trainer, users=cfg.objective.users_per_step, seed=cfg.seed)
 
 

@@ -40,11 +40,7 @@ ELSEWHERE = {  # keys of lightning-hydra-template, with what has their purpose h
 
 
 def refuse_overrides(overrides: Sequence[str]) -> None:
-    """Checks for overrides that Hydra can't use, or would use in silence.
-
-    Raises:
-        PmgError: a group without an option, an empty run folder, or two experiments.
-    """
+    """Refuses a group without an option, an empty run folder, and two experiments, by PmgError."""
     groups = {entry.name for entry in files(CONFIG_MODULE).iterdir() if entry.is_dir()}
     experiments = [override for override in overrides if override.startswith("experiment=")]
     if len(experiments) > 1 or any(override.startswith("experiment=[") for override in experiments):

@@ -100,10 +100,10 @@ _ARMS["evaluate"] = ("generate_run.method", "generate_run.preference")
 SCHEDULE, CONSTANT = "lr_scheduler._target_", "pmg.training.optim.constant"
 
 
-def format_differences(differ: Mapping[str, tuple[Any, Any]], most: int = 6) -> str:
-    """Returns differing keys with their old and new values, for a message."""
-    listed = [f"{key}: {_show(old)} -> {_show(new)}" for key, (old, new) in list(differ.items())[:most]]
-    more = [f"and {len(differ) - most} more"] if len(differ) > most else []
+def format_differences(differ: Mapping[str, tuple[Any, Any]]) -> str:
+    """Returns differing keys with their old and new values, at most six, for a message."""
+    listed = [f"{key}: {_show(old)} -> {_show(new)}" for key, (old, new) in list(differ.items())[:6]]
+    more = [f"and {len(differ) - 6} more"] if len(differ) > 6 else []
     return ", ".join([*listed, *more])
 
 

@@ -11,6 +11,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from hydra.core.plugins import Plugins
 from hydra.errors import InstantiationException
 from omegaconf import DictConfig, OmegaConf
 
@@ -19,7 +20,7 @@ from pmg.configuration.plugins import add_current_folder, installed_plugins
 from pmg.configuration.precision import is_bfloat16, settle_dtype, to_precision
 from pmg.configuration.prepared_folders import find_prepared
 from pmg.configuration.ranges import argument_hints, find_infinite, find_problems
-from pmg.configuration.search_path import register_schemas, register_search_path
+from pmg.configuration.search_path import PmgSearchPath, register_schemas
 from pmg.configuration.targets import allow_plugin, check_arguments, check_object, check_package, is_reserved
 from pmg.configuration.trees import leaves, targets
 from pmg.domain import PmgError
@@ -30,7 +31,7 @@ _HYDRA_KEYS = frozenset({"_target_", "_partial_", "_convert_", "_recursive_", "_
 
 def register_configs() -> None:
     """Registers schemas and search path with Hydra, and the resolvers with OmegaConf; safe to call again."""
-    register_search_path()
+    Plugins.instance().register(PmgSearchPath)
     register_schemas()
     OmegaConf.register_new_resolver("pmg.assets", find_assets, replace=True)
     OmegaConf.register_new_resolver("pmg.prepared", find_prepared, replace=True)
@@ -44,11 +45,7 @@ def register_configs() -> None:
 def name_run(command: str, folder: str, run_dir: str, running: str) -> str:
     """Returns the folder of an experiment's run of a command; empty: of its results.
 
-    Args:
-        command: whose run it is.
-        folder: of the experiment.
-        run_dir: of the running command.
-        running: the running command; the runs of ``pmg-study`` lie in its own folder, one for each job of a sweep.
+    Runs of ``pmg-study``, if that is `running`, lie in its `run_dir`, one for each job of a sweep; others in `folder`.
     """
     return str(Path(run_dir if running == "study" else folder, command))
 
@@ -113,11 +110,8 @@ def instantiate_all(nodes: Any, **kwargs: Any) -> list[Any]:
 def built_class(node: Any) -> type:
     """Returns the class of what a config node builds, without building it.
 
-    Args:
-        node: a mapping whose ``_target_`` is a class, a class method, or a function with an annotated result.
-
-    Raises:
-        PmgError: the target is not allowed, can't be found, or has no annotation that names a class.
+    Its ``_target_`` is a class, a class method, or a function with an annotated result. PmgError if it is not allowed,
+    can't be found, or has no annotation that names a class.
     """
     plain = to_plain(node)
     target = _find_target("", plain)
@@ -132,11 +126,8 @@ def built_class(node: Any) -> type:
 def check_targets(node: Any) -> None:
     """Compares every ``_target_`` node with the signature of its target, and every value with its range.
 
-    Required arguments may be absent, since the code supplies some of them late.
-
-    Raises:
-        PmgError: one line with every unknown argument, foreign or unknown target, missing value, and value that its
-            key does not take.
+    Required arguments may be absent, since the code supplies some of them late. PmgError names in one line every
+    unknown argument, foreign or unknown target, missing value, and value that its key does not take.
     """
     plain = to_plain(node)
     problems = [f"{key} is missing a value" for key, value in leaves(plain) if value == "???"]
@@ -155,10 +146,7 @@ def check_targets(node: Any) -> None:
 def allow_plugins(cfg: DictConfig) -> None:
     """Allows a command's own config the plug-ins that it names: in ``plugins``, or an installed one by a ``_target_``.
 
-    What files of runs and pipelines name is not allowed by this: it is read later.
-
-    Raises:
-        PmgError: `plugins` names no plug-in.
+    What files of runs and pipelines name is not allowed by this: it is read later. PmgError if `plugins` names none.
     """
     plain: Any = OmegaConf.to_container(cfg, resolve=False)
     named = [str(name) for name in plain.get("plugins") or []]
@@ -171,21 +159,13 @@ def allow_plugins(cfg: DictConfig) -> None:
 
 
 def refuse_infinite(config: Mapping[str, Any]) -> None:
-    """Checks that every number of a config in built-in types is finite.
-
-    Raises:
-        PmgError: one line with every one that is not.
-    """
+    """Checks that every number of a config in built-in types is finite, else PmgError names those that aren't."""
     if problems := find_infinite(leaves(config)):
         raise PmgError("config: " + " · ".join(problems))
 
 
 def import_target(key: str, target: str) -> Any:
-    """Returns what a checked ``_target_`` names; imports its module.
-
-    Raises:
-        PmgError: a part of the dotted name does not exist; names it, and the nearest that does.
-    """
+    """Returns what a checked ``_target_`` names, imported; PmgError with the nearest name if it doesn't exist."""
     module, _, name = target.rpartition(".")
     try:
         return getattr(pkgutil.resolve_name(module), name)

@@ -79,11 +79,7 @@ def _exists(module: str) -> bool:
 
 
 def find_module(name: str) -> Path:
-    """Returns the folder of a top-level package or of a module's file on Python's path, without importing it.
-
-    Raises:
-        PmgError: there is no such module.
-    """
+    """Returns the folder of a top-level package or module, not imported; PmgError if it isn't on Python's path."""
     if not name.isidentifier() or name.startswith("_"):
         raise PmgError(f"plugins: not the name of a module: '{name}'. Name a top-level module: plugins=[my_module].")
     try:
@@ -120,11 +116,7 @@ def find_config_folders() -> dict[str, Path]:
 
 @contextlib.contextmanager
 def searched(names: Sequence[str]) -> Iterator[None]:
-    """Adds the config folders of modules to Hydra's search path for what is composed inside.
-
-    Raises:
-        PmgError: there is no such module.
-    """
+    """Adds the config folders of modules to Hydra's search path inside; PmgError if there is no such module."""
     if names:
         add_current_folder()
     for name in names:
@@ -137,21 +129,13 @@ def searched(names: Sequence[str]) -> Iterator[None]:
 
 
 def read_command_line() -> list[str]:
-    """Returns the modules that the command line names, or the one that TAB completes.
-
-    Raises:
-        PmgError: see `read_override`.
-    """
+    """Returns the modules that the command line names, see `read_override`, or the one that TAB completes."""
     completed = os.environ.get("COMP_LINE")  # its last word may be incomplete
     return read_override(sys.argv[1:] if completed is None else [w for w in completed.split() if w.endswith("]")])
 
 
 def read_override(arguments: Sequence[str]) -> list[str]:
-    """Returns the modules that command-line arguments name as ``plugins=[…]``.
-
-    Raises:
-        PmgError: the value is no list of names.
-    """
+    """Returns the modules that arguments name as ``plugins=[…]``; PmgError if the value is no list of names."""
     found = [match.group(1) for text in arguments if (match := _OVERRIDE.fullmatch(text))]
     if not found:
         return []

@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from pmg.configuration.instantiate import to_plain
 from pmg.configuration.precision import ANY_DTYPE
 from pmg.configuration.schemas import other_keys, read_keys
-from pmg.configuration.trees import leaves
+from pmg.configuration.trees import is_below, leaves
 
 _MODELS_DIR = "models_dir"  # of `paths`: its folder says which models, not only where they are, and is part of results
 
@@ -42,15 +42,9 @@ def named_folders(paths: Mapping[str, Any]) -> dict[str, str]:
 
 
 def take_out(cfg: DictConfig, command: str, overrides: Sequence[str]) -> dict[str, Any]:
-    """Removes the keys that a command doesn't read from its config: those of the pipeline's other commands.
+    """Removes from a command's config, `cfg`, the keys that other commands of the pipeline read.
 
-    Args:
-        cfg: of the command; changed.
-        command: the verb.
-        overrides: of the command line.
-
-    Returns:
-        The removed values that the command line itself gave, by dotted key, with names for folders as in `portable`.
+    Returns the removed values that the command line itself gave, by dotted key, with folders as in `portable`.
     """
     given = [_key(text) for text in overrides]
     others = other_keys(command)
@@ -58,7 +52,7 @@ def take_out(cfg: DictConfig, command: str, overrides: Sequence[str]) -> dict[st
     if any(key.partition(".")[0] in others for key in given):
         plain = portable(cfg, ANY_DTYPE)
         found = leaves({name: plain[name] for name in others if name in plain})
-        stated = {key: value for key, value in found if any(_gives(one, key) for one in given)}
+        stated = {key: value for key, value in found if any(is_below(key, one) for one in given)}
     with open_dict(cfg):
         for name in others:
             cfg.pop(name, None)
@@ -68,17 +62,12 @@ def take_out(cfg: DictConfig, command: str, overrides: Sequence[str]) -> dict[st
 def unread_keys(stated: Iterable[str], overrides: Sequence[str]) -> list[str]:
     """Returns the keys of overrides that gave some of the `stated` values: ``data`` for all of ``data=looks``."""
     given = dict.fromkeys(_key(text) for text in overrides)
-    return [one for one in given if any(_gives(one, key) for key in stated)]
+    return [one for one in given if any(is_below(key, one) for key in stated)]
 
 
 def _key(override: str) -> str:
     """Returns the dotted key of an override."""
     return re.sub(r"[@=].*", "", override.lstrip("+")).replace("/", ".")
-
-
-def _gives(key: str, leaf: str) -> bool:
-    """Returns whether an override of `key` gives the value of a leaf."""
-    return f"{leaf}.".startswith(f"{key}.")
 
 
 def part_config(cfg: DictConfig, command: str, run_dir: str, changes: Mapping[str, Any] | None = None) -> DictConfig:

@@ -16,8 +16,7 @@ RECORD = "prepared.json"
 def find_prepared(option: str, data_dir: str) -> str:
     """Returns the recorded folder of an option of ``data``, else the one below `data_dir` that has its name.
 
-    Raises:
-        PmgError: the record is damaged.
+    PmgError if the record is damaged.
     """
     return _read(Path(data_dir, RECORD)).get(option, str(Path(data_dir, option)))
 

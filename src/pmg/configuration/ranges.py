@@ -50,9 +50,10 @@ _SKIPPED = "???"
 Counts = Annotated[Sequence[Count], MinLen(1)]
 
 
-class TrainerArguments:
-    """What a config may give to the Lightning trainer, whose own annotations have no ranges."""
+class LibraryArguments:
+    """What a config may give to the classes of `RANGED`, whose own annotations have no ranges."""
 
+    # of Lightning's trainer and early stopping
     max_steps: Count
     max_epochs: Count | Literal[-1] | None
     num_nodes: Count
@@ -68,34 +69,16 @@ class TrainerArguments:
     fast_dev_run: bool | CountOrZero
     detect_anomaly: bool
     deterministic: bool | Literal["warn"] | None
-
-
-class SchedulerArguments:
-    """What a config may give to the noise schedulers of diffusers."""
-
-    num_train_timesteps: Count
-
-
-class OptimizerArguments:
-    """What a config may give to the optimizers of torch."""
-
+    patience: CountOrZero
+    min_delta: NotNegative
+    # of torch's optimizers
     lr: Positive
     weight_decay: NotNegative
     momentum: Decay
     betas: Sequence[Decay]
     eps: NotNegative
-
-
-class EarlyStoppingArguments:
-    """What a config may give to Lightning's early stopping."""
-
-    patience: CountOrZero
-    min_delta: NotNegative
-
-
-class LayerArguments:
-    """What a config may give to the models of diffusers."""
-
+    # of diffusers' noise schedulers and models
+    num_train_timesteps: Count
     in_channels: Count
     out_channels: Count
     latent_channels: Count
@@ -113,19 +96,11 @@ class LayerArguments:
     dropout: Decay
 
 
-OTHERS: dict[str, type] = {
-    "pytorch_lightning.Trainer": TrainerArguments,
-    "pytorch_lightning.callbacks.EarlyStopping": EarlyStoppingArguments,
-    "diffusers.AutoencoderDC": LayerArguments,
-    "diffusers.AutoencoderKL": LayerArguments,
-    "diffusers.UNet2DConditionModel": LayerArguments,
-    "diffusers.UNet2DConditionModel.from_pretrained": LayerArguments,
-    "diffusers.DDPMScheduler": SchedulerArguments,
-    "torch.optim.Adam": OptimizerArguments,
-    "torch.optim.AdamW": OptimizerArguments,
-    "torch.optim.SGD": OptimizerArguments,
-}
-"""Ranges of the arguments of other packages' classes, by target."""
+RANGED = ("pytorch_lightning.Trainer", "pytorch_lightning.callbacks.EarlyStopping", "torch.optim.Adam",
+          "torch.optim.AdamW", "torch.optim.SGD", "diffusers.DDPMScheduler", "diffusers.AutoencoderDC",
+          "diffusers.AutoencoderKL", "diffusers.UNet2DConditionModel",
+          "diffusers.UNet2DConditionModel.from_pretrained")  # fmt: skip
+"""Targets of other packages, whose arguments' ranges `LibraryArguments` has."""
 
 
 def find_problems(key: str, node: Mapping[str, Any], hints: Mapping[str, Any]) -> list[str]:
@@ -154,13 +129,11 @@ def find_infinite(leaves: Iterator[tuple[str, Any]]) -> list[str]:
 def argument_hints(name: str, target: Callable[..., Any]) -> dict[str, Any]:
     """Returns the types of a target's arguments, as far as a config's values can be compared with them.
 
-    Args:
-        name: the target's dotted name.
-        target: a class or a function of pmg or a plug-in; libraries' ranges are in `OTHERS`. What a function takes as
-            ``**rest`` belongs to the dataclass that it returns.
+    The target is a class or a function of pmg or a plug-in; libraries' ranges are in `LibraryArguments`. What a
+    function takes as ``**rest`` belongs to the dataclass that it returns.
     """
     if is_library(name):
-        return get_type_hints(OTHERS[name], include_extras=True) if name in OTHERS else {}
+        return get_type_hints(LibraryArguments, include_extras=True) if name in RANGED else {}
     function = inspect.unwrap(target.__init__ if inspect.isclass(target) else getattr(target, "__func__", target))
     hints = _evaluated(function)
     passed_on = hints.pop("return", None)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.config_store import ConfigStore
-from hydra.core.plugins import Plugins
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 
 from pmg.configuration.plugins import GROUP, find_config_folders
@@ -25,11 +24,6 @@ class PmgSearchPath(SearchPathPlugin):
             return
         for name, folder in find_config_folders().items():
             search_path.append(f"{GROUP}: {name}", f"file://{folder}")
-
-
-def register_search_path() -> None:
-    """Registers the plug-ins' search path with Hydra; safe to call again."""
-    Plugins.instance().register(PmgSearchPath)
 
 
 def register_schemas() -> None:

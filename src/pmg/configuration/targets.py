@@ -47,22 +47,15 @@ _allowed: dict[str, None] = {}
 
 
 def allow_plugin(name: str) -> str:
-    """Lets configs build the classes and functions of a top-level package or module; returns its name.
-
-    Nothing is imported yet.
-
-    Raises:
-        PmgError: see `check_plugin`.
-    """
+    """Lets configs build from a module that passes `check_plugin`, which is not imported yet; returns its name."""
     _allowed[check_plugin(name)] = None
     return name
 
 
 def check_plugin(name: str) -> str:
-    """Checks that a name is that of a module which may be a plug-in, without importing it.
+    """Returns the name of a module, not imported, that may be a plug-in.
 
-    Raises:
-        PmgError: there is no such module, or it belongs to Python or to a library that pmg uses.
+    PmgError if there is no such module, or it belongs to Python or to a library that pmg uses.
     """
     if is_reserved(name):
         raise PmgError(f"plugins: '{name}' is no plug-in. Name a module of your own: plugins=[my_module].")
@@ -92,8 +85,7 @@ def _library_packages() -> set[str]:
 def check_package(key: str, target: Any) -> str:
     """Returns the ``_target_`` of the node at `key`, checked before anything is imported.
 
-    Raises:
-        PmgError: the target is no dotted name, a part of it is private, or its package is not allowed.
+    PmgError if it is no dotted name, a part of it is private, or its package is not allowed.
     """
     packages = list(dict.fromkeys(module.split(".")[0] for module in (*CORE, *LIBRARIES, *_allowed)))
     parts = str(target).split(".")
@@ -124,16 +116,10 @@ def is_public(target: str) -> bool:
 
 
 def check_object(key: str, target: str, found: Any, package: str | None = None) -> None:
-    """Checks what a ``_target_`` was resolved to.
+    """Checks that what a ``_target_`` names, `found`, is a class, class method or function of the allowed modules.
 
-    Args:
-        key: of the node, for the message.
-        target: its ``_target_``.
-        found: what it names.
-        package: the only one that may define it; None: those of pmg, its libraries and the allowed plug-ins.
-
-    Raises:
-        PmgError: it is no class, class method or function of the allowed modules.
+    These are `package` alone, or else those of pmg, its libraries and allowed plug-ins. PmgError names the node's
+    `key`.
     """
     where = f"{key or 'node'}: target '{target}'"
     own, libraries = ([package], []) if package else ([*CORE, *leaves(), *_allowed], LIBRARIES)
@@ -153,11 +139,7 @@ def check_object(key: str, target: str, found: Any, package: str | None = None) 
 
 
 def check_arguments(key: str, node: Mapping[str, Any]) -> None:
-    """Refuses arguments that make a library run code that comes with weights.
-
-    Raises:
-        PmgError: the node has such an argument.
-    """
+    """Refuses arguments that make a library run code that comes with weights, by PmgError."""
     found = sorted(CODE_ARGUMENTS & node.keys())
     if found:
         raise PmgError(

@@ -60,3 +60,8 @@ def replace_values(node: Any, change: Callable[[str, Any], Any], name: str = "")
 def replace_texts(node: Any, change: Callable[[str], str]) -> Any:
     """Returns a copy of the tree with other texts; other values remain."""
     return replace_values(node, lambda _, value: change(value) if isinstance(value, str) else value)
+
+
+def is_below(key: str, group: str) -> bool:
+    """Returns whether a dotted key is that of a group, or of a part of it."""
+    return f"{key}.".startswith(f"{group}.")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
@@ -10,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from torch import Tensor
 
 from pmg.configuration.instantiate import nearest
-from pmg.data.dataset import Dataset, check_split
+from pmg.data.dataset import Dataset, ItemRows, check_split
 from pmg.data.published_files import read_lines
 from pmg.domain import Example, Interaction, Item, PmgError, Turn
 
@@ -97,26 +96,15 @@ class Chat(BaseModel):
         return Example(self.id, self.user or self.id, history, target, (), self.labels, turns, moment=self.id)
 
 
-class NoImages:
+class NoImages(ItemRows):
     """The `ImageStore` of data without pictures."""
 
+    missing = "conversations have no pictures: use captioner=metadata, and sources that read texts alone"
     size = 1
 
-    def has(self, item: Item) -> bool:
-        """Returns False."""
-        return False
-
-    def rows(self, items: Iterable[Item]) -> Tensor:
-        """Refuses.
-
-        Raises:
-            PmgError: always.
-        """
-        raise PmgError("conversations have no pictures: use captioner=metadata, and sources that read texts alone")
-
     def pixels(self, rows: Tensor) -> Tensor:
-        """Refuses, as `rows`."""
-        raise PmgError("conversations have no pictures")
+        """Raises PmgError, as `rows` does of any item."""
+        raise PmgError(self.missing)
 
 
 class ChatDataset(Dataset):
@@ -130,13 +118,12 @@ class ChatDataset(Dataset):
     @property
     def images(self) -> NoImages:
         """No image of any item."""
-        return NoImages()
+        return NoImages(())
 
     def examples(self, split: str, users: int | None = None, targets: int | None = None) -> list[Example]:
         """Returns the conversations, user by user; arguments as `Dataset.examples`.
 
-        Raises:
-            PmgError: the file can't be used, has fewer users, or the split is not ``test``.
+        PmgError if the file can't be used, has fewer users, or the split is not ``test``.
         """
         if split != "test":
             raise PmgError(

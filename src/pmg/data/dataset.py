@@ -26,18 +26,13 @@ class ImageStore(Protocol):
         ...
 
     def rows(self, items: Iterable[Item]) -> Tensor:
-        """Returns the row numbers of items, int64 `(B,)`.
-
-        Raises:
-            PmgError: one of them has no image.
-        """
+        """Returns the row numbers of items, int64 `(B,)`; PmgError if one of them has no image."""
         ...
 
     def pixels(self, rows: Tensor) -> Tensor:
         """Returns the images of rows `(B,)`, float32 in [-1, 1], `(B, 3, size, size)`.
 
-        Raises:
-            PmgError: an image is missing or damaged.
+        PmgError if an image is missing or damaged.
         """
         ...
 
@@ -63,11 +58,7 @@ class ItemRows:
         return item.id in self._row
 
     def rows(self, items: Iterable[Item]) -> Tensor:
-        """Returns the row numbers of items, int64 `(B,)`.
-
-        Raises:
-            PmgError: one of them has no image.
-        """
+        """Returns the row numbers of items, int64 `(B,)`; PmgError if one of them has no image."""
         wanted = list(items)
         for item in wanted:
             if not self.has(item):
@@ -81,11 +72,7 @@ def liked_with_image(images: ImageStore, example: Example) -> list[Item]:
 
 
 def require_liked(images: ImageStore, example: Example, need: str) -> list[Item]:
-    """Returns `liked_with_image`, of which there is at least one; errors name what has a `need` of it.
-
-    Raises:
-        PmgError: there is none.
-    """
+    """Returns `liked_with_image`; PmgError if there is none, naming what has a `need` of it."""
     found = liked_with_image(images, example)
     if not found:
         raise PmgError(f"user {example.user} liked nothing that has a picture, which {need} needs")
@@ -93,11 +80,7 @@ def require_liked(images: ImageStore, example: Example, need: str) -> list[Item]
 
 
 def require_truth(example: Example) -> tuple[Item, ...]:
-    """Returns the true images of an example, of which there is at least one.
-
-    Raises:
-        PmgError: there is none.
-    """
+    """Returns the true images of an example; PmgError if there is none."""
     if not example.truth:
         raise PmgError(
             f"example '{example.id}' has no true image, which an evaluation compares with. Look at the images "
@@ -144,11 +127,7 @@ class Dataset(Protocol):
 
     @property
     def images(self) -> ImageStore:
-        """The images of items.
-
-        Raises:
-            PmgError: the data set has none.
-        """
+        """The images of items; PmgError if the data set has none."""
         ...
 
     @property
@@ -172,18 +151,13 @@ class Dataset(Protocol):
     def timelines(self, split: str) -> list[Timeline]:
         """Returns the users of a split with all that they did, as ``pmg-keywords`` compares it.
 
-        Raises:
-            PmgError: there is no such split, or the data set has no interactions in time.
+        PmgError if there is no such split, or the data set has no interactions in time.
         """
         raise PmgError("this data set has no likes in time, which pmg-keywords compares: use data=movielens")
 
 
 def check_split(split: str, users: int | None, sizes: Mapping[str, float]) -> None:
-    """Checks the arguments of `Dataset.examples`.
-
-    Raises:
-        PmgError: there is no such split, or it has fewer users.
-    """
+    """Checks the arguments of `Dataset.examples`; PmgError if there is no such split, or it has fewer users."""
     if split not in sizes:
         raise PmgError(f"data has no split '{split}'{nearest(split, sizes)} (known: {', '.join(sizes)})")
     if users is not None and users > sizes[split]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+import math
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from pmg.configuration.instantiate import nearest
@@ -55,8 +56,7 @@ class Feedback:
     def check(self, counts: Mapping[str, int]) -> None:
         """Compares the config with the actions of a data set, given with their numbers.
 
-        Raises:
-            PmgError: an action's sign is not known, or the config names an action that never occurs.
+        PmgError if an action's sign is not known, or the config names an action that never occurs.
         """
         found = ", ".join(f"{action} ({count})" for action, count in counts.items())
         for key, actions in (("positive", self.positive), ("negative", self.negative)):
@@ -71,15 +71,10 @@ class Feedback:
                 f"data.feedback.negative=[{names}]; there are {found}"
             )
 
-    def from_ratings(self, ratings: Iterable[tuple[Item, float, int]]) -> list[Interaction]:
-        """Returns (item, rating, timestamp) as behaviours, oldest first; without ratings that are neither."""
-        clear = [row for row in ratings if not self.dislike_to < row[1] < self.like_from]
-        return [
-            Interaction(item, f"rated {rating:g}", time, liked=rating >= self.like_from)
-            for item, rating, time in sorted(clear, key=lambda row: row[2])
-        ]
-
-    def from_actions(self, actions: Iterable[tuple[Item, str, int]]) -> list[Interaction]:
-        """Returns (item, action, timestamp) as behaviours, oldest first."""
-        ordered = sorted(actions, key=lambda row: row[2])
-        return [Interaction(item, action, time, bool(self.likes(action))) for item, action, time in ordered]
+    def read(self, item: Item, action: str, rating: float, time: int) -> Interaction | None:
+        """Returns what a user did with an item; None if its rating, NaN where there is none, is neither of the two."""
+        if math.isnan(rating):
+            return Interaction(item, action, time, bool(self.likes(action)))
+        if self.dislike_to < rating < self.like_from:
+            return None
+        return Interaction(item, f"rated {rating:g}", time, liked=rating >= self.like_from)

@@ -29,11 +29,7 @@ class UnusableError(Exception):
 
 
 def picture_folder(folder: str, where: str) -> Path:
-    """Returns `folder` as a path.
-
-    Raises:
-        PmgError: it doesn't exist; with `where` to get it.
-    """
+    """Returns `folder` as a path; PmgError with `where` to get it if it doesn't exist."""
     if not Path(folder).is_dir():
         raise PmgError(f"{folder} is no folder of pictures; {where}")
     return Path(folder)
@@ -42,8 +38,7 @@ def picture_folder(folder: str, where: str) -> Path:
 def find_pictures(folder: str, where: str) -> dict[str, Path]:
     """Returns the image files of a folder by file name without extension.
 
-    Raises:
-        PmgError: the folder doesn't exist, or two images differ in their extension only.
+    PmgError if the folder doesn't exist, or two images differ in their extension only.
     """
     found: dict[str, Path] = {}
     for path in sorted(picture_folder(folder, where).iterdir()):
@@ -65,8 +60,7 @@ def is_file(path: Path | None) -> bool:
 def read_picture(path: Path | None) -> tuple[Image.Image, list[str]]:
     """Returns a published image as upright RGB, and the list of conversions.
 
-    Raises:
-        UnusableError: the file is missing, empty, no image, damaged or too large.
+    UnusableError if the file is missing, empty, no image, damaged or too large.
     """
     if path is None or not is_file(path):
         raise UnusableError(MISSING)

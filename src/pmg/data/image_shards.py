@@ -17,14 +17,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import pyarrow as pa
 from PIL import Image, ImageOps
 from rich.progress import track
 
 from pmg.cache import Cache, atomic_write_bytes, atomic_write_json
-from pmg.configuration.instantiate import nearest
 from pmg.configuration.ranges import Side
 from pmg.data.duplicates import mean_colours
 from pmg.data.image_files import MISSING, UnusableError, is_file, read_picture
@@ -133,16 +132,8 @@ class PackingState:
         (self.folder / STATE).unlink(missing_ok=True)
 
 
-@dataclass(frozen=True)
-class Square:
-    """An image of the packed size.
-
-    Attributes:
-        png: the encoded image.
-        phash: its perceptual hash.
-        colours: mean colours of its cells.
-        changes: conversions other than scaling and cropping.
-    """
+class Square(NamedTuple):
+    """An image of the packed size as a PNG, with its hashes, and its conversions other than scaling and cropping."""
 
     png: bytes
     phash: str
@@ -157,19 +148,10 @@ class Packing:
     Attributes:
         size: pixels a side.
         fit: ``crop`` keeps the middle square, ``pad`` keeps all and adds white.
-
-    Raises:
-        PmgError: there is no such fit, or no pixel.
     """
 
     size: Side = 256
-    fit: str = "crop"
-
-    def __post_init__(self) -> None:
-        if self.fit not in FITS:
-            raise PmgError(f"source.pictures.fit: '{self.fit}' is none of {', '.join(FITS)}{nearest(self.fit, FITS)}")
-        if self.size < 1:
-            raise PmgError(f"source.pictures.size must be a number of pixels, got {self.size}")
+    fit: Literal["crop", "pad"] = "crop"
 
     def pack(self, items: Sequence[str], paths: Mapping[str, Path], folder: Path, max_missing: float) -> PackingReport:
         """Reads, validates and packs the images of `items`; all shards are replaced at once, or none.
@@ -260,11 +242,7 @@ class Packing:
 
 
 def refuse_missing(packed: PackingReport, items: int, max_missing: float) -> None:
-    """Checks that enough items have an image.
-
-    Raises:
-        PmgError: too many have none; with the number, the reasons, and the first item of each.
-    """
+    """Checks that enough items have an image, else PmgError with the number, the reasons, and the first of each."""
     missing = packed.left_out.total()
     if missing > max_missing * items:
         reasons = " · ".join(f"{count} x {why} (first: {packed.first[why]})" for why, count in packed.left_out.items())

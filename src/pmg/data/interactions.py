@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import random
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -84,25 +85,16 @@ class InteractionData(Dataset):
 
     @property
     def images(self) -> PreparedImages:
-        """The images of the items that have one.
-
-        Raises:
-            PmgError: no item has one; names the command that needs none.
-        """
+        """The images of the items that have one; PmgError with the command that needs none if no item has one."""
         if self.pictures is None:
             raise PmgError(f"data={self.name} has no pictures to learn from or to compare with; pmg-keywords reads it")
         return self.pictures
 
     def examples(self, split: str, users: int | None = None, targets: int | None = None) -> list[Example]:
-        """Returns the examples of a split, checked for leaks: windows of likes, and the next like as target.
+        """Returns windows of likes, with the next like as target, see `Dataset.examples` for the arguments.
 
-        Args:
-            split: ``train``, ``validation`` or ``test``.
-            users: the first so many users; None: all. A hash orders them, so that any number is a random sample.
-            targets: the first so many examples of each user; None: all.
-
-        Raises:
-            PmgError: there are no images, the split is unknown, empty or has fewer users, or it leaks.
+        A hash orders the users, so that any number is a random sample. PmgError if there are no images, the split is
+        unknown, empty or has fewer users, or it leaks into another.
         """
         check_split(split, None, self.shares)
         by_user: dict[str, list[Example]] = {}
@@ -142,10 +134,7 @@ class InteractionData(Dataset):
         """Returns rows and pictures of items of one look, see `PictureGroups`.
 
         A look is the value of the fact `look`, or without one what a user liked in the examples to train on: no group
-        holds what a test user chose.
-
-        Raises:
-            PmgError: no look has so many pictures.
+        holds what a test user chose. PmgError if no look has so many pictures.
         """
         groups = self._looks.get(split, [])
         wide = [group for group in groups if len(group["train"]) >= size]
@@ -183,7 +172,8 @@ class InteractionData(Dataset):
         """All samples by split, without those whose history shows a near copy of the target; logs how many."""
         has, hashes = self.images.has, Hashes(self.items, self.duplicates)
         cut = [sample for line in self.users for sample in self.windows.cut(line.user, line.interactions, has)]
-        new = [sample for sample in cut if not hashes.is_copy(*sample.target_and_history)]
+        shown = [(each.example.target, [one.item for one in each.example.history]) for each in cut]
+        new = [sample for sample, pair in zip(cut, shown, strict=True) if not hashes.is_copy(*pair)]
         splits = split_samples(new, self.shares, self.split_by, self.seed, hashes.image_key)
         sizes = ", ".join(f"{len(samples)} {split}" for split, samples in splits.items())
         log.info("data=%s: examples: %s", self.name, sizes)
@@ -219,19 +209,16 @@ class InteractionData(Dataset):
         return [timeline for timeline in found if len(timeline.liked) >= self.min_likes]
 
     def _interactions(self, rows: pd.DataFrame) -> tuple[Interaction, ...]:
-        items = [self.item[item] for item in rows["item"]]
-        rated = rows["rating"].notna().to_numpy()
-        times = rows["timestamp"].tolist()
-        ratings = [(t, r, s) for t, r, s, yes in zip(items, rows["rating"], times, rated, strict=True) if yes]
-        actions = [(t, a, s) for t, a, s, yes in zip(items, rows["action"], times, rated, strict=True) if not yes]
-        both = self.feedback.from_ratings(ratings) + self.feedback.from_actions(actions)
-        return tuple(sorted(both, key=lambda interaction: interaction.timestamp))
+        """Returns what a user did, oldest first; at one time, what they rated first."""
+        columns = (rows[name].tolist() for name in ("item", "action", "rating", "timestamp"))
+        ordered = sorted(zip(*columns, strict=True), key=lambda row: (row[3], math.isnan(row[2])))
+        found = (self.feedback.read(self.item[item], *rest) for item, *rest in ordered)
+        return tuple(interaction for interaction in found if interaction)
 
     def timelines(self, split: str) -> list[Timeline]:
-        """Returns the users of a split; a hash of the id decides, so that no user moves when others come or go.
+        """Returns the users of a split; PmgError if there is no such split.
 
-        Raises:
-            PmgError: there is no such split.
+        A hash of the id decides, so that no user moves when others come or go.
         """
         check_split(split, None, self.shares)
         return [timeline for timeline in self.users if self._split(timeline.user) == split]
@@ -248,10 +235,7 @@ def as_item(row: Mapping) -> Item:
 def cut_later(timelines: Sequence[Timeline], first: int, least_later: int) -> list[Example]:
     """Returns an example of each user: their first likes as history, the next like as target, all later ones as truth.
 
-    Args:
-        timelines: one a user.
-        first: likes of the history.
-        least_later: users with fewer later likes are left out.
+    Users with fewer later likes than `least_later` are left out.
     """
     return [
         Example(timeline.user, timeline.user, timeline.until(first), later[0], later)

@@ -14,8 +14,9 @@ import pandas as pd
 
 from pmg.configuration.instantiate import nearest
 from pmg.data.prepared_tables import INTERACTIONS, ITEMS, Drops, Tables, as_rows
-from pmg.data.published_files import digest, read_rows
+from pmg.data.published_files import read_rows
 from pmg.domain import UNKNOWN, PmgError
+from pmg.runs.content import digest_file
 
 WHERE = "docs/own_data.md has the schema"
 METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
@@ -53,11 +54,7 @@ class OwnFiles:
         self.interaction_columns = _check_columns("interaction_columns", interaction_columns, INTERACTIONS)
 
     def __call__(self) -> Tables:
-        """Reads items and interactions.
-
-        Raises:
-            PmgError: a file is missing, damaged or lacks a column.
-        """
+        """Reads items and interactions; PmgError if a file is missing, damaged or lacks a column."""
         drops, path = Drops(), self._items_file()
         table = read_rows(path, WHERE)
         columns = dict(self.item_columns)
@@ -70,7 +67,7 @@ class OwnFiles:
         )
         table = drops.take(table, table[names["id"]].duplicated(), "is an item that repeats an earlier id")
         interactions = self._interactions(drops)
-        files = {file.name: digest(file) for file in (path, self.interactions)}
+        files = {file.name: digest_file(file) for file in (path, self.interactions)}
         return Tables(_items(table, names), interactions, drops, files, self._pictures(table, names, path.parent))
 
     def _items_file(self) -> Path:
@@ -130,8 +127,7 @@ def _found(
 ) -> dict[str, str]:
     """Returns the columns of `names`, which `key` of the config gives, that the table has.
 
-    Raises:
-        PmgError: it lacks one that is needed or that the config renames.
+    PmgError if it lacks one that is needed or that the config renames.
     """
     for name in needed:
         if names[name] is None:

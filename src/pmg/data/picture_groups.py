@@ -61,10 +61,7 @@ class PictureGroups(Protocol):
     def draw_group(self, split: str, size: int, rng: random.Random) -> tuple[list[int], Tensor]:
         """Returns rows of different items and their pictures in one look, `(size, 3, H, W)` in [-1, 1].
 
-        The first is of the split, all others are of ``train``.
-
-        Raises:
-            PmgError: there are too few pictures.
+        The first is of the split, all others are of ``train``. PmgError if there are too few pictures.
         """
         ...
 

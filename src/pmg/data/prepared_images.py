@@ -54,8 +54,7 @@ class PreparedImages(ItemRows):
     def pixels(self, rows: Tensor) -> Tensor:
         """Returns the images of `rows` as float32 in [-1, 1], `(B, 3, H, W)`.
 
-        Raises:
-            PmgError: a shard is missing or damaged.
+        PmgError if a shard is missing or damaged.
         """
         images = torch.empty(len(rows), self.size, self.size, 3, dtype=torch.uint8)
         for place, row in enumerate(rows.tolist()):

@@ -178,11 +178,7 @@ def check(tables: Tables) -> Tables:
 
 
 def load(folder: str, name: str) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Reads prepared tables, items and interactions, and verifies their checksums.
-
-    Raises:
-        PmgError: a file is missing or damaged.
-    """
+    """Returns the prepared tables, items and interactions, verified; PmgError if a file is missing or damaged."""
     expected = read_manifest(folder, name)["sha256"]
     items, interactions = (_read(Path(folder, file), expected[file], name) for file in NAMES)
     check_columns(items, folder, name)
@@ -190,11 +186,7 @@ def load(folder: str, name: str) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def read_manifest(folder: str, name: str) -> dict[str, Any]:
-    """Returns the manifest of prepared data.
-
-    Raises:
-        PmgError: it is missing or damaged.
-    """
+    """Returns the manifest of prepared data; PmgError if it is missing or damaged."""
     path = Path(folder, MANIFEST)
     if not path.is_file():
         raise PmgError(f"{display_path(path)} is missing; make it first: pmg-prepare data={name}")
@@ -209,11 +201,7 @@ def read_manifest(folder: str, name: str) -> dict[str, Any]:
 
 
 def check_columns(items: pd.DataFrame, folder: str, name: str) -> None:
-    """Checks that items with images have the columns by which near copies are found.
-
-    Raises:
-        PmgError: the tables were prepared by an earlier version.
-    """
+    """Checks that items with images have the columns by which copies are found, else raises PmgError."""
     if "phash" in items and "colours" not in items:
         raise PmgError(
             f"{folder} was prepared by an earlier version of pmg: its items have no column 'colours'. "

@@ -7,7 +7,6 @@ import json
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
-from hashlib import file_digest
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +22,7 @@ MOST_ROWS = 20_000_000  # of a table
 def read_files(source: str, names: Sequence[str], where: str) -> dict[str, bytes]:
     """Returns the bytes of files in a folder, or at any depth in a .zip; errors say `where` they come from.
 
-    Raises:
-        PmgError: a file is missing, or the .zip is damaged.
+    PmgError if a file is missing, or the .zip is damaged.
     """
     path = Path(source)
     if path.suffix == ".zip" and path.is_file():
@@ -67,7 +65,8 @@ def read_table(content: bytes, path: str, columns: Sequence[str], where: str) ->
     if not isinstance(table.index, pd.RangeIndex):
         raise PmgError(f"{path} has rows of more values than its header has names; {where}")
     table.columns = table.columns.str.strip()
-    require_columns(table, path, columns)
+    if missing := [name for name in columns if name not in table.columns]:
+        raise PmgError(f"{path} has no column {', '.join(missing)}; it has {', '.join(map(str, table.columns))}")
     others = [name for name in table.columns if name not in columns]
     return table.set_index(table.index + 2)[[*columns, *others]]
 
@@ -82,22 +81,10 @@ def _first_bad(content: bytes) -> str:
     return "a byte that the parser refuses"
 
 
-def require_columns(table: pd.DataFrame, path: str, columns: Sequence[str]) -> None:
-    """Checks that a table has all columns.
-
-    Raises:
-        PmgError: columns are missing; with their names and the existing ones.
-    """
-    missing = [name for name in columns if name not in table.columns]
-    if missing:
-        raise PmgError(f"{path} has no column {', '.join(missing)}; it has {', '.join(map(str, table.columns))}")
-
-
 def read_lines(path: Path, where: str) -> Iterator[tuple[int, str]]:
     """Yields numbers from 1 and lines, without line ends, of a file of any size.
 
-    Raises:
-        PmgError: the file doesn't exist, or a line is not UTF-8.
+    PmgError if the file doesn't exist, or a line is not UTF-8.
     """
     if not path.is_file():
         raise PmgError(f"{path.parent} has no {path.name}; {where}")
@@ -112,19 +99,11 @@ def read_lines(path: Path, where: str) -> Iterator[tuple[int, str]]:
             yield number, text.rstrip("\r\n")
 
 
-def digest(path: Path) -> str:
-    """Returns the sha256 of a file of any size."""
-    with path.open("rb") as file:
-        return file_digest(file, "sha256").hexdigest()
-
-
 def read_rows(path: Path, where: str) -> pd.DataFrame:
     """Returns a table with unchanged values (strings for a CSV file), indexed by the row number in the file.
 
-    `path` is a ``.csv``, ``.jsonl`` or ``.parquet`` file; `where` is its source or a remedy, for errors.
-
-    Raises:
-        PmgError: the file doesn't exist, has another format, or is damaged.
+    `path` is a ``.csv``, ``.jsonl`` or ``.parquet`` file; `where` is its source or a remedy, for errors. PmgError if
+    the file doesn't exist, has another format, or is damaged.
     """
     if not path.is_file():
         raise PmgError(f"{path} is no file; {where}")

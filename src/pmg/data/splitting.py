@@ -17,11 +17,7 @@ Splits = dict[str, list[Sample]]
 
 
 def check_split_by(split_by: str) -> None:
-    """Checks the name of a way to split.
-
-    Raises:
-        PmgError: there is no such way.
-    """
+    """Checks that there is such a way to split, else raises PmgError."""
     if split_by not in SPLIT_BY:
         raise PmgError(f"data.split_by: '{split_by}' is none of {', '.join(SPLIT_BY)}{nearest(split_by, SPLIT_BY)}")
 
@@ -78,11 +74,10 @@ def _starts(times: Sequence[int], shares: Mapping[str, float]) -> list[float]:
 
 
 def check_splits(splits: Mapping[str, Sequence[Sample]], split_by: str, image_key: ImageKey) -> None:
-    """Checks that no sample leaks from one split into another.
+    """Checks that no sample leaks from one split into another, else raises PmgError.
 
-    Raises:
-        PmgError: a user in two splits (``user``), a target or its copy in two splits (``item``), or a sample that is
-            not older than all of the next split (``time``).
+    Leaks are a user in two splits (``user``), a target or its copy in two splits (``item``), or a sample that is not
+    older than all of the next split (``time``).
     """
     if split_by == "time":
         _check_time(splits)

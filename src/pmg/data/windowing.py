@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from urllib.parse import quote
 
 from pmg.configuration.ranges import Count
-from pmg.domain import Example, Interaction, Item, PmgError
+from pmg.domain import Example, Interaction, Item
 
 
 @dataclass(frozen=True)
@@ -17,11 +17,6 @@ class Sample:
 
     example: Example
     time: int
-
-    @property
-    def target_and_history(self) -> tuple[Item, list[Item]]:
-        """The target, and all items of the history, liked or not."""
-        return self.example.target, [interaction.item for interaction in self.example.history]
 
 
 @dataclass(frozen=True)
@@ -32,19 +27,11 @@ class Windows:
         history: likes in a window; the dislikes between them belong to it, too.
         targets: later likes that are targets, each of one sample.
         stride: likes from one window to the next.
-
-    Raises:
-        PmgError: one of them is below 1.
     """
 
     history: Count = 5
     targets: Count = 1
     stride: Count = 1
-
-    def __post_init__(self) -> None:
-        for name in ("history", "targets", "stride"):
-            if getattr(self, name) < 1:
-                raise PmgError(f"data.windows.{name} must be 1 or more, got {getattr(self, name)}")
 
     def cut(
         self, user: str, interactions: Sequence[Interaction], has_image: Callable[[Item], bool]

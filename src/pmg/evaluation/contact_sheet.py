@@ -12,7 +12,6 @@ from torch import Tensor
 
 from pmg.data.dataset import ImageStore
 from pmg.domain import Example
-from pmg.evaluation.image_checks import check_images
 from pmg.evaluation.references import history_pixels
 from pmg.generation.records import to_arrays
 from pmg.preferences.stated import own_messages
@@ -53,12 +52,7 @@ class SheetRow:
 def choose_examples(examples: Sequence[Example], labels: Sequence[str], count: int) -> list[Example]:
     """Returns examples for the sheet: of each set of labels in turn its first, then its second one, and so on.
 
-    The choice looks at no result.
-
-    Args:
-        examples: of any number of users.
-        labels: names of labels; examples with equal values of the first are put together.
-        count: how many examples are chosen.
+    The choice looks at no result; examples with equal values of the first label are put together.
     """
     by_labels: dict[tuple[str, ...], list[Example]] = {}
     for example in examples:
@@ -90,31 +84,25 @@ def build_rows(
 
 
 def contact_sheet(rows: Sequence[SheetRow], methods: Sequence[str]) -> Image.Image:
-    """Draws for each user the history, the truth and each method's image side by side; all have one size.
-
-    Raises:
-        ValueError: there is nothing to draw, or an image is missing or out of range.
-    """
-    if not rows:
-        raise ValueError("a contact sheet needs at least one row")
-    tile = TILE
+    """Draws for each user, of at least one, the history, the truth and each method's image side by side."""
     history = MARGIN + LABEL_WIDTH + GAP
     said = any(row.said for row in rows)
     first = history + STRIP + GAP + said * (SAID_WIDTH + GAP)
     sections = list(dict.fromkeys(row.section for row in rows))
-    height = max(tile, 3 * (THUMB + THUMB_GAP) - THUMB_GAP) + GAP
-    width = first + GAP + (len(methods) + 1) * (tile + GAP) - GAP + MARGIN
+    height = max(TILE, 3 * (THUMB + THUMB_GAP) - THUMB_GAP) + GAP
+    width = first + GAP + (len(methods) + 1) * (TILE + GAP) - GAP + MARGIN
     canvas = Image.new("RGB", (width, 2 * MARGIN + HEADER + len(sections) * HEADER + len(rows) * height), PAPER)
     pen = ImageDraw.Draw(canvas)
-    left = [first + GAP + number * (tile + GAP) for number in range(len(methods) + 1)]
+    left = [first + GAP + number * (TILE + GAP) for number in range(len(methods) + 1)]
     _centred(pen, history, STRIP, MARGIN, "history")
     if said:
         _centred(pen, history + STRIP + GAP, SAID_WIDTH, MARGIN, "said")
     for x, name in zip(left, ["truth", *methods], strict=True):
-        _centred(pen, x, tile, MARGIN, name)
+        _centred(pen, x, TILE, MARGIN, name)
     y = MARGIN + HEADER
     for section in sections:
-        _section(pen, y, width, section)
+        pen.line((MARGIN, y + 2, width - MARGIN, y + 2), fill=LINE)
+        pen.text((MARGIN, y + HEADER // 2 + 2), section, GREY, _font(14), anchor="lm")
         y += HEADER
         for row in [row for row in rows if row.section == section]:
             _draw_row(canvas, row, y, left, [row.truth, *(row.images[name] for name in methods)])
@@ -122,37 +110,21 @@ def contact_sheet(rows: Sequence[SheetRow], methods: Sequence[str]) -> Image.Ima
     return canvas
 
 
-def image_grid(images: Tensor, rows: Sequence[str], columns: Sequence[str], title: str = "") -> Image.Image:
-    """Draws a grid of images with labelled rows and columns.
-
-    Args:
-        images: `(len(rows) * len(columns), 3, H, W)` in [-1, 1], row by row.
-        rows: labels of the rows.
-        columns: labels of the columns.
-        title: above the grid.
-
-    Raises:
-        ValueError: the number of images is not that of the cells, or an image is out of range.
-    """
-    if len(images) != len(rows) * len(columns):
-        raise ValueError(f"{len(images)} images don't fill {len(rows)} rows of {len(columns)} columns")
-    check_images("images", images)
-    tile = TILE
+def image_grid(images: Tensor, rows: Sequence[str], columns: Sequence[str]) -> Image.Image:
+    """Draws a grid of images `(len(rows) * len(columns), 3, H, W)` in [-1, 1], row by row, with these labels."""
     label = min(LABEL_WIDTH, max(int(_font(15).getlength(name)) for name in rows)) + GAP
-    top = MARGIN + (HEADER if title else 0)
-    width = 2 * MARGIN + label + len(columns) * (tile + GAP) - GAP
-    height = top + HEADER + len(rows) * (tile + GAP) - GAP + MARGIN
+    width = 2 * MARGIN + label + len(columns) * (TILE + GAP) - GAP
+    height = MARGIN + HEADER + len(rows) * (TILE + GAP) - GAP + MARGIN
     canvas = Image.new("RGB", (width, height), PAPER)
     pen = ImageDraw.Draw(canvas)
-    pen.text((MARGIN, MARGIN), title, INK, _font(19))
     for number, name in enumerate(columns):
-        _centred(pen, MARGIN + label + number * (tile + GAP), tile, top, name)
+        _centred(pen, MARGIN + label + number * (TILE + GAP), TILE, MARGIN, name)
     for number, name in enumerate(rows):
-        middle = top + HEADER + number * (tile + GAP) + tile // 2
+        middle = MARGIN + HEADER + number * (TILE + GAP) + TILE // 2
         pen.text((MARGIN, middle), _fit(name, 15, LABEL_WIDTH), INK, _font(15), anchor="lm")
-    for number, picture in enumerate(_pictures(images, tile)):
+    for number, picture in enumerate(_pictures(images, TILE)):
         row, column = divmod(number, len(columns))
-        canvas.paste(picture, (MARGIN + label + column * (tile + GAP), top + HEADER + row * (tile + GAP)))
+        canvas.paste(picture, (MARGIN + label + column * (TILE + GAP), MARGIN + HEADER + row * (TILE + GAP)))
     return canvas
 
 
@@ -169,15 +141,13 @@ def _draw_row(canvas: Image.Image, row: SheetRow, y: int, left: Sequence[int], i
     lines = [line for text in row.said for line in _wrap(text, 11, SAID_WIDTH)]
     for number, text in enumerate(lines[-SAID_LINES:]):
         pen.text((MARGIN + LABEL_WIDTH + 2 * GAP + STRIP, y + 14 * number), text, GREY, _font(11))
-    tile = TILE
     for x, image in zip(left, images, strict=True):
-        canvas.paste(_pictures(image[None], tile)[0], (x, y))
-        pen.rectangle((x - 1, y - 1, x + tile, y + tile), outline=LINE)
+        canvas.paste(_pictures(image[None], TILE)[0], (x, y))
+        pen.rectangle((x - 1, y - 1, x + TILE, y + TILE), outline=LINE)
 
 
 def _pictures(images: Tensor, size: int) -> list[Image.Image]:
     """Returns images `(B, 3, H, W)` in [-1, 1] as pictures `size` pixels wide and high."""
-    check_images("images", images)
     arrays: list[np.ndarray] = list(to_arrays(images))
     return [Image.fromarray(array).resize((size, size), Image.Resampling.LANCZOS) for array in arrays]
 
@@ -189,11 +159,6 @@ def _font(size: int) -> ImageFont.FreeTypeFont:
 def _centred(pen: ImageDraw.ImageDraw, x: int, width: int, y: int, text: str) -> None:
     size = next((size for size in range(16, 10, -1) if _font(size).getlength(text) <= width), 11)
     pen.text((x + width // 2, y + HEADER // 2), _fit(text, size, width), INK, _font(size), anchor="mm")
-
-
-def _section(pen: ImageDraw.ImageDraw, y: int, width: int, text: str) -> None:
-    pen.line((MARGIN, y + 2, width - MARGIN, y + 2), fill=LINE)
-    pen.text((MARGIN, y + HEADER // 2 + 2), text, GREY, _font(14), anchor="lm")
 
 
 def _fit(text: str, size: int, width: int) -> str:

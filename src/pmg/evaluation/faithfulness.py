@@ -24,20 +24,13 @@ def count_words(items: Sequence[Item], vocabulary: Sequence[str]) -> torch.Tenso
     return torch.tensor([float(counts[word]) for word in vocabulary])
 
 
-def most_frequent(counts: torch.Tensor, at: int = AT) -> torch.Tensor:
-    """Returns which words are among the `at` most frequent, ties with the last included; bool `(V,)`."""
-    least = counts.topk(min(at, len(counts))).values[-1]
-    return (counts >= least) & (counts > 0)
-
-
-def agreement(chosen: Keywords, later: Sequence[Item], vocabulary: Sequence[str], at: int = AT) -> dict[str, float]:
+def agreement(chosen: Keywords, later: Sequence[Item], vocabulary: Sequence[str]) -> dict[str, float]:
     """Computes the agreement of ranked keywords with what a user liked later.
 
     Args:
         chosen: best first; words outside of the vocabulary count as wrong.
         later: the items that they liked later.
         vocabulary: V words.
-        at: so many keywords count.
 
     Returns:
         ``precision_at_3``: share of the first three that are among the three most frequent words of `later`;
@@ -50,12 +43,13 @@ def agreement(chosen: Keywords, later: Sequence[Item], vocabulary: Sequence[str]
     if not counts.any():
         raise PmgError("nothing that was liked later has a keyword of the vocabulary. Choose another attribute")
     count = dict(zip(vocabulary, counts.tolist(), strict=True))
-    frequent = dict(zip(vocabulary, most_frequent(counts, at).tolist(), strict=True))
-    gains = torch.tensor([count.get(word, 0.0) for word in chosen.words[:at]])
-    hits = sum(frequent.get(word, False) for word in chosen.words[:at])
+    least = counts.topk(min(AT, len(counts))).values[-1]
+    frequent = dict(zip(vocabulary, ((counts >= least) & (counts > 0)).tolist(), strict=True))  # ties included
+    gains = torch.tensor([count.get(word, 0.0) for word in chosen.words[:AT]])
+    hits = sum(frequent.get(word, False) for word in chosen.words[:AT])
     return {
-        f"precision_at_{at}": hits / at,
-        f"ndcg_at_{at}": dcg(gains) / dcg(counts.sort(descending=True).values[:at]),
+        f"precision_at_{AT}": hits / AT,
+        f"ndcg_at_{AT}": dcg(gains) / dcg(counts.sort(descending=True).values[:AT]),
     }
 
 

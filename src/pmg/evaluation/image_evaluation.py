@@ -19,7 +19,7 @@ from torch import Tensor
 from pmg.cache import Cache, atomic_write_bytes, hash_tensor
 from pmg.domain import Example
 from pmg.evaluation.metric_interface import ImageMetric, MetricInfo, References
-from pmg.evaluation.references import ReferenceArms, ReferenceReader
+from pmg.evaluation.references import ReferenceArms, ReferenceReader, checked
 from pmg.evaluation.set_comparison import ArmImages
 from pmg.generation.record_shards import WHOLE, Shard
 from pmg.generation.records import Key, Record, as_line
@@ -100,14 +100,8 @@ class ImageEvaluation:
     ) -> pd.DataFrame:  # fmt: skip
         """Returns one row an image and one for each reference arm, with the number of its ``chunk``, see `in_order`.
 
-        Args:
-            examples: what images were generated for.
-            records: how each image was made.
-            images: `(3, H, W)` in [-1, 1] by `Record.key`.
-            shard: the part of the examples that is judged.
-
-        Raises:
-            PmgError: a metric compares with what an example does not have.
+        Images are `(3, H, W)` in [-1, 1] by `Record.key`; only those of the shard's examples are judged. PmgError if a
+        metric compares with what an example does not have.
         """
         by_example: dict[str, list[Record]] = {example.id: [] for example in examples}
         for record in records:
@@ -170,7 +164,7 @@ class ImageEvaluation:
             for e in references.examples
         ]
         there = images.isfinite().all((1, 2, 3))  # an arm may have no image of some users
-        blank = torch.where(there[:, None, None, None], images, 0.0)
+        blank = checked("images", torch.where(there[:, None, None, None], images, 0.0))
         columns = pd.DataFrame(compute(self.metrics, blank, references), index=range(len(images)))
         columns.loc[~there.numpy()] = float("nan")
         return pd.concat([pd.DataFrame(who), pd.DataFrame(facts), columns], axis=1)
@@ -179,8 +173,7 @@ class ImageEvaluation:
 def compute(metrics: Sequence[ImageMetric], images: Tensor, references: References) -> dict[str, list[float]]:
     """Returns the values of all outputs by name, in the order of the metrics, for images `(B, 3, H, W)` in [-1, 1].
 
-    Raises:
-        ValueError: a metric computes other outputs than it declares, or not one value an image.
+    ValueError if a metric computes other outputs than it declares, or not one value an image.
     """
     values: dict[str, list[float]] = {}
     for metric in metrics:

@@ -18,12 +18,9 @@ PLACED = "features"  # the argument whose model runs on the device of the config
 
 
 def check_independent(metrics: Any, scorer: Any, where: str = "scorer") -> None:
-    """Refuses a metric by the model that selects images: a score that was searched for is no evidence.
+    """Refuses, by PmgError, a metric by the model that selects images: a score that was searched for is no evidence.
 
     `where` is what the scorer is called in the error.
-
-    Raises:
-        PmgError: a model of a metric has the scorer's source.
     """
     selecting = _source(to_plain(scorer))
     for name, node in _nodes(metrics).items():
@@ -39,10 +36,8 @@ def check_independent(metrics: Any, scorer: Any, where: str = "scorer") -> None:
 def build_metrics(metrics: Any, device: str = "cpu") -> Metrics:
     """Builds metrics of config nodes by name; equal models are loaded once.
 
-    Models that are given as `PLACED` run on `device`, all others on the CPU.
-
-    Raises:
-        PmgError: a model can't be loaded, or two outputs have one name.
+    Models that are given as `PLACED` run on `device`, all others on the CPU. PmgError if a model can't be loaded, or
+    two outputs have one name.
     """
     from pmg.evaluation.metric_interface import Metrics
 

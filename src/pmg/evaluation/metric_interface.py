@@ -127,14 +127,9 @@ class ImageMetric(Protocol):
         ...
 
     def __call__(self, images: Tensor, references: References) -> Mapping[str, Tensor]:
-        """Computes the outputs.
+        """Computes the outputs of one arm's images, `(B, 3, H, W)` in [-1, 1], on the CPU.
 
-        Args:
-            images: one arm's, `(B, 3, H, W)` in [-1, 1], on the CPU.
-            references: of the same B examples.
-
-        Returns:
-            A float tensor `(B,)` by the name of each output, NaN where an image has no value.
+        Returns a float tensor `(B,)` by the name of each output, NaN where an image has no value.
         """
         ...
 
@@ -153,11 +148,7 @@ class SetMetric(Protocol):
         ...
 
     def check(self, count: int) -> None:
-        """Refuses sets of `count` images that are too small.
-
-        Raises:
-            PmgError: says how many are needed.
-        """
+        """Refuses sets of `count` images that are too small, by PmgError with how many are needed."""
         ...
 
     def __call__(self, made: Tensor, truth: Tensor) -> dict[str, float]:

@@ -75,20 +75,11 @@ def read_trained_on(folder: Path) -> set[str]:
 
 def read_steps(folder: Path) -> int:
     """Returns the training steps behind a model by its card, those of earlier runs included; 0 without a card."""
-    facts = _read_facts(folder)
+    facts = read_facts(folder)
     return sum(int(facts[name]) for name in (STEPS, STEPS_BEFORE) if facts.get(name, "").isdigit())
 
 
-def read_operations(folder: Path) -> float | None:
-    """Returns the floating point operations of a model's training by its card; None if it doesn't have them.
-
-    Earlier runs, whose steps the card has, count as if they had the same batches.
-    """
-    facts = _read_facts(folder)
-    return read_steps(folder) * float(facts[OPERATIONS]) * 1e9 if OPERATIONS in facts else None
-
-
-def _read_facts(folder: Path) -> dict[str, str]:
+def read_facts(folder: Path) -> dict[str, str]:
     """Returns the rows of a card's tables with two columns; none without a card."""
     path = folder / CARD
     rows = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
@@ -107,10 +98,8 @@ def write_pipeline_card(
 ) -> None:  # fmt: skip
     """Writes ``README.md`` of a pipeline.
 
-    It holds ``metrics.json`` of the training run, and what ``pmg-evaluate`` measured where `results` names its file.
-
-    Raises:
-        PmgError: there is no such file of results.
+    It holds ``metrics.json`` of the training run, and what ``pmg-evaluate`` measured where `results` names its file;
+    PmgError if there is no such file.
     """
     names = [node[CLASS] for _, node in mappings(parts) if CLASS in node]
     bases = sorted(set(weight_sources(parts)))

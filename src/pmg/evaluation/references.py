@@ -19,6 +19,7 @@ from pmg.models.diffusion.interfaces import Generator
 from pmg.models.image_sizes import fit_size
 
 NEAREST = "nearest"
+TOLERANCE = 1e-3  # that rounding may add to a range
 Value = TypeVar("Value")
 
 
@@ -26,6 +27,16 @@ def history_pixels(images: ImageStore, example: Example) -> Tensor:
     """Returns the images of `liked_with_image`, `(N, 3, H, W)`."""
     liked = liked_with_image(images, example)
     return images.pixels(images.rows(liked)) if liked else torch.zeros(0, 3, images.size, images.size)
+
+
+def checked(name: str, images: Tensor) -> Tensor:
+    """Returns images if they are float `(B, 3, H, W)` in [-1, 1], else raises ValueError with what was found."""
+    if images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point():
+        raise ValueError(f"{name} must be float (B, 3, H, W), got {images.dtype} {tuple(images.shape)}")
+    if not (images.abs() <= 1 + TOLERANCE).all():  # written so that NaN fails, too
+        least, most = images.min().item(), images.max().item()
+        raise ValueError(f"{name} must be in [-1, 1], got [{least:.3g}, {most:.3g}]")
+    return images
 
 
 class ReferenceArms:
@@ -88,13 +99,14 @@ class ReferenceReader:
     def read(self, examples: Sequence[Example], records: Mapping[str, Sequence[Record]]) -> References:
         """Returns the references of examples; their records by the example's id.
 
-        Raises:
-            PmgError: an example has no truth, and a metric compares with it.
+        PmgError if an example lacks a truth that a metric needs; ValueError if a reference image is out of range.
         """
         return References(
             examples,
-            truths=self._read(Input.TRUTHS, examples, lambda e: self._pixels(require_truth(e))),
-            histories=self._read(Input.HISTORIES, examples, lambda e: history_pixels(self.images, e)),
+            truths=self._read(Input.TRUTHS, examples, lambda e: checked("true images", self._truths(e))),
+            histories=self._read(
+                Input.HISTORIES, examples, lambda e: checked("images of a history", history_pixels(self.images, e))
+            ),
             target_words=self._read(
                 Input.TARGET_WORDS, examples, lambda e: records[e.id][0].target_keywords or (e.target.title,)
             ),
@@ -107,8 +119,8 @@ class ReferenceReader:
         """Returns an input of each example; nothing where no metric declares it."""
         return [read(example) for example in examples] if wanted in self.inputs else []
 
-    def _pixels(self, items: Sequence[Item]) -> Tensor:
-        return self.images.pixels(self.images.rows(items))
+    def _truths(self, example: Example) -> Tensor:
+        return self.images.pixels(self.images.rows(require_truth(example)))
 
 
 def preference_words(records: Sequence[Record], comparison: Comparison) -> tuple[str, ...]:

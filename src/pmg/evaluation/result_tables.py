@@ -54,7 +54,8 @@ class ResultTables:
         arms = results["arms"]
         measured = {name for values in arms.values() for name in values}
         found = [metric for metric in self.metrics if metric.name in measured and not metric.selects]
-        named = [self.comparison.gap_metric, *_first_of_aspects(found)]
+        first = {metric.aspect: metric.name for metric in reversed(found) if metric.aspect}
+        named = [self.comparison.gap_metric, *first.values()]
         ranked = sorted(found, key=lambda metric: metric.name not in named)[:HEADLINE]
         shown = [metric for metric in found if metric in ranked]
         aside = [arm for arm in arms if not self.comparison.competes(arm)]
@@ -123,7 +124,7 @@ class ResultTables:
 
         def cell(values: Mapping[str, float], digits: int) -> Cell:
             """Returns the difference with interval and p."""
-            return Cell(f"{_with_interval(values, signed=True, digits=digits)}, {_p(values['p'])}")
+            return Cell(f"{_with_interval(values, signed=True, digits=digits)}, {show_p(values['p'])}")
 
         named = {pair.replace("-", f" {MINUS} "): values for pair, values in paired.items()}
         return self._evidence(title, "pair", named, cell)
@@ -134,7 +135,7 @@ class ResultTables:
         def cell(values: Mapping[str, float], digits: int) -> Cell:
             """Returns both means and p."""
             own, other = (_number(values[name], digits=digits) for name in ("own", "mismatched"))
-            return Cell(f"{own} / {other}, {_p(values['p'])}")
+            return Cell(f"{own} / {other}, {show_p(values['p'])}")
 
         return self._evidence(title, "method", control, cell)
 
@@ -183,11 +184,6 @@ class ResultTables:
         return (max if metric.higher_is_better else min)(shown, key=float, default=None)
 
 
-def _first_of_aspects(metrics: Sequence[MetricInfo]) -> list[str]:
-    """Returns the name of the first metric of each aspect."""
-    return list({metric.aspect: metric.name for metric in reversed(metrics) if metric.aspect}.values())
-
-
 def _listed(names: Sequence[str]) -> str:
     return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
 
@@ -215,7 +211,8 @@ def _with_interval(values: Mapping[str, float], signed: bool = False, digits: in
     return f"{mean} [{low}, {high}]" if math.isfinite(values["low"]) else mean
 
 
-def _p(value: float) -> str:
+def show_p(value: float) -> str:
+    """Returns a p-value as text."""
     return "p < 0.001" if value < 0.001 else f"p = {value:.3f}"
 
 

@@ -27,15 +27,6 @@ COLUMNS = ("example", "user", "method", "control", "seed")
 
 
 @dataclass(frozen=True)
-class Origin:
-    """Where results come from: the code's revision, what was run and what it cost, JSON-able."""
-
-    revision: str | None = None
-    config: Mapping[str, Any] = field(default_factory=dict)
-    cost: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
 class ResultBuilder:
     """Computes the results of per-example rows.
 
@@ -51,38 +42,37 @@ class ResultBuilder:
     groups: Sequence[str] = ()
     seed: int = 0
 
-    def build(
-        self, rows: pd.DataFrame, origin: Origin | None = None, sets: Mapping[str, Mapping] | None = None
-    ) -> dict[str, Any]:
+    def build(self, rows: pd.DataFrame, sets: Mapping[str, Mapping] | None = None) -> dict[str, Any]:
         """Returns the results of a study.
 
         Args:
             rows: one image a row: `COLUMNS`, `groups` and those of `metrics` that were measured, NaN where a method
                 has none; `control` is ``own`` or ``mismatched``.
-            origin: where they come from.
             sets: metrics of whole sets by name and method, where there are any.
 
         Returns:
             ``metrics`` (descriptions by name) and ``comparison``; ``arms``, ``paired`` (a-b) and ``control`` by arm
             and metric; ``groups`` (the same three by label and value); ``gap_closed`` (share of the way from baseline
-            to oracle); cost, revision and config; ``sets`` where there are any, methods in the order of the arms.
+            to oracle); ``cost``, ``revision`` and ``config``, which the caller fills; ``sets`` where there are any,
+            methods in the order of the arms.
 
         Raises:
             PmgError: there are no rows, a column is missing, or a row occurs twice.
         """
-        origin = origin or Origin()
         self._check(rows)
         own = rows[rows["control"] == "own"]
+        arms, found = self._arms_in_order(own), sets or {}
+        ordered = {name: {arm: values[arm] for arm in arms if arm in values} for name, values in found.items()}
         return {
             "metrics": describe(self.metrics),
             "comparison": self.comparison.as_dict(),
             **self._summarize(rows),
             "groups": {label: self._split(rows, label) for label in self.groups},
             "gap_closed": {self.comparison.gap_metric: self._gap_closed(own)},
-            "cost": dict(origin.cost),
-            "revision": origin.revision,
-            "config": dict(origin.config),
-            **({"sets": {name: self._ordered(own, found) for name, found in sets.items()}} if sets else {}),
+            "cost": {},
+            "revision": None,
+            "config": {},
+            **({"sets": ordered} if ordered else {}),
         }
 
     def _check(self, rows: pd.DataFrame) -> None:
@@ -100,9 +90,6 @@ class ResultBuilder:
 
     def _arms_in_order(self, rows: pd.DataFrame) -> list[str]:
         return self.comparison.order(rows["method"].unique())
-
-    def _ordered(self, rows: pd.DataFrame, found: Mapping[str, Any]) -> dict[str, Any]:
-        return {method: found[method] for method in self._arms_in_order(rows) if method in found}
 
     def _split(self, rows: pd.DataFrame, label: str) -> dict[str, dict]:
         """Returns the summary of each part of the rows by a label."""
@@ -199,11 +186,7 @@ def write_rows(folder: str | Path, rows: pd.DataFrame) -> None:
 
 
 def read_results(path: str | Path) -> dict[str, Any]:
-    """Returns what a ``results.json`` holds.
-
-    Raises:
-        PmgError: it can't be read, isn't of an evaluation, or was changed.
-    """
+    """Returns what a ``results.json`` holds; PmgError if it can't be read, isn't an evaluation's, or was changed."""
     try:
         results = json.loads(Path(path).read_text(encoding="utf-8"))
         missing = {"metrics", "comparison"} - results.keys()
@@ -223,12 +206,7 @@ def _digest(results: Mapping[str, Any]) -> str:
 def read_rows(folder: str | Path, digest: str | None = None) -> pd.DataFrame:
     """Returns the rows that `write_rows` wrote.
 
-    Args:
-        folder: where they are.
-        digest: of their file, as ``results.json`` has it; None: any.
-
-    Raises:
-        PmgError: they are missing, damaged or others.
+    PmgError if they are missing, damaged, or not of the `digest` that ``results.json`` has of them; None: of any.
     """
     path = Path(folder, ROWS)
     try:

@@ -24,18 +24,16 @@ ArmImages = Callable[[Sequence[Example]], Tensor]
 
 
 def compare_sets(
-    metrics: Sequence[SetMetric], examples: Sequence[Example], arms: Mapping[str, ArmImages], reference: str = TRUTH
+    metrics: Sequence[SetMetric], examples: Sequence[Example], arms: Mapping[str, ArmImages]
 ) -> dict[str, dict[str, Any]]:
-    """Computes the distance of every arm's images from the reference.
+    """Computes the distance of every arm's images from the truth's.
 
     Images are made or read in chunks, and encoded once by each encoder; vectors of two arms are held at a time. An arm
-    that has images of some examples only, too few for a metric, is left out there with a warning.
+    that has images of some examples only, too few for a metric, is left out there with a warning. PmgError if there
+    are too few truths, or a metric has no encoder.
 
     Returns:
         ``{metric: {method: {"value": …, "n": images}}}``, with ``std`` where a metric has one; empty without metrics.
-
-    Raises:
-        PmgError: the reference is too small, or a metric has no encoder.
     """
     by_name = {metric.outputs[0].name: metric for metric in metrics}
     encoders = {name: _encoder(name, metric) for name, metric in by_name.items()}
@@ -43,11 +41,11 @@ def compare_sets(
     if not metrics:
         return found
     used = list(dict.fromkeys(encoders.values()))
-    truth = _encode(used, examples, arms[reference])
+    truth = _encode(used, examples, arms[TRUTH])
     for name, metric in by_name.items():
         metric.check(len(truth[encoders[name]]))
     for method, images in track(arms.items(), description="Comparing sets"):
-        if method != reference:
+        if method != TRUTH:
             made = _encode(used, examples, images)
             for name, metric in by_name.items():
                 vectors, true = made[encoders[name]], truth[encoders[name]]

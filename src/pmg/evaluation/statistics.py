@@ -37,8 +37,7 @@ class Difference:
 def user_means(values: np.ndarray, users: np.ndarray) -> np.ndarray:
     """Returns the mean of each user's values, `(U,)`, users sorted.
 
-    Raises:
-        ValueError: there is nothing, lengths differ, or a value is not finite.
+    ValueError if there is nothing, lengths differ, or a value is not finite.
     """
     values, users = np.asarray(values, dtype=float), np.asarray(users)
     if values.ndim != 1 or values.shape != users.shape or not len(values):
@@ -51,9 +50,7 @@ def user_means(values: np.ndarray, users: np.ndarray) -> np.ndarray:
 def bootstrap_users(columns: np.ndarray, seed: int) -> np.ndarray:
     """Returns means of `columns` over resampled users, `(RESAMPLES, K)`.
 
-    Args:
-        columns: one row a user, `(U, K)`; columns are resampled together, so that pairs stay pairs.
-        seed: of the resampling.
+    Columns `(U, K)`, one row a user, are resampled together, so that pairs stay pairs.
     """
     rng, count = np.random.default_rng(seed), len(columns)
     centre = columns.mean(axis=0)
@@ -92,7 +89,7 @@ def mean_of_runs(values: np.ndarray) -> Interval:
     return Interval(mean, float(mean - half), float(mean + half), count)
 
 
-def intervals(means: pd.DataFrame, seed: int = 0) -> dict[str, Interval]:
+def intervals(means: pd.DataFrame) -> dict[str, Interval]:
     """Returns `interval` of every column of users' means `(U, K)`, by its name; NaN where a user has none."""
     sizes: dict[int, list[Any]] = {}
     for name in means:
@@ -101,7 +98,7 @@ def intervals(means: pd.DataFrame, seed: int = 0) -> dict[str, Interval]:
     for size, names in sizes.items():
         if size:
             columns = np.stack([means[name].dropna() for name in names], axis=1)
-            samples = bootstrap_users(columns, seed)  # once for all: resampling costs more than averaging
+            samples = bootstrap_users(columns, 0)  # once for all: resampling costs more than averaging
             for place, name in enumerate(names):
                 found[name] = Interval(float(columns[:, place].mean()), *limits(samples[:, place]), size)
     return {name: found[name] for name in means if name in found}

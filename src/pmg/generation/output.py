@@ -13,12 +13,12 @@ from diffusers.utils import BaseOutput
 from PIL import Image
 from torch import Tensor
 
-from pmg.data_uri import data_uri
 from pmg.domain import PmgError
 from pmg.generation.guidance import Scales
 from pmg.generation.records import Candidate
 from pmg.generation.requests import Request
-from pmg.models.vision.pictures import to_picture, to_png
+from pmg.models.vision.pictures import data_uri, to_picture, to_png
+from pmg.models.vision.pixels import to_unit
 from pmg.preferences.keywords import NO_WORDS
 
 COLUMNS = 4  # images a row, in notebooks
@@ -69,14 +69,10 @@ def find_converter(output_type: str) -> Callable[[Tensor], Images]:
     return CONVERTERS[output_type]
 
 
-def _to_unit(images: Tensor) -> Tensor:
-    return (images.float() / 2 + 0.5).clamp(0, 1)
-
-
 CONVERTERS: dict[str, Callable[[Tensor], Images]] = {
     "pil": lambda images: [to_picture(image) for image in images],
-    "pt": _to_unit,
-    "np": lambda images: _to_unit(images).permute(0, 2, 3, 1).cpu().numpy(),
+    "pt": to_unit,
+    "np": lambda images: to_unit(images).permute(0, 2, 3, 1).cpu().numpy(),
 }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -81,13 +81,3 @@ def _link(source: Path, target: Path) -> None:
         os.link(source, target)
     except OSError:  # another file system, or one without hard links
         shutil.copy2(source, target)
-
-
-def sum_counts(ledgers: Sequence[Mapping[str, object]]) -> dict[str, int]:
-    """Returns the sums of the counts of all shards' ledgers."""
-    total: dict[str, int] = {}
-    for ledger in ledgers:
-        for name, amount in ledger.items():
-            if isinstance(amount, int):
-                total[name] = total.get(name, 0) + amount
-    return total

@@ -7,12 +7,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pmg.cache import Cache, open_cache
-from pmg.configuration.instantiate import instantiate, instantiate_all
+from pmg.configuration.instantiate import instantiate, instantiate_all, to_plain
 from pmg.configuration.portable import named_folders, portable
-from pmg.domain import PmgError, require_positive
+from pmg.configuration.trees import texts
+from pmg.domain import PmgError
 from pmg.orchestration.library_messages import quiet_lightning
 from pmg.orchestration.run import Run
 from pmg.runs.content import select_content
@@ -110,13 +112,8 @@ class Builder:
     ) -> dict[str, Any]:
         """Returns what an objective's terms need of accepted images, by argument of `build_batches`.
 
-        Latents are kept in `latents_folder`, where there is one.
-
-        Args:
-            truths: their items.
-            terms: of the objective.
-            width: of the generator's text tokens.
-            scenario: has the attributes that describe them.
+        These are images of `truths`; `width` is that of the generator's text tokens. Latents are kept in
+        `latents_folder`.
         """
         from pmg.training.latents import encode_item_images
         from pmg.training.preference_setup import describe_accepted, see_accepted
@@ -199,17 +196,14 @@ class Builder:
     def fit(self, module: LightningModule, batches: LightningDataModule, *callbacks: Callback) -> Trainer:
         """Trains a module, resumed from the run folder's last checkpoint if there is one; returns the trainer.
 
-        `callbacks` are further ones, beside those of the config.
-
-        Raises:
-            PmgError: the checkpoint is damaged or belongs to another config.
+        `callbacks` are further ones, beside the config's. PmgError if the checkpoint is damaged or of another config.
         """
         from pmg.training.callbacks import Signature, StopBetweenSteps, ValidationLog, resume_point
 
         quiet_lightning()
         run = self.run
         configured = [*instantiate_all(self._nodes.callbacks), Signature(self.identity)]
-        trainer = instantiate(self._nodes.trainer, callbacks=configured, logger=run.tracking.trackers or False)
+        trainer = instantiate(self._nodes.trainer, callbacks=configured, logger=list(run.tracking))
         trainer.callbacks[:0] = [StopBetweenSteps(), ValidationLog(), *callbacks]
         run.ledger.count("trainable_parameters", sum(p.numel() for p in module.parameters() if p.requires_grad))
         checkpoint = resume_point(run.folder / "checkpoints" / "last.ckpt", run.command, self.identity)
@@ -224,27 +218,38 @@ class Builder:
 
 
 def select_examples(data: Dataset, split: str, numbers: Mapping[str, Any]) -> list[Example]:
-    """Returns the examples of a split that a command uses.
+    """Returns the examples of a split that a command uses; PmgError if it has fewer users.
 
-    Args:
-        data: the data set.
-        split: its name.
-        numbers: ``split_sizes``, ``targets`` and ``history_items``, each by split; None: all.
-
-    Raises:
-        PmgError: a number is below 1, or the split has fewer users.
+    `numbers` are ``split_sizes``, ``targets`` and ``history_items``, each by split; None: all.
     """
-    require_positive(**{f"{key}.{split}": numbers[key][split] for key in ("split_sizes", "targets", "history_items")})
     examples = data.examples(split, numbers["split_sizes"][split], numbers["targets"][split])
     latest = numbers["history_items"][split]
     return [replace(example, history=example.history[-latest:]) for example in examples] if latest else examples
 
 
+def warn_of_other_pictures(generator: Any, option: str | None, data: Dataset, examples: Sequence[Example]) -> None:
+    """Logs a warning if the generator's model cards name data sets, and the configured one isn't among them.
+
+    `option` is that of the group ``data``; None: unknown. A data set without pictures gets no warning.
+    """
+    from pmg.evaluation.model_card import read_trained_on
+
+    folders = [Path(text) for key, text in texts(to_plain(generator)) if key.endswith("folder")]
+    trained_on = set().union(*map(read_trained_on, folders))
+    if not trained_on or not option or trained_on & {option, data.pictures_of}:
+        return
+    if any(data.images.has(one.item) for example in examples for one in example.history):
+        names = " and ".join(sorted(trained_on))
+        log.warning(
+            "the generator was trained on pictures of %s, not of data=%s, and draws the former. Train one on yours: "
+            "pmg-pretrain data=%s stage=look_autoencoder (docs/own_data.md)", names, option, option,
+        )  # fmt: skip
+
+
 def start_from(build: Callable[..., Encoder], folder: str) -> Callable[..., Encoder]:
     """Returns a builder of encoders whose initial weights the ``pmg-train`` run in a folder trained.
 
-    Raises:
-        PmgError: the run did not finish, is damaged, or trained an encoder of another kind or size.
+    PmgError if the run did not finish, is damaged, or trained an encoder of another kind or size.
     """
     from pmg.models.loading.weight_sources import load_frozen
 

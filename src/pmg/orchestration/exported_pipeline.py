@@ -23,8 +23,7 @@ DTYPES = ("bfloat16", "float32")
 def adopt(cfg: DictConfig, command: str, overrides: Sequence[str]) -> None:
     """Replaces what a command takes from its pipeline or training, if anything, see the functions below.
 
-    Raises:
-        PmgError: see `adopt_pipeline`; or there is no such training.
+    PmgError as `adopt_pipeline`, or if there is no such training.
     """
     if command == "export":
         if cfg.train_run and not any(override_root(override) == "generator" for override in overrides):
@@ -36,17 +35,9 @@ def adopt(cfg: DictConfig, command: str, overrides: Sequence[str]) -> None:
 def adopt_pipeline(cfg: DictConfig, command: str, overrides: Sequence[str]) -> None:
     """Replaces groups of a config by the parts of ``cfg.pipeline``, and ``preference.soft`` by its encoder.
 
-    Scenario, captioner, decoding and scorer stay as they are where the command line names them: another catalogue
-    has other facts. Methods, balance and sampling stay those of the config.
-
-    Args:
-        cfg: of the command; changed.
-        command: the verb.
-        overrides: of the command line.
-
-    Raises:
-        PmgError: there is no such pipeline, the command line names another part or a training run, or the command
-            trains an encoder.
+    Scenario, captioner, decoding and scorer stay as they are where the command line names them: another catalogue has
+    other facts. Methods, balance and sampling stay those of the config. PmgError if there is no such pipeline, the
+    command line names another part or a training run, or the command trains an encoder.
     """
     from pmg.generation.exported_tokens import read_parts
 
@@ -73,17 +64,9 @@ def adopt_pipeline(cfg: DictConfig, command: str, overrides: Sequence[str]) -> N
 
 
 def read_generator_defaults(train_run: str, overrides: Sequence[str]) -> dict[str, Any]:
-    """Returns the nodes ``sampling`` and ``balance`` that the generator of a training brings.
+    """Returns the nodes ``sampling`` and ``balance`` that the generator of a training brings, unresolved.
 
-    Args:
-        train_run: folder of the training.
-        overrides: of ``pmg-export``; without one of ``generator``.
-
-    Returns:
-        Unresolved nodes; none for a training that didn't record its generator.
-
-    Raises:
-        PmgError: there is no such training.
+    There are none for a training that didn't record its generator. PmgError if there is no such training.
     """
     _, metrics = read_run(train_run, "train")
     option = (metrics.get("choices") or {}).get("generator")

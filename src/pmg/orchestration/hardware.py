@@ -11,27 +11,8 @@ from pmg.orchestration.library_messages import quiet_lightning
 MINIMAL = {"logger": False, "callbacks": None, "enable_progress_bar": False, "enable_checkpointing": False}
 
 
-def check_hardware(device: str | None, trainer: Any) -> None:
-    """Checks the device of frozen models, and the trainer.
-
-    Args:
-        device: None: there are no frozen models.
-        trainer: its config node.
-
-    Raises:
-        PmgError: there is no such device or accelerator, or Lightning refuses the trainer's arguments.
-    """
-    if device:
-        check_device(device)
-    check_trainer(to_plain(trainer))
-
-
 def check_device(device: str) -> None:
-    """Checks that torch can put a tensor on `device`.
-
-    Raises:
-        PmgError: torch has no such device.
-    """
+    """Checks that torch can put a tensor on `device`, else raises PmgError."""
     import torch
     from torch import nn
 
@@ -40,12 +21,9 @@ def check_device(device: str) -> None:
     to_device(nn.ParameterList([torch.zeros(1)]), device)  # the weights of a layer would advance torch's rng
 
 
-def check_trainer(arguments: dict[str, Any]) -> None:
-    """Builds a trainer of these arguments, without callbacks and loggers.
-
-    Raises:
-        PmgError: Lightning refuses them.
-    """
+def check_trainer(trainer: Any) -> None:
+    """Builds a trainer of this config node, without callbacks and loggers; PmgError if Lightning refuses it."""
+    arguments = to_plain(trainer)
     quiet_lightning()
     try:
         instantiate({**arguments, **MINIMAL})

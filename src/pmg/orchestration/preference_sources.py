@@ -29,10 +29,7 @@ KINDS = {  # what the source that an argument of a method names has to give
 def build_methods(method: Any, mismatched: bool) -> dict[str, Method]:
     """Returns the configured methods by name, but null ones; a node without ``_target_`` is a `Method`.
 
-    Without `mismatched`, no method has a mismatched control.
-
-    Raises:
-        PmgError: a method has an unknown argument.
+    Without `mismatched`, no method has a mismatched control. PmgError if a method has an unknown argument.
     """
     for name, node in to_plain(method).items():
         if node and not isinstance(node, Mapping):
@@ -50,8 +47,7 @@ def build_methods(method: Any, mismatched: bool) -> dict[str, Method]:
 def build_sources(preference: Any, methods: Mapping[str, Method]) -> dict[str, PreferenceSource]:
     """Returns the sources that methods use, built of the config's nodes, by name; nothing is loaded.
 
-    Raises:
-        PmgError: there is no such source, or it gives soft tokens where keywords are needed, or the reverse.
+    PmgError if there is no such source, or it gives soft tokens where keywords are needed, or the reverse.
     """
     nodes = {name: node for name, node in (preference or {}).items() if node}
     built: dict[str, PreferenceSource] = {}
@@ -88,22 +84,14 @@ def runs_in_use(plain: Mapping[str, Any]) -> dict[str, str]:
 
 
 def check_sources(config: Mapping[str, Any], sources: Mapping[str, PreferenceSource]) -> None:
-    """Checks, before data and models are loaded, that sources can be used with a config, see `portable`.
-
-    Raises:
-        PmgError: see `PreferenceSource.check`.
-    """
+    """Checks by `PreferenceSource.check`, before data are loaded, that sources fit a config, see `portable`."""
     values = dict(leaves(config))
     for name, source in sources.items():
         source.check(f"preference.{name}", values)
 
 
 def check_labels(sources: Mapping[str, PreferenceSource], examples: Iterable[Example]) -> None:
-    """Checks that all examples have the labels that sources need.
-
-    Raises:
-        PmgError: names the source and the label.
-    """
+    """Checks that all examples have the labels that sources need, else PmgError names source and label."""
     common = set.intersection(*(set(example.labels) for example in examples))
     for name, source in sources.items():
         for label in source.requires.labels:
@@ -142,8 +130,7 @@ def gather_requirements(sources: Mapping[str, PreferenceSource]) -> Requirements
 def build_preferences(sources: Mapping[str, PreferenceSource], context: SourceContext) -> dict[str, Preference]:
     """Calls each source once; returns the preference of each profile.
 
-    Raises:
-        PmgError: a source gives another number of rows than there are profiles.
+    PmgError if a source gives another number of rows than there are profiles.
     """
     from pmg.generation.requests import Preference
 

@@ -111,8 +111,7 @@ def _terminate(started: Sequence[BaseProcess]) -> None:
 def run_ranks(tasks: Sequence[Task]) -> list[Any]:
     """Runs tasks that communicate with each other and returns their results; a failure ends all of them.
 
-    Raises:
-        PmgError: of the first task that failed.
+    PmgError is that of the first task that failed.
     """
     with started_workers(tasks) as workers:
         for worker in _as_completed(workers):
@@ -124,9 +123,7 @@ def run_ranks(tasks: Sequence[Task]) -> list[Any]:
 def run_shards(tasks: Sequence[Task]) -> None:
     """Runs independent tasks to their end, also after one of them has failed.
 
-    Raises:
-        PmgError: the number of failed tasks, and the error of the first.
-        KeyboardInterrupt: a task was interrupted.
+    PmgError with the number of failed tasks and the error of the first; KeyboardInterrupt if a task was interrupted.
     """
     with started_workers(tasks) as workers:
         failed = [worker.error for worker in _as_completed(workers) if worker.error is not None]

@@ -184,10 +184,8 @@ def completed_metrics(cfg: DictConfig, command: str) -> dict[str, Any] | None:
 def _open_record(cfg: DictConfig, run: Run, locks: contextlib.ExitStack) -> RunRecord:
     """Checks that the run may write into its folder and returns its record; begins the run in a new folder.
 
-    `locks` receives the locks of the folders that the run writes.
-
-    Raises:
-        PmgError: see `refuse_other`; or a number is not finite, or another process writes into the folder.
+    `locks` receives the locks of the folders that the run writes. PmgError as `refuse_other`, or if a number is not
+    finite, or another process writes into the folder.
     """
     plain = to_plain(cfg)
     if not plain["run_dir"]:
@@ -275,7 +273,7 @@ def tracked(body: Body) -> Body:
         plain = to_plain(cfg)
         name = run_name(run.folder, Path(plain["paths"]["output_dir"]))
         label = Label(run.id, name, run.command, tags(plain.get("method"), run.choices, run.command))
-        opening = open_tracking(plain, label, exit_code)
+        opening = open_tracking(plain, label)
         with contextlib.ExitStack() as stack:
             run.when_begun(lambda: setattr(run, "tracking", stack.enter_context(opening)))
             result = body(cfg, run)

@@ -14,8 +14,7 @@ BEST_FILE = "optimization_results.yaml"
 def resume_study(config: DictConfig) -> None:
     """Reduces the sweeper's trials to those that its study lacks; failed and interrupted ones are run first.
 
-    Args:
-        config: of a sweep; changed only if its sweeper stores a study in a database.
+    The config is changed only if its sweeper stores a study in a database.
     """
     sweeper = config.hydra.sweeper
     if "storage" not in sweeper or not sweeper.storage:

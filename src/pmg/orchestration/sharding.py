@@ -8,7 +8,6 @@ them.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,11 +39,8 @@ def own_shard(shard: Any) -> Shard:
 def run_missing_shards(cfg: DictConfig, run: Run, command: str, body: Body) -> list[Path]:
     """Computes the shards that aren't complete, adds the counts of all to the run's ledger, and returns their folders.
 
-    Raises:
-        PmgError: shards failed; the results of the others are kept.
+    PmgError if shards failed; the results of the others are kept.
     """
-    from pmg.generation.record_shards import sum_counts
-
     shards = [  # without loggers: the merged run is tracked
         part_config(cfg, command, f"{run.folder}/shards/{index}", {"shard.index": index, "logger": None})
         for index in range(cfg.shard.count)
@@ -54,22 +50,23 @@ def run_missing_shards(cfg: DictConfig, run: Run, command: str, body: Body) -> l
         refuse_other(Path(shard.run_dir), command, identify(shard, command), shard.get("dtype"))
     run.begin()
     with run.ledger.phase("shards"):
-        missing = [shard for shard in shards if not completed_metrics(shard, command)]
-        works = [partial(execute_nested, shard, command, body, Tracking()) for shard in missing]
         run_shards(
             [
-                _shard_task(one.shard, work, Path(one.run_dir, f"{command}.log"))
-                for one, work in zip(missing, works, strict=True)
+                Task(
+                    f"shard {one.shard.index} of {one.shard.count}",
+                    partial(execute_nested, one, command, body, Tracking()),
+                    folder / f"{command}.log",
+                    _gpu_environment(one.shard.index),
+                )
+                for one, folder in zip(shards, folders, strict=True)
+                if not completed_metrics(one, command)
             ]
         )
-    for name, amount in sum_counts([read_run(folder, command)[1]["ledger"] for folder in folders]).items():
-        run.ledger.count(name, amount)
+    for folder in folders:
+        for name, amount in read_run(folder, command)[1]["ledger"].items():
+            if isinstance(amount, int):  # no seconds
+                run.ledger.count(name, amount)
     return folders
-
-
-def _shard_task(shard: Any, work: Callable[[], None], log: Path) -> Task:
-    """Returns the task of one shard, by its config's `shard`."""
-    return Task(f"shard {shard.index} of {shard.count}", work, log, _gpu_environment(shard.index))
 
 
 def _gpu_environment(index: int) -> dict[str, str]:

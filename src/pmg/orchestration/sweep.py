@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -17,10 +15,10 @@ from omegaconf import DictConfig
 
 from pmg.configuration.instantiate import to_plain
 from pmg.domain import PmgError
-from pmg.natural_order import natural_key
 from pmg.orchestration import search, sweep_jobs
+from pmg.paths import natural_key
 from pmg.runs.owned_folders import refuse_sweep
-from pmg.runs.run_folder import METRICS_FILE
+from pmg.runs.run_folder import METRICS_FILE, read_json
 
 MAX_ERROR_LENGTH = 200  # characters of an error in the table: the way out is at its end
 
@@ -36,11 +34,6 @@ class SweepJob:
     def status(self) -> str:
         """The status; a job marked ``running`` after the end of the sweep was killed, or is queued on a cluster."""
         return "unfinished" if self.metrics["status"] == "running" else self.metrics["status"]
-
-    @property
-    def process(self) -> int:
-        """The id of the job's process on its own machine; 0 if unrecorded."""
-        return self.metrics.get("process", 0)
 
 
 @dataclass(frozen=True)
@@ -97,12 +90,18 @@ class SweepSummary(Callback):
     @classmethod
     def stop(cls) -> None:
         """Interrupts the jobs in other processes of this machine and waits until they have saved."""
-        if cls.current is not None:
-            if "Slurm" in cls.current.launcher:
-                arrays = {path.name.partition("_")[0] for path in cls.current.folder.glob(".submitit/[0-9]*")}
+        if (sweep := cls.current) is not None:
+            if "Slurm" in sweep.launcher:
+                arrays = {path.name.partition("_")[0] for path in sweep.folder.glob(".submitit/[0-9]*")}
                 ids = " ".join(sorted(arrays))
                 print(f"SLURM still runs the jobs; before a rerun: scancel {ids}", file=sys.stderr)
-            sweep_jobs.interrupt_jobs(partial(_unfinished_processes, cls.current.folder, cls.current.command))
+            sweep_jobs.interrupt_jobs(
+                lambda: {
+                    job.metrics.get("process", 0)  # its id on the job's own machine
+                    for job in find_jobs(sweep.folder, sweep.command)
+                    if job.status == "unfinished"
+                }
+            )
 
 
 def summarize(sweep: Sweep) -> bool:
@@ -123,18 +122,11 @@ def summarize(sweep: Sweep) -> bool:
     return failed
 
 
-def _unfinished_processes(folder: Path, command: str) -> set[int]:
-    return {job.process for job in find_jobs(folder, command) if job.status == "unfinished"}
-
-
 def find_jobs(folder: Path, command: str) -> list[SweepJob]:
     """Returns the started jobs of a sweep in the order of their folders, without nested runs."""
     jobs: list[SweepJob] = []
     for path in sorted(folder.rglob(METRICS_FILE), key=lambda path: (len(path.parts), natural_key(path))):
-        try:
-            metrics = json.loads(path.read_text())
-        except ValueError:
-            metrics = {"command": command, "status": "damaged"}
+        metrics = read_json(path) or {"command": command, "status": "damaged"}
         if metrics.get("command") == command and not any(path.is_relative_to(job.folder) for job in jobs):
             jobs.append(SweepJob(path.parent, metrics))
     return jobs

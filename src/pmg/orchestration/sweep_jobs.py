@@ -23,8 +23,7 @@ _PR_SET_PDEATHSIG = 1  # of Linux
 def run_in_child(job: Callable[[], object]) -> None:
     """Runs `job` in a child process, so that a job killed for its memory doesn't end the worker and its other jobs.
 
-    Raises:
-        RunFailedError: the child failed or was killed.
+    RunFailedError if the child failed or was killed.
     """
     sys.stdout.flush()
     sys.stderr.flush()

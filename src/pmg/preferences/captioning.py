@@ -58,16 +58,9 @@ class PictureDescriber(Protocol):
 def caption_items(
     captioner: Captioner, items: Sequence[Item], pixels: Pixels | None = None, batch_size: int = 32
 ) -> dict[str, str]:
-    """Returns the captions of items by the item's id; each distinct item is described once.
+    """Returns the captions of items, which may repeat, by the item's id; each distinct item is described once.
 
-    Args:
-        captioner: any captioner.
-        items: the items; repetitions are allowed.
-        pixels: returns their images; called only if the captioner needs images.
-        batch_size: images at once.
-
-    Raises:
-        PmgError: the captioner needs images and `pixels` is None.
+    PmgError if the captioner needs images, of which `batch_size` are read at once, and `pixels` is None.
     """
     if captioner.needs_images and pixels is None and items:
         raise PmgError(f"{type(captioner).__name__} needs images and this data has none. Use captioner=metadata.")
@@ -98,11 +91,7 @@ class MetadataCaptioner:
         return tuple(dict.fromkeys(name for _, name, _, _ in Formatter().parse(self.template) if name is not None))
 
     def __call__(self, items: Sequence[Item], images: Tensor | None = None) -> list[str]:
-        """Returns the captions.
-
-        Raises:
-            PmgError: an item lacks a fact that the template names.
-        """
+        """Returns the captions; PmgError if an item lacks a fact that the template names."""
         return [self._describe(item) for item in items]
 
     def _describe(self, item: Item) -> str:
@@ -166,16 +155,12 @@ class TaggerCaptioner:
     def __call__(self, items: Sequence[Item], images: Tensor | None = None) -> list[str]:
         """Returns the captions of images `(B, 3, H, W)` in [-1, 1]; the items are not used."""
         content, style = self.scorer(images)
-        tags = [
-            self._tags(words, content if shows else style, pooled, shows)
-            for words, shows, pooled in self.groups.values()
-        ]
+        tags = []
+        for words, shows, pooled in self.groups.values():
+            encode = self.scorer.encode_target if shows else self.scorer.encode_preference
+            best = ((content if shows else style) @ encode(pooled).T).argmax(dim=1)
+            tags.append([words[place] for place in best.tolist()])
         return [self.template.format_map(dict(zip(self.groups, row, strict=True))) for row in zip(*tags, strict=True)]
-
-    def _tags(self, words: Sequence[str], images: Tensor, pooled: Tensor, shows: bool) -> list[str]:
-        encode = self.scorer.encode_target if shows else self.scorer.encode_preference
-        best = (images @ encode(pooled).T).argmax(dim=1)
-        return [words[place] for place in best.tolist()]
 
 
 class ImageToTextCaptioner:
@@ -233,11 +218,7 @@ class ImageToTextCaptioner:
 
 
 def load_image_to_text(source: str, dtype: str, device: str) -> tuple[Any, Any]:
-    """Loads processor and frozen model.
-
-    Raises:
-        PmgError: the source is missing, damaged, or no image-to-text model.
-    """
+    """Loads processor and frozen model; PmgError if they are missing, damaged, or no image-to-text model."""
     path = resolve_source(source)
     with loading(
         "an image-to-text model", path, "; captioner.source is a hub id or a folder with model and processor"

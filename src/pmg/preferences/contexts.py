@@ -127,11 +127,7 @@ class PictureFeatures:
         self.items = {digest: item for item in items for digest in find_pictures(captions[item.id])}
 
     def __call__(self, texts: Sequence[str]) -> list[list[Tensor]]:
-        """Returns of each text the features of its pictures, in their order.
-
-        Raises:
-            PmgError: a picture can't be read.
-        """
+        """Returns of each text the features of its pictures, in order; PmgError if one can't be read."""
         wanted = [find_pictures(text) for text in texts]
         digests = list(dict.fromkeys(chain.from_iterable(wanted)))
         kept = {digest: self.cache.load(self._key(digest)) for digest in digests}

@@ -74,15 +74,13 @@ class HistoryWriter:
         if not self.language_model.reads_pictures or limit is None:
             return scenario
         most = kept = min(items, scenario.max_items)
-        while kept > 1 and self._length(write(example, scenario, captions)) > limit - RESERVED:
+        tokenize = self.language_model.tokenize
+        while kept > 1 and len(tokenize(write(example, scenario, captions) or "")) > limit - RESERVED:
             kept -= 1
             scenario = replace(scenario, max_items=kept)
         if kept < most:
             self.left_out[example.profile] = self.left_out.get(example.profile, 0) + most - kept
         return scenario
-
-    def _length(self, text: str | None) -> int:
-        return len(self.language_model.tokenize(text)) if text else 0
 
 
 @dataclass(frozen=True)
@@ -193,11 +191,7 @@ class PreferenceExtractor(TargetExtractor):
     def _pictures(
         self, examples: Sequence[Example], captions: Mapping[str, str] | None, pixels: Pixels | None
     ) -> PictureLookup:
-        """Returns what looks up the features of the pictures in texts.
-
-        Raises:
-            PmgError: the scenario has no place for pictures.
-        """
+        """Returns what looks up pictures in texts; PmgError if the scenario has no place for pictures."""
         if "{caption}" not in self.scenario.line and any(map(find_pictures, (captions or {}).values())):
             raise PmgError(
                 f"captioner=pictures puts pictures in the place of {{caption}}, and scenario.line is "

@@ -14,7 +14,7 @@ from pmg.configuration.ranges import Count, CountOrZero, Positive, Seed
 from pmg.domain import Keywords, PmgError
 from pmg.models.language.context import Context
 from pmg.models.language.language_model import LanguageModel
-from pmg.preferences.keywords import LIMIT, ask_options, attribute_scores, merge_keywords, rank
+from pmg.preferences.keywords import LIMIT, attribute_scores, merge_keywords, rank, rank_words
 from pmg.preferences.scenarios import Attribute
 
 log = logging.getLogger(__name__)
@@ -124,8 +124,7 @@ class Choose:
     ) -> list[Keywords]:
         """Scores all options of all attributes in one pass; a score is the log-probability among the options.
 
-        Raises:
-            PmgError: an attribute has no options.
+        PmgError if an attribute has no options.
         """
         scores = self.score(language_model, context, attributes)
         return [
@@ -164,8 +163,7 @@ class ChooseCalibrated(Choose):
     ) -> dict[str, Tensor]:
         """Returns the calibrated score of every option of every attribute, float32 `(B, n_options)` by attribute.
 
-        Raises:
-            PmgError: there are no references.
+        PmgError if there are no references.
         """
         if not self.references:
             raise PmgError("decoding.references is empty. Give it a text without content, or use decoding=choose")
@@ -211,7 +209,7 @@ class Generate:
         for name, attribute in attributes.items():
             prompt = self.write_prompt(attribute)
             lists = self._lists(language_model, context, prompt)
-            groups.append(_score(language_model, context, prompt, lists))
+            groups.append(rank_words(language_model, context, prompt, lists, self.per_attribute))
             empty = sum(not words for words in lists)
             if empty:
                 log.warning("attribute '%s': no list of keywords for %d of %d texts", name, empty, len(context))
@@ -237,15 +235,3 @@ class Generate:
                 cut = len(language_model.token_ids(text)) >= self.max_new_tokens
                 lists[row] = parse_list(text, self.max_words, cut)[: self.per_attribute]
         return lists
-
-
-def _score(
-    language_model: LanguageModel, context: Context, prompt: str, lists: list[tuple[str, ...]]
-) -> list[Keywords]:
-    """Scores each word by its log-probability as the whole answer, best first; all histories in one pass."""
-    rows = [row for row, words in enumerate(lists) if words]
-    questions = [[ask_options(prompt, lists[row])] for row in rows]
-    keywords = [Keywords(())] * len(lists)
-    for row, (scores,) in zip(rows, language_model.score_options(context.select(rows), questions), strict=True):
-        keywords[row] = rank(lists[row], scores.tolist(), len(lists[row]))
-    return keywords

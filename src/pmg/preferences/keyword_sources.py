@@ -75,8 +75,7 @@ class StatedKeywords(KeywordSource):
     def __call__(self, context: SourceContext) -> Sequence[Keywords]:
         """Returns of each attribute the option that the user's messages stated last, certain.
 
-        Raises:
-            PmgError: the scenario has no cosine from which a sentence states an option.
+        PmgError if the scenario has no cosine from which a sentence states an option.
         """
         scenario, matcher, budget = context.extractor.scenario, context.extractor.matcher, context.extractor.budget
         if matcher is None:
@@ -101,13 +100,7 @@ def count_keywords(
 
     For each attribute of the scenario its most frequent value: of the items' facts of that name, or of the attribute's
     options among the parts of their captions. Where there is none of any attribute, the most frequent keywords of the
-    items.
-
-    Args:
-        example: has the history, of which the latest `scenario.max_items` liked items count, as in prompts.
-        scenario: has the attributes, in order.
-        captions: each item's caption by its id; None: there are none.
-        at_most: maximum number of words.
+    items. The latest `scenario.max_items` liked items count, as in prompts; at most `at_most` words are returned.
     """
     items = example.liked[-scenario.max_items :]
     parts = [caption_parts((captions or {}).get(item.id, "")) for item in items]

@@ -80,8 +80,7 @@ def attribute_scores(
 ) -> dict[str, Tensor]:
     """Returns the log-probabilities of the options of every attribute, float32 `(B, n_options)`, in one pass.
 
-    Raises:
-        PmgError: an attribute has no options to choose from.
+    PmgError if an attribute has no options to choose from.
     """
     for name, attribute in attributes.items():
         if not attribute.options:
@@ -99,6 +98,18 @@ def ask_options(prompt: str, words: Sequence[str]) -> Question:
     return Question(prompt, tuple(f" {word}" for word in words))
 
 
+def rank_words(
+    language_model: LanguageModel, context: Context, prompt: str, lists: Sequence[Sequence[str]], count: int
+) -> list[Keywords]:
+    """Returns of each text the `count` words of its list that are the likeliest as its whole answer, best first."""
+    rows = [row for row, words in enumerate(lists) if words]
+    questions = [[ask_options(prompt, lists[row])] for row in rows]
+    keywords = [NO_WORDS] * len(lists)
+    for row, (scores,) in zip(rows, language_model.score_options(context.select(rows), questions), strict=True):
+        keywords[row] = rank(lists[row], scores.tolist(), count)
+    return keywords
+
+
 def target_keywords(
     language_model: LanguageModel, items: Sequence[Item], scenario: Scenario, ranked: int = RANKED, kept: int = KEPT
 ) -> list[Keywords]:
@@ -109,11 +120,7 @@ def target_keywords(
     """
     context = language_model.prefill([scenario.target_prefix + item.title for item in items])
     options = [list(dict.fromkeys(w for w in item.keywords if w != item.title))[:ranked] for item in items]
-    rows = [row for row, words in enumerate(options) if words]
-    questions = [[ask_options(scenario.target_question, options[row])] for row in rows]
-    likeliest = [Keywords(())] * len(items)
-    for row, (scores,) in zip(rows, language_model.score_options(context.select(rows), questions), strict=True):
-        likeliest[row] = rank(options[row], scores.tolist(), kept)
+    likeliest = rank_words(language_model, context, scenario.target_question, options, kept)
     scene = scenario.scene_words
     return [
         Keywords((item.title, *own.words, *scene), (0.0, *own.scores, *[0.0] * len(scene)))
@@ -146,15 +153,10 @@ class Budget:
     limit: int
 
     def fit(self, keywords: Keywords) -> Keywords:
-        """Drops the keywords of least weight (their scores) until the rest can be read whole.
+        """Drops the keywords of least weight (their scores) until the rest can be read whole; PmgError if none fits.
 
-        First go words that are too long by themselves, then the lowest score, of equal scores the later word.
-
-        Returns:
-            The kept keywords in their order; `dropped` names the others, first dropped first.
-
-        Raises:
-            PmgError: no keyword fits.
+        First go words that are too long by themselves, then the lowest score, of equal scores the later word. Those
+        that are kept stay in their order; `dropped` names the others, first dropped first.
         """
         pairs = scored(keywords)
         dropped = [pair for pair in pairs if self.count_tokens(pair[0]) > self.limit]

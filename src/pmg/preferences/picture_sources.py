@@ -20,8 +20,7 @@ class LikedPictures(PictureSource):
     def __call__(self, context: SourceContext) -> list[ReferenceImages]:
         """Returns each user's pictures as the generator sees them, oldest first.
 
-        Raises:
-            PmgError: the generator takes no reference images, or a user liked nothing that has a picture.
+        PmgError if the generator takes no reference images, or a user liked nothing that has a picture.
         """
         if not context.generator.supports.references:
             raise PmgError(

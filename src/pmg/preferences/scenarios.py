@@ -97,8 +97,7 @@ class Scenario:
 def build_attributes(specs: Mapping[str, Mapping[str, Any]]) -> dict[str, Attribute]:
     """Builds attributes from plain values.
 
-    Raises:
-        PmgError: an attribute has an unknown key, no question, or an empty list of options.
+    PmgError if one has an unknown key, no question, or an empty list of options.
     """
     known = ("question", "options", "example")
     for name, spec in specs.items():
@@ -122,8 +121,7 @@ def build_scenario(
 ) -> Scenario:  # fmt: skip
     """Builds a scenario from the plain values of a config.
 
-    Raises:
-        PmgError: a key is unknown or missing, or `lint` finds problems.
+    PmgError if a key is unknown or missing, or `lint` finds problems.
     """
     keys = {entry.name: entry.default for entry in fields(Scenario)}
     unknown = [f"no key '{key}'{nearest(key, keys)}" for key in rest if key not in keys]
@@ -143,13 +141,8 @@ def build_scenario(
 def verbalize_history(example: Example, scenario: Scenario, captions: Mapping[str, str] | None = None) -> str:
     """Returns the prompt before the first question, up to ``{instruction}``: liked items, then the conversation.
 
-    Args:
-        example: has the history and the conversation.
-        scenario: templates.
-        captions: caption by the item's id; by default the scenario's caption, formatted with the item's facts.
-
-    Raises:
-        PmgError: history and conversation are empty, or the scenario has no template for the conversation.
+    Captions are by the item's id; by default the scenario's, formatted with the item's facts. PmgError if history and
+    conversation are empty, or the scenario has no template for the conversation.
     """
     parts = []
     if example.liked:
@@ -163,16 +156,7 @@ def verbalize_history(example: Example, scenario: Scenario, captions: Mapping[st
 
 
 def verbalize_dislikes(example: Example, scenario: Scenario, captions: Mapping[str, str] | None = None) -> str | None:
-    """Returns the prompt of negative keywords: disliked items.
-
-    Args:
-        example: has the disliked items.
-        scenario: templates.
-        captions: see `verbalize_history`.
-
-    Returns:
-        The text, or None without such items, or without a template for them.
-    """
+    """Returns the prompt of disliked items, see `verbalize_history`; None without such items, or their template."""
     if not (example.disliked and scenario.dislike_template):
         return None
     return _format_items(scenario.dislike_template, example.disliked, scenario, captions)
@@ -181,8 +165,7 @@ def verbalize_dislikes(example: Example, scenario: Scenario, captions: Mapping[s
 def verbalize_conversation(conversation: Sequence[Turn], scenario: Scenario) -> str:
     """Returns the prompt with the latest messages, up to ``{instruction}``.
 
-    Raises:
-        PmgError: there are no messages, or the scenario has no `chat_template`.
+    PmgError if there are no messages, or the scenario has no `chat_template`.
     """
     if not conversation:
         raise PmgError("the conversation has no messages")
@@ -216,10 +199,9 @@ def _before_instruction(template: str) -> str:
 
 
 def lint(scenario: Scenario) -> list[str]:
-    """Returns one message for each problem of a scenario, with the key at fault; an empty list for a valid one.
+    """Returns one message for each problem of a scenario, with the key at fault; none for a valid one.
 
-    Args:
-        scenario: the scenario; the constructor calls this before it accepts the values.
+    The constructor calls this before it accepts the values.
     """
     problems = [
         *check_template("template", scenario.template, "history"),

@@ -101,12 +101,8 @@ class PreferenceSource(ABC):
     def check(self, key: str, config: Values) -> None:  # noqa: B027 - optional
         """Checks, before data and models are loaded, that the source can be used; does nothing by default.
 
-        Args:
-            key: of the source in the config, for messages, e.g. ``preference.soft``.
-            config: the command's values by dotted key, with ``<name>`` for folders of this machine.
-
-        Raises:
-            PmgError: the source can't be used; names the key and the way out.
+        `key` is the source's, e.g. ``preference.soft``, and `config` has the command's values by dotted key, with
+        ``<name>`` for folders of this machine. PmgError names the key and the way out.
         """
 
     @abstractmethod
@@ -115,30 +111,27 @@ class PreferenceSource(ABC):
 
 
 class KeywordSource(PreferenceSource):
-    """A source of keywords: a method shows them to the generator, scores candidates by them, or guides away."""
+    """A source of keywords: a method shows them to the generator, scores candidates by them, or guides away.
+
+    Called, it returns the `Keywords` of each of the `U` profiles.
+    """
 
     kind = "keywords"
 
-    @abstractmethod
-    def __call__(self, context: SourceContext) -> Sequence[Keywords]:
-        """Returns the keywords of each of the `U` profiles, in the order of `SourceContext.examples`."""
-
 
 class TokenSource(PreferenceSource):
-    """A source of soft tokens, which the generator reads behind the encoded text."""
+    """A source of soft tokens, which the generator reads behind the encoded text.
+
+    Called, it returns those of all profiles, `(U, n, D)`, D the width of the generator's text encoder.
+    """
 
     kind = "soft tokens"
 
-    @abstractmethod
-    def __call__(self, context: SourceContext) -> Tensor:
-        """Returns the soft tokens of all profiles, `(U, n, D)`, D the width of the generator's text encoder."""
-
 
 class PictureSource(PreferenceSource):
-    """A source of pictures, which generators that take reference images see beside the condition."""
+    """A source of pictures, which generators that take reference images see beside the condition.
+
+    Called, it returns each profile's pictures as the generator sees them, at least one, see `encode_references`.
+    """
 
     kind = "reference images"
-
-    @abstractmethod
-    def __call__(self, context: SourceContext) -> Sequence[ReferenceImages]:
-        """Returns each profile's pictures as the generator sees them, at least one, see `encode_references`."""

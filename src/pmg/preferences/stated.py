@@ -43,11 +43,7 @@ class MessageMatcher:
 
     @cached_property
     def options(self) -> list[str]:
-        """All options.
-
-        Raises:
-            PmgError: there are none.
-        """
+        """All options; PmgError if there are none."""
         options = [option for attribute in self.attributes.values() for option in attribute.options]
         if not options:
             raise PmgError("scenario.match compares messages with options, and the scenario's attributes have none")
@@ -61,8 +57,7 @@ class MessageMatcher:
     def __call__(self, messages: Sequence[str]) -> list[str]:
         """Returns the different options that messages state, in the order of the messages.
 
-        Raises:
-            PmgError: the attributes have no options, or the text encoder gives no pooled vectors.
+        PmgError if the attributes have no options, or the text encoder gives no pooled vectors.
         """
         sentences = [sentence for message in messages for sentence in split_sentences(message, self.fits)]
         if not sentences:
@@ -98,9 +93,7 @@ class MessageMatcher:
 def split_sentences(message: str, fits: Callable[[str], bool]) -> list[str]:
     """Returns the sentences of a message; those that don't fit are halved until they do.
 
-    Args:
-        message: of a user.
-        fits: returns whether a text can be read whole; single words that can't are left out.
+    `fits` returns whether a text can be read whole; single words that can't are left out.
     """
     found: list[str] = []
     waiting = [part for part in SENTENCE.split(message) if part.strip()]
@@ -119,11 +112,7 @@ def add_stated(
 ) -> Keywords:
     """Returns stated words, then the decoded ones of attributes that no message is about; `limit` at most.
 
-    Args:
-        decoded: words of a language model.
-        stated: options that messages state; their score is 0, that of a certain word.
-        attributes: of both.
-        limit: most words.
+    The score of a stated word is 0, that of a certain one.
     """
     about = [attribute.options for attribute in attributes.values() if set(stated) & set(attribute.options)]
     replaced = {option for options in about for option in options}
@@ -133,11 +122,7 @@ def add_stated(
 
 
 def build_matcher(scenario: Scenario, text_encoder: PromptEncoder | None) -> MessageMatcher | None:
-    """Returns the matcher of a scenario; None where it has no `match`.
-
-    Raises:
-        PmgError: it has, and there is no text encoder.
-    """
+    """Returns the matcher of a scenario, None without `match`; PmgError if there is no text encoder for it."""
     if scenario.match is None:
         return None
     if text_encoder is None:

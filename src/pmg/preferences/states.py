@@ -38,10 +38,7 @@ class WrittenHistories:
         """Returns the hidden states of each text's tokens behind so many layers, in the model's dtype.
 
         `(T, len(layers) * width)` each. A layer takes a tenth of the room of keys and values, and less to compute the
-        lower it is.
-
-        Raises:
-            PmgError: the language model has no such layer, or reads shorter texts.
+        lower it is. PmgError if the language model has no such layer, or reads shorter texts.
         """
         found: list[Tensor] = []
         for start in track(range(0, len(self.texts), CHUNK), "Reading histories"):

@@ -24,20 +24,12 @@ class StoredTokens(TokenSource):
     file: str | None = None
 
     def check(self, key: str, config: Values) -> None:
-        """Checks that a file is named.
-
-        Raises:
-            PmgError: there is none.
-        """
+        """Checks that a file is named, else raises PmgError."""
         if not self.file:
             raise PmgError(f"{key}.file is not set: name a safetensors file with the soft tokens of each profile")
 
     def __call__(self, context: SourceContext) -> Tensor:
-        """Returns the tokens of all profiles, `(U, n, D)`.
-
-        Raises:
-            PmgError: the file can't be read, or lacks a profile.
-        """
+        """Returns the tokens of all profiles, `(U, n, D)`; PmgError if the file can't be read, or lacks one."""
         profiles = [example.profile for example in context.examples]
         try:
             with safe_open(str(self.file), "pt") as tensors:

@@ -8,15 +8,13 @@ from dataclasses import asdict
 from functools import cached_property
 
 import torch
-from torch import Tensor
 
 from pmg.cache import Cache
 from pmg.data.chats import USER
 from pmg.domain import Example, Item, Keywords, PmgError, Turn
-from pmg.models.language.context import Context
 from pmg.models.language.language_model import LanguageModel
 from pmg.preferences.keywords import KEPT, RANKED, Budget, ask_options, from_tensors, target_keywords, to_tensors
-from pmg.preferences.scenarios import Attribute, Scenario, verbalize_conversation
+from pmg.preferences.scenarios import Scenario, verbalize_conversation
 from pmg.preferences.target_writing import TargetWriting
 
 log = logging.getLogger(__name__)
@@ -29,18 +27,9 @@ def chat_keywords(
 
     For every target attribute, the option with the highest contextually calibrated score (Zhao et al. 2021): its
     log-likelihood after the conversation minus its mean log-likelihood after the scenario's reference messages. Each
-    question follows the earlier answers, so that the face matches the emotion.
+    question follows the earlier answers, so that the face matches the emotion. Scene words follow with score 0.
 
-    Args:
-        language_model: scores the options.
-        conversations: B conversations, none empty.
-        scenario: with target attributes, which have options, and reference messages.
-
-    Returns:
-        B keywords: one option a target attribute with its score, then the scene words with score 0.
-
-    Raises:
-        PmgError: the scenario has no target attributes, or an open one; a conversation is empty.
+    PmgError if the scenario has no target attributes, or an open one, or a conversation is empty.
     """
     _check(scenario)
     references = [(Turn(USER, message),) for message in scenario.reference_messages]
@@ -49,7 +38,8 @@ def chat_keywords(
     stories = [""] * len(texts)
     rows: list[list[tuple[str, float]]] = [[] for _ in texts]
     for attribute in scenario.target_attributes.values():
-        scores = _scores(language_model, context, stories, attribute)
+        questions = [[ask_options(story + attribute.question, attribute.options)] for story in stories]
+        scores = torch.stack([scores for (scores,) in language_model.score_options(context, questions)])
         gains = scores - scores[: len(references)].mean(dim=0) if references else scores
         for row, (gain, place) in enumerate(zip(*gains.max(dim=1), strict=True)):
             answer = attribute.options[int(place)]
@@ -77,12 +67,6 @@ def probe_writing(language_model: LanguageModel, scenario: Scenario, writing: Ta
     messages = [(Turn(USER, message),) for message in writing.probes]
     context = language_model.prefill([verbalize_conversation(turns, scenario) for turns in messages])
     return writing.share_passed(writing.write(language_model, context))
-
-
-def _scores(language_model: LanguageModel, context: Context, stories: Sequence[str], attribute: Attribute) -> Tensor:
-    """Returns the log-likelihood of every option after each context and its answers, float32 `(B, n_options)`."""
-    questions = [[ask_options(story + attribute.question, attribute.options)] for story in stories]
-    return torch.stack([scores for (scores,) in language_model.score_options(context, questions)])
 
 
 def _check(scenario: Scenario) -> None:
@@ -113,8 +97,7 @@ class TargetExtractor:
     def targets(self, examples: Sequence[Example]) -> dict[str, Keywords]:
         """Returns the keywords of each different target, by concept; those without a title answer the conversation.
 
-        Raises:
-            PmgError: an example has neither a target's title nor a conversation.
+        PmgError if an example has neither a target's title nor a conversation.
         """
         unnamed = [example for example in examples if not example.target.title]
         for example in unnamed:

@@ -40,12 +40,9 @@ class TargetWriting:
         return [self.parse(text, len(language_model.token_ids(text)) >= self.max_new_tokens) for text in texts]
 
     def parse(self, text: str, cut: bool) -> str:
-        """Returns the answer in a generated text, or an empty one.
+        """Returns the answer that a generated text begins with, or an empty one.
 
-        Args:
-            text: begins with the answer.
-            cut: whether the generation ended at `max_new_tokens`: an answer without a mark or a line break after it is
-                incomplete then.
+        In a text that was `cut` at `max_new_tokens`, an answer without a mark or a line break after it is incomplete.
         """
         answer, *rest = END.split(text.lstrip(), maxsplit=1)
         short = len(answer.split()) <= self.max_words
@@ -61,11 +58,7 @@ class TargetWriting:
 def build_target_writing(
     question: str, probes: Sequence[Mapping[str, Any]], least: Fraction, max_words: Count, max_new_tokens: Count
 ) -> TargetWriting:
-    """Builds it from the plain values of a config, in which each of the `probes` has a ``message`` and ``words``.
-
-    Raises:
-        PmgError: one of them has other keys.
-    """
+    """Builds it from a config's plain values; PmgError if a probe has other keys than ``message`` and ``words``."""
     for probe in probes:
         if {*probe} != {"message", "words"}:
             raise PmgError(f"target_writing.probes need a message and words each; one has {', '.join(probe)}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from pmg.evaluation.metric_interface import MetricInfo
+from pmg.evaluation.result_tables import show_p
 from pmg.evaluation.statistics import Difference, paired_difference
 from pmg.reporting.artifacts import Artifacts
 
@@ -34,11 +35,10 @@ def answer(artifacts: Artifacts) -> str:
     one, two = (values[known] for values in pair)
     users = one.index.get_level_values("user").to_numpy()
     found = paired_difference(one.to_numpy(), two.to_numpy(), users)
-    chance = "p < 0.001" if found.p < 0.001 else f"p = {found.p:.3f}"
     return (
         f"Pictures that {method} makes with a user's own history fit this user {_verdict(found, info)} those made "
         f"with another user's: {info.title} {one.mean():.3f} and {two.mean():.3f}, a difference of {found.mean:+.3f} "
-        f"[{found.low:+.3f}, {found.high:+.3f}], {chance} ({len(set(users))} users, {2 * len(one)} pictures)."
+        f"[{found.low:+.3f}, {found.high:+.3f}], {show_p(found.p)} ({len(set(users))} users, {2 * len(one)} pictures)."
     )
 
 

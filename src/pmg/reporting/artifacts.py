@@ -14,7 +14,7 @@ from pmg.evaluation.image_evaluation import SELECTION_SCORES, selection_scores
 from pmg.evaluation.metric_interface import MetricInfo, read_infos
 from pmg.evaluation.results import COLUMNS, read_results, read_rows
 from pmg.generation.records import RECORDS, Record, read_records
-from pmg.natural_order import natural_key
+from pmg.paths import natural_key
 from pmg.reporting.runs import RunFolder, progress
 
 JUDGES = ("evaluate", "study", "keywords")
@@ -54,8 +54,7 @@ class Artifacts:
     def add_results(self, number: int, file: Path) -> None:
         """Adds the rows of a run, and what its ``results.json`` says of them.
 
-        Raises:
-            PmgError: one of the files is missing, or was written by another version.
+        PmgError if one of the files is missing, or was written by another version.
         """
         results = read_results(file.parent / "results.json")
         rows = read_rows(file.parent, results.get("rows"))

@@ -45,11 +45,8 @@ def draw_arms(arms: Mapping[str, Mapping], metrics: Sequence[MetricInfo], propos
 def draw_effect(variants: Mapping[str, Arms], metrics: Sequence[MetricInfo], name: str = "") -> Figure:
     """Draws each method over the values of a factor, metrics side by side; only values that are numbers are joined.
 
-    Args:
-        variants: means with their limits by value; where all are numbers the axis is one of numbers, logarithmic
-            where they span a decade.
-        metrics: one a panel.
-        name: of the factor.
+    `variants` are means with their limits by value of the factor `name`; where all are numbers the axis is one of
+    numbers, logarithmic where they span a decade.
     """
     figure, axes = panels(len(metrics), 4.4, 3.2)
     methods = list(dict.fromkeys(method for arms in variants.values() for method in arms))

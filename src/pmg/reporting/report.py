@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from pmg.data_uri import data_uri
 from pmg.evaluation.table_rendering import Table
 from pmg.html_document import render_document
+from pmg.models.vision.pictures import data_uri
 from pmg.reporting.answer import answer
 from pmg.reporting.artifacts import gather
 from pmg.reporting.figure_selection import Picture, draw_pictures
@@ -47,8 +47,7 @@ def render(report: Report) -> str:
 def build_report(paths: Sequence[Path], command: str) -> tuple[Report, pd.DataFrame]:
     """Reads all runs in and below `paths`; returns what the page shows, and the tidy table.
 
-    Raises:
-        PmgError: a path is no folder, holds no run, or none can be read.
+    PmgError if a path is no folder, holds no run, or none can be read.
     """
     runs = read_runs(paths)
     factors, artifacts = find_factors(runs), gather(runs)

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.progress import track
 
 from pmg.domain import PmgError
-from pmg.natural_order import natural_key
+from pmg.paths import natural_key
 from pmg.runs.run_folder import CONFIG_FILE, METRICS_FILE
 
 # runs whose values count as those of the run that used them
@@ -72,8 +72,7 @@ class RunFolder:
 def read_runs(paths: Sequence[Path]) -> list[RunFolder]:
     """Reads all runs in and below `paths`, in natural order; a part of a run is no run of its own.
 
-    Raises:
-        PmgError: a path is no folder, holds no run, or nothing that was found can be read.
+    PmgError if a path is no folder, holds no run, or nothing that was found can be read.
     """
     folders = find_runs(paths)
     root = Path(os.path.commonpath([folder.parent for folder in folders]))
@@ -96,11 +95,7 @@ def progress(items: Sequence[Item], text: str) -> Iterable[Item]:
 
 
 def find_runs(paths: Sequence[Path]) -> list[Path]:
-    """The topmost run folders in and below `paths`, each once.
-
-    Raises:
-        PmgError: a path is no folder, or holds no run.
-    """
+    """The topmost run folders in and below `paths`, each once; PmgError if one is no folder, or holds no run."""
     found: dict[Path, None] = {}
     for path in paths:
         if not path.is_dir():
@@ -139,19 +134,16 @@ def _read_whole(folder: Path, name: str) -> RunFolder:
     below = sorted(folder.glob(f"*/{METRICS_FILE}"))
     parts = tuple(read_folder(path.parent, f"{name}/{path.parent.name}") for path in below)
     git, status = facts.get("git") or {}, str(facts["status"])
+    own, reason = _numbers(facts.get("metrics")), " ".join((facts.get("error") or "no reason was noted").split())
     return RunFolder(
         folder, name, command, status, facts.get("seed"),
         config={**known, **_options(facts.get("overrides") or (), known)},
-        scalars=_merged([_numbers(facts.get("metrics")), *(part.scalars for part in parts)]),
+        scalars={name: value for part in reversed(parts) for name, value in part.scalars.items()} | own,
         cost=_add_costs(_cost(facts.get("ledger")), [part.cost for part in parts]),
         revision=f"{git.get('revision') or ''}{'+' if git.get('dirty') else ''}",
-        problem="" if status == "completed" else _reason(status, facts.get("error")),
+        problem="" if status == "completed" else UNFINISHED.get(status) or reason,
         links=_read_links(folder), parts=parts,
     )  # fmt: skip
-
-
-def _reason(status: str, error: str | None) -> str:
-    return UNFINISHED.get(status) or " ".join((error or "no reason was noted").split())
 
 
 def _read_links(folder: Path) -> dict[str, Path]:
@@ -194,11 +186,6 @@ def _options(overrides: Iterable[str], config: Mapping[str, Any]) -> dict[str, s
 def _numbers(values: Mapping[str, Any] | None) -> dict[str, float]:
     kinds = (int, float)
     return {name: value for name, value in (values or {}).items() if type(value) in kinds}
-
-
-def _merged(several: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """All of them; of equal names the first."""
-    return {name: value for values in reversed(several) for name, value in values.items()}
 
 
 def _cost(ledger: Mapping[str, Any] | None) -> dict[str, float]:

@@ -15,10 +15,9 @@ from PIL import Image
 
 from pmg.configuration.instantiate import instantiate
 from pmg.data.dataset import Dataset
-from pmg.data_uri import data_uri
 from pmg.domain import Example, Item, PmgError
 from pmg.generation.records import Record
-from pmg.models.vision.pictures import FORMATS, to_picture
+from pmg.models.vision.pictures import FORMATS, data_uri, to_picture
 from pmg.reporting.artifacts import Artifacts
 from pmg.reporting.runs import LOADER, RunFolder, progress
 from pmg.reporting.variants import Factors, short
@@ -38,14 +37,14 @@ class Reference:
     """What an example shows beside its samples.
 
     Attributes:
-        history: the latest liked images in a grid; None without images.
-        truth: the true image; None without one.
+        history: the latest liked images in a grid, as a data URI; empty without images.
+        truth: the true image as a data URI; empty without one.
         titles: of the history's items, for readers who don't see the images.
     """
 
-    history: Image.Image | None
-    truth: Image.Image | None
-    titles: str
+    history: str = ""
+    truth: str = ""
+    titles: str = ""
 
 
 class References:
@@ -84,7 +83,7 @@ def _reference(data: Dataset, examples: Mapping[str, Example], name: str, latest
     liked = [one.item for one in history if one.liked][-SHOWN:]
     truth = _pictures(data, example.truth[:1])
     titles = "history: " + ", ".join(item.title for item in liked)
-    return Reference(_tile(_pictures(data, liked)), truth[0] if truth else None, titles)
+    return Reference(_tile(_pictures(data, liked)), _encode(truth[0]) if truth else "", titles)
 
 
 def _pictures(data: Dataset, items: Sequence[Item]) -> list[Image.Image]:
@@ -94,14 +93,14 @@ def _pictures(data: Dataset, items: Sequence[Item]) -> list[Image.Image]:
     return [to_picture(pixels) for pixels in store.pixels(store.rows(having))] if having else []
 
 
-def _tile(pictures: Sequence[Image.Image]) -> Image.Image | None:
-    """Returns the images in rows of `COLUMNS`, or None without any."""
+def _tile(pictures: Sequence[Image.Image]) -> str:
+    """Returns the images in rows of `COLUMNS` as a data URI; empty without any."""
     if not pictures:
-        return None
+        return ""
     sheet = Image.new("RGB", (TILE * COLUMNS, TILE * -(-len(pictures) // COLUMNS)), "white")
     for place, picture in enumerate(pictures):
         sheet.paste(picture.resize((TILE, TILE)), (TILE * (place % COLUMNS), TILE * (place // COLUMNS)))
-    return sheet
+    return _encode(sheet)
 
 
 @dataclass(frozen=True)
@@ -126,17 +125,13 @@ class Row:
     Attributes:
         target: what was generated.
         user: for whom.
-        history: the user's latest liked images as a data URI; empty if they can't be read.
-        titles: of the history's items.
-        truth: the true image as a data URI; empty if it can't be read.
+        beside: what is shown beside them; empty where it can't be read.
         samples: by method.
     """
 
     target: str
     user: str
-    history: str
-    titles: str
-    truth: str
+    beside: Reference
     samples: Mapping[str, Sample]
 
 
@@ -151,7 +146,7 @@ class Grid:
     @property
     def has_references(self) -> bool:
         """Whether a row has a history or a true image."""
-        return any(row.history or row.truth for row in self.rows)
+        return any(row.beside.history or row.beside.truth for row in self.rows)
 
 
 def build_grids(runs: Sequence[RunFolder], artifacts: Artifacts, factors: Factors) -> list[Grid]:
@@ -189,9 +184,7 @@ def build_grid(name: str, folder: Path, records: Sequence[Record], users: int, r
         record = next(iter(found.values()))
         asked = ", ".join(record.target_keywords[:2]) or example
         samples = {method: build_sample(folder, record) for method, record in found.items()}
-        beside = shown.get(example, Reference(None, None, ""))
-        history, truth = (_encode(image) if image else "" for image in (beside.history, beside.truth))
-        rows.append(Row(asked, record.user, history, beside.titles, truth, samples))
+        rows.append(Row(asked, record.user, shown.get(example, Reference()), samples))
     return Grid(name, methods, tuple(rows))
 
 

@@ -9,7 +9,7 @@ from hashlib import sha256
 from typing import Any
 
 from pmg.evaluation.table_rendering import NOTHING
-from pmg.natural_order import natural_key
+from pmg.paths import natural_key
 from pmg.reporting.runs import RunFolder
 
 ABSENT = "absent"  # value of a key that a run lacks; no JSON value

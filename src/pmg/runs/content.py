@@ -32,14 +32,8 @@ _known: dict[str, tuple[tuple[int, ...], str]] = {}
 def digest_content(places: Mapping[str, str], cache_dir: str | None = None) -> dict[str, str]:
     """Returns the digests of the files and folders on this machine that values of a config name, by key.
 
-    A file is read once, and again when its size, times or inode change; digests are kept in the cache's folder.
-
-    Args:
-        places: values that may name what a command reads, by dotted key, see `names_content`.
-        cache_dir: of ``paths``; digests are kept there if it exists.
-
-    Raises:
-        PmgError: a file can't be read.
+    A file is read once, and again when its size, times or inode change; digests are kept in `cache_dir` if it exists.
+    `places` are values that may name what a command reads, see `names_content`. PmgError if a file can't be read.
     """
     memo = None if cache_dir is None else Path(cache_dir, MEMO)
     if memo is not None and not _known:
@@ -66,8 +60,7 @@ def names_content(key: str) -> bool:
 def check_made(folder: Path, metrics: Mapping[str, Any], name: str) -> str:
     """Returns the digest of a file or folder of a run, compared with that in the run's ``metrics.json``.
 
-    Raises:
-        PmgError: it is missing, damaged, or another run's.
+    PmgError if it is missing, damaged, or another run's.
     """
     recorded = (metrics.get("made") or {}).get(name)
     again = f"Run pmg-{metrics.get('command')} again in another run_dir"
@@ -80,16 +73,10 @@ def check_made(folder: Path, metrics: Mapping[str, Any], name: str) -> str:
 
 
 def refuse_changed(folder: Path | str, config: Mapping[str, Any], metrics: Mapping[str, Any], *groups: str) -> None:
-    """Checks that the files that some groups of a run's config name are still those that the run read.
+    """Checks that the files that groups of a run's config name, e.g. ``data``, are still those that the run read.
 
-    Args:
-        folder: of the run.
-        config: of the run, with this machine's folders.
-        metrics: its ``metrics.json``.
-        *groups: e.g. ``data``.
-
-    Raises:
-        PmgError: files have changed since; with their keys and folders.
+    `config` has this machine's folders, `metrics` is from the run's ``metrics.json``. PmgError names the keys of files
+    that have changed since, and their folders.
     """
     values, recorded = dict(leaves(config)), select_content(metrics["identity"], *groups)
     places = {key: str(values[key]) for key in values if f"{key}.{CONTENT}" in recorded}
@@ -124,11 +111,7 @@ def digest_path(path: Path) -> str | None:
 
 
 def digest_file(path: Path) -> str:
-    """Returns the sha256 of a file, read again only if its size, times or inode have changed.
-
-    Raises:
-        OSError: it can't be read.
-    """
+    """Returns the sha256 of a file, read again if its size, times or inode changed; OSError if it can't be read."""
     real = os.path.realpath(path)
     stat = os.stat(real)
     stamp = (stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino)

@@ -12,7 +12,6 @@ import shutil
 import sys
 import tempfile
 import traceback
-from functools import singledispatch
 from pathlib import Path
 
 from omegaconf.errors import OmegaConfBaseException
@@ -26,19 +25,12 @@ PACKAGE = str(Path(__file__).resolve().parents[1])
 _FULL = ("No space left on device", "os error 28", "disk is full", "PytorchStreamWriter failed")
 
 
-@singledispatch
 def exit_code(error: BaseException) -> int:
     """Returns the exit code of a run that `error` ended."""
-    return 1
-
-
-@exit_code.register
-def _(error: KeyboardInterrupt) -> int:
-    return INTERRUPTED
-
-
-@exit_code.register
-def _(error: SystemExit) -> int:
+    if isinstance(error, KeyboardInterrupt):
+        return INTERRUPTED
+    if not isinstance(error, SystemExit):
+        return 1
     if error.__context__ and is_interrupt(error.__context__):  # by Lightning, after a Ctrl-C
         return INTERRUPTED
     return error.code if isinstance(error.code, int) else 1
@@ -49,35 +41,22 @@ def is_interrupt(error: BaseException) -> bool:
     return exit_code(error) == INTERRUPTED
 
 
-@singledispatch
 def one_line(error: BaseException, folder: Path, log: Path) -> str:
     """Returns an error in one line; for errors that users can't resolve, with type and log file."""
+    first = next(iter(str(error).splitlines()), "")
+    if isinstance(error, PmgError):
+        return " ".join(str(error).split())
+    if isinstance(error, OmegaConfBaseException):
+        return f"config: {first}" + (f" (key '{error.full_key}')" if error.full_key else "")
+    if isinstance(error, OSError) and error.errno in REMEDIES:
+        file = error.filename2 or error.filename  # a copy's target comes second
+        return _write_failure(error.errno, Path(os.fsdecode(file)).parent if file else _fullest(folder))
     if any(words in str(error) for words in _FULL):  # libraries in Rust and C++ don't raise OSError
         return _write_failure(errno.ENOSPC, _fullest(folder))
-    first = next(iter(str(error).splitlines()), "")
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if not frame.filename.startswith((sys.prefix, sys.base_prefix, PACKAGE, "<"))]
     where = f" in {own[-1].filename}, line {own[-1].lineno}" if own else ""  # of a plug-in
     return f"{type(error).__name__}: {first}{where} (traceback in {log})"
-
-
-@one_line.register
-def _(error: PmgError, folder: Path, log: Path) -> str:
-    return " ".join(str(error).split())
-
-
-@one_line.register
-def _(error: OmegaConfBaseException, folder: Path, log: Path) -> str:
-    first = next(iter(str(error).splitlines()), "")
-    return f"config: {first}" + (f" (key '{error.full_key}')" if error.full_key else "")
-
-
-@one_line.register
-def _(error: OSError, folder: Path, log: Path) -> str:
-    if error.errno not in REMEDIES:
-        return one_line.dispatch(Exception)(error, folder, log)
-    file = error.filename2 or error.filename  # a copy's target comes second
-    return _write_failure(error.errno, Path(os.fsdecode(file)).parent if file else _fullest(folder))
 
 
 def _write_failure(number: int, folder: Path) -> str:

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pmg.configuration.identity import Role, Values, find_role, format_differences
+from pmg.configuration.identity import Role, Values, find_differences, find_role, format_differences
 from pmg.configuration.instantiate import nearest
+from pmg.configuration.trees import is_below
 from pmg.domain import PmgError
 from pmg.runs.content import check_made
 from pmg.runs.run_folder import TRAINED, read_portable
@@ -32,11 +33,7 @@ class TrainingRun:
 
     @classmethod
     def open(cls, folder: str | Path) -> TrainingRun:
-        """Reads a run.
-
-        Raises:
-            PmgError: there is no such run, it did not complete, or its encoder is damaged or another run's.
-        """
+        """Reads a run; PmgError if there is none, it did not complete, or its encoder is damaged or another's."""
         config, metrics = read_portable(folder, "train")
         weights = check_made(Path(folder), metrics, TRAINED)
         return cls(Path(folder), config, metrics.get("identity") or {}, weights)
@@ -44,16 +41,12 @@ class TrainingRun:
     def check_same(self, config: Values, groups: Sequence[str]) -> None:
         """Checks that a command's values of some groups are those of this training, except dtypes of frozen weights.
 
-        Raises:
-            PmgError: names the keys whose values differ, or a group that the config doesn't have.
+        PmgError names the keys whose values differ, or a group that the config doesn't have.
         """
         for group in groups:
-            if not any(_is_below(key, (group,)) for key in config):
+            if not any(is_below(key, group) for key in config):
                 raise PmgError(f"no config group '{group}'{nearest(group, {key.partition('.')[0] for key in config})}")
-        trained, own = _deciding(self.identity, groups), _deciding(config, groups)
-        keys = dict.fromkeys([*trained, *own])
-        differ = {key: (trained.get(key), own.get(key)) for key in keys if trained.get(key) != own.get(key)}
-        if differ:
+        if differ := find_differences("train", _deciding(self.identity, groups), _deciding(config, groups)):
             raise PmgError(f"{self.folder} was trained with other values: {format_differences(differ)}. Train again")
 
 
@@ -62,13 +55,8 @@ def _deciding(values: Values, groups: Sequence[str]) -> dict[str, Any]:
     return {
         key: value
         for key, value in values.items()
-        if _is_below(key, groups)
+        if any(is_below(key, group) for group in groups)
         and value is not None
         and not key.endswith((".dtype", ".snr_gamma"))
         and find_role("train", key) is Role.RESULT
     }
-
-
-def _is_below(key: str, groups: Sequence[str]) -> bool:
-    """Whether a dotted key is one of `groups`, or below one."""
-    return any(f"{key}.".startswith(f"{group}.") for group in groups)

@@ -18,14 +18,8 @@ _held: set[Path] = set()
 def locked(folders: Iterable[Path], command: str) -> Iterator[None]:
     """Locks folders, which are created if missing; the system releases the locks when the process ends.
 
-    Folders that were made for their lock and are empty at the end are removed.
-
-    Args:
-        folders: the folders; those that this process has locked already, for an outer run, are skipped.
-        command: the verb, for the messages of other processes.
-
-    Raises:
-        PmgError: another process has locked a folder, or a folder isn't writable.
+    Those that this process has locked already, for an outer run, are skipped. Folders that were made for their lock
+    and are empty at the end are removed. PmgError if another process has locked a folder, or a folder isn't writable.
     """
     with contextlib.ExitStack() as stack:
         for folder in folders:

@@ -28,17 +28,9 @@ RESULTS = "results.json"  # finished results, which only the same run may replac
 def refuse_foreign(
     folders: Iterable[Path], run_dir: Path, command: str, identity: Mapping[str, Any], assets: str | None
 ) -> None:  # fmt: skip
-    """Checks, before anything is written, that folders are new, empty, or this command's own.
+    """Checks, before anything is written, that the folders that a run writes are new, empty, or its command's own.
 
-    Args:
-        folders: that the run writes.
-        run_dir: its run folder.
-        command: the verb.
-        identity: of the run; finished results of another one are not replaced.
-        assets: folder of the embedded models and data in the config.
-
-    Raises:
-        PmgError: a folder holds files that aren't this command's, or results of another run, or lies in the assets.
+    PmgError if one holds files that aren't this command's, or results of another `identity`, or lies in the `assets`.
     """
     for folder in folders:
         refuse_assets(folder, assets)
@@ -61,22 +53,14 @@ def refuse_foreign(
 
 
 def refuse_cache(key: str, folder: str, assets: str | None) -> None:
-    """Checks that a folder of caches is new, empty, or holds caches alone, and lies in no assets.
-
-    Raises:
-        PmgError: it does not; `key` names it.
-    """
+    """Checks that the folder at `key` is new, empty, or of caches alone, in no assets, else raises PmgError."""
     refuse_assets(Path(folder), assets, key)
     if Path(folder).is_dir() and (other := [p.name for p in Path(folder).iterdir() if not CACHED.fullmatch(p.name)]):
         raise PmgError(f"{key}={folder} holds something else than caches, e.g. {min(other)}; name a new folder")
 
 
 def refuse_sweep(folder: Path) -> None:
-    """Checks that the folder of a sweep is new, empty, or holds folders of runs alone.
-
-    Raises:
-        PmgError: it does not.
-    """
+    """Checks that the folder of a sweep is new, empty, or holds folders of runs alone, else raises PmgError."""
     if (folder / METRICS_FILE).is_file():
         raise PmgError(f"{display_path(folder)} is the folder of a run; name another one for the sweep")
     _refuse_files(folder)
@@ -91,11 +75,7 @@ def own(folders: Iterable[Path], run_dir: Path, command: str, identity: Mapping[
 
 
 def refuse_assets(folder: Path, assets: str | None, key: str = "a folder of this run") -> None:
-    """Checks that a folder lies in no folder of embedded models and data.
-
-    Raises:
-        PmgError: it does; `key` names it.
-    """
+    """Checks that the folder at `key` lies in no folder of embedded models and data, else raises PmgError."""
     for place in filter(None, (assets, find_assets())):
         if folder.resolve().is_relative_to(Path(place).resolve()):
             raise PmgError(f"{key}, {display_path(folder)}, lies in the assets, which only into=assets replaces")

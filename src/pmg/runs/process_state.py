@@ -41,8 +41,7 @@ def rank() -> int:
 def check_rank() -> None:
     """Checks the variables of a launcher: a process alone must not believe that another one writes its results.
 
-    Raises:
-        PmgError: a rank is no number, or belongs to no process of `WORLD_SIZE`.
+    PmgError if a rank is no number, or belongs to no process of `WORLD_SIZE`.
     """
     for rank_name, count_name in (("RANK", "WORLD_SIZE"), ("SLURM_PROCID", "SLURM_NTASKS")):
         number, count = os.environ.get(rank_name) or "0", os.environ.get(count_name) or "1"
@@ -83,10 +82,7 @@ class _SilentFileHandler(logging.FileHandler):
 def log_file(path: Path, at_once: bool = True) -> Iterator[Callable[[], None]]:
     """Appends log records to a file, and yields a function that starts the writing.
 
-    Args:
-        path: of the log.
-        at_once: whether records are written immediately; else they are buffered until the yielded function is called,
-            and dropped if it never is.
+    Unless they are written `at_once`, records are buffered until this function is called, and dropped if it never is.
     """
     open_files = {one.baseFilename for one in logging.getLogger().handlers if isinstance(one, _SilentFileHandler)}
     if os.path.abspath(path) in open_files:  # a process of a pool has opened it

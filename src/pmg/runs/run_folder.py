@@ -90,8 +90,7 @@ def read_json(path: Path) -> dict[str, Any]:
 def resolve_dtype(cfg: DictConfig) -> str | None:
     """Replaces ``dtype: auto`` by the run's in the folder, or by this CPU's best; returns it, None without a dtype.
 
-    Raises:
-        PmgError: the dtype is unknown.
+    PmgError if the dtype is unknown.
     """
     if "dtype" not in cfg:
         return None
@@ -118,8 +117,7 @@ def written_folders(values: Mapping[str, Any], command: str) -> list[Path]:
 def read_run(folder: Path | str, command: str) -> tuple[DictConfig, dict[str, Any]]:
     """Returns the resolved config and the ``metrics.json`` of an earlier run.
 
-    Raises:
-        PmgError: `folder` is no run folder, is damaged, or belongs to another command.
+    PmgError if `folder` is no run folder, is damaged, or belongs to another command.
     """
     folder = Path(folder)
     try:
@@ -147,11 +145,7 @@ def _command_of(folder: Path, command: str) -> str:
 
 
 def read_finished(folder: Path | str, command: str) -> tuple[DictConfig, dict[str, Any]]:
-    """Returns the same as `read_run`, for a completed run.
-
-    Raises:
-        PmgError: see `read_run`, or the run did not complete.
-    """
+    """Returns the same as `read_run`, for a completed run; PmgError if it is none."""
     config, metrics = read_run(folder, command)
     if metrics["status"] != "completed":
         raise PmgError(f"{folder} is {metrics['status']}: run the same pmg-{command} command again to finish it")
@@ -184,17 +178,8 @@ def refuse_other(
 ) -> dict[str, Any] | None:
     """Checks that a folder is new or contains an earlier part of the same run; writes nothing.
 
-    Args:
-        folder: the run folder.
-        command: the verb.
-        identity: of the run, see `identify`.
-        dtype: floating point type; ``auto`` matches every earlier one.
-
-    Returns:
-        The ``metrics.json`` of the run that is resumed, or None for a new run.
-
-    Raises:
-        PmgError: the folder is another command's or damaged, or its run was made with other values.
+    Returns the ``metrics.json`` of the run that is resumed, or None for a new run; a dtype of ``auto`` matches every
+    earlier one. PmgError if the folder is another command's or damaged, or its run was made with other values.
     """
     path = folder / METRICS_FILE
     try:
@@ -208,7 +193,8 @@ def refuse_other(
     differ = find_differences(command, earlier.get("identity") or {}, identity)
     if not matches_dtype(earlier, dtype):
         differ["dtype"] = (earlier["dtype"], dtype)
-    if differ and (earlier.get("status") == "completed" or _has_partial_results(folder)):
+    partial = (path for pattern in PARTIAL_RESULTS for path in folder.glob(pattern))
+    if differ and (earlier.get("status") == "completed" or any(path.stat().st_size for path in partial)):
         more = f", or start from its weights in another: init_from={folder}" if command == "train" else ""
         raise PmgError(
             f"run_dir {folder} holds a run of other values: {format_differences(differ)}. Name a new run_dir{more}, "
@@ -220,10 +206,6 @@ def refuse_other(
 def matches_dtype(earlier: Mapping[str, Any], dtype: str | None) -> bool:
     """Returns whether a run of this dtype may be resumed from an earlier ``metrics.json``."""
     return dtype in (None, "auto") or earlier.get("dtype") in (None, dtype)
-
-
-def _has_partial_results(folder: Path) -> bool:
-    return any(path.stat().st_size for pattern in PARTIAL_RESULTS for path in folder.glob(pattern))
 
 
 class RunRecord:

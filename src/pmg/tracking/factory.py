@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 from pmg.configuration.identity import Role, find_role
 from pmg.configuration.instantiate import instantiate
 from pmg.configuration.trees import replace_texts, replace_values
+from pmg.runs.exit_codes import exit_code
 from pmg.tracking.tracker import Label, Tracking
 
 _SECRET = re.compile(r"(^|_)(api_?key|access_?key|token|password|secret)$", re.IGNORECASE)
@@ -19,24 +20,16 @@ HIDDEN = "<hidden>"
 
 
 @contextmanager
-def open_tracking(
-    config: Mapping[str, Any], label: Label, exit_code: Callable[[BaseException], int]
-) -> Iterator[Tracking]:
+def open_tracking(config: Mapping[str, Any], label: Label) -> Iterator[Tracking]:
     """Builds the trackers of ``logger``, records the config in them, and closes them with the run's exit code.
 
-    Args:
-        config: of the run, in built-in types.
-        label: of the run.
-        exit_code: returns the exit code of an error.
-
-    Raises:
-        PmgError: a tracker's package is missing, or its service isn't reachable.
+    `config` is the run's, in built-in types. PmgError if a tracker's package is missing, or its service not reachable.
     """
     tracking = Tracking()
     try:
         if config.get("logger"):
             for node in filter(None, config["logger"].values()):
-                tracking.trackers.append(instantiate(node, label=label))
+                tracking.append(instantiate(node, label=label))
             tracking.record_config(public_config(config))
         yield tracking
     except BaseException as error:

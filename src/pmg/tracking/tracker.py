@@ -55,49 +55,37 @@ class Tracker(Protocol):
         """Ends the run with the exit code of its process."""
 
 
-class Tracking:
-    """Forwards each record to all trackers of a run; does nothing without trackers."""
-
-    def __init__(self, trackers: Sequence[Tracker] = ()) -> None:
-        self.trackers = list(trackers)
-
-    def __bool__(self) -> bool:
-        return bool(self.trackers)
+class Tracking(list[Tracker]):
+    """The trackers of a run; forwards each record to all of them."""
 
     def record_config(self, config: Mapping[str, Any]) -> None:
         """Logs the resolved config."""
-        for tracker in self.trackers:
+        for tracker in self:
             tracker.record_config(config)
 
     def record_metrics(self, metrics: Mapping[str, float]) -> None:
         """Logs results of the whole run; Lightning logs those of training steps."""
-        for tracker in self.trackers if metrics else ():
+        for tracker in self if metrics else ():
             tracker.log_metrics(metrics)
 
     def record_image(self, name: str, path: Path) -> None:
         """Logs an image file of the run folder."""
-        for tracker in self.trackers:
+        for tracker in self:
             tracker.record_image(name, path)
 
     def record_table(self, name: str, table: pd.DataFrame) -> None:
         """Logs a table, whose column `IMAGE` has paths of images."""
-        for tracker in self.trackers:
+        for tracker in self:
             tracker.record_table(name, table)
 
     def record_artifact(self, name: str, kind: str, *paths: Path) -> None:
-        """Logs files and folders as one artifact.
-
-        Args:
-            name: e.g. ``"encoder"``.
-            kind: e.g. ``"model"`` or ``"results"``.
-            *paths: files, or a folder, whose files keep their relative paths.
-        """
-        for tracker in self.trackers:
+        """Logs files, or a folder's with their relative paths, as an artifact of a kind, e.g. ``"model"``."""
+        for tracker in self:
             tracker.record_artifact(name, kind, paths)
 
     def close(self, code: int) -> None:
         """Ends the run in each tracker; an error in one is logged, so that it doesn't hide the run's own error."""
-        for tracker in self.trackers:
+        for tracker in self:
             try:
                 tracker.close(code)
             except Exception:

@@ -11,7 +11,7 @@ from rich.progress import track
 from torch import Tensor
 
 from pmg.data.dataset import ImageStore
-from pmg.domain import Example, Item, Keywords, PmgError, require_positive
+from pmg.domain import Example, Item, Keywords, PmgError
 from pmg.models.diffusion.interfaces import Generator, PromptEncoder
 from pmg.models.diffusion.text_encoder import LazyTextEncodings, hide_empty
 from pmg.models.preference.token_encoder import TokenEncoder
@@ -102,11 +102,7 @@ def build_batches(
 
     Of the truths' images `latents` are what the generator denoises, `accepted` its tokens, see `see_accepted`, and
     `described` what captions say of them, see `describe_accepted`; None: no term needs them.
-
-    Raises:
-        PmgError: `users_per_step` is below 1.
     """
-    require_positive(**{"objective.users_per_step": users_per_step})
     batches = collate(
         samples=samples.pairs, tastes=samples.tastes,
         latents=latents, generator=generator, accepted=accepted, described=described,

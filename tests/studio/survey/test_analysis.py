@@ -13,7 +13,6 @@ import pytest
 from pmg.domain import PmgError
 from pmg.evaluation.comparison import Comparison
 from pmg.evaluation.metric_interface import MetricInfo, describe
-from pmg.evaluation.results import Origin
 from pmg.studio.survey.analysis import Analysis, shown_rows, write_analysis
 from pmg.studio.survey.answers import RaterAnswers
 from pmg.studio.survey.observations import observe
@@ -48,7 +47,7 @@ def results(key):
     )  # fmt: skip
     infos = [MetricInfo("good", "good"), MetricInfo("bad", "bad", higher_is_better=False), MetricInfo("flat", "flat")]
     analysis = Analysis(METHODS, Comparison(baseline=METHODS[0], proposed=BEST, oracle="oracle"))
-    return analysis.build(observed(key), Origin(), rows, describe(infos))
+    return analysis.build(observed(key), rows, describe(infos))
 
 
 def test_the_preferred_method_wins(results):
@@ -78,7 +77,7 @@ def test_the_seconds_are_those_of_raters_who_count(results, key):
     found = observed(key)
     assert len(found.seconds) > len(found.without([f"{11:032x}"]).seconds) > 0
     slow = found.seconds.assign(seconds=np.where(found.seconds["rater"] == f"{11:032x}", 1e6, 2.0))
-    analysed = Analysis(METHODS).build(replace(found, seconds=slow), Origin())
+    analysed = Analysis(METHODS).build(replace(found, seconds=slow))
     assert analysed["survey"]["median_seconds"] == 2.0
 
 
@@ -120,7 +119,7 @@ def test_files_are_those_of_a_study(tmp_path, results, key):
 
 def test_few_answers_have_no_interval_but_a_table(tmp_path, key):
     few = observe([RaterAnswers.model_validate(answer(key, 0, BEST))], key)
-    results = Analysis(METHODS).build(few, Origin())
+    results = Analysis(METHODS).build(few)
     write_analysis(tmp_path, results, few)
     text = (tmp_path / "results.json").read_text()
     assert "NaN" not in text
@@ -130,7 +129,7 @@ def test_few_answers_have_no_interval_but_a_table(tmp_path, key):
 def test_a_survey_of_clickers_alone_is_refused(key):
     given = [RaterAnswers.model_validate(answer(key, slot, clicker=True, rng=random.Random(3))) for slot in (11,)]
     with pytest.raises(PmgError, match="failed the attention checks"):
-        Analysis(METHODS).build(observe(given, key), Origin())
+        Analysis(METHODS).build(observe(given, key))
 
 
 def test_unanimous_raters_have_a_table(tmp_path):
@@ -145,7 +144,7 @@ def test_unanimous_raters_have_a_table(tmp_path):
 
     for value in ("tie", "left"):
         unanimous = observe([answers(slot, value) for slot in range(6)], key)
-        results = Analysis(METHODS).build(unanimous, Origin())
+        results = Analysis(METHODS).build(unanimous)
         write_analysis(tmp_path, results, unanimous)
         assert (results["survey"]["raters"], results["survey"]["ties"]) == (6, float(value == "tie"))
         assert "utility" not in results["arms"][BEST]  # they would be infinite, or without a deviation

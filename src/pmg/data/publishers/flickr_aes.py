@@ -34,8 +34,7 @@ class FlickrAes:
     def __call__(self) -> Tables:
         """Returns the tables of ratings and photos.
 
-        Raises:
-            PmgError: the file or the folder is missing, or the file is damaged or has other columns.
+        PmgError if the file or the folder is missing, or the file is damaged or has other columns.
         """
         drops = Drops()
         content = read_files(self.source, [FILE], WHERE)[FILE]

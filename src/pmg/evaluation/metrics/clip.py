@@ -43,11 +43,7 @@ class ClipSimilarity:
         self.features = features
 
     def __call__(self, images: Tensor, references: References) -> dict[str, Tensor]:
-        """See `ImageMetric`.
-
-        Raises:
-            PmgError: a word alone is too long for CLIP.
-        """
+        """See `ImageMetric`; PmgError if a word alone is too long for CLIP."""
         truths = truth_vectors(self.features, references)
         encoder = self.features
         targets = references.once(("target words", encoder), lambda: self._encode(references.target_words))

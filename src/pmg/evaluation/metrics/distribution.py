@@ -61,11 +61,7 @@ class Fid(SetDistance):
     allow_few: bool = False
 
     def check(self, count: int) -> None:
-        """See `SetMetric`.
-
-        Raises:
-            PmgError: there are fewer than `ENOUGH` images, or fewer than two.
-        """
+        """See `SetMetric`; PmgError if there are fewer than `ENOUGH` images, or fewer than two."""
         if count < 2 or (count < ENOUGH and not self.allow_few):
             raise PmgError(
                 f"FID is biased for few images: there are {count}, and {ENOUGH:,} are needed. KID is unbiased for "
@@ -96,11 +92,7 @@ class Kid(SetDistance):
     seed: Seed = 0
 
     def check(self, count: int) -> None:
-        """See `SetMetric`.
-
-        Raises:
-            PmgError: there are fewer images than a subset has, or a subset is no set.
-        """
+        """See `SetMetric`; PmgError if there are fewer images than a subset has, or a subset is no set."""
         if not 2 <= self.subset_size <= count or self.subsets < 1:
             key = f"metrics.kid_{self.encoder}"
             raise PmgError(
@@ -138,11 +130,7 @@ class Cmmd(SetDistance):
     sigma: Positive = 10.0
 
     def check(self, count: int) -> None:
-        """See `SetMetric`.
-
-        Raises:
-            PmgError: there is a single image.
-        """
+        """See `SetMetric`; PmgError if there is a single image."""
         if count < 2:
             key = f"metrics.cmmd_{self.encoder}"
             raise PmgError(f"CMMD compares sets, and there are {count} images; {key}=null leaves it out")

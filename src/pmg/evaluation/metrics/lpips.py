@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pmg.evaluation.image_checks import check_images
 from pmg.evaluation.metric_interface import Input, MetricInfo, References
 from pmg.models.vision.perceptual import PerceptualDistance, feature_distance
 
@@ -21,14 +20,9 @@ class PerceptualReferences:
     Args:
         perceptual: LPIPS.
         images: the references of each example, `(T_i, 3, H, W)` in [-1, 1], T_i >= 1.
-
-    Raises:
-        ValueError: an example has no reference, or an image is out of range.
     """
 
     def __init__(self, perceptual: PerceptualDistance, images: Sequence[Tensor]) -> None:
-        for number, group in enumerate(images):
-            check_images(f"the references of example {number}", group)
         self.perceptual = perceptual
         self.images = torch.cat(list(images))
         counts = torch.tensor([len(group) for group in images])
@@ -44,18 +38,12 @@ class PerceptualReferences:
         """Returns LPIPS of each image `(B, 3, H, W)` to each of its references, `(B, max T_i)` padded with NaN.
 
         The latest result is kept: several metrics compare the same images.
-
-        Raises:
-            ValueError: there are more or fewer images than examples, or one is out of range.
         """
         if self._latest is None or self._latest[0] is not images:
             self._latest = images, self._compute_distances(images)
         return self._latest[1]
 
     def _compute_distances(self, images: Tensor) -> Tensor:
-        check_images("images", images)
-        if len(images) != len(self._counts):
-            raise ValueError(f"{len(images)} images came for the references of {len(self._counts)} examples")
         features = [layer[self._owner] for layer in self.perceptual.features(images)]
         flat = feature_distance(features, self._features)
         padded = flat.new_full((len(images), int(self._counts.max())), torch.nan)
@@ -87,11 +75,7 @@ class LpipsToTruth:
     inputs = (Input.TRUTHS,)
 
     def __call__(self, images: Tensor, references: References) -> dict[str, Tensor]:
-        """See `ImageMetric`.
-
-        Raises:
-            ValueError: an image is out of range.
-        """
+        """See `ImageMetric`."""
         return {"lpips_truth": truths_of(self.perceptual, references).nearest(images)[0]}
 
 
@@ -105,11 +89,7 @@ class LpipsToHistory:
     inputs = (Input.HISTORIES,)
 
     def __call__(self, images: Tensor, references: References) -> dict[str, Tensor]:
-        """See `ImageMetric`.
-
-        Raises:
-            ValueError: an image is out of range.
-        """
+        """See `ImageMetric`."""
         groups = [group for group in references.histories if len(group)]
         values = torch.full((len(images),), torch.nan)
         if groups:

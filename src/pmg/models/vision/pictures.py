@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from io import BytesIO
 
 import numpy as np
@@ -30,6 +31,11 @@ def to_png(picture: Image.Image) -> bytes:
     file = BytesIO()
     picture.save(file, "PNG")
     return file.getvalue()
+
+
+def data_uri(content: bytes, kind: str) -> str:
+    """Returns a file of a media type, e.g. ``image/png``, as an address that contains it."""
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
 
 
 def to_rgb(picture: Image.Image) -> Image.Image:

@@ -1,4 +1,4 @@
-"""Pixels as floating point numbers in [-1, 1] and as bytes."""
+"""Pixels as floating point numbers in [-1, 1] or [0, 1] and as bytes."""
 
 from __future__ import annotations
 
@@ -16,6 +16,11 @@ def to_uint8(images: Tensor) -> Tensor:
 def from_uint8(levels: Tensor) -> Tensor:
     """Returns uint8 pixels as float32 in [-1, 1], of the same shape."""
     return levels.to(torch.float32, copy=True).div_(127.5).sub_(1)
+
+
+def to_unit(images: Tensor) -> Tensor:
+    """Returns pixels in [-1, 1] as float32 in [0, 1], of the same shape; values outside are clipped."""
+    return images.float().add(1).div(2).clamp(0, 1)
 
 
 class ChannelNormalization(nn.Module):

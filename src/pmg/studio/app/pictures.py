@@ -9,9 +9,8 @@ import warnings
 
 from PIL import Image
 
-from pmg.data_uri import data_uri
 from pmg.domain import PmgError
-from pmg.models.vision.pictures import FORMATS, to_rgb
+from pmg.models.vision.pictures import FORMATS, data_uri, to_rgb
 
 LARGEST = 10 * 2**20  # bytes
 PIXELS = 40_000_000

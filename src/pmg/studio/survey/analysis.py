@@ -16,7 +16,7 @@ from pmg.domain import PmgError
 from pmg.evaluation.comparison import Comparison
 from pmg.evaluation.metric_interface import MetricInfo, describe, read_infos
 from pmg.evaluation.result_tables import ResultTables
-from pmg.evaluation.results import Origin, write_rows
+from pmg.evaluation.results import write_rows
 from pmg.evaluation.table_rendering import NOTHING, Cell, Table, to_markdown
 from pmg.studio.survey.clustered import Estimates, bradley_terry, clustered_means
 from pmg.studio.survey.observations import RATINGS, Observations, number_names
@@ -42,7 +42,7 @@ class Analysis:
     allowed_failures: int = 1
 
     def build(
-        self, observed: Observations, origin: Origin, rows: pd.DataFrame | None = None,
+        self, observed: Observations, rows: pd.DataFrame | None = None,
         metrics: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> dict[str, Any]:  # fmt: skip
         """Returns results in the form of all studies, with the section ``survey``; PmgError if no rater is left.
@@ -73,9 +73,9 @@ class Analysis:
             "control": {},
             "groups": {},
             "gap_closed": {self.comparison.gap_metric: {}},
-            "cost": dict(origin.cost),
-            "revision": origin.revision,
-            "config": dict(origin.config),
+            "cost": {},
+            "revision": None,
+            "config": {},
             "survey": {
                 "raters": raters,
                 "excluded": len(failed),

@@ -15,12 +15,11 @@ from torch import Tensor
 
 from pmg.cache import atomic_write_json, atomic_write_text
 from pmg.data.dataset import ImageStore
-from pmg.data_uri import data_uri
 from pmg.domain import Example, PmgError
 from pmg.evaluation.references import history_pixels
 from pmg.generation.records import Key, Record
 from pmg.html_document import render_document
-from pmg.models.vision.pictures import to_picture
+from pmg.models.vision.pictures import data_uri, to_picture
 from pmg.preferences.stated import own_messages
 from pmg.studio.survey.design import Design, Task
 from pmg.studio.survey.schema import Texts
