@@ -28,9 +28,8 @@ from transformers import (
 from pmg.configuration.ranges import Count
 from pmg.domain import PmgError
 from pmg.models.language.chat_template import NO_TEMPLATE, ChatTemplate, load_chat_template
-from pmg.models.language.compatibility import PROBE, Probe
 from pmg.models.language.context import HistoryInputs
-from pmg.models.language.context_decoder import Pictures
+from pmg.models.language.context_decoder import PROBE, Pictures
 from pmg.models.language.grouped_attention import causal_mask
 from pmg.models.language.language_model import LanguageModel
 from pmg.models.language.picture_marks import split_at_pictures
@@ -203,8 +202,8 @@ class VisionLanguageModel(LanguageModel, ABC):
         return HistoryInputs(self.visible(real, shows), arguments, ends)
 
     @torch.no_grad()
-    def probe(self) -> Probe:
-        """Returns a short text with a picture, with the states that the whole model gives without a cache."""
+    def probe(self) -> tuple[Tensor, list[Pictures] | None, Tensor, Tensor]:
+        """Returns a short history with a picture, see `LanguageModel`; states are those of the whole model."""
         text = (torch.arange(sum(PROBE)) * 7 % self.picture_token).tolist()
         tokens = torch.tensor([*text[:2], *self.picture_tokens, *text[2:]])
         image = torch.linspace(-1, 1, 3 * self.side**2).view(1, 3, self.side, self.side)
@@ -212,10 +211,7 @@ class VisionLanguageModel(LanguageModel, ABC):
         inputs = {name: part.to(self.model.device) for name, part in inputs.items()}
         states = self.model.base_model(input_ids=tokens[None].to(self.model.device), **inputs, use_cache=False)
         history, new = tokens[: -PROBE[1]], tokens[-PROBE[1] :]
-        features = list(self.encode_pictures(image))
-        return Probe(
-            lambda: self.prefill_tokens([history], pictures=[features]), new, states.last_hidden_state[0, -len(new) :]
-        )
+        return history, [list(self.encode_pictures(image))], new, states.last_hidden_state[0, -len(new) :]
 
 
 def token_number(tokenizer: PreTrainedTokenizerBase, token: str) -> int:
