@@ -87,8 +87,6 @@ def test_one_sampled_pair_is_the_plain_one():
 def test_sample_refuses_bad_ranges(ends):
     with pytest.raises(PmgError, match=r"weights\.target"):
         WeightSample(3, (0.5, 2), ends)
-    with pytest.raises(PmgError, match=r"weights\.count"):
-        WeightSample(0, (0.5, 2), (0.5, 2))
 
 
 def test_repeated_pairs_are_drawn_from_other_noises():

@@ -39,7 +39,6 @@ def empty_models(cfg: DictConfig) -> tuple[LanguageModel, MeasurableGenerator, d
     """
     import torch
 
-    from pmg.models.language_model_source import resolve_language_model
     from pmg.models.loading.checkpoints import without_weights
     from pmg.training.encoder_inputs import needs_contexts
     from pmg.training.memory_forecast import Sizes
@@ -48,7 +47,7 @@ def empty_models(cfg: DictConfig) -> tuple[LanguageModel, MeasurableGenerator, d
     with without_weights():
         generator = instantiate(cfg.generator)
         _check_measurable(generator)
-        language_model = resolve_language_model(instantiate(cfg.language_model), generator.text_encoder)
+        language_model = instantiate(cfg.language_model).of(generator.text_encoder)
     few_bits = cfg.language_model.get("quantization"), cfg.generator.get("quantization")
     mixed, models = "bf16" in str(cfg.trainer.precision), list(generator.frozen_models().values())
     weights = _weigh(language_model, generator, few_bits, mixed)

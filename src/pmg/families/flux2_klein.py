@@ -104,7 +104,7 @@ class Flux2Denoiser(DiffusersDenoiser):
         super().__init__(model, Flux2ConditionAdapter(sample_size**2, distilled_from), sample_size)
 
     def forward(self, noisy: Tensor, times: Tensor, inputs: Mapping[str, Any]) -> Tensor:
-        """Returns the prediction `(B, C, h, w)`, see `Denoiser`."""
+        """Returns the prediction `(B, C, h, w)`, see `DiffusersDenoiser`."""
         height, width = noisy.shape[-2:]
         grid = pad(grid_positions(height, width, noisy.device), (1, 1))
         references, rest = inputs["references"], {name: part for name, part in inputs.items() if name != "references"}

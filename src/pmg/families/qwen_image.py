@@ -123,7 +123,7 @@ class QwenImageDenoiser(PackedDenoiser):
             block.attn.set_processor(BiasedDoubleStreamAttention())
 
     def forward(self, noisy: Tensor, times: Tensor, inputs: Mapping[str, Any]) -> Tensor:
-        """Returns the prediction `(B, C, h, w)`, see `Denoiser`."""
+        """Returns the prediction `(B, C, h, w)`, see `DiffusersDenoiser`."""
         return self.denoise(noisy, times, inputs)
 
     def denoise(

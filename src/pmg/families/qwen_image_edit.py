@@ -108,7 +108,7 @@ class QwenImageEditDenoiser(QwenImageDenoiser):
     refused: ClassVar[tuple[str, ...]] = ("use_additional_t_cond", "use_layer3d_rope", "guidance_embeds")
 
     def forward(self, noisy: Tensor, times: Tensor, inputs: Mapping[str, Any]) -> Tensor:
-        """Returns the prediction `(B, C, h, w)`, see `Denoiser`."""
+        """Returns the prediction `(B, C, h, w)`, see `DiffusersDenoiser`."""
         rest = {name: part for name, part in inputs.items() if name != "references"}
         references = inputs["references"]
         if references is None:

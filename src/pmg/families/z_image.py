@@ -134,7 +134,7 @@ class ZImageDenoiser(PatchDenoiser):
         super().__init__(model, ZImageConditionAdapter(distilled_from), sample_size)
 
     def forward(self, noisy: Tensor, times: Tensor, inputs: Mapping[str, Any]) -> Tensor:
-        """Returns the prediction `(B, C, h, w)`, see `Denoiser`."""
+        """Returns the prediction `(B, C, h, w)`, see `DiffusersDenoiser`."""
         return -self.model(noisy, (PipelineFlow.UNIT - times) / PipelineFlow.UNIT, **inputs)
 
 

@@ -69,7 +69,7 @@ class WeightSample:
         seed: of the draw; a larger count keeps the pairs of a smaller one.
 
     Raises:
-        PmgError: there is no pair to draw, or a range isn't two rising numbers above 0.
+        PmgError: a range isn't two rising numbers above 0.
     """
 
     count: Count
@@ -78,8 +78,6 @@ class WeightSample:
     seed: Seed = 0
 
     def __post_init__(self) -> None:
-        if self.count < 1:
-            raise PmgError(f"balance.weights.count must be at least 1, got {self.count}")
         for name, ends in (("preference", self.preference), ("target", self.target)):
             if len(ends) != 2 or not 0 < ends[0] <= ends[1] < math.inf:
                 raise PmgError(f"balance.weights.{name} needs its lowest and highest weight above 0, got {list(ends)}")

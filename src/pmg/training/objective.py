@@ -17,7 +17,6 @@ from torch.nn.functional import cross_entropy
 
 from pmg.configuration.ranges import NotNegative
 from pmg.domain import PmgError
-from pmg.losses import margin_contrast
 from pmg.models.diffusion.conditioning import Block, Condition
 from pmg.models.diffusion.generator import DenoisingOutputs
 
@@ -187,9 +186,10 @@ class Contrast(ObjectiveTerm):
     """Hinge loss: with a user's soft tokens, another user's images should have a loss higher by a margin.
 
     The other user is one of the batch who has another taste, as far as the data has labels of tastes; the other image
-    comes with its own target words, so that the preference alone contradicts it. Bounded, unlike the benchmark's loss;
-    see `pmg.losses.margin_contrast`. Costs one more pass of the generator. Where a batch holds no user of another
-    taste, the term is the margin itself, and its gradient 0.
+    comes with its own target words, so that the preference alone contradicts it. The loss is at least 0, and its
+    gradient 0 once the margin is reached: PMG's published benchmark subtracts half of the other loss instead, which
+    has no lower bound. Costs one more pass of the generator. Where a batch holds no user of another taste, the term is
+    the margin itself, and its gradient 0.
 
     Attributes:
         weight: its factor in the sum.
@@ -201,7 +201,7 @@ class Contrast(ObjectiveTerm):
 
     def __call__(self, outputs: StepOutputs) -> Tensor:
         """Returns the hinge of each sample, `(B,)`."""
-        return margin_contrast(outputs.own.loss, outputs.other.loss, self.margin)
+        return torch.relu(self.margin + outputs.own.loss - outputs.other.loss)
 
 
 @dataclass(frozen=True)

@@ -54,7 +54,7 @@ class TransformerFamily(ABC):
         text_models: classes of the text models by their folders, e.g. ``text_encoder``; the folder of the tokenizer
             is called alike.
         codec: class of the `LatentCodec`, built of an autoencoder.
-        denoiser: class of the `Denoiser`, built of a transformer, the side of the latents and options.
+        denoiser: class of the `DiffusersDenoiser`, built of a transformer, the side of the latents and options.
         further: folders of a checkpoint beside those of all families.
         mix: guides, see `DiffusionGenerator`.
     """

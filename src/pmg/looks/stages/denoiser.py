@@ -23,7 +23,7 @@ from pmg.looks.stages.pool import ITEMS, LookPool, Pool, say
 from pmg.looks.stages.training import LookTraining
 from pmg.models.autocast import processor_autocast
 from pmg.models.diffusion.conditioning import Block, drop_target, join
-from pmg.models.diffusion.interfaces import Denoiser
+from pmg.models.diffusion.diffusers_denoiser import DiffusersDenoiser
 from pmg.models.diffusion.noise_processes import NoiseProcess, denoising_loss
 from pmg.models.diffusion.text_encoder import TextEncoder
 from pmg.models.loading.checkpoints import quiet_libraries
@@ -257,7 +257,7 @@ class LookDenoiser(nn.Module):
         process: the noise process.
     """
 
-    def __init__(self, denoiser: Denoiser, style_encoder: StyleEncoder, process: NoiseProcess) -> None:
+    def __init__(self, denoiser: DiffusersDenoiser, style_encoder: StyleEncoder, process: NoiseProcess) -> None:
         super().__init__()
         self.denoiser, self.style_encoder, self.process = denoiser, style_encoder, process
 

@@ -20,9 +20,8 @@ from pmg.looks.finishes import Finish
 from pmg.looks.models.codec import AutoencoderDCCodec, restore
 from pmg.looks.models.efficientnet_lite import EfficientNetLite
 from pmg.looks.models.judge import LookJudge, LookJudgeConfig, pick_looks
-from pmg.looks.stages.training import random_affine
+from pmg.looks.stages.training import contrastive_loss, random_affine
 from pmg.looks.targets import CANDIDATES, LookChoice
-from pmg.losses import contrastive_loss
 from pmg.models.diffusion.interfaces import LatentCodec
 from pmg.seeding import stable_number
 from pmg.training.datamodule import Batch, RowsDataModule, ShuffledRows

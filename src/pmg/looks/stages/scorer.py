@@ -16,8 +16,7 @@ from pmg.domain import PmgError
 from pmg.looks.catalogue import target_captions
 from pmg.looks.models.codec import AutoencoderDCCodec, restore
 from pmg.looks.models.scorer import LookScorer
-from pmg.looks.stages.training import random_affine
-from pmg.losses import contrastive_loss
+from pmg.looks.stages.training import contrastive_loss, random_affine
 from pmg.models.autocast import processor_autocast
 from pmg.models.diffusion.interfaces import LatentCodec
 from pmg.models.diffusion.text_encoder import TextEncoder

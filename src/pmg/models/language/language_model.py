@@ -45,6 +45,10 @@ class LanguageModel(ContextDecoder):
         """
         raise PmgError(f"{type(self.model).__name__} reads no pictures. Use one that does: language_model=smolvlm")
 
+    def of(self, text_encoder: object) -> LanguageModel:
+        """Returns itself; in its place, what shares the weights of a generator's text encoder makes one of them."""
+        return self
+
     def multimodal_states(self, context: Context, embeds: Tensor, prefix: Tensor | None = None) -> Tensor:
         """Returns the states `(B, n, state_width)`, at `read_layers`, of multimodal tokens behind each history.
 

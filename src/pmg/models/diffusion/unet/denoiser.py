@@ -100,7 +100,7 @@ class UNetDenoiser(DiffusersDenoiser):
         self.model.set_attn_processor(attention_for(self.sample_size**2))
 
     def forward(self, noisy: Tensor, times: Tensor, inputs: Mapping[str, Any]) -> Tensor:
-        """Returns the prediction `(B, C, h, w)`, see `Denoiser`."""
+        """Returns the prediction `(B, C, h, w)`, see `DiffusersDenoiser`."""
         if self.channels_last:
             noisy = noisy.contiguous(memory_format=torch.channels_last)
         return self.model(noisy, times, **inputs).sample
