@@ -102,10 +102,10 @@ def _evaluate(generator: object, condition: Condition) -> int:
 
 
 def _count_evaluation(generator: CountableGenerator, sizes: Sizes) -> float:
-    tokens = sizes.target_tokens + sizes.keyword_tokens + sizes.soft_tokens
+    tokens = sizes.texts.target + sizes.texts.keywords + sizes.soft_tokens
     with torch.device("meta"):
         seen = torch.ones(1, tokens, dtype=torch.bool)
-        block = Block(torch.zeros(1, tokens, sizes.text_width), seen, torch.zeros(1, sizes.pooled_width))
+        block = Block(torch.zeros(1, tokens, sizes.texts.width), seen, torch.zeros(1, sizes.texts.pooled))
     with FlopCounterMode(display=False) as counter:
         evaluations = _evaluate(generator, join(block))
     return counter.get_total_flops() / evaluations

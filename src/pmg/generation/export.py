@@ -87,7 +87,9 @@ def name_weights(
         elif copy_all or Path(source).exists():  # else a package, or an id of the hub
             plain = re.sub(r"[^\w.+=-]", "_", Path(source).name)
             inner = f"{len(copies)}-{plain}"
-            copies[inner] = _locate(source)
+            path = Path(resolve_source(source))
+            missing = f"can't copy '{source}': no such file or folder here"
+            copies[inner] = path if path.exists() else download(source, missing)
             names[source] = f"{HERE}/{FROZEN}/{inner}"
     return replace_values(nodes, lambda name, value: names.get(value, value) if name in SOURCES else value), copies
 
@@ -165,12 +167,6 @@ def name_encoder(kind: type[ModelMixin]) -> dict[str, Any]:
         PmgError: the class is none that pipeline folders can name.
     """
     return {EXPORTED_ENCODER: {CLASS: _class_of(EXPORTED_ENCODER, f"{kind.__module__}.{kind.__qualname__}")}}
-
-
-def _locate(source: str) -> Path:
-    """Returns the file or folder of weights on this machine; those of the hub are downloaded into its cache."""
-    path = Path(resolve_source(source))
-    return path if path.exists() else download(source, f"can't copy '{source}': no such file or folder here")
 
 
 def _name(text: str, places: Mapping[str, str]) -> str:

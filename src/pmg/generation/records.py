@@ -21,8 +21,8 @@ from torch import Tensor
 
 from pmg.cache import atomic_write_bytes
 from pmg.domain import PmgError
-from pmg.models.vision.pictures import to_png
-from pmg.models.vision.pixels import from_uint8, to_uint8
+from pmg.models.vision.pictures import to_pictures, to_png
+from pmg.models.vision.pixels import from_uint8
 
 log = logging.getLogger(__name__)
 
@@ -178,16 +178,16 @@ class RecordWriter:
         for record in records:
             self.check(record.method, record.hashes)
         lines = []
-        for pixels, record in zip(to_arrays(images), records, strict=True):
+        for picture, record in zip(to_pictures(images), records, strict=True):
             if record.key not in self.done:
                 self.done.add(record.key)
-                lines.append(self._write_image(pixels, record))
+                lines.append(self._write_image(picture, record))
         self._append(lines)
 
-    def _write_image(self, pixels: np.ndarray, record: Record) -> str:
+    def _write_image(self, picture: Image.Image, record: Record) -> str:
         """Writes the PNG and returns the record's line."""
         name = f"{IMAGES}/{record.method}/{record.control}/{_file_name(record.example)}-{record.seed}.png"
-        content = to_png(Image.fromarray(pixels))
+        content = to_png(picture)
         atomic_write_bytes(self.folder / name, content)
         return as_line(replace(record, image=name, sha256=sha256(content).hexdigest()))
 
@@ -208,11 +208,6 @@ def as_line(record: Record) -> str:
     """Returns the record as a line of `RECORDS`, with its checksum."""
     values = asdict(record)
     return json.dumps(values | {SEAL: _checksum(values)}, ensure_ascii=False) + "\n"
-
-
-def to_arrays(images: Tensor) -> np.ndarray:
-    """Returns images `(B, 3, H, W)` in [-1, 1] as uint8 `(B, H, W, 3)`; values outside are clipped."""
-    return to_uint8(images).cpu().permute(0, 2, 3, 1).numpy()
 
 
 def read_records(folder: str | Path) -> list[Record]:

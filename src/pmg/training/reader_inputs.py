@@ -84,7 +84,7 @@ class ReadHistories:
 
     @staticmethod
     def blank(context: Context, token_width: int, pooled_width: int, options: Mapping[str, Any]) -> UsersReadings:
-        """Returns histories without content, see `pmg.training.memory_forecast.MeasurableInputs`."""
+        """Returns histories without content, see `EncoderInputs`."""
         are_tokens = getattr(built_class(options["tower"]), "are_tokens", False)
         width = token_width if are_tokens else 2 * pooled_width  # content and style
         layers, lengths = len(options["layers"]), [len(tokens) for tokens in context.tokens]

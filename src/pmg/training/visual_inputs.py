@@ -109,7 +109,7 @@ class VisualHistories:
 
     @staticmethod
     def blank(context: Context, token_width: int, pooled_width: int, options: Mapping[str, Any]) -> UsersPictures:
-        """Returns histories without content, see `pmg.training.memory_forecast.MeasurableInputs`."""
+        """Returns histories without content, see `EncoderInputs`."""
         are_tokens = getattr(built_class(options["tower"]), "are_tokens", False)
         width = token_width if are_tokens else 2 * pooled_width  # content and style
         rows = (torch.zeros(options.get("pictures", 12), dtype=torch.long),) * len(context)

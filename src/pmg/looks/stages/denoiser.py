@@ -21,12 +21,12 @@ from pmg.looks.catalogue import target_captions
 from pmg.looks.models.style_encoder import StyleEncoder
 from pmg.looks.stages.pool import ITEMS, LookPool, Pool, say
 from pmg.looks.stages.training import LookTraining
-from pmg.models.autocast import processor_autocast
 from pmg.models.diffusion.conditioning import Block, drop_target, join
 from pmg.models.diffusion.diffusers_denoiser import DiffusersDenoiser
 from pmg.models.diffusion.noise_processes import NoiseProcess, denoising_loss
 from pmg.models.diffusion.text_encoder import TextEncoder
 from pmg.models.loading.checkpoints import quiet_libraries
+from pmg.models.loading.device import processor_autocast
 from pmg.preferences.captioning import PictureDescriber
 from pmg.training.datamodule import Batch, RowsDataModule, ShuffledRows, seeded
 from pmg.training.pretraining import VALIDATION_BATCH, Built, count_groups, load_weights, save_half

@@ -22,7 +22,7 @@ from pmg.configuration.ranges import Count, Fraction
 from pmg.data.picture_groups import PictureGroups
 from pmg.domain import PmgError
 from pmg.looks.models.codec import AutoencoderDCCodec
-from pmg.models.autocast import processor_autocast
+from pmg.models.loading.device import processor_autocast
 from pmg.preferences.captioning import PictureDescriber
 from pmg.seeding import stable_number
 

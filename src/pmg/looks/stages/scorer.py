@@ -17,9 +17,9 @@ from pmg.looks.catalogue import target_captions
 from pmg.looks.models.codec import AutoencoderDCCodec, restore
 from pmg.looks.models.scorer import LookScorer
 from pmg.looks.stages.training import contrastive_loss, random_affine
-from pmg.models.autocast import processor_autocast
 from pmg.models.diffusion.interfaces import LatentCodec
 from pmg.models.diffusion.text_encoder import TextEncoder
+from pmg.models.loading.device import processor_autocast
 from pmg.models.vision.scorer import Scorer
 from pmg.preferences.captioning import PictureDescriber
 from pmg.training.datamodule import Batch, RowsDataModule, ShuffledRows, seeded

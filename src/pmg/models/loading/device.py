@@ -42,6 +42,11 @@ def emulates_bfloat16(device: str) -> bool:
     return device_name(device) == "cpu" and not has_bfloat16()
 
 
+def processor_autocast() -> torch.autocast:
+    """Returns a context or decorator: the processor computes in bfloat16 where it has it, in float32 elsewhere."""
+    return torch.autocast("cpu", torch.bfloat16, enabled=has_bfloat16())
+
+
 def to_device(module: Module, device: str) -> Module:
     """Moves a frozen model to a device, except quantised parts and those marked by `keep_device`.
 

@@ -9,7 +9,7 @@ from transformers import AutoImageProcessor, AutoModel, PreTrainedModel, PreTrai
 from pmg.domain import PmgError
 from pmg.models.diffusion.conditioning import TextBlock
 from pmg.models.diffusion.text_encoder import TextEncoder
-from pmg.models.image_sizes import fit_size
+from pmg.models.image_passes import fit_size
 from pmg.models.loading.checkpoints import load_with_tokenizer
 from pmg.models.loading.device import torch_type
 from pmg.models.loading.weight_sources import loading, resolve_source
@@ -89,9 +89,7 @@ class ClipScorer(nn.Module):
         return features, features
 
     def encode_target(self, pooled: Tensor) -> Tensor:
-        """Returns unit vectors `(B, D)` of target texts from their features."""
+        """Returns unit vectors `(B, D)` of texts, of targets or preferences, from their features."""
         return unit(pooled)
 
-    def encode_preference(self, pooled: Tensor) -> Tensor:
-        """Returns unit vectors `(B, D)` of preference texts from their features."""
-        return unit(pooled)
+    encode_preference = encode_target

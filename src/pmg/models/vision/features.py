@@ -11,7 +11,7 @@ from transformers import AutoImageProcessor, AutoModel, PreTrainedModel
 
 from pmg.domain import PmgError
 from pmg.installation import install_extra
-from pmg.models.image_sizes import fit_size
+from pmg.models.image_passes import fit_size
 from pmg.models.loading.checkpoints import load_checkpoint
 from pmg.models.loading.device import device_of, torch_type
 from pmg.models.loading.weight_sources import loading, resolve_source
