@@ -15,12 +15,13 @@ from torch.nn.functional import pad, pixel_shuffle, pixel_unshuffle
 from transformers import PreTrainedModel, Qwen3Model
 
 from pmg.families.common.flow_transformer import PipelineFlow
+from pmg.families.common.language_text_encoder import LanguageTextEncoder
 from pmg.families.common.transformer_family import TextModels, TransformerFamily
 from pmg.models.diffusion.conditioning import Block, Condition, TextBlock
 from pmg.models.diffusion.diffusers_denoiser import DiffusersDenoiser
 from pmg.models.diffusion.interfaces import Capabilities, PromptEncoder
-from pmg.models.diffusion.language_text_encoder import LanguageTextEncoder, as_text
 from pmg.models.diffusion.sequences import PATCH, grid_positions, hide, joint_bias, visible_first
+from pmg.models.diffusion.text_encoder import as_text
 from pmg.models.language.chat_template import split_chat_template
 
 STRIDE = 10  # between the times of reference images, as in diffusers' pipeline

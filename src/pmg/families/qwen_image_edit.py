@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from pmg.families.common.language_text_encoder import LanguageTextEncoder
 from pmg.families.common.transformer_family import TextModel, TextModels
 from pmg.families.qwen_image import (
     QwenImage,
@@ -19,8 +20,7 @@ from pmg.families.qwen_image import (
 )
 from pmg.models.diffusion.conditioning import Condition, TextBlock
 from pmg.models.diffusion.interfaces import PromptEncoder
-from pmg.models.diffusion.language_text_encoder import LanguageTextEncoder, as_text
-from pmg.models.diffusion.text_encoder import concatenate_texts
+from pmg.models.diffusion.text_encoder import as_text, concatenate_texts
 from pmg.models.loading.checkpoints import load_image_processor
 from pmg.models.vision.pictures import to_pictures
 

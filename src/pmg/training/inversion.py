@@ -37,7 +37,7 @@ class HistoryImages:
 
 @dataclass(frozen=True)
 class InvertedTokens(TokenSource):
-    """Optimises n soft tokens of each user by the loss on liked images (Gal et al. 2023, equation 2); kept in the cache.
+    """Optimises n soft tokens of each user by the loss on liked images (Gal et al. 2023, equation 2); they are cached.
 
     Attributes:
         word: every token starts from this word's embedding.

@@ -13,7 +13,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
-from diffusers import DiffusionPipeline, FlowMatchEulerDiscreteScheduler, ModelMixin
+import torch
+from diffusers import BitsAndBytesConfig, DiffusionPipeline, FlowMatchEulerDiscreteScheduler, ModelMixin
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 from transformers import AutoConfig, BaseImageProcessor, PreTrainedModel
@@ -29,8 +30,20 @@ from pmg.models.diffusion.sequences import PATCH
 from pmg.models.loading.checkpoints import load_checkpoint, load_tokenizer
 from pmg.models.loading.device import keep_device
 from pmg.models.loading.memory_tracker import checkpoint_contexts
-from pmg.models.loading.quantization import Quantization, loading_options, transformer_options
+from pmg.models.loading.quantization import Quantization, loading_options
 from pmg.models.loading.weight_sources import loading, resolve_source
+
+
+def transformer_options(dtype: str, quantization: str | None) -> dict[str, Any]:
+    """Returns `loading_options` for a diffusion transformer.
+
+    Raises:
+        PmgError: as `loading_options`, or no GPU is available; diffusers requires one.
+    """
+    options = loading_options(dtype, quantization, BitsAndBytesConfig)
+    if "quantization_config" in options and not torch.cuda.is_available():
+        raise PmgError(f"generator.quantization={quantization} needs a GPU: set generator.quantization=null here")
+    return options
 
 
 class TextModel(NamedTuple):

@@ -10,8 +10,10 @@ context holds keys and values of pictures as of words: what follows a history re
 
 from __future__ import annotations
 
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import torch
@@ -24,10 +26,11 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.utils import cached_file
 
 from pmg.configuration.ranges import Count
 from pmg.domain import PmgError
-from pmg.models.language.chat_template import NO_TEMPLATE, ChatTemplate, load_chat_template
+from pmg.models.language.chat_template import NO_TEMPLATE, ChatTemplate, split_chat_template
 from pmg.models.language.context import HistoryInputs
 from pmg.models.language.context_decoder import PROBE, Pictures
 from pmg.models.language.grouped_attention import causal_mask
@@ -212,6 +215,17 @@ class VisionLanguageModel(LanguageModel, ABC):
         states = self.model.base_model(input_ids=tokens[None].to(self.model.device), **inputs, use_cache=False)
         history, new = tokens[: -PROBE[1]], tokens[-PROBE[1] :]
         return history, [list(self.encode_pictures(image))], new, states.last_hidden_state[0, -len(new) :]
+
+
+def load_chat_template(tokenizer: PreTrainedTokenizerBase, path: str) -> ChatTemplate:
+    """Returns the template of a checkpoint that takes messages in parts, see `split_chat_template`.
+
+    Older checkpoints have it in a file beside the tokenizer, which then gets it.
+    """
+    if not tokenizer.chat_template:
+        found = cached_file(path, "chat_template.json", _raise_exceptions_for_missing_entries=False)
+        tokenizer.chat_template = json.loads(Path(found).read_text())["chat_template"] if found else None
+    return split_chat_template(tokenizer, in_parts=True)
 
 
 def token_number(tokenizer: PreTrainedTokenizerBase, token: str) -> int:

@@ -16,8 +16,6 @@ from pmg.domain import PmgError
 from pmg.models.diffusion.interfaces import LatentCodec
 from pmg.models.loading.weight_sources import load_frozen
 
-AT_ONCE = 16  # pictures of 64 pixels in one pass on a processor
-
 
 def latent_size(codec: LatentCodec, image_size: int | None) -> int | None:
     """Returns the side of the latents of images of a size in pixels; None for None.

@@ -12,7 +12,7 @@ from transformers import AutoModel, PreTrainedModel, PreTrainedTokenizerBase
 
 from pmg.configuration.ranges import Count
 from pmg.domain import PmgError
-from pmg.models.diffusion.conditioning import TextBlock
+from pmg.models.diffusion.conditioning import Block, TextBlock
 from pmg.models.diffusion.interfaces import ALLOW_MORE, PromptEncoder
 from pmg.models.loading.checkpoints import load_with_tokenizer
 from pmg.models.loading.device import device_of
@@ -177,3 +177,10 @@ def pool(tokens: Tensor, mask: Tensor) -> Tensor:
     """Returns the mean of the visible tokens, scaled to length `sqrt(D)`: elements have unit variance; `(B, D)`."""
     total = (tokens * mask[..., None]).sum(1) / mask.sum(1, keepdim=True).clamp(min=1)
     return nn.functional.normalize(total, dim=-1) * tokens.shape[-1] ** 0.5
+
+
+def as_text(block: Block, mask: Tensor | None = None) -> TextBlock:
+    """Returns a block with the mean of its visible tokens, or of those in `mask` `(B, L)`, as pooled vectors."""
+    hidden = ~block.mask[..., None]
+    pooled = pool(block.tokens, block.mask if mask is None else mask)
+    return TextBlock(block.tokens.masked_fill(hidden, 0.0), block.mask, pooled)
