@@ -92,7 +92,7 @@ def test_a_shared_model_takes_no_memory_of_its_own(compose, tmp_path):
     two = empty_models(compose("estimate", *SHORT, *generator, "language_model=tiny"))
     assert one[2]["language model"] == 0 < two[2]["language model"]
     assert one[2]["text encoder"] == two[2]["text encoder"] > 0
-    assert one[0].state_width == one[3].text_width == 16
+    assert one[0].state_width == one[3].texts.width == 16
 
 
 @pytest.mark.slow

@@ -149,11 +149,7 @@ class RecordWriter:
         self._hashes = {record.method: dict(record.hashes) for record in records}
 
     def check(self, method: str, hashes: Mapping[str, str]) -> None:
-        """Checks that the hashes of a method equal those of its images in the folder.
-
-        Raises:
-            PmgError: hashes differ; with the method and their names.
-        """
+        """Checks that a method's hashes equal those of its images in the folder, else raises PmgError with names."""
         known = self._hashes.setdefault(method, dict(hashes))
         differ = sorted(name for name in known.keys() | hashes.keys() if known.get(name) != hashes.get(name))
         if differ:
@@ -211,11 +207,7 @@ def as_line(record: Record) -> str:
 
 
 def read_records(folder: str | Path) -> list[Record]:
-    """Returns the records of a generation, in the order of their generation.
-
-    Raises:
-        PmgError: `folder` is no generation's folder, is empty or damaged.
-    """
+    """Returns the records of a generation, in its order; PmgError if `folder` is no generation's, empty or damaged."""
     path = Path(folder, RECORDS)
     if not path.is_file():
         raise PmgError(f"{folder} is not a folder of generated images (no {RECORDS}); run `pmg-generate`")
@@ -226,11 +218,7 @@ def read_records(folder: str | Path) -> list[Record]:
 
 
 def refuse_mixtures(folder: str | Path, records: Iterable[Record], config: str) -> None:
-    """Checks that all records of a method have equal hashes, and all that of `config`, the values of every image.
-
-    Raises:
-        PmgError: hashes differ; with the image of one such record.
-    """
+    """Checks that all records have the hash `config`, and those of a method equal ones, else raises PmgError."""
     known: dict[str, Mapping[str, str]] = {}
     for record in records:
         first = known.setdefault(record.method, record.hashes)

@@ -40,11 +40,12 @@ class UserInputs(Protocol):
 class EncoderInputs(Protocol):
     """Prepares the inputs of an encoder; named by ``inputs`` in the config and ``inputs`` in a pipeline.
 
-    A class whose attribute ``needs_contexts`` is false takes no prefilled histories: they aren't computed for it. For
-    forecasts of memory, a class has a static method ``blank(context, token_width, pooled_width, options)``: it returns
-    inputs of the shapes of real ones, without content, for histories without content, one a user, the width n D of a
-    user's soft tokens, that of the text encoder's pooled vectors, with which a scorer's are compared, and the config's
-    ``inputs``.
+    A class whose attribute ``needs_contexts`` is false takes no prefilled histories: they aren't computed for it.
+
+    For forecasts of memory a class has a static method ``blank(context, token_width, pooled_width, options)``, which
+    returns inputs of the shapes of real ones, without content: `context` holds such histories, one a user, the widths
+    are n D of a user's soft tokens and that of the text encoder's pooled vectors, with which a scorer's are compared,
+    and `options` are the config's ``inputs``.
     """
 
     def __call__(self, extracted: ExtractedPreferences, examples: Sequence[Example], images: ImageStore) -> UserInputs:
@@ -92,11 +93,7 @@ class ImageFeatures:
     def __call__(
         self, extracted: ExtractedPreferences, examples: Sequence[Example], images: ImageStore
     ) -> UserFeatures:
-        """Returns the mean style vectors of each user's liked images.
-
-        Raises:
-            PmgError: a user has none.
-        """
+        """Returns the mean style vectors of each user's liked images; PmgError if a user has none."""
         liked = {one.profile: require_liked(images, one, "an image prompt") for one in examples}
         histories = [images.pixels(images.rows(liked[profile])) for profile in extracted.profiles]
         style = torch.cat([self.scorer(part)[1] for part in torch.cat(histories).split(SCORED_AT_ONCE)])

@@ -99,14 +99,9 @@ def estimate_training(
     language_model: LanguageModel, generator: MeasurableGenerator, weights: dict[str, int], sizes: Sizes,
     terms: Mapping[str, ObjectiveTerm],
 ) -> Estimate:  # fmt: skip
-    """Forecasts a ``pmg-train``.
+    """Forecasts a ``pmg-train``, of models without weights (`pmg.models.loading.checkpoints.without_weights`).
 
-    Args:
-        language_model: without weights (`pmg.models.loading.checkpoints.without_weights`).
-        generator: without weights.
-        weights: bytes of each frozen model on the device, by name.
-        sizes: of the training.
-        terms: of the objective.
+    `weights` are the bytes of each frozen model on the device, by name.
     """
     encoder = empty_encoder(language_model, sizes)
     return Estimate(

@@ -45,11 +45,7 @@ class SampleOutputs:
 
     @property
     def denoising(self) -> DenoisingOutputs:
-        """Noisy latents, prediction and target, `(B, C, h, w)` each.
-
-        Raises:
-            PmgError: no term of the objective declares that it needs them.
-        """
+        """Noisy latents, prediction, target, `(B, C, h, w)` each; PmgError if no term declares that it needs them."""
         if self.details is None:
             raise undeclared("predictions", "needs_prediction")
         return self.details
@@ -110,11 +106,7 @@ class StepOutputs:
 
     @property
     def accepted(self) -> AcceptedTokens:
-        """The generator's own tokens of each sample's image.
-
-        Raises:
-            PmgError: no term of the objective declares that it needs them.
-        """
+        """The generator's own tokens of each sample's image; PmgError if no term declares that it needs them."""
         if self._accepted is None:
             raise undeclared("tokens of accepted images", "needs_accepted")
         return self._accepted
@@ -218,11 +210,7 @@ class Align(ObjectiveTerm):
     needs_accepted: ClassVar[bool] = True
 
     def __call__(self, outputs: StepOutputs) -> Tensor:
-        """Returns the distance of each sample, `(B,)`.
-
-        Raises:
-            PmgError: there are more or fewer soft tokens than the generator has of an image.
-        """
+        """Returns the distance of each sample, `(B,)`; PmgError if an image has more or fewer tokens."""
         accepted = outputs.accepted
         soft = outputs.soft_tokens.repeat_interleave(outputs.samples_per_user, 0)
         if soft.shape != accepted.tokens.shape:
@@ -245,11 +233,7 @@ class Answer(ObjectiveTerm):
     needs_answers: ClassVar[bool] = True
 
     def __call__(self, outputs: StepOutputs) -> Tensor:
-        """Returns the cross-entropy of each sample, `(B,)`; 0 where no option describes its image.
-
-        Raises:
-            PmgError: the encoder scores no options.
-        """
+        """Returns each sample's cross-entropy, `(B,)`, 0 where no option describes it; PmgError if none is scored."""
         answers = outputs.answers
         if answers is None or not answers.scores:
             raise PmgError(

@@ -121,11 +121,7 @@ class ReadHistories:
 def embed_sentences(
     text_encoder: PromptEncoder, profiles: Sequence[str], examples: Sequence[Example], titles: Sequence[str]
 ) -> tuple[list[Tensor], Tensor]:
-    """Returns unit vectors of the sentences that each profile's user wrote, `(S, V)`, and of titles, `(N, V)`.
-
-    Raises:
-        PmgError: the text encoder gives no pooled vectors.
-    """
+    """Returns unit vectors of profiles' sentences, `(S, V)`, and of titles, `(N, V)`; PmgError if none are pooled."""
     encoder = MessageMatcher(text_encoder, {}, 0.0)  # compares with nothing here
     said = {example.profile: own_messages(example.conversation) for example in examples}
     sentences = [[text for one in said[name] for text in split_sentences(one, encoder.fits)] for name in profiles]

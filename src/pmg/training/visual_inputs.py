@@ -119,11 +119,7 @@ class VisualHistories:
     def __call__(
         self, extracted: ExtractedPreferences, examples: Sequence[Example], images: ImageStore
     ) -> UsersPictures:
-        """Returns the inputs of all users, one row a profile of `extracted`.
-
-        Raises:
-            PmgError: there are items, and none of them has a picture.
-        """
+        """Returns the inputs of all users, one row a profile of `extracted`; PmgError if no item has a picture."""
         seen = see_pictures(self.tower, latest_pictures(extracted, examples, images, self.pictures), images)
         return UsersPictures(extracted.context, seen, self.tower.are_tokens)
 
@@ -131,11 +127,7 @@ class VisualHistories:
 def latest_pictures(
     extracted: ExtractedPreferences, examples: Sequence[Example], images: ImageStore, most: int
 ) -> list[list[Interaction]]:
-    """Returns each profile's latest interactions with items that have a picture, oldest first.
-
-    Raises:
-        PmgError: there are items, and none of them has a picture.
-    """
+    """Returns each profile's latest interactions with pictures, oldest first; PmgError if no item has one."""
     histories = {example.profile: example.history for example in examples}
     seen = [[one for one in histories[profile] if images.has(one.item)][-most:] for profile in extracted.profiles]
     if not any(seen) and any(histories.values()):

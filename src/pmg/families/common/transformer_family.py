@@ -35,11 +35,7 @@ from pmg.models.loading.weight_sources import loading, resolve_source
 
 
 def transformer_options(dtype: str, quantization: str | None) -> dict[str, Any]:
-    """Returns `loading_options` for a diffusion transformer.
-
-    Raises:
-        PmgError: as `loading_options`, or no GPU is available; diffusers requires one.
-    """
+    """Returns `loading_options` for a diffusion transformer; PmgError also without a GPU, which diffusers requires."""
     options = loading_options(dtype, quantization, BitsAndBytesConfig)
     if "quantization_config" in options and not torch.cuda.is_available():
         raise PmgError(f"generator.quantization={quantization} needs a GPU: set generator.quantization=null here")

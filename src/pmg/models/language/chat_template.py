@@ -36,11 +36,7 @@ class ChatTemplate:
         return text.lstrip() if self.assistant_prefix else text
 
     def wrap(self, text: str) -> str:
-        """Returns a text as a user's message.
-
-        Raises:
-            PmgError: there is no template.
-        """
+        """Returns a text as a user's message; PmgError if there is no template."""
         if self == NO_TEMPLATE:
             raise PmgError("the tokenizer has no chat template. Load the whole checkpoint again.")
         return f"{self.user_prefix}{text}{self.assistant_prefix}"

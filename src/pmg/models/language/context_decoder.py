@@ -113,11 +113,7 @@ class ContextDecoder(nn.Module):
         return self.tokenizer(text, add_special_tokens=False).input_ids
 
     def tokenize(self, text: str) -> Tensor:
-        """Returns the tokens of a text that begins a sequence, int64 `(T,)`, with the start of the chat template.
-
-        Raises:
-            PmgError: the text holds pictures.
-        """
+        """Returns a text's tokens behind the chat template's start, int64 `(T,)`; PmgError if it holds pictures."""
         if find_pictures(text):
             raise PmgError(
                 f"{type(self.model).__name__} reads no pictures. Use one that does, e.g. language_model=smolvlm, or "

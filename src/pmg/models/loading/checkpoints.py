@@ -147,11 +147,7 @@ def load_tokenizer(
 
 
 def load_image_processor(path: str | Path, subfolder: str = "") -> BaseImageProcessor:
-    """Loads the image processor of a model from a folder or hub id.
-
-    Raises:
-        PmgError: it is missing or damaged.
-    """
+    """Loads a model's image processor from a folder or hub id; PmgError if it is missing or damaged."""
     try:
         return AutoImageProcessor.from_pretrained(path, subfolder=subfolder, trust_remote_code=False)
     except Exception as error:  # the types for missing files and other formats differ

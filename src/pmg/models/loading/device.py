@@ -21,11 +21,7 @@ def device_name(device: str) -> str:
 
 
 def torch_type(name: str) -> torch.dtype:
-    """Returns torch's dtype of that name.
-
-    Raises:
-        PmgError: the name is unknown.
-    """
+    """Returns torch's dtype of that name; PmgError if there is none."""
     found = getattr(torch, name, None)
     if not isinstance(found, torch.dtype):
         raise PmgError(f"'{name}' is no type of torch; use e.g. bfloat16, float16 or float32")

@@ -24,11 +24,7 @@ class EmbeddedModel(PreTrainedModel):
 
     @classmethod
     def from_folder(cls, folder: str) -> Self:
-        """Loads a frozen model.
-
-        Raises:
-            PmgError: the folder is missing or damaged.
-        """
+        """Loads a frozen model; PmgError if the folder is missing or damaged."""
         return load_frozen(cls, folder)
 
 

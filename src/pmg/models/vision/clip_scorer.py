@@ -65,11 +65,7 @@ class ClipScorer(nn.Module):
 
     @classmethod
     def from_source(cls, source: str, dtype: str = "float32") -> ClipScorer:
-        """Loads a dual encoder from a hub id or a folder.
-
-        Raises:
-            PmgError: the source is missing, damaged, or no dual encoder.
-        """
+        """Loads a dual encoder from a hub id or folder; PmgError if it is missing, damaged, or another model."""
         path = resolve_source(source)
         with loading("a scorer", path):
             model, tokenizer = load_with_tokenizer(AutoModel, path, dtype=torch_type(dtype))

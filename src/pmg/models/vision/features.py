@@ -65,11 +65,7 @@ class VisionFeatures(nn.Module):
 
     @classmethod
     def from_source(cls, source: str, dtype: str = "float32") -> VisionFeatures:
-        """Loads a vision transformer from a hub id or a folder.
-
-        Raises:
-            PmgError: the source is missing, damaged, or no vision transformer.
-        """
+        """Loads a vision transformer from a hub id or folder; PmgError if it is missing, damaged, or another model."""
         path = resolve_source(source)
         with loading("a vision transformer", path):
             model = load_checkpoint(AutoModel, path, unused=("pooler.",), dtype=torch_type(dtype))
@@ -129,11 +125,7 @@ class ClipFeatures(nn.Module):
         return self.clip.text_encoder.count_tokens(text)
 
     def encode_texts(self, texts: Sequence[str]) -> Tensor:
-        """Returns unit vectors `(B, D)` of texts.
-
-        Raises:
-            PmgError: a text is longer than `max_length`.
-        """
+        """Returns unit vectors `(B, D)` of texts; PmgError if one is longer than `max_length`."""
         return self.clip.encode_target(self.clip.text_encoder.encode(texts).pooled)
 
 

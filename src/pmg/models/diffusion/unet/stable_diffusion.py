@@ -161,11 +161,7 @@ def _load_tower(path: str, number: str, kind: Any, dtype: torch.dtype) -> dict[s
 
 
 def _load_scheduler(path: str, index: Mapping[str, Any]) -> SchedulerMixin:
-    """The checkpoint's own sampler.
-
-    Raises:
-        PmgError: it is none of diffusers'.
-    """
+    """Returns the checkpoint's own sampler; PmgError if it is none of diffusers'."""
     name = (index.get("scheduler") or ["", ""])[1]
     kind = getattr(diffusers, str(name), None)
     if not (inspect.isclass(kind) and issubclass(kind, SchedulerMixin)):
