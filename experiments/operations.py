@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from pmg.models.autoregressive.image_transformer import TokenDecoding
-from pmg.models.autoregressive.token_generator import TokenGenerator
+from pmg.models.autoregressive.token_generator import ImageTokenGenerator
 from pmg.models.diffusion.conditioning import Block, Condition, join
 from pmg.models.diffusion.generator import DiffusionGenerator
 from pmg.models.language.language_model import LanguageModel
@@ -89,7 +89,7 @@ def _decode(generator: CountableGenerator) -> None:
 @torch.no_grad()
 def _evaluate(generator: object, condition: Condition) -> int:
     """Runs evaluations for each row of a condition as sampling does, on zeros or any tokens; returns their number."""
-    if isinstance(generator, TokenGenerator):
+    if isinstance(generator, ImageTokenGenerator):
         decoding = TokenDecoding(generator.transformer, generator.sequence(condition))
         for _ in range(1, generator.tokenizer.tokens):
             decoding.append(decoding.logits.argmax(-1))
