@@ -186,7 +186,7 @@ def main() -> int:
         "functions that take a config": (config_functions(), 35),
         "config nodes written more than once": (repeated_nodes(), 0),
     }
-    counts = {"lines": (lines(), 38_340), "lines of the core": (lines(core=True), 28_695)}
+    counts = {"lines": (lines(), 36500), "lines of the core": (lines(core=True), 27000)}
     counts |= {name: (len(found), bound) for name, (found, bound) in findings.items()}
     for name, (count, bound) in counts.items():
         print(f"{count:7,d}  {name} (at most {bound:,d})")

@@ -10,7 +10,10 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from pmg.models.autoregressive.image_transformer import TokenDecoding
+from pmg.models.autoregressive.token_generator import ImageTokenGenerator
 from pmg.models.diffusion.conditioning import Block, Condition, join
+from pmg.models.diffusion.generator import DiffusionGenerator
 from pmg.models.language.language_model import LanguageModel
 from pmg.training.memory_forecast import (
     ENCODE_AT_ONCE,
@@ -25,14 +28,6 @@ from pmg.training.objective import ObjectiveTerm
 
 class CountableGenerator(MeasurableGenerator, Protocol):
     """A generator whose operations can be counted without weights."""
-
-    def evaluate_pass(self, condition: Condition) -> int:
-        """Runs evaluations for each row of a condition as sampling does; returns their number.
-
-        Args:
-            condition: B rows, on the device of the weights.
-        """
-        ...
 
     def decode_pass(self, latents: Tensor) -> Tensor:
         """Returns images `(B, 3, size, size)` of latents `(B, *latent_shape)`, both on the device of the weights."""
@@ -91,11 +86,26 @@ def _decode(generator: CountableGenerator) -> None:
     generator.decode_pass(torch.zeros(1, *generator.latent_shape, device="meta"))
 
 
+@torch.no_grad()
+def _evaluate(generator: object, condition: Condition) -> int:
+    """Runs evaluations for each row of a condition as sampling does, on zeros or any tokens; returns their number."""
+    if isinstance(generator, ImageTokenGenerator):
+        decoding = TokenDecoding(generator.transformer, generator.sequence(condition))
+        for _ in range(1, generator.tokenizer.tokens):
+            decoding.append(decoding.logits.argmax(-1))
+        return generator.tokenizer.tokens
+    assert isinstance(generator, DiffusionGenerator)
+    shapes = (generator.latent_shape, ())
+    noisy, times = (torch.zeros(len(condition), *shape, device=generator.device) for shape in shapes)
+    generator.predict(noisy, times, condition)
+    return 1
+
+
 def _count_evaluation(generator: CountableGenerator, sizes: Sizes) -> float:
-    tokens = sizes.target_tokens + sizes.keyword_tokens + sizes.soft_tokens
+    tokens = sizes.texts.target + sizes.texts.keywords + sizes.soft_tokens
     with torch.device("meta"):
         seen = torch.ones(1, tokens, dtype=torch.bool)
-        block = Block(torch.zeros(1, tokens, sizes.text_width), seen, torch.zeros(1, sizes.pooled_width))
+        block = Block(torch.zeros(1, tokens, sizes.texts.width), seen, torch.zeros(1, sizes.texts.pooled))
     with FlopCounterMode(display=False) as counter:
-        evaluations = generator.evaluate_pass(join(block))
+        evaluations = _evaluate(generator, join(block))
     return counter.get_total_flops() / evaluations

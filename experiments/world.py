@@ -30,9 +30,9 @@ from pmg.looks.metrics import LookJudging, StyleReader
 from pmg.looks.models.judge import LookJudge
 from pmg.looks.models.style_encoder import StyleEncoder
 from pmg.looks.targets import LookTarget, draw_targets, reference_pictures, true_pictures
-from pmg.models.autocast import processor_autocast
 from pmg.models.diffusion.conditioning import Block, SoftBlock, join_seen
 from pmg.models.diffusion.generator import DiffusionGenerator
+from pmg.models.loading.device import processor_autocast
 from pmg.models.loading.weight_sources import load_frozen
 from pmg.models.vision.perceptual import PerceptualDistance
 from pmg.models.vision.pixels import to_uint8

@@ -39,7 +39,7 @@ HOSTILE = [
     "pmg.preferences.captioning.Pixels",
     "pmg.models.preference.preference_encoder.PLACEMENTS",
     "pmg.models.diffusion.generator.DiffusionGenerator.freeze",
-    "pmg.training.pretraining.denoiser.DenoiserTraining.load_from_checkpoint",
+    "pmg.training.preference.PreferenceTraining.load_from_checkpoint",
     "pytorch_lightning.LightningModule.load_from_checkpoint",
     "pytorch_lightning.utilities.cloud_io.get_filesystem",
     "diffusers.DiffusionPipeline.from_pretrained",

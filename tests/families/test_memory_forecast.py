@@ -42,9 +42,7 @@ def test_a_transformer_of_published_size_is_forecast_without_weights(tmp_path):
     assert short.text_encoder.t5 is None
     texts = drawn.text_encoder.longest()
     assert texts == short.text_encoder.longest() == (77 + 256, 77 + 256, 4096, 2048)
-    sizes = replace(
-        SIZES, text_width=texts.width, pooled_width=texts.pooled, target_tokens=texts.target, users_per_step=2
-    )
+    sizes = replace(SIZES, texts=texts._replace(keywords=SIZES.texts.keywords), users_per_step=2)
     language_model = read_language_model(write_configs(tmp_path / "qwen", QWEN), "bfloat16")
     told = estimate_training(language_model, drawn, {}, sizes, TERMS)
     assert told.phases["training step"] > told.phases["encode images"] > 0
@@ -77,10 +75,7 @@ def test_a_step_of_a_transformer_takes_what_was_forecast(name, checkpointing, tm
     options = {"size": size, "max_length": length, "gradient_checkpointing": checkpointing}
     generator = family.load(folder, **options)
     texts = generator.text_encoder.longest()
-    sizes = replace(
-        SIZES, text_width=texts.width, pooled_width=texts.pooled, target_tokens=texts.target,
-        keyword_tokens=texts.keywords,
-    )  # fmt: skip
+    sizes = replace(SIZES, texts=texts)
     llama = write_language_model(tmp_path / "llama")
     language_model = load_language_model(llama, "float32", "unused")
     measured = allocated(real_step(language_model, generator, sizes))

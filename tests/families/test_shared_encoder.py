@@ -21,7 +21,6 @@ from pmg.commands.train import body as train
 from pmg.configuration.instantiate import instantiate
 from pmg.domain import PmgError
 from pmg.generation.call_arguments import with_pictures
-from pmg.models.language_model_source import resolve_language_model
 from pmg.orchestration.run import execute
 from pmg.runs.process_state import RunFailedError
 from pmg.seeding import stable_number
@@ -93,7 +92,7 @@ def test_a_shared_model_takes_no_memory_of_its_own(compose, tmp_path):
     two = empty_models(compose("estimate", *SHORT, *generator, "language_model=tiny"))
     assert one[2]["language model"] == 0 < two[2]["language model"]
     assert one[2]["text encoder"] == two[2]["text encoder"] > 0
-    assert one[0].state_width == one[3].text_width == 16
+    assert one[0].state_width == one[3].texts.width == 16
 
 
 @pytest.mark.slow
@@ -108,7 +107,7 @@ def test_a_text_encoder_that_stays_on_the_cpu_is_not_shared(compose, tmp_path):
     with pytest.raises(
         PmgError, match=r"generator\.text_on_cpu=true .* Set it to false, or use another language_model"
     ):
-        resolve_language_model(instantiate(cfg.language_model), instantiate(cfg.generator).text_encoder)
+        instantiate(cfg.language_model).of(instantiate(cfg.generator).text_encoder)
 
 
 @pytest.mark.slow

@@ -16,7 +16,6 @@ from pmg.families.shared_language_model import SharedLanguageModel
 from pmg.families.stable_diffusion_3 import StableDiffusion3
 from pmg.families.z_image import ZImage, ZImageTextEncoder
 from pmg.models.language.language_model import LanguageModel
-from pmg.models.language_model_source import resolve_language_model
 from pmg.models.preference.preference_encoder import build_preference_encoder
 from pmg.models.tiny_models import tiny_language_model
 from scores import score_shared_options
@@ -138,7 +137,7 @@ def test_a_text_encoder_without_head_and_tied_embeddings_is_refused():
 
 def test_other_language_models_stay_as_they_are():
     lm: LanguageModel = tiny_language_model()
-    assert resolve_language_model(lm, ZImageTextEncoder(lm.model.model, lm.tokenizer, 96, str, (-2,))) is lm
+    assert lm.of(ZImageTextEncoder(lm.model.model, lm.tokenizer, 96, str, (-2,))) is lm
 
 
 def test_an_identity_between_other_widths_is_refused():

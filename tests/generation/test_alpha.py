@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from pmg.domain import Keywords, PmgError
+from pmg.domain import Keywords
 from pmg.generation.alpha import ConfidentAlpha, FixedAlpha, HistoryAlpha
 
 SURE = Keywords(("flat", "no outline"), (math.log(0.9), math.log(0.5)))
@@ -24,16 +24,3 @@ def test_confident_alpha_is_the_mean_probability():
 def test_alpha_by_history_rises_from_none_to_all():
     alphas = [HistoryAlpha(0.8, half=4)(SURE, length) for length in (0, 4, 12, 10**9)]
     assert alphas == pytest.approx([0, 0.4, 0.6, 0.8])
-
-
-@pytest.mark.parametrize("rule", [FixedAlpha, ConfidentAlpha, HistoryAlpha])
-@pytest.mark.parametrize("alpha", [-0.1, 1.1, math.nan])
-def test_alpha_out_of_range_is_named(rule, alpha):
-    with pytest.raises(PmgError, match=r"balance\.alpha must be in \[0, 1\]"):
-        rule(alpha)
-
-
-@pytest.mark.parametrize("half", [0, -1, math.inf])
-def test_bad_half_is_named(half):
-    with pytest.raises(PmgError, match=r"alpha_rule\.half"):
-        HistoryAlpha(0.5, half)

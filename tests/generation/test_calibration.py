@@ -3,7 +3,6 @@
 import pytest
 import torch
 
-from pmg.domain import PmgError
 from pmg.generation.calibration import NoCalibration, NormalCalibration
 from pmg.generation.selection import balance_z
 
@@ -30,9 +29,3 @@ def test_negative_cosines_are_told_apart():
     plain, calibrated = (balance_z(*calibration(d_p, d_t), 0.5) for calibration in (NoCalibration(), MEASURED))
     assert plain[0] == plain[1]
     assert calibrated[0] < calibrated[1]
-
-
-@pytest.mark.parametrize("deviation", [0.0, -1.0, float("nan")])
-def test_a_deviation_that_is_not_above_zero_is_refused(deviation):
-    with pytest.raises(PmgError, match=r"balance\.calibration\.accuracy_deviation must be a number above 0"):
-        NormalCalibration(0.0, 1.0, 0.0, deviation)

@@ -35,8 +35,6 @@ def test_each_user_may_have_an_alpha():
 
 
 def test_z_refuses_bad_input():
-    with pytest.raises(ValueError, match="must agree"):
-        balance_z(torch.ones(2), torch.ones(3), 0.5)
     with pytest.raises(ValueError, match=r"got 1\.5"):
         balance_z(torch.ones(2), torch.ones(2), 1.5)
     with pytest.raises(ValueError, match="must be in"):
@@ -47,10 +45,9 @@ def test_pick_takes_the_first_best():
     assert pick(torch.tensor([[-3.0, -1.0, -2.0], [0.0, -1.0, 0.0]])).tolist() == [1, 0]
 
 
-@pytest.mark.parametrize("z", [torch.zeros(2, 0), torch.zeros(3), torch.tensor([[0.0, math.nan]])])
-def test_pick_refuses_bad_input(z):
-    with pytest.raises(ValueError, match="z"):
-        pick(z)
+def test_pick_refuses_what_is_no_number():
+    with pytest.raises(ValueError, match="a z is not a number"):
+        pick(torch.tensor([[0.0, math.nan]]))
 
 
 def test_grid_pairs_every_weight():
@@ -87,8 +84,6 @@ def test_one_sampled_pair_is_the_plain_one():
 def test_sample_refuses_bad_ranges(ends):
     with pytest.raises(PmgError, match=r"weights\.target"):
         WeightSample(3, (0.5, 2), ends)
-    with pytest.raises(PmgError, match=r"weights\.count"):
-        WeightSample(0, (0.5, 2), (0.5, 2))
 
 
 def test_repeated_pairs_are_drawn_from_other_noises():

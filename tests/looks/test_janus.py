@@ -23,11 +23,11 @@ from pmg.looks.models.tokenizer import build_tokenizer
 from pmg.looks.stages.denoiser import Drop, LookBatches
 from pmg.looks.stages.janus import LookJanusStage, LookJanusTraining, read_tokens, tokenize_pool
 from pmg.looks.stages.pool import ITEMS, Pool, build_pool
+from pmg.looks.stages.pretraining import save_half
 from pmg.models.autoregressive.image_tokenizer import ImageTokenizer
 from pmg.models.diffusion.conditioning import SoftBlock, join
 from pmg.models.tiny_models import tiny_text_encoder
 from pmg.training.optim import adamw, constant
-from pmg.training.pretraining import save_half
 
 WIDTH, CODES, TOKENS = 32, 32, 64
 ALL, NONE = Drop(0.0, 0.0, 0.0, 0.0), Drop(1.0, 1.0, 1.0, 0.0)

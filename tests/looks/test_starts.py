@@ -17,11 +17,11 @@ from pmg.looks.models.efficientnet_lite import EfficientNetLite
 from pmg.looks.models.scorer import LookScorer, LookScorerConfig
 from pmg.looks.stages.autoencoder import LookAutoencoderStage, LookAutoencoderTraining
 from pmg.looks.stages.judge import LookJudgeStage, LookJudgeTraining
+from pmg.looks.stages.pretraining import count_groups, save_half
 from pmg.looks.stages.scorer import LookScorerStage, LookScorerTraining
 from pmg.models.tiny_models import tiny_text_encoder
 from pmg.models.vision.perceptual import PerceptualDistance
 from pmg.training.optim import adamw, constant
-from pmg.training.pretraining import count_groups, save_half
 
 FIT = {"optimizer": adamw(1e-3), "lr_scheduler": constant}
 SPACE = FinishSpace(**SHARES, unseen_hues=[[80, 120]], unseen_pairs=[["dark", "pixels"]])

@@ -34,7 +34,7 @@ from pmg.looks.stages.denoiser import (
 from pmg.looks.stages.judge import contrast
 from pmg.looks.stages.pool import ITEMS, LookPool, Pool, build_pool, say
 from pmg.looks.stages.scorer import ScorerBatches
-from pmg.looks.stages.training import reference_rows
+from pmg.looks.stages.training import contrastive_loss, reference_rows
 from pmg.models.diffusion.conditioning import Block, SoftBlock, join, stack
 from pmg.models.diffusion.noise_processes import FlowMatching
 from pmg.models.diffusion.unet.denoiser import UNetDenoiser
@@ -257,3 +257,14 @@ def test_pictures_of_one_title_have_one_target_for_the_scorer(data):
     assert len(rows) == 3
     assert len(set(batch["concept"].tolist())) == 1
     assert len(batch["titles"]) == len({item.title for item in data.picture_items})
+
+
+def test_contrast_of_uniform_logits_is_the_log_of_their_number():
+    positive = torch.tensor([[True, False, False, True]])
+    assert torch.allclose(contrastive_loss(torch.zeros(1, 4), positive), torch.tensor([4.0]).log())
+
+
+def test_contrast_falls_as_a_right_answer_rises():
+    positive = torch.tensor([[True, False]])
+    low, high = (contrastive_loss(torch.tensor([[value, 0.0]]), positive) for value in (0.0, 3.0))
+    assert high < low

@@ -8,7 +8,7 @@ import transformers as tf
 
 from checkpoints import write_language_model
 from pmg.domain import PmgError
-from pmg.models.language.compatibility import DecoderShape
+from pmg.models.language.compatibility import longest_sequence
 from pmg.models.language.language_model import load_language_model
 from pmg.models.language.option_scoring import Question
 from pmg.models.preference.preference_encoder import model_sizes
@@ -116,7 +116,7 @@ def test_histories_beyond_the_window_or_the_positions_are_refused(family, limit,
 
 def test_a_window_that_is_switched_off_is_no_limit():
     config = tf.Qwen2Config(**GROUPED, sliding_window=64, use_sliding_window=False)
-    assert DecoderShape.from_config(config).limit == 256
+    assert longest_sequence(config) == 256
 
 
 def test_chat_templates_stand_around_history_and_question(tmp_path):

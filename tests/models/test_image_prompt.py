@@ -2,29 +2,35 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
-from pmg.models.preference.image_prompt import ImagePromptEncoder, build_image_prompt, history_features
+from pmg.data.dataset import liked_with_image
+from pmg.models.preference.image_prompt import ImagePromptEncoder, build_image_prompt
+from pmg.models.preference.token_encoder import UserFeatures
 from pmg.models.tiny_models import tiny_scorer
+from pmg.training.encoder_inputs import ImageFeatures
 
 
 @pytest.fixture
-def features():
-    draws = torch.Generator().manual_seed(0)
-    histories = [torch.rand(count, 3, 64, 64, generator=draws) * 2 - 1 for count in (2, 3, 4)]
-    return histories, history_features(tiny_scorer(), histories)
+def found():
+    """Features of three users."""
+    return UserFeatures(torch.randn(3, 384, generator=torch.Generator().manual_seed(0)))
 
 
-def test_features_are_means_over_a_users_own_images(features):
-    histories, found = features
-    expected = torch.stack([tiny_scorer()(images)[1].mean(0) for images in histories])
+def test_features_are_means_over_a_users_own_images(shop):
+    examples = shop.examples("test", users=3, targets=1)
+    liked = {one.profile: liked_with_image(shop.images, one) for one in examples}
+    found = ImageFeatures(tiny_scorer())(SimpleNamespace(profiles=[*liked]), examples, shop.images)
+    pictures = [shop.images.pixels(shop.images.rows(items)) for items in liked.values()]
+    expected = torch.stack([tiny_scorer()(images)[1].mean(0) for images in pictures])
     assert torch.allclose(found.vectors, expected, atol=1e-5)
     assert torch.equal(found.select([2, 0]).vectors, found.vectors[[2, 0]])
 
 
-def test_each_user_alone_as_in_the_batch_and_after_saving(features, tmp_path):
-    _, found = features
+def test_each_user_alone_as_in_the_batch_and_after_saving(found, tmp_path):
     encoder = build_image_prompt(None, torch.randn(50, 16), found, soft_tokens=3)
     together = encoder.encode(None, found)
     assert together.shape == (3, 3, 16)
@@ -34,14 +40,12 @@ def test_each_user_alone_as_in_the_batch_and_after_saving(features, tmp_path):
     assert torch.equal(again.encode(None, found), together)
 
 
-def test_features_follow_the_encoder_to_its_device(features):
-    _, found = features
+def test_features_follow_the_encoder_to_its_device(found):
     encoder = build_image_prompt(None, torch.randn(50, 16), found).to("meta")
     assert encoder.states(None, found).device == encoder(None, found).device == torch.device("meta")
 
 
-def test_tokens_start_on_the_scale_of_words(features):
-    _, found = features
+def test_tokens_start_on_the_scale_of_words(found):
     words = torch.randn(500, 16) * 3 + 5
     encoder = build_image_prompt(None, words, found, soft_tokens=64)
     tokens = encoder.encode(None, found).flatten(0, 1)

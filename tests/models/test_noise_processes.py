@@ -6,7 +6,7 @@ import pytest
 import torch
 from diffusers import DDPMScheduler
 
-from pmg.models.diffusion.noise_processes import FlowMatching, VariancePreserving, denoising_loss
+from pmg.models.diffusion.noise_processes import FlowMatching, NoisySample, VariancePreserving, denoising_loss
 
 
 def rng(seed=0):
@@ -41,6 +41,23 @@ def test_the_target_leads_back_to_the_clean_latents(process):
     assert torch.allclose(clean_of(process, sample, times), LATENTS, atol=2e-3)
     assert torch.equal(denoising_loss(sample.target, sample), torch.zeros(6))
     assert (denoising_loss(sample.target + 1, sample) - sample.weight).abs().max() < 1e-5
+
+
+def test_the_error_is_a_mean_over_all_but_the_samples():
+    other = LATENTS + 2 * torch.tensor([0, 1, 0, 0, 0, 0]).view(6, 1, 1, 1)
+    loss = denoising_loss(other, NoisySample(LATENTS, LATENTS, torch.full((6,), 0.5)))
+    assert torch.allclose(loss, torch.tensor([0.0, 2.0, 0.0, 0.0, 0.0, 0.0]))
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [("epsilon", [1.0, 0.5]), ("v_prediction", [2 / 3, 5 / 11]), ("sample", [2.0, 5.0])],
+)
+def test_weights_are_those_of_min_snr(kind, expected):
+    betas = [1 / 11, 4 / 15]  # signal-to-noise ratios of 10 and 2
+    process = VariancePreserving(DDPMScheduler(2, trained_betas=betas, prediction_type=kind), snr_gamma=5.0)
+    weight = process.add_noise(LATENTS[:2], NOISE[:2], torch.tensor([1, 0])).weight
+    assert torch.allclose(weight, torch.tensor(expected), atol=1e-5)
 
 
 def test_the_flow_is_a_straight_path_from_latents_to_noise():

@@ -129,8 +129,3 @@ def test_training_moves_running_statistics_and_evaluation_does_not(language_mode
     assert torch.equal(encoder.standardize.running_mean, before)
     encoder.train()(language_model, context.select([0, 1]))
     assert not torch.equal(encoder.standardize.running_mean, before)
-
-
-def test_statistics_of_one_user_are_refused(language_model, encoder):
-    with pytest.raises(ValueError, match="at least 2 users"):
-        encoder.fit_statistics(torch.randn(1, 4, language_model.width))

@@ -194,8 +194,3 @@ def test_damaged_folders_are_named(damage, tmp_path):
         next((folder / "unet").glob("*.safetensors")).write_bytes(b"cut")
     with pytest.raises(PmgError, match=f"{folder}"):
         StableDiffusion.load(str(folder))
-
-
-def test_unknown_samplers_are_refused():
-    with pytest.raises(PmgError, match=r"generator.sampler is 'ddim'; known: dpm, checkpoint"):
-        StableDiffusion.load("anywhere", sampler="ddim")

@@ -8,6 +8,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from pmg.models.diffusion.conditioning import Block
+from pmg.models.diffusion.text_encoder import TextSizes
 from pmg.models.language.language_model import load_language_model
 from pmg.models.loading.checkpoints import without_weights
 from pmg.models.preference.preference_encoder import PreferenceEncoder
@@ -18,8 +19,8 @@ from pmg.training.preference import PARTS, EncodedTexts, FrozenModels, Preferenc
 
 ENCODER = {"soft_tokens": 4, "prefix_length": 3}
 SIZES = Sizes(
-    users=100, history_tokens=60, users_per_step=8, draws=3, soft_tokens=4, target_tokens=77, keyword_tokens=77,
-    text_width=32, pooled_width=32, inputs=lambda context: context,
+    users=100, history_tokens=60, users_per_step=8, draws=3, soft_tokens=4, texts=TextSizes(77, 77, 32, 32),
+    inputs=lambda context: context,
     encoder=partial(PreferenceEncoder.sized, **ENCODER),
 )  # fmt: skip
 TERMS = {"denoise": Denoise(1.0)}
@@ -55,17 +56,17 @@ def real_step(language_model, generator, sizes=SIZES):
     users, questions = sizes.users_per_step, sizes.users_per_step * sizes.draws
     context = language_model.prefill_tokens([torch.randint(300, (SIZES.history_tokens,)) for _ in range(users)])
     inputs = sizes.inputs(context)
-    encoder = sizes.encoder(language_model, sizes.text_width, inputs.select(range(2))).train()
+    encoder = sizes.encoder(language_model, sizes.texts.width, inputs.select(range(2))).train()
     targets, words, empty = (
         Block(
-            torch.randn(rows, tokens, sizes.text_width),
+            torch.randn(rows, tokens, sizes.texts.width),
             torch.ones(rows, tokens, dtype=torch.bool),
-            torch.randn(rows, sizes.pooled_width),
+            torch.randn(rows, sizes.texts.pooled),
         )
         for rows, tokens in (
-            (questions, sizes.target_tokens),
-            (users, sizes.keyword_tokens),
-            (1, sizes.target_tokens),
+            (questions, sizes.texts.target),
+            (users, sizes.texts.keywords),
+            (1, sizes.texts.target),
         )
     )
     module = PreferenceTraining(

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from pmg.training.datamodule import RowsDataModule, ShuffledRows, rank_slice
+from pmg.training.datamodule import RowsDataModule, ShuffledRows
 
 
 def batches(start=0, seed=0):
@@ -38,7 +38,9 @@ def test_seeds_differ():
 def test_shares_are_the_batch_and_keep_users_with_their_questions(training, ranks):
     _, batches = training()
     whole = batches.train.batch(3)
-    parts = [rank_slice(whole, rank, ranks) for rank in range(ranks)]
+    batches.train.start_step, batches.train.ranks, parts = 3, ranks, []
+    for batches.train.rank in range(ranks):
+        parts.append(next(iter(batches.train)))
     for name, values in whole.items():
         assert torch.equal(torch.cat([part[name] for part in parts]), values), name
     draws = len(whole["target"]) // len(whole["users"])

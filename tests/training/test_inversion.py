@@ -11,7 +11,7 @@ from inversions import start_of
 from pmg.cache import Cache
 from pmg.domain import PmgError
 from pmg.models.diffusion.conditioning import Block, join
-from pmg.training.inversion import HistoryImages, TextualInversion, invert_histories
+from pmg.training.inversion import HistoryImages, InvertedTokens, invert_histories
 
 
 @pytest.fixture
@@ -27,16 +27,16 @@ def captions(text_encoder):
 
 
 def test_users_learn_alone(generator, histories, captions):
-    invert = TextualInversion(generator, tokens=2, steps=3, draws=2)
-    together = invert(histories, captions, [0, 1, 2])
+    invert = InvertedTokens(tokens=2, steps=3, draws=2)
+    together = invert.learn(generator, histories, captions, [0, 1, 2])
     assert together.shape == (3, 2, generator.text_encoder.width)
     others = [histories[0], histories[2], histories[1]]
-    assert torch.allclose(invert(others, captions, [0, 2, 1])[0], together[0], atol=1e-5)
+    assert torch.allclose(invert.learn(generator, others, captions, [0, 2, 1])[0], together[0], atol=1e-5)
     assert not torch.allclose(together[0], together[1])
 
 
 def test_loss_on_the_history_falls(generator, histories, captions):
-    invert = TextualInversion(generator, tokens=2, steps=60, draws=8, learning_rate=0.1)
+    invert = InvertedTokens(tokens=2, steps=60, draws=8, learning_rate=0.1)
     user = histories[0]
 
     def loss(tokens):
@@ -47,9 +47,9 @@ def test_loss_on_the_history_falls(generator, histories, captions):
         condition = join(captions[user.captions[rows]], soft)
         return generator.loss(user.latents[rows], condition, {"noise": noise, "times": torch.arange(64) * 15}).mean()
 
-    learned = invert([user], captions, [0])
+    learned = invert.learn(generator, [user], captions, [0])
     with torch.no_grad():
-        assert loss(learned) < loss(invert.start(1))
+        assert loss(learned) < loss(invert.start(generator.text_encoder, 1))
     assert all(parameter.grad is None for parameter in generator.parameters())
 
 
@@ -64,11 +64,11 @@ def test_a_word_without_tokens_is_refused(text_encoder):
 
 
 def test_kept_tokens_are_those_of_the_same_captions(shop, generator, tmp_path):
-    inversion, cache = TextualInversion(generator, tokens=1, steps=1, draws=1), Cache(tmp_path)
+    inversion, cache = InvertedTokens(tokens=1, steps=1, draws=1), Cache(tmp_path)
     examples = shop.examples("test", users=2, targets=1)
 
     def learn(scene):
-        return invert_histories(inversion, examples, shop.images, [scene], cache, identity="tiny", seed=0)
+        return invert_histories(inversion, generator, examples, shop.images, [scene], cache, identity="tiny", seed=0)
 
     first = learn("sticker")
     assert torch.equal(first, learn("sticker"))
@@ -78,8 +78,10 @@ def test_kept_tokens_are_those_of_the_same_captions(shop, generator, tmp_path):
 def test_a_user_without_a_liked_picture_is_named(shop, generator, tmp_path):
     first, second = shop.examples("test", users=2, targets=1)
     empty = replace(second, history=tuple(replace(one, liked=False) for one in second.history))
-    inversion = TextualInversion(generator, tokens=1, steps=1, draws=1)
+    inversion = InvertedTokens(tokens=1, steps=1, draws=1)
     with pytest.raises(
         PmgError, match=f"user {second.user} liked nothing that has a picture, which textual inversion"
     ):
-        invert_histories(inversion, [first, empty], shop.images, [], Cache(tmp_path), identity="tiny", seed=0)
+        invert_histories(
+            inversion, generator, [first, empty], shop.images, [], Cache(tmp_path), identity="tiny", seed=0
+        )

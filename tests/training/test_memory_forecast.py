@@ -63,7 +63,7 @@ def with_encoder(kind, inputs=SIZES.inputs, **options):
 def pictures(context):
     """Inputs of users with forty pictures each."""
     tower = {"_target_": "pmg.training.visual_inputs.ScorerTower"}
-    width = ENCODER["soft_tokens"] * SIZES.text_width
+    width = ENCODER["soft_tokens"] * SIZES.texts.width
     return VisualHistories.blank(context, width, width // 2, {"tower": tower, "pictures": 40})
 
 
@@ -159,7 +159,7 @@ def test_operations_are_those_of_the_true_models(count_operations, checkpoints, 
 def test_a_large_model_reads_a_token_with_two_operations_a_weight(count_operations, tmp_path):
     language_model = read_language_model(write_configs(tmp_path / "llama", LLAMA_2), "bfloat16")
     drawn = read_generator(StableDiffusion.load, write_configs(tmp_path / "sd", SD15), dtype="bfloat16")
-    sizes = replace(SIZES, text_width=768, pooled_width=768)
+    sizes = replace(SIZES, texts=SIZES.texts._replace(width=768, pooled=768))
     told = count_operations(language_model, drawn, sizes, TERMS)
     assert told.history == pytest.approx(2 * 6.6e9 * sizes.history_tokens, rel=0.03)
     assert told.evaluation == pytest.approx(2 * 0.4e12, rel=0.1)  # 400 GMAC at 512 px with three blocks of words

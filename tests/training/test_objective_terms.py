@@ -11,7 +11,16 @@ import torch
 
 from pmg.domain import Item, PmgError
 from pmg.preferences.scenarios import Attribute
-from pmg.training.objective import AcceptedTokens, Align, Answer, Answers, Denoise, StepOutputs
+from pmg.training.objective import (
+    AcceptedTokens,
+    Align,
+    Answer,
+    Answers,
+    Contrast,
+    Denoise,
+    SampleOutputs,
+    StepOutputs,
+)
 from pmg.training.preference_setup import describe_accepted
 
 GUIDE = Path(__file__).parents[2] / "docs" / "extending.md"
@@ -36,6 +45,16 @@ def test_terms_of_the_guide_train_without_a_change_of_the_module(training, my_te
     for value in values.values():
         (gradient,) = torch.autograd.grad(value.mean(), module.encoder.multimodal_tokens, retain_graph=True)
         assert gradient.abs().sum() > 0
+
+
+def test_contrast_is_bounded_and_has_no_gradient_once_the_margin_is_reached():
+    own, other = torch.tensor([0.5, 0.5, 0.5]), torch.tensor([0.1, 0.55, 9.0], requires_grad=True)
+    losses = {"own": own, "other": other}
+    outputs = StepOutputs(torch.zeros(3, 1, 1), None, 1, lambda owner, soft: SampleOutputs(None, losses[owner]))
+    loss = Contrast(1.0, margin=0.1)(outputs)
+    torch.testing.assert_close(loss, torch.tensor([0.5, 0.05, 0.0]))
+    loss.sum().backward()
+    assert other.grad.tolist() == [-1.0, -1.0, 0.0]
 
 
 def outputs_of(soft, tokens, samples_per_user=1):

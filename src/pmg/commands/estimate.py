@@ -39,7 +39,6 @@ def empty_models(cfg: DictConfig) -> tuple[LanguageModel, MeasurableGenerator, d
     """
     import torch
 
-    from pmg.models.language_model_source import resolve_language_model
     from pmg.models.loading.checkpoints import without_weights
     from pmg.training.encoder_inputs import needs_contexts
     from pmg.training.memory_forecast import Sizes
@@ -48,7 +47,7 @@ def empty_models(cfg: DictConfig) -> tuple[LanguageModel, MeasurableGenerator, d
     with without_weights():
         generator = instantiate(cfg.generator)
         _check_measurable(generator)
-        language_model = resolve_language_model(instantiate(cfg.language_model), generator.text_encoder)
+        language_model = instantiate(cfg.language_model).of(generator.text_encoder)
     few_bits = cfg.language_model.get("quantization"), cfg.generator.get("quantization")
     mixed, models = "bf16" in str(cfg.trainer.precision), list(generator.frozen_models().values())
     weights = _weigh(language_model, generator, few_bits, mixed)
@@ -60,14 +59,13 @@ def empty_models(cfg: DictConfig) -> tuple[LanguageModel, MeasurableGenerator, d
     encoder, inputs = (to_plain(cfg[part]) for part in ("preference_encoder", "inputs"))
     soft_tokens, kind = encoder.get("soft_tokens", 4), built_class(inputs)
     if not hasattr(kind, "blank"):
-        raise PmgError(f"inputs can't be forecast: {kind.__name__} lacks blank (memory_forecast.MeasurableInputs)")
+        raise PmgError(f"inputs can't be forecast: {kind.__name__} lacks blank (encoder_inputs.EncoderInputs)")
     shape = {name: value for name, value in encoder.items() if not name.startswith("_") and name != "words"}
     kept = cfg.profiles_per_user if needs_contexts(inputs) else 0
     users = kept * sum(cfg.split_sizes[split] for split in ("train", "validation"))
     sizes = Sizes(
         users=users, history_tokens=cfg.history_tokens, users_per_step=cfg.objective.users_per_step,
-        draws=cfg.objective.batches.draws, soft_tokens=soft_tokens, target_tokens=texts.target,
-        keyword_tokens=texts.keywords, text_width=texts.width, pooled_width=texts.pooled,
+        draws=cfg.objective.batches.draws, soft_tokens=soft_tokens, texts=texts,
         inputs=partial(
             kind.blank, token_width=soft_tokens * texts.width, pooled_width=texts.pooled,
             options={**inputs, "llm_width": language_model.width},

@@ -220,7 +220,7 @@ def _read_images(
     """
     from pmg.generation.dataset_generation import list_keys
     from pmg.generation.records import RECORDS, read_images, read_records, refuse_mixtures
-    from pmg.models.image_sizes import fit_size
+    from pmg.models.image_passes import fit_size
 
     check_made(folder, made.metrics, RECORDS)
     records = read_records(folder)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pmg.data.dataset import ImageStore
 from pmg.domain import Item
-from pmg.models.image_sizes import fit_size
+from pmg.models.image_passes import fit_size
 
 
 def mirror_half(pictures: Tensor, rng: torch.Generator) -> Tensor:

@@ -6,14 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import zip_longest
 
-import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from pmg.data.dataset import ImageStore
 from pmg.domain import Example
 from pmg.evaluation.references import history_pixels
-from pmg.generation.records import to_arrays
+from pmg.models.vision.pictures import to_pictures
 from pmg.preferences.stated import own_messages
 
 TILE = 128  # pixels a side of an image
@@ -148,8 +147,7 @@ def _draw_row(canvas: Image.Image, row: SheetRow, y: int, left: Sequence[int], i
 
 def _pictures(images: Tensor, size: int) -> list[Image.Image]:
     """Returns images `(B, 3, H, W)` in [-1, 1] as pictures `size` pixels wide and high."""
-    arrays: list[np.ndarray] = list(to_arrays(images))
-    return [Image.fromarray(array).resize((size, size), Image.Resampling.LANCZOS) for array in arrays]
+    return [picture.resize((size, size), Image.Resampling.LANCZOS) for picture in to_pictures(images)]
 
 
 def _font(size: int) -> ImageFont.FreeTypeFont:

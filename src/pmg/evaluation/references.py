@@ -16,7 +16,7 @@ from pmg.evaluation.metric_interface import Input, References
 from pmg.evaluation.set_comparison import ArmImages
 from pmg.generation.records import Record
 from pmg.models.diffusion.interfaces import Generator
-from pmg.models.image_sizes import fit_size
+from pmg.models.image_passes import fit_size
 
 NEAREST = "nearest"
 TOLERANCE = 1e-3  # that rounding may add to a range

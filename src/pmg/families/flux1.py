@@ -92,7 +92,7 @@ class Flux1Denoiser(PackedDenoiser):
         super().__init__(model, adapter, sample_size)
 
     def forward(self, noisy: Tensor, times: Tensor, inputs: Mapping[str, Any]) -> Tensor:
-        """Returns the prediction `(B, C, h, w)`, see `Denoiser`."""
+        """Returns the prediction `(B, C, h, w)`, see `DiffusersDenoiser`."""
         height, width = (side // PATCH for side in noisy.shape[-2:])
         positions = torch.nn.functional.pad(grid_positions(height, width, noisy.device).float(), (1, 0))
         tokens = self.model(

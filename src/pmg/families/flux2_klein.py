@@ -15,12 +15,13 @@ from torch.nn.functional import pad, pixel_shuffle, pixel_unshuffle
 from transformers import PreTrainedModel, Qwen3Model
 
 from pmg.families.common.flow_transformer import PipelineFlow
+from pmg.families.common.language_text_encoder import LanguageTextEncoder
 from pmg.families.common.transformer_family import TextModels, TransformerFamily
 from pmg.models.diffusion.conditioning import Block, Condition, TextBlock
 from pmg.models.diffusion.diffusers_denoiser import DiffusersDenoiser
 from pmg.models.diffusion.interfaces import Capabilities, PromptEncoder
-from pmg.models.diffusion.language_text_encoder import LanguageTextEncoder, as_text
 from pmg.models.diffusion.sequences import PATCH, grid_positions, hide, joint_bias, visible_first
+from pmg.models.diffusion.text_encoder import as_text
 from pmg.models.language.chat_template import split_chat_template
 
 STRIDE = 10  # between the times of reference images, as in diffusers' pipeline
@@ -104,7 +105,7 @@ class Flux2Denoiser(DiffusersDenoiser):
         super().__init__(model, Flux2ConditionAdapter(sample_size**2, distilled_from), sample_size)
 
     def forward(self, noisy: Tensor, times: Tensor, inputs: Mapping[str, Any]) -> Tensor:
-        """Returns the prediction `(B, C, h, w)`, see `Denoiser`."""
+        """Returns the prediction `(B, C, h, w)`, see `DiffusersDenoiser`."""
         height, width = noisy.shape[-2:]
         grid = pad(grid_positions(height, width, noisy.device), (1, 1))
         references, rest = inputs["references"], {name: part for name, part in inputs.items() if name != "references"}

@@ -20,7 +20,7 @@ class Gemma3(VisionLanguageModel):
 
     def longest(self, config: PreTrainedConfig) -> int | None:
         """Returns the longest position: sliding windows are in the masks."""
-        return config.get_text_config().max_position_embeddings
+        return config.max_position_embeddings
 
     @staticmethod
     def measure(config: Any, tokens_per_picture: int) -> tuple[int, int]:

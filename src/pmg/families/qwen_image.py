@@ -14,10 +14,10 @@ from transformers import PreTrainedModel, Qwen2_5_VLForConditionalGeneration
 
 from pmg.domain import PmgError
 from pmg.families.common.flow_transformer import PackedDenoiser, PipelineFlow
+from pmg.families.common.language_text_encoder import LanguageTextEncoder
 from pmg.families.common.transformer_family import TextModels, TransformerFamily
 from pmg.models.diffusion.conditioning import Condition
 from pmg.models.diffusion.interfaces import Capabilities, PromptEncoder
-from pmg.models.diffusion.language_text_encoder import LanguageTextEncoder
 from pmg.models.diffusion.sampling import combine
 from pmg.models.diffusion.sequences import PATCH, hide, pack, token_bias, unpack, visible_first
 
@@ -105,7 +105,7 @@ class QwenImageDenoiser(PackedDenoiser):
             block.attn.set_processor(BiasedDoubleStreamAttention())
 
     def forward(self, noisy: Tensor, times: Tensor, inputs: Mapping[str, Any]) -> Tensor:
-        """Returns the prediction `(B, C, h, w)`, see `Denoiser`."""
+        """Returns the prediction `(B, C, h, w)`, see `DiffusersDenoiser`."""
         return self.denoise(noisy, times, inputs)
 
     def denoise(

@@ -11,12 +11,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from pmg.families.common.language_text_encoder import LanguageTextEncoder
 from pmg.families.common.transformer_family import TextModel, TextModels
 from pmg.families.qwen_image import QwenImage, QwenImageConditionAdapter, QwenImageDenoiser
 from pmg.models.diffusion.conditioning import Condition, TextBlock
 from pmg.models.diffusion.interfaces import PromptEncoder
-from pmg.models.diffusion.language_text_encoder import LanguageTextEncoder, as_text
-from pmg.models.diffusion.text_encoder import concatenate_texts
+from pmg.models.diffusion.text_encoder import as_text, concatenate_texts
 from pmg.models.loading.checkpoints import load_image_processor
 from pmg.models.vision.pictures import to_pictures
 
@@ -100,7 +100,7 @@ class QwenImageEditDenoiser(QwenImageDenoiser):
     refused: ClassVar[tuple[str, ...]] = ("use_additional_t_cond", "use_layer3d_rope", "guidance_embeds")
 
     def forward(self, noisy: Tensor, times: Tensor, inputs: Mapping[str, Any]) -> Tensor:
-        """Returns the prediction `(B, C, h, w)`, see `Denoiser`."""
+        """Returns the prediction `(B, C, h, w)`, see `DiffusersDenoiser`."""
         rest = {name: part for name, part in inputs.items() if name != "references"}
         references = inputs["references"]
         if references is None:

@@ -12,8 +12,8 @@ from torch import nn
 from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 
 from pmg.domain import PmgError
+from pmg.families.common.language_text_encoder import LanguageTextEncoder
 from pmg.models.diffusion.interfaces import PromptEncoder
-from pmg.models.diffusion.language_text_encoder import LanguageTextEncoder
 from pmg.models.language.chat_template import NO_TEMPLATE, split_chat_template
 from pmg.models.language.language_model import LanguageModel
 from pmg.models.loading.device import is_kept

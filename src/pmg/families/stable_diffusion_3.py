@@ -112,7 +112,7 @@ class SD3Denoiser(PatchDenoiser):
         self.model.set_attn_processor(BiasedJointAttention())
 
     def forward(self, noisy: Tensor, times: Tensor, inputs: Mapping[str, Any]) -> Tensor:
-        """Returns the prediction `(B, C, h, w)`, see `Denoiser`."""
+        """Returns the prediction `(B, C, h, w)`, see `DiffusersDenoiser`."""
         return self.model(hidden_states=noisy, timestep=times, **inputs).sample
 
 

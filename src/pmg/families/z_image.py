@@ -13,13 +13,14 @@ from transformers import PreTrainedModel, Qwen3Model
 
 from pmg.configuration.ranges import Count
 from pmg.families.common.flow_transformer import PatchDenoiser, PipelineFlow
+from pmg.families.common.language_text_encoder import LanguageTextEncoder
 from pmg.families.common.transformer_family import TextModels, TransformerFamily
 from pmg.models.diffusion.conditioning import Condition, TextBlock
 from pmg.models.diffusion.generator import DiffusionGenerator
 from pmg.models.diffusion.interfaces import Capabilities, PromptEncoder
-from pmg.models.diffusion.language_text_encoder import LanguageTextEncoder, as_text
 from pmg.models.diffusion.latent_codec import AutoencoderKLCodec
 from pmg.models.diffusion.sequences import PATCH, grid_positions, hide, token_bias, visible_first
+from pmg.models.diffusion.text_encoder import as_text
 from pmg.models.language.chat_template import split_chat_template
 from pmg.models.loading.quantization import Quantization
 
@@ -134,7 +135,7 @@ class ZImageDenoiser(PatchDenoiser):
         super().__init__(model, ZImageConditionAdapter(distilled_from), sample_size)
 
     def forward(self, noisy: Tensor, times: Tensor, inputs: Mapping[str, Any]) -> Tensor:
-        """Returns the prediction `(B, C, h, w)`, see `Denoiser`."""
+        """Returns the prediction `(B, C, h, w)`, see `DiffusersDenoiser`."""
         return -self.model(noisy, (PipelineFlow.UNIT - times) / PipelineFlow.UNIT, **inputs)
 
 

@@ -8,7 +8,7 @@ from statistics import fmean
 from typing import Protocol
 
 from pmg.configuration.ranges import Fraction, Positive
-from pmg.domain import Keywords, PmgError
+from pmg.domain import Keywords
 
 
 class AlphaRule(Protocol):
@@ -25,16 +25,9 @@ class FixedAlpha:
 
     Attributes:
         alpha: in [0, 1].
-
-    Raises:
-        PmgError: alpha is out of range.
     """
 
     alpha: Fraction
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.alpha <= 1:
-            raise PmgError(f"balance.alpha must be in [0, 1], got {self.alpha}")
 
     def __call__(self, keywords: Keywords, history: int) -> float:
         """Returns alpha."""
@@ -65,17 +58,9 @@ class HistoryAlpha(FixedAlpha):
     Attributes:
         alpha: limit for long histories, in [0, 1].
         half: length at which half of alpha is reached, above 0.
-
-    Raises:
-        PmgError: a value is out of range.
     """
 
     half: Positive = 4.0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not 0 < self.half < math.inf:
-            raise PmgError(f"balance.alpha_rule.half must be a number above 0, got {self.half}")
 
     def __call__(self, keywords: Keywords, history: int) -> float:
         """Returns alpha times the history's credibility."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -10,7 +9,6 @@ import torch
 from torch import Tensor
 
 from pmg.configuration.ranges import Cosine, Positive
-from pmg.domain import PmgError
 
 
 class Calibration(Protocol):
@@ -42,20 +40,12 @@ class NormalCalibration:
         preference_deviation: their standard deviation.
         accuracy_mean: of the cosines of images and target keywords, over validation users.
         accuracy_deviation: their standard deviation.
-
-    Raises:
-        PmgError: a deviation isn't above 0.
     """
 
     preference_mean: Cosine
     preference_deviation: Positive
     accuracy_mean: Cosine
     accuracy_deviation: Positive
-
-    def __post_init__(self) -> None:
-        for name in ("preference_deviation", "accuracy_deviation"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise PmgError(f"balance.calibration.{name} must be a number above 0, got {getattr(self, name)}")
 
     def __call__(self, d_p: Tensor, d_t: Tensor) -> tuple[Tensor, Tensor]:
         """Returns the shares, in (0, 1)."""

@@ -133,11 +133,7 @@ class CallReader:
     def user(
         self, history: History, target: ItemLike | None, dislikes: History, conversation: Conversation
     ) -> tuple[UserInput, Item]:
-        """Returns the user and the target of one image; arguments as of `users` and `targets`.
-
-        Raises:
-            PmgError: several users or targets are given, or one of `users` and `targets`.
-        """
+        """Returns the user and target of one image, see `users` and `targets`; PmgError also for several of either."""
         users, batched = self.users(history, dislikes, conversation)
         targets, listed = self.targets(target)
         if batched or listed:
@@ -223,11 +219,7 @@ def _check_list(argument: str, value: Any) -> None:
 
 
 def _read_turns(argument: str, messages: Any) -> tuple[Turn, ...]:
-    """Returns the messages of a conversation, given as mappings with ``role`` and ``content`` or as pairs of texts.
-
-    Raises:
-        PmgError: one is neither.
-    """
+    """Returns a conversation's messages, mappings with ``role`` and ``content`` or pairs of texts, else PmgError."""
     turns = []
     _check_list(argument, messages)
     for row, message in enumerate(messages):

@@ -113,11 +113,7 @@ class ComponentReader:
         return found
 
     def read_arguments(self, build: Callable[..., Any], key: str, node: Any) -> dict[str, Any]:
-        """Checks arguments against the parameters of what they are for, and replaces folder names by folders.
-
-        Raises:
-            PmgError: as `read_component`.
-        """
+        """Checks arguments of `build`, see `read_component`, and replaces folder names by folders; errors as there."""
         _check_mapping(node, f"{key} is no mapping: {str(node)[:80]!r}")
         parameters = _parameters(build)
         _check_names(key, node, parameters)

@@ -10,7 +10,7 @@ import torch
 from rich.progress import Progress, TimeElapsedColumn
 
 from pmg.cache import Cache
-from pmg.domain import Example, require_positive
+from pmg.domain import Example
 from pmg.generation.output import record_image
 from pmg.generation.pipeline import Pipeline
 from pmg.generation.record_shards import WHOLE, Shard
@@ -71,7 +71,6 @@ class DatasetGenerator:
         writer: RecordWriter, *, batch_size: int, hashes: Mapping[str, str], sources: Mapping[str, str],
         shard: Shard = WHOLE,
     ) -> None:  # fmt: skip
-        require_positive(**{"sampling.batch_size": batch_size})
         self.pipeline, self.builder, self.preferences, self.writer = pipeline, builder, preferences, writer
         self.batch_size, self.hashes, self.sources, self.shard = batch_size, hashes, sources, shard
         self.other = mismatch({name: known.user for name, known in preferences.items()}, builder.seed)

@@ -29,11 +29,7 @@ SOURCES = ("source", "folder")  # arguments that name weights
 
 
 def to_index(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Translates the config of `PARTS` and `SECTIONS`, in built-in types, into the nodes of an index.
-
-    Raises:
-        PmgError: a part is of a class that pipeline folders can't name.
-    """
+    """Returns a config's `PARTS` and `SECTIONS` as nodes of an index; PmgError for classes that it can't name."""
     return {name: _to_node(name, config[name]) for name in (*PARTS, *SECTIONS)}
 
 
@@ -87,7 +83,9 @@ def name_weights(
         elif copy_all or Path(source).exists():  # else a package, or an id of the hub
             plain = re.sub(r"[^\w.+=-]", "_", Path(source).name)
             inner = f"{len(copies)}-{plain}"
-            copies[inner] = _locate(source)
+            path = Path(resolve_source(source))
+            missing = f"can't copy '{source}': no such file or folder here"
+            copies[inner] = path if path.exists() else download(source, missing)
             names[source] = f"{HERE}/{FROZEN}/{inner}"
     return replace_values(nodes, lambda name, value: names.get(value, value) if name in SOURCES else value), copies
 
@@ -105,11 +103,7 @@ def copy_weights(folder: Path, copies: Mapping[str, Path]) -> None:
 
 
 def copy_pipeline(source: Path, folder: Path, encoder: ModelMixin) -> None:
-    """Writes a copy of a pipeline's folder with another encoder of the same class.
-
-    Raises:
-        PmgError: both folders are the same.
-    """
+    """Writes a copy of a pipeline's folder with another encoder of its class; PmgError if both folders are one."""
     if source.resolve() == folder.resolve():
         raise PmgError(f"save_directory is the folder that the pipeline was loaded from: {folder}. Name another one.")
     nodes = json.loads((source / INDEX).read_text())
@@ -137,11 +131,7 @@ def weight_sources(nodes: Any) -> Iterator[str]:
 
 
 def check_index(folder: Path, nodes: Mapping[str, Any]) -> None:
-    """Checks that a pipeline of these nodes can be loaded; writes nothing.
-
-    Raises:
-        PmgError: a path leads elsewhere.
-    """
+    """Checks that a pipeline of these nodes can be loaded, else raises PmgError; writes nothing."""
     read_nodes(nodes, ComponentReader(Locations(folder, Path(find_assets()), Path("cache")), allowed_plugins()))
 
 
@@ -159,18 +149,8 @@ def load_encoder(trained: Path, kind: type[ModelMixin], half: bool) -> ModelMixi
 
 
 def name_encoder(kind: type[ModelMixin]) -> dict[str, Any]:
-    """Returns the node of an index that names the class of the trained encoder.
-
-    Raises:
-        PmgError: the class is none that pipeline folders can name.
-    """
+    """Returns the node of an index that names the trained encoder's class; PmgError if pipelines can't name it."""
     return {EXPORTED_ENCODER: {CLASS: _class_of(EXPORTED_ENCODER, f"{kind.__module__}.{kind.__qualname__}")}}
-
-
-def _locate(source: str) -> Path:
-    """Returns the file or folder of weights on this machine; those of the hub are downloaded into its cache."""
-    path = Path(resolve_source(source))
-    return path if path.exists() else download(source, f"can't copy '{source}': no such file or folder here")
 
 
 def _name(text: str, places: Mapping[str, str]) -> str:

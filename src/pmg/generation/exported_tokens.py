@@ -68,11 +68,7 @@ class ExportedTokens(TokenSource):
 
     @property
     def identity(self) -> str:
-        """Checksum of the encoder's weights, and of what prepares its inputs.
-
-        Raises:
-            PmgError: the pipeline has no weights.
-        """
+        """Checksum of the encoder's weights, and of what prepares its inputs; PmgError if there are no weights."""
         path = Path(self.pipeline, EXPORTED_ENCODER)
         if not (path / WEIGHTS).is_file():
             raise PmgError(f"{path / WEIGHTS} is missing: export the pipeline again with pmg-export")

@@ -49,11 +49,7 @@ class Scales:
                 raise PmgError(f"sampling.scales.{name} needs a number from 0 to {LARGEST_SCALE}, got {scale}")
 
     def single(self) -> float:
-        """The one scale of all blocks, for generators that take it as an input (LCM).
-
-        Raises:
-            PmgError: the blocks' scales differ, or there is a scale for negative words.
-        """
+        """The one scale of all blocks, an input of LCM; PmgError if they differ, or one is of negative words."""
         if len({self.target, self.keywords, self.soft}) > 1 or self.negative:
             raise PmgError(
                 "this generator takes one guidance scale as an input: set sampling.guidance alone, and leave "

@@ -72,11 +72,7 @@ class Pipeline:
         self.evaluations, self.enough = 0, enough
 
     def with_pairs(self, pairs: Sequence[tuple[float, float]]) -> Pipeline:
-        """Returns the same pipeline with other pairs (w_p, w_t).
-
-        Raises:
-            PmgError: they would have no effect on the generator.
-        """
+        """Returns the same pipeline with other pairs (w_p, w_t); PmgError if they have no effect on the generator."""
         _check_weighting(self.weighting, pairs, self.generator)
         other = copy.copy(self)
         other.pairs = list(pairs)

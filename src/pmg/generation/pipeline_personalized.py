@@ -36,7 +36,6 @@ from pmg.generation.pipeline import Pipeline, build_pipeline, check_steps
 from pmg.generation.requests import Request
 from pmg.generation.serialization import read_index
 from pmg.generation.user_preference import UserPreference, build_plain_request, build_request, extract_preference
-from pmg.models.language_model_source import resolve_language_model
 from pmg.models.loading.device import emulates_bfloat16, to_device
 from pmg.models.loading.weight_sources import download, load_frozen
 from pmg.models.preference.token_encoder import TokenEncoder
@@ -97,8 +96,28 @@ class PersonalizedPipeline:
         Raises:
             PmgError: there is no such pipeline, a part of it is missing, or of a plug-in that `trust` does not name.
         """
+        trusted = [check_plugin(name) for name in trust]
+        folder = Path(source) if Path(source).is_dir() else download(str(source), f"'{source}' is no folder here")
         cache = cache_dir or os.environ.get("PMG_CACHE") or "outputs/cache"
-        return cls(**load_components(str(source), device, cache, trust, scenario))
+        parts = read_index(folder, cache, float32=emulates_bfloat16(device), trust=trusted)
+        pipeline = build_pipeline(parts, device, Component.create)
+        text_encoder = pipeline.generator.text_encoder
+        language_model = to_device(parts["language_model"].create().of(text_encoder), device)
+        budget = Budget(text_encoder.count_tokens, text_encoder.max_length)
+        captioner = parts["captioner"]
+        if scenario and captioner.build is MetadataCaptioner:
+            captioner = replace(captioner, arguments={"template": scenario.caption})
+        templates = scenario or parts["scenario"].create()
+        return cls(
+            PreferenceExtractor(language_model, templates, NoCache(), str(folder), budget, text_encoder=text_encoder),
+            captioner.create(),
+            parts["decoding"].create(),
+            load_frozen(parts[EXPORTED_ENCODER], folder / EXPORTED_ENCODER),
+            pipeline,
+            parts["balance"]["alpha_rule"].create(),
+            inputs=parts["inputs"].create(),
+            source=None if scenario else folder,
+        )
 
     def save_pretrained(self, save_directory: str | Path) -> None:
         """Writes a folder that `from_pretrained` loads.
@@ -305,36 +324,3 @@ class PersonalizedPipeline:
             for request, picked, candidates in zip(requests, generated.picked, generated.candidates, strict=True)
         ]
         return PersonalizedPipelineOutput(convert(generated.images), records)
-
-
-def load_components(
-    source: str, device: str, cache_dir: str, trust: Sequence[str], scenario: Scenario | None = None
-) -> dict[str, Any]:
-    """Returns the arguments of `PersonalizedPipeline`; its own are those of `PersonalizedPipeline.from_pretrained`.
-
-    Raises:
-        PmgError: there is no such pipeline, a part of it is missing, or of a plug-in that `trust` does not name.
-    """
-    trusted = [check_plugin(name) for name in trust]
-    folder = Path(source) if Path(source).is_dir() else download(source, f"'{source}' is no folder here")
-    parts = read_index(folder, cache_dir, float32=emulates_bfloat16(device), trust=trusted)
-    pipeline = build_pipeline(parts, device, Component.create)
-    text_encoder = pipeline.generator.text_encoder
-    language_model = to_device(resolve_language_model(parts["language_model"].create(), text_encoder), device)
-    budget = Budget(text_encoder.count_tokens, text_encoder.max_length)
-    captioner = parts["captioner"]
-    if scenario and captioner.build is MetadataCaptioner:
-        captioner = replace(captioner, arguments={"template": scenario.caption})
-    templates = scenario or parts["scenario"].create()
-    return {
-        "extractor": PreferenceExtractor(
-            language_model, templates, NoCache(), str(folder), budget, text_encoder=text_encoder
-        ),
-        "captioner": captioner.create(),
-        "decoding": parts["decoding"].create(),
-        "inputs": parts["inputs"].create(),
-        "encoder": load_frozen(parts[EXPORTED_ENCODER], folder / EXPORTED_ENCODER),
-        "pipeline": pipeline,
-        "alpha_rule": parts["balance"]["alpha_rule"].create(),
-        "source": None if scenario else folder,
-    }

@@ -21,8 +21,8 @@ from torch import Tensor
 
 from pmg.cache import atomic_write_bytes
 from pmg.domain import PmgError
-from pmg.models.vision.pictures import to_png
-from pmg.models.vision.pixels import from_uint8, to_uint8
+from pmg.models.vision.pictures import to_pictures, to_png
+from pmg.models.vision.pixels import from_uint8
 
 log = logging.getLogger(__name__)
 
@@ -149,11 +149,7 @@ class RecordWriter:
         self._hashes = {record.method: dict(record.hashes) for record in records}
 
     def check(self, method: str, hashes: Mapping[str, str]) -> None:
-        """Checks that the hashes of a method equal those of its images in the folder.
-
-        Raises:
-            PmgError: hashes differ; with the method and their names.
-        """
+        """Checks that a method's hashes equal those of its images in the folder, else raises PmgError with names."""
         known = self._hashes.setdefault(method, dict(hashes))
         differ = sorted(name for name in known.keys() | hashes.keys() if known.get(name) != hashes.get(name))
         if differ:
@@ -178,16 +174,16 @@ class RecordWriter:
         for record in records:
             self.check(record.method, record.hashes)
         lines = []
-        for pixels, record in zip(to_arrays(images), records, strict=True):
+        for picture, record in zip(to_pictures(images), records, strict=True):
             if record.key not in self.done:
                 self.done.add(record.key)
-                lines.append(self._write_image(pixels, record))
+                lines.append(self._write_image(picture, record))
         self._append(lines)
 
-    def _write_image(self, pixels: np.ndarray, record: Record) -> str:
+    def _write_image(self, picture: Image.Image, record: Record) -> str:
         """Writes the PNG and returns the record's line."""
         name = f"{IMAGES}/{record.method}/{record.control}/{_file_name(record.example)}-{record.seed}.png"
-        content = to_png(Image.fromarray(pixels))
+        content = to_png(picture)
         atomic_write_bytes(self.folder / name, content)
         return as_line(replace(record, image=name, sha256=sha256(content).hexdigest()))
 
@@ -210,17 +206,8 @@ def as_line(record: Record) -> str:
     return json.dumps(values | {SEAL: _checksum(values)}, ensure_ascii=False) + "\n"
 
 
-def to_arrays(images: Tensor) -> np.ndarray:
-    """Returns images `(B, 3, H, W)` in [-1, 1] as uint8 `(B, H, W, 3)`; values outside are clipped."""
-    return to_uint8(images).cpu().permute(0, 2, 3, 1).numpy()
-
-
 def read_records(folder: str | Path) -> list[Record]:
-    """Returns the records of a generation, in the order of their generation.
-
-    Raises:
-        PmgError: `folder` is no generation's folder, is empty or damaged.
-    """
+    """Returns the records of a generation, in its order; PmgError if `folder` is no generation's, empty or damaged."""
     path = Path(folder, RECORDS)
     if not path.is_file():
         raise PmgError(f"{folder} is not a folder of generated images (no {RECORDS}); run `pmg-generate`")
@@ -231,11 +218,7 @@ def read_records(folder: str | Path) -> list[Record]:
 
 
 def refuse_mixtures(folder: str | Path, records: Iterable[Record], config: str) -> None:
-    """Checks that all records of a method have equal hashes, and all that of `config`, the values of every image.
-
-    Raises:
-        PmgError: hashes differ; with the image of one such record.
-    """
+    """Checks that all records have the hash `config`, and those of a method equal ones, else raises PmgError."""
     known: dict[str, Mapping[str, str]] = {}
     for record in records:
         first = known.setdefault(record.method, record.hashes)

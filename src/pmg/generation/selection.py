@@ -69,7 +69,7 @@ class WeightSample:
         seed: of the draw; a larger count keeps the pairs of a smaller one.
 
     Raises:
-        PmgError: there is no pair to draw, or a range isn't two rising numbers above 0.
+        PmgError: a range isn't two rising numbers above 0.
     """
 
     count: Count
@@ -78,8 +78,6 @@ class WeightSample:
     seed: Seed = 0
 
     def __post_init__(self) -> None:
-        if self.count < 1:
-            raise PmgError(f"balance.weights.count must be at least 1, got {self.count}")
         for name, ends in (("preference", self.preference), ("target", self.target)):
             if len(ends) != 2 or not 0 < ends[0] <= ends[1] < math.inf:
                 raise PmgError(f"balance.weights.{name} needs its lowest and highest weight above 0, got {list(ends)}")
@@ -114,10 +112,8 @@ def balance_z(d_p: Tensor, d_t: Tensor, alpha: float | Tensor) -> Tensor:
         z = alpha log d_p + (1 - alpha) log d_t, same shape; cosines below `SMALLEST_COSINE` count as that.
 
     Raises:
-        ValueError: shapes differ, or `alpha` is out of range.
+        ValueError: `alpha` is out of range.
     """
-    if d_p.shape != d_t.shape:
-        raise ValueError(f"d_p is {tuple(d_p.shape)} and d_t is {tuple(d_t.shape)}: they must agree")
     shares = torch.as_tensor(alpha)
     if not ((shares >= 0) & (shares <= 1)).all():
         raise ValueError(f"alpha must be in [0, 1], got {alpha}")
@@ -131,10 +127,8 @@ def pick(z: Tensor) -> Tensor:
     The app's page has the same rule in JavaScript (`studio/app/page/app.js`), for the slider of alpha.
 
     Raises:
-        ValueError: there is no candidate, or a z is not a number.
+        ValueError: a z is not a number.
     """
-    if z.ndim != 2 or z.shape[1] == 0:
-        raise ValueError(f"z must be (users, candidates) with at least one candidate, got {tuple(z.shape)}")
     if torch.isnan(z).any():
         raise ValueError("a z is not a number: the scorer gave a broken score")
     best = z == z.max(dim=1, keepdim=True).values

@@ -34,16 +34,7 @@ PARTS = ("language_model", "scenario", "captioner", "decoding", "inputs", "text_
 
 @dataclass(frozen=True)
 class Balance:
-    """The section ``balance`` of an index.
-
-    Attributes:
-        weights: candidates of each image.
-        weighting: how a weight acts on a block.
-        calibration: of the scores.
-        alpha_rule: share of the preference score.
-        alpha: the value that the rule was made of.
-        enough: accuracy score from which no further noise is drawn; None: all are.
-    """
+    """The section ``balance`` of an index, see `Pipeline`; `alpha` is the value that the rule was made of."""
 
     weights: Weights
     weighting: Weighting
@@ -55,14 +46,9 @@ class Balance:
 
 @dataclass(frozen=True)
 class Sampling:
-    """The section ``sampling`` of an index.
+    """The section ``sampling`` of an index, see `Pipeline`.
 
-    Attributes:
-        scales: guidance scales.
-        steps: solver steps; None: the generator has none.
-        bfloat16: whether the denoiser's matrix products run in bfloat16.
-        batch_size: images at once, in the commands.
-        guidance: the scale that `scales` were made of.
+    `batch_size` is that of the commands, and `guidance` the scale that `scales` were made of.
     """
 
     scales: Scales

@@ -104,11 +104,7 @@ class GivenPictures(ItemRows):
         self.size = min(PICTURE_SIZE, max((max(picture.size) for _, picture in self._pictures), default=PICTURE_SIZE))
 
     def pixels(self, rows: Tensor) -> Tensor:
-        """Returns the pictures of rows, float32 in [-1, 1], `(B, 3, size, size)`.
-
-        Raises:
-            PmgError: a picture can't be read.
-        """
+        """Returns the pictures of rows, float32 in [-1, 1], `(B, 3, size, size)`; PmgError if one can't be read."""
         given = [self._pictures[row] for row in rows.tolist()]
         return torch.stack([_read_picture(item, picture, self.size) for item, picture in given])
 

@@ -13,7 +13,7 @@ from pmg.configuration.instantiate import nearest
 from pmg.domain import Item, PmgError
 from pmg.looks.finishes import luma, rgb_to_hsl
 from pmg.looks.image_measures import Measures, measure_pictures
-from pmg.models.image_sizes import fit_size
+from pmg.models.image_passes import fit_size
 
 COLOURS = (
     "black", "white", "grey", "red", "orange", "yellow", "green", "turquoise", "blue", "violet", "pink", "brown",

@@ -136,7 +136,6 @@ class Builder:
         Afterwards the run's ledger has the number of tokens that the language model computed.
         """
         from pmg.models.compilation import check_layers
-        from pmg.models.language_model_source import resolve_language_model
         from pmg.models.loading.device import to_device
         from pmg.preferences.extraction import PreferenceExtractor
         from pmg.preferences.keywords import Budget
@@ -144,7 +143,7 @@ class Builder:
         nodes, run = self._nodes, self.run
         with run.ledger.phase("load language model"):
             built = instantiate(nodes.language_model)
-            language_model = to_device(resolve_language_model(built, text_encoder), nodes.device)
+            language_model = to_device(built.of(text_encoder), nodes.device)
         if run.command == "train" and nodes.compile:
             check_layers(language_model)  # before histories and images are read
         model = {name: value for name, value in self.portable["language_model"].items() if name != "cache_dir"}

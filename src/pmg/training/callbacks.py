@@ -157,11 +157,7 @@ class StopBetweenSteps(Callback):
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: object, batch_idx: int
     ) -> None:
-        """Reduces the signals of all processes, before the first batch of a step.
-
-        Raises:
-            KeyboardInterrupt: a process got a signal.
-        """
+        """Raises KeyboardInterrupt, before the first batch of a step, if one of the processes got a signal."""
         if batch_idx % trainer.accumulate_grad_batches:
             return
         stop = self.signalled
@@ -240,11 +236,7 @@ class FiniteGradients(Callback):
     """Ends a training before an optimizer step with gradients that are not finite: the last checkpoint stays valid."""
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
-        """Checks the norm of all gradients.
-
-        Raises:
-            PmgError: one is infinite or not a number.
-        """
+        """Checks that the norm of all gradients is a finite number, else raises PmgError."""
         gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
         if not torch.nn.utils.get_total_norm(gradients).isfinite():
             raise PmgError(
@@ -277,11 +269,7 @@ def _list_tensors(checkpoint: Mapping[str, Any]) -> dict[str, str]:
 
 
 def resume_point(path: Path, command: str, identity: Mapping[str, Any]) -> Path | None:
-    """Returns the checkpoint to resume from, or None where nothing was saved yet.
-
-    Raises:
-        PmgError: the checkpoint is damaged, or was made by a training of other values.
-    """
+    """Returns the checkpoint to resume from, None if none was saved; PmgError if it is damaged or of other values."""
     if not path.is_file():
         return None
     try:

@@ -19,14 +19,6 @@ def seeded(*parts: str | int) -> torch.Generator:
     return torch.Generator().manual_seed(stable_number(*parts) % 2**63)
 
 
-def rank_slice(batch: Batch, rank: int, ranks: int) -> Batch:
-    """Returns the rows of a batch that one process computes: consecutive ones, in the order of the whole batch.
-
-    `ranks` processes train together, from number 0; they divide the rows of the batch.
-    """
-    return {name: values.chunk(ranks)[rank] for name, values in batch.items()} if ranks > 1 else batch
-
-
 class ShuffledRows(IterableDataset):
     """Endless batches of row numbers, shuffled pass by pass; a step's batch depends on seed and step alone.
 
@@ -71,7 +63,9 @@ class ShuffledRows(IterableDataset):
     def __iter__(self) -> Iterator[Batch]:
         step = self.start_step
         while True:
-            own = rank_slice(self._draw(step), self.rank, self.ranks)
+            own = self._draw(step)
+            if self.ranks > 1:  # processes, which divide the rows of the batch, in their order
+                own = {name: values.chunk(self.ranks)[self.rank] for name, values in own.items()}
             self.expect(own)  # Lightning fetches a batch before the step of the batch before it
             yield self.read(own)
             step += 1

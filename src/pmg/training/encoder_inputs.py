@@ -13,11 +13,12 @@ from pmg.configuration.instantiate import built_class
 from pmg.data.dataset import ImageStore, require_liked
 from pmg.domain import Example
 from pmg.models.language.context import Context
-from pmg.models.preference.image_prompt import history_features
 from pmg.models.preference.token_encoder import UserFeatures
 from pmg.models.vision.scorer import Scorer
 from pmg.preferences.contexts import Contexts
 from pmg.preferences.extraction import ExtractedPreferences
+
+SCORED_AT_ONCE = 128  # pictures
 
 
 class UserInputs(Protocol):
@@ -40,6 +41,11 @@ class EncoderInputs(Protocol):
     """Prepares the inputs of an encoder; named by ``inputs`` in the config and ``inputs`` in a pipeline.
 
     A class whose attribute ``needs_contexts`` is false takes no prefilled histories: they aren't computed for it.
+
+    For forecasts of memory a class has a static method ``blank(context, token_width, pooled_width, options)``, which
+    returns inputs of the shapes of real ones, without content: `context` holds such histories, one a user, the widths
+    are n D of a user's soft tokens and that of the text encoder's pooled vectors, with which a scorer's are compared,
+    and `options` are the config's ``inputs``.
     """
 
     def __call__(self, extracted: ExtractedPreferences, examples: Sequence[Example], images: ImageStore) -> UserInputs:
@@ -63,7 +69,7 @@ class HistoryContexts:
 
     @staticmethod
     def blank(context: Context, token_width: int, pooled_width: int, options: Mapping[str, Any]) -> Context:
-        """Returns inputs without content, see `pmg.training.memory_forecast.MeasurableInputs`."""
+        """Returns inputs without content, see `EncoderInputs`."""
         return context
 
     def __call__(self, extracted: ExtractedPreferences, examples: Sequence[Example], images: ImageStore) -> Contexts:
@@ -80,16 +86,15 @@ class ImageFeatures:
 
     @staticmethod
     def blank(context: Context, token_width: int, pooled_width: int, options: Mapping[str, Any]) -> UserFeatures:
-        """Returns features without content, see `pmg.training.memory_forecast.MeasurableInputs`."""
+        """Returns features without content, see `EncoderInputs`."""
         return UserFeatures(torch.zeros(len(context), pooled_width))
 
+    @torch.no_grad()
     def __call__(
         self, extracted: ExtractedPreferences, examples: Sequence[Example], images: ImageStore
     ) -> UserFeatures:
-        """Returns the features of each user's liked images.
-
-        Raises:
-            PmgError: a user has none.
-        """
+        """Returns the mean style vectors of each user's liked images; PmgError if a user has none."""
         liked = {one.profile: require_liked(images, one, "an image prompt") for one in examples}
-        return history_features(self.scorer, [images.pixels(images.rows(liked[p])) for p in extracted.profiles])
+        histories = [images.pixels(images.rows(liked[profile])) for profile in extracted.profiles]
+        style = torch.cat([self.scorer(part)[1] for part in torch.cat(histories).split(SCORED_AT_ONCE)])
+        return UserFeatures(torch.stack([part.mean(0) for part in style.split([*map(len, histories)])]))

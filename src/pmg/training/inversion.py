@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -15,7 +15,7 @@ from pmg.configuration.ranges import Count, Positive
 from pmg.data.dataset import ImageStore, require_liked
 from pmg.domain import Example, Item, PmgError
 from pmg.models.diffusion.conditioning import Block, SoftBlock, join
-from pmg.models.diffusion.interfaces import Generator
+from pmg.models.diffusion.interfaces import Generator, PromptEncoder
 from pmg.preferences.sources import SourceContext, TokenSource
 from pmg.seeding import stable_number
 
@@ -35,73 +35,16 @@ class HistoryImages:
     captions: Tensor
 
 
-class TextualInversion:
-    """Optimises n tokens a user by the denoising loss (Gal et al. 2023, equation 2).
+@dataclass(frozen=True)
+class InvertedTokens(TokenSource):
+    """Optimises n soft tokens of each user by the loss on liked images (Gal et al. 2023, equation 2); they are cached.
 
-    Args:
-        generator: frozen.
+    Attributes:
         word: every token starts from this word's embedding.
         tokens: n, tokens a user.
         steps: optimiser steps a user.
         draws: noisy history images a step.
         learning_rate: Adam's.
-    """
-
-    def __init__(
-        self, generator: Generator, word: str = "style", tokens: Count = 4, steps: Count = 50, draws: Count = 4,
-        learning_rate: Positive = 0.05,
-    ) -> None:  # fmt: skip
-        self.generator, self.word, self.tokens = generator, word, tokens
-        self.steps, self.draws, self.learning_rate = steps, draws, learning_rate
-
-    def __call__(self, users: Sequence[HistoryImages], captions: Block, seeds: Sequence[int]) -> Tensor:
-        """Returns learned tokens `(U, n, D)` of all users, in one batch; seeds are of the images, noise and times."""
-        tokens = nn.Parameter(self.start(len(users)))
-        optimizer = torch.optim.Adam([tokens], lr=self.learning_rate)  # elementwise: users are independent
-        generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-        for _ in range(self.steps):
-            batch = [self._draw(user, own) for user, own in zip(users, generators, strict=True)]
-            latents, rows = (torch.cat(parts) for parts in zip(*((u, c) for u, c, _ in batch), strict=True))
-            inputs = {name: torch.cat([drawn[name] for *_, drawn in batch]) for name in batch[0][2]}
-            soft = SoftBlock.of(tokens).repeat(self.draws)
-            loss = self.generator.loss(latents, join(captions[rows], soft), inputs)
-            optimizer.zero_grad()
-            loss.sum().backward()
-            optimizer.step()
-        return tokens.detach()
-
-    def start(self, users: int) -> Tensor:
-        """Returns the word's embedding, the mean of its tokens', for every token of `users` users, `(users, n, D)`.
-
-        Raises:
-            PmgError: the word has no tokens.
-        """
-        text_encoder = self.generator.text_encoder
-        ids, empty = (text_encoder.token_ids(text) for text in (self.word, ""))
-        before = _shared(ids, empty)
-        after = _shared(ids[before:][::-1], empty[before:][::-1])
-        if before + after == len(ids):
-            raise PmgError(f"preference.inversion.word is {self.word!r}, which has no tokens. Name a word, e.g. style")
-        encoded = text_encoder.encode([self.word])
-        own = encoded.tokens[:, before : len(ids) - after]  # one may be a word and the space that a template ends with
-        return own.mean(1, keepdim=True).repeat(users, self.tokens, 1)
-
-    def _draw(self, user: HistoryImages, rng: torch.Generator) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        """Returns latents and caption rows of random history images, and the random inputs of their loss."""
-        picks = torch.randint(len(user.latents), (self.draws,), generator=rng)
-        return user.latents[picks], user.captions[picks], self.generator.sample_inputs(self.draws, rng)
-
-
-def _shared(one: Sequence[int], other: Sequence[int]) -> int:
-    """Returns how many tokens both begin with."""
-    return [*(a == b for a, b in zip(one, other, strict=False)), False].index(False)
-
-
-@dataclass(frozen=True)
-class InvertedTokens(TokenSource):
-    """Soft tokens that textual inversion learns from each user's liked images; kept in the cache: they take minutes.
-
-    Attributes are those of `TextualInversion`.
     """
 
     word: str = "style"
@@ -112,20 +55,58 @@ class InvertedTokens(TokenSource):
 
     def __call__(self, context: SourceContext) -> Tensor:
         """Returns the learned tokens `(U, n, D)`."""
-        inversion = TextualInversion(context.generator, **asdict(self))
-        scene = context.extractor.scenario.scene_words
-        examples, identity = context.examples, f"{context.identity} {self!r}"
         return invert_histories(
-            inversion, examples, context.images, scene, context.cache, identity=identity, seed=context.seed
-        )
+            self, context.generator, context.examples, context.images, context.extractor.scenario.scene_words,
+            context.cache, identity=f"{context.identity} {self!r}", seed=context.seed,
+        )  # fmt: skip
+
+    def learn(
+        self, generator: Generator, users: Sequence[HistoryImages], captions: Block, seeds: Sequence[int]
+    ) -> Tensor:
+        """Returns learned tokens `(U, n, D)` of all users, in one batch; seeds are of the images, noise and times."""
+        tokens = nn.Parameter(self.start(generator.text_encoder, len(users)))
+        optimizer = torch.optim.Adam([tokens], lr=self.learning_rate)  # elementwise: users are independent
+        generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        for _ in range(self.steps):
+            batch = [self._draw(generator, user, own) for user, own in zip(users, generators, strict=True)]
+            latents, rows = (torch.cat(parts) for parts in zip(*((u, c) for u, c, _ in batch), strict=True))
+            inputs = {name: torch.cat([drawn[name] for *_, drawn in batch]) for name in batch[0][2]}
+            soft = SoftBlock.of(tokens).repeat(self.draws)
+            loss = generator.loss(latents, join(captions[rows], soft), inputs)
+            optimizer.zero_grad()
+            loss.sum().backward()
+            optimizer.step()
+        return tokens.detach()
+
+    def start(self, text_encoder: PromptEncoder, users: int) -> Tensor:
+        """Returns the mean embedding of the word's tokens, `(users, n, D)`; PmgError where it has none."""
+        ids, empty = (text_encoder.token_ids(text) for text in (self.word, ""))
+        before = _shared(ids, empty)
+        after = _shared(ids[before:][::-1], empty[before:][::-1])
+        if before + after == len(ids):
+            raise PmgError(f"preference.inversion.word is {self.word!r}, which has no tokens. Name a word, e.g. style")
+        encoded = text_encoder.encode([self.word])
+        own = encoded.tokens[:, before : len(ids) - after]  # one may be a word and the space that a template ends with
+        return own.mean(1, keepdim=True).repeat(users, self.tokens, 1)
+
+    def _draw(
+        self, generator: Generator, user: HistoryImages, rng: torch.Generator
+    ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """Returns latents and caption rows of random history images, and the random inputs of their loss."""
+        picks = torch.randint(len(user.latents), (self.draws,), generator=rng)
+        return user.latents[picks], user.captions[picks], generator.sample_inputs(self.draws, rng)
+
+
+def _shared(one: Sequence[int], other: Sequence[int]) -> int:
+    """Returns how many tokens both begin with."""
+    return [*(a == b for a, b in zip(one, other, strict=False)), False].index(False)
 
 
 def invert_histories(
-    inversion: TextualInversion, examples: Sequence[Example], images: ImageStore, scene_words: Sequence[str],
-    cache: Cache, *, identity: str, seed: int,
+    inversion: InvertedTokens, generator: Generator, examples: Sequence[Example], images: ImageStore,
+    scene_words: Sequence[str], cache: Cache, *, identity: str, seed: int,
 ) -> Tensor:  # fmt: skip
     """Returns tokens `(U, n, D)` learned from the liked images of histories, one a user; chunks are cached."""
-    encode = inversion.generator.text_encoder.encode
 
     def liked(example: Example) -> list[Item]:
         """Returns the liked items that have an image, at least one."""
@@ -135,12 +116,12 @@ def invert_histories(
         """Returns the tokens of a chunk of users, `(C, n, D)`, in the form that the cache keeps."""
         items = list({item.id: item for example in part for item in liked(example)}.values())
         row = {item.id: number for number, item in enumerate(items)}
-        captions = encode([", ".join([item.title, *scene_words]) for item in items])
-        latents = inversion.generator.encode_images(images.pixels(images.rows(items)))
+        captions = generator.text_encoder.encode([", ".join([item.title, *scene_words]) for item in items])
+        latents = generator.encode_images(images.pixels(images.rows(items)))
         rows = [torch.tensor([row[item.id] for item in liked(example)]) for example in part]
         histories = [HistoryImages(latents[own], own) for own in rows]
         seeds = [stable_number("inversion", seed, example.profile) % 2**62 for example in part]
-        return {"tokens": inversion(histories, captions, seeds)}
+        return {"tokens": inversion.learn(generator, histories, captions, seeds)}
 
     chunks = [examples[start : start + CHUNK] for start in range(0, len(examples), CHUNK)]
     learned = []

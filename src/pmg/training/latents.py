@@ -6,7 +6,7 @@ import contextlib
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -31,18 +31,6 @@ Encode = Callable[[slice], Tensor]
 """Encodes consecutive images: latents `(n, C, h, w)`, float32."""
 
 
-class Latents(Protocol):
-    """Latents of N images; a tensor `(N, C, h, w)` fulfils it."""
-
-    def __len__(self) -> int:
-        """Returns N."""
-        ...
-
-    def __getitem__(self, rows: Tensor) -> Tensor:
-        """Returns the latents of `rows` `(B,)`, `(B, C, h, w)`."""
-        ...
-
-
 class StoredLatents:
     """Latents in a zarr array `(N, C, h, w)`, for more than memory holds; reading damaged rows raises PmgError."""
 
@@ -64,6 +52,10 @@ class StoredLatents:
         if latents.isnan().any():  # what an array holds where there is no file
             raise PmgError(f"latents in {self.array.store_path} are missing; run the command again to make them")
         return latents[places]
+
+
+Latents = Tensor | StoredLatents
+"""Latents of N images, in memory or stored."""
 
 
 def store_latents(place: str, count: int, shape: tuple[int, ...], encode: Encode) -> StoredLatents:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from pmg.models.diffusion.conditioning import TextBlock
 from pmg.models.diffusion.interfaces import Generator
+from pmg.models.diffusion.text_encoder import TextSizes
 from pmg.models.language.context import Context
 from pmg.models.language.grouped_attention import additive_mask
 from pmg.models.language.language_model import LanguageModel
@@ -47,22 +48,6 @@ class MeasurableGenerator(Generator, Protocol):
         ...
 
 
-class MeasurableInputs(Protocol):
-    """A class of `pmg.training.encoder_inputs.EncoderInputs` for which a training can be forecast."""
-
-    @staticmethod
-    def blank(context: Context, token_width: int, pooled_width: int, options: Mapping[str, Any]) -> UserInputs:
-        """Returns inputs of the same shapes as real ones, without content.
-
-        Args:
-            context: histories without content, one a user.
-            token_width: n D, of a user's soft tokens.
-            pooled_width: of the text encoder's pooled vectors, with which a scorer's are compared.
-            options: of the config's ``inputs``.
-        """
-        ...
-
-
 @dataclass(frozen=True)
 class Sizes:
     """What decides memory, beside the frozen models.
@@ -73,10 +58,7 @@ class Sizes:
         users_per_step: U.
         draws: K, questions a user and step.
         soft_tokens: n, of a user.
-        target_tokens: of the target block.
-        keyword_tokens: of the keyword block.
-        text_width: D.
-        pooled_width: of the text encoder's pooled vectors.
+        texts: of the target block, the keyword block and their widths.
         inputs: gives what the encoder reads, for histories without content.
         encoder: gives the encoder for a language model, D, and some users' inputs (`TokenEncoder.sized`).
     """
@@ -86,10 +68,7 @@ class Sizes:
     users_per_step: int
     draws: int
     soft_tokens: int
-    target_tokens: int
-    keyword_tokens: int
-    text_width: int
-    pooled_width: int
+    texts: TextSizes
     inputs: Callable[[Context], UserInputs]
     encoder: Callable[[LanguageModel, int, Any], TokenEncoder]
 
@@ -120,14 +99,9 @@ def estimate_training(
     language_model: LanguageModel, generator: MeasurableGenerator, weights: dict[str, int], sizes: Sizes,
     terms: Mapping[str, ObjectiveTerm],
 ) -> Estimate:  # fmt: skip
-    """Forecasts a ``pmg-train``.
+    """Forecasts a ``pmg-train``, of models without weights (`pmg.models.loading.checkpoints.without_weights`).
 
-    Args:
-        language_model: without weights (`pmg.models.loading.checkpoints.without_weights`).
-        generator: without weights.
-        weights: bytes of each frozen model on the device, by name.
-        sizes: of the training.
-        terms: of the objective.
+    `weights` are the bytes of each frozen model on the device, by name.
     """
     encoder = empty_encoder(language_model, sizes)
     return Estimate(
@@ -141,7 +115,7 @@ def estimate_training(
 def empty_encoder(language_model: LanguageModel, sizes: Sizes) -> TokenEncoder:
     """What is trained, without weights."""
     some = sizes.inputs(_context(language_model, 2, sizes.history_tokens)).select(range(2))
-    return sizes.encoder(language_model, sizes.text_width, some).to("meta").train()
+    return sizes.encoder(language_model, sizes.texts.width, some).to("meta").train()
 
 
 def trained_bytes(encoder: TokenEncoder) -> int:
@@ -194,8 +168,8 @@ def _step(
 ) -> None:  # fmt: skip
     """One step of the true module, forward and backward."""
     users, questions = sizes.users_per_step, sizes.users_per_step * sizes.draws
-    target, words = _block(questions, sizes.target_tokens, sizes), _block(users, sizes.keyword_tokens, sizes)
-    empty = _block(1, sizes.target_tokens, sizes)
+    target, words = _block(questions, sizes.texts.target, sizes), _block(users, sizes.texts.keywords, sizes)
+    empty = _block(1, sizes.texts.target, sizes)
     inputs = sizes.inputs(_context(language_model, users, sizes.history_tokens))
     module = PreferenceTraining(
         encoder=encoder, frozen=FrozenModels(language_model, generator), user_inputs=inputs,
@@ -206,7 +180,7 @@ def _step(
     batch = {
         "users": torch.arange(users), "target": torch.arange(questions), "other_target": torch.arange(questions),
         "latents": latents, "other_latents": latents,
-        "accepted": torch.zeros(questions, sizes.soft_tokens, sizes.text_width),
+        "accepted": torch.zeros(questions, sizes.soft_tokens, sizes.texts.width),
         "accepted_variance": torch.ones(questions),
         "described": torch.zeros(questions, len(getattr(encoder.config, "answered", ())), dtype=torch.long),
         **generator.sample_inputs(questions, torch.Generator()), **keep,
@@ -217,8 +191,8 @@ def _step(
 
 def _block(rows: int, tokens: int, sizes: Sizes) -> TextBlock:
     """Encoded texts, on the processor, as a training holds them."""
-    pooled = torch.zeros(rows, sizes.pooled_width)
-    return TextBlock(torch.zeros(rows, tokens, sizes.text_width), torch.ones(rows, tokens, dtype=torch.bool), pooled)
+    pooled = torch.zeros(rows, sizes.texts.pooled)
+    return TextBlock(torch.zeros(rows, tokens, sizes.texts.width), torch.ones(rows, tokens, dtype=torch.bool), pooled)
 
 
 def _context(language_model: LanguageModel, users: int, tokens: int) -> Context:

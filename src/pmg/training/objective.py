@@ -17,7 +17,6 @@ from torch.nn.functional import cross_entropy
 
 from pmg.configuration.ranges import NotNegative
 from pmg.domain import PmgError
-from pmg.losses import margin_contrast
 from pmg.models.diffusion.conditioning import Block, Condition
 from pmg.models.diffusion.generator import DenoisingOutputs
 
@@ -46,11 +45,7 @@ class SampleOutputs:
 
     @property
     def denoising(self) -> DenoisingOutputs:
-        """Noisy latents, prediction and target, `(B, C, h, w)` each.
-
-        Raises:
-            PmgError: no term of the objective declares that it needs them.
-        """
+        """Noisy latents, prediction, target, `(B, C, h, w)` each; PmgError if no term declares that it needs them."""
         if self.details is None:
             raise undeclared("predictions", "needs_prediction")
         return self.details
@@ -111,11 +106,7 @@ class StepOutputs:
 
     @property
     def accepted(self) -> AcceptedTokens:
-        """The generator's own tokens of each sample's image.
-
-        Raises:
-            PmgError: no term of the objective declares that it needs them.
-        """
+        """The generator's own tokens of each sample's image; PmgError if no term declares that it needs them."""
         if self._accepted is None:
             raise undeclared("tokens of accepted images", "needs_accepted")
         return self._accepted
@@ -187,9 +178,10 @@ class Contrast(ObjectiveTerm):
     """Hinge loss: with a user's soft tokens, another user's images should have a loss higher by a margin.
 
     The other user is one of the batch who has another taste, as far as the data has labels of tastes; the other image
-    comes with its own target words, so that the preference alone contradicts it. Bounded, unlike the benchmark's loss;
-    see `pmg.losses.margin_contrast`. Costs one more pass of the generator. Where a batch holds no user of another
-    taste, the term is the margin itself, and its gradient 0.
+    comes with its own target words, so that the preference alone contradicts it. The loss is at least 0, and its
+    gradient 0 once the margin is reached: PMG's published benchmark subtracts half of the other loss instead, which
+    has no lower bound. Costs one more pass of the generator. Where a batch holds no user of another taste, the term is
+    the margin itself, and its gradient 0.
 
     Attributes:
         weight: its factor in the sum.
@@ -201,7 +193,7 @@ class Contrast(ObjectiveTerm):
 
     def __call__(self, outputs: StepOutputs) -> Tensor:
         """Returns the hinge of each sample, `(B,)`."""
-        return margin_contrast(outputs.own.loss, outputs.other.loss, self.margin)
+        return torch.relu(self.margin + outputs.own.loss - outputs.other.loss)
 
 
 @dataclass(frozen=True)
@@ -218,11 +210,7 @@ class Align(ObjectiveTerm):
     needs_accepted: ClassVar[bool] = True
 
     def __call__(self, outputs: StepOutputs) -> Tensor:
-        """Returns the distance of each sample, `(B,)`.
-
-        Raises:
-            PmgError: there are more or fewer soft tokens than the generator has of an image.
-        """
+        """Returns the distance of each sample, `(B,)`; PmgError if an image has more or fewer tokens."""
         accepted = outputs.accepted
         soft = outputs.soft_tokens.repeat_interleave(outputs.samples_per_user, 0)
         if soft.shape != accepted.tokens.shape:
@@ -245,11 +233,7 @@ class Answer(ObjectiveTerm):
     needs_answers: ClassVar[bool] = True
 
     def __call__(self, outputs: StepOutputs) -> Tensor:
-        """Returns the cross-entropy of each sample, `(B,)`; 0 where no option describes its image.
-
-        Raises:
-            PmgError: the encoder scores no options.
-        """
+        """Returns each sample's cross-entropy, `(B,)`, 0 where no option describes it; PmgError if none is scored."""
         answers = outputs.answers
         if answers is None or not answers.scores:
             raise PmgError(

@@ -42,11 +42,7 @@ def configure_optimizers(
     module: pl.LightningModule, trained: nn.Module, optimizer: OptimizerPartial,
     lr_scheduler: SchedulerPartial,
 ) -> Any:  # fmt: skip
-    """Returns what `LightningModule.configure_optimizers` returns: an optimizer, and its schedule stepped each step.
-
-    Raises:
-        PmgError: the trainer has no steps, or no end.
-    """
+    """Returns an optimizer, and its schedule stepped each step, for Lightning; PmgError for no steps or no end."""
     require_positive(**{"trainer.max_steps": module.trainer.max_steps})
     built = optimizer(trained.named_parameters())
     schedule = lr_scheduler(built, total_steps=int(module.trainer.estimated_stepping_batches))

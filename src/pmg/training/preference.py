@@ -247,11 +247,7 @@ class PreferenceTraining(pl.LightningModule):
         return configure_optimizers(self, self.encoder, self.optimizer, self.lr_scheduler)
 
     def on_fit_start(self) -> None:
-        """Refuses a single training profile where states are standardised over users.
-
-        Raises:
-            PmgError: there is one.
-        """
+        """Raises PmgError for a single training profile where states are standardised over users."""
         standardised = any(isinstance(part, SharedBatchNorm1d) for part in self.encoder.modules())
         if standardised and len(self.trainer.datamodule.train.rows) < 2:
             raise PmgError(

@@ -142,12 +142,9 @@ def see_accepted(tower: PictureTower, images: ImageStore, truths: Sequence[Item]
 def describe_accepted(
     captions: Mapping[str, str], truths: Sequence[Item], attributes: Mapping[str, Attribute]
 ) -> Tensor:
-    """Returns which option of each attribute describes each truth, int64 `(N, A)`; -1 where its caption has none.
+    """Returns which option of each attribute that has some describes each truth, int64 `(N, A)`; -1: its caption none.
 
-    Args:
-        captions: of the truths, by id.
-        truths: N items.
-        attributes: of the scenario; those without options are left out.
+    `captions` are those of the truths, by id.
     """
     options = [attribute.options for attribute in attributes.values() if attribute.options]
     parts = [caption_parts(captions[item.id]) for item in truths]

@@ -84,7 +84,7 @@ class ReadHistories:
 
     @staticmethod
     def blank(context: Context, token_width: int, pooled_width: int, options: Mapping[str, Any]) -> UsersReadings:
-        """Returns histories without content, see `pmg.training.memory_forecast.MeasurableInputs`."""
+        """Returns histories without content, see `EncoderInputs`."""
         are_tokens = getattr(built_class(options["tower"]), "are_tokens", False)
         width = token_width if are_tokens else 2 * pooled_width  # content and style
         layers, lengths = len(options["layers"]), [len(tokens) for tokens in context.tokens]
@@ -121,11 +121,7 @@ class ReadHistories:
 def embed_sentences(
     text_encoder: PromptEncoder, profiles: Sequence[str], examples: Sequence[Example], titles: Sequence[str]
 ) -> tuple[list[Tensor], Tensor]:
-    """Returns unit vectors of the sentences that each profile's user wrote, `(S, V)`, and of titles, `(N, V)`.
-
-    Raises:
-        PmgError: the text encoder gives no pooled vectors.
-    """
+    """Returns unit vectors of profiles' sentences, `(S, V)`, and of titles, `(N, V)`; PmgError if none are pooled."""
     encoder = MessageMatcher(text_encoder, {}, 0.0)  # compares with nothing here
     said = {example.profile: own_messages(example.conversation) for example in examples}
     sentences = [[text for one in said[name] for text in split_sentences(one, encoder.fits)] for name in profiles]

@@ -8,7 +8,6 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 
 from pmg.domain import PmgError
-from pmg.models.language.language_model import LanguageModel
 
 
 class ShardedLanguageModel(DDPStrategy):
@@ -19,27 +18,13 @@ class ShardedLanguageModel(DDPStrategy):
     """
 
     def setup(self, trainer: pl.Trainer) -> None:
-        """Shards the layers, and sets up DDP.
-
-        Raises:
-            PmgError: the weights are quantized.
-        """
-        language_model = self.lightning_module.language_model
-        shard_layers(language_model, self.root_device.type, self.world_size)
+        """Keeps a shard of every layer's weights in each process, and sets up DDP; PmgError for quantized weights."""
+        model = self.lightning_module.language_model.model
+        if getattr(model, "quantization_method", None):
+            raise PmgError(
+                "trainer=fsdp can't shard quantized weights. Set language_model.quantization=null, or trainer=ddp"
+            )
+        mesh = init_device_mesh(self.root_device.type, (self.world_size,))
+        for layer in model.get_decoder().layers:
+            fully_shard(layer, mesh=mesh)
         super().setup(trainer)
-
-
-def shard_layers(language_model: LanguageModel, device: str, processes: int) -> None:
-    """Keeps a shard of every layer's weights in each process; all processes have to call it, and the model, together.
-
-    Raises:
-        PmgError: the weights are quantized.
-    """
-    model = language_model.model
-    if getattr(model, "quantization_method", None):
-        raise PmgError(
-            "trainer=fsdp can't shard quantized weights. Set language_model.quantization=null, or trainer=ddp"
-        )
-    mesh = init_device_mesh(device, (processes,))
-    for layer in model.get_decoder().layers:
-        fully_shard(layer, mesh=mesh)

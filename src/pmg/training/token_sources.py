@@ -41,11 +41,7 @@ class TrainedSource(PreferenceSource):
         return Requirements(contexts=needs_contexts(TrainingRun.open(str(self.run)).config["inputs"]))
 
     def check(self, key: str, config: Values) -> None:
-        """Checks the run.
-
-        Raises:
-            PmgError: no run is named, it did not complete, is damaged, or was trained with other data or models.
-        """
+        """Checks that a whole run of the same data and models is named, else raises PmgError."""
         if not self.run:
             raise PmgError(
                 f"{key}.run is not set: name the folder of a pmg-train run, e.g. {key}.run=outputs/demo/train"
@@ -61,11 +57,7 @@ class TrainedSource(PreferenceSource):
         return TrainingRun.open(str(self.run)).weights
 
     def load(self, context: SourceContext) -> tuple[TokenEncoder, UserInputs]:
-        """Returns the trained encoder, and its inputs of all users.
-
-        Raises:
-            PmgError: the run's encoder is no `TokenEncoder`, or of a module that configs can't build.
-        """
+        """Returns the trained encoder and all users' inputs; PmgError if it is none that configs can build."""
         run = TrainingRun.open(str(self.run))
         node = replace_folders(run.config["inputs"], context.folders)
         if repr(node) not in context.prepared:
@@ -117,12 +109,9 @@ class TrainedKeywords(TrainedSource, KeywordSource):
 
 
 def name_options(scores: Sequence[Tensor], options: Sequence[Sequence[str]], least: float) -> list[Keywords]:
-    """Returns each user's likeliest option of each attribute, the likeliest first.
+    """Returns each user's likeliest option of each attribute, the likeliest first, from a probability of `least` on.
 
-    Args:
-        scores: for each attribute log-probabilities of its options, `(U, K)`.
-        options: of each attribute, K.
-        least: probability from which an option is named.
+    `scores` are log-probabilities of each attribute's options, `(U, K)`.
     """
     best = [part.max(1) for part in scores]
     rows = []
@@ -134,11 +123,7 @@ def name_options(scores: Sequence[Tensor], options: Sequence[Sequence[str]], lea
 
 
 def encoder_class(node: object) -> type[TokenEncoder]:
-    """Returns the class that ``preference_encoder`` builds.
-
-    Raises:
-        PmgError: it is no `TokenEncoder`.
-    """
+    """Returns the class that ``preference_encoder`` builds; PmgError if it is no `TokenEncoder`."""
     found = built_class(node)
     if not issubclass(found, TokenEncoder):
         raise PmgError(

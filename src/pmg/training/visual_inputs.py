@@ -109,7 +109,7 @@ class VisualHistories:
 
     @staticmethod
     def blank(context: Context, token_width: int, pooled_width: int, options: Mapping[str, Any]) -> UsersPictures:
-        """Returns histories without content, see `pmg.training.memory_forecast.MeasurableInputs`."""
+        """Returns histories without content, see `EncoderInputs`."""
         are_tokens = getattr(built_class(options["tower"]), "are_tokens", False)
         width = token_width if are_tokens else 2 * pooled_width  # content and style
         rows = (torch.zeros(options.get("pictures", 12), dtype=torch.long),) * len(context)
@@ -119,11 +119,7 @@ class VisualHistories:
     def __call__(
         self, extracted: ExtractedPreferences, examples: Sequence[Example], images: ImageStore
     ) -> UsersPictures:
-        """Returns the inputs of all users, one row a profile of `extracted`.
-
-        Raises:
-            PmgError: there are items, and none of them has a picture.
-        """
+        """Returns the inputs of all users, one row a profile of `extracted`; PmgError if no item has a picture."""
         seen = see_pictures(self.tower, latest_pictures(extracted, examples, images, self.pictures), images)
         return UsersPictures(extracted.context, seen, self.tower.are_tokens)
 
@@ -131,11 +127,7 @@ class VisualHistories:
 def latest_pictures(
     extracted: ExtractedPreferences, examples: Sequence[Example], images: ImageStore, most: int
 ) -> list[list[Interaction]]:
-    """Returns each profile's latest interactions with items that have a picture, oldest first.
-
-    Raises:
-        PmgError: there are items, and none of them has a picture.
-    """
+    """Returns each profile's latest interactions with pictures, oldest first; PmgError if no item has one."""
     histories = {example.profile: example.history for example in examples}
     seen = [[one for one in histories[profile] if images.has(one.item)][-most:] for profile in extracted.profiles]
     if not any(seen) and any(histories.values()):

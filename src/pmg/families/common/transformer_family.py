@@ -13,7 +13,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
-from diffusers import DiffusionPipeline, FlowMatchEulerDiscreteScheduler, ModelMixin
+import torch
+from diffusers import BitsAndBytesConfig, DiffusionPipeline, FlowMatchEulerDiscreteScheduler, ModelMixin
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 from transformers import AutoConfig, BaseImageProcessor, PreTrainedModel
@@ -30,8 +31,16 @@ from pmg.models.diffusion.sequences import PATCH
 from pmg.models.loading.checkpoints import load_checkpoint, load_tokenizer
 from pmg.models.loading.device import keep_device
 from pmg.models.loading.memory_tracker import checkpoint_contexts
-from pmg.models.loading.quantization import Quantization, loading_options, transformer_options
+from pmg.models.loading.quantization import Quantization, loading_options
 from pmg.models.loading.weight_sources import loading, resolve_source
+
+
+def transformer_options(dtype: str, quantization: str | None) -> dict[str, Any]:
+    """Returns `loading_options` for a diffusion transformer; PmgError also without a GPU, which diffusers requires."""
+    options = loading_options(dtype, quantization, BitsAndBytesConfig)
+    if "quantization_config" in options and not torch.cuda.is_available():
+        raise PmgError(f"generator.quantization={quantization} needs a GPU: set generator.quantization=null here")
+    return options
 
 
 class TextModel(NamedTuple):
@@ -55,7 +64,7 @@ class TransformerFamily(ABC):
         text_models: classes of the text models by their folders, e.g. ``text_encoder``; the folder of the tokenizer
             is called alike.
         codec: class of the `LatentCodec`, built of an autoencoder.
-        denoiser: class of the `Denoiser`, built of a transformer, the side of the latents and options.
+        denoiser: class of the `DiffusersDenoiser`, built of a transformer, the side of the latents and options.
         further: folders of a checkpoint beside those of all families.
         default_size: of images in pixels, as in diffusers' pipelines; None: as in the transformer's config.
         mix: guides, see `DiffusionGenerator`.

@@ -10,8 +10,10 @@ context holds keys and values of pictures as of words: what follows a history re
 
 from __future__ import annotations
 
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import torch
@@ -24,13 +26,13 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.utils import cached_file
 
 from pmg.configuration.ranges import Count
 from pmg.domain import PmgError
-from pmg.models.language.chat_template import NO_TEMPLATE, ChatTemplate, load_chat_template
-from pmg.models.language.compatibility import PROBE, Probe
+from pmg.models.language.chat_template import NO_TEMPLATE, ChatTemplate, split_chat_template
 from pmg.models.language.context import HistoryInputs
-from pmg.models.language.context_decoder import Pictures
+from pmg.models.language.context_decoder import PROBE, Pictures
 from pmg.models.language.grouped_attention import causal_mask
 from pmg.models.language.language_model import LanguageModel
 from pmg.models.language.picture_marks import split_at_pictures
@@ -175,8 +177,8 @@ class VisionLanguageModel(LanguageModel, ABC):
         return HistoryInputs(self.visible(real, shows), arguments, ends)
 
     @torch.no_grad()
-    def probe(self) -> Probe:
-        """Returns a short text with a picture, with the states that the whole model gives without a cache."""
+    def probe(self) -> tuple[Tensor, list[Pictures] | None, Tensor, Tensor]:
+        """Returns a short history with a picture, see `LanguageModel`; states are those of the whole model."""
         text = (torch.arange(sum(PROBE)) * 7 % self.picture_token).tolist()
         tokens = torch.tensor([*text[:2], *self.picture_tokens, *text[2:]])
         image = torch.linspace(-1, 1, 3 * self.side**2).view(1, 3, self.side, self.side)
@@ -184,10 +186,18 @@ class VisionLanguageModel(LanguageModel, ABC):
         inputs = {name: part.to(self.model.device) for name, part in inputs.items()}
         states = self.model.base_model(input_ids=tokens[None].to(self.model.device), **inputs, use_cache=False)
         history, new = tokens[: -PROBE[1]], tokens[-PROBE[1] :]
-        features = list(self.encode_pictures(image))
-        return Probe(
-            lambda: self.prefill_tokens([history], pictures=[features]), new, states.last_hidden_state[0, -len(new) :]
-        )
+        return history, [list(self.encode_pictures(image))], new, states.last_hidden_state[0, -len(new) :]
+
+
+def load_chat_template(tokenizer: PreTrainedTokenizerBase, path: str) -> ChatTemplate:
+    """Returns the template of a checkpoint that takes messages in parts, see `split_chat_template`.
+
+    Older checkpoints have it in a file beside the tokenizer, which then gets it.
+    """
+    if not tokenizer.chat_template:
+        found = cached_file(path, "chat_template.json", _raise_exceptions_for_missing_entries=False)
+        tokenizer.chat_template = json.loads(Path(found).read_text())["chat_template"] if found else None
+    return split_chat_template(tokenizer, in_parts=True)
 
 
 def token_number(tokenizer: PreTrainedTokenizerBase, token: str) -> int:

@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 from pmg.cache import atomic_write_json
 from pmg.domain import PmgError
-from pmg.models.autocast import processor_autocast
 from pmg.models.diffusion.interfaces import LatentCodec
-from pmg.models.diffusion.latent_codec import AT_ONCE
+from pmg.models.loading.device import processor_autocast
 from pmg.models.loading.weight_sources import load_frozen
 
+AT_ONCE = 16  # pictures of 64 pixels in one pass on a processor
 STATISTICS = "latent_statistics.json"  # beside the weights; AutoencoderDC's config has no place for them
 
 

@@ -13,7 +13,7 @@ from torch.nn.functional import interpolate, normalize
 from transformers import PreTrainedConfig
 
 from pmg.looks.models.efficientnet_lite import CHANNELS, FEATURES, EfficientNetLite, EfficientNetLiteConfig, statistics
-from pmg.models.vision.backbones import PALETTE, ColourBranch, EmbeddedModel, HistogramBranch, TextureBranch
+from pmg.models.vision.backbones import PALETTE, ColourBranch, EmbeddedModel, TextureBranch
 
 COLOUR_STRIDE, TEXTURE = 4, (16, 64)  # a third of the default branches' time
 
@@ -56,6 +56,19 @@ class LookJudgeConfig(PreTrainedConfig):
         super().__init__(**kwargs)
 
 
+class HistogramBranch(nn.Sequential):
+    """Encodes a colour histogram of `bins` levels a channel as `(B, width)`."""
+
+    def __init__(self, bins: int, width: int) -> None:
+        # dropout: images of one artist have few exact colours in common
+        super().__init__(nn.Dropout(0.4), nn.Linear(bins**3, width), nn.GELU())
+        self.bins = bins
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Encodes images `(B, 3, H, W)` in [-1, 1]."""
+        return super().forward(colour_histogram(images, self.bins))
+
+
 class LookJudge(EmbeddedModel):
     """EfficientNet-Lite0 with three heads.
 
@@ -93,6 +106,18 @@ class LookJudge(EmbeddedModel):
             self.finish_head(looks).float(),
             self.concept_head(features.float().mean((2, 3))).float(),
         )
+
+
+def colour_histogram(images: Tensor, bins: int) -> Tensor:
+    """Returns square roots of colour histograms, `(B, bins ** 3)`, of images `(B, 3, H, W)` in [-1, 1].
+
+    The square root reduces the weight of the white background, half of most images.
+    """
+    level = ((images.float() + 1) / 2 * bins).long().clamp(0, bins - 1)
+    place = ((level[:, 0] * bins + level[:, 1]) * bins + level[:, 2]).flatten(1)
+    counts = torch.zeros(len(images), bins**3, device=images.device)
+    counts.scatter_add_(1, place, torch.ones_like(place, dtype=counts.dtype))
+    return (counts / place.shape[1]).sqrt() * bins**1.5
 
 
 def build_look_head(width: int, hidden: int, out: int) -> nn.Sequential:

@@ -153,5 +153,5 @@ class PooledTransformerDenoiser(DiffusersDenoiser):
                 layer.set_processor(attention)
 
     def forward(self, noisy: Tensor, times: Tensor, inputs: Mapping[str, Any]) -> Tensor:
-        """Returns the prediction `(B, C, h, w)`, see `Denoiser`."""
+        """Returns the prediction `(B, C, h, w)`, see `DiffusersDenoiser`."""
         return self.model(noisy, times, **inputs)

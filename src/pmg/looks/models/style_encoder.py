@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from pmg.configuration.ranges import Count
 from pmg.domain import PmgError
 from pmg.models.diffusion.interfaces import LatentCodec
-from pmg.models.image_sizes import fit_size
+from pmg.models.image_passes import fit_size
 from pmg.models.loading.weight_sources import load_frozen
 
 

@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from pmg.configuration.ranges import Count, NotNegative
 from pmg.data.picture_groups import PictureGroups
 from pmg.looks.models.codec import AutoencoderDCCodec
+from pmg.looks.stages.pretraining import VALIDATION_BATCH, Built, load_weights, save_half
 from pmg.models.vision.perceptual import PerceptualDistance
 from pmg.training.datamodule import Batch, RowsDataModule, ShuffledRows, seeded
 from pmg.training.optim import OptimizerPartial, SchedulerPartial, configure_optimizers
-from pmg.training.pretraining import VALIDATION_BATCH, Built, load_weights, save_half
 
 SCALE_WEIGHT = 0.01  # of the squared logarithm of the latents' scale: keeps it near 1
 STATISTICS_PICTURES = 4096  # of the latents' mean and deviation

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import shutil
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -19,17 +19,16 @@ from pmg.data.picture_groups import PictureGroups
 from pmg.domain import PmgError
 from pmg.looks.catalogue import target_captions
 from pmg.looks.models.style_encoder import StyleEncoder
-from pmg.looks.stages.pool import ITEMS, LookPool, Pool, say
+from pmg.looks.stages.pool import ITEMS, LookPool, PictureDescriber, Pool, say
+from pmg.looks.stages.pretraining import VALIDATION_BATCH, Built, count_groups, load_weights, save_half
 from pmg.looks.stages.training import LookTraining
-from pmg.models.autocast import processor_autocast
-from pmg.models.diffusion.conditioning import Block, drop_target, join
-from pmg.models.diffusion.interfaces import Denoiser
+from pmg.models.diffusion.conditioning import Block, TextBlock, drop_target, join
+from pmg.models.diffusion.diffusers_denoiser import DiffusersDenoiser
 from pmg.models.diffusion.noise_processes import NoiseProcess, denoising_loss
 from pmg.models.diffusion.text_encoder import TextEncoder
 from pmg.models.loading.checkpoints import quiet_libraries
-from pmg.preferences.captioning import PictureDescriber
+from pmg.models.loading.device import processor_autocast
 from pmg.training.datamodule import Batch, RowsDataModule, ShuffledRows, seeded
-from pmg.training.pretraining import VALIDATION_BATCH, Built, count_groups, load_weights, save_half
 
 REFERENCES = ITEMS - 1
 
@@ -84,7 +83,7 @@ class LookBatches:
         chance = random.Random(int(torch.randint(2**62, (), generator=rng)))
         titles = [chance.choice(some) for look in looks.tolist() for some in self._captions(look)]
         keep = torch.rand(count, generator=rng) >= self.drop.target
-        target = drop_target(self.titles[torch.tensor(titles)], self.empty, keep).trimmed()
+        target = trim(drop_target(self.titles[torch.tensor(titles)], self.empty, keep))
         said = [say(chance.choice(self.pool.words[look]), chance, 1 - self.drop.word) for look in looks.tolist()]
         words = self._encode(said).repeat(ITEMS)  # of each look, some of what was said of one of its drawings
         words = words.masked(torch.rand(count, generator=rng) >= self.drop.words)
@@ -119,6 +118,13 @@ class LookBatches:
         with processor_autocast():
             block = self.text_encoder.encode(texts)
         return Block(block.tokens.float(), block.mask, None)
+
+
+def trim(block: TextBlock) -> TextBlock:
+    """Returns a block without columns behind the last token that counts in any row."""
+    used = block.mask.any(0).nonzero()
+    length = int(used.max()) + 1 if len(used) else 1
+    return replace(block, tokens=block.tokens[:, :length], mask=block.mask[:, :length])
 
 
 def some_references(count: int, rng: torch.Generator) -> Tensor:
@@ -241,7 +247,7 @@ class LookDenoiserStage(LookPoolStage):
 class LookDenoiser(nn.Module):
     """A denoiser of target, words and style in one sequence, with its style encoder and noise process."""
 
-    def __init__(self, denoiser: Denoiser, style_encoder: StyleEncoder, process: NoiseProcess) -> None:
+    def __init__(self, denoiser: DiffusersDenoiser, style_encoder: StyleEncoder, process: NoiseProcess) -> None:
         super().__init__()
         self.denoiser, self.style_encoder, self.process = denoiser, style_encoder, process
 

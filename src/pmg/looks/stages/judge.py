@@ -20,14 +20,13 @@ from pmg.looks.finishes import Finish
 from pmg.looks.models.codec import AutoencoderDCCodec, restore_some
 from pmg.looks.models.efficientnet_lite import EfficientNetLite
 from pmg.looks.models.judge import LookJudge, LookJudgeConfig, pick_looks
-from pmg.looks.stages.training import random_affine
+from pmg.looks.stages.pretraining import VALIDATION_BATCH, Built, count_groups, load_weights, save_half
+from pmg.looks.stages.training import contrastive_loss, random_affine
 from pmg.looks.targets import CANDIDATES, LookChoice
-from pmg.losses import contrastive_loss
 from pmg.models.diffusion.interfaces import LatentCodec
 from pmg.seeding import stable_number
 from pmg.training.datamodule import Batch, RowsDataModule, ShuffledRows
 from pmg.training.optim import OptimizerPartial, SchedulerPartial, configure_optimizers
-from pmg.training.pretraining import VALIDATION_BATCH, Built, count_groups, load_weights, save_half
 
 FINISHES, CONCEPTS = 4, 2  # of a batch: every artist in every finish, each look by two concepts
 

@@ -11,6 +11,7 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from rich.progress import track
@@ -22,14 +23,20 @@ from pmg.configuration.ranges import Count, Fraction
 from pmg.data.picture_groups import PictureGroups
 from pmg.domain import PmgError
 from pmg.looks.models.codec import AutoencoderDCCodec
-from pmg.models.autocast import processor_autocast
-from pmg.preferences.captioning import PictureDescriber
+from pmg.models.loading.device import processor_autocast
 from pmg.seeding import stable_number
 
 ROUNDING = 0.05  # mean difference of latents of unit variance
 ITEMS = 4  # drawings of a look: each is the target once, with the others as references
 Describe = Callable[[Tensor], list[dict[str, str]]]  # pictures (B, 3, H, W) in [-1, 1] to words by name
 Encode = Callable[[Tensor], Tensor]  # pictures to normalised latents (B, C, h, w)
+
+
+class PictureDescriber(Protocol):
+    """Describes images by named words, from their pixels only."""
+
+    def describe(self, images: Tensor) -> list[dict[str, str]]:
+        """Returns words by name for each image `(B, 3, H, W)` in [-1, 1]."""
 
 
 @dataclass

@@ -14,12 +14,12 @@ from pmg.configuration.ranges import Count, CountOrZero, NotNegative
 from pmg.data.picture_groups import PictureGroups
 from pmg.looks.models.tokenizer import CodeUse, Quantized, quantize
 from pmg.looks.stages.autoencoder import PictureStage, fixed_pictures, measure_restored
+from pmg.looks.stages.pretraining import VALIDATION_BATCH, Built, save_half
 from pmg.models.autoregressive.image_tokenizer import ImageTokenizer
 from pmg.models.loading.checkpoints import quiet_libraries
 from pmg.models.vision.perceptual import PerceptualDistance
 from pmg.training.datamodule import seeded
 from pmg.training.optim import OptimizerPartial, SchedulerPartial, configure_optimizers
-from pmg.training.pretraining import VALIDATION_BATCH, Built, save_half
 
 
 class LookTokenizerTraining(pl.LightningModule):

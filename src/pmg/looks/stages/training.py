@@ -80,6 +80,20 @@ def reference_rows(count: int) -> Tensor:
     return first[:, None] + (place[:, None] + steps) % ITEMS
 
 
+def contrastive_loss(logits: Tensor, positive: Tensor) -> Tensor:
+    """Returns the cross-entropy with several positives a row (Khosla et al. 2020, ``L_out``).
+
+    Args:
+        logits: `(B, K)`; minus infinity: not compared with.
+        positive: bool `(B, K)`, at least one true a row.
+
+    Returns:
+        `(B,)`: minus the mean log-probability of the row's positives.
+    """
+    log_probability = logits.log_softmax(-1).masked_fill(~positive, 0.0)
+    return -log_probability.sum(-1) / positive.sum(-1)
+
+
 def uniform(count: int, limit: float, generator: torch.Generator) -> Tensor:
     """Returns `count` numbers in [-limit, limit]."""
     return (torch.rand(count, generator=generator) * 2 - 1) * limit

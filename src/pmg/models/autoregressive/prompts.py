@@ -11,8 +11,7 @@ from transformers import PreTrainedTokenizerBase
 
 from pmg.domain import PmgError
 from pmg.models.diffusion.conditioning import Block, TextBlock
-from pmg.models.diffusion.language_text_encoder import as_text
-from pmg.models.diffusion.text_encoder import WORDS, FrozenTextEncoder, TextSizes
+from pmg.models.diffusion.text_encoder import WORDS, FrozenTextEncoder, TextSizes, as_text
 from pmg.models.language.chat_template import ChatTemplate
 
 SEPARATOR = ", "  # before words behind the prompt

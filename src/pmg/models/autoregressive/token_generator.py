@@ -178,14 +178,6 @@ class ImageTokenGenerator(ImagePasses):
         chances = (logits / self.temperature).softmax(-1).cpu()
         return torch.cat([torch.multinomial(row, 1, generator=rng) for row, rng in zip(chances, rngs, strict=True)])
 
-    @torch.no_grad()
-    def evaluate_pass(self, condition: Condition) -> int:
-        """Predicts all tokens of images, whatever they are; returns the number of evaluations, `T`."""
-        decoding = TokenDecoding(self.transformer, self.sequence(condition))
-        for _ in range(1, self.tokenizer.tokens):
-            decoding.append(decoding.logits.argmax(-1))
-        return self.tokenizer.tokens
-
     def compile_model(self, dynamic: bool | None) -> None:
         """Compiles the language model on its next call, see `Generator.compile_model`."""
         self.transformer.language_model.compile(dynamic=dynamic)

@@ -69,13 +69,6 @@ class Block:
         """Returns the block, hidden in rows where `keep`, bool `(B,)`, is false."""
         return replace(self, mask=self.mask & keep[:, None])
 
-    def trimmed(self) -> Self:
-        """Returns the block without columns behind the last token that counts in any row."""
-        used = self.mask.any(0).nonzero()
-        length = int(used.max()) + 1 if len(used) else 1
-        bias = None if self.bias is None else self.bias[:, :length]
-        return replace(self, tokens=self.tokens[:, :length], mask=self.mask[:, :length], bias=bias)
-
     def padded(self, length: int) -> Self:
         """Returns the block with hidden tokens appended up to `length`."""
         extra = length - self.tokens.shape[1]

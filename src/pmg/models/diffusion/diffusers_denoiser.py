@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from diffusers import ModelMixin
-from torch import nn
+from torch import Tensor, nn
 
 from pmg.domain import PmgError
 from pmg.models.diffusion.interfaces import ConditionAdapter
 
 
 class DiffusersDenoiser(nn.Module):
-    """A model of diffusers with the adapter of its conditions; subclasses call the model.
+    """Predicts the target of a noise process: a model of diffusers with the adapter of its conditions.
 
     Args:
         model: its config has ``in_channels`` and ``sample_size``.
@@ -21,6 +24,9 @@ class DiffusersDenoiser(nn.Module):
     Raises:
         PmgError: the model is none of diffusers'.
     """
+
+    folder: str
+    """Name of the model's folder in a diffusers pipeline."""
 
     def __init__(self, model: ModelMixin, adapter: ConditionAdapter, sample_size: int | None = None) -> None:
         super().__init__()
@@ -48,3 +54,13 @@ class DiffusersDenoiser(nn.Module):
     def dtype(self) -> torch.dtype:
         """Type of the weights."""
         return self.model.dtype
+
+    def forward(self, noisy: Tensor, times: Tensor, inputs: Mapping[str, Any]) -> Tensor:
+        """Returns the prediction `(B, C, h, w)`; subclasses call the model.
+
+        Args:
+            noisy: latents `(B, C, h, w)`.
+            times: in the unit of the time embedding, `(B,)`.
+            inputs: of `ConditionAdapter.prepare`.
+        """
+        raise NotImplementedError

@@ -13,13 +13,8 @@ from torch import Tensor, nn
 
 from pmg.domain import PmgError
 from pmg.models.diffusion.conditioning import Condition, stack
-from pmg.models.diffusion.interfaces import (
-    Capabilities,
-    Denoiser,
-    DenoisingOutputs,
-    LatentCodec,
-    PromptEncoder,
-)
+from pmg.models.diffusion.diffusers_denoiser import DiffusersDenoiser
+from pmg.models.diffusion.interfaces import Capabilities, DenoisingOutputs, LatentCodec, PromptEncoder
 from pmg.models.diffusion.noise_processes import NoiseProcess, denoising_loss
 from pmg.models.diffusion.sampling import combine, sample_latents
 from pmg.models.image_passes import ImagePasses
@@ -40,7 +35,7 @@ class DiffusionGenerator(ImagePasses):
     """
 
     def __init__(
-        self, codec: LatentCodec, denoiser: Denoiser, process: NoiseProcess, text_encoder: PromptEncoder,
+        self, codec: LatentCodec, denoiser: DiffusersDenoiser, process: NoiseProcess, text_encoder: PromptEncoder,
         mix: Callable[[Sequence[Tensor], Sequence[float]], Tensor] = combine,
     ) -> None:  # fmt: skip
         super().__init__()
@@ -154,13 +149,6 @@ class DiffusionGenerator(ImagePasses):
             return self.mix(output.chunk(len(branches)), coefficients)
 
         return sample_latents(predict, scheduler, noise.to(self.device), seeds)
-
-    @torch.no_grad()
-    def evaluate_pass(self, condition: Condition) -> int:
-        """Evaluates the denoiser once, on zeros; returns the number of evaluations, 1."""
-        noisy, times = (torch.zeros(len(condition), *shape, device=self.device) for shape in (self.latent_shape, ()))
-        self.predict(noisy, times, condition)
-        return 1
 
     def compile_model(self, dynamic: bool | None) -> None:
         """Compiles the denoiser on its next call, see `Generator.compile_model`."""

@@ -5,8 +5,8 @@
     images = generator.decode(generator.sample([condition], [1.0], seeds, steps=12))
 
 `Generator` is all that training, generation and evaluation use. `DiffusionGenerator` implements it by a
-`PromptEncoder`, a `Denoiser` with its `ConditionAdapter`, a `NoiseProcess` (of `pmg.models.diffusion.noise_processes`)
-and a `LatentCodec`. A generator without noise, e.g. an autoregressive one, implements `Generator` itself.
+`PromptEncoder`, a `DiffusersDenoiser` with its `ConditionAdapter`, a `NoiseProcess` and a `LatentCodec`. A
+generator without noise, e.g. an autoregressive one, implements `Generator` itself.
 
 Shapes: `B` batch, `C, h, w` latents, `H, W` pixels, `L` tokens of width `D`.
 """
@@ -106,41 +106,6 @@ class ConditionAdapter(Protocol):
                 effect on the denoiser's output.
             guidance: scale for denoisers with ``guidance_input``; None: 1.
             reused: whether the result serves many calls; then keys and values may be computed in advance.
-        """
-        ...
-
-
-class Denoiser(Protocol):
-    """Predicts the target of a noise process from noisy latents and a condition."""
-
-    adapter: ConditionAdapter
-    model: ModelMixin
-    """The model of diffusers."""
-    folder: str
-    """Name of the model's folder in a diffusers pipeline."""
-
-    @property
-    def latent_shape(self) -> tuple[int, int, int]:
-        """Shape `(C, h, w)` of the latents."""
-        ...
-
-    @property
-    def device(self) -> torch.device:
-        """Device of the weights."""
-        ...
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Type of the weights."""
-        ...
-
-    def __call__(self, noisy: Tensor, times: Tensor, inputs: Mapping[str, Any]) -> Tensor:
-        """Returns the prediction `(B, C, h, w)`.
-
-        Args:
-            noisy: latents `(B, C, h, w)`.
-            times: in the unit of the time embedding, `(B,)`.
-            inputs: of `ConditionAdapter.prepare`.
         """
         ...
 

@@ -16,15 +16,9 @@ from pmg.domain import PmgError
 from pmg.models.diffusion.interfaces import LatentCodec
 from pmg.models.loading.weight_sources import load_frozen
 
-AT_ONCE = 16  # pictures of 64 pixels in one pass on a processor
-
 
 def latent_size(codec: LatentCodec, image_size: int | None) -> int | None:
-    """Returns the side of the latents of images of a size in pixels; None for None.
-
-    Raises:
-        PmgError: the size isn't a multiple of the codec's downsampling.
-    """
+    """Returns the latents' side for a size in pixels, None for None; PmgError if `downsampling` doesn't divide it."""
     if image_size is None:
         return None
     if image_size % codec.downsampling:
@@ -45,11 +39,7 @@ class AutoencoderKLCodec(nn.Module):
 
     @classmethod
     def from_folder(cls, folder: str | Path) -> AutoencoderKLCodec:
-        """Loads a diffusers folder, frozen, in float32.
-
-        Raises:
-            PmgError: it is missing or damaged.
-        """
+        """Loads a diffusers folder, frozen, in float32; PmgError if it is missing or damaged."""
         return cls(load_frozen(AutoencoderKL, folder))
 
     @property

@@ -19,7 +19,6 @@ from diffusers.training_utils import compute_snr
 from torch import Tensor
 
 from pmg.configuration.ranges import Positive
-from pmg.losses import min_snr_weight, per_sample_mse
 
 
 @dataclass(frozen=True)
@@ -59,7 +58,7 @@ class NoiseProcess(Protocol):
 
 def denoising_loss(output: Tensor, sample: NoisySample) -> Tensor:
     """Returns the weighted squared error of each sample, `(B,)`."""
-    return per_sample_mse(output, sample.target) * sample.weight
+    return (output.float() - sample.target.float()).square().flatten(1).mean(1) * sample.weight
 
 
 class FlowMatching:
@@ -109,7 +108,7 @@ class VariancePreserving:
 
     Args:
         scheduler: its betas and what the denoiser predicts.
-        snr_gamma: ceiling of min-SNR weights (Hang et al. 2023); None: all weights 1.
+        snr_gamma: ceiling of min-SNR weights (Hang et al. 2023, equations 5 and 6); None: all weights 1.
         sampler: scheduler that solves the reverse process; None: DPM-Solver++ on the same betas.
     """
 
@@ -132,7 +131,9 @@ class VariancePreserving:
         target = targets[kind] if kind in targets else self.scheduler.get_velocity(clean, noise, times)
         weight = torch.ones(len(times), device=times.device)
         if self.snr_gamma is not None:
-            weight = min_snr_weight(compute_snr(self.scheduler, times), self.snr_gamma, kind)
+            snr = compute_snr(self.scheduler, times)
+            clipped = snr.clamp(max=self.snr_gamma)
+            weight = {"epsilon": clipped / snr, "v_prediction": clipped / (snr + 1), "sample": clipped}[kind]
         return NoisySample(self.scheduler.add_noise(clean, noise, times), target, weight)
 
     def model_times(self, times: Tensor) -> Tensor:

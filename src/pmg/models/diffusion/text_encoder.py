@@ -12,7 +12,7 @@ from transformers import AutoModel, PreTrainedModel, PreTrainedTokenizerBase
 
 from pmg.configuration.ranges import Count
 from pmg.domain import PmgError
-from pmg.models.diffusion.conditioning import TextBlock
+from pmg.models.diffusion.conditioning import Block, TextBlock
 from pmg.models.diffusion.interfaces import ALLOW_MORE, PromptEncoder
 from pmg.models.loading.checkpoints import load_with_tokenizer
 from pmg.models.loading.device import device_of
@@ -74,18 +74,7 @@ class FrozenTextEncoder(nn.Module, ABC):
 
     @torch.no_grad()
     def encode(self, texts: Sequence[str], batch_size: int | None = None, *, padded: bool = True) -> TextBlock:
-        """Returns texts as a block on the CPU.
-
-        Its tokens are `(B, L, D)`, with `L` the longest text, and its pooled vectors are those of the text encoders.
-
-        Args:
-            texts: B of them.
-            batch_size: texts in one pass; None: `texts_at_once`.
-            padded: whether texts have visible padding, see `PromptEncoder.encode`.
-
-        Raises:
-            PmgError: a text is longer than `max_length`; texts are never truncated.
-        """
+        """Returns texts as a block, see `PromptEncoder.encode`, by `batch_size` or `texts_at_once` in one pass."""
         unique = list(dict.fromkeys(texts))
         encode, size = self._encode if padded else self._encode_unpadded, batch_size or self.texts_at_once
         parts = [encode(unique[i : i + size]) for i in range(0, len(unique), size)]
@@ -93,11 +82,7 @@ class FrozenTextEncoder(nn.Module, ABC):
         return concatenate_texts(parts).to("cpu")[torch.tensor([index[text] for text in texts])]
 
     def check_lengths(self, texts: Sequence[str]) -> None:
-        """Checks that no text would have to be truncated.
-
-        Raises:
-            PmgError: a text is longer than `max_length`.
-        """
+        """Checks that no text is longer than `max_length`, else raises PmgError: none is truncated."""
         longest = max(texts, key=self.count_tokens)
         if self.count_tokens(longest) > self.max_length:
             raise PmgError(
@@ -130,11 +115,7 @@ class TextEncoder(FrozenTextEncoder):
 
     @classmethod
     def from_source(cls, source: str, max_length: Count = 32) -> TextEncoder:
-        """Loads model and tokenizer from a hub id, a folder or an installed package.
-
-        Raises:
-            PmgError: the source is missing or damaged.
-        """
+        """Loads model and tokenizer from a hub id, folder or package; PmgError if they are missing or damaged."""
         path = resolve_source(source)
         with loading("a text encoder", path):
             return cls(*load_with_tokenizer(AutoModel, path, unused=("pooler.",)), max_length)
@@ -177,3 +158,10 @@ def pool(tokens: Tensor, mask: Tensor) -> Tensor:
     """Returns the mean of the visible tokens, scaled to length `sqrt(D)`: elements have unit variance; `(B, D)`."""
     total = (tokens * mask[..., None]).sum(1) / mask.sum(1, keepdim=True).clamp(min=1)
     return nn.functional.normalize(total, dim=-1) * tokens.shape[-1] ** 0.5
+
+
+def as_text(block: Block, mask: Tensor | None = None) -> TextBlock:
+    """Returns a block with the mean of its visible tokens, or of those in `mask` `(B, L)`, as pooled vectors."""
+    hidden = ~block.mask[..., None]
+    pooled = pool(block.tokens, block.mask if mask is None else mask)
+    return TextBlock(block.tokens.masked_fill(hidden, 0.0), block.mask, pooled)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import resource
 from collections.abc import Mapping, Sequence
@@ -12,7 +11,6 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from transformers import PreTrainedTokenizerBase
-from transformers.utils import cached_file
 
 from pmg.domain import PmgError
 
@@ -38,11 +36,7 @@ class ChatTemplate:
         return text.lstrip() if self.assistant_prefix else text
 
     def wrap(self, text: str) -> str:
-        """Returns a text as a user's message.
-
-        Raises:
-            PmgError: there is no template.
-        """
+        """Returns a text as a user's message; PmgError if there is no template."""
         if self == NO_TEMPLATE:
             raise PmgError("the tokenizer has no chat template. Load the whole checkpoint again.")
         return f"{self.user_prefix}{text}{self.assistant_prefix}"
@@ -72,17 +66,6 @@ def split_chat_template(
     if not mark:
         raise PmgError("the tokenizer's chat template changes the user's message. Set language_model.chat=false")
     return ChatTemplate(before, after)
-
-
-def load_chat_template(tokenizer: PreTrainedTokenizerBase, path: str) -> ChatTemplate:
-    """Returns the template of a checkpoint that takes messages in parts, see `split_chat_template`.
-
-    Older checkpoints have it in a file beside the tokenizer, which then gets it.
-    """
-    if not tokenizer.chat_template:
-        found = cached_file(path, "chat_template.json", _raise_exceptions_for_missing_entries=False)
-        tokenizer.chat_template = json.loads(Path(found).read_text())["chat_template"] if found else None
-    return split_chat_template(tokenizer, in_parts=True)
 
 
 def render_chat_template(owner: Any, messages: Sequence[Mapping[str, Any]], thinking: bool = False) -> str:

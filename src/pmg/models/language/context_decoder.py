@@ -13,12 +13,10 @@ from transformers.cache_utils import DynamicCache
 from pmg.domain import PmgError
 from pmg.models.language.chat_template import NO_TEMPLATE, ChatTemplate
 from pmg.models.language.compatibility import (
-    PROBE,
-    DecoderShape,
-    Probe,
     check_length,
     find_cache_argument,
-    select_attention,
+    longest_sequence,
+    unsupported_model,
 )
 from pmg.models.language.context import Context, ContextLayer, HistoryInputs, PastKeyValues
 from pmg.models.language.grouped_attention import PACKED, additive_mask, causal_mask
@@ -28,6 +26,9 @@ from pmg.models.language.picture_marks import find_pictures
 NEAR = 2**40  # the position of a prefix: behind all tokens, so that no sliding window hides it
 Pictures = Sequence[Tensor]
 """Features of the pictures in one text, in their order."""
+PROBE = (5, 3)  # cached tokens, and tokens behind them
+TOLERANCE = {torch.float32: 1e-3}  # relative error of the states; in half precision the order of sums shows
+HALF_TOLERANCE = 0.1
 PREFILL_BATCH = {"cpu": 4}  # histories in one pass, else 32, which exceed a CPU's caches: twice the time
 
 
@@ -46,7 +47,7 @@ class ContextDecoder(nn.Module):
         adds_between_layers: whether features of pictures are added to the states behind single layers.
         width: width of embeddings and hidden states.
         layers: number of transformer layers.
-        kv_heads: number of key/value heads.
+        kv_heads: number of key/value heads, fewer than query heads under grouped and multi-query attention.
         head_dim: width of one head.
         cache_argument: name of the argument under which the model takes a cache.
         tokens_computed: tokens that went through the model since the start (padding not counted).
@@ -67,18 +68,22 @@ class ContextDecoder(nn.Module):
         self.read_layers = tuple(read_layers)
         self.model = model.requires_grad_(False)
         self.tokenizer, self.chat_template = tokenizer, chat_template
-        shape = DecoderShape.from_config(model.config)
-        self.width, self.layers, self.limit = shape.width, shape.layers, self.longest(model.config)
-        self.kv_heads, self.head_dim = shape.kv_heads, shape.head_dim
+        config = model.config.get_text_config()
+        heads = getattr(config, "num_attention_heads", None)
+        if not heads:
+            raise unsupported_model(config.model_type, "it has no attention heads")
+        self.width, self.layers, self.limit = config.hidden_size, config.num_hidden_layers, self.longest(config)
+        self.kv_heads: int = getattr(config, "num_key_value_heads", None) or heads
+        self.head_dim: int = getattr(config, "head_dim", None) or config.hidden_size // heads
         self.tokens_computed = self.tokens_reused = 0
         self.cache_argument = find_cache_argument(model.get_decoder())
         self.train(False)
-        self.set_attention(select_attention(self))
+        self.set_attention(self._select_attention())
         self.tokens_computed = self.tokens_reused = 0
 
     def longest(self, config: PreTrainedConfig) -> int | None:
-        """Returns the longest sequence in tokens; None: there is no limit."""
-        return DecoderShape.from_config(config).limit
+        """Returns the longest sequence of a text model, in tokens; None: there is no limit."""
+        return longest_sequence(config)
 
     def train(self, mode: bool = True) -> Self:
         """Stays in eval mode, also where a parent module is set to train mode."""
@@ -108,11 +113,7 @@ class ContextDecoder(nn.Module):
         return self.tokenizer(text, add_special_tokens=False).input_ids
 
     def tokenize(self, text: str) -> Tensor:
-        """Returns the tokens of a text that begins a sequence, int64 `(T,)`, with the start of the chat template.
-
-        Raises:
-            PmgError: the text holds pictures.
-        """
+        """Returns a text's tokens behind the chat template's start, int64 `(T,)`; PmgError if it holds pictures."""
         if find_pictures(text):
             raise PmgError(
                 f"{type(self.model).__name__} reads no pictures. Use one that does, e.g. language_model=smolvlm, or "
@@ -228,13 +229,46 @@ class ContextDecoder(nn.Module):
         return HistoryInputs(causal_mask(real), {"input_ids": padded}, real.sum(1))
 
     @torch.no_grad()
-    def probe(self) -> Probe:
-        """Returns a short text, with the states that the model's own attention gives without a cache."""
+    def probe(self) -> tuple[Tensor, list[Pictures] | None, Tensor, Tensor]:
+        """Returns a short history's tokens and pictures, new tokens, and their states by the model's own pass.
+
+        That pass has no cache. Shapes: int64 `(T,)`, as for `prefill`, int64 `(N,)`, `(N, width)`.
+        """
         tokens = torch.arange(sum(PROBE)) * 7 % len(self.embeddings)
         inputs = tokens[None].to(self.model.device)
         states = self.model.get_decoder()(input_ids=inputs, use_cache=False).last_hidden_state[0]
         history, new = tokens.split(PROBE)
-        return Probe(lambda: self.prefill_tokens([history]), new, states[-len(new) :])
+        return history, None, new, states[-len(new) :]
+
+    def _select_attention(self) -> str:
+        """Returns the attention, by name, by which a cached history gives the same states as one uncached pass.
+
+        Candidates are the packed one and transformers' eager one, which supports soft caps and sinks; PmgError if both
+        fail, as with recurrent layers and positions relative to the end.
+        """
+        if self.model.device.type == "meta":
+            return PACKED
+        bound = TOLERANCE.get(self.model.dtype, HALF_TOLERANCE)
+        history, pictures, new, states = self.probe()
+        wanted, visible = states.float(), torch.ones(len(new), len(new), dtype=torch.bool).tril()
+        for name in (PACKED, "eager"):
+            try:
+                self.set_attention(name)
+                context = self.prefill_tokens([history], pictures=pictures)
+                got = self.extend(context, self.embed(new)[None], torch.arange(len(new)), visible)[0].float()
+                error = float((got - wanted).norm() / wanted.norm())
+                reason = f"its states differ by {error:.0%} from those of one uncached pass"
+            except (
+                RuntimeError,
+                AttributeError,
+                IndexError,
+                TypeError,
+                ValueError,
+            ) as failure:
+                error, reason = float("inf"), " ".join(str(failure).split())[:160]
+            if error < bound:
+                return name
+        raise unsupported_model(type(self.model).__name__, reason)
 
     def mask_layers(self, seen: Tensor, queries: Tensor, keys: Tensor) -> Any:
         """Returns the decoder's attention mask, or one by each kind of its layers.

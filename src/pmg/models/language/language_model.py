@@ -38,12 +38,12 @@ class LanguageModel(ContextDecoder):
     """
 
     def encode_pictures(self, images: Tensor) -> Tensor:
-        """Returns the features of pictures `(B, 3, H, W)` in [-1, 1], one row each, for `prefill`.
-
-        Raises:
-            PmgError: the model reads no pictures, see `reads_pictures`.
-        """
+        """Returns a row of features of each picture `(B, 3, H, W)` in [-1, 1]; PmgError without `reads_pictures`."""
         raise PmgError(f"{type(self.model).__name__} reads no pictures. Use one that does: language_model=smolvlm")
+
+    def of(self, text_encoder: object) -> LanguageModel:
+        """Returns itself; what a config has in its place, e.g. `shared`, makes one of the generator's text encoder."""
+        return self
 
     def multimodal_states(self, context: Context, embeds: Tensor, prefix: Tensor | None = None) -> Tensor:
         """Returns the states `(B, n, state_width)`, at `read_layers`, of multimodal tokens behind each history.

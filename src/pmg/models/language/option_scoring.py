@@ -50,11 +50,7 @@ class OptionTree:
 
 
 def pack_options(questions: Iterable[Question], token_ids: Callable[[str], list[int]]) -> OptionTree:
-    """Packs questions, at least one, into one sequence; `token_ids` gives the tokens of a text.
-
-    Raises:
-        PmgError: there is no question, or a prompt or an option is empty.
-    """
+    """Packs questions into one sequence; PmgError if there is none, or a prompt or an option is empty."""
     tokens: list[int] = []
     steps: list[int] = []
     counts: list[int] = []

@@ -20,16 +20,11 @@ def greedy(logits: Tensor) -> Tensor:
 
 
 def sampled(temperature: float, seed: int) -> Pick:
-    """Returns a function that draws tokens from the softmax of logits / `temperature`.
+    """Returns a function that draws tokens from the softmax of logits / `temperature`, a number above 0.
 
     Every row is drawn with the same random numbers (the Gumbel trick), so that the text of one
     history does not depend on the others in its batch.
-
-    Raises:
-        ValueError: the temperature is not above 0.
     """
-    if temperature <= 0:
-        raise ValueError(f"the temperature must be above 0, got {temperature}")
     rng = torch.Generator().manual_seed(seed)
 
     def pick(logits: Tensor) -> Tensor:

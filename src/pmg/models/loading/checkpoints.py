@@ -84,7 +84,11 @@ def load_checkpoint(
     with quiet_libraries():
         model, info = kind.from_pretrained(path, variant=find_variant(where), output_loading_info=True, **options)
     _check_names(model, info, where, unused)
-    check_finite(model, where)
+    bad = [name for name, weight in model.state_dict().items() if not _is_finite(weight)]
+    if bad:
+        raise PmgError(
+            f"{where} has weights that are NaN or infinite: {_shorten(bad)}. Load it again, or train it again."
+        )
     return model
 
 
@@ -128,16 +132,22 @@ def load_tokenizer(
         reason = " ".join(str(error).split())[:160]
         name = type(error).__name__
         raise PmgError(f"{where} has no tokenizer that can be read ({name}: {reason}). {RESTORE}") from error
-    check_vocabulary(tokenizer, model, where)
+    framing = {tokenizer.bos_token, tokenizer.eos_token, tokenizer.cls_token, tokenizer.sep_token}
+    special = set(tokenizer.all_special_tokens)  # padding, for example, needs no embedding
+    words = {token: number for token, number in tokenizer.get_vocab().items() if token not in special - framing}
+    if not words.keys() - special:  # as transformers' classes build it from missing files
+        raise PmgError(f"{where} has no tokenizer that can be read: its vocabulary is empty. {RESTORE}")
+    largest, rows = max(words.values()), _vocabulary(model)
+    if largest >= rows:
+        raise PmgError(
+            f"{where}: the tokenizer has tokens up to number {largest}, and the model has {rows} embeddings. Use the "
+            "tokenizer that the model was trained with."
+        )
     return tokenizer
 
 
 def load_image_processor(path: str | Path, subfolder: str = "") -> BaseImageProcessor:
-    """Loads the image processor of a model from a folder or hub id.
-
-    Raises:
-        PmgError: it is missing or damaged.
-    """
+    """Loads a model's image processor from a folder or hub id; PmgError if it is missing or damaged."""
     try:
         return AutoImageProcessor.from_pretrained(path, subfolder=subfolder, trust_remote_code=False)
     except Exception as error:  # the types for missing files and other formats differ
@@ -152,25 +162,6 @@ def load_with_tokenizer(kind: Any, path: str | Path, **options: Any) -> tuple[An
     """Loads a model by `load_checkpoint` and its tokenizer by `load_tokenizer`."""
     model = load_checkpoint(kind, path, **options)
     return model, load_tokenizer(path, model)
-
-
-def check_vocabulary(tokenizer: PreTrainedTokenizerBase, model: nn.Module, path: str) -> None:
-    """Checks that a model has an embedding for each token of a text.
-
-    Raises:
-        PmgError: it has fewer, or the vocabulary is empty, as transformers' classes build it from missing files.
-    """
-    framing = {tokenizer.bos_token, tokenizer.eos_token, tokenizer.cls_token, tokenizer.sep_token}
-    special = set(tokenizer.all_special_tokens)  # padding, for example, needs no embedding
-    words = {token: number for token, number in tokenizer.get_vocab().items() if token not in special - framing}
-    if not words.keys() - special:
-        raise PmgError(f"{path} has no tokenizer that can be read: its vocabulary is empty. {RESTORE}")
-    largest, rows = max(words.values()), _vocabulary(model)
-    if largest >= rows:
-        raise PmgError(
-            f"{path}: the tokenizer has tokens up to number {largest}, and the model has {rows} embeddings. Use the "
-            "tokenizer that the model was trained with."
-        )
 
 
 def _vocabulary(model: Any) -> int:
@@ -203,19 +194,6 @@ def _is_head(model: nn.Module, name: str) -> bool:
     saved = getattr(config, "architectures", None) or ()  # of transformers
     own = {*dict(model.named_children()), getattr(model, "base_model_prefix", "")}
     return bool(saved) and type(model).__name__ not in saved and name.split(".")[0] not in own
-
-
-def check_finite(model: nn.Module, path: str | Path) -> None:
-    """Checks that all weights are finite numbers.
-
-    Raises:
-        PmgError: some are NaN or infinite; with their names.
-    """
-    bad = [name for name, weight in model.state_dict().items() if not _is_finite(weight)]
-    if bad:
-        raise PmgError(
-            f"{path} has weights that are NaN or infinite: {_shorten(bad)}. Load it again, or train it again."
-        )
 
 
 def _is_finite(weight: Any) -> bool:

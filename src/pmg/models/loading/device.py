@@ -21,11 +21,7 @@ def device_name(device: str) -> str:
 
 
 def torch_type(name: str) -> torch.dtype:
-    """Returns torch's dtype of that name.
-
-    Raises:
-        PmgError: the name is unknown.
-    """
+    """Returns torch's dtype of that name; PmgError if there is none."""
     found = getattr(torch, name, None)
     if not isinstance(found, torch.dtype):
         raise PmgError(f"'{name}' is no type of torch; use e.g. bfloat16, float16 or float32")
@@ -40,6 +36,11 @@ def device_of(module: nn.Module) -> torch.device:
 def emulates_bfloat16(device: str) -> bool:
     """Returns whether `device` is a CPU without bfloat16 instructions, on which bfloat16 is many times slower."""
     return device_name(device) == "cpu" and not has_bfloat16()
+
+
+def processor_autocast() -> torch.autocast:
+    """Returns a context or decorator: the processor computes in bfloat16 where it has it, in float32 elsewhere."""
+    return torch.autocast("cpu", torch.bfloat16, enabled=has_bfloat16())
 
 
 def to_device(module: Module, device: str) -> Module:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from importlib.util import find_spec
 from typing import Any, Literal
 
-import torch
-from diffusers import BitsAndBytesConfig as DiffusersConfig
 from torch import nn
 from transformers import BitsAndBytesConfig, PreTrainedModel
 
@@ -52,18 +50,6 @@ def loading_options(dtype: str, quantization: str | None, kind: Any = BitsAndByt
             bnb_4bit_compute_dtype=computed,
         )
     return {"dtype": computed, "quantization_config": config}
-
-
-def transformer_options(dtype: str, quantization: str | None) -> dict[str, Any]:
-    """Returns `loading_options` for a diffusion transformer.
-
-    Raises:
-        PmgError: as `loading_options`, or no GPU is available; diffusers requires one.
-    """
-    options = loading_options(dtype, quantization, DiffusersConfig)
-    if "quantization_config" in options and not torch.cuda.is_available():
-        raise PmgError(f"generator.quantization={quantization} needs a GPU: set generator.quantization=null here")
-    return options
 
 
 def quantized_bytes(model: nn.Module, quantization: str | None, counted: set[int] | None = None) -> int:

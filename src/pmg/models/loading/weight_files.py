@@ -61,11 +61,7 @@ def check_files(folder: Path) -> int | None:
 
 
 def check_tokenizer(file: Path) -> None:
-    """Checks a ``tokenizer.json``; one that isn't on this machine is passed over.
-
-    Raises:
-        PmgError: it is too large, or its normalizer makes texts too long.
-    """
+    """Checks a ``tokenizer.json``, if it is here; PmgError if it is too large, or makes texts too long."""
     try:
         size = file.stat().st_size
         if size > LARGEST_TOKENIZER:

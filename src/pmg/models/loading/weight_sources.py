@@ -73,11 +73,7 @@ def loading(what: str, path: str, hint: str = "") -> Iterator[None]:
 
 
 def load_part(kind: Any, folder: str | Path) -> Any:
-    """Loads one model or scheduler of diffusers or transformers from a folder of ``save_pretrained``.
-
-    Raises:
-        PmgError: the folder is missing or damaged; with the commands that restore it.
-    """
+    """Loads a model or scheduler from a ``save_pretrained`` folder; PmgError, with the remedy, if that fails."""
     hint = f"; {restore_assets('', 'pretrain')}"
     if old := find_replaced(Path(folder)):
         hint = f"; its replacement was killed: restore it with `{shlex.join(['mv', str(old), str(folder)])}`"

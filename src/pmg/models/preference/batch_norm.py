@@ -39,11 +39,7 @@ class SharedBatchNorm1d(nn.BatchNorm1d):
     momentum: float
 
     def forward(self, values: Tensor) -> Tensor:
-        """Standardises rows `(B, features)`.
-
-        Raises:
-            PmgError: there is one row in training, which has no deviation.
-        """
+        """Standardises rows `(B, features)`; PmgError for one row in training, which has no deviation."""
         if self.training and len(values) < 2 and not distributed.is_initialized():
             raise PmgError(
                 "a training step standardises its users' states, so that it needs two or more: set "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, Self
 
 import torch
@@ -12,15 +11,6 @@ from torch import Tensor, nn
 from pmg.configuration.ranges import Count
 from pmg.models.preference.batch_norm import SharedBatchNorm1d
 from pmg.models.preference.token_encoder import TokenEncoder, UserFeatures
-from pmg.models.vision.scorer import Scorer
-
-
-@torch.no_grad()
-def history_features(scorer: Scorer, histories: Sequence[Tensor], batch_size: int = 128) -> UserFeatures:
-    """Returns the mean of the scorer's style vectors over each user's history images `(H, 3, H, W)`, at least one."""
-    images = torch.cat(list(histories))
-    style = torch.cat([scorer(part)[1] for part in images.split(batch_size)])
-    return UserFeatures(torch.stack([part.mean(0) for part in style.split([len(h) for h in histories])]))
 
 
 class ImagePromptEncoder(TokenEncoder):

@@ -106,14 +106,9 @@ class PreferenceEncoder(TokenEncoder):
         """Sets the running statistics to those of `states` `(B, n, state_width)`, of at least two users.
 
         Called before and after training; exact, where a running mean lags behind.
-
-        Raises:
-            ValueError: there are fewer than two.
         """
         if isinstance(self.standardize, nn.Identity):
             return
-        if len(states) < 2:
-            raise ValueError(f"statistics need the states of at least 2 users, got {len(states)}")
         self.standardize.running_mean.copy_(states.flatten(1).mean(0))
         self.standardize.running_var.copy_(states.flatten(1).var(0))
 
@@ -143,21 +138,11 @@ def build_preference_encoder(
     placement: Literal["late", "front"] = "late",
     map_start: Literal["scaled", "identity"] = "scaled",
 ) -> PreferenceEncoder:
-    """Returns an untrained encoder that fits a language model and a text encoder.
+    """Returns an untrained `PreferenceEncoder`, with its options, that fits a language model and a text encoder.
 
-    Args:
-        language_model: the frozen model that computes the hidden states.
-        text_embeddings: `(N, text_width)`, the text encoder's embeddings of real tokens, which set the scale.
-        sample: histories of at least two users, which set the initial statistics.
-        words: the multimodal tokens start from these words' embeddings.
-        soft_tokens: n, soft tokens.
-        prefix_length: m, pairs of the prefix a layer.
-        prefix_hidden: width of the prefix's network, or None.
-        placement: of the prefix, ``late`` or ``front``.
-        map_start: of the map, ``scaled`` or ``identity``, see `PreferenceEncoder`.
-
-    Raises:
-        PmgError: there is no such placement, or the map doesn't fit the states' width.
+    `text_embeddings` `(N, text_width)` of real tokens set the scale of soft tokens, the histories `sample` of at least
+    two users the initial statistics, and `words` what the multimodal tokens start from. PmgError if there is no such
+    placement, or the map doesn't fit the states' width.
     """
     _check_width(language_model, text_embeddings.shape[-1], map_start)
     encoder = PreferenceEncoder.sized(

@@ -74,11 +74,6 @@ class Prefix(nn.Module):
         return pairs.permute(1, 2, 3, 0, 4)
 
 
-def late(language_model: LanguageModel, context: Context, embeds: Tensor, prefix: Tensor | None) -> Tensor:
-    """A `Placement`: the prefix follows the cached history."""
-    return language_model.multimodal_states(context, embeds, prefix)
-
-
 def front(language_model: LanguageModel, context: Context, embeds: Tensor, prefix: Tensor | None) -> Tensor:
     """A `Placement`: the prefix precedes the history, which is computed again."""
     if language_model.reads_pictures:
@@ -106,4 +101,4 @@ def causal_layout(real: Tensor) -> tuple[Tensor, Tensor]:
     return (real.cumsum(1) - 1).clamp(min=0), causal & real[:, None] & real[:, :, None]
 
 
-PLACEMENTS: Mapping[str, Placement] = {"late": late, "front": front}
+PLACEMENTS: Mapping[str, Placement] = {"late": LanguageModel.multimodal_states, "front": front}

@@ -248,15 +248,8 @@ def build_reader(
 ) -> PreferenceReader:  # fmt: skip
     """Returns an untrained `PreferenceReader` that fits a language model, a text encoder and pictures' vectors.
 
-    Args:
-        language_model: whose states it reads.
-        text_embeddings: `(N, D)`, the text encoder's embeddings of real tokens.
-        sample: of some users, which set the scales.
-        soft_tokens: n.
-        width: of the trained layers.
-        layers: number of them.
-        dropout: in training.
-        attributes: of the scenario, whose options the reader scores.
+    The readings of some users and embeddings `(N, D)` of real tokens set the scales; it scores the options of the
+    scenario's `attributes`.
     """
     encoder = PreferenceReader.sized(
         language_model, text_embeddings.shape[-1], sample, soft_tokens=soft_tokens, width=width, layers=layers,

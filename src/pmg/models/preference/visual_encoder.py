@@ -137,11 +137,7 @@ class VisualPreferenceEncoder(PreferenceEncoder):
         cls, language_model: LanguageModel, text_width: int, inputs: SeenHistories, *, copies: bool | None = None,
         soft_tokens: int = 4, **options: Any,
     ) -> Self:  # fmt: skip
-        """Returns an untrained encoder that fits two models and pictures' vectors, see `TokenEncoder`.
-
-        Raises:
-            PmgError: vectors of pictures that are to be copied are no soft tokens.
-        """
+        """Returns an untrained encoder, see `TokenEncoder`; PmgError if vectors to be copied are no soft tokens."""
         width, needed = inputs.vectors.shape[-1], soft_tokens * text_width
         copies = inputs.are_tokens if copies is None else copies
         if copies and width != needed:
@@ -225,11 +221,7 @@ def build_visual_encoder(
     soft_tokens: Count = 4,
     prefix_length: CountOrZero = 4,
 ) -> VisualPreferenceEncoder:
-    """Returns an untrained encoder; arguments are those of `build_preference_encoder` and `VisualPreferenceEncoder`.
-
-    Raises:
-        PmgError: vectors of pictures that are to be copied are no soft tokens.
-    """
+    """Returns an untrained encoder, see `build_preference_encoder`, `VisualPreferenceEncoder`; errors as `sized`."""
     encoder = VisualPreferenceEncoder.sized(
         language_model, text_embeddings.shape[-1], sample, sees=sees, copies=copies, soft_tokens=soft_tokens,
         prefix_length=prefix_length,

@@ -1,4 +1,4 @@
-"""Backbones of the scorer and the judge: shape, colour, texture and histogram branches."""
+"""Backbones of the scorer and the judge: shape, colour and texture branches."""
 
 from __future__ import annotations
 
@@ -24,11 +24,7 @@ class EmbeddedModel(PreTrainedModel):
 
     @classmethod
     def from_folder(cls, folder: str) -> Self:
-        """Loads a frozen model.
-
-        Raises:
-            PmgError: the folder is missing or damaged.
-        """
+        """Loads a frozen model; PmgError if the folder is missing or damaged."""
         return load_frozen(cls, folder)
 
 
@@ -61,19 +57,6 @@ class TextureBranch(nn.Sequential):
     def forward(self, images: Tensor) -> Tensor:
         """Encodes images `(B, 3, H, W)` in [-1, 1]."""
         return super().forward(images).mean((2, 3))
-
-
-class HistogramBranch(nn.Sequential):
-    """Encodes a colour histogram of `bins` levels a channel as `(B, width)`."""
-
-    def __init__(self, bins: int, width: int) -> None:
-        # dropout: images of one artist have few exact colours in common
-        super().__init__(nn.Dropout(0.4), nn.Linear(bins**3, width), nn.GELU())
-        self.bins = bins
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Encodes images `(B, 3, H, W)` in [-1, 1]."""
-        return super().forward(colour_histogram(images, self.bins))
 
 
 class ImageEncoder(nn.Module):
@@ -117,15 +100,3 @@ def colour_waves(images: Tensor) -> Tensor:
     """Returns colours `(B, 3, H, W)` in [-1, 1] and their Fourier features, `(B, 3 + 6 * OCTAVES, H, W)`."""
     angles = [images * (math.pi * 2**octave / 2) for octave in range(OCTAVES)]
     return torch.cat([images, *(wave(angle) for angle in angles for wave in (torch.sin, torch.cos))], dim=1)
-
-
-def colour_histogram(images: Tensor, bins: int) -> Tensor:
-    """Returns square roots of colour histograms, `(B, bins ** 3)`, of images `(B, 3, H, W)` in [-1, 1].
-
-    The square root reduces the weight of the white background, half of most images.
-    """
-    level = ((images.float() + 1) / 2 * bins).long().clamp(0, bins - 1)
-    place = ((level[:, 0] * bins + level[:, 1]) * bins + level[:, 2]).flatten(1)
-    counts = torch.zeros(len(images), bins**3, device=images.device)
-    counts.scatter_add_(1, place, torch.ones_like(place, dtype=counts.dtype))
-    return (counts / place.shape[1]).sqrt() * bins**1.5

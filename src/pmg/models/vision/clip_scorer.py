@@ -9,7 +9,7 @@ from transformers import AutoImageProcessor, AutoModel, PreTrainedModel, PreTrai
 from pmg.domain import PmgError
 from pmg.models.diffusion.conditioning import TextBlock
 from pmg.models.diffusion.text_encoder import TextEncoder
-from pmg.models.image_sizes import fit_size
+from pmg.models.image_passes import fit_size
 from pmg.models.loading.checkpoints import load_with_tokenizer
 from pmg.models.loading.device import torch_type
 from pmg.models.loading.weight_sources import loading, resolve_source
@@ -65,11 +65,7 @@ class ClipScorer(nn.Module):
 
     @classmethod
     def from_source(cls, source: str, dtype: str = "float32") -> ClipScorer:
-        """Loads a dual encoder from a hub id or a folder.
-
-        Raises:
-            PmgError: the source is missing, damaged, or no dual encoder.
-        """
+        """Loads a dual encoder from a hub id or folder; PmgError if it is missing, damaged, or another model."""
         path = resolve_source(source)
         with loading("a scorer", path):
             model, tokenizer = load_with_tokenizer(AutoModel, path, dtype=torch_type(dtype))
@@ -89,9 +85,7 @@ class ClipScorer(nn.Module):
         return features, features
 
     def encode_target(self, pooled: Tensor) -> Tensor:
-        """Returns unit vectors `(B, D)` of target texts from their features."""
+        """Returns unit vectors `(B, D)` of texts, of targets or preferences, from their features."""
         return unit(pooled)
 
-    def encode_preference(self, pooled: Tensor) -> Tensor:
-        """Returns unit vectors `(B, D)` of preference texts from their features."""
-        return unit(pooled)
+    encode_preference = encode_target

@@ -11,7 +11,7 @@ from transformers import AutoImageProcessor, AutoModel, PreTrainedModel
 
 from pmg.domain import PmgError
 from pmg.installation import install_extra
-from pmg.models.image_sizes import fit_size
+from pmg.models.image_passes import fit_size
 from pmg.models.loading.checkpoints import load_checkpoint
 from pmg.models.loading.device import device_of, torch_type
 from pmg.models.loading.weight_sources import loading, resolve_source
@@ -65,11 +65,7 @@ class VisionFeatures(nn.Module):
 
     @classmethod
     def from_source(cls, source: str, dtype: str = "float32") -> VisionFeatures:
-        """Loads a vision transformer from a hub id or a folder.
-
-        Raises:
-            PmgError: the source is missing, damaged, or no vision transformer.
-        """
+        """Loads a vision transformer from a hub id or folder; PmgError if it is missing, damaged, or another model."""
         path = resolve_source(source)
         with loading("a vision transformer", path):
             model = load_checkpoint(AutoModel, path, unused=("pooler.",), dtype=torch_type(dtype))
@@ -129,11 +125,7 @@ class ClipFeatures(nn.Module):
         return self.clip.text_encoder.count_tokens(text)
 
     def encode_texts(self, texts: Sequence[str]) -> Tensor:
-        """Returns unit vectors `(B, D)` of texts.
-
-        Raises:
-            PmgError: a text is longer than `max_length`.
-        """
+        """Returns unit vectors `(B, D)` of texts; PmgError if one is longer than `max_length`."""
         return self.clip.encode_target(self.clip.text_encoder.encode(texts).pooled)
 
 

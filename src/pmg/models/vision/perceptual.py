@@ -41,11 +41,7 @@ class PerceptualDistance(nn.Module):
 
     @classmethod
     def from_folder(cls, folder: str | Path, net: str = "alex") -> PerceptualDistance:
-        """Loads ``alexnet.safetensors`` or ``vgg16.safetensors`` from `folder`.
-
-        Raises:
-            PmgError: there is no such backbone, or the file is missing or damaged.
-        """
+        """Loads ``alexnet.safetensors`` or ``vgg16.safetensors``; PmgError if it is another, missing or damaged."""
         path = Path(folder, _file(net))
         way_out = (
             restore_assets("lpips") if net == "alex" else "put torchvision's weights there, or use from_torchvision"
@@ -57,11 +53,7 @@ class PerceptualDistance(nn.Module):
 
     @classmethod
     def from_torchvision(cls, net: str = "vgg") -> PerceptualDistance:
-        """Loads torchvision's ImageNet weights, downloaded into torch's cache at the first use.
-
-        Raises:
-            PmgError: there is no such backbone, or its weights can't be fetched.
-        """
+        """Loads torchvision's ImageNet weights, fetched once; PmgError for another backbone, or if that fails."""
         name = _file(net).removesuffix(".safetensors")
         try:
             return cls(get_model_weights(name).DEFAULT.get_state_dict(progress=False, check_hash=True), net)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedConfig
 
-from pmg.models.image_sizes import fit_size
+from pmg.models.image_passes import fit_size
 from pmg.models.vision.backbones import DrawingEncoder, EmbeddedModel, ImageEncoder
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from diffusers import UNet2DConditionModel
+from diffusers.models.embeddings import get_timestep_embedding
 from torch import Tensor
 
 from pmg.domain import PmgError
@@ -60,16 +60,9 @@ class UNetConditionAdapter:
             inputs["added_cond_kwargs"] = added
         if config.time_cond_proj_dim:
             scale = torch.full((len(condition),), (1.0 if guidance is None else guidance) - 1.0)
-            inputs["timestep_cond"] = scale_embedding(scale, config.time_cond_proj_dim).to(tokens)
+            embedded = get_timestep_embedding(1000.0 * scale, config.time_cond_proj_dim)  # Luo et al. 2023
+            inputs["timestep_cond"] = embedded.to(tokens)
         return inputs
-
-
-def scale_embedding(scale: Tensor, width: int) -> Tensor:
-    """Returns the sinusoidal embedding `(B, width)` of guidance scales minus 1 `(B,)` (Luo et al. 2023)."""
-    half = width // 2
-    frequencies = torch.exp(torch.arange(half) * -math.log(10000.0) / (half - 1))
-    angles = scale[:, None] * 1000.0 * frequencies
-    return torch.nn.functional.pad(torch.cat([angles.sin(), angles.cos()], dim=1), (0, width % 2))
 
 
 class UNetDenoiser(DiffusersDenoiser):
@@ -100,7 +93,7 @@ class UNetDenoiser(DiffusersDenoiser):
         self.model.set_attn_processor(attention_for(self.sample_size**2))
 
     def forward(self, noisy: Tensor, times: Tensor, inputs: Mapping[str, Any]) -> Tensor:
-        """Returns the prediction `(B, C, h, w)`, see `Denoiser`."""
+        """Returns the prediction `(B, C, h, w)`, see `DiffusersDenoiser`."""
         if self.channels_last:
             noisy = noisy.contiguous(memory_format=torch.channels_last)
         return self.model(noisy, times, **inputs).sample

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import diffusers
 import torch
@@ -40,7 +40,6 @@ PIPELINES = {
     kind.__name__: kind
     for kind in (StableDiffusionPipeline, StableDiffusionXLPipeline, LatentConsistencyModelPipeline)
 }
-SAMPLERS = ("dpm", "checkpoint")
 
 
 class ClipTextEncoder(FrozenTextEncoder):
@@ -80,8 +79,8 @@ class StableDiffusion:
 
     @classmethod
     def load(
-        cls, source: str, dtype: str = "float32", sampler: str = "dpm", size: Count | None = None,
-        snr_gamma: Positive | None = 5.0, distilled_from: str = "",
+        cls, source: str, dtype: str = "float32", sampler: Literal["dpm", "checkpoint"] = "dpm",
+        size: Count | None = None, snr_gamma: Positive | None = 5.0, distilled_from: str = "",
     ) -> DiffusionGenerator:  # fmt: skip
         """Loads a checkpoint, frozen; the prediction type and the noise schedule are the checkpoint's own.
 
@@ -97,8 +96,6 @@ class StableDiffusion:
         Raises:
             PmgError: the source is missing or damaged, or of another kind.
         """
-        if sampler not in SAMPLERS:
-            raise PmgError(f"generator.sampler is '{sampler}'; known: {', '.join(SAMPLERS)}")
         pipe = _load(resolve_source(source), torch_type(dtype))
         text_encoder = ClipTextEncoder(_towers(pipe), bool(pipe.config.get("force_zeros_for_empty_prompt")))
         own = pipe.scheduler if sampler == "checkpoint" else None
@@ -164,11 +161,7 @@ def _load_tower(path: str, number: str, kind: Any, dtype: torch.dtype) -> dict[s
 
 
 def _load_scheduler(path: str, index: Mapping[str, Any]) -> SchedulerMixin:
-    """The checkpoint's own sampler.
-
-    Raises:
-        PmgError: it is none of diffusers'.
-    """
+    """Returns the checkpoint's own sampler; PmgError if it is none of diffusers'."""
     name = (index.get("scheduler") or ["", ""])[1]
     kind = getattr(diffusers, str(name), None)
     if not (inspect.isclass(kind) and issubclass(kind, SchedulerMixin)):

@@ -41,11 +41,7 @@ class Stage(Protocol):
 
 
 def count_groups(batch_size: int, size: int) -> int:
-    """Returns the number of groups of `size` pictures in a batch.
-
-    Raises:
-        PmgError: the batch is no multiple of it.
-    """
+    """Returns the number of groups of `size` pictures in a batch; PmgError if the batch is no multiple of it."""
     if batch_size % size:
         below = batch_size // size * size
         near = f"{below} or {below + size}" if below else str(size)
@@ -62,11 +58,7 @@ def save_half(model: ModelMixin | PreTrainedModel, folder: str) -> None:
 
 
 def load_weights(model: Model, folder: Path) -> Model:
-    """Copies the weights of a saved model of the same class and sizes into a model; returns the saved one.
-
-    Raises:
-        PmgError: the folder is missing or damaged, or its model has other sizes.
-    """
+    """Copies a saved model's weights into one of its class; returns the saved one, PmgError if it doesn't fit."""
     found = load_part(type(model), folder)
     try:
         model.load_state_dict(found.state_dict())

@@ -11,7 +11,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from pmg.models.diffusion.conditioning import Block, TextBlock
 from pmg.models.diffusion.sequences import order_visible_first
-from pmg.models.diffusion.text_encoder import WORDS, FrozenTextEncoder, TextSizes, pool
+from pmg.models.diffusion.text_encoder import WORDS, FrozenTextEncoder, TextSizes, as_text
 
 
 class LanguageTextEncoder(FrozenTextEncoder):
@@ -91,10 +91,3 @@ class LanguageTextEncoder(FrozenTextEncoder):
 
     def _encode(self, texts: list[str]) -> TextBlock:
         return as_text(self.states(texts))
-
-
-def as_text(block: Block, mask: Tensor | None = None) -> TextBlock:
-    """Returns a block with the mean of its visible tokens, or of those in `mask` `(B, L)`, as pooled vectors."""
-    hidden = ~block.mask[..., None]
-    pooled = pool(block.tokens, block.mask if mask is None else mask)
-    return TextBlock(block.tokens.masked_fill(hidden, 0.0), block.mask, pooled)
