@@ -258,13 +258,7 @@ class ContextDecoder(nn.Module):
                 got = self.extend(context, self.embed(new)[None], torch.arange(len(new)), visible)[0].float()
                 error = float((got - wanted).norm() / wanted.norm())
                 reason = f"its states differ by {error:.0%} from those of one uncached pass"
-            except (
-                RuntimeError,
-                AttributeError,
-                IndexError,
-                TypeError,
-                ValueError,
-            ) as failure:
+            except (RuntimeError, AttributeError, IndexError, TypeError, ValueError) as failure:
                 error, reason = float("inf"), " ".join(str(failure).split())[:160]
             if error < bound:
                 return name
