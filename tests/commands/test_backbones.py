@@ -126,9 +126,12 @@ def test_qwen_in_its_chat_template_and_sdxl(road, tmp_path):
 READER = ["tower=scorer", "inputs.layers=[0,1]", "preference_encoder.width=32", "preference_encoder.layers=1"]
 
 
-@pytest.mark.ci
 @pytest.mark.slow
-@pytest.mark.parametrize("encoder", [["preference_encoder=text"], ["preference_encoder=reader", *READER]])
+@pytest.mark.parametrize(
+    "encoder",
+    [["preference_encoder=text"], pytest.param(["preference_encoder=reader", *READER], marks=pytest.mark.ci)],
+    ids=["text", "reader"],
+)
 def test_a_flow_matching_transformer(encoder, pmg_here, few_looks, tmp_path):
     """Stable Diffusion 3 at toy size, with random weights, through every command that uses a generator."""
     models = [

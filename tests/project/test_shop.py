@@ -69,6 +69,7 @@ def test_the_difference_between_own_and_mismatched_is_paired(root, monkeypatch):
     assert difference["p"] < 0.01
 
 
+@pytest.mark.slow
 def test_a_part_of_the_shop_is_the_same_shop_with_fewer_items(shop, tmp_path):
     shop.make_shop(tmp_path / "part", pictures=30)
     items, sales = (pd.read_csv(tmp_path / "part" / name) for name in ("items.csv", "sales.csv"))

@@ -34,6 +34,7 @@ def plan(bench, tmp_path):
     return bench.stack.smoke(tmp_path)
 
 
+@pytest.mark.slow
 def test_naive_training_has_the_loss_and_the_gradients_of_pmg(bench, plan):
     drop = "objective.batches.drop={target: 0.5, keywords: 0.5, soft: 0.3}"
     torch.manual_seed(0)
@@ -59,6 +60,7 @@ def test_naive_training_has_the_loss_and_the_gradients_of_pmg(bench, plan):
     assert sum(float(p.grad.abs().max()) > 1e-6 for p in expected.values()) > len(expected) - 2
 
 
+@pytest.mark.slow
 def test_plain_generation_draws_what_the_pipeline_draws(bench, plan):
     study = bench.stack.build_study(plan, "sampling.bfloat16=false")
     requests = bench.stack.build_requests(study, study.examples("test"))
@@ -82,6 +84,7 @@ def test_quality_is_equal_unless_ours_is_worse(bench):
         assert bench.generation.compare({name: ours}, {name: naive}, users)["equal"] is equal
 
 
+@pytest.mark.slow
 def test_naive_keywords_are_written_behind_the_same_texts(bench, plan):
     study = bench.stack.build_study(plan)
     histories = study.histories(study.examples("test"))
