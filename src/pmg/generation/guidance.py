@@ -1,7 +1,8 @@
 """Guidance with a scale for each block: which conditions are denoised, and how their predictions are mixed.
 
 Only linear mixtures of predictions: another one is a class with the method `coefficients`, named by
-``sampling.scales._target_``. Anything else replaces `combine` in ``models/diffusion/sampling.py``.
+``sampling.scales._target_``. Other mixtures are a generator's `mix`; what depends on the step is in its `sample_from`
+(``models/diffusion/generator.py``).
 """
 
 from __future__ import annotations
