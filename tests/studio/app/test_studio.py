@@ -96,7 +96,7 @@ def test_messages_change_the_images_and_are_enough(studio, talking):
         talking.generate(wish, job)
         images.append(job.results["own"]["images"][0])
     assert images[0] != images[1]
-    with pytest.raises(PmgError, match=r"reads no messages.* pmg-app scenario=chat_sticker"):
+    with pytest.raises(PmgError, match=r"reads no messages.* pmg-app scenario=look_chats"):
         studio.check(Wish(said=["I love red."], target="rocket"))
     with pytest.raises(PmgError, match="a message is empty"):
         talking.check(Wish(said=[" "], target="rocket"))

@@ -113,7 +113,7 @@ class Studio:
             raise PmgError("the history is empty. Choose a user, click pictures, or upload one.")
         if wish.said and not self.chats:
             raise PmgError(
-                "this pipeline reads no messages. Start the app with one that does: pmg-app scenario=chat_sticker"
+                "this pipeline reads no messages. Start the app with one that does: pmg-app scenario=look_chats"
             )
         if any(not text.strip() for text in wish.said):
             raise PmgError("a message is empty. Write what you like, or remove it.")
