@@ -40,7 +40,7 @@ from pmg.models.loading.weight_sources import load_frozen
 from pmg.preferences.contexts import no_pictures
 from pmg.preferences.extraction import ExtractedPreferences, HistoryWriter
 from pmg.preferences.keyword_sources import caption_parts
-from pmg.preferences.stated import MessageMatcher, own_messages, split_sentences
+from pmg.preferences.stated import MessageMatcher, embed_texts, own_messages, split_sentences
 from pmg.preferences.states import WrittenHistories
 from pmg.runs.finished_training import TrainingRun
 from pmg.runs.provenance import git_state
@@ -208,25 +208,24 @@ class Words:
     def __init__(self, messages: Sequence[Sequence[str]], config: Any) -> None:
         self.single, self.double = (_common(messages, grams) for grams in (_words, _pairs))
         scenario = pmg.instantiate(config.scenario)
-        text_encoder = pmg.instantiate(config.generator).text_encoder
-        self.matcher = MessageMatcher(text_encoder, scenario.attributes, 0.0)
-        self.stated = MessageMatcher(text_encoder, scenario.attributes, scenario.match)
+        self.encoder = pmg.instantiate(config.generator).text_encoder
+        self.stated = MessageMatcher(self.encoder, scenario.attributes, scenario.match)
 
     def __call__(self, messages: Sequence[Sequence[str]]) -> dict[str, Tensor]:
         """Returns the numbers of U users by kind, `(U, K)` each."""
-        sentences = {text for own in messages for one in own for text in split_sentences(one, self.matcher.fits)}
+        sentences = {text for own in messages for one in own for text in split_sentences(one, self.encoder)}
         known = sorted(sentences)
-        vectors = dict(zip(known, self.matcher.embed(known), strict=True)) if known else {}
-        width = self.matcher.option_vectors.shape[1]
+        vectors = dict(zip(known, embed_texts(self.encoder, known), strict=True)) if known else {}
+        width = self.stated.option_vectors.shape[1]
         rows = []
         for own in messages:
-            said = [vectors[text] for one in own for text in split_sentences(one, self.matcher.fits)]
+            said = [vectors[text] for one in own for text in split_sentences(one, self.encoder)]
             rows.append(torch.stack(said) if said else torch.zeros(1, width))
         return {
             "words": _count(messages, _words, self.single),
             "pairs": _count(messages, _pairs, self.double),
             "sentences": torch.stack([part.mean(0) for part in rows]) * 4,
-            "options": torch.stack([(part @ self.matcher.option_vectors.T).amax(0) for part in rows]) * 2,
+            "options": torch.stack([(part @ self.stated.option_vectors.T).amax(0) for part in rows]) * 2,
         }
 
     def latest(self, messages: Sequence[Sequence[str]]) -> Tensor:
@@ -234,7 +233,7 @@ class Words:
 
         A sentence is about the option that it resembles most, from the scenario's cosine on.
         """
-        place = {option: number for number, option in enumerate(self.matcher.options)}
+        place = {option: number for number, option in enumerate(self.stated.options)}
         scores = torch.zeros(len(messages), len(place))
         for row, own in enumerate(messages):
             for time, text in enumerate(own):

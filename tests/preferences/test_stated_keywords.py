@@ -51,10 +51,12 @@ def test_sentences_state_the_options_that_they_resemble(matcher):
 
 
 def test_sentences_that_do_not_fit_are_halved():
-    assert split_sentences("One two. Three?\nFour five six seven", lambda text: len(text.split()) <= 3) == [
+    words = SimpleNamespace(count_tokens=lambda text: len(text.split()), max_length=3)
+    letters = SimpleNamespace(count_tokens=len, max_length=7)
+    assert split_sentences("One two. Three?\nFour five six seven", words) == [
         "One two.", "Three?", "Four five", "six seven",
     ]  # fmt: skip
-    assert split_sentences("short incomprehensibilities", lambda text: len(text) < 8) == ["short"]
+    assert split_sentences("short incomprehensibilities", letters) == ["short"]
 
 
 def test_stated_words_replace_decoded_ones_of_the_same_attribute():

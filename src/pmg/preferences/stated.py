@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -52,26 +52,19 @@ class MessageMatcher:
     @cached_property
     def option_vectors(self) -> Tensor:
         """Unit vectors of the options, `(N, D)`."""
-        return self.embed(self.options)
+        return embed_texts(self.text_encoder, self.options)
 
     def __call__(self, messages: Sequence[str]) -> list[str]:
         """Returns the different options that messages state, in the order of the messages.
 
         PmgError if the attributes have no options, or the text encoder gives no pooled vectors.
         """
-        sentences = [sentence for message in messages for sentence in split_sentences(message, self.fits)]
+        sentences = [sentence for message in messages for sentence in split_sentences(message, self.text_encoder)]
         if not sentences:
             return []
-        cosines, places = (self.embed(sentences) @ self.option_vectors.T).max(dim=1)
+        cosines, places = (embed_texts(self.text_encoder, sentences) @ self.option_vectors.T).max(dim=1)
         stated = places[cosines >= self.least].tolist()
         return list(dict.fromkeys(self.options[place] for place in stated))
-
-    def embed(self, texts: Sequence[str]) -> Tensor:
-        """Returns a unit vector of each text, `(N, D)`."""
-        pooled = self.text_encoder.encode(texts, padded=False).pooled.float()
-        if not pooled.numel():
-            raise PmgError("scenario.match needs a text encoder with pooled vectors, and the generator's has none")
-        return normalize(pooled, dim=-1)
 
     def overlay(
         self, decoded: Mapping[str, list[Keywords]], messages: Sequence[Sequence[str]], limits: Mapping[str, int]
@@ -85,21 +78,25 @@ class MessageMatcher:
             for name, each in decoded.items()
         }
 
-    def fits(self, text: str) -> bool:
-        """Returns whether the text encoder reads a text whole."""
-        return self.text_encoder.count_tokens(text) <= self.text_encoder.max_length
+
+def embed_texts(text_encoder: PromptEncoder, texts: Sequence[str]) -> Tensor:
+    """Returns a unit vector of each text, `(N, D)`; PmgError if the text encoder gives no pooled vectors."""
+    pooled = text_encoder.encode(texts, padded=False).pooled.float()
+    if not pooled.numel():
+        raise PmgError("sentences are compared by pooled vectors, and the text encoder has none")
+    return normalize(pooled, dim=-1)
 
 
-def split_sentences(message: str, fits: Callable[[str], bool]) -> list[str]:
-    """Returns the sentences of a message; those that don't fit are halved until they do.
+def split_sentences(message: str, text_encoder: PromptEncoder) -> list[str]:
+    """Returns the sentences of a message; those longer than the text encoder reads are halved until they fit.
 
-    `fits` returns whether a text can be read whole; single words that can't are left out.
+    Single words that don't fit are left out.
     """
     found: list[str] = []
     waiting = [part for part in SENTENCE.split(message) if part.strip()]
     while waiting:
         words = waiting.pop(0).split()
-        if fits(" ".join(words)):
+        if text_encoder.count_tokens(" ".join(words)) <= text_encoder.max_length:
             found.append(" ".join(words))
         elif len(words) > 1:
             half = len(words) // 2

@@ -20,7 +20,7 @@ from pmg.models.language.context import Context
 from pmg.models.language.language_model import LanguageModel
 from pmg.models.preference.reader import Readings
 from pmg.preferences.extraction import ExtractedPreferences
-from pmg.preferences.stated import MessageMatcher, own_messages, split_sentences
+from pmg.preferences.stated import embed_texts, own_messages, split_sentences
 from pmg.training.visual_inputs import PictureTower, SeenPictures, latest_pictures, see_pictures
 
 SENTENCES = 256  # at once
@@ -122,13 +122,12 @@ def embed_sentences(
     text_encoder: PromptEncoder, profiles: Sequence[str], examples: Sequence[Example], titles: Sequence[str]
 ) -> tuple[list[Tensor], Tensor]:
     """Returns unit vectors of profiles' sentences, `(S, V)`, and of titles, `(N, V)`; PmgError if none are pooled."""
-    encoder = MessageMatcher(text_encoder, {}, 0.0)  # compares with nothing here
     said = {example.profile: own_messages(example.conversation) for example in examples}
-    sentences = [[text for one in said[name] for text in split_sentences(one, encoder.fits)] for name in profiles]
+    sentences = [[text for one in said[name] for text in split_sentences(one, text_encoder)] for name in profiles]
     different = {"", *titles, *(text for own in sentences for text in own)}
     texts = sorted(different, key=lambda text: (len(text), text))  # those of like lengths together
     starts = track(range(0, len(texts), SENTENCES), "Reading sentences")
-    vectors = torch.cat([encoder.embed(texts[start : start + SENTENCES]) for start in starts])
+    vectors = torch.cat([embed_texts(text_encoder, texts[start : start + SENTENCES]) for start in starts])
     place = {text: row for row, text in enumerate(texts)}
     own = [vectors[[place[text] for text in one]] for one in sentences]
     return own, vectors[[place[title] for title in titles]]
