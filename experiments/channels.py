@@ -14,7 +14,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import pairwise
 from pathlib import Path
@@ -32,8 +32,7 @@ from torch import Tensor
 import pmg
 from pmg.cache import open_cache
 from pmg.configuration.portable import named_folders
-from pmg.data.chats import USER
-from pmg.domain import Example, Item, Turn
+from pmg.domain import Example, Item
 from pmg.evaluation.statistics import LEVEL, Difference, interval, paired_difference
 from pmg.looks.conversations import CHANNELS
 from pmg.models.loading.weight_sources import load_frozen
@@ -49,8 +48,9 @@ from pmg.training.token_sources import encoder_class
 
 WORD = re.compile(r"[a-z0-9']+")
 PENALTIES = (10.0, 30.0, 100.0, 300.0, 1000.0)
-MESSAGES = HERE / "reader" / "messages.jsonl"
-OTHER_USERS = ("data.looks.users.seed=1", "data.mixed=0")  # those whom the messages belong to
+WRITERS = ("data.looks.users.seed=1", "data.mixed=0", "split_sizes.test=330",
+           f"data.conversations.file={HERE / 'reader' / 'messages.jsonl'}")  # fmt: skip
+"""Users who wrote freely."""
 NOT_OWN = ("other", "shuffled")  # words beside one's own pictures: another user's; one's own in random order
 COMMON = 3  # users who have to say a word, or two words in a row, for a weight of its own
 
@@ -65,7 +65,7 @@ class World:
     @cached_property
     def config(self) -> Any:
         """The command's config."""
-        chosen = {"all": [], "messages": ["data.channel=conflict", *OTHER_USERS]}
+        chosen = {"all": [], "messages": ["data.channel=conflict", *WRITERS]}
         chosen |= {said_by: ["data.channel=split", f"data.said_by={said_by}"] for said_by in NOT_OWN}
         own = chosen.get(self.channel, [f"data.channel={self.channel}"])
         return pmg.compose("train", ["experiment=channel_encoders", *own])
@@ -77,14 +77,11 @@ class World:
 
     @cached_property
     def users(self) -> list[list[Example]]:
-        """Each user's examples; of ``messages`` with the free texts in place of their conversations."""
+        """Each user's examples."""
         found: dict[str, list[Example]] = {}
         for example in self.data.examples(self.split, self.config.split_sizes[self.split], 3):
             found.setdefault(example.user, []).append(example)
-        if self.channel != "messages":
-            return list(found.values())
-        written = [json.loads(line) for line in MESSAGES.read_text().splitlines()]
-        return [[_say(example, one) for example in found[one["user"]]] for one in written]
+        return list(found.values())
 
     @cached_property
     def vectors(self) -> Callable[[Sequence[Item]], Tensor]:
@@ -194,12 +191,6 @@ class World:
     def messages(self) -> list[list[str]]:
         """Returns what each user said, oldest first."""
         return [own_messages(user[0].conversation) for user in self.users]
-
-
-def _say(example: Example, written: Mapping[str, Any]) -> Example:
-    """Returns an example whose user wrote free messages, and wants words of them."""
-    labels = {**example.labels, "said_likes": ", ".join(written["wants"].values())}
-    return replace(example, conversation=tuple(Turn(USER, text) for text in written["messages"]), labels=labels)
 
 
 class Words:

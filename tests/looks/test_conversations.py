@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from copy import deepcopy
 
@@ -59,6 +60,24 @@ def test_users_behave_by_channel_and_keep_their_targets(data, config, channel):
         assert bool(chat.history) == (channel != "words")
         assert (chat.history == look.history) == (channel == "pictures")
     assert changed(data, config, channel).examples("test", 3, 1) == [chats[0], chats[2], chats[4]]
+
+
+def test_what_users_wrote_themselves_takes_the_place_of_made_conversations(data, config, tmp_path):
+    path = tmp_path / "messages.jsonl"
+    row = {
+        "user": "test-00001",
+        "messages": ["Plain white behind it.", "No border."],
+        "wants": {"ground": "white ground"},
+    }
+    path.write_text(json.dumps(row) + "\n")
+    made = changed(data, config).examples("test", 2, 1)
+    first, second = changed(data, config, file=str(path)).examples("test", 2, 1)
+    assert first == made[0]
+    assert own_text(second) == row["messages"]
+    assert (second.labels["said_likes"], second.history) == ("white ground", made[1].history)
+    path.write_text('{"user": "test-00001"}\n')
+    with pytest.raises(PmgError, match=r"data\.conversations\.file=.*messages\.jsonl can't be read \(KeyError"):
+        changed(data, config, file=str(path)).examples("test", 2, 1)
 
 
 def finishes(data, example):

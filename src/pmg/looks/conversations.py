@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import repeat
+from pathlib import Path
 from typing import Literal
 
 from pmg.configuration.ranges import Count, CountOrZero, Fraction, NotNegative, Seed
 from pmg.data.chats import USER
 from pmg.data.dataset import Dataset
+from pmg.data.published_files import read_lines
 from pmg.domain import Example, Interaction, Item, PmgError, Turn
 from pmg.looks.dataset import FinishedImages, LookDataset
 from pmg.looks.finishes import AS_DRAWN, Finish
@@ -96,6 +99,8 @@ class Conversations:
         seed: of it all.
         words_from: split whose words for looks are used; None: the user's.
         sentences_from: split whose sentences are used; None: the user's.
+        file: JSON lines with ``user``, ``messages`` and ``wants``, the liked words by attribute, of users who wrote
+            themselves; None: nobody did.
     """
 
     phrases: Phrases
@@ -108,9 +113,29 @@ class Conversations:
     seed: Seed
     words_from: Literal["train", "validation", "test"] | None = None
     sentences_from: Literal["train", "validation", "test"] | None = None
+    file: str | None = None
+
+    @cached_property
+    def written(self) -> dict[str, Said]:
+        """What users wrote themselves; PmgError for a file that can't be read."""
+        if self.file is None:
+            return {}
+        try:
+            rows = [json.loads(line) for _, line in read_lines(Path(self.file), "name a file of messages")]
+            return {
+                row["user"]: Said(tuple(Turn(USER, text) for text in row["messages"]), (*row["wants"].values(),), ())
+                for row in rows
+            }
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise PmgError(
+                f"data.conversations.file={self.file} can't be read ({type(error).__name__}: {error}); each line is "
+                'like {"user": "test-00000", "messages": ["…"], "wants": {"ground": "white ground"}}'
+            ) from None
 
     def write(self, user: str, split: str, wishes: Wishes) -> Said:
-        """Returns the conversation of a user; without words of their look, nothing is said about taste."""
+        """Returns what a user wrote, or else a conversation; without words of their look, it has nothing of taste."""
+        if user in self.written:
+            return self.written[user]
         rng = random.Random(stable_number(self.seed, "conversation", user))
         phrases = self.phrases.mixed(self.sentences_from or split, self.words_from or split)
         words = wishes.words
