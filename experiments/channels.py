@@ -48,8 +48,9 @@ from pmg.training.token_sources import encoder_class
 
 WORD = re.compile(r"[a-z0-9']+")
 PENALTIES = (10.0, 30.0, 100.0, 300.0, 1000.0)
+MESSAGES = HERE / "reader" / "messages.jsonl"
 WRITERS = ("data.looks.users.seed=1", "data.mixed=0", "split_sizes.test=330",
-           f"data.conversations.file={HERE / 'reader' / 'messages.jsonl'}")  # fmt: skip
+           f"data.conversations.file={MESSAGES}")  # fmt: skip
 """Users who wrote freely."""
 NOT_OWN = ("other", "shuffled")  # words beside one's own pictures: another user's; one's own in random order
 COMMON = 3  # users who have to say a word, or two words in a row, for a weight of its own
@@ -399,13 +400,40 @@ def main(into: Path, split: str, runs: Sequence[str]) -> None:
         print(table)
 
 
-KINDS_OF_TABLES = {"open": "explained", "found": "words found", "other": "words of others"}
+KINDS_OF_TABLES = {"open": "explained", "found": "words found", "other": "words of others", "writers": "writers"}
 SEED = re.compile(r"^(encoder=)?(?P<encoder>.*?)[-,](seed=)?\d+$")
 
 
 def make_table(found: Mapping[str, Any], kind: str) -> str:
     """Returns a table of `KINDS_OF_TABLES`."""
-    return words_table(found) if kind == "other" else reader_table(found, kind)
+    tables = {"other": words_table, "writers": writers_table}
+    return tables[kind](found) if kind in tables else reader_table(found, kind)
+
+
+def writers_table(found: Mapping[str, Any]) -> str:
+    """Returns the share of words found in free messages, by who wrote them, of the first encoder and each other."""
+    head = ["messages of", "people"]
+    if "messages" not in found["channels"] or not found.get("runs"):
+        return _table([head, ["---", "---:"]])
+    part = found["channels"]["messages"]
+    rows = {row["user"]: row for row in map(json.loads, MESSAGES.read_text().splitlines())}
+    written = [rows[user] for user in part["users"]]
+    groups = {"all": [True] * len(written), "who take a wish back": [bool(row["before"]) for row in written]}
+    groups["the others"] = [not back for back in groups["who take a wish back"]]
+    groups |= {f"writer {number}": [row["writer"] == number for row in written] for number in (0, 1, 2)}
+    values, users = _over_seeds(part["found"]), np.array(part["users"])
+    ours = _encoder(found["runs"][0])
+    others = [name for name in values if name != ours]
+    lines = [
+        [*head, *values, *(f"{ours} - {name}" for name in others)],
+        ["---", *["---:"] * (1 + len(values) + len(others))],
+    ]
+    for group, chosen in groups.items():
+        own = {name: one[chosen] for name, one in values.items()}
+        cells = [_compare(own, users[chosen], 1, name, None) for name in values]
+        cells += [_compare(own, users[chosen], 1, ours, name) for name in others]
+        lines.append([group, str(sum(chosen)), *cells])
+    return _table(lines)
 
 
 def words_table(found: Mapping[str, Any]) -> str:
