@@ -65,3 +65,8 @@ def test_grid_is_filled_row_by_row():
     assert red.sum() == 2 * TILE**2
     first, last = xs[ys == ys.min()], xs[ys == ys.max()]
     assert last.min() - first.min() == 2 * (TILE + 10)
+
+
+def test_letters_that_the_font_lacks_are_drawn_without_their_accents():
+    accented, plain = (row(target=word, text=word, said=[f"At the {word}."]) for word in ("café", "cafe"))
+    assert np.array_equal(*(np.asarray(contact_sheet([r], ["none", "pmg"])) for r in (accented, plain)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import zip_longest
@@ -160,7 +161,8 @@ def _centred(pen: ImageDraw.ImageDraw, x: int, width: int, y: int, text: str) ->
 
 
 def _fit(text: str, size: int, width: int) -> str:
-    """Shortens a text to `width` pixels, with an ellipsis where it was cut."""
+    """Shortens a text to `width` pixels, with an ellipsis where it was cut; accents go, which the font doesn't have."""
+    text = "".join(letter for letter in unicodedata.normalize("NFD", text) if not unicodedata.combining(letter))
     if _font(size).getlength(text) <= width:
         return text
     while text and _font(size).getlength(f"{text}…") > width:
