@@ -161,7 +161,7 @@ def _centred(pen: ImageDraw.ImageDraw, x: int, width: int, y: int, text: str) ->
 
 
 def _fit(text: str, size: int, width: int) -> str:
-    """Shortens a text to `width` pixels, with an ellipsis where it was cut; accents go, which the font doesn't have."""
+    """Shortens a text to `width` pixels, with an ellipsis where it was cut, without accents, which the font lacks."""
     text = "".join(letter for letter in unicodedata.normalize("NFD", text) if not unicodedata.combining(letter))
     if _font(size).getlength(text) <= width:
         return text
