@@ -123,6 +123,7 @@ channel-encoders: $(STAMP) ## readers of clicks and words, and their controls (4
 channels: channel-encoders ## what clicks don't say: readers and their controls, the study, its tables (6 hours)
 	$(BIN)/python experiments/channels.py outputs/channels --split test --runs outputs/studies/channel_encoders/encoder=*
 	$(BIN)/pmg-study experiment=channels $(ARGS)
+	$(BIN)/pmg-study experiment=channels_messages $(ARGS)
 	$(BIN)/python experiments/channels.py outputs/channels --split test --record --judged outputs/studies/channels/*/evaluate
 
 components baselines accuracy sight artists guidance balance history: encoders
