@@ -23,7 +23,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from record import HERE, fill
+from PIL import Image
+from record import HERE, OVERVIEW, QUALITY, crop, fill
 from rich.progress import track
 from safetensors.torch import save_file
 from statsmodels.stats.multitest import multipletests
@@ -515,7 +516,7 @@ def _significance(p: float) -> str:
 
 NAMES = {
     "stored": "ridge",
-    "pooled": "layers over word embeddings",
+    "pooled": "layers over sentence vectors and word embeddings",
     "sentences": "layers over sentence vectors",
     "matched": "mean_style and stated words",
     "soft": "reader",
@@ -652,6 +653,11 @@ def record(into: Path, split: str, judged: Sequence[Path]) -> None:
         rows.to_parquet(study / f"rows-{split}.parquet")
         tables = [f"`{channel}`\n\n{drawn_table(part)}" for channel, part in rows.groupby("channel")]
         fill(study / "README.md", "drawn", "\n\n".join(tables))
+        sheets = [folder / "contact_sheet.png" for folder in judged if _channel(folder) == "messages"]
+        for sheet in sheets[:1]:
+            image = Image.open(sheet).convert("RGB")
+            image.save(study / "messages.webp", quality=QUALITY)
+            crop(image).save(study / OVERVIEW, quality=QUALITY)
         real = (HERE / "faithfulness" / "README.md").read_text()
         fill(study / "README.md", "endpoints", endpoints_table(find_endpoints(found, rows, real)))
 
