@@ -35,7 +35,7 @@ from pmg.cache import open_cache
 from pmg.configuration.portable import named_folders
 from pmg.domain import Example, Item
 from pmg.evaluation.statistics import LEVEL, Difference, interval, paired_difference
-from pmg.looks.conversations import CHANNELS
+from pmg.looks.chat_dataset import CHANNELS
 from pmg.models.loading.weight_sources import load_frozen
 from pmg.preferences.contexts import no_pictures
 from pmg.preferences.extraction import ExtractedPreferences, HistoryWriter

@@ -107,9 +107,9 @@ def hash_tensor(tensor: Tensor) -> str:
     """Returns a sha256 of a tensor's shape and bytes, the same on every device."""
     import torch
 
-    shape = ",".join(map(str, tensor.shape))
-    content = tensor.cpu().reshape(-1).contiguous().view(torch.uint8).numpy()
-    return hashlib.sha256(shape.encode() + content.tobytes()).hexdigest()
+    digest = hashlib.sha256(",".join(map(str, tensor.shape)).encode())
+    digest.update(tensor.cpu().reshape(-1).contiguous().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def unpack(content: bytes, key: str) -> dict[str, Tensor] | None:

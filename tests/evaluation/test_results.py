@@ -137,6 +137,9 @@ def test_results_that_were_changed_are_refused(tmp_path, results, rows):
     path.write_text("{}")
     with pytest.raises(PmgError, match=r"results\.json lacks comparison, metrics"):
         read_results(path)
+    path.write_text('{"metrics": {}, "comparison": {}}')
+    with pytest.raises(PmgError, match=r"results\.json lacks arms, config"):
+        read_results(path, "config", "arms")
     rows[::-1].to_parquet(tmp_path / "rows.parquet")
     with pytest.raises(PmgError, match=r"rows\.parquet holds other rows"):
         read_rows(tmp_path, read["rows"])

@@ -13,7 +13,8 @@ from hydra.core.global_hydra import GlobalHydra
 from pmg.configuration.instantiate import instantiate, register_configs, to_plain
 from pmg.data.chats import USER
 from pmg.domain import Item, PmgError
-from pmg.looks.conversations import CHANNELS, LookChatDataset, Wishes
+from pmg.looks.chat_dataset import CHANNELS, LookChatDataset
+from pmg.looks.conversations import Wishes
 from pmg.looks.finishes import AS_DRAWN
 from pmg.looks.phrases import OTHER, SUBJECT
 

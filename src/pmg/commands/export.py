@@ -76,7 +76,7 @@ def refuse_results(path: str, identity: Mapping[str, Any]) -> None:
     """
     from pmg.evaluation.results import read_results
 
-    facts = dict(leaves(read_results(path)["config"]))
+    facts = dict(leaves(read_results(path, "config", "arms")["config"]))
     known = {key: value for key, value in identity.items() if key in facts and ANY_DTYPE not in str(value)}
     differ = {key: (value, facts[key]) for key, value in known.items() if facts[key] != value}
     if differ:

@@ -45,7 +45,7 @@ def register_configs() -> None:
 def name_run(command: str, folder: str, run_dir: str, running: str) -> str:
     """Returns the folder of an experiment's run of a command; empty: of its results.
 
-    Runs of ``pmg-study``, if that is `running`, lie in its `run_dir`, one for each job of a sweep; others in `folder`.
+    It is in `run_dir`, which each job of a sweep has, if `running` is ``study``; else in `folder`.
     """
     return str(Path(run_dir if running == "study" else folder, command))
 

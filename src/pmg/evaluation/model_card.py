@@ -130,7 +130,7 @@ def _quality(results: str | None) -> list[str]:
     """Tables of the arm ``pmg`` and of ``none``."""
     if results is None:
         return []
-    arms = read_results(results)["arms"]
+    arms = read_results(results, "arms")["arms"]
     rows = {
         name: " · ".join(
             f"{arm} {arms[arm][name]['mean']:.3f} [{arms[arm][name]['low']:.3f}, {arms[arm][name]['high']:.3f}]"

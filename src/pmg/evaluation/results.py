@@ -185,11 +185,11 @@ def write_rows(folder: str | Path, rows: pd.DataFrame) -> None:
     atomic_write_bytes(Path(folder, ROWS), rows.to_parquet(index=False))
 
 
-def read_results(path: str | Path) -> dict[str, Any]:
-    """Returns what a ``results.json`` holds; PmgError if it can't be read, isn't an evaluation's, or was changed."""
+def read_results(path: str | Path, *sections: str) -> dict[str, Any]:
+    """Returns what a ``results.json`` holds; PmgError if it can't be read, lacks one of `sections`, or was changed."""
     try:
         results = json.loads(Path(path).read_text(encoding="utf-8"))
-        missing = {"metrics", "comparison"} - results.keys()
+        missing = {"metrics", "comparison", *sections} - results.keys()
         changed = results.get("digest", "") not in ("", _digest(results))
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise PmgError(f"{path} can't be read ({type(error).__name__}); pmg-evaluate writes it") from None

@@ -59,7 +59,7 @@ def share_weights(model: Any) -> Any:
 def with_head(model: Any, head: nn.Module | None) -> Any:
     """Returns a causal language model around a model without a head; PmgError if there is no head for it.
 
-    None in place of a head stands for the input embeddings, where the config ties them to it.
+    If `head` is None, logits are computed with the input embeddings, where the config ties them.
     """
     if head is None and not model.config.tie_word_embeddings:
         raise PmgError(

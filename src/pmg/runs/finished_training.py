@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pmg.configuration.identity import Role, Values, find_differences, find_role, format_differences
+from pmg.configuration.identity import Role, Values, find_role, format_differences
 from pmg.configuration.instantiate import nearest
 from pmg.configuration.trees import is_below
 from pmg.domain import PmgError
@@ -46,7 +46,9 @@ class TrainingRun:
         for group in groups:
             if not any(is_below(key, group) for key in config):
                 raise PmgError(f"no config group '{group}'{nearest(group, {key.partition('.')[0] for key in config})}")
-        if differ := find_differences("train", _deciding(self.identity, groups), _deciding(config, groups)):
+        trained, own = _deciding(self.identity, groups), _deciding(config, groups)
+        keys = dict.fromkeys([*trained, *own])
+        if differ := {key: (trained.get(key), own.get(key)) for key in keys if trained.get(key) != own.get(key)}:
             raise PmgError(f"{self.folder} was trained with other values: {format_differences(differ)}. Train again")
 
 

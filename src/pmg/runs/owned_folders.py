@@ -16,7 +16,7 @@ from pmg.runs.run_folder import METRICS_FILE, read_json
 OWNER = ".pmg.json"  # in each folder that a run writes: its command and folder, and a hash of its identity
 OF_SWEEPS = ("multirun.yaml", "optimization_results.yaml", "study.db")  # that Hydra and its sweepers write
 OF_SYSTEMS = re.compile(r"\.(DS_Store|directory|git\w*|hydra|submitit|ipynb_checkpoints|pmg.*|.*lock)")
-"""Hidden names that make no folder somebody's: of file managers, git, Hydra, notebooks and locks."""
+"""Hidden names in folders that count as empty: of file managers, git, Hydra, notebooks and locks."""
 CACHED = re.compile(
     r"[0-9a-f]{2}|[0-9a-f]{64}|\..*|.*\.lock|contexts|preference|latents|models|compiled|looks|npm|digests\.json"
 )
@@ -30,7 +30,7 @@ def refuse_foreign(
 ) -> None:  # fmt: skip
     """Checks, before anything is written, that the folders that a run writes are new, empty, or its command's own.
 
-    PmgError if one holds files that aren't this command's, or results of another `identity`, or lies in the `assets`.
+    PmgError if one has files of others, or results of a run with another `identity`, or is inside `assets`.
     """
     for folder in folders:
         refuse_assets(folder, assets)
@@ -75,7 +75,7 @@ def own(folders: Iterable[Path], run_dir: Path, command: str, identity: Mapping[
 
 
 def refuse_assets(folder: Path, assets: str | None, key: str = "a folder of this run") -> None:
-    """Checks that the folder at `key` lies in no folder of embedded models and data, else raises PmgError."""
+    """Raises PmgError if a folder, the value of `key`, is inside a folder of embedded models and data."""
     for place in filter(None, (assets, find_assets())):
         if folder.resolve().is_relative_to(Path(place).resolve()):
             raise PmgError(f"{key}, {display_path(folder)}, lies in the assets, which only into=assets replaces")
