@@ -47,7 +47,7 @@ class Interaction:
     Attributes:
         item: the item.
         action: verb of the interaction, e.g. ``"sent"`` or ``"rated 4.5"``.
-        timestamp: seconds since the epoch.
+        timestamp: seconds since the epoch; the place in its order where data has no times.
         liked: False for a dislike: a low rating, an item hidden or returned.
     """
 

@@ -121,8 +121,15 @@ class ResultBuilder:
 
     def _compare(self, a: pd.DataFrame, b: pd.DataFrame, compute: Callable[..., dict]) -> dict[str, dict]:
         """Returns `compute(values of a, values of b, users)` for each metric that both hold."""
-        joined = {name: _join(part, b, name) for name, part in self._measured(a) if name in b.columns}
-        return {name: compute(*values) for name, values in joined.items() if len(values[0])}
+        names = [metric.name for metric in self.metrics if metric.name in a.columns and metric.name in b.columns]
+        both = a[["user", *PAIR, *names]].merge(b[[*PAIR, *names]], on=PAIR, suffixes=("", "_b"))
+        held = {name: both[[name, f"{name}_b"]].notna().all(axis=1).to_numpy() for name in names}
+        columns = {column: both[column].to_numpy() for column in both.columns}
+        return {
+            name: compute(columns[name][some], columns[f"{name}_b"][some], columns["user"][some])
+            for name, some in held.items()
+            if some.any()
+        }
 
     def _paired(self, own: pd.DataFrame) -> dict[str, dict]:
         def compute(a: np.ndarray, b: np.ndarray, users: np.ndarray) -> dict:
@@ -161,13 +168,6 @@ class ResultBuilder:
                 users = whole.index.get_level_values("user").to_numpy()
                 found[method] = asdict(share_of_gap(baseline, arm, oracle, users, self.seed))
         return {method: share for method, share in found.items() if all(map(math.isfinite, share.values()))}
-
-
-def _join(a: pd.DataFrame, b: pd.DataFrame, name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Returns the values of a and b in the rows that pair up, and the users of these."""
-    columns = [*PAIR, name]
-    both = a[["user", *columns]].merge(b[columns], on=PAIR, suffixes=("", "_b")).dropna()
-    return both[name].to_numpy(), both[f"{name}_b"].to_numpy(), both["user"].to_numpy()
 
 
 def write_results(folder: str | Path, results: Mapping[str, Any], rows: pd.DataFrame) -> None:

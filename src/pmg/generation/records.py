@@ -73,7 +73,7 @@ class Record:
         method: the arm, e.g. ``"pmg"``.
         control: ``own`` preference, or that of a ``mismatched`` user.
         preference_from: id of the profile whose preference was used: a user's, or ``user@moment``.
-        seed: of the noise.
+        seed: of the run; the noise is drawn from it and the example (`generation/requests.py`).
         candidates: all candidates, never empty.
         picked: index of the selected candidate.
         target_keywords: keywords of the target.

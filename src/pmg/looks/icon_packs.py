@@ -181,7 +181,7 @@ def read_folder(archive: Path, folder: str) -> dict[str, bytes]:
     except (tarfile.TarError, EOFError, OSError) as error:
         raise PmgError(f"{archive} is damaged ({error}); delete it and run `make catalogue` again") from None
     if not files:
-        raise PmgError(f"{archive} has no files in {folder}; name the version that conf/source/emoji.yaml names")
+        raise PmgError(f"{archive} has no files in {folder}; name the version that conf/source/looks.yaml names")
     return files
 
 
