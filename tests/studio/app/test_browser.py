@@ -32,7 +32,8 @@ def test_from_a_history_to_saved_files(chromium, url, tmp_path, width, height):
     page.goto(url)
     page.click("#generate")
     page.wait_for_selector("#error:not(:empty)")
-    assert "history is empty" in page.text_content("#error")
+    assert "no picture is chosen" in page.text_content("#error")
+    assert page.locator("#error").is_visible()
     page.click("#pictures button >> nth=0")
     for _ in range(2):
         page.click("#pictures button >> nth=1")
@@ -45,10 +46,12 @@ def test_from_a_history_to_saved_files(chromium, url, tmp_path, width, height):
     page.set_input_files("#upload", tmp_path / "good.png")
     page.wait_for_selector("#uploads img")
     page.fill("#target", "<b>rocket</b>")
-    page.click("#generate")
+    page.locator("#remark button").nth(2).wait_for()  # before anything is drawn
+    page.press("#target", "Enter")
     page.locator("#step", has_text="done").wait_for(timeout=60_000)
     assert page.locator("#owners img").count() == 3
-    assert "None of these pictures is called" in page.text_content("#remark")
+    assert "does not know “<b>rocket</b>”" in page.text_content("#unsure")
+    assert page.locator("figcaption", has_text="<b>rocket</b>, for you").count() == 1
     page.click("#details summary >> nth=0")
     before, requests = page.get_attribute("img[data-owner=own]", "src"), len(asked)
     shown = set()
@@ -57,11 +60,20 @@ def test_from_a_history_to_saved_files(chromium, url, tmp_path, width, height):
         shown.add(page.get_attribute("img[data-owner=own]", "src"))
     assert before in shown
     assert not [sent for sent in asked[requests:] if sent.startswith("http")]  # no other draw
-    for name, suffix in (("#save-image", "png"), ("#save-record", "json")):
+    assert page.locator("figure a").count() == 3
+    for name, suffix in (("figure a >> nth=2", "png"), ("#save-record", "json")):
         with page.expect_download() as download:
             page.click(name)
         download.value.save_as(tmp_path / f"saved.{suffix}")
     assert json.loads((tmp_path / "saved.json").read_text())["alpha"] == 1
+    page.click("#remark button >> nth=0")
+    page.locator("#remark", has_text="").wait_for(state="attached")
+    assert page.locator("#remark button").count() == 0
+    page.select_option("#user", "0")
+    page.select_option("#user", "")
+    assert page.text_content("#counts") == "2 liked, 1 disliked"
+    page.reload()
+    assert page.text_content("#counts") == "1 liked, 1 disliked"  # uploads are gone
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert barriers(page) == []
     page.close()

@@ -46,15 +46,13 @@ def test_own_images_beside_those_of_another_user_and_nobody(studio):
     assert own["record"]["seed"] == nobody["record"]["seed"]
 
 
-def test_a_target_that_is_no_title_is_remarked_on(studio):
-    title = studio.titles[0]
-    assert studio.advise(f" {title.upper()} ") == ""
-    assert studio.advise("coffee mug with a lid").startswith(
-        "None of these pictures is called “coffee mug with a lid”"
-    )
-    nearest = studio.advise(f"a {title}").partition("Nearest: ")[2]
-    assert len(nearest.split(", ")) == 3
-    assert set(nearest.rstrip(".").split(", ")) <= set(studio.titles)
+def test_titles_are_proposed_by_keyword_then_by_meaning(studio):
+    word, title = next((words[0].upper(), title) for title, words in sorted(studio.keywords.items()) if words)
+    assert title in studio.nearest(f" {word} ")
+    proposed = studio.nearest("coffee mug with a lid")
+    assert len(set(proposed)) == 3
+    assert set(proposed) <= set(studio.titles)
+    assert studio.titles[0] in studio.nearest(f"a {studio.titles[0]}")
 
 
 def test_users_without_pictures_are_not_offered(studio, looks):

@@ -11,7 +11,7 @@ from pmg.domain import PmgError
 from pmg.html_document import render_document
 from pmg.studio.app.jobs import JobQueue
 from pmg.studio.app.pictures import LARGEST, read_picture, to_data_uri
-from pmg.studio.app.studio import Studio, Wish
+from pmg.studio.app.studio import Studio, Text, Wish
 from pmg.studio.http_server import create_app
 
 if TYPE_CHECKING:
@@ -22,6 +22,12 @@ class JobCode(BaseModel, extra="forbid"):
     """Names a job."""
 
     id: str
+
+
+class Named(BaseModel, extra="forbid"):
+    """Names a target."""
+
+    target: Text
 
 
 def build_app(studio: Studio, host: str = "127.0.0.1", waiting: int = 8) -> FastAPI:
@@ -47,7 +53,12 @@ def build_app(studio: Studio, host: str = "127.0.0.1", waiting: int = 8) -> Fast
     def generate(wish: Wish) -> Mapping[str, str]:
         """Adds a job."""
         studio.check(wish)
-        return {"id": jobs.add(lambda job: studio.generate(wish, job)).id, "remark": studio.advise(wish.target)}
+        return {"id": jobs.add(lambda job: studio.generate(wish, job)).id}
+
+    @app.post("/api/nearest")
+    def nearest(named: Named) -> Mapping[str, list[str]]:
+        """Returns titles that a target may mean."""
+        return {"titles": studio.nearest(named.target)}
 
     @app.post("/api/job")
     def job(code: JobCode) -> Mapping[str, Any]:

@@ -26,7 +26,7 @@ from pmg.models.language.picture_marks import name_pictures
 from pmg.studio.app.jobs import Job
 from pmg.studio.app.pictures import from_data_uri, to_data_uri
 
-NEAREST, SHOWN = 3, 3  # titles in a remark, and behind a user's number
+NEAREST, SHOWN = 3, 3  # titles that are proposed, and behind a user's number
 Text = Annotated[str, Field(min_length=1, max_length=120)]
 
 
@@ -83,8 +83,10 @@ class Studio:
         chosen = [*liked, *(others[place] for place in order)]
         self.items = list({item.id: item for item in chosen}.values())[: len({item.id for item in liked}) + pictures]
         self.index = {item.id: place for place, item in enumerate(self.items)}
-        self.targets = list(dict.fromkeys(example.target.title for example in examples))
-        self.titles = sorted({*self.targets, *(item.title for _, items in people for item in items)})
+        named = [*(example.target for example in examples), *(item for _, items in people for item in items)]
+        self.target = named[0].title if named else ""
+        self.keywords = {item.title: item.keywords for item in named}
+        self.titles = sorted(self.keywords)
         self.chats = bool(pipe.components["scenario"].chat_template)
         self._other = lru_cache(users)(self._extract_other)
 
@@ -99,7 +101,7 @@ class Studio:
                 for number, (_, items) in enumerate(self.users, 1)
             ],
             "pictures": [{"title": item.title, "picture": self._picture(item)} for item in self.items],
-            "target": self.targets[0] if self.targets else "",
+            "target": self.target,
             "titles": self.titles,
             "facts": facts,
             "chats": self.chats,
@@ -110,7 +112,7 @@ class Studio:
     def check(self, wish: Wish) -> None:
         """Checks that a wish names something, pictures and users that exist, and fits the pipeline; else PmgError."""
         if not wish.liked and not wish.uploads and not wish.said:
-            raise PmgError("the history is empty. Choose a user, click pictures, or upload one.")
+            raise PmgError("no picture is chosen. Click some that you like, upload one, or choose a person's likes.")
         if wish.said and not self.chats:
             raise PmgError(
                 "this pipeline reads no messages. Start the app with one that does: pmg-app scenario=look_chats"
@@ -127,17 +129,12 @@ class Studio:
         for upload in wish.uploads:
             from_data_uri(upload.picture)
 
-    def advise(self, target: str) -> str:
-        """Returns a remark on a target that no picture of the data set is called, with the titles nearest in meaning.
-
-        Empty for the title of a picture. Other words are drawn, too; how well depends on the generator.
-        """
-        if target.strip().lower() in map(str.lower, self.titles):
-            return ""
+    def nearest(self, target: str) -> list[str]:
+        """Returns the titles that a target may mean: those with this keyword, then the nearest ones in meaning."""
         own = normalize(self.pipe.pipeline.generator.text_encoder.encode([target]).pooled, dim=1)
-        nearest = (self._title_vectors @ own[0]).topk(min(NEAREST, len(self.titles))).indices.tolist()
-        listed = ", ".join(self.titles[place] for place in nearest)
-        return f"None of these pictures is called “{target}”, which may be drawn badly. Nearest: {listed}."
+        near = (self._title_vectors @ own[0]).topk(min(NEAREST, len(self.titles))).indices.tolist()
+        same = [title for title in self.titles if target.strip().lower() in self.keywords[title]]
+        return list(dict.fromkeys([*same, *(self.titles[place] for place in near)]))[:NEAREST]
 
     @cached_property
     def _title_vectors(self) -> Tensor:
@@ -151,18 +148,18 @@ class Studio:
         """
         total = 5 if wish.other is not None else 3
         with stops_within(job):
-            job.report("reading the history", 0)
+            job.report("reading your likes", 0)
             dislikes = [self._given(self.items[index]) for index in wish.disliked]
             said = [{"role": "user", "content": text} for text in wish.said]
             preference = self.pipe.extract_preference(self._history(wish), wish.target, dislikes, said)
             job.report("drawing for you", 1 / total)
-            job.results["own"] = self._draw(preference, wish) | {"captions": self._captions(preference)}
-            job.report("drawing without a preference", 2 / total)
+            job.results["own"] = self._draw(preference, wish) | {"captions": self._captions(preference, wish)}
+            job.report("drawing for nobody in particular", 2 / total)
             job.results["nobody"] = self._draw(None, wish)
             if wish.other is not None:
-                job.report("reading the other user's history", 3 / total)
+                job.report("reading the other person's likes", 3 / total)
                 other = self._other(wish.other)
-                job.report("drawing for the other user", 4 / total)
+                job.report("drawing for the other person", 4 / total)
                 job.results["other"] = self._draw(other, wish) | {"user": f"person {wish.other + 1}"}
 
     def _extract_other(self, user: int) -> UserPreference:
@@ -180,8 +177,9 @@ class Studio:
             history.append({"title": upload.title, "facts": upload.facts, "image": from_data_uri(upload.picture)})
         return history
 
-    def _captions(self, preference: UserPreference) -> list[str]:
+    def _captions(self, preference: UserPreference, wish: Wish) -> list[str]:
         titles = {item.id: item.title for item in self.items}
+        titles |= {self.items[index].id: f"{self.items[index].title} (disliked)" for index in wish.disliked}
         captions = {name: name_pictures(caption) for name, caption in preference.captions.items()}
         return [f"{titles.get(name, 'your picture')}: {caption}" for name, caption in captions.items()]
 

@@ -4,8 +4,8 @@ const at = id => document.getElementById(id);
 const choice = new Map(); /* picture index -> "like" or "dislike" */
 const uploads = [];
 const said = [];
-let job = null, shown = null;
-const OWNERS = {own: "For you", other: "For ", nobody: "Without a history"};
+let job = null, shown = null, drawn = "", owner = "", mine = [], asked = 0, pause = 0;
+const OWNERS = {own: "for you", other: "for ", nobody: "for nobody in particular"};
 const SMALLEST = 1e-3; /* as in pmg.generation.selection */
 
 /* Texts are set as text alone, never as HTML. */
@@ -38,7 +38,11 @@ async function send(path, body, kind) {
   return read;
 }
 
-function report(error) { at("error").textContent = error ? error.message || String(error) : ""; }
+function report(error) {
+  at("error").textContent = error ? error.message || String(error) : "";
+  if (error) at("error").scrollIntoView({block: "nearest"});
+  else if (!job) at("step").textContent = "";
+}
 
 function update() {
   for (const button of at("pictures").children) {
@@ -49,6 +53,7 @@ function update() {
   }
   const count = state => [...choice.values()].filter(each => each === state).length;
   at("counts").textContent = `${count("like") + uploads.length} liked, ${count("dislike")} disliked`;
+  sessionStorage.setItem("choice", JSON.stringify([...choice])); /* outlives a reload */
 }
 
 function build() {
@@ -58,7 +63,8 @@ function build() {
     button.addEventListener("click", () => {
       const state = choice.get(index);
       if (!state) choice.set(index, "like"); else if (state === "like") choice.set(index, "dislike"); else choice.delete(index);
-      at("user").value = "";
+      at("user").value = owner = "";
+      report();
       update();
     });
     at("pictures").append(button);
@@ -67,10 +73,10 @@ function build() {
     at("user").append(make("option", {value: index}, user.name));
     at("other").append(make("option", {value: index}, user.name));
   });
-  at("other").value = content.users.length > 1 ? "1" : "";
+  at("other").value = content.users.length > 1 ? "auto" : "";
   at("targets").append(...content.titles.map(title => make("option", {value: title})));
   at("target").value = content.target;
-  at("knows").textContent = `It has seen ${content.titles.length} things by name, which are suggested as you type.`;
+  at("knows").textContent = `It knows ${content.titles.length} things by name; they are suggested as you type.`;
   at("steps").value = content.steps;
   at("alpha").value = content.alpha;
   at("chat").hidden = !content.chats;
@@ -79,12 +85,19 @@ function build() {
     select.dataset.fact = name;
     at("facts").append(make("p", {}, make("label", {}, `${name} `, select)));
   }
+  for (const [index, state] of JSON.parse(sessionStorage.getItem("choice") || "[]")) {
+    if (index < content.pictures.length) choice.set(index, state);
+  }
   update();
 }
 
 at("user").addEventListener("change", event => {
+  if (owner === "") mine = [...choice];
+  owner = event.target.value;
   choice.clear();
-  if (event.target.value !== "") content.users[event.target.value].liked.forEach(index => choice.set(index, "like"));
+  const liked = owner === "" ? mine : content.users[owner].liked.map(index => [index, "like"]);
+  liked.forEach(([index, state]) => choice.set(index, state));
+  report();
   update();
 });
 
@@ -93,7 +106,8 @@ at("clear").addEventListener("click", () => {
   uploads.length = said.length = 0;
   listMessages();
   at("uploads").replaceChildren();
-  at("user").value = "";
+  at("user").value = owner = "";
+  report();
   update();
 });
 
@@ -143,18 +157,46 @@ function busy(on) {
   at("progress").hidden = !on;
 }
 
+/* Says whether the target is no title, and names the nearest ones, which a click chooses. */
+async function advise() {
+  const text = at("target").value.trim(), turn = ++asked;
+  report();
+  const known = !text || content.titles.some(title => title.toLowerCase() === text.toLowerCase());
+  const titles = known ? [] : (await send("api/nearest", {target: text})).titles;
+  if (turn !== asked) return;
+  at("remark").replaceChildren(...(titles.length ? [`It does not know “${text}”, which may be hard to recognise. Nearest: `] : []),
+    ...titles.map(title => {
+      const button = make("button", {type: "button"}, title);
+      button.addEventListener("click", () => { at("target").value = title; advise().catch(report); });
+      return button;
+    }));
+}
+
+/* The person to compare with: the chosen one, or of the others the first who likes the fewest pictures that you like. */
+function compared() {
+  if (at("other").value !== "auto") return at("other").value === "" ? null : Number(at("other").value);
+  const shared = content.users.map(user => user.liked.filter(index => choice.get(index) === "like").length);
+  const others = content.users.map((_, index) => index).filter(index => String(index) !== at("user").value);
+  return others.length ? others.reduce((best, each) => shared[each] < shared[best] ? each : best) : null;
+}
+
+at("target").addEventListener("input", () => { clearTimeout(pause); pause = setTimeout(() => advise().catch(report), 300); });
+at("target").addEventListener("focus", event => event.target.select());
+at("target").addEventListener("keydown", event => { if (event.key === "Enter" && !job) at("generate").click(); });
+at("another").addEventListener("click", () => { at("seed").value = Number(at("seed").value) + 1; at("generate").click(); });
+
 at("generate").addEventListener("click", async () => {
   report();
-  at("remark").textContent = "";
   const chosen = state => [...choice].filter(each => each[1] === state).map(each => each[0]);
   const wish = {liked: chosen("like"), disliked: chosen("dislike"), uploads, said, target: at("target").value.trim(),
-    other: at("other").value === "" ? null : Number(at("other").value), seed: Number(at("seed").value), steps: at("steps").value === "" ? null : Number(at("steps").value)};
+    other: compared(), seed: Number(at("seed").value), steps: at("steps").value === "" ? null : Number(at("steps").value)};
   busy(true);
   try {
-    if (!wish.target) throw new Error("The target is empty. Name what the picture should show.");
-    const reply = await send("api/generate", wish);
-    at("remark").textContent = reply.remark;
-    job = reply.id;
+    if (!wish.target) throw new Error("Name what the picture should show.");
+    job = (await send("api/generate", wish)).id;
+    await advise();
+    drawn = wish.target;
+    at("unsure").textContent = at("remark").textContent && `It does not know “${drawn}”, so the pictures may be hard to recognise.`;
     await follow(job);
   } catch (error) {
     report(error);
@@ -171,7 +213,7 @@ async function follow(id) {
   for (;;) {
     const state = await send("api/job", {id});
     at("progress").value = state.progress;
-    at("step").textContent = state.status === "waiting" ? `waiting, ${state.before} jobs before` : state.status === "running" ? state.step : state.status;
+    at("step").textContent = state.status === "waiting" ? `waiting; jobs before yours: ${state.before}` : state.status === "running" ? state.step : state.status;
     const names = Object.keys(state.results).join();
     if (names !== seen) {
       seen = names;
@@ -205,10 +247,11 @@ function show() {
   if (!shown || !shown.own) return;
   at("results").hidden = false;
   at("owners").replaceChildren(...Object.keys(OWNERS).filter(name => name in shown).map(name => {
-    const result = shown[name], label = OWNERS[name] + (result.user || ""), picked = pick(result, alpha);
-    const image = make("img", {src: result.images[picked], alt: label});
+    const result = shown[name], label = `${drawn}, ${OWNERS[name]}${result.user || ""}`, href = result.images[pick(result, alpha)];
+    const image = make("img", {src: href, alt: label});
     image.dataset.owner = name;
-    return make("figure", {}, image, make("figcaption", {}, label));
+    const save = make("a", {className: "button", href, download: `${label.replace(/[^\p{L}\p{N}]+/gu, "-")}.png`, "aria-label": `Save: ${label}`}, "Save");
+    return make("figure", {}, image, make("figcaption", {}, label), save);
   }));
   const own = shown.own, picked = pick(own, alpha), candidate = own.record.candidates[picked];
   plane(own, picked);
@@ -219,7 +262,6 @@ function show() {
   at("dropped").textContent = [own.dropped.length ? `Dropped: ${own.dropped.join(", ")}.` : "No keyword was dropped.",
     negative.length ? `Negative: ${negative.join(", ")}.` : ""].join(" ");
   at("captions").replaceChildren(...own.captions.map(text => make("li", {}, text)));
-  at("save-image").href = own.images[picked];
   const record = {...own.record, alpha, picked, w_p: candidate.w_p, w_t: candidate.w_t};
   URL.revokeObjectURL(at("save-record").href);
   at("save-record").href = URL.createObjectURL(new Blob([JSON.stringify(record, null, 2)], {type: "application/json"}));
