@@ -436,11 +436,17 @@ def results(folder: Path) -> dict[str, Any]:
     return {name: part for name, part in found.items() if name not in ("cost", "revision", "digest", "records")}
 
 
-def numbers(folder: Path) -> Any:
+def counts_honest(folder: Path) -> bool:
+    """Whether a report's table has numbers of the honest run alone; a run that is refused has none."""
+    honest = folder.parents[1] / "base" / folder.name
+    return set(_numbers(folder)) <= set(_numbers(honest))
+
+
+def _numbers(folder: Path) -> list[tuple[str, ...]]:
     """The table of a report, without costs."""
     table = pd.read_parquet(folder / "table.parquet")
     measured = table[table["method"] != ""]
-    return measured[["method", "control", "metric", "value", "n"]].astype(str).values.tolist()
+    return [*measured[["method", "control", "metric", "value", "n"]].astype(str).itertuples(index=False, name=None)]
 
 
 def study_results(folder: Path) -> dict[str, Any]:
@@ -1174,7 +1180,7 @@ ATTACKS = (
         ["real_users", "--into", "report"],
         "report",
         do(replace_text, "real_users/results.json", '"mean": 0.', '"mean": 9.'),
-        compare=numbers,
+        compare=counts_honest,
     ),
     Attack(
         "results of another run copied in, reported",
@@ -1182,7 +1188,7 @@ ATTACKS = (
         ["real_users", "--into", "report"],
         "report",
         do(copy_into, "other/results.json", "real_users/results.json"),
-        compare=numbers,
+        compare=counts_honest,
     ),
     # the catalogue of drawings
     Attack(
@@ -1264,7 +1270,7 @@ def _try(attack: Attack, place: Path, base: Path) -> dict[str, Any]:
         for verb, arguments in attack.more if code == 0 else ():
             code, said = call(verb, arguments)
     compare = attack.compare or made
-    mixed = code == 0 and compare(folder / attack.made) != _honest(attack, base, compare)
+    mixed = code == 0 and _honest(attack, base, compare) != compare(folder / attack.made)
     return {"attack": attack.attack, "command": attack.verb, "code": code, "said": said, "mixed": mixed}
 
 

@@ -139,14 +139,15 @@ def test_a_refused_export_leaves_the_earlier_one(compose, tmp_path, monkeypatch)
     assert (folder / INDEX).read_text() == "of an earlier export"
 
 
-def test_an_export_that_is_cut_short_can_not_be_loaded(compose, tmp_path, monkeypatch):
+@pytest.mark.parametrize("writer", ["generation.export.copy_weights", "evaluation.model_card.write_pipeline_card"])
+def test_an_export_that_is_cut_short_can_not_be_loaded(compose, tmp_path, monkeypatch, writer):
     folder = write_earlier(tmp_path, compose("train", "preference_encoder=text"))
     write_encoder(tmp_path)
 
-    def end(folder, copies):
+    def end(*facts):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("pmg.generation.export.copy_weights", end)
+    monkeypatch.setattr(f"pmg.{writer}", end)
     with pytest.raises(KeyboardInterrupt):
         body(compose("export", f"train_run={tmp_path}/train", f"folder={folder}"), Run(tmp_path / "run", "export"))
     assert (folder / "preference_encoder" / "config.json").exists()

@@ -60,8 +60,8 @@ def body(cfg: DictConfig, run: Run) -> float | None:
     with run.ledger.phase("export"):
         encoder.save_pretrained(folder / EXPORTED_ENCODER)
         copy_weights(folder, copies)
-        write_index(folder, nodes)
         write_pipeline_card(folder, cfg.title, cfg.license, nodes, metrics, cfg.results)
+        write_index(folder, nodes)  # last: a folder that has it has the others
     print(folder)
     if cfg.push_to:
         with run.ledger.phase("push"):
