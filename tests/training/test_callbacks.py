@@ -342,6 +342,23 @@ def test_the_operations_of_a_step_are_counted_once(accumulate):
     assert count.counted == 8 * accumulate
 
 
+def test_a_resumed_training_counts_no_step_again(tmp_path):
+    """While a step is counted its products have other last bits: a resumed run would end in other weights."""
+    counts = []
+    for steps in (3, 6):
+        counts.append(StepOperations())
+        trainer = Trainer(
+            max_steps=steps, accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False,
+            callbacks=[counts[-1], LastCheckpoint(str(tmp_path))],
+        )  # fmt: skip
+        begun, resumed = [], (tmp_path / "last.ckpt").exists()
+        counts[-1]._open.enter_context = begun.append if resumed else counts[-1]._open.enter_context
+        batches = torch.utils.data.DataLoader(torch.randn(8, 2), batch_size=1)
+        trainer.fit(Line(), batches, ckpt_path=tmp_path / "last.ckpt" if resumed else None)
+    assert counts[1].counted == counts[0].counted == 8
+    assert begun == []
+
+
 def test_an_error_in_the_first_step_ends_the_count():
     class Broken(Line):
         def training_step(self, batch, index):

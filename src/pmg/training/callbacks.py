@@ -294,6 +294,8 @@ def resume_point(path: Path, command: str, identity: Mapping[str, Any]) -> Path 
 class StepOperations(Callback):
     """Counts the forward and backward passes of a run's first step, without the optimizer's own operations.
 
+    A resumed run has the count from its checkpoint: the last bits of a step differ while it is counted.
+
     Attributes:
         counted: operations of a step, a multiplication and an addition being two; 0 before the first one.
     """
@@ -305,7 +307,7 @@ class StepOperations(Callback):
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: object, _: int) -> None:
         """Begins to count; attention is taken apart, since the fused kernel of processors isn't counted."""
-        if not self.counted and self._counter is None:  # batches of one step are counted together
+        if not (self.counted or self._counter or trainer.global_step):  # batches of one step are counted together
             self._open.enter_context(sdpa_kernel(SDPBackend.MATH))
             self._counter = self._open.enter_context(FlopCounterMode(display=False))
 
@@ -318,3 +320,11 @@ class StepOperations(Callback):
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Ends a count that an error interrupted."""
         self._open.close()
+
+    def state_dict(self) -> dict[str, int]:
+        """Returns the count, for checkpoints."""
+        return {"counted": self.counted}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Restores the count of a checkpoint."""
+        self.counted = state_dict["counted"]
