@@ -193,7 +193,7 @@ PLACES = ("run_dir", "train_run", "generate_run", "results_dir")
 
 
 def made(folder: Path) -> dict[str, str]:
-    """A digest of all that a finished stage made: models, pictures, tables, records; costs and logs are left out."""
+    """A digest of all that a finished stage made: weights, pictures, tables, records; costs and logs are left out."""
     kinds = (
         "*.safetensors",
         "*.png",
@@ -205,6 +205,10 @@ def made(folder: Path) -> dict[str, str]:
         "model_index.json",
     )
     found = {str(p.relative_to(folder)): sha256(p.read_bytes()).hexdigest() for k in kinds for p in folder.rglob(k)}
+    for path in folder.glob("checkpoints/last.ckpt"):  # in full precision, where the saved model is rounded
+        tensors = torch.load(path, weights_only=True)["tensors"]
+        kept = {key: value for key, value in tensors.items() if not key.startswith("callbacks")}
+        found["last.ckpt"] = sha256(json.dumps(kept).encode()).hexdigest()
     for path in folder.glob("results.json"):
         results = {
             name: {key: value for key, value in part.items() if key not in PLACES} if name == "config" else part
