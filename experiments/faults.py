@@ -108,7 +108,8 @@ def attacks_table(contents: Sequence[dict[str, Any]], folders: Sequence[dict[str
     ]
     names = [(row["command"], row["attack"], row["said"] or "nothing") for row in mixed]
     names += [(row["command"], row["target"], row["said"] or "nothing") for row in changed]
-    return f"{_table(head, rows)}\n\n{_table(('command', 'that succeeded', 'what it said'), names)}"
+    succeeded = [_table(("command", "that succeeded", "what it said"), names)] if names else []
+    return "\n\n".join([_table(head, rows), *succeeded])
 
 
 def make_attacks(place: Path) -> dict[str, Any]:
