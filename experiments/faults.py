@@ -3,7 +3,7 @@
 python experiments/faults.py
 python experiments/faults.py kills --kills 2 --into outputs/faults --jobs 4
 python experiments/faults.py inputs hostile
-python experiments/faults.py attacks
+python experiments/faults.py attacks limits
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from foreign_folders import attack_folders
 from hostile import attack
 from inputs import ask, read_inputs
 from kills import kill_all, run_undisturbed
+from limits import attack_limits
 from record import fill
 from rich.progress import track
 from stages import furnish
@@ -32,7 +33,7 @@ from stages import furnish
 from pmg.runs.provenance import git_state
 
 HERE = Path(__file__).resolve().parent
-PARTS = ("kills", "faults", "inputs", "hostile", "attacks")
+PARTS = ("kills", "faults", "inputs", "hostile", "attacks", "limits")
 
 
 def try_inputs(place: Path, whole: Path) -> list[dict[str, Any]]:
@@ -112,6 +113,24 @@ def attacks_table(contents: Sequence[dict[str, Any]], folders: Sequence[dict[str
     return "\n\n".join([_table(head, rows), *succeeded])
 
 
+def limits_table(rows: Sequence[dict[str, Any]]) -> str:
+    """How many folders did harm, and below it those."""
+    harmed = [row for row in rows if row["harm"]]
+    head = ("folders of somebody who means harm", "tried", "refused in one line", "loaded, without harm", "harm")
+    refused = sum(bool(row["code"]) and not row["harm"] for row in rows)
+    counts = ("pipelines, models, data sets", len(rows), refused, len(rows) - refused - len(harmed), len(harmed))
+    names = [(row["pipeline"], row["harm"], row["said"]) for row in harmed]
+    return "\n\n".join(
+        [_table(head, [counts]), *([_table(("folder", "harm", "what it said"), names)] if names else [])]
+    )
+
+
+def try_limits(place: Path) -> list[dict[str, Any]]:
+    """Returns what became of hostile folders; `place` holds undisturbed runs, a tiny pipeline among them."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:  # its children must not have computed
+        return pool.submit(attack_limits, place / "limits", place / "whole" / "export" / "pipeline").result()
+
+
 def make_attacks(place: Path) -> dict[str, Any]:
     """Returns what became of content attacks and foreign folders; `place` holds undisturbed runs in ``whole``."""
     with ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as pool:
@@ -137,6 +156,7 @@ def main(parts: Sequence[str], kills: int, place: Path, into: Path, jobs: int) -
         "inputs": lambda: try_inputs(place / "inputs", place / "whole"),
         "hostile": lambda: attack(place / "hostile"),
         "attacks": lambda: make_attacks(place),
+        "limits": lambda: try_limits(place),
     }
     for name, work in works.items():
         if name in parts:
@@ -160,13 +180,14 @@ def write_tables(recorded: dict[str, Any], into: Path) -> None:
         "hostile": hostile_table,
         "inputs": inputs_table,
         "attacks": lambda found: attacks_table(found["contents"], found["folders"]),
+        "limits": limits_table,
     }
     written = {name: write(recorded[name]["found"]) for name, write in tables.items() if name in recorded}
-    table = "\n\n".join(text for name, text in written.items() if name != "attacks")
+    table = "\n\n".join(text for name, text in written.items() if name not in ("attacks", "limits"))
     (into / "table.md").write_text("\n\n".join(written.values()) + "\n")
     if (into / "README.md").exists():
         fill(into / "README.md", "faults", table)
-        fill(into / "README.md", "attacks", written.get("attacks", ""))
+        fill(into / "README.md", "attacks", f"{written.get('attacks', '')}\n\n{written.get('limits', '')}")
     print("\n\n".join(written.values()))
 
 

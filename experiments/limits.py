@@ -2,7 +2,7 @@
 
 Nothing may run code of the folder, take longer than a minute, or more than 2 GB, and each answer is one line.
 
-python experiments/limits.py outputs/attacks
+python experiments/faults.py limits
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import resource
 import shutil
 import signal
 import struct
-import sys
 import time
 import zlib
 from collections.abc import Callable, Iterator
@@ -25,6 +24,7 @@ from typing import Any
 
 import torch
 from content_attacks import call, inside
+from rich.progress import track
 from safetensors.torch import load_file, save_file
 
 from pmg import PersonalizedPipeline
@@ -654,17 +654,11 @@ CASES = (
 )
 
 
-def attack_limits(place: Path, tiny: Path, only: str = "") -> list[dict[str, Any]]:
-    """Tries every case; one row each.
-
-    Args:
-        place: a folder; made anew.
-        tiny: an export of a training with tiny models.
-        only: words of the cases that are tried; empty: all.
-    """
+def attack_limits(place: Path, tiny: Path) -> list[dict[str, Any]]:
+    """Tries every case in the folder `place`, made anew, and returns one row each; `tiny` is an exported pipeline."""
     shutil.rmtree(place, ignore_errors=True)
     furnish(place, tiny)
-    return [_try(case, place) for case in [case for case in CASES if only in case.pipeline]]
+    return [_try(case, place) for case in track(CASES, "limits")]
 
 
 def furnish(place: Path, tiny: Path) -> None:
@@ -785,9 +779,3 @@ def _prepare(folder: Path, place: Path) -> tuple[int, str]:
             f"source.read.interactions={folder / 'chosen.csv'}", "source.pictures.size=64",
             f"run_dir=prepare/{time.time()}", "source.max_missing_pictures=0",
         ])  # fmt: skip
-
-
-if __name__ == "__main__":
-    where = Path(sys.argv[1]).resolve()
-    for row in attack_limits(where / "limits", Path(sys.argv[2]).resolve(), " ".join(sys.argv[3:])):
-        print(*row.values(), sep=" | ", flush=True)
