@@ -76,6 +76,22 @@ def test_a_normalizer_that_makes_giants_of_texts_is_refused(folder, change, said
         load(folder)
 
 
+def test_a_giant_config_is_refused(folder):
+    with (folder / "config.json").open("r+b") as file:
+        file.truncate(2**22 + 1)
+    with pytest.raises(PmgError, match=r"config\.json has 4194305 bytes; at most 4194304 are read"):
+        load(folder)
+
+
+def test_a_tokenizer_that_backtracks_is_refused(folder):
+    path = folder / "tokenizer.json"
+    split = {"type": "Split", "pattern": {"Regex": "(([a-z ])+.)+[A-Z]([a-z ])+@$"}, "behavior": "Isolated"}
+    changed = {**json.loads(path.read_text()), "pre_tokenizer": {**split, "invert": False}}
+    path.write_text(json.dumps(changed))
+    with pytest.raises(PmgError, match="the tokenizer can't split a plain sentence"):
+        load(folder)
+
+
 def test_a_giant_tokenizer_is_refused(folder):
     with (folder / "tokenizer.json").open("r+b") as file:
         file.truncate(2**26 + 1)

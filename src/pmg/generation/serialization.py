@@ -25,9 +25,10 @@ from pmg.generation.guidance import Scales
 from pmg.generation.selection import Weights
 from pmg.generation.weight_locations import Locations, check_folder
 from pmg.installation import find_assets
+from pmg.models.loading.weight_files import refuse_large
 from pmg.runs.run_folder import EXPORTED_ENCODER
 
-INDEX = "model_index.json"
+INDEX, LARGEST_INDEX = "model_index.json", 2**18  # bytes
 PIPELINE = "PersonalizedPipeline"
 PARTS = ("language_model", "scenario", "captioner", "decoding", "inputs", "text_encoder", "generator", "scorer")
 
@@ -81,6 +82,7 @@ def read_index(folder: Path, cache_dir: str, float32: bool = False, trust: Seque
     if not path.is_file():
         raise PmgError(f"{folder} holds no pipeline (no {INDEX}); write one: pmg-export train_run=RUN")
     check_folder(folder)
+    refuse_large(path, LARGEST_INDEX)
     try:
         index = json.loads(path.read_text())
     except (ValueError, RecursionError) as error:

@@ -31,6 +31,7 @@ SHARD = re.compile(r"-\d+-of-\d+")
 WEIGHTS = re.compile(r"(?:pytorch_|diffusion_pytorch_)?model(?:\.(?P<variant>\w+))?\.(?:safetensors|bin)")
 RESTORE = "Save it beside the model's weights."
 SHOWN = 3  # names in a message
+SENTENCE = "a person who likes plain drawings without an outline " * 4
 SUMMED = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 _leaves_out_weights: ContextVar[bool] = ContextVar("leaves_out_weights", default=False)
 
@@ -122,7 +123,8 @@ def load_tokenizer(
     """Loads the tokenizer of a model, of a class of transformers, from a folder or hub id.
 
     Raises:
-        PmgError: it is missing or damaged, or has tokens without an embedding in the model; or see `check_tokenizer`.
+        PmgError: it is missing or damaged, can't split a sentence, or has tokens without an embedding in the model;
+            or see `check_tokenizer`.
     """
     where = f"{path}/{subfolder}" if subfolder else str(path)
     check_tokenizer(Path(where, "tokenizer.json"))
@@ -132,6 +134,12 @@ def load_tokenizer(
         reason = " ".join(str(error).split())[:160]
         name = type(error).__name__
         raise PmgError(f"{where} has no tokenizer that can be read ({name}: {reason}). {RESTORE}") from error
+    try:
+        tokenizer(SENTENCE)
+    except BaseException as error:  # a panic of the tokenizers library is no Exception
+        if type(error).__name__ != "PanicException":
+            raise
+        raise PmgError(f"{where}: the tokenizer can't split a plain sentence ({str(error)[:160]})") from None
     framing = {tokenizer.bos_token, tokenizer.eos_token, tokenizer.cls_token, tokenizer.sep_token}
     special = set(tokenizer.all_special_tokens)  # padding, for example, needs no embedding
     words = {token: number for token, number in tokenizer.get_vocab().items() if token not in special - framing}

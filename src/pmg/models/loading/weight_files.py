@@ -22,7 +22,7 @@ QUANTIZED = "quantization_config"  # a config's key: weights are whole numbers, 
 REPEATED = re.compile(r"layers|blocks|depth")  # of keys whose number is the length of a loop
 NAMED = re.compile(r"labels|experts")  # and of longer ones
 MOST_REPEATED, MOST_NAMED, MOST_LAYERS = 1_000, 100_000, 20_000
-LARGEST_TOKENIZER = 2**26  # bytes of tokenizer.json
+LARGEST_TOKENIZER, LARGEST_CONFIG = 2**26, 2**22  # bytes of tokenizer.json and config.json
 MOST_GROWTH = 10_000  # times that a normalizer may lengthen a text
 LARGEST = 2**31 - 1  # of a config's other numbers
 SPARE, PACKED = 4, 16  # times the numbers of a file that a model may have: tied ones are saved once, 4 bits packed
@@ -35,7 +35,7 @@ def check_files(folder: Path) -> int | None:
         How many numbers a model of it may have; None: the folder has no safetensors file.
 
     Raises:
-        PmgError: a number of the config is too large, or weights are not stored as floating-point numbers.
+        PmgError: the config or a number of it is too large, or weights are not stored as floating-point numbers.
     """
     values, most_layers, longest = _read_config(folder), 1, 1
     for key, value in leaves(values):
@@ -62,10 +62,8 @@ def check_files(folder: Path) -> int | None:
 
 def check_tokenizer(file: Path) -> None:
     """Checks a ``tokenizer.json``, if it is here; PmgError if it is too large, or makes texts too long."""
+    refuse_large(file, LARGEST_TOKENIZER)
     try:
-        size = file.stat().st_size
-        if size > LARGEST_TOKENIZER:
-            raise PmgError(f"{file} has {size} bytes; at most {LARGEST_TOKENIZER} are read")
         normalizer = json.loads(file.read_text(encoding="utf-8"))["normalizer"] or {}
     except (OSError, ValueError, RecursionError, KeyError, TypeError):  # the loader says what is wrong
         return
@@ -77,7 +75,15 @@ def check_tokenizer(file: Path) -> None:
         raise PmgError(f"{file}: its normalizer makes texts up to {growth} times as long; at most {MOST_GROWTH}")
 
 
+def refuse_large(file: Path, most: int) -> None:
+    """Checks that a file, if it is here, has at most `most` bytes, else raises PmgError."""
+    size = file.stat().st_size if file.is_file() else 0
+    if size > most:
+        raise PmgError(f"{file} has {size} bytes; at most {most} are read")
+
+
 def _read_config(folder: Path) -> Mapping[str, Any]:
+    refuse_large(folder / "config.json", LARGEST_CONFIG)
     try:
         found = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):  # the loader says what is wrong
