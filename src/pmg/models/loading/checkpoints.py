@@ -136,9 +136,9 @@ def load_tokenizer(
         raise PmgError(f"{where} has no tokenizer that can be read ({name}: {reason}). {RESTORE}") from error
     try:
         tokenizer(SENTENCE)
+    except (KeyboardInterrupt, SystemExit):
+        raise
     except BaseException as error:  # a panic of the tokenizers library is no Exception
-        if type(error).__name__ != "PanicException":
-            raise
         raise PmgError(f"{where}: the tokenizer can't split a plain sentence ({str(error)[:160]})") from None
     framing = {tokenizer.bos_token, tokenizer.eos_token, tokenizer.cls_token, tokenizer.sep_token}
     special = set(tokenizer.all_special_tokens)  # padding, for example, needs no embedding
