@@ -158,7 +158,7 @@ faithfulness: $(STAMP) ## do keywords foresee what real people like? (MovieLens;
 	$(BIN)/pmg-keywords experiment=faithfulness $(ARGS)
 	$(BIN)/python experiments/record.py outputs/studies/faithfulness faithfulness
 
-faults: $(STAMP) ## kill and damage runs, give bad input: what becomes of it (Linux and root; 40 minutes)
+faults: $(STAMP) ## kill and damage runs, give bad input: what becomes of it (Linux and root; 50 minutes)
 	$(BIN)/python experiments/faults.py $(ARGS)
 
 reproduce: $(STUDIES) channels selection faithfulness ## every study (hours); run it again to resume

@@ -685,7 +685,7 @@ def _try(case: Case, place: Path) -> dict[str, Any]:
     begun, (ended, said, most) = time.monotonic(), _in_child(case, folder, place)
     seconds = time.monotonic() - begun
     return {
-        "pipeline": case.pipeline, "code": ended, "said": said, "seconds": round(seconds, 1),
+        "pipeline": case.pipeline[:120], "code": ended, "said": said, "seconds": round(seconds, 1),
         "harm": _harm(ended, said, most, [folder / CANARY, place / CANARY]),
     }  # fmt: skip
 
