@@ -89,6 +89,11 @@ def inputs_table(inputs: Sequence[dict[str, Any]]) -> str:
     return _table(("command", "what it said", "one clear line"), rows)
 
 
+def _counts(head: Sequence[str], rows: Sequence[Any], names: Sequence[str], found: Sequence[Any]) -> str:
+    """Returns a table of counts and, where anything was found, a second one that names it."""
+    return "\n\n".join([_table(head, rows), *([_table(names, found)] if found else [])])
+
+
 def _table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(str(cell).replace('|', '/') for cell in line)} |" for line in lines)
@@ -109,8 +114,7 @@ def attacks_table(contents: Sequence[dict[str, Any]], folders: Sequence[dict[str
     ]
     names = [(row["command"], row["attack"], row["said"] or "nothing") for row in mixed]
     names += [(row["command"], row["target"], row["said"] or "nothing") for row in changed]
-    succeeded = [_table(("command", "that succeeded", "what it said"), names)] if names else []
-    return "\n\n".join([_table(head, rows), *succeeded])
+    return _counts(head, rows, ("command", "that succeeded", "what it said"), names)
 
 
 def limits_table(rows: Sequence[dict[str, Any]]) -> str:
@@ -120,9 +124,7 @@ def limits_table(rows: Sequence[dict[str, Any]]) -> str:
     refused = sum(bool(row["code"]) and not row["harm"] for row in rows)
     counts = ("pipelines, models, data sets", len(rows), refused, len(rows) - refused - len(harmed), len(harmed))
     names = [(row["pipeline"], row["harm"], row["said"]) for row in harmed]
-    return "\n\n".join(
-        [_table(head, [counts]), *([_table(("folder", "harm", "what it said"), names)] if names else [])]
-    )
+    return _counts(head, [counts], ("folder", "harm", "what it said"), names)
 
 
 def try_limits(place: Path) -> list[dict[str, Any]]:
