@@ -129,7 +129,7 @@ READER = ["tower=scorer", "inputs.layers=[0,1]", "preference_encoder.width=32", 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "encoder",
-    [["preference_encoder=text"], pytest.param(["preference_encoder=reader", *READER], marks=pytest.mark.ci)],
+    [["preference_encoder=text"], ["preference_encoder=reader", *READER]],
     ids=["text", "reader"],
 )
 def test_a_flow_matching_transformer(encoder, pmg_here, few_looks, tmp_path):
@@ -204,7 +204,6 @@ def test_families_of_transformers(family, compose, few_looks, tmp_path, monkeypa
 
 
 @pytest.mark.slow
-@pytest.mark.ci
 def test_a_generator_of_image_tokens(compose, few_looks, tmp_path, monkeypatch):
     """Janus: trained, forecast, generated with by several methods, judged, exported and loaded, in this process."""
     monkeypatch.chdir(tmp_path)

@@ -20,10 +20,9 @@ from pmg.commands.pmg import find_commands
 heavy = {"torch", "pytorch_lightning", "transformers", "diffusers", "pandas", "pydantic"}
 for command in sys.argv[1:]:
     main = find_commands()[command].load()
-    ways = [["--help"], ["--cfg", "job"]] if command in ("train", "app") else [["--help"]]
-    if command in ("generate", "evaluate", "study", "estimate", "export"):
-        ways = []  # composed as train is; that they import nothing heavy is seen behind them
-    for arguments in ways + [["-sc", "query=bash"]] * (command == "train"):
+    # the others are composed as one of these is; that they import nothing heavy is seen behind them
+    ways = {"train": [["--help"], ["--cfg", "job"]], "app": [["--cfg", "job"]], "prepare": [["--help"]]}
+    for arguments in ways.get(command, []) + [["-sc", "query=bash"]] * (command == "train"):
         sys.argv = ["pmg", *arguments]
         text = io.StringIO()
         with contextlib.redirect_stdout(text), contextlib.suppress(SystemExit):
@@ -90,13 +89,15 @@ def test_completion_names_options(pmg):
     assert "logger=wandb" in done.stdout.split()
 
 
-def test_help_says_what_the_command_does(pmg):
-    done = pmg("train", "--help")
+def test_help_says_what_the_command_does(pmg_here):
+    done = pmg_here("train", "--help")
     assert done.returncode == 0
     assert done.stdout.startswith("pmg-train: trains")
     assert "TAB completion" in done.stdout
 
 
+@pytest.mark.ci
+@pytest.mark.slow
 def test_a_reader_that_goes_away_ends_the_help_in_silence(shell):
     program = f"{sys.executable} -m pmg.commands.train --help"
     done = shell("bash", "-c", f"{program} | true; exit ${{PIPESTATUS[0]}}")

@@ -39,7 +39,6 @@ def metrics(folder):
     return json.loads((folder / "metrics.json").read_text())
 
 
-@pytest.mark.ci
 @pytest.mark.slow
 def test_train_generate_evaluate(pmg_here, tmp_path):
     for verb, folder in PLACES.items():

@@ -127,6 +127,8 @@ def readers(groups, option):
     return sorted(found, key=lambda command: command != "study")
 
 
+@pytest.mark.ci
+@pytest.mark.slow
 @pytest.mark.parametrize("experiment", [option for option in OPTIONS if option.startswith("experiment/")])
 def test_experiment_composes(groups, compose, experiment):
     """With each command that it is written for."""

@@ -15,8 +15,8 @@ from pmg.looks.models.efficientnet_lite import (
     FEATURES,
     EfficientNetLite,
     SamePadding,
-    statistics,
 )
+from pmg.looks.models.trunk import statistics
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,7 @@ from pmg.looks.drawings import LookData
 from pmg.looks.finish_space import FinishSpace
 from pmg.looks.measured_captions import MeasuringCaptioner
 from pmg.looks.models.efficientnet_lite import EfficientNetLite
+from pmg.looks.models.judge import LookJudge
 from pmg.looks.models.scorer import LookScorer, LookScorerConfig
 from pmg.looks.stages.autoencoder import LookAutoencoderStage, LookAutoencoderTraining
 from pmg.looks.stages.judge import LookJudgeStage, LookJudgeTraining
@@ -113,7 +114,8 @@ def test_a_scorer_of_another_width_than_the_text_encoder_is_refused(trunk, gener
 
 def judge_stage(trunk, generator_folder, folder, batch_size, start=None):
     return LookJudgeStage(
-        str(folder), str(generator_folder), trunk, frozen_stages=2, size=64, restored=0.0, spread=0.02,
+        str(folder), str(generator_folder), partial(LookJudge.from_trunk, trunk=trunk, frozen_stages=2), size=64,
+        restored=0.0, spread=0.02,
         training=partial(LookJudgeTraining, **FIT), batch_size=batch_size, start=start,
     )  # fmt: skip
 

@@ -31,6 +31,8 @@ def test_a_template_writes_what_transformers_has_it_write(thinking):
     assert split_chat_template(tokenizer, thinking=thinking).wrap("größe\n{{ 7 * 6 }}") == said
 
 
+@pytest.mark.ci
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("template", "said"),
     [

@@ -39,7 +39,7 @@ def commands(text):
     return found
 
 
-BY_DEFAULT = ("README.md", "CONTRIBUTING.md", "quickstart.md", "Makefile")
+BY_DEFAULT = ("README.md", "quickstart.md")
 ALSO_IN_TEST_EXTENDING = "extending"  # and its further pages
 
 

@@ -76,6 +76,8 @@ def test_variants_that_train_have_their_speed(studies, tmp_path):
     assert results["speed"] == {name: [10 * 4 * 2 / 20.0] for name in names}
 
 
+@pytest.mark.ci
+@pytest.mark.slow
 def test_users_whose_clicks_are_mixed_have_tables_of_their_own(studies, tmp_path):
     for channel, lpips in (("split", 0.4), ("pictures", 0.2)):
         tastes = {"flat": lpips, "ink": 0.3, "clay": 0.3}
@@ -145,6 +147,8 @@ def test_folder_without_finished_runs_is_one_clear_line(studies, tmp_path):
         studies.report("history", tmp_path, tmp_path / "into")
 
 
+@pytest.mark.ci
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["demo", "paper", "demo_smoke", "look_chats", "real_users", "shop"])
 def test_a_study_has_folders_of_its_own_and_single_commands_find_each_other(name):
     study = compose("study", [f"experiment={name}", "run_dir=sweep/0"])

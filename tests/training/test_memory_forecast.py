@@ -49,6 +49,8 @@ def real(checkpoints):
     return load_language_model(checkpoints[0], "float32", "unused"), StableDiffusion.load(checkpoints[1])
 
 
+@pytest.mark.ci
+@pytest.mark.slow
 @pytest.mark.parametrize("placement", ["late", "front"])
 def test_a_step_takes_what_was_forecast(forecast, real, placement):
     sizes = with_encoder(PreferenceEncoder, placement=placement)
@@ -67,6 +69,8 @@ def pictures(context):
     return VisualHistories.blank(context, width, width // 2, {"tower": tower, "pictures": 40})
 
 
+@pytest.mark.ci
+@pytest.mark.slow
 @pytest.mark.parametrize("copies", [False, True])
 def test_a_step_with_pictures_takes_what_was_forecast(forecast, real, copies):
     sizes = with_encoder(VisualPreferenceEncoder, pictures, sees="both", copies=copies)
@@ -81,6 +85,8 @@ def features(context):
     return ImageFeatures.blank(context, 1, 48, {})
 
 
+@pytest.mark.ci
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "sizes",
     [
@@ -210,6 +216,8 @@ def test_a_generator_without_a_folder_is_measured_as_it_is_made(compose):
     assert all(size > 0 for size in weights.values())
 
 
+@pytest.mark.ci
+@pytest.mark.slow
 @pytest.mark.parametrize("training", [(), ("preference_encoder=reader", "objective=align_answer")])
 def test_the_shipped_generator_is_forecast(compose, training):
     from pmg.commands.estimate import empty_models
@@ -223,6 +231,8 @@ def test_the_shipped_generator_is_forecast(compose, training):
     assert estimate.device > sum(weights.values())
 
 
+@pytest.mark.ci
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("overrides", "kind"),
     [(["language_model=tiny", "preference_encoder.prefix_hidden=64"], PreferenceEncoder),

@@ -184,6 +184,8 @@ def test_no_checkpoint_is_a_fresh_start(tmp_path):
     assert resume_point(tmp_path / "last.ckpt", "train", {"name": "a"}) is None
 
 
+@pytest.mark.ci
+@pytest.mark.slow
 @pytest.mark.parametrize("dropped", list(product([0.0, 1.0], repeat=3)))
 def test_dropped_blocks_are_as_if_they_were_not_there(training, dropped):
     module, batches = training(drop=dict(zip(PARTS, dropped, strict=True)))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from hydra.core.config_search_path import ConfigSearchPath
-from hydra.core.config_store import ConfigStore
+from hydra.core.object_type import ObjectType
+from hydra.plugins.config_source import ConfigResult, ConfigSource
 from hydra.plugins.search_path_plugin import SearchPathPlugin
+from omegaconf import OmegaConf
 
 from pmg.configuration.plugins import GROUP, find_config_folders
 from pmg.configuration.schemas import PipelineConfig, find_schemas, is_pipeline
@@ -13,7 +15,7 @@ CONFIG_MODULE = "pmg.conf"
 
 
 class PmgSearchPath(SearchPathPlugin):
-    """Adds the config folders of plug-ins to the search path of pmg's commands.
+    """Adds the commands' schemas and the config folders of plug-ins to the search path of pmg's commands.
 
     The folders come last: an option of pmg's own can't be replaced, only options be added.
     """
@@ -22,14 +24,46 @@ class PmgSearchPath(SearchPathPlugin):
         """Extends a search path that holds ``pmg.conf``; those of other Hydra applications stay as they are."""
         if not any(element.path == f"pkg://{CONFIG_MODULE}" for element in search_path.get_path()):
             return
+        search_path.append("pmg", f"{SchemaSource.scheme()}://")
         for name, folder in find_config_folders().items():
             search_path.append(f"{GROUP}: {name}", f"file://{folder}")
 
 
-def register_schemas() -> None:
-    """Stores the schema of each command where Hydra finds it, unless it is stored already."""
-    store = ConfigStore.instance()
-    for command, schema in find_schemas().items():
-        if f"{command}_schema.yaml" not in store.repo:
-            node = PipelineConfig if is_pipeline(command) else schema
-            store.store(name=f"{command}_schema", node=node, provider="pmg")
+class SchemaSource(ConfigSource):
+    """The schema of each command as ``COMMAND_schema``, made when it is read.
+
+    Hydra copies its ConfigStore with all that is stored for each list of options that it reads: 200 times for one
+    ``--help``, which took four seconds with the schemas in it.
+    """
+
+    @staticmethod
+    def scheme() -> str:
+        """Returns what paths to this source begin with."""
+        return "schemas"
+
+    def load_config(self, config_path: str) -> ConfigResult:
+        """Returns the schema of a command; all keys of all commands where the command is one of the pipeline."""
+        command = _find_command(config_path)
+        schema = PipelineConfig if is_pipeline(command) else find_schemas()[command]
+        return ConfigResult(self.provider, f"{self.scheme()}://", OmegaConf.structured(schema), {"package": None})
+
+    def available(self) -> bool:
+        """Returns whether there is something to read."""
+        return True
+
+    def is_group(self, config_path: str) -> bool:
+        """Returns whether this is a folder: none but the root is."""
+        return config_path == ""
+
+    def is_config(self, config_path: str) -> bool:
+        """Returns whether this is the name of a command's schema."""
+        return _find_command(config_path) in find_schemas()
+
+    def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:
+        """Returns nothing: schemas are no options to choose from."""
+        return []
+
+
+def _find_command(config_path: str) -> str:
+    name = config_path.removesuffix(".yaml")
+    return name.removesuffix("_schema") if name.endswith("_schema") else ""

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from functools import partial
 
-import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 from torchvision.ops.misc import Conv2dNormActivation
 from transformers import PreTrainedConfig
 
-from pmg.models.vision.backbones import EmbeddedModel
+from pmg.looks.models.trunk import Trunk
 
 STEM = 32
 # blocks, kernel, stride of the first, expansion, channels
@@ -33,10 +32,11 @@ class EfficientNetLiteConfig(PreTrainedConfig):
     model_type = "pmg_efficientnet_lite"
 
 
-class EfficientNetLite(EmbeddedModel):
+class EfficientNetLite(Trunk):
     """Convolutions without the classifier."""
 
     config_class = EfficientNetLiteConfig
+    channels, width = CHANNELS, FEATURES
 
     def __init__(self, config: EfficientNetLiteConfig) -> None:
         super().__init__(config)
@@ -106,9 +106,3 @@ def build_stage(before: int, blocks: int, kernel: int, stride: int, expansion: i
     """Returns the blocks of a stage; the first one changes size and channels."""
     first = Block(before, kernel, stride, expansion, after)
     return nn.Sequential(first, *(Block(after, kernel, 1, expansion, after) for _ in range(blocks - 1)))
-
-
-def statistics(layer: Tensor) -> Tensor:
-    """Returns mean and standard deviation `(B, 2 * C)` over the positions of `(B, C, h, w)`."""
-    mean, variance = layer.mean((2, 3)), layer.var((2, 3), unbiased=False)
-    return torch.cat([mean, (variance + 1e-5).sqrt()], dim=1)

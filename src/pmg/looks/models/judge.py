@@ -6,13 +6,16 @@ Shapes: `B` images, `E` width of a style vector, `K` concepts, `P` values of a f
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, normalize
 from transformers import PreTrainedConfig
 
-from pmg.looks.models.efficientnet_lite import CHANNELS, FEATURES, EfficientNetLite, EfficientNetLiteConfig, statistics
+from pmg.configuration.ranges import CountOrZero
+from pmg.looks.models.efficientnet_lite import EfficientNetLite, EfficientNetLiteConfig
+from pmg.looks.models.trunk import Trunk, statistics
 from pmg.models.vision.backbones import PALETTE, ColourBranch, EmbeddedModel, TextureBranch
 
 COLOUR_STRIDE, TEXTURE = 4, (16, 64)  # a third of the default branches' time
@@ -80,20 +83,27 @@ class LookJudge(EmbeddedModel):
 
     def __init__(self, config: LookJudgeConfig) -> None:
         super().__init__(config)
-        self.trunk = EfficientNetLite(EfficientNetLiteConfig())
+        self.trunk = self.build_trunk()
         self.colour, self.texture = ColourBranch(COLOUR_STRIDE), TextureBranch(*TEXTURE)
         self.histogram = HistogramBranch(config.bins, PALETTE)
-        looks = 2 * sum(CHANNELS) + 2 * PALETTE + TEXTURE[1]
+        looks = 2 * sum(self.trunk.channels) + 2 * PALETTE + TEXTURE[1]
         self.style_head = build_look_head(looks, config.hidden, config.width)
         self.finish_head = build_look_head(looks, config.hidden, config.values)
-        self.concept_head = nn.Sequential(nn.Dropout(0.2), nn.Linear(FEATURES, len(config.concepts)))
+        self.concept_head = nn.Sequential(nn.Dropout(0.2), nn.Linear(self.trunk.width, len(config.concepts)))
         self.post_init()
 
-    def start_from(self, trunk: EfficientNetLite, frozen: int = 0) -> LookJudge:
-        """Initialises the convolutions with those of `trunk`, `frozen` by `EfficientNetLite.freeze`; returns self."""
-        self.trunk.load_state_dict(trunk.state_dict())
-        self.trunk.freeze(frozen)
-        return self
+    @staticmethod
+    def build_trunk() -> Trunk:
+        """Returns the convolutions, with random weights."""
+        return EfficientNetLite(EfficientNetLiteConfig())
+
+    @classmethod
+    def from_trunk(cls, config: LookJudgeConfig, trunk: Trunk, frozen_stages: CountOrZero = 0) -> Self:
+        """Returns a judge whose convolutions are those of `trunk`; the first `frozen_stages` are not trained on."""
+        judge = cls(config)
+        judge.trunk.load_state_dict(trunk.state_dict())
+        judge.trunk.freeze(frozen_stages)
+        return judge
 
     def forward(self, images: Tensor) -> LookReading:
         """Returns style, finish and concept of images `(B, 3, H, W)` in [-1, 1]."""

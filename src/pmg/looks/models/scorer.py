@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedConfig
 
 from pmg.configuration.ranges import Count, CountOrZero
-from pmg.looks.models.efficientnet_lite import CHANNELS, EfficientNetLite, EfficientNetLiteConfig, statistics
+from pmg.looks.models.efficientnet_lite import CHANNELS, EfficientNetLite, EfficientNetLiteConfig
+from pmg.looks.models.trunk import statistics
 from pmg.models.vision.backbones import PALETTE, ColourBranch, ImageEncoder, TextureBranch
 from pmg.models.vision.scorer import Scorer
 

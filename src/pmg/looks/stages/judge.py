@@ -11,14 +11,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, smooth_l1_loss
 
-from pmg.configuration.ranges import Count, CountOrZero, Fraction, NotNegative, Positive
+from pmg.configuration.ranges import Count, Fraction, NotNegative, Positive
 from pmg.data.picture_groups import PictureGroups
 from pmg.domain import PmgError
 from pmg.looks.drawings import REFERENCES, LookData, has_colours
 from pmg.looks.finish_targets import SIZE, finish_errors, finish_values
 from pmg.looks.finishes import Finish
 from pmg.looks.models.codec import AutoencoderDCCodec, restore_some
-from pmg.looks.models.efficientnet_lite import EfficientNetLite
 from pmg.looks.models.judge import LookJudge, LookJudgeConfig, pick_looks
 from pmg.looks.stages.pretraining import VALIDATION_BATCH, Built, count_groups, load_weights, save_half
 from pmg.looks.stages.training import contrastive_loss, random_affine
@@ -144,26 +143,24 @@ class LookJudgeStage:
 
     Args:
         generator_folder: holds ``vae``: a share of the pictures goes through it.
-        trunk: whose convolutions are the start.
-        frozen_stages: of the first ones, which are not trained on.
+        judge: builds the judge of a config.
         size: pixels a side that they see.
         restored: share of the pictures that go through the autoencoder.
         spread: of a look's finishes.
         batch_size: pictures a step, eight of each artist.
-        start: folder of an earlier judge of the same concepts, which is trained further; None: `trunk`.
+        start: folder of an earlier judge of the same concepts, which is trained further; None: as `judge` builds it.
 
     Raises:
         PmgError: `batch_size` is no multiple of eight.
     """
 
     def __init__(
-        self, folder: str, generator_folder: str, trunk: EfficientNetLite, *, frozen_stages: CountOrZero,
-        size: Count, restored: Fraction, spread: NotNegative, training: Callable[[LookJudge], LookJudgeTraining],
+        self, folder: str, generator_folder: str, judge: Callable[[LookJudgeConfig], LookJudge], *, size: Count,
+        restored: Fraction, spread: NotNegative, training: Callable[[LookJudge], LookJudgeTraining],
         batch_size: Count, start: str | None = None,
     ) -> None:  # fmt: skip
         self.artists, self.start = count_groups(batch_size, FINISHES * CONCEPTS), start
-        self.folder, self.generator_folder, self.trunk = folder, Path(generator_folder), trunk
-        self.frozen_stages = frozen_stages
+        self.folder, self.generator_folder, self.judge = folder, Path(generator_folder), judge
         self.size, self.restored, self.spread, self.training = size, restored, spread, training
 
     def build(self, data: PictureGroups, seed: int) -> Built:
@@ -178,7 +175,7 @@ class LookJudgeStage:
                 "Compare pictures of your own with metrics=distances, which needs no judge."
             )
         config = LookJudgeConfig(size=self.size, values=SIZE, concepts=tuple(data.drawings.concepts))
-        judge = LookJudge(config).start_from(self.trunk, self.frozen_stages).to(memory_format=torch.channels_last)
+        judge = self.judge(config).to(memory_format=torch.channels_last)
         if self.start is not None:
             started = load_weights(judge, Path(self.start))
             if started.config.concepts != config.concepts:
