@@ -11,7 +11,7 @@ from diffusers import AutoencoderDC
 
 from commands import FEW
 from pmg.looks.models.codec import AutoencoderDCCodec
-from pmg.training.callbacks import LastCheckpoint
+from pmg.training.checkpoints import LastCheckpoint
 
 TOPICS = [
     "animal-bird", "animal-bug", "award-medal", "food-fruit", "food-sweet", "hand-fingers-partial", "hotel",

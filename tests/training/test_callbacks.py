@@ -19,17 +19,14 @@ from pmg.domain import PmgError
 from pmg.runs.process_state import log_file
 from pmg.runs.run_folder import identify
 from pmg.training.callbacks import (
-    BestCheckpoint,
     FiniteGradients,
-    LastCheckpoint,
-    Signature,
     StepBar,
     StepOperations,
     StepSeed,
     StopBetweenSteps,
     ValidationLog,
-    resume_point,
 )
+from pmg.training.checkpoints import BestCheckpoint, LastCheckpoint, Signature, resume_point
 
 
 class Line(LightningModule):

@@ -17,7 +17,7 @@ from pmg.models.diffusion.conditioning import Block, join
 from pmg.orchestration.builders import start_from
 from pmg.runs.content import digest_path
 from pmg.runs.run_folder import TRAINED
-from pmg.training.callbacks import BestCheckpoint, LastCheckpoint, Signature, resume_point
+from pmg.training.checkpoints import BestCheckpoint, LastCheckpoint, Signature, resume_point
 from pmg.training.objective import Contrast, Denoise, ObjectiveTerm
 from pmg.training.optim import constant
 from pmg.training.preference import PARTS, PreferenceBatches, find_other_users

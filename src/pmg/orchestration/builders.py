@@ -197,7 +197,8 @@ class Builder:
 
         `callbacks` are further ones, beside the config's. PmgError if the checkpoint is damaged or of another config.
         """
-        from pmg.training.callbacks import Signature, StopBetweenSteps, ValidationLog, resume_point
+        from pmg.training.callbacks import StopBetweenSteps, ValidationLog
+        from pmg.training.checkpoints import Signature, resume_point
 
         quiet_lightning()
         run = self.run

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedConfig
 
 from pmg.models.image_passes import fit_size
-from pmg.models.vision.backbones import DrawingEncoder, EmbeddedModel, ImageEncoder
+from pmg.models.vision.backbones import EmbeddedModel, ImageEncoder, ResNetEncoder
 
 
 class ScorerConfig(PreTrainedConfig):
@@ -60,7 +60,7 @@ class Scorer(EmbeddedModel):
     @classmethod
     def build_encoder(cls, config: ScorerConfig) -> ImageEncoder:
         """Returns the untrained image encoder: images `(B, 3, H, W)` in [-1, 1] to vectors `(B, encoder.width)`."""
-        return DrawingEncoder(config.widths, config.depths)
+        return ResNetEncoder(config.widths, config.depths)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Returns content and style unit vectors, `(B, D)` each, of images `(B, 3, H, W)` in [-1, 1] of any size."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
+from pmg.looks.models.branches import OCTAVES, colour_waves
 from pmg.models.tiny_models import tiny_scorer
-from pmg.models.vision.backbones import OCTAVES, colour_waves
 
 
 def test_colour_waves_keep_the_colour_and_tell_near_ones_apart():
