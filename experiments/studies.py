@@ -90,6 +90,9 @@ STUDIES = {
         base="history drawn by = own",
         by="group",
     ),
+    "optimise": Study(
+        {"objective": "name"}, ("none", "soft", "mean_style"), base="objective = align_denoise", trains=True
+    ),
     "families": Study(
         {"generator": "name"},
         ("none", "soft", "pmg", "style", "oracle"),

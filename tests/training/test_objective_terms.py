@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 import re
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from pmg.training.objective import (
     Answers,
     Contrast,
     Denoise,
+    DiffusionDPO,
     SampleOutputs,
     StepOutputs,
 )
@@ -36,7 +38,7 @@ def my_terms(tmp_path, monkeypatch):
 
 
 def test_terms_of_the_guide_train_without_a_change_of_the_module(training, my_terms):
-    terms = {"alignment": my_terms.KeywordAlignment(0.1), "preference": my_terms.DiffusionDPO(0.5, beta=100.0)}
+    terms = {"alignment": my_terms.KeywordAlignment(0.1), "preference": DiffusionDPO(0.5, beta=100.0)}
     module, batches = training(terms={"denoise": Denoise(1.0), **terms})
     outputs = module.step_outputs(batches.train.batch(0))
     values = {name: term(outputs) for name, term in terms.items()}
@@ -55,6 +57,18 @@ def test_contrast_is_bounded_and_has_no_gradient_once_the_margin_is_reached():
     torch.testing.assert_close(loss, torch.tensor([0.5, 0.05, 0.0]))
     loss.sum().backward()
     assert other.grad.tolist() == [-1.0, -1.0, 0.0]
+
+
+def test_preference_optimisation_compares_what_soft_tokens_gain_on_own_and_on_other_images():
+    gained = {("own", True): 0.3, ("own", False): 0.5, ("other", True): 0.9, ("other", False): 0.8}
+    losses = {key: torch.tensor([value], requires_grad=key[1]) for key, value in gained.items()}
+    outputs = StepOutputs(torch.zeros(1, 1, 1), None, 1, lambda *key: SampleOutputs(None, losses[key]))
+    loss = DiffusionDPO(1.0, beta=2.0)(outputs)
+    assert float(loss) == pytest.approx(math.log(1 + math.exp(-2 * (0.1 + 0.2))))
+    loss.sum().backward()
+    assert losses["own", True].grad > 0 > losses["other", True].grad  # own images get likelier, others less likely
+    same = StepOutputs(torch.zeros(1, 1, 1), None, 1, lambda owner, _: SampleOutputs(None, losses[owner, False]))
+    assert float(DiffusionDPO(1.0, beta=2.0)(same)) == pytest.approx(math.log(2))
 
 
 def outputs_of(soft, tokens, samples_per_user=1):
