@@ -196,23 +196,34 @@ class Pipeline:
         z = balance_z(preference, accuracy, torch.tensor([request.share for request in requests])[:, None])
         return [
             tuple(
-                Candidate(w_p, w_t, float(p) if request.keywords.words else None, float(t), float(score))
+                Candidate(w_p, w_t, float(p) if request.has_preference_score else None, float(t), float(score))
                 for (w_p, w_t), p, t, score in zip(self.pairs, *row, strict=True)
             )
             for request, *row in zip(requests, preference, accuracy, z, strict=True)
         ]
 
     def score(self, requests: Sequence[Request], images: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns the scores d_t and d_p of each candidate, `(B, C)` each: calibrated cosines with its keywords."""
+        """Returns the scores d_t and d_p of each candidate, `(B, C)` each, calibrated: cosines with its keywords.
+
+        Where requests have a taste, d_p is the scorer's own comparison with it.
+        """
         encode, device = self.texts.encode, device_of(self.scorer)
         content, style = (vectors.cpu() for vectors in self.scorer(images.to(device)))
         shape = (len(requests), len(self.pairs), -1)
         targets = encode([str(request.target) for request in requests]).pooled.to(device)
-        preferences = encode([str(request.keywords) for request in requests]).pooled.to(device)
-        target = self.scorer.encode_target(targets).cpu()
-        words = self.scorer.encode_preference(preferences).cpu()
-        accuracy = (content.view(shape) * target[:, None]).sum(-1)
-        d_p, d_t = self.calibration((style.view(shape) * words[:, None]).sum(-1), accuracy)
+        accuracy = (content.view(shape) * self.scorer.encode_target(targets).cpu()[:, None]).sum(-1)
+        tastes = [request.taste for request in requests if request.taste is not None]
+        if tastes:
+            if not hasattr(self.scorer, "compare"):
+                name = type(self.scorer).__name__
+                raise PmgError(f"a {name} compares images with words. Set scorer=personal, or method.NAME.taste=''")
+            preference = self.scorer.compare(style.view(shape), tastes)
+        elif not any(request.keywords.words for request in requests):
+            preference = torch.ones_like(accuracy)
+        else:
+            words = encode([str(request.keywords) for request in requests]).pooled.to(device)
+            preference = (style.view(shape) * self.scorer.encode_preference(words).cpu()[:, None]).sum(-1)
+        d_p, d_t = self.calibration(preference, accuracy)
         return d_t, d_p
 
 

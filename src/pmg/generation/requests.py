@@ -10,6 +10,7 @@ from torch import Tensor
 from pmg.domain import Example, Keywords
 from pmg.generation.alpha import AlphaRule
 from pmg.models.diffusion.reference_images import ReferenceImages
+from pmg.models.vision.scorer import Taste
 from pmg.preferences.keywords import NO_WORDS
 from pmg.seeding import stable_number
 
@@ -24,6 +25,7 @@ class Method:
         soft_tokens: source of the soft tokens that the denoiser sees; empty: none.
         negative: source of the keywords that images are guided away from; empty: the scenario's negative prompt.
         references: source of the reference images that the denoiser sees; empty: none.
+        taste: source of the taste that d_p compares images with, in place of keywords; empty: none.
         mismatch: whether it is also run with another user's preference, as a control.
     """
 
@@ -32,17 +34,19 @@ class Method:
     soft_tokens: str = ""
     negative: str = ""
     references: str = ""
+    taste: str = ""
     mismatch: bool = True
 
     @property
     def personal(self) -> bool:
         """Whether the user matters at all."""
-        return bool(self.keywords or self.soft_tokens or self.references)
+        return bool(self.keywords or self.soft_tokens or self.references or self.taste)
 
     @property
     def sources(self) -> tuple[str, ...]:
         """Names of the preference sources in use."""
-        return tuple(name for name in (self.keywords, self.soft_tokens, self.negative, self.references) if name)
+        named = (self.keywords, self.soft_tokens, self.negative, self.references, self.taste)
+        return tuple(filter(None, named))
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,7 @@ class Preference:
         soft_tokens: soft tokens `(n, D)`, e.g. of the source ``soft``.
         history: number of the user's interactions.
         references: reference images, e.g. of the source ``references``.
+        tastes: pictures that the scorer compares with, e.g. of the source ``taste``.
     """
 
     user: str
@@ -62,6 +67,7 @@ class Preference:
     soft_tokens: Mapping[str, Tensor]
     history: int = 0
     references: Mapping[str, ReferenceImages] = field(default_factory=dict)
+    tastes: Mapping[str, Taste] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -77,6 +83,7 @@ class Request:
         negative: negative keywords; empty for none.
         alpha: share of the preference score in z, in [0, 1]; see `share`.
         references: reference images, or None.
+        taste: what d_p compares the image with in place of `keywords`, or None.
     """
 
     target: Keywords
@@ -87,11 +94,17 @@ class Request:
     negative: Keywords = field(default=NO_WORDS, kw_only=True)
     alpha: float = field(default=0.5, kw_only=True)
     references: ReferenceImages | None = field(default=None, kw_only=True)
+    taste: Taste | None = field(default=None, kw_only=True)
+
+    @property
+    def has_preference_score(self) -> bool:
+        """Whether there is something that d_p compares the image with."""
+        return self.taste is not None or bool(self.keywords.words)
 
     @property
     def share(self) -> float:
-        """Effective alpha: 0 without words, since there is no preference score."""
-        return self.alpha if self.keywords.words else 0.0
+        """Effective alpha: 0 without a preference score."""
+        return self.alpha if self.has_preference_score else 0.0
 
 
 @dataclass(frozen=True)
@@ -122,4 +135,5 @@ class RequestBuilder:
             negative=preference.keywords[method.negative] if method.negative else self.negative,
             alpha=self.alpha_rule(keywords, preference.history),
             references=preference.references[method.references] if method.references else None,
+            taste=preference.tastes[method.taste] if method.taste else None,
         )

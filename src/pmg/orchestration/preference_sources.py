@@ -23,6 +23,7 @@ KINDS = {  # what the source that an argument of a method names has to give
     "soft_tokens": "soft tokens",
     "negative": "keywords",
     "references": "reference images",
+    "taste": "tastes",
 }
 
 
@@ -142,9 +143,9 @@ def build_preferences(sources: Mapping[str, PreferenceSource], context: SourceCo
                 f"preference.{name} gave {len(rows)} rows for {len(context.examples)} profiles. Return one each, "
                 "in the order of context.examples"
             )
-    words, tokens, images = (
+    words, tokens, images, tastes = (
         {name: rows for name, rows in made.items() if sources[name].kind == kind}
-        for kind in ("keywords", "soft tokens", "reference images")
+        for kind in ("keywords", "soft tokens", "reference images", "tastes")
     )
     return {
         example.profile: Preference(
@@ -153,6 +154,7 @@ def build_preferences(sources: Mapping[str, PreferenceSource], context: SourceCo
             {name: rows[row] for name, rows in tokens.items()},
             len(example.history),
             {name: rows[row] for name, rows in images.items()},
+            {name: rows[row] for name, rows in tastes.items()},
         )
         for row, example in enumerate(context.examples)
     }

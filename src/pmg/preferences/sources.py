@@ -21,6 +21,7 @@ from pmg.data.dataset import ImageStore
 from pmg.domain import Example, Keywords
 from pmg.models.diffusion.interfaces import Generator
 from pmg.models.diffusion.reference_images import ReferenceImages
+from pmg.models.vision.scorer import Taste
 from pmg.preferences.extraction import ExtractedPreferences, PreferenceExtractor
 from pmg.preferences.keyword_decoding import Decoding
 
@@ -74,7 +75,7 @@ class SourceContext:
 
 
 class PreferenceSource(ABC):
-    """Base of `KeywordSource`, `TokenSource`, `PictureSource`; only the sources of methods are built and called.
+    """Base of `KeywordSource`, `TokenSource`, `PictureSource`, `TasteSource`; only those of methods are called.
 
     An argument called ``run`` names the folder of a ``pmg-train`` run: in the identity of a generation the values
     that decided that run replace the folder.
@@ -83,7 +84,7 @@ class PreferenceSource(ABC):
         kind: of what it gives.
     """
 
-    kind: ClassVar[Literal["keywords", "soft tokens", "reference images"]]
+    kind: ClassVar[Literal["keywords", "soft tokens", "reference images", "tastes"]]
 
     @property
     def requires(self) -> Requirements:
@@ -106,7 +107,7 @@ class PreferenceSource(ABC):
         """
 
     @abstractmethod
-    def __call__(self, context: SourceContext) -> Sequence[Keywords] | Sequence[ReferenceImages] | Tensor:
+    def __call__(self, context: SourceContext) -> Sequence[Keywords | ReferenceImages | Taste] | Tensor:
         """Returns one row for each of the `U` profiles, in the order of `SourceContext.examples`."""
 
 
@@ -135,3 +136,12 @@ class PictureSource(PreferenceSource):
     """
 
     kind = "reference images"
+
+
+class TasteSource(PreferenceSource):
+    """A source of what a scorer that knows users by pictures compares candidates with.
+
+    Called, it returns the `Taste` of each of the `U` profiles.
+    """
+
+    kind = "tastes"

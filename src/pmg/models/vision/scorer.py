@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +11,19 @@ from transformers import PreTrainedConfig
 
 from pmg.models.image_passes import fit_size
 from pmg.models.vision.backbones import EmbeddedModel, ImageEncoder, ResNetEncoder
+
+
+@dataclass(frozen=True)
+class Taste:
+    """What a scorer that knows one user by pictures compares images with.
+
+    Attributes:
+        vectors: of the pictures, `(H, D)`, as the scorer's style vectors.
+        liked: which of them the user liked, bool `(H,)`; the others were disliked.
+    """
+
+    vectors: Tensor
+    liked: Tensor
 
 
 class ScorerConfig(PreTrainedConfig):

@@ -1,0 +1,139 @@
+"""A scorer that knows one user by pictures: how much they would like an image, from what they liked and disliked.
+
+Shapes: `U` users, `H` pictures of a history, `C` images to compare, `F` width of a scorer's features, `E` of a taste.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import normalize, pad
+from transformers import PreTrainedConfig
+
+from pmg.domain import PmgError
+from pmg.models.image_passes import fit_size
+from pmg.models.loading.weight_sources import load_frozen
+from pmg.models.vision.backbones import EmbeddedModel
+from pmg.models.vision.scorer import Scorer, Taste
+
+
+class PersonalRewardConfig(PreTrainedConfig):
+    """Sizes of a `PersonalReward`.
+
+    Args:
+        features: width `F` of what it reads of an image.
+        width: `E`, of a taste's vectors.
+    """
+
+    model_type = "pmg_personal_reward"
+
+    def __init__(self, features: int = 1312, width: int = 128, **kwargs: object) -> None:
+        self.features, self.width = features, width
+        super().__init__(**kwargs)
+
+
+class PersonalReward(EmbeddedModel):
+    """How much a user likes an image, a logit: that of A less that of B is the log-odds that A is preferred.
+
+    A soft maximum of the image's cosines with the pictures that a user liked, so that a user of two tastes has both,
+    less `aversion` times that with the disliked ones (Bradley & Terry 1952 with attention over a history).
+    """
+
+    config_class = PersonalRewardConfig
+
+    def __init__(self, config: PersonalRewardConfig) -> None:
+        super().__init__(config)
+        self.project = nn.Sequential(
+            nn.BatchNorm1d(config.features, affine=False), nn.Dropout(0.2), nn.Linear(config.features, config.width)
+        )
+        self.sharpness = nn.Parameter(torch.tensor(math.log(8.0)))  # of the soft maximum
+        self.scale = nn.Parameter(torch.tensor(math.log(8.0)))
+        self.aversion = nn.Parameter(torch.tensor(0.5))
+        self.threshold = nn.Parameter(torch.tensor(0.0))  # where a user is undecided
+        self.post_init()
+
+    def embed(self, features: Tensor) -> Tensor:
+        """Returns unit vectors `(..., E)` of features `(..., F)`."""
+        return normalize(self.project(features.float().flatten(0, -2)), dim=-1).unflatten(0, features.shape[:-1])
+
+    def forward(self, images: Tensor, history: Tensor, liked: Tensor, known: Tensor) -> Tensor:
+        """Returns logits `(U, C)`.
+
+        Args:
+            images: unit vectors `(U, C, E)`.
+            history: unit vectors of each user's pictures, `(U, H, E)`.
+            liked: which of them were liked, bool `(U, H)`.
+            known: which of them there are, bool `(U, H)`.
+        """
+        similar = images @ history.transpose(1, 2) * self.sharpness.exp()
+        for_it, against = (self._soft_maximum(similar, known & which) for which in (liked, ~liked))
+        return self.scale.exp() * (for_it - self.aversion * against) - self.threshold
+
+    def _soft_maximum(self, similar: Tensor, of: Tensor) -> Tensor:
+        """Returns the soft maximum `(U, C)` of cosines `(U, C, H)` over the pictures `of` `(U, H)`; 0 over none."""
+        masked = similar.masked_fill(~of[:, None], float("-inf"))
+        masked = torch.where(of.any(1)[:, None, None], masked, torch.zeros_like(masked))
+        count = torch.where(of.any(1), of.sum(1), of.shape[1]).float()
+        return (torch.logsumexp(masked, dim=2) - count.log()[:, None]) / self.sharpness.exp()
+
+
+class PersonalScorer(nn.Module):
+    """A scorer's accuracy score, and a `PersonalReward` over its features as the preference score.
+
+    d_p is the probability that the user likes an image, in (0, 1).
+
+    Args:
+        scorer: frozen; how well an image shows its target is its own score.
+        reward: reads the features of its image encoder.
+    """
+
+    text_encoder = None
+
+    def __init__(self, scorer: Scorer, reward: PersonalReward) -> None:
+        super().__init__()
+        self.scorer, self.reward = scorer, reward
+        self.encode_target = scorer.encode_target
+
+    @classmethod
+    def from_folders(cls, scorer: Scorer, folder: str) -> Self:
+        """Loads the reward, frozen; PmgError if it is missing, damaged, or of another scorer."""
+        reward = load_frozen(PersonalReward, folder)
+        if reward.config.features != scorer.encoder.width:
+            raise PmgError(
+                f"{folder} reads {reward.config.features} features of an image, and the scorer has "
+                f"{scorer.encoder.width}. Train one: pmg-pretrain stage=look_reward"
+            )
+        return cls(scorer, reward)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the models are."""
+        return self.scorer.device
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns content vectors `(B, D)` and taste vectors `(B, E)`, of length 1, of images in [-1, 1]."""
+        features = self.scorer.encoder(fit_size(images, self.scorer.config.size))
+        return normalize(self.scorer.content(features).float(), dim=-1), self.reward.embed(features)
+
+    def encode_preference(self, pooled: Tensor) -> Tensor:
+        """Raises PmgError: this scorer compares images with pictures."""
+        raise PmgError(
+            "scorer=personal compares images with pictures that a user liked, and a method gives it words alone. Set "
+            "method.NAME.taste=taste and method.NAME.keywords='', or another scorer"
+        )
+
+    @torch.no_grad()
+    def compare(self, styles: Tensor, tastes: Sequence[Taste]) -> Tensor:
+        """Returns the probability that each user likes each image, `(B, C)`, of taste vectors `(B, C, E)`."""
+        longest = max(len(taste.liked) for taste in tastes)
+        spare = [longest - len(taste.liked) for taste in tastes]
+        history = torch.stack([pad(taste.vectors, (0, 0, 0, n)) for taste, n in zip(tastes, spare, strict=True)])
+        liked = torch.stack([pad(taste.liked, (0, n)) for taste, n in zip(tastes, spare, strict=True)])
+        known = torch.tensor([[place < longest - n for place in range(longest)] for n in spare])
+        device = self.reward.scale.device
+        inputs = (part.to(device) for part in (styles, history, liked, known))
+        return torch.sigmoid(self.reward(*inputs)).cpu()

@@ -1,0 +1,175 @@
+"""Training of the personal reward: whose picture of two a user prefers, from a few pictures that they liked."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits, logsigmoid
+
+from pmg.configuration.ranges import Count, Fraction, NotNegative
+from pmg.data.picture_groups import PictureGroups
+from pmg.domain import PmgError
+from pmg.looks.drawings import LookData
+from pmg.looks.models.codec import AutoencoderDCCodec, restore_some
+from pmg.looks.models.personal_scorer import PersonalReward, PersonalRewardConfig
+from pmg.looks.stages.pretraining import Built, count_groups, save_half
+from pmg.models.diffusion.interfaces import LatentCodec
+from pmg.models.image_passes import fit_size
+from pmg.models.vision.scorer import Scorer
+from pmg.seeding import stable_number
+from pmg.training.datamodule import Batch, RowsDataModule, ShuffledRows
+from pmg.training.optim import OptimizerPartial, SchedulerPartial, configure_optimizers
+
+FINISHES, LONGEST = 4, 8  # finishes of a batch, each by every artist of it; pictures of a history
+VALIDATION_BATCHES = 8
+
+
+class RewardBatches:
+    """Draws the users of a batch: each likes one look, and the others' looks are the rivals, hard ones among them.
+
+    Every artist of a batch draws in every finish. A user has `LONGEST` pictures of a history, the last of which is a
+    picture that they like next. A share `noise` of the histories are pictures of other users' looks, and a share
+    `restored` of all pictures went through the codec, as generated ones do.
+    """
+
+    def __init__(
+        self, data: LookData, codec: LatentCodec, artists: int, spread: float, noise: float, restored: float
+    ) -> None:
+        self.data, self.codec, self.artists = data, codec, artists
+        self.spread, self.noise, self.restored = spread, noise, restored
+        self.rows = data.rows_by_artist("train")
+        if artists > len(self.rows):
+            raise PmgError(
+                f"stage.batch_size needs {artists} artists, and the data has {len(self.rows)}: set "
+                f"stage.batch_size={len(self.rows) * FINISHES} or less"
+            )
+
+    def __call__(self, _: Tensor, rng: torch.Generator) -> Batch:
+        """Returns pictures `(U, LONGEST + 1, 3, H, W)`, histories' marks `(U, LONGEST)`, and hard rivals `(U, U)`."""
+        chance = random.Random(int(torch.randint(2**62, (), generator=rng)))
+        artists = chance.sample(sorted(self.rows), self.artists)
+        centres = [self.data.space.sample(chance) for _ in range(FINISHES)]
+        looks = [(artist, centre) for artist in artists for centre in centres]
+        shown = [[look] * (LONGEST + 1) for look in looks]
+        liked = torch.ones(len(looks), LONGEST, dtype=torch.bool)
+        for user, pictures in enumerate(shown):
+            for place in range(LONGEST):
+                if chance.random() < 2 * self.noise:  # half of these are marked as disliked, the others mislead
+                    pictures[place] = chance.choice(looks)
+                    liked[user, place] = chance.random() < 0.5 or pictures[place] == looks[user]
+        length = chance.randint(1, LONGEST)
+        liked[:, LONGEST - 1] |= True  # somebody liked something
+        rows = [chance.choice(self.rows[artist]) for pictures in shown for artist, _ in pictures]
+        finishes = [self.data.space.vary(centre, chance, self.spread) for each in shown for _, centre in each]
+        drawn = self.data.drawings.pictures(torch.tensor(rows), finishes)
+        restore_some(self.codec, drawn, self.restored, rng)
+        artist, finish = torch.arange(len(looks)) // FINISHES, torch.arange(len(looks)) % FINISHES
+        return {
+            "images": drawn.unflatten(0, (len(looks), LONGEST + 1)),
+            "liked": liked,
+            "known": (torch.arange(LONGEST) >= LONGEST - length).expand(len(looks), -1),
+            "hard": (artist[:, None] == artist) ^ (finish[:, None] == finish),
+        }
+
+
+class LookRewardTraining(pl.LightningModule):
+    """Bradley-Terry over hard rivals, and the cross-entropy of liked against all other pictures.
+
+    Args:
+        reward: is trained.
+        scorer: frozen; its image encoder's features are read.
+    """
+
+    def __init__(
+        self, reward: PersonalReward, scorer: Scorer, optimizer: OptimizerPartial, lr_scheduler: SchedulerPartial
+    ) -> None:
+        super().__init__()
+        self.reward, self.optimizer, self.lr_scheduler = reward, optimizer, lr_scheduler
+        self.frozen = (scorer,)  # in a tuple it is no sub-module, so never saved or trained
+
+    def logits(self, batch: Batch) -> Tensor:
+        """Returns how much each user likes the next picture of each, `(U, U)`."""
+        images, scorer = batch["images"], self.frozen[0]
+        with torch.no_grad():
+            features = scorer.encoder(fit_size(images.flatten(0, 1), scorer.config.size))
+        vectors = self.reward.embed(features).unflatten(0, images.shape[:2])
+        history, following = vectors[:, :LONGEST], vectors[:, LONGEST]
+        return self.reward(following.expand(len(images), -1, -1), history, batch["liked"], batch["known"])
+
+    def training_step(self, batch: Batch, _: int) -> Tensor:
+        """One step on a batch of `RewardBatches`."""
+        logits = self.logits(batch)
+        own = torch.eye(len(logits), dtype=torch.bool, device=logits.device)
+        margins = logits.diagonal()[:, None] - logits
+        weight = own * (len(logits) - 1.0) + ~own  # as much of the liked picture as of all others
+        losses = {
+            "train/pairs": -logsigmoid(margins[batch["hard"]]).mean(),
+            "train/likes": binary_cross_entropy_with_logits(logits, own.float(), weight) / 2,
+        }
+        self.log_dict(losses, prog_bar=True)
+        return losses["train/pairs"] + losses["train/likes"]
+
+    def validation_step(self, batch: Batch, _: int) -> None:
+        """Share of the hard pairs in which the user's own picture is preferred."""
+        self.log("val/pair_accuracy", pair_accuracy(self.logits(batch), batch["hard"]), prog_bar=True, batch_size=1)
+
+    def configure_optimizers(self) -> dict:
+        """Returns optimizer and schedule of the reward's parameters."""
+        return configure_optimizers(self, self.reward, self.optimizer, self.lr_scheduler)
+
+
+def pair_accuracy(logits: Tensor, hard: Tensor) -> Tensor:
+    """Returns how often a user's own next picture has a higher logit `(U, U)` than that of a hard rival `(U, U)`."""
+    return (logits.diagonal()[:, None] > logits)[hard].float().mean()
+
+
+class LookRewardStage:
+    """The personal reward.
+
+    Args:
+        folder: of the trained reward.
+        generator_folder: holds ``vae``: a share of the pictures goes through it.
+        scorer: whose features the reward reads, frozen.
+        width: of a taste's vectors.
+        spread: of a look's finishes.
+        noise: share of a history that shows other looks than the liked one.
+        restored: share of the pictures that go through the autoencoder.
+        batch_size: users a step, four of each artist.
+
+    Raises:
+        PmgError: `batch_size` is no multiple of four.
+    """
+
+    def __init__(
+        self, folder: str, generator_folder: str, scorer: Scorer, *, width: Count, spread: NotNegative,
+        noise: Fraction, restored: Fraction, training: Callable[[PersonalReward, Scorer], LookRewardTraining],
+        batch_size: Count,
+    ) -> None:  # fmt: skip
+        self.folder, self.generator_folder, self.scorer = folder, Path(generator_folder), scorer
+        self.artists, self.width, self.training = count_groups(batch_size, FINISHES), width, training
+        self.spread, self.noise, self.restored = spread, noise, restored
+
+    def build(self, data: PictureGroups, seed: int) -> Built:
+        """Batches of users; validation on others, of the same looks; PmgError if the data has no finishes."""
+        if not isinstance(data, LookData):
+            raise PmgError("stage=look_reward learns from users of data=looks, whose looks it draws. Set data=looks")
+        codec = AutoencoderDCCodec.from_folder(self.generator_folder / "vae")
+        batches = RewardBatches(data, codec, self.artists, self.spread, self.noise, self.restored)
+        reward = PersonalReward(PersonalRewardConfig(self.scorer.encoder.width, self.width))
+        numbers = [stable_number(seed, "reward validation", number) % 2**62 for number in range(VALIDATION_BATCHES)]
+        fixed = [batches(torch.arange(1), torch.Generator().manual_seed(number)) for number in numbers]
+        module = self.training(reward, self.scorer)
+        return module, RowsDataModule(ShuffledRows(torch.arange(1), 1, seed, batches), fixed)
+
+    @torch.no_grad()
+    def save_and_evaluate(self, built: tuple[LookRewardTraining, RowsDataModule], data: LookData) -> dict[str, float]:
+        """Saves the reward; its accuracy on hard pairs of validation."""
+        module, batches = built
+        save_half(module.reward.eval(), self.folder)
+        found = [pair_accuracy(module.logits(batch), batch["hard"]) for batch in batches.validation]
+        return {"pair_accuracy": float(torch.stack(found).mean())}
