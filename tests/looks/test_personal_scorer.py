@@ -1,0 +1,186 @@
+"""A reward for one user: what it compares, how it trains, and how a pipeline selects by it."""
+
+from __future__ import annotations
+
+from functools import partial
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch.nn.functional import normalize
+
+from looks import deep_codec
+from pmg.domain import Keywords, PmgError
+from pmg.generation.alpha import FixedAlpha
+from pmg.generation.condition_weighting import ScaleWeighting
+from pmg.generation.guidance import Scales
+from pmg.generation.pipeline import Pipeline
+from pmg.generation.requests import Method, Preference, Request, RequestBuilder
+from pmg.generation.selection import WeightGrid
+from pmg.looks.models.personal_scorer import PersonalReward, PersonalRewardConfig, PersonalScorer
+from pmg.looks.stages.pretraining import save_half
+from pmg.looks.stages.reward import FINISHES, LONGEST, LookRewardStage, LookRewardTraining, pair_accuracy
+from pmg.looks.taste_source import PicturesAsTaste
+from pmg.models.tiny_models import tiny_scorer
+from pmg.models.vision.scorer import Taste
+from pmg.training.optim import adamw, constant
+
+
+@pytest.fixture
+def reward():
+    torch.manual_seed(0)
+    return PersonalReward(PersonalRewardConfig(features=8, width=6)).eval()
+
+
+@pytest.fixture
+def scorer(reward):
+    return PersonalScorer(tiny_scorer(), reward)
+
+
+def vectors(*shape, seed=0):
+    return normalize(torch.randn(*shape, 6, generator=torch.Generator().manual_seed(seed)), dim=-1)
+
+
+def test_a_picture_that_was_liked_gets_the_highest_logit(reward):
+    history, known = vectors(2, 3), torch.ones(2, 3, dtype=torch.bool)
+    single = reward(history[:, :1], history[:, :1], known[:, :1], known[:, :1])
+    torch.testing.assert_close(single, (reward.scale.exp() - reward.threshold).expand(2, 1))  # a cosine of 1
+    others = reward(vectors(2, 5, seed=1), history[:, :1], known[:, :1], known[:, :1])
+    assert (others < single).all()
+
+
+def test_order_and_absent_pictures_make_no_difference(reward):
+    images, history = vectors(2, 4, seed=1), vectors(2, 5)
+    liked = torch.tensor([[True, False, True, True, True]] * 2)
+    known = torch.tensor([[True, True, True, False, False]] * 2)
+    found = reward(images, history, liked, known)
+    order = [2, 0, 1]
+    same = reward(images, history[:, order], liked[:, order], known[:, order])
+    torch.testing.assert_close(found, same)
+
+
+def test_a_user_of_two_tastes_has_both_and_dislikes_count_against(reward):
+    one, two, far = torch.eye(6)[:3]
+    known = torch.ones(1, 2, dtype=torch.bool)
+    images = torch.stack([one, two, far, normalize(one + two, dim=0)])[None]
+    logits = reward(images, torch.stack([one, two])[None], known, known)[0]
+    torch.testing.assert_close(logits[0], logits[1])
+    assert logits[0] > logits[3] > logits[2]  # either of the two, rather than their mean
+    disliked = reward(images, torch.stack([one, two])[None], torch.tensor([[True, False]]), known)[0]
+    assert disliked[0] > disliked[2] > disliked[1]
+
+
+def test_the_scorer_keeps_content_and_gives_a_probability(scorer):
+    images = torch.rand(3, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    content, taste = scorer(images)
+    torch.testing.assert_close(content, tiny_scorer()(images)[0])
+    liked = torch.tensor([True])
+    tastes = [Taste(taste[:1], liked), Taste(taste[:2], torch.tensor([True, False]))]  # of different lengths
+    scores = scorer.compare(taste.expand(2, -1, -1), tastes)
+    assert scores.shape == (2, 3)
+    assert ((scores > 0) & (scores < 1)).all()
+    torch.testing.assert_close(scores[:1], scorer.compare(taste[None], tastes[:1]))
+    with pytest.raises(PmgError, match=r"words alone\. Set method\.NAME\.taste=taste"):
+        scorer.encode_preference(torch.zeros(1, 32))
+
+
+def test_a_reward_of_another_scorer_is_refused(reward, tmp_path):
+    save_half(PersonalReward(PersonalRewardConfig(features=9)), str(tmp_path))
+    with pytest.raises(PmgError, match=r"reads 9 features of an image, and the scorer has 8\. Train one"):
+        PersonalScorer.from_folders(tiny_scorer(), str(tmp_path))
+    save_half(reward, str(tmp_path / "own"))
+    again = PersonalScorer.from_folders(tiny_scorer(), str(tmp_path / "own"))
+    assert not any(weight.requires_grad for weight in again.reward.parameters())
+
+
+@pytest.fixture
+def pipeline(generator, scorer):
+    return Pipeline(generator, scorer, WeightGrid([1.0], noises=4), ScaleWeighting(), Scales(2.0, 2.0, 2.0), steps=2)
+
+
+def request(taste, words=()):
+    return Request(Keywords(("red apple", "fruit")), Keywords(words), False, None, 0, alpha=1.0, taste=taste)
+
+
+def test_the_candidate_that_is_most_like_a_liked_picture_is_kept(pipeline, scorer):
+    candidates = pipeline.generator.decode(pipeline.denoise([request(None)]))
+    for wanted in (0, 3):
+        taste = Taste(scorer(candidates)[1][[wanted]], torch.tensor([True]))
+        generated = pipeline([request(taste)])
+        assert generated.picked == [wanted]
+        assert all(0 < each.preference < 1 for each in generated.candidates[0])
+    assert [each.preference for each in pipeline([request(None)]).candidates[0]] == [None] * 4  # no taste, no words
+
+
+def test_a_scorer_that_reads_words_alone_is_named(generator):
+    pipeline = Pipeline(generator, tiny_scorer(), WeightGrid([1.0]), ScaleWeighting(), Scales(2.0, 2.0, 2.0), steps=2)
+    with pytest.raises(PmgError, match=r"a Scorer compares images with words\. Set scorer=personal"):
+        pipeline([request(Taste(torch.zeros(1, 32), torch.tensor([True])))])
+
+
+def test_histories_become_tastes_and_requests_carry_them(scorer, few_looks):
+    examples = few_looks.examples("test", 3, 1)
+    source = PicturesAsTaste(scorer, pictures=2)
+    tastes = source(SimpleNamespace(examples=examples, images=few_looks.images))
+    assert [len(taste.liked) for taste in tastes] == [2, 2, 2]
+    last = few_looks.images.pixels(few_looks.images.rows(examples[0].liked[-2:]))
+    torch.testing.assert_close(tastes[0].vectors, scorer(last)[1])
+    method = Method(taste="taste")
+    assert method.personal
+    assert method.sources == ("taste",)
+    preference = Preference(examples[0].user, {}, {}, tastes={"taste": tastes[0]})
+    builder = RequestBuilder({examples[0].target.concept: Keywords(("owl",))}, FixedAlpha(0.3), 0)
+    made = builder(examples[0], method, preference)
+    assert made.taste is tastes[0]
+    assert made.share == 0.3
+
+
+@pytest.fixture
+def stage(tmp_path):
+    folder = tmp_path / "generator"
+    codec = deep_codec(torch.rand(2, 3, 64, 64) * 2 - 1)
+    save_half(codec.autoencoder, str(folder / "vae"))
+    codec.save_statistics(folder / "vae")
+    training = partial(LookRewardTraining, optimizer=adamw(1e-2), lr_scheduler=constant)
+    return partial(
+        LookRewardStage, str(tmp_path / "reward"), str(folder), tiny_scorer(), width=6, spread=0.02, noise=0.1,
+        restored=0.0, training=training,
+    )  # fmt: skip
+
+
+def test_every_artist_draws_in_every_finish_and_learning_helps(stage, few_looks):
+    module, batches = (built := stage(batch_size=2 * FINISHES)).build(few_looks, seed=0)
+    batch = batches.train.batch(0)
+    assert batch["images"].shape[:2] == (2 * FINISHES, LONGEST + 1)
+    assert batch["hard"].sum(1).tolist() == [FINISHES - 1 + 1] * 2 * FINISHES  # other finishes; the other artist
+    assert not batch["hard"].diagonal().any()
+    assert (batch["liked"] & batch["known"]).any(1).all()
+    module.log_dict = lambda *values, **options: None
+    optimizer = torch.optim.Adam(module.reward.parameters(), lr=1e-2)
+    losses = []
+    for _ in range(12):
+        loss = module.training_step(batch, 0)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    assert losses[-1] < losses[0]
+    quality = built.save_and_evaluate((module, batches), few_looks)
+    assert 0 <= quality["pair_accuracy"] <= 1
+    assert PersonalReward.from_folder(built.folder).config.features == tiny_scorer().encoder.width
+
+
+def test_pairs_are_counted_where_rivals_are_hard():
+    logits = torch.tensor([[1.0, 2.0, 0.0], [0.0, 1.0, 0.0], [5.0, 5.0, 1.0]])
+    hard = torch.tensor([[False, True, False], [False, False, True], [False, False, False]])
+    assert float(pair_accuracy(logits, hard)) == 0.5
+
+
+def test_data_without_looks_and_too_many_artists_are_refused(stage, few_looks):
+    with pytest.raises(PmgError, match=r"Set data=looks"):
+        stage(batch_size=8).build(object(), seed=0)
+    artists = len(few_looks.rows_by_artist("train"))
+    with pytest.raises(PmgError, match=rf"the data has {artists}: set stage\.batch_size={4 * artists} or less"):
+        stage(batch_size=4 * (artists + 1)).build(few_looks, seed=0)
+    with pytest.raises(PmgError, match=r"stage\.batch_size must be a multiple of 4"):
+        stage(batch_size=6)
