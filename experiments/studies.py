@@ -91,7 +91,7 @@ STUDIES = {
         by="group",
     ),
     "optimise": Study(
-        {"objective": "name"}, ("none", "soft", "mean_style"), base="objective = align_denoise", trains=True
+        {"objective": "name"}, ("none", "soft", "mean_style"), base="objective = denoise", trains=True
     ),
     "families": Study(
         {"generator": "name"},
