@@ -90,9 +90,7 @@ STUDIES = {
         base="history drawn by = own",
         by="group",
     ),
-    "optimise": Study(
-        {"objective": "name"}, ("none", "soft", "mean_style"), base="objective = denoise", trains=True
-    ),
+    "optimise": Study({"objective": "name"}, ("none", "soft", "mean_style"), base="objective = denoise", trains=True),
     "families": Study(
         {"generator": "name"},
         ("none", "soft", "pmg", "style", "oracle"),

@@ -80,7 +80,7 @@ def test_the_scorer_keeps_content_and_gives_a_probability(scorer):
     assert scores.shape == (2, 3)
     assert ((scores > 0) & (scores < 1)).all()
     torch.testing.assert_close(scores[:1], scorer.compare(taste[None], tastes[:1]))
-    with pytest.raises(PmgError, match=r"words alone\. Set method\.NAME\.taste=taste"):
+    with pytest.raises(PmgError, match=r"was given words alone\. Set another scorer"):
         scorer.encode_preference(torch.zeros(1, 32))
 
 
@@ -112,10 +112,14 @@ def test_the_candidate_that_is_most_like_a_liked_picture_is_kept(pipeline, score
     assert [each.preference for each in pipeline([request(None)]).candidates[0]] == [None] * 4  # no taste, no words
 
 
-def test_a_scorer_that_reads_words_alone_is_named(generator):
-    pipeline = Pipeline(generator, tiny_scorer(), WeightGrid([1.0]), ScaleWeighting(), Scales(2.0, 2.0, 2.0), steps=2)
-    with pytest.raises(PmgError, match=r"a Scorer compares images with words\. Set scorer=personal"):
-        pipeline([request(Taste(torch.zeros(1, 32), torch.tensor([True])))])
+def test_words_and_tastes_are_for_their_scorers(pipeline, generator):
+    with pytest.raises(PmgError, match=r"method\.pmg gives it words alone\. Set method\.pmg\.taste=taste"):
+        pipeline.check("pmg", Method(keywords="keywords"))
+    pipeline.check("none", Method())
+    pipeline.check("pmg", Method(keywords="keywords", taste="taste"))
+    words = Pipeline(generator, tiny_scorer(), WeightGrid([1.0]), ScaleWeighting(), Scales(2.0, 2.0, 2.0), steps=2)
+    with pytest.raises(PmgError, match=r"a Scorer compares images with words\. .* or method\.soft\.taste"):
+        words.check("soft", Method(taste="taste"))
 
 
 def test_histories_become_tastes_and_requests_carry_them(scorer, few_looks):

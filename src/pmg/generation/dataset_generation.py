@@ -81,6 +81,7 @@ class DatasetGenerator:
         arms = list(list_arms(methods))
         batches = [examples[start : start + self.batch_size] for start in range(0, len(examples), self.batch_size)]
         for name, method, _ in arms:
+            self.pipeline.check(name, method)
             self.writer.check(name, self._hashes(method))
         with Progress(*Progress.get_default_columns(), TimeElapsedColumn()) as progress:
             for name, method, control in arms:

@@ -16,7 +16,7 @@ from pmg.generation.calibration import Calibration, NoCalibration
 from pmg.generation.condition_weighting import Weighting
 from pmg.generation.guidance import NEGATIVE, Branch, Scales
 from pmg.generation.records import Candidate
-from pmg.generation.requests import Request
+from pmg.generation.requests import Method, Request
 from pmg.generation.selection import Weights, balance_z, noise_seeds, pick
 from pmg.models.diffusion.conditioning import Block, Condition, References, SoftBlock, TextBlock, join, join_seen
 from pmg.models.diffusion.interfaces import Capabilities, Generator
@@ -77,6 +77,18 @@ class Pipeline:
         other = copy.copy(self)
         other.pairs = list(pairs)
         return other
+
+    def check(self, name: str, method: Method) -> None:
+        """Checks that the scorer compares images with what a method gives it, words or a taste, else PmgError."""
+        knows_tastes = hasattr(self.scorer, "compare")
+        if method.taste and not knows_tastes:
+            scorer = type(self.scorer).__name__
+            raise PmgError(f"a {scorer} compares images with words. Set scorer=personal, or method.{name}.taste=''")
+        if method.keywords and not method.taste and knows_tastes:
+            raise PmgError(
+                f"scorer=personal compares images with pictures that users liked, and method.{name} gives it words "
+                f"alone. Set method.{name}.taste=taste, or another scorer"
+            )
 
     @torch.no_grad()
     def __call__(
@@ -214,9 +226,6 @@ class Pipeline:
         accuracy = (content.view(shape) * self.scorer.encode_target(targets).cpu()[:, None]).sum(-1)
         tastes = [request.taste for request in requests if request.taste is not None]
         if tastes:
-            if not hasattr(self.scorer, "compare"):
-                name = type(self.scorer).__name__
-                raise PmgError(f"a {name} compares images with words. Set scorer=personal, or method.NAME.taste=''")
             preference = self.scorer.compare(style.view(shape), tastes)
         elif not any(request.keywords.words for request in requests):
             preference = torch.ones_like(accuracy)

@@ -122,8 +122,8 @@ class PersonalScorer(nn.Module):
     def encode_preference(self, pooled: Tensor) -> Tensor:
         """Raises PmgError: this scorer compares images with pictures."""
         raise PmgError(
-            "scorer=personal compares images with pictures that a user liked, and a method gives it words alone. Set "
-            "method.NAME.taste=taste and method.NAME.keywords='', or another scorer"
+            "scorer=personal compares images with pictures that users liked, and was given words alone. "
+            "Set another scorer"
         )
 
     @torch.no_grad()
