@@ -15,9 +15,11 @@ from pmg.generation.records import (
     Key,
     Record,
     RecordWriter,
+    StoredImages,
     read_images,
     read_records,
 )
+from pmg.models.image_passes import fit_size
 
 
 def record(example="e0", method="pmg", control="own", model="m", seed=0):
@@ -171,6 +173,21 @@ def test_missing_and_broken_images_are_named(tmp_path):
     file.unlink()
     with pytest.raises(PmgError, match=r"e0-0\.png .* is missing"):
         read_images(tmp_path, found)
+
+
+def test_stored_images_are_read_when_they_are_asked_for(tmp_path):
+    images = pictures(2)
+    RecordWriter(tmp_path).add(images, [record(), record("e1")])
+    found = read_records(tmp_path)
+    stored = StoredImages(tmp_path, {one.example: one for one in found}, 16).check()
+    assert list(stored) == [one.example for one in found]
+    assert stored["e1"].shape == (3, 16, 16)
+    torch.testing.assert_close(fit_size(images[1:], 16)[0], stored["e1"], atol=2 / 255, rtol=0)
+    (tmp_path / found[1].image).unlink()
+    assert stored["e0"].shape == (3, 16, 16)
+    for read in (stored.check, lambda: stored["e1"]):
+        with pytest.raises(PmgError, match="is missing"):
+            read()
 
 
 def test_image_of_another_size_is_named(tmp_path):

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
     from pmg.data.dataset import Dataset
     from pmg.domain import Example
-    from pmg.generation.records import Key, Record
+    from pmg.generation.records import Key, Record, StoredImages
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +60,7 @@ def body(cfg: DictConfig, run: Run) -> float | None:
     from pmg.evaluation.references import ReferenceArms, ReferenceReader
     from pmg.evaluation.results import ROWS, ResultBuilder, read_rows, write_results, write_rows
     from pmg.evaluation.set_comparison import compare_sets
-    from pmg.generation.records import RECORDS
+    from pmg.generation.records import RECORDS, StoredImages
     from pmg.models.loading.device import to_device
     from pmg.runs.provenance import git_state
 
@@ -87,7 +87,8 @@ def body(cfg: DictConfig, run: Run) -> float | None:
     reader = ReferenceReader(data.images, metrics.inputs, comparison)
     evaluation = ImageEvaluation(metrics.per_image, reader, ReferenceArms(data.images, generator), data.labels, judged)
     run.begin()
-    own = {(record.example, record.method): images[record.key] for record in records if record.control == "own"}
+    named = {(record.example, record.method): record for record in records if record.control == "own"}
+    own = StoredImages(cfg.generate_run, named, data.images.size)
     with run.ledger.phase("judge"):
         tables = parts or [evaluation.rows(examples, records, images, own_shard(cfg.shard))]
         if cfg.shard.index is not None:
@@ -213,14 +214,13 @@ def keep_used(command: str, config: Mapping[str, Any], prefix: str = "") -> dict
 
 def _read_images(
     folder: Path, made: Generation, data: Dataset, examples: Sequence[Example]
-) -> tuple[list[Record], dict[Key, Tensor]]:  # fmt: skip
+) -> tuple[list[Record], StoredImages[Key]]:  # fmt: skip
     """Reads the records of the generation, and its images at the size of the data's.
 
     PmgError if the records are not those that the run made, or a picture of an example is missing.
     """
     from pmg.generation.dataset_generation import list_keys
-    from pmg.generation.records import RECORDS, read_images, read_records, refuse_mixtures
-    from pmg.models.image_passes import fit_size
+    from pmg.generation.records import RECORDS, StoredImages, read_records, refuse_mixtures
 
     check_made(folder, made.metrics, RECORDS)
     records = read_records(folder)
@@ -234,12 +234,11 @@ def _read_images(
             "pmg-generate command again"
         )
     refuse_mixtures(folder, records, hash_images(made.metrics["identity"]))
-    pixels = fit_size(read_images(folder, records), data.images.size)
-    return records, {record.key: image for record, image in zip(records, pixels, strict=True)}
+    return records, StoredImages(folder, {record.key: record for record in records}, data.images.size).check()
 
 
 def _draw_sheet(
-    folder: Path, examples: Sequence[Example], data: Dataset, own: Mapping[tuple[str, str], Any], users: int
+    folder: Path, examples: Sequence[Example], data: Dataset, own: Mapping[tuple[str, str], Tensor], users: int
 ) -> None:
     """Draws the contact sheet: the images of all methods for some users."""
     from pmg.evaluation.contact_sheet import build_rows, choose_examples, contact_sheet
