@@ -36,7 +36,7 @@ def test_known_verbs_have_their_sign_and_others_are_asked_for():
         True, True, False, False, None,
     ]  # fmt: skip
     feedback.check({"gifted": 3, "bought": 2, "return": 1})
-    with pytest.raises(PmgError, match=r"is 'pondered' a like or a dislike\? Set data.feedback.positive=\[pondered\]"):
+    with pytest.raises(PmgError, match=r"is 'pondered' a like or a dislike\? Name each of pondered in data"):
         Feedback().check({"bought": 2, "pondered": 1})
 
 
@@ -48,3 +48,17 @@ def test_a_verb_that_never_occurs_is_refused():
         Feedback(negative=["retrun"]).check({"bought": 2, "return": 1})
     with pytest.raises(PmgError, match="'bought' is both positive and negative"):
         Feedback(positive=["bought"], negative=["bought"])
+
+
+def test_what_prepare_was_told_holds_where_nothing_else_is_said(tmp_path):
+    told = Feedback(like_from=3.0, positive=["gifted"], negative=["pondered"])
+    told.record(tmp_path)
+    found = Feedback.recorded(tmp_path, Feedback(like_from=3.0))
+    assert (found.like_from, [*found.positive], [*found.negative]) == (3.0, ["gifted"], ["pondered"])
+    other = Feedback(positive=["pondered"])
+    assert Feedback.recorded(tmp_path, other) is other
+    assert Feedback.recorded(tmp_path / "none", told) is told
+    for content in ("{", '{"other": []}'):
+        (tmp_path / "feedback.json").write_text(content)
+        with pytest.raises(PmgError, match=r"feedback\.json is damaged\. Delete it"):
+            Feedback.recorded(tmp_path, Feedback())

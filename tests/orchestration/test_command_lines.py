@@ -26,6 +26,12 @@ from runs import write_run
             "experiment=demo train_run=outputs/n8 method=pmg metrics=distances run_dir=outputs/n8_made",
             "pmg-evaluate experiment=demo metrics=distances generate_run=outputs/n8_made",
         ),
+        (
+            "generate",
+            "experiment=demo run_dir=outputs/mine/generate",
+            "pmg-evaluate experiment=demo generate_run=outputs/mine/generate run_dir=outputs/mine/evaluate "
+            "results_dir=outputs/mine/results",
+        ),
         ("generate", "experiment=demo shard.index=0 shard.count=2", None),
         ("generate", "experiment=chat_stickers", None),
         ("evaluate", "experiment=demo", "pmg-report outputs/demo"),

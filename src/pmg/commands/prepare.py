@@ -31,7 +31,9 @@ def body(cfg: DictConfig, run: Run) -> float | None:
     for name, value in counts.items():
         print(f"{name}: {value}")
     if "name" in cfg.data:
-        for name, value in instantiate(cfg.data).describe().items():
+        data = instantiate(cfg.data)
+        data.feedback.record(cfg.data.folder)
+        for name, value in data.describe().items():
             print(f"{name}: {value}")
     return None
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
+from pmg.cache import atomic_write_json
 from pmg.configuration.instantiate import nearest
 from pmg.domain import Interaction, Item, PmgError
 
@@ -19,6 +22,8 @@ DISLIKES = {
     "reported", "return", "returned", "skip", "skipped", "unliked",
 }  # fmt: skip
 """Actions whose sign is known; upper case doesn't matter."""
+
+RECORD = "feedback.json"  # in the folder of prepared tables
 
 
 @dataclass(frozen=True)
@@ -46,6 +51,23 @@ class Feedback:
         if both := sorted({*self.positive} & {*self.negative}):
             raise PmgError(f"data.feedback: '{both[0]}' is both positive and negative")
 
+    @classmethod
+    def recorded(cls, folder: str | Path, given: Feedback) -> Feedback:
+        """Returns what is `given`, with the actions that `pmg-prepare` was told where it names none."""
+        path = Path(folder, RECORD)
+        if given.positive or given.negative or not path.is_file():
+            return given
+        try:
+            return replace(given, **json.loads(path.read_text()))
+        except (ValueError, TypeError):
+            raise PmgError(
+                f"{path} is damaged. Delete it and name likes and dislikes: data.feedback.positive"
+            ) from None
+
+    def record(self, folder: str | Path) -> None:
+        """Writes the actions beside the tables, for commands that name none."""
+        atomic_write_json(Path(folder, RECORD), {"positive": [*self.positive], "negative": [*self.negative]})
+
     def likes(self, action: str) -> bool | None:
         """Returns whether an action is a like, or a dislike; None: neither is known."""
         if action in self.positive or action in self.negative:
@@ -65,10 +87,10 @@ class Feedback:
                     hint = nearest(action, counts)
                     raise PmgError(f"data.feedback.{key}: no interaction is '{action}'{hint}; there are {found}")
         if unknown := [action for action in counts if self.likes(action) is None]:
-            names = ",".join(unknown)
+            names = ", ".join(unknown)
             raise PmgError(
-                f"is '{unknown[0]}' a like or a dislike? Set data.feedback.positive=[{names}] or "
-                f"data.feedback.negative=[{names}]; there are {found}"
+                f"is '{unknown[0]}' a like or a dislike? Name each of {names} in data.feedback.positive=[…] or "
+                f"data.feedback.negative=[…]; there are {found}"
             )
 
     def read(self, item: Item, action: str, rating: float, time: int) -> Interaction | None:

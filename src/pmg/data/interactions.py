@@ -68,13 +68,13 @@ class InteractionData(Dataset):
         if abs(sum(shares.values()) - 1) > 1e-6 or min(shares.values()) < 0:
             raise PmgError(f"data.shares must be shares that sum to 1, got {dict(shares)}")
         check_split_by(split_by)
-        self.name, self.feedback, self.shares = name, feedback, dict(shares)
+        self.name, self.feedback, self.shares = name, Feedback.recorded(folder, feedback), dict(shares)
         self.min_likes, self.seed = min_likes, seed
         self.windows, self.split_by = windows or Windows(), split_by
         self.duplicates = duplicates
         self.folder, self.look = folder, look
         self.items, self.interactions = load(folder, name)
-        feedback.check(self.actions)
+        self.feedback.check(self.actions)
         self.pictures = PreparedImages.load(folder, name, self.items, self.item)
 
     @property

@@ -46,8 +46,12 @@ def next_command(command: str, values: Values, overrides: Sequence[str]) -> str 
         return None
     reader, key = READERS[command]
     following = _kept(overrides, reader, key)
+    folder = display_path(values["run_dir"])
     if not is_same_folder(values.get(key), values["run_dir"]):  # an experiment may name the run
-        following.append(f"{key}={display_path(values['run_dir'])}")
+        following.append(f"{key}={folder}")
+        if folder.name == command and "run_dir" in map(override_root, overrides):  # beside it, as experiments have it
+            following.append(f"run_dir={folder.parent / reader}")
+            following += [f"results_dir={folder.parent / 'results'}"] if reader == "evaluate" else []
     return shlex.join([f"pmg-{reader}", *_config_folder(), *following])
 
 
@@ -57,8 +61,12 @@ def _try_out(values: Values) -> str:
     data = read_json(run / METRICS_FILE).get("choices", {}).get("data", DEFAULT_DATA)
     given = [] if data == DEFAULT_DATA else [f"data={data}"]
     with contextlib.suppress(OSError, OmegaConfBaseException):  # data in a folder of their own
-        folder = OmegaConf.select(OmegaConf.load(run / CONFIG_FILE), "data.folder") if given else None
+        config = OmegaConf.load(run / CONFIG_FILE) if given else OmegaConf.create()
+        folder = OmegaConf.select(config, "data.folder")
         given += [f"data.folder={display_path(folder)}"] if folder else []
+        for sign in ("positive", "negative"):
+            actions = OmegaConf.select(config, f"data.feedback.{sign}")
+            given += [f"data.feedback.{sign}=[{','.join(actions)}]"] if actions else []
     return shlex.join(["pmg-app", *_config_folder(), f"pipeline={display_path(values['folder'])}", *given])
 
 
