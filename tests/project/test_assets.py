@@ -41,6 +41,7 @@ def test_every_trained_model_has_a_card_with_its_quality(root):
         "look_generator/unet",
         "look_judge",
         "look_scorer",
+        "look_reward",
     ):
         card = (root / "assets" / folder / "README.md").read_text()
         assert "Measured on held-out drawings" in card
