@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytorch_lightning as pl
@@ -38,11 +39,12 @@ class RewardBatches:
     """
 
     def __init__(
-        self, data: LookData, codec: LatentCodec, artists: int, spread: float, noise: float, restored: float
-    ) -> None:
+        self, data: LookData, codec: LatentCodec, artists: int, spread: float, noise: float, restored: float,
+        split: str = "train",
+    ) -> None:  # fmt: skip
         self.data, self.codec, self.artists = data, codec, artists
         self.spread, self.noise, self.restored = spread, noise, restored
-        self.rows = data.rows_by_artist("train")
+        self.rows = data.rows_by_artist(split)
         if artists > len(self.rows):
             raise PmgError(
                 f"stage.batch_size needs {artists} artists, and the data has {len(self.rows)}: set "
@@ -155,14 +157,15 @@ class LookRewardStage:
         self.spread, self.noise, self.restored = spread, noise, restored
 
     def build(self, data: PictureGroups, seed: int) -> Built:
-        """Batches of users; validation on others, of the same looks; PmgError if the data has no finishes."""
+        """Batches of users; validation on others, of held-out drawings; PmgError if the data has no finishes."""
         if not isinstance(data, LookData):
             raise PmgError("stage=look_reward learns from users of data=looks, whose looks it draws. Set data=looks")
         codec = AutoencoderDCCodec.from_folder(self.generator_folder / "vae")
-        batches = RewardBatches(data, codec, self.artists, self.spread, self.noise, self.restored)
+        draw = partial(RewardBatches, data, codec, self.artists, self.spread, self.noise, self.restored)
+        batches, held_out = draw(), draw("validation")
         reward = PersonalReward(PersonalRewardConfig(self.scorer.encoder.width, self.width))
         numbers = [stable_number(seed, "reward validation", number) % 2**62 for number in range(VALIDATION_BATCHES)]
-        fixed = [batches(torch.arange(1), torch.Generator().manual_seed(number)) for number in numbers]
+        fixed = [held_out(torch.arange(1), torch.Generator().manual_seed(number)) for number in numbers]
         module = self.training(reward, self.scorer)
         return module, RowsDataModule(ShuffledRows(torch.arange(1), 1, seed, batches), fixed)
 
