@@ -85,6 +85,7 @@ def test_near_copies_of_the_history_are_not_asked_for(prepared, caplog):
     assert "data.duplicates.bits and .colour" in caplog.text
     assert data.images.has(data.item["b"])
     assert data.describe() == {
+        "titles": "4 for 4 items (what each shows, without brand)",
         "actions": "sent 5 (like)", "users with enough likes": "1 of 1 (data.min_likes=1)", "examples": "test 1",
     }  # fmt: skip
 

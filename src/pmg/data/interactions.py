@@ -188,6 +188,7 @@ class InteractionData(Dataset):
         """Returns what the interactions became, by name: the sign of each action, users, and examples by split."""
         signs = {True: "like", False: "dislike"}
         facts: dict[str, Any] = {
+            "titles": f"{self.items['title'].nunique()} for {len(self.items)} items (what each shows, without brand)",
             "actions": ", ".join(f"{a} {n} ({signs[bool(self.feedback.likes(a))]})" for a, n in self.actions.items()),
             "users with enough likes": f"{len(self.users)} of {self.interactions['user'].nunique()} "
             f"(data.min_likes={self.min_likes})",
