@@ -149,7 +149,7 @@ families: $(STAMP) ## UNet, transformer and language model as generators of look
 
 reward: $(STAMP) ## does a reward learned from others' likes know one user, and does choosing by it pay? (20 minutes)
 	$(BIN)/pmg-study experiment=reward $(ARGS)
-	$(BIN)/pmg-study experiment=reward scorer=personal method.mean_style.taste=taste $(ARGS)
+	$(BIN)/pmg-study experiment=reward scorer=personal +method.mean_style.taste=taste $(ARGS)
 	$(BIN)/python experiments/reward.py
 
 optimise: $(STAMP) ## preference optimisation beside denoising and a contrast, at equal operations (two hours of a core)

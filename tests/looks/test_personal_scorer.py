@@ -19,7 +19,14 @@ from pmg.generation.requests import Method, Preference, Request, RequestBuilder
 from pmg.generation.selection import WeightGrid
 from pmg.looks.models.personal_scorer import PersonalReward, PersonalRewardConfig, PersonalScorer
 from pmg.looks.stages.pretraining import save_half
-from pmg.looks.stages.reward import FINISHES, LONGEST, LookRewardStage, LookRewardTraining, pair_accuracy
+from pmg.looks.stages.reward import (
+    FINISHES,
+    LONGEST,
+    LookRewardStage,
+    LookRewardTraining,
+    find_sharpness,
+    pair_accuracy,
+)
 from pmg.looks.taste_source import PicturesAsTaste
 from pmg.models.tiny_models import tiny_scorer
 from pmg.models.vision.scorer import Taste
@@ -113,7 +120,7 @@ def test_the_candidate_that_is_most_like_a_liked_picture_is_kept(pipeline, score
 
 
 def test_words_and_tastes_are_for_their_scorers(pipeline, generator):
-    with pytest.raises(PmgError, match=r"method\.pmg gives it words alone\. Set method\.pmg\.taste=taste"):
+    with pytest.raises(PmgError, match=r"method\.pmg gives it words alone\. Set \+method\.pmg\.taste=taste"):
         pipeline.check("pmg", Method(keywords="keywords"))
     pipeline.check("none", Method())
     pipeline.check("pmg", Method(keywords="keywords", taste="taste"))
@@ -178,6 +185,17 @@ def test_pairs_are_counted_where_rivals_are_hard():
     logits = torch.tensor([[1.0, 2.0, 0.0], [0.0, 1.0, 0.0], [5.0, 5.0, 1.0]])
     hard = torch.tensor([[False, True, False], [False, False, True], [False, False, False]])
     assert float(pair_accuracy(logits, hard)) == 0.5
+
+
+def test_logits_are_sharpened_until_probabilities_are_right(reward):
+    rng = torch.Generator().manual_seed(0)
+    logits = torch.randn(20_000, generator=rng)
+    preferred = torch.rand(20_000, generator=rng) < torch.sigmoid(2 * logits)  # they are half of what they should be
+    assert find_sharpness(torch.where(preferred, logits, -logits)) == pytest.approx(2.0, abs=0.15)
+    images, history, known = vectors(1, 3, seed=1), vectors(1, 2), torch.ones(1, 2, dtype=torch.bool)
+    before = reward(images, history, known, known)
+    reward.sharpen(1.5)
+    torch.testing.assert_close(reward(images, history, known, known), 1.5 * before)
 
 
 def test_data_without_looks_and_too_many_artists_are_refused(stage, few_looks):

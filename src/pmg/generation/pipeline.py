@@ -87,7 +87,7 @@ class Pipeline:
         if method.keywords and not method.taste and knows_tastes:
             raise PmgError(
                 f"scorer=personal compares images with pictures that users liked, and method.{name} gives it words "
-                f"alone. Set method.{name}.taste=taste, or another scorer"
+                f"alone. Set +method.{name}.taste=taste, or another scorer"
             )
 
     @torch.no_grad()

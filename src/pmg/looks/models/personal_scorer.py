@@ -60,6 +60,12 @@ class PersonalReward(EmbeddedModel):
         """Returns unit vectors `(..., E)` of features `(..., F)`."""
         return normalize(self.project(features.float().flatten(0, -2)), dim=-1).unflatten(0, features.shape[:-1])
 
+    @torch.no_grad()
+    def sharpen(self, factor: float) -> None:
+        """Multiplies all logits by a factor."""
+        self.scale += math.log(factor)
+        self.threshold *= factor
+
     def forward(self, images: Tensor, history: Tensor, liked: Tensor, known: Tensor) -> Tensor:
         """Returns logits `(U, C)`.
 

@@ -27,7 +27,8 @@ from pmg.training.datamodule import Batch, RowsDataModule, ShuffledRows
 from pmg.training.optim import OptimizerPartial, SchedulerPartial, configure_optimizers
 
 FINISHES, LONGEST = 4, 8  # finishes of a batch, each by every artist of it; pictures of a history
-VALIDATION_BATCHES = 8
+VALIDATION_BATCHES = 24
+SHARPER = torch.arange(0.5, 4.0, 0.05)  # factors of logits that a calibration tries
 
 
 class RewardBatches:
@@ -107,10 +108,9 @@ class LookRewardTraining(pl.LightningModule):
         """One step on a batch of `RewardBatches`."""
         logits = self.logits(batch)
         own = torch.eye(len(logits), dtype=torch.bool, device=logits.device)
-        margins = logits.diagonal()[:, None] - logits
         weight = own * (len(logits) - 1.0) + ~own  # as much of the liked picture as of all others
         losses = {
-            "train/pairs": -logsigmoid(margins[batch["hard"]]).mean(),
+            "train/pairs": -logsigmoid(margins(logits, batch["hard"])).mean(),
             "train/likes": binary_cross_entropy_with_logits(logits, own.float(), weight) / 2,
         }
         self.log_dict(losses, prog_bar=True)
@@ -125,9 +125,23 @@ class LookRewardTraining(pl.LightningModule):
         return configure_optimizers(self, self.reward, self.optimizer, self.lr_scheduler)
 
 
+def margins(logits: Tensor, hard: Tensor) -> Tensor:
+    """Returns by how much each user's own next picture has a higher logit `(U, U)` than each hard rival `(U, U)`."""
+    return (logits.diagonal()[:, None] - logits)[hard]
+
+
 def pair_accuracy(logits: Tensor, hard: Tensor) -> Tensor:
-    """Returns how often a user's own next picture has a higher logit `(U, U)` than that of a hard rival `(U, U)`."""
-    return (logits.diagonal()[:, None] > logits)[hard].float().mean()
+    """Returns the share of `margins` above 0."""
+    return (margins(logits, hard) > 0).float().mean()
+
+
+def find_sharpness(margins: Tensor) -> float:
+    """Returns the factor of `SHARPER` that makes pairs likeliest whose first was preferred by margins `(N,)`.
+
+    Training's dropout leaves logits too small (temperature scaling, Guo et al. 2017).
+    """
+    losses = torch.stack([-logsigmoid(factor * margins).mean() for factor in SHARPER])
+    return float(SHARPER[losses.argmin()])
 
 
 class LookRewardStage:
@@ -171,8 +185,12 @@ class LookRewardStage:
 
     @torch.no_grad()
     def save_and_evaluate(self, built: tuple[LookRewardTraining, RowsDataModule], data: LookData) -> dict[str, float]:
-        """Saves the reward; its accuracy on hard pairs of validation."""
+        """Calibrates the reward on hard pairs of validation and saves it; its accuracy there."""
         module, batches = built
-        save_half(module.reward.eval(), self.folder)
-        found = [pair_accuracy(module.logits(batch), batch["hard"]) for batch in batches.validation]
+        module.reward.eval()
+        logits = [module.logits(batch) for batch in batches.validation]
+        hard = [batch["hard"] for batch in batches.validation]
+        module.reward.sharpen(find_sharpness(torch.cat([margins(*pair) for pair in zip(logits, hard, strict=True)])))
+        save_half(module.reward, self.folder)
+        found = [pair_accuracy(*pair) for pair in zip(logits, hard, strict=True)]
         return {"pair_accuracy": float(torch.stack(found).mean())}
