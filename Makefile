@@ -154,8 +154,8 @@ reward: $(STAMP) ## does a reward learned from others' likes know one user, and 
 
 optimise: $(STAMP) ## preference optimisation beside denoising and a contrast, at equal operations (two hours of a core)
 	$(BIN)/pmg-study experiment=optimise $(ARGS)
-	$(BIN)/pmg-study experiment=optimise objective=contrast trainer.max_steps=75 $(ARGS)
-	$(BIN)/pmg-study experiment=optimise objective=dpo trainer.max_steps=50 $(ARGS)
+	$(BIN)/pmg-study experiment=optimise objective=contrast name=contrast trainer.max_steps=75 $(ARGS)
+	$(BIN)/pmg-study experiment=optimise objective=dpo name=dpo trainer.max_steps=50 $(ARGS)
 	$(BIN)/python experiments/report.py optimise
 
 real-people: $(STAMP) ## a trained reader on what real people like, beside counts (MovieLens; 25 minutes)

@@ -63,8 +63,8 @@ class PersonalReward(EmbeddedModel):
     @torch.no_grad()
     def sharpen(self, factor: float) -> None:
         """Multiplies all logits by a factor."""
-        self.scale += math.log(factor)
-        self.threshold *= factor
+        self.scale.add_(math.log(factor))
+        self.threshold.mul_(factor)
 
     def forward(self, images: Tensor, history: Tensor, liked: Tensor, known: Tensor) -> Tensor:
         """Returns logits `(U, C)`.

@@ -40,8 +40,8 @@ class RewardBatches:
     """
 
     def __init__(
-        self, data: LookData, codec: LatentCodec, artists: int, spread: float, noise: float, restored: float,
-        split: str = "train",
+        self, data: LookData, codec: LatentCodec, artists: int, *, spread: float, noise: float, restored: float,
+        split: str,
     ) -> None:  # fmt: skip
         self.data, self.codec, self.artists = data, codec, artists
         self.spread, self.noise, self.restored = spread, noise, restored
@@ -175,8 +175,10 @@ class LookRewardStage:
         if not isinstance(data, LookData):
             raise PmgError("stage=look_reward learns from users of data=looks, whose looks it draws. Set data=looks")
         codec = AutoencoderDCCodec.from_folder(self.generator_folder / "vae")
-        draw = partial(RewardBatches, data, codec, self.artists, self.spread, self.noise, self.restored)
-        batches, held_out = draw(), draw("validation")
+        draw = partial(
+            RewardBatches, data, codec, self.artists, spread=self.spread, noise=self.noise, restored=self.restored
+        )
+        batches, held_out = draw(split="train"), draw(split="validation")
         reward = PersonalReward(PersonalRewardConfig(self.scorer.encoder.width, self.width))
         numbers = [stable_number(seed, "reward validation", number) % 2**62 for number in range(VALIDATION_BATCHES)]
         fixed = [held_out(torch.arange(1), torch.Generator().manual_seed(number)) for number in numbers]
