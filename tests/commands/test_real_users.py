@@ -15,7 +15,6 @@ def shop(tmp_path):
     return write_shop(tmp_path)
 
 
-@pytest.mark.ci
 @pytest.mark.slow
 def test_prepare_train_generate_evaluate(shop, pmg_here):
     prepare = [
