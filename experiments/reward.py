@@ -1,7 +1,7 @@
 """Measures the personal reward on users whose looks its training never met, into experiments/reward.
 
 python experiments/reward.py
-python experiments/reward.py --runs outputs/studies/reward --users 150
+python experiments/reward.py --runs outputs/studies/reward --groups 10
 
 Pairs: sixteen users of four artists under four finishes each like one look; which of two pictures of held-out drawings
 do they prefer? Rivals are hard: the same artist under another finish, or another artist under the same finish.
@@ -15,7 +15,6 @@ import json
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ import pandas as pd
 import torch
 from record import HERE, fill
 from rich.progress import track
+from selection import keep_best
 from torch import Tensor
 from torch.nn.functional import normalize
 
@@ -33,6 +33,7 @@ from pmg.generation.selection import balance_z
 from pmg.looks.drawings import LookData
 from pmg.looks.models.personal_scorer import PersonalScorer
 from pmg.looks.models.style_encoder import StyleEncoder
+from pmg.looks.stages.reward import hard_rivals
 from pmg.models.loading.weight_sources import load_frozen
 from pmg.runs.provenance import git_state
 from pmg.seeding import stable_number
@@ -64,12 +65,6 @@ def draw_group(data: LookData, group: str, seed: int) -> tuple[Tensor, Tensor]:
     return pictures[:, :-1], pictures[:, -1]
 
 
-def hard_pairs() -> Tensor:
-    """Returns which rivals of each user have the artist or the finish in common, bool `(U, U)`."""
-    artist, finish = torch.arange(SIDE**2) // SIDE, torch.arange(SIDE**2) % SIDE
-    return (artist[:, None] == artist) ^ (finish[:, None] == finish)
-
-
 @dataclass(frozen=True)
 class Arm:
     """What an arm reads of pictures `(B, 3, H, W)`, as `(B, F)`, and how it rates candidates `(U, F)`, as `(U, U)`."""
@@ -90,6 +85,10 @@ def build_arms(models: Path, rewards: Path) -> dict[str, Arm]:
         known = torch.ones(histories.shape[:2], dtype=torch.bool)
         return scorer.reward(candidates.expand(len(histories), -1, -1), histories, known, known)
 
+    def popularity(histories: Tensor, candidates: Tensor) -> Tensor:
+        """Returns the mean logit over all users."""
+        return personal(histories, candidates).mean(0, keepdim=True).expand(len(histories), -1)
+
     def cosine(histories: Tensor, candidates: Tensor) -> Tensor:
         """Returns cosines of each history's mean with each candidate."""
         return normalize(histories.mean(1), dim=-1) @ normalize(candidates, dim=-1).T
@@ -102,24 +101,19 @@ def build_arms(models: Path, rewards: Path) -> dict[str, Arm]:
                 found[row, stable_number("word", *word) % 1000] = 1.0
         return found
 
-    reads = partial(_second, scorer)
     return {
-        "reward": Arm(reads, personal),
+        "reward": Arm(lambda pictures: scorer(pictures)[1], personal),
         "cosine of mean_style": Arm(lambda pictures: style.read(codec.encode, pictures[:, None]).flatten(1), cosine),
         "cosine of the scorer's style": Arm(lambda pictures: scorer.scorer(pictures)[1], cosine),
         "counting": Arm(count, cosine),
-        "popularity": Arm(reads, lambda *given: personal(*given).mean(0, keepdim=True).expand(len(given[0]), -1)),
+        "popularity": Arm(lambda pictures: scorer(pictures)[1], popularity),
     }
-
-
-def _second(model: Callable[[Tensor], tuple[Tensor, Tensor]], pictures: Tensor) -> Tensor:
-    return model(pictures)[1]
 
 
 @torch.no_grad()
 def measure_pairs(data: LookData, arms: Mapping[str, Arm], groups: int) -> pd.DataFrame:
     """Returns a row a user, arm and number of behaviours: share of hard pairs that are right, ties half; margins."""
-    hard, rows = hard_pairs(), []
+    hard, rows = hard_rivals(SIDE, SIDE), []
     for group in GROUPS:
         for number in track(range(groups), description=group):
             histories, following = draw_group(data, group, number)
@@ -176,9 +170,8 @@ def read_candidates(runs: Path, split: str) -> pd.DataFrame:
 
 def keep(rows: pd.DataFrame, preference: str, alpha: float) -> pd.DataFrame:
     """Returns the candidate of the highest z of each example."""
-    z = balance_z(*(torch.tensor(rows[name].to_numpy()) for name in (preference, "selection_accuracy")), alpha)
-    ranked = rows.assign(z=z.numpy())
-    return ranked.loc[ranked.groupby("example")["z"].idxmax()].sort_values("example")
+    scores = [torch.tensor(rows[name].to_numpy()) for name in (preference, "selection_accuracy")]
+    return keep_best(rows, rows["draw"].nunique(), lambda _: balance_z(*scores, alpha)).sort_values("example")
 
 
 def measure_selection(runs: Path) -> dict[str, Any]:
@@ -252,5 +245,5 @@ if __name__ == "__main__":
     parser.add_argument("--into", type=Path, default=HERE / STUDY)
     parser.add_argument("--models", type=Path, default=Path("assets"), help="folder of generator and scorer")
     parser.add_argument("--reward", type=Path, help="folder of the reward, where it is another one")
-    parser.add_argument("--groups", type=int, default=20, help="groups of sixteen users, of each kind")
+    parser.add_argument("--groups", type=int, default=10, help="groups of sixteen users, of each kind")
     main(parser.parse_args())

@@ -202,7 +202,9 @@ def test_data_without_looks_and_too_many_artists_are_refused(stage, few_looks):
     with pytest.raises(PmgError, match=r"Set data=looks"):
         stage(batch_size=8).build(object(), seed=0)
     artists = len(few_looks.rows_by_artist("train"))
-    with pytest.raises(PmgError, match=rf"the data has {artists}: set stage\.batch_size={4 * artists} or less"):
+    with pytest.raises(
+        PmgError, match=rf"the data has {artists} artists: set stage\.batch_size={4 * artists} or less"
+    ):
         stage(batch_size=4 * (artists + 1)).build(few_looks, seed=0)
     with pytest.raises(PmgError, match=r"stage\.batch_size must be a multiple of 4"):
         stage(batch_size=6)

@@ -46,7 +46,8 @@ if TYPE_CHECKING:
 
     from pmg.data.dataset import Dataset
     from pmg.domain import Example
-    from pmg.generation.records import Key, Record, StoredImages
+    from pmg.generation.records import Key, Record
+    from pmg.generation.stored_images import StoredImages
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +61,8 @@ def body(cfg: DictConfig, run: Run) -> float | None:
     from pmg.evaluation.references import ReferenceArms, ReferenceReader
     from pmg.evaluation.results import ROWS, ResultBuilder, read_rows, write_results, write_rows
     from pmg.evaluation.set_comparison import compare_sets
-    from pmg.generation.records import RECORDS, StoredImages
+    from pmg.generation.records import RECORDS
+    from pmg.generation.stored_images import StoredImages
     from pmg.models.loading.device import to_device
     from pmg.runs.provenance import git_state
 
@@ -220,7 +222,8 @@ def _read_images(
     PmgError if the records are not those that the run made, or a picture of an example is missing.
     """
     from pmg.generation.dataset_generation import list_keys
-    from pmg.generation.records import RECORDS, StoredImages, read_records, refuse_mixtures
+    from pmg.generation.records import RECORDS, read_records, refuse_mixtures
+    from pmg.generation.stored_images import StoredImages
 
     check_made(folder, made.metrics, RECORDS)
     records = read_records(folder)

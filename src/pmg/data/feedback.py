@@ -53,7 +53,7 @@ class Feedback:
 
     @classmethod
     def recorded(cls, folder: str | Path, given: Feedback) -> Feedback:
-        """Returns what is `given`, with the actions that `pmg-prepare` was told where it names none."""
+        """Returns `given`; where it names no actions, with those of the `pmg-prepare` that wrote the folder."""
         path = Path(folder, RECORD)
         if given.positive or given.negative or not path.is_file():
             return given

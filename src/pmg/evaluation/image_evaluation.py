@@ -136,9 +136,9 @@ class ImageEvaluation:
         if self.cache is None:
             return self._evaluate(examples, by_example, images)
         records = [record for example in examples for record in by_example[example.id]]
-        pixels = [hash_tensor(images[record.key]) for record in records]
-        key = Cache.key(records=list(map(as_line, records)), pixels=pixels)
-        return self.cache.fetch(key, lambda: self._evaluate(examples, by_example, images))
+        read = {record.key: images[record.key] for record in records}  # once, from their files
+        key = Cache.key(records=list(map(as_line, records)), pixels=list(map(hash_tensor, read.values())))
+        return self.cache.fetch(key, lambda: self._evaluate(examples, by_example, read))
 
     def _evaluate(
         self, examples: Sequence[Example], by_example: Mapping[str, list[Record]], images: Mapping[Key, Tensor]

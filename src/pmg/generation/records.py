@@ -6,12 +6,12 @@ import json
 import logging
 import os
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from hashlib import sha256
 from io import BytesIO
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple
 from urllib.parse import quote
 
 import numpy as np
@@ -21,7 +21,6 @@ from torch import Tensor
 
 from pmg.cache import atomic_write_bytes
 from pmg.domain import PmgError
-from pmg.models.image_passes import fit_size
 from pmg.models.vision.pictures import to_pictures, to_png
 from pmg.models.vision.pixels import from_uint8
 
@@ -33,7 +32,6 @@ IMAGES = "images"
 LONGEST_NAME = 150  # characters of an id in a file's name
 
 Control = Literal["own", "mismatched"]
-Name = TypeVar("Name")
 
 
 class Key(NamedTuple):
@@ -259,29 +257,6 @@ def read_images(folder: str | Path, records: Iterable[Record]) -> Tensor:
             sizes = [f"{array.shape[1]}x{array.shape[0]}" for array in (arrays[-1], arrays[0])]
             raise PmgError(f"{path} (row '{row}' of {RECORDS}) is {sizes[0]} pixels, others are {sizes[1]}")
     return from_uint8(torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2))
-
-
-class StoredImages(Mapping[Name, Tensor]):
-    """Images of records by any name, `(3, size, size)` in [-1, 1], read from their files whenever one is asked for."""
-
-    def __init__(self, folder: str | Path, records: Mapping[Name, Record], size: int) -> None:
-        self.folder, self.records, self.size = folder, records, size
-
-    def check(self) -> StoredImages[Name]:
-        """Reads each image once; returns itself, PmgError as of `read_images`."""
-        records = list(self.records.values())
-        for record in records:
-            read_images(self.folder, [records[0], record])  # of one size
-        return self
-
-    def __getitem__(self, name: Name) -> Tensor:
-        return fit_size(read_images(self.folder, [self.records[name]]), self.size)[0]
-
-    def __iter__(self) -> Iterator[Name]:
-        return iter(self.records)
-
-    def __len__(self) -> int:
-        return len(self.records)
 
 
 def _read(path: Path) -> tuple[list[Record], int]:

@@ -1,4 +1,4 @@
-"""A preference source of tastes: the pictures of a history, as a scorer that knows users by pictures sees them."""
+"""A preference source of tastes: the embedded pictures of a history, which `scorer=personal` compares images with."""
 
 from __future__ import annotations
 

@@ -139,7 +139,7 @@ class PictureSource(PreferenceSource):
 
 
 class TasteSource(PreferenceSource):
-    """A source of what a scorer that knows users by pictures compares candidates with.
+    """A source of tastes, which a scorer compares candidates with in place of keywords.
 
     Called, it returns the `Taste` of each of the `U` profiles.
     """

@@ -1,21 +1,18 @@
-"""A second judge of looks, over AlexNet: what it reports shares no convolution with the first one's report."""
+"""A second judge of looks over AlexNet's convolutions, which has no weights in common with the first one."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Self
 
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d
 from transformers import PreTrainedConfig
 
-from pmg.domain import PmgError
-from pmg.installation import restore_assets
 from pmg.looks.models.judge import LookJudge, LookJudgeConfig
 from pmg.looks.models.trunk import Trunk
+from pmg.models.vision.perceptual import load_backbone
 
-GRID = 3  # cells a side of the features: where a part lies tells things apart
+GRID = 3  # cells a side of the pooled features: one cell would lose the positions of parts
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's pictures in [0, 1]
 
 
@@ -45,11 +42,8 @@ class AlexNet(Trunk):
     @classmethod
     def from_folder(cls, folder: str) -> Self:
         """Loads ``alexnet.safetensors``, whose convolutions LPIPS uses; PmgError if it is missing or damaged."""
-        trunk, path = cls(AlexNetConfig()), Path(folder, "alexnet.safetensors")
-        try:
-            trunk.load_state_dict({name: weight.float() for name, weight in load_file(path).items()})
-        except Exception as error:  # safetensors raises several types for a damaged file
-            raise PmgError(f"{path} is missing or damaged ({error}); {restore_assets('lpips')}") from None
+        trunk = cls(AlexNetConfig())
+        load_backbone(folder, "alex", trunk.load_state_dict)  # which copies fp16 into the parameters' type
         return trunk
 
     def freeze(self, stages: int) -> None:
@@ -75,7 +69,7 @@ class AlexNetJudgeConfig(LookJudgeConfig):
 
 
 class AlexNetJudge(LookJudge):
-    """AlexNet with the three heads of `LookJudge`; trained and asked as that one is."""
+    """AlexNet with the three heads of `LookJudge`, and its interface."""
 
     config_class = AlexNetJudgeConfig
 

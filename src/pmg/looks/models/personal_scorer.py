@@ -1,4 +1,4 @@
-"""A scorer that knows one user by pictures: how much they would like an image, from what they liked and disliked.
+"""A scorer whose preference score is how likely a user likes an image, given pictures that they liked and disliked.
 
 Shapes: `U` users, `H` pictures of a history, `C` images to compare, `F` width of a scorer's features, `E` of a taste.
 """
@@ -11,14 +11,14 @@ from typing import Self
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import normalize, pad
+from torch.nn.functional import pad
 from transformers import PreTrainedConfig
 
 from pmg.domain import PmgError
 from pmg.models.image_passes import fit_size
 from pmg.models.loading.weight_sources import load_frozen
 from pmg.models.vision.backbones import EmbeddedModel
-from pmg.models.vision.scorer import Scorer, Taste
+from pmg.models.vision.scorer import Scorer, Taste, unit
 
 
 class PersonalRewardConfig(PreTrainedConfig):
@@ -31,7 +31,7 @@ class PersonalRewardConfig(PreTrainedConfig):
 
     model_type = "pmg_personal_reward"
 
-    def __init__(self, features: int = 1312, width: int = 128, **kwargs: object) -> None:
+    def __init__(self, features: int = 1088, width: int = 128, **kwargs: object) -> None:
         self.features, self.width = features, width
         super().__init__(**kwargs)
 
@@ -58,7 +58,7 @@ class PersonalReward(EmbeddedModel):
 
     def embed(self, features: Tensor) -> Tensor:
         """Returns unit vectors `(..., E)` of features `(..., F)`."""
-        return normalize(self.project(features.float().flatten(0, -2)), dim=-1).unflatten(0, features.shape[:-1])
+        return unit(self.project(features.float().flatten(0, -2))).unflatten(0, features.shape[:-1])
 
     @torch.no_grad()
     def sharpen(self, factor: float) -> None:
@@ -123,7 +123,7 @@ class PersonalScorer(nn.Module):
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Returns content vectors `(B, D)` and taste vectors `(B, E)`, of length 1, of images in [-1, 1]."""
         features = self.scorer.encoder(fit_size(images, self.scorer.config.size))
-        return normalize(self.scorer.content(features).float(), dim=-1), self.reward.embed(features)
+        return unit(self.scorer.content(features)), self.reward.embed(features)
 
     def encode_preference(self, pooled: Tensor) -> Tensor:
         """Raises PmgError: this scorer compares images with pictures."""

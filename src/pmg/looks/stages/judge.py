@@ -19,7 +19,7 @@ from pmg.looks.finish_targets import SIZE, finish_errors, finish_values
 from pmg.looks.finishes import Finish
 from pmg.looks.models.codec import AutoencoderDCCodec, restore_some
 from pmg.looks.models.judge import LookJudge, LookJudgeConfig, pick_looks
-from pmg.looks.stages.pretraining import VALIDATION_BATCH, Built, count_groups, load_weights, save_half
+from pmg.looks.stages.pretraining import VALIDATION_BATCH, Built, count_groups, group_rows, load_weights, save_half
 from pmg.looks.stages.training import contrastive_loss, random_affine
 from pmg.looks.targets import CANDIDATES, LookChoice
 from pmg.models.diffusion.interfaces import LatentCodec
@@ -41,14 +41,8 @@ class JudgeBatches:
         self.artists = artists
         self.data, self.codec, self.restored, self.spread = data, codec, restored, spread
         self.concept = {name: place for place, name in enumerate(data.drawings.concepts)}
-        self.rows = data.rows_by_artist("train", "unseen_artists")
+        self.rows = group_rows(data, ("train", "unseen_artists"), artists, FINISHES * CONCEPTS)
         self.coloured = has_colours(data.drawings.pixels)
-        if artists > len(self.rows):
-            most = len(self.rows) * FINISHES * CONCEPTS
-            raise PmgError(
-                f"stage.batch_size needs {artists} artists with {FINISHES * CONCEPTS} pictures each, and the data has "
-                f"{len(self.rows)} artists: set stage.batch_size={most} or less"
-            )
 
     def __call__(self, _: Tensor, rng: torch.Generator) -> Batch:
         """Returns a batch of `artists * FINISHES * CONCEPTS` pictures with their labels."""

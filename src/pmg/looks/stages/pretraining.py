@@ -6,6 +6,7 @@ the model as fp16 safetensors in the library's own folder layout and measures it
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -15,6 +16,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from pmg.domain import PmgError
+from pmg.looks.drawings import LookData
 from pmg.models.loading.weight_sources import load_part
 from pmg.training.datamodule import RowsDataModule
 
@@ -47,6 +49,17 @@ def count_groups(batch_size: int, size: int) -> int:
         near = f"{below} or {below + size}" if below else str(size)
         raise PmgError(f"stage.batch_size must be a multiple of {size}, got {batch_size}: set it to {near}")
     return batch_size // size
+
+
+def group_rows(data: LookData, splits: Sequence[str], artists: int, pictures: int) -> dict[str, list[int]]:
+    """Returns the rows of splits by artist; PmgError if a batch of `artists` with `pictures` each has too many."""
+    rows = data.rows_by_artist(*splits)
+    if artists > len(rows):
+        raise PmgError(
+            f"stage.batch_size needs {artists} artists with {pictures} pictures each, and the data has {len(rows)} "
+            f"artists: set stage.batch_size={len(rows) * pictures} or less"
+        )
+    return rows
 
 
 def save_half(model: ModelMixin | PreTrainedModel, folder: str) -> None:

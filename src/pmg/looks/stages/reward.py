@@ -18,7 +18,7 @@ from pmg.domain import PmgError
 from pmg.looks.drawings import LookData
 from pmg.looks.models.codec import AutoencoderDCCodec, restore_some
 from pmg.looks.models.personal_scorer import PersonalReward, PersonalRewardConfig
-from pmg.looks.stages.pretraining import Built, count_groups, save_half
+from pmg.looks.stages.pretraining import Built, count_groups, group_rows, save_half
 from pmg.models.diffusion.interfaces import LatentCodec
 from pmg.models.image_passes import fit_size
 from pmg.models.vision.scorer import Scorer
@@ -34,8 +34,8 @@ SHARPER = torch.arange(0.5, 4.0, 0.05)  # factors of logits that a calibration t
 class RewardBatches:
     """Draws the users of a batch: each likes one look, and the others' looks are the rivals, hard ones among them.
 
-    Every artist of a batch draws in every finish. A user has `LONGEST` pictures of a history, the last of which is a
-    picture that they like next. A share `noise` of the histories are pictures of other users' looks, and a share
+    Every artist of a batch draws in every finish. A user has `LONGEST` pictures of a history, and one that they like
+    next. A share `noise` of the histories are pictures of other users' looks, and a share
     `restored` of all pictures went through the codec, as generated ones do.
     """
 
@@ -45,12 +45,7 @@ class RewardBatches:
     ) -> None:  # fmt: skip
         self.data, self.codec, self.artists = data, codec, artists
         self.spread, self.noise, self.restored = spread, noise, restored
-        self.rows = data.rows_by_artist(split)
-        if artists > len(self.rows):
-            raise PmgError(
-                f"stage.batch_size needs {artists} artists, and the data has {len(self.rows)}: set "
-                f"stage.batch_size={len(self.rows) * FINISHES} or less"
-            )
+        self.rows = group_rows(data, (split,), artists, FINISHES)
 
     def __call__(self, _: Tensor, rng: torch.Generator) -> Batch:
         """Returns pictures `(U, LONGEST + 1, 3, H, W)`, histories' marks `(U, LONGEST)`, and hard rivals `(U, U)`."""
@@ -66,17 +61,16 @@ class RewardBatches:
                     pictures[place] = chance.choice(looks)
                     liked[user, place] = chance.random() < 0.5 or pictures[place] == looks[user]
         length = chance.randint(1, LONGEST)
-        liked[:, LONGEST - 1] |= True  # somebody liked something
+        liked[:, LONGEST - 1] = True  # at least one picture of each history
         rows = [chance.choice(self.rows[artist]) for pictures in shown for artist, _ in pictures]
         finishes = [self.data.space.vary(centre, chance, self.spread) for each in shown for _, centre in each]
         drawn = self.data.drawings.pictures(torch.tensor(rows), finishes)
         restore_some(self.codec, drawn, self.restored, rng)
-        artist, finish = torch.arange(len(looks)) // FINISHES, torch.arange(len(looks)) % FINISHES
         return {
             "images": drawn.unflatten(0, (len(looks), LONGEST + 1)),
             "liked": liked,
             "known": (torch.arange(LONGEST) >= LONGEST - length).expand(len(looks), -1),
-            "hard": (artist[:, None] == artist) ^ (finish[:, None] == finish),
+            "hard": hard_rivals(self.artists, FINISHES),
         }
 
 
@@ -123,6 +117,13 @@ class LookRewardTraining(pl.LightningModule):
     def configure_optimizers(self) -> dict:
         """Returns optimizer and schedule of the reward's parameters."""
         return configure_optimizers(self, self.reward, self.optimizer, self.lr_scheduler)
+
+
+def hard_rivals(artists: int, finishes: int) -> Tensor:
+    """Returns which users' looks have either the artist or the finish in common, bool `(U, U)`, artist by artist."""
+    places = torch.arange(artists * finishes)
+    artist, finish = places // finishes, places % finishes
+    return (artist[:, None] == artist) ^ (finish[:, None] == finish)
 
 
 def margins(logits: Tensor, hard: Tensor) -> Tensor:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import lpips
 import torch
@@ -14,6 +16,7 @@ from torchvision.models import get_model_weights
 from pmg.domain import PmgError
 from pmg.installation import restore_assets
 
+Built = TypeVar("Built")
 FILES = {"alex": "alexnet.safetensors", "vgg": "vgg16.safetensors"}
 
 
@@ -42,14 +45,7 @@ class PerceptualDistance(nn.Module):
     @classmethod
     def from_folder(cls, folder: str | Path, net: str = "alex") -> PerceptualDistance:
         """Loads ``alexnet.safetensors`` or ``vgg16.safetensors``; PmgError if it is another, missing or damaged."""
-        path = Path(folder, _file(net))
-        way_out = (
-            restore_assets("lpips") if net == "alex" else "put torchvision's weights there, or use from_torchvision"
-        )
-        try:
-            return cls(load_file(path), net)
-        except Exception as error:  # safetensors raises several types for a damaged file
-            raise PmgError(f"{path} is missing or damaged ({error}); {way_out}") from None
+        return load_backbone(folder, net, lambda state: cls(state, net))
 
     @classmethod
     def from_torchvision(cls, net: str = "vgg") -> PerceptualDistance:
@@ -91,3 +87,13 @@ def _file(net: str) -> str:
     if net not in FILES:
         raise PmgError(f"LPIPS has no backbone '{net}' here; known: {', '.join(FILES)}")
     return FILES[net]
+
+
+def load_backbone(folder: str | Path, net: str, build: Callable[[dict[str, Tensor]], Built]) -> Built:
+    """Returns what `build` makes of the weights in a folder; PmgError if `net` is another, or they are damaged."""
+    path = Path(folder, _file(net))
+    way_out = restore_assets("lpips") if net == "alex" else "put torchvision's weights there, or use from_torchvision"
+    try:
+        return build(load_file(path))
+    except Exception as error:  # safetensors raises several types for a damaged file
+        raise PmgError(f"{path} is missing or damaged ({error}); {way_out}") from None

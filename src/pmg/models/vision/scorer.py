@@ -15,7 +15,7 @@ from pmg.models.vision.backbones import EmbeddedModel, ImageEncoder, ResNetEncod
 
 @dataclass(frozen=True)
 class Taste:
-    """What a scorer that knows one user by pictures compares images with.
+    """The embedded pictures of one user's history, which a scorer compares images with.
 
     Attributes:
         vectors: of the pictures, `(H, D)`, as the scorer's style vectors.
