@@ -27,7 +27,7 @@ SMOKE_channels := data.channel=split 'method=[none,read,soft,true_style]'
 
 .DEFAULT_GOAL := help
 .PHONY: app build docs dashboard record pretrain-families world help setup test test-slow lint typecheck format catalogue pretrain demo demo-smoke clean \
-	encoders image-prompts channel-encoders channels $(STUDIES) selection redraw families reward optimise faithfulness real-people faults reproduce reproduce-smoke benchmark benchmark-smoke
+	encoders image-prompts channel-encoders channels $(STUDIES) selection redraw families reward recommend optimise faithfulness real-people faults reproduce reproduce-smoke benchmark benchmark-smoke
 
 help: ## print every target
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -151,6 +151,19 @@ reward: $(STAMP) ## does a reward learned from others' likes know one user, and 
 	$(BIN)/pmg-study experiment=reward $(ARGS)
 	$(BIN)/pmg-study experiment=reward scorer=personal +method.mean_style.taste=taste $(ARGS)
 	$(BIN)/python experiments/reward.py
+
+RECOMMEND := outputs/recommend
+recommend: $(STAMP) ## do pictures made for users help a recommender? (20,800 pictures; an hour)
+	$(BIN)/python experiments/recommend.py make $(RECOMMEND)
+	$(BIN)/pmg-prepare data=own_files data.folder=$(RECOMMEND)/data source.read.items=$(RECOMMEND)/items.csv \
+		source.read.interactions=$(RECOMMEND)/likes.csv source.read.images=$(RECOMMEND)/pictures source.pictures.size=64
+	$(BIN)/pmg-recommend experiment=recommend run_dir=$(RECOMMEND)/base
+	$(BIN)/pmg-generate data=pairs data.of.folder=$(RECOMMEND)/data data.of.min_likes=3 data.candidates=$(RECOMMEND)/base \
+		method=mean_style balance/weights=one 'split_sizes={test: null}' 'targets={test: null}' sampling.batch_size=100 \
+		run_dir=$(RECOMMEND)/pairs
+	for seed in 0 1 2; do $(BIN)/pmg-recommend experiment=recommend seed=$$seed pictures.run=$(RECOMMEND)/pairs \
+		pictures.candidates=$(RECOMMEND)/base run_dir=$(RECOMMEND)/seed$$seed || exit 1; done
+	$(BIN)/python experiments/recommend.py record $(RECOMMEND)
 
 optimise: $(STAMP) ## preference optimisation beside denoising and a contrast, at equal operations (two hours of a core)
 	$(BIN)/pmg-study experiment=optimise $(ARGS)

@@ -65,7 +65,6 @@ def road(pmg_here, tmp_path):
     return run
 
 
-@pytest.mark.ci
 @pytest.mark.slow
 def test_llama_and_stable_diffusion(road, pmg_here, few_looks, tmp_path):
     results = road(write_language_model(tmp_path / "llama"), write_sd15(tmp_path / "sd"))

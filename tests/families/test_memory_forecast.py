@@ -56,13 +56,10 @@ FAMILIES = {  # its writer, longest text
 }  # fmt: skip
 
 
-IN_CI = [pytest.mark.slow, pytest.mark.ci]
-
-
 @pytest.mark.parametrize(
     ("name", "checkpointing"),
-    [("flux1", False), *(pytest.param(name, False, marks=IN_CI) for name in FAMILIES if name != "flux1"),
-     *(pytest.param(name, True, marks=IN_CI) for name in ("flux1", "janus"))],
+    [("flux1", False), *(pytest.param(name, False, marks=pytest.mark.slow) for name in FAMILIES if name != "flux1"),
+     *(pytest.param(name, True, marks=pytest.mark.slow) for name in ("flux1", "janus"))],
 )  # fmt: skip
 def test_a_step_of_a_transformer_takes_what_was_forecast(name, checkpointing, tmp_path):
     """Within 5 % of what the allocator hands out, with some layers: in a forecast, autograd doesn't add in place.

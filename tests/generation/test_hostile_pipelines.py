@@ -198,7 +198,7 @@ class Bomb:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("base", [pytest.param("tiny_index", marks=pytest.mark.ci), "other_index"])
+@pytest.mark.parametrize("base", ["tiny_index", "other_index"])
 def test_hostile_indices_build_read_and_write_nothing(request, base, folder, watch):
     base = request.getfixturevalue(base)
     (folder / INDEX).write_text(json.dumps(base))

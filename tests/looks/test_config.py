@@ -14,7 +14,7 @@ from pmg.generation.export import to_index
 from pmg.generation.exported_tokens import read_parts
 from pmg.generation.serialization import INDEX, PARTS, SECTIONS
 from pmg.orchestration.command_lines import next_command
-from pmg.orchestration.exported_pipeline import adopt_pipeline
+from pmg.orchestration.exported_pipeline import adopt
 from pmg.runs.run_folder import identify, read_portable
 from runs import write_run
 
@@ -24,7 +24,7 @@ def test_parts_of_the_shipped_pipeline_are_those_of_the_default_config(root, com
     folder = root / "assets" / "pipeline"
     cfg = compose("generate", f"pipeline={folder}")
     expected = to_plain(cfg)
-    adopt_pipeline(cfg, "generate", [])
+    adopt(cfg, "generate", [])
     plain = to_plain(cfg)
     for group in ("text_encoder", "generator", "captioner", "scorer"):
         assert plain[group] == expected[group]

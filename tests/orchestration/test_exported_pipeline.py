@@ -13,7 +13,7 @@ from pipelines import write_pipeline
 from pmg.domain import PmgError
 from pmg.generation.exported_tokens import ExportedTokens
 from pmg.generation.records import read_images, read_records
-from pmg.orchestration.exported_pipeline import adopt, adopt_pipeline
+from pmg.orchestration.exported_pipeline import adopt
 from pmg.runs.run_folder import identify
 from shops import write_shop
 
@@ -23,7 +23,7 @@ SMALL = ["split_sizes.test=3", "sampling.steps=2", "balance.weights.preference=[
 def test_words_of_the_command_line_remain(tmp_path, compose):
     own = ["scenario=items", "decoding=generate", "captioner=metadata"]
     cfg = compose("generate", f"pipeline={write_pipeline(tmp_path)}", *own)
-    adopt_pipeline(cfg, "generate", own)
+    adopt(cfg, "generate", own)
     assert cfg.scenario.name == "items"
     assert cfg.captioner.template == ""  # the scenario's
     assert cfg.decoding._target_.endswith(".Generate")
@@ -42,17 +42,16 @@ def test_words_of_the_command_line_remain(tmp_path, compose):
 def test_contradictions_are_refused(tmp_path, compose, command, overrides, message):
     cfg = compose(command, f"pipeline={write_pipeline(tmp_path)}")
     with pytest.raises(PmgError, match=message):
-        adopt_pipeline(cfg, command, overrides)
+        adopt(cfg, command, overrides)
 
 
 def test_folders_without_a_pipeline_are_refused(compose, tmp_path):
     with pytest.raises(PmgError, match="holds no pipeline"):
-        adopt_pipeline(compose("generate", f"pipeline={tmp_path}"), "generate", [])
+        adopt(compose("generate", f"pipeline={tmp_path}"), "generate", [])
     with pytest.raises(PmgError, match="is missing: export the pipeline again"):
         _ = ExportedTokens(str(tmp_path)).identity
 
 
-@pytest.mark.ci
 @pytest.mark.slow
 def test_a_pipeline_generates_for_a_catalogue_of_ones_own(tmp_path, pmg_here):
     write_shop(tmp_path)

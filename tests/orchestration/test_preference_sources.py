@@ -144,7 +144,6 @@ def extensions(root, tmp_path, monkeypatch):
         sys.modules.pop(name, None)
 
 
-@pytest.mark.ci
 @pytest.mark.slow
 def test_own_encoder_and_own_source_are_arms_beside_shipped_ones(extensions, compose):
     """A module and its config each: a training of the encoder, and a generation that adds arms to a folder."""

@@ -27,12 +27,12 @@ LAYERS = [
     {"reporting", "html_document"},
     {"orchestration"},
     {"commands"},
-    {"looks", "families", "studio"},
+    {"looks", "families", "recommendation", "studio"},
 ]
 LAYER = {name: number for number, names in enumerate(LAYERS) for name in names}
 HOMES = {
     "hydra": {"configuration", "orchestration", "commands"},
-    "omegaconf": {"configuration", "runs", "orchestration", "commands", "studio"},
+    "omegaconf": {"configuration", "runs", "orchestration", "commands", "recommendation", "studio"},
     "pytorch_lightning": {"tracking", "training", "orchestration", "commands", "looks"},
 }
 LIGHT = {"domain", "cache", "configuration", "runs", "orchestration", "commands"}
@@ -105,7 +105,7 @@ def test_imports_run_downward():
 @pytest.mark.slow
 def test_leaves_are_imported_by_nothing_else():
     """What `pyproject.toml` registers as a plug-in."""
-    assert structure.leaves() == ["pmg.families", "pmg.looks", "pmg.studio"]
+    assert structure.leaves() == ["pmg.families", "pmg.looks", "pmg.recommendation", "pmg.studio"]
     assert not structure.outward()
 
 

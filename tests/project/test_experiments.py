@@ -147,7 +147,6 @@ def test_folder_without_finished_runs_is_one_clear_line(studies, tmp_path):
         studies.report("history", tmp_path, tmp_path / "into")
 
 
-@pytest.mark.ci
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["demo", "paper", "demo_smoke", "look_chats", "real_users", "shop"])
 def test_a_study_has_folders_of_its_own_and_single_commands_find_each_other(name):

@@ -36,7 +36,6 @@ def test_killed_commands_go_on_to_the_same_result(tmp_path):
     assert made(place / "train") == made(whole / "train")
 
 
-@pytest.mark.ci
 def test_bad_inputs_get_one_clear_line(tmp_path, monkeypatch):
     from inputs import ask, read_inputs
 

@@ -14,7 +14,7 @@ import pytest
 from browsers import barriers
 
 PAGES = ("index.html", "studies/components.html", "reference/config/tower.html", "reference/api/pmg.tracking.html")
-pytestmark = [pytest.mark.slow, pytest.mark.ci]
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")

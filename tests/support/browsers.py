@@ -11,7 +11,6 @@ import pytest
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 IN_BROWSER = [
     pytest.mark.slow,
-    pytest.mark.ci,
     pytest.mark.flaky(reruns=1, only_rerun="TimeoutError"),  # a busy browser may stall; no assert reruns
     pytest.mark.skipif(BROWSER is None, reason="no chromium: apt-get install chromium"),
 ]

@@ -49,7 +49,6 @@ def real(checkpoints):
     return load_language_model(checkpoints[0], "float32", "unused"), StableDiffusion.load(checkpoints[1])
 
 
-@pytest.mark.ci
 @pytest.mark.slow
 @pytest.mark.parametrize("placement", ["late", "front"])
 def test_a_step_takes_what_was_forecast(forecast, real, placement):
@@ -69,7 +68,6 @@ def pictures(context):
     return VisualHistories.blank(context, width, width // 2, {"tower": tower, "pictures": 40})
 
 
-@pytest.mark.ci
 @pytest.mark.slow
 @pytest.mark.parametrize("copies", [False, True])
 def test_a_step_with_pictures_takes_what_was_forecast(forecast, real, copies):
@@ -85,7 +83,6 @@ def features(context):
     return ImageFeatures.blank(context, 1, 48, {})
 
 
-@pytest.mark.ci
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "sizes",
@@ -216,7 +213,6 @@ def test_a_generator_without_a_folder_is_measured_as_it_is_made(compose):
     assert all(size > 0 for size in weights.values())
 
 
-@pytest.mark.ci
 @pytest.mark.slow
 @pytest.mark.parametrize("training", [(), ("preference_encoder=reader", "objective=align_answer")])
 def test_the_shipped_generator_is_forecast(compose, training):
@@ -231,7 +227,6 @@ def test_the_shipped_generator_is_forecast(compose, training):
     assert estimate.device > sum(weights.values())
 
 
-@pytest.mark.ci
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("overrides", "kind"),

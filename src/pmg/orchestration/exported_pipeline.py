@@ -21,33 +21,28 @@ DTYPES = ("bfloat16", "float32")
 
 
 def adopt(cfg: DictConfig, command: str, overrides: Sequence[str]) -> None:
-    """Replaces what a command takes from its pipeline or training, if anything, see the functions below.
+    """Replaces what a command takes from its pipeline or training, if anything.
 
-    PmgError as `adopt_pipeline`, or if there is no such training.
+    An export takes the defaults of the training's generator. Another command takes the parts of ``cfg.pipeline`` in
+    place of groups, and its encoder as ``preference.soft``. Scenario, captioner, decoding and scorer stay as they are
+    where the command line names them: another catalogue has other facts. Methods, balance and sampling stay those of
+    the config. PmgError if there is no such training or pipeline, the command line names another part or a training
+    run, or the command trains an encoder.
     """
+    named = {override_root(override): override for override in overrides}
     if command == "export":
-        if cfg.train_run and not any(override_root(override) == "generator" for override in overrides):
+        if cfg.train_run and "generator" not in named:
             cfg.update(read_generator_defaults(cfg.train_run, overrides))
-    elif command in ("generate", "study") and cfg.get("pipeline"):
-        adopt_pipeline(cfg, command, overrides)
-
-
-def adopt_pipeline(cfg: DictConfig, command: str, overrides: Sequence[str]) -> None:
-    """Replaces groups of a config by the parts of ``cfg.pipeline``, and ``preference.soft`` by its encoder.
-
-    Scenario, captioner, decoding and scorer stay as they are where the command line names them: another catalogue has
-    other facts. Methods, balance and sampling stay those of the config. PmgError if there is no such pipeline, the
-    command line names another part or a training run, or the command trains an encoder.
-    """
-    from pmg.generation.exported_tokens import read_parts
-
+        return
+    if command not in ("generate", "study") or not cfg.get("pipeline"):
+        return
     if command == "study":
         raise PmgError("pmg-study trains its own encoder: leave pipeline out, or use pmg-generate")
-    named = {override_root(override): override for override in overrides}
-    for group in (*FIXED, "train_run"):
-        if group in named:
-            raise PmgError(f"{named[group]}: pipeline={cfg.pipeline} has its own. Leave one of them out")
+    if given := sorted(named.keys() & {*FIXED, "train_run"}):
+        raise PmgError(f"{named[given[0]]}: pipeline={cfg.pipeline} has its own. Leave one of them out")
     allow_plugins(cfg)
+    from pmg.generation.exported_tokens import read_parts  # heavy, and most commands returned before
+
     parts = read_parts(cfg.pipeline)
     model = parts["language_model"]
     if model.get("dtype") in DTYPES:  # that of the machine which exported it

@@ -10,7 +10,7 @@ import pmg
 from apps import encode, load_tiny
 from browsers import IN_BROWSER, barriers, served
 
-pytestmark = IN_BROWSER
+pytestmark = [*IN_BROWSER, pytest.mark.ci]
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from pmg.studio.survey.answers import DATABASE, read_answers
 from pmg.studio.survey.materials import write_survey
 from surveys import EVIL, make_survey
 
-pytestmark = IN_BROWSER
+pytestmark = [*IN_BROWSER, pytest.mark.ci]
 SIZES = {"desk": {"width": 1280, "height": 900}, "phone": {"width": 390, "height": 844}}
 
 

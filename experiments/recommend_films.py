@@ -1,0 +1,151 @@
+"""Do a language model's genres and states of a person help to foresee which films of MovieLens they like next?
+
+python experiments/recommend_films.py outputs/recommend/films --record
+
+Everybody's likes are cut in time, as `pmg-recommend` does. The best recommender proposes 100 films to each person;
+what orders them anew knows its score and how well a film's genres fit the person's, counted or by the trained reader of
+`real_people.py` (from the latest twelve films of the part that is learned from, in five folds of people), or the
+cosine of the frozen model's states. Only means over people are recorded: MovieLens may not be passed on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections import Counter
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from real_people import FOLDS, READ, Films, Person, popularity, train_reader
+from record import HERE, fill
+
+import pmg
+from pmg.cache import atomic_write_json
+from pmg.configuration.compose import compose
+from pmg.data.dataset import Timeline
+from pmg.evaluation.statistics import interval, paired_difference
+from pmg.recommendation.behaviour import Behaviour
+from pmg.recommendation.ranking import CHOSEN_BY, METRICS, Catalogue, Ranked, measure
+from pmg.recommendation.reranking import rerank
+from pmg.runs.provenance import git_state
+
+PROPOSED, LEAST = 100, 5  # films that are proposed to each person; people who like a film that takes part
+STEPS = 300  # of the reader, as `real_people.py` chose on validation people
+
+
+def read_behaviour(films: Films) -> Behaviour:
+    """Returns everybody's likes of films that at least five people like."""
+    lines = [line for name in ("train", "validation", "test") for line in films.data.timelines(name)]
+    counts = Counter(item.id for line in lines for item in {item.id: item for item in line.liked}.values())
+    kept = [
+        Timeline(line.user, tuple(one for one in line.interactions if one.liked and counts[one.item.id] >= LEAST))
+        for line in lines
+    ]
+    return Behaviour.cut(kept, 0.1, 0.2)
+
+
+def recommend(behaviour: Behaviour, seed: int) -> tuple[str, Ranked, dict[str, float]]:
+    """Returns the recommender of the best validation nDCG with its name, and the nDCG of all."""
+    nodes, catalogue = compose("recommend", [f"seed={seed}"]).recommenders, Catalogue(behaviour)
+    recommenders = {name: pmg.instantiate(node) for name, node in nodes.items()}
+    ranked = {name: catalogue.fit(one) for name, one in recommenders.items() if not one.pictures}
+    best = max(ranked, key=lambda name: ranked[name].validation)
+    return best, ranked[best], {name: one.validation for name, one in ranked.items()}
+
+
+def read_people(films: Films, behaviour: Behaviour, users: list[str], seed: int) -> np.ndarray:
+    """Returns the reader's probabilities of genres `(U, G)`, learned from people of other folds."""
+    known = {person.name: person for person in films.people}
+    fold = np.random.default_rng(0).permutation(len(users)) % FOLDS
+    found = np.zeros((len(users), len(films.genres)))
+    for number in range(FOLDS):
+        own = [user for user, place in zip(users, fold, strict=True) if place == number]
+        others = [person for name, person in known.items() if name not in set(own)]
+        (score,) = train_reader(films, others, [STEPS], seed)
+        asked = [Person(user, "", [behaviour.items[item] for item in behaviour.train[user][-READ:]]) for user in own]
+        found[fold == number] = score(asked).softmax(1).numpy()
+    return found
+
+
+def build_arms(films: Films, behaviour: Behaviour, ranked: Ranked, seed: int) -> dict[str, dict[str, np.ndarray]]:
+    """Returns what each arm knows of each person's films, `(N, F)`."""
+    users = list(ranked.orders)
+    shown = films.shown / films.shown.sum(1, keepdim=True).clamp(min=1)
+    liked = {user: [behaviour.items[item] for item in behaviour.train[user][-READ:]] for user in users}
+    counts = torch.stack([films.count(items) for items in liked.values()])
+    popular = popularity(films)([Person("", "", liked[user]) for user in users]).numpy()
+    counted = (counts / counts.sum(1, keepdim=True).clamp(min=1)).numpy()
+    reader = read_people(films, behaviour, users, seed)
+    states = torch.nn.functional.normalize(torch.stack([one.float().mean(0) for one in films.states]), dim=1)
+    states = torch.nn.functional.normalize(states - states.mean(0), dim=1)
+    arms: dict[str, dict[str, np.ndarray]] = {}
+    for place, user in enumerate(users):
+        rows = [films.row[item] for item in ranked.orders[user][:PROPOSED]]
+        score = ranked.scores[user][:PROPOSED]
+        base = (score - score.mean()) / max(score.std(), 1e-9)
+        genres = shown[rows].numpy()
+        history = states[[films.row[item.id] for item in liked[user]]].mean(0)
+        columns = {
+            "popular": genres @ popular[place], "counted": genres @ counted[place], "reader": genres @ reader[place],
+            "states": (states[rows] @ history).numpy(),
+        }  # fmt: skip
+        known = {
+            "recommender": [], "popular genres": ["popular"], "counted genres": ["popular", "counted"],
+            "reader": ["popular", "reader"], "states": ["popular", "states"],
+            "counted genres, reader and states": ["popular", "counted", "reader", "states"],
+        }  # fmt: skip
+        for name, parts in known.items():
+            arms.setdefault(name, {})[user] = np.stack([base, *(columns[part] for part in parts)], 1)
+    return arms
+
+
+def main(into: Path, record: bool, seeds: int) -> None:
+    """Writes results.json and table.md; `record` copies them and puts the table into the study's page."""
+    films = Films(pmg.compose("keywords", ["experiment=faithfulness"]))
+    behaviour = read_behaviour(films)
+    # the reader learns from long histories; whoever has fewer than twelve likes to read is left out of the comparison
+    test = {user: ids for user, ids in behaviour.test.items() if len(behaviour.train[user]) >= READ}
+    behaviour = replace(behaviour, test=test)
+    name, ranked, validation = recommend(behaviour, 0)
+    items = {user: list(order)[:PROPOSED] for user, order in ranked.orders.items()}
+    frames = {}
+    for seed in range(seeds):
+        for arm, known in build_arms(films, behaviour, ranked, seed).items():
+            orders = rerank(known, items, behaviour.test, seed)
+            frames.setdefault(arm, []).append(measure(orders, behaviour.test, behaviour.known))
+    means = {arm: sum(frame for frame in found) / len(found) for arm, found in frames.items()}
+    users = np.arange(len(test))
+    shown = [metric for metric in METRICS if metric.name in ("recall_at_10", CHOSEN_BY, "mrr")]
+    results = {"people": len(test), "recommender": name, "validation": validation, "seeds": seeds, "arms": {}}
+    lines = ["| order by | " + " | ".join(f"{m.title} | minus counted genres" for m in shown) + " |"]
+    lines.append("|---|" + "---:|" * (2 * len(shown)))
+    for arm, frame in means.items():
+        cells, found = [], {}
+        for metric in shown:
+            own, base = frame[metric.name].to_numpy(), means["counted genres"][metric.name].to_numpy()
+            mean, gain = interval(own, users), paired_difference(own, base, users)
+            found[metric.name] = {"mean": asdict(mean), "minus_counted": asdict(gain)}
+            cells.append(f"{mean.mean:.3f} [{mean.low:.3f}, {mean.high:.3f}]")
+            cells.append("" if arm == "counted genres" else f"{gain.mean:+.4f} [{gain.low:+.4f}, {gain.high:+.4f}]")
+        results["arms"][arm] = found
+        lines.append(f"| {arm} | {' | '.join(cells)} |")
+    results["revision"] = (git_state() or {}).get("revision")
+    text = "\n".join(lines) + "\n"
+    into.mkdir(parents=True, exist_ok=True)
+    atomic_write_json(into / "films.json", results)
+    print(json.dumps({"people": len(test), "recommender": name, "validation": validation}))
+    print(text)
+    if record:
+        atomic_write_json(HERE / "recommend" / "films.json", results)
+        fill(HERE / "recommend" / "README.md", "films", text)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("into", type=Path)
+    parser.add_argument("--record", action="store_true", help="write the table into experiments/recommend")
+    parser.add_argument("--seeds", type=int, default=3)
+    options = parser.parse_args()
+    main(options.into, options.record, options.seeds)

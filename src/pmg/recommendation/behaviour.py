@@ -1,0 +1,78 @@
+"""What users liked, cut in time: what is learned from, what settings are chosen on, and what is to be foreseen."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from pmg.data.dataset import Timeline
+from pmg.domain import Item, PmgError
+
+Likes = Mapping[str, tuple[str, ...]]
+
+
+@dataclass(frozen=True)
+class Behaviour:
+    """The likes of users, each item's first one, as ids by user, oldest first.
+
+    Attributes:
+        items: all items that somebody liked, by id.
+        train: the first likes of every user.
+        validation: those behind them, of users with at least three likes.
+        test: the last ones of the same users.
+    """
+
+    items: Mapping[str, Item]
+    train: Likes
+    validation: Likes
+    test: Likes
+
+    @classmethod
+    def cut(cls, timelines: Iterable[Timeline], validation: float, test: float) -> Behaviour:
+        """Cuts every user's likes in time.
+
+        Args:
+            timelines: of the users; those without a like are left out.
+            validation: share of a user's likes, at least one.
+            test: likewise.
+
+        Raises:
+            PmgError: nobody has three likes, or the shares leave nothing to learn from.
+        """
+        if validation + test >= 1:
+            raise PmgError(f"shares.validation + shares.test must be below 1, got {validation + test:g}")
+        liked = {line.user: line.liked for line in timelines if line.liked}
+        items = {item.id: item for one in liked.values() for item in one}
+        parts: tuple[dict[str, tuple[str, ...]], ...] = ({}, {}, {})
+        for user, theirs in liked.items():
+            ids = tuple(dict.fromkeys(item.id for item in theirs))
+            last = max(1, round(test * len(ids))) if len(ids) >= 3 else 0
+            chosen = max(1, round(validation * len(ids))) if last else 0
+            first = len(ids) - last - chosen
+            cuts = (ids[:first], ids[first : first + chosen], ids[first + chosen :])
+            for part, cut in zip(parts, cuts, strict=True):
+                if cut:
+                    part[user] = cut
+        if not parts[2]:
+            raise PmgError(
+                f"none of {len(liked)} users likes three items: there is nothing to foresee. Give more interactions"
+            )
+        return cls(items, *parts)
+
+    @property
+    def known(self) -> set[str]:
+        """Ids of the items that five users or more like in the part that is learned from; others are new."""
+        return {item for item, count in self._counts().items() if count >= 5}
+
+    def popular(self, count: int) -> tuple[str, ...]:
+        """Returns ids of the items that most users like in the part that is learned from, most first."""
+        counts = self._counts()
+        return tuple(sorted(counts, key=lambda item: (-counts[item], item))[:count])
+
+    def _counts(self) -> Counter[str]:
+        return Counter(item for ids in self.train.values() for item in ids)
+
+    def triplets(self, likes: Likes) -> Iterator[tuple[str, str, float]]:
+        """Yields user, item and 1 of each like, as cornac reads them."""
+        return ((user, item, 1.0) for user, ids in likes.items() for item in ids)

@@ -1,0 +1,174 @@
+"""``pmg-recommend``: compares recommenders with and without pictures, and asks what pictures made for users add."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pmg.configuration.instantiate import instantiate
+from pmg.orchestration.builders import Builder
+from pmg.orchestration.command_lines import override_root
+from pmg.orchestration.launcher import launch
+from pmg.orchestration.run import Run, tracked
+from pmg.paths import display_path
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import pandas as pd
+    from omegaconf import DictConfig
+
+    from pmg.evaluation.comparison import Comparison
+    from pmg.recommendation.behaviour import Behaviour
+    from pmg.recommendation.features import ItemFeatures
+    from pmg.recommendation.pairs import Candidates
+    from pmg.recommendation.ranking import Ranked, Recommender
+
+SPLITS = ("train", "validation", "test")  # of users, which all have likes to be foreseen
+
+
+@tracked
+def body(cfg: DictConfig, run: Run) -> float | None:
+    """Compares recommenders with and without pictures."""
+    from pmg.generation.records import read_records
+    from pmg.recommendation.behaviour import Behaviour
+    from pmg.recommendation.features import ItemFeatures, encode_items, encode_pairs, pair_features
+    from pmg.recommendation.pairs import EVERYBODY, read_candidates, write_candidates
+    from pmg.recommendation.reranking import rerank
+
+    builder = Builder(cfg, run)
+    recommenders: Mapping[str, Recommender] = {name: instantiate(node) for name, node in cfg.recommenders.items()}
+    lines = (line for split in SPLITS for line in builder.data.timelines(split))
+    behaviour = Behaviour.cut(lines, cfg.shares.validation, cfg.shares.test)
+    tower = instantiate(cfg.tower)
+    found, pairs = {}, {}
+    with run.ledger.phase("encode pictures"):
+        own = encode_items(tower, builder.data.images, list(behaviour.items.values()))
+        if cfg.pictures.run:
+            found = read_candidates(cfg.pictures.candidates)
+            records = [one for one in read_records(cfg.pictures.run) if one.method == cfg.pictures.method]
+            pairs = encode_pairs(tower, cfg.pictures.run, records, found)
+    run.begin()
+    with run.ledger.phase("fit recommenders"):
+        features = ItemFeatures(own, pairs.get((EVERYBODY, "own")), builder.seed, **cfg.features)
+        ranked = fit_all(recommenders, behaviour, features)
+    orders = {name: one.orders for name, one in ranked.items()}
+    write(builder, Path(cfg.results_dir), orders, behaviour, instantiate(cfg.comparison.recommenders))
+    if pairs:
+        arms = pair_features(found, own, pairs)
+        items, later = ({user: getattr(one, part) for user, one in found.items()} for part in ("items", "later"))
+        again = {name: rerank(known, items, later, builder.seed) for name, known in arms.items()}
+        write(builder, Path(cfg.results_dir, "pairs"), again, behaviour, instantiate(cfg.comparison.pairs))
+    else:
+        best = max(ranked, key=lambda name: ranked[name].validation)
+        chosen = choose_candidates(behaviour, ranked[best], cfg.candidates.users, cfg.candidates.each, builder.seed)
+        write_candidates(run.folder, chosen)
+        count = sum(len(one.items) for one in chosen.values())
+        print(f"{len(chosen) - 1} users with {cfg.candidates.each} items each, by {best}: {count} pictures to make")
+        print("\n".join(["next:", *next_commands(run.folder, run.overrides, cfg.pictures.method)]))
+    return None
+
+
+def next_commands(folder: Path, overrides: Sequence[str], method: str) -> list[str]:
+    """Returns the command lines that make the pictures of a run's candidates, and that order these by them."""
+    kept = [override for override in overrides if override_root(override) != "run_dir"]
+    data = [override for override in kept if override_root(override) == "data"]
+    inner = [re.sub("^data=", "data@data.of=", re.sub(r"^data\.", "data.of.", override)) for override in data]
+    whole = ["split_sizes={test: null}", "targets={test: null}", "balance/weights=one"]
+    here = display_path(folder)
+    pictures = here.with_name(f"{here.name}_pictures")
+    made = ["data=pairs", *inner, f"data.candidates={here}", f"method={method}", *whole, f"run_dir={pictures}"]
+    read = [*kept, f"pictures.run={pictures}", f"pictures.candidates={here}", f"run_dir={here}_with_pictures"]
+    return [shlex.join(["pmg-generate", *made]), shlex.join(["pmg-recommend", *read])]
+
+
+def fit_all(
+    recommenders: Mapping[str, Recommender], behaviour: Behaviour, features: ItemFeatures
+) -> dict[str, Ranked]:
+    """Returns what each recommender says, with each kind of pictures that it takes and that there is."""
+    from rich.progress import track
+
+    from pmg.recommendation.ranking import Catalogue
+
+    arms: list[tuple[str, Recommender, str | None]] = []
+    for name, one in recommenders.items():
+        kinds = [kind for kind in one.pictures if kind in features.kinds or kind != "crowd"]
+        arms += [(f"{name}_{kind}", one, kind) for kind in kinds] if one.pictures else [(name, one, None)]
+    plain = Catalogue(behaviour)
+    return {
+        name: (Catalogue(behaviour, features(kind)) if kind else plain).fit(one)
+        for name, one, kind in track(arms, "Fitting recommenders")
+    }
+
+
+def choose_candidates(
+    behaviour: Behaviour, ranked: Ranked, users: int, count: int, seed: int
+) -> dict[str, Candidates]:
+    """Returns the first `count` items of a random part of the users, and everybody with all items."""
+    import numpy as np
+
+    from pmg.recommendation.pairs import EVERYBODY, Candidates
+
+    names = sorted(ranked.orders)
+    chosen = np.random.default_rng(seed).permutation(len(names))[:users]
+    found = {}
+    for name in sorted(names[place] for place in chosen):
+        history = (*behaviour.train[name], *behaviour.validation[name])
+        items, scores = list(ranked.orders[name])[:count], ranked.scores[name][:count].tolist()
+        found[name] = Candidates(history, items, scores, behaviour.test[name])
+    everything = list(behaviour.items)
+    found[EVERYBODY] = Candidates(behaviour.popular(12)[::-1], everything, [0.0] * len(everything), ())
+    return found
+
+
+def write(
+    builder: Builder, folder: Path, orders: Mapping[str, Mapping[str, Sequence[str]]], behaviour: Behaviour,
+    comparison: Comparison,
+) -> None:  # fmt: skip
+    """Measures every arm's orders, writes results into a folder and prints their table."""
+    from rich.console import Console
+
+    from pmg.evaluation.result_tables import ResultTables
+    from pmg.evaluation.results import ResultBuilder, write_results
+    from pmg.evaluation.table_rendering import print_table
+    from pmg.evaluation.tracker_logging import headline, record_results
+    from pmg.recommendation.ranking import METRICS
+    from pmg.runs.provenance import git_state
+
+    run = builder.run
+    with run.ledger.phase("statistics"):
+        rows = to_rows(orders, behaviour, builder.seed)
+        results = ResultBuilder(METRICS, comparison, ["likes"], builder.seed).build(rows)
+    revision = (git_state() or {}).get("revision")
+    results |= {"cost": {"recommend": run.ledger.as_dict()}, "revision": revision, "config": builder.portable}
+    write_results(folder, results, rows)
+    run.measure(headline(results))
+    record_results(run.tracking, results, folder)
+    print_table(*ResultTables.of(results).headline(results), Console())
+    print(f"all tables: {folder / 'table.md'}")
+
+
+def to_rows(orders: Mapping[str, Mapping[str, Sequence[str]]], behaviour: Behaviour, seed: int) -> pd.DataFrame:
+    """Returns a row a user and arm; the label ``likes`` says how many likes were learned from."""
+    import pandas as pd
+
+    from pmg.recommendation.ranking import measure
+
+    rows: list[dict[str, Any]] = []
+    for name, one in orders.items():
+        for user, values in measure(one, behaviour.test, behaviour.known).to_dict("index").items():
+            likes = "fewer than 5" if len(behaviour.train.get(user, ())) < 5 else "5 or more"
+            keys = {"example": user, "user": user, "method": name, "control": "own", "seed": seed, "likes": likes}
+            rows.append(keys | values)
+    return pd.DataFrame(rows)
+
+
+def main() -> None:
+    """Console entry point."""
+    launch("recommend", body)
+
+
+if __name__ == "__main__":
+    main()

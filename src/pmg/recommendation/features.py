@@ -1,0 +1,131 @@
+"""Vectors of pictures for recommenders: of items as they are, and as they were drawn for users."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pmg.data.dataset import ImageStore
+from pmg.domain import Item, PmgError
+from pmg.generation.records import Record, read_images
+from pmg.recommendation.pairs import EVERYBODY, Candidates
+from pmg.training.visual_inputs import PictureTower
+
+BATCH = 64
+Vectors = dict[str, np.ndarray]
+
+
+@torch.no_grad()
+def encode(tower: PictureTower, batches: Iterable[Tensor]) -> np.ndarray:
+    """Returns the vectors `(N, F)` of pictures in batches `(B, 3, H, W)`."""
+    return torch.cat([tower(pictures).float().cpu() for pictures in batches]).numpy()
+
+
+def encode_items(tower: PictureTower, images: ImageStore, items: Sequence[Item]) -> dict[str, np.ndarray]:
+    """Returns the vector of each item's own picture, by id; PmgError if an item has none."""
+    rows = images.rows(items)
+    vectors = encode(tower, (images.pixels(part) for part in rows.split(BATCH)))
+    return {item.id: vector for item, vector in zip(items, vectors, strict=True)}
+
+
+def encode_pairs(
+    tower: PictureTower, folder: str, records: Sequence[Record], found: Mapping[str, Candidates]
+) -> dict[tuple[str, str], Vectors]:
+    """Returns vectors of the pictures of pairs, by user and control: those of each item by id.
+
+    PmgError if a recommended item has no picture, or a picture is of no candidate.
+    """
+    parts = [records[start : start + BATCH] for start in range(0, len(records), BATCH)]
+    vectors = encode(tower, (read_images(folder, part) for part in parts))
+    pairs: dict[tuple[str, str], Vectors] = {}
+    for record, vector in zip(records, vectors, strict=True):
+        row = int(record.example.rpartition("-")[2])
+        items = found[record.user].items if record.user in found else ()
+        if row >= len(items):
+            raise PmgError(f"{folder} has pictures of {record.example}, which is no candidate of pictures.candidates")
+        pairs.setdefault((record.user, record.control), {})[items[row]] = vector
+    for user, one in found.items():
+        missing = [item for item in one.items if item not in pairs.get((user, "own"), {})]
+        if missing:
+            raise PmgError(
+                f"{folder} has no picture of item {missing[0]} for user {user}: run pmg-generate to its end"
+            )
+    return pairs
+
+
+class ItemFeatures:
+    """Few whitened features of all items, of several kinds, since a recommender overfits hundreds of them.
+
+    Args:
+        own: vectors of the items' own pictures, by id.
+        crowd: of the pictures made for everybody; None: there are none.
+        seed: of what is shuffled or drawn.
+        components: number of principal components of the own pictures that are kept.
+        deviation: of each feature over the items.
+    """
+
+    def __init__(self, own: Vectors, crowd: Vectors | None, seed: int, components: int, deviation: float) -> None:
+        rows = np.stack(list(own.values()))
+        spread, rng = np.maximum(rows.std(0), 1e-6), np.random.default_rng(seed)
+        scaled = (rows - rows.mean(0)) / spread
+        _, lengths, axes = np.linalg.svd(scaled, full_matrices=False)
+        kept = min(components, int((lengths > 1e-4 * lengths[0]).sum()))
+        basis = (deviation * np.sqrt(len(rows)) * axes[:kept] / lengths[:kept, None]).T
+        found = scaled @ basis
+        kinds = {
+            "own": found,
+            "shuffled": found[rng.permutation(len(found))],
+            "noise": deviation * rng.standard_normal(found.shape),
+        }
+        if crowd is not None:
+            kinds["crowd"] = (np.stack([crowd[item] for item in own]) - rows.mean(0)) / spread @ basis
+        self.ids, self.kinds = list(own), kinds
+
+    def __call__(self, kind: str) -> Vectors:
+        """Returns features of one kind, by id.
+
+        ``own``: of the items' pictures. ``shuffled``: those of other items. ``noise``: normal, of the same moments.
+        ``crowd``: of the pictures made for everybody.
+        """
+        if kind not in self.kinds:
+            raise PmgError(f"a recommender's pictures are one of {', '.join(self.kinds)}, got '{kind}'")
+        return dict(zip(self.ids, self.kinds[kind], strict=True))
+
+
+def pair_features(
+    found: Mapping[str, Candidates], own: Vectors, pairs: Mapping[tuple[str, str], Vectors]
+) -> dict[str, dict[str, np.ndarray]]:
+    """Returns what each arm of the pair side knows of each user's N candidates, `(N, F)`.
+
+    ``recommender``: its score. ``own_picture``: the cosine of the item's picture with the mean of the user's history,
+    too. ``made_for_user``: the score, the cosine of the picture made for this user with their history, and with the
+    item's own picture. ``made_for_another``: likewise, for another user. ``both``: own picture and made for the user.
+    """
+    centre = np.mean(list(own.values()), axis=0)
+
+    def cosines(a: Sequence[np.ndarray], b: Sequence[np.ndarray]) -> np.ndarray:
+        """Returns cosines of vectors in pairs, `(N, 1)`, less the mean of all items."""
+        x, y = np.stack(a) - centre, np.stack(b) - centre
+        lengths = np.linalg.norm(x, axis=1) * np.linalg.norm(y, axis=1)
+        return ((x * y).sum(1) / np.maximum(lengths, 1e-9))[:, None]
+
+    arms: dict[str, dict[str, np.ndarray]] = {}
+    for user, one in found.items():
+        if user == EVERYBODY:
+            continue
+        score = np.asarray(one.scores, dtype=float)
+        scores = ((score - score.mean()) / max(score.std(), 1e-9))[:, None]
+        history = [np.mean([own[item] for item in one.history], axis=0)] * len(one.items)
+        pictures = [own[item] for item in one.items]
+        known = {"recommender": [scores], "own_picture": [scores, cosines(pictures, history)]}
+        for name, control in (("made_for_user", "own"), ("made_for_another", "mismatched")):
+            if (user, control) in pairs:
+                made = [pairs[user, control][item] for item in one.items]
+                known[name] = [scores, cosines(made, history), cosines(made, pictures)]
+        known["both"] = [*known["made_for_user"], cosines(pictures, history)]
+        for name, columns in known.items():
+            arms.setdefault(name, {})[user] = np.concatenate(columns, axis=1)
+    return arms

@@ -1,0 +1,98 @@
+"""The data set of pairs of users and items that were recommended to them, whose pictures `pmg-generate` makes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+
+from pmg.cache import atomic_write_json
+from pmg.configuration.ranges import Count
+from pmg.data.dataset import Dataset, ImageStore, check_split
+from pmg.domain import Example, Interaction, Item, PmgError
+
+CANDIDATES = "candidates.json"
+EVERYBODY = "everybody"  # in the place of a user's id, with what most users like as history
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """What is recommended to a user.
+
+    Attributes:
+        history: ids of items that they liked, oldest first.
+        items: ids of the recommended ones, best first.
+        scores: the recommender's.
+        later: ids of the items that are to be foreseen, of which `items` may lack some.
+    """
+
+    history: Sequence[str]
+    items: Sequence[str]
+    scores: Sequence[float]
+    later: Sequence[str]
+
+
+def write_candidates(folder: Path, found: Mapping[str, Candidates]) -> None:
+    """Writes the candidates of users into a run's folder."""
+    atomic_write_json(folder / CANDIDATES, {user: asdict(one) for user, one in found.items()})
+
+
+def read_candidates(folder: str | Path) -> dict[str, Candidates]:
+    """Returns what `write_candidates` wrote, by user; PmgError if it is missing or damaged."""
+    path = Path(folder, CANDIDATES)
+    try:
+        return {user: Candidates(**values) for user, values in json.loads(path.read_text()).items()}
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise PmgError(f"{path} can't be read ({type(error).__name__}); pmg-recommend writes it") from None
+
+
+class PairData(Dataset):
+    """Pairs of users and the items that a run of `pmg-recommend` recommends to them; all are of the split ``test``.
+
+    The true image of a pair is the item's own: a picture that a user may like as it is. The user `EVERYBODY` likes
+    what most users like, and is paired with all items.
+
+    Args:
+        of: the data set of the run.
+        candidates: the run's folder.
+        history: so many of a user's likes are read, the latest.
+    """
+
+    def __init__(self, of: Dataset, candidates: str, history: Count) -> None:
+        self.of, self.history, self.folder = of, history, candidates
+
+    @property
+    def images(self) -> ImageStore:
+        """The images of the items."""
+        return self.of.images
+
+    @cached_property
+    def items(self) -> dict[str, Item]:
+        """All items that somebody liked, by id."""
+        lines = (line for split in ("train", "validation", "test") for line in self.of.timelines(split))
+        return {item.id: item for line in lines for item in line.liked}
+
+    def examples(self, split: str, users: int | None = None, targets: int | None = None) -> list[Example]:
+        """Returns the pairs, user by user, see `Dataset.examples`; PmgError for another split than ``test``.
+
+        PmgError too if the run's items are not those of the data set.
+        """
+        found = read_candidates(self.folder)
+        check_split(split, users, {"test": len(found)})
+        return [
+            self._pair(user, one, item, row)
+            for user, one in list(found.items())[:users]
+            for row, item in enumerate(one.items[:targets])
+        ]
+
+    def _pair(self, user: str, found: Candidates, item: str, row: int) -> Example:
+        history = tuple(Interaction(self._item(one), timestamp=time) for time, one in enumerate(found.history))
+        target = self._item(item)
+        return Example(f"{user}-{row}", user, history[-self.history :], target, (target,))
+
+    def _item(self, name: str) -> Item:
+        if name not in self.items:
+            raise PmgError(f"data.of has no item '{name}', which {self.folder} recommends. Name the data of that run")
+        return self.items[name]

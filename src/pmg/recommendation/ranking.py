@@ -1,0 +1,164 @@
+"""Recommenders of cornac on users' likes: each is fitted, tuned on validation likes, and ranks all items."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import io
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from pmg.configuration.instantiate import nearest
+from pmg.domain import PmgError
+from pmg.evaluation.metric_interface import MetricInfo
+from pmg.installation import install_extra
+from pmg.recommendation.behaviour import Behaviour, Likes
+
+try:
+    from cornac import metrics as cornac_metrics
+    from cornac import models
+    from cornac.data import ImageModality
+    from cornac.eval_methods import BaseMethod
+except ModuleNotFoundError as error:
+    raise PmgError(f"pmg-recommend needs {error.name}: {install_extra('recommend')}") from error
+
+CHOSEN_BY = "ndcg_at_10"
+NEW = "recall_of_new_at_20"
+METRICS = (
+    MetricInfo("recall_at_10", "recall at 10", range=(0.0, 1.0)),
+    MetricInfo("recall_at_20", "recall at 20", range=(0.0, 1.0)),
+    MetricInfo(CHOSEN_BY, "nDCG at 10", range=(0.0, 1.0)),
+    MetricInfo("mrr", "mean reciprocal rank", range=(0.0, 1.0)),
+    MetricInfo(NEW, "recall at 20 of new items", range=(0.0, 1.0)),
+)
+
+
+class Recommender:
+    """A recommender of cornac with the values that are tried for its arguments.
+
+    Args:
+        model: name of a class in `cornac.models`.
+        arguments: of the class.
+        tried: values of further arguments, of which those of the best validation nDCG are kept.
+        pictures: kinds of item features that it is fitted with, each an arm of its own; empty: it takes none.
+
+    Raises:
+        PmgError: there is no such model, or it has no such argument.
+    """
+
+    def __init__(
+        self, model: str, arguments: Mapping[str, Any] | None = None,
+        tried: Mapping[str, Sequence[Any]] | None = None, pictures: Sequence[str] = (),
+    ) -> None:  # fmt: skip
+        known = [name for name, found in vars(models).items() if inspect.isclass(found)]
+        if model not in known:
+            raise PmgError(f"cornac has no model '{model}'{nearest(model, known)}")
+        self.build, self.pictures = getattr(models, model), tuple(pictures)
+        self.arguments, self.tried = dict(arguments or {}), dict(tried or {})
+        taken = inspect.signature(self.build).parameters
+        for name in (*self.arguments, *self.tried):
+            if name not in taken:
+                raise PmgError(f"cornac's {model} has no argument '{name}'{nearest(name, taken)}")
+
+    def variants(self) -> Iterator[tuple[dict[str, Any], Any]]:
+        """Yields the tried arguments, and a model with them, for every combination."""
+        for values in itertools.product(*self.tried.values()):
+            chosen = dict(zip(self.tried, values, strict=True))
+            yield chosen, self.build(**self.arguments, **chosen)
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """What a fitted model says.
+
+    Attributes:
+        chosen: the tried arguments that were kept.
+        validation: its nDCG at 10 on validation likes.
+        orders: for each user with test likes the ids of all items that they had not liked before, best first.
+        scores: in the same order.
+    """
+
+    chosen: Mapping[str, Any]
+    validation: float
+    orders: Mapping[str, Sequence[str]]
+    scores: Mapping[str, np.ndarray]
+
+
+class Catalogue:
+    """Users and items in cornac's numbering, from which recommenders learn.
+
+    Args:
+        behaviour: of the users.
+        features: of every item, `(F,)` by id, for recommenders that take pictures; None: none.
+    """
+
+    def __init__(self, behaviour: Behaviour, features: Mapping[str, np.ndarray] | None = None) -> None:
+        self.behaviour, images = behaviour, {}
+        if features is not None:
+            ids = list(behaviour.items)
+            images = {"item_image": ImageModality(features=np.stack([features[one] for one in ids]), ids=ids)}
+        self.method = BaseMethod.from_splits(
+            train_data=list(behaviour.triplets(behaviour.train)),
+            val_data=list(behaviour.triplets(behaviour.validation)),
+            test_data=list(behaviour.triplets(behaviour.test)), **images,
+        )  # fmt: skip
+        self.users, self.numbers = self.method.global_uid_map, self.method.global_iid_map
+        self.names = np.array(list(self.numbers))
+
+    def fit(self, recommender: Recommender) -> Ranked:
+        """Fits every variant of a recommender, and returns the one of the best validation nDCG."""
+        best: tuple[dict[str, Any], Any, float] | None = None
+        behaviour, threads = self.behaviour, torch.get_num_threads()
+        torch.set_num_threads(1)  # so small products take a hundred times longer on two
+        try:
+            for chosen, model in recommender.variants():
+                with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+                    model.fit(self.method.train_set, self.method.val_set)
+                orders = {user: self._rank(model, user, behaviour.train)[0] for user in behaviour.validation}
+                found = measure(orders, behaviour.validation, set(behaviour.items))[CHOSEN_BY].mean()
+                if best is None or found > best[2]:
+                    best = (chosen, model, float(found))
+        finally:
+            torch.set_num_threads(threads)
+        assert best is not None
+        ranked = {user: self._rank(best[1], user, behaviour.train, behaviour.validation) for user in behaviour.test}
+        orders, scores = zip(*ranked.values(), strict=True)
+        return Ranked(best[0], best[2], dict(zip(ranked, orders, strict=True)), dict(zip(ranked, scores, strict=True)))
+
+    def _rank(self, model: Any, user: str, *seen: Likes) -> tuple[Sequence[str], np.ndarray]:
+        """Returns ids of the items that a user had not liked in `seen`, best first, with the model's scores."""
+        known = {self.numbers[item] for likes in seen for item in likes.get(user, ())}
+        others = np.array([number for number in range(len(self.names)) if number not in known])
+        _, scores = model.rank(self.users[user], others)
+        order = np.argsort(-scores, kind="stable")
+        return self.names[others[order]].tolist(), scores[order]
+
+
+def measure(orders: Mapping[str, Sequence[str]], later: Likes, known: set[str]) -> pd.DataFrame:
+    """Returns the metrics of each user, by user: how well an order of items foresees what they liked later.
+
+    Args:
+        orders: ids of items, best first, by user; relevant items that it lacks count as not found.
+        later: the relevant items.
+        known: items that recommenders learned from; recall of new items is that of the others, NaN without any.
+    """
+    names = ("recall_at_10", "recall_at_20", CHOSEN_BY, "mrr")
+    asked = (cornac_metrics.Recall(10), cornac_metrics.Recall(20), cornac_metrics.NDCG(10), cornac_metrics.MRR())
+    rows = {}
+    for user, order in orders.items():
+        relevant, place = np.array(later[user]), np.array(order)
+        found = np.isin(relevant, place).any()  # without it, the reciprocal rank is not defined
+        row = {
+            name: float(metric.compute(gt_pos=relevant, pd_rank=place)) if found else 0.0
+            for name, metric in zip(names, asked, strict=True)
+        }
+        new = np.array([item for item in relevant if item not in known])
+        row[NEW] = float(cornac_metrics.Recall(20).compute(gt_pos=new, pd_rank=place)) if len(new) else np.nan
+        rows[user] = row
+    return pd.DataFrame.from_dict(rows, orient="index")
