@@ -3,8 +3,8 @@
 python experiments/recommend_films.py outputs/recommend/films --record
 
 Everybody's likes are cut in time, as `pmg-recommend` does. The best recommender proposes 100 films to each person;
-what orders them anew knows its score and how well a film's genres fit the person's, counted or by the trained reader of
-`real_people.py` (from the latest twelve films of the part that is learned from, in five folds of people), or the
+what orders them anew knows its score and how well a film's genres fit the person's, counted or by the trained reader
+of `real_people.py` (from the latest twelve films of the part that is learned from, in five folds of people), or the
 cosine of the frozen model's states. Only means over people are recorded: MovieLens may not be passed on.
 """
 

@@ -29,7 +29,10 @@ from runs import write_trained
 
 ROOT = Path(__file__).resolve().parents[2]
 CONF = ROOT / "conf"
-ANY_NUMBER = {"pmg.data.feedback.Feedback.like_from", "pmg.data.feedback.Feedback.dislike_to"}  # ratings of any scale
+ANY_NUMBER = {
+    "pmg.data.feedback.Feedback.like_from", "pmg.data.feedback.Feedback.dislike_to", # ratings of any scale
+    "pmg.recommendation.ranking.Recommender.arguments", # cornac's
+}  # fmt: skip
 OPTIONS = sorted(
     str(path.relative_to(CONF).with_suffix(""))
     for path in CONF.rglob("*.yaml")

@@ -15,7 +15,7 @@ spec = importlib.util.spec_from_file_location("structure", SOURCE.parents[1] / "
 structure = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(structure)
 LAYERS = [
-    {"domain", "cache", "seeding", "installation", "paths"},
+    {"domain", "cache", "seeding", "installation", "paths", "progress"},
     {"configuration"},
     {"runs"},
     {"models"},

@@ -13,7 +13,6 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from rich.progress import track
 from torch import Tensor
 
 from pmg.cache import Cache, atomic_write_bytes, hash_tensor
@@ -23,6 +22,7 @@ from pmg.evaluation.references import ReferenceArms, ReferenceReader, checked
 from pmg.evaluation.set_comparison import ArmImages
 from pmg.generation.record_shards import WHOLE, Shard
 from pmg.generation.records import Key, Record, as_line
+from pmg.progress import track
 
 log = logging.getLogger(__name__)
 SELECTION_SCORES = (
@@ -110,8 +110,7 @@ class ImageEvaluation:
         chunks = [examples[start : start + CHUNK] for start in range(0, len(examples), CHUNK)]
         mine = shard.select(list(enumerate(chunks)))
         parts = [
-            self._fetch(chunk, by_example, images).assign(chunk=number)
-            for number, chunk in track(mine, description="Evaluating")
+            self._fetch(chunk, by_example, images).assign(chunk=number) for number, chunk in track(mine, "Evaluating")
         ]
         return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
 

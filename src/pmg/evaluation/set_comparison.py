@@ -7,13 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
-from rich.progress import track
 from torch import Tensor
 
 from pmg.domain import Example, PmgError
 from pmg.evaluation.comparison import TRUTH
 from pmg.evaluation.metric_interface import SetMetric
 from pmg.models.vision.features import ImageFeatures, encode_images
+from pmg.progress import track
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ def compare_sets(
     truth = _encode(used, examples, arms[TRUTH])
     for name, metric in by_name.items():
         metric.check(len(truth[encoders[name]]))
-    for method, images in track(arms.items(), description="Comparing sets"):
+    for method, images in track(arms.items(), "Comparing sets"):
         if method != TRUTH:
             made = _encode(used, examples, images)
             for name, metric in by_name.items():

@@ -7,7 +7,6 @@ from dataclasses import asdict
 from typing import Any
 
 import torch
-from rich.progress import Progress, TimeElapsedColumn
 
 from pmg.cache import Cache
 from pmg.domain import Example
@@ -17,6 +16,7 @@ from pmg.generation.record_shards import WHOLE, Shard
 from pmg.generation.records import Candidate, Control, Key, Record, RecordWriter
 from pmg.generation.requests import Method, Preference, RequestBuilder
 from pmg.generation.selection import hypervolume, pareto_front
+from pmg.progress import track
 
 
 def mismatch(users: Mapping[str, str], seed: int) -> dict[str, str]:
@@ -83,13 +83,9 @@ class DatasetGenerator:
         for name, method, _ in arms:
             self.pipeline.check(name, method)
             self.writer.check(name, self._hashes(method))
-        with Progress(*Progress.get_default_columns(), TimeElapsedColumn()) as progress:
-            for name, method, control in arms:
-                mine = self.shard.select(batches)
-                task = progress.add_task(f"{name} ({control})", total=sum(map(len, mine)))
-                for batch in mine:
-                    self._make(batch, name, method, control)
-                    progress.advance(task, len(batch))
+        for name, method, control in arms:
+            for batch in track(self.shard.select(batches), f"{name} ({control})", size=len):
+                self._make(batch, name, method, control)
 
     def _hashes(self, method: Method) -> dict[str, str]:
         used = {name: self.sources[name] for name in method.sources}

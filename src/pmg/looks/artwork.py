@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image
-from rich.progress import track
 
 from pmg.configuration.ranges import Count, CountOrZero, Side
 from pmg.domain import PmgError
 from pmg.looks.catalogue import write_table
 from pmg.looks.icon_packs import Concept, IconPack, read_member
+from pmg.progress import track
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ def build_catalogue(
         sources.append({**asdict(PackSource(style, **facts)), "sha256": sha256(archive.read_bytes()).hexdigest()})
         sets[style] = pack["read"](archive)
     known = load_concepts(concepts["package"], concepts["version"], archives, skip_groups, skip_titles)
-    rows = list(draw_rows(sets, track(known, description="Drawing"), size, min_packs, margin, ground))
+    rows = list(draw_rows(sets, track(known, "Drawing"), size, min_packs, margin, ground))
     words = {"package": concepts["package"], "version": concepts["version"], "license": "MIT"}
     write_table(Path(folder), rows, {"size": size, "margin": margin, "names": words, "sets": sources})
     return {"images": len(rows), "concepts": len({row["concept"] for row in rows}), "styles": len(sets)}

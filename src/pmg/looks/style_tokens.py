@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from rich.progress import track
 from torch import Tensor
 
 from pmg.configuration.ranges import Count
@@ -15,6 +14,7 @@ from pmg.looks.models.style_encoder import StyleEncoder
 from pmg.models.diffusion.interfaces import LatentCodec
 from pmg.models.loading.weight_sources import load_frozen
 from pmg.preferences.sources import Requirements, SourceContext, TokenSource
+from pmg.progress import track
 
 REFERENCES_LABEL = "look_references"  # ids of pictures that show a user's look exactly, joined by spaces
 
@@ -51,7 +51,7 @@ class StyleTokens(TokenSource):
             pixels = images.pixels(rows)
             return encoder.read(encode, pixels[:, None] if self.alone else pixels[None]).mean(0, keepdim=True)
 
-        return torch.cat([*track(map(read, chosen), description="Style tokens", total=len(chosen))])
+        return torch.cat([*track(map(read, chosen), "Style tokens", total=len(chosen))])
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from rich.progress import track
 
 from pmg.configuration.ranges import Count
 from pmg.data.dataset import require_liked
@@ -13,6 +12,7 @@ from pmg.domain import Example
 from pmg.looks.models.personal_scorer import PersonalScorer
 from pmg.models.vision.scorer import Taste
 from pmg.preferences.sources import SourceContext, TasteSource
+from pmg.progress import track
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class PicturesAsTaste(TasteSource):
 
     def __call__(self, context: SourceContext) -> list[Taste]:
         """Returns each user's taste; PmgError if a user liked nothing that has a picture."""
-        users = track(context.examples, description="Tastes", total=len(context.examples))
+        users = track(context.examples, "Tastes", total=len(context.examples))
         return [self._read(example, context) for example in users]
 
     @torch.no_grad()

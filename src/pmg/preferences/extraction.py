@@ -8,8 +8,6 @@ from dataclasses import asdict, dataclass, replace
 from functools import cache, partial
 from typing import Any
 
-from rich.progress import track
-
 from pmg.cache import Cache
 from pmg.domain import Example, Keywords, PmgError
 from pmg.models.diffusion.interfaces import PromptEncoder
@@ -31,6 +29,7 @@ from pmg.preferences.scenarios import Scenario, verbalize_dislikes, verbalize_hi
 from pmg.preferences.stated import build_matcher, own_messages
 from pmg.preferences.states import CHUNK, WrittenHistories
 from pmg.preferences.target_extraction import TargetExtractor
+from pmg.progress import track
 
 RESERVED = 256  # tokens for the question behind a history and its answer, or for soft tokens
 

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from rich.progress import track
 from torch import Tensor
 
 from pmg.cache import Cache
 from pmg.models.language.language_model import LanguageModel
 from pmg.preferences.contexts import PictureLookup, no_pictures
+from pmg.progress import track
 
 CHUNK = 50  # users a cache entry: small enough that little is lost when a run is stopped
 

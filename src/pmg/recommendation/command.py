@@ -1,4 +1,4 @@
-"""``pmg-recommend``: compares recommenders with and without pictures, and asks what pictures made for users add."""
+"""``pmg-recommend``: compares recommenders with and without pictures."""
 
 from __future__ import annotations
 
@@ -88,8 +88,7 @@ def fit_all(
     recommenders: Mapping[str, Recommender], behaviour: Behaviour, features: ItemFeatures
 ) -> dict[str, Ranked]:
     """Returns what each recommender says, with each kind of pictures that it takes and that there is."""
-    from rich.progress import track
-
+    from pmg.progress import track
     from pmg.recommendation.ranking import Catalogue
 
     arms: list[tuple[str, Recommender, str | None]] = []

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from functools import partial
 
 import torch
-from rich.progress import track
 from torch import Tensor, nn
 
 from pmg.cache import Cache
@@ -17,6 +16,7 @@ from pmg.domain import Example, Item, PmgError
 from pmg.models.diffusion.conditioning import Block, SoftBlock, join
 from pmg.models.diffusion.interfaces import Generator, PromptEncoder
 from pmg.preferences.sources import SourceContext, TokenSource
+from pmg.progress import track
 from pmg.seeding import stable_number
 
 CHUNK = 32  # users of one batch and of one cache entry
@@ -125,7 +125,7 @@ def invert_histories(
 
     chunks = [examples[start : start + CHUNK] for start in range(0, len(examples), CHUNK)]
     learned = []
-    for part in track(chunks, description="Textual inversion"):
+    for part in track(chunks, "Textual inversion"):
         histories = {example.profile: [item.id for item in liked(example)] for example in part}
         key = Cache.key(kind="inversion", identity=identity, scene=list(scene_words), histories=histories)
         learned.append(cache.fetch(key, partial(learn, part))["tokens"])

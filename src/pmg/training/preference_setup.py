@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from rich.progress import track
 from torch import Tensor
 
 from pmg.data.dataset import ImageStore
@@ -18,6 +17,7 @@ from pmg.models.preference.token_encoder import TokenEncoder
 from pmg.preferences.extraction import ExtractedPreferences
 from pmg.preferences.keyword_sources import caption_parts
 from pmg.preferences.scenarios import Attribute
+from pmg.progress import track
 from pmg.training.datamodule import RowsDataModule, ShuffledRows
 from pmg.training.encoder_inputs import UserInputs
 from pmg.training.latents import Latents
@@ -130,7 +130,7 @@ def see_accepted(tower: PictureTower, images: ImageStore, truths: Sequence[Item]
     parts = images.rows(truths).split(BATCH)
     if not tower.are_tokens:
         raise PmgError(f"objective.tower={type(tower).__name__} sees no soft tokens; `align` needs tower=style")
-    seen = [tower(images.pixels(rows)) for rows in track(parts, description="Seeing accepted images")]
+    seen = [tower(images.pixels(rows)) for rows in track(parts, "Seeing accepted images")]
     vectors = torch.cat(seen)
     if vectors.shape[1] % width:
         raise PmgError(

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
-from rich.progress import track
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
@@ -21,6 +20,7 @@ from pmg.models.language.language_model import LanguageModel
 from pmg.models.preference.reader import Readings
 from pmg.preferences.extraction import ExtractedPreferences
 from pmg.preferences.stated import embed_texts, own_messages, split_sentences
+from pmg.progress import track
 from pmg.training.visual_inputs import PictureTower, SeenPictures, latest_pictures, see_pictures
 
 SENTENCES = 256  # at once

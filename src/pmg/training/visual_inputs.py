@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
 import torch
-from rich.progress import track
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
@@ -19,6 +18,7 @@ from pmg.models.language.context import Context
 from pmg.models.preference.visual_encoder import SeenHistories
 from pmg.preferences.contexts import Contexts
 from pmg.preferences.extraction import ExtractedPreferences
+from pmg.progress import track
 
 BATCH = 64  # pictures in one pass
 
@@ -141,7 +141,7 @@ def see_pictures(tower: PictureTower, histories: Sequence[Sequence[Interaction]]
     items = list({one.item.id: one.item for some in histories for one in some}.values())
     place = {item.id: row for row, item in enumerate(items)}
     parts = [items[start : start + BATCH] for start in range(0, len(items), BATCH)]
-    vectors = [tower(images.pixels(images.rows(part))) for part in track(parts, description="Seeing pictures")]
+    vectors = [tower(images.pixels(images.rows(part))) for part in track(parts, "Seeing pictures")]
     if not items:  # conversations alone
         vectors = [tower(torch.zeros(1, 3, images.size, images.size))[:0]]
     return SeenPictures(

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import torch
 from diffusers import ModelMixin
-from rich.progress import track
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import PreTrainedModel
@@ -23,6 +22,7 @@ from pmg.models.autoregressive.image_tokenizer import ImageTokenizer
 from pmg.models.diffusion.conditioning import join
 from pmg.models.diffusion.interfaces import LatentCodec, PromptEncoder
 from pmg.models.loading.device import processor_autocast
+from pmg.progress import track
 from pmg.training.datamodule import Batch
 from pmg.training.optim import OptimizerPartial, SchedulerPartial
 
@@ -53,9 +53,7 @@ def tokenize_pool(pool: LookPool, codec: LatentCodec, tokenizer: ImageTokenizer)
     """Returns the image tokens of a pool's pictures, int16 `(N, ITEMS, T)`, as its latents restore them."""
     parts = pool.latents.flatten(0, 1).split(AT_ONCE)
     with processor_autocast():
-        codes = [
-            tokenizer.encode(codec.decode(part.float())).short() for part in track(parts, description="Image tokens")
-        ]
+        codes = [tokenizer.encode(codec.decode(part.float())).short() for part in track(parts, "Image tokens")]
     return torch.cat(codes).unflatten(0, (-1, ITEMS))
 
 

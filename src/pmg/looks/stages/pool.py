@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Protocol
 
 import torch
-from rich.progress import track
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -24,6 +23,7 @@ from pmg.data.picture_groups import PictureGroups
 from pmg.domain import PmgError
 from pmg.looks.models.codec import AutoencoderDCCodec
 from pmg.models.loading.device import processor_autocast
+from pmg.progress import track
 from pmg.seeding import stable_number
 
 ROUNDING = 0.05  # mean difference of latents of unit variance
@@ -89,7 +89,7 @@ def build_pool(
     these end with `remark`.
     """
     latents, rows, words, remarks = [], [], [], []
-    for start in track(range(0, looks, at_once), description="Making looks"):
+    for start in track(range(0, looks, at_once), "Making looks"):
         numbers = range(start, min(start + at_once, looks))
         groups = [data.draw_group(split, ITEMS, look_rng(seed, split, number)) for number in numbers]
         flips = [look_rng(seed, f"{split} mirrored", number).random() < mirrored for number in numbers]

@@ -1,0 +1,55 @@
+"""Progress of long work: a bar in a terminal, and a line a minute in a log."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator
+from typing import TypeVar
+
+from rich.progress import Progress, TimeElapsedColumn
+
+log = logging.getLogger(__name__)
+Element = TypeVar("Element")
+EVERY = 60.0  # seconds between two lines
+
+
+def track(
+    elements: Iterable[Element],
+    description: str,
+    total: int | None = None,
+    size: Callable[[Element], int] | None = None,
+) -> Iterator[Element]:  # fmt: skip
+    """Yields elements, and shows how many were taken.
+
+    Args:
+        elements: of the work.
+        description: of the work.
+        total: sum of the sizes; None: of all elements, where these have a length.
+        size: of an element; None: each counts as 1.
+    """
+    weigh = size or (lambda _: 1)
+    if total is None and isinstance(elements, Collection):
+        total = sum(map(weigh, elements))
+    columns = (*Progress.get_default_columns(), TimeElapsedColumn())
+    begin = told = time.monotonic()
+    done = 0
+    with Progress(*columns) as progress:
+        task = progress.add_task(description, total=total)
+        for element in elements:
+            yield element
+            done += weigh(element)
+            progress.update(task, completed=done)
+            now = time.monotonic()
+            if not sys.stdout.isatty() and now - told >= EVERY and done != total:
+                told = now
+                log.info(describe_progress(description, done, total, now - begin))
+
+
+def describe_progress(description: str, done: int, total: int | None, seconds: float) -> str:
+    """Returns the line of a log: how much of `total` was done in so many seconds, and how long the rest will take."""
+    rate = done / seconds
+    if total is None:
+        return f"{description}: {done:,} ({rate:.2g} a second)"
+    return f"{description}: {done:,} of {total:,} ({rate:.2g} a second, {(total - done) / rate / 60:.0f} min left)"
