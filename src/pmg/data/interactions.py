@@ -210,11 +210,18 @@ class InteractionData(Dataset):
         return [timeline for timeline in found if len(timeline.liked) >= self.min_likes]
 
     def _interactions(self, rows: pd.DataFrame) -> tuple[Interaction, ...]:
-        """Returns what a user did, oldest first; at one time, what they rated first."""
+        """Returns the last thing that a user did with each item, oldest first; at one time, what they rated first.
+
+        Who looks at a thing, orders it and sends it back doesn't like it twice.
+        """
         columns = (rows[name].tolist() for name in ("item", "action", "rating", "timestamp"))
         ordered = sorted(zip(*columns, strict=True), key=lambda row: (row[3], math.isnan(row[2])))
-        found = (self.feedback.read(self.item[item], *rest) for item, *rest in ordered)
-        return tuple(interaction for interaction in found if interaction)
+        last: dict[str, Interaction] = {}
+        for item, *rest in ordered:
+            if interaction := self.feedback.read(self.item[item], *rest):
+                last.pop(item, None)
+                last[item] = interaction
+        return tuple(last.values())
 
     def timelines(self, split: str) -> list[Timeline]:
         """Returns the users of a split; PmgError if there is no such split.
