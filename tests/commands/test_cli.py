@@ -96,7 +96,6 @@ def test_help_says_what_the_command_does(pmg_here):
     assert "TAB completion" in done.stdout
 
 
-@pytest.mark.ci
 @pytest.mark.slow
 def test_a_reader_that_goes_away_ends_the_help_in_silence(shell):
     program = f"{sys.executable} -m pmg.commands.train --help"

@@ -181,7 +181,6 @@ def test_plugins_decide_no_result_by_themselves(command):
     assert "plugins" in schema_roles(find_schemas()[command])
 
 
-@pytest.mark.ci
 @pytest.mark.slow
 def test_processes_of_a_command_may_build_what_it_may(installed, tmp_path):
     targets.allow_plugin("pmg_test_plugin")

@@ -99,7 +99,6 @@ def test_clicks_are_as_drawn_where_the_finish_is_said_but_for_a_share(data, conf
         assert abs(sum(same) / len(same) - shown) < 0.2
 
 
-@pytest.mark.ci
 @pytest.mark.slow
 def test_an_earlier_wish_comes_before_the_one_that_counts(data, config):
     """In messages of their own or in one; words of the pictures are said only as what was liked before."""

@@ -101,7 +101,6 @@ def test_imports_run_downward():
     assert not offenders(upward, [path for path in FILES if path != SOURCE / "__init__.py"])  # that is in no layer
 
 
-@pytest.mark.ci
 @pytest.mark.slow
 def test_leaves_are_imported_by_nothing_else():
     """What `pyproject.toml` registers as a plug-in."""

@@ -14,7 +14,6 @@ TINY = ["recommenders.bpr.arguments.max_iter=2", "recommenders.vbpr.arguments.n_
 FEW = ["candidates.users=4", "candidates.each=3", "paths.cache_dir=cache"]
 
 
-@pytest.mark.ci
 @pytest.mark.slow
 def test_recommenders_are_compared_and_pictures_of_their_candidates_order_them(tmp_path, pmg_here):
     def pmg(verb, *arguments):

@@ -76,7 +76,7 @@ def next_commands(folder: Path, overrides: Sequence[str], method: str) -> list[s
     kept = [override for override in overrides if override_root(override) != "run_dir"]
     data = [override for override in kept if override_root(override) == "data"]
     inner = [re.sub("^data=", "data@data.of=", re.sub(r"^data\.", "data.of.", override)) for override in data]
-    whole = ["split_sizes={test: null}", "targets={test: null}", "balance/weights=one"]
+    whole = ["split_sizes.test=null", "targets.test=null", "balance/weights=one"]
     here = display_path(folder)
     pictures = here.with_name(f"{here.name}_pictures")
     made = ["data=pairs", *inner, f"data.candidates={here}", f"method={method}", *whole, f"run_dir={pictures}"]

@@ -122,7 +122,6 @@ def test_all_errors_have_one_form_and_the_page_has_a_head(client):
     assert head.headers["content-length"] == str(len(client.get("/").content))
 
 
-@pytest.mark.ci
 @pytest.mark.slow
 def test_a_connection_without_whole_headers_is_closed(survey, monkeypatch):
     monkeypatch.setattr("pmg.studio.http_server.HEADERS_WITHIN", 0.3)
