@@ -119,17 +119,24 @@ def main(into: Path, record: bool, seeds: int) -> None:
     users = np.arange(len(test))
     shown = [metric for metric in METRICS if metric.name in ("recall_at_10", CHOSEN_BY, "mrr")]
     results = {"people": len(test), "recommender": name, "validation": validation, "seeds": seeds, "arms": {}}
-    lines = ["| order by | " + " | ".join(f"{m.title} | minus counted genres" for m in shown) + " |"]
-    lines.append("|---|" + "---:|" * (2 * len(shown)))
+    rivals = ("recommender", "counted genres")
+    heads = [*(metric.title for metric in shown), *(f"nDCG minus {rival}" for rival in rivals)]
+    lines = [f"| order by | {' | '.join(heads)} |", "|---|" + "---:|" * len(heads)]
     for arm, frame in means.items():
-        cells, found = [], {}
-        for metric in shown:
-            own, base = frame[metric.name].to_numpy(), means["counted genres"][metric.name].to_numpy()
-            mean, gain = interval(own, users), paired_difference(own, base, users)
-            found[metric.name] = {"mean": asdict(mean), "minus_counted": asdict(gain)}
-            cells.append(f"{mean.mean:.3f} [{mean.low:.3f}, {mean.high:.3f}]")
-            cells.append("" if arm == "counted genres" else f"{gain.mean:+.4f} [{gain.low:+.4f}, {gain.high:+.4f}]")
-        results["arms"][arm] = found
+        found = {metric.name: interval(frame[metric.name].to_numpy(), users) for metric in shown}
+        gains = {
+            rival: paired_difference(frame[CHOSEN_BY].to_numpy(), means[rival][CHOSEN_BY].to_numpy(), users)
+            for rival in rivals
+            if rival != arm
+        }
+        cells = [f"{one.mean:.3f} [{one.low:.3f}, {one.high:.3f}]" for one in found.values()]
+        for rival in rivals:
+            gain = gains.get(rival)
+            cells.append(f"{gain.mean:+.4f} [{gain.low:+.4f}, {gain.high:+.4f}]" if gain else "")
+        results["arms"][arm] = {
+            "means": {metric: asdict(one) for metric, one in found.items()},
+            "ndcg_minus": {rival: asdict(gain) for rival, gain in gains.items()},
+        }
         lines.append(f"| {arm} | {' | '.join(cells)} |")
     results["revision"] = (git_state() or {}).get("revision")
     text = "\n".join(lines) + "\n"

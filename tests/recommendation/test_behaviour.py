@@ -23,6 +23,15 @@ def test_what_is_liked_twice_counts_once_and_few_likes_are_learned_from():
     assert (found.validation, found.test) == ({"u": ("b",)}, {"u": ("c",)})
 
 
+@pytest.mark.parametrize("shares", [(0.1, 0.85), (0.5, 0.45), (0.0, 0.0)])
+def test_each_part_has_a_like_whatever_the_shares(shares):
+    found = Behaviour.cut([timeline("u", "abc"), timeline("v", "abcde")], *shares)
+    for user, likes in (("u", "abc"), ("v", "abcde")):
+        parts = [part[user] for part in (found.train, found.validation, found.test)]
+        assert all(parts)
+        assert "".join("".join(part) for part in parts) == likes
+
+
 def test_popular_items_are_those_of_most_users():
     lines = [timeline(f"u{number}", ["b", "a", f"x{number}", f"y{number}"]) for number in range(5)]
     found = Behaviour.cut([*lines, timeline("w", ["b"])], 0.1, 0.2)

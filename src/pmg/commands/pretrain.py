@@ -15,7 +15,7 @@ from pmg.orchestration.distributed import world_size
 from pmg.orchestration.hardware import check_trainer
 from pmg.orchestration.launcher import launch
 from pmg.orchestration.run import Run, tracked
-from pmg.paths import is_same_folder
+from pmg.paths import display_path, is_same_folder
 from pmg.runs.locks import locked
 from pmg.runs.owned_folders import own, refuse_assets, refuse_foreign
 from pmg.runs.provenance import hardware
@@ -84,6 +84,9 @@ def body(cfg: DictConfig, run: Run) -> float | None:
         refuse_short(trainer.global_step + before, cfg.full_steps, cfg.run_dir)
     if into:
         install(run.folder / "model", into, None if cfg.into == "assets" else str(cfg.paths.assets_dir))
+    if not replaces_assets:
+        home = display_path(into or run.folder / "model")
+        print(f"a later stage, and commands once all models are there, find it with paths.models_dir={home}")
     return None
 
 

@@ -14,7 +14,7 @@ Likes = Mapping[str, tuple[str, ...]]
 
 @dataclass(frozen=True)
 class Behaviour:
-    """The likes of users, each item's first one, as ids by user, oldest first.
+    """The likes of users, each item once, as ids by user, oldest first.
 
     Attributes:
         items: all items that somebody liked, by id.
@@ -47,9 +47,10 @@ class Behaviour:
         parts: tuple[dict[str, tuple[str, ...]], ...] = ({}, {}, {})
         for user, theirs in liked.items():
             ids = tuple(dict.fromkeys(item.id for item in theirs))
-            last = max(1, round(test * len(ids))) if len(ids) >= 3 else 0
-            chosen = max(1, round(validation * len(ids))) if last else 0
-            first = len(ids) - last - chosen
+            first, chosen = len(ids), 0
+            if len(ids) >= 3:  # at least one in each part
+                chosen = min(max(1, round(validation * len(ids))), len(ids) - 2)
+                first = max(1, len(ids) - chosen - max(1, round(test * len(ids))))
             cuts = (ids[:first], ids[first : first + chosen], ids[first + chosen :])
             for part, cut in zip(parts, cuts, strict=True):
                 if cut:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pmg.configuration.instantiate import instantiate
+from pmg.configuration.instantiate import instantiate, to_plain
+from pmg.configuration.trees import leaves
+from pmg.domain import PmgError
 from pmg.orchestration.builders import Builder
 from pmg.orchestration.command_lines import override_root
 from pmg.orchestration.launcher import launch
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
     from pmg.evaluation.comparison import Comparison
+    from pmg.evaluation.metric_interface import MetricInfo
     from pmg.recommendation.behaviour import Behaviour
     from pmg.recommendation.features import ItemFeatures
     from pmg.recommendation.pairs import Candidates
@@ -36,6 +38,7 @@ def body(cfg: DictConfig, run: Run) -> float | None:
     from pmg.recommendation.behaviour import Behaviour
     from pmg.recommendation.features import ItemFeatures, encode_items, encode_pairs, pair_features
     from pmg.recommendation.pairs import EVERYBODY, read_candidates, write_candidates
+    from pmg.recommendation.ranking import CONTROLS, METRICS
     from pmg.recommendation.reranking import rerank
 
     builder = Builder(cfg, run)
@@ -48,6 +51,7 @@ def body(cfg: DictConfig, run: Run) -> float | None:
         own = encode_items(tower, builder.data.images, list(behaviour.items.values()))
         if cfg.pictures.run:
             found = read_candidates(cfg.pictures.candidates)
+            check_candidates(found, behaviour, cfg.pictures.candidates)
             records = [one for one in read_records(cfg.pictures.run) if one.method == cfg.pictures.method]
             pairs = encode_pairs(tower, cfg.pictures.run, records, found)
     run.begin()
@@ -55,27 +59,57 @@ def body(cfg: DictConfig, run: Run) -> float | None:
         features = ItemFeatures(own, pairs.get((EVERYBODY, "own")), builder.seed, **cfg.features)
         ranked = fit_all(recommenders, behaviour, features)
     orders = {name: one.orders for name, one in ranked.items()}
-    write(builder, Path(cfg.results_dir), orders, behaviour, instantiate(cfg.comparison.recommenders))
+    write(builder, Path(cfg.results_dir), orders, behaviour, instantiate(cfg.comparison.recommenders), METRICS)
     if pairs:
         arms = pair_features(found, own, pairs)
         items, later = ({user: getattr(one, part) for user, one in found.items()} for part in ("items", "later"))
         again = {name: rerank(known, items, later, builder.seed) for name, known in arms.items()}
-        write(builder, Path(cfg.results_dir, "pairs"), again, behaviour, instantiate(cfg.comparison.pairs))
+        shown = [metric for metric in METRICS if not metric.name.endswith("_20")]  # equal for all orders of so few
+        write(builder, Path(cfg.results_dir, "pairs"), again, behaviour, instantiate(cfg.comparison.pairs), shown)
     else:
-        best = max(ranked, key=lambda name: ranked[name].validation)
+        rivals = [name for name in ranked if not name.endswith(CONTROLS)]
+        best = max(rivals, key=lambda name: ranked[name].validation)
         chosen = choose_candidates(behaviour, ranked[best], cfg.candidates.users, cfg.candidates.each, builder.seed)
         write_candidates(run.folder, chosen)
         count = sum(len(one.items) for one in chosen.values())
-        print(f"{len(chosen) - 1} users with {cfg.candidates.each} items each, by {best}: {count} pictures to make")
-        print("\n".join(["next:", *next_commands(run.folder, run.overrides, cfg.pictures.method)]))
+        print(
+            f"{len(chosen) - 1} users with {cfg.candidates.each} items each, by {best}, and everybody with all items"
+        )
+        print(f"{count} pairs; pmg-generate draws each for its user and for another one")
+        data = changed_data(cfg.data, str(run.choices.get("data", "own_files")))
+        print("\n".join(["next:", *next_commands(run.folder, run.overrides, data, cfg.pictures.method)]))
     return None
 
 
-def next_commands(folder: Path, overrides: Sequence[str], method: str) -> list[str]:
-    """Returns the command lines that make the pictures of a run's candidates, and that order these by them."""
+def check_candidates(found: Mapping[str, Candidates], behaviour: Behaviour, folder: str) -> None:
+    """Checks that candidates are of the same users, items and cut of likes, else raises PmgError."""
+    for user, one in found.items():
+        same = not one.later or behaviour.test.get(user) == tuple(one.later)
+        if not same or not {*one.history, *one.items} <= behaviour.items.keys():
+            raise PmgError(
+                f"pictures.candidates={folder} was made with other data or shares (user {user}): use those of that run"
+            )
+
+
+def changed_data(data: Any, option: str) -> list[str]:
+    """Returns overrides below ``data.of`` for what differs from an option of ``data``, e.g. by an experiment."""
+    from pmg.configuration.compose import compose
+
+    default = dict(leaves(to_plain(compose("recommend", [f"data={option}"]).data)))
+    given = {key: value for key, value in leaves(to_plain(data)) if key == "folder" or default.get(key, "") != value}
+    return [
+        *([] if option == "own_files" else [f"data@data.of={option}"]),
+        *(f"data.of.{key}={'null' if value is None else value}" for key, value in given.items()),
+    ]
+
+
+def next_commands(folder: Path, overrides: Sequence[str], data: Sequence[str], method: str) -> list[str]:
+    """Returns the command lines that make the pictures of a run's candidates, and that order these by them.
+
+    `data` are the overrides of the data set.
+    """
     kept = [override for override in overrides if override_root(override) != "run_dir"]
-    data = [override for override in kept if override_root(override) == "data"]
-    inner = [re.sub("^data=", "data@data.of=", re.sub(r"^data\.", "data.of.", override)) for override in data]
+    inner = [*data, *(override for override in kept if override_root(override) in ("paths", "plugins"))]
     whole = ["split_sizes.test=null", "targets.test=null", "balance/weights=one"]
     here = display_path(folder)
     pictures = here.with_name(f"{here.name}_pictures")
@@ -118,13 +152,15 @@ def choose_candidates(
         items, scores = list(ranked.orders[name])[:count], ranked.scores[name][:count].tolist()
         found[name] = Candidates(history, items, scores, behaviour.test[name])
     everything = list(behaviour.items)
+    if EVERYBODY in found:
+        raise PmgError(f"a user is called '{EVERYBODY}', which stands for all users: rename them")
     found[EVERYBODY] = Candidates(behaviour.popular(12)[::-1], everything, [0.0] * len(everything), ())
     return found
 
 
 def write(
     builder: Builder, folder: Path, orders: Mapping[str, Mapping[str, Sequence[str]]], behaviour: Behaviour,
-    comparison: Comparison,
+    comparison: Comparison, metrics: Sequence[MetricInfo],
 ) -> None:  # fmt: skip
     """Measures every arm's orders, writes results into a folder and prints their table."""
     from rich.console import Console
@@ -133,13 +169,12 @@ def write(
     from pmg.evaluation.results import ResultBuilder, write_results
     from pmg.evaluation.table_rendering import print_table
     from pmg.evaluation.tracker_logging import headline, record_results
-    from pmg.recommendation.ranking import METRICS
     from pmg.runs.provenance import git_state
 
     run = builder.run
     with run.ledger.phase("statistics"):
         rows = to_rows(orders, behaviour, builder.seed)
-        results = ResultBuilder(METRICS, comparison, ["likes"], builder.seed).build(rows)
+        results = ResultBuilder(metrics, comparison, ["likes"], builder.seed).build(rows)
     revision = (git_state() or {}).get("revision")
     results |= {"cost": {"recommend": run.ledger.as_dict()}, "revision": revision, "config": builder.portable}
     write_results(folder, results, rows)

@@ -36,8 +36,10 @@ def encode_pairs(
 ) -> dict[tuple[str, str], Vectors]:
     """Returns vectors of the pictures of pairs, by user and control: those of each item by id.
 
-    PmgError if a recommended item has no picture, or a picture is of no candidate.
+    PmgError if there are none, a recommended item has no picture, or a picture is of no candidate.
     """
+    if not records:
+        raise PmgError(f"{folder} has no pictures of pictures.method: name the method that pmg-generate ran")
     parts = [records[start : start + BATCH] for start in range(0, len(records), BATCH)]
     vectors = encode(tower, (read_images(folder, part) for part in parts))
     pairs: dict[tuple[str, str], Vectors] = {}
@@ -48,11 +50,10 @@ def encode_pairs(
             raise PmgError(f"{folder} has pictures of {record.example}, which is no candidate of pictures.candidates")
         pairs.setdefault((record.user, record.control), {})[items[row]] = vector
     for user, one in found.items():
-        missing = [item for item in one.items if item not in pairs.get((user, "own"), {})]
-        if missing:
-            raise PmgError(
-                f"{folder} has no picture of item {missing[0]} for user {user}: run pmg-generate to its end"
-            )
+        for control in {record.control for record in records}:
+            missing = [item for item in one.items if item not in pairs.get((user, control), {})]
+            if missing:
+                raise PmgError(f"{folder} has no picture of item {missing[0]} for {user}: run pmg-generate to its end")
     return pairs
 
 
@@ -90,8 +91,6 @@ class ItemFeatures:
         ``own``: of the items' pictures. ``shuffled``: those of other items. ``noise``: normal, of the same moments.
         ``crowd``: of the pictures made for everybody.
         """
-        if kind not in self.kinds:
-            raise PmgError(f"a recommender's pictures are one of {', '.join(self.kinds)}, got '{kind}'")
         return dict(zip(self.ids, self.kinds[kind], strict=True))
 
 

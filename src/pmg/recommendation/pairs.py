@@ -39,13 +39,13 @@ def write_candidates(folder: Path, found: Mapping[str, Candidates]) -> None:
     atomic_write_json(folder / CANDIDATES, {user: asdict(one) for user, one in found.items()})
 
 
-def read_candidates(folder: str | Path) -> dict[str, Candidates]:
+def read_candidates(folder: str | Path | None) -> dict[str, Candidates]:
     """Returns what `write_candidates` wrote, by user; PmgError if it is missing or damaged."""
-    path = Path(folder, CANDIDATES)
+    path = Path(folder or "", CANDIDATES)
     try:
         return {user: Candidates(**values) for user, values in json.loads(path.read_text()).items()}
     except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise PmgError(f"{path} can't be read ({type(error).__name__}); pmg-recommend writes it") from None
+        raise PmgError(f"{path} can't be read ({type(error).__name__}): name a run of pmg-recommend") from None
 
 
 class PairData(Dataset):

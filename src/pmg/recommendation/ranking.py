@@ -28,6 +28,8 @@ try:
 except ModuleNotFoundError as error:
     raise PmgError(f"pmg-recommend needs {error.name}: {install_extra('recommend')}") from error
 
+KINDS = ("own", "crowd", "shuffled", "noise")  # of item features, see `ItemFeatures`
+CONTROLS = KINDS[2:]
 CHOSEN_BY = "ndcg_at_10"
 NEW = "recall_of_new_at_20"
 METRICS = (
@@ -49,7 +51,7 @@ class Recommender:
         pictures: kinds of item features that it is fitted with, each an arm of its own; empty: it takes none.
 
     Raises:
-        PmgError: there is no such model, or it has no such argument.
+        PmgError: there is no such model or kind, or the model has no such argument.
     """
 
     def __init__(
@@ -61,6 +63,8 @@ class Recommender:
             raise PmgError(f"cornac has no model '{model}'{nearest(model, known)}")
         self.build, self.pictures = getattr(models, model), tuple(pictures)
         self.arguments, self.tried = dict(arguments or {}), dict(tried or {})
+        if strange := set(self.pictures) - set(KINDS):
+            raise PmgError(f"a recommender's pictures are some of {', '.join(KINDS)}, got '{min(strange)}'")
         taken = inspect.signature(self.build).parameters
         for name in (*self.arguments, *self.tried):
             if name not in taken:
@@ -134,7 +138,7 @@ class Catalogue:
     def _rank(self, model: Any, user: str, *seen: Likes) -> tuple[Sequence[str], np.ndarray]:
         """Returns ids of the items that a user had not liked in `seen`, best first, with the model's scores."""
         known = {self.numbers[item] for likes in seen for item in likes.get(user, ())}
-        others = np.array([number for number in range(len(self.names)) if number not in known])
+        others = np.delete(np.arange(len(self.names)), list(known))
         _, scores = model.rank(self.users[user], others)
         order = np.argsort(-scores, kind="stable")
         return self.names[others[order]].tolist(), scores[order]

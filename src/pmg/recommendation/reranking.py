@@ -16,23 +16,22 @@ def fit_choice(features: Sequence[np.ndarray], chosen: Sequence[np.ndarray]) -> 
     """Returns the weights `(F,)` of a conditional logit (McFadden 1974), with a penalty of their squares.
 
     Args:
-        features: of each user's N candidates, `(N, F)`.
+        features: of each user's candidates, `(N, F)`; N may differ.
         chosen: of each user, which candidates they took, bool `(N,)`; users who took none say nothing.
     """
-    pairs = [(x, y) for x, y in zip(features, chosen, strict=True) if y.any()]
-    if not pairs:
-        return np.zeros(features[0].shape[1])
-    x, y = np.stack([x for x, _ in pairs]), np.stack([y / y.sum() for _, y in pairs])
+    pairs = [(x, y / y.sum()) for x, y in zip(features, chosen, strict=True) if y.any()]
 
     def loss(weights: np.ndarray) -> tuple[float, np.ndarray]:
         """Returns the penalised negative log-likelihood, and its gradient."""
-        logits = x @ weights
-        total = logsumexp(logits, axis=1, keepdims=True)
-        errors = np.exp(logits - total) - y
-        value = (total[:, 0] - (y * logits).sum(1)).sum() + PENALTY * weights @ weights / 2
-        return float(value), np.einsum("un,unf->f", errors, x) + PENALTY * weights
+        value, gradient = PENALTY * weights @ weights / 2, PENALTY * weights
+        for x, y in pairs:
+            logits = x @ weights
+            total = logsumexp(logits)
+            value += total - y @ logits
+            gradient = gradient + x.T @ (np.exp(logits - total) - y)
+        return float(value), gradient
 
-    return np.asarray(minimize(loss, np.zeros(x.shape[2]), jac=True, method="L-BFGS-B").x)
+    return np.asarray(minimize(loss, np.zeros(features[0].shape[1]), jac=True, method="L-BFGS-B").x)
 
 
 def rerank(
@@ -45,7 +44,7 @@ def rerank(
     same users.
 
     Args:
-        features: of each user's N candidates, `(N, F)`.
+        features: of each user's candidates, `(N, F)`.
         items: ids of the candidates.
         later: ids of what the users took later.
         seed: of the folds.
