@@ -153,7 +153,7 @@ reward: $(STAMP) ## does a reward learned from others' likes know one user, and 
 	$(BIN)/python experiments/reward.py
 
 RECOMMEND := outputs/recommend
-recommend: $(STAMP) ## do pictures made for users help a recommender? (20,800 pictures; an hour)
+recommend: $(STAMP) ## do pictures made for users help a recommender? (20,800 pictures; an hour and a half)
 	$(BIN)/python experiments/recommend.py make $(RECOMMEND)
 	$(BIN)/pmg-prepare data=own_files data.folder=$(RECOMMEND)/data source.read.items=$(RECOMMEND)/items.csv \
 		source.read.interactions=$(RECOMMEND)/likes.csv source.read.images=$(RECOMMEND)/pictures source.pictures.size=64
@@ -164,6 +164,9 @@ recommend: $(STAMP) ## do pictures made for users help a recommender? (20,800 pi
 	for seed in 0 1 2; do $(BIN)/pmg-recommend experiment=recommend seed=$$seed pictures.run=$(RECOMMEND)/pairs \
 		pictures.candidates=$(RECOMMEND)/base run_dir=$(RECOMMEND)/seed$$seed || exit 1; done
 	$(BIN)/python experiments/recommend.py record $(RECOMMEND)
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[movielens]'
+	$(BIN)/pmg-prepare data=movielens
+	$(BIN)/python experiments/recommend_films.py $(RECOMMEND)/films --record
 
 optimise: $(STAMP) ## preference optimisation beside denoising and a contrast, at equal operations (two hours of a core)
 	$(BIN)/pmg-study experiment=optimise $(ARGS)
