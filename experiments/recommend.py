@@ -22,14 +22,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from record import HERE, fill
+from PIL import Image
+from record import HERE, QUALITY, fill
 
 from pmg.configuration.compose import compose
 from pmg.configuration.instantiate import instantiate
 from pmg.evaluation.statistics import interval, paired_difference
+from pmg.generation.records import read_records
 from pmg.looks.drawings import LookData
 from pmg.looks.finishes import Finish
 from pmg.models.vision.pictures import to_pictures
+from pmg.recommendation.pairs import read_candidates
 from pmg.recommendation.ranking import METRICS
 from pmg.runs.provenance import git_state
 from pmg.seeding import stable_number
@@ -133,8 +136,28 @@ def compare(folders: Sequence[Path], pairs: Sequence[tuple[str, str]]) -> tuple[
     return found, "\n".join(lines) + "\n"
 
 
+def draw_sheet(folder: Path, users: int = 4, columns: int = 12) -> Image.Image:
+    """Returns rows of pictures of some users: liked, recommended, made for them, made for somebody else."""
+    found = dict(list(read_candidates(folder / "base").items())[:users])
+    drawn = {(one.user, one.control, one.example): one.image for one in read_records(folder / "pairs")}
+    step = 68
+    sheet = Image.new("RGB", (columns * step, users * (4 * step + 8)), "white")
+    for number, (user, one) in enumerate(found.items()):
+        examples = [f"{user}-{row}" for row in range(columns)]
+        rows = [
+            [folder / "pictures" / f"{item}.png" for item in one.history[-columns:]],
+            [folder / "pictures" / f"{item}.png" for item in one.items[:columns]],
+            *([folder / "pairs" / drawn[user, kind, name] for name in examples] for kind in ("own", "mismatched")),
+        ]
+        for row, paths in enumerate(rows):
+            for column, path in enumerate(paths):
+                place = (column * step, number * (4 * step + 8) + row * step)
+                sheet.paste(Image.open(path).convert("RGB"), place)
+    return sheet
+
+
 def record(folder: Path) -> None:
-    """Writes results.json of all seeds, and both tables into the study's page."""
+    """Writes results.json of all seeds, pairs.webp, and both tables into the study's page."""
     runs = sorted(folder.glob("seed*"))
     if not runs:
         raise SystemExit(f"{folder} holds no run; run: make recommend")
@@ -145,6 +168,7 @@ def record(folder: Path) -> None:
     whole = {"revision": (git_state() or {}).get("revision"), "seeds": len(runs), "items": items, "pairs": pairs}
     (HERE / "recommend").mkdir(exist_ok=True)
     (HERE / "recommend" / "results.json").write_text(json.dumps(whole, indent=1) + "\n")
+    draw_sheet(folder).save(HERE / "recommend" / "pairs.webp", quality=QUALITY)
     for name, table in (("items", item_table), ("pairs", pair_table)):
         fill(HERE / "recommend" / "README.md", name, table)
         print(table)
