@@ -14,7 +14,7 @@ import argparse
 import csv
 import json
 import random
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -33,8 +33,7 @@ from pmg.looks.drawings import LookData
 from pmg.looks.finishes import Finish
 from pmg.models.vision.pictures import to_pictures
 from pmg.recommendation.pairs import read_candidates
-from pmg.recommendation.ranking import METRICS
-from pmg.runs.provenance import git_state
+from pmg.recommendation.ranking import METRICS, NEW
 from pmg.seeding import stable_number
 
 ITEMS, USERS = 400, 2000
@@ -106,12 +105,15 @@ def make(folder: Path, seed: int) -> None:
             csv.writer(file).writerows([head, *rows])
 
 
-def compare(folders: Sequence[Path], pairs: Sequence[tuple[str, str]]) -> tuple[dict[str, Any], str]:
+def compare(
+    folders: Sequence[Path], pairs: Sequence[tuple[str, str]], without: Collection[str] = ()
+) -> tuple[dict[str, Any], str]:
     """Returns means of arms and differences of pairs of arms, and their table; a user's values are means over runs."""
     frames = [pd.read_parquet(folder / "rows.parquet") for folder in folders]
-    names = [metric.name for metric in METRICS]
+    names = [metric.name for metric in METRICS if metric.name in frames[0] and metric.name not in without]
     means = pd.concat(frames).groupby(["method", "user"], sort=False)[names].mean()
-    lines = ["| arm | " + " | ".join(metric.title for metric in METRICS) + " |", "|---|" + "---:|" * len(METRICS)]
+    titles = [metric.title for metric in METRICS if metric.name in names]
+    lines = ["| arm | " + " | ".join(titles) + " |", "|---|" + "---:|" * len(titles)]
     found: dict[str, Any] = {"arms": {}, "differences": {}}
 
     def add(kind: str, name: str, values: dict[str, Any], sign: str) -> None:
@@ -126,7 +128,7 @@ def compare(folders: Sequence[Path], pairs: Sequence[tuple[str, str]]) -> tuple[
         values = {name: means.loc[arm][name].dropna() for name in names}
         add("arms", arm, {name: interval(one.to_numpy(), one.index.to_numpy()) for name, one in values.items()}, "")
     for a, b in pairs:
-        both = means.loc[a].join(means.loc[b], rsuffix="_b", how="inner")
+        both = means.loc[a].join(means.loc[b].add_suffix("_b"), how="inner")
         values = {name: both[[name, f"{name}_b"]].dropna() for name in names}
         differences = {
             name: paired_difference(one[name].to_numpy(), one[f"{name}_b"].to_numpy(), one.index.to_numpy())
@@ -158,14 +160,17 @@ def draw_sheet(folder: Path, users: int = 4, columns: int = 12) -> Image.Image:
 
 def record(folder: Path) -> None:
     """Writes results.json of all seeds, pairs.webp, and both tables into the study's page."""
-    runs = sorted(folder.glob("seed*"))
+    runs, equal = sorted(folder.glob("seed*")), ("recall_at_20", NEW)  # of all orders of twenty items
     if not runs:
         raise SystemExit(f"{folder} holds no run; run: make recommend")
     of_items = [("vbpr_own", other) for other in ("vbpr_shuffled", "vbpr_noise", "vbpr_crowd", "bpr")]
     of_pairs = [("made_for_user", other) for other in ("made_for_another", "own_picture", "recommender")]
     items, item_table = compare(runs, of_items)
-    pairs, pair_table = compare([run / "pairs" for run in runs], [*of_pairs, ("both", "own_picture")])
-    whole = {"revision": (git_state() or {}).get("revision"), "seeds": len(runs), "items": items, "pairs": pairs}
+    pairs, pair_table = compare(
+        [run / "pairs" for run in runs], [*of_pairs, ("own_picture", "recommender"), ("both", "own_picture")], equal
+    )
+    revisions = {json.loads((run / "results.json").read_text())["revision"] for run in runs}
+    whole = {"revisions": sorted(map(str, revisions)), "seeds": len(runs), "items": items, "pairs": pairs}
     (HERE / "recommend").mkdir(exist_ok=True)
     (HERE / "recommend" / "results.json").write_text(json.dumps(whole, indent=1) + "\n")
     draw_sheet(folder).save(HERE / "recommend" / "pairs.webp", quality=QUALITY)
