@@ -14,7 +14,7 @@ import argparse
 import csv
 import json
 import random
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -27,13 +27,14 @@ from record import HERE, QUALITY, fill
 
 from pmg.configuration.compose import compose
 from pmg.configuration.instantiate import instantiate
+from pmg.evaluation.metric_interface import MetricInfo
 from pmg.evaluation.statistics import interval, paired_difference
 from pmg.generation.records import read_records
 from pmg.looks.drawings import LookData
 from pmg.looks.finishes import Finish
 from pmg.models.vision.pictures import to_pictures
 from pmg.recommendation.pairs import read_candidates
-from pmg.recommendation.ranking import METRICS, NEW
+from pmg.recommendation.ranking import METRICS, PAIR_METRICS
 from pmg.seeding import stable_number
 
 ITEMS, USERS = 400, 2000
@@ -106,13 +107,13 @@ def make(folder: Path, seed: int) -> None:
 
 
 def compare(
-    folders: Sequence[Path], pairs: Sequence[tuple[str, str]], without: Collection[str] = ()
+    folders: Sequence[Path], pairs: Sequence[tuple[str, str]], metrics: Sequence[MetricInfo]
 ) -> tuple[dict[str, Any], str]:
     """Returns means of arms and differences of pairs of arms, and their table; a user's values are means over runs."""
     frames = [pd.read_parquet(folder / "rows.parquet") for folder in folders]
-    names = [metric.name for metric in METRICS if metric.name in frames[0] and metric.name not in without]
+    names = [metric.name for metric in metrics]
     means = pd.concat(frames).groupby(["method", "user"], sort=False)[names].mean()
-    titles = [metric.title for metric in METRICS if metric.name in names]
+    titles = [metric.title for metric in metrics]
     lines = ["| arm | " + " | ".join(titles) + " |", "|---|" + "---:|" * len(titles)]
     found: dict[str, Any] = {"arms": {}, "differences": {}}
 
@@ -160,15 +161,14 @@ def draw_sheet(folder: Path, users: int = 4, columns: int = 12) -> Image.Image:
 
 def record(folder: Path) -> None:
     """Writes results.json of all seeds, pairs.webp, and both tables into the study's page."""
-    runs, equal = sorted(folder.glob("seed*")), ("recall_at_20", NEW)  # of all orders of twenty items
+    runs = sorted(folder.glob("seed*"))
     if not runs:
         raise SystemExit(f"{folder} holds no run; run: make recommend")
     of_items = [("vbpr_own", other) for other in ("vbpr_shuffled", "vbpr_noise", "vbpr_crowd", "bpr")]
     of_pairs = [("made_for_user", other) for other in ("made_for_another", "own_picture", "recommender")]
-    items, item_table = compare(runs, of_items)
-    pairs, pair_table = compare(
-        [run / "pairs" for run in runs], [*of_pairs, ("own_picture", "recommender"), ("both", "own_picture")], equal
-    )
+    of_pairs += [("own_picture", "recommender"), ("both", "own_picture")]
+    items, item_table = compare(runs, of_items, METRICS)
+    pairs, pair_table = compare([run / "pairs" for run in runs], of_pairs, PAIR_METRICS)
     revisions = {json.loads((run / "results.json").read_text())["revision"] for run in runs}
     whole = {"revisions": sorted(map(str, revisions)), "seeds": len(runs), "items": items, "pairs": pairs}
     (HERE / "recommend").mkdir(exist_ok=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sys
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import TypeVar
@@ -33,7 +32,7 @@ def track(
     if total is None and isinstance(elements, Collection):
         total = sum(map(weigh, elements))
     columns = (*Progress.get_default_columns(), TimeElapsedColumn())
-    begin = told = time.monotonic()
+    begin = logged = time.monotonic()
     done = 0
     with Progress(*columns) as progress:
         task = progress.add_task(description, total=total)
@@ -42,8 +41,8 @@ def track(
             done += weigh(element)
             progress.update(task, completed=done)
             now = time.monotonic()
-            if not sys.stdout.isatty() and now - told >= EVERY and done != total:
-                told = now
+            if not progress.console.is_terminal and now - logged >= EVERY and done != total:
+                logged = now
                 log.info(describe_progress(description, done, total, now - begin))
 
 

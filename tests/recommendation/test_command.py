@@ -27,7 +27,7 @@ def test_recommenders_are_compared_and_pictures_of_their_candidates_order_them(t
         "source.read.interactions=shop/chosen.csv", "source.pictures.size=64",
     )  # fmt: skip
     told = pmg("recommend", *(f"data.{one}" for one in DATA), *TINY, *FEW, "run_dir=first")
-    assert "4 users with 3 items each" in told
+    assert "3 items for each of 4 users" in told
     make, again = (shlex.split(line)[1:] for line in told.splitlines() if line.startswith("pmg-"))
     results = json.loads((tmp_path / "first" / "results.json").read_text())
     assert set(results["arms"]) == {"popularity", "bpr", "ease", "vbpr_own", "vbpr_shuffled", "vbpr_noise"}

@@ -31,6 +31,7 @@ from pmg.orchestration.builders import select_examples
 from pmg.orchestration.hardware import check_device
 from pmg.orchestration.launcher import launch
 from pmg.orchestration.preference_sources import build_methods, runs_in_use
+from pmg.orchestration.results_output import publish
 from pmg.orchestration.run import Run, tracked
 from pmg.orchestration.sharding import is_sharded, own_shard, run_missing_shards
 from pmg.paths import is_same_folder
@@ -62,7 +63,6 @@ def body(cfg: DictConfig, run: Run) -> float | None:
     from pmg.evaluation.results import ROWS, ResultBuilder, read_rows, write_results, write_rows
     from pmg.evaluation.set_comparison import compare_sets
     from pmg.generation.records import RECORDS
-    from pmg.generation.stored_images import StoredImages
     from pmg.models.loading.device import to_device
     from pmg.runs.provenance import git_state
 
@@ -89,8 +89,7 @@ def body(cfg: DictConfig, run: Run) -> float | None:
     reader = ReferenceReader(data.images, metrics.inputs, comparison)
     evaluation = ImageEvaluation(metrics.per_image, reader, ReferenceArms(data.images, generator), data.labels, judged)
     run.begin()
-    named = {(record.example, record.method): record for record in records if record.control == "own"}
-    own = StoredImages(cfg.generate_run, named, data.images.size)
+    own = _own_images(cfg.generate_run, records, data.images.size)
     with run.ledger.phase("judge"):
         tables = parts or [evaluation.rows(examples, records, images, own_shard(cfg.shard))]
         if cfg.shard.index is not None:
@@ -112,7 +111,8 @@ def body(cfg: DictConfig, run: Run) -> float | None:
     run.seal(os.path.relpath(Path(cfg.results_dir, RESULTS), run.folder))
     judged.drop()
     _draw_sheet(Path(cfg.results_dir), examples, data, own, cfg.sheet_users)
-    _publish(Path(cfg.results_dir), run, results)
+    run.tracking.record_image("contact_sheet", Path(cfg.results_dir, "contact_sheet.png"))
+    publish(Path(cfg.results_dir), run, results, {"all numbers": "results.json", "images": "contact_sheet.png"})
     return None
 
 
@@ -251,21 +251,12 @@ def _draw_sheet(
     contact_sheet(rows, methods).save(folder / "contact_sheet.png")
 
 
-def _publish(folder: Path, run: Run, results: dict[str, Any]) -> None:
-    """Prints the headline table and where the others are, and gives results and pictures to trackers."""
-    from rich.console import Console
+def _own_images(folder: str, records: Sequence[Record], size: int) -> StoredImages[tuple[str, str]]:
+    """Returns the images that were made with the user's own preference, by example and method."""
+    from pmg.generation.stored_images import StoredImages
 
-    from pmg.evaluation.result_tables import ResultTables
-    from pmg.evaluation.table_rendering import print_table
-    from pmg.evaluation.tracker_logging import headline, record_results
-
-    run.measure(headline(results))
-    record_results(run.tracking, results, folder)
-    run.tracking.record_image("contact_sheet", folder / "contact_sheet.png")
-    console = Console()
-    print_table(*ResultTables.of(results).headline(results), console)
-    for name, file in {"all tables": "table.md", "all numbers": "results.json", "images": "contact_sheet.png"}.items():
-        print(f"{name}: {folder / file}")
+    named = {(record.example, record.method): record for record in records if record.control == "own"}
+    return StoredImages(folder, named, size)
 
 
 def main() -> None:

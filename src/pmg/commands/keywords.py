@@ -13,6 +13,7 @@ from pmg.domain import Keywords, PmgError
 from pmg.orchestration.builders import Builder
 from pmg.orchestration.hardware import check_device
 from pmg.orchestration.launcher import launch
+from pmg.orchestration.results_output import publish
 from pmg.orchestration.run import Run, tracked
 
 if TYPE_CHECKING:
@@ -30,15 +31,10 @@ if TYPE_CHECKING:
 @tracked
 def body(cfg: DictConfig, run: Run) -> float | None:
     """Measures how well keywords of real users' likes predict later ones."""
-    from rich.console import Console
-
     from pmg.data.interactions import cut_later
     from pmg.evaluation.comparison import Comparison
     from pmg.evaluation.faithfulness import METRICS, agreement_rows
-    from pmg.evaluation.result_tables import ResultTables
     from pmg.evaluation.results import ResultBuilder, write_results
-    from pmg.evaluation.table_rendering import print_table
-    from pmg.evaluation.tracker_logging import headline, record_results
     from pmg.generation.dataset_generation import mismatch
     from pmg.runs.provenance import git_state
 
@@ -66,10 +62,7 @@ def body(cfg: DictConfig, run: Run) -> float | None:
     write_results(cfg.results_dir, results, rows)
     lines = [json.dumps({"user": u, **{name: found[u].words for name, found in methods.items()}}) for u in later]
     atomic_write_text(Path(cfg.results_dir, "keywords.jsonl"), "\n".join(lines) + "\n")
-    run.measure(headline(results))
-    record_results(run.tracking, results, Path(cfg.results_dir))
-    print_table(*ResultTables.of(results).headline(results), Console())
-    print(f"all tables: {Path(cfg.results_dir, 'table.md')}")
+    publish(Path(cfg.results_dir), run, results)
     return None
 
 

@@ -85,8 +85,7 @@ def body(cfg: DictConfig, run: Run) -> float | None:
     if into:
         install(run.folder / "model", into, None if cfg.into == "assets" else str(cfg.paths.assets_dir))
     if not replaces_assets:
-        home = display_path(into or run.folder / "model")
-        print(f"a later stage, and commands once all models are there, find it with paths.models_dir={home}")
+        print(f"later stages find the model with paths.models_dir={display_path(into or run.folder / 'model')}")
     return None
 
 

@@ -17,7 +17,7 @@ class Behaviour:
     """The likes of users, each item once, as ids by user, oldest first.
 
     Attributes:
-        items: all items that somebody liked, by id.
+        items: all items that a user liked, by id.
         train: the first likes of every user.
         validation: those behind them, of users with at least three likes.
         test: the last ones of the same users.
@@ -38,7 +38,7 @@ class Behaviour:
             test: likewise.
 
         Raises:
-            PmgError: nobody has three likes, or the shares leave nothing to learn from.
+            PmgError: no user has three likes, or the shares sum to 1 or more.
         """
         if validation + test >= 1:
             raise PmgError(f"shares.validation + shares.test must be below 1, got {validation + test:g}")

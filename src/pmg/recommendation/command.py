@@ -12,6 +12,7 @@ from pmg.domain import PmgError
 from pmg.orchestration.builders import Builder
 from pmg.orchestration.command_lines import override_root
 from pmg.orchestration.launcher import launch
+from pmg.orchestration.results_output import publish
 from pmg.orchestration.run import Run, tracked
 from pmg.paths import display_path
 
@@ -38,7 +39,7 @@ def body(cfg: DictConfig, run: Run) -> float | None:
     from pmg.recommendation.behaviour import Behaviour
     from pmg.recommendation.features import ItemFeatures, encode_items, encode_pairs, pair_features
     from pmg.recommendation.pairs import EVERYBODY, read_candidates, write_candidates
-    from pmg.recommendation.ranking import CONTROLS, METRICS
+    from pmg.recommendation.ranking import CONTROLS, METRICS, PAIR_METRICS
     from pmg.recommendation.reranking import rerank
 
     builder = Builder(cfg, run)
@@ -64,17 +65,16 @@ def body(cfg: DictConfig, run: Run) -> float | None:
         arms = pair_features(found, own, pairs)
         items, later = ({user: getattr(one, part) for user, one in found.items()} for part in ("items", "later"))
         again = {name: rerank(known, items, later, builder.seed) for name, known in arms.items()}
-        shown = [metric for metric in METRICS if not metric.name.endswith("_20")]  # equal for all orders of so few
-        write(builder, Path(cfg.results_dir, "pairs"), again, behaviour, instantiate(cfg.comparison.pairs), shown)
+        compared = instantiate(cfg.comparison.pairs)
+        write(builder, Path(cfg.results_dir, "pairs"), again, behaviour, compared, PAIR_METRICS)
     else:
         rivals = [name for name in ranked if not name.endswith(CONTROLS)]
         best = max(rivals, key=lambda name: ranked[name].validation)
         chosen = choose_candidates(behaviour, ranked[best], cfg.candidates.users, cfg.candidates.each, builder.seed)
         write_candidates(run.folder, chosen)
         count = sum(len(one.items) for one in chosen.values())
-        print(
-            f"{len(chosen) - 1} users with {cfg.candidates.each} items each, by {best}, and everybody with all items"
-        )
+        print(f"candidates by {best}: {cfg.candidates.each} items for each of {len(chosen) - 1} users,")
+        print(f"all items for the user '{EVERYBODY}', whose history is what most users like")
         print(f"{count} pairs; pmg-generate draws each for its user and for another one")
         data = changed_data(cfg.data, str(run.choices.get("data", "own_files")))
         print("\n".join(["next:", *next_commands(run.folder, run.overrides, data, cfg.pictures.method)]))
@@ -139,7 +139,7 @@ def fit_all(
 def choose_candidates(
     behaviour: Behaviour, ranked: Ranked, users: int, count: int, seed: int
 ) -> dict[str, Candidates]:
-    """Returns the first `count` items of a random part of the users, and everybody with all items."""
+    """Returns the first `count` items for each user of a random part, and all items for the user `EVERYBODY`."""
     import numpy as np
 
     from pmg.recommendation.pairs import EVERYBODY, Candidates
@@ -163,12 +163,7 @@ def write(
     comparison: Comparison, metrics: Sequence[MetricInfo],
 ) -> None:  # fmt: skip
     """Measures every arm's orders, writes results into a folder and prints their table."""
-    from rich.console import Console
-
-    from pmg.evaluation.result_tables import ResultTables
     from pmg.evaluation.results import ResultBuilder, write_results
-    from pmg.evaluation.table_rendering import print_table
-    from pmg.evaluation.tracker_logging import headline, record_results
     from pmg.runs.provenance import git_state
 
     run = builder.run
@@ -178,10 +173,7 @@ def write(
     revision = (git_state() or {}).get("revision")
     results |= {"cost": {"recommend": run.ledger.as_dict()}, "revision": revision, "config": builder.portable}
     write_results(folder, results, rows)
-    run.measure(headline(results))
-    record_results(run.tracking, results, folder)
-    print_table(*ResultTables.of(results).headline(results), Console())
-    print(f"all tables: {folder / 'table.md'}")
+    publish(folder, run, results)
 
 
 def to_rows(orders: Mapping[str, Mapping[str, Sequence[str]]], behaviour: Behaviour, seed: int) -> pd.DataFrame:

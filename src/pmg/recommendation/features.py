@@ -12,9 +12,8 @@ from pmg.data.dataset import ImageStore
 from pmg.domain import Item, PmgError
 from pmg.generation.records import Record, read_images
 from pmg.recommendation.pairs import EVERYBODY, Candidates
-from pmg.training.visual_inputs import PictureTower
+from pmg.training.visual_inputs import BATCH, PictureTower
 
-BATCH = 64
 Vectors = dict[str, np.ndarray]
 
 

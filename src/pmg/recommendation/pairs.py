@@ -70,7 +70,7 @@ class PairData(Dataset):
 
     @cached_property
     def items(self) -> dict[str, Item]:
-        """All items that somebody liked, by id."""
+        """All items that a user liked, by id."""
         lines = (line for split in ("train", "validation", "test") for line in self.of.timelines(split))
         return {item.id: item for line in lines for item in line.liked}
 

@@ -39,6 +39,7 @@ METRICS = (
     MetricInfo("mrr", "mean reciprocal rank", range=(0.0, 1.0)),
     MetricInfo(NEW, "recall at 20 of new items", range=(0.0, 1.0)),
 )
+PAIR_METRICS = tuple(one for one in METRICS if not one.name.endswith("_20"))  # these are equal for orders of 20 items
 
 
 class Recommender:
