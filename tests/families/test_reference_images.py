@@ -16,12 +16,12 @@ from checkpoints import write_flux2_klein, write_qwen_image_edit
 from pmg.domain import Example, Interaction, Item, PmgError
 from pmg.families.flux2_klein import Flux2Klein
 from pmg.families.qwen_image_edit import QwenImageEdit
+from pmg.methods.references import LikedPictures
 from pmg.models.diffusion.conditioning import References, join
 from pmg.models.diffusion.reference_images import encode_prompts, encode_references
 from pmg.models.diffusion.sequences import pack
 from pmg.models.tiny_models import tiny_generator, tiny_text_encoder
 from pmg.models.vision.pictures import to_picture
-from pmg.preferences.picture_sources import LikedPictures
 
 pytestmark = [pytest.mark.slow, pytest.mark.ci]
 

@@ -208,8 +208,8 @@ def study(shop, build, tmp_path):
                 "keywords": Keywords(("flat",)),
                 "truth": Keywords((example.liked[0].title,)),
                 "dislikes": Keywords(("gradients",)),
+                "soft": torch.randn(2, 32),
             },
-            {"soft": torch.randn(2, 32)},
         )
         for example in examples
     }

@@ -39,7 +39,7 @@ def preference(example):
         "stated": Keywords(("flat",), (0.0,)),
     }
     tokens = {name: torch.zeros(2, 32) for name in TOKENS}
-    return Preference(example.user, words, tokens, 6, {"references": torch.zeros(2, 8, 8, 8)})
+    return Preference(example.user, {**words, **tokens, "references": torch.zeros(2, 8, 8, 8)}, 6)
 
 
 @pytest.fixture

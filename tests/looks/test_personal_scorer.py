@@ -139,7 +139,7 @@ def test_histories_become_tastes_and_requests_carry_them(scorer, few_looks):
     method = Method(taste="taste")
     assert method.personal
     assert method.sources == ("taste",)
-    preference = Preference(examples[0].user, {}, {}, tastes={"taste": tastes[0]})
+    preference = Preference(examples[0].user, {"taste": tastes[0]})
     builder = RequestBuilder({examples[0].target.concept: Keywords(("owl",))}, FixedAlpha(0.3), 0)
     made = builder(examples[0], method, preference)
     assert made.taste is tastes[0]

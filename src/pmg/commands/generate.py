@@ -94,9 +94,8 @@ def _read(
                 examples, captions, needed.decodings, needed.dislikes, pixels=builder.pixels(), prefill=needed.contexts
             )
             targets = extractor.targets(examples)
-        with ledger.phase("build preferences"):
-            context = builder.source_context(examples, captions, extractor, extracted)
-            preferences = build_preferences(sources, context)
+        context = builder.source_context(examples, captions, extractor, extracted)
+        preferences = build_preferences(sources, context, ledger)
     avoided = negative_prompt(extractor.scenario.negative_prompt)
     return RequestBuilder(targets, alpha_rule, builder.seed, avoided), preferences
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from pmg import __version__
 from pmg.cache import atomic_write_bytes, atomic_write_text
+from pmg.configuration.plugins import report_commands
 from pmg.domain import PmgError
 from pmg.installation import install_extra
 from pmg.orchestration.launcher import reader_may_leave, terminated
@@ -111,19 +112,24 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
 def main() -> None:
     """Console entry point."""
     signal.signal(signal.SIGTERM, terminated)
-    options = parse(sys.argv[1:])
+    arguments = sys.argv[1:]
+    other = report_commands().get(arguments[0]) if arguments else None
     try:
-        write_report(options.runs, options.into, shlex.join(["pmg-report", *sys.argv[1:]]))
+        if other is not None:
+            print(other.load()(arguments[1:]))
+            return
+        options = parse(arguments)
+        write_report(options.runs, options.into, shlex.join(["pmg-report", *arguments]))
+        print(options.into / INDEX)
     except PmgError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
     except OSError as error:
-        print(f"error: can't write {error.filename or options.into}: {error.strerror}", file=sys.stderr)
+        print(f"error: can't write {error.filename or 'the report'}: {error.strerror}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
         print("interrupted; give the same command again", file=sys.stderr)
         sys.exit(INTERRUPTED)
-    print(options.into / INDEX)
 
 
 if __name__ == "__main__":

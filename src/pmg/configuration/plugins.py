@@ -29,7 +29,7 @@ from pathlib import Path
 
 from pmg.domain import PmgError
 
-GROUP, COMPONENTS, COMMANDS = "pmg.plugins", "pmg.components", "pmg.commands"
+GROUP, COMPONENTS, COMMANDS, REPORTS = "pmg.plugins", "pmg.components", "pmg.commands", "pmg.reports"
 OWN = "pmg"
 _OVERRIDE = re.compile(r"\+{0,2}plugins=(.*)", re.DOTALL)
 _searched: ContextVar[tuple[str, ...]] = ContextVar("searched", default=())
@@ -53,6 +53,11 @@ def command_schemas() -> Mapping[str, EntryPoint]:
     """
     found = _read_entry_points(COMMANDS, tuple(sys.path))
     return {entry.name: entry for entry in found if entry.module.partition(".")[0] in sys.modules}
+
+
+def report_commands() -> Mapping[str, EntryPoint]:
+    """Returns the entry points of ``pmg-report NAME``: each loads a function of the arguments behind the name."""
+    return {entry.name: entry for entry in _read_entry_points(REPORTS, tuple(sys.path))}
 
 
 def component_targets() -> Mapping[str, Mapping[str, str]]:

@@ -101,6 +101,9 @@ class Pipeline:
         Raises:
             PmgError: the generator doesn't support the scales or the steps.
         """
+        finished = [request.image for request in requests if request.image is not None]
+        if finished:
+            return self.select(requests, torch.stack(finished).repeat_interleave(len(self.pairs), 0))
         if self.enough is not None:
             return self._draw_until_enough(requests, self.enough, steps, scales)
         return self.select(requests, self.generator.decode(self.denoise(requests, steps, scales)))

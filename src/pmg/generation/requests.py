@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from torch import Tensor
 
-from pmg.domain import Example, Keywords
+from pmg.domain import Example, Item, Keywords
 from pmg.generation.alpha import AlphaRule
 from pmg.models.diffusion.reference_images import ReferenceImages
 from pmg.models.vision.scorer import Taste
@@ -26,6 +27,7 @@ class Method:
         negative: source of the keywords that images are guided away from; empty: the scenario's negative prompt.
         references: source of the reference images that the denoiser sees; empty: none.
         taste: source of the taste that d_p compares images with, in place of keywords; empty: none.
+        image: source of finished images, which stand in place of generated ones; empty: none.
         mismatch: whether it is also run with another user's preference, as a control.
     """
 
@@ -35,39 +37,39 @@ class Method:
     negative: str = ""
     references: str = ""
     taste: str = ""
+    image: str = ""
     mismatch: bool = True
 
     @property
     def personal(self) -> bool:
         """Whether the user matters at all."""
-        return bool(self.keywords or self.soft_tokens or self.references or self.taste)
+        return bool(self.keywords or self.soft_tokens or self.references or self.taste or self.image)
 
     @property
     def sources(self) -> tuple[str, ...]:
         """Names of the preference sources in use."""
-        named = (self.keywords, self.soft_tokens, self.negative, self.references, self.taste)
+        named = (self.keywords, self.soft_tokens, self.negative, self.references, self.taste, self.image)
         return tuple(filter(None, named))
 
 
 @dataclass(frozen=True)
 class Preference:
-    """The preference of one user, by the names of its sources.
+    """The preference of one user.
 
     Attributes:
         user: the user's id.
-        keywords: keywords, e.g. of the source ``keywords``.
-        soft_tokens: soft tokens `(n, D)`, e.g. of the source ``soft``.
+        rows: what each source gave for the user, or a function that returns it for a target; by the source's name.
         history: number of the user's interactions.
-        references: reference images, e.g. of the source ``references``.
-        tastes: pictures that the scorer compares with, e.g. of the source ``taste``.
     """
 
     user: str
-    keywords: Mapping[str, Keywords]
-    soft_tokens: Mapping[str, Tensor]
+    rows: Mapping[str, Any]
     history: int = 0
-    references: Mapping[str, ReferenceImages] = field(default_factory=dict)
-    tastes: Mapping[str, Taste] = field(default_factory=dict)
+
+    def read(self, source: str, target: Item) -> Any:
+        """Returns what a source gives for a target; None: no source is named."""
+        row = self.rows[source] if source else None
+        return row(target) if callable(row) else row
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,7 @@ class Request:
         alpha: share of the preference score in z, in [0, 1]; see `share`.
         references: reference images, or None.
         taste: what d_p compares the image with in place of `keywords`, or None.
+        image: a finished image `(3, H, W)` in [-1, 1], in place of a generated one, or None.
     """
 
     target: Keywords
@@ -95,6 +98,7 @@ class Request:
     alpha: float = field(default=0.5, kw_only=True)
     references: ReferenceImages | None = field(default=None, kw_only=True)
     taste: Taste | None = field(default=None, kw_only=True)
+    image: Tensor | None = field(default=None, kw_only=True)
 
     @property
     def has_preference_score(self) -> bool:
@@ -125,15 +129,22 @@ class RequestBuilder:
 
     def __call__(self, example: Example, method: Method, preference: Preference) -> Request:
         """Returns the request for an example's target by `method`, with what its sources gave for the user."""
-        keywords = preference.keywords[method.keywords] if method.keywords else NO_WORDS
+        keywords, tokens, negative, references, taste, image = (
+            preference.read(source, example.target)
+            for source in (
+                method.keywords, method.soft_tokens, method.negative, method.references, method.taste, method.image
+            )
+        )  # fmt: skip
+        keywords = keywords or NO_WORDS
         return Request(
             target=self.targets[example.target.concept],
             keywords=keywords,
             show_keywords=bool(method.keywords) and method.show_keywords,
-            soft_tokens=preference.soft_tokens[method.soft_tokens] if method.soft_tokens else None,
+            soft_tokens=tokens,
             seed=stable_number("noise", self.seed, example.id) % 2**62,
-            negative=preference.keywords[method.negative] if method.negative else self.negative,
+            negative=negative if method.negative else self.negative,
             alpha=self.alpha_rule(keywords, preference.history),
-            references=preference.references[method.references] if method.references else None,
-            taste=preference.tastes[method.taste] if method.taste else None,
+            references=references,
+            taste=taste,
+            image=image,
         )

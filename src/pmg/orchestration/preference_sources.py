@@ -16,6 +16,7 @@ from pmg.runs.content import select_content
 if TYPE_CHECKING:
     from pmg.generation.requests import Method, Preference
     from pmg.preferences.sources import PreferenceSource, Requirements, SourceContext
+    from pmg.runs.ledger import Ledger
 
 METHOD = "pmg.generation.requests.Method"
 KINDS = {  # what the source that an argument of a method names has to give
@@ -24,6 +25,7 @@ KINDS = {  # what the source that an argument of a method names has to give
     "negative": "keywords",
     "references": "reference images",
     "taste": "tastes",
+    "image": "finished images",
 }
 
 
@@ -128,8 +130,10 @@ def gather_requirements(sources: Mapping[str, PreferenceSource]) -> Requirements
     )
 
 
-def build_preferences(sources: Mapping[str, PreferenceSource], context: SourceContext) -> dict[str, Preference]:
-    """Calls each source once; returns the preference of each profile.
+def build_preferences(
+    sources: Mapping[str, PreferenceSource], context: SourceContext, ledger: Ledger
+) -> dict[str, Preference]:
+    """Calls each source once, a phase of the ledger each; returns the preference of each profile.
 
     PmgError if a source gives another number of rows than there are profiles.
     """
@@ -137,24 +141,16 @@ def build_preferences(sources: Mapping[str, PreferenceSource], context: SourceCo
 
     made: dict[str, Any] = {}
     for name, source in sources.items():
-        rows = made[name] = source(context)
+        with ledger.phase(f"preference {name}"):
+            rows = made[name] = source(context)
         if len(rows) != len(context.examples):
             raise PmgError(
                 f"preference.{name} gave {len(rows)} rows for {len(context.examples)} profiles. Return one each, "
                 "in the order of context.examples"
             )
-    words, tokens, images, tastes = (
-        {name: rows for name, rows in made.items() if sources[name].kind == kind}
-        for kind in ("keywords", "soft tokens", "reference images", "tastes")
-    )
     return {
         example.profile: Preference(
-            example.user,
-            {name: rows[row] for name, rows in words.items()},
-            {name: rows[row] for name, rows in tokens.items()},
-            len(example.history),
-            {name: rows[row] for name, rows in images.items()},
-            {name: rows[row] for name, rows in tastes.items()},
+            example.user, {name: rows[row] for name, rows in made.items()}, len(example.history)
         )
         for row, example in enumerate(context.examples)
     }

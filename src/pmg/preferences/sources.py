@@ -9,7 +9,7 @@ A source is a node of ``conf/preference``; a method names the sources that it us
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
@@ -18,7 +18,7 @@ from torch import Tensor
 from pmg.cache import Cache
 from pmg.configuration.identity import Values
 from pmg.data.dataset import ImageStore
-from pmg.domain import Example, Keywords
+from pmg.domain import Example, Item, Keywords
 from pmg.models.diffusion.interfaces import Generator
 from pmg.models.diffusion.reference_images import ReferenceImages
 from pmg.models.vision.scorer import Taste
@@ -75,7 +75,7 @@ class SourceContext:
 
 
 class PreferenceSource(ABC):
-    """Base of `KeywordSource`, `TokenSource`, `PictureSource`, `TasteSource`; only those of methods are called.
+    """Base of `KeywordSource`, `TokenSource`, `PictureSource` …: by what they give. Only those of methods are called.
 
     An argument called ``run`` names the folder of a ``pmg-train`` run: in the identity of a generation the values
     that decided that run replace the folder.
@@ -84,7 +84,7 @@ class PreferenceSource(ABC):
         kind: of what it gives.
     """
 
-    kind: ClassVar[Literal["keywords", "soft tokens", "reference images", "tastes"]]
+    kind: ClassVar[Literal["keywords", "soft tokens", "reference images", "tastes", "finished images"]]
 
     @property
     def requires(self) -> Requirements:
@@ -107,8 +107,13 @@ class PreferenceSource(ABC):
         """
 
     @abstractmethod
-    def __call__(self, context: SourceContext) -> Sequence[Keywords | ReferenceImages | Taste] | Tensor:
-        """Returns one row for each of the `U` profiles, in the order of `SourceContext.examples`."""
+    def __call__(
+        self, context: SourceContext
+    ) -> Sequence[Keywords | ReferenceImages | Taste | Callable[[Item], Any]] | Tensor:
+        """Returns one row for each of the `U` profiles, in the order of `SourceContext.examples`.
+
+        A row that depends on the target is a function that returns it for a target.
+        """
 
 
 class KeywordSource(PreferenceSource):
@@ -145,3 +150,12 @@ class TasteSource(PreferenceSource):
     """
 
     kind = "tastes"
+
+
+class ImageSource(PreferenceSource):
+    """A source of finished images, which are scored and recorded as a generator's are: e.g. what a search found.
+
+    Called, it returns of each profile a function of the target that gives the image, `(3, H, W)` in [-1, 1].
+    """
+
+    kind = "finished images"

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 
 from pmg.domain import PmgError
-from pmg.preferences.stored_tokens import StoredTokens
+from pmg.methods.stored_tokens import StoredTokens
 
 
 def context(*profiles):

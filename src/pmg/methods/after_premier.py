@@ -1,0 +1,59 @@
+"""After Premier (CVPR 2026) and learn-user-pref (2508.08220): a user is a mixture of learned tokens that users share.
+
+Both train shared tokens with the generator, Premier with a loss that keeps them apart. Here the shared tokens are the
+centres of groups of users, k-means++ keeps them apart, and the mixture is the nearest one to the user's mean picture
+(weights at least 0 that sum to 1). It is fitted to the histories of the run; the generator isn't trained.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from scipy.cluster.vq import kmeans2
+from scipy.optimize import nnls
+from torch import Tensor
+
+from pmg.configuration.ranges import Count, Seed
+from pmg.methods.picture_tokens import read_picture_tokens
+from pmg.preferences.sources import SourceContext, TokenSource
+from pmg.training.visual_inputs import PictureTower
+
+SUM = 100.0  # weight of the equation that the shares sum to 1, in lengths of a user's vector
+
+
+@dataclass(frozen=True)
+class SharedTokens(TokenSource):
+    """Each user as a mixture of tokens that all users share.
+
+    Attributes:
+        tower: encodes pictures as tokens.
+        shared: number of shared sets of tokens.
+        pictures: most pictures a user.
+        seed: of the groups.
+    """
+
+    tower: PictureTower
+    shared: Count = 32
+    pictures: Count = 12
+    seed: Seed = 0
+
+    def __call__(self, context: SourceContext) -> Tensor:
+        """Returns the tokens of all users, `(U, n, D)`; errors as of picture tokens."""
+        read = read_picture_tokens(context, self.tower, self.pictures)
+        users = read.user_means(read.vectors, len(context.examples))
+        groups = min(self.shared, len(users))
+        shared = torch.from_numpy(kmeans2(users.numpy(), groups, iter=50, minit="++", rng=self.seed)[0]).to(users)
+        return read.as_tokens(mix(users, shared) @ shared)
+
+
+def mix(users: Tensor, shared: Tensor) -> Tensor:
+    """Returns the weights of the mixture of `shared` `(K, F)` nearest to each user `(U, F)`, `(U, K)`.
+
+    Weights are at least 0 and sum to 1.
+    """
+    scale = SUM * float(users.norm(dim=1).mean())
+    equations = torch.cat([shared.T, torch.full((1, len(shared)), scale)]).double().numpy()
+    found = [nnls(equations, torch.cat([user, user.new_tensor([scale])]).double().numpy())[0] for user in users]
+    weights = torch.stack([torch.from_numpy(each) for each in found]).float()
+    return weights / weights.sum(1, keepdim=True)

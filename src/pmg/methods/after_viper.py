@@ -1,0 +1,73 @@
+"""After ViPer (Salehi et al., ECCV 2024): liked minus disliked attributes, as arithmetic of embeddings.
+
+ViPer has a vision-language model write down what people like and dislike about pictures, and moves the embedding of
+the prompt towards the first and away from the second. Here the attributes are counted in the captions of liked and
+disliked pictures, the result is a block of soft tokens beside the target instead of a sum with it, so that it has a
+guidance scale of its own, and where a user dislikes nothing, what the crowd likes is subtracted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from pmg.configuration.ranges import Count, NotNegative
+from pmg.domain import Example
+from pmg.models.diffusion.interfaces import PromptEncoder
+from pmg.preferences.keyword_sources import count_keywords
+from pmg.preferences.sources import SourceContext, TokenSource
+
+
+@dataclass(frozen=True)
+class LikedMinusDisliked(TokenSource):
+    """A token of each liked attribute, less a share of the mean disliked one.
+
+    Attributes:
+        degree: that share; 0 subtracts nothing.
+        words: most attributes a user; those of a user with fewer are repeated.
+    """
+
+    degree: NotNegative = 0.85
+    words: Count = 8
+
+    def __call__(self, context: SourceContext) -> Tensor:
+        """Returns the tokens of all users, `(U, words, D)`."""
+        encoder = context.generator.text_encoder
+        liked = [embed_words(encoder, self._count(example, context)) for example in context.examples]
+        disliked = [embed_words(encoder, self._count(swap_likes(one), context)) for one in context.examples]
+        crowd = torch.cat(liked).mean(0) if any(len(each) for each in liked) else torch.zeros(encoder.width)
+        rows = [
+            subtract(own, against.mean(0) if len(against) else crowd, self.degree)
+            for own, against in zip(liked, disliked, strict=True)
+        ]
+        repeats = [torch.arange(self.words) % max(len(row), 1) for row in rows]
+        empty = crowd[None]  # a user whose attributes are unknown is one of the crowd
+        return torch.stack([(row if len(row) else empty)[kept] for row, kept in zip(rows, repeats, strict=True)])
+
+    def _count(self, example: Example, context: SourceContext) -> Sequence[str]:
+        if not example.liked:
+            return ()
+        return count_keywords(example, context.extractor.scenario, context.captions, self.words).words
+
+
+def swap_likes(example: Example) -> Example:
+    """Returns the example of a user who likes what this one dislikes, and the reverse."""
+    return replace(example, history=tuple(replace(one, liked=not one.liked) for one in example.history))
+
+
+def embed_words(encoder: PromptEncoder, words: Sequence[str]) -> Tensor:
+    """Returns the mean token of each word, `(W, D)`."""
+    if not words:
+        return torch.zeros(0, encoder.width)
+    encoded = encoder.encode(words, padded=False)
+    counts = encoded.mask[..., None]
+    return (encoded.tokens * counts).sum(1) / counts.sum(1)
+
+
+def subtract(liked: Tensor, disliked: Tensor, degree: float) -> Tensor:
+    """Returns `liked` `(W, D)` less `degree` times `disliked` `(D,)`, as long as they were before."""
+    moved = liked - degree * disliked
+    return moved * liked.norm(dim=1, keepdim=True) / moved.norm(dim=1, keepdim=True).clamp(min=1e-6)

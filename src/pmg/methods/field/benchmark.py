@@ -1,0 +1,124 @@
+"""What all methods of the benchmark have in common, and the result file of each."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from pmg.cache import Cache, atomic_write_json
+from pmg.domain import PmgError
+
+BENCHMARK, RESULTS = "benchmark.json", "results"
+MEASURES = ("lpips_truth", "style_accuracy", "concept_accuracy", "finish_error")
+FIXED = (
+    "data.", "metrics.", "generator.", "text_encoder.", "split", "split_sizes.test", "targets.test",
+    "history_items.test", "sampling.steps", "mismatched",
+)  # fmt: skip
+"""Beginnings of the keys of a run's identity that have to be those of the benchmark; `data.channel` differs."""
+
+
+Kind = TypeVar("Kind", bound=BaseModel)
+
+
+class _Stored(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Benchmark(_Stored):
+    """The definition of the benchmark: ``benchmark.json``.
+
+    Attributes:
+        version: repeated by every result; raised when anything else here changes.
+        channels: how users show their taste, see ``data.channel``.
+        seeds: of the noise and of trainings.
+        candidates: most images that a method may choose among.
+        settings: values and digests of data, metrics and generator, by key of a run's identity.
+        groups: the group of each test example, by its id.
+    """
+
+    version: int
+    channels: tuple[str, ...]
+    seeds: tuple[int, ...]
+    candidates: int
+    settings: Mapping[str, Any]
+    groups: Mapping[str, str]
+
+    @property
+    def judges(self) -> set[str]:
+        """Digests of the models that judge, which neither a training nor a generation may read."""
+        keys = [key for key in self.settings if ".judge." in key or ".perceptual." in key]
+        return {self.settings[key] for key in keys if key.endswith(".content")}
+
+
+class Result(_Stored):
+    """The results of one method: a file of the folder ``results``.
+
+    Attributes:
+        version: of the benchmark.
+        method: its name.
+        about: the classes of its preference sources.
+        cells: by channel and seed, e.g. ``split/0``: for each of `MEASURES` one value an example, sorted by id.
+        trained: whether it reads a run of ``pmg-train``.
+        cost: by channel and seed: ``seconds`` for the preferences of all users, and ``memory_mib`` of the whole run.
+        revision: of the code.
+        machine: processor, cores and memory.
+        sources: digests of the rows, records and results that the values were read from.
+        digest: of all other values.
+    """
+
+    version: int
+    method: str
+    about: str
+    cells: Mapping[str, Mapping[str, Sequence[float]]]
+    trained: bool
+    cost: Mapping[str, Mapping[str, float]]
+    revision: str | None
+    machine: Mapping[str, Any]
+    sources: Mapping[str, str]
+    digest: str = ""
+
+    def seal(self) -> str:
+        """Returns a digest of all other values."""
+        return Cache.key(result=self.model_dump(mode="json", exclude={"digest"}))
+
+
+def read_benchmark(folder: Path) -> Benchmark:
+    """Returns the definition of the benchmark in a folder; PmgError if there is none, or it is damaged."""
+    return _read(folder / BENCHMARK, Benchmark)
+
+
+def read_all(folder: Path, benchmark: Benchmark) -> dict[str, Result]:
+    """Returns all results of a folder by method; PmgError if one is damaged, edited or of another version."""
+    found = {}
+    for path in sorted((folder / RESULTS).glob("*.json")):
+        result = _read(path, Result)
+        if result.digest != result.seal():
+            raise PmgError(f"{path} was changed after it was written: add its run again")
+        if result.version != benchmark.version:
+            raise PmgError(
+                f"{path} is of version {result.version} of the benchmark, which is now {benchmark.version}: run the "
+                "method again, and add the run"
+            )
+        found[result.method] = result
+    return found
+
+
+def write(path: Path, content: BaseModel) -> None:
+    """Writes a definition or a result, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    atomic_write_json(path, content.model_dump(mode="json"))
+
+
+def _read(path: Path, kind: type[Kind]) -> Kind:
+    try:
+        return kind.model_validate(json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        raise PmgError(
+            f"{path} is missing: name the folder of the benchmark, e.g. --folder experiments/field"
+        ) from None
+    except (OSError, ValueError, ValidationError) as error:
+        raise PmgError(f"{path} can't be read: {' '.join(str(error).split())[:200]}") from None

@@ -1,0 +1,76 @@
+"""The generator's own tokens of liked pictures, which several methods start from.
+
+Shapes: `U` users, `N` pictures of all of them, `n` tokens a picture, `D` their width, `F` = n D.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pmg.data.dataset import liked_with_image
+from pmg.domain import Item, PmgError
+from pmg.preferences.sources import SourceContext
+from pmg.progress import track
+from pmg.training.visual_inputs import PictureTower
+
+BATCH = 64  # pictures in one pass
+
+
+@dataclass(frozen=True)
+class PictureTokens:
+    """Tokens of the pictures that users liked.
+
+    Attributes:
+        vectors: the tokens of each picture side by side, `(N, F)`.
+        owners: the row of the user that each picture belongs to, int64 `(N,)`.
+        items: the N items.
+        width: D.
+    """
+
+    vectors: Tensor
+    owners: Tensor
+    items: Sequence[Item]
+    width: int
+
+    def user_means(self, vectors: Tensor, users: int) -> Tensor:
+        """Returns the mean of `vectors` `(N, K)` of each user, `(U, K)`; without pictures, that of all users."""
+        counts = torch.bincount(self.owners, minlength=users)[:, None]
+        sums = torch.zeros(users, vectors.shape[1]).index_add_(0, self.owners, vectors)
+        means = sums / counts.clamp(min=1)
+        return torch.where(counts > 0, means, means[counts[:, 0] > 0].mean(0))
+
+    def as_tokens(self, vectors: Tensor) -> Tensor:
+        """Returns vectors `(..., F)` as soft tokens `(..., n, D)`."""
+        return vectors.unflatten(-1, (-1, self.width))
+
+
+def read_picture_tokens(context: SourceContext, tower: PictureTower, pictures: int) -> PictureTokens:
+    """Returns the tokens of the latest `pictures` that each user liked; once for all methods of a run.
+
+    PmgError if the tower's vectors are no tokens of the generator, or no user liked anything that has a picture.
+    """
+    key = f"picture tokens {tower!r} {pictures}"
+    if key not in context.prepared:
+        context.prepared[key] = _read(context, tower, pictures)
+    found: PictureTokens = context.prepared[key]
+    return found
+
+
+def _read(context: SourceContext, tower: PictureTower, pictures: int) -> PictureTokens:
+    if not tower.are_tokens:
+        raise PmgError(
+            f"a {type(tower).__name__} gives no tokens that this generator was trained with. Set tower=style with "
+            "generator=looks, or leave out the methods that read picture tokens"
+        )
+    liked = [liked_with_image(context.images, example)[-pictures:] for example in context.examples]
+    items = [item for each in liked for item in each]
+    if not items:
+        raise PmgError("no user of this run liked anything that has a picture, and this method reads pictures alone")
+    owners = torch.tensor([row for row, each in enumerate(liked) for _ in each])
+    parts = context.images.rows(items).split(BATCH)
+    vectors = [tower(context.images.pixels(part)) for part in track(parts, "Reading pictures", total=len(parts))]
+    return PictureTokens(torch.cat(vectors), owners, items, context.generator.text_encoder.width)
