@@ -92,6 +92,16 @@ def test_noises_are_drawn_until_one_shows_the_target(generator):
     torch.testing.assert_close(pipeline(1.0)(requests).images, whole.images, atol=1e-3, rtol=0)
 
 
+def test_a_finished_image_is_scored_and_kept_as_it_is(pipeline):
+    images = torch.rand(2, 3, 16, 16) * 2 - 1
+    requests = [replace(request(seed), image=image) for seed, image in enumerate(images)]
+    generated = pipeline(requests)
+    assert torch.equal(generated.images, images)
+    assert pipeline.evaluations == 0
+    accuracy, _ = pipeline.with_pairs([(1.0, 1.0)]).score(requests, images)
+    assert generated.candidates[1][0].accuracy == pytest.approx(float(accuracy[1, 0]), abs=1e-5)
+
+
 def test_images_are_in_range(pipeline):
     images = pipeline([request()]).images
     assert images.shape == (1, 3, 64, 64)

@@ -51,7 +51,7 @@ def build(example):
 
 
 def test_methods_ask_for_their_blocks(build, example, preference):
-    methods = {name: method for name, method in METHODS.items() if (method.soft_tokens or "soft") in TOKENS}
+    methods = {name: method for name, method in METHODS.items() if set(method.sources) <= set(preference.rows)}
     requests = {name: build()(example, method, preference) for name, method in methods.items()}
     shown = {name for name, made in requests.items() if made.show_keywords}
     assert shown == {"counting", "keywords", "pmg", "read", "stated"}
@@ -74,6 +74,20 @@ def test_alpha_comes_from_what_is_known_of_the_preferences_user(build, example, 
     method = METHODS["pmg"]
     assert build(ConfidentAlpha(0.8))(example, method, preference).alpha == pytest.approx(0.4)
     assert build(HistoryAlpha(0.8, half=2))(example, method, preference).alpha == pytest.approx(0.6)
+
+
+def test_a_source_may_answer_for_each_target(build, example):
+    method = Method(keywords="fit", soft_tokens="fitted", image="found")
+    rows = {
+        "fit": lambda target: Keywords((target.title,)),
+        "fitted": lambda target: torch.full((2, 32), float(len(target.title))),
+        "found": lambda target: torch.zeros(3, 8, 8),
+    }
+    assert method.personal
+    made = build()(example, method, Preference(example.user, rows))
+    assert made.keywords.words == (example.target.title,)
+    assert float(made.soft_tokens[0, 0]) == len(example.target.title)
+    assert made.image.shape == (3, 8, 8)
 
 
 def test_joined_words_keep_their_scores():

@@ -54,9 +54,9 @@ def read_picture_tokens(context: SourceContext, tower: PictureTower, pictures: i
     PmgError if the tower's vectors are no tokens of the generator, or no user liked anything that has a picture.
     """
     key = f"picture tokens {tower!r} {pictures}"
-    if key not in context.prepared:
-        context.prepared[key] = _read(context, tower, pictures)
-    found: PictureTokens = context.prepared[key]
+    if key not in context.prepared:  # with the tower, so that no other one gets its address
+        context.prepared[key] = tower, _read(context, tower, pictures)
+    found: PictureTokens = context.prepared[key][1]
     return found
 
 

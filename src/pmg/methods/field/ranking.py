@@ -62,7 +62,7 @@ def rank_methods(values: Mapping[str, np.ndarray], lower_is_better: bool, seed: 
 
 
 def rank_rows(values: np.ndarray) -> np.ndarray:
-    """Returns the ranks of the columns of each row `(R, M)`, 1 the smallest value; equal ones share the smaller rank."""
+    """Returns the ranks of columns in each row `(R, M)`, 1 the smallest value; equal ones share the smaller."""
     return 1 + (values[:, None, :] < values[:, :, None]).sum(axis=2)
 
 

@@ -71,6 +71,10 @@ def read_study(folder: Path) -> Study:
         "rows": results["rows"],
         "records": check_made(folder / "generate", generated, "records.jsonl"),
     }
+    if results.get("records") != digests["records"]:
+        raise PmgError(
+            f"{folder / 'results.json'} is of other images than those of {folder / 'generate'}: evaluate again"
+        )
     rows = read_rows(folder, results["rows"])
     seconds = {f"phase {name}": value for name, value in generated["ledger"]["seconds"].items()}
     memory = generated["ledger"].get("peak_memory", {}).get("ram_mib", 0.0)

@@ -1,0 +1,116 @@
+"""Chooses the dial of each published method on validation users, and draws the same ten users by all methods.
+
+python experiments/field.py tune outputs/field-tuning    # five values a method; into experiments/field/tuning.json
+python experiments/field.py sheet outputs/studies/field  # experiments/field/methods.webp
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from pmg.evaluation.contact_sheet import image_grid
+from pmg.generation.records import read_images, read_records
+
+HERE = Path(__file__).resolve().parent / "field"
+CONF, GROUPS = HERE.parents[1] / "conf", ("preference", "method")
+DIALS: dict[str, tuple[str, list[Any]]] = {
+    "after_viper": ("degree", [0.0, 0.4, 0.85, 1.2, 1.6]),
+    "after_pigeon": ("mask", [0.0, 0.25, 0.5, 0.75, 1.0]),
+    "after_drc": ("directions", [8, 16, 32, 64, 128]),
+    "after_drum": ("temperature", [0.02, 0.05, 0.1, 0.3, 1.0]),
+    "after_premier": ("shared", [8, 16, 24, 32, 44]),
+    "after_navigen": (
+        "question",
+        [
+            "\nIn one line, the look that all of them share:",
+            "\nA sticker in the same style:",
+            "\nWords for their style, separated by commas:",
+            "\nThe ground, the colours and the outline of their stickers:",
+            "\nThey like stickers with",
+        ],
+    ),
+    "after_instant_alignment": ("prior", [0.0, 0.25, 0.5, 0.75, 1.0]),
+    "retrieve": ("known", [500, 1000, 2000, 3000, 4000]),
+}
+"""What is varied of each method, with its values: the same number of trials for all."""
+USERS, CHANNELS, SHOWN = 48, ("pictures", "split"), 10
+
+
+def tune(into: Path) -> None:
+    """Runs all trials on validation users, and writes the means of LPIPS with the values that have the smallest."""
+    found = {channel: run_trials(channel, into / channel) for channel in CHANNELS}
+    table: dict[str, dict[str, Any]] = {}
+    for method, (dial, values) in DIALS.items():
+        means = [sum(found[channel][f"{method}_{place}"] for channel in CHANNELS) / 2 for place in range(len(values))]
+        chosen = values[means.index(min(means))]
+        trials = {str(value): round(mean, 4) for value, mean in zip(values, means, strict=True)}
+        table[method] = {"dial": dial, "chosen": chosen, "lpips": trials}
+    HERE.mkdir(exist_ok=True)
+    what = {"split": "validation", "users": USERS, "channels": CHANNELS, "methods": table}
+    (HERE / "tuning.json").write_text(json.dumps(what, indent=1) + "\n")
+
+
+def run_trials(channel: str, folder: Path) -> dict[str, float]:
+    """Returns the mean LPIPS of each trial on the validation users of a channel; a finished run is taken as it is."""
+    preference, method = {}, {}
+    for name, (dial, values) in DIALS.items():
+        node, arm = (yaml.safe_load((CONF / group / f"{name}.yaml").read_text())[name] for group in GROUPS)
+        if name == "retrieve":
+            node["data"] = "${preference.retrieve.data}"
+        for place, value in enumerate(values):
+            trial = f"{name}_{place}"
+            preference[trial] = {**node, dial: value}
+            method[trial] = {key: trial if one == name else one for key, one in arm.items()}
+    options = folder / "conf" / "experiment"
+    options.mkdir(parents=True, exist_ok=True)
+    defaults = ["field", {"override /method": "none"}, "_self_"]
+    trials = yaml.safe_dump({"defaults": defaults, "preference": preference, "method": {**method, "pmg": None}})
+    (options / "trials.yaml").write_text(f"# @package _global_\n{trials}")
+    shared = ["--config-dir", str(folder / "conf"), "hydra.mode=RUN"]
+    overrides = [
+        "experiment=trials", f"data.channel={channel}", "split=validation", f"split_sizes.validation={USERS}",
+        "targets.validation=1", f"run_dir={folder}/generate",
+    ]  # fmt: skip
+    if not (folder / "results" / "rows.parquet").is_file():
+        run("pmg-generate", *shared, *overrides)
+        run(
+            "pmg-evaluate",
+            f"generate_run={folder}/generate",
+            f"results_dir={folder}/results",
+            f"run_dir={folder}/evaluate",
+        )
+    rows = pd.read_parquet(folder / "results" / "rows.parquet")
+    return dict(rows.groupby("method")["lpips_truth"].mean())
+
+
+def run(command: str, *arguments: str) -> None:
+    """Runs a command of the environment that runs this."""
+    subprocess.run([str(Path(sys.executable).with_name(command)), *arguments], check=True)
+
+
+def sheet(runs: Path, channel: str = "split") -> None:
+    """Draws the first users' pictures by all methods of a channel, seed 0."""
+    (folder,) = runs.glob(f"channel={channel},seed=0/generate")
+    records = [record for record in read_records(folder) if record.control == "own"]
+    examples = sorted({record.example for record in records})[:SHOWN]
+    methods = list(dict.fromkeys(record.method for record in records))
+    chosen = {(one.method, one.example): one for one in records}
+    images = read_images(folder, [chosen[method, example] for method in methods for example in examples])
+    grid = image_grid(images.unflatten(0, (len(methods), len(examples))).transpose(0, 1), examples, methods)
+    grid.save(HERE / "methods.webp", quality=90)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["tune", "sheet"])
+    parser.add_argument("folder", type=Path)
+    options = parser.parse_args()
+    (tune if options.what == "tune" else sheet)(options.folder)

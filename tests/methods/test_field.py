@@ -1,0 +1,267 @@
+"""The benchmark: ranks against cases worked by hand, submissions that are added, tampered ones that are refused."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from pmg.commands import report
+from pmg.domain import PmgError
+from pmg.evaluation.metric_interface import MetricInfo
+from pmg.evaluation.results import ResultBuilder, write_results
+from pmg.generation.records import Candidate, Record, RecordWriter
+from pmg.methods.field.benchmark import MEASURES, Result, read_all, read_benchmark
+from pmg.methods.field.command import run
+from pmg.methods.field.ranking import rank_methods, rank_rows, way_to_truth
+from pmg.runs.content import digest_file
+
+CELLS = [(channel, seed) for channel in ("pictures", "split") for seed in (0, 1)]
+USERS = [f"test-{number}" for number in range(6)]
+SETTINGS = {
+    "data.looks.users.test": 6, "data.folder.content": "d" * 64, "split": "test", "split_sizes.test": 6,
+    "targets.test": 1, "sampling.steps": 4, "generator.folder.content": "9" * 64,
+    "metrics.look_accuracy.judge.folder.content": "a" * 64, "metrics.lpips_truth.perceptual.folder.content": "b" * 64,
+}  # fmt: skip
+OF_METHOD = {
+    "method.mine.soft_tokens": "mine", "preference.mine._target_": "my_sources.Mine", "preference.mine.run.seed": 0,
+}  # fmt: skip
+
+
+def write_study(folder, channel, seed, *, methods=("none", "mine"), users=USERS, candidates=1, settings=SETTINGS):
+    """Writes what pmg-study leaves of one channel and seed, by the writers that it uses."""
+    rng = np.random.default_rng(seed)
+    candidate = Candidate(1.0, 1.0, None, 0.5, 0.0)
+    writer, rows = RecordWriter(folder / "generate"), []
+    for method in methods:
+        writer.add(
+            torch.from_numpy(rng.uniform(-1, 1, (len(users), 3, 8, 8))).float(),
+            [Record(f"{user}-0", user, method, "own", user, seed, (candidate,) * candidates) for user in users],
+        )
+        rows += [
+            {
+                "example": f"{user}-0", "user": user, "group": ("met", "unseen_artist")[place % 2], "method": method,
+                "control": "own", "seed": seed, **{name: rng.uniform() for name in MEASURES},
+            }
+            for place, user in enumerate(users)
+        ]  # fmt: skip
+    records = digest_file(folder / "generate" / "records.jsonl")
+    frame, infos = pd.DataFrame(rows), [MetricInfo(name, name) for name in MEASURES]
+    write_results(folder, {**ResultBuilder(infos).build(frame), "records": records}, frame)
+    identity = {"seed": seed, "data.channel": channel, **settings, **OF_METHOD}
+    facts = {"status": "completed", "identity": identity, "git": {"revision": "r" * 40}, "hardware": {"cores": 2}}
+    ledger = {"seconds": {"preference mine": 1.5}, "peak_memory": {"ram_mib": 100.0}}
+    judged = {"../results.json": digest_file(folder / "results.json")}
+    made = {"": {}, "generate": {"records.jsonl": records}, "evaluate": judged}
+    for part, files in made.items():
+        write_json(folder / part / "metrics.json", {**facts, "command": part, "ledger": ledger, "made": files})
+
+
+def write_json(path, content):
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(content))
+
+
+def edit(path, change):
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """Runs of two methods on all channels and seeds, and a benchmark that was defined by them."""
+    base = tmp_path_factory.mktemp("field")
+    for channel, seed in CELLS:
+        write_study(base / "runs" / f"channel={channel},seed={seed}", channel, seed)
+    run(["--define", "3", "--add", str(base / "runs"), "--method", "none", "--folder", str(base / "field")])
+    return base
+
+
+@pytest.fixture
+def field(finished, tmp_path):
+    """A copy of them that may be changed."""
+    return SimpleNamespace(**{name: shutil.copytree(finished / name, tmp_path / name) for name in ("runs", "field")})
+
+
+def add(field, *more):
+    return run(["--add", str(field.runs), *more, "--folder", str(field.field)])
+
+
+def test_ranks_by_hand():
+    assert rank_rows(np.array([[0.3, 0.1, 0.3, 0.2]])).tolist() == [[3, 1, 3, 2]]
+    near = np.array([0.1, 0.3, 0.1, 0.3])
+    found = rank_methods({"far": near + 1, "a": near, "same": near}, lower_is_better=True)
+    assert list(found) == ["a", "same", "far"]
+    assert [(each.rank, each.best, each.worst, each.firsts) for each in found.values()] == [
+        (1, 1, 1, 1.0), (1, 1, 1, 1.0), (3, 3, 3, 0.0),
+    ]  # fmt: skip
+    assert rank_methods({"far": near + 1, "a": near}, lower_is_better=False)["far"].rank == 1
+    apart = rank_methods({"a": np.array([0.0, 1.0] * 20), "b": np.array([1.0, 0.0] * 20)}, lower_is_better=True)
+    assert {(each.best, each.worst) for each in apart.values()} == {(1, 2)}  # nobody can tell
+    assert sum(each.firsts for each in apart.values()) >= 1
+
+
+def test_the_way_to_the_truth():
+    values = {"none": np.array([0.4, 0.6]), "mine": np.array([0.3, 0.5]), "oracle": np.array([0.1, 0.1])}
+    assert way_to_truth(values, "mine") == pytest.approx(0.25)
+    assert way_to_truth({"none": values["none"]}, "none") is None
+
+
+def test_a_submission_is_added_and_the_page_is_made_of_result_files_alone(field):
+    page = add(field, "--method", "mine")
+    results = read_all(field.field, read_benchmark(field.field))
+    assert list(results) == ["mine", "none"]
+    mine = results["mine"]
+    rows = pd.read_parquet(field.runs / "channel=split,seed=1" / "rows.parquet")
+    rows = rows[rows["method"] == "mine"].sort_values("example")
+    assert mine.cells["split/1"]["lpips_truth"] == pytest.approx(rows["lpips_truth"].tolist(), abs=1e-4)
+    assert mine.cost["split/1"] == {"seconds": 1.5, "memory_mib": 100.0}
+    assert (mine.trained, mine.about, results["none"].trained) == (True, "my_sources.Mine", False)
+    text = Path(page).read_text()
+    assert "## pictures: 6 users, 2 seeds" in text
+    shutil.rmtree(field.runs)
+    assert Path(run(["--folder", str(field.field)])).read_text() == text
+
+
+def test_all_methods_of_runs_are_added_by_default(field):
+    add(field)
+    assert sorted(path.stem for path in (field.field / "results").glob("*.json")) == ["mine", "none"]
+
+
+def rewrite(field, **changes):
+    """Makes one of the runs anew, as somebody would who ran another config."""
+    folder = field.runs / "channel=split,seed=1"
+    shutil.rmtree(folder)
+    write_study(folder, "split", 1, **changes)
+
+
+def with_settings(**changes):
+    return {"settings": {**SETTINGS, **{name.replace("__", "."): value for name, value in changes.items()}}}
+
+
+OTHER_CONFIGS = {
+    "other users": ({"users": [*USERS[:5], "test-99"]}, r"its rows are not of the benchmark's users, e\.g\. test-5-0"),
+    "fewer users": ({"users": USERS[:4]}, "its rows are not of the benchmark's users"),
+    "more candidates": ({"candidates": 4}, "4 candidates of test-0-0; at most 1"),
+    "another judge": (
+        with_settings(metrics__look_accuracy__judge__folder__content="c" * 64), "judge.folder.content is 'ccc",
+    ),
+    "another data set": (with_settings(data__folder__content="e" * 64), "data.folder.content is 'eee"),
+    "another split": (with_settings(split="validation"), "split is 'validation', and version 3"),
+    "another generator": (with_settings(generator__folder__content="f" * 64), "generator.folder.content is 'fff"),
+    "more steps": (with_settings(sampling__steps=50), "sampling.steps is 50"),
+    "a judge that selects": (with_settings(scorer__folder__content="a" * 64), "scorer.folder.content is a model that"),
+    "a judge in a training": (
+        with_settings(preference__mine__run__scorer__folder__content="b" * 64), "is a model that judges; no training",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("changes", "message"), OTHER_CONFIGS.values(), ids=OTHER_CONFIGS)
+def test_runs_of_another_config_are_refused(field, changes, message):
+    rewrite(field, **changes)
+    with pytest.raises(PmgError, match=message) as refusal:
+        add(field, "--method", "mine")
+    assert "\n" not in str(refusal.value)
+    assert not (field.field / "results" / "mine.json").exists()
+
+
+def edit_rows(folder):
+    rows = pd.read_parquet(folder / "rows.parquet")
+    rows["lpips_truth"] *= 0.5
+    rows.to_parquet(folder / "rows.parquet", index=False)
+
+
+def edit_rows_and_results(folder):
+    """Writes better rows with new digests, as pmg-evaluate would."""
+    results, rows = json.loads((folder / "results.json").read_text()), pd.read_parquet(folder / "rows.parquet")
+    results.pop("digest")
+    write_results(folder, results, rows.assign(lpips_truth=0.1))
+
+
+def swap_pictures(folder):
+    mine = folder / "generate" / "images" / "mine" / "own"
+    first, second, *_ = sorted(mine.glob("*.png"))
+    kept = first.read_bytes()
+    first.write_bytes(second.read_bytes())
+    second.write_bytes(kept)
+
+
+def edit_records(folder):
+    path = folder / "generate" / "records.jsonl"
+    path.write_text(path.read_text().replace('"seed": 1', '"seed": 2'))
+
+
+EDITED = {
+    "edited rows": (edit_rows, "holds other rows than the results.json"),
+    "edited results": (
+        lambda folder: edit(folder / "results.json", lambda content: content.update(cost={"x": 1})),
+        "was changed after it was written",
+    ),
+    "edited rows and results": (edit_rows_and_results, "results.json is not what this run made"),
+    "swapped pictures": (swap_pictures, "is not the picture that was made"),
+    "edited records": (edit_records, "records.jsonl is not what this run made"),
+    "unfinished": (
+        lambda folder: edit(folder / "evaluate" / "metrics.json", lambda content: content.update(status="failed")),
+        "is not the folder of a finished run",
+    ),
+    "a missing seed": (shutil.rmtree, "no run of split/1; a submission has one of each"),
+    "a seed twice": (
+        lambda folder: shutil.copytree(folder, folder.with_name("again")), "two runs of split/1",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("tamper", "message"), EDITED.values(), ids=EDITED)
+def test_edited_runs_are_refused(field, tamper, message):
+    tamper(field.runs / "channel=split,seed=1")
+    with pytest.raises(PmgError, match=message) as refusal:
+        add(field, "--method", "mine")
+    assert "\n" not in str(refusal.value)
+
+
+def test_edited_results_and_other_versions_are_never_mixed(field):
+    add(field)
+    path = field.field / "results" / "mine.json"
+    kept = path.read_text()
+    edit(path, lambda content: content["cells"]["split/0"]["lpips_truth"].__setitem__(0, 0.0))
+    with pytest.raises(PmgError, match=r"mine\.json was changed after it was written"):
+        run(["--folder", str(field.field)])
+    older = Result.model_validate({**json.loads(kept), "version": 2})
+    path.write_text(older.model_copy(update={"digest": older.seal()}).model_dump_json())
+    with pytest.raises(PmgError, match=r"mine\.json is of version 2 of the benchmark, which is now 3"):
+        run(["--folder", str(field.field)])
+    path.write_text(json.dumps({**json.loads(kept), "lpips": 0.1}))
+    with pytest.raises(PmgError, match=r"mine\.json can't be read: .*lpips"):
+        run(["--folder", str(field.field)])
+
+
+def test_the_command_says_what_is_wrong_in_one_line(field, monkeypatch, capsys):
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["pmg-report", "field", *map(str, arguments)])
+        report.main()
+        return capsys.readouterr()
+
+    assert call("--folder", field.field).out.strip().endswith("README.md")
+    for arguments, message in [
+        (["--folder", field.runs], "benchmark.json is missing"),
+        (["--define", 1], "--define needs runs"),
+        (["--add", field.field, "--folder", field.field], "no finished run there"),
+        (
+            ["--add", field.runs, "--method", "mime", "--folder", field.field],
+            "no such method in these runs",
+        ),
+    ]:
+        with pytest.raises(SystemExit):
+            call(*arguments)
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1
+        assert message.lower() in error.lower()
