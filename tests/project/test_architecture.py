@@ -27,7 +27,7 @@ LAYERS = [
     {"reporting", "html_document"},
     {"orchestration"},
     {"commands"},
-    {"looks", "families", "recommendation", "studio"},
+    {"looks", "families", "methods", "recommendation", "studio"},
 ]
 LAYER = {name: number for number, names in enumerate(LAYERS) for name in names}
 HOMES = {
@@ -104,7 +104,7 @@ def test_imports_run_downward():
 @pytest.mark.slow
 def test_leaves_are_imported_by_nothing_else():
     """What `pyproject.toml` registers as a plug-in."""
-    assert structure.leaves() == ["pmg.families", "pmg.looks", "pmg.recommendation", "pmg.studio"]
+    assert structure.leaves() == ["pmg.families", "pmg.looks", "pmg.methods", "pmg.recommendation", "pmg.studio"]
     assert not structure.outward()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 
-LEAVES = ("families", "looks", "recommendation", "studio")
+LEAVES = ("families", "looks", "methods", "recommendation", "studio")
 OTHER_DEFAULTS = {
     "data": "own_files", "scenario": "items", "captioner": "metadata", "scorer": "tiny", "tower": "scorer",
     "generator": "tiny", "method": "pmg", "preference": "default", "sampling": "default", "metrics": "distances",

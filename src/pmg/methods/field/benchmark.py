@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from pmg.cache import Cache, atomic_write_json
+from pmg.cache import Cache, atomic_write_text
 from pmg.domain import PmgError
 
 BENCHMARK, RESULTS = "benchmark.json", "results"
@@ -18,9 +19,10 @@ FIXED = (
     "data.", "metrics.", "generator.", "text_encoder.", "split", "split_sizes.test", "targets.test",
     "history_items.test", "sampling.steps", "mismatched",
 )  # fmt: skip
-"""Beginnings of the keys of a run's identity that have to be those of the benchmark; `data.channel` differs."""
+"""Keys of a run's identity, and with a dot their beginnings, that have to be those of the benchmark."""
 
 
+ARRAY = re.compile(r"\[[^\[\]{}]*\]")  # of numbers or words, in JSON
 Kind = TypeVar("Kind", bound=BaseModel)
 
 
@@ -110,7 +112,8 @@ def read_all(folder: Path, benchmark: Benchmark) -> dict[str, Result]:
 def write(path: Path, content: BaseModel) -> None:
     """Writes a definition or a result, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    atomic_write_json(path, content.model_dump(mode="json"))
+    text = json.dumps(content.model_dump(mode="json"), indent=1)
+    atomic_write_text(path, ARRAY.sub(lambda found: " ".join(found[0].split()), text) + "\n")  # an array a line
 
 
 def _read(path: Path, kind: type[Kind]) -> Kind:

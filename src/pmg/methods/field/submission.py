@@ -93,7 +93,8 @@ def check_study(study: Study, benchmark: Benchmark) -> None:
     """Checks that a study is of the benchmark's world, judges and generator, else raises PmgError."""
     where = study.folder
     found = fixed_settings(study.identity)
-    for key in sorted({*found, *benchmark.settings}):
+    more = {key for key in found if not key.startswith("metrics.")}  # further metrics may be measured
+    for key in sorted({*more, *benchmark.settings}):
         if found.get(key) != benchmark.settings.get(key):
             raise PmgError(
                 f"{where}: {key} is {found.get(key)!r}, and version {benchmark.version} of the benchmark has "
@@ -174,7 +175,9 @@ def gather(studies: Sequence[Study], method: str, benchmark: Benchmark) -> Resul
 
 def fixed_settings(identity: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the values of an identity that have to be those of the benchmark."""
-    return {key: value for key, value in identity.items() if key.startswith(FIXED) and key != CHANNEL}
+    groups = tuple(name for name in FIXED if name.endswith("."))
+    fixed = {key: value for key, value in identity.items() if key in FIXED or key.startswith(groups)}
+    return {key: value for key, value in fixed.items() if key != CHANNEL}
 
 
 def methods_of(studies: Sequence[Study]) -> list[str]:
