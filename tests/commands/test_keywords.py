@@ -58,7 +58,7 @@ def test_prepared_users_get_keywords_that_are_compared_with_later_likes(publishe
 def test_attributes_and_data_that_do_not_fit_are_refused(publisher, pmg_here):
     assert pmg_here("prepare", "data=movielens", "source.read.source=ml", "paths.data_dir=data").returncode == 0
     done = pmg_here("keywords", *TINY, "attribute=gnre")
-    assert "has no 'gnre' with options; did you mean 'genre'?" in done.stderr
+    assert "has no 'gnre' with options (it has genre); did you mean 'genre'?" in done.stderr
     done = pmg_here("keywords", *TINY)
     assert "no user of train and test liked 17 items or more" in done.stderr
     done = pmg_here("keywords", *TINY, "data=looks", "scenario=film_genres")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pmg.cache import atomic_write_text
-from pmg.configuration.instantiate import instantiate
+from pmg.configuration.instantiate import instantiate, nearest
 from pmg.domain import Keywords, PmgError
 from pmg.orchestration.builders import Builder
 from pmg.orchestration.hardware import check_device
@@ -72,7 +72,8 @@ def _vocabulary(scenario: Scenario, attribute: str) -> Sequence[str]:
     if attribute not in attributes or not attributes[attribute].options:
         having = [name for name, values in attributes.items() if values.options]
         raise PmgError(
-            f"attribute: the scenario '{scenario.name}' has no '{attribute}' with options; it has {', '.join(having)}"
+            f"attribute: the scenario '{scenario.name}' has no '{attribute}' with options (it has {', '.join(having)})"
+            f"{nearest(attribute, having)}"
         )
     return attributes[attribute].options
 
