@@ -265,3 +265,17 @@ def test_the_command_says_what_is_wrong_in_one_line(field, monkeypatch, capsys):
         error = capsys.readouterr().err
         assert error.count("\n") == 1
         assert message.lower() in error.lower()
+
+
+def test_the_recorded_table_is_that_of_the_recorded_results(root, tmp_path):
+    recorded = shutil.copytree(root / "experiments" / "field", tmp_path / "field")
+    benchmark = read_benchmark(recorded)
+    results = read_all(recorded, benchmark)
+    assert {"none", "mean_style", "pmg", "oracle"} <= set(results)
+    for result in results.values():
+        cells = {f"{channel}/{seed}" for channel in benchmark.channels for seed in benchmark.seeds}
+        assert set(result.cells) == cells == set(result.cost)
+        assert all(len(values[name]) == len(benchmark.groups) for values in result.cells.values() for name in MEASURES)
+    page = (recorded / "README.md").read_text()
+    run(["--folder", str(recorded)])
+    assert (recorded / "README.md").read_text() == page

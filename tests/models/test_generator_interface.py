@@ -21,7 +21,6 @@ from pmg.generation.requests import Request
 from pmg.generation.selection import WeightGrid
 from pmg.models.diffusion.conditioning import Block, join
 from pmg.models.tiny_models import tiny_scorer, tiny_text_encoder
-from pmg.training.inversion import HistoryImages, InvertedTokens
 from pmg.training.memory_forecast import estimate_training
 from pmg.training.objective import Denoise
 
@@ -101,9 +100,10 @@ def build(generator, weighting):
 
 def test_soft_tokens_are_learned_by_a_loss_without_noise(grey_levels):
     images = torch.rand(3, 3, 64, 64) * 2 - 1
-    history = HistoryImages(grey_levels.encode_images(images), torch.tensor([0, 1, 0]))
+    methods = pytest.importorskip("pmg.methods.inversion", reason="textual inversion is a leaf's")
+    history = methods.HistoryImages(grey_levels.encode_images(images), torch.tensor([0, 1, 0]))
     captions = grey_levels.text_encoder.encode(["red apple", "dog"])
-    inversion = InvertedTokens(steps=3, tokens=2, draws=2)
+    inversion = methods.InvertedTokens(steps=3, tokens=2, draws=2)
     learned = inversion.learn(grey_levels, [history], captions, [0])
     assert not torch.allclose(learned, inversion.start(grey_levels.text_encoder, 1))
 

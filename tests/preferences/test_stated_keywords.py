@@ -14,7 +14,6 @@ from pmg.domain import Example, Interaction, Item, Keywords, PmgError, Turn
 from pmg.models.tiny_models import tiny_language_model
 from pmg.preferences.extraction import PreferenceExtractor
 from pmg.preferences.keyword_decoding import Choose
-from pmg.preferences.keyword_sources import StatedKeywords
 from pmg.preferences.keywords import NO_WORDS, Budget
 from pmg.preferences.scenarios import Attribute
 from pmg.preferences.stated import MessageMatcher, add_stated, split_sentences
@@ -104,23 +103,3 @@ def test_a_matcher_without_what_it_needs_is_refused(compose, text_encoder):
         PreferenceExtractor(tiny_language_model(), scenario, NoCache(), "tiny", Budget(len, 1000))
     with pytest.raises(PmgError, match=r"match is a cosine of at least 0 and at most 1, or null; it is 1\.5"):
         replace(scenario, match=1.5)
-
-
-def test_the_latest_statement_about_an_attribute_is_a_keyword(text_encoder):
-    scenario = replace(
-        instantiate(pmg.compose("train", ["run_dir=unused"]).scenario), attributes=ATTRIBUTES, match=0.4
-    )
-    budget = Budget(text_encoder.count_tokens, text_encoder.max_length)
-    said = ["Everything crimson red!", "I adore retro video game pixels.", "I had noodles.", "Blue, please."]
-    examples = [Example("a", "a", (), Item("x", "x", "x"), (), conversation=tuple(Turn("me", text) for text in own))
-                for own in (said, said[::-1], [])]  # fmt: skip
-
-    def state(scenario):
-        extractor = PreferenceExtractor(
-            tiny_language_model(), scenario, NoCache(), "", budget, text_encoder=text_encoder
-        )
-        return StatedKeywords()(SimpleNamespace(extractor=extractor, examples=examples))
-
-    assert [set(one.words) for one in state(scenario)] == [{"blue", "pixel art"}, {"red", "pixel art"}, set()]
-    with pytest.raises(PmgError, match=r"stated keywords need the cosine `match`, which the scenario '\w+' lacks"):
-        state(replace(scenario, match=None))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pmg.training.inversion import InvertedTokens
+from pmg.methods.inversion import InvertedTokens
 
 
 def start_of(text_encoder, word):

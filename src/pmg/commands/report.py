@@ -112,11 +112,10 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
 def main() -> None:
     """Console entry point."""
     signal.signal(signal.SIGTERM, terminated)
-    arguments = sys.argv[1:]
-    other = report_commands().get(arguments[0]) if arguments else None
+    arguments, others = sys.argv[1:], report_commands()
     try:
-        if other is not None:
-            print(other.load()(arguments[1:]))
+        if arguments and arguments[0] in others:
+            print(others[arguments[0]].load()(arguments[1:]))
             return
         options = parse(arguments)
         write_report(options.runs, options.into, shlex.join(["pmg-report", *arguments]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from torch import Tensor
@@ -129,22 +130,17 @@ class RequestBuilder:
 
     def __call__(self, example: Example, method: Method, preference: Preference) -> Request:
         """Returns the request for an example's target by `method`, with what its sources gave for the user."""
-        keywords, tokens, negative, references, taste, image = (
-            preference.read(source, example.target)
-            for source in (
-                method.keywords, method.soft_tokens, method.negative, method.references, method.taste, method.image
-            )
-        )  # fmt: skip
-        keywords = keywords or NO_WORDS
+        read = partial(preference.read, target=example.target)
+        keywords = read(method.keywords) or NO_WORDS
         return Request(
             target=self.targets[example.target.concept],
             keywords=keywords,
             show_keywords=bool(method.keywords) and method.show_keywords,
-            soft_tokens=tokens,
+            soft_tokens=read(method.soft_tokens),
             seed=stable_number("noise", self.seed, example.id) % 2**62,
-            negative=negative if method.negative else self.negative,
+            negative=read(method.negative) or self.negative,
             alpha=self.alpha_rule(keywords, preference.history),
-            references=references,
-            taste=taste,
-            image=image,
+            references=read(method.references),
+            taste=read(method.taste),
+            image=read(method.image),
         )

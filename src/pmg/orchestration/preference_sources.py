@@ -148,9 +148,8 @@ def build_preferences(
                 f"preference.{name} gave {len(rows)} rows for {len(context.examples)} profiles. Return one each, "
                 "in the order of context.examples"
             )
+    found = [{name: given[place] for name, given in made.items()} for place in range(len(context.examples))]
     return {
-        example.profile: Preference(
-            example.user, {name: rows[row] for name, rows in made.items()}, len(example.history)
-        )
-        for row, example in enumerate(context.examples)
+        example.profile: Preference(example.user, each, len(example.history))
+        for example, each in zip(context.examples, found, strict=True)
     }

@@ -8,12 +8,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pmg.configuration.ranges import Count
-from pmg.domain import UNKNOWN, Example, Keywords, PmgError
+from pmg.domain import UNKNOWN, Example, Keywords
 from pmg.preferences.keyword_decoding import Decoding
 from pmg.preferences.keywords import LIMIT, NO_WORDS, join_words
 from pmg.preferences.scenarios import Scenario
 from pmg.preferences.sources import KeywordSource, Requirements, SourceContext
-from pmg.preferences.stated import own_messages
 
 PARTS = re.compile(r"[,;]\s*")  # of a caption
 LABEL = re.compile(r"^[^:]*:\s*")  # in front of a part, as in "ground: white ground"
@@ -66,26 +65,6 @@ class CountedKeywords(KeywordSource):
         scenario, budget = context.extractor.scenario, context.extractor.budget
         counted = (count_keywords(each, scenario, context.captions, self.limit) for each in context.examples)
         return [budget.fit(words) for words in counted]
-
-
-@dataclass(frozen=True)
-class StatedKeywords(KeywordSource):
-    """What a user's messages state, found by sentence embeddings (`MessageMatcher`): a baseline without training."""
-
-    def __call__(self, context: SourceContext) -> Sequence[Keywords]:
-        """Returns of each attribute the option that the user's messages stated last, certain.
-
-        PmgError if the scenario has no cosine from which a sentence states an option.
-        """
-        scenario, matcher, budget = context.extractor.scenario, context.extractor.matcher, context.extractor.budget
-        if matcher is None:
-            raise PmgError(f"stated keywords need the cosine `match`, which the scenario '{scenario.name}' lacks")
-        owner = {option: name for name, each in scenario.attributes.items() for option in each.options}
-        found = []
-        for example in context.examples:
-            latest = {owner[one]: one for text in own_messages(example.conversation) for one in matcher([text])}
-            found.append(budget.fit(Keywords(tuple(latest.values()), (0.0,) * len(latest))))
-        return found
 
 
 def negative_prompt(text: str) -> Keywords:

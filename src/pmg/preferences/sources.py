@@ -25,6 +25,8 @@ from pmg.models.vision.scorer import Taste
 from pmg.preferences.extraction import ExtractedPreferences, PreferenceExtractor
 from pmg.preferences.keyword_decoding import Decoding
 
+Row = Keywords | Tensor | ReferenceImages | Taste
+
 
 @dataclass(frozen=True)
 class Requirements:
@@ -107,9 +109,7 @@ class PreferenceSource(ABC):
         """
 
     @abstractmethod
-    def __call__(
-        self, context: SourceContext
-    ) -> Sequence[Keywords | ReferenceImages | Taste | Callable[[Item], Any]] | Tensor:
+    def __call__(self, context: SourceContext) -> Sequence[Row | Callable[[Item], Row]] | Tensor:
         """Returns one row for each of the `U` profiles, in the order of `SourceContext.examples`.
 
         A row that depends on the target is a function that returns it for a target.

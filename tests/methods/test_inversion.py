@@ -10,8 +10,8 @@ import torch
 from inversions import start_of
 from pmg.cache import Cache
 from pmg.domain import PmgError
+from pmg.methods.inversion import HistoryImages, InvertedTokens, invert_histories
 from pmg.models.diffusion.conditioning import Block, join
-from pmg.training.inversion import HistoryImages, InvertedTokens, invert_histories
 
 
 @pytest.fixture
