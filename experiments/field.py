@@ -134,5 +134,7 @@ if __name__ == "__main__":
     options = parser.parse_args()
     if options.what == "figure":
         figure()
+    elif options.folder is None:
+        parser.error(f"{options.what} needs a folder")
     else:
         (tune if options.what == "tune" else sheet)(options.folder)

@@ -14,14 +14,17 @@ import pytest
 import torch
 
 from pmg.commands import report
+from pmg.configuration.identity import hash_images
 from pmg.domain import PmgError
 from pmg.evaluation.metric_interface import MetricInfo
 from pmg.evaluation.results import ResultBuilder, write_results
 from pmg.generation.records import Candidate, Record, RecordWriter
 from pmg.methods.field.benchmark import MEASURES, Result, read_all, read_benchmark
 from pmg.methods.field.command import run
-from pmg.methods.field.ranking import rank_methods, rank_rows, way_to_truth
+from pmg.methods.field.ranking import rank_methods, rank_rows
+from pmg.methods.field.submission import CHANNEL
 from pmg.runs.content import digest_file
+from pmg.seeding import stable_number
 
 CELLS = [(channel, seed) for channel in ("pictures", "split") for seed in (0, 1)]
 USERS = [f"test-{number}" for number in range(6)]
@@ -37,13 +40,20 @@ OF_METHOD = {
 
 def write_study(folder, channel, seed, *, methods=("none", "mine"), users=USERS, candidates=1, settings=SETTINGS):
     """Writes what pmg-study leaves of one channel and seed, by the writers that it uses."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(stable_number(channel, seed))
+    metrics = {key: value for key, value in settings.items() if key.startswith("metrics.")}
+    identity = {"seed": seed, "data.channel": channel, **OF_METHOD, **settings}
+    identity = {key: value for key, value in identity.items() if key not in metrics}
+    hashes = {"config": hash_images(identity)}
     candidate = Candidate(1.0, 1.0, None, 0.5, 0.0)
     writer, rows = RecordWriter(folder / "generate"), []
     for method in methods:
         writer.add(
             torch.from_numpy(rng.uniform(-1, 1, (len(users), 3, 8, 8))).float(),
-            [Record(f"{user}-0", user, method, "own", user, seed, (candidate,) * candidates) for user in users],
+            [
+                Record(f"{user}-0", user, method, "own", user, seed, (candidate,) * candidates, hashes=hashes)
+                for user in users
+            ],
         )
         rows += [
             {
@@ -55,13 +65,16 @@ def write_study(folder, channel, seed, *, methods=("none", "mine"), users=USERS,
     records = digest_file(folder / "generate" / "records.jsonl")
     frame, infos = pd.DataFrame(rows), [MetricInfo(name, name) for name in MEASURES]
     write_results(folder, {**ResultBuilder(infos).build(frame), "records": records}, frame)
-    identity = {"seed": seed, "data.channel": channel, **settings, **OF_METHOD}
-    facts = {"status": "completed", "identity": identity, "git": {"revision": "r" * 40}, "hardware": {"cores": 2}}
+    facts = {"status": "completed", "git": {"revision": "r" * 40}, "hardware": {"cores": 2}}
     ledger = {"seconds": {"preference mine": 1.5}, "peak_memory": {"ram_mib": 100.0}}
-    judged = {"../results.json": digest_file(folder / "results.json")}
-    made = {"": {}, "generate": {"records.jsonl": records}, "evaluate": judged}
-    for part, files in made.items():
-        write_json(folder / part / "metrics.json", {**facts, "command": part, "ledger": ledger, "made": files})
+    evaluated = {**metrics, **{f"generate_run.{key}": value for key, value in identity.items()}}
+    made = {
+        "generate": (identity, {"records.jsonl": records}),
+        "evaluate": (evaluated, {"../results.json": digest_file(folder / "results.json")}),
+    }
+    for part, (about, files) in made.items():
+        content = {**facts, "identity": about, "command": part, "ledger": ledger, "made": files}
+        write_json(folder / part / "metrics.json", content)
 
 
 def write_json(path, content):
@@ -103,16 +116,21 @@ def test_ranks_by_hand():
     assert [(each.rank, each.best, each.worst, each.firsts) for each in found.values()] == [
         (1, 1, 1, 1.0), (1, 1, 1, 1.0), (3, 3, 3, 0.0),
     ]  # fmt: skip
+    assert found["a"].behind is None
+    assert (found["same"].behind.low, found["same"].behind.high) == (0, 0)
+    assert found["far"].behind.mean == pytest.approx(1)
     assert rank_methods({"far": near + 1, "a": near}, lower_is_better=False)["far"].rank == 1
+
+
+def test_methods_that_nobody_can_tell_apart_share_the_places():
     apart = rank_methods({"a": np.array([0.0, 1.0] * 20), "b": np.array([1.0, 0.0] * 20)}, lower_is_better=True)
-    assert {(each.best, each.worst) for each in apart.values()} == {(1, 2)}  # nobody can tell
+    assert {(each.best, each.worst) for each in apart.values()} == {(1, 2)}
     assert sum(each.firsts for each in apart.values()) >= 1
-
-
-def test_the_way_to_the_truth():
-    values = {"none": np.array([0.4, 0.6]), "mine": np.array([0.3, 0.5]), "oracle": np.array([0.1, 0.1])}
-    assert way_to_truth(values, "mine") == pytest.approx(0.25)
-    assert way_to_truth({"none": values["none"]}, "none") is None
+    assert apart["b"].behind.low < 0 < apart["b"].behind.high
+    noisy = np.random.default_rng(0).normal(0.5, 0.3, 150)
+    ranked = rank_methods({"a": noisy, "b": noisy + 0.01, "c": noisy[::-1]}, lower_is_better=True)
+    behind = ranked["b"].behind
+    assert behind.low > 0 or ranked["c"].rank == 1  # a constant lead shows, although intervals of ranks overlap
 
 
 def test_a_submission_is_added_and_the_page_is_made_of_result_files_alone(field):
@@ -124,9 +142,14 @@ def test_a_submission_is_added_and_the_page_is_made_of_result_files_alone(field)
     rows = rows[rows["method"] == "mine"].sort_values("example")
     assert mine.cells["split/1"]["lpips_truth"] == pytest.approx(rows["lpips_truth"].tolist(), abs=1e-4)
     assert mine.cost["split/1"] == {"seconds": 1.5, "memory_mib": 100.0}
-    assert (mine.trained, mine.about, results["none"].trained) == (True, "my_sources.Mine", False)
+    assert (mine.trained, results["none"].trained) == (True, False)
+    assert mine.settings == {
+        "method.mine.soft_tokens": "mine",
+        "preference.mine._target_": "my_sources.Mine",
+        "sampling.steps": 4,
+    }
     text = Path(page).read_text()
-    assert "## pictures: 6 users, 2 seeds" in text
+    assert "## pictures: 6 users, seeds 0, 1" in text
     shutil.rmtree(field.runs)
     assert Path(run(["--folder", str(field.field)])).read_text() == text
 
@@ -159,6 +182,9 @@ OTHER_CONFIGS = {
     "another generator": (with_settings(generator__folder__content="f" * 64), "generator.folder.content is 'fff"),
     "more steps": (with_settings(sampling__steps=50), "sampling.steps is 50"),
     "a judge that selects": (with_settings(scorer__folder__content="a" * 64), "scorer.folder.content is a model that"),
+        "a dial that differs": (
+        with_settings(preference__mine__words=9), "method mine: preference.mine.words differs between",
+    ),
     "a judge in a training": (
         with_settings(preference__mine__run__scorer__folder__content="b" * 64), "is a model that judges; no training",
     ),
@@ -200,7 +226,22 @@ def edit_records(folder):
     path.write_text(path.read_text().replace('"seed": 1', '"seed": 2'))
 
 
+def relabel(folder):
+    """Passes one run off as that of another channel."""
+    edit(folder / "generate" / "metrics.json", lambda content: content["identity"].update({CHANNEL: "pictures"}))
+    other = {f"generate_run.{CHANNEL}": "pictures"}
+    edit(folder / "evaluate" / "metrics.json", lambda content: content["identity"].update(other))
+
+
+def judge_otherwise(folder):
+    """Takes the evaluation of another generation."""
+    other = {"generate_run.sampling.scales.soft": 9.0}
+    edit(folder / "evaluate" / "metrics.json", lambda content: content["identity"].update(other))
+
+
 EDITED = {
+    "another channel": (relabel, "was made by another config than the run's"),
+    "another evaluation": (judge_otherwise, "is of other images than"),
     "edited rows": (edit_rows, "holds other rows than the results.json"),
     "edited results": (
         lambda folder: edit(folder / "results.json", lambda content: content.update(cost={"x": 1})),
@@ -235,13 +276,51 @@ def test_edited_results_and_other_versions_are_never_mixed(field):
     edit(path, lambda content: content["cells"]["split/0"]["lpips_truth"].__setitem__(0, 0.0))
     with pytest.raises(PmgError, match=r"mine\.json was changed after it was written"):
         run(["--folder", str(field.field)])
-    older = Result.model_validate({**json.loads(kept), "version": 2})
+    older = Result.model_validate({**json.loads(kept), "version": 2, "benchmark": "0" * 64})
     path.write_text(older.model_copy(update={"digest": older.seal()}).model_dump_json())
-    with pytest.raises(PmgError, match=r"mine\.json is of version 2 of the benchmark, which is now 3"):
+    with pytest.raises(PmgError, match=r"mine\.json is of version 2 .* defines another \(version 3\)"):
         run(["--folder", str(field.field)])
     path.write_text(json.dumps({**json.loads(kept), "lpips": 0.1}))
     with pytest.raises(PmgError, match=r"mine\.json can't be read: .*lpips"):
         run(["--folder", str(field.field)])
+
+
+def test_a_name_is_not_taken_twice(field):
+    add(field)
+    for channel, seed in CELLS:
+        folder = field.runs / f"channel={channel},seed={seed}"
+        shutil.rmtree(folder)
+        write_study(folder, channel, seed, **with_settings(preference__mine__words=9))
+    with pytest.raises(PmgError, match="has a 'mine' of other settings: take another name, or --replace it"):
+        add(field)
+    add(field, "--replace")
+    assert read_all(field.field, read_benchmark(field.field))["mine"].settings["preference.mine.words"] == 9
+
+
+def test_a_new_definition_never_meets_old_results(field):
+    for channel, seed in CELLS:
+        folder = field.runs / f"channel={channel},seed={seed}"
+        shutil.rmtree(folder)
+        write_study(folder, channel, seed, **with_settings(sampling__steps=9))
+    before = (field.field / "benchmark.json").read_text()
+    for version, message in ((3, "has version 3 of the benchmark, which differs"), (4, "has results of version 3")):
+        with pytest.raises(PmgError, match=message):
+            add(field, "--define", str(version))
+        assert (field.field / "benchmark.json").read_text() == before
+    shutil.rmtree(field.field / "results")
+    add(field, "--define", "4")
+    assert read_benchmark(field.field).version == 4
+
+
+def test_upper_bounds_have_no_rank_whatever_their_name(field):
+    for channel, seed in CELLS:
+        folder = field.runs / f"channel={channel},seed={seed}"
+        shutil.rmtree(folder)
+        exact = {"preference.mine._target_": "pmg.looks.style_tokens.TrueStyleTokens"}
+        write_study(folder, channel, seed, settings={**SETTINGS, **exact})
+    page = Path(add(field)).read_text()
+    assert "| mine | – | – | – |" in page
+    assert "| none | 1 [1–1] | 100% | – |" in page
 
 
 def test_the_command_says_what_is_wrong_in_one_line(field, monkeypatch, capsys):

@@ -129,7 +129,7 @@ class Pipeline:
             if not waiting:
                 break
         self.evaluations = drawing.evaluations
-        picked = [_pick(rated) for rated in candidates]
+        picked = [int(pick(torch.tensor([[one.z for one in rated]]))) for rated in candidates]
         kept = torch.stack([pictures[place] for pictures, place in zip(images, picked, strict=True)])
         return Generated(kept, [tuple(rated) for rated in candidates], picked)
 
@@ -201,7 +201,7 @@ class Pipeline:
     def select(self, requests: Sequence[Request], images: Tensor) -> Generated:
         """Returns the candidate `(B * C, 3, H, W)` of the best z of each request, with all scores d_p and d_t."""
         candidates = self.rate(requests, images)
-        picked = [_pick(rated) for rated in candidates]
+        picked = [int(pick(torch.tensor([[one.z for one in rated]]))) for rated in candidates]
         rows = [number * len(self.pairs) + place for number, place in enumerate(picked)]
         return Generated(images[rows], candidates, picked)
 
@@ -237,11 +237,6 @@ class Pipeline:
             preference = (style.view(shape) * self.scorer.encode_preference(words).cpu()[:, None]).sum(-1)
         d_p, d_t = self.calibration(preference, accuracy)
         return d_t, d_p
-
-
-def _pick(candidates: Sequence[Candidate]) -> int:
-    """Returns the place of the candidate of the highest z, the first one of equals."""
-    return int(pick(torch.tensor([[candidate.z for candidate in candidates]])))
 
 
 def _references(requests: Sequence[Request]) -> list[ReferenceImages]:

@@ -44,7 +44,7 @@ class Method:
     @property
     def personal(self) -> bool:
         """Whether the user matters at all."""
-        return bool(self.keywords or self.soft_tokens or self.references or self.taste or self.image)
+        return bool(self.sources)
 
     @property
     def sources(self) -> tuple[str, ...]:

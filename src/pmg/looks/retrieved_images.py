@@ -39,7 +39,7 @@ class RetrievedImages(ImageSource):
 
     data: LookData
     tower: PictureTower
-    known: Count = 3000
+    known: Count = 2000
     pictures: Count = 12
     seed: Seed = 0
 

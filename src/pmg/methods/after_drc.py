@@ -1,9 +1,10 @@
-"""After DRC (Xu et al., MM 2025): style and semantics in two sets of tokens, disentangled by contrast.
+"""After DRC (Xu et al., MM 2025): style and semantics in two sets of tokens, disentangled.
 
-DRC trains two towers: style tokens are pulled together among one user's pictures and apart between users, semantic
-tokens follow the picture that is asked for. Here both have a closed form (Fisher's discriminant): style is what
-differs most between users for its spread within them, semantics is what titles explain of the rest. It is fitted to
-the histories of the run, without targets or truths; nothing else is trained.
+DRC trains two towers that separate style and semantics by reconstructing pictures whose difficulty is chosen, and
+takes semantics from the reference picture. Here both have a closed form (Fisher's discriminant): style is what
+differs most between users for its spread within them, semantics is what titles explain of the rest, so that the
+target's title gives it. It is fitted to the histories of all users of the run, without targets or truths; nothing
+else is trained.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ class StyleAndSemantics(TokenSource):
     """
 
     tower: PictureTower
-    directions: Count = 32
+    directions: Count = 64
     pictures: Count = 12
     shrinkage: Fraction = 0.2
     ridge: Positive = 1.0
@@ -91,6 +92,7 @@ def disentangle(read: PictureTokens, users: int, directions: int, shrinkage: flo
     within = torch.cov((coded - means[read.owners]).T)
     rounded = (1 - shrinkage) * within + (shrinkage * within.diagonal().mean() + 1e-8) * torch.eye(len(within))
     scales, axes = torch.linalg.eigh(rounded)
+    scales = scales.clamp(min=float(scales.max()) * 1e-6)  # directions in which no user's pictures differ
     whiten, colour = axes / scales.sqrt(), (axes * scales.sqrt()).T  # (r, r); coded @ whiten @ colour is coded
     _, _, between = torch.linalg.svd(means @ whiten, full_matrices=False)
     style = between[:directions]

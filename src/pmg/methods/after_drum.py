@@ -12,9 +12,12 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.functional import normalize
+from torch.nn.utils.rnn import pad_sequence
 
 from pmg.configuration.ranges import Count, Positive
 from pmg.domain import Example
+from pmg.methods.word_tokens import own_tokens
 from pmg.models.diffusion.interfaces import PromptEncoder
 from pmg.preferences.sources import SourceContext, TokenSource
 from pmg.preferences.stated import embed_texts, own_messages, split_sentences
@@ -30,7 +33,7 @@ class WeightedHistory(TokenSource):
         tokens: n, tokens of the result; longer prompts are cut.
     """
 
-    temperature: Positive = 0.1
+    temperature: Positive = 0.05
     pictures: Count = 12
     tokens: Count = 24
 
@@ -43,15 +46,19 @@ class WeightedHistory(TokenSource):
         ])  # fmt: skip
 
     def combine(self, encoder: PromptEncoder, prompts: list[str]) -> Tensor:
-        """Returns the weighted tokens of one user's prompts, `(n, D)`; where there is none, of an empty prompt."""
-        prompts = prompts or [""]
-        vectors = embed_texts(encoder, prompts)
-        weights = (vectors @ vectors.mean(0) / self.temperature).softmax(0)
-        encoded = encoder.encode(prompts, padded=False)
-        shares = weights[:, None] * encoded.mask  # (H, L)
-        mixed = (shares[..., None] * encoded.tokens).sum(0) / shares.sum(0).clamp(min=1e-9)[:, None]
-        length = int(encoded.mask.any(0).sum())
-        return mixed[torch.arange(self.tokens).clamp(max=length - 1)]
+        """Returns the weighted tokens of one user's prompts, `(n, D)`; zeros where there is none.
+
+        Shorter results are repeated from their start.
+        """
+        prompts = [prompt for prompt in prompts if prompt.strip()]
+        if not prompts:
+            return torch.zeros(self.tokens, encoder.width)
+        vectors, own = embed_texts(encoder, prompts), own_tokens(encoder, prompts)
+        weights = (vectors @ normalize(vectors.mean(0), dim=0) / self.temperature).softmax(0)
+        present = pad_sequence([torch.ones(len(tokens)) for tokens in own], batch_first=True)  # (H, L)
+        shares = weights[:, None] * present
+        mixed = (shares[..., None] * pad_sequence(own, batch_first=True)).sum(0) / shares.sum(0)[:, None]
+        return mixed[torch.arange(self.tokens) % len(mixed)]
 
 
 def list_prompts(

@@ -1,8 +1,9 @@
 """After Instant Preference Alignment (2508.17718): keywords read from liked pictures, training-free.
 
-There a multimodal language model names what reference pictures have in common, and the keywords steer cross-attention.
-Here the scorer's image and text encoders do the naming: of each attribute of the scenario the option that is nearest
-to a user's pictures, compared with how near it is to everybody's. The guidance scale of the keywords steers.
+There a multimodal language model reads keywords from a reference picture, enriches the prompt by them, and steers
+cross-attention in regions. Here the scorer's image and text encoders read them from all liked pictures: of each
+attribute of the scenario the option that is nearest to a user's pictures, compared with how near it is to
+everybody's. The guidance scale of the keywords steers; nothing is steered in regions.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """After Pigeon (Xu et al., WWW 2025): discrete tokens of the history, kept or masked by their fit to the target.
 
-Pigeon's multimodal model reads discrete visual tokens, and a mask generator that is trained with it hides those that
-say nothing about the reference. Here the generator's own picture tokens become discrete by residual codebooks, which
-are fitted to all pictures of the run; fit is the cosine of titles, and nothing is trained.
+Pigeon's multimodal model reads discrete visual tokens of the history, a mask generator that is trained with it hides
+single tokens that say nothing about the reference, and preference optimisation follows. Here the generator's own
+picture tokens become discrete by residual codebooks, which are fitted to all pictures of the run; whole pictures are
+kept or masked, by the cosine of titles; nothing is trained.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ class MaskedHistory(TokenSource):
     """
 
     tower: PictureTower
-    mask: Fraction = 0.5
+    mask: Fraction = 0.0
     pictures: Count = 12
     codes: Count = 64
     levels: Count = 4
@@ -83,6 +84,8 @@ def quantise(vectors: Tensor, codes: int, levels: int, seed: int) -> Tensor:
     """
     found, rest = torch.zeros_like(vectors), vectors
     for level in range(levels):
+        if not rest.any():
+            break
         entries = max(1, min(codes, len(rest) // PER_CODE))
         book, chosen = kmeans2(rest.numpy(), entries, iter=20, minit="++", rng=seed + level)
         nearest = torch.from_numpy(book).to(vectors)[torch.from_numpy(chosen).long()]

@@ -1,8 +1,10 @@
 """After Premier (CVPR 2026) and learn-user-pref (2508.08220): a user is a mixture of learned tokens that users share.
 
-Both train shared tokens with the generator, Premier with a loss that keeps them apart. Here the shared tokens are the
-centres of groups of users, k-means++ keeps them apart, and the mixture is the nearest one to the user's mean picture
-(weights at least 0 that sum to 1). It is fitted to the histories of the run; the generator isn't trained.
+Premier learns an embedding of each user with an adapter of the generator, keeps them apart by a loss, and takes a new
+user as a linear combination of those; learn-user-pref has preference tokens that users share in a model that predicts
+what they like. Here the shared tokens are the centres of groups of users, k-means++ keeps them apart, and a user is
+the nearest mixture to the mean of their pictures (weights at least 0 that sum to 1). It is fitted to the histories of
+all users of the run; the generator isn't trained. With as many centres as users it is `mean_style`.
 """
 
 from __future__ import annotations
@@ -34,7 +36,7 @@ class SharedTokens(TokenSource):
     """
 
     tower: PictureTower
-    shared: Count = 32
+    shared: Count = 44
     pictures: Count = 12
     seed: Seed = 0
 

@@ -1,9 +1,10 @@
 """After ViPer (Salehi et al., ECCV 2024): liked minus disliked attributes, as arithmetic of embeddings.
 
-ViPer has a vision-language model write down what people like and dislike about pictures, and moves the embedding of
-the prompt towards the first and away from the second. Here the attributes are counted in the captions of liked and
-disliked pictures, the result is a block of soft tokens beside the target instead of a sum with it, so that it has a
-guidance scale of its own, and where a user dislikes nothing, what the crowd likes is subtracted.
+In ViPer people comment on pictures, a fine-tuned vision-language model turns comments into attributes, and the
+embedding of the prompt moves towards the liked and away from the disliked ones. Here the attributes are counted in
+the captions of liked and disliked pictures, the result is a block of soft tokens beside the target instead of a sum
+with it, so that it has a guidance scale of its own, and where a user dislikes nothing, what the crowd likes is
+subtracted.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from pmg.configuration.ranges import Count, NotNegative
 from pmg.domain import Example
+from pmg.methods.word_tokens import own_tokens
 from pmg.models.diffusion.interfaces import PromptEncoder
 from pmg.preferences.keyword_sources import count_keywords
 from pmg.preferences.sources import SourceContext, TokenSource
@@ -59,12 +61,9 @@ def swap_likes(example: Example) -> Example:
 
 
 def embed_words(encoder: PromptEncoder, words: Sequence[str]) -> Tensor:
-    """Returns the mean token of each word, `(W, D)`."""
-    if not words:
-        return torch.zeros(0, encoder.width)
-    encoded = encoder.encode(words, padded=False)
-    counts = encoded.mask[..., None]
-    return (encoded.tokens * counts).sum(1) / counts.sum(1)
+    """Returns the mean of each word's own tokens, `(W, D)`; words without any are left out."""
+    means = [tokens.mean(0) for tokens in own_tokens(encoder, words) if len(tokens)] if words else []
+    return torch.stack(means) if means else torch.zeros(0, encoder.width)
 
 
 def subtract(liked: Tensor, disliked: Tensor, degree: float) -> Tensor:

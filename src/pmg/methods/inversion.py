@@ -13,6 +13,7 @@ from pmg.cache import Cache
 from pmg.configuration.ranges import Count, Positive
 from pmg.data.dataset import ImageStore, require_liked
 from pmg.domain import Example, Item, PmgError
+from pmg.methods.word_tokens import own_tokens
 from pmg.models.diffusion.conditioning import Block, SoftBlock, join
 from pmg.models.diffusion.interfaces import Generator, PromptEncoder
 from pmg.preferences.sources import SourceContext, TokenSource
@@ -80,14 +81,10 @@ class InvertedTokens(TokenSource):
 
     def start(self, text_encoder: PromptEncoder, users: int) -> Tensor:
         """Returns the mean embedding of the word's tokens, `(users, n, D)`; PmgError where it has none."""
-        ids, empty = (text_encoder.token_ids(text) for text in (self.word, ""))
-        before = _shared(ids, empty)
-        after = _shared(ids[before:][::-1], empty[before:][::-1])
-        if before + after == len(ids):
+        (own,) = own_tokens(text_encoder, [self.word])
+        if not len(own):
             raise PmgError(f"preference.inversion.word is {self.word!r}, which has no tokens. Name a word, e.g. style")
-        encoded = text_encoder.encode([self.word])
-        own = encoded.tokens[:, before : len(ids) - after]  # one may be a word and the space that a template ends with
-        return own.mean(1, keepdim=True).repeat(users, self.tokens, 1)
+        return own.mean(0).repeat(users, self.tokens, 1)  # one may be a word and the space that a template ends with
 
     def _draw(
         self, generator: Generator, user: HistoryImages, rng: torch.Generator
@@ -95,11 +92,6 @@ class InvertedTokens(TokenSource):
         """Returns latents and caption rows of random history images, and the random inputs of their loss."""
         picks = torch.randint(len(user.latents), (self.draws,), generator=rng)
         return user.latents[picks], user.captions[picks], generator.sample_inputs(self.draws, rng)
-
-
-def _shared(one: Sequence[int], other: Sequence[int]) -> int:
-    """Returns how many tokens both begin with."""
-    return [*(a == b for a, b in zip(one, other, strict=False)), False].index(False)
 
 
 def invert_histories(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -130,6 +130,13 @@ def gather_requirements(sources: Mapping[str, PreferenceSource]) -> Requirements
     )
 
 
+def hide_truth(context: SourceContext, labels: Sequence[str]) -> SourceContext:
+    """Returns the context without true images, and with those labels of examples alone that a source requires."""
+    kept = [{name: each.labels[name] for name in labels} for each in context.examples]
+    examples = [replace(one, truth=(), labels=own) for one, own in zip(context.examples, kept, strict=True)]
+    return replace(context, examples=examples)
+
+
 def build_preferences(
     sources: Mapping[str, PreferenceSource], context: SourceContext, ledger: Ledger
 ) -> dict[str, Preference]:
@@ -140,15 +147,13 @@ def build_preferences(
     from pmg.generation.requests import Preference
 
     made: dict[str, Any] = {}
+    count = len(context.examples)
     for name, source in sources.items():
         with ledger.phase(f"preference {name}"):
-            rows = made[name] = source(context)
-        if len(rows) != len(context.examples):
-            raise PmgError(
-                f"preference.{name} gave {len(rows)} rows for {len(context.examples)} profiles. Return one each, "
-                "in the order of context.examples"
-            )
-    found = [{name: given[place] for name, given in made.items()} for place in range(len(context.examples))]
+            rows = made[name] = source(hide_truth(context, source.requires.labels))
+        if len(rows) != count:
+            raise PmgError(f"preference.{name} gave {len(rows)} rows for {count} profiles. Return one for each")
+    found = [{name: given[place] for name, given in made.items()} for place in range(count)]
     return {
         example.profile: Preference(example.user, each, len(example.history))
         for example, each in zip(context.examples, found, strict=True)

@@ -50,7 +50,7 @@ class SourceContext:
     """The users of a generation, and the frozen models that may be used on them.
 
     Attributes:
-        examples: one of each of `U` profiles, in the order of `extracted.profiles`.
+        examples: one of each of `U` profiles, as in `extracted.profiles`; without truths, with required labels.
         images: the images of the data set's items.
         captions: of the items in the histories, by id.
         extracted: prefilled histories and decoded keywords.
@@ -153,7 +153,7 @@ class TasteSource(PreferenceSource):
 
 
 class ImageSource(PreferenceSource):
-    """A source of finished images, which are scored and recorded as a generator's are: e.g. what a search found.
+    """A source of finished images, e.g. found by a search, which are scored and recorded as a generator's are.
 
     Called, it returns of each profile a function of the target that gives the image, `(3, H, W)` in [-1, 1].
     """

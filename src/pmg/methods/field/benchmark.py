@@ -14,14 +14,16 @@ from pmg.cache import Cache, atomic_write_text
 from pmg.domain import PmgError
 
 BENCHMARK, RESULTS = "benchmark.json", "results"
-MEASURES = ("lpips_truth", "style_accuracy", "concept_accuracy", "finish_error")
+RANKED_BY = "lpips_truth"
+MEASURES = (RANKED_BY, "style_accuracy", "concept_accuracy", "finish_error")
+LOWER_IS_BETTER = ("lpips_truth", "finish_error")
 FIXED = (
     "data.", "metrics.", "generator.", "text_encoder.", "split", "split_sizes.test", "targets.test",
     "history_items.test", "sampling.steps", "mismatched",
 )  # fmt: skip
 """Keys of a run's identity, and with a dot their beginnings, that have to be those of the benchmark."""
-
-
+READ_THE_TRUTH = ("pmg.looks.style_tokens.TrueStyleTokens",)
+"""Classes of sources that get a user's exact look: methods of theirs are upper bounds, without a rank."""
 ARRAY = re.compile(r"\[[^\[\]{}]*\]")  # of numbers or words, in JSON
 Kind = TypeVar("Kind", bound=BaseModel)
 
@@ -29,12 +31,16 @@ Kind = TypeVar("Kind", bound=BaseModel)
 class _Stored(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    def seal(self) -> str:
+        """Returns a digest of all values but ``digest``."""
+        return Cache.key(stored=self.model_dump(mode="json", exclude={"digest"}))
+
 
 class Benchmark(_Stored):
     """The definition of the benchmark: ``benchmark.json``.
 
     Attributes:
-        version: repeated by every result; raised when anything else here changes.
+        version: raised when anything else here changes.
         channels: how users show their taste, see ``data.channel``.
         seeds: of the noise and of trainings.
         candidates: most images that a method may choose among.
@@ -50,6 +56,11 @@ class Benchmark(_Stored):
     groups: Mapping[str, str]
 
     @property
+    def cells(self) -> list[str]:
+        """Each channel with each seed, e.g. ``split/0``."""
+        return [f"{channel}/{seed}" for channel in self.channels for seed in self.seeds]
+
+    @property
     def judges(self) -> set[str]:
         """Digests of the models that judge, which neither a training nor a generation may read."""
         keys = [key for key in self.settings if ".judge." in key or ".perceptual." in key]
@@ -60,10 +71,11 @@ class Result(_Stored):
     """The results of one method: a file of the folder ``results``.
 
     Attributes:
-        version: of the benchmark.
+        benchmark: digest of the definition.
+        version: of the definition.
         method: its name.
-        about: the classes of its preference sources.
-        cells: by channel and seed, e.g. ``split/0``: for each of `MEASURES` one value an example, sorted by id.
+        settings: what decides its images, by key of a run's config.
+        cells: by channel and seed: for each of `MEASURES` one value an example, sorted by id.
         trained: whether it reads a run of ``pmg-train``.
         cost: by channel and seed: ``seconds`` for the preferences of all users, and ``memory_mib`` of the whole run.
         revision: of the code.
@@ -72,9 +84,10 @@ class Result(_Stored):
         digest: of all other values.
     """
 
+    benchmark: str
     version: int
     method: str
-    about: str
+    settings: Mapping[str, Any]
     cells: Mapping[str, Mapping[str, Sequence[float]]]
     trained: bool
     cost: Mapping[str, Mapping[str, float]]
@@ -83,9 +96,10 @@ class Result(_Stored):
     sources: Mapping[str, str]
     digest: str = ""
 
-    def seal(self) -> str:
-        """Returns a digest of all other values."""
-        return Cache.key(result=self.model_dump(mode="json", exclude={"digest"}))
+    @property
+    def bound(self) -> bool:
+        """Whether it is an upper bound, see `READ_THE_TRUTH`."""
+        return any(key.endswith("._target_") and value in READ_THE_TRUTH for key, value in self.settings.items())
 
 
 def read_benchmark(folder: Path) -> Benchmark:
@@ -94,16 +108,16 @@ def read_benchmark(folder: Path) -> Benchmark:
 
 
 def read_all(folder: Path, benchmark: Benchmark) -> dict[str, Result]:
-    """Returns all results of a folder by method; PmgError if one is damaged, edited or of another version."""
+    """Returns all results of a folder by method; PmgError if one is damaged, edited or of another definition."""
     found = {}
     for path in sorted((folder / RESULTS).glob("*.json")):
         result = _read(path, Result)
         if result.digest != result.seal():
             raise PmgError(f"{path} was changed after it was written: add its run again")
-        if result.version != benchmark.version:
+        if result.benchmark != benchmark.seal():
             raise PmgError(
-                f"{path} is of version {result.version} of the benchmark, which is now {benchmark.version}: run the "
-                "method again, and add the run"
+                f"{path} is of version {result.version} of the benchmark, and {folder / BENCHMARK} defines another "
+                f"(version {benchmark.version}): run the method again, and add the run"
             )
         found[result.method] = result
     return found
@@ -120,8 +134,6 @@ def _read(path: Path, kind: type[Kind]) -> Kind:
     try:
         return kind.model_validate(json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
-        raise PmgError(
-            f"{path} is missing: name the folder of the benchmark, e.g. --folder experiments/field"
-        ) from None
+        raise PmgError(f"{path} is missing: name the folder of the benchmark, --folder experiments/field") from None
     except (OSError, ValueError, ValidationError) as error:
         raise PmgError(f"{path} can't be read: {' '.join(str(error).split())[:200]}") from None

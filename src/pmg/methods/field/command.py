@@ -9,7 +9,7 @@ from pathlib import Path
 from pmg.domain import PmgError
 from pmg.methods.field.benchmark import BENCHMARK, RESULTS, Benchmark, read_all, read_benchmark, write
 from pmg.methods.field.page import PAGE, write_page
-from pmg.methods.field.submission import Study, check_study, choose, find_studies, fixed_settings, gather, methods_of
+from pmg.methods.field.submission import Study, check_study, choose, find_studies, fixed_settings, gather
 
 ABOUT = """pmg-report field: checks submissions to the benchmark of methods, and makes its tables.
 
@@ -23,49 +23,53 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         "pmg-report field", description=ABOUT, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument(
-        "--add", nargs="+", type=Path, default=[], metavar="RUNS", help="folders of runs to check and add"
-    )
-    parser.add_argument("--method", nargs="+", metavar="NAME", help="add these methods alone (all that the runs have)")
-    parser.add_argument(
+    add, default = parser.add_argument, Path("experiments/field")
+    add("--add", nargs="+", type=Path, default=[], metavar="RUNS", help="folders of runs to check and add")
+    add("--method", nargs="+", metavar="NAME", help="add these methods alone (default: all that the runs have)")
+    add("--replace", action="store_true", help="results of a method of the same name, but with other settings")
+    add(
         "--define",
         type=int,
         metavar="VERSION",
-        help="a new version of the benchmark, with world and users of the runs",
+        help="of a new benchmark, with world and users of the runs",
     )
-    parser.add_argument(
-        "--folder",
-        type=Path,
-        default=Path("experiments/field"),
-        metavar="FOLDER",
-        help="of the benchmark (%(default)s)",
-    )
+    add("--folder", type=Path, default=default, metavar="FOLDER", help="of the benchmark (%(default)s)")
     return parser.parse_args(arguments)
 
 
 def run(arguments: Sequence[str]) -> str:
-    """Adds runs, if there are any, and makes the page anew; returns its path. PmgError if a submission is refused."""
+    """Adds runs, if there are any, and makes the page anew; returns its path.
+
+    PmgError if a submission is refused; then nothing was written.
+    """
     options = parse(arguments)
-    if options.define and not options.add:
+    if options.define is not None and not options.add:
         raise PmgError("--define needs runs: --add RUNS, whose world and users become the benchmark's")
-    studies = find_studies(options.add) if options.add else []
-    if options.define:
-        write(options.folder / BENCHMARK, define(studies, options.define))
-    benchmark = read_benchmark(options.folder)
+    folder, studies = options.folder, find_studies(options.add) if options.add else []
+    benchmark = read_benchmark(folder) if options.define is None else define(studies, options.define, folder)
     for study in studies:
         check_study(study, benchmark)
-    names = choose(options.method, methods_of(studies)) if studies else []
-    for result in [gather(studies, name, benchmark) for name in names]:  # all are checked before one is written
-        write(options.folder / RESULTS / f"{result.method}.json", result)
-    write_page(options.folder, benchmark, read_all(options.folder, benchmark))
-    return str(options.folder / PAGE)
+    known = {} if options.define is not None else read_all(folder, benchmark)
+    added = [gather(studies, name, benchmark) for name in (choose(options.method, studies) if studies else [])]
+    for result in added:
+        before = known.get(result.method)
+        if before and before.settings != result.settings and not options.replace:
+            raise PmgError(f"{folder} has a '{result.method}' of other settings: take another name, or --replace it")
+    write(folder / BENCHMARK, benchmark)
+    for result in added:
+        write(folder / RESULTS / f"{result.method}.json", result)
+    write_page(folder, benchmark, {**known, **{result.method: result for result in added}})
+    return str(folder / PAGE)
 
 
-def define(studies: Sequence[Study], version: int) -> Benchmark:
-    """Returns a benchmark of the world, the users, the channels and the seeds of studies, with one candidate."""
+def define(studies: Sequence[Study], version: int, folder: Path) -> Benchmark:
+    """Returns a benchmark of the world, the users, the channels and the seeds of studies, with one candidate.
+
+    PmgError if the folder has another benchmark of this version or a later one.
+    """
     cells = [study.cell.split("/") for study in studies]
     rows = studies[0].rows[studies[0].rows["control"] == "own"]
-    return Benchmark(
+    found = Benchmark(
         version=version,
         channels=tuple(dict.fromkeys(channel for channel, _ in cells)),
         seeds=tuple(sorted({int(seed) for _, seed in cells})),
@@ -73,3 +77,10 @@ def define(studies: Sequence[Study], version: int) -> Benchmark:
         settings=fixed_settings(studies[0].identity),
         groups=dict(sorted(zip(rows["example"], rows["group"], strict=True))),
     )
+    if (folder / BENCHMARK).is_file():
+        before = read_benchmark(folder)
+        if before != found and before.version >= version:
+            raise PmgError(f"{folder} has version {before.version} of the benchmark, which differs: name a later one")
+        if before != found and any((folder / RESULTS).glob("*.json")):
+            raise PmgError(f"{folder / RESULTS} has results of version {before.version}: move them away first")
+    return found

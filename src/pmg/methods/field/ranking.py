@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-from pmg.evaluation.statistics import bootstrap_users, limits
+from pmg.evaluation.statistics import LEVEL, Difference, bootstrap_users, paired_difference
 from pmg.methods.field.benchmark import Benchmark, Result
-
-LOWER_IS_BETTER = ("lpips_truth", "finish_error")
 
 
 @dataclass(frozen=True)
@@ -18,28 +16,23 @@ class Standing:
     """A method among others by one measure.
 
     Attributes:
-        mean: over users, of means over seeds.
-        low: of its interval (95 %).
-        high: of its interval.
         rank: 1 is the best mean.
-        best: smallest rank of the interval (95 %) over resampled users.
+        best: smallest rank of the interval (95 %) over resampled users, for this method alone.
         worst: largest rank of that interval.
         firsts: share of the resamples in which it is the best.
+        behind: its paired difference to the method of rank 1; None: it is that one.
     """
 
-    mean: float
-    low: float
-    high: float
     rank: int
     best: int
     worst: int
     firsts: float
+    behind: Difference | None
 
 
 def user_values(result: Result, benchmark: Benchmark, channel: str, measure: str) -> np.ndarray:
     """Returns a measure of each example of a channel, `(U,)`, the mean over seeds, in sorted order of examples."""
-    cells: list[Mapping[str, Sequence[float]]] = [result.cells[f"{channel}/{seed}"] for seed in benchmark.seeds]
-    return np.mean([cell[measure] for cell in cells], axis=0)
+    return np.mean([result.cells[f"{channel}/{seed}"][measure] for seed in benchmark.seeds], axis=0)
 
 
 def rank_methods(values: Mapping[str, np.ndarray], lower_is_better: bool, seed: int = 0) -> dict[str, Standing]:
@@ -47,30 +40,22 @@ def rank_methods(values: Mapping[str, np.ndarray], lower_is_better: bool, seed: 
 
     Users are resampled together for all methods. Equal means share the smaller rank.
     """
-    columns = np.stack(list(values.values()), axis=1)
+    names, columns = list(values), np.stack(list(values.values()), axis=1)
     sign = 1.0 if lower_is_better else -1.0
-    means, resampled = columns.mean(axis=0), bootstrap_users(columns, seed)
-    ranks, many = rank_rows(sign * means[None])[0], rank_rows(sign * resampled)
-    found = {}
-    for place in np.argsort(ranks, kind="stable"):
-        best, worst = limits(many[:, place])
-        found[list(values)[place]] = Standing(
-            float(means[place]), *limits(resampled[:, place]), int(ranks[place]), round(best), round(worst),
-            float((many[:, place] == 1).mean()),
-        )  # fmt: skip
-    return found
+    ranks = rank_rows(sign * columns.mean(axis=0)[None])[0]
+    resampled = rank_rows(sign * bootstrap_users(columns, seed))
+    edges = [(1 - LEVEL) / 2, (1 + LEVEL) / 2]
+    low, high = np.quantile(resampled, edges, axis=0, method="inverted_cdf")  # ranks, not what lies between two
+    order, users = np.argsort(ranks, kind="stable"), np.arange(len(columns))
+    return {
+        names[place]: Standing(
+            int(ranks[place]), int(low[place]), int(high[place]), float((resampled[:, place] == 1).mean()),
+            None if place == order[0] else paired_difference(columns[:, place], columns[:, order[0]], users, seed),
+        )
+        for place in order
+    }  # fmt: skip
 
 
 def rank_rows(values: np.ndarray) -> np.ndarray:
     """Returns the ranks of columns in each row `(R, M)`, 1 the smallest value; equal ones share the smaller."""
     return 1 + (values[:, None, :] < values[:, :, None]).sum(axis=2)
-
-
-def way_to_truth(
-    values: Mapping[str, np.ndarray], method: str, start: str = "none", end: str = "oracle"
-) -> float | None:
-    """Returns the share of the way from method `start` to `end` that a method goes; None: one of them is missing."""
-    if start not in values or end not in values:
-        return None
-    whole = values[start].mean() - values[end].mean()
-    return float((values[start].mean() - values[method].mean()) / whole) if whole else None
