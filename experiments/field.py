@@ -11,6 +11,7 @@ import argparse
 import json
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,24 +50,29 @@ DIALS: dict[str, tuple[str, list[Any]]] = {
 USERS, CHANNELS, SHOWN = 48, ("pictures", "split"), 10
 
 
-def tune(into: Path) -> None:
-    """Runs all trials on validation users, and writes the means of LPIPS with the values that have the smallest."""
-    found = {channel: run_trials(channel, into / channel) for channel in CHANNELS}
-    table: dict[str, dict[str, Any]] = {}
-    for method, (dial, values) in DIALS.items():
+def tune(into: Path, methods: Sequence[str]) -> None:
+    """Runs all trials on validation users, and writes the means of LPIPS with the values that have the smallest.
+
+    Without `methods` all are tried; the others' entries stay.
+    """
+    dials = {name: DIALS[name] for name in methods or DIALS}
+    found = {channel: run_trials(channel, into / channel, dials) for channel in CHANNELS}
+    path = HERE / "tuning.json"
+    table = json.loads(path.read_text())["methods"] if path.is_file() else {}
+    for method, (dial, values) in dials.items():
         means = [sum(found[channel][f"{method}_{place}"] for channel in CHANNELS) / 2 for place in range(len(values))]
         chosen = values[means.index(min(means))]
         trials = {str(value): round(mean, 4) for value, mean in zip(values, means, strict=True)}
         table[method] = {"dial": dial, "chosen": chosen, "lpips": trials}
     HERE.mkdir(exist_ok=True)
     what = {"split": "validation", "users": USERS, "channels": CHANNELS, "methods": table}
-    (HERE / "tuning.json").write_text(json.dumps(what, indent=1) + "\n")
+    path.write_text(json.dumps(what, indent=1) + "\n")
 
 
-def run_trials(channel: str, folder: Path) -> dict[str, float]:
+def run_trials(channel: str, folder: Path, dials: Mapping[str, tuple[str, list[Any]]]) -> dict[str, float]:
     """Returns the mean LPIPS of each trial on the validation users of a channel; a finished run is taken as it is."""
     preference, method = {}, {}
-    for name, (dial, values) in DIALS.items():
+    for name, (dial, values) in dials.items():
         node, arm = (yaml.safe_load((CONF / group / f"{name}.yaml").read_text())[name] for group in GROUPS)
         if name == "retrieve":
             node["data"] = "${preference.retrieve.data}"
@@ -131,10 +137,13 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["tune", "sheet", "figure"])
     parser.add_argument("folder", type=Path, nargs="?")
+    parser.add_argument("--method", nargs="+", default=(), choices=[*DIALS], help="tune these alone")
     options = parser.parse_args()
     if options.what == "figure":
         figure()
     elif options.folder is None:
         parser.error(f"{options.what} needs a folder")
+    elif options.what == "tune":
+        tune(options.folder, options.method)
     else:
-        (tune if options.what == "tune" else sheet)(options.folder)
+        sheet(options.folder)
