@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -72,7 +73,7 @@ def build_channel(channel: str, benchmark: Benchmark, results: Mapping[str, Resu
         seconds = [results[name].cost[f"{channel}/{seed}"]["seconds"] for seed in benchmark.seeds]
         rows.append((
             Cell(name), place, first, behind,
-            *(Cell(f"{one.mean:.3f} [{one.low:.3f}, {one.high:.3f}]") for one in means),
+            *(Cell(signed(f"{one.mean:.3f} [{one.low:.3f}, {one.high:.3f}]")) for one in means),
             Cell(way), Cell(f"{np.mean(seconds) / len(users):.3f}"), Cell("yes" if results[name].trained else "no"),
         ))  # fmt: skip
     titles = [TITLES[measure] for measure in MEASURES]
@@ -105,5 +106,5 @@ def build_groups(benchmark: Benchmark, results: Mapping[str, Result]) -> Table:
 
 
 def signed(text: str) -> str:
-    """Returns a text with true minus signs."""
-    return text.replace("-", MINUS)
+    """Returns numbers with true minus signs, none before a zero."""
+    return re.sub(r"-(?=0\.0*\b)", "", text).replace("-", MINUS)
