@@ -107,4 +107,4 @@ def build_groups(benchmark: Benchmark, results: Mapping[str, Result]) -> Table:
 
 def signed(text: str) -> str:
     """Returns numbers with true minus signs, none before a zero."""
-    return re.sub(r"-(?=0\.0*\b)", "", text).replace("-", MINUS)
+    return re.sub(r"-(?=0\.0+(?!\d))", "", text).replace("-", MINUS)
