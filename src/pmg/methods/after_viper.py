@@ -32,7 +32,7 @@ class LikedMinusDisliked(TokenSource):
         words: most attributes a user; those of a user with fewer are repeated.
     """
 
-    degree: NotNegative = 0.85
+    degree: NotNegative = 0.4
     words: Count = 8
 
     def __call__(self, context: SourceContext) -> Tensor:
