@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import torch
 import yaml
 
 from pmg.evaluation.contact_sheet import image_grid
 from pmg.evaluation.metric_interface import MetricInfo
-from pmg.generation.records import read_images, read_records
+from pmg.generation.records import Record, read_images, read_records
 from pmg.methods.field.benchmark import MEASURES, read_all, read_benchmark
 from pmg.methods.field.ranking import rank_methods, user_values
 from pmg.reporting.figures import draw_arms, save
@@ -107,16 +108,18 @@ def run(command: str, *arguments: str) -> None:
     subprocess.run([str(Path(sys.executable).with_name(command)), *arguments], check=True)
 
 
-def sheet(runs: Path, channel: str = "split") -> None:
-    """Draws the first users' pictures by all methods of a channel, seed 0."""
-    (folder,) = runs.glob(f"channel={channel},seed=0/generate")
-    records = [record for record in read_records(folder) if record.control == "own"]
-    examples = sorted({record.example for record in records})[:SHOWN]
-    methods = list(dict.fromkeys(record.method for record in records))
-    chosen = {(one.method, one.example): one for one in records}
-    images = read_images(folder, [chosen[method, example] for method in methods for example in examples])
-    grid = image_grid(images.unflatten(0, (len(methods), len(examples))).transpose(0, 1), examples, methods)
-    grid.save(HERE / "methods.webp", quality=90)
+def sheet(studies: Sequence[Path], channel: str = "split") -> None:
+    """Draws the first users' pictures by all recorded methods in a channel, seed 0, from the studies with them."""
+    found: dict[str, dict[str, tuple[Path, Record]]] = {}
+    for study in studies:
+        folder = study / f"channel={channel},seed=0" / "generate"
+        for record in read_records(folder):
+            found.setdefault(record.method, {})[record.example] = (folder, record)
+    methods = [name for name in found if (HERE / "results" / f"{name}.json").is_file()]
+    examples = sorted(found[methods[0]])[:SHOWN]
+    pairs = [found[method][example] for example in examples for method in methods]
+    images = torch.cat([read_images(folder, [record]) for folder, record in pairs])
+    image_grid(images, examples, methods).save(HERE / "methods.webp", quality=90)
 
 
 def figure() -> None:
@@ -136,14 +139,14 @@ def figure() -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["tune", "sheet", "figure"])
-    parser.add_argument("folder", type=Path, nargs="?")
+    parser.add_argument("folders", type=Path, nargs="*")
     parser.add_argument("--method", nargs="+", default=(), choices=[*DIALS], help="tune these alone")
     options = parser.parse_args()
     if options.what == "figure":
         figure()
-    elif options.folder is None:
+    elif not options.folders:
         parser.error(f"{options.what} needs a folder")
     elif options.what == "tune":
-        tune(options.folder, options.method)
+        tune(options.folders[0], options.method)
     else:
-        sheet(options.folder)
+        sheet(options.folders)
