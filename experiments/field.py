@@ -12,15 +12,18 @@ import json
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 import yaml
 
 from pmg.evaluation.contact_sheet import image_grid
 from pmg.evaluation.metric_interface import MetricInfo
+from pmg.evaluation.statistics import interval
 from pmg.generation.records import Record, read_images, read_records
 from pmg.methods.field.benchmark import MEASURES, read_all, read_benchmark
 from pmg.methods.field.ranking import rank_methods, user_values
@@ -130,8 +133,8 @@ def figure() -> None:
         values = {
             name: user_values(one, benchmark, channel, MEASURES[0]) for name, one in read_all(HERE, benchmark).items()
         }
-        for name, one in rank_methods(values, lower_is_better=True).items():
-            arms.setdefault(name, {})[channel] = {"mean": one.mean, "low": one.low, "high": one.high}
+        for name in rank_methods(values, lower_is_better=True):
+            arms.setdefault(name, {})[channel] = asdict(interval(values[name], np.arange(len(values[name]))))
     panels = [MetricInfo(name, f"LPIPS to truth, {name}", higher_is_better=False) for name in benchmark.channels]
     save(draw_arms(arms, panels, "pmg"), HERE / "figure.png")
 
