@@ -36,7 +36,7 @@ def test_the_drawing_is_of_the_target_by_another_artist_and_never_held_out(looks
         assert found.shape == (3, looks.images.size, looks.images.size)
         assert found.abs().max() <= 1
         truth = looks.images.picture(example.target).row
-        finish = row.args[1][row.args[2][0]]
+        finish = row.args[2][row.args[3][0]]
         allowed = [
             other
             for other, item in enumerate(drawings.items)

@@ -28,7 +28,7 @@ class Method:
         negative: source of the keywords that images are guided away from; empty: the scenario's negative prompt.
         references: source of the reference images that the denoiser sees; empty: none.
         taste: source of the taste that d_p compares images with, in place of keywords; empty: none.
-        image: source of finished images, which stand in place of generated ones; empty: none.
+        image: source of finished images, used in place of generated ones; empty: none.
         mismatch: whether it is also run with another user's preference, as a control.
     """
 

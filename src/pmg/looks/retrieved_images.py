@@ -18,9 +18,7 @@ from pmg.looks.drawings import LookData
 from pmg.looks.finishes import Finish
 from pmg.preferences.sources import ImageSource, SourceContext
 from pmg.progress import track
-from pmg.training.visual_inputs import PictureTower
-
-BATCH = 64  # pictures in one pass
+from pmg.training.visual_inputs import BATCH, PictureTower
 
 
 @dataclass(frozen=True)
@@ -55,9 +53,10 @@ class RetrievedImages(ImageSource):
             self.tower(self.data.drawings.pictures(rows[part], [finishes[one] for one in part.tolist()]))
             for part in track(torch.arange(self.known).split(BATCH), "Known pictures", total=-(-self.known // BATCH))
         ])  # fmt: skip
+        images = FinishedImages(self.data.drawings)
         artists = [self.data.drawings.artists[row] for row in rows.tolist()]
         nearest = [self._rank(example, context, vectors) for example in context.examples]
-        return [partial(self._picture, artists, finishes, order) for order in nearest]
+        return [partial(self._picture, images, artists, finishes, order) for order in nearest]
 
     def _rank(self, example: Example, context: SourceContext, vectors: Tensor) -> list[int]:
         """Returns the places of the known pictures, the nearest to the mean of the user's pictures first."""
@@ -68,10 +67,11 @@ class RetrievedImages(ImageSource):
         return distances
 
     def _picture(
-        self, artists: Sequence[str], finishes: Sequence[Finish], order: Sequence[int], target: Item
-    ) -> Tensor:
+        self, images: FinishedImages, artists: Sequence[str], finishes: Sequence[Finish], order: Sequence[int],
+        target: Item,
+    ) -> Tensor:  # fmt: skip
         drawings = self.data.drawings
-        own = drawings.artists[FinishedImages(drawings).picture(target).row]
+        own = drawings.artists[images.picture(target).row]
         drawn = {
             artist: row
             for (concept, artist), row in drawings.row.items()

@@ -2,7 +2,7 @@
 
 NaviGen trains the model that writes, on behaviour codes and by rewards; Tailored Visions rewrites the user's own
 prompt by similar earlier ones. Here the frozen language model completes a sentence about the history, the same one for
-all users, and its words stand beside the target's instead of replacing them. Method `read` has a trained reader's.
+all users, and its words are added to the target's instead of replacing them. Method `read` has a trained reader's.
 """
 
 from __future__ import annotations

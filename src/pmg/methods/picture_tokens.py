@@ -11,13 +11,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pmg.data.dataset import liked_with_image
 from pmg.domain import Item, PmgError
 from pmg.preferences.sources import SourceContext
-from pmg.progress import track
-from pmg.training.visual_inputs import PictureTower
-
-BATCH = 64  # pictures in one pass
+from pmg.training.visual_inputs import PictureTower, see_pictures
 
 
 @dataclass(frozen=True)
@@ -66,11 +62,13 @@ def _read(context: SourceContext, tower: PictureTower, pictures: int) -> Picture
             f"a {type(tower).__name__} gives no tokens that this generator was trained with. Set tower=style with "
             "generator=looks, or leave out the methods that read picture tokens"
         )
-    liked = [liked_with_image(context.images, example)[-pictures:] for example in context.examples]
-    items = [item for each in liked for item in each]
+    likes = [
+        [one for one in example.history if one.liked and context.images.has(one.item)][-pictures:]
+        for example in context.examples
+    ]
+    items = [one.item for each in likes for one in each]
     if not items:
         raise PmgError("no user of this run liked anything that has a picture, and this method reads pictures alone")
-    owners = torch.tensor([row for row, each in enumerate(liked) for _ in each])
-    parts = context.images.rows(items).split(BATCH)
-    vectors = [tower(context.images.pixels(part)) for part in track(parts, "Reading pictures", total=len(parts))]
-    return PictureTokens(torch.cat(vectors), owners, items, context.generator.text_encoder.width)
+    seen = see_pictures(tower, likes, context.images)
+    owners = torch.tensor([row for row, each in enumerate(likes) for _ in each])
+    return PictureTokens(seen.vectors[torch.cat(list(seen.rows))], owners, items, context.generator.text_encoder.width)

@@ -16,7 +16,7 @@ from pmg.methods.field.benchmark import LOWER_IS_BETTER, MEASURES, RANKED_BY, Be
 from pmg.methods.field.ranking import rank_methods, user_values
 
 PAGE, BEGIN, END = "README.md", "<!-- field-table -->", "<!-- end of field-table -->"
-BASELINE, ORACLE = "none", "oracle"  # between which the way to the truth lies
+BASELINE, ORACLE = "none", "oracle"  # 0 and 1 of the way to the truth
 TITLES = {
     "lpips_truth": "LPIPS to truth ↓", "style_accuracy": "style ↑", "concept_accuracy": "concept ↑",
     "finish_error": "finish error ↓",

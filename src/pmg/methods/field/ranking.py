@@ -45,7 +45,7 @@ def rank_methods(values: Mapping[str, np.ndarray], lower_is_better: bool, seed: 
     ranks = rank_rows(sign * columns.mean(axis=0)[None])[0]
     resampled = rank_rows(sign * bootstrap_users(columns, seed))
     edges = [(1 - LEVEL) / 2, (1 + LEVEL) / 2]
-    low, high = np.quantile(resampled, edges, axis=0, method="inverted_cdf")  # ranks, not what lies between two
+    low, high = np.quantile(resampled, edges, axis=0, method="inverted_cdf")  # whole ranks
     order, users = np.argsort(ranks, kind="stable"), np.arange(len(columns))
     return {
         names[place]: Standing(
