@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from PIL import Image
 from record import QUALITY
+from targets import draw_targets, reference_pictures, true_pictures
 from torch import Tensor
 
 import pmg
@@ -29,7 +30,7 @@ from pmg.looks.drawings import GROUPS, REFERENCES, LookData
 from pmg.looks.metrics import LookJudging, StyleReader
 from pmg.looks.models.judge import LookJudge
 from pmg.looks.models.style_encoder import StyleEncoder
-from pmg.looks.targets import LookTarget, draw_targets, reference_pictures, true_pictures
+from pmg.looks.targets import LookTarget
 from pmg.models.diffusion.conditioning import Block, SoftBlock, join_seen
 from pmg.models.diffusion.generator import DiffusionGenerator
 from pmg.models.loading.device import processor_autocast

@@ -19,7 +19,7 @@ def require_positive(**counts: int | None) -> None:
             raise PmgError(f"{name} must be at least 1, got {count}")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Item:
     """An item that users interact with: a sticker, a film, a garment.
 
@@ -40,7 +40,7 @@ class Item:
     facts: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Interaction:
     """An interaction of a user with an item.
 
@@ -57,7 +57,7 @@ class Interaction:
     liked: bool = True
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Turn:
     """One message of a conversation.
 
@@ -70,7 +70,7 @@ class Turn:
     text: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Example:
     """One sample: a user's history and a target, for which an image is generated.
 
@@ -110,7 +110,7 @@ class Example:
         return tuple(interaction.item for interaction in self.history if not interaction.liked)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Keywords:
     """Explicit preference or target keywords, with the score that chose each of them.
 

@@ -57,12 +57,12 @@ def made(shop):
     """Four users' questions, records of three arms, and an image for each: their own truth, or noise."""
     examples = shop.examples("test", 4, 1)
     arms = [("none", "own", ()), ("pmg", "own", ("blue",)), ("pmg", "mismatched", ("outline",))]
-    records = [record(example, *arm) for arm in arms for example in examples]
+    records = {(one := record(example, *arm)).key: one for arm in arms for example in examples}
     noise = torch.rand(4, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1
     truths = shop.images.pixels(shop.images.rows([example.truth[0] for example in examples]))
     pictures = {("pmg", "own"): truths}
     number = {example.id: place for place, example in enumerate(examples)}
-    images = {r.key: pictures.get((r.method, r.control), noise)[number[r.example]] for r in records}
+    images = {r.key: pictures.get((r.method, r.control), noise)[number[r.example]] for r in records.values()}
     return examples, records, images
 
 
@@ -77,7 +77,7 @@ def judge(cfg, shop, generator, made):
     examples, records, images = made
     metrics = build_metrics(cfg.metrics)
     evaluation = build(metrics, shop, generator)
-    own = {(r.example, r.method): images[r.key] for r in records if r.control == "own"}
+    own = {(r.example, r.method): images[key] for key, r in records.items() if r.control == "own"}
     rows = in_order([evaluation.rows(examples, records, images)])
     return metrics, rows, compare_sets(metrics.per_set, examples, evaluation.arm_images(examples, own))
 
@@ -234,8 +234,8 @@ def test_metrics_of_users_without_clicks_are_missing(shop, generator):
     some, perceptual = [examples[0], chat], PerceptualDistance.from_folder(f"{find_assets()}/lpips")
     reader = ReferenceReader(shop.images, {Input.HISTORIES}, Comparison())
     arms = ReferenceArms(shop.images, generator)
-    records = [record(one, "none") for one in some]
-    images = dict(zip([one.key for one in records], arms.truth(some), strict=True))
+    records = {(made := record(one, "none")).key: made for one in some}
+    images = dict(zip(records, arms.truth(some), strict=True))
     rows = ImageEvaluation([LpipsToHistory(perceptual), Brightness()], reader, arms).rows(some, records, images)
     own, nearest = (rows[rows["method"] == method].set_index("example") for method in ("none", "nearest"))
     assert own["lpips_history"].notna().tolist() == [True, False]

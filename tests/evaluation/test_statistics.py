@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from pmg.evaluation import statistics
 from pmg.evaluation.statistics import (
     bootstrap_users,
     interval,
@@ -89,3 +90,20 @@ def test_bad_values_are_refused(values, users):
 def test_one_user_proves_nothing():
     result = paired_difference(np.array([1.0, 2.0]), np.array([0.0, 0.5]), np.array(["a", "a"]))
     assert (result.mean, result.low, result.high, result.p) == (1.25, 1.25, 1.25, 1.0)
+
+
+def test_many_pairs_are_tested_by_what_permutations_converge_to(monkeypatch):
+    rng = np.random.default_rng(0)
+    a = rng.normal(size=400)
+    b = a + rng.normal(0.03, 0.5, size=400)
+    swapped = swap_test(a, b)
+    monkeypatch.setattr(statistics, "MANY", 100)
+    assert swap_test(a, b) == pytest.approx(swapped, abs=0.02)
+    assert 0.05 < swapped < 0.95
+
+
+def test_resamples_are_the_same_however_many_are_held_at_once(monkeypatch):
+    columns = np.random.default_rng(0).normal(size=(50, 2))
+    whole = bootstrap_users(columns, 1)
+    monkeypatch.setattr(statistics, "DRAWN", 350)
+    np.testing.assert_allclose(bootstrap_users(columns, 1), whole, rtol=1e-12)

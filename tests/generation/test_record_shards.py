@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -22,7 +24,7 @@ def write(folder, keys, config="a"):
 
 
 def _with(record, config):
-    return Record(**{**record.__dict__, "hashes": {"config": config}})
+    return replace(record, hashes={"config": config})
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 7])

@@ -15,6 +15,7 @@ from pmg.generation.records import (
     Key,
     Record,
     RecordWriter,
+    StoredRecords,
     read_images,
     read_records,
 )
@@ -179,7 +180,7 @@ def test_stored_images_are_read_when_they_are_asked_for(tmp_path):
     images = pictures(2)
     RecordWriter(tmp_path).add(images, [record(), record("e1")])
     found = read_records(tmp_path)
-    stored = StoredImages(tmp_path, {one.example: one for one in found}, 16).check()
+    stored = StoredImages(tmp_path, StoredRecords(tmp_path), 16, {one.example: one.key for one in found}).check()
     assert list(stored) == [one.example for one in found]
     assert stored["e1"].shape == (3, 16, 16)
     torch.testing.assert_close(fit_size(images[1:], 16)[0], stored["e1"], atol=2 / 255, rtol=0)

@@ -18,11 +18,9 @@ from pmg.models.diffusion.unet.stable_diffusion import StableDiffusion
 from pmg.models.language.language_model import load_language_model
 from pmg.models.loading.memory_tracker import LiveBytes, weight_bytes
 from pmg.models.loading.quantization import quantized_bytes
-from pmg.models.preference.image_prompt import ImagePromptEncoder
 from pmg.models.preference.preference_encoder import PreferenceEncoder
 from pmg.models.preference.reader import PreferenceReader
 from pmg.models.preference.visual_encoder import VisualPreferenceEncoder
-from pmg.training.encoder_inputs import ImageFeatures
 from pmg.training.memory_forecast import READ_AT_ONCE, empty_encoder, estimate_training, trained_bytes
 from pmg.training.visual_inputs import VisualHistories
 from published import write_configs
@@ -78,11 +76,6 @@ def test_a_step_with_pictures_takes_what_was_forecast(forecast, real, copies):
     assert told.trained > forecast().trained
 
 
-def features(context):
-    """A vector of each user."""
-    return ImageFeatures.blank(context, 1, 48, {})
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "sizes",
@@ -90,7 +83,6 @@ def features(context):
         with_encoder(PreferenceEncoder, prefix_hidden=200),
         with_encoder(VisualPreferenceEncoder, pictures, sees="text"),
         with_encoder(VisualPreferenceEncoder, pictures, sees="pictures"),
-        replace(SIZES, inputs=features, encoder=partial(ImagePromptEncoder.sized, soft_tokens=4)),
     ],
 )
 def test_every_encoder_takes_what_was_forecast(sizes, forecast, real):
@@ -233,8 +225,7 @@ def test_the_shipped_generator_is_forecast(compose, training):
     [(["language_model=tiny", "preference_encoder.prefix_hidden=64"], PreferenceEncoder),
      (["preference_encoder=visual", "preference_encoder.sees=text"], VisualPreferenceEncoder),
      (["preference_encoder=reader", "preference_encoder.width=32"], PreferenceReader),
-     (["preference_encoder=sentences"], PreferenceReader),
-     (["preference_encoder=image_prompt"], ImagePromptEncoder)],
+     (["preference_encoder=sentences"], PreferenceReader)],
 )  # fmt: skip
 def test_the_encoder_of_a_config_is_forecast(overrides, kind, compose):
     from pmg.commands.estimate import empty_models

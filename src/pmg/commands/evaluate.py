@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
     from pmg.data.dataset import Dataset
     from pmg.domain import Example
-    from pmg.generation.records import Key, Record
+    from pmg.generation.records import Key, StoredRecords
     from pmg.generation.stored_images import StoredImages
 
 log = logging.getLogger(__name__)
@@ -82,7 +82,7 @@ def body(cfg: DictConfig, run: Run) -> float | None:
     for metric in metrics.per_set:
         metric.check(len(examples))
     records, images = _read_images(Path(cfg.generate_run), made, data, examples)
-    for problem in comparison.unknown({record.method for record in records}, [info.name for info in metrics.outputs]):
+    for problem in comparison.unknown({key.method for key in records}, [info.name for info in metrics.outputs]):
         log.warning(problem)
     judged = RowCache(run.folder / "judged" / hash_values(identify(cfg, "evaluate")))
     generator = to_device(instantiate(made.config["generator"]), cfg.device)  # its autoencoder reconstructs the truth
@@ -216,28 +216,27 @@ def keep_used(command: str, config: Mapping[str, Any], prefix: str = "") -> dict
 
 def _read_images(
     folder: Path, made: Generation, data: Dataset, examples: Sequence[Example]
-) -> tuple[list[Record], StoredImages[Key]]:  # fmt: skip
-    """Reads the records of the generation, and its images at the size of the data's.
+) -> tuple[StoredRecords, StoredImages[Key]]:  # fmt: skip
+    """Returns the records of the generation, and its images at the size of the data's.
 
     PmgError if the records are not those that the run made, or a picture of an example is missing.
     """
     from pmg.generation.dataset_generation import list_keys
-    from pmg.generation.records import RECORDS, read_records, refuse_mixtures
+    from pmg.generation.records import RECORDS, StoredRecords, refuse_mixtures
     from pmg.generation.stored_images import StoredImages
 
     check_made(folder, made.metrics, RECORDS)
-    records = read_records(folder)
+    records = StoredRecords(folder)
     methods = build_methods(made.config["method"], made.config["mismatched"])
-    known = {record.key for record in records}
-    missing = [key for key in list_keys(examples, methods, made.config["seed"] or 0) if key not in known]
+    missing = [key for key in list_keys(examples, methods, made.config["seed"] or 0) if key not in records]
     if missing:
         arms = ", ".join(dict.fromkeys(f"{key.method} ({key.control})" for key in missing))
         raise PmgError(
             f"{folder} lacks {len(missing)} pictures of {arms}, e.g. of {missing[0].example}. Run the same "
             "pmg-generate command again"
         )
-    refuse_mixtures(folder, records, hash_images(made.metrics["identity"]))
-    return records, StoredImages(folder, {record.key: record for record in records}, data.images.size).check()
+    refuse_mixtures(folder, records.values(), hash_images(made.metrics["identity"]))
+    return records, StoredImages(folder, records, data.images.size, {key: key for key in records}).check()
 
 
 def _draw_sheet(
@@ -251,12 +250,12 @@ def _draw_sheet(
     contact_sheet(rows, methods).save(folder / "contact_sheet.png")
 
 
-def _own_images(folder: str, records: Sequence[Record], size: int) -> StoredImages[tuple[str, str]]:
+def _own_images(folder: str, records: StoredRecords, size: int) -> StoredImages[tuple[str, str]]:
     """Returns the images that were made with the user's own preference, by example and method."""
     from pmg.generation.stored_images import StoredImages
 
-    named = {(record.example, record.method): record for record in records if record.control == "own"}
-    return StoredImages(folder, named, size)
+    named = {(key.example, key.method): key for key in records if key.control == "own"}
+    return StoredImages(folder, records, size, named)
 
 
 def main() -> None:

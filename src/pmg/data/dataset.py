@@ -89,7 +89,7 @@ def require_truth(example: Example) -> tuple[Item, ...]:
     return example.truth
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Timeline:
     """The interaction history of one user: likes and dislikes, oldest first."""
 

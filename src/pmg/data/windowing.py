@@ -11,7 +11,7 @@ from pmg.configuration.ranges import Count
 from pmg.domain import Example, Interaction, Item
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Sample:
     """An example, whose truth is its target, with the time when the target was liked."""
 
@@ -19,7 +19,7 @@ class Sample:
     time: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Windows:
     """Sliding windows over a user's interactions.
 

@@ -69,6 +69,7 @@ def build_rows(
 
     The first label is the heading of a section, the others describe the user.
     """
+    methods = list(dict.fromkeys(method for _, method in images))
     return [
         SheetRow(
             section=", ".join(f"{name}: {example.labels[name]}" for name in labels[:1]),
@@ -76,7 +77,7 @@ def build_rows(
             target=example.target.title,
             history=history_pixels(store, example),
             truth=store.pixels(store.rows(example.truth[:1]))[0],
-            images={method: image for (name, method), image in images.items() if name == example.id},
+            images={method: images[example.id, method] for method in methods},
             said=own_messages(example.conversation),
         )
         for example in examples

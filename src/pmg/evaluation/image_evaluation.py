@@ -95,7 +95,7 @@ class ImageEvaluation:
 
     @torch.no_grad()
     def rows(
-        self, examples: Sequence[Example], records: Sequence[Record], images: Mapping[Key, Tensor],
+        self, examples: Sequence[Example], records: Mapping[Key, Record], images: Mapping[Key, Tensor],
         shard: Shard = WHOLE,
     ) -> pd.DataFrame:  # fmt: skip
         """Returns one row an image and one for each reference arm, with the number of its ``chunk``, see `in_order`.
@@ -103,15 +103,15 @@ class ImageEvaluation:
         Images are `(3, H, W)` in [-1, 1] by `Record.key`; only those of the shard's examples are judged. PmgError if a
         metric compares with what an example does not have.
         """
-        by_example: dict[str, list[Record]] = {example.id: [] for example in examples}
-        for record in records:
-            if record.example in by_example:
-                by_example[record.example].append(record)
-        chunks = [examples[start : start + CHUNK] for start in range(0, len(examples), CHUNK)]
-        mine = shard.select(list(enumerate(chunks)))
-        parts = [
-            self._fetch(chunk, by_example, images).assign(chunk=number) for number, chunk in track(mine, "Evaluating")
-        ]
+        keys: dict[str, list[Key]] = {example.id: [] for example in examples}
+        for key in records:
+            if key.example in keys:
+                keys[key.example].append(key)
+        parts = []
+        for start in track(shard.select(range(0, len(examples), CHUNK)), "Evaluating"):
+            chunk = examples[start : start + CHUNK]
+            by_example = {example.id: [records[key] for key in keys[example.id]] for example in chunk}
+            parts.append(self._fetch(chunk, by_example, images).assign(chunk=start))
         return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
 
     def arm_images(self, examples: Sequence[Example], own: Mapping[tuple[str, str], Tensor]) -> dict[str, ArmImages]:

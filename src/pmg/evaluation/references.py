@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import TypeVar
 
 import torch
@@ -44,6 +44,7 @@ class ReferenceArms:
 
     def __init__(self, images: ImageStore, generator: Generator) -> None:
         self.images, self.generator = images, generator
+        self._of_title: dict[str, Tensor] = {}  # vectors of titles, each encoded once
 
     @property
     def images_by_arm(self) -> dict[str, ArmImages]:
@@ -66,7 +67,10 @@ class ReferenceArms:
 
         NaN for users without a liked image.
         """
-        found = [self._nearest_item(example) for example in examples]
+        liked = [liked_with_image(self.images, example) for example in examples]
+        pairs = list(zip([example.target for example in examples], liked, strict=True))
+        self._encode_titles(item.title for target, items in pairs if items for item in (target, *items))
+        found = [self._nearest_item(target, items) for target, items in pairs]
         there = torch.tensor([item is not None for item in found])
         size = self.images.size
         images = torch.full((len(examples), 3, size, size), torch.nan)
@@ -74,14 +78,19 @@ class ReferenceArms:
             images[there] = self.images.pixels(self.images.rows([item for item in found if item is not None]))
         return images
 
-    def _nearest_item(self, example: Example) -> Item | None:
-        items = list({item.id: item for item in liked_with_image(self.images, example)}.values())
+    def _encode_titles(self, titles: Iterable[str]) -> None:
+        if new := [title for title in dict.fromkeys(titles) if title not in self._of_title]:
+            pooled = self.generator.text_encoder.encode(new).pooled
+            if pooled is None:
+                raise PmgError("text_encoder: it has no pooled vectors to compare titles by. Choose another one")
+            self._of_title.update(zip(new, pooled, strict=True))
+
+    def _nearest_item(self, target: Item, items: Sequence[Item]) -> Item | None:
+        """Returns the first one whose title's vector is nearest to the target's; None without items."""
         if not items:
             return None
-        pooled = self.generator.text_encoder.encode([example.target.title, *(item.title for item in items)]).pooled
-        if pooled is None:
-            raise PmgError("text_encoder: it has no pooled vectors, by which titles are compared. Choose another one")
-        return items[int(cosine_similarity(pooled[1:], pooled[:1]).argmax())]
+        vectors = torch.stack([self._of_title[item.title] for item in items])
+        return items[int(cosine_similarity(vectors, self._of_title[target.title][None]).argmax())]
 
 
 class ReferenceReader:

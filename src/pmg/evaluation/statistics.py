@@ -7,11 +7,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.stats import permutation_test, t
+from scipy.stats import permutation_test, t, ttest_rel
 
 LEVEL = 0.95
 RESAMPLES = 9_999
-CHUNK = 512  # resamples held in memory at once
+CHUNK = 512  # resamples held in memory at once, of at most DRAWN users in all
+DRAWN = 2**21
+MANY = 10_000  # users, of whom permutations take minutes
 
 
 @dataclass(frozen=True)
@@ -53,10 +55,14 @@ def bootstrap_users(columns: np.ndarray, seed: int) -> np.ndarray:
     Columns `(U, K)`, one row a user, are resampled together, so that pairs stay pairs.
     """
     rng, count = np.random.default_rng(seed), len(columns)
-    centre = columns.mean(axis=0)
-    chunks = [min(CHUNK, RESAMPLES - start) for start in range(0, RESAMPLES, CHUNK)]
+    centre, most = columns.mean(axis=0), _at_once(count)
+    chunks = [min(most, RESAMPLES - start) for start in range(0, RESAMPLES, most)]
     drawn = (_times_drawn(rng.integers(count, size=(size, count))) for size in chunks)
     return np.concatenate([centre + times @ (columns - centre) / count for times in drawn])
+
+
+def _at_once(users: int) -> int:
+    return max(1, min(CHUNK, DRAWN // users))
 
 
 def _times_drawn(places: np.ndarray) -> np.ndarray:
@@ -115,9 +121,14 @@ def paired_difference(a: np.ndarray, b: np.ndarray, users: np.ndarray, seed: int
 
 
 def swap_test(a: np.ndarray, b: np.ndarray, seed: int = 0) -> float:
-    """Returns the two-sided p-value of the hypothesis that a and b, `(U,)` in pairs, can be swapped within pairs."""
+    """Returns the two-sided p-value of the hypothesis that a and b, `(U,)` in pairs, can be swapped within pairs.
+
+    Of more than `MANY` pairs it is that of a paired t-test, to which it converges.
+    """
     if len(a) == 1:
         return 1.0  # swapping a single pair turns the sign alone; scipy refuses it
+    if len(a) > MANY:
+        return float(ttest_rel(a, b).pvalue)
     result = permutation_test(
         (a, b),
         lambda x, y, axis: np.mean(x - y, axis=axis),

@@ -6,7 +6,7 @@ import json
 import logging
 import os
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from hashlib import sha256
 from io import BytesIO
@@ -43,7 +43,7 @@ class Key(NamedTuple):
     seed: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Candidate:
     """One pair of weights with its scores.
 
@@ -63,7 +63,7 @@ class Candidate:
     z: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Record:
     """The parameters and scores of one image.
 
@@ -143,10 +143,14 @@ class RecordWriter:
         self._path = self.folder / RECORDS
         self.folder.mkdir(parents=True, exist_ok=True)
         self._path.touch()
-        records, whole = _read(self._path)
+        self.done: set[Key] = set()
+        self._hashes: dict[str, dict[str, str]] = {}
+        whole = 0
+        for _, end, record in _scan(self._path):
+            whole = end
+            self.done.add(record.key)
+            self._hashes[record.method] = dict(record.hashes)
         os.truncate(self._path, whole)
-        self.done = {record.key for record in records}
-        self._hashes = {record.method: dict(record.hashes) for record in records}
 
     def check(self, method: str, hashes: Mapping[str, str]) -> None:
         """Checks that a method's hashes equal those of its images in the folder, else raises PmgError with names."""
@@ -206,15 +210,35 @@ def as_line(record: Record) -> str:
     return json.dumps(values | {SEAL: _checksum(values)}, ensure_ascii=False) + "\n"
 
 
+class StoredRecords(Mapping[Key, Record]):
+    """The records of a generation by key, in its order; each access reads its line, since memory is for few users.
+
+    PmgError if `folder` is no generation's, empty or damaged.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self._path = Path(folder, RECORDS)
+        if not self._path.is_file():
+            raise PmgError(f"{folder} is not a folder of generated images (no {RECORDS}); run `pmg-generate`")
+        self._starts = {record.key: start for start, _, record in _scan(self._path)}
+        if not self._starts:
+            raise PmgError(f"{self._path} holds no record yet; run `pmg-generate` to its end")
+
+    def __getitem__(self, key: Key) -> Record:
+        with self._path.open("rb") as file:
+            file.seek(self._starts[key])
+            return _parse(file.readline(), f"{self._path}, row '{'/'.join(map(str, key))}'")
+
+    def __iter__(self) -> Iterator[Key]:
+        return iter(self._starts)
+
+    def __len__(self) -> int:
+        return len(self._starts)
+
+
 def read_records(folder: str | Path) -> list[Record]:
-    """Returns the records of a generation, in its order; PmgError if `folder` is no generation's, empty or damaged."""
-    path = Path(folder, RECORDS)
-    if not path.is_file():
-        raise PmgError(f"{folder} is not a folder of generated images (no {RECORDS}); run `pmg-generate`")
-    records, _ = _read(path)
-    if not records:
-        raise PmgError(f"{path} holds no record yet; run `pmg-generate` to its end")
-    return records
+    """Returns all records of a generation, in its order; errors as `StoredRecords`."""
+    return list(StoredRecords(folder).values())
 
 
 def refuse_mixtures(folder: str | Path, records: Iterable[Record], config: str) -> None:
@@ -259,16 +283,19 @@ def read_images(folder: str | Path, records: Iterable[Record]) -> Tensor:
     return from_uint8(torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2))
 
 
-def _read(path: Path) -> tuple[list[Record], int]:
-    """Returns the complete records, and the length of the file in bytes without an incomplete last line."""
-    content = path.read_bytes()
-    whole = content.rfind(b"\n") + 1
-    if whole < len(content):
-        log.warning("%s: the last line was cut short by an interruption and is left out", path)
-    return [_parse(line, path, row) for row, line in enumerate(content[:whole].splitlines(), start=1)], whole
+def _scan(path: Path) -> Iterator[tuple[int, int, Record]]:
+    """Yields the first and the last byte (exclusive) of each complete line, with its record."""
+    start = 0
+    with path.open("rb") as file:
+        for row, line in enumerate(file, start=1):
+            if not line.endswith(b"\n"):
+                log.warning("%s: the last line was cut short by an interruption and is left out", path)
+                return
+            yield start, start + len(line), _parse(line, f"{path}, row {row}")
+            start += len(line)
 
 
-def _parse(line: bytes, path: Path, row: int) -> Record:
+def _parse(line: bytes, where: str) -> Record:
     try:
         values = json.loads(line)
         if values.pop(SEAL, None) != _checksum(values):
@@ -277,7 +304,7 @@ def _parse(line: bytes, path: Path, row: int) -> Record:
         lists = {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
         return Record(**values | lists)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise PmgError(f"{path}, row {row}: not a record ({error}); remove it and generate again") from None
+        raise PmgError(f"{where}: not a record ({error}); remove it and generate again") from None
 
 
 def _checksum(values: Mapping[str, Any]) -> str:

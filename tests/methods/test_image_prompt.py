@@ -8,10 +8,11 @@ import pytest
 import torch
 
 from pmg.data.dataset import liked_with_image
-from pmg.models.preference.image_prompt import ImagePromptEncoder, build_image_prompt
+from pmg.methods.image_prompt import ImagePromptEncoder, build_image_prompt
 from pmg.models.preference.token_encoder import UserFeatures
 from pmg.models.tiny_models import tiny_scorer
 from pmg.training.encoder_inputs import ImageFeatures
+from pmg.training.memory_forecast import empty_encoder
 
 
 @pytest.fixture
@@ -51,3 +52,11 @@ def test_tokens_start_on_the_scale_of_words(found):
     tokens = encoder.encode(None, found).flatten(0, 1)
     assert tokens.mean() == pytest.approx(5, abs=0.5)
     assert 1 < tokens.std() < 6
+
+
+@pytest.mark.slow
+def test_its_training_is_forecast(compose):
+    from pmg.commands.estimate import empty_models
+
+    language_model, _, _, sizes = empty_models(compose("estimate", "preference_encoder=image_prompt"))
+    assert isinstance(empty_encoder(language_model, sizes), ImagePromptEncoder)
