@@ -27,7 +27,7 @@ SMOKE_channels := data.channel=split 'method=[none,read,soft,true_style]'
 
 .DEFAULT_GOAL := help
 .PHONY: app build docs dashboard record pretrain-families world help setup test test-slow lint typecheck format catalogue pretrain demo demo-smoke clean \
-	encoders image-prompts channel-encoders channels $(STUDIES) selection redraw families reward recommend optimise field faithfulness real-people faults reproduce reproduce-smoke benchmark benchmark-smoke
+	encoders image-prompts channel-encoders channels $(STUDIES) selection redraw families reward recommend optimise field gpu many-users faithfulness real-people faults reproduce reproduce-smoke benchmark benchmark-smoke
 
 help: ## print every target
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -173,6 +173,12 @@ optimise: $(STAMP) ## preference optimisation beside denoising and a contrast, a
 	$(BIN)/pmg-study experiment=optimise objective=contrast name=contrast trainer.max_steps=75 $(ARGS)
 	$(BIN)/pmg-study experiment=optimise objective=dpo name=dpo trainer.max_steps=50 $(ARGS)
 	$(BIN)/python experiments/report.py optimise
+
+gpu: $(STAMP) ## train 20 steps, generate and evaluate with published models, beside the forecast of memory (no hub: ARGS=--random)
+	$(BIN)/python experiments/gpu.py --record $(ARGS)
+
+many-users: $(STAMP) ## memory and time of 1,000, 10,000 and 100,000 users (two hours of a core)
+	$(BIN)/python experiments/many_users.py outputs/many_users --record
 
 field: channel-encoders ## the benchmark of methods: all of them in one table (an hour of two cores after the readers)
 	$(BIN)/pmg-study experiment=field $(ARGS)

@@ -99,7 +99,7 @@ def test_copies_may_be_kept(prepared):
 def test_the_last_thing_done_with_an_item_counts(prepared):
     """Looked at, ordered, and another one in between: one like of each, at its last time."""
     data = prepared({"u": ["a", "b", "a", "c", "a", "d"]}, {})
-    assert [interaction.timestamp for interaction in data.users[0].interactions] == [1, 3, 4, 5]
+    assert [interaction.timestamp for interaction in next(data.users()).interactions] == [1, 3, 4, 5]
     assert asked(data) == ["bc>a", "ca>d"]
 
 

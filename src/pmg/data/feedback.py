@@ -7,6 +7,7 @@ import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from sys import intern
 
 from pmg.cache import atomic_write_json
 from pmg.configuration.instantiate import nearest
@@ -96,7 +97,7 @@ class Feedback:
     def read(self, item: Item, action: str, rating: float, time: int) -> Interaction | None:
         """Returns what a user did with an item; None if its rating, NaN where there is none, is neither of the two."""
         if math.isnan(rating):
-            return Interaction(item, action, time, bool(self.likes(action)))
+            return Interaction(item, intern(action), time, bool(self.likes(action)))
         if self.dislike_to < rating < self.like_from:
             return None
-        return Interaction(item, f"rated {rating:g}", time, liked=rating >= self.like_from)
+        return Interaction(item, intern(f"rated {rating:g}"), time, liked=rating >= self.like_from)

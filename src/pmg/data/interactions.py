@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 import math
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
-import pandas as pd
 import torch
 from torch import Tensor
 
@@ -171,9 +172,8 @@ class InteractionData(Dataset):
     def samples(self) -> dict[str, list[Sample]]:
         """All samples by split, without those whose history shows a near copy of the target; logs how many."""
         has, hashes = self.images.has, Hashes(self.items, self.duplicates)
-        cut = [sample for line in self.users for sample in self.windows.cut(line.user, line.interactions, has)]
-        shown = [(each.example.target, [one.item for one in each.example.history]) for each in cut]
-        new = [sample for sample, pair in zip(cut, shown, strict=True) if not hashes.is_copy(*pair)]
+        cut = [sample for line in self.users() for sample in self.windows.cut(line.user, line.interactions, has)]
+        new = [s for s in cut if not hashes.is_copy(s.example.target, [one.item for one in s.example.history])]
         splits = split_samples(new, self.shares, self.split_by, self.seed, hashes.image_key)
         sizes = ", ".join(f"{len(samples)} {split}" for split, samples in splits.items())
         log.info("data=%s: examples: %s", self.name, sizes)
@@ -190,7 +190,7 @@ class InteractionData(Dataset):
         facts: dict[str, Any] = {
             "titles": f"{self.items['title'].nunique()} for {len(self.items)} items (what each shows, without brand)",
             "actions": ", ".join(f"{a} {n} ({signs[bool(self.feedback.likes(a))]})" for a, n in self.actions.items()),
-            "users with enough likes": f"{len(self.users)} of {self.interactions['user'].nunique()} "
+            "users with enough likes": f"{sum(1 for _ in self.users())} of {self.interactions['user'].nunique()} "
             f"(data.min_likes={self.min_likes})",
         }
         if self.pictures is not None:
@@ -202,20 +202,21 @@ class InteractionData(Dataset):
         """Items by id."""
         return {row["id"]: as_item(row) for row in self.items.to_dict("records")}
 
-    @cached_property
-    def users(self) -> list[Timeline]:
-        """The users with enough likes, in the order of their ids."""
-        groups = self.interactions.groupby("user", sort=True)
-        found = [Timeline(str(user), self._interactions(rows)) for user, rows in groups]
-        return [timeline for timeline in found if len(timeline.liked) >= self.min_likes]
+    def users(self) -> Iterator[Timeline]:
+        """Yields the users with enough likes, in the order of their ids."""
+        table = self.interactions.sort_values("user", kind="stable")
+        columns = (table[name].tolist() for name in ("item", "action", "rating", "timestamp"))
+        for user, rows in groupby(zip(table["user"].tolist(), *columns, strict=True), key=itemgetter(0)):
+            timeline = Timeline(user, self._interactions(row[1:] for row in rows))
+            if len(timeline.liked) >= self.min_likes:
+                yield timeline
 
-    def _interactions(self, rows: pd.DataFrame) -> tuple[Interaction, ...]:
+    def _interactions(self, rows: Iterable[tuple[str, str, float, int]]) -> tuple[Interaction, ...]:
         """Returns the last thing that a user did with each item, oldest first; at one time, what they rated first.
 
         Who looks at a thing, orders it and sends it back doesn't like it twice.
         """
-        columns = (rows[name].tolist() for name in ("item", "action", "rating", "timestamp"))
-        ordered = sorted(zip(*columns, strict=True), key=lambda row: (row[3], math.isnan(row[2])))
+        ordered = sorted(rows, key=lambda row: (row[3], math.isnan(row[2])))
         last: dict[str, Interaction] = {}
         for item, *rest in ordered:
             if interaction := self.feedback.read(self.item[item], *rest):
@@ -229,7 +230,7 @@ class InteractionData(Dataset):
         A hash of the id decides, so that no user moves when others come or go.
         """
         check_split(split, None, self.shares)
-        return [timeline for timeline in self.users if self._split(timeline.user) == split]
+        return [timeline for timeline in self.users() if self._split(timeline.user) == split]
 
     def _split(self, user: str) -> str:
         return split_by_hash(self.shares, self.seed, "user", user)

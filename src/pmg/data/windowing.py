@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from sys import intern
 from urllib.parse import quote
 
 from pmg.configuration.ranges import Count
@@ -49,5 +50,5 @@ class Windows:
             for number, place in enumerate(possible[after : after + self.targets]):
                 target = interactions[place].item
                 name = f"{quote(user, safe='')}-{start}-{number}"
-                example = Example(name, user, history, target, (target,), moment=str(start))
+                example = Example(name, user, history, target, (target,), moment=intern(str(start)))
                 yield Sample(example, interactions[place].timestamp)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TypeVar
 
 import torch
@@ -69,7 +69,12 @@ class ReferenceArms:
         """
         liked = [liked_with_image(self.images, example) for example in examples]
         pairs = list(zip([example.target for example in examples], liked, strict=True))
-        self._encode_titles(item.title for target, items in pairs if items for item in (target, *items))
+        titles = dict.fromkeys(item.title for target, items in pairs if items for item in (target, *items))
+        if new := [title for title in titles if title not in self._of_title]:
+            pooled = self.generator.text_encoder.encode(new).pooled
+            if pooled is None:
+                raise PmgError("text_encoder: it has no pooled vectors to compare titles by. Choose another one")
+            self._of_title.update(zip(new, pooled, strict=True))
         found = [self._nearest_item(target, items) for target, items in pairs]
         there = torch.tensor([item is not None for item in found])
         size = self.images.size
@@ -77,13 +82,6 @@ class ReferenceArms:
         if there.any():
             images[there] = self.images.pixels(self.images.rows([item for item in found if item is not None]))
         return images
-
-    def _encode_titles(self, titles: Iterable[str]) -> None:
-        if new := [title for title in dict.fromkeys(titles) if title not in self._of_title]:
-            pooled = self.generator.text_encoder.encode(new).pooled
-            if pooled is None:
-                raise PmgError("text_encoder: it has no pooled vectors to compare titles by. Choose another one")
-            self._of_title.update(zip(new, pooled, strict=True))
 
     def _nearest_item(self, target: Item, items: Sequence[Item]) -> Item | None:
         """Returns the first one whose title's vector is nearest to the target's; None without items."""

@@ -57,10 +57,17 @@ def test_titles_are_proposed_by_keyword_then_by_meaning(studio):
 
 def test_users_without_pictures_are_not_offered(studio, looks):
     examples = [replace(e, history=()) if place in (0, 2) else e for place, e in enumerate(looks.examples("test"))]
-    some = SimpleNamespace(images=looks.images, examples=lambda *_: examples)
+    some = SimpleNamespace(images=looks.images, examples=lambda *_: examples, taste_label=looks.taste_label)
     users = Studio(studio.pipe, some, 3, 5, [0.5], 0).users
     assert [name for name, _ in users] == [examples[place].user for place in (1, 3, 4)]
     assert all(items for _, items in users)
+
+
+def test_own_users_have_their_ids_and_simulated_ones_numbers(studio, shop):
+    first = shop.examples("test", None, 1)[0]
+    named = Studio(studio.pipe, shop, 2, 0, [0.5], 0).describe()["users"]
+    assert named[0]["name"].startswith(f"{first.user}: ")
+    assert [user["name"].split(":")[0] for user in studio.describe()["users"]] == ["person 1", "person 2", "person 3"]
 
 
 def test_the_same_wish_gives_the_same_images(studio):

@@ -26,7 +26,7 @@ from pmg.models.language.picture_marks import name_pictures
 from pmg.studio.app.jobs import Job
 from pmg.studio.app.pictures import from_data_uri, to_data_uri
 
-NEAREST, SHOWN = 3, 3  # titles that are proposed, and behind a user's number
+NEAREST, SHOWN = 3, 3  # titles that are proposed, and behind a user's name
 Text = Annotated[str, Field(min_length=1, max_length=120)]
 
 
@@ -77,6 +77,8 @@ class Studio:
         people = [(example.user, liked_with_image(self.store, example)[-12:]) for example in examples]
         people = [(name, items) for name, items in people if items]  # others only talk
         self.users = people[:users]
+        real = data.taste_label is None  # whose ids mean something to who runs the app
+        self.names = [user if real else f"person {number}" for number, (user, _) in enumerate(self.users, 1)]
         liked = [item for _, items in self.users for item in items]
         others = [item for _, items in people[users:] for item in items]
         order = np.random.default_rng(seed).permutation(len(others))
@@ -97,8 +99,11 @@ class Studio:
             facts[name] = sorted({item.facts[name] for item in self.items if name in item.facts})
         return {
             "users": [
-                {"name": _describe_user(number, items), "liked": [self.index[item.id] for item in items]}
-                for number, (_, items) in enumerate(self.users, 1)
+                {
+                    "name": f"{name}: {', '.join(dict.fromkeys(item.title for item in items[-SHOWN:]))}",
+                    "liked": [self.index[item.id] for item in items],
+                }
+                for name, (_, items) in zip(self.names, self.users, strict=True)
             ],
             "pictures": [{"title": item.title, "picture": self._picture(item)} for item in self.items],
             "target": self.target,
@@ -160,7 +165,7 @@ class Studio:
                 job.report("reading the other person's likes", 3 / total)
                 other = self._other(wish.other)
                 job.report("drawing for the other person", 4 / total)
-                job.results["other"] = self._draw(other, wish) | {"user": f"person {wish.other + 1}"}
+                job.results["other"] = self._draw(other, wish) | {"user": self.names[wish.other]}
 
     def _extract_other(self, user: int) -> UserPreference:
         return self.pipe.extract_preference([self._given(item) for item in self.users[user][1]], "picture")
@@ -200,11 +205,6 @@ class Studio:
         picture: Image.Image = given["image"]
         picture.thumbnail((96, 96))
         return to_data_uri(picture)
-
-
-def _describe_user(number: int, items: Sequence[Item]) -> str:
-    """Returns a name for one of the data set's users: its own is an id."""
-    return f"person {number}: {', '.join(dict.fromkeys(item.title for item in items[-SHOWN:]))}"
 
 
 @contextmanager
