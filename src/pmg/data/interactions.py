@@ -218,8 +218,8 @@ class InteractionData(Dataset):
         """
         ordered = sorted(rows, key=lambda row: (row[3], math.isnan(row[2])))
         last: dict[str, Interaction] = {}
-        for item, *rest in ordered:
-            if interaction := self.feedback.read(self.item[item], *rest):
+        for item, action, rating, time in ordered:
+            if interaction := self.feedback.read(self.item[item], action, rating, time):
                 last.pop(item, None)
                 last[item] = interaction
         return tuple(last.values())

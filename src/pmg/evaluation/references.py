@@ -67,8 +67,7 @@ class ReferenceArms:
 
         NaN for users without a liked image.
         """
-        liked = [liked_with_image(self.images, example) for example in examples]
-        pairs = list(zip([example.target for example in examples], liked, strict=True))
+        pairs = [(example.target, liked_with_image(self.images, example)) for example in examples]
         titles = dict.fromkeys(item.title for target, items in pairs if items for item in (target, *items))
         if new := [title for title in titles if title not in self._of_title]:
             pooled = self.generator.text_encoder.encode(new).pooled
