@@ -108,6 +108,7 @@ MISTAKES = [
     (["ckpt_path=last.ckpt"], "unknown key 'ckpt_path'. run_dir=FOLDER resumes a training"),
     (["print_config=true"], "unknown key 'print_config'. --cfg job prints the composed config"),
     (["trainer.max_stepz=3"], "did you mean 'trainer.max_steps'?"),
+    (["generator=sd15", "generator.sourc=x"], "unknown key 'generator.sourc'; did you mean 'generator.source'?"),
     (["trainer=gpuu"], "unknown option trainer=gpuu; did you mean 'gpu'?"),
     (["loger=csv"], "unknown key 'loger'; did you mean 'logger'?"),
     (["~callbacks.progresss"], "did you mean 'callbacks.progress'?"),

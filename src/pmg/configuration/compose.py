@@ -58,7 +58,7 @@ def compose(command: str, overrides: Sequence[str] = ()) -> DictConfig:
             allow_plugins(cfg)
             take_out(cfg, command, given)
     except (HydraException, OmegaConfBaseException, YAMLError) as error:
-        raise PmgError(explain(error, command)) from error
+        raise PmgError(explain(error, command, given)) from error
     check_targets(cfg)
     return cfg
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from importlib.resources import files
 
 import hydra
 from hydra.core.global_hydra import GlobalHydra
-from hydra.errors import MissingConfigException, OverrideParseException
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from pmg.configuration.instantiate import nearest
@@ -31,8 +33,6 @@ ELSEWHERE = {  # keys of lightning-hydra-template, with what has their purpose h
     "ckpt_path": "run_dir=FOLDER resumes a training, init_from=FOLDER starts from the weights of one, and "
     "train_run=FOLDER generates with them",
     "print_config": "--cfg job prints the composed config, and config.yaml in the run folder has it",
-    "extras": "--cfg job prints the composed config, and config.yaml in the run folder has it",
-    "task_name": "name=NAME is part of the run folder",
     "tags": "logger.wandb.tags=[NAME] tags a run",
     "test": "pmg-generate and pmg-evaluate test a trained encoder",
     "model": "encoder, text_encoder, generator and scorer are the models",
@@ -55,7 +55,7 @@ def refuse_overrides(overrides: Sequence[str]) -> None:
             raise PmgError("run_dir is empty: name a folder, or leave it out")
 
 
-def explain(error: BaseException, command: str) -> str:
+def explain(error: BaseException, command: str, overrides: Sequence[str]) -> str:
     """Turns an error of Hydra or OmegaConf into one line that names the nearest valid choice."""
     for cause in _chain(error):
         if isinstance(cause, MissingConfigException):
@@ -67,7 +67,7 @@ def explain(error: BaseException, command: str) -> str:
     text = "\n".join(str(cause) for cause in _chain(error))
     unknown = re.search(r"Key '([^']+)' (?:is )?not in|Could not (?:override|delete from config\.) '([^']+)'", text)
     if unknown:
-        return _explain_key(text, unknown.group(1) or unknown.group(2), command)
+        return _explain_key(text, unknown.group(1) or unknown.group(2), command, overrides)
     value = FULL_KEY.search(text)
     where = f" (key '{value.group(1)}')" if value else ""
     lines = dict.fromkeys(_first_line(cause) for cause in _chain(error))
@@ -95,16 +95,17 @@ def _explain_option(error: MissingConfigException) -> str:
     return f"unknown option {group}={option}{hint}{listed}" if group else f"no config '{option}'{hint}"
 
 
-def _explain_key(text: str, key: str, command: str) -> str:
+def _explain_key(text: str, key: str, command: str, overrides: Sequence[str]) -> str:
     """Explains a key that the config doesn't have, on the command line or in a file."""
-    override = re.search(r"Could not override '([^']+)'", text)
     source = re.search(r"In '([^']+)': (?!Could not find)", text)
-    found = override or FULL_KEY.search(text)
+    found = re.search(r"Could not override '([^']+)'", text) or FULL_KEY.search(text)
     full = found.group(1) if found else key
-    known = _known_keys(command)
-    instead = ELSEWHERE.get(full.partition(".")[0])
+    instead, groups = ELSEWHERE.get(full.partition(".")[0]), {path.name for path in files(CONFIG_MODULE).iterdir()}
     elsewhere = f": the default option of {full.partition('.')[0]} has it, the chosen one does not"
-    hint = f". {instead}" if instead else elsewhere if full in known else nearest(full, known)
+    default = known = _known_keys(command, [])
+    with suppress(HydraException, OmegaConfBaseException):  # one of the options may hold the key
+        known = _known_keys(command, [each for each in overrides if each.partition("=")[0] in groups])
+    hint = f". {instead}" if instead else elsewhere if full in default else nearest(full, known)
     where = f" in {source.group(1)}.yaml" if source else ""
     return f"unknown key '{full}'{where}{hint}"
 
@@ -115,11 +116,11 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__
 
 
-def _known_keys(command: str) -> list[str]:
-    """Returns every key of the command's config (dotted) and its groups, composed without overrides."""
+def _known_keys(command: str, overrides: list[str]) -> list[str]:
+    """Returns every key of the command's config (dotted) and its groups."""
     GlobalHydra.instance().clear()
     with hydra.initialize_config_module(CONFIG_MODULE, version_base="1.3"):
-        cfg = hydra.compose(command, return_hydra_config=True)
+        cfg = hydra.compose(command, overrides, return_hydra_config=True)
     choices = [str(group) for group in cfg.hydra.runtime.choices]
     with open_dict(cfg):
         del cfg["hydra"]

@@ -105,7 +105,7 @@ def _run(job: Callable[[], Any], command: str, show_trace: bool) -> int:
     except (HydraException, OmegaConfBaseException, PmgError, YAMLError) as error:
         if show_trace:
             raise
-        return _print_error(explain(error, command))
+        return _print_error(explain(error, command, sys.argv[1:]))
     except OSError as error:
         if show_trace or error.filename is None:
             return _end_sweep(error, show_trace)

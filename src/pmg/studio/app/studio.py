@@ -77,8 +77,7 @@ class Studio:
         people = [(example.user, liked_with_image(self.store, example)[-12:]) for example in examples]
         people = [(name, items) for name, items in people if items]  # others only talk
         self.users = people[:users]
-        real = data.taste_label is None  # simulated users have numbers
-        self.names = [user if real else f"person {n}" for n, (user, _) in enumerate(self.users, 1)]
+        self.names = [own if data.taste_label is None else f"person {n}" for n, (own, _) in enumerate(self.users, 1)]
         liked = [item for _, items in self.users for item in items]
         others = [item for _, items in people[users:] for item in items]
         order = np.random.default_rng(seed).permutation(len(others))
