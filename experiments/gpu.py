@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -96,7 +97,9 @@ def main() -> None:
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
     revision = (git_state() or {}).get("revision")
     weights = "random weights of published sizes" if given.random else "published weights"
-    text += f"\n\n{device}, {weights}, revision {revision}: `make gpu {' '.join(overrides)}`."
+    arguments = [*(["--random"] if given.random else []), *overrides]
+    command = shlex.join(["make", "gpu", *([f"ARGS={' '.join(arguments)}"] if arguments else [])])
+    text += f"\n\n{device}, {weights}, revision {revision}: `{command}`."
     print(text)
     if given.record:
         fill(ROOT / "docs" / "scaling.md", "gpu", text)

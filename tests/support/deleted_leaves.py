@@ -67,7 +67,7 @@ def chooses(path, gone):
     text = path.read_text()
     for other in gone:
         group, name = other.parent.name, re.escape(other.stem)
-        if path.parent == other.parent and re.search(rf"^defaults: \[.*\b{name}\b", text, re.MULTILINE):
+        if path.parent == other.parent and re.search(rf"^defaults:\s*\[.*\b{name}\b", text, re.MULTILINE):
             return True
         if re.search(rf"(/|^\s*|\b){group}(@[\w.]+)?: (\[.*)?\b{name}\b", text, re.MULTILINE):
             return True
