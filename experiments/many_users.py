@@ -100,10 +100,11 @@ def main() -> None:
     given = parser.parse_args()
     found = [measure(given.folder.resolve() / str(users), users) for users in given.users]
     lines = [f"| {' | '.join(HEAD)} |", f"|{'---:|' * len(HEAD)}", *(to_row(each, found[0]) for each in found)]
-    print("\n".join(lines))
+    text = "\n".join(lines)
+    print(text)
     if given.record:
         atomic_write_json(HERE / "many_users" / "results.json", {"runs": found})
-        fill(HERE.parent / "docs" / "scaling.md", "many-users", lines)
+        fill(HERE.parent / "docs" / "scaling.md", "many-users", text)
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ UNUSED_BY_TRAINING = [
     "scorer=tiny", "results_dir=elsewhere", "trainer.log_every_n_steps=3", "trainer.accelerator=cpu",
     "trainer.val_check_interval=7", "trainer.deterministic=true", "trainer.num_sanity_val_steps=1", "device=cpu",
     "compile=true", "callbacks.checkpoint.every_s=1", "~callbacks.progress", "train_run=x",
-    "preference.inversion.steps=3", "keep_contexts=false", "targets.test=2", "logger=none", "paths.cache_dir=x",
+    "preference.counting.limit=3", "keep_contexts=false", "targets.test=2", "logger=none", "paths.cache_dir=x",
     "name=x",
 ]  # fmt: skip
 
@@ -201,7 +201,7 @@ def test_evaluation_refuses_what_contradicts_its_generation(compose, generated, 
 
 @pytest.mark.parametrize(
     "override",
-    ["data.seed=0", "trainer.max_steps=3", "dtype=float32", "method=none", "preference.inversion.steps=3"],
+    ["data.seed=0", "trainer.max_steps=3", "dtype=float32", "method=none", "preference.counting.limit=3"],
 )
 def test_evaluation_takes_the_values_of_its_generation(compose, generated, tmp_path, override):
     cfg = compose("evaluate", f"generate_run={generated}", override)

@@ -197,7 +197,7 @@ def test_compose_gives_the_config_of_the_command(compose, tmp_path, monkeypatch)
         assert identify(cfg, "train") == identify(compose("train", *tiny), "train")
         assert OmegaConf.get_type(cfg) is OmegaConf.get_type(compose("train"))
     assert "hydra" not in cfg
-    assert pmg.compose("generate", ["experiment=demo", *tiny]).run_dir == "outputs/demo/generate"
+    assert pmg.compose("generate", ["experiment=demo_smoke", *tiny]).run_dir == "outputs/demo_smoke/generate"
     assert pmg.compose("evaluate").run_dir.startswith("outputs/evaluate/default/2")
 
 

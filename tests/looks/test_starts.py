@@ -22,6 +22,7 @@ from pmg.looks.stages.pretraining import count_groups, save_half
 from pmg.looks.stages.scorer import LookScorerStage, LookScorerTraining
 from pmg.models.tiny_models import tiny_text_encoder
 from pmg.models.vision.perceptual import PerceptualDistance
+from pmg.runs.run_folder import identify
 from pmg.training.optim import adamw, constant
 
 FIT = {"optimizer": adamw(1e-3), "lr_scheduler": constant}
@@ -181,3 +182,13 @@ def test_a_judge_keeps_the_first_stages_of_its_trunk(data, trunk, generator_fold
     assert {name.split(".")[0] for name in frozen} == {"stem", "stages"}
     assert {name.split(".")[1] for name in frozen if name.startswith("stages")} == {"0", "1"}
     assert all(torch.equal(one, trunk.state_dict()[name]) for name, one in module.judge.trunk.named_parameters())
+
+
+def test_what_a_training_starts_from_counts_unless_it_replaces_it(compose, tmp_path):
+    weights = tmp_path / "models" / "denoiser"
+    weights.mkdir(parents=True)
+    (weights / "weights.safetensors").write_bytes(b"1234")
+    given = ["stage=look_unet", f"stage.start={weights}", f"run_dir={tmp_path}/run"]
+    assert "stage.start.content" in identify(compose("pretrain", *given), "pretrain")
+    cfg = compose("pretrain", *given, f"into={weights.parent}")
+    assert "stage.start.content" not in identify(cfg, "pretrain")

@@ -15,26 +15,26 @@ from runs import write_run
 @pytest.mark.parametrize(
     ("command", "overrides", "expected"),
     [
-        ("train", "experiment=demo", "pmg-generate experiment=demo"),
+        ("train", "experiment=demo_smoke", "pmg-generate experiment=demo_smoke"),
         (
             "train",
-            "experiment=demo trainer.max_steps=9 preference_encoder.soft_tokens=8 seed=1 run_dir=outputs/n8",
-            "pmg-generate experiment=demo preference_encoder.soft_tokens=8 seed=1 train_run=outputs/n8",
+            "experiment=demo_smoke trainer.max_steps=9 preference_encoder.soft_tokens=8 seed=1 run_dir=outputs/n8",
+            "pmg-generate experiment=demo_smoke preference_encoder.soft_tokens=8 seed=1 train_run=outputs/n8",
         ),
         (
             "generate",
-            "experiment=demo train_run=outputs/n8 method=pmg metrics=distances run_dir=outputs/n8_made",
-            "pmg-evaluate experiment=demo metrics=distances generate_run=outputs/n8_made",
+            "experiment=demo_smoke train_run=outputs/n8 method=pmg metrics=distances run_dir=outputs/n8_made",
+            "pmg-evaluate experiment=demo_smoke metrics=distances generate_run=outputs/n8_made",
         ),
         (
             "generate",
-            "experiment=demo run_dir=outputs/mine/generate",
-            "pmg-evaluate experiment=demo generate_run=outputs/mine/generate run_dir=outputs/mine/evaluate "
+            "experiment=demo_smoke run_dir=outputs/mine/generate",
+            "pmg-evaluate experiment=demo_smoke generate_run=outputs/mine/generate run_dir=outputs/mine/evaluate "
             "results_dir=outputs/mine/results",
         ),
-        ("generate", "experiment=demo shard.index=0 shard.count=2", None),
+        ("generate", "experiment=demo_smoke shard.index=0 shard.count=2", None),
         ("generate", "experiment=chat_stickers", None),
-        ("evaluate", "experiment=demo", "pmg-report outputs/demo"),
+        ("evaluate", "experiment=demo_smoke", "pmg-report outputs/demo_smoke"),
         ("evaluate", "generate_run=made run_dir=outputs/judged", "pmg-report outputs/judged"),
         ("study", "experiment=tokens run_dir=outputs/one", "pmg-report outputs/one"),
         (
@@ -42,15 +42,15 @@ from runs import write_run
             "data=own_files data.folder=data/shop source.read.items=items.csv source.read.interactions=sales.csv",
             "pmg-train experiment=real_users data=own_files data.folder=data/shop",
         ),
-        ("export", "experiment=demo folder=outputs/pipeline", "pmg-app pipeline=outputs/pipeline"),
-        ("export", "experiment=demo", "pmg-app pipeline=outputs/demo/train/pipeline"),
+        ("export", "experiment=demo_smoke folder=outputs/pipeline", "pmg-app pipeline=outputs/pipeline"),
+        ("export", "experiment=demo_smoke", "pmg-app pipeline=outputs/demo_smoke/train/pipeline"),
     ],
 )
 def test_next_command_keeps_what_it_reads_and_names_the_run(compose, command, overrides, expected):
     given = overrides.split()
     cfg = compose(command, "paths.output_dir=outputs", "hydra.job.name=" + command, *given)
     if cfg.run_dir.endswith("/run"):
-        cfg.run_dir = f"outputs/demo/{command}"
+        cfg.run_dir = f"outputs/demo_smoke/{command}"
     assert next_command(command, dict(leaves(to_plain(cfg))), given) == expected
 
 

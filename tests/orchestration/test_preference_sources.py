@@ -109,7 +109,7 @@ def test_two_keyword_decoders_and_two_encoders_are_told_apart(compose, tmp_path)
             r"soft: nowhere is not a run folder \(no metrics.json in it\). Run pmg-train run_dir=nowhere first",
         ),
         (["method=soft", "train_run='x/encoders/seed=0'"], "Run pmg-train experiment=encoders first"),
-        (["method=soft", "train_run=x/demo/train"], "Run pmg-train experiment=demo first"),
+        (["method=soft", "train_run=x/demo_smoke/train"], "Run pmg-train experiment=demo_smoke first"),
     ],
 )
 def test_refusals_name_the_key_and_the_way_out(compose, overrides, message):

@@ -92,13 +92,6 @@ def test_the_commands_own_folder_is_none_of_its_inputs(compose, tmp_path):
     assert "data.source.content" in identify(cfg, "train")  # data that lie in the run folder
 
 
-def test_what_a_training_starts_from_counts_unless_it_replaces_it(compose, weights, tmp_path):
-    given = ["stage=look_unet", f"stage.start={weights}", f"run_dir={tmp_path}/run"]
-    assert "stage.start.content" in identify(compose("pretrain", *given), "pretrain")
-    cfg = compose("pretrain", *given, f"into={weights.parent}")
-    assert "stage.start.content" not in identify(cfg, "pretrain")
-
-
 def test_a_file_of_another_run_is_refused(tmp_path):
     (tmp_path / "weights").write_bytes(b"mine")
     made = {"made": {"weights": digest_path(tmp_path / "weights")}, "command": "train"}

@@ -55,7 +55,7 @@ def refuse_overrides(overrides: Sequence[str]) -> None:
             raise PmgError("run_dir is empty: name a folder, or leave it out")
 
 
-def explain(error: BaseException, command: str, overrides: Sequence[str]) -> str:
+def explain(error: BaseException, command: str, overrides: Sequence[str] = ()) -> str:
     """Turns an error of Hydra or OmegaConf into one line that names the nearest valid choice."""
     for cause in _chain(error):
         if isinstance(cause, MissingConfigException):
