@@ -20,8 +20,6 @@ import torch
 from record import fill
 from scaling import table
 
-from pmg.runs.provenance import git_state
-
 ROOT = Path(__file__).resolve().parents[1]
 LANGUAGE_MODEL, GENERATOR = "Qwen/Qwen2.5-0.5B-Instruct", "stable-diffusion-v1-5/stable-diffusion-v1-5"
 MODELS = ["language_model=qwen25_05b", "generator=sd15"]
@@ -82,7 +80,7 @@ def main() -> None:
     parser.add_argument("--record", action="store_true", help="write the table into docs/scaling.md")
     parser.add_argument("overrides", nargs="*")
     given = parser.parse_args()
-    folder, overrides = given.folder.resolve(), given.overrides
+    folder, overrides = given.folder.resolve() / ("random" if given.random else "published"), given.overrides
     models = [*MODELS, *(write_random(folder / "models") if given.random else []), *overrides]
     found = {command: run(command, folder, models) for command in COMMANDS}
     rows = []
@@ -95,7 +93,7 @@ def main() -> None:
         rows.append([f"`pmg-{command}`", seconds, forecast, peak])
     text = table(["command", "time", "memory of the GPU: forecast", "measured"], rows)
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
-    revision = (git_state() or {}).get("revision")
+    revision = (found["evaluate"]["git"] or {}).get("revision")
     weights = "random weights of published sizes" if given.random else "published weights"
     arguments = [*(["--random"] if given.random else []), *overrides]
     command = shlex.join(["make", "gpu", *([f"ARGS={' '.join(arguments)}"] if arguments else [])])

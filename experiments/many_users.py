@@ -50,15 +50,19 @@ def write_shop(folder: Path, users: int) -> None:
 
 
 def run(command: str, *overrides: str) -> None:
-    """Runs a command of pmg in a process; SystemExit if it fails."""
+    """Runs a command of pmg in a process, if it wasn't completed before; SystemExit if it fails."""
+    (folder,) = (each.partition("=")[2] for each in overrides if each.startswith("run_dir="))
+    record = Path(folder, "metrics.json")
+    if record.is_file() and json.loads(record.read_text())["status"] == "completed":
+        return
     if code := subprocess.call([sys.executable, "-m", f"pmg.commands.{command}", *overrides]):
         raise SystemExit(f"pmg-{command} ended with code {code}")
 
 
 def measure(folder: Path, users: int) -> dict[str, Any]:
-    """Returns memory (MiB) and seconds of a generation and an evaluation; runs that are there are not repeated."""
+    """Returns memory (MiB) and seconds of a generation and an evaluation; of an interrupted one those of its end."""
     data = ["data=own_files", f"data.folder={folder}/data"]
-    if not (folder / "data").is_dir():
+    if not (folder / "data" / "manifest.json").is_file():
         write_shop(folder, users)
         run(
             "prepare", *data, f"source.read.items={folder}/items.parquet", f"run_dir={folder}/prepare",
@@ -77,7 +81,7 @@ def measure(folder: Path, users: int) -> dict[str, Any]:
     found: dict[str, Any] = {"users": users}
     for command in ("generate", "evaluate"):
         ledger = json.loads((folder / command / "metrics.json").read_text())["ledger"]
-        found[command] = {"mib": ledger["peak_memory"]["ram_mib"], "seconds": sum(ledger["seconds"].values())}
+        found[command] = {"mib": ledger["peak_memory"]["ram_mib"], "seconds": ledger["seconds"]["total"]}
     found["revision"] = json.loads((folder / "results" / "results.json").read_text())["revision"]
     return found
 

@@ -102,6 +102,10 @@ def test_many_pairs_are_tested_by_what_permutations_converge_to(monkeypatch):
     assert 0.05 < swapped < 0.95
 
 
+def test_many_equal_pairs_can_be_swapped():
+    assert swap_test(np.ones(statistics.MANY + 1), np.ones(statistics.MANY + 1)) == 1.0
+
+
 def test_resamples_are_the_same_however_many_are_held_at_once(monkeypatch):
     columns = np.random.default_rng(0).normal(size=(50, 2))
     whole = bootstrap_users(columns, 1)

@@ -32,10 +32,13 @@ HYDRA_EXTRAS = {  # launchers and sweepers of other packages, with our extra tha
 ELSEWHERE = {  # keys of lightning-hydra-template, with what has their purpose here
     "ckpt_path": "run_dir=FOLDER resumes a training, init_from=FOLDER starts from the weights of one, and "
     "train_run=FOLDER generates with them",
-    "print_config": "--cfg job prints the composed config, and config.yaml in the run folder has it",
+    **dict.fromkeys(
+        ("print_config", "extras"), "--cfg job prints the config, and config.yaml in the run folder has it"
+    ),
+    "task_name": "name=NAME is part of the run folder",
     "tags": "logger.wandb.tags=[NAME] tags a run",
     "test": "pmg-generate and pmg-evaluate test a trained encoder",
-    "model": "encoder, text_encoder, generator and scorer are the models",
+    "model": "preference_encoder, text_encoder, generator and scorer are the models",
 }
 
 

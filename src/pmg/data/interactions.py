@@ -204,9 +204,8 @@ class InteractionData(Dataset):
 
     def users(self) -> Iterator[Timeline]:
         """Yields the users with enough likes, in the order of their ids."""
-        table = self.interactions.sort_values("user", kind="stable")
-        columns = (table[name].tolist() for name in ("item", "action", "rating", "timestamp"))
-        for user, rows in groupby(zip(table["user"].tolist(), *columns, strict=True), key=itemgetter(0)):
+        columns = [self.interactions[name] for name in ("user", "item", "action", "rating", "timestamp")]
+        for user, rows in groupby(zip(*columns, strict=True), key=itemgetter(0)):  # prepared rows are sorted by user
             timeline = Timeline(user, self._interactions(row[1:] for row in rows))
             if len(timeline.liked) >= self.min_likes:
                 yield timeline

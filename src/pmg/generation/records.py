@@ -211,7 +211,7 @@ def as_line(record: Record) -> str:
 
 
 class StoredRecords(Mapping[Key, Record]):
-    """The records of a generation by key, in its order; each access reads its line: those of many users fill memory.
+    """The records of a generation by key, in its order; each access reads its line, to save memory.
 
     PmgError if `folder` is no generation's, empty or damaged.
     """
