@@ -49,6 +49,8 @@ def own_text(example):
     return [turn.text for turn in example.conversation if turn.speaker == USER]
 
 
+@pytest.mark.ci
+@pytest.mark.slow
 @pytest.mark.parametrize("channel", CHANNELS)
 def test_users_behave_by_channel_and_keep_their_targets(data, config, channel):
     chats, looks = changed(data, config, channel).examples("test", 6, 2), data.looks.examples("test", 6, 2)

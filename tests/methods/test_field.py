@@ -346,6 +346,8 @@ def test_the_command_says_what_is_wrong_in_one_line(field, monkeypatch, capsys):
         assert message.lower() in error.lower()
 
 
+@pytest.mark.ci
+@pytest.mark.slow
 def test_the_recorded_table_is_that_of_the_recorded_results(root, tmp_path):
     recorded = shutil.copytree(root / "experiments" / "field", tmp_path / "field")
     benchmark = read_benchmark(recorded)

@@ -23,6 +23,8 @@ def url(tmp_path_factory, looks):
         yield url
 
 
+@pytest.mark.ci
+@pytest.mark.slow
 @pytest.mark.parametrize(("width", "height"), [(1280, 900), (390, 844)])
 def test_from_a_history_to_saved_files(chromium, url, tmp_path, width, height):
     page, told, asked = chromium.new_page(viewport={"width": width, "height": height}), [], []
