@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 from record import HERE, fill
+from scaling import table
 
 from pmg.cache import atomic_write_json
 
@@ -86,13 +87,13 @@ def measure(folder: Path, users: int) -> dict[str, Any]:
     return found
 
 
-def to_row(found: dict[str, Any], first: dict[str, Any]) -> str:
-    """Returns a line of the table."""
+def to_row(found: dict[str, Any], first: dict[str, Any]) -> list[str]:
+    """Returns the cells of a line of the table."""
     cells = [f"{found['users']:,}"]
     for command in ("generate", "evaluate"):
         now, least = found[command], first[command]
         cells += [f"{now['mib']:,.0f} MiB ({now['mib'] / least['mib']:.2f}x)", f"{now['seconds'] / 60:.1f} min"]
-    return f"| {' | '.join(cells)} |"
+    return cells
 
 
 def main() -> None:
@@ -103,8 +104,7 @@ def main() -> None:
     parser.add_argument("--record", action="store_true")
     given = parser.parse_args()
     found = [measure(given.folder.resolve() / str(users), users) for users in given.users]
-    lines = [f"| {' | '.join(HEAD)} |", f"|{'---:|' * len(HEAD)}", *(to_row(each, found[0]) for each in found)]
-    text = "\n".join(lines)
+    text = table(HEAD, [to_row(each, found[0]) for each in found])
     print(text)
     if given.record:
         atomic_write_json(HERE / "many_users" / "results.json", {"runs": found})

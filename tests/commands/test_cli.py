@@ -106,7 +106,7 @@ def test_a_reader_that_goes_away_ends_the_help_in_silence(shell):
 MISTAKES = [
     (["seeed=3"], "unknown key 'seeed'; did you mean 'seed'?"),
     (["ckpt_path=last.ckpt"], "unknown key 'ckpt_path'. run_dir=FOLDER resumes a training"),
-    (["print_config=true"], "unknown key 'print_config'. --cfg job prints the config"),
+    (["print_config=true"], "unknown key 'print_config'. --cfg job prints the composed config"),
     (["trainer.max_stepz=3"], "did you mean 'trainer.max_steps'?"),
     (["generator=sd15", "generator.sourc=x"], "unknown key 'generator.sourc'; did you mean 'generator.source'?"),
     (["trainer=gpuu"], "unknown option trainer=gpuu; did you mean 'gpu'?"),

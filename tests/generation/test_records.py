@@ -15,11 +15,10 @@ from pmg.generation.records import (
     Key,
     Record,
     RecordWriter,
-    StoredRecords,
     read_images,
     read_records,
 )
-from pmg.generation.stored_images import StoredImages
+from pmg.generation.stored_images import StoredImages, StoredRecords
 from pmg.models.image_passes import fit_size
 
 

@@ -47,8 +47,8 @@ if TYPE_CHECKING:
 
     from pmg.data.dataset import Dataset
     from pmg.domain import Example
-    from pmg.generation.records import Key, StoredRecords
-    from pmg.generation.stored_images import StoredImages
+    from pmg.generation.records import Key
+    from pmg.generation.stored_images import StoredImages, StoredRecords
 
 log = logging.getLogger(__name__)
 
@@ -81,7 +81,7 @@ def body(cfg: DictConfig, run: Run) -> float | None:
     metrics, comparison = build_metrics(cfg.metrics, cfg.device), Comparison(**to_plain(cfg.comparison))
     for metric in metrics.per_set:
         metric.check(len(examples))
-    records, images = _read_images(Path(cfg.generate_run), made, data, examples)
+    records, images, own = _read_images(Path(cfg.generate_run), made, data, examples)
     for problem in comparison.unknown({key.method for key in records}, [info.name for info in metrics.outputs]):
         log.warning(problem)
     judged = RowCache(run.folder / "judged" / hash_values(identify(cfg, "evaluate")))
@@ -89,7 +89,6 @@ def body(cfg: DictConfig, run: Run) -> float | None:
     reader = ReferenceReader(data.images, metrics.inputs, comparison)
     evaluation = ImageEvaluation(metrics.per_image, reader, ReferenceArms(data.images, generator), data.labels, judged)
     run.begin()
-    own = _own_images(cfg.generate_run, records, data.images.size)
     with run.ledger.phase("judge"):
         tables = parts or [evaluation.rows(examples, records, images, own_shard(cfg.shard))]
         if cfg.shard.index is not None:
@@ -216,14 +215,14 @@ def keep_used(command: str, config: Mapping[str, Any], prefix: str = "") -> dict
 
 def _read_images(
     folder: Path, made: Generation, data: Dataset, examples: Sequence[Example]
-) -> tuple[StoredRecords, StoredImages[Key]]:  # fmt: skip
-    """Returns the records of the generation, and its images at the size of the data's.
+) -> tuple[StoredRecords, StoredImages[Key], StoredImages[tuple[str, str]]]:  # fmt: skip
+    """Returns the records of a generation, its images, and those of users' own preferences by example and method.
 
     PmgError if the records are not those that the run made, or a picture of an example is missing.
     """
     from pmg.generation.dataset_generation import list_keys
-    from pmg.generation.records import RECORDS, StoredRecords, refuse_mixtures
-    from pmg.generation.stored_images import StoredImages
+    from pmg.generation.records import RECORDS, refuse_mixtures, scan_records
+    from pmg.generation.stored_images import StoredImages, StoredRecords
 
     check_made(folder, made.metrics, RECORDS)
     records = StoredRecords(folder)
@@ -235,8 +234,10 @@ def _read_images(
             f"{folder} lacks {len(missing)} pictures of {arms}, e.g. of {missing[0].example}. Run the same "
             "pmg-generate command again"
         )
-    refuse_mixtures(folder, records.values(), hash_images(made.metrics["identity"]))
-    return records, StoredImages(folder, records, data.images.size, {key: key for key in records}).check()
+    refuse_mixtures(folder, (record for _, record in scan_records(folder)), hash_images(made.metrics["identity"]))
+    images = StoredImages(folder, records, data.images.size, {key: key for key in records}).check()
+    own = {(key.example, key.method): key for key in records if key.control == "own"}
+    return records, images, StoredImages(folder, records, data.images.size, own)
 
 
 def _draw_sheet(
@@ -246,16 +247,8 @@ def _draw_sheet(
     from pmg.evaluation.contact_sheet import build_rows, choose_examples, contact_sheet
 
     methods = list(dict.fromkeys(method for _, method in own))
-    rows = build_rows(choose_examples(examples, data.labels, users), data.labels, data.images, own)
+    rows = build_rows(choose_examples(examples, data.labels, users), data.labels, data.images, own, methods)
     contact_sheet(rows, methods).save(folder / "contact_sheet.png")
-
-
-def _own_images(folder: str, records: StoredRecords, size: int) -> StoredImages[tuple[str, str]]:
-    """Returns the images that were made with the user's own preference, by example and method."""
-    from pmg.generation.stored_images import StoredImages
-
-    named = {(key.example, key.method): key for key in records if key.control == "own"}
-    return StoredImages(folder, records, size, named)
 
 
 def main() -> None:

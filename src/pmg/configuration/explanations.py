@@ -32,9 +32,8 @@ HYDRA_EXTRAS = {  # launchers and sweepers of other packages, with our extra tha
 ELSEWHERE = {  # keys of lightning-hydra-template, with what has their purpose here
     "ckpt_path": "run_dir=FOLDER resumes a training, init_from=FOLDER starts from the weights of one, and "
     "train_run=FOLDER generates with them",
-    **dict.fromkeys(
-        ("print_config", "extras"), "--cfg job prints the config, and config.yaml in the run folder has it"
-    ),
+    "print_config": "--cfg job prints the composed config, and config.yaml in the run folder has it",
+    "extras": "--cfg job prints the composed config, and config.yaml in the run folder has it",
     "task_name": "name=NAME is part of the run folder",
     "tags": "logger.wandb.tags=[NAME] tags a run",
     "test": "pmg-generate and pmg-evaluate test a trained encoder",
@@ -103,12 +102,15 @@ def _explain_key(text: str, key: str, command: str, overrides: Sequence[str]) ->
     source = re.search(r"In '([^']+)': (?!Could not find)", text)
     found = re.search(r"Could not override '([^']+)'", text) or FULL_KEY.search(text)
     full = found.group(1) if found else key
-    instead, groups = ELSEWHERE.get(full.partition(".")[0]), {path.name for path in files(CONFIG_MODULE).iterdir()}
-    elsewhere = f": the default option of {full.partition('.')[0]} has it, the chosen one does not"
-    default = known = _known_keys(command, [])
-    with suppress(HydraException, OmegaConfBaseException):  # one of the options may hold the key
-        known = _known_keys(command, [each for each in overrides if each.partition("=")[0] in groups])
-    hint = f". {instead}" if instead else elsewhere if full in default else nearest(full, known)
+    first = full.partition(".")[0]
+    if first in ELSEWHERE:
+        hint = f". {ELSEWHERE[first]}"
+    elif full in (known := _known_keys(command, [])):
+        hint = f": the default option of {first} has it, the chosen one does not"
+    else:
+        with suppress(HydraException, OmegaConfBaseException):  # one of the chosen options may hold the key
+            known = _known_keys(command, [each for each in overrides if each.partition("=")[0] in known])
+        hint = nearest(full, known)
     where = f" in {source.group(1)}.yaml" if source else ""
     return f"unknown key '{full}'{where}{hint}"
 

@@ -206,18 +206,18 @@ class InteractionData(Dataset):
         """Yields the users with enough likes, in the order of their ids."""
         columns = [self.interactions[name] for name in ("user", "item", "action", "rating", "timestamp")]
         for user, rows in groupby(zip(*columns, strict=True), key=itemgetter(0)):  # prepared rows are sorted by user
-            timeline = Timeline(user, self._interactions(row[1:] for row in rows))
+            timeline = Timeline(user, self._interactions(rows))
             if len(timeline.liked) >= self.min_likes:
                 yield timeline
 
-    def _interactions(self, rows: Iterable[tuple[str, str, float, int]]) -> tuple[Interaction, ...]:
+    def _interactions(self, rows: Iterable[tuple[str, str, str, float, int]]) -> tuple[Interaction, ...]:
         """Returns the last thing that a user did with each item, oldest first; at one time, what they rated first.
 
         Who looks at a thing, orders it and sends it back doesn't like it twice.
         """
-        ordered = sorted(rows, key=lambda row: (row[3], math.isnan(row[2])))
+        ordered = sorted(rows, key=lambda row: (row[4], math.isnan(row[3])))
         last: dict[str, Interaction] = {}
-        for item, action, rating, time in ordered:
+        for _, item, action, rating, time in ordered:
             if interaction := self.feedback.read(self.item[item], action, rating, time):
                 last.pop(item, None)
                 last[item] = interaction

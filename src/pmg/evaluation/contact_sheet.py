@@ -63,13 +63,13 @@ def choose_examples(examples: Sequence[Example], labels: Sequence[str], count: i
 
 
 def build_rows(
-    examples: Sequence[Example], labels: Sequence[str], store: ImageStore, images: Mapping[tuple[str, str], Tensor]
-) -> list[SheetRow]:
-    """Returns the sheet's rows, an example each, with its images `(3, H, W)` by example and method.
+    examples: Sequence[Example], labels: Sequence[str], store: ImageStore, images: Mapping[tuple[str, str], Tensor],
+    methods: Sequence[str],
+) -> list[SheetRow]:  # fmt: skip
+    """Returns the sheet's rows, an example each, with the methods' `images` `(3, H, W)` by example and method.
 
     The first label is the heading of a section, the others describe the user.
     """
-    methods = list(dict.fromkeys(method for _, method in images))
     return [
         SheetRow(
             section=", ".join(f"{name}: {example.labels[name]}" for name in labels[:1]),

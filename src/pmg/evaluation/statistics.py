@@ -11,9 +11,8 @@ from scipy.stats import permutation_test, t, ttest_rel
 
 LEVEL = 0.95
 RESAMPLES = 9_999
-CHUNK = 512  # resamples held in memory at once, of at most DRAWN users in all
-DRAWN = 2**21
-MANY = 2_000  # users, of whom permutations take minutes
+CHUNK, DRAWN = 512, 2**21  # resamples held in memory at once; the most users in all of them
+MANY = 2_000  # users; with more, a permutation test takes minutes
 
 
 @dataclass(frozen=True)

@@ -210,35 +210,20 @@ def as_line(record: Record) -> str:
     return json.dumps(values | {SEAL: _checksum(values)}, ensure_ascii=False) + "\n"
 
 
-class StoredRecords(Mapping[Key, Record]):
-    """The records of a generation by key, in its order; each access reads its line, to save memory.
-
-    PmgError if `folder` is no generation's, empty or damaged.
-    """
-
-    def __init__(self, folder: str | Path) -> None:
-        self._path = Path(folder, RECORDS)
-        if not self._path.is_file():
-            raise PmgError(f"{folder} is not a folder of generated images (no {RECORDS}); run `pmg-generate`")
-        self._starts = {record.key: start for start, _, record in _scan(self._path)}
-        if not self._starts:
-            raise PmgError(f"{self._path} holds no record yet; run `pmg-generate` to its end")
-
-    def __getitem__(self, key: Key) -> Record:
-        with self._path.open("rb") as file:
-            file.seek(self._starts[key])
-            return _parse(file.readline(), f"{self._path}, row '{'/'.join(map(str, key))}'")
-
-    def __iter__(self) -> Iterator[Key]:
-        return iter(self._starts)
-
-    def __len__(self) -> int:
-        return len(self._starts)
-
-
 def read_records(folder: str | Path) -> list[Record]:
-    """Returns all records of a generation, in its order; errors as `StoredRecords`."""
-    return list(StoredRecords(folder).values())
+    """Returns the records of a generation, in its order; PmgError if `folder` is no generation's, empty or damaged."""
+    return [record for _, record in scan_records(folder)]
+
+
+def scan_records(folder: str | Path) -> Iterator[tuple[int, Record]]:
+    """Yields what `read_records` returns, one record at a time, each behind the place of its line's first byte."""
+    path, start = Path(folder, RECORDS), None
+    if not path.is_file():
+        raise PmgError(f"{folder} is not a folder of generated images (no {RECORDS}); run `pmg-generate`")
+    for start, _, record in _scan(path):
+        yield start, record
+    if start is None:
+        raise PmgError(f"{path} holds no record yet; run `pmg-generate` to its end")
 
 
 def refuse_mixtures(folder: str | Path, records: Iterable[Record], config: str) -> None:
@@ -291,11 +276,12 @@ def _scan(path: Path) -> Iterator[tuple[int, int, Record]]:
             if not line.endswith(b"\n"):
                 log.warning("%s: the last line was cut short by an interruption and is left out", path)
                 return
-            yield start, start + len(line), _parse(line, f"{path}, row {row}")
+            yield start, start + len(line), parse_record(line, f"{path}, row {row}")
             start += len(line)
 
 
-def _parse(line: bytes, where: str) -> Record:
+def parse_record(line: bytes, where: str) -> Record:
+    """Returns the record that `as_line` wrote; PmgError, which begins with `where`, if it isn't one."""
     try:
         values = json.loads(line)
         if values.pop(SEAL, None) != _checksum(values):

@@ -1,4 +1,4 @@
-"""Images of records as a mapping that holds none of them in memory."""
+"""Records and images of a generation as mappings that hold neither in memory."""
 
 from __future__ import annotations
 
@@ -8,11 +8,33 @@ from typing import TypeVar
 
 from torch import Tensor
 
-from pmg.generation.records import Key, Record, read_images
+from pmg.generation.records import RECORDS, Key, Record, parse_record, read_images, scan_records
 from pmg.models.image_passes import fit_size
 
 CHUNK = 64  # images that are checked at once
 Name = TypeVar("Name")
+
+
+class StoredRecords(Mapping[Key, Record]):
+    """The records of a generation by key, in its order; each access reads the line of its file.
+
+    PmgError if `folder` is no generation's, empty or damaged.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self._path = Path(folder, RECORDS)
+        self._starts = {record.key: start for start, record in scan_records(folder)}
+
+    def __getitem__(self, key: Key) -> Record:
+        with self._path.open("rb") as file:
+            file.seek(self._starts[key])
+            return parse_record(file.readline(), f"{self._path}, row '{'/'.join(map(str, key))}'")
+
+    def __iter__(self) -> Iterator[Key]:
+        return iter(self._starts)
+
+    def __len__(self) -> int:
+        return len(self._starts)
 
 
 class StoredImages(Mapping[Name, Tensor]):
